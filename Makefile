@@ -1,0 +1,67 @@
+# cldlua. `make setup demo` from a clone to a trained model; `make setup test` runs every spec.
+#
+#   make            build/cldlua and build/cld/core.so (for a stock lua5.4)
+#   make setup      install the Debian packages that are missing
+#   make demo       toy data, then the real recipe on it
+#   make test       every spec
+#   make bench      the performance table, as ratios
+#   make asan       every spec under AddressSanitizer and UBSan
+#   make lint       luacheck, clang-format, cppcheck
+#   V=1 shows whole command lines; BUILD=dir builds elsewhere.
+
+BUILD   ?= build
+CC      ?= gcc
+OPT     ?= -O3
+WARN    ?= -Wall -Wextra
+CFLAGS  ?= -g
+PREFIX  ?= /usr/local
+
+LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
+LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4)
+COMMON     := -std=gnu11 $(OPT) $(WARN) -fopenmp -fno-math-errno -fPIC -fvisibility=hidden -I. $(LUA_CFLAGS) $(SANITIZE)
+LIBS       := $(LUA_LIBS) -ldnnl -ljansson -lgomp -lpthread -lm -ldl
+# What the interpreter alone needs: line editing is optional.
+HAVE_EDIT  := $(shell pkg-config --exists libedit 2>/dev/null && echo 1)
+ifeq ($(HAVE_EDIT),1)
+EDIT_CFLAGS := -DCLD_HAVE_EDITLINE $(shell pkg-config --cflags libedit)
+EDIT_LIBS   := $(shell pkg-config --libs libedit)
+endif
+
+# ---- end of settings ---------------------------------------------------------
+
+RUNTIME  := $(wildcard runtime/*/*.c kernels/cpu/*.c)
+BINDINGS := $(filter-out bindings/main.c bindings/repl%.c,$(wildcard bindings/*.c))
+INTERP   := bindings/main.c $(wildcard bindings/repl*.c)
+OBJ      = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS))
+
+Q := $(if $(V),,@)
+
+all: $(BUILD)/cldlua $(BUILD)/cld/core.so
+
+$(BUILD)/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(SANITIZE) -Wl,-E -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
+
+$(BUILD)/cld/core.so: $(LIBOBJ)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(SANITIZE) -shared -o $@ $^ $(LDFLAGS) $(LIBS)
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Rebuild when the flags change.
+FLAGS := $(CC) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) $(LDFLAGS) $(LIBS)
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
+
+-include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all clean FORCE

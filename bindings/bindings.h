@@ -1,0 +1,70 @@
+/* Lua <-> C: what every binding file shares.
+ *
+ * A binding unwraps its arguments, calls one runtime function, wraps the result; no logic. Userdata are made first
+ * and filled in second, so that a Lua error in between leaks nothing:
+ *
+ *     static int tensor_exp(lua_State *L) {
+ *         cld_tensor *x = cldL_check_tensor(L, 1);
+ *         cld_tensor **out = cldL_new_tensor(L);
+ *         *out = cld_unary_op(CLD_EXP, x, 0, 0);
+ *         return cldL_result(L, *out);
+ *     }
+ *
+ * One opener per file (cldL_open_tensor, ...), all listed in cld.c: a table of functions that becomes cld.<name>.
+ */
+#ifndef CLD_BINDINGS_H
+#define CLD_BINDINGS_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "runtime/ops/ops.h"
+
+#define CLDL_TENSOR "cld.tensor"
+
+/* The tensor at arg; a Lua error names the function, the argument and the actual type; closed tensors too. */
+cld_tensor *cldL_check_tensor(lua_State *L, int arg);
+cld_tensor *cldL_opt_tensor(lua_State *L, int arg);  /* NULL for none or nil */
+cld_tensor *cldL_test_tensor(lua_State *L, int arg); /* NULL for anything else */
+/* Push an empty tensor userdata; fill *it. Tells the collector of the bytes of earlier ones. */
+cld_tensor **cldL_new_tensor(lua_State *L);
+/* Push a tensor, taking over the reference (NULL raises the thread's error). */
+int cldL_push_tensor(lua_State *L, cld_tensor *t);
+
+/* Raise the thread's error record as a Lua error with the position of the Lua caller. Does not return. */
+int cldL_raise(lua_State *L);
+/* 1 result, already on the stack: raises where it is NULL. */
+int cldL_result(lua_State *L, const void *result);
+/* No result: raises unless CLD_OK. */
+void cldL_check_status(lua_State *L, cld_status status);
+
+/* 1-based Lua dimension (negative from the end) to the 0-based C one. */
+int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x);
+cld_dtype cldL_check_dtype(lua_State *L, int arg);
+const cld_backend *cldL_check_device(lua_State *L, int arg);
+/* A shape from a table at arg, or from the numbers at arg, arg + 1, ...; returns ndim. */
+int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]);
+
+/* Fields of an options table at arg (absent: the default). Unknown fields: cldL_check_fields names the nearest. */
+double cldL_field_number(lua_State *L, int arg, const char *name, double fallback);
+lua_Integer cldL_field_integer(lua_State *L, int arg, const char *name, lua_Integer fallback);
+bool cldL_field_boolean(lua_State *L, int arg, const char *name, bool fallback);
+const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback); /* anchored in the table */
+cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name); /* NULL where absent */
+void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names); /* NULL-terminated */
+
+/* Openers: each pushes one table (or registers methods and pushes one). */
+int cldL_open_tensor(lua_State *L);   /* tensor.c, tensor_*.c: creation functions; methods on the metatable */
+int cldL_open_autograd(lua_State *L); /* autograd.c */
+int cldL_open_nn(lua_State *L);       /* nn.c: conv2d, batch_norm, pools, linear as functions */
+int cldL_open_losses(lua_State *L);   /* losses.c */
+int cldL_open_optim(lua_State *L);    /* optim.c */
+int cldL_open_image(lua_State *L);    /* image.c */
+int cldL_open_data(lua_State *L);     /* data.c: readers, loader */
+int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, json, files */
+int cldL_open_system(lua_State *L);   /* system.c: threads, memory, signals, clock, versions, terminal */
+
+int luaopen_cld_core(lua_State *L); /* cld.c */
+
+#endif

@@ -1,0 +1,16 @@
+/* Everything that the C side offers to Lua: one table, one line per file. lua/cld/init.lua builds `cld` on it. */
+#include "bindings/bindings.h"
+
+static const luaL_Reg openers[] = {
+    {NULL, NULL},
+};
+
+__attribute__((visibility("default"))) int luaopen_cld_core(lua_State *L) {
+    lua_newtable(L);
+    for (const luaL_Reg *o = openers; o->name; o++) {
+        lua_pushcfunction(L, o->func);
+        lua_call(L, 0, 1);
+        lua_setfield(L, -2, o->name);
+    }
+    return 1;
+}

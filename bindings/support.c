@@ -1,0 +1,198 @@
+/* Unwrapping arguments and wrapping results: the functions of bindings.h. */
+#include "bindings/bindings.h"
+
+#include <string.h>
+
+/* ---- errors -------------------------------------------------------------------------------------------------- */
+
+int cldL_raise(lua_State *L) { return luaL_error(L, "%s", cld_error_message()); }
+
+int cldL_result(lua_State *L, const void *result) { return result ? 1 : cldL_raise(L); }
+
+void cldL_check_status(lua_State *L, cld_status status) {
+    if (status != CLD_OK) cldL_raise(L);
+}
+
+/* ---- tensors ------------------------------------------------------------------------------------------------- */
+
+cld_tensor *cldL_test_tensor(lua_State *L, int arg) {
+    cld_tensor **box = luaL_testudata(L, arg, CLDL_TENSOR);
+    return box ? *box : NULL;
+}
+
+cld_tensor *cldL_check_tensor(lua_State *L, int arg) {
+    cld_tensor **box = luaL_checkudata(L, arg, CLDL_TENSOR);
+    luaL_argcheck(L, *box, arg, "the tensor was closed");
+    return *box;
+}
+
+cld_tensor *cldL_opt_tensor(lua_State *L, int arg) {
+    return lua_isnoneornil(L, arg) ? NULL : cldL_check_tensor(L, arg);
+}
+
+/* Lua sees a tensor as a few bytes. Where more has been allocated since the last collection than was alive after
+ * it (at least COLLECT_BYTES), collect: dead tensors then never cost more than live ones. */
+#define COLLECT_BYTES ((size_t)64 << 20)
+
+static void collect_if_due(lua_State *L) {
+    static size_t alive_after_collection;
+    const cld_memory_ops *memory = cld_cpu_backend()->memory;
+    size_t in_use = memory->info().in_use;
+    size_t allowed = alive_after_collection / 4 > COLLECT_BYTES ? alive_after_collection / 4 : COLLECT_BYTES;
+    if (in_use < alive_after_collection) alive_after_collection = in_use;
+    if (in_use - alive_after_collection < allowed) return;
+    lua_gc(L, LUA_GCCOLLECT);
+    alive_after_collection = memory->info().in_use;
+}
+
+cld_tensor **cldL_new_tensor(lua_State *L) {
+    collect_if_due(L);
+    cld_tensor **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    luaL_setmetatable(L, CLDL_TENSOR);
+    return box;
+}
+
+int cldL_push_tensor(lua_State *L, cld_tensor *t) {
+    if (!t) return cldL_raise(L);
+    cld_tensor **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = t;
+    luaL_setmetatable(L, CLDL_TENSOR);
+    return 1;
+}
+
+int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x) {
+    lua_Integer dim = luaL_checkinteger(L, arg);
+    int ndim = x->a.ndim;
+    if (dim < -ndim || dim > ndim || dim == 0)
+        return luaL_argerror(L, arg,
+                             lua_pushfstring(L, "dimension %I of %s; expected 1 to %d, or -%d to -1", dim,
+                                             cld_describe(&x->a), ndim, ndim));
+    return (int)(dim > 0 ? dim - 1 : dim + ndim);
+}
+
+cld_dtype cldL_check_dtype(lua_State *L, int arg) {
+    cld_dtype dtype = CLD_F32;
+    const char *name = luaL_checkstring(L, arg);
+    if (!cld_dtype_parse(name, &dtype))
+        luaL_argerror(L, arg, lua_pushfstring(L, "unknown dtype '%s'; one of f32 f64 bf16 f16 i64 i32 u8", name));
+    return dtype;
+}
+
+const cld_backend *cldL_check_device(lua_State *L, int arg) {
+    const char *name = luaL_checkstring(L, arg);
+    if (strcmp(name, "cpu") != 0) luaL_argerror(L, arg, lua_pushfstring(L, "no device '%s' here; there is: cpu", name));
+    return cld_cpu_backend();
+}
+
+int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]) {
+    bool table = lua_istable(L, arg);
+    lua_Integer ndim = table ? luaL_len(L, arg) : lua_gettop(L) - arg + 1;
+    luaL_argcheck(L, ndim <= CLD_MAX_DIMS, arg, "a tensor has at most 8 dimensions");
+    for (int i = 0; i < (int)ndim; i++) {
+        if (!table) {
+            shape[i] = luaL_checkinteger(L, arg + i);
+            continue;
+        }
+        int is_integer;
+        lua_geti(L, arg, i + 1);
+        shape[i] = lua_tointegerx(L, -1, &is_integer);
+        if (!is_integer)
+            return luaL_argerror(L, arg, lua_pushfstring(L, "entry %d of the shape is a %s, not an integer", i + 1,
+                                                         luaL_typename(L, -1)));
+        lua_pop(L, 1);
+    }
+    return (int)ndim;
+}
+
+/* ---- fields of option tables --------------------------------------------------------------------------------- */
+
+/* Pushes the field; false (and nothing pushed) where it is absent. */
+static bool push_field(lua_State *L, int arg, const char *name) {
+    if (lua_isnoneornil(L, arg)) return false;
+    luaL_checktype(L, arg, LUA_TTABLE);
+    if (lua_getfield(L, arg, name) != LUA_TNIL) return true;
+    lua_pop(L, 1);
+    return false;
+}
+
+static int field_error(lua_State *L, const char *name, const char *expected) {
+    return luaL_error(L, "field '%s': expected %s, got %s", name, expected, luaL_typename(L, -1));
+}
+
+double cldL_field_number(lua_State *L, int arg, const char *name, double fallback) {
+    if (!push_field(L, arg, name)) return fallback;
+    if (!lua_isnumber(L, -1)) field_error(L, name, "a number");
+    double value = lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+lua_Integer cldL_field_integer(lua_State *L, int arg, const char *name, lua_Integer fallback) {
+    if (!push_field(L, arg, name)) return fallback;
+    int is_integer;
+    lua_Integer value = lua_tointegerx(L, -1, &is_integer);
+    if (!is_integer) field_error(L, name, "an integer");
+    lua_pop(L, 1);
+    return value;
+}
+
+bool cldL_field_boolean(lua_State *L, int arg, const char *name, bool fallback) {
+    if (!push_field(L, arg, name)) return fallback;
+    if (!lua_isboolean(L, -1)) field_error(L, name, "true or false");
+    bool value = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback) {
+    if (!push_field(L, arg, name)) return fallback;
+    if (lua_type(L, -1) != LUA_TSTRING) field_error(L, name, "a string");
+    const char *value = lua_tostring(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name) {
+    if (!push_field(L, arg, name)) return NULL;
+    cld_tensor *value = cldL_test_tensor(L, -1);
+    if (!value) field_error(L, name, "a tensor");
+    lua_pop(L, 1);
+    return value;
+}
+
+/* Levenshtein distance, for words short enough to be field names. */
+static int distance(const char *a, const char *b) {
+    int row[64], n = (int)strlen(b);
+    if (n >= 64 || strlen(a) >= 64) return 64;
+    for (int j = 0; j <= n; j++) row[j] = j;
+    for (int i = 1; a[i - 1]; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names) {
+    if (lua_isnoneornil(L, arg)) return;
+    luaL_checktype(L, arg, LUA_TTABLE);
+    lua_pushnil(L);
+    while (lua_next(L, arg)) {
+        lua_pop(L, 1);
+        if (lua_type(L, -1) != LUA_TSTRING) continue; /* positional entries are the function's own affair */
+        const char *key = lua_tostring(L, -1), *nearest = names[0];
+        bool known = false;
+        for (const char *const *name = names; *name && !known; name++) {
+            known = strcmp(*name, key) == 0;
+            if (distance(key, *name) < distance(key, nearest)) nearest = *name;
+        }
+        if (!known) luaL_error(L, "%s: unknown field '%s'; did you mean '%s'?", function, key, nearest);
+    }
+}

@@ -1,0 +1,219 @@
+/* The contract between the runtime and a device: one table of functions that every device fills in.
+ *
+ * The runtime checks shapes, dtypes and devices and allocates every output before it calls; a backend only
+ * computes. Outputs come first, then inputs, then sizes and a parameter struct. Nothing here knows of tensors,
+ * autograd or Lua. A slot may be NULL: the runtime then reports CLD_UNSUPPORTED and names the op.
+ *
+ * kernels/cpu fills it in always. A plugin (CUDA) exports one symbol, cld_backend_init, and is loaded when present.
+ */
+#ifndef CLD_KERNELS_BACKEND_H
+#define CLD_KERNELS_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/core/error.h"
+
+#define CLD_BACKEND_VERSION 1
+#define CLD_MAX_DIMS        8
+
+/* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
+
+/* name in C, name in Lua, bytes */
+#define CLD_DTYPES(X)                                                                                              \
+    X(F32, "f32", 4)                                                                                               \
+    X(F64, "f64", 8)                                                                                               \
+    X(BF16, "bf16", 2)                                                                                             \
+    X(F16, "f16", 2)                                                                                               \
+    X(I64, "i64", 8)                                                                                               \
+    X(I32, "i32", 4)                                                                                               \
+    X(U8, "u8", 1)
+
+typedef enum cld_dtype {
+#define CLD_ENUM(name, text, bytes) CLD_##name,
+    CLD_DTYPES(CLD_ENUM)
+#undef CLD_ENUM
+        CLD_DTYPE_COUNT
+} cld_dtype;
+
+typedef enum cld_layout {
+    CLD_STRIDED, /* element (i, j, ...) lies at data + i * strides[0] + j * strides[1] + ... */
+    CLD_BLOCKED  /* the device's own layout for 4-d activations; on the CPU nChw16c: channels in blocks of 16,
+                    [N][C/16][H][W][16], C a multiple of 16, dense; strides mean nothing */
+} cld_layout;
+
+typedef struct cld_array {
+    void *data; /* of the first element: a view's offset is already in it */
+    cld_dtype dtype;
+    cld_layout layout;
+    int ndim;
+    int64_t shape[CLD_MAX_DIMS];   /* always the logical one: (N, C, H, W) for activations */
+    int64_t strides[CLD_MAX_DIMS]; /* in elements; 0 where broadcast */
+} cld_array;
+
+/* ---- memory ------------------------------------------------------------------------------------------------- */
+
+typedef struct cld_memory_info {
+    size_t in_use, peak, reserved, limit; /* bytes handed out, their maximum, held from the system, most ever */
+} cld_memory_info;
+
+typedef struct cld_memory_ops {
+    cld_status (*allocate)(void **out, size_t bytes); /* 64-byte aligned; the contents are undefined */
+    void (*release)(void *data, size_t bytes);        /* bytes as given to allocate */
+    cld_status (*to_host)(void *host, const void *device, size_t bytes);
+    cld_status (*from_host)(void *device, const void *host, size_t bytes);
+    void (*empty_cache)(void);
+    cld_memory_info (*info)(void);
+    cld_status (*synchronize)(void); /* (optional) wait for all queued work */
+} cld_memory_ops;
+
+/* ---- elementwise, reductions, products, indexing: kernels/cpu/{elementwise,reduce,gemm,softmax,index,sort}.c -- */
+
+typedef enum cld_unary {
+    CLD_NEG, CLD_ABS, CLD_SIGN, CLD_EXP, CLD_LOG, CLD_SQRT, CLD_RSQRT, CLD_SQUARE, CLD_RECIPROCAL,
+    CLD_SIN, CLD_COS, CLD_TANH, CLD_SIGMOID, CLD_RELU, CLD_FLOOR, CLD_CEIL, CLD_ROUND, CLD_NOT,
+    CLD_ISNAN, CLD_ISFINITE,
+    CLD_ADD_SCALAR, CLD_MUL_SCALAR, CLD_POW_SCALAR, CLD_RSUB_SCALAR, CLD_RDIV_SCALAR, /* x+a  x*a  x^a  a-x  a/x */
+    CLD_CLAMP,                                                                        /* to [a, b] */
+    CLD_EQ_SCALAR, CLD_NE_SCALAR, CLD_LT_SCALAR, CLD_LE_SCALAR, CLD_GT_SCALAR, CLD_GE_SCALAR /* out is u8 */
+} cld_unary;
+
+typedef enum cld_binary {
+    CLD_ADD, CLD_SUB, CLD_MUL, CLD_DIV, CLD_POW, CLD_MAXIMUM, CLD_MINIMUM,
+    CLD_EQ, CLD_NE, CLD_LT, CLD_LE, CLD_GT, CLD_GE, CLD_AND, CLD_OR, /* out is u8 */
+    CLD_RELU_BACKWARD                                                /* a where b > 0, else 0 */
+} cld_binary;
+
+typedef enum cld_reduction { CLD_SUM, CLD_PROD, CLD_MAX, CLD_MIN, CLD_ANY, CLD_ALL } cld_reduction;
+
+typedef enum cld_random { CLD_RANDOM_UNIFORM, CLD_RANDOM_NORMAL } cld_random; /* [a, b);  mean a, deviation b */
+
+typedef struct cld_math_ops {
+    /* Copy with cast between any dtypes, strides and layouts; x broadcasts to out by zero strides. */
+    cld_status (*copy)(const cld_array *out, const cld_array *x);
+    cld_status (*fill)(const cld_array *out, double value);
+    /* out and inputs share shape and (but for comparisons) dtype; inputs may broadcast by zero strides. */
+    cld_status (*unary)(cld_unary kind, const cld_array *out, const cld_array *x, double a, double b);
+    cld_status (*binary)(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
+    cld_status (*where)(const cld_array *out, const cld_array *condition, const cld_array *a, const cld_array *b);
+    /* out has x's ndim, with 1 in each reduced dimension. */
+    cld_status (*reduce)(cld_reduction kind, const cld_array *out, const cld_array *x);
+    cld_status (*arg_reduce)(cld_reduction kind, const cld_array *out_i64, const cld_array *x, int dim);
+    /* out = alpha * a @ b + beta * out; all 2-d or all 3-d (batched); transposition is in the strides. */
+    cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, double alpha, double beta);
+    /* along dim; log: log-softmax. backward: y is the forward's output. */
+    cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);
+    cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim, bool log);
+    /* rows of a 2-d x to unit length; norms (rows) kept for backward; a zero row stays zero. */
+    cld_status (*normalize)(const cld_array *out, const cld_array *norms, const cld_array *x);
+    cld_status (*normalize_backward)(const cld_array *dx, const cld_array *y, const cld_array *norms,
+                                     const cld_array *dout);
+    /* PyTorch's: index i64, checked by the backend against x's extent along dim. */
+    cld_status (*gather)(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
+    cld_status (*scatter_add)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
+    cld_status (*index_select)(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
+    cld_status (*index_add)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
+    cld_status (*index_copy)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
+    /* Stable; the first k of each line along dim, in order. k = extent sorts. */
+    cld_status (*topk)(const cld_array *values, const cld_array *index_i64, const cld_array *x, int dim,
+                       bool descending);
+    /* Element i (in row-major order) is a pure function of (seed, position + i). */
+    cld_status (*random)(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
+                         uint64_t position);
+} cld_math_ops;
+
+/* ---- convolution, normalization, pooling: kernels/cpu/{conv,norm,pool}.c ------------------------------------ */
+
+typedef struct cld_conv_params {
+    int stride[2], padding[2], dilation[2], groups;
+} cld_conv_params;
+
+typedef struct cld_norm_params {
+    bool training; /* batch statistics, running ones updated; else the running ones */
+    bool relu;     /* out = relu(norm(x) [+ residual]) */
+    double momentum, eps;
+} cld_norm_params;
+
+typedef struct cld_pool_params {
+    int kernel[2], stride[2], padding[2];
+} cld_pool_params;
+
+typedef struct cld_conv_ops {
+    /* The layout in which this device wants an activation of this dtype and shape (4-d). */
+    cld_layout (*layout)(cld_dtype dtype, const int64_t *shape);
+    cld_status (*conv2d)(const cld_array *y, const cld_array *x, const cld_array *w, const cld_array *bias,
+                         const cld_conv_params *p); /* bias may be NULL */
+    cld_status (*conv2d_data)(const cld_array *dx, const cld_array *dy, const cld_array *w,
+                              const cld_conv_params *p);
+    cld_status (*conv2d_weight)(const cld_array *dw, const cld_array *x, const cld_array *dy,
+                                const cld_conv_params *p);
+    /* mean and invstd (C): written in training, for backward. residual may be NULL. */
+    cld_status (*norm)(const cld_array *y, const cld_array *mean, const cld_array *invstd, const cld_array *x,
+                       const cld_array *residual, const cld_array *weight, const cld_array *bias,
+                       const cld_array *running_mean, const cld_array *running_var, const cld_norm_params *p);
+    /* dresidual may be NULL; y is the forward's output where relu was fused, else NULL. */
+    cld_status (*norm_backward)(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
+                                const cld_array *dbias, const cld_array *dy, const cld_array *x,
+                                const cld_array *y, const cld_array *mean, const cld_array *invstd,
+                                const cld_array *weight, const cld_norm_params *p);
+    cld_status (*max_pool)(const cld_array *y, const cld_array *argmax_i32, const cld_array *x,
+                           const cld_pool_params *p);
+    cld_status (*max_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_array *argmax_i32,
+                                    const cld_pool_params *p);
+    cld_status (*avg_pool)(const cld_array *y, const cld_array *x, const cld_pool_params *p);
+    cld_status (*avg_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_pool_params *p);
+} cld_conv_ops;
+
+/* ---- losses, clustering, nearest neighbours: kernels/cpu/{instance_loss,kmeans,knn}.c ------------------------ */
+
+typedef struct cld_loss_ops {
+    /* Cross entropy of f . bank^T / temperature against class index[i] for each row i, streamed over the bank so
+     * that no rows x size matrix exists. loss (rows), df (rows, dim) or NULL: d loss[i] / d f[i]. */
+    cld_status (*bank_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
+                               const cld_array *bank, const cld_array *index, double temperature);
+    /* As bank_softmax with the positive logit f . key as class 0 before those of the queue. */
+    cld_status (*queue_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
+                                const cld_array *key, const cld_array *queue, double temperature);
+    /* NCE against the rows negatives (rows, K) of the bank; z: one element, <= 0 before the first batch sets it. */
+    cld_status (*bank_nce)(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
+                           const cld_array *bank, const cld_array *index, const cld_array *negatives,
+                           double temperature);
+    /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending. */
+    cld_status (*bank_update)(const cld_array *bank, const cld_array *index, const cld_array *f, double momentum);
+    /* Lloyd's algorithm as CLD defines it (see kmeans.c); labels i64 (n), centroids (k, dim). */
+    cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *x, int iterations);
+    /* scores (queries, classes) += sum over the k most similar memory rows of exp(similarity / temperature). */
+    cld_status (*weighted_knn)(const cld_array *scores, const cld_array *memory, const cld_array *labels,
+                               const cld_array *queries, int k, double temperature);
+} cld_loss_ops;
+
+/* ---- optimizers: kernels/cpu/optim.c -------------------------------------------------------------------------- */
+
+typedef struct cld_sgd_params {
+    double lr, momentum, weight_decay, dampening;
+    bool nesterov;
+} cld_sgd_params;
+
+typedef struct cld_optim_ops {
+    /* One call for all parameters. buffers[i] is zeroed before the first step. */
+    cld_status (*sgd)(int count, const cld_array *params, const cld_array *grads, const cld_array *buffers,
+                      const cld_sgd_params *p);
+    cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay);
+} cld_optim_ops;
+
+/* ---- the device ------------------------------------------------------------------------------------------------ */
+
+typedef struct cld_backend {
+    int version; /* CLD_BACKEND_VERSION */
+    const char *name;
+    const cld_memory_ops *memory;
+    const cld_math_ops *math;
+    const cld_conv_ops *conv;
+    const cld_loss_ops *loss;
+    const cld_optim_ops *optim;
+} cld_backend;
+
+const cld_backend *cld_cpu_backend(void);
+
+#endif

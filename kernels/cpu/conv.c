@@ -1,0 +1,2 @@
+#include "kernels/cpu/cpu.h"
+const cld_conv_ops cld_cpu_conv = {0};

@@ -1,0 +1,2 @@
+#include "kernels/cpu/cpu.h"
+const cld_optim_ops cld_cpu_optim = {0};

@@ -1,0 +1,109 @@
+/* The tape: define-by-run automatic differentiation.
+ *
+ * An op computes its output, then, where some input needs a gradient, records a node: who the inputs were, what
+ * backward must know, and the op record whose function inverts it. Forward and backward live side by side in one
+ * file under runtime/ops or runtime/losses:
+ *
+ *     static cld_status exp_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+ *         CLD_AUTO cld_tensor *y = cld_node_saved(n, 0);
+ *         if (!y) return cld_error_code();
+ *         din[0] = cld_mul(dout[0], y);                  // y = exp(x), so dx = dy * y
+ *         return din[0] ? CLD_OK : cld_error_code();
+ *     }
+ *     static const cld_op exp_op = {"exp", exp_backward, NULL};
+ *
+ *     cld_tensor *cld_exp(cld_tensor *x) {
+ *         CLD_AUTO cld_tensor *y = ...;
+ *         cld_node *n = cld_record(&exp_op, &y, 1, &x, 1);   // NULL: nothing to record
+ *         if (n) cld_node_save(n, 0, y);
+ *         return cld_tensor_steal(&y);
+ *     }
+ *
+ * Conventions. backward ASSIGNS din[i] a new reference for every i with cld_node_needs(n, i), and leaves the others
+ * NULL; the engine sums where a tensor was used twice. dout[i] is NULL where no gradient reached output i. backward
+ * runs with recording off, so it may call ops freely. Gradients have the dtype and shape of what they belong to.
+ * Saved tensors are dropped as backward passes them; saved outputs make no cycle (they are saved off the tape).
+ */
+#ifndef CLD_AUTOGRAD_TAPE_H
+#define CLD_AUTOGRAD_TAPE_H
+
+#include "runtime/tensor/tensor.h"
+
+#define CLD_NODE_SAVED  10  /* slots for saved tensors */
+#define CLD_NODE_PARAMS 256 /* bytes for the op's own plain data */
+
+typedef struct cld_op {
+    const char *name; /* as in Lua, for messages */
+    cld_status (*backward)(cld_node *n, cld_tensor *const *dout, cld_tensor **din);
+    void (*destroy)(cld_node *n);          /* (optional) release what params point at */
+    cld_tensor *(*rebuild)(cld_node *n);   /* (optional) output 0 again, from what was saved: for nodes marked rebuildable */
+} cld_op;
+
+/* Where a gradient goes: to an output of a node, or to a leaf's .grad. Neither: nowhere. */
+typedef struct cld_edge {
+    cld_node *node;
+    int output;
+    cld_tensor *leaf;
+} cld_edge;
+
+typedef struct cld_saved {
+    cld_tensor *tensor; /* off the tape */
+    unsigned version;   /* of its storage, when saved */
+    cld_node *rebuild;  /* or: the node that can compute it again */
+} cld_saved;
+
+struct cld_node {
+    const cld_op *op;
+    atomic_int refs;
+    uint64_t sequence; /* order of recording; backward goes down */
+    int inputs, outputs;
+    cld_edge *edges;       /* inputs of them */
+    cld_array *output_meta; /* outputs of them: shape and dtype, data NULL */
+    const cld_backend *device;
+    cld_saved saved[CLD_NODE_SAVED];
+    bool released;    /* backward has passed: saved tensors are gone */
+    bool rebuildable; /* set by the op: op->rebuild can make output 0 again from what this node saved */
+    _Alignas(16) unsigned char params[CLD_NODE_PARAMS];
+};
+
+/* ---- for ops ---- */
+
+/* True where recording is on and one of the tensors (NULL allowed) needs a gradient. */
+bool cld_needs_grad(cld_tensor *const *inputs, int count);
+
+/* Record `op` as what made outputs from inputs (NULL inputs allowed). NULL where nothing needs a gradient, or out
+ * of memory (then cld_error_code() is CLD_NOMEM and outputs stay constants). The node is owned by its outputs. */
+cld_node *cld_record(const cld_op *op, cld_tensor *const *outputs, int n_outputs, cld_tensor *const *inputs,
+                     int n_inputs);
+
+static inline bool cld_node_needs(const cld_node *n, int input) {
+    return n->edges[input].node || n->edges[input].leaf;
+}
+
+/* Keep t for backward. Where t's producer can rebuild it more cheaply than it can be kept, only that is kept. */
+void cld_node_save(cld_node *n, int slot, cld_tensor *t);
+/* A new reference (rebuilt if need be); NULL with an error if it was written in place since, or never saved. */
+cld_tensor *cld_node_saved(cld_node *n, int slot);
+bool cld_node_has(const cld_node *n, int slot);
+
+/* The op's plain data: cld_node_params(n, my_params)->field. */
+#define cld_node_params(n, type)                                                                                   \
+    ((type *)(void *)((n)->params + 0 * sizeof(char[sizeof(type) <= CLD_NODE_PARAMS ? 1 : -1])))
+
+/* Run fn(context) once the whole of the running backward is done, in the order asked for; destroy(context) always.
+ * This is how a memory bank is updated after the gradient has used the old rows. */
+cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(void *context), void *context);
+
+/* ---- for users of the tape ---- */
+
+bool cld_grad_enabled(void);
+bool cld_set_grad_enabled(bool enabled); /* returns the previous state */
+
+/* Gradients of root (gradient: NULL means 1, root then has one element) into the .grad of every leaf, added to
+ * what is there. keep: saved tensors stay, so that backward may run again. */
+cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep);
+
+cld_node *cld_node_retain(cld_node *n);
+void cld_node_free(cld_node *n);
+
+#endif

@@ -1,0 +1,37 @@
+#include "runtime/core/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local cld_error_record record;
+
+cld_status cld_fail(cld_status code, const char *format, ...) {
+    /* Formatted aside first: an argument may be the old message. */
+    char message[sizeof record.message];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    memcpy(record.message, message, sizeof message);
+    record.code = code;
+    return code;
+}
+
+cld_status cld_fail_in(const char *format, ...) {
+    char context[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(context, sizeof context, format, args);
+    va_end(args);
+    return cld_fail(record.code, "%s: %s", context, record.message);
+}
+
+cld_status cld_error_code(void) { return record.code; }
+const char *cld_error_message(void) { return record.message; }
+cld_error_record cld_error_export(void) { return record; }
+
+cld_status cld_error_import(const cld_error_record *from) {
+    record = *from;
+    return record.code;
+}

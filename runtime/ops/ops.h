@@ -1,0 +1,100 @@
+/* The differentiable ops, as PyTorch names and defines them. Each family has its file, which holds shape rule,
+ * forward and gradient together; every function returns a new tensor, or NULL with an error that names the op and
+ * the shapes. Dimensions here are 0-based and may be negative (from the end); the bindings translate Lua's. */
+#ifndef CLD_OPS_H
+#define CLD_OPS_H
+
+#include "runtime/autograd/tape.h"
+
+/* ---- elementwise.c: broadcast as NumPy does; differing dtypes are promoted (float beats integer, wider beats
+ * narrower, f16 with bf16 gives f32) ---- */
+cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b);
+cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b);
+cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b);
+cld_tensor *cld_cast(cld_tensor *x, cld_dtype dtype);
+
+static inline cld_tensor *cld_add(cld_tensor *a, cld_tensor *b) { return cld_binary_op(CLD_ADD, a, b); }
+static inline cld_tensor *cld_sub(cld_tensor *a, cld_tensor *b) { return cld_binary_op(CLD_SUB, a, b); }
+static inline cld_tensor *cld_mul(cld_tensor *a, cld_tensor *b) { return cld_binary_op(CLD_MUL, a, b); }
+static inline cld_tensor *cld_div(cld_tensor *a, cld_tensor *b) { return cld_binary_op(CLD_DIV, a, b); }
+static inline cld_tensor *cld_add_scalar(cld_tensor *x, double s) { return cld_unary_op(CLD_ADD_SCALAR, x, s, 0); }
+static inline cld_tensor *cld_mul_scalar(cld_tensor *x, double s) { return cld_unary_op(CLD_MUL_SCALAR, x, s, 0); }
+
+/* In place, on tensors off the tape (an error where recording would need the old value). */
+cld_status cld_add_(cld_tensor *x, cld_tensor *y); /* x += y */
+cld_status cld_mul_scalar_(cld_tensor *x, double s);
+
+/* ---- view.c: share storage ---- */
+cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *shape); /* one -1 is inferred; copies if it must */
+cld_tensor *cld_permute(cld_tensor *x, const int *dims);
+cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1);
+cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length);
+cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index);
+cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *shape);
+cld_tensor *cld_squeeze(cld_tensor *x, int dim);
+cld_tensor *cld_unsqueeze(cld_tensor *x, int dim);
+cld_tensor *cld_flatten(cld_tensor *x, int first, int last);
+cld_tensor *cld_contiguous(cld_tensor *x);
+cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim);
+cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim);
+
+/* ---- reduce.c: dims NULL with ndims 0 means all ---- */
+cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim);
+cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim);
+cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim);
+cld_tensor *cld_amax(cld_tensor *x, const int *dims, int ndims, bool keepdim); /* gradient shared among equals */
+cld_tensor *cld_amin(cld_tensor *x, const int *dims, int ndims, bool keepdim);
+cld_tensor *cld_prod(cld_tensor *x, const int *dims, int ndims, bool keepdim);
+cld_tensor *cld_norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim); /* Euclidean */
+cld_tensor *cld_any(cld_tensor *x, const int *dims, int ndims, bool keepdim);
+cld_tensor *cld_all(cld_tensor *x, const int *dims, int ndims, bool keepdim);
+cld_tensor *cld_argmax(cld_tensor *x, int dim, bool keepdim); /* first of equals */
+cld_tensor *cld_argmin(cld_tensor *x, int dim, bool keepdim);
+
+/* ---- matmul.c ---- */
+cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b);                         /* PyTorch's rules, 1-d to batched */
+cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias); /* x W^T + b; bias may be NULL */
+
+/* ---- softmax.c, normalize.c ---- */
+cld_tensor *cld_softmax(cld_tensor *x, int dim);
+cld_tensor *cld_log_softmax(cld_tensor *x, int dim);
+cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labels); /* (n, classes), i64 (n): the mean */
+cld_tensor *cld_normalize(cld_tensor *x, int dim);                     /* x / ||x||, zero stays zero */
+
+/* ---- index.c: index tensors are i64, 0-based ---- */
+cld_tensor *cld_gather(cld_tensor *x, int dim, cld_tensor *index);
+cld_tensor *cld_scatter_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source); /* out of place */
+cld_tensor *cld_index_select(cld_tensor *x, int dim, cld_tensor *index);
+cld_tensor *cld_index_copy(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source);
+cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source);
+/* values and *index; the gradient flows to values */
+cld_tensor *cld_topk(cld_tensor **index, cld_tensor *x, int64_t k, int dim, bool largest);
+cld_tensor *cld_sort(cld_tensor **index, cld_tensor *x, int dim, bool descending);
+
+/* ---- conv.c, norm.c, pool.c: 4-d activations, in the device's own layout where it has one ---- */
+cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p);
+/* residual may be NULL; running statistics may be NULL in training (then batch statistics are not recorded). */
+cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
+                           cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p);
+cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p);
+cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p);
+
+/* ---- random.c: a global generator, (seed, position) ---- */
+typedef struct cld_generator {
+    uint64_t seed, position;
+} cld_generator;
+cld_generator cld_get_generator(void);
+void cld_set_generator(cld_generator g);
+cld_status cld_uniform_(cld_tensor *x, double low, double high);
+cld_status cld_normal_(cld_tensor *x, double mean, double deviation);
+
+/* ---- shared by op files: check.c ---- */
+/* 0-based and in range, or an error naming the op. */
+cld_status cld_check_dim(const char *op, const cld_tensor *x, int dim, int *out);
+cld_status cld_check_same_device(const char *op, const cld_tensor *a, const cld_tensor *b);
+/* In-place writes are for tensors off the tape. */
+cld_status cld_check_in_place(const char *op, const cld_tensor *x);
+/* The device's kernel, or an error naming the op: if (!CLD_HAS(dev->math, softmax)) ... */
+cld_status cld_unsupported(const char *op, const cld_backend *device);
+
+#endif

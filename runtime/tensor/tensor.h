@@ -1,0 +1,103 @@
+/* Tensors: a reference-counted view (cld_tensor) on reference-counted bytes (cld_storage).
+ *
+ * Ownership. A function with `new`, or any op, hands back a reference that the caller owns and gives up with
+ * cld_tensor_free (NULL is fine). Arguments are borrowed. CLD_AUTO frees at the end of the scope, so that error
+ * paths need no labels; cld_tensor_steal moves a tensor out of it:
+ *
+ *     CLD_AUTO cld_tensor *y = cld_tensor_new(CLD_F32, x->a.ndim, x->a.shape, x->storage->device);
+ *     if (!y) return NULL;
+ *     CLD_TRY_NULL(dev->math->unary(CLD_EXP, &y->a, &x->a, 0, 0));
+ *     return cld_tensor_steal(&y);
+ *
+ * Layout. A tensor may lie in its device's own blocked layout (see cld_layout): logically nothing changes. An op
+ * that walks strides calls cld_tensor_strided first, which reorders where it must.
+ */
+#ifndef CLD_TENSOR_TENSOR_H
+#define CLD_TENSOR_TENSOR_H
+
+#include <stdatomic.h>
+
+#include "kernels/backend.h"
+
+typedef struct cld_node cld_node; /* runtime/autograd/tape.h */
+typedef struct cld_tensor cld_tensor;
+
+typedef struct cld_storage {
+    atomic_int refs;
+    atomic_uint version; /* counts in-place writes: a saved tensor written since is an error in backward */
+    const cld_backend *device;
+    void *data;
+    size_t bytes;
+} cld_storage;
+
+struct cld_tensor {
+    cld_array a;
+    cld_storage *storage;
+    atomic_int refs;
+    bool requires_grad;
+    cld_tensor *grad; /* leaves only: what backward accumulated */
+    cld_node *node;   /* what produced it on the tape; NULL for leaves and constants */
+    int output;       /* which of node's outputs */
+};
+
+/* ---- lifetime ---- */
+
+/* Dense row-major, contents undefined. shape may be NULL when ndim is 0. */
+cld_tensor *cld_tensor_new(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device);
+/* Same shape, dtype, device (and layout where asked), contents undefined. */
+cld_tensor *cld_tensor_new_like(const cld_tensor *x);
+/* In the device's own layout for 4-d activations where it wants one, else row-major. */
+cld_tensor *cld_tensor_new_activation(cld_dtype dtype, const int64_t shape[4], const cld_backend *device);
+cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device, double v);
+/* Another view on x's storage; not on the tape. Strides in elements, data inside x's storage. */
+cld_tensor *cld_tensor_view(const cld_tensor *x, int ndim, const int64_t *shape, const int64_t *strides,
+                            void *data);
+/* Same data, off the tape. */
+cld_tensor *cld_tensor_detach(const cld_tensor *x);
+cld_tensor *cld_tensor_retain(cld_tensor *x);
+void cld_tensor_free(cld_tensor *x);
+cld_tensor *cld_tensor_steal(cld_tensor **x); /* returns *x and sets it to NULL */
+static inline void cld_tensor_free_at(cld_tensor **x) { cld_tensor_free(*x); }
+#define CLD_AUTO __attribute__((cleanup(cld_tensor_free_at)))
+
+/* ---- facts ---- */
+
+size_t cld_dtype_size(cld_dtype dtype);
+const char *cld_dtype_name(cld_dtype dtype);
+bool cld_dtype_parse(const char *name, cld_dtype *out);
+static inline bool cld_dtype_is_float(cld_dtype d) { return d <= CLD_F16; }
+
+int64_t cld_numel(const cld_array *a);
+bool cld_is_contiguous(const cld_array *a); /* dense, row-major, strided */
+bool cld_same_shape(const cld_array *a, const cld_array *b);
+static inline const cld_backend *cld_device(const cld_tensor *x) { return x->storage->device; }
+
+/* "f32[2, 3]" into a ring of per-thread buffers: up to eight may be alive in one message. */
+const char *cld_describe(const cld_array *a);
+
+/* The number of tensors and storages alive, for leak checks. */
+int64_t cld_tensors_alive(void);
+int64_t cld_storages_alive(void);
+
+/* ---- data movement, off the tape (the differentiable forms are in runtime/ops) ---- */
+
+/* x itself (retained) where it is strided already, else a row-major copy. */
+cld_tensor *cld_tensor_strided(cld_tensor *x);
+/* x itself (retained) where it is dense and row-major, else a copy. */
+cld_tensor *cld_tensor_contiguous(cld_tensor *x);
+/* A row-major copy, cast to dtype. */
+cld_tensor *cld_tensor_cast(const cld_tensor *x, cld_dtype dtype);
+cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device);
+/* Write into out (any strides, dtype): x broadcasts. Bumps out's version. */
+cld_status cld_tensor_copy(cld_tensor *out, const cld_tensor *x);
+cld_status cld_tensor_fill(cld_tensor *out, double value);
+/* One element as a double; index has ndim entries. */
+cld_status cld_tensor_read(const cld_tensor *x, const int64_t *index, double *out);
+cld_status cld_tensor_item(const cld_tensor *x, double *out); /* x must have one element */
+cld_status cld_tensor_from_host(cld_tensor *out, const void *host, size_t bytes); /* out contiguous */
+cld_status cld_tensor_to_host(const cld_tensor *x, void *host, size_t bytes);     /* x contiguous */
+
+/* Called where an allocation failed, before its one retry: the bindings collect garbage here. */
+void cld_set_reclaim(void (*reclaim)(void *context), void *context);
+
+#endif
