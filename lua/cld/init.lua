@@ -1,17 +1,37 @@
 --- cld: the module. `local cld = require "cld"`.
--- What C offers (`cld.core`, one table per binding file) and what is composed of it in Lua (one file each here).
+-- What C offers (`cld.core`, one table per binding file) and what is composed of it in Lua (one file each here,
+-- loaded on first use).
 local core = require "cld.core"
+
+local composed = { "augment", "data", "eval", "losses", "models", "nn", "optim", "options", "run", "schedule" }
 
 local cld = {}
 
 -- Tensor creation, the tape and the system's facts are cld's own functions: cld.zeros, cld.no_grad, cld.memory.
-for _, name in ipairs { "tensor", "autograd", "system" } do
-  for key, value in pairs(core[name] or {}) do cld[key] = value end
-end
+local merged = { tensor = true, autograd = true, system = true }
 for name, functions in pairs(core) do
-  if type(functions) == "table" and name ~= "tensor" and name ~= "autograd" and name ~= "system" then
+  if not merged[name] then
     cld[name] = functions
+  else
+    for key, value in pairs(functions) do cld[key] = value end
   end
 end
+cld.load, cld.save = core.io and core.io.load, core.io and core.io.save
 
-return cld
+-- lua/cld/<name>.lua stands in front of the C table of the same name.
+for _, name in ipairs(composed) do cld[name] = nil end
+return setmetatable(cld, {
+  __index = function(self, key)
+    for _, name in ipairs(composed) do
+      if name == key then
+        local module = require("cld." .. name)
+        rawset(self, key, module)
+        return module
+      end
+    end
+  end,
+  __pairs = function(self)
+    for _, name in ipairs(composed) do local _ = self[name] end
+    return next, self, nil
+  end,
+})
