@@ -1,0 +1,137 @@
+--- Encoders: the CIFAR ResNets of NPID and CLD, with an instance and a group branch.
+local nn = require "cld.nn"
+
+local models = {}
+
+-- ---- residual blocks --------------------------------------------------------
+
+-- The identity, or a 1x1 convolution and its norm where the shape changes.
+local function shortcut(input, output, stride)
+  if stride == 1 and input == output then return nn.sequential() end
+  return nn.sequential(nn.conv2d(input, output, 1, { stride = stride, bias = false }), nn.batch_norm2d(output))
+end
+
+-- relu(norm(conv(x)) + shortcut(x)), where norm, addition and relu are one pass over memory.
+local function join(norm, y, x, through)
+  if #through._members == 0 then return norm(y, { relu = true, residual = x }) end
+  local r <close> = through(x)
+  return norm(y, { relu = true, residual = r })
+end
+
+local BasicBlock = nn.module "basic_block"
+BasicBlock.expansion = 1
+
+function BasicBlock:build(input, width, stride)
+  self.conv1 = nn.conv2d(input, width, 3, { stride = stride, padding = 1, bias = false })
+  self.bn1 = nn.batch_norm2d(width)
+  self.conv2 = nn.conv2d(width, width, 3, { padding = 1, bias = false })
+  self.bn2 = nn.batch_norm2d(width)
+  self.shortcut = shortcut(input, width, stride)
+end
+
+function BasicBlock:forward(x)
+  local a <close> = self.conv1(x)
+  local b <close> = self.bn1(a, { relu = true })
+  local c <close> = self.conv2(b)
+  return join(self.bn2, c, x, self.shortcut)
+end
+
+local Bottleneck = nn.module "bottleneck"
+Bottleneck.expansion = 4
+
+function Bottleneck:build(input, width, stride)
+  local output = width * Bottleneck.expansion
+  self.conv1 = nn.conv2d(input, width, 1, { bias = false })
+  self.bn1 = nn.batch_norm2d(width)
+  self.conv2 = nn.conv2d(width, width, 3, { stride = stride, padding = 1, bias = false })
+  self.bn2 = nn.batch_norm2d(width)
+  self.conv3 = nn.conv2d(width, output, 1, { bias = false })
+  self.bn3 = nn.batch_norm2d(output)
+  self.shortcut = shortcut(input, output, stride)
+end
+
+function Bottleneck:forward(x)
+  local a <close> = self.conv1(x)
+  local b <close> = self.bn1(a, { relu = true })
+  local c <close> = self.conv2(b)
+  local d <close> = self.bn2(c, { relu = true })
+  local e <close> = self.conv3(d)
+  return join(self.bn3, e, x, self.shortcut)
+end
+
+-- ---- the CIFAR ResNet -------------------------------------------------------
+
+local ResNetCifar = nn.module "resnet_cifar"
+
+local function stage(Block, count, input, width, stride)
+  local blocks = {}
+  for i = 1, count do
+    blocks[i] = Block(i == 1 and input or width * Block.expansion, width, i == 1 and stride or 1)
+  end
+  return nn.sequential(table.unpack(blocks))
+end
+
+function ResNetCifar:build(Block, depths, options)
+  local width, head = options.width, options.norm_linear and nn.norm_linear or nn.linear
+  local features = 8 * width * Block.expansion
+  self.conv1 = nn.conv2d(3, width, 3, { padding = 1, bias = false })
+  self.bn1 = nn.batch_norm2d(width)
+  self.layer1 = stage(Block, depths[1], width, width, 1)
+  self.layer2 = stage(Block, depths[2], width * Block.expansion, 2 * width, 2)
+  self.layer3 = stage(Block, depths[3], 2 * width * Block.expansion, 4 * width, 2)
+  self.layer4 = stage(Block, depths[4], 4 * width * Block.expansion, 8 * width, 2)
+  self.linear = head(features, options.low_dim)
+  self.groupDis = nn.sequential(head(features, options.low_dim), nn.normalize())
+  self.pool_window = options.pool_window
+end
+
+--- The pooled features (N, 8 * width * expansion) that a linear evaluation sees.
+function ResNetCifar:features(x)
+  local a <close> = self.conv1(x)
+  local b <close> = self.bn1(a, { relu = true })
+  local c <close> = self.layer1(b)
+  local d <close> = self.layer2(c)
+  local e <close> = self.layer3(d)
+  local f <close> = self.layer4(e)
+  local window = self.pool_window or { f.shape[3], f.shape[4] }
+  local pooled <close> = nn.functional.avg_pool2d(f, window)
+  return pooled:flatten(2, -1)
+end
+
+--- Images (N, 3, H, W) -> the instance and the group features, (N, low_dim) each, rows of unit length.
+function ResNetCifar:forward(x)
+  local pooled <close> = self:features(x)
+  local instance <close> = self.linear(pooled)
+  return instance:normalize(), self.groupDis(pooled)
+end
+
+local known = { low_dim = 128, width = 64, norm_linear = false, pool_window = false }
+
+local function cifar(name, Block, depths)
+  return function(options)
+    local settings = {}
+    for key, default in pairs(known) do settings[key] = default end
+    for key, value in pairs(options or {}) do
+      if known[key] == nil then
+        error(("models.%s: unknown field '%s'; there are low_dim, width, norm_linear, pool_window"):format(name, key), 2)
+      end
+      settings[key] = value
+    end
+    for _, key in ipairs { "low_dim", "width" } do
+      if math.type(settings[key]) ~= "integer" or settings[key] < 1 then
+        error(("models.%s: %s must be a positive integer, got %s"):format(name, key, settings[key]), 2)
+      end
+    end
+    return ResNetCifar(Block, depths, settings)
+  end
+end
+
+--- models.resnet18_cifar{low_dim = 128, width = 64, norm_linear = false, pool_window}: 3x3 stride-1 stem, no max-pool,
+-- four stages of width, 2, 4 and 8 times width; two heads. `norm_linear` makes the heads NormLinear layers.
+-- pool_window: average pooling over windows of this size (7 for 96-pixel images) instead of the whole map.
+-- Parameter names are those of the published CLD checkpoints.
+models.resnet18_cifar = cifar("resnet18_cifar", BasicBlock, { 2, 2, 2, 2 })
+models.resnet34_cifar = cifar("resnet34_cifar", BasicBlock, { 3, 4, 6, 3 })
+models.resnet50_cifar = cifar("resnet50_cifar", Bottleneck, { 3, 4, 6, 3 })
+
+return models
