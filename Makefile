@@ -16,6 +16,44 @@ WARN    ?= -Wall -Wextra
 CFLAGS  ?= -g
 PREFIX  ?= /usr/local
 
+.DEFAULT_GOAL := all
+
+# ---- make setup ----------------------------------------------------------------
+# GNU make remakes the files it includes and then starts over, so in `make setup demo` the probes below see what setup
+# has just installed.
+
+PACKAGES := gcc libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev
+
+ifeq ($(filter setup,$(MAKECMDGOALS)):$(MAKE_RESTARTS),setup:)
+include $(BUILD)/setup.done
+endif
+
+$(BUILD)/setup.done: FORCE
+	@mkdir -p $(@D)
+	@if ! command -v apt-get dpkg-query >/dev/null; then \
+	    echo "setup: no apt-get here. Install what these Debian packages hold, then run make:"; \
+	    echo "  $(PACKAGES)"; \
+	else \
+	    for p in $(PACKAGES); do \
+	        dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+	    done; \
+	    if [ -n "$$missing" ]; then \
+	        echo "setup: installing$$missing"; \
+	        [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	        $$sudo apt-get update -qq && \
+	        $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing || \
+	        { echo "setup: failed; as root: apt-get install$$missing"; exit 1; }; \
+	    else \
+	        echo "setup: every package is there"; \
+	    fi; \
+	fi
+	@touch $@
+
+setup:
+	@:
+
+# ---- what is there ---------------------------------------------------------------
+
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4)
 COMMON     := -std=gnu11 $(OPT) $(WARN) -fopenmp -fno-math-errno -fPIC -fvisibility=hidden -I. $(LUA_CFLAGS) $(SANITIZE)
@@ -53,15 +91,23 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) -MMD -MP -c -o $@ $<
 
-# Rebuild when the flags change.
+# Rebuild when the flags change; say then what was found, and stop where something needed is missing.
+# found(name, header, flags, remedy, what its absence means)
+found = if echo '\#include <$(2)>' | $(CC) $(3) -E -x c - >/dev/null 2>&1; then echo "  ✓ $(1)"; \
+        else echo "  ✗ $(1): make setup, or install $(4)$(5)"; $(if $(5),,missing=1;) fi
 FLAGS := $(CC) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) $(LDFLAGS) $(LIBS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
+	@echo '$(FLAGS)' | cmp -s - $@ || { \
+	    $(call found,oneDNN,dnnl.h,,libdnnl-dev); \
+	    $(call found,Lua 5.4,lua.h,$(LUA_CFLAGS),liblua5.4-dev); \
+	    $(call found,jansson,jansson.h,,libjansson-dev); \
+	    $(call found,libedit,editline/readline.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
+	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all clean FORCE
+.PHONY: all setup clean FORCE
