@@ -107,7 +107,33 @@ $(BUILD)/flags: FORCE
 
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 
+# ---- checks ------------------------------------------------------------------
+
+# SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
+SPEC ?= spec
+test: all $(BUILD)/spec/pty
+	$(Q)$(BUILD)/cldlua /usr/bin/busted $(SPEC)
+
+$(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $< -lutil
+
+# The same specs in a build of their own. liboneDNN, libgomp and Lua's string table leave reachable memory behind;
+# what is lost is reported.
+asan:
+	$(Q)ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 OMP_NUM_THREADS=2 \
+	$(MAKE) test BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
+
+C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
+lint:
+	luacheck -q .
+	clang-format --dry-run -Werror $(C_FILES)
+	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
+	  -j $$(nproc) -I. runtime kernels/cpu bindings spec
+
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) build-asan
 
 .PHONY: all setup clean FORCE

@@ -1,14 +1,235 @@
-/* The interpreter. */
-#include "bindings/bindings.h"
+/* cldlua: the command line. It takes what `lua` takes, in the same words (see usage), and finds the Lua files
+ * of cld from where the executable lies: ../lua in a source tree, ../share/cldlua where it was installed.
+ *
+ * Everything runs inside one protected call, so that running out of memory at start-up is a message as well.
+ */
+#include "bindings/interpreter.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PROGRAM "cldlua"
+
+static const char usage[] = "usage: " PROGRAM " [options] [script [args]]\n"
+                            "  -e stat       execute string 'stat'\n"
+                            "  -i            enter interactive mode after executing 'script'\n"
+                            "  -l mod        require library 'mod' into global 'mod'\n"
+                            "  -l g=mod      require library 'mod' into global 'g'\n"
+                            "  -v            show version information\n"
+                            "  -E            ignore environment variables\n"
+                            "  -W            turn warnings on\n"
+                            "  -h, --help    show this text\n"
+                            "  --            stop handling options\n"
+                            "  -             stop handling options and execute stdin\n";
+
+typedef struct command_line {
+    int argc, script; /* script: its index in argv, argc where there is none */
+    char **argv;
+    bool interactive, version, execute, ignore_environment, help;
+    const char *bad; /* the option that is not one, or lacks its argument */
+} command_line;
+
+static command_line parse(int argc, char **argv) {
+    command_line c = {.argc = argc, .argv = argv, .script = argc};
+    for (int i = 1; i < argc; i++) {
+        const char *a = argv[i];
+        if (a[0] != '-' || a[1] == 0) {
+            c.script = i;
+            return c;
+        }
+        if (!strcmp(a, "--")) {
+            c.script = i + 1;
+            return c;
+        }
+        if (!strcmp(a, "-h") || !strcmp(a, "--help"))
+            c.help = true;
+        else if (!strcmp(a, "-i"))
+            c.interactive = c.version = true;
+        else if (!strcmp(a, "-v"))
+            c.version = true;
+        else if (!strcmp(a, "-E"))
+            c.ignore_environment = true;
+        else if (!strcmp(a, "-W"))
+            continue;
+        else if (a[1] == 'e' || a[1] == 'l') {
+            c.execute |= a[1] == 'e';
+            if (a[2] == 0 && (++i >= argc || argv[i][0] == '-')) c.bad = a;
+        } else
+            c.bad = a;
+        if (c.bad) return c;
+    }
+    return c;
+}
+
+/* ---- running things: all return a Lua status, the error printed
+ * ----------------------------------------------- */
+
+static int report(lua_State *L, int status) {
+    if (status == LUA_OK) return status;
+    const char *message = lua_tostring(L, -1);
+    fflush(stdout);
+    fprintf(stderr, PROGRAM ": %s\n", message ? message : "(error message not a string)");
+    lua_pop(L, 1);
+    return status;
+}
+
+static int run_chunk(lua_State *L, int status) {
+    if (status == LUA_OK) status = cldL_call(L, 0, 0);
+    return report(L, status);
+}
+
+static int run_string(lua_State *L, const char *text, const char *name) {
+    return run_chunk(L, luaL_loadbuffer(L, text, strlen(text), name));
+}
+
+static int run_init(lua_State *L) {
+    const char *name = "=LUA_INIT_5_4", *init = getenv(name + 1);
+    if (!init) init = getenv((name = "=LUA_INIT") + 1);
+    if (!init) return LUA_OK;
+    return init[0] == '@' ? run_chunk(L, luaL_loadfile(L, init + 1)) : run_string(L, init, name);
+}
+
+/* -l [global=]module; a version after '-' is no part of the global's name. */
+static int require_library(lua_State *L, const char *text) {
+    const char *equals = strchr(text, '='), *module = equals ? equals + 1 : text;
+    size_t length = equals ? (size_t)(equals - text) : strcspn(text, "-");
+    lua_pushlstring(L, text, length);
+    lua_getglobal(L, "require");
+    lua_pushstring(L, module);
+    int status = cldL_call(L, 1, 1);
+    if (status != LUA_OK) return report(L, status);
+    lua_pushglobaltable(L);
+    lua_insert(L, -3);
+    lua_settable(L, -3);
+    lua_pop(L, 1);
+    return LUA_OK;
+}
+
+static int run_options(lua_State *L, const command_line *c) {
+    for (int i = 1; i < c->script && i < c->argc && strcmp(c->argv[i], "--") != 0; i++) {
+        const char *a = c->argv[i];
+        if (!strcmp(a, "-W")) lua_warning(L, "@on", 0);
+        if (a[1] != 'e' && a[1] != 'l') continue;
+        const char *value = a[2] ? a + 2 : c->argv[++i];
+        int status = a[1] == 'e' ? run_string(L, value, "=(command line)") : require_library(L, value);
+        if (status != LUA_OK) return status;
+    }
+    return LUA_OK;
+}
+
+static int run_script(lua_State *L, const command_line *c) {
+    const char *file = c->argv[c->script];
+    if (!strcmp(file, "-") && strcmp(c->argv[c->script - 1], "--") != 0) file = NULL; /* stdin */
+    int status = luaL_loadfile(L, file);
+    if (status != LUA_OK) return report(L, status);
+    int arguments = c->argc - c->script - 1;
+    luaL_checkstack(L, arguments + 2, "too many arguments to script");
+    for (int i = 0; i < arguments; i++) lua_pushstring(L, c->argv[c->script + 1 + i]);
+    return report(L, cldL_call(L, arguments, 0));
+}
+
+/* The session itself is lua/cld/repl.lua. */
+static int run_session(lua_State *L) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "cld.repl");
+    int status = cldL_call(L, 1, 1);
+    if (status != LUA_OK) return report(L, status);
+    cldL_open_terminal(L);
+    return report(L, lua_pcall(L, 1, 0, 0));
+}
+
+/* ---- the state
+ * ------------------------------------------------------------------------------------------------ */
+
+/* Put the folder of cld's Lua files in front of package.path. */
+static void set_path(lua_State *L) {
+    static const char *const beside[] = {"lua", "share/cldlua"};
+    char folder[4096];
+    ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
+    if (length <= 0) return;
+    folder[length] = 0;
+    for (int up = 0; up < 2; up++) { /* the executable's name, then its folder */
+        char *slash = strrchr(folder, '/');
+        if (slash) *slash = 0;
+    }
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        lua_pushfstring(L, "%s/%s/cld/init.lua", folder, beside[i]);
+        bool found = access(lua_tostring(L, -1), R_OK) == 0;
+        lua_pop(L, 1);
+        if (!found) continue;
+        lua_getglobal(L, "package");
+        lua_getfield(L, -1, "path");
+        lua_pushfstring(L, "%s/%s/?.lua;%s/%s/?/init.lua;%s", folder, beside[i], folder, beside[i],
+                        luaL_tolstring(L, -1, NULL));
+        lua_setfield(L, -4, "path");
+        lua_settop(L, 0);
+        return;
+    }
+}
+
+static void set_arg(lua_State *L, const command_line *c) {
+    int zero = c->script < c->argc ? c->script : 0;
+    lua_createtable(L, c->argc - zero, zero + 1);
+    for (int i = 0; i < c->argc; i++) {
+        lua_pushstring(L, c->argv[i]);
+        lua_rawseti(L, -2, i - zero);
+    }
+    lua_setglobal(L, "arg");
+}
+
+static void open_libraries(lua_State *L, const command_line *c) {
+    if (c->ignore_environment) {
+        lua_pushboolean(L, 1);
+        lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+    }
+    luaL_openlibs(L);
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, luaopen_cld_core);
+    lua_setfield(L, -2, "cld.core");
+    lua_settop(L, 0);
+    set_path(L);
+    set_arg(L, c);
+}
+
+/* Everything, in the order of `lua`. Returns true where all went well. */
+static int protected_main(lua_State *L) {
+    const command_line *c = lua_touserdata(L, 1);
+    lua_settop(L, 0);
+    luaL_checkversion(L);
+    open_libraries(L, c);
+    bool script = c->script < c->argc, terminal = isatty(STDIN_FILENO);
+    bool session = c->interactive || (!script && !c->execute && !c->version && terminal);
+    if (c->version && !session) puts("cldlua on " LUA_COPYRIGHT);
+    bool ok = (c->ignore_environment || run_init(L) == LUA_OK) && run_options(L, c) == LUA_OK &&
+              (!script || run_script(L, c) == LUA_OK);
+    if (ok && session)
+        ok = run_session(L) == LUA_OK;
+    else if (ok && !script && !c->execute && !c->version)
+        ok = run_chunk(L, luaL_loadfile(L, NULL)) == LUA_OK;
+    lua_pushboolean(L, ok);
+    return 1;
+}
 
 int main(int argc, char **argv) {
+    command_line c = parse(argc, argv);
+    if (c.bad) {
+        bool lacks = (c.bad[1] == 'e' || c.bad[1] == 'l') && c.bad[2] == 0;
+        fprintf(stderr, PROGRAM ": %s '%s'\n%s", lacks ? "argument missing after" : "unrecognized option",
+                c.bad, usage);
+        return EXIT_FAILURE;
+    }
+    if (c.help) return fputs(usage, stdout) < 0;
     lua_State *L = luaL_newstate();
-    luaL_openlibs(L);
-    luaL_requiref(L, "cld.core", luaopen_cld_core, 0);
-    int status = argc > 2 ? luaL_dostring(L, argv[2]) : LUA_OK;
-    if (status != LUA_OK) fprintf(stderr, "%s\n", lua_tostring(L, -1));
+    if (!L) {
+        fputs(PROGRAM ": not enough memory for a Lua state\n", stderr);
+        return EXIT_FAILURE;
+    }
+    lua_pushcfunction(L, protected_main);
+    lua_pushlightuserdata(L, &c);
+    bool ok = report(L, lua_pcall(L, 1, 1, 0)) == LUA_OK && lua_toboolean(L, -1);
     lua_close(L);
-    return status;
+    if (!ok && cldL_interrupted()) return 130; /* as a shell reports a death by SIGINT */
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,0 +1,90 @@
+--- Programs as a person runs them: a child process with its output and exit code, or a session on a terminal.
+local process = {}
+
+-- The interpreter that runs these specs, so that `make asan` tests its own.
+local function interpreter()
+  local i = 0
+  while arg[i - 1] do i = i - 1 end
+  return arg[i]
+end
+
+process.cldlua = interpreter()
+process.build = process.cldlua:match("^(.*)/[^/]*$") or "build"
+
+local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+local function read_and_remove(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("a")
+  file:close()
+  os.remove(path)
+  return text
+end
+
+--- A fresh folder; remove it with process.remove.
+function process.temporary_folder()
+  local pipe = assert(io.popen("mktemp -d /tmp/cld-spec.XXXXXX"))
+  local path = pipe:read("l")
+  pipe:close()
+  return assert(path, "mktemp made no folder")
+end
+
+function process.remove(path)
+  assert(path:match("^/tmp/cld%-spec%.%w+$"), "not a folder of ours: " .. path)
+  os.execute("rm -rf " .. quote(path))
+end
+
+function process.write(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+  return path
+end
+
+function process.read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("a")
+  file:close()
+  return text
+end
+
+-- The command line of `options`; `wrapper` goes in front of the program.
+local function command_line(options, wrapper)
+  local words = { "env" }
+  for _, name in ipairs(options.unset or {}) do words[#words + 1] = "-u " .. name end
+  for name, value in pairs(options.env or {}) do words[#words + 1] = name .. "=" .. quote(value) end
+  words[#words + 1] = ("timeout --foreground %g"):format(options.timeout or 60)
+  words[#words + 1] = wrapper
+  words[#words + 1] = quote(options.program or process.cldlua)
+  for _, argument in ipairs(options) do words[#words + 1] = quote(argument) end
+  local line = table.concat(words, " ")
+  return options.directory and ("cd %s && %s"):format(quote(options.directory), line) or line
+end
+
+local function execute(line, input)
+  local stdin, out, err = os.tmpname(), os.tmpname(), os.tmpname()
+  process.write(stdin, input)
+  local _, how, code = os.execute(("{ %s; } <%s >%s 2>%s"):format(line, stdin, out, err))
+  os.remove(stdin)
+  return { code = how == "signal" and 128 + code or code, out = read_and_remove(out), err = read_and_remove(err) }
+end
+
+--- Run {arguments..., program =, env = {}, unset = {}, stdin = "", directory =, timeout = 60 seconds}.
+-- Returns {code, out, err}; killed by a signal, the code is 128 + signal, as a shell gives it; 124 on time-out.
+function process.run(options) return execute(command_line(options), options.stdin or "") end
+
+--- Run the same on a pseudo-terminal (see pty.c); `script` is a list of { "wait", text } and { "send", text }.
+-- Returns {code, out, err, plain}: out as the terminal got it, plain without its control sequences; err says which
+-- step failed.
+function process.terminal(options)
+  local script = {}
+  for i, step in ipairs(options.script) do
+    script[i] = step[1] .. " " .. step[2]:gsub("[%c\\]", function(c) return ("\\x%02x"):format(c:byte()) end)
+  end
+  local pty = ("%s -t %g"):format(quote(process.build .. "/spec/pty"), (options.timeout or 60) - 1)
+  local result = execute(command_line(options, pty), table.concat(script, "\n") .. "\n")
+  result.plain = result.out:gsub("\27%[[%d;?]*%a", ""):gsub("\27[()=>]%w?", ""):gsub("\r", "")
+  return result
+end
+
+return process

@@ -1,0 +1,33 @@
+--- Runs once before the specs. Every test must leave as many tensors alive as it found, or it fails.
+-- `cld` is loaded here, before any file, so that busted's per-file isolation does not load it again and again.
+local busted = require "busted"
+local cld = require "cld"
+local tensors_alive = cld.tensors_alive or function() return 0 end
+
+local settled = 0 -- the count after the last collection
+
+-- Tensors held by garbage are not alive, but a collection takes longer than most tests: collect only where the
+-- count is above `expected`, twice for those that finalizers let go of.
+local function alive(expected)
+  if tensors_alive() ~= expected then
+    collectgarbage()
+    collectgarbage()
+  end
+  settled = tensors_alive()
+  return settled
+end
+
+-- The check belongs to the test itself, so that a leak is a failure of that test and not an error beside it.
+busted.subscribe({ "test", "start" }, function(element)
+  local run = element.run
+  local before = alive(settled)
+  element.run = function(...)
+    run(...)
+    local after = alive(before)
+    if after > before then
+      error(("leak: %d tensors alive before this test, %d after it. A tensor that outlives its test (an upvalue, a"
+        .. " module's cache, a loader that was not closed) is let go of before the test ends"):format(before, after), 0)
+    end
+  end
+  return nil, true
+end)
