@@ -2,6 +2,8 @@
 #include "bindings/bindings.h"
 
 static const luaL_Reg openers[] = {
+    {"autograd", cldL_open_autograd},
+    {"tensor", cldL_open_tensor},
     {NULL, NULL},
 };
 

@@ -35,6 +35,7 @@ cld_tensor *cld_squeeze(cld_tensor *x, int dim);
 cld_tensor *cld_unsqueeze(cld_tensor *x, int dim);
 cld_tensor *cld_flatten(cld_tensor *x, int first, int last);
 cld_tensor *cld_contiguous(cld_tensor *x);
+cld_tensor *cld_clone(cld_tensor *x); /* a row-major copy */
 cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim);
 cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim);
 

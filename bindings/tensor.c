@@ -1,0 +1,299 @@
+/* The tensor type as Lua sees it: lifetime, facts and properties. What tensors can do is in tensor_*.c;
+ * tensor.h says which.
+ *
+ * A userdata is one pointer to a cld_tensor, NULL once closed. Two userdata may stand for one tensor (x.grad
+ * makes a new one each time), so == compares what they point at. */
+#include "bindings/tensor.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "runtime/tensor/print.h"
+
+/* ---- lifetime
+ * ------------------------------------------------------------------------------------------------ */
+
+static int tensor_close(lua_State *L) {
+    cld_tensor **box = luaL_checkudata(L, 1, CLDL_TENSOR);
+    cld_tensor_free(cld_tensor_steal(box));
+    return 0;
+}
+
+static int tensor_eq(lua_State *L) {
+    cld_tensor **a = luaL_testudata(L, 1, CLDL_TENSOR), **b = luaL_testudata(L, 2, CLDL_TENSOR);
+    lua_pushboolean(L, a && b && *a == *b);
+    return 1;
+}
+
+/* ---- facts
+ * --------------------------------------------------------------------------------------------------- */
+
+static int push_integers(lua_State *L, const int64_t *values, int count) {
+    lua_createtable(L, count, 0);
+    for (int i = 0; i < count; i++) {
+        lua_pushinteger(L, values[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+static int tensor_size(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    if (lua_isnoneornil(L, 2)) return push_integers(L, x->a.shape, x->a.ndim);
+    lua_pushinteger(L, x->a.shape[cldL_check_dim(L, 2, x)]);
+    return 1;
+}
+
+static int tensor_stride(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    luaL_argcheck(L, x->a.layout == CLD_STRIDED, 1,
+                  "it lies in the device's own layout; contiguous() has strides");
+    if (lua_isnoneornil(L, 2)) return push_integers(L, x->a.strides, x->a.ndim);
+    lua_pushinteger(L, x->a.strides[cldL_check_dim(L, 2, x)]);
+    return 1;
+}
+
+static int tensor_len(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    if (x->a.ndim == 0) return luaL_error(L, "#: a tensor without dimensions has no length");
+    lua_pushinteger(L, x->a.shape[0]);
+    return 1;
+}
+
+static int tensor_numel(lua_State *L) {
+    lua_pushinteger(L, cld_numel(&cldL_check_tensor(L, 1)->a));
+    return 1;
+}
+
+static int tensor_is_contiguous(lua_State *L) {
+    lua_pushboolean(L, cld_is_contiguous(&cldL_check_tensor(L, 1)->a));
+    return 1;
+}
+
+static int tensor_tostring(lua_State *L) {
+    cld_tensor **box = luaL_checkudata(L, 1, CLDL_TENSOR);
+    char text[CLD_PRINT_ROOM];
+    if (!*box) {
+        lua_pushliteral(L, "tensor (closed)");
+        return 1;
+    }
+    cldL_check_status(L, cld_tensor_print(*box, text, sizeof text));
+    lua_pushstring(L, text);
+    return 1;
+}
+
+/* ---- the tape: what is a property or a method of one tensor
+ * -------------------------------------------------- */
+
+static void set_requires_grad(lua_State *L, cld_tensor *x, bool wanted) {
+    if (wanted && !cld_dtype_is_float(x->a.dtype))
+        luaL_error(L, "requires_grad: only floating-point tensors have gradients, this is %s",
+                   cld_describe(&x->a));
+    if (x->node && !wanted)
+        luaL_error(L, "requires_grad: this tensor comes from %s; use detach() to cut it off",
+                   x->node->op->name);
+    if (!x->node) x->requires_grad = wanted;
+}
+
+static int tensor_requires_grad(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    set_requires_grad(L, x, lua_isnoneornil(L, 2) || lua_toboolean(L, 2));
+    lua_settop(L, 1);
+    return 1;
+}
+
+static void set_grad(lua_State *L, cld_tensor *x, int arg) {
+    cld_tensor *grad = cldL_opt_tensor(L, arg);
+    if (grad && (!cld_same_shape(&grad->a, &x->a) || grad->a.dtype != x->a.dtype))
+        luaL_error(L, "grad: %s cannot be the gradient of %s", cld_describe(&grad->a), cld_describe(&x->a));
+    if (grad && (grad == x || grad->node || grad->requires_grad))
+        luaL_error(L, "grad: the gradient must be a tensor off the tape; use detach()");
+    cld_tensor_retain(grad);
+    cld_tensor_free(x->grad);
+    x->grad = grad;
+}
+
+static int tensor_detach(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
+    *out = cld_tensor_detach(x);
+    return cldL_result(L, *out);
+}
+
+static const luaL_Reg own_methods[] = {
+    {"size", tensor_size},
+    {"stride", tensor_stride},
+    {"numel", tensor_numel},
+    {"is_contiguous", tensor_is_contiguous},
+    {"item", cldL_item},
+    {"totable", cldL_totable},
+    {"close", tensor_close},
+    {"detach", tensor_detach},
+    {"requires_grad_", tensor_requires_grad},
+    {"backward", cldL_backward_method},
+    {NULL, NULL},
+};
+
+/* ---- properties
+ * ---------------------------------------------------------------------------------------------- */
+
+static int property_shape(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    return push_integers(L, x->a.shape, x->a.ndim);
+}
+
+static int property_dtype(lua_State *L) {
+    lua_pushstring(L, cld_dtype_name(cldL_check_tensor(L, 1)->a.dtype));
+    return 1;
+}
+
+static int property_device(lua_State *L) {
+    lua_pushstring(L, cld_device(cldL_check_tensor(L, 1))->name);
+    return 1;
+}
+
+static int property_ndim(lua_State *L) {
+    lua_pushinteger(L, cldL_check_tensor(L, 1)->a.ndim);
+    return 1;
+}
+
+static int property_requires_grad(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_pushboolean(L, x->node || x->requires_grad);
+    return 1;
+}
+
+static int property_is_leaf(lua_State *L) {
+    lua_pushboolean(L, !cldL_check_tensor(L, 1)->node);
+    return 1;
+}
+
+static int property_grad_fn(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_pushstring(L, x->node ? x->node->op->name : NULL);
+    return 1;
+}
+
+static int property_grad(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    if (!x->grad) {
+        lua_pushnil(L);
+        return 1;
+    }
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_tensor_retain(x->grad);
+    return 1;
+}
+
+static const luaL_Reg properties[] = {
+    {"shape", property_shape},     {"dtype", property_dtype},     {"device", property_device},
+    {"ndim", property_ndim},       {"grad", property_grad},       {"requires_grad", property_requires_grad},
+    {"grad_fn", property_grad_fn}, {"is_leaf", property_is_leaf}, {NULL, NULL},
+};
+
+/* Upvalues: the methods, the properties. */
+static int tensor_index(lua_State *L) {
+    if (lua_type(L, 2) != LUA_TSTRING) return luaL_error(L, "a tensor has no field like that");
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return 1;
+    return lua_tocfunction(L, -1)(L);
+}
+
+static int tensor_newindex(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    if (lua_type(L, 2) != LUA_TSTRING) return luaL_error(L, "a tensor has no field like that");
+    const char *key = lua_tostring(L, 2);
+    if (strcmp(key, "grad") == 0) {
+        set_grad(L, x, 3);
+    } else if (strcmp(key, "requires_grad") == 0) {
+        set_requires_grad(L, x, lua_toboolean(L, 3));
+    } else {
+        return luaL_error(L, "a tensor's field '%s' cannot be set; 'grad' and 'requires_grad' can", key);
+    }
+    return 0;
+}
+
+/* ---- the type
+ * ------------------------------------------------------------------------------------------------ */
+
+static const luaL_Reg metamethods[] = {
+    {"__gc", tensor_close}, {"__close", tensor_close},       {"__eq", tensor_eq},
+    {"__len", tensor_len},  {"__tostring", tensor_tostring}, {NULL, NULL},
+};
+
+/* An allocation failed: give back what dead userdata hold, then it is tried again. Another thread must wait
+ * for its own interpreter. */
+static pthread_t interpreter;
+
+static void collect_garbage(void *context) {
+    if (pthread_equal(pthread_self(), interpreter)) lua_gc(context, LUA_GCCOLLECT);
+}
+
+static int forget_interpreter(lua_State *L) {
+    (void)L;
+    cld_set_reclaim(NULL, NULL);
+    return 0;
+}
+
+static void reclaim_by_collecting(lua_State *L) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+    interpreter = pthread_self();
+    cld_set_reclaim(collect_garbage, lua_tothread(L, -1));
+    lua_pop(L, 1);
+    lua_newuserdatauv(L, 0, 0); /* goes when the state goes */
+    lua_newtable(L);
+    lua_pushcfunction(L, forget_interpreter);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+static int tensors_alive(lua_State *L) {
+    lua_pushinteger(L, cld_tensors_alive());
+    return 1;
+}
+
+static int is_tensor(lua_State *L) {
+    lua_pushboolean(L, luaL_testudata(L, 1, CLDL_TENSOR) != NULL);
+    return 1;
+}
+
+static const luaL_Reg own_functions[] = {
+    {"tensor", cldL_tensor_from_table},
+    {"is_tensor", is_tensor},
+    {"tensors_alive", tensors_alive},
+    {NULL, NULL},
+};
+
+int cldL_open_tensor(lua_State *L) {
+    static const luaL_Reg *const as_functions[] = {
+        own_functions,
+        cldL_creation_functions,
+        NULL,
+    };
+    static const luaL_Reg *const as_methods[] = {
+        own_methods,
+        NULL,
+    };
+    reclaim_by_collecting(L);
+    luaL_newmetatable(L, CLDL_TENSOR);
+    luaL_setfuncs(L, metamethods, 0);
+    lua_newtable(L);
+    for (const luaL_Reg *const *list = as_methods; *list; list++) luaL_setfuncs(L, *list, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "methods"); /* getmetatable(t).methods, .properties: for the completion of names */
+    lua_newtable(L);
+    luaL_setfuncs(L, properties, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, "properties");
+    lua_pushcclosure(L, tensor_index, 2);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, tensor_newindex);
+    lua_setfield(L, -2, "__newindex");
+    lua_pop(L, 1);
+
+    lua_newtable(L);
+    for (const luaL_Reg *const *list = as_functions; *list; list++) luaL_setfuncs(L, *list, 0);
+    return 1;
+}

@@ -1,0 +1,57 @@
+/* What the files bindings/tensor_*.c share. Each holds one part of a tensor's Lua face and lists it in one
+ * array, which tensor.c puts on the metatable (x:exp()), into cld (cld.exp(x)), or both. */
+#ifndef CLD_BINDINGS_TENSOR_H
+#define CLD_BINDINGS_TENSOR_H
+
+#include "bindings/bindings.h"
+
+extern const luaL_Reg cldL_creation_functions[]; /* tensor_create.c: cld.zeros, ... */
+extern const luaL_Reg cldL_random_functions[];   /* tensor_random.c: cld.rand, cld.manual_seed, ... */
+extern const luaL_Reg cldL_random_methods[];     /* tensor_random.c: x:uniform_(a, b), ... */
+extern const luaL_Reg cldL_view_ops[]; /* tensor_view.c: both cld.reshape(x, ...) and x:reshape(...) */
+extern const luaL_Reg cldL_math_ops[]; /* tensor_math.c: both */
+extern const luaL_Reg cldL_math_metamethods[]; /* tensor_math.c: __add, ... */
+extern const luaL_Reg cldL_reduce_ops[];       /* tensor_reduce.c: both */
+extern const luaL_Reg cldL_select_ops[];       /* tensor_select.c: both: gather, topk, sort, where, ... */
+extern const luaL_Reg cldL_in_place_methods[]; /* tensor_in_place.c: x:add_(y), ... */
+
+/* tensor_table.c: between Lua values and elements. */
+int cldL_tensor_from_table(lua_State *L); /* cld.tensor */
+int cldL_totable(lua_State *L);
+int cldL_item(lua_State *L);
+
+/* tensor_index.c: t[i], t[{...}] and their assignment; key (and value) at stack positions 2 (and 3). */
+int cldL_index(lua_State *L, cld_tensor *x);
+int cldL_set_index(lua_State *L, cld_tensor *x);
+int cldL_rows(lua_State *L);
+
+/* autograd.c. Bindings that run backward call this, so that a Function's backward runs in the calling
+ * coroutine. */
+cld_status cldL_backward(lua_State *L, cld_tensor *root, cld_tensor *gradient, bool keep);
+int cldL_backward_method(lua_State *L);
+
+/* The options that end the arguments of a creation function: a dtype string or {dtype=, device=,
+ * requires_grad=}. */
+typedef struct cldL_options {
+    cld_dtype dtype;
+    const cld_backend *device;
+    bool requires_grad;
+} cldL_options;
+void cldL_check_options(lua_State *L, int arg, cldL_options *o); /* none or nil: o stays */
+/* A shape from argument arg on (a table or numbers), then options; returns ndim. */
+int cldL_check_shape_and_options(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS], cldL_options *o);
+/* The new tensor on top of the stack as the options want it; 1 result. */
+int cldL_finish(lua_State *L, cld_tensor **box, const cldL_options *o);
+
+/* The tensors in the table at arg, kept alive by a userdata that is left on the stack with their array. */
+cld_tensor **cldL_check_list(lua_State *L, int arg, int *count);
+
+/* A tensor, or a number made a 0-d tensor of like's dtype and device (left on the stack). */
+cld_tensor *cldL_check_operand(lua_State *L, int arg, const cld_tensor *like);
+
+/* Row-major host memory of x in a dtype that C can read, in a tensor left on the stack. */
+cld_tensor *cldL_push_host(lua_State *L, cld_tensor *x);
+/* Push element i of a tensor from cldL_push_host: an integer or a float. */
+void cldL_push_element(lua_State *L, const cld_tensor *host, int64_t i);
+
+#endif

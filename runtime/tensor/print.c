@@ -1,0 +1,158 @@
+#include "runtime/tensor/print.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "runtime/autograd/tape.h"
+
+enum { CORNER = 3 }; /* values shown at either end of a long dimension */
+
+typedef struct printer {
+    char *text;
+    size_t used, room;
+    const double *values; /* row-major */
+    int width, decimals;
+    bool exponent;
+} printer;
+
+__attribute__((format(printf, 2, 3))) static void put(printer *p, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int wrote = vsnprintf(p->text + p->used, p->room - p->used, format, args);
+    va_end(args);
+    if (wrote > 0) p->used += (size_t)wrote < p->room - p->used ? (size_t)wrote : p->room - p->used - 1;
+}
+
+static bool is_integer(const cld_array *a) { return !cld_dtype_is_float(a->dtype); }
+
+static void put_value(printer *p, double v) {
+    if (p->exponent && isfinite(v))
+        put(p, "%*.*e", p->width, p->decimals, v);
+    else
+        put(p, "%*.*f", p->width, p->decimals, v);
+}
+
+/* Positions to show of a dimension: all, or both ends; next after i. */
+static int64_t next_shown(int64_t i, int64_t extent) {
+    return extent > 2 * CORNER + 1 && i + 1 == CORNER ? extent - CORNER : i + 1;
+}
+
+/* ---- one format for all values shown
+ * ------------------------------------------------------------------------- */
+
+static void measure(printer *p, const double *row, int64_t columns, double *largest, double *smallest,
+                    bool *negative) {
+    (void)p;
+    for (int64_t j = 0; j < columns; j = next_shown(j, columns)) {
+        double v = fabs(row[j]);
+        *negative = *negative || signbit(row[j]);
+        if (!isfinite(v)) continue;
+        if (v > *largest) *largest = v;
+        if (v > 0 && v < *smallest) *smallest = v;
+    }
+}
+
+/* Four decimals, as PyTorch; powers of ten where the range is too wide for them. */
+static void choose_format(printer *p, bool integers, double largest, double smallest, bool negative) {
+    p->exponent = !integers && largest > 0 && (largest >= 1e5 || smallest < 1e-4);
+    p->decimals = integers ? 0 : 4;
+    int digits = largest >= 1 ? (int)log10(largest) + 1 : 1;
+    int body = p->exponent ? 10 : integers ? digits : digits + 1 + p->decimals;
+    p->width = (body < 3 ? 3 : body) + negative; /* 3: nan and inf */
+    if (integers) p->width = digits + negative;
+}
+
+static void put_row(printer *p, const double *row, int64_t columns) {
+    put(p, "\n");
+    for (int64_t j = 0; j < columns;) {
+        int64_t next = next_shown(j, columns);
+        put(p, "  ");
+        put_value(p, row[j]);
+        if (next > j + 1) put(p, "  ...");
+        j = next;
+    }
+}
+
+static void put_matrix(printer *p, const double *at, int64_t rows, int64_t columns) {
+    for (int64_t i = 0; i < rows;) {
+        int64_t next = next_shown(i, rows);
+        put_row(p, at + i * columns, columns);
+        if (next > i + 1) put(p, "\n  ...");
+        i = next;
+    }
+}
+
+/* ---- the whole
+ * ----------------------------------------------------------------------------------------------- */
+
+static void put_head(printer *p, const cld_tensor *x) {
+    put(p, "tensor %s on %s", cld_describe(&x->a), cld_device(x)->name);
+    if (x->node)
+        put(p, ", from %s", x->node->op->name);
+    else if (x->requires_grad)
+        put(p, ", requires_grad");
+}
+
+static void put_summary(printer *p, bool integers, int64_t count) {
+    double low = INFINITY, high = -INFINITY, sum = 0;
+    int64_t odd = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double v = p->values[i];
+        if (!isfinite(v)) {
+            odd++;
+            continue;
+        }
+        low = v < low ? v : low;
+        high = v > high ? v : high;
+        sum += v;
+    }
+    put(p, "\n");
+    if (odd < count) put(p, integers ? "min %.0f, max %.0f" : "min %.5g, max %.5g", low, high);
+    if (odd < count && !integers) put(p, ", mean %.5g", sum / (double)(count - odd));
+    if (odd > 0) put(p, "%s%lld not finite", odd < count ? ", " : "", (long long)odd);
+}
+
+static void put_values(printer *p, const cld_array *a, int64_t count) {
+    int64_t columns = a->shape[a->ndim - 1], rows = a->ndim > 1 ? a->shape[a->ndim - 2] : 1;
+    int64_t matrices = count / (rows * columns);
+    double largest = 0, smallest = INFINITY;
+    bool negative = false;
+    for (int64_t m = 0; m<matrices; m += matrices> 1 ? matrices - 1 : 1)
+        for (int64_t i = 0; i < rows; i = next_shown(i, rows))
+            measure(p, p->values + (m * rows + i) * columns, columns, &largest, &smallest, &negative);
+    choose_format(p, is_integer(a), largest, smallest, negative);
+    for (int64_t m = 0; m<matrices; m += matrices> 1 ? matrices - 1 : 1) {
+        if (a->ndim > 2) {
+            int64_t rest = matrices, place = m;
+            put(p, "\n[");
+            for (int i = 0; i < a->ndim - 2; i++) {
+                rest /= a->shape[i];
+                put(p, "%lld, ", (long long)(place / rest) + 1);
+                place %= rest;
+            }
+            put(p, ":, :]%s", m == 0 && matrices > 2 ? " and, at the other end," : "");
+        }
+        put_matrix(p, p->values + m * rows * columns, rows, columns);
+    }
+}
+
+cld_status cld_tensor_print(cld_tensor *x, char *text, size_t room) {
+    CLD_AUTO cld_tensor *on_host =
+        cld_device(x) == cld_cpu_backend() ? cld_tensor_retain(x) : cld_tensor_to(x, cld_cpu_backend());
+    if (!on_host) return cld_error_code();
+    CLD_AUTO cld_tensor *values = cld_tensor_cast(on_host, CLD_F64);
+    if (!values) return cld_error_code();
+    printer p = {.text = text, .room = room, .values = values->a.data};
+    int64_t count = cld_numel(&x->a);
+    put_head(&p, x);
+    if (count == 0) {
+        put(&p, ", no elements");
+    } else if (x->a.ndim == 0) {
+        put(&p, is_integer(&x->a) ? ": %.0f" : ": %.7g", p.values[0]);
+    } else {
+        if (count > 1) put_summary(&p, is_integer(&x->a), count);
+        put_values(&p, &x->a, count);
+    }
+    return CLD_OK;
+}
