@@ -1,0 +1,91 @@
+"""The peer's whole training step: `python3 peer_step.py npid|moco [--batch 128] [--steps 3] ...` prints one JSON line.
+
+To the peer's advantage its views are ready-made tensors: no loader and no augmentation is in its time or its memory,
+while ours has both. The first step is warm-up.
+"""
+import argparse
+import copy
+import json
+import os
+import statistics
+import time
+
+import torch
+
+from peer_model import MemoryBank, Queue, ResNet18, cld_loss, ema
+
+
+def npid_step(options):
+    net = ResNet18(width=options.width)
+    bank = MemoryBank(options.bank, 128)
+    sgd = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9, weight_decay=7e-4)
+
+    def step(views, index):
+        (f1, g1), (f2, g2) = net(views[0]), net(views[1])
+        loss = (bank.loss(f1, index) + bank.loss(f2, index)) / 2 + cld_loss(g1, g2, options.clusters, 0.2)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        bank.update(f2, index)
+        bank.update(f1, index)
+        return loss.item()
+
+    return 2, step
+
+
+def moco_step(options):
+    net = ResNet18(width=options.width)
+    momentum_net = copy.deepcopy(net)
+    queue = Queue(options.queue, 128)
+    sgd = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9, weight_decay=7e-4)
+
+    def step(views, index):
+        (q1, g1), (q2, g2) = net(views[0]), net(views[1])
+        with torch.no_grad():
+            key, _ = momentum_net(views[2])
+        instance = (queue.loss(q1, key) + queue.loss(q2, key)) / 2
+        loss = instance + 0.25 * cld_loss(g1, g2, options.clusters, 0.2)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        queue.enqueue(key)
+        ema(momentum_net, net, 0.999)
+        return loss.item()
+
+    return 3, step
+
+
+def peak_mb():
+    """The highest resident memory of this process, in MB (what getrusage calls ru_maxrss)."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("method", choices=["npid", "moco"])
+    defaults = {"batch": 128, "steps": 3, "width": 64, "clusters": 128, "bank": 50000, "queue": 4096,
+                "threads": len(os.sched_getaffinity(0))}
+    for name, default in defaults.items():
+        parser.add_argument("--" + name, type=int, default=default)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    import_mb = peak_mb()
+    torch.manual_seed(1)
+    views, step = (npid_step if options.method == "npid" else moco_step)(options)
+    images = [torch.randn(options.batch, 3, 32, 32) for _ in range(views)]
+    seconds = []
+    for _ in range(1 + options.steps):
+        index = torch.randperm(options.bank)[: options.batch]
+        start = time.perf_counter()
+        loss = step(images, index)
+        seconds.append(time.perf_counter() - start)
+    step_s = statistics.median(seconds[1:])
+    print(json.dumps({
+        "what": "PyTorch " + torch.__version__.split("+")[0], "threads": torch.get_num_threads(), "loss": loss,
+        "step_s": step_s, "views_per_s": views * options.batch / step_s, "peak_mb": peak_mb(),
+        "import_mb": import_mb,
+    }))
+
+
+main()
