@@ -18,7 +18,9 @@ end
 
 local function rows(dtype) return formula.uniform("memory", { ROWS, DIM }, dtype, math.sqrt(3 / DIM)) end
 
-local function optimizer(net) return cld.optim.sgd(net:parameters(), { lr = LR, momentum = 0.9, weight_decay = 7e-4 }) end
+local function optimizer(net)
+  return cld.optim.sgd(net:parameters(), { lr = LR, momentum = 0.9, weight_decay = 7e-4 })
+end
 
 local function group_loss(g1, g2)
   return cld.losses.cld(g1, g2, { clusters = CLUSTERS, iterations = 5, temperature = 0.2 })
