@@ -1,4 +1,4 @@
-/* The interpreter's own parts: main.c (command line), call.c (calls that Ctrl-C can stop), repl.c (the
+/* The interpreter's own parts: main.c (command line), repl_call.c (calls that Ctrl-C can stop), repl.c (the
  * terminal). */
 #ifndef CLD_BINDINGS_INTERPRETER_H
 #define CLD_BINDINGS_INTERPRETER_H
@@ -13,7 +13,8 @@ bool cldL_interrupted(void);
 /* In a session, Ctrl-C ends what runs and never the process (unless a C function ignores it three times). */
 void cldL_set_session(bool session);
 
-/* The functions that lua/cld/repl.lua talks to the terminal with. */
+/* Lua function: takes the completer, returns the table through which lua/cld/repl.lua talks to the terminal.
+ */
 int cldL_open_terminal(lua_State *L);
 
 #endif

@@ -130,14 +130,14 @@ static int run_script(lua_State *L, const command_line *c) {
     return report(L, cldL_call(L, arguments, 0));
 }
 
-/* The session itself is lua/cld/repl.lua. */
+/* The session itself is lua/cld/repl.lua: a function of what opens the terminal. */
 static int run_session(lua_State *L) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "cld.repl");
     int status = cldL_call(L, 1, 1);
     if (status != LUA_OK) return report(L, status);
-    cldL_open_terminal(L);
-    return report(L, lua_pcall(L, 1, 0, 0));
+    lua_pushcfunction(L, cldL_open_terminal);
+    return report(L, lua_pcall(L, 1, 0, 0)); /* its own calls are the stoppable ones */
 }
 
 /* ---- the state

@@ -5,11 +5,12 @@
  */
 #include "bindings/interpreter.h"
 
+#include <pthread.h>
 #include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
 static lua_State *running;
+static pthread_t interpreter;
 static bool session;
 static volatile sig_atomic_t presses; /* of Ctrl-C during this call, until one was heard */
 static volatile sig_atomic_t interrupted;
@@ -28,7 +29,11 @@ static void leave(int signal_number) {
 }
 
 static void on_interrupt(int signal_number) {
-    static const char notice[] = "\n(inside a C function; once more leaves cldlua)\n";
+    if (!pthread_equal(pthread_self(), interpreter)) { /* a worker thread got it */
+        pthread_kill(interpreter, signal_number);
+        return;
+    }
+    static const char notice[] = "\n(still running; once more leaves cldlua)\n";
     presses++;
     if (presses > (session ? 2 : 1))
         leave(signal_number);
@@ -54,6 +59,7 @@ int cldL_call(lua_State *L, int arguments, int results) {
     struct sigaction action = {.sa_handler = on_interrupt}, before;
     sigemptyset(&action.sa_mask);
     running = L;
+    interpreter = pthread_self();
     presses = interrupted = 0;
     sigaction(SIGINT, &action, &before);
     int status = lua_pcall(L, arguments, results, base);
