@@ -105,6 +105,16 @@ $(BUILD)/flags: FORCE
 	    $(call found,libedit,editline/readline.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
+# What cld.versions() says. Rewritten only where it changes, so that a new commit compiles one file.
+VERSION := 0.1.0
+COMMIT  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+$(BUILD)/version.h: FORCE
+	@mkdir -p $(@D)
+	@printf '#define CLD_VERSION "%s"\n#define CLD_COMMIT  "%s"\n' '$(VERSION)' '$(COMMIT)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$(BUILD)/obj/bindings/system.o: $(BUILD)/version.h
+$(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
+
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 
 # ---- checks ------------------------------------------------------------------

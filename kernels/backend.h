@@ -207,6 +207,7 @@ typedef struct cld_optim_ops {
 typedef struct cld_backend {
     int version; /* CLD_BACKEND_VERSION */
     const char *name;
+    const char *(*library)(void); /* what it computes with, and the version: "oneDNN 2.6.3" */
     const cld_memory_ops *memory;
     const cld_math_ops *math;
     const cld_conv_ops *conv;
