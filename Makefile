@@ -117,6 +117,12 @@ $(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
 
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 
+# PREFIX=/usr/local: bin/cldlua, share/cldlua/cld, and the module of a stock Lua under lib/lua/5.4.
+install: all
+	install -Dm755 $(BUILD)/cldlua $(DESTDIR)$(PREFIX)/bin/cldlua
+	install -Dm755 $(BUILD)/cld/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/cld/core.so
+	cd lua && find cld -name '*.lua' -exec install -Dm644 {} $(DESTDIR)$(PREFIX)/share/cldlua/{} \;
+
 # ---- checks ------------------------------------------------------------------
 
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
@@ -146,4 +152,4 @@ lint:
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all setup clean FORCE
+.PHONY: all install setup test asan lint clean FORCE
