@@ -149,6 +149,17 @@ lint:
 	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
 	  -j $$(nproc) -I. runtime kernels/cpu bindings spec
 
+# ---- measurements --------------------------------------------------------------
+
+# Ratios to PyTorch, where a python3 (or PEER_PYTHON) has it. BENCH="--rounds 1 --steps 1 --batch 32" for a quick look.
+bench: all $(BUILD)/bench/conv_floor.so
+	$(Q)$(BUILD)/cldlua spec/bench/bench.lua --build $(BUILD) $(BENCH)
+
+$(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $@"
+	$(Q)$(CC) $(COMMON) $(CFLAGS) -shared -o $@ $< $(LDFLAGS) $(LIBS)
+
 clean:
 	rm -rf $(BUILD) build-asan
 
