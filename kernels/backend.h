@@ -123,8 +123,9 @@ typedef struct cld_math_ops {
                          uint64_t position);
 } cld_math_ops;
 
-/* ---- convolution, normalization, pooling: kernels/cpu/{conv,norm,pool}.c ------------------------------------ */
+/* ---- convolution, normalization, pooling: kernels/cpu/{conv,norm,pool}*.c ------------------------------------ */
 
+/* Activations are 4-d, blocked or row-major; everything else is row-major. */
 typedef struct cld_conv_params {
     int stride[2], padding[2], dilation[2], groups;
 } cld_conv_params;
@@ -142,57 +143,61 @@ typedef struct cld_pool_params {
 typedef struct cld_conv_ops {
     /* The layout in which this device wants an activation of this dtype and shape (4-d). */
     cld_layout (*layout)(cld_dtype dtype, const int64_t *shape);
+    /* (optional) Use Winograd's algorithm where it is faster: about one decimal digit less precise in f32. On at
+     * first; returns what it was. */
+    bool (*set_winograd)(bool on);
     cld_status (*conv2d)(const cld_array *y, const cld_array *x, const cld_array *w, const cld_array *bias,
                          const cld_conv_params *p); /* bias may be NULL */
     cld_status (*conv2d_data)(const cld_array *dx, const cld_array *dy, const cld_array *w,
                               const cld_conv_params *p);
-    cld_status (*conv2d_weight)(const cld_array *dw, const cld_array *x, const cld_array *dy,
-                                const cld_conv_params *p);
-    /* mean and invstd (C): written in training, for backward. residual may be NULL. */
+    cld_status (*conv2d_weight)(const cld_array *dw, const cld_array *dbias, const cld_array *x,
+                                const cld_array *dy, const cld_conv_params *p); /* dbias may be NULL */
+    /* y = (x - mean) * invstd * weight + bias per channel [+ residual] [then relu]. mean and invstd (C) are written:
+     * those of the batch in training, else those of the running statistics. In training these are updated (with
+     * the unbiased variance), or NULL. residual, weight, bias may be NULL. */
     cld_status (*norm)(const cld_array *y, const cld_array *mean, const cld_array *invstd, const cld_array *x,
                        const cld_array *residual, const cld_array *weight, const cld_array *bias,
                        const cld_array *running_mean, const cld_array *running_var, const cld_norm_params *p);
-    /* dresidual may be NULL; y is the forward's output where relu was fused, else NULL. */
+    /* The last step of norm alone, without a residual: the same y, bit for bit, from the mean and invstd given. */
+    cld_status (*norm_apply)(const cld_array *y, const cld_array *x, const cld_array *weight, const cld_array *bias,
+                             const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
+    /* dx, dresidual, and the pair dweight, dbias may be NULL. y: the forward's output, where relu followed a residual;
+     * else NULL, and relu's mask is computed again from x. dx or dresidual (not both) may be dy's own memory. */
     cld_status (*norm_backward)(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                 const cld_array *dbias, const cld_array *dy, const cld_array *x,
-                                const cld_array *y, const cld_array *mean, const cld_array *invstd,
-                                const cld_array *weight, const cld_norm_params *p);
+                                const cld_array *y, const cld_array *weight, const cld_array *bias,
+                                const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
+    /* argmax: the position in the input plane, h * W + w; laid out as y. */
     cld_status (*max_pool)(const cld_array *y, const cld_array *argmax_i32, const cld_array *x,
                            const cld_pool_params *p);
     cld_status (*max_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_array *argmax_i32,
                                     const cld_pool_params *p);
+    /* Padding counts as zeros, as in PyTorch's count_include_pad. */
     cld_status (*avg_pool)(const cld_array *y, const cld_array *x, const cld_pool_params *p);
     cld_status (*avg_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_pool_params *p);
 } cld_conv_ops;
 
-/* ---- losses, clustering, nearest neighbours: kernels/cpu/{bank,nce,kmeans,knn}.c ----------------------------- */
+/* ---- losses, clustering, nearest neighbours: kernels/cpu/{instance_loss,kmeans,knn}.c ------------------------ */
 
-/* Every array is dense and row-major, f32 or f64, all of one dtype; index, labels and negatives are i64 and checked
- * by the backend. A loss is one element, the mean over the rows; its gradient df (rows, dim) comes with it, or is
- * not computed where df is NULL. */
 typedef struct cld_loss_ops {
-    /* Cross entropy of f . bank^T / temperature against class index[i], streamed over the bank (size, dim): no
-     * array of rows x size exists. */
+    /* Cross entropy of f . bank^T / temperature against class index[i] for each row i, streamed over the bank so
+     * that no rows x size matrix exists. loss (rows), df (rows, dim) or NULL: d loss[i] / d f[i]. */
     cld_status (*bank_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                const cld_array *bank, const cld_array *index, double temperature);
-    /* The same with the positive f . key as class 0 in front of those of the queue. */
+    /* As bank_softmax with the positive logit f . key as class 0 before those of the queue. */
     cld_status (*queue_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                 const cld_array *key, const cld_array *queue, double temperature);
-    /* Uniform in 0 .. size - 1, a pure function of (seed, draw). */
-    cld_status (*sample_negatives)(const cld_array *negatives, int64_t size, uint64_t seed, uint64_t draw);
-    /* NCE against the bank's rows negatives (rows, K). z, one element: <= 0 until the first batch has set it. */
+    /* NCE against the rows negatives (rows, K) of the bank; z: one element, <= 0 before the first batch sets it. */
     cld_status (*bank_nce)(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
                            const cld_array *bank, const cld_array *index, const cld_array *negatives,
                            double temperature);
     /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending. */
     cld_status (*bank_update)(const cld_array *bank, const cld_array *index, const cld_array *f, double momentum);
-    /* Lloyd's algorithm as CLD defines it: labels (rows), centroids (k, dim), sizes (k): members, but at least 1. */
-    cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
-                         const cld_array *x, int iterations);
-    /* scores (queries, classes) = sum of exp(similarity / temperature) over the k most similar memory rows of each
-     * class; of equally similar ones the first. k <= memory rows. */
+    /* Lloyd's algorithm as CLD defines it (see kmeans.c); labels i64 (n), centroids (k, dim). */
+    cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *x, int iterations);
+    /* scores (queries, classes) += sum over the k most similar memory rows of exp(similarity / temperature). */
     cld_status (*weighted_knn)(const cld_array *scores, const cld_array *memory, const cld_array *labels,
-                               const cld_array *queries, int64_t k, double temperature);
+                               const cld_array *queries, int k, double temperature);
 } cld_loss_ops;
 
 /* ---- optimizers: kernels/cpu/optim.c -------------------------------------------------------------------------- */
@@ -203,10 +208,9 @@ typedef struct cld_sgd_params {
 } cld_sgd_params;
 
 typedef struct cld_optim_ops {
-    /* One call for all tensors, which are dense, each f32 or f64. buffers is NULL where momentum is 0. */
+    /* One call for all parameters. buffers[i] is zeroed before the first step. */
     cld_status (*sgd)(int count, const cld_array *params, const cld_array *grads, const cld_array *buffers,
                       const cld_sgd_params *p);
-    /* target = decay * target + (1 - decay) * source */
     cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay);
 } cld_optim_ops;
 
@@ -215,7 +219,6 @@ typedef struct cld_optim_ops {
 typedef struct cld_backend {
     int version; /* CLD_BACKEND_VERSION */
     const char *name;
-    const char *(*library)(void); /* what it computes with, and the version: "oneDNN 2.6.3" */
     const cld_memory_ops *memory;
     const cld_math_ops *math;
     const cld_conv_ops *conv;

@@ -73,6 +73,8 @@ cld_tensor *cld_topk(cld_tensor **index, cld_tensor *x, int64_t k, int dim, bool
 cld_tensor *cld_sort(cld_tensor **index, cld_tensor *x, int dim, bool descending);
 
 /* ---- conv.c, norm.c, pool.c: 4-d activations, in the device's own layout where it has one ---- */
+/* x itself (retained) where it lies as its device wants a 4-d activation, else a copy; off the tape. */
+cld_tensor *cld_to_activation(cld_tensor *x);
 cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p);
 /* residual may be NULL; running statistics may be NULL in training (then batch statistics are not recorded). */
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,

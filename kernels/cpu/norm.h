@@ -1,0 +1,84 @@
+/* Batch normalization on the CPU: the entries of the backend's table (norm.c), the f32 inner loops
+ * (norm_loops.c) and the f64 reference (norm_reference.c). */
+#ifndef CLD_CPU_NORM_H
+#define CLD_CPU_NORM_H
+
+#include "kernels/backend.h"
+
+cld_status cld_cpu_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
+                        const cld_array *x, const cld_array *residual, const cld_array *weight,
+                        const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
+                        const cld_norm_params *p);
+cld_status cld_cpu_norm_apply(const cld_array *y, const cld_array *x, const cld_array *weight,
+                              const cld_array *bias, const cld_array *mean, const cld_array *invstd,
+                              const cld_norm_params *p);
+cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
+                                 const cld_array *dbias, const cld_array *dy, const cld_array *x,
+                                 const cld_array *y, const cld_array *weight, const cld_array *bias,
+                                 const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
+
+/* ---- norm_loops.c
+ * -------------------------------------------------------------------------------------------- */
+
+/* How an activation falls apart. A block is 16 channels side by side (blocked layout) or one channel
+ * (row-major); block b of image n is the run of `run` floats at data + (n * blocks + b) * run. The runs of
+ * one block, end to end, are cut into chunks of CLD_NORM_CHUNK floats: the unit of work of one thread, small
+ * enough for its cache. The cut depends on the shape alone, so sums over chunks do not depend on the number
+ * of threads. */
+#define CLD_NORM_CHUNK 16384
+
+typedef struct cld_norm_shape {
+    int64_t images, blocks, run, chunks; /* chunks per block */
+    int lanes;                           /* channels per block: 16 or 1 */
+} cld_norm_shape;
+
+/* A value per lane of a vector; where a block is one channel, all 16 are equal. */
+typedef struct cld_norm_lanes {
+    _Alignas(64) float at[16];
+} cld_norm_lanes;
+
+typedef struct cld_norm_moments { /* of one chunk, per channel */
+    cld_norm_lanes mean, m2;      /* m2: the sum of squared differences from mean */
+} cld_norm_moments;
+
+typedef struct cld_norm_sums { /* of one chunk, per channel: of dy and of dy * (x - mean), dy masked by relu
+                                */
+    cld_norm_lanes dy, dy_x;
+} cld_norm_sums;
+
+/* Per block. Forward: y = (x - mean) * scale + shift. Backward: dx = dy_scale * dy + x_scale * (x - mean) +
+ * dx_shift. */
+typedef struct cld_norm_coefficients {
+    cld_norm_lanes mean, scale, shift, dy_scale, x_scale, dx_shift;
+} cld_norm_coefficients;
+
+typedef enum cld_norm_mask { CLD_MASK_NONE, CLD_MASK_FROM_X, CLD_MASK_FROM_Y } cld_norm_mask;
+
+void cld_norm_chunk_moments(cld_norm_moments *out, const cld_norm_shape *s, int64_t block, int64_t chunk,
+                            const float *x);
+void cld_norm_chunk_apply(float *y, const cld_norm_shape *s, int64_t block, int64_t chunk, const float *x,
+                          const float *residual, const cld_norm_coefficients *c, bool relu);
+/* Also writes the masked dy to `masked`, unless that is NULL. */
+void cld_norm_chunk_sums(cld_norm_sums *out, float *masked, const cld_norm_shape *s, int64_t block,
+                         int64_t chunk, const float *dy, const float *x, const float *y,
+                         const cld_norm_coefficients *c, cld_norm_mask mask);
+void cld_norm_chunk_gradient(float *dx, const cld_norm_shape *s, int64_t block, int64_t chunk,
+                             const float *dy, const float *x, const float *y, const cld_norm_coefficients *c,
+                             cld_norm_mask mask);
+
+/* ---- norm_reference.c: f64, row-major; as in the table
+ * ------------------------------------------------------- */
+
+void cld_reference_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
+                        const cld_array *x, const cld_array *residual, const cld_array *weight,
+                        const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
+                        const cld_norm_params *p);
+void cld_reference_norm_apply(const cld_array *y, const cld_array *x, const cld_array *residual,
+                              const cld_array *weight, const cld_array *bias, const cld_array *mean,
+                              const cld_array *invstd, const cld_norm_params *p);
+void cld_reference_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
+                                 const cld_array *dbias, const cld_array *dy, const cld_array *x,
+                                 const cld_array *y, const cld_array *weight, const cld_array *bias,
+                                 const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
+
+#endif
