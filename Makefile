@@ -105,7 +105,23 @@ $(BUILD)/flags: FORCE
 	    $(call found,libedit,editline/readline.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
+# What cld.versions() says. Rewritten only where it changes, so that a new commit compiles one file.
+VERSION := 0.1.0
+COMMIT  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+$(BUILD)/version.h: FORCE
+	@mkdir -p $(@D)
+	@printf '#define CLD_VERSION "%s"\n#define CLD_COMMIT  "%s"\n' '$(VERSION)' '$(COMMIT)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$(BUILD)/obj/bindings/system.o: $(BUILD)/version.h
+$(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
+
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
+
+# PREFIX=/usr/local: bin/cldlua, share/cldlua/cld, and the module of a stock Lua under lib/lua/5.4.
+install: all
+	install -Dm755 $(BUILD)/cldlua $(DESTDIR)$(PREFIX)/bin/cldlua
+	install -Dm755 $(BUILD)/cld/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/cld/core.so
+	cd lua && find cld -name '*.lua' -exec install -Dm644 {} $(DESTDIR)$(PREFIX)/share/cldlua/{} \;
 
 # ---- checks ------------------------------------------------------------------
 
@@ -133,7 +149,18 @@ lint:
 	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
 	  -j $$(nproc) -I. runtime kernels/cpu bindings spec
 
+# ---- measurements --------------------------------------------------------------
+
+# Ratios to PyTorch, where a python3 (or PEER_PYTHON) has it. BENCH="--rounds 1 --steps 1 --batch 32" for a quick look.
+bench: all $(BUILD)/bench/conv_floor.so
+	$(Q)$(BUILD)/cldlua spec/bench/bench.lua --build $(BUILD) $(BENCH)
+
+$(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $@"
+	$(Q)$(CC) $(COMMON) $(CFLAGS) -shared -o $@ $< $(LDFLAGS) $(LIBS)
+
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all setup clean FORCE
+.PHONY: all install setup test asan lint clean FORCE

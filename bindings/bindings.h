@@ -62,7 +62,8 @@ int cldL_open_losses(lua_State *L);   /* losses.c */
 int cldL_open_optim(lua_State *L);    /* optim.c */
 int cldL_open_image(lua_State *L);    /* image.c */
 int cldL_open_data(lua_State *L);     /* data.c: readers, loader */
-int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, json, files */
+int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, files */
+int cldL_open_json(lua_State *L);     /* json.c */
 int cldL_open_system(lua_State *L);   /* system.c: threads, memory, signals, clock, versions, terminal */
 
 int luaopen_cld_core(lua_State *L); /* cld.c */

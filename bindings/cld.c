@@ -4,6 +4,9 @@
 static const luaL_Reg openers[] = {
     {"autograd", cldL_open_autograd},
     {"tensor", cldL_open_tensor},
+    {"io", cldL_open_io},
+    {"json", cldL_open_json},
+    {"system", cldL_open_system},
     {NULL, NULL},
 };
 

@@ -1,2 +1,12 @@
-#include "kernels/cpu/cpu.h"
-const cld_loss_ops cld_cpu_loss = {0};
+/* The loss kernels, gathered: one line per entry of the contract. */
+#include "kernels/cpu/loss.h"
+
+const cld_loss_ops cld_cpu_loss = {
+    .bank_softmax = cld__bank_softmax,
+    .queue_softmax = cld__queue_softmax,
+    .sample_negatives = cld__sample_negatives,
+    .bank_nce = cld__bank_nce,
+    .bank_update = cld__bank_update,
+    .kmeans = cld__kmeans,
+    .weighted_knn = cld__weighted_knn,
+};

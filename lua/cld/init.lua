@@ -3,7 +3,7 @@
 -- loaded on first use).
 local core = require "cld.core"
 
-local composed = { "augment", "data", "eval", "losses", "models", "nn", "optim", "options", "run", "schedule" }
+local composed = { "augment", "data", "eval", "json", "losses", "models", "nn", "optim", "options", "run", "schedule" }
 
 local cld = {}
 

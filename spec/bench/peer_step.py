@@ -15,8 +15,16 @@ import torch
 from peer_model import MemoryBank, Queue, ResNet18, cld_loss, ema
 
 
+def memory_format(options):
+    return torch.channels_last if options.channels_last else torch.contiguous_format
+
+
+def encoder(options):
+    return ResNet18(width=options.width).to(memory_format=memory_format(options))
+
+
 def npid_step(options):
-    net = ResNet18(width=options.width)
+    net = encoder(options)
     bank = MemoryBank(options.bank, 128)
     sgd = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9, weight_decay=7e-4)
 
@@ -34,7 +42,7 @@ def npid_step(options):
 
 
 def moco_step(options):
-    net = ResNet18(width=options.width)
+    net = encoder(options)
     momentum_net = copy.deepcopy(net)
     queue = Queue(options.queue, 128)
     sgd = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9, weight_decay=7e-4)
@@ -68,12 +76,13 @@ def main():
                 "threads": len(os.sched_getaffinity(0))}
     for name, default in defaults.items():
         parser.add_argument("--" + name, type=int, default=default)
+    parser.add_argument("--channels-last", action="store_true", help="memory format; the published code has the default")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     import_mb = peak_mb()
     torch.manual_seed(1)
     views, step = (npid_step if options.method == "npid" else moco_step)(options)
-    images = [torch.randn(options.batch, 3, 32, 32) for _ in range(views)]
+    images = [torch.randn(options.batch, 3, 32, 32).contiguous(memory_format=memory_format(options)) for _ in range(views)]
     seconds = []
     for _ in range(1 + options.steps):
         index = torch.randperm(options.bank)[: options.batch]

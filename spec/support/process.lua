@@ -11,6 +11,11 @@ end
 process.cldlua = interpreter()
 process.build = process.cldlua:match("^(.*)/[^/]*$") or "build"
 
+--- A path that holds from any folder.
+function process.absolute(path)
+  return path:sub(1, 1) == "/" and path or os.getenv("PWD") .. "/" .. path
+end
+
 local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
 local function read_and_remove(path)

@@ -1,0 +1,127 @@
+/* cld.set_num_threads, cld.memory, cld.clock, cld.versions, cld.interrupted, ...: the process and the
+ * machine. Merged into cld itself. */
+#include "bindings/bindings.h"
+
+#include <jansson.h>
+#include <omp.h>
+#include <signal.h>
+
+#include "runtime/core/process.h"
+#include "version.h" /* made by the Makefile: CLD_VERSION, CLD_COMMIT */
+
+/* set_num_threads(n): of the numerical kernels; 0 is one per core. The loader's workers are its own option.
+ */
+static int system_set_num_threads(lua_State *L) {
+    lua_Integer n = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, n >= 0 && n <= 4096, 1, "expected 0 (one per core) to 4096");
+    omp_set_num_threads(n ? (int)n : omp_get_num_procs());
+    return 0;
+}
+
+static int system_get_num_threads(lua_State *L) {
+    lua_pushinteger(L, omp_get_max_threads());
+    return 1;
+}
+
+/* memory() -> bytes: {in_use, peak, reserved, limit} of tensors, {resident, resident_peak} of the process */
+static int system_memory(lua_State *L) {
+    cld_memory_info info = cld_cpu_backend()->memory->info();
+    cld_resident resident = cld_resident_memory();
+    const struct {
+        const char *name;
+        size_t bytes;
+    } fields[] = {{"in_use", info.in_use}, {"peak", info.peak},        {"reserved", info.reserved},
+                  {"limit", info.limit},   {"resident", resident.now}, {"resident_peak", resident.peak}};
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        lua_pushinteger(L, (lua_Integer)fields[i].bytes);
+        lua_setfield(L, -2, fields[i].name);
+    }
+    return 1;
+}
+
+/* clock() -> seconds from an arbitrary start, never going back */
+static int system_clock(lua_State *L) {
+    lua_pushnumber(L, cld_clock());
+    return 1;
+}
+
+/* versions() -> {cldlua, commit, lua, cpu_library, jansson, compiler} */
+static int system_versions(lua_State *L) {
+    const char *const fields[][2] = {
+        {"cldlua", CLD_VERSION},
+        {"commit", CLD_COMMIT},
+        {"lua", LUA_RELEASE},
+        {"cpu_library", cld_cpu_backend()->library()},
+        {"jansson", jansson_version_str()},
+        {"compiler", "gcc " __VERSION__},
+    };
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        lua_pushstring(L, fields[i][1]);
+        lua_setfield(L, -2, fields[i][0]);
+    }
+    return 1;
+}
+
+/* host() -> {name, cpu, cores, pid} */
+static int system_host(lua_State *L) {
+    cld_host host = cld_host_facts();
+    lua_newtable(L);
+    lua_pushstring(L, host.name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, host.cpu);
+    lua_setfield(L, -2, "cpu");
+    lua_pushinteger(L, host.cores);
+    lua_setfield(L, -2, "cores");
+    lua_pushinteger(L, host.pid);
+    lua_setfield(L, -2, "pid");
+    return 1;
+}
+
+/* terminal() -> standard output's columns where it is a terminal, else nil */
+static int system_terminal(lua_State *L) {
+    if (!cld_terminal()) return 0;
+    lua_pushinteger(L, cld_terminal_columns());
+    return 1;
+}
+
+/* catch_signals(): from here to restore_signals() SIGINT and SIGTERM only set what interrupted() tells; a
+ * second SIGINT leaves at once. */
+static int system_catch_signals(lua_State *L) {
+    cldL_check_status(L, cld_catch_signals());
+    return 0;
+}
+
+static int system_restore_signals(lua_State *L) {
+    (void)L;
+    cld_restore_signals();
+    return 0;
+}
+
+/* interrupted() -> "INT" or "TERM", and its number; nil where no signal came since catch_signals() */
+static int system_interrupted(lua_State *L) {
+    int number = cld_interrupted();
+    if (!number) return 0;
+    lua_pushstring(L, number == SIGTERM ? "TERM" : "INT");
+    lua_pushinteger(L, number);
+    return 2;
+}
+
+int cldL_open_system(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"set_num_threads", system_set_num_threads},
+        {"get_num_threads", system_get_num_threads},
+        {"memory", system_memory},
+        {"clock", system_clock},
+        {"versions", system_versions},
+        {"host", system_host},
+        {"terminal", system_terminal},
+        {"catch_signals", system_catch_signals},
+        {"restore_signals", system_restore_signals},
+        {"interrupted", system_interrupted},
+        {NULL, NULL},
+    };
+    luaL_newlib(L, functions);
+    return 1;
+}

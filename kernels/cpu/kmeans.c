@@ -1,0 +1,156 @@
+/* Lloyd's k-means as CLD defines it (Wang, Liu and Yu, CVPR 2021, and the authors' released code).
+ *
+ * The first k rows are the first centroids; missing ones, where k exceeds the rows, are zero vectors. Each
+ * iteration assigns every row to the centroid at the smallest squared distance, the first of equals, and then
+ * makes each centroid the mean of its members; one without members becomes the zero vector, and takes part in
+ * the next assignment like any other.
+ *
+ * Distances are sums of (x - c)^2 over the dimensions in ascending order for every pair alike, never the
+ * cheaper |c|^2 - 2 x.c: equal centroids then give equal distances to the last bit, and the first of equals
+ * is the first. It costs little, since the subtraction runs beside the fused multiply-add.
+ */
+#include "kernels/cpu/loss.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/simd.h"
+
+/* One tile of distances, in registers: ROWS rows to 2 * LANES centroids. */
+enum { ROWS = 4, LANES = 8, TILE = 2 * LANES };
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t ints __attribute__((vector_size(LANES * sizeof(int32_t))));
+
+/* Labels of ROWS rows. ct (dim, width): the centroids transposed, width a multiple of TILE, the last columns
+ * unused. best and where hold, for each row and lane, the smallest distance so far and the first tile that
+ * had it. */
+CLD_SIMD static void assign_rows(int64_t *labels, const float *const *row, const float *ct, int64_t dim,
+                                 int64_t k, int64_t width) {
+    lanes best[ROWS][2];
+    ints where[ROWS][2];
+    for (int r = 0; r < ROWS; r++)
+        for (int h = 0; h < 2; h++) best[r][h] = (lanes){0} + INFINITY, where[r][h] = (ints){0};
+    for (int64_t j = 0; j < width; j += TILE) {
+        lanes sum[ROWS][2] = {{{0}}};
+        for (int64_t d = 0; d < dim; d++) {
+            const lanes *c = (const lanes *)(ct + d * width + j);
+#pragma GCC unroll 4
+            for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+                for (int h = 0; h < 2; h++) {
+                    lanes difference = row[r][d] - c[h];
+                    sum[r][h] += difference * difference;
+                }
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; h++) {
+                ints nearer = sum[r][h] < best[r][h];
+                best[r][h] = (lanes)((nearer & (ints)sum[r][h]) | (~nearer & (ints)best[r][h]));
+                where[r][h] = (nearer & (int32_t)j) | (~nearer & where[r][h]);
+            }
+    }
+    for (int r = 0; r < ROWS; r++) {
+        float least = INFINITY;
+        labels[r] = 0;
+        for (int l = 0; l < TILE; l++) {
+            float distance = best[r][l / LANES][l % LANES];
+            int64_t j = where[r][l / LANES][l % LANES] + l;
+            if (j < k && (distance < least || (distance == least && j < labels[r])))
+                least = distance, labels[r] = j;
+        }
+    }
+}
+
+static void assign_f32(int64_t *labels, float *ct, const float *x, const float *centroids, int64_t n,
+                       int64_t dim, int64_t k, int64_t width) {
+    for (int64_t j = 0; j < k; j++)
+        for (int64_t d = 0; d < dim; d++) ct[d * width + j] = centroids[j * dim + d];
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i += ROWS) {
+        const float *row[ROWS];
+        int64_t found[ROWS];
+        for (int r = 0; r < ROWS; r++)
+            row[r] = x + (i + r < n ? i + r : n - 1) * dim; /* the last tile may be short */
+        assign_rows(found, row, ct, dim, k, width);
+        for (int r = 0; r < ROWS && i + r < n; r++) labels[i + r] = found[r];
+    }
+}
+
+static void means_f32(float *centroids, float *sizes, const float *x, const int64_t *labels, int64_t n,
+                      int64_t dim, int64_t k) {
+    memset(centroids, 0, (size_t)(k * dim) * sizeof(float));
+    memset(sizes, 0, (size_t)k * sizeof(float));
+    for (int64_t i = 0; i < n; i++) {
+        float *c = centroids + labels[i] * dim;
+        sizes[labels[i]]++;
+        for (int64_t d = 0; d < dim; d++) c[d] += x[i * dim + d];
+    }
+    for (int64_t j = 0; j < k; j++) {
+        if (sizes[j] == 0) sizes[j] = 1;
+        for (int64_t d = 0; d < dim; d++) centroids[j * dim + d] /= sizes[j];
+    }
+}
+
+/* ---- f64: plain loops, the reference
+ * ------------------------------------------------------------------------- */
+
+static void assign_f64(int64_t *labels, const double *x, const double *centroids, int64_t n, int64_t dim,
+                       int64_t k) {
+    for (int64_t i = 0; i < n; i++) {
+        double least = INFINITY;
+        labels[i] = 0;
+        for (int64_t j = 0; j < k; j++) {
+            double distance = 0;
+            for (int64_t d = 0; d < dim; d++) {
+                double difference = x[i * dim + d] - centroids[j * dim + d];
+                distance += difference * difference;
+            }
+            if (distance < least) least = distance, labels[i] = j;
+        }
+    }
+}
+
+static void means_f64(double *centroids, double *sizes, const double *x, const int64_t *labels, int64_t n,
+                      int64_t dim, int64_t k) {
+    memset(centroids, 0, (size_t)(k * dim) * sizeof(double));
+    memset(sizes, 0, (size_t)k * sizeof(double));
+    for (int64_t i = 0; i < n; i++) {
+        sizes[labels[i]]++;
+        for (int64_t d = 0; d < dim; d++) centroids[labels[i] * dim + d] += x[i * dim + d];
+    }
+    for (int64_t j = 0; j < k; j++) {
+        if (sizes[j] == 0) sizes[j] = 1;
+        for (int64_t d = 0; d < dim; d++) centroids[j * dim + d] /= sizes[j];
+    }
+}
+
+/* ---- the contract
+ * -------------------------------------------------------------------------------------------- */
+
+cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
+                       const cld_array *x, int iterations) {
+    int64_t n = x->shape[0], dim = x->shape[1], k = centroids->shape[0], width = (k + TILE - 1) / TILE * TILE;
+    size_t element = x->dtype == CLD_F32 ? sizeof(float) : sizeof(double);
+    size_t known = (size_t)((k < n ? k : n) * dim) * element, all = (size_t)(k * dim) * element;
+    memcpy(centroids->data, x->data, known);
+    memset((char *)centroids->data + known, 0, all - known);
+    if (x->dtype == CLD_F64) {
+        for (int t = 0; t < iterations; t++) {
+            assign_f64(labels->data, x->data, centroids->data, n, dim, k);
+            means_f64(centroids->data, sizes->data, x->data, labels->data, n, dim, k);
+        }
+        return CLD_OK;
+    }
+    void *ct;
+    size_t bytes = (size_t)(width * dim) * sizeof(float);
+    CLD_TRY(cld_cpu_memory.allocate(&ct, bytes));
+    memset(ct, 0, bytes);
+    for (int t = 0; t < iterations; t++) {
+        assign_f32(labels->data, ct, x->data, centroids->data, n, dim, k, width);
+        means_f32(centroids->data, sizes->data, x->data, labels->data, n, dim, k);
+    }
+    cld_cpu_memory.release(ct, bytes);
+    return CLD_OK;
+}

@@ -1,0 +1,206 @@
+/* Weighted k nearest neighbours by dot product, exact: QUERIES queries against ROWS memory rows at a time.
+ *
+ * Each thread takes blocks of queries and multiplies them with one block of the memory after the other. Per
+ * query it keeps a shortlist: rows that beat the k-th best of the last selection. Where the shortlist is
+ * full, the k best are selected and raise that bar. Few rows pass it, so that selecting costs a fraction of
+ * multiplying.
+ *
+ * A shortlisted row is one integer: its similarity's bits, mapped so that they order as the floats do, above
+ * the complement of its number. Larger is then better, and of equally similar rows the first is larger: the
+ * tie rule.
+ */
+#include "kernels/cpu/loss.h"
+
+#include <dnnl.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+
+#include "kernels/cpu/simd.h"
+
+enum { QUERIES = 256, ROWS = 1024, SLACK = 1024, SCREEN = 16 };
+
+typedef struct problem {
+    int64_t size, dim, queries, classes, k;
+    const void *memory, *query;
+    const int64_t *labels;
+    double temperature;
+} problem;
+
+/* ---- f32
+ * ----------------------------------------------------------------------------------------------------- */
+
+typedef struct shortlist {
+    uint64_t *keys; /* k + SLACK of them */
+    int64_t count;
+    float bar; /* rows that do not exceed it are not among the k best */
+} shortlist;
+
+CLD_INLINE uint64_t key_of(float similarity, int64_t row) {
+    uint32_t bits;
+    memcpy(&bits, &similarity, sizeof bits);
+    bits = bits >> 31 ? ~bits : bits | 0x80000000u;
+    return (uint64_t)bits << 32 | (uint32_t)~row;
+}
+
+static float similarity_of(uint64_t key) {
+    uint32_t bits = (uint32_t)(key >> 32);
+    bits = bits >> 31 ? bits & 0x7FFFFFFFu : ~bits;
+    float similarity;
+    memcpy(&similarity, &bits, sizeof similarity);
+    return similarity;
+}
+
+static int64_t row_of(uint64_t key) { return (uint32_t)~key; }
+
+/* Move the k largest of n to the front (quickselect; the keys are distinct). */
+static void select_largest(uint64_t *keys, int64_t n, int64_t k) {
+    int64_t low = 0, high = n - 1;
+    while (low < high) {
+        uint64_t pivot = keys[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (keys[i] > pivot) i++;
+            while (keys[j] < pivot) j--;
+            if (i > j) break;
+            uint64_t t = keys[i];
+            keys[i++] = keys[j], keys[j--] = t;
+        }
+        if (k - 1 <= j)
+            high = j;
+        else if (k - 1 >= i)
+            low = i;
+        else
+            return;
+    }
+}
+
+static void shorten(shortlist *s, int64_t k) {
+    if (s->count <= k) return;
+    select_largest(s->keys, s->count, k);
+    s->count = k;
+    uint64_t least = s->keys[0];
+    for (int64_t i = 1; i < k; i++) least = s->keys[i] < least ? s->keys[i] : least;
+    s->bar = similarity_of(least);
+}
+
+/* The similarities of one query to memory rows start .. start + n. */
+CLD_SIMD static void offer(shortlist *s, int64_t k, const float *similarity, int64_t start, int64_t n) {
+    for (int64_t j = 0; j < n; j += SCREEN) {
+        int64_t length = n - j < SCREEN ? n - j : SCREEN;
+        float bar = s->bar;
+        int any = 0;
+        if (length == SCREEN)
+            for (int l = 0; l < SCREEN; l++) any |= similarity[j + l] > bar;
+        else
+            any = 1;
+        if (!any) continue;
+        if (s->count + length > k + SLACK) shorten(s, k);
+        for (int64_t l = 0; l < length; l++) {
+            s->keys[s->count] = key_of(similarity[j + l], start + j + l);
+            s->count += similarity[j + l] > bar;
+        }
+    }
+}
+
+static dnnl_status_t search(shortlist *lists, float *similarity, const problem *q, int64_t start, int64_t n) {
+    const float *query = (const float *)q->query + start * q->dim;
+    for (int64_t at = 0; at < q->size; at += ROWS) {
+        int64_t rows = q->size - at < ROWS ? q->size - at : ROWS;
+        dnnl_status_t status =
+            dnnl_sgemm('N', 'T', n, rows, q->dim, 1, query, q->dim, (const float *)q->memory + at * q->dim,
+                       q->dim, 0, similarity, rows);
+        if (status != dnnl_success) return status;
+        for (int64_t i = 0; i < n; i++) offer(&lists[i], q->k, similarity + i * rows, at, rows);
+    }
+    for (int64_t i = 0; i < n; i++) shorten(&lists[i], q->k);
+    return dnnl_success;
+}
+
+static void vote(float *scores, double *votes, const shortlist *s, const problem *q) {
+    for (int64_t c = 0; c < q->classes; c++) votes[c] = 0;
+    for (int64_t i = 0; i < s->count; i++)
+        votes[q->labels[row_of(s->keys[i])]] += exp(similarity_of(s->keys[i]) / q->temperature);
+    for (int64_t c = 0; c < q->classes; c++) scores[c] = (float)votes[c];
+}
+
+static cld_status knn_f32(float *scores, const problem *q) {
+    int64_t blocks = (q->queries + QUERIES - 1) / QUERIES;
+    int threads = omp_get_max_threads() < blocks ? omp_get_max_threads() : (int)blocks;
+    size_t list_keys = (size_t)(q->k + SLACK), key_bytes = QUERIES * list_keys * sizeof(uint64_t);
+    size_t vote_bytes = (size_t)q->classes * sizeof(double), list_bytes = QUERIES * sizeof(shortlist);
+    size_t thread_bytes = key_bytes + vote_bytes + list_bytes + QUERIES * ROWS * sizeof(float);
+    size_t bytes = (size_t)threads * thread_bytes;
+    void *workspace;
+    CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
+    int failed = 0;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(| : failed)
+    for (int64_t b = 0; b < blocks; b++) {
+        char *mine = (char *)workspace + (size_t)omp_get_thread_num() * thread_bytes;
+        uint64_t *keys = (uint64_t *)mine;
+        double *votes = (double *)(mine + key_bytes);
+        shortlist *lists = (shortlist *)(mine + key_bytes + vote_bytes);
+        float *similarity = (float *)(mine + key_bytes + vote_bytes + list_bytes);
+        int64_t start = b * QUERIES, n = q->queries - start < QUERIES ? q->queries - start : QUERIES;
+        for (int64_t i = 0; i < n; i++) lists[i] = (shortlist){keys + (size_t)i * list_keys, 0, -INFINITY};
+        failed |= search(lists, similarity, q, start, n) != dnnl_success;
+        for (int64_t i = 0; i < n && !failed; i++)
+            vote(scores + (start + i) * q->classes, votes, &lists[i], q);
+    }
+    cld_cpu_memory.release(workspace, bytes);
+    return failed ? cld_fail(CLD_BACKEND, "weighted_knn: a matrix product of oneDNN failed") : CLD_OK;
+}
+
+/* ---- f64: every row sorted, the reference
+ * -------------------------------------------------------------------- */
+
+typedef struct neighbour {
+    double similarity;
+    int64_t row;
+} neighbour;
+
+static int better_first(const void *a, const void *b) {
+    const neighbour *x = a, *y = b;
+    if (x->similarity != y->similarity) return x->similarity > y->similarity ? -1 : 1;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+static cld_status knn_f64(double *scores, const problem *q) {
+    size_t bytes = (size_t)q->size * sizeof(neighbour);
+    void *workspace;
+    CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
+    neighbour *all = workspace;
+    for (int64_t i = 0; i < q->queries; i++, scores += q->classes) {
+        const double *query = (const double *)q->query + i * q->dim;
+        for (int64_t j = 0; j < q->size; j++) {
+            all[j] = (neighbour){0, j};
+            for (int64_t d = 0; d < q->dim; d++)
+                all[j].similarity += query[d] * ((const double *)q->memory)[j * q->dim + d];
+        }
+        qsort(all, (size_t)q->size, sizeof *all, better_first);
+        for (int64_t c = 0; c < q->classes; c++) scores[c] = 0;
+        for (int64_t j = 0; j < q->k; j++)
+            scores[q->labels[all[j].row]] += exp(all[j].similarity / q->temperature);
+    }
+    cld_cpu_memory.release(workspace, bytes);
+    return CLD_OK;
+}
+
+/* ---- the contract
+ * -------------------------------------------------------------------------------------------- */
+
+cld_status cld__weighted_knn(const cld_array *scores, const cld_array *memory, const cld_array *labels,
+                             const cld_array *queries, int64_t k, double temperature) {
+    problem q = {.size = memory->shape[0],
+                 .dim = memory->shape[1],
+                 .queries = queries->shape[0],
+                 .classes = scores->shape[1],
+                 .k = k,
+                 .memory = memory->data,
+                 .query = queries->data,
+                 .labels = labels->data,
+                 .temperature = temperature};
+    CLD_TRY(cld__check_index("weighted_knn", "labels", labels, q.classes));
+    if (q.queries == 0) return CLD_OK;
+    return scores->dtype == CLD_F32 ? knn_f32(scores->data, &q) : knn_f64(scores->data, &q);
+}

@@ -1,0 +1,31 @@
+/* The loss kernels of the CPU backend; their contract is in kernels/backend.h. */
+#ifndef CLD_CPU_LOSS_H
+#define CLD_CPU_LOSS_H
+
+#include "kernels/cpu/cpu.h"
+
+/* bank.c */
+cld_status cld__bank_softmax(const cld_array *loss, const cld_array *df, const cld_array *f,
+                             const cld_array *bank, const cld_array *index, double temperature);
+cld_status cld__queue_softmax(const cld_array *loss, const cld_array *df, const cld_array *f,
+                              const cld_array *key, const cld_array *queue, double temperature);
+cld_status cld__bank_update(const cld_array *bank, const cld_array *index, const cld_array *f,
+                            double momentum);
+/* Every entry of index in 0 .. size - 1, or an error that names the first that is not. */
+cld_status cld__check_index(const char *op, const char *what, const cld_array *index, int64_t size);
+
+/* nce.c */
+cld_status cld__sample_negatives(const cld_array *negatives, int64_t size, uint64_t seed, uint64_t draw);
+cld_status cld__bank_nce(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
+                         const cld_array *bank, const cld_array *index, const cld_array *negatives,
+                         double temperature);
+
+/* kmeans.c */
+cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
+                       const cld_array *x, int iterations);
+
+/* knn.c */
+cld_status cld__weighted_knn(const cld_array *scores, const cld_array *memory, const cld_array *labels,
+                             const cld_array *queries, int64_t k, double temperature);
+
+#endif

@@ -1,0 +1,72 @@
+--- JSON: decode(text) -> value (in C, see bindings/json.c), encode(value[, indent]) -> text.
+-- A table is an array where its keys are 1..n and n > 0, else an object, its keys sorted. Floats are written with as
+-- few digits as bring them back bit for bit; json.null is null. What JSON cannot say (NaN, functions) is an error.
+local core = require "cld.core"
+
+local json = { decode = core.json.decode, null = core.json.null }
+
+local deepest = 100 -- tables in tables; more is taken for a cycle
+
+local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+local function fail(format, ...) error("json.encode: " .. format:format(...), 0) end
+
+local function encode_string(text)
+  if not utf8.len(text) then fail("the string %q is not UTF-8 text", text) end
+  return '"' .. text:gsub('[%c"\\]', function(c) return escapes[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
+end
+
+local function encode_number(value)
+  if math.type(value) == "integer" then return ("%d"):format(value) end
+  if value ~= value or math.abs(value) == math.huge then fail("JSON has no number %g", value) end
+  local text
+  for digits = 15, 17 do
+    text = ("%%.%dg"):format(digits):format(value)
+    if tonumber(text) == value then break end
+  end
+  return text:find "[.e]" and text or text .. ".0" -- a float stays one
+end
+
+local encode
+
+-- Items on one line, or each on its own where there is an indent.
+local function enclose(open, items, close, indent, depth)
+  if #items == 0 then return open .. close end
+  if not indent then return open .. table.concat(items, ",") .. close end
+  local inner, outer = "\n" .. indent:rep(depth + 1), "\n" .. indent:rep(depth)
+  return open .. inner .. table.concat(items, "," .. inner) .. outer .. close
+end
+
+local function encode_table(value, indent, depth)
+  if depth == deepest then fail("tables lie more than %d deep; is there a cycle?", deepest) end
+  local count, keys, items = 0, {}, {}
+  for _ in pairs(value) do count = count + 1 end
+  if count > 0 and count == #value then
+    for i, item in ipairs(value) do items[i] = encode(item, indent, depth + 1) end
+    return enclose("[", items, "]", indent, depth)
+  end
+  for key in pairs(value) do
+    if type(key) ~= "string" then fail("an object's keys must be strings, found %s", tostring(key)) end
+    keys[#keys + 1] = key
+  end
+  table.sort(keys)
+  for i, key in ipairs(keys) do
+    items[i] = encode_string(key) .. (indent and ": " or ":") .. encode(value[key], indent, depth + 1)
+  end
+  return enclose("{", items, "}", indent, depth)
+end
+
+function encode(value, indent, depth)
+  local kind = type(value)
+  if kind == "table" then return encode_table(value, indent, depth) end
+  if kind == "string" then return encode_string(value) end
+  if kind == "number" then return encode_number(value) end
+  if kind == "boolean" then return tostring(value) end
+  if value == json.null then return "null" end
+  fail("a %s has no JSON form", kind)
+end
+
+--- indent: spaces per level; none: everything on one line.
+function json.encode(value, indent) return encode(value, indent and (" "):rep(indent), 0) end
+
+return json

@@ -1,0 +1,40 @@
+/* What the operating system knows of this process: memory, time, machine, terminal, and the wish to stop.
+ *
+ * Signals. While they are caught, SIGINT and SIGTERM only leave a note that the training loop reads once per
+ * step (cld_interrupted), so that it can end the step and write a checkpoint. A second SIGINT leaves at once,
+ * status 130.
+ */
+#ifndef CLD_CORE_PROCESS_H
+#define CLD_CORE_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "runtime/core/error.h"
+
+/* Bytes resident now, and the most ever (VmHWM); 0 where the system does not say. */
+typedef struct cld_resident {
+    size_t now, peak;
+} cld_resident;
+cld_resident cld_resident_memory(void);
+
+double cld_clock(void); /* seconds, monotonic, from an arbitrary start */
+
+typedef struct cld_host {
+    long pid;
+    int cores; /* that this process may use */
+    char name[128], cpu[128];
+} cld_host;
+cld_host cld_host_facts(void);
+
+/* Standard output's width; 80 where it is no terminal or does not say. */
+int cld_terminal_columns(void);
+bool cld_terminal(void); /* standard output is one */
+
+/* Calls nest: the last restore puts back what was there before the first catch. */
+cld_status cld_catch_signals(void);
+void cld_restore_signals(void);
+/* The signal that came first since the outermost catch, or 0. */
+int cld_interrupted(void);
+
+#endif

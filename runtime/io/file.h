@@ -1,0 +1,63 @@
+/* Files: whole ones in, whole ones out, and the folders they lie in.
+ *
+ * A file that matters is never half written. cld_writer writes under a temporary name in the same folder, and
+ * only cld_writer_commit (flush to disk, rename, flush the folder) puts it in the place of the old one. Until
+ * then, and after any failure (disk full, power cut, kill -9), the old file is as it was.
+ *
+ *     cld_writer w;
+ *     CLD_TRY(cld_writer_open(&w, path));
+ *     cld_writer_put(&w, header, length);          // failures are remembered ...
+ *     cld_writer_put(&w, data, bytes);
+ *     return cld_writer_commit(&w);                // ... and reported here; the temporary is gone then
+ *
+ * Every error names the path and the system's reason.
+ */
+#ifndef CLD_IO_FILE_H
+#define CLD_IO_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/core/error.h"
+
+typedef struct cld_writer {
+    char *path, *temporary;
+    int fd;            /* -1 once finished */
+    cld_status status; /* of the first failure; the thread's error record holds its sentence */
+} cld_writer;
+
+/* On failure nothing is left to clean up. */
+cld_status cld_writer_open(cld_writer *w, const char *path);
+/* After a failure it does nothing but repeat the status. */
+cld_status cld_writer_put(cld_writer *w, const void *data, size_t bytes);
+/* Both end the writer. commit reports the first failure of all that went before. */
+cld_status cld_writer_commit(cld_writer *w);
+void cld_writer_abandon(cld_writer *w); /* leaves the thread's error record alone */
+
+/* Opened for reading. */
+typedef struct cld_reader {
+    char *path;
+    int fd;
+    uint64_t bytes; /* the file's size when it was opened */
+} cld_reader;
+
+/* A regular file; on failure nothing is left to clean up. */
+cld_status cld_reader_open(cld_reader *r, const char *path);
+/* Exactly that range, or an error. */
+cld_status cld_reader_get(cld_reader *r, void *data, uint64_t offset, size_t bytes);
+void cld_reader_close(cld_reader *r); /* twice is fine */
+
+/* The folder and its missing parents; one that exists is fine. */
+cld_status cld_make_folder(const char *path);
+/* As cld_make_folder, but the last folder must be new: *created is false where it was there already. */
+cld_status cld_claim_folder(const char *path, bool *created);
+
+typedef enum cld_path_kind { CLD_PATH_NONE, CLD_PATH_FILE, CLD_PATH_FOLDER, CLD_PATH_OTHER } cld_path_kind;
+cld_path_kind cld_path(const char *path);
+
+/* The names in a folder but "." and "..", sorted bytewise. Free with cld_free_names. */
+cld_status cld_list_folder(const char *path, char ***names, size_t *count);
+void cld_free_names(char **names, size_t count);
+
+#endif

@@ -1,0 +1,180 @@
+--- Our side of the whole training step: `cldlua step.lua --method npid|moco ...` prints one JSON line with views per
+-- second, peak resident memory and where the time goes.
+--
+-- Unlike the peer's, this time has the loader and the augmentation in it. Convolutions and norms run deep inside
+-- backward, where a clock cannot be put around them: afterwards each is run again alone, forward and backward, on the
+-- activations of a real pass. With --floor the same convolutions are timed as bare oneDNN primitives as well.
+local cld = require "cld"
+
+local opt = cld.options {
+  about = "One side of the benchmark: whole training steps on random images",
+  { "method",   "npid", "what to train", choices = { "npid", "moco" } },
+  { "batch",    128,    "images per step", min = 2 },
+  { "steps",    3,      "timed steps, after two for warm-up", min = 1 },
+  { "width",    64,     "channels of the first stage", min = 1 },
+  { "clusters", 128,    "k-means groups", min = 1 },
+  { "bank",     50000,  "rows of the memory bank, images of the data set", min = 1 },
+  { "queue",    4096,   "keys in the queue", min = 1 },
+  { "floor",    false,  "time the convolutions as oneDNN primitives too" },
+}
+
+-- ---- the two methods: encode a batch, score it, what follows the optimizer ------
+
+local function group_loss(g1, g2)
+  return (cld.losses.cld(g1, g2, { clusters = opt.clusters, iterations = 5, temperature = 0.2 }))
+end
+
+local methods = {}
+
+function methods.npid()
+  local net = cld.models.resnet18_cifar { width = opt.width }
+  local bank = cld.losses.memory_bank { size = opt.bank, dim = 128, momentum = 0.5, temperature = 0.1 }
+  return {
+    net = net, views = 2,
+    encode = function(views)
+      local f1, g1 = net(views[1])
+      local f2, g2 = net(views[2])
+      return { f1, f2, g1, g2 }
+    end,
+    score = function(features, index)
+      local f1, f2, g1, g2 = table.unpack(features)
+      return (bank:loss(f1, index) + bank:loss(f2, index)) / 2 + group_loss(g1, g2)
+    end,
+    finish = function() end,
+  }
+end
+
+function methods.moco()
+  local net = cld.models.resnet18_cifar { width = opt.width }
+  local keys = cld.models.resnet18_cifar { width = opt.width }
+  keys:load_state_dict(net:state_dict())
+  local queue = cld.losses.moco_queue { size = opt.queue, dim = 128, temperature = 0.07 }
+  return {
+    net = net, views = 3,
+    encode = function(views)
+      local q1, g1 = net(views[1])
+      local q2, g2 = net(views[2])
+      return { q1, q2, g1, g2, cld.no_grad(function() return (keys(views[3])) end) }
+    end,
+    score = function(features)
+      local q1, q2, g1, g2, key = table.unpack(features)
+      return (queue:loss(q1, key) + queue:loss(q2, key)) / 2 + 0.25 * group_loss(g1, g2)
+    end,
+    finish = function(features)
+      cld.optim.ema(keys, net, 0.999)
+      queue:enqueue(features[5])
+    end,
+  }
+end
+
+-- ---- time ------------------------------------------------------------------------
+
+-- seconds[part] grows by what f() took; returns what f returned.
+local function timed(seconds, part, f)
+  local start = cld.clock()
+  local result = f()
+  seconds[part] = (seconds[part] or 0) + cld.clock() - start
+  return result
+end
+
+local function median(list)
+  table.sort(list)
+  return (list[(#list + 1) // 2] + list[#list // 2 + 1]) / 2
+end
+
+-- Put a clock around functional.<name>: each call runs once more on detached inputs, forward and (where the tape is
+-- on) backward, and that is what counts. The forward's own output serves as the gradient: it has the right layout.
+local function isolate(seconds, part, name)
+  local functional = cld.nn.functional
+  local op = functional[name]
+  local function leaf(x) return x.requires_grad and x:detach():requires_grad_() or x:detach() end
+  local function wrapped(x, ...)
+    local arguments = table.pack(...)
+    local settings = arguments[arguments.n]
+    if settings.residual then
+      local copy = { residual = leaf(settings.residual) }
+      for key, value in pairs(settings) do copy[key] = copy[key] or value end
+      arguments[arguments.n] = copy
+    end
+    local input = leaf(x)
+    timed(seconds, part, function()
+      local y = op(input, table.unpack(arguments, 1, arguments.n))
+      if cld.is_grad_enabled() then y:backward(y:detach()) end
+    end)
+    return op(x, ...)
+  end
+  functional[name] = wrapped
+  return setmetatable({}, { __close = function() functional[name] = op end })
+end
+
+-- The shares of one step: convolutions, norms and losses alone.
+local function profile(method, batch)
+  local seconds = {}
+  do
+    local _ <close>, _ <close> = isolate(seconds, "convolutions", "conv2d"), isolate(seconds, "norms", "batch_norm")
+    method.encode(batch.views)
+  end
+  local features = method.encode(batch.views)
+  for i, feature in ipairs(features) do
+    features[i] = feature.requires_grad and feature:detach():requires_grad_() or feature
+  end
+  timed(seconds, "losses", function() method.score(features, batch.index):backward() end)
+  return seconds
+end
+
+-- ---- the measurement -----------------------------------------------------------------
+
+-- The highest resident memory of this process, in MB (what getrusage calls ru_maxrss).
+local function peak_mb()
+  for line in io.lines "/proc/self/status" do
+    local kb = line:match "^VmHWM:%s*(%d+)"
+    if kb then return kb / 1024 end
+  end
+end
+
+local method = methods[opt.method]()
+local sgd = cld.optim.sgd(method.net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 7e-4 })
+local loader = cld.data.loader {
+  require("spec.bench.images")(opt.bank), batch_size = opt.batch, views = method.views, augment = cld.augment.cifar(),
+}
+
+local next_batch, state, batch = loader:epoch(1)
+local totals, parts = {}, {}
+local loss
+for step = 1, 2 + opt.steps do
+  local seconds = {}
+  timed(seconds, "step", function()
+    batch = timed(seconds, "loader", function() return next_batch(state, batch) end)
+    local features = method.encode(batch.views)
+    local total = method.score(features, batch.index)
+    sgd:zero_grad()
+    total:backward()
+    timed(seconds, "optimizer", function()
+      sgd:step()
+      method.finish(features)
+    end)
+    loss = total:item()
+  end)
+  if step > 2 then
+    totals[#totals + 1] = seconds.step
+    for _, part in ipairs { "loader", "optimizer" } do
+      parts[part] = (parts[part] or 0) + seconds[part] / opt.steps
+    end
+  end
+end
+local step_s, peak = median(totals), peak_mb()
+
+for part, seconds in pairs(profile(method, batch)) do parts[part] = seconds end
+local rest = step_s
+for _, seconds in pairs(parts) do rest = rest - seconds end
+parts.rest = rest
+
+local result = {
+  what = "cldlua", loss = loss, step_s = step_s, views_per_s = method.views * opt.batch / step_s, peak_mb = peak,
+  parts = parts,
+}
+if opt.floor then
+  local forward, data, weights = require("conv_floor").measure(opt.batch, opt.width, 3)
+  result.floor_views_per_s = opt.batch / (forward + data + weights)
+end
+print(cld.json.encode(result))

@@ -1,0 +1,37 @@
+--- The same module in a stock lua5.4: build/cld/core.so and the Lua files.
+local process = require "spec.support.process"
+
+describe("a stock lua5.4", function()
+  -- Under AddressSanitizer the module needs the sanitizer's runtime to be loaded first.
+  local function preload()
+    local pipe = assert(io.popen(("ldd '%s' | sed -n 's/.*=> \\(.*libasan[^ ]*\\).*/\\1/p'"):format(process.cldlua)))
+    local path = pipe:read("l")
+    pipe:close()
+    return path
+  end
+
+  local function run(code)
+    return process.run {
+      "-e", code, program = "lua5.4", unset = { "LUA_INIT", "LUA_INIT_5_4" },
+      env = { LUA_PATH = "lua/?.lua;lua/?/init.lua;;", LUA_CPATH = process.build .. "/?.so;;", LD_PRELOAD = preload() },
+    }
+  end
+
+  it("loads cld and computes", function()
+    local result = run [[
+      local cld = require "cld"
+      local x = cld.tensor({ { 1, 2 }, { 3, 4 } }, "f64"):requires_grad_()
+      local y = (x * x):sum()
+      y:backward()
+      print(y:item(), table.concat(x.grad:totable()[2], " "))]]
+    assert.are.equal("", result.err)
+    assert.are.equal("30.0\t6.0 8.0\n", result.out)
+    assert.are.equal(0, result.code)
+  end)
+
+  it("gives errors the position of the script", function()
+    local result = run "local cld = require 'cld'\nlocal x = cld.tensor({ 1, 2 }) + cld.tensor({ 1, 2, 3 })"
+    assert.is_truthy(result.err:find("(command line):2: ", 1, true), result.err)
+    assert.are.equal(1, result.code)
+  end)
+end)
