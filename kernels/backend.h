@@ -177,27 +177,34 @@ typedef struct cld_conv_ops {
     cld_status (*avg_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_pool_params *p);
 } cld_conv_ops;
 
-/* ---- losses, clustering, nearest neighbours: kernels/cpu/{instance_loss,kmeans,knn}.c ------------------------ */
+/* ---- losses, clustering, nearest neighbours: kernels/cpu/{bank,nce,kmeans,knn}.c ----------------------------- */
 
+/* Every array is dense and row-major, f32 or f64, all of one dtype; index, labels and negatives are i64 and checked
+ * by the backend. A loss is one element, the mean over the rows; its gradient df (rows, dim) comes with it, or is
+ * not computed where df is NULL. */
 typedef struct cld_loss_ops {
-    /* Cross entropy of f . bank^T / temperature against class index[i] for each row i, streamed over the bank so
-     * that no rows x size matrix exists. loss (rows), df (rows, dim) or NULL: d loss[i] / d f[i]. */
+    /* Cross entropy of f . bank^T / temperature against class index[i], streamed over the bank (size, dim): no
+     * array of rows x size exists. */
     cld_status (*bank_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                const cld_array *bank, const cld_array *index, double temperature);
-    /* As bank_softmax with the positive logit f . key as class 0 before those of the queue. */
+    /* The same with the positive f . key as class 0 in front of those of the queue. */
     cld_status (*queue_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                 const cld_array *key, const cld_array *queue, double temperature);
-    /* NCE against the rows negatives (rows, K) of the bank; z: one element, <= 0 before the first batch sets it. */
+    /* Uniform in 0 .. size - 1, a pure function of (seed, draw). */
+    cld_status (*sample_negatives)(const cld_array *negatives, int64_t size, uint64_t seed, uint64_t draw);
+    /* NCE against the bank's rows negatives (rows, K). z, one element: <= 0 until the first batch has set it. */
     cld_status (*bank_nce)(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
                            const cld_array *bank, const cld_array *index, const cld_array *negatives,
                            double temperature);
     /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending. */
     cld_status (*bank_update)(const cld_array *bank, const cld_array *index, const cld_array *f, double momentum);
-    /* Lloyd's algorithm as CLD defines it (see kmeans.c); labels i64 (n), centroids (k, dim). */
-    cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *x, int iterations);
-    /* scores (queries, classes) += sum over the k most similar memory rows of exp(similarity / temperature). */
+    /* Lloyd's algorithm as CLD defines it: labels (rows), centroids (k, dim), sizes (k): members, but at least 1. */
+    cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
+                         const cld_array *x, int iterations);
+    /* scores (queries, classes) = sum of exp(similarity / temperature) over the k most similar memory rows of each
+     * class; of equally similar ones the first. k <= memory rows. */
     cld_status (*weighted_knn)(const cld_array *scores, const cld_array *memory, const cld_array *labels,
-                               const cld_array *queries, int k, double temperature);
+                               const cld_array *queries, int64_t k, double temperature);
 } cld_loss_ops;
 
 /* ---- optimizers: kernels/cpu/optim.c -------------------------------------------------------------------------- */
@@ -208,9 +215,10 @@ typedef struct cld_sgd_params {
 } cld_sgd_params;
 
 typedef struct cld_optim_ops {
-    /* One call for all parameters. buffers[i] is zeroed before the first step. */
+    /* One call for all tensors, which are dense, each f32 or f64. buffers is NULL where momentum is 0. */
     cld_status (*sgd)(int count, const cld_array *params, const cld_array *grads, const cld_array *buffers,
                       const cld_sgd_params *p);
+    /* target = decay * target + (1 - decay) * source */
     cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay);
 } cld_optim_ops;
 
@@ -219,6 +227,7 @@ typedef struct cld_optim_ops {
 typedef struct cld_backend {
     int version; /* CLD_BACKEND_VERSION */
     const char *name;
+    const char *(*library)(void); /* what it computes with, and the version: "oneDNN 2.6.3" */
     const cld_memory_ops *memory;
     const cld_math_ops *math;
     const cld_conv_ops *conv;
