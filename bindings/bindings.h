@@ -54,6 +54,9 @@ const char *cldL_field_string(lua_State *L, int arg, const char *name, const cha
 cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name); /* NULL where absent */
 void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names); /* NULL-terminated */
 
+/* Levenshtein's: how many letters to change. For words short enough to be names; 64 for longer ones. */
+int cldL_edit_distance(const char *a, const char *b);
+
 /* Openers: each pushes one table (or registers methods and pushes one). */
 int cldL_open_tensor(lua_State *L);   /* tensor.c, tensor_*.c: creation functions; methods on the metatable */
 int cldL_open_autograd(lua_State *L); /* autograd.c */

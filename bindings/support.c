@@ -161,8 +161,7 @@ cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name) {
     return value;
 }
 
-/* Levenshtein distance, for words short enough to be field names. */
-static int distance(const char *a, const char *b) {
+int cldL_edit_distance(const char *a, const char *b) {
     int row[64], n = (int)strlen(b);
     if (n >= 64 || strlen(a) >= 64) return 64;
     for (int j = 0; j <= n; j++) row[j] = j;
@@ -191,7 +190,7 @@ void cldL_check_fields(lua_State *L, int arg, const char *function, const char *
         bool known = false;
         for (const char *const *name = names; *name && !known; name++) {
             known = strcmp(*name, key) == 0;
-            if (distance(key, *name) < distance(key, nearest)) nearest = *name;
+            if (cldL_edit_distance(key, *name) < cldL_edit_distance(key, nearest)) nearest = *name;
         }
         if (!known) luaL_error(L, "%s: unknown field '%s'; did you mean '%s'?", function, key, nearest);
     }

@@ -79,6 +79,12 @@ static int system_host(lua_State *L) {
     return 1;
 }
 
+/* edit_distance(a, b) -> letters to change: for "did you mean" */
+static int system_edit_distance(lua_State *L) {
+    lua_pushinteger(L, cldL_edit_distance(luaL_checkstring(L, 1), luaL_checkstring(L, 2)));
+    return 1;
+}
+
 /* terminal() -> standard output's columns where it is a terminal, else nil */
 static int system_terminal(lua_State *L) {
     if (!cld_terminal()) return 0;
@@ -117,6 +123,7 @@ int cldL_open_system(lua_State *L) {
         {"versions", system_versions},
         {"host", system_host},
         {"terminal", system_terminal},
+        {"edit_distance", system_edit_distance},
         {"catch_signals", system_catch_signals},
         {"restore_signals", system_restore_signals},
         {"interrupted", system_interrupted},

@@ -1,0 +1,118 @@
+--- Learning rates over time. Each maker returns a function of the step, counted from 0 over the whole training, as
+-- run.step is: `sgd:step(loss, { lr = lr(run.step) })`. Nothing is remembered, so a resumed run needs nothing restored.
+local user_error = require "cld.user_error"
+
+local schedule = {}
+
+-- The fields of `given`, checked, with defaults; a default of `true` marks a required field.
+local function settings(maker, given, defaults)
+  local out, names = {}, {}
+  for name in pairs(defaults) do names[#names + 1] = name end
+  table.sort(names)
+  for name in pairs(given) do
+    if defaults[name] == nil then
+      error(("schedule.%s: unknown field '%s'%s"):format(maker, name, user_error.hint(tostring(name), names)), 3)
+    end
+  end
+  for _, name in ipairs(names) do
+    local value = given[name]
+    if value == nil then value = defaults[name] end
+    if value == true then error(("schedule.%s: the field '%s' is missing"):format(maker, name), 3) end
+    if name ~= "milestones" and not (math.type(value) and value >= 0 and value < math.huge) then
+      error(("schedule.%s: '%s' must be a number of at least 0, got %s"):format(maker, name, tostring(value)), 3)
+    end
+    out[name] = value
+  end
+  return out
+end
+
+-- base / factor at step 0, straight up to base at the last step of the warm-up (Goyal et al., 2017; as the published
+-- CLD scripts: lr = base / f * ((f - 1) * s / W + 1) for s <= W). Then `after`, whose step 0 is the warm-up's end.
+-- A factor below 1 is the share of base to start at.
+local function with_warmup(s, after)
+  local last = math.floor(s.warmup_epochs * s.steps_per_epoch + 0.5)
+  local factor = s.warmup_factor < 1 and 1 / s.warmup_factor or s.warmup_factor
+  return function(step)
+    if step >= last then return after(step - last) end
+    return s.base / factor * ((factor - 1) * step / last + 1)
+  end, last
+end
+
+local function check_factor(maker, s)
+  if s.warmup_factor == 0 then error(("schedule.%s: 'warmup_factor' must be above 0"):format(maker), 3) end
+end
+
+-- From base at step 0 to minimum at step `steps` and after.
+local function half_cosine(base, minimum, steps)
+  return function(step)
+    if step <= 0 then return base end
+    return minimum + (base - minimum) * (1 + math.cos(math.pi * math.min(step / steps, 1))) / 2
+  end
+end
+
+--- warmup_cosine{base, steps_per_epoch, epochs, warmup_epochs = 5, warmup_factor = 100, minimum = 1e-6}: a straight line
+-- from base / warmup_factor at step 0 to base at the end of the warm-up, then half a cosine to the minimum.
+function schedule.warmup_cosine(given)
+  local s = settings("warmup_cosine", given, {
+    base = true, steps_per_epoch = true, epochs = true, warmup_epochs = 5, warmup_factor = 100, minimum = 1e-6,
+  })
+  check_factor("warmup_cosine", s)
+  local steps = math.max((s.epochs - s.warmup_epochs) * s.steps_per_epoch, 1)
+  return (with_warmup(s, half_cosine(s.base, s.minimum, steps)))
+end
+
+--- cosine{base, steps_per_epoch, epochs, minimum = 0}: half a cosine, without warm-up.
+function schedule.cosine(given)
+  local s = settings("cosine", given, { base = true, steps_per_epoch = true, epochs = true, minimum = 0 })
+  return half_cosine(s.base, s.minimum, math.max(s.epochs * s.steps_per_epoch, 1))
+end
+
+--- step{base, steps_per_epoch, milestones = {120, 160}, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}: times gamma
+-- at the start of each milestone, which is a number of epochs done.
+function schedule.step(given)
+  local s = settings("step", given, {
+    base = true, steps_per_epoch = true, milestones = true, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100,
+  })
+  check_factor("step", s)
+  local rate, warmup
+  rate, warmup = with_warmup(s, function(after_warmup)
+    local value = s.base
+    for _, milestone in ipairs(s.milestones) do
+      if after_warmup + warmup >= milestone * s.steps_per_epoch then value = value * s.gamma end
+    end
+    return value
+  end)
+  return rate
+end
+
+--- constant{base}
+function schedule.constant(given)
+  local s = settings("constant", given, { base = true })
+  return function() return s.base end
+end
+
+local function milestones(text)
+  local list = {}
+  for word in text:gmatch "[^,%s]+" do
+    list[#list + 1] = tonumber(word)
+      or user_error.raise("option '--milestones': expected epochs such as 120,160, got '%s'", text)
+  end
+  return list
+end
+
+--- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine" or
+-- "step"), warmup_epochs, warmup_factor, milestones. The base is lr * batch_size / 128 (Goyal et al.'s linear scaling).
+function schedule.from_options(opt, steps_per_epoch)
+  local given = {
+    base = opt.lr * opt.batch_size / 128, steps_per_epoch = steps_per_epoch, warmup_epochs = opt.warmup_epochs,
+    warmup_factor = opt.warmup_factor,
+  }
+  if opt.schedule == "step" then
+    given.milestones = milestones(opt.milestones)
+    return schedule.step(given)
+  end
+  given.epochs = opt.epochs
+  return schedule.warmup_cosine(given)
+end
+
+return schedule

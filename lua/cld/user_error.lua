@@ -1,0 +1,32 @@
+--- Errors that are the user's to mend (an option, a run folder, a checkpoint that does not fit): one line, no traceback.
+-- The error value is a table with __tostring; `cldlua` and `lua` print such a value as it is and exit with status 1.
+local core = require "cld.core"
+
+local UserError = { __name = "cld.user_error" }
+function UserError:__tostring() return self.message end
+
+local user_error = {}
+
+--- Raise one; the arguments are string.format's.
+function user_error.raise(format, ...)
+  error(setmetatable({ message = select("#", ...) > 0 and format:format(...) or format }, UserError), 0)
+end
+
+--- f(...), its errors raised as the user's.
+function user_error.call(f, ...)
+  local results = table.pack(pcall(f, ...))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  user_error.raise("%s", tostring(results[2]))
+end
+
+--- "; did you mean 'epochs'?", or nothing where no name is near.
+function user_error.hint(word, names)
+  local best, least = nil, math.huge
+  for _, name in ipairs(names) do
+    local distance = core.system.edit_distance(word, name)
+    if distance < least then best, least = name, distance end
+  end
+  return least <= math.max(2, #word // 2) and ("; did you mean '%s'?"):format(best) or ""
+end
+
+return user_error
