@@ -1,6 +1,6 @@
-/* One binary for every x86-64: CLD_SIMD compiles a function for AVX-512, AVX2 + FMA and the baseline; the loader
- * picks. The loops inside are plain C that the compiler vectorizes. Also here: what such loops need and the C
- * library has no vectorizable form of (exp), and the 16-bit floats.
+/* One binary for every x86-64: CLD_SIMD compiles a function for AVX-512, AVX2 + FMA and the baseline; the
+ * loader picks. The loops inside are plain C that the compiler vectorizes. Also here: what such loops need
+ * and the C library has no vectorizable form of (exp), and the 16-bit floats.
  */
 #ifndef CLD_CPU_SIMD_H
 #define CLD_CPU_SIMD_H

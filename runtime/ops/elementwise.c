@@ -1,3 +1,440 @@
+/* Unary and binary operations, where, casts. All unary gradients are one function: dx = dy * f'(x), with f'
+ * one line per operation. Operations keep the device's own layout where all their inputs have it, so that the
+ * adds and relus between convolutions move no data about. */
 #include "runtime/ops/ops.h"
-cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b) { (void)kind, (void)a, (void)b; return NULL; }
-cld_status cld_add_(cld_tensor *x, cld_tensor *y) { (void)x, (void)y; return CLD_OK; }
+
+#include <math.h>
+
+/* ---- casts
+ * --------------------------------------------------------------------------------------------------- */
+
+static cld_status cast_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    din[0] = cld_cast(dout[0], *cld_node_params(n, cld_dtype));
+    return din[0] ? CLD_OK : cld_error_code();
+}
+static const cld_op cast_op = {.name = "to", .backward = cast_backward};
+
+cld_tensor *cld_cast(cld_tensor *x, cld_dtype dtype) {
+    if (x->a.dtype == dtype) return cld_tensor_retain(x);
+    CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, x->a.ndim, x->a.shape, cld_device(x));
+    if (!y) return NULL;
+    y->a.layout = x->a.layout;
+    CLD_TRY_NULL(cld_device(x)->math->copy(&y->a, &x->a));
+    cld_node *n = cld_dtype_is_float(dtype) ? cld_record(&cast_op, &y, 1, &x, 1) : NULL;
+    if (n) *cld_node_params(n, cld_dtype) = x->a.dtype;
+    return cld_tensor_steal(&y);
+}
+
+/* ---- unary
+ * --------------------------------------------------------------------------------------------------- */
+
+typedef enum unary_flags {
+    SAVE_X = 1,    /* backward needs the input */
+    SAVE_Y = 2,    /* backward needs the output */
+    REAL_ONLY = 4, /* integers are cast to f32 first */
+    BOOLEAN = 8,   /* gives u8; no gradient */
+} unary_flags;
+
+typedef struct unary_rule {
+    cld_op op;
+    unary_flags flags;
+} unary_rule;
+
+static const unary_rule unary_rules[];
+
+typedef struct unary_params {
+    cld_unary kind;
+    double a, b;
+} unary_params;
+
+/* f(x), taking over the reference x; NULL passes through. */
+static cld_tensor *then(cld_unary kind, cld_tensor *x, double a) {
+    CLD_AUTO cld_tensor *input = x;
+    return input ? cld_unary_op(kind, input, a, 0) : NULL;
+}
+
+/* 1 where a <= x <= b, else 0. */
+static cld_tensor *within(cld_tensor *x, double a, double b) {
+    CLD_AUTO cld_tensor *above = cld_unary_op(CLD_GE_SCALAR, x, a, 0);
+    CLD_AUTO cld_tensor *below = above ? cld_unary_op(CLD_LE_SCALAR, x, b, 0) : NULL;
+    return below ? cld_binary_op(CLD_AND, above, below) : NULL;
+}
+
+/* f'(x) from x or y = f(x), whichever was saved; *scale is a constant to multiply by. */
+static cld_tensor *unary_slope(const unary_params *p, cld_tensor *x, cld_tensor *y, double *scale) {
+    switch (p->kind) {
+    case CLD_ABS: return cld_unary_op(CLD_SIGN, x, 0, 0);
+    case CLD_EXP: return cld_tensor_retain(y);
+    case CLD_LOG: return cld_unary_op(CLD_RECIPROCAL, x, 0, 0);
+    case CLD_SQRT: *scale = 0.5; return cld_unary_op(CLD_RECIPROCAL, y, 0, 0);
+    case CLD_RSQRT: *scale = -0.5; return cld_unary_op(CLD_POW_SCALAR, y, 3, 0);
+    case CLD_SQUARE: *scale = 2; return cld_tensor_retain(x);
+    case CLD_RECIPROCAL: *scale = -1; return cld_unary_op(CLD_SQUARE, y, 0, 0);
+    case CLD_SIN: return cld_unary_op(CLD_COS, x, 0, 0);
+    case CLD_COS: *scale = -1; return cld_unary_op(CLD_SIN, x, 0, 0);
+    case CLD_TANH: return then(CLD_RSUB_SCALAR, cld_unary_op(CLD_SQUARE, y, 0, 0), 1);
+    case CLD_SIGMOID: {
+        CLD_AUTO cld_tensor *rest = cld_unary_op(CLD_RSUB_SCALAR, y, 1, 0);
+        return rest ? cld_mul(y, rest) : NULL;
+    }
+    case CLD_POW_SCALAR: *scale = p->a; return cld_unary_op(CLD_POW_SCALAR, x, p->a - 1, 0);
+    case CLD_RDIV_SCALAR: *scale = -p->a; return cld_unary_op(CLD_POW_SCALAR, x, -2, 0);
+    default: return cld_fail_null(CLD_UNSUPPORTED, "%s has no gradient", unary_rules[p->kind].op.name);
+    }
+}
+
+static cld_tensor *unary_gradient(const unary_params *p, cld_tensor *dy, cld_tensor *x, cld_tensor *y) {
+    double scale = 1;
+    switch (p->kind) {
+    case CLD_ADD_SCALAR: return cld_tensor_retain(dy);
+    case CLD_NEG:
+    case CLD_RSUB_SCALAR: return cld_unary_op(CLD_NEG, dy, 0, 0);
+    case CLD_MUL_SCALAR: return cld_mul_scalar(dy, p->a);
+    case CLD_RELU: return cld_binary_op(CLD_RELU_BACKWARD, dy, y);
+    case CLD_SIGN:
+    case CLD_FLOOR:
+    case CLD_CEIL:
+    case CLD_ROUND: return cld_tensor_full(dy->a.dtype, dy->a.ndim, dy->a.shape, cld_device(dy), 0);
+    case CLD_CLAMP: {
+        CLD_AUTO cld_tensor *zero = cld_tensor_full(dy->a.dtype, 0, NULL, cld_device(dy), 0);
+        CLD_AUTO cld_tensor *mask = zero ? within(x, p->a, p->b) : NULL;
+        return mask ? cld_where(mask, dy, zero) : NULL;
+    }
+    case CLD_POW_SCALAR:
+        if (p->a == 0) return cld_tensor_full(dy->a.dtype, dy->a.ndim, dy->a.shape, cld_device(dy), 0);
+        break;
+    default: break;
+    }
+    CLD_AUTO cld_tensor *slope = unary_slope(p, x, y, &scale);
+    CLD_AUTO cld_tensor *dx = slope ? cld_mul(dy, slope) : NULL;
+    if (!dx || scale == 1) return cld_tensor_steal(&dx);
+    return cld_mul_scalar(dx, scale);
+}
+
+static cld_status unary_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    CLD_AUTO cld_tensor *x = NULL, *y = NULL;
+    if (cld_node_has(n, 0) && !(x = cld_node_saved(n, 0))) return cld_error_code();
+    if (cld_node_has(n, 1) && !(y = cld_node_saved(n, 1))) return cld_error_code();
+    din[0] = unary_gradient(cld_node_params(n, unary_params), dout[0], x, y);
+    return din[0] ? CLD_OK : cld_error_code();
+}
+
+#define RULE(kind, text, f) [CLD_##kind] = {.op = {.name = text, .backward = unary_backward}, .flags = f}
+static const unary_rule unary_rules[] = {
+    RULE(NEG, "neg", 0),
+    RULE(ABS, "abs", SAVE_X),
+    RULE(SIGN, "sign", 0),
+    RULE(EXP, "exp", SAVE_Y | REAL_ONLY),
+    RULE(LOG, "log", SAVE_X | REAL_ONLY),
+    RULE(SQRT, "sqrt", SAVE_Y | REAL_ONLY),
+    RULE(RSQRT, "rsqrt", SAVE_Y | REAL_ONLY),
+    RULE(SQUARE, "square", SAVE_X),
+    RULE(RECIPROCAL, "reciprocal", SAVE_Y | REAL_ONLY),
+    RULE(SIN, "sin", SAVE_X | REAL_ONLY),
+    RULE(COS, "cos", SAVE_X | REAL_ONLY),
+    RULE(TANH, "tanh", SAVE_Y | REAL_ONLY),
+    RULE(SIGMOID, "sigmoid", SAVE_Y | REAL_ONLY),
+    RULE(RELU, "relu", SAVE_Y),
+    RULE(FLOOR, "floor", 0),
+    RULE(CEIL, "ceil", 0),
+    RULE(ROUND, "round", 0),
+    RULE(NOT, "logical_not", BOOLEAN),
+    RULE(ISNAN, "isnan", BOOLEAN),
+    RULE(ISFINITE, "isfinite", BOOLEAN),
+    RULE(ADD_SCALAR, "add", 0),
+    RULE(MUL_SCALAR, "mul", 0),
+    RULE(POW_SCALAR, "pow", SAVE_X),
+    RULE(RSUB_SCALAR, "sub", 0),
+    RULE(RDIV_SCALAR, "div", SAVE_X | REAL_ONLY),
+    RULE(CLAMP, "clamp", SAVE_X),
+    RULE(EQ_SCALAR, "eq", BOOLEAN),
+    RULE(NE_SCALAR, "ne", BOOLEAN),
+    RULE(LT_SCALAR, "lt", BOOLEAN),
+    RULE(LE_SCALAR, "le", BOOLEAN),
+    RULE(GT_SCALAR, "gt", BOOLEAN),
+    RULE(GE_SCALAR, "ge", BOOLEAN),
+};
+
+cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b) {
+    const unary_rule *rule = &unary_rules[kind];
+    bool whole = trunc(a) == a && trunc(b) == b;
+    if (!cld_dtype_is_float(x->a.dtype)) {
+        if (kind == CLD_POW_SCALAR && whole && a < 0)
+            return cld_fail_null(CLD_INVALID, "pow: %s to the negative power %g; cast it to a float first",
+                                 cld_describe(&x->a), a);
+        if ((rule->flags & REAL_ONLY) || !whole) {
+            CLD_AUTO cld_tensor *real = cld_tensor_cast(x, CLD_F32);
+            return real ? cld_unary_op(kind, real, a, b) : NULL;
+        }
+    }
+    cld_dtype dtype = rule->flags & BOOLEAN ? CLD_U8 : x->a.dtype;
+    CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, x->a.ndim, x->a.shape, cld_device(x));
+    if (!y) return NULL;
+    y->a.layout = x->a.layout;
+    CLD_TRY_NULL(cld_device(x)->math->unary(kind, &y->a, &x->a, a, b));
+    cld_node *n = rule->flags & BOOLEAN ? NULL : cld_record(&rule->op, &y, 1, &x, 1);
+    if (n) {
+        *cld_node_params(n, unary_params) = (unary_params){kind, a, b};
+        if (rule->flags & SAVE_X) cld_node_save(n, 0, x);
+        if (rule->flags & SAVE_Y) cld_node_save(n, 1, y);
+    }
+    return cld_tensor_steal(&y);
+}
+
+/* ---- binary
+ * -------------------------------------------------------------------------------------------------- */
+
+typedef struct binary_params {
+    cld_binary kind;
+    cld_shape a, b; /* before broadcasting */
+} binary_params;
+
+/* The half of dy where the inputs were equal, all of it where `kind` (GT or LT) holds between mine and other.
+ */
+static cld_tensor *winner_share(cld_binary kind, cld_tensor *dy, cld_tensor *mine, cld_tensor *other) {
+    CLD_AUTO cld_tensor *wins = cld_binary_op(kind, mine, other);
+    CLD_AUTO cld_tensor *ties = wins ? cld_binary_op(CLD_EQ, mine, other) : NULL;
+    CLD_AUTO cld_tensor *tie_share = ties ? cld_mul_scalar(ties, 0.5) : NULL;
+    CLD_AUTO cld_tensor *share = tie_share ? cld_add(wins, tie_share) : NULL;
+    CLD_AUTO cld_tensor *factor = share ? cld_cast(share, dy->a.dtype) : NULL;
+    return factor ? cld_mul(dy, factor) : NULL;
+}
+
+/* y = a^b: da = dy b a^(b-1) */
+static cld_tensor *pow_base_gradient(cld_tensor *dy, cld_tensor *a, cld_tensor *b) {
+    CLD_AUTO cld_tensor *less = cld_add_scalar(b, -1);
+    CLD_AUTO cld_tensor *power = less ? cld_binary_op(CLD_POW, a, less) : NULL;
+    CLD_AUTO cld_tensor *slope = power ? cld_mul(b, power) : NULL;
+    CLD_AUTO cld_tensor *zero = slope ? cld_tensor_full(slope->a.dtype, 0, NULL, cld_device(dy), 0) : NULL;
+    CLD_AUTO cld_tensor *constant = zero ? cld_unary_op(CLD_EQ_SCALAR, b, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *safe = constant ? cld_where(constant, zero, slope) : NULL; /* x^0: 0 even at x = 0 */
+    return safe ? cld_mul(dy, safe) : NULL;
+}
+
+/* y = a^b: db = dy y log(a), 0 where a = 0 and b >= 0 */
+static cld_tensor *pow_exponent_gradient(cld_tensor *dy, cld_tensor *a, cld_tensor *b) {
+    CLD_AUTO cld_tensor *y = cld_binary_op(CLD_POW, a, b);
+    CLD_AUTO cld_tensor *log = y ? cld_unary_op(CLD_LOG, a, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *slope = log ? cld_mul(y, log) : NULL;
+    CLD_AUTO cld_tensor *zero = slope ? cld_tensor_full(slope->a.dtype, 0, NULL, cld_device(dy), 0) : NULL;
+    CLD_AUTO cld_tensor *base_zero = zero ? cld_unary_op(CLD_EQ_SCALAR, a, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *power_ok = base_zero ? cld_unary_op(CLD_GE_SCALAR, b, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *flat = power_ok ? cld_binary_op(CLD_AND, base_zero, power_ok) : NULL;
+    CLD_AUTO cld_tensor *safe = flat ? cld_where(flat, zero, slope) : NULL;
+    return safe ? cld_mul(dy, safe) : NULL;
+}
+
+static cld_tensor *gradient_of_a(cld_binary kind, cld_tensor *dy, cld_tensor *a, cld_tensor *b) {
+    switch (kind) {
+    case CLD_ADD:
+    case CLD_SUB: return cld_tensor_retain(dy);
+    case CLD_MUL: return cld_mul(dy, b);
+    case CLD_DIV: return cld_div(dy, b);
+    case CLD_POW: return pow_base_gradient(dy, a, b);
+    case CLD_MAXIMUM: return winner_share(CLD_GT, dy, a, b);
+    case CLD_MINIMUM: return winner_share(CLD_LT, dy, a, b);
+    default: return cld_binary_op(CLD_RELU_BACKWARD, dy, b);
+    }
+}
+
+static cld_tensor *gradient_of_b(cld_binary kind, cld_tensor *dy, cld_tensor *a, cld_tensor *b) {
+    switch (kind) {
+    case CLD_ADD: return cld_tensor_retain(dy);
+    case CLD_SUB: return cld_unary_op(CLD_NEG, dy, 0, 0);
+    case CLD_MUL: return cld_mul(dy, a);
+    case CLD_DIV: { /* y = a / b: db = -dy a / b^2 */
+        CLD_AUTO cld_tensor *ratio = cld_div(a, b);
+        CLD_AUTO cld_tensor *slope = ratio ? cld_div(ratio, b) : NULL;
+        CLD_AUTO cld_tensor *db = slope ? cld_mul(dy, slope) : NULL;
+        return db ? cld_unary_op(CLD_NEG, db, 0, 0) : NULL;
+    }
+    case CLD_POW: return pow_exponent_gradient(dy, a, b);
+    case CLD_MAXIMUM: return winner_share(CLD_GT, dy, b, a);
+    case CLD_MINIMUM: return winner_share(CLD_LT, dy, b, a);
+    default: return cld_tensor_full(b->a.dtype, b->a.ndim, b->a.shape, cld_device(b), 0);
+    }
+}
+
+static cld_status binary_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const binary_params *p = cld_node_params(n, binary_params);
+    CLD_AUTO cld_tensor *a = NULL, *b = NULL;
+    if (cld_node_has(n, 0) && !(a = cld_node_saved(n, 0))) return cld_error_code();
+    if (cld_node_has(n, 1) && !(b = cld_node_saved(n, 1))) return cld_error_code();
+    for (int i = 0; i < 2; i++) {
+        if (!cld_node_needs(n, i)) continue;
+        CLD_AUTO cld_tensor *wide = (i == 0 ? gradient_of_a : gradient_of_b)(p->kind, dout[0], a, b);
+        din[i] = wide ? cld_sum_to(wide, i == 0 ? &p->a : &p->b) : NULL;
+        if (!din[i]) return cld_error_code();
+    }
+    return CLD_OK;
+}
+
+#define BINARY(kind, text) [CLD_##kind] = {.name = text, .backward = binary_backward}
+static const cld_op binary_ops[] = {
+    BINARY(ADD, "add"),         BINARY(SUB, "sub"),
+    BINARY(MUL, "mul"),         BINARY(DIV, "div"),
+    BINARY(POW, "pow"),         BINARY(MAXIMUM, "maximum"),
+    BINARY(MINIMUM, "minimum"), BINARY(EQ, "eq"),
+    BINARY(NE, "ne"),           BINARY(LT, "lt"),
+    BINARY(LE, "le"),           BINARY(GT, "gt"),
+    BINARY(GE, "ge"),           BINARY(AND, "logical_and"),
+    BINARY(OR, "logical_or"),   BINARY(RELU_BACKWARD, "relu_backward"),
+};
+
+static bool is_comparison(cld_binary kind) { return kind >= CLD_EQ && kind <= CLD_OR; }
+
+static void save_for_binary(cld_node *n, cld_binary kind, cld_tensor *a, cld_tensor *b) {
+    if (kind == CLD_ADD || kind == CLD_SUB) return;
+    bool product = kind == CLD_MUL;
+    if (!product || cld_node_needs(n, 1)) cld_node_save(n, 0, a);
+    if (!product || cld_node_needs(n, 0)) cld_node_save(n, 1, b);
+}
+
+/* Inputs may stay in the device's own layout where each has the output's whole shape, or is a single number.
+ */
+static bool stays_blocked(const cld_tensor *const *inputs, int count, const cld_shape *shape) {
+    bool some = false;
+    for (int i = 0; i < count; i++) {
+        const cld_array *x = &inputs[i]->a;
+        bool same = x->layout == CLD_BLOCKED && shape->ndim == 4;
+        for (int d = 0; same && d < 4; d++) same = x->shape[d] == shape->extents[d];
+        if (!same && (x->layout == CLD_BLOCKED || cld_numel(x) != 1)) return false;
+        some |= same;
+    }
+    return some;
+}
+
+/* The output, and the inputs as arrays of its shape. `owners` keeps reordered inputs alive. */
+static cld_tensor *broadcast_inputs(cld_dtype dtype, const cld_shape *shape, cld_tensor *const *inputs,
+                                    int count, cld_tensor **owners, cld_array *arrays) {
+    bool blocked = stays_blocked((const cld_tensor *const *)inputs, count, shape);
+    CLD_AUTO cld_tensor *out = cld_tensor_new(dtype, shape->ndim, shape->extents, cld_device(inputs[0]));
+    if (!out) return NULL;
+    if (blocked) out->a.layout = CLD_BLOCKED;
+    for (int i = 0; i < count; i++) {
+        owners[i] = blocked ? cld_tensor_retain(inputs[i]) : cld_tensor_strided(inputs[i]);
+        if (!owners[i]) return NULL;
+        const cld_array *x = &owners[i]->a;
+        arrays[i] = x->layout == CLD_BLOCKED ? *x : cld_broadcast_array(x, shape);
+    }
+    return cld_tensor_steal(&out);
+}
+
+/* Both of one dtype already. */
+static cld_tensor *binary_promoted(cld_binary kind, cld_tensor *a, cld_tensor *b) {
+    cld_tensor *inputs[] = {a, b};
+    cld_shape shape;
+    cld_array arrays[2];
+    CLD_AUTO cld_tensor *owner_a = NULL, *owner_b = NULL;
+    cld_tensor *owners[2] = {NULL, NULL};
+    CLD_TRY_NULL(cld_broadcast_shapes(binary_ops[kind].name, &a->a, &b->a, &shape));
+    CLD_AUTO cld_tensor *y =
+        broadcast_inputs(is_comparison(kind) ? CLD_U8 : a->a.dtype, &shape, inputs, 2, owners, arrays);
+    owner_a = owners[0];
+    owner_b = owners[1];
+    if (!y) return NULL;
+    CLD_TRY_NULL(cld_device(a)->math->binary(kind, &y->a, &arrays[0], &arrays[1]));
+    cld_node *n = is_comparison(kind) ? NULL : cld_record(&binary_ops[kind], &y, 1, inputs, 2);
+    if (n) {
+        *cld_node_params(n, binary_params) = (binary_params){kind, cld_shape_of(&a->a), cld_shape_of(&b->a)};
+        save_for_binary(n, kind, a, b);
+    }
+    return cld_tensor_steal(&y);
+}
+
+cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b) {
+    CLD_TRY_NULL(cld_check_same_device(binary_ops[kind].name, a, b));
+    cld_dtype dtype = cld_promote(a->a.dtype, b->a.dtype);
+    if (kind == CLD_DIV && !cld_dtype_is_float(dtype)) dtype = CLD_F32;
+    CLD_AUTO cld_tensor *x = cld_cast(a, dtype);
+    CLD_AUTO cld_tensor *y = x ? cld_cast(b, dtype) : NULL;
+    return y ? binary_promoted(kind, x, y) : NULL;
+}
+
+/* ---- where
+ * --------------------------------------------------------------------------------------------------- */
+
+typedef struct where_params {
+    cld_shape a, b;
+} where_params;
+
+static cld_status where_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const where_params *p = cld_node_params(n, where_params);
+    CLD_AUTO cld_tensor *condition = cld_node_saved(n, 0);
+    CLD_AUTO cld_tensor *zero = condition ? cld_tensor_full(dout[0]->a.dtype, 0, NULL, n->device, 0) : NULL;
+    if (!zero) return cld_error_code();
+    for (int i = 0; i < 2; i++) { /* y = c ? a : b, so da = c ? dy : 0, db = c ? 0 : dy */
+        if (!cld_node_needs(n, i)) continue;
+        CLD_AUTO cld_tensor *wide =
+            i == 0 ? cld_where(condition, dout[0], zero) : cld_where(condition, zero, dout[0]);
+        din[i] = wide ? cld_sum_to(wide, i == 0 ? &p->a : &p->b) : NULL;
+        if (!din[i]) return cld_error_code();
+    }
+    return CLD_OK;
+}
+static const cld_op where_op = {.name = "where", .backward = where_backward};
+
+static cld_tensor *where_promoted(cld_tensor *condition, cld_tensor *a, cld_tensor *b) {
+    cld_tensor *inputs[] = {condition, a, b}, *owners[3] = {NULL, NULL, NULL};
+    cld_shape values, shape;
+    cld_array arrays[3];
+    CLD_TRY_NULL(cld_broadcast_shapes("where", &a->a, &b->a, &values));
+    cld_array wide = cld_broadcast_array(&a->a, &values);
+    CLD_TRY_NULL(cld_broadcast_shapes("where", &condition->a, &wide, &shape));
+    CLD_AUTO cld_tensor *y = broadcast_inputs(a->a.dtype, &shape, inputs, 3, owners, arrays);
+    CLD_AUTO cld_tensor *owner_c = owners[0], *owner_a = owners[1], *owner_b = owners[2];
+    (void)owner_c, (void)owner_a, (void)owner_b;
+    if (!y) return NULL;
+    CLD_TRY_NULL(cld_device(a)->math->where(&y->a, &arrays[0], &arrays[1], &arrays[2]));
+    cld_node *n = cld_record(&where_op, &y, 1, inputs + 1, 2);
+    if (n) {
+        *cld_node_params(n, where_params) = (where_params){cld_shape_of(&a->a), cld_shape_of(&b->a)};
+        cld_node_save(n, 0, condition);
+    }
+    return cld_tensor_steal(&y);
+}
+
+cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b) {
+    CLD_TRY_NULL(cld_check_same_device("where", condition, a));
+    CLD_TRY_NULL(cld_check_same_device("where", a, b));
+    cld_dtype dtype = cld_promote(a->a.dtype, b->a.dtype);
+    CLD_AUTO cld_tensor *x = cld_cast(a, dtype);
+    CLD_AUTO cld_tensor *y = x ? cld_cast(b, dtype) : NULL;
+    return y ? where_promoted(condition, x, y) : NULL;
+}
+
+/* ---- in place
+ * ------------------------------------------------------------------------------------------------ */
+
+cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
+    CLD_TRY(cld_check_in_place("add_", x));
+    CLD_TRY(cld_check_same_device("add_", x, y));
+    cld_shape own = cld_shape_of(&x->a), shape;
+    CLD_TRY(cld_broadcast_shapes("add_", &x->a, &y->a, &shape));
+    bool fits = shape.ndim == own.ndim;
+    for (int i = 0; fits && i < own.ndim; i++) fits = shape.extents[i] == own.extents[i];
+    if (!fits || (cld_dtype_is_float(y->a.dtype) && !cld_dtype_is_float(x->a.dtype)))
+        return cld_fail(CLD_INVALID, "add_: %s cannot hold the sum with %s", cld_describe(&x->a),
+                        cld_describe(&y->a));
+    CLD_AUTO cld_tensor *same_layout = NULL;
+    if (y->a.layout == x->a.layout && y->a.dtype == x->a.dtype) {
+        same_layout = cld_tensor_retain(y);
+    } else {
+        same_layout = cld_tensor_new(x->a.dtype, y->a.ndim, y->a.shape, cld_device(x));
+        if (!same_layout) return cld_error_code();
+        if (cld_same_shape(&x->a, &y->a)) same_layout->a.layout = x->a.layout;
+        CLD_TRY(cld_tensor_copy(same_layout, y));
+    }
+    const cld_array *term = &same_layout->a;
+    cld_array wide = term->layout == CLD_BLOCKED ? *term : cld_broadcast_array(term, &own);
+    atomic_fetch_add(&x->storage->version, 1);
+    return cld_device(x)->math->binary(CLD_ADD, &x->a, &x->a, &wide);
+}
+
+cld_status cld_mul_scalar_(cld_tensor *x, double s) {
+    CLD_TRY(cld_check_in_place("mul_", x));
+    if (!cld_dtype_is_float(x->a.dtype) && trunc(s) != s)
+        return cld_fail(CLD_INVALID, "mul_: %s cannot hold its product with %g", cld_describe(&x->a), s);
+    atomic_fetch_add(&x->storage->version, 1);
+    return cld_device(x)->math->unary(CLD_MUL_SCALAR, &x->a, &x->a, s, 0);
+}

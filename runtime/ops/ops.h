@@ -92,12 +92,25 @@ cld_status cld_uniform_(cld_tensor *x, double low, double high);
 cld_status cld_normal_(cld_tensor *x, double mean, double deviation);
 
 /* ---- shared by op files: check.c ---- */
+typedef struct cld_shape {
+    int ndim;
+    int64_t extents[CLD_MAX_DIMS];
+} cld_shape;
 /* 0-based and in range, or an error naming the op. */
 cld_status cld_check_dim(const char *op, const cld_tensor *x, int dim, int *out);
 cld_status cld_check_same_device(const char *op, const cld_tensor *a, const cld_tensor *b);
 /* In-place writes are for tensors off the tape. */
 cld_status cld_check_in_place(const char *op, const cld_tensor *x);
-/* The device's kernel, or an error naming the op: if (!CLD_HAS(dev->math, softmax)) ... */
+cld_status cld_check_index(const char *op, const cld_tensor *index); /* i64 */
+cld_status cld_check_float(const char *op, const cld_tensor *x);
+/* The device's kernel is missing: if (!dev->math->softmax) return cld_unsupported(...). */
 cld_status cld_unsupported(const char *op, const cld_backend *device);
+cld_dtype cld_promote(cld_dtype a, cld_dtype b);
+cld_shape cld_shape_of(const cld_array *a);
+cld_status cld_broadcast_shapes(const char *op, const cld_array *a, const cld_array *b, cld_shape *out);
+/* a as an array of that shape, by zero strides. */
+cld_array cld_broadcast_array(const cld_array *a, const cld_shape *shape);
+/* The gradient of something that was broadcast: summed back to its shape. */
+cld_tensor *cld_sum_to(cld_tensor *g, const cld_shape *shape);
 
 #endif

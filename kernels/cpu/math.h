@@ -1,0 +1,77 @@
+/* Shared by the files behind cld_math_ops.
+ *
+ * How elementwise work is done: walk.c merges the dimensions of all arrays into as few loops as their strides
+ * allow, cuts the innermost one into pieces of at most CLD_PIECE elements and hands each piece to a body, in
+ * parallel where there is enough of it. The body loads its inputs into the compute type (convert.c; a pointer
+ * into the array where that needs no work), runs one vectorized loop in L1, and stores. So loops exist per
+ * operation and compute type, not per dtype and stride.
+ */
+#ifndef CLD_CPU_MATH_H
+#define CLD_CPU_MATH_H
+
+#include "kernels/cpu/cpu.h"
+
+#define CLD_PIECE       1024
+#define CLD_WALK_ARRAYS 4
+
+/* f32, bf16 and f16 are computed in float, integers in int64_t. */
+typedef enum cld_compute { CLD_COMPUTE_FLOAT, CLD_COMPUTE_DOUBLE, CLD_COMPUTE_INT } cld_compute;
+
+typedef union cld_piece {
+    float f[CLD_PIECE];
+    double d[CLD_PIECE];
+    int64_t i[CLD_PIECE];
+} cld_piece;
+
+cld_compute cld__compute_type(cld_dtype dtype);
+
+/* n elements of the dtype, stride elements apart, as the compute type: into buffer, or where they lie
+ * already. */
+const void *cld__load(cld_compute compute, cld_piece *buffer, const void *from, cld_dtype dtype,
+                      int64_t stride, int64_t n);
+/* Where a body should put its n results of the compute type: buffer, or straight into the array. */
+void *cld__store_target(cld_compute compute, cld_piece *buffer, void *to, cld_dtype dtype, int64_t stride);
+/* From there into the array; nothing where they lie there already. */
+void cld__store(cld_compute compute, const void *from, void *to, cld_dtype dtype, int64_t stride, int64_t n);
+
+size_t cld__size(cld_dtype dtype);
+int64_t cld__numel(const cld_array *a);
+bool cld__is_contiguous(const cld_array *a);
+
+/* A blocked array as the 5-d strided one that it is: (N, C/16, 16, H, W); a strided 4-d one split likewise.
+ */
+cld_array cld__split_channels(const cld_array *a);
+
+/* data[k] points at the piece's first element of array k, strides in elements. */
+typedef void (*cld_walk_body)(const void *context, char *const data[], const int64_t strides[], int64_t n);
+
+/* All of the same shape; arrays[0] is the one written. Blocked and strided may mix. */
+void cld__walk(const cld_array *const arrays[], int count, cld_walk_body body, const void *context);
+
+/* The functions of the table, by file. */
+cld_status cld__copy(const cld_array *out, const cld_array *x);
+cld_status cld__fill(const cld_array *out, double value);
+cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, double a, double b);
+cld_status cld__binary(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
+cld_status cld__where(const cld_array *out, const cld_array *condition, const cld_array *a,
+                      const cld_array *b);
+cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array *x);
+cld_status cld__arg_reduce(cld_reduction kind, const cld_array *out, const cld_array *x, int dim);
+cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *b, double alpha, double beta);
+cld_status cld__softmax(const cld_array *out, const cld_array *x, int dim, bool log);
+cld_status cld__softmax_backward(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
+                                 bool log);
+cld_status cld__normalize(const cld_array *out, const cld_array *norms, const cld_array *x);
+cld_status cld__normalize_backward(const cld_array *dx, const cld_array *y, const cld_array *norms,
+                                   const cld_array *dout);
+cld_status cld__gather(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
+cld_status cld__scatter_add(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
+cld_status cld__index_select(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
+cld_status cld__index_add(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
+cld_status cld__index_copy(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
+cld_status cld__topk(const cld_array *values, const cld_array *index, const cld_array *x, int dim,
+                     bool descending);
+cld_status cld__random(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
+                       uint64_t position);
+
+#endif

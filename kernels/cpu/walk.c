@@ -1,0 +1,153 @@
+/* The one loop over arrays of any strides: see math.h. Dimensions are reordered so that the array written is
+ * walked in memory order, and merged where all arrays allow it; what is dense in all of them becomes a single
+ * line. */
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/simd.h"
+
+#include <stdlib.h>
+
+size_t cld__size(cld_dtype dtype) {
+    static const size_t sizes[] = {
+#define CLD_SIZE(name, text, bytes) [CLD_##name] = bytes,
+        CLD_DTYPES(CLD_SIZE)
+#undef CLD_SIZE
+    };
+    return sizes[dtype];
+}
+
+int64_t cld__numel(const cld_array *a) {
+    int64_t n = 1;
+    for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
+    return n;
+}
+
+bool cld__is_contiguous(const cld_array *a) {
+    int64_t expected = 1;
+    for (int i = a->ndim - 1; i >= 0; i--) {
+        if (a->shape[i] != 1 && a->strides[i] != expected) return false;
+        expected *= a->shape[i];
+    }
+    return a->layout == CLD_STRIDED;
+}
+
+cld_array cld__split_channels(const cld_array *a) {
+    int64_t n = a->shape[0], c = a->shape[1], h = a->shape[2], w = a->shape[3];
+    cld_array s = {.data = a->data, .dtype = a->dtype, .layout = CLD_STRIDED, .ndim = 5};
+    const int64_t shape[5] = {n, c / 16, 16, h, w};
+    const int64_t blocked[5] = {c * h * w, 16 * h * w, 1, 16 * w, 16};
+    const int64_t strided[5] = {a->strides[0], 16 * a->strides[1], a->strides[1], a->strides[2],
+                                a->strides[3]};
+    for (int i = 0; i < 5; i++) {
+        s.shape[i] = shape[i];
+        s.strides[i] = a->layout == CLD_BLOCKED ? blocked[i] : strided[i];
+    }
+    return s;
+}
+
+/* The merged loops; strides in bytes, but elements for the innermost. */
+typedef struct loops {
+    int ndim; /* >= 1; the last is the line that bodies see pieces of */
+    int64_t shape[CLD_MAX_DIMS];
+    int64_t strides[CLD_WALK_ARRAYS][CLD_MAX_DIMS];
+    size_t size[CLD_WALK_ARRAYS];
+    int count;
+} loops;
+
+/* Does dimension p lie outside q? Larger strides in the array written, then in the inputs, go outside. */
+static bool outside(const cld_array *a, int count, int p, int q) {
+    for (int k = 0; k < count; k++) {
+        int64_t sp = llabs(a[k].strides[p]), sq = llabs(a[k].strides[q]);
+        if (sp != sq) return sp > sq;
+    }
+    return p < q;
+}
+
+static void merge(loops *l, const cld_array *a, int count) {
+    int order[CLD_MAX_DIMS], dims = 0;
+    for (int d = 0; d < a[0].ndim; d++) { /* insertion sort */
+        if (a[0].shape[d] == 1) continue;
+        int at = dims++;
+        while (at > 0 && outside(a, count, d, order[at - 1])) {
+            order[at] = order[at - 1];
+            at--;
+        }
+        order[at] = d;
+    }
+    l->ndim = 0;
+    l->count = count;
+    for (int i = 0; i < dims; i++) {
+        int d = order[i], last = l->ndim - 1;
+        bool joins = last >= 0;
+        for (int k = 0; k < count && joins; k++)
+            joins = l->strides[k][last] == a[k].strides[d] * a[0].shape[d];
+        if (joins)
+            l->shape[last] *= a[0].shape[d];
+        else
+            l->shape[last = l->ndim++] = a[0].shape[d];
+        for (int k = 0; k < count; k++) l->strides[k][last] = a[k].strides[d];
+    }
+    if (l->ndim == 0) {
+        l->shape[l->ndim++] = 1;
+        for (int k = 0; k < count; k++) l->strides[k][0] = 1;
+    }
+    for (int k = 0; k < count; k++) {
+        l->size[k] = cld__size(a[k].dtype);
+        for (int i = 0; i < l->ndim - 1; i++) l->strides[k][i] *= (int64_t)l->size[k];
+    }
+}
+
+/* Pieces first..last - 1 of all, pieces_per_line of them in each line. */
+static void run(const loops *l, char *const base[], int64_t first, int64_t last, int64_t pieces_per_line,
+                cld_walk_body body, const void *context) {
+    int inner = l->ndim - 1;
+    if (first == last) return;
+    int64_t index[CLD_MAX_DIMS], strides[CLD_WALK_ARRAYS], line = first / pieces_per_line;
+    char *start[CLD_WALK_ARRAYS], *data[CLD_WALK_ARRAYS];
+    for (int k = 0; k < l->count; k++) {
+        start[k] = base[k];
+        strides[k] = l->strides[k][inner];
+    }
+    for (int d = inner - 1; d >= 0; d--) {
+        index[d] = line % l->shape[d];
+        line /= l->shape[d];
+        for (int k = 0; k < l->count; k++) start[k] += index[d] * l->strides[k][d];
+    }
+    int64_t piece = first % pieces_per_line;
+    for (int64_t i = first; i < last; i++) {
+        int64_t offset = piece * CLD_PIECE, left = l->shape[inner] - offset;
+        for (int k = 0; k < l->count; k++) data[k] = start[k] + offset * strides[k] * (int64_t)l->size[k];
+        body(context, data, strides, left < CLD_PIECE ? left : CLD_PIECE);
+        if (++piece < pieces_per_line) continue;
+        piece = 0;
+        for (int d = inner - 1; d >= 0; d--) {
+            for (int k = 0; k < l->count; k++) start[k] += l->strides[k][d];
+            if (++index[d] < l->shape[d]) break;
+            for (int k = 0; k < l->count; k++) start[k] -= l->shape[d] * l->strides[k][d];
+            index[d] = 0;
+        }
+    }
+}
+
+void cld__walk(const cld_array *const arrays[], int count, cld_walk_body body, const void *context) {
+    cld_array a[CLD_WALK_ARRAYS] = {0};
+    char *base[CLD_WALK_ARRAYS];
+    loops l;
+    int64_t numel = cld__numel(arrays[0]);
+    if (numel == 0) return;
+    bool blocked = false;
+    for (int k = 0; k < count; k++) blocked |= arrays[k]->layout == CLD_BLOCKED;
+    for (int k = 0; k < count; k++) {
+        a[k] = blocked ? cld__split_channels(arrays[k]) : *arrays[k];
+        base[k] = a[k].data;
+    }
+    merge(&l, a, count);
+    int64_t length = l.shape[l.ndim - 1], pieces_per_line = (length + CLD_PIECE - 1) / CLD_PIECE;
+    int64_t pieces = numel / length * pieces_per_line;
+    if (numel < CLD_PARALLEL_MIN) {
+        run(&l, base, 0, pieces, pieces_per_line, body, context);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t block = 0; block < 64; block++)
+        run(&l, base, pieces * block / 64, pieces * (block + 1) / 64, pieces_per_line, body, context);
+}

@@ -1,0 +1,280 @@
+/* Reductions. Each is one kernel call into an output that keeps the reduced dimensions as 1; without keepdim
+ * a view drops them. Backward puts them back and broadcasts. mean and var are composed of sums, in f32 for
+ * 16-bit floats. */
+#include "runtime/ops/ops.h"
+
+/* ---- which dimensions
+ * ---------------------------------------------------------------------------------------- */
+
+typedef struct reduction {
+    unsigned mask;  /* bit d: dimension d is reduced */
+    int64_t count;  /* elements that go into one */
+    cld_shape x;    /* the input's shape */
+    cld_shape kept; /* with 1 in each reduced dimension */
+    cld_shape out;  /* as the caller asked */
+} reduction;
+
+static cld_status reduction_of(const char *op, const cld_tensor *x, const int *dims, int ndims, bool keepdim,
+                               reduction *r) {
+    *r = (reduction){.count = 1, .x = cld_shape_of(&x->a)};
+    if (ndims == 0) r->mask = (1u << x->a.ndim) - 1;
+    for (int i = 0; i < ndims; i++) {
+        int dim;
+        CLD_TRY(cld_check_dim(op, x, dims[i], &dim));
+        if (r->mask >> dim & 1)
+            return cld_fail(CLD_INVALID, "%s: dimension %d is given twice for %s", op, dim + 1,
+                            cld_describe(&x->a));
+        r->mask |= 1u << dim;
+    }
+    r->kept = r->x;
+    for (int d = 0; d < x->a.ndim; d++) {
+        bool reduced = r->mask >> d & 1;
+        if (reduced) r->kept.extents[d] = 1;
+        if (reduced) r->count *= x->a.shape[d];
+        if (!reduced || keepdim) r->out.extents[r->out.ndim++] = r->kept.extents[d];
+    }
+    return CLD_OK;
+}
+
+/* A dense tensor's elements under another shape, off the tape. */
+static cld_tensor *reshaped(const cld_tensor *t, const cld_shape *shape) {
+    int64_t strides[CLD_MAX_DIMS], inside = 1;
+    for (int i = shape->ndim - 1; i >= 0; inside *= shape->extents[i--]) strides[i] = inside;
+    return cld_tensor_view(t, shape->ndim, shape->extents, strides, t->a.data);
+}
+
+/* A gradient or an output of the reduction, with the reduced dimensions as 1 again. */
+static cld_tensor *with_kept(cld_tensor *t, const reduction *r) {
+    CLD_AUTO cld_tensor *dense = cld_tensor_contiguous(t);
+    return dense ? reshaped(dense, &r->kept) : NULL;
+}
+
+static cld_tensor *reduce(cld_reduction kind, cld_dtype dtype, cld_tensor *x, const reduction *r) {
+    CLD_AUTO cld_tensor *strided = cld_tensor_strided(x);
+    CLD_AUTO cld_tensor *kept =
+        strided ? cld_tensor_new(dtype, r->kept.ndim, r->kept.extents, cld_device(x)) : NULL;
+    if (!kept) return NULL;
+    CLD_TRY_NULL(cld_device(x)->math->reduce(kind, &kept->a, &strided->a));
+    return reshaped(kept, &r->out);
+}
+
+static cld_status need_elements(const char *op, const cld_tensor *x, const reduction *r) {
+    if (r->count > 0 || cld_numel(&x->a) > 0) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: no elements to choose from in %s", op, cld_describe(&x->a));
+}
+
+static cld_dtype sum_dtype(const cld_tensor *x) {
+    return cld_dtype_is_float(x->a.dtype) ? x->a.dtype : CLD_I64;
+}
+
+/* ---- sum, mean, var
+ * ------------------------------------------------------------------------------------------ */
+
+static cld_status sum_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const reduction *r = cld_node_params(n, reduction);
+    CLD_AUTO cld_tensor *dy = with_kept(dout[0], r);
+    CLD_AUTO cld_tensor *dx = dy ? cld_tensor_new(dy->a.dtype, r->x.ndim, r->x.extents, n->device) : NULL;
+    if (!dx) return cld_error_code();
+    CLD_TRY(cld_tensor_copy(dx, dy)); /* y = sum of x, so every x has dy */
+    din[0] = cld_tensor_steal(&dx);
+    return CLD_OK;
+}
+static const cld_op sum_op = {.name = "sum", .backward = sum_backward};
+
+cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+    reduction r;
+    CLD_TRY_NULL(reduction_of("sum", x, dims, ndims, keepdim, &r));
+    CLD_AUTO cld_tensor *y = reduce(CLD_SUM, sum_dtype(x), x, &r);
+    if (!y) return NULL;
+    cld_node *n = cld_record(&sum_op, &y, 1, &x, 1);
+    if (n) *cld_node_params(n, reduction) = r;
+    return cld_tensor_steal(&y);
+}
+
+/* 16-bit floats would lose a long sum: those are added up as f32. */
+static cld_tensor *widened(cld_tensor *x) { return cld_cast(x, x->a.dtype == CLD_F64 ? CLD_F64 : CLD_F32); }
+
+cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+    reduction r;
+    CLD_TRY_NULL(cld_check_float("mean", x));
+    CLD_TRY_NULL(reduction_of("mean", x, dims, ndims, keepdim, &r));
+    CLD_AUTO cld_tensor *wide = widened(x);
+    CLD_AUTO cld_tensor *sum = wide ? cld_sum(wide, dims, ndims, keepdim) : NULL;
+    CLD_AUTO cld_tensor *mean = sum ? cld_mul_scalar(sum, 1.0 / (double)r.count) : NULL;
+    return mean ? cld_cast(mean, x->a.dtype) : NULL;
+}
+
+cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim) {
+    reduction r;
+    CLD_TRY_NULL(cld_check_float("var", x));
+    CLD_TRY_NULL(reduction_of("var", x, dims, ndims, keepdim, &r));
+    double degrees = (double)r.count - (unbiased ? 1 : 0);
+    CLD_AUTO cld_tensor *wide = widened(x);
+    CLD_AUTO cld_tensor *mean = wide ? cld_mean(wide, dims, ndims, true) : NULL;
+    CLD_AUTO cld_tensor *deviation = mean ? cld_sub(wide, mean) : NULL;
+    CLD_AUTO cld_tensor *squared = deviation ? cld_unary_op(CLD_SQUARE, deviation, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *sum = squared ? cld_sum(squared, dims, ndims, keepdim) : NULL;
+    CLD_AUTO cld_tensor *var = sum ? cld_mul_scalar(sum, 1.0 / (degrees > 0 ? degrees : 0)) : NULL;
+    return var ? cld_cast(var, x->a.dtype) : NULL;
+}
+
+/* ---- maxima and minima
+ * --------------------------------------------------------------------------------------- */
+
+/* y = max x: dy goes to the x that equal y, in equal shares. */
+static cld_status extreme_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const reduction *r = cld_node_params(n, reduction);
+    CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
+    CLD_AUTO cld_tensor *out = x ? cld_node_saved(n, 1) : NULL;
+    CLD_AUTO cld_tensor *y = out ? with_kept(out, r) : NULL;
+    CLD_AUTO cld_tensor *dy = y ? with_kept(dout[0], r) : NULL;
+    CLD_AUTO cld_tensor *equal = dy ? cld_binary_op(CLD_EQ, x, y) : NULL;
+    CLD_AUTO cld_tensor *winners = equal ? reduce(CLD_SUM, dy->a.dtype, equal, r) : NULL;
+    CLD_AUTO cld_tensor *count = winners ? with_kept(winners, r) : NULL;
+    CLD_AUTO cld_tensor *share = count ? cld_div(dy, count) : NULL;
+    CLD_AUTO cld_tensor *zero = share ? cld_tensor_full(share->a.dtype, 0, NULL, n->device, 0) : NULL;
+    din[0] = zero ? cld_where(equal, share, zero) : NULL;
+    return din[0] ? CLD_OK : cld_error_code();
+}
+static const cld_op amax_op = {.name = "amax", .backward = extreme_backward};
+static const cld_op amin_op = {.name = "amin", .backward = extreme_backward};
+
+static cld_tensor *extreme(const cld_op *op, cld_reduction kind, cld_tensor *x, const int *dims, int ndims,
+                           bool keepdim) {
+    reduction r;
+    CLD_TRY_NULL(reduction_of(op->name, x, dims, ndims, keepdim, &r));
+    CLD_TRY_NULL(need_elements(op->name, x, &r));
+    CLD_AUTO cld_tensor *y = reduce(kind, x->a.dtype, x, &r);
+    if (!y) return NULL;
+    cld_node *n = cld_record(op, &y, 1, &x, 1);
+    if (n) {
+        *cld_node_params(n, reduction) = r;
+        cld_node_save(n, 0, x);
+        cld_node_save(n, 1, y);
+    }
+    return cld_tensor_steal(&y);
+}
+
+cld_tensor *cld_amax(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+    return extreme(&amax_op, CLD_MAX, x, dims, ndims, keepdim);
+}
+cld_tensor *cld_amin(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+    return extreme(&amin_op, CLD_MIN, x, dims, ndims, keepdim);
+}
+
+/* ---- prod
+ * ---------------------------------------------------------------------------------------------------- */
+
+/* y = prod x: dx_i = dy * product of the others. With p the product of all that are not 0, that is p / x_i
+ * where no x is 0, p where x_i is the only 0, and 0 elsewhere. */
+static cld_status prod_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const reduction *r = cld_node_params(n, reduction);
+    CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
+    CLD_AUTO cld_tensor *dy = x ? with_kept(dout[0], r) : NULL;
+    CLD_AUTO cld_tensor *zero = dy ? cld_tensor_full(x->a.dtype, 0, NULL, n->device, 0) : NULL;
+    CLD_AUTO cld_tensor *one = zero ? cld_tensor_full(x->a.dtype, 0, NULL, n->device, 1) : NULL;
+    CLD_AUTO cld_tensor *is_zero = one ? cld_unary_op(CLD_EQ_SCALAR, x, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *factors = is_zero ? cld_where(is_zero, one, x) : NULL;
+    CLD_AUTO cld_tensor *product = factors ? reduce(CLD_PROD, x->a.dtype, factors, r) : NULL;
+    CLD_AUTO cld_tensor *p = product ? with_kept(product, r) : NULL;
+    CLD_AUTO cld_tensor *all_zeros = p ? reduce(CLD_SUM, CLD_I64, is_zero, r) : NULL;
+    CLD_AUTO cld_tensor *zeros = all_zeros ? with_kept(all_zeros, r) : NULL;
+    CLD_AUTO cld_tensor *counts =
+        zeros ? cld_binary_op(CLD_EQ, zeros, is_zero) : NULL; /* no zero among the others */
+    CLD_AUTO cld_tensor *others = counts ? cld_div(p, factors) : NULL;
+    CLD_AUTO cld_tensor *slope = others ? cld_where(counts, others, zero) : NULL;
+    din[0] = slope ? cld_mul(dy, slope) : NULL;
+    return din[0] ? CLD_OK : cld_error_code();
+}
+static const cld_op prod_op = {.name = "prod", .backward = prod_backward};
+
+cld_tensor *cld_prod(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+    reduction r;
+    CLD_TRY_NULL(reduction_of("prod", x, dims, ndims, keepdim, &r));
+    CLD_AUTO cld_tensor *y = reduce(CLD_PROD, sum_dtype(x), x, &r);
+    if (!y) return NULL;
+    cld_node *n = cld_record(&prod_op, &y, 1, &x, 1);
+    if (n) {
+        *cld_node_params(n, reduction) = r;
+        cld_node_save(n, 0, x);
+    }
+    return cld_tensor_steal(&y);
+}
+
+/* ---- norm
+ * ---------------------------------------------------------------------------------------------------- */
+
+/* y = ||x||: dx = dy x / y, 0 where y = 0. */
+static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const reduction *r = cld_node_params(n, reduction);
+    CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
+    CLD_AUTO cld_tensor *out = x ? cld_node_saved(n, 1) : NULL;
+    CLD_AUTO cld_tensor *y = out ? with_kept(out, r) : NULL;
+    CLD_AUTO cld_tensor *dy = y ? with_kept(dout[0], r) : NULL;
+    CLD_AUTO cld_tensor *zero = dy ? cld_tensor_full(y->a.dtype, 0, NULL, n->device, 0) : NULL;
+    CLD_AUTO cld_tensor *is_zero = zero ? cld_unary_op(CLD_EQ_SCALAR, y, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *ratio = is_zero ? cld_div(dy, y) : NULL;
+    CLD_AUTO cld_tensor *slope = ratio ? cld_where(is_zero, zero, ratio) : NULL;
+    din[0] = slope ? cld_mul(x, slope) : NULL;
+    return din[0] ? CLD_OK : cld_error_code();
+}
+static const cld_op norm_op = {.name = "norm", .backward = norm_backward};
+
+cld_tensor *cld_norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+    reduction r;
+    CLD_TRY_NULL(cld_check_float("norm", x));
+    CLD_TRY_NULL(reduction_of("norm", x, dims, ndims, keepdim, &r));
+    bool recording = cld_set_grad_enabled(false);
+    CLD_AUTO cld_tensor *wide = widened(x);
+    CLD_AUTO cld_tensor *squared = wide ? cld_unary_op(CLD_SQUARE, wide, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *sum = squared ? reduce(CLD_SUM, wide->a.dtype, squared, &r) : NULL;
+    CLD_AUTO cld_tensor *root = sum ? cld_unary_op(CLD_SQRT, sum, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *y = root ? cld_cast(root, x->a.dtype) : NULL;
+    cld_set_grad_enabled(recording);
+    if (!y) return NULL;
+    cld_node *n = cld_record(&norm_op, &y, 1, &x, 1);
+    if (n) {
+        *cld_node_params(n, reduction) = r;
+        cld_node_save(n, 0, x);
+        cld_node_save(n, 1, y);
+    }
+    return cld_tensor_steal(&y);
+}
+
+/* ---- without a gradient
+ * -------------------------------------------------------------------------------------- */
+
+static cld_tensor *truth(const char *op, cld_reduction kind, cld_tensor *x, const int *dims, int ndims,
+                         bool keepdim) {
+    reduction r;
+    CLD_TRY_NULL(reduction_of(op, x, dims, ndims, keepdim, &r));
+    return reduce(kind, CLD_U8, x, &r);
+}
+
+cld_tensor *cld_any(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+    return truth("any", CLD_ANY, x, dims, ndims, keepdim);
+}
+cld_tensor *cld_all(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+    return truth("all", CLD_ALL, x, dims, ndims, keepdim);
+}
+
+static cld_tensor *arg_extreme(const char *op, cld_reduction kind, cld_tensor *x, int dim, bool keepdim) {
+    reduction r;
+    CLD_TRY_NULL(reduction_of(op, x, &dim, 1, keepdim, &r));
+    CLD_TRY_NULL(need_elements(op, x, &r));
+    if (x->a.ndim == 0) return cld_tensor_full(CLD_I64, 0, NULL, cld_device(x), 0);
+    CLD_TRY_NULL(cld_check_dim(op, x, dim, &dim));
+    CLD_AUTO cld_tensor *strided = cld_tensor_strided(x);
+    CLD_AUTO cld_tensor *kept =
+        strided ? cld_tensor_new(CLD_I64, r.kept.ndim, r.kept.extents, cld_device(x)) : NULL;
+    if (!kept) return NULL;
+    CLD_TRY_NULL(cld_device(x)->math->arg_reduce(kind, &kept->a, &strided->a, dim));
+    return reshaped(kept, &r.out);
+}
+
+cld_tensor *cld_argmax(cld_tensor *x, int dim, bool keepdim) {
+    return arg_extreme("argmax", CLD_MAX, x, dim, keepdim);
+}
+cld_tensor *cld_argmin(cld_tensor *x, int dim, bool keepdim) {
+    return arg_extreme("argmin", CLD_MIN, x, dim, keepdim);
+}
