@@ -66,8 +66,11 @@ static unsigned char on_give_up(EditLine *line, int key) {
     return CC_EOF;
 }
 
-static void without_interrupt(struct termios mode) {
-    mode.c_cc[VINTR] = _POSIX_VDISABLE;
+/* The editor shows its prompt before it sets the terminal's mode: what is typed in between must neither be
+ * echoed twice nor turn into a signal or an end of file. */
+static void prepare(struct termios mode) {
+    mode.c_lflag &= ~(tcflag_t)ECHO;
+    mode.c_cc[VINTR] = mode.c_cc[VEOF] = _POSIX_VDISABLE;
     tcsetattr(STDIN_FILENO, TCSANOW, &mode);
 }
 
@@ -80,7 +83,7 @@ static int edited_read(lua_State *L) {
     e->gave_up = false;
     struct termios before;
     bool known = tcgetattr(STDIN_FILENO, &before) == 0;
-    if (known) without_interrupt(before);
+    if (known) prepare(before);
     const char *text = el_gets(e->line, &length);
     if (known) tcsetattr(STDIN_FILENO, TCSANOW, &before);
     if (text && length > 0)

@@ -78,7 +78,7 @@ end
 -- Returns {code, out, err}; killed by a signal, the code is 128 + signal, as a shell gives it; 124 on time-out.
 function process.run(options) return execute(command_line(options), options.stdin or "") end
 
---- Run the same on a pseudo-terminal (see pty.c); `script` is a list of { "wait", text } and { "send", text }.
+--- Run the same on a pseudo-terminal (see pty.c); `script` is a list of its steps as { kind, text }.
 -- Returns {code, out, err, plain}: out as the terminal got it, plain without its control sequences; err says which
 -- step failed.
 function process.terminal(options)

@@ -12,6 +12,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 static char transcript[1 << 20];
 static size_t length;   /* of the transcript */
 static size_t consumed; /* what earlier waits have seen */
+static size_t sent;     /* length at the last send */
 static double deadline;
 static bool ended; /* the command has closed the terminal */
 
@@ -50,6 +52,18 @@ static bool wait_for(int terminal, const char *text) {
         char *found = memmem(transcript + consumed, length - consumed, text, strlen(text));
         if (found) {
             consumed = (size_t)(found - transcript) + strlen(text);
+            return true;
+        }
+        if (ended || !listen_once(terminal)) return false;
+    }
+}
+
+static bool wait_for_prompt(int terminal, const char *text) {
+    size_t size = strlen(text);
+    for (;;) {
+        const char *end = transcript + length;
+        if (length > sent + size && !memcmp(end - size, text, size) && end[-1 - (ptrdiff_t)size] == '\n') {
+            consumed = length;
             return true;
         }
         if (ended || !listen_once(terminal)) return false;
@@ -85,12 +99,17 @@ static int step(int terminal, pid_t child, char *line) {
         return wait_for(terminal, line + 5) ? 0
                                             : fail(child, ended ? "ended before" : "no sign of", line + 5);
     }
+    if (!strncmp(line, "prompt ", 7)) {
+        unescape(line + 7);
+        return wait_for_prompt(terminal, line + 7) ? 0 : fail(child, "no prompt", line + 7);
+    }
     if (!strncmp(line, "send ", 5)) {
         unescape(line + 5);
+        sent = length;
         size_t size = strlen(line + 5);
         return write(terminal, line + 5, size) == (ssize_t)size ? 0 : fail(child, "cannot send", line + 5);
     }
-    return *line ? fail(child, "neither 'send TEXT' nor 'wait TEXT':", line) : 0;
+    return *line ? fail(child, "no such step:", line) : 0;
 }
 
 int main(int argc, char **argv) {

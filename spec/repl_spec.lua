@@ -1,0 +1,269 @@
+--- The interactive session, typed on a pseudo-terminal as a person would.
+local process = require "spec.support.process"
+
+local ENTER, TAB, CTRL_C, CTRL_D, UP = "\r", "\t", "\3", "\4", "\27[A"
+
+describe("the session", function()
+  local home
+
+  before_each(function() home = process.temporary_folder() end)
+  after_each(function() process.remove(home) end)
+
+  -- Types `steps` at the first prompt: a string is sent, {text} waits for it, {"> "} and {">> "} for a prompt. At the
+  -- end waits for a prompt and leaves with Ctrl-D, unless options.leave is false.
+  local function session(steps, options)
+    options = options or {}
+    local script = { { "prompt", "> " } }
+    for _, step in ipairs(steps) do
+      local kind = type(step) == "string" and "send" or step[1]:find("> $") and "prompt" or "wait"
+      script[#script + 1] = { kind, type(step) == "string" and step or step[1] }
+    end
+    if options.leave ~= false then
+      script[#script + 1] = { "prompt", "> " }
+      script[#script + 1] = { "send", CTRL_D }
+    end
+    local command = {
+      script = script, timeout = 30, env = { HOME = home, TERM = "vt100" },
+      unset = { "XDG_STATE_HOME", "LUA_INIT", "LUA_INIT_5_4", "EDITRC" },
+    }
+    local arguments = options.arguments or {}
+    local result = process.terminal(table.move(arguments, 1, #arguments, 1, command))
+    assert.are.equal("", result.err, result.plain)
+    assert.are.equal(options.code or 0, result.code, result.plain)
+    return result.plain
+  end
+
+  local function has(transcript, text)
+    assert.is_truthy(transcript:find(text, 1, true), "no '" .. text .. "' in:\n" .. transcript)
+  end
+
+  local function has_not(transcript, text)
+    assert.is_nil(transcript:find(text, 1, true), "'" .. text .. "' in:\n" .. transcript)
+  end
+
+  describe("values", function()
+    it("expressions print theirs, statements do not", function()
+      local out = session { "6 * 7" .. ENTER, { "\n42\r" }, "x = 5" .. ENTER, "x, 'a'" .. ENTER, { "5\ta" } }
+      has_not(out, "nil")
+    end)
+
+    it("a call without results prints nothing, one that returns nil prints nil", function()
+      local out = session { "(function() end)()" .. ENTER, { "> " }, "nil" .. ENTER, { "\nnil\r" } }
+      has_not(out, "end)()\nnil")
+    end)
+
+    it("_ is the last one", function() session { "20 + 1" .. ENTER, { "\n21\r" }, "_ * 2" .. ENTER, { "\n42\r" } } end)
+
+    it("tables show what is in them, one level deep", function()
+      session {
+        "{ 1, 'two', { 3, 4 }, name = 'x', [2.5] = true }" .. ENTER,
+        { [[{1, "two", {2 entries}, [2.5] = true, name = "x"}]] },
+        "{}" .. ENTER, { "\n{}\r" },
+      }
+    end)
+
+    it("large tables are cut", function()
+      session {
+        "(function() local t = {} for i = 1, 500 do t[i] = i end return t end)()" .. ENTER, { "... 460 more" },
+      }
+    end)
+
+    it("tables that can print themselves do, and one that cannot is an error", function()
+      session {
+        "setmetatable({}, { __tostring = function() return 'myself' end })" .. ENTER, { "\nmyself\r" },
+        "setmetatable({}, { __tostring = function() error 'cannot' end })" .. ENTER, { "cannot" },
+        "'still ' .. 'here'" .. ENTER, { "still here\r" },
+      }
+    end)
+
+    it("tensors print their dtype, shape and values; cld is there without require", function()
+      session { "cld.tensor({ { 1, 2 }, { 3, 4 } }, 'f64')" .. ENTER, { "f64" } }
+    end)
+  end)
+
+  describe("input over several lines", function()
+    it("goes on with >> until a statement is complete", function()
+      session {
+        "for i = 1, 3 do" .. ENTER, { ">> " }, "print('<' .. i .. '>')" .. ENTER, { ">> " }, "end" .. ENTER,
+        { "<3>\r" },
+      }
+    end)
+
+    it("works for expressions, long strings and tables", function()
+      session {
+        "1 +" .. ENTER, { ">> " }, "41" .. ENTER, { "\n42\r" },
+        "#[[ab" .. ENTER, { ">> " }, "cd]]" .. ENTER, { "\n5\r" },
+        "{ 1," .. ENTER, { ">> " }, "2 }" .. ENTER, { "{1, 2}" },
+      }
+    end)
+
+    it("shows the prompts of _PROMPT and _PROMPT2", function()
+      session {
+        "_PROMPT, _PROMPT2 = 'one> ', 'two> '" .. ENTER, { "one> " }, "do" .. ENTER, { "two> " }, "end" .. ENTER,
+        { "one> " }, "_PROMPT = nil" .. ENTER,
+      }
+    end)
+  end)
+
+  describe("errors", function()
+    it("are one line where the typed line itself is at fault, and the session goes on", function()
+      local out = session {
+        "error 'boom'" .. ENTER, { "cldlua: stdin:1: boom" }, "x = = 1" .. ENTER, { "unexpected symbol near '='" },
+        "1 + 1" .. ENTER, { "\n2\r" },
+      }
+      has_not(out, "traceback")
+    end)
+
+    it("in functions have a traceback that ends in the typed line", function()
+      local out = session {
+        "function f() error 'boom' end" .. ENTER, { "> " }, "x = f()" .. ENTER, { "boom" }, { "in function 'f'" },
+        { "stdin:1: in main chunk" }, "1 + 1" .. ENTER, { "\n2\r" },
+      }
+      has_not(out, "repl.lua")
+    end)
+
+    it("may be any value", function() session { "error({})" .. ENTER, { "(error object is a table value)" } } end)
+  end)
+
+  describe("Ctrl-C", function()
+    it("ends an endless loop, not the session", function()
+      session {
+        "x = 1 print('go' .. 'ing') while true do x = x + 1 end" .. ENTER, { "going\r" }, CTRL_C, { "interrupted!" },
+        "x > 1" .. ENTER, { "\ntrue\r" },
+        "print('a' .. 'gain') while true do end" .. ENTER, { "again\r" }, CTRL_C, { "interrupted!" },
+      }
+    end)
+
+    it("ends printing as well", function()
+      session {
+        "setmetatable({}, { __tostring = function() print('go' .. 'ing') while true do end end })" .. ENTER,
+        { "going\r" }, CTRL_C, { "interrupted!" }, "1 + 1" .. ENTER, { "\n2\r" },
+      }
+    end)
+
+    it("at the prompt gives up the line", function()
+      local out = session { "garbage", CTRL_C, { "> " }, "1 + 1" .. ENTER, { "\n2\r" } }
+      has_not(out, "cldlua:")
+    end)
+
+    it("in a continuation gives up all of it", function()
+      session { "for i = 1, 3 do" .. ENTER, { ">> " }, CTRL_C, { "> " }, "1 + 1" .. ENTER, { "\n2\r" } }
+    end)
+  end)
+
+  describe("tab", function()
+    it("completes globals, with the parenthesis of a function", function()
+      session { "tonu" .. TAB, { "mber(" }, "'7') + 1" .. ENTER, { "\n8\r" } }
+    end)
+
+    it("completes fields and keywords, as far as the candidates agree", function()
+      session {
+        "string.fo" .. TAB, { "rmat(" }, "'%03d', 7)" .. ENTER, { "\n007\r" },
+        "retu" .. TAB, { "rn" }, " 9" .. ENTER, { "\n9\r" },
+        "t = { alpha_one = 1, alpha_two = 2 }" .. ENTER, { "> " }, "t.a" .. TAB, { "lpha_" }, "two" .. ENTER,
+        { "\n2\r" },
+      }
+    end)
+
+    it("lists the candidates where they differ", function()
+      local out = session {
+        "t = { aa1 = 1, aa2 = 2, b = 3 }" .. ENTER, { "> " }, "t.aa" .. TAB, { "aa1  aa2" }, { "t.aa" }, "1" .. ENTER,
+        { "\n1\r" },
+      }
+      has_not(out, "aa2  b")
+    end)
+
+    it("completes methods through metatables", function()
+      session {
+        "A = { greet = function() return 'hello' end }" .. ENTER, { "> " },
+        "B = setmetatable({}, { __index = A })" .. ENTER, { "> " },
+        "o = setmetatable({ greeting = 1 }, { __index = B })" .. ENTER, { "> " },
+        "o:gr" .. TAB, { "eet(" }, ")" .. ENTER, { "hello\r" },
+        "s = 'abc'" .. ENTER, { "> " }, "s:up" .. TAB, { "per(" }, ")" .. ENTER, { "ABC\r" },
+      }
+    end)
+
+    it("completes a tensor's methods and properties", function()
+      session {
+        "t = cld.tensor { 1, 2, 3 }" .. ENTER, { "> " }, "t:backw" .. TAB, { "ard(" }, CTRL_C, { "> " },
+        "t.dty" .. TAB, { "pe" }, ENTER, { "\nf32\r" },
+      }
+    end)
+
+    it("completes cld's modules, loaded or not", function()
+      session { "cld.sched" .. TAB, { "ule" }, CTRL_C, { "> " }, "cld.schedule.warmup_c" .. TAB, { "osine" }, CTRL_C }
+    end)
+
+    it("calls nobody's functions and survives odd values", function()
+      local out = session {
+        "o = setmetatable({}, { __index = function() print('call' .. 'ed') error 'x' end })" .. ENTER, { "> " },
+        "o.fi" .. TAB, "x" .. CTRL_C, { "> " }, "o.a.b" .. TAB, "x" .. CTRL_C, { "> " },
+        "p = setmetatable({}, { __pairs = error, __metatable = 1 })" .. ENTER, { "> " },
+        "p." .. TAB, "x" .. CTRL_C, { "> " }, "3.4" .. TAB, "x" .. CTRL_C, { "> " },
+        "(" .. TAB, "x" .. CTRL_C, { "> " },
+        "c = {} c.__index = c setmetatable(c, c)" .. ENTER, { "> " }, "c.x" .. TAB, "x" .. CTRL_C, { "> " },
+        "1 + 1" .. ENTER, { "\n2\r" },
+      }
+      has_not(out, "called")
+      has_not(out, "cldlua: ")
+    end)
+
+    it("indents an empty line", function() session { TAB .. "1 + 1" .. ENTER, { "\n2\r" } } end)
+  end)
+
+  describe("history", function()
+    it("comes back with the arrow keys, in this session and the next", function()
+      session { "41 + 1" .. ENTER, { "\n42\r" }, { "> " }, UP, { "41 + 1" }, ENTER, { "\n42\r" } }
+      session { UP, { "41 + 1" }, ENTER, { "\n42\r" } }
+    end)
+
+    it("is a file of the user's alone, without empty lines, bounded", function()
+      session { "x = 1" .. ENTER, { "> " }, ENTER, { "> " }, "x = 2" .. ENTER }
+      local path = home .. "/.local/state/cldlua/history"
+      assert.are.equal("x = 1\nx = 2\n", process.read(path))
+      local pipe = io.popen("stat -c %a " .. home .. "/.local/state/cldlua")
+      assert.are.equal("700", pipe:read("l"))
+      pipe:close()
+      local lines = {}
+      for i = 1, 2500 do lines[i] = "x = " .. i end
+      process.write(path, table.concat(lines, "\n") .. "\n")
+      session { UP, { "x = 2500" }, ENTER }
+      local _, kept = process.read(path):gsub("\n", "")
+      assert.are.equal(1001, kept)
+    end)
+
+    it("that cannot be written does no harm", function()
+      process.write(home .. "/.local", "a file where a folder should be")
+      session { "1 + 1" .. ENTER, { "\n2\r" } }
+    end)
+  end)
+
+  describe("the rest", function()
+    it("starts with a line that says what this is", function()
+      assert.is_truthy(session({}):find("^cldlua [^\n]*Lua 5%.4[^\n]*\n> "))
+    end)
+
+    it("tells once where a local went", function()
+      local out = session { "local a = 1" .. ENTER, { "> " }, "local b = 2" .. ENTER }
+      local _, count = out:gsub("a local lives", "")
+      assert.are.equal(1, count)
+    end)
+
+    it("ends with os.exit and its code", function()
+      session({ "os.exit(3, true)" .. ENTER }, { leave = false, code = 3 })
+    end)
+
+    it("follows a script with -i, its globals alive", function()
+      local path = process.write(home .. "/s.lua", "answer = 42")
+      session({ "answer" .. ENTER, { "\n42\r" } }, { arguments = { "-i", path } })
+    end)
+
+    it("takes lines from a pipe as well", function()
+      local result = process.run { "-i", stdin = "1 + 1\nfor i = 1, 2 do\nprint(i)\nend\nerror 'x'\n'la' .. 'st'" }
+      has(result.out, "> 2\n")
+      has(result.out, "last")
+      has(result.err, "stdin:1: x")
+      assert.are.equal(0, result.code)
+    end)
+  end)
+end)
