@@ -66,8 +66,7 @@ bool cld_onednn_wants_blocks(void) {
     return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
 }
 
-/* ---- making a plan
- * ------------------------------------------------------------------------------------------- */
+/* ---- making a plan ------------------------------------------------------------------------------------- */
 
 static void free_plan(plan *p) {
     if (!p) return;
@@ -254,8 +253,7 @@ static plan *make_plan(const plan_key *k) {
     return NULL;
 }
 
-/* ---- the table of plans
- * -------------------------------------------------------------------------------------- */
+/* ---- the table of plans -------------------------------------------------------------------------------- */
 
 static plan *find_plan(const plan_key *k) {
     int slot = state.count;
@@ -293,8 +291,7 @@ static plan_key key_of(cld_conv_direction direction, const cld_conv_arrays *a, c
     return k;
 }
 
-/* ---- running a plan
- * ------------------------------------------------------------------------------------------ */
+/* ---- running a plan ------------------------------------------------------------------------------------ */
 
 static cld_status run_reorder(const operand *o) {
     dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, o->output ? o->theirs : o->ours},

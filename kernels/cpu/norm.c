@@ -12,8 +12,9 @@
 #include <math.h>
 #include <stddef.h>
 
-#define WAVE_BYTES (8 << 20) /* of all arrays together: about what a shared cache can hold for a few cores   \
-                              */
+#define WAVE_BYTES                                                                                           \
+    (8 << 20) /* of all arrays together: about what a shared cache can hold for a few cores                  \
+               */
 
 static int64_t at_least_one(int64_t n) { return n > 0 ? n : 1; }
 
@@ -68,8 +69,7 @@ static void forward_coefficients(cld_norm_coefficients *k, const cld_norm_shape 
     }
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------- */
+/* ---- forward ------------------------------------------------------------------------------------------- */
 
 typedef struct forward {
     const cld_array *y, *mean, *invstd, *x, *residual, *weight, *bias, *running_mean, *running_var;
@@ -180,8 +180,7 @@ cld_status cld_cpu_norm_apply(const cld_array *y, const cld_array *x, const cld_
     return CLD_OK;
 }
 
-/* ---- backward
- * ------------------------------------------------------------------------------------------------ */
+/* ---- backward ------------------------------------------------------------------------------------------ */
 
 typedef struct backward {
     const cld_array *dx, *dresidual, *dweight, *dbias, *dy, *x, *y, *weight, *bias, *mean, *invstd;

@@ -17,8 +17,7 @@ cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual
                                  const cld_array *y, const cld_array *weight, const cld_array *bias,
                                  const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
 
-/* ---- norm_loops.c
- * -------------------------------------------------------------------------------------------- */
+/* ---- norm_loops.c -------------------------------------------------------------------------------------- */
 
 /* How an activation falls apart. A block is 16 channels side by side (blocked layout) or one channel
  * (row-major); block b of image n is the run of `run` floats at data + (n * blocks + b) * run. The runs of
@@ -66,8 +65,7 @@ void cld_norm_chunk_gradient(float *dx, const cld_norm_shape *s, int64_t block, 
                              const float *dy, const float *x, const float *y, const cld_norm_coefficients *c,
                              cld_norm_mask mask);
 
-/* ---- norm_reference.c: f64, row-major; as in the table
- * ------------------------------------------------------- */
+/* ---- norm_reference.c: f64, row-major; as in the table ------------------------------------------------- */
 
 void cld_reference_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
                         const cld_array *x, const cld_array *residual, const cld_array *weight,

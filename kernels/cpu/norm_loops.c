@@ -9,6 +9,7 @@
  * relu keeps NaN (not less than or equal to zero), so that a step that has diverged is seen to have.
  */
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/simd.h"
 
 #include <string.h>
 
@@ -16,27 +17,24 @@ typedef float vec __attribute__((vector_size(64), aligned(16)));
 typedef int32_t bits __attribute__((vector_size(64), aligned(16)));
 typedef float vec_at __attribute__((vector_size(64), aligned(4), may_alias));
 
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#define INLINE static inline __attribute__((always_inline))
+CLD_INLINE vec load(const float *p) { return *(const vec_at *)p; }
+CLD_INLINE void store(float *p, vec v) { *(vec_at *)p = v; }
 
-INLINE vec load(const float *p) { return *(const vec_at *)p; }
-INLINE void store(float *p, vec v) { *(vec_at *)p = v; }
-
-INLINE vec load_first(const float *p, int64_t n) {
+CLD_INLINE vec load_first(const float *p, int64_t n) {
     vec v = {0};
     memcpy(&v, p, (size_t)n * sizeof *p);
     return v;
 }
-INLINE void store_first(float *p, vec v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof *p); }
+CLD_INLINE void store_first(float *p, vec v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof *p); }
 
-INLINE vec keep(vec v, bits where) { return (vec)((bits)v & where); }
-INLINE bits first_lanes(int64_t n) {
+CLD_INLINE vec keep(vec v, bits where) { return (vec)((bits)v & where); }
+CLD_INLINE bits first_lanes(int64_t n) {
     const bits lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return lane < (int32_t)n;
 }
-INLINE vec lanes_of(const cld_norm_lanes *l) { return load(l->at); }
-INLINE vec relu_of(vec v) { return keep(v, ~(v <= 0)); }
-INLINE vec normalized(vec x, vec mean, vec scale, vec shift) { return (x - mean) * scale + shift; }
+CLD_INLINE vec lanes_of(const cld_norm_lanes *l) { return load(l->at); }
+CLD_INLINE vec relu_of(vec v) { return keep(v, ~(v <= 0)); }
+CLD_INLINE vec normalized(vec x, vec mean, vec scale, vec shift) { return (x - mean) * scale + shift; }
 
 /* The part of a chunk that lies in one image: `count` floats at `offset` from the array's start. */
 typedef struct segment {
@@ -44,8 +42,8 @@ typedef struct segment {
 } segment;
 
 /* Visits the segments of a chunk: start with *position = first_of(chunk). */
-INLINE bool next_segment(segment *out, int64_t *position, const cld_norm_shape *s, int64_t block,
-                         int64_t chunk) {
+CLD_INLINE bool next_segment(segment *out, int64_t *position, const cld_norm_shape *s, int64_t block,
+                             int64_t chunk) {
     int64_t end = (chunk + 1) * CLD_NORM_CHUNK, all = s->images * s->run;
     if (end > all) end = all;
     if (*position >= end) return false;
@@ -57,21 +55,20 @@ INLINE bool next_segment(segment *out, int64_t *position, const cld_norm_shape *
 }
 
 /* Where all lanes belong to one channel: their sum, in every lane. */
-INLINE vec across(vec v, const cld_norm_shape *s) {
+CLD_INLINE vec across(vec v, const cld_norm_shape *s) {
     if (s->lanes == 16) return v;
     float sum = 0;
     for (int i = 0; i < 16; i++) sum += v[i];
     return sum - (vec){0};
 }
 
-INLINE void set_lanes(cld_norm_lanes *l, vec v) { store(l->at, v); }
+CLD_INLINE void set_lanes(cld_norm_lanes *l, vec v) { store(l->at, v); }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------- */
+/* ---- forward ------------------------------------------------------------------------------------------- */
 
 /* Two sweeps, the second out of the cache: mean, then squared differences from it. */
-CLONES void cld_norm_chunk_moments(cld_norm_moments *out, const cld_norm_shape *s, int64_t block,
-                                   int64_t chunk, const float *x) {
+CLD_SIMD void cld_norm_chunk_moments(cld_norm_moments *out, const cld_norm_shape *s, int64_t block,
+                                     int64_t chunk, const float *x) {
     segment g;
     vec sum[4] = {{0}};
     int64_t position = chunk * CLD_NORM_CHUNK, count = 0;
@@ -108,13 +105,13 @@ CLONES void cld_norm_chunk_moments(cld_norm_moments *out, const cld_norm_shape *
     set_lanes(&out->m2, across((m2[0] + m2[1]) + (m2[2] + m2[3]), s));
 }
 
-INLINE vec apply(vec x, vec residual, vec mean, vec scale, vec shift, bool relu) {
+CLD_INLINE vec apply(vec x, vec residual, vec mean, vec scale, vec shift, bool relu) {
     vec y = normalized(x, mean, scale, shift) + residual;
     return relu ? relu_of(y) : y;
 }
 
-INLINE void apply_chunk(float *y, const cld_norm_shape *s, int64_t block, int64_t chunk, const float *x,
-                        const float *residual, const cld_norm_coefficients *c, bool add, bool relu) {
+CLD_INLINE void apply_chunk(float *y, const cld_norm_shape *s, int64_t block, int64_t chunk, const float *x,
+                            const float *residual, const cld_norm_coefficients *c, bool add, bool relu) {
     vec mean = lanes_of(&c->mean), scale = lanes_of(&c->scale), shift = lanes_of(&c->shift);
     const vec zero = {0};
     segment g;
@@ -133,9 +130,9 @@ INLINE void apply_chunk(float *y, const cld_norm_shape *s, int64_t block, int64_
     }
 }
 
-CLONES void cld_norm_chunk_apply(float *y, const cld_norm_shape *s, int64_t block, int64_t chunk,
-                                 const float *x, const float *residual, const cld_norm_coefficients *c,
-                                 bool relu) {
+CLD_SIMD void cld_norm_chunk_apply(float *y, const cld_norm_shape *s, int64_t block, int64_t chunk,
+                                   const float *x, const float *residual, const cld_norm_coefficients *c,
+                                   bool relu) {
     if (residual && relu)
         apply_chunk(y, s, block, chunk, x, residual, c, true, true);
     else if (residual)
@@ -146,20 +143,19 @@ CLONES void cld_norm_chunk_apply(float *y, const cld_norm_shape *s, int64_t bloc
         apply_chunk(y, s, block, chunk, x, NULL, c, false, false);
 }
 
-/* ---- backward
- * ------------------------------------------------------------------------------------------------ */
+/* ---- backward ------------------------------------------------------------------------------------------ */
 
 /* dy where relu let the value through. y is read for CLD_MASK_FROM_Y only; from x, the value is computed as
  * cld_norm_chunk_apply does. */
-INLINE vec masked(vec dy, vec x, vec y, const vec *mean, const vec *scale, const vec *shift,
-                  cld_norm_mask mask) {
+CLD_INLINE vec masked(vec dy, vec x, vec y, const vec *mean, const vec *scale, const vec *shift,
+                      cld_norm_mask mask) {
     if (mask == CLD_MASK_FROM_X) y = normalized(x, *mean, *scale, *shift);
     return mask == CLD_MASK_NONE ? dy : keep(dy, ~(y <= 0));
 }
 
-INLINE void sums_chunk(cld_norm_sums *out, float *write, const cld_norm_shape *s, int64_t block,
-                       int64_t chunk, const float *dy, const float *x, const float *y,
-                       const cld_norm_coefficients *c, cld_norm_mask mask) {
+CLD_INLINE void sums_chunk(cld_norm_sums *out, float *write, const cld_norm_shape *s, int64_t block,
+                           int64_t chunk, const float *dy, const float *x, const float *y,
+                           const cld_norm_coefficients *c, cld_norm_mask mask) {
     vec mean = lanes_of(&c->mean), scale = lanes_of(&c->scale), shift = lanes_of(&c->shift);
     const vec zero = {0};
     vec sum[2] = {{0}}, sum_x[2] = {{0}};
@@ -192,9 +188,9 @@ INLINE void sums_chunk(cld_norm_sums *out, float *write, const cld_norm_shape *s
     set_lanes(&out->dy_x, across(sum_x[0] + sum_x[1], s));
 }
 
-CLONES void cld_norm_chunk_sums(cld_norm_sums *out, float *write, const cld_norm_shape *s, int64_t block,
-                                int64_t chunk, const float *dy, const float *x, const float *y,
-                                const cld_norm_coefficients *c, cld_norm_mask mask) {
+CLD_SIMD void cld_norm_chunk_sums(cld_norm_sums *out, float *write, const cld_norm_shape *s, int64_t block,
+                                  int64_t chunk, const float *dy, const float *x, const float *y,
+                                  const cld_norm_coefficients *c, cld_norm_mask mask) {
     if (mask == CLD_MASK_NONE)
         sums_chunk(out, write, s, block, chunk, dy, x, y, c, CLD_MASK_NONE);
     else if (mask == CLD_MASK_FROM_X)
@@ -203,9 +199,9 @@ CLONES void cld_norm_chunk_sums(cld_norm_sums *out, float *write, const cld_norm
         sums_chunk(out, write, s, block, chunk, dy, x, y, c, CLD_MASK_FROM_Y);
 }
 
-INLINE void gradient_chunk(float *dx, const cld_norm_shape *s, int64_t block, int64_t chunk, const float *dy,
-                           const float *x, const float *y, const cld_norm_coefficients *c,
-                           cld_norm_mask mask) {
+CLD_INLINE void gradient_chunk(float *dx, const cld_norm_shape *s, int64_t block, int64_t chunk,
+                               const float *dy, const float *x, const float *y,
+                               const cld_norm_coefficients *c, cld_norm_mask mask) {
     vec mean = lanes_of(&c->mean), scale = lanes_of(&c->scale), shift = lanes_of(&c->shift);
     vec dy_scale = lanes_of(&c->dy_scale), x_scale = lanes_of(&c->x_scale), dx_shift = lanes_of(&c->dx_shift);
     const vec zero = {0};
@@ -231,9 +227,9 @@ INLINE void gradient_chunk(float *dx, const cld_norm_shape *s, int64_t block, in
     }
 }
 
-CLONES void cld_norm_chunk_gradient(float *dx, const cld_norm_shape *s, int64_t block, int64_t chunk,
-                                    const float *dy, const float *x, const float *y,
-                                    const cld_norm_coefficients *c, cld_norm_mask mask) {
+CLD_SIMD void cld_norm_chunk_gradient(float *dx, const cld_norm_shape *s, int64_t block, int64_t chunk,
+                                      const float *dy, const float *x, const float *y,
+                                      const cld_norm_coefficients *c, cld_norm_mask mask) {
     if (mask == CLD_MASK_NONE)
         gradient_chunk(dx, s, block, chunk, dy, x, y, c, CLD_MASK_NONE);
     else if (mask == CLD_MASK_FROM_X)

@@ -8,11 +8,10 @@
  * The bodies take dtype and lanes as constants: the compiler makes one copy of each body per combination.
  */
 #include "kernels/cpu/pool.h"
+#include "kernels/cpu/simd.h"
 
 #include <math.h>
 #include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
 
 typedef struct planes {
     int64_t count, height, width; /* of the large map: x */
@@ -30,11 +29,11 @@ static planes planes_of(const cld_array *x, const cld_array *y) {
                     .lanes = lanes};
 }
 
-INLINE double get(const void *data, cld_dtype dtype, int64_t i) {
+CLD_INLINE double get(const void *data, cld_dtype dtype, int64_t i) {
     return dtype == CLD_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
 }
 
-INLINE void put(void *data, cld_dtype dtype, int64_t i, double v) {
+CLD_INLINE void put(void *data, cld_dtype dtype, int64_t i, double v) {
     if (dtype == CLD_F32)
         ((float *)data)[i] = (float)v;
     else
@@ -46,17 +45,16 @@ typedef struct window {
     int64_t first, last;
 } window;
 
-INLINE window window_at(const cld_pool_params *p, int axis, int64_t i, int64_t extent) {
+CLD_INLINE window window_at(const cld_pool_params *p, int axis, int64_t i, int64_t extent) {
     int64_t first = i * p->stride[axis] - p->padding[axis], last = first + p->kernel[axis];
     return (window){first < 0 ? 0 : first, last > extent ? extent : last};
 }
 
-/* ---- max
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- max ----------------------------------------------------------------------------------------------- */
 
 /* NaN wins over everything, and the first of equals, as in PyTorch. */
-INLINE void max_plane(void *y, int32_t *argmax, const void *x, const planes *s, const cld_pool_params *p,
-                      int64_t plane, cld_dtype dtype, int lanes) {
+CLD_INLINE void max_plane(void *y, int32_t *argmax, const void *x, const planes *s, const cld_pool_params *p,
+                          int64_t plane, cld_dtype dtype, int lanes) {
     int64_t in = plane * s->height * s->width * lanes, out = plane * s->out_height * s->out_width * lanes;
     for (int64_t i = 0; i < s->out_height; i++)
         for (int64_t j = 0; j < s->out_width; j++, out += lanes) {
@@ -82,8 +80,8 @@ INLINE void max_plane(void *y, int32_t *argmax, const void *x, const planes *s, 
         }
 }
 
-INLINE void max_plane_backward(void *dx, const void *dy, const int32_t *argmax, const planes *s,
-                               int64_t plane, cld_dtype dtype, int lanes) {
+CLD_INLINE void max_plane_backward(void *dx, const void *dy, const int32_t *argmax, const planes *s,
+                                   int64_t plane, cld_dtype dtype, int lanes) {
     int64_t in = plane * s->height * s->width * lanes, out = plane * s->out_height * s->out_width * lanes;
     for (int64_t i = 0; i < s->height * s->width * lanes; i++) put(dx, dtype, in + i, 0);
     for (int64_t i = 0; i < s->out_height * s->out_width; i++, out += lanes)
@@ -93,11 +91,10 @@ INLINE void max_plane_backward(void *dx, const void *dy, const int32_t *argmax, 
         }
 }
 
-/* ---- average
- * ------------------------------------------------------------------------------------------------- */
+/* ---- average ------------------------------------------------------------------------------------------- */
 
 /* Padding counts, but only as far as the padded map reaches: kernel * kernel nearly always. */
-INLINE double divisor(const cld_pool_params *p, int64_t i, int64_t j, const planes *s) {
+CLD_INLINE double divisor(const cld_pool_params *p, int64_t i, int64_t j, const planes *s) {
     int64_t extent[2] = {s->height, s->width}, at[2] = {i, j}, taps = 1;
     for (int axis = 0; axis < 2; axis++) {
         int64_t first = at[axis] * p->stride[axis] - p->padding[axis], last = first + p->kernel[axis];
@@ -107,8 +104,8 @@ INLINE double divisor(const cld_pool_params *p, int64_t i, int64_t j, const plan
     return (double)taps;
 }
 
-INLINE void avg_plane(void *y, const void *x, const planes *s, const cld_pool_params *p, int64_t plane,
-                      cld_dtype dtype, int lanes) {
+CLD_INLINE void avg_plane(void *y, const void *x, const planes *s, const cld_pool_params *p, int64_t plane,
+                          cld_dtype dtype, int lanes) {
     int64_t in = plane * s->height * s->width * lanes, out = plane * s->out_height * s->out_width * lanes;
     for (int64_t i = 0; i < s->out_height; i++)
         for (int64_t j = 0; j < s->out_width; j++, out += lanes) {
@@ -122,8 +119,8 @@ INLINE void avg_plane(void *y, const void *x, const planes *s, const cld_pool_pa
         }
 }
 
-INLINE void avg_plane_backward(void *dx, const void *dy, const planes *s, const cld_pool_params *p,
-                               int64_t plane, cld_dtype dtype, int lanes) {
+CLD_INLINE void avg_plane_backward(void *dx, const void *dy, const planes *s, const cld_pool_params *p,
+                                   int64_t plane, cld_dtype dtype, int lanes) {
     int64_t in = plane * s->height * s->width * lanes, out = plane * s->out_height * s->out_width * lanes;
     for (int64_t i = 0; i < s->height * s->width * lanes; i++) put(dx, dtype, in + i, 0);
     for (int64_t i = 0; i < s->out_height; i++)
@@ -140,8 +137,7 @@ INLINE void avg_plane_backward(void *dx, const void *dy, const planes *s, const 
         }
 }
 
-/* ---- the table's entries
- * ------------------------------------------------------------------------------------- */
+/* ---- the table's entries ------------------------------------------------------------------------------- */
 
 typedef enum which { MAX, MAX_BACKWARD, AVG, AVG_BACKWARD } which;
 
@@ -152,7 +148,7 @@ typedef struct job {
     planes shape;
 } job;
 
-INLINE void run_plane(const job *j, int64_t plane, cld_dtype dtype, int lanes) {
+CLD_INLINE void run_plane(const job *j, int64_t plane, cld_dtype dtype, int lanes) {
     void *x = j->x->data, *y = j->y->data, *argmax = j->argmax ? j->argmax->data : NULL;
     switch (j->kind) {
     case MAX: max_plane(y, argmax, x, &j->shape, j->params, plane, dtype, lanes); break;

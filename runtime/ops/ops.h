@@ -81,6 +81,7 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
                            cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p);
 cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p);
 cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p);
+cld_tensor *cld_global_avg_pool2d(cld_tensor *x); /* (N, C, 1, 1) */
 
 /* ---- random.c: a global generator, (seed, position) ---- */
 typedef struct cld_generator {

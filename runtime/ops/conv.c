@@ -1,0 +1,176 @@
+/* conv2d: shape rule, forward, gradient.
+ *
+ * Half precision is computed in f32: the casts are ops of their own on the tape.
+ */
+#include "runtime/ops/ops.h"
+
+#include <string.h>
+
+/* ---- shared by conv.c, norm.c, pool.c ------------------------------------------------------------------ */
+
+cld_tensor *cld_to_activation(cld_tensor *x) {
+    const cld_backend *device = cld_device(x);
+    cld_layout wanted =
+        device->conv && device->conv->layout ? device->conv->layout(x->a.dtype, x->a.shape) : CLD_STRIDED;
+    if (wanted == CLD_STRIDED) return cld_tensor_contiguous(x);
+    if (x->a.layout == wanted) return cld_tensor_retain(x);
+    CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, x->a.shape, device);
+    if (!y) return NULL;
+    CLD_TRY_NULL(device->math->copy(&y->a, &x->a));
+    return cld_tensor_steal(&y);
+}
+
+/* ---- shape rule ---------------------------------------------------------------------------------------- */
+
+static cld_status check_params(const cld_conv_params *p) {
+    for (int i = 0; i < 2; i++) {
+        if (p->stride[i] < 1)
+            return cld_fail(CLD_INVALID, "conv2d: stride must be at least 1, got %d", p->stride[i]);
+        if (p->dilation[i] < 1)
+            return cld_fail(CLD_INVALID, "conv2d: dilation must be at least 1, got %d", p->dilation[i]);
+        if (p->padding[i] < 0)
+            return cld_fail(CLD_INVALID, "conv2d: padding must not be negative, got %d", p->padding[i]);
+    }
+    if (p->groups < 1) return cld_fail(CLD_INVALID, "conv2d: groups must be at least 1, got %d", p->groups);
+    return CLD_OK;
+}
+
+static cld_status check_channels(const cld_array *x, const cld_array *w, const cld_array *bias, int groups) {
+    const char *in = cld_describe(x), *weight = cld_describe(w);
+    if (x->ndim != 4) return cld_fail(CLD_INVALID, "conv2d: expected a 4-d input (N, C, H, W), got %s", in);
+    if (w->ndim != 4)
+        return cld_fail(CLD_INVALID,
+                        "conv2d: expected a 4-d weight (out, in / groups, height, width), got %s", weight);
+    if (!cld_dtype_is_float(x->dtype) || x->dtype != w->dtype || (bias && bias->dtype != x->dtype))
+        return cld_fail(CLD_INVALID,
+                        "conv2d: input, weight and bias must share a floating-point dtype: input %s, "
+                        "weight %s%s%s",
+                        in, weight, bias ? ", bias " : "", bias ? cld_describe(bias) : "");
+    if (x->shape[1] != w->shape[1] * groups) {
+        if (groups == 1)
+            return cld_fail(CLD_INVALID, "conv2d: input %s has %lld channels, weight %s expects %lld", in,
+                            (long long)x->shape[1], weight, (long long)w->shape[1]);
+        return cld_fail(CLD_INVALID,
+                        "conv2d: input %s has %lld channels, weight %s in %d groups expects %lld", in,
+                        (long long)x->shape[1], weight, groups, (long long)(w->shape[1] * groups));
+    }
+    if (w->shape[0] % groups != 0)
+        return cld_fail(CLD_INVALID,
+                        "conv2d: the %lld output channels of weight %s cannot be split into %d groups",
+                        (long long)w->shape[0], weight, groups);
+    if (bias && (bias->ndim != 1 || bias->shape[0] != w->shape[0]))
+        return cld_fail(CLD_INVALID,
+                        "conv2d: bias %s must have one element for each output channel of weight %s",
+                        cld_describe(bias), weight);
+    return CLD_OK;
+}
+
+/* floor((extent + 2 padding - dilation (kernel - 1) - 1) / stride) + 1 along both axes. */
+static cld_status output_shape(int64_t shape[4], const cld_array *x, const cld_array *w,
+                               const cld_conv_params *p) {
+    shape[0] = x->shape[0];
+    shape[1] = w->shape[0];
+    for (int i = 0; i < 2; i++) {
+        int64_t reach = p->dilation[i] * (w->shape[2 + i] - 1) + 1,
+                padded = x->shape[2 + i] + 2 * p->padding[i];
+        if (w->shape[2 + i] < 1 || reach > padded)
+            return cld_fail(CLD_INVALID,
+                            "conv2d: the kernel of weight %s reaches over %lld %s, input %s has %lld with "
+                            "its padding",
+                            cld_describe(w), (long long)reach, i ? "columns" : "rows", cld_describe(x),
+                            (long long)padded);
+        shape[2 + i] = (padded - reach) / p->stride[i] + 1;
+    }
+    return CLD_OK;
+}
+
+/* ---- gradient ------------------------------------------------------------------------------------------ */
+
+enum { SAVED_X, SAVED_W };
+enum { INPUT_X, INPUT_W, INPUT_BIAS, INPUTS };
+
+typedef struct conv_node {
+    cld_conv_params params;
+    int64_t x[4], w[4]; /* their shapes */
+} conv_node;
+
+/* In a function of its own, so that an x rebuilt for it is freed before dx is allocated. */
+static cld_status weight_gradient(cld_node *n, cld_tensor *dy, cld_tensor **dw, cld_tensor **dbias) {
+    const conv_node *c = cld_node_params(n, conv_node);
+    CLD_AUTO cld_tensor *x = cld_node_saved(n, SAVED_X);
+    if (!x) return cld_error_code();
+    CLD_AUTO cld_tensor *weight = cld_tensor_new(dy->a.dtype, 4, c->w, n->device), *bias = NULL;
+    if (!weight) return cld_error_code();
+    if (cld_node_needs(n, INPUT_BIAS)) {
+        bias = cld_tensor_new(dy->a.dtype, 1, c->w, n->device);
+        if (!bias) return cld_error_code();
+    }
+    CLD_TRY(n->device->conv->conv2d_weight(&weight->a, bias ? &bias->a : NULL, &x->a, &dy->a, &c->params));
+    *dw = cld_tensor_steal(&weight);
+    *dbias = cld_tensor_steal(&bias);
+    return CLD_OK;
+}
+
+static cld_tensor *data_gradient(cld_node *n, cld_tensor *dy) {
+    const conv_node *c = cld_node_params(n, conv_node);
+    CLD_AUTO cld_tensor *w = cld_node_saved(n, SAVED_W);
+    if (!w) return NULL;
+    CLD_AUTO cld_tensor *dx = cld_tensor_new_activation(dy->a.dtype, c->x, n->device);
+    if (!dx) return NULL;
+    CLD_TRY_NULL(n->device->conv->conv2d_data(&dx->a, &dy->a, &w->a, &c->params));
+    return cld_tensor_steal(&dx);
+}
+
+static cld_status conv_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    CLD_AUTO cld_tensor *dy = cld_to_activation(dout[0]);
+    if (!dy) return cld_error_code();
+    if (cld_node_needs(n, INPUT_W) || cld_node_needs(n, INPUT_BIAS))
+        CLD_TRY(weight_gradient(n, dy, &din[INPUT_W], &din[INPUT_BIAS]));
+    if (cld_node_needs(n, INPUT_X)) {
+        din[INPUT_X] = data_gradient(n, dy);
+        if (!din[INPUT_X]) return cld_error_code();
+    }
+    return CLD_OK;
+}
+
+static const cld_op conv_op = {"conv2d", conv_backward, NULL, NULL};
+
+/* ---- forward ------------------------------------------------------------------------------------------- */
+
+static cld_tensor *in_f32(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p) {
+    CLD_AUTO cld_tensor *wide_x = cld_cast(x, CLD_F32), *wide_w = cld_cast(weight, CLD_F32),
+                        *wide_bias = NULL;
+    if (bias) wide_bias = cld_cast(bias, CLD_F32);
+    if (!wide_x || !wide_w || (bias && !wide_bias)) return NULL;
+    CLD_AUTO cld_tensor *y = cld_conv2d(wide_x, wide_w, wide_bias, p);
+    return y ? cld_cast(y, x->a.dtype) : NULL;
+}
+
+cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p) {
+    const cld_backend *device = cld_device(x);
+    int64_t shape[4];
+    CLD_TRY_NULL(cld_check_same_device("conv2d", x, weight));
+    if (bias) CLD_TRY_NULL(cld_check_same_device("conv2d", x, bias));
+    CLD_TRY_NULL(check_params(p));
+    CLD_TRY_NULL(check_channels(&x->a, &weight->a, bias ? &bias->a : NULL, p->groups));
+    CLD_TRY_NULL(output_shape(shape, &x->a, &weight->a, p));
+    if (!device->conv || !device->conv->conv2d) return cld_unsupported("conv2d", device), NULL;
+    if (x->a.dtype == CLD_BF16 || x->a.dtype == CLD_F16) return in_f32(x, weight, bias, p);
+
+    CLD_AUTO cld_tensor *input = cld_to_activation(x), *w = cld_tensor_contiguous(weight), *b = NULL;
+    CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
+    if (bias) b = cld_tensor_contiguous(bias);
+    if (!input || !w || !y || (bias && !b)) return NULL;
+    CLD_TRY_NULL(device->conv->conv2d(&y->a, &input->a, &w->a, b ? &b->a : NULL, p));
+
+    cld_node *n = cld_record(&conv_op, &y, 1, (cld_tensor *[]){x, weight, bias}, INPUTS);
+    if (n) {
+        conv_node *c = cld_node_params(n, conv_node);
+        c->params = *p;
+        memcpy(c->x, x->a.shape, sizeof c->x);
+        memcpy(c->w, weight->a.shape, sizeof c->w);
+        if (cld_node_needs(n, INPUT_W) || cld_node_needs(n, INPUT_BIAS)) cld_node_save(n, SAVED_X, input);
+        if (cld_node_needs(n, INPUT_X)) cld_node_save(n, SAVED_W, w);
+    }
+    return cld_tensor_steal(&y);
+}

@@ -1,0 +1,182 @@
+/* batch_norm, alone or fused with the relu and the residual addition that follow it: shape rule, forward,
+ * gradient.
+ *
+ * What is kept for backward is x and the batch's mean and invstd; the normalized value is computed again from
+ * them. Without a residual the output itself can be computed again as cheaply (one pass), so the node says
+ * that it is rebuildable: a convolution that follows keeps no copy of its input. With a residual the output
+ * is kept, for relu's mask; the next convolution keeps the same memory.
+ */
+#include "runtime/ops/ops.h"
+
+enum { INPUT_X, INPUT_RESIDUAL, INPUT_WEIGHT, INPUT_BIAS, INPUTS };
+enum { SAVED_X, SAVED_Y, SAVED_WEIGHT, SAVED_BIAS, SAVED_MEAN, SAVED_INVSTD };
+
+/* ---- shape rule ---------------------------------------------------------------------------------------- */
+
+static cld_status check_vector(const cld_tensor *x, const cld_tensor *v, const char *what) {
+    if (!v) return CLD_OK;
+    CLD_TRY(cld_check_same_device("batch_norm", x, v));
+    if (v->a.ndim == 1 && v->a.shape[0] == x->a.shape[1] && v->a.dtype == x->a.dtype) return CLD_OK;
+    return cld_fail(CLD_INVALID, "batch_norm: input %s needs a %s of %s[%lld], got %s", cld_describe(&x->a),
+                    what, cld_dtype_name(x->a.dtype), (long long)x->a.shape[1], cld_describe(&v->a));
+}
+
+static cld_status check_running(const cld_tensor *x, const cld_tensor *v, const char *what) {
+    CLD_TRY(check_vector(x, v, what));
+    if (v && !cld_is_contiguous(&v->a))
+        return cld_fail(CLD_INVALID, "batch_norm: %s is updated in place and must be contiguous", what);
+    return CLD_OK;
+}
+
+static cld_status check(const cld_tensor *x, const cld_tensor *residual, const cld_tensor *weight,
+                        const cld_tensor *bias, const cld_tensor *running_mean, const cld_tensor *running_var,
+                        const cld_norm_params *p) {
+    const char *input = cld_describe(&x->a);
+    if (x->a.ndim != 4)
+        return cld_fail(CLD_INVALID, "batch_norm: expected a 4-d input (N, C, H, W), got %s", input);
+    if (!cld_dtype_is_float(x->a.dtype))
+        return cld_fail(CLD_INVALID, "batch_norm: expected a floating-point input, got %s", input);
+    CLD_TRY(check_vector(x, weight, "weight"));
+    CLD_TRY(check_vector(x, bias, "bias"));
+    CLD_TRY(check_running(x, running_mean, "running_mean"));
+    CLD_TRY(check_running(x, running_var, "running_var"));
+    if (residual) {
+        CLD_TRY(cld_check_same_device("batch_norm", x, residual));
+        if (!cld_same_shape(&residual->a, &x->a) || residual->a.dtype != x->a.dtype)
+            return cld_fail(CLD_INVALID, "batch_norm: the residual is %s, the input %s; they must be alike",
+                            cld_describe(&residual->a), input);
+    }
+    if (!p->training && (!running_mean || !running_var))
+        return cld_fail(CLD_INVALID, "batch_norm: evaluation needs running_mean and running_var");
+    if (!(p->eps > 0)) return cld_fail(CLD_INVALID, "batch_norm: eps must be positive, got %g", p->eps);
+    if (!(p->momentum >= 0 && p->momentum <= 1))
+        return cld_fail(CLD_INVALID, "batch_norm: momentum must lie in 0 to 1, got %g", p->momentum);
+    if (p->training && x->a.shape[0] * x->a.shape[2] * x->a.shape[3] < 2)
+        return cld_fail(CLD_INVALID,
+                        "batch_norm: training needs more than one value per channel, got input %s", input);
+    return CLD_OK;
+}
+
+/* ---- gradient ------------------------------------------------------------------------------------------ */
+
+static const cld_array *array(const cld_tensor *t) { return t ? &t->a : NULL; }
+
+/* What the node saved; weight and bias stay NULL where there were none. */
+typedef struct saved {
+    cld_tensor *x, *y, *weight, *bias, *mean, *invstd;
+} saved;
+
+static void drop_saved(saved *s) {
+    cld_tensor_free(s->x);
+    cld_tensor_free(s->y);
+    cld_tensor_free(s->weight);
+    cld_tensor_free(s->bias);
+    cld_tensor_free(s->mean);
+    cld_tensor_free(s->invstd);
+}
+
+static cld_status take_saved(cld_node *n, saved *s) {
+    cld_tensor **slots[] = {[SAVED_X] = &s->x,       [SAVED_Y] = &s->y,       [SAVED_WEIGHT] = &s->weight,
+                            [SAVED_BIAS] = &s->bias, [SAVED_MEAN] = &s->mean, [SAVED_INVSTD] = &s->invstd};
+    for (int i = 0; i <= SAVED_INVSTD; i++) {
+        bool optional = i == SAVED_Y || i == SAVED_WEIGHT || i == SAVED_BIAS;
+        if (optional && !cld_node_has(n, i)) continue;
+        *slots[i] = cld_node_saved(n, i);
+        if (!*slots[i]) return cld_error_code();
+    }
+    return CLD_OK;
+}
+
+/* dx or dresidual may take dy's memory where nobody else holds it: one array less to hold and to fetch.
+ * `given` is the gradient as it came, dy the same tensor or our copy of it in another layout. */
+static bool is_ours(const cld_tensor *dy, const cld_tensor *given) {
+    return dy->refs == (dy == given ? 2 : 1) && dy->storage->refs == 1;
+}
+
+static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    __attribute__((cleanup(drop_saved))) saved s = {0};
+    CLD_TRY(take_saved(n, &s));
+    CLD_AUTO cld_tensor *dy = cld_to_activation(dout[0]);
+    if (!dy) return cld_error_code();
+    bool reuse = is_ours(dy, dout[0]);
+    if (cld_node_needs(n, INPUT_RESIDUAL)) {
+        din[INPUT_RESIDUAL] = reuse ? cld_tensor_retain(dy) : cld_tensor_new_like(dy);
+        if (!din[INPUT_RESIDUAL]) return cld_error_code();
+        reuse = false;
+    }
+    if (cld_node_needs(n, INPUT_X)) {
+        din[INPUT_X] = reuse ? cld_tensor_retain(dy) : cld_tensor_new_like(dy);
+        if (!din[INPUT_X]) return cld_error_code();
+    }
+    for (int i = INPUT_WEIGHT; i <= INPUT_BIAS; i++) {
+        if (!cld_node_needs(n, i)) continue;
+        din[i] = cld_tensor_new_like(s.mean);
+        if (!din[i]) return cld_error_code();
+    }
+    return n->device->conv->norm_backward(array(din[INPUT_X]), array(din[INPUT_RESIDUAL]),
+                                          array(din[INPUT_WEIGHT]), array(din[INPUT_BIAS]), &dy->a, &s.x->a,
+                                          array(s.y), array(s.weight), array(s.bias), &s.mean->a,
+                                          &s.invstd->a, cld_node_params(n, cld_norm_params));
+}
+
+static cld_tensor *norm_rebuild(cld_node *n) {
+    __attribute__((cleanup(drop_saved))) saved s = {0};
+    CLD_TRY_NULL(take_saved(n, &s));
+    CLD_AUTO cld_tensor *y = cld_tensor_new_like(s.x);
+    if (!y) return NULL;
+    CLD_TRY_NULL(n->device->conv->norm_apply(&y->a, &s.x->a, array(s.weight), array(s.bias), &s.mean->a,
+                                             &s.invstd->a, cld_node_params(n, cld_norm_params)));
+    return cld_tensor_steal(&y);
+}
+
+static const cld_op norm_op = {"batch_norm", norm_backward, NULL, norm_rebuild};
+
+/* ---- forward ------------------------------------------------------------------------------------------- */
+
+/* Half precision: normalized in f32, which is also what weight and the statistics are kept in. */
+static cld_tensor *in_f32(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
+                          cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p) {
+    CLD_AUTO cld_tensor *wide = cld_cast(x, CLD_F32), *wide_residual = NULL;
+    if (residual) wide_residual = cld_cast(residual, CLD_F32);
+    if (!wide || (residual && !wide_residual)) return NULL;
+    CLD_AUTO cld_tensor *y = cld_batch_norm(wide, wide_residual, weight, bias, running_mean, running_var, p);
+    return y ? cld_cast(y, x->a.dtype) : NULL;
+}
+
+static cld_tensor *optional_contiguous(cld_tensor *t) { return t ? cld_tensor_contiguous(t) : NULL; }
+
+cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
+                           cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p) {
+    const cld_backend *device = cld_device(x);
+    if (x->a.dtype == CLD_BF16 || x->a.dtype == CLD_F16)
+        return in_f32(x, residual, weight, bias, running_mean, running_var, p);
+    CLD_TRY_NULL(check(x, residual, weight, bias, running_mean, running_var, p));
+    if (!device->conv || !device->conv->norm) return cld_unsupported("batch_norm", device), NULL;
+
+    CLD_AUTO cld_tensor *input = cld_to_activation(x), *added = NULL, *w = NULL, *b = NULL;
+    if (residual) added = cld_to_activation(residual);
+    w = optional_contiguous(weight);
+    b = optional_contiguous(bias);
+    CLD_AUTO cld_tensor *mean = cld_tensor_new(x->a.dtype, 1, &x->a.shape[1], device);
+    CLD_AUTO cld_tensor *invstd = cld_tensor_new(x->a.dtype, 1, &x->a.shape[1], device);
+    CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, x->a.shape, device);
+    if (!input || (residual && !added) || (weight && !w) || (bias && !b) || !mean || !invstd || !y)
+        return NULL;
+    CLD_TRY_NULL(device->conv->norm(&y->a, &mean->a, &invstd->a, &input->a, array(added), array(w), array(b),
+                                    array(running_mean), array(running_var), p));
+    if (p->training && running_mean) atomic_fetch_add(&running_mean->storage->version, 1);
+    if (p->training && running_var) atomic_fetch_add(&running_var->storage->version, 1);
+
+    cld_node *n = cld_record(&norm_op, &y, 1, (cld_tensor *[]){x, residual, weight, bias}, INPUTS);
+    if (n) {
+        *cld_node_params(n, cld_norm_params) = *p;
+        cld_node_save(n, SAVED_X, input);
+        if (residual && p->relu) cld_node_save(n, SAVED_Y, y);
+        cld_node_save(n, SAVED_WEIGHT, w);
+        cld_node_save(n, SAVED_BIAS, b);
+        cld_node_save(n, SAVED_MEAN, mean);
+        cld_node_save(n, SAVED_INVSTD, invstd);
+        n->rebuildable = !residual;
+    }
+    return cld_tensor_steal(&y);
+}
