@@ -3,6 +3,7 @@
 
 static const luaL_Reg openers[] = {
     {"autograd", cldL_open_autograd},
+    {"nn", cldL_open_nn},
     {"tensor", cldL_open_tensor},
     {"io", cldL_open_io},
     {"json", cldL_open_json},

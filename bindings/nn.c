@@ -113,14 +113,6 @@ static int nn_adaptive_avg_pool2d(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* linear(x, weight, bias or nil): x weight^T + bias */
-static int nn_linear(lua_State *L) {
-    cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_check_tensor(L, 2), *bias = cldL_opt_tensor(L, 3);
-    cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_linear(x, weight, bias);
-    return cldL_result(L, *out);
-}
-
 /* set_winograd(on) -> what it was. Faster 3 x 3 convolutions, about one decimal digit less precise. */
 static int nn_set_winograd(lua_State *L) {
     luaL_checktype(L, 1, LUA_TBOOLEAN);
@@ -135,7 +127,6 @@ int cldL_open_nn(lua_State *L) {
         {"max_pool2d", nn_max_pool2d},
         {"avg_pool2d", nn_avg_pool2d},
         {"adaptive_avg_pool2d", nn_adaptive_avg_pool2d},
-        {"linear", nn_linear},
         {"set_winograd", nn_set_winograd},
         {NULL, NULL},
     };
