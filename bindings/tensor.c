@@ -126,6 +126,7 @@ static const luaL_Reg own_methods[] = {
     {"is_contiguous", tensor_is_contiguous},
     {"item", cldL_item},
     {"totable", cldL_totable},
+    {"rows", cldL_rows},
     {"close", tensor_close},
     {"detach", tensor_detach},
     {"requires_grad_", tensor_requires_grad},
@@ -192,7 +193,7 @@ static const luaL_Reg properties[] = {
 
 /* Upvalues: the methods, the properties. */
 static int tensor_index(lua_State *L) {
-    if (lua_type(L, 2) != LUA_TSTRING) return luaL_error(L, "a tensor has no field like that");
+    if (lua_type(L, 2) != LUA_TSTRING) return cldL_index(L, cldL_check_tensor(L, 1));
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
     lua_pushvalue(L, 2);
@@ -202,7 +203,7 @@ static int tensor_index(lua_State *L) {
 
 static int tensor_newindex(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
-    if (lua_type(L, 2) != LUA_TSTRING) return luaL_error(L, "a tensor has no field like that");
+    if (lua_type(L, 2) != LUA_TSTRING) return cldL_set_index(L, x);
     const char *key = lua_tostring(L, 2);
     if (strcmp(key, "grad") == 0) {
         set_grad(L, x, 3);
@@ -268,17 +269,17 @@ static const luaL_Reg own_functions[] = {
 
 int cldL_open_tensor(lua_State *L) {
     static const luaL_Reg *const as_functions[] = {
-        own_functions,
-        cldL_creation_functions,
-        NULL,
+        own_functions, cldL_creation_functions, cldL_random_functions, cldL_view_ops,
+        cldL_math_ops, cldL_reduce_ops,         cldL_select_ops,       NULL,
     };
     static const luaL_Reg *const as_methods[] = {
-        own_methods,
-        NULL,
+        own_methods,     cldL_random_methods,   cldL_view_ops,     cldL_math_ops, cldL_reduce_ops,
+        cldL_select_ops, cldL_in_place_methods, cldL_cast_methods, NULL,
     };
     reclaim_by_collecting(L);
     luaL_newmetatable(L, CLDL_TENSOR);
     luaL_setfuncs(L, metamethods, 0);
+    luaL_setfuncs(L, cldL_math_metamethods, 0);
     lua_newtable(L);
     for (const luaL_Reg *const *list = as_methods; *list; list++) luaL_setfuncs(L, *list, 0);
     lua_pushvalue(L, -1);

@@ -8,8 +8,9 @@
 extern const luaL_Reg cldL_creation_functions[]; /* tensor_create.c: cld.zeros, ... */
 extern const luaL_Reg cldL_random_functions[];   /* tensor_random.c: cld.rand, cld.manual_seed, ... */
 extern const luaL_Reg cldL_random_methods[];     /* tensor_random.c: x:uniform_(a, b), ... */
-extern const luaL_Reg cldL_view_ops[]; /* tensor_view.c: both cld.reshape(x, ...) and x:reshape(...) */
-extern const luaL_Reg cldL_math_ops[]; /* tensor_math.c: both */
+extern const luaL_Reg cldL_view_ops[];     /* tensor_view.c: both cld.reshape(x, ...) and x:reshape(...) */
+extern const luaL_Reg cldL_math_ops[];     /* tensor_math.c: both */
+extern const luaL_Reg cldL_cast_methods[]; /* tensor_math.c: x:to("f64"), ... */
 extern const luaL_Reg cldL_math_metamethods[]; /* tensor_math.c: __add, ... */
 extern const luaL_Reg cldL_reduce_ops[];       /* tensor_reduce.c: both */
 extern const luaL_Reg cldL_select_ops[];       /* tensor_select.c: both: gather, topk, sort, where, ... */
@@ -48,6 +49,9 @@ cld_tensor **cldL_check_list(lua_State *L, int arg, int *count);
 
 /* A tensor, or a number made a 0-d tensor of like's dtype and device (left on the stack). */
 cld_tensor *cldL_check_operand(lua_State *L, int arg, const cld_tensor *like);
+
+/* The op on the operands at 1 and 2, one of which may be a number; 1 result. */
+int cldL_binary(lua_State *L, cld_binary kind);
 
 /* Row-major host memory of x in a dtype that C can read, in a tensor left on the stack. */
 cld_tensor *cldL_push_host(lua_State *L, cld_tensor *x);

@@ -91,6 +91,10 @@ cld_generator cld_get_generator(void);
 void cld_set_generator(cld_generator g);
 cld_status cld_uniform_(cld_tensor *x, double low, double high);
 cld_status cld_normal_(cld_tensor *x, double mean, double deviation);
+/* random_integers.c: in [low, high); 0 to n - 1 in random order */
+cld_tensor *cld_randint(cld_dtype dtype, int ndim, const int64_t *shape, int64_t low, int64_t high,
+                        const cld_backend *device);
+cld_tensor *cld_randperm(cld_dtype dtype, int64_t n, const cld_backend *device);
 
 /* ---- shared by op files: check.c ---- */
 typedef struct cld_shape {

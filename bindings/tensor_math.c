@@ -1,0 +1,240 @@
+/* Arithmetic, comparison, elementwise functions and matrix products.
+ *
+ * Each kind of op has one C function; what is bound is a row of wrappers around it, one line each, since a
+ * luaL_Reg carries no data. Lua's own < and <= must give a boolean, so comparisons are methods: x:lt(y). */
+#include "bindings/tensor.h"
+
+#include <math.h>
+
+/* ---- two tensors, or a tensor and a number
+ * ------------------------------------------------------------------- */
+
+/* The one-operand kernel for `x op s` and for `s op x`, where there is one. Subtraction adds -s; division by
+ * a number is left to the two-operand kernel, because multiplying by 1/s would round twice. */
+typedef struct scalar_form {
+    bool right, left;
+    cld_unary right_kind, left_kind;
+} scalar_form;
+
+static const scalar_form scalar_forms[] = {
+    [CLD_ADD] = {true, true, CLD_ADD_SCALAR, CLD_ADD_SCALAR},
+    [CLD_SUB] = {true, true, CLD_ADD_SCALAR, CLD_RSUB_SCALAR},
+    [CLD_MUL] = {true, true, CLD_MUL_SCALAR, CLD_MUL_SCALAR},
+    [CLD_DIV] = {.left = true, .left_kind = CLD_RDIV_SCALAR},
+    [CLD_POW] = {.right = true, .right_kind = CLD_POW_SCALAR},
+    [CLD_EQ] = {.right = true, .right_kind = CLD_EQ_SCALAR},
+    [CLD_NE] = {.right = true, .right_kind = CLD_NE_SCALAR},
+    [CLD_LT] = {.right = true, .right_kind = CLD_LT_SCALAR},
+    [CLD_LE] = {.right = true, .right_kind = CLD_LE_SCALAR},
+    [CLD_GT] = {.right = true, .right_kind = CLD_GT_SCALAR},
+    [CLD_GE] = {.right = true, .right_kind = CLD_GE_SCALAR},
+    [CLD_OR] = {0},
+};
+
+cld_tensor *cldL_check_operand(lua_State *L, int arg, const cld_tensor *like) {
+    if (lua_type(L, arg) != LUA_TNUMBER) return cldL_check_tensor(L, arg);
+    double value = lua_tonumber(L, arg);
+    /* an integer tensor and a number with a fraction: f32, as PyTorch has it */
+    bool widen = !cld_dtype_is_float(like->a.dtype) && value != floor(value);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_tensor_full(widen ? CLD_F32 : like->a.dtype, 0, NULL, cld_device(like), value);
+    cldL_result(L, *out);
+    return *out;
+}
+
+int cldL_binary(lua_State *L, cld_binary kind) {
+    bool number_left = lua_type(L, 1) == LUA_TNUMBER, number_right = lua_type(L, 2) == LUA_TNUMBER;
+    cld_tensor *x = cldL_check_tensor(L, number_left ? 2 : 1), **out;
+    const scalar_form *form = &scalar_forms[kind];
+    double s = lua_tonumber(L, number_left ? 1 : 2);
+    bool exact = cld_dtype_is_float(x->a.dtype) || s == floor(s);
+    if (number_left && form->left && exact) {
+        out = cldL_new_tensor(L);
+        *out = cld_unary_op(form->left_kind, x, s, 0);
+    } else if (number_right && form->right && exact) {
+        out = cldL_new_tensor(L);
+        *out = cld_unary_op(form->right_kind, x, kind == CLD_SUB ? -s : s, 0);
+    } else {
+        cld_tensor *a = number_left ? cldL_check_operand(L, 1, x) : x;
+        cld_tensor *b = number_left ? x : cldL_check_operand(L, 2, x);
+        out = cldL_new_tensor(L);
+        *out = cld_binary_op(kind, a, b);
+    }
+    return cldL_result(L, *out);
+}
+
+static int math_add(lua_State *L) { return cldL_binary(L, CLD_ADD); }
+static int math_sub(lua_State *L) { return cldL_binary(L, CLD_SUB); }
+static int math_mul(lua_State *L) { return cldL_binary(L, CLD_MUL); }
+static int math_div(lua_State *L) { return cldL_binary(L, CLD_DIV); }
+static int math_pow(lua_State *L) { return cldL_binary(L, CLD_POW); }
+static int math_maximum(lua_State *L) { return cldL_binary(L, CLD_MAXIMUM); }
+static int math_minimum(lua_State *L) { return cldL_binary(L, CLD_MINIMUM); }
+static int math_eq(lua_State *L) { return cldL_binary(L, CLD_EQ); }
+static int math_ne(lua_State *L) { return cldL_binary(L, CLD_NE); }
+static int math_lt(lua_State *L) { return cldL_binary(L, CLD_LT); }
+static int math_le(lua_State *L) { return cldL_binary(L, CLD_LE); }
+static int math_gt(lua_State *L) { return cldL_binary(L, CLD_GT); }
+static int math_ge(lua_State *L) { return cldL_binary(L, CLD_GE); }
+static int math_and(lua_State *L) { return cldL_binary(L, CLD_AND); }
+static int math_or(lua_State *L) { return cldL_binary(L, CLD_OR); }
+
+/* ---- one tensor
+ * ---------------------------------------------------------------------------------------------- */
+
+static int unary(lua_State *L, cld_unary kind) {
+    cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
+    *out = cld_unary_op(kind, x, 0, 0);
+    return cldL_result(L, *out);
+}
+
+static int math_neg(lua_State *L) { return unary(L, CLD_NEG); }
+static int math_abs(lua_State *L) { return unary(L, CLD_ABS); }
+static int math_sign(lua_State *L) { return unary(L, CLD_SIGN); }
+static int math_exp(lua_State *L) { return unary(L, CLD_EXP); }
+static int math_log(lua_State *L) { return unary(L, CLD_LOG); }
+static int math_sqrt(lua_State *L) { return unary(L, CLD_SQRT); }
+static int math_rsqrt(lua_State *L) { return unary(L, CLD_RSQRT); }
+static int math_square(lua_State *L) { return unary(L, CLD_SQUARE); }
+static int math_reciprocal(lua_State *L) { return unary(L, CLD_RECIPROCAL); }
+static int math_sin(lua_State *L) { return unary(L, CLD_SIN); }
+static int math_cos(lua_State *L) { return unary(L, CLD_COS); }
+static int math_tanh(lua_State *L) { return unary(L, CLD_TANH); }
+static int math_sigmoid(lua_State *L) { return unary(L, CLD_SIGMOID); }
+static int math_relu(lua_State *L) { return unary(L, CLD_RELU); }
+static int math_floor(lua_State *L) { return unary(L, CLD_FLOOR); }
+static int math_ceil(lua_State *L) { return unary(L, CLD_CEIL); }
+static int math_round(lua_State *L) { return unary(L, CLD_ROUND); }
+static int math_not(lua_State *L) { return unary(L, CLD_NOT); }
+static int math_isnan(lua_State *L) { return unary(L, CLD_ISNAN); }
+static int math_isfinite(lua_State *L) { return unary(L, CLD_ISFINITE); }
+
+/* x:clamp([low[, high]]): nil leaves that side open. */
+static int math_clamp(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    double low = luaL_optnumber(L, 2, -INFINITY), high = luaL_optnumber(L, 3, INFINITY);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_unary_op(CLD_CLAMP, x, low, high);
+    return cldL_result(L, *out);
+}
+
+/* ---- products
+ * ------------------------------------------------------------------------------------------------ */
+
+/* ndim 0: any that matmul takes. */
+static int product(lua_State *L, const char *name, int ndim) {
+    cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2);
+    if (ndim && (a->a.ndim != ndim || b->a.ndim != ndim))
+        return luaL_error(L, "%s: expected two tensors of %d dimensions, got %s and %s", name, ndim,
+                          cld_describe(&a->a), cld_describe(&b->a));
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_matmul(a, b);
+    return cldL_result(L, *out);
+}
+
+static int math_matmul(lua_State *L) { return product(L, "matmul", 0); }
+static int math_mm(lua_State *L) { return product(L, "mm", 2); }
+static int math_bmm(lua_State *L) { return product(L, "bmm", 3); }
+
+/* ---- casts and devices
+ * --------------------------------------------------------------------------------------- */
+
+static int cast_to(lua_State *L, cld_dtype dtype) {
+    cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
+    *out = dtype == x->a.dtype ? cld_tensor_retain(x) : cld_cast(x, dtype);
+    return cldL_result(L, *out);
+}
+
+static int math_cast(lua_State *L) { return cast_to(L, cldL_check_dtype(L, 2)); }
+static int math_float(lua_State *L) { return cast_to(L, CLD_F32); }
+static int math_double(lua_State *L) { return cast_to(L, CLD_F64); }
+static int math_half(lua_State *L) { return cast_to(L, CLD_F16); }
+static int math_bfloat16(lua_State *L) { return cast_to(L, CLD_BF16); }
+static int math_long(lua_State *L) { return cast_to(L, CLD_I64); }
+static int math_int(lua_State *L) { return cast_to(L, CLD_I32); }
+static int math_byte(lua_State *L) { return cast_to(L, CLD_U8); }
+
+/* x on the device, itself where it is there already. */
+static int move_to(lua_State *L, const cld_backend *device) {
+    cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
+    if (cld_device(x) != device && cld_needs_grad(&x, 1))
+        return luaL_error(L, "to: moving between devices carries no gradient; use detach()");
+    *out = cld_device(x) == device ? cld_tensor_retain(x) : cld_tensor_to(x, device);
+    return cldL_result(L, *out);
+}
+
+static int math_cpu(lua_State *L) { return move_to(L, cld_cpu_backend()); }
+
+/* x:to(dtype), x:to(device), x:to{dtype =, device =} */
+static int math_to(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    cld_dtype dtype;
+    cldL_options o = {.dtype = x->a.dtype, .device = cld_device(x)};
+    luaL_argcheck(L, lua_istable(L, 2) || lua_type(L, 2) == LUA_TSTRING, 2,
+                  "expected a dtype, a device or a table");
+    if (lua_istable(L, 2) || cld_dtype_parse(lua_tostring(L, 2), &dtype))
+        cldL_check_options(L, 2, &o);
+    else
+        o.device = cldL_check_device(L, 2);
+    lua_settop(L, 1);
+    move_to(L, o.device);
+    lua_replace(L, 1);
+    return cast_to(L, o.dtype);
+}
+
+/* ---- lists
+ * --------------------------------------------------------------------------------------------------- */
+
+const luaL_Reg cldL_math_ops[] = {
+    {"add", math_add},
+    {"sub", math_sub},
+    {"mul", math_mul},
+    {"div", math_div},
+    {"pow", math_pow},
+    {"maximum", math_maximum},
+    {"minimum", math_minimum},
+    {"eq", math_eq},
+    {"ne", math_ne},
+    {"lt", math_lt},
+    {"le", math_le},
+    {"gt", math_gt},
+    {"ge", math_ge},
+    {"logical_and", math_and},
+    {"logical_or", math_or},
+    {"logical_not", math_not},
+    {"neg", math_neg},
+    {"abs", math_abs},
+    {"sign", math_sign},
+    {"exp", math_exp},
+    {"log", math_log},
+    {"sqrt", math_sqrt},
+    {"rsqrt", math_rsqrt},
+    {"square", math_square},
+    {"reciprocal", math_reciprocal},
+    {"sin", math_sin},
+    {"cos", math_cos},
+    {"tanh", math_tanh},
+    {"sigmoid", math_sigmoid},
+    {"relu", math_relu},
+    {"floor", math_floor},
+    {"ceil", math_ceil},
+    {"round", math_round},
+    {"isnan", math_isnan},
+    {"isfinite", math_isfinite},
+    {"clamp", math_clamp},
+    {"matmul", math_matmul},
+    {"mm", math_mm},
+    {"bmm", math_bmm},
+    {NULL, NULL},
+};
+
+const luaL_Reg cldL_cast_methods[] = {
+    {"cast", math_cast},         {"to", math_to},     {"cpu", math_cpu},   {"float", math_float},
+    {"double", math_double},     {"half", math_half}, {"long", math_long}, {"int", math_int},
+    {"bfloat16", math_bfloat16}, {"byte", math_byte}, {NULL, NULL},
+};
+
+const luaL_Reg cldL_math_metamethods[] = {
+    {"__add", math_add}, {"__sub", math_sub}, {"__mul", math_mul}, {"__div", math_div},
+    {"__pow", math_pow}, {"__unm", math_neg}, {NULL, NULL},
+};

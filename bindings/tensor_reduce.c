@@ -1,0 +1,165 @@
+/* Reductions, softmax and what else runs along dimensions.
+ *
+ * x:sum() takes all dimensions, x:sum(2) one, x:sum({1, 2}) several; keepdim, true or false, comes next. */
+#include "bindings/tensor.h"
+
+/* ---- arguments
+ * ----------------------------------------------------------------------------------------------- */
+
+/* Dimensions at arg: nil for all (0), an integer, or a table of integers. Returns how many. */
+static int check_dims(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
+    if (lua_isnoneornil(L, arg)) return 0;
+    if (!lua_istable(L, arg)) {
+        dims[0] = cldL_check_dim(L, arg, x);
+        return 1;
+    }
+    int count = (int)luaL_len(L, arg);
+    luaL_argcheck(L, count >= 1 && count <= x->a.ndim, arg, "expected a dimension, or a table of them");
+    for (int i = 0; i < count; i++) {
+        lua_geti(L, arg, i + 1);
+        dims[i] = cldL_check_dim(L, lua_gettop(L), x);
+        lua_pop(L, 1);
+        for (int k = 0; k < i; k++) luaL_argcheck(L, dims[k] != dims[i], arg, "a dimension is listed twice");
+    }
+    return count;
+}
+
+static bool check_flag(lua_State *L, int arg, bool fallback) {
+    if (lua_isnoneornil(L, arg)) return fallback;
+    luaL_checktype(L, arg, LUA_TBOOLEAN);
+    return lua_toboolean(L, arg);
+}
+
+/* ---- over some dimensions
+ * ------------------------------------------------------------------------------------ */
+
+typedef cld_tensor *reduction(cld_tensor *x, const int *dims, int ndims, bool keepdim);
+
+static int reduce_at(lua_State *L, reduction *f, int arg) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dims[CLD_MAX_DIMS], ndims = check_dims(L, arg, x, dims);
+    bool keepdim = check_flag(L, arg + 1, false);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = f(x, ndims ? dims : NULL, ndims, keepdim);
+    return cldL_result(L, *out);
+}
+
+static int reduce_sum(lua_State *L) { return reduce_at(L, cld_sum, 2); }
+static int reduce_mean(lua_State *L) { return reduce_at(L, cld_mean, 2); }
+static int reduce_prod(lua_State *L) { return reduce_at(L, cld_prod, 2); }
+static int reduce_amax(lua_State *L) { return reduce_at(L, cld_amax, 2); }
+static int reduce_amin(lua_State *L) { return reduce_at(L, cld_amin, 2); }
+static int reduce_any(lua_State *L) { return reduce_at(L, cld_any, 2); }
+static int reduce_all(lua_State *L) { return reduce_at(L, cld_all, 2); }
+
+/* x:norm([2[, dims[, keepdim]]]): the Euclidean norm. */
+static int reduce_norm(lua_State *L) {
+    luaL_argcheck(L, luaL_optnumber(L, 2, 2) == 2, 2, "only the 2-norm is there");
+    return reduce_at(L, cld_norm2, 3);
+}
+
+/* x:var([dims[, unbiased = true[, keepdim]]]); x:std(...) is its square root. */
+static int reduce_var(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dims[CLD_MAX_DIMS], ndims = check_dims(L, 2, x, dims);
+    bool unbiased = check_flag(L, 3, true), keepdim = check_flag(L, 4, false);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_var(x, ndims ? dims : NULL, ndims, unbiased, keepdim);
+    return cldL_result(L, *out);
+}
+
+static int reduce_std(lua_State *L) {
+    reduce_var(L);
+    cld_tensor *var = cldL_check_tensor(L, -1), **out = cldL_new_tensor(L);
+    *out = cld_unary_op(CLD_SQRT, var, 0, 0);
+    return cldL_result(L, *out);
+}
+
+/* ---- the position of an extreme
+ * ------------------------------------------------------------------------------ */
+
+typedef cld_tensor *arg_reduction(cld_tensor *x, int dim, bool keepdim);
+
+/* x:argmax([dim[, keepdim]]): 0-based; without dim, the position in row-major order. */
+static int arg_reduce(lua_State *L, arg_reduction *f) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    bool whole = lua_isnoneornil(L, 2), keepdim = check_flag(L, 3, false);
+    int dim = whole ? 0 : cldL_check_dim(L, 2, x);
+    cld_tensor **flat = cldL_new_tensor(L), **out = cldL_new_tensor(L);
+    *flat = whole ? cld_flatten(x, 0, -1) : cld_tensor_retain(x);
+    *out = *flat ? f(*flat, dim, keepdim && !whole) : NULL;
+    return cldL_result(L, *out);
+}
+
+static int reduce_argmax(lua_State *L) { return arg_reduce(L, cld_argmax); }
+static int reduce_argmin(lua_State *L) { return arg_reduce(L, cld_argmin); }
+
+/* x:max() the largest; x:max(y) elementwise; x:max(dim[, keepdim]) values and their (0-based) positions: then
+ * the gradient goes to the one position named. */
+static int extreme(lua_State *L, reduction *all, arg_reduction *position, cld_binary elementwise) {
+    if (lua_isnoneornil(L, 2)) return reduce_at(L, all, 2);
+    if (cldL_test_tensor(L, 2)) return cldL_binary(L, elementwise);
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dim = cldL_check_dim(L, 2, x);
+    bool keepdim = check_flag(L, 3, false);
+    cld_tensor **at = cldL_new_tensor(L), **picked = cldL_new_tensor(L);
+    cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
+    *at = position(x, dim, true);
+    *picked = *at ? cld_gather(x, dim, *at) : NULL;
+    if (!*picked) return cldL_raise(L);
+    *values = keepdim ? cld_tensor_retain(*picked) : cld_squeeze(*picked, dim);
+    *index = keepdim ? cld_tensor_retain(*at) : cld_squeeze(*at, dim);
+    if (!*values || !*index) return cldL_raise(L);
+    return 2;
+}
+
+static int reduce_max(lua_State *L) { return extreme(L, cld_amax, cld_argmax, CLD_MAXIMUM); }
+static int reduce_min(lua_State *L) { return extreme(L, cld_amin, cld_argmin, CLD_MINIMUM); }
+
+/* ---- along one dimension
+ * ------------------------------------------------------------------------------------- */
+
+typedef cld_tensor *along(cld_tensor *x, int dim);
+
+static int along_dim(lua_State *L, along *f) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_dim(L, 2, x);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = f(x, dim);
+    return cldL_result(L, *out);
+}
+
+/* x:softmax([dim]): the last dimension by default, as for log_softmax and normalize. */
+static int reduce_softmax(lua_State *L) { return along_dim(L, cld_softmax); }
+static int reduce_log_softmax(lua_State *L) { return along_dim(L, cld_log_softmax); }
+static int reduce_normalize(lua_State *L) { return along_dim(L, cld_normalize); }
+
+/* cld.cross_entropy(logits (n, classes), labels i64 (n)): the mean over the rows. */
+static int reduce_cross_entropy(lua_State *L) {
+    cld_tensor *logits = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2),
+               **out = cldL_new_tensor(L);
+    *out = cld_cross_entropy(logits, labels);
+    return cldL_result(L, *out);
+}
+
+const luaL_Reg cldL_reduce_ops[] = {
+    {"sum", reduce_sum},
+    {"mean", reduce_mean},
+    {"prod", reduce_prod},
+    {"amax", reduce_amax},
+    {"amin", reduce_amin},
+    {"any", reduce_any},
+    {"all", reduce_all},
+    {"norm", reduce_norm},
+    {"var", reduce_var},
+    {"std", reduce_std},
+    {"argmax", reduce_argmax},
+    {"argmin", reduce_argmin},
+    {"max", reduce_max},
+    {"min", reduce_min},
+    {"softmax", reduce_softmax},
+    {"log_softmax", reduce_log_softmax},
+    {"normalize", reduce_normalize},
+    {"cross_entropy", reduce_cross_entropy},
+    {NULL, NULL},
+};

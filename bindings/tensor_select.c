@@ -1,0 +1,105 @@
+/* Elements chosen by condition, by index or by rank. Index tensors are i64 and hold 0-based integers;
+ * dimensions, which are written in Lua, are 1-based. */
+#include "bindings/tensor.h"
+
+/* ---- by condition
+ * -------------------------------------------------------------------------------------------- */
+
+/* cld.where(condition, a, b): a and b may be numbers, but not both. */
+static int select_where(lua_State *L) {
+    cld_tensor *condition = cldL_check_tensor(L, 1);
+    cld_tensor *a = cldL_test_tensor(L, 2), *b = cldL_test_tensor(L, 3);
+    luaL_argcheck(L, a || b, 2, "one of the choices must be a tensor");
+    cld_tensor *like = a ? a : b;
+    a = cldL_check_operand(L, 2, like);
+    b = cldL_check_operand(L, 3, like);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_where(condition, a, b);
+    return cldL_result(L, *out);
+}
+
+/* x:masked_fill(mask, value) */
+static int select_masked_fill(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1), *mask = cldL_check_tensor(L, 2);
+    cld_tensor *value = cldL_check_operand(L, 3, x), **out = cldL_new_tensor(L);
+    *out = cld_where(mask, value, x);
+    return cldL_result(L, *out);
+}
+
+/* ---- by index
+ * ------------------------------------------------------------------------------------------------ */
+
+typedef cld_tensor *by_index(cld_tensor *x, int dim, cld_tensor *index);
+
+/* x:gather(dim, index), x:index_select(dim, index) */
+static int take(lua_State *L, by_index *f) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dim = cldL_check_dim(L, 2, x);
+    cld_tensor *index = cldL_check_tensor(L, 3), **out = cldL_new_tensor(L);
+    *out = f(x, dim, index);
+    return cldL_result(L, *out);
+}
+
+static int select_gather(lua_State *L) { return take(L, cld_gather); }
+static int select_index_select(lua_State *L) { return take(L, cld_index_select); }
+
+typedef cld_tensor *with_source(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source);
+
+/* x:scatter_add(dim, index, source) and the like: a new tensor */
+static int put(lua_State *L, with_source *f) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dim = cldL_check_dim(L, 2, x);
+    cld_tensor *index = cldL_check_tensor(L, 3), *source = cldL_check_tensor(L, 4),
+               **out = cldL_new_tensor(L);
+    *out = f(x, dim, index, source);
+    return cldL_result(L, *out);
+}
+
+static int select_scatter_add(lua_State *L) { return put(L, cld_scatter_add); }
+static int select_index_add(lua_State *L) { return put(L, cld_index_add); }
+static int select_index_copy(lua_State *L) { return put(L, cld_index_copy); }
+
+/* ---- by rank
+ * ------------------------------------------------------------------------------------------------- */
+
+/* x:topk(k[, dim = last[, largest = true]]): values and positions, in order. */
+static int select_topk(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_Integer k = luaL_checkinteger(L, 2);
+    int dim = lua_isnoneornil(L, 3) ? -1 : cldL_check_dim(L, 3, x);
+    bool largest = lua_isnoneornil(L, 4) || lua_toboolean(L, 4);
+    cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
+    *values = cld_topk(index, x, k, dim, largest);
+    if (!*values) return cldL_raise(L);
+    return 2;
+}
+
+/* x:sort([dim = last[, descending = false]]): values and positions; equals keep their order. */
+static int select_sort(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_dim(L, 2, x);
+    bool descending = lua_toboolean(L, 3);
+    cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
+    *values = cld_sort(index, x, dim, descending);
+    if (!*values) return cldL_raise(L);
+    return 2;
+}
+
+static int select_argsort(lua_State *L) {
+    select_sort(L);
+    return 1; /* the positions are on top */
+}
+
+const luaL_Reg cldL_select_ops[] = {
+    {"where", select_where},
+    {"masked_fill", select_masked_fill},
+    {"gather", select_gather},
+    {"index_select", select_index_select},
+    {"scatter_add", select_scatter_add},
+    {"index_add", select_index_add},
+    {"index_copy", select_index_copy},
+    {"topk", select_topk},
+    {"sort", select_sort},
+    {"argsort", select_argsort},
+    {NULL, NULL},
+};

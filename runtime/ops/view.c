@@ -1,0 +1,410 @@
+/* Views: other shapes and strides on the same storage, and cat/stack, which join tensors into new memory.
+ *
+ * Every view is one call of make_view, which works out nothing: it records and returns. A blocked activation
+ * has no strides to speak of, so it is reordered to row-major first (cld_tensor_strided); the node still
+ * belongs to the blocked tensor, and only logical shapes reach the gradient. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/ops/ops.h"
+
+/* What the gradients need: where in x the view lay. */
+typedef struct view_params {
+    int ndim; /* x's */
+    int64_t shape[CLD_MAX_DIMS];
+    int dims[CLD_MAX_DIMS]; /* permute: view dimension i is x's dims[i] */
+    int dim;                /* narrow, select, cat */
+    int64_t start;
+} view_params;
+
+/* A view on base (x or its row-major copy), recorded as made from x; extra holds the op's own fields. */
+static cld_tensor *make_view(const cld_op *op, cld_tensor *x, cld_tensor *base, int ndim,
+                             const int64_t *shape, const int64_t *strides, int64_t offset,
+                             view_params extra) {
+    void *data = (char *)base->a.data + offset * (int64_t)cld_dtype_size(x->a.dtype);
+    cld_tensor *y = cld_tensor_view(base, ndim, shape, strides, data);
+    if (!y) return NULL;
+    cld_node *n = cld_record(op, &y, 1, &x, 1);
+    if (n) {
+        extra.ndim = x->a.ndim;
+        memcpy(extra.shape, x->a.shape, sizeof extra.shape);
+        *cld_node_params(n, view_params) = extra;
+    }
+    return y;
+}
+
+static cld_status status_of(const cld_tensor *gradient) { return gradient ? CLD_OK : cld_error_code(); }
+
+/* ---- reshape and what only adds, drops or joins dimensions ---- */
+
+/* y holds x's elements in x's order, so dx is dy in x's shape. */
+static cld_status reshape_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const view_params *p = cld_node_params(n, view_params);
+    din[0] = cld_reshape(dout[0], p->ndim, p->shape);
+    return status_of(din[0]);
+}
+
+static const cld_op reshape_op = {"reshape", reshape_backward, NULL, NULL};
+static const cld_op squeeze_op = {"squeeze", reshape_backward, NULL, NULL};
+static const cld_op unsqueeze_op = {"unsqueeze", reshape_backward, NULL, NULL};
+
+/* Fill in the one -1 of wanted; the element count must be x's. */
+static cld_status infer_shape(const cld_tensor *x, int ndim, const int64_t *wanted, int64_t *shape) {
+    int64_t known = 1, total = cld_numel(&x->a);
+    int unknown = -1;
+    cld_array as_asked = {.dtype = x->a.dtype, .ndim = ndim};
+    if (ndim > CLD_MAX_DIMS)
+        return cld_fail(CLD_INVALID, "reshape: at most %d dimensions, got %d", CLD_MAX_DIMS, ndim);
+    for (int i = 0; i < ndim; i++) {
+        as_asked.shape[i] = shape[i] = wanted[i];
+        if (wanted[i] == -1 && unknown < 0) {
+            unknown = i;
+        } else if (wanted[i] < 0) {
+            return cld_fail(CLD_INVALID,
+                            "reshape: extent %d cannot be %lld; one -1 stands for 'what is left'", i + 1,
+                            (long long)wanted[i]);
+        } else if (__builtin_mul_overflow(known, wanted[i], &known)) {
+            return cld_fail(CLD_INVALID, "reshape: %s does not fit into a shape that large",
+                            cld_describe(&x->a));
+        }
+    }
+    if (unknown >= 0 && known > 0 && total % known == 0) {
+        shape[unknown] = total / known;
+        return CLD_OK;
+    }
+    if (unknown >= 0 || known != total)
+        return cld_fail(CLD_INVALID, "reshape: %s has %lld elements and cannot become %s",
+                        cld_describe(&x->a), (long long)total, cld_describe(&as_asked));
+    return CLD_OK;
+}
+
+/* Strides that show a in the new shape without copying; false where there are none. Walks both shapes from
+ * the last dimension: a run of dimensions of a that is dense within itself can be cut up anew. */
+static bool strides_for(const cld_array *a, int ndim, const int64_t *shape, int64_t *strides) {
+    int to = ndim - 1;
+    if (cld_numel(a) == 0) {
+        for (int64_t step = 1; to >= 0; to--) {
+            strides[to] = step;
+            step *= shape[to] ? shape[to] : 1;
+        }
+        return true;
+    }
+    for (int from = a->ndim - 1; from >= 0;) {
+        int64_t step = a->strides[from], run = a->shape[from], cut = 1;
+        for (from--; from >= 0; from--) {
+            if (run == 1)
+                step = a->strides[from];
+            else if (a->shape[from] != 1 && a->strides[from] != step * run)
+                break;
+            run *= a->shape[from];
+        }
+        while (to >= 0 && (cut < run || shape[to] == 1)) {
+            strides[to] = step * cut;
+            cut *= shape[to--];
+        }
+        if (cut != run) return false;
+    }
+    while (to >= 0) strides[to--] = 1; /* a is 0-d: all of these have extent 1 */
+    return true;
+}
+
+cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *wanted) {
+    int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
+    CLD_TRY_NULL(infer_shape(x, ndim, wanted, shape));
+    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
+    if (!base) return NULL;
+    if (!strides_for(&base->a, ndim, shape, strides)) {
+        cld_tensor *dense = cld_tensor_contiguous(base);
+        if (!dense) return NULL;
+        cld_tensor_free(base);
+        base = dense;
+        strides_for(&base->a, ndim, shape, strides);
+    }
+    return make_view(&reshape_op, x, base, ndim, shape, strides, 0, (view_params){0});
+}
+
+cld_tensor *cld_flatten(cld_tensor *x, int first, int last) {
+    int64_t shape[CLD_MAX_DIMS];
+    int ndim = 0;
+    if (x->a.ndim == 0) return cld_reshape(x, 1, (int64_t[]){1});
+    CLD_TRY_NULL(cld_check_dim("flatten", x, first, &first));
+    CLD_TRY_NULL(cld_check_dim("flatten", x, last, &last));
+    if (first > last)
+        return cld_fail_null(CLD_INVALID, "flatten: dimension %d lies after dimension %d", first + 1,
+                             last + 1);
+    for (int i = 0; i < x->a.ndim; i++) {
+        if (i > first && i <= last)
+            shape[ndim - 1] *= x->a.shape[i];
+        else
+            shape[ndim++] = x->a.shape[i];
+    }
+    return cld_reshape(x, ndim, shape);
+}
+
+cld_tensor *cld_squeeze(cld_tensor *x, int dim) {
+    int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
+    int ndim = 0;
+    CLD_TRY_NULL(cld_check_dim("squeeze", x, dim, &dim));
+    if (x->a.shape[dim] != 1)
+        return cld_fail_null(CLD_INVALID, "squeeze: dimension %d of %s does not have extent 1", dim + 1,
+                             cld_describe(&x->a));
+    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
+    if (!base) return NULL;
+    for (int i = 0; i < x->a.ndim; i++) {
+        if (i == dim) continue;
+        shape[ndim] = base->a.shape[i];
+        strides[ndim++] = base->a.strides[i];
+    }
+    return make_view(&squeeze_op, x, base, ndim, shape, strides, 0, (view_params){0});
+}
+
+cld_tensor *cld_unsqueeze(cld_tensor *x, int dim) {
+    int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
+    int ndim = x->a.ndim + 1;
+    if (dim < 0) dim += ndim;
+    if (dim < 0 || dim >= ndim || ndim > CLD_MAX_DIMS)
+        return cld_fail_null(CLD_INVALID, "unsqueeze: no new dimension %d for %s", dim + 1,
+                             cld_describe(&x->a));
+    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
+    if (!base) return NULL;
+    for (int i = 0, from = 0; i < ndim; i++) {
+        shape[i] = i == dim ? 1 : base->a.shape[from];
+        strides[i] = i == dim ? 1 : base->a.strides[from];
+        from += i != dim;
+    }
+    return make_view(&unsqueeze_op, x, base, ndim, shape, strides, 0, (view_params){0});
+}
+
+/* ---- permute ---- */
+
+/* y's dimension i was x's dims[i]; so dx's dimension dims[i] is dy's i. */
+static cld_status permute_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const view_params *p = cld_node_params(n, view_params);
+    int inverse[CLD_MAX_DIMS];
+    for (int i = 0; i < p->ndim; i++) inverse[p->dims[i]] = i;
+    din[0] = cld_permute(dout[0], inverse);
+    return status_of(din[0]);
+}
+
+static const cld_op permute_op = {"permute", permute_backward, NULL, NULL};
+
+cld_tensor *cld_permute(cld_tensor *x, const int *dims) {
+    int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
+    view_params p = {.ndim = x->a.ndim};
+    bool taken[CLD_MAX_DIMS] = {false};
+    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
+    if (!base) return NULL;
+    for (int i = 0; i < x->a.ndim; i++) {
+        CLD_TRY_NULL(cld_check_dim("permute", x, dims[i], &p.dims[i]));
+        if (taken[p.dims[i]])
+            return cld_fail_null(CLD_INVALID, "permute: dimension %d of %s is listed twice", p.dims[i] + 1,
+                                 cld_describe(&x->a));
+        taken[p.dims[i]] = true;
+        shape[i] = base->a.shape[p.dims[i]];
+        strides[i] = base->a.strides[p.dims[i]];
+    }
+    return make_view(&permute_op, x, base, x->a.ndim, shape, strides, 0, p);
+}
+
+cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1) {
+    int dims[CLD_MAX_DIMS];
+    CLD_TRY_NULL(cld_check_dim("transpose", x, dim0, &dim0));
+    CLD_TRY_NULL(cld_check_dim("transpose", x, dim1, &dim1));
+    for (int i = 0; i < x->a.ndim; i++) dims[i] = i == dim0 ? dim1 : i == dim1 ? dim0 : i;
+    return cld_permute(x, dims);
+}
+
+/* ---- narrow and select: a part of x ---- */
+
+/* dx is zero but for the part that y showed; select also dropped the dimension. */
+static cld_status part_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const view_params *p = cld_node_params(n, view_params);
+    const cld_array *y = &n->output_meta[0];
+    CLD_AUTO cld_tensor *dx = cld_tensor_full(y->dtype, p->ndim, p->shape, n->device, 0.0);
+    if (!dx) return cld_error_code();
+    CLD_AUTO cld_tensor *part = y->ndim < p->ndim ? cld_select(dx, p->dim, p->start)
+                                                  : cld_narrow(dx, p->dim, p->start, y->shape[p->dim]);
+    if (!part) return cld_error_code();
+    CLD_TRY(cld_tensor_copy(part, dout[0]));
+    din[0] = cld_tensor_steal(&dx);
+    return CLD_OK;
+}
+
+static const cld_op narrow_op = {"narrow", part_backward, NULL, NULL};
+
+cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length) {
+    int64_t shape[CLD_MAX_DIMS];
+    CLD_TRY_NULL(cld_check_dim("narrow", x, dim, &dim));
+    if (start < 0 || length < 0 || start > x->a.shape[dim] - length)
+        return cld_fail_null(CLD_INVALID, "narrow: %lld from position %lld leave dimension %d of %s",
+                             (long long)length, (long long)start + 1, dim + 1, cld_describe(&x->a));
+    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
+    if (!base) return NULL;
+    memcpy(shape, base->a.shape, sizeof shape);
+    shape[dim] = length;
+    return make_view(&narrow_op, x, base, x->a.ndim, shape, base->a.strides, start * base->a.strides[dim],
+                     (view_params){.dim = dim, .start = start});
+}
+
+static const cld_op select_op = {"select", part_backward, NULL, NULL};
+
+cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index) {
+    int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
+    int ndim = 0;
+    CLD_TRY_NULL(cld_check_dim("select", x, dim, &dim));
+    if (index < 0 || index >= x->a.shape[dim])
+        return cld_fail_null(CLD_INVALID, "select: position %lld of dimension %d of %s, which has 1 to %lld",
+                             (long long)index + 1, dim + 1, cld_describe(&x->a), (long long)x->a.shape[dim]);
+    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
+    if (!base) return NULL;
+    for (int i = 0; i < x->a.ndim; i++) {
+        if (i == dim) continue;
+        shape[ndim] = base->a.shape[i];
+        strides[ndim++] = base->a.strides[i];
+    }
+    return make_view(&select_op, x, base, ndim, shape, strides, index * base->a.strides[dim],
+                     (view_params){.dim = dim, .start = index});
+}
+
+/* ---- expand ---- */
+
+/* Each element of x was shown several times: dx sums dy over the dimensions that were stretched. */
+static cld_status expand_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const view_params *p = cld_node_params(n, view_params);
+    const cld_array *y = &n->output_meta[0];
+    int dims[CLD_MAX_DIMS], ndims = 0, lead = y->ndim - p->ndim;
+    for (int i = 0; i < y->ndim; i++)
+        if (i < lead || p->shape[i - lead] != y->shape[i]) dims[ndims++] = i;
+    CLD_AUTO cld_tensor *summed = ndims ? cld_sum(dout[0], dims, ndims, true) : cld_tensor_retain(dout[0]);
+    if (!summed) return cld_error_code();
+    din[0] = cld_reshape(summed, p->ndim, p->shape);
+    return status_of(din[0]);
+}
+
+static const cld_op expand_op = {"expand", expand_backward, NULL, NULL};
+
+/* -1 keeps x's extent; new dimensions come first. */
+cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *wanted) {
+    int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
+    int lead = ndim - x->a.ndim;
+    if (lead < 0 || ndim > CLD_MAX_DIMS)
+        return cld_fail_null(CLD_INVALID, "expand: %s cannot have %d dimensions", cld_describe(&x->a), ndim);
+    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
+    if (!base) return NULL;
+    for (int i = 0; i < ndim; i++) {
+        int64_t extent = i < lead ? 1 : base->a.shape[i - lead];
+        shape[i] = wanted[i] == -1 && i >= lead ? extent : wanted[i];
+        strides[i] = i < lead || extent != shape[i] ? 0 : base->a.strides[i - lead];
+        if (shape[i] < 0 || (extent != shape[i] && extent != 1))
+            return cld_fail_null(CLD_INVALID, "expand: dimension %d of %s cannot become %lld", i + 1,
+                                 cld_describe(&x->a), (long long)wanted[i]);
+    }
+    return make_view(&expand_op, x, base, ndim, shape, strides, 0, (view_params){0});
+}
+
+/* ---- copies: the gradient passes through ---- */
+
+static cld_status copy_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    (void)n;
+    din[0] = cld_tensor_retain(dout[0]);
+    return CLD_OK;
+}
+
+static const cld_op clone_op = {"clone", copy_backward, NULL, NULL};
+
+cld_tensor *cld_clone(cld_tensor *x) {
+    cld_tensor *y = cld_tensor_cast(x, x->a.dtype);
+    if (y) cld_record(&clone_op, &y, 1, &x, 1);
+    return y;
+}
+
+cld_tensor *cld_contiguous(cld_tensor *x) {
+    return cld_is_contiguous(&x->a) ? cld_tensor_retain(x) : cld_clone(x);
+}
+
+/* ---- cat and stack ---- */
+
+typedef struct cat_params {
+    int dim;
+    int64_t *starts; /* where each input begins along dim, and the end */
+} cat_params;
+
+/* y = [x0, x1, ...] along dim, so dx_i is its part of dy. */
+static cld_status cat_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const cat_params *p = cld_node_params(n, cat_params);
+    for (int i = 0; i < n->inputs; i++) {
+        if (!cld_node_needs(n, i)) continue;
+        din[i] = cld_narrow(dout[0], p->dim, p->starts[i], p->starts[i + 1] - p->starts[i]);
+        if (!din[i]) return cld_error_code();
+    }
+    return CLD_OK;
+}
+
+static void cat_destroy(cld_node *n) { free(cld_node_params(n, cat_params)->starts); }
+
+static const cld_op cat_op = {"cat", cat_backward, cat_destroy, NULL};
+
+/* y's shape into shape; all but dim must agree. */
+static cld_status cat_shape(cld_tensor *const *xs, int count, int *dim, int64_t *shape) {
+    const cld_array *first = count > 0 ? &xs[0]->a : NULL;
+    if (!first) return cld_fail(CLD_INVALID, "cat: no tensors to join");
+    CLD_TRY(cld_check_dim("cat", xs[0], *dim, dim));
+    memcpy(shape, first->shape, sizeof first->shape);
+    for (int i = 1; i < count; i++) {
+        const cld_array *a = &xs[i]->a;
+        bool fits = a->ndim == first->ndim && a->dtype == first->dtype;
+        CLD_TRY(cld_check_same_device("cat", xs[0], xs[i]));
+        for (int k = 0; fits && k < a->ndim; k++) fits = k == *dim || a->shape[k] == first->shape[k];
+        if (!fits)
+            return cld_fail(CLD_INVALID, "cat: tensor 1 is %s, tensor %d is %s; only dimension %d may differ",
+                            cld_describe(first), i + 1, cld_describe(a), *dim + 1);
+        shape[*dim] += a->shape[*dim];
+    }
+    return CLD_OK;
+}
+
+/* Copy the inputs side by side into y, writing down where each begins. */
+static cld_status cat_copy(cld_tensor *y, cld_tensor *const *xs, int count, int dim, int64_t *starts) {
+    starts[0] = 0;
+    for (int i = 0; i < count; i++) {
+        CLD_AUTO cld_tensor *part = cld_narrow(y, dim, starts[i], xs[i]->a.shape[dim]);
+        if (!part) return cld_error_code();
+        CLD_TRY(cld_tensor_copy(part, xs[i]));
+        starts[i + 1] = starts[i] + xs[i]->a.shape[dim];
+    }
+    return CLD_OK;
+}
+
+cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim) {
+    int64_t shape[CLD_MAX_DIMS];
+    CLD_TRY_NULL(cat_shape(xs, count, &dim, shape));
+    CLD_AUTO cld_tensor *y = cld_tensor_new(xs[0]->a.dtype, xs[0]->a.ndim, shape, cld_device(xs[0]));
+    if (!y) return NULL;
+    int64_t *starts = malloc(((size_t)count + 1) * sizeof *starts);
+    if (!starts) return cld_fail_null(CLD_NOMEM, "cat: out of memory");
+    cld_status status = cat_copy(y, xs, count, dim, starts);
+    cld_node *n = status == CLD_OK ? cld_record(&cat_op, &y, 1, xs, count) : NULL;
+    if (n)
+        *cld_node_params(n, cat_params) = (cat_params){.dim = dim, .starts = starts};
+    else
+        free(starts);
+    return status == CLD_OK ? cld_tensor_steal(&y) : NULL;
+}
+
+/* As cat of the inputs with a new dimension. */
+cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim) {
+    if (count <= 0) return cld_fail_null(CLD_INVALID, "stack: no tensors to join");
+    for (int i = 1; i < count; i++)
+        if (!cld_same_shape(&xs[0]->a, &xs[i]->a))
+            return cld_fail_null(CLD_INVALID,
+                                 "stack: tensor 1 is %s, tensor %d is %s; the shapes must be equal",
+                                 cld_describe(&xs[0]->a), i + 1, cld_describe(&xs[i]->a));
+    cld_tensor **rows = calloc((size_t)count, sizeof *rows);
+    if (!rows) return cld_fail_null(CLD_NOMEM, "stack: out of memory");
+    bool complete = true;
+    for (int i = 0; i < count && complete; i++) complete = (rows[i] = cld_unsqueeze(xs[i], dim)) != NULL;
+    cld_tensor *y = complete ? cld_cat(rows, count, dim < 0 ? dim + xs[0]->a.ndim + 1 : dim) : NULL;
+    for (int i = 0; i < count; i++) cld_tensor_free(rows[i]);
+    free(rows);
+    return y;
+}
