@@ -202,9 +202,9 @@ static void record_call(lua_State *L, int arguments, int first, int results) {
     int reference = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_op *op = lua_touserdata(L, lua_upvalueindex(1));
     cld_node *n = cld_record(&op->op, outputs, results, inputs, arguments);
-    if (!n) {
+    if (!n) { /* integer results; or out of memory, which backward will report */
         luaL_unref(L, LUA_REGISTRYINDEX, reference);
-        cldL_raise(L);
+        return;
     }
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
     *cld_node_params(n, call_params) = (call_params){lua_tothread(L, -1), reference};

@@ -1,3 +1,8 @@
+/* The tape's engine: recording, what nodes keep, and the walk back.
+ *
+ * Backward visits every node that root depends on in the reverse of the order of recording: by then all
+ * gradients of its outputs have arrived. Nothing here recurses, so a graph may be as deep as memory allows.
+ */
 #include "runtime/autograd/tape.h"
 
 #include <stdlib.h>
@@ -5,7 +10,8 @@
 
 #include "runtime/ops/ops.h"
 
-/* ---- recording ----------------------------------------------------------------------------------------------- */
+/* ---- recording
+ * ----------------------------------------------------------------------------------------------- */
 
 static _Thread_local bool recording = true;
 static _Thread_local bool incomplete; /* a node could not be allocated: backward must say so */
@@ -28,9 +34,15 @@ bool cld_needs_grad(cld_tensor *const *inputs, int count) {
     return false;
 }
 
+static bool any_float(cld_tensor *const *ts, int count) {
+    for (int i = 0; i < count; i++)
+        if (cld_dtype_is_float(ts[i]->a.dtype)) return true;
+    return false;
+}
+
 cld_node *cld_record(const cld_op *op, cld_tensor *const *outputs, int n_outputs, cld_tensor *const *inputs,
                      int n_inputs) {
-    if (!cld_needs_grad(inputs, n_inputs)) return NULL;
+    if (!cld_needs_grad(inputs, n_inputs) || !any_float(outputs, n_outputs)) return NULL;
     cld_node *n = calloc(1, sizeof *n);
     if (n) {
         n->edges = calloc((size_t)n_inputs, sizeof *n->edges);
@@ -59,13 +71,15 @@ cld_node *cld_record(const cld_op *op, cld_tensor *const *outputs, int n_outputs
     for (int i = 0; i < n_outputs; i++) {
         n->output_meta[i] = outputs[i]->a;
         n->output_meta[i].data = NULL;
+        if (!cld_dtype_is_float(outputs[i]->a.dtype)) continue; /* indices carry no gradient */
         outputs[i]->node = cld_node_retain(n);
         outputs[i]->output = i;
     }
     return n;
 }
 
-/* ---- saved tensors ------------------------------------------------------------------------------------------- */
+/* ---- saved tensors
+ * ------------------------------------------------------------------------------------------- */
 
 void cld_node_save(cld_node *n, int slot, cld_tensor *t) {
     if (!t) return;
@@ -84,30 +98,35 @@ bool cld_node_has(const cld_node *n, int slot) { return n->saved[slot].tensor ||
 cld_tensor *cld_node_saved(cld_node *n, int slot) {
     cld_saved *s = &n->saved[slot];
     if (s->rebuild) return s->rebuild->op->rebuild(s->rebuild);
-    if (!s->tensor) return cld_fail_null(CLD_INVALID, "%s: backward has already run through it", n->op->name);
+    if (!s->tensor)
+        return cld_fail_null(CLD_INVALID, "what %s had saved was released by an earlier backward",
+                             n->op->name);
     if (atomic_load(&s->tensor->storage->version) != s->version)
-        return cld_fail_null(CLD_INVALID, "%s: %s, needed for its gradient, was changed in place since", n->op->name,
-                             cld_describe(&s->tensor->a));
+        return cld_fail_null(CLD_INVALID, "%s, which %s had saved, was changed in place since",
+                             cld_describe(&s->tensor->a), n->op->name);
     return cld_tensor_retain(s->tensor);
 }
 
+/* A node that had saved nothing can be run again. */
 static void release_saved(cld_node *n) {
     for (int i = 0; i < CLD_NODE_SAVED; i++) {
+        n->released = n->released || cld_node_has(n, i);
         cld_tensor_free(n->saved[i].tensor);
         cld_node_free(n->saved[i].rebuild);
         n->saved[i] = (cld_saved){0};
     }
-    n->released = true;
 }
 
-/* ---- nodes --------------------------------------------------------------------------------------------------- */
+/* ---- nodes
+ * --------------------------------------------------------------------------------------------------- */
 
 cld_node *cld_node_retain(cld_node *n) {
     if (n) atomic_fetch_add(&n->refs, 1);
     return n;
 }
 
-/* A chain of nodes is as deep as the network, or as a user's loop is long: freed with a list, not the C stack. */
+/* A chain of nodes is as deep as the network, or as a user's loop is long: freed with a list, not the C
+ * stack. */
 void cld_node_free(cld_node *n) {
     static _Thread_local cld_node **pending;
     static _Thread_local size_t count, room;
@@ -141,7 +160,8 @@ void cld_node_free(cld_node *n) {
     draining = false;
 }
 
-/* ---- callbacks after backward -------------------------------------------------------------------------------- */
+/* ---- callbacks after backward
+ * -------------------------------------------------------------------------------- */
 
 typedef struct callback {
     struct callback *next;
@@ -153,11 +173,13 @@ typedef struct callback {
 static _Thread_local callback *first_callback, **last_callback;
 static _Thread_local bool in_backward;
 
-cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(void *context), void *context) {
+cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(void *context),
+                              void *context) {
     callback *c = in_backward ? malloc(sizeof *c) : NULL;
     if (!c) {
         if (destroy) destroy(context);
-        return cld_fail(CLD_NOMEM, "after_backward: %s", in_backward ? "out of memory" : "no backward is running");
+        return cld_fail(CLD_NOMEM, "after_backward: %s",
+                        in_backward ? "out of memory" : "no backward is running");
     }
     *c = (callback){.fn = fn, .destroy = destroy, .context = context};
     *last_callback = c;
@@ -169,6 +191,7 @@ static cld_status run_callbacks(cld_status status) {
     while (first_callback) {
         callback *c = first_callback;
         first_callback = c->next;
+        if (!first_callback) last_callback = &first_callback; /* fn may ask for more */
         if (status == CLD_OK) status = c->fn(c->context);
         if (c->destroy) c->destroy(c->context);
         free(c);
@@ -176,7 +199,8 @@ static cld_status run_callbacks(cld_status status) {
     return status;
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------------ */
+/* ---- backward
+ * ------------------------------------------------------------------------------------------------ */
 
 /* Every node that root depends on, with the gradients that have reached its outputs so far. */
 typedef struct entry {
@@ -191,8 +215,9 @@ typedef struct plan {
     size_t table;  /* size of slots, a power of two */
 } plan;
 
+/* The middle bits of the product: addresses of nodes have their low bits in common. */
 static size_t hash_of(const cld_node *n, size_t table) {
-    return ((uintptr_t)n >> 4) * (size_t)0x9E3779B97F4A7C15u & (table - 1);
+    return ((uint64_t)(uintptr_t)n * 0x9E3779B97F4A7C15u >> 32) & (table - 1);
 }
 
 static size_t *slot_of(const plan *p, const cld_node *n) {
@@ -257,8 +282,8 @@ static void free_plan(plan *p) {
     free(p->slots);
 }
 
-/* *sum += g, taking over the reference g. Two gradients of one tensor are added out of place: either may be shared
- * with another edge. */
+/* *sum += g, taking over the reference g. Two gradients of one tensor are added out of place: either may be
+ * shared with another edge. */
 static cld_status accumulate(cld_tensor **sum, cld_tensor *g) {
     if (!*sum) {
         *sum = g;
@@ -272,12 +297,18 @@ static cld_status accumulate(cld_tensor **sum, cld_tensor *g) {
     return CLD_OK;
 }
 
+/* Nobody else sees g's memory, and it is row-major and no larger than g. */
+static bool owns_memory(const cld_tensor *g) {
+    return atomic_load(&g->refs) == 1 && atomic_load(&g->storage->refs) == 1 && cld_is_contiguous(&g->a) &&
+           (size_t)cld_numel(&g->a) * cld_dtype_size(g->a.dtype) == g->storage->bytes;
+}
+
 /* A leaf's .grad is its own row-major memory, so that optimizers and users may write to it. */
 static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     cld_status status = CLD_OK;
     if (leaf->grad) {
         status = cld_add_(leaf->grad, g);
-    } else if (atomic_load(&g->refs) == 1 && atomic_load(&g->storage->refs) == 1 && cld_is_contiguous(&g->a)) {
+    } else if (owns_memory(g)) {
         leaf->grad = cld_tensor_retain(g);
     } else {
         leaf->grad = cld_tensor_cast(g, g->a.dtype);
@@ -285,6 +316,15 @@ static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     }
     cld_tensor_free(g);
     return status;
+}
+
+/* An op that returned a gradient of another shape or dtype than its input's is at fault: say which. */
+static cld_status check_gradient(const cld_node *n, int input, const cld_tensor *g) {
+    const cld_edge *e = &n->edges[input];
+    const cld_array *wanted = e->leaf ? &e->leaf->a : &e->node->output_meta[e->output];
+    if (cld_same_shape(&g->a, wanted) && g->a.dtype == wanted->dtype) return CLD_OK;
+    return cld_fail(CLD_INVALID, "in the gradient of %s: input %d is %s, its gradient came out as %s",
+                    n->op->name, input + 1, cld_describe(wanted), cld_describe(&g->a));
 }
 
 static cld_status send(plan *p, const cld_edge *e, cld_tensor *g) {
@@ -313,7 +353,9 @@ static cld_status run_node(plan *p, entry *e, bool keep) {
     drop_gradients(e);
     if (!keep) release_saved(n);
     for (int i = 0; i < n->inputs; i++) {
-        if (status == CLD_OK && din[i] && cld_node_needs(n, i))
+        bool wanted = status == CLD_OK && din[i] && cld_node_needs(n, i);
+        if (wanted) status = check_gradient(n, i, din[i]);
+        if (wanted && status == CLD_OK)
             status = send(p, &n->edges[i], din[i]);
         else
             cld_tensor_free(din[i]);
@@ -337,12 +379,15 @@ cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
         return cld_fail(CLD_NOMEM, "backward: the tape is incomplete: memory ran out while it was recorded");
     }
     if (!wants_grad(root))
-        return cld_fail(CLD_INVALID, "backward: the tensor does not depend on anything that requires a gradient");
+        return cld_fail(CLD_INVALID,
+                        "backward: the tensor does not depend on anything that requires a gradient");
     CLD_AUTO cld_tensor *seed = cld_tensor_retain(gradient);
     if (!seed) {
         if (cld_numel(&root->a) != 1)
-            return cld_fail(CLD_INVALID, "backward: a gradient must be given for %s; only one-element tensors have a default",
-                            cld_describe(&root->a));
+            return cld_fail(
+                CLD_INVALID,
+                "backward: a gradient must be given for %s; only one-element tensors have a default",
+                cld_describe(&root->a));
         seed = cld_tensor_full(root->a.dtype, root->a.ndim, root->a.shape, cld_device(root), 1.0);
         if (!seed) return cld_error_code();
     } else if (!cld_same_shape(&seed->a, &root->a) || seed->a.dtype != root->a.dtype) {

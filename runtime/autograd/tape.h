@@ -61,7 +61,7 @@ struct cld_node {
     cld_array *output_meta; /* outputs of them: shape and dtype, data NULL */
     const cld_backend *device;
     cld_saved saved[CLD_NODE_SAVED];
-    bool released;    /* backward has passed: saved tensors are gone */
+    bool released;    /* backward has passed: what it had saved is gone */
     bool rebuildable; /* set by the op: op->rebuild can make output 0 again from what this node saved */
     _Alignas(16) unsigned char params[CLD_NODE_PARAMS];
 };
