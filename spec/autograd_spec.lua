@@ -98,7 +98,7 @@ describe("backward", function()
 
   it("stops at detach", function()
     local x = leaf { 3 }
-    (x * x:detach()):sum():backward()
+    x:mul(x:detach()):sum():backward()
     check.close(x.grad, { 3 })
   end)
 end)
@@ -191,17 +191,20 @@ describe("memory", function()
     local x = leaf { 1, 2, 3 }
     collectgarbage()
     local before = cld.tensors_alive()
-    local y = x
-    for _ = 1, 10 do y = (y * y):exp():log() end
-    local loss = y:sum()
-    y = nil
-    collectgarbage()
-    assert.is_true(cld.tensors_alive() > before + 10) -- saved
-    loss:backward()
-    collectgarbage()
-    assert.equal(before + 2, cld.tensors_alive()) -- loss and x.grad
-    loss, y = nil, x * x
-    y = nil -- luacheck: ignore
+    do
+      local function deep(y)
+        for _ = 1, 10 do y = (y * y):exp():log() end
+        return y:sum()
+      end
+      local loss <close> = deep(x * 0.1)
+      collectgarbage()
+      assert.is_true(cld.tensors_alive() > before + 10) -- saved
+      loss:backward()
+      collectgarbage()
+      assert.equal(before + 2, cld.tensors_alive()) -- loss and x.grad
+      local never <close> = deep(x)
+      assert.is_true(never.requires_grad)
+    end
     collectgarbage()
     assert.equal(before + 1, cld.tensors_alive())
   end)
@@ -241,7 +244,8 @@ describe("gradients of views", function()
   end
 
   it("of cat and stack", function()
-    check.gradcheck(function(a, b, c) return cld.cat({ a, b, c, a }, 2) end, { random { 2, 3 }, random { 2, 1 }, random { 2, 2 } })
+    check.gradcheck(function(a, b, c) return cld.cat({ a, b, c, a }, 2) end,
+      { random { 2, 3 }, random { 2, 1 }, random { 2, 2 } })
     check.gradcheck(function(a, b) return cld.stack({ a, b }, 2) end, { random { 2, 3 }, random { 2, 3 } })
     local x, c = leaf { 1, 2 }, cld.zeros(3, "f64")
     cld.cat({ c, x, c }):sum():backward() -- only x needs a gradient
@@ -326,7 +330,8 @@ describe("cld.Function", function()
         backward = backward }
       return function() f(leaf { 1, 2 }):sum():backward() end
     end
-    check.fails(failing(function() error "my own words" end), "in the gradient of failing: .*autograd_spec.lua:%d+: my own words")
+    check.fails(failing(function() error "my own words" end),
+      "in the gradient of failing: .*autograd_spec.lua:%d+: my own words")
     check.fails(failing(function() error {} end), "in the gradient of failing: table")
     check.fails(failing(function() return 3 end), "result 1 is a number; expected the gradient of argument 1")
     check.fails(failing(function() return cld.zeros(3, "f64") end),

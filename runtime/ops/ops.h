@@ -36,6 +36,8 @@ cld_tensor *cld_unsqueeze(cld_tensor *x, int dim);
 cld_tensor *cld_flatten(cld_tensor *x, int first, int last);
 cld_tensor *cld_contiguous(cld_tensor *x);
 cld_tensor *cld_clone(cld_tensor *x); /* a row-major copy */
+
+/* ---- cat.c ---- */
 cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim);
 cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim);
 
