@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/io/npy.h"
 #include "runtime/io/safetensors.h"
@@ -36,6 +37,8 @@ static guard *new_guard(lua_State *L, void (*how)(guard *g)) {
 static void release_file(guard *g) { cld_safetensors_close(g->held); }
 static void release_memory(guard *g) { free(g->held); }
 static void release_names(guard *g) { cld_free_names(g->held, g->count); }
+
+static void release_lock(guard *g) { close((int)g->count); }
 
 /* A string without embedded zeros, which C would cut short. */
 static const char *check_text(lua_State *L, int arg) {
@@ -200,6 +203,19 @@ static int io_list(lua_State *L) {
     return 1;
 }
 
+/* lock(folder) -> a value that keeps the folder marked as in use until it is closed or collected; nil where
+ * it is. */
+static int io_lock(lua_State *L) {
+    const char *path = check_text(L, 1);
+    guard *g = new_guard(L, release_lock);
+    int lock;
+    cldL_check_status(L, cld_lock_folder(path, &lock));
+    if (lock < 0) return 0;
+    g->count = (size_t)lock;
+    g->held = g;
+    return 1;
+}
+
 int cldL_open_io(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"load", io_load},
@@ -210,11 +226,14 @@ int cldL_open_io(lua_State *L) {
         {"mkdir", io_mkdir},
         {"exists", io_exists},
         {"list", io_list},
+        {"lock", io_lock},
         {NULL, NULL},
     };
     if (luaL_newmetatable(L, GUARD)) {
         lua_pushcfunction(L, guard_gc);
         lua_setfield(L, -2, "__gc");
+        lua_pushcfunction(L, guard_gc);
+        lua_setfield(L, -2, "__close");
     }
     lua_pop(L, 1);
     luaL_newlib(L, functions);

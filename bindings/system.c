@@ -85,6 +85,23 @@ static int system_edit_distance(lua_State *L) {
     return 1;
 }
 
+/* check_fields(function, options or nil, {names}): raises for a field of options that is not among the names.
+ */
+static int system_check_fields(lua_State *L) {
+    const char *function = luaL_checkstring(L, 1), *names[64];
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_Integer count = luaL_len(L, 3);
+    luaL_argcheck(L, count > 0 && count < 64, 3, "expected 1 to 63 names");
+    luaL_checkstack(L, (int)count, "names");
+    for (lua_Integer i = 0; i < count; i++) {
+        lua_geti(L, 3, i + 1); /* stays on the stack: anchored */
+        names[i] = luaL_checkstring(L, -1);
+    }
+    names[count] = NULL;
+    cldL_check_fields(L, 2, function, names);
+    return 0;
+}
+
 /* terminal() -> standard output's columns where it is a terminal, else nil */
 static int system_terminal(lua_State *L) {
     if (!cld_terminal()) return 0;
@@ -124,6 +141,7 @@ int cldL_open_system(lua_State *L) {
         {"host", system_host},
         {"terminal", system_terminal},
         {"edit_distance", system_edit_distance},
+        {"check_fields", system_check_fields},
         {"catch_signals", system_catch_signals},
         {"restore_signals", system_restore_signals},
         {"interrupted", system_interrupted},

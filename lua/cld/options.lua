@@ -21,7 +21,7 @@ local options = {}
 options.training = {
   { "seed",        1,      "seed of all that is random", min = 0 },
   { "threads",     0,      "threads of the numerical kernels; 0: one per core", min = 0, max = 4096 },
-  { "workers",     2,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
+  { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
   { "device",      "cpu",  "where to compute", choices = { "cpu" } },
   { "runs",        "runs", "folder of the run folders" },
   { "name",        "",     "name of the run folder; empty: the recipe's, numbered where it exists" },

@@ -1,5 +1,6 @@
 --- Learning rates over time. Each maker returns a function of the step, counted from 0 over the whole training, as
 -- run.step is: `sgd:step(loss, { lr = lr(run.step) })`. Nothing is remembered, so a resumed run needs nothing restored.
+local core = require "cld.core"
 local user_error = require "cld.user_error"
 
 local schedule = {}
@@ -9,11 +10,7 @@ local function settings(maker, given, defaults)
   local out, names = {}, {}
   for name in pairs(defaults) do names[#names + 1] = name end
   table.sort(names)
-  for name in pairs(given) do
-    if defaults[name] == nil then
-      error(("schedule.%s: unknown field '%s'%s"):format(maker, name, user_error.hint(tostring(name), names)), 3)
-    end
-  end
+  core.system.check_fields("schedule." .. maker, given, names)
   for _, name in ipairs(names) do
     local value = given[name]
     if value == nil then value = defaults[name] end
@@ -50,8 +47,8 @@ local function half_cosine(base, minimum, steps)
   end
 end
 
---- warmup_cosine{base, steps_per_epoch, epochs, warmup_epochs = 5, warmup_factor = 100, minimum = 1e-6}: a straight line
--- from base / warmup_factor at step 0 to base at the end of the warm-up, then half a cosine to the minimum.
+--- warmup_cosine{base, steps_per_epoch, epochs, warmup_epochs = 5, warmup_factor = 100, minimum = 1e-6}: a straight
+-- line from base / warmup_factor at step 0 to base at the end of the warm-up, then half a cosine to the minimum.
 function schedule.warmup_cosine(given)
   local s = settings("warmup_cosine", given, {
     base = true, steps_per_epoch = true, epochs = true, warmup_epochs = 5, warmup_factor = 100, minimum = 1e-6,
@@ -67,8 +64,8 @@ function schedule.cosine(given)
   return half_cosine(s.base, s.minimum, math.max(s.epochs * s.steps_per_epoch, 1))
 end
 
---- step{base, steps_per_epoch, milestones = {120, 160}, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}: times gamma
--- at the start of each milestone, which is a number of epochs done.
+--- step{base, steps_per_epoch, milestones, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}: times gamma at each of
+-- the milestones {120, 160}, which are numbers of epochs done.
 function schedule.step(given)
   local s = settings("step", given, {
     base = true, steps_per_epoch = true, milestones = true, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100,

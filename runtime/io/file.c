@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -107,7 +108,7 @@ void cld_writer_abandon(cld_writer *w) {
 cld_status cld_reader_open(cld_reader *r, const char *path) {
     struct stat facts;
     *r = (cld_reader){.fd = -1};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe without a writer would block */
     if (fd < 0) return fail_errno("read", path);
     if (fstat(fd, &facts) != 0) {
         cld_status status = fail_errno("read", path);
@@ -181,6 +182,17 @@ cld_status cld_claim_folder(const char *path, bool *created) {
 cld_status cld_make_folder(const char *path) {
     bool created;
     return cld_claim_folder(path, &created);
+}
+
+cld_status cld_lock_folder(const char *path, int *lock) {
+    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock < 0) return fail_errno("lock the folder", path);
+    if (flock(*lock, LOCK_EX | LOCK_NB) == 0) return CLD_OK;
+    int reason = errno;
+    close(*lock);
+    *lock = -1;
+    errno = reason;
+    return reason == EWOULDBLOCK ? CLD_OK : fail_errno("lock the folder", path);
 }
 
 static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }

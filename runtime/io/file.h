@@ -53,6 +53,10 @@ cld_status cld_make_folder(const char *path);
 /* As cld_make_folder, but the last folder must be new: *created is false where it was there already. */
 cld_status cld_claim_folder(const char *path, bool *created);
 
+/* Mark a folder as in use for as long as *lock, a file descriptor, stays open; the system forgets the mark
+ * when the process dies. *lock is -1 where another process (or this one) holds it. */
+cld_status cld_lock_folder(const char *path, int *lock);
+
 typedef enum cld_path_kind { CLD_PATH_NONE, CLD_PATH_FILE, CLD_PATH_FOLDER, CLD_PATH_OTHER } cld_path_kind;
 cld_path_kind cld_path(const char *path);
 

@@ -1,0 +1,294 @@
+--- A training run: its folder, log, progress, checkpoints, and its going on where it was stopped.
+--
+--   local run = cld.run(opt)                                          -- opt of cld.options{..., cld.options.training}
+--   for epoch in run:epochs { net = net, sgd = sgd, loader = loader } do
+--     for batch in loader:epoch(epoch) do
+--       ...; sgd:step(loss, { lr = lr(run.step) })                    -- run.step counts all steps from 0
+--       run:track { loss = loss }                                     -- once per step, at its end
+--     end
+--     run:score { top1 = accuracy }
+--   end
+--
+-- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors. A
+-- checkpoint has the state of every object given to run:epochs, the random numbers' position, the meters and the place
+-- in the epoch, so that a resumed run continues bit for bit, in the middle of an epoch too. SIGINT and SIGTERM end
+-- the step, write a checkpoint and exit with 130 and 143; a second SIGINT leaves at once.
+local core = require "cld.core"
+local options = require "cld.options"
+local user_error = require "cld.user_error"
+local checkpoint = require "cld.run.checkpoint"
+local folder = require "cld.run.folder"
+local new_meters = require "cld.run.meters"
+local progress = require "cld.run.progress"
+local record = require "cld.run.record"
+local system = core.system
+
+local run = {}
+
+--- Run another recipe, whose path is relative to the caller's: for recipes that only change its defaults.
+function run.recipe(path)
+  local here = debug.getinfo(2, "S").source:match "^@(.*/)" or ""
+  path = path:find "^/" and path or here .. path
+  record.add_source(path)
+  return dofile(path)
+end
+
+local Run = { __name = "cld.run" }
+Run.__index = Run
+
+-- ---- starting ---------------------------------------------------------------
+
+-- What opt lacks where it is a recipe's own table; cld.options.training declares the same.
+local defaults = { runs = "runs", name = "", resume = false, save_every = 1, print_every = 10, seed = 1, threads = 0 }
+
+-- These say which run is meant, and are not its settings.
+local addresses = { runs = true, name = true, resume = true }
+
+-- A resumed run has the settings it was started with, but for those that the user gives anew.
+local function adopt(opt, stored)
+  local details = options.details(opt)
+  local changed = {}
+  for name, value in pairs(stored) do
+    local own = rawget(opt, name)
+    if addresses[name] or own == nil or own == value then goto continue end
+    if details and not details.given[name] and type(own) == type(value) then
+      opt[name] = value
+    else
+      changed[#changed + 1] = ("%s %s (was %s)"):format(name, tostring(own), tostring(value))
+    end
+    ::continue::
+  end
+  table.sort(changed)
+  return changed
+end
+
+local function setting(opt, name)
+  local value = rawget(opt, name)
+  if value == nil then value = defaults[name] end
+  return value
+end
+
+--- cld.run(opt): opt is what cld.options returned, or a plain table with at least `epochs`. Takes the run folder, seeds
+-- the random numbers, sets the number of threads and prints the settings.
+local function start(opt)
+  if math.type(rawget(opt, "epochs")) ~= "integer" then error("run: the options lack an integer 'epochs'", 3) end
+  local self = setmetatable({
+    opt = opt, step = 0, step_in_epoch = 0, epochs_done = 0, seconds = 0, best = nil, meters = new_meters(),
+  }, Run)
+  local continues
+  self.folder, self.lock, continues = folder.claim {
+    runs = setting(opt, "runs"), name = setting(opt, "name"), resume = setting(opt, "resume"),
+  }
+  self.checkpoint = folder.checkpoint(self.folder)
+  local changed = {}
+  if continues then
+    local stored
+    if core.io.exists(self.checkpoint) then
+      self.loaded = checkpoint.load(self.checkpoint)
+      stored = self.loaded.options
+    else
+      stored = record.read_options(self.folder)
+    end
+    changed = adopt(opt, stored)
+  else
+    record.write(self.folder, opt)
+  end
+  system.set_num_threads(setting(opt, "threads"))
+  core.tensor.manual_seed(setting(opt, "seed"))
+
+  record.print(self.folder, opt)
+  if #changed > 0 then print("changed on resume: " .. table.concat(changed, ", ")) end
+  if setting(opt, "resume") and not self.loaded then
+    print("nothing to resume in " .. self.folder .. ": starting from the first epoch")
+  end
+  return self
+end
+
+setmetatable(run, { __call = function(_, opt) return start(opt) end })
+
+-- ---- the loop over epochs ---------------------------------------------------
+
+local function has_method(object, name)
+  local ok, method = pcall(function() return object[name] end)
+  return ok and method ~= nil
+end
+
+-- Everything that a checkpoint holds, by name.
+local function stateful(self, objects)
+  local states = { meters = self.meters }
+  for name, object in pairs(objects) do
+    if has_method(object, "state_dict") then
+      if type(name) ~= "string" or not name:find "^[%w_]+$" or states[name] then
+        error(("run:epochs: '%s' cannot be the name of an object"):format(tostring(name)), 3)
+      end
+      states[name] = object
+    elseif name ~= "loader" then
+      error(("run:epochs: '%s' has no state_dict, so it cannot be saved"):format(tostring(name)), 3)
+    end
+  end
+  return states
+end
+
+local function resume(self)
+  local position = self.loaded.position
+  checkpoint.restore(self.loaded, self.states)
+  core.tensor.set_rng_state(position.rng)
+  self.epochs_done, self.step, self.step_in_epoch = position.epoch, position.step, position.step_in_epoch
+  self.best, self.seconds, self.loaded = position.best, position.seconds, nil
+  record.update(self.folder, self.opt, self.epochs_done)
+  local place = ("epoch %d"):format(self.epochs_done)
+  if self.step_in_epoch > 0 then place = ("step %d of epoch %d"):format(self.step_in_epoch, self.epochs_done + 1) end
+  print(("resumed from %s, after %s%s"):format(self.checkpoint, place,
+    self.epochs_done >= self.opt.epochs and ": nothing is left to do" or ""))
+end
+
+--- `for epoch in run:epochs { name = object, ..., loader = loader } do`: 1 to opt.epochs, or what a resumed run has
+-- left of them. The objects have state_dict and load_state_dict; a loader needs none: on resume in the middle of an
+-- epoch it is told to begin there (loader.first_step, counted from 0).
+function Run:epochs(objects)
+  self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
+  if self.loaded then resume(self) end
+  local has_length = self.loader and pcall(function() return #self.loader end)
+  self.steps_per_epoch = has_length and #self.loader or nil
+  self.log = record.open_log(self.folder)
+  self.log { event = "start", epoch = self.epochs_done, step = self.step, versions = system.versions() }
+  self.line = progress.new {
+    epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = setting(self.opt, "print_every"),
+    images_per_step = self.loader and rawget(self.opt, "batch_size"),
+  }
+  self.logged, self.resumed_at = system.clock(), system.clock()
+  system.catch_signals()
+  local close = setmetatable({}, { __close = system.restore_signals })
+  return function() return self:next_epoch() end, nil, nil, close
+end
+
+function Run:next_epoch()
+  if self.epoch then self:end_epoch() end
+  if self.epochs_done >= self.opt.epochs then return nil end
+  self.epoch, self.reported = self.epochs_done + 1, false
+  if self.loader then self.loader.first_step = self.step_in_epoch end
+  self.line:start_epoch()
+  return self.epoch
+end
+
+function Run:end_epoch()
+  self:report_epoch()
+  self.epochs_done, self.epoch, self.step_in_epoch = self.epoch, nil, 0
+  self.meters:reset()
+  local last = self.epochs_done == self.opt.epochs
+  local signal = system.interrupted()
+  if last or signal or self.epochs_done % setting(self.opt, "save_every") == 0 then self:save() end
+  if last then
+    self:remember { event = "end" }
+    self.line:print(("done: %d epochs in %s; %s"):format(self.opt.epochs, progress.duration(self:elapsed()),
+      self.checkpoint))
+  end
+  if signal then self:leave() end
+end
+
+-- ---- steps, scores ----------------------------------------------------------
+
+-- Steps whose loss was not finite, where the optimizer counts them.
+local function skipped(self)
+  local count = self.sgd and has_method(self.sgd, "skipped") and self.sgd.skipped or 0
+  return type(count) == "number" and count > 0 and ("  skipped %d"):format(count) or ""
+end
+
+-- A line of the log: where the run is, and `fields`.
+function Run:remember(fields)
+  fields.epoch, fields.step, fields.seconds = self.epoch or self.epochs_done, self.step, self:elapsed()
+  self.log(fields)
+  self.logged = system.clock()
+end
+
+function Run:elapsed() return self.seconds + system.clock() - self.resumed_at end
+
+--- Once per step, at its end: {name = tensor of one element, or number}. Prints running means over the epoch; after
+-- SIGINT or SIGTERM writes a checkpoint and leaves.
+function Run:track(values)
+  if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
+  self.meters:track(values)
+  self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
+  if self.line:step() then
+    local means = self.meters:read()
+    self.line:draw(self, progress.values(means) .. skipped(self))
+    if system.clock() - self.logged >= setting(self.opt, "print_every") then
+      self:remember { event = "progress", step_in_epoch = self.step_in_epoch, means = means }
+    end
+  end
+  if system.interrupted() then
+    self:save()
+    self:leave()
+  end
+end
+
+-- The line of an epoch's steps: once, when the first score comes or the epoch ends.
+function Run:report_epoch()
+  if self.reported then return end
+  self.reported = true
+  local means = self.meters:read()
+  self.line:finish_epoch(self.epoch, progress.values(means) .. skipped(self))
+  self:remember { event = "epoch", means = means }
+end
+
+-- Which of two scores is better is told by top1, or by the first name.
+local function main_score(values)
+  if values.top1 then return "top1" end
+  local first
+  for name in pairs(values) do
+    if not first or name < first then first = name end
+  end
+  return first
+end
+
+local function percentages(values)
+  local names, words = {}, {}
+  for name in pairs(values) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do words[i] = ("%s %.2f %%"):format(name, 100 * values[name]) end
+  return table.concat(words, "  ")
+end
+
+--- The epoch's accuracy, as shares: {top1 =, top5 =}. Logs and prints it, and keeps the best: run.best is {epoch =, name =,
+-- value =}.
+function Run:score(values)
+  self:report_epoch()
+  local name = main_score(values)
+  local value = values[name]
+  if value == value and (not self.best or value > self.best.value) then
+    self.best = { epoch = self.epoch, name = name, value = value }
+  end
+  local best = self.best and ("  (best %s %.2f %%, epoch %d)"):format(name, 100 * self.best.value, self.best.epoch) or ""
+  self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, self.opt.epochs, percentages(values), best))
+  self:remember { event = "score", values = values, best = self.best }
+end
+
+-- ---- checkpoints ------------------------------------------------------------
+
+--- Write the checkpoint: at any time between two steps.
+function Run:save()
+  local ok, message = pcall(checkpoint.save, self.checkpoint, self.states, {
+    options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(),
+    position = {
+      epoch = self.epochs_done, step = self.step, step_in_epoch = self.step_in_epoch, seconds = self:elapsed(),
+      best = self.best, rng = core.tensor.get_rng_state(),
+    },
+  })
+  if not ok then
+    self.line:print("")
+    user_error.raise("%s%s", tostring(message),
+      core.io.exists(self.checkpoint) and "; the checkpoint before it is as it was" or "")
+  end
+end
+
+-- After a signal, the checkpoint written. In an interactive session only the loop ends.
+function Run:leave()
+  local name, number = system.interrupted()
+  self:remember { event = "interrupted", signal = name }
+  self.line:print(("interrupted (SIG%s) after step %d of epoch %d; --resume %s continues"):format(name,
+    self.step_in_epoch, self.epoch or self.epochs_done, self.folder))
+  if package.loaded["cld.repl"] then user_error.raise "interrupted!" end
+  os.exit(128 + number, true)
+end
+
+return run

@@ -1,0 +1,88 @@
+--- Where a run lives. A fresh run without a name takes the recipe's, numbered where that is taken: npid, npid-2, ...
+-- A folder is taken once a run has trained in it (it has a log) or while one is using it (it is locked), so a run that
+-- failed before its first step leaves nothing behind. A folder that holds a checkpoint is never started afresh.
+local core = require "cld.core"
+local user_error = require "cld.user_error"
+local io_ = core.io
+
+local folder = {}
+
+local function has(path, file) return io_.exists(path .. "/" .. file) ~= nil end
+
+--- The checkpoint of the run in this folder.
+function folder.checkpoint(path) return path .. "/checkpoint.safetensors" end
+
+-- The recipe's name: the script that was started (where there is one), without folder and ending.
+local function recipe_name()
+  local script = arg and arg[-1] and arg[0]
+  local name = script and script:match "[^/]*$":gsub("%.lua$", "")
+  return name and name ~= "" and name or "run"
+end
+
+local function numbered(name, n) return n == 1 and name or ("%s-%d"):format(name, n) end
+
+local function lock(path)
+  return user_error.call(io_.lock, path)
+    or user_error.raise("the run folder '%s' is in use by a run that is still going", path)
+end
+
+-- The folder of the recipe's run with the highest number, or nil.
+local function latest(runs, name)
+  local best, highest = nil, 0
+  for _, entry in ipairs(io_.exists(runs) == "folder" and user_error.call(io_.list, runs) or {}) do
+    local number = entry == name and 1
+      or entry:sub(1, #name + 1) == name .. "-" and math.tointeger(tonumber(entry:sub(#name + 2)))
+    if number and number > highest then best, highest = entry, number end
+  end
+  return best
+end
+
+local function start_numbered(runs)
+  local name = recipe_name()
+  for n = 1, math.huge do
+    local path = runs .. "/" .. numbered(name, n)
+    user_error.call(io_.mkdir, path)
+    if not has(path, "log.jsonl") and not has(path, "checkpoint.safetensors") then
+      local held = user_error.call(io_.lock, path)
+      if held then return path, held end
+    end
+  end
+end
+
+local function start_named(path)
+  user_error.call(io_.mkdir, path)
+  if io_.exists(folder.checkpoint(path)) then
+    user_error.raise("the run folder '%s' holds a checkpoint: --resume continues it, --name starts another", path)
+  end
+  return path, lock(path)
+end
+
+-- --resume PATH: a run folder, or the checkpoint in it.
+local function given(path)
+  local kind = io_.exists(path)
+  if not kind then user_error.raise("--resume: there is no '%s'", path) end
+  if kind == "folder" then return (path:gsub("(.)/+$", "%1")) end
+  local parent, file = path:match "^(.*)/([^/]*)$"
+  if not parent then parent, file = ".", path end
+  if file ~= "checkpoint.safetensors" then
+    user_error.raise("--resume: '%s' is neither a run folder nor its checkpoint.safetensors", path)
+  end
+  return parent
+end
+
+--- claim{runs =, name =, resume =} -> path, lock, whether there is a run to continue. The lock is to be kept.
+function folder.claim(options)
+  local runs, name, resume = options.runs, options.name, options.resume
+  if not resume and name == "" then return start_numbered(runs) end
+  if not resume then return start_named(runs .. "/" .. name) end
+  local path
+  if type(resume) == "string" then
+    path = given(resume)
+  else
+    path = runs .. "/" .. (name ~= "" and name or latest(runs, recipe_name()) or recipe_name())
+  end
+  user_error.call(io_.mkdir, path)
+  return path, lock(path), has(path, "options.json")
+end
+
+return folder

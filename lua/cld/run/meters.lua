@@ -1,0 +1,59 @@
+--- Running means of what run:track is given. Sums and counts are tensors where their values are: a training step then
+-- waits for no device, and a value is read only when it is printed. Values that are not finite (of a step that was
+-- skipped) are left out.
+local core = require "cld.core"
+local create, no_grad = core.tensor, core.autograd.no_grad
+
+local Meters = {}
+Meters.__index = Meters
+
+local function new() return setmetatable({ sums = {}, counts = {} }, Meters) end
+
+local function replace(list, name, value)
+  local old = list[name]
+  list[name] = old and old + value or value
+  if old then
+    old:close()
+    value:close()
+  end
+end
+
+--- values: {name = tensor of one element, or number}.
+function Meters:track(values)
+  local _ <close> = no_grad()
+  for name, value in pairs(values) do
+    local x <close> = type(value) == "number" and create.tensor({ value }, "f64") or value:detach():double():reshape(1)
+    local finite <close> = x:isfinite()
+    local zero <close> = create.zeros_like(x)
+    replace(self.sums, name, create.where(finite, x, zero))
+    replace(self.counts, name, finite:double())
+  end
+end
+
+--- {name = mean so far}; NaN where no value was finite.
+function Meters:read()
+  local means = {}
+  for name, sum in pairs(self.sums) do means[name] = sum:item() / self.counts[name]:item() end
+  return means
+end
+
+function Meters:reset() self.sums, self.counts = {}, {} end
+
+--- {"sum.<name>" = f64 (1), "count.<name>" = f64 (1)}
+function Meters:state_dict()
+  local state = {}
+  for name, sum in pairs(self.sums) do
+    state["sum." .. name], state["count." .. name] = sum, self.counts[name]
+  end
+  return state
+end
+
+function Meters:load_state_dict(state)
+  self:reset()
+  for key, tensor in pairs(state) do
+    local kind, name = key:match "^(%a+)%.(.*)$"
+    self[kind == "sum" and "sums" or "counts"][name] = tensor
+  end
+end
+
+return new

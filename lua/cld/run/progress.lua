@@ -1,0 +1,86 @@
+--- What a person sees of a training: on a terminal one line redrawn in place, elsewhere a line every few seconds; at
+-- the end of an epoch a line that stays.
+local core = require "cld.core"
+local clock, terminal = core.system.clock, core.system.terminal
+
+local progress = {}
+
+local redraw = 0.25 -- seconds between two drawings on a terminal
+
+local function duration(seconds)
+  seconds = math.floor(seconds + 0.5)
+  if seconds < 3600 then return ("%d:%02d"):format(seconds // 60, seconds % 60) end
+  return ("%d:%02d:%02d"):format(seconds // 3600, seconds // 60 % 60, seconds % 60)
+end
+progress.duration = duration
+
+--- "cld 2.013  instance 9.120": names in order.
+function progress.values(means)
+  local names, words = {}, {}
+  for name in pairs(means) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do words[i] = ("%s %.4g"):format(name, means[name]) end
+  return table.concat(words, "  ")
+end
+
+local Line = {}
+Line.__index = Line
+
+--- new{epochs =, steps_per_epoch =, images_per_step =, every = seconds between lines where there is no terminal}
+function progress.new(settings)
+  local now = clock()
+  return setmetatable({
+    epochs = settings.epochs, steps_per_epoch = settings.steps_per_epoch, images_per_step = settings.images_per_step,
+    every = settings.every, columns = terminal(), started = now, steps = 0,
+    window_start = now, window_steps = 0, epoch_start = now, epoch_steps = 0, drawn = false,
+  }, Line)
+end
+
+--- A step is done; true where it is time to print.
+function Line:step()
+  self.steps, self.window_steps, self.epoch_steps = self.steps + 1, self.window_steps + 1, self.epoch_steps + 1
+  return clock() - self.window_start >= (self.columns and redraw or self.every)
+end
+
+function Line:start_epoch() self.epoch_start, self.epoch_steps = clock(), 0 end
+
+--- Seconds until the end, from the mean of all steps of this session (evaluation included); nil where unknown.
+function Line:eta(steps_done)
+  if not self.steps_per_epoch or self.steps == 0 then return nil end
+  return (clock() - self.started) / self.steps * math.max(self.epochs * self.steps_per_epoch - steps_done, 0)
+end
+
+local function rate(self, steps, seconds)
+  if not self.images_per_step or steps == 0 then return "" end
+  return ("  %.0f images/s"):format(steps * self.images_per_step / math.max(seconds, 1e-9))
+end
+
+--- Draw the state of the running epoch. position: {epoch, step_in_epoch, step}.
+function Line:draw(position, text)
+  local eta = self:eta(position.step)
+  local line = ("epoch %d/%d  step %d%s  %s%s%s"):format(position.epoch, self.epochs, position.step_in_epoch,
+    self.steps_per_epoch and "/" .. self.steps_per_epoch or "", text,
+    rate(self, self.window_steps, clock() - self.window_start), eta and "  ETA " .. duration(eta) or "")
+  self.window_start, self.window_steps = clock(), 0
+  if self.columns then
+    io.stdout:write("\r\27[K", line:sub(1, self.columns - 1))
+    self.drawn = true
+  else
+    io.stdout:write(line, "\n")
+  end
+  io.stdout:flush()
+end
+
+--- A line that stays.
+function Line:print(text)
+  io.stdout:write(self.drawn and "\r\27[K" or "", text, "\n"):flush()
+  self.drawn = false
+end
+
+function Line:finish_epoch(epoch, text)
+  local seconds = clock() - self.epoch_start
+  self:print(("epoch %d/%d  %s%s  %s"):format(epoch, self.epochs, text, rate(self, self.epoch_steps, seconds),
+    duration(seconds)))
+end
+
+return progress

@@ -1,0 +1,145 @@
+--- What a run folder tells later: options.json, versions.json, the recipe's source, and log.jsonl, one JSON object
+-- a line.
+local core = require "cld.core"
+local json = require "cld.json"
+local user_error = require "cld.user_error"
+local options = require "cld.options"
+
+local record = {}
+
+-- ---- the recipe's source ----------------------------------------------------
+
+local sources = {} -- of recipes that the script runs
+
+--- Another file that belongs to the recipe (see run.recipe).
+function record.add_source(path) sources[#sources + 1] = path end
+
+local function read(path)
+  local file = io.open(path, "rb")
+  local text = file and file:read "a"
+  if file then file:close() end
+  return text
+end
+
+-- {file name = text} of the script that was started (arg[0], where there is one) and those it runs.
+local function source_texts()
+  local texts = {}
+  local paths = table.move(sources, 1, #sources, 2, { arg and arg[-1] and arg[0] or nil })
+  for _, path in pairs(paths) do texts[path:match "[^/]*$"] = read(path) end
+  return texts
+end
+
+-- ---- files ------------------------------------------------------------------
+
+local function write(path, text) user_error.call(core.io.write_atomic, path, text) end
+
+--- The values of opt, without those that only address the run.
+function record.plain(opt)
+  local values = {}
+  for name, value in pairs(opt) do values[name] = value end
+  values.resume = nil
+  return values
+end
+
+local function write_options(folder, opt)
+  write(folder .. "/options.json", json.encode(record.plain(opt), 2) .. "\n")
+end
+
+function record.read_options(folder)
+  local path = folder .. "/options.json"
+  local text = read(path) or user_error.raise("cannot read '%s'", path)
+  local ok, values = pcall(json.decode, text)
+  if not ok or type(values) ~= "table" then user_error.raise("%s: damaged file: %s", path, tostring(values)) end
+  return values
+end
+
+--- A fresh run's files.
+function record.write(folder, opt)
+  write_options(folder, opt)
+  local command = { arg and arg[0] }
+  for i, word in ipairs(arg or {}) do command[i + 1] = word end
+  local facts = { versions = core.system.versions(), host = core.system.host(), command = command }
+  write(folder .. "/versions.json", json.encode(facts, 2) .. "\n")
+  for name, text in pairs(source_texts()) do write(folder .. "/" .. name, text) end
+end
+
+--- A resumed run's: options that were changed, and a recipe that was, beside the first.
+function record.update(folder, opt, epoch)
+  write_options(folder, opt)
+  for name, text in pairs(source_texts()) do
+    if read(folder .. "/" .. name) ~= text then
+      write(("%s/%s-from-epoch-%d.lua"):format(folder, name:gsub("%.lua$", ""), epoch + 1), text)
+    end
+  end
+end
+
+-- ---- the log ----------------------------------------------------------------
+
+-- JSON has no NaN and no infinity.
+local function sayable(value)
+  if type(value) == "table" then
+    local out = {}
+    for key, item in pairs(value) do out[key] = sayable(item) end
+    return out
+  end
+  if type(value) == "number" and (value ~= value or math.abs(value) == math.huge) then return tostring(value) end
+  return value
+end
+
+--- open_log(folder) -> function(table): appends a line with the date. A log that cannot be written is told once and
+-- stops no training.
+function record.open_log(folder)
+  local path = folder .. "/log.jsonl"
+  local before = read(path)
+  local file, problem = io.open(path, "ab")
+  if not file then user_error.raise("cannot write '%s'", problem) end
+  file:setvbuf "no"
+  if before and before ~= "" and before:sub(-1) ~= "\n" then file:write "\n" end -- killed in the middle of a line
+  return function(fields)
+    fields.date = os.date "!%Y-%m-%dT%H:%M:%SZ"
+    local ok, message = file:write(json.encode(sayable(fields)), "\n")
+    if not ok and not problem then
+      problem = message
+      io.stderr:write(("cannot write '%s': %s\n"):format(path, message))
+    end
+  end
+end
+
+-- ---- the settings, printed --------------------------------------------------
+
+-- Names and values in the order of declaration; others sorted.
+local function ordered(opt)
+  local names, seen = {}, {}
+  local details = options.details(opt)
+  for _, d in ipairs(details and details.declarations or {}) do
+    names[#names + 1] = d.field
+    seen[d.field] = true
+  end
+  local rest = {}
+  for name in pairs(opt) do
+    if not seen[name] then rest[#rest + 1] = name end
+  end
+  table.sort(rest)
+  return table.move(rest, 1, #rest, #names + 1, names)
+end
+
+--- The run's folder and its settings, in columns.
+function record.print(folder, opt)
+  local versions, host = core.system.versions(), core.system.host()
+  print(("%s  (cldlua %s %s, %s, %d threads on %s)"):format(folder, versions.cldlua, versions.commit,
+    versions.cpu_library, core.system.get_num_threads(), host.cpu))
+  local cells, widest = {}, 0
+  for i, name in ipairs(ordered(opt)) do
+    cells[i] = ("%-17s %s"):format(name, tostring(opt[name]))
+    widest = math.max(widest, #cells[i])
+  end
+  local columns = math.max((core.system.terminal() or 110) // (widest + 2), 1)
+  local rows = (#cells + columns - 1) // columns
+  for row = 1, rows do
+    local line = ""
+    for i = row, #cells, rows do line = line .. "  " .. cells[i] .. (" "):rep(widest - #cells[i]) end
+    print((line:gsub("%s+$", "")))
+  end
+end
+
+return record
