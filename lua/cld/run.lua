@@ -249,8 +249,8 @@ local function percentages(values)
   return table.concat(words, "  ")
 end
 
---- The epoch's accuracy, as shares: {top1 =, top5 =}. Logs and prints it, and keeps the best: run.best is {epoch =, name =,
--- value =}.
+--- The epoch's accuracy, as shares: {top1 =, top5 =}. Logs and prints it, and keeps the best: run.best is
+-- {epoch =, name = "top1", value =}.
 function Run:score(values)
   self:report_epoch()
   local name = main_score(values)
@@ -258,8 +258,9 @@ function Run:score(values)
   if value == value and (not self.best or value > self.best.value) then
     self.best = { epoch = self.epoch, name = name, value = value }
   end
-  local best = self.best and ("  (best %s %.2f %%, epoch %d)"):format(name, 100 * self.best.value, self.best.epoch) or ""
-  self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, self.opt.epochs, percentages(values), best))
+  local best = self.best
+  self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, self.opt.epochs, percentages(values),
+    best and ("  (best %s %.2f %%, epoch %d)"):format(best.name, 100 * best.value, best.epoch) or ""))
   self:remember { event = "score", values = values, best = self.best }
 end
 

@@ -46,7 +46,7 @@ function checkpoint.restore(loaded, objects)
   local problems, names = {}, {}
   for name in pairs(objects) do names[#names + 1] = name end
   for name in pairs(loaded.states) do
-    if not objects[name] then problems[#problems + 1] = ("'%s' is in the checkpoint and not in this run"):format(name) end
+    if not objects[name] then problems[#problems + 1] = ("'%s' is not in this run"):format(name) end
   end
   table.sort(names)
   for _, name in ipairs(names) do

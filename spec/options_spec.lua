@@ -1,0 +1,124 @@
+--- Options: types, ranges, messages, --help; in this process and as a person types them.
+local cld = require "cld"
+local check = require "spec.support.check"
+local process = require "spec.support.process"
+
+local function declarations()
+  return {
+    about = "An example",
+    { "epochs",      200,      "training epochs", min = 1 },
+    { "batch-size",  256,      "images per step", min = 2, max = 1024 },
+    { "lr",          0.03,     "learning rate", above = 0 },
+    { "schedule",    "cosine", "learning rate over time", choices = { "cosine", "step" } },
+    { "norm-linear", true,     "NormLinear heads" },
+    { "erase",       false,    "random erasing" },
+    cld.options.training,
+  }
+end
+
+local function parse(...) return cld.options(declarations(), { ... }) end
+
+describe("options", function()
+  it("have the declared defaults", function()
+    local opt = parse()
+    assert.same({ 200, 256, 0.03, "cosine", true, false }, { opt.epochs, opt.batch_size, opt.lr, opt.schedule,
+      opt.norm_linear, opt.erase })
+    assert.equal("integer", math.type(opt.epochs))
+    assert.is_false(opt.resume)
+  end)
+
+  it("take the type of their default", function()
+    local opt = parse("--epochs", "3", "--lr=1", "--schedule", "step", "--no-norm-linear", "--erase", "--name", "x")
+    assert.same({ 3, 1.0, "step", false, true, "x" }, { opt.epochs, opt.lr, opt.schedule, opt.norm_linear, opt.erase,
+      opt.name })
+    assert.equal("float", math.type(opt.lr))
+    assert.is_true(parse "--resume".resume)
+    assert.equal("runs/x", parse("--resume", "runs/x").resume)
+    assert.equal(5, cld.options(declarations(), { epochs = 5 }).epochs)
+    assert.equal(1e-3, cld.options({ { "x", 0.5, "", min = -1 } }, { "--x", "1e-3" }).x)
+    assert.equal(-1, cld.options({ { "x", 0.5, "", min = -1 } }, { "--x", "-1" }).x)
+  end)
+
+  it("raise for a name that was not declared", function()
+    check.fails(function() return parse().epoch end, "no option 'epoch' is declared")
+  end)
+
+  local refused = {
+    { { "--epoch", "3" }, "unknown option '%-%-epoch'; did you mean '%-%-epochs'%?" },
+    { { "--batchsize=3" }, "'%-%-batchsize'; did you mean '%-%-batch%-size'%?" },
+    { { "--entirely-different" }, "unknown option '%-%-entirely%-different' %(%-%-help" },
+    { { "--epochs", "0" }, "'%-%-epochs': expected an integer of at least 1, got '0'" },
+    { { "--epochs", "2.5" }, "expected an integer of at least 1, got '2.5'" },
+    { { "--epochs", "many" }, "got 'many'" },
+    { { "--epochs" }, "option '%-%-epochs' requires an argument" },
+    { { "--batch-size", "5000" }, "expected an integer from 2 to 1024, got '5000'" },
+    { { "--lr", "0" }, "expected a number above 0, got '0'" },
+    { { "--lr", "-0.1" }, "expected a number above 0, got '%-0.1'" },
+    { { "--lr", "nan" }, "got 'nan'" },
+    { { "--lr", "1e999" }, "got '1e999'" },
+    { { "--schedule", "linear" }, "'%-%-schedule': expected one of cosine, step, got 'linear'" },
+    { { "--erase=yes" }, "'%-%-erase' does not take arguments" },
+    { { "stray" }, "unexpected argument 'stray'" },
+    { { lr = "fast" }, "expected a number above 0, got 'fast'" },
+    { { erase = 1 }, "expected true or false, got '1'" },
+    { { speed = 1 }, "no option 'speed' is declared" },
+  }
+  for _, case in ipairs(refused) do
+    it("refuse " .. (case[1][1] and table.concat(case[1], " ") or next(case[1]) .. " = ..."), function()
+      local message = check.fails(function() cld.options(declarations(), case[1]) end, case[2])
+      assert.is_nil(message:find "\n")
+    end)
+  end
+
+  it("refuse bad declarations", function()
+    check.fails(function() cld.options({ { "a", 1, "" }, { "a", 2, "" } }, {}) end, "'a' is declared twice")
+    check.fails(function() cld.options({ "a" }, {}) end, "entry 1 is a string")
+  end)
+
+  it("can be given other defaults, once", function()
+    cld.options.defaults { epochs = 7, lr = 1 }
+    local opt = parse()
+    assert.same({ 7, 1.0 }, { opt.epochs, opt.lr })
+    assert.equal(200, parse().epochs)
+    cld.options.defaults { epoch = 7 }
+    check.fails(parse, "defaults: no option 'epoch'")
+    assert.equal(200, parse().epochs)
+  end)
+
+  describe("on the command line", function()
+    local folder, script
+    setup(function()
+      folder = process.temporary_folder()
+      script = process.write(folder .. "/recipe.lua", [[
+        local cld = require "cld"
+        local opt = cld.options { about = "An example", { "epochs", 200, "training epochs", min = 1 },
+          { "erase", true, "random erasing" }, cld.options.training }
+        print(opt.epochs, opt.erase)]])
+    end)
+    teardown(function() process.remove(folder) end)
+
+    it("are listed by --help with their defaults", function()
+      local result = process.run { script, "--help" }
+      assert.equal(0, result.code)
+      assert.matches("usage: cldlua recipe%.lua %[options%]", result.out)
+      assert.matches("%-%-epochs <integer> +training epochs %(default: 200%)", result.out)
+      assert.matches("%-%-erase +random erasing %(default: yes; %-%-no%-erase turns it off%)", result.out)
+      for _, declaration in ipairs(cld.options.training) do
+        assert.truthy(result.out:find("--" .. declaration[1], 1, true))
+      end
+    end)
+
+    it("end the program with one line and status 1 where they are wrong", function()
+      local result = process.run { script, "--epoch", "3" }
+      assert.equal(1, result.code)
+      assert.equal("", result.out)
+      assert.matches("^[^\n]*unknown option '%-%-epoch'; did you mean '%-%-epochs'%?[^\n]*\n$", result.err)
+    end)
+
+    it("are taken where they are right", function()
+      local result = process.run { script, "--epochs", "3", "--no-erase" }
+      assert.equal(0, result.code)
+      assert.equal("3\tfalse\n", result.out)
+    end)
+  end)
+end)

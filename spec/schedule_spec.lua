@@ -1,0 +1,74 @@
+--- Learning rates over time, against the formulas of the published scripts.
+local cld = require "cld"
+local check = require "spec.support.check"
+
+describe("schedule", function()
+  it("warms up along a straight line and then follows a cosine", function()
+    local base, n, epochs = 0.06, 196, 200
+    local lr = cld.schedule.warmup_cosine { base = base, steps_per_epoch = n, epochs = epochs, warmup_epochs = 5,
+      warmup_factor = 100, minimum = 1e-6 }
+    local last = 5 * n
+    for _, s in ipairs { 0, 1, 500, 979 } do
+      check.close(lr(s), base / 100 * (99 * s / last + 1), { rtol = 1e-14 })
+    end
+    assert.equal(base, lr(980))
+    for _, s in ipairs { 981, 5000, 39199 } do
+      local turn = math.pi * (s - last) / (195 * n)
+      check.close(lr(s), 1e-6 + (base - 1e-6) * (1 + math.cos(turn)) / 2, { rtol = 1e-14 })
+    end
+    assert.is_true(lr(981) < base)
+    assert.equal(1e-6, lr(200 * n))
+    assert.equal(1e-6, lr(300 * n))
+  end)
+
+  it("takes the start of the warm-up as a divisor or as a share", function()
+    local given = { base = 2, steps_per_epoch = 10, epochs = 20, warmup_factor = 4 }
+    assert.equal(0.5, cld.schedule.warmup_cosine(given)(0))
+    given.warmup_factor = 0.25
+    assert.equal(0.5, cld.schedule.warmup_cosine(given)(0))
+    given.warmup_epochs = 0
+    assert.equal(2, cld.schedule.warmup_cosine(given)(0))
+  end)
+
+  it("lasts when the training ends within the warm-up", function()
+    local lr = cld.schedule.warmup_cosine { base = 1, steps_per_epoch = 10, epochs = 2, warmup_epochs = 5 }
+    check.close(lr(19), (99 * 19 / 50 + 1) / 100, { rtol = 1e-14 })
+  end)
+
+  it("steps down at the milestones", function()
+    local lr = cld.schedule.step { base = 1, steps_per_epoch = 10, milestones = { 3, 5 }, gamma = 0.5 }
+    assert.same({ 1, 1, 0.5, 0.5, 0.25, 0.25 }, { lr(0), lr(29), lr(30), lr(49), lr(50), lr(1000) })
+    local warm = cld.schedule.step { base = 1, steps_per_epoch = 10, milestones = { 3 }, warmup_epochs = 1,
+      warmup_factor = 10 }
+    assert.same({ 0.1, 1, 1 }, { warm(0), warm(10), warm(29) })
+    check.close(warm(30), 0.1)
+  end)
+
+  it("is a cosine or a constant", function()
+    local lr = cld.schedule.cosine { base = 1, steps_per_epoch = 10, epochs = 10 }
+    check.close({ lr(0), lr(50), lr(100) }, { 1, 0.5, 0 })
+    assert.equal(3, cld.schedule.constant { base = 3 }(77))
+  end)
+
+  it("is made from a recipe's options", function()
+    local opt = { lr = 0.03, batch_size = 256, epochs = 200, schedule = "cosine", warmup_epochs = 5,
+      warmup_factor = 100, milestones = "120, 160" }
+    assert.equal(0.06, cld.schedule.from_options(opt, 196)(980))
+    opt.schedule = "step"
+    local lr = cld.schedule.from_options(opt, 196)
+    check.close({ lr(0), lr(980), lr(120 * 196), lr(160 * 196) }, { 0.0006, 0.06, 0.006, 0.0006 })
+    opt.milestones = "120,soon"
+    check.fails(function() cld.schedule.from_options(opt, 196) end, "'%-%-milestones': expected epochs .* '120,soon'")
+  end)
+
+  it("names what is wrong", function()
+    local make = cld.schedule
+    check.fails(function() make.cosine { base = 1, epochs = 1, steps_per_epoc = 1 } end, "mean 'steps_per_epoch'")
+    check.fails(function() make.cosine { base = 1, epochs = 1 } end, "schedule.cosine: the field 'steps_per_epoch'")
+    check.fails(function() make.constant { base = -1 } end, "'base' must be a number of at least 0, got %-1")
+    check.fails(function() make.constant { base = 0 / 0 } end, "'base' must be")
+    check.fails(function()
+      make.warmup_cosine { base = 1, epochs = 1, steps_per_epoch = 1, warmup_factor = 0 }
+    end, "must be above 0")
+  end)
+end)
