@@ -3,11 +3,13 @@
 
 static const luaL_Reg openers[] = {
     {"autograd", cldL_open_autograd},
-    {"nn", cldL_open_nn},
-    {"tensor", cldL_open_tensor},
+    {"data", cldL_open_data},
+    {"image", cldL_open_image},
     {"io", cldL_open_io},
     {"json", cldL_open_json},
+    {"nn", cldL_open_nn},
     {"system", cldL_open_system},
+    {"tensor", cldL_open_tensor},
     {NULL, NULL},
 };
 

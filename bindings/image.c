@@ -1,6 +1,5 @@
 /* cld.image: Pillow's image operations on u8 tensors (height, width, 3). */
 #include "bindings/bindings.h"
-#include "bindings/normalization.h"
 #include "runtime/data/image.h"
 
 static int apply(lua_State *L, cld_image_op op, double value) {
@@ -10,9 +9,15 @@ static int apply(lua_State *L, cld_image_op op, double value) {
     return cldL_result(L, *out);
 }
 
-static int image_adjust_brightness(lua_State *L) { return apply(L, CLD_IMAGE_BRIGHTNESS, luaL_checknumber(L, 2)); }
-static int image_adjust_contrast(lua_State *L) { return apply(L, CLD_IMAGE_CONTRAST, luaL_checknumber(L, 2)); }
-static int image_adjust_saturation(lua_State *L) { return apply(L, CLD_IMAGE_SATURATION, luaL_checknumber(L, 2)); }
+static int image_adjust_brightness(lua_State *L) {
+    return apply(L, CLD_IMAGE_BRIGHTNESS, luaL_checknumber(L, 2));
+}
+static int image_adjust_contrast(lua_State *L) {
+    return apply(L, CLD_IMAGE_CONTRAST, luaL_checknumber(L, 2));
+}
+static int image_adjust_saturation(lua_State *L) {
+    return apply(L, CLD_IMAGE_SATURATION, luaL_checknumber(L, 2));
+}
 static int image_adjust_hue(lua_State *L) { return apply(L, CLD_IMAGE_HUE, luaL_checknumber(L, 2)); }
 static int image_gaussian_blur(lua_State *L) { return apply(L, CLD_IMAGE_BLUR, luaL_checknumber(L, 2)); }
 static int image_grayscale(lua_State *L) { return apply(L, CLD_IMAGE_GRAYSCALE, 0); }
@@ -31,7 +36,8 @@ static int image_resized_crop(lua_State *L) {
     int64_t size[CLD_MAX_DIMS];
     if (lua_istable(L, 6)) {
         luaL_argcheck(L, cldL_check_shape(L, 6, size) == 2, 6, "size is a number or {height, width}");
-        for (int i = 0; i < 2; i++) luaL_argcheck(L, size[i] >= 1 && size[i] <= 65535, 6, "size must be 1 to 65535");
+        for (int i = 0; i < 2; i++)
+            luaL_argcheck(L, size[i] >= 1 && size[i] <= 65535, 6, "size must be 1 to 65535");
     } else {
         size[0] = size[1] = check_int(L, 6);
     }
@@ -40,12 +46,26 @@ static int image_resized_crop(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* Three positive or negative numbers, one per channel. */
+static void check_channels(lua_State *L, int arg, float out[3]) {
+    if (lua_isnoneornil(L, arg)) return;
+    luaL_argcheck(L, lua_istable(L, arg) && luaL_len(L, arg) == 3, arg,
+                  "expected three numbers, one per channel");
+    for (int c = 0; c < 3; c++) {
+        lua_geti(L, arg, c + 1);
+        luaL_argcheck(L, lua_isnumber(L, -1), arg, "expected three numbers, one per channel");
+        out[c] = (float)lua_tonumber(L, -1);
+        lua_pop(L, 1);
+    }
+}
+
 /* image.normalize(image[, mean, std]) -> f32 (3, height, width): (image / 255 - mean) / std, per channel. */
 static int image_normalize(lua_State *L) {
     const cld_tensor *image = cldL_check_tensor(L, 1);
     cld_normalization n = {{0, 0, 0}, {1, 1, 1}};
-    if (!lua_isnoneornil(L, 2)) cldL_check_numbers(L, 2, "mean", n.mean);
-    if (!lua_isnoneornil(L, 3)) cldL_check_numbers(L, 3, "std", n.std);
+    check_channels(L, 2, n.mean);
+    check_channels(L, 3, n.std);
+    for (int c = 0; c < 3; c++) luaL_argcheck(L, n.std[c] > 0, 3, "std must be positive");
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_image_normalize_tensor(image, &n);
     return cldL_result(L, *out);

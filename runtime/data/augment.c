@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- settings ------------------------------------------------------------------------------------------------- */
+/* ---- settings
+ * ------------------------------------------------------------------------------------------------- */
 
 static cld_status check_probability(const char *name, double p) {
     if (p >= 0.0 && p <= 1.0) return CLD_OK;
@@ -13,8 +14,8 @@ static cld_status check_probability(const char *name, double p) {
 
 static cld_status check_range(const char *name, const double range[2], double most) {
     if (range[0] > 0.0 && range[0] <= range[1] && range[1] <= most) return CLD_OK;
-    return cld_fail(CLD_INVALID, "augment: %s must be {low, high} with 0 < low <= high <= %g; got {%g, %g}", name, most,
-                    range[0], range[1]);
+    return cld_fail(CLD_INVALID, "augment: %s must be {low, high} with 0 < low <= high <= %g; got {%g, %g}",
+                    name, most, range[0], range[1]);
 }
 
 static cld_status check_jitter(const char *name, double x, double most) {
@@ -24,7 +25,8 @@ static cld_status check_jitter(const char *name, double x, double most) {
 
 cld_status cld_augment_check(const cld_augment *a) {
     if (a->height < 1 || a->width < 1 || a->height > 4096 || a->width > 4096)
-        return cld_fail(CLD_INVALID, "augment: size must be 1 to 4096 pixels; got %d x %d", a->height, a->width);
+        return cld_fail(CLD_INVALID, "augment: size must be 1 to 4096 pixels; got %d x %d", a->height,
+                        a->width);
     if (a->crop) {
         CLD_TRY(check_range("scale", a->scale, 1.0));
         CLD_TRY(check_range("ratio", a->ratio, 100.0));
@@ -40,8 +42,9 @@ cld_status cld_augment_check(const cld_augment *a) {
     CLD_TRY(check_probability("flip", a->flip_p));
     for (int c = 0; c < 3; c++)
         if (!(a->normalization.std[c] > 0.0f) || !isfinite(a->normalization.mean[c]))
-            return cld_fail(CLD_INVALID, "augment: std must be positive and mean finite; channel %d has mean %g, std %g", c + 1,
-                            (double)a->normalization.mean[c], (double)a->normalization.std[c]);
+            return cld_fail(CLD_INVALID,
+                            "augment: std must be positive and mean finite; channel %d has mean %g, std %g",
+                            c + 1, (double)a->normalization.mean[c], (double)a->normalization.std[c]);
     CLD_TRY(check_probability("erasing", a->erasing_p));
     if (a->erasing_p > 0.0) {
         CLD_TRY(check_range("erasing_area", a->erasing_area, 1.0));
@@ -50,7 +53,8 @@ cld_status cld_augment_check(const cld_augment *a) {
     return CLD_OK;
 }
 
-/* ---- drawing -------------------------------------------------------------------------------------------------- */
+/* ---- drawing
+ * -------------------------------------------------------------------------------------------------- */
 
 static double uniform(cld_philox *rng, double low, double high) {
     return low + (high - low) * (double)cld_philox_uniform(rng);
@@ -75,7 +79,8 @@ static cld_rect draw_crop(int height, int width, const cld_augment *a, cld_philo
     if (!a->crop) return crop;
     for (int i = 0; i < 10; i++) {
         int w, h;
-        if (!draw_sides(&w, &h, (double)height * width, a->scale, a->ratio, rng) || w > width || h > height) continue;
+        if (!draw_sides(&w, &h, (double)height * width, a->scale, a->ratio, rng) || w > width || h > height)
+            continue;
         crop.top = (int)cld_philox_below(rng, (uint32_t)(height - h + 1));
         crop.left = (int)cld_philox_below(rng, (uint32_t)(width - w + 1));
         crop.height = h;
@@ -92,7 +97,8 @@ static cld_rect draw_crop(int height, int width, const cld_augment *a, cld_philo
     return crop;
 }
 
-/* ---- the steps ------------------------------------------------------------------------------------------------ */
+/* ---- the steps
+ * ------------------------------------------------------------------------------------------------ */
 
 static float jitter_factor(cld_philox *rng, double x) {
     return (float)uniform(rng, x < 1.0 ? 1.0 - x : 0.0, 1.0 + x);
@@ -122,7 +128,8 @@ static void color_jitter(cld_planes view, const cld_augment *a, cld_philox *rng)
 static void erase(float *out, const cld_augment *a, cld_philox *rng) {
     for (int i = 0; i < 10; i++) {
         int h, w;
-        if (!draw_sides(&h, &w, (double)a->height * a->width, a->erasing_area, a->erasing_ratio, rng)) continue;
+        if (!draw_sides(&h, &w, (double)a->height * a->width, a->erasing_area, a->erasing_ratio, rng))
+            continue;
         if (h >= a->height || w >= a->width) continue;
         int top = (int)cld_philox_below(rng, (uint32_t)(a->height - h + 1));
         int left = (int)cld_philox_below(rng, (uint32_t)(a->width - w + 1));
@@ -142,7 +149,8 @@ cld_status cld_augment_view(float *out, const uint8_t *image, int height, int wi
     CLD_TRY(cld_image_resized_crop(view, image, width, draw_crop(height, width, a, &rng), &scratch->work));
     if (happens(&rng, a->jitter_p)) color_jitter(view, a, &rng);
     if (happens(&rng, a->grayscale_p)) cld_image_grayscale(view);
-    if (happens(&rng, a->blur_p)) CLD_TRY(cld_image_gaussian_blur(view, uniform(&rng, a->sigma[0], a->sigma[1]), &scratch->work));
+    if (happens(&rng, a->blur_p))
+        CLD_TRY(cld_image_gaussian_blur(view, uniform(&rng, a->sigma[0], a->sigma[1]), &scratch->work));
     cld_image_normalize(out, view, &a->normalization, happens(&rng, a->flip_p));
     if (happens(&rng, a->erasing_p)) erase(out, a, &rng);
     return CLD_OK;

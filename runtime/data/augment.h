@@ -1,8 +1,8 @@
-/* One image to one view: crop, colour, grey, blur, flip, normalize, erase, in this order and with torchvision's
- * distributions (SimCLR's and MoCo's augmentations are settings of this one pipeline).
+/* One image to one view: crop, colour, grey, blur, flip, normalize, erase, in this order and with
+ * torchvision's distributions (SimCLR's and MoCo's augmentations are settings of this one pipeline).
  *
- * Everything random is drawn from one Philox stream per (seed, epoch, sample, view): a view does not depend on who
- * computes it, nor when.
+ * Everything random is drawn from one Philox stream per (seed, epoch, sample, view): a view does not depend
+ * on who computes it, nor when.
  */
 #ifndef CLD_DATA_AUGMENT_H
 #define CLD_DATA_AUGMENT_H

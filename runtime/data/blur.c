@@ -1,8 +1,9 @@
 /* Pillow's GaussianBlur: three box blurs along x, then three along y, each rounded to 8 bits.
  *
- * The box has a fractional radius (Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by Extended Box
- * Filtering", SSVM 2011): whole pixels weigh `whole`, the two at its ends `edge`, in 24-bit fixed point. As in
- * resample.c the pass along x runs on the transposed plane, so that both directions are one vector loop.
+ * The box has a fractional radius (Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by
+ * Extended Box Filtering", SSVM 2011): whole pixels weigh `whole`, the two at its ends `edge`, in 24-bit
+ * fixed point. As in resample.c the pass along x runs on the transposed plane, so that both directions are
+ * one vector loop.
  */
 #include "runtime/data/image.h"
 
@@ -28,23 +29,25 @@ static box box_for(double sigma) {
     return b;
 }
 
-/* One box blur along the first dimension: out[y] from in[y - radius - 1 ... y + radius + 1], the border repeated.
- * `sum` (length) slides along. */
-CLD_IMAGE_SIMD static void blur_rows(uint8_t *restrict out, const uint8_t *restrict in, uint32_t *restrict sum, int rows,
-                                     size_t length, box b) {
+/* One box blur along the first dimension: out[y] from in[y - radius - 1 ... y + radius + 1], the border
+ * repeated. `sum` (length) slides along. */
+CLD_IMAGE_SIMD static void blur_rows(uint8_t *restrict out, const uint8_t *restrict in,
+                                     uint32_t *restrict sum, int rows, size_t length, box b) {
     const uint8_t *top = in, *bottom = in + (size_t)(rows - 1) * length;
-#define ROW(y) ((y) < 0 ? top : (y) >= rows ? bottom : in + (size_t)(y) * length)
+#define ROW(y) ((y) < 0 ? top : (y) >= rows ? bottom : in + (size_t)(y)*length)
     for (size_t i = 0; i < length; i++) sum[i] = 0;
     for (int y = -b.radius - 1; y < b.radius; y++) { /* the sum of row -1 */
         const uint8_t *row = ROW(y);
         for (size_t i = 0; i < length; i++) sum[i] += row[i];
     }
     for (int y = 0; y < rows; y++) {
-        const uint8_t *before = ROW(y - b.radius - 1), *last = ROW(y + b.radius), *after = ROW(y + b.radius + 1);
+        const uint8_t *before = ROW(y - b.radius - 1), *last = ROW(y + b.radius),
+                      *after = ROW(y + b.radius + 1);
         uint8_t *to = out + (size_t)y * length;
         for (size_t i = 0; i < length; i++) {
             sum[i] += (uint32_t)last[i] - before[i];
-            to[i] = (uint8_t)((sum[i] * b.whole + ((uint32_t)before[i] + after[i]) * b.edge + (1u << 23)) >> 24);
+            to[i] =
+                (uint8_t)((sum[i] * b.whole + ((uint32_t)before[i] + after[i]) * b.edge + (1u << 23)) >> 24);
         }
     }
 #undef ROW

@@ -1,8 +1,9 @@
 /* Brightness, contrast, saturation, hue and grey as Pillow computes them.
  *
- * Pillow's Image.blend truncates where both images take part positively and clips where one is extrapolated; its HSV
- * is 8 bits per channel, computed partly in float and partly in double. A hue that is off by one moves a channel by
- * up to six levels, so the conversion keeps Pillow's types and order of operations, step by step.
+ * Pillow's Image.blend truncates where both images take part positively and clips where one is extrapolated;
+ * its HSV is 8 bits per channel, computed partly in float and partly in double. A hue that is off by one
+ * moves a channel by up to six levels, so the conversion keeps Pillow's types and order of operations, step
+ * by step.
  */
 #include "runtime/data/image.h"
 
@@ -10,10 +11,11 @@
 
 static size_t pixels(cld_planes image) { return (size_t)image.height * (size_t)image.width; }
 
-/* ---- blends -------------------------------------------------------------------------------------------------- */
+/* ---- blends
+ * -------------------------------------------------------------------------------------------------- */
 
-/* Image.blend of two levels: a + factor * (b - a), clipped and truncated. Inside [0, 1] it cannot leave the range,
- * so Pillow's unclipped branch is the same. */
+/* Image.blend of two levels: a + factor * (b - a), clipped and truncated. Inside [0, 1] it cannot leave the
+ * range, so Pillow's unclipped branch is the same. */
 static inline uint8_t blend(int a, int b, float factor) {
     float value = (float)a + factor * (float)(b - a);
     value = value < 0.0f ? 0.0f : value;
@@ -74,7 +76,8 @@ void cld_image_grayscale(cld_planes image) {
     to_grey(image.data, image.data + n, image.data + 2 * n, n);
 }
 
-/* ---- hue ----------------------------------------------------------------------------------------------------- */
+/* ---- hue
+ * ----------------------------------------------------------------------------------------------------- */
 
 #define BLOCK 256
 

@@ -4,12 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- scratch -------------------------------------------------------------------------------------------------- */
+/* ---- scratch
+ * -------------------------------------------------------------------------------------------------- */
 
 uint8_t *cld_scratch_reserve(cld_scratch *s, size_t bytes) {
     if (bytes <= s->bytes) return s->data;
     uint8_t *data = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
-    if (!data) return cld_fail_null(CLD_NOMEM, "out of memory: an image needs %.1f MiB to work in", (double)bytes / 0x1p20);
+    if (!data)
+        return cld_fail_null(CLD_NOMEM, "out of memory: an image needs %.1f MiB to work in",
+                             (double)bytes / 0x1p20);
     free(s->data);
     s->data = data;
     s->bytes = bytes;
@@ -21,7 +24,8 @@ void cld_scratch_free(cld_scratch *s) {
     *s = (cld_scratch){0};
 }
 
-/* ---- moving bytes --------------------------------------------------------------------------------------------- */
+/* ---- moving bytes
+ * --------------------------------------------------------------------------------------------- */
 
 void cld_image_from_interleaved(cld_planes out, const uint8_t *interleaved) {
     size_t n = (size_t)out.height * (size_t)out.width;
@@ -54,7 +58,8 @@ void cld_image_hflip(cld_planes image) {
     }
 }
 
-CLD_IMAGE_SIMD void cld_image_normalize(float *out, cld_planes image, const cld_normalization *n, bool mirror) {
+CLD_IMAGE_SIMD void cld_image_normalize(float *out, cld_planes image, const cld_normalization *n,
+                                        bool mirror) {
     size_t width = (size_t)image.width, rows = (size_t)image.height;
     for (size_t row = 0; row < 3 * rows; row++) {
         float mean = n->mean[row / rows], std = n->std[row / rows];
@@ -67,7 +72,8 @@ CLD_IMAGE_SIMD void cld_image_normalize(float *out, cld_planes image, const cld_
     }
 }
 
-/* ---- tensors -------------------------------------------------------------------------------------------------- */
+/* ---- tensors
+ * -------------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name, *value;
@@ -86,7 +92,8 @@ static cld_status check_image(const char *name, const cld_tensor *image) {
     const cld_array *a = &image->a;
     if (a->dtype != CLD_U8 || a->ndim != 3 || a->shape[2] != 3 || a->shape[0] < 1 || a->shape[1] < 1 ||
         a->shape[0] > 65535 || a->shape[1] > 65535)
-        return cld_fail(CLD_INVALID, "%s: expected an image u8[height, width, 3], got %s", name, cld_describe(a));
+        return cld_fail(CLD_INVALID, "%s: expected an image u8[height, width, 3], got %s", name,
+                        cld_describe(a));
     return CLD_OK;
 }
 
@@ -97,8 +104,8 @@ static cld_planes planes_of(uint8_t *data, const cld_tensor *image) {
 cld_tensor *cld_image_apply(cld_image_op op, const cld_tensor *image, double value) {
     CLD_TRY_NULL(check_image(ops[op].name, image));
     if (!(value >= ops[op].low && value <= ops[op].high))
-        return cld_fail_null(CLD_INVALID, "%s: %s must be %g to %g, got %g", ops[op].name, ops[op].value, ops[op].low,
-                             ops[op].high, value);
+        return cld_fail_null(CLD_INVALID, "%s: %s must be %g to %g, got %g", ops[op].name, ops[op].value,
+                             ops[op].low, ops[op].high, value);
     CLD_AUTO cld_tensor *x = cld_tensor_cast(image, CLD_U8);
     if (!x) return NULL;
     cld_scratch planar = {0}, work = {0};
@@ -122,15 +129,18 @@ cld_tensor *cld_image_apply(cld_image_op op, const cld_tensor *image, double val
     return status == CLD_OK ? cld_tensor_steal(&x) : NULL;
 }
 
-cld_tensor *cld_image_resized_crop_tensor(const cld_tensor *image, cld_rect crop, int out_height, int out_width) {
+cld_tensor *cld_image_resized_crop_tensor(const cld_tensor *image, cld_rect crop, int out_height,
+                                          int out_width) {
     CLD_TRY_NULL(check_image("resized_crop", image));
     int64_t height = image->a.shape[0], width = image->a.shape[1];
     if (crop.top < 0 || crop.left < 0 || crop.height < 1 || crop.width < 1 ||
         (int64_t)crop.top + crop.height > height || (int64_t)crop.left + crop.width > width)
-        return cld_fail_null(CLD_INVALID, "resized_crop: top %d, left %d, height %d, width %d is not inside %s", crop.top,
+        return cld_fail_null(CLD_INVALID,
+                             "resized_crop: top %d, left %d, height %d, width %d is not inside %s", crop.top,
                              crop.left, crop.height, crop.width, cld_describe(&image->a));
     if (out_height < 1 || out_width < 1 || out_height > 65535 || out_width > 65535)
-        return cld_fail_null(CLD_INVALID, "resized_crop: size must be 1 to 65535, got %d x %d", out_height, out_width);
+        return cld_fail_null(CLD_INVALID, "resized_crop: size must be 1 to 65535, got %d x %d", out_height,
+                             out_width);
     CLD_AUTO cld_tensor *x = cld_tensor_contiguous((cld_tensor *)image);
     int64_t shape[] = {out_height, out_width, 3};
     CLD_AUTO cld_tensor *out = x ? cld_tensor_new(CLD_U8, 3, shape, cld_device(x)) : NULL;

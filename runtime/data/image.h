@@ -1,11 +1,11 @@
 /* Images: what Pillow and torchvision do to 8-bit RGB, with the same roundings.
  *
- * Data sets and the public functions hold images as (H, W, 3), interleaved. The kernels work on planes (3, H, W),
- * where neighbouring bytes are of one kind and loops vectorize; cld_image_resized_crop and
+ * Data sets and the public functions hold images as (H, W, 3), interleaved. The kernels work on planes (3, H,
+ * W), where neighbouring bytes are of one kind and loops vectorize; cld_image_resized_crop and
  * cld_image_from_interleaved go from one to the other. Kernels work in place unless they say otherwise.
  *
- * The loops are compiled for AVX2 and for any x86-64, and not for FMA: a fused multiply-add rounds once where Pillow
- * rounds twice, and then truncates to another integer.
+ * The loops are compiled for AVX2 and for any x86-64, and not for FMA: a fused multiply-add rounds once where
+ * Pillow rounds twice, and then truncates to another integer.
  */
 #ifndef CLD_DATA_IMAGE_H
 #define CLD_DATA_IMAGE_H
@@ -31,7 +31,8 @@ typedef struct cld_scratch {
 uint8_t *cld_scratch_reserve(cld_scratch *s, size_t bytes); /* NULL: out of memory, recorded */
 void cld_scratch_free(cld_scratch *s);
 
-/* ---- kernels on planes: runtime/data/{color,resample,blur}.c ------------------------------------------------- */
+/* ---- kernels on planes: runtime/data/{color,resample,blur}.c
+ * ------------------------------------------------- */
 
 /* ImageEnhance's: blends with black, with the mean grey, with the grey image; factor >= 0. */
 void cld_image_brightness(cld_planes image, float factor);
@@ -49,8 +50,8 @@ typedef struct cld_rect {
     int top, left, height, width; /* pixels, from 0 */
 } cld_rect;
 
-/* out = the part `crop` of an interleaved image (H, W, 3) whose rows are `width` pixels, resized to out's size by
- * Image.resize(BILINEAR): the filter widens where it shrinks ("antialiased"). */
+/* out = the part `crop` of an interleaved image (H, W, 3) whose rows are `width` pixels, resized to out's
+ * size by Image.resize(BILINEAR): the filter widens where it shrinks ("antialiased"). */
 cld_status cld_image_resized_crop(cld_planes out, const uint8_t *interleaved, int width, cld_rect crop,
                                   cld_scratch *scratch);
 
@@ -63,7 +64,8 @@ typedef struct cld_normalization {
 } cld_normalization;
 void cld_image_normalize(float *out, cld_planes image, const cld_normalization *n, bool mirror);
 
-/* ---- the same on tensors: runtime/data/image.c ---------------------------------------------------------------- */
+/* ---- the same on tensors: runtime/data/image.c
+ * ---------------------------------------------------------------- */
 
 typedef enum cld_image_op {
     CLD_IMAGE_BRIGHTNESS,
@@ -78,7 +80,8 @@ typedef enum cld_image_op {
 /* image u8 (H, W, 3) -> a new one; value is the factor, or the blur's sigma. */
 cld_tensor *cld_image_apply(cld_image_op op, const cld_tensor *image, double value);
 /* -> u8 (out_height, out_width, 3); the crop must lie inside the image. */
-cld_tensor *cld_image_resized_crop_tensor(const cld_tensor *image, cld_rect crop, int out_height, int out_width);
+cld_tensor *cld_image_resized_crop_tensor(const cld_tensor *image, cld_rect crop, int out_height,
+                                          int out_width);
 /* -> f32 (3, H, W) */
 cld_tensor *cld_image_normalize_tensor(const cld_tensor *image, const cld_normalization *n);
 

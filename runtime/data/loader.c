@@ -14,8 +14,8 @@ typedef struct slot {
 struct cld_epoch {
     cld_loader loader; /* images and labels retained */
     int64_t epoch, steps;
-    uint32_t *order;             /* (N) the permutation; NULL where not shuffled */
-    slot *slots;                 /* (depth) step s lives in slot s % depth */
+    uint32_t *order; /* (N) the permutation; NULL where not shuffled */
+    slot *slots;     /* (depth) step s lives in slot s % depth */
     int depth;
     int64_t next_out, next_task; /* steps: the consumer's next, the workers' next */
     int64_t prepared;            /* steps below this have their tensors */
@@ -28,19 +28,23 @@ struct cld_epoch {
     cld_augment_scratch scratch; /* the consumer's, where there are no workers */
 };
 
-/* ---- what is in a batch --------------------------------------------------------------------------------------- */
+/* ---- what is in a batch
+ * --------------------------------------------------------------------------------------- */
 
 cld_status cld_loader_check(const cld_loader *l) {
     const cld_array *images = &l->images->a, *labels = &l->labels->a;
     if (images->dtype != CLD_U8 || images->ndim != 4 || images->shape[3] != 3 || !cld_is_contiguous(images))
-        return cld_fail(CLD_INVALID, "loader: images must be u8[n, height, width, 3], contiguous; got %s", cld_describe(images));
-    if (labels->dtype != CLD_I64 || labels->ndim != 1 || labels->shape[0] != images->shape[0] || !cld_is_contiguous(labels))
-        return cld_fail(CLD_INVALID, "loader: labels must be i64[%lld], one per image; got %s", (long long)images->shape[0],
-                        cld_describe(labels));
+        return cld_fail(CLD_INVALID, "loader: images must be u8[n, height, width, 3], contiguous; got %s",
+                        cld_describe(images));
+    if (labels->dtype != CLD_I64 || labels->ndim != 1 || labels->shape[0] != images->shape[0] ||
+        !cld_is_contiguous(labels))
+        return cld_fail(CLD_INVALID, "loader: labels must be i64[%lld], one per image; got %s",
+                        (long long)images->shape[0], cld_describe(labels));
     if (images->shape[0] < 1 || images->shape[0] > UINT32_MAX)
         return cld_fail(CLD_INVALID, "loader: the data set has %lld images", (long long)images->shape[0]);
     if (images->shape[1] < 1 || images->shape[2] < 1 || images->shape[1] > 65535 || images->shape[2] > 65535)
-        return cld_fail(CLD_INVALID, "loader: images must be 1 to 65535 pixels wide and high; got %s", cld_describe(images));
+        return cld_fail(CLD_INVALID, "loader: images must be 1 to 65535 pixels wide and high; got %s",
+                        cld_describe(images));
     if (l->views < 1 || l->views > CLD_MAX_VIEWS)
         return cld_fail(CLD_INVALID, "loader: views must be 1 to %d, got %d", CLD_MAX_VIEWS, l->views);
     if (l->workers < 0 || l->workers > 256)
@@ -48,12 +52,16 @@ cld_status cld_loader_check(const cld_loader *l) {
     if (l->prefetch < 1 || l->prefetch > 1024)
         return cld_fail(CLD_INVALID, "loader: prefetch must be 1 to 1024 batches, got %d", l->prefetch);
     if (l->world < 1 || l->rank < 0 || l->rank >= l->world)
-        return cld_fail(CLD_INVALID, "loader: rank must be 0 to world - 1, got rank %d of world %d", l->rank, l->world);
+        return cld_fail(CLD_INVALID, "loader: rank must be 0 to world - 1, got rank %d of world %d", l->rank,
+                        l->world);
     if (l->batch_size < 1 || l->batch_size % l->world != 0)
-        return cld_fail(CLD_INVALID, "loader: batch_size must be a positive multiple of the %d ranks, got %lld", l->world,
+        return cld_fail(CLD_INVALID,
+                        "loader: batch_size must be a positive multiple of the %d ranks, got %lld", l->world,
                         (long long)l->batch_size);
     if (l->drop_last && l->batch_size > images->shape[0])
-        return cld_fail(CLD_INVALID, "loader: batch_size %lld is more than the %lld images of the data set, and drop_last leaves nothing",
+        return cld_fail(CLD_INVALID,
+                        "loader: batch_size %lld is more than the %lld images of the data set, and drop_last "
+                        "leaves nothing",
                         (long long)l->batch_size, (long long)images->shape[0]);
     return cld_augment_check(&l->augment);
 }
@@ -97,7 +105,8 @@ static cld_status allocate_batch(cld_batch *b, const cld_epoch *e, int64_t step)
     int64_t begin, shape[] = {part_of_step(e, step, &begin), 3, l->augment.height, l->augment.width};
     bool complete = true;
     b->views = l->views;
-    for (int v = 0; v < l->views; v++) complete &= (b->view[v] = cld_tensor_new(CLD_F32, 4, shape, device)) != NULL;
+    for (int v = 0; v < l->views; v++)
+        complete &= (b->view[v] = cld_tensor_new(CLD_F32, 4, shape, device)) != NULL;
     b->index = cld_tensor_new(CLD_I64, 1, shape, device);
     b->labels = cld_tensor_new(CLD_I64, 1, shape, device);
     if (complete && b->index && b->labels) return CLD_OK;
@@ -105,8 +114,7 @@ static cld_status allocate_batch(cld_batch *b, const cld_epoch *e, int64_t step)
     return cld_fail_in("loader");
 }
 
-static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step,
- cld_augment_scratch *scratch) {
+static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step, cld_augment_scratch *scratch) {
     const cld_loader *l = &e->loader;
     const int64_t *labels = l->labels->a.data;
     int64_t begin, count = part_of_step(e, step, &begin);
@@ -120,7 +128,8 @@ static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step,
         index_out[i] = sample;
         labels_out[i] = labels[sample];
         for (int v = 0; v < l->views; v++) {
-            cld_philox rng = cld_philox_at(l->seed, CLD_RNG_AUGMENT, (uint64_t)e->epoch, (uint64_t)sample, (uint64_t)v);
+            cld_philox rng =
+                cld_philox_at(l->seed, CLD_RNG_AUGMENT, (uint64_t)e->epoch, (uint64_t)sample, (uint64_t)v);
             float *out = (float *)b->view[v]->a.data + (size_t)i * view_size;
             CLD_TRY(cld_augment_view(out, image, height, width, &l->augment, rng, scratch));
         }
@@ -128,7 +137,8 @@ static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step,
     return CLD_OK;
 }
 
-/* ---- workers -------------------------------------------------------------------------------------------------- */
+/* ---- workers
+ * -------------------------------------------------------------------------------------------------- */
 
 static void *work(void *argument) {
     cld_epoch *e = argument;
@@ -168,8 +178,8 @@ static cld_status start_workers(cld_epoch *e) {
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!refused) return CLD_OK;
-    return cld_fail(CLD_NOMEM, "loader: the system refuses worker thread %d of %d: %s", e->threads_running + 1, wanted,
-                    strerror(refused));
+    return cld_fail(CLD_NOMEM, "loader: the system refuses worker thread %d of %d: %s",
+                    e->threads_running + 1, wanted, strerror(refused));
 }
 
 /* Tensors for every step that has a slot by now. Called with the lock free. */
@@ -184,16 +194,18 @@ static cld_status prepare_slots(cld_epoch *e) {
     return CLD_OK;
 }
 
-/* ---- the epoch ------------------------------------------------------------------------------------------------ */
+/* ---- the epoch
+ * ------------------------------------------------------------------------------------------------ */
 
 cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_step) {
     CLD_TRY_NULL(cld_loader_check(l));
     int64_t steps = cld_loader_steps(l);
     if (epoch < 0 || epoch >= 1 << 22)
-        return cld_fail_null(CLD_INVALID, "loader: epoch must be 0 to %d, got %lld", (1 << 22) - 1, (long long)epoch);
+        return cld_fail_null(CLD_INVALID, "loader: epoch must be 0 to %d, got %lld", (1 << 22) - 1,
+                             (long long)epoch);
     if (first_step < 0 || first_step > steps)
-        return cld_fail_null(CLD_INVALID, "loader: an epoch has %lld steps; cannot start after %lld", (long long)steps,
-                             (long long)first_step);
+        return cld_fail_null(CLD_INVALID, "loader: an epoch has %lld steps; cannot start after %lld",
+                             (long long)steps, (long long)first_step);
     cld_epoch *e = calloc(1, sizeof *e);
     if (!e) return cld_fail_null(CLD_NOMEM, "loader: out of memory");
     uint32_t n = (uint32_t)l->images->a.shape[0];
@@ -222,6 +234,8 @@ fail:
     cld_epoch_free(e);
     return NULL;
 }
+
+int cld_epoch_views(const cld_epoch *e) { return e->loader.views; }
 
 cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
     *done = e->next_out >= e->steps;

@@ -1,9 +1,9 @@
 /* The loader: an epoch of batches, augmented by worker threads ahead of the consumer.
  *
- * Worker w takes the next step that nobody has taken and fills that step's slot, a place in a ring of `prefetch`
- * batches. The consumer takes the slots in order, so the batches are the same for any number of workers. Tensors are
- * allocated by the consumer's thread alone: where memory is short that may run the collector of the Lua state, which
- * only its own thread may touch.
+ * Worker w takes the next step that nobody has taken and fills that step's slot, a place in a ring of
+ * `prefetch` batches. The consumer takes the slots in order, so the batches are the same for any number of
+ * workers. Tensors are allocated by the consumer's thread alone: where memory is short that may run the
+ * collector of the Lua state, which only its own thread may touch.
  */
 #ifndef CLD_DATA_LOADER_H
 #define CLD_DATA_LOADER_H
@@ -16,7 +16,7 @@ typedef struct cld_loader {
     cld_tensor *images; /* u8 (N, H, W, 3), contiguous */
     cld_tensor *labels; /* i64 (N), contiguous */
     cld_augment augment;
-    int64_t batch_size; /* over all ranks */
+    int64_t batch_size;           /* over all ranks */
     int views, workers, prefetch; /* no workers: the consumer's thread does the work */
     uint64_t seed;
     bool shuffle, drop_last; /* drop_last: no batch smaller than batch_size */
@@ -37,6 +37,7 @@ typedef struct cld_epoch cld_epoch;
 /* The batches of one epoch from step first_step (0-based) on: those that a fresh epoch would give from there.
  * Keeps its own references to images and labels. */
 cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_step);
+int cld_epoch_views(const cld_epoch *e); /* per batch */
 /* The next batch, or *done. An error in a worker is returned here. */
 cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done);
 void cld_epoch_free(cld_epoch *e); /* stops and joins the workers, at any time */

@@ -1,8 +1,8 @@
 /* Pillow's bilinear resize: one pass along x, one along y, each rounded to 8 bits, in fixed point.
  *
- * A pass along x would gather. Instead the crop is copied transposed, so that both passes are the same loop: an
- * output row is a weighted sum of a few input rows, and the vector runs along the row. In between the 8-bit result
- * is transposed back: cheap, it is small.
+ * A pass along x would gather. Instead the crop is copied transposed, so that both passes are the same loop:
+ * an output row is a weighted sum of a few input rows, and the vector runs along the row. In between the
+ * 8-bit result is transposed back: cheap, it is small.
  */
 #include "runtime/data/image.h"
 
@@ -12,12 +12,13 @@
 #define PRECISION 22 /* bits of a weight: 32 - 8 for the level - 2 for the sum */
 #define BLOCK     64 /* bytes of a row that one accumulator holds */
 
-/* ---- weights ------------------------------------------------------------------------------------------------- */
+/* ---- weights
+ * ------------------------------------------------------------------------------------------------- */
 
 typedef struct taps {
-    int room;       /* weights reserved per output */
-    int *first;     /* (out) the first input of each output */
-    int *count;     /* (out) */
+    int room;        /* weights reserved per output */
+    int *first;      /* (out) the first input of each output */
+    int *count;      /* (out) */
     int32_t *weight; /* (out, room) */
 } taps;
 
@@ -26,13 +27,16 @@ static int taps_room(int in, int out) {
     return (int)ceil(scale < 1.0 ? 1.0 : scale) * 2 + 1;
 }
 
-static size_t taps_bytes(int in, int out) { return sizeof(int32_t) * (size_t)out * (size_t)(taps_room(in, out) + 2); }
+static size_t taps_bytes(int in, int out) {
+    return sizeof(int32_t) * (size_t)out * (size_t)(taps_room(in, out) + 2);
+}
 
 static taps make_taps(void *memory, int in, int out) {
     taps t = {.room = taps_room(in, out), .first = memory};
     t.count = t.first + out;
     t.weight = t.count + out;
-    double scale = (double)in / out, filter = scale < 1.0 ? 1.0 : scale; /* the triangle's half width, in inputs */
+    double scale = (double)in / out,
+           filter = scale < 1.0 ? 1.0 : scale; /* the triangle's half width, in inputs */
     for (int o = 0; o < out; o++) {
         double center = (o + 0.5) * scale, sum = 0.0;
         int first = (int)(center - filter + 0.5), end = (int)(center + filter + 0.5);
@@ -43,8 +47,10 @@ static taps make_taps(void *memory, int in, int out) {
             for (int i = first; i < end; i++) {
                 double distance = fabs((i - center + 0.5) * (1.0 / filter));
                 double w = distance < 1.0 ? 1.0 - distance : 0.0;
-                if (pass == 0) sum += w;
-                else weight[i - first] = (int32_t)(w / sum * (1 << PRECISION) + 0.5);
+                if (pass == 0)
+                    sum += w;
+                else
+                    weight[i - first] = (int32_t)(w / sum * (1 << PRECISION) + 0.5);
             }
         t.first[o] = first;
         t.count[o] = end - first;
@@ -52,7 +58,8 @@ static taps make_taps(void *memory, int in, int out) {
     return t;
 }
 
-/* ---- one pass ------------------------------------------------------------------------------------------------ */
+/* ---- one pass
+ * ------------------------------------------------------------------------------------------------ */
 
 /* out (outputs, length) from in (inputs, length). Weights are not negative and sum to one, so no clipping. */
 CLD_IMAGE_SIMD static void combine_rows(uint8_t *restrict out, const uint8_t *restrict in, const taps *t,
@@ -71,23 +78,27 @@ CLD_IMAGE_SIMD static void combine_rows(uint8_t *restrict out, const uint8_t *re
                 else
                     for (size_t i = 0; i < n; i++) sum[i] += w * row[i];
             }
-            for (size_t i = 0; i < n; i++) out[(size_t)o * length + start + i] = (uint8_t)(sum[i] >> PRECISION);
+            for (size_t i = 0; i < n; i++)
+                out[(size_t)o * length + start + i] = (uint8_t)(sum[i] >> PRECISION);
         }
     }
 }
 
-/* ---- both ---------------------------------------------------------------------------------------------------- */
+/* ---- both
+ * ---------------------------------------------------------------------------------------------------- */
 
 static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 cld_status cld_image_resized_crop(cld_planes out, const uint8_t *interleaved, int width, cld_rect crop,
                                   cld_scratch *scratch) {
     size_t h = (size_t)crop.height, w = (size_t)crop.width, ow = (size_t)out.width;
-    size_t taps_x = aligned(taps_bytes(crop.width, out.width)), taps_y = aligned(taps_bytes(crop.height, out.height));
+    size_t taps_x = aligned(taps_bytes(crop.width, out.width)),
+           taps_y = aligned(taps_bytes(crop.height, out.height));
     size_t columns = aligned(3 * h * w), narrowed = aligned(3 * h * ow);
     uint8_t *memory = cld_scratch_reserve(scratch, taps_x + taps_y + columns + 2 * narrowed);
     if (!memory) return CLD_NOMEM;
-    taps tx = make_taps(memory, crop.width, out.width), ty = make_taps(memory + taps_x, crop.height, out.height);
+    taps tx = make_taps(memory, crop.width, out.width),
+         ty = make_taps(memory + taps_x, crop.height, out.height);
     uint8_t *source = memory + taps_x + taps_y; /* (w, 3, h) */
     uint8_t *upright = source + columns;        /* (ow, 3, h) */
     uint8_t *rows = upright + narrowed;         /* (3, h, ow) */

@@ -1,0 +1,130 @@
+--- Data sets and the loader.
+--
+--   local train  = cld.data.cifar10 { root = "./data", split = "train" }
+--   local loader = cld.data.loader { train, batch_size = 256, views = 2, augment = cld.augment.cifar() }
+--   for batch in loader:epoch(1) do
+--     -- batch.views[1], batch.views[2]: f32 (256, 3, 32, 32); batch.index: i64 (256), rows of `train`, from 0;
+--     -- batch.labels: i64 (256)
+--   end
+local core = require "cld.core"
+local augment = require "cld.augment"
+
+local data = {}
+
+local function check_fields(name, options, known)
+  if type(options) ~= "table" then error(("data.%s: expected a table of options, got %s"):format(name, type(options)), 3) end
+  for key in pairs(options) do
+    if type(key) == "string" and known[key] == nil then
+      local list = {}
+      for field in pairs(known) do list[#list + 1] = field end
+      table.sort(list)
+      error(("data.%s: unknown field '%s'; there are %s"):format(name, key, table.concat(list, ", ")), 3)
+    end
+  end
+end
+
+-- ---- data sets --------------------------------------------------------------
+
+--- A data set: name, images u8 (N, H, W, 3), labels i64 (N), classes (their number), class_names (where known);
+-- #dataset is N.
+local Dataset = { __name = "cld.dataset" }
+Dataset.__index = Dataset
+function Dataset:__len() return self.images.shape[1] end
+function Dataset:__tostring()
+  return ("%s: %d images of %d x %d, %d classes"):format(self.name, #self, self.images.shape[2], self.images.shape[3], self.classes)
+end
+
+local function cifar(name, kind, options)
+  if type(options.root) ~= "string" then
+    error(("data.%s: root must be the folder that holds the files, got %s"):format(name, type(options.root)), 3)
+  end
+  local set = core.data.read_cifar(options.root, kind, options.layout or "auto", options.split or "train")
+  set.name = ("%s %s"):format(name, options.split or "train")
+  return setmetatable(set, Dataset)
+end
+
+--- cifar10{root, split = "train"|"test", layout = "auto"|"python"|"binary"}
+function data.cifar10(options)
+  check_fields("cifar10", options, { root = true, split = true, layout = true })
+  return cifar("cifar10", "cifar10", options)
+end
+
+--- cifar100{root, split, layout, labels = "fine"|"coarse"}: 100 classes, or their 20 groups.
+function data.cifar100(options)
+  check_fields("cifar100", options, { root = true, split = true, layout = true, labels = true })
+  local labels = options.labels or "fine"
+  if labels ~= "fine" and labels ~= "coarse" then
+    error(("data.cifar100: labels must be 'fine' or 'coarse', got '%s'"):format(labels), 2)
+  end
+  return cifar("cifar100", labels, options)
+end
+
+--- tensors{images = u8 (N, H, W, 3), labels = i64 (N), classes, class_names, name}: a data set in memory. Without
+-- labels all are 0; without classes there are as many as the labels say.
+function data.tensors(options)
+  check_fields("tensors", options, { images = true, labels = true, classes = true, class_names = true, name = true })
+  local images = options.images
+  if type(images) ~= "userdata" or images.dtype ~= "u8" or #images.shape ~= 4 or images.shape[4] ~= 3 then
+    error(("data.tensors: images must be u8[n, height, width, 3], got %s"):format(tostring(images)), 2)
+  end
+  local labels = options.labels or core.tensor.zeros(images.shape[1], "i64")
+  if type(labels) ~= "userdata" or labels.dtype ~= "i64" or #labels.shape ~= 1 or labels.shape[1] ~= images.shape[1] then
+    error(("data.tensors: labels must be i64[%d], one per image, got %s"):format(images.shape[1], tostring(labels)), 2)
+  end
+  return setmetatable({
+    name = options.name or "tensors",
+    images = images:contiguous(),
+    labels = labels:contiguous(),
+    classes = options.classes or labels:max():item() + 1,
+    class_names = options.class_names,
+  }, Dataset)
+end
+
+-- ---- the loader -------------------------------------------------------------
+
+local Loader = { __name = "cld.loader" }
+Loader.__index = Loader
+
+local defaults = {
+  batch_size = 256,   -- images per step, over all ranks
+  views = 2,          -- of each image, drawn independently
+  augment = false,    -- a table of cld.augment; default: augment.none at the images' size
+  workers = 1,        -- threads; 0: the caller's own. Batches do not depend on it
+  prefetch = 3,       -- batches made ahead
+  seed = 0,
+  shuffle = true,     -- a new order each epoch
+  drop_last = true,   -- leave out the last, smaller batch
+  rank = 0,           -- of the processes that train together; each takes its part of every batch
+  world = 1,
+}
+
+--- loader{dataset, batch_size, views, augment, workers, prefetch, seed, shuffle, drop_last, rank, world}
+-- #loader: steps per epoch.
+function data.loader(options)
+  check_fields("loader", options, defaults)
+  local set = options[1]
+  if getmetatable(set) ~= Dataset then
+    error(("data.loader: the first entry must be a data set of cld.data, got %s"):format(type(set)), 2)
+  end
+  local settings = { images = set.images, labels = set.labels }
+  for key, default in pairs(defaults) do
+    if options[key] == nil then settings[key] = default else settings[key] = options[key] end
+  end
+  if not settings.augment then
+    settings.augment = augment.none { size = { set.images.shape[2], set.images.shape[3] } }
+  end
+  return setmetatable({ settings = settings, dataset = set, step_count = core.data.loader_steps(settings) }, Loader)
+end
+
+--- Steps per epoch.
+function Loader:steps() return self.step_count end
+Loader.__len = Loader.steps
+
+--- `for batch in loader:epoch(e) do`: the batches of epoch e, from step first_step (counted from 0) on: resuming in
+-- the middle of an epoch gives what an undisturbed run would have got. Leaving the loop stops the workers.
+function Loader:epoch(epoch, first_step)
+  local batches = core.data.epoch(self.settings, epoch, first_step or 0)
+  return batches, nil, nil, batches
+end
+
+return data
