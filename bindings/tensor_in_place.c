@@ -38,7 +38,9 @@ static int update(lua_State *L, const char *name, cld_binary kind) {
     if (cld_dtype_is_float(result->a.dtype) && !cld_dtype_is_float(x->a.dtype))
         return luaL_error(L, "%s: the result is %s, which %s cannot hold", name,
                           cld_dtype_name(result->a.dtype), cld_describe(&x->a));
-    return return_self(L, cld_tensor_copy(x, result));
+    cld_status status = cld_tensor_copy(x, result);
+    cldL_close(lua_touserdata(L, -1));
+    return return_self(L, status);
 }
 
 static int in_place_add(lua_State *L) { return update(L, "add_", CLD_ADD); }

@@ -96,10 +96,10 @@ int cldL_set_index(lua_State *L, cld_tensor *x) {
     *plain = cld_tensor_detach(x);
     if (!*plain) return cldL_raise(L);
     cld_tensor *part = *push_part(L, *plain);
-    if (value)
-        cldL_check_status(L, cld_tensor_copy(part, value));
-    else
-        cldL_check_status(L, cld_tensor_fill(part, luaL_checknumber(L, 3)));
+    cldL_check_status(L,
+                      value ? cld_tensor_copy(part, value) : cld_tensor_fill(part, luaL_checknumber(L, 3)));
+    cldL_close(lua_touserdata(L, -1));
+    cldL_close(plain);
     return 0;
 }
 

@@ -72,6 +72,7 @@ static int reduce_std(lua_State *L) {
     reduce_var(L);
     cld_tensor *var = cldL_check_tensor(L, -1), **out = cldL_new_tensor(L);
     *out = cld_unary_op(CLD_SQRT, var, 0, 0);
+    cldL_close(lua_touserdata(L, -2));
     return cldL_result(L, *out);
 }
 
@@ -88,6 +89,7 @@ static int arg_reduce(lua_State *L, arg_reduction *f) {
     cld_tensor **flat = cldL_new_tensor(L), **out = cldL_new_tensor(L);
     *flat = whole ? cld_flatten(x, 0, -1) : cld_tensor_retain(x);
     *out = *flat ? f(*flat, dim, keepdim && !whole) : NULL;
+    cldL_close(flat);
     return cldL_result(L, *out);
 }
 
@@ -110,6 +112,8 @@ static int extreme(lua_State *L, reduction *all, arg_reduction *position, cld_bi
     *values = keepdim ? cld_tensor_retain(*picked) : cld_squeeze(*picked, dim);
     *index = keepdim ? cld_tensor_retain(*at) : cld_squeeze(*at, dim);
     if (!*values || !*index) return cldL_raise(L);
+    cldL_close(at);
+    cldL_close(picked);
     return 2;
 }
 

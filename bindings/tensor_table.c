@@ -135,21 +135,23 @@ int cldL_tensor_from_table(lua_State *L) {
     read_table(&r, 0, 0);
     lua_pop(L, 1);
     *out = (*host)->a.dtype == o.dtype ? cld_tensor_retain(*host) : cld_tensor_cast(*host, o.dtype);
+    cldL_close(host);
     return cldL_finish(L, out, &o);
 }
 
 /* ---- to Lua
  * -------------------------------------------------------------------------------------------------- */
 
-cld_tensor *cldL_push_host(lua_State *L, cld_tensor *x) {
+cld_tensor **cldL_push_host(lua_State *L, cld_tensor *x) {
     cld_tensor **near = cldL_new_tensor(L), **host = cldL_new_tensor(L);
     cld_dtype dtype = host_dtype(x->a.dtype);
     *near = cld_device(x) == cld_cpu_backend() ? cld_tensor_retain(x) : cld_tensor_to(x, cld_cpu_backend());
     if (!*near) cldL_raise(L);
     *host = dtype == x->a.dtype ? cld_tensor_contiguous(*near) : cld_tensor_cast(*near, dtype);
     if (!*host) cldL_raise(L);
+    cldL_close(near);
     lua_remove(L, -2);
-    return *host;
+    return host;
 }
 
 void cldL_push_element(lua_State *L, const cld_tensor *host, int64_t i) {
@@ -180,11 +182,12 @@ static int64_t push_table(lua_State *L, const cld_tensor *host, int dim, int64_t
 
 /* t:totable(): nested tables; a number for a tensor without dimensions. */
 int cldL_totable(lua_State *L) {
-    cld_tensor *host = cldL_push_host(L, cldL_check_tensor(L, 1));
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    if (cld_numel(&x->a) > INT32_MAX) return luaL_error(L, "totable: %s is too large", cld_describe(&x->a));
     luaL_checkstack(L, 2 * CLD_MAX_DIMS, "nested tables");
-    if (cld_numel(&host->a) > INT32_MAX)
-        return luaL_error(L, "totable: %s is too large", cld_describe(&host->a));
-    push_table(L, host, 0, 0);
+    cld_tensor **host = cldL_push_host(L, x);
+    push_table(L, *host, 0, 0);
+    cldL_close(host);
     return 1;
 }
 
@@ -193,6 +196,8 @@ int cldL_item(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (cld_numel(&x->a) != 1)
         return luaL_error(L, "item: the tensor must have one element, got %s", cld_describe(&x->a));
-    cldL_push_element(L, cldL_push_host(L, x), 0);
+    cld_tensor **host = cldL_push_host(L, x);
+    cldL_push_element(L, *host, 0);
+    cldL_close(host);
     return 1;
 }

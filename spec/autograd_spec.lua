@@ -138,7 +138,7 @@ describe("writes in place", function()
     for _, f in ipairs { function() x:zero_() end, function() (x * 2):add_(1) end, function() x[1] = 3 end,
       function() x:detach():copy_(x) end, function() cld.zeros(2, "f64"):add_(x) end, function() x:uniform_() end,
       function() cld.zeros(2, "f64")[1] = x[1] end } do
-      check.fails(f, "in place")
+      check.fails(f, "in.place")
     end
     cld.no_grad(function() x:mul_(2) end)
     assert.same({ 2, 4 }, x:totable())
