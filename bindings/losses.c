@@ -1,0 +1,105 @@
+/* cld.losses in C: the functions without state; lua/cld/losses.lua makes the bank and the queue of them. */
+#include "bindings/bindings.h"
+
+#include "runtime/losses/losses.h"
+
+/* bank_loss(features, memory, index, temperature, momentum) */
+static int bank_loss(lua_State *L) {
+    cld_tensor *f = cldL_check_tensor(L, 1), *memory = cldL_check_tensor(L, 2), *index = cldL_check_tensor(L, 3);
+    cld_bank_params p = {.temperature = luaL_checknumber(L, 4), .momentum = luaL_checknumber(L, 5)};
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_bank_loss(f, memory, index, &p);
+    return cldL_result(L, *out);
+}
+
+/* bank_nce_loss(features, memory, index, negatives, z, temperature, momentum) */
+static int bank_nce_loss(lua_State *L) {
+    cld_tensor *f = cldL_check_tensor(L, 1), *memory = cldL_check_tensor(L, 2), *index = cldL_check_tensor(L, 3);
+    cld_tensor *negatives = cldL_check_tensor(L, 4), *z = cldL_check_tensor(L, 5);
+    cld_bank_params p = {.temperature = luaL_checknumber(L, 6), .momentum = luaL_checknumber(L, 7)};
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_bank_nce_loss(f, memory, index, negatives, z, &p);
+    return cldL_result(L, *out);
+}
+
+/* sample_negatives(memory, rows, count, draw) -> i64 (rows, count) */
+static int sample_negatives(lua_State *L) {
+    cld_tensor *memory = cldL_check_tensor(L, 1);
+    lua_Integer rows = luaL_checkinteger(L, 2), count = luaL_checkinteger(L, 3), draw = luaL_checkinteger(L, 4);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_sample_negatives(rows, count, memory->a.shape[0], (uint64_t)draw, cld_device(memory));
+    return cldL_result(L, *out);
+}
+
+/* queue_loss(query, key, queue, temperature) */
+static int queue_loss(lua_State *L) {
+    cld_tensor *query = cldL_check_tensor(L, 1), *key = cldL_check_tensor(L, 2), *queue = cldL_check_tensor(L, 3);
+    double temperature = luaL_checknumber(L, 4);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_queue_loss(query, key, queue, temperature);
+    return cldL_result(L, *out);
+}
+
+/* enqueue(queue, keys, pointer) -> the next pointer */
+static int enqueue(lua_State *L) {
+    cld_tensor *queue = cldL_check_tensor(L, 1), *keys = cldL_check_tensor(L, 2);
+    int64_t pointer = luaL_checkinteger(L, 3);
+    cldL_check_status(L, cld_enqueue(queue, keys, &pointer));
+    lua_pushinteger(L, pointer);
+    return 1;
+}
+
+/* kmeans(x, k, iterations) -> labels, centroids */
+static int kmeans(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_Integer k = luaL_checkinteger(L, 2), iterations = luaL_checkinteger(L, 3);
+    luaL_argcheck(L, iterations >= 1 && iterations <= INT32_MAX, 3, "expected at least 1 iteration");
+    cld_tensor **labels = cldL_new_tensor(L), **centroids = cldL_new_tensor(L);
+    *centroids = cld_kmeans(labels, x, k, (int)iterations);
+    cldL_result(L, *centroids);
+    return 2;
+}
+
+/* cld(g1, g2, {clusters, iterations, temperature, detach_centroids}) -> loss, group accuracy */
+static int cross_level(lua_State *L) {
+    static const char *const names[] = {"clusters", "iterations", "temperature", "detach_centroids", NULL};
+    cld_tensor *g1 = cldL_check_tensor(L, 1), *g2 = cldL_check_tensor(L, 2);
+    cldL_check_fields(L, 3, "cld", names);
+    cld_group_params p = {.clusters = cldL_field_integer(L, 3, "clusters", 128),
+                          .iterations = (int)cldL_field_integer(L, 3, "iterations", 5),
+                          .temperature = cldL_field_number(L, 3, "temperature", 0.2),
+                          .detach_centroids = cldL_field_boolean(L, 3, "detach_centroids", false)};
+    cld_tensor **loss = cldL_new_tensor(L), **accuracy = cldL_new_tensor(L);
+    *loss = cld_cross_level_loss(accuracy, g1, g2, &p);
+    cldL_result(L, *loss);
+    return 2;
+}
+
+/* weighted_knn(memory, labels, queries, {k, temperature, classes}) -> class scores */
+static int weighted_knn(lua_State *L) {
+    static const char *const names[] = {"k", "temperature", "classes", NULL};
+    cld_tensor *memory = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2), *queries = cldL_check_tensor(L, 3);
+    cldL_check_fields(L, 4, "weighted_knn", names);
+    cld_knn_params p = {.k = cldL_field_integer(L, 4, "k", 200),
+                        .classes = cldL_field_integer(L, 4, "classes", 0),
+                        .temperature = cldL_field_number(L, 4, "temperature", 0.1)};
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_weighted_knn(memory, labels, queries, &p);
+    return cldL_result(L, *out);
+}
+
+int cldL_open_losses(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"bank_loss", bank_loss},
+        {"bank_nce_loss", bank_nce_loss},
+        {"sample_negatives", sample_negatives},
+        {"queue_loss", queue_loss},
+        {"enqueue", enqueue},
+        {"kmeans", kmeans},
+        {"cld", cross_level},
+        {"weighted_knn", weighted_knn},
+        {NULL, NULL},
+    };
+    luaL_newlib(L, functions);
+    return 1;
+}

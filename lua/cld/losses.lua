@@ -1,0 +1,136 @@
+--- Losses. The mathematics is C (runtime/losses); here is what keeps a state: the memory bank and the queue.
+--
+--   local bank = cld.losses.memory_bank { size = #train, dim = 128, momentum = 0.5, temperature = 0.1 }
+--   local loss = bank:loss(features, index)           -- features (batch, 128), index i64 (batch), 0-based
+--   loss:backward()                                   -- then the rows `index` of bank.memory are updated
+--
+-- Everything a bank or a queue knows is in its state_dict.
+local core = require "cld.core"
+local state = require "cld.state"
+local functional, create, check_fields = core.losses, core.tensor, core.system.check_fields
+
+local losses = {
+  --- kmeans(x (n, d), k, iterations) -> labels i64 (n), centroids (k, d): Lloyd's algorithm from the first k rows. An
+  -- empty cluster's centroid is the zero vector. The centroids are differentiable: means of the rows, labels constant.
+  kmeans = functional.kmeans,
+
+  --- cld(g1 (n, d), g2 (n, d), {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false})
+  -- -> loss, group accuracy: (CE(g1 C2' / T, c2) + CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on
+  -- each view (Wang, Liu and Yu, CVPR 2021). The accuracy, a 0-d tensor in 0..1, is the share of rows whose largest
+  -- logit of g1 C2' is c2.
+  cld = functional.cld,
+}
+
+local function integer(what, options, name, least, default)
+  local value = options[name]
+  if value == nil then value = default end
+  if math.type(value) ~= "integer" or value < least then
+    error(("%s: %s is %s; expected an integer of at least %d"):format(what, name, tostring(value), least), 3)
+  end
+  return value
+end
+
+local function number(what, options, name, default)
+  local value = options[name]
+  if value == nil then value = default end
+  if type(value) ~= "number" then
+    error(("%s: %s is %s; expected a number"):format(what, name, tostring(value)), 3)
+  end
+  return value
+end
+
+-- (size, dim), uniform in (-s, s) with s = 1 / sqrt(dim / 3), which makes unit rows on average.
+local function random_rows(size, dim, options)
+  local bound = 1 / math.sqrt(dim / 3)
+  return create.empty({ size, dim }, { dtype = options.dtype or "f32", device = options.device or "cpu" })
+    :uniform_(-bound, bound)
+end
+
+-- ---- memory bank ------------------------------------------------------------
+
+local MemoryBank = {}
+MemoryBank.__index = MemoryBank
+
+--- memory_bank{size =, dim =, momentum = 0.5, temperature = 0.1, negatives = 0, dtype = "f32", device = "cpu"}:
+-- one row per training image (Wu et al., CVPR 2018). negatives = 0 is the full softmax over all rows; K > 0 is NCE
+-- against K rows drawn uniformly for each feature. bank.memory is the (size, dim) tensor.
+function losses.memory_bank(options)
+  check_fields("memory_bank", options,
+    { "size", "dim", "momentum", "temperature", "negatives", "dtype", "device" })
+  local size, dim = integer("memory_bank", options, "size", 1), integer("memory_bank", options, "dim", 1)
+  local self = setmetatable({
+    momentum = number("memory_bank", options, "momentum", 0.5),
+    temperature = number("memory_bank", options, "temperature", 0.1),
+    negatives = integer("memory_bank", options, "negatives", 0, 0),
+    memory = random_rows(size, dim, options),
+  }, MemoryBank)
+  if self.negatives > 0 then
+    self.draws = 0                                  -- calls of :loss so far: which negatives come next
+    self.normalizer = create.zeros({ 1 }, { dtype = self.memory.dtype, device = self.memory.device })
+  end
+  return self
+end
+
+--- The mean loss of features (batch, dim) whose images are index (i64 (batch), 0-based) against the memory as it is
+-- now. The rows become normalize(momentum * row + (1 - momentum) * feature) when a backward through the loss has run:
+-- with two views in one backward, view 2 first, then view 1.
+function MemoryBank:loss(features, index)
+  if self.negatives == 0 then
+    return functional.bank_loss(features, self.memory, index, self.temperature, self.momentum)
+  end
+  local negatives <close> = functional.sample_negatives(self.memory, features.shape[1], self.negatives, self.draws)
+  self.draws = self.draws + 1
+  return functional.bank_nce_loss(features, self.memory, index, negatives, self.normalizer, self.temperature,
+    self.momentum)
+end
+
+--- {memory}, and with negatives {memory, normalizer, draws}.
+function MemoryBank:state_dict()
+  return { memory = self.memory, normalizer = self.normalizer, draws = self.draws and create.tensor({ self.draws }, "i64") }
+end
+
+--- Strict: missing, unexpected and mis-shaped entries are an error that names them.
+function MemoryBank:load_state_dict(given)
+  local own = self:state_dict()
+  state.load("memory_bank", own, given)
+  self.draws = own.draws and own.draws:item()
+end
+
+-- ---- MoCo's queue -----------------------------------------------------------
+
+local MocoQueue = {}
+MocoQueue.__index = MocoQueue
+
+--- moco_queue{size =, dim =, temperature = 0.07, dtype = "f32", device = "cpu"}: a ring of keys, the negatives of
+-- MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer the row to be replaced next,
+-- counted from 0.
+function losses.moco_queue(options)
+  check_fields("moco_queue", options, { "size", "dim", "temperature", "dtype", "device" })
+  local size, dim = integer("moco_queue", options, "size", 1), integer("moco_queue", options, "dim", 1)
+  return setmetatable({
+    temperature = number("moco_queue", options, "temperature", 0.07),
+    memory = random_rows(size, dim, options),
+    pointer = 0,
+  }, MocoQueue)
+end
+
+--- The mean cross entropy of [query . key, query memory'] / temperature against class 0; query and key (batch, dim).
+-- The gradient flows to the query only.
+function MocoQueue:loss(query, key)
+  return functional.queue_loss(query, key, self.memory, self.temperature)
+end
+
+--- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain.
+function MocoQueue:enqueue(keys) self.pointer = functional.enqueue(self.memory, keys, self.pointer) end
+
+--- {memory, pointer}; the pointer is i64 (1).
+function MocoQueue:state_dict() return { memory = self.memory, pointer = create.tensor({ self.pointer }, "i64") } end
+
+--- Strict: missing, unexpected and mis-shaped entries are an error that names them.
+function MocoQueue:load_state_dict(given)
+  local own = { memory = self.memory, pointer = create.tensor({ self.pointer }, "i64") }
+  state.load("moco_queue", own, given)
+  self.pointer = own.pointer:item() % #self.memory
+end
+
+return losses

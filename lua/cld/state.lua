@@ -1,0 +1,34 @@
+--- Loading states: what every load_state_dict shares.
+local core = require "cld.core"
+
+local state = {}
+
+local function shape_of(tensor) return "[" .. table.concat(tensor.shape, ", ") .. "]" end
+
+local function sorted_keys(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+--- load(what, own, given): copy the tensors of `given` into those of `own`, by name. One error, raised for the caller's
+-- caller, names everything that is missing, unexpected or of another shape; then nothing has been copied.
+function state.load(what, own, given)
+  local problems = {}
+  for _, name in ipairs(sorted_keys(own)) do
+    if not given[name] then
+      problems[#problems + 1] = name .. " is missing"
+    elseif shape_of(own[name]) ~= shape_of(given[name]) then
+      problems[#problems + 1] = ("%s is %s here, %s in the state"):format(name, shape_of(own[name]), shape_of(given[name]))
+    end
+  end
+  for _, name in ipairs(sorted_keys(given)) do
+    if not own[name] then problems[#problems + 1] = name .. " is unexpected" end
+  end
+  if #problems > 0 then error(what .. ": the state does not fit: " .. table.concat(problems, "; "), 3) end
+  local _ <close> = core.autograd.no_grad()
+  for name, tensor in pairs(own) do tensor:copy_(given[name]) end
+end
+
+return state

@@ -1,0 +1,41 @@
+/* K-means on the tape: the centroids are means of the rows, and differentiable as such. */
+#include "runtime/losses/losses.h"
+#include "runtime/ops/ops.h"
+
+enum { SAVED_LABELS, SAVED_SIZES };
+
+/* centroid_j = sum over its members x_i / size_j, so dx_i = dcentroid_label(i) / size_label(i) */
+static cld_status kmeans_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    CLD_AUTO cld_tensor *labels = cld_node_saved(n, SAVED_LABELS), *sizes = cld_node_saved(n, SAVED_SIZES);
+    if (!labels || !sizes) return cld_error_code();
+    CLD_AUTO cld_tensor *shares = cld_div(dout[0], sizes);
+    if (!shares) return cld_error_code();
+    din[0] = cld_index_select(shares, 0, labels);
+    return din[0] ? CLD_OK : cld_error_code();
+}
+
+static const cld_op kmeans_op = {"kmeans", kmeans_backward, NULL, NULL};
+
+cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int iterations) {
+    CLD_TRY_NULL(cld__check_rows("kmeans", "x", x));
+    if (k < 1)
+        return cld_fail_null(CLD_INVALID, "kmeans: %lld clusters of %s; expected at least 1", (long long)k,
+                             cld_describe(&x->a));
+    if (iterations < 1)
+        return cld_fail_null(CLD_INVALID, "kmeans: %d iterations; expected at least 1", iterations);
+    const cld_backend *device = cld_device(x);
+    if (!device->loss || !device->loss->kmeans) return (void)cld_unsupported("kmeans", device), NULL;
+    CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(x);
+    CLD_AUTO cld_tensor *assigned = cld_tensor_new(CLD_I64, 1, x->a.shape, device);
+    CLD_AUTO cld_tensor *centroids = cld_tensor_new(x->a.dtype, 2, (int64_t[]){k, x->a.shape[1]}, device);
+    CLD_AUTO cld_tensor *sizes = cld_tensor_new(x->a.dtype, 2, (int64_t[]){k, 1}, device);
+    if (!rows || !assigned || !centroids || !sizes) return NULL;
+    CLD_TRY_NULL(device->loss->kmeans(&assigned->a, &centroids->a, &sizes->a, &rows->a, iterations));
+    cld_node *n = cld_record(&kmeans_op, &centroids, 1, &x, 1);
+    if (n) {
+        cld_node_save(n, SAVED_LABELS, assigned);
+        cld_node_save(n, SAVED_SIZES, sizes);
+    }
+    *labels = cld_tensor_steal(&assigned);
+    return cld_tensor_steal(&centroids);
+}

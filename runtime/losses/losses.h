@@ -1,0 +1,88 @@
+/* Losses that keep something beside the network, the clustering they need, and the nearest-neighbour score.
+ *
+ * The state (a bank, a queue) is an ordinary tensor that the caller owns and passes in: these functions hold
+ * none. Features are rows, f32 or f64; index and labels i64, 0-based. A loss is a 0-d tensor on the tape, the
+ * mean over the batch. Errors name the function, the argument and both shapes.
+ */
+#ifndef CLD_LOSSES_H
+#define CLD_LOSSES_H
+
+#include "runtime/autograd/tape.h"
+
+/* ---- memory_bank.c: NPID (Wu et al., CVPR 2018) ---- */
+
+typedef struct cld_bank_params {
+    double temperature;
+    double momentum; /* of the rows: m_i <- normalize(momentum * m_i + (1 - momentum) * f_i) */
+} cld_bank_params;
+
+/* Cross entropy of f memory^T / T against class index[i]: f (batch, dim), memory (size, dim), index (batch).
+ * When a backward through it has run, the rows index of the memory are updated with f; with several losses in
+ * one backward, in the order in which backward met them, and all gradients are those of the memory before. */
+cld_tensor *cld_bank_loss(cld_tensor *f, cld_tensor *memory, cld_tensor *index, const cld_bank_params *p);
+
+/* The same by noise-contrastive estimation against the rows negatives (batch, K). z, one element, is Z of the
+ * very first batch: 0 before, written by the first call. */
+cld_tensor *cld_bank_nce_loss(cld_tensor *f, cld_tensor *memory, cld_tensor *index, cld_tensor *negatives,
+                              cld_tensor *z, const cld_bank_params *p);
+
+/* (rows, count) numbers in 0 .. size - 1 from the global seed; draw counts the calls. */
+cld_tensor *cld_sample_negatives(int64_t rows, int64_t count, int64_t size, uint64_t draw,
+                                 const cld_backend *device);
+
+/* ---- moco_queue.c: MoCo (He et al., CVPR 2020) ---- */
+
+/* Cross entropy of [query . key, query queue^T] / T against class 0; the gradient flows to query (batch, dim)
+ * only. */
+cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue, double temperature);
+/* Replace the oldest rows of the ring; *pointer, the next row to be written, moves on and wraps. Of more keys
+ * than rows the last remain. */
+cld_status cld_enqueue(cld_tensor *queue, cld_tensor *keys, int64_t *pointer);
+
+/* ---- kmeans.c ---- */
+
+/* Centroids (k, dim) and *labels (rows); see kernels/cpu/kmeans.c for the definition. The gradient through
+ * the centroids is that of the last mean, with labels and counts constant. */
+cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int iterations);
+
+/* ---- cld.c: cross-level discrimination (Wang, Liu and Yu, CVPR 2021) ---- */
+
+typedef struct cld_group_params {
+    int64_t clusters;
+    int iterations;
+    double temperature;
+    bool detach_centroids; /* no gradient through the centroids */
+} cld_group_params;
+
+/* (CE(g1 C2^T / T, c2) + CE(g2 C1^T / T, c1)) / 2, with labels c and centroids C by k-means on each view's
+ * features (batch, dim). *accuracy: the share of rows whose largest logit of g1 C2^T is c2, a 0-d constant.
+ */
+cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor *g1, cld_tensor *g2,
+                                 const cld_group_params *p);
+
+/* ---- weighted_knn.c ---- */
+
+typedef struct cld_knn_params {
+    int64_t k; /* at most the memory's rows are used */
+    int64_t classes;
+    double temperature;
+} cld_knn_params;
+
+/* Class scores (queries, classes): each of the k rows of memory (rows, dim) most similar to a query by dot
+ * product adds exp(similarity / T) to its class labels[row]. Exact; of equally similar rows the first wins.
+ */
+cld_tensor *cld_weighted_knn(cld_tensor *memory, cld_tensor *labels, cld_tensor *queries,
+                             const cld_knn_params *p);
+
+/* ---- check.c: shared by these files ---- */
+
+/* x is (rows, dim), rows > 0, f32 or f64. */
+cld_status cld__check_rows(const char *op, const char *what, const cld_tensor *x);
+/* And y has its dim, dtype and device. */
+cld_status cld__check_alike(const char *op, const char *what, const cld_tensor *x, const char *other,
+                            const cld_tensor *y);
+/* index is i64 (rows of x), on its device. */
+cld_status cld__check_entries(const char *op, const char *what, const cld_tensor *index, const cld_tensor *x);
+cld_status cld__check_temperature(const char *op, double temperature);
+
+#endif

@@ -1,0 +1,37 @@
+/* Optimizers: what changes parameters after backward has filled in their gradients.
+ *
+ * An optimizer holds references to the parameters and writes them in place; a parameter without a gradient is
+ * left alone. It is C rather than Lua so that gradients are never handed to the garbage collector.
+ */
+#ifndef CLD_OPTIM_H
+#define CLD_OPTIM_H
+
+#include "runtime/autograd/tape.h"
+
+/* ---- sgd.c: PyTorch's SGD: g += weight_decay w;  buf = momentum buf + (1 - dampening) g (the first time:
+ * g); w -= lr buf, or with nesterov w -= lr (g + momentum buf) ---- */
+
+typedef struct cld_sgd {
+    int count;
+    cld_tensor **params;
+    cld_tensor **buffers;   /* NULL entries: no step has been made with this parameter */
+    cld_sgd_params options; /* lr NaN: none given, each step must bring its own */
+    int64_t skipped;        /* steps not made because the loss was not finite */
+} cld_sgd;
+
+cld_sgd *cld_sgd_new(cld_tensor *const *params, int count, const cld_sgd_params *options);
+void cld_sgd_free(cld_sgd *s);
+void cld_sgd_zero_grad(cld_sgd *s);
+cld_status cld_sgd_step(cld_sgd *s, double lr);
+/* zero_grad, backward from loss, step. A loss that is not finite is not followed: *made is then false, the
+ * parameters and whatever else backward would have changed (a memory bank) stay as they are, and skipped
+ * counts it. */
+cld_status cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, double lr, bool *made);
+/* Set the momentum buffer of parameter i (0-based), as a resumed run does. */
+cld_status cld_sgd_load(cld_sgd *s, int i, const cld_tensor *buffer);
+
+/* ---- ema.c: the momentum encoder's update, targets[i] = decay targets[i] + (1 - decay) sources[i] ---- */
+
+cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int count, double decay);
+
+#endif
