@@ -5,7 +5,8 @@
 
 /* bank_loss(features, memory, index, temperature, momentum) */
 static int bank_loss(lua_State *L) {
-    cld_tensor *f = cldL_check_tensor(L, 1), *memory = cldL_check_tensor(L, 2), *index = cldL_check_tensor(L, 3);
+    cld_tensor *f = cldL_check_tensor(L, 1), *memory = cldL_check_tensor(L, 2),
+               *index = cldL_check_tensor(L, 3);
     cld_bank_params p = {.temperature = luaL_checknumber(L, 4), .momentum = luaL_checknumber(L, 5)};
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_bank_loss(f, memory, index, &p);
@@ -14,7 +15,8 @@ static int bank_loss(lua_State *L) {
 
 /* bank_nce_loss(features, memory, index, negatives, z, temperature, momentum) */
 static int bank_nce_loss(lua_State *L) {
-    cld_tensor *f = cldL_check_tensor(L, 1), *memory = cldL_check_tensor(L, 2), *index = cldL_check_tensor(L, 3);
+    cld_tensor *f = cldL_check_tensor(L, 1), *memory = cldL_check_tensor(L, 2),
+               *index = cldL_check_tensor(L, 3);
     cld_tensor *negatives = cldL_check_tensor(L, 4), *z = cldL_check_tensor(L, 5);
     cld_bank_params p = {.temperature = luaL_checknumber(L, 6), .momentum = luaL_checknumber(L, 7)};
     cld_tensor **out = cldL_new_tensor(L);
@@ -25,7 +27,8 @@ static int bank_nce_loss(lua_State *L) {
 /* sample_negatives(memory, rows, count, draw) -> i64 (rows, count) */
 static int sample_negatives(lua_State *L) {
     cld_tensor *memory = cldL_check_tensor(L, 1);
-    lua_Integer rows = luaL_checkinteger(L, 2), count = luaL_checkinteger(L, 3), draw = luaL_checkinteger(L, 4);
+    lua_Integer rows = luaL_checkinteger(L, 2), count = luaL_checkinteger(L, 3),
+                draw = luaL_checkinteger(L, 4);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_sample_negatives(rows, count, memory->a.shape[0], (uint64_t)draw, cld_device(memory));
     return cldL_result(L, *out);
@@ -33,7 +36,8 @@ static int sample_negatives(lua_State *L) {
 
 /* queue_loss(query, key, queue, temperature) */
 static int queue_loss(lua_State *L) {
-    cld_tensor *query = cldL_check_tensor(L, 1), *key = cldL_check_tensor(L, 2), *queue = cldL_check_tensor(L, 3);
+    cld_tensor *query = cldL_check_tensor(L, 1), *key = cldL_check_tensor(L, 2),
+               *queue = cldL_check_tensor(L, 3);
     double temperature = luaL_checknumber(L, 4);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_queue_loss(query, key, queue, temperature);
@@ -78,7 +82,8 @@ static int cross_level(lua_State *L) {
 /* weighted_knn(memory, labels, queries, {k, temperature, classes}) -> class scores */
 static int weighted_knn(lua_State *L) {
     static const char *const names[] = {"k", "temperature", "classes", NULL};
-    cld_tensor *memory = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2), *queries = cldL_check_tensor(L, 3);
+    cld_tensor *memory = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2),
+               *queries = cldL_check_tensor(L, 3);
     cldL_check_fields(L, 4, "weighted_knn", names);
     cld_knn_params p = {.k = cldL_field_integer(L, 4, "k", 200),
                         .classes = cldL_field_integer(L, 4, "classes", 0),

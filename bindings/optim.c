@@ -8,7 +8,8 @@
 
 #define SGD "cld.sgd"
 
-/* The tensors of the list at arg, borrowed: the list keeps them. The array is a userdata left on the stack. */
+/* The tensors of the list at arg, borrowed: the list keeps them. The array is a userdata left on the stack.
+ */
 static cld_tensor **check_tensors(lua_State *L, int arg, int *count) {
     luaL_checktype(L, arg, LUA_TTABLE);
     *count = (int)luaL_len(L, arg);
@@ -17,8 +18,9 @@ static cld_tensor **check_tensors(lua_State *L, int arg, int *count) {
         lua_geti(L, arg, i + 1);
         list[i] = cldL_test_tensor(L, -1);
         if (!list[i])
-            luaL_argerror(L, arg, lua_pushfstring(L, "entry %d of the list is a %s, not a tensor", i + 1,
-                                                  luaL_typename(L, -1)));
+            luaL_argerror(L, arg,
+                          lua_pushfstring(L, "entry %d of the list is a %s, not a tensor", i + 1,
+                                          luaL_typename(L, -1)));
         lua_pop(L, 1);
     }
     return list;
@@ -35,7 +37,7 @@ static int ema(lua_State *L) {
     return 0;
 }
 
-/* ---- sgd ----------------------------------------------------------------------------------------------------- */
+/* ---- sgd ----------------------------------------------------------------------------------------------- */
 
 static cld_sgd *check_sgd(lua_State *L) { return *(cld_sgd **)luaL_checkudata(L, 1, SGD); }
 
@@ -83,7 +85,8 @@ static int sgd_zero_grad(lua_State *L) {
     return 0;
 }
 
-/* state_dict() -> {["momentum.<i>"] = tensor}, i the parameter's position, for those that have been stepped */
+/* state_dict() -> {["momentum.<i>"] = tensor}, i the parameter's position, for those that have been stepped
+ */
 static int sgd_state_dict(lua_State *L) {
     cld_sgd *s = check_sgd(L);
     lua_newtable(L);
@@ -111,9 +114,11 @@ static int sgd_load_state_dict(lua_State *L) {
         int position = position_of(key, s->count);
         cld_tensor *buffer = cldL_test_tensor(L, -1);
         if (position < 0 || !buffer)
-            return luaL_error(L, "sgd:load_state_dict: unexpected entry '%s' (a %s); expected tensors momentum.1 to "
-                                 "momentum.%d",
-                              key, luaL_typename(L, -1), s->count);
+            return luaL_error(
+                L,
+                "sgd:load_state_dict: unexpected entry '%s' (a %s); expected tensors momentum.1 to "
+                "momentum.%d",
+                key, luaL_typename(L, -1), s->count);
         cldL_check_status(L, cld_sgd_load(s, position, buffer));
     }
     return 0;

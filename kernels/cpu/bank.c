@@ -32,8 +32,7 @@ typedef struct problem {
     bool gradient;
 } problem;
 
-/* ---- f32: blocked
- * -------------------------------------------------------------------------------------------- */
+/* ---- f32: blocked -------------------------------------------------------------------------------------- */
 
 /* What one thread knows of its part of the memory. */
 typedef struct part {
@@ -161,8 +160,7 @@ static cld_status softmax_f32(float *loss, float *df, const problem *q) {
     return failed ? cld_fail(CLD_BACKEND, "a matrix product of oneDNN failed") : CLD_OK;
 }
 
-/* ---- f64: plain loops, the reference
- * ------------------------------------------------------------------------- */
+/* ---- f64: plain loops, the reference ------------------------------------------------------------------- */
 
 static double dot_f64(const double *a, const double *b, int64_t n) {
     double sum = 0;
@@ -194,8 +192,7 @@ static void softmax_f64(double *loss, double *df, const problem *q) {
     }
 }
 
-/* ---- the contract
- * -------------------------------------------------------------------------------------------- */
+/* ---- the contract -------------------------------------------------------------------------------------- */
 
 static cld_status softmax(const cld_array *loss, const cld_array *df, const problem *q) {
     if (loss->dtype == CLD_F32) return softmax_f32(loss->data, df ? df->data : NULL, q);

@@ -93,8 +93,7 @@ static void means_f32(float *centroids, float *sizes, const float *x, const int6
     }
 }
 
-/* ---- f64: plain loops, the reference
- * ------------------------------------------------------------------------- */
+/* ---- f64: plain loops, the reference ------------------------------------------------------------------- */
 
 static void assign_f64(int64_t *labels, const double *x, const double *centroids, int64_t n, int64_t dim,
                        int64_t k) {
@@ -126,8 +125,7 @@ static void means_f64(double *centroids, double *sizes, const double *x, const i
     }
 }
 
-/* ---- the contract
- * -------------------------------------------------------------------------------------------- */
+/* ---- the contract -------------------------------------------------------------------------------------- */
 
 cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
                        const cld_array *x, int iterations) {

@@ -18,7 +18,7 @@
 
 #include "kernels/cpu/simd.h"
 
-enum { QUERIES = 256, ROWS = 1024, SLACK = 1024, SCREEN = 16 };
+enum { QUERIES = 256, ROWS = 1024, SLACK = 512, SCREEN = 32 };
 
 typedef struct problem {
     int64_t size, dim, queries, classes, k;
@@ -27,8 +27,7 @@ typedef struct problem {
     double temperature;
 } problem;
 
-/* ---- f32
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- f32 ----------------------------------------------------------------------------------------------- */
 
 typedef struct shortlist {
     uint64_t *keys; /* k + SLACK of them */
@@ -53,25 +52,27 @@ static float similarity_of(uint64_t key) {
 
 static int64_t row_of(uint64_t key) { return (uint32_t)~key; }
 
-/* Move the k largest of n to the front (quickselect; the keys are distinct). */
+/* Move the k largest of n to the front: quickselect. The partition moves every key whether it must or not, so that it
+ * has no branch that a processor would guess wrong every other time. */
 static void select_largest(uint64_t *keys, int64_t n, int64_t k) {
-    int64_t low = 0, high = n - 1;
-    while (low < high) {
-        uint64_t pivot = keys[low + (high - low) / 2];
-        int64_t i = low, j = high;
-        while (i <= j) {
-            while (keys[i] > pivot) i++;
-            while (keys[j] < pivot) j--;
-            if (i > j) break;
-            uint64_t t = keys[i];
-            keys[i++] = keys[j], keys[j--] = t;
+    int64_t low = 0, high = n;
+    while (high - low > 1) {
+        uint64_t *last = &keys[high - 1], *middle = &keys[low + (high - low) / 2], pivot = *middle;
+        *middle = *last;
+        int64_t larger = low; /* keys[low .. larger) exceed the pivot */
+        for (int64_t i = low; i < high - 1; i++) {
+            uint64_t key = keys[i];
+            keys[i] = keys[larger];
+            keys[larger] = key;
+            larger += key > pivot;
         }
-        if (k - 1 <= j)
-            high = j;
-        else if (k - 1 >= i)
-            low = i;
+        *last = keys[larger];
+        keys[larger] = pivot;
+        if (larger == k || larger == k - 1) return;
+        if (larger > k)
+            high = larger;
         else
-            return;
+            low = larger + 1;
     }
 }
 
@@ -87,19 +88,17 @@ static void shorten(shortlist *s, int64_t k) {
 /* The similarities of one query to memory rows start .. start + n. */
 CLD_SIMD static void offer(shortlist *s, int64_t k, const float *similarity, int64_t start, int64_t n) {
     for (int64_t j = 0; j < n; j += SCREEN) {
-        int64_t length = n - j < SCREEN ? n - j : SCREEN;
-        float bar = s->bar;
-        int any = 0;
-        if (length == SCREEN)
-            for (int l = 0; l < SCREEN; l++) any |= similarity[j + l] > bar;
-        else
-            any = 1;
-        if (!any) continue;
+        int64_t length = n - j < SCREEN ? n - j : SCREEN, passed = 0;
+        for (int64_t l = j; l < j + length; l++) passed += similarity[l] > s->bar;
+        if (passed == 0) continue;
         if (s->count + length > k + SLACK) shorten(s, k);
-        for (int64_t l = 0; l < length; l++) {
-            s->keys[s->count] = key_of(similarity[j + l], start + j + l);
-            s->count += similarity[j + l] > bar;
+        uint64_t *keys = s->keys;
+        int64_t count = s->count;
+        for (int64_t l = j; l < j + length; l++) {
+            keys[count] = key_of(similarity[l], start + l);
+            count += similarity[l] > s->bar;
         }
+        s->count = count;
     }
 }
 
@@ -151,8 +150,7 @@ static cld_status knn_f32(float *scores, const problem *q) {
     return failed ? cld_fail(CLD_BACKEND, "weighted_knn: a matrix product of oneDNN failed") : CLD_OK;
 }
 
-/* ---- f64: every row sorted, the reference
- * -------------------------------------------------------------------- */
+/* ---- f64: every row sorted, the reference -------------------------------------------------------------- */
 
 typedef struct neighbour {
     double similarity;
@@ -186,8 +184,7 @@ static cld_status knn_f64(double *scores, const problem *q) {
     return CLD_OK;
 }
 
-/* ---- the contract
- * -------------------------------------------------------------------------------------------- */
+/* ---- the contract -------------------------------------------------------------------------------------- */
 
 cld_status cld__weighted_knn(const cld_array *scores, const cld_array *memory, const cld_array *labels,
                              const cld_array *queries, int64_t k, double temperature) {

@@ -53,8 +53,7 @@ static int64_t drawn(const problem *q, int64_t i, int64_t k) {
     return k == 0 ? q->index[i] : q->negatives[i * q->count + k - 1];
 }
 
-/* ---- f32
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- f32 ----------------------------------------------------------------------------------------------- */
 
 CLD_INLINE float dot_f32(const float *a, const float *b, int64_t n) {
     float sum = 0;
@@ -85,8 +84,7 @@ CLD_SIMD static double row_f32(float *df, const float *f, const float *bank, con
     return loss;
 }
 
-/* ---- f64: plain loops, the reference
- * ------------------------------------------------------------------------- */
+/* ---- f64: plain loops, the reference ------------------------------------------------------------------- */
 
 static double dot_f64(const double *a, const double *b, int64_t n) {
     double sum = 0;
@@ -113,8 +111,7 @@ static double row_f64(double *df, const double *f, const double *bank, const pro
     return loss;
 }
 
-/* ---- the contract
- * -------------------------------------------------------------------------------------------- */
+/* ---- the contract -------------------------------------------------------------------------------------- */
 
 cld_status cld__bank_nce(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
                          const cld_array *bank, const cld_array *index, const cld_array *negatives,

@@ -34,8 +34,7 @@ static void for_all(int count, const cld_array *tensors, const void *context,
     }
 }
 
-/* ---- SGD
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- SGD ----------------------------------------------------------------------------------------------- */
 
 typedef struct sgd_context {
     const cld_array *params, *grads, *buffers;
@@ -87,8 +86,7 @@ static cld_status sgd(int count, const cld_array *params, const cld_array *grads
     return CLD_OK;
 }
 
-/* ---- moving average
- * ------------------------------------------------------------------------------------------ */
+/* ---- moving average ------------------------------------------------------------------------------------ */
 
 typedef struct ema_context {
     const cld_array *targets, *sources;

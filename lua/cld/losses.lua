@@ -46,6 +46,14 @@ local function random_rows(size, dim, options)
     :uniform_(-bound, bound)
 end
 
+-- A state may be of another dtype than what it is loaded into: an f64 memory makes an f64 bank.
+local function adopt_dtype(self, given)
+  local dtype = given.memory and given.memory.dtype
+  if dtype == self.memory.dtype or not (dtype == "f32" or dtype == "f64") then return end
+  self.memory = self.memory:to(dtype)
+  self.normalizer = self.normalizer and self.normalizer:to(dtype)
+end
+
 -- ---- memory bank ------------------------------------------------------------
 
 local MemoryBank = {}
@@ -86,14 +94,15 @@ end
 
 --- {memory}, and with negatives {memory, normalizer, draws}.
 function MemoryBank:state_dict()
-  return { memory = self.memory, normalizer = self.normalizer, draws = self.draws and create.tensor({ self.draws }, "i64") }
+  return { memory = self.memory, normalizer = self.normalizer, draws = self.draws and create.full({}, self.draws, "i64") }
 end
 
 --- Strict: missing, unexpected and mis-shaped entries are an error that names them.
 function MemoryBank:load_state_dict(given)
+  adopt_dtype(self, given)
   local own = self:state_dict()
   state.load("memory_bank", own, given)
-  self.draws = own.draws and own.draws:item()
+  self.draws = own.draws and math.tointeger(own.draws:item())
 end
 
 -- ---- MoCo's queue -----------------------------------------------------------
@@ -123,14 +132,19 @@ end
 --- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain.
 function MocoQueue:enqueue(keys) self.pointer = functional.enqueue(self.memory, keys, self.pointer) end
 
---- {memory, pointer}; the pointer is i64 (1).
-function MocoQueue:state_dict() return { memory = self.memory, pointer = create.tensor({ self.pointer }, "i64") } end
+--- {memory, pointer}; the pointer is 0-d, i64.
+function MocoQueue:state_dict() return { memory = self.memory, pointer = create.full({}, self.pointer, "i64") } end
 
 --- Strict: missing, unexpected and mis-shaped entries are an error that names them.
 function MocoQueue:load_state_dict(given)
-  local own = { memory = self.memory, pointer = create.tensor({ self.pointer }, "i64") }
+  adopt_dtype(self, given)
+  local own = self:state_dict()
   state.load("moco_queue", own, given)
-  self.pointer = own.pointer:item() % #self.memory
+  local pointer, size = math.tointeger(own.pointer:item()), self.memory.shape[1]
+  if pointer < 0 or pointer >= size then
+    error(("moco_queue: the state's pointer is %d; expected 0 to %d"):format(pointer, size - 1), 2)
+  end
+  self.pointer = pointer
 end
 
 return losses

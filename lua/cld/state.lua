@@ -12,6 +12,9 @@ local function sorted_keys(t)
   return keys
 end
 
+-- The same shape, or both of one element.
+local function fits(a, b) return shape_of(a) == shape_of(b) or (a:numel() == 1 and b:numel() == 1) end
+
 --- load(what, own, given): copy the tensors of `given` into those of `own`, by name. One error, raised for the caller's
 -- caller, names everything that is missing, unexpected or of another shape; then nothing has been copied.
 function state.load(what, own, given)
@@ -19,7 +22,7 @@ function state.load(what, own, given)
   for _, name in ipairs(sorted_keys(own)) do
     if not given[name] then
       problems[#problems + 1] = name .. " is missing"
-    elseif shape_of(own[name]) ~= shape_of(given[name]) then
+    elseif not fits(own[name], given[name]) then
       problems[#problems + 1] = ("%s is %s here, %s in the state"):format(name, shape_of(own[name]), shape_of(given[name]))
     end
   end
@@ -28,7 +31,7 @@ function state.load(what, own, given)
   end
   if #problems > 0 then error(what .. ": the state does not fit: " .. table.concat(problems, "; "), 3) end
   local _ <close> = core.autograd.no_grad()
-  for name, tensor in pairs(own) do tensor:copy_(given[name]) end
+  for name, tensor in pairs(own) do tensor:copy_(given[name]:reshape(tensor.shape)) end
 end
 
 return state

@@ -63,8 +63,8 @@ cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor *g1, cld_tens
 /* ---- weighted_knn.c ---- */
 
 typedef struct cld_knn_params {
-    int64_t k; /* at most the memory's rows are used */
-    int64_t classes;
+    int64_t k;       /* at most the memory's rows are used */
+    int64_t classes; /* 0: the largest label + 1 */
     double temperature;
 } cld_knn_params;
 

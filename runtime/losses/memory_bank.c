@@ -17,8 +17,7 @@ typedef struct bank_node {
     double momentum;
 } bank_node;
 
-/* ---- the update
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the update ---------------------------------------------------------------------------------------- */
 
 typedef struct update {
     cld_tensor *memory, *index, *f; /* owned */
@@ -73,8 +72,7 @@ static void record(cld_tensor *loss, cld_tensor *df, cld_tensor *f, cld_tensor *
     cld_node_save(n, SAVED_INDEX, index);
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------- */
+/* ---- forward ------------------------------------------------------------------------------------------- */
 
 static cld_status check(const cld_tensor *f, const cld_tensor *memory, const cld_tensor *index,
                         const cld_bank_params *p) {

@@ -35,8 +35,7 @@ cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue
     return cld_tensor_steal(&loss);
 }
 
-/* ---- the ring
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the ring ------------------------------------------------------------------------------------------ */
 
 static cld_tensor *rows_of(const cld_tensor *x, int64_t start, int64_t count) {
     char *data = (char *)x->a.data + (size_t)(start * x->a.strides[0]) * cld_dtype_size(x->a.dtype);

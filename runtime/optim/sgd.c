@@ -63,8 +63,13 @@ void cld_sgd_zero_grad(cld_sgd *s) {
     }
 }
 
-/* ---- the step
- * ------------------------------------------------------------------------------------------------ */
+static bool any_grad(const cld_sgd *s) {
+    for (int i = 0; i < s->count; i++)
+        if (s->params[i]->grad) return true;
+    return false;
+}
+
+/* ---- the step ------------------------------------------------------------------------------------------ */
 
 typedef struct batch {
     cld_array *params, *grads, *buffers;
@@ -139,6 +144,9 @@ cld_status cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, double lr, bool *made)
         return CLD_OK;
     }
     CLD_TRY(cld_backward(loss, NULL, false));
+    if (!any_grad(s))
+        return cld_fail(CLD_INVALID, "sgd: the loss reached none of the parameters; was the network moved to a device or "
+                                     "cast after sgd was made?");
     CLD_TRY(cld_sgd_step(s, lr));
     *made = true;
     return CLD_OK;
