@@ -8,6 +8,8 @@ static const luaL_Reg openers[] = {
     {"io", cldL_open_io},
     {"json", cldL_open_json},
     {"nn", cldL_open_nn},
+    {"losses", cldL_open_losses},
+    {"optim", cldL_open_optim},
     {"system", cldL_open_system},
     {"tensor", cldL_open_tensor},
     {NULL, NULL},

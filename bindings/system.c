@@ -131,22 +131,6 @@ static int system_interrupted(lua_State *L) {
     return 2;
 }
 
-/* check_fields(function, options, {names}): an error for a field that is none of the names, with the nearest one. */
-static int system_check_fields(lua_State *L) {
-    const char *names[33], *function = luaL_checkstring(L, 1);
-    lua_settop(L, 3);
-    lua_Integer count = luaL_len(L, 3);
-    luaL_argcheck(L, count >= 1 && count <= 32, 3, "expected 1 to 32 names");
-    for (int i = 0; i < (int)count; i++) {
-        lua_geti(L, 3, i + 1);
-        names[i] = luaL_checkstring(L, -1); /* anchored in the list */
-        lua_pop(L, 1);
-    }
-    names[count] = NULL;
-    cldL_check_fields(L, 2, function, names);
-    return 0;
-}
-
 int cldL_open_system(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"set_num_threads", system_set_num_threads},
@@ -161,7 +145,6 @@ int cldL_open_system(lua_State *L) {
         {"catch_signals", system_catch_signals},
         {"restore_signals", system_restore_signals},
         {"interrupted", system_interrupted},
-        {"check_fields", system_check_fields},
         {NULL, NULL},
     };
     luaL_newlib(L, functions);
