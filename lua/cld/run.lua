@@ -157,8 +157,11 @@ function Run:epochs(objects)
     images_per_step = self.loader and rawget(self.opt, "batch_size"),
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
-  system.catch_signals()
-  local close = setmetatable({}, { __close = system.restore_signals })
+  local close
+  if not package.loaded["cld.repl"] then -- in a session Ctrl-C ends the loop by an error, as everywhere else
+    system.catch_signals()
+    close = setmetatable({}, { __close = system.restore_signals })
+  end
   return function() return self:next_epoch() end, nil, nil, close
 end
 
@@ -282,13 +285,12 @@ function Run:save()
   end
 end
 
--- After a signal, the checkpoint written. In an interactive session only the loop ends.
+-- After a signal, the checkpoint written.
 function Run:leave()
   local name, number = system.interrupted()
   self:remember { event = "interrupted", signal = name }
   self.line:print(("interrupted (SIG%s) after step %d of epoch %d; --resume %s continues"):format(name,
     self.step_in_epoch, self.epoch or self.epochs_done, self.folder))
-  if package.loaded["cld.repl"] then user_error.raise "interrupted!" end
   os.exit(128 + number, true)
 end
 

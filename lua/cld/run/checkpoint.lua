@@ -19,7 +19,7 @@ function checkpoint.save(path, objects, facts)
     end
   end
   for key, value in pairs(facts) do metadata[key] = json.encode(value) end
-  core.io.save(path, tensors, metadata)
+  user_error.call(core.io.save, path, tensors, metadata)
 end
 
 --- load(path) -> {path, options, position, states = {object name = {name = tensor}}}

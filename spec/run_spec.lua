@@ -1,0 +1,335 @@
+--- The run folder, checkpoints, resume, signals: a small recipe as a child process, stopped in every way there is.
+local cld = require "cld"
+local check = require "spec.support.check"
+local process = require "spec.support.process"
+
+-- Its "network" is a tensor that takes in a random number and the step's number at every step, so that a resumed run
+-- that repeats, skips or redraws anything ends elsewhere. --at stops it at that step (counted from 0) by --with.
+local recipe = [[
+local cld = require "cld"
+local opt = cld.options {
+  about = "an example", { "epochs", 3, "epochs", min = 1 }, { "batch-size", 8, "images per step" },
+  { "rate", 0.5, "decay" }, { "size", 3, "of the tensor" }, { "extra", false, "one object more" },
+  { "at", -1, "step to stop at" }, { "with", "", "signals to send to itself" },
+  { "pause", 0.0, "seconds that each step takes" }, cld.options.training,
+}
+local run = cld.run(opt)
+
+local Net = {}
+Net.__index = Net
+function Net:state_dict() return { w = self.w } end
+function Net:load_state_dict(state)
+  if not state.w then error "net: w is missing" end
+  if #state.w ~= #self.w then error(("net: w is [%d] here, [%d] in the state"):format(#self.w, #state.w)) end
+  self.w = state.w
+end
+local function new_net() return setmetatable({ w = cld.zeros(opt.size) }, Net) end
+
+local loader = setmetatable({}, { __len = function() return 5 end })
+function loader:epoch()
+  local step = self.first_step
+  return function()
+    step = step + 1
+    return step <= 5 and step or nil
+  end
+end
+
+local net = new_net()
+for epoch in run:epochs { net = net, loader = loader, extra = opt.extra and new_net() or nil } do
+  for step in loader:epoch(epoch) do
+    if run.step == opt.at then
+      -- io.popen and not os.execute, which is deaf to SIGINT while it waits.
+      for signal in opt.with:gmatch "%a+" do io.popen("kill -" .. signal .. " " .. cld.host().pid):close() end
+    end
+    if opt.pause > 0 then os.execute("sleep " .. opt.pause) end
+    net.w = net.w * opt.rate + cld.rand(opt.size) + run.step
+    run:track { loss = net.w:sum(), step = step, broken = 0 / 0 }
+  end
+  run:score { top1 = 1 / epoch, top5 = 0.5 }
+end
+]]
+
+describe("run", function()
+  local folder, script
+  before_each(function()
+    folder = process.temporary_folder()
+    script = process.write(folder .. "/example.lua", recipe)
+  end)
+  after_each(function() process.remove(folder) end)
+
+  local function start(...)
+    return process.run { script, "--runs", folder .. "/runs", "--threads", "1", ... }
+  end
+
+  local function succeed(...)
+    local result = start(...)
+    if result.code ~= 0 then error(("exit %d\n%s\n%s"):format(result.code, result.out, result.err), 2) end
+    return result
+  end
+
+  local function path(name, file) return ("%s/runs/%s%s"):format(folder, name, file and "/" .. file or "") end
+
+  -- What must be equal at the end of two runs: all tensors, the position but for the time, the epochs' means.
+  local function outcome(name)
+    local tensors, metadata = cld.load(path(name, "checkpoint.safetensors"))
+    local values = {}
+    for key, tensor in pairs(tensors) do values[key] = tensor:totable() end
+    local position = cld.json.decode(metadata.position)
+    position.seconds = nil
+    return { values = values, position = position }
+  end
+
+  local function log(name)
+    local lines = {}
+    for line in process.read(path(name, "log.jsonl")):gmatch "[^\n]+" do lines[#lines + 1] = cld.json.decode(line) end
+    return lines
+  end
+
+  it("leaves a folder that tells what was done", function()
+    local result = succeed("--epochs", "2", "--rate", "0.25")
+    assert.equal("", result.err)
+    assert.same({ "checkpoint.safetensors", "example.lua", "log.jsonl", "options.json", "versions.json" },
+      cld.io.list(path "example"))
+    local options = cld.json.decode(process.read(path("example", "options.json")))
+    assert.same({ 2, 0.25, 8, "cpu" }, { options.epochs, options.rate, options.batch_size, options.device })
+    assert.equal(recipe, process.read(path("example", "example.lua")))
+    local versions = cld.json.decode(process.read(path("example", "versions.json")))
+    assert.equal(cld.versions().commit, versions.versions.commit)
+    local events, score = {}, nil
+    for i, line in ipairs(log "example") do
+      events[i] = line.event
+      if line.event == "score" then score = line end
+    end
+    assert.same({ "start", "epoch", "score", "epoch", "score", "end" }, events)
+    assert.same({ epoch = 1, name = "top1", value = 1 }, score.best)
+    assert.same({ top1 = 0.5, top5 = 0.5 }, score.values)
+    local _, metadata = cld.load(path("example", "checkpoint.safetensors"))
+    assert.equal("2", metadata.epoch)
+    assert.equal(0.25, cld.json.decode(metadata.options).rate)
+  end)
+
+  it("prints the settings, a line per epoch with means and speed, the scores and the best", function()
+    local result = succeed("--epochs", "2")
+    assert.matches("rate +0%.5", result.out)
+    assert.matches("epoch 1/2  broken %-?nan  loss [%d.]+  step 3  %d+ images/s", result.out)
+    assert.matches("epoch 2/2  top1 50%.00 %%  top5 50%.00 %%  %(best top1 100%.00 %%, epoch 1%)", result.out)
+    assert.matches("done: 2 epochs", result.out)
+  end)
+
+  it("shows progress in place on a terminal", function()
+    local result = process.terminal { script = {}, script, "--runs", folder .. "/runs", "--epochs=1", "--pause=0.1" }
+    assert.equal(0, result.code)
+    assert.matches("\r\27%[Kepoch 1/1  step 3/5  [^\n]*loss [%d.]+  [^\n]*images/s  ETA 0:0%d\r\27%[K", result.out)
+    assert.matches("epoch 1/1  top1", result.plain)
+  end)
+
+  it("shows and logs progress from time to time elsewhere", function()
+    local result = succeed("--epochs=2", "--print-every=0")
+    assert.matches("\nepoch 2/2  step 3/5  [^\n]*loss [%d.]+  step 2  %d+ images/s  ETA 0:00\n", result.out)
+    local line = log "example"[3]
+    assert.same({ "progress", 1, 2, 2 }, { line.event, line.epoch, line.step, line.step_in_epoch })
+    assert.equal(1.5, line.means.step)
+  end)
+
+  it("numbers the folders of one recipe and keeps what has a name", function()
+    succeed "--epochs=1"
+    succeed "--epochs=1"
+    assert.same({ "example", "example-2" }, cld.io.list(folder .. "/runs"))
+    succeed("--epochs=1", "--name", "mine")
+    local before = process.read(path("mine", "checkpoint.safetensors"))
+    local result = start("--epochs=1", "--name", "mine")
+    assert.equal(1, result.code)
+    assert.matches("'.*/mine' holds a checkpoint: %-%-resume continues it, %-%-name starts another\n$", result.err)
+    assert.equal(before, process.read(path("mine", "checkpoint.safetensors")))
+  end)
+
+  describe("resumed", function()
+    for _, case in ipairs {
+      { "KILL", 137, { 0, 3, 5, 7, 14 } }, { "TERM", 143, { 0, 4, 7, 14 } }, { "INT", 130, { 2, 9 } },
+    } do
+      local signal, code, steps = table.unpack(case)
+      for _, step in ipairs(steps) do
+        it(("after SIG%s in step %d ends as if undisturbed"):format(signal, step), function()
+          succeed("--name", "whole")
+          local result = start("--name", "stopped", "--at", tostring(step), "--with", signal)
+          assert.equal(code, result.code)
+          if signal ~= "KILL" then
+            assert.matches("interrupted %(SIG" .. signal .. "%) after step %d of epoch %d; %-%-resume .*/stopped",
+              result.out)
+          end
+          succeed("--name", "stopped", "--resume", "--at", "-1")
+          assert.same(outcome "whole", outcome "stopped")
+        end)
+      end
+    end
+
+    it("after kill -9 at any moment, again and again, ends as if undisturbed", function()
+      succeed("--name", "whole")
+      local code
+      for i = 1, 100 do
+        code = process.run { program = "timeout", "-s", "KILL", tostring(0.003 * i), process.cldlua, script, "--runs",
+          folder .. "/runs", "--threads", "1", "--name", "stopped", "--resume" }.code
+        if code == 0 then break end
+      end
+      assert.equal(0, code)
+      assert.same(outcome "whole", outcome "stopped")
+    end)
+
+    it("twice, by folder and by file, is the same", function()
+      succeed("--name", "whole")
+      assert.equal(143, start("--name", "stopped", "--at", "3", "--with", "TERM").code)
+      assert.equal(143, start("--resume", path "stopped", "--at", "11", "--with", "TERM").code)
+      succeed("--resume", path("stopped", "checkpoint.safetensors"), "--at", "-1")
+      assert.same(outcome "whole", outcome "stopped")
+    end)
+
+    it("without a name is the recipe's latest", function()
+      succeed()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      local result = succeed("--resume", "--at", "-1")
+      assert.matches("resumed from .*/example%-2/checkpoint.safetensors, after step 3 of epoch 2", result.out)
+      assert.same(outcome "example", outcome "example-2")
+    end)
+
+    it("keeps its settings but for those that are given anew", function()
+      assert.equal(143, start("--rate", "0.25", "--at", "7", "--with", "TERM").code)
+      local result = succeed("--resume", "--at", "-1", "--epochs", "4")
+      assert.matches("changed on resume: at %-1 %(was 7%), epochs 4 %(was 3%)", result.out)
+      local options = cld.json.decode(process.read(path("example", "options.json")))
+      assert.same({ 0.25, 4 }, { options.rate, options.epochs })
+      assert.equal(4, outcome("example").position.epoch)
+    end)
+
+    it("when it is complete does nothing", function()
+      succeed()
+      local before = outcome "example"
+      assert.matches("nothing is left to do", succeed("--resume").out)
+      assert.same(before, outcome "example")
+    end)
+
+    it("with nothing to resume starts at the beginning and says so", function()
+      assert.matches("nothing to resume in .*/new", succeed("--resume", "--name", "new").out)
+    end)
+
+    it("keeps a recipe that was changed beside the first", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      process.write(script, recipe .. "\n-- changed\n")
+      succeed("--resume", "--at", "-1")
+      assert.equal(recipe, process.read(path("example", "example.lua")))
+      assert.equal(recipe .. "\n-- changed\n", process.read(path("example", "example-from-epoch-2.lua")))
+    end)
+
+    it("goes on with a log that was cut in the middle of a line", function()
+      assert.equal(137, start("--at", "7", "--with", "KILL").code)
+      local file = assert(io.open(path("example", "log.jsonl"), "a"))
+      file:write '{"event":'
+      file:close()
+      succeed("--resume", "--at", "-1")
+      assert.matches('{"event":\n{', process.read(path("example", "log.jsonl")))
+    end)
+  end)
+
+  describe("refuses with one line, status 1, and nothing lost:", function()
+    local function refused(pattern, ...)
+      local result = start(...)
+      assert.equal(1, result.code)
+      assert.matches("^cldlua: [^\n]*" .. pattern .. "[^\n]*\n$", result.err)
+    end
+
+    it("another network", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      local files = { "checkpoint.safetensors", "options.json", "log.jsonl" }
+      local before = {}
+      for i, file in ipairs(files) do before[i] = process.read(path("example", file)) end
+      refused("does not fit this run: 'net': net: w is %[4%] here, %[3%] in the state", "--resume", "--size", "4")
+      refused("does not fit this run: 'extra': net: w is missing", "--resume", "--extra")
+      for i, file in ipairs(files) do assert.equal(before[i], process.read(path("example", file))) end
+    end)
+
+    it("an object that is gone", function()
+      assert.equal(143, start("--extra", "--at", "7", "--with", "TERM").code)
+      refused("'extra' is not in this run", "--resume", "--no-extra")
+    end)
+
+    it("a broken or foreign checkpoint", function()
+      succeed()
+      local whole = process.read(path("example", "checkpoint.safetensors"))
+      process.write(path("example", "checkpoint.safetensors"), whole:sub(1, -2))
+      refused("checkpoint.safetensors: damaged file", "--resume")
+      process.write(path("example", "checkpoint.safetensors"), "hello, this is a text")
+      refused("not a safetensors file", "--resume")
+      cld.save(path("example", "checkpoint.safetensors"), { a = cld.zeros(1) })
+      refused("not a checkpoint of a run", "--resume")
+    end)
+
+    it("a path that is not there, or is no run", function()
+      refused("%-%-resume: there is no '/nowhere'", "--resume", "/nowhere")
+      refused("neither a run folder nor its checkpoint", "--resume", script)
+    end)
+
+    it("a run folder that cannot be made", function()
+      refused("cannot make the folder '/proc/none'", "--runs", "/proc/none")
+    end)
+
+    it("a run folder in use", function()
+      cld.io.mkdir(path "busy")
+      local _ <close> = cld.io.lock(path "busy")
+      refused("'.*/busy' is in use by a run that is still going", "--name", "busy")
+    end)
+
+    it("a full disk in the middle of a checkpoint", function()
+      assert.equal(143, start("--size", "100000", "--at", "7", "--with", "TERM").code)
+      local before = process.read(path("example", "checkpoint.safetensors"))
+      local command = ('trap "" XFSZ; ulimit -f 200; exec %s %s --runs %s/runs --resume --at -1')
+        :format(process.cldlua, script, folder)
+      local result = process.run { program = "/bin/sh", "-c", command }
+      assert.equal(1, result.code)
+      assert.matches("cldlua: cannot write '.*checkpoint.safetensors': File too large; the checkpoint before it is",
+        result.err)
+      assert.equal(before, process.read(path("example", "checkpoint.safetensors")))
+      for _, file in ipairs(cld.io.list(path "example")) do assert.is_nil(file:find "tmp") end
+      succeed("--resume", "--at", "-1")
+    end)
+  end)
+
+  it("leaves at once on a second SIGINT", function()
+    local result = start("--at", "7", "--with", "INT INT")
+    assert.equal(130, result.code)
+    assert.is_nil(result.out:find "interrupted")
+    assert.equal(1, outcome("example").position.epoch)
+  end)
+
+  it("passes an error in the recipe through with file, line and traceback", function()
+    process.write(script, recipe:gsub("net%.w %* opt%.rate", "net.v * opt.rate"))
+    local result = start()
+    assert.equal(1, result.code)
+    assert.matches("example%.lua:%d+: attempt to .* 'v'", result.err)
+    assert.matches("stack traceback", result.err)
+  end)
+
+  it("runs a recipe under other defaults and keeps both sources", function()
+    process.write(folder .. "/other.lua", [[
+      local cld = require "cld"
+      cld.options.defaults { epochs = 1 }
+      cld.run.recipe "example.lua"]])
+    local result = process.run { folder .. "/other.lua", "--runs", folder .. "/runs" }
+    assert.equal(0, result.code)
+    assert.equal(1, outcome("other").position.epoch)
+    assert.equal(recipe, process.read(path("other", "example.lua")))
+    assert.equal("file", cld.io.exists(path("other", "other.lua")))
+  end)
+
+  it("says how it is to be used", function()
+    check.fails(function() cld.run {} end, "the options lack an integer 'epochs'")
+    for _, case in ipairs {
+      { "run:track {}", "%(command line%):1: run:track: call it inside `for epoch in run:epochs" },
+      { "run:epochs { net = {} }", "%(command line%):1: run:epochs: 'net' has no state_dict" },
+      { "run:epochs { meters = { state_dict = print } }", "'meters' cannot be the name of an object" },
+    } do
+      local code = ("cld = require 'cld'; local run = cld.run { epochs = 1, runs = '%s' } %s"):format(folder, case[1])
+      local result = process.run { "-e", code }
+      assert.equal(1, result.code)
+      assert.matches(case[2], result.err)
+    end
+  end)
+end)
