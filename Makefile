@@ -102,7 +102,7 @@ $(BUILD)/flags: FORCE
 	    $(call found,oneDNN,dnnl.h,,libdnnl-dev); \
 	    $(call found,Lua 5.4,lua.h,$(LUA_CFLAGS),liblua5.4-dev); \
 	    $(call found,jansson,jansson.h,,libjansson-dev); \
-	    $(call found,libedit,editline/readline.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
+	    $(call found,libedit,histedit.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
 # What cld.versions() says. Rewritten only where it changes, so that a new commit compiles one file.

@@ -24,6 +24,10 @@ static const char usage[] = "usage: " PROGRAM " [options] [script [args]]\n"
                             "  --            stop handling options\n"
                             "  -             stop handling options and execute stdin\n";
 
+static const char version[] =
+    "local v = require 'cld.core'.system.versions()\n"
+    "print(('" PROGRAM " %s (%s) on %s, %s'):format(v.cldlua, v.commit, v.lua, v.cpu_library))";
+
 typedef struct command_line {
     int argc, script; /* script: its index in argv, argc where there is none */
     char **argv;
@@ -201,7 +205,7 @@ static int protected_main(lua_State *L) {
     open_libraries(L, c);
     bool script = c->script < c->argc, terminal = isatty(STDIN_FILENO);
     bool session = c->interactive || (!script && !c->execute && !c->version && terminal);
-    if (c->version && !session) puts("cldlua on " LUA_COPYRIGHT);
+    if ((c->version || session) && run_string(L, version, "=version") != LUA_OK) return 0;
     bool ok = (c->ignore_environment || run_init(L) == LUA_OK) && run_options(L, c) == LUA_OK &&
               (!script || run_script(L, c) == LUA_OK);
     if (ok && session)

@@ -239,8 +239,8 @@ describe("the session", function()
   end)
 
   describe("the rest", function()
-    it("starts with a line that says what this is", function()
-      assert.is_truthy(session({}):find("^cldlua [^\n]*Lua 5%.4[^\n]*\n> "))
+    it("starts with what this is and what it runs on", function()
+      assert.is_truthy(session({}):find("^cldlua %d[^\n]*Lua 5%.4[^\n]*\ncpu: [^\n]*thread[^\n]*\n> "))
     end)
 
     it("tells once where a local went", function()

@@ -25,10 +25,8 @@ local function load_history(terminal, path)
   file:close()
   local kept = table.move(lines, math.max(1, #lines - HISTORY_LINES + 1), #lines, 1, {})
   for _, line in ipairs(kept) do terminal.remember(line) end
-  local cut = #lines > 2 * HISTORY_LINES and io.open(path .. ".new", "w")
-  if cut then
-    local written = cut:write(table.concat(kept, "\n"), "\n")
-    if cut:close() and written then os.rename(path .. ".new", path) end
+  if #lines > 2 * HISTORY_LINES then
+    pcall(require "cld.core".io.write_atomic, path, table.concat(kept, "\n") .. "\n")
   end
 end
 
@@ -116,20 +114,19 @@ end
 
 -- ---- the session -----------------------------------------------------------------------------------------------
 
-local function banner()
+-- cld as a global, and a line about the device; the interpreter has printed the version.
+local function load_cld()
   local ok, cld = pcall(require, "cld")
-  if not ok then
-    complain(cld)
-    return print("cldlua on " .. _VERSION .. ", without the module cld")
-  end
+  if not ok then return complain(cld) end
   _G.cld = cld
-  print("cldlua on " .. _VERSION)
+  local threads = cld.get_num_threads()
+  print(("cpu: %s, %d %s"):format(cld.host().cpu, threads, threads == 1 and "thread" or "threads"))
 end
 
 return function(open_terminal)
   local terminal = open_terminal(complete.at)
   local path = terminal.editing and history_path(terminal) or nil
-  banner()
+  load_cld()
   load_history(terminal, path)
   local told_about_locals = false
   while true do
