@@ -111,7 +111,8 @@ end
 local function profile(method, batch)
   local seconds = {}
   do
-    local _ <close>, _ <close> = isolate(seconds, "convolutions", "conv2d"), isolate(seconds, "norms", "batch_norm")
+    local _ <close> = isolate(seconds, "convolutions", "conv2d")
+    local _ <close> = isolate(seconds, "norms", "batch_norm")
     method.encode(batch.views)
   end
   local features = method.encode(batch.views)
@@ -138,13 +139,13 @@ local loader = cld.data.loader {
   require("spec.bench.images")(opt.bank), batch_size = opt.batch, views = method.views, augment = cld.augment.cifar(),
 }
 
-local next_batch, state, batch = loader:epoch(1)
+local next_batch = loader:epoch(1)
 local totals, parts = {}, {}
-local loss
+local batch, loss
 for step = 1, 2 + opt.steps do
   local seconds = {}
   timed(seconds, "step", function()
-    batch = timed(seconds, "loader", function() return next_batch(state, batch) end)
+    batch = timed(seconds, "loader", next_batch)
     local features = method.encode(batch.views)
     local total = method.score(features, batch.index)
     sgd:zero_grad()
