@@ -167,7 +167,7 @@ describe("run", function()
       succeed("--name", "whole")
       local code
       for i = 1, 100 do
-        code = process.run { program = "timeout", "-s", "KILL", tostring(0.003 * i), process.cldlua, script, "--runs",
+        code = process.run { program = "timeout", "-s", "KILL", tostring(0.01 * i), process.cldlua, script, "--runs",
           folder .. "/runs", "--threads", "1", "--name", "stopped", "--resume" }.code
         if code == 0 then break end
       end

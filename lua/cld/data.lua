@@ -120,10 +120,11 @@ end
 function Loader:steps() return self.step_count end
 Loader.__len = Loader.steps
 
---- `for batch in loader:epoch(e) do`: the batches of epoch e, from step first_step (counted from 0) on: resuming in
--- the middle of an epoch gives what an undisturbed run would have got. Leaving the loop stops the workers.
+--- `for batch in loader:epoch(e) do`: the batches of epoch e, from step first_step (counted from 0; default:
+-- loader.first_step, which a resumed run sets) on: in the middle of an epoch they are those that an undisturbed run
+-- would have got. Leaving the loop stops the workers.
 function Loader:epoch(epoch, first_step)
-  local batches = core.data.epoch(self.settings, epoch, first_step or 0)
+  local batches = core.data.epoch(self.settings, epoch, first_step or self.first_step or 0)
   return batches, nil, nil, batches
 end
 

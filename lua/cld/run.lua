@@ -68,6 +68,15 @@ local function setting(opt, name)
   return value
 end
 
+-- Take over what the folder holds; returns a list of the settings that the user changed.
+local function continue(self)
+  if core.io.exists(self.checkpoint) then
+    self.loaded = checkpoint.load(self.checkpoint)
+    return adopt(self.opt, self.loaded.options)
+  end
+  return adopt(self.opt, record.read_options(self.folder))
+end
+
 --- cld.run(opt): opt is what cld.options returned, or a plain table with at least `epochs`. Takes the run folder, seeds
 -- the random numbers, sets the number of threads and prints the settings.
 local function start(opt)
@@ -75,30 +84,20 @@ local function start(opt)
   local self = setmetatable({
     opt = opt, step = 0, step_in_epoch = 0, epochs_done = 0, seconds = 0, best = nil, meters = new_meters(),
   }, Run)
+  local resume = setting(opt, "resume")
   local continues
   self.folder, self.lock, continues = folder.claim {
-    runs = setting(opt, "runs"), name = setting(opt, "name"), resume = setting(opt, "resume"),
+    runs = setting(opt, "runs"), name = setting(opt, "name"), resume = resume,
   }
   self.checkpoint = folder.checkpoint(self.folder)
-  local changed = {}
-  if continues then
-    local stored
-    if core.io.exists(self.checkpoint) then
-      self.loaded = checkpoint.load(self.checkpoint)
-      stored = self.loaded.options
-    else
-      stored = record.read_options(self.folder)
-    end
-    changed = adopt(opt, stored)
-  else
-    record.write(self.folder, opt)
-  end
-  system.set_num_threads(setting(opt, "threads"))
+  local changed = continues and continue(self) or {}
+  if setting(opt, "threads") > 0 then system.set_num_threads(setting(opt, "threads")) end
   core.tensor.manual_seed(setting(opt, "seed"))
+  if not continues then record.write(self.folder, opt) end
 
   record.print(self.folder, opt)
   if #changed > 0 then print("changed on resume: " .. table.concat(changed, ", ")) end
-  if setting(opt, "resume") and not self.loaded then
+  if resume and not self.loaded then
     print("nothing to resume in " .. self.folder .. ": starting from the first epoch")
   end
   return self

@@ -1,5 +1,5 @@
 --- Errors that are the user's to mend (an option, a run folder, a checkpoint that does not fit): one line, no
--- traceback. The error value is a table with __tostring; `cldlua` and `lua` print such a value as it is and exit with status 1.
+-- traceback. The error value is a table with __tostring; `cldlua` and `lua` print it as it is and exit with status 1.
 local core = require "cld.core"
 
 local UserError = { __name = "cld.user_error" }

@@ -162,7 +162,7 @@ static cld_status make_one(const char *path, bool *created) {
     return fail_errno("make the folder", path);
 }
 
-cld_status cld_claim_folder(const char *path, bool *created) {
+cld_status cld_make_folder(const char *path, bool *created) {
     char *prefix = strdup(path);
     cld_status status = CLD_OK;
     *created = false;
@@ -177,11 +177,6 @@ cld_status cld_claim_folder(const char *path, bool *created) {
     if (status == CLD_OK) status = make_one(prefix, created);
     free(prefix);
     return status;
-}
-
-cld_status cld_make_folder(const char *path) {
-    bool created;
-    return cld_claim_folder(path, &created);
 }
 
 cld_status cld_lock_folder(const char *path, int *lock) {

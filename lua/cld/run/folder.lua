@@ -51,7 +51,7 @@ end
 
 local function start_named(path)
   user_error.call(io_.mkdir, path)
-  if io_.exists(folder.checkpoint(path)) then
+  if has(path, "checkpoint.safetensors") then
     user_error.raise("the run folder '%s' holds a checkpoint: --resume continues it, --name starts another", path)
   end
   return path, lock(path)
@@ -82,7 +82,7 @@ function folder.claim(options)
     path = runs .. "/" .. (name ~= "" and name or latest(runs, recipe_name()) or recipe_name())
   end
   user_error.call(io_.mkdir, path)
-  return path, lock(path), has(path, "options.json")
+  return path, lock(path), has(path, "checkpoint.safetensors") or has(path, "options.json")
 end
 
 return folder

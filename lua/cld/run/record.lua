@@ -58,7 +58,10 @@ function record.write(folder, opt)
   write_options(folder, opt)
   local command = { arg and arg[0] }
   for i, word in ipairs(arg or {}) do command[i + 1] = word end
-  local facts = { versions = core.system.versions(), host = core.system.host(), command = command }
+  local facts = {
+    versions = core.system.versions(), host = core.system.host(), threads = core.system.get_num_threads(),
+    command = command,
+  }
   write(folder .. "/versions.json", json.encode(facts, 2) .. "\n")
   for name, text in pairs(source_texts()) do write(folder .. "/" .. name, text) end
 end
