@@ -104,6 +104,7 @@ describe("views", function()
     check.fails(function() cld.cat({ a, b }, 2) end,
       "cat: tensor 1 is f64%[2, 2%], tensor 2 is f64%[1, 2%]; only dimension 2 may differ")
     check.fails(function() cld.stack { a, b } end, "stack: tensor 1 is f64%[2, 2%], tensor 2 is f64%[1, 2%]")
+    check.fails(function() cld.cat { cld.tensor(1), cld.tensor(2) } end, "cat: tensors without dimensions")
     check.fails(function() cld.cat {} end, "at least one tensor")
     check.fails(function() cld.cat { a, 1 } end, "entry 2 is a number")
     check.fails(function() cld.cat({ a, b }, 3) end, "dimension 3")

@@ -282,12 +282,26 @@ static void free_plan(plan *p) {
     free(p->slots);
 }
 
-/* *sum += g, taking over the reference g. Two gradients of one tensor are added out of place: either may be
- * shared with another edge. */
+/* Nobody else sees g's memory, and each element has its own place in it. */
+static bool is_exclusive(const cld_tensor *g) {
+    return atomic_load(&g->refs) == 1 && atomic_load(&g->storage->refs) == 1 &&
+           (g->a.layout == CLD_BLOCKED || cld_is_contiguous(&g->a));
+}
+
+/* *sum += g, taking over the reference g. A gradient may be shared with another edge, or with the user: then
+ * the sum needs memory of its own. */
 static cld_status accumulate(cld_tensor **sum, cld_tensor *g) {
     if (!*sum) {
         *sum = g;
         return CLD_OK;
+    }
+    if (is_exclusive(*sum) || is_exclusive(g)) {
+        bool into_sum = is_exclusive(*sum);
+        cld_tensor *into = into_sum ? *sum : g, *from = into_sum ? g : *sum;
+        cld_status status = cld_add_(into, from);
+        cld_tensor_free(from);
+        *sum = into;
+        return status;
     }
     cld_tensor *added = cld_add(*sum, g);
     cld_tensor_free(g);
@@ -297,9 +311,9 @@ static cld_status accumulate(cld_tensor **sum, cld_tensor *g) {
     return CLD_OK;
 }
 
-/* Nobody else sees g's memory, and it is row-major and no larger than g. */
-static bool owns_memory(const cld_tensor *g) {
-    return atomic_load(&g->refs) == 1 && atomic_load(&g->storage->refs) == 1 && cld_is_contiguous(&g->a) &&
+/* As a leaf's .grad: row-major, and no part of something larger. */
+static bool can_be_kept(const cld_tensor *g) {
+    return is_exclusive(g) && g->a.layout == CLD_STRIDED &&
            (size_t)cld_numel(&g->a) * cld_dtype_size(g->a.dtype) == g->storage->bytes;
 }
 
@@ -308,7 +322,7 @@ static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     cld_status status = CLD_OK;
     if (leaf->grad) {
         status = cld_add_(leaf->grad, g);
-    } else if (owns_memory(g)) {
+    } else if (can_be_kept(g)) {
         leaf->grad = cld_tensor_retain(g);
     } else {
         leaf->grad = cld_tensor_cast(g, g->a.dtype);

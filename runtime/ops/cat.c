@@ -28,6 +28,8 @@ static const cld_op cat_op = {"cat", cat_backward, cat_destroy, NULL};
 static cld_status cat_shape(cld_tensor *const *xs, int count, int *dim, int64_t *shape) {
     const cld_array *first = count > 0 ? &xs[0]->a : NULL;
     if (!first) return cld_fail(CLD_INVALID, "cat: no tensors to join");
+    if (first->ndim == 0)
+        return cld_fail(CLD_INVALID, "cat: tensors without dimensions cannot be joined; use stack");
     CLD_TRY(cld_check_dim("cat", xs[0], *dim, dim));
     memcpy(shape, first->shape, sizeof first->shape);
     for (int i = 1; i < count; i++) {

@@ -270,13 +270,9 @@ cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index) {
 /* Each element of x was shown several times: dx sums dy over the dimensions that were stretched. */
 static cld_status expand_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const view_params *p = cld_node_params(n, view_params);
-    const cld_array *y = &n->output_meta[0];
-    int dims[CLD_MAX_DIMS], ndims = 0, lead = y->ndim - p->ndim;
-    for (int i = 0; i < y->ndim; i++)
-        if (i < lead || p->shape[i - lead] != y->shape[i]) dims[ndims++] = i;
-    CLD_AUTO cld_tensor *summed = ndims ? cld_sum(dout[0], dims, ndims, true) : cld_tensor_retain(dout[0]);
-    if (!summed) return cld_error_code();
-    din[0] = cld_reshape(summed, p->ndim, p->shape);
+    cld_shape shape = {.ndim = p->ndim};
+    memcpy(shape.extents, p->shape, sizeof shape.extents);
+    din[0] = cld_sum_to(dout[0], &shape);
     return status_of(din[0]);
 }
 
