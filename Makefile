@@ -140,14 +140,14 @@ $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 asan:
 	$(Q)ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 OMP_NUM_THREADS=2 \
-	$(MAKE) test BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
+	$(MAKE) --no-print-directory test BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
 
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 lint:
 	luacheck -q .
 	clang-format --dry-run -Werror $(C_FILES)
-	cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
-	  -j $$(nproc) -I. runtime kernels/cpu bindings spec
+	cppcheck --quiet --std=c11 --enable=warning --error-exitcode=1 --inline-suppr \
+	  --suppressions-list=spec/support/cppcheck.supp -j $$(nproc) -I. runtime kernels/cpu bindings spec
 
 # ---- measurements --------------------------------------------------------------
 

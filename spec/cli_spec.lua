@@ -202,7 +202,7 @@ describe("cldlua", function()
     end)
 
     it("is share/cldlua where cldlua is installed", function()
-      local made = os.execute(("make -s install BUILD='%s' PREFIX='%s/usr' >/dev/null"):format(process.build, folder))
+      local made = os.execute(("make -s -o all install BUILD='%s' PREFIX='%s/usr' >/dev/null"):format(process.build, folder))
       assert.is_true(made)
       local result = run { "-e", "print(type(require 'cld'), package.path)", directory = folder,
         program = folder .. "/usr/bin/cldlua" }
