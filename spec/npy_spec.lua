@@ -1,4 +1,4 @@
---- NumPy's .npy files, folders and whole files.
+--- NumPy's .npy files: round trips, the exact bytes, other writers' forms, damage.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"
@@ -84,63 +84,5 @@ describe("npy", function()
   it("refuses what NumPy has no type for", function()
     check.fails(function() cld.io.save_npy(path, cld.tensor({ 1 }, "bf16")) end, "NumPy has no bf16")
     assert.same({}, cld.io.list(folder))
-  end)
-end)
-
-describe("files and folders", function()
-  local folder
-  before_each(function() folder = process.temporary_folder() end)
-  after_each(function() process.remove(folder) end)
-
-  it("are made, told apart and listed", function()
-    assert.is_true(cld.io.mkdir(folder .. "/a/b/"))
-    assert.is_false(cld.io.mkdir(folder .. "/a"))
-    cld.io.write_atomic(folder .. "/a/file", "text")
-    assert.equal("text", process.read(folder .. "/a/file"))
-    assert.equal("folder", cld.io.exists(folder .. "/a"))
-    assert.equal("file", cld.io.exists(folder .. "/a/file"))
-    assert.equal("other", cld.io.exists "/dev/null")
-    assert.is_nil(cld.io.exists(folder .. "/none"))
-    assert.same({ "b", "file" }, cld.io.list(folder .. "/a"))
-    check.fails(function() cld.io.mkdir(folder .. "/a/file/c") end, "cannot make the folder '.*/a/file'")
-    check.fails(function() cld.io.list(folder .. "/none") end, "No such file")
-    check.fails(function() cld.io.write_atomic("/dev/null", "x") end, "not a regular file")
-  end)
-
-  it("are locked by one at a time", function()
-    local lock = cld.io.lock(folder)
-    assert.is_nil(cld.io.lock(folder))
-    getmetatable(lock).__close(lock)
-    local again <close> = cld.io.lock(folder)
-    assert.truthy(again)
-  end)
-end)
-
-describe("json", function()
-  it("comes back as it was", function()
-    local value = { a = 1, b = 2.0, c = { 1, 2, { x = "y" } }, d = "ü \"\\\n\1", e = true, f = 0.1, g = 1e300, h = -0.0,
-      i = math.pi, j = math.mininteger, k = cld.json.null }
-    local text = cld.json.encode(value)
-    local back = cld.json.decode(text)
-    assert.same(value, back)
-    assert.equal("float", math.type(back.b))
-    assert.equal("integer", math.type(back.a))
-    assert.equal(text, cld.json.encode(back))
-    assert.matches('"f":0%.1,', text)
-    assert.same(value, cld.json.decode(cld.json.encode(value, 2)))
-  end)
-
-  it("says what it cannot", function()
-    local circle = {}
-    circle.circle = circle
-    check.fails(function() cld.json.encode(0 / 0) end, "no number")
-    check.fails(function() cld.json.encode { math.huge } end, "no number")
-    check.fails(function() cld.json.encode(circle) end, "cycle")
-    check.fails(function() cld.json.encode(print) end, "a function has no JSON form")
-    check.fails(function() cld.json.encode { [3] = 1 } end, "keys must be strings")
-    check.fails(function() cld.json.encode "\xff" end, "not UTF%-8")
-    check.fails(function() cld.json.decode "[1,]" end, "line 1, column 4")
-    check.fails(function() cld.json.decode '{"a":1,"a":2}' end, "duplicate")
-    check.fails(function() cld.json.decode "" end, "json.decode")
   end)
 end)
