@@ -1,0 +1,129 @@
+/* Matrix products. f32 is oneDNN's sgemm; bf16 and f16 are cast to f32 and back; f64 and the integers run
+ * through plain loops. Operands in the strides that sgemm cannot take are copied first. */
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/simd.h"
+
+#include <dnnl.h>
+#include <stdlib.h>
+
+/* One matrix as BLAS wants it: row-major, or the transpose of a row-major one. */
+typedef struct matrix {
+    void *data;
+    int64_t rows, columns, leading;
+    char transposed; /* 'N' or 'T' */
+    int64_t batch_stride;
+} matrix;
+
+static cld_dtype computed_in(cld_dtype dtype) {
+    switch (cld__compute_type(dtype)) {
+    case CLD_COMPUTE_FLOAT: return CLD_F32;
+    case CLD_COMPUTE_DOUBLE: return CLD_F64;
+    default: return CLD_I64;
+    }
+}
+
+static bool fits_blas(const cld_array *a, int64_t rs, int64_t cs, matrix *m) {
+    if ((cs == 1 || m->columns == 1) && (rs >= m->columns || m->rows == 1)) {
+        m->transposed = 'N';
+        m->leading = m->rows == 1 ? m->columns : rs;
+    } else if ((rs == 1 || m->rows == 1) && (cs >= m->rows || m->columns == 1)) {
+        m->transposed = 'T';
+        m->leading = m->columns == 1 ? m->rows : cs;
+    } else {
+        return false;
+    }
+    m->data = a->data;
+    m->batch_stride = a->ndim == 3 ? a->strides[0] : 0;
+    return true;
+}
+
+/* a in its compute type, row-major or transposed; *copy is to be freed. */
+static cld_status matrix_of(const cld_array *a, matrix *m, void **copy) {
+    cld_dtype dtype = computed_in(a->dtype);
+    *m = (matrix){.rows = a->shape[a->ndim - 2], .columns = a->shape[a->ndim - 1]};
+    *copy = NULL;
+    if (a->dtype == dtype && fits_blas(a, a->strides[a->ndim - 2], a->strides[a->ndim - 1], m)) return CLD_OK;
+    cld_array dense = *a;
+    int64_t count = 1;
+    dense.dtype = dtype;
+    for (int i = a->ndim - 1; i >= 0; count *= a->shape[i--]) dense.strides[i] = count;
+    *copy = dense.data = malloc((size_t)(count ? count : 1) * cld__size(dtype));
+    if (!*copy) return cld_fail(CLD_NOMEM, "out of memory for a copy of a matrix operand");
+    fits_blas(&dense, m->columns, 1, m);
+    return cld__copy(&dense, a);
+}
+
+#define ELEMENT(T, m, i, k)                                                                                  \
+    ((const T *)(m)->data)[(m)->transposed == 'N' ? (i) * (m)->leading + (k) : (k) * (m)->leading + (i)]
+
+/* Row i of out = alpha * sum over k of a[i, k] * row k of b + beta * row i of out. */
+#define PLAIN_PRODUCT(T, name)                                                                               \
+    CLD_SIMD static void name(const matrix *out, const matrix *a, const matrix *b, T alpha, T beta,          \
+                              int64_t i) {                                                                   \
+        T *y = (T *)out->data + i * out->leading;                                                            \
+        for (int64_t j = 0; j < out->columns; j++) y[j] = beta == 0 ? 0 : beta * y[j];                       \
+        for (int64_t k = 0; k < a->columns; k++) {                                                           \
+            T factor = alpha * ELEMENT(T, a, i, k);                                                          \
+            for (int64_t j = 0; j < out->columns; j++) y[j] += factor * ELEMENT(T, b, k, j);                 \
+        }                                                                                                    \
+    }
+
+PLAIN_PRODUCT(double, product_double)
+PLAIN_PRODUCT(uint64_t, product_int) /* wraps around */
+
+static cld_status product(cld_dtype dtype, const matrix *out, const matrix *a, const matrix *b, double alpha,
+                          double beta) {
+    if (dtype == CLD_F32) {
+        dnnl_status_t status =
+            dnnl_sgemm(a->transposed, b->transposed, out->rows, out->columns, a->columns, (float)alpha,
+                       a->data, a->leading, b->data, b->leading, (float)beta, out->data, out->leading);
+        return status == dnnl_success ? CLD_OK
+                                      : cld_fail(CLD_BACKEND, "oneDNN's sgemm failed with status %d", status);
+    }
+#pragma omp parallel for schedule(static) if (out->rows * out->columns * a->columns >= CLD_PARALLEL_MIN)
+    for (int64_t i = 0; i < out->rows; i++)
+        if (dtype == CLD_F64)
+            product_double(out, a, b, alpha, beta, i);
+        else
+            product_int(out, a, b, (uint64_t)(int64_t)alpha, (uint64_t)(int64_t)beta, i);
+    return CLD_OK;
+}
+
+static void next_in_batch(matrix *m, cld_dtype dtype) {
+    m->data = (char *)m->data + m->batch_stride * (int64_t)cld__size(dtype);
+}
+
+cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *b, double alpha,
+                     double beta) {
+    cld_dtype dtype = computed_in(out->dtype);
+    int64_t batch = out->ndim == 3 ? out->shape[0] : 1;
+    void *a_copy = NULL, *b_copy = NULL, *out_copy = NULL;
+    matrix ma, mb, mc;
+    if (cld__numel(out) == 0) return CLD_OK;
+    if (a->shape[a->ndim - 1] == 0) /* an empty sum */
+        return beta == 0 ? cld__fill(out, 0) : cld__unary(CLD_MUL_SCALAR, out, out, beta, 0);
+    cld_status status = matrix_of(a, &ma, &a_copy);
+    if (status == CLD_OK) status = matrix_of(b, &mb, &b_copy);
+    if (status == CLD_OK) status = matrix_of(out, &mc, &out_copy);
+    if (status == CLD_OK && mc.transposed == 'T')
+        status = cld_fail(CLD_UNSUPPORTED, "gemm: out must be row-major");
+    void *first = status == CLD_OK ? mc.data : NULL;
+    for (int64_t i = 0; i < batch && status == CLD_OK; i++) {
+        status = product(dtype, &mc, &ma, &mb, alpha, beta);
+        next_in_batch(&ma, dtype);
+        next_in_batch(&mb, dtype);
+        next_in_batch(&mc, dtype);
+    }
+    if (status == CLD_OK && out_copy) {
+        cld_array dense = *out;
+        int64_t count = 1;
+        dense.dtype = dtype;
+        dense.data = first;
+        for (int i = out->ndim - 1; i >= 0; count *= out->shape[i--]) dense.strides[i] = count;
+        status = cld__copy(out, &dense);
+    }
+    free(a_copy);
+    free(b_copy);
+    free(out_copy);
+    return status;
+}

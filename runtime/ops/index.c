@@ -1,0 +1,248 @@
+/* Picking and placing by index. Index tensors are i64 and 0-based; the device checks every one. All are out
+ * of place: index_add, index_copy and scatter_add start from a copy of x. */
+#include "runtime/ops/ops.h"
+
+typedef struct index_params {
+    int dim;
+    cld_shape x; /* the first input's shape */
+} index_params;
+
+/* ---- shapes
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* A shape that is x's, but `extent` along dim. */
+static cld_shape shape_with(const cld_tensor *x, int dim, int64_t extent) {
+    cld_shape s = cld_shape_of(&x->a);
+    s.extents[dim] = extent;
+    return s;
+}
+
+static cld_status check_common(const char *op, const cld_tensor *x, int dim, const cld_tensor *index,
+                               int *out) {
+    CLD_TRY(cld_check_dim(op, x, dim, out));
+    CLD_TRY(cld_check_index(op, index));
+    CLD_TRY(cld_check_same_device(op, x, index));
+    if (x->a.ndim > 0) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: a 0-d tensor cannot be indexed; reshape it to (1)", op);
+}
+
+/* gather, scatter_add: index has x's number of dimensions and fits into `into` in all but dim, into `other`
+ * in all. */
+static cld_status check_elements(const char *op, const cld_tensor *x, int dim, const cld_tensor *index,
+                                 const cld_tensor *source) {
+    bool fits = index->a.ndim == x->a.ndim && (!source || source->a.ndim == x->a.ndim);
+    for (int d = 0; fits && d < x->a.ndim; d++)
+        fits = (d == dim || index->a.shape[d] <= x->a.shape[d]) &&
+               (!source || index->a.shape[d] <= source->a.shape[d]);
+    if (fits) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: the index %s does not fit along dimension %d of %s%s%s", op,
+                    cld_describe(&index->a), dim + 1, cld_describe(&x->a), source ? " and the source " : "",
+                    source ? cld_describe(&source->a) : "");
+}
+
+/* index_add, index_copy: source is x's shape with the index's length along dim. */
+static cld_status check_slices(const char *op, const cld_tensor *x, int dim, const cld_tensor *index,
+                               const cld_tensor *source) {
+    bool fits = index->a.ndim <= 1 && source->a.ndim == x->a.ndim;
+    for (int d = 0; fits && d < x->a.ndim; d++)
+        fits = source->a.shape[d] == (d == dim ? cld_numel(&index->a) : x->a.shape[d]);
+    if (fits) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: the source %s is not what %s has along dimension %d for the index %s",
+                    op, cld_describe(&source->a), cld_describe(&x->a), dim + 1, cld_describe(&index->a));
+}
+
+static cld_status check_source(const char *op, const cld_tensor *x, const cld_tensor *source) {
+    CLD_TRY(cld_check_same_device(op, x, source));
+    if (x->a.dtype == source->a.dtype) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: the source %s must have the dtype of %s", op, cld_describe(&source->a),
+                    cld_describe(&x->a));
+}
+
+/* ---- off the tape: what forward and backward are made of
+ * ---------------------------------------------------------- */
+
+typedef cld_status reader(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
+typedef cld_status writer(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
+
+static cld_tensor *read_with(reader *read, const char *op, const cld_shape *shape, cld_tensor *x, int dim,
+                             cld_tensor *index) {
+    CLD_AUTO cld_tensor *strided = cld_tensor_strided(x);
+    CLD_AUTO cld_tensor *y =
+        strided ? cld_tensor_new(x->a.dtype, shape->ndim, shape->extents, cld_device(x)) : NULL;
+    if (!y) return NULL;
+    if (read(&y->a, &strided->a, dim, &index->a) != CLD_OK) {
+        cld_fail_in("%s: %s along dimension %d", op, cld_describe(&x->a), dim + 1);
+        return NULL;
+    }
+    return cld_tensor_steal(&y);
+}
+
+/* A copy of base with source written into it; base NULL: zeros of that shape. */
+static cld_tensor *write_with(writer *write, const char *op, const cld_shape *shape, cld_tensor *base,
+                              int dim, cld_tensor *index, cld_tensor *source) {
+    CLD_AUTO cld_tensor *strided = cld_tensor_strided(source);
+    CLD_AUTO cld_tensor *y =
+        !strided ? NULL
+        : base   ? cld_tensor_cast(base, base->a.dtype)
+                 : cld_tensor_full(source->a.dtype, shape->ndim, shape->extents, cld_device(source), 0);
+    if (!y) return NULL;
+    if (write(&y->a, dim, &index->a, &strided->a) != CLD_OK) {
+        cld_fail_in("%s: %s along dimension %d", op, cld_describe(&y->a), dim + 1);
+        return NULL;
+    }
+    return cld_tensor_steal(&y);
+}
+
+static void remember(cld_node *n, int dim, cld_tensor *x, cld_tensor *index) {
+    if (!n) return;
+    *cld_node_params(n, index_params) = (index_params){dim, cld_shape_of(&x->a)};
+    cld_node_save(n, 0, index);
+}
+
+/* ---- gather, index_select
+ * ------------------------------------------------------------------------------------------ */
+
+/* y[i] = x[index[i]], so dx[index[i]] += dy[i] */
+static cld_status read_backward(cld_node *n, writer *add, cld_tensor *dy, cld_tensor **dx) {
+    const index_params *p = cld_node_params(n, index_params);
+    CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
+    *dx = index ? write_with(add, n->op->name, &p->x, NULL, p->dim, index, dy) : NULL;
+    return *dx ? CLD_OK : cld_error_code();
+}
+
+static cld_status gather_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    return read_backward(n, n->device->math->scatter_add, dout[0], &din[0]);
+}
+static cld_status index_select_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    return read_backward(n, n->device->math->index_add, dout[0], &din[0]);
+}
+static const cld_op gather_op = {.name = "gather", .backward = gather_backward};
+static const cld_op index_select_op = {.name = "index_select", .backward = index_select_backward};
+
+cld_tensor *cld_gather(cld_tensor *x, int dim, cld_tensor *index) {
+    CLD_TRY_NULL(check_common("gather", x, dim, index, &dim));
+    CLD_TRY_NULL(check_elements("gather", x, dim, index, NULL));
+    cld_shape shape = cld_shape_of(&index->a);
+    CLD_AUTO cld_tensor *y = read_with(cld_device(x)->math->gather, "gather", &shape, x, dim, index);
+    if (!y) return NULL;
+    remember(cld_record(&gather_op, &y, 1, &x, 1), dim, x, index);
+    return cld_tensor_steal(&y);
+}
+
+cld_tensor *cld_index_select(cld_tensor *x, int dim, cld_tensor *index) {
+    CLD_TRY_NULL(check_common("index_select", x, dim, index, &dim));
+    if (index->a.ndim > 1)
+        return cld_fail_null(CLD_INVALID, "index_select: the index must be 1-d, got %s",
+                             cld_describe(&index->a));
+    cld_shape shape = shape_with(x, dim, cld_numel(&index->a));
+    CLD_AUTO cld_tensor *y =
+        read_with(cld_device(x)->math->index_select, "index_select", &shape, x, dim, index);
+    if (!y) return NULL;
+    remember(cld_record(&index_select_op, &y, 1, &x, 1), dim, x, index);
+    return cld_tensor_steal(&y);
+}
+
+/* ---- scatter_add, index_add
+ * ---------------------------------------------------------------------------------------- */
+
+/* y = x, then y[index[i]] += source[i]: dx = dy, dsource[i] = dy[index[i]] */
+static cld_status add_backward(cld_node *n, reader *read, const cld_shape *source, cld_tensor *dy,
+                               cld_tensor **din) {
+    const index_params *p = cld_node_params(n, index_params);
+    if (cld_node_needs(n, 0)) din[0] = cld_tensor_retain(dy);
+    if (!cld_node_needs(n, 1)) return CLD_OK;
+    CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
+    din[1] = index ? read_with(read, n->op->name, source, dy, p->dim, index) : NULL;
+    return din[1] ? CLD_OK : cld_error_code();
+}
+
+static cld_status scatter_add_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const cld_shape *source = (cld_shape *)(void *)(cld_node_params(n, index_params) + 1);
+    CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
+    if (!index) return cld_error_code();
+    cld_shape read = cld_shape_of(&index->a);
+    CLD_TRY(add_backward(n, n->device->math->gather, &read, dout[0], din));
+    bool whole = true; /* where the index is smaller than the source, what it leaves out has gradient 0 */
+    for (int d = 0; d < read.ndim; d++) whole &= read.extents[d] == source->extents[d];
+    if (whole || !din[1]) return CLD_OK;
+    CLD_AUTO cld_tensor *part = din[1];
+    din[1] = cld_tensor_full(part->a.dtype, source->ndim, source->extents, n->device, 0);
+    CLD_AUTO cld_tensor *corner =
+        din[1] ? cld_tensor_view(din[1], read.ndim, read.extents, din[1]->a.strides, din[1]->a.data) : NULL;
+    return corner ? cld_tensor_copy(corner, part) : cld_error_code();
+}
+static cld_status index_add_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const index_params *p = cld_node_params(n, index_params);
+    CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
+    if (!index) return cld_error_code();
+    cld_shape source = p->x;
+    source.extents[p->dim] = cld_numel(&index->a);
+    return add_backward(n, n->device->math->index_select, &source, dout[0], din);
+}
+static const cld_op scatter_add_op = {.name = "scatter_add", .backward = scatter_add_backward};
+static const cld_op index_add_op = {.name = "index_add", .backward = index_add_backward};
+
+cld_tensor *cld_scatter_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source) {
+    CLD_TRY_NULL(check_common("scatter_add", x, dim, index, &dim));
+    CLD_TRY_NULL(check_source("scatter_add", x, source));
+    CLD_TRY_NULL(check_elements("scatter_add", x, dim, index, source));
+    CLD_AUTO cld_tensor *y =
+        write_with(cld_device(x)->math->scatter_add, "scatter_add", NULL, x, dim, index, source);
+    if (!y) return NULL;
+    cld_tensor *inputs[] = {x, source};
+    cld_node *n = cld_record(&scatter_add_op, &y, 1, inputs, 2);
+    remember(n, dim, x, index);
+    if (n) *(cld_shape *)(void *)(cld_node_params(n, index_params) + 1) = cld_shape_of(&source->a);
+    return cld_tensor_steal(&y);
+}
+
+cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source) {
+    CLD_TRY_NULL(check_common("index_add", x, dim, index, &dim));
+    CLD_TRY_NULL(check_source("index_add", x, source));
+    CLD_TRY_NULL(check_slices("index_add", x, dim, index, source));
+    CLD_AUTO cld_tensor *y =
+        write_with(cld_device(x)->math->index_add, "index_add", NULL, x, dim, index, source);
+    if (!y) return NULL;
+    cld_tensor *inputs[] = {x, source};
+    remember(cld_record(&index_add_op, &y, 1, inputs, 2), dim, x, index);
+    return cld_tensor_steal(&y);
+}
+
+/* ---- index_copy
+ * ---------------------------------------------------------------------------------------------------- */
+
+/* y = x, then y[index[i]] = source[i]: dx = dy but 0 at the index, dsource[i] = dy[index[i]]. Where an index
+ * comes twice, the last one wins; as in PyTorch the gradient takes indices to be distinct. */
+static cld_status index_copy_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    const index_params *p = cld_node_params(n, index_params);
+    CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
+    if (!index) return cld_error_code();
+    cld_shape source = p->x;
+    source.extents[p->dim] = cld_numel(&index->a);
+    if (cld_node_needs(n, 0)) {
+        CLD_AUTO cld_tensor *zero =
+            cld_tensor_full(dout[0]->a.dtype, source.ndim, source.extents, n->device, 0);
+        din[0] =
+            zero ? write_with(n->device->math->index_copy, "index_copy", NULL, dout[0], p->dim, index, zero)
+                 : NULL;
+        if (!din[0]) return cld_error_code();
+    }
+    if (cld_node_needs(n, 1)) {
+        din[1] = read_with(n->device->math->index_select, "index_copy", &source, dout[0], p->dim, index);
+        if (!din[1]) return cld_error_code();
+    }
+    return CLD_OK;
+}
+static const cld_op index_copy_op = {.name = "index_copy", .backward = index_copy_backward};
+
+cld_tensor *cld_index_copy(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source) {
+    CLD_TRY_NULL(check_common("index_copy", x, dim, index, &dim));
+    CLD_TRY_NULL(check_source("index_copy", x, source));
+    CLD_TRY_NULL(check_slices("index_copy", x, dim, index, source));
+    CLD_AUTO cld_tensor *y =
+        write_with(cld_device(x)->math->index_copy, "index_copy", NULL, x, dim, index, source);
+    if (!y) return NULL;
+    cld_tensor *inputs[] = {x, source};
+    remember(cld_record(&index_copy_op, &y, 1, inputs, 2), dim, x, index);
+    return cld_tensor_steal(&y);
+}

@@ -1,0 +1,35 @@
+/* Random filling in place, from one generator for the process: (seed, position). Each element takes one
+ * position, so that a checkpoint of two integers continues the sequence anywhere. Not locked: one thread runs
+ * the recipe. */
+#include "runtime/ops/ops.h"
+
+static cld_generator generator;
+
+cld_generator cld_get_generator(void) { return generator; }
+void cld_set_generator(cld_generator g) { generator = g; }
+
+static cld_status fill_random(const char *op, cld_tensor *x, cld_random kind, double a, double b) {
+    CLD_TRY(cld_check_in_place(op, x));
+    if (kind == CLD_RANDOM_NORMAL) CLD_TRY(cld_check_float(op, x));
+    atomic_fetch_add(&x->storage->version, 1);
+    CLD_AUTO cld_tensor *plain = x->a.layout == CLD_STRIDED
+                                     ? cld_tensor_retain(x)
+                                     : cld_tensor_new(x->a.dtype, x->a.ndim, x->a.shape, cld_device(x));
+    if (!plain) return cld_error_code();
+    CLD_TRY(cld_device(x)->math->random(&plain->a, kind, a, b, generator.seed, generator.position));
+    generator.position += (uint64_t)cld_numel(&x->a);
+    return plain == x ? CLD_OK : cld_tensor_copy(x, plain);
+}
+
+cld_status cld_uniform_(cld_tensor *x, double low, double high) {
+    if (!(low <= high))
+        return cld_fail(CLD_INVALID, "uniform_: low must not be above high, got %g and %g", low, high);
+    return fill_random("uniform_", x, CLD_RANDOM_UNIFORM, low, high);
+}
+
+cld_status cld_normal_(cld_tensor *x, double mean, double deviation) {
+    if (!(deviation >= 0))
+        return cld_fail(CLD_INVALID, "normal_: the standard deviation must not be negative, got %g",
+                        deviation);
+    return fill_random("normal_", x, CLD_RANDOM_NORMAL, mean, deviation);
+}
