@@ -8,6 +8,7 @@
 --   end
 local core = require "cld.core"
 local augment = require "cld.augment"
+local user_error = require "cld.user_error"
 
 local data = {}
 
@@ -38,8 +39,9 @@ local function cifar(name, kind, options)
   if type(options.root) ~= "string" then
     error(("data.%s: root must be the folder that holds the files, got %s"):format(name, type(options.root)), 3)
   end
-  local set = core.data.read_cifar(options.root, kind, options.layout or "auto", options.split or "train")
-  set.name = ("%s %s"):format(name, options.split or "train")
+  local split = options.split or "train"
+  local set = user_error.call(core.data.read_cifar, options.root, kind, options.layout or "auto", split)
+  set.name = name .. " " .. split
   return setmetatable(set, Dataset)
 end
 

@@ -1,0 +1,146 @@
+--- A procedural data set in CIFAR-10's own file layout: ten textures at random position, size, angle and colours. Raw
+-- pixels hardly tell the classes apart (position and colours say nothing of them), crops, flips and colour jitter keep
+-- them: something to learn in two minutes, for the demo and the tests.
+--
+--   cldlua recipes/make_toy_data.lua --out build/toy
+local cld = require "cld"
+local writer = require "cld.cifar_writer"
+
+local opt = cld.options {
+  about = "procedural images in CIFAR-10's file layout",
+  { "out",      "build/toy", "folder to write to" },
+  { "train",    5000,     "training images", min = 10, max = 1000000 },
+  { "test",     1000,     "test images", min = 10, max = 1000000 },
+  { "layout",   "python", "files", choices = { "python", "binary" } },
+  { "period",   6.0,      "pixels per repetition of the texture, at least", min = 2, max = 32 },
+  { "range",    1.6,      "at most this many times that", min = 1, max = 10 },
+  { "contrast", 0.3,      "distance of the two colours, as a share of the range, at least", min = 0, max = 1 },
+  { "shade",    0.25,     "how much the light varies across an image", min = 0, max = 1 },
+  { "noise",    0.06,     "standard deviation of each pixel's noise", min = 0, max = 1 },
+  { "seed",     1,        "seed" },
+}
+
+local pi, sin, cos, floor, abs = math.pi, math.sin, math.cos, math.floor, math.abs
+local random = math.random
+local SIDE = 32
+
+local function uniform(low, high) return low + (high - low) * random() end
+
+-- ---- the textures -----------------------------------------------------------
+-- Each makes a function from a position, in repetitions, to 0..1: how much of the second colour is seen. The centre of
+-- the image lies at (x0, y0).
+
+local function wave(x) return 0.5 + 0.5 * sin(2 * pi * x) end
+local function step(x) return x > 0 and 1 or 0 end
+
+local textures = {
+  { "rows", function() return function(_, y) return wave(y) end end },
+  { "columns", function() return function(x, _) return wave(x) end end },
+  { "diagonals", function()
+    local sense = random(2) == 1 and 1 or -1
+    return function(x, y) return wave((x + sense * y) * 0.7071) end
+  end },
+  { "checks", function() return function(x, y) return step(sin(1.4 * pi * x) * sin(1.4 * pi * y)) end end },
+  { "lattice", function() -- thin lines both ways
+    return function(x, y) return step(math.max(cos(2 * pi * x), cos(2 * pi * y)) - 0.75) end
+  end },
+  { "dots", function()
+    return function(x, y)
+      local dx, dy = x - floor(x) - 0.5, y - floor(y) - 0.5
+      return step(0.09 - dx * dx - dy * dy)
+    end
+  end },
+  { "rings", function(x0, y0)
+    local cx, cy = x0 + uniform(-1.3, 1.3), y0 + uniform(-1.3, 1.3)
+    return function(x, y) return wave(((x - cx) ^ 2 + (y - cy) ^ 2) ^ 0.5) end
+  end },
+  { "zigzag", function()
+    return function(x, y) return wave(y + 0.9 * abs(x - floor(x) - 0.5)) end
+  end },
+  { "bricks", function()
+    return function(x, y)
+      local row = floor(2 * y)
+      local bx, by = x + 0.5 * (row % 2), 2 * y - row
+      bx = bx - floor(bx)
+      return (bx < 0.14 or by < 0.28) and 1 or 0
+    end
+  end },
+  { "clouds", function()
+    local waves = {}
+    for i = 1, 6 do
+      local angle = uniform(0, 2 * pi)
+      waves[i] = { cos(angle), sin(angle), uniform(0, 1) }
+    end
+    return function(x, y)
+      local sum = 0
+      for i = 1, 6 do
+        local w = waves[i]
+        sum = sum + sin(2 * pi * (w[1] * x + w[2] * y + w[3]))
+      end
+      return step(sum)
+    end
+  end },
+}
+
+-- ---- an image ---------------------------------------------------------------
+
+-- Two colours, at least opt.contrast apart in their mean absolute difference.
+local function colours()
+  while true do
+    local a, b, distance = {}, {}, 0
+    for c = 1, 3 do
+      a[c], b[c] = random(), random()
+      distance = distance + abs(a[c] - b[c]) / 3
+    end
+    if distance >= opt.contrast then return a, b end
+  end
+end
+
+-- Sum of four uniforms: near enough to a normal, and without a logarithm.
+local function noise() return opt.noise * 1.7320508 * (random() + random() + random() + random() - 2) end
+
+-- 3072 bytes: three planes of 32 x 32.
+local function image(texture)
+  local period = opt.period * opt.range ^ random()
+  local tilt = uniform(-0.12, 0.12) -- radians: a little off the axes
+  local ux, uy = cos(tilt) / period, sin(tilt) / period
+  local x0, y0 = uniform(0, 8), uniform(0, 8)
+  local amount = texture(x0, y0)
+  local back, front = colours()
+  local light = uniform(0, 2 * pi)
+  local lx, ly = opt.shade * cos(light) / SIDE, opt.shade * sin(light) / SIDE
+  local planes = { {}, {}, {} }
+  for y = 0, SIDE - 1 do
+    for x = 0, SIDE - 1 do
+      local dx, dy = x - SIDE / 2, y - SIDE / 2
+      local t = amount(x0 + dx * ux - dy * uy, y0 + dx * uy + dy * ux)
+      local brightness = 1 + dx * lx + dy * ly
+      local grain = noise()
+      for c = 1, 3 do
+        local level = (back[c] + t * (front[c] - back[c])) * brightness + grain
+        local plane = planes[c]
+        plane[#plane + 1] = level <= 0 and 0 or level >= 1 and 255 or floor(level * 255 + 0.5)
+      end
+    end
+  end
+  for c = 1, 3 do planes[c] = string.char(table.unpack(planes[c])) end
+  return table.concat(planes)
+end
+
+local function batch(count)
+  local labels, images = {}, {}
+  for i = 1, count do
+    labels[i] = random(#textures) - 1
+    images[i] = image(textures[labels[i] + 1][2])
+  end
+  return { labels = labels, images = images }
+end
+
+-- ---- the files --------------------------------------------------------------
+
+math.randomseed(opt.seed)
+local names = {}
+for i, texture in ipairs(textures) do names[i] = texture[1] end
+local train, test = batch(opt.train), batch(opt.test)
+local folder = writer.cifar10(opt.out, opt.layout, train, test, names)
+print(("%s: %d training and %d test images of %d textures"):format(folder, opt.train, opt.test, #textures))
