@@ -88,7 +88,7 @@ function process.terminal(options)
   end
   local pty = ("%s -t %g"):format(quote(process.build .. "/spec/pty"), (options.timeout or 60) - 1)
   local result = execute(command_line(options, pty), table.concat(script, "\n") .. "\n")
-  result.plain = result.out:gsub("\27%[[%d;?]*%a", ""):gsub("\27[()=>]%w?", ""):gsub("\r", "")
+  result.plain = result.out:gsub("\27%[[%d;?]*%a", ""):gsub("\27[()=>]%w?", ""):gsub("[\r\0]", "")
   return result
 end
 
