@@ -202,8 +202,8 @@ describe("cldlua", function()
     end)
 
     it("is share/cldlua where cldlua is installed", function()
-      local made = os.execute(("make -s -o all install BUILD='%s' PREFIX='%s/usr' >/dev/null"):format(process.build, folder))
-      assert.is_true(made)
+      local command = "make -s -o all install BUILD='%s' PREFIX='%s/usr' >/dev/null"
+      assert.is_true(os.execute(command:format(process.build, folder)))
       local result = run { "-e", "print(type(require 'cld'), package.path)", directory = folder,
         program = folder .. "/usr/bin/cldlua" }
       assert.is_truthy(result.out:find("table\t" .. folder .. "/usr/share/cldlua/?.lua", 1, true),
