@@ -323,6 +323,7 @@ describe("run", function()
     check.fails(function() cld.run {} end, "the options lack an integer 'epochs'")
     for _, case in ipairs {
       { "run:track {}", "%(command line%):1: run:track: call it inside `for epoch in run:epochs" },
+      { "run:save()", "run:save: call it inside" },
       { "run:epochs { net = {} }", "%(command line%):1: run:epochs: 'net' has no state_dict" },
       { "run:epochs { meters = { state_dict = print } }", "'meters' cannot be the name of an object" },
     } do

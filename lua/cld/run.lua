@@ -268,8 +268,9 @@ end
 
 -- ---- checkpoints ------------------------------------------------------------
 
---- Write the checkpoint: at any time between two steps.
+--- Write the checkpoint now, between two steps.
 function Run:save()
+  if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
   local ok, message = pcall(checkpoint.save, self.checkpoint, self.states, {
     options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(),
     position = {
@@ -278,7 +279,7 @@ function Run:save()
     },
   })
   if not ok then
-    self.line:print("")
+    self.line:clear()
     user_error.raise("%s%s", tostring(message),
       core.io.exists(self.checkpoint) and "; the checkpoint before it is as it was" or "")
   end

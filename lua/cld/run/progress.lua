@@ -71,10 +71,15 @@ function Line:draw(position, text)
   io.stdout:flush()
 end
 
+function Line:clear()
+  if self.drawn then io.stdout:write("\r\27[K"):flush() end
+  self.drawn = false
+end
+
 --- A line that stays.
 function Line:print(text)
-  io.stdout:write(self.drawn and "\r\27[K" or "", text, "\n"):flush()
-  self.drawn = false
+  self:clear()
+  io.stdout:write(text, "\n"):flush()
 end
 
 function Line:finish_epoch(epoch, text)
