@@ -6,8 +6,7 @@
 
 #include <string.h>
 
-/* ---- grad mode
- * ----------------------------------------------------------------------------------------------- */
+/* ---- grad mode ----------------------------------------------------------------------------------------- */
 
 #define GRAD_MODE "cld.grad_mode" /* a guard: on closing, recording becomes what it was */
 
@@ -53,8 +52,7 @@ static int is_grad_enabled(lua_State *L) {
     return 1;
 }
 
-/* ---- backward
- * ------------------------------------------------------------------------------------------------ */
+/* ---- backward ------------------------------------------------------------------------------------------ */
 
 /* Where a Function's backward runs: the coroutine that called t:backward(). */
 static _Thread_local lua_State *backward_caller;
@@ -83,8 +81,7 @@ int cldL_backward_method(lua_State *L) {
     return 0;
 }
 
-/* ---- cld.Function
- * -------------------------------------------------------------------------------------------- */
+/* ---- cld.Function -------------------------------------------------------------------------------------- */
 
 #define FUNCTION_CONTEXT "cld.function_context"
 
@@ -274,8 +271,7 @@ static int function_new(lua_State *L) {
     return 1;
 }
 
-/* ---- opener
- * -------------------------------------------------------------------------------------------------- */
+/* ---- opener -------------------------------------------------------------------------------------------- */
 
 int cldL_open_autograd(lua_State *L) {
     static const luaL_Reg functions[] = {

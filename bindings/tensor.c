@@ -10,8 +10,7 @@
 
 #include "runtime/tensor/print.h"
 
-/* ---- lifetime
- * ------------------------------------------------------------------------------------------------ */
+/* ---- lifetime ------------------------------------------------------------------------------------------ */
 
 static int tensor_close(lua_State *L) {
     cld_tensor **box = luaL_checkudata(L, 1, CLDL_TENSOR);
@@ -25,8 +24,7 @@ static int tensor_eq(lua_State *L) {
     return 1;
 }
 
-/* ---- facts
- * --------------------------------------------------------------------------------------------------- */
+/* ---- facts --------------------------------------------------------------------------------------------- */
 
 static int push_integers(lua_State *L, const int64_t *values, int count) {
     lua_createtable(L, count, 0);
@@ -82,8 +80,7 @@ static int tensor_tostring(lua_State *L) {
     return 1;
 }
 
-/* ---- the tape: what is a property or a method of one tensor
- * -------------------------------------------------- */
+/* ---- the tape: what is a property or a method of one tensor -------------------------------------------- */
 
 static void set_requires_grad(lua_State *L, cld_tensor *x, bool wanted) {
     if (wanted && !cld_dtype_is_float(x->a.dtype))
@@ -134,8 +131,7 @@ static const luaL_Reg own_methods[] = {
     {NULL, NULL},
 };
 
-/* ---- properties
- * ---------------------------------------------------------------------------------------------- */
+/* ---- properties ---------------------------------------------------------------------------------------- */
 
 static int property_shape(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -215,8 +211,7 @@ static int tensor_newindex(lua_State *L) {
     return 0;
 }
 
-/* ---- the type
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the type ------------------------------------------------------------------------------------------ */
 
 static const luaL_Reg metamethods[] = {
     {"__gc", tensor_close}, {"__close", tensor_close},       {"__eq", tensor_eq},

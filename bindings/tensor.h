@@ -56,7 +56,8 @@ int cldL_binary(lua_State *L, cld_binary kind);
 /* Give up a tensor that was only needed on the way, at once: the collector might take its time. */
 static inline void cldL_close(cld_tensor **box) { cld_tensor_free(cld_tensor_steal(box)); }
 
-/* Row-major host memory of x in a dtype that C can read, in a tensor left on the stack; to be closed after use. */
+/* Row-major host memory of x in a dtype that C can read, in a tensor left on the stack; to be closed after
+ * use. */
 cld_tensor **cldL_push_host(lua_State *L, cld_tensor *x);
 /* Push element i of a tensor from cldL_push_host: an integer or a float. */
 void cldL_push_element(lua_State *L, const cld_tensor *host, int64_t i);

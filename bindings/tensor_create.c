@@ -6,8 +6,7 @@
 
 #include "runtime/tensor/create.h"
 
-/* ---- shape and options
- * --------------------------------------------------------------------------------------- */
+/* ---- shape and options --------------------------------------------------------------------------------- */
 
 void cldL_check_options(lua_State *L, int arg, cldL_options *o) {
     static const char *const names[] = {"dtype", "device", "requires_grad", NULL};
@@ -61,8 +60,7 @@ static cldL_options options_of(const cld_tensor *x) {
     return (cldL_options){.dtype = x->a.dtype, .device = cld_device(x)};
 }
 
-/* ---- one value everywhere
- * ------------------------------------------------------------------------------------ */
+/* ---- one value everywhere ------------------------------------------------------------------------------ */
 
 static int filled(lua_State *L, int arg, double value) {
     int64_t shape[CLD_MAX_DIMS];
@@ -98,8 +96,7 @@ static int create_full(lua_State *L) {
     return cldL_finish(L, out, &o);
 }
 
-/* ---- as another tensor
- * --------------------------------------------------------------------------------------- */
+/* ---- as another tensor --------------------------------------------------------------------------------- */
 
 static int filled_like(lua_State *L, double value, int options) {
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -123,8 +120,7 @@ static int create_empty_like(lua_State *L) {
     return cldL_finish(L, out, &o);
 }
 
-/* ---- sequences
- * ----------------------------------------------------------------------------------------------- */
+/* ---- sequences ----------------------------------------------------------------------------------------- */
 
 /* cld.arange([start,] stop[, step][, options]): start, start + step, ... below stop; i64 where all are
  * integers. */

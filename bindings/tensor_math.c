@@ -6,8 +6,7 @@
 
 #include <math.h>
 
-/* ---- two tensors, or a tensor and a number
- * ------------------------------------------------------------------- */
+/* ---- two tensors, or a tensor and a number ------------------------------------------------------------- */
 
 /* The one-operand kernel for `x op s` and for `s op x`, where there is one. Subtraction adds -s; division by
  * a number is left to the two-operand kernel, because multiplying by 1/s would round twice. */
@@ -79,8 +78,7 @@ static int math_ge(lua_State *L) { return cldL_binary(L, CLD_GE); }
 static int math_and(lua_State *L) { return cldL_binary(L, CLD_AND); }
 static int math_or(lua_State *L) { return cldL_binary(L, CLD_OR); }
 
-/* ---- one tensor
- * ---------------------------------------------------------------------------------------------- */
+/* ---- one tensor ---------------------------------------------------------------------------------------- */
 
 static int unary(lua_State *L, cld_unary kind) {
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -118,8 +116,7 @@ static int math_clamp(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* ---- products
- * ------------------------------------------------------------------------------------------------ */
+/* ---- products ------------------------------------------------------------------------------------------ */
 
 /* ndim 0: any that matmul takes. */
 static int product(lua_State *L, const char *name, int ndim) {
@@ -136,8 +133,7 @@ static int math_matmul(lua_State *L) { return product(L, "matmul", 0); }
 static int math_mm(lua_State *L) { return product(L, "mm", 2); }
 static int math_bmm(lua_State *L) { return product(L, "bmm", 3); }
 
-/* ---- casts and devices
- * --------------------------------------------------------------------------------------- */
+/* ---- casts and devices --------------------------------------------------------------------------------- */
 
 static int cast_to(lua_State *L, cld_dtype dtype) {
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -182,8 +178,7 @@ static int math_to(lua_State *L) {
     return cast_to(L, o.dtype);
 }
 
-/* ---- lists
- * --------------------------------------------------------------------------------------------------- */
+/* ---- lists --------------------------------------------------------------------------------------------- */
 
 const luaL_Reg cldL_math_ops[] = {
     {"add", math_add},

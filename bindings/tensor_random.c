@@ -5,8 +5,7 @@
 
 typedef cld_status filler(cld_tensor *x, double a, double b);
 
-/* ---- new tensors
- * --------------------------------------------------------------------------------------------- */
+/* ---- new tensors --------------------------------------------------------------------------------------- */
 
 /* Push a tensor of o's kind filled by f(0, 1). */
 static int push_filled(lua_State *L, filler *f, int ndim, const int64_t *shape, const cldL_options *o) {
@@ -60,8 +59,7 @@ static int random_randperm(lua_State *L) {
     return cldL_finish(L, out, &o);
 }
 
-/* ---- the generator
- * ------------------------------------------------------------------------------------------- */
+/* ---- the generator ------------------------------------------------------------------------------------- */
 
 static int random_manual_seed(lua_State *L) {
     cld_set_generator((cld_generator){.seed = (uint64_t)luaL_checkinteger(L, 1)});
@@ -100,8 +98,7 @@ const luaL_Reg cldL_random_functions[] = {
     {NULL, NULL},
 };
 
-/* ---- filling
- * ------------------------------------------------------------------------------------------------- */
+/* ---- filling ------------------------------------------------------------------------------------------- */
 
 static int fill_with(lua_State *L, const char *name, filler *f) {
     cld_tensor *x = cldL_check_tensor(L, 1);

@@ -3,8 +3,7 @@
  * x:sum() takes all dimensions, x:sum(2) one, x:sum({1, 2}) several; keepdim, true or false, comes next. */
 #include "bindings/tensor.h"
 
-/* ---- arguments
- * ----------------------------------------------------------------------------------------------- */
+/* ---- arguments ----------------------------------------------------------------------------------------- */
 
 /* Dimensions at arg: nil for all (0), an integer, or a table of integers. Returns how many. */
 static int check_dims(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
@@ -30,8 +29,7 @@ static bool check_flag(lua_State *L, int arg, bool fallback) {
     return lua_toboolean(L, arg);
 }
 
-/* ---- over some dimensions
- * ------------------------------------------------------------------------------------ */
+/* ---- over some dimensions ------------------------------------------------------------------------------ */
 
 typedef cld_tensor *reduction(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 
@@ -76,8 +74,7 @@ static int reduce_std(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* ---- the position of an extreme
- * ------------------------------------------------------------------------------ */
+/* ---- the position of an extreme ------------------------------------------------------------------------ */
 
 typedef cld_tensor *arg_reduction(cld_tensor *x, int dim, bool keepdim);
 
@@ -120,8 +117,7 @@ static int extreme(lua_State *L, reduction *all, arg_reduction *position, cld_bi
 static int reduce_max(lua_State *L) { return extreme(L, cld_amax, cld_argmax, CLD_MAXIMUM); }
 static int reduce_min(lua_State *L) { return extreme(L, cld_amin, cld_argmin, CLD_MINIMUM); }
 
-/* ---- along one dimension
- * ------------------------------------------------------------------------------------- */
+/* ---- along one dimension ------------------------------------------------------------------------------- */
 
 typedef cld_tensor *along(cld_tensor *x, int dim);
 

@@ -2,8 +2,7 @@
  * dimensions, which are written in Lua, are 1-based. */
 #include "bindings/tensor.h"
 
-/* ---- by condition
- * -------------------------------------------------------------------------------------------- */
+/* ---- by condition -------------------------------------------------------------------------------------- */
 
 /* cld.where(condition, a, b): a and b may be numbers, but not both. */
 static int select_where(lua_State *L) {
@@ -26,8 +25,7 @@ static int select_masked_fill(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* ---- by index
- * ------------------------------------------------------------------------------------------------ */
+/* ---- by index ------------------------------------------------------------------------------------------ */
 
 typedef cld_tensor *by_index(cld_tensor *x, int dim, cld_tensor *index);
 
@@ -59,8 +57,7 @@ static int select_scatter_add(lua_State *L) { return put(L, cld_scatter_add); }
 static int select_index_add(lua_State *L) { return put(L, cld_index_add); }
 static int select_index_copy(lua_State *L) { return put(L, cld_index_copy); }
 
-/* ---- by rank
- * ------------------------------------------------------------------------------------------------- */
+/* ---- by rank ------------------------------------------------------------------------------------------- */
 
 /* x:topk(k[, dim = last[, largest = true]]): values and positions, in order. */
 static int select_topk(lua_State *L) {

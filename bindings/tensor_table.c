@@ -9,8 +9,7 @@
 
 static cld_dtype host_dtype(cld_dtype d) { return d == CLD_BF16 || d == CLD_F16 ? CLD_F32 : d; }
 
-/* ---- from Lua
- * ------------------------------------------------------------------------------------------------ */
+/* ---- from Lua ------------------------------------------------------------------------------------------ */
 
 typedef struct reader {
     lua_State *L;
@@ -139,8 +138,7 @@ int cldL_tensor_from_table(lua_State *L) {
     return cldL_finish(L, out, &o);
 }
 
-/* ---- to Lua
- * -------------------------------------------------------------------------------------------------- */
+/* ---- to Lua -------------------------------------------------------------------------------------------- */
 
 cld_tensor **cldL_push_host(lua_State *L, cld_tensor *x) {
     cld_tensor **near = cldL_new_tensor(L), **host = cldL_new_tensor(L);

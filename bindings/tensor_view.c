@@ -1,8 +1,7 @@
 /* x:reshape(...), x:permute(...) and the other views; cat and stack; casts. Dimensions are 1-based here. */
 #include "bindings/tensor.h"
 
-/* ---- shapes
- * -------------------------------------------------------------------------------------------------- */
+/* ---- shapes -------------------------------------------------------------------------------------------- */
 
 static int view_reshape(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -126,8 +125,7 @@ static int view_clone(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* ---- joining
- * ------------------------------------------------------------------------------------------------- */
+/* ---- joining ------------------------------------------------------------------------------------------- */
 
 cld_tensor **cldL_check_list(lua_State *L, int arg, int *count) {
     luaL_checktype(L, arg, LUA_TTABLE);

@@ -8,13 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/ops/ops.h"
 
-/* ---- recording
- * ----------------------------------------------------------------------------------------------- */
+/* ---- recording ----------------------------------------------------------------------------------------- */
 
 static _Thread_local bool recording = true;
-static _Thread_local bool incomplete; /* a node could not be allocated: backward must say so */
 static atomic_ullong next_sequence;
 
 bool cld_grad_enabled(void) { return recording; }
@@ -25,12 +22,10 @@ bool cld_set_grad_enabled(bool enabled) {
     return previous;
 }
 
-static bool wants_grad(const cld_tensor *t) { return t && (t->node || t->requires_grad); }
-
 bool cld_needs_grad(cld_tensor *const *inputs, int count) {
     if (!recording) return false;
     for (int i = 0; i < count; i++)
-        if (wants_grad(inputs[i])) return true;
+        if (cld_wants_grad(inputs[i])) return true;
     return false;
 }
 
@@ -40,46 +35,58 @@ static bool any_float(cld_tensor *const *ts, int count) {
     return false;
 }
 
+/* Stands in the outputs for a node that there was no memory for. */
+static const cld_op unrecorded_op = {.name = "an op for which there was no memory"};
+static cld_node unrecorded = {.op = &unrecorded_op, .refs = 1, .incomplete = true};
+
+static void set_outputs(cld_node *n, cld_tensor *const *outputs, int count) {
+    for (int i = 0; i < count; i++) {
+        if (!cld_dtype_is_float(outputs[i]->a.dtype)) continue; /* indices carry no gradient */
+        outputs[i]->node = cld_node_retain(n);
+        outputs[i]->output = i;
+    }
+}
+
+static cld_node *allocate_node(int inputs, int outputs) {
+    cld_node *n = calloc(1, sizeof *n);
+    if (!n) return NULL;
+    n->inputs = inputs;
+    n->outputs = outputs;
+    n->edges = calloc((size_t)inputs, sizeof *n->edges);
+    n->output_meta = calloc((size_t)outputs, sizeof *n->output_meta);
+    if (n->edges && n->output_meta) return n;
+    free(n->edges);
+    free(n->output_meta);
+    free(n);
+    return NULL;
+}
+
 cld_node *cld_record(const cld_op *op, cld_tensor *const *outputs, int n_outputs, cld_tensor *const *inputs,
                      int n_inputs) {
     if (!cld_needs_grad(inputs, n_inputs) || !any_float(outputs, n_outputs)) return NULL;
-    cld_node *n = calloc(1, sizeof *n);
-    if (n) {
-        n->edges = calloc((size_t)n_inputs, sizeof *n->edges);
-        n->output_meta = calloc((size_t)n_outputs, sizeof *n->output_meta);
-    }
-    if (!n || !n->edges || !n->output_meta) {
-        if (n) {
-            free(n->edges);
-            free(n->output_meta);
-        }
-        free(n);
-        incomplete = true;
-        return cld_fail_null(CLD_NOMEM, "%s: out of memory while recording for backward", op->name);
+    cld_node *n = allocate_node(n_inputs, n_outputs);
+    if (!n) {
+        set_outputs(&unrecorded, outputs, n_outputs);
+        return NULL;
     }
     n->op = op;
     n->sequence = atomic_fetch_add(&next_sequence, 1);
-    n->inputs = n_inputs;
-    n->outputs = n_outputs;
     n->device = cld_device(outputs[0]);
     for (int i = 0; i < n_inputs; i++) {
         cld_tensor *t = inputs[i];
-        if (!wants_grad(t)) continue;
+        if (!cld_wants_grad(t)) continue;
         n->edges[i] = (cld_edge){.node = cld_node_retain(t->node), .output = t->output};
         if (!t->node) n->edges[i].leaf = cld_tensor_retain(t);
     }
     for (int i = 0; i < n_outputs; i++) {
         n->output_meta[i] = outputs[i]->a;
         n->output_meta[i].data = NULL;
-        if (!cld_dtype_is_float(outputs[i]->a.dtype)) continue; /* indices carry no gradient */
-        outputs[i]->node = cld_node_retain(n);
-        outputs[i]->output = i;
     }
+    set_outputs(n, outputs, n_outputs);
     return n;
 }
 
-/* ---- saved tensors
- * ------------------------------------------------------------------------------------------- */
+/* ---- saved tensors ------------------------------------------------------------------------------------- */
 
 void cld_node_save(cld_node *n, int slot, cld_tensor *t) {
     if (!t) return;
@@ -90,7 +97,7 @@ void cld_node_save(cld_node *n, int slot, cld_tensor *t) {
     }
     s->tensor = cld_tensor_detach(t);
     s->version = atomic_load(&t->storage->version);
-    if (!s->tensor) incomplete = true;
+    if (!s->tensor) n->incomplete = true;
 }
 
 bool cld_node_has(const cld_node *n, int slot) { return n->saved[slot].tensor || n->saved[slot].rebuild; }
@@ -107,8 +114,7 @@ cld_tensor *cld_node_saved(cld_node *n, int slot) {
     return cld_tensor_retain(s->tensor);
 }
 
-/* A node that had saved nothing can be run again. */
-static void release_saved(cld_node *n) {
+void cld_node_release(cld_node *n) {
     for (int i = 0; i < CLD_NODE_SAVED; i++) {
         n->released = n->released || cld_node_has(n, i);
         cld_tensor_free(n->saved[i].tensor);
@@ -117,8 +123,7 @@ static void release_saved(cld_node *n) {
     }
 }
 
-/* ---- nodes
- * --------------------------------------------------------------------------------------------------- */
+/* ---- nodes --------------------------------------------------------------------------------------------- */
 
 cld_node *cld_node_retain(cld_node *n) {
     if (n) atomic_fetch_add(&n->refs, 1);
@@ -144,7 +149,7 @@ void cld_node_free(cld_node *n) {
     draining = true;
     while (count > 0) {
         cld_node *dead = pending[--count];
-        release_saved(dead);
+        cld_node_release(dead);
         if (dead->op->destroy) dead->op->destroy(dead);
         for (int i = 0; i < dead->inputs; i++) {
             cld_node_free(dead->edges[i].node);
@@ -158,266 +163,4 @@ void cld_node_free(cld_node *n) {
     pending = NULL;
     room = 0;
     draining = false;
-}
-
-/* ---- callbacks after backward
- * -------------------------------------------------------------------------------- */
-
-typedef struct callback {
-    struct callback *next;
-    cld_status (*fn)(void *context);
-    void (*destroy)(void *context);
-    void *context;
-} callback;
-
-static _Thread_local callback *first_callback, **last_callback;
-static _Thread_local bool in_backward;
-
-cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(void *context),
-                              void *context) {
-    callback *c = in_backward ? malloc(sizeof *c) : NULL;
-    if (!c) {
-        if (destroy) destroy(context);
-        return cld_fail(CLD_NOMEM, "after_backward: %s",
-                        in_backward ? "out of memory" : "no backward is running");
-    }
-    *c = (callback){.fn = fn, .destroy = destroy, .context = context};
-    *last_callback = c;
-    last_callback = &c->next;
-    return CLD_OK;
-}
-
-static cld_status run_callbacks(cld_status status) {
-    while (first_callback) {
-        callback *c = first_callback;
-        first_callback = c->next;
-        if (!first_callback) last_callback = &first_callback; /* fn may ask for more */
-        if (status == CLD_OK) status = c->fn(c->context);
-        if (c->destroy) c->destroy(c->context);
-        free(c);
-    }
-    return status;
-}
-
-/* ---- backward
- * ------------------------------------------------------------------------------------------------ */
-
-/* Every node that root depends on, with the gradients that have reached its outputs so far. */
-typedef struct entry {
-    cld_node *node;
-    cld_tensor **gradients;
-} entry;
-
-typedef struct plan {
-    entry *entries; /* by sequence, descending: the order in which backward runs */
-    size_t count, room;
-    size_t *slots; /* hash table from node to 1 + its entry */
-    size_t table;  /* size of slots, a power of two */
-} plan;
-
-/* The middle bits of the product: addresses of nodes have their low bits in common. */
-static size_t hash_of(const cld_node *n, size_t table) {
-    return ((uint64_t)(uintptr_t)n * 0x9E3779B97F4A7C15u >> 32) & (table - 1);
-}
-
-static size_t *slot_of(const plan *p, const cld_node *n) {
-    size_t i = hash_of(n, p->table);
-    while (p->slots[i] && p->entries[p->slots[i] - 1].node != n) i = (i + 1) & (p->table - 1);
-    return &p->slots[i];
-}
-
-static cld_status index_entries(plan *p, size_t table) {
-    size_t *slots = calloc(table, sizeof *slots);
-    if (!slots) return cld_fail(CLD_NOMEM, "backward: out of memory");
-    free(p->slots);
-    p->slots = slots;
-    p->table = table;
-    for (size_t i = 0; i < p->count; i++) *slot_of(p, p->entries[i].node) = i + 1;
-    return CLD_OK;
-}
-
-static cld_status add_node(plan *p, cld_node *n) {
-    if (p->table && *slot_of(p, n)) return CLD_OK;
-    if (p->count == p->room) {
-        size_t room = p->room ? 2 * p->room : 256;
-        entry *grown = realloc(p->entries, room * sizeof *grown);
-        if (!grown) return cld_fail(CLD_NOMEM, "backward: out of memory");
-        p->entries = grown;
-        p->room = room;
-        CLD_TRY(index_entries(p, 4 * room));
-    }
-    p->entries[p->count] = (entry){.node = cld_node_retain(n)};
-    *slot_of(p, n) = ++p->count;
-    return CLD_OK;
-}
-
-static int later_first(const void *a, const void *b) {
-    uint64_t x = ((const entry *)a)->node->sequence, y = ((const entry *)b)->node->sequence;
-    return (x < y) - (x > y);
-}
-
-static cld_status make_plan(plan *p, cld_node *root) {
-    CLD_TRY(add_node(p, root));
-    for (size_t i = 0; i < p->count; i++) {
-        cld_node *n = p->entries[i].node;
-        for (int k = 0; k < n->inputs; k++)
-            if (n->edges[k].node) CLD_TRY(add_node(p, n->edges[k].node));
-    }
-    qsort(p->entries, p->count, sizeof *p->entries, later_first);
-    return index_entries(p, p->table);
-}
-
-static void drop_gradients(entry *e) {
-    for (int i = 0; e->gradients && i < e->node->outputs; i++) cld_tensor_free(e->gradients[i]);
-    free(e->gradients);
-    e->gradients = NULL;
-}
-
-static void free_plan(plan *p) {
-    for (size_t i = 0; i < p->count; i++) {
-        drop_gradients(&p->entries[i]);
-        cld_node_free(p->entries[i].node);
-    }
-    free(p->entries);
-    free(p->slots);
-}
-
-/* Nobody else sees g's memory, and each element has its own place in it. */
-static bool is_exclusive(const cld_tensor *g) {
-    return atomic_load(&g->refs) == 1 && atomic_load(&g->storage->refs) == 1 &&
-           (g->a.layout == CLD_BLOCKED || cld_is_contiguous(&g->a));
-}
-
-/* *sum += g, taking over the reference g. A gradient may be shared with another edge, or with the user: then
- * the sum needs memory of its own. */
-static cld_status accumulate(cld_tensor **sum, cld_tensor *g) {
-    if (!*sum) {
-        *sum = g;
-        return CLD_OK;
-    }
-    if (is_exclusive(*sum) || is_exclusive(g)) {
-        bool into_sum = is_exclusive(*sum);
-        cld_tensor *into = into_sum ? *sum : g, *from = into_sum ? g : *sum;
-        cld_status status = cld_add_(into, from);
-        cld_tensor_free(from);
-        *sum = into;
-        return status;
-    }
-    cld_tensor *added = cld_add(*sum, g);
-    cld_tensor_free(g);
-    if (!added) return cld_error_code();
-    cld_tensor_free(*sum);
-    *sum = added;
-    return CLD_OK;
-}
-
-/* As a leaf's .grad: row-major, and no part of something larger. */
-static bool can_be_kept(const cld_tensor *g) {
-    return is_exclusive(g) && g->a.layout == CLD_STRIDED &&
-           (size_t)cld_numel(&g->a) * cld_dtype_size(g->a.dtype) == g->storage->bytes;
-}
-
-/* A leaf's .grad is its own row-major memory, so that optimizers and users may write to it. */
-static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
-    cld_status status = CLD_OK;
-    if (leaf->grad) {
-        status = cld_add_(leaf->grad, g);
-    } else if (can_be_kept(g)) {
-        leaf->grad = cld_tensor_retain(g);
-    } else {
-        leaf->grad = cld_tensor_cast(g, g->a.dtype);
-        if (!leaf->grad) status = cld_error_code();
-    }
-    cld_tensor_free(g);
-    return status;
-}
-
-/* An op that returned a gradient of another shape or dtype than its input's is at fault: say which. */
-static cld_status check_gradient(const cld_node *n, int input, const cld_tensor *g) {
-    const cld_edge *e = &n->edges[input];
-    const cld_array *wanted = e->leaf ? &e->leaf->a : &e->node->output_meta[e->output];
-    if (cld_same_shape(&g->a, wanted) && g->a.dtype == wanted->dtype) return CLD_OK;
-    return cld_fail(CLD_INVALID, "in the gradient of %s: input %d is %s, its gradient came out as %s",
-                    n->op->name, input + 1, cld_describe(wanted), cld_describe(&g->a));
-}
-
-static cld_status send(plan *p, const cld_edge *e, cld_tensor *g) {
-    if (e->leaf) return accumulate_leaf(e->leaf, g);
-    entry *to = &p->entries[*slot_of(p, e->node) - 1];
-    if (!to->gradients) to->gradients = calloc((size_t)e->node->outputs, sizeof *to->gradients);
-    if (!to->gradients) {
-        cld_tensor_free(g);
-        return cld_fail(CLD_NOMEM, "backward: out of memory");
-    }
-    return accumulate(&to->gradients[e->output], g);
-}
-
-static cld_status run_node(plan *p, entry *e, bool keep) {
-    cld_node *n = e->node;
-    if (!e->gradients) return CLD_OK; /* none of its outputs mattered */
-    if (n->released)
-        return cld_fail(CLD_INVALID,
-                        "backward: the graph through %s was released by an earlier backward; call "
-                        "backward{retain_graph = true} the first time to run it twice",
-                        n->op->name);
-    cld_tensor **din = calloc((size_t)n->inputs, sizeof *din);
-    if (!din) return cld_fail(CLD_NOMEM, "backward: out of memory");
-    cld_status status = n->op->backward(n, e->gradients, din);
-    if (status != CLD_OK) status = cld_fail_in("in the gradient of %s", n->op->name);
-    drop_gradients(e);
-    if (!keep) release_saved(n);
-    for (int i = 0; i < n->inputs; i++) {
-        bool wanted = status == CLD_OK && din[i] && cld_node_needs(n, i);
-        if (wanted) status = check_gradient(n, i, din[i]);
-        if (wanted && status == CLD_OK)
-            status = send(p, &n->edges[i], din[i]);
-        else
-            cld_tensor_free(din[i]);
-    }
-    free(din);
-    return status;
-}
-
-static cld_status run_plan(plan *p, cld_tensor *root, cld_tensor *gradient, bool keep) {
-    CLD_TRY(make_plan(p, root->node));
-    cld_edge start = {.node = root->node, .output = root->output};
-    CLD_TRY(send(p, &start, cld_tensor_retain(gradient)));
-    for (size_t i = 0; i < p->count; i++) CLD_TRY(run_node(p, &p->entries[i], keep));
-    return CLD_OK;
-}
-
-cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
-    if (in_backward) return cld_fail(CLD_INVALID, "backward: called inside another backward");
-    if (incomplete) {
-        incomplete = false;
-        return cld_fail(CLD_NOMEM, "backward: the tape is incomplete: memory ran out while it was recorded");
-    }
-    if (!wants_grad(root))
-        return cld_fail(CLD_INVALID,
-                        "backward: the tensor does not depend on anything that requires a gradient");
-    CLD_AUTO cld_tensor *seed = cld_tensor_retain(gradient);
-    if (!seed) {
-        if (cld_numel(&root->a) != 1)
-            return cld_fail(
-                CLD_INVALID,
-                "backward: a gradient must be given for %s; only one-element tensors have a default",
-                cld_describe(&root->a));
-        seed = cld_tensor_full(root->a.dtype, root->a.ndim, root->a.shape, cld_device(root), 1.0);
-        if (!seed) return cld_error_code();
-    } else if (!cld_same_shape(&seed->a, &root->a) || seed->a.dtype != root->a.dtype) {
-        return cld_fail(CLD_INVALID, "backward: the gradient is %s, the tensor %s", cld_describe(&seed->a),
-                        cld_describe(&root->a));
-    }
-    if (!root->node) return accumulate_leaf(root, cld_tensor_retain(seed));
-
-    bool was_recording = cld_set_grad_enabled(false);
-    in_backward = true;
-    first_callback = NULL;
-    last_callback = &first_callback;
-    plan p = {0};
-    cld_status status = run_callbacks(run_plan(&p, root, seed, keep));
-    free_plan(&p);
-    in_backward = false;
-    cld_set_grad_enabled(was_recording);
-    return status;
 }

@@ -62,6 +62,7 @@ struct cld_node {
     const cld_backend *device;
     cld_saved saved[CLD_NODE_SAVED];
     bool released;    /* backward has passed: what it had saved is gone */
+    bool incomplete;  /* memory ran out while it was recorded: backward must not pass */
     bool rebuildable; /* set by the op: op->rebuild can make output 0 again from what this node saved */
     _Alignas(16) unsigned char params[CLD_NODE_PARAMS];
 };
@@ -71,8 +72,8 @@ struct cld_node {
 /* True where recording is on and one of the tensors (NULL allowed) needs a gradient. */
 bool cld_needs_grad(cld_tensor *const *inputs, int count);
 
-/* Record `op` as what made outputs from inputs (NULL inputs allowed). NULL where nothing needs a gradient, or out
- * of memory (then cld_error_code() is CLD_NOMEM and outputs stay constants). The node is owned by its outputs. */
+/* Record `op` as what made outputs from inputs (NULL inputs allowed). NULL where nothing needs a gradient, or out of
+ * memory: then a backward that comes to the outputs fails. The node is owned by its outputs. */
 cld_node *cld_record(const cld_op *op, cld_tensor *const *outputs, int n_outputs, cld_tensor *const *inputs,
                      int n_inputs);
 
@@ -103,7 +104,12 @@ bool cld_set_grad_enabled(bool enabled); /* returns the previous state */
  * what is there. keep: saved tensors stay, so that backward may run again. */
 cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep);
 
+/* On the tape, or a leaf that asks for a gradient. */
+static inline bool cld_wants_grad(const cld_tensor *t) { return t && (t->node || t->requires_grad); }
+
 cld_node *cld_node_retain(cld_node *n);
 void cld_node_free(cld_node *n);
+/* Drop what n has saved. A node that had saved nothing can be run again. */
+void cld_node_release(cld_node *n);
 
 #endif

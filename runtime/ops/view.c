@@ -34,7 +34,7 @@ static cld_tensor *make_view(const cld_op *op, cld_tensor *x, cld_tensor *base, 
 
 static cld_status status_of(const cld_tensor *gradient) { return gradient ? CLD_OK : cld_error_code(); }
 
-/* ---- reshape and what only adds, drops or joins dimensions ---- */
+/* ---- reshape and what only adds, drops or joins dimensions --------------------------------------------- */
 
 /* y holds x's elements in x's order, so dx is dy in x's shape. */
 static cld_status reshape_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
@@ -174,7 +174,7 @@ cld_tensor *cld_unsqueeze(cld_tensor *x, int dim) {
     return make_view(&unsqueeze_op, x, base, ndim, shape, strides, 0, (view_params){0});
 }
 
-/* ---- permute ---- */
+/* ---- permute ------------------------------------------------------------------------------------------- */
 
 /* y's dimension i was x's dims[i]; so dx's dimension dims[i] is dy's i. */
 static cld_status permute_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
@@ -213,7 +213,7 @@ cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1) {
     return cld_permute(x, dims);
 }
 
-/* ---- narrow and select: a part of x ---- */
+/* ---- narrow and select: a part of x -------------------------------------------------------------------- */
 
 /* dx is zero but for the part that y showed; select also dropped the dimension. */
 static cld_status part_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
@@ -265,7 +265,7 @@ cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index) {
                      (view_params){.dim = dim, .start = index});
 }
 
-/* ---- expand ---- */
+/* ---- expand -------------------------------------------------------------------------------------------- */
 
 /* Each element of x was shown several times: dx sums dy over the dimensions that were stretched. */
 static cld_status expand_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
@@ -297,7 +297,7 @@ cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *wanted) {
     return make_view(&expand_op, x, base, ndim, shape, strides, 0, (view_params){0});
 }
 
-/* ---- copies: the gradient passes through ---- */
+/* ---- copies: the gradient passes through --------------------------------------------------------------- */
 
 static cld_status copy_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     (void)n;

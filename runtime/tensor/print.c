@@ -38,8 +38,7 @@ static int64_t next_shown(int64_t i, int64_t extent) {
     return extent > 2 * CORNER + 1 && i + 1 == CORNER ? extent - CORNER : i + 1;
 }
 
-/* ---- one format for all values shown
- * ------------------------------------------------------------------------- */
+/* ---- one format for all values shown ------------------------------------------------------------------- */
 
 static void measure(printer *p, const double *row, int64_t columns, double *largest, double *smallest,
                     bool *negative) {
@@ -83,8 +82,7 @@ static void put_matrix(printer *p, const double *at, int64_t rows, int64_t colum
     }
 }
 
-/* ---- the whole
- * ----------------------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------------------- */
 
 static void put_head(printer *p, const cld_tensor *x) {
     put(p, "tensor %s on %s", cld_describe(&x->a), cld_device(x)->name);
