@@ -1,13 +1,7 @@
-/* The tape's engine: recording, what nodes keep, and the walk back.
- *
- * Backward visits every node that root depends on in the reverse of the order of recording: by then all
- * gradients of its outputs have arrived. Nothing here recurses, so a graph may be as deep as memory allows.
- */
+/* The tape's records: what ops leave for backward, and for how long. The walk back is in backward.c. */
 #include "runtime/autograd/tape.h"
 
 #include <stdlib.h>
-#include <string.h>
-
 
 /* ---- recording ----------------------------------------------------------------------------------------- */
 
