@@ -21,11 +21,11 @@ enum { ROWS = 4, LANES = 8, TILE = 2 * LANES };
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t ints __attribute__((vector_size(LANES * sizeof(int32_t))));
 
-/* Labels of ROWS rows. ct (dim, width): the centroids transposed, width a multiple of TILE, the last columns
- * unused. best and where hold, for each row and lane, the smallest distance so far and the first tile that
+/* Labels of ROWS rows. ct (dim, width): the centroids transposed, width a multiple of TILE, its last columns
+ * INFINITY. best and where hold, for each row and lane, the smallest distance so far and the first tile that
  * had it. */
 CLD_SIMD static void assign_rows(int64_t *labels, const float *const *row, const float *ct, int64_t dim,
-                                 int64_t k, int64_t width) {
+                                 int64_t width) {
     lanes best[ROWS][2];
     ints where[ROWS][2];
     for (int r = 0; r < ROWS; r++)
@@ -57,8 +57,7 @@ CLD_SIMD static void assign_rows(int64_t *labels, const float *const *row, const
         for (int l = 0; l < TILE; l++) {
             float distance = best[r][l / LANES][l % LANES];
             int64_t j = where[r][l / LANES][l % LANES] + l;
-            if (j < k && (distance < least || (distance == least && j < labels[r])))
-                least = distance, labels[r] = j;
+            if (distance < least || (distance == least && j < labels[r])) least = distance, labels[r] = j;
         }
     }
 }
@@ -73,7 +72,7 @@ static void assign_f32(int64_t *labels, float *ct, const float *x, const float *
         int64_t found[ROWS];
         for (int r = 0; r < ROWS; r++)
             row[r] = x + (i + r < n ? i + r : n - 1) * dim; /* the last tile may be short */
-        assign_rows(found, row, ct, dim, k, width);
+        assign_rows(found, row, ct, dim, width);
         for (int r = 0; r < ROWS && i + r < n; r++) labels[i + r] = found[r];
     }
 }
@@ -144,7 +143,8 @@ cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, cons
     void *ct;
     size_t bytes = (size_t)(width * dim) * sizeof(float);
     CLD_TRY(cld_cpu_memory.allocate(&ct, bytes));
-    memset(ct, 0, bytes);
+    for (int64_t i = 0; i < width * dim; i++)
+        ((float *)ct)[i] = INFINITY; /* nothing is near an unused column */
     for (int t = 0; t < iterations; t++) {
         assign_f32(labels->data, ct, x->data, centroids->data, n, dim, k, width);
         means_f32(centroids->data, sizes->data, x->data, labels->data, n, dim, k);

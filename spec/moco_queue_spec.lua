@@ -1,0 +1,90 @@
+--- MoCo's queue: its loss against PyTorch and central differences, and the ring.
+local cld = require "cld"
+local check = require "spec.support.check"
+local formula = require "spec.support.formula"
+
+local function queue_of(memory, temperature)
+  local queue = cld.losses.moco_queue { size = memory.shape[1], dim = memory.shape[2], temperature = temperature }
+  queue:load_state_dict { memory = memory, pointer = cld.tensor({ 0 }, "i64") }
+  return queue
+end
+
+-- Rows first, first + 1, ... as (count, 1).
+local function keys(first, count)
+  local list = {}
+  for i = 1, count do list[i] = { first + i - 1 } end
+  return cld.tensor(list)
+end
+
+local function contents(queue)
+  local list = {}
+  for i, row in ipairs(queue.memory:totable()) do list[i] = row[1] end
+  return list
+end
+
+describe("moco_queue", function()
+  for dtype, tolerance in pairs { f64 = { atol = 1e-12, rtol = 1e-10 }, f32 = { atol = 1e-5, rtol = 1e-5 } } do
+    it("agrees with PyTorch, " .. dtype, function()
+      local all = cld.load "spec/fixtures/losses.safetensors"
+      local function entry(name) return all["queue." .. name]:to(dtype) end
+      local queue, q, k = queue_of(entry "memory", 0.07), entry("q"):requires_grad_(), entry("k"):requires_grad_()
+      local loss = queue:loss(q, k)
+      check.close(loss, entry "loss", tolerance)
+      queue:enqueue(k) -- the gradient is that of the queue before
+      loss:backward()
+      check.close(q.grad, entry "dq", tolerance)
+      assert.is_nil(k.grad)
+    end)
+  end
+
+  it("has the gradient that central differences give", function()
+    for _, shape in ipairs { { 1, 1, 1 }, { 3, 5, 7 }, { 2, 3, 520 } } do
+      local rows, dim, size = table.unpack(shape)
+      local queue = queue_of(formula.uniform("queue", { size, dim }, "f64"), 0.2)
+      local key = formula.uniform("key", { rows, dim }, "f64")
+      check.gradcheck(function(q) return queue:loss(q, key) end, { formula.uniform("query", { rows, dim }, "f64") })
+    end
+  end)
+
+  it("replaces the oldest rows, wraps, and takes batches of any size", function()
+    local queue = queue_of(keys(0, 5))
+    queue:enqueue(keys(10, 3))
+    assert.same({ 10, 11, 12, 3, 4 }, contents(queue))
+    queue:enqueue(keys(20, 3))
+    assert.same({ 22, 11, 12, 20, 21 }, contents(queue))
+    assert.equal(1, queue:state_dict().pointer:item())
+    queue:enqueue(keys(30, 5))
+    assert.same({ 34, 30, 31, 32, 33 }, contents(queue))
+    queue:enqueue(keys(40, 12)) -- as if one by one: 42 to 46 and so on, the last five remain
+    local plain = {}
+    for i = 0, 11 do plain[(1 + i) % 5 + 1] = 40 + i end
+    assert.same(plain, contents(queue))
+    assert.equal((1 + 12) % 5, queue.pointer)
+  end)
+
+  it("starts uniform in +-1/sqrt(dim/3)", function()
+    local queue = cld.losses.moco_queue { size = 300, dim = 12 }
+    assert(queue.memory:abs():amax():item() <= 0.5 and queue.memory:abs():amax():item() > 0.49)
+  end)
+
+  it("is in its state", function()
+    local queue = queue_of(keys(0, 4))
+    queue:enqueue(keys(7, 3))
+    local other = cld.losses.moco_queue { size = 4, dim = 1 }
+    other:load_state_dict(queue:state_dict())
+    other:enqueue(keys(1, 2))
+    assert.same({ 2, 8, 9, 1 }, contents(other))
+  end)
+
+  it("says what does not fit", function()
+    local queue = cld.losses.moco_queue { size = 4, dim = 3 }
+    local q = cld.zeros({ 2, 3 })
+    check.fails(function() queue:loss(q, cld.zeros({ 1, 3 })) end, "query is f32%[2, 3%], key f32%[1, 3%]")
+    check.fails(function() queue:loss(cld.zeros({ 2, 5 }), q) end, "query is f32%[2, 5%], queue f32%[4, 3%]")
+    check.fails(function() queue:enqueue(cld.zeros({ 2, 5 })) end, "keys is f32%[2, 5%], queue f32%[4, 3%]")
+    check.fails(function() queue:load_state_dict { memory = queue.memory } end, "pointer is missing")
+    check.fails(function()
+      queue:load_state_dict { memory = queue.memory, pointer = cld.tensor({ 4 }, "i64") }
+    end, "pointer is 4; expected 0 to 3")
+  end)
+end)

@@ -1,0 +1,160 @@
+--- SGD against PyTorch's, the moving average, and the step that is skipped.
+local cld = require "cld"
+local check = require "spec.support.check"
+local formula = require "spec.support.formula"
+
+local sgd_options = {
+  plain = { lr = 0.1 },
+  decay = { lr = 0.1, weight_decay = 0.05 },
+  momentum = { lr = 0.1, momentum = 0.9, weight_decay = 0.05 },
+  nesterov = { lr = 0.1, momentum = 0.9, weight_decay = 0.05, nesterov = true },
+  dampening = { lr = 0.1, momentum = 0.9, dampening = 0.3 },
+}
+
+local function reversed(list)
+  local out = {}
+  for i = 1, #list do out[i] = list[#list + 1 - i] end
+  return out
+end
+
+describe("sgd", function()
+  for dtype, tolerance in pairs { f64 = { rtol = 1e-10 }, f32 = { atol = 1e-6, rtol = 1e-5 } } do
+    for name, options in pairs(sgd_options) do
+      -- Ten steps; the second parameter has a gradient from step 4 on; the rate halves at step 6.
+      it(("agrees with PyTorch, %s, %s"):format(name, dtype), function()
+        local all = cld.load "spec/fixtures/losses.safetensors"
+        local w, v = all["sgd.w"]:to(dtype):requires_grad_(), all["sgd.v"]:to(dtype):requires_grad_()
+        local sgd = cld.optim.sgd({ w, v }, options)
+        for step, gradient in ipairs(all["sgd.gradients"]:totable()) do
+          w.grad = cld.tensor(gradient, dtype)
+          if step >= 4 then v.grad = cld.tensor(reversed(gradient), dtype) end
+          sgd:step(step >= 6 and { lr = options.lr / 2 } or nil)
+        end
+        check.close(w:detach(), all[("sgd.%s.w"):format(name)], tolerance)
+        check.close(v:detach(), all[("sgd.%s.v"):format(name)], tolerance)
+      end)
+    end
+  end
+
+  it("steps many tensors of all sizes at once as it does each alone", function()
+    local function params()
+      local list = {}
+      for i, n in ipairs { 1, 40000, 3, 15, 16, 17, 70001, 2 } do
+        list[i] = formula.uniform("w" .. i, { n }, "f32"):requires_grad_()
+        list[i].grad = formula.uniform("g" .. i, { n }, "f32")
+      end
+      return list
+    end
+    local together, alone = params(), params()
+    local options, threads = { lr = 0.1, momentum = 0.9, weight_decay = 0.01 }, cld.get_num_threads()
+    cld.set_num_threads(3)
+    cld.optim.sgd(together, options):step()
+    cld.set_num_threads(threads)
+    for i, p in ipairs(alone) do
+      cld.optim.sgd({ p }, options):step()
+      local difference = (p:detach() - together[i]:detach()):abs():amax():item()
+      assert.equal(0, difference)
+    end
+  end)
+
+  it("makes a whole step of a loss, and skips one that is not finite", function()
+    local w = cld.tensor({ 2 }, "f64"):requires_grad_()
+    local sgd = cld.optim.sgd({ w }, { momentum = 0.9 })
+    w.grad = cld.tensor({ 100 }, "f64") -- left over: zeroed
+    assert.is_true(sgd:step((w * w):sum(), { lr = 0.25 }))
+    check.close(w:detach(), { 1 })
+    for _, bad in ipairs { 1 / 0, 0 / 0 } do
+      assert.is_false(sgd:step((w * bad):sum(), { lr = 0.25 }))
+    end
+    check.close(w:detach(), { 1 })
+    assert.equal(2, sgd.skipped)
+    assert.is_true(sgd:step((w * w):sum(), { lr = 0.25 }))
+    check.close(w:detach(), { 1 - 0.25 * (0.9 * 4 + 2) }) -- momentum survived
+  end)
+
+  it("does not let a skipped step touch the memory bank", function()
+    local bank = cld.losses.memory_bank { size = 3, dim = 2 }
+    local before = bank.memory:totable()
+    local f = cld.tensor({ { 1, 0 } }):requires_grad_()
+    local sgd = cld.optim.sgd({ f }, { lr = 1 })
+    assert.is_false(sgd:step(bank:loss(f, cld.tensor({ 1 }, "i64")) * (0 / 0)))
+    check.close(bank.memory, before, { atol = 0, rtol = 0 })
+  end)
+
+  it("goes on from its state", function()
+    local function run(state)
+      local w = cld.tensor({ 1, 2, 3 }):requires_grad_()
+      local sgd = cld.optim.sgd({ w }, { lr = 0.1, momentum = 0.9 })
+      if state then sgd:load_state_dict(state) end
+      sgd:step((w * w):sum())
+      return w:detach():totable(), sgd:state_dict()
+    end
+    local first, state = run()
+    check.close(state["momentum.1"], { 2, 4, 6 })
+    local second = run(state)
+    for i = 1, 3 do check.close(second[i], first[i] - 0.1 * 0.9 * 2 * i, { atol = 1e-6 }) end
+  end)
+
+  it("zeroes gradients", function()
+    local w = cld.tensor({ 1 }):requires_grad_()
+    w.grad = cld.tensor({ 1 })
+    cld.optim.sgd({ w }, { lr = 1 }):zero_grad()
+    assert.is_nil(w.grad)
+  end)
+
+  it("says what is wrong", function()
+    local w = cld.zeros(3):requires_grad_()
+    local sgd = cld.optim.sgd({ w }, { momentum = 0.9 })
+    check.fails(function() sgd:step() end, "no learning rate")
+    check.fails(function() sgd:step { lr = -1 } end, "learning rate is %-1")
+    check.fails(function() sgd:step { rate = 1 } end, "'rate'")
+    check.fails(function() sgd:step(cld.ones(2):requires_grad_():sum(), { lr = 1 }) end, "reached none of the parameters")
+    check.fails(function() cld.optim.sgd({}, {}) end, "no parameters")
+    check.fails(function() cld.optim.sgd({ cld.zeros(2) }, {}) end, "parameter 1, f32%[2%], does not require a gradient")
+    check.fails(function() cld.optim.sgd({ w, w * 2 }, {}) end, "parameter 2, .*only leaves")
+    check.fails(function() cld.optim.sgd({ 3 }, {}) end, "entry 1 of the list is a number")
+    check.fails(function() cld.optim.sgd({ w }, { momentun = 1 }) end, "did you mean 'momentum'")
+    check.fails(function() cld.optim.sgd({ w }, { nesterov = true }) end, "nesterov needs a momentum")
+    check.fails(function() sgd:load_state_dict { ["momentum.1"] = cld.zeros(2) } end,
+      "momentum of parameter 1 is f32%[2%], the parameter f32%[3%]")
+    check.fails(function() sgd:load_state_dict { ["momentum.2"] = cld.zeros(3) } end, "unexpected entry 'momentum.2'")
+  end)
+end)
+
+describe("ema", function()
+  it("moves every tensor of the target towards the source", function()
+    for _, dtype in ipairs { "f64", "f32" } do
+      local target = { cld.tensor({ 1, 2 }, dtype), cld.tensor({ { 3 } }, dtype) }
+      local source = { cld.tensor({ 5, 6 }, dtype):requires_grad_(), cld.tensor({ { -1 } }, dtype) }
+      cld.optim.ema(target, source, 0.75)
+      check.close(target[1], { 2, 3 })
+      check.close(target[2], { { 2 } })
+    end
+  end)
+
+  it("takes modules: parameters by name, buffers left alone", function()
+    local function net(value)
+      local bn = cld.nn.batch_norm2d(2)
+      cld.no_grad(function()
+        bn.weight:detach():fill_(value)
+        bn.bias:detach():fill_(-value)
+        bn.running_mean:fill_(value)
+      end)
+      return bn
+    end
+    local target, source = net(1), net(3)
+    cld.optim.ema(target, source, 0.5)
+    check.close(target.weight:detach(), { 2, 2 })
+    check.close(target.bias:detach(), { -2, -2 })
+    check.close(target.running_mean, { 1, 1 })
+  end)
+
+  it("says what does not fit", function()
+    check.fails(function() cld.optim.ema({ cld.zeros(2) }, { cld.zeros(3) }, 0.9) end,
+      "tensor 1 is f32%[2%] in the target, f32%[3%] in the source")
+    check.fails(function() cld.optim.ema({ cld.zeros(2) }, {}, 0.9) end, "1 tensors in the target, 0 in the source")
+    check.fails(function() cld.optim.ema({ cld.zeros(2) }, { cld.zeros(2) }, 1.5) end, "decay is 1.5")
+    check.fails(function() cld.optim.ema(cld.nn.linear(2, 2), cld.nn.linear(2, 2, { bias = false }), 0.9) end,
+      "the source has no parameter 'bias'")
+  end)
+end)

@@ -1,0 +1,92 @@
+--- The weighted nearest-neighbour score: against PyTorch, brute force, and its tie rule.
+local cld = require "cld"
+local core = require "cld.core"
+local check = require "spec.support.check"
+local formula = require "spec.support.formula"
+
+local knn = core.losses.weighted_knn
+
+-- Plain Lua.
+local function brute_force(memory, labels, queries, k, temperature, classes)
+  local scores = {}
+  for q, query in ipairs(queries) do
+    local all = {}
+    for row, m in ipairs(memory) do
+      local similarity = 0
+      for d = 1, #m do similarity = similarity + query[d] * m[d] end
+      all[row] = { similarity = similarity, row = row }
+    end
+    table.sort(all, function(a, b)
+      if a.similarity ~= b.similarity then return a.similarity > b.similarity end
+      return a.row < b.row
+    end)
+    scores[q] = {}
+    for c = 1, classes do scores[q][c] = 0 end
+    for i = 1, math.min(k, #all) do
+      local class = labels[all[i].row] + 1
+      scores[q][class] = scores[q][class] + math.exp(all[i].similarity / temperature)
+    end
+  end
+  return scores
+end
+
+-- Multiples of 1/8: products and sums are exact in f32, so that ties are ties.
+local function grid(name, shape, dtype) return ((formula.uniform(name, shape, "f64") * 8):floor() / 8):to(dtype) end
+
+describe("weighted_knn", function()
+  for dtype, rtol in pairs { f64 = 1e-10, f32 = 1e-5 } do
+    it("agrees with PyTorch, " .. dtype, function()
+      local all = cld.load "spec/fixtures/losses.safetensors"
+      local function entry(name) return all["knn." .. name]:to(dtype) end
+      local scores = knn(entry "memory", all["knn.labels"], entry "queries", { k = 7, temperature = 0.1, classes = 3 })
+      check.close(scores, entry "scores", { rtol = rtol })
+    end)
+
+    it("takes the first of equally similar rows, across blocks, " .. dtype, function()
+      for _, case in ipairs { { 2500, 3, 40 }, { 1024, 2, 1 }, { 33, 3, 33 }, { 5, 3, 200 }, { 1025, 1, 1024 } } do
+        local size, dim, k = table.unpack(case)
+        local memory, queries = grid("memory", { size, dim }, dtype), grid("queries", { 6, dim }, dtype)
+        local labels = {}
+        for i = 1, size do labels[i] = (i * i) % 7 end
+        local scores = knn(memory, cld.tensor(labels, "i64"), queries, { k = k, temperature = 0.5, classes = 7 })
+        check.close(scores, brute_force(memory:totable(), labels, queries:totable(), k, 0.5, 7), { rtol = rtol })
+      end
+    end)
+  end
+
+  it("scores more queries than a block, the same on any number of threads", function()
+    local memory, queries = grid("memory", { 90, 3 }, "f32"), grid("queries", { 700, 3 }, "f32")
+    local labels, threads = {}, cld.get_num_threads()
+    for i = 1, 90 do labels[i] = i % 4 end
+    local expected = brute_force(memory:totable(), labels, queries:totable(), 9, 1, 4)
+    for _, n in ipairs { 1, 2, 5 } do
+      cld.set_num_threads(n)
+      check.close(knn(memory, cld.tensor(labels, "i64"), queries, { k = 9, temperature = 1, classes = 4 }), expected,
+        { rtol = 1e-5 })
+    end
+    cld.set_num_threads(threads)
+  end)
+
+  it("counts the classes where none are given", function()
+    local scores = knn(cld.ones { 3, 2 }, cld.tensor({ 0, 4, 2 }, "i64"), cld.ones { 1, 2 }, {})
+    assert.same({ 1, 5 }, scores.shape)
+  end)
+
+  it("needs memory for blocks, not for all similarities", function()
+    local memory, queries = formula.uniform("m", { 20000, 4 }, "f32"), formula.uniform("q", { 2000, 4 }, "f32")
+    local labels = cld.zeros({ 20000 }, "i64")
+    local before = cld.memory()
+    knn(memory, labels, queries, { k = 200, temperature = 0.1, classes = 2 })
+    local matrix = 20000 * 2000 * 4
+    assert(cld.memory().peak <= math.max(before.peak, before.in_use + matrix // 5))
+  end)
+
+  it("says what does not fit", function()
+    local memory, labels = cld.ones { 3, 2 }, cld.tensor({ 0, 1, 2 }, "i64")
+    check.fails(function() knn(memory, labels, cld.ones { 2, 4 }, {}) end,
+      "weighted_knn: memory is f32%[3, 2%], queries f32%[2, 4%]")
+    check.fails(function() knn(memory, cld.zeros({ 2 }, "i64"), memory, {}) end, "labels as i64%[3%].*got i64%[2%]")
+    check.fails(function() knn(memory, labels, memory, { classes = 2 }) end, "entry 3 of labels is 2; expected 0 to 1")
+    check.fails(function() knn(memory, labels, memory, { k = 0 }) end, "k is 0")
+  end)
+end)
