@@ -1,0 +1,43 @@
+--- kNN accuracy of a checkpoint, beside that of raw pixels and of an untrained network with --baselines.
+--
+--   cldlua recipes/knn.lua --checkpoint runs/NAME/checkpoint.safetensors --baselines
+local cld = require "cld"
+
+local opt = cld.options {
+  about = "kNN accuracy of a checkpoint that a CIFAR recipe wrote",
+  { "checkpoint", "",    "the file, runs/NAME/checkpoint.safetensors" },
+  { "data",       "",    "folder that holds the data set; empty: where the run had it" },
+  { "knn-k",      200,   "neighbours that vote", min = 1 },
+  { "knn-t",      0.1,   "temperature of their votes", above = 0 },
+  { "baselines",  false, "also score raw pixels and an untrained network" },
+  { "threads",    0,     "compute threads; 0: one per core", min = 0 },
+}
+if opt.threads > 0 then cld.set_num_threads(opt.threads) end
+
+-- The network as the run had it: its options lie in the checkpoint.
+local state, metadata = cld.load(opt.checkpoint)
+if not metadata.options then error(opt.checkpoint .. ": not a checkpoint of a recipe: it holds no options", 0) end
+local was   = cld.json.decode(metadata.options)
+local root  = opt.data ~= "" and opt.data or was.data
+local train = cld.data[was.dataset] { root = root, split = "train", layout = was.layout }
+local test  = cld.data[was.dataset] { root = root, split = "test", layout = was.layout }
+cld.manual_seed(was.seed)
+local net   = cld.models[was.arch .. "_cifar"] { low_dim = was.low_dim, width = was.width, norm_linear = was.norm_linear }
+
+local function score(what, branch)
+  local r = cld.eval.knn { net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t, branch = branch }
+  print(("%-20s top-1 %5.1f %%   top-5 %5.1f %%"):format(what, 100 * r.top1, 100 * r.top5))
+end
+
+if opt.baselines then
+  score("raw pixels", function(_, images) return images:flatten(2, -1):normalize() end)
+  score("untrained network")
+end
+
+local trained = {}
+for name, tensor in pairs(state) do
+  local parameter = name:match "^net%.(.+)$"
+  if parameter then trained[parameter] = tensor end
+end
+net:load_state_dict(trained)
+score(("after %s epochs"):format(metadata.epoch))
