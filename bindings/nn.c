@@ -120,6 +120,14 @@ static int nn_set_winograd(lua_State *L) {
     return 1;
 }
 
+/* linear(x (..., in), weight (out, in), bias (out) or nil) -> (..., out) */
+static int nn_linear(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_check_tensor(L, 2), *bias = cldL_opt_tensor(L, 3);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_linear(x, weight, bias);
+    return cldL_result(L, *out);
+}
+
 int cldL_open_nn(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"conv2d", nn_conv2d},
@@ -127,6 +135,7 @@ int cldL_open_nn(lua_State *L) {
         {"max_pool2d", nn_max_pool2d},
         {"avg_pool2d", nn_avg_pool2d},
         {"adaptive_avg_pool2d", nn_adaptive_avg_pool2d},
+        {"linear", nn_linear},
         {"set_winograd", nn_set_winograd},
         {NULL, NULL},
     };
