@@ -43,40 +43,58 @@ local function by_name(a, b)
   return tostring(a) < tostring(b)
 end
 
--- "1, 2, name = value" as a list of texts; the array part first, the rest by name.
-local function entries(value)
-  local list, length, keys = {}, 0, {}
+-- The content of a table as texts: its array part, its fields "name = value" by name, its functions "name()".
+local function content(value)
+  local array, fields, functions, length, keys = {}, {}, {}, 0, {}
   while rawget(value, length + 1) ~= nil do
     length = length + 1
-    list[length] = length <= ENTRIES and brief(value[length]) or nil
+    array[length] = length <= ENTRIES and brief(value[length]) or nil
   end
   for key in pairs(value) do
     if not (math.type(key) == "integer" and key >= 1 and key <= length) then keys[#keys + 1] = key end
   end
   table.sort(keys, by_name)
-  local total = length + #keys
   for _, key in ipairs(keys) do
-    if #list >= ENTRIES then break end
-    list[#list + 1] = (is_name(key) and key or "[" .. brief(key) .. "]") .. " = " .. brief(value[key])
+    local field = value[key]
+    if is_name(key) and type(field) == "function" then
+      functions[#functions + 1] = key .. "()"
+    else
+      fields[#fields + 1] = (is_name(key) and key or "[" .. brief(key) .. "]") .. " = " .. brief(field)
+    end
   end
-  if total > #list then list[#list + 1] = ("... %d more"):format(total - #list) end
-  return list, length
+  if length > ENTRIES then array[ENTRIES + 1] = ("... %d more"):format(length - ENTRIES) end
+  if #fields > ENTRIES then
+    local cut = ("... %d more"):format(#fields - ENTRIES)
+    fields = table.move(fields, 1, ENTRIES, 1, {})
+    fields[ENTRIES + 1] = cut
+  end
+  return array, fields, functions
+end
+
+-- As many texts to a row as fit.
+local function rows_of(texts)
+  local rows, row = {}, ""
+  for _, text in ipairs(texts) do
+    if row ~= "" and #row + #text + 4 > WIDTH then rows[#rows + 1], row = row, "" end
+    row = row == "" and text or row .. ", " .. text
+  end
+  if row ~= "" then rows[#rows + 1] = row end
+  return rows
 end
 
 --- A value as the session prints it.
 function show.text(value)
   if type(value) ~= "table" or has_tostring(value) then return tostring(value) end
-  local list, length = entries(value)
-  local line = "{" .. table.concat(list, ", ") .. "}"
+  local lists = table.pack(content(value))
+  local all = {}
+  for _, list in ipairs(lists) do table.move(list, 1, #list, #all + 1, all) end
+  local line = "{" .. table.concat(all, ", ") .. "}"
   if #line <= WIDTH then return line end
-  if length < #list then return "{\n  " .. table.concat(list, ",\n  ") .. "\n}" end
-  local rows, row = {}, " " -- an array: as many to a row as fit
-  for i, entry in ipairs(list) do
-    if #row + #entry + 2 > WIDTH then rows[#rows + 1], row = row, " " end
-    row = row .. " " .. entry .. (i < #list and "," or "")
-  end
-  rows[#rows + 1] = row
-  return "{\n" .. table.concat(rows, "\n") .. "\n}"
+  local rows = rows_of(lists[1])
+  table.move(lists[2], 1, #lists[2], #rows + 1, rows)
+  local functions = rows_of(lists[3])
+  table.move(functions, 1, #functions, #rows + 1, rows)
+  return "{\n  " .. table.concat(rows, ",\n  ") .. "\n}"
 end
 
 --- All results of a call, separated as print separates them; tables and tensors on lines of their own.
