@@ -157,7 +157,9 @@ describe("memory_bank", function()
     for _, row in ipairs(first) do
       for _, j in ipairs(row) do counts[j] = (counts[j] or 0) + 1 end
     end
-    for j = 0, 9 do assert(counts[j] > 70 and counts[j] < 180, ("row %d was drawn %d times of 1200"):format(j, counts[j])) end
+    for j = 0, 9 do
+      assert(counts[j] > 70 and counts[j] < 180, ("row %d was drawn %d times of 1200"):format(j, counts[j]))
+    end
   end)
 
   it("goes on bit for bit from its state", function()

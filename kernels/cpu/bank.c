@@ -42,16 +42,23 @@ typedef struct part {
     float *logits;   /* (rows, BLOCK) */
 } part;
 
-static size_t padded(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static size_t weighted_bytes(const problem *q) {
+    return q->gradient ? (size_t)(q->rows * q->dim) * sizeof(float) : 0;
+}
 
-/* Cut a part out of workspace (or, where that is NULL, only count): returns its bytes. */
-static size_t carve_part(part *p, char *workspace, const problem *q) {
-    size_t rows = (size_t)q->rows, dim = q->gradient ? (size_t)q->dim : 0, used = 0;
-    p->sum = (double *)(workspace + used), used += padded(rows * sizeof(double));
-    p->largest = (float *)(workspace + used), used += padded(rows * sizeof(float));
-    p->weighted = (float *)(workspace + used), used += padded(rows * dim * sizeof(float));
-    p->logits = (float *)(workspace + used), used += padded(rows * BLOCK * sizeof(float));
-    return used;
+static size_t part_bytes(const problem *q) {
+    size_t rows = (size_t)q->rows;
+    return cld__lines(rows * sizeof(double)) + cld__lines(rows * sizeof(float)) +
+           cld__lines(weighted_bytes(q)) + cld__lines(rows * BLOCK * sizeof(float));
+}
+
+static part carve_part(char **at, const problem *q) {
+    size_t rows = (size_t)q->rows;
+    part p = {.sum = cld__carve(at, rows * sizeof(double))};
+    p.largest = cld__carve(at, rows * sizeof(float));
+    p.weighted = cld__carve(at, weighted_bytes(q));
+    p.logits = cld__carve(at, rows * BLOCK * sizeof(float));
+    return p;
 }
 
 /* Turn each row's n new logits into exp(logit - largest) and fold them into its sums. */
@@ -126,18 +133,16 @@ static double merge_row(float *df, const part *parts, int count, float positive,
 static cld_status softmax_f32(float *loss, float *df, const problem *q) {
     int64_t blocks = (q->size + BLOCK - 1) / BLOCK;
     int count = omp_get_max_threads() < blocks ? omp_get_max_threads() : (int)blocks;
-    part unused, *parts;
-    size_t part_bytes = carve_part(&unused, NULL, q), row_bytes = padded((size_t)q->rows * sizeof(double));
-    size_t bytes = padded((size_t)count * sizeof *parts) + 2 * row_bytes + (size_t)count * part_bytes;
+    size_t loss_bytes = (size_t)q->rows * sizeof(double), positive_bytes = (size_t)q->rows * sizeof(float);
+    size_t bytes = cld__lines((size_t)count * sizeof(part)) + cld__lines(loss_bytes) +
+                   cld__lines(positive_bytes) + (size_t)count * part_bytes(q);
     void *workspace;
     CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
     char *at = workspace;
-    parts = (part *)at, at += padded((size_t)count * sizeof *parts);
-    double *losses = (double *)at; /* (rows) */
-    at += row_bytes;
-    float *positive = (float *)at; /* (rows) */
-    at += row_bytes;
-    for (int p = 0; p < count; p++) at += carve_part(&parts[p], at, q);
+    part *parts = cld__carve(&at, (size_t)count * sizeof *parts);
+    double *losses = cld__carve(&at, loss_bytes);      /* (rows) */
+    float *positive = cld__carve(&at, positive_bytes); /* (rows) */
+    for (int p = 0; p < count; p++) parts[p] = carve_part(&at, q);
 
     for (int64_t i = 0; !q->index && i < q->rows; i++)
         positive[i] = (float)q->scale *

@@ -128,7 +128,9 @@ static cld_status knn_f32(float *scores, const problem *q) {
     int threads = omp_get_max_threads() < blocks ? omp_get_max_threads() : (int)blocks;
     size_t list_keys = (size_t)(q->k + SLACK), key_bytes = QUERIES * list_keys * sizeof(uint64_t);
     size_t vote_bytes = (size_t)q->classes * sizeof(double), list_bytes = QUERIES * sizeof(shortlist);
-    size_t thread_bytes = key_bytes + vote_bytes + list_bytes + QUERIES * ROWS * sizeof(float);
+    size_t similarity_bytes = QUERIES * ROWS * sizeof(float);
+    size_t thread_bytes = cld__lines(key_bytes) + cld__lines(vote_bytes) + cld__lines(list_bytes) +
+                          cld__lines(similarity_bytes);
     size_t bytes = (size_t)threads * thread_bytes;
     void *workspace;
     CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
@@ -136,10 +138,10 @@ static cld_status knn_f32(float *scores, const problem *q) {
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(| : failed)
     for (int64_t b = 0; b < blocks; b++) {
         char *mine = (char *)workspace + (size_t)omp_get_thread_num() * thread_bytes;
-        uint64_t *keys = (uint64_t *)mine;
-        double *votes = (double *)(mine + key_bytes);
-        shortlist *lists = (shortlist *)(mine + key_bytes + vote_bytes);
-        float *similarity = (float *)(mine + key_bytes + vote_bytes + list_bytes);
+        uint64_t *keys = cld__carve(&mine, key_bytes);
+        double *votes = cld__carve(&mine, vote_bytes);
+        shortlist *lists = cld__carve(&mine, list_bytes);
+        float *similarity = cld__carve(&mine, similarity_bytes);
         int64_t start = b * QUERIES, n = q->queries - start < QUERIES ? q->queries - start : QUERIES;
         for (int64_t i = 0; i < n; i++) lists[i] = (shortlist){keys + (size_t)i * list_keys, 0, -INFINITY};
         failed |= search(lists, similarity, q, start, n) != dnnl_success;

@@ -4,6 +4,15 @@
 
 #include "kernels/cpu/cpu.h"
 
+/* A kernel's workspace is one block, of which cld__carve cuts arrays that start on cache lines. */
+static inline size_t cld__lines(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static inline void *cld__carve(char **at, size_t bytes) {
+    void *array = *at;
+    *at += cld__lines(bytes);
+    return array;
+}
+
 /* bank.c */
 cld_status cld__bank_softmax(const cld_array *loss, const cld_array *df, const cld_array *f,
                              const cld_array *bank, const cld_array *index, double temperature);

@@ -94,7 +94,8 @@ end
 
 --- {memory}, and with negatives {memory, normalizer, draws}.
 function MemoryBank:state_dict()
-  return { memory = self.memory, normalizer = self.normalizer, draws = self.draws and create.full({}, self.draws, "i64") }
+  local draws = self.draws and create.full({}, self.draws, "i64")
+  return { memory = self.memory, normalizer = self.normalizer, draws = draws }
 end
 
 --- Strict: missing, unexpected and mis-shaped entries are an error that names them.

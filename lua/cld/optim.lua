@@ -10,7 +10,8 @@ local optim = {}
 local function is_module(value) return type(value) == "table" and value.named_parameters ~= nil end
 
 --- sgd(params, {lr, momentum = 0, weight_decay = 0, dampening = 0, nesterov = false}): params is a list of tensors
--- or a module. PyTorch's form: g = grad + weight_decay * w; buf = momentum * buf + (1 - dampening) * g; w = w - lr * buf.
+-- or a module. PyTorch's form: g = grad + weight_decay * w; buf = momentum * buf + (1 - dampening) * g, the first time
+-- g itself; w = w - lr * buf.
 --
 -- :step([{lr =}]) applies the gradients at hand; parameters without one stay. :step(loss[, {lr =}]) is zero_grad,
 -- backward and step, and returns whether it was made. :zero_grad(), :state_dict(), :load_state_dict(state).

@@ -20,10 +20,11 @@ local function fits(a, b) return shape_of(a) == shape_of(b) or (a:numel() == 1 a
 function state.load(what, own, given)
   local problems = {}
   for _, name in ipairs(sorted_keys(own)) do
-    if not given[name] then
+    local mine, theirs = own[name], given[name]
+    if not theirs then
       problems[#problems + 1] = name .. " is missing"
-    elseif not fits(own[name], given[name]) then
-      problems[#problems + 1] = ("%s is %s here, %s in the state"):format(name, shape_of(own[name]), shape_of(given[name]))
+    elseif not fits(mine, theirs) then
+      problems[#problems + 1] = ("%s is %s here, %s in the state"):format(name, shape_of(mine), shape_of(theirs))
     end
   end
   for _, name in ipairs(sorted_keys(given)) do
