@@ -4,8 +4,7 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
-/* ---- without a cast
- * ------------------------------------------------------------------------------------------ */
+/* ---- without a cast ------------------------------------------------------------------------------------ */
 
 #define MOVE(T)                                                                                              \
     {                                                                                                        \
@@ -32,8 +31,7 @@ static void move_body(const void *context, char *const data[], const int64_t str
     }
 }
 
-/* ---- with a cast
- * --------------------------------------------------------------------------------------------- */
+/* ---- with a cast --------------------------------------------------------------------------------------- */
 
 typedef struct cast_job {
     cld_compute compute;
@@ -54,8 +52,7 @@ static cld_compute through(cld_dtype out, cld_dtype x) {
                                                                                  : compute;
 }
 
-/* ---- row-major <-> blocked, f32
- * ------------------------------------------------------------------------------ */
+/* ---- row-major <-> blocked, f32 ------------------------------------------------------------------------ */
 
 /* Positions (h, w) transposed at a time: 16 channels x 64 positions are 4 KB. */
 #define POSITIONS 64
@@ -90,8 +87,7 @@ static void reorder(const cld_array *out, const cld_array *x) {
     }
 }
 
-/* ---- the table's functions
- * ----------------------------------------------------------------------------------- */
+/* ---- the table's functions ----------------------------------------------------------------------------- */
 
 cld_status cld__copy(const cld_array *out, const cld_array *x) {
     if (out->dtype != x->dtype) {

@@ -7,8 +7,7 @@
 /* Outputs may be an input's own memory: element i depends on element i only. */
 #define LOOP _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++)
 
-/* ---- unary
- * --------------------------------------------------------------------------------------------------- */
+/* ---- unary --------------------------------------------------------------------------------------------- */
 
 /* kind, value of x, a, b; C(name) is the C library's function for the type, E its exponential. A comparison
  * with NaN is false: written so that NaN comes through relu and clamp. */
@@ -153,8 +152,7 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
     return CLD_OK;
 }
 
-/* ---- binary
- * -------------------------------------------------------------------------------------------------- */
+/* ---- binary -------------------------------------------------------------------------------------------- */
 
 /* maximum and minimum hand on NaN from either side. */
 #define BINARY_COMMON(X)                                                                                     \
@@ -239,8 +237,7 @@ cld_status cld__binary(cld_binary kind, const cld_array *out, const cld_array *a
     return CLD_OK;
 }
 
-/* ---- where
- * --------------------------------------------------------------------------------------------------- */
+/* ---- where --------------------------------------------------------------------------------------------- */
 
 typedef struct where_job {
     cld_compute compute;

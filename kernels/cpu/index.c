@@ -6,8 +6,7 @@
 
 #include <stdio.h>
 
-/* ---- checking
- * -------------------------------------------------------------------------------------------------- */
+/* ---- checking ------------------------------------------------------------------------------------------ */
 
 static int64_t offset_of(const cld_array *a, int64_t linear) {
     int64_t offset = 0;
@@ -42,8 +41,7 @@ static cld_status check_indices(const cld_array *index, int64_t extent) {
                     (long long)data[offset_of(index, bad)], (long long)extent - 1);
 }
 
-/* ---- gather, scatter_add: an index for every element
- * ------------------------------------------------------------ */
+/* ---- gather, scatter_add: an index for every element --------------------------------------------------- */
 
 /* Offsets of line i (all dimensions of index but dim) in three arrays, in elements. */
 static void line_offsets(const cld_array *const arrays[3], int dim, int64_t i, int64_t offsets[3]) {
@@ -121,8 +119,7 @@ cld_status cld__scatter_add(const cld_array *out, int dim, const cld_array *inde
     return CLD_OK;
 }
 
-/* ---- index_select, index_add, index_copy: an index for every slice
- * ----------------------------------------------- */
+/* ---- index_select, index_add, index_copy: an index for every slice ------------------------------------- */
 
 /* Slice i of a along dim, as an array with that dimension of extent 1. */
 static cld_array slice(const cld_array *a, int dim, int64_t i) {

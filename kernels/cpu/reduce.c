@@ -9,8 +9,7 @@
 
 #include <stdlib.h>
 
-/* ---- the loops
- * ----------------------------------------------------------------------------------------------- */
+/* ---- the loops ----------------------------------------------------------------------------------------- */
 
 /* kind, neutral element, m combined with x. NaN wins maxima and minima. */
 #define REDUCTIONS(X, LOWEST, HIGHEST, PLUS, TIMES)                                                          \
@@ -122,8 +121,7 @@ static void combine_column(cld_compute c, cld_reduction kind, accumulators *acc,
     }
 }
 
-/* ---- the plan
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the plan ------------------------------------------------------------------------------------------ */
 
 typedef struct dims {
     int count;
@@ -269,8 +267,7 @@ cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array
     return CLD_OK;
 }
 
-/* ---- arg_reduce
- * ---------------------------------------------------------------------------------------------- */
+/* ---- arg_reduce ---------------------------------------------------------------------------------------- */
 
 /* The first of equals; NaN wins, the first one. */
 #define FIRST_EXTREME(T)                                                                                     \

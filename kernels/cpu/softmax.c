@@ -2,8 +2,7 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
-/* ---- lines
- * --------------------------------------------------------------------------------------------------- */
+/* ---- lines --------------------------------------------------------------------------------------------- */
 
 /* A line of an array along dim. */
 typedef struct line {
@@ -40,8 +39,7 @@ static void store_piece(cld_compute c, const void *from, const line *l, int64_t 
     for (int64_t first = 0, n; n = length - first < CLD_PIECE ? length - first : CLD_PIECE, first < length;  \
          first += CLD_PIECE)
 
-/* ---- loops
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- loops --------------------------------------------------------------------------------------------- */
 
 #define LANES 16
 
@@ -96,8 +94,7 @@ DEFINE_LOOPS(double, double, exp)
 /* By compute type: CALL(c, sum, x, n) is sum_float or sum_double. */
 #define CALL(c, name, ...) ((c) == CLD_COMPUTE_FLOAT ? name##_float(__VA_ARGS__) : name##_double(__VA_ARGS__))
 
-/* ---- softmax
- * -------------------------------------------------------------------------------------------------- */
+/* ---- softmax ------------------------------------------------------------------------------------------- */
 
 /* y = exp(x - m) / s or (x - m) - log s, with m = max x and s = sum exp(x - m). A line holding NaN, or
  * nothing but -inf, comes out as NaN: s is then NaN. */
@@ -169,8 +166,7 @@ cld_status cld__softmax_backward(const cld_array *dx, const cld_array *y, const 
     return CLD_OK;
 }
 
-/* ---- normalize
- * ------------------------------------------------------------------------------------------------ */
+/* ---- normalize ----------------------------------------------------------------------------------------- */
 
 /* y = x / ||x||; a zero row stays zero. */
 static double normalize_line(cld_compute c, const line *y, const line *x, int64_t length) {

@@ -11,8 +11,7 @@ typedef struct item {
     int64_t index;
 } item;
 
-/* ---- keys
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- keys ---------------------------------------------------------------------------------------------- */
 
 #define SIGN_BIT (UINT64_C(1) << 63)
 
@@ -41,8 +40,7 @@ static void make_keys(item *items, const cld_array *x, const char *line, int dim
     }
 }
 
-/* ---- the first k, by a heap whose root is the last of them
- * ------------------------------------------------------- */
+/* ---- the first k, by a heap whose root is the last of them --------------------------------------------- */
 
 static bool before(const item *a, const item *b) {
     return a->key != b->key ? a->key < b->key : a->index < b->index;
@@ -74,8 +72,7 @@ static void select_first(item *items, int64_t n, int64_t k) {
     }
 }
 
-/* ---- all, by merging runs
- * ---------------------------------------------------------------------------------------- */
+/* ---- all, by merging runs ------------------------------------------------------------------------------ */
 
 #define RUN 16
 
@@ -114,8 +111,7 @@ static item *sort_all(item *items, item *spare, int64_t n) {
     return items;
 }
 
-/* ---- lines
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- lines --------------------------------------------------------------------------------------------- */
 
 static char *line_at(const cld_array *a, int dim, int64_t i) {
     int64_t offset = 0;

@@ -5,8 +5,7 @@
 
 #include <math.h>
 
-/* ---- casts
- * --------------------------------------------------------------------------------------------------- */
+/* ---- casts --------------------------------------------------------------------------------------------- */
 
 static cld_status cast_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     din[0] = cld_cast(dout[0], *cld_node_params(n, cld_dtype));
@@ -25,8 +24,7 @@ cld_tensor *cld_cast(cld_tensor *x, cld_dtype dtype) {
     return cld_tensor_steal(&y);
 }
 
-/* ---- unary
- * --------------------------------------------------------------------------------------------------- */
+/* ---- unary --------------------------------------------------------------------------------------------- */
 
 typedef enum unary_flags {
     SAVE_X = 1,    /* backward needs the input */
@@ -181,8 +179,7 @@ cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b) {
     return cld_tensor_steal(&y);
 }
 
-/* ---- binary
- * -------------------------------------------------------------------------------------------------- */
+/* ---- binary -------------------------------------------------------------------------------------------- */
 
 typedef struct binary_params {
     cld_binary kind;
@@ -351,8 +348,7 @@ cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b) {
     return y ? binary_promoted(kind, x, y) : NULL;
 }
 
-/* ---- where
- * --------------------------------------------------------------------------------------------------- */
+/* ---- where --------------------------------------------------------------------------------------------- */
 
 typedef struct where_params {
     cld_shape a, b;
@@ -403,8 +399,7 @@ cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b) {
     return y ? where_promoted(condition, x, y) : NULL;
 }
 
-/* ---- in place
- * ------------------------------------------------------------------------------------------------ */
+/* ---- in place ------------------------------------------------------------------------------------------ */
 
 cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
     CLD_TRY(cld_check_in_place("add_", x));

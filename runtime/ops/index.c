@@ -4,11 +4,10 @@
 
 typedef struct index_params {
     int dim;
-    cld_shape x; /* the first input's shape */
+    cld_shape x, source; /* shapes of the inputs; source as x where there is none */
 } index_params;
 
-/* ---- shapes
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- shapes -------------------------------------------------------------------------------------------- */
 
 /* A shape that is x's, but `extent` along dim. */
 static cld_shape shape_with(const cld_tensor *x, int dim, int64_t extent) {
@@ -58,8 +57,7 @@ static cld_status check_source(const char *op, const cld_tensor *x, const cld_te
                     cld_describe(&x->a));
 }
 
-/* ---- off the tape: what forward and backward are made of
- * ---------------------------------------------------------- */
+/* ---- off the tape: what forward and backward are made of ----------------------------------------------- */
 
 typedef cld_status reader(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
 typedef cld_status writer(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
@@ -93,14 +91,13 @@ static cld_tensor *write_with(writer *write, const char *op, const cld_shape *sh
     return cld_tensor_steal(&y);
 }
 
-static void remember(cld_node *n, int dim, cld_tensor *x, cld_tensor *index) {
+static void remember(cld_node *n, int dim, cld_tensor *x, cld_tensor *index, cld_tensor *source) {
     if (!n) return;
-    *cld_node_params(n, index_params) = (index_params){dim, cld_shape_of(&x->a)};
+    *cld_node_params(n, index_params) = (index_params){dim, cld_shape_of(&x->a), cld_shape_of(&source->a)};
     cld_node_save(n, 0, index);
 }
 
-/* ---- gather, index_select
- * ------------------------------------------------------------------------------------------ */
+/* ---- gather, index_select ------------------------------------------------------------------------------ */
 
 /* y[i] = x[index[i]], so dx[index[i]] += dy[i] */
 static cld_status read_backward(cld_node *n, writer *add, cld_tensor *dy, cld_tensor **dx) {
@@ -125,7 +122,7 @@ cld_tensor *cld_gather(cld_tensor *x, int dim, cld_tensor *index) {
     cld_shape shape = cld_shape_of(&index->a);
     CLD_AUTO cld_tensor *y = read_with(cld_device(x)->math->gather, "gather", &shape, x, dim, index);
     if (!y) return NULL;
-    remember(cld_record(&gather_op, &y, 1, &x, 1), dim, x, index);
+    remember(cld_record(&gather_op, &y, 1, &x, 1), dim, x, index, x);
     return cld_tensor_steal(&y);
 }
 
@@ -138,46 +135,40 @@ cld_tensor *cld_index_select(cld_tensor *x, int dim, cld_tensor *index) {
     CLD_AUTO cld_tensor *y =
         read_with(cld_device(x)->math->index_select, "index_select", &shape, x, dim, index);
     if (!y) return NULL;
-    remember(cld_record(&index_select_op, &y, 1, &x, 1), dim, x, index);
+    remember(cld_record(&index_select_op, &y, 1, &x, 1), dim, x, index, x);
     return cld_tensor_steal(&y);
 }
 
-/* ---- scatter_add, index_add
- * ---------------------------------------------------------------------------------------- */
+/* ---- scatter_add, index_add ---------------------------------------------------------------------------- */
 
 /* y = x, then y[index[i]] += source[i]: dx = dy, dsource[i] = dy[index[i]] */
-static cld_status add_backward(cld_node *n, reader *read, const cld_shape *source, cld_tensor *dy,
-                               cld_tensor **din) {
-    const index_params *p = cld_node_params(n, index_params);
-    if (cld_node_needs(n, 0)) din[0] = cld_tensor_retain(dy);
-    if (!cld_node_needs(n, 1)) return CLD_OK;
-    CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
-    din[1] = index ? read_with(read, n->op->name, source, dy, p->dim, index) : NULL;
-    return din[1] ? CLD_OK : cld_error_code();
-}
-
 static cld_status scatter_add_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    const cld_shape *source = (cld_shape *)(void *)(cld_node_params(n, index_params) + 1);
+    const index_params *p = cld_node_params(n, index_params);
+    if (cld_node_needs(n, 0)) din[0] = cld_tensor_retain(dout[0]);
+    if (!cld_node_needs(n, 1)) return CLD_OK;
     CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
     if (!index) return cld_error_code();
     cld_shape read = cld_shape_of(&index->a);
-    CLD_TRY(add_backward(n, n->device->math->gather, &read, dout[0], din));
-    bool whole = true; /* where the index is smaller than the source, what it leaves out has gradient 0 */
-    for (int d = 0; d < read.ndim; d++) whole &= read.extents[d] == source->extents[d];
-    if (whole || !din[1]) return CLD_OK;
-    CLD_AUTO cld_tensor *part = din[1];
-    din[1] = cld_tensor_full(part->a.dtype, source->ndim, source->extents, n->device, 0);
+    CLD_AUTO cld_tensor *part =
+        read_with(n->device->math->gather, "scatter_add", &read, dout[0], p->dim, index);
+    /* The index may be smaller than the source: what it leaves out has gradient 0. */
+    CLD_AUTO cld_tensor *whole =
+        part ? cld_tensor_full(part->a.dtype, p->source.ndim, p->source.extents, n->device, 0) : NULL;
     CLD_AUTO cld_tensor *corner =
-        din[1] ? cld_tensor_view(din[1], read.ndim, read.extents, din[1]->a.strides, din[1]->a.data) : NULL;
-    return corner ? cld_tensor_copy(corner, part) : cld_error_code();
+        whole ? cld_tensor_view(whole, read.ndim, read.extents, whole->a.strides, whole->a.data) : NULL;
+    if (!corner) return cld_error_code();
+    CLD_TRY(cld_tensor_copy(corner, part));
+    din[1] = cld_tensor_steal(&whole);
+    return CLD_OK;
 }
 static cld_status index_add_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const index_params *p = cld_node_params(n, index_params);
+    if (cld_node_needs(n, 0)) din[0] = cld_tensor_retain(dout[0]);
+    if (!cld_node_needs(n, 1)) return CLD_OK;
     CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
-    if (!index) return cld_error_code();
-    cld_shape source = p->x;
-    source.extents[p->dim] = cld_numel(&index->a);
-    return add_backward(n, n->device->math->index_select, &source, dout[0], din);
+    din[1] = index ? read_with(n->device->math->index_select, "index_add", &p->source, dout[0], p->dim, index)
+                   : NULL;
+    return din[1] ? CLD_OK : cld_error_code();
 }
 static const cld_op scatter_add_op = {.name = "scatter_add", .backward = scatter_add_backward};
 static const cld_op index_add_op = {.name = "index_add", .backward = index_add_backward};
@@ -190,9 +181,7 @@ cld_tensor *cld_scatter_add(cld_tensor *x, int dim, cld_tensor *index, cld_tenso
         write_with(cld_device(x)->math->scatter_add, "scatter_add", NULL, x, dim, index, source);
     if (!y) return NULL;
     cld_tensor *inputs[] = {x, source};
-    cld_node *n = cld_record(&scatter_add_op, &y, 1, inputs, 2);
-    remember(n, dim, x, index);
-    if (n) *(cld_shape *)(void *)(cld_node_params(n, index_params) + 1) = cld_shape_of(&source->a);
+    remember(cld_record(&scatter_add_op, &y, 1, inputs, 2), dim, x, index, source);
     return cld_tensor_steal(&y);
 }
 
@@ -204,12 +193,11 @@ cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor 
         write_with(cld_device(x)->math->index_add, "index_add", NULL, x, dim, index, source);
     if (!y) return NULL;
     cld_tensor *inputs[] = {x, source};
-    remember(cld_record(&index_add_op, &y, 1, inputs, 2), dim, x, index);
+    remember(cld_record(&index_add_op, &y, 1, inputs, 2), dim, x, index, source);
     return cld_tensor_steal(&y);
 }
 
-/* ---- index_copy
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- index_copy ---------------------------------------------------------------------------------------- */
 
 /* y = x, then y[index[i]] = source[i]: dx = dy but 0 at the index, dsource[i] = dy[index[i]]. Where an index
  * comes twice, the last one wins; as in PyTorch the gradient takes indices to be distinct. */
@@ -217,18 +205,16 @@ static cld_status index_copy_backward(cld_node *n, cld_tensor *const *dout, cld_
     const index_params *p = cld_node_params(n, index_params);
     CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
     if (!index) return cld_error_code();
-    cld_shape source = p->x;
-    source.extents[p->dim] = cld_numel(&index->a);
     if (cld_node_needs(n, 0)) {
         CLD_AUTO cld_tensor *zero =
-            cld_tensor_full(dout[0]->a.dtype, source.ndim, source.extents, n->device, 0);
+            cld_tensor_full(dout[0]->a.dtype, p->source.ndim, p->source.extents, n->device, 0);
         din[0] =
             zero ? write_with(n->device->math->index_copy, "index_copy", NULL, dout[0], p->dim, index, zero)
                  : NULL;
         if (!din[0]) return cld_error_code();
     }
     if (cld_node_needs(n, 1)) {
-        din[1] = read_with(n->device->math->index_select, "index_copy", &source, dout[0], p->dim, index);
+        din[1] = read_with(n->device->math->index_select, "index_copy", &p->source, dout[0], p->dim, index);
         if (!din[1]) return cld_error_code();
     }
     return CLD_OK;
@@ -243,6 +229,6 @@ cld_tensor *cld_index_copy(cld_tensor *x, int dim, cld_tensor *index, cld_tensor
         write_with(cld_device(x)->math->index_copy, "index_copy", NULL, x, dim, index, source);
     if (!y) return NULL;
     cld_tensor *inputs[] = {x, source};
-    remember(cld_record(&index_copy_op, &y, 1, inputs, 2), dim, x, index);
+    remember(cld_record(&index_copy_op, &y, 1, inputs, 2), dim, x, index, source);
     return cld_tensor_steal(&y);
 }

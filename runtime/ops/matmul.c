@@ -2,8 +2,7 @@
  * rules for vectors and broadcast batches are view ops around it. linear is fused with its bias. */
 #include "runtime/ops/ops.h"
 
-/* ---- two matrices, or two batches
- * -------------------------------------------------------------------------------- */
+/* ---- two matrices, or two batches ---------------------------------------------------------------------- */
 
 /* a with its last two dimensions swapped, off the tape. */
 static cld_tensor *transposed(const cld_tensor *a) {
@@ -58,8 +57,7 @@ static cld_tensor *matmul_matrices(cld_tensor *a, cld_tensor *b) {
     return cld_tensor_steal(&y);
 }
 
-/* ---- PyTorch's rules
- * --------------------------------------------------------------------------------------------- */
+/* ---- PyTorch's rules ----------------------------------------------------------------------------------- */
 
 /* x broadcast to the batch dimensions (the first ndim - 2 of shape), as (batch, rows, columns). */
 static cld_tensor *batched(cld_tensor *x, const cld_shape *batch) {
@@ -130,8 +128,7 @@ cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b) {
     return b->a.ndim == 1 ? cld_squeeze(without_row, -1) : cld_tensor_retain(without_row);
 }
 
-/* ---- linear
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- linear -------------------------------------------------------------------------------------------- */
 
 /* The elements of a dense x (..., columns) as a matrix, off the tape. */
 static cld_tensor *as_matrix(cld_tensor *x) {

@@ -3,8 +3,7 @@
  * 16-bit floats. */
 #include "runtime/ops/ops.h"
 
-/* ---- which dimensions
- * ---------------------------------------------------------------------------------------- */
+/* ---- which dimensions ---------------------------------------------------------------------------------- */
 
 typedef struct reduction {
     unsigned mask;  /* bit d: dimension d is reduced */
@@ -67,8 +66,7 @@ static cld_dtype sum_dtype(const cld_tensor *x) {
     return cld_dtype_is_float(x->a.dtype) ? x->a.dtype : CLD_I64;
 }
 
-/* ---- sum, mean, var
- * ------------------------------------------------------------------------------------------ */
+/* ---- sum, mean, var ------------------------------------------------------------------------------------ */
 
 static cld_status sum_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const reduction *r = cld_node_params(n, reduction);
@@ -118,8 +116,7 @@ cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bo
     return var ? cld_cast(var, x->a.dtype) : NULL;
 }
 
-/* ---- maxima and minima
- * --------------------------------------------------------------------------------------- */
+/* ---- maxima and minima --------------------------------------------------------------------------------- */
 
 /* y = max x: dy goes to the x that equal y, in equal shares. */
 static cld_status extreme_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
@@ -162,8 +159,7 @@ cld_tensor *cld_amin(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
     return extreme(&amin_op, CLD_MIN, x, dims, ndims, keepdim);
 }
 
-/* ---- prod
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- prod ---------------------------------------------------------------------------------------------- */
 
 /* y = prod x: dx_i = dy * product of the others. With p the product of all that are not 0, that is p / x_i
  * where no x is 0, p where x_i is the only 0, and 0 elsewhere. */
@@ -201,8 +197,7 @@ cld_tensor *cld_prod(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
     return cld_tensor_steal(&y);
 }
 
-/* ---- norm
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- norm ---------------------------------------------------------------------------------------------- */
 
 /* y = ||x||: dx = dy x / y, 0 where y = 0. */
 static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
@@ -241,8 +236,7 @@ cld_tensor *cld_norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
     return cld_tensor_steal(&y);
 }
 
-/* ---- without a gradient
- * -------------------------------------------------------------------------------------- */
+/* ---- without a gradient -------------------------------------------------------------------------------- */
 
 static cld_tensor *truth(const char *op, cld_reduction kind, cld_tensor *x, const int *dims, int ndims,
                          bool keepdim) {

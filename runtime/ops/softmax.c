@@ -52,8 +52,7 @@ static cld_tensor *softmax(const cld_op *op, cld_tensor *x, int dim, bool log) {
 cld_tensor *cld_softmax(cld_tensor *x, int dim) { return softmax(&softmax_op, x, dim, false); }
 cld_tensor *cld_log_softmax(cld_tensor *x, int dim) { return softmax(&log_softmax_op, x, dim, true); }
 
-/* ---- cross entropy
- * ------------------------------------------------------------------------------------------------ */
+/* ---- cross entropy ------------------------------------------------------------------------------------- */
 
 /* loss = -(1/n) sum log p[i, label i], p = softmax(x): dx = dloss / n (p - one at the label) */
 static cld_status cross_entropy_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
