@@ -82,7 +82,7 @@ typedef enum cld_unary {
 typedef enum cld_binary {
     CLD_ADD, CLD_SUB, CLD_MUL, CLD_DIV, CLD_POW, CLD_MAXIMUM, CLD_MINIMUM,
     CLD_EQ, CLD_NE, CLD_LT, CLD_LE, CLD_GT, CLD_GE, CLD_AND, CLD_OR, /* out is u8 */
-    CLD_RELU_BACKWARD                                                /* a where b > 0, else 0 */
+    CLD_RELU_BACKWARD                                                /* 0 where b <= 0, else a */
 } cld_binary;
 
 typedef enum cld_reduction { CLD_SUM, CLD_PROD, CLD_MAX, CLD_MIN, CLD_ANY, CLD_ALL } cld_reduction;

@@ -73,6 +73,10 @@ CLD_SIMD static void load_int(int64_t *restrict to, const void *restrict from, c
 CLD_SIMD static void store_int(void *restrict to, const int64_t *restrict from, cld_dtype dtype,
                                int64_t stride, int64_t n) {
     switch (dtype) {
+        STORE_LOOP(F32, float, FROM_OTHER)
+        STORE_LOOP(F64, double, FROM_OTHER)
+        STORE_LOOP(BF16, uint16_t, cld_bf16_from_float)
+        STORE_LOOP(F16, _Float16, FROM_OTHER)
         STORE_LOOP(I64, int64_t, FROM_OTHER)
         STORE_LOOP(I32, int32_t, FROM_OTHER)
         STORE_LOOP(U8, uint8_t, FROM_OTHER)

@@ -166,7 +166,7 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
     X(OR, (x != 0) | (y != 0))                                                                               \
     X(MAXIMUM, x > y || x != x ? x : y)                                                                      \
     X(MINIMUM, x < y || x != x ? x : y)                                                                      \
-    X(RELU_BACKWARD, y > 0 ? x : 0)
+    X(RELU_BACKWARD, y <= 0 ? 0 : x)
 #define BINARY_REAL(X, C)                                                                                    \
     BINARY_COMMON(X)                                                                                         \
     X(ADD, x + y)                                                                                            \

@@ -186,13 +186,13 @@ typedef struct binary_params {
     cld_shape a, b; /* before broadcasting */
 } binary_params;
 
-/* The half of dy where the inputs were equal, all of it where `kind` (GT or LT) holds between mine and other.
- */
-static cld_tensor *winner_share(cld_binary kind, cld_tensor *dy, cld_tensor *mine, cld_tensor *other) {
-    CLD_AUTO cld_tensor *wins = cld_binary_op(kind, mine, other);
-    CLD_AUTO cld_tensor *ties = wins ? cld_binary_op(CLD_EQ, mine, other) : NULL;
-    CLD_AUTO cld_tensor *tie_share = ties ? cld_mul_scalar(ties, 0.5) : NULL;
-    CLD_AUTO cld_tensor *share = tie_share ? cld_add(wins, tie_share) : NULL;
+/* Half of dy where the inputs were equal, none where `loses` (LT or GT) holds between mine and other, else all. */
+static cld_tensor *winner_share(cld_binary loses, cld_tensor *dy, cld_tensor *mine, cld_tensor *other) {
+    CLD_AUTO cld_tensor *lost = cld_binary_op(loses, mine, other);
+    CLD_AUTO cld_tensor *tied = lost ? cld_binary_op(CLD_EQ, mine, other) : NULL;
+    CLD_AUTO cld_tensor *half = tied ? cld_mul_scalar(tied, 0.5) : NULL;
+    CLD_AUTO cld_tensor *withheld = half ? cld_add(lost, half) : NULL;
+    CLD_AUTO cld_tensor *share = withheld ? cld_unary_op(CLD_RSUB_SCALAR, withheld, 1, 0) : NULL;
     CLD_AUTO cld_tensor *factor = share ? cld_cast(share, dy->a.dtype) : NULL;
     return factor ? cld_mul(dy, factor) : NULL;
 }
@@ -228,8 +228,8 @@ static cld_tensor *gradient_of_a(cld_binary kind, cld_tensor *dy, cld_tensor *a,
     case CLD_MUL: return cld_mul(dy, b);
     case CLD_DIV: return cld_div(dy, b);
     case CLD_POW: return pow_base_gradient(dy, a, b);
-    case CLD_MAXIMUM: return winner_share(CLD_GT, dy, a, b);
-    case CLD_MINIMUM: return winner_share(CLD_LT, dy, a, b);
+    case CLD_MAXIMUM: return winner_share(CLD_LT, dy, a, b);
+    case CLD_MINIMUM: return winner_share(CLD_GT, dy, a, b);
     default: return cld_binary_op(CLD_RELU_BACKWARD, dy, b);
     }
 }
@@ -246,8 +246,8 @@ static cld_tensor *gradient_of_b(cld_binary kind, cld_tensor *dy, cld_tensor *a,
         return db ? cld_unary_op(CLD_NEG, db, 0, 0) : NULL;
     }
     case CLD_POW: return pow_exponent_gradient(dy, a, b);
-    case CLD_MAXIMUM: return winner_share(CLD_GT, dy, b, a);
-    case CLD_MINIMUM: return winner_share(CLD_LT, dy, b, a);
+    case CLD_MAXIMUM: return winner_share(CLD_LT, dy, b, a);
+    case CLD_MINIMUM: return winner_share(CLD_GT, dy, b, a);
     default: return cld_tensor_full(b->a.dtype, b->a.ndim, b->a.shape, cld_device(b), 0);
     }
 }

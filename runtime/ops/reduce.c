@@ -126,7 +126,7 @@ static cld_status extreme_backward(cld_node *n, cld_tensor *const *dout, cld_ten
     CLD_AUTO cld_tensor *y = out ? with_kept(out, r) : NULL;
     CLD_AUTO cld_tensor *dy = y ? with_kept(dout[0], r) : NULL;
     CLD_AUTO cld_tensor *equal = dy ? cld_binary_op(CLD_EQ, x, y) : NULL;
-    CLD_AUTO cld_tensor *winners = equal ? reduce(CLD_SUM, dy->a.dtype, equal, r) : NULL;
+    CLD_AUTO cld_tensor *winners = equal ? reduce(CLD_SUM, CLD_I64, equal, r) : NULL;
     CLD_AUTO cld_tensor *count = winners ? with_kept(winners, r) : NULL;
     CLD_AUTO cld_tensor *share = count ? cld_div(dy, count) : NULL;
     CLD_AUTO cld_tensor *zero = share ? cld_tensor_full(share->a.dtype, 0, NULL, n->device, 0) : NULL;
