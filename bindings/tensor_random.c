@@ -2,6 +2,7 @@
  * state goes into checkpoints. Each element takes one position, so results depend neither on threads nor on
  * the device. */
 #include "bindings/tensor.h"
+#include "runtime/core/philox.h"
 
 typedef cld_status filler(cld_tensor *x, double a, double b);
 
@@ -85,6 +86,27 @@ static int random_set_state(lua_State *L) {
     return 0;
 }
 
+/* cld.philox({k0, k1}, {c0, c1, c2, c3}) -> {w0, w1, w2, w3}: the block function under all of these, so that its
+ * known answers can be checked. */
+static int random_philox(lua_State *L) {
+    uint32_t words[2][4], out[4];
+    for (int arg = 1; arg <= 2; arg++) {
+        luaL_checktype(L, arg, LUA_TTABLE);
+        for (int i = 0; i < 2 * arg; i++) {
+            lua_geti(L, arg, i + 1);
+            words[arg - 1][i] = (uint32_t)luaL_checkinteger(L, -1);
+            lua_pop(L, 1);
+        }
+    }
+    cld_philox_block(words[0], words[1], out);
+    lua_createtable(L, 4, 0);
+    for (int i = 0; i < 4; i++) {
+        lua_pushinteger(L, out[i]);
+        lua_seti(L, -2, i + 1);
+    }
+    return 1;
+}
+
 const luaL_Reg cldL_random_functions[] = {
     {"rand", random_rand},
     {"randn", random_randn},
@@ -95,6 +117,7 @@ const luaL_Reg cldL_random_functions[] = {
     {"manual_seed", random_manual_seed},
     {"get_rng_state", random_get_state},
     {"set_rng_state", random_set_state},
+    {"philox", random_philox},
     {NULL, NULL},
 };
 

@@ -70,6 +70,19 @@ static cld_status cross_entropy_backward(cld_node *n, cld_tensor *const *dout, c
 }
 static const cld_op cross_entropy_op = {.name = "cross_entropy", .backward = cross_entropy_backward};
 
+/* The device found a label that no class has: say which. Another failure stays as it is. */
+static cld_tensor *name_bad_label(const cld_tensor *labels, int64_t classes) {
+    for (int64_t row = 0; row < labels->a.shape[0] && cld_error_code() == CLD_INVALID; row++) {
+        double label;
+        CLD_TRY_NULL(cld_tensor_read(labels, &row, &label));
+        if (!(label >= 0 && label < (double)classes))
+            return cld_fail_null(CLD_INVALID,
+                                 "cross_entropy: the label of row %lld is %.0f; expected 0 to %lld",
+                                 (long long)row + 1, label, (long long)classes - 1);
+    }
+    return NULL;
+}
+
 cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labels) {
     if (logits->a.ndim != 2 || !cld_dtype_is_float(logits->a.dtype) || labels->a.ndim != 1 ||
         labels->a.dtype != CLD_I64 || labels->a.shape[0] != logits->a.shape[0])
@@ -85,10 +98,8 @@ cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labels) {
                                        : NULL;
     CLD_AUTO cld_tensor *picked = label ? cld_tensor_new(log_p->a.dtype, 2, label->a.shape, device) : NULL;
     if (!picked) return NULL;
-    if (device->math->gather(&picked->a, &log_p->a, 1, &label->a) != CLD_OK) {
-        cld_fail_in("cross_entropy: labels");
-        return NULL;
-    }
+    if (device->math->gather(&picked->a, &log_p->a, 1, &label->a) != CLD_OK)
+        return name_bad_label(labels, logits->a.shape[1]);
     CLD_AUTO cld_tensor *mean = cld_mean(picked, NULL, 0, false);
     CLD_AUTO cld_tensor *loss = mean ? cld_unary_op(CLD_NEG, mean, 0, 0) : NULL;
     if (!loss) return NULL;

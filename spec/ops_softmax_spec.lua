@@ -1,0 +1,90 @@
+--- softmax, log_softmax, cross_entropy, normalize: gradients, every dimension, long lines, extremes, errors.
+local cld = require "cld"
+local check = require "spec.support.check"
+
+local function values(...)
+  local count = 1
+  for _, n in ipairs { ... } do count = count * n end
+  local list = {}
+  for i = 1, count do list[i] = 2 * math.sin(1.7 * i + 0.3) end
+  return cld.tensor(list, "f64"):reshape(...)
+end
+
+for _, name in ipairs { "softmax", "log_softmax", "normalize" } do
+  describe(name, function()
+    it("gradients along every dimension, of permuted and cut inputs, 0-d", function()
+      for _, dim in ipairs { 1, 2, 3, -1 } do
+        check.gradcheck(function(x) return x[name](x, dim) end, { values(3, 4, 2) })
+      end
+      check.gradcheck(function(x) return x[name](x:t(), 2) end, { values(3, 4) })
+      check.gradcheck(function(x) return x[name](x:narrow(2, 2, 2), 1) end, { values(3, 4) })
+      check.gradcheck(function(x) return x[name](x) end, { values(5) })
+      for _, shape in ipairs { {}, { 0, 3 }, { 3, 0 } } do
+        local x = cld.zeros(shape)
+        assert.same(shape, x[name](x).shape)
+      end
+    end)
+    it("f32, bf16 and f16 agree with f64, forward and backward, on lines of several pieces", function()
+      for _, case in ipairs { { "f32", 1e-5 }, { "bf16", 2e-2 }, { "f16", 3e-3 } } do
+        local dtype, tolerance = case[1], case[2]
+        for _, shape in ipairs { { 3, 2500 }, { 40, 1000 }, { 5, 17 } } do
+          local base = values(table.unpack(shape)):to(dtype)
+          local function run(x)
+            x = x:detach():clone():requires_grad_()
+            local out = x[name](x, 2)
+            out:backward(values(table.unpack(shape)):to(x.dtype))
+            return out:to("f64"), x.grad:to("f64")
+          end
+          local out, grad = run(base)
+          local expected, expected_grad = run(base:to("f64"))
+          check.close(out, expected, { atol = tolerance, rtol = tolerance })
+          check.close(grad, expected_grad, { atol = tolerance, rtol = tolerance })
+        end
+      end
+    end)
+    it("refuses integers and dimensions that are not there", function()
+      check.fails(function() local x = cld.ones(2, { dtype = "i64" }) return x[name](x) end,
+        name .. ": expected a floating point tensor, got i64%[2%]")
+      check.fails(function() local x = cld.ones(2) return x[name](x, 2) end, "dimension 2 of f32%[2%]")
+    end)
+  end)
+end
+
+describe("cross_entropy", function()
+  local labels = cld.tensor({ 2, 0, 4, 2 }, "i64")
+  it("is the mean of -log_softmax at the label, with its gradient", function()
+    local x = values(4, 5)
+    local by_hand = -x:log_softmax(2):gather(2, labels:unsqueeze(2)):mean()
+    check.close(cld.cross_entropy(x, labels), by_hand:item())
+    check.gradcheck(function(logits) return cld.cross_entropy(logits, labels) end, { x })
+    check.gradcheck(function(logits) return cld.cross_entropy(logits, labels) * 3 end, { x })
+    check.gradcheck(function(logits) return cld.cross_entropy(logits:t(), labels) end, { values(5, 4) })
+  end)
+  it("stays finite for large logits", function()
+    local x = cld.tensor({ { 1e4, 0 }, { -1e4, 0 } }):requires_grad_()
+    local loss = cld.cross_entropy(x, cld.tensor({ 1, 1 }, "i64"))
+    check.close(loss:item(), 5000)
+    loss:backward()
+    check.close(x.grad, { { 0.5, -0.5 }, { 0, 0 } })
+  end)
+  it("names the row and the label that does not exist", function()
+    check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.tensor({ 0, 5, 1 }, "i64")) end,
+      "cross_entropy: the label of row 2 is 5; expected 0 to 4")
+    check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.tensor({ 0, 1, -1 }, "i64")) end,
+      "cross_entropy: the label of row 3 is %-1; expected 0 to 4")
+    check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.tensor({ 0, 1 }, "i64")) end,
+      "expected logits %(n, classes%) and i64 labels %(n%), got f32%[3, 5%] and i64%[2%]")
+    check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.ones(3)) end, "got f32%[3, 5%] and f32%[3%]")
+  end)
+end)
+
+describe("normalize", function()
+  it("gives unit rows; a zero row stays zero and gets no gradient", function()
+    local x = cld.tensor({ { 3, 4 }, { 0, 0 } }, "f64"):requires_grad_()
+    local y = x:normalize()
+    check.close(y, { { 0.6, 0.8 }, { 0, 0 } })
+    y:backward(cld.tensor({ { 1, 0 }, { 1, 1 } }, "f64"))
+    check.close(x.grad, { { 0.128, -0.096 }, { 0, 0 } })
+    check.close(values(100, 128):to("f32"):normalize():norm(2, 2), cld.ones(100))
+  end)
+end)
