@@ -13,7 +13,9 @@ local user_error = require "cld.user_error"
 local data = {}
 
 local function check_fields(name, options, known)
-  if type(options) ~= "table" then error(("data.%s: expected a table of options, got %s"):format(name, type(options)), 3) end
+  if type(options) ~= "table" then
+    error(("data.%s: expected a table of options, got %s"):format(name, type(options)), 3)
+  end
   for key in pairs(options) do
     if type(key) == "string" and known[key] == nil then
       local list = {}
@@ -32,7 +34,8 @@ local Dataset = { __name = "cld.dataset" }
 Dataset.__index = Dataset
 function Dataset:__len() return self.images.shape[1] end
 function Dataset:__tostring()
-  return ("%s: %d images of %d x %d, %d classes"):format(self.name, #self, self.images.shape[2], self.images.shape[3], self.classes)
+  local shape = self.images.shape
+  return ("%s: %d images of %d x %d, %d classes"):format(self.name, #self, shape[2], shape[3], self.classes)
 end
 
 local function cifar(name, kind, options)
@@ -70,8 +73,9 @@ function data.tensors(options)
     error(("data.tensors: images must be u8[n, height, width, 3], got %s"):format(tostring(images)), 2)
   end
   local labels = options.labels or core.tensor.zeros(images.shape[1], "i64")
-  if type(labels) ~= "userdata" or labels.dtype ~= "i64" or #labels.shape ~= 1 or labels.shape[1] ~= images.shape[1] then
-    error(("data.tensors: labels must be i64[%d], one per image, got %s"):format(images.shape[1], tostring(labels)), 2)
+  local count = images.shape[1]
+  if type(labels) ~= "userdata" or labels.dtype ~= "i64" or #labels.shape ~= 1 or labels.shape[1] ~= count then
+    error(("data.tensors: labels must be i64[%d], one per image, got %s"):format(count, tostring(labels)), 2)
   end
   return setmetatable({
     name = options.name or "tensors",

@@ -1,0 +1,65 @@
+--- Image operations: byte for byte what Pillow and torchvision make of two images (fixtures/make_image.py).
+local cld = require "cld"
+local check = require "spec.support.check"
+
+local fixture = cld.load "spec/fixtures/image.safetensors"
+
+describe("cld.image", function()
+  for name, expected in pairs(fixture) do
+    local source, operation, arguments = name:match "^(%a+):([%a_]+):(.*)$"
+    if source then
+      it(("%s(%s) of '%s' is Pillow's"):format(operation, arguments, source), function()
+        local list = {}
+        for number in arguments:gmatch "[^,]+" do list[#list + 1] = math.tointeger(number) or tonumber(number) end
+        check.close(cld.image[operation](fixture[source], table.unpack(list)), expected)
+      end)
+    end
+  end
+
+  it("leaves its argument alone, and takes views", function()
+    local before = fixture.noise:totable()
+    cld.image.adjust_hue(fixture.noise, 0.3)
+    cld.image.gaussian_blur(fixture.noise, 1)
+    check.close(fixture.noise, before)
+    local part = fixture.smooth:narrow(2, 4, 7)
+    local copy = cld.tensor(part:totable(), "u8")
+    check.close(cld.image.adjust_saturation(part, 1.3), cld.image.adjust_saturation(copy, 1.3))
+    check.close(cld.image.resized_crop(part, 1, 1, 9, 5, 4), cld.image.resized_crop(copy, 1, 1, 9, 5, 4))
+  end)
+
+  it("resizes to a height and a width", function()
+    assert.same({ 5, 9, 3 }, cld.image.resized_crop(fixture.noise, 0, 0, 17, 16, { 5, 9 }).shape)
+  end)
+
+  it("works on one pixel and on one row", function()
+    local pixel = cld.tensor({ { { 10, 200, 90 } } }, "u8")
+    check.close(cld.image.gaussian_blur(pixel, 2), pixel)
+    check.close(cld.image.hflip(pixel), pixel)
+    assert.same({ 3, 3, 3 }, cld.image.resized_crop(pixel, 0, 0, 1, 1, 3).shape)
+    local row = cld.tensor({ { { 1, 2, 3 }, { 4, 5, 6 } } }, "u8")
+    assert.same({ { { 4, 5, 6 }, { 1, 2, 3 } } }, cld.image.hflip(row):totable())
+  end)
+
+  it("normalizes to f32 (3, height, width)", function()
+    local image = cld.tensor({ { { 0, 51, 255 }, { 255, 102, 0 } } }, "u8")
+    check.close(cld.image.normalize(image), { { { 0, 1 } }, { { 0.2, 0.4 } }, { { 1, 0 } } }, { atol = 1e-6 })
+    local mean, std = { 0.5, 0.2, 0.1 }, { 0.5, 0.1, 2 }
+    local expected = { { { -1, 1 } }, { { 0, 2 } }, { { 0.45, -0.05 } } }
+    check.close(cld.image.normalize(image, mean, std), expected, { atol = 1e-6 })
+  end)
+
+  it("says what is wrong", function()
+    local image = fixture.noise
+    check.fails(function() cld.image.grayscale(cld.zeros(3, 4, 4)) end,
+      "grayscale: .*u8%[height, width, 3%], got f32%[3, 4, 4%]")
+    check.fails(function() cld.image.adjust_hue(image, 0.6) end, "adjust_hue: factor must be %-0.5 to 0.5, got 0.6")
+    check.fails(function() cld.image.adjust_contrast(image, -1) end, "adjust_contrast: factor must be 0 to .*got %-1")
+    check.fails(function() cld.image.adjust_brightness(image, 0 / 0) end, "adjust_brightness: factor")
+    check.fails(function() cld.image.gaussian_blur(image, -1) end, "gaussian_blur: sigma")
+    check.fails(function() cld.image.resized_crop(image, 10, 0, 8, 8, 4) end,
+      "resized_crop: top 10, .* not inside u8%[17, 16, 3%]")
+    check.fails(function() cld.image.resized_crop(image, 0, 0, 8, 8, 0) end, "size must be 1 to 65535, got 0 x 0")
+    check.fails(function() cld.image.normalize(image, { 1, 2 }) end, "three numbers")
+    check.fails(function() cld.image.normalize(image, { 0, 0, 0 }, { 1, 0, 1 }) end, "std must be positive")
+  end)
+end)

@@ -1,0 +1,204 @@
+--- The loader: every image once per epoch, the same batches for any number of workers, parts for ranks, resuming, leaving
+-- early, and errors.
+local cld = require "cld"
+local check = require "spec.support.check"
+
+-- n images of h x w, of one colour each that tells which they are; labels n - 1 - i.
+local function dataset(n, h, w)
+  local images, labels = {}, {}
+  for i = 1, n do
+    images[i] = {}
+    for y = 1, h or 2 do
+      images[i][y] = {}
+      for x = 1, w or 3 do images[i][y][x] = { i, (i * 7 + x * 5) % 256, (y * 31) % 256 } end
+    end
+    labels[i] = n - i
+  end
+  return cld.data.tensors { images = cld.tensor(images, "u8"), labels = cld.tensor(labels, "i64") }
+end
+
+local function loader(set, options)
+  options[1] = set
+  return cld.data.loader(options)
+end
+
+-- What a loop over an epoch sees, as plain tables.
+local function collect(l, epoch, first_step)
+  local batches = {}
+  for batch in l:epoch(epoch, first_step) do
+    local seen = { index = batch.index:totable(), labels = batch.labels:totable(), views = {} }
+    for v, view in ipairs(batch.views) do seen.views[v] = view:totable() end
+    batches[#batches + 1] = seen
+  end
+  return batches
+end
+
+local function all_indices(batches)
+  local list = {}
+  for _, batch in ipairs(batches) do table.move(batch.index, 1, #batch.index, #list + 1, list) end
+  return list
+end
+
+local function upto(n)
+  local list = {}
+  for i = 1, n do list[i] = i - 1 end
+  return list
+end
+
+local function sorted(list)
+  local copy = table.move(list, 1, #list, 1, {})
+  table.sort(copy)
+  return copy
+end
+
+describe("loader", function()
+  it("gives every image once, in another order each epoch", function()
+    local l = loader(dataset(40), { batch_size = 8, views = 1 })
+    assert.equal(5, #l)
+    assert.equal(5, l:steps())
+    local first, second, again = all_indices(collect(l, 1)), all_indices(collect(l, 2)), all_indices(collect(l, 1))
+    assert.same(upto(40), sorted(first))
+    assert.same(upto(40), sorted(second))
+    assert.same(first, again)
+    assert.not_same(first, second)
+    assert.not_same(first, upto(40))
+    local other = all_indices(collect(loader(dataset(40), { batch_size = 8, views = 1, seed = 1 }), 1))
+    assert.not_same(first, other)
+  end)
+
+  it("gives images, indices and labels that belong together", function()
+    local augment = cld.augment.none { size = { 2, 3 }, mean = { 0, 0, 0 }, std = { 1, 1, 1 } }
+    for _, batch in ipairs(collect(loader(dataset(30), { batch_size = 10, views = 2, augment = augment }), 3)) do
+      for i, index in ipairs(batch.index) do
+        assert.equal(29 - index, batch.labels[i])
+        for v = 1, 2 do check.close(batch.views[v][i][1][1][1] * 255, index + 1, { atol = 1e-4 }) end
+      end
+    end
+  end)
+
+  it("drops the last batch or gives what is left", function()
+    local set = dataset(23)
+    assert.equal(2, #loader(set, { batch_size = 10 }))
+    local l = loader(set, { batch_size = 10, drop_last = false, shuffle = false, views = 1 })
+    assert.equal(3, #l)
+    local batches = collect(l, 1)
+    assert.equal(3, #batches[3].index)
+    assert.same(upto(23), all_indices(batches))
+  end)
+
+  it("does not depend on workers or prefetch", function()
+    local set = dataset(48, 9, 11)
+    local settings = { size = 8, erasing = 0.5 }
+    local expected
+    for _, case in ipairs { { 0, 1 }, { 1, 1 }, { 1, 3 }, { 2, 2 }, { 5, 1 }, { 5, 4 } } do
+      local l = loader(set, {
+        batch_size = 6, views = 3, augment = cld.augment.plus(settings), workers = case[1], prefetch = case[2], seed = 5,
+      })
+      local batches = collect(l, 4)
+      assert.equal(8, #batches)
+      expected = expected or batches
+      assert.same(expected, batches)
+    end
+  end)
+
+  it("draws each view of an image anew, whatever batch it is in", function()
+    local set = dataset(12, 16, 16)
+    local augment = cld.augment.base { size = 8 }
+    local a = collect(loader(set, { batch_size = 12, views = 2, augment = augment, shuffle = false }), 1)[1]
+    assert.not_same(a.views[1], a.views[2])
+    local halves = collect(loader(set, { batch_size = 6, views = 2, augment = augment, shuffle = false }), 1)
+    assert.same(a.views[2][9], halves[2].views[2][3])
+    local later = collect(loader(set, { batch_size = 12, views = 2, augment = augment, shuffle = false }), 2)[1]
+    assert.not_same(a.views[1], later.views[1])
+  end)
+
+  it("continues in the middle of an epoch", function()
+    local l = loader(dataset(50, 8, 8), { batch_size = 5, augment = cld.augment.base { size = 8 } })
+    local whole = collect(l, 7)
+    local rest = collect(l, 7, 6)
+    assert.same(table.move(whole, 7, 10, 1, {}), rest)
+    assert.same({}, collect(l, 7, 10))
+  end)
+
+  it("gives each rank its part of every batch", function()
+    local set = dataset(26)
+    local function rank(r, drop_last)
+      return collect(loader(set, { batch_size = 12, views = 1, rank = r, world = 3, drop_last = drop_last }), 2)
+    end
+    local whole = collect(loader(set, { batch_size = 12, views = 1, drop_last = false }), 2)
+    local parts = { rank(0, false), rank(1, false), rank(2, false) }
+    for step = 1, 3 do
+      local joined = {}
+      for r = 1, 3 do table.move(parts[r][step].index, 1, #parts[r][step].index, #joined + 1, joined) end
+      assert.same(whole[step].index, joined)
+    end
+    assert.equal(4, #rank(1, true)[2].index)
+  end)
+
+  it("can be left at any time", function()
+    local set = dataset(64, 8, 8)
+    for workers = 0, 3 do
+      local l = loader(set, { batch_size = 4, workers = workers, prefetch = 2, augment = cld.augment.base { size = 8 } })
+      for step = 1, 4 do
+        local count = 0
+        for _ in l:epoch(1) do
+          count = count + 1
+          if count == step then break end
+        end
+        assert.equal(step, count)
+      end
+      check.fails(function()
+        for _ in l:epoch(1) do error "in the loop" end
+      end, "in the loop")
+      local abandoned = l:epoch(1) -- not closed: the collector's
+      abandoned()
+    end
+    collectgarbage()
+  end)
+
+  it("outlives its data set's variables, and hands out batches that stay", function()
+    local l = loader(dataset(20), { batch_size = 5, views = 1, prefetch = 1, shuffle = false })
+    collectgarbage()
+    local kept = {}
+    for batch in l:epoch(1) do kept[#kept + 1] = batch.index end
+    collectgarbage()
+    assert.same({ 15, 16, 17, 18, 19 }, kept[4]:totable())
+    assert.same({ 0, 1, 2, 3, 4 }, kept[1]:totable())
+  end)
+
+  it("ends, and stays ended", function()
+    local batches = loader(dataset(4), { batch_size = 2, views = 1 }):epoch(1)
+    assert.truthy(batches() and batches())
+    assert.is_nil(batches())
+    assert.is_nil(batches())
+  end)
+
+  it("takes its setting from the images where no augmentation is given", function()
+    local l = loader(dataset(4, 5, 7), { batch_size = 4 })
+    assert.same({ 4, 3, 5, 7 }, l:epoch(1)().views[2].shape)
+  end)
+
+  it("says what is wrong", function()
+    local set = dataset(10)
+    local function fails(options, pattern) check.fails(function() loader(set, options) end, pattern) end
+    fails({ batchsize = 4 }, "data.loader: unknown field 'batchsize'; there are augment, batch_size, ")
+    fails({ batch_size = 11 }, "loader: batch_size 11 is more than the 10 images of the data set, and drop_last")
+    fails({ batch_size = 0 }, "loader: batch_size must be a positive multiple of the 1 ranks, got 0")
+    fails({ batch_size = 5, world = 2 }, "positive multiple of the 2 ranks, got 5")
+    fails({ batch_size = 4, world = 2, rank = 2 }, "rank must be 0 to world %- 1, got rank 2 of world 2")
+    fails({ batch_size = 2, views = 0 }, "views must be 1 to 16, got 0")
+    fails({ batch_size = 2, workers = -1 }, "workers must be 0 to 256, got %-1")
+    fails({ batch_size = 2, prefetch = 0 }, "prefetch must be 1 to 1024 batches, got 0")
+    fails({ batch_size = 2.5 }, "field 'batch_size': expected an integer")
+    fails({ batch_size = 2, shuffle = 1 }, "field 'shuffle': expected true or false, got number")
+    check.fails(function() cld.data.loader { batch_size = 2 } end, "the first entry must be a data set of cld.data, got nil")
+    local l = loader(set, { batch_size = 5 })
+    check.fails(function() l:epoch(-1) end, "epoch must be 0 to 4194303, got %-1")
+    check.fails(function() l:epoch(1, 3) end, "an epoch has 2 steps; cannot start after 3")
+    local batches <close> = l:epoch(1)
+    local closed = l:epoch(1)
+    getmetatable(closed).__close(closed)
+    check.fails(function() closed() end, "the epoch was closed")
+    assert.truthy(batches())
+  end)
+end)
