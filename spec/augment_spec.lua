@@ -48,7 +48,8 @@ end
 -- Within four standard deviations of a binomial share.
 local function near(actual, expected, n)
   local tolerance = 4 * math.sqrt(expected * (1 - expected) / (n or DRAWS))
-  assert.truthy(math.abs(actual - expected) <= tolerance, ("%.4f, expected %.4f +- %.4f"):format(actual, expected, tolerance))
+  local close = math.abs(actual - expected) <= tolerance
+  assert.truthy(close, ("%.4f, expected %.4f +- %.4f"):format(actual, expected, tolerance))
 end
 
 describe("augment", function()

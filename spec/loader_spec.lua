@@ -1,5 +1,5 @@
---- The loader: every image once per epoch, the same batches for any number of workers, parts for ranks, resuming, leaving
--- early, and errors.
+--- The loader: every image once per epoch, the same batches for any number of workers, parts for ranks, resuming,
+-- leaving early, and errors.
 local cld = require "cld"
 local check = require "spec.support.check"
 
@@ -88,11 +88,11 @@ describe("loader", function()
 
   it("does not depend on workers or prefetch", function()
     local set = dataset(48, 9, 11)
-    local settings = { size = 8, erasing = 0.5 }
+    local augment = cld.augment.plus { size = 8, erasing = 0.5 }
     local expected
     for _, case in ipairs { { 0, 1 }, { 1, 1 }, { 1, 3 }, { 2, 2 }, { 5, 1 }, { 5, 4 } } do
       local l = loader(set, {
-        batch_size = 6, views = 3, augment = cld.augment.plus(settings), workers = case[1], prefetch = case[2], seed = 5,
+        batch_size = 6, views = 3, augment = augment, workers = case[1], prefetch = case[2], seed = 5,
       })
       local batches = collect(l, 4)
       assert.equal(8, #batches)
@@ -136,9 +136,9 @@ describe("loader", function()
   end)
 
   it("can be left at any time", function()
-    local set = dataset(64, 8, 8)
+    local set, augment = dataset(64, 8, 8), cld.augment.base { size = 8 }
     for workers = 0, 3 do
-      local l = loader(set, { batch_size = 4, workers = workers, prefetch = 2, augment = cld.augment.base { size = 8 } })
+      local l = loader(set, { batch_size = 4, workers = workers, prefetch = 2, augment = augment })
       for step = 1, 4 do
         local count = 0
         for _ in l:epoch(1) do
@@ -191,7 +191,8 @@ describe("loader", function()
     fails({ batch_size = 2, prefetch = 0 }, "prefetch must be 1 to 1024 batches, got 0")
     fails({ batch_size = 2.5 }, "field 'batch_size': expected an integer")
     fails({ batch_size = 2, shuffle = 1 }, "field 'shuffle': expected true or false, got number")
-    check.fails(function() cld.data.loader { batch_size = 2 } end, "the first entry must be a data set of cld.data, got nil")
+    check.fails(function() cld.data.loader { batch_size = 2 } end,
+      "the first entry must be a data set of cld.data, got nil")
     local l = loader(set, { batch_size = 5 })
     check.fails(function() l:epoch(-1) end, "epoch must be 0 to 4194303, got %-1")
     check.fails(function() l:epoch(1, 3) end, "an epoch has 2 steps; cannot start after 3")
