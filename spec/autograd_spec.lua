@@ -252,6 +252,26 @@ describe("gradients of views", function()
     check.close(x.grad, { 1, 1 })
   end)
 
+  it("of activations in the device's own layout are those of row-major ones", function()
+    local conv2d = require("cld.core").nn.conv2d
+    local function run(dtype)
+      cld.manual_seed(2)
+      local x = random({ 2, 16, 5, 5 }):to(dtype):requires_grad_()
+      local w = random({ 32, 16, 3, 3 }):to(dtype):requires_grad_()
+      local y = conv2d(x, w, nil, { padding = 1 }) -- f32: blocked; f64: row-major
+      local row = y:select(3, 2):unsqueeze(3):expand(2, 32, 5, 5)
+      local z = cld.cat({ y:narrow(2, 3, 7), row, y:permute(1, 2, 4, 3) }, 2)
+      local loss = (z * z):flatten(2):mean() + y[{ 1, { 2, 5 }, {}, 3 }]:sum() + y:clone():reshape(2, -1):mean()
+      loss:backward()
+      return loss, x.grad, w.grad
+    end
+    local loss, dx, dw = run("f32")
+    local loss64, dx64, dw64 = run("f64")
+    check.close(loss, loss64:item(), { rtol = 1e-5 })
+    check.close(dx, dx64, { atol = 1e-4, rtol = 1e-4 })
+    check.close(dw, dw64, { atol = 1e-4, rtol = 1e-4 })
+  end)
+
   it("of extremes go to the position named", function()
     check.gradcheck(function(x) return (x:max(2)) * (x:min(1, true)):sum() end, { random { 3, 4 } })
     check.gradcheck(function(x) return (x:topk(2)) end, { random { 3, 4 } })

@@ -11,7 +11,7 @@ enum { CORNER = 3 }; /* values shown at either end of a long dimension */
 typedef struct printer {
     char *text;
     size_t used, room;
-    const double *values; /* row-major */
+    const cld_array *values; /* row-major, on the host; not bf16 or f16 */
     int width, decimals;
     bool exponent;
 } printer;
@@ -22,6 +22,17 @@ __attribute__((format(printf, 2, 3))) static void put(printer *p, const char *fo
     int wrote = vsnprintf(p->text + p->used, p->room - p->used, format, args);
     va_end(args);
     if (wrote > 0) p->used += (size_t)wrote < p->room - p->used ? (size_t)wrote : p->room - p->used - 1;
+}
+
+static double value_at(const printer *p, int64_t i) {
+    const void *data = p->values->data;
+    switch (p->values->dtype) {
+    case CLD_F64: return ((const double *)data)[i];
+    case CLD_F32: return ((const float *)data)[i];
+    case CLD_I64: return (double)((const int64_t *)data)[i];
+    case CLD_I32: return ((const int32_t *)data)[i];
+    default: return ((const uint8_t *)data)[i];
+    }
 }
 
 static bool is_integer(const cld_array *a) { return !cld_dtype_is_float(a->dtype); }
@@ -40,12 +51,11 @@ static int64_t next_shown(int64_t i, int64_t extent) {
 
 /* ---- one format for all values shown ------------------------------------------------------------------- */
 
-static void measure(printer *p, const double *row, int64_t columns, double *largest, double *smallest,
+static void measure(const printer *p, int64_t row, int64_t columns, double *largest, double *smallest,
                     bool *negative) {
-    (void)p;
     for (int64_t j = 0; j < columns; j = next_shown(j, columns)) {
-        double v = fabs(row[j]);
-        *negative = *negative || signbit(row[j]);
+        double value = value_at(p, row + j), v = fabs(value);
+        *negative = *negative || signbit(value);
         if (!isfinite(v)) continue;
         if (v > *largest) *largest = v;
         if (v > 0 && v < *smallest) *smallest = v;
@@ -62,18 +72,18 @@ static void choose_format(printer *p, bool integers, double largest, double smal
     if (integers) p->width = digits + negative;
 }
 
-static void put_row(printer *p, const double *row, int64_t columns) {
+static void put_row(printer *p, int64_t row, int64_t columns) {
     put(p, "\n");
     for (int64_t j = 0; j < columns;) {
         int64_t next = next_shown(j, columns);
         put(p, "  ");
-        put_value(p, row[j]);
+        put_value(p, value_at(p, row + j));
         if (next > j + 1) put(p, "  ...");
         j = next;
     }
 }
 
-static void put_matrix(printer *p, const double *at, int64_t rows, int64_t columns) {
+static void put_matrix(printer *p, int64_t at, int64_t rows, int64_t columns) {
     for (int64_t i = 0; i < rows;) {
         int64_t next = next_shown(i, rows);
         put_row(p, at + i * columns, columns);
@@ -96,7 +106,7 @@ static void put_summary(printer *p, bool integers, int64_t count) {
     double low = INFINITY, high = -INFINITY, sum = 0;
     int64_t odd = 0;
     for (int64_t i = 0; i < count; i++) {
-        double v = p->values[i];
+        double v = value_at(p, i);
         if (!isfinite(v)) {
             odd++;
             continue;
@@ -118,7 +128,7 @@ static void put_values(printer *p, const cld_array *a, int64_t count) {
     bool negative = false;
     for (int64_t m = 0; m<matrices; m += matrices> 1 ? matrices - 1 : 1)
         for (int64_t i = 0; i < rows; i = next_shown(i, rows))
-            measure(p, p->values + (m * rows + i) * columns, columns, &largest, &smallest, &negative);
+            measure(p, (m * rows + i) * columns, columns, &largest, &smallest, &negative);
     choose_format(p, is_integer(a), largest, smallest, negative);
     for (int64_t m = 0; m<matrices; m += matrices> 1 ? matrices - 1 : 1) {
         if (a->ndim > 2) {
@@ -131,7 +141,7 @@ static void put_values(printer *p, const cld_array *a, int64_t count) {
             }
             put(p, ":, :]%s", m == 0 && matrices > 2 ? " and, at the other end," : "");
         }
-        put_matrix(p, p->values + m * rows * columns, rows, columns);
+        put_matrix(p, m * rows * columns, rows, columns);
     }
 }
 
@@ -139,15 +149,17 @@ cld_status cld_tensor_print(cld_tensor *x, char *text, size_t room) {
     CLD_AUTO cld_tensor *on_host =
         cld_device(x) == cld_cpu_backend() ? cld_tensor_retain(x) : cld_tensor_to(x, cld_cpu_backend());
     if (!on_host) return cld_error_code();
-    CLD_AUTO cld_tensor *values = cld_tensor_cast(on_host, CLD_F64);
+    bool small_float = x->a.dtype == CLD_BF16 || x->a.dtype == CLD_F16;
+    CLD_AUTO cld_tensor *values =
+        small_float ? cld_tensor_cast(on_host, CLD_F32) : cld_tensor_contiguous(on_host);
     if (!values) return cld_error_code();
-    printer p = {.text = text, .room = room, .values = values->a.data};
+    printer p = {.text = text, .room = room, .values = &values->a};
     int64_t count = cld_numel(&x->a);
     put_head(&p, x);
     if (count == 0) {
         put(&p, ", no elements");
     } else if (x->a.ndim == 0) {
-        put(&p, is_integer(&x->a) ? ": %.0f" : ": %.7g", p.values[0]);
+        put(&p, is_integer(&x->a) ? ": %.0f" : ": %.7g", value_at(&p, 0));
     } else {
         if (count > 1) put_summary(&p, is_integer(&x->a), count);
         put_values(&p, &x->a, count);
