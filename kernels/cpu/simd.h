@@ -24,7 +24,7 @@
 /* e^x to 2 ulp: 2^n * p(r), n the nearest integer to x / ln 2, r = x - n ln 2 in [-0.35, 0.35]. Overflows to
  * infinity and underflows to zero where expf does (denormal results become zero); NaN stays NaN. */
 CLD_INLINE float cld_expf(float x) {
-    float clamped = x < -87.33655f ? -87.33655f : x > 88.72284f ? 88.72284f : x;
+    float clamped = x > -87.33655f ? (x < 88.72284f ? x : 88.72284f) : -87.33655f; /* NaN too: see the end */
     float shifted = clamped * 1.44269504f + 0x1.8p23f; /* rounds to an integer in the low bits */
     float n = shifted - 0x1.8p23f;
     float r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
