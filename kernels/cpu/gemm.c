@@ -43,11 +43,8 @@ static cld_status matrix_of(const cld_array *a, matrix *m, void **copy) {
     *m = (matrix){.rows = a->shape[a->ndim - 2], .columns = a->shape[a->ndim - 1]};
     *copy = NULL;
     if (a->dtype == dtype && fits_blas(a, a->strides[a->ndim - 2], a->strides[a->ndim - 1], m)) return CLD_OK;
-    cld_array dense = *a;
-    int64_t count = 1;
-    dense.dtype = dtype;
-    for (int i = a->ndim - 1; i >= 0; count *= a->shape[i--]) dense.strides[i] = count;
-    *copy = dense.data = malloc((size_t)(count ? count : 1) * cld__size(dtype));
+    cld_array dense = cld__dense_like(a, dtype);
+    *copy = dense.data = malloc((size_t)cld__numel(a) * cld__size(dtype) + 1);
     if (!*copy) return cld_fail(CLD_NOMEM, "out of memory for a copy of a matrix operand");
     fits_blas(&dense, m->columns, 1, m);
     return cld__copy(&dense, a);
@@ -115,11 +112,8 @@ cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *
         next_in_batch(&mc, dtype);
     }
     if (status == CLD_OK && out_copy) {
-        cld_array dense = *out;
-        int64_t count = 1;
-        dense.dtype = dtype;
+        cld_array dense = cld__dense_like(out, dtype);
         dense.data = first;
-        for (int i = out->ndim - 1; i >= 0; count *= out->shape[i--]) dense.strides[i] = count;
         status = cld__copy(out, &dense);
     }
     free(a_copy);

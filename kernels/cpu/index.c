@@ -8,15 +8,6 @@
 
 /* ---- checking ------------------------------------------------------------------------------------------ */
 
-static int64_t offset_of(const cld_array *a, int64_t linear) {
-    int64_t offset = 0;
-    for (int d = a->ndim - 1; d >= 0; d--) {
-        offset += linear % a->shape[d] * a->strides[d];
-        linear /= a->shape[d];
-    }
-    return offset;
-}
-
 /* Name the first index that is not in 0..extent - 1, and where it stands (1-based, as Lua counts). */
 static cld_status check_indices(const cld_array *index, int64_t extent) {
     const int64_t *data = index->data;
@@ -24,7 +15,7 @@ static cld_status check_indices(const cld_array *index, int64_t extent) {
     bool dense = cld__is_contiguous(index);
 #pragma omp parallel for schedule(static) reduction(min : bad) if (numel >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < numel; i++) {
-        int64_t value = data[dense ? i : offset_of(index, i)];
+        int64_t value = data[dense ? i : cld__line_offset(index, -1, i)];
         if ((value < 0 || value >= extent) && i < bad) bad = i;
     }
     if (bad == numel) return CLD_OK;
@@ -38,7 +29,7 @@ static cld_status check_indices(const cld_array *index, int64_t extent) {
         rest %= inside;
     }
     return cld_fail(CLD_INVALID, "index [%s] is %lld; expected 0 to %lld", index->ndim ? position : "",
-                    (long long)data[offset_of(index, bad)], (long long)extent - 1);
+                    (long long)data[cld__line_offset(index, -1, bad)], (long long)extent - 1);
 }
 
 /* ---- gather, scatter_add: an index for every element --------------------------------------------------- */

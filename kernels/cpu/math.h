@@ -37,6 +37,11 @@ void cld__store(cld_compute compute, const void *from, void *to, cld_dtype dtype
 size_t cld__size(cld_dtype dtype);
 int64_t cld__numel(const cld_array *a);
 bool cld__is_contiguous(const cld_array *a);
+/* a's shape with dense row-major strides, another dtype and no data. */
+cld_array cld__dense_like(const cld_array *a, cld_dtype dtype);
+/* Where line i along dim starts, in elements: lines are counted row-major over the other dimensions. dim -1: where
+ * element i lies. */
+int64_t cld__line_offset(const cld_array *a, int dim, int64_t i);
 
 /* A blocked array as the 5-d strided one that it is: (N, C/16, 16, H, W); a strided 4-d one split likewise.
  */

@@ -65,15 +65,12 @@ static void round_down(double *values, int64_t n) {
 
 cld_status cld__random(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
                        uint64_t position) {
-    int64_t n = cld__numel(out), count = 1;
-    cld_array dense = *out;
-    dense.layout = CLD_STRIDED;
+    int64_t n = cld__numel(out);
     cld_compute compute = cld__compute_type(out->dtype);
-    dense.dtype = compute == CLD_COMPUTE_FLOAT ? CLD_F32 : CLD_F64;
-    for (int i = out->ndim - 1; i >= 0; count *= out->shape[i--]) dense.strides[i] = count;
+    cld_array dense = cld__dense_like(out, compute == CLD_COMPUTE_FLOAT ? CLD_F32 : CLD_F64);
     bool in_place = dense.dtype == out->dtype && cld__is_contiguous(out);
     if (n == 0) return CLD_OK;
-    if (!in_place) dense.data = malloc((size_t)n * cld__size(dense.dtype));
+    dense.data = in_place ? out->data : malloc((size_t)n * cld__size(dense.dtype));
     if (!dense.data) return cld_fail(CLD_NOMEM, "out of memory for %lld random numbers", (long long)n);
 #pragma omp parallel for schedule(static) if (n >= CLD_PARALLEL_MIN / 8)
     for (int64_t i = 0; i < n; i++) draw(dense.data, dense.dtype, kind, a, b, seed, position, i);

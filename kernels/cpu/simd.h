@@ -36,7 +36,7 @@ CLD_INLINE float cld_expf(float x) {
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
     int32_t half = (int32_t)n / 2, rest = (int32_t)n - half; /* 2^128 is not a float: two steps */
-    int32_t bits1 = (half + 127) << 23, bits2 = (rest + 127) << 23;
+    uint32_t bits1 = (uint32_t)(half + 127) << 23, bits2 = (uint32_t)(rest + 127) << 23;
     float scale1, scale2;
     memcpy(&scale1, &bits1, sizeof scale1);
     memcpy(&scale2, &bits2, sizeof scale2);

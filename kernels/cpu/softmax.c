@@ -12,12 +12,7 @@ typedef struct line {
 } line;
 
 static line line_at(const cld_array *a, int dim, int64_t index) {
-    int64_t offset = 0;
-    for (int d = a->ndim - 1; d >= 0; d--) {
-        if (d == dim) continue;
-        offset += index % a->shape[d] * a->strides[d];
-        index /= a->shape[d];
-    }
+    int64_t offset = cld__line_offset(a, dim, index);
     return (line){(char *)a->data + offset * (int64_t)cld__size(a->dtype), a->dtype, a->strides[dim]};
 }
 

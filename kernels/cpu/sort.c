@@ -114,13 +114,7 @@ static item *sort_all(item *items, item *spare, int64_t n) {
 /* ---- lines --------------------------------------------------------------------------------------------- */
 
 static char *line_at(const cld_array *a, int dim, int64_t i) {
-    int64_t offset = 0;
-    for (int d = a->ndim - 1; d >= 0; d--) {
-        if (d == dim) continue;
-        offset += i % a->shape[d] * a->strides[d];
-        i /= a->shape[d];
-    }
-    return (char *)a->data + offset * (int64_t)cld__size(a->dtype);
+    return (char *)a->data + cld__line_offset(a, dim, i) * (int64_t)cld__size(a->dtype);
 }
 
 static void write_line(const cld_array *values, const cld_array *index, const cld_array *x, int dim,

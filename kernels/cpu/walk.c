@@ -30,6 +30,26 @@ bool cld__is_contiguous(const cld_array *a) {
     return a->layout == CLD_STRIDED;
 }
 
+cld_array cld__dense_like(const cld_array *a, cld_dtype dtype) {
+    cld_array dense = *a;
+    int64_t inside = 1;
+    dense.data = NULL;
+    dense.dtype = dtype;
+    dense.layout = CLD_STRIDED;
+    for (int i = a->ndim - 1; i >= 0; inside *= a->shape[i--]) dense.strides[i] = inside;
+    return dense;
+}
+
+int64_t cld__line_offset(const cld_array *a, int dim, int64_t i) {
+    int64_t offset = 0;
+    for (int d = a->ndim - 1; d >= 0; d--) {
+        if (d == dim) continue;
+        offset += i % a->shape[d] * a->strides[d];
+        i /= a->shape[d];
+    }
+    return offset;
+}
+
 cld_array cld__split_channels(const cld_array *a) {
     int64_t n = a->shape[0], c = a->shape[1], h = a->shape[2], w = a->shape[3];
     cld_array s = {.data = a->data, .dtype = a->dtype, .layout = CLD_STRIDED, .ndim = 5};

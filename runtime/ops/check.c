@@ -72,6 +72,12 @@ cld_array cld_broadcast_array(const cld_array *a, const cld_shape *shape) {
     return wide;
 }
 
+cld_tensor *cld_reshaped(const cld_tensor *dense, const cld_shape *shape) {
+    int64_t strides[CLD_MAX_DIMS], inside = 1;
+    for (int i = shape->ndim - 1; i >= 0; inside *= shape->extents[i--]) strides[i] = inside;
+    return cld_tensor_view(dense, shape->ndim, shape->extents, strides, dense->a.data);
+}
+
 cld_tensor *cld_sum_to(cld_tensor *g, const cld_shape *shape) {
     int dims[CLD_MAX_DIMS], count = 0, lead = g->a.ndim - shape->ndim;
     for (int i = 0; i < g->a.ndim; i++)
@@ -79,7 +85,5 @@ cld_tensor *cld_sum_to(cld_tensor *g, const cld_shape *shape) {
     if (count == 0) return cld_tensor_retain(g);
     CLD_AUTO cld_tensor *sum = cld_sum(g, dims, count, true);
     if (!sum) return NULL;
-    int64_t strides[CLD_MAX_DIMS], count_inside = 1; /* the same elements without the leading ones */
-    for (int i = shape->ndim - 1; i >= 0; count_inside *= shape->extents[i--]) strides[i] = count_inside;
-    return cld_tensor_view(sum, shape->ndim, shape->extents, strides, sum->a.data);
+    return cld_reshaped(sum, shape); /* without the leading ones */
 }

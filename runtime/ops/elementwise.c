@@ -1,183 +1,8 @@
-/* Unary and binary operations, where, casts. All unary gradients are one function: dx = dy * f'(x), with f'
- * one line per operation. Operations keep the device's own layout where all their inputs have it, so that the
- * adds and relus between convolutions move no data about. */
+/* Binary operations, where, and what works in place. Operations keep the device's own layout where all their inputs
+ * have it, so that the adds and relus between convolutions move no data about. */
 #include "runtime/ops/ops.h"
 
 #include <math.h>
-
-/* ---- casts --------------------------------------------------------------------------------------------- */
-
-static cld_status cast_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    din[0] = cld_cast(dout[0], *cld_node_params(n, cld_dtype));
-    return din[0] ? CLD_OK : cld_error_code();
-}
-static const cld_op cast_op = {.name = "to", .backward = cast_backward};
-
-cld_tensor *cld_cast(cld_tensor *x, cld_dtype dtype) {
-    if (x->a.dtype == dtype) return cld_tensor_retain(x);
-    CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, x->a.ndim, x->a.shape, cld_device(x));
-    if (!y) return NULL;
-    y->a.layout = x->a.layout;
-    CLD_TRY_NULL(cld_device(x)->math->copy(&y->a, &x->a));
-    cld_node *n = cld_dtype_is_float(dtype) ? cld_record(&cast_op, &y, 1, &x, 1) : NULL;
-    if (n) *cld_node_params(n, cld_dtype) = x->a.dtype;
-    return cld_tensor_steal(&y);
-}
-
-/* ---- unary --------------------------------------------------------------------------------------------- */
-
-typedef enum unary_flags {
-    SAVE_X = 1,    /* backward needs the input */
-    SAVE_Y = 2,    /* backward needs the output */
-    REAL_ONLY = 4, /* integers are cast to f32 first */
-    BOOLEAN = 8,   /* gives u8; no gradient */
-} unary_flags;
-
-typedef struct unary_rule {
-    cld_op op;
-    unary_flags flags;
-} unary_rule;
-
-static const unary_rule unary_rules[];
-
-typedef struct unary_params {
-    cld_unary kind;
-    double a, b;
-} unary_params;
-
-/* f(x), taking over the reference x; NULL passes through. */
-static cld_tensor *then(cld_unary kind, cld_tensor *x, double a) {
-    CLD_AUTO cld_tensor *input = x;
-    return input ? cld_unary_op(kind, input, a, 0) : NULL;
-}
-
-/* 1 where a <= x <= b, else 0. */
-static cld_tensor *within(cld_tensor *x, double a, double b) {
-    CLD_AUTO cld_tensor *above = cld_unary_op(CLD_GE_SCALAR, x, a, 0);
-    CLD_AUTO cld_tensor *below = above ? cld_unary_op(CLD_LE_SCALAR, x, b, 0) : NULL;
-    return below ? cld_binary_op(CLD_AND, above, below) : NULL;
-}
-
-/* f'(x) from x or y = f(x), whichever was saved; *scale is a constant to multiply by. */
-static cld_tensor *unary_slope(const unary_params *p, cld_tensor *x, cld_tensor *y, double *scale) {
-    switch (p->kind) {
-    case CLD_ABS: return cld_unary_op(CLD_SIGN, x, 0, 0);
-    case CLD_EXP: return cld_tensor_retain(y);
-    case CLD_LOG: return cld_unary_op(CLD_RECIPROCAL, x, 0, 0);
-    case CLD_SQRT: *scale = 0.5; return cld_unary_op(CLD_RECIPROCAL, y, 0, 0);
-    case CLD_RSQRT: *scale = -0.5; return cld_unary_op(CLD_POW_SCALAR, y, 3, 0);
-    case CLD_SQUARE: *scale = 2; return cld_tensor_retain(x);
-    case CLD_RECIPROCAL: *scale = -1; return cld_unary_op(CLD_SQUARE, y, 0, 0);
-    case CLD_SIN: return cld_unary_op(CLD_COS, x, 0, 0);
-    case CLD_COS: *scale = -1; return cld_unary_op(CLD_SIN, x, 0, 0);
-    case CLD_TANH: return then(CLD_RSUB_SCALAR, cld_unary_op(CLD_SQUARE, y, 0, 0), 1);
-    case CLD_SIGMOID: {
-        CLD_AUTO cld_tensor *rest = cld_unary_op(CLD_RSUB_SCALAR, y, 1, 0);
-        return rest ? cld_mul(y, rest) : NULL;
-    }
-    case CLD_POW_SCALAR: *scale = p->a; return cld_unary_op(CLD_POW_SCALAR, x, p->a - 1, 0);
-    case CLD_RDIV_SCALAR: *scale = -p->a; return cld_unary_op(CLD_POW_SCALAR, x, -2, 0);
-    default: return cld_fail_null(CLD_UNSUPPORTED, "%s has no gradient", unary_rules[p->kind].op.name);
-    }
-}
-
-static cld_tensor *unary_gradient(const unary_params *p, cld_tensor *dy, cld_tensor *x, cld_tensor *y) {
-    double scale = 1;
-    switch (p->kind) {
-    case CLD_ADD_SCALAR: return cld_tensor_retain(dy);
-    case CLD_NEG:
-    case CLD_RSUB_SCALAR: return cld_unary_op(CLD_NEG, dy, 0, 0);
-    case CLD_MUL_SCALAR: return cld_mul_scalar(dy, p->a);
-    case CLD_RELU: return cld_binary_op(CLD_RELU_BACKWARD, dy, y);
-    case CLD_SIGN:
-    case CLD_FLOOR:
-    case CLD_CEIL:
-    case CLD_ROUND: return cld_tensor_full(dy->a.dtype, dy->a.ndim, dy->a.shape, cld_device(dy), 0);
-    case CLD_CLAMP: {
-        CLD_AUTO cld_tensor *zero = cld_tensor_full(dy->a.dtype, 0, NULL, cld_device(dy), 0);
-        CLD_AUTO cld_tensor *mask = zero ? within(x, p->a, p->b) : NULL;
-        return mask ? cld_where(mask, dy, zero) : NULL;
-    }
-    case CLD_POW_SCALAR:
-        if (p->a == 0) return cld_tensor_full(dy->a.dtype, dy->a.ndim, dy->a.shape, cld_device(dy), 0);
-        break;
-    default: break;
-    }
-    CLD_AUTO cld_tensor *slope = unary_slope(p, x, y, &scale);
-    CLD_AUTO cld_tensor *dx = slope ? cld_mul(dy, slope) : NULL;
-    if (!dx || scale == 1) return cld_tensor_steal(&dx);
-    return cld_mul_scalar(dx, scale);
-}
-
-static cld_status unary_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    CLD_AUTO cld_tensor *x = NULL, *y = NULL;
-    if (cld_node_has(n, 0) && !(x = cld_node_saved(n, 0))) return cld_error_code();
-    if (cld_node_has(n, 1) && !(y = cld_node_saved(n, 1))) return cld_error_code();
-    din[0] = unary_gradient(cld_node_params(n, unary_params), dout[0], x, y);
-    return din[0] ? CLD_OK : cld_error_code();
-}
-
-#define RULE(kind, text, f) [CLD_##kind] = {.op = {.name = text, .backward = unary_backward}, .flags = f}
-static const unary_rule unary_rules[] = {
-    RULE(NEG, "neg", 0),
-    RULE(ABS, "abs", SAVE_X),
-    RULE(SIGN, "sign", 0),
-    RULE(EXP, "exp", SAVE_Y | REAL_ONLY),
-    RULE(LOG, "log", SAVE_X | REAL_ONLY),
-    RULE(SQRT, "sqrt", SAVE_Y | REAL_ONLY),
-    RULE(RSQRT, "rsqrt", SAVE_Y | REAL_ONLY),
-    RULE(SQUARE, "square", SAVE_X),
-    RULE(RECIPROCAL, "reciprocal", SAVE_Y | REAL_ONLY),
-    RULE(SIN, "sin", SAVE_X | REAL_ONLY),
-    RULE(COS, "cos", SAVE_X | REAL_ONLY),
-    RULE(TANH, "tanh", SAVE_Y | REAL_ONLY),
-    RULE(SIGMOID, "sigmoid", SAVE_Y | REAL_ONLY),
-    RULE(RELU, "relu", SAVE_Y),
-    RULE(FLOOR, "floor", 0),
-    RULE(CEIL, "ceil", 0),
-    RULE(ROUND, "round", 0),
-    RULE(NOT, "logical_not", BOOLEAN),
-    RULE(ISNAN, "isnan", BOOLEAN),
-    RULE(ISFINITE, "isfinite", BOOLEAN),
-    RULE(ADD_SCALAR, "add", 0),
-    RULE(MUL_SCALAR, "mul", 0),
-    RULE(POW_SCALAR, "pow", SAVE_X),
-    RULE(RSUB_SCALAR, "sub", 0),
-    RULE(RDIV_SCALAR, "div", SAVE_X | REAL_ONLY),
-    RULE(CLAMP, "clamp", SAVE_X),
-    RULE(EQ_SCALAR, "eq", BOOLEAN),
-    RULE(NE_SCALAR, "ne", BOOLEAN),
-    RULE(LT_SCALAR, "lt", BOOLEAN),
-    RULE(LE_SCALAR, "le", BOOLEAN),
-    RULE(GT_SCALAR, "gt", BOOLEAN),
-    RULE(GE_SCALAR, "ge", BOOLEAN),
-};
-
-cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b) {
-    const unary_rule *rule = &unary_rules[kind];
-    bool whole = trunc(a) == a && trunc(b) == b;
-    if (!cld_dtype_is_float(x->a.dtype)) {
-        if (kind == CLD_POW_SCALAR && whole && a < 0)
-            return cld_fail_null(CLD_INVALID, "pow: %s to the negative power %g; cast it to a float first",
-                                 cld_describe(&x->a), a);
-        if ((rule->flags & REAL_ONLY) || !whole) {
-            CLD_AUTO cld_tensor *real = cld_tensor_cast(x, CLD_F32);
-            return real ? cld_unary_op(kind, real, a, b) : NULL;
-        }
-    }
-    cld_dtype dtype = rule->flags & BOOLEAN ? CLD_U8 : x->a.dtype;
-    CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, x->a.ndim, x->a.shape, cld_device(x));
-    if (!y) return NULL;
-    y->a.layout = x->a.layout;
-    CLD_TRY_NULL(cld_device(x)->math->unary(kind, &y->a, &x->a, a, b));
-    cld_node *n = rule->flags & BOOLEAN ? NULL : cld_record(&rule->op, &y, 1, &x, 1);
-    if (n) {
-        *cld_node_params(n, unary_params) = (unary_params){kind, a, b};
-        if (rule->flags & SAVE_X) cld_node_save(n, 0, x);
-        if (rule->flags & SAVE_Y) cld_node_save(n, 1, y);
-    }
-    return cld_tensor_steal(&y);
-}
 
 /* ---- binary -------------------------------------------------------------------------------------------- */
 
@@ -301,36 +126,35 @@ static bool stays_blocked(const cld_tensor *const *inputs, int count, const cld_
     return some;
 }
 
-/* The output, and the inputs as arrays of its shape. `owners` keeps reordered inputs alive. */
-static cld_tensor *broadcast_inputs(cld_dtype dtype, const cld_shape *shape, cld_tensor *const *inputs,
-                                    int count, cld_tensor **owners, cld_array *arrays) {
-    bool blocked = stays_blocked((const cld_tensor *const *)inputs, count, shape);
-    CLD_AUTO cld_tensor *out = cld_tensor_new(dtype, shape->ndim, shape->extents, cld_device(inputs[0]));
-    if (!out) return NULL;
-    if (blocked) out->a.layout = CLD_BLOCKED;
-    for (int i = 0; i < count; i++) {
-        owners[i] = blocked ? cld_tensor_retain(inputs[i]) : cld_tensor_strided(inputs[i]);
-        if (!owners[i]) return NULL;
-        const cld_array *x = &owners[i]->a;
-        arrays[i] = x->layout == CLD_BLOCKED ? *x : cld_broadcast_array(x, shape);
-    }
-    return cld_tensor_steal(&out);
+/* x where the kernel may read it: as it lies, or row-major. */
+static cld_tensor *in_layout(cld_tensor *x, bool blocked) {
+    return blocked ? cld_tensor_retain(x) : cld_tensor_strided(x);
+}
+
+static cld_array as_shape(const cld_tensor *x, const cld_shape *shape) {
+    return x->a.layout == CLD_BLOCKED ? x->a : cld_broadcast_array(&x->a, shape);
+}
+
+static cld_tensor *new_output(cld_dtype dtype, const cld_shape *shape, bool blocked,
+                              const cld_backend *device) {
+    cld_tensor *y = cld_tensor_new(dtype, shape->ndim, shape->extents, device);
+    if (y && blocked) y->a.layout = CLD_BLOCKED;
+    return y;
 }
 
 /* Both of one dtype already. */
 static cld_tensor *binary_promoted(cld_binary kind, cld_tensor *a, cld_tensor *b) {
     cld_tensor *inputs[] = {a, b};
     cld_shape shape;
-    cld_array arrays[2];
-    CLD_AUTO cld_tensor *owner_a = NULL, *owner_b = NULL;
-    cld_tensor *owners[2] = {NULL, NULL};
     CLD_TRY_NULL(cld_broadcast_shapes(binary_ops[kind].name, &a->a, &b->a, &shape));
-    CLD_AUTO cld_tensor *y =
-        broadcast_inputs(is_comparison(kind) ? CLD_U8 : a->a.dtype, &shape, inputs, 2, owners, arrays);
-    owner_a = owners[0];
-    owner_b = owners[1];
+    bool blocked = stays_blocked((const cld_tensor *const *)inputs, 2, &shape);
+    cld_dtype dtype = is_comparison(kind) ? CLD_U8 : a->a.dtype;
+    CLD_AUTO cld_tensor *left = in_layout(a, blocked);
+    CLD_AUTO cld_tensor *right = left ? in_layout(b, blocked) : NULL;
+    CLD_AUTO cld_tensor *y = right ? new_output(dtype, &shape, blocked, cld_device(a)) : NULL;
     if (!y) return NULL;
-    CLD_TRY_NULL(cld_device(a)->math->binary(kind, &y->a, &arrays[0], &arrays[1]));
+    cld_array x0 = as_shape(left, &shape), x1 = as_shape(right, &shape);
+    CLD_TRY_NULL(cld_device(a)->math->binary(kind, &y->a, &x0, &x1));
     cld_node *n = is_comparison(kind) ? NULL : cld_record(&binary_ops[kind], &y, 1, inputs, 2);
     if (n) {
         *cld_node_params(n, binary_params) = (binary_params){kind, cld_shape_of(&a->a), cld_shape_of(&b->a)};
@@ -371,17 +195,19 @@ static cld_status where_backward(cld_node *n, cld_tensor *const *dout, cld_tenso
 static const cld_op where_op = {.name = "where", .backward = where_backward};
 
 static cld_tensor *where_promoted(cld_tensor *condition, cld_tensor *a, cld_tensor *b) {
-    cld_tensor *inputs[] = {condition, a, b}, *owners[3] = {NULL, NULL, NULL};
+    cld_tensor *inputs[] = {condition, a, b};
     cld_shape values, shape;
-    cld_array arrays[3];
     CLD_TRY_NULL(cld_broadcast_shapes("where", &a->a, &b->a, &values));
     cld_array wide = cld_broadcast_array(&a->a, &values);
     CLD_TRY_NULL(cld_broadcast_shapes("where", &condition->a, &wide, &shape));
-    CLD_AUTO cld_tensor *y = broadcast_inputs(a->a.dtype, &shape, inputs, 3, owners, arrays);
-    CLD_AUTO cld_tensor *owner_c = owners[0], *owner_a = owners[1], *owner_b = owners[2];
-    (void)owner_c, (void)owner_a, (void)owner_b;
+    bool blocked = stays_blocked((const cld_tensor *const *)inputs, 3, &shape);
+    CLD_AUTO cld_tensor *mask = in_layout(condition, blocked);
+    CLD_AUTO cld_tensor *left = mask ? in_layout(a, blocked) : NULL;
+    CLD_AUTO cld_tensor *right = left ? in_layout(b, blocked) : NULL;
+    CLD_AUTO cld_tensor *y = right ? new_output(a->a.dtype, &shape, blocked, cld_device(a)) : NULL;
     if (!y) return NULL;
-    CLD_TRY_NULL(cld_device(a)->math->where(&y->a, &arrays[0], &arrays[1], &arrays[2]));
+    cld_array c = as_shape(mask, &shape), x0 = as_shape(left, &shape), x1 = as_shape(right, &shape);
+    CLD_TRY_NULL(cld_device(a)->math->where(&y->a, &c, &x0, &x1));
     cld_node *n = cld_record(&where_op, &y, 1, inputs + 1, 2);
     if (n) {
         *cld_node_params(n, where_params) = (where_params){cld_shape_of(&a->a), cld_shape_of(&b->a)};

@@ -75,21 +75,20 @@ static cld_tensor *read_with(reader *read, const char *op, const cld_shape *shap
     return cld_tensor_steal(&y);
 }
 
-/* A copy of base with source written into it; base NULL: zeros of that shape. */
-static cld_tensor *write_with(writer *write, const char *op, const cld_shape *shape, cld_tensor *base,
-                              int dim, cld_tensor *index, cld_tensor *source) {
-    CLD_AUTO cld_tensor *strided = cld_tensor_strided(source);
-    CLD_AUTO cld_tensor *y =
-        !strided ? NULL
-        : base   ? cld_tensor_cast(base, base->a.dtype)
-                 : cld_tensor_full(source->a.dtype, shape->ndim, shape->extents, cld_device(source), 0);
-    if (!y) return NULL;
-    if (write(&y->a, dim, &index->a, &strided->a) != CLD_OK) {
-        cld_fail_in("%s: %s along dimension %d", op, cld_describe(&y->a), dim + 1);
+/* y with source written into it; takes over the reference y, NULL passes through. */
+static cld_tensor *write_with(writer *write, const char *op, cld_tensor *y, int dim, cld_tensor *index,
+                              cld_tensor *source) {
+    CLD_AUTO cld_tensor *target = y;
+    CLD_AUTO cld_tensor *strided = target ? cld_tensor_strided(source) : NULL;
+    if (!strided) return NULL;
+    if (write(&target->a, dim, &index->a, &strided->a) != CLD_OK) {
+        cld_fail_in("%s: %s along dimension %d", op, cld_describe(&target->a), dim + 1);
         return NULL;
     }
-    return cld_tensor_steal(&y);
+    return cld_tensor_steal(&target);
 }
+
+static cld_tensor *copy_of(const cld_tensor *x) { return cld_tensor_cast(x, x->a.dtype); }
 
 static void remember(cld_node *n, int dim, cld_tensor *x, cld_tensor *index, cld_tensor *source) {
     if (!n) return;
@@ -103,7 +102,9 @@ static void remember(cld_node *n, int dim, cld_tensor *x, cld_tensor *index, cld
 static cld_status read_backward(cld_node *n, writer *add, cld_tensor *dy, cld_tensor **dx) {
     const index_params *p = cld_node_params(n, index_params);
     CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
-    *dx = index ? write_with(add, n->op->name, &p->x, NULL, p->dim, index, dy) : NULL;
+    CLD_AUTO cld_tensor *zeros =
+        index ? cld_tensor_full(dy->a.dtype, p->x.ndim, p->x.extents, n->device, 0) : NULL;
+    *dx = write_with(add, n->op->name, cld_tensor_steal(&zeros), p->dim, index, dy);
     return *dx ? CLD_OK : cld_error_code();
 }
 
@@ -178,7 +179,7 @@ cld_tensor *cld_scatter_add(cld_tensor *x, int dim, cld_tensor *index, cld_tenso
     CLD_TRY_NULL(check_source("scatter_add", x, source));
     CLD_TRY_NULL(check_elements("scatter_add", x, dim, index, source));
     CLD_AUTO cld_tensor *y =
-        write_with(cld_device(x)->math->scatter_add, "scatter_add", NULL, x, dim, index, source);
+        write_with(cld_device(x)->math->scatter_add, "scatter_add", copy_of(x), dim, index, source);
     if (!y) return NULL;
     cld_tensor *inputs[] = {x, source};
     remember(cld_record(&scatter_add_op, &y, 1, inputs, 2), dim, x, index, source);
@@ -190,7 +191,7 @@ cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor 
     CLD_TRY_NULL(check_source("index_add", x, source));
     CLD_TRY_NULL(check_slices("index_add", x, dim, index, source));
     CLD_AUTO cld_tensor *y =
-        write_with(cld_device(x)->math->index_add, "index_add", NULL, x, dim, index, source);
+        write_with(cld_device(x)->math->index_add, "index_add", copy_of(x), dim, index, source);
     if (!y) return NULL;
     cld_tensor *inputs[] = {x, source};
     remember(cld_record(&index_add_op, &y, 1, inputs, 2), dim, x, index, source);
@@ -208,9 +209,9 @@ static cld_status index_copy_backward(cld_node *n, cld_tensor *const *dout, cld_
     if (cld_node_needs(n, 0)) {
         CLD_AUTO cld_tensor *zero =
             cld_tensor_full(dout[0]->a.dtype, p->source.ndim, p->source.extents, n->device, 0);
-        din[0] =
-            zero ? write_with(n->device->math->index_copy, "index_copy", NULL, dout[0], p->dim, index, zero)
-                 : NULL;
+        din[0] = zero ? write_with(n->device->math->index_copy, "index_copy", copy_of(dout[0]), p->dim, index,
+                                   zero)
+                      : NULL;
         if (!din[0]) return cld_error_code();
     }
     if (cld_node_needs(n, 1)) {
@@ -226,7 +227,7 @@ cld_tensor *cld_index_copy(cld_tensor *x, int dim, cld_tensor *index, cld_tensor
     CLD_TRY_NULL(check_source("index_copy", x, source));
     CLD_TRY_NULL(check_slices("index_copy", x, dim, index, source));
     CLD_AUTO cld_tensor *y =
-        write_with(cld_device(x)->math->index_copy, "index_copy", NULL, x, dim, index, source);
+        write_with(cld_device(x)->math->index_copy, "index_copy", copy_of(x), dim, index, source);
     if (!y) return NULL;
     cld_tensor *inputs[] = {x, source};
     remember(cld_record(&index_copy_op, &y, 1, inputs, 2), dim, x, index, source);

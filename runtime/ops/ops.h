@@ -6,7 +6,7 @@
 
 #include "runtime/autograd/tape.h"
 
-/* ---- elementwise.c: broadcast as NumPy does; differing dtypes are promoted (float beats integer, wider beats
+/* ---- unary.c, elementwise.c: broadcast as NumPy does; differing dtypes are promoted (float beats integer, wider beats
  * narrower, f16 with bf16 gives f32) ---- */
 cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b);
 cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b);
@@ -117,6 +117,8 @@ cld_shape cld_shape_of(const cld_array *a);
 cld_status cld_broadcast_shapes(const char *op, const cld_array *a, const cld_array *b, cld_shape *out);
 /* a as an array of that shape, by zero strides. */
 cld_array cld_broadcast_array(const cld_array *a, const cld_shape *shape);
+/* A dense tensor's elements under another shape of as many, off the tape. */
+cld_tensor *cld_reshaped(const cld_tensor *dense, const cld_shape *shape);
 /* The gradient of something that was broadcast: summed back to its shape. */
 cld_tensor *cld_sum_to(cld_tensor *g, const cld_shape *shape);
 

@@ -35,17 +35,10 @@ static cld_status reduction_of(const char *op, const cld_tensor *x, const int *d
     return CLD_OK;
 }
 
-/* A dense tensor's elements under another shape, off the tape. */
-static cld_tensor *reshaped(const cld_tensor *t, const cld_shape *shape) {
-    int64_t strides[CLD_MAX_DIMS], inside = 1;
-    for (int i = shape->ndim - 1; i >= 0; inside *= shape->extents[i--]) strides[i] = inside;
-    return cld_tensor_view(t, shape->ndim, shape->extents, strides, t->a.data);
-}
-
 /* A gradient or an output of the reduction, with the reduced dimensions as 1 again. */
 static cld_tensor *with_kept(cld_tensor *t, const reduction *r) {
     CLD_AUTO cld_tensor *dense = cld_tensor_contiguous(t);
-    return dense ? reshaped(dense, &r->kept) : NULL;
+    return dense ? cld_reshaped(dense, &r->kept) : NULL;
 }
 
 static cld_tensor *reduce(cld_reduction kind, cld_dtype dtype, cld_tensor *x, const reduction *r) {
@@ -54,7 +47,7 @@ static cld_tensor *reduce(cld_reduction kind, cld_dtype dtype, cld_tensor *x, co
         strided ? cld_tensor_new(dtype, r->kept.ndim, r->kept.extents, cld_device(x)) : NULL;
     if (!kept) return NULL;
     CLD_TRY_NULL(cld_device(x)->math->reduce(kind, &kept->a, &strided->a));
-    return reshaped(kept, &r->out);
+    return cld_reshaped(kept, &r->out);
 }
 
 static cld_status need_elements(const char *op, const cld_tensor *x, const reduction *r) {
@@ -263,7 +256,7 @@ static cld_tensor *arg_extreme(const char *op, cld_reduction kind, cld_tensor *x
         strided ? cld_tensor_new(CLD_I64, r.kept.ndim, r.kept.extents, cld_device(x)) : NULL;
     if (!kept) return NULL;
     CLD_TRY_NULL(cld_device(x)->math->arg_reduce(kind, &kept->a, &strided->a, dim));
-    return reshaped(kept, &r.out);
+    return cld_reshaped(kept, &r.out);
 }
 
 cld_tensor *cld_argmax(cld_tensor *x, int dim, bool keepdim) {
