@@ -1,4 +1,4 @@
-/* Lines to unit length. The kernel takes rows; another dimension is moved last around it. A zero line stays
+/* Lines to unit length. The kernel takes rows; another dimension is moved last around it, and the result is row-major again. A zero line stays
  * zero and gets no gradient (PyTorch divides by a small eps instead, which is the same but for lines shorter
  * than it). */
 #include "runtime/ops/ops.h"
@@ -43,5 +43,6 @@ cld_tensor *cld_normalize(cld_tensor *x, int dim) {
     CLD_AUTO cld_tensor *unit = flat ? normalize_rows(flat) : NULL;
     CLD_AUTO cld_tensor *shaped = unit ? cld_reshape(unit, x->a.ndim, moved->a.shape) : NULL;
     if (!shaped || x->a.ndim == 0) return cld_tensor_steal(&shaped);
-    return cld_transpose(shaped, dim, last);
+    CLD_AUTO cld_tensor *back = cld_transpose(shaped, dim, last);
+    return back ? cld_contiguous(back) : NULL;
 }
