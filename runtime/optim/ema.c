@@ -1,3 +1,4 @@
+/* The moving average of a list of tensors: checks; the pass over them is the backend's. */
 #include "runtime/optim/optim.h"
 
 #include <stdlib.h>

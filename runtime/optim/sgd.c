@@ -1,3 +1,4 @@
+/* SGD, as optim.h defines it: which tensors take part in a step, and the momentum buffers. */
 #include "runtime/optim/optim.h"
 
 #include <math.h>
@@ -21,9 +22,13 @@ static cld_status check_param(const cld_tensor *p, int i) {
         return cld_fail(CLD_INVALID, "sgd: parameter %d, %s, %s", i + 1, cld_describe(&p->a),
                         p->node ? "is the result of an op; only leaves can be trained"
                                 : "does not require a gradient");
-    if ((p->a.dtype != CLD_F32 && p->a.dtype != CLD_F64) || !cld_is_contiguous(&p->a))
-        return cld_fail(CLD_INVALID, "sgd: parameter %d is %s; expected a dense f32 or f64 tensor", i + 1,
+    if (p->a.dtype != CLD_F32 && p->a.dtype != CLD_F64)
+        return cld_fail(CLD_INVALID, "sgd: parameter %d is %s; expected f32 or f64", i + 1,
                         cld_describe(&p->a));
+    if (!cld_is_contiguous(&p->a))
+        return cld_fail(CLD_INVALID,
+                        "sgd: parameter %d, %s, is a strided view; use contiguous() before requires_grad_()",
+                        i + 1, cld_describe(&p->a));
     return CLD_OK;
 }
 
@@ -145,8 +150,9 @@ cld_status cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, double lr, bool *made)
     }
     CLD_TRY(cld_backward(loss, NULL, false));
     if (!any_grad(s))
-        return cld_fail(CLD_INVALID, "sgd: the loss reached none of the parameters; was the network moved to a device or "
-                                     "cast after sgd was made?");
+        return cld_fail(CLD_INVALID,
+                        "sgd: the loss reached none of the parameters; was the network moved to a device or "
+                        "cast after sgd was made?");
     CLD_TRY(cld_sgd_step(s, lr));
     *made = true;
     return CLD_OK;
