@@ -108,7 +108,7 @@ local function isolate(seconds, part, name)
 end
 
 -- The shares of one step: convolutions, norms and losses alone.
-local function profile(method, batch)
+local function profile_once(method, batch)
   local seconds = {}
   do
     local _ <close> = isolate(seconds, "convolutions", "conv2d")
@@ -121,6 +121,15 @@ local function profile(method, batch)
   end
   timed(seconds, "losses", function() method.score(features, batch.index):backward() end)
   return seconds
+end
+
+-- The quickest of three each: what runs beside us only ever adds.
+local function profile(method, batch)
+  local best = profile_once(method, batch)
+  for _ = 2, 3 do
+    for part, seconds in pairs(profile_once(method, batch)) do best[part] = math.min(best[part], seconds) end
+  end
+  return best
 end
 
 -- ---- the measurement -----------------------------------------------------------------
