@@ -127,13 +127,24 @@ install: all
 
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
 SPEC ?= spec
-test: all $(BUILD)/spec/pty
+test: all $(BUILD)/spec/pty $(BUILD)/cldlua-failing
 	$(Q)$(BUILD)/cldlua /usr/bin/busted $(SPEC)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $< -lutil
+
+# The interpreter with an allocator that fails when told to: spec/allocation_spec.lua.
+WRAPPED := malloc calloc realloc aligned_alloc
+$(BUILD)/failing.so: spec/support/failing.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) -std=gnu11 -O1 -fPIC -shared $(WARN) $(LUA_CFLAGS) $(SANITIZE) -o $@ $<
+
+$(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
 # The same specs in a build of their own. liboneDNN, libgomp and Lua's string table leave reachable memory behind;
 # what is lost is reported.

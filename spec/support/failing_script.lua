@@ -1,0 +1,108 @@
+--- Run by allocation_spec.lua under cldlua-failing: each job once for every allocation it makes, with that one failing,
+-- and again with all from it on failing. A job may then raise an error that speaks of memory, or succeed; it may not
+-- crash, raise anything else, or leave a tensor behind.
+local library = arg[1]
+local arm = assert(package.loadlib(library, "luaopen_failing"))()
+local cld = require "cld"
+
+cld.set_num_threads(1) -- the same allocations in the same order every time
+
+local function f64(t) return cld.tensor(t, "f64"):requires_grad_() end
+local function image() return cld.ones({ 2, 3, 8, 8 }):requires_grad_() end
+local file = os.tmpname()
+
+local jobs = {
+  { "creation and views", function()
+    local x = cld.arange(12):reshape(3, 4)
+    return x:narrow(1, 1, 2):transpose(1, 2):contiguous():totable(), tostring(x)
+  end },
+  { "arithmetic and backward", function()
+    local x, y = f64 { { 1, 2 }, { 3, 4 } }, f64 { 5, 6 }
+    local z = ((x * y + 1):log() / x:exp() - y):square():mean()
+    z:backward()
+    return x.grad, y.grad
+  end },
+  { "products, softmax and normalize", function()
+    local x, w = f64 { { 1, 2 }, { 3, 4 } }, f64 { { 1, -1 }, { 2, 0 } }
+    local y = x:matmul(w):log_softmax(2):normalize()
+    y:sum():backward()
+  end },
+  { "indexing and sorting", function()
+    local x, i = f64 { { 1, 5, 3 }, { 9, 2, 4 } }, cld.tensor({ 1, 0 }, "i64")
+    local values, where = x:topk(2, 2)
+    x:gather(2, where):sum():backward()
+    return x:index_select(1, i), x:sort(2), cld.cat({ x, x }, 1), values
+  end },
+  { "random numbers", function() return cld.randn(4, 4), cld.randperm(10) end },
+  { "convolution, norm and pooling", function()
+    local net = cld.nn.sequential { cld.nn.conv2d(3, 16, 3, { padding = 1 }), cld.nn.batch_norm2d(16), cld.nn.relu() }
+    local x = image()
+    net(x):mean():backward()
+    return x.grad
+  end },
+  { "a network's step", function()
+    local net = cld.models.resnet18_cifar { low_dim = 8, width = 16 }
+    local sgd = cld.optim.sgd(net:parameters(), { lr = 0.1, momentum = 0.9, weight_decay = 1e-4 })
+    local f, g = net(cld.ones { 2, 3, 8, 8 })
+    sgd:step(f:sum() + g:sum())
+  end, sparse = 37 },
+  { "the losses", function()
+    local bank = cld.losses.memory_bank { size = 8, dim = 4, momentum = 0.5, temperature = 0.1 }
+    local nce = cld.losses.memory_bank { size = 8, dim = 4, momentum = 0.5, temperature = 0.1, negatives = 3 }
+    local queue = cld.losses.moco_queue { size = 8, dim = 4, temperature = 0.1 }
+    local f, g = cld.randn(4, 4):requires_grad_(), cld.randn(4, 4):requires_grad_()
+    local a, b, index = f:normalize(), g:normalize(), cld.tensor({ 0, 2, 4, 6 }, "i64")
+    local group = cld.losses.cld(a, b, { clusters = 2, iterations = 3, temperature = 0.2 })
+    local loss = bank:loss(a, index) + nce:loss(a, index) + queue:loss(a, b:detach()) + group
+    loss:backward()
+    queue:enqueue(b:detach())
+  end },
+  { "files", function()
+    cld.save(file, { x = cld.ones(3), y = cld.zeros(2, 2) }, { step = "1" })
+    return (cld.load(file))
+  end },
+  { "nearest neighbours", function()
+    local memory, labels = cld.randn(20, 4):normalize(), cld.zeros({ 20 }, "i64")
+    return cld.eval.weighted_knn(memory, labels, cld.randn(5, 4):normalize(), { k = 3, temperature = 0.1, classes = 2 })
+  end },
+}
+
+local function collect()
+  collectgarbage()
+  collectgarbage()
+end
+
+local bad, runs = 0, 0
+
+-- One run with allocations first, ..., first + count - 1 failing. True where the job made as many as `first`.
+local function run(name, job, first, count)
+  collect()
+  local alive = cld.tensors_alive()
+  arm(first, count)
+  local ok, message = pcall(job)
+  local seen = arm()
+  message = tostring(message)
+  collect()
+  runs = runs + 1
+  local left = cld.tensors_alive() - alive
+  if not ok and not message:find("memory") then
+    bad = bad + 1
+    print(("%s: allocation %d (%d fail): raised '%s'"):format(name, first, count, message))
+  elseif left ~= 0 then
+    bad = bad + 1
+    print(("%s: allocation %d (%d fail): %d tensors left; %s"):format(name, first, count, left, ok and "succeeded" or message))
+  end
+  return seen >= first
+end
+
+for _, job in ipairs(jobs) do
+  local name, body = job[1], job[2]
+  assert(pcall(body)) -- what is made once and kept
+  for _, count in ipairs { 1, math.maxinteger } do
+    local n = 1
+    while run(name, body, n, count) do n = n + (job.sparse or 1) end
+  end
+end
+os.remove(file)
+print(("%d runs, %d bad"):format(runs, bad))
+os.exit(bad == 0, true)
