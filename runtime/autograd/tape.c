@@ -124,25 +124,19 @@ cld_node *cld_node_retain(cld_node *n) {
     return n;
 }
 
-/* A chain of nodes is as deep as the network, or as a user's loop is long: freed with a list, not the C
- * stack. */
+/* A chain of nodes is as deep as the network, or as a user's loop is long: freed with a list through the nodes
+ * themselves, neither the C stack nor new memory. */
 void cld_node_free(cld_node *n) {
-    static _Thread_local cld_node **pending;
-    static _Thread_local size_t count, room;
+    static _Thread_local cld_node *pending;
     static _Thread_local bool draining;
     if (!n || atomic_fetch_sub(&n->refs, 1) != 1) return;
-    if (count == room) {
-        size_t wider = room ? 2 * room : 64;
-        cld_node **grown = realloc(pending, wider * sizeof *pending);
-        if (!grown) return; /* leaks the node: the only thing left to do */
-        pending = grown;
-        room = wider;
-    }
-    pending[count++] = n;
+    n->next_dead = pending;
+    pending = n;
     if (draining) return;
     draining = true;
-    while (count > 0) {
-        cld_node *dead = pending[--count];
+    while (pending) {
+        cld_node *dead = pending;
+        pending = dead->next_dead;
         cld_node_release(dead);
         if (dead->op->destroy) dead->op->destroy(dead);
         for (int i = 0; i < dead->inputs; i++) {
@@ -153,8 +147,5 @@ void cld_node_free(cld_node *n) {
         free(dead->output_meta);
         free(dead);
     }
-    free(pending);
-    pending = NULL;
-    room = 0;
     draining = false;
 }

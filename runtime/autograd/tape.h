@@ -61,6 +61,7 @@ struct cld_node {
     cld_array *output_meta; /* outputs of them: shape and dtype, data NULL */
     const cld_backend *device;
     cld_saved saved[CLD_NODE_SAVED];
+    cld_node *next_dead; /* in the list of nodes being freed */
     bool released;    /* backward has passed: what it had saved is gone */
     bool incomplete;  /* memory ran out while it was recorded: backward must not pass */
     bool rebuildable; /* set by the op: op->rebuild can make output 0 again from what this node saved */

@@ -8,8 +8,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-static atomic_long seen;                    /* allocations since arm() */
-static atomic_long first_bad = -1, bad = 0; /* which fail: `bad` of them from the first_bad-th on; -1 for none */
+static atomic_long seen; /* allocations since arm() */
+static atomic_long first_bad = -1,
+                   bad = 0; /* which fail: `bad` of them from the first_bad-th on; -1 for none */
 
 static bool fails(void) {
     long n = atomic_fetch_add(&seen, 1) + 1, first = atomic_load(&first_bad);

@@ -90,7 +90,8 @@ local function run(name, job, first, count)
     print(("%s: allocation %d (%d fail): raised '%s'"):format(name, first, count, message))
   elseif left ~= 0 then
     bad = bad + 1
-    print(("%s: allocation %d (%d fail): %d tensors left; %s"):format(name, first, count, left, ok and "succeeded" or message))
+    print(("%s: allocation %d (%d fail): %d tensors left; %s"):format(name, first, count, left,
+      ok and "succeeded" or message))
   end
   return seen >= first
 end
