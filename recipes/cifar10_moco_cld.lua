@@ -49,14 +49,12 @@ local loader = cld.data.loader { train, batch_size = opt.batch_size, views = 3, 
                                  seed = opt.seed, workers = opt.workers }
 local encoder = cld.models[opt.arch .. "_cifar"]
 local shape  = { low_dim = opt.low_dim, width = opt.width, norm_linear = opt.norm_linear }
-local net    = encoder(shape)
-local keys   = encoder(shape)                               -- the momentum encoder: net's average over time
+local net    = encoder(shape):to(opt.device)
+local keys   = encoder(shape):to(opt.device)                -- the momentum encoder: net's average over time
 keys:load_state_dict(net:state_dict())
 local queue  = cld.losses.moco_queue { size = opt.queue, dim = opt.low_dim, temperature = opt.moco_t }
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
-net:to(opt.device)
-keys:to(opt.device)
 
 for epoch in run:epochs { net = net, keys = keys, queue = queue, sgd = sgd, loader = loader } do
   for batch in loader:epoch(epoch) do

@@ -184,10 +184,13 @@ end
 
 function Module:eval() return self:train(false) end
 
---- Move every parameter and buffer to a device, or cast the floating-point ones to a dtype.
+--- Move every parameter and buffer to a device, or cast the floating-point ones to a dtype. What moves is a new tensor:
+-- make the optimizer after it.
 function Module:to(where)
+  local is_dtype = pcall(create.empty, { 0 }, where)
   walk(self, "", function(_, tensor, kind, owner, name)
-    if tensor.dtype ~= "i64" or where == "cpu" then
+    local there = tensor.device == where or tensor.dtype == where or (is_dtype and tensor.dtype == "i64")
+    if not there then
       local moved = tensor:detach():to(where)
       if kind == "parameter" then moved:requires_grad_() end
       rawset(owner, name, moved)
