@@ -1,0 +1,126 @@
+--- conv2d: shapes, gradients, and oneDNN's paths (blocked, row-major, Winograd) against plain f64 loops.
+local cld = require "cld"
+local check = require "spec.support.check"
+local formula = require "spec.support.formula"
+local layers = require "spec.support.layers"
+local nn = cld.nn.functional
+
+-- input shape, weight shape, options; bias where .bias
+local odd = {
+  { { 2, 3, 5, 4 }, { 4, 3, 3, 3 }, { padding = 1 }, bias = true },
+  { { 1, 2, 7, 6 }, { 3, 2, 3, 2 }, { stride = 2, padding = { 1, 0 } } },
+  { { 2, 4, 6, 5 }, { 6, 2, 3, 2 }, { stride = { 1, 2 }, padding = 2, groups = 2 }, bias = true },
+  { { 1, 3, 7, 7 }, { 2, 3, 3, 3 }, { dilation = 2, padding = 1, stride = 2 } },
+  { { 2, 3, 4, 4 }, { 3, 1, 3, 3 }, { groups = 3, padding = 1, dilation = { 1, 2 } } },
+  { { 2, 3, 3, 5 }, { 4, 3, 1, 1 }, { stride = 2 }, bias = true },
+  { { 2, 3, 4, 3 }, { 5, 3, 4, 3 }, {}, bias = true },
+}
+
+-- What ResNets are made of, and shapes that need reorders: channels that do not fill a block, groups, dilation.
+local single = {
+  { { 2, 3, 12, 12 }, { 16, 3, 3, 3 }, { padding = 1 } },
+  { { 2, 16, 9, 7 }, { 32, 16, 3, 3 }, { padding = 1 }, bias = true },
+  { { 3, 32, 8, 8 }, { 48, 32, 3, 3 }, { stride = 2, padding = 1 } },
+  { { 3, 32, 8, 8 }, { 64, 32, 1, 1 }, { stride = 2 } },
+  { { 2, 20, 6, 5 }, { 16, 20, 3, 3 }, { padding = 1 } },
+  { { 2, 16, 6, 5 }, { 20, 16, 3, 3 }, { padding = 2, dilation = 2 }, bias = true },
+  { { 2, 32, 6, 6 }, { 32, 16, 3, 3 }, { padding = 1, groups = 2 } },
+  { { 2, 32, 6, 6 }, { 32, 1, 3, 3 }, { padding = 1, groups = 32 }, bias = true },
+  { { 2, 32, 1, 1 }, { 16, 32, 1, 1 }, {} },
+  { { 2, 16, 3, 3 }, { 32, 16, 3, 3 }, {} },
+}
+
+local function layer(case) return function(t) return nn.conv2d(t.x, t.w, t.b, case[3]) end end
+local function shapes(case) return { x = case[1], w = case[2], b = case.bias and { case[2][1] } } end
+
+describe("conv2d", function()
+  it("has the gradients of central differences", function()
+    for _, case in ipairs(odd) do
+      local inputs = { formula.uniform("x", case[1], "f64"), formula.uniform("w", case[2], "f64"), n = 3 }
+      if case.bias then inputs[3] = formula.uniform("b", { case[2][1] }, "f64") end
+      check.gradcheck(function(x, w, b) return nn.conv2d(x, w, b, case[3]) end, inputs)
+    end
+  end)
+
+  it("is PyTorch's", function()
+    layers.like_pytorch("conv", function(t)
+      return nn.conv2d(t.x, t.w, t.b, { stride = { 2, 1 }, padding = { 1, 2 }, dilation = { 1, 2 }, groups = 2 })
+    end)
+  end)
+
+  it("in f32 is the f64 loops' to 2e-6 of the largest value", function()
+    for _, cases in ipairs { odd, single } do
+      for _, case in ipairs(cases) do layers.like_f64(layer(case), shapes(case), 2e-6) end
+    end
+  end)
+
+  -- oneDNN takes Winograd's algorithm in training from 17 images on.
+  it("by Winograd's algorithm is the f64 loops' to 5e-5, and switched off to 2e-6", function()
+    local case = { { 20, 32, 7, 8 }, { 32, 32, 3, 3 }, { padding = 1 } }
+    layers.like_f64(layer(case), shapes(case), 5e-5)
+    assert.is_true(nn.set_winograd(false))
+    local ok, message = pcall(layers.like_f64, layer(case), shapes(case), 2e-6)
+    assert.is_false(nn.set_winograd(true))
+    assert(ok, message)
+  end)
+
+  it("gives the same bits every time", function()
+    local case = { { 20, 32, 8, 8 }, { 32, 32, 3, 3 }, { padding = 1 } }
+    local first, second = layers.run(layer(case), shapes(case), "f32"), layers.run(layer(case), shapes(case), "f32")
+    for name, tensor in pairs(first) do check.close(second[name], tensor, { atol = 0, rtol = 0 }) end
+  end)
+
+  it("in bf16 and f16 rounds what f32 gives", function()
+    local x, w = formula.uniform("x", { 2, 16, 5, 5 }), formula.uniform("w", { 16, 16, 3, 3 })
+    for dtype, tolerance in pairs { bf16 = 2e-2, f16 = 2e-3 } do
+      local xh, wh = x:to(dtype):detach():requires_grad_(), w:to(dtype):detach():requires_grad_()
+      local y = nn.conv2d(xh, wh, nil, { padding = 1 })
+      assert.equal(dtype, y.dtype)
+      assert.is_true(layers.error(y, nn.conv2d(x, w, nil, { padding = 1 })) < tolerance)
+      y:backward(layers.weights(y))
+      assert.equal(dtype, wh.grad.dtype)
+      assert.same(x.shape, xh.grad.shape)
+    end
+  end)
+
+  it("takes views and an empty batch", function()
+    local x, w = formula.uniform("x", { 16, 5, 2, 4 }), formula.uniform("w", { 8, 3, 3, 16 })
+    local xt, wt = x:permute(3, 1, 4, 2), w:permute(1, 4, 2, 3)
+    check.close(nn.conv2d(xt, wt, nil, {}), nn.conv2d(xt:contiguous(), wt:contiguous(), nil, {}), { atol = 0 })
+    local weight = cld.ones(4, 3, 3, 3):requires_grad_()
+    local y = nn.conv2d(cld.zeros(0, 3, 5, 5), weight, nil, {})
+    assert.same({ 0, 4, 3, 3 }, y.shape)
+    y:backward(cld.zeros(0, 4, 3, 3))
+    check.close(weight.grad, cld.zeros(4, 3, 3, 3))
+  end)
+
+  it("computes only the gradients that are asked for", function()
+    local x, w = formula.uniform("x", { 2, 3, 5, 5 }), formula.uniform("w", { 4, 3, 3, 3 })
+    local b = cld.zeros(4):requires_grad_()
+    nn.conv2d(x, w, b, {}):sum():backward()
+    check.close(b.grad, { 18, 18, 18, 18 })
+    assert.is_nil(w.grad)
+    local leaf = x:clone():requires_grad_()
+    nn.conv2d(leaf, w, nil, {}):sum():backward()
+    assert.same(x.shape, leaf.grad.shape)
+  end)
+
+  it("says what does not fit", function()
+    local x = cld.zeros(2, 3, 32, 32)
+    local function fails(pattern, ...)
+      local arguments = table.pack(...)
+      check.fails(function() nn.conv2d(table.unpack(arguments, 1, arguments.n)) end, pattern)
+    end
+    fails("conv2d: input f32%[2, 3, 32, 32%] has 3 channels, weight f32%[64, 16, 3, 3%] expects 16", x,
+      cld.zeros(64, 16, 3, 3))
+    fails("4%-d input %(N, C, H, W%), got f32%[3, 3%]", cld.zeros(3, 3), cld.zeros(1, 3, 1, 1))
+    fails("share a floating%-point dtype", x, cld.zeros({ 1, 3, 1, 1 }, "f64"))
+    fails("share a floating%-point dtype", cld.zeros({ 1, 3, 1, 1 }, "i64"), cld.zeros({ 1, 3, 1, 1 }, "i64"))
+    fails("reaches over 5 rows.*has 4", cld.zeros(1, 3, 4, 9), cld.zeros(1, 3, 5, 5))
+    fails("cannot be split into 3 groups", x, cld.zeros(4, 1, 1, 1), nil, { groups = 3 })
+    fails("bias f32%[3%] must have one element for each output channel", x, cld.zeros(4, 3, 1, 1), cld.zeros(3))
+    fails("stride must be at least 1", x, cld.zeros(4, 3, 1, 1), nil, { stride = 0 })
+    fails("padding must be an integer or a pair", x, cld.zeros(4, 3, 1, 1), nil, { padding = "same" })
+    fails("did you mean 'padding'", x, cld.zeros(4, 3, 1, 1), nil, { paddin = 1 })
+  end)
+end)
