@@ -50,9 +50,11 @@ int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]);
 double cldL_field_number(lua_State *L, int arg, const char *name, double fallback);
 lua_Integer cldL_field_integer(lua_State *L, int arg, const char *name, lua_Integer fallback);
 bool cldL_field_boolean(lua_State *L, int arg, const char *name, bool fallback);
-const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback); /* anchored in the table */
+/* The string stays valid as long as the table holds it. */
+const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback);
 cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name); /* NULL where absent */
-void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names); /* NULL-terminated */
+/* names ends with NULL. */
+void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names);
 
 /* Levenshtein's: how many letters to change. For words short enough to be names; 64 for longer ones. */
 int cldL_edit_distance(const char *a, const char *b);

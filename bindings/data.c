@@ -4,8 +4,7 @@
 #include "runtime/data/cifar.h"
 #include "runtime/data/loader.h"
 
-/* ---- CIFAR
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- CIFAR --------------------------------------------------------------------------------------------- */
 
 #define CLDL_CIFAR "cld.cifar" /* holds what was read until Lua has all of it */
 
@@ -48,8 +47,7 @@ static int data_read_cifar(lua_State *L) {
     return 1;
 }
 
-/* ---- the augmentation's settings, a Lua table as lua/cld/augment.lua makes it
- * --------------------------------- */
+/* ---- the augmentation's settings, a Lua table as lua/cld/augment.lua makes it -------------------------- */
 
 /* A list of numbers in a field; the field must be there. */
 static void field_numbers(lua_State *L, int arg, const char *name, int count, double *out) {
@@ -97,8 +95,7 @@ static cld_augment check_augment(lua_State *L, int arg) {
     return a;
 }
 
-/* ---- the loader
- * ----------------------------------------------------------------------------------------------- */
+/* ---- the loader ---------------------------------------------------------------------------------------- */
 
 #define CLDL_EPOCH "cld.epoch"
 

@@ -48,8 +48,7 @@ static const char *check_text(lua_State *L, int arg) {
     return text;
 }
 
-/* ---- safetensors
- * --------------------------------------------------------------------------------------------- */
+/* ---- safetensors --------------------------------------------------------------------------------------- */
 
 /* load(path) -> {name = tensor}, {key = string} */
 static int io_load(lua_State *L) {
@@ -139,8 +138,7 @@ static int io_save(lua_State *L) {
     return 0;
 }
 
-/* ---- .npy
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- .npy ---------------------------------------------------------------------------------------------- */
 
 static int io_load_npy(lua_State *L) {
     const char *path = check_text(L, 1);
@@ -154,8 +152,7 @@ static int io_save_npy(lua_State *L) {
     return 0;
 }
 
-/* ---- files and folders
- * --------------------------------------------------------------------------------------- */
+/* ---- files and folders --------------------------------------------------------------------------------- */
 
 /* write_atomic(path, string): the old file stays until the new one is on the disk. */
 static int io_write_atomic(lua_State *L) {

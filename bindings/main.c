@@ -67,8 +67,7 @@ static command_line parse(int argc, char **argv) {
     return c;
 }
 
-/* ---- running things: all return a Lua status, the error printed
- * ----------------------------------------------- */
+/* ---- running things: all return a Lua status, the error printed ---------------------------------------- */
 
 static int report(lua_State *L, int status) {
     if (status == LUA_OK) return status;
@@ -144,8 +143,7 @@ static int run_session(lua_State *L) {
     return report(L, lua_pcall(L, 1, 0, 0)); /* its own calls are the stoppable ones */
 }
 
-/* ---- the state
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the state ----------------------------------------------------------------------------------------- */
 
 /* Put the folder of cld's Lua files in front of package.path. */
 static void set_path(lua_State *L) {

@@ -165,8 +165,7 @@ static bool open_editor(lua_State *L) {
 }
 #endif
 
-/* ---- without an editor
- * ---------------------------------------------------------------------------------------- */
+/* ---- without an editor --------------------------------------------------------------------------------- */
 
 static int plain_read(lua_State *L) {
     char piece[512];
@@ -191,8 +190,7 @@ static int plain_remember(lua_State *L) {
     return 0;
 }
 
-/* ---- the rest
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the rest ------------------------------------------------------------------------------------------ */
 
 /* call(f, ...) -> true, results; false, message with traceback. Ctrl-C stops it. */
 static int stoppable_call(lua_State *L) {

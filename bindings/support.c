@@ -75,13 +75,15 @@ cld_dtype cldL_check_dtype(lua_State *L, int arg) {
     cld_dtype dtype = CLD_F32;
     const char *name = luaL_checkstring(L, arg);
     if (!cld_dtype_parse(name, &dtype))
-        luaL_argerror(L, arg, lua_pushfstring(L, "unknown dtype '%s'; one of f32 f64 bf16 f16 i64 i32 u8", name));
+        luaL_argerror(L, arg,
+                      lua_pushfstring(L, "unknown dtype '%s'; one of f32 f64 bf16 f16 i64 i32 u8", name));
     return dtype;
 }
 
 const cld_backend *cldL_check_device(lua_State *L, int arg) {
     const char *name = luaL_checkstring(L, arg);
-    if (strcmp(name, "cpu") != 0) luaL_argerror(L, arg, lua_pushfstring(L, "no device '%s' here; there is: cpu", name));
+    if (strcmp(name, "cpu") != 0)
+        luaL_argerror(L, arg, lua_pushfstring(L, "no device '%s' here; there is: cpu", name));
     return cld_cpu_backend();
 }
 
@@ -98,8 +100,9 @@ int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]) {
         lua_geti(L, arg, i + 1);
         shape[i] = lua_tointegerx(L, -1, &is_integer);
         if (!is_integer)
-            return luaL_argerror(L, arg, lua_pushfstring(L, "entry %d of the shape is a %s, not an integer", i + 1,
-                                                         luaL_typename(L, -1)));
+            return luaL_argerror(L, arg,
+                                 lua_pushfstring(L, "entry %d of the shape is a %s, not an integer", i + 1,
+                                                 luaL_typename(L, -1)));
         lua_pop(L, 1);
     }
     return (int)ndim;

@@ -21,13 +21,13 @@
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
 
 /* name in C, name in Lua, bytes */
-#define CLD_DTYPES(X)                                                                                              \
-    X(F32, "f32", 4)                                                                                               \
-    X(F64, "f64", 8)                                                                                               \
-    X(BF16, "bf16", 2)                                                                                             \
-    X(F16, "f16", 2)                                                                                               \
-    X(I64, "i64", 8)                                                                                               \
-    X(I32, "i32", 4)                                                                                               \
+#define CLD_DTYPES(X)                                                                                        \
+    X(F32, "f32", 4)                                                                                         \
+    X(F64, "f64", 8)                                                                                         \
+    X(BF16, "bf16", 2)                                                                                       \
+    X(F16, "f16", 2)                                                                                         \
+    X(I64, "i64", 8)                                                                                         \
+    X(I32, "i32", 4)                                                                                         \
     X(U8, "u8", 1)
 
 typedef enum cld_dtype {
@@ -55,7 +55,8 @@ typedef struct cld_array {
 /* ---- memory ------------------------------------------------------------------------------------------------- */
 
 typedef struct cld_memory_info {
-    size_t in_use, peak, reserved, limit; /* bytes handed out, their maximum, held from the system, most ever */
+    /* bytes handed out, their maximum, held from the system, most ever */
+    size_t in_use, peak, reserved, limit;
 } cld_memory_info;
 
 typedef struct cld_memory_ops {
@@ -70,6 +71,7 @@ typedef struct cld_memory_ops {
 
 /* ---- elementwise, reductions, products, indexing: kernels/cpu/{elementwise,reduce,gemm,softmax,index,sort}.c -- */
 
+/* clang-format off */
 typedef enum cld_unary {
     CLD_NEG, CLD_ABS, CLD_SIGN, CLD_EXP, CLD_LOG, CLD_SQRT, CLD_RSQRT, CLD_SQUARE, CLD_RECIPROCAL,
     CLD_SIN, CLD_COS, CLD_TANH, CLD_SIGMOID, CLD_RELU, CLD_FLOOR, CLD_CEIL, CLD_ROUND, CLD_NOT,
@@ -84,10 +86,12 @@ typedef enum cld_binary {
     CLD_EQ, CLD_NE, CLD_LT, CLD_LE, CLD_GT, CLD_GE, CLD_AND, CLD_OR, /* out is u8 */
     CLD_RELU_BACKWARD                                                /* 0 where b <= 0, else a */
 } cld_binary;
+/* clang-format on */
 
 typedef enum cld_reduction { CLD_SUM, CLD_PROD, CLD_MAX, CLD_MIN, CLD_ANY, CLD_ALL } cld_reduction;
 
-typedef enum cld_random { CLD_RANDOM_UNIFORM, CLD_RANDOM_NORMAL } cld_random; /* [a, b);  mean a, deviation b */
+/* [a, b);  mean a, deviation b */
+typedef enum cld_random { CLD_RANDOM_UNIFORM, CLD_RANDOM_NORMAL } cld_random;
 
 typedef struct cld_math_ops {
     /* Copy with cast between any dtypes, strides and layouts; x broadcasts to out by zero strides. */
@@ -96,15 +100,18 @@ typedef struct cld_math_ops {
     /* out and inputs share shape and (but for comparisons) dtype; inputs may broadcast by zero strides. */
     cld_status (*unary)(cld_unary kind, const cld_array *out, const cld_array *x, double a, double b);
     cld_status (*binary)(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
-    cld_status (*where)(const cld_array *out, const cld_array *condition, const cld_array *a, const cld_array *b);
+    cld_status (*where)(const cld_array *out, const cld_array *condition, const cld_array *a,
+                        const cld_array *b);
     /* out has x's ndim, with 1 in each reduced dimension. */
     cld_status (*reduce)(cld_reduction kind, const cld_array *out, const cld_array *x);
     cld_status (*arg_reduce)(cld_reduction kind, const cld_array *out_i64, const cld_array *x, int dim);
     /* out = alpha * a @ b + beta * out; all 2-d or all 3-d (batched); transposition is in the strides. */
-    cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, double alpha, double beta);
+    cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, double alpha,
+                       double beta);
     /* along dim; log: log-softmax. backward: y is the forward's output. */
     cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);
-    cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim, bool log);
+    cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
+                                   bool log);
     /* rows of a 2-d x to unit length; norms (rows) kept for backward; a zero row stays zero. */
     cld_status (*normalize)(const cld_array *out, const cld_array *norms, const cld_array *x);
     cld_status (*normalize_backward)(const cld_array *dx, const cld_array *y, const cld_array *norms,
@@ -159,8 +166,9 @@ typedef struct cld_conv_ops {
                        const cld_array *residual, const cld_array *weight, const cld_array *bias,
                        const cld_array *running_mean, const cld_array *running_var, const cld_norm_params *p);
     /* The last step of norm alone, without a residual: the same y, bit for bit, from the mean and invstd given. */
-    cld_status (*norm_apply)(const cld_array *y, const cld_array *x, const cld_array *weight, const cld_array *bias,
-                             const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
+    cld_status (*norm_apply)(const cld_array *y, const cld_array *x, const cld_array *weight,
+                             const cld_array *bias, const cld_array *mean, const cld_array *invstd,
+                             const cld_norm_params *p);
     /* dx, dresidual, and the pair dweight, dbias may be NULL. y: the forward's output, where relu followed a residual;
      * else NULL, and relu's mask is computed again from x. dx or dresidual (not both) may be dy's own memory. */
     cld_status (*norm_backward)(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
@@ -197,7 +205,8 @@ typedef struct cld_loss_ops {
                            const cld_array *bank, const cld_array *index, const cld_array *negatives,
                            double temperature);
     /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending. */
-    cld_status (*bank_update)(const cld_array *bank, const cld_array *index, const cld_array *f, double momentum);
+    cld_status (*bank_update)(const cld_array *bank, const cld_array *index, const cld_array *f,
+                              double momentum);
     /* Lloyd's algorithm as CLD defines it: labels (rows), centroids (k, dim), sizes (k): members, but at least 1. */
     cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
                          const cld_array *x, int iterations);

@@ -45,7 +45,9 @@ local train  = cld.data[opt.dataset] { root = opt.data, split = "train", layout 
 local test   = cld.data[opt.dataset] { root = opt.data, split = "test", layout = opt.layout }
 local loader = cld.data.loader { train, batch_size = opt.batch_size, views = 2, augment = cld.augment.cifar(),
                                  seed = opt.seed, workers = opt.workers }
-local net    = cld.models[opt.arch .. "_cifar"] { low_dim = opt.low_dim, width = opt.width, norm_linear = opt.norm_linear }:to(opt.device)
+local net    = cld.models[opt.arch .. "_cifar"] {
+  low_dim = opt.low_dim, width = opt.width, norm_linear = opt.norm_linear,
+}:to(opt.device)
 local bank   = cld.losses.memory_bank { size = #train, dim = opt.low_dim, momentum = opt.nce_m, temperature = opt.nce_t,
                                         negatives = opt.nce_k }
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })

@@ -22,10 +22,14 @@ local root  = opt.data ~= "" and opt.data or was.data
 local train = cld.data[was.dataset] { root = root, split = "train", layout = was.layout }
 local test  = cld.data[was.dataset] { root = root, split = "test", layout = was.layout }
 cld.manual_seed(was.seed)
-local net   = cld.models[was.arch .. "_cifar"] { low_dim = was.low_dim, width = was.width, norm_linear = was.norm_linear }
+local net   = cld.models[was.arch .. "_cifar"] {
+  low_dim = was.low_dim, width = was.width, norm_linear = was.norm_linear,
+}
 
 local function score(what, branch)
-  local r = cld.eval.knn { net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t, branch = branch }
+  local r = cld.eval.knn {
+    net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t, branch = branch,
+  }
   print(("%-20s top-1 %5.1f %%   top-5 %5.1f %%"):format(what, 100 * r.top1, 100 * r.top5))
 end
 

@@ -61,7 +61,8 @@ static void prepare(void) {
     arena.limit = memory_limit();
     if (!USE_ARENA) return;
     size_t bytes = 2 * arena.limit & ~(size_t)(PAGE - 1);
-    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     range *first = malloc(64 * sizeof *first);
     if (base == MAP_FAILED || !first) { /* no such range of addresses: the C library serves all */
         free(first);
@@ -88,7 +89,9 @@ static size_t rounded(size_t bytes) {
 static void *take(size_t bytes) {
     size_t best = SIZE_MAX;
     for (size_t i = 0; i < arena.count; i++)
-        if (arena.free[i].bytes >= bytes && (best == SIZE_MAX || arena.free[i].bytes < arena.free[best].bytes)) best = i;
+        if (arena.free[i].bytes >= bytes &&
+            (best == SIZE_MAX || arena.free[i].bytes < arena.free[best].bytes))
+            best = i;
     if (best == SIZE_MAX) return NULL;
     range *r = &arena.free[best];
     char *data = arena.base + r->start;
@@ -166,7 +169,8 @@ static void empty_cache(void) {
         range r = arena.free[i];
         if (r.start < arena.high) madvise(arena.base + r.start, r.bytes, MADV_DONTNEED);
     }
-    if (arena.count && arena.free[arena.count - 1].start + arena.free[arena.count - 1].bytes == arena.reserved)
+    if (arena.count &&
+        arena.free[arena.count - 1].start + arena.free[arena.count - 1].bytes == arena.reserved)
         arena.high = arena.free[arena.count - 1].start;
     pthread_mutex_unlock(&arena.lock);
 }

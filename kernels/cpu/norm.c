@@ -12,9 +12,8 @@
 #include <math.h>
 #include <stddef.h>
 
-#define WAVE_BYTES                                                                                           \
-    (8 << 20) /* of all arrays together: about what a shared cache can hold for a few cores                  \
-               */
+/* Of all arrays together: about what a shared cache can hold for a few cores. */
+#define WAVE_BYTES (8 << 20)
 
 static int64_t at_least_one(int64_t n) { return n > 0 ? n : 1; }
 

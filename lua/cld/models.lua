@@ -113,7 +113,8 @@ local function cifar(name, Block, depths)
     for key, default in pairs(known) do settings[key] = default end
     for key, value in pairs(options or {}) do
       if known[key] == nil then
-        error(("models.%s: unknown field '%s'; there are low_dim, width, norm_linear, pool_window"):format(name, key), 2)
+        error(("models.%s: unknown field '%s'; there are low_dim, width, norm_linear, pool_window")
+          :format(name, key), 2)
       end
       settings[key] = value
     end

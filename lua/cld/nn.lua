@@ -75,7 +75,11 @@ local function walk(self, prefix, visit)
     local value = rawget(self, member.name)
     local path = prefix .. member.name
     if value == nil then goto continue end
-    if member.kind == "module" then walk(value, path .. ".", visit) else visit(path, value, member.kind, self, member.name) end
+    if member.kind == "module" then
+      walk(value, path .. ".", visit)
+    else
+      visit(path, value, member.kind, self, member.name)
+    end
     ::continue::
   end
 end
@@ -97,7 +101,9 @@ local function named(self, wanted)
     end
   end
   local next_one = iterate()
-  return setmetatable(tensors, { __call = function() return next_one() end, __pairs = iterate, __len = function() return #names end })
+  return setmetatable(tensors, {
+    __call = function() return next_one() end, __pairs = iterate, __len = function() return #names end,
+  })
 end
 
 --- `for name, parameter in net:named_parameters() do`; also a table by name.

@@ -35,8 +35,9 @@
 typedef struct cld_op {
     const char *name; /* as in Lua, for messages */
     cld_status (*backward)(cld_node *n, cld_tensor *const *dout, cld_tensor **din);
-    void (*destroy)(cld_node *n);          /* (optional) release what params point at */
-    cld_tensor *(*rebuild)(cld_node *n);   /* (optional) output 0 again, from what was saved: for nodes marked rebuildable */
+    void (*destroy)(cld_node *n); /* (optional) release what params point at */
+    /* (optional) output 0 again, from what was saved: for nodes marked rebuildable */
+    cld_tensor *(*rebuild)(cld_node *n);
 } cld_op;
 
 /* Where a gradient goes: to an output of a node, or to a leaf's .grad. Neither: nowhere. */
@@ -57,14 +58,14 @@ struct cld_node {
     atomic_int refs;
     uint64_t sequence; /* order of recording; backward goes down */
     int inputs, outputs;
-    cld_edge *edges;       /* inputs of them */
+    cld_edge *edges;        /* inputs of them */
     cld_array *output_meta; /* outputs of them: shape and dtype, data NULL */
     const cld_backend *device;
     cld_saved saved[CLD_NODE_SAVED];
     cld_node *next_dead; /* in the list of nodes being freed */
-    bool released;    /* backward has passed: what it had saved is gone */
-    bool incomplete;  /* memory ran out while it was recorded: backward must not pass */
-    bool rebuildable; /* set by the op: op->rebuild can make output 0 again from what this node saved */
+    bool released;       /* backward has passed: what it had saved is gone */
+    bool incomplete;     /* memory ran out while it was recorded: backward must not pass */
+    bool rebuildable;    /* set by the op: op->rebuild can make output 0 again from what this node saved */
     _Alignas(16) unsigned char params[CLD_NODE_PARAMS];
 };
 
@@ -89,7 +90,7 @@ cld_tensor *cld_node_saved(cld_node *n, int slot);
 bool cld_node_has(const cld_node *n, int slot);
 
 /* The op's plain data: cld_node_params(n, my_params)->field. */
-#define cld_node_params(n, type)                                                                                   \
+#define cld_node_params(n, type)                                                                             \
     ((type *)(void *)((n)->params + 0 * sizeof(char[sizeof(type) <= CLD_NODE_PARAMS ? 1 : -1])))
 
 /* Run fn(context) once the whole of the running backward is done, in the order asked for; destroy(context) always.

@@ -41,16 +41,16 @@ typedef struct cld_error_record {
 cld_error_record cld_error_export(void);
 cld_status cld_error_import(const cld_error_record *record);
 
-#define CLD_TRY(call)                                                                                              \
-    do {                                                                                                           \
-        cld_status cld_try_status = (call);                                                                        \
-        if (cld_try_status != CLD_OK) return cld_try_status;                                                       \
+#define CLD_TRY(call)                                                                                        \
+    do {                                                                                                     \
+        cld_status cld_try_status = (call);                                                                  \
+        if (cld_try_status != CLD_OK) return cld_try_status;                                                 \
     } while (0)
 
 /* The same inside a function that returns a pointer. */
-#define CLD_TRY_NULL(call)                                                                                         \
-    do {                                                                                                           \
-        if ((call) != CLD_OK) return NULL;                                                                         \
+#define CLD_TRY_NULL(call)                                                                                   \
+    do {                                                                                                     \
+        if ((call) != CLD_OK) return NULL;                                                                   \
     } while (0)
 
 #endif

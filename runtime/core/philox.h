@@ -48,8 +48,8 @@ static inline void cld_philox_block(const uint32_t key_in[2], const uint32_t cou
 }
 
 /* The stream for one purpose, epoch, sample and view. Epoch < 2^22, view < 2^6, sample < 2^36. */
-static inline cld_philox cld_philox_at(uint64_t seed, cld_rng_purpose purpose, uint64_t epoch, uint64_t sample,
-                                       uint64_t view) {
+static inline cld_philox cld_philox_at(uint64_t seed, cld_rng_purpose purpose, uint64_t epoch,
+                                       uint64_t sample, uint64_t view) {
     cld_philox r = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32)}, .used = 4};
     r.counter[1] = (uint32_t)sample;
     r.counter[2] = (uint32_t)epoch | (uint32_t)(view << 22) | (uint32_t)(purpose << 28);

@@ -11,8 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- facts
- * --------------------------------------------------------------------------------------------------- */
+/* ---- facts --------------------------------------------------------------------------------------------- */
 
 cld_resident cld_resident_memory(void) {
     cld_resident r = {0, 0};
@@ -56,8 +55,7 @@ int cld_terminal_columns(void) {
     return known ? size.ws_col : 80;
 }
 
-/* ---- signals
- * ------------------------------------------------------------------------------------------------- */
+/* ---- signals ------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t interrupted;
 static struct sigaction before_int, before_term;

@@ -4,8 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- settings
- * ------------------------------------------------------------------------------------------------- */
+/* ---- settings ------------------------------------------------------------------------------------------ */
 
 static cld_status check_probability(const char *name, double p) {
     if (p >= 0.0 && p <= 1.0) return CLD_OK;
@@ -53,8 +52,7 @@ cld_status cld_augment_check(const cld_augment *a) {
     return CLD_OK;
 }
 
-/* ---- drawing
- * -------------------------------------------------------------------------------------------------- */
+/* ---- drawing ------------------------------------------------------------------------------------------- */
 
 static double uniform(cld_philox *rng, double low, double high) {
     return low + (high - low) * (double)cld_philox_uniform(rng);
@@ -97,8 +95,7 @@ static cld_rect draw_crop(int height, int width, const cld_augment *a, cld_philo
     return crop;
 }
 
-/* ---- the steps
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the steps ----------------------------------------------------------------------------------------- */
 
 static float jitter_factor(cld_philox *rng, double x) {
     return (float)uniform(rng, x < 1.0 ? 1.0 - x : 0.0, 1.0 + x);

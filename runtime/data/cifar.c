@@ -12,8 +12,7 @@
 #define SIDE   32
 #define PIXELS (SIDE * SIDE * 3)
 
-/* ---- what is where
- * -------------------------------------------------------------------------------------------- */
+/* ---- what is where ------------------------------------------------------------------------------------- */
 
 typedef struct format {
     const char *title;      /* for messages, and the name of a parent folder */
@@ -108,8 +107,7 @@ static cld_status find_place(place *p, const char *root, const format *format, c
                     format->archive[shown]);
 }
 
-/* ---- one file
- * ------------------------------------------------------------------------------------------------- */
+/* ---- one file ------------------------------------------------------------------------------------------ */
 
 /* The whole file; free the result. */
 static uint8_t *read_file(const char *path, size_t *size) {
@@ -178,8 +176,7 @@ static cld_status add_python(rows *r, uint8_t *bytes, size_t size, const format 
     return status;
 }
 
-/* ---- all files
- * ------------------------------------------------------------------------------------------------ */
+/* ---- all files ----------------------------------------------------------------------------------------- */
 
 static cld_status read_names(char **names, const place *p) {
     const format *f = p->format;

@@ -11,8 +11,7 @@
 
 static size_t pixels(cld_planes image) { return (size_t)image.height * (size_t)image.width; }
 
-/* ---- blends
- * -------------------------------------------------------------------------------------------------- */
+/* ---- blends -------------------------------------------------------------------------------------------- */
 
 /* Image.blend of two levels: a + factor * (b - a), clipped and truncated. Inside [0, 1] it cannot leave the
  * range, so Pillow's unclipped branch is the same. */
@@ -76,8 +75,7 @@ void cld_image_grayscale(cld_planes image) {
     to_grey(image.data, image.data + n, image.data + 2 * n, n);
 }
 
-/* ---- hue
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- hue ----------------------------------------------------------------------------------------------- */
 
 #define BLOCK 256
 

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- scratch
- * -------------------------------------------------------------------------------------------------- */
+/* ---- scratch ------------------------------------------------------------------------------------------- */
 
 uint8_t *cld_scratch_reserve(cld_scratch *s, size_t bytes) {
     if (bytes <= s->bytes) return s->data;
@@ -24,8 +23,7 @@ void cld_scratch_free(cld_scratch *s) {
     *s = (cld_scratch){0};
 }
 
-/* ---- moving bytes
- * --------------------------------------------------------------------------------------------- */
+/* ---- moving bytes -------------------------------------------------------------------------------------- */
 
 void cld_image_from_interleaved(cld_planes out, const uint8_t *interleaved) {
     size_t n = (size_t)out.height * (size_t)out.width;
@@ -72,8 +70,7 @@ CLD_IMAGE_SIMD void cld_image_normalize(float *out, cld_planes image, const cld_
     }
 }
 
-/* ---- tensors
- * -------------------------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name, *value;

@@ -31,8 +31,7 @@ typedef struct cld_scratch {
 uint8_t *cld_scratch_reserve(cld_scratch *s, size_t bytes); /* NULL: out of memory, recorded */
 void cld_scratch_free(cld_scratch *s);
 
-/* ---- kernels on planes: runtime/data/{color,resample,blur}.c
- * ------------------------------------------------- */
+/* ---- kernels on planes: runtime/data/{color,resample,blur}.c ------------------------------------------- */
 
 /* ImageEnhance's: blends with black, with the mean grey, with the grey image; factor >= 0. */
 void cld_image_brightness(cld_planes image, float factor);
@@ -64,8 +63,7 @@ typedef struct cld_normalization {
 } cld_normalization;
 void cld_image_normalize(float *out, cld_planes image, const cld_normalization *n, bool mirror);
 
-/* ---- the same on tensors: runtime/data/image.c
- * ---------------------------------------------------------------- */
+/* ---- the same on tensors: runtime/data/image.c --------------------------------------------------------- */
 
 typedef enum cld_image_op {
     CLD_IMAGE_BRIGHTNESS,

@@ -28,8 +28,7 @@ struct cld_epoch {
     cld_augment_scratch scratch; /* the consumer's, where there are no workers */
 };
 
-/* ---- what is in a batch
- * --------------------------------------------------------------------------------------- */
+/* ---- what is in a batch -------------------------------------------------------------------------------- */
 
 cld_status cld_loader_check(const cld_loader *l) {
     const cld_array *images = &l->images->a, *labels = &l->labels->a;
@@ -137,8 +136,7 @@ static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step, cld
     return CLD_OK;
 }
 
-/* ---- workers
- * -------------------------------------------------------------------------------------------------- */
+/* ---- workers ------------------------------------------------------------------------------------------- */
 
 static void *work(void *argument) {
     cld_epoch *e = argument;
@@ -194,8 +192,7 @@ static cld_status prepare_slots(cld_epoch *e) {
     return CLD_OK;
 }
 
-/* ---- the epoch
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the epoch ----------------------------------------------------------------------------------------- */
 
 cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_step) {
     CLD_TRY_NULL(cld_loader_check(l));

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- opcodes of protocol 0, which are text
- * -------------------------------------------------------------------- */
+/* ---- opcodes of protocol 0, which are text ------------------------------------------------------------- */
 
 /* A line with a decimal number; Python 2 ends a long with L. */
 static cld_status take_decimal(cld_pickle *p, int64_t *out) {
@@ -79,8 +78,7 @@ static cld_status push_global_stack(cld_pickle *p) {
     return cld__pickle_push_global(p, &module, &name);
 }
 
-/* ---- dispatch
- * ------------------------------------------------------------------------------------------------- */
+/* ---- dispatch ------------------------------------------------------------------------------------------ */
 
 static cld_status push_integer(cld_pickle *p, kind kind, int64_t i) {
     return cld__pickle_push(p, (value){.kind = kind, .integer = i});
@@ -230,8 +228,7 @@ void cld_pickle_free(cld_pickle *p) {
     free(p);
 }
 
-/* ---- access
- * --------------------------------------------------------------------------------------------------- */
+/* ---- access -------------------------------------------------------------------------------------------- */
 
 /* NULL where absent; the last entry of several. */
 static const value *find(const cld_pickle *p, const char *key) {

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- errors
- * --------------------------------------------------------------------------------------------------- */
+/* ---- errors -------------------------------------------------------------------------------------------- */
 
 cld_status cld__pickle_fail(const cld_pickle *p, const char *format, ...) {
     char what[512];
@@ -24,8 +23,7 @@ static cld_status fail_truncated(const cld_pickle *p) {
                     p->path, (size_t)(p->end - p->begin));
 }
 
-/* ---- input
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- input --------------------------------------------------------------------------------------------- */
 
 cld_status cld__pickle_take(cld_pickle *p, uint64_t size, const uint8_t **out) {
     if (size > (uint64_t)(p->end - p->at)) return fail_truncated(p);
@@ -51,8 +49,7 @@ cld_status cld__pickle_take_line(cld_pickle *p, const uint8_t **line, size_t *le
     return CLD_OK;
 }
 
-/* ---- the stack
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the stack ----------------------------------------------------------------------------------------- */
 
 static void *push_raw(list *l, size_t size) {
     if (l->count == l->room) {
@@ -103,8 +100,7 @@ cld_status cld__pickle_pop_mark(cld_pickle *p, size_t *height) {
     return CLD_OK;
 }
 
-/* ---- containers
- * ----------------------------------------------------------------------------------------------- */
+/* ---- containers ---------------------------------------------------------------------------------------- */
 
 /* Move what lies above `height` into the container. */
 static cld_status fill(cld_pickle *p, uint32_t container, size_t height) {
@@ -152,8 +148,7 @@ uint32_t cld__pickle_item(const cld_pickle *p, const value *v, uint32_t i) {
     return cells[c].value;
 }
 
-/* ---- memo
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- memo ---------------------------------------------------------------------------------------------- */
 
 cld_status cld__pickle_put(cld_pickle *p, uint64_t index) {
     CLD_TRY(cld__pickle_need(p, 1));

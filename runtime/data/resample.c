@@ -12,8 +12,7 @@
 #define PRECISION 22 /* bits of a weight: 32 - 8 for the level - 2 for the sum */
 #define BLOCK     64 /* bytes of a row that one accumulator holds */
 
-/* ---- weights
- * ------------------------------------------------------------------------------------------------- */
+/* ---- weights ------------------------------------------------------------------------------------------- */
 
 typedef struct taps {
     int room;        /* weights reserved per output */
@@ -58,8 +57,7 @@ static taps make_taps(void *memory, int in, int out) {
     return t;
 }
 
-/* ---- one pass
- * ------------------------------------------------------------------------------------------------ */
+/* ---- one pass ------------------------------------------------------------------------------------------ */
 
 /* out (outputs, length) from in (inputs, length). Weights are not negative and sum to one, so no clipping. */
 CLD_IMAGE_SIMD static void combine_rows(uint8_t *restrict out, const uint8_t *restrict in, const taps *t,
@@ -84,8 +82,7 @@ CLD_IMAGE_SIMD static void combine_rows(uint8_t *restrict out, const uint8_t *re
     }
 }
 
-/* ---- both
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- both ---------------------------------------------------------------------------------------------- */
 
 static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 

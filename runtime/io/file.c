@@ -19,8 +19,7 @@ static cld_status fail_errno(const char *doing, const char *path) {
     return cld_fail(errno == ENOMEM ? CLD_NOMEM : CLD_IO, "cannot %s '%s': %s", doing, path, strerror(errno));
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------- */
 
 /* The folder that holds path, as a new string. */
 static char *folder_of(const char *path) {
@@ -102,8 +101,7 @@ void cld_writer_abandon(cld_writer *w) {
     *w = (cld_writer){.fd = -1, .status = w->status};
 }
 
-/* ---- reading
- * ------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 cld_status cld_reader_open(cld_reader *r, const char *path) {
     struct stat facts;
@@ -147,8 +145,7 @@ void cld_reader_close(cld_reader *r) {
     *r = (cld_reader){.fd = -1};
 }
 
-/* ---- folders
- * ------------------------------------------------------------------------------------------------- */
+/* ---- folders ------------------------------------------------------------------------------------------- */
 
 cld_path_kind cld_path(const char *path) {
     struct stat facts;

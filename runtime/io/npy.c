@@ -30,8 +30,7 @@ typedef struct npy_header {
     uint64_t data_start;
 } npy_header;
 
-/* ---- the header's text
- * --------------------------------------------------------------------------------------- */
+/* ---- the header's text --------------------------------------------------------------------------------- */
 
 static void skip_space(const char **at) {
     while (**at == ' ' || **at == '\n') ++*at;
@@ -95,8 +94,7 @@ static const char *parse_header(const char *text, npy_header *h, char *descr, si
     return has_descr && has_order && has_shape ? NULL : "the header lacks descr, fortran_order or shape";
 }
 
-/* ---- reading
- * ------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 static cld_status read_header(cld_reader *r, npy_header *h) {
     unsigned char prefix[12];
@@ -173,8 +171,7 @@ cld_tensor *cld_npy_load(const char *path) {
     return t;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------- */
 
 /* The dictionary, padded so that the data starts at a multiple of 64 bytes; returns its length. */
 static size_t write_header(char *out, size_t room, const cld_array *a, const char *descr) {

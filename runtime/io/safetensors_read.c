@@ -24,8 +24,7 @@ static bool parse_dtype(const char *name, cld_dtype *out) {
     return strcmp(name, "BOOL") == 0; /* one byte each, 0 or 1 */
 }
 
-/* ---- the header
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the header ---------------------------------------------------------------------------------------- */
 
 #define DAMAGED(file, ...)                                                                                   \
     (cld_fail(CLD_IO, __VA_ARGS__), cld_fail_in("%s: damaged file", (file)->reader.path))
@@ -174,8 +173,7 @@ static cld_status read_entries(cld_safetensors *f, json_t *header) {
     return check_places(f);
 }
 
-/* ---- the file
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the file ------------------------------------------------------------------------------------------ */
 
 cld_safetensors *cld_safetensors_open(const char *path) {
     cld_safetensors *f = calloc(1, sizeof *f);

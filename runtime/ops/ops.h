@@ -17,15 +17,20 @@ static inline cld_tensor *cld_add(cld_tensor *a, cld_tensor *b) { return cld_bin
 static inline cld_tensor *cld_sub(cld_tensor *a, cld_tensor *b) { return cld_binary_op(CLD_SUB, a, b); }
 static inline cld_tensor *cld_mul(cld_tensor *a, cld_tensor *b) { return cld_binary_op(CLD_MUL, a, b); }
 static inline cld_tensor *cld_div(cld_tensor *a, cld_tensor *b) { return cld_binary_op(CLD_DIV, a, b); }
-static inline cld_tensor *cld_add_scalar(cld_tensor *x, double s) { return cld_unary_op(CLD_ADD_SCALAR, x, s, 0); }
-static inline cld_tensor *cld_mul_scalar(cld_tensor *x, double s) { return cld_unary_op(CLD_MUL_SCALAR, x, s, 0); }
+static inline cld_tensor *cld_add_scalar(cld_tensor *x, double s) {
+    return cld_unary_op(CLD_ADD_SCALAR, x, s, 0);
+}
+static inline cld_tensor *cld_mul_scalar(cld_tensor *x, double s) {
+    return cld_unary_op(CLD_MUL_SCALAR, x, s, 0);
+}
 
 /* In place, on tensors off the tape (an error where recording would need the old value). */
 cld_status cld_add_(cld_tensor *x, cld_tensor *y); /* x += y */
 cld_status cld_mul_scalar_(cld_tensor *x, double s);
 
 /* ---- view.c: share storage ---- */
-cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *shape); /* one -1 is inferred; copies if it must */
+/* One -1 is inferred; copies if it must. */
+cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *shape);
 cld_tensor *cld_permute(cld_tensor *x, const int *dims);
 cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1);
 cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length);
@@ -45,7 +50,8 @@ cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim);
 cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim);
-cld_tensor *cld_amax(cld_tensor *x, const int *dims, int ndims, bool keepdim); /* gradient shared among equals */
+/* The gradient is shared among equals. */
+cld_tensor *cld_amax(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_amin(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_prod(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim); /* Euclidean */
@@ -55,7 +61,7 @@ cld_tensor *cld_argmax(cld_tensor *x, int dim, bool keepdim); /* first of equals
 cld_tensor *cld_argmin(cld_tensor *x, int dim, bool keepdim);
 
 /* ---- matmul.c ---- */
-cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b);                         /* PyTorch's rules, 1-d to batched */
+cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b); /* PyTorch's rules, 1-d to batched */
 cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias); /* x W^T + b; bias may be NULL */
 
 /* ---- softmax.c, normalize.c ---- */

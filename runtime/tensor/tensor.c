@@ -118,7 +118,8 @@ cld_tensor *cld_tensor_new(cld_dtype dtype, int ndim, const int64_t *shape, cons
         return cld_fail_null(CLD_INVALID, "a tensor has at most %d dimensions, got %d", CLD_MAX_DIMS, ndim);
     for (int i = ndim - 1; i >= 0; i--) {
         if (shape[i] < 0)
-            return cld_fail_null(CLD_INVALID, "dimension %d of a tensor cannot be %lld", i + 1, (long long)shape[i]);
+            return cld_fail_null(CLD_INVALID, "dimension %d of a tensor cannot be %lld", i + 1,
+                                 (long long)shape[i]);
         a.shape[i] = shape[i];
         a.strides[i] = count;
         if (shape[i] > 0 && count > INT64_MAX / 16 / shape[i])
@@ -151,7 +152,8 @@ cld_tensor *cld_tensor_new_activation(cld_dtype dtype, const int64_t shape[4], c
     return t;
 }
 
-cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device, double v) {
+cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device,
+                            double v) {
     CLD_AUTO cld_tensor *t = cld_tensor_new(dtype, ndim, shape, device);
     if (!t) return NULL;
     CLD_TRY_NULL(cld_tensor_fill(t, v));

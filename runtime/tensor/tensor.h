@@ -48,7 +48,8 @@ cld_tensor *cld_tensor_new(cld_dtype dtype, int ndim, const int64_t *shape, cons
 cld_tensor *cld_tensor_new_like(const cld_tensor *x);
 /* In the device's own layout for 4-d activations where it wants one, else row-major. */
 cld_tensor *cld_tensor_new_activation(cld_dtype dtype, const int64_t shape[4], const cld_backend *device);
-cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device, double v);
+cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device,
+                            double v);
 /* Another view on x's storage; not on the tape. Strides in elements, data inside x's storage. */
 cld_tensor *cld_tensor_view(const cld_tensor *x, int ndim, const int64_t *shape, const int64_t *strides,
                             void *data);
