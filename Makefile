@@ -5,6 +5,7 @@
 #   make demo       toy data, then the real recipe on it
 #   make test       every spec
 #   make bench      the performance table, as ratios
+#   make demo-check the demo for three seeds, its margins asserted
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make lint       luacheck, clang-format, cppcheck
 #   V=1 shows whole command lines; BUILD=dir builds elsewhere.
@@ -161,6 +162,10 @@ lint:
 	cppcheck --quiet --std=c11 --enable=warning --error-exitcode=1 --inline-suppr \
 	  --suppressions-list=spec/support/cppcheck.supp -j $$(nproc) -I. runtime kernels/cpu bindings spec
 
+# The demo's result for three seeds, with the margins that it must have; about a quarter of an hour.
+demo-check: all
+	$(Q)$(BUILD)/cldlua spec/demo_check.lua $(MAKE) --no-print-directory demo BUILD=$(BUILD)
+
 # ---- measurements --------------------------------------------------------------
 
 # Ratios to PyTorch, where a python3 (or PEER_PYTHON) has it. BENCH="--rounds 1 --steps 1 --batch 32" for a quick look.
@@ -175,4 +180,4 @@ $(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all install setup test asan lint clean FORCE
+.PHONY: all install setup test asan lint bench demo-check clean FORCE

@@ -138,7 +138,7 @@ local function speed(what, mine, theirs, goal)
   row(what, "views/s", a, b, ratio(a, b), goal, true)
 end
 speed("NPID + CLD " .. step, "npid", "npid PyTorch", 1.6)
-speed("  against PyTorch in channels-last", "npid", "npid PyTorch channels-last")
+if peer then speed("  against PyTorch in channels-last", "npid", "npid PyTorch channels-last") end
 row("  peak resident memory", "MB", field("npid", "peak_mb"), field("npid PyTorch", "peak_mb"),
   ratio(field("npid", "peak_mb"), field("npid PyTorch", "peak_mb")), 0.6)
 speed("MoCo + CLD step, 3 views, queue 4,096", "moco", "moco PyTorch", 1.6)
@@ -152,7 +152,7 @@ row("cldlua -e ''", "ms", found.start.ms, nil, found.start.ms, 30)
 local function number(value) return value and ("%.4g"):format(value) or "-" end
 
 local function print_table()
-  local line = "%-50s %-8s %9s %9s %7s  %-8s %s"
+  local line = "%-58s %-8s %9s %9s %7s  %-8s %s"
   print(line:format("what", "unit", "ours", "peer", "ratio", "goal", ""))
   for _, r in ipairs(rows) do
     print(line:format(r.what, r.unit, number(r.ours), number(r.peer), number(r.value),
@@ -171,6 +171,7 @@ local function print_parts()
     shares[i] = ("%s %.0f%%"):format(part, 100 * npid.parts[part] / npid.step_s)
   end
   print(("\nthe NPID + CLD step takes %.0f ms: %s"):format(npid.step_s * 1e3, table.concat(shares, ", ")))
+  if npid.parts.rest < 0 then print "(the parts, run again alone, took longer than in the step: the machine is busy)" end
   print(("its convolutions alone, as oneDNN primitives: %.1f views/s; the whole step reaches %.0f%% of that")
     :format(npid.floor_views_per_s, 100 * npid.views_per_s / npid.floor_views_per_s))
 end
