@@ -171,7 +171,7 @@ local function print_parts()
     shares[i] = ("%s %.0f%%"):format(part, 100 * npid.parts[part] / npid.step_s)
   end
   print(("\nthe NPID + CLD step takes %.0f ms: %s"):format(npid.step_s * 1e3, table.concat(shares, ", ")))
-  if npid.parts.rest < 0 then print "(the parts, run again alone, took longer than in the step: the machine is busy)" end
+  if npid.parts.rest < 0 then print "(run again alone the parts took longer than in the step: the machine is busy)" end
   print(("its convolutions alone, as oneDNN primitives: %.1f views/s; the whole step reaches %.0f%% of that")
     :format(npid.floor_views_per_s, 100 * npid.views_per_s / npid.floor_views_per_s))
 end
