@@ -155,7 +155,7 @@ asan:
 	LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 OMP_NUM_THREADS=2 \
 	$(MAKE) --no-print-directory test BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
 
-C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
+C_FILES := $(filter-out build%,$(wildcard */*.c */*.h */*/*.c */*/*.h))
 lint:
 	luacheck -q .
 	clang-format --dry-run -Werror $(C_FILES)
