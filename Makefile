@@ -125,6 +125,21 @@ install: all
 	install -Dm755 $(BUILD)/cld/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/cld/core.so
 	cd lua && find cld -name '*.lua' -exec install -Dm644 {} $(DESTDIR)$(PREFIX)/share/cldlua/{} \;
 
+# ---- a first look ------------------------------------------------------------
+
+# The real recipe on toy data, small enough for two cores, and what it learned beside raw pixels and no training.
+SEED     ?= 1
+TOY      := $(BUILD)/toy-$(SEED)
+DEMO_RUN := $(BUILD)/runs/demo-$(SEED)
+DEMO     := --width 16 --batch-size 128 --epochs 18 --warmup-epochs 2 --clusters 64
+demo: all
+	$(Q)[ -d $(TOY) ] || $(BUILD)/cldlua recipes/make_toy_data.lua --out $(TOY) --seed $(SEED)
+	$(Q)rm -rf $(DEMO_RUN)
+	$(Q)$(BUILD)/cldlua recipes/cifar10_npid_cld.lua --data $(TOY) $(DEMO) --seed $(SEED) \
+	  --runs $(BUILD)/runs --name demo-$(SEED)
+	@echo "kNN accuracy on $(TOY), 1000 test images of ten textures:"
+	$(Q)$(BUILD)/cldlua recipes/knn.lua --checkpoint $(DEMO_RUN)/checkpoint.safetensors --baselines
+
 # ---- checks ------------------------------------------------------------------
 
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
@@ -180,4 +195,4 @@ $(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all install setup test asan lint bench demo-check clean FORCE
+.PHONY: all install setup demo test asan lint bench demo-check clean FORCE

@@ -1,5 +1,5 @@
---- A procedural data set in CIFAR-10's own file layout: ten textures at random position, size, angle and colours. Raw
--- pixels hardly tell the classes apart (position and colours say nothing of them), crops, flips and colour jitter keep
+--- A procedural data set in CIFAR-10's own file layout: ten textures at random position, size, angle and hue. Raw
+-- pixels tell the classes apart badly (position and hue say nothing of them), crops, flips and colour jitter keep
 -- them: something to learn in two minutes, for the demo and the tests.
 --
 --   cldlua recipes/make_toy_data.lua --out build/toy
@@ -9,12 +9,13 @@ local writer = require "cld.cifar_writer"
 local opt = cld.options {
   about = "procedural images in CIFAR-10's file layout",
   { "out",      "build/toy", "folder to write to" },
-  { "train",    5000,     "training images", min = 10, max = 1000000 },
+  { "train",    2000,     "training images", min = 10, max = 1000000 },
   { "test",     1000,     "test images", min = 10, max = 1000000 },
   { "layout",   "python", "files", choices = { "python", "binary" } },
   { "period",   6.0,      "pixels per repetition of the texture, at least", min = 2, max = 32 },
   { "range",    1.6,      "at most this many times that", min = 1, max = 10 },
-  { "contrast", 0.3,      "distance of the two colours, as a share of the range, at least", min = 0, max = 1 },
+  { "contrast", 0.45,     "difference in brightness of the two colours", min = 0, max = 1 },
+  { "saturation", 0.4,    "of both colours", min = 0, max = 1 },
   { "shade",    0.25,     "how much the light varies across an image", min = 0, max = 1 },
   { "noise",    0.06,     "standard deviation of each pixel's noise", min = 0, max = 1 },
   { "seed",     1,        "seed" },
@@ -84,16 +85,24 @@ local textures = {
 
 -- ---- an image ---------------------------------------------------------------
 
--- Two colours, at least opt.contrast apart in their mean absolute difference.
-local function colours()
-  while true do
-    local a, b, distance = {}, {}, 0
-    for c = 1, 3 do
-      a[c], b[c] = random(), random()
-      distance = distance + abs(a[c] - b[c]) / 3
-    end
-    if distance >= opt.contrast then return a, b end
+-- Hue 0..1, saturation and value to {red, green, blue}.
+local function rgb(hue, saturation, value)
+  local colour = {}
+  for c = 1, 3 do
+    local distance = abs((hue * 6 + 8 - 2 * c) % 6 - 3) -- from the hue opposite to this primary
+    colour[c] = value * (1 - saturation * (1 - math.max(0, math.min(1, distance - 1))))
   end
+  return colour
+end
+
+-- A light and a dark colour of one hue, in either role. Hue jitter moves the hue anywhere, so that colour does not tell
+-- one image from another: the texture has to.
+local function colours()
+  local hue, middle = random(), uniform(0.5, 0.6)
+  local light = rgb(hue, opt.saturation, middle + opt.contrast / 2)
+  local dark = rgb(hue, opt.saturation, middle - opt.contrast / 2)
+  if random(2) == 1 then return light, dark end
+  return dark, light
 end
 
 -- Sum of four uniforms: near enough to a normal, and without a logarithm.
