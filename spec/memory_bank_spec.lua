@@ -198,10 +198,10 @@ describe("memory_bank", function()
     check.fails(function() cld.losses.memory_bank { size = 5, dims = 3 } end, "'dims'; did you mean 'dim'")
     check.fails(function() cld.losses.memory_bank { size = 5 } end, "dim is nil")
     check.fails(function() bank:load_state_dict { memory = cld.zeros({ 5, 2 }) } end,
-      "memory is %[5, 3%] here, %[5, 2%] in the state")
-    check.fails(function() bank:load_state_dict {} end, "memory is missing")
+      "memory %(%[5, 3%] here, %[5, 2%] in the state%)")
+    check.fails(function() bank:load_state_dict {} end, "1 missing: memory")
     check.fails(function() bank:load_state_dict { memory = bank.memory, pointer = bank.memory } end,
-      "pointer is unexpected")
+      "1 unexpected: pointer")
     local cold = cld.losses.memory_bank { size = 5, dim = 3, temperature = 0 }
     check.fails(function() cold:loss(f, indices { 0, 1 }) end, "temperature is 0")
   end)

@@ -82,7 +82,7 @@ describe("moco_queue", function()
     check.fails(function() queue:loss(q, cld.zeros({ 1, 3 })) end, "query is f32%[2, 3%], key f32%[1, 3%]")
     check.fails(function() queue:loss(cld.zeros({ 2, 5 }), q) end, "query is f32%[2, 5%], queue f32%[4, 3%]")
     check.fails(function() queue:enqueue(cld.zeros({ 2, 5 })) end, "keys is f32%[2, 5%], queue f32%[4, 3%]")
-    check.fails(function() queue:load_state_dict { memory = queue.memory } end, "pointer is missing")
+    check.fails(function() queue:load_state_dict { memory = queue.memory } end, "1 missing: pointer")
     check.fails(function()
       queue:load_state_dict { memory = queue.memory, pointer = cld.tensor({ 4 }, "i64") }
     end, "pointer is 4; expected 0 to 3")

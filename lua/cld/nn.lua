@@ -10,8 +10,8 @@
 -- Intermediate tensors are declared `<close>`: what backward needs the tape keeps, the rest is freed at once instead
 -- of waiting for the garbage collector.
 local core = require "cld.core"
-local functional = core.nn
-local create, no_grad = core.tensor, core.autograd.no_grad
+local states = require "cld.state"
+local functional, create = core.nn, core.tensor
 
 local nn = { functional = functional }
 
@@ -131,51 +131,14 @@ function Module:state_dict()
   return state
 end
 
-local function same_shape(a, b)
-  if #a ~= #b then return false end
-  for i = 1, #a do
-    if a[i] ~= b[i] then return false end
-  end
-  return true
-end
-
-local function shown(tensor) return "[" .. table.concat(tensor.shape, ", ") .. "]" end
+-- Older checkpoints have none.
+local function is_counter(name) return name:find "num_batches_tracked$" ~= nil end
 
 --- Copy a state_dict in. Strict (the default): one error lists everything that is missing, unexpected or of another
--- shape, and then nothing is copied. `strict = false` takes what fits. (num_batches_tracked may always be missing:
--- older checkpoints have none.)
+-- shape, and then nothing is copied. `strict = false` takes what fits and returns the lists.
 function Module:load_state_dict(state, options)
-  local strict = not (options and options.strict == false)
-  local missing, unexpected, misshaped, copies, known = {}, {}, {}, {}, {}
-  walk(self, "", function(path, tensor)
-    known[path] = true
-    local source = state[path]
-    if source == nil then
-      if not path:find("num_batches_tracked$") then missing[#missing + 1] = path end
-    elseif not same_shape(source.shape, tensor.shape) then
-      misshaped[#misshaped + 1] = ("%s (%s here, %s in the state)"):format(path, shown(tensor), shown(source))
-    else
-      copies[#copies + 1] = { to = tensor, from = source }
-    end
-  end)
-  for name in pairs(state) do
-    if not known[name] then unexpected[#unexpected + 1] = name end
-  end
-  table.sort(unexpected)
-  local problems = {}
-  for _, list in ipairs { { "missing", missing }, { "unexpected", unexpected }, { "of another shape", misshaped } } do
-    local names = list[2]
-    if #names > 0 then
-      local some = table.concat(names, ", ", 1, math.min(#names, 8)) .. (#names > 8 and ", ..." or "")
-      problems[#problems + 1] = ("%d %s: %s"):format(#names, list[1], some)
-    end
-  end
-  if strict and #problems > 0 then
-    error(("%s: the state does not fit: %s"):format(self._name, table.concat(problems, "; ")), 2)
-  end
-  local _ <close> = no_grad()
-  for _, copy in ipairs(copies) do copy.to:detach():copy_(copy.from) end
-  return { missing = missing, unexpected = unexpected, misshaped = misshaped }
+  return states.load(self._name, self:state_dict(), state,
+    { strict = not options or options.strict ~= false, optional = is_counter })
 end
 
 --- Training mode (batch statistics) on or off, for the whole tree.
@@ -273,7 +236,7 @@ local NormLinear = nn.module "norm_linear"
 -- weight, which is in x out, without bias (the NormLinear head of CLD).
 function NormLinear:build(input, output)
   local columns = create.empty(input, output):uniform_(-1, 1)
-  self.weight = nn.parameter(columns:normalize(1))
+  self.weight = nn.parameter(columns:normalize(1):contiguous())
 end
 
 function NormLinear:forward(x)

@@ -15,24 +15,46 @@ end
 -- The same shape, or both of one element.
 local function fits(a, b) return shape_of(a) == shape_of(b) or (a:numel() == 1 and b:numel() == 1) end
 
---- load(what, own, given): copy the tensors of `given` into those of `own`, by name. One error, raised for the caller's
--- caller, names everything that is missing, unexpected or of another shape; then nothing has been copied.
-function state.load(what, own, given)
-  local problems = {}
+-- "3 missing: a, b, c" for every kind of problem there is; a long list is cut.
+local function describe(missing, unexpected, misshaped)
+  local parts = {}
+  local function add(what, names)
+    if #names == 0 then return end
+    local some = table.concat(names, ", ", 1, math.min(#names, 8)) .. (#names > 8 and ", ..." or "")
+    parts[#parts + 1] = ("%d %s: %s"):format(#names, what, some)
+  end
+  add("missing", missing)
+  add("unexpected", unexpected)
+  add("of another shape", misshaped)
+  return table.concat(parts, "; ")
+end
+
+--- load(what, own, given, {strict = true, optional}): copy the tensors of `given` into those of `own`, by name. Where
+-- something is missing, unexpected or of another shape, one error, raised for the caller's caller, names it all, and
+-- nothing has been copied. Not strict: what fits is copied. `optional(name)`: this one may be missing. Returns
+-- {missing, unexpected, misshaped}, lists of words.
+function state.load(what, own, given, options)
+  local strict = not options or options.strict ~= false
+  local optional = options and options.optional
+  local missing, unexpected, misshaped, copies = {}, {}, {}, {}
   for _, name in ipairs(sorted_keys(own)) do
     local mine, theirs = own[name], given[name]
     if not theirs then
-      problems[#problems + 1] = name .. " is missing"
+      if not (optional and optional(name)) then missing[#missing + 1] = name end
     elseif not fits(mine, theirs) then
-      problems[#problems + 1] = ("%s is %s here, %s in the state"):format(name, shape_of(mine), shape_of(theirs))
+      misshaped[#misshaped + 1] = ("%s (%s here, %s in the state)"):format(name, shape_of(mine), shape_of(theirs))
+    else
+      copies[#copies + 1] = name
     end
   end
   for _, name in ipairs(sorted_keys(given)) do
-    if not own[name] then problems[#problems + 1] = name .. " is unexpected" end
+    if not own[name] then unexpected[#unexpected + 1] = name end
   end
-  if #problems > 0 then error(what .. ": the state does not fit: " .. table.concat(problems, "; "), 3) end
+  local problems = describe(missing, unexpected, misshaped)
+  if strict and problems ~= "" then error(what .. ": the state does not fit: " .. problems, 3) end
   local _ <close> = core.autograd.no_grad()
-  for name, tensor in pairs(own) do tensor:copy_(given[name]:reshape(tensor.shape)) end
+  for _, name in ipairs(copies) do own[name]:copy_(given[name]:reshape(own[name].shape)) end
+  return { missing = missing, unexpected = unexpected, misshaped = misshaped }
 end
 
 return state
