@@ -5,7 +5,7 @@ local cld = require "cld"
 
 local opt = cld.options {
   about = "kNN accuracy of a checkpoint that a CIFAR recipe wrote",
-  { "checkpoint", "",    "the file, runs/NAME/checkpoint.safetensors" },
+  { "checkpoint", "checkpoint.safetensors", "the file, runs/NAME/checkpoint.safetensors" },
   { "data",       "",    "folder that holds the data set; empty: where the run had it" },
   { "knn-k",      200,   "neighbours that vote", min = 1 },
   { "knn-t",      0.1,   "temperature of their votes", above = 0 },
@@ -15,9 +15,8 @@ local opt = cld.options {
 if opt.threads > 0 then cld.set_num_threads(opt.threads) end
 
 -- The network as the run had it: its options lie in the checkpoint.
-local state, metadata = cld.load(opt.checkpoint)
-if not metadata.options then error(opt.checkpoint .. ": not a checkpoint of a recipe: it holds no options", 0) end
-local was   = cld.json.decode(metadata.options)
+local run   = cld.run.load(opt.checkpoint)
+local was   = run.options
 local root  = opt.data ~= "" and opt.data or was.data
 local train = cld.data[was.dataset] { root = root, split = "train", layout = was.layout }
 local test  = cld.data[was.dataset] { root = root, split = "test", layout = was.layout }
@@ -38,10 +37,5 @@ if opt.baselines then
   score("untrained network")
 end
 
-local trained = {}
-for name, tensor in pairs(state) do
-  local parameter = name:match "^net%.(.+)$"
-  if parameter then trained[parameter] = tensor end
-end
-net:load_state_dict(trained)
-score(("after %s epochs"):format(metadata.epoch))
+net:load_state_dict(run.states.net)
+score(("after %d epochs"):format(run.position.epoch))

@@ -16,7 +16,8 @@ for name, functions in pairs(core) do
     for key, value in pairs(functions) do cld[key] = value end
   end
 end
-cld.load, cld.save = core.io and core.io.load, core.io and core.io.save
+cld.autograd = core.autograd -- cld.Function is cld.autograd.Function too
+cld.load, cld.save = core.io.load, core.io.save
 
 -- lua/cld/<name>.lua stands in front of the C table of the same name.
 for _, name in ipairs(composed) do cld[name] = nil end

@@ -33,6 +33,9 @@ function run.recipe(path)
   return dofile(path)
 end
 
+--- load(path of a checkpoint) -> {path, options, position = {epoch, step, ...}, states = {net = {name = tensor}, ...}}
+run.load = checkpoint.load
+
 local Run = { __name = "cld.run" }
 Run.__index = Run
 
