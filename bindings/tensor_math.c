@@ -1,7 +1,8 @@
 /* Arithmetic, comparison, elementwise functions and matrix products.
  *
  * Each kind of op has one C function; what is bound is a row of wrappers around it, one line each, since a
- * luaL_Reg carries no data. Lua's own < and <= must give a boolean, so comparisons are methods: x:lt(y). */
+ * luaL_Reg carries no data. Lua's own < and <= must give a boolean: they compare tensors of one element and
+ * numbers (loss < best); elementwise comparisons are methods: x:lt(y). */
 #include "bindings/tensor.h"
 
 #include <math.h>
@@ -229,7 +230,31 @@ const luaL_Reg cldL_cast_methods[] = {
     {"bfloat16", math_bfloat16}, {"byte", math_byte}, {NULL, NULL},
 };
 
+/* ---- < and <=: booleans ------------------------------------------------------------------------------------ */
+
+static double check_value(lua_State *L, int arg) {
+    if (lua_type(L, arg) == LUA_TNUMBER) return lua_tonumber(L, arg);
+    double value = 0;
+    cld_tensor *x = cldL_check_tensor(L, arg);
+    if (cld_numel(&x->a) != 1)
+        luaL_error(L, "< and <= compare tensors of one element, got %s; elementwise: x:lt(y), x:le(y)",
+                   cld_describe(&x->a));
+    cldL_check_status(L, cld_tensor_item(x, &value));
+    return value;
+}
+
+static int math_is_less(lua_State *L) {
+    lua_pushboolean(L, check_value(L, 1) < check_value(L, 2));
+    return 1;
+}
+
+static int math_is_at_most(lua_State *L) {
+    lua_pushboolean(L, check_value(L, 1) <= check_value(L, 2));
+    return 1;
+}
+
 const luaL_Reg cldL_math_metamethods[] = {
-    {"__add", math_add}, {"__sub", math_sub}, {"__mul", math_mul}, {"__div", math_div},
-    {"__pow", math_pow}, {"__unm", math_neg}, {NULL, NULL},
+    {"__add", math_add},    {"__sub", math_sub},       {"__mul", math_mul},
+    {"__div", math_div},    {"__pow", math_pow},       {"__unm", math_neg},
+    {"__lt", math_is_less}, {"__le", math_is_at_most}, {NULL, NULL},
 };

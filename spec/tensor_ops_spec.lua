@@ -180,6 +180,13 @@ describe("arithmetic", function()
     end
   end)
 
+  it("compares single values with < and <=", function()
+    local x = cld.tensor(0.5)
+    assert.is_true(x < 1 and 0 <= x and x <= cld.tensor { 0.5 } and not (x > 0.5))
+    assert.is_false(cld.tensor(0 / 0) < 1)
+    check.fails(function() return cld.zeros(2) < 1 end, "one element, got f32%[2%]")
+  end)
+
   it("names op and shapes", function()
     check.fails(function() return cld.zeros(2, 3) + cld.zeros(4) end, "add.*f32%[2, 3%].*f32%[4%]")
     check.fails(function() return cld.zeros(2, 3) + "x" end, "string")
