@@ -29,6 +29,7 @@ local opt = cld.options {
   -- optimization
   { "lr",            0.03,      "learning rate at batch size 128, scaled linearly", above = 0 },
   { "schedule",      "cosine",  "learning rate over time", choices = { "cosine", "step" } },
+  { "fill-epochs",   0,         "epochs before the warm-up in which only the memory bank learns", min = 0 },
   { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0 },
   { "warmup-factor", 100,       "the warm-up starts at lr divided by this", min = 1 },
   { "milestones",    "120,160", "epochs at which --schedule step divides the rate by 10" },

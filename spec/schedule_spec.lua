@@ -61,6 +61,14 @@ describe("schedule", function()
     check.fails(function() cld.schedule.from_options(opt, 196) end, "'%-%-milestones': expected epochs .* '120,soon'")
   end)
 
+  it("waits at the rate 0 while a memory bank fills", function()
+    local opt = { lr = 0.03, batch_size = 256, epochs = 200, schedule = "cosine", warmup_epochs = 5, warmup_factor = 100 }
+    local plain = cld.schedule.from_options(opt, 196)
+    opt.epochs, opt.fill_epochs = 201, 1
+    local filled = cld.schedule.from_options(opt, 196)
+    check.close({ filled(0), filled(195), filled(196), filled(196 + 980) }, { 0, 0, plain(0), plain(980) })
+  end)
+
   it("names what is wrong", function()
     local make = cld.schedule
     check.fails(function() make.cosine { base = 1, epochs = 1, steps_per_epoc = 1 } end, "mean 'steps_per_epoch'")

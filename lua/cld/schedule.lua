@@ -97,19 +97,29 @@ local function milestones(text)
   return list
 end
 
+--- delayed(steps, rate): 0 for that many steps, then the schedule `rate` from its beginning.
+function schedule.delayed(steps, rate)
+  return function(step) return step < steps and 0 or rate(step - steps) end
+end
+
 --- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine" or
--- "step"), warmup_epochs, warmup_factor, milestones. The base is lr * batch_size / 128 (Goyal et al.'s linear scaling).
+-- "step"), warmup_epochs, warmup_factor, milestones, fill_epochs (where declared: at the rate 0, before all else). The
+-- base is lr * batch_size / 128 (Goyal et al.'s linear scaling).
 function schedule.from_options(opt, steps_per_epoch)
+  local fill = rawget(opt, "fill_epochs") or 0
   local given = {
     base = opt.lr * opt.batch_size / 128, steps_per_epoch = steps_per_epoch, warmup_epochs = opt.warmup_epochs,
     warmup_factor = opt.warmup_factor,
   }
+  local rate
   if opt.schedule == "step" then
     given.milestones = milestones(opt.milestones)
-    return schedule.step(given)
+    rate = schedule.step(given)
+  else
+    given.epochs = opt.epochs - fill
+    rate = schedule.warmup_cosine(given)
   end
-  given.epochs = opt.epochs
-  return schedule.warmup_cosine(given)
+  return fill > 0 and schedule.delayed(fill * steps_per_epoch, rate) or rate
 end
 
 return schedule
