@@ -62,7 +62,9 @@ describe("schedule", function()
   end)
 
   it("waits at the rate 0 while a memory bank fills", function()
-    local opt = { lr = 0.03, batch_size = 256, epochs = 200, schedule = "cosine", warmup_epochs = 5, warmup_factor = 100 }
+    local opt = {
+      lr = 0.03, batch_size = 256, epochs = 200, schedule = "cosine", warmup_epochs = 5, warmup_factor = 100,
+    }
     local plain = cld.schedule.from_options(opt, 196)
     opt.epochs, opt.fill_epochs = 201, 1
     local filled = cld.schedule.from_options(opt, 196)
