@@ -64,6 +64,9 @@ int cldL_push_tensor(lua_State *L, cld_tensor *t) {
 int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x) {
     lua_Integer dim = luaL_checkinteger(L, arg);
     int ndim = x->a.ndim;
+    if (ndim == 0)
+        return luaL_argerror(
+            L, arg, lua_pushfstring(L, "%s has no dimension %I; it is one number", cld_describe(&x->a), dim));
     if (dim < -ndim || dim > ndim || dim == 0)
         return luaL_argerror(L, arg,
                              lua_pushfstring(L, "dimension %I of %s; expected 1 to %d, or -%d to -1", dim,

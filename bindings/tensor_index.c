@@ -3,7 +3,7 @@
  * Positions are 1-based; each must be from 1 to the extent, there is no counting from the end. In the table
  * form entry k speaks of dimension k: an integer takes one position (and drops the dimension), {a, b} the
  * positions a to b, {} all of them. An i64 tensor as key selects along dimension 1 by the (0-based) integers
- * that lie in it. */
+ * that lie in it; a u8 tensor, which comparisons give, is a mask of x's first dimensions. */
 #include "bindings/tensor.h"
 
 static int64_t check_position(lua_State *L, const cld_tensor *x, int dim, lua_Integer i) {
@@ -53,7 +53,7 @@ static cld_tensor **push_part(lua_State *L, cld_tensor *x) {
     if (is_integer) {
         *box = cld_select(x, 0, check_position(L, x, 0, i));
     } else if (index) {
-        *box = cld_index_select(x, 0, index);
+        *box = index->a.dtype == CLD_U8 ? cld_mask_rows(x, index) : cld_index_rows(x, index);
     } else if (lua_istable(L, 2)) {
         int count = (int)lua_rawlen(L, 2);
         *box = cld_tensor_retain(x);
@@ -84,14 +84,21 @@ int cldL_index(lua_State *L, cld_tensor *x) {
     return 1;
 }
 
+/* t[i64 tensor] = value, t[mask] = value: a number, or as many rows as are chosen. */
+static int assign_chosen(lua_State *L, cld_tensor *x, cld_tensor *key) {
+    cld_tensor *value = cldL_check_operand(L, 3, x);
+    bool mask = key->a.dtype == CLD_U8;
+    cldL_check_status(L, mask ? cld_mask_assign(x, key, value) : cld_index_assign(x, key, value));
+    return 0;
+}
+
 /* t[key] = number or tensor (which broadcasts): written in place, off the tape. */
 int cldL_set_index(lua_State *L, cld_tensor *x) {
-    cld_tensor *value = cldL_test_tensor(L, 3);
-    if (cldL_test_tensor(L, 2))
-        return luaL_error(L, "assignment to rows by a tensor of indices: use index_copy");
+    cld_tensor *value = cldL_test_tensor(L, 3), *chosen = cldL_test_tensor(L, 2);
     cldL_check_status(L, cld_check_in_place("assignment", x));
     if (value && cld_needs_grad(&value, 1))
         return luaL_error(L, "assignment: a write in place carries no gradient; assign value:detach()");
+    if (chosen) return assign_chosen(L, x, chosen);
     cld_tensor **plain = cldL_new_tensor(L); /* off the tape, so that no view is recorded */
     *plain = cld_tensor_detach(x);
     if (!*plain) return cldL_raise(L);

@@ -68,6 +68,8 @@ static int math_sub(lua_State *L) { return cldL_binary(L, CLD_SUB); }
 static int math_mul(lua_State *L) { return cldL_binary(L, CLD_MUL); }
 static int math_div(lua_State *L) { return cldL_binary(L, CLD_DIV); }
 static int math_pow(lua_State *L) { return cldL_binary(L, CLD_POW); }
+static int math_floor_divide(lua_State *L) { return cldL_binary(L, CLD_FLOOR_DIVIDE); }
+static int math_remainder(lua_State *L) { return cldL_binary(L, CLD_REMAINDER); }
 static int math_maximum(lua_State *L) { return cldL_binary(L, CLD_MAXIMUM); }
 static int math_minimum(lua_State *L) { return cldL_binary(L, CLD_MINIMUM); }
 static int math_eq(lua_State *L) { return cldL_binary(L, CLD_EQ); }
@@ -187,6 +189,8 @@ const luaL_Reg cldL_math_ops[] = {
     {"mul", math_mul},
     {"div", math_div},
     {"pow", math_pow},
+    {"floor_divide", math_floor_divide},
+    {"remainder", math_remainder},
     {"maximum", math_maximum},
     {"minimum", math_minimum},
     {"eq", math_eq},
@@ -254,7 +258,7 @@ static int math_is_at_most(lua_State *L) {
 }
 
 const luaL_Reg cldL_math_metamethods[] = {
-    {"__add", math_add},    {"__sub", math_sub},       {"__mul", math_mul},
-    {"__div", math_div},    {"__pow", math_pow},       {"__unm", math_neg},
-    {"__lt", math_is_less}, {"__le", math_is_at_most}, {NULL, NULL},
+    {"__add", math_add},       {"__sub", math_sub},       {"__mul", math_mul}, {"__idiv", math_floor_divide},
+    {"__mod", math_remainder}, {"__div", math_div},       {"__pow", math_pow}, {"__unm", math_neg},
+    {"__lt", math_is_less},    {"__le", math_is_at_most}, {NULL, NULL},
 };

@@ -50,10 +50,17 @@ static int reduce_amin(lua_State *L) { return reduce_at(L, cld_amin, 2); }
 static int reduce_any(lua_State *L) { return reduce_at(L, cld_any, 2); }
 static int reduce_all(lua_State *L) { return reduce_at(L, cld_all, 2); }
 
-/* x:norm([2[, dims[, keepdim]]]): the Euclidean norm. */
+static int reduce_logsumexp(lua_State *L) { return reduce_at(L, cld_logsumexp, 2); }
+
+/* x:norm([p = 2[, dims[, keepdim]]]): math.huge gives the largest absolute value. */
 static int reduce_norm(lua_State *L) {
-    luaL_argcheck(L, luaL_optnumber(L, 2, 2) == 2, 2, "only the 2-norm is there");
-    return reduce_at(L, cld_norm2, 3);
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    double p = luaL_optnumber(L, 2, 2);
+    int dims[CLD_MAX_DIMS], ndims = check_dims(L, 3, x, dims);
+    bool keepdim = check_flag(L, 4, false);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_norm(x, p, ndims ? dims : NULL, ndims, keepdim);
+    return cldL_result(L, *out);
 }
 
 /* x:var([dims[, unbiased = true[, keepdim]]]); x:std(...) is its square root. */
@@ -134,6 +141,15 @@ static int reduce_softmax(lua_State *L) { return along_dim(L, cld_softmax); }
 static int reduce_log_softmax(lua_State *L) { return along_dim(L, cld_log_softmax); }
 static int reduce_normalize(lua_State *L) { return along_dim(L, cld_normalize); }
 
+/* x:cumsum(dim) */
+static int reduce_cumsum(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dim = cldL_check_dim(L, 2, x);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_cumsum(x, dim);
+    return cldL_result(L, *out);
+}
+
 /* cld.cross_entropy(logits (n, classes), labels i64 (n)): the mean over the rows. */
 static int reduce_cross_entropy(lua_State *L) {
     cld_tensor *logits = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2),
@@ -151,6 +167,8 @@ const luaL_Reg cldL_reduce_ops[] = {
     {"any", reduce_any},
     {"all", reduce_all},
     {"norm", reduce_norm},
+    {"logsumexp", reduce_logsumexp},
+    {"cumsum", reduce_cumsum},
     {"var", reduce_var},
     {"std", reduce_std},
     {"argmax", reduce_argmax},

@@ -25,6 +25,20 @@ static int select_masked_fill(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* x:masked_select(mask): the chosen elements, in one dimension */
+static int select_masked_select(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1), *mask = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
+    *out = cld_masked_select(x, mask);
+    return cldL_result(L, *out);
+}
+
+/* x:nonzero(): the (0-based) positions of what is not 0, a row each */
+static int select_nonzero(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
+    *out = cld_nonzero(x);
+    return cldL_result(L, *out);
+}
+
 /* ---- by index ------------------------------------------------------------------------------------------ */
 
 typedef cld_tensor *by_index(cld_tensor *x, int dim, cld_tensor *index);
@@ -56,6 +70,32 @@ static int put(lua_State *L, with_source *f) {
 static int select_scatter_add(lua_State *L) { return put(L, cld_scatter_add); }
 static int select_index_add(lua_State *L) { return put(L, cld_index_add); }
 static int select_index_copy(lua_State *L) { return put(L, cld_index_copy); }
+
+/* labels:one_hot([classes]): i64, with a last dimension of that extent */
+static int select_one_hot(lua_State *L) {
+    cld_tensor *labels = cldL_check_tensor(L, 1);
+    lua_Integer classes = luaL_optinteger(L, 2, 0);
+    luaL_argcheck(L, classes > 0 || lua_isnoneornil(L, 2), 2, "expected at least one class");
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_one_hot(labels, classes);
+    return cldL_result(L, *out);
+}
+
+/* ---- by place in the matrix ---------------------------------------------------------------------------- */
+
+typedef cld_tensor *triangle(cld_tensor *x, int64_t diagonal);
+
+/* x:tril([diagonal = 0]), x:triu([diagonal = 0]): the rest is 0. */
+static int keep_triangle(lua_State *L, triangle *f) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_Integer diagonal = luaL_optinteger(L, 2, 0);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = f(x, diagonal);
+    return cldL_result(L, *out);
+}
+
+static int select_tril(lua_State *L) { return keep_triangle(L, cld_tril); }
+static int select_triu(lua_State *L) { return keep_triangle(L, cld_triu); }
 
 /* ---- by rank ------------------------------------------------------------------------------------------- */
 
@@ -90,11 +130,16 @@ static int select_argsort(lua_State *L) {
 const luaL_Reg cldL_select_ops[] = {
     {"where", select_where},
     {"masked_fill", select_masked_fill},
+    {"masked_select", select_masked_select},
+    {"nonzero", select_nonzero},
     {"gather", select_gather},
     {"index_select", select_index_select},
     {"scatter_add", select_scatter_add},
     {"index_add", select_index_add},
     {"index_copy", select_index_copy},
+    {"one_hot", select_one_hot},
+    {"tril", select_tril},
+    {"triu", select_triu},
     {"topk", select_topk},
     {"sort", select_sort},
     {"argsort", select_argsort},

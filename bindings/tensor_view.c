@@ -125,6 +125,89 @@ static int view_clone(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* ---- repeating, turning round -------------------------------------------------------------------------- */
+
+/* x:tile(2, 3), x:tile{2, 3}: PyTorch's `repeat`, which is a word of the language in Lua. */
+static int view_tile(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int64_t times[CLD_MAX_DIMS];
+    int count = cldL_check_shape(L, 2, times);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_tile(x, count, times);
+    return cldL_result(L, *out);
+}
+
+/* x:flip(dim) */
+static int view_flip(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dim = cldL_check_dim(L, 2, x);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_flip(x, dim);
+    return cldL_result(L, *out);
+}
+
+/* x:roll(shift, dim) */
+static int view_roll(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_Integer shift = luaL_checkinteger(L, 2);
+    int dim = cldL_check_dim(L, 3, x);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_roll(x, shift, dim);
+    return cldL_result(L, *out);
+}
+
+/* ---- cutting ------------------------------------------------------------------------------------------- */
+
+/* Append x's part of that length from *start on along dim to the table at stack position `list`. */
+static void append_part(lua_State *L, int list, cld_tensor *x, int dim, int64_t *start, int64_t length) {
+    cld_tensor **part = cldL_new_tensor(L);
+    *part = cld_narrow(x, dim, *start, length);
+    cldL_result(L, *part);
+    *start += length;
+    lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
+}
+
+/* x:split(size[, dim = 1]): a list of parts of that length, the last may be shorter; x:split({2, 3}[, dim]) of these
+ * lengths. */
+static int view_split(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dim = lua_isnoneornil(L, 3) ? 0 : cldL_check_dim(L, 3, x);
+    luaL_argcheck(L, x->a.ndim > 0, 1, "a tensor without dimensions cannot be split");
+    int64_t extent = x->a.shape[dim], start = 0;
+    lua_settop(L, 3);
+    lua_newtable(L);
+    if (lua_istable(L, 2)) {
+        lua_Integer count = luaL_len(L, 2);
+        for (lua_Integer i = 1; i <= count; i++) {
+            lua_geti(L, 2, i);
+            int64_t length = luaL_checkinteger(L, -1);
+            lua_pop(L, 1);
+            append_part(L, 4, x, dim, &start, length);
+        }
+        if (start != extent)
+            return luaL_error(L, "split: the lengths add up to %I, dimension %d of %s has %I",
+                              (LUAI_UACINT)start, dim + 1, cld_describe(&x->a), (LUAI_UACINT)extent);
+        return 1;
+    }
+    int64_t size = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, size > 0, 2, "expected a length above 0");
+    while (start < extent) append_part(L, 4, x, dim, &start, extent - start < size ? extent - start : size);
+    return 1;
+}
+
+/* x:chunk(count[, dim = 1]): a list of at most that many parts of one length, the last may be shorter. */
+static int view_chunk(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_Integer count = luaL_checkinteger(L, 2);
+    int dim = lua_isnoneornil(L, 3) ? 0 : cldL_check_dim(L, 3, x);
+    luaL_argcheck(L, count > 0, 2, "expected at least one part");
+    luaL_argcheck(L, x->a.ndim > 0, 1, "a tensor without dimensions cannot be split");
+    int64_t size = (x->a.shape[dim] + count - 1) / count;
+    lua_pushinteger(L, size > 0 ? size : 1);
+    lua_replace(L, 2);
+    return view_split(L);
+}
+
 /* ---- joining ------------------------------------------------------------------------------------------- */
 
 cld_tensor **cldL_check_list(lua_State *L, int arg, int *count) {
@@ -184,6 +267,11 @@ const luaL_Reg cldL_view_ops[] = {
     {"flatten", view_flatten},
     {"contiguous", view_contiguous},
     {"clone", view_clone},
+    {"tile", view_tile},
+    {"flip", view_flip},
+    {"roll", view_roll},
+    {"split", view_split},
+    {"chunk", view_chunk},
     {"cat", view_cat},
     {"stack", view_stack},
     {NULL, NULL},

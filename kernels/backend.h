@@ -83,6 +83,7 @@ typedef enum cld_unary {
 
 typedef enum cld_binary {
     CLD_ADD, CLD_SUB, CLD_MUL, CLD_DIV, CLD_POW, CLD_MAXIMUM, CLD_MINIMUM,
+    CLD_FLOOR_DIVIDE, CLD_REMAINDER, /* floor(a/b), a - b floor(a/b), as Lua's // and %; no integer b is 0 */
     CLD_EQ, CLD_NE, CLD_LT, CLD_LE, CLD_GT, CLD_GE, CLD_AND, CLD_OR, /* out is u8 */
     CLD_RELU_BACKWARD                                                /* 0 where b <= 0, else a */
 } cld_binary;
@@ -105,6 +106,10 @@ typedef struct cld_math_ops {
     /* out has x's ndim, with 1 in each reduced dimension. */
     cld_status (*reduce)(cld_reduction kind, const cld_array *out, const cld_array *x);
     cld_status (*arg_reduce)(cld_reduction kind, const cld_array *out_i64, const cld_array *x, int dim);
+    /* Sums of the elements up to each one along dim, itself included; reverse: from the other end. */
+    cld_status (*cumsum)(const cld_array *out, const cld_array *x, int dim, bool reverse);
+    /* The positions (0-based) of the elements that are not 0, in row-major order; out has as many rows, of x's ndim. */
+    cld_status (*nonzero)(const cld_array *out_i64, const cld_array *x);
     /* out = alpha * a @ b + beta * out; all 2-d or all 3-d (batched); transposition is in the strides. */
     cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, double alpha,
                        double beta);

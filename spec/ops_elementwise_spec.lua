@@ -55,6 +55,8 @@ describe("binary gradients", function()
     pow = function(a, b) return a ^ b end,
     maximum = function(a, b) return a:maximum(b) end,
     minimum = function(a, b) return a:minimum(b) end,
+    remainder = function(a, b) return a % b end,
+    floor_divide = function(a, b) return a // b end,
   }
   local shapes = {
     { { 3, 5 }, { 3, 5 } }, { { 3, 5 }, { 5 } }, { { 3, 1 }, { 1, 5 } }, { { 2, 1, 4 }, { 3, 1 } }, { { 1 }, { 2, 2 } },

@@ -19,6 +19,10 @@ describe("gradients", function()
     amin = function(x, ...) return x:amin(...) end,
     var = function(x, dims, keepdim) return x:var(dims, true, keepdim) end,
     norm = function(x, dims, keepdim) return x:norm(2, dims, keepdim) end,
+    norm1 = function(x, dims, keepdim) return x:norm(1, dims, keepdim) end,
+    norm3 = function(x, dims, keepdim) return x:norm(3, dims, keepdim) end,
+    largest = function(x, dims, keepdim) return x:norm(math.huge, dims, keepdim) end,
+    logsumexp = function(x, ...) return x:logsumexp(...) end,
   }
   for name, reduce in pairs(reductions) do
     it(name, function()
@@ -42,6 +46,20 @@ describe("gradients", function()
     local z = cld.zeros(2, 3, { dtype = "f64" }):requires_grad_()
     z:norm(2, 2):sum():backward()
     assert.same({ { 0, 0, 0 }, { 0, 0, 0 } }, z.grad:totable())
+  end)
+end)
+
+describe("norms and logsumexp", function()
+  it("of a known vector, and of what overflows", function()
+    local x = cld.tensor({ 3, -4, 0 }, "f64")
+    local norms = { [0] = 2, [1] = 7, [2] = 5, [3] = 91 ^ (1 / 3), [math.huge] = 4, [-math.huge] = 0 }
+    for p, norm in pairs(norms) do check.close(x:norm(p), norm) end
+    check.close(cld.tensor { 1000, 1000 }:logsumexp(), 1000 + math.log(2))
+    check.close(cld.tensor { -1000, -1001 }:logsumexp(1, true), { -1000 + math.log(1 + math.exp(-1)) }, { rtol = 1e-6 })
+    assert.equal(-math.huge, cld.tensor { -math.huge, -math.huge }:logsumexp():item())
+    assert.equal(math.huge, cld.tensor { math.huge, 1 }:logsumexp():item())
+    check.fails(function() return x:norm(0 / 0) end, "norm: p is")
+    check.fails(function() return cld.arange(3):norm(1) end, "norm: expected a floating point tensor")
   end)
 end)
 

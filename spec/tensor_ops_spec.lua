@@ -243,7 +243,6 @@ describe("reductions and selection", function()
     assert.equal(0, x:gt(5):all():item())
     check.fails(function() x:sum(3) end, "dimension 3")
     check.fails(function() x:sum({ 1, 1 }) end, "listed twice")
-    check.fails(function() x:norm(1) end, "only the 2%-norm")
   end)
 
   it("find extremes and where they are, counted from 0", function()

@@ -173,13 +173,34 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
     X(SUB, x - y)                                                                                            \
     X(MUL, x *y)                                                                                             \
     X(DIV, x / y)                                                                                            \
-    X(POW, C(pow)(x, y))
+    X(POW, C(pow)(x, y))                                                                                     \
+    X(FLOOR_DIVIDE, C(floor)(x / y))                                                                         \
+    X(REMAINDER, C(remainder_of_floor)(x, y))
 #define BINARY_INT(X)                                                                                        \
     BINARY_COMMON(X)                                                                                         \
     X(ADD, WRAP(x, +, y))                                                                                    \
     X(SUB, WRAP(x, -, y))                                                                                    \
     X(MUL, WRAP(x, *, y))                                                                                    \
-    X(POW, int_pow(x, y))
+    X(POW, int_pow(x, y))                                                                                    \
+    X(FLOOR_DIVIDE, int_floor_divide(x, y))                                                                  \
+    X(REMAINDER, WRAP(x, -, WRAP(int_floor_divide(x, y), *, y)))
+
+/* The remainder has the divisor's sign, as in Lua. fmod is exact; it has the dividend's sign. */
+static inline double remainder_of_floor(double x, double y) {
+    double r = fmod(x, y);
+    return r * y < 0 ? r + y : r;
+}
+static inline float remainder_of_floorf(float x, float y) {
+    float r = fmodf(x, y);
+    return r * y < 0 ? r + y : r;
+}
+
+/* y is not 0; y = -1 is apart because INT64_MIN / -1 traps. */
+static inline int64_t int_floor_divide(int64_t x, int64_t y) {
+    if (y == -1) return WRAP(0, -, x);
+    int64_t q = x / y;
+    return q - (q * y != x && (x < 0) != (y < 0));
+}
 
 #define BINARY_CASE(kind, value)                                                                             \
     case CLD_##kind:                                                                                         \

@@ -55,6 +55,8 @@ static cld_tensor *gradient_of_a(cld_binary kind, cld_tensor *dy, cld_tensor *a,
     case CLD_POW: return pow_base_gradient(dy, a, b);
     case CLD_MAXIMUM: return winner_share(CLD_LT, dy, a, b);
     case CLD_MINIMUM: return winner_share(CLD_GT, dy, a, b);
+    case CLD_FLOOR_DIVIDE: return cld_tensor_full(dy->a.dtype, dy->a.ndim, dy->a.shape, cld_device(dy), 0);
+    case CLD_REMAINDER: return cld_tensor_retain(dy);
     default: return cld_binary_op(CLD_RELU_BACKWARD, dy, b);
     }
 }
@@ -73,6 +75,11 @@ static cld_tensor *gradient_of_b(cld_binary kind, cld_tensor *dy, cld_tensor *a,
     case CLD_POW: return pow_exponent_gradient(dy, a, b);
     case CLD_MAXIMUM: return winner_share(CLD_LT, dy, b, a);
     case CLD_MINIMUM: return winner_share(CLD_GT, dy, b, a);
+    case CLD_REMAINDER: { /* y = a - b floor(a / b): db = -dy floor(a / b) */
+        CLD_AUTO cld_tensor *times = cld_binary_op(CLD_FLOOR_DIVIDE, a, b);
+        CLD_AUTO cld_tensor *db = times ? cld_mul(dy, times) : NULL;
+        return db ? cld_unary_op(CLD_NEG, db, 0, 0) : NULL;
+    }
     default: return cld_tensor_full(b->a.dtype, b->a.ndim, b->a.shape, cld_device(b), 0);
     }
 }
@@ -93,14 +100,24 @@ static cld_status binary_backward(cld_node *n, cld_tensor *const *dout, cld_tens
 
 #define BINARY(kind, text) [CLD_##kind] = {.name = text, .backward = binary_backward}
 static const cld_op binary_ops[] = {
-    BINARY(ADD, "add"),         BINARY(SUB, "sub"),
-    BINARY(MUL, "mul"),         BINARY(DIV, "div"),
-    BINARY(POW, "pow"),         BINARY(MAXIMUM, "maximum"),
-    BINARY(MINIMUM, "minimum"), BINARY(EQ, "eq"),
-    BINARY(NE, "ne"),           BINARY(LT, "lt"),
-    BINARY(LE, "le"),           BINARY(GT, "gt"),
-    BINARY(GE, "ge"),           BINARY(AND, "logical_and"),
-    BINARY(OR, "logical_or"),   BINARY(RELU_BACKWARD, "relu_backward"),
+    BINARY(ADD, "add"),
+    BINARY(SUB, "sub"),
+    BINARY(MUL, "mul"),
+    BINARY(DIV, "div"),
+    BINARY(POW, "pow"),
+    BINARY(MAXIMUM, "maximum"),
+    BINARY(MINIMUM, "minimum"),
+    BINARY(EQ, "eq"),
+    BINARY(NE, "ne"),
+    BINARY(LT, "lt"),
+    BINARY(LE, "le"),
+    BINARY(GT, "gt"),
+    BINARY(GE, "ge"),
+    BINARY(AND, "logical_and"),
+    BINARY(OR, "logical_or"),
+    BINARY(RELU_BACKWARD, "relu_backward"),
+    BINARY(FLOOR_DIVIDE, "floor_divide"),
+    BINARY(REMAINDER, "remainder"),
 };
 
 static bool is_comparison(cld_binary kind) { return kind >= CLD_EQ && kind <= CLD_OR; }
@@ -163,10 +180,23 @@ static cld_tensor *binary_promoted(cld_binary kind, cld_tensor *a, cld_tensor *b
     return cld_tensor_steal(&y);
 }
 
+/* Integers have no infinity: an integer divisor of 0 is an error. */
+static cld_status check_divisor(cld_binary kind, cld_dtype dtype, cld_tensor *b) {
+    if (cld_dtype_is_float(dtype)) return CLD_OK;
+    double all = 0;
+    CLD_AUTO cld_tensor *none_zero = cld_all(b, NULL, 0, false);
+    if (!none_zero) return cld_error_code();
+    CLD_TRY(cld_tensor_item(none_zero, &all));
+    if (all) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: an integer of the divisor %s is 0", binary_ops[kind].name,
+                    cld_describe(&b->a));
+}
+
 cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b) {
     CLD_TRY_NULL(cld_check_same_device(binary_ops[kind].name, a, b));
     cld_dtype dtype = cld_promote(a->a.dtype, b->a.dtype);
     if (kind == CLD_DIV && !cld_dtype_is_float(dtype)) dtype = CLD_F32;
+    if (kind == CLD_FLOOR_DIVIDE || kind == CLD_REMAINDER) CLD_TRY_NULL(check_divisor(kind, dtype, b));
     CLD_AUTO cld_tensor *x = cld_cast(a, dtype);
     CLD_AUTO cld_tensor *y = x ? cld_cast(b, dtype) : NULL;
     return y ? binary_promoted(kind, x, y) : NULL;

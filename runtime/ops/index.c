@@ -1,5 +1,5 @@
-/* Picking and placing by index. Index tensors are i64 and 0-based; the device checks every one. All are out
- * of place: index_add, index_copy and scatter_add start from a copy of x. */
+/* Picking and placing by index. Index tensors are i64 and 0-based; the device checks every one. All but
+ * index_assign are out of place: index_add, index_copy and scatter_add start from a copy of x. */
 #include "runtime/ops/ops.h"
 
 typedef struct index_params {
@@ -232,4 +232,38 @@ cld_tensor *cld_index_copy(cld_tensor *x, int dim, cld_tensor *index, cld_tensor
     cld_tensor *inputs[] = {x, source};
     remember(cld_record(&index_copy_op, &y, 1, inputs, 2), dim, x, index, source);
     return cld_tensor_steal(&y);
+}
+
+/* ---- x[index], x[index] = source ----------------------------------------------------------------------- */
+
+cld_tensor *cld_index_rows(cld_tensor *x, cld_tensor *index) {
+    CLD_AUTO cld_tensor *line = cld_flatten(index, 0, -1);
+    CLD_AUTO cld_tensor *rows = line ? cld_index_select(x, 0, line) : NULL;
+    if (!rows || index->a.ndim == 1) return cld_tensor_steal(&rows);
+    cld_shape shape = cld_shape_of(&index->a);
+    if (shape.ndim + x->a.ndim - 1 > CLD_MAX_DIMS)
+        return cld_fail_null(CLD_INVALID, "selection by index: %s by %s has more than %d dimensions",
+                             cld_describe(&x->a), cld_describe(&index->a), CLD_MAX_DIMS);
+    for (int d = 1; d < x->a.ndim; d++) shape.extents[shape.ndim++] = x->a.shape[d];
+    return cld_reshape(rows, shape.ndim, shape.extents);
+}
+
+cld_status cld_index_assign(cld_tensor *x, cld_tensor *index, cld_tensor *source) {
+    int dim;
+    CLD_TRY(cld_check_in_place("assignment by index", x));
+    CLD_TRY(check_common("assignment by index", x, 0, index, &dim));
+    CLD_TRY(cld_check_same_device("assignment by index", x, source));
+    cld_shape shape = shape_with(x, 0, cld_numel(&index->a)), fits;
+    cld_array rows = {.ndim = shape.ndim, .dtype = x->a.dtype};
+    for (int d = 0; d < shape.ndim; d++) rows.shape[d] = shape.extents[d];
+    CLD_TRY(cld_broadcast_shapes("assignment by index", &rows, &source->a, &fits));
+    CLD_AUTO cld_tensor *wide = cld_expand(source, shape.ndim, shape.extents);
+    CLD_AUTO cld_tensor *cast = wide ? cld_tensor_cast(wide, x->a.dtype) : NULL;
+    CLD_AUTO cld_tensor *line = cast ? cld_flatten(index, 0, -1) : NULL;
+    if (!line) return cld_error_code();
+    CLD_AUTO cld_tensor *target = cld_tensor_strided(x);
+    if (!target) return cld_error_code();
+    atomic_fetch_add(&target->storage->version, 1);
+    CLD_TRY(cld_device(x)->math->index_copy(&target->a, 0, &line->a, &cast->a));
+    return target->storage == x->storage ? CLD_OK : cld_tensor_copy(x, target);
 }

@@ -54,11 +54,38 @@ cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bo
 cld_tensor *cld_amax(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_amin(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_prod(cld_tensor *x, const int *dims, int ndims, bool keepdim);
-cld_tensor *cld_norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim); /* Euclidean */
+/* (sum |x|^p)^(1/p); p may be infinity (the largest |x|), and 0 (how many are not 0). */
+cld_tensor *cld_norm(cld_tensor *x, double p, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_any(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_all(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_argmax(cld_tensor *x, int dim, bool keepdim); /* first of equals */
 cld_tensor *cld_argmin(cld_tensor *x, int dim, bool keepdim);
+
+/* log(sum(exp(x))), which does not overflow. */
+cld_tensor *cld_logsumexp(cld_tensor *x, const int *dims, int ndims, bool keepdim);
+
+/* ---- scan.c ---- */
+cld_tensor *cld_cumsum(cld_tensor *x, int dim); /* integers give i64 */
+
+/* ---- mask.c: what is not 0 is chosen; these read the count back from the device ---- */
+cld_tensor *cld_nonzero(cld_tensor *x); /* i64 (chosen, ndim): the positions, row-major, 0-based */
+/* The chosen elements in one dimension; x and the mask broadcast. */
+cld_tensor *cld_masked_select(cld_tensor *x, cld_tensor *mask);
+/* x[mask]: the mask has x's first dimensions; they become one, of the chosen. */
+cld_tensor *cld_mask_rows(cld_tensor *x, cld_tensor *mask);
+/* x[mask] = value, in place; value broadcasts to as many rows as are chosen. */
+cld_status cld_mask_assign(cld_tensor *x, cld_tensor *mask, cld_tensor *value);
+
+/* ---- rearrange.c ---- */
+/* times[i] copies side by side along each of the last `count` dimensions; of more than x has, the first are new. */
+cld_tensor *cld_tile(cld_tensor *x, int count, const int64_t *times);
+cld_tensor *cld_flip(cld_tensor *x, int dim);
+cld_tensor *cld_roll(cld_tensor *x, int64_t shift, int dim); /* element i goes to i + shift, around the end */
+/* Zeros above (tril), below (triu) that diagonal of the last two dimensions; 0 is the main one, 1 the one above. */
+cld_tensor *cld_tril(cld_tensor *x, int64_t diagonal);
+cld_tensor *cld_triu(cld_tensor *x, int64_t diagonal);
+/* i64 with a last dimension of the classes, 1 at the label; classes 0: as many as the labels need. */
+cld_tensor *cld_one_hot(cld_tensor *labels, int64_t classes);
 
 /* ---- matmul.c ---- */
 cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b); /* PyTorch's rules, 1-d to batched */
@@ -76,6 +103,10 @@ cld_tensor *cld_scatter_add(cld_tensor *x, int dim, cld_tensor *index, cld_tenso
 cld_tensor *cld_index_select(cld_tensor *x, int dim, cld_tensor *index);
 cld_tensor *cld_index_copy(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source);
 cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source);
+/* x[index]: rows of x in the shape of the index, which may have any */
+cld_tensor *cld_index_rows(cld_tensor *x, cld_tensor *index);
+/* x[index] = source along dimension 0, in place; source broadcasts and is cast */
+cld_status cld_index_assign(cld_tensor *x, cld_tensor *index, cld_tensor *source);
 /* values and *index; the gradient flows to values */
 cld_tensor *cld_topk(cld_tensor **index, cld_tensor *x, int64_t k, int dim, bool largest);
 cld_tensor *cld_sort(cld_tensor **index, cld_tensor *x, int dim, bool descending);

@@ -1,6 +1,8 @@
 /* Reductions. Each is one kernel call into an output that keeps the reduced dimensions as 1; without keepdim
  * a view drops them. Backward puts them back and broadcasts. mean and var are composed of sums, in f32 for
  * 16-bit floats. */
+#include <math.h>
+
 #include "runtime/ops/ops.h"
 
 /* ---- which dimensions ---------------------------------------------------------------------------------- */
@@ -208,7 +210,7 @@ static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
 }
 static const cld_op norm_op = {.name = "norm", .backward = norm_backward};
 
-cld_tensor *cld_norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+static cld_tensor *norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
     reduction r;
     CLD_TRY_NULL(cld_check_float("norm", x));
     CLD_TRY_NULL(reduction_of("norm", x, dims, ndims, keepdim, &r));
@@ -227,6 +229,54 @@ cld_tensor *cld_norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
         cld_node_save(n, 1, y);
     }
     return cld_tensor_steal(&y);
+}
+
+/* Composed: |x|^p summed, and its root. */
+static cld_tensor *norm_p(cld_tensor *x, double p, const int *dims, int ndims, bool keepdim) {
+    CLD_AUTO cld_tensor *wide = widened(x);
+    CLD_AUTO cld_tensor *size = wide ? cld_unary_op(CLD_ABS, wide, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *power =
+        size && p != 1 ? cld_unary_op(CLD_POW_SCALAR, size, p, 0) : cld_tensor_steal(&size);
+    CLD_AUTO cld_tensor *sum = power ? cld_sum(power, dims, ndims, keepdim) : NULL;
+    CLD_AUTO cld_tensor *y =
+        sum && p != 1 ? cld_unary_op(CLD_POW_SCALAR, sum, 1 / p, 0) : cld_tensor_steal(&sum);
+    return y ? cld_cast(y, x->a.dtype) : NULL;
+}
+
+cld_tensor *cld_norm(cld_tensor *x, double p, const int *dims, int ndims, bool keepdim) {
+    if (p == 2) return norm2(x, dims, ndims, keepdim);
+    CLD_TRY_NULL(cld_check_float("norm", x));
+    if (isinf(p)) {
+        CLD_AUTO cld_tensor *size = cld_unary_op(CLD_ABS, x, 0, 0);
+        return size ? (p > 0 ? cld_amax : cld_amin)(size, dims, ndims, keepdim) : NULL;
+    }
+    if (p == 0) {
+        CLD_AUTO cld_tensor *differs = cld_unary_op(CLD_NE_SCALAR, x, 0, 0);
+        CLD_AUTO cld_tensor *count = differs ? cld_sum(differs, dims, ndims, keepdim) : NULL;
+        return count ? cld_cast(count, x->a.dtype) : NULL;
+    }
+    if (!(p == p)) return cld_fail_null(CLD_INVALID, "norm: p is %g", p);
+    return norm_p(x, p, dims, ndims, keepdim);
+}
+
+/* ---- logsumexp ----------------------------------------------------------------------------------------- */
+
+/* m + log(sum(exp(x - m))) with m = max x, a constant; where m is not finite, 0 stands in for it. */
+cld_tensor *cld_logsumexp(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+    reduction r;
+    CLD_TRY_NULL(cld_check_float("logsumexp", x));
+    CLD_TRY_NULL(reduction_of("logsumexp", x, dims, ndims, keepdim, &r));
+    CLD_AUTO cld_tensor *constant = cld_tensor_detach(x);
+    CLD_AUTO cld_tensor *most = constant ? cld_amax(constant, dims, ndims, true) : NULL;
+    CLD_AUTO cld_tensor *finite = most ? cld_unary_op(CLD_ISFINITE, most, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *zero = finite ? cld_tensor_full(x->a.dtype, 0, NULL, cld_device(x), 0) : NULL;
+    CLD_AUTO cld_tensor *m = zero ? cld_where(finite, most, zero) : NULL;
+    CLD_AUTO cld_tensor *shifted = m ? cld_sub(x, m) : NULL;
+    CLD_AUTO cld_tensor *powers = shifted ? cld_unary_op(CLD_EXP, shifted, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *sum = powers ? cld_sum(powers, dims, ndims, true) : NULL;
+    CLD_AUTO cld_tensor *log = sum ? cld_unary_op(CLD_LOG, sum, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *y = log ? cld_add(log, m) : NULL;
+    return y ? cld_reshape(y, r.out.ndim, r.out.extents) : NULL;
 }
 
 /* ---- without a gradient -------------------------------------------------------------------------------- */
