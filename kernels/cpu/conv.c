@@ -2,6 +2,7 @@
  * oneDNN for f32, plain loops for f64. */
 #include "kernels/cpu/conv_onednn.h"
 #include "kernels/cpu/conv_reference.h"
+#include "kernels/cpu/conv_winograd.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/pool.h"
 
@@ -16,7 +17,16 @@ static bool set_winograd(bool on) { return atomic_exchange(&use_winograd, on); }
  */
 static cld_layout layout(cld_dtype dtype, const int64_t *shape) {
     bool blocked = dtype == CLD_F32 && shape[1] > 0 && shape[1] % 16 == 0 && shape[2] * shape[3] != 1;
-    return blocked && cld_onednn_wants_blocks() ? CLD_BLOCKED : CLD_STRIDED;
+    return blocked && cld_onednn_isa() != CLD_ISA_OTHER ? CLD_BLOCKED : CLD_STRIDED;
+}
+
+/* oneDNN has Winograd's algorithm for AVX-512 alone; for AVX2 it is ours. */
+static cld_status convolve(cld_conv_direction direction, const cld_conv_arrays *arrays,
+                           const cld_conv_params *p) {
+    bool winograd = use_winograd;
+    if (winograd && cld_onednn_isa() == CLD_ISA_AVX2 && cld_winograd_takes(arrays, p))
+        return cld_winograd_conv(direction, arrays, p);
+    return cld_onednn_conv(direction, arrays, p, winograd);
 }
 
 static bool is_empty(const cld_array *a) {
@@ -38,8 +48,7 @@ static cld_status unsupported(const char *op) {
 static cld_status conv2d(const cld_array *y, const cld_array *x, const cld_array *w, const cld_array *bias,
                          const cld_conv_params *p) {
     if (is_empty(y)) return CLD_OK;
-    if (x->dtype == CLD_F32)
-        return cld_onednn_conv(CLD_CONV_FORWARD, &(cld_conv_arrays){x, w, y, bias}, p, use_winograd);
+    if (x->dtype == CLD_F32) return convolve(CLD_CONV_FORWARD, &(cld_conv_arrays){x, w, y, bias}, p);
     if (x->dtype != CLD_F64) return unsupported("conv2d");
     cld_reference_conv2d(y, x, w, bias, p);
     return CLD_OK;
@@ -48,8 +57,7 @@ static cld_status conv2d(const cld_array *y, const cld_array *x, const cld_array
 static cld_status conv2d_data(const cld_array *dx, const cld_array *dy, const cld_array *w,
                               const cld_conv_params *p) {
     if (is_empty(dx)) return CLD_OK;
-    if (dx->dtype == CLD_F32)
-        return cld_onednn_conv(CLD_CONV_DATA, &(cld_conv_arrays){dx, w, dy, NULL}, p, use_winograd);
+    if (dx->dtype == CLD_F32) return convolve(CLD_CONV_DATA, &(cld_conv_arrays){dx, w, dy, NULL}, p);
     if (dx->dtype != CLD_F64) return unsupported("conv2d");
     cld_reference_conv2d_data(dx, dy, w, p);
     return CLD_OK;
@@ -62,8 +70,7 @@ static cld_status conv2d_weight(const cld_array *dw, const cld_array *dbias, con
         if (dbias) zero(dbias);
         return CLD_OK;
     }
-    if (x->dtype == CLD_F32)
-        return cld_onednn_conv(CLD_CONV_WEIGHTS, &(cld_conv_arrays){x, dw, dy, dbias}, p, use_winograd);
+    if (x->dtype == CLD_F32) return convolve(CLD_CONV_WEIGHTS, &(cld_conv_arrays){x, dw, dy, dbias}, p);
     if (x->dtype != CLD_F64) return unsupported("conv2d");
     cld_reference_conv2d_weight(dw, dbias, x, dy, p);
     return CLD_OK;

@@ -62,8 +62,10 @@ static cld_status check(dnnl_status_t status, const char *doing) {
     return cld_fail(CLD_BACKEND, "conv2d: oneDNN failed with status %d, %s", (int)status, doing);
 }
 
-bool cld_onednn_wants_blocks(void) {
-    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+cld_isa cld_onednn_isa(void) {
+    unsigned isa = dnnl_get_effective_cpu_isa();
+    if ((isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core) return CLD_ISA_AVX512;
+    return (isa & dnnl_cpu_isa_avx2) == dnnl_cpu_isa_avx2 ? CLD_ISA_AVX2 : CLD_ISA_OTHER;
 }
 
 /* ---- making a plan ------------------------------------------------------------------------------------- */
@@ -136,7 +138,7 @@ static cld_status describe(layouts *l, const plan_key *k) {
         rows[OPERAND_W].ndims = 5;
         rows[OPERAND_W].dims = w_grouped;
         rows[OPERAND_W].tag = dnnl_goihw;
-    } else if (cld_onednn_wants_blocks()) {
+    } else if (cld_onednn_isa() == CLD_ISA_AVX512) {
         if (k->x_blocked) rows[OPERAND_X].asked = dnnl_nChw16c;
         if (k->y_blocked) rows[OPERAND_Y].asked = dnnl_nChw16c;
     }

@@ -15,7 +15,9 @@ typedef struct cld_conv_arrays {
 cld_status cld_onednn_conv(cld_conv_direction direction, const cld_conv_arrays *arrays,
                            const cld_conv_params *p, bool winograd);
 
-/* True where oneDNN's fastest kernels on this processor take nChw16c: with AVX-512. */
-bool cld_onednn_wants_blocks(void);
+/* What oneDNN compiles for here (DNNL_MAX_CPU_ISA=AVX2 in the environment lowers it). With AVX-512 its fastest kernels
+ * take nChw16c as we hold it; with AVX2 it reorders to nChw8c and back. */
+typedef enum cld_isa { CLD_ISA_OTHER, CLD_ISA_AVX2, CLD_ISA_AVX512 } cld_isa;
+cld_isa cld_onednn_isa(void);
 
 #endif
