@@ -21,7 +21,7 @@
 
 #define PLACES     36
 #define MIN_TILES  64        /* fewer are not worth the transform of the weights */
-#define CHUNK      60        /* tiles of a forward chunk: a multiple of ROWS */
+#define CHUNK      48         /* tiles of a forward chunk: a multiple of ROWS */
 #define ROWS       6         /* of the product held in registers, by 16 columns */
 #define WAVE_BYTES (8 << 20) /* of a wave's transformed tiles: about what a shared cache can hold */
 
@@ -130,15 +130,31 @@ CLD_INLINE place place_of(const tiled *t, int64_t index, int64_t block) {
 #define READ_PART(name, side)                                                                                \
     CLD_INLINE void name(vec part[side][side], const tiled *t, const float *plane, int64_t y, int64_t x,     \
                          int lane) {                                                                         \
-        bool inside = y >= 0 && x >= 0 && y + side <= t->height && x + side <= t->width;                     \
+        const float *from = plane + (y * t->width + x) * 16 + lane;                                          \
+        int64_t row = t->width * 16;                                                                         \
+        if (y >= 0 && x >= 0 && y + side <= t->height && x + side <= t->width) {                             \
+            for (int i = 0; i < side; i++)                                                                   \
+                for (int j = 0; j < side; j++) part[i][j] = load(from + i * row + j * 16);                   \
+            return;                                                                                          \
+        }                                                                                                    \
         for (int i = 0; i < side; i++)                                                                       \
             for (int j = 0; j < side; j++) {                                                                 \
-                bool here = inside || (y + i >= 0 && y + i < t->height && x + j >= 0 && x + j < t->width);   \
-                part[i][j] = here ? load(plane + ((y + i) * t->width + x + j) * 16 + lane) : (vec){0};       \
+                bool here = y + i >= 0 && y + i < t->height && x + j >= 0 && x + j < t->width;               \
+                part[i][j] = here ? load(from + i * row + j * 16) : (vec){0};                                \
             }                                                                                                \
     }
 READ_PART(read_input, 6)
 READ_PART(read_output, 4)
+
+/* A transformed tile's places lie `step` floats apart. */
+CLD_INLINE void store_places(float *to, int64_t step, const vec v[6][6]) {
+    for (int i = 0; i < 6; i++)
+        for (int j = 0; j < 6; j++, to += step) store(to, v[i][j]);
+}
+CLD_INLINE void load_places(vec v[6][6], const float *from, int64_t step) {
+    for (int i = 0; i < 6; i++)
+        for (int j = 0; j < 6; j++, from += step) v[i][j] = load(from);
+}
 
 /* Panels of `count` transformed tiles: place p of tile i, block b lies at data + ((p * blocks + b) * count + i) * 16. */
 #define PANEL(data, blocks, count, p, b, i) ((data) + ((((p) * (blocks)) + (b)) * (count) + (i)) * 16)
@@ -151,8 +167,7 @@ CLD_SIMD static void gather_inputs(float *panels, int64_t count, const tiled *t,
             vec d[6][6], v[6][6];
             read_input(d, t, at.plane, at.y - padding[0], at.x - padding[1], lane);
             transform_input(v, d);
-            for (int p = 0; p < PLACES; p++)
-                store(PANEL(panels, t->blocks, count, p, b, i) + lane, v[p / 6][p % 6]);
+            store_places(PANEL(panels, t->blocks, count, 0, b, i) + lane, t->blocks * count * 16, v);
         }
     }
 }
@@ -165,8 +180,7 @@ CLD_SIMD static void gather_gradients(float *panels, int64_t count, const tiled 
             vec d[4][4], v[6][6];
             read_output(d, t, at.plane, at.y, at.x, lane);
             transform_gradient(v, d);
-            for (int p = 0; p < PLACES; p++)
-                store(PANEL(panels, t->blocks, count, p, b, i) + lane, v[p / 6][p % 6]);
+            store_places(PANEL(panels, t->blocks, count, 0, b, i) + lane, t->blocks * count * 16, v);
         }
     }
 }
@@ -179,8 +193,7 @@ CLD_SIMD static void scatter_outputs(const tiled *t, int64_t first, int64_t i, c
         if (columns > 4) columns = 4;
         for (int lane = 0; lane < 16; lane += 8) {
             vec m[6][6], y[4][4];
-            for (int p = 0; p < PLACES; p++)
-                m[p / 6][p % 6] = load(PANEL(panels, t->blocks, count, p, b, i) + lane);
+            load_places(m, PANEL(panels, t->blocks, count, 0, b, i) + lane, t->blocks * count * 16);
             transform_product(y, m);
             for (int64_t r = 0; r < rows; r++)
                 for (int64_t c = 0; c < columns; c++)
@@ -218,7 +231,7 @@ CLD_SIMD static void gather_kernels(float *panels, const kernels *k, int64_t blo
         vec g[3][3], u[6][6];
         for (int tap = 0; tap < 9; tap++) g[tap / 3][tap % 3] = load(&lanes[tap][lane]);
         transform_kernel(u, g);
-        for (int p = 0; p < PLACES; p++) store(KERNEL_PANEL(panels, k, p, block, in) + lane, u[p / 6][p % 6]);
+        store_places(KERNEL_PANEL(panels, k, 0, block, in) + lane, k->out * k->in, u);
     }
 }
 
@@ -226,7 +239,7 @@ CLD_SIMD static void scatter_kernels(const kernels *k, int64_t block, int64_t in
     float lanes[9][16];
     for (int lane = 0; lane < 16; lane += 8) {
         vec u[6][6], g[3][3];
-        for (int p = 0; p < PLACES; p++) u[p / 6][p % 6] = load(KERNEL_PANEL(panels, k, p, block, in) + lane);
+        load_places(u, KERNEL_PANEL(panels, k, 0, block, in) + lane, k->out * k->in);
         transform_sums(g, u);
         for (int tap = 0; tap < 9; tap++) store(&lanes[tap][lane], g[tap / 3][tap % 3]);
     }
