@@ -21,7 +21,7 @@
 
 #define PLACES     36
 #define MIN_TILES  64        /* fewer are not worth the transform of the weights */
-#define CHUNK      48         /* tiles of a forward chunk: a multiple of ROWS */
+#define CHUNK      24        /* tiles of a forward chunk: a multiple of ROWS */
 #define ROWS       6         /* of the product held in registers, by 16 columns */
 #define WAVE_BYTES (8 << 20) /* of a wave's transformed tiles: about what a shared cache can hold */
 

@@ -160,7 +160,7 @@ local function print_table()
   end
 end
 
--- Where a step's time goes, and the floor under it.
+-- Where a step's time goes, and what its convolutions alone would take in oneDNN.
 local function print_parts()
   local npid = found.npid
   local order = {}

@@ -1,12 +1,12 @@
-/* The floor under a training step: the convolutions of ResNet-18 at 32 x 32 alone, as bare oneDNN primitives.
+/* What a step's convolutions would take in oneDNN alone: those of ResNet-18 at 32 x 32, as bare primitives.
  *
  * A Lua module, so that it runs in the process of the step that it is compared with. For every distinct
- * convolution and direction it takes the faster of oneDNN's choice (Winograd where it can) and the direct
- * algorithm, each in the memory layouts that the primitive prefers, and charges nothing for reorders between
- * them: no training step that calls oneDNN can be faster.
+ * convolution and direction it takes the faster of oneDNN's choice (Winograd where it can, with AVX-512) and the
+ * direct algorithm, each in the memory layouts that the primitive prefers, and charges nothing for reorders between
+ * them. A step whose convolutions are oneDNN's comes near this; with AVX2, where they are our own Winograd's, a step
+ * can be faster.
  *
- *     local forward, data, weights = require("conv_floor").measure(batch, width, repeats)   -- seconds per
- * batch
+ *     local forward, data, weights = require("conv_floor").measure(batch, width, repeats)   -- seconds per batch
  */
 #include <lauxlib.h>
 #include <lua.h>
