@@ -28,12 +28,26 @@ CLD_INLINE vec load_first(const float *p, int64_t n) {
 CLD_INLINE void store_first(float *p, vec v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof *p); }
 
 CLD_INLINE vec keep(vec v, bits where) { return (vec)((bits)v & where); }
+
+/* v where y is above zero or NaN, else 0. By halves: AVX2 has no comparison of 64 bytes, and the compiler would make 16
+ * of single floats. */
+typedef float half __attribute__((vector_size(32), aligned(16)));
+typedef int32_t half_bits __attribute__((vector_size(32), aligned(16)));
+typedef union halves {
+    vec whole;
+    half half[2];
+} halves;
+CLD_INLINE vec keep_positive(vec v, vec y) {
+    halves out = {v}, of = {y};
+    for (int i = 0; i < 2; i++) out.half[i] = (half)((half_bits)out.half[i] & ~(of.half[i] <= 0));
+    return out.whole;
+}
 CLD_INLINE bits first_lanes(int64_t n) {
     const bits lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return lane < (int32_t)n;
 }
 CLD_INLINE vec lanes_of(const cld_norm_lanes *l) { return load(l->at); }
-CLD_INLINE vec relu_of(vec v) { return keep(v, ~(v <= 0)); }
+CLD_INLINE vec relu_of(vec v) { return keep_positive(v, v); }
 CLD_INLINE vec normalized(vec x, vec mean, vec scale, vec shift) { return (x - mean) * scale + shift; }
 
 /* The part of a chunk that lies in one image: `count` floats at `offset` from the array's start. */
@@ -150,7 +164,7 @@ CLD_SIMD void cld_norm_chunk_apply(float *y, const cld_norm_shape *s, int64_t bl
 CLD_INLINE vec masked(vec dy, vec x, vec y, const vec *mean, const vec *scale, const vec *shift,
                       cld_norm_mask mask) {
     if (mask == CLD_MASK_FROM_X) y = normalized(x, *mean, *scale, *shift);
-    return mask == CLD_MASK_NONE ? dy : keep(dy, ~(y <= 0));
+    return mask == CLD_MASK_NONE ? dy : keep_positive(dy, y);
 }
 
 CLD_INLINE void sums_chunk(cld_norm_sums *out, float *write, const cld_norm_shape *s, int64_t block,
