@@ -88,5 +88,7 @@ describe("weighted_knn", function()
     check.fails(function() knn(memory, cld.zeros({ 2 }, "i64"), memory, {}) end, "labels as i64%[3%].*got i64%[2%]")
     check.fails(function() knn(memory, labels, memory, { classes = 2 }) end, "entry 3 of labels is 2; expected 0 to 1")
     check.fails(function() knn(memory, labels, memory, { k = 0 }) end, "k is 0")
+    check.fails(function() knn(memory, cld.tensor({ 0, 1, math.maxinteger }, "i64"), memory, {}) end,
+      "the largest label is 9223372036854775808")
   end)
 end)

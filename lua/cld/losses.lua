@@ -141,7 +141,9 @@ function MocoQueue:loss(query, key)
   return functional.queue_loss(query, key, self.memory, self.temperature)
 end
 
---- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain.
+--- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain. Keys are not looked at:
+-- after a step that was skipped for a loss that is not finite they do not belong here, since one NaN among them makes
+-- every loss NaN until its row is replaced.
 function MocoQueue:enqueue(keys) self.pointer = functional.enqueue(self.memory, keys, self.pointer) end
 
 --- {memory, pointer}; the pointer is 0-d, i64.
