@@ -216,7 +216,8 @@ typedef struct cld_loss_ops {
     cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
                          const cld_array *x, int iterations);
     /* scores (queries, classes) = sum of exp(similarity / temperature) over the k most similar memory rows of each
-     * class; of equally similar ones the first. k <= memory rows. */
+     * class; of equally similar ones the first. k <= memory rows. A query whose scores could leave the dtype's range
+     * gets them divided by exp(largest similarity / temperature). */
     cld_status (*weighted_knn)(const cld_array *scores, const cld_array *memory, const cld_array *labels,
                                const cld_array *queries, int64_t k, double temperature);
 } cld_loss_ops;
