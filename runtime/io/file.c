@@ -155,7 +155,9 @@ cld_path_kind cld_path(const char *path) {
 
 static cld_status make_one(const char *path, bool *created) {
     *created = mkdir(path, 0777) == 0;
+    int reason = errno;
     if (*created || cld_path(path) == CLD_PATH_FOLDER) return CLD_OK;
+    errno = reason;
     return fail_errno("make the folder", path);
 }
 
