@@ -58,6 +58,23 @@ local jobs = {
     loss:backward()
     queue:enqueue(b:detach())
   end },
+  { "a loader, asked again after a failure", function()
+    local set = cld.data.tensors { images = cld.zeros({ 6, 4, 4, 3 }, "u8") }
+    local loader = cld.data.loader { set, batch_size = 2, views = 1, shuffle = false, workers = 0 }
+    local batches <close> = loader:epoch(1)
+    local seen, failure = 0, nil
+    for _ = 1, 10 do
+      local ok, batch = pcall(batches)
+      if not ok then
+        failure = batch
+      elseif batch then
+        if batch.index:totable()[1] ~= seen then error "a batch was lost" end
+        seen = seen + 2
+      end
+    end
+    if failure then error(failure, 0) end
+    if seen ~= 6 then error "a batch was lost" end
+  end },
   { "files", function()
     cld.save(file, { x = cld.ones(3), y = cld.zeros(2, 2) }, { step = "1" })
     return (cld.load(file))
