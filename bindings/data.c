@@ -1,5 +1,4 @@
-/* cld.core.data: the CIFAR readers, and an epoch of the loader. lua/cld/data.lua puts data sets and loaders
- * on top. */
+/* cld.core.data: the CIFAR readers, and an epoch of the loader. lua/cld/data.lua puts data sets and loaders on top. */
 #include "bindings/bindings.h"
 #include "runtime/data/cifar.h"
 #include "runtime/data/loader.h"

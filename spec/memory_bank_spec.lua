@@ -129,14 +129,18 @@ describe("memory_bank", function()
   end)
 
   it("updates a row that occurs twice twice, in order", function()
-    local memory = cld.tensor({ { 1, 0 } }, "f64")
-    local bank = bank_of(memory, { momentum = 0.5, temperature = 1 })
-    local f = cld.tensor({ { 0, 1 }, { 1, 0 } }, "f64"):requires_grad_()
-    bank:loss(f, indices { 0, 0 }):backward()
     local half = 0.5 ^ 0.5 -- normalize(.5 (1, 0) + .5 (0, 1)) = (half, half), then the second
     local x, y = 0.5 * half + 0.5, 0.5 * half
     local length = (x * x + y * y) ^ 0.5
-    check.close(bank.memory, { { x / length, y / length } })
+    for _, dtype in ipairs { "f64", "f32" } do
+      for _, negatives in ipairs { 0, 2 } do
+        local memory = cld.tensor({ { 0.6, 0.8 }, { 1, 0 } }, dtype)
+        local bank = bank_of(memory, { momentum = 0.5, temperature = 1, negatives = negatives })
+        local f = cld.tensor({ { 0, 1 }, { 1, 0 } }, dtype):requires_grad_()
+        bank:loss(f, indices { 1, 1 }):backward()
+        check.close(bank.memory, { { 0.6, 0.8 }, { x / length, y / length } })
+      end
+    end
   end)
 
   it("starts uniform in +-1/sqrt(dim/3), not normalized", function()

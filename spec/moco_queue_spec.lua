@@ -48,6 +48,27 @@ describe("moco_queue", function()
     end
   end)
 
+  it("streams f32 over blocks and threads to what the f64 loops give", function()
+    local threads = cld.get_num_threads()
+    for _, size in ipairs { 511, 512, 1700 } do
+      local memory, key = formula.uniform("queue", { size, 19 }, "f64"), formula.uniform("key", { 9, 19 }, "f64")
+      local function both(dtype)
+        local q = formula.uniform("query", { 9, 19 }, dtype):requires_grad_()
+        local loss = queue_of(memory:to(dtype), 0.07):loss(q, key:to(dtype))
+        loss:backward()
+        return loss, q.grad
+      end
+      local loss, gradient = both "f64"
+      for _, n in ipairs { 1, 3 } do
+        cld.set_num_threads(n)
+        local fast_loss, fast_gradient = both "f32"
+        check.close(fast_loss, loss, { atol = 1e-5, rtol = 1e-5 })
+        check.close(fast_gradient, gradient, { atol = 1e-5, rtol = 1e-5 })
+      end
+    end
+    cld.set_num_threads(threads)
+  end)
+
   it("replaces the oldest rows, wraps, and takes batches of any size", function()
     local queue = queue_of(keys(0, 5))
     queue:enqueue(keys(10, 3))

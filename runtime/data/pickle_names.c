@@ -95,8 +95,7 @@ cld_status cld__pickle_reduce(cld_pickle *p) {
     return cld__pickle_fail(p, "numpy.ndarray is called");
 }
 
-/* The state of a dtype is (version, byte order, ...), of an array (version, shape, dtype, is_fortran, data).
- */
+/* The state of a dtype is (version, byte order, ...), of an array (version, shape, dtype, is_fortran, data). */
 cld_status cld__pickle_build(cld_pickle *p) {
     CLD_TRY(cld__pickle_need(p, 2));
     value state = *value_at(p, *stack_at(p, p->stack.count - 1));

@@ -62,8 +62,7 @@ cld_status cld_writer_put(cld_writer *w, const void *data, size_t bytes) {
     return w->status;
 }
 
-/* Makes the rename itself durable. A file system that cannot flush a folder says EINVAL: nothing to be done.
- */
+/* Makes the rename itself durable. A file system that cannot flush a folder says EINVAL: nothing to be done. */
 static cld_status flush_folder(const char *path) {
     char *folder = folder_of(path);
     if (!folder) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", path);

@@ -32,8 +32,7 @@ cld_tensor *cld_sample_negatives(int64_t rows, int64_t count, int64_t size, uint
 
 /* ---- moco_queue.c: MoCo (He et al., CVPR 2020) ---- */
 
-/* Cross entropy of [query . key, query queue^T] / T against class 0; the gradient flows to query (batch, dim)
- * only. */
+/* Cross entropy of [query . key, query queue^T] / T against class 0; the gradient flows to query (batch, dim) only. */
 cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue, double temperature);
 /* Replace the oldest rows of the ring; *pointer, the next row to be written, moves on and wraps. Of more keys
  * than rows the last remain. Keys are not looked at: one that is not finite makes every loss NaN until its row is
