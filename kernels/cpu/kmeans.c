@@ -14,6 +14,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/simd.h"
+
 /* One tile of distances, in registers: ROWS rows to 2 * LANES centroids. */
 enum { ROWS = 4, LANES = 8, TILE = 2 * LANES };
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
@@ -141,8 +143,8 @@ cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, cons
     void *ct;
     size_t bytes = (size_t)(width * dim) * sizeof(float);
     CLD_TRY(cld_cpu_memory.allocate(&ct, bytes));
-    /* nothing is near an unused column */
-    for (int64_t i = 0; i < width * dim; i++) ((float *)ct)[i] = INFINITY;
+    for (int64_t i = 0; i < width * dim; i++)
+        ((float *)ct)[i] = INFINITY; /* nothing is near an unused column */
     for (int t = 0; t < iterations; t++) {
         assign_f32(labels->data, ct, x->data, centroids->data, n, dim, k, width);
         means_f32(centroids->data, sizes->data, x->data, labels->data, n, dim, k);
