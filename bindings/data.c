@@ -1,5 +1,4 @@
-/* cld.core.data: the CIFAR readers, and an epoch of the loader. lua/cld/data.lua puts data sets and loaders
- * on top. */
+/* cld.core.data: the CIFAR readers, and an epoch of the loader. lua/cld/data.lua puts data sets and loaders on top. */
 #include "bindings/bindings.h"
 #include "runtime/data/cifar.h"
 #include "runtime/data/loader.h"
@@ -11,6 +10,13 @@
 static int cifar_gc(lua_State *L) {
     cld_cifar_free(luaL_checkudata(L, 1, CLDL_CIFAR));
     return 0;
+}
+
+/* Into the field of the table on the top. */
+static void give_tensor(lua_State *L, const char *field, cld_tensor **from) {
+    cld_tensor **box = cldL_new_tensor(L); /* may raise: *from is still its owner's */
+    *box = cld_tensor_steal(from);
+    lua_setfield(L, -2, field);
 }
 
 /* read_cifar(root, "cifar10"|"fine"|"coarse", "auto"|"python"|"binary", "train"|"test")
@@ -30,10 +36,8 @@ static int data_read_cifar(lua_State *L) {
     cldL_check_status(L, cld_cifar_read(c, root, kind, layout, test));
 
     lua_createtable(L, 0, 4);
-    *cldL_new_tensor(L) = cld_tensor_steal(&c->images);
-    lua_setfield(L, -2, "images");
-    *cldL_new_tensor(L) = cld_tensor_steal(&c->labels);
-    lua_setfield(L, -2, "labels");
+    give_tensor(L, "images", &c->images);
+    give_tensor(L, "labels", &c->labels);
     lua_pushinteger(L, c->classes);
     lua_setfield(L, -2, "classes");
     if (c->names[0]) {
@@ -65,13 +69,26 @@ static void field_numbers(lua_State *L, int arg, const char *name, int count, do
 
 static int clamp_int(lua_Integer i) { return i < -1 ? -1 : i > INT32_MAX ? INT32_MAX : (int)i; }
 
+static void field_size(lua_State *L, int arg, int *height, int *width) {
+    int *const out[] = {height, width};
+    lua_getfield(L, arg, "size");
+    bool complete = lua_istable(L, -1) && luaL_len(L, -1) == 2;
+    for (int i = 0; i < 2 && complete; i++) {
+        int is_integer;
+        lua_geti(L, -1, i + 1);
+        *out[i] = clamp_int(lua_tointegerx(L, -1, &is_integer));
+        complete = is_integer;
+        lua_pop(L, 1);
+    }
+    if (!complete) luaL_error(L, "augment: size must be an integer, or two: { height, width }");
+    lua_pop(L, 1);
+}
+
 static cld_augment check_augment(lua_State *L, int arg) {
     cld_augment a = {0};
     double numbers[4];
     luaL_checktype(L, arg, LUA_TTABLE);
-    field_numbers(L, arg, "size", 2, numbers);
-    a.height = clamp_int((lua_Integer)numbers[0]);
-    a.width = clamp_int((lua_Integer)numbers[1]);
+    field_size(L, arg, &a.height, &a.width);
     a.crop = cldL_field_boolean(L, arg, "crop", false);
     field_numbers(L, arg, "scale", 2, a.scale);
     field_numbers(L, arg, "ratio", 2, a.ratio);

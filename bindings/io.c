@@ -200,8 +200,8 @@ static int io_list(lua_State *L) {
     return 1;
 }
 
-/* lock(folder) -> a value that keeps the folder marked as in use until it is closed or collected; nil where
- * it is. */
+/* lock(folder) -> a value that keeps the folder marked as in use until it is closed or collected; nil where it is
+ * marked already. */
 static int io_lock(lua_State *L) {
     const char *path = check_text(L, 1);
     guard *g = new_guard(L, release_lock);

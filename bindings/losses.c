@@ -57,9 +57,8 @@ static int enqueue(lua_State *L) {
 static int kmeans(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer k = luaL_checkinteger(L, 2), iterations = luaL_checkinteger(L, 3);
-    luaL_argcheck(L, iterations >= 1 && iterations <= INT32_MAX, 3, "expected at least 1 iteration");
     cld_tensor **labels = cldL_new_tensor(L), **centroids = cldL_new_tensor(L);
-    *centroids = cld_kmeans(labels, x, k, (int)iterations);
+    *centroids = cld_kmeans(labels, x, k, iterations);
     cldL_result(L, *centroids);
     return 2;
 }
@@ -70,7 +69,7 @@ static int cross_level(lua_State *L) {
     cld_tensor *g1 = cldL_check_tensor(L, 1), *g2 = cldL_check_tensor(L, 2);
     cldL_check_fields(L, 3, "cld", names);
     cld_group_params p = {.clusters = cldL_field_integer(L, 3, "clusters", 128),
-                          .iterations = (int)cldL_field_integer(L, 3, "iterations", 5),
+                          .iterations = cldL_field_integer(L, 3, "iterations", 5),
                           .temperature = cldL_field_number(L, 3, "temperature", 0.2),
                           .detach_centroids = cldL_field_boolean(L, 3, "detach_centroids", false)};
     cld_tensor **loss = cldL_new_tensor(L), **accuracy = cldL_new_tensor(L);

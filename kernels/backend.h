@@ -60,11 +60,14 @@ typedef struct cld_memory_info {
 } cld_memory_info;
 
 typedef struct cld_memory_ops {
-    cld_status (*allocate)(void **out, size_t bytes); /* 64-byte aligned; the contents are undefined */
-    void (*release)(void *data, size_t bytes);        /* bytes as given to allocate */
+    /* 64-byte aligned; the contents are undefined. Where there is no memory it calls what set_reclaim was given, which
+     * releases what it can, empties the cache, and tries once more: for tensors and for a kernel's workspace alike. */
+    cld_status (*allocate)(void **out, size_t bytes);
+    void (*release)(void *data, size_t bytes); /* bytes as given to allocate */
     cld_status (*to_host)(void *host, const void *device, size_t bytes);
     cld_status (*from_host)(void *device, const void *host, size_t bytes);
     void (*empty_cache)(void);
+    void (*set_reclaim)(void (*reclaim)(void *context), void *context); /* NULL: nothing to call */
     cld_memory_info (*info)(void);
     cld_status (*synchronize)(void); /* (optional) wait for all queued work */
 } cld_memory_ops;
@@ -216,7 +219,8 @@ typedef struct cld_loss_ops {
     cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
                          const cld_array *x, int iterations);
     /* scores (queries, classes) = sum of exp(similarity / temperature) over the k most similar memory rows of each
-     * class; of equally similar ones the first. k <= memory rows. */
+     * class; of equally similar ones the first. k <= memory rows. A query whose scores could leave the dtype's range
+     * gets them divided by exp(largest similarity / temperature). */
     cld_status (*weighted_knn)(const cld_array *scores, const cld_array *memory, const cld_array *labels,
                                const cld_array *queries, int64_t k, double temperature);
 } cld_loss_ops;

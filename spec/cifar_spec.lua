@@ -157,8 +157,14 @@ describe("CIFAR", function()
     process.write(folder .. "/test_batch.bin", bytes:sub(1, -2))
     fails("test_batch.bin: truncated, or not CIFAR%-10: 9218 bytes are not a multiple of the 3073 of a row",
       { split = "test" })
-    process.write(folder .. "/test_batch.bin", "")
-    fails("hold no images", { split = "test" })
+    for _, name in ipairs { "test_batch.bin", "data_batch_3.bin" } do
+      process.write(folder .. "/" .. name, "")
+      fails(name .. ": the file is empty", { split = name == "test_batch.bin" and "test" or "train" })
+    end
+    folder = cifar.write10(root, "python")
+    local none = require("cld.cifar_writer").python({ labels = {}, images = {} }, "x")
+    process.write(folder .. "/test_batch", (none:gsub("K%zK%z\x86", "K\0M\0\12\x86"))) -- 0 x 3072
+    fails("CIFAR%-10: the files in '.*' hold no images", { split = "test" })
   end)
 
   it("tells what is wrong with its options", function()

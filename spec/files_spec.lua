@@ -19,6 +19,8 @@ describe("files and folders", function()
     assert.is_nil(cld.io.exists(folder .. "/none"))
     assert.same({ "b", "file" }, cld.io.list(folder .. "/a"))
     check.fails(function() cld.io.mkdir(folder .. "/a/file/c") end, "cannot make the folder '.*/a/file'")
+    os.execute(("ln -s none '%s/link'"):format(folder)) -- it is there, and what it names is not
+    check.fails(function() cld.io.mkdir(folder .. "/link") end, "cannot make the folder '.*/link': File exists")
     check.fails(function() cld.io.list(folder .. "/none") end, "No such file")
     check.fails(function() cld.io.write_atomic("/dev/null", "x") end, "not a regular file")
   end)

@@ -82,7 +82,9 @@ describe("kmeans", function()
     check.fails(function() cld.losses.kmeans(cld.zeros { 3 }, 2, 5) end, "expected x as f32 or f64 .*got f32%[3%]")
     check.fails(function() cld.losses.kmeans(cld.zeros({ 3, 2 }, "i64"), 2, 5) end, "got i64%[3, 2%]")
     check.fails(function() cld.losses.kmeans(cld.zeros { 3, 2 }, 0, 5) end, "0 clusters")
-    check.fails(function() cld.losses.kmeans(cld.zeros { 3, 2 }, 2, 0) end, "at least 1 iteration")
+    check.fails(function() cld.losses.kmeans(cld.zeros { 3, 2 }, 2, 0) end,
+      "kmeans: 0 iterations; expected 1 to 2147483647")
+    check.fails(function() cld.losses.kmeans(cld.zeros { 3, 2 }, 2, 4294967297) end, "kmeans: 4294967297 iterations")
     check.fails(function() cld.losses.kmeans(cld.zeros { 0, 2 }, 2, 1) end, "no rows")
   end)
 end)
@@ -124,6 +126,9 @@ describe("cld", function()
     local g = cld.zeros { 4, 3 }
     check.fails(function() cld.losses.cld(g, cld.zeros { 5, 3 }, options) end, "g1 is f32%[4, 3%], g2 f32%[5, 3%]")
     check.fails(function() cld.losses.cld(g, g, { cluster = 3 }) end, "'cluster'; did you mean 'clusters'")
-    check.fails(function() cld.losses.cld(g, g, { temperature = -1 }) end, "temperature is %-1")
+    check.fails(function() cld.losses.cld(g, g, { iterations = 4294967297 }) end, "kmeans: 4294967297 iterations")
+    for _, bad in ipairs { -1, 0, 0 / 0, 1 / 0 } do
+      check.fails(function() cld.losses.cld(g, g, { temperature = bad }) end, "temperature is .*; expected a number")
+    end
   end)
 end)

@@ -190,6 +190,9 @@ describe("loader", function()
     fails({ batch_size = 2, workers = -1 }, "workers must be 0 to 256, got %-1")
     fails({ batch_size = 2, prefetch = 0 }, "prefetch must be 1 to 1024 batches, got 0")
     fails({ batch_size = 2.5 }, "field 'batch_size': expected an integer")
+    for _, size in ipairs { 8.9, 1e30, 0 / 0, "wide" } do
+      fails({ batch_size = 2, augment = cld.augment.none { size = { 8, size } } }, "augment: size must be an integer")
+    end
     fails({ batch_size = 2, shuffle = 1 }, "field 'shuffle': expected true or false, got number")
     check.fails(function() cld.data.loader { batch_size = 2 } end,
       "the first entry must be a data set of cld.data, got nil")

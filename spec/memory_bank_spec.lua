@@ -17,7 +17,7 @@ end
 local function bank_of(memory, options)
   options.size, options.dim, options.dtype = memory.shape[1], memory.shape[2], memory.dtype
   local bank = cld.losses.memory_bank(options)
-  bank:load_state_dict { memory = memory, normalizer = bank.normalizer, draws = bank:state_dict().draws }
+  bank:load_state_dict { memory = memory }
   return bank
 end
 
@@ -129,14 +129,18 @@ describe("memory_bank", function()
   end)
 
   it("updates a row that occurs twice twice, in order", function()
-    local memory = cld.tensor({ { 1, 0 } }, "f64")
-    local bank = bank_of(memory, { momentum = 0.5, temperature = 1 })
-    local f = cld.tensor({ { 0, 1 }, { 1, 0 } }, "f64"):requires_grad_()
-    bank:loss(f, indices { 0, 0 }):backward()
     local half = 0.5 ^ 0.5 -- normalize(.5 (1, 0) + .5 (0, 1)) = (half, half), then the second
     local x, y = 0.5 * half + 0.5, 0.5 * half
     local length = (x * x + y * y) ^ 0.5
-    check.close(bank.memory, { { x / length, y / length } })
+    for _, dtype in ipairs { "f64", "f32" } do
+      for _, negatives in ipairs { 0, 2 } do
+        local memory = cld.tensor({ { 0.6, 0.8 }, { 1, 0 } }, dtype)
+        local bank = bank_of(memory, { momentum = 0.5, temperature = 1, negatives = negatives })
+        local f = cld.tensor({ { 0, 1 }, { 1, 0 } }, dtype):requires_grad_()
+        bank:loss(f, indices { 1, 1 }):backward()
+        check.close(bank.memory, { { 0.6, 0.8 }, { x / length, y / length } })
+      end
+    end
   end)
 
   it("starts uniform in +-1/sqrt(dim/3), not normalized", function()
@@ -178,10 +182,31 @@ describe("memory_bank", function()
     check.close(two.normalizer, one.normalizer, { atol = 0, rtol = 0 })
   end)
 
-  it("takes the dtype of the state that it loads", function()
-    local bank = cld.losses.memory_bank { size = 3, dim = 2 }
-    bank:load_state_dict { memory = cld.tensor({ { 1, 2 }, { 3, 4 }, { 5, 6 } }, "f64") }
-    assert.equal("f64", bank.memory.dtype)
+  it("takes a memory alone, and goes on with its own Z and draws", function()
+    local bank = cld.losses.memory_bank { size = 3, dim = 2, negatives = 2 }
+    local memory = cld.tensor { { 1, 0 }, { 0, 1 }, { 0.6, 0.8 } }
+    bank:load_state_dict { memory = memory }
+    check.close(bank.memory, memory, { atol = 0, rtol = 0 })
+    assert.equal(0, bank.draws)
+    bank:loss(cld.tensor { { 0, 1 } }, indices { 1 })
+    local z = bank.normalizer:item()
+    bank:load_state_dict { memory = memory }
+    assert.equal(1, bank.draws)
+    assert.equal(z, bank.normalizer:item())
+    check.fails(function() bank:load_state_dict { normalizer = bank.normalizer } end, "1 missing: memory")
+  end)
+
+  it("keeps its own dtype, whatever that of the state", function()
+    local rows = { { 1, 2 }, { 3, 4 }, { 5, 6 } }
+    for _, dtype in ipairs { "f32", "f64" } do
+      local bank = cld.losses.memory_bank { size = 3, dim = 2, negatives = 1, dtype = dtype }
+      for _, given in ipairs { "f64", "f32", "bf16" } do
+        bank:load_state_dict { memory = cld.tensor(rows, given), normalizer = cld.tensor({ 2.5 }, given) }
+        assert.same({ dtype, dtype }, { bank.memory.dtype, bank.normalizer.dtype })
+        assert.same(rows, bank.memory:totable())
+        assert.equal(2.5, bank.normalizer:item())
+      end
+    end
   end)
 
   it("says what does not fit", function()
@@ -202,7 +227,23 @@ describe("memory_bank", function()
     check.fails(function() bank:load_state_dict {} end, "1 missing: memory")
     check.fails(function() bank:load_state_dict { memory = bank.memory, pointer = bank.memory } end,
       "1 unexpected: pointer")
-    local cold = cld.losses.memory_bank { size = 5, dim = 3, temperature = 0 }
-    check.fails(function() cold:loss(f, indices { 0, 1 }) end, "temperature is 0")
+  end)
+
+  it("says at once what it cannot be made of", function()
+    local function fails(options, pattern)
+      local message = check.fails(function() cld.losses.memory_bank(options) end, pattern)
+      assert.matches("^spec/memory_bank_spec.lua:%d+: ", message)
+    end
+    fails(nil, "memory_bank: expected a table of options, got nil")
+    fails({ size = 5 }, "memory_bank: dim is nil; expected an integer of at least 1")
+    fails({ size = 0, dim = 2 }, "memory_bank: size is 0; expected an integer of at least 1")
+    for _, bad in ipairs { 0, -1, 1 / 0, 0 / 0, "x" } do
+      fails({ size = 5, dim = 3, temperature = bad }, "memory_bank: temperature is .*; expected a number above 0")
+    end
+    for _, bad in ipairs { 5, -0.1, 0 / 0 } do
+      fails({ size = 5, dim = 3, momentum = bad }, "memory_bank: momentum is .*; expected 0 to 1")
+    end
+    fails({ size = 5, dim = 3, negatives = -1 }, "memory_bank: negatives is %-1")
+    fails({ size = 5, dim = 3, dtype = "i64" }, "memory_bank: dtype is i64; expected 'f32' or 'f64'")
   end)
 end)

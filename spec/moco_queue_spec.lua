@@ -4,8 +4,10 @@ local check = require "spec.support.check"
 local formula = require "spec.support.formula"
 
 local function queue_of(memory, temperature)
-  local queue = cld.losses.moco_queue { size = memory.shape[1], dim = memory.shape[2], temperature = temperature }
-  queue:load_state_dict { memory = memory, pointer = cld.tensor({ 0 }, "i64") }
+  local queue = cld.losses.moco_queue {
+    size = memory.shape[1], dim = memory.shape[2], temperature = temperature, dtype = memory.dtype,
+  }
+  queue:load_state_dict { memory = memory }
   return queue
 end
 
@@ -46,6 +48,27 @@ describe("moco_queue", function()
     end
   end)
 
+  it("streams f32 over blocks and threads to what the f64 loops give", function()
+    local threads = cld.get_num_threads()
+    for _, size in ipairs { 511, 512, 1700 } do
+      local memory, key = formula.uniform("queue", { size, 19 }, "f64"), formula.uniform("key", { 9, 19 }, "f64")
+      local function both(dtype)
+        local q = formula.uniform("query", { 9, 19 }, dtype):requires_grad_()
+        local loss = queue_of(memory:to(dtype), 0.07):loss(q, key:to(dtype))
+        loss:backward()
+        return loss, q.grad
+      end
+      local loss, gradient = both "f64"
+      for _, n in ipairs { 1, 3 } do
+        cld.set_num_threads(n)
+        local fast_loss, fast_gradient = both "f32"
+        check.close(fast_loss, loss, { atol = 1e-5, rtol = 1e-5 })
+        check.close(fast_gradient, gradient, { atol = 1e-5, rtol = 1e-5 })
+      end
+    end
+    cld.set_num_threads(threads)
+  end)
+
   it("replaces the oldest rows, wraps, and takes batches of any size", function()
     local queue = queue_of(keys(0, 5))
     queue:enqueue(keys(10, 3))
@@ -76,15 +99,42 @@ describe("moco_queue", function()
     assert.same({ 2, 8, 9, 1 }, contents(other))
   end)
 
+  it("takes a memory alone, in its own dtype, and goes on where it was", function()
+    local queue = queue_of(keys(0, 4))
+    queue:enqueue(keys(7, 3))
+    queue:load_state_dict { memory = keys(20, 4):to "f64" }
+    assert.equal("f32", queue.memory.dtype)
+    assert.equal(3, queue.pointer)
+    assert.same({ 20, 21, 22, 23 }, contents(queue))
+  end)
+
+  it("is as it was after a state that does not fit", function()
+    local queue = queue_of(keys(0, 4))
+    check.fails(function()
+      queue:load_state_dict { memory = keys(20, 4), pointer = cld.tensor({ 4 }, "i64") }
+    end, "moco_queue: the state's pointer is 4; expected 0 to 3")
+    check.fails(function() queue:load_state_dict { memory = keys(20, 4), row = cld.ones(1) } end, "1 unexpected: row")
+    check.fails(function() queue:load_state_dict { pointer = cld.tensor({ 1 }, "i64") } end, "1 missing: memory")
+    check.fails(function() queue:load_state_dict { memory = keys(20, 5) } end, "1 of another shape: memory")
+    assert.same({ 0, 1, 2, 3 }, contents(queue))
+    assert.equal(0, queue.pointer)
+  end)
+
+  it("says at once what it cannot be made of", function()
+    local function fails(options, pattern)
+      local message = check.fails(function() cld.losses.moco_queue(options) end, pattern)
+      assert.matches("^spec/moco_queue_spec.lua:%d+: ", message)
+    end
+    fails(nil, "moco_queue: expected a table of options, got nil")
+    fails({ size = 4, dim = 3, temperature = -1 }, "moco_queue: temperature is %-1; expected a number above 0")
+    fails({ size = 4, dim = 3.5 }, "moco_queue: dim is 3.5; expected an integer of at least 1")
+  end)
+
   it("says what does not fit", function()
     local queue = cld.losses.moco_queue { size = 4, dim = 3 }
     local q = cld.zeros({ 2, 3 })
     check.fails(function() queue:loss(q, cld.zeros({ 1, 3 })) end, "query is f32%[2, 3%], key f32%[1, 3%]")
     check.fails(function() queue:loss(cld.zeros({ 2, 5 }), q) end, "query is f32%[2, 5%], queue f32%[4, 3%]")
     check.fails(function() queue:enqueue(cld.zeros({ 2, 5 })) end, "keys is f32%[2, 5%], queue f32%[4, 3%]")
-    check.fails(function() queue:load_state_dict { memory = queue.memory } end, "1 missing: pointer")
-    check.fails(function()
-      queue:load_state_dict { memory = queue.memory, pointer = cld.tensor({ 4 }, "i64") }
-    end, "pointer is 4; expected 0 to 3")
   end)
 end)

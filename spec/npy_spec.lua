@@ -50,6 +50,48 @@ describe("npy", function()
     end
   end)
 
+  -- What is in the file byte by byte, and what it becomes.
+  local types = {
+    { "|i1", "bbb", { -128, -1, 127 }, "i32" }, { "|u1", "BBB", { 0, 128, 255 }, "u8" },
+    { "<i2", "<hhh", { -32768, -2, 32767 }, "i32" }, { ">i2", ">hhh", { -32768, -2, 32767 }, "i32" },
+    { "<u2", "<HHH", { 0, 258, 65535 }, "i32" }, { ">u2", ">HHH", { 0, 258, 65535 }, "i32" },
+    { "<u4", "<I4I4I4", { 0, 16909060, 4294967295 }, "i64" }, { ">u4", ">I4I4I4", { 0, 16909060, 4294967295 }, "i64" },
+    { "<u8", "<i8i8i8", { 0, 1, math.maxinteger }, "i64" }, { ">u8", ">i8i8i8", { 0, 1, math.maxinteger }, "i64" },
+    { ">i4", ">i4i4i4", { -2147483648, -2, 2147483647 }, "i32" },
+    { ">i8", ">i8i8i8", { math.mininteger, -2, math.maxinteger }, "i64" },
+    { ">f4", ">fff", { -1.5, 0.25, 1e38 }, "f32" }, { ">f8", ">ddd", { -1.5, 1e300, 1 / 3 }, "f64" },
+    { ">f2", ">I2I2I2", { 0x3c00, 0xc000, 0x3555 }, "f16", { 1, -2, 0.333251953125 } },
+    { "<f2", "<I2I2I2", { 0x3c00, 0xc000, 0x3555 }, "f16", { 1, -2, 0.333251953125 } },
+    { "|b1", "BBB", { 1, 0, 1 }, "u8" },
+  }
+  for _, case in ipairs(types) do
+    local descr, format, values, dtype, expected = table.unpack(case)
+    it(("reads %s as %s"):format(descr, dtype), function()
+      by_hand(("{'descr': '%s', 'fortran_order': False, 'shape': (3,), }"):format(descr),
+        string.pack(format, table.unpack(values)))
+      local x = cld.io.load_npy(path)
+      assert.equal(dtype, x.dtype)
+      check.close(x, expected or values, { atol = 0, rtol = dtype == "f32" and 1e-7 or 0 })
+    end)
+  end
+
+  it("reads what it converts in Fortran order and in any size", function()
+    by_hand("{'descr': '>i2', 'fortran_order': True, 'shape': (2, 3), }", string.pack(">hhhhhh", 1, 4, 2, 5, 3, -6))
+    assert.same({ { 1, 2, 3 }, { 4, 5, -6 } }, cld.io.load_npy(path):totable())
+    local list, bytes = {}, {}
+    for i = 1, 1000 do list[i] = i * 40503 % 65536 end
+    for i, n in ipairs(list) do bytes[i] = string.pack("<H", n) end
+    by_hand("{'descr': '<u2', 'fortran_order': False, 'shape': (1000,), }", table.concat(bytes))
+    assert.same(list, cld.io.load_npy(path):totable())
+    by_hand("{'descr': '<i2', 'fortran_order': False, 'shape': (0, 3), }", "")
+    assert.same({ 0, 3 }, cld.io.load_npy(path).shape)
+  end)
+
+  it("refuses a u8 that no dtype of ours holds", function()
+    by_hand("{'descr': '<u8', 'fortran_order': False, 'shape': (2,), }", string.pack("<i8i8", 1, math.mininteger))
+    fails "x%.npy: the value 9223372036854775808 does not fit i64, which u8 becomes"
+  end)
+
   it("finds damage", function()
     fails "No such file"
     cld.io.save_npy(path, cld.tensor { 1, 2 })
@@ -59,7 +101,10 @@ describe("npy", function()
       fails "x%.npy: "
     end
     local cases = {
-      { "{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }", "type '>f4'" },
+      { "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }", "type '<c8'" },
+      { "{'descr': '|f4', 'fortran_order': False, 'shape': (2,), }", "type '|f4'" },
+      { "{'descr': '<f16', 'fortran_order': False, 'shape': (2,), }", "type '<f16'" },
+      { "{'descr': '<', 'fortran_order': False, 'shape': (2,), }", "type '<'" },
       { "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", "not a plain type" },
       { "{'descr': '<f4', 'fortran_order': 0, 'shape': (2,), }", "neither True nor False" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", "not a tuple" },
@@ -67,6 +112,7 @@ describe("npy", function()
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", "not a tuple" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,4), }", "do not fill" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", "do not fill" },
+      { "{'descr': '<i2', 'fortran_order': False, 'shape': (2,), }", "do not fill" },
       { "{'descr': '<f4', 'shape': (2,), }", "lacks" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'x': 1}", "besides" },
       { "['descr']", "not a dictionary" },
@@ -75,6 +121,8 @@ describe("npy", function()
       by_hand(case[1], ("\0"):rep(8))
       fails(case[2])
     end
+    by_hand("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4611686018427387904, 4611686018427387904), }", "")
+    fails "x%.npy: out of memory"
     by_hand("{}", "", 4)
     fails "version 4"
     process.write(path, "GIF89a and more")

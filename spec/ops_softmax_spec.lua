@@ -50,6 +50,18 @@ for _, name in ipairs { "softmax", "log_softmax", "normalize" } do
   end)
 end
 
+describe("log_softmax", function()
+  it("loses nothing to an offset that all values share", function()
+    local labels = cld.tensor({ 0, 3, 6 }, "i64")
+    for _, offset in ipairs { 0, 1e2, 1e4, 1e6, 1e7, -1e7 } do
+      local x = (values(3, 7) * 4 + offset):to "f32" -- its rounding is that of both
+      local exact = x:to "f64"
+      check.close(x:log_softmax(2), exact:log_softmax(2), { atol = 2e-6, rtol = 0 })
+      check.close(cld.cross_entropy(x, labels), cld.cross_entropy(exact, labels), { atol = 2e-6, rtol = 0 })
+    end
+  end)
+end)
+
 describe("cross_entropy", function()
   local labels = cld.tensor({ 2, 0, 4, 2 }, "i64")
   it("is the mean of -log_softmax at the label, with its gradient", function()
@@ -87,5 +99,19 @@ describe("normalize", function()
     check.close(x.grad, { { 0.128, -0.096 }, { 0, 0 } })
     check.close(values(100, 128):to("f32"):normalize():norm(2, 2), cld.ones(100))
     assert.is_true(values(3, 4):normalize(1):is_contiguous())
+  end)
+  it("takes rows of any size that f32 has", function()
+    for _, scale in ipairs { 1e-36, 1e-30, 1e-20, 1, 1e19, 1e30, 1e38 } do
+      local x = (values(5, 40) * scale):to("f32"):requires_grad_()
+      local exact = x:detach():to("f64"):requires_grad_()
+      local y, expected = x:normalize(), exact:normalize()
+      check.close(y, expected, { atol = 1e-6 })
+      if scale < 1e38 then -- the norm, and the gradient, are ones that f32 has
+        local dy = values(5, 40):flip(1) * math.min(scale, 1)
+        y:backward(dy:to "f32")
+        expected:backward(dy)
+        check.close(x.grad:to "f64" * math.max(scale, 1), exact.grad * math.max(scale, 1), { atol = 1e-5, rtol = 1e-5 })
+      end
+    end
   end)
 end)

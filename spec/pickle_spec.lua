@@ -90,6 +90,10 @@ describe("the pickle reader", function()
     fails("something other than text is encoded", "\x80\2c_codecs\nencode\nU\1xU\6latin1\x86R.")
     local other = "X\2\0\0\0\xc4\x80X\6\0\0\0latin1"
     fails("text to encode as latin1 has other characters", "\x80\2c_codecs\nencode\n" .. other .. "\x86R.")
+    local ascii = "\x80\2c_codecs\nencode\nX\1\0\0\0a"
+    fails("text is encoded as 'utf%-8'; known is latin1", ascii .. "X\5\0\0\0utf-8\x86R.")
+    fails("text is encoded without the name of an encoding", ascii .. "\x85R.")
+    fails("text is encoded without the name of an encoding", ascii .. "K\1\x86R.")
     fails("truncated: the file ends after 4 bytes", "\x80\2}(")
     fails("truncated", "\x80\2T\xff\xff\xff\xffabc")
     fails("truncated", "\x80\4\x8e\xff\xff\xff\xff\xff\xff\xff\xff")

@@ -31,7 +31,7 @@ local function number(value) return type(value) == "number" and value or value:i
 -- Each returns {instance loss, group loss, group accuracy} per step, the network, and what else is compared.
 local function npid(dtype)
   local net = network(dtype, false)
-  local bank = cld.losses.memory_bank { size = ROWS, dim = DIM, momentum = 0.5, temperature = 0.1 }
+  local bank = cld.losses.memory_bank { size = ROWS, dim = DIM, momentum = 0.5, temperature = 0.1, dtype = dtype }
   bank:load_state_dict { memory = rows(dtype) }
   local sgd, losses = optimizer(net), {}
   for step = 0, STEPS - 1 do
@@ -50,7 +50,7 @@ end
 
 local function moco(dtype)
   local net, keys = network(dtype, true), network(dtype, true)
-  local queue = cld.losses.moco_queue { size = ROWS, dim = DIM, temperature = 0.07 }
+  local queue = cld.losses.moco_queue { size = ROWS, dim = DIM, temperature = 0.07, dtype = dtype }
   queue:load_state_dict { memory = rows(dtype), pointer = cld.tensor({ 0 }, "i64"):reshape {} }
   local sgd, losses = optimizer(net), {}
   for step = 0, STEPS - 1 do

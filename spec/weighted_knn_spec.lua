@@ -67,6 +67,49 @@ describe("weighted_knn", function()
     cld.set_num_threads(threads)
   end)
 
+  it("takes the first of equal rows, wherever in the blocks they lie", function()
+    for _, case in ipairs { { 300, 64 }, { 1500, 33 }, { 700, 128 } } do
+      local rows, dim = table.unpack(case)
+      local half = formula.uniform("unit", { rows, dim }, "f32"):normalize()
+      local labels = cld.cat({ cld.zeros({ rows }, "i64"), cld.ones({ rows }, "i64") }, 1)
+      local memory = cld.cat({ half, half }, 1)
+      for _, k in ipairs { 1, 3, 7 } do -- the nearest, its twin, the next one, ...: the last one's twin stays outside
+        local scores = knn(memory, labels, half, { k = k, temperature = 0.1, classes = 2 })
+        local first, second = scores:narrow(2, 1, 1), scores:narrow(2, 2, 1)
+        assert.equal(rows, first:gt(second):sum():item())
+      end
+      local pairs_of = knn(memory, labels, half, { k = 8, temperature = 0.1, classes = 2 })
+      check.close(pairs_of:narrow(2, 1, 1), pairs_of:narrow(2, 2, 1), { atol = 0, rtol = 0 })
+    end
+  end)
+
+  it("takes the first rows of a memory that is all alike", function()
+    local row = formula.uniform("row", { 1, 37 }, "f32")
+    local memory, labels = row:expand(5000, 37), cld.ones({ 5000 }, "i64")
+    labels:narrow(1, 1, 10):fill_(0)
+    local scores = knn(memory, labels, row, { k = 10, temperature = 1, classes = 2 })
+    assert(scores[1][1]:item() > 0)
+    assert.equal(0, scores[1][2]:item())
+  end)
+
+  it("keeps the order of the classes at any temperature", function()
+    for _, dtype in ipairs { "f32", "f64" } do
+      local memory = cld.tensor({ { 1, 0 }, { 0.8, 0.6 }, { 0.8, -0.6 }, { -1, 0 } }, dtype)
+      local queries = cld.tensor({ { 1, 0 }, { -1, 0 }, { 0, 1 } }, dtype)
+      local labels = cld.tensor({ 0, 1, 1, 2 }, "i64")
+      for _, t in ipairs { 0.012, 0.011, 1e-3, 1e-6, 1e-300 } do
+        local scores = knn(memory, labels, queries, { k = 4, temperature = t, classes = 3 })
+        assert.equal(6 + 3, scores:isfinite():sum():item())
+        assert.same({ 0, 2, 1 }, scores:argmax(2):totable())
+        assert(scores:amax(2):amin():item() >= 1)
+      end
+      -- All far away: without a scale each score would be 0.
+      local scores = knn(memory:narrow(1, 1, 3), labels:narrow(1, 1, 3), queries:narrow(1, 2, 1),
+        { k = 3, temperature = 1e-3, classes = 2 })
+      assert.same({ 1 }, scores:argmax(2):totable())
+    end
+  end)
+
   it("counts the classes where none are given", function()
     local scores = knn(cld.ones { 3, 2 }, cld.tensor({ 0, 4, 2 }, "i64"), cld.ones { 1, 2 }, {})
     assert.same({ 1, 5 }, scores.shape)
@@ -88,5 +131,7 @@ describe("weighted_knn", function()
     check.fails(function() knn(memory, cld.zeros({ 2 }, "i64"), memory, {}) end, "labels as i64%[3%].*got i64%[2%]")
     check.fails(function() knn(memory, labels, memory, { classes = 2 }) end, "entry 3 of labels is 2; expected 0 to 1")
     check.fails(function() knn(memory, labels, memory, { k = 0 }) end, "k is 0")
+    check.fails(function() knn(memory, cld.tensor({ 0, 1, math.maxinteger }, "i64"), memory, {}) end,
+      "the largest label is 9223372036854775808")
   end)
 end)

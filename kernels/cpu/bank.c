@@ -1,24 +1,21 @@
 /* Instance discrimination against a memory: softmax over a bank or a queue, streamed, and the bank's update.
  *
- *     loss = mean_i [ log sum_j exp(f_i . m_j / T) - s_i ],   d loss / d f_i = (sum_j p_ij m_j - m_i) / (rows
- * T)
+ *     loss = mean_i [ log sum_j exp(f_i . m_j / T) - s_i ]
+ *     d loss / d f_i = (sum_j p_ij m_j - m_i) / (rows T)
  *
- * where s_i is the positive's logit. Both come out of one pass over the memory, BLOCK rows at a time, by the
- * online softmax: each row keeps the largest logit so far, sum exp(logit - largest) and sum exp(logit -
- * largest) m_j, and the sums shrink when a larger logit turns up. What is alive is rows x BLOCK logits, never
- * rows x size.
+ * where s_i is the positive's logit and m_i its row. Both come out of one pass over the memory, BLOCK rows at a time,
+ * by the online softmax: each row keeps the largest logit so far, sum exp(logit - largest) and
+ * sum exp(logit - largest) m_j, and the sums shrink when a larger logit turns up. What is alive is rows x BLOCK
+ * logits, never rows x size.
  *
- * The memory is cut into one contiguous part per thread, and the parts are merged by the same rule. The
- * positive is a row of the memory (bank: it takes part in the sum where it lies) or a key of its own (queue:
- * merged at the end).
+ * The memory is cut into one contiguous part per thread, and the parts are merged by the same rule. The positive is a
+ * row of the memory (bank: it takes part in the sum where it lies) or a key of its own (queue: merged at the end).
  */
 #include "kernels/cpu/loss.h"
 
 #include <dnnl.h>
 #include <float.h>
 #include <omp.h>
-
-#include "kernels/cpu/simd.h"
 
 enum { BLOCK = 512 };
 
@@ -101,13 +98,6 @@ static dnnl_status_t stream_part(part *p, float *positive, const problem *q, int
     return dnnl_success;
 }
 
-static float dot(const float *a, const float *b, int64_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t d = 0; d < n; d++) sum += a[d] * b[d];
-    return sum;
-}
-
 /* Row i's loss from all parts, and its gradient into df where that is not NULL. */
 static double merge_row(float *df, const part *parts, int count, float positive, const problem *q,
                         int64_t i) {
@@ -145,8 +135,8 @@ static cld_status softmax_f32(float *loss, float *df, const problem *q) {
     for (int p = 0; p < count; p++) parts[p] = carve_part(&at, q);
 
     for (int64_t i = 0; !q->index && i < q->rows; i++)
-        positive[i] = (float)q->scale *
-                      dot((const float *)q->f + i * q->dim, (const float *)q->key + i * q->dim, q->dim);
+        positive[i] = (float)q->scale * cld__dot_f32((const float *)q->f + i * q->dim,
+                                                     (const float *)q->key + i * q->dim, q->dim);
     int failed = 0;
 #pragma omp parallel for schedule(static) num_threads(count) reduction(| : failed)
     for (int p = 0; p < count; p++) {
@@ -167,31 +157,25 @@ static cld_status softmax_f32(float *loss, float *df, const problem *q) {
 
 /* ---- f64: plain loops, the reference ------------------------------------------------------------------- */
 
-static double dot_f64(const double *a, const double *b, int64_t n) {
-    double sum = 0;
-    for (int64_t d = 0; d < n; d++) sum += a[d] * b[d];
-    return sum;
-}
-
 static void softmax_f64(double *loss, double *df, const problem *q) {
     const double *memory = q->memory;
     *loss = 0;
     for (int64_t i = 0; i < q->rows; i++) {
         const double *f = (const double *)q->f + i * q->dim;
         const double *target = q->index ? memory + q->index[i] * q->dim : (const double *)q->key + i * q->dim;
-        double positive = q->scale * dot_f64(f, target, q->dim), largest = positive;
+        double positive = q->scale * cld__dot_f64(f, target, q->dim), largest = positive;
         for (int64_t j = 0; j < q->size; j++)
-            largest = fmax(largest, q->scale * dot_f64(f, memory + j * q->dim, q->dim));
+            largest = fmax(largest, q->scale * cld__dot_f64(f, memory + j * q->dim, q->dim));
         double sum = q->index ? 0 : exp(positive - largest);
         for (int64_t j = 0; j < q->size; j++)
-            sum += exp(q->scale * dot_f64(f, memory + j * q->dim, q->dim) - largest);
+            sum += exp(q->scale * cld__dot_f64(f, memory + j * q->dim, q->dim) - largest);
         *loss += (log(sum) + largest - positive) / (double)q->rows;
         if (!df) continue;
         double scale = q->scale / (double)q->rows, share = q->index ? 0 : exp(positive - largest) / sum;
         for (int64_t d = 0; d < q->dim; d++) df[i * q->dim + d] = (share - 1) * scale * target[d];
         for (int64_t j = 0; j < q->size; j++) {
             const double *m = memory + j * q->dim;
-            double p = exp(q->scale * dot_f64(f, m, q->dim) - largest) / sum;
+            double p = exp(q->scale * cld__dot_f64(f, m, q->dim) - largest) / sum;
             for (int64_t d = 0; d < q->dim; d++) df[i * q->dim + d] += p * scale * m[d];
         }
     }

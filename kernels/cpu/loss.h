@@ -3,6 +3,21 @@
 #define CLD_CPU_LOSS_H
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/simd.h"
+
+CLD_INLINE float cld__dot_f32(const float *a, const float *b, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t d = 0; d < n; d++) sum += a[d] * b[d];
+    return sum;
+}
+
+/* In order: of the f64 reference. */
+static inline double cld__dot_f64(const double *a, const double *b, int64_t n) {
+    double sum = 0;
+    for (int64_t d = 0; d < n; d++) sum += a[d] * b[d];
+    return sum;
+}
 
 /* A kernel's workspace is one block, of which cld__carve cuts arrays that start on cache lines. */
 static inline size_t cld__lines(size_t bytes) { return (bytes + 63) & ~(size_t)63; }

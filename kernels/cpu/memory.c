@@ -131,7 +131,7 @@ static bool give(void *data, size_t bytes) {
     return true;
 }
 
-static cld_status allocate(void **out, size_t bytes) {
+static cld_status try_to_allocate(void **out, size_t bytes) {
     pthread_mutex_lock(&arena.lock);
     prepare();
     size_t size = rounded(bytes), in_use = arena.in_use, limit = arena.limit;
@@ -175,6 +175,21 @@ static void empty_cache(void) {
     pthread_mutex_unlock(&arena.lock);
 }
 
+static void (*reclaim_hook)(void *context);
+static void *reclaim_context;
+
+static void set_reclaim(void (*reclaim)(void *context), void *context) {
+    reclaim_hook = reclaim;
+    reclaim_context = context;
+}
+
+static cld_status allocate(void **out, size_t bytes) {
+    if (try_to_allocate(out, bytes) == CLD_OK) return CLD_OK;
+    if (reclaim_hook) reclaim_hook(reclaim_context);
+    empty_cache();
+    return try_to_allocate(out, bytes);
+}
+
 static cld_memory_info info(void) {
     pthread_mutex_lock(&arena.lock);
     prepare();
@@ -194,5 +209,6 @@ const cld_memory_ops cld_cpu_memory = {
     .to_host = copy_bytes,
     .from_host = copy_bytes,
     .empty_cache = empty_cache,
+    .set_reclaim = set_reclaim,
     .info = info,
 };

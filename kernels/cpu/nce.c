@@ -1,19 +1,16 @@
-/* Noise-contrastive estimation against a memory bank (Wu et al., CVPR 2018, as the released code of CLD
- * behaves).
+/* Noise-contrastive estimation against a memory bank (Wu et al., CVPR 2018, as CLD's released code behaves).
  *
  * With s = exp(f . m / T) / Z and c = K / size, the noise's share of K uniform negatives,
  *
  *     loss = -1/rows sum_i [ log(s_i0 / (s_i0 + c + eps)) + sum_k log(c / (s_ik + c + eps)) ]
  *
- * Z = size * mean exp(f . m / T) over the very first batch, its positives included, and a constant from then
- * on. Each drawn row is used for its logit and for the gradient while it is in cache; nothing of size rows x
- * K is kept.
+ * Z = size * mean exp(f . m / T) over the very first batch, its positives included, and a constant from then on.
+ * Each drawn row is used for its logit and for the gradient while it is in cache; nothing of size rows x K is kept.
  */
 #include "kernels/cpu/loss.h"
 
 #include <math.h>
 
-#include "kernels/cpu/simd.h"
 #include "runtime/core/philox.h"
 
 #define EPS 1e-7
@@ -36,8 +33,7 @@ typedef struct problem {
     const int64_t *index, *negatives;
 } problem;
 
-/* What one drawn row adds to the loss and, times the row, to d loss / d f (both still to be divided by rows).
- */
+/* What one drawn row adds to the loss and, times the row, to d loss / d f (both still to be divided by rows). */
 typedef struct term {
     double loss, weight;
 } term;
@@ -55,18 +51,11 @@ static int64_t drawn(const problem *q, int64_t i, int64_t k) {
 
 /* ---- f32 ----------------------------------------------------------------------------------------------- */
 
-CLD_INLINE float dot_f32(const float *a, const float *b, int64_t n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t d = 0; d < n; d++) sum += a[d] * b[d];
-    return sum;
-}
-
 /* Sum of exp(f . m / T) over all draws of one row. */
 CLD_SIMD static double mass_f32(const float *f, const float *bank, const problem *q, int64_t i) {
     double sum = 0;
     for (int64_t k = 0; k <= q->count; k++)
-        sum += exp(dot_f32(f, bank + drawn(q, i, k) * q->dim, q->dim) / q->temperature);
+        sum += exp(cld__dot_f32(f, bank + drawn(q, i, k) * q->dim, q->dim) / q->temperature);
     return sum;
 }
 
@@ -76,7 +65,7 @@ CLD_SIMD static double row_f32(float *df, const float *f, const float *bank, con
     for (int64_t d = 0; df && d < q->dim; d++) df[d] = 0;
     for (int64_t k = 0; k <= q->count; k++) {
         const float *m = bank + drawn(q, i, k) * q->dim;
-        term t = score(dot_f32(f, m, q->dim), k == 0, q);
+        term t = score(cld__dot_f32(f, m, q->dim), k == 0, q);
         loss += t.loss;
         float weight = (float)(t.weight / (double)q->rows);
         for (int64_t d = 0; df && d < q->dim; d++) df[d] += weight * m[d];
@@ -86,16 +75,10 @@ CLD_SIMD static double row_f32(float *df, const float *f, const float *bank, con
 
 /* ---- f64: plain loops, the reference ------------------------------------------------------------------- */
 
-static double dot_f64(const double *a, const double *b, int64_t n) {
-    double sum = 0;
-    for (int64_t d = 0; d < n; d++) sum += a[d] * b[d];
-    return sum;
-}
-
 static double mass_f64(const double *f, const double *bank, const problem *q, int64_t i) {
     double sum = 0;
     for (int64_t k = 0; k <= q->count; k++)
-        sum += exp(dot_f64(f, bank + drawn(q, i, k) * q->dim, q->dim) / q->temperature);
+        sum += exp(cld__dot_f64(f, bank + drawn(q, i, k) * q->dim, q->dim) / q->temperature);
     return sum;
 }
 
@@ -104,7 +87,7 @@ static double row_f64(double *df, const double *f, const double *bank, const pro
     for (int64_t d = 0; df && d < q->dim; d++) df[d] = 0;
     for (int64_t k = 0; k <= q->count; k++) {
         const double *m = bank + drawn(q, i, k) * q->dim;
-        term t = score(dot_f64(f, m, q->dim), k == 0, q);
+        term t = score(cld__dot_f64(f, m, q->dim), k == 0, q);
         loss += t.loss;
         for (int64_t d = 0; df && d < q->dim; d++) df[d] += t.weight / (double)q->rows * m[d];
     }

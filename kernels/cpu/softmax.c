@@ -50,7 +50,7 @@ static void store_piece(cld_compute c, const void *from, const line *l, int64_t 
     for (int64_t i = whole; i < n; i++) lanes[i - whole] += term;                                            \
     double sum = 0;                                                                                          \
     for (int j = 0; j < LANES; j++) sum += (double)lanes[j];                                                 \
-    return sum;
+    return sum
 
 #define DEFINE_LOOPS(name, T, E)                                                                             \
     CLD_SIMD static T max_##name(const T *x, int64_t n, T m) {                                               \
@@ -63,15 +63,18 @@ static void store_piece(cld_compute c, const void *from, const line *l, int64_t 
         for (int j = 0; j < LANES; j++) m = lanes[j] > m ? lanes[j] : m;                                     \
         return m;                                                                                            \
     }                                                                                                        \
-    CLD_SIMD static double sum_exp_##name(const T *x, int64_t n, T m){                                       \
-        LANE_SUM(T, E(x[i] - m))} CLD_SIMD static double sum_##name(const T *x, int64_t n){                  \
-        LANE_SUM(T, x[i])} CLD_SIMD static double dot_##name(const T *x, const T *y, int64_t n){             \
-        LANE_SUM(T, x[i] * y[i])} CLD_SIMD static void exp_##name(T *y, const T *x, int64_t n, T m,          \
-                                                                  T scale) {                                 \
+    CLD_SIMD static double sum_exp_##name(const T *x, int64_t n, T m) { LANE_SUM(T, E(x[i] - m)); }          \
+    CLD_SIMD static double sum_##name(const T *x, int64_t n) { LANE_SUM(T, x[i]); }                          \
+    CLD_SIMD static double dot_##name(const T *x, const T *y, int64_t n) { LANE_SUM(T, x[i] * y[i]); }       \
+    CLD_SIMD static double squares_##name(const T *x, int64_t n) { LANE_SUM(double, (double)x[i] * x[i]); }  \
+    CLD_SIMD static void exp_##name(T *y, const T *x, int64_t n, T m, T scale) {                             \
         for (int64_t i = 0; i < n; i++) y[i] = E(x[i] - m) * scale;                                          \
     }                                                                                                        \
-    CLD_SIMD static void shift_##name(T *y, const T *x, int64_t n, T by, T scale) {                          \
-        for (int64_t i = 0; i < n; i++) y[i] = (x[i] - by) * scale;                                          \
+    CLD_SIMD static void log_##name(T *y, const T *x, int64_t n, T m, T log_sum) {                           \
+        for (int64_t i = 0; i < n; i++) y[i] = (x[i] - m) - log_sum;                                         \
+    }                                                                                                        \
+    CLD_SIMD static void scale_##name(T *y, const T *x, int64_t n, double scale) {                           \
+        for (int64_t i = 0; i < n; i++) y[i] = (T)(x[i] * scale);                                            \
     }                                                                                                        \
     CLD_SIMD static void softmax_back_##name(T *dx, const T *y, const T *dy, int64_t n, T dot) {             \
         for (int64_t i = 0; i < n; i++) dx[i] = y[i] * (dy[i] - dot);                                        \
@@ -79,8 +82,9 @@ static void store_piece(cld_compute c, const void *from, const line *l, int64_t 
     CLD_SIMD static void log_softmax_back_##name(T *dx, const T *y, const T *dy, int64_t n, T sum) {         \
         for (int64_t i = 0; i < n; i++) dx[i] = dy[i] - E(y[i]) * sum;                                       \
     }                                                                                                        \
-    CLD_SIMD static void normalize_back_##name(T *dx, const T *y, const T *dy, int64_t n, T dot, T scale) {  \
-        for (int64_t i = 0; i < n; i++) dx[i] = (dy[i] - y[i] * dot) * scale;                                \
+    CLD_SIMD static void normalize_back_##name(T *dx, const T *y, const T *dy, int64_t n, T dot,             \
+                                               double scale) {                                               \
+        for (int64_t i = 0; i < n; i++) dx[i] = (T)((dy[i] - y[i] * dot) * scale);                           \
     }
 
 DEFINE_LOOPS(float, float, cld_expf)
@@ -91,7 +95,8 @@ DEFINE_LOOPS(double, double, exp)
 
 /* ---- softmax ------------------------------------------------------------------------------------------- */
 
-/* y = exp(x - m) / s or (x - m) - log s, with m = max x and s = sum exp(x - m). A line holding NaN, or
+/* y = exp(x - m) / s or (x - m) - log s, with m = max x and s = sum exp(x - m). In that order: m + log s would be
+ * rounded to m's last bit, however large the offset that all x share. A line holding NaN, or
  * nothing but -inf, comes out as NaN: s is then NaN. */
 static void softmax_line(cld_compute c, const line *y, const line *x, int64_t length, bool log_form) {
     cld_piece in, out;
@@ -108,7 +113,7 @@ static void softmax_line(cld_compute c, const line *y, const line *x, int64_t le
         const void *v = load_piece(c, &in, x, first, n);
         void *to = piece_target(c, &out, y, first);
         if (log_form)
-            CALL(c, shift, to, v, n, m + log(s), 1);
+            CALL(c, log, to, v, n, m, log(s));
         else
             CALL(c, exp, to, v, n, m, 1 / s);
         store_piece(c, to, y, first, n);
@@ -163,19 +168,19 @@ cld_status cld__softmax_backward(const cld_array *dx, const cld_array *y, const 
 
 /* ---- normalize ----------------------------------------------------------------------------------------- */
 
-/* y = x / ||x||; a zero row stays zero. */
+/* y = x / ||x||; a zero row stays zero. Squares and 1 / ||x|| are double: those of a float row may be no floats. */
 static double normalize_line(cld_compute c, const line *y, const line *x, int64_t length) {
     cld_piece in, out;
     double squares = 0;
     EACH_PIECE(first, n, length) {
         const void *v = load_piece(c, &in, x, first, n);
-        squares += CALL(c, dot, v, v, n);
+        squares += CALL(c, squares, v, n);
     }
     double norm = sqrt(squares);
     EACH_PIECE(first, n, length) {
         const void *v = load_piece(c, &in, x, first, n);
         void *to = piece_target(c, &out, y, first);
-        CALL(c, shift, to, v, n, 0, norm == 0 ? 0 : 1 / norm);
+        CALL(c, scale, to, v, n, norm == 0 ? 0 : 1 / norm);
         store_piece(c, to, y, first, n);
     }
     return norm;

@@ -21,6 +21,14 @@ local losses = {
   cld = functional.cld,
 }
 
+-- Errors are raised for the caller of the constructor.
+local function check_options(what, options, names)
+  if type(options) ~= "table" then
+    error(("%s: expected a table of options, got %s"):format(what, type(options)), 3)
+  end
+  check_fields(what, options, names)
+end
+
 local function integer(what, options, name, least, default)
   local value = options[name]
   if value == nil then value = default end
@@ -30,29 +38,32 @@ local function integer(what, options, name, least, default)
   return value
 end
 
-local function number(what, options, name, default)
+local function number(what, options, name, default, fits, expected)
   local value = options[name]
   if value == nil then value = default end
-  if type(value) ~= "number" then
-    error(("%s: %s is %s; expected a number"):format(what, name, tostring(value)), 3)
+  if type(value) ~= "number" or not fits(value) then
+    error(("%s: %s is %s; expected %s"):format(what, name, tostring(value), expected), 3)
   end
   return value
 end
 
--- (size, dim), uniform in (-s, s) with s = 1 / sqrt(dim / 3), which makes unit rows on average.
-local function random_rows(size, dim, options)
-  local bound = 1 / math.sqrt(dim / 3)
-  return create.empty({ size, dim }, { dtype = options.dtype or "f32", device = options.device or "cpu" })
-    :uniform_(-bound, bound)
+local function temperature(what, options, default)
+  return number(what, options, "temperature", default, function(t) return t > 0 and t < math.huge end,
+    "a number above 0")
 end
 
--- A state may be of another dtype than what it is loaded into: an f64 memory makes an f64 bank.
-local function adopt_dtype(self, given)
-  local dtype = given.memory and given.memory.dtype
-  if dtype == self.memory.dtype or not (dtype == "f32" or dtype == "f64") then return end
-  self.memory = self.memory:to(dtype)
-  self.normalizer = self.normalizer and self.normalizer:to(dtype)
+-- (size, dim), uniform in (-s, s) with s = 1 / sqrt(dim / 3), which makes unit rows on average.
+local function random_rows(what, size, dim, options)
+  local dtype = options.dtype or "f32"
+  if dtype ~= "f32" and dtype ~= "f64" then
+    error(("%s: dtype is %s; expected 'f32' or 'f64'"):format(what, tostring(dtype)), 3)
+  end
+  local bound = 1 / math.sqrt(dim / 3)
+  return create.empty({ size, dim }, { dtype = dtype, device = options.device or "cpu" }):uniform_(-bound, bound)
 end
+
+-- A published checkpoint has the memory alone: the rest stays as it is.
+local own_affair = { optional = function(name) return name ~= "memory" end }
 
 -- ---- memory bank ------------------------------------------------------------
 
@@ -63,14 +74,14 @@ MemoryBank.__index = MemoryBank
 -- one row per training image (Wu et al., CVPR 2018). negatives = 0 is the full softmax over all rows; K > 0 is NCE
 -- against K rows drawn uniformly for each feature. bank.memory is the (size, dim) tensor.
 function losses.memory_bank(options)
-  check_fields("memory_bank", options,
+  check_options("memory_bank", options,
     { "size", "dim", "momentum", "temperature", "negatives", "dtype", "device" })
   local size, dim = integer("memory_bank", options, "size", 1), integer("memory_bank", options, "dim", 1)
   local self = setmetatable({
-    momentum = number("memory_bank", options, "momentum", 0.5),
-    temperature = number("memory_bank", options, "temperature", 0.1),
+    momentum = number("memory_bank", options, "momentum", 0.5, function(m) return m >= 0 and m <= 1 end, "0 to 1"),
+    temperature = temperature("memory_bank", options, 0.1),
     negatives = integer("memory_bank", options, "negatives", 0, 0),
-    memory = random_rows(size, dim, options),
+    memory = random_rows("memory_bank", size, dim, options),
   }, MemoryBank)
   if self.negatives > 0 then
     self.draws = 0                                  -- calls of :loss so far: which negatives come next
@@ -98,11 +109,11 @@ function MemoryBank:state_dict()
   return { memory = self.memory, normalizer = self.normalizer, draws = draws }
 end
 
---- Strict: missing, unexpected and mis-shaped entries are an error that names them.
+--- Copies into the bank, in its own dtype. {memory} alone will do: the normalizer and the draws then stay. Otherwise
+-- strict: missing, unexpected and mis-shaped entries are an error that names them.
 function MemoryBank:load_state_dict(given)
-  adopt_dtype(self, given)
   local own = self:state_dict()
-  state.load("memory_bank", own, given)
+  state.load("memory_bank", own, given, own_affair)
   self.draws = own.draws and math.tointeger(own.draws:item())
 end
 
@@ -115,11 +126,11 @@ MocoQueue.__index = MocoQueue
 -- MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer the row to be replaced next,
 -- counted from 0.
 function losses.moco_queue(options)
-  check_fields("moco_queue", options, { "size", "dim", "temperature", "dtype", "device" })
+  check_options("moco_queue", options, { "size", "dim", "temperature", "dtype", "device" })
   local size, dim = integer("moco_queue", options, "size", 1), integer("moco_queue", options, "dim", 1)
   return setmetatable({
-    temperature = number("moco_queue", options, "temperature", 0.07),
-    memory = random_rows(size, dim, options),
+    temperature = temperature("moco_queue", options, 0.07),
+    memory = random_rows("moco_queue", size, dim, options),
     pointer = 0,
   }, MocoQueue)
 end
@@ -130,22 +141,24 @@ function MocoQueue:loss(query, key)
   return functional.queue_loss(query, key, self.memory, self.temperature)
 end
 
---- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain.
+--- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain. Keys are not looked at:
+-- after a step that was skipped for a loss that is not finite they do not belong here, since one NaN among them makes
+-- every loss NaN until its row is replaced.
 function MocoQueue:enqueue(keys) self.pointer = functional.enqueue(self.memory, keys, self.pointer) end
 
 --- {memory, pointer}; the pointer is 0-d, i64.
 function MocoQueue:state_dict() return { memory = self.memory, pointer = create.full({}, self.pointer, "i64") } end
 
---- Strict: missing, unexpected and mis-shaped entries are an error that names them.
+--- Copies into the queue, in its own dtype. {memory} alone will do: the pointer then stays. Otherwise strict: missing,
+-- unexpected and mis-shaped entries are an error that names them.
 function MocoQueue:load_state_dict(given)
-  adopt_dtype(self, given)
-  local own = self:state_dict()
-  state.load("moco_queue", own, given)
-  local pointer, size = math.tointeger(own.pointer:item()), self.memory.shape[1]
-  if pointer < 0 or pointer >= size then
-    error(("moco_queue: the state's pointer is %d; expected 0 to %d"):format(pointer, size - 1), 2)
+  local own, size = self:state_dict(), self.memory.shape[1]
+  local pointer = given.pointer and given.pointer:numel() == 1 and given.pointer:item()
+  if pointer and not (pointer >= 0 and pointer < size) then
+    error(("moco_queue: the state's pointer is %s; expected 0 to %d"):format(pointer, size - 1), 2)
   end
-  self.pointer = pointer
+  state.load("moco_queue", own, given, own_affair)
+  self.pointer = math.tointeger(own.pointer:item())
 end
 
 return losses

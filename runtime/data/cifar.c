@@ -148,6 +148,7 @@ static cld_status check_labels(const rows *r, size_t from, const format *f, cons
 
 static cld_status add_binary(rows *r, const uint8_t *bytes, size_t size, const format *f, const char *path) {
     size_t row = (size_t)f->label_bytes + PIXELS;
+    if (size == 0) return cld_fail(CLD_IO, "%s: the file is empty", path);
     if (size % row != 0)
         return cld_fail(CLD_IO, "%s: truncated, or not %s: %zu bytes are not a multiple of the %zu of a row",
                         path, f->title, size, row);

@@ -1,9 +1,8 @@
 /* CIFAR-10 and CIFAR-100 from the files their authors distribute, in either layout, with any number of rows.
  *
- *   python  cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta},
- * cifar-100-python/{train,test,meta}: pickles binary  cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin,
- * cifar-100-binary/{train,test}.bin: rows of a label (CIFAR-100: the coarse one, then the fine one) and 3072
- * pixels
+ *   python  pickles: cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta}, cifar-100-python/{train,test,meta}
+ *   binary  rows of a label (CIFAR-100: the coarse one, then the fine one) and 3072 pixels:
+ *           cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin, cifar-100-binary/{train,test}.bin
  *
  * Both hold an image as three planes of 32 x 32; in memory it is interleaved, as every image here.
  */

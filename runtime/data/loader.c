@@ -180,7 +180,8 @@ static cld_status start_workers(cld_epoch *e) {
                     e->threads_running + 1, wanted, strerror(refused));
 }
 
-/* Tensors for every step that has a slot by now. Called with the lock free. */
+/* Tensors for every step that has a slot by now. Called with the lock free. Where memory is short the steps without
+ * wait for the next call, and only that of the consumer's next one is its error. */
 static cld_status prepare_slots(cld_epoch *e) {
     while (e->prepared < e->steps && e->prepared < e->next_out + e->depth) {
         CLD_TRY(allocate_batch(&e->slots[e->prepared % e->depth].batch, e, e->prepared));
@@ -237,7 +238,8 @@ int cld_epoch_views(const cld_epoch *e) { return e->loader.views; }
 cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
     *done = e->next_out >= e->steps;
     if (*done) return CLD_OK;
-    CLD_TRY(prepare_slots(e));
+    cld_status status = prepare_slots(e);
+    if (e->prepared <= e->next_out) return status;
     slot *s = &e->slots[e->next_out % e->depth];
     if (!e->threads_running) {
         CLD_TRY(fill_batch(&s->batch, e, e->next_out, &e->scratch));
@@ -251,9 +253,8 @@ cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
     *out = s->batch;
     s->batch = (cld_batch){0};
     e->next_out++;
-    cld_status status = prepare_slots(e);
-    if (status != CLD_OK) cld_batch_free(out);
-    return status;
+    prepare_slots(e);
+    return CLD_OK;
 }
 
 void cld_epoch_free(cld_epoch *e) {

@@ -243,8 +243,6 @@ static const value *find(const cld_pickle *p, const char *key) {
     return found;
 }
 
-bool cld_pickle_has(const cld_pickle *p, const char *key) { return find(p, key) != NULL; }
-
 /* The array's extents and bytes, where they fit each other. */
 static bool open_array(const cld_pickle *p, const value *v, uint32_t ndim, int64_t *shape, int64_t *item_size,
                        const uint8_t **data) {

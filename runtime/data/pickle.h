@@ -22,8 +22,8 @@ typedef struct cld_pickle cld_pickle;
 cld_pickle *cld_pickle_read(uint8_t *bytes, size_t size, const char *path);
 void cld_pickle_free(cld_pickle *p);
 
-/* The entries of the dictionary. An absent key, or a value of another kind, is an error. */
-bool cld_pickle_has(const cld_pickle *p, const char *key);
+/* ---- the entries of the dictionary: an absent key, or a value of another kind, is an error ---- */
+
 /* A C-ordered array of u8 with ndim 2: its rows and columns. */
 cld_status cld_pickle_matrix(const cld_pickle *p, const char *key, const uint8_t **data, size_t *rows,
                              size_t *columns);

@@ -14,8 +14,7 @@ typedef enum kind { NONE, BOOL, INTEGER, BYTES, TEXT, LIST, TUPLE, DICT, GLOBAL,
 /* The names that a pickle may call. */
 typedef enum global { RECONSTRUCT, FROM_BUFFER, NDARRAY, DTYPE_CLASS, ENCODE } global;
 
-/* Values and the cells of containers are numbered as they are made, no more than one of each per byte of
- * input. */
+/* Values and the cells of containers are numbered as they are made, no more than one of each per byte of input. */
 typedef struct value {
     kind kind;
     union {

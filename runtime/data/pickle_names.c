@@ -16,15 +16,16 @@ static const struct {
     {"_codecs", "encode", ENCODE}, /* byte strings of Python 3 in protocols below 3 */
 };
 
+/* A string for %.*s. */
+#define SHOWN(v) (int)((v)->string.size < 80 ? (v)->string.size : 80), (const char *)(v)->string.data
+
 cld_status cld__pickle_push_global(cld_pickle *p, const value *module, const value *name) {
     for (size_t i = 0; i < sizeof globals / sizeof *globals; i++)
         if (cld__pickle_equals(module, globals[i].module) && cld__pickle_equals(name, globals[i].name))
             return cld__pickle_push(p, (value){.kind = GLOBAL, .integer = globals[i].global});
     if (!is_string(module) || !is_string(name)) return cld__pickle_fail(p, "a name is not text");
-#define SHOWN(v) (int)((v)->string.size < 80 ? (v)->string.size : 80), (const char *)(v)->string.data
     return cld__pickle_fail(p, "it uses '%.*s.%.*s', which no NumPy array needs (nothing was run)",
                             SHOWN(module), SHOWN(name));
-#undef SHOWN
 }
 
 static const value *argument(const cld_pickle *p, const value *tuple, uint32_t i) {
@@ -47,7 +48,11 @@ static cld_status make_dtype(cld_pickle *p, const value *arguments) {
 static cld_status encode(cld_pickle *p, const value *arguments) {
     uint32_t number = cld__pickle_item(p, arguments, 0);
     value *text = value_at(p, number);
+    const value *encoding = argument(p, arguments, 1);
     if (text->kind != TEXT) return cld__pickle_fail(p, "something other than text is encoded");
+    if (!is_string(encoding)) return cld__pickle_fail(p, "text is encoded without the name of an encoding");
+    if (!cld__pickle_equals(encoding, "latin1"))
+        return cld__pickle_fail(p, "text is encoded as '%.*s'; known is latin1", SHOWN(encoding));
     uint8_t *data = (uint8_t *)text->string.data;
     size_t length = text->string.size, size = 0;
     for (size_t i = 0; i < length; i++) {
@@ -90,8 +95,7 @@ cld_status cld__pickle_reduce(cld_pickle *p) {
     return cld__pickle_fail(p, "numpy.ndarray is called");
 }
 
-/* The state of a dtype is (version, byte order, ...), of an array (version, shape, dtype, is_fortran, data).
- */
+/* The state of a dtype is (version, byte order, ...), of an array (version, shape, dtype, is_fortran, data). */
 cld_status cld__pickle_build(cld_pickle *p) {
     CLD_TRY(cld__pickle_need(p, 2));
     value state = *value_at(p, *stack_at(p, p->stack.count - 1));

@@ -62,8 +62,7 @@ cld_status cld_writer_put(cld_writer *w, const void *data, size_t bytes) {
     return w->status;
 }
 
-/* Makes the rename itself durable. A file system that cannot flush a folder says EINVAL: nothing to be done.
- */
+/* Makes the rename itself durable. A file system that cannot flush a folder says EINVAL: nothing to be done. */
 static cld_status flush_folder(const char *path) {
     char *folder = folder_of(path);
     if (!folder) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", path);
@@ -155,7 +154,9 @@ cld_path_kind cld_path(const char *path) {
 
 static cld_status make_one(const char *path, bool *created) {
     *created = mkdir(path, 0777) == 0;
+    int reason = errno;
     if (*created || cld_path(path) == CLD_PATH_FOLDER) return CLD_OK;
+    errno = reason;
     return fail_errno("make the folder", path);
 }
 

@@ -1,6 +1,6 @@
-/* .npy files. The header is a Python dictionary literal; the parser below takes exactly the form that NumPy
- * writes
- * ({'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } in any order of keys) and refuses the rest. */
+/* .npy files. The header is a Python dictionary literal; the parser below takes exactly the form that NumPy writes,
+ * {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } in any order of keys, and refuses the rest.
+ */
 #define _GNU_SOURCE
 #include "runtime/io/npy.h"
 
@@ -13,18 +13,22 @@
 
 static const char magic[6] = {(char)0x93, 'N', 'U', 'M', 'P', 'Y'};
 
-static const struct {
-    const char *descr;
-    cld_dtype dtype;
-} known[] = {
-    {"<f4", CLD_F32}, {"<f8", CLD_F64}, {"<f2", CLD_F16}, {"<i8", CLD_I64},
-    {"<i4", CLD_I32}, {"|u1", CLD_U8},  {"|b1", CLD_U8}, /* the first of a dtype is the one written */
+/* A descr is one of < > |, the byte order, and one of these. */
+static const struct kind {
+    const char *name;
+    size_t bytes;
+    cld_dtype dtype; /* what it becomes */
+} kinds[] = {
+    {"f4", 4, CLD_F32}, {"f8", 8, CLD_F64}, {"f2", 2, CLD_F16},
+    {"i8", 8, CLD_I64}, {"i4", 4, CLD_I32}, {"u1", 1, CLD_U8}, /* so far of the same bytes: what is written */
+    {"b1", 1, CLD_U8},  {"i1", 1, CLD_I32}, {"i2", 2, CLD_I32},
+    {"u2", 2, CLD_I32}, {"u4", 4, CLD_I64}, {"u8", 8, CLD_I64},
 };
-#define KNOWN (sizeof known / sizeof *known)
+#define KINDS (sizeof kinds / sizeof *kinds)
 
 typedef struct npy_header {
-    cld_dtype dtype;
-    bool fortran_order;
+    const struct kind *kind;
+    bool big_endian, fortran_order;
     int ndim;
     int64_t shape[CLD_MAX_DIMS];
     uint64_t data_start;
@@ -96,6 +100,14 @@ static const char *parse_header(const char *text, npy_header *h, char *descr, si
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
+static const struct kind *find_kind(const char *descr) {
+    for (size_t i = 0; i < KINDS; i++)
+        if (strcmp(descr + 1, kinds[i].name) == 0 &&
+            (descr[0] == '<' || descr[0] == '>' || (descr[0] == '|' && kinds[i].bytes == 1)))
+            return &kinds[i];
+    return NULL;
+}
+
 static cld_status read_header(cld_reader *r, npy_header *h) {
     unsigned char prefix[12];
     if (r->bytes < 10)
@@ -126,14 +138,39 @@ static cld_status read_header(cld_reader *r, npy_header *h) {
     free(text);
     CLD_TRY(status);
     h->data_start = start + length;
-    for (size_t i = 0; i < KNOWN; i++)
-        if (strcmp(descr, known[i].descr) == 0) return h->dtype = known[i].dtype, CLD_OK;
-    return cld_fail(CLD_UNSUPPORTED, "%s: the type '%s' is not known; one of <f4 <f8 <f2 <i8 <i4 |u1 |b1",
-                    r->path, descr);
+    h->kind = find_kind(descr);
+    h->big_endian = descr[0] == '>';
+    if (h->kind) return CLD_OK;
+    return cld_fail(
+        CLD_UNSUPPORTED,
+        "%s: the type '%s' is not known; one of f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 after < or > or |",
+        r->path, descr);
 }
 
-/* A view in which the dense column-major bytes of t have their logical order: t itself has the shape
- * reversed. */
+/* ---- the elements -------------------------------------------------------------------------------------- */
+
+/* Numbers of the file's kind, which lie at the end of data, to those of its dtype from the beginning on, which are at
+ * least as wide: none is overwritten before it is read. */
+static cld_status convert(char *data, int64_t count, const npy_header *h, const char *path) {
+    size_t from = h->kind->bytes, to = cld_dtype_size(h->kind->dtype);
+    const unsigned char *in = (unsigned char *)data + (size_t)count * (to - from);
+    char sign = h->kind->name[0];
+    for (int64_t i = 0; i < count; i++, in += from, data += to) {
+        uint64_t bits = 0;
+        for (size_t b = 0; b < from; b++) bits |= (uint64_t)in[h->big_endian ? from - 1 - b : b] << 8 * b;
+        if (sign == 'i') {
+            int unused = 64 - 8 * (int)from;
+            bits = (uint64_t)((int64_t)(bits << unused) >> unused);
+        } else if (sign == 'u' && bits > INT64_MAX) {
+            return cld_fail(CLD_UNSUPPORTED, "%s: the value %llu does not fit i64, which u8 becomes", path,
+                            (unsigned long long)bits);
+        }
+        memcpy(data, &bits, to);
+    }
+    return CLD_OK;
+}
+
+/* A view in which the dense column-major bytes of t have their logical order: t itself has the shape reversed. */
 static cld_tensor *as_fortran(cld_tensor *t) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     for (int i = 0; i < t->a.ndim; i++) {
@@ -147,7 +184,7 @@ static cld_tensor *read_array(cld_reader *r) {
     npy_header h = {0};
     CLD_TRY_NULL(read_header(r, &h));
     int64_t shape[CLD_MAX_DIMS];
-    uint64_t bytes = cld_dtype_size(h.dtype);
+    uint64_t bytes = h.kind->bytes;
     bool fits = true;
     for (int i = 0; i < h.ndim; i++) {
         shape[i] = h.shape[h.fortran_order ? h.ndim - 1 - i : i];
@@ -157,9 +194,12 @@ static cld_tensor *read_array(cld_reader *r) {
         return cld_fail_null(CLD_IO,
                              "%s: damaged file: %llu bytes of data do not fill the shape in its header",
                              r->path, (unsigned long long)(r->bytes - h.data_start));
-    CLD_AUTO cld_tensor *t = cld_tensor_new(h.dtype, h.ndim, shape, cld_cpu_backend());
-    if (!t) return NULL;
-    CLD_TRY_NULL(cld_reader_get(r, t->a.data, h.data_start, bytes));
+    CLD_AUTO cld_tensor *t = cld_tensor_new(h.kind->dtype, h.ndim, shape, cld_cpu_backend());
+    if (!t) return (void)cld_fail_in("%s", r->path), NULL;
+    size_t wider = (size_t)cld_numel(&t->a) * (cld_dtype_size(h.kind->dtype) - h.kind->bytes);
+    CLD_TRY_NULL(cld_reader_get(r, (char *)t->a.data + wider, h.data_start, bytes));
+    if (wider || h.big_endian || strcmp(h.kind->name, "u8") == 0)
+        CLD_TRY_NULL(convert(t->a.data, cld_numel(&t->a), &h, r->path));
     return h.fortran_order ? as_fortran(t) : cld_tensor_steal(&t);
 }
 
@@ -174,8 +214,9 @@ cld_tensor *cld_npy_load(const char *path) {
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
 /* The dictionary, padded so that the data starts at a multiple of 64 bytes; returns its length. */
-static size_t write_header(char *out, size_t room, const cld_array *a, const char *descr) {
-    int used = snprintf(out, room, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
+static size_t write_header(char *out, size_t room, const cld_array *a, const struct kind *kind) {
+    int used = snprintf(out, room, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
+                        kind->bytes == 1 ? '|' : '<', kind->name);
     for (int i = 0; i < a->ndim; i++)
         used += snprintf(out + used, room - (size_t)used, i ? " %lld," : "%lld,", (long long)a->shape[i]);
     if (a->ndim > 1) used--; /* Python writes (3,) but (3, 4) */
@@ -187,16 +228,16 @@ static size_t write_header(char *out, size_t room, const cld_array *a, const cha
 
 cld_status cld_npy_save(const char *path, cld_tensor *t) {
     char header[512];
-    const char *descr = NULL;
-    for (size_t i = KNOWN; i-- > 0;)
-        if (known[i].dtype == t->a.dtype) descr = known[i].descr;
-    if (!descr)
+    const struct kind *kind = NULL;
+    for (size_t i = 0; i < KINDS && !kind; i++)
+        if (kinds[i].dtype == t->a.dtype) kind = &kinds[i];
+    if (!kind)
         return cld_fail(CLD_INVALID, "cannot write '%s': NumPy has no %s; convert the tensor to f32 first",
                         path, cld_dtype_name(t->a.dtype));
     CLD_AUTO cld_tensor *dense =
         cld_device(t) == cld_cpu_backend() ? cld_tensor_contiguous(t) : cld_tensor_to(t, cld_cpu_backend());
     if (!dense) return cld_error_code();
-    size_t length = write_header(header, sizeof header, &dense->a, descr);
+    size_t length = write_header(header, sizeof header, &dense->a, kind);
     unsigned char version_and_length[4] = {1, 0, (unsigned char)length, (unsigned char)(length >> 8)};
     cld_writer w;
     CLD_TRY(cld_writer_open(&w, path));

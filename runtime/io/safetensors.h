@@ -3,13 +3,11 @@
  *     8 bytes   n, little-endian
  *     n bytes   JSON: {"__metadata__": {"key": "value"}, "name": {"dtype": "F32", "shape": [2, 3],
  *               "data_offsets": [begin, end]}, ...}; padded with spaces to a multiple of 8
- *     the rest  the tensors' bytes, dense row-major little-endian; offsets count from here, without gap or
- * overlap
+ *     the rest  the tensors' bytes, dense row-major little-endian; offsets count from here, without gap or overlap
  *
- * The reader believes nothing: lengths, names, dtypes, shapes and offsets are checked against each other and
- * against the file's size before a tensor is made, and any damage is one error that names the file and what
- * is wrong. The writer is deterministic: wide dtypes first (so that every tensor is aligned), names in
- * bytewise order.
+ * The reader believes nothing: lengths, names, dtypes, shapes and offsets are checked against each other and against
+ * the file's size before a tensor is made, and any damage is one error that names the file and what is wrong. The
+ * writer is deterministic: wide dtypes first (so that every tensor is aligned), names in bytewise order.
  */
 #ifndef CLD_IO_SAFETENSORS_H
 #define CLD_IO_SAFETENSORS_H
@@ -56,5 +54,8 @@ cld_status cld_safetensors_save(const char *path, cld_named_tensor *tensors, siz
 
 /* A dtype as the file spells it: "F32". */
 const char *cld_safetensors_dtype(cld_dtype dtype);
+
+/* For qsort: metadata in bytewise order of the keys. */
+int cld__by_key(const void *a, const void *b);
 
 #endif

@@ -66,7 +66,7 @@ static json_t *read_header(cld_safetensors *f) {
     return header;
 }
 
-static int by_key(const void *a, const void *b) {
+int cld__by_key(const void *a, const void *b) {
     return strcmp(((const cld_metadata *)a)->key, ((const cld_metadata *)b)->key);
 }
 
@@ -84,7 +84,7 @@ static cld_status read_metadata(cld_safetensors *f, json_t *object) {
         if (!m->key || !m->value)
             return cld_fail(CLD_NOMEM, "%s: out of memory for the metadata", f->reader.path);
     }
-    qsort(f->metadata, f->metadata_count, sizeof *f->metadata, by_key);
+    qsort(f->metadata, f->metadata_count, sizeof *f->metadata, cld__by_key);
     return CLD_OK;
 }
 
@@ -192,11 +192,11 @@ cld_safetensors *cld_safetensors_open(const char *path) {
 cld_tensor *cld_safetensors_read(cld_safetensors *f, size_t i) {
     const cld_safetensors_entry *e = &f->entries[i];
     CLD_AUTO cld_tensor *t = cld_tensor_new(e->dtype, e->ndim, e->shape, cld_cpu_backend());
-    if (!t || cld_reader_get(&f->reader, t->a.data, f->data_start + e->begin, e->end - e->begin) != CLD_OK) {
-        cld_fail_in("tensor '%s'", e->name);
-        return NULL;
-    }
-    return cld_tensor_steal(&t);
+    cld_status status = t ? cld_reader_get(&f->reader, t->a.data, f->data_start + e->begin, e->end - e->begin)
+                          : cld_fail_in("%s", f->reader.path);
+    if (status == CLD_OK) return cld_tensor_steal(&t);
+    cld_fail_in("tensor '%s'", e->name);
+    return NULL;
 }
 
 void cld_safetensors_close(cld_safetensors *f) {

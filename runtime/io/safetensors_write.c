@@ -13,16 +13,11 @@ static int by_width_and_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-static int by_key(const void *a, const void *b) {
-    return strcmp(((const cld_metadata *)a)->key, ((const cld_metadata *)b)->key);
-}
-
 static size_t tensor_bytes(const cld_tensor *t) {
     return (size_t)cld_numel(&t->a) * cld_dtype_size(t->a.dtype);
 }
 
-/* jansson's functions take over a NULL value and answer -1, so that one check at the end of a chain is
- * enough. */
+/* jansson's functions take over a NULL value and answer -1, so that one check at the end of a chain is enough. */
 static json_t *describe(const cld_tensor *t, uint64_t begin) {
     json_t *shape = json_array();
     for (int i = 0; i < t->a.ndim; i++)
@@ -97,7 +92,7 @@ cld_status cld_safetensors_save(const char *path, cld_named_tensor *tensors, siz
                                 cld_metadata *metadata, size_t metadata_count) {
     cld_writer w;
     if (count) qsort(tensors, count, sizeof *tensors, by_width_and_name);
-    if (metadata_count) qsort(metadata, metadata_count, sizeof *metadata, by_key);
+    if (metadata_count) qsort(metadata, metadata_count, sizeof *metadata, cld__by_key);
     char *text = header_text(tensors, count, metadata, metadata_count);
     if (!text) return cld_fail_in("cannot write '%s'", path);
     cld_status status = cld_writer_open(&w, path);

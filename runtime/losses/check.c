@@ -1,6 +1,8 @@
 /* The argument checks that the loss files share. */
 #include "runtime/losses/losses.h"
 
+#include <math.h>
+
 cld_status cld__check_rows(const char *op, const char *what, const cld_tensor *x) {
     if (x->a.ndim != 2 || (x->a.dtype != CLD_F32 && x->a.dtype != CLD_F64))
         return cld_fail(CLD_INVALID, "%s: expected %s as f32 or f64 (rows, dim), got %s", op, what,
@@ -17,10 +19,14 @@ cld_status cld__check_alike(const char *op, const char *what, const cld_tensor *
     if (x->a.shape[1] != y->a.shape[1] || x->a.dtype != y->a.dtype)
         return cld_fail(CLD_INVALID, "%s: %s is %s, %s %s; expected the same dtype and dimension", op, what,
                         cld_describe(&x->a), other, cld_describe(&y->a));
-    if (cld_device(x) != cld_device(y))
-        return cld_fail(CLD_INVALID, "%s: %s is on %s, %s on %s", op, what, cld_device(x)->name, other,
-                        cld_device(y)->name);
-    return CLD_OK;
+    return cld__check_together(op, what, x, other, y);
+}
+
+cld_status cld__check_together(const char *op, const char *what, const cld_tensor *x, const char *other,
+                               const cld_tensor *y) {
+    if (cld_device(x) == cld_device(y)) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: %s is on %s, %s on %s", op, what, cld_device(x)->name, other,
+                    cld_device(y)->name);
 }
 
 cld_status cld__check_entries(const char *op, const char *what, const cld_tensor *index,
@@ -28,13 +34,10 @@ cld_status cld__check_entries(const char *op, const char *what, const cld_tensor
     if (index->a.dtype != CLD_I64 || index->a.ndim != 1 || index->a.shape[0] != x->a.shape[0])
         return cld_fail(CLD_INVALID, "%s: expected %s as i64[%lld], one per row of %s, got %s", op, what,
                         (long long)x->a.shape[0], cld_describe(&x->a), cld_describe(&index->a));
-    if (cld_device(index) != cld_device(x))
-        return cld_fail(CLD_INVALID, "%s: %s is on %s, its rows on %s", op, what, cld_device(index)->name,
-                        cld_device(x)->name);
-    return CLD_OK;
+    return cld__check_together(op, what, index, "its rows", x);
 }
 
 cld_status cld__check_temperature(const char *op, double temperature) {
-    if (temperature > 0) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: the temperature is %g; expected more than 0", op, temperature);
+    if (temperature > 0 && isfinite(temperature)) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: the temperature is %g; expected a number above 0", op, temperature);
 }

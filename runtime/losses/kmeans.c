@@ -16,13 +16,14 @@ static cld_status kmeans_backward(cld_node *n, cld_tensor *const *dout, cld_tens
 
 static const cld_op kmeans_op = {"kmeans", kmeans_backward, NULL, NULL};
 
-cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int iterations) {
+cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int64_t iterations) {
     CLD_TRY_NULL(cld__check_rows("kmeans", "x", x));
     if (k < 1)
         return cld_fail_null(CLD_INVALID, "kmeans: %lld clusters of %s; expected at least 1", (long long)k,
                              cld_describe(&x->a));
-    if (iterations < 1)
-        return cld_fail_null(CLD_INVALID, "kmeans: %d iterations; expected at least 1", iterations);
+    if (iterations < 1 || iterations > INT32_MAX)
+        return cld_fail_null(CLD_INVALID, "kmeans: %lld iterations; expected 1 to %d", (long long)iterations,
+                             INT32_MAX);
     const cld_backend *device = cld_device(x);
     if (!device->loss || !device->loss->kmeans) return (void)cld_unsupported("kmeans", device), NULL;
     CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(x);
@@ -30,7 +31,7 @@ cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int iterat
     CLD_AUTO cld_tensor *centroids = cld_tensor_new(x->a.dtype, 2, (int64_t[]){k, x->a.shape[1]}, device);
     CLD_AUTO cld_tensor *sizes = cld_tensor_new(x->a.dtype, 2, (int64_t[]){k, 1}, device);
     if (!rows || !assigned || !centroids || !sizes) return NULL;
-    CLD_TRY_NULL(device->loss->kmeans(&assigned->a, &centroids->a, &sizes->a, &rows->a, iterations));
+    CLD_TRY_NULL(device->loss->kmeans(&assigned->a, &centroids->a, &sizes->a, &rows->a, (int)iterations));
     cld_node *n = cld_record(&kmeans_op, &centroids, 1, &x, 1);
     if (n) {
         cld_node_save(n, SAVED_LABELS, assigned);

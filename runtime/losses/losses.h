@@ -32,31 +32,29 @@ cld_tensor *cld_sample_negatives(int64_t rows, int64_t count, int64_t size, uint
 
 /* ---- moco_queue.c: MoCo (He et al., CVPR 2020) ---- */
 
-/* Cross entropy of [query . key, query queue^T] / T against class 0; the gradient flows to query (batch, dim)
- * only. */
+/* Cross entropy of [query . key, query queue^T] / T against class 0; the gradient flows to query (batch, dim) only. */
 cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue, double temperature);
 /* Replace the oldest rows of the ring; *pointer, the next row to be written, moves on and wraps. Of more keys
- * than rows the last remain. */
+ * than rows the last remain. Keys are not looked at: one that is not finite makes every loss NaN until its row is
+ * replaced, so keys of a step that was skipped for its loss do not belong here. */
 cld_status cld_enqueue(cld_tensor *queue, cld_tensor *keys, int64_t *pointer);
 
 /* ---- kmeans.c ---- */
 
 /* Centroids (k, dim) and *labels (rows); see kernels/cpu/kmeans.c for the definition. The gradient through
  * the centroids is that of the last mean, with labels and counts constant. */
-cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int iterations);
+cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int64_t iterations);
 
 /* ---- cld.c: cross-level discrimination (Wang, Liu and Yu, CVPR 2021) ---- */
 
 typedef struct cld_group_params {
-    int64_t clusters;
-    int iterations;
+    int64_t clusters, iterations;
     double temperature;
     bool detach_centroids; /* no gradient through the centroids */
 } cld_group_params;
 
 /* (CE(g1 C2^T / T, c2) + CE(g2 C1^T / T, c1)) / 2, with labels c and centroids C by k-means on each view's
- * features (batch, dim). *accuracy: the share of rows whose largest logit of g1 C2^T is c2, a 0-d constant.
- */
+ * features (batch, dim). *accuracy: the share of rows whose largest logit of g1 C2^T is c2, a 0-d constant. */
 cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor *g1, cld_tensor *g2,
                                  const cld_group_params *p);
 
@@ -69,8 +67,9 @@ typedef struct cld_knn_params {
 } cld_knn_params;
 
 /* Class scores (queries, classes): each of the k rows of memory (rows, dim) most similar to a query by dot
- * product adds exp(similarity / T) to its class labels[row]. Exact; of equally similar rows the first wins.
- */
+ * product adds exp(similarity / T) to its class labels[row]. Exact; of equally similar rows the first wins. Scores of
+ * a query that could leave the dtype's range (f32, unit rows: T below about 0.012) are those divided by exp of its
+ * largest similarity / T: the classes keep their order. */
 cld_tensor *cld_weighted_knn(cld_tensor *memory, cld_tensor *labels, cld_tensor *queries,
                              const cld_knn_params *p);
 
@@ -81,6 +80,8 @@ cld_status cld__check_rows(const char *op, const char *what, const cld_tensor *x
 /* And y has its dim, dtype and device. */
 cld_status cld__check_alike(const char *op, const char *what, const cld_tensor *x, const char *other,
                             const cld_tensor *y);
+cld_status cld__check_together(const char *op, const char *what, const cld_tensor *x, const char *other,
+                               const cld_tensor *y); /* on one device */
 /* index is i64 (rows of x), on its device. */
 cld_status cld__check_entries(const char *op, const char *what, const cld_tensor *index, const cld_tensor *x);
 cld_status cld__check_temperature(const char *op, double temperature);

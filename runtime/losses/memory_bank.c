@@ -115,6 +115,8 @@ cld_tensor *cld_bank_nce_loss(cld_tensor *f, cld_tensor *memory, cld_tensor *ind
     if (cld_numel(&z->a) != 1 || z->a.dtype != f->a.dtype)
         return cld_fail_null(CLD_INVALID, "memory_bank: expected Z as one element of %s, got %s",
                              cld_dtype_name(f->a.dtype), cld_describe(&z->a));
+    CLD_TRY_NULL(cld__check_together("memory_bank", "negatives", negatives, "features", f));
+    CLD_TRY_NULL(cld__check_together("memory_bank", "Z", z, "features", f));
     CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(f), *entries = cld_tensor_contiguous(index);
     CLD_AUTO cld_tensor *drawn = cld_tensor_contiguous(negatives);
     CLD_AUTO cld_tensor *loss = cld_tensor_new(f->a.dtype, 0, NULL, device);

@@ -1,5 +1,4 @@
-/* MoCo's queue: its loss, and the ring. As in memory_bank.c, forward computes the query's gradient with the
- * loss. */
+/* MoCo's queue: its loss, and the ring. As in memory_bank.c, forward computes the query's gradient with the loss. */
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 

@@ -8,6 +8,9 @@ static cld_status count_classes(int64_t *classes, cld_tensor *labels) {
     CLD_AUTO cld_tensor *last = cld_amax(labels, NULL, 0, false);
     if (!last) return cld_error_code();
     CLD_TRY(cld_tensor_item(last, &largest));
+    if (!(largest < INT32_MAX))
+        return cld_fail(CLD_INVALID, "weighted_knn: the largest label is %.0f; labels are classes from 0 on",
+                        largest);
     *classes = (int64_t)largest + 1;
     return CLD_OK;
 }

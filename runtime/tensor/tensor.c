@@ -72,26 +72,14 @@ const char *cld_describe(const cld_array *a) {
 
 /* ---- storage ------------------------------------------------------------------------------------------------- */
 
-static void (*reclaim_hook)(void *context);
-static void *reclaim_context;
-
 void cld_set_reclaim(void (*reclaim)(void *context), void *context) {
-    reclaim_hook = reclaim;
-    reclaim_context = context;
-}
-
-static cld_status allocate(const cld_backend *device, void **data, size_t bytes) {
-    cld_status status = device->memory->allocate(data, bytes);
-    if (status != CLD_NOMEM) return status;
-    if (reclaim_hook) reclaim_hook(reclaim_context);
-    device->memory->empty_cache();
-    return device->memory->allocate(data, bytes);
+    cld_cpu_backend()->memory->set_reclaim(reclaim, context);
 }
 
 static cld_storage *storage_new(const cld_backend *device, size_t bytes) {
     cld_storage *s = calloc(1, sizeof *s);
     if (!s) return cld_fail_null(CLD_NOMEM, "out of memory for a tensor's header");
-    if (allocate(device, &s->data, bytes) != CLD_OK) {
+    if (device->memory->allocate(&s->data, bytes) != CLD_OK) {
         free(s);
         return NULL;
     }
