@@ -10,17 +10,17 @@
 
 /* The tensors of the list at arg, borrowed: the list keeps them. The array is a userdata left on the stack.
  */
-static cld_tensor **check_tensors(lua_State *L, int arg, int *count) {
-    luaL_checktype(L, arg, LUA_TTABLE);
+static cld_tensor **check_tensors(lua_State *L, int arg, const char *function, int *count) {
+    if (!lua_istable(L, arg))
+        luaL_error(L, "%s: expected a list of tensors or a module, got %s", function, luaL_typename(L, arg));
     *count = (int)luaL_len(L, arg);
     cld_tensor **list = lua_newuserdatauv(L, sizeof *list * ((size_t)*count + 1), 0);
     for (int i = 0; i < *count; i++) {
         lua_geti(L, arg, i + 1);
         list[i] = cldL_test_tensor(L, -1);
         if (!list[i])
-            luaL_argerror(L, arg,
-                          lua_pushfstring(L, "entry %d of the list is a %s, not a tensor", i + 1,
-                                          luaL_typename(L, -1)));
+            luaL_error(L, "%s: entry %d of the list is a %s, not a tensor", function, i + 1,
+                       luaL_typename(L, -1));
         lua_pop(L, 1);
     }
     return list;
@@ -29,11 +29,13 @@ static cld_tensor **check_tensors(lua_State *L, int arg, int *count) {
 /* ema(targets, sources, decay) */
 static int ema(lua_State *L) {
     int count, sources_count;
-    double decay = luaL_checknumber(L, 3);
-    cld_tensor **targets = check_tensors(L, 1, &count), **sources = check_tensors(L, 2, &sources_count);
+    if (!lua_isnumber(L, 3))
+        return luaL_error(L, "ema: decay is a %s; expected a number from 0 to 1", luaL_typename(L, 3));
+    cld_tensor **targets = check_tensors(L, 1, "ema", &count);
+    cld_tensor **sources = check_tensors(L, 2, "ema", &sources_count);
     if (count != sources_count)
         return luaL_error(L, "ema: %d tensors in the target, %d in the source", count, sources_count);
-    cldL_check_status(L, cld_ema(targets, sources, count, decay));
+    cldL_check_status(L, cld_ema(targets, sources, count, lua_tonumber(L, 3)));
     return 0;
 }
 
@@ -41,21 +43,47 @@ static int ema(lua_State *L) {
 
 static cld_sgd *check_sgd(lua_State *L) { return *(cld_sgd **)luaL_checkudata(L, 1, SGD); }
 
-/* sgd(params, {lr, momentum = 0, weight_decay = 0, dampening = 0, nesterov = false}) */
-static int sgd_new(lua_State *L) {
+/* The field lr; NaN where there is none, and never the caller's. */
+static double check_lr(lua_State *L, int arg) {
+    if (isnan(cldL_field_number(L, arg, "lr", 0)))
+        luaL_error(L, "sgd: the learning rate is nan; expected at least 0");
+    return cldL_field_number(L, arg, "lr", NAN);
+}
+
+/* The settings at arg, with those of `base` where it has none; the rate is its own, or NaN. */
+static cld_sgd_params check_settings(lua_State *L, int arg, cld_sgd_params base) {
     static const char *const names[] = {"lr", "momentum", "weight_decay", "dampening", "nesterov", NULL};
-    int count;
-    cldL_check_fields(L, 2, "sgd", names);
-    cld_sgd_params options = {.lr = cldL_field_number(L, 2, "lr", NAN),
-                              .momentum = cldL_field_number(L, 2, "momentum", 0),
-                              .weight_decay = cldL_field_number(L, 2, "weight_decay", 0),
-                              .dampening = cldL_field_number(L, 2, "dampening", 0),
-                              .nesterov = cldL_field_boolean(L, 2, "nesterov", false)};
-    cld_tensor **params = check_tensors(L, 1, &count);
+    cldL_check_fields(L, arg, "sgd", names);
+    return (cld_sgd_params){.lr = check_lr(L, arg),
+                            .momentum = cldL_field_number(L, arg, "momentum", base.momentum),
+                            .weight_decay = cldL_field_number(L, arg, "weight_decay", base.weight_decay),
+                            .dampening = cldL_field_number(L, arg, "dampening", base.dampening),
+                            .nesterov = cldL_field_boolean(L, arg, "nesterov", base.nesterov)};
+}
+
+/* sgd({tensors}, {lr, momentum = 0, weight_decay = 0, dampening = 0, nesterov = false}, groups): each group is
+ * {the number of its tensors, which follow those of the one before; its own settings}. */
+static int sgd_new(lua_State *L) {
+    int count, left;
+    cld_sgd_params base = check_settings(L, 2, (cld_sgd_params){0});
+    cld_tensor **params = check_tensors(L, 1, "sgd", &count);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    int group_count = (int)luaL_len(L, 3);
+    cld_sgd_group *groups = lua_newuserdatauv(L, sizeof *groups * ((size_t)group_count + 1), 0);
+    left = count;
+    for (int i = 0; i < group_count; i++) {
+        lua_geti(L, 3, i + 1);
+        groups[i].options = check_settings(L, lua_gettop(L), base);
+        lua_geti(L, -1, 1);
+        groups[i].count = (int)lua_tointeger(L, -1);
+        left -= groups[i].count;
+        lua_pop(L, 2);
+    }
+    luaL_argcheck(L, left == 0, 3, "the groups do not add up to the tensors");
     cld_sgd **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
     luaL_setmetatable(L, SGD);
-    *box = cld_sgd_new(params, count, &options);
+    *box = cld_sgd_new(params, groups, group_count, base.lr);
     return cldL_result(L, *box);
 }
 
@@ -74,7 +102,7 @@ static int sgd_step(lua_State *L) {
     int options = loss ? 3 : 2;
     bool made = true;
     cldL_check_fields(L, options, "sgd:step", names);
-    double lr = cldL_field_number(L, options, "lr", s->options.lr);
+    double lr = check_lr(L, options);
     cldL_check_status(L, loss ? cld_sgd_minimize(s, loss, lr, &made) : cld_sgd_step(s, lr));
     lua_pushboolean(L, made);
     return 1;
@@ -85,42 +113,60 @@ static int sgd_zero_grad(lua_State *L) {
     return 0;
 }
 
-/* state_dict() -> {["momentum.<i>"] = tensor}, i the parameter's position, for those that have been stepped
- */
+/* state_dict() -> {["momentum.<i>"] = tensor, i the parameter's position, empty where it has not been stepped;
+ * skipped = i64 of no dimension} */
 static int sgd_state_dict(lua_State *L) {
+    static const int64_t none[] = {0};
     cld_sgd *s = check_sgd(L);
     lua_newtable(L);
     for (int i = 0; i < s->count; i++) {
-        if (!s->buffers[i]) continue;
+        cld_tensor *p = s->params[i], *buffer = s->buffers[i];
         lua_pushfstring(L, "momentum.%d", i + 1);
-        cldL_push_tensor(L, cld_tensor_detach(s->buffers[i]));
+        cldL_push_tensor(L, buffer ? cld_tensor_detach(buffer)
+                                   : cld_tensor_new(p->a.dtype, 1, none, cld_device(p)));
         lua_rawset(L, -3);
     }
+    cldL_push_tensor(L, cld_tensor_full(CLD_I64, 0, NULL, cld_cpu_backend(), (double)s->skipped));
+    lua_setfield(L, -2, "skipped");
     return 1;
 }
 
-/* The 0-based position in a key of the state, or -1. */
-static int position_of(const char *key, int count) {
+/* The tensor `name` of the state at arg 2, borrowed: the state keeps it. */
+static cld_tensor *check_entry(lua_State *L, const char *name) {
+    lua_getfield(L, 2, name);
+    cld_tensor *t = cldL_test_tensor(L, -1);
+    if (lua_isnil(L, -1)) luaL_error(L, "sgd:load_state_dict: '%s' is missing in the state", name);
+    if (!t) luaL_error(L, "sgd:load_state_dict: '%s' is a %s, not a tensor", name, luaL_typename(L, -1));
+    lua_pop(L, 1);
+    return t;
+}
+
+static bool is_entry(const char *key, int count) {
     int position, length = 0;
-    if (sscanf(key, "momentum.%d%n", &position, &length) != 1 || key[length] != '\0') return -1;
-    return position >= 1 && position <= count ? position - 1 : -1;
+    if (strcmp(key, "skipped") == 0) return true;
+    if (sscanf(key, "momentum.%d%n", &position, &length) != 1 || key[length] != '\0') return false;
+    return position >= 1 && position <= count;
 }
 
 static int sgd_load_state_dict(lua_State *L) {
     cld_sgd *s = check_sgd(L);
+    double skipped;
     luaL_checktype(L, 2, LUA_TTABLE);
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
-        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-        int position = position_of(key, s->count);
-        cld_tensor *buffer = cldL_test_tensor(L, -1);
-        if (position < 0 || !buffer)
-            return luaL_error(
-                L,
-                "sgd:load_state_dict: unexpected entry '%s' (a %s); expected tensors momentum.1 to "
-                "momentum.%d",
-                key, luaL_typename(L, -1), s->count);
-        cldL_check_status(L, cld_sgd_load(s, position, buffer));
+        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
+        if (!is_entry(key, s->count))
+            return luaL_error(L,
+                              "sgd:load_state_dict: unexpected entry '%s'; expected momentum.1 to "
+                              "momentum.%d and skipped",
+                              key, s->count);
     }
+    cld_tensor **buffers = lua_newuserdatauv(L, sizeof *buffers * (size_t)s->count, 0);
+    for (int i = 0; i < s->count; i++) {
+        buffers[i] = check_entry(L, lua_pushfstring(L, "momentum.%d", i + 1));
+        lua_pop(L, 1);
+    }
+    cldL_check_status(L, cld_tensor_item(check_entry(L, "skipped"), &skipped));
+    cldL_check_status(L, cld_sgd_load(s, buffers, (int64_t)skipped));
     return 0;
 }
 
@@ -129,12 +175,23 @@ static int sgd_index(lua_State *L) {
     cld_sgd *s = check_sgd(L);
     const char *key = luaL_checkstring(L, 2);
     if (strcmp(key, "lr") == 0)
-        isnan(s->options.lr) ? lua_pushnil(L) : lua_pushnumber(L, s->options.lr);
+        isnan(s->lr) ? lua_pushnil(L) : lua_pushnumber(L, s->lr);
     else if (strcmp(key, "skipped") == 0)
         lua_pushinteger(L, s->skipped);
     else
         lua_getfield(L, lua_upvalueindex(1), key);
     return 1;
+}
+
+/* sgd.lr = rate */
+static int sgd_newindex(lua_State *L) {
+    cld_sgd *s = check_sgd(L);
+    const char *key = luaL_checkstring(L, 2);
+    if (strcmp(key, "lr") != 0) return luaL_error(L, "sgd: the field '%s' cannot be set; 'lr' can", key);
+    if (!lua_isnumber(L, 3))
+        return luaL_error(L, "sgd: the field 'lr': expected a number, got %s", luaL_typename(L, 3));
+    cldL_check_status(L, cld_sgd_set_lr(s, lua_tonumber(L, 3)));
+    return 0;
 }
 
 int cldL_open_optim(lua_State *L) {
@@ -152,6 +209,8 @@ int cldL_open_optim(lua_State *L) {
     luaL_newlib(L, methods);
     lua_pushcclosure(L, sgd_index, 1);
     lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, sgd_newindex);
+    lua_setfield(L, -2, "__newindex");
     lua_pop(L, 1);
     luaL_newlib(L, functions);
     return 1;

@@ -131,6 +131,13 @@ static int system_interrupted(lua_State *L) {
     return 2;
 }
 
+/* leave_on_signals(): where they are not caught, SIGINT and SIGTERM end the process at once. */
+static int system_leave_on_signals(lua_State *L) {
+    (void)L;
+    cld_leave_on_signals();
+    return 0;
+}
+
 int cldL_open_system(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"set_num_threads", system_set_num_threads},
@@ -145,6 +152,7 @@ int cldL_open_system(lua_State *L) {
         {"catch_signals", system_catch_signals},
         {"restore_signals", system_restore_signals},
         {"interrupted", system_interrupted},
+        {"leave_on_signals", system_leave_on_signals},
         {NULL, NULL},
     };
     luaL_newlib(L, functions);

@@ -4,6 +4,6 @@ local cld = require "cld"
 
 cld.options.defaults {
   dataset = "cifar100", batch_size = 128, weight_decay = 7e-4, clusters = 100, lambda = 0.25, queue = 4096,
-  augment = "base",
+  augment = "base", erasing = false,
 }
 cld.run.recipe "cifar10_moco_cld.lua"

@@ -9,7 +9,8 @@ local opt = cld.options {
   { "dataset",       "cifar10", "which data set", choices = { "cifar10", "cifar100" } },
   { "data",          "./data",  "folder that holds it" },
   { "layout",        "auto",    "its files", choices = { "auto", "python", "binary" } },
-  { "augment",       "plus",    "views: base, or plus (with blur) and random erasing", choices = { "base", "plus" } },
+  { "augment",       "plus",    "views: base, or MoCo v2's plus (weaker hue, blur)", choices = { "base", "plus" } },
+  { "erasing",       true,      "random erasing of every view" },
   { "epochs",        200,       "training epochs", min = 1 },
   { "batch-size",    256,       "images per step", min = 2 },
   -- the encoder
@@ -32,7 +33,9 @@ local opt = cld.options {
   { "schedule",      "cosine",  "learning rate over time", choices = { "cosine", "step" } },
   { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0 },
   { "warmup-factor", 100,       "the warm-up starts at lr divided by this", min = 1 },
-  { "milestones",    "120,160", "epochs at which --schedule step divides the rate by 10" },
+  { "lr-min",        1e-6,      "where the cosine ends", min = 0 },
+  { "milestones",    "120,160", "epochs at which --schedule step takes the rate times gamma" },
+  { "gamma",         0.1,       "its factor", min = 0 },
   { "momentum",      0.9,       "SGD momentum", min = 0, max = 1 },
   { "weight-decay",  8e-4,      "SGD weight decay", min = 0 },
   -- evaluation
@@ -44,15 +47,18 @@ local opt = cld.options {
 local run    = cld.run(opt)
 local train  = cld.data[opt.dataset] { root = opt.data, split = "train", layout = opt.layout }
 local test   = cld.data[opt.dataset] { root = opt.data, split = "test", layout = opt.layout }
-local views  = opt.augment == "plus" and cld.augment.plus { erasing = true } or cld.augment.cifar()
-local loader = cld.data.loader { train, batch_size = opt.batch_size, views = 3, augment = views,
-                                 seed = opt.seed, workers = opt.workers }
+local loader = cld.data.loader {
+  train, batch_size = opt.batch_size, views = 3, augment = cld.augment[opt.augment] { erasing = opt.erasing },
+  seed = opt.seed, workers = opt.workers,
+}
 local encoder = cld.models[opt.arch .. "_cifar"]
 local shape  = { low_dim = opt.low_dim, width = opt.width, norm_linear = opt.norm_linear }
 local net    = encoder(shape):to(opt.device)
 local keys   = encoder(shape):to(opt.device)                -- the momentum encoder: net's average over time
 keys:load_state_dict(net:state_dict())
-local queue  = cld.losses.moco_queue { size = opt.queue, dim = opt.low_dim, temperature = opt.moco_t }
+local queue  = cld.losses.moco_queue {
+  size = opt.queue, dim = opt.low_dim, temperature = opt.moco_t, device = opt.device,
+}
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
@@ -61,13 +67,20 @@ for epoch in run:epochs { net = net, keys = keys, queue = queue, sgd = sgd, load
     local q1, g1 = net(batch.views[1])
     local q2, g2 = net(batch.views[2])
     local k = cld.no_grad(function() return (keys(batch.views[3])) end)
-    local instance = (queue:loss(q1, k) + queue:loss(q2, k)) / 2
-    local group, hit = cld.losses.cld(g1, g2, { clusters = opt.clusters, iterations = opt.iterations,
-                                                temperature = opt.cld_t, detach_centroids = opt.detach_centroids })
-    sgd:step(instance + opt.lambda * group, { lr = lr(run.step) })
-    cld.optim.ema(keys, net, opt.moco_m)
-    queue:enqueue(k)
-    run:track { instance = instance, cld = group, group_accuracy = hit }
+    local loss = (queue:loss(q1, k) + queue:loss(q2, k)) / 2
+    local means = { instance = loss }
+    if opt.lambda > 0 then
+      means.cld, means.group_accuracy = cld.losses.cld(g1, g2, {
+        clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
+        detach_centroids = opt.detach_centroids,
+      })
+      loss = loss + opt.lambda * means.cld
+    end
+    if sgd:step(loss, { lr = lr(run.step) }) then           -- not where the loss is not finite
+      cld.optim.ema(keys, net, opt.moco_m)
+      queue:enqueue(k)
+    end
+    run:track(means)
   end
   run:score(cld.eval.knn { net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t })
 end

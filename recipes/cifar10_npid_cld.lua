@@ -9,6 +9,8 @@ local opt = cld.options {
   { "dataset",       "cifar10", "which data set", choices = { "cifar10", "cifar100" } },
   { "data",          "./data",  "folder that holds it" },
   { "layout",        "auto",    "its files", choices = { "auto", "python", "binary" } },
+  { "augment",       "base",    "views: base, or MoCo v2's plus (weaker hue, blur)", choices = { "base", "plus" } },
+  { "erasing",       false,     "random erasing of every view" },
   { "epochs",        200,       "training epochs", min = 1 },
   { "batch-size",    256,       "images per step", min = 2 },
   -- the encoder
@@ -32,7 +34,9 @@ local opt = cld.options {
   { "fill-epochs",   0,         "epochs before the warm-up in which only the memory bank learns", min = 0 },
   { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0 },
   { "warmup-factor", 100,       "the warm-up starts at lr divided by this", min = 1 },
-  { "milestones",    "120,160", "epochs at which --schedule step divides the rate by 10" },
+  { "lr-min",        1e-6,      "where the cosine ends", min = 0 },
+  { "milestones",    "120,160", "epochs at which --schedule step takes the rate times gamma" },
+  { "gamma",         0.1,       "its factor", min = 0 },
   { "momentum",      0.9,       "SGD momentum", min = 0, max = 1 },
   { "weight-decay",  7e-4,      "SGD weight decay", min = 0 },
   -- evaluation
@@ -44,13 +48,17 @@ local opt = cld.options {
 local run    = cld.run(opt)
 local train  = cld.data[opt.dataset] { root = opt.data, split = "train", layout = opt.layout }
 local test   = cld.data[opt.dataset] { root = opt.data, split = "test", layout = opt.layout }
-local loader = cld.data.loader { train, batch_size = opt.batch_size, views = 2, augment = cld.augment.cifar(),
-                                 seed = opt.seed, workers = opt.workers }
+local loader = cld.data.loader {
+  train, batch_size = opt.batch_size, views = 2, augment = cld.augment[opt.augment] { erasing = opt.erasing },
+  seed = opt.seed, workers = opt.workers,
+}
 local net    = cld.models[opt.arch .. "_cifar"] {
   low_dim = opt.low_dim, width = opt.width, norm_linear = opt.norm_linear,
 }:to(opt.device)
-local bank   = cld.losses.memory_bank { size = #train, dim = opt.low_dim, momentum = opt.nce_m, temperature = opt.nce_t,
-                                        negatives = opt.nce_k }
+local bank   = cld.losses.memory_bank {
+  size = #train, dim = opt.low_dim, momentum = opt.nce_m, temperature = opt.nce_t, negatives = opt.nce_k,
+  device = opt.device,
+}
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
@@ -58,11 +66,21 @@ for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } d
   for batch in loader:epoch(epoch) do
     local f1, g1 = net(batch.views[1])
     local f2, g2 = net(batch.views[2])
-    local instance = (bank:loss(f1, batch.index) + bank:loss(f2, batch.index)) / 2
-    local group, hit = cld.losses.cld(g1, g2, { clusters = opt.clusters, iterations = opt.iterations,
-                                                temperature = opt.cld_t, detach_centroids = opt.detach_centroids })
-    sgd:step(instance + opt.lambda * group, { lr = lr(run.step) })
-    run:track { instance = instance, cld = group, group_accuracy = hit }
+    local loss = (bank:loss(f1, batch.index) + bank:loss(f2, batch.index)) / 2
+    local means = { instance = loss }
+    if opt.lambda > 0 then
+      means.cld, means.group_accuracy = cld.losses.cld(g1, g2, {
+        clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
+        detach_centroids = opt.detach_centroids,
+      })
+      loss = loss + opt.lambda * means.cld
+    end
+    if epoch > opt.fill_epochs then
+      sgd:step(loss, { lr = lr(run.step) })
+    else
+      loss:backward()                                       -- renews the bank's rows; the network stays
+    end
+    run:track(means)
   end
   run:score(cld.eval.knn { net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t })
 end

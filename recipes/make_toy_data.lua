@@ -147,6 +147,7 @@ end
 
 -- ---- the files --------------------------------------------------------------
 
+writer.folder(opt.out, opt.layout) -- where it cannot be made, that is told before the work
 math.randomseed(opt.seed)
 local names = {}
 for i, texture in ipairs(textures) do names[i] = texture[1] end

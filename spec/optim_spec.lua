@@ -95,6 +95,132 @@ describe("sgd", function()
     for i = 1, 3 do check.close(second[i], first[i] - 0.1 * 0.9 * 2 * i, { atol = 1e-6 }) end
   end)
 
+  describe("state", function()
+    local function stepped(options)
+      local w, v = cld.tensor({ 1, 2, 3 }):requires_grad_(), cld.ones(2):requires_grad_()
+      local sgd = cld.optim.sgd({ v, w }, options or { lr = 0.1, momentum = 0.9 })
+      sgd:step((w * w):sum())
+      return sgd, w
+    end
+
+    it("holds the count of skipped steps, and nothing for what has not been stepped", function()
+      local sgd, w = stepped()
+      sgd:step((w * (0 / 0)):sum())
+      local state = sgd:state_dict()
+      assert.same({ 0 }, state["momentum.1"].shape)
+      check.close(state["momentum.2"], { 2, 4, 6 })
+      assert.same({ "i64", 1 }, { state.skipped.dtype, state.skipped:item() })
+      local other = stepped()
+      other:load_state_dict(state)
+      assert.equal(1, other.skipped)
+    end)
+
+    it("of a fresh optimizer resets one that has been stepped", function()
+      local fresh = cld.optim.sgd({ cld.ones(2):requires_grad_(), cld.ones(3):requires_grad_() }, { momentum = 0.9 })
+      local sgd, w = stepped()
+      sgd:load_state_dict(fresh:state_dict())
+      local before = w:detach():clone()
+      sgd:step((w * w):sum())
+      check.close(w:detach(), before - 0.2 * before)
+    end)
+
+    it("is loaded whole or not at all", function()
+      local sgd = stepped()
+      local state = sgd:state_dict()
+      local function with(name, value)
+        local changed = { skipped = cld.tensor(7, "i64") }
+        for key, tensor in pairs(state) do changed[key] = changed[key] or tensor end
+        changed["momentum.1"] = cld.ones(2)
+        changed[name] = value
+        return function() sgd:load_state_dict(changed) end
+      end
+      check.fails(with("momentum.2", nil), "'momentum.2' is missing in the state")
+      check.fails(with("skipped", nil), "'skipped' is missing in the state")
+      check.fails(with("momentum.2", 3), "'momentum.2' is a number, not a tensor")
+      check.fails(with("momentum.3", cld.ones(2)), "unexpected entry 'momentum.3'; expected momentum.1 to momentum.2")
+      check.fails(with("momentum.2", cld.ones(4)), "momentum of parameter 2 is f32%[4%], the parameter f32%[3%]")
+      assert.equal(0, sgd.skipped)
+      assert.same({ 0 }, sgd:state_dict()["momentum.1"].shape)
+    end)
+  end)
+
+  it("has a rate that can be assigned", function()
+    local w = cld.tensor({ 1 }, "f64"):requires_grad_()
+    local sgd = cld.optim.sgd({ w }, {})
+    assert.is_nil(sgd.lr)
+    sgd.lr = 0.25
+    assert.equal(0.25, sgd.lr)
+    sgd:step((w * w):sum())
+    check.close(w:detach(), { 0.5 })
+    sgd:step((w * w):sum(), { lr = 0.5 })
+    check.close(w:detach(), { 0 })
+    check.fails(function() sgd.lr = -1 end, "learning rate is %-1")
+    check.fails(function() sgd.lr = 0 / 0 end, "learning rate is nan")
+    check.fails(function() sgd.lr = "fast" end, "'lr': expected a number, got string")
+    check.fails(function() sgd.momentum = 0.5 end, "'momentum' cannot be set; 'lr' can")
+    check.fails(function() sgd:step { lr = 0 / 0 } end, "learning rate is nan")
+    assert.equal(0.25, sgd.lr)
+  end)
+
+  it("leaves alone what requires no gradient", function()
+    local w, frozen = cld.tensor({ 1 }):requires_grad_(), cld.tensor({ 5 })
+    local sgd = cld.optim.sgd({ frozen, w }, { lr = 0.5, momentum = 0.9, weight_decay = 0.1 })
+    sgd:step((w * frozen):sum())
+    check.close(frozen, { 5 })
+    check.close(w:detach(), { 1 - 0.5 * 5.1 })
+  end)
+
+  describe("with groups", function()
+    -- Three steps of two parameters, the second of which requires settings of its own.
+    local function train(make, rate)
+      local w, v = cld.tensor({ 1, -2 }, "f64"):requires_grad_(), cld.tensor({ 3 }, "f64"):requires_grad_()
+      local optimizers = make(w, v)
+      for _ = 1, 3 do
+        w.grad, v.grad = w:detach() * 2 + 1, v:detach() * 3
+        for _, sgd in ipairs(optimizers) do sgd:step(rate and { lr = rate } or nil) end
+      end
+      return { w:detach():totable(), v:detach():totable() }
+    end
+
+    it("steps each as an optimizer of its own would", function()
+      local base = { lr = 0.1, momentum = 0.9, weight_decay = 0.05 }
+      local function alone(own)
+        return function(w, v)
+          return { cld.optim.sgd({ w }, base), cld.optim.sgd({ v }, own) }
+        end
+      end
+      for _, own in ipairs {
+        { lr = 0.02, momentum = 0.9, weight_decay = 0 }, { lr = 0.1, momentum = 0, weight_decay = 0.05 },
+      } do
+        for rate in pairs { [false] = true, [0.3] = true } do
+          local function grouped(w, v)
+            return { cld.optim.sgd({
+              { params = { w } },
+              { params = { v }, lr = own.lr, momentum = own.momentum, weight_decay = own.weight_decay },
+            }, base) }
+          end
+          check.close(train(grouped, rate), train(alone(own), rate), { rtol = 1e-14 })
+        end
+      end
+    end)
+
+    it("takes modules, and numbers all parameters through", function()
+      local a, b = cld.nn.linear(2, 3), cld.nn.linear(3, 1)
+      local sgd = cld.optim.sgd({ { params = a, weight_decay = 0.1 }, { params = b } }, { lr = 0.1, momentum = 0.9 })
+      sgd:step(b(a(cld.ones(1, 2))):sum())
+      assert.same({ 1, 3 }, sgd:state_dict()["momentum.3"].shape)
+    end)
+
+    it("says what is wrong", function()
+      local w, v = cld.ones(2):requires_grad_(), cld.ones(1):requires_grad_()
+      check.fails(function() cld.optim.sgd({ { params = { w } }, { v } }, {}) end, "group 2 lacks its list 'params'")
+      check.fails(function() cld.optim.sgd({ { params = { w }, momentun = 1 } }, {}) end, "did you mean 'momentum'")
+      check.fails(function() cld.optim.sgd({ { params = { w } }, { params = { v, w } } }, {}) end,
+        "optim_spec.lua:%d+: sgd: parameters 1 and 3 are the same tensor, f32%[2%]")
+      check.fails(function() cld.optim.sgd({ { params = { w }, momentum = -1 } }, {}) end, "momentum is %-1")
+    end)
+  end)
+
   it("zeroes gradients", function()
     local w = cld.tensor({ 1 }):requires_grad_()
     w.grad = cld.tensor({ 1 })
@@ -111,15 +237,30 @@ describe("sgd", function()
     local foreign = cld.ones(2):requires_grad_():sum()
     check.fails(function() sgd:step(foreign, { lr = 1 }) end, "reached none of the parameters")
     check.fails(function() cld.optim.sgd({}, {}) end, "no parameters")
-    check.fails(function() cld.optim.sgd({ cld.zeros(2) }, {}) end, "f32%[2%], does not require a gradient")
+    check.fails(function() cld.optim.sgd({ w, cld.zeros(2), w }, {}) end,
+      "optim_spec.lua:%d+: sgd: parameters 1 and 3 are the same tensor, f32%[3%]; list it once")
     check.fails(function() cld.optim.sgd({ w, w * 2 }, {}) end, "parameter 2, .*only leaves")
     check.fails(function() cld.optim.sgd({ cld.zeros(2, 3):t():requires_grad_() }, {}) end, "is a strided view")
     check.fails(function() cld.optim.sgd({ 3 }, {}) end, "entry 1 of the list is a number")
     check.fails(function() cld.optim.sgd({ w }, { momentun = 1 }) end, "did you mean 'momentum'")
     check.fails(function() cld.optim.sgd({ w }, { nesterov = true }) end, "nesterov needs a momentum")
-    check.fails(function() sgd:load_state_dict { ["momentum.1"] = cld.zeros(2) } end,
-      "momentum of parameter 1 is f32%[2%], the parameter f32%[3%]")
-    check.fails(function() sgd:load_state_dict { ["momentum.2"] = cld.zeros(3) } end, "unexpected entry 'momentum.2'")
+  end)
+end)
+
+describe("clip_grad_norm", function()
+  it("scales the gradients to the norm where they exceed it, as PyTorch", function()
+    for max_norm, scale in pairs { [6.5] = 0.5, [13.5] = 1 } do
+      local w, v, idle = cld.zeros(2):requires_grad_(), cld.zeros(1):requires_grad_(), cld.zeros(1):requires_grad_()
+      w.grad, v.grad = cld.tensor { 3, 4 }, cld.tensor { 12 }
+      local total = cld.optim.clip_grad_norm({ w, idle, v }, max_norm)
+      assert.same({ 0, 13 }, { #total.shape, total:item() })
+      check.close(w.grad, { 3 * scale, 4 * scale })
+      check.close(v.grad, { 12 * scale })
+    end
+  end)
+
+  it("takes a module, and is 0 where there is no gradient", function()
+    assert.equal(0, cld.optim.clip_grad_norm(cld.nn.linear(2, 2), 1):item())
   end)
 end)
 
@@ -156,6 +297,7 @@ describe("ema", function()
       "tensor 1 is f32%[2%] in the target, f32%[3%] in the source")
     check.fails(function() cld.optim.ema({ cld.zeros(2) }, {}, 0.9) end, "1 tensors in the target, 0 in the source")
     check.fails(function() cld.optim.ema({ cld.zeros(2) }, { cld.zeros(2) }, 1.5) end, "decay is 1.5")
+    check.fails(function() cld.optim.ema({}, {}) end, "optim_spec.lua:%d+: ema: decay is a nil")
     check.fails(function() cld.optim.ema(cld.nn.linear(2, 2), cld.nn.linear(2, 2, { bias = false }), 0.9) end,
       "the source has no parameter 'bias'")
   end)

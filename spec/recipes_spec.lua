@@ -10,6 +10,23 @@ describe("recipes", function()
     return process.run { "recipes/" .. name .. ".lua", ... }
   end
 
+  -- The same, with Lua code run before it: to stop it, to poison its loss.
+  local function recipe_after(code, name, ...)
+    local init = process.write(folder .. "/init.lua", "local cld = require 'cld'\n" .. code)
+    return process.run { "recipes/" .. name .. ".lua", env = { LUA_INIT = "@" .. init }, ... }
+  end
+
+  -- Code that sends the process a signal in its `step`-th step, counted from 1.
+  local function stopped_at(step, signal)
+    return ([[
+      local count, loss = 0, cld.losses.cld
+      function cld.losses.cld(...)
+        count = count + 1
+        if count == %d then io.popen("kill -%s " .. cld.host().pid):close() end
+        return loss(...)
+      end]]):format(step, signal)
+  end
+
   -- Three epochs of three steps in runs/<run>.
   local function arguments(run, ...)
     return "--data", toy, "--runs", folder .. "/runs", "--name", run, "--epochs", "3", "--batch-size", "16", "--width",
@@ -55,11 +72,11 @@ describe("recipes", function()
   end
 
   it("train NPID + CLD", function() trains("cifar10_npid_cld", "npid") end)
-  it("train plain NPID with --lambda 0", function() trains("cifar10_npid_cld", "plain", "--lambda", "0") end)
   it("train NPID with drawn negatives", function() trains("cifar10_npid_cld", "nce", "--nce-k", "32") end)
   it("train MoCo + CLD", function() trains("cifar10_moco_cld", "moco", "--queue", "40") end)
   it("train the other encoders", function()
-    trains("cifar10_npid_cld", "resnet50", "--arch", "resnet50", "--schedule", "step", "--milestones", "1,2")
+    trains("cifar10_npid_cld", "resnet50", "--arch", "resnet50", "--schedule", "step", "--milestones", "1,2",
+      "--gamma", "0.5", "--augment", "plus", "--erasing", "--no-winograd")
   end)
 
   it("have CIFAR-100's settings and read its files", function()
@@ -77,20 +94,120 @@ describe("recipes", function()
     end
   end)
 
-  for name, extra in pairs { cifar10_npid_cld = { "--nce-k", "8" }, cifar10_moco_cld = { "--queue", "40" } } do
-    it("end as if undisturbed where killed and resumed: " .. name, function()
-      local undisturbed, killed = name .. "-a", name .. "-b"
-      assert.equal(0, train(name, undisturbed, table.unpack(extra)).code)
-      local first = process.run {
-        program = "timeout", "-s", "KILL", "0.8", process.cldlua, "recipes/" .. name .. ".lua",
-        arguments(killed, table.unpack(extra)),
-      }
-      assert.is_true(first.code == 137 or first.code == 0, first.err)
-      local second = train(name, killed, "--resume", table.unpack(extra))
-      assert.equal(0, second.code, second.err)
-      assert.equal("", differences(undisturbed, killed))
+  for _, name in ipairs { "cifar10_npid_cld", "cifar10_moco_cld" } do
+    it("train without any CLD with --lambda 0: " .. name, function()
+      local run = name .. "-lambda-0"
+      local result = recipe_after("cld.losses.cld = nil", name, arguments(run, "--epochs", "1", "--lambda", "0"))
+      assert.equal(0, result.code, result.err)
+      assert.is_nil(result.out:find "group_accuracy")
+      assert.is_nil(result.out:find "skipped")
+      assert.matches("epoch 1/1  top1 [%d.]+ %%", result.out)
     end)
   end
+
+  it("change nothing in a step whose loss is not finite", function()
+    local poison = [[
+      local loss = cld.losses.cld
+      function cld.losses.cld(...)
+        local value, hit = loss(...)
+        return value * (0 / 0), hit
+      end]]
+    local result = recipe_after(poison, "cifar10_moco_cld", arguments("poisoned", "--epochs", "1", "--queue", "40"))
+    assert.equal(0, result.code, result.err)
+    assert.matches("skipped 3", result.out)
+    local state = cld.load(checkpoint "poisoned")
+    assert.same({ 0, 3 }, { state["queue.pointer"]:item(), state["sgd.skipped"]:item() })
+    for name, tensor in pairs(state) do
+      local parameter = name:match "^keys%.(.*)$"
+      if parameter and not parameter:find "running_" and not parameter:find "num_batches" then
+        assert.equal(0, tensor:ne(state["net." .. parameter]):any():item(), name)
+      end
+    end
+    result = recipe_after(poison, "cifar10_npid_cld", arguments("poisoned-npid", "--epochs", "1"))
+    assert.equal(0, result.code, result.err)
+    cld.manual_seed(1)
+    cld.models.resnet18_cifar { width = 16, low_dim = 16 }
+    local bank = cld.losses.memory_bank { size = 48, dim = 16 }
+    assert.equal(0, cld.load(checkpoint "poisoned-npid")["bank.memory"]:ne(bank.memory):any():item())
+  end)
+
+  it("only fill the bank in --fill-epochs", function()
+    assert.equal(0, train("cifar10_npid_cld", "filled", "--epochs", "1", "--fill-epochs", "1").code)
+    local state = cld.load(checkpoint "filled")
+    cld.manual_seed(1)
+    for name, tensor in cld.models.resnet18_cifar { width = 16, low_dim = 16 }:named_parameters() do
+      assert.equal(0, tensor:detach():ne(state["net." .. name]):any():item(), name)
+    end
+    local lengths = (state["bank.memory"] * state["bank.memory"]):sum(2)
+    assert.is_true((lengths - 1):abs():max():item() < 1e-5)
+    for name, tensor in pairs(state) do
+      if name:find "^sgd%.momentum" then assert.same({ 0 }, tensor.shape) end
+    end
+  end)
+
+  -- Three steps an epoch: a SIGTERM in the second step of the second epoch, then a kill -9 in the third.
+  for name, case in pairs {
+    ["NPID"] = { "cifar10_npid_cld", "bank.memory" },
+    ["NPID with drawn negatives"] = { "cifar10_npid_cld", "bank.draws", "--nce-k", "8" },
+    ["MoCo"] = { "cifar10_moco_cld", "queue.pointer", "--queue", "40" },
+  } do
+    it("end as if undisturbed where stopped in the middle of an epoch, and killed: " .. name, function()
+      local script, state = case[1], case[2]
+      local undisturbed, stopped = name:gsub(" ", "-") .. "-a", name:gsub(" ", "-") .. "-b"
+      local function start(code, more)
+        return recipe_after(code, script, arguments(stopped, table.unpack(more or case, more and 1 or 3)))
+      end
+      assert.equal(0, train(script, undisturbed, table.unpack(case, 3)).code)
+      assert.equal(143, start(stopped_at(5, "TERM")).code)
+      local saved, metadata = cld.load(checkpoint(stopped))
+      local position = cld.json.decode(metadata.position)
+      assert.same({ 1, 2 }, { position.epoch, position.step_in_epoch })
+      for _, tensor in ipairs { state, "net.bn1.running_mean", "sgd.momentum.1", "meters.sum.instance" } do
+        assert.is_true(saved[tensor] ~= nil and saved[tensor]:numel() > 0, tensor)
+      end
+      assert.equal(137, start(stopped_at(1, "KILL"), { "--resume" }).code)
+      local last = start("", { "--resume" })
+      assert.equal(0, last.code, last.err)
+      assert.matches("resumed from .*, after step 2 of epoch 2\n", last.out)
+      assert.equal("", differences(undisturbed, stopped))
+    end)
+  end
+
+  it("stop soon in an evaluation, and repeat it when resumed", function()
+    -- The loader of an evaluation gives one view.
+    local stop = [[
+      local new_loader = cld.data.loader
+      function cld.data.loader(options)
+        if options.views == 1 then io.popen("kill -TERM " .. cld.host().pid):close() end
+        return new_loader(options)
+      end
+      cld.eval.score = nil]]
+    assert.equal(0, train("cifar10_npid_cld", "evaluated").code)
+    local result = recipe_after(stop, "cifar10_npid_cld", arguments "evaluating")
+    assert.equal(143, result.code, result.err)
+    assert.matches("interrupted %(SIGTERM%) after step 3 of epoch 1", result.out)
+    result = train("cifar10_npid_cld", "evaluating", "--resume")
+    assert.equal(0, result.code, result.err)
+    local scores, events = {}, {}
+    for line in io.lines(folder .. "/runs/evaluating/log.jsonl") do
+      local event = cld.json.decode(line)
+      events[event.event .. " " .. event.epoch] = (events[event.event .. " " .. event.epoch] or 0) + 1
+      if event.event == "score" then scores[#scores + 1] = event.epoch end
+    end
+    assert.same({ 1, 2, 3 }, scores)
+    assert.equal(1, events["epoch 1"])
+    assert.equal("", differences("evaluated", "evaluating"))
+  end)
+
+  it("end with one line where they cannot write or read", function()
+    local result = recipe("make_toy_data", "--out", "/proc/none")
+    assert.same({ 1, "cldlua: cannot make the folder '/proc/none': No such file or directory\n" },
+      { result.code, result.err })
+    assert(os.execute("mkdir -p " .. folder .. "/full/cifar-10-batches-py/data_batch_1"))
+    result = recipe("make_toy_data", "--out", folder .. "/full", "--train", "10", "--test", "10")
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: cannot write '.*/data_batch_1': it is not a regular file\n$", result.err)
+  end)
 
   it("score a checkpoint", function()
     trains("cifar10_npid_cld", "scored")

@@ -4,12 +4,14 @@ local check = require "spec.support.check"
 local process = require "spec.support.process"
 
 -- Its "network" is a tensor that takes in a random number and the step's number at every step, so that a resumed run
--- that repeats, skips or redraws anything ends elsewhere. --at stops it at that step (counted from 0) by --with.
+-- that repeats, skips or redraws anything ends elsewhere; so do a plain tensor and a table of tensors beside it. --at
+-- stops it at that step (counted from 0) by --with.
 local recipe = [[
 local cld = require "cld"
 local opt = cld.options {
   about = "an example", { "epochs", 3, "epochs", min = 1 }, { "batch-size", 8, "images per step" },
   { "rate", 0.5, "decay" }, { "size", 3, "of the tensor" }, { "extra", false, "one object more" },
+  { "centre", 2, "size of another" },
   { "at", -1, "step to stop at" }, { "with", "", "signals to send to itself" },
   { "pause", 0.0, "seconds that each step takes" }, cld.options.training,
 }
@@ -35,7 +37,10 @@ function loader:epoch()
 end
 
 local net = new_net()
-for epoch in run:epochs { net = net, loader = loader, extra = opt.extra and new_net() or nil } do
+local centre, table_of = cld.zeros(opt.centre), { a = cld.zeros(1), b = cld.ones(2, "f64") }
+for epoch in run:epochs {
+  net = net, loader = loader, extra = opt.extra and new_net() or nil, centre = centre, table_of = table_of,
+} do
   for step in loader:epoch(epoch) do
     if run.step == opt.at then
       -- io.popen and not os.execute, which is deaf to SIGINT while it waits.
@@ -43,6 +48,8 @@ for epoch in run:epochs { net = net, loader = loader, extra = opt.extra and new_
     end
     if opt.pause > 0 then os.execute("sleep " .. opt.pause) end
     net.w = net.w * opt.rate + cld.rand(opt.size) + run.step
+    centre:mul_(opt.rate):add_(run.step)
+    table_of.b = table_of.b * 1.5 + run.step
     run:track { loss = net.w:sum(), step = step, broken = 0 / 0 }
   end
   run:score { top1 = 1 / epoch, top5 = 0.5 }
@@ -211,6 +218,55 @@ describe("run", function()
       assert.matches("nothing to resume in .*/new", succeed("--resume", "--name", "new").out)
     end)
 
+    describe("has the number of threads it had,", function()
+      local function with(environment, ...)
+        local result = process.run {
+          script, "--runs", folder .. "/runs", "--name", "threads", env = { OMP_NUM_THREADS = environment }, ...,
+        }
+        return result, cld.json.decode(process.read(path("threads", "options.json"))).threads
+      end
+
+      it("which is stored where the machine chose it", function()
+        local _, threads = with("3", "--at", "7", "--with", "TERM")
+        assert.equal(3, threads)
+        local result
+        result, threads = with("1", "--resume", "--at", "-1")
+        assert.equal(0, result.code)
+        assert.equal(3, threads)
+        assert.matches(" 3 threads on ", result.out)
+        assert.is_nil(result.out:find "threads %d %(was")
+      end)
+
+      it("unless it is given another", function()
+        for given, is in pairs { ["2"] = 2, ["0"] = 1 } do
+          with("3", "--at", "7", "--with", "TERM")
+          local result, threads = with("1", "--resume", "--at", "-1", "--threads", given)
+          assert.equal(is, threads)
+          assert.matches(("changed on resume: at %%-1 %%(was 7%%), threads %d %%(was 3%%)"):format(is), result.out)
+          assert(os.remove(path("threads", "checkpoint.safetensors")))
+        end
+      end)
+
+      it("which it tells where there are fewer cores", function()
+        local cores = cld.host().cores
+        with("1", "--at", "7", "--with", "TERM", "--threads", tostring(cores + 1))
+        local result, threads = with("1", "--resume", "--at", "-1")
+        assert.equal(cores + 1, threads)
+        assert.matches(("%d threads as before, for the same results, on %d cores: %%-%%-threads %d is faster\n")
+          :format(cores + 1, cores, cores), result.out)
+      end)
+    end)
+
+    it("clears away what a kill in the middle of a write has left", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      for _, name in ipairs { "checkpoint.safetensors.123.tmp", "options.json.4.tmp", "example.lua.5.tmp", "my.tmp" } do
+        process.write(path("example", name), "x")
+      end
+      succeed("--resume", "--at", "-1")
+      assert.same({ "checkpoint.safetensors", "example.lua", "log.jsonl", "my.tmp", "options.json", "versions.json" },
+        cld.io.list(path "example"))
+    end)
+
     it("keeps a recipe that was changed beside the first", function()
       assert.equal(143, start("--at", "7", "--with", "TERM").code)
       process.write(script, recipe .. "\n-- changed\n")
@@ -243,6 +299,8 @@ describe("run", function()
       for i, file in ipairs(files) do before[i] = process.read(path("example", file)) end
       refused("does not fit this run: 'net': net: w is %[4%] here, %[3%] in the state", "--resume", "--size", "4")
       refused("does not fit this run: 'extra': net: w is missing", "--resume", "--extra")
+      refused("'centre': tensors: the state does not fit: 1 of another shape: value %(%[3%] here, %[2%] in the state%)",
+        "--resume", "--centre", "3")
       for i, file in ipairs(files) do assert.equal(before[i], process.read(path("example", file))) end
     end)
 
@@ -299,6 +357,28 @@ describe("run", function()
     assert.equal(1, outcome("example").position.epoch)
   end)
 
+  it("leaves at once on a signal before the first epoch", function()
+    for signal, code in pairs { INT = 130, TERM = 143 } do
+      process.write(script, ([[
+        local cld = require "cld"
+        cld.run(cld.options { { "epochs", 1, "epochs" }, cld.options.training })
+        io.popen("kill -%s " .. cld.host().pid):close()
+        while true do end]]):format(signal))
+      local result = start()
+      assert.same({ code, "" }, { result.code, result.err })
+      assert.matches("threads +1", result.out)
+    end
+  end)
+
+  it("turns Winograd's convolutions off where told", function()
+    process.write(script, [[
+      local cld = require "cld"
+      cld.run(cld.options { { "epochs", 1, "epochs" }, cld.options.training })
+      print("winograd was " .. tostring(cld.nn.functional.set_winograd(true)))]])
+    assert.matches("winograd was true", succeed().out)
+    assert.matches("winograd was false", succeed("--no-winograd").out)
+  end)
+
   it("passes an error in the recipe through with file, line and traceback", function()
     process.write(script, recipe:gsub("net%.w %* opt%.rate", "net.v * opt.rate"))
     local result = start()
@@ -325,6 +405,7 @@ describe("run", function()
       { "run:track {}", "%(command line%):1: run:track: call it inside `for epoch in run:epochs" },
       { "run:save()", "run:save: call it inside" },
       { "run:epochs { net = {} }", "%(command line%):1: run:epochs: 'net' has no state_dict" },
+      { "run:epochs { net = { w = 1 } }", "and is no tensor or table of tensors" },
       { "run:epochs { meters = { state_dict = print } }", "'meters' cannot be the name of an object" },
     } do
       local code = ("cld = require 'cld'; local run = cld.run { epochs = 1, runs = '%s' } %s"):format(folder, case[1])

@@ -57,7 +57,11 @@ describe("schedule", function()
     opt.schedule = "step"
     local lr = cld.schedule.from_options(opt, 196)
     check.close({ lr(0), lr(980), lr(120 * 196), lr(160 * 196) }, { 0.0006, 0.06, 0.006, 0.0006 })
-    opt.milestones = "120,soon"
+    opt.gamma = 0.5
+    check.close(cld.schedule.from_options(opt, 196)(120 * 196), 0.03)
+    opt.schedule, opt.lr_min = "cosine", 0.001
+    assert.equal(0.001, cld.schedule.from_options(opt, 196)(200 * 196))
+    opt.schedule, opt.milestones = "step", "120,soon"
     check.fails(function() cld.schedule.from_options(opt, 196) end, "'%-%-milestones': expected epochs .* '120,soon'")
   end)
 
@@ -69,6 +73,8 @@ describe("schedule", function()
     opt.epochs, opt.fill_epochs = 201, 1
     local filled = cld.schedule.from_options(opt, 196)
     check.close({ filled(0), filled(195), filled(196), filled(196 + 980) }, { 0, 0, plain(0), plain(980) })
+    opt.epochs, opt.fill_epochs = 1, 2
+    check.close(cld.schedule.from_options(opt, 196)(0), 0)
   end)
 
   it("names what is wrong", function()

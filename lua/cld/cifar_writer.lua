@@ -4,6 +4,7 @@
 -- A batch is {labels = list of 0-based integers, images = list of strings of 3072 bytes, three planes of 32 x 32},
 -- and for CIFAR-100 {fine_labels =, coarse_labels =, images =}.
 local core = require "cld.core"
+local user_error = require "cld.user_error"
 
 local writer = {}
 
@@ -123,28 +124,36 @@ function writer.binary(batch)
   return table.concat(rows)
 end
 
---- Writes a data set like CIFAR-10 under root, as the published archives unpack. train and test are batches (train is
--- divided into the five files), layout is "python" or "binary". Returns the folder.
+local function write(path, bytes) user_error.call(core.io.write_atomic, path, bytes) end
+
+--- Makes the folder of a data set like CIFAR-10 under root, named as the published archives unpack. Returns it.
+function writer.folder(root, layout)
+  local folder = root .. (layout == "python" and "/cifar-10-batches-py" or "/cifar-10-batches-bin")
+  user_error.call(core.io.mkdir, folder)
+  return folder
+end
+
+--- Writes a data set like CIFAR-10 under root. train and test are batches (train is divided into the five files),
+-- layout is "python" or "binary". Returns the folder. What cannot be written is an error of the user's.
 function writer.cifar10(root, layout, train, test, class_names)
   local python = layout == "python"
-  local folder = root .. (python and "/cifar-10-batches-py" or "/cifar-10-batches-bin")
-  core.io.mkdir(folder)
-  local function write(name, batch, title)
+  local folder = writer.folder(root, layout)
+  local function write_batch(name, batch, title)
     local path = ("%s/%s%s"):format(folder, name, python and "" or ".bin")
-    core.io.write_atomic(path, python and writer.python(batch, title) or writer.binary(batch))
+    write(path, python and writer.python(batch, title) or writer.binary(batch))
   end
   for i = 1, 5 do
     local first, last = #train.images * (i - 1) // 5 + 1, #train.images * i // 5
-    write("data_batch_" .. i, {
+    write_batch("data_batch_" .. i, {
       labels = table.move(train.labels, first, last, 1, {}),
       images = table.move(train.images, first, last, 1, {}),
     }, ("training batch %d of 5"):format(i))
   end
-  write("test_batch", test, "testing batch 1 of 1")
+  write_batch("test_batch", test, "testing batch 1 of 1")
   if python then
-    core.io.write_atomic(folder .. "/batches.meta", dictionary { { "label_names", "texts", class_names } })
+    write(folder .. "/batches.meta", dictionary { { "label_names", "texts", class_names } })
   else
-    core.io.write_atomic(folder .. "/batches.meta.txt", table.concat(class_names, "\n") .. "\n")
+    write(folder .. "/batches.meta.txt", table.concat(class_names, "\n") .. "\n")
   end
   return folder
 end

@@ -26,6 +26,10 @@ function eval.accuracy(scores, labels, ks)
   return table.unpack(shares)
 end
 
+--- Where it is set, a function that features calls before each batch: from there cld.run heeds SIGINT and SIGTERM, for
+-- which a pass over a large data set is too long to wait.
+eval.on_batch = nil
+
 --- features(net, dataset, {batch_size = 256, augment, branch}) -> features (n, d) and labels i64 (n), in the data set's
 -- order, un-augmented, in eval mode. `branch(net, images)` picks what is compared; default: the instance features.
 function eval.features(net, dataset, options)
@@ -43,7 +47,10 @@ function eval.features(net, dataset, options)
     augment = options.augment or augment.none { size = dataset.images.shape[2] },
   }
   local parts = {}
-  for batch in loader:epoch(1) do parts[#parts + 1] = branch(net, batch.views[1]) end
+  for batch in loader:epoch(1) do
+    if eval.on_batch then eval.on_batch() end
+    parts[#parts + 1] = branch(net, batch.views[1])
+  end
   net:train(was_training)
   local all = core.tensor.cat(parts, 1)
   for _, part in ipairs(parts) do part:close() end

@@ -3,21 +3,77 @@
 --   local sgd = cld.optim.sgd(net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 5e-4 })
 --   sgd:zero_grad(); loss:backward(); sgd:step()      -- as in PyTorch, or all three at once:
 --   sgd:step(loss, { lr = 0.02 })                     -- skips, and counts in sgd.skipped, a loss that is not finite
-local functional = require("cld.core").optim
+local core = require "cld.core"
+local functional = core.optim
 
 local optim = {}
 
 local function is_module(value) return type(value) == "table" and value.named_parameters ~= nil end
 
+-- A list of tensors, or a module's.
+local function listed(params) return is_module(params) and params:parameters() or params end
+
+-- f(...), its error placed where the user called the function of this file that calls this (without a tail call).
+local function call(f, ...)
+  local ok, result = pcall(f, ...)
+  if not ok then error(result, 3) end
+  return result
+end
+
+-- {{params =, settings...}, ...} as one list of tensors and {{number of them, settings...}, ...}.
+local function flattened(groups)
+  local all, settings = {}, {}
+  for i, group in ipairs(groups) do
+    local params = type(group) == "table" and listed(group.params)
+    if type(params) ~= "table" then error(("sgd: group %d lacks its list 'params'"):format(i), 3) end
+    table.move(params, 1, #params, #all + 1, all)
+    settings[i] = { #params }
+    for key, value in pairs(group) do
+      if type(key) == "string" and key ~= "params" then settings[i][key] = value end
+    end
+  end
+  return all, settings
+end
+
 --- sgd(params, {lr, momentum = 0, weight_decay = 0, dampening = 0, nesterov = false}): params is a list of tensors
--- or a module. PyTorch's form: g = grad + weight_decay * w; buf = momentum * buf + (1 - dampening) * g, the first time
--- g itself; w = w - lr * buf.
+-- or a module, or a list of groups {params =, settings that differ...}, whose params are either. PyTorch's form:
+-- g = grad + weight_decay * w; buf = momentum * buf + (1 - dampening) * g, the first time g itself; w = w - lr * buf.
 --
 -- :step([{lr =}]) applies the gradients at hand; parameters without one stay. :step(loss[, {lr =}]) is zero_grad,
--- backward and step, and returns whether it was made. :zero_grad(), :state_dict(), :load_state_dict(state).
--- The state holds the momentum of parameter i as "momentum.<i>".
+-- backward and step, and returns whether it was made. A step's lr is for all groups; a step without one takes the
+-- group's, or sgd.lr, which may be assigned. :zero_grad(), :state_dict(), :load_state_dict(state).
+-- The state: the momentum of parameter i, counted through all groups, as "momentum.<i>", an empty tensor where it has
+-- none yet; and "skipped".
 function optim.sgd(params, options)
-  return functional.sgd(is_module(params) and params:parameters() or params, options)
+  local first = not is_module(params) and type(params) == "table" and params[1]
+  if type(first) == "table" then
+    local all, groups = flattened(params)
+    return (call(functional.sgd, all, options, groups))
+  end
+  params = listed(params)
+  return (call(functional.sgd, params, options, { { type(params) == "table" and #params or 0 } }))
+end
+
+--- clip_grad_norm(params, max_norm) -> total norm: the gradients of params (a list of tensors, or a module), scaled
+-- in place where their common norm exceeds max_norm. The norm before that is a tensor of no dimension.
+function optim.clip_grad_norm(params, max_norm)
+  local _ <close> = core.autograd.no_grad()
+  local grads, squares = {}, {}
+  for _, param in ipairs(listed(params)) do
+    local grad = param.grad
+    if grad then
+      local square <close> = grad * grad
+      grads[#grads + 1], squares[#squares + 1] = grad, square:sum()
+    end
+  end
+  if #grads == 0 then return core.tensor.zeros({}) end
+  local all <close> = core.tensor.stack(squares)
+  for _, square in ipairs(squares) do square:close() end
+  local sum <close> = all:sum()
+  local total = sum:sqrt()
+  local scale <close> = (max_norm / (total + 1e-6)):clamp_(nil, 1)
+  for _, grad in ipairs(grads) do grad:mul_(scale) end
+  return total
 end
 
 -- Two modules' parameters as two lists in the same order, by name.
@@ -38,7 +94,7 @@ end
 -- modules (matched by name; buffers are left alone) or lists of tensors.
 function optim.ema(target, source, decay)
   if is_module(target) and is_module(source) then target, source = matched(target, source) end
-  functional.ema(target, source, decay)
+  call(functional.ema, target, source, decay)
 end
 
 return optim

@@ -12,10 +12,17 @@
 -- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors. A
 -- checkpoint has the state of every object given to run:epochs, the random numbers' position, the meters and the place
 -- in the epoch, so that a resumed run continues bit for bit, in the middle of an epoch too. SIGINT and SIGTERM end
--- the step, write a checkpoint and exit with 130 and 143; a second SIGINT leaves at once.
+-- the step, write a checkpoint and exit with 130 and 143; a second SIGINT leaves at once. In the evaluation at an
+-- epoch's end (cld.eval) they do not wait: the resumed run repeats it. Before the first epoch there is nothing to
+-- save, and they leave at once.
+--
+-- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings: what
+-- --threads 0 stood for is stored, and a resumed run takes it again unless it is given another. On a machine with fewer
+-- cores too, where that is slower than need be: it says so, and --threads trades the last bits for speed.
 local core = require "cld.core"
 local options = require "cld.options"
 local user_error = require "cld.user_error"
+local eval = require "cld.eval"
 local checkpoint = require "cld.run.checkpoint"
 local folder = require "cld.run.folder"
 local new_meters = require "cld.run.meters"
@@ -71,19 +78,47 @@ local function setting(opt, name)
   return value
 end
 
+-- 0 becomes the number that it stands for.
+local function resolve_threads(opt)
+  if setting(opt, "threads") == 0 then opt.threads = system.get_num_threads() end
+end
+
+local function adopt_threads(opt, stored)
+  local details = options.details(opt)
+  local given = details and details.given.threads or setting(opt, "threads") > 0
+  if given or not stored.threads then return resolve_threads(opt) end
+  opt.threads = stored.threads
+  local cores = system.host().cores
+  if opt.threads > cores then
+    print(("%d threads as before, for the same results, on %d cores: --threads %d is faster"):format(opt.threads, cores,
+      cores))
+  end
+end
+
 -- Take over what the folder holds; returns a list of the settings that the user changed.
 local function continue(self)
-  if core.io.exists(self.checkpoint) then
-    self.loaded = checkpoint.load(self.checkpoint)
-    return adopt(self.opt, self.loaded.options)
-  end
-  return adopt(self.opt, record.read_options(self.folder))
+  if core.io.exists(self.checkpoint) then self.loaded = checkpoint.load(self.checkpoint) end
+  local stored = self.loaded and self.loaded.options or record.read_options(self.folder)
+  adopt_threads(self.opt, stored)
+  return adopt(self.opt, stored)
 end
+
+-- What is of the process and not of the run.
+local function set_up_process(opt)
+  resolve_threads(opt)
+  system.set_num_threads(opt.threads)
+  core.tensor.manual_seed(setting(opt, "seed"))
+  local winograd = rawget(opt, "winograd")
+  if winograd ~= nil then core.nn.set_winograd(winograd) end
+end
+
+local function in_session() return package.loaded["cld.repl"] ~= nil end
 
 --- cld.run(opt): opt is what cld.options returned, or a plain table with at least `epochs`. Takes the run folder, seeds
 -- the random numbers, sets the number of threads and prints the settings.
 local function start(opt)
   if math.type(rawget(opt, "epochs")) ~= "integer" then error("run: the options lack an integer 'epochs'", 3) end
+  if not in_session() then system.leave_on_signals() end
   local self = setmetatable({
     opt = opt, step = 0, step_in_epoch = 0, epochs_done = 0, seconds = 0, best = nil, meters = new_meters(),
   }, Run)
@@ -94,8 +129,7 @@ local function start(opt)
   }
   self.checkpoint = folder.checkpoint(self.folder)
   local changed = continues and continue(self) or {}
-  if setting(opt, "threads") > 0 then system.set_num_threads(setting(opt, "threads")) end
-  core.tensor.manual_seed(setting(opt, "seed"))
+  set_up_process(opt)
   if not continues then record.write(self.folder, opt) end
 
   record.print(self.folder, opt)
@@ -103,6 +137,7 @@ local function start(opt)
   if resume and not self.loaded then
     print("nothing to resume in " .. self.folder .. ": starting from the first epoch")
   end
+  io.stdout:flush() -- a signal before the first epoch leaves without
   return self
 end
 
@@ -110,22 +145,19 @@ setmetatable(run, { __call = function(_, opt) return start(opt) end })
 
 -- ---- the loop over epochs ---------------------------------------------------
 
-local function has_method(object, name)
-  local ok, method = pcall(function() return object[name] end)
-  return ok and method ~= nil
-end
-
 -- Everything that a checkpoint holds, by name.
 local function stateful(self, objects)
   local states = { meters = self.meters }
-  for name, object in pairs(objects) do
-    if has_method(object, "state_dict") then
+  for name, value in pairs(objects) do
+    local object = checkpoint.object(value)
+    if object then
       if type(name) ~= "string" or not name:find "^[%w_]+$" or states[name] then
         error(("run:epochs: '%s' cannot be the name of an object"):format(tostring(name)), 3)
       end
       states[name] = object
     elseif name ~= "loader" then
-      error(("run:epochs: '%s' has no state_dict, so it cannot be saved"):format(tostring(name)), 3)
+      error(("run:epochs: '%s' has no state_dict, so it cannot be saved, and is no tensor or table of tensors")
+        :format(tostring(name)), 3)
     end
   end
   return states
@@ -145,8 +177,9 @@ local function resume(self)
 end
 
 --- `for epoch in run:epochs { name = object, ..., loader = loader } do`: 1 to opt.epochs, or what a resumed run has
--- left of them. The objects have state_dict and load_state_dict; a loader needs none: on resume in the middle of an
--- epoch it is told to begin there (loader.first_step, counted from 0).
+-- left of them. The objects have state_dict and load_state_dict, or are tensors, or tables {name = tensor}, which are
+-- restored in place; a loader needs no state: on resume in the middle of an epoch it is told to begin there
+-- (loader.first_step, counted from 0).
 function Run:epochs(objects)
   self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
   if self.loaded then resume(self) end
@@ -160,9 +193,13 @@ function Run:epochs(objects)
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
   local close
-  if not package.loaded["cld.repl"] then -- in a session Ctrl-C ends the loop by an error, as everywhere else
+  if not in_session() then -- there Ctrl-C ends the loop by an error, as everywhere else
     system.catch_signals()
-    close = setmetatable({}, { __close = system.restore_signals })
+    eval.on_batch = function() self:heed_signal_in_evaluation() end
+    close = setmetatable({}, { __close = function()
+      eval.on_batch = nil
+      system.restore_signals()
+    end })
   end
   return function() return self:next_epoch() end, nil, nil, close
 end
@@ -195,8 +232,8 @@ end
 
 -- Steps whose loss was not finite, where the optimizer counts them.
 local function skipped(self)
-  local count = self.sgd and has_method(self.sgd, "skipped") and self.sgd.skipped or 0
-  return type(count) == "number" and count > 0 and ("  skipped %d"):format(count) or ""
+  local ok, count = pcall(function() return self.sgd.skipped end)
+  return ok and math.type(count) and count > 0 and ("  skipped %d"):format(count) or ""
 end
 
 -- A line of the log: where the run is, and `fields`.
@@ -221,10 +258,7 @@ function Run:track(values)
       self:remember { event = "progress", step_in_epoch = self.step_in_epoch, means = means }
     end
   end
-  if system.interrupted() then
-    self:save()
-    self:leave()
-  end
+  self:heed_signal()
 end
 
 -- The line of an epoch's steps: once, when the first score comes or the epoch ends.
@@ -286,6 +320,17 @@ function Run:save()
     user_error.raise("%s%s", tostring(message),
       core.io.exists(self.checkpoint) and "; the checkpoint before it is as it was" or "")
   end
+end
+
+function Run:heed_signal()
+  if not system.interrupted() then return end
+  self:save()
+  self:leave()
+end
+
+-- At the epoch's end only: earlier, the optimizer may have made a step that run:track has not counted yet.
+function Run:heed_signal_in_evaluation()
+  if self.epoch and self.step_in_epoch == self.steps_per_epoch then self:heed_signal() end
 end
 
 -- After a signal, the checkpoint written.

@@ -103,8 +103,9 @@ function schedule.delayed(steps, rate)
 end
 
 --- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine" or
--- "step"), warmup_epochs, warmup_factor, milestones, fill_epochs (where declared: at the rate 0, before all else). The
--- base is lr * batch_size / 128 (Goyal et al.'s linear scaling).
+-- "step"), warmup_epochs, warmup_factor, milestones; and where declared lr_min, gamma, and fill_epochs, which come
+-- before all else and at the rate 0 (milestones are counted from their end). The base is lr * batch_size / 128 (Goyal
+-- et al.'s linear scaling).
 function schedule.from_options(opt, steps_per_epoch)
   local fill = rawget(opt, "fill_epochs") or 0
   local given = {
@@ -113,10 +114,10 @@ function schedule.from_options(opt, steps_per_epoch)
   }
   local rate
   if opt.schedule == "step" then
-    given.milestones = milestones(opt.milestones)
+    given.milestones, given.gamma = milestones(opt.milestones), rawget(opt, "gamma")
     rate = schedule.step(given)
   else
-    given.epochs = opt.epochs - fill
+    given.epochs, given.minimum = math.max(opt.epochs - fill, 0), rawget(opt, "lr_min")
     rate = schedule.warmup_cosine(given)
   end
   return fill > 0 and schedule.delayed(fill * steps_per_epoch, rate) or rate

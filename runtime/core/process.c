@@ -84,3 +84,13 @@ void cld_restore_signals(void) {
 }
 
 int cld_interrupted(void) { return interrupted; }
+
+static void leave(int signal_number) { _exit(128 + signal_number); }
+
+void cld_leave_on_signals(void) {
+    struct sigaction action = {.sa_handler = leave};
+    if (caught) return;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}

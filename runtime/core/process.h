@@ -36,5 +36,8 @@ cld_status cld_catch_signals(void);
 void cld_restore_signals(void);
 /* The signal that came first since the outermost catch, or 0. */
 int cld_interrupted(void);
+/* Where they are not caught, SIGINT and SIGTERM end the process at once from now on, status 130 and 143:
+ * for a training that has nothing to save yet. */
+void cld_leave_on_signals(void);
 
 #endif

@@ -11,24 +11,34 @@
 /* ---- sgd.c: PyTorch's SGD: g += weight_decay w;  buf = momentum buf + (1 - dampening) g (the first time:
  * g); w -= lr buf, or with nesterov w -= lr (g + momentum buf) ---- */
 
+/* Parameters that share their settings. */
+typedef struct cld_sgd_group {
+    int count;              /* of its parameters, which follow those of the group before */
+    cld_sgd_params options; /* lr NaN: the optimizer's */
+} cld_sgd_group;
+
 typedef struct cld_sgd {
-    int count;
+    int count, group_count;
     cld_tensor **params;
-    cld_tensor **buffers;   /* NULL entries: no step has been made with this parameter */
-    cld_sgd_params options; /* lr NaN: none given, each step must bring its own */
-    int64_t skipped;        /* steps not made because the loss was not finite */
+    cld_tensor **buffers; /* NULL entries: no step has been made with this parameter */
+    cld_sgd_group *groups;
+    double lr;       /* NaN: none given, each step must bring its own */
+    int64_t skipped; /* steps not made because the loss was not finite */
 } cld_sgd;
 
-cld_sgd *cld_sgd_new(cld_tensor *const *params, int count, const cld_sgd_params *options);
+cld_sgd *cld_sgd_new(cld_tensor *const *params, const cld_sgd_group *groups, int group_count, double lr);
 void cld_sgd_free(cld_sgd *s);
+cld_status cld_sgd_set_lr(cld_sgd *s, double lr);
 void cld_sgd_zero_grad(cld_sgd *s);
+/* lr is for all groups; NaN: each group's own, and the optimizer's for the others. */
 cld_status cld_sgd_step(cld_sgd *s, double lr);
 /* zero_grad, backward from loss, step. A loss that is not finite is not followed: *made is then false, the
  * parameters and whatever else backward would have changed (a memory bank) stay as they are, and skipped
  * counts it. */
 cld_status cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, double lr, bool *made);
-/* Set the momentum buffer of parameter i (0-based), as a resumed run does. */
-cld_status cld_sgd_load(cld_sgd *s, int i, const cld_tensor *buffer);
+/* Go on from another's state: copies of buffers[i], where an empty tensor stands for none. Where one does not
+ * fit nothing has changed. */
+cld_status cld_sgd_load(cld_sgd *s, cld_tensor *const *buffers, int64_t skipped);
 
 /* ---- ema.c: the momentum encoder's update, targets[i] = decay targets[i] + (1 - decay) sources[i] ---- */
 

@@ -157,18 +157,20 @@ for step = 1, 2 + opt.steps do
     batch = timed(seconds, "loader", next_batch)
     local features = method.encode(batch.views)
     local total = method.score(features, batch.index)
-    sgd:zero_grad()
-    total:backward()
-    timed(seconds, "optimizer", function()
-      sgd:step()
-      method.finish(features)
-    end)
     loss = total:item()
+    sgd:zero_grad()
+    if math.abs(loss) < math.huge then -- as sgd:step(total) does, whose parts are timed here
+      total:backward()
+      timed(seconds, "optimizer", function()
+        sgd:step()
+        method.finish(features)
+      end)
+    end
   end)
   if step > 2 then
     totals[#totals + 1] = seconds.step
     for _, part in ipairs { "loader", "optimizer" } do
-      parts[part] = (parts[part] or 0) + seconds[part] / opt.steps
+      parts[part] = (parts[part] or 0) + (seconds[part] or 0) / opt.steps
     end
   end
 end

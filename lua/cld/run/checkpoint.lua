@@ -1,11 +1,33 @@
 --- Checkpoints: the state of named objects in one safetensors file. The tensor `conv1.weight` of the object `net` lies
 -- there as "net.conv1.weight"; what is no tensor is JSON in the metadata: "options", and "position" (epoch, step,
--- random numbers, best score). An object is anything with state_dict() -> {name = tensor} and load_state_dict(state).
+-- random numbers, best score). An object is anything with state_dict() -> {name = tensor} and load_state_dict(state);
+-- checkpoint.object makes one of plain tensors.
 local core = require "cld.core"
 local json = require "cld.json"
+local state = require "cld.state"
 local user_error = require "cld.user_error"
 
 local checkpoint = {}
+
+local function has_state(value)
+  local ok, method = pcall(function() return value.state_dict end)
+  return ok and method ~= nil
+end
+
+--- `value` where it has a state_dict; an object where it is a tensor (whose state is {value = tensor}) or a table
+-- {name = tensor}: restored in place. Nil for anything else.
+function checkpoint.object(value)
+  if has_state(value) then return value end
+  local own = core.tensor.is_tensor(value) and { value = value } or value
+  if type(own) ~= "table" or not next(own) then return nil end
+  for name, tensor in pairs(own) do
+    if type(name) ~= "string" or not core.tensor.is_tensor(tensor) then return nil end
+  end
+  return {
+    state_dict = function() return own end,
+    load_state_dict = function(_, given) state.load("tensors", own, given) end,
+  }
+end
 
 --- save(path, {name = object}, {key = JSON-able value})
 function checkpoint.save(path, objects, facts)

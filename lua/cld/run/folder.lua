@@ -70,8 +70,15 @@ local function given(path)
   return parent
 end
 
---- claim{runs =, name =, resume =} -> path, lock, whether there is a run to continue. The lock is to be kept.
-function folder.claim(options)
+-- What a run that was killed in the middle of a write has left (runtime/io/file.c: <file>.<process>.tmp).
+local function remove_leftovers(path)
+  for _, name in ipairs(user_error.call(io_.list, path)) do
+    local kind = name:match "%.(%a+)%.%d+%.tmp$"
+    if kind == "safetensors" or kind == "json" or kind == "lua" then os.remove(path .. "/" .. name) end
+  end
+end
+
+local function choose(options)
   local runs, name, resume = options.runs, options.name, options.resume
   if not resume and name == "" then return start_numbered(runs) end
   if not resume then return start_named(runs .. "/" .. name) end
@@ -83,6 +90,13 @@ function folder.claim(options)
   end
   user_error.call(io_.mkdir, path)
   return path, lock(path), has(path, "checkpoint.safetensors") or has(path, "options.json")
+end
+
+--- claim{runs =, name =, resume =} -> path, lock, whether there is a run to continue. The lock is to be kept.
+function folder.claim(options)
+  local path, held, continues = choose(options)
+  remove_leftovers(path)
+  return path, held, continues
 end
 
 return folder
