@@ -195,7 +195,7 @@ describe("augment", function()
     local function fails(settings, pattern)
       check.fails(function() views(image, "plus", settings, 1) end, pattern)
     end
-    fails({ flop = 1 }, "augment.plus: unknown field 'flop'; there are blur, crop, erasing, .*std")
+    fails({ flop = 1 }, "augment.plus: unknown field 'flop'; did you mean 'flip'?")
     fails({ scale = { 0.5, 0.2 } }, "augment: scale must be {low, high} with 0 < low <= high <= 1; got {0.5, 0.2}")
     fails({ scale = { 0, 1 } }, "augment: scale")
     fails({ ratio = 1 }, "augment: ratio must be a list of 2 numbers")

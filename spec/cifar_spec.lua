@@ -169,10 +169,11 @@ describe("CIFAR", function()
 
   it("tells what is wrong with its options", function()
     fails("data.cifar10: unknown field 'spilt'", { spilt = "test" })
-    fails("invalid option 'validation'", { split = "validation" })
-    fails("invalid option 'json'", { layout = "json" })
+    fails("split must be one of train, test, got 'validation'", { split = "validation" })
+    fails("layout must be one of auto, python, binary, got 'json'", { layout = "json" })
     check.fails(function() cld.data.cifar10 {} end, "data.cifar10: root must be")
-    check.fails(function() cld.data.cifar100 { root = root, labels = "rough" } end, "'fine' or 'coarse', got 'rough'")
+    check.fails(function() cld.data.cifar100 { root = root, labels = "rough" } end,
+      "labels must be one of fine, coarse, got 'rough'")
   end)
 end)
 

@@ -181,8 +181,10 @@ describe("loader", function()
   it("says what is wrong", function()
     local set = dataset(10)
     local function fails(options, pattern) check.fails(function() loader(set, options) end, pattern) end
-    fails({ batchsize = 4 }, "data.loader: unknown field 'batchsize'; there are augment, batch_size, ")
+    fails({ batchsize = 4 }, "data.loader: unknown field 'batchsize'; did you mean 'batch_size'?")
     fails({ batch_size = 11 }, "loader: batch_size 11 is more than the 10 images of the data set, and drop_last")
+    local _, message = pcall(loader, set, { batch_size = 11 })
+    assert.equal("cld.user_error", getmetatable(message).__name) -- one line for the user, no traceback
     fails({ batch_size = 0 }, "loader: batch_size must be a positive multiple of the 1 ranks, got 0")
     fails({ batch_size = 5, world = 2 }, "positive multiple of the 2 ranks, got 5")
     fails({ batch_size = 4, world = 2, rank = 2 }, "rank must be 0 to world %- 1, got rank 2 of world 2")

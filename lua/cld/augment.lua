@@ -3,12 +3,13 @@
 --
 --   cld.augment.cifar()                                   -- CLD's `base` at 32 pixels with CIFAR's statistics
 --   cld.augment.plus { size = 96, scale = { 0.08, 1 } }   -- any number can be given
+local caller = require "cld.caller"
+
 local augment = {}
 
+--- Channel statistics, of values 0 to 1: the default of mean and std.
 augment.statistics = {
   cifar = { mean = { 0.4914, 0.4822, 0.4465 }, std = { 0.2023, 0.1994, 0.2010 } },
-  stl10 = { mean = { 0.5, 0.5, 0.5 }, std = { 0.5, 0.5, 0.5 } },
-  imagenet = { mean = { 0.485, 0.456, 0.406 }, std = { 0.229, 0.224, 0.225 } },
 }
 
 -- Every setting. `none` is exactly this: the whole image, resized where it has another size, and normalized.
@@ -30,24 +31,17 @@ local plain = {
   std = augment.statistics.cifar.std,
 }
 
-local function names()
-  local list = {}
-  for name in pairs(plain) do list[#list + 1] = name end
-  table.sort(list)
-  return table.concat(list, ", ")
-end
+local names = {}
+for name in pairs(plain) do names[#names + 1] = name end
+table.sort(names) -- of two as near, always the same is offered
 
 -- plain, then the preset, then the caller's.
 local function settings(name, preset, given)
+  caller.check_fields("augment." .. name, given, names)
   local a = {}
   for key, value in pairs(plain) do a[key] = value end
   for key, value in pairs(preset) do a[key] = value end
-  for key, value in pairs(given or {}) do
-    if plain[key] == nil then
-      error(("augment.%s: unknown field '%s'; there are %s"):format(name, key, names()), 3)
-    end
-    a[key] = value
-  end
+  for key, value in pairs(given or {}) do a[key] = value end
   if type(a.size) == "number" then a.size = { a.size, a.size } end
   if type(a.erasing) == "boolean" then a.erasing = a.erasing and 1 or 0 end
   return a

@@ -8,23 +8,11 @@
 --   end
 local core = require "cld.core"
 local augment = require "cld.augment"
+local caller = require "cld.caller"
 local user_error = require "cld.user_error"
+local is_tensor = core.tensor.is_tensor
 
 local data = {}
-
-local function check_fields(name, options, known)
-  if type(options) ~= "table" then
-    error(("data.%s: expected a table of options, got %s"):format(name, type(options)), 3)
-  end
-  for key in pairs(options) do
-    if type(key) == "string" and known[key] == nil then
-      local list = {}
-      for field in pairs(known) do list[#list + 1] = field end
-      table.sort(list)
-      error(("data.%s: unknown field '%s'; there are %s"):format(name, key, table.concat(list, ", ")), 3)
-    end
-  end
-end
 
 -- ---- data sets --------------------------------------------------------------
 
@@ -38,44 +26,53 @@ function Dataset:__tostring()
   return ("%s: %d images of %d x %d, %d classes"):format(self.name, #self, shape[2], shape[3], self.classes)
 end
 
+--- Whether value is a data set.
+function data.is_dataset(value) return getmetatable(value) == Dataset end
+
+-- options[field], or the first of the choices.
+local function choice(name, options, field, ...)
+  local value = options[field] or (...)
+  for _, one in ipairs { ... } do
+    if value == one then return value end
+  end
+  caller.raise("data.%s: %s must be one of %s, got %s", name, field, table.concat({ ... }, ", "), caller.shown(value))
+end
+
 local function cifar(name, kind, options)
   if type(options.root) ~= "string" then
-    error(("data.%s: root must be the folder that holds the files, got %s"):format(name, type(options.root)), 3)
+    caller.raise("data.%s: root must be the folder that holds the files, got %s", name, caller.shown(options.root))
   end
-  local split = options.split or "train"
-  local set = user_error.call(core.data.read_cifar, options.root, kind, options.layout or "auto", split)
+  local split = choice(name, options, "split", "train", "test")
+  local layout = choice(name, options, "layout", "auto", "python", "binary")
+  local set = user_error.call(core.data.read_cifar, options.root, kind, layout, split)
   set.name = name .. " " .. split
   return setmetatable(set, Dataset)
 end
 
 --- cifar10{root, split = "train"|"test", layout = "auto"|"python"|"binary"}
 function data.cifar10(options)
-  check_fields("cifar10", options, { root = true, split = true, layout = true })
+  caller.require_fields("data.cifar10", options, { "root", "split", "layout" })
   return cifar("cifar10", "cifar10", options)
 end
 
 --- cifar100{root, split, layout, labels = "fine"|"coarse"}: 100 classes, or their 20 groups.
 function data.cifar100(options)
-  check_fields("cifar100", options, { root = true, split = true, layout = true, labels = true })
-  local labels = options.labels or "fine"
-  if labels ~= "fine" and labels ~= "coarse" then
-    error(("data.cifar100: labels must be 'fine' or 'coarse', got '%s'"):format(labels), 2)
-  end
-  return cifar("cifar100", labels, options)
+  caller.require_fields("data.cifar100", options, { "root", "split", "layout", "labels" })
+  return cifar("cifar100", choice("cifar100", options, "labels", "fine", "coarse"), options)
 end
 
 --- tensors{images = u8 (N, H, W, 3), labels = i64 (N), classes, class_names, name}: a data set in memory. Without
 -- labels all are 0; without classes there are as many as the labels say.
 function data.tensors(options)
-  check_fields("tensors", options, { images = true, labels = true, classes = true, class_names = true, name = true })
+  caller.require_fields("data.tensors", options, { "images", "labels", "classes", "class_names", "name" })
   local images = options.images
-  if type(images) ~= "userdata" or images.dtype ~= "u8" or #images.shape ~= 4 or images.shape[4] ~= 3 then
-    error(("data.tensors: images must be u8[n, height, width, 3], got %s"):format(tostring(images)), 2)
+  if not is_tensor(images) or images.dtype ~= "u8" or #images.shape ~= 4 or images.shape[4] ~= 3 then
+    caller.raise("data.tensors: images must be u8[n, height, width, 3], got %s", caller.shown(images))
   end
   local labels = options.labels or core.tensor.zeros(images.shape[1], "i64")
   local count = images.shape[1]
-  if type(labels) ~= "userdata" or labels.dtype ~= "i64" or #labels.shape ~= 1 or labels.shape[1] ~= count then
-    error(("data.tensors: labels must be i64[%d], one per image, got %s"):format(count, tostring(labels)), 2)
+  if not is_tensor(labels) or labels.dtype ~= "i64" or #labels.shape ~= 1 or labels.shape[1] ~= count then
+    caller.raise("data.tensors: labels must be i64[%d], one per image, got %s", count, caller.shown(labels))
   end
   return setmetatable({
     name = options.name or "tensors",
@@ -104,13 +101,17 @@ local defaults = {
   world = 1,
 }
 
+local names = {}
+for name in pairs(defaults) do names[#names + 1] = name end
+table.sort(names)
+
 --- loader{dataset, batch_size, views, augment, workers, prefetch, seed, shuffle, drop_last, rank, world}
--- #loader: steps per epoch.
+-- #loader: steps per epoch. Settings that do not fit the data are the user's to mend.
 function data.loader(options)
-  check_fields("loader", options, defaults)
+  caller.require_fields("data.loader", options, names)
   local set = options[1]
-  if getmetatable(set) ~= Dataset then
-    error(("data.loader: the first entry must be a data set of cld.data, got %s"):format(type(set)), 2)
+  if not data.is_dataset(set) then
+    caller.raise("data.loader: the first entry must be a data set of cld.data, got %s", caller.shown(set))
   end
   local settings = { images = set.images, labels = set.labels }
   for key, default in pairs(defaults) do
@@ -119,7 +120,8 @@ function data.loader(options)
   if not settings.augment then
     settings.augment = augment.none { size = { set.images.shape[2], set.images.shape[3] } }
   end
-  return setmetatable({ settings = settings, dataset = set, step_count = core.data.loader_steps(settings) }, Loader)
+  local step_count = user_error.call(core.data.loader_steps, settings)
+  return setmetatable({ settings = settings, dataset = set, step_count = step_count }, Loader)
 end
 
 --- Steps per epoch.

@@ -2,6 +2,9 @@
 local core = require "cld.core"
 local data = require "cld.data"
 local augment = require "cld.augment"
+local caller = require "cld.caller"
+local nn = require "cld.nn"
+local create, raise = core.tensor, caller.raise
 
 local eval = {}
 
@@ -10,18 +13,24 @@ local eval = {}
 -- for its class (Wu et al., CVPR 2018).
 eval.weighted_knn = core.losses.weighted_knn
 
---- accuracy(scores (m, classes), labels i64 (m), {1, 5}) -> the shares of rows whose label is among their k highest
--- scores, one per k; of equal scores the lower class comes first.
+--- accuracy(scores (m, classes), labels i64 (m), ks = {1, 5}) -> the shares of rows whose label is among their k
+-- highest scores, one per k; of equal scores the lower class comes first.
 function eval.accuracy(scores, labels, ks)
-  local classes = scores.shape[2]
+  ks = ks or { 1, 5 }
+  if type(ks) ~= "table" then raise("eval.accuracy: ks must be a list such as {1, 5}, got %s", caller.shown(ks)) end
+  local shape = create.is_tensor(scores) and scores.shape or {}
+  if #shape ~= 2 or not create.is_tensor(labels) or #labels.shape ~= 1 or #labels ~= shape[1] then
+    raise("eval.accuracy: expected scores (m, classes) and labels (m), got %s and %s", caller.shown(scores),
+      caller.shown(labels))
+  end
   local shares = {}
   local truth <close> = labels:unsqueeze(2)
   for i, k in ipairs(ks) do
-    local _, best = scores:topk(math.min(k, classes), 2)
+    local _, best = scores:topk(math.min(caller.integer("eval.accuracy", "k", k), shape[2]), 2)
     local hit <close> = best:eq(truth):float()
     local total <close> = hit:sum()
     best:close()
-    shares[i] = total:item() / #labels
+    shares[i] = total:item() / shape[1]
   end
   return table.unpack(shares)
 end
@@ -30,48 +39,97 @@ end
 -- which a pass over a large data set is too long to wait.
 eval.on_batch = nil
 
---- features(net, dataset, {batch_size = 256, augment, branch}) -> features (n, d) and labels i64 (n), in the data set's
--- order, un-augmented, in eval mode. `branch(net, images)` picks what is compared; default: the instance features.
-function eval.features(net, dataset, options)
-  options = options or {}
-  local branch = options.branch or function(encoder, images)
-    local instance, group = encoder(images)
-    group:close()
-    return instance
-  end
-  local was_training = net.training
+-- ---- features ---------------------------------------------------------------
+
+-- Evaluation mode until the guard is closed, which sets every module back to what it was.
+local function in_eval_mode(net)
+  if not nn.is_module(net) then return nil end
+  local was = {}
+  for _, module in ipairs(net:modules()) do was[module] = module.training end
   net:eval()
-  local _ <close> = core.autograd.no_grad()
+  return setmetatable({}, {
+    __close = function()
+      for module, training in pairs(was) do module.training = training end
+    end,
+  })
+end
+
+local feature_options = { "batch_size", "augment", "branch", "mean", "std" }
+
+local function check_encoder(name, net, dataset, what)
+  local meta = getmetatable(net)
+  if type(net) ~= "function" and not (type(net) == "table" and meta and meta.__call) then
+    raise("%s: net must be a module or a function, got %s", name, caller.shown(net))
+  elseif not data.is_dataset(dataset) then
+    raise("%s: %s must be a data set of cld.data, got %s", name, what, caller.shown(dataset))
+  end
+end
+
+local function transform(dataset, options)
+  if not options.augment then
+    local shape = dataset.images.shape
+    return augment.none { size = { shape[2], shape[3] }, mean = options.mean, std = options.std }
+  elseif options.mean or options.std then
+    raise "eval: mean and std are settings of the augmentation: give it or them"
+  end
+  return options.augment
+end
+
+local function first_output(net, images) return (net(images)) end
+
+local function extract(net, dataset, options)
+  local branch = options.branch or first_output
   local loader = data.loader {
     dataset, batch_size = options.batch_size or 256, views = 1, shuffle = false, drop_last = false,
-    augment = options.augment or augment.none { size = dataset.images.shape[2] },
+    augment = transform(dataset, options),
   }
+  local _ <close> = in_eval_mode(net)
+  local _ <close> = core.autograd.no_grad()
   local parts = {}
   for batch in loader:epoch(1) do
     if eval.on_batch then eval.on_batch() end
-    parts[#parts + 1] = branch(net, batch.views[1])
+    local features = branch(net, batch.views[1])
+    if not create.is_tensor(features) then
+      raise("eval.features: expected the network (or `branch`) to return a tensor, got %s", caller.shown(features))
+    end
+    parts[#parts + 1] = features
   end
-  net:train(was_training)
-  local all = core.tensor.cat(parts, 1)
-  for _, part in ipairs(parts) do part:close() end
-  return all, dataset.labels
+  return caller.call("eval.features", create.cat, parts, 1), dataset.labels
 end
 
---- knn{net=, memory=, queries=, k = 200, temperature = 0.1} -> {top1 =, top5 =} as shares: the training images'
--- features (recomputed, un-augmented) are the memory, the test images the queries.
-function eval.knn(options)
-  local memory <close>, labels = eval.features(options.net, options.memory, options)
-  local queries <close>, truth = eval.features(options.net, options.queries, options)
-  return eval.score(memory, labels, queries, truth, options)
+--- features(net, dataset, {batch_size = 256, branch, mean, std, augment}) -> features (n, d) and labels i64 (n), in the
+-- data set's order, un-augmented, in eval mode. net is a module or a function of the images; what is compared is its
+-- first output, or what `branch(net, images)` returns. Images keep their size and are normalized by mean and std (per
+-- channel, default CIFAR's), unless an augmentation is given.
+function eval.features(net, dataset, options)
+  caller.check_fields("eval.features", options, feature_options)
+  check_encoder("eval.features", net, dataset, "the second argument")
+  return extract(net, dataset, options or {})
 end
 
---- As knn, on features at hand.
+-- ---- nearest neighbours -----------------------------------------------------
+
+--- score(memory (n, d), labels i64 (n), queries (m, d), truth i64 (m), {k = 200, temperature = 0.1, classes}) ->
+-- {top1 =, top5 =} as shares.
 function eval.score(memory, labels, queries, truth, options)
-  local classes = options.classes or options.memory.classes
-  local scores <close> = eval.weighted_knn(memory, labels, queries,
-    { k = options.k or 200, temperature = options.temperature or 0.1, classes = classes })
-  local top1, top5 = eval.accuracy(scores, truth, { 1, 5 })
+  local scores <close> = caller.call("eval.score", eval.weighted_knn, memory, labels, queries, options)
+  local top1, top5 = eval.accuracy(scores, truth)
   return { top1 = top1, top5 = top5 }
+end
+
+--- knn{net =, memory =, queries =, k = 200, temperature = 0.1, classes, and the options of features} ->
+-- {top1 =, top5 =} as shares: the training images' features (recomputed, un-augmented) are the memory, the test images
+-- the queries.
+function eval.knn(options)
+  caller.require_fields("eval.knn", options,
+    { "net", "memory", "queries", "k", "temperature", "classes", table.unpack(feature_options) })
+  check_encoder("eval.knn", options.net, options.memory, "memory")
+  check_encoder("eval.knn", options.net, options.queries, "queries")
+  local memory <close>, labels = extract(options.net, options.memory, options)
+  local queries <close>, truth = extract(options.net, options.queries, options)
+  return eval.score(memory, labels, queries, truth, {
+    k = options.k, temperature = options.temperature, classes = options.classes or options.memory.classes,
+  })
 end
 
 return eval

@@ -1,5 +1,7 @@
 --- Encoders: the CIFAR ResNets of NPID and CLD, with an instance and a group branch.
+local caller = require "cld.caller"
 local nn = require "cld.nn"
+local pipe = require "cld.nn.pipe"
 
 local models = {}
 
@@ -11,11 +13,18 @@ local function shortcut(input, output, stride)
   return nn.sequential(nn.conv2d(input, output, 1, { stride = stride, bias = false }), nn.batch_norm2d(output))
 end
 
--- relu(norm(conv(x)) + shortcut(x)), where norm, addition and relu are one pass over memory.
-local function join(norm, y, x, through)
-  if #through._members == 0 then return norm(y, { relu = true, residual = x }) end
-  local r <close> = through(x)
-  return norm(y, { relu = true, residual = r })
+local RELU = { relu = true }
+
+-- relu(norm(y) + shortcut(x)), where norm, addition and relu are one pass over memory. y is what the stages make of x.
+local function residual(x, stages, norm, through)
+  local y, y_mine = pipe.run(x, stages)
+  local r, r_mine = pipe.run(x, { through })
+  local out = norm(y, { relu = true, residual = r })
+  if pipe.is_transient(norm) then
+    if y_mine and not rawequal(y, out) then y:close() end
+    if r_mine and not rawequal(r, out) then r:close() end
+  end
+  return out
 end
 
 local BasicBlock = nn.module "basic_block"
@@ -30,11 +39,10 @@ function BasicBlock:build(input, width, stride)
 end
 
 function BasicBlock:forward(x)
-  local a <close> = self.conv1(x)
-  local b <close> = self.bn1(a, { relu = true })
-  local c <close> = self.conv2(b)
-  return join(self.bn2, c, x, self.shortcut)
+  return residual(x, { self.conv1, { self.bn1, RELU }, self.conv2 }, self.bn2, self.shortcut)
 end
+
+nn.transient(BasicBlock)
 
 local Bottleneck = nn.module "bottleneck"
 Bottleneck.expansion = 4
@@ -51,13 +59,11 @@ function Bottleneck:build(input, width, stride)
 end
 
 function Bottleneck:forward(x)
-  local a <close> = self.conv1(x)
-  local b <close> = self.bn1(a, { relu = true })
-  local c <close> = self.conv2(b)
-  local d <close> = self.bn2(c, { relu = true })
-  local e <close> = self.conv3(d)
-  return join(self.bn3, e, x, self.shortcut)
+  local stages = { self.conv1, { self.bn1, RELU }, self.conv2, { self.bn2, RELU }, self.conv3 }
+  return residual(x, stages, self.bn3, self.shortcut)
 end
+
+nn.transient(Bottleneck)
 
 -- ---- the CIFAR ResNet -------------------------------------------------------
 
@@ -87,42 +93,28 @@ end
 
 --- The pooled features (N, 8 * width * expansion) that a linear evaluation sees.
 function ResNetCifar:features(x)
-  local a <close> = self.conv1(x)
-  local b <close> = self.bn1(a, { relu = true })
-  local c <close> = self.layer1(b)
-  local d <close> = self.layer2(c)
-  local e <close> = self.layer3(d)
-  local f <close> = self.layer4(e)
-  local window = self.pool_window or { f.shape[3], f.shape[4] }
-  local pooled <close> = nn.functional.avg_pool2d(f, window)
+  local maps, mine = pipe.run(x, {
+    self.conv1, { self.bn1, RELU }, self.layer1, self.layer2, self.layer3, self.layer4,
+  })
+  local window = self.pool_window or { maps.shape[3], maps.shape[4] }
+  local pooled = caller.call("avg_pool2d", nn.functional.avg_pool2d, maps, window)
+  if mine then maps:close() end
   return pooled:flatten(2, -1)
 end
 
 --- Images (N, 3, H, W) -> the instance and the group features, (N, low_dim) each, rows of unit length.
 function ResNetCifar:forward(x)
-  local pooled <close> = self:features(x)
-  local instance <close> = self.linear(pooled)
-  return instance:normalize(), self.groupDis(pooled)
+  local pooled = self:features(x) -- small, and a head may hand it through: left to the collector
+  return self.linear(pooled):normalize(), self.groupDis(pooled)
 end
 
-local known = { low_dim = 128, width = 64, norm_linear = false, pool_window = false }
-
 local function cifar(name, Block, depths)
+  name = "models." .. name
   return function(options)
-    local settings = {}
-    for key, default in pairs(known) do settings[key] = default end
-    for key, value in pairs(options or {}) do
-      if known[key] == nil then
-        error(("models.%s: unknown field '%s'; there are low_dim, width, norm_linear, pool_window")
-          :format(name, key), 2)
-      end
-      settings[key] = value
-    end
-    for _, key in ipairs { "low_dim", "width" } do
-      if math.type(settings[key]) ~= "integer" or settings[key] < 1 then
-        error(("models.%s: %s must be a positive integer, got %s"):format(name, key, settings[key]), 2)
-      end
-    end
+    caller.check_fields(name, options, { "low_dim", "width", "norm_linear", "pool_window" })
+    local settings = { low_dim = 128, width = 64, norm_linear = false, pool_window = false }
+    for key, value in pairs(options or {}) do settings[key] = value end
+    for _, key in ipairs { "low_dim", "width" } do settings[key] = caller.integer(name, key, settings[key]) end
     return ResNetCifar(Block, depths, settings)
   end
 end

@@ -1,5 +1,6 @@
 --- Loading states: what every load_state_dict shares.
 local core = require "cld.core"
+local caller = require "cld.caller"
 
 local state = {}
 
@@ -29,11 +30,24 @@ local function describe(missing, unexpected, misshaped)
   return table.concat(parts, "; ")
 end
 
+local function check(what, given)
+  if type(given) ~= "table" then
+    caller.raise("%s: expected a state, {name = tensor}, got %s", what, caller.shown(given))
+  end
+  for name, value in pairs(given) do
+    if type(name) ~= "string" or not core.tensor.is_tensor(value) then
+      caller.raise("%s: expected a state, {name = tensor}, got %s under the key %s", what, caller.shown(value),
+        caller.shown(name))
+    end
+  end
+end
+
 --- load(what, own, given, {strict = true, optional}): copy the tensors of `given` into those of `own`, by name. Where
--- something is missing, unexpected or of another shape, one error, raised for the caller's caller, names it all, and
--- nothing has been copied. Not strict: what fits is copied. `optional(name)`: this one may be missing. Returns
--- {missing, unexpected, misshaped}, lists of words.
+-- something is missing, unexpected or of another shape, one error names it all, and nothing has been copied. Not
+-- strict: what fits is copied. `optional(name)`: this one may be missing. Returns {missing, unexpected, misshaped},
+-- lists of words.
 function state.load(what, own, given, options)
+  check(what, given)
   local strict = not options or options.strict ~= false
   local optional = options and options.optional
   local missing, unexpected, misshaped, copies = {}, {}, {}, {}
@@ -51,7 +65,7 @@ function state.load(what, own, given, options)
     if not own[name] then unexpected[#unexpected + 1] = name end
   end
   local problems = describe(missing, unexpected, misshaped)
-  if strict and problems ~= "" then error(what .. ": the state does not fit: " .. problems, 3) end
+  if strict and problems ~= "" then caller.raise("%s: the state does not fit: %s", what, problems) end
   local _ <close> = core.autograd.no_grad()
   for _, name in ipairs(copies) do own[name]:copy_(given[name]:reshape(own[name].shape)) end
   return { missing = missing, unexpected = unexpected, misshaped = misshaped }

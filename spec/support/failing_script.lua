@@ -36,9 +36,17 @@ local jobs = {
   end },
   { "random numbers", function() return cld.randn(4, 4), cld.randperm(10) end },
   { "convolution, norm and pooling", function()
-    local net = cld.nn.sequential { cld.nn.conv2d(3, 16, 3, { padding = 1 }), cld.nn.batch_norm2d(16), cld.nn.relu() }
+    local nn = cld.nn
+    local net = nn.sequential {
+      nn.conv2d(3, 16, 3, { padding = 1 }), nn.batch_norm2d(16), nn.relu(), nn.max_pool2d(2), nn.avg_pool2d(2),
+      nn.adaptive_avg_pool2d(1),
+    }
     local x = image()
-    net(x):mean():backward()
+    local y = net(x)
+    assert(table.concat(y.shape, " ") == "2 16 1 1", "the layers did not run")
+    y:square():mean():backward()
+    for name, parameter in net:named_parameters() do assert(parameter.grad, name .. " has no gradient") end
+    assert(net[2].num_batches_tracked:item() == 1, "batch_norm2d did not run")
     return x.grad
   end },
   { "a network's step", function()

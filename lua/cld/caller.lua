@@ -1,0 +1,71 @@
+--- Errors at the line of the user's own code, however many frames of the library lie between: "recipe.lua:12: conv2d:
+-- expected ...". A call that the user's function returns (`return self.linear(x)`) is a tail call, of which Lua keeps
+-- no line; the line before it is named then.
+local core = require "cld.core"
+
+local caller = {}
+
+local library = debug.getinfo(1, "S").source:match "^(@.*/)caller%.lua$" or "" -- the folder; "": no lines known
+
+local function position()
+  for level = 2, math.huge do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return "" end
+    if info.currentline > 0 and info.source:sub(1, #library) ~= library then
+      return ("%s:%d: "):format(info.short_src, info.currentline)
+    end
+  end
+end
+
+--- The arguments are string.format's.
+function caller.raise(format, ...) error(position() .. format:format(...), 0) end
+
+local function settle(name, ok, ...)
+  if ok then return ... end
+  local message = ...
+  if type(message) == "string" then
+    message = message:gsub("^[^\n]-cld/[%w_/]+%.lua:%d+: ", "")
+    message = position() .. message:gsub("^(bad argument #%d+ to) '%?'", "%1 '" .. name .. "'")
+  end
+  error(message, 0)
+end
+
+--- f(...) of the library, called `name` where an argument is of a wrong type; its errors at the user's line. Raised
+-- again here, they keep the traceback: f is C, or calls C alone.
+function caller.call(name, f, ...) return settle(name, pcall(f, ...)) end
+
+local function tensor_shown(t) return ("%s[%s]"):format(t.dtype, table.concat(t.shape, ", ")) end
+
+--- A value as a message names it.
+function caller.shown(value)
+  local kind = type(value)
+  if kind == "string" then return ("'%s'"):format(value) end
+  if kind == "table" or kind == "function" then return "a " .. kind end
+  if not core.tensor.is_tensor(value) then return tostring(value) end
+  local open, text = pcall(tensor_shown, value)
+  return open and text or "a closed tensor"
+end
+
+--- Raises where options (a table or nil) have a field that is not in the list `names`.
+function caller.check_fields(name, options, names)
+  if options ~= nil and type(options) ~= "table" then
+    caller.raise("%s: expected a table of options, got %s", name, caller.shown(options))
+  end
+  caller.call(name, core.system.check_fields, name, options, names)
+end
+
+--- As check_fields, where the table is not optional.
+function caller.require_fields(name, options, names)
+  if options == nil then caller.raise("%s: expected a table of options, got nil", name) end
+  caller.check_fields(name, options, names)
+end
+
+--- The integer that value is, if it is at least `least` (default 1).
+function caller.integer(name, what, value, least)
+  local integer = type(value) == "number" and math.tointeger(value)
+  if integer and integer >= (least or 1) then return integer end
+  caller.raise("%s: %s must be %s, got %s", name, what,
+    least and ("an integer of at least %d"):format(least) or "a positive integer", caller.shown(value))
+end
+
+return caller

@@ -1,0 +1,184 @@
+--- The base class of modules: instances, classes, and what becomes of an assignment. What a module can do with the
+-- tree below it is in tree.lua.
+--
+-- What a field is, is decided when it is assigned:
+--   a module                                  is a child;
+--   nn.parameter(t), nn.buffer(t)             are that, wherever they are assigned;
+--   another tensor off the tape               is a parameter where it requires a gradient, else a buffer, if it is
+--                                             assigned inside `build` or to the name of a member; elsewhere (a value
+--                                             that forward keeps) it is a plain field;
+--   a tensor on the tape, and anything else   is a plain field.
+-- A plain table that holds modules is refused: what is in it would be neither trained nor saved.
+--
+-- An instance is an empty table, so that every assignment comes here; its metatable's __index is the table of its
+-- fields, and that one's is its class.
+local core = require "cld.core"
+local caller = require "cld.caller"
+local create = core.tensor
+local is_tensor, raise = create.is_tensor, caller.raise
+
+local module = {}
+
+-- ---- instances and classes ---------------------------------------------------
+
+local Module = {}
+module.base = Module
+local classes = setmetatable({}, { __mode = "k" }) -- those that module.class made
+
+--- Tensor of nn.parameter or nn.buffer -> "parameter" or "buffer".
+module.marks = setmetatable({}, { __mode = "k" })
+local marks = module.marks
+
+--- Whether value is an instance of a class of modules.
+function module.is_module(value) return type(value) == "table" and rawget(value, "_members") ~= nil end
+
+local is_module = module.is_module
+
+--- names in order of registration, their positions; kinds of those that are members now: "module", "parameter",
+-- "buffer"; the values of all fields, members or not.
+function module.members_of(self) return rawget(self, "_members") end
+
+local members_of = module.members_of
+
+local function base_of(class)
+  local meta = getmetatable(class)
+  return meta and meta.__index
+end
+
+--- An instance without any field. Metamethods are the nearest class's that has them.
+function module.allocate(class)
+  local fields = setmetatable({ training = true }, { __index = class })
+  local meta, level = {}, class
+  while level do
+    for key, value in next, level do
+      if type(key) == "string" and key:sub(1, 2) == "__" and meta[key] == nil then meta[key] = value end
+    end
+    level = base_of(level)
+  end
+  meta.__index = fields
+  local members = { class = class, names = {}, positions = {}, kinds = {}, fields = fields, building = false }
+  return setmetatable({ _members = members }, meta)
+end
+
+-- ---- registration ------------------------------------------------------------
+
+local function refuse_table_of_modules(self, name, value)
+  if type(value) ~= "table" or getmetatable(value) then return end
+  for _, item in next, value do
+    if is_module(item) then
+      raise("%s.%s: modules in a plain table are neither trained nor saved; assign nn.module_list{...}", self._name,
+        tostring(name))
+    end
+  end
+end
+
+local function check_member(self, name, value)
+  if type(name) ~= "string" or name == "" or name:find(".", 1, true) then
+    raise("%s: a member's name must be a string without dots, got %s", self._name, caller.shown(name))
+  elseif Module[name] then
+    raise("%s: a member cannot be called '%s': it would hide the method of every module", self._name, name)
+  elseif is_module(value) then
+    for _, inner in ipairs(Module.modules(value)) do
+      if rawequal(inner, self) then raise("%s.%s: a module cannot be part of itself", self._name, name) end
+    end
+  end
+end
+
+local function kind_of_tensor(self, name, value)
+  local members = members_of(self)
+  if marks[value] then return marks[value] end
+  local kind = value.requires_grad and "parameter" or "buffer"
+  if value.is_leaf then return (members.building or members.positions[name]) and kind or nil end
+  local was = members.kinds[name]
+  if was then
+    raise("%s.%s is a %s; a tensor on the tape (from %s) cannot take its place: detach() it", self._name, name, was,
+      value.grad_fn)
+  end
+end
+
+function Module:__newindex(name, value)
+  local members = members_of(self)
+  local kind = is_module(value) and "module" or is_tensor(value) and kind_of_tensor(self, name, value) or nil
+  if kind then
+    check_member(self, name, value)
+    if not members.positions[name] then
+      members.names[#members.names + 1] = name
+      members.positions[name] = #members.names
+    end
+  else
+    refuse_table_of_modules(self, name, value)
+  end
+  members.kinds[name] = kind
+  members.fields[name] = value
+end
+
+local function construct(class, ...)
+  local self = module.allocate(class)
+  local members = members_of(self)
+  members.building = true
+  if class.build then class.build(self, ...) end
+  members.building = false
+  for name, value in next, members.fields do refuse_table_of_modules(self, name, value) end -- filled since
+  return self
+end
+
+--- class(name[, base]): a new class of modules. Class(...) makes one: `build(...)` is its constructor, `forward(...)`
+-- what a call does; both are the base's where the class has none.
+function module.class(name, ...)
+  local base = Module
+  if select("#", ...) > 0 then base = ... end
+  if type(name) ~= "string" then raise("nn.module: expected the name of a class, got %s", caller.shown(name)) end
+  if base ~= Module and not (base and classes[base]) then
+    raise("nn.module: the base of %s must be a class of modules, got %s", name, caller.shown(base))
+  end
+  local class = setmetatable({ _name = name }, { __index = base, __call = construct })
+  classes[class] = true
+  return class
+end
+
+module.is_floating = { f32 = true, f64 = true, bf16 = true, f16 = true }
+
+local function check_tensor(what, value)
+  if not is_tensor(value) then raise("%s: expected a tensor, got %s", what, caller.shown(value)) end
+end
+
+--- A tensor that is trained: t itself, or where t is on the tape, its value.
+function module.parameter(t)
+  check_tensor("nn.parameter", t)
+  if not module.is_floating[t.dtype] then
+    raise("nn.parameter: only floating-point tensors are trained, got %s", t.dtype)
+  end
+  local leaf = (t.is_leaf and t or t:detach()):requires_grad_()
+  marks[leaf] = "parameter"
+  return leaf
+end
+
+--- A tensor that belongs to the state and is not trained: t itself, or where t has a gradient, its value.
+function module.buffer(t)
+  check_tensor("nn.buffer", t)
+  local leaf = t.requires_grad and t:detach() or t
+  marks[leaf] = "buffer"
+  return leaf
+end
+
+-- ---- calls -------------------------------------------------------------------
+
+function Module:__call(...) return self:forward(...) end
+
+function Module:forward() raise("%s has no forward: function %s:forward(x) ... end", self._name, self._name) end
+
+function Module:__tostring()
+  local members, lines = members_of(self), { self._name .. " {" }
+  for _, name in ipairs(members.names) do
+    local value, kind = members.fields[name], members.kinds[name]
+    if kind == "module" then
+      lines[#lines + 1] = "  " .. name .. " = " .. tostring(value):gsub("\n", "\n  ")
+    elseif kind then
+      lines[#lines + 1] = ("  %s = %s[%s]"):format(name, value.dtype, table.concat(value.shape, ", "))
+    end
+  end
+  lines[#lines + 1] = "}"
+  return #lines == 2 and self._name .. " {}" or table.concat(lines, "\n")
+end
+
+return module
