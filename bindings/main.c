@@ -187,6 +187,7 @@ static void open_libraries(lua_State *L, const command_line *c) {
         lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
     }
     luaL_openlibs(L);
+    cldL_track_coroutines(L);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     lua_pushcfunction(L, luaopen_cld_core);
     lua_setfield(L, -2, "cld.core");

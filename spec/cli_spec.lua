@@ -164,6 +164,42 @@ describe("cldlua", function()
       assert.is_truthy(result.plain:find(pattern), result.plain .. result.err)
       assert.are.equal(130, result.code)
     end)
+
+    it("stop at Ctrl-C also where they catch errors and in coroutines", function()
+      for _, loop in ipairs {
+        "while true do pcall(function() io.write('running\n') io.flush() while true do end end) end",
+        "while true do pcall(coroutine.wrap(function() print 'running' while true do end end)) end",
+      } do
+        local result = process.terminal { "-e", loop, timeout = 20,
+          script = { { "wait", "running" }, { "send", "\3" } } }
+        assert.is_truthy(result.plain:find("interrupted!", 1, true), result.plain .. result.err)
+        assert.are.equal(130, result.code)
+      end
+    end)
+
+    it("have coroutines that behave as Lua's own", function()
+      local path = script("s.lua", [[
+        local function fail() error 'boom' end
+        print(pcall(coroutine.wrap(fail)), select('#', coroutine.resume(coroutine.create(print))))
+        local ok, message = pcall(function() local f = coroutine.wrap(fail) f() end)
+        print(ok, message)
+        local c = coroutine.create(function(...) local x <close> = setmetatable({}, { __close = function(_, e)
+          print('closing', e) error 'again' end }) return coroutine.yield(...) end)
+        print(coroutine.resume(c, 1, nil))
+        print(coroutine.close(c))
+        print(coroutine.close(c), coroutine.status(c))
+        print(coroutine.resume(c))
+        print(pcall(coroutine.close, coroutine.running()))
+        print(pcall(coroutine.resume, 1))
+        print(pcall(coroutine.wrap, 1))
+        local w = coroutine.wrap(function() local y <close> = setmetatable({}, { __close = function() error({}) end })
+          fail() end)
+        print(type(select(2, pcall(w))))
+        print(coroutine.resume(coroutine.running()))
+        print(coroutine.wrap(function() return coroutine.isyieldable(), coroutine.running() ~= nil end)())
+      ]])
+      expect(run { path }, { out = run { path, program = "lua5.4" }.out })
+    end)
   end)
 
   describe("LUA_INIT", function()

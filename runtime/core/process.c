@@ -84,3 +84,11 @@ void cld_restore_signals(void) {
 }
 
 int cld_interrupted(void) { return interrupted; }
+
+/* ---- the wish to stop ---------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stop_requested;
+
+void cld_request_stop(bool wanted) { stop_requested = wanted; }
+
+bool cld_stop_requested(void) { return stop_requested; }

@@ -3,6 +3,9 @@
  * Signals. While they are caught, SIGINT and SIGTERM only leave a note that the training loop reads once per
  * step (cld_interrupted), so that it can end the step and write a checkpoint. A second SIGINT leaves at once,
  * status 130.
+ *
+ * Elsewhere Ctrl-C ends what runs: whoever hears it asks for that (cld_request_stop), and what computes for
+ * long in many rounds looks between them (cld_stop_requested) and returns CLD_INTERRUPTED.
  */
 #ifndef CLD_CORE_PROCESS_H
 #define CLD_CORE_PROCESS_H
@@ -36,5 +39,8 @@ cld_status cld_catch_signals(void);
 void cld_restore_signals(void);
 /* The signal that came first since the outermost catch, or 0. */
 int cld_interrupted(void);
+
+void cld_request_stop(bool wanted); /* from a signal handler, too */
+bool cld_stop_requested(void);
 
 #endif
