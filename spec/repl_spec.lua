@@ -117,6 +117,24 @@ describe("the session", function()
       }
     end)
 
+    it("a leading = is a return, as in lua", function()
+      session { "= 1 + 1" .. ENTER, { "\n2\r" }, "=1, 2" .. ENTER, { "1\t2" }, "= 40 +" .. ENTER, { ">> " },
+        "2" .. ENTER, { "\n42\r" }, "do" .. ENTER, { ">> " }, "= 5" .. ENTER, { "unexpected symbol" } }
+    end)
+
+    it("a prompt may have several lines and any length", function()
+      local long = ("\u{e9}"):rep(100)
+      local out = session {
+        "_PROMPT = 'above\\n' .. ('\u{e9}'):rep(80) .. '> '" .. ENTER, { "above\r\n" }, { long:sub(1, 160) .. ">" },
+        "1 + 1" .. ENTER, { "\n2\r" }, { long:sub(1, 160) .. ">" }, "_PROMPT = nil" .. ENTER,
+      }
+      has_not(out, "^J")
+    end)
+
+    it("a prompt that cannot be shown is the usual one", function()
+      session { "_PROMPT = setmetatable({}, { __tostring = error })" .. ENTER, { "> " }, "1 + 1" .. ENTER, { "\n2\r" } }
+    end)
+
     it("shows the prompts of _PROMPT and _PROMPT2", function()
       session {
         "_PROMPT, _PROMPT2 = 'one> ', 'two> '" .. ENTER, { "one> " }, "do" .. ENTER, { "two> " }, "end" .. ENTER,
@@ -143,6 +161,43 @@ describe("the session", function()
     end)
 
     it("may be any value", function() session { "error({})" .. ENTER, { "(error object is a table value)" } } end)
+  end)
+
+  describe("assignments to what the session itself uses", function()
+    local function survives(line)
+      session {
+        line .. ENTER, { "> " }, "local q = 1" .. ENTER, { "a local lives" }, { "> " }, "for i = 1, 2 do" .. ENTER,
+        { ">> " }, "end" .. ENTER, { "> " }, "1 + 41" .. ENTER, { "\n42\r" }, { "> " },
+        "{ 'x', y = 1 }" .. ENTER, { [[{"x", y = 1}]] }, { "> " }, "cld.zer" .. TAB, { "os" }, CTRL_C, { "> " },
+        "f()" .. ENTER, { "cldlua: " }, { "> " },
+      }
+    end
+
+    it("do no harm, one by one", function()
+      for _, line in ipairs {
+        "table = { 1, 2 }", "load = 5", "io = nil", "tostring = nil", "rawget = nil", "print = nil", "type = 'adam'",
+        "math = 1", "pcall = 1", "string, debug, os, package = nil", "_G = nil", "cld = cld; _ENV._ENV = 1",
+      } do survives(line) end
+    end)
+
+    it("do no harm, all at once", function()
+      survives("for name in pairs(_G) do if name ~= 'cld' then _G[name] = nil end end")
+      survives("for _, lib in ipairs { table, math, io, os, debug, coroutine, package, string } do "
+        .. "for name in pairs(lib) do lib[name] = nil end end")
+    end)
+
+    it("and strict globals do none either", function()
+      local strict = "setmetatable(_G, { __newindex = function(_, k) error('no global ' .. k) end, "
+        .. "__index = function(_, k) error('no global ' .. k) end })"
+      survives(strict)
+      session { strict .. ENTER, { "> " }, "1 + 1" .. ENTER, { "\n2\r" }, "_ + 1" .. ENTER, { "\n3\r" } }
+      survives("rawset(_G, '_', nil) " .. strict)
+    end)
+
+    it("in a script before the session are no different", function()
+      local path = process.write(home .. "/s.lua", "table, string, type, print, load, pcall = nil")
+      session({ "1 + 1" .. ENTER, { "\n2\r" }, "{ 1 }" .. ENTER, { "{1}" } }, { arguments = { "-i", path } })
+    end)
   end)
 
   describe("Ctrl-C", function()
@@ -293,6 +348,25 @@ describe("the session", function()
       }
     end)
 
+    it("completes fields of what is in brackets", function()
+      session {
+        "t = { { alpha = 7 }, ['a b'] = { beta = { [10] = 'x' } } }" .. ENTER, { "> " },
+        "t[1].al" .. TAB, { "pha" }, ENTER, { "\n7\r" }, "t['a b'].be" .. TAB, { "ta" }, "[10]:up" .. TAB, { "per(" },
+        ")" .. ENTER, { "\nX\r" },
+        "net = cld.nn.sequential(cld.nn.relu())" .. ENTER, { "> " }, 'net["0"].for' .. TAB, { "ward" }, CTRL_C,
+      }
+    end)
+
+    it("offers nothing where it cannot know", function()
+      local out = session {
+        "x = { ['0'] = { abc = 1 }, f = print, abc = 2 }" .. ENTER, { "> " }, "x.0.ab" .. TAB, "Q", CTRL_C, { "> " },
+        "x:f().ab" .. TAB, "Q", CTRL_C, { "> " }, "x.f().ab" .. TAB, "Q", CTRL_C, { "> " }, "('x').ab" .. TAB, "Q",
+        CTRL_C, { "> " }, "x." .. TAB, { "abc  f" }, CTRL_C, { "> " }, "1 ..x.ab" .. TAB, { "c" }, CTRL_C, { "> " },
+      }
+      local _, count = out:gsub("abQ", "")
+      assert.are.equal(4, count, out)
+    end)
+
     it("completes cld's modules, loaded or not", function()
       session { "cld.sched" .. TAB, { "ule" }, CTRL_C, { "> " }, "cld.schedule.warmup_c" .. TAB, { "osine" }, CTRL_C }
     end)
@@ -333,6 +407,32 @@ describe("the session", function()
       session { UP, { "x = 2500" }, ENTER }
       local _, kept = process.read(path):gsub("\n", "")
       assert.are.equal(1001, kept)
+    end)
+
+    it("is readable by the user alone, also where it was not", function()
+      local path = home .. "/.local/state/cldlua/history"
+      local function mode()
+        local pipe = io.popen("stat -c %a " .. path)
+        local text = pipe:read("l")
+        pipe:close()
+        return text
+      end
+      session { "x = 1" .. ENTER }
+      assert.are.equal("600", mode())
+      os.execute("chmod 644 " .. path)
+      local lines = {}
+      for i = 1, 2500 do lines[i] = "x = " .. i end
+      process.write(path, table.concat(lines, "\n") .. "\n")
+      session { "x = 1" .. ENTER }
+      assert.are.equal("600", mode())
+    end)
+
+    it("whose place is taken by a folder or a pipe does no harm", function()
+      local path = home .. "/.local/state/cldlua/history"
+      for _, command in ipairs { "mkdir -p %s", "rmdir %s; mkfifo %s" } do
+        os.execute((command:gsub("%%s", path)))
+        session { "1 + 1" .. ENTER, { "\n2\r" }, { "> " }, UP, { "1 + 1" }, CTRL_C }
+      end
     end)
 
     it("that cannot be written does no harm", function()
