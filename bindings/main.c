@@ -133,12 +133,27 @@ static int run_script(lua_State *L, const command_line *c) {
     return report(L, cldL_call(L, arguments, 0));
 }
 
-/* The session itself is lua/cld/repl.lua: a function of what opens the terminal. */
-static int run_session(lua_State *L) {
+/* The session is lua/cld/repl.lua, loaded before anything of the user's could take away what it needs. It counts as
+ * loaded once it runs: cld.run asks for that. */
+#define SESSION "cld.repl"
+
+static bool load_session(lua_State *L) {
     lua_getglobal(L, "require");
-    lua_pushliteral(L, "cld.repl");
-    int status = cldL_call(L, 1, 1);
-    if (status != LUA_OK) return report(L, status);
+    lua_pushliteral(L, SESSION);
+    if (report(L, cldL_call(L, 1, 1)) != LUA_OK) return false;
+    lua_setfield(L, LUA_REGISTRYINDEX, SESSION);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushnil(L);
+    lua_setfield(L, -2, SESSION);
+    lua_pop(L, 1);
+    return true;
+}
+
+static int run_session(lua_State *L) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, LUA_REGISTRYINDEX, SESSION);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, SESSION);
     lua_pushcfunction(L, cldL_open_terminal);
     return report(L, lua_pcall(L, 1, 0, 0)); /* its own calls are the stoppable ones */
 }
@@ -204,6 +219,7 @@ static int protected_main(lua_State *L) {
     open_libraries(L, c);
     bool script = c->script < c->argc, terminal = isatty(STDIN_FILENO);
     bool session = c->interactive || (!script && !c->execute && !c->version && terminal);
+    if (session && !load_session(L)) return 0;
     if ((c->version || session) && run_string(L, version, "=version") != LUA_OK) return 0;
     bool ok = (c->ignore_environment || run_init(L) == LUA_OK) && run_options(L, c) == LUA_OK &&
               (!script || run_script(L, c) == LUA_OK);

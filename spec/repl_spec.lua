@@ -203,7 +203,7 @@ describe("the session", function()
   describe("Ctrl-C", function()
     it("ends an endless loop, not the session", function()
       session {
-        "x = 1 print('go' .. 'ing') while true do x = x + 1 end" .. ENTER, { "going\r" }, CTRL_C, { "interrupted!" },
+        "x = 0 while true do x = x + 1 if x == 2 then print('go' .. 'ing') end end" .. ENTER, { "going\r" }, CTRL_C, { "interrupted!" },
         "x > 1" .. ENTER, { "\ntrue\r" },
         "print('a' .. 'gain') while true do end" .. ENTER, { "again\r" }, CTRL_C, { "interrupted!" },
       }
@@ -363,7 +363,7 @@ describe("the session", function()
         "x:f().ab" .. TAB, "Q", CTRL_C, { "> " }, "x.f().ab" .. TAB, "Q", CTRL_C, { "> " }, "('x').ab" .. TAB, "Q",
         CTRL_C, { "> " }, "x." .. TAB, { "abc  f" }, CTRL_C, { "> " }, "1 ..x.ab" .. TAB, { "c" }, CTRL_C, { "> " },
       }
-      local _, count = out:gsub("abQ", "")
+      local _, count = out:gsub("ab\a?Q", "")
       assert.are.equal(4, count, out)
     end)
 
