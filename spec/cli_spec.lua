@@ -151,6 +151,17 @@ describe("cldlua", function()
       end
     end)
 
+    it("that write a file too large for the user's limit are told so", function()
+      local path = script("s.lua", "require('cld').save(arg[1], { x = require('cld').zeros(10000) })")
+      local result = run { "-c", 'ulimit -f 8; "$0" "$@"', process.cldlua, path, folder .. "/x.safetensors",
+        program = "sh" }
+      assert.is_truthy(result.err:find("^cldlua: [^\n]*File too large\n"), result.err)
+      assert.are.equal(1, result.code)
+      local child = run { "-e", "print(os.execute(\"sh -c 'ulimit -f 1; head -c 9999 /dev/zero >" .. folder
+        .. "/big'\"))" }
+      assert.is_truthy(child.out:find("signal") or child.out:find("153"), child.out .. child.err)
+    end)
+
     it("that run out of stack are an error like any other", function()
       local result = run { "-e", "local function f() return 1 + f() end f()" }
       assert.is_truthy(result.err:find("stack overflow", 1, true))
@@ -237,13 +248,46 @@ describe("cldlua", function()
       expect(result, { out = "table\n" })
     end)
 
-    it("is share/cldlua where cldlua is installed", function()
-      local command = "make -s -o all install BUILD='%s' PREFIX='%s/usr' >/dev/null"
-      assert.is_true(os.execute(command:format(process.build, folder)))
-      local result = run { "-e", "print(type(require 'cld'), package.path)", directory = folder,
-        program = folder .. "/usr/bin/cldlua" }
-      assert.is_truthy(result.out:find("table\t" .. folder .. "/usr/share/cldlua/?.lua", 1, true),
-        result.out .. result.err)
+    local function make(target)
+      local command = "make -s -o all %s BUILD='%s' PREFIX='%s/usr' >/dev/null"
+      assert.is_true(os.execute(command:format(target, process.build, folder)))
+    end
+
+    it("is share/lua/5.4 where cldlua is installed, from any folder, also through a link", function()
+      make "install"
+      local program = folder .. "/usr/bin/cldlua"
+      os.execute(("ln -s '%s' '%s/linked'"):format(program, folder))
+      for _, name in ipairs { program, folder .. "/linked" } do
+        local result = run { "-e", "print(type(require 'cld'), package.path)", directory = "/", program = name }
+        assert.is_truthy(result.out:find("table\t" .. folder .. "/usr/share/lua/5.4/?.lua", 1, true),
+          result.out .. result.err)
+      end
+      local recipe = run { folder .. "/usr/share/cldlua/recipes/cifar10_npid_cld.lua", "--help", program = program }
+      assert.is_truthy(recipe.out:find("--clusters", 1, true), recipe.err)
+    end)
+
+    it("uninstalls everything", function()
+      make "install"
+      make "uninstall"
+      local pipe = io.popen(("find '%s/usr' -type f"):format(folder))
+      assert.are.equal("", pipe:read("a"))
+      pipe:close()
+    end)
+
+    it("is told in one line where an executable is alone", function()
+      local alone = folder .. "/bin/cldlua"
+      os.execute(("mkdir '%s/bin' && cp '%s' '%s'"):format(folder, process.cldlua, alone))
+      expect(run { "-e", "print(1)", program = alone }, { out = "1\n" })
+      for _, arguments in ipairs { { "-e", "require 'cld'" }, { "-l", "cld" }, { "-i" } } do
+        arguments.program = alone
+        local result = run(arguments)
+        assert.is_truthy(result.err:find("^cldlua: [^\n]*'cld[^\n]*\n$"), result.err)
+        assert.is_truthy(result.err:find(("%s/lua nor in %s/share/lua/5.4"):format(folder, folder), 1, true), result.err)
+        assert.are.equal("", result.out)
+        assert.are.equal(1, result.code)
+      end
+      local other = run { "-e", "require 'other'", program = alone }
+      assert.is_truthy(other.err:find("module 'other' not found:\n", 1, true))
     end)
 
     it("leaves scripts without a global cld", function()

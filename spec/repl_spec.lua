@@ -203,7 +203,8 @@ describe("the session", function()
   describe("Ctrl-C", function()
     it("ends an endless loop, not the session", function()
       session {
-        "x = 0 while true do x = x + 1 if x == 2 then print('go' .. 'ing') end end" .. ENTER, { "going\r" }, CTRL_C, { "interrupted!" },
+        "x = 0 while true do x = x + 1 if x == 2 then print('go' .. 'ing') end end" .. ENTER, { "going\r" }, CTRL_C,
+        { "interrupted!" },
         "x > 1" .. ENTER, { "\ntrue\r" },
         "print('a' .. 'gain') while true do end" .. ENTER, { "again\r" }, CTRL_C, { "interrupted!" },
       }
