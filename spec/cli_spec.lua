@@ -282,7 +282,8 @@ describe("cldlua", function()
         arguments.program = alone
         local result = run(arguments)
         assert.is_truthy(result.err:find("^cldlua: [^\n]*'cld[^\n]*\n$"), result.err)
-        assert.is_truthy(result.err:find(("%s/lua nor in %s/share/lua/5.4"):format(folder, folder), 1, true), result.err)
+        local places = ("%s/lua nor in %s/share/lua/5.4"):format(folder, folder)
+        assert.is_truthy(result.err:find(places, 1, true), result.err)
         assert.are.equal("", result.out)
         assert.are.equal(1, result.code)
       end
