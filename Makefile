@@ -8,6 +8,7 @@
 #   make demo-check the demo for three seeds, its margins asserted
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make lint       luacheck, clang-format, cppcheck
+#   make install    PREFIX=/usr/local: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
 #   V=1 shows whole command lines; BUILD=dir builds elsewhere.
 
 BUILD   ?= build
@@ -119,11 +120,19 @@ $(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
 
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 
-# PREFIX=/usr/local: bin/cldlua, share/cldlua/cld, and the module of a stock Lua under lib/lua/5.4.
+# The Lua files lie where a stock Lua looks as well: one copy serves both.
+INSTALL_BIN     := $(DESTDIR)$(PREFIX)/bin/cldlua
+INSTALL_C       := $(DESTDIR)$(PREFIX)/lib/lua/5.4/cld
+INSTALL_LUA     := $(DESTDIR)$(PREFIX)/share/lua/5.4
+INSTALL_RECIPES := $(DESTDIR)$(PREFIX)/share/cldlua/recipes
 install: all
-	install -Dm755 $(BUILD)/cldlua $(DESTDIR)$(PREFIX)/bin/cldlua
-	install -Dm755 $(BUILD)/cld/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/cld/core.so
-	cd lua && find cld -name '*.lua' -exec install -Dm644 {} $(DESTDIR)$(PREFIX)/share/cldlua/{} \;
+	install -Dm755 $(BUILD)/cldlua '$(INSTALL_BIN)'
+	install -Dm755 $(BUILD)/cld/core.so '$(INSTALL_C)/core.so'
+	cd lua && find cld -name '*.lua' -exec install -Dm644 {} '$(INSTALL_LUA)/{}' \;
+	install -Dm644 -t '$(INSTALL_RECIPES)' recipes/*.lua recipes/README.md
+
+uninstall:
+	rm -rf '$(INSTALL_BIN)' '$(INSTALL_C)' '$(INSTALL_LUA)/cld' '$(DESTDIR)$(PREFIX)/share/cldlua'
 
 # ---- a first look ------------------------------------------------------------
 
@@ -196,4 +205,4 @@ $(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all install setup demo test asan lint bench demo-check clean FORCE
+.PHONY: all install uninstall setup demo test asan lint bench demo-check clean FORCE

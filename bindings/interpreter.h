@@ -1,5 +1,5 @@
-/* The interpreter's own parts: main.c (command line), repl_call.c (calls that Ctrl-C can stop), repl.c (the
- * terminal). */
+/* The interpreter's own parts: main.c (command line), repl_call.c and repl_coroutine.c (calls that Ctrl-C can
+ * stop), repl.c (the terminal), repl_edit.c and repl_wait.c (its edited line). */
 #ifndef CLD_BINDINGS_INTERPRETER_H
 #define CLD_BINDINGS_INTERPRETER_H
 
@@ -8,13 +8,29 @@
 /* lua_pcall with a traceback in the message of an error; Ctrl-C raises "interrupted!" in the running
  * function. */
 int cldL_call(lua_State *L, int arguments, int results);
-/* True where the last cldL_call ended by Ctrl-C. */
+/* True where Ctrl-C was pressed during the last cldL_call. */
 bool cldL_interrupted(void);
-/* In a session, Ctrl-C ends what runs and never the process (unless a C function ignores it three times). */
+/* In a session, Ctrl-C ends what runs and never the process; elsewhere a second one leaves at once. */
 void cldL_set_session(bool session);
+
+/* From here on `to` runs; returns what ran before. */
+lua_State *cldL_switch(lua_State *to);
+/* Replace those functions of the coroutine library that resume one. */
+void cldL_track_coroutines(lua_State *L);
 
 /* Lua function: takes the completer, returns the table through which lua/cld/repl.lua talks to the terminal.
  */
 int cldL_open_terminal(lua_State *L);
+
+/* Puts read and remember into the table at 2; false where there can be no editor. The completer is at 1. */
+bool cldL_open_editor(lua_State *L);
+
+/* Between begin and end, wait_key returns 0 where a key can be read, or the number of a signal that came first: of
+ * Ctrl-C, stop, continue, resize, or one of those that end a process. wait_obey lets it do what it does by itself,
+ * and returns where the process goes on. */
+void cldL_wait_begin(void);
+int cldL_wait_key(void);
+void cldL_wait_obey(int number);
+void cldL_wait_end(void);
 
 #endif

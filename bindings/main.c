@@ -1,10 +1,11 @@
 /* cldlua: the command line. It takes what `lua` takes, in the same words (see usage), and finds the Lua files
- * of cld from where the executable lies: ../lua in a source tree, ../share/cldlua where it was installed.
+ * of cld from where the executable lies: ../lua in a source tree, ../share/lua/5.4 where it was installed.
  *
  * Everything runs inside one protected call, so that running out of memory at start-up is a message as well.
  */
 #include "bindings/interpreter.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,42 +134,90 @@ static int run_script(lua_State *L, const command_line *c) {
     return report(L, cldL_call(L, arguments, 0));
 }
 
-/* The session itself is lua/cld/repl.lua: a function of what opens the terminal. */
-static int run_session(lua_State *L) {
+/* The session is lua/cld/repl.lua, loaded before anything of the user's could take away what it needs. It counts as
+ * loaded once it runs: cld.run asks for that. */
+#define SESSION "cld.repl"
+
+static bool load_session(lua_State *L) {
     lua_getglobal(L, "require");
-    lua_pushliteral(L, "cld.repl");
-    int status = cldL_call(L, 1, 1);
-    if (status != LUA_OK) return report(L, status);
+    lua_pushliteral(L, SESSION);
+    if (report(L, cldL_call(L, 1, 1)) != LUA_OK) return false;
+    lua_setfield(L, LUA_REGISTRYINDEX, SESSION);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushnil(L);
+    lua_setfield(L, -2, SESSION);
+    lua_pop(L, 1);
+    return true;
+}
+
+static int run_session(lua_State *L) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, LUA_REGISTRYINDEX, SESSION);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, SESSION);
     lua_pushcfunction(L, cldL_open_terminal);
     return report(L, lua_pcall(L, 1, 0, 0)); /* its own calls are the stoppable ones */
 }
 
 /* ---- the state ----------------------------------------------------------------------------------------- */
 
-/* Put the folder of cld's Lua files in front of package.path. */
-static void set_path(lua_State *L) {
-    static const char *const beside[] = {"lua", "share/cldlua"};
-    char folder[4096];
-    ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
-    if (length <= 0) return;
+#define INSTALLED "share/lua/5.4" /* where a stock Lua finds them as well */
+
+static int message_of(lua_State *L) {
+    lua_pushvalue(L, lua_upvalueindex(1));
+    return 1;
+}
+
+/* The last of package.searchers: cld was not found by any other. The error is a table with __tostring, which is
+ * printed without a traceback. Upvalue 1: the folder above the executable's. */
+static int not_found(lua_State *L) {
+    const char *name = luaL_checkstring(L, 1), *folder = lua_tostring(L, lua_upvalueindex(1));
+    if (strcmp(name, "cld") != 0 && strncmp(name, "cld.", 4) != 0) return 0;
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushfstring(L,
+                    "the Lua file of '%s' is neither in %s/lua nor in %s/" INSTALLED
+                    " nor on LUA_PATH; `make install` puts them where " PROGRAM " finds them",
+                    name, folder, folder);
+    lua_pushcclosure(L, message_of, 1);
+    lua_setfield(L, -2, "__tostring");
+    lua_setmetatable(L, -2);
+    return lua_error(L);
+}
+
+/* The folder above the executable's; false where the system does not say. */
+static bool find_home(char *folder, size_t size) {
+    ssize_t length = readlink("/proc/self/exe", folder, size - 1);
+    if (length <= 0) return false;
     folder[length] = 0;
     for (int up = 0; up < 2; up++) { /* the executable's name, then its folder */
         char *slash = strrchr(folder, '/');
         if (slash) *slash = 0;
     }
+    return true;
+}
+
+/* Put the folder of cld's Lua files in front of package.path. */
+static void set_path(lua_State *L) {
+    static const char *const beside[] = {"lua", INSTALLED};
+    char home[4096];
+    if (!find_home(home, sizeof home)) return;
+    lua_getglobal(L, "package");
     for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-        lua_pushfstring(L, "%s/%s/cld/init.lua", folder, beside[i]);
-        bool found = access(lua_tostring(L, -1), R_OK) == 0;
-        lua_pop(L, 1);
-        if (!found) continue;
-        lua_getglobal(L, "package");
-        lua_getfield(L, -1, "path");
-        lua_pushfstring(L, "%s/%s/?.lua;%s/%s/?/init.lua;%s", folder, beside[i], folder, beside[i],
-                        luaL_tolstring(L, -1, NULL));
-        lua_setfield(L, -4, "path");
-        lua_settop(L, 0);
-        return;
+        const char *folder = lua_pushfstring(L, "%s/%s", home, beside[i]);
+        bool found = access(lua_pushfstring(L, "%s/cld/init.lua", folder), R_OK) == 0;
+        if (found) {
+            lua_getfield(L, 1, "path");
+            lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", folder, folder, lua_tostring(L, -1));
+            lua_setfield(L, 1, "path");
+            break;
+        }
     }
+    lua_getfield(L, 1, "searchers");
+    lua_pushstring(L, home);
+    lua_pushcclosure(L, not_found, 1);
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    lua_settop(L, 0);
 }
 
 static void set_arg(lua_State *L, const command_line *c) {
@@ -187,6 +236,7 @@ static void open_libraries(lua_State *L, const command_line *c) {
         lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
     }
     luaL_openlibs(L);
+    cldL_track_coroutines(L);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     lua_pushcfunction(L, luaopen_cld_core);
     lua_setfield(L, -2, "cld.core");
@@ -203,6 +253,7 @@ static int protected_main(lua_State *L) {
     open_libraries(L, c);
     bool script = c->script < c->argc, terminal = isatty(STDIN_FILENO);
     bool session = c->interactive || (!script && !c->execute && !c->version && terminal);
+    if (session && !load_session(L)) return 0;
     if ((c->version || session) && run_string(L, version, "=version") != LUA_OK) return 0;
     bool ok = (c->ignore_environment || run_init(L) == LUA_OK) && run_options(L, c) == LUA_OK &&
               (!script || run_script(L, c) == LUA_OK);
@@ -214,6 +265,16 @@ static int protected_main(lua_State *L) {
     return 1;
 }
 
+/* A handler, not SIG_IGN: that would be inherited by the programs that a script starts. */
+static void do_nothing(int number) { (void)number; }
+
+/* A file that becomes larger than the user's limit is an error of its write, not the end. */
+static void survive_large_files(void) {
+    struct sigaction action = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGXFSZ, &action, NULL);
+}
+
 int main(int argc, char **argv) {
     command_line c = parse(argc, argv);
     if (c.bad) {
@@ -223,6 +284,7 @@ int main(int argc, char **argv) {
         return EXIT_FAILURE;
     }
     if (c.help) return fputs(usage, stdout) < 0;
+    survive_large_files();
     lua_State *L = luaL_newstate();
     if (!L) {
         fputs(PROGRAM ": not enough memory for a Lua state\n", stderr);

@@ -1,7 +1,12 @@
 /* Calls that a person can stop: a traceback on errors, Ctrl-C as a Lua error.
  *
  * A signal handler may do almost nothing, but lua_sethook is safe in one: it makes the interpreter call
- * stop() before its next instruction. A C function that is running (a long matrix product) ends first.
+ * stop() before its next instruction. The error comes again and again until the call returns, so that a loop
+ * with a pcall ends as well; but after the first time it waits for CLEANUP instructions: what is to be closed
+ * on the way out can be.
+ *
+ * A hook belongs to one coroutine, so repl_coroutine.c says which one runs. A C function that runs (a long
+ * matrix product) ends first, but for those that ask cld_stop_requested().
  */
 #include "bindings/interpreter.h"
 
@@ -9,18 +14,42 @@
 #include <signal.h>
 #include <unistd.h>
 
-static lua_State *running;
+#include "runtime/core/process.h"
+
+enum { CLEANUP = 10000 };
+
+static lua_State *running; /* the coroutine that executes */
 static pthread_t interpreter;
 static bool session;
-static volatile sig_atomic_t presses; /* of Ctrl-C during this call, until one was heard */
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t presses; /* of Ctrl-C during this call */
+static int raised;                    /* how often they became an error */
+static bool interrupted;
+
+static void stop(lua_State *L, lua_Debug *ar);
+
+/* Once it was raised, in CLEANUP instructions; after that, and before, at once. */
+static void arm(lua_State *L) { lua_sethook(L, stop, LUA_MASKCOUNT, raised == 1 ? CLEANUP : 1); }
 
 static void stop(lua_State *L, lua_Debug *ar) {
-    (void)ar;
-    lua_sethook(L, NULL, 0, 0);
-    presses = 0;
-    interrupted = 1;
-    luaL_error(L, "interrupted!");
+    if (presses == 0) { /* a coroutine that outlived the call that was stopped */
+        lua_sethook(L, NULL, 0, 0);
+        return;
+    }
+    raised++;
+    arm(L);
+    lua_getinfo(L, "S", ar);
+    luaL_where(L, ar->what[0] == 'C' ? 1 : 0);
+    lua_pushliteral(L, "interrupted!");
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
+lua_State *cldL_switch(lua_State *to) {
+    lua_State *from = running;
+    running = to;
+    bool counts_down = raised == 1 && lua_gethook(to) == stop;
+    if (presses > 0 && !counts_down) arm(to);
+    return from;
 }
 
 static void leave(int signal_number) {
@@ -29,16 +58,17 @@ static void leave(int signal_number) {
 }
 
 static void on_interrupt(int signal_number) {
+    static const char notice[] =
+        "\n(still running: this call cannot be stopped before it ends; Ctrl-\\ leaves "
+        "cldlua)\n";
     if (!pthread_equal(pthread_self(), interpreter)) { /* a worker thread got it */
         pthread_kill(interpreter, signal_number);
         return;
     }
-    static const char notice[] = "\n(still running; once more leaves cldlua)\n";
     presses++;
-    if (presses > (session ? 2 : 1))
-        leave(signal_number);
-    else if (presses == 2 && write(STDERR_FILENO, notice, sizeof notice - 1) < 0)
-        return;
+    cld_request_stop(true);
+    if (presses > 1 && !session) leave(signal_number);
+    if (presses == 2 && write(STDERR_FILENO, notice, sizeof notice - 1) < 0) return;
     lua_sethook(running, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
@@ -52,6 +82,13 @@ static int add_traceback(lua_State *L) {
     return 1;
 }
 
+/* Between calls nobody has pressed anything. */
+static void forget_presses(lua_State *L) {
+    presses = raised = 0;
+    cld_request_stop(false);
+    if (lua_gethook(L) == stop) lua_sethook(L, NULL, 0, 0);
+}
+
 int cldL_call(lua_State *L, int arguments, int results) {
     int base = lua_gettop(L) - arguments; /* of the function */
     lua_pushcfunction(L, add_traceback);
@@ -60,11 +97,12 @@ int cldL_call(lua_State *L, int arguments, int results) {
     sigemptyset(&action.sa_mask);
     running = L;
     interpreter = pthread_self();
-    presses = interrupted = 0;
+    forget_presses(L);
     sigaction(SIGINT, &action, &before);
     int status = lua_pcall(L, arguments, results, base);
     sigaction(SIGINT, &before, NULL);
-    lua_sethook(L, NULL, 0, 0); /* pressed too late to be heard */
+    interrupted = presses > 0;
+    forget_presses(L);
     lua_remove(L, base);
     return status;
 }

@@ -9,11 +9,21 @@
 #include "runtime/core/process.h"
 #include "version.h" /* made by the Makefile: CLD_VERSION, CLD_COMMIT */
 
+/* Threads beyond the cores only wait for each other, and libgomp ends the process where the system refuses one.
+ * Some are still of use, to see that results do not depend on them, and a small machine may have the
+ * environment of a large one. */
+static int most_threads(void) {
+    int several = 4 * omp_get_num_procs();
+    return several > 64 ? several : 64;
+}
+
 /* set_num_threads(n): of the numerical kernels; 0 is one per core. The loader's workers are its own option.
  */
 static int system_set_num_threads(lua_State *L) {
     lua_Integer n = luaL_checkinteger(L, 1);
-    luaL_argcheck(L, n >= 0 && n <= 4096, 1, "expected 0 (one per core) to 4096");
+    if (n < 0 || n > most_threads())
+        return luaL_error(L, "set_num_threads: %I threads on %d cores; expected 0 (one per core) to %d", n,
+                          omp_get_num_procs(), most_threads());
     omp_set_num_threads(n ? (int)n : omp_get_num_procs());
     return 0;
 }
@@ -155,6 +165,9 @@ int cldL_open_system(lua_State *L) {
         {"leave_on_signals", system_leave_on_signals},
         {NULL, NULL},
     };
+    if (omp_get_max_threads() > most_threads())
+        return luaL_error(L, "OMP_NUM_THREADS: %d threads on %d cores; expected 1 to %d",
+                          omp_get_max_threads(), omp_get_num_procs(), most_threads());
     luaL_newlib(L, functions);
     return 1;
 }

@@ -151,6 +151,17 @@ describe("cldlua", function()
       end
     end)
 
+    it("that write a file too large for the user's limit are told so", function()
+      local path = script("s.lua", "require('cld').save(arg[1], { x = require('cld').zeros(10000) })")
+      local result = run { "-c", 'ulimit -f 8; "$0" "$@"', process.cldlua, path, folder .. "/x.safetensors",
+        program = "sh" }
+      assert.is_truthy(result.err:find("^cldlua: [^\n]*File too large\n"), result.err)
+      assert.are.equal(1, result.code)
+      local child = run { "-e", "print(os.execute(\"sh -c 'ulimit -f 1; head -c 9999 /dev/zero >" .. folder
+        .. "/big'\"))" }
+      assert.is_truthy(child.out:find("signal") or child.out:find("153"), child.out .. child.err)
+    end)
+
     it("that run out of stack are an error like any other", function()
       local result = run { "-e", "local function f() return 1 + f() end f()" }
       assert.is_truthy(result.err:find("stack overflow", 1, true))
@@ -163,6 +174,42 @@ describe("cldlua", function()
       local pattern = "cldlua: [^\n]*interrupted!\nstack traceback:\n.*s.lua:1: in main chunk"
       assert.is_truthy(result.plain:find(pattern), result.plain .. result.err)
       assert.are.equal(130, result.code)
+    end)
+
+    it("stop at Ctrl-C also where they catch errors and in coroutines", function()
+      for _, loop in ipairs {
+        "while true do pcall(function() print 'running' while true do end end) end",
+        "while true do pcall(coroutine.wrap(function() print 'running' while true do end end)) end",
+      } do
+        local result = process.terminal { "-e", loop, timeout = 20,
+          script = { { "wait", "running" }, { "send", "\3" } } }
+        assert.is_truthy(result.plain:find("interrupted!", 1, true), result.plain .. result.err)
+        assert.are.equal(130, result.code)
+      end
+    end)
+
+    it("have coroutines that behave as Lua's own", function()
+      local path = script("s.lua", [[
+        local function fail() error 'boom' end
+        print(pcall(coroutine.wrap(fail)), select('#', coroutine.resume(coroutine.create(print))))
+        local ok, message = pcall(function() local f = coroutine.wrap(fail) f() end)
+        print(ok, message)
+        local c = coroutine.create(function(...) local x <close> = setmetatable({}, { __close = function(_, e)
+          print('closing', e) error 'again' end }) return coroutine.yield(...) end)
+        print(coroutine.resume(c, 1, nil))
+        print(coroutine.close(c))
+        print(coroutine.close(c), coroutine.status(c))
+        print(coroutine.resume(c))
+        print(pcall(coroutine.close, coroutine.running()))
+        print(pcall(coroutine.resume, 1))
+        print(pcall(coroutine.wrap, 1))
+        local w = coroutine.wrap(function() local y <close> = setmetatable({}, { __close = function() error({}) end })
+          fail() end)
+        print(type(select(2, pcall(w))))
+        print(coroutine.resume(coroutine.running()))
+        print(coroutine.wrap(function() return coroutine.isyieldable(), coroutine.running() ~= nil end)())
+      ]])
+      expect(run { path }, { out = run { path, program = "lua5.4" }.out })
     end)
   end)
 
@@ -201,13 +248,47 @@ describe("cldlua", function()
       expect(result, { out = "table\n" })
     end)
 
-    it("is share/cldlua where cldlua is installed", function()
-      local command = "make -s -o all install BUILD='%s' PREFIX='%s/usr' >/dev/null"
-      assert.is_true(os.execute(command:format(process.build, folder)))
-      local result = run { "-e", "print(type(require 'cld'), package.path)", directory = folder,
-        program = folder .. "/usr/bin/cldlua" }
-      assert.is_truthy(result.out:find("table\t" .. folder .. "/usr/share/cldlua/?.lua", 1, true),
-        result.out .. result.err)
+    local function make(target)
+      local command = "make -s -o all %s BUILD='%s' PREFIX='%s/usr' >/dev/null"
+      assert.is_true(os.execute(command:format(target, process.build, folder)))
+    end
+
+    it("is share/lua/5.4 where cldlua is installed, from any folder, also through a link", function()
+      make "install"
+      local program = folder .. "/usr/bin/cldlua"
+      os.execute(("ln -s '%s' '%s/linked'"):format(program, folder))
+      for _, name in ipairs { program, folder .. "/linked" } do
+        local result = run { "-e", "print(type(require 'cld'), package.path)", directory = "/", program = name }
+        assert.is_truthy(result.out:find("table\t" .. folder .. "/usr/share/lua/5.4/?.lua", 1, true),
+          result.out .. result.err)
+      end
+      local recipe = run { folder .. "/usr/share/cldlua/recipes/cifar10_npid_cld.lua", "--help", program = program }
+      assert.is_truthy(recipe.out:find("--clusters", 1, true), recipe.err)
+    end)
+
+    it("uninstalls everything", function()
+      make "install"
+      make "uninstall"
+      local pipe = io.popen(("find '%s/usr' -type f"):format(folder))
+      assert.are.equal("", pipe:read("a"))
+      pipe:close()
+    end)
+
+    it("is told in one line where an executable is alone", function()
+      local alone = folder .. "/bin/cldlua"
+      os.execute(("mkdir '%s/bin' && cp '%s' '%s'"):format(folder, process.cldlua, alone))
+      expect(run { "-e", "print(1)", program = alone }, { out = "1\n" })
+      for _, arguments in ipairs { { "-e", "require 'cld'" }, { "-l", "cld" }, { "-i" } } do
+        arguments.program = alone
+        local result = run(arguments)
+        assert.is_truthy(result.err:find("^cldlua: [^\n]*'cld[^\n]*\n$"), result.err)
+        local places = ("%s/lua nor in %s/share/lua/5.4"):format(folder, folder)
+        assert.is_truthy(result.err:find(places, 1, true), result.err)
+        assert.are.equal("", result.out)
+        assert.are.equal(1, result.code)
+      end
+      local other = run { "-e", "require 'other'", program = alone }
+      assert.is_truthy(other.err:find("module 'other' not found:\n", 1, true))
     end)
 
     it("leaves scripts without a global cld", function()

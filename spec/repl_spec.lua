@@ -1,7 +1,8 @@
 --- The interactive session, typed on a pseudo-terminal as a person would.
 local process = require "spec.support.process"
 
-local ENTER, TAB, CTRL_C, CTRL_D, UP = "\r", "\t", "\3", "\4", "\27[A"
+local ENTER, TAB, CTRL_C, CTRL_D, CTRL_Z, UP = "\r", "\t", "\3", "\4", "\26", "\27[A"
+local SIGINT, SIGCONT, SIGSTOP = 2, 18, 19
 
 describe("the session", function()
   local home
@@ -9,27 +10,46 @@ describe("the session", function()
   before_each(function() home = process.temporary_folder() end)
   after_each(function() process.remove(home) end)
 
-  -- Types `steps` at the first prompt: a string is sent, {text} waits for it, {"> "} and {">> "} for a prompt. At the
-  -- end waits for a prompt and leaves with Ctrl-D, unless options.leave is false.
+  local UNSET = { "XDG_STATE_HOME", "LUA_INIT", "LUA_INIT_5_4", "EDITRC", "LC_ALL", "LC_CTYPE", "ENV" }
+
+  local function step_of(step)
+    if type(step) == "string" then return { "send", step } end
+    if type(step) == "number" then return { "signal", tostring(step) } end
+    if step.pause then return { "pause", tostring(step.pause) } end
+    return { step[1]:find("> $") and "prompt" or "wait", step[1] }
+  end
+
+  -- Types `steps` at the first prompt: a string is sent, {text} waits for it, {"> "} and {">> "} for a prompt, a number
+  -- is a signal, {pause = seconds} lets time pass. At the end waits for a prompt and leaves with Ctrl-D, unless
+  -- options.leave is false.
   local function session(steps, options)
     options = options or {}
     local script = { { "prompt", "> " } }
-    for _, step in ipairs(steps) do
-      local kind = type(step) == "string" and "send" or step[1]:find("> $") and "prompt" or "wait"
-      script[#script + 1] = { kind, type(step) == "string" and step or step[1] }
-    end
+    for _, step in ipairs(steps) do script[#script + 1] = step_of(step) end
     if options.leave ~= false then
       script[#script + 1] = { "prompt", "> " }
       script[#script + 1] = { "send", CTRL_D }
     end
     local command = {
-      script = script, timeout = 30, env = { HOME = home, TERM = "vt100" },
-      unset = { "XDG_STATE_HOME", "LUA_INIT", "LUA_INIT_5_4", "EDITRC" },
+      script = script, timeout = 30, env = { HOME = home, TERM = "vt100", LANG = options.lang or "C.UTF-8" },
+      unset = UNSET,
     }
     local arguments = options.arguments or {}
     local result = process.terminal(table.move(arguments, 1, #arguments, 1, command))
     assert.are.equal("", result.err, result.plain)
     assert.are.equal(options.code or 0, result.code, result.plain)
+    return result.plain
+  end
+
+  -- The same under a shell, which starts cldlua by `command`; steps are as above, and first wait for the prompt.
+  local function shell(arguments, steps)
+    local script = {}
+    for i, step in ipairs(steps) do script[i] = step_of(step) end
+    local result = process.terminal(table.move(arguments, 1, #arguments, 1, {
+      script = script, timeout = 30, program = arguments.program, unset = UNSET,
+      env = { HOME = home, TERM = "vt100", PS1 = "$ ", CLDLUA = process.absolute(process.cldlua) },
+    }))
+    assert.are.equal("", result.err, result.plain)
     return result.plain
   end
 
@@ -97,6 +117,24 @@ describe("the session", function()
       }
     end)
 
+    it("a leading = is a return, as in lua", function()
+      session { "= 1 + 1" .. ENTER, { "\n2\r" }, "=1, 2" .. ENTER, { "1\t2" }, "= 40 +" .. ENTER, { ">> " },
+        "2" .. ENTER, { "\n42\r" }, "do" .. ENTER, { ">> " }, "= 5" .. ENTER, { "unexpected symbol" } }
+    end)
+
+    it("a prompt may have several lines and any length", function()
+      local long = ("\u{e9}"):rep(100)
+      local out = session {
+        "_PROMPT = 'above\\n' .. ('\u{e9}'):rep(80) .. '> '" .. ENTER, { "above\r\n" }, { long:sub(1, 160) .. ">" },
+        "1 + 1" .. ENTER, { "\n2\r" }, { long:sub(1, 160) .. ">" }, "_PROMPT = nil" .. ENTER,
+      }
+      has_not(out, "^J")
+    end)
+
+    it("a prompt that cannot be shown is the usual one", function()
+      session { "_PROMPT = setmetatable({}, { __tostring = error })" .. ENTER, { "> " }, "1 + 1" .. ENTER, { "\n2\r" } }
+    end)
+
     it("shows the prompts of _PROMPT and _PROMPT2", function()
       session {
         "_PROMPT, _PROMPT2 = 'one> ', 'two> '" .. ENTER, { "one> " }, "do" .. ENTER, { "two> " }, "end" .. ENTER,
@@ -125,10 +163,48 @@ describe("the session", function()
     it("may be any value", function() session { "error({})" .. ENTER, { "(error object is a table value)" } } end)
   end)
 
+  describe("assignments to what the session itself uses", function()
+    local function survives(line)
+      session {
+        line .. ENTER, { "> " }, "local q = 1" .. ENTER, { "a local lives" }, { "> " }, "for i = 1, 2 do" .. ENTER,
+        { ">> " }, "end" .. ENTER, { "> " }, "1 + 41" .. ENTER, { "\n42\r" }, { "> " },
+        "{ 'x', y = 1 }" .. ENTER, { [[{"x", y = 1}]] }, { "> " }, "cld.zer" .. TAB, { "os" }, CTRL_C, { "> " },
+        "f()" .. ENTER, { "cldlua: " }, { "> " },
+      }
+    end
+
+    it("do no harm, one by one", function()
+      for _, line in ipairs {
+        "table = { 1, 2 }", "load = 5", "io = nil", "tostring = nil", "rawget = nil", "print = nil", "type = 'adam'",
+        "math = 1", "pcall = 1", "string, debug, os, package = nil", "_G = nil", "cld = cld; _ENV._ENV = 1",
+      } do survives(line) end
+    end)
+
+    it("do no harm, all at once", function()
+      survives("for name in pairs(_G) do if name ~= 'cld' then _G[name] = nil end end")
+      survives("for _, lib in ipairs { table, math, io, os, debug, coroutine, package, string } do "
+        .. "for name in pairs(lib) do lib[name] = nil end end")
+    end)
+
+    it("and strict globals do none either", function()
+      local strict = "setmetatable(_G, { __newindex = function(_, k) error('no global ' .. k) end, "
+        .. "__index = function(_, k) error('no global ' .. k) end })"
+      survives(strict)
+      session { strict .. ENTER, { "> " }, "1 + 1" .. ENTER, { "\n2\r" }, "_ + 1" .. ENTER, { "\n3\r" } }
+      survives("rawset(_G, '_', nil) " .. strict)
+    end)
+
+    it("in a script before the session are no different", function()
+      local path = process.write(home .. "/s.lua", "table, string, type, print, load, pcall = nil")
+      session({ "1 + 1" .. ENTER, { "\n2\r" }, "{ 1 }" .. ENTER, { "{1}" } }, { arguments = { "-i", path } })
+    end)
+  end)
+
   describe("Ctrl-C", function()
     it("ends an endless loop, not the session", function()
       session {
-        "x = 1 print('go' .. 'ing') while true do x = x + 1 end" .. ENTER, { "going\r" }, CTRL_C, { "interrupted!" },
+        "x = 0 while true do x = x + 1 if x == 2 then print('go' .. 'ing') end end" .. ENTER, { "going\r" }, CTRL_C,
+        { "interrupted!" },
         "x > 1" .. ENTER, { "\ntrue\r" },
         "print('a' .. 'gain') while true do end" .. ENTER, { "again\r" }, CTRL_C, { "interrupted!" },
       }
@@ -141,9 +217,92 @@ describe("the session", function()
       }
     end)
 
+    it("ends loops that catch errors", function()
+      session {
+        "while true do pcall(function() print('go' .. 'ing') while true do end end) end" .. ENTER, { "going\r" },
+        CTRL_C, { "interrupted!" }, "1 + 1" .. ENTER, { "\n2\r" },
+        "print('st' .. 'art') while true do pcall(pcall, error) end" .. ENTER, { "start\r" }, CTRL_C,
+        { "interrupted!" },
+        "repeat local ok = xpcall(function() print('o' .. 'n') while true do end end, print) until ok" .. ENTER,
+        { "on\r" }, CTRL_C, { "cldlua: stdin:1: interrupted!" },
+      }
+    end)
+
+    it("ends coroutines, and those that catch errors", function()
+      session {
+        "coroutine.wrap(function() print('go' .. 'ing') while true do end end)()" .. ENTER, { "going\r" }, CTRL_C,
+        { "interrupted!" }, "1 + 1" .. ENTER, { "\n2\r" },
+        "while true do pcall(coroutine.wrap(function() print('o' .. 'n') while true do end end)) end" .. ENTER,
+        { "on\r" }, CTRL_C, { "interrupted!" }, "1 + 2" .. ENTER, { "\n3\r" },
+        "print('st' .. 'art') while true do pcall(function() coroutine.wrap(function() end)() end) end" .. ENTER,
+        { "start\r" }, CTRL_C, { "interrupted!" },
+        "c = coroutine.create(function() print('f' .. 'in') while true do coroutine.yield() end end)" .. ENTER,
+        { "> " }, "while true do coroutine.resume(c) end" .. ENTER, { "fin\r" }, CTRL_C, { "interrupted!" },
+      }
+    end)
+
+    it("does not reach coroutines that are resumed later", function()
+      session {
+        "function count() for i = 1, 1e9 do coroutine.yield(i) end end" .. ENTER, { "> " },
+        "do local x <close> = setmetatable({}, { __close = function() c = coroutine.wrap(count) c() end }) "
+          .. "print('go' .. 'ing') while true do end end" .. ENTER,
+        { "going\r" }, CTRL_C, { "interrupted!" }, "c()" .. ENTER, { "\n2\r" },
+      }
+    end)
+
+    it("lets what is to be closed be closed", function()
+      session {
+        "do local x <close> = setmetatable({}, { __close = function() local n = 0 for i = 1, 100 do n = n + i end "
+          .. "print('closed', n) end }) print('go' .. 'ing') while true do end end" .. ENTER,
+        { "going\r" }, CTRL_C, { "closed\t5050" }, { "interrupted!" },
+      }
+    end)
+
+    it("ends a k-means of many iterations", function()
+      session {
+        "x = cld.randn(256, 64)" .. ENTER, { "> " },
+        "print('go' .. 'ing') cld.losses.kmeans(x, 64, 2000000000)" .. ENTER, { "going\r" }, CTRL_C, { "interrupted!" },
+        "#cld.losses.kmeans(x, 64, 2)" .. ENTER, { "\n256\r" },
+      }
+    end)
+
+    it("again and again waits for a call that cannot be stopped", function()
+      session {
+        "s = ('a'):rep(26) p = ('a?'):rep(26) .. s" .. ENTER, { "> " },
+        "print('go' .. 'ing') s:find(p)" .. ENTER, { "going\r" },
+        { pause = 0.2 }, CTRL_C, { pause = 0.2 }, CTRL_C, { "cannot be stopped" }, CTRL_C, { pause = 0.2 }, CTRL_C,
+        { "interrupted!" },
+        "1 + 1" .. ENTER, { "\n2\r" },
+      }
+    end)
+
     it("at the prompt gives up the line", function()
       local out = session { "garbage", CTRL_C, { "> " }, "1 + 1" .. ENTER, { "\n2\r" } }
       has_not(out, "cldlua:")
+    end)
+
+    it("at the prompt is the same as a SIGINT from elsewhere", function()
+      session { "garbage", { "garbage" }, SIGINT, { "> " }, "1 + 1" .. ENTER, { "\n2\r" } }
+    end)
+
+    it("at the prompt works as before when the session was stopped and goes on", function()
+      session {
+        "garb", { "garb" }, SIGSTOP, SIGCONT, { "> garb" }, "age", { "age" }, CTRL_C, { "> " }, "1 + 1" .. ENTER,
+        { "\n2\r" }, { "> " }, SIGINT, { "> " },
+      }
+      local out = shell({ program = "bash", "--norc", "--noprofile", "-i" }, {
+        { "$ " }, "$CLDLUA" .. ENTER, { "> " }, "40 +", { "40 +" }, CTRL_Z, { "Stopped" }, { "$ " }, "fg" .. ENTER,
+        { "> 40 +" }, " 2" .. ENTER, { "\n42\r" }, { "> " }, "garbage", { "garbage" }, CTRL_C, { "> " },
+        "1 + 1" .. ENTER, { "\n2\r" }, { "> " }, CTRL_Z, { "Stopped" }, { "$ " }, "fg" .. ENTER, { "\r>" }, CTRL_D,
+        { "$ " }, "exit" .. ENTER,
+      })
+      has_not(out, "40 +40 +")
+    end)
+
+    it("at a plain prompt gives up the line as well", function()
+      shell({ program = "sh", "-c", "$CLDLUA | (trap '' INT; cat)" }, {
+        { "> " }, "garbage", { "garbage" }, CTRL_C, { "> " }, "1 + 1" .. ENTER, { "\n2\r" }, CTRL_D,
+      })
     end)
 
     it("in a continuation gives up all of it", function()
@@ -190,6 +349,25 @@ describe("the session", function()
       }
     end)
 
+    it("completes fields of what is in brackets", function()
+      session {
+        "t = { { alpha = 7 }, ['a b'] = { beta = { [10] = 'x' } } }" .. ENTER, { "> " },
+        "t[1].al" .. TAB, { "pha" }, ENTER, { "\n7\r" }, "t['a b'].be" .. TAB, { "ta" }, "[10]:up" .. TAB, { "per(" },
+        ")" .. ENTER, { "\nX\r" },
+        "net = cld.nn.sequential(cld.nn.relu())" .. ENTER, { "> " }, 'net["0"].for' .. TAB, { "ward" }, CTRL_C,
+      }
+    end)
+
+    it("offers nothing where it cannot know", function()
+      local out = session {
+        "x = { ['0'] = { abc = 1 }, f = print, abc = 2 }" .. ENTER, { "> " }, "x.0.ab" .. TAB, "Q", CTRL_C, { "> " },
+        "x:f().ab" .. TAB, "Q", CTRL_C, { "> " }, "x.f().ab" .. TAB, "Q", CTRL_C, { "> " }, "('x').ab" .. TAB, "Q",
+        CTRL_C, { "> " }, "x." .. TAB, { "abc  f" }, CTRL_C, { "> " }, "1 ..x.ab" .. TAB, { "c" }, CTRL_C, { "> " },
+      }
+      local _, count = out:gsub("ab\a?Q", "")
+      assert.are.equal(4, count, out)
+    end)
+
     it("completes cld's modules, loaded or not", function()
       session { "cld.sched" .. TAB, { "ule" }, CTRL_C, { "> " }, "cld.schedule.warmup_c" .. TAB, { "osine" }, CTRL_C }
     end)
@@ -232,9 +410,54 @@ describe("the session", function()
       assert.are.equal(1001, kept)
     end)
 
+    it("is readable by the user alone, also where it was not", function()
+      local path = home .. "/.local/state/cldlua/history"
+      local function mode()
+        local pipe = io.popen("stat -c %a " .. path)
+        local text = pipe:read("l")
+        pipe:close()
+        return text
+      end
+      session { "x = 1" .. ENTER }
+      assert.are.equal("600", mode())
+      os.execute("chmod 644 " .. path)
+      local lines = {}
+      for i = 1, 2500 do lines[i] = "x = " .. i end
+      process.write(path, table.concat(lines, "\n") .. "\n")
+      session { "x = 1" .. ENTER }
+      assert.are.equal("600", mode())
+    end)
+
+    it("whose place is taken by a folder or a pipe does no harm", function()
+      local path = home .. "/.local/state/cldlua/history"
+      for _, command in ipairs { "mkdir -p %s", "rmdir %s; mkfifo %s" } do
+        os.execute((command:gsub("%%s", path)))
+        session { "1 + 1" .. ENTER, { "\n2\r" }, { "> " }, UP, { "1 + 1" }, CTRL_C }
+      end
+    end)
+
     it("that cannot be written does no harm", function()
       process.write(home .. "/.local", "a file where a folder should be")
       session { "1 + 1" .. ENTER, { "\n2\r" } }
+    end)
+  end)
+
+  describe("the terminal", function()
+    it("is left as it was by a signal that ends the session", function()
+      local out = shell({ program = "sh", "-c", "trap : TERM; stty -a; $CLDLUA; stty -a" }, {
+        { "> " }, "os.execute('(sleep 0.2; kill -TERM ' .. cld.host().pid .. ') &')" .. ENTER, { "intr = ^C" },
+      })
+      local modes = {}
+      for mode in out:gmatch("speed %d+.-tostop.-echoke[^\n]*") do modes[#modes + 1] = mode end
+      assert.are.equal(2, #modes, out)
+      assert.are.equal(modes[1], modes[2])
+    end)
+
+    it("takes letters of all languages, whatever the locale", function()
+      for _, lang in ipairs { "C", "", "xx_XX.UTF-8", "C.UTF-8" } do
+        session({ "print('h\u{e9}llo \u{65e5}\u{672c}', #'\u{e9}')" .. ENTER, { "h\u{e9}llo \u{65e5}\u{672c}\t2" } },
+          { lang = lang })
+      end
     end)
   end)
 

@@ -13,6 +13,22 @@ describe("system", function()
     assert.equal(cld.host().cores, cld.get_num_threads())
     cld.set_num_threads(before)
     check.fails(function() cld.set_num_threads(-1) end, "expected 0")
+    check.fails(function() cld.set_num_threads(100000) end, "set_num_threads: 100000 threads on %d+ cores; expected 0")
+    assert.equal(before, cld.get_num_threads())
+    local result = process.run { "-e", "require 'cld'", env = { OMP_NUM_THREADS = "100000" } }
+    assert.matches("^cldlua: OMP_NUM_THREADS: 100000 threads on %d+ cores; expected 1 to %d+\n", result.err)
+    assert.equal(1, result.code)
+  end)
+
+  it("names the nearest field where cld has none of that name", function()
+    check.fails(function() return cld.zeross end, "cld has no 'zeross'; did you mean 'zeros'%?")
+    check.fails(function() return cld.optimm end, "cld has no 'optimm'; did you mean 'optim'%?")
+    check.fails(function() return cld.xyzzyplugh end, "cld has no 'xyzzyplugh'$")
+    assert.is_nil(rawget(cld, "zeross"))
+    assert.is_nil(cld[1])
+    local found = {}
+    for name in pairs(cld) do found[name] = true end
+    assert.is_true(found.zeros and found.nn and not found.zeross)
   end)
 
   it("counts memory in bytes", function()

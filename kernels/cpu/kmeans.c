@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "kernels/cpu/simd.h"
+#include "runtime/core/process.h"
 
 /* One tile of distances, in registers: ROWS rows to 2 * LANES centroids. */
 enum { ROWS = 4, LANES = 8, TILE = 2 * LANES };
@@ -126,6 +127,11 @@ static void means_f64(double *centroids, double *sizes, const double *x, const i
 
 /* ---- the contract -------------------------------------------------------------------------------------- */
 
+/* Asked between two iterations: a person's Ctrl-C. */
+static cld_status go_on(void) {
+    return cld_stop_requested() ? cld_fail(CLD_INTERRUPTED, "kmeans: interrupted!") : CLD_OK;
+}
+
 cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
                        const cld_array *x, int iterations) {
     int64_t n = x->shape[0], dim = x->shape[1], k = centroids->shape[0], width = (k + TILE - 1) / TILE * TILE;
@@ -135,6 +141,7 @@ cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, cons
     memset((char *)centroids->data + known, 0, all - known);
     if (x->dtype == CLD_F64) {
         for (int t = 0; t < iterations; t++) {
+            CLD_TRY(go_on());
             assign_f64(labels->data, x->data, centroids->data, n, dim, k);
             means_f64(centroids->data, sizes->data, x->data, labels->data, n, dim, k);
         }
@@ -145,10 +152,11 @@ cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, cons
     CLD_TRY(cld_cpu_memory.allocate(&ct, bytes));
     for (int64_t i = 0; i < width * dim; i++)
         ((float *)ct)[i] = INFINITY; /* nothing is near an unused column */
-    for (int t = 0; t < iterations; t++) {
+    cld_status status = CLD_OK;
+    for (int t = 0; t < iterations && (status = go_on()) == CLD_OK; t++) {
         assign_f32(labels->data, ct, x->data, centroids->data, n, dim, k, width);
         means_f32(centroids->data, sizes->data, x->data, labels->data, n, dim, k);
     }
     cld_cpu_memory.release(ct, bytes);
-    return CLD_OK;
+    return status;
 }

@@ -21,6 +21,8 @@ cld.load, cld.save = core.io.load, core.io.save
 
 -- lua/cld/<name>.lua stands in front of the C table of the same name.
 for _, name in ipairs(composed) do cld[name] = nil end
+
+-- A field that is not there is a typing error; whoever only asks uses rawget or pairs.
 return setmetatable(cld, {
   __index = function(self, key)
     for _, name in ipairs(composed) do
@@ -30,6 +32,11 @@ return setmetatable(cld, {
         return module
       end
     end
+    if type(key) ~= "string" then return nil end
+    local names = table.move(composed, 1, #composed, 1, {})
+    for name in next, self do names[#names + 1] = name end
+    table.sort(names)
+    error(("cld has no '%s'%s"):format(key, require "cld.user_error".hint(key, names)), 2)
   end,
   __pairs = function(self)
     for _, name in ipairs(composed) do local _ = self[name] end

@@ -1,39 +1,49 @@
 --- The interactive session: read, compile, call, print. Returns a function that the interpreter calls with what opens
--- the terminal (bindings/repl.c). An error or Ctrl-C ends what runs, never the session.
+-- the terminal (bindings/repl.c). An error or Ctrl-C ends what runs, never the session; nor does what a person assigns
+-- to a global: the session has its own copies of the functions that it uses, here and in repl/.
 local complete = require "cld.repl.complete"
 local show = require "cld.repl.show"
+local write_atomic = require "cld.core".io.write_atomic
+
+local _G, ipairs, load, pcall, print, rawget, rawset, require, tostring =
+  _G, ipairs, load, pcall, print, rawget, rawset, require, tostring
+local concat, move, pack, unpack = table.concat, table.move, table.pack, table.unpack
+local find, format, gmatch, match, sub = string.find, string.format, string.gmatch, string.match, string.sub
+local getenv, max, open, stderr, stdout = os.getenv, math.max, io.open, io.stderr, io.stdout
 
 local HISTORY_LINES = 1000
+local FAILURES = 3 -- in a row, of the session itself: then it ends
 
-local function complain(message) io.stderr:write("cldlua: ", tostring(message), "\n") end
+local function complain(message) stderr:write("cldlua: ", message, "\n") end
 
 -- ---- history: a text file, a line for each line typed ----------------------------------------------------------
 
 local function history_path(terminal)
-  local state, home = os.getenv("XDG_STATE_HOME"), os.getenv("HOME")
+  local state, home = getenv "XDG_STATE_HOME", getenv "HOME"
   if not state or state == "" then state = home and home ~= "" and home .. "/.local/state" end
   local folder = state and state .. "/cldlua"
-  return folder and terminal.make_folder(folder) and folder .. "/history" or nil
+  local path = folder and terminal.make_folder(folder) and folder .. "/history"
+  return path and terminal.make_file(path) and path or nil
 end
 
 -- Read what earlier sessions left; the file is cut to its last lines where it has grown to twice what is kept.
 local function load_history(terminal, path)
-  local file = path and io.open(path)
+  local file = path and open(path)
   if not file then return end
   local lines = {}
   for line in file:lines() do lines[#lines + 1] = line end
   file:close()
-  local kept = table.move(lines, math.max(1, #lines - HISTORY_LINES + 1), #lines, 1, {})
+  local kept = move(lines, max(1, #lines - HISTORY_LINES + 1), #lines, 1, {})
   for _, line in ipairs(kept) do terminal.remember(line) end
-  if #lines > 2 * HISTORY_LINES then
-    pcall(require "cld.core".io.write_atomic, path, table.concat(kept, "\n") .. "\n")
+  if #lines > 2 * HISTORY_LINES and pcall(write_atomic, path, concat(kept, "\n") .. "\n") then
+    terminal.make_file(path)
   end
 end
 
 local function remember(terminal, path, line)
-  if not line:find("%S") then return end
+  if not find(line, "%S") then return end
   terminal.remember(line)
-  local file = path and io.open(path, "a")
+  local file = path and open(path, "a")
   if not file then return end
   file:write(line, "\n")
   file:close()
@@ -41,7 +51,7 @@ end
 
 -- ---- a chunk from one or more lines ----------------------------------------------------------------------------
 
-local function is_incomplete(message) return message:sub(-5) == "<eof>" end
+local function is_incomplete(message) return sub(message, -5) == "<eof>" end
 
 -- A function, or nil and whether more lines could make it one, and the message.
 local function compile(text)
@@ -54,13 +64,15 @@ end
 
 local function prompt(name, default)
   local value = rawget(_G, name)
-  return value == nil and default or tostring(value)
+  if value == nil then return default end
+  local ok, text = pcall(tostring, value)
+  return ok and text or default
 end
 
 -- The next chunk; false where it has an error or was given up; nil at the end of the input.
 local function read_chunk(terminal, path)
   local line = terminal.read(prompt("_PROMPT", "> "))
-  local text = line
+  local text = line and sub(line, 1, 1) == "=" and "return " .. sub(line, 2) or line -- as lua takes it since 5.0
   while line do
     remember(terminal, path, line)
     local f, incomplete, message = compile(text)
@@ -80,34 +92,34 @@ end
 
 -- The traceback without the session's own frames, and without any where only the typed chunk itself is left.
 local function trim(message)
-  local head, trace = message:match("^(.-)\nstack traceback:\n(.*)$")
+  local head, trace = match(message, "^(.-)\nstack traceback:\n(.*)$")
   if not head then return message end
   local frames = {}
-  for frame in trace:gmatch("[^\n]+") do
-    if frame:find("cld/repl%.lua:%d") then break end
+  for frame in gmatch(trace, "[^\n]+") do
+    if find(frame, "cld/repl%.lua:%d") then break end
     frames[#frames + 1] = frame
   end
-  if #frames > 0 and frames[#frames]:find("^%s*%[C%]") then frames[#frames] = nil end -- terminal.call
+  if #frames > 0 and find(frames[#frames], "^%s*%[C%]") then frames[#frames] = nil end -- terminal.call
   local plain = true
   for _, frame in ipairs(frames) do
-    plain = plain and (frame:find("^%s*%[C%]") or frame:find("stdin:%d+: in main chunk")) ~= nil
+    plain = plain and (find(frame, "^%s*%[C%]") or find(frame, "stdin:%d+: in main chunk")) ~= nil
   end
-  return plain and head or head .. "\nstack traceback:\n" .. table.concat(frames, "\n")
+  return plain and head or head .. "\nstack traceback:\n" .. concat(frames, "\n")
 end
 
 local function print_results(...)
-  local results = table.pack(...)
-  _G._ = results[1]
+  local results = pack(...)
+  rawset(_G, "_", results[1])
   print(show.results(results))
 end
 
 local function evaluate(terminal, f)
-  local outcome = table.pack(terminal.call(f))
+  local outcome = pack(terminal.call(f))
   if outcome[1] and outcome.n > 1 then
-    outcome = table.pack(terminal.call(print_results, table.unpack(outcome, 2, outcome.n)))
+    outcome = pack(terminal.call(print_results, unpack(outcome, 2, outcome.n)))
   end
   if not outcome[1] then
-    io.stdout:flush()
+    stdout:flush()
     complain(trim(outcome[2]))
   end
 end
@@ -117,28 +129,40 @@ end
 -- cld as a global, and a line about the device; the interpreter has printed the version.
 local function load_cld()
   local ok, cld = pcall(require, "cld")
-  if not ok then return complain(cld) end
-  _G.cld = cld
+  if not ok then return complain(tostring(cld)) end
+  rawset(_G, "cld", cld)
   local threads = cld.get_num_threads()
-  print(("cpu: %s, %d %s"):format(cld.host().cpu, threads, threads == 1 and "thread" or "threads"))
+  print(format("cpu: %s, %d %s", cld.host().cpu, threads, threads == 1 and "thread" or "threads"))
+end
+
+local told_about_locals = false
+
+local function tell_about_locals(text)
+  if told_about_locals or not find(text, "^%s*local%s") or find(text, "\n") then return end
+  told_about_locals = true
+  print("(a local lives as long as the line it is typed in; without `local` the value stays)")
+end
+
+-- From one prompt to the next; false at the end of the input.
+local function turn(terminal, path)
+  local f, text = read_chunk(terminal, path)
+  if f then
+    evaluate(terminal, f)
+    tell_about_locals(text)
+  end
+  return f ~= nil
 end
 
 return function(open_terminal)
   local terminal = open_terminal(complete.at)
   local path = terminal.editing and history_path(terminal) or nil
   load_cld()
-  load_history(terminal, path)
-  local told_about_locals = false
-  while true do
-    local f, text = read_chunk(terminal, path)
-    if f == nil then break end
-    if f then
-      evaluate(terminal, f)
-      if not told_about_locals and text:find("^%s*local%s") and not text:find("\n") then
-        told_about_locals = true
-        print("(a local lives as long as the line it is typed in; without `local` the value stays)")
-      end
-    end
-  end
+  pcall(load_history, terminal, path)
+  local failures = 0
+  repeat
+    local ok, going_on = pcall(turn, terminal, path)
+    failures = ok and 0 or failures + 1
+    if not ok then pcall(complain, tostring(going_on)) end
+  until ok and not going_on or failures == FAILURES
   print()
 end

@@ -94,3 +94,11 @@ void cld_leave_on_signals(void) {
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
+
+/* ---- the wish to stop ---------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stop_requested;
+
+void cld_request_stop(bool wanted) { stop_requested = wanted; }
+
+bool cld_stop_requested(void) { return stop_requested; }

@@ -3,6 +3,9 @@
  * Signals. While they are caught, SIGINT and SIGTERM only leave a note that the training loop reads once per
  * step (cld_interrupted), so that it can end the step and write a checkpoint. A second SIGINT leaves at once,
  * status 130.
+ *
+ * Elsewhere Ctrl-C ends what runs: whoever hears it asks for that (cld_request_stop), and what computes for
+ * long in many rounds looks between them (cld_stop_requested) and returns CLD_INTERRUPTED.
  */
 #ifndef CLD_CORE_PROCESS_H
 #define CLD_CORE_PROCESS_H
@@ -39,5 +42,8 @@ int cld_interrupted(void);
 /* Where they are not caught, SIGINT and SIGTERM end the process at once from now on, status 130 and 143:
  * for a training that has nothing to save yet. */
 void cld_leave_on_signals(void);
+
+void cld_request_stop(bool wanted); /* from a signal handler, too */
+bool cld_stop_requested(void);
 
 #endif

@@ -1,8 +1,9 @@
 /* pty [-t SECONDS] COMMAND [ARGUMENT...] < SCRIPT: run a command on a pseudo-terminal as a person would.
  *
  * The script has one step per line: `send TEXT` types, `wait TEXT` waits until TEXT has appeared in what came
- * after the last wait. \xHH stands for a byte (\x0d is Return, \x03 Ctrl-C). After the last step the command
- * has the rest of the time to end. The transcript goes to stdout; the exit status is the command's, or 124
+ * after the last wait, `prompt TEXT` until what came after the last send ends with a line that is TEXT alone,
+ * `signal NUMBER` sends one to the command, `pause SECONDS` lets time pass. \xHH stands for a byte (\x0d is Return, \x03 Ctrl-C). After the
+ * last step the command has the rest of the time to end. The transcript goes to stdout; the exit status is the command's, or 124
  * with a line on stderr that names the step that took too long.
  */
 #define _GNU_SOURCE /* memmem */
@@ -108,6 +109,15 @@ static int step(int terminal, pid_t child, char *line) {
         sent = length;
         size_t size = strlen(line + 5);
         return write(terminal, line + 5, size) == (ssize_t)size ? 0 : fail(child, "cannot send", line + 5);
+    }
+    if (!strncmp(line, "signal ", 7)) {
+        sent = length;
+        return kill(child, atoi(line + 7)) == 0 ? 0 : fail(child, "cannot send signal", line + 7);
+    }
+    if (!strncmp(line, "pause ", 6)) {
+        double end = now() + atof(line + 6);
+        while (now() < end && listen_once(terminal)) continue;
+        return 0;
     }
     return *line ? fail(child, "no such step:", line) : 0;
 }

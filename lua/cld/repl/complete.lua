@@ -3,19 +3,27 @@
 -- exception is `cld` itself, whose modules load when they are looked at.
 local complete = {}
 
+local _G, ipairs, next, pairs, pcall, rawget, tonumber, type =
+  _G, ipairs, next, pairs, pcall, rawget, tonumber, type
+local getmetatable = debug.getmetatable -- any value's, however it is protected
+local concat, sort = table.concat, table.sort
+local byte, find, gsub, match, rep, sub = string.byte, string.find, string.gsub, string.match, string.rep, string.sub
+local ceil, max = math.ceil, math.max
+local loaded = package.loaded
+
 local KEYWORDS = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
   "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while" }
 local DEPTH = 16 -- of __index chains
 local WIDTH = 100
 
-local function is_cld(value) return value == package.loaded.cld end
+local function is_cld(value) return value == loaded.cld end
 
 -- The tables in which a field of value may be found, first match first.
 local function places(value)
   local list = {}
   for _ = 1, DEPTH do
     if type(value) == "table" then list[#list + 1] = value end
-    local meta = debug.getmetatable(value)
+    local meta = getmetatable(value)
     if type(meta) ~= "table" then break end
     -- A userdata with computed fields says in its metatable what there is.
     for _, key in ipairs { "methods", "properties" } do
@@ -43,7 +51,7 @@ end
 local function fields(value)
   local all = {}
   if is_cld(value) then pcall(function() for key in pairs(value) do all[key] = value[key] end end) end
-  local meta = debug.getmetatable(value)
+  local meta = getmetatable(value)
   local properties = type(value) == "userdata" and type(meta) == "table" and rawget(meta, "properties")
   for _, place in ipairs(places(value)) do
     for key, field in next, place do
@@ -53,19 +61,35 @@ local function fields(value)
   return all
 end
 
--- "a.b:c" before the cursor: the value of a.b, ":" and "c"; nil where a.b is nothing that can be looked at.
+-- The last step of "a.b[1]['c'].d": what is before it, its key, and whether that is a name (not in brackets).
+local function last_step(text)
+  local before, key = match(text, "^(.*)%[%s*(%d+)%s*%]$")
+  if key then return before, tonumber(key), false end
+  local quote
+  before, quote, key = match(text, "^(.*)%[%s*(['\"])([^'\"\\]*)%2%s*%]$")
+  if quote then return before, key, false end
+  before, key = match(text, "^(.-)([%a_][%w_]*)$")
+  if key and not find(before, "[%w_]$") then return before, key, true end
+end
+
+-- The value of such a text; nil where it is nothing that can be looked at, such as a call or a literal.
+local function value_of(text)
+  local before, key, is_name = last_step(text)
+  if not before then return nil end
+  if not is_name then return lookup(value_of(before), key) end
+  if find(before, "[:)%]'\"]$") then return nil end
+  local owner = match(before, "^(.*[^.])%.$")
+  if owner then return lookup(value_of(owner), key) end
+  return lookup(_G, key)
+end
+
+-- "a.b:c" before the cursor: the value of a.b, ":" and "c"; nil where there is nothing to complete.
 local function parse(text)
-  local chain = text:match("[%w_.:]*$")
-  local owner, separator, stem = chain:match("^(.-)([.:]?)([%a_]?[%w_]*)$")
-  if not owner then return nil end
-  if separator == "" then return owner == "" and _G or nil, "", stem end
-  local value = _G
-  if not (owner .. "."):find("^[%a_][%w_]*[%.]") then return nil end
-  for name in owner:gmatch("[^.]+") do
-    value = lookup(value, name)
-    if value == nil then return nil end
-  end
-  return value, separator, stem
+  local before, stem = match(text, "^(.-)([%w_]*)$")
+  if find(stem, "^%d") then return nil end
+  local owner, separator = match(before, "^(.-)([.:]?)$")
+  if separator == "" or find(before, "%.%.$") then return _G, "", stem end
+  return value_of(owner), separator, stem
 end
 
 local function candidates(value, separator, stem)
@@ -75,43 +99,43 @@ local function candidates(value, separator, stem)
   end
   local list = {}
   for name, field in pairs(all) do
-    local fits = name:sub(1, #stem) == stem and name:find("^[%a_][%w_]*$")
-    local hidden = name:sub(1, 1) == "_" and stem:sub(1, 1) ~= "_"
+    local fits = sub(name, 1, #stem) == stem and find(name, "^[%a_][%w_]*$")
+    local hidden = sub(name, 1, 1) == "_" and sub(stem, 1, 1) ~= "_"
     if fits and not hidden and (separator ~= ":" or type(field) == "function") then list[#list + 1] = name end
   end
-  table.sort(list)
+  sort(list)
   return list, all
 end
 
 local function common_prefix(list)
   local first, last = list[1], list[#list] -- sorted: what these two share, all share
   local length = 0
-  while length < #first and first:byte(length + 1) == last:byte(length + 1) do length = length + 1 end
-  return first:sub(1, length)
+  while length < #first and byte(first, length + 1) == byte(last, length + 1) do length = length + 1 end
+  return sub(first, 1, length)
 end
 
 local function columns(list)
   local widest = 0
-  for _, name in ipairs(list) do widest = math.max(widest, #name + 2) end
-  local per_row = math.max(1, WIDTH // widest)
-  local rows = math.ceil(#list / per_row)
+  for _, name in ipairs(list) do widest = max(widest, #name + 2) end
+  local per_row = max(1, WIDTH // widest)
+  local rows = ceil(#list / per_row)
   local lines = {}
   for row = 1, rows do
     local line = {}
-    for i = row, #list, rows do line[#line + 1] = list[i] .. (" "):rep(widest - #list[i]) end
-    lines[row] = table.concat(line):gsub("%s+$", "")
+    for i = row, #list, rows do line[#line + 1] = list[i] .. rep(" ", widest - #list[i]) end
+    lines[row] = gsub(concat(line), "%s+$", "")
   end
-  return table.concat(lines, "\n")
+  return concat(lines, "\n")
 end
 
 --- What to insert at the cursor and what to list below the line; either may be nil.
 function complete.at(text)
-  if text:find("^%s*$") then return "  " end
+  if find(text, "^%s*$") then return "  " end
   local value, separator, stem = parse(text)
   if value == nil then return nil end
   local list, all = candidates(value, separator, stem)
   if #list == 0 then return nil end
-  local insert = common_prefix(list):sub(#stem + 1)
+  local insert = sub(common_prefix(list), #stem + 1)
   if #list == 1 and type(all[list[1]]) == "function" then insert = insert .. "(" end
   if insert ~= "" then return insert end
   return nil, #list > 1 and columns(list) or nil

@@ -1,6 +1,12 @@
 --- How the session prints values: as print does, but tables with their content, one level deep.
 local show = {}
 
+local getmetatable, ipairs, next, pairs, pcall, rawget, tostring, type =
+  getmetatable, ipairs, next, pairs, pcall, rawget, tostring, type
+local concat, move, pack, sort = table.concat, table.move, table.pack, table.sort
+local find, format, gsub, match, sub = string.find, string.format, string.gsub, string.match, string.sub
+local number_type = math.type
+
 local WIDTH, ENTRIES, STRING = 100, 40, 60
 
 local function is_tensor(value)
@@ -14,29 +20,29 @@ local function has_tostring(value)
 end
 
 local function one_line(text)
-  local first = text:match("^[^\n]*")
+  local first = match(text, "^[^\n]*")
   return first == text and text or first .. " ..."
 end
 
 -- A value inside a table: short, on one line.
 local function brief(value)
   if type(value) == "string" then
-    local text = ("%q"):format(value):gsub("\\\n", "\\n")
-    return #text > STRING and text:sub(1, STRING) .. '..."' or text
+    local text = gsub(format("%q", value), "\\\n", "\\n")
+    return #text > STRING and sub(text, 1, STRING) .. '..."' or text
   elseif is_tensor(value) then
-    local ok, text = pcall(function() return ("%s[%s]"):format(value.dtype, table.concat(value.shape, ", ")) end)
+    local ok, text = pcall(function() return format("%s[%s]", value.dtype, concat(value.shape, ", ")) end)
     return ok and text or "tensor (closed)"
   elseif type(value) == "table" and not has_tostring(value) then
     local count = 0
     for _ in next, value do count = count + 1 end
-    return count == 0 and "{}" or ("{%d %s}"):format(count, count == 1 and "entry" or "entries")
+    return count == 0 and "{}" or format("{%d %s}", count, count == 1 and "entry" or "entries")
   elseif type(value) == "function" then
     return "function"
   end
   return one_line(tostring(value))
 end
 
-local function is_name(key) return type(key) == "string" and key:find("^[%a_][%w_]*$") ~= nil end
+local function is_name(key) return type(key) == "string" and find(key, "^[%a_][%w_]*$") ~= nil end
 
 local function by_name(a, b)
   if type(a) == type(b) and (type(a) == "string" or type(a) == "number") then return a < b end
@@ -51,9 +57,9 @@ local function content(value)
     array[length] = length <= ENTRIES and brief(value[length]) or nil
   end
   for key in pairs(value) do
-    if not (math.type(key) == "integer" and key >= 1 and key <= length) then keys[#keys + 1] = key end
+    if not (number_type(key) == "integer" and key >= 1 and key <= length) then keys[#keys + 1] = key end
   end
-  table.sort(keys, by_name)
+  sort(keys, by_name)
   for _, key in ipairs(keys) do
     local field = value[key]
     if is_name(key) and type(field) == "function" then
@@ -62,10 +68,10 @@ local function content(value)
       fields[#fields + 1] = (is_name(key) and key or "[" .. brief(key) .. "]") .. " = " .. brief(field)
     end
   end
-  if length > ENTRIES then array[ENTRIES + 1] = ("... %d more"):format(length - ENTRIES) end
+  if length > ENTRIES then array[ENTRIES + 1] = format("... %d more", length - ENTRIES) end
   if #fields > ENTRIES then
-    local cut = ("... %d more"):format(#fields - ENTRIES)
-    fields = table.move(fields, 1, ENTRIES, 1, {})
+    local cut = format("... %d more", #fields - ENTRIES)
+    fields = move(fields, 1, ENTRIES, 1, {})
     fields[ENTRIES + 1] = cut
   end
   return array, fields, functions
@@ -85,16 +91,16 @@ end
 --- A value as the session prints it.
 function show.text(value)
   if type(value) ~= "table" or has_tostring(value) then return tostring(value) end
-  local lists = table.pack(content(value))
+  local lists = pack(content(value))
   local all = {}
-  for _, list in ipairs(lists) do table.move(list, 1, #list, #all + 1, all) end
-  local line = "{" .. table.concat(all, ", ") .. "}"
+  for _, list in ipairs(lists) do move(list, 1, #list, #all + 1, all) end
+  local line = "{" .. concat(all, ", ") .. "}"
   if #line <= WIDTH then return line end
   local rows = rows_of(lists[1])
-  table.move(lists[2], 1, #lists[2], #rows + 1, rows)
+  move(lists[2], 1, #lists[2], #rows + 1, rows)
   local functions = rows_of(lists[3])
-  table.move(functions, 1, #functions, #rows + 1, rows)
-  return "{\n  " .. table.concat(rows, ",\n  ") .. "\n}"
+  move(functions, 1, #functions, #rows + 1, rows)
+  return "{\n  " .. concat(rows, ",\n  ") .. "\n}"
 end
 
 --- All results of a call, separated as print separates them; tables and tensors on lines of their own.
@@ -102,9 +108,9 @@ function show.results(results)
   local texts, separator = {}, "\t"
   for i = 1, results.n do
     texts[i] = show.text(results[i])
-    if texts[i]:find("\n") then separator = "\n" end
+    if find(texts[i], "\n") then separator = "\n" end
   end
-  return table.concat(texts, separator)
+  return concat(texts, separator)
 end
 
 return show
