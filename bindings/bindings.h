@@ -50,9 +50,11 @@ int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]);
 double cldL_field_number(lua_State *L, int arg, const char *name, double fallback);
 lua_Integer cldL_field_integer(lua_State *L, int arg, const char *name, lua_Integer fallback);
 bool cldL_field_boolean(lua_State *L, int arg, const char *name, bool fallback);
-/* The string stays valid as long as the table holds it. */
+/* These two leave the value, where there is one, on the stack: a metamethod may have made it for this call. */
 const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback);
 cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name); /* NULL where absent */
+/* The tensors of the list at arg, at least one; they stay on the stack, on top of their array. */
+cld_tensor **cldL_check_list(lua_State *L, int arg, int *count);
 /* names ends with NULL. */
 void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names);
 

@@ -93,6 +93,7 @@ const cld_backend *cldL_check_device(lua_State *L, int arg) {
 int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]) {
     bool table = lua_istable(L, arg);
     lua_Integer ndim = table ? luaL_len(L, arg) : lua_gettop(L) - arg + 1;
+    luaL_argcheck(L, ndim >= 0, arg, "the shape's length is negative");
     luaL_argcheck(L, ndim <= CLD_MAX_DIMS, arg, "a tensor has at most 8 dimensions");
     for (int i = 0; i < (int)ndim; i++) {
         if (!table) {
@@ -154,17 +155,32 @@ bool cldL_field_boolean(lua_State *L, int arg, const char *name, bool fallback) 
 const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback) {
     if (!push_field(L, arg, name)) return fallback;
     if (lua_type(L, -1) != LUA_TSTRING) field_error(L, name, "a string");
-    const char *value = lua_tostring(L, -1);
-    lua_pop(L, 1);
-    return value;
+    return lua_tostring(L, -1);
 }
 
 cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name) {
     if (!push_field(L, arg, name)) return NULL;
     cld_tensor *value = cldL_test_tensor(L, -1);
     if (!value) field_error(L, name, "a tensor");
-    lua_pop(L, 1);
     return value;
+}
+
+cld_tensor **cldL_check_list(lua_State *L, int arg, int *count) {
+    luaL_checktype(L, arg, LUA_TTABLE);
+    lua_Integer n = luaL_len(L, arg);
+    luaL_argcheck(L, n >= 1, arg, "expected a list of at least one tensor");
+    luaL_argcheck(L, n <= INT32_MAX && lua_checkstack(L, (int)n + LUA_MINSTACK), arg, "too many tensors");
+    cld_tensor **list = lua_newuserdatauv(L, (size_t)n * sizeof *list, 0);
+    for (lua_Integer i = 0; i < n; i++) {
+        lua_geti(L, arg, i + 1);
+        list[i] = cldL_test_tensor(L, -1);
+        if (!list[i])
+            luaL_argerror(L, arg,
+                          lua_pushfstring(L, "entry %I is a %s, not an open tensor", (LUAI_UACINT)i + 1,
+                                          luaL_typename(L, -1)));
+    }
+    *count = (int)n;
+    return list;
 }
 
 int cldL_edit_distance(const char *a, const char *b) {

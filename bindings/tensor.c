@@ -12,9 +12,32 @@
 
 /* ---- lifetime ------------------------------------------------------------------------------------------ */
 
+static int tensor_gc(lua_State *L) {
+    cldL_close(luaL_checkudata(L, 1, CLDL_TENSOR));
+    return 0;
+}
+
+static bool reclaiming; /* the runtime is inside an op, and waits for a collection */
+
+/* Does a C function that has not returned hold this userdata? A finalizer or a metamethod may run inside one, whose
+ * arguments must stay as they are. The nearest frames are enough, and looking up the n-th takes n steps. */
+static bool is_in_use(lua_State *L, const void *box) {
+    lua_Debug frame;
+    for (int level = 1; level < 64 && lua_getstack(L, level, &frame); level++) {
+        lua_getinfo(L, "l", &frame);
+        for (int i = 1; frame.currentline < 0 && lua_getlocal(L, &frame, i); i++) {
+            bool same = lua_touserdata(L, -1) == box;
+            lua_pop(L, 1);
+            if (same) return true;
+        }
+    }
+    return reclaiming;
+}
+
+/* x:close(), and the end of a `<close>` variable. What is in use is left to the collector. */
 static int tensor_close(lua_State *L) {
     cld_tensor **box = luaL_checkudata(L, 1, CLDL_TENSOR);
-    cld_tensor_free(cld_tensor_steal(box));
+    if (!is_in_use(L, box)) cldL_close(box);
     return 0;
 }
 
@@ -214,8 +237,8 @@ static int tensor_newindex(lua_State *L) {
 /* ---- the type ------------------------------------------------------------------------------------------ */
 
 static const luaL_Reg metamethods[] = {
-    {"__gc", tensor_close}, {"__close", tensor_close},       {"__eq", tensor_eq},
-    {"__len", tensor_len},  {"__tostring", tensor_tostring}, {NULL, NULL},
+    {"__gc", tensor_gc},   {"__close", tensor_close},       {"__eq", tensor_eq},
+    {"__len", tensor_len}, {"__tostring", tensor_tostring}, {NULL, NULL},
 };
 
 /* An allocation failed: give back what dead userdata hold, then it is tried again. Another thread must wait
@@ -223,7 +246,11 @@ static const luaL_Reg metamethods[] = {
 static pthread_t interpreter;
 
 static void collect_garbage(void *context) {
-    if (pthread_equal(pthread_self(), interpreter)) lua_gc(context, LUA_GCCOLLECT);
+    if (!pthread_equal(pthread_self(), interpreter)) return;
+    bool was_reclaiming = reclaiming;
+    reclaiming = true;
+    lua_gc(context, LUA_GCCOLLECT);
+    reclaiming = was_reclaiming;
 }
 
 static int forget_interpreter(lua_State *L) {

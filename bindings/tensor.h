@@ -44,9 +44,6 @@ int cldL_check_shape_and_options(lua_State *L, int arg, int64_t shape[CLD_MAX_DI
 /* The new tensor on top of the stack as the options want it; 1 result. */
 int cldL_finish(lua_State *L, cld_tensor **box, const cldL_options *o);
 
-/* The tensors in the table at arg, kept alive by a userdata that is left on the stack with their array. */
-cld_tensor **cldL_check_list(lua_State *L, int arg, int *count);
-
 /* A tensor, or a number made a 0-d tensor of like's dtype and device (left on the stack). */
 cld_tensor *cldL_check_operand(lua_State *L, int arg, const cld_tensor *like);
 

@@ -210,24 +210,6 @@ static int view_chunk(lua_State *L) {
 
 /* ---- joining ------------------------------------------------------------------------------------------- */
 
-cld_tensor **cldL_check_list(lua_State *L, int arg, int *count) {
-    luaL_checktype(L, arg, LUA_TTABLE);
-    lua_Integer n = luaL_len(L, arg);
-    luaL_argcheck(L, n >= 1 && n <= INT32_MAX, arg, "expected a list of at least one tensor");
-    cld_tensor **list = lua_newuserdatauv(L, (size_t)n * sizeof *list, 0);
-    for (lua_Integer i = 0; i < n; i++) {
-        lua_geti(L, arg, i + 1);
-        list[i] = cldL_test_tensor(L, -1);
-        if (!list[i])
-            luaL_argerror(L, arg,
-                          lua_pushfstring(L, "entry %I is a %s, not an open tensor", (LUAI_UACINT)i + 1,
-                                          luaL_typename(L, -1)));
-        lua_pop(L, 1); /* the list itself keeps it alive */
-    }
-    *count = (int)n;
-    return list;
-}
-
 /* cld.cat({a, b, ...}[, dim]) */
 static int view_cat(lua_State *L) {
     int count;

@@ -46,13 +46,14 @@ static cld_status check_channels(const cld_array *x, const cld_array *w, const c
                         "conv2d: input, weight and bias must share a floating-point dtype: input %s, "
                         "weight %s%s%s",
                         in, weight, bias ? ", bias " : "", bias ? cld_describe(bias) : "");
-    if (x->shape[1] != w->shape[1] * groups) {
+    int64_t channels;
+    if (__builtin_mul_overflow(w->shape[1], groups, &channels) || x->shape[1] != channels) {
         if (groups == 1)
             return cld_fail(CLD_INVALID, "conv2d: input %s has %lld channels, weight %s expects %lld", in,
                             (long long)x->shape[1], weight, (long long)w->shape[1]);
         return cld_fail(CLD_INVALID,
                         "conv2d: input %s has %lld channels, weight %s in %d groups expects %lld", in,
-                        (long long)x->shape[1], weight, groups, (long long)(w->shape[1] * groups));
+                        (long long)x->shape[1], weight, groups, (long long)channels);
     }
     if (w->shape[0] % groups != 0)
         return cld_fail(CLD_INVALID,
@@ -72,7 +73,7 @@ static cld_status output_shape(int64_t shape[4], const cld_array *x, const cld_a
     shape[1] = w->shape[0];
     for (int i = 0; i < 2; i++) {
         int64_t reach = p->dilation[i] * (w->shape[2 + i] - 1) + 1,
-                padded = x->shape[2 + i] + 2 * p->padding[i];
+                padded = x->shape[2 + i] + 2 * (int64_t)p->padding[i];
         if (w->shape[2 + i] < 1 || reach > padded)
             return cld_fail(CLD_INVALID,
                             "conv2d: the kernel of weight %s reaches over %lld %s, input %s has %lld with "

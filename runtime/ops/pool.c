@@ -16,7 +16,7 @@ static cld_status output_shape(int64_t shape[4], const char *op, const cld_array
     shape[0] = x->shape[0];
     shape[1] = x->shape[1];
     for (int i = 0; i < 2; i++) {
-        int64_t padded = x->shape[2 + i] + 2 * p->padding[i];
+        int64_t padded = x->shape[2 + i] + 2 * (int64_t)p->padding[i];
         if (p->kernel[i] < 1 || p->stride[i] < 1)
             return cld_fail(CLD_INVALID, "%s: kernel and stride must be at least 1, got %d and %d", op,
                             p->kernel[i], p->stride[i]);
@@ -112,6 +112,9 @@ cld_tensor *cld_global_avg_pool2d(cld_tensor *x) {
     if (x->a.ndim != 4)
         return cld_fail_null(CLD_INVALID, "adaptive_avg_pool2d: expected a 4-d input (N, C, H, W), got %s",
                              cld_describe(&x->a));
-    int height = (int)x->a.shape[2], width = (int)x->a.shape[3];
-    return cld_avg_pool2d(x, &(cld_pool_params){.kernel = {height, width}, .stride = {1, 1}});
+    int64_t height = x->a.shape[2], width = x->a.shape[3];
+    if (height > INT32_MAX || width > INT32_MAX)
+        return cld_fail_null(CLD_INVALID, "adaptive_avg_pool2d: the maps of %s are too large",
+                             cld_describe(&x->a));
+    return cld_avg_pool2d(x, &(cld_pool_params){.kernel = {(int)height, (int)width}, .stride = {1, 1}});
 }

@@ -111,19 +111,30 @@ static void storage_free(cld_storage *s) {
 
 /* ---- lifetime ------------------------------------------------------------------------------------------------ */
 
+/* The bytes of any part of such a tensor fit an int64_t, even where another extent is 0. */
+static cld_status check_shape(int ndim, const int64_t *shape) {
+    int64_t count = 1;
+    if (ndim > CLD_MAX_DIMS)
+        return cld_fail(CLD_INVALID, "a tensor has at most %d dimensions, got %d", CLD_MAX_DIMS, ndim);
+    for (int i = 0; i < ndim; i++) {
+        if (shape[i] < 0)
+            return cld_fail(CLD_INVALID, "dimension %d of a tensor cannot be %lld", i + 1,
+                            (long long)shape[i]);
+        if (shape[i] == 0) continue;
+        if (count > INT64_MAX / 16 / shape[i])
+            return cld_fail(CLD_NOMEM, "out of memory: a tensor with that many elements cannot exist");
+        count *= shape[i];
+    }
+    return CLD_OK;
+}
+
 cld_tensor *cld_tensor_new(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device) {
     cld_array a = {.dtype = dtype, .layout = CLD_STRIDED, .ndim = ndim};
     int64_t count = 1;
-    if (ndim > CLD_MAX_DIMS)
-        return cld_fail_null(CLD_INVALID, "a tensor has at most %d dimensions, got %d", CLD_MAX_DIMS, ndim);
+    CLD_TRY_NULL(check_shape(ndim, shape));
     for (int i = ndim - 1; i >= 0; i--) {
-        if (shape[i] < 0)
-            return cld_fail_null(CLD_INVALID, "dimension %d of a tensor cannot be %lld", i + 1,
-                                 (long long)shape[i]);
         a.shape[i] = shape[i];
         a.strides[i] = count;
-        if (shape[i] > 0 && count > INT64_MAX / 16 / shape[i])
-            return cld_fail_null(CLD_NOMEM, "out of memory: a tensor with that many elements cannot exist");
         count *= shape[i];
     }
     cld_tensor *t = calloc(1, sizeof *t);
@@ -162,8 +173,7 @@ cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, con
 
 cld_tensor *cld_tensor_view(const cld_tensor *x, int ndim, const int64_t *shape, const int64_t *strides,
                             void *data) {
-    if (ndim > CLD_MAX_DIMS)
-        return cld_fail_null(CLD_INVALID, "a tensor has at most %d dimensions, got %d", CLD_MAX_DIMS, ndim);
+    CLD_TRY_NULL(check_shape(ndim, shape));
     cld_tensor *t = calloc(1, sizeof *t);
     if (!t) return cld_fail_null(CLD_NOMEM, "out of memory for a tensor's header");
     t->a = (cld_array){.data = data, .dtype = x->a.dtype, .layout = x->a.layout, .ndim = ndim};
