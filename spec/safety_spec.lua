@@ -42,7 +42,8 @@ describe("tensors that nothing else keeps", function()
     local options = setmetatable({ training = true }, { __index = function(_, key)
       if key == "residual" then return cld.full({ 4, 4, 8, 8 }, 1) end
     end })
-    local expected = cld.nn.functional.batch_norm(x, nil, nil, nil, nil, { training = true, residual = cld.ones(4, 4, 8, 8) })
+    local expected = cld.nn.functional.batch_norm(x, nil, nil, nil, nil,
+      { training = true, residual = cld.ones(4, 4, 8, 8) })
     for _ = 1, 20 do
       litter()
       check.close(cld.nn.functional.batch_norm(x, nil, nil, nil, nil, options), expected)

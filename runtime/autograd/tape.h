@@ -48,9 +48,10 @@ typedef struct cld_edge {
 } cld_edge;
 
 typedef struct cld_saved {
-    cld_tensor *tensor; /* off the tape */
-    unsigned version;   /* of its storage, when saved */
-    cld_node *rebuild;  /* or: the node that can compute it again */
+    cld_tensor *tensor;   /* off the tape */
+    cld_node *rebuild;    /* or: the node that can compute it again, */
+    cld_storage *watched; /* and where it lay */
+    unsigned version;     /* of its storage, when saved */
 } cld_saved;
 
 struct cld_node {
@@ -60,6 +61,7 @@ struct cld_node {
     int inputs, outputs;
     cld_edge *edges;        /* inputs of them */
     cld_array *output_meta; /* outputs of them: shape and dtype, data NULL */
+    unsigned version;       /* of output 0's storage, when recorded */
     const cld_backend *device;
     cld_saved saved[CLD_NODE_SAVED];
     cld_node *next_dead; /* in the list of nodes being freed */

@@ -5,10 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static atomic_llong tensors_alive, storages_alive;
+static atomic_llong tensors_alive;
 
 int64_t cld_tensors_alive(void) { return atomic_load(&tensors_alive); }
-int64_t cld_storages_alive(void) { return atomic_load(&storages_alive); }
 
 /* ---- facts --------------------------------------------------------------------------------------------------- */
 
@@ -95,18 +94,25 @@ static cld_storage *storage_new(const cld_backend *device, size_t bytes) {
         free(s);
         return NULL;
     }
-    s->refs = 1;
+    s->refs = s->watchers = 1;
     s->device = device;
     s->bytes = bytes;
-    atomic_fetch_add(&storages_alive, 1);
     return s;
+}
+
+cld_storage *cld_storage_watch(cld_storage *s) {
+    atomic_fetch_add(&s->watchers, 1);
+    return s;
+}
+
+void cld_storage_unwatch(cld_storage *s) {
+    if (s && atomic_fetch_sub(&s->watchers, 1) == 1) free(s);
 }
 
 static void storage_free(cld_storage *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     s->device->memory->release(s->data, s->bytes);
-    atomic_fetch_sub(&storages_alive, 1);
-    free(s);
+    cld_storage_unwatch(s);
 }
 
 /* ---- lifetime ------------------------------------------------------------------------------------------------ */

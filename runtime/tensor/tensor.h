@@ -23,7 +23,8 @@ typedef struct cld_node cld_node; /* runtime/autograd/tape.h */
 typedef struct cld_tensor cld_tensor;
 
 typedef struct cld_storage {
-    atomic_int refs;
+    atomic_int refs;     /* tensors; the bytes go with the last of them */
+    atomic_int watchers; /* and one for all tensors together; this struct goes with the last */
     atomic_uint version; /* counts in-place writes: a saved tensor written since is an error in backward */
     const cld_backend *device;
     void *data;
@@ -76,9 +77,12 @@ static inline const cld_backend *cld_device(const cld_tensor *x) { return x->sto
 /* "f32[2, 3]" into a ring of per-thread buffers: up to eight may be alive in one message. */
 const char *cld_describe(const cld_array *a);
 
-/* The number of tensors and storages alive, for leak checks. */
+/* The number of tensors alive, for leak checks. */
 int64_t cld_tensors_alive(void);
-int64_t cld_storages_alive(void);
+
+/* Keep s->version readable without keeping the bytes. Unwatch takes NULL. */
+cld_storage *cld_storage_watch(cld_storage *s);
+void cld_storage_unwatch(cld_storage *s);
 
 /* ---- data movement, off the tape (the differentiable forms are in runtime/ops) ---- */
 
