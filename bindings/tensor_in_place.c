@@ -69,7 +69,7 @@ static int in_place_zero(lua_State *L) {
 /* x:copy_(y): y broadcasts and is cast. */
 static int in_place_copy(lua_State *L) {
     cld_tensor *x = check_target(L, "copy_"), *y = cldL_check_tensor(L, 2);
-    return return_self(L, cld_tensor_copy(x, y));
+    return return_self(L, cld_copy_("copy_", x, y));
 }
 
 const luaL_Reg cldL_in_place_methods[] = {

@@ -95,7 +95,7 @@ static int assign_chosen(lua_State *L, cld_tensor *x, cld_tensor *key) {
 /* t[key] = number or tensor (which broadcasts): written in place, off the tape. */
 int cldL_set_index(lua_State *L, cld_tensor *x) {
     cld_tensor *value = cldL_test_tensor(L, 3), *chosen = cldL_test_tensor(L, 2);
-    cldL_check_status(L, cld_check_in_place("assignment", x));
+    cldL_check_status(L, cld_check_off_tape("assignment", x));
     if (value && cld_needs_grad(&value, 1))
         return luaL_error(L, "assignment: a write in place carries no gradient; assign value:detach()");
     if (chosen) return assign_chosen(L, x, chosen);
@@ -103,8 +103,9 @@ int cldL_set_index(lua_State *L, cld_tensor *x) {
     *plain = cld_tensor_detach(x);
     if (!*plain) return cldL_raise(L);
     cld_tensor *part = *push_part(L, *plain);
-    cldL_check_status(L,
-                      value ? cld_tensor_copy(part, value) : cld_tensor_fill(part, luaL_checknumber(L, 3)));
+    cldL_check_status(L, cld_check_in_place("assignment", part));
+    cldL_check_status(L, value ? cld_copy_("assignment", part, value)
+                               : cld_tensor_fill(part, luaL_checknumber(L, 3)));
     cldL_close(lua_touserdata(L, -1));
     cldL_close(plain);
     return 0;

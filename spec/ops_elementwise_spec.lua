@@ -203,6 +203,49 @@ describe("in place", function()
     check.fails(function() cld.ones(3):add_(cld.ones(2, 3)) end, "add_: .* does not fit into f32%[3%]")
     check.fails(function() cld.ones(3, { dtype = "i64" }):add_(cld.ones(3)) end, "cannot hold")
   end)
+  it("reads a source in the same memory as it was", function()
+    for _, n in ipairs { 5, 300 } do
+      local x = cld.arange(n * n):reshape(n, n)
+      local turned, sum = x:t():clone(), x + x:t()
+      assert.same(sum:totable(), x:clone():add_(x:t()):totable())
+      local y = x:clone()
+      assert.same(sum:totable(), y:add_(y:t()):totable())
+      y = x:clone()
+      assert.same(turned:totable(), y:copy_(y:t()):totable())
+      y = x:clone()
+      assert.same((x * 2):totable(), y:add_(y):totable())
+    end
+    local n = 100000
+    local x = cld.arange(n)
+    x[{ { 2, n } }] = x[{ { 1, n - 1 } }]
+    assert.same(0, x[1]:item())
+    assert.is_true((x:narrow(1, 2, n - 1):eq(cld.arange(n - 1))):all():item() == 1)
+    x = cld.arange(n)
+    x:narrow(1, 2, n - 1):add_(x:narrow(1, 1, n - 1))
+    assert.is_true((x:narrow(1, 2, n - 1):eq(cld.arange(n - 1) * 2 + 1)):all():item() == 1)
+    x = cld.arange(6.0)
+    x:narrow(1, 2, 5):sub_(x:narrow(1, 1, 5))
+    assert.same({ 0, 1, 1, 1, 1, 1 }, x:totable())
+    x = cld.tensor({ 2, 0, 1 }, "i64")
+    x[x] = cld.tensor({ 100, 200, 300 }, "i64") -- the index is read before it is written
+    assert.same({ 200, 300, 100 }, x:totable())
+    local activation = require("cld.core").nn.conv2d(cld.ones(1, 16, 2, 2), cld.ones(16, 16, 1, 1)) -- blocked
+    assert.same(16 * 16 * 4 * 3, cld.zeros(3, 16, 2, 2):copy_(activation):sum():item())
+  end)
+  it("is refused where several elements are one place in memory", function()
+    local x = cld.zeros(1, 3)
+    local wide = x:expand(2, 3)
+    local mask, rows = cld.ones(2, 3, "u8"), cld.tensor({ 0, 1 }, "i64")
+    for _, f in ipairs { function() wide:add_(1) end, function() wide:add_(cld.ones(2, 3)) end,
+      function() wide:mul_(2) end, function() wide:fill_(1) end, function() wide:copy_(cld.ones(2, 3)) end,
+      function() wide:uniform_() end, function() wide:clamp_(0, 1) end, function() wide[{}] = 1 end,
+      function() wide[mask] = 1 end, function() wide[rows] = 1 end } do
+      check.fails(f, ": several elements of f32%[2, 3%] are one place in memory")
+    end
+    wide[2] = 5 -- one row is in memory of its own
+    assert.same({ { 5, 5, 5 } }, x:totable())
+    cld.zeros(1, 0):expand(2, 0):fill_(1)
+  end)
 end)
 
 it("shapes that do not broadcast are named", function()

@@ -16,12 +16,6 @@ cld_status cld_check_same_device(const char *op, const cld_tensor *a, const cld_
                     cld_device(b)->name);
 }
 
-cld_status cld_check_in_place(const char *op, const cld_tensor *x) {
-    if (!cld_grad_enabled() || !(x->requires_grad || x->node)) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: in-place on %s, which %s; write y = x op z, or wrap it in cld.no_grad",
-                    op, cld_describe(&x->a), x->node ? "backward will pass through" : "requires a gradient");
-}
-
 cld_status cld_check_index(const char *op, const cld_tensor *index) {
     if (index->a.dtype == CLD_I64) return CLD_OK;
     return cld_fail(CLD_INVALID, "%s: the index must be i64, got %s", op, cld_describe(&index->a));

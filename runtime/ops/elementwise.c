@@ -1,8 +1,6 @@
-/* Binary operations, where, and what works in place. Operations keep the device's own layout where all their inputs
- * have it, so that the adds and relus between convolutions move no data about. */
+/* Binary operations and where. They keep the device's own layout where all their inputs have it, so that the adds and
+ * relus between convolutions move no data about. */
 #include "runtime/ops/ops.h"
-
-#include <math.h>
 
 /* ---- binary -------------------------------------------------------------------------------------------- */
 
@@ -253,39 +251,4 @@ cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b) {
     CLD_AUTO cld_tensor *x = cld_cast(a, dtype);
     CLD_AUTO cld_tensor *y = x ? cld_cast(b, dtype) : NULL;
     return y ? where_promoted(condition, x, y) : NULL;
-}
-
-/* ---- in place ------------------------------------------------------------------------------------------ */
-
-cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
-    CLD_TRY(cld_check_in_place("add_", x));
-    CLD_TRY(cld_check_same_device("add_", x, y));
-    cld_shape own = cld_shape_of(&x->a), shape;
-    CLD_TRY(cld_broadcast_shapes("add_", &x->a, &y->a, &shape));
-    bool fits = shape.ndim == own.ndim;
-    for (int i = 0; fits && i < own.ndim; i++) fits = shape.extents[i] == own.extents[i];
-    if (!fits || (cld_dtype_is_float(y->a.dtype) && !cld_dtype_is_float(x->a.dtype)))
-        return cld_fail(CLD_INVALID, "add_: %s cannot hold the sum with %s", cld_describe(&x->a),
-                        cld_describe(&y->a));
-    CLD_AUTO cld_tensor *same_layout = NULL;
-    if (y->a.layout == x->a.layout && y->a.dtype == x->a.dtype) {
-        same_layout = cld_tensor_retain(y);
-    } else {
-        same_layout = cld_tensor_new(x->a.dtype, y->a.ndim, y->a.shape, cld_device(x));
-        if (!same_layout) return cld_error_code();
-        if (cld_same_shape(&x->a, &y->a)) same_layout->a.layout = x->a.layout;
-        CLD_TRY(cld_tensor_copy(same_layout, y));
-    }
-    const cld_array *term = &same_layout->a;
-    cld_array wide = term->layout == CLD_BLOCKED ? *term : cld_broadcast_array(term, &own);
-    atomic_fetch_add(&x->storage->version, 1);
-    return cld_device(x)->math->binary(CLD_ADD, &x->a, &x->a, &wide);
-}
-
-cld_status cld_mul_scalar_(cld_tensor *x, double s) {
-    CLD_TRY(cld_check_in_place("mul_", x));
-    if (!cld_dtype_is_float(x->a.dtype) && trunc(s) != s)
-        return cld_fail(CLD_INVALID, "mul_: %s cannot hold its product with %g", cld_describe(&x->a), s);
-    atomic_fetch_add(&x->storage->version, 1);
-    return cld_device(x)->math->unary(CLD_MUL_SCALAR, &x->a, &x->a, s, 0);
 }

@@ -259,7 +259,10 @@ cld_status cld_index_assign(cld_tensor *x, cld_tensor *index, cld_tensor *source
     CLD_TRY(cld_broadcast_shapes("assignment by index", &rows, &source->a, &fits));
     CLD_AUTO cld_tensor *wide = cld_expand(source, shape.ndim, shape.extents);
     CLD_AUTO cld_tensor *cast = wide ? cld_tensor_cast(wide, x->a.dtype) : NULL;
-    CLD_AUTO cld_tensor *line = cast ? cld_flatten(index, 0, -1) : NULL;
+    CLD_AUTO cld_tensor *own = !cast                          ? NULL
+                               : index->storage == x->storage ? copy_of(index)
+                                                              : cld_tensor_retain(index);
+    CLD_AUTO cld_tensor *line = own ? cld_flatten(own, 0, -1) : NULL;
     if (!line) return cld_error_code();
     CLD_AUTO cld_tensor *target = cld_tensor_strided(x);
     if (!target) return cld_error_code();

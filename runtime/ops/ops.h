@@ -24,9 +24,14 @@ static inline cld_tensor *cld_mul_scalar(cld_tensor *x, double s) {
     return cld_unary_op(CLD_MUL_SCALAR, x, s, 0);
 }
 
-/* In place, on tensors off the tape (an error where recording would need the old value). */
+/* ---- in_place.c: on tensors off the tape (an error where recording would need the old value) ---- */
 cld_status cld_add_(cld_tensor *x, cld_tensor *y); /* x += y */
 cld_status cld_mul_scalar_(cld_tensor *x, double s);
+cld_status cld_copy_(const char *op, cld_tensor *x, const cld_tensor *y); /* y broadcasts and is cast */
+/* What any write in place asks of its target: off the tape, and every element in a place of its own. */
+cld_status cld_check_in_place(const char *op, const cld_tensor *x);
+cld_status cld_check_off_tape(const char *op,
+                              const cld_tensor *x); /* the first half, for a write into a part of x */
 
 /* ---- view.c: share storage ---- */
 /* One -1 is inferred; copies if it must. */
@@ -143,8 +148,6 @@ typedef struct cld_shape {
 /* 0-based and in range, or an error naming the op. */
 cld_status cld_check_dim(const char *op, const cld_tensor *x, int dim, int *out);
 cld_status cld_check_same_device(const char *op, const cld_tensor *a, const cld_tensor *b);
-/* In-place writes are for tensors off the tape. */
-cld_status cld_check_in_place(const char *op, const cld_tensor *x);
 cld_status cld_check_index(const char *op, const cld_tensor *index); /* i64 */
 cld_status cld_check_float(const char *op, const cld_tensor *x);
 /* The device's kernel is missing: if (!dev->math->softmax) return cld_unsupported(...). */

@@ -93,7 +93,10 @@ cld_tensor *cld_tensor_contiguous(cld_tensor *x);
 /* A row-major copy, cast to dtype. */
 cld_tensor *cld_tensor_cast(const cld_tensor *x, cld_dtype dtype);
 cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device);
-/* Write into out (any strides, dtype): x broadcasts. Bumps out's version. */
+/* Do the two lie in the same memory, in part or in another arrangement, so that writing into out changes what is still
+ * to be read from x? Not where they are the same view: element i then depends on element i alone. */
+bool cld_tensor_overlaps(const cld_tensor *out, const cld_tensor *x);
+/* Write into out (any strides, dtype): x broadcasts, and may overlap. Bumps out's version. */
 cld_status cld_tensor_copy(cld_tensor *out, const cld_tensor *x);
 cld_status cld_tensor_fill(cld_tensor *out, double value);
 /* One element as a double; index has ndim entries. */
