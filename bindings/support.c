@@ -61,6 +61,18 @@ int cldL_push_tensor(lua_State *L, cld_tensor *t) {
     return 1;
 }
 
+void cldL_check_count(lua_State *L, int most) {
+    int top = lua_gettop(L);
+    while (top > most && lua_isnil(L, top)) top--;
+    if (top > most) luaL_argerror(L, most + 1, "surplus argument");
+}
+
+bool cldL_check_flag(lua_State *L, int arg, bool fallback) {
+    if (lua_isnoneornil(L, arg)) return fallback;
+    luaL_checktype(L, arg, LUA_TBOOLEAN);
+    return lua_toboolean(L, arg);
+}
+
 int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x) {
     lua_Integer dim = luaL_checkinteger(L, arg);
     int ndim = x->a.ndim;
@@ -78,16 +90,20 @@ cld_dtype cldL_check_dtype(lua_State *L, int arg) {
     cld_dtype dtype = CLD_F32;
     const char *name = luaL_checkstring(L, arg);
     if (!cld_dtype_parse(name, &dtype))
-        luaL_argerror(L, arg,
-                      lua_pushfstring(L, "unknown dtype '%s'; one of f32 f64 bf16 f16 i64 i32 u8", name));
+        luaL_argerror(L, arg, lua_pushfstring(L, "unknown dtype '%s'; one of " CLDL_DTYPES, name));
     return dtype;
+}
+
+const cld_backend *cldL_find_device(const char *name) {
+    return strcmp(name, "cpu") == 0 ? cld_cpu_backend() : NULL;
 }
 
 const cld_backend *cldL_check_device(lua_State *L, int arg) {
     const char *name = luaL_checkstring(L, arg);
-    if (strcmp(name, "cpu") != 0)
-        luaL_argerror(L, arg, lua_pushfstring(L, "no device '%s' here; there is: cpu", name));
-    return cld_cpu_backend();
+    const cld_backend *device = cldL_find_device(name);
+    if (!device)
+        luaL_argerror(L, arg, lua_pushfstring(L, "no device '%s' here; there is: " CLDL_DEVICES, name));
+    return device;
 }
 
 int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]) {

@@ -59,6 +59,7 @@ static int push_integers(lua_State *L, const int64_t *values, int count) {
 }
 
 static int tensor_size(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (lua_isnoneornil(L, 2)) return push_integers(L, x->a.shape, x->a.ndim);
     lua_pushinteger(L, x->a.shape[cldL_check_dim(L, 2, x)]);
@@ -66,6 +67,7 @@ static int tensor_size(lua_State *L) {
 }
 
 static int tensor_stride(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     luaL_argcheck(L, x->a.layout == CLD_STRIDED, 1,
                   "it lies in the device's own layout; contiguous() has strides");
@@ -116,6 +118,7 @@ static void set_requires_grad(lua_State *L, cld_tensor *x, bool wanted) {
 }
 
 static int tensor_requires_grad(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     set_requires_grad(L, x, lua_isnoneornil(L, 2) || lua_toboolean(L, 2));
     lua_settop(L, 1);
@@ -134,6 +137,7 @@ static void set_grad(lua_State *L, cld_tensor *x, int arg) {
 }
 
 static int tensor_detach(lua_State *L) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     *out = cld_tensor_detach(x);
     return cldL_result(L, *out);
@@ -291,12 +295,12 @@ static const luaL_Reg own_functions[] = {
 
 int cldL_open_tensor(lua_State *L) {
     static const luaL_Reg *const as_functions[] = {
-        own_functions, cldL_creation_functions, cldL_random_functions, cldL_view_ops,
-        cldL_math_ops, cldL_reduce_ops,         cldL_select_ops,       NULL,
+        own_functions,   cldL_creation_functions, cldL_random_functions, cldL_view_ops, cldL_math_ops,
+        cldL_reduce_ops, cldL_select_ops,         cldL_select_functions, NULL,
     };
     static const luaL_Reg *const as_methods[] = {
-        own_methods,     cldL_random_methods,   cldL_view_ops,     cldL_math_ops, cldL_reduce_ops,
-        cldL_select_ops, cldL_in_place_methods, cldL_cast_methods, NULL,
+        own_methods,     cldL_random_methods, cldL_view_ops,         cldL_math_ops,     cldL_reduce_ops,
+        cldL_select_ops, cldL_select_methods, cldL_in_place_methods, cldL_cast_methods, NULL,
     };
     reclaim_by_collecting(L);
     luaL_newmetatable(L, CLDL_TENSOR);

@@ -85,8 +85,7 @@ int cldL_index(lua_State *L, cld_tensor *x) {
 }
 
 /* t[i64 tensor] = value, t[mask] = value: a number, or as many rows as are chosen. */
-static int assign_chosen(lua_State *L, cld_tensor *x, cld_tensor *key) {
-    cld_tensor *value = cldL_check_operand(L, 3, x);
+static int assign_chosen(lua_State *L, cld_tensor *x, cld_tensor *key, cld_tensor *value) {
     bool mask = key->a.dtype == CLD_U8;
     cldL_check_status(L, mask ? cld_mask_assign(x, key, value) : cld_index_assign(x, key, value));
     return 0;
@@ -98,14 +97,13 @@ int cldL_set_index(lua_State *L, cld_tensor *x) {
     cldL_check_status(L, cld_check_off_tape("assignment", x));
     if (value && cld_needs_grad(&value, 1))
         return luaL_error(L, "assignment: a write in place carries no gradient; assign value:detach()");
-    if (chosen) return assign_chosen(L, x, chosen);
+    if (!value) value = cldL_push_number(L, 3, "assignment", x->a.dtype, cld_device(x));
+    if (chosen) return assign_chosen(L, x, chosen, value);
     cld_tensor **plain = cldL_new_tensor(L); /* off the tape, so that no view is recorded */
     *plain = cld_tensor_detach(x);
     if (!*plain) return cldL_raise(L);
     cld_tensor *part = *push_part(L, *plain);
-    cldL_check_status(L, cld_check_in_place("assignment", part));
-    cldL_check_status(L, value ? cld_copy_("assignment", part, value)
-                               : cld_tensor_fill(part, luaL_checknumber(L, 3)));
+    cldL_check_status(L, cld_copy_("assignment", part, value));
     cldL_close(lua_touserdata(L, -1));
     cldL_close(plain);
     return 0;

@@ -1,12 +1,18 @@
 /* x:reshape(...), x:permute(...) and the other views; cat and stack; casts. Dimensions are 1-based here. */
 #include "bindings/tensor.h"
 
+/* A shape at 2: numbers, or one table. */
+static int check_shape(lua_State *L, int64_t shape[CLD_MAX_DIMS]) {
+    if (lua_istable(L, 2)) cldL_check_count(L, 2);
+    return cldL_check_shape(L, 2, shape);
+}
+
 /* ---- shapes -------------------------------------------------------------------------------------------- */
 
 static int view_reshape(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t shape[CLD_MAX_DIMS];
-    int ndim = cldL_check_shape(L, 2, shape);
+    int ndim = check_shape(L, shape);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_reshape(x, ndim, shape);
     return cldL_result(L, *out);
@@ -15,13 +21,14 @@ static int view_reshape(lua_State *L) {
 static int view_expand(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t shape[CLD_MAX_DIMS];
-    int ndim = cldL_check_shape(L, 2, shape);
+    int ndim = check_shape(L, shape);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_expand(x, ndim, shape);
     return cldL_result(L, *out);
 }
 
 static int view_expand_as(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1), *like = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
     *out = cld_expand(x, like->a.ndim, like->a.shape);
     return cldL_result(L, *out);
@@ -30,7 +37,7 @@ static int view_expand_as(lua_State *L) {
 static int view_permute(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t listed[CLD_MAX_DIMS];
-    int dims[CLD_MAX_DIMS], count = cldL_check_shape(L, 2, listed);
+    int dims[CLD_MAX_DIMS], count = check_shape(L, listed);
     if (count != x->a.ndim)
         return luaL_error(L, "permute: %s needs %d dimensions listed, got %d", cld_describe(&x->a), x->a.ndim,
                           count);
@@ -46,6 +53,7 @@ static int view_permute(lua_State *L) {
 }
 
 static int view_transpose(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim0 = cldL_check_dim(L, 2, x), dim1 = cldL_check_dim(L, 3, x);
     cld_tensor **out = cldL_new_tensor(L);
@@ -55,6 +63,7 @@ static int view_transpose(lua_State *L) {
 
 /* x:t(): the transpose of a matrix. */
 static int view_t(lua_State *L) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     if (x->a.ndim != 2) return luaL_error(L, "t: expected two dimensions, got %s", cld_describe(&x->a));
     *out = cld_transpose(x, 0, 1);
@@ -63,6 +72,7 @@ static int view_t(lua_State *L) {
 
 /* x:narrow(dim, start, length): start is 1-based. */
 static int view_narrow(lua_State *L) {
+    cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_dim(L, 2, x);
     lua_Integer start = luaL_checkinteger(L, 3), length = luaL_checkinteger(L, 4);
@@ -73,6 +83,7 @@ static int view_narrow(lua_State *L) {
 
 /* x:select(dim, position): position is 1-based. */
 static int view_select(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_dim(L, 2, x);
     lua_Integer position = luaL_checkinteger(L, 3);
@@ -83,6 +94,7 @@ static int view_select(lua_State *L) {
 
 /* x:squeeze([dim]): without dim all extents of 1 go. */
 static int view_squeeze(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t shape[CLD_MAX_DIMS];
     int ndim = 0, dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_dim(L, 2, x);
@@ -95,6 +107,7 @@ static int view_squeeze(lua_State *L) {
 
 /* x:unsqueeze(dim): the new dimension has number dim in the result; -1 is the last. */
 static int view_unsqueeze(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer dim = luaL_checkinteger(L, 2), ndim = x->a.ndim + 1;
     luaL_argcheck(L, dim != 0 && dim >= -ndim && dim <= ndim, 2, "no such place for a new dimension");
@@ -105,6 +118,7 @@ static int view_unsqueeze(lua_State *L) {
 
 /* x:flatten([first[, last]]) */
 static int view_flatten(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int first = lua_isnoneornil(L, 2) ? 0 : cldL_check_dim(L, 2, x);
     int last = lua_isnoneornil(L, 3) ? -1 : cldL_check_dim(L, 3, x);
@@ -114,12 +128,14 @@ static int view_flatten(lua_State *L) {
 }
 
 static int view_contiguous(lua_State *L) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     *out = cld_contiguous(x);
     return cldL_result(L, *out);
 }
 
 static int view_clone(lua_State *L) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     *out = cld_clone(x);
     return cldL_result(L, *out);
@@ -131,7 +147,7 @@ static int view_clone(lua_State *L) {
 static int view_tile(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t times[CLD_MAX_DIMS];
-    int count = cldL_check_shape(L, 2, times);
+    int count = check_shape(L, times);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_tile(x, count, times);
     return cldL_result(L, *out);
@@ -139,6 +155,7 @@ static int view_tile(lua_State *L) {
 
 /* x:flip(dim) */
 static int view_flip(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_dim(L, 2, x);
     cld_tensor **out = cldL_new_tensor(L);
@@ -148,6 +165,7 @@ static int view_flip(lua_State *L) {
 
 /* x:roll(shift, dim) */
 static int view_roll(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer shift = luaL_checkinteger(L, 2);
     int dim = cldL_check_dim(L, 3, x);
@@ -170,6 +188,7 @@ static void append_part(lua_State *L, int list, cld_tensor *x, int dim, int64_t 
 /* x:split(size[, dim = 1]): a list of parts of that length, the last may be shorter; x:split({2, 3}[, dim]) of these
  * lengths. */
 static int view_split(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = lua_isnoneornil(L, 3) ? 0 : cldL_check_dim(L, 3, x);
     luaL_argcheck(L, x->a.ndim > 0, 1, "a tensor without dimensions cannot be split");
@@ -197,6 +216,7 @@ static int view_split(lua_State *L) {
 
 /* x:chunk(count[, dim = 1]): a list of at most that many parts of one length, the last may be shorter. */
 static int view_chunk(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer count = luaL_checkinteger(L, 2);
     int dim = lua_isnoneornil(L, 3) ? 0 : cldL_check_dim(L, 3, x);
@@ -212,6 +232,7 @@ static int view_chunk(lua_State *L) {
 
 /* cld.cat({a, b, ...}[, dim]) */
 static int view_cat(lua_State *L) {
+    cldL_check_count(L, 2);
     int count;
     lua_settop(L, 2);
     cld_tensor **list = cldL_check_list(L, 1, &count);
@@ -223,6 +244,7 @@ static int view_cat(lua_State *L) {
 
 /* cld.stack({a, b, ...}[, dim]): dim is that of the new dimension. */
 static int view_stack(lua_State *L) {
+    cldL_check_count(L, 2);
     int count;
     lua_settop(L, 2);
     lua_Integer dim = luaL_optinteger(L, 2, 1);

@@ -51,6 +51,20 @@ for _, name in ipairs { "softmax", "log_softmax", "normalize" } do
 end
 
 describe("cross_entropy", function()
+  it("reduces and smooths as asked", function()
+    local x, labels = values(4, 5), cld.tensor({ 4, 0, 2, 2 }, "i64")
+    local log_p = x:log_softmax(2)
+    for _, s in ipairs { 0, 0.1, 1 } do
+      local each = -(log_p:gather(2, labels:unsqueeze(2)):squeeze(2) * (1 - s) + log_p:mean(2) * s)
+      for reduction, expected in pairs { none = each, sum = each:sum(), mean = each:mean() } do
+        local function loss(logits)
+          return cld.cross_entropy(logits, labels, { reduction = reduction, label_smoothing = s })
+        end
+        check.close(loss(x), expected)
+        check.gradcheck(loss, { x })
+      end
+    end
+  end)
   local labels = cld.tensor({ 2, 0, 4, 2 }, "i64")
   it("is the mean of -log_softmax at the label, with its gradient", function()
     local x = values(4, 5)
@@ -75,6 +89,11 @@ describe("cross_entropy", function()
     check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.tensor({ 0, 1 }, "i64")) end,
       "expected logits %(n, classes%) and i64 labels %(n%), got f32%[3, 5%] and i64%[2%]")
     check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.ones(3)) end, "got f32%[3, 5%] and f32%[3%]")
+    local x, labels = cld.ones(3, 5), cld.tensor({ 0, 1, 2 }, "i64")
+    check.fails(function() cld.cross_entropy(x, labels, { smoothing = 1 }) end, "did you mean 'label_smoothing'")
+    check.fails(function() cld.cross_entropy(x, labels, { label_smoothing = 2 }) end, "must lie in 0 to 1, got 2")
+    check.fails(function() cld.cross_entropy(x, labels, { reduction = "max" }) end, "'mean', 'sum' or 'none', got 'max'")
+    check.fails(function() cld.cross_entropy(x, labels, "sum") end, "table expected")
   end)
 end)
 

@@ -118,6 +118,8 @@ static const cld_op binary_ops[] = {
     BINARY(REMAINDER, "remainder"),
 };
 
+const char *cld_binary_name(cld_binary kind) { return binary_ops[kind].name; }
+
 static bool is_comparison(cld_binary kind) { return kind >= CLD_EQ && kind <= CLD_OR; }
 
 static void save_for_binary(cld_node *n, cld_binary kind, cld_tensor *a, cld_tensor *b) {
@@ -192,7 +194,7 @@ static cld_status check_divisor(cld_binary kind, cld_dtype dtype, cld_tensor *b)
 
 cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b) {
     CLD_TRY_NULL(cld_check_same_device(binary_ops[kind].name, a, b));
-    cld_dtype dtype = cld_promote(a->a.dtype, b->a.dtype);
+    cld_dtype dtype = cld_result_dtype(&a->a, &b->a);
     if (kind == CLD_DIV && !cld_dtype_is_float(dtype)) dtype = CLD_F32;
     if (kind == CLD_FLOOR_DIVIDE || kind == CLD_REMAINDER) CLD_TRY_NULL(check_divisor(kind, dtype, b));
     CLD_AUTO cld_tensor *x = cld_cast(a, dtype);
@@ -245,9 +247,10 @@ static cld_tensor *where_promoted(cld_tensor *condition, cld_tensor *a, cld_tens
 }
 
 cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b) {
+    CLD_TRY_NULL(cld_check_mask("where", condition));
     CLD_TRY_NULL(cld_check_same_device("where", condition, a));
     CLD_TRY_NULL(cld_check_same_device("where", a, b));
-    cld_dtype dtype = cld_promote(a->a.dtype, b->a.dtype);
+    cld_dtype dtype = cld_result_dtype(&a->a, &b->a);
     CLD_AUTO cld_tensor *x = cld_cast(a, dtype);
     CLD_AUTO cld_tensor *y = x ? cld_cast(b, dtype) : NULL;
     return y ? where_promoted(condition, x, y) : NULL;

@@ -3,12 +3,9 @@
  * which has the gradient. */
 #include "runtime/ops/ops.h"
 
-/* A mask is u8, as comparisons give it: an i64 tensor as a key is a list of positions. */
 static cld_status check_mask(const char *op, const cld_tensor *x, const cld_tensor *mask) {
     CLD_TRY(cld_check_same_device(op, x, mask));
-    if (mask->a.dtype == CLD_U8) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: a mask is u8, as comparisons give it, got %s", op,
-                    cld_describe(&mask->a));
+    return cld_check_mask(op, mask);
 }
 
 cld_tensor *cld_nonzero(cld_tensor *x) {
@@ -41,6 +38,17 @@ cld_tensor *cld_masked_select(cld_tensor *x, cld_tensor *mask) {
     CLD_AUTO cld_tensor *wide_mask = cld_expand(mask, shape.ndim, shape.extents);
     CLD_AUTO cld_tensor *wide = wide_mask ? cld_expand(x, shape.ndim, shape.extents) : NULL;
     return wide ? cld_mask_rows(wide, wide_mask) : NULL;
+}
+
+cld_tensor *cld_masked_fill(cld_tensor *x, cld_tensor *mask, cld_tensor *value) {
+    cld_shape shape;
+    CLD_TRY_NULL(check_mask("masked_fill", x, mask));
+    CLD_TRY_NULL(cld_broadcast_shapes("masked_fill", &x->a, &mask->a, &shape));
+    if (cld_numel(&value->a) != 1)
+        return cld_fail_null(CLD_INVALID, "masked_fill: the value must be a number or one element, got %s",
+                             cld_describe(&value->a));
+    CLD_AUTO cld_tensor *one = cld_reshape(value, 0, NULL);
+    return one ? cld_where(mask, one, x) : NULL;
 }
 
 /* The mask's dimensions are x's first: x with these joined into one. */

@@ -6,11 +6,11 @@
 
 #include "runtime/autograd/tape.h"
 
-/* ---- unary.c, elementwise.c: broadcast as NumPy does; differing dtypes are promoted (float beats integer, wider beats
- * narrower, f16 with bf16 gives f32) ---- */
+/* ---- unary.c, elementwise.c: broadcast as NumPy does; differing dtypes are promoted (cld_result_dtype) ---- */
 cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b);
 cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b);
-cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b);
+const char *cld_binary_name(cld_binary kind);
+cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b); /* condition u8 */
 cld_tensor *cld_cast(cld_tensor *x, cld_dtype dtype);
 
 static inline cld_tensor *cld_add(cld_tensor *a, cld_tensor *b) { return cld_binary_op(CLD_ADD, a, b); }
@@ -76,6 +76,8 @@ cld_tensor *cld_cumsum(cld_tensor *x, int dim); /* integers give i64 */
 cld_tensor *cld_nonzero(cld_tensor *x); /* i64 (chosen, ndim): the positions, row-major, 0-based */
 /* The chosen elements in one dimension; x and the mask broadcast. */
 cld_tensor *cld_masked_select(cld_tensor *x, cld_tensor *mask);
+/* x with the value (one element) where the mask holds; x and the mask broadcast. */
+cld_tensor *cld_masked_fill(cld_tensor *x, cld_tensor *mask, cld_tensor *value);
 /* x[mask]: the mask has x's first dimensions; they become one, of the chosen. */
 cld_tensor *cld_mask_rows(cld_tensor *x, cld_tensor *mask);
 /* x[mask] = value, in place; value broadcasts to as many rows as are chosen. */
@@ -99,8 +101,19 @@ cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias); /* 
 /* ---- softmax.c, normalize.c ---- */
 cld_tensor *cld_softmax(cld_tensor *x, int dim);
 cld_tensor *cld_log_softmax(cld_tensor *x, int dim);
-cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labels); /* (n, classes), i64 (n): the mean */
-cld_tensor *cld_normalize(cld_tensor *x, int dim);                     /* x / ||x||, zero stays zero */
+cld_tensor *cld_normalize(cld_tensor *x, int dim); /* x / ||x||, zero stays zero */
+
+/* ---- cross_entropy.c: logits (n, classes), labels i64 (n) ---- */
+typedef enum cld_row_reduction { CLD_MEAN_OF_ROWS, CLD_SUM_OF_ROWS, CLD_EACH_ROW } cld_row_reduction;
+typedef struct cld_cross_entropy_params {
+    cld_row_reduction reduction;
+    double label_smoothing;
+} cld_cross_entropy_params;
+cld_tensor *cld_cross_entropy_with(cld_tensor *logits, cld_tensor *labels,
+                                   const cld_cross_entropy_params *options);
+static inline cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labels) {
+    return cld_cross_entropy_with(logits, labels, &(cld_cross_entropy_params){CLD_MEAN_OF_ROWS, 0});
+}
 
 /* ---- index.c: index tensors are i64, 0-based ---- */
 cld_tensor *cld_gather(cld_tensor *x, int dim, cld_tensor *index);
@@ -150,9 +163,14 @@ cld_status cld_check_dim(const char *op, const cld_tensor *x, int dim, int *out)
 cld_status cld_check_same_device(const char *op, const cld_tensor *a, const cld_tensor *b);
 cld_status cld_check_index(const char *op, const cld_tensor *index); /* i64 */
 cld_status cld_check_float(const char *op, const cld_tensor *x);
+/* The integers from least to most fit the dtype, where it is one of 8 or 32 bits. */
+cld_status cld_check_holds(const char *op, cld_dtype dtype, double least, double most);
 /* The device's kernel is missing: if (!dev->math->softmax) return cld_unsupported(...). */
 cld_status cld_unsupported(const char *op, const cld_backend *device);
-cld_dtype cld_promote(cld_dtype a, cld_dtype b);
+cld_status cld_check_mask(const char *op, const cld_tensor *mask); /* u8, as comparisons give it */
+/* What an op on the two computes in. Float beats integer, wider beats narrower, f16 with bf16 gives f32; but a tensor
+ * without dimensions counts like a number: only a float beside integers changes the other's dtype. */
+cld_dtype cld_result_dtype(const cld_array *a, const cld_array *b);
 cld_shape cld_shape_of(const cld_array *a);
 cld_status cld_broadcast_shapes(const char *op, const cld_array *a, const cld_array *b, cld_shape *out);
 /* a as an array of that shape, by zero strides. */

@@ -3,6 +3,8 @@
  * the recipe. */
 #include "runtime/ops/ops.h"
 
+#include <math.h>
+
 static cld_generator generator;
 
 cld_generator cld_get_generator(void) { return generator; }
@@ -24,6 +26,7 @@ static cld_status fill_random(const char *op, cld_tensor *x, cld_random kind, do
 cld_status cld_uniform_(cld_tensor *x, double low, double high) {
     if (!(low <= high))
         return cld_fail(CLD_INVALID, "uniform_: low must not be above high, got %g and %g", low, high);
+    CLD_TRY(cld_check_holds("uniform_", x->a.dtype, floor(low), fmax(low, ceil(high) - 1)));
     return fill_random("uniform_", x, CLD_RANDOM_UNIFORM, low, high);
 }
 
