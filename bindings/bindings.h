@@ -48,6 +48,8 @@ void cldL_check_count(lua_State *L, int most);
 bool cldL_check_flag(lua_State *L, int arg, bool fallback);
 /* 1-based Lua dimension (negative from the end) to the 0-based C one. */
 int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x);
+/* The same for ops that work line by line: a tensor without dimensions is one line of one element, as in PyTorch. */
+int cldL_check_line(lua_State *L, int arg, const cld_tensor *x);
 cld_dtype cldL_check_dtype(lua_State *L, int arg);
 const cld_backend *cldL_check_device(lua_State *L, int arg);
 const cld_backend *cldL_find_device(const char *name); /* NULL where there is none */

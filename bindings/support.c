@@ -73,17 +73,22 @@ bool cldL_check_flag(lua_State *L, int arg, bool fallback) {
     return lua_toboolean(L, arg);
 }
 
-int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x) {
+int cldL_check_line(lua_State *L, int arg, const cld_tensor *x) {
     lua_Integer dim = luaL_checkinteger(L, arg);
-    int ndim = x->a.ndim;
-    if (ndim == 0)
-        return luaL_argerror(
-            L, arg, lua_pushfstring(L, "%s has no dimension %I; it is one number", cld_describe(&x->a), dim));
-    if (dim < -ndim || dim > ndim || dim == 0)
+    int room = x->a.ndim > 0 ? x->a.ndim : 1;
+    if (dim < -room || dim > room || dim == 0)
         return luaL_argerror(L, arg,
                              lua_pushfstring(L, "dimension %I of %s; expected 1 to %d, or -%d to -1", dim,
-                                             cld_describe(&x->a), ndim, ndim));
-    return (int)(dim > 0 ? dim - 1 : dim + ndim);
+                                             cld_describe(&x->a), room, room));
+    return (int)(dim > 0 ? dim - 1 : dim + room);
+}
+
+int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x) {
+    lua_Integer dim = luaL_checkinteger(L, arg);
+    if (x->a.ndim == 0)
+        return luaL_argerror(
+            L, arg, lua_pushfstring(L, "%s has no dimension %I; it is one number", cld_describe(&x->a), dim));
+    return cldL_check_line(L, arg, x);
 }
 
 cld_dtype cldL_check_dtype(lua_State *L, int arg) {

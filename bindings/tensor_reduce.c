@@ -11,14 +11,14 @@
 static int check_dims(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
     if (lua_isnoneornil(L, arg)) return 0;
     if (!lua_istable(L, arg)) {
-        dims[0] = cldL_check_dim(L, arg, x);
+        dims[0] = cldL_check_line(L, arg, x);
         return 1;
     }
     int count = (int)luaL_len(L, arg);
-    luaL_argcheck(L, count >= 1 && count <= x->a.ndim, arg, "expected a dimension, or a table of them");
+    luaL_argcheck(L, count >= 1 && count <= CLD_MAX_DIMS, arg, "expected a dimension, or a table of them");
     for (int i = 0; i < count; i++) {
         lua_geti(L, arg, i + 1);
-        dims[i] = cldL_check_dim(L, lua_gettop(L), x);
+        dims[i] = cldL_check_line(L, lua_gettop(L), x);
         lua_pop(L, 1);
         for (int k = 0; k < i; k++) luaL_argcheck(L, dims[k] != dims[i], arg, "a dimension is listed twice");
     }
@@ -89,7 +89,7 @@ static int arg_reduce(lua_State *L, arg_reduction *f) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     bool whole = lua_isnoneornil(L, 2), keepdim = cldL_check_flag(L, 3, false);
-    int dim = whole ? 0 : cldL_check_dim(L, 2, x);
+    int dim = whole ? 0 : cldL_check_line(L, 2, x);
     cld_tensor **flat = cldL_new_tensor(L), **out = cldL_new_tensor(L);
     *flat = whole ? cld_flatten(x, 0, -1) : cld_tensor_retain(x);
     *out = *flat ? f(*flat, dim, keepdim && !whole) : NULL;
@@ -107,12 +107,12 @@ static int extreme(lua_State *L, reduction *all, arg_reduction *position, cld_bi
     if (cldL_test_tensor(L, 2)) return cldL_binary(L, elementwise);
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = cldL_check_dim(L, 2, x);
+    int dim = cldL_check_line(L, 2, x);
     bool keepdim = cldL_check_flag(L, 3, false);
     cld_tensor **at = cldL_new_tensor(L), **picked = cldL_new_tensor(L);
     cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
     *at = position(x, dim, true);
-    *picked = *at ? cld_gather(x, dim, *at) : NULL;
+    *picked = !*at ? NULL : x->a.ndim == 0 ? cld_clone(x) : cld_gather(x, dim, *at);
     if (!*picked) return cldL_raise(L);
     *values = keepdim ? cld_tensor_retain(*picked) : cld_squeeze(*picked, dim);
     *index = keepdim ? cld_tensor_retain(*at) : cld_squeeze(*at, dim);
@@ -132,7 +132,7 @@ typedef cld_tensor *along(cld_tensor *x, int dim);
 static int along_dim(lua_State *L, along *f) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_dim(L, 2, x);
+    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_line(L, 2, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = f(x, dim);
     return cldL_result(L, *out);
@@ -147,7 +147,7 @@ static int reduce_normalize(lua_State *L) { return along_dim(L, cld_normalize); 
 static int reduce_cumsum(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = cldL_check_dim(L, 2, x);
+    int dim = cldL_check_line(L, 2, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_cumsum(x, dim);
     return cldL_result(L, *out);

@@ -123,7 +123,7 @@ static int select_topk(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer k = luaL_checkinteger(L, 2);
-    int dim = lua_isnoneornil(L, 3) ? -1 : cldL_check_dim(L, 3, x);
+    int dim = lua_isnoneornil(L, 3) ? -1 : cldL_check_line(L, 3, x);
     bool largest = cldL_check_flag(L, 4, true);
     cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
     *values = cld_topk(index, x, k, dim, largest);
@@ -135,7 +135,7 @@ static int select_topk(lua_State *L) {
 static int select_sort(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_dim(L, 2, x);
+    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_line(L, 2, x);
     bool descending = cldL_check_flag(L, 3, false);
     cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
     *values = cld_sort(index, x, dim, descending);

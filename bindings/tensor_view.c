@@ -9,28 +9,25 @@ static int check_shape(lua_State *L, int64_t shape[CLD_MAX_DIMS]) {
 
 /* ---- shapes -------------------------------------------------------------------------------------------- */
 
-static int view_reshape(lua_State *L) {
+typedef cld_tensor *to_shape(const char *op, cld_tensor *x, int ndim, const int64_t *shape);
+
+static int with_shape(lua_State *L, const char *op, to_shape *f) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t shape[CLD_MAX_DIMS];
     int ndim = check_shape(L, shape);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_reshape(x, ndim, shape);
+    *out = f(op, x, ndim, shape);
     return cldL_result(L, *out);
 }
 
-static int view_expand(lua_State *L) {
-    cld_tensor *x = cldL_check_tensor(L, 1);
-    int64_t shape[CLD_MAX_DIMS];
-    int ndim = check_shape(L, shape);
-    cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_expand(x, ndim, shape);
-    return cldL_result(L, *out);
-}
+static int view_reshape(lua_State *L) { return with_shape(L, "reshape", cld_reshape_for); }
+static int view_view(lua_State *L) { return with_shape(L, "view", cld_reshape_for); }
+static int view_expand(lua_State *L) { return with_shape(L, "expand", cld_expand_for); }
 
 static int view_expand_as(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1), *like = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
-    *out = cld_expand(x, like->a.ndim, like->a.shape);
+    *out = cld_expand_for("expand_as", x, like->a.ndim, like->a.shape);
     return cldL_result(L, *out);
 }
 
@@ -55,7 +52,7 @@ static int view_permute(lua_State *L) {
 static int view_transpose(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim0 = cldL_check_dim(L, 2, x), dim1 = cldL_check_dim(L, 3, x);
+    int dim0 = cldL_check_line(L, 2, x), dim1 = cldL_check_line(L, 3, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_transpose(x, dim0, dim1);
     return cldL_result(L, *out);
@@ -92,12 +89,12 @@ static int view_select(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:squeeze([dim]): without dim all extents of 1 go. */
+/* x:squeeze([dim]): without dim all extents of 1 go; a dimension of another extent stays, as in PyTorch. */
 static int view_squeeze(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t shape[CLD_MAX_DIMS];
-    int ndim = 0, dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_dim(L, 2, x);
+    int ndim = 0, dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_line(L, 2, x);
     for (int i = 0; i < x->a.ndim; i++)
         if (x->a.shape[i] != 1) shape[ndim++] = x->a.shape[i];
     cld_tensor **out = cldL_new_tensor(L);
@@ -120,8 +117,8 @@ static int view_unsqueeze(lua_State *L) {
 static int view_flatten(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int first = lua_isnoneornil(L, 2) ? 0 : cldL_check_dim(L, 2, x);
-    int last = lua_isnoneornil(L, 3) ? -1 : cldL_check_dim(L, 3, x);
+    int first = lua_isnoneornil(L, 2) ? 0 : cldL_check_line(L, 2, x);
+    int last = lua_isnoneornil(L, 3) ? -1 : cldL_check_line(L, 3, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_flatten(x, first, last);
     return cldL_result(L, *out);
@@ -157,7 +154,7 @@ static int view_tile(lua_State *L) {
 static int view_flip(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = cldL_check_dim(L, 2, x);
+    int dim = cldL_check_line(L, 2, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_flip(x, dim);
     return cldL_result(L, *out);
@@ -168,7 +165,7 @@ static int view_roll(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer shift = luaL_checkinteger(L, 2);
-    int dim = cldL_check_dim(L, 3, x);
+    int dim = cldL_check_line(L, 3, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_roll(x, shift, dim);
     return cldL_result(L, *out);
@@ -258,7 +255,7 @@ static int view_stack(lua_State *L) {
 
 const luaL_Reg cldL_view_ops[] = {
     {"reshape", view_reshape},
-    {"view", view_reshape},
+    {"view", view_view},
     {"expand", view_expand},
     {"expand_as", view_expand_as},
     {"permute", view_permute},

@@ -89,11 +89,13 @@ describe("cross_entropy", function()
     check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.tensor({ 0, 1 }, "i64")) end,
       "expected logits %(n, classes%) and i64 labels %(n%), got f32%[3, 5%] and i64%[2%]")
     check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.ones(3)) end, "got f32%[3, 5%] and f32%[3%]")
-    local x, labels = cld.ones(3, 5), cld.tensor({ 0, 1, 2 }, "i64")
-    check.fails(function() cld.cross_entropy(x, labels, { smoothing = 1 }) end, "did you mean 'label_smoothing'")
-    check.fails(function() cld.cross_entropy(x, labels, { label_smoothing = 2 }) end, "must lie in 0 to 1, got 2")
-    check.fails(function() cld.cross_entropy(x, labels, { reduction = "max" }) end, "'mean', 'sum' or 'none', got 'max'")
-    check.fails(function() cld.cross_entropy(x, labels, "sum") end, "table expected")
+    local function fails(options, pattern)
+      check.fails(function() cld.cross_entropy(cld.ones(2, 5), cld.tensor({ 0, 1 }, "i64"), options) end, pattern)
+    end
+    fails({ smoothing = 1 }, "did you mean 'label_smoothing'")
+    fails({ label_smoothing = 2 }, "must lie in 0 to 1, got 2")
+    fails({ reduction = "max" }, "'mean', 'sum' or 'none', got 'max'")
+    fails("sum", "table expected")
   end)
 end)
 

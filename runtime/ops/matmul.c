@@ -77,10 +77,9 @@ static cld_tensor *matmul_batches(cld_tensor *a, cld_tensor *b) {
     int64_t rows = a->a.shape[a->a.ndim - 2], columns = b->a.shape[b->a.ndim - 1];
     int64_t shape[CLD_MAX_DIMS];
     if (b->a.ndim == 2) { /* one long matrix */
-        CLD_AUTO cld_tensor *flat = cld_reshape(
-            a, 2,
-            (int64_t[]){cld_numel(&a->a) / (a->a.shape[a->a.ndim - 1] ? a->a.shape[a->a.ndim - 1] : 1),
-                        a->a.shape[a->a.ndim - 1]});
+        int64_t flat_shape[2] = {1, a->a.shape[a->a.ndim - 1]};
+        for (int i = 0; i < a->a.ndim - 1; i++) flat_shape[0] *= a->a.shape[i];
+        CLD_AUTO cld_tensor *flat = cld_reshape(a, 2, flat_shape);
         CLD_AUTO cld_tensor *y = flat ? matmul_matrices(flat, b) : NULL;
         for (int i = 0; i < a->a.ndim; i++) shape[i] = i == a->a.ndim - 1 ? columns : a->a.shape[i];
         return y ? cld_reshape(y, a->a.ndim, shape) : NULL;

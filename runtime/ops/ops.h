@@ -34,14 +34,21 @@ cld_status cld_check_off_tape(const char *op,
                               const cld_tensor *x); /* the first half, for a write into a part of x */
 
 /* ---- view.c: share storage ---- */
-/* One -1 is inferred; copies if it must. */
-cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *shape);
+/* One -1 is inferred; copies if it must. op: whose errors they are. */
+cld_tensor *cld_reshape_for(const char *op, cld_tensor *x, int ndim, const int64_t *shape);
+static inline cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *shape) {
+    return cld_reshape_for("reshape", x, ndim, shape);
+}
 cld_tensor *cld_permute(cld_tensor *x, const int *dims);
 cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1);
 cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length);
 cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index);
-cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *shape);
-cld_tensor *cld_squeeze(cld_tensor *x, int dim);
+/* -1 keeps x's extent; new dimensions come first. */
+cld_tensor *cld_expand_for(const char *op, cld_tensor *x, int ndim, const int64_t *shape);
+static inline cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *shape) {
+    return cld_expand_for("expand", x, ndim, shape);
+}
+cld_tensor *cld_squeeze(cld_tensor *x, int dim); /* x itself where the extent is not 1 */
 cld_tensor *cld_unsqueeze(cld_tensor *x, int dim);
 cld_tensor *cld_flatten(cld_tensor *x, int first, int last);
 cld_tensor *cld_contiguous(cld_tensor *x);
