@@ -208,11 +208,46 @@ static int property_grad(lua_State *L) {
     return 1;
 }
 
+static int property_transposed(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
+    if (x->a.ndim != 2) return luaL_error(L, "T: expected two dimensions, got %s", cld_describe(&x->a));
+    *out = cld_transpose(x, 0, 1);
+    return cldL_result(L, *out);
+}
+
 static const luaL_Reg properties[] = {
-    {"shape", property_shape},     {"dtype", property_dtype},     {"device", property_device},
-    {"ndim", property_ndim},       {"grad", property_grad},       {"requires_grad", property_requires_grad},
-    {"grad_fn", property_grad_fn}, {"is_leaf", property_is_leaf}, {NULL, NULL},
+    {"shape", property_shape},     {"dtype", property_dtype},
+    {"device", property_device},   {"ndim", property_ndim},
+    {"grad", property_grad},       {"requires_grad", property_requires_grad},
+    {"grad_fn", property_grad_fn}, {"is_leaf", property_is_leaf},
+    {"T", property_transposed},    {NULL, NULL},
 };
+
+/* The name most like `key` in the table at `index`, if it is nearer than *distance; of equally near ones the first in
+ * the alphabet. */
+static const char *nearer(lua_State *L, int index, const char *key, const char *nearest, int *distance) {
+    lua_pushnil(L);
+    while (lua_next(L, index)) {
+        lua_pop(L, 1);
+        const char *name = lua_tostring(L, -1);
+        int d = cldL_edit_distance(key, name);
+        if (d > *distance || (d == *distance && nearest && strcmp(name, nearest) >= 0)) continue;
+        *distance = d;
+        nearest = name;
+    }
+    return nearest;
+}
+
+/* Names that begin with __ are asked for by libraries that look at any value. */
+static int no_such_field(lua_State *L) {
+    const char *key = lua_tostring(L, 2);
+    int distance = 1 + (int)strlen(key) / 4;
+    if (strncmp(key, "__", 2) == 0) return 0;
+    const char *name = nearer(L, lua_upvalueindex(1), key, NULL, &distance);
+    name = nearer(L, lua_upvalueindex(2), key, name, &distance);
+    if (!name) return luaL_error(L, "a tensor has no field '%s'", key);
+    return luaL_error(L, "a tensor has no field '%s'; did you mean '%s'?", key, name);
+}
 
 /* Upvalues: the methods, the properties. */
 static int tensor_index(lua_State *L) {
@@ -220,7 +255,7 @@ static int tensor_index(lua_State *L) {
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
     lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return 1;
+    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return no_such_field(L);
     return lua_tocfunction(L, -1)(L);
 }
 

@@ -1,18 +1,20 @@
 /* t[i], t[{i, j}], t[{ {1, 3}, j, {} }] and their assignment.
  *
- * Positions are 1-based; each must be from 1 to the extent, there is no counting from the end. In the table
- * form entry k speaks of dimension k: an integer takes one position (and drops the dimension), {a, b} the
- * positions a to b, {} all of them. An i64 tensor as key selects along dimension 1 by the (0-based) integers
- * that lie in it; a u8 tensor, which comparisons give, is a mask of x's first dimensions. */
+ * Positions are 1-based; each must be from 1 to the extent, there is no counting from the end. In the table form entry k
+ * speaks of dimension k: an integer takes one position (and drops the dimension), {a, b} the positions a to b, {} all of
+ * them. An i64 tensor as key selects along dimension 1 by the (0-based) integers that lie in it; a u8 tensor, which
+ * comparisons give, is a mask of x's first dimensions. */
 #include "bindings/tensor.h"
 
 static int64_t check_position(lua_State *L, const cld_tensor *x, int dim, lua_Integer i) {
     if (dim >= x->a.ndim)
         return luaL_error(L, "index %d of %s, which has %d dimension%s", dim + 1, cld_describe(&x->a),
                           x->a.ndim, x->a.ndim == 1 ? "" : "s");
+    bool walked_off = dim == 0 && i == x->a.shape[dim] + 1; /* ipairs stops at nil, which is no element */
     if (i < 1 || i > x->a.shape[dim])
-        return luaL_error(L, "index %I of dimension %d of %s; expected 1 to %I", (LUAI_UACINT)i, dim + 1,
-                          cld_describe(&x->a), (LUAI_UACINT)x->a.shape[dim]);
+        return luaL_error(L, "index %I of dimension %d of %s; expected 1 to %I%s", (LUAI_UACINT)i, dim + 1,
+                          cld_describe(&x->a), (LUAI_UACINT)x->a.shape[dim],
+                          walked_off ? " (to walk along it: for i, row in t:rows() do)" : "");
     return i - 1;
 }
 

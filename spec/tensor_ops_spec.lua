@@ -143,6 +143,7 @@ describe("indexing", function()
 
   it("says what is out of range", function()
     local x = cld.zeros(3, 4)
+    check.fails(function() for _ in ipairs(x) do end end, "index 4 of .*; expected 1 to 3 %(.* t:rows%(%)")
     check.fails(function() return x[0] end, "index 0 of dimension 1 of f32%[3, 4%]; expected 1 to 3")
     check.fails(function() return x[-1] end, "index %-1 of dimension 1")
     check.fails(function() return x[{ 1, 5 }] end, "index 5 of dimension 2 of f32%[3, 4%]; expected 1 to 4")

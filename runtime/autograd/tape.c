@@ -5,19 +5,24 @@
 
 /* ---- recording ----------------------------------------------------------------------------------------- */
 
-static _Thread_local bool recording = true;
+static _Thread_local cld_grad_scope *newest_scope;
 static atomic_ullong next_sequence;
 
-bool cld_grad_enabled(void) { return recording; }
+bool cld_grad_enabled(void) { return !newest_scope || newest_scope->enabled; }
 
-bool cld_set_grad_enabled(bool enabled) {
-    bool previous = recording;
-    recording = enabled;
-    return previous;
+void cld_grad_scope_begin(cld_grad_scope *s, bool enabled) {
+    *s = (cld_grad_scope){.outer = newest_scope, .enabled = enabled};
+    newest_scope = s;
+}
+
+void cld_grad_scope_end(cld_grad_scope *s) {
+    cld_grad_scope **at = &newest_scope;
+    while (*at && *at != s) at = &(*at)->outer;
+    if (*at) *at = s->outer;
 }
 
 bool cld_needs_grad(cld_tensor *const *inputs, int count) {
-    if (!recording) return false;
+    if (!cld_grad_enabled()) return false;
     for (int i = 0; i < count; i++)
         if (cld_wants_grad(inputs[i])) return true;
     return false;

@@ -101,8 +101,15 @@ cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(v
 
 /* ---- for users of the tape ---- */
 
+/* Whether ops are recorded: what the newest scope says that has not ended, true where there is none. Scopes may end in
+ * any order, so one that was forgotten ends without a trace. */
+typedef struct cld_grad_scope {
+    struct cld_grad_scope *outer;
+    bool enabled;
+} cld_grad_scope;
 bool cld_grad_enabled(void);
-bool cld_set_grad_enabled(bool enabled); /* returns the previous state */
+void cld_grad_scope_begin(cld_grad_scope *s, bool enabled);
+void cld_grad_scope_end(cld_grad_scope *s);
 
 /* Gradients of root (gradient: NULL means 1, root then has one element) into the .grad of every leaf, added to
  * what is there. keep: saved tensors stay, so that backward may run again. */
