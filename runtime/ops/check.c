@@ -26,10 +26,6 @@ cld_status cld_check_float(const char *op, const cld_tensor *x) {
     return cld_fail(CLD_INVALID, "%s: expected a floating point tensor, got %s", op, cld_describe(&x->a));
 }
 
-cld_status cld_unsupported(const char *op, const cld_backend *device) {
-    return cld_fail(CLD_UNSUPPORTED, "%s: not available on %s", op, device->name);
-}
-
 cld_status cld_check_mask(const char *op, const cld_tensor *mask) {
     if (mask->a.dtype == CLD_U8) return CLD_OK;
     return cld_fail(CLD_INVALID, "%s: a mask is u8, as comparisons give it, got %s", op,

@@ -21,7 +21,7 @@ static cld_status cross_entropy_backward(cld_node *n, cld_tensor *const *dout, c
     CLD_AUTO cld_tensor *minus = dx ? cld_mul_scalar(share, s - 1) : NULL;
     CLD_AUTO cld_tensor *at_label = minus ? cld_expand(minus, 2, label->a.shape) : NULL;
     if (!at_label) return cld_error_code();
-    CLD_TRY(n->device->math->scatter_add(&dx->a, 1, &label->a, &at_label->a));
+    CLD_TRY(cld_kernel(n->device, math, scatter_add, &dx->a, 1, &label->a, &at_label->a));
     din[0] = cld_tensor_steal(&dx);
     return CLD_OK;
 }

@@ -171,7 +171,7 @@ static cld_tensor *binary_promoted(cld_binary kind, cld_tensor *a, cld_tensor *b
     CLD_AUTO cld_tensor *y = right ? new_output(dtype, &shape, blocked, cld_device(a)) : NULL;
     if (!y) return NULL;
     cld_array x0 = as_shape(left, &shape), x1 = as_shape(right, &shape);
-    CLD_TRY_NULL(cld_device(a)->math->binary(kind, &y->a, &x0, &x1));
+    CLD_TRY_NULL(cld_kernel(cld_device(a), math, binary, kind, &y->a, &x0, &x1));
     cld_node *n = is_comparison(kind) ? NULL : cld_record(&binary_ops[kind], &y, 1, inputs, 2);
     if (n) {
         *cld_node_params(n, binary_params) = (binary_params){kind, cld_shape_of(&a->a), cld_shape_of(&b->a)};
@@ -237,7 +237,7 @@ static cld_tensor *where_promoted(cld_tensor *condition, cld_tensor *a, cld_tens
     CLD_AUTO cld_tensor *y = right ? new_output(a->a.dtype, &shape, blocked, cld_device(a)) : NULL;
     if (!y) return NULL;
     cld_array c = as_shape(mask, &shape), x0 = as_shape(left, &shape), x1 = as_shape(right, &shape);
-    CLD_TRY_NULL(cld_device(a)->math->where(&y->a, &c, &x0, &x1));
+    CLD_TRY_NULL(cld_kernel(cld_device(a), math, where, &y->a, &c, &x0, &x1));
     cld_node *n = cld_record(&where_op, &y, 1, inputs + 1, 2);
     if (n) {
         *cld_node_params(n, where_params) = (where_params){cld_shape_of(&a->a), cld_shape_of(&b->a)};

@@ -51,7 +51,7 @@ cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
     const cld_array *term = &same_layout->a;
     cld_array wide = term->layout == CLD_BLOCKED ? *term : cld_broadcast_array(term, &own);
     atomic_fetch_add(&x->storage->version, 1);
-    return cld_device(x)->math->binary(CLD_ADD, &x->a, &x->a, &wide);
+    return cld_kernel(cld_device(x), math, binary, CLD_ADD, &x->a, &x->a, &wide);
 }
 
 cld_status cld_mul_scalar_(cld_tensor *x, double s) {
@@ -59,5 +59,5 @@ cld_status cld_mul_scalar_(cld_tensor *x, double s) {
     if (!cld_dtype_is_float(x->a.dtype) && trunc(s) != s)
         return cld_fail(CLD_INVALID, "mul_: %s cannot hold its product with %g", cld_describe(&x->a), s);
     atomic_fetch_add(&x->storage->version, 1);
-    return cld_device(x)->math->unary(CLD_MUL_SCALAR, &x->a, &x->a, s, 0);
+    return cld_kernel(cld_device(x), math, unary, CLD_MUL_SCALAR, &x->a, &x->a, s, 0);
 }

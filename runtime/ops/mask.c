@@ -11,7 +11,6 @@ static cld_status check_mask(const char *op, const cld_tensor *x, const cld_tens
 cld_tensor *cld_nonzero(cld_tensor *x) {
     const cld_backend *device = cld_device(x);
     double count = 0;
-    if (!device->math->nonzero) return (void)cld_unsupported("nonzero", device), NULL;
     CLD_AUTO cld_tensor *strided = cld_tensor_strided(x);
     CLD_AUTO cld_tensor *values = strided ? cld_tensor_detach(strided) : NULL;
     CLD_AUTO cld_tensor *chosen = values ? cld_unary_op(CLD_NE_SCALAR, values, 0, 0) : NULL;
@@ -20,7 +19,7 @@ cld_tensor *cld_nonzero(cld_tensor *x) {
     CLD_TRY_NULL(cld_tensor_item(total, &count));
     CLD_AUTO cld_tensor *places = cld_tensor_new(CLD_I64, 2, (int64_t[]){(int64_t)count, x->a.ndim}, device);
     if (!places) return NULL;
-    CLD_TRY_NULL(device->math->nonzero(&places->a, &strided->a));
+    CLD_TRY_NULL(cld_kernel(device, math, nonzero, &places->a, &strided->a));
     return cld_tensor_steal(&places);
 }
 

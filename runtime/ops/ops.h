@@ -172,8 +172,6 @@ cld_status cld_check_index(const char *op, const cld_tensor *index); /* i64 */
 cld_status cld_check_float(const char *op, const cld_tensor *x);
 /* The integers from least to most fit the dtype, where it is one of 8 or 32 bits. */
 cld_status cld_check_holds(const char *op, cld_dtype dtype, double least, double most);
-/* The device's kernel is missing: if (!dev->math->softmax) return cld_unsupported(...). */
-cld_status cld_unsupported(const char *op, const cld_backend *device);
 cld_status cld_check_mask(const char *op, const cld_tensor *mask); /* u8, as comparisons give it */
 /* What an op on the two computes in. Float beats integer, wider beats narrower, f16 with bf16 gives f32; but a tensor
  * without dimensions counts like a number: only a float beside integers changes the other's dtype. */

@@ -52,9 +52,9 @@ static cld_status pool_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     if (cld_node_has(n, SAVED_ARGMAX)) {
         CLD_AUTO cld_tensor *argmax = cld_node_saved(n, SAVED_ARGMAX);
         if (!argmax) return cld_error_code();
-        CLD_TRY(n->device->conv->max_pool_backward(&dx->a, &dy->a, &argmax->a, &p->params));
+        CLD_TRY(cld_kernel(n->device, conv, max_pool_backward, &dx->a, &dy->a, &argmax->a, &p->params));
     } else {
-        CLD_TRY(n->device->conv->avg_pool_backward(&dx->a, &dy->a, &p->params));
+        CLD_TRY(cld_kernel(n->device, conv, avg_pool_backward, &dx->a, &dy->a, &p->params));
     }
     din[0] = cld_tensor_steal(&dx);
     return CLD_OK;
@@ -77,13 +77,12 @@ cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
-    if (!device->conv || !device->conv->max_pool) return cld_unsupported(op.name, device), NULL;
     if (is_half(x)) return in_f32(cld_max_pool2d, x, p);
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *argmax = cld_tensor_new(CLD_I32, 4, shape, device);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (!input || !argmax || !y) return NULL;
     argmax->a.layout = y->a.layout;
-    CLD_TRY_NULL(device->conv->max_pool(&y->a, &argmax->a, &input->a, p));
+    CLD_TRY_NULL(cld_kernel(device, conv, max_pool, &y->a, &argmax->a, &input->a, p));
     cld_node *n = cld_record(&op, &y, 1, &x, 1);
     if (n) {
         set_node(n, x, p);
@@ -97,12 +96,11 @@ cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
-    if (!device->conv || !device->conv->avg_pool) return cld_unsupported(op.name, device), NULL;
     if (is_half(x)) return in_f32(cld_avg_pool2d, x, p);
     CLD_AUTO cld_tensor *input = cld_to_activation(x);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (!input || !y) return NULL;
-    CLD_TRY_NULL(device->conv->avg_pool(&y->a, &input->a, p));
+    CLD_TRY_NULL(cld_kernel(device, conv, avg_pool, &y->a, &input->a, p));
     cld_node *n = cld_record(&op, &y, 1, &x, 1);
     if (n) set_node(n, x, p);
     return cld_tensor_steal(&y);

@@ -48,7 +48,7 @@ static cld_tensor *reduce(cld_reduction kind, cld_dtype dtype, cld_tensor *x, co
     CLD_AUTO cld_tensor *kept =
         strided ? cld_tensor_new(dtype, r->kept.ndim, r->kept.extents, cld_device(x)) : NULL;
     if (!kept) return NULL;
-    CLD_TRY_NULL(cld_device(x)->math->reduce(kind, &kept->a, &strided->a));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, reduce, kind, &kept->a, &strided->a));
     return cld_reshaped(kept, &r->out);
 }
 
@@ -304,7 +304,7 @@ static cld_tensor *arg_extreme(const char *op, cld_reduction kind, cld_tensor *x
     CLD_AUTO cld_tensor *kept =
         strided ? cld_tensor_new(CLD_I64, r.kept.ndim, r.kept.extents, cld_device(x)) : NULL;
     if (!kept) return NULL;
-    CLD_TRY_NULL(cld_device(x)->math->arg_reduce(kind, &kept->a, &strided->a, dim));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, arg_reduce, kind, &kept->a, &strided->a, dim));
     return cld_reshaped(kept, &r.out);
 }
 

@@ -12,7 +12,7 @@ static cld_tensor *softmax_of(cld_tensor *x, int dim, bool log) {
     CLD_AUTO cld_tensor *y =
         strided ? cld_tensor_new(x->a.dtype, x->a.ndim, x->a.shape, cld_device(x)) : NULL;
     if (!y) return NULL;
-    CLD_TRY_NULL(cld_device(x)->math->softmax(&y->a, &strided->a, dim, log));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, softmax, &y->a, &strided->a, dim, log));
     return cld_tensor_steal(&y);
 }
 
@@ -24,7 +24,7 @@ static cld_status softmax_backward(cld_node *n, cld_tensor *const *dout, cld_ten
     CLD_AUTO cld_tensor *dy = y ? cld_tensor_strided(dout[0]) : NULL;
     CLD_AUTO cld_tensor *dx = dy ? cld_tensor_new_like(y) : NULL;
     if (!dx) return cld_error_code();
-    CLD_TRY(n->device->math->softmax_backward(&dx->a, &y->a, &dy->a, p->dim, p->log));
+    CLD_TRY(cld_kernel(n->device, math, softmax_backward, &dx->a, &y->a, &dy->a, p->dim, p->log));
     din[0] = cld_tensor_steal(&dx);
     return CLD_OK;
 }

@@ -6,7 +6,7 @@
 cld_tensor *cld_tensor_cast(const cld_tensor *x, cld_dtype dtype) {
     CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, x->a.ndim, x->a.shape, cld_device(x));
     if (!y) return NULL;
-    CLD_TRY_NULL(cld_device(x)->math->copy(&y->a, &x->a));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, copy, &y->a, &x->a));
     return cld_tensor_steal(&y);
 }
 
@@ -89,12 +89,12 @@ cld_status cld_tensor_copy(cld_tensor *out, const cld_tensor *x) {
     }
     if (!same) CLD_TRY(broadcast_to(&from, &out->a));
     atomic_fetch_add(&out->storage->version, 1);
-    return cld_device(out)->math->copy(&out->a, &from);
+    return cld_kernel(cld_device(out), math, copy, &out->a, &from);
 }
 
 cld_status cld_tensor_fill(cld_tensor *out, double value) {
     atomic_fetch_add(&out->storage->version, 1);
-    return cld_device(out)->math->fill(&out->a, value);
+    return cld_kernel(cld_device(out), math, fill, &out->a, value);
 }
 
 cld_status cld_tensor_read(const cld_tensor *x, const int64_t *index, double *out) {
@@ -109,7 +109,7 @@ cld_status cld_tensor_read(const cld_tensor *x, const int64_t *index, double *ou
     one.data = (char *)x->a.data + offset * (int64_t)cld_dtype_size(x->a.dtype);
     CLD_AUTO cld_tensor *as_double = cld_tensor_new(CLD_F64, 0, NULL, cld_device(x));
     if (!as_double) return cld_error_code();
-    CLD_TRY(cld_device(x)->math->copy(&as_double->a, &one));
+    CLD_TRY(cld_kernel(cld_device(x), math, copy, &as_double->a, &one));
     return cld_tensor_to_host(as_double, out, sizeof *out);
 }
 

@@ -69,6 +69,10 @@ const char *cld_describe(const cld_array *a) {
     return text;
 }
 
+cld_status cld_unsupported(const char *op, const cld_backend *device) {
+    return cld_fail(CLD_UNSUPPORTED, "%s: not available on %s", op, device->name);
+}
+
 /* ---- storage ------------------------------------------------------------------------------------------------- */
 
 static void (*reclaim_hook)(void *context);
@@ -165,7 +169,7 @@ cld_tensor *cld_tensor_new_like(const cld_tensor *x) {
 
 cld_tensor *cld_tensor_new_activation(cld_dtype dtype, const int64_t shape[4], const cld_backend *device) {
     cld_tensor *t = cld_tensor_new(dtype, 4, shape, device);
-    if (t && device->conv && device->conv->layout) t->a.layout = device->conv->layout(dtype, shape);
+    if (t && cld_slot(device, conv, layout)) t->a.layout = device->conv->layout(dtype, shape);
     return t;
 }
 

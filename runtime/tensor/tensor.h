@@ -6,7 +6,7 @@
  *
  *     CLD_AUTO cld_tensor *y = cld_tensor_new(CLD_F32, x->a.ndim, x->a.shape, x->storage->device);
  *     if (!y) return NULL;
- *     CLD_TRY_NULL(dev->math->unary(CLD_EXP, &y->a, &x->a, 0, 0));
+ *     CLD_TRY_NULL(cld_kernel(cld_device(x), math, unary, CLD_EXP, &y->a, &x->a, 0, 0));
  *     return cld_tensor_steal(&y);
  *
  * Layout. A tensor may lie in its device's own blocked layout (see cld_layout): logically nothing changes. An op
@@ -83,6 +83,15 @@ int64_t cld_tensors_alive(void);
 /* Keep s->version readable without keeping the bytes. Unwatch takes NULL. */
 cld_storage *cld_storage_watch(cld_storage *s);
 void cld_storage_unwatch(cld_storage *s);
+
+/* ---- kernels ---- */
+
+/* A function of the device's table `group` (math, conv, ...), NULL where it has none. */
+#define cld_slot(device, group, slot) ((device)->group ? (device)->group->slot : NULL)
+/* Its call; CLD_UNSUPPORTED, with its name, where it has none. */
+#define cld_kernel(device, group, slot, ...)                                                                 \
+    (cld_slot(device, group, slot) ? (device)->group->slot(__VA_ARGS__) : cld_unsupported(#slot, device))
+cld_status cld_unsupported(const char *op, const cld_backend *device);
 
 /* ---- data movement, off the tape (the differentiable forms are in runtime/ops) ---- */
 
