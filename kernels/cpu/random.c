@@ -87,12 +87,12 @@ static void round_down(double *values, int64_t n) {
 
 cld_status cld__random(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
                        uint64_t position) {
-    int64_t n = cld__numel(out);
+    int64_t n = cld_numel(out);
     cld_compute compute = cld__compute_type(out->dtype);
     cld_array dense = cld__dense_like(out, compute == CLD_COMPUTE_FLOAT ? CLD_F32 : CLD_F64);
-    bool in_place = dense.dtype == out->dtype && cld__is_contiguous(out);
+    bool in_place = dense.dtype == out->dtype && cld_is_contiguous(out);
     if (n == 0) return CLD_OK;
-    dense.data = in_place ? out->data : malloc((size_t)n * cld__size(dense.dtype));
+    dense.data = in_place ? out->data : malloc((size_t)n * cld_dtype_size(dense.dtype));
     if (!dense.data) return cld_fail(CLD_NOMEM, "out of memory for %lld random numbers", (long long)n);
     const draws d = {kind, a, b, largest_below(b, out->dtype), seed, position};
 #pragma omp parallel for schedule(static) if (n >= CLD_PARALLEL_MIN / 8)

@@ -11,15 +11,6 @@ int64_t cld_tensors_alive(void) { return atomic_load(&tensors_alive); }
 
 /* ---- facts --------------------------------------------------------------------------------------------------- */
 
-size_t cld_dtype_size(cld_dtype dtype) {
-    static const size_t sizes[] = {
-#define CLD_SIZE(name, text, bytes) [CLD_##name] = bytes,
-        CLD_DTYPES(CLD_SIZE)
-#undef CLD_SIZE
-    };
-    return sizes[dtype];
-}
-
 static const char *const dtype_names[] = {
 #define CLD_NAME(name, text, bytes) [CLD_##name] = text,
     CLD_DTYPES(CLD_NAME)
@@ -35,22 +26,6 @@ bool cld_dtype_parse(const char *name, cld_dtype *out) {
             return true;
         }
     return false;
-}
-
-int64_t cld_numel(const cld_array *a) {
-    int64_t n = 1;
-    for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
-    return n;
-}
-
-bool cld_is_contiguous(const cld_array *a) {
-    if (a->layout != CLD_STRIDED) return false;
-    int64_t expected = 1;
-    for (int i = a->ndim - 1; i >= 0; i--) {
-        if (a->shape[i] != 1 && a->strides[i] != expected) return cld_numel(a) == 0;
-        expected *= a->shape[i];
-    }
-    return true;
 }
 
 bool cld_same_shape(const cld_array *a, const cld_array *b) {

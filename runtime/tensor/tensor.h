@@ -64,13 +64,10 @@ static inline void cld_tensor_free_at(cld_tensor **x) { cld_tensor_free(*x); }
 
 /* ---- facts ---- */
 
-size_t cld_dtype_size(cld_dtype dtype);
 const char *cld_dtype_name(cld_dtype dtype);
 bool cld_dtype_parse(const char *name, cld_dtype *out);
 static inline bool cld_dtype_is_float(cld_dtype d) { return d <= CLD_F16; }
 
-int64_t cld_numel(const cld_array *a);
-bool cld_is_contiguous(const cld_array *a); /* dense, row-major, strided */
 bool cld_same_shape(const cld_array *a, const cld_array *b);
 static inline const cld_backend *cld_device(const cld_tensor *x) { return x->storage->device; }
 
