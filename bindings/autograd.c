@@ -8,15 +8,16 @@
 
 /* ---- grad mode ----------------------------------------------------------------------------------------- */
 
-#define GRAD_MODE "cld.grad_mode" /* a guard: on closing, recording becomes what it was */
+#define GRAD_MODE "cld.grad_mode" /* a guard: its scope ends when it is closed, or else collected */
 
 typedef struct grad_mode {
-    bool previous, open;
+    cld_grad_scope scope;
+    bool open;
 } grad_mode;
 
 static int grad_mode_close(lua_State *L) {
     grad_mode *g = luaL_checkudata(L, 1, GRAD_MODE);
-    if (g->open) cld_set_grad_enabled(g->previous);
+    if (g->open) cld_grad_scope_end(&g->scope);
     g->open = false;
     return 0;
 }
@@ -25,12 +26,12 @@ static void push_grad_mode(lua_State *L, bool enabled) {
     grad_mode *g = lua_newuserdatauv(L, sizeof *g, 0);
     g->open = false;
     luaL_setmetatable(L, GRAD_MODE);
-    g->previous = cld_set_grad_enabled(enabled);
+    cld_grad_scope_begin(&g->scope, enabled);
     g->open = true;
 }
 
-/* cld.no_grad() is a guard for `local _ <close> =`; cld.no_grad(f, ...) calls f(...) and returns its results.
- */
+/* cld.no_grad() is a guard for `local _ <close> =` (without <close> it lasts until it is collected, which may be at any
+ * time); cld.no_grad(f, ...) calls f(...) and returns its results. */
 static int with_grad_mode(lua_State *L, bool enabled) {
     int arguments = lua_gettop(L);
     if (arguments > 0) luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -285,6 +286,8 @@ int cldL_open_autograd(lua_State *L) {
     luaL_newmetatable(L, GRAD_MODE);
     lua_pushcfunction(L, grad_mode_close);
     lua_setfield(L, -2, "__close");
+    lua_pushcfunction(L, grad_mode_close);
+    lua_setfield(L, -2, "__gc");
     luaL_newmetatable(L, FUNCTION_CONTEXT);
     luaL_newlib(L, context_methods);
     lua_setfield(L, -2, "__index");

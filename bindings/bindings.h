@@ -22,6 +22,9 @@
 #include "runtime/ops/ops.h"
 
 #define CLDL_TENSOR "cld.tensor"
+/* for messages */
+#define CLDL_DTYPES  "f32 f64 bf16 f16 i64 i32 u8"
+#define CLDL_DEVICES "cpu"
 
 /* The tensor at arg; a Lua error names the function, the argument and the actual type; closed tensors too. */
 cld_tensor *cldL_check_tensor(lua_State *L, int arg);
@@ -39,10 +42,17 @@ int cldL_result(lua_State *L, const void *result);
 /* No result: raises unless CLD_OK. */
 void cldL_check_status(lua_State *L, cld_status status);
 
+/* An error where there are more than that many arguments: nothing is ignored silently. */
+void cldL_check_count(lua_State *L, int most);
+/* true or false; the fallback for none or nil. */
+bool cldL_check_flag(lua_State *L, int arg, bool fallback);
 /* 1-based Lua dimension (negative from the end) to the 0-based C one. */
 int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x);
+/* The same for ops that work line by line: a tensor without dimensions is one line of one element, as in PyTorch. */
+int cldL_check_line(lua_State *L, int arg, const cld_tensor *x);
 cld_dtype cldL_check_dtype(lua_State *L, int arg);
 const cld_backend *cldL_check_device(lua_State *L, int arg);
+const cld_backend *cldL_find_device(const char *name); /* NULL where there is none */
 /* A shape from a table at arg, or from the numbers at arg, arg + 1, ...; returns ndim. */
 int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]);
 
@@ -50,9 +60,11 @@ int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]);
 double cldL_field_number(lua_State *L, int arg, const char *name, double fallback);
 lua_Integer cldL_field_integer(lua_State *L, int arg, const char *name, lua_Integer fallback);
 bool cldL_field_boolean(lua_State *L, int arg, const char *name, bool fallback);
-/* The string stays valid as long as the table holds it. */
+/* These two leave the value, where there is one, on the stack: a metamethod may have made it for this call. */
 const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback);
 cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name); /* NULL where absent */
+/* The tensors of the list at arg, at least one; they stay on the stack, on top of their array. */
+cld_tensor **cldL_check_list(lua_State *L, int arg, int *count);
 /* names ends with NULL. */
 void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names);
 

@@ -7,9 +7,10 @@
 static int check_size(lua_State *L, const char *function, const char *what) {
     int is_integer;
     lua_Integer v = lua_tointegerx(L, -1, &is_integer);
-    if (!is_integer || v < 0 || v > INT32_MAX)
+    if (!is_integer || v < 0)
         luaL_error(L, "%s: %s must be an integer or a pair of integers, got %s", function, what,
                    luaL_tolstring(L, -1, NULL));
+    if (v > INT32_MAX) luaL_error(L, "%s: %s must be less than 2^31, got %I", function, what, (LUAI_UACINT)v);
     return (int)v;
 }
 
@@ -49,7 +50,11 @@ static int nn_conv2d(lua_State *L) {
     field_pair(L, 4, "conv2d", "stride", p.stride);
     field_pair(L, 4, "conv2d", "padding", p.padding);
     field_pair(L, 4, "conv2d", "dilation", p.dilation);
-    p.groups = (int)cldL_field_integer(L, 4, "groups", 1);
+    lua_Integer groups = cldL_field_integer(L, 4, "groups", 1);
+    if (groups < 1 || groups > INT32_MAX)
+        return luaL_error(L, "conv2d: groups must be at least 1 and less than 2^31, got %I",
+                          (LUAI_UACINT)groups);
+    p.groups = (int)groups;
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_conv2d(x, weight, bias, &p);
     return cldL_result(L, *out);

@@ -61,38 +61,60 @@ int cldL_push_tensor(lua_State *L, cld_tensor *t) {
     return 1;
 }
 
-int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x) {
+void cldL_check_count(lua_State *L, int most) {
+    int top = lua_gettop(L);
+    while (top > most && lua_isnil(L, top)) top--;
+    if (top > most) luaL_argerror(L, most + 1, "surplus argument");
+}
+
+bool cldL_check_flag(lua_State *L, int arg, bool fallback) {
+    if (lua_isnoneornil(L, arg)) return fallback;
+    luaL_checktype(L, arg, LUA_TBOOLEAN);
+    return lua_toboolean(L, arg);
+}
+
+int cldL_check_line(lua_State *L, int arg, const cld_tensor *x) {
     lua_Integer dim = luaL_checkinteger(L, arg);
-    int ndim = x->a.ndim;
-    if (ndim == 0)
-        return luaL_argerror(
-            L, arg, lua_pushfstring(L, "%s has no dimension %I; it is one number", cld_describe(&x->a), dim));
-    if (dim < -ndim || dim > ndim || dim == 0)
+    int room = x->a.ndim > 0 ? x->a.ndim : 1;
+    if (dim < -room || dim > room || dim == 0)
         return luaL_argerror(L, arg,
                              lua_pushfstring(L, "dimension %I of %s; expected 1 to %d, or -%d to -1", dim,
-                                             cld_describe(&x->a), ndim, ndim));
-    return (int)(dim > 0 ? dim - 1 : dim + ndim);
+                                             cld_describe(&x->a), room, room));
+    return (int)(dim > 0 ? dim - 1 : dim + room);
+}
+
+int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x) {
+    lua_Integer dim = luaL_checkinteger(L, arg);
+    if (x->a.ndim == 0)
+        return luaL_argerror(
+            L, arg, lua_pushfstring(L, "%s has no dimension %I; it is one number", cld_describe(&x->a), dim));
+    return cldL_check_line(L, arg, x);
 }
 
 cld_dtype cldL_check_dtype(lua_State *L, int arg) {
     cld_dtype dtype = CLD_F32;
     const char *name = luaL_checkstring(L, arg);
     if (!cld_dtype_parse(name, &dtype))
-        luaL_argerror(L, arg,
-                      lua_pushfstring(L, "unknown dtype '%s'; one of f32 f64 bf16 f16 i64 i32 u8", name));
+        luaL_argerror(L, arg, lua_pushfstring(L, "unknown dtype '%s'; one of " CLDL_DTYPES, name));
     return dtype;
+}
+
+const cld_backend *cldL_find_device(const char *name) {
+    return strcmp(name, "cpu") == 0 ? cld_cpu_backend() : NULL;
 }
 
 const cld_backend *cldL_check_device(lua_State *L, int arg) {
     const char *name = luaL_checkstring(L, arg);
-    if (strcmp(name, "cpu") != 0)
-        luaL_argerror(L, arg, lua_pushfstring(L, "no device '%s' here; there is: cpu", name));
-    return cld_cpu_backend();
+    const cld_backend *device = cldL_find_device(name);
+    if (!device)
+        luaL_argerror(L, arg, lua_pushfstring(L, "no device '%s' here; there is: " CLDL_DEVICES, name));
+    return device;
 }
 
 int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]) {
     bool table = lua_istable(L, arg);
     lua_Integer ndim = table ? luaL_len(L, arg) : lua_gettop(L) - arg + 1;
+    luaL_argcheck(L, ndim >= 0, arg, "the shape's length is negative");
     luaL_argcheck(L, ndim <= CLD_MAX_DIMS, arg, "a tensor has at most 8 dimensions");
     for (int i = 0; i < (int)ndim; i++) {
         if (!table) {
@@ -154,17 +176,32 @@ bool cldL_field_boolean(lua_State *L, int arg, const char *name, bool fallback) 
 const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback) {
     if (!push_field(L, arg, name)) return fallback;
     if (lua_type(L, -1) != LUA_TSTRING) field_error(L, name, "a string");
-    const char *value = lua_tostring(L, -1);
-    lua_pop(L, 1);
-    return value;
+    return lua_tostring(L, -1);
 }
 
 cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name) {
     if (!push_field(L, arg, name)) return NULL;
     cld_tensor *value = cldL_test_tensor(L, -1);
     if (!value) field_error(L, name, "a tensor");
-    lua_pop(L, 1);
     return value;
+}
+
+cld_tensor **cldL_check_list(lua_State *L, int arg, int *count) {
+    luaL_checktype(L, arg, LUA_TTABLE);
+    lua_Integer n = luaL_len(L, arg);
+    luaL_argcheck(L, n >= 1, arg, "expected a list of at least one tensor");
+    luaL_argcheck(L, n <= INT32_MAX && lua_checkstack(L, (int)n + LUA_MINSTACK), arg, "too many tensors");
+    cld_tensor **list = lua_newuserdatauv(L, (size_t)n * sizeof *list, 0);
+    for (lua_Integer i = 0; i < n; i++) {
+        lua_geti(L, arg, i + 1);
+        list[i] = cldL_test_tensor(L, -1);
+        if (!list[i])
+            luaL_argerror(L, arg,
+                          lua_pushfstring(L, "entry %I is a %s, not an open tensor", (LUAI_UACINT)i + 1,
+                                          luaL_typename(L, -1)));
+    }
+    *count = (int)n;
+    return list;
 }
 
 int cldL_edit_distance(const char *a, const char *b) {

@@ -12,9 +12,32 @@
 
 /* ---- lifetime ------------------------------------------------------------------------------------------ */
 
+static int tensor_gc(lua_State *L) {
+    cldL_close(luaL_checkudata(L, 1, CLDL_TENSOR));
+    return 0;
+}
+
+static bool reclaiming; /* the runtime is inside an op, and waits for a collection */
+
+/* Does a C function that has not returned hold this userdata? A finalizer or a metamethod may run inside one, whose
+ * arguments must stay as they are. The nearest frames are enough, and looking up the n-th takes n steps. */
+static bool is_in_use(lua_State *L, const void *box) {
+    lua_Debug frame;
+    for (int level = 1; level < 64 && lua_getstack(L, level, &frame); level++) {
+        lua_getinfo(L, "l", &frame);
+        for (int i = 1; frame.currentline < 0 && lua_getlocal(L, &frame, i); i++) {
+            bool same = lua_touserdata(L, -1) == box;
+            lua_pop(L, 1);
+            if (same) return true;
+        }
+    }
+    return reclaiming;
+}
+
+/* x:close(), and the end of a `<close>` variable. What is in use is left to the collector. */
 static int tensor_close(lua_State *L) {
     cld_tensor **box = luaL_checkudata(L, 1, CLDL_TENSOR);
-    cld_tensor_free(cld_tensor_steal(box));
+    if (!is_in_use(L, box)) cldL_close(box);
     return 0;
 }
 
@@ -36,6 +59,7 @@ static int push_integers(lua_State *L, const int64_t *values, int count) {
 }
 
 static int tensor_size(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (lua_isnoneornil(L, 2)) return push_integers(L, x->a.shape, x->a.ndim);
     lua_pushinteger(L, x->a.shape[cldL_check_dim(L, 2, x)]);
@@ -43,6 +67,7 @@ static int tensor_size(lua_State *L) {
 }
 
 static int tensor_stride(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     luaL_argcheck(L, x->a.layout == CLD_STRIDED, 1,
                   "it lies in the device's own layout; contiguous() has strides");
@@ -93,6 +118,7 @@ static void set_requires_grad(lua_State *L, cld_tensor *x, bool wanted) {
 }
 
 static int tensor_requires_grad(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     set_requires_grad(L, x, lua_isnoneornil(L, 2) || lua_toboolean(L, 2));
     lua_settop(L, 1);
@@ -111,6 +137,7 @@ static void set_grad(lua_State *L, cld_tensor *x, int arg) {
 }
 
 static int tensor_detach(lua_State *L) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     *out = cld_tensor_detach(x);
     return cldL_result(L, *out);
@@ -181,11 +208,46 @@ static int property_grad(lua_State *L) {
     return 1;
 }
 
+static int property_transposed(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
+    if (x->a.ndim != 2) return luaL_error(L, "T: expected two dimensions, got %s", cld_describe(&x->a));
+    *out = cld_transpose(x, 0, 1);
+    return cldL_result(L, *out);
+}
+
 static const luaL_Reg properties[] = {
-    {"shape", property_shape},     {"dtype", property_dtype},     {"device", property_device},
-    {"ndim", property_ndim},       {"grad", property_grad},       {"requires_grad", property_requires_grad},
-    {"grad_fn", property_grad_fn}, {"is_leaf", property_is_leaf}, {NULL, NULL},
+    {"shape", property_shape},     {"dtype", property_dtype},
+    {"device", property_device},   {"ndim", property_ndim},
+    {"grad", property_grad},       {"requires_grad", property_requires_grad},
+    {"grad_fn", property_grad_fn}, {"is_leaf", property_is_leaf},
+    {"T", property_transposed},    {NULL, NULL},
 };
+
+/* The name most like `key` in the table at `index`, if it is nearer than *distance; of equally near ones the first in
+ * the alphabet. */
+static const char *nearer(lua_State *L, int index, const char *key, const char *nearest, int *distance) {
+    lua_pushnil(L);
+    while (lua_next(L, index)) {
+        lua_pop(L, 1);
+        const char *name = lua_tostring(L, -1);
+        int d = cldL_edit_distance(key, name);
+        if (d > *distance || (d == *distance && nearest && strcmp(name, nearest) >= 0)) continue;
+        *distance = d;
+        nearest = name;
+    }
+    return nearest;
+}
+
+/* Names that begin with __ are asked for by libraries that look at any value. */
+static int no_such_field(lua_State *L) {
+    const char *key = lua_tostring(L, 2);
+    int distance = 1 + (int)strlen(key) / 4;
+    if (strncmp(key, "__", 2) == 0) return 0;
+    const char *name = nearer(L, lua_upvalueindex(1), key, NULL, &distance);
+    name = nearer(L, lua_upvalueindex(2), key, name, &distance);
+    if (!name) return luaL_error(L, "a tensor has no field '%s'", key);
+    return luaL_error(L, "a tensor has no field '%s'; did you mean '%s'?", key, name);
+}
 
 /* Upvalues: the methods, the properties. */
 static int tensor_index(lua_State *L) {
@@ -193,7 +255,7 @@ static int tensor_index(lua_State *L) {
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
     lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return 1;
+    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return no_such_field(L);
     return lua_tocfunction(L, -1)(L);
 }
 
@@ -214,8 +276,8 @@ static int tensor_newindex(lua_State *L) {
 /* ---- the type ------------------------------------------------------------------------------------------ */
 
 static const luaL_Reg metamethods[] = {
-    {"__gc", tensor_close}, {"__close", tensor_close},       {"__eq", tensor_eq},
-    {"__len", tensor_len},  {"__tostring", tensor_tostring}, {NULL, NULL},
+    {"__gc", tensor_gc},   {"__close", tensor_close},       {"__eq", tensor_eq},
+    {"__len", tensor_len}, {"__tostring", tensor_tostring}, {NULL, NULL},
 };
 
 /* An allocation failed: give back what dead userdata hold, then it is tried again. Another thread must wait
@@ -223,7 +285,11 @@ static const luaL_Reg metamethods[] = {
 static pthread_t interpreter;
 
 static void collect_garbage(void *context) {
-    if (pthread_equal(pthread_self(), interpreter)) lua_gc(context, LUA_GCCOLLECT);
+    if (!pthread_equal(pthread_self(), interpreter)) return;
+    bool was_reclaiming = reclaiming;
+    reclaiming = true;
+    lua_gc(context, LUA_GCCOLLECT);
+    reclaiming = was_reclaiming;
 }
 
 static int forget_interpreter(lua_State *L) {
@@ -264,12 +330,12 @@ static const luaL_Reg own_functions[] = {
 
 int cldL_open_tensor(lua_State *L) {
     static const luaL_Reg *const as_functions[] = {
-        own_functions, cldL_creation_functions, cldL_random_functions, cldL_view_ops,
-        cldL_math_ops, cldL_reduce_ops,         cldL_select_ops,       NULL,
+        own_functions,   cldL_creation_functions, cldL_random_functions, cldL_view_ops, cldL_math_ops,
+        cldL_reduce_ops, cldL_select_ops,         cldL_select_functions, NULL,
     };
     static const luaL_Reg *const as_methods[] = {
-        own_methods,     cldL_random_methods,   cldL_view_ops,     cldL_math_ops, cldL_reduce_ops,
-        cldL_select_ops, cldL_in_place_methods, cldL_cast_methods, NULL,
+        own_methods,     cldL_random_methods, cldL_view_ops,         cldL_math_ops,     cldL_reduce_ops,
+        cldL_select_ops, cldL_select_methods, cldL_in_place_methods, cldL_cast_methods, NULL,
     };
     reclaim_by_collecting(L);
     luaL_newmetatable(L, CLDL_TENSOR);

@@ -13,7 +13,9 @@ extern const luaL_Reg cldL_math_ops[];     /* tensor_math.c: both */
 extern const luaL_Reg cldL_cast_methods[]; /* tensor_math.c: x:to("f64"), ... */
 extern const luaL_Reg cldL_math_metamethods[]; /* tensor_math.c: __add, ... */
 extern const luaL_Reg cldL_reduce_ops[];       /* tensor_reduce.c: both */
-extern const luaL_Reg cldL_select_ops[];       /* tensor_select.c: both: gather, topk, sort, where, ... */
+extern const luaL_Reg cldL_select_ops[];       /* tensor_select.c: both: gather, topk, sort, ... */
+extern const luaL_Reg cldL_select_functions[]; /* tensor_select.c: cld.where(condition, a, b) */
+extern const luaL_Reg cldL_select_methods[];   /* tensor_select.c: a:where(condition, b) */
 extern const luaL_Reg cldL_in_place_methods[]; /* tensor_in_place.c: x:add_(y), ... */
 
 /* tensor_table.c: between Lua values and elements. */
@@ -44,12 +46,17 @@ int cldL_check_shape_and_options(lua_State *L, int arg, int64_t shape[CLD_MAX_DI
 /* The new tensor on top of the stack as the options want it; 1 result. */
 int cldL_finish(lua_State *L, cld_tensor **box, const cldL_options *o);
 
-/* The tensors in the table at arg, kept alive by a userdata that is left on the stack with their array. */
-cld_tensor **cldL_check_list(lua_State *L, int arg, int *count);
+/* The Lua number or boolean at arg as a tensor without dimensions (left on the stack): exact, or an error of op. */
+cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dtype,
+                             const cld_backend *device);
+/* A tensor, or a number as a 0-d tensor of like's dtype and device; f32 where an integer `like` cannot hold its
+ * fraction, as PyTorch has it. */
+cld_tensor *cldL_check_operand(lua_State *L, int arg, const char *op, const cld_tensor *like);
+/* x = the number at arg, everywhere. */
+void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg);
 
-/* A tensor, or a number made a 0-d tensor of like's dtype and device (left on the stack). */
-cld_tensor *cldL_check_operand(lua_State *L, int arg, const cld_tensor *like);
-
+/* y at 2 times the alpha at 3, where there is one: takes its place. */
+void cldL_scale_operand(lua_State *L);
 /* The op on the operands at 1 and 2, one of which may be a number; 1 result. */
 int cldL_binary(lua_State *L, cld_binary kind);
 

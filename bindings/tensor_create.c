@@ -26,6 +26,7 @@ void cldL_check_options(lua_State *L, int arg, cldL_options *o) {
 int cldL_check_shape_and_options(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS], cldL_options *o) {
     int ndim;
     if (lua_istable(L, arg)) {
+        cldL_check_count(L, arg + 1);
         ndim = cldL_check_shape(L, arg, shape);
         cldL_check_options(L, arg, o);
         cldL_check_options(L, arg + 1, o);
@@ -83,35 +84,54 @@ static int create_empty(lua_State *L) {
     return cldL_finish(L, out, &o);
 }
 
+/* The tensor on top of the stack, all of it the number at arg. */
+static int full_of(lua_State *L, int arg, cld_tensor **out, const cldL_options *o) {
+    if (!*out) return cldL_raise(L);
+    cldL_fill(L, "full", *out, arg);
+    return cldL_finish(L, out, o);
+}
+
 /* cld.full(shape table, value[, options]) */
 static int create_full(lua_State *L) {
     int64_t shape[CLD_MAX_DIMS];
     cldL_options o = defaults(CLD_F32);
     luaL_checktype(L, 1, LUA_TTABLE);
-    double value = luaL_checknumber(L, 2);
-    lua_remove(L, 2);
-    int ndim = cldL_check_shape_and_options(L, 1, shape, &o);
+    cldL_check_count(L, 3);
+    int ndim = cldL_check_shape(L, 1, shape);
+    cldL_check_options(L, 1, &o);
+    cldL_check_options(L, 3, &o);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_tensor_full(o.dtype, ndim, shape, o.device, value);
-    return cldL_finish(L, out, &o);
+    *out = cld_tensor_new(o.dtype, ndim, shape, o.device);
+    return full_of(L, 2, out, &o);
 }
 
 /* ---- as another tensor --------------------------------------------------------------------------------- */
 
-static int filled_like(lua_State *L, double value, int options) {
+static int filled_like(lua_State *L, double value) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     cldL_options o = options_of(x);
-    cldL_check_options(L, options, &o);
+    cldL_check_options(L, 2, &o);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_tensor_full(o.dtype, x->a.ndim, x->a.shape, o.device, value);
     return cldL_finish(L, out, &o);
 }
 
-static int create_zeros_like(lua_State *L) { return filled_like(L, 0.0, 2); }
-static int create_ones_like(lua_State *L) { return filled_like(L, 1.0, 2); }
-static int create_full_like(lua_State *L) { return filled_like(L, luaL_checknumber(L, 2), 3); }
+static int create_zeros_like(lua_State *L) { return filled_like(L, 0.0); }
+static int create_ones_like(lua_State *L) { return filled_like(L, 1.0); }
+
+static int create_full_like(lua_State *L) {
+    cldL_check_count(L, 3);
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    cldL_options o = options_of(x);
+    cldL_check_options(L, 3, &o);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_tensor_new(o.dtype, x->a.ndim, x->a.shape, o.device);
+    return full_of(L, 2, out, &o);
+}
 
 static int create_empty_like(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     cldL_options o = options_of(x);
     cldL_check_options(L, 2, &o);
@@ -131,6 +151,7 @@ static int create_arange(lua_State *L) {
     bool integers = true;
     for (int i = 1; i <= numbers; i++) integers = integers && lua_isinteger(L, i);
     cldL_options o = defaults(integers ? CLD_I64 : CLD_F32);
+    cldL_check_count(L, numbers + 1);
     cldL_check_options(L, numbers + 1, &o);
     double start = numbers > 1 ? luaL_checknumber(L, 1) : 0;
     double stop = luaL_checknumber(L, numbers > 1 ? 2 : 1);
@@ -142,6 +163,7 @@ static int create_arange(lua_State *L) {
 
 /* cld.linspace(first, last, count[, options]): both ends included. */
 static int create_linspace(lua_State *L) {
+    cldL_check_count(L, 4);
     double first = luaL_checknumber(L, 1), last = luaL_checknumber(L, 2);
     lua_Integer count = luaL_checkinteger(L, 3);
     cldL_options o = defaults(CLD_F32);
@@ -155,6 +177,7 @@ static int create_linspace(lua_State *L) {
 static int create_eye(lua_State *L) {
     lua_Integer rows = luaL_checkinteger(L, 1), columns = lua_isnumber(L, 2) ? luaL_checkinteger(L, 2) : rows;
     cldL_options o = defaults(CLD_F32);
+    cldL_check_count(L, lua_isnumber(L, 2) ? 3 : 2);
     cldL_check_options(L, lua_isnumber(L, 2) ? 3 : 2, &o);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_tensor_eye(o.dtype, rows, columns, o.device);

@@ -25,6 +25,7 @@ static int return_self(lua_State *L, cld_status status) {
 
 /* x = x op y. The result must have x's shape; it is cast to x's dtype. */
 static int update(lua_State *L, const char *name, cld_binary kind) {
+    cldL_check_count(L, 2);
     cld_tensor *x = check_target(L, name), *y = cldL_test_tensor(L, 2);
     if (kind == CLD_ADD && y && cld_same_shape(&x->a, &y->a) && x->a.dtype == y->a.dtype)
         return return_self(L, cld_add_(x, y));
@@ -43,13 +44,23 @@ static int update(lua_State *L, const char *name, cld_binary kind) {
     return return_self(L, status);
 }
 
-static int in_place_add(lua_State *L) { return update(L, "add_", CLD_ADD); }
-static int in_place_sub(lua_State *L) { return update(L, "sub_", CLD_SUB); }
+/* x:add_(y[, alpha]), x:sub_(y[, alpha]): x + alpha y */
+static int in_place_add(lua_State *L) {
+    cldL_scale_operand(L);
+    return update(L, "add_", CLD_ADD);
+}
+
+static int in_place_sub(lua_State *L) {
+    cldL_scale_operand(L);
+    return update(L, "sub_", CLD_SUB);
+}
+
 static int in_place_mul(lua_State *L) { return update(L, "mul_", CLD_MUL); }
 static int in_place_div(lua_State *L) { return update(L, "div_", CLD_DIV); }
 
 /* x:clamp_([low[, high]]) */
 static int in_place_clamp(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = check_target(L, "clamp_");
     lua_settop(L, 3);
     lua_getfield(L, 1, "clamp");
@@ -59,17 +70,21 @@ static int in_place_clamp(lua_State *L) {
 }
 
 static int in_place_fill(lua_State *L) {
-    return return_self(L, cld_tensor_fill(check_target(L, "fill_"), luaL_checknumber(L, 2)));
+    cldL_check_count(L, 2);
+    cldL_fill(L, "fill_", check_target(L, "fill_"), 2);
+    return return_self(L, CLD_OK);
 }
 
 static int in_place_zero(lua_State *L) {
+    cldL_check_count(L, 1);
     return return_self(L, cld_tensor_fill(check_target(L, "zero_"), 0.0));
 }
 
 /* x:copy_(y): y broadcasts and is cast. */
 static int in_place_copy(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = check_target(L, "copy_"), *y = cldL_check_tensor(L, 2);
-    return return_self(L, cld_tensor_copy(x, y));
+    return return_self(L, cld_copy_("copy_", x, y));
 }
 
 const luaL_Reg cldL_in_place_methods[] = {

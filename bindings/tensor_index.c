@@ -1,18 +1,20 @@
 /* t[i], t[{i, j}], t[{ {1, 3}, j, {} }] and their assignment.
  *
- * Positions are 1-based; each must be from 1 to the extent, there is no counting from the end. In the table
- * form entry k speaks of dimension k: an integer takes one position (and drops the dimension), {a, b} the
- * positions a to b, {} all of them. An i64 tensor as key selects along dimension 1 by the (0-based) integers
- * that lie in it; a u8 tensor, which comparisons give, is a mask of x's first dimensions. */
+ * Positions are 1-based; each must be from 1 to the extent, there is no counting from the end. In the table form entry k
+ * speaks of dimension k: an integer takes one position (and drops the dimension), {a, b} the positions a to b, {} all of
+ * them. An i64 tensor as key selects along dimension 1 by the (0-based) integers that lie in it; a u8 tensor, which
+ * comparisons give, is a mask of x's first dimensions. */
 #include "bindings/tensor.h"
 
 static int64_t check_position(lua_State *L, const cld_tensor *x, int dim, lua_Integer i) {
     if (dim >= x->a.ndim)
         return luaL_error(L, "index %d of %s, which has %d dimension%s", dim + 1, cld_describe(&x->a),
                           x->a.ndim, x->a.ndim == 1 ? "" : "s");
+    bool walked_off = dim == 0 && i == x->a.shape[dim] + 1; /* ipairs stops at nil, which is no element */
     if (i < 1 || i > x->a.shape[dim])
-        return luaL_error(L, "index %I of dimension %d of %s; expected 1 to %I", (LUAI_UACINT)i, dim + 1,
-                          cld_describe(&x->a), (LUAI_UACINT)x->a.shape[dim]);
+        return luaL_error(L, "index %I of dimension %d of %s; expected 1 to %I%s", (LUAI_UACINT)i, dim + 1,
+                          cld_describe(&x->a), (LUAI_UACINT)x->a.shape[dim],
+                          walked_off ? " (to walk along it: for i, row in t:rows() do)" : "");
     return i - 1;
 }
 
@@ -85,8 +87,7 @@ int cldL_index(lua_State *L, cld_tensor *x) {
 }
 
 /* t[i64 tensor] = value, t[mask] = value: a number, or as many rows as are chosen. */
-static int assign_chosen(lua_State *L, cld_tensor *x, cld_tensor *key) {
-    cld_tensor *value = cldL_check_operand(L, 3, x);
+static int assign_chosen(lua_State *L, cld_tensor *x, cld_tensor *key, cld_tensor *value) {
     bool mask = key->a.dtype == CLD_U8;
     cldL_check_status(L, mask ? cld_mask_assign(x, key, value) : cld_index_assign(x, key, value));
     return 0;
@@ -95,16 +96,16 @@ static int assign_chosen(lua_State *L, cld_tensor *x, cld_tensor *key) {
 /* t[key] = number or tensor (which broadcasts): written in place, off the tape. */
 int cldL_set_index(lua_State *L, cld_tensor *x) {
     cld_tensor *value = cldL_test_tensor(L, 3), *chosen = cldL_test_tensor(L, 2);
-    cldL_check_status(L, cld_check_in_place("assignment", x));
+    cldL_check_status(L, cld_check_off_tape("assignment", x));
     if (value && cld_needs_grad(&value, 1))
         return luaL_error(L, "assignment: a write in place carries no gradient; assign value:detach()");
-    if (chosen) return assign_chosen(L, x, chosen);
+    if (!value) value = cldL_push_number(L, 3, "assignment", x->a.dtype, cld_device(x));
+    if (chosen) return assign_chosen(L, x, chosen, value);
     cld_tensor **plain = cldL_new_tensor(L); /* off the tape, so that no view is recorded */
     *plain = cld_tensor_detach(x);
     if (!*plain) return cldL_raise(L);
     cld_tensor *part = *push_part(L, *plain);
-    cldL_check_status(L,
-                      value ? cld_tensor_copy(part, value) : cld_tensor_fill(part, luaL_checknumber(L, 3)));
+    cldL_check_status(L, cld_copy_("assignment", part, value));
     cldL_close(lua_touserdata(L, -1));
     cldL_close(plain);
     return 0;

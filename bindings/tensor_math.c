@@ -31,23 +31,35 @@ static const scalar_form scalar_forms[] = {
     [CLD_OR] = {0},
 };
 
-cld_tensor *cldL_check_operand(lua_State *L, int arg, const cld_tensor *like) {
+cld_tensor *cldL_check_operand(lua_State *L, int arg, const char *op, const cld_tensor *like) {
     if (lua_type(L, arg) != LUA_TNUMBER) return cldL_check_tensor(L, arg);
     double value = lua_tonumber(L, arg);
-    /* an integer tensor and a number with a fraction: f32, as PyTorch has it */
     bool widen = !cld_dtype_is_float(like->a.dtype) && value != floor(value);
-    cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_tensor_full(widen ? CLD_F32 : like->a.dtype, 0, NULL, cld_device(like), value);
-    cldL_result(L, *out);
-    return *out;
+    return cldL_push_number(L, arg, op, widen ? CLD_F32 : like->a.dtype, cld_device(like));
+}
+
+/* The one-operand kernels take a double: a number that is none, or no integer beside integers, is made a tensor. */
+static bool fits_scalar(lua_State *L, int arg, cld_dtype dtype) {
+    lua_Number s = lua_tonumber(L, arg);
+    if (cld_dtype_is_float(dtype)) return true;
+    return s == floor(s) && (dtype != CLD_I64 || !lua_isinteger(L, arg) || fabs(s) < 0x1p53);
+}
+
+/* Integers are divided as f32, whatever they could hold. */
+static cld_tensor *check_binary_operand(lua_State *L, int arg, cld_binary kind, const cld_tensor *like) {
+    const char *op = cld_binary_name(kind);
+    if (kind == CLD_DIV && lua_type(L, arg) == LUA_TNUMBER && !cld_dtype_is_float(like->a.dtype))
+        return cldL_push_number(L, arg, op, CLD_F32, cld_device(like));
+    return cldL_check_operand(L, arg, op, like);
 }
 
 int cldL_binary(lua_State *L, cld_binary kind) {
     bool number_left = lua_type(L, 1) == LUA_TNUMBER, number_right = lua_type(L, 2) == LUA_TNUMBER;
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, number_left ? 2 : 1), **out;
     const scalar_form *form = &scalar_forms[kind];
     double s = lua_tonumber(L, number_left ? 1 : 2);
-    bool exact = cld_dtype_is_float(x->a.dtype) || s == floor(s);
+    bool exact = fits_scalar(L, number_left ? 1 : 2, x->a.dtype);
     if (number_left && form->left && exact) {
         out = cldL_new_tensor(L);
         *out = cld_unary_op(form->left_kind, x, s, 0);
@@ -55,16 +67,40 @@ int cldL_binary(lua_State *L, cld_binary kind) {
         out = cldL_new_tensor(L);
         *out = cld_unary_op(form->right_kind, x, kind == CLD_SUB ? -s : s, 0);
     } else {
-        cld_tensor *a = number_left ? cldL_check_operand(L, 1, x) : x;
-        cld_tensor *b = number_left ? x : cldL_check_operand(L, 2, x);
+        cld_tensor *a = number_left ? check_binary_operand(L, 1, kind, x) : x;
+        cld_tensor *b = number_left ? x : check_binary_operand(L, 2, kind, x);
         out = cldL_new_tensor(L);
         *out = cld_binary_op(kind, a, b);
     }
     return cldL_result(L, *out);
 }
 
-static int math_add(lua_State *L) { return cldL_binary(L, CLD_ADD); }
-static int math_sub(lua_State *L) { return cldL_binary(L, CLD_SUB); }
+/* x:add(y, alpha), as sub, add_ and sub_: y times alpha. */
+void cldL_scale_operand(lua_State *L) {
+    cldL_check_count(L, 3);
+    if (lua_isnoneornil(L, 3)) return;
+    double alpha = luaL_checknumber(L, 3);
+    if (lua_type(L, 2) == LUA_TNUMBER) {
+        lua_pushnumber(L, alpha * lua_tonumber(L, 2));
+    } else {
+        cld_tensor *y = cldL_check_tensor(L, 2), **scaled = cldL_new_tensor(L);
+        *scaled = cld_mul_scalar(y, alpha);
+        cldL_result(L, *scaled);
+    }
+    lua_replace(L, 2);
+    lua_settop(L, 2);
+}
+
+static int math_add(lua_State *L) {
+    cldL_scale_operand(L);
+    return cldL_binary(L, CLD_ADD);
+}
+
+static int math_sub(lua_State *L) {
+    cldL_scale_operand(L);
+    return cldL_binary(L, CLD_SUB);
+}
+
 static int math_mul(lua_State *L) { return cldL_binary(L, CLD_MUL); }
 static int math_div(lua_State *L) { return cldL_binary(L, CLD_DIV); }
 static int math_pow(lua_State *L) { return cldL_binary(L, CLD_POW); }
@@ -84,12 +120,19 @@ static int math_or(lua_State *L) { return cldL_binary(L, CLD_OR); }
 /* ---- one tensor ---------------------------------------------------------------------------------------- */
 
 static int unary(lua_State *L, cld_unary kind) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     *out = cld_unary_op(kind, x, 0, 0);
     return cldL_result(L, *out);
 }
 
 static int math_neg(lua_State *L) { return unary(L, CLD_NEG); }
+
+static int math_minus(lua_State *L) { /* Lua hands over the operand twice */
+    lua_settop(L, 1);
+    return unary(L, CLD_NEG);
+}
+
 static int math_abs(lua_State *L) { return unary(L, CLD_ABS); }
 static int math_sign(lua_State *L) { return unary(L, CLD_SIGN); }
 static int math_exp(lua_State *L) { return unary(L, CLD_EXP); }
@@ -112,6 +155,7 @@ static int math_isfinite(lua_State *L) { return unary(L, CLD_ISFINITE); }
 
 /* x:clamp([low[, high]]): nil leaves that side open. */
 static int math_clamp(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     double low = luaL_optnumber(L, 2, -INFINITY), high = luaL_optnumber(L, 3, INFINITY);
     cld_tensor **out = cldL_new_tensor(L);
@@ -123,6 +167,7 @@ static int math_clamp(lua_State *L) {
 
 /* ndim 0: any that matmul takes. */
 static int product(lua_State *L, const char *name, int ndim) {
+    cldL_check_count(L, 2);
     cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2);
     if (ndim && (a->a.ndim != ndim || b->a.ndim != ndim))
         return luaL_error(L, "%s: expected two tensors of %d dimensions, got %s and %s", name, ndim,
@@ -139,6 +184,7 @@ static int math_bmm(lua_State *L) { return product(L, "bmm", 3); }
 /* ---- casts and devices --------------------------------------------------------------------------------- */
 
 static int cast_to(lua_State *L, cld_dtype dtype) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     *out = dtype == x->a.dtype ? cld_tensor_retain(x) : cld_cast(x, dtype);
     return cldL_result(L, *out);
@@ -169,12 +215,16 @@ static int math_to(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     cld_dtype dtype;
     cldL_options o = {.dtype = x->a.dtype, .device = cld_device(x)};
+    cldL_check_count(L, 2);
     luaL_argcheck(L, lua_istable(L, 2) || lua_type(L, 2) == LUA_TSTRING, 2,
                   "expected a dtype, a device or a table");
     if (lua_istable(L, 2) || cld_dtype_parse(lua_tostring(L, 2), &dtype))
         cldL_check_options(L, 2, &o);
     else
-        o.device = cldL_check_device(L, 2);
+        o.device = cldL_find_device(lua_tostring(L, 2));
+    if (!o.device)
+        return luaL_error(L, "to: '%s' is neither a dtype (" CLDL_DTYPES ") nor a device (" CLDL_DEVICES ")",
+                          lua_tostring(L, 2));
     lua_settop(L, 1);
     move_to(L, o.device);
     lua_replace(L, 1);
@@ -259,6 +309,6 @@ static int math_is_at_most(lua_State *L) {
 
 const luaL_Reg cldL_math_metamethods[] = {
     {"__add", math_add},       {"__sub", math_sub},       {"__mul", math_mul}, {"__idiv", math_floor_divide},
-    {"__mod", math_remainder}, {"__div", math_div},       {"__pow", math_pow}, {"__unm", math_neg},
+    {"__mod", math_remainder}, {"__div", math_div},       {"__pow", math_pow}, {"__unm", math_minus},
     {"__lt", math_is_less},    {"__le", math_is_at_most}, {NULL, NULL},
 };

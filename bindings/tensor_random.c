@@ -28,6 +28,7 @@ static int random_new(lua_State *L, filler *f) {
 }
 
 static int random_like(lua_State *L, filler *f) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     cldL_options o = {.dtype = x->a.dtype, .device = cld_device(x)};
     cldL_check_options(L, 2, &o);
@@ -52,6 +53,7 @@ static int random_randint(lua_State *L) {
 
 /* cld.randperm(n[, options]): 0 to n - 1 in random order, i64. */
 static int random_randperm(lua_State *L) {
+    cldL_check_count(L, 2);
     lua_Integer n = luaL_checkinteger(L, 1);
     cldL_options o = {.dtype = CLD_I64, .device = cld_cpu_backend()};
     cldL_check_options(L, 2, &o);
@@ -124,6 +126,7 @@ const luaL_Reg cldL_random_functions[] = {
 /* ---- filling ------------------------------------------------------------------------------------------- */
 
 static int fill_with(lua_State *L, const char *name, filler *f) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     double a = luaL_optnumber(L, 2, 0), b = luaL_optnumber(L, 3, 1);
     cldL_check_status(L, cld_check_in_place(name, x));

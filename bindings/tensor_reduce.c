@@ -3,30 +3,26 @@
  * x:sum() takes all dimensions, x:sum(2) one, x:sum({1, 2}) several; keepdim, true or false, comes next. */
 #include "bindings/tensor.h"
 
+#include <string.h>
+
 /* ---- arguments ----------------------------------------------------------------------------------------- */
 
 /* Dimensions at arg: nil for all (0), an integer, or a table of integers. Returns how many. */
 static int check_dims(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
     if (lua_isnoneornil(L, arg)) return 0;
     if (!lua_istable(L, arg)) {
-        dims[0] = cldL_check_dim(L, arg, x);
+        dims[0] = cldL_check_line(L, arg, x);
         return 1;
     }
     int count = (int)luaL_len(L, arg);
-    luaL_argcheck(L, count >= 1 && count <= x->a.ndim, arg, "expected a dimension, or a table of them");
+    luaL_argcheck(L, count >= 1 && count <= CLD_MAX_DIMS, arg, "expected a dimension, or a table of them");
     for (int i = 0; i < count; i++) {
         lua_geti(L, arg, i + 1);
-        dims[i] = cldL_check_dim(L, lua_gettop(L), x);
+        dims[i] = cldL_check_line(L, lua_gettop(L), x);
         lua_pop(L, 1);
         for (int k = 0; k < i; k++) luaL_argcheck(L, dims[k] != dims[i], arg, "a dimension is listed twice");
     }
     return count;
-}
-
-static bool check_flag(lua_State *L, int arg, bool fallback) {
-    if (lua_isnoneornil(L, arg)) return fallback;
-    luaL_checktype(L, arg, LUA_TBOOLEAN);
-    return lua_toboolean(L, arg);
 }
 
 /* ---- over some dimensions ------------------------------------------------------------------------------ */
@@ -34,9 +30,10 @@ static bool check_flag(lua_State *L, int arg, bool fallback) {
 typedef cld_tensor *reduction(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 
 static int reduce_at(lua_State *L, reduction *f, int arg) {
+    cldL_check_count(L, arg + 1);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dims[CLD_MAX_DIMS], ndims = check_dims(L, arg, x, dims);
-    bool keepdim = check_flag(L, arg + 1, false);
+    bool keepdim = cldL_check_flag(L, arg + 1, false);
     cld_tensor **out = cldL_new_tensor(L);
     *out = f(x, ndims ? dims : NULL, ndims, keepdim);
     return cldL_result(L, *out);
@@ -54,10 +51,11 @@ static int reduce_logsumexp(lua_State *L) { return reduce_at(L, cld_logsumexp, 2
 
 /* x:norm([p = 2[, dims[, keepdim]]]): math.huge gives the largest absolute value. */
 static int reduce_norm(lua_State *L) {
+    cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     double p = luaL_optnumber(L, 2, 2);
     int dims[CLD_MAX_DIMS], ndims = check_dims(L, 3, x, dims);
-    bool keepdim = check_flag(L, 4, false);
+    bool keepdim = cldL_check_flag(L, 4, false);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_norm(x, p, ndims ? dims : NULL, ndims, keepdim);
     return cldL_result(L, *out);
@@ -65,9 +63,10 @@ static int reduce_norm(lua_State *L) {
 
 /* x:var([dims[, unbiased = true[, keepdim]]]); x:std(...) is its square root. */
 static int reduce_var(lua_State *L) {
+    cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dims[CLD_MAX_DIMS], ndims = check_dims(L, 2, x, dims);
-    bool unbiased = check_flag(L, 3, true), keepdim = check_flag(L, 4, false);
+    bool unbiased = cldL_check_flag(L, 3, true), keepdim = cldL_check_flag(L, 4, false);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_var(x, ndims ? dims : NULL, ndims, unbiased, keepdim);
     return cldL_result(L, *out);
@@ -87,9 +86,10 @@ typedef cld_tensor *arg_reduction(cld_tensor *x, int dim, bool keepdim);
 
 /* x:argmax([dim[, keepdim]]): 0-based; without dim, the position in row-major order. */
 static int arg_reduce(lua_State *L, arg_reduction *f) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    bool whole = lua_isnoneornil(L, 2), keepdim = check_flag(L, 3, false);
-    int dim = whole ? 0 : cldL_check_dim(L, 2, x);
+    bool whole = lua_isnoneornil(L, 2), keepdim = cldL_check_flag(L, 3, false);
+    int dim = whole ? 0 : cldL_check_line(L, 2, x);
     cld_tensor **flat = cldL_new_tensor(L), **out = cldL_new_tensor(L);
     *flat = whole ? cld_flatten(x, 0, -1) : cld_tensor_retain(x);
     *out = *flat ? f(*flat, dim, keepdim && !whole) : NULL;
@@ -105,13 +105,14 @@ static int reduce_argmin(lua_State *L) { return arg_reduce(L, cld_argmin); }
 static int extreme(lua_State *L, reduction *all, arg_reduction *position, cld_binary elementwise) {
     if (lua_isnoneornil(L, 2)) return reduce_at(L, all, 2);
     if (cldL_test_tensor(L, 2)) return cldL_binary(L, elementwise);
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = cldL_check_dim(L, 2, x);
-    bool keepdim = check_flag(L, 3, false);
+    int dim = cldL_check_line(L, 2, x);
+    bool keepdim = cldL_check_flag(L, 3, false);
     cld_tensor **at = cldL_new_tensor(L), **picked = cldL_new_tensor(L);
     cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
     *at = position(x, dim, true);
-    *picked = *at ? cld_gather(x, dim, *at) : NULL;
+    *picked = !*at ? NULL : x->a.ndim == 0 ? cld_clone(x) : cld_gather(x, dim, *at);
     if (!*picked) return cldL_raise(L);
     *values = keepdim ? cld_tensor_retain(*picked) : cld_squeeze(*picked, dim);
     *index = keepdim ? cld_tensor_retain(*at) : cld_squeeze(*at, dim);
@@ -129,8 +130,9 @@ static int reduce_min(lua_State *L) { return extreme(L, cld_amin, cld_argmin, CL
 typedef cld_tensor *along(cld_tensor *x, int dim);
 
 static int along_dim(lua_State *L, along *f) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_dim(L, 2, x);
+    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_line(L, 2, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = f(x, dim);
     return cldL_result(L, *out);
@@ -143,18 +145,29 @@ static int reduce_normalize(lua_State *L) { return along_dim(L, cld_normalize); 
 
 /* x:cumsum(dim) */
 static int reduce_cumsum(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = cldL_check_dim(L, 2, x);
+    int dim = cldL_check_line(L, 2, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_cumsum(x, dim);
     return cldL_result(L, *out);
 }
 
-/* cld.cross_entropy(logits (n, classes), labels i64 (n)): the mean over the rows. */
+/* cld.cross_entropy(logits (n, classes), labels i64 (n)[, {reduction = "mean", "sum" or "none", label_smoothing = 0}]) */
 static int reduce_cross_entropy(lua_State *L) {
-    cld_tensor *logits = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2),
-               **out = cldL_new_tensor(L);
-    *out = cld_cross_entropy(logits, labels);
+    static const char *const fields[] = {"reduction", "label_smoothing", NULL};
+    static const char *const reductions[] = {
+        [CLD_MEAN_OF_ROWS] = "mean", [CLD_SUM_OF_ROWS] = "sum", [CLD_EACH_ROW] = "none", NULL};
+    cldL_check_count(L, 3);
+    cld_tensor *logits = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2);
+    cldL_check_fields(L, 3, "cross_entropy", fields);
+    cld_cross_entropy_params p = {.label_smoothing = cldL_field_number(L, 3, "label_smoothing", 0)};
+    const char *reduction = cldL_field_string(L, 3, "reduction", "mean");
+    while (reductions[p.reduction] && strcmp(reduction, reductions[p.reduction]) != 0) p.reduction++;
+    if (!reductions[p.reduction])
+        return luaL_error(L, "cross_entropy: reduction must be 'mean', 'sum' or 'none', got '%s'", reduction);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_cross_entropy_with(logits, labels, &p);
     return cldL_result(L, *out);
 }
 

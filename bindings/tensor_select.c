@@ -4,29 +4,43 @@
 
 /* ---- by condition -------------------------------------------------------------------------------------- */
 
-/* cld.where(condition, a, b): a and b may be numbers, but not both. */
+/* The choice at arg: a tensor, or a number in the dtype of the other choice; f32 where both are numbers. */
+static cld_tensor *check_choice(lua_State *L, int arg, int other) {
+    cld_tensor *like = cldL_test_tensor(L, other);
+    if (like || lua_type(L, arg) != LUA_TNUMBER) return cldL_check_operand(L, arg, "where", like);
+    return cldL_push_number(L, arg, "where", CLD_F32, cld_device(cldL_check_tensor(L, 1)));
+}
+
+/* cld.where(condition, a, b) */
 static int select_where(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *condition = cldL_check_tensor(L, 1);
-    cld_tensor *a = cldL_test_tensor(L, 2), *b = cldL_test_tensor(L, 3);
-    luaL_argcheck(L, a || b, 2, "one of the choices must be a tensor");
-    cld_tensor *like = a ? a : b;
-    a = cldL_check_operand(L, 2, like);
-    b = cldL_check_operand(L, 3, like);
-    cld_tensor **out = cldL_new_tensor(L);
+    cld_tensor *a = check_choice(L, 2, 3), *b = check_choice(L, 3, 2), **out = cldL_new_tensor(L);
     *out = cld_where(condition, a, b);
+    return cldL_result(L, *out);
+}
+
+/* x:where(condition, y): x where the condition holds, else y. */
+static int select_where_method(lua_State *L) {
+    cldL_check_count(L, 3);
+    cld_tensor *x = cldL_check_tensor(L, 1), *condition = cldL_check_tensor(L, 2);
+    cld_tensor *y = cldL_check_operand(L, 3, "where", x), **out = cldL_new_tensor(L);
+    *out = cld_where(condition, x, y);
     return cldL_result(L, *out);
 }
 
 /* x:masked_fill(mask, value) */
 static int select_masked_fill(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1), *mask = cldL_check_tensor(L, 2);
-    cld_tensor *value = cldL_check_operand(L, 3, x), **out = cldL_new_tensor(L);
-    *out = cld_where(mask, value, x);
+    cld_tensor *value = cldL_check_operand(L, 3, "masked_fill", x), **out = cldL_new_tensor(L);
+    *out = cld_masked_fill(x, mask, value);
     return cldL_result(L, *out);
 }
 
 /* x:masked_select(mask): the chosen elements, in one dimension */
 static int select_masked_select(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1), *mask = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
     *out = cld_masked_select(x, mask);
     return cldL_result(L, *out);
@@ -34,6 +48,7 @@ static int select_masked_select(lua_State *L) {
 
 /* x:nonzero(): the (0-based) positions of what is not 0, a row each */
 static int select_nonzero(lua_State *L) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     *out = cld_nonzero(x);
     return cldL_result(L, *out);
@@ -45,6 +60,7 @@ typedef cld_tensor *by_index(cld_tensor *x, int dim, cld_tensor *index);
 
 /* x:gather(dim, index), x:index_select(dim, index) */
 static int take(lua_State *L, by_index *f) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_dim(L, 2, x);
     cld_tensor *index = cldL_check_tensor(L, 3), **out = cldL_new_tensor(L);
@@ -59,6 +75,7 @@ typedef cld_tensor *with_source(cld_tensor *x, int dim, cld_tensor *index, cld_t
 
 /* x:scatter_add(dim, index, source) and the like: a new tensor */
 static int put(lua_State *L, with_source *f) {
+    cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_dim(L, 2, x);
     cld_tensor *index = cldL_check_tensor(L, 3), *source = cldL_check_tensor(L, 4),
@@ -73,6 +90,7 @@ static int select_index_copy(lua_State *L) { return put(L, cld_index_copy); }
 
 /* labels:one_hot([classes]): i64, with a last dimension of that extent */
 static int select_one_hot(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *labels = cldL_check_tensor(L, 1);
     lua_Integer classes = luaL_optinteger(L, 2, 0);
     luaL_argcheck(L, classes > 0 || lua_isnoneornil(L, 2), 2, "expected at least one class");
@@ -87,6 +105,7 @@ typedef cld_tensor *triangle(cld_tensor *x, int64_t diagonal);
 
 /* x:tril([diagonal = 0]), x:triu([diagonal = 0]): the rest is 0. */
 static int keep_triangle(lua_State *L, triangle *f) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer diagonal = luaL_optinteger(L, 2, 0);
     cld_tensor **out = cldL_new_tensor(L);
@@ -101,10 +120,11 @@ static int select_triu(lua_State *L) { return keep_triangle(L, cld_triu); }
 
 /* x:topk(k[, dim = last[, largest = true]]): values and positions, in order. */
 static int select_topk(lua_State *L) {
+    cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer k = luaL_checkinteger(L, 2);
-    int dim = lua_isnoneornil(L, 3) ? -1 : cldL_check_dim(L, 3, x);
-    bool largest = lua_isnoneornil(L, 4) || lua_toboolean(L, 4);
+    int dim = lua_isnoneornil(L, 3) ? -1 : cldL_check_line(L, 3, x);
+    bool largest = cldL_check_flag(L, 4, true);
     cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
     *values = cld_topk(index, x, k, dim, largest);
     if (!*values) return cldL_raise(L);
@@ -113,9 +133,10 @@ static int select_topk(lua_State *L) {
 
 /* x:sort([dim = last[, descending = false]]): values and positions; equals keep their order. */
 static int select_sort(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_dim(L, 2, x);
-    bool descending = lua_toboolean(L, 3);
+    int dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_line(L, 2, x);
+    bool descending = cldL_check_flag(L, 3, false);
     cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
     *values = cld_sort(index, x, dim, descending);
     if (!*values) return cldL_raise(L);
@@ -127,8 +148,10 @@ static int select_argsort(lua_State *L) {
     return 1; /* the positions are on top */
 }
 
+const luaL_Reg cldL_select_functions[] = {{"where", select_where}, {NULL, NULL}};
+const luaL_Reg cldL_select_methods[] = {{"where", select_where_method}, {NULL, NULL}};
+
 const luaL_Reg cldL_select_ops[] = {
-    {"where", select_where},
     {"masked_fill", select_masked_fill},
     {"masked_select", select_masked_select},
     {"nonzero", select_nonzero},

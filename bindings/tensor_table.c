@@ -13,6 +13,7 @@ static cld_dtype host_dtype(cld_dtype d) { return d == CLD_BF16 || d == CLD_F16 
 
 typedef struct reader {
     lua_State *L;
+    const char *op;
     cld_array *out; /* dense; its shape is what every table must have */
     cld_dtype asked;
     int64_t place[CLD_MAX_DIMS]; /* 1-based, of the table or value being read */
@@ -22,7 +23,7 @@ typedef struct reader {
 static const char *push_place(reader *r, int depth) {
     luaL_Buffer b;
     luaL_buffinit(r->L, &b);
-    if (depth == 0) luaL_addstring(&b, "the table");
+    if (depth == 0) luaL_addstring(&b, r->out->ndim == 0 ? "the value" : "the table");
     for (int i = 0; i < depth; i++) {
         char text[32];
         lua_Integer place = r->place[i];
@@ -44,7 +45,7 @@ static void store_integer(reader *r, int64_t at, lua_Integer v, int depth) {
     default: fits = v >= 0 && v <= UINT8_MAX, ((uint8_t *)out->data)[at] = (uint8_t)v; break;
     }
     if (!fits)
-        luaL_error(r->L, "tensor: %s is %I, which %s cannot hold", push_place(r, depth), (LUAI_UACINT)v,
+        luaL_error(r->L, "%s: %s is %I, which %s cannot hold", r->op, push_place(r, depth), (LUAI_UACINT)v,
                    cld_dtype_name(r->asked));
 }
 
@@ -54,7 +55,7 @@ static void store_number(reader *r, int64_t at, double v, int depth) {
     else if (r->out->dtype == CLD_F32)
         ((float *)r->out->data)[at] = (float)v;
     else
-        luaL_error(r->L, "tensor: %s is %f, which is no integer as %s needs", push_place(r, depth), v,
+        luaL_error(r->L, "%s: %s is %f, which is no integer as %s needs", r->op, push_place(r, depth), v,
                    cld_dtype_name(r->asked));
 }
 
@@ -70,7 +71,7 @@ static void read_value(reader *r, int64_t at, int depth) {
     else if (type == LUA_TNUMBER)
         store_number(r, at, lua_tonumber(L, -1), depth);
     else
-        luaL_error(L, "tensor: %s is a %s; expected a number", push_place(r, depth), luaL_typename(L, -1));
+        luaL_error(L, "%s: %s is a %s; expected a number", r->op, push_place(r, depth), luaL_typename(L, -1));
 }
 
 /* The table on top of the stack fills elements from `at` on; returns the next free element. */
@@ -110,6 +111,37 @@ static int shape_of_table(lua_State *L, int arg, int64_t *shape) {
     return ndim;
 }
 
+/* What was read, where and as what it was asked for. */
+static cld_tensor *delivered(cld_tensor *host, cld_dtype dtype, const cld_backend *device) {
+    CLD_AUTO cld_tensor *cast =
+        host->a.dtype == dtype ? cld_tensor_retain(host) : cld_tensor_cast(host, dtype);
+    if (!cast || device == cld_device(host)) return cld_tensor_steal(&cast);
+    return cld_tensor_to(cast, device);
+}
+
+cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dtype,
+                             const cld_backend *device) {
+    if (lua_type(L, arg) != LUA_TNUMBER && !lua_isboolean(L, arg)) luaL_typeerror(L, arg, "number");
+    cld_tensor **host = cldL_new_tensor(L), **out = cldL_new_tensor(L);
+    *host = cld_tensor_new(host_dtype(dtype), 0, NULL, cld_cpu_backend());
+    if (!*host) cldL_raise(L);
+    lua_pushvalue(L, arg);
+    read_value(&(reader){.L = L, .op = op, .out = &(*host)->a, .asked = dtype}, 0, 0);
+    lua_pop(L, 1);
+    *out = delivered(*host, dtype, device);
+    if (!*out) cldL_raise(L);
+    cldL_close(host);
+    lua_remove(L, -2);
+    return *out;
+}
+
+void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg) {
+    cld_tensor *number = cldL_push_number(L, arg, op, x->a.dtype, cld_device(x));
+    cldL_check_status(L, cld_copy_(op, x, number));
+    cldL_close(lua_touserdata(L, -1));
+    lua_pop(L, 1);
+}
+
 /* cld.tensor(nested tables, a number or a tensor[, options]) */
 int cldL_tensor_from_table(lua_State *L) {
     cldL_options o = {.dtype = CLD_F32, .device = cld_cpu_backend()};
@@ -128,12 +160,12 @@ int cldL_tensor_from_table(lua_State *L) {
     int ndim = shape_of_table(L, 1, shape);
     *host = cld_tensor_new(host_dtype(o.dtype), ndim, shape, cld_cpu_backend());
     if (!*host) return cldL_raise(L);
-    reader r = {.L = L, .out = &(*host)->a, .asked = o.dtype};
+    reader r = {.L = L, .op = "tensor", .out = &(*host)->a, .asked = o.dtype};
     luaL_checkstack(L, 2 * CLD_MAX_DIMS, "nested tables");
     lua_pushvalue(L, 1);
     read_table(&r, 0, 0);
     lua_pop(L, 1);
-    *out = (*host)->a.dtype == o.dtype ? cld_tensor_retain(*host) : cld_tensor_cast(*host, o.dtype);
+    *out = delivered(*host, o.dtype, o.device);
     cldL_close(host);
     return cldL_finish(L, out, &o);
 }

@@ -1,36 +1,40 @@
 /* x:reshape(...), x:permute(...) and the other views; cat and stack; casts. Dimensions are 1-based here. */
 #include "bindings/tensor.h"
 
+/* A shape at 2: numbers, or one table. */
+static int check_shape(lua_State *L, int64_t shape[CLD_MAX_DIMS]) {
+    if (lua_istable(L, 2)) cldL_check_count(L, 2);
+    return cldL_check_shape(L, 2, shape);
+}
+
 /* ---- shapes -------------------------------------------------------------------------------------------- */
 
-static int view_reshape(lua_State *L) {
+typedef cld_tensor *to_shape(const char *op, cld_tensor *x, int ndim, const int64_t *shape);
+
+static int with_shape(lua_State *L, const char *op, to_shape *f) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t shape[CLD_MAX_DIMS];
-    int ndim = cldL_check_shape(L, 2, shape);
+    int ndim = check_shape(L, shape);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_reshape(x, ndim, shape);
+    *out = f(op, x, ndim, shape);
     return cldL_result(L, *out);
 }
 
-static int view_expand(lua_State *L) {
-    cld_tensor *x = cldL_check_tensor(L, 1);
-    int64_t shape[CLD_MAX_DIMS];
-    int ndim = cldL_check_shape(L, 2, shape);
-    cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_expand(x, ndim, shape);
-    return cldL_result(L, *out);
-}
+static int view_reshape(lua_State *L) { return with_shape(L, "reshape", cld_reshape_for); }
+static int view_view(lua_State *L) { return with_shape(L, "view", cld_reshape_for); }
+static int view_expand(lua_State *L) { return with_shape(L, "expand", cld_expand_for); }
 
 static int view_expand_as(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1), *like = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
-    *out = cld_expand(x, like->a.ndim, like->a.shape);
+    *out = cld_expand_for("expand_as", x, like->a.ndim, like->a.shape);
     return cldL_result(L, *out);
 }
 
 static int view_permute(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t listed[CLD_MAX_DIMS];
-    int dims[CLD_MAX_DIMS], count = cldL_check_shape(L, 2, listed);
+    int dims[CLD_MAX_DIMS], count = check_shape(L, listed);
     if (count != x->a.ndim)
         return luaL_error(L, "permute: %s needs %d dimensions listed, got %d", cld_describe(&x->a), x->a.ndim,
                           count);
@@ -46,8 +50,9 @@ static int view_permute(lua_State *L) {
 }
 
 static int view_transpose(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim0 = cldL_check_dim(L, 2, x), dim1 = cldL_check_dim(L, 3, x);
+    int dim0 = cldL_check_line(L, 2, x), dim1 = cldL_check_line(L, 3, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_transpose(x, dim0, dim1);
     return cldL_result(L, *out);
@@ -55,6 +60,7 @@ static int view_transpose(lua_State *L) {
 
 /* x:t(): the transpose of a matrix. */
 static int view_t(lua_State *L) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     if (x->a.ndim != 2) return luaL_error(L, "t: expected two dimensions, got %s", cld_describe(&x->a));
     *out = cld_transpose(x, 0, 1);
@@ -63,6 +69,7 @@ static int view_t(lua_State *L) {
 
 /* x:narrow(dim, start, length): start is 1-based. */
 static int view_narrow(lua_State *L) {
+    cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_dim(L, 2, x);
     lua_Integer start = luaL_checkinteger(L, 3), length = luaL_checkinteger(L, 4);
@@ -73,6 +80,7 @@ static int view_narrow(lua_State *L) {
 
 /* x:select(dim, position): position is 1-based. */
 static int view_select(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_dim(L, 2, x);
     lua_Integer position = luaL_checkinteger(L, 3);
@@ -81,11 +89,12 @@ static int view_select(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:squeeze([dim]): without dim all extents of 1 go. */
+/* x:squeeze([dim]): without dim all extents of 1 go; a dimension of another extent stays, as in PyTorch. */
 static int view_squeeze(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t shape[CLD_MAX_DIMS];
-    int ndim = 0, dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_dim(L, 2, x);
+    int ndim = 0, dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_line(L, 2, x);
     for (int i = 0; i < x->a.ndim; i++)
         if (x->a.shape[i] != 1) shape[ndim++] = x->a.shape[i];
     cld_tensor **out = cldL_new_tensor(L);
@@ -95,6 +104,7 @@ static int view_squeeze(lua_State *L) {
 
 /* x:unsqueeze(dim): the new dimension has number dim in the result; -1 is the last. */
 static int view_unsqueeze(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer dim = luaL_checkinteger(L, 2), ndim = x->a.ndim + 1;
     luaL_argcheck(L, dim != 0 && dim >= -ndim && dim <= ndim, 2, "no such place for a new dimension");
@@ -105,21 +115,24 @@ static int view_unsqueeze(lua_State *L) {
 
 /* x:flatten([first[, last]]) */
 static int view_flatten(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int first = lua_isnoneornil(L, 2) ? 0 : cldL_check_dim(L, 2, x);
-    int last = lua_isnoneornil(L, 3) ? -1 : cldL_check_dim(L, 3, x);
+    int first = lua_isnoneornil(L, 2) ? 0 : cldL_check_line(L, 2, x);
+    int last = lua_isnoneornil(L, 3) ? -1 : cldL_check_line(L, 3, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_flatten(x, first, last);
     return cldL_result(L, *out);
 }
 
 static int view_contiguous(lua_State *L) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     *out = cld_contiguous(x);
     return cldL_result(L, *out);
 }
 
 static int view_clone(lua_State *L) {
+    cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     *out = cld_clone(x);
     return cldL_result(L, *out);
@@ -131,7 +144,7 @@ static int view_clone(lua_State *L) {
 static int view_tile(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t times[CLD_MAX_DIMS];
-    int count = cldL_check_shape(L, 2, times);
+    int count = check_shape(L, times);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_tile(x, count, times);
     return cldL_result(L, *out);
@@ -139,8 +152,9 @@ static int view_tile(lua_State *L) {
 
 /* x:flip(dim) */
 static int view_flip(lua_State *L) {
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = cldL_check_dim(L, 2, x);
+    int dim = cldL_check_line(L, 2, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_flip(x, dim);
     return cldL_result(L, *out);
@@ -148,9 +162,10 @@ static int view_flip(lua_State *L) {
 
 /* x:roll(shift, dim) */
 static int view_roll(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer shift = luaL_checkinteger(L, 2);
-    int dim = cldL_check_dim(L, 3, x);
+    int dim = cldL_check_line(L, 3, x);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_roll(x, shift, dim);
     return cldL_result(L, *out);
@@ -170,6 +185,7 @@ static void append_part(lua_State *L, int list, cld_tensor *x, int dim, int64_t 
 /* x:split(size[, dim = 1]): a list of parts of that length, the last may be shorter; x:split({2, 3}[, dim]) of these
  * lengths. */
 static int view_split(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = lua_isnoneornil(L, 3) ? 0 : cldL_check_dim(L, 3, x);
     luaL_argcheck(L, x->a.ndim > 0, 1, "a tensor without dimensions cannot be split");
@@ -197,6 +213,7 @@ static int view_split(lua_State *L) {
 
 /* x:chunk(count[, dim = 1]): a list of at most that many parts of one length, the last may be shorter. */
 static int view_chunk(lua_State *L) {
+    cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer count = luaL_checkinteger(L, 2);
     int dim = lua_isnoneornil(L, 3) ? 0 : cldL_check_dim(L, 3, x);
@@ -210,26 +227,9 @@ static int view_chunk(lua_State *L) {
 
 /* ---- joining ------------------------------------------------------------------------------------------- */
 
-cld_tensor **cldL_check_list(lua_State *L, int arg, int *count) {
-    luaL_checktype(L, arg, LUA_TTABLE);
-    lua_Integer n = luaL_len(L, arg);
-    luaL_argcheck(L, n >= 1 && n <= INT32_MAX, arg, "expected a list of at least one tensor");
-    cld_tensor **list = lua_newuserdatauv(L, (size_t)n * sizeof *list, 0);
-    for (lua_Integer i = 0; i < n; i++) {
-        lua_geti(L, arg, i + 1);
-        list[i] = cldL_test_tensor(L, -1);
-        if (!list[i])
-            luaL_argerror(L, arg,
-                          lua_pushfstring(L, "entry %I is a %s, not an open tensor", (LUAI_UACINT)i + 1,
-                                          luaL_typename(L, -1)));
-        lua_pop(L, 1); /* the list itself keeps it alive */
-    }
-    *count = (int)n;
-    return list;
-}
-
 /* cld.cat({a, b, ...}[, dim]) */
 static int view_cat(lua_State *L) {
+    cldL_check_count(L, 2);
     int count;
     lua_settop(L, 2);
     cld_tensor **list = cldL_check_list(L, 1, &count);
@@ -241,6 +241,7 @@ static int view_cat(lua_State *L) {
 
 /* cld.stack({a, b, ...}[, dim]): dim is that of the new dimension. */
 static int view_stack(lua_State *L) {
+    cldL_check_count(L, 2);
     int count;
     lua_settop(L, 2);
     lua_Integer dim = luaL_optinteger(L, 2, 1);
@@ -254,7 +255,7 @@ static int view_stack(lua_State *L) {
 
 const luaL_Reg cldL_view_ops[] = {
     {"reshape", view_reshape},
-    {"view", view_reshape},
+    {"view", view_view},
     {"expand", view_expand},
     {"expand_as", view_expand_as},
     {"permute", view_permute},

@@ -52,6 +52,32 @@ typedef struct cld_array {
     int64_t strides[CLD_MAX_DIMS]; /* in elements; 0 where broadcast */
 } cld_array;
 
+static inline size_t cld_dtype_size(cld_dtype dtype) {
+    static const size_t sizes[] = {
+#define CLD_SIZE(name, text, bytes) [CLD_##name] = bytes,
+        CLD_DTYPES(CLD_SIZE)
+#undef CLD_SIZE
+    };
+    return sizes[dtype];
+}
+
+static inline int64_t cld_numel(const cld_array *a) {
+    int64_t n = 1;
+    for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
+    return n;
+}
+
+/* Dense, row-major, strided; without elements it may have any strides. */
+static inline bool cld_is_contiguous(const cld_array *a) {
+    if (a->layout != CLD_STRIDED) return false;
+    int64_t expected = 1;
+    for (int i = a->ndim - 1; i >= 0; i--) {
+        if (a->shape[i] != 1 && a->strides[i] != expected) return cld_numel(a) == 0;
+        expected *= a->shape[i];
+    }
+    return true;
+}
+
 /* ---- memory ------------------------------------------------------------------------------------------------- */
 
 typedef struct cld_memory_info {

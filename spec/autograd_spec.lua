@@ -119,6 +119,34 @@ describe("grad mode", function()
     assert.is_true(cld.is_grad_enabled())
   end)
 
+  it("is back when a guard that was not closed is collected, whatever is open then", function()
+    cld.no_grad()
+    assert.is_false(cld.is_grad_enabled())
+    collectgarbage()
+    assert.is_true(cld.is_grad_enabled())
+    do
+      cld.enable_grad()
+      local _ <close> = cld.no_grad()
+      cld.enable_grad()
+      assert.is_true(cld.is_grad_enabled())
+      collectgarbage()
+      assert.is_false(cld.is_grad_enabled())
+    end
+    assert.is_true(cld.is_grad_enabled())
+    local x = leaf { 1, 2 }
+    local forgetful = cld.Function {
+      forward = function(_, y) return y * 2 end,
+      backward = function(_, g)
+        cld.enable_grad()
+        collectgarbage()
+        assert(not cld.is_grad_enabled())
+        return g * 2
+      end,
+    }
+    forgetful(x):sum():backward()
+    check.close(x.grad, { 2, 2 })
+  end)
+
   it("is switched for a function, which may fail", function()
     local x = leaf { 1 }
     local y, n = cld.no_grad(function(t, k) return t * k, k end, x, 5)

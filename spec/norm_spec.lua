@@ -135,6 +135,26 @@ describe("batch_norm", function()
     assert.equal(0, y[{ 2, 2, 1, 1 }]:item())
   end)
 
+  it("notices writes into an output that a following op would have rebuilt", function()
+    local x, w = formula.uniform("x", { 2, 16, 4, 4 }):requires_grad_(), formula.uniform("w", { 16, 16, 1, 1 })
+    local function normed() return nn.batch_norm(x, nil, nil, nil, nil, { training = true }) end
+    local function gradient(write_before, write_after)
+      local y, weight = normed(), w:clone():requires_grad_()
+      if write_before then cld.no_grad(function() y:mul_(2) end) end
+      local z = nn.conv2d(y, weight)
+      if write_after then cld.no_grad(function() y:mul_(2) end) end;
+      (z * z):sum():backward()
+      return weight.grad
+    end
+    check.close(gradient(true), gradient() * 4, { rtol = 1e-4, atol = 1e-4 })
+    check.fails(function() gradient(false, true) end, "%[2, 16, 4, 4%], which conv2d had saved, was changed in place")
+    check.fails(function() gradient(true, true) end, "changed in place")
+    local y = normed()
+    local z = y * y
+    y:detach():narrow(1, 1, 1):zero_()
+    check.fails(function() z:sum():backward() end, "which mul had saved, was changed in place")
+  end)
+
   it("normalizes half precision in f32", function()
     local x = formula.uniform("x", { 4, 16, 4, 4 })
     local mean, var = cld.zeros(16), cld.ones(16)

@@ -93,6 +93,19 @@ describe("binary gradients", function()
     local mask = values(3, 5):gt(0)
     check.gradcheck(function(a, b) return cld.where(mask, a, b) end, { values(3, 5), values(5) })
     check.gradcheck(function(a, b) return cld.where(mask, a, b) end, { values(1, 1), values(3, 1) })
+    check.gradcheck(function(a, b) return a:where(mask, b) end, { values(3, 5), values(5) })
+  end)
+  it("where is x where the condition holds, as a method", function()
+    local x = cld.tensor { 1, 2, 3 }
+    assert.same({ 1, 9, 3 }, x:where(x:ne(2), 9):totable())
+    assert.same({ 1, 0, 0 }, x:where(x:lt(2), cld.zeros(3)):totable())
+    assert.same({ 1, 0, 1 }, cld.where(x:ne(2), 1, 0):totable())
+    assert.equal("f32", cld.where(x:ne(2), 1, 0).dtype)
+    for _, f in ipairs { function() return cld.where(x, x, 0) end, function() return x:where(x, 0) end } do
+      check.fails(f, "where: a mask is u8, as comparisons give it, got f32%[3%]")
+    end
+    check.fails(function() return x:where(x:lt(2)) end, "tensor expected")
+    check.fails(function() return cld.where(x:lt(2), x, 0, 1) end, "surplus argument")
   end)
   it("casts carry the gradient back in the input's dtype", function()
     local x = cld.tensor({ 1, 2, 3 }, "f32"):requires_grad_()
@@ -151,6 +164,56 @@ describe("dtypes", function()
     assert.equal("i64", (whole * 2).dtype)
     check.fails(function() return whole ^ -1 end, "pow: i64%[2%] to the negative power %-1; cast it to a float first")
   end)
+  it("tensors without dimensions promote as numbers do", function()
+    for _, case in ipairs { { "f32", "f64", "f32" }, { "bf16", "f32", "bf16" }, { "u8", "i64", "u8" },
+      { "i32", "i64", "i32" }, { "i64", "f32", "f32" }, { "u8", "bf16", "bf16" }, { "i64", "f64", "f64" },
+      { "f16", "i64", "f16" } } do
+      local x, s = cld.ones(2, case[1]), cld.tensor(2, case[2])
+      local name = case[1] .. " and 0-d " .. case[2]
+      assert.equal(case[3], (x + s).dtype, name)
+      assert.equal(case[3], (s * x).dtype, name)
+      assert.equal(case[3], cld.where(cld.ones(2, "u8"), x, s).dtype, name)
+    end
+    assert.equal("f64", (cld.tensor(1, "f32") + cld.tensor(1, "f64")).dtype)
+    assert.equal("f64", (cld.ones(1, "f32") + cld.ones(1, "f64")).dtype)
+    local x, s = cld.ones(3):requires_grad_(), cld.tensor(2, "f64"):requires_grad_();
+    (x * s):sum():backward()
+    assert.equal("f64", s.grad.dtype)
+    assert.equal(3, s.grad:item())
+  end)
+  it("integers of Lua stay exact beside i64", function()
+    local n = (1 << 53) + 1
+    local x = cld.tensor({ n, n - 1 }, "i64")
+    assert.same({ 1, 0 }, x:eq(n):totable())
+    assert.same({ 0, 1 }, x:lt(n):totable())
+    assert.same({ 2 * n, 2 * n - 1 }, (x + n):totable())
+    assert.same({ 0, 1 }, (n - x):totable())
+    assert.same({ 0, -1 }, (x - n):totable())
+    assert.same({ n, n }, x:maximum(n):totable())
+    assert.same({ n, n }, cld.full({ 2 }, n, "i64"):totable())
+    assert.same({ n, n }, cld.full_like(x, n):totable())
+    assert.same({ n, n }, x:clone():fill_(n):totable())
+    assert.same({ n, 7 }, cld.where(x:eq(n), n, cld.full({ 2 }, 7, "i64")):totable())
+    assert.same({ 0, n - 1 }, x:masked_fill(x:eq(n), 0):totable())
+    x[2] = n + 2
+    assert.same({ n, n + 2 }, x:totable())
+    x[x:eq(n)] = -n
+    assert.same({ -n, n + 2 }, x:totable())
+  end)
+  it("a number that the dtype cannot hold is no operand and no element", function()
+    local x = cld.zeros(2, "u8")
+    for _, f in ipairs { function() x[1] = 300 end, function() x[{ { 1, 2 } }] = -1 end, function() x:fill_(256) end,
+      function() cld.full({ 2 }, 256, "u8") end, function() x[x:eq(0)] = 300 end, function() x:maximum(300) end,
+      function() x:masked_fill(x:eq(0), 1000) end, function() cld.where(x:eq(0), x, 300) end } do
+      check.fails(f, ": the value is %-?%d+, which u8 cannot hold")
+    end
+    check.fails(function() x[1] = 1.5 end, "assignment: the value is 1.5%d*, which is no integer as u8 needs")
+    check.fails(function() cld.full({ 1 }, 0 / 0, "i64") end, "full: the value is .*nan, which is no integer")
+    check.fails(function() x[1] = {} end, "number expected")
+    x[1] = true
+    assert.same({ 1, 0 }, x:totable())
+    check.close(cld.full({ 1 }, 200, "u8") / 400, { 0.5 })
+  end)
   it("16-bit floats are computed in f32 and rounded once", function()
     local x = cld.tensor({ 1.0 }, "bf16")
     check.close((x * 3 + x):to("f32"), { 4 })
@@ -193,6 +256,24 @@ describe("in place", function()
     factor:add_(cld.ones(3))
     check.fails(function() out:backward() end, "mul.*changed in place since")
   end)
+  it("takes a factor for the other operand", function()
+    local x, y = cld.tensor { 1, 2 }, cld.tensor { 10, 20 }
+    assert.same({ 6, 12 }, x:add(y, 0.5):totable())
+    assert.same({ -4, -8 }, x:sub(y, 0.5):totable())
+    assert.same({ 6, 12 }, x:clone():add_(y, 0.5):totable())
+    assert.same({ -1, 0 }, x:clone():sub_(4, 0.5):totable())
+    check.gradcheck(function(a, b) return a:add(b, -3) end, { values(4), values(4) })
+    for _, f in ipairs { function() x:add_(y, { alpha = -0.1 }) end, function() x:add_(y, "a") end } do
+      check.fails(f, "number expected")
+    end
+    for _, f in ipairs { function() x:mul_(y, 2) end, function() x:add_(y, 1, 2) end, function() x:copy_(y, 1) end,
+      function() x:exp(1) end, function() x:sum(1, false, 2) end, function() x:mul(y, 2) end,
+      function() x:reshape({ 2 }, 1) end, function() x:zero_(1) end, function() cld.zeros({ 2 }, "f32", 1) end } do
+      check.fails(f, "surplus argument")
+    end
+    x:exp(nil)
+    assert.same({ -1, -2 }, (-x):totable())
+  end)
   it("is refused where recording needs the old value, and where it does not fit", function()
     local w = cld.ones(3):requires_grad_()
     check.fails(function() w:add_(cld.ones(3)) end, "in%-place on f32%[3%], which requires a gradient")
@@ -203,9 +284,52 @@ describe("in place", function()
     check.fails(function() cld.ones(3):add_(cld.ones(2, 3)) end, "add_: .* does not fit into f32%[3%]")
     check.fails(function() cld.ones(3, { dtype = "i64" }):add_(cld.ones(3)) end, "cannot hold")
   end)
+  it("reads a source in the same memory as it was", function()
+    for _, n in ipairs { 5, 300 } do
+      local x = cld.arange(n * n):reshape(n, n)
+      local turned, sum = x:t():clone(), x + x:t()
+      assert.same(sum:totable(), x:clone():add_(x:t()):totable())
+      local y = x:clone()
+      assert.same(sum:totable(), y:add_(y:t()):totable())
+      y = x:clone()
+      assert.same(turned:totable(), y:copy_(y:t()):totable())
+      y = x:clone()
+      assert.same((x * 2):totable(), y:add_(y):totable())
+    end
+    local n = 100000
+    local x = cld.arange(n)
+    x[{ { 2, n } }] = x[{ { 1, n - 1 } }]
+    assert.same(0, x[1]:item())
+    assert.is_true((x:narrow(1, 2, n - 1):eq(cld.arange(n - 1))):all():item() == 1)
+    x = cld.arange(n)
+    x:narrow(1, 2, n - 1):add_(x:narrow(1, 1, n - 1))
+    assert.is_true((x:narrow(1, 2, n - 1):eq(cld.arange(n - 1) * 2 + 1)):all():item() == 1)
+    x = cld.arange(6.0)
+    x:narrow(1, 2, 5):sub_(x:narrow(1, 1, 5))
+    assert.same({ 0, 1, 1, 1, 1, 1 }, x:totable())
+    x = cld.tensor({ 2, 0, 1 }, "i64")
+    x[x] = cld.tensor({ 100, 200, 300 }, "i64") -- the index is read before it is written
+    assert.same({ 200, 300, 100 }, x:totable())
+    local activation = require("cld.core").nn.conv2d(cld.ones(1, 16, 2, 2), cld.ones(16, 16, 1, 1)) -- blocked
+    assert.same(16 * 16 * 4 * 3, cld.zeros(3, 16, 2, 2):copy_(activation):sum():item())
+  end)
+  it("is refused where several elements are one place in memory", function()
+    local x = cld.zeros(1, 3)
+    local wide = x:expand(2, 3)
+    local mask, rows = cld.ones(2, 3, "u8"), cld.tensor({ 0, 1 }, "i64")
+    for _, f in ipairs { function() wide:add_(1) end, function() wide:add_(cld.ones(2, 3)) end,
+      function() wide:mul_(2) end, function() wide:fill_(1) end, function() wide:copy_(cld.ones(2, 3)) end,
+      function() wide:uniform_() end, function() wide:clamp_(0, 1) end, function() wide[{}] = 1 end,
+      function() wide[mask] = 1 end, function() wide[rows] = 1 end } do
+      check.fails(f, ": several elements of f32%[2, 3%] are one place in memory")
+    end
+    wide[2] = 5 -- one row is in memory of its own
+    assert.same({ { 5, 5, 5 } }, x:totable())
+    cld.zeros(1, 0):expand(2, 0):fill_(1)
+  end)
 end)
 
 it("shapes that do not broadcast are named", function()
   check.fails(function() return cld.ones(2, 3) + cld.ones(4) end, "add: f32%[2, 3%] and f32%[4%] do not broadcast")
-  check.fails(function() return cld.where(cld.ones(2), cld.ones(3), cld.ones(3)) end, "where: .* do not broadcast")
+  check.fails(function() return cld.where(cld.ones(2, "u8"), cld.ones(3), 0) end, "where: .* do not broadcast")
 end)

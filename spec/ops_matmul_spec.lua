@@ -94,3 +94,15 @@ it("errors", function()
     "linear: expected x .* got f32%[2, 3%], f32%[4, 5%] and f32%[4%]")
   check.fails(function() linear(cld.ones(2, 3), cld.ones(4, 3), cld.ones(3)) end, "linear: expected")
 end)
+
+it("an inner extent of 0 gives zeros", function()
+  for _, shapes in ipairs { { { 5, 2, 0 }, { 0, 2 }, { 5, 2, 2 } }, { { 2, 0 }, { 0, 3 }, { 2, 3 } },
+    { { 5, 2, 0 }, { 5, 0, 3 }, { 5, 2, 3 } }, { { 0 }, { 0 }, {} }, { { 0, 2, 3 }, { 3, 4 }, { 0, 2, 4 } } } do
+    local a, b = cld.ones(shapes[1]):requires_grad_(), cld.ones(shapes[2])
+    local y = a:matmul(b)
+    assert.same(shapes[3], y.shape)
+    assert.equal(0, y:sum():item())
+    y:sum():backward()
+    assert.same(shapes[1], a.grad.shape)
+  end
+end)

@@ -90,3 +90,27 @@ describe("distributions", function()
     check.fails(function() cld.zeros(2):requires_grad_():normal_() end, "normal_: in%-place")
   end)
 end)
+
+it("never give the upper bound, whatever the dtype rounds to", function()
+  for _, dtype in ipairs { "bf16", "f16", "f32", "f64" } do
+    cld.manual_seed(5)
+    for _, bounds in ipairs { { 0, 1 }, { -1, 0 }, { 3, 4 }, { -2, -1 }, { 1, 1.001 }, { 0, 1e30 } } do
+      local x = cld.empty(1 << 16, dtype):uniform_(bounds[1], bounds[2])
+      assert.is_true(x:max():item() < bounds[2], ("%s in [%g, %g)"):format(dtype, bounds[1], bounds[2]))
+    end
+    assert.is_true(cld.rand(1 << 16, dtype):max():item() < 1)
+    assert.equal(3, cld.empty(4, dtype):uniform_(3, 3):max():item())
+  end
+end)
+
+it("of integers fit their dtype", function()
+  check.fails(function() cld.randint(0, 257, 4, "u8") end, "randint: 0 to 256 is more than u8 can hold")
+  check.fails(function() cld.randint(-1, 3, 4, "u8") end, "randint: %-1 to 2 is more than u8 can hold")
+  check.fails(function() cld.randint(0, 1 << 32, 4, "i32") end, "more than i32 can hold")
+  check.fails(function() cld.randperm(257, "u8") end, "randperm: 0 to 256 is more than u8 can hold")
+  check.fails(function() cld.empty(3, "u8"):uniform_(0, 300) end, "uniform_: 0 to 299 is more than u8 can hold")
+  assert.equal(4, cld.randint(0, 256, 4, "u8"):numel())
+  assert.equal(256, cld.randperm(256, "u8"):numel())
+  assert.equal(0, cld.randperm(0, "u8"):numel())
+  assert.is_true(cld.empty(1000, "u8"):uniform_(0, 256):max():item() <= 255)
+end)

@@ -63,6 +63,20 @@ describe("log_softmax", function()
 end)
 
 describe("cross_entropy", function()
+  it("reduces and smooths as asked", function()
+    local x, labels = values(4, 5), cld.tensor({ 4, 0, 2, 2 }, "i64")
+    local log_p = x:log_softmax(2)
+    for _, s in ipairs { 0, 0.1, 1 } do
+      local each = -(log_p:gather(2, labels:unsqueeze(2)):squeeze(2) * (1 - s) + log_p:mean(2) * s)
+      for reduction, expected in pairs { none = each, sum = each:sum(), mean = each:mean() } do
+        local function loss(logits)
+          return cld.cross_entropy(logits, labels, { reduction = reduction, label_smoothing = s })
+        end
+        check.close(loss(x), expected)
+        check.gradcheck(loss, { x })
+      end
+    end
+  end)
   local labels = cld.tensor({ 2, 0, 4, 2 }, "i64")
   it("is the mean of -log_softmax at the label, with its gradient", function()
     local x = values(4, 5)
@@ -87,6 +101,13 @@ describe("cross_entropy", function()
     check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.tensor({ 0, 1 }, "i64")) end,
       "expected logits %(n, classes%) and i64 labels %(n%), got f32%[3, 5%] and i64%[2%]")
     check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.ones(3)) end, "got f32%[3, 5%] and f32%[3%]")
+    local function fails(options, pattern)
+      check.fails(function() cld.cross_entropy(cld.ones(2, 5), cld.tensor({ 0, 1 }, "i64"), options) end, pattern)
+    end
+    fails({ smoothing = 1 }, "did you mean 'label_smoothing'")
+    fails({ label_smoothing = 2 }, "must lie in 0 to 1, got 2")
+    fails({ reduction = "max" }, "'mean', 'sum' or 'none', got 'max'")
+    fails("sum", "table expected")
   end)
 end)
 

@@ -85,3 +85,13 @@ it("empty tensors and errors", function()
   check.fails(function() cld.ones(2, 3):topk(-1) end, "topk: k = %-1")
   check.fails(function() cld.ones(2, 3):sort(3) end, "dimension 3 of f32%[2, 3%]")
 end)
+
+it("options that are no flags are refused", function()
+  local x = cld.tensor { 2, 1, 3 }
+  for _, f in ipairs { function() x:sort(1, { descending = true }) end, function() x:sort(1, "desc") end,
+    function() x:argsort(1, 1) end, function() x:topk(1, 1, 0) end } do
+    check.fails(f, "boolean expected")
+  end
+  check.fails(function() x:sort { descending = true } end, "number expected, got table")
+  check.fails(function() x:topk(1, 1, true, true) end, "surplus argument")
+end)

@@ -96,11 +96,11 @@ cld_status cld__copy(const cld_array *out, const cld_array *x) {
         return CLD_OK;
     }
     const cld_array *plain = out->layout == CLD_BLOCKED ? x : out;
-    if (out->layout != x->layout && x->dtype == CLD_F32 && cld__is_contiguous(plain)) {
+    if (out->layout != x->layout && x->dtype == CLD_F32 && cld_is_contiguous(plain)) {
         reorder(out, x);
         return CLD_OK;
     }
-    size_t size = cld__size(x->dtype);
+    size_t size = cld_dtype_size(x->dtype);
     cld__walk((const cld_array *[]){out, x}, 2, move_body, &size);
     return CLD_OK;
 }
@@ -112,7 +112,7 @@ cld_status cld__fill(const cld_array *out, double value) {
     x.layout = CLD_STRIDED;
     x.data = &element;
     for (int i = 0; i < x.ndim; i++) x.strides[i] = 0;
-    size_t size = cld__size(out->dtype);
+    size_t size = cld_dtype_size(out->dtype);
     cld__walk((const cld_array *[]){out, &x}, 2, move_body, &size);
     return CLD_OK;
 }

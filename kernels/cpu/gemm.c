@@ -44,7 +44,7 @@ static cld_status matrix_of(const cld_array *a, matrix *m, void **copy) {
     *copy = NULL;
     if (a->dtype == dtype && fits_blas(a, a->strides[a->ndim - 2], a->strides[a->ndim - 1], m)) return CLD_OK;
     cld_array dense = cld__dense_like(a, dtype);
-    *copy = dense.data = malloc((size_t)cld__numel(a) * cld__size(dtype) + 1);
+    *copy = dense.data = malloc((size_t)cld_numel(a) * cld_dtype_size(dtype) + 1);
     if (!*copy) return cld_fail(CLD_NOMEM, "out of memory for a copy of a matrix operand");
     fits_blas(&dense, m->columns, 1, m);
     return cld__copy(&dense, a);
@@ -87,7 +87,7 @@ static cld_status product(cld_dtype dtype, const matrix *out, const matrix *a, c
 }
 
 static void next_in_batch(matrix *m, cld_dtype dtype) {
-    m->data = (char *)m->data + m->batch_stride * (int64_t)cld__size(dtype);
+    m->data = (char *)m->data + m->batch_stride * (int64_t)cld_dtype_size(dtype);
 }
 
 cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *b, double alpha,
@@ -96,7 +96,7 @@ cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *
     int64_t batch = out->ndim == 3 ? out->shape[0] : 1;
     void *a_copy = NULL, *b_copy = NULL, *out_copy = NULL;
     matrix ma, mb, mc;
-    if (cld__numel(out) == 0) return CLD_OK;
+    if (cld_numel(out) == 0) return CLD_OK;
     if (a->shape[a->ndim - 1] == 0) /* an empty sum */
         return beta == 0 ? cld__fill(out, 0) : cld__unary(CLD_MUL_SCALAR, out, out, beta, 0);
     cld_status status = matrix_of(a, &ma, &a_copy);

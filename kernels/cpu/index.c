@@ -11,8 +11,8 @@
 /* Name the first index that is not in 0..extent - 1, and where it stands (1-based, as Lua counts). */
 static cld_status check_indices(const cld_array *index, int64_t extent) {
     const int64_t *data = index->data;
-    int64_t numel = cld__numel(index), bad = numel;
-    bool dense = cld__is_contiguous(index);
+    int64_t numel = cld_numel(index), bad = numel;
+    bool dense = cld_is_contiguous(index);
 #pragma omp parallel for schedule(static) reduction(min : bad) if (numel >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < numel; i++) {
         int64_t value = data[dense ? i : cld__line_offset(index, -1, i)];
@@ -82,7 +82,7 @@ static void scatter_add_line(cld_dtype dtype, char *to, int64_t st, const char *
 
 cld_status cld__gather(const cld_array *out, const cld_array *x, int dim, const cld_array *index) {
     CLD_TRY(check_indices(index, x->shape[dim]));
-    int64_t numel = cld__numel(index), length = index->shape[dim], size = (int64_t)cld__size(x->dtype);
+    int64_t numel = cld_numel(index), length = index->shape[dim], size = (int64_t)cld_dtype_size(x->dtype);
     if (numel == 0) return CLD_OK;
 #pragma omp parallel for schedule(static) if (numel >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < numel / length; i++) {
@@ -97,7 +97,7 @@ cld_status cld__gather(const cld_array *out, const cld_array *x, int dim, const 
 
 cld_status cld__scatter_add(const cld_array *out, int dim, const cld_array *index, const cld_array *x) {
     CLD_TRY(check_indices(index, out->shape[dim]));
-    int64_t numel = cld__numel(index), length = index->shape[dim], size = (int64_t)cld__size(x->dtype);
+    int64_t numel = cld_numel(index), length = index->shape[dim], size = (int64_t)cld_dtype_size(x->dtype);
     if (numel == 0) return CLD_OK;
 #pragma omp parallel for schedule(static) if (numel >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < numel / length; i++) { /* lines are disjoint in out */
@@ -115,7 +115,7 @@ cld_status cld__scatter_add(const cld_array *out, int dim, const cld_array *inde
 /* Slice i of a along dim, as an array with that dimension of extent 1. */
 static cld_array slice(const cld_array *a, int dim, int64_t i) {
     cld_array s = *a;
-    s.data = (char *)a->data + i * a->strides[dim] * (int64_t)cld__size(a->dtype);
+    s.data = (char *)a->data + i * a->strides[dim] * (int64_t)cld_dtype_size(a->dtype);
     s.shape[dim] = 1;
     return s;
 }
@@ -126,7 +126,7 @@ static int64_t index_at(const cld_array *index, int64_t i) {
 
 cld_status cld__index_select(const cld_array *out, const cld_array *x, int dim, const cld_array *index) {
     CLD_TRY(check_indices(index, x->shape[dim]));
-#pragma omp parallel for schedule(static) if (cld__numel(out) >= CLD_PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (cld_numel(out) >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < out->shape[dim]; i++) {
         cld_array to = slice(out, dim, i), from = slice(x, dim, index_at(index, i));
         cld__copy(&to, &from);

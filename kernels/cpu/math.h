@@ -1,11 +1,10 @@
 /* Shared by the files behind cld_math_ops.
  *
- * How elementwise work is done: walk.c merges the dimensions of all arrays into as few loops as their strides
- * allow, cuts the innermost one into pieces of at most CLD_PIECE elements and hands each piece to a body, in
- * parallel where there is enough of it. The body loads its inputs into the compute type (convert.c; a pointer
- * into the array where that needs no work), runs one vectorized loop in L1, and stores. So loops exist per
- * operation and compute type, not per dtype and stride.
- */
+ * How elementwise work is done: walk.c merges the dimensions of all arrays into as few loops as their strides allow,
+ * cuts the innermost one into pieces of at most CLD_PIECE elements and hands each piece to a body, in parallel where
+ * there is enough of it. The body loads its inputs into the compute type (convert.c; a pointer into the array where that
+ * needs no work), runs one vectorized loop in L1, and stores. So loops exist per operation and compute type, not per
+ * dtype and stride. */
 #ifndef CLD_CPU_MATH_H
 #define CLD_CPU_MATH_H
 
@@ -25,8 +24,7 @@ typedef union cld_piece {
 
 cld_compute cld__compute_type(cld_dtype dtype);
 
-/* n elements of the dtype, stride elements apart, as the compute type: into buffer, or where they lie
- * already. */
+/* n elements of the dtype, stride elements apart, as the compute type: into buffer, or where they lie already. */
 const void *cld__load(cld_compute compute, cld_piece *buffer, const void *from, cld_dtype dtype,
                       int64_t stride, int64_t n);
 /* Where a body should put its n results of the compute type: buffer, or straight into the array. */
@@ -34,17 +32,17 @@ void *cld__store_target(cld_compute compute, cld_piece *buffer, void *to, cld_dt
 /* From there into the array; nothing where they lie there already. */
 void cld__store(cld_compute compute, const void *from, void *to, cld_dtype dtype, int64_t stride, int64_t n);
 
-size_t cld__size(cld_dtype dtype);
-int64_t cld__numel(const cld_array *a);
-bool cld__is_contiguous(const cld_array *a);
+/* The names that softmax.c knows them by. */
+#define cld__numel         cld_numel
+#define cld__size          cld_dtype_size
+#define cld__is_contiguous cld_is_contiguous
 /* a's shape with dense row-major strides, another dtype and no data. */
 cld_array cld__dense_like(const cld_array *a, cld_dtype dtype);
 /* Where line i along dim starts, in elements: lines are counted row-major over the other dimensions. dim -1: where
  * element i lies. */
 int64_t cld__line_offset(const cld_array *a, int dim, int64_t i);
 
-/* A blocked array as the 5-d strided one that it is: (N, C/16, 16, H, W); a strided 4-d one split likewise.
- */
+/* A blocked array as the 5-d strided one that it is: (N, C/16, 16, H, W); a strided 4-d one split likewise. */
 cld_array cld__split_channels(const cld_array *a);
 
 /* data[k] points at the piece's first element of array k, strides in elements. */

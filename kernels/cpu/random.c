@@ -1,8 +1,7 @@
-/* Random numbers. Element i takes half a Philox block, two 32-bit words: words 2 (i mod 2) and the next of
- * block i / 2, counted from the generator's position, in row-major order. So a number does not depend on
- * threads, on strides or on what was drawn before in one call or in many. f64 uses both words for 53 bits;
- * all else the upper 24 of the first.
- */
+/* Random numbers. Element i takes half a Philox block, two 32-bit words: words 2 (i mod 2) and the next of block i / 2,
+ * counted from the generator's position, in row-major order. So a number does not depend on threads, on strides or on
+ * what was drawn before in one call or in many. f64 and integers use both words for 53 bits; all else the upper 24 of
+ * the first. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -36,26 +35,49 @@ static float normal_float(const uint32_t words[2]) {
     return sqrtf(-2 * logf(u)) * cosf(6.28318531f * v);
 }
 
-/* In [low, high), though low + u (high - low) may round up to high. */
-static double scaled_double(double u, double low, double high) {
-    double v = low + u * (high - low);
-    return v < high || low == high ? v : nextafter(high, low);
-}
-static float scaled_float(float u, float low, float high) {
-    float v = low + u * (high - low);
-    return v < high || low == high ? v : nextafterf(high, low);
+/* What every draw needs; top is the largest value of the output's dtype below b. */
+typedef struct draws {
+    cld_random kind;
+    double a, b, top;
+    uint64_t seed, position;
+} draws;
+
+static double largest_below(double b, cld_dtype dtype) {
+    union {
+        float f;
+        uint16_t half; /* bf16 or f16: sign and magnitude */
+    } bits;
+    cld_piece value;
+    if (cld__compute_type(dtype) != CLD_COMPUTE_FLOAT) return nextafter(b, -INFINITY);
+    cld__store(CLD_COMPUTE_DOUBLE, &b, &bits, dtype, 1, 1);
+    if (*(const float *)cld__load(CLD_COMPUTE_FLOAT, &value, &bits, dtype, 1, 1) >= b) {
+        if (dtype == CLD_F32)
+            bits.f = nextafterf(bits.f, -INFINITY);
+        else
+            bits.half = bits.half == 0 ? 0x8001 : (uint16_t)(bits.half + (bits.half >> 15 ? 1 : -1));
+    }
+    return *(const float *)cld__load(CLD_COMPUTE_FLOAT, &value, &bits, dtype, 1, 1);
 }
 
-static void draw(void *out, cld_dtype dtype, cld_random kind, double a, double b, uint64_t seed,
-                 uint64_t position, int64_t i) {
+/* In [a, b), though a + u (b - a), or its rounding to 16 bits, may come out as b. */
+static double uniform_double(double u, const draws *d) {
+    double v = d->a + u * (d->b - d->a);
+    return v > d->top && d->a < d->b ? d->top : v;
+}
+static float uniform_float(float u, const draws *d) {
+    float a = (float)d->a, b = (float)d->b, v = a + u * (b - a);
+    return v > (float)d->top && d->a < d->b ? (float)d->top : v;
+}
+
+static void draw(void *out, cld_dtype dtype, const draws *d, int64_t i) {
     uint32_t words[2];
-    words_at(seed, position + (uint64_t)i, words);
-    bool uniform = kind == CLD_RANDOM_UNIFORM;
+    words_at(d->seed, d->position + (uint64_t)i, words);
+    bool uniform = d->kind == CLD_RANDOM_UNIFORM;
     if (dtype == CLD_F32)
-        ((float *)out)[i] = uniform ? scaled_float(unit24(words[0]), (float)a, (float)b)
-                                    : (float)a + (float)b * normal_float(words);
+        ((float *)out)[i] =
+            uniform ? uniform_float(unit24(words[0]), d) : (float)d->a + (float)d->b * normal_float(words);
     else
-        ((double *)out)[i] = uniform ? scaled_double(unit53(words), a, b) : a + b * normal_double(words);
+        ((double *)out)[i] = uniform ? uniform_double(unit53(words), d) : d->a + d->b * normal_double(words);
 }
 
 /* Integers are the floor of a real number in [a, b). */
@@ -65,15 +87,16 @@ static void round_down(double *values, int64_t n) {
 
 cld_status cld__random(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
                        uint64_t position) {
-    int64_t n = cld__numel(out);
+    int64_t n = cld_numel(out);
     cld_compute compute = cld__compute_type(out->dtype);
     cld_array dense = cld__dense_like(out, compute == CLD_COMPUTE_FLOAT ? CLD_F32 : CLD_F64);
-    bool in_place = dense.dtype == out->dtype && cld__is_contiguous(out);
+    bool in_place = dense.dtype == out->dtype && cld_is_contiguous(out);
     if (n == 0) return CLD_OK;
-    dense.data = in_place ? out->data : malloc((size_t)n * cld__size(dense.dtype));
+    dense.data = in_place ? out->data : malloc((size_t)n * cld_dtype_size(dense.dtype));
     if (!dense.data) return cld_fail(CLD_NOMEM, "out of memory for %lld random numbers", (long long)n);
+    const draws d = {kind, a, b, largest_below(b, out->dtype), seed, position};
 #pragma omp parallel for schedule(static) if (n >= CLD_PARALLEL_MIN / 8)
-    for (int64_t i = 0; i < n; i++) draw(dense.data, dense.dtype, kind, a, b, seed, position, i);
+    for (int64_t i = 0; i < n; i++) draw(dense.data, dense.dtype, &d, i);
     if (in_place) return CLD_OK;
     if (compute == CLD_COMPUTE_INT) round_down(dense.data, n);
     cld_status status = cld__copy(out, &dense);

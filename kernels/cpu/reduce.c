@@ -204,7 +204,7 @@ static void make_plan(plan *p, const cld_array *out, const cld_array *x) {
  * A unit is a reduced index, and for rows a piece of its line. */
 static void accumulate(const plan *p, int64_t kept, int64_t first, int64_t n, int64_t from, int64_t to,
                        accumulators *acc) {
-    int64_t x_kept, x_reduced, unused, size = (int64_t)cld__size(p->x.dtype);
+    int64_t x_kept, x_reduced, unused, size = (int64_t)cld_dtype_size(p->x.dtype);
     int64_t pieces = (p->length + CLD_PIECE - 1) / CLD_PIECE;
     cld_piece buffer;
     locate(&p->kept, kept, &x_kept, &unused);
@@ -225,14 +225,14 @@ static void accumulate(const plan *p, int64_t kept, int64_t first, int64_t n, in
 static void write_out(const plan *p, int64_t kept, int64_t first, int64_t n, const accumulators *acc) {
     int64_t unused, out;
     locate(&p->kept, kept, &unused, &out);
-    char *to = (char *)p->out.data + (out + first * p->out_stride) * (int64_t)cld__size(p->out.dtype);
+    char *to = (char *)p->out.data + (out + first * p->out_stride) * (int64_t)cld_dtype_size(p->out.dtype);
     cld__store(p->compute == CLD_COMPUTE_INT ? CLD_COMPUTE_INT : CLD_COMPUTE_DOUBLE, acc, to, p->out.dtype,
                p->out_stride, n);
 }
 
 cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array *x) {
-    int64_t numel = cld__numel(x);
-    if (cld__numel(out) == 0) return CLD_OK;
+    int64_t numel = cld_numel(x);
+    if (cld_numel(out) == 0) return CLD_OK;
     plan p = {.kind = kind, .compute = cld__compute_type(x->dtype)};
     if (numel == 0) return cld__fill(out, neutral_double(kind));
     make_plan(&p, out, x);
@@ -292,7 +292,7 @@ static int64_t arg_extreme(const char *line, const cld_array *x, int dim, bool m
     cld_piece buffer;
     for (int64_t first = 0; first < length; first += CLD_PIECE) {
         int64_t count = length - first < CLD_PIECE ? length - first : CLD_PIECE;
-        const char *data = line + first * stride * (int64_t)cld__size(x->dtype);
+        const char *data = line + first * stride * (int64_t)cld_dtype_size(x->dtype);
         const void *in = cld__load(compute, &buffer, data, x->dtype, stride, count);
         switch (compute) {
         case CLD_COMPUTE_FLOAT: FIRST_EXTREME(float)
@@ -307,11 +307,11 @@ cld_status cld__arg_reduce(cld_reduction kind, const cld_array *out, const cld_a
     dims lines = {.total = 1};
     for (int d = 0; d < x->ndim; d++)
         if (d != dim) push_dim(&lines, x->shape[d], x->strides[d], out->strides[d]);
-#pragma omp parallel for schedule(static) if (cld__numel(x) >= CLD_PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (cld_numel(x) >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < lines.total; i++) {
         int64_t from, to;
         locate(&lines, i, &from, &to);
-        const char *line = (const char *)x->data + from * (int64_t)cld__size(x->dtype);
+        const char *line = (const char *)x->data + from * (int64_t)cld_dtype_size(x->dtype);
         ((int64_t *)out->data)[to] = arg_extreme(line, x, dim, kind == CLD_MAX);
     }
     return CLD_OK;

@@ -28,27 +28,27 @@ static void cumsum_line(const cld_array *out, const cld_array *x, char *to, cons
         else
             run_double(&sum, out_buffer.d, in, n);
         cld__store(c, &out_buffer, to, out->dtype, out->strides[dim], n);
-        from += n * x->strides[dim] * (int64_t)cld__size(x->dtype);
-        to += n * out->strides[dim] * (int64_t)cld__size(out->dtype);
+        from += n * x->strides[dim] * (int64_t)cld_dtype_size(x->dtype);
+        to += n * out->strides[dim] * (int64_t)cld_dtype_size(out->dtype);
     }
 }
 
 /* The same lines, read from the other end. */
 static cld_array reversed(const cld_array *a, int dim) {
     cld_array r = *a;
-    r.data = (char *)a->data + (a->shape[dim] - 1) * a->strides[dim] * (int64_t)cld__size(a->dtype);
+    r.data = (char *)a->data + (a->shape[dim] - 1) * a->strides[dim] * (int64_t)cld_dtype_size(a->dtype);
     r.strides[dim] = -a->strides[dim];
     return r;
 }
 
 cld_status cld__cumsum(const cld_array *out, const cld_array *x, int dim, bool reverse) {
-    int64_t numel = cld__numel(x);
+    int64_t numel = cld_numel(x);
     if (numel == 0) return CLD_OK;
     cld_array y = reverse ? reversed(out, dim) : *out, v = reverse ? reversed(x, dim) : *x;
 #pragma omp parallel for schedule(static) if (numel >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < numel / x->shape[dim]; i++) {
-        char *to = (char *)y.data + cld__line_offset(&y, dim, i) * (int64_t)cld__size(y.dtype);
-        const char *from = (char *)v.data + cld__line_offset(&v, dim, i) * (int64_t)cld__size(v.dtype);
+        char *to = (char *)y.data + cld__line_offset(&y, dim, i) * (int64_t)cld_dtype_size(y.dtype);
+        const char *from = (char *)v.data + cld__line_offset(&v, dim, i) * (int64_t)cld_dtype_size(v.dtype);
         cumsum_line(&y, &v, to, from, dim);
     }
     return CLD_OK;
@@ -57,17 +57,17 @@ cld_status cld__cumsum(const cld_array *out, const cld_array *x, int dim, bool r
 /* ---- nonzero ------------------------------------------------------------------------------------------- */
 
 cld_status cld__nonzero(const cld_array *out, const cld_array *x) {
-    int64_t *rows = out->data, numel = cld__numel(x);
+    int64_t *rows = out->data, numel = cld_numel(x);
     int last = x->ndim - 1;
     int64_t length = x->ndim ? x->shape[last] : 1, stride = x->ndim ? x->strides[last] : 1;
     cld_piece buffer;
     for (int64_t line = 0; numel && line < numel / length; line++) {
         const char *data =
-            (const char *)x->data + cld__line_offset(x, last, line) * (int64_t)cld__size(x->dtype);
+            (const char *)x->data + cld__line_offset(x, last, line) * (int64_t)cld_dtype_size(x->dtype);
         for (int64_t first = 0; first < length; first += CLD_PIECE) {
             int64_t n = length - first < CLD_PIECE ? length - first : CLD_PIECE;
             const double *v = cld__load(CLD_COMPUTE_DOUBLE, &buffer, data, x->dtype, stride, n);
-            data += n * stride * (int64_t)cld__size(x->dtype);
+            data += n * stride * (int64_t)cld_dtype_size(x->dtype);
             for (int64_t i = 0; i < n; i++) {
                 if (v[i] == 0) continue;
                 int64_t rest = line;

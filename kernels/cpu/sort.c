@@ -30,7 +30,7 @@ static void make_keys(item *items, const cld_array *x, const char *line, int dim
     cld_piece buffer;
     for (int64_t first = 0; first < length; first += CLD_PIECE) {
         int64_t n = length - first < CLD_PIECE ? length - first : CLD_PIECE;
-        const char *from = line + first * stride * (int64_t)cld__size(x->dtype);
+        const char *from = line + first * stride * (int64_t)cld_dtype_size(x->dtype);
         const void *values = cld__load(c, &buffer, from, x->dtype, stride, n);
         for (int64_t i = 0; i < n; i++) {
             uint64_t key = whole ? (uint64_t)((const int64_t *)values)[i] ^ SIGN_BIT
@@ -114,12 +114,12 @@ static item *sort_all(item *items, item *spare, int64_t n) {
 /* ---- lines --------------------------------------------------------------------------------------------- */
 
 static char *line_at(const cld_array *a, int dim, int64_t i) {
-    return (char *)a->data + cld__line_offset(a, dim, i) * (int64_t)cld__size(a->dtype);
+    return (char *)a->data + cld__line_offset(a, dim, i) * (int64_t)cld_dtype_size(a->dtype);
 }
 
 static void write_line(const cld_array *values, const cld_array *index, const cld_array *x, int dim,
                        int64_t line, const item *items) {
-    size_t size = cld__size(x->dtype);
+    size_t size = cld_dtype_size(x->dtype);
     char *to = line_at(values, dim, line), *at = line_at(index, dim, line);
     const char *from = line_at(x, dim, line);
     for (int64_t i = 0; i < values->shape[dim]; i++) {
@@ -131,9 +131,9 @@ static void write_line(const cld_array *values, const cld_array *index, const cl
 
 cld_status cld__topk(const cld_array *values, const cld_array *index, const cld_array *x, int dim,
                      bool descending) {
-    int64_t numel = cld__numel(x), n = x->shape[dim], k = values->shape[dim];
+    int64_t numel = cld_numel(x), n = x->shape[dim], k = values->shape[dim];
     bool failed = false;
-    if (cld__numel(values) == 0) return CLD_OK;
+    if (cld_numel(values) == 0) return CLD_OK;
 #pragma omp parallel reduction(|| : failed) if (numel >= CLD_PARALLEL_MIN)
     {
         item *items = malloc((size_t)(k == n ? 2 * n : n) * sizeof *items);

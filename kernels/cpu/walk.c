@@ -1,34 +1,9 @@
-/* The one loop over arrays of any strides: see math.h. Dimensions are reordered so that the array written is
- * walked in memory order, and merged where all arrays allow it; what is dense in all of them becomes a single
- * line. */
+/* The one loop over arrays of any strides: see math.h. Dimensions are reordered so that the array written is walked in
+ * memory order, and merged where all arrays allow it; what is dense in all of them becomes a single line. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
 #include <stdlib.h>
-
-size_t cld__size(cld_dtype dtype) {
-    static const size_t sizes[] = {
-#define CLD_SIZE(name, text, bytes) [CLD_##name] = bytes,
-        CLD_DTYPES(CLD_SIZE)
-#undef CLD_SIZE
-    };
-    return sizes[dtype];
-}
-
-int64_t cld__numel(const cld_array *a) {
-    int64_t n = 1;
-    for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
-    return n;
-}
-
-bool cld__is_contiguous(const cld_array *a) {
-    int64_t expected = 1;
-    for (int i = a->ndim - 1; i >= 0; i--) {
-        if (a->shape[i] != 1 && a->strides[i] != expected) return false;
-        expected *= a->shape[i];
-    }
-    return a->layout == CLD_STRIDED;
-}
 
 cld_array cld__dense_like(const cld_array *a, cld_dtype dtype) {
     cld_array dense = *a;
@@ -111,7 +86,7 @@ static void merge(loops *l, const cld_array *a, int count) {
         for (int k = 0; k < count; k++) l->strides[k][0] = 1;
     }
     for (int k = 0; k < count; k++) {
-        l->size[k] = cld__size(a[k].dtype);
+        l->size[k] = cld_dtype_size(a[k].dtype);
         for (int i = 0; i < l->ndim - 1; i++) l->strides[k][i] *= (int64_t)l->size[k];
     }
 }
@@ -152,7 +127,7 @@ void cld__walk(const cld_array *const arrays[], int count, cld_walk_body body, c
     cld_array a[CLD_WALK_ARRAYS] = {0};
     char *base[CLD_WALK_ARRAYS];
     loops l;
-    int64_t numel = cld__numel(arrays[0]);
+    int64_t numel = cld_numel(arrays[0]);
     if (numel == 0) return;
     bool blocked = false;
     for (int k = 0; k < count; k++) blocked |= arrays[k]->layout == CLD_BLOCKED;

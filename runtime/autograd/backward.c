@@ -252,7 +252,8 @@ cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
     }
     if (!root->node) return accumulate_leaf(root, cld_tensor_retain(seed));
 
-    bool was_recording = cld_set_grad_enabled(false);
+    cld_grad_scope off;
+    cld_grad_scope_begin(&off, false);
     in_backward = true;
     first_callback = NULL;
     last_callback = &first_callback;
@@ -260,6 +261,6 @@ cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
     cld_status status = run_callbacks(run_plan(&p, root, seed, keep));
     free_plan(&p);
     in_backward = false;
-    cld_set_grad_enabled(was_recording);
+    cld_grad_scope_end(&off);
     return status;
 }

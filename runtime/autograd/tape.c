@@ -5,19 +5,24 @@
 
 /* ---- recording ----------------------------------------------------------------------------------------- */
 
-static _Thread_local bool recording = true;
+static _Thread_local cld_grad_scope *newest_scope;
 static atomic_ullong next_sequence;
 
-bool cld_grad_enabled(void) { return recording; }
+bool cld_grad_enabled(void) { return !newest_scope || newest_scope->enabled; }
 
-bool cld_set_grad_enabled(bool enabled) {
-    bool previous = recording;
-    recording = enabled;
-    return previous;
+void cld_grad_scope_begin(cld_grad_scope *s, bool enabled) {
+    *s = (cld_grad_scope){.outer = newest_scope, .enabled = enabled};
+    newest_scope = s;
+}
+
+void cld_grad_scope_end(cld_grad_scope *s) {
+    cld_grad_scope **at = &newest_scope;
+    while (*at && *at != s) at = &(*at)->outer;
+    if (*at) *at = s->outer;
 }
 
 bool cld_needs_grad(cld_tensor *const *inputs, int count) {
-    if (!recording) return false;
+    if (!cld_grad_enabled()) return false;
     for (int i = 0; i < count; i++)
         if (cld_wants_grad(inputs[i])) return true;
     return false;
@@ -76,21 +81,30 @@ cld_node *cld_record(const cld_op *op, cld_tensor *const *outputs, int n_outputs
         n->output_meta[i] = outputs[i]->a;
         n->output_meta[i].data = NULL;
     }
+    n->version = atomic_load(&outputs[0]->storage->version);
     set_outputs(n, outputs, n_outputs);
     return n;
 }
 
 /* ---- saved tensors ------------------------------------------------------------------------------------- */
 
+/* What t's producer would compute again is t only where nobody has written to t since. */
+static bool can_rebuild(const cld_node *n, const cld_tensor *t, unsigned version) {
+    const cld_node *producer = t->node;
+    return producer && producer != n && producer->rebuildable && t->output == 0 &&
+           producer->version == version;
+}
+
 void cld_node_save(cld_node *n, int slot, cld_tensor *t) {
     if (!t) return;
     cld_saved *s = &n->saved[slot];
-    if (t->node && t->node != n && t->output == 0 && t->node->rebuildable) {
+    s->version = atomic_load(&t->storage->version);
+    if (can_rebuild(n, t, s->version)) {
         s->rebuild = cld_node_retain(t->node);
+        s->watched = cld_storage_watch(t->storage);
         return;
     }
     s->tensor = cld_tensor_detach(t);
-    s->version = atomic_load(&t->storage->version);
     if (!s->tensor) n->incomplete = true;
 }
 
@@ -98,14 +112,15 @@ bool cld_node_has(const cld_node *n, int slot) { return n->saved[slot].tensor ||
 
 cld_tensor *cld_node_saved(cld_node *n, int slot) {
     cld_saved *s = &n->saved[slot];
-    if (s->rebuild) return s->rebuild->op->rebuild(s->rebuild);
-    if (!s->tensor)
+    if (!cld_node_has(n, slot))
         return cld_fail_null(CLD_INVALID, "what %s had saved was released by an earlier backward",
                              n->op->name);
-    if (atomic_load(&s->tensor->storage->version) != s->version)
+    const cld_storage *storage = s->rebuild ? s->watched : s->tensor->storage;
+    const cld_array *a = s->rebuild ? &s->rebuild->output_meta[0] : &s->tensor->a;
+    if (atomic_load(&storage->version) != s->version)
         return cld_fail_null(CLD_INVALID, "%s, which %s had saved, was changed in place since",
-                             cld_describe(&s->tensor->a), n->op->name);
-    return cld_tensor_retain(s->tensor);
+                             cld_describe(a), n->op->name);
+    return s->rebuild ? s->rebuild->op->rebuild(s->rebuild) : cld_tensor_retain(s->tensor);
 }
 
 void cld_node_release(cld_node *n) {
@@ -113,6 +128,7 @@ void cld_node_release(cld_node *n) {
         n->released = n->released || cld_node_has(n, i);
         cld_tensor_free(n->saved[i].tensor);
         cld_node_free(n->saved[i].rebuild);
+        cld_storage_unwatch(n->saved[i].watched);
         n->saved[i] = (cld_saved){0};
     }
 }

@@ -48,9 +48,10 @@ typedef struct cld_edge {
 } cld_edge;
 
 typedef struct cld_saved {
-    cld_tensor *tensor; /* off the tape */
-    unsigned version;   /* of its storage, when saved */
-    cld_node *rebuild;  /* or: the node that can compute it again */
+    cld_tensor *tensor;   /* off the tape */
+    cld_node *rebuild;    /* or: the node that can compute it again, */
+    cld_storage *watched; /* and where it lay */
+    unsigned version;     /* of its storage, when saved */
 } cld_saved;
 
 struct cld_node {
@@ -60,6 +61,7 @@ struct cld_node {
     int inputs, outputs;
     cld_edge *edges;        /* inputs of them */
     cld_array *output_meta; /* outputs of them: shape and dtype, data NULL */
+    unsigned version;       /* of output 0's storage, when recorded */
     const cld_backend *device;
     cld_saved saved[CLD_NODE_SAVED];
     cld_node *next_dead; /* in the list of nodes being freed */
@@ -99,8 +101,15 @@ cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(v
 
 /* ---- for users of the tape ---- */
 
+/* Whether ops are recorded: what the newest scope says that has not ended, true where there is none. Scopes may end in
+ * any order, so one that was forgotten ends without a trace. */
+typedef struct cld_grad_scope {
+    struct cld_grad_scope *outer;
+    bool enabled;
+} cld_grad_scope;
 bool cld_grad_enabled(void);
-bool cld_set_grad_enabled(bool enabled); /* returns the previous state */
+void cld_grad_scope_begin(cld_grad_scope *s, bool enabled);
+void cld_grad_scope_end(cld_grad_scope *s);
 
 /* Gradients of root (gradient: NULL means 1, root then has one element) into the .grad of every leaf, added to
  * what is there. keep: saved tensors stay, so that backward may run again. */

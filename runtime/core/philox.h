@@ -9,15 +9,13 @@
 #ifndef CLD_CORE_PHILOX_H
 #define CLD_CORE_PHILOX_H
 
-#include <math.h>
 #include <stdint.h>
 
 typedef enum cld_rng_purpose {
     CLD_RNG_GENERATOR = 0, /* cld.rand and friends: the position is the generator's */
     CLD_RNG_SHUFFLE,
     CLD_RNG_AUGMENT,
-    CLD_RNG_NEGATIVES,
-    CLD_RNG_DATA /* procedural data */
+    CLD_RNG_NEGATIVES
 } cld_rng_purpose;
 
 typedef struct cld_philox {
@@ -72,12 +70,6 @@ static inline float cld_philox_uniform(cld_philox *r) { return (float)(cld_philo
 /* An integer in [0, n), n < 2^32; the bias of the multiplication is below 2^-32 * n. */
 static inline uint32_t cld_philox_below(cld_philox *r, uint32_t n) {
     return (uint32_t)(((uint64_t)cld_philox_u32(r) * n) >> 32);
-}
-
-/* Standard normal, Box-Muller, one of the pair. */
-static inline float cld_philox_normal(cld_philox *r) {
-    float u = ((float)(cld_philox_u32(r) >> 8) + 1.0f) * 0x1p-24f, v = cld_philox_uniform(r);
-    return sqrtf(-2.0f * logf(u)) * cosf(6.28318530718f * v);
 }
 
 #endif

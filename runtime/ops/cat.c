@@ -34,8 +34,11 @@ static cld_status cat_shape(cld_tensor *const *xs, int count, int *dim, int64_t 
     memcpy(shape, first->shape, sizeof first->shape);
     for (int i = 1; i < count; i++) {
         const cld_array *a = &xs[i]->a;
-        bool fits = a->ndim == first->ndim && a->dtype == first->dtype;
+        bool fits = a->ndim == first->ndim;
         CLD_TRY(cld_check_same_device("cat", xs[0], xs[i]));
+        if (a->dtype != first->dtype)
+            return cld_fail(CLD_INVALID, "cat: tensor 1 is %s, tensor %d is %s; the dtypes must be equal",
+                            cld_describe(first), i + 1, cld_describe(a));
         for (int k = 0; fits && k < a->ndim; k++) fits = k == *dim || a->shape[k] == first->shape[k];
         if (!fits)
             return cld_fail(CLD_INVALID, "cat: tensor 1 is %s, tensor %d is %s; only dimension %d may differ",

@@ -16,12 +16,6 @@ cld_status cld_check_same_device(const char *op, const cld_tensor *a, const cld_
                     cld_device(b)->name);
 }
 
-cld_status cld_check_in_place(const char *op, const cld_tensor *x) {
-    if (!cld_grad_enabled() || !(x->requires_grad || x->node)) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: in-place on %s, which %s; write y = x op z, or wrap it in cld.no_grad",
-                    op, cld_describe(&x->a), x->node ? "backward will pass through" : "requires a gradient");
-}
-
 cld_status cld_check_index(const char *op, const cld_tensor *index) {
     if (index->a.dtype == CLD_I64) return CLD_OK;
     return cld_fail(CLD_INVALID, "%s: the index must be i64, got %s", op, cld_describe(&index->a));
@@ -32,15 +26,34 @@ cld_status cld_check_float(const char *op, const cld_tensor *x) {
     return cld_fail(CLD_INVALID, "%s: expected a floating point tensor, got %s", op, cld_describe(&x->a));
 }
 
-cld_status cld_unsupported(const char *op, const cld_backend *device) {
-    return cld_fail(CLD_UNSUPPORTED, "%s: not available on %s", op, device->name);
+cld_status cld_check_mask(const char *op, const cld_tensor *mask) {
+    if (mask->a.dtype == CLD_U8) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: a mask is u8, as comparisons give it, got %s", op,
+                    cld_describe(&mask->a));
 }
 
-cld_dtype cld_promote(cld_dtype a, cld_dtype b) {
+cld_status cld_check_holds(const char *op, cld_dtype dtype, double least, double most) {
+    bool fits = dtype == CLD_U8 ? least >= 0 && most <= UINT8_MAX
+                                : dtype != CLD_I32 || (least >= INT32_MIN && most <= INT32_MAX);
+    if (fits) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: %.0f to %.0f is more than %s can hold", op, least, most,
+                    cld_dtype_name(dtype));
+}
+
+static cld_dtype promote(cld_dtype a, cld_dtype b) {
     static const int rank[] = {[CLD_U8] = 0,   [CLD_I32] = 1, [CLD_I64] = 2, [CLD_F16] = 3,
                                [CLD_BF16] = 3, [CLD_F32] = 4, [CLD_F64] = 5};
     if (a != b && rank[a] == rank[b]) return CLD_F32;
     return rank[a] > rank[b] ? a : b;
+}
+
+cld_dtype cld_result_dtype(const cld_array *a, const cld_array *b) {
+    bool a_float = cld_dtype_is_float(a->dtype), b_float = cld_dtype_is_float(b->dtype);
+    if ((a->ndim == 0) != (b->ndim == 0)) {
+        if (b->ndim == 0 && (a_float || !b_float)) return a->dtype;
+        if (a->ndim == 0 && (b_float || !a_float)) return b->dtype;
+    }
+    return promote(a->dtype, b->dtype);
 }
 
 cld_shape cld_shape_of(const cld_array *a) {

@@ -11,12 +11,12 @@
 cld_tensor *cld_to_activation(cld_tensor *x) {
     const cld_backend *device = cld_device(x);
     cld_layout wanted =
-        device->conv && device->conv->layout ? device->conv->layout(x->a.dtype, x->a.shape) : CLD_STRIDED;
+        cld_slot(device, conv, layout) ? device->conv->layout(x->a.dtype, x->a.shape) : CLD_STRIDED;
     if (wanted == CLD_STRIDED) return cld_tensor_contiguous(x);
     if (x->a.layout == wanted) return cld_tensor_retain(x);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, x->a.shape, device);
     if (!y) return NULL;
-    CLD_TRY_NULL(device->math->copy(&y->a, &x->a));
+    CLD_TRY_NULL(cld_kernel(device, math, copy, &y->a, &x->a));
     return cld_tensor_steal(&y);
 }
 
@@ -46,13 +46,14 @@ static cld_status check_channels(const cld_array *x, const cld_array *w, const c
                         "conv2d: input, weight and bias must share a floating-point dtype: input %s, "
                         "weight %s%s%s",
                         in, weight, bias ? ", bias " : "", bias ? cld_describe(bias) : "");
-    if (x->shape[1] != w->shape[1] * groups) {
+    int64_t channels;
+    if (__builtin_mul_overflow(w->shape[1], groups, &channels) || x->shape[1] != channels) {
         if (groups == 1)
             return cld_fail(CLD_INVALID, "conv2d: input %s has %lld channels, weight %s expects %lld", in,
                             (long long)x->shape[1], weight, (long long)w->shape[1]);
         return cld_fail(CLD_INVALID,
                         "conv2d: input %s has %lld channels, weight %s in %d groups expects %lld", in,
-                        (long long)x->shape[1], weight, groups, (long long)(w->shape[1] * groups));
+                        (long long)x->shape[1], weight, groups, (long long)channels);
     }
     if (w->shape[0] % groups != 0)
         return cld_fail(CLD_INVALID,
@@ -72,7 +73,7 @@ static cld_status output_shape(int64_t shape[4], const cld_array *x, const cld_a
     shape[1] = w->shape[0];
     for (int i = 0; i < 2; i++) {
         int64_t reach = p->dilation[i] * (w->shape[2 + i] - 1) + 1,
-                padded = x->shape[2 + i] + 2 * p->padding[i];
+                padded = x->shape[2 + i] + 2 * (int64_t)p->padding[i];
         if (w->shape[2 + i] < 1 || reach > padded)
             return cld_fail(CLD_INVALID,
                             "conv2d: the kernel of weight %s reaches over %lld %s, input %s has %lld with "
@@ -105,7 +106,8 @@ static cld_status weight_gradient(cld_node *n, cld_tensor *dy, cld_tensor **dw, 
         bias = cld_tensor_new(dy->a.dtype, 1, c->w, n->device);
         if (!bias) return cld_error_code();
     }
-    CLD_TRY(n->device->conv->conv2d_weight(&weight->a, bias ? &bias->a : NULL, &x->a, &dy->a, &c->params));
+    CLD_TRY(cld_kernel(n->device, conv, conv2d_weight, &weight->a, bias ? &bias->a : NULL, &x->a, &dy->a,
+                       &c->params));
     *dw = cld_tensor_steal(&weight);
     *dbias = cld_tensor_steal(&bias);
     return CLD_OK;
@@ -117,7 +119,7 @@ static cld_tensor *data_gradient(cld_node *n, cld_tensor *dy) {
     if (!w) return NULL;
     CLD_AUTO cld_tensor *dx = cld_tensor_new_activation(dy->a.dtype, c->x, n->device);
     if (!dx) return NULL;
-    CLD_TRY_NULL(n->device->conv->conv2d_data(&dx->a, &dy->a, &w->a, &c->params));
+    CLD_TRY_NULL(cld_kernel(n->device, conv, conv2d_data, &dx->a, &dy->a, &w->a, &c->params));
     return cld_tensor_steal(&dx);
 }
 
@@ -154,14 +156,13 @@ cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, cons
     CLD_TRY_NULL(check_params(p));
     CLD_TRY_NULL(check_channels(&x->a, &weight->a, bias ? &bias->a : NULL, p->groups));
     CLD_TRY_NULL(output_shape(shape, &x->a, &weight->a, p));
-    if (!device->conv || !device->conv->conv2d) return cld_unsupported("conv2d", device), NULL;
     if (x->a.dtype == CLD_BF16 || x->a.dtype == CLD_F16) return in_f32(x, weight, bias, p);
 
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *w = cld_tensor_contiguous(weight), *b = NULL;
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (bias) b = cld_tensor_contiguous(bias);
     if (!input || !w || !y || (bias && !b)) return NULL;
-    CLD_TRY_NULL(device->conv->conv2d(&y->a, &input->a, &w->a, b ? &b->a : NULL, p));
+    CLD_TRY_NULL(cld_kernel(device, conv, conv2d, &y->a, &input->a, &w->a, b ? &b->a : NULL, p));
 
     cld_node *n = cld_record(&conv_op, &y, 1, (cld_tensor *[]){x, weight, bias}, INPUTS);
     if (n) {

@@ -1,8 +1,6 @@
-/* Binary operations, where, and what works in place. Operations keep the device's own layout where all their inputs
- * have it, so that the adds and relus between convolutions move no data about. */
+/* Binary operations and where. They keep the device's own layout where all their inputs have it, so that the adds and
+ * relus between convolutions move no data about. */
 #include "runtime/ops/ops.h"
-
-#include <math.h>
 
 /* ---- binary -------------------------------------------------------------------------------------------- */
 
@@ -120,6 +118,8 @@ static const cld_op binary_ops[] = {
     BINARY(REMAINDER, "remainder"),
 };
 
+const char *cld_binary_name(cld_binary kind) { return binary_ops[kind].name; }
+
 static bool is_comparison(cld_binary kind) { return kind >= CLD_EQ && kind <= CLD_OR; }
 
 static void save_for_binary(cld_node *n, cld_binary kind, cld_tensor *a, cld_tensor *b) {
@@ -171,7 +171,7 @@ static cld_tensor *binary_promoted(cld_binary kind, cld_tensor *a, cld_tensor *b
     CLD_AUTO cld_tensor *y = right ? new_output(dtype, &shape, blocked, cld_device(a)) : NULL;
     if (!y) return NULL;
     cld_array x0 = as_shape(left, &shape), x1 = as_shape(right, &shape);
-    CLD_TRY_NULL(cld_device(a)->math->binary(kind, &y->a, &x0, &x1));
+    CLD_TRY_NULL(cld_kernel(cld_device(a), math, binary, kind, &y->a, &x0, &x1));
     cld_node *n = is_comparison(kind) ? NULL : cld_record(&binary_ops[kind], &y, 1, inputs, 2);
     if (n) {
         *cld_node_params(n, binary_params) = (binary_params){kind, cld_shape_of(&a->a), cld_shape_of(&b->a)};
@@ -194,7 +194,7 @@ static cld_status check_divisor(cld_binary kind, cld_dtype dtype, cld_tensor *b)
 
 cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b) {
     CLD_TRY_NULL(cld_check_same_device(binary_ops[kind].name, a, b));
-    cld_dtype dtype = cld_promote(a->a.dtype, b->a.dtype);
+    cld_dtype dtype = cld_result_dtype(&a->a, &b->a);
     if (kind == CLD_DIV && !cld_dtype_is_float(dtype)) dtype = CLD_F32;
     if (kind == CLD_FLOOR_DIVIDE || kind == CLD_REMAINDER) CLD_TRY_NULL(check_divisor(kind, dtype, b));
     CLD_AUTO cld_tensor *x = cld_cast(a, dtype);
@@ -237,7 +237,7 @@ static cld_tensor *where_promoted(cld_tensor *condition, cld_tensor *a, cld_tens
     CLD_AUTO cld_tensor *y = right ? new_output(a->a.dtype, &shape, blocked, cld_device(a)) : NULL;
     if (!y) return NULL;
     cld_array c = as_shape(mask, &shape), x0 = as_shape(left, &shape), x1 = as_shape(right, &shape);
-    CLD_TRY_NULL(cld_device(a)->math->where(&y->a, &c, &x0, &x1));
+    CLD_TRY_NULL(cld_kernel(cld_device(a), math, where, &y->a, &c, &x0, &x1));
     cld_node *n = cld_record(&where_op, &y, 1, inputs + 1, 2);
     if (n) {
         *cld_node_params(n, where_params) = (where_params){cld_shape_of(&a->a), cld_shape_of(&b->a)};
@@ -247,45 +247,11 @@ static cld_tensor *where_promoted(cld_tensor *condition, cld_tensor *a, cld_tens
 }
 
 cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b) {
+    CLD_TRY_NULL(cld_check_mask("where", condition));
     CLD_TRY_NULL(cld_check_same_device("where", condition, a));
     CLD_TRY_NULL(cld_check_same_device("where", a, b));
-    cld_dtype dtype = cld_promote(a->a.dtype, b->a.dtype);
+    cld_dtype dtype = cld_result_dtype(&a->a, &b->a);
     CLD_AUTO cld_tensor *x = cld_cast(a, dtype);
     CLD_AUTO cld_tensor *y = x ? cld_cast(b, dtype) : NULL;
     return y ? where_promoted(condition, x, y) : NULL;
-}
-
-/* ---- in place ------------------------------------------------------------------------------------------ */
-
-cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
-    CLD_TRY(cld_check_in_place("add_", x));
-    CLD_TRY(cld_check_same_device("add_", x, y));
-    cld_shape own = cld_shape_of(&x->a), shape;
-    CLD_TRY(cld_broadcast_shapes("add_", &x->a, &y->a, &shape));
-    bool fits = shape.ndim == own.ndim;
-    for (int i = 0; fits && i < own.ndim; i++) fits = shape.extents[i] == own.extents[i];
-    if (!fits || (cld_dtype_is_float(y->a.dtype) && !cld_dtype_is_float(x->a.dtype)))
-        return cld_fail(CLD_INVALID, "add_: %s cannot hold the sum with %s", cld_describe(&x->a),
-                        cld_describe(&y->a));
-    CLD_AUTO cld_tensor *same_layout = NULL;
-    if (y->a.layout == x->a.layout && y->a.dtype == x->a.dtype) {
-        same_layout = cld_tensor_retain(y);
-    } else {
-        same_layout = cld_tensor_new(x->a.dtype, y->a.ndim, y->a.shape, cld_device(x));
-        if (!same_layout) return cld_error_code();
-        if (cld_same_shape(&x->a, &y->a)) same_layout->a.layout = x->a.layout;
-        CLD_TRY(cld_tensor_copy(same_layout, y));
-    }
-    const cld_array *term = &same_layout->a;
-    cld_array wide = term->layout == CLD_BLOCKED ? *term : cld_broadcast_array(term, &own);
-    atomic_fetch_add(&x->storage->version, 1);
-    return cld_device(x)->math->binary(CLD_ADD, &x->a, &x->a, &wide);
-}
-
-cld_status cld_mul_scalar_(cld_tensor *x, double s) {
-    CLD_TRY(cld_check_in_place("mul_", x));
-    if (!cld_dtype_is_float(x->a.dtype) && trunc(s) != s)
-        return cld_fail(CLD_INVALID, "mul_: %s cannot hold its product with %g", cld_describe(&x->a), s);
-    atomic_fetch_add(&x->storage->version, 1);
-    return cld_device(x)->math->unary(CLD_MUL_SCALAR, &x->a, &x->a, s, 0);
 }

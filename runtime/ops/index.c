@@ -68,6 +68,7 @@ static cld_tensor *read_with(reader *read, const char *op, const cld_shape *shap
     CLD_AUTO cld_tensor *y =
         strided ? cld_tensor_new(x->a.dtype, shape->ndim, shape->extents, cld_device(x)) : NULL;
     if (!y) return NULL;
+    if (!read) return (void)cld_unsupported(op, cld_device(x)), NULL;
     if (read(&y->a, &strided->a, dim, &index->a) != CLD_OK) {
         cld_fail_in("%s: %s along dimension %d", op, cld_describe(&x->a), dim + 1);
         return NULL;
@@ -81,6 +82,7 @@ static cld_tensor *write_with(writer *write, const char *op, cld_tensor *y, int 
     CLD_AUTO cld_tensor *target = y;
     CLD_AUTO cld_tensor *strided = target ? cld_tensor_strided(source) : NULL;
     if (!strided) return NULL;
+    if (!write) return (void)cld_unsupported(op, cld_device(target)), NULL;
     if (write(&target->a, dim, &index->a, &strided->a) != CLD_OK) {
         cld_fail_in("%s: %s along dimension %d", op, cld_describe(&target->a), dim + 1);
         return NULL;
@@ -109,10 +111,10 @@ static cld_status read_backward(cld_node *n, writer *add, cld_tensor *dy, cld_te
 }
 
 static cld_status gather_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    return read_backward(n, n->device->math->scatter_add, dout[0], &din[0]);
+    return read_backward(n, cld_slot(n->device, math, scatter_add), dout[0], &din[0]);
 }
 static cld_status index_select_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    return read_backward(n, n->device->math->index_add, dout[0], &din[0]);
+    return read_backward(n, cld_slot(n->device, math, index_add), dout[0], &din[0]);
 }
 static const cld_op gather_op = {.name = "gather", .backward = gather_backward};
 static const cld_op index_select_op = {.name = "index_select", .backward = index_select_backward};
@@ -121,7 +123,8 @@ cld_tensor *cld_gather(cld_tensor *x, int dim, cld_tensor *index) {
     CLD_TRY_NULL(check_common("gather", x, dim, index, &dim));
     CLD_TRY_NULL(check_elements("gather", x, dim, index, NULL));
     cld_shape shape = cld_shape_of(&index->a);
-    CLD_AUTO cld_tensor *y = read_with(cld_device(x)->math->gather, "gather", &shape, x, dim, index);
+    CLD_AUTO cld_tensor *y =
+        read_with(cld_slot(cld_device(x), math, gather), "gather", &shape, x, dim, index);
     if (!y) return NULL;
     remember(cld_record(&gather_op, &y, 1, &x, 1), dim, x, index, x);
     return cld_tensor_steal(&y);
@@ -134,7 +137,7 @@ cld_tensor *cld_index_select(cld_tensor *x, int dim, cld_tensor *index) {
                              cld_describe(&index->a));
     cld_shape shape = shape_with(x, dim, cld_numel(&index->a));
     CLD_AUTO cld_tensor *y =
-        read_with(cld_device(x)->math->index_select, "index_select", &shape, x, dim, index);
+        read_with(cld_slot(cld_device(x), math, index_select), "index_select", &shape, x, dim, index);
     if (!y) return NULL;
     remember(cld_record(&index_select_op, &y, 1, &x, 1), dim, x, index, x);
     return cld_tensor_steal(&y);
@@ -151,7 +154,7 @@ static cld_status scatter_add_backward(cld_node *n, cld_tensor *const *dout, cld
     if (!index) return cld_error_code();
     cld_shape read = cld_shape_of(&index->a);
     CLD_AUTO cld_tensor *part =
-        read_with(n->device->math->gather, "scatter_add", &read, dout[0], p->dim, index);
+        read_with(cld_slot(n->device, math, gather), "scatter_add", &read, dout[0], p->dim, index);
     /* The index may be smaller than the source: what it leaves out has gradient 0. */
     CLD_AUTO cld_tensor *whole =
         part ? cld_tensor_full(part->a.dtype, p->source.ndim, p->source.extents, n->device, 0) : NULL;
@@ -167,7 +170,8 @@ static cld_status index_add_backward(cld_node *n, cld_tensor *const *dout, cld_t
     if (cld_node_needs(n, 0)) din[0] = cld_tensor_retain(dout[0]);
     if (!cld_node_needs(n, 1)) return CLD_OK;
     CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);
-    din[1] = index ? read_with(n->device->math->index_select, "index_add", &p->source, dout[0], p->dim, index)
+    din[1] = index ? read_with(cld_slot(n->device, math, index_select), "index_add", &p->source, dout[0],
+                               p->dim, index)
                    : NULL;
     return din[1] ? CLD_OK : cld_error_code();
 }
@@ -179,7 +183,7 @@ cld_tensor *cld_scatter_add(cld_tensor *x, int dim, cld_tensor *index, cld_tenso
     CLD_TRY_NULL(check_source("scatter_add", x, source));
     CLD_TRY_NULL(check_elements("scatter_add", x, dim, index, source));
     CLD_AUTO cld_tensor *y =
-        write_with(cld_device(x)->math->scatter_add, "scatter_add", copy_of(x), dim, index, source);
+        write_with(cld_slot(cld_device(x), math, scatter_add), "scatter_add", copy_of(x), dim, index, source);
     if (!y) return NULL;
     cld_tensor *inputs[] = {x, source};
     remember(cld_record(&scatter_add_op, &y, 1, inputs, 2), dim, x, index, source);
@@ -191,7 +195,7 @@ cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor 
     CLD_TRY_NULL(check_source("index_add", x, source));
     CLD_TRY_NULL(check_slices("index_add", x, dim, index, source));
     CLD_AUTO cld_tensor *y =
-        write_with(cld_device(x)->math->index_add, "index_add", copy_of(x), dim, index, source);
+        write_with(cld_slot(cld_device(x), math, index_add), "index_add", copy_of(x), dim, index, source);
     if (!y) return NULL;
     cld_tensor *inputs[] = {x, source};
     remember(cld_record(&index_add_op, &y, 1, inputs, 2), dim, x, index, source);
@@ -209,13 +213,14 @@ static cld_status index_copy_backward(cld_node *n, cld_tensor *const *dout, cld_
     if (cld_node_needs(n, 0)) {
         CLD_AUTO cld_tensor *zero =
             cld_tensor_full(dout[0]->a.dtype, p->source.ndim, p->source.extents, n->device, 0);
-        din[0] = zero ? write_with(n->device->math->index_copy, "index_copy", copy_of(dout[0]), p->dim, index,
-                                   zero)
+        din[0] = zero ? write_with(cld_slot(n->device, math, index_copy), "index_copy", copy_of(dout[0]),
+                                   p->dim, index, zero)
                       : NULL;
         if (!din[0]) return cld_error_code();
     }
     if (cld_node_needs(n, 1)) {
-        din[1] = read_with(n->device->math->index_select, "index_copy", &p->source, dout[0], p->dim, index);
+        din[1] = read_with(cld_slot(n->device, math, index_select), "index_copy", &p->source, dout[0], p->dim,
+                           index);
         if (!din[1]) return cld_error_code();
     }
     return CLD_OK;
@@ -227,7 +232,7 @@ cld_tensor *cld_index_copy(cld_tensor *x, int dim, cld_tensor *index, cld_tensor
     CLD_TRY_NULL(check_source("index_copy", x, source));
     CLD_TRY_NULL(check_slices("index_copy", x, dim, index, source));
     CLD_AUTO cld_tensor *y =
-        write_with(cld_device(x)->math->index_copy, "index_copy", copy_of(x), dim, index, source);
+        write_with(cld_slot(cld_device(x), math, index_copy), "index_copy", copy_of(x), dim, index, source);
     if (!y) return NULL;
     cld_tensor *inputs[] = {x, source};
     remember(cld_record(&index_copy_op, &y, 1, inputs, 2), dim, x, index, source);
@@ -259,11 +264,14 @@ cld_status cld_index_assign(cld_tensor *x, cld_tensor *index, cld_tensor *source
     CLD_TRY(cld_broadcast_shapes("assignment by index", &rows, &source->a, &fits));
     CLD_AUTO cld_tensor *wide = cld_expand(source, shape.ndim, shape.extents);
     CLD_AUTO cld_tensor *cast = wide ? cld_tensor_cast(wide, x->a.dtype) : NULL;
-    CLD_AUTO cld_tensor *line = cast ? cld_flatten(index, 0, -1) : NULL;
+    CLD_AUTO cld_tensor *own = !cast                          ? NULL
+                               : index->storage == x->storage ? copy_of(index)
+                                                              : cld_tensor_retain(index);
+    CLD_AUTO cld_tensor *line = own ? cld_flatten(own, 0, -1) : NULL;
     if (!line) return cld_error_code();
     CLD_AUTO cld_tensor *target = cld_tensor_strided(x);
     if (!target) return cld_error_code();
     atomic_fetch_add(&target->storage->version, 1);
-    CLD_TRY(cld_device(x)->math->index_copy(&target->a, 0, &line->a, &cast->a));
+    CLD_TRY(cld_kernel(cld_device(x), math, index_copy, &target->a, 0, &line->a, &cast->a));
     return target->storage == x->storage ? CLD_OK : cld_tensor_copy(x, target);
 }

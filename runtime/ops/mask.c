@@ -3,18 +3,14 @@
  * which has the gradient. */
 #include "runtime/ops/ops.h"
 
-/* A mask is u8, as comparisons give it: an i64 tensor as a key is a list of positions. */
 static cld_status check_mask(const char *op, const cld_tensor *x, const cld_tensor *mask) {
     CLD_TRY(cld_check_same_device(op, x, mask));
-    if (mask->a.dtype == CLD_U8) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: a mask is u8, as comparisons give it, got %s", op,
-                    cld_describe(&mask->a));
+    return cld_check_mask(op, mask);
 }
 
 cld_tensor *cld_nonzero(cld_tensor *x) {
     const cld_backend *device = cld_device(x);
     double count = 0;
-    if (!device->math->nonzero) return (void)cld_unsupported("nonzero", device), NULL;
     CLD_AUTO cld_tensor *strided = cld_tensor_strided(x);
     CLD_AUTO cld_tensor *values = strided ? cld_tensor_detach(strided) : NULL;
     CLD_AUTO cld_tensor *chosen = values ? cld_unary_op(CLD_NE_SCALAR, values, 0, 0) : NULL;
@@ -23,7 +19,7 @@ cld_tensor *cld_nonzero(cld_tensor *x) {
     CLD_TRY_NULL(cld_tensor_item(total, &count));
     CLD_AUTO cld_tensor *places = cld_tensor_new(CLD_I64, 2, (int64_t[]){(int64_t)count, x->a.ndim}, device);
     if (!places) return NULL;
-    CLD_TRY_NULL(device->math->nonzero(&places->a, &strided->a));
+    CLD_TRY_NULL(cld_kernel(device, math, nonzero, &places->a, &strided->a));
     return cld_tensor_steal(&places);
 }
 
@@ -41,6 +37,17 @@ cld_tensor *cld_masked_select(cld_tensor *x, cld_tensor *mask) {
     CLD_AUTO cld_tensor *wide_mask = cld_expand(mask, shape.ndim, shape.extents);
     CLD_AUTO cld_tensor *wide = wide_mask ? cld_expand(x, shape.ndim, shape.extents) : NULL;
     return wide ? cld_mask_rows(wide, wide_mask) : NULL;
+}
+
+cld_tensor *cld_masked_fill(cld_tensor *x, cld_tensor *mask, cld_tensor *value) {
+    cld_shape shape;
+    CLD_TRY_NULL(check_mask("masked_fill", x, mask));
+    CLD_TRY_NULL(cld_broadcast_shapes("masked_fill", &x->a, &mask->a, &shape));
+    if (cld_numel(&value->a) != 1)
+        return cld_fail_null(CLD_INVALID, "masked_fill: the value must be a number or one element, got %s",
+                             cld_describe(&value->a));
+    CLD_AUTO cld_tensor *one = cld_reshape(value, 0, NULL);
+    return one ? cld_where(mask, one, x) : NULL;
 }
 
 /* The mask's dimensions are x's first: x with these joined into one. */

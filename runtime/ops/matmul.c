@@ -25,7 +25,7 @@ static cld_tensor *product(const cld_tensor *a, const cld_tensor *b) {
     const cld_backend *device = cld_device(a);
     CLD_AUTO cld_tensor *y = cld_tensor_new(a->a.dtype, n, shape, device);
     if (!y) return NULL;
-    CLD_TRY_NULL(device->math->gemm(&y->a, &a->a, &b->a, 1, 0));
+    CLD_TRY_NULL(cld_kernel(device, math, gemm, &y->a, &a->a, &b->a, 1, 0));
     return cld_tensor_steal(&y);
 }
 
@@ -77,10 +77,9 @@ static cld_tensor *matmul_batches(cld_tensor *a, cld_tensor *b) {
     int64_t rows = a->a.shape[a->a.ndim - 2], columns = b->a.shape[b->a.ndim - 1];
     int64_t shape[CLD_MAX_DIMS];
     if (b->a.ndim == 2) { /* one long matrix */
-        CLD_AUTO cld_tensor *flat = cld_reshape(
-            a, 2,
-            (int64_t[]){cld_numel(&a->a) / (a->a.shape[a->a.ndim - 1] ? a->a.shape[a->a.ndim - 1] : 1),
-                        a->a.shape[a->a.ndim - 1]});
+        int64_t flat_shape[2] = {1, a->a.shape[a->a.ndim - 1]};
+        for (int i = 0; i < a->a.ndim - 1; i++) flat_shape[0] *= a->a.shape[i];
+        CLD_AUTO cld_tensor *flat = cld_reshape(a, 2, flat_shape);
         CLD_AUTO cld_tensor *y = flat ? matmul_matrices(flat, b) : NULL;
         for (int i = 0; i < a->a.ndim; i++) shape[i] = i == a->a.ndim - 1 ? columns : a->a.shape[i];
         return y ? cld_reshape(y, a->a.ndim, shape) : NULL;
@@ -195,7 +194,7 @@ cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias) {
         cld_tensor_view(y, 2, (int64_t[]){rows, out}, (int64_t[]){out, 1}, y->a.data);
     if (!y_matrix) return NULL;
     if (bias) CLD_TRY_NULL(cld_tensor_copy(y_matrix, bias));
-    CLD_TRY_NULL(cld_device(x)->math->gemm(&y_matrix->a, &matrix->a, &wt->a, 1, bias ? 1 : 0));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, gemm, &y_matrix->a, &matrix->a, &wt->a, 1, bias ? 1 : 0));
     cld_tensor *inputs[] = {x, weight, bias};
     cld_node *n = cld_record(&linear_op, &y, 1, inputs, bias ? 3 : 2);
     if (n && cld_node_needs(n, 1)) cld_node_save(n, 0, x);

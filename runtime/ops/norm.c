@@ -113,10 +113,10 @@ static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
         din[i] = cld_tensor_new_like(s.mean);
         if (!din[i]) return cld_error_code();
     }
-    return n->device->conv->norm_backward(array(din[INPUT_X]), array(din[INPUT_RESIDUAL]),
-                                          array(din[INPUT_WEIGHT]), array(din[INPUT_BIAS]), &dy->a, &s.x->a,
-                                          array(s.y), array(s.weight), array(s.bias), &s.mean->a,
-                                          &s.invstd->a, cld_node_params(n, cld_norm_params));
+    return cld_kernel(n->device, conv, norm_backward, array(din[INPUT_X]), array(din[INPUT_RESIDUAL]),
+                      array(din[INPUT_WEIGHT]), array(din[INPUT_BIAS]), &dy->a, &s.x->a, array(s.y),
+                      array(s.weight), array(s.bias), &s.mean->a, &s.invstd->a,
+                      cld_node_params(n, cld_norm_params));
 }
 
 static cld_tensor *norm_rebuild(cld_node *n) {
@@ -124,8 +124,8 @@ static cld_tensor *norm_rebuild(cld_node *n) {
     CLD_TRY_NULL(take_saved(n, &s));
     CLD_AUTO cld_tensor *y = cld_tensor_new_like(s.x);
     if (!y) return NULL;
-    CLD_TRY_NULL(n->device->conv->norm_apply(&y->a, &s.x->a, array(s.weight), array(s.bias), &s.mean->a,
-                                             &s.invstd->a, cld_node_params(n, cld_norm_params)));
+    CLD_TRY_NULL(cld_kernel(n->device, conv, norm_apply, &y->a, &s.x->a, array(s.weight), array(s.bias),
+                            &s.mean->a, &s.invstd->a, cld_node_params(n, cld_norm_params)));
     return cld_tensor_steal(&y);
 }
 
@@ -151,7 +151,6 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
     if (x->a.dtype == CLD_BF16 || x->a.dtype == CLD_F16)
         return in_f32(x, residual, weight, bias, running_mean, running_var, p);
     CLD_TRY_NULL(check(x, residual, weight, bias, running_mean, running_var, p));
-    if (!device->conv || !device->conv->norm) return cld_unsupported("batch_norm", device), NULL;
 
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *added = NULL, *w = NULL, *b = NULL;
     if (residual) added = cld_to_activation(residual);
@@ -162,8 +161,8 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, x->a.shape, device);
     if (!input || (residual && !added) || (weight && !w) || (bias && !b) || !mean || !invstd || !y)
         return NULL;
-    CLD_TRY_NULL(device->conv->norm(&y->a, &mean->a, &invstd->a, &input->a, array(added), array(w), array(b),
-                                    array(running_mean), array(running_var), p));
+    CLD_TRY_NULL(cld_kernel(device, conv, norm, &y->a, &mean->a, &invstd->a, &input->a, array(added),
+                            array(w), array(b), array(running_mean), array(running_var), p));
     if (p->training && running_mean) atomic_fetch_add(&running_mean->storage->version, 1);
     if (p->training && running_var) atomic_fetch_add(&running_var->storage->version, 1);
 

@@ -10,7 +10,7 @@ static cld_status normalize_backward(cld_node *n, cld_tensor *const *dout, cld_t
     CLD_AUTO cld_tensor *dy = norms ? cld_tensor_strided(dout[0]) : NULL;
     CLD_AUTO cld_tensor *dx = dy ? cld_tensor_new_like(y) : NULL;
     if (!dx) return cld_error_code();
-    CLD_TRY(n->device->math->normalize_backward(&dx->a, &y->a, &norms->a, &dy->a));
+    CLD_TRY(cld_kernel(n->device, math, normalize_backward, &dx->a, &y->a, &norms->a, &dy->a));
     din[0] = cld_tensor_steal(&dx);
     return CLD_OK;
 }
@@ -22,7 +22,7 @@ static cld_tensor *normalize_rows(cld_tensor *x) {
     CLD_AUTO cld_tensor *norms = cld_tensor_new(wide, 1, x->a.shape, device);
     CLD_AUTO cld_tensor *y = norms ? cld_tensor_new(x->a.dtype, 2, x->a.shape, device) : NULL;
     if (!y) return NULL;
-    CLD_TRY_NULL(device->math->normalize(&y->a, &norms->a, &x->a));
+    CLD_TRY_NULL(cld_kernel(device, math, normalize, &y->a, &norms->a, &x->a));
     cld_node *n = cld_record(&normalize_op, &y, 1, &x, 1);
     if (n) {
         cld_node_save(n, 0, y);

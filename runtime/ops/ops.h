@@ -6,11 +6,11 @@
 
 #include "runtime/autograd/tape.h"
 
-/* ---- unary.c, elementwise.c: broadcast as NumPy does; differing dtypes are promoted (float beats integer, wider beats
- * narrower, f16 with bf16 gives f32) ---- */
+/* ---- unary.c, elementwise.c: broadcast as NumPy does; differing dtypes are promoted (cld_result_dtype) ---- */
 cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b);
 cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b);
-cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b);
+const char *cld_binary_name(cld_binary kind);
+cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b); /* condition u8 */
 cld_tensor *cld_cast(cld_tensor *x, cld_dtype dtype);
 
 static inline cld_tensor *cld_add(cld_tensor *a, cld_tensor *b) { return cld_binary_op(CLD_ADD, a, b); }
@@ -24,19 +24,31 @@ static inline cld_tensor *cld_mul_scalar(cld_tensor *x, double s) {
     return cld_unary_op(CLD_MUL_SCALAR, x, s, 0);
 }
 
-/* In place, on tensors off the tape (an error where recording would need the old value). */
+/* ---- in_place.c: on tensors off the tape (an error where recording would need the old value) ---- */
 cld_status cld_add_(cld_tensor *x, cld_tensor *y); /* x += y */
 cld_status cld_mul_scalar_(cld_tensor *x, double s);
+cld_status cld_copy_(const char *op, cld_tensor *x, const cld_tensor *y); /* y broadcasts and is cast */
+/* What any write in place asks of its target: off the tape, and every element in a place of its own. */
+cld_status cld_check_in_place(const char *op, const cld_tensor *x);
+cld_status cld_check_off_tape(const char *op,
+                              const cld_tensor *x); /* the first half, for a write into a part of x */
 
 /* ---- view.c: share storage ---- */
-/* One -1 is inferred; copies if it must. */
-cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *shape);
+/* One -1 is inferred; copies if it must. op: whose errors they are. */
+cld_tensor *cld_reshape_for(const char *op, cld_tensor *x, int ndim, const int64_t *shape);
+static inline cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *shape) {
+    return cld_reshape_for("reshape", x, ndim, shape);
+}
 cld_tensor *cld_permute(cld_tensor *x, const int *dims);
 cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1);
 cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length);
 cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index);
-cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *shape);
-cld_tensor *cld_squeeze(cld_tensor *x, int dim);
+/* -1 keeps x's extent; new dimensions come first. */
+cld_tensor *cld_expand_for(const char *op, cld_tensor *x, int ndim, const int64_t *shape);
+static inline cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *shape) {
+    return cld_expand_for("expand", x, ndim, shape);
+}
+cld_tensor *cld_squeeze(cld_tensor *x, int dim); /* x itself where the extent is not 1 */
 cld_tensor *cld_unsqueeze(cld_tensor *x, int dim);
 cld_tensor *cld_flatten(cld_tensor *x, int first, int last);
 cld_tensor *cld_contiguous(cld_tensor *x);
@@ -71,6 +83,8 @@ cld_tensor *cld_cumsum(cld_tensor *x, int dim); /* integers give i64 */
 cld_tensor *cld_nonzero(cld_tensor *x); /* i64 (chosen, ndim): the positions, row-major, 0-based */
 /* The chosen elements in one dimension; x and the mask broadcast. */
 cld_tensor *cld_masked_select(cld_tensor *x, cld_tensor *mask);
+/* x with the value (one element) where the mask holds; x and the mask broadcast. */
+cld_tensor *cld_masked_fill(cld_tensor *x, cld_tensor *mask, cld_tensor *value);
 /* x[mask]: the mask has x's first dimensions; they become one, of the chosen. */
 cld_tensor *cld_mask_rows(cld_tensor *x, cld_tensor *mask);
 /* x[mask] = value, in place; value broadcasts to as many rows as are chosen. */
@@ -94,8 +108,19 @@ cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias); /* 
 /* ---- softmax.c, normalize.c ---- */
 cld_tensor *cld_softmax(cld_tensor *x, int dim);
 cld_tensor *cld_log_softmax(cld_tensor *x, int dim);
-cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labels); /* (n, classes), i64 (n): the mean */
-cld_tensor *cld_normalize(cld_tensor *x, int dim);                     /* x / ||x||, zero stays zero */
+cld_tensor *cld_normalize(cld_tensor *x, int dim); /* x / ||x||, zero stays zero */
+
+/* ---- cross_entropy.c: logits (n, classes), labels i64 (n) ---- */
+typedef enum cld_row_reduction { CLD_MEAN_OF_ROWS, CLD_SUM_OF_ROWS, CLD_EACH_ROW } cld_row_reduction;
+typedef struct cld_cross_entropy_params {
+    cld_row_reduction reduction;
+    double label_smoothing;
+} cld_cross_entropy_params;
+cld_tensor *cld_cross_entropy_with(cld_tensor *logits, cld_tensor *labels,
+                                   const cld_cross_entropy_params *options);
+static inline cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labels) {
+    return cld_cross_entropy_with(logits, labels, &(cld_cross_entropy_params){CLD_MEAN_OF_ROWS, 0});
+}
 
 /* ---- index.c: index tensors are i64, 0-based ---- */
 cld_tensor *cld_gather(cld_tensor *x, int dim, cld_tensor *index);
@@ -143,13 +168,14 @@ typedef struct cld_shape {
 /* 0-based and in range, or an error naming the op. */
 cld_status cld_check_dim(const char *op, const cld_tensor *x, int dim, int *out);
 cld_status cld_check_same_device(const char *op, const cld_tensor *a, const cld_tensor *b);
-/* In-place writes are for tensors off the tape. */
-cld_status cld_check_in_place(const char *op, const cld_tensor *x);
 cld_status cld_check_index(const char *op, const cld_tensor *index); /* i64 */
 cld_status cld_check_float(const char *op, const cld_tensor *x);
-/* The device's kernel is missing: if (!dev->math->softmax) return cld_unsupported(...). */
-cld_status cld_unsupported(const char *op, const cld_backend *device);
-cld_dtype cld_promote(cld_dtype a, cld_dtype b);
+/* The integers from least to most fit the dtype, where it is one of 8 or 32 bits. */
+cld_status cld_check_holds(const char *op, cld_dtype dtype, double least, double most);
+cld_status cld_check_mask(const char *op, const cld_tensor *mask); /* u8, as comparisons give it */
+/* What an op on the two computes in. Float beats integer, wider beats narrower, f16 with bf16 gives f32; but a tensor
+ * without dimensions counts like a number: only a float beside integers changes the other's dtype. */
+cld_dtype cld_result_dtype(const cld_array *a, const cld_array *b);
 cld_shape cld_shape_of(const cld_array *a);
 cld_status cld_broadcast_shapes(const char *op, const cld_array *a, const cld_array *b, cld_shape *out);
 /* a as an array of that shape, by zero strides. */

@@ -16,7 +16,7 @@ static cld_status output_shape(int64_t shape[4], const char *op, const cld_array
     shape[0] = x->shape[0];
     shape[1] = x->shape[1];
     for (int i = 0; i < 2; i++) {
-        int64_t padded = x->shape[2 + i] + 2 * p->padding[i];
+        int64_t padded = x->shape[2 + i] + 2 * (int64_t)p->padding[i];
         if (p->kernel[i] < 1 || p->stride[i] < 1)
             return cld_fail(CLD_INVALID, "%s: kernel and stride must be at least 1, got %d and %d", op,
                             p->kernel[i], p->stride[i]);
@@ -52,9 +52,9 @@ static cld_status pool_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     if (cld_node_has(n, SAVED_ARGMAX)) {
         CLD_AUTO cld_tensor *argmax = cld_node_saved(n, SAVED_ARGMAX);
         if (!argmax) return cld_error_code();
-        CLD_TRY(n->device->conv->max_pool_backward(&dx->a, &dy->a, &argmax->a, &p->params));
+        CLD_TRY(cld_kernel(n->device, conv, max_pool_backward, &dx->a, &dy->a, &argmax->a, &p->params));
     } else {
-        CLD_TRY(n->device->conv->avg_pool_backward(&dx->a, &dy->a, &p->params));
+        CLD_TRY(cld_kernel(n->device, conv, avg_pool_backward, &dx->a, &dy->a, &p->params));
     }
     din[0] = cld_tensor_steal(&dx);
     return CLD_OK;
@@ -77,13 +77,12 @@ cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
-    if (!device->conv || !device->conv->max_pool) return cld_unsupported(op.name, device), NULL;
     if (is_half(x)) return in_f32(cld_max_pool2d, x, p);
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *argmax = cld_tensor_new(CLD_I32, 4, shape, device);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (!input || !argmax || !y) return NULL;
     argmax->a.layout = y->a.layout;
-    CLD_TRY_NULL(device->conv->max_pool(&y->a, &argmax->a, &input->a, p));
+    CLD_TRY_NULL(cld_kernel(device, conv, max_pool, &y->a, &argmax->a, &input->a, p));
     cld_node *n = cld_record(&op, &y, 1, &x, 1);
     if (n) {
         set_node(n, x, p);
@@ -97,12 +96,11 @@ cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
-    if (!device->conv || !device->conv->avg_pool) return cld_unsupported(op.name, device), NULL;
     if (is_half(x)) return in_f32(cld_avg_pool2d, x, p);
     CLD_AUTO cld_tensor *input = cld_to_activation(x);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (!input || !y) return NULL;
-    CLD_TRY_NULL(device->conv->avg_pool(&y->a, &input->a, p));
+    CLD_TRY_NULL(cld_kernel(device, conv, avg_pool, &y->a, &input->a, p));
     cld_node *n = cld_record(&op, &y, 1, &x, 1);
     if (n) set_node(n, x, p);
     return cld_tensor_steal(&y);
@@ -112,6 +110,9 @@ cld_tensor *cld_global_avg_pool2d(cld_tensor *x) {
     if (x->a.ndim != 4)
         return cld_fail_null(CLD_INVALID, "adaptive_avg_pool2d: expected a 4-d input (N, C, H, W), got %s",
                              cld_describe(&x->a));
-    int height = (int)x->a.shape[2], width = (int)x->a.shape[3];
-    return cld_avg_pool2d(x, &(cld_pool_params){.kernel = {height, width}, .stride = {1, 1}});
+    int64_t height = x->a.shape[2], width = x->a.shape[3];
+    if (height > INT32_MAX || width > INT32_MAX)
+        return cld_fail_null(CLD_INVALID, "adaptive_avg_pool2d: the maps of %s are too large",
+                             cld_describe(&x->a));
+    return cld_avg_pool2d(x, &(cld_pool_params){.kernel = {(int)height, (int)width}, .stride = {1, 1}});
 }

@@ -3,6 +3,8 @@
  * the recipe. */
 #include "runtime/ops/ops.h"
 
+#include <math.h>
+
 static cld_generator generator;
 
 cld_generator cld_get_generator(void) { return generator; }
@@ -16,7 +18,8 @@ static cld_status fill_random(const char *op, cld_tensor *x, cld_random kind, do
                                      ? cld_tensor_retain(x)
                                      : cld_tensor_new(x->a.dtype, x->a.ndim, x->a.shape, cld_device(x));
     if (!plain) return cld_error_code();
-    CLD_TRY(cld_device(x)->math->random(&plain->a, kind, a, b, generator.seed, generator.position));
+    CLD_TRY(
+        cld_kernel(cld_device(x), math, random, &plain->a, kind, a, b, generator.seed, generator.position));
     generator.position += (uint64_t)cld_numel(&x->a);
     return plain == x ? CLD_OK : cld_tensor_copy(x, plain);
 }
@@ -24,6 +27,7 @@ static cld_status fill_random(const char *op, cld_tensor *x, cld_random kind, do
 cld_status cld_uniform_(cld_tensor *x, double low, double high) {
     if (!(low <= high))
         return cld_fail(CLD_INVALID, "uniform_: low must not be above high, got %g and %g", low, high);
+    CLD_TRY(cld_check_holds("uniform_", x->a.dtype, floor(low), fmax(low, ceil(high) - 1)));
     return fill_random("uniform_", x, CLD_RANDOM_UNIFORM, low, high);
 }
 

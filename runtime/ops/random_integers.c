@@ -3,7 +3,7 @@
 #include "runtime/core/philox.h"
 #include "runtime/ops/ops.h"
 
-/* An integer in [0, range); The bias is below range / 2^64. */
+/* An integer in [0, range); the bias is below range / 2^64. */
 static uint64_t draw(cld_generator g, uint64_t i, uint64_t range) {
     cld_philox r = cld_philox_at(g.seed, CLD_RNG_GENERATOR, 0, g.position + i, 1);
     uint64_t high = cld_philox_u32(&r), bits = high << 32 | cld_philox_u32(&r);
@@ -24,6 +24,7 @@ cld_tensor *cld_randint(cld_dtype dtype, int ndim, const int64_t *shape, int64_t
     if (low >= high)
         return cld_fail_null(CLD_INVALID, "randint: nothing lies in [%lld, %lld)", (long long)low,
                              (long long)high);
+    CLD_TRY_NULL(cld_check_holds("randint", dtype, (double)low, (double)high - 1));
     CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_I64, ndim, shape, cld_cpu_backend());
     if (!host) return NULL;
     cld_generator g = cld_get_generator();
@@ -35,6 +36,7 @@ cld_tensor *cld_randint(cld_dtype dtype, int ndim, const int64_t *shape, int64_t
 
 /* Fisher and Yates's shuffle. */
 cld_tensor *cld_randperm(cld_dtype dtype, int64_t n, const cld_backend *device) {
+    CLD_TRY_NULL(cld_check_holds("randperm", dtype, 0, n > 0 ? (double)n - 1 : 0));
     CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_I64, 1, &n, cld_cpu_backend());
     if (!host) return NULL;
     cld_generator g = cld_get_generator();

@@ -48,7 +48,7 @@ static cld_tensor *reduce(cld_reduction kind, cld_dtype dtype, cld_tensor *x, co
     CLD_AUTO cld_tensor *kept =
         strided ? cld_tensor_new(dtype, r->kept.ndim, r->kept.extents, cld_device(x)) : NULL;
     if (!kept) return NULL;
-    CLD_TRY_NULL(cld_device(x)->math->reduce(kind, &kept->a, &strided->a));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, reduce, kind, &kept->a, &strided->a));
     return cld_reshaped(kept, &r->out);
 }
 
@@ -214,13 +214,12 @@ static cld_tensor *norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim
     reduction r;
     CLD_TRY_NULL(cld_check_float("norm", x));
     CLD_TRY_NULL(reduction_of("norm", x, dims, ndims, keepdim, &r));
-    bool recording = cld_set_grad_enabled(false);
-    CLD_AUTO cld_tensor *wide = widened(x);
+    CLD_AUTO cld_tensor *constant = cld_tensor_detach(x);
+    CLD_AUTO cld_tensor *wide = constant ? widened(constant) : NULL;
     CLD_AUTO cld_tensor *squared = wide ? cld_unary_op(CLD_SQUARE, wide, 0, 0) : NULL;
     CLD_AUTO cld_tensor *sum = squared ? reduce(CLD_SUM, wide->a.dtype, squared, &r) : NULL;
     CLD_AUTO cld_tensor *root = sum ? cld_unary_op(CLD_SQRT, sum, 0, 0) : NULL;
     CLD_AUTO cld_tensor *y = root ? cld_cast(root, x->a.dtype) : NULL;
-    cld_set_grad_enabled(recording);
     if (!y) return NULL;
     cld_node *n = cld_record(&norm_op, &y, 1, &x, 1);
     if (n) {
@@ -305,7 +304,7 @@ static cld_tensor *arg_extreme(const char *op, cld_reduction kind, cld_tensor *x
     CLD_AUTO cld_tensor *kept =
         strided ? cld_tensor_new(CLD_I64, r.kept.ndim, r.kept.extents, cld_device(x)) : NULL;
     if (!kept) return NULL;
-    CLD_TRY_NULL(cld_device(x)->math->arg_reduce(kind, &kept->a, &strided->a, dim));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, arg_reduce, kind, &kept->a, &strided->a, dim));
     return cld_reshaped(kept, &r.out);
 }
 

@@ -2,13 +2,11 @@
 #include "runtime/ops/ops.h"
 
 static cld_tensor *cumsum_of(cld_tensor *x, int dim, bool reverse) {
-    const cld_math_ops *math = cld_device(x)->math;
     cld_dtype dtype = cld_dtype_is_float(x->a.dtype) ? x->a.dtype : CLD_I64;
-    if (!math->cumsum) return (void)cld_unsupported("cumsum", cld_device(x)), NULL;
     CLD_AUTO cld_tensor *strided = cld_tensor_strided(x);
     CLD_AUTO cld_tensor *y = strided ? cld_tensor_new(dtype, x->a.ndim, x->a.shape, cld_device(x)) : NULL;
     if (!y) return NULL;
-    CLD_TRY_NULL(math->cumsum(&y->a, &strided->a, dim, reverse));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, cumsum, &y->a, &strided->a, dim, reverse));
     return cld_tensor_steal(&y);
 }
 

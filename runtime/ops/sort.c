@@ -14,7 +14,7 @@ static cld_status sort_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     CLD_AUTO cld_tensor *dy = index ? cld_tensor_strided(dout[0]) : NULL;
     CLD_AUTO cld_tensor *dx = dy ? cld_tensor_full(dy->a.dtype, p->x.ndim, p->x.extents, n->device, 0) : NULL;
     if (!dx) return cld_error_code();
-    CLD_TRY(n->device->math->scatter_add(&dx->a, p->dim, &index->a, &dy->a));
+    CLD_TRY(cld_kernel(n->device, math, scatter_add, &dx->a, p->dim, &index->a, &dy->a));
     din[0] = cld_tensor_steal(&dx);
     return CLD_OK;
 }
@@ -31,7 +31,7 @@ static cld_tensor *first_k(const cld_op *op, cld_tensor **index, cld_tensor *x, 
     CLD_AUTO cld_tensor *values =
         places ? cld_tensor_new(x->a.dtype, shape.ndim, shape.extents, cld_device(x)) : NULL;
     if (!values) return NULL;
-    CLD_TRY_NULL(cld_device(x)->math->topk(&values->a, &places->a, &strided->a, dim, descending));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, topk, &values->a, &places->a, &strided->a, dim, descending));
     cld_node *n = cld_record(op, &values, 1, &x, 1);
     if (n) {
         *cld_node_params(n, sort_params) = (sort_params){dim, cld_shape_of(&x->a)};

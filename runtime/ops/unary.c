@@ -17,7 +17,7 @@ cld_tensor *cld_cast(cld_tensor *x, cld_dtype dtype) {
     CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, x->a.ndim, x->a.shape, cld_device(x));
     if (!y) return NULL;
     y->a.layout = x->a.layout;
-    CLD_TRY_NULL(cld_device(x)->math->copy(&y->a, &x->a));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, copy, &y->a, &x->a));
     cld_node *n = cld_dtype_is_float(dtype) ? cld_record(&cast_op, &y, 1, &x, 1) : NULL;
     if (n) *cld_node_params(n, cld_dtype) = x->a.dtype;
     return cld_tensor_steal(&y);
@@ -168,7 +168,7 @@ cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b) {
     CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, x->a.ndim, x->a.shape, cld_device(x));
     if (!y) return NULL;
     y->a.layout = x->a.layout;
-    CLD_TRY_NULL(cld_device(x)->math->unary(kind, &y->a, &x->a, a, b));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, unary, kind, &y->a, &x->a, a, b));
     cld_node *n = rule->flags & BOOLEAN ? NULL : cld_record(&rule->op, &y, 1, &x, 1);
     if (n) {
         *cld_node_params(n, unary_params) = (unary_params){kind, a, b};

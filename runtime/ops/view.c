@@ -1,8 +1,8 @@
 /* Views: other shapes and strides on the same storage.
  *
- * Every view is one call of make_view, which works out nothing: it records and returns. A blocked activation
- * has no strides to speak of, so it is reordered to row-major first (cld_tensor_strided); the node still
- * belongs to the blocked tensor, and only logical shapes reach the gradient. */
+ * Every view is one call of make_view, which works out nothing: it records and returns. A blocked activation has no
+ * strides to speak of, so it is reordered to row-major first (cld_tensor_strided); the node still belongs to the blocked
+ * tensor, and only logical shapes reach the gradient. */
 #include <string.h>
 
 #include "runtime/ops/ops.h"
@@ -48,22 +48,22 @@ static const cld_op squeeze_op = {"squeeze", reshape_backward, NULL, NULL};
 static const cld_op unsqueeze_op = {"unsqueeze", reshape_backward, NULL, NULL};
 
 /* Fill in the one -1 of wanted; the element count must be x's. */
-static cld_status infer_shape(const cld_tensor *x, int ndim, const int64_t *wanted, int64_t *shape) {
+static cld_status infer_shape(const char *op, const cld_tensor *x, int ndim, const int64_t *wanted,
+                              int64_t *shape) {
     int64_t known = 1, total = cld_numel(&x->a);
     int unknown = -1;
     cld_array as_asked = {.dtype = x->a.dtype, .ndim = ndim};
     if (ndim > CLD_MAX_DIMS)
-        return cld_fail(CLD_INVALID, "reshape: at most %d dimensions, got %d", CLD_MAX_DIMS, ndim);
+        return cld_fail(CLD_INVALID, "%s: at most %d dimensions, got %d", op, CLD_MAX_DIMS, ndim);
     for (int i = 0; i < ndim; i++) {
         as_asked.shape[i] = shape[i] = wanted[i];
         if (wanted[i] == -1 && unknown < 0) {
             unknown = i;
         } else if (wanted[i] < 0) {
-            return cld_fail(CLD_INVALID,
-                            "reshape: extent %d cannot be %lld; one -1 stands for 'what is left'", i + 1,
-                            (long long)wanted[i]);
+            return cld_fail(CLD_INVALID, "%s: extent %d cannot be %lld; one -1 stands for 'what is left'", op,
+                            i + 1, (long long)wanted[i]);
         } else if (__builtin_mul_overflow(known, wanted[i], &known)) {
-            return cld_fail(CLD_INVALID, "reshape: %s does not fit into a shape that large",
+            return cld_fail(CLD_INVALID, "%s: %s does not fit into a shape that large", op,
                             cld_describe(&x->a));
         }
     }
@@ -72,8 +72,8 @@ static cld_status infer_shape(const cld_tensor *x, int ndim, const int64_t *want
         return CLD_OK;
     }
     if (unknown >= 0 || known != total)
-        return cld_fail(CLD_INVALID, "reshape: %s has %lld elements and cannot become %s",
-                        cld_describe(&x->a), (long long)total, cld_describe(&as_asked));
+        return cld_fail(CLD_INVALID, "%s: %s has %lld elements and cannot become %s", op, cld_describe(&x->a),
+                        (long long)total, cld_describe(&as_asked));
     return CLD_OK;
 }
 
@@ -107,9 +107,9 @@ static bool strides_for(const cld_array *a, int ndim, const int64_t *shape, int6
     return true;
 }
 
-cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *wanted) {
+cld_tensor *cld_reshape_for(const char *op, cld_tensor *x, int ndim, const int64_t *wanted) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
-    CLD_TRY_NULL(infer_shape(x, ndim, wanted, shape));
+    CLD_TRY_NULL(infer_shape(op, x, ndim, wanted, shape));
     CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
     if (!base) return NULL;
     if (!strides_for(&base->a, ndim, shape, strides)) {
@@ -144,9 +144,7 @@ cld_tensor *cld_squeeze(cld_tensor *x, int dim) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     int ndim = 0;
     CLD_TRY_NULL(cld_check_dim("squeeze", x, dim, &dim));
-    if (x->a.shape[dim] != 1)
-        return cld_fail_null(CLD_INVALID, "squeeze: dimension %d of %s does not have extent 1", dim + 1,
-                             cld_describe(&x->a));
+    if (x->a.ndim == 0 || x->a.shape[dim] != 1) return cld_tensor_retain(x);
     CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
     if (!base) return NULL;
     for (int i = 0; i < x->a.ndim; i++) {
@@ -278,21 +276,25 @@ static cld_status expand_backward(cld_node *n, cld_tensor *const *dout, cld_tens
 
 static const cld_op expand_op = {"expand", expand_backward, NULL, NULL};
 
-/* -1 keeps x's extent; new dimensions come first. */
-cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *wanted) {
+static cld_tensor *cannot_expand(const char *op, const cld_tensor *x, int ndim, const int64_t *wanted) {
+    cld_array as_asked = {.dtype = x->a.dtype, .ndim = ndim < CLD_MAX_DIMS ? ndim : CLD_MAX_DIMS};
+    for (int i = 0; i < as_asked.ndim; i++) as_asked.shape[i] = wanted[i];
+    return cld_fail_null(CLD_INVALID,
+                         "%s: %s cannot become %s; only extents of 1 grow, and new dimensions come first", op,
+                         cld_describe(&x->a), cld_describe(&as_asked));
+}
+
+cld_tensor *cld_expand_for(const char *op, cld_tensor *x, int ndim, const int64_t *wanted) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     int lead = ndim - x->a.ndim;
-    if (lead < 0 || ndim > CLD_MAX_DIMS)
-        return cld_fail_null(CLD_INVALID, "expand: %s cannot have %d dimensions", cld_describe(&x->a), ndim);
+    if (lead < 0 || ndim > CLD_MAX_DIMS) return cannot_expand(op, x, ndim, wanted);
     CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
     if (!base) return NULL;
     for (int i = 0; i < ndim; i++) {
         int64_t extent = i < lead ? 1 : base->a.shape[i - lead];
         shape[i] = wanted[i] == -1 && i >= lead ? extent : wanted[i];
         strides[i] = i < lead || extent != shape[i] ? 0 : base->a.strides[i - lead];
-        if (shape[i] < 0 || (extent != shape[i] && extent != 1))
-            return cld_fail_null(CLD_INVALID, "expand: dimension %d of %s cannot become %lld", i + 1,
-                                 cld_describe(&x->a), (long long)wanted[i]);
+        if (shape[i] < 0 || (extent != shape[i] && extent != 1)) return cannot_expand(op, x, ndim, wanted);
     }
     return make_view(&expand_op, x, base, ndim, shape, strides, 0, (view_params){0});
 }

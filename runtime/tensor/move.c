@@ -6,7 +6,7 @@
 cld_tensor *cld_tensor_cast(const cld_tensor *x, cld_dtype dtype) {
     CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, x->a.ndim, x->a.shape, cld_device(x));
     if (!y) return NULL;
-    CLD_TRY_NULL(cld_device(x)->math->copy(&y->a, &x->a));
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, copy, &y->a, &x->a));
     return cld_tensor_steal(&y);
 }
 
@@ -45,32 +45,56 @@ cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device) {
     return cld_tensor_steal(&y);
 }
 
+/* One past the last byte. */
+static const char *end_of(const cld_array *a) {
+    int64_t last = 0;
+    for (int i = 0; i < a->ndim; i++) last += (a->shape[i] - 1) * a->strides[i];
+    if (a->layout == CLD_BLOCKED) last = cld_numel(a) - 1;
+    return (const char *)a->data + (last + 1) * (int64_t)cld_dtype_size(a->dtype);
+}
+
+bool cld_tensor_overlaps(const cld_tensor *out, const cld_tensor *x) {
+    const cld_array *a = &out->a, *b = &x->a;
+    if (out->storage != x->storage || cld_numel(a) == 0 || cld_numel(b) == 0) return false;
+    bool same = a->data == b->data && a->layout == b->layout && cld_same_shape(a, b) &&
+                memcmp(a->strides, b->strides, sizeof a->strides[0] * (size_t)a->ndim) == 0;
+    return !same && (const char *)a->data < end_of(b) && (const char *)b->data < end_of(a);
+}
+
+/* x in out's shape: the last dimensions correspond, stride 0 where one element stands for many. */
+static cld_status broadcast_to(cld_array *x, const cld_array *out) {
+    cld_array from = *x;
+    int lead = out->ndim - x->ndim;
+    bool fits = lead >= 0;
+    x->ndim = out->ndim;
+    for (int i = 0; fits && i < out->ndim; i++) {
+        int64_t extent = i < lead ? 1 : from.shape[i - lead];
+        fits = extent == out->shape[i] || extent == 1;
+        x->shape[i] = out->shape[i];
+        x->strides[i] = extent == 1 ? 0 : from.strides[i - lead];
+    }
+    if (fits) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s does not broadcast to %s", cld_describe(&from), cld_describe(out));
+}
+
 cld_status cld_tensor_copy(cld_tensor *out, const cld_tensor *x) {
     cld_array from = x->a;
+    bool same = cld_same_shape(&out->a, &x->a);
     if (cld_device(out) != cld_device(x))
-        return cld_fail(CLD_INVALID, "copy: source on %s, destination on %s", cld_device(x)->name,
+        return cld_fail(CLD_INVALID, "source on %s, destination on %s", cld_device(x)->name,
                         cld_device(out)->name);
-    if (!cld_same_shape(&out->a, &x->a)) { /* broadcast: align the last dimensions, stride 0 elsewhere */
-        int lead = out->a.ndim - x->a.ndim;
-        bool fits = lead >= 0 && x->a.layout == CLD_STRIDED;
-        from.ndim = out->a.ndim;
-        for (int i = 0; fits && i < out->a.ndim; i++) {
-            int64_t extent = i < lead ? 1 : x->a.shape[i - lead];
-            if (extent != out->a.shape[i] && extent != 1) fits = false;
-            from.shape[i] = out->a.shape[i];
-            from.strides[i] = extent == 1 ? 0 : x->a.strides[i - lead];
-        }
-        if (!fits)
-            return cld_fail(CLD_INVALID, "copy: %s does not broadcast to %s", cld_describe(&x->a),
-                            cld_describe(&out->a));
+    if (cld_tensor_overlaps(out, x) || (!same && x->a.layout == CLD_BLOCKED)) {
+        CLD_AUTO cld_tensor *apart = cld_tensor_cast(x, x->a.dtype);
+        return apart ? cld_tensor_copy(out, apart) : cld_error_code();
     }
+    if (!same) CLD_TRY(broadcast_to(&from, &out->a));
     atomic_fetch_add(&out->storage->version, 1);
-    return cld_device(out)->math->copy(&out->a, &from);
+    return cld_kernel(cld_device(out), math, copy, &out->a, &from);
 }
 
 cld_status cld_tensor_fill(cld_tensor *out, double value) {
     atomic_fetch_add(&out->storage->version, 1);
-    return cld_device(out)->math->fill(&out->a, value);
+    return cld_kernel(cld_device(out), math, fill, &out->a, value);
 }
 
 cld_status cld_tensor_read(const cld_tensor *x, const int64_t *index, double *out) {
@@ -85,7 +109,7 @@ cld_status cld_tensor_read(const cld_tensor *x, const int64_t *index, double *ou
     one.data = (char *)x->a.data + offset * (int64_t)cld_dtype_size(x->a.dtype);
     CLD_AUTO cld_tensor *as_double = cld_tensor_new(CLD_F64, 0, NULL, cld_device(x));
     if (!as_double) return cld_error_code();
-    CLD_TRY(cld_device(x)->math->copy(&as_double->a, &one));
+    CLD_TRY(cld_kernel(cld_device(x), math, copy, &as_double->a, &one));
     return cld_tensor_to_host(as_double, out, sizeof *out);
 }
 

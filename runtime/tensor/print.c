@@ -24,11 +24,14 @@ __attribute__((format(printf, 2, 3))) static void put(printer *p, const char *fo
     if (wrote > 0) p->used += (size_t)wrote < p->room - p->used ? (size_t)wrote : p->room - p->used - 1;
 }
 
+/* printf shows the sign of NaN, which says nothing. */
+static double unsigned_nan(double v) { return isnan(v) ? NAN : v; }
+
 static double value_at(const printer *p, int64_t i) {
     const void *data = p->values->data;
     switch (p->values->dtype) {
-    case CLD_F64: return ((const double *)data)[i];
-    case CLD_F32: return ((const float *)data)[i];
+    case CLD_F64: return unsigned_nan(((const double *)data)[i]);
+    case CLD_F32: return unsigned_nan(((const float *)data)[i]);
     case CLD_I64: return (double)((const int64_t *)data)[i];
     case CLD_I32: return ((const int32_t *)data)[i];
     default: return ((const uint8_t *)data)[i];

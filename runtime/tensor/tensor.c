@@ -5,21 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static atomic_llong tensors_alive, storages_alive;
+static atomic_llong tensors_alive;
 
 int64_t cld_tensors_alive(void) { return atomic_load(&tensors_alive); }
-int64_t cld_storages_alive(void) { return atomic_load(&storages_alive); }
 
 /* ---- facts --------------------------------------------------------------------------------------------------- */
-
-size_t cld_dtype_size(cld_dtype dtype) {
-    static const size_t sizes[] = {
-#define CLD_SIZE(name, text, bytes) [CLD_##name] = bytes,
-        CLD_DTYPES(CLD_SIZE)
-#undef CLD_SIZE
-    };
-    return sizes[dtype];
-}
 
 static const char *const dtype_names[] = {
 #define CLD_NAME(name, text, bytes) [CLD_##name] = text,
@@ -38,22 +28,6 @@ bool cld_dtype_parse(const char *name, cld_dtype *out) {
     return false;
 }
 
-int64_t cld_numel(const cld_array *a) {
-    int64_t n = 1;
-    for (int i = 0; i < a->ndim; i++) n *= a->shape[i];
-    return n;
-}
-
-bool cld_is_contiguous(const cld_array *a) {
-    if (a->layout != CLD_STRIDED) return false;
-    int64_t expected = 1;
-    for (int i = a->ndim - 1; i >= 0; i--) {
-        if (a->shape[i] != 1 && a->strides[i] != expected) return cld_numel(a) == 0;
-        expected *= a->shape[i];
-    }
-    return true;
-}
-
 bool cld_same_shape(const cld_array *a, const cld_array *b) {
     return a->ndim == b->ndim && memcmp(a->shape, b->shape, sizeof a->shape[0] * (size_t)a->ndim) == 0;
 }
@@ -70,6 +44,10 @@ const char *cld_describe(const cld_array *a) {
     return text;
 }
 
+cld_status cld_unsupported(const char *op, const cld_backend *device) {
+    return cld_fail(CLD_UNSUPPORTED, "%s: not available on %s", op, device->name);
+}
+
 /* ---- storage ------------------------------------------------------------------------------------------------- */
 
 void cld_set_reclaim(void (*reclaim)(void *context), void *context) {
@@ -83,35 +61,53 @@ static cld_storage *storage_new(const cld_backend *device, size_t bytes) {
         free(s);
         return NULL;
     }
-    s->refs = 1;
+    s->refs = s->watchers = 1;
     s->device = device;
     s->bytes = bytes;
-    atomic_fetch_add(&storages_alive, 1);
     return s;
+}
+
+cld_storage *cld_storage_watch(cld_storage *s) {
+    atomic_fetch_add(&s->watchers, 1);
+    return s;
+}
+
+void cld_storage_unwatch(cld_storage *s) {
+    if (s && atomic_fetch_sub(&s->watchers, 1) == 1) free(s);
 }
 
 static void storage_free(cld_storage *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     s->device->memory->release(s->data, s->bytes);
-    atomic_fetch_sub(&storages_alive, 1);
-    free(s);
+    cld_storage_unwatch(s);
 }
 
 /* ---- lifetime ------------------------------------------------------------------------------------------------ */
 
+/* The bytes of any part of such a tensor fit an int64_t, even where another extent is 0. */
+static cld_status check_shape(int ndim, const int64_t *shape) {
+    int64_t count = 1;
+    if (ndim > CLD_MAX_DIMS)
+        return cld_fail(CLD_INVALID, "a tensor has at most %d dimensions, got %d", CLD_MAX_DIMS, ndim);
+    for (int i = 0; i < ndim; i++) {
+        if (shape[i] < 0)
+            return cld_fail(CLD_INVALID, "dimension %d of a tensor cannot be %lld", i + 1,
+                            (long long)shape[i]);
+        if (shape[i] == 0) continue;
+        if (count > INT64_MAX / 16 / shape[i])
+            return cld_fail(CLD_NOMEM, "out of memory: a tensor with that many elements cannot exist");
+        count *= shape[i];
+    }
+    return CLD_OK;
+}
+
 cld_tensor *cld_tensor_new(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device) {
     cld_array a = {.dtype = dtype, .layout = CLD_STRIDED, .ndim = ndim};
     int64_t count = 1;
-    if (ndim > CLD_MAX_DIMS)
-        return cld_fail_null(CLD_INVALID, "a tensor has at most %d dimensions, got %d", CLD_MAX_DIMS, ndim);
+    CLD_TRY_NULL(check_shape(ndim, shape));
     for (int i = ndim - 1; i >= 0; i--) {
-        if (shape[i] < 0)
-            return cld_fail_null(CLD_INVALID, "dimension %d of a tensor cannot be %lld", i + 1,
-                                 (long long)shape[i]);
         a.shape[i] = shape[i];
         a.strides[i] = count;
-        if (shape[i] > 0 && count > INT64_MAX / 16 / shape[i])
-            return cld_fail_null(CLD_NOMEM, "out of memory: a tensor with that many elements cannot exist");
         count *= shape[i];
     }
     cld_tensor *t = calloc(1, sizeof *t);
@@ -136,7 +132,7 @@ cld_tensor *cld_tensor_new_like(const cld_tensor *x) {
 
 cld_tensor *cld_tensor_new_activation(cld_dtype dtype, const int64_t shape[4], const cld_backend *device) {
     cld_tensor *t = cld_tensor_new(dtype, 4, shape, device);
-    if (t && device->conv && device->conv->layout) t->a.layout = device->conv->layout(dtype, shape);
+    if (t && cld_slot(device, conv, layout)) t->a.layout = device->conv->layout(dtype, shape);
     return t;
 }
 
@@ -150,8 +146,7 @@ cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, con
 
 cld_tensor *cld_tensor_view(const cld_tensor *x, int ndim, const int64_t *shape, const int64_t *strides,
                             void *data) {
-    if (ndim > CLD_MAX_DIMS)
-        return cld_fail_null(CLD_INVALID, "a tensor has at most %d dimensions, got %d", CLD_MAX_DIMS, ndim);
+    CLD_TRY_NULL(check_shape(ndim, shape));
     cld_tensor *t = calloc(1, sizeof *t);
     if (!t) return cld_fail_null(CLD_NOMEM, "out of memory for a tensor's header");
     t->a = (cld_array){.data = data, .dtype = x->a.dtype, .layout = x->a.layout, .ndim = ndim};

@@ -6,7 +6,7 @@
  *
  *     CLD_AUTO cld_tensor *y = cld_tensor_new(CLD_F32, x->a.ndim, x->a.shape, x->storage->device);
  *     if (!y) return NULL;
- *     CLD_TRY_NULL(dev->math->unary(CLD_EXP, &y->a, &x->a, 0, 0));
+ *     CLD_TRY_NULL(cld_kernel(cld_device(x), math, unary, CLD_EXP, &y->a, &x->a, 0, 0));
  *     return cld_tensor_steal(&y);
  *
  * Layout. A tensor may lie in its device's own blocked layout (see cld_layout): logically nothing changes. An op
@@ -23,7 +23,8 @@ typedef struct cld_node cld_node; /* runtime/autograd/tape.h */
 typedef struct cld_tensor cld_tensor;
 
 typedef struct cld_storage {
-    atomic_int refs;
+    atomic_int refs;     /* tensors; the bytes go with the last of them */
+    atomic_int watchers; /* and one for all tensors together; this struct goes with the last */
     atomic_uint version; /* counts in-place writes: a saved tensor written since is an error in backward */
     const cld_backend *device;
     void *data;
@@ -63,22 +64,31 @@ static inline void cld_tensor_free_at(cld_tensor **x) { cld_tensor_free(*x); }
 
 /* ---- facts ---- */
 
-size_t cld_dtype_size(cld_dtype dtype);
 const char *cld_dtype_name(cld_dtype dtype);
 bool cld_dtype_parse(const char *name, cld_dtype *out);
 static inline bool cld_dtype_is_float(cld_dtype d) { return d <= CLD_F16; }
 
-int64_t cld_numel(const cld_array *a);
-bool cld_is_contiguous(const cld_array *a); /* dense, row-major, strided */
 bool cld_same_shape(const cld_array *a, const cld_array *b);
 static inline const cld_backend *cld_device(const cld_tensor *x) { return x->storage->device; }
 
 /* "f32[2, 3]" into a ring of per-thread buffers: up to eight may be alive in one message. */
 const char *cld_describe(const cld_array *a);
 
-/* The number of tensors and storages alive, for leak checks. */
+/* The number of tensors alive, for leak checks. */
 int64_t cld_tensors_alive(void);
-int64_t cld_storages_alive(void);
+
+/* Keep s->version readable without keeping the bytes. Unwatch takes NULL. */
+cld_storage *cld_storage_watch(cld_storage *s);
+void cld_storage_unwatch(cld_storage *s);
+
+/* ---- kernels ---- */
+
+/* A function of the device's table `group` (math, conv, ...), NULL where it has none. */
+#define cld_slot(device, group, slot) ((device)->group ? (device)->group->slot : NULL)
+/* Its call; CLD_UNSUPPORTED, with its name, where it has none. */
+#define cld_kernel(device, group, slot, ...)                                                                 \
+    (cld_slot(device, group, slot) ? (device)->group->slot(__VA_ARGS__) : cld_unsupported(#slot, device))
+cld_status cld_unsupported(const char *op, const cld_backend *device);
 
 /* ---- data movement, off the tape (the differentiable forms are in runtime/ops) ---- */
 
@@ -89,7 +99,10 @@ cld_tensor *cld_tensor_contiguous(cld_tensor *x);
 /* A row-major copy, cast to dtype. */
 cld_tensor *cld_tensor_cast(const cld_tensor *x, cld_dtype dtype);
 cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device);
-/* Write into out (any strides, dtype): x broadcasts. Bumps out's version. */
+/* Do the two lie in the same memory, in part or in another arrangement, so that writing into out changes what is still
+ * to be read from x? Not where they are the same view: element i then depends on element i alone. */
+bool cld_tensor_overlaps(const cld_tensor *out, const cld_tensor *x);
+/* Write into out (any strides, dtype): x broadcasts, and may overlap. Bumps out's version. */
 cld_status cld_tensor_copy(cld_tensor *out, const cld_tensor *x);
 cld_status cld_tensor_fill(cld_tensor *out, double value);
 /* One element as a double; index has ndim entries. */

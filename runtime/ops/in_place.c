@@ -1,0 +1,63 @@
+/* Writes into an existing tensor. They are not recorded, so a tensor that backward will pass through is refused; a source
+ * that shares memory with the target is read as it was before. */
+#include "runtime/ops/ops.h"
+
+#include <math.h>
+
+static cld_status check_elements_apart(const char *op, const cld_tensor *x) {
+    bool shared = false;
+    for (int i = 0; i < x->a.ndim; i++) shared |= x->a.strides[i] == 0 && x->a.shape[i] > 1;
+    if (!shared || x->a.layout == CLD_BLOCKED || cld_numel(&x->a) == 0) return CLD_OK;
+    return cld_fail(CLD_INVALID,
+                    "%s: several elements of %s are one place in memory; clone() the expanded tensor first",
+                    op, cld_describe(&x->a));
+}
+
+cld_status cld_check_off_tape(const char *op, const cld_tensor *x) {
+    if (!cld_grad_enabled() || !(x->requires_grad || x->node)) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: in-place on %s, which %s; write y = x op z, or wrap it in cld.no_grad",
+                    op, cld_describe(&x->a), x->node ? "backward will pass through" : "requires a gradient");
+}
+
+cld_status cld_check_in_place(const char *op, const cld_tensor *x) {
+    CLD_TRY(cld_check_off_tape(op, x));
+    return check_elements_apart(op, x);
+}
+
+cld_status cld_copy_(const char *op, cld_tensor *x, const cld_tensor *y) {
+    CLD_TRY(cld_check_in_place(op, x));
+    return cld_tensor_copy(x, y) == CLD_OK ? CLD_OK : cld_fail_in("%s", op);
+}
+
+cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
+    CLD_TRY(cld_check_in_place("add_", x));
+    CLD_TRY(cld_check_same_device("add_", x, y));
+    cld_shape own = cld_shape_of(&x->a), shape;
+    CLD_TRY(cld_broadcast_shapes("add_", &x->a, &y->a, &shape));
+    bool fits = shape.ndim == own.ndim;
+    for (int i = 0; fits && i < own.ndim; i++) fits = shape.extents[i] == own.extents[i];
+    if (!fits || (cld_dtype_is_float(y->a.dtype) && !cld_dtype_is_float(x->a.dtype)))
+        return cld_fail(CLD_INVALID, "add_: %s cannot hold the sum with %s", cld_describe(&x->a),
+                        cld_describe(&y->a));
+    CLD_AUTO cld_tensor *same_layout = NULL;
+    if (y->a.layout == x->a.layout && y->a.dtype == x->a.dtype && !cld_tensor_overlaps(x, y)) {
+        same_layout = cld_tensor_retain(y);
+    } else {
+        same_layout = cld_tensor_new(x->a.dtype, y->a.ndim, y->a.shape, cld_device(x));
+        if (!same_layout) return cld_error_code();
+        if (cld_same_shape(&x->a, &y->a)) same_layout->a.layout = x->a.layout;
+        CLD_TRY(cld_tensor_copy(same_layout, y));
+    }
+    const cld_array *term = &same_layout->a;
+    cld_array wide = term->layout == CLD_BLOCKED ? *term : cld_broadcast_array(term, &own);
+    atomic_fetch_add(&x->storage->version, 1);
+    return cld_kernel(cld_device(x), math, binary, CLD_ADD, &x->a, &x->a, &wide);
+}
+
+cld_status cld_mul_scalar_(cld_tensor *x, double s) {
+    CLD_TRY(cld_check_in_place("mul_", x));
+    if (!cld_dtype_is_float(x->a.dtype) && trunc(s) != s)
+        return cld_fail(CLD_INVALID, "mul_: %s cannot hold its product with %g", cld_describe(&x->a), s);
+    atomic_fetch_add(&x->storage->version, 1);
+    return cld_kernel(cld_device(x), math, unary, CLD_MUL_SCALAR, &x->a, &x->a, s, 0);
+}
