@@ -160,6 +160,9 @@ describe("the tree", function()
     net(cld.ones(1, 2)):sum():backward()
     net:zero_grad()
     assert.is_nil(a.weight.grad)
+    b.alias = nn.parameter(b.bias:contiguous()) -- another userdata of the same tensor
+    assert.equal(3, #net:parameters())
+    b.alias = nil
     net:to "f64"
     assert.equal(net[1].weight, net[2].weight)
     local target = net:clone()

@@ -1,7 +1,9 @@
 --- Runs once before the specs. Every test must leave as many tensors alive as it found, or it fails.
--- `cld` is loaded here, before any file, so that busted's per-file isolation does not load it again and again.
+-- `cld` is loaded here, before any file and with all its modules, so that busted's per-file isolation does not load
+-- parts of it again, which would then not know the others' types.
 local busted = require "busted"
 local cld = require "cld"
+for _ in pairs(cld) do end -- pairs loads what is otherwise loaded on first use
 local tensors_alive = cld.tensors_alive or function() return 0 end
 
 local settled = 0 -- the count after the last collection

@@ -34,9 +34,10 @@ local function walk_modules(self, prefix, visit, seen)
 end
 
 -- An ordered list of (name, value): the iterator of a for loop, and a table by name as well. add(name, value) appends
--- one; a value that is there already is left out. (Two userdata may be one tensor, which == tells.)
+-- one; a value that is there already is left out. (Two userdata may be one tensor, which == tells; only those of
+-- the same size are compared, because a step may list many.)
 local function new_list()
-  local names, values, positions, seen = {}, {}, {}, {}
+  local names, values, positions, seen, same_size = {}, {}, {}, {}, {}
   local function after(name)
     local i = name == nil and 1 or positions[name] + 1
     return names[i], values[names[i]]
@@ -44,9 +45,15 @@ local function new_list()
   local function known(value)
     if seen[value] then return true end
     seen[value] = true
-    for _, name in ipairs(names) do
-      if values[name] == value then return true end
+    if module.is_module(value) then return false end
+    local size = value:numel()
+    local others = same_size[size] or {}
+    for _, other in ipairs(others) do
+      if other == value then return true end
     end
+    others[#others + 1] = value
+    same_size[size] = others
+    return false
   end
   local function add(name, value)
     if known(value) then return end
