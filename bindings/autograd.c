@@ -183,8 +183,7 @@ static void function_destroy(cld_node *n) {
     luaL_unref(p->main, LUA_REGISTRYINDEX, p->reference);
 }
 
-/* Record the call: the context is at 2, the arguments from 3 on, the results (views of their own) from first
- * on. */
+/* Record the call: the context is at 2, the arguments from 3 on, the results (views of their own) from first on. */
 static void record_call(lua_State *L, int arguments, int first, int results) {
     int count = arguments > results ? arguments : results;
     cld_tensor **inputs = lua_newuserdatauv(L, 2 * (size_t)count * sizeof *inputs, 0),

@@ -28,13 +28,11 @@ int cldL_index(lua_State *L, cld_tensor *x);
 int cldL_set_index(lua_State *L, cld_tensor *x);
 int cldL_rows(lua_State *L);
 
-/* autograd.c. Bindings that run backward call this, so that a Function's backward runs in the calling
- * coroutine. */
+/* autograd.c. Bindings that run backward call this, so that a Function's backward runs in the calling coroutine. */
 cld_status cldL_backward(lua_State *L, cld_tensor *root, cld_tensor *gradient, bool keep);
 int cldL_backward_method(lua_State *L);
 
-/* The options that end the arguments of a creation function: a dtype string or {dtype=, device=,
- * requires_grad=}. */
+/* The options that end the arguments of a creation function: a dtype string or {dtype=, device=, requires_grad=}. */
 typedef struct cldL_options {
     cld_dtype dtype;
     const cld_backend *device;
@@ -63,8 +61,7 @@ int cldL_binary(lua_State *L, cld_binary kind);
 /* Give up a tensor that was only needed on the way, at once: the collector might take its time. */
 static inline void cldL_close(cld_tensor **box) { cld_tensor_free(cld_tensor_steal(box)); }
 
-/* Row-major host memory of x in a dtype that C can read, in a tensor left on the stack; to be closed after
- * use. */
+/* Row-major host memory of x in a dtype that C can read, in a tensor left on the stack; to be closed after use. */
 cld_tensor **cldL_push_host(lua_State *L, cld_tensor *x);
 /* Push element i of a tensor from cldL_push_host: an integer or a float. */
 void cldL_push_element(lua_State *L, const cld_tensor *host, int64_t i);

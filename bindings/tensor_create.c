@@ -142,8 +142,7 @@ static int create_empty_like(lua_State *L) {
 
 /* ---- sequences ----------------------------------------------------------------------------------------- */
 
-/* cld.arange([start,] stop[, step][, options]): start, start + step, ... below stop; i64 where all are
- * integers. */
+/* cld.arange([start,] stop[, step][, options]): start, start + step, ... below stop; i64 where all are integers. */
 static int create_arange(lua_State *L) {
     int numbers = lua_gettop(L);
     if (numbers > 0 && !lua_isnumber(L, numbers)) numbers--;

@@ -1,6 +1,5 @@
-/* Random tensors. All draw from one generator, (seed, position): cld.manual_seed(n) starts it anew, and its
- * state goes into checkpoints. Each element takes one position, so results depend neither on threads nor on
- * the device. */
+/* Random tensors. All draw from one generator, (seed, position): cld.manual_seed(n) starts it anew, and its state goes
+ * into checkpoints. Each element takes one position, so results depend neither on threads nor on the device. */
 #include "bindings/tensor.h"
 #include "runtime/core/philox.h"
 

@@ -1,6 +1,5 @@
-/* Copy and fill: between any dtypes, strides and layouts. Two cases are worth loops of their own: no cast
- * (elements move as they are), and row-major to or from the blocked layout, which transposes 16 channels
- * against positions. */
+/* Copy and fill: between any dtypes, strides and layouts. Two cases are worth loops of their own: no cast (elements
+ * move as they are), and row-major to or from the blocked layout, which transposes 16 channels against positions. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 

@@ -1,6 +1,5 @@
-/* Unary and binary operations, where, copy and fill. Each operation is one line of a list, expanded to one
- * loop per compute type; convert.c and walk.c deal with dtypes and strides. Comparisons give 0 or 1, stored
- * as u8. */
+/* Unary and binary operations, where, copy and fill. Each operation is one line of a list, expanded to one loop per
+ * compute type; convert.c and walk.c deal with dtypes and strides. Comparisons give 0 or 1, stored as u8. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 

@@ -1,6 +1,5 @@
-/* Indexing. All indices are checked before anything is written, so that a bad one leaves the output
- * untouched. Where one output may be hit twice, hits are applied in order of the index, whatever the number
- * of threads. */
+/* Indexing. All indices are checked before anything is written, so that a bad one leaves the output untouched. Where
+ * one output may be hit twice, hits are applied in order of the index, whatever the number of threads. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 

@@ -1,6 +1,5 @@
-/* The walk back. Every node that root depends on is visited in the reverse of the order of recording: by then
- * all gradients of its outputs have arrived. Nothing here recurses, so a graph may be as deep as memory
- * allows. */
+/* The walk back. Every node that root depends on is visited in the reverse of the order of recording: by then all
+ * gradients of its outputs have arrived. Nothing here recurses, so a graph may be as deep as memory allows. */
 #include <stdlib.h>
 
 #include "runtime/ops/ops.h"

@@ -1,7 +1,6 @@
 /* conv2d: shape rule, forward, gradient.
  *
- * Half precision is computed in f32: the casts are ops of their own on the tape.
- */
+ * Half precision is computed in f32: the casts are ops of their own on the tape. */
 #include "runtime/ops/ops.h"
 
 #include <string.h>

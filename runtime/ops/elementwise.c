@@ -129,8 +129,7 @@ static void save_for_binary(cld_node *n, cld_binary kind, cld_tensor *a, cld_ten
     if (!product || cld_node_needs(n, 0)) cld_node_save(n, 1, b);
 }
 
-/* Inputs may stay in the device's own layout where each has the output's whole shape, or is a single number.
- */
+/* Inputs may stay in the device's own layout where each has the output's whole shape, or is a single number. */
 static bool stays_blocked(const cld_tensor *const *inputs, int count, const cld_shape *shape) {
     bool some = false;
     for (int i = 0; i < count; i++) {

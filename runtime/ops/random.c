@@ -1,6 +1,5 @@
-/* Random filling in place, from one generator for the process: (seed, position). Each element takes one
- * position, so that a checkpoint of two integers continues the sequence anywhere. Not locked: one thread runs
- * the recipe. */
+/* Random filling in place, from one generator for the process: (seed, position). Each element takes one position, so
+ * that a checkpoint of two integers continues the sequence anywhere. Not locked: one thread runs the recipe. */
 #include "runtime/ops/ops.h"
 
 #include <math.h>

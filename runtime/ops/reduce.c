@@ -1,6 +1,5 @@
-/* Reductions. Each is one kernel call into an output that keeps the reduced dimensions as 1; without keepdim
- * a view drops them. Backward puts them back and broadcasts. mean and var are composed of sums, in f32 for
- * 16-bit floats. */
+/* Reductions. Each is one kernel call into an output that keeps the reduced dimensions as 1; without keepdim a view
+ * drops them. Backward puts them back and broadcasts. mean and var are composed of sums, in f32 for 16-bit floats. */
 #include <math.h>
 
 #include "runtime/ops/ops.h"
