@@ -139,6 +139,7 @@ static void set_grad(lua_State *L, cld_tensor *x, int arg) {
 static int tensor_detach(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
+    cldL_check_status(L, cld_tensor_unblock(x)); /* the two share memory, also through views of either */
     *out = cld_tensor_detach(x);
     return cldL_result(L, *out);
 }

@@ -101,6 +101,7 @@ int cldL_set_index(lua_State *L, cld_tensor *x) {
         return luaL_error(L, "assignment: a write in place carries no gradient; assign value:detach()");
     if (!value) value = cldL_push_number(L, 3, "assignment", x->a.dtype, cld_device(x));
     if (chosen) return assign_chosen(L, x, chosen, value);
+    cldL_check_status(L, cld_tensor_unblock(x));
     cld_tensor **plain = cldL_new_tensor(L); /* off the tape, so that no view is recorded */
     *plain = cld_tensor_detach(x);
     if (!*plain) return cldL_raise(L);

@@ -1,8 +1,7 @@
 /* Views: other shapes and strides on the same storage.
  *
  * Every view is one call of make_view, which works out nothing: it records and returns. A blocked activation has no
- * strides to speak of, so it is reordered to row-major first (cld_tensor_strided); the node still belongs to the blocked
- * tensor, and only logical shapes reach the gradient. */
+ * strides to speak of: it is laid out row-major first, itself, so that writes into the view reach it. */
 #include <string.h>
 
 #include "runtime/ops/ops.h"
@@ -16,7 +15,7 @@ typedef struct view_params {
     int64_t start;
 } view_params;
 
-/* A view on base (x or its row-major copy), recorded as made from x; extra holds the op's own fields. */
+/* A view on base (x, or the copy that reshape may need), recorded as made from x; extra holds the op's own fields. */
 static cld_tensor *make_view(const cld_op *op, cld_tensor *x, cld_tensor *base, int ndim,
                              const int64_t *shape, const int64_t *strides, int64_t offset,
                              view_params extra) {
@@ -110,8 +109,8 @@ static bool strides_for(const cld_array *a, int ndim, const int64_t *shape, int6
 cld_tensor *cld_reshape_for(const char *op, cld_tensor *x, int ndim, const int64_t *wanted) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     CLD_TRY_NULL(infer_shape(op, x, ndim, wanted, shape));
-    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
-    if (!base) return NULL;
+    CLD_TRY_NULL(cld_tensor_unblock(x));
+    CLD_AUTO cld_tensor *base = cld_tensor_retain(x);
     if (!strides_for(&base->a, ndim, shape, strides)) {
         cld_tensor *dense = cld_tensor_contiguous(base);
         if (!dense) return NULL;
@@ -145,14 +144,13 @@ cld_tensor *cld_squeeze(cld_tensor *x, int dim) {
     int ndim = 0;
     CLD_TRY_NULL(cld_check_dim("squeeze", x, dim, &dim));
     if (x->a.ndim == 0 || x->a.shape[dim] != 1) return cld_tensor_retain(x);
-    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
-    if (!base) return NULL;
+    CLD_TRY_NULL(cld_tensor_unblock(x));
     for (int i = 0; i < x->a.ndim; i++) {
         if (i == dim) continue;
-        shape[ndim] = base->a.shape[i];
-        strides[ndim++] = base->a.strides[i];
+        shape[ndim] = x->a.shape[i];
+        strides[ndim++] = x->a.strides[i];
     }
-    return make_view(&squeeze_op, x, base, ndim, shape, strides, 0, (view_params){0});
+    return make_view(&squeeze_op, x, x, ndim, shape, strides, 0, (view_params){0});
 }
 
 cld_tensor *cld_unsqueeze(cld_tensor *x, int dim) {
@@ -162,14 +160,13 @@ cld_tensor *cld_unsqueeze(cld_tensor *x, int dim) {
     if (dim < 0 || dim >= ndim || ndim > CLD_MAX_DIMS)
         return cld_fail_null(CLD_INVALID, "unsqueeze: no new dimension %d for %s", dim + 1,
                              cld_describe(&x->a));
-    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
-    if (!base) return NULL;
+    CLD_TRY_NULL(cld_tensor_unblock(x));
     for (int i = 0, from = 0; i < ndim; i++) {
-        shape[i] = i == dim ? 1 : base->a.shape[from];
-        strides[i] = i == dim ? 1 : base->a.strides[from];
+        shape[i] = i == dim ? 1 : x->a.shape[from];
+        strides[i] = i == dim ? 1 : x->a.strides[from];
         from += i != dim;
     }
-    return make_view(&unsqueeze_op, x, base, ndim, shape, strides, 0, (view_params){0});
+    return make_view(&unsqueeze_op, x, x, ndim, shape, strides, 0, (view_params){0});
 }
 
 /* ---- permute ------------------------------------------------------------------------------------------- */
@@ -189,18 +186,17 @@ cld_tensor *cld_permute(cld_tensor *x, const int *dims) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     view_params p = {.ndim = x->a.ndim};
     bool taken[CLD_MAX_DIMS] = {false};
-    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
-    if (!base) return NULL;
+    CLD_TRY_NULL(cld_tensor_unblock(x));
     for (int i = 0; i < x->a.ndim; i++) {
         CLD_TRY_NULL(cld_check_dim("permute", x, dims[i], &p.dims[i]));
         if (taken[p.dims[i]])
             return cld_fail_null(CLD_INVALID, "permute: dimension %d of %s is listed twice", p.dims[i] + 1,
                                  cld_describe(&x->a));
         taken[p.dims[i]] = true;
-        shape[i] = base->a.shape[p.dims[i]];
-        strides[i] = base->a.strides[p.dims[i]];
+        shape[i] = x->a.shape[p.dims[i]];
+        strides[i] = x->a.strides[p.dims[i]];
     }
-    return make_view(&permute_op, x, base, x->a.ndim, shape, strides, 0, p);
+    return make_view(&permute_op, x, x, x->a.ndim, shape, strides, 0, p);
 }
 
 cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1) {
@@ -235,11 +231,10 @@ cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length) {
     if (start < 0 || length < 0 || start > x->a.shape[dim] - length)
         return cld_fail_null(CLD_INVALID, "narrow: %lld from position %lld leave dimension %d of %s",
                              (long long)length, (long long)start + 1, dim + 1, cld_describe(&x->a));
-    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
-    if (!base) return NULL;
-    memcpy(shape, base->a.shape, sizeof shape);
+    CLD_TRY_NULL(cld_tensor_unblock(x));
+    memcpy(shape, x->a.shape, sizeof shape);
     shape[dim] = length;
-    return make_view(&narrow_op, x, base, x->a.ndim, shape, base->a.strides, start * base->a.strides[dim],
+    return make_view(&narrow_op, x, x, x->a.ndim, shape, x->a.strides, start * x->a.strides[dim],
                      (view_params){.dim = dim, .start = start});
 }
 
@@ -252,14 +247,13 @@ cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index) {
     if (index < 0 || index >= x->a.shape[dim])
         return cld_fail_null(CLD_INVALID, "select: position %lld of dimension %d of %s, which has 1 to %lld",
                              (long long)index + 1, dim + 1, cld_describe(&x->a), (long long)x->a.shape[dim]);
-    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
-    if (!base) return NULL;
+    CLD_TRY_NULL(cld_tensor_unblock(x));
     for (int i = 0; i < x->a.ndim; i++) {
         if (i == dim) continue;
-        shape[ndim] = base->a.shape[i];
-        strides[ndim++] = base->a.strides[i];
+        shape[ndim] = x->a.shape[i];
+        strides[ndim++] = x->a.strides[i];
     }
-    return make_view(&select_op, x, base, ndim, shape, strides, index * base->a.strides[dim],
+    return make_view(&select_op, x, x, ndim, shape, strides, index * x->a.strides[dim],
                      (view_params){.dim = dim, .start = index});
 }
 
@@ -288,15 +282,14 @@ cld_tensor *cld_expand_for(const char *op, cld_tensor *x, int ndim, const int64_
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     int lead = ndim - x->a.ndim;
     if (lead < 0 || ndim > CLD_MAX_DIMS) return cannot_expand(op, x, ndim, wanted);
-    CLD_AUTO cld_tensor *base = cld_tensor_strided(x);
-    if (!base) return NULL;
+    CLD_TRY_NULL(cld_tensor_unblock(x));
     for (int i = 0; i < ndim; i++) {
-        int64_t extent = i < lead ? 1 : base->a.shape[i - lead];
+        int64_t extent = i < lead ? 1 : x->a.shape[i - lead];
         shape[i] = wanted[i] == -1 && i >= lead ? extent : wanted[i];
-        strides[i] = i < lead || extent != shape[i] ? 0 : base->a.strides[i - lead];
+        strides[i] = i < lead || extent != shape[i] ? 0 : x->a.strides[i - lead];
         if (shape[i] < 0 || (extent != shape[i] && extent != 1)) return cannot_expand(op, x, ndim, wanted);
     }
-    return make_view(&expand_op, x, base, ndim, shape, strides, 0, (view_params){0});
+    return make_view(&expand_op, x, x, ndim, shape, strides, 0, (view_params){0});
 }
 
 /* ---- copies: the gradient passes through --------------------------------------------------------------- */

@@ -14,6 +14,18 @@ cld_tensor *cld_tensor_strided(cld_tensor *x) {
     return x->a.layout == CLD_STRIDED ? cld_tensor_retain(x) : cld_tensor_cast(x, x->a.dtype);
 }
 
+cld_status cld_tensor_unblock(cld_tensor *x) {
+    if (x->a.layout == CLD_STRIDED) return CLD_OK;
+    CLD_AUTO cld_tensor *plain = cld_tensor_cast(x, x->a.dtype);
+    if (!plain) return cld_error_code();
+    cld_storage *old = x->storage;
+    atomic_store(&plain->storage->version, atomic_load(&old->version));
+    x->storage = plain->storage;
+    x->a = plain->a;
+    plain->storage = old; /* goes with plain */
+    return CLD_OK;
+}
+
 cld_tensor *cld_tensor_contiguous(cld_tensor *x) {
     return cld_is_contiguous(&x->a) ? cld_tensor_retain(x) : cld_tensor_cast(x, x->a.dtype);
 }

@@ -94,6 +94,9 @@ cld_status cld_unsupported(const char *op, const cld_backend *device);
 
 /* x itself (retained) where it is strided already, else a row-major copy. */
 cld_tensor *cld_tensor_strided(cld_tensor *x);
+/* Lay x itself out anew, row-major, so that views can share its memory and be written through. Other tensors on the old
+ * memory keep that: for them x's later values are a new tensor's. */
+cld_status cld_tensor_unblock(cld_tensor *x);
 /* x itself (retained) where it is dense and row-major, else a copy. */
 cld_tensor *cld_tensor_contiguous(cld_tensor *x);
 /* A row-major copy, cast to dtype. */
