@@ -124,7 +124,7 @@ cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dt
     if (lua_type(L, arg) != LUA_TNUMBER && !lua_isboolean(L, arg)) luaL_typeerror(L, arg, "number");
     cld_tensor **host = cldL_new_tensor(L), **out = cldL_new_tensor(L);
     *host = cld_tensor_new(host_dtype(dtype), 0, NULL, cld_cpu_backend());
-    if (!*host) cldL_raise(L);
+    if (!*host) return cldL_raise(L), NULL;
     lua_pushvalue(L, arg);
     read_value(&(reader){.L = L, .op = op, .out = &(*host)->a, .asked = dtype}, 0, 0);
     lua_pop(L, 1);

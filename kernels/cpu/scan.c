@@ -57,26 +57,30 @@ cld_status cld__cumsum(const cld_array *out, const cld_array *x, int dim, bool r
 /* ---- nonzero ------------------------------------------------------------------------------------------- */
 
 cld_status cld__nonzero(const cld_array *out, const cld_array *x) {
-    int64_t *rows = out->data, numel = cld_numel(x);
-    int last = x->ndim - 1;
-    int64_t length = x->ndim ? x->shape[last] : 1, stride = x->ndim ? x->strides[last] : 1;
+    int64_t *row = out->data, numel = cld__numel(x);
+    int columns = x->ndim, last = columns > 0 ? columns - 1 : 0;
+    cld_array a = *x;
+    if (columns == 0) { /* one line of one element, whose position has no numbers */
+        a.ndim = 1;
+        a.shape[0] = a.strides[0] = 1;
+    }
+    int64_t length = a.shape[last], stride = a.strides[last], size = (int64_t)cld__size(a.dtype);
     cld_piece buffer;
     for (int64_t line = 0; numel && line < numel / length; line++) {
-        const char *data =
-            (const char *)x->data + cld__line_offset(x, last, line) * (int64_t)cld_dtype_size(x->dtype);
+        const char *data = (const char *)a.data + cld__line_offset(&a, last, line) * size;
         for (int64_t first = 0; first < length; first += CLD_PIECE) {
-            int64_t n = length - first < CLD_PIECE ? length - first : CLD_PIECE;
-            const double *v = cld__load(CLD_COMPUTE_DOUBLE, &buffer, data, x->dtype, stride, n);
-            data += n * stride * (int64_t)cld_dtype_size(x->dtype);
+            int64_t n = length - first < CLD_PIECE ? length - first : CLD_PIECE, rest;
+            const double *v = cld__load(CLD_COMPUTE_DOUBLE, &buffer, data, a.dtype, stride, n);
+            data += n * stride * size;
             for (int64_t i = 0; i < n; i++) {
                 if (v[i] == 0) continue;
-                int64_t rest = line;
+                if (columns) row[last] = first + i;
+                rest = line;
                 for (int d = last - 1; d >= 0; d--) {
-                    rows[d] = rest % x->shape[d];
-                    rest /= x->shape[d];
+                    row[d] = rest % a.shape[d];
+                    rest /= a.shape[d];
                 }
-                if (last >= 0) rows[last] = first + i;
-                rows += x->ndim;
+                row += columns;
             }
         }
     }

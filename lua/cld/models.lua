@@ -91,12 +91,15 @@ function ResNetCifar:build(Block, depths, options)
   self.pool_window = options.pool_window
 end
 
+-- The published code pools the 12 x 12 maps of 96-pixel images by windows of 7, of which one fits.
+local function pooled_extent(extent) return extent == 12 and 7 or extent end
+
 --- The pooled features (N, 8 * width * expansion) that a linear evaluation sees.
 function ResNetCifar:features(x)
   local maps, mine = pipe.run(x, {
     self.conv1, { self.bn1, RELU }, self.layer1, self.layer2, self.layer3, self.layer4,
   })
-  local window = self.pool_window or { maps.shape[3], maps.shape[4] }
+  local window = self.pool_window or { pooled_extent(maps.shape[3]), pooled_extent(maps.shape[4]) }
   local pooled = caller.call("avg_pool2d", nn.functional.avg_pool2d, maps, window)
   if mine then maps:close() end
   return pooled:flatten(2, -1)
@@ -121,7 +124,7 @@ end
 
 --- models.resnet18_cifar{low_dim = 128, width = 64, norm_linear = false, pool_window}: 3x3 stride-1 stem, no max-pool,
 -- four stages of width, 2, 4 and 8 times width; two heads. `norm_linear` makes the heads NormLinear layers.
--- pool_window: average pooling over windows of this size (7 for 96-pixel images) instead of the whole map.
+-- pool_window: average pooling over windows of this size; else over the whole map, of 96-pixel images over 7 x 7.
 -- Parameter names are those of the published CLD checkpoints.
 models.resnet18_cifar = cifar("resnet18_cifar", BasicBlock, { 2, 2, 2, 2 })
 models.resnet34_cifar = cifar("resnet34_cifar", BasicBlock, { 3, 4, 6, 3 })

@@ -106,7 +106,7 @@ end
 -- What is of the process and not of the run.
 local function set_up_process(opt)
   resolve_threads(opt)
-  system.set_num_threads(opt.threads)
+  user_error.call(system.set_num_threads, opt.threads)
   core.tensor.manual_seed(setting(opt, "seed"))
   local winograd = rawget(opt, "winograd")
   if winograd ~= nil then core.nn.set_winograd(winograd) end
