@@ -74,10 +74,11 @@ describe("the session", function()
 
     it("_ is the last one", function() session { "20 + 1" .. ENTER, { "\n21\r" }, "_ * 2" .. ENTER, { "\n42\r" } } end)
 
-    it("tables show what is in them, one level deep", function()
+    it("tables show what is in them, inner ones where they are short", function()
       session {
-        "{ 1, 'two', { 3, 4 }, name = 'x', [2.5] = true }" .. ENTER,
-        { [[{1, "two", {2 entries}, [2.5] = true, name = "x"}]] },
+        "{ 1, 'two', { 3, { 4, { 5 } } }, name = 'x', [2.5] = true }" .. ENTER,
+        { [[{1, "two", {3, {4, {1 entry}}}, [2.5] = true, name = "x"}]] },
+        "_.self = _" .. ENTER .. "_" .. ENTER, { "self = {6 entries}" },
         "{}" .. ENTER, { "\n{}\r" },
       }
     end)

@@ -1,4 +1,4 @@
---- How the session prints values: as print does, but tables with their content, one level deep.
+--- How the session prints values: as print does, but tables with their content, and short tables inside them too.
 local show = {}
 
 local getmetatable, ipairs, next, pairs, pcall, rawget, tostring, type =
@@ -8,6 +8,7 @@ local find, format, gsub, match, sub = string.find, string.format, string.gsub, 
 local number_type = math.type
 
 local WIDTH, ENTRIES, STRING = 100, 40, 60
+local SHORT, DEPTH = 10, 3 -- entries of a table inside a table that is shown whole; how deep
 
 local function is_tensor(value)
   local meta = type(value) == "userdata" and getmetatable(value)
@@ -24,8 +25,23 @@ local function one_line(text)
   return first == text and text or first .. " ..."
 end
 
+local content
+
+-- A table inside a table: whole where that is short, else how much is in it.
+local function brief_table(value, depth)
+  local count = 0
+  for _ in next, value do count = count + 1 end
+  if count <= SHORT and depth < DEPTH then
+    local texts = {}
+    for _, list in ipairs(pack(content(value, depth + 1))) do move(list, 1, #list, #texts + 1, texts) end
+    local text = "{" .. concat(texts, ", ") .. "}"
+    if #text <= STRING then return text end
+  end
+  return count == 0 and "{}" or format("{%d %s}", count, count == 1 and "entry" or "entries")
+end
+
 -- A value inside a table: short, on one line.
-local function brief(value)
+local function brief(value, depth)
   if type(value) == "string" then
     local text = gsub(format("%q", value), "\\\n", "\\n")
     return #text > STRING and sub(text, 1, STRING) .. '..."' or text
@@ -33,9 +49,7 @@ local function brief(value)
     local ok, text = pcall(function() return format("%s[%s]", value.dtype, concat(value.shape, ", ")) end)
     return ok and text or "tensor (closed)"
   elseif type(value) == "table" and not has_tostring(value) then
-    local count = 0
-    for _ in next, value do count = count + 1 end
-    return count == 0 and "{}" or format("{%d %s}", count, count == 1 and "entry" or "entries")
+    return brief_table(value, depth)
   elseif type(value) == "function" then
     return "function"
   end
@@ -50,11 +64,11 @@ local function by_name(a, b)
 end
 
 -- The content of a table as texts: its array part, its fields "name = value" by name, its functions "name()".
-local function content(value)
+function content(value, depth)
   local array, fields, functions, length, keys = {}, {}, {}, 0, {}
   while rawget(value, length + 1) ~= nil do
     length = length + 1
-    array[length] = length <= ENTRIES and brief(value[length]) or nil
+    array[length] = length <= ENTRIES and brief(value[length], depth) or nil
   end
   for key in pairs(value) do
     if not (number_type(key) == "integer" and key >= 1 and key <= length) then keys[#keys + 1] = key end
@@ -65,7 +79,7 @@ local function content(value)
     if is_name(key) and type(field) == "function" then
       functions[#functions + 1] = key .. "()"
     else
-      fields[#fields + 1] = (is_name(key) and key or "[" .. brief(key) .. "]") .. " = " .. brief(field)
+      fields[#fields + 1] = (is_name(key) and key or "[" .. brief(key, DEPTH) .. "]") .. " = " .. brief(field, depth)
     end
   end
   if length > ENTRIES then array[ENTRIES + 1] = format("... %d more", length - ENTRIES) end
@@ -91,7 +105,7 @@ end
 --- A value as the session prints it.
 function show.text(value)
   if type(value) ~= "table" or has_tostring(value) then return tostring(value) end
-  local lists = pack(content(value))
+  local lists = pack(content(value, 1))
   local all = {}
   for _, list in ipairs(lists) do move(list, 1, #list, #all + 1, all) end
   local line = "{" .. concat(all, ", ") .. "}"
