@@ -241,11 +241,10 @@ cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array
     int64_t units = p.reduced.total * ((p.length + CLD_PIECE - 1) / CLD_PIECE);
     p.parts = tasks >= 32 || numel < CLD_PARALLEL_MIN ? 1 : 32 / tasks;
     if (p.parts > units) p.parts = units;
-    accumulators *partial = NULL;
-    if (p.parts > 1) {
-        partial = malloc((size_t)(tasks * p.parts) * sizeof *partial);
-        if (!partial) return cld_fail(CLD_NOMEM, "out of memory in a reduction");
-    }
+    size_t bytes = p.parts > 1 ? (size_t)(tasks * p.parts) * sizeof(accumulators) : 0;
+    void *workspace = NULL;
+    if (bytes > 0) CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
+    accumulators *partial = workspace;
 #pragma omp parallel for schedule(static) if (numel >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < tasks * p.parts; i++) {
         int64_t task = i / p.parts, part = i % p.parts, kept = task / tiles, first = task % tiles * CLD_PIECE;
@@ -263,7 +262,7 @@ cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array
         for (int64_t part = 1; part < p.parts; part++) combine_column(wide, kind, sum, sum + part, n);
         write_out(&p, kept, first, n, sum);
     }
-    free(partial);
+    cld_cpu_memory.release(workspace, bytes);
     return CLD_OK;
 }
 
