@@ -92,7 +92,6 @@ typedef struct cld_memory_ops {
     void (*release)(void *data, size_t bytes); /* bytes as given to allocate */
     cld_status (*to_host)(void *host, const void *device, size_t bytes);
     cld_status (*from_host)(void *device, const void *host, size_t bytes);
-    void (*empty_cache)(void);
     void (*set_reclaim)(void (*reclaim)(void *context), void *context); /* NULL: nothing to call */
     cld_memory_info (*info)(void);
     cld_status (*synchronize)(void); /* (optional) wait for all queued work */

@@ -208,7 +208,6 @@ const cld_memory_ops cld_cpu_memory = {
     .release = release,
     .to_host = copy_bytes,
     .from_host = copy_bytes,
-    .empty_cache = empty_cache,
     .set_reclaim = set_reclaim,
     .info = info,
 };
