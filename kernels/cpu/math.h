@@ -2,9 +2,9 @@
  *
  * How elementwise work is done: walk.c merges the dimensions of all arrays into as few loops as their strides allow,
  * cuts the innermost one into pieces of at most CLD_PIECE elements and hands each piece to a body, in parallel where
- * there is enough of it. The body loads its inputs into the compute type (convert.c; a pointer into the array where that
- * needs no work), runs one vectorized loop in L1, and stores. So loops exist per operation and compute type, not per
- * dtype and stride. */
+ * there is enough of it. The body loads its inputs into the compute type (convert.c; a pointer into the array where
+ * that needs no work), runs one vectorized loop in L1, and stores. So loops exist per operation and compute type, not
+ * per dtype and stride. */
 #ifndef CLD_CPU_MATH_H
 #define CLD_CPU_MATH_H
 

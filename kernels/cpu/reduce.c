@@ -1,9 +1,9 @@
-/* Reductions over any set of dimensions. Dimensions are sorted by x's strides and merged; where the innermost
- * is reduced, each output is a sum over lines ("rows"), else a piece of neighbouring outputs is accumulated
- * together
- * ("columns"), so that memory is read in order either way. f32 adds up in 16 lanes over at most 1024
- * elements, then in double. Work is cut by sizes alone: the result does not depend on the number of threads.
- */
+/* Reductions over any set of dimensions.
+ *
+ * Dimensions are sorted by x's strides and merged. Where the innermost is reduced, each output is a sum over lines
+ * ("rows"), else a piece of neighbouring outputs is accumulated together ("columns"), so that memory is read in order
+ * either way. f32 adds up in 16 lanes over at most 1024 elements, then in double. Work is cut by sizes alone: the
+ * result does not depend on the number of threads. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -200,8 +200,8 @@ static void make_plan(plan *p, const cld_array *out, const cld_array *x) {
     p->x = *x;
 }
 
-/* What one task reads: outputs first..first + n - 1 of one line of outputs, over reduced units from..to - 1.
- * A unit is a reduced index, and for rows a piece of its line. */
+/* What one task reads: outputs first..first + n - 1 of one line of outputs, over reduced units from..to - 1. A unit is
+ * a reduced index, and for rows a piece of its line. */
 static void accumulate(const plan *p, int64_t kept, int64_t first, int64_t n, int64_t from, int64_t to,
                        accumulators *acc) {
     int64_t x_kept, x_reduced, unused, size = (int64_t)cld_dtype_size(p->x.dtype);

@@ -97,8 +97,8 @@ DEFINE_LOOPS(double, double, exp)
 /* ---- softmax ------------------------------------------------------------------------------------------- */
 
 /* y = exp(x - m) / s or (x - m) - log s, with m = max x and s = sum exp(x - m). In that order: m + log s would be
- * rounded to m's last bit, however large the offset that all x share. A line holding NaN, or
- * nothing but -inf, comes out as NaN: s is then NaN. */
+ * rounded to m's last bit, however large the offset that all x share. A line holding NaN, or nothing but -inf, comes
+ * out as NaN: s is then NaN. */
 static void softmax_line(cld_compute c, const line *y, const line *x, int64_t length, bool log_form) {
     cld_piece in, out;
     double m = -INFINITY, s = 0;

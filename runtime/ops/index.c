@@ -25,7 +25,7 @@ static cld_status check_common(const char *op, const cld_tensor *x, int dim, con
     return cld_fail(CLD_INVALID, "%s: a 0-d tensor cannot be indexed; reshape it to (1)", op);
 }
 
-/* gather, scatter_add: index has x's number of dimensions and fits into `into` in all but dim, into `other` in all. */
+/* gather, scatter_add: index has x's number of dimensions, and fits into x in all but dim, into the source in all. */
 static cld_status check_elements(const char *op, const cld_tensor *x, int dim, const cld_tensor *index,
                                  const cld_tensor *source) {
     bool fits = index->a.ndim == x->a.ndim && (!source || source->a.ndim == x->a.ndim);
