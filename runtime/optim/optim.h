@@ -31,8 +31,8 @@ typedef struct cld_sgd {
     int64_t skipped; /* steps not made because the loss was not finite */
 } cld_sgd;
 
-/* Retains params, count of them in all groups. They are leaves, contiguous, f32 or f64, none twice; else an error names
- * the first that is not. Of a group's options each must be in range. */
+/* Retains params, as many as the groups count together: leaves, contiguous, f32 or f64, none twice. An error names the
+ * first that is not, or the setting that is out of range. */
 cld_sgd *cld_sgd_new(cld_tensor *const *params, const cld_sgd_group *groups, int group_count, double lr);
 void cld_sgd_free(cld_sgd *s);
 cld_status cld_sgd_set_lr(cld_sgd *s, double lr);
