@@ -19,8 +19,8 @@ static void give_tensor(lua_State *L, const char *field, cld_tensor **from) {
     lua_setfield(L, -2, field);
 }
 
-/* read_cifar(root, "cifar10"|"fine"|"coarse", "auto"|"python"|"binary", "train"|"test")
- * -> {images = u8 (N, 32, 32, 3), labels = i64 (N), classes =, class_names = nil or a list} */
+/* read_cifar(root, "cifar10"|"fine"|"coarse", "auto"|"python"|"binary", "train"|"test") ->
+ * {images = u8 (N, 32, 32, 3), labels = i64 (N), classes =, class_names = nil or a list} */
 static int data_read_cifar(lua_State *L) {
     static const char *const kinds[] = {"cifar10", "fine", "coarse", NULL};
     static const char *const layouts[] = {"auto", "python", "binary", NULL};

@@ -5,8 +5,7 @@
 
 #include "bindings/bindings.h"
 
-/* lua_pcall with a traceback in the message of an error; Ctrl-C raises "interrupted!" in the running
- * function. */
+/* lua_pcall with a traceback in the message of an error; Ctrl-C raises "interrupted!" in the running function. */
 int cldL_call(lua_State *L, int arguments, int results);
 /* True where Ctrl-C was pressed during the last cldL_call. */
 bool cldL_interrupted(void);
@@ -18,8 +17,7 @@ lua_State *cldL_switch(lua_State *to);
 /* Replace those functions of the coroutine library that resume one. */
 void cldL_track_coroutines(lua_State *L);
 
-/* Lua function: takes the completer, returns the table through which lua/cld/repl.lua talks to the terminal.
- */
+/* Lua function: takes the completer, returns the table through which lua/cld/repl.lua talks to the terminal. */
 int cldL_open_terminal(lua_State *L);
 
 /* Puts read and remember into the table at 2; false where there can be no editor. The completer is at 1. */

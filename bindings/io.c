@@ -169,7 +169,7 @@ static int io_write_atomic(lua_State *L) {
 /* mkdir(path) -> true where the folder is new; missing parents are made too. */
 static int io_mkdir(lua_State *L) {
     bool created;
-    cldL_check_status(L, cld_make_folder(check_text(L, 1), &created));
+    cldL_check_status(L, cld_make_folder(check_text(L, 1), 0777, &created));
     lua_pushboolean(L, created);
     return 1;
 }

@@ -1,5 +1,5 @@
-/* The layers' functions: convolution, batch normalization, pooling, linear. Modules are made of them in
- * lua/cld/nn.lua. */
+/* cld.nn.functional: convolution, batch normalization, pooling, linear. Modules are made of them in
+ * lua/cld/nn/layers.lua. */
 #include "bindings/bindings.h"
 
 /* ---- sizes: one number for both axes, or {height, width} ---- */

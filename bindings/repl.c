@@ -2,6 +2,7 @@
  * with a line is Lua's business. Lines are edited where there can be an editor (repl_edit.c).
  */
 #include "bindings/interpreter.h"
+#include "runtime/io/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -65,17 +66,8 @@ static void survive_interrupts(void) {
 
 /* make_folder(path): with the folders above it, for the user's eyes only; true where it is there now. */
 static int make_folder(lua_State *L) {
-    char path[4096];
-    size_t length;
-    const char *text = luaL_checklstring(L, 1, &length);
-    if (length >= sizeof path) return 0;
-    memcpy(path, text, length + 1);
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        if (mkdir(path, 0700) != 0 && errno != EEXIST) return 0;
-        *slash = '/';
-    }
-    lua_pushboolean(L, mkdir(path, 0700) == 0 || errno == EEXIST);
+    bool created;
+    lua_pushboolean(L, cld_make_folder(luaL_checkstring(L, 1), 0700, &created) == CLD_OK);
     return 1;
 }
 

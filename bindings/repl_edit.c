@@ -40,8 +40,7 @@ static char *prompt_of(EditLine *line) { return editor_of(line)->prompt; }
 
 /* ---- keys ---------------------------------------------------------------------------------------------- */
 
-/* Tab: the completer gets the text before the cursor, returns what to insert and what to list; both may be
- * nil. */
+/* Tab: the completer gets the text before the cursor, returns what to insert and what to list; both may be nil. */
 static unsigned char on_tab(EditLine *line, int key) {
     (void)key;
     lua_State *L = editor_of(line)->L;

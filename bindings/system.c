@@ -17,8 +17,7 @@ static int most_threads(void) {
     return several > 64 ? several : 64;
 }
 
-/* set_num_threads(n): of the numerical kernels; 0 is one per core. The loader's workers are its own option.
- */
+/* set_num_threads(n): of the numerical kernels; 0 is one per core. The loader's workers are its own option. */
 static int system_set_num_threads(lua_State *L) {
     lua_Integer n = luaL_checkinteger(L, 1);
     if (n < 0 || n > most_threads())
@@ -95,8 +94,7 @@ static int system_edit_distance(lua_State *L) {
     return 1;
 }
 
-/* check_fields(function, options or nil, {names}): raises for a field of options that is not among the names.
- */
+/* check_fields(function, options or nil, {names}): raises for a field of options that is not among the names. */
 static int system_check_fields(lua_State *L) {
     const char *function = luaL_checkstring(L, 1), *names[64];
     luaL_checktype(L, 3, LUA_TTABLE);

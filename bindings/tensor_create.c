@@ -107,13 +107,22 @@ static int create_full(lua_State *L) {
 
 /* ---- as another tensor --------------------------------------------------------------------------------- */
 
-static int filled_like(lua_State *L, double value) {
-    cldL_check_count(L, 2);
+/* Push a tensor of x's shape, contents undefined; the options are the last argument, at arg, over x's own. */
+static cld_tensor **push_like(lua_State *L, int arg, cldL_options *o) {
+    cldL_check_count(L, arg);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    cldL_options o = options_of(x);
-    cldL_check_options(L, 2, &o);
+    *o = options_of(x);
+    cldL_check_options(L, arg, o);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_tensor_full(o.dtype, x->a.ndim, x->a.shape, o.device, value);
+    *out = cld_tensor_new(o->dtype, x->a.ndim, x->a.shape, o->device);
+    if (!*out) cldL_raise(L);
+    return out;
+}
+
+static int filled_like(lua_State *L, double value) {
+    cldL_options o;
+    cld_tensor **out = push_like(L, 2, &o);
+    cldL_check_status(L, cld_tensor_fill(*out, value));
     return cldL_finish(L, out, &o);
 }
 
@@ -121,22 +130,14 @@ static int create_zeros_like(lua_State *L) { return filled_like(L, 0.0); }
 static int create_ones_like(lua_State *L) { return filled_like(L, 1.0); }
 
 static int create_full_like(lua_State *L) {
-    cldL_check_count(L, 3);
-    cld_tensor *x = cldL_check_tensor(L, 1);
-    cldL_options o = options_of(x);
-    cldL_check_options(L, 3, &o);
-    cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_tensor_new(o.dtype, x->a.ndim, x->a.shape, o.device);
+    cldL_options o;
+    cld_tensor **out = push_like(L, 3, &o);
     return full_of(L, 2, out, &o);
 }
 
 static int create_empty_like(lua_State *L) {
-    cldL_check_count(L, 2);
-    cld_tensor *x = cldL_check_tensor(L, 1);
-    cldL_options o = options_of(x);
-    cldL_check_options(L, 2, &o);
-    cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_tensor_new(o.dtype, x->a.ndim, x->a.shape, o.device);
+    cldL_options o;
+    cld_tensor **out = push_like(L, 2, &o);
     return cldL_finish(L, out, &o);
 }
 

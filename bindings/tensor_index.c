@@ -1,8 +1,8 @@
 /* t[i], t[{i, j}], t[{ {1, 3}, j, {} }] and their assignment.
  *
- * Positions are 1-based; each must be from 1 to the extent, there is no counting from the end. In the table form entry k
- * speaks of dimension k: an integer takes one position (and drops the dimension), {a, b} the positions a to b, {} all of
- * them. An i64 tensor as key selects along dimension 1 by the (0-based) integers that lie in it; a u8 tensor, which
+ * Positions are 1-based; each must be from 1 to the extent, there is no counting from the end. In the table form entry
+ * k speaks of dimension k: an integer takes one position (and drops the dimension), {a, b} the positions a to b, {} all
+ * of them. An i64 tensor as key selects along dimension 1 by the (0-based) integers that lie in it; a u8 tensor, which
  * comparisons give, is a mask of x's first dimensions. */
 #include "bindings/tensor.h"
 

@@ -153,7 +153,8 @@ static int reduce_cumsum(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* cld.cross_entropy(logits (n, classes), labels i64 (n)[, {reduction = "mean", "sum" or "none", label_smoothing = 0}]) */
+/* cld.cross_entropy(logits (n, classes), labels i64 (n)[, options]); the options and their defaults are
+ * {reduction = "mean", or "sum", or "none", label_smoothing = 0}. */
 static int reduce_cross_entropy(lua_State *L) {
     static const char *const fields[] = {"reduction", "label_smoothing", NULL};
     static const char *const reductions[] = {

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static cld_dtype host_dtype(cld_dtype d) { return d == CLD_BF16 || d == CLD_F16 ? CLD_F32 : d; }
+static cld_dtype host_dtype(cld_dtype d) { return cld_dtype_is_half(d) ? CLD_F32 : d; }
 
 /* ---- from Lua ------------------------------------------------------------------------------------------ */
 
@@ -111,14 +111,6 @@ static int shape_of_table(lua_State *L, int arg, int64_t *shape) {
     return ndim;
 }
 
-/* What was read, where and as what it was asked for. */
-static cld_tensor *delivered(cld_tensor *host, cld_dtype dtype, const cld_backend *device) {
-    CLD_AUTO cld_tensor *cast =
-        host->a.dtype == dtype ? cld_tensor_retain(host) : cld_tensor_cast(host, dtype);
-    if (!cast || device == cld_device(host)) return cld_tensor_steal(&cast);
-    return cld_tensor_to(cast, device);
-}
-
 cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dtype,
                              const cld_backend *device) {
     if (lua_type(L, arg) != LUA_TNUMBER && !lua_isboolean(L, arg)) luaL_typeerror(L, arg, "number");
@@ -128,7 +120,7 @@ cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dt
     lua_pushvalue(L, arg);
     read_value(&(reader){.L = L, .op = op, .out = &(*host)->a, .asked = dtype}, 0, 0);
     lua_pop(L, 1);
-    *out = delivered(*host, dtype, device);
+    *out = cld_tensor_as(*host, dtype, device);
     if (!*out) cldL_raise(L);
     cldL_close(host);
     lua_remove(L, -2);
@@ -165,7 +157,7 @@ int cldL_tensor_from_table(lua_State *L) {
     lua_pushvalue(L, 1);
     read_table(&r, 0, 0);
     lua_pop(L, 1);
-    *out = delivered(*host, o.dtype, o.device);
+    *out = cld_tensor_as(*host, o.dtype, o.device);
     cldL_close(host);
     return cldL_finish(L, out, &o);
 }
@@ -174,10 +166,9 @@ int cldL_tensor_from_table(lua_State *L) {
 
 cld_tensor **cldL_push_host(lua_State *L, cld_tensor *x) {
     cld_tensor **near = cldL_new_tensor(L), **host = cldL_new_tensor(L);
-    cld_dtype dtype = host_dtype(x->a.dtype);
-    *near = cld_device(x) == cld_cpu_backend() ? cld_tensor_retain(x) : cld_tensor_to(x, cld_cpu_backend());
+    *near = cld_tensor_on_host(x);
     if (!*near) cldL_raise(L);
-    *host = dtype == x->a.dtype ? cld_tensor_contiguous(*near) : cld_tensor_cast(*near, dtype);
+    *host = cld_tensor_as(*near, host_dtype(x->a.dtype), cld_device(*near));
     if (!*host) cldL_raise(L);
     cldL_close(near);
     lua_remove(L, -2);

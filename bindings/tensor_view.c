@@ -1,4 +1,5 @@
-/* x:reshape(...), x:permute(...) and the other views; cat and stack; casts. Dimensions are 1-based here. */
+/* x:reshape(...), x:permute(...) and the other views; cat, stack and split; tile, flip and roll. Dimensions are 1-based
+ * here. */
 #include "bindings/tensor.h"
 
 /* A shape at 2: numbers, or one table. */

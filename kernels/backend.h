@@ -4,7 +4,8 @@
  * computes. Outputs come first, then inputs, then sizes and a parameter struct. Nothing here knows of tensors,
  * autograd or Lua. A slot may be NULL: the runtime then reports CLD_UNSUPPORTED and names the op.
  *
- * kernels/cpu fills it in always. A plugin (CUDA) exports one symbol, cld_backend_init, and is loaded when present.
+ * kernels/cpu fills it in, and is linked in always. It is the only device so far: nothing loads another yet. The
+ * version is there for the first that comes as a library of its own.
  */
 #ifndef CLD_KERNELS_BACKEND_H
 #define CLD_KERNELS_BACKEND_H
@@ -80,9 +81,12 @@ static inline bool cld_is_contiguous(const cld_array *a) {
 
 /* ---- memory ------------------------------------------------------------------------------------------------- */
 
+/* In bytes. */
 typedef struct cld_memory_info {
-    /* bytes handed out, their maximum, held from the system, most ever */
-    size_t in_use, peak, reserved, limit;
+    size_t in_use;   /* handed out now, to tensors and workspaces */
+    size_t peak;     /* the most that was ever in use */
+    size_t reserved; /* of large blocks: may be held from the system, in use or kept for the next */
+    size_t limit;    /* what in_use may not exceed: the machine's memory, or its control group's limit */
 } cld_memory_info;
 
 typedef struct cld_memory_ops {
@@ -90,15 +94,15 @@ typedef struct cld_memory_ops {
      * releases what it can, empties the cache, and tries once more: for tensors and for a kernel's workspace alike. */
     cld_status (*allocate)(void **out, size_t bytes);
     void (*release)(void *data, size_t bytes); /* bytes as given to allocate */
+    /* Dense bytes between this device's memory and the host's. */
     cld_status (*to_host)(void *host, const void *device, size_t bytes);
     cld_status (*from_host)(void *device, const void *host, size_t bytes);
-    void (*empty_cache)(void);
     void (*set_reclaim)(void (*reclaim)(void *context), void *context); /* NULL: nothing to call */
     cld_memory_info (*info)(void);
-    cld_status (*synchronize)(void); /* (optional) wait for all queued work */
+    cld_status (*synchronize)(void); /* (optional) wait for queued work; nothing queues any so far */
 } cld_memory_ops;
 
-/* ---- elementwise, reductions, products, indexing: kernels/cpu/{elementwise,reduce,gemm,softmax,index,sort}.c -- */
+/* ---- elementwise, reductions, products, indexing, random numbers: the files that kernels/cpu/math.c gathers ------ */
 
 /* clang-format off */
 typedef enum cld_unary {
@@ -120,8 +124,10 @@ typedef enum cld_binary {
 
 typedef enum cld_reduction { CLD_SUM, CLD_PROD, CLD_MAX, CLD_MIN, CLD_ANY, CLD_ALL } cld_reduction;
 
-/* [a, b);  mean a, deviation b */
-typedef enum cld_random { CLD_RANDOM_UNIFORM, CLD_RANDOM_NORMAL } cld_random;
+typedef enum cld_random {
+    CLD_RANDOM_UNIFORM, /* in [a, b) */
+    CLD_RANDOM_NORMAL   /* of mean a and deviation b */
+} cld_random;
 
 typedef struct cld_math_ops {
     /* Copy with cast between any dtypes, strides and layouts; x broadcasts to out by zero strides. */
@@ -132,8 +138,9 @@ typedef struct cld_math_ops {
     cld_status (*binary)(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
     cld_status (*where)(const cld_array *out, const cld_array *condition, const cld_array *a,
                         const cld_array *b);
-    /* out has x's ndim, with 1 in each reduced dimension. */
+    /* out has x's ndim, with 1 in each reduced dimension. Largest and smallest are NaN where x holds one. */
     cld_status (*reduce)(cld_reduction kind, const cld_array *out, const cld_array *x);
+    /* 0-based positions along dim, of CLD_MAX or CLD_MIN: the first of equals, NaN before all else. */
     cld_status (*arg_reduce)(cld_reduction kind, const cld_array *out_i64, const cld_array *x, int dim);
     /* Sums of the elements up to each one along dim, itself included; reverse: from the other end. */
     cld_status (*cumsum)(const cld_array *out, const cld_array *x, int dim, bool reverse);
@@ -168,7 +175,7 @@ typedef struct cld_math_ops {
 
 /* Activations are 4-d, blocked or row-major; everything else is row-major. */
 typedef struct cld_conv_params {
-    int stride[2], padding[2], dilation[2], groups;
+    int stride[2], padding[2], dilation[2], groups; /* rows, columns */
 } cld_conv_params;
 
 typedef struct cld_norm_params {
@@ -178,7 +185,7 @@ typedef struct cld_norm_params {
 } cld_norm_params;
 
 typedef struct cld_pool_params {
-    int kernel[2], stride[2], padding[2];
+    int kernel[2], stride[2], padding[2]; /* rows, columns */
 } cld_pool_params;
 
 typedef struct cld_conv_ops {
@@ -187,12 +194,14 @@ typedef struct cld_conv_ops {
     /* (optional) Use Winograd's algorithm where it is faster: about one decimal digit less precise in f32. On at
      * first; returns what it was. */
     bool (*set_winograd)(bool on);
+    /* As PyTorch's: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O) or NULL, y (N, O, H', W'). The two
+     * gradients: dx from dy and w; dw, and dbias where it is not NULL, from x and dy. */
     cld_status (*conv2d)(const cld_array *y, const cld_array *x, const cld_array *w, const cld_array *bias,
-                         const cld_conv_params *p); /* bias may be NULL */
+                         const cld_conv_params *p);
     cld_status (*conv2d_data)(const cld_array *dx, const cld_array *dy, const cld_array *w,
                               const cld_conv_params *p);
     cld_status (*conv2d_weight)(const cld_array *dw, const cld_array *dbias, const cld_array *x,
-                                const cld_array *dy, const cld_conv_params *p); /* dbias may be NULL */
+                                const cld_array *dy, const cld_conv_params *p);
     /* y = (x - mean) * invstd * weight + bias per channel [+ residual] [then relu]. mean and invstd (C) are written:
      * those of the batch in training, else those of the running statistics. In training these are updated (with
      * the unbiased variance), or NULL. residual, weight, bias may be NULL. */
@@ -259,7 +268,8 @@ typedef struct cld_sgd_params {
 } cld_sgd_params;
 
 typedef struct cld_optim_ops {
-    /* One call for all tensors, which are dense, each f32 or f64. buffers is NULL where momentum is 0. */
+    /* One call for all tensors, which are dense, each f32 or f64; the rule is in runtime/optim/optim.h. Written are
+     * params and buffers; buffers is NULL where momentum is 0. */
     cld_status (*sgd)(int count, const cld_array *params, const cld_array *grads, const cld_array *buffers,
                       const cld_sgd_params *p);
     /* target = decay * target + (1 - decay) * source */

@@ -1,15 +1,9 @@
 --- Elementwise ops: gradients against central differences, broadcasting, dtypes, layouts, in place, errors.
 local cld = require "cld"
 local check = require "spec.support.check"
+local formula = require "spec.support.formula"
+local values = formula.waves
 
--- Fixed values in (-2, 2) without ties or zeros, f64.
-local function values(...)
-  local count = 1
-  for _, n in ipairs { ... } do count = count * n end
-  local list = {}
-  for i = 1, count do list[i] = 2 * math.sin(1.7 * i + 0.3) end
-  return cld.tensor(list, "f64"):reshape(...)
-end
 local function positive(...) return values(...):abs() + 0.2 end
 
 describe("unary gradients", function()

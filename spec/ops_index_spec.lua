@@ -1,14 +1,9 @@
 --- gather, scatter_add, index_select, index_add, index_copy: gradients, strides, dtypes, repeated and bad indices.
 local cld = require "cld"
 local check = require "spec.support.check"
+local formula = require "spec.support.formula"
+local values = formula.waves
 
-local function values(...)
-  local count = 1
-  for _, n in ipairs { ... } do count = count * n end
-  local list = {}
-  for i = 1, count do list[i] = math.sin(1.7 * i + 0.3) end
-  return cld.tensor(list, "f64"):reshape(...)
-end
 local function index(list) return cld.tensor(list, "i64") end
 
 it("gradients along each dimension, with repeated indices", function()

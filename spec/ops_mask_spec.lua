@@ -1,12 +1,9 @@
 --- Masks and index tensors as keys: picking, writing, gradients, shapes, errors.
 local cld = require "cld"
 local check = require "spec.support.check"
+local formula = require "spec.support.formula"
 
-local function numbers(...)
-  local count = 1
-  for _, n in ipairs { ... } do count = count * n end
-  return cld.arange(count):to("f64"):reshape(...) - 4
-end
+local function numbers(...) return formula.counting(...) - 5 end
 
 describe("nonzero", function()
   it("lists the positions in row-major order", function()

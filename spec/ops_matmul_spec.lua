@@ -1,15 +1,9 @@
 --- Matrix products and linear: PyTorch's rules for dimensions, gradients, strides, dtypes, errors.
 local cld = require "cld"
 local check = require "spec.support.check"
+local formula = require "spec.support.formula"
 local linear = cld.nn.functional.linear
-
-local function values(...)
-  local count = 1
-  for _, n in ipairs { ... } do count = count * n end
-  local list = {}
-  for i = 1, count do list[i] = math.sin(1.7 * i + 0.3) end
-  return cld.tensor(list, "f64"):reshape(...)
-end
+local values = formula.waves
 
 local function matmul(a, b) return a:matmul(b) end
 

@@ -1,12 +1,9 @@
 --- Cumulative sums, and elements in another order: tile, flip, roll, tril, triu, one_hot, split, chunk.
 local cld = require "cld"
 local check = require "spec.support.check"
+local formula = require "spec.support.formula"
 
-local function numbers(...)
-  local count = 1
-  for _, n in ipairs { ... } do count = count * n end
-  return cld.arange(count):to("f64"):reshape(...)
-end
+local function numbers(...) return formula.counting(...) - 1 end
 
 describe("cumsum", function()
   it("along each dimension, of permuted tensors, of integers", function()

@@ -1,14 +1,8 @@
 --- softmax, log_softmax, cross_entropy, normalize: gradients, every dimension, long lines, extremes, errors.
 local cld = require "cld"
 local check = require "spec.support.check"
-
-local function values(...)
-  local count = 1
-  for _, n in ipairs { ... } do count = count * n end
-  local list = {}
-  for i = 1, count do list[i] = 2 * math.sin(1.7 * i + 0.3) end
-  return cld.tensor(list, "f64"):reshape(...)
-end
+local formula = require "spec.support.formula"
+local values = formula.waves
 
 for _, name in ipairs { "softmax", "log_softmax", "normalize" } do
   describe(name, function()

@@ -1,15 +1,9 @@
 --- sort and topk: stable, NaN largest, every dtype and dimension, partial selection against the whole sort.
 local cld = require "cld"
 local check = require "spec.support.check"
+local formula = require "spec.support.formula"
 local nan = 0 / 0
-
-local function values(...)
-  local count = 1
-  for _, n in ipairs { ... } do count = count * n end
-  local list = {}
-  for i = 1, count do list[i] = math.sin(1.7 * i + 0.3) end
-  return cld.tensor(list, "f64"):reshape(...)
-end
+local values = formula.waves
 
 it("gradients flow to where the values came from", function()
   for dim = 1, 3 do

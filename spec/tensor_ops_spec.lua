@@ -1,14 +1,7 @@
 local cld = require "cld"
 local check = require "spec.support.check"
-
--- 1 2 3 ... in the given shape, f64
-local function counting(...)
-  local count = 1
-  for _, n in ipairs { ... } do count = count * n end
-  local t = {}
-  for i = 1, count do t[i] = i end
-  return cld.tensor(t, "f64"):reshape(...)
-end
+local formula = require "spec.support.formula"
+local counting = formula.counting
 
 describe("views", function()
   it("reshape", function()

@@ -13,8 +13,7 @@ static atomic_bool use_winograd = true;
 
 static bool set_winograd(bool on) { return atomic_exchange(&use_winograd, on); }
 
-/* 16 channels side by side fill a vector; a 1 x 1 map is the same bytes either way, and strided is simpler.
- */
+/* 16 channels side by side fill a vector; a 1 x 1 map is the same bytes either way, and strided is simpler. */
 static cld_layout layout(cld_dtype dtype, const int64_t *shape) {
     bool blocked = dtype == CLD_F32 && shape[1] > 0 && shape[1] % 16 == 0 && shape[2] * shape[3] != 1;
     return blocked && cld_onednn_isa() != CLD_ISA_OTHER ? CLD_BLOCKED : CLD_STRIDED;

@@ -45,8 +45,7 @@ typedef struct plan {
     size_t scratchpad_offset, scratch_bytes;
 } plan;
 
-/* One engine and stream; the lock also covers execution, since plans hold the pointers of the running call.
- */
+/* One engine and stream; the lock also covers execution, since plans hold the pointers of the running call. */
 static struct {
     pthread_mutex_t lock;
     dnnl_engine_t engine;

@@ -1,7 +1,7 @@
 /* f64 convolutions by plain loops: slow, obvious, and what the other paths are compared with. Any strides.
  *
- *     y[n, o, i, j] = bias[o] + sum over c, u, v of x[n, c', i * s0 - p0 + u * d0, j * s1 - p1 + v * d1] w[o,
- * c, u, v]
+ *     y[n, o, i, j] = bias[o] + sum over c, u, v of
+ *                     x[n, c', i * s0 - p0 + u * d0, j * s1 - p1 + v * d1] w[o, c, u, v]
  *
  * where o's group holds the channels c' = group * C/groups + c, and x is zero outside. The two gradients run
  * over the same pairs (output position, tap) and each computes one element of its result at a time.

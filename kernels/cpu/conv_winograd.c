@@ -91,7 +91,7 @@ CLD_INLINE void times_g_adjoint(vec o[3], const vec i[6]) { /* G' */
     o[2] = PP * sum + QQ * sum2 + i[5];
 }
 
-/* Both dimensions of a rows x rows tile: out is places x places; element (y, x) of a tile lies at [y][x]. */
+/* Both dimensions of a tile: in x in vectors to out x out; element (y, x) lies at [y][x]. */
 #define TRANSFORM_2D(name, one, in, out)                                                                     \
     CLD_INLINE void name(vec o[out][out], vec i[in][in]) {                                                   \
         vec half[in][out];                                                                                   \
@@ -168,7 +168,7 @@ CLD_INLINE void load_places(vec v[6][6], const float *from, int64_t step) {
         for (int j = 0; j < 6; j++, from += step) v[i][j] = load(from);
 }
 
-/* Panels of `count` transformed tiles: place p of tile i, block b lies at data + ((p * blocks + b) * count + i) * 16. */
+/* Panels of `count` transformed tiles: place p of tile i in block b. */
 #define PANEL(data, blocks, count, p, b, i) ((data) + ((((p) * (blocks)) + (b)) * (count) + (i)) * 16)
 
 CLD_SIMD static void gather_inputs(float *panels, int64_t count, const tiled *t, int64_t first, int64_t i,

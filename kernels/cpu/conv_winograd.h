@@ -4,8 +4,8 @@
 
 #include "kernels/cpu/conv_onednn.h"
 
-/* True where this file computes the convolution: blocked x and y, 3 x 3, stride and dilation 1, padding 0 to 2, no groups,
- * no bias, and enough of it. */
+/* True where this file computes the convolution: blocked x and y, 3 x 3, stride and dilation 1, padding 0 to 2, no
+ * groups, no bias, and enough of it. */
 bool cld_winograd_takes(const cld_conv_arrays *arrays, const cld_conv_params *p);
 cld_status cld_winograd_conv(cld_conv_direction direction, const cld_conv_arrays *arrays,
                              const cld_conv_params *p);

@@ -1,5 +1,5 @@
-/* Unary and binary operations, where, copy and fill. Each operation is one line of a list, expanded to one loop per
- * compute type; convert.c and walk.c deal with dtypes and strides. Comparisons give 0 or 1, stored as u8. */
+/* Unary and binary operations, and where. Each operation is one line of a list, expanded to one loop per compute type;
+ * convert.c and walk.c deal with dtypes and strides. Comparisons give 0 or 1, stored as u8. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -8,8 +8,8 @@
 
 /* ---- unary --------------------------------------------------------------------------------------------- */
 
-/* kind, value of x, a, b; C(name) is the C library's function for the type, E its exponential. A comparison
- * with NaN is false: written so that NaN comes through relu and clamp. */
+/* kind, value of x, a, b; C(name) is the C library's function for the type, E its exponential. A comparison with NaN is
+ * false: written so that NaN comes through relu and clamp. */
 #define UNARY_REAL(X, C, E)                                                                                  \
     X(NEG, -x)                                                                                               \
     X(ABS, C(fabs)(x))                                                                                       \

@@ -4,7 +4,6 @@
 #include "kernels/cpu/simd.h"
 
 #include <dnnl.h>
-#include <stdlib.h>
 
 /* One matrix as BLAS wants it: row-major, or the transpose of a row-major one. */
 typedef struct matrix {
@@ -37,15 +36,19 @@ static bool fits_blas(const cld_array *a, int64_t rs, int64_t cs, matrix *m) {
     return true;
 }
 
-/* a in its compute type, row-major or transposed; *copy is to be freed. */
+static size_t copy_bytes(const cld_array *a) {
+    return (size_t)cld_numel(a) * cld_dtype_size(computed_in(a->dtype));
+}
+
+/* a in its compute type, row-major or transposed; *copy, of copy_bytes(a) or NULL, is to be released. */
 static cld_status matrix_of(const cld_array *a, matrix *m, void **copy) {
     cld_dtype dtype = computed_in(a->dtype);
     *m = (matrix){.rows = a->shape[a->ndim - 2], .columns = a->shape[a->ndim - 1]};
     *copy = NULL;
     if (a->dtype == dtype && fits_blas(a, a->strides[a->ndim - 2], a->strides[a->ndim - 1], m)) return CLD_OK;
     cld_array dense = cld__dense_like(a, dtype);
-    *copy = dense.data = malloc((size_t)cld_numel(a) * cld_dtype_size(dtype) + 1);
-    if (!*copy) return cld_fail(CLD_NOMEM, "out of memory for a copy of a matrix operand");
+    CLD_TRY(cld_cpu_memory.allocate(copy, copy_bytes(a)));
+    dense.data = *copy;
     fits_blas(&dense, m->columns, 1, m);
     return cld__copy(&dense, a);
 }
@@ -116,8 +119,8 @@ cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *
         dense.data = first;
         status = cld__copy(out, &dense);
     }
-    free(a_copy);
-    free(b_copy);
-    free(out_copy);
+    cld_cpu_memory.release(a_copy, copy_bytes(a));
+    cld_cpu_memory.release(b_copy, copy_bytes(b));
+    cld_cpu_memory.release(out_copy, copy_bytes(out));
     return status;
 }

@@ -2,9 +2,9 @@
  *
  * How elementwise work is done: walk.c merges the dimensions of all arrays into as few loops as their strides allow,
  * cuts the innermost one into pieces of at most CLD_PIECE elements and hands each piece to a body, in parallel where
- * there is enough of it. The body loads its inputs into the compute type (convert.c; a pointer into the array where that
- * needs no work), runs one vectorized loop in L1, and stores. So loops exist per operation and compute type, not per
- * dtype and stride. */
+ * there is enough of it. The body loads its inputs into the compute type (convert.c; a pointer into the array where
+ * that needs no work), runs one vectorized loop in L1, and stores. So loops exist per operation and compute type, not
+ * per dtype and stride. */
 #ifndef CLD_CPU_MATH_H
 #define CLD_CPU_MATH_H
 
@@ -32,10 +32,6 @@ void *cld__store_target(cld_compute compute, cld_piece *buffer, void *to, cld_dt
 /* From there into the array; nothing where they lie there already. */
 void cld__store(cld_compute compute, const void *from, void *to, cld_dtype dtype, int64_t stride, int64_t n);
 
-/* The names that softmax.c knows them by. */
-#define cld__numel         cld_numel
-#define cld__size          cld_dtype_size
-#define cld__is_contiguous cld_is_contiguous
 /* a's shape with dense row-major strides, another dtype and no data. */
 cld_array cld__dense_like(const cld_array *a, cld_dtype dtype);
 /* Where line i along dim starts, in elements: lines are counted row-major over the other dimensions. dim -1: where

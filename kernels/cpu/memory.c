@@ -3,8 +3,8 @@
  * A training step allocates and frees the same few hundred blocks of up to 100 MB again and again. From malloc each
  * would come as fresh pages, and touching those costs more than computing on them. So large blocks are cut out of
  * one reserved range of addresses: free ranges are kept in address order, merged with their neighbours, and handed
- * out best fit. Pages once touched stay resident until empty_cache gives them back, and the highest address in use
- * is the most the process ever held. Small blocks go to the C library.
+ * out best fit. Pages once touched stay resident until a failed allocation has empty_cache give back those that are
+ * free; the highest address in use bounds what is resident. Small blocks go to the C library.
  *
  * Under the sanitizers every block goes to the C library, so that they see its bounds.
  */
@@ -208,7 +208,6 @@ const cld_memory_ops cld_cpu_memory = {
     .release = release,
     .to_host = copy_bytes,
     .from_host = copy_bytes,
-    .empty_cache = empty_cache,
     .set_reclaim = set_reclaim,
     .info = info,
 };

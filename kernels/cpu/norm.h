@@ -36,17 +36,18 @@ typedef struct cld_norm_lanes {
     _Alignas(64) float at[16];
 } cld_norm_lanes;
 
-typedef struct cld_norm_moments { /* of one chunk, per channel */
-    cld_norm_lanes mean, m2;      /* m2: the sum of squared differences from mean */
+/* Of one chunk, per channel; m2 is the sum of squared differences from the mean. */
+typedef struct cld_norm_moments {
+    cld_norm_lanes mean, m2;
 } cld_norm_moments;
 
-typedef struct cld_norm_sums { /* of one chunk, per channel: of dy and of dy * (x - mean), dy masked by relu
-                                */
+/* Of one chunk, per channel: sums of dy and of dy * (x - mean), dy masked by relu. */
+typedef struct cld_norm_sums {
     cld_norm_lanes dy, dy_x;
 } cld_norm_sums;
 
-/* Per block. Forward: y = (x - mean) * scale + shift. Backward: dx = dy_scale * dy + x_scale * (x - mean) +
- * dx_shift. */
+/* Per block. Forward:  y = (x - mean) * scale + shift
+ *            Backward: dx = dy_scale * dy + x_scale * (x - mean) + dx_shift */
 typedef struct cld_norm_coefficients {
     cld_norm_lanes mean, scale, shift, dy_scale, x_scale, dx_shift;
 } cld_norm_coefficients;

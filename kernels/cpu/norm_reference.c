@@ -1,10 +1,10 @@
-/* Batch normalization in f64 by plain loops over row-major arrays: slow, obvious, and what norm.c is compared
- * with.
+/* Batch normalization in f64 by plain loops over row-major arrays: slow, obvious, and what norm.c is compared with.
  *
  *     xhat = (x - mean) invstd,  y = relu(xhat weight + bias + residual)
  *     g = dy where y > 0,  dbias = sum g,  dweight = sum g xhat,
- *     dx = weight invstd (g - mean of g - xhat mean of (g xhat))    (without the means where statistics are
- * fixed)
+ *     dx = weight invstd (g - mean of g - xhat mean of (g xhat))
+ *
+ * without the two means where the running statistics serve: they do not depend on x.
  */
 #include "kernels/cpu/norm.h"
 

@@ -7,8 +7,6 @@
 
 #include "runtime/core/philox.h"
 
-#include <stdlib.h>
-
 static void words_at(uint64_t seed, uint64_t i, uint32_t words[2]) {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     const uint64_t block = i / 2;
@@ -92,14 +90,17 @@ cld_status cld__random(const cld_array *out, cld_random kind, double a, double b
     cld_array dense = cld__dense_like(out, compute == CLD_COMPUTE_FLOAT ? CLD_F32 : CLD_F64);
     bool in_place = dense.dtype == out->dtype && cld_is_contiguous(out);
     if (n == 0) return CLD_OK;
-    dense.data = in_place ? out->data : malloc((size_t)n * cld_dtype_size(dense.dtype));
-    if (!dense.data) return cld_fail(CLD_NOMEM, "out of memory for %lld random numbers", (long long)n);
+    size_t bytes = (size_t)n * cld_dtype_size(dense.dtype);
+    if (in_place)
+        dense.data = out->data;
+    else
+        CLD_TRY(cld_cpu_memory.allocate(&dense.data, bytes));
     const draws d = {kind, a, b, largest_below(b, out->dtype), seed, position};
 #pragma omp parallel for schedule(static) if (n >= CLD_PARALLEL_MIN / 8)
     for (int64_t i = 0; i < n; i++) draw(dense.data, dense.dtype, &d, i);
     if (in_place) return CLD_OK;
     if (compute == CLD_COMPUTE_INT) round_down(dense.data, n);
     cld_status status = cld__copy(out, &dense);
-    free(dense.data);
+    cld_cpu_memory.release(dense.data, bytes);
     return status;
 }

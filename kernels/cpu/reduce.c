@@ -1,9 +1,9 @@
-/* Reductions over any set of dimensions. Dimensions are sorted by x's strides and merged; where the innermost
- * is reduced, each output is a sum over lines ("rows"), else a piece of neighbouring outputs is accumulated
- * together
- * ("columns"), so that memory is read in order either way. f32 adds up in 16 lanes over at most 1024
- * elements, then in double. Work is cut by sizes alone: the result does not depend on the number of threads.
- */
+/* Reductions over any set of dimensions.
+ *
+ * Dimensions are sorted by x's strides and merged. Where the innermost is reduced, each output is a sum over lines
+ * ("rows"), else a piece of neighbouring outputs is accumulated together ("columns"), so that memory is read in order
+ * either way. f32 adds up in 16 lanes over at most 1024 elements, then in double. Work is cut by sizes alone: the
+ * result does not depend on the number of threads. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -200,8 +200,8 @@ static void make_plan(plan *p, const cld_array *out, const cld_array *x) {
     p->x = *x;
 }
 
-/* What one task reads: outputs first..first + n - 1 of one line of outputs, over reduced units from..to - 1.
- * A unit is a reduced index, and for rows a piece of its line. */
+/* What one task reads: outputs first..first + n - 1 of one line of outputs, over reduced units from..to - 1. A unit is
+ * a reduced index, and for rows a piece of its line. */
 static void accumulate(const plan *p, int64_t kept, int64_t first, int64_t n, int64_t from, int64_t to,
                        accumulators *acc) {
     int64_t x_kept, x_reduced, unused, size = (int64_t)cld_dtype_size(p->x.dtype);
@@ -241,11 +241,10 @@ cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array
     int64_t units = p.reduced.total * ((p.length + CLD_PIECE - 1) / CLD_PIECE);
     p.parts = tasks >= 32 || numel < CLD_PARALLEL_MIN ? 1 : 32 / tasks;
     if (p.parts > units) p.parts = units;
-    accumulators *partial = NULL;
-    if (p.parts > 1) {
-        partial = malloc((size_t)(tasks * p.parts) * sizeof *partial);
-        if (!partial) return cld_fail(CLD_NOMEM, "out of memory in a reduction");
-    }
+    size_t bytes = p.parts > 1 ? (size_t)(tasks * p.parts) * sizeof(accumulators) : 0;
+    void *workspace = NULL;
+    if (bytes > 0) CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
+    accumulators *partial = workspace;
 #pragma omp parallel for schedule(static) if (numel >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < tasks * p.parts; i++) {
         int64_t task = i / p.parts, part = i % p.parts, kept = task / tiles, first = task % tiles * CLD_PIECE;
@@ -263,7 +262,7 @@ cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array
         for (int64_t part = 1; part < p.parts; part++) combine_column(wide, kind, sum, sum + part, n);
         write_out(&p, kept, first, n, sum);
     }
-    free(partial);
+    cld_cpu_memory.release(workspace, bytes);
     return CLD_OK;
 }
 

@@ -57,14 +57,14 @@ cld_status cld__cumsum(const cld_array *out, const cld_array *x, int dim, bool r
 /* ---- nonzero ------------------------------------------------------------------------------------------- */
 
 cld_status cld__nonzero(const cld_array *out, const cld_array *x) {
-    int64_t *row = out->data, numel = cld__numel(x);
+    int64_t *row = out->data, numel = cld_numel(x);
     int columns = x->ndim, last = columns > 0 ? columns - 1 : 0;
     cld_array a = *x;
     if (columns == 0) { /* one line of one element, whose position has no numbers */
         a.ndim = 1;
         a.shape[0] = a.strides[0] = 1;
     }
-    int64_t length = a.shape[last], stride = a.strides[last], size = (int64_t)cld__size(a.dtype);
+    int64_t length = a.shape[last], stride = a.strides[last], size = (int64_t)cld_dtype_size(a.dtype);
     cld_piece buffer;
     for (int64_t line = 0; numel && line < numel / length; line++) {
         const char *data = (const char *)a.data + cld__line_offset(&a, last, line) * size;

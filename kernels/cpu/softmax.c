@@ -13,21 +13,22 @@ typedef struct line {
 
 static line line_at(const cld_array *a, int dim, int64_t index) {
     int64_t offset = cld__line_offset(a, dim, index);
-    return (line){(char *)a->data + offset * (int64_t)cld__size(a->dtype), a->dtype, a->strides[dim]};
+    return (line){(char *)a->data + offset * (int64_t)cld_dtype_size(a->dtype), a->dtype, a->strides[dim]};
 }
 
 static const void *load_piece(cld_compute c, cld_piece *buffer, const line *l, int64_t first, int64_t n) {
-    return cld__load(c, buffer, l->data + first * l->stride * (int64_t)cld__size(l->dtype), l->dtype,
+    return cld__load(c, buffer, l->data + first * l->stride * (int64_t)cld_dtype_size(l->dtype), l->dtype,
                      l->stride, n);
 }
 
 static void *piece_target(cld_compute c, cld_piece *buffer, const line *l, int64_t first) {
-    return cld__store_target(c, buffer, l->data + first * l->stride * (int64_t)cld__size(l->dtype), l->dtype,
-                             l->stride);
+    return cld__store_target(c, buffer, l->data + first * l->stride * (int64_t)cld_dtype_size(l->dtype),
+                             l->dtype, l->stride);
 }
 
 static void store_piece(cld_compute c, const void *from, const line *l, int64_t first, int64_t n) {
-    cld__store(c, from, l->data + first * l->stride * (int64_t)cld__size(l->dtype), l->dtype, l->stride, n);
+    cld__store(c, from, l->data + first * l->stride * (int64_t)cld_dtype_size(l->dtype), l->dtype, l->stride,
+               n);
 }
 
 #define EACH_PIECE(first, n, length)                                                                         \
@@ -96,8 +97,8 @@ DEFINE_LOOPS(double, double, exp)
 /* ---- softmax ------------------------------------------------------------------------------------------- */
 
 /* y = exp(x - m) / s or (x - m) - log s, with m = max x and s = sum exp(x - m). In that order: m + log s would be
- * rounded to m's last bit, however large the offset that all x share. A line holding NaN, or
- * nothing but -inf, comes out as NaN: s is then NaN. */
+ * rounded to m's last bit, however large the offset that all x share. A line holding NaN, or nothing but -inf, comes
+ * out as NaN: s is then NaN. */
 static void softmax_line(cld_compute c, const line *y, const line *x, int64_t length, bool log_form) {
     cld_piece in, out;
     double m = -INFINITY, s = 0;
@@ -144,7 +145,7 @@ static void softmax_backward_line(cld_compute c, const line *dx, const line *y, 
 }
 
 cld_status cld__softmax(const cld_array *out, const cld_array *x, int dim, bool log) {
-    int64_t numel = cld__numel(x), length = x->shape[dim];
+    int64_t numel = cld_numel(x), length = x->shape[dim];
     if (numel == 0) return CLD_OK;
 #pragma omp parallel for schedule(static) if (numel >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < numel / length; i++) {
@@ -156,7 +157,7 @@ cld_status cld__softmax(const cld_array *out, const cld_array *x, int dim, bool 
 
 cld_status cld__softmax_backward(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                  bool log) {
-    int64_t numel = cld__numel(y), length = y->shape[dim];
+    int64_t numel = cld_numel(y), length = y->shape[dim];
     if (numel == 0) return CLD_OK;
 #pragma omp parallel for schedule(static) if (numel >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < numel / length; i++) {
@@ -207,7 +208,7 @@ static void normalize_backward_line(cld_compute c, const line *dx, const line *y
 
 cld_status cld__normalize(const cld_array *out, const cld_array *norms, const cld_array *x) {
     cld_compute c = cld__compute_type(x->dtype);
-#pragma omp parallel for schedule(static) if (cld__numel(x) >= CLD_PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (cld_numel(x) >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < x->shape[0]; i++) {
         line from = line_at(x, 1, i), to = line_at(out, 1, i), norm = line_at(norms, 0, 0);
         double length = normalize_line(c, &to, &from, x->shape[1]);
@@ -219,7 +220,7 @@ cld_status cld__normalize(const cld_array *out, const cld_array *norms, const cl
 cld_status cld__normalize_backward(const cld_array *dx, const cld_array *y, const cld_array *norms,
                                    const cld_array *dout) {
     cld_compute c = cld__compute_type(y->dtype);
-#pragma omp parallel for schedule(static) if (cld__numel(y) >= CLD_PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (cld_numel(y) >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < y->shape[0]; i++) {
         cld_piece buffer;
         line out = line_at(dx, 1, i), value = line_at(y, 1, i), gradient = line_at(dout, 1, i);

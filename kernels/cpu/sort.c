@@ -4,7 +4,7 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
-#include <stdlib.h>
+#include <omp.h>
 
 typedef struct item {
     uint64_t key;
@@ -132,24 +132,24 @@ static void write_line(const cld_array *values, const cld_array *index, const cl
 cld_status cld__topk(const cld_array *values, const cld_array *index, const cld_array *x, int dim,
                      bool descending) {
     int64_t numel = cld_numel(x), n = x->shape[dim], k = values->shape[dim];
-    bool failed = false;
     if (cld_numel(values) == 0) return CLD_OK;
-#pragma omp parallel reduction(|| : failed) if (numel >= CLD_PARALLEL_MIN)
-    {
-        item *items = malloc((size_t)(k == n ? 2 * n : n) * sizeof *items);
-        failed = !items;
-#pragma omp for schedule(static)
-        for (int64_t line = 0; line < numel / n; line++) {
-            if (!items) continue;
-            make_keys(items, x, line_at(x, dim, line), dim, descending);
-            const item *sorted = items;
-            if (k == n)
-                sorted = sort_all(items, items + n, n);
-            else
-                select_first(items, n, k);
-            write_line(values, index, x, dim, line, sorted);
-        }
-        free(items);
+    int64_t lines = numel / n, room = k == n ? 2 * n : n; /* items of one thread */
+    int threads = numel < CLD_PARALLEL_MIN ? 1 : omp_get_max_threads();
+    if (lines < threads) threads = (int)lines;
+    size_t bytes = (size_t)(threads * room) * sizeof(item);
+    void *workspace;
+    CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t line = 0; line < lines; line++) {
+        item *items = (item *)workspace + omp_get_thread_num() * room;
+        make_keys(items, x, line_at(x, dim, line), dim, descending);
+        const item *sorted = items;
+        if (k == n)
+            sorted = sort_all(items, items + n, n);
+        else
+            select_first(items, n, k);
+        write_line(values, index, x, dim, line, sorted);
     }
-    return failed ? cld_fail(CLD_NOMEM, "out of memory while sorting lines of %lld", (long long)n) : CLD_OK;
+    cld_cpu_memory.release(workspace, bytes);
+    return CLD_OK;
 }

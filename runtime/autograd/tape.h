@@ -112,7 +112,8 @@ void cld_grad_scope_begin(cld_grad_scope *s, bool enabled);
 void cld_grad_scope_end(cld_grad_scope *s);
 
 /* Gradients of root (gradient: NULL means 1, root then has one element) into the .grad of every leaf, added to
- * what is there. keep: saved tensors stay, so that backward may run again. */
+ * what is there. keep: saved tensors stay, so that backward may run again. An error where root needs no gradient, where
+ * a saved tensor was written in place since, or an earlier backward has let go of it. */
 cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep);
 
 /* On the tape, or a leaf that asks for a gradient. */

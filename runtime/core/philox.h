@@ -25,7 +25,7 @@ typedef struct cld_philox {
     int used; /* numbers of block already handed out; 4 = make a new block */
 } cld_philox;
 
-/* The bijection itself: ten rounds. Known answers: spec/philox_spec.lua. */
+/* The bijection itself: ten rounds. Known answers: spec/ops_random_spec.lua. */
 static inline void cld_philox_block(const uint32_t key_in[2], const uint32_t counter_in[4], uint32_t out[4]) {
     uint32_t k0 = key_in[0], k1 = key_in[1];
     uint32_t c0 = counter_in[0], c1 = counter_in[1], c2 = counter_in[2], c3 = counter_in[3];

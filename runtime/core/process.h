@@ -25,8 +25,8 @@ double cld_clock(void); /* seconds, monotonic, from an arbitrary start */
 
 typedef struct cld_host {
     long pid;
-    int cores; /* that this process may use */
-    char name[128], cpu[128];
+    int cores;                /* that this process may use */
+    char name[128], cpu[128]; /* the machine's name, the processor's model */
 } cld_host;
 cld_host cld_host_facts(void);
 

@@ -19,7 +19,7 @@ typedef struct cld_augment {
     double brightness, contrast, saturation; /* factor uniform in [max(0, 1 - x), 1 + x] */
     double hue;                              /* factor uniform in [-x, x] */
     double grayscale_p;
-    double blur_p, sigma[2];
+    double blur_p, sigma[2]; /* in pixels of the view, uniform between the two */
     double flip_p;
     cld_normalization normalization;
     double erasing_p, erasing_area[2], erasing_ratio[2]; /* RandomErasing with zeros, after normalize */

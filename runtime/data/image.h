@@ -41,8 +41,9 @@ void cld_image_saturation(cld_planes image, float factor);
 void cld_image_hue(cld_planes image, double factor);
 /* convert("L") in all three planes. */
 void cld_image_grayscale(cld_planes image);
+/* Mirrored left to right. */
 void cld_image_hflip(cld_planes image);
-/* ImageFilter.GaussianBlur(sigma): three box blurs in each direction. */
+/* ImageFilter.GaussianBlur(sigma), in pixels: three box blurs in each direction. */
 cld_status cld_image_gaussian_blur(cld_planes image, double sigma, cld_scratch *scratch);
 
 typedef struct cld_rect {
@@ -54,6 +55,7 @@ typedef struct cld_rect {
 cld_status cld_image_resized_crop(cld_planes out, const uint8_t *interleaved, int width, cld_rect crop,
                                   cld_scratch *scratch);
 
+/* (H, W, 3), of the planes' size, to (3, H, W) and back. */
 void cld_image_from_interleaved(cld_planes out, const uint8_t *interleaved);
 void cld_image_to_interleaved(uint8_t *interleaved, cld_planes image);
 

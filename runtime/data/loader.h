@@ -23,6 +23,7 @@ typedef struct cld_loader {
     int rank, world;         /* this rank takes the rank-th of `world` parts of each batch */
 } cld_loader;
 
+/* The first setting that makes no sense, with what would. */
 cld_status cld_loader_check(const cld_loader *l);
 int64_t cld_loader_steps(const cld_loader *l); /* per epoch */
 

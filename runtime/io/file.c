@@ -152,15 +152,15 @@ cld_path_kind cld_path(const char *path) {
     return S_ISREG(facts.st_mode) ? CLD_PATH_FILE : S_ISDIR(facts.st_mode) ? CLD_PATH_FOLDER : CLD_PATH_OTHER;
 }
 
-static cld_status make_one(const char *path, bool *created) {
-    *created = mkdir(path, 0777) == 0;
+static cld_status make_one(const char *path, unsigned mode, bool *created) {
+    *created = mkdir(path, mode) == 0;
     int reason = errno;
     if (*created || cld_path(path) == CLD_PATH_FOLDER) return CLD_OK;
     errno = reason;
     return fail_errno("make the folder", path);
 }
 
-cld_status cld_make_folder(const char *path, bool *created) {
+cld_status cld_make_folder(const char *path, unsigned mode, bool *created) {
     char *prefix = strdup(path);
     cld_status status = CLD_OK;
     *created = false;
@@ -169,10 +169,10 @@ cld_status cld_make_folder(const char *path, bool *created) {
         bool parent_is_new;
         if (*end != '/' || end == prefix || end[1] == '/' || end[1] == '\0') continue;
         *end = '\0';
-        status = make_one(prefix, &parent_is_new);
+        status = make_one(prefix, mode, &parent_is_new);
         *end = '/';
     }
-    if (status == CLD_OK) status = make_one(prefix, created);
+    if (status == CLD_OK) status = make_one(prefix, mode, created);
     free(prefix);
     return status;
 }

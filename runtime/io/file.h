@@ -48,8 +48,9 @@ cld_status cld_reader_open(cld_reader *r, const char *path);
 cld_status cld_reader_get(cld_reader *r, void *data, uint64_t offset, size_t bytes);
 void cld_reader_close(cld_reader *r); /* twice is fine */
 
-/* The folder and its missing parents. One that exists is fine; *created says whether this call made it. */
-cld_status cld_make_folder(const char *path, bool *created);
+/* The folder and its missing parents, with this mode (0777 less the umask is usual). One that exists is fine; *created
+ * says whether this call made it. */
+cld_status cld_make_folder(const char *path, unsigned mode, bool *created);
 
 /* Mark a folder as in use for as long as *lock, a file descriptor, stays open; the system forgets the mark
  * when the process dies. *lock is -1 where another process (or this one) holds it. */

@@ -234,8 +234,7 @@ cld_status cld_npy_save(const char *path, cld_tensor *t) {
     if (!kind)
         return cld_fail(CLD_INVALID, "cannot write '%s': NumPy has no %s; convert the tensor to f32 first",
                         path, cld_dtype_name(t->a.dtype));
-    CLD_AUTO cld_tensor *dense =
-        cld_device(t) == cld_cpu_backend() ? cld_tensor_contiguous(t) : cld_tensor_to(t, cld_cpu_backend());
+    CLD_AUTO cld_tensor *dense = cld_tensor_on_host(t);
     if (!dense) return cld_error_code();
     size_t length = write_header(header, sizeof header, &dense->a, kind);
     unsigned char version_and_length[4] = {1, 0, (unsigned char)length, (unsigned char)(length >> 8)};

@@ -9,7 +9,8 @@
 
 #include "runtime/tensor/tensor.h"
 
-cld_tensor *cld_npy_load(const char *path);
+cld_tensor *cld_npy_load(const char *path); /* on the cpu */
+/* t of any layout, strides and device. Written as file.h says: the old file stays until the new one is on the disk. */
 cld_status cld_npy_save(const char *path, cld_tensor *t);
 
 #endif

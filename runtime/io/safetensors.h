@@ -37,6 +37,7 @@ typedef struct cld_safetensors {
     size_t metadata_count;
 } cld_safetensors;
 
+/* NULL with CLD_IO where the file is not what the format says. */
 cld_safetensors *cld_safetensors_open(const char *path);
 /* The tensor of entry i, read straight into its storage on the CPU. */
 cld_tensor *cld_safetensors_read(cld_safetensors *file, size_t i);

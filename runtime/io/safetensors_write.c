@@ -80,8 +80,7 @@ static void put_header(cld_writer *w, const char *text) {
 }
 
 static void put_tensor(cld_writer *w, cld_tensor *t) {
-    CLD_AUTO cld_tensor *dense =
-        cld_device(t) == cld_cpu_backend() ? cld_tensor_contiguous(t) : cld_tensor_to(t, cld_cpu_backend());
+    CLD_AUTO cld_tensor *dense = cld_tensor_on_host(t);
     if (dense)
         cld_writer_put(w, dense->a.data, tensor_bytes(dense));
     else if (w->status == CLD_OK)

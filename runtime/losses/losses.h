@@ -66,10 +66,10 @@ typedef struct cld_knn_params {
     double temperature;
 } cld_knn_params;
 
-/* Class scores (queries, classes): each of the k rows of memory (rows, dim) most similar to a query by dot
- * product adds exp(similarity / T) to its class labels[row]. Exact; of equally similar rows the first wins. Scores of
- * a query that could leave the dtype's range (f32, unit rows: T below about 0.012) are those divided by exp of its
- * largest similarity / T: the classes keep their order. */
+/* Class scores (queries, classes): each of the k rows of memory (rows, dim) most similar to a query by dot product adds
+ * exp(similarity / T) to its class labels[row]. Exact; of equally similar rows the first wins. Scores of a query that
+ * could leave the dtype's range (f32, unit rows: T below about 0.012) are those divided by exp of its largest
+ * similarity / T: the classes keep their order. */
 cld_tensor *cld_weighted_knn(cld_tensor *memory, cld_tensor *labels, cld_tensor *queries,
                              const cld_knn_params *p);
 

@@ -155,7 +155,7 @@ cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, cons
     CLD_TRY_NULL(check_params(p));
     CLD_TRY_NULL(check_channels(&x->a, &weight->a, bias ? &bias->a : NULL, p->groups));
     CLD_TRY_NULL(output_shape(shape, &x->a, &weight->a, p));
-    if (x->a.dtype == CLD_BF16 || x->a.dtype == CLD_F16) return in_f32(x, weight, bias, p);
+    if (cld_dtype_is_half(x->a.dtype)) return in_f32(x, weight, bias, p);
 
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *w = cld_tensor_contiguous(weight), *b = NULL;
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);

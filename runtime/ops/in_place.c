@@ -1,5 +1,5 @@
-/* Writes into an existing tensor. They are not recorded, so a tensor that backward will pass through is refused; a source
- * that shares memory with the target is read as it was before. */
+/* Writes into an existing tensor. They are not recorded, so a tensor that backward will pass through is refused; a
+ * source that shares memory with the target is read as it was before. */
 #include "runtime/ops/ops.h"
 
 #include <math.h>

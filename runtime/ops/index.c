@@ -25,7 +25,7 @@ static cld_status check_common(const char *op, const cld_tensor *x, int dim, con
     return cld_fail(CLD_INVALID, "%s: a 0-d tensor cannot be indexed; reshape it to (1)", op);
 }
 
-/* gather, scatter_add: index has x's number of dimensions and fits into `into` in all but dim, into `other` in all. */
+/* gather, scatter_add: index has x's number of dimensions, and fits into x in all but dim, into the source in all. */
 static cld_status check_elements(const char *op, const cld_tensor *x, int dim, const cld_tensor *index,
                                  const cld_tensor *source) {
     bool fits = index->a.ndim == x->a.ndim && (!source || source->a.ndim == x->a.ndim);
@@ -95,6 +95,22 @@ static void remember(cld_node *n, int dim, cld_tensor *x, cld_tensor *index, cld
     if (!n) return;
     *cld_node_params(n, index_params) = (index_params){dim, cld_shape_of(&x->a), cld_shape_of(&source->a)};
     cld_node_save(n, 0, index);
+}
+
+typedef cld_status shape_check(const char *op, const cld_tensor *x, int dim, const cld_tensor *index,
+                               const cld_tensor *source);
+
+/* A copy of x with source written into it, on the tape. */
+static cld_tensor *written(const cld_op *op, writer *write, shape_check *check, cld_tensor *x, int dim,
+                           cld_tensor *index, cld_tensor *source) {
+    CLD_TRY_NULL(check_common(op->name, x, dim, index, &dim));
+    CLD_TRY_NULL(check_source(op->name, x, source));
+    CLD_TRY_NULL(check(op->name, x, dim, index, source));
+    CLD_AUTO cld_tensor *y = write_with(write, op->name, copy_of(x), dim, index, source);
+    if (!y) return NULL;
+    cld_tensor *inputs[] = {x, source};
+    remember(cld_record(op, &y, 1, inputs, 2), dim, x, index, source);
+    return cld_tensor_steal(&y);
 }
 
 /* ---- gather, index_select ------------------------------------------------------------------------------ */
@@ -178,27 +194,13 @@ static const cld_op scatter_add_op = {.name = "scatter_add", .backward = scatter
 static const cld_op index_add_op = {.name = "index_add", .backward = index_add_backward};
 
 cld_tensor *cld_scatter_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source) {
-    CLD_TRY_NULL(check_common("scatter_add", x, dim, index, &dim));
-    CLD_TRY_NULL(check_source("scatter_add", x, source));
-    CLD_TRY_NULL(check_elements("scatter_add", x, dim, index, source));
-    CLD_AUTO cld_tensor *y =
-        write_with(cld_slot(cld_device(x), math, scatter_add), "scatter_add", copy_of(x), dim, index, source);
-    if (!y) return NULL;
-    cld_tensor *inputs[] = {x, source};
-    remember(cld_record(&scatter_add_op, &y, 1, inputs, 2), dim, x, index, source);
-    return cld_tensor_steal(&y);
+    return written(&scatter_add_op, cld_slot(cld_device(x), math, scatter_add), check_elements, x, dim, index,
+                   source);
 }
 
 cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source) {
-    CLD_TRY_NULL(check_common("index_add", x, dim, index, &dim));
-    CLD_TRY_NULL(check_source("index_add", x, source));
-    CLD_TRY_NULL(check_slices("index_add", x, dim, index, source));
-    CLD_AUTO cld_tensor *y =
-        write_with(cld_slot(cld_device(x), math, index_add), "index_add", copy_of(x), dim, index, source);
-    if (!y) return NULL;
-    cld_tensor *inputs[] = {x, source};
-    remember(cld_record(&index_add_op, &y, 1, inputs, 2), dim, x, index, source);
-    return cld_tensor_steal(&y);
+    return written(&index_add_op, cld_slot(cld_device(x), math, index_add), check_slices, x, dim, index,
+                   source);
 }
 
 /* ---- index_copy ---------------------------------------------------------------------------------------- */
@@ -227,15 +229,8 @@ static cld_status index_copy_backward(cld_node *n, cld_tensor *const *dout, cld_
 static const cld_op index_copy_op = {.name = "index_copy", .backward = index_copy_backward};
 
 cld_tensor *cld_index_copy(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source) {
-    CLD_TRY_NULL(check_common("index_copy", x, dim, index, &dim));
-    CLD_TRY_NULL(check_source("index_copy", x, source));
-    CLD_TRY_NULL(check_slices("index_copy", x, dim, index, source));
-    CLD_AUTO cld_tensor *y =
-        write_with(cld_slot(cld_device(x), math, index_copy), "index_copy", copy_of(x), dim, index, source);
-    if (!y) return NULL;
-    cld_tensor *inputs[] = {x, source};
-    remember(cld_record(&index_copy_op, &y, 1, inputs, 2), dim, x, index, source);
-    return cld_tensor_steal(&y);
+    return written(&index_copy_op, cld_slot(cld_device(x), math, index_copy), check_slices, x, dim, index,
+                   source);
 }
 
 /* ---- x[index], x[index] = source ----------------------------------------------------------------------- */

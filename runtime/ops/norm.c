@@ -146,8 +146,7 @@ static cld_tensor *optional_contiguous(cld_tensor *t) { return t ? cld_tensor_co
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
                            cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p) {
     const cld_backend *device = cld_device(x);
-    if (x->a.dtype == CLD_BF16 || x->a.dtype == CLD_F16)
-        return in_f32(x, residual, weight, bias, running_mean, running_var, p);
+    if (cld_dtype_is_half(x->a.dtype)) return in_f32(x, residual, weight, bias, running_mean, running_var, p);
     CLD_TRY_NULL(check(x, residual, weight, bias, running_mean, running_var, p));
 
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *added = NULL, *w = NULL, *b = NULL;

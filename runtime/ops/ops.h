@@ -30,8 +30,8 @@ cld_status cld_mul_scalar_(cld_tensor *x, double s);
 cld_status cld_copy_(const char *op, cld_tensor *x, const cld_tensor *y); /* y broadcasts and is cast */
 /* What any write in place asks of its target: off the tape, and every element in a place of its own. */
 cld_status cld_check_in_place(const char *op, const cld_tensor *x);
-cld_status cld_check_off_tape(const char *op,
-                              const cld_tensor *x); /* the first half, for a write into a part of x */
+/* The first half of it, for a write into a part of x. */
+cld_status cld_check_off_tape(const char *op, const cld_tensor *x);
 
 /* ---- view.c: share storage ---- */
 /* One -1 is inferred; copies if it must. op: whose errors they are. */
@@ -39,8 +39,10 @@ cld_tensor *cld_reshape_for(const char *op, cld_tensor *x, int ndim, const int64
 static inline cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *shape) {
     return cld_reshape_for("reshape", x, ndim, shape);
 }
+/* Dimension i of the view is x's dims[i]. */
 cld_tensor *cld_permute(cld_tensor *x, const int *dims);
 cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1);
+/* start and index are 0-based; select drops dim. */
 cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length);
 cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index);
 /* -1 keeps x's extent; new dimensions come first. */
@@ -50,17 +52,19 @@ static inline cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *sha
 }
 cld_tensor *cld_squeeze(cld_tensor *x, int dim); /* x itself where the extent is not 1 */
 cld_tensor *cld_unsqueeze(cld_tensor *x, int dim);
+/* The dimensions from first to last, both included, joined into one. */
 cld_tensor *cld_flatten(cld_tensor *x, int first, int last);
-cld_tensor *cld_contiguous(cld_tensor *x);
-cld_tensor *cld_clone(cld_tensor *x); /* a row-major copy */
+cld_tensor *cld_contiguous(cld_tensor *x); /* x itself (retained) where it is dense and row-major */
+cld_tensor *cld_clone(cld_tensor *x);      /* a row-major copy */
 
-/* ---- cat.c ---- */
+/* ---- cat.c: count >= 1 tensors of one dtype and device, whose shapes agree but for cat's dim ---- */
 cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim);
 cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim);
 
 /* ---- reduce.c: dims NULL with ndims 0 means all ---- */
 cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim);
+/* unbiased: divided by one less than the count. Not a number where that is 0. */
 cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim);
 /* The gradient is shared among equals. */
 cld_tensor *cld_amax(cld_tensor *x, const int *dims, int ndims, bool keepdim);
@@ -105,12 +109,12 @@ cld_tensor *cld_one_hot(cld_tensor *labels, int64_t classes);
 cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b); /* PyTorch's rules, 1-d to batched */
 cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias); /* x W^T + b; bias may be NULL */
 
-/* ---- softmax.c, normalize.c ---- */
+/* ---- softmax.c, normalize.c: lines along dim ---- */
 cld_tensor *cld_softmax(cld_tensor *x, int dim);
 cld_tensor *cld_log_softmax(cld_tensor *x, int dim);
 cld_tensor *cld_normalize(cld_tensor *x, int dim); /* x / ||x||, zero stays zero */
 
-/* ---- cross_entropy.c: logits (n, classes), labels i64 (n) ---- */
+/* ---- cross_entropy.c: logits (n, classes), labels i64 (n), each 0 .. classes - 1 ---- */
 typedef enum cld_row_reduction { CLD_MEAN_OF_ROWS, CLD_SUM_OF_ROWS, CLD_EACH_ROW } cld_row_reduction;
 typedef struct cld_cross_entropy_params {
     cld_row_reduction reduction;
@@ -123,8 +127,10 @@ static inline cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labe
 }
 
 /* ---- index.c: index tensors are i64, 0-based ---- */
+/* gather, along dim 0: y[i][j] = x[index[i][j]][j]; scatter_add: a copy of x, and source[i][j] is added there. */
 cld_tensor *cld_gather(cld_tensor *x, int dim, cld_tensor *index);
-cld_tensor *cld_scatter_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source); /* out of place */
+cld_tensor *cld_scatter_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source);
+/* The slices of x at the index, which has one dimension; index_copy and index_add write source's into a copy of x. */
 cld_tensor *cld_index_select(cld_tensor *x, int dim, cld_tensor *index);
 cld_tensor *cld_index_copy(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source);
 cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source);
@@ -139,8 +145,10 @@ cld_tensor *cld_sort(cld_tensor **index, cld_tensor *x, int dim, bool descending
 /* ---- conv.c, norm.c, pool.c: 4-d activations, in the device's own layout where it has one ---- */
 /* x itself (retained) where it lies as its device wants a 4-d activation, else a copy; off the tape. */
 cld_tensor *cld_to_activation(cld_tensor *x);
+/* x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O) or NULL. 16-bit floats are computed in f32, as below. */
 cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p);
-/* residual may be NULL; running statistics may be NULL in training (then batch statistics are not recorded). */
+/* Per channel of x (N, C, H, W); weight, bias and the running statistics (C). residual (x's shape), weight and bias may
+ * be NULL; in training the running statistics too: there are then none to update. */
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
                            cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p);
 cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p);
@@ -153,9 +161,10 @@ typedef struct cld_generator {
 } cld_generator;
 cld_generator cld_get_generator(void);
 void cld_set_generator(cld_generator g);
+/* In place, in [low, high); normal of this mean and deviation. Both advance the generator by x's elements. */
 cld_status cld_uniform_(cld_tensor *x, double low, double high);
 cld_status cld_normal_(cld_tensor *x, double mean, double deviation);
-/* random_integers.c: in [low, high); 0 to n - 1 in random order */
+/* random_integers.c: integers in [low, high); those from 0 to n - 1 in random order */
 cld_tensor *cld_randint(cld_dtype dtype, int ndim, const int64_t *shape, int64_t low, int64_t high,
                         const cld_backend *device);
 cld_tensor *cld_randperm(cld_dtype dtype, int64_t n, const cld_backend *device);

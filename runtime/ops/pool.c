@@ -62,8 +62,6 @@ static cld_status pool_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
 
 /* ---- the two pools ------------------------------------------------------------------------------------- */
 
-static bool is_half(const cld_tensor *x) { return x->a.dtype == CLD_BF16 || x->a.dtype == CLD_F16; }
-
 static cld_tensor *in_f32(cld_tensor *(*pool)(cld_tensor *, const cld_pool_params *), cld_tensor *x,
                           const cld_pool_params *p) {
     CLD_AUTO cld_tensor *wide = cld_cast(x, CLD_F32);
@@ -77,7 +75,7 @@ cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
-    if (is_half(x)) return in_f32(cld_max_pool2d, x, p);
+    if (cld_dtype_is_half(x->a.dtype)) return in_f32(cld_max_pool2d, x, p);
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *argmax = cld_tensor_new(CLD_I32, 4, shape, device);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (!input || !argmax || !y) return NULL;
@@ -96,7 +94,7 @@ cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
-    if (is_half(x)) return in_f32(cld_avg_pool2d, x, p);
+    if (cld_dtype_is_half(x->a.dtype)) return in_f32(cld_avg_pool2d, x, p);
     CLD_AUTO cld_tensor *input = cld_to_activation(x);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (!input || !y) return NULL;

@@ -14,9 +14,7 @@ static uint64_t draw(cld_generator g, uint64_t i, uint64_t range) {
 static cld_tensor *finish(cld_tensor *host, cld_generator g, cld_dtype dtype, const cld_backend *device) {
     g.position += (uint64_t)cld_numel(&host->a);
     cld_set_generator(g);
-    CLD_AUTO cld_tensor *cast = dtype == CLD_I64 ? cld_tensor_retain(host) : cld_tensor_cast(host, dtype);
-    if (!cast || device == cld_cpu_backend()) return cld_tensor_steal(&cast);
-    return cld_tensor_to(cast, device);
+    return cld_tensor_as(host, dtype, device);
 }
 
 cld_tensor *cld_randint(cld_dtype dtype, int ndim, const int64_t *shape, int64_t low, int64_t high,

@@ -8,8 +8,13 @@
 
 #include "runtime/autograd/tape.h"
 
-/* ---- sgd.c: PyTorch's SGD: g += weight_decay w;  buf = momentum buf + (1 - dampening) g (the first time:
- * g); w -= lr buf, or with nesterov w -= lr (g + momentum buf) ---- */
+/* ---- sgd.c: PyTorch's SGD ---- */
+
+/* For each parameter w with gradient g, and its buffer where momentum is not 0:
+ *
+ *     g   += weight_decay w
+ *     buf  = momentum buf + (1 - dampening) g    (the first time: buf = g)
+ *     w   -= lr buf                              (nesterov: w -= lr (g + momentum buf); without momentum: w -= lr g) */
 
 /* Parameters that share their settings. */
 typedef struct cld_sgd_group {
@@ -26,10 +31,12 @@ typedef struct cld_sgd {
     int64_t skipped; /* steps not made because the loss was not finite */
 } cld_sgd;
 
+/* Retains params, as many as the groups count together: leaves, contiguous, f32 or f64, none twice. An error names the
+ * first that is not, or the setting that is out of range. */
 cld_sgd *cld_sgd_new(cld_tensor *const *params, const cld_sgd_group *groups, int group_count, double lr);
 void cld_sgd_free(cld_sgd *s);
 cld_status cld_sgd_set_lr(cld_sgd *s, double lr);
-void cld_sgd_zero_grad(cld_sgd *s);
+void cld_sgd_zero_grad(cld_sgd *s); /* drops the gradients: .grad is NULL */
 /* lr is for all groups; NaN: each group's own, and the optimizer's for the others. */
 cld_status cld_sgd_step(cld_sgd *s, double lr);
 /* zero_grad, backward from loss, step. A loss that is not finite is not followed: *made is then false, the
@@ -42,6 +49,7 @@ cld_status cld_sgd_load(cld_sgd *s, cld_tensor *const *buffers, int64_t skipped)
 
 /* ---- ema.c: the momentum encoder's update, targets[i] = decay targets[i] + (1 - decay) sources[i] ---- */
 
+/* count pairs, dense, of one shape and dtype, all on one device; targets are written in place. decay: 0 to 1. */
 cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int count, double decay);
 
 #endif

@@ -1,5 +1,4 @@
-/* SGD, as optim.h defines it: which tensors take part in a step, with which settings, and the momentum
- * buffers. */
+/* SGD, as optim.h defines it: which tensors take part in a step, with which settings, and the momentum buffers. */
 #include "runtime/optim/optim.h"
 
 #include <math.h>

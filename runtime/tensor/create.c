@@ -2,12 +2,6 @@
 
 #include <math.h>
 
-static cld_tensor *finish(cld_tensor *host, cld_dtype dtype, const cld_backend *device) {
-    CLD_AUTO cld_tensor *cast = dtype == CLD_F64 ? cld_tensor_retain(host) : cld_tensor_cast(host, dtype);
-    if (!cast || device == cld_cpu_backend()) return cld_tensor_steal(&cast);
-    return cld_tensor_to(cast, device);
-}
-
 /* first + i * step for i = 0 .. count - 1 */
 static cld_tensor *sequence(cld_dtype dtype, double first, double step, int64_t count,
                             const cld_backend *device) {
@@ -15,7 +9,7 @@ static cld_tensor *sequence(cld_dtype dtype, double first, double step, int64_t 
     if (!host) return NULL;
     double *values = host->a.data;
     for (int64_t i = 0; i < count; i++) values[i] = first + (double)i * step;
-    return finish(host, dtype, device);
+    return cld_tensor_as(host, dtype, device);
 }
 
 cld_tensor *cld_tensor_arange(cld_dtype dtype, double start, double stop, double step,
@@ -39,5 +33,5 @@ cld_tensor *cld_tensor_eye(cld_dtype dtype, int64_t rows, int64_t columns, const
     if (!host) return NULL;
     double *values = host->a.data;
     for (int64_t i = 0; i < rows && i < columns; i++) values[i * columns + i] = 1.0;
-    return finish(host, dtype, device);
+    return cld_tensor_as(host, dtype, device);
 }

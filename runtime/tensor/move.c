@@ -57,6 +57,17 @@ cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device) {
     return cld_tensor_steal(&y);
 }
 
+cld_tensor *cld_tensor_as(cld_tensor *x, cld_dtype dtype, const cld_backend *device) {
+    CLD_AUTO cld_tensor *cast = x->a.dtype == dtype ? cld_tensor_retain(x) : cld_tensor_cast(x, dtype);
+    if (!cast || device == cld_device(x)) return cld_tensor_steal(&cast);
+    return cld_tensor_to(cast, device);
+}
+
+cld_tensor *cld_tensor_on_host(cld_tensor *x) {
+    const cld_backend *cpu = cld_cpu_backend();
+    return cld_device(x) == cpu ? cld_tensor_contiguous(x) : cld_tensor_to(x, cpu);
+}
+
 /* One past the last byte. */
 static const char *end_of(const cld_array *a) {
     int64_t last = 0;

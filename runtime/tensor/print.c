@@ -149,12 +149,10 @@ static void put_values(printer *p, const cld_array *a, int64_t count) {
 }
 
 cld_status cld_tensor_print(cld_tensor *x, char *text, size_t room) {
-    CLD_AUTO cld_tensor *on_host =
-        cld_device(x) == cld_cpu_backend() ? cld_tensor_retain(x) : cld_tensor_to(x, cld_cpu_backend());
-    if (!on_host) return cld_error_code();
-    bool small_float = x->a.dtype == CLD_BF16 || x->a.dtype == CLD_F16;
+    CLD_AUTO cld_tensor *near = cld_tensor_on_host(x);
+    if (!near) return cld_error_code();
     CLD_AUTO cld_tensor *values =
-        small_float ? cld_tensor_cast(on_host, CLD_F32) : cld_tensor_contiguous(on_host);
+        cld_dtype_is_half(x->a.dtype) ? cld_tensor_cast(near, CLD_F32) : cld_tensor_retain(near);
     if (!values) return cld_error_code();
     printer p = {.text = text, .room = room, .values = &values->a};
     int64_t count = cld_numel(&x->a);

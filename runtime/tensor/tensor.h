@@ -45,7 +45,7 @@ struct cld_tensor {
 
 /* Dense row-major, contents undefined. shape may be NULL when ndim is 0. */
 cld_tensor *cld_tensor_new(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device);
-/* Same shape, dtype, device (and layout where asked), contents undefined. */
+/* Same shape, dtype, device and layout, contents undefined. */
 cld_tensor *cld_tensor_new_like(const cld_tensor *x);
 /* In the device's own layout for 4-d activations where it wants one, else row-major. */
 cld_tensor *cld_tensor_new_activation(cld_dtype dtype, const int64_t shape[4], const cld_backend *device);
@@ -67,6 +67,7 @@ static inline void cld_tensor_free_at(cld_tensor **x) { cld_tensor_free(*x); }
 const char *cld_dtype_name(cld_dtype dtype);
 bool cld_dtype_parse(const char *name, cld_dtype *out);
 static inline bool cld_dtype_is_float(cld_dtype d) { return d <= CLD_F16; }
+static inline bool cld_dtype_is_half(cld_dtype d) { return d == CLD_BF16 || d == CLD_F16; }
 
 bool cld_same_shape(const cld_array *a, const cld_array *b);
 static inline const cld_backend *cld_device(const cld_tensor *x) { return x->storage->device; }
@@ -94,16 +95,21 @@ cld_status cld_unsupported(const char *op, const cld_backend *device);
 
 /* x itself (retained) where it is strided already, else a row-major copy. */
 cld_tensor *cld_tensor_strided(cld_tensor *x);
-/* Lay x itself out anew, row-major, so that views can share its memory and be written through. Other tensors on the old
- * memory keep that: for them x's later values are a new tensor's. */
+/* Lay x itself out anew, row-major, so that views can share its memory and be written through. Other tensors on the
+ * old memory keep that: for them x's later values are a new tensor's. */
 cld_status cld_tensor_unblock(cld_tensor *x);
 /* x itself (retained) where it is dense and row-major, else a copy. */
 cld_tensor *cld_tensor_contiguous(cld_tensor *x);
 /* A row-major copy, cast to dtype. */
 cld_tensor *cld_tensor_cast(const cld_tensor *x, cld_dtype dtype);
+/* A row-major copy on another device, or on x's own; the cpu is one end of every copy between two. */
 cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device);
-/* Do the two lie in the same memory, in part or in another arrangement, so that writing into out changes what is still
- * to be read from x? Not where they are the same view: element i then depends on element i alone. */
+/* x itself (retained) where it has that dtype and lies on that device, else a row-major copy. */
+cld_tensor *cld_tensor_as(cld_tensor *x, cld_dtype dtype, const cld_backend *device);
+/* x itself (retained) where it is dense, row-major and on the cpu, else such a copy: for C that reads the elements. */
+cld_tensor *cld_tensor_on_host(cld_tensor *x);
+/* Do the two lie in the same memory, in part or in another arrangement, so that writing into out changes what is
+ * still to be read from x? Not where they are the same view: element i then depends on element i alone. */
 bool cld_tensor_overlaps(const cld_tensor *out, const cld_tensor *x);
 /* Write into out (any strides, dtype): x broadcasts, and may overlap. Bumps out's version. */
 cld_status cld_tensor_copy(cld_tensor *out, const cld_tensor *x);

@@ -4,6 +4,7 @@
 -- The peers are peer_*.py beside this file, run by $PEER_PYTHON or the first python3 that imports torch; without one
 -- our figures are printed alone. Results also go to build/bench.json.
 local cld = require "cld"
+local median = require "spec.bench.median"
 
 local opt = cld.options {
   about = "The performance table: ours against PyTorch's, in one run",
@@ -45,11 +46,6 @@ end
 local peer = find_peer()
 
 -- ---- medians over rounds ---------------------------------------------------------------
-
-local function median(list)
-  table.sort(list)
-  return (list[(#list + 1) // 2] + list[#list // 2 + 1]) / 2
-end
 
 -- The same for tables of numbers, key by key (of the first table); what is no number is the first table's.
 local function median_of(tables)

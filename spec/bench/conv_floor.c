@@ -16,21 +16,20 @@
 
 #define MAX_ARGS 3
 
+/* in and out are in units of the width; 0: the 3 channels of the image. */
 typedef struct conv_shape {
-    int count, in, out, size, kernel,
-        stride; /* in and out: in units of the width, 0: the 3 channels of the image */
+    int count, in, out, size, kernel, stride;
 } conv_shape;
 
+/* clang-format off */
 static const conv_shape resnet18[] = {
-    {1, 0, 1, 32, 3, 1}, /* the stem: no gradient of its input */
-    {4, 1, 1, 32, 3, 1}, {1, 1, 2, 32, 3, 2},
-    {1, 1, 2, 32, 1, 2}, /* stage 1; into stage 2 and its shortcut */
-    {3, 2, 2, 16, 3, 1}, {1, 2, 4, 16, 3, 2},
-    {1, 2, 4, 16, 1, 2}, /**/
-    {3, 4, 4, 8, 3, 1},  {1, 4, 8, 8, 3, 2},
-    {1, 4, 8, 8, 1, 2}, /**/
+    {1, 0, 1, 32, 3, 1},                                           /* the stem: no gradient of its input */
+    {4, 1, 1, 32, 3, 1}, {1, 1, 2, 32, 3, 2}, {1, 1, 2, 32, 1, 2}, /* stage 1; into stage 2 and its shortcut */
+    {3, 2, 2, 16, 3, 1}, {1, 2, 4, 16, 3, 2}, {1, 2, 4, 16, 1, 2},
+    {3, 4, 4, 8, 3, 1}, {1, 4, 8, 8, 3, 2}, {1, 4, 8, 8, 1, 2},
     {3, 8, 8, 4, 3, 1},
 };
+/* clang-format on */
 
 typedef enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS } direction;
 

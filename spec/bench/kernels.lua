@@ -1,5 +1,6 @@
 --- The single kernels of the table: k-means in ms, weighted kNN and its matrix product in s. Prints one JSON line.
 local cld = require "cld"
+local median = require "spec.bench.median"
 
 local opt = cld.options {
   about = "Part of the benchmark: k-means and kNN",
@@ -16,8 +17,7 @@ local function measure(repeats, f)
     f()
     seconds[i] = cld.clock() - start
   end
-  table.sort(seconds)
-  return seconds[(repeats + 1) // 2]
+  return median(seconds)
 end
 
 local function features(rows) return cld.randn(rows, 128):normalize() end

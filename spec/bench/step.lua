@@ -5,6 +5,7 @@
 -- backward, where a clock cannot be put around them: afterwards each is run again alone, forward and backward, on the
 -- activations of a real pass. With --floor the same convolutions are timed as bare oneDNN primitives as well.
 local cld = require "cld"
+local median = require "spec.bench.median"
 
 local opt = cld.options {
   about = "One side of the benchmark: whole training steps on random images",
@@ -75,11 +76,6 @@ local function timed(seconds, part, f)
   local result = f()
   seconds[part] = (seconds[part] or 0) + cld.clock() - start
   return result
-end
-
-local function median(list)
-  table.sort(list)
-  return (list[(#list + 1) // 2] + list[#list // 2 + 1]) / 2
 end
 
 -- Put a clock around functional.<name>: each call runs once more on detached inputs, forward and (where the tape is

@@ -8,9 +8,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-static atomic_long seen; /* allocations since arm() */
-static atomic_long first_bad = -1,
-                   bad = 0; /* which fail: `bad` of them from the first_bad-th on; -1 for none */
+static atomic_long seen;           /* allocations since arm() */
+static atomic_long first_bad = -1; /* the first of them that fails; -1 for none */
+static atomic_long bad = 0;        /* how many fail from there on */
 
 static bool fails(void) {
     long n = atomic_fetch_add(&seen, 1) + 1, first = atomic_load(&first_bad);

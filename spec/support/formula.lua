@@ -1,5 +1,5 @@
---- Tensors from their names: the twin of `uniform` and `fill` in spec/fixtures/make_model.py, so that whole networks
--- need not be stored as fixtures.
+--- Tensors from formulas: f64 ones of a shape for the specs of ops, and ones made from their names: the twin of
+-- `uniform` and `fill` in spec/fixtures/make_model.py, so that whole networks need not be stored as fixtures.
 local cld = require "cld"
 
 local formula = {}
@@ -26,6 +26,12 @@ local function product(shape)
   for _, extent in ipairs(shape) do count = count * extent end
   return count
 end
+
+--- f64 of the shape (...): 1, 2, 3, ... in row-major order.
+function formula.counting(...) return (cld.arange(product { ... }):to "f64" + 1):reshape(...) end
+
+--- f64 of the shape (...): fixed values in (-2, 2) without ties or zeros.
+function formula.waves(...) return (formula.counting(product { ... }) * 1.7 + 0.3):sin():reshape(...) * 2 end
 
 --- The tensor of this name, uniform in [-1, 1) * scale.
 function formula.uniform(name, shape, dtype, scale)

@@ -1,10 +1,15 @@
 /* pty [-t SECONDS] COMMAND [ARGUMENT...] < SCRIPT: run a command on a pseudo-terminal as a person would.
  *
- * The script has one step per line: `send TEXT` types, `wait TEXT` waits until TEXT has appeared in what came
- * after the last wait, `prompt TEXT` until what came after the last send ends with a line that is TEXT alone,
- * `signal NUMBER` sends one to the command, `pause SECONDS` lets time pass. \xHH stands for a byte (\x0d is Return, \x03 Ctrl-C). After the
- * last step the command has the rest of the time to end. The transcript goes to stdout; the exit status is the command's, or 124
- * with a line on stderr that names the step that took too long.
+ * The script has one step per line; \xHH in a text stands for a byte (\x0d is Return, \x03 Ctrl-C):
+ *
+ *     send TEXT       types it
+ *     wait TEXT       waits until TEXT has appeared in what came after the last wait
+ *     prompt TEXT     waits until what came after the last send ends with a line that is TEXT alone
+ *     signal NUMBER   sends the command that signal
+ *     pause SECONDS   lets time pass
+ *
+ * After the last step the command has the rest of the time to end. The transcript goes to stdout; the exit status is
+ * the command's, or 124 with a line on stderr that names the step that took too long.
  */
 #define _GNU_SOURCE /* memmem */
 
