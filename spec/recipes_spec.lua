@@ -216,8 +216,26 @@ describe("recipes", function()
     for _, row in ipairs { "raw pixels", "untrained network", "after 3 epochs" } do
       assert.matches(row .. " +top%-1 +[%d.]+ %%", result.out)
     end
-    local missing = recipe("knn", "--checkpoint", folder .. "/none")
-    assert.equal(1, missing.code)
-    assert.matches("none'?: No such file", missing.err)
+    local function refused(pattern, ...)
+      local failed = recipe("knn", "--checkpoint", ...)
+      assert.equal(1, failed.code)
+      assert.matches("^cldlua: [^\n]*" .. pattern .. "[^\n]*\n$", failed.err)
+    end
+    refused("none'?: No such file", folder .. "/none")
+    refused("set_num_threads: 100000 threads", checkpoint "scored", "--threads", "100000")
+    local tensors, metadata = cld.load(checkpoint "scored")
+    local function foreign(pattern, pattern_of_options, replacement, states)
+      local facts = {}
+      for key, text in pairs(metadata) do facts[key] = text end
+      facts.options = metadata.options:gsub(pattern_of_options, replacement)
+      cld.save(folder .. "/foreign", states or tensors, facts)
+      refused("foreign" .. pattern, folder .. "/foreign")
+    end
+    foreign(": its option 'dataset' is nil; expected one of cifar10, cifar100", "^.*$", "{}")
+    foreign(": its option 'dataset' is 'imagenet'; expected one of", '"cifar10"', '"imagenet"')
+    foreign(": its option 'arch' is 'vgg'; expected one of resnet18", '"resnet18"', '"vgg"')
+    foreign(": its option 'width' is '16'; expected an integer from", '"width":16', '"width":"16"')
+    foreign(" does not fit this run: 'net': .*of another shape: bn1.bias", '"width":16', '"width":8')
+    foreign(" does not fit this run: 'net': .* missing: bn1.bias", "^", "", { ["x.y"] = cld.zeros(1) })
   end)
 end)

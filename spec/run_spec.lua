@@ -320,6 +320,47 @@ describe("run", function()
       refused("not a checkpoint of a run", "--resume")
     end)
 
+    it("a checkpoint whose facts were tampered with", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      local file = path("example", "checkpoint.safetensors")
+      local tensors, metadata = cld.load(file)
+      local function tampered(pattern, key, value)
+        local facts = {}
+        for name, text in pairs(metadata) do facts[name] = text end
+        facts[key] = value
+        cld.save(file, tensors, facts)
+        refused("example/checkpoint%.safetensors: damaged checkpoint: " .. pattern, "--resume")
+      end
+      local position = metadata.position
+      tampered("its position: .*line 1", "position", "{broken")
+      tampered("its position are no table", "position", "3")
+      tampered("its options are no table", "options", "null")
+      tampered("'epoch' of its position is nil", "position", "{}")
+      tampered("'epoch' of its position is %-1", "position", (position:gsub('("epoch":)%d+(,"rng")', "%1-1%2")))
+      tampered("'step' of its position is 'a'", "position", (position:gsub('"step":%d+', '"step":"a"')))
+      tampered("'seconds' of its position is %-", "position", (position:gsub('"seconds":', '"seconds":-1')))
+      tampered("'rng' of its position is 7", "position", (position:gsub('"rng":%b{}', '"rng":7')))
+      tampered("'best' of its position is a table", "position", (position:gsub('"best":%b{}', '"best":{}')))
+    end)
+
+    it("meters and tensors that are none of a run's", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      local file = path("example", "checkpoint.safetensors")
+      local tensors, metadata = cld.load(file)
+      local function tampered(pattern, name, tensor)
+        local changed = {}
+        for key, value in pairs(tensors) do changed[key] = value end
+        changed[name] = tensor
+        cld.save(file, changed, metadata)
+        refused(pattern, "--resume")
+      end
+      tampered("'meters': 'nothing' is no sum", "meters.nothing", cld.zeros(1, "f64"))
+      tampered("'meters': 'sum.loss' is no sum and no count", "meters.sum.loss", cld.zeros(1))
+      tampered("'meters': 'count.loss' is missing", "meters.count.loss", nil)
+      tampered("'centre': .*1 of another dtype: value %(f32 here, i64 in the state%)", "centre.value",
+        cld.zeros(2, "i64"))
+    end)
+
     it("a path that is not there, or is no run", function()
       refused("%-%-resume: there is no '/nowhere'", "--resume", "/nowhere")
       refused("neither a run folder nor its checkpoint", "--resume", script)

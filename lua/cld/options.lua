@@ -13,6 +13,7 @@
 -- value = "optional" for a flag that may also take a text. opt is a plain table of values, but for a name that was not
 -- declared, which is an error.
 local argparse = require "argparse"
+local caller = require "cld.caller"
 local user_error = require "cld.user_error"
 
 local options = {}
@@ -114,6 +115,17 @@ local function checked(d, value)
     user_error.raise("option '--%s': expected %s, got '%s'", d[1], expected(d), tostring(value))
   end
   return converted
+end
+
+--- check(where, list of declarations, values): values that were stored, as a checkpoint does; the user's error names
+-- the first that is missing or does not fit.
+function options.check(where, list, values)
+  for _, d in ipairs(collect(list)) do
+    local value = values[d.field]
+    if value == nil or type(value) ~= type(d[2]) or convert(d, value) == nil then
+      user_error.raise("%s: its option '%s' is %s; expected %s", where, d[1], caller.shown(value), expected(d))
+    end
+  end
 end
 
 local function apply_defaults(declarations)

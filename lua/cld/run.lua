@@ -40,8 +40,12 @@ function run.recipe(path)
   return dofile(path)
 end
 
---- load(path of a checkpoint) -> {path, options, position = {epoch, step, ...}, states = {net = {name = tensor}, ...}}
+--- load(path of a checkpoint[, declarations]) -> {path, options, position = {epoch, step, ...}, states = {net = {name =
+-- tensor}, ...}}. The declarations (as cld.options takes them) are of the options that the caller goes by.
 run.load = checkpoint.load
+
+--- restore(what load returned, {net = net, ...}): its states into these objects, in place.
+function run.restore(loaded, objects) checkpoint.restore(loaded, objects, true) end
 
 local Run = { __name = "cld.run" }
 Run.__index = Run
