@@ -336,7 +336,7 @@ describe("run", function()
       tampered("its position are no table", "position", "3")
       tampered("its options are no table", "options", "null")
       tampered("'epoch' of its position is nil", "position", "{}")
-      tampered("'epoch' of its position is %-1", "position", (position:gsub('("epoch":)%d+(,"rng")', "%1-1%2")))
+      tampered("'epoch' of its position is %-1", "position", (position:gsub('("epoch":)%d+(,"order")', "%1-1%2")))
       tampered("'step' of its position is 'a'", "position", (position:gsub('"step":%d+', '"step":"a"')))
       tampered("'seconds' of its position is %-", "position", (position:gsub('"seconds":', '"seconds":-1')))
       tampered("'rng' of its position is 7", "position", (position:gsub('"rng":%b{}', '"rng":7')))
@@ -409,6 +409,45 @@ describe("run", function()
       assert.same({ code, "" }, { result.code, result.err })
       assert.matches("threads +1", result.out)
     end
+  end)
+
+  it("says after which epoch it was interrupted between two", function()
+    process.write(script, (recipe:gsub("run:score {", [[io.popen("kill -TERM " .. cld.host().pid):close() %0]])))
+    local result = start()
+    assert.equal(143, result.code)
+    assert.matches("interrupted %(SIGTERM%) after epoch 1; %-%-resume .*/example continues\n", result.out)
+  end)
+
+  it("tells an epoch's time and speed without its evaluation", function()
+    process.write(script, (recipe:gsub("run:score {", 'os.execute "sleep 1.2" %0')))
+    assert.matches("epoch 1/1  [^\n]* images/s  0:00\nepoch 1/1  top1", succeed("--epochs=1").out)
+  end)
+
+  it("tells the user's line what it can neither track nor score", function()
+    for _, case in ipairs {
+      { "track(nil)", "run:track: expected a table {name = number or tensor of one element}, got nil" },
+      { "track 'loss'", "run:track: expected a table {name = number or tensor of one element}, got 'loss'" },
+      { "track { loss = 'x' }", "run:track: 'loss' must be a number or a tensor of one element, got 'x'" },
+      { "track { loss = true }", "run:track: 'loss' must be a number or a tensor of one element, got true" },
+      { "track { loss = cld.zeros(2) }", "run:track: 'loss' must be a number or a tensor of one element, got f32[2]" },
+      { "track { 1 }", "run:track: expected names of values, got 1" },
+      { "score(nil)", "run:score: expected a table {name = number or tensor of one element}, got nil" },
+      { "score {}", "run:score: expected at least one score, such as top1" },
+      { "score { top1 = 'x' }", "run:score: 'top1' must be a number or a tensor of one element, got 'x'" },
+      { "score { top1 = cld.zeros(2) }", "run:score: 'top1' must be a number or a tensor of one element, got f32[2]" },
+      { "score { top1 = {} }", "run:score: 'top1' must be a number or a tensor of one element, got a table" },
+    } do
+      process.write(script, ("local cld = require 'cld'\n" ..
+        "local run = cld.run(cld.options { { 'epochs', 1, '' }, cld.options.training })\n" ..
+        "for _ in run:epochs {} do\n  run:%s\nend"):format(case[1]))
+      local result = start()
+      assert.equal(1, result.code)
+      assert.truthy(result.err:find("example.lua:4: " .. case[2] .. "\n", 1, true), result.err)
+    end
+    process.write(script, "local cld = require 'cld'\n" ..
+      "local run = cld.run(cld.options { { 'epochs', 2, '' }, cld.options.training })\n" ..
+      "for _ in run:epochs {} do run:track {} run:score { top1 = cld.tensor { 0.25 }, x = 1 / 0 } end")
+    assert.matches("best top1 25.00 %%, epoch 1", succeed().out)
   end)
 
   it("turns Winograd's convolutions off where told", function()

@@ -24,8 +24,11 @@ local options = require "cld.options"
 local user_error = require "cld.user_error"
 local eval = require "cld.eval"
 local checkpoint = require "cld.run.checkpoint"
+local figures = require "cld.run.figures"
 local folder = require "cld.run.folder"
+local divergence = require "cld.run.divergence"
 local new_meters = require "cld.run.meters"
+local order = require "cld.run.order"
 local progress = require "cld.run.progress"
 local record = require "cld.run.record"
 local system = core.system
@@ -167,16 +170,21 @@ local function stateful(self, objects)
   return states
 end
 
+-- "epoch 3", or "step 2 of epoch 4": how far the run is.
+local function place(self)
+  if self.step_in_epoch == 0 then return ("epoch %d"):format(self.epochs_done) end
+  return ("step %d of epoch %d"):format(self.step_in_epoch, self.epochs_done + 1)
+end
+
 local function resume(self)
   local position = self.loaded.position
+  order.check(self.loaded, order.of(self.opt, self.loader))
   checkpoint.restore(self.loaded, self.states)
   core.tensor.set_rng_state(position.rng)
   self.epochs_done, self.step, self.step_in_epoch = position.epoch, position.step, position.step_in_epoch
   self.best, self.seconds, self.loaded = position.best, position.seconds, nil
   record.update(self.folder, self.opt, self.epochs_done)
-  local place = ("epoch %d"):format(self.epochs_done)
-  if self.step_in_epoch > 0 then place = ("step %d of epoch %d"):format(self.step_in_epoch, self.epochs_done + 1) end
-  print(("resumed from %s, after %s%s"):format(self.checkpoint, place,
+  print(("resumed from %s, after %s%s"):format(self.checkpoint, place(self),
     self.epochs_done >= self.opt.epochs and ": nothing is left to do" or ""))
 end
 
@@ -211,7 +219,9 @@ end
 function Run:next_epoch()
   if self.epoch then self:end_epoch() end
   if self.epochs_done >= self.opt.epochs then return nil end
-  self.epoch, self.reported = self.epochs_done + 1, false
+  self.epoch = self.epochs_done + 1
+  self.reported = self.step_in_epoch > 0 and self.step_in_epoch == self.steps_per_epoch -- stopped in its evaluation
+  self.watch = divergence.watch(self.sgd)
   if self.loader then self.loader.first_step = self.step_in_epoch end
   self.line:start_epoch()
   return self.epoch
@@ -234,10 +244,10 @@ end
 
 -- ---- steps, scores ----------------------------------------------------------
 
--- Steps whose loss was not finite, where the optimizer counts them.
+-- Steps whose loss was not finite.
 local function skipped(self)
-  local ok, count = pcall(function() return self.sgd.skipped end)
-  return ok and math.type(count) and count > 0 and ("  skipped %d"):format(count) or ""
+  local count = divergence.skipped(self.sgd)
+  return count > 0 and ("  skipped %d"):format(count) or ""
 end
 
 -- A line of the log: where the run is, and `fields`.
@@ -253,9 +263,13 @@ function Run:elapsed() return self.seconds + system.clock() - self.resumed_at en
 -- SIGINT or SIGTERM writes a checkpoint and leaves.
 function Run:track(values)
   if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
+  figures.check("run:track", values)
   self.meters:track(values)
   self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
-  if self.line:step() then
+  local due = self.line:step()
+  if self.step_in_epoch == self.steps_per_epoch then
+    self:report_epoch() -- before the evaluation, whose time is not the epoch's
+  elseif due then
     local means = self.meters:read()
     self.line:draw(self, progress.values(means) .. skipped(self))
     if system.clock() - self.logged >= setting(self.opt, "print_every") then
@@ -272,37 +286,30 @@ function Run:report_epoch()
   local means = self.meters:read()
   self.line:finish_epoch(self.epoch, progress.values(means) .. skipped(self))
   self:remember { event = "epoch", means = means }
+  self:check_divergence(self.line.epoch_steps == self.step_in_epoch and self.step_in_epoch or nil)
 end
 
--- Which of two scores is better is told by top1, or by the first name.
-local function main_score(values)
-  if values.top1 then return "top1" end
-  local first
-  for name in pairs(values) do
-    if not first or name < first then first = name end
-  end
-  return first
-end
-
-local function percentages(values)
-  local names, words = {}, {}
-  for name in pairs(values) do names[#names + 1] = name end
-  table.sort(names)
-  for i, name in ipairs(names) do words[i] = ("%s %.2f %%"):format(name, 100 * values[name]) end
-  return table.concat(words, "  ")
+-- A run that has come to nothing ends here, with its last good checkpoint. `steps`: where all of so many were skipped.
+function Run:check_divergence(steps)
+  local problem = self.watch:problem(self.states, steps)
+  if not problem then return end
+  self.line:clear()
+  user_error.raise("epoch %d: %s: the training has diverged (is the learning rate too high?)%s", self.epoch, problem,
+    core.io.exists(self.checkpoint) and ("; %s is as it was"):format(self.checkpoint) or "; there is no checkpoint")
 end
 
 --- The epoch's accuracy, as shares: {top1 =, top5 =}. Logs and prints it, and keeps the best: run.best is
 -- {epoch =, name = "top1", value =}.
 function Run:score(values)
+  if not self.epoch then error("run:score: call it inside `for epoch in run:epochs{...}`", 2) end
+  values = figures.scores(values)
   self:report_epoch()
-  local name = main_score(values)
-  local value = values[name]
-  if value == value and (not self.best or value > self.best.value) then
+  local name, value = figures.main_score(values)
+  if math.abs(value) < math.huge and (not self.best or value > self.best.value) then
     self.best = { epoch = self.epoch, name = name, value = value }
   end
   local best = self.best
-  self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, self.opt.epochs, percentages(values),
+  self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, self.opt.epochs, figures.percentages(values),
     best and ("  (best %s %.2f %%, epoch %d)"):format(best.name, 100 * best.value, best.epoch) or ""))
   self:remember { event = "score", values = values, best = self.best }
 end
@@ -312,11 +319,12 @@ end
 --- Write the checkpoint now, between two steps.
 function Run:save()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
+  if self.epoch then self:check_divergence() end
   local ok, message = pcall(checkpoint.save, self.checkpoint, self.states, {
     options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(),
     position = {
       epoch = self.epochs_done, step = self.step, step_in_epoch = self.step_in_epoch, seconds = self:elapsed(),
-      best = self.best, rng = core.tensor.get_rng_state(),
+      best = self.best, rng = core.tensor.get_rng_state(), order = order.of(self.opt, self.loader),
     },
   })
   if not ok then
@@ -341,8 +349,7 @@ end
 function Run:leave()
   local name, number = system.interrupted()
   self:remember { event = "interrupted", signal = name }
-  self.line:print(("interrupted (SIG%s) after step %d of epoch %d; --resume %s continues"):format(name,
-    self.step_in_epoch, self.epoch or self.epochs_done, self.folder))
+  self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, place(self), self.folder))
   os.exit(128 + number, true)
 end
 
