@@ -6,7 +6,7 @@ local user_error = require "cld.user_error"
 
 local opt = cld.options {
   about = "kNN accuracy of a checkpoint that a CIFAR recipe wrote",
-  { "checkpoint", "checkpoint.safetensors", "the file, runs/NAME/checkpoint.safetensors" },
+  { "checkpoint", "checkpoint.safetensors", "the file, runs/NAME/checkpoint.safetensors", nonempty = true },
   { "data",       "",    "folder that holds the data set; empty: where the run had it" },
   { "knn-k",      200,   "neighbours that vote", min = 1 },
   { "knn-t",      0.1,   "temperature of their votes", above = 0 },
@@ -18,7 +18,7 @@ if opt.threads > 0 then user_error.call(cld.set_num_threads, opt.threads) end
 -- The network and its data as the run had them.
 local run   = cld.run.load(opt.checkpoint, {
   { "dataset", "cifar10", "which data set", choices = { "cifar10", "cifar100" } },
-  { "data",    "./data",  "folder that holds it" },
+  { "data",    "./data",  "folder that holds it", nonempty = true },
   { "layout",  "auto",    "its files", choices = { "auto", "python", "binary" } },
   { "arch",    "resnet18", "encoder", choices = { "resnet18", "resnet34", "resnet50" } },
   { "width",   64,        "channels of the first stage", min = 1, max = 4096 },

@@ -161,7 +161,7 @@ describe("recipes", function()
     } do
       local result = train("cifar10_npid_cld", "order", "--resume", table.unpack(change))
       assert.equal(1, result.code)
-      assert.matches("^cldlua: [^\n]*in the middle of epoch 2, where " .. expected .. " cannot change: [^\n]*\n$",
+      assert.matches("^cldlua: [^\n]*in the middle of epoch 2, where " .. expected .. " cannot change, [^\n]*\n$",
         result.err)
       assert.equal(before, process.read(settings))
     end
@@ -172,7 +172,8 @@ describe("recipes", function()
   end)
 
   it("only fill the bank in --fill-epochs", function()
-    assert.equal(0, train("cifar10_npid_cld", "filled", "--epochs", "1", "--fill-epochs", "1").code)
+    assert.equal(143, recipe_after(stopped_at(3, "TERM"), "cifar10_npid_cld", arguments("filled", "--fill-epochs",
+      "1")).code)
     local state = cld.load(checkpoint "filled")
     cld.manual_seed(1)
     for name, tensor in cld.models.resnet18_cifar { width = 16, low_dim = 16 }:named_parameters() do
@@ -247,6 +248,21 @@ describe("recipes", function()
     result = recipe("make_toy_data", "--out", folder .. "/full", "--train", "10", "--test", "10")
     assert.equal(1, result.code)
     assert.matches("^cldlua: cannot write '.*/data_batch_1': it is not a regular file\n$", result.err)
+  end)
+
+  it("leave no folder where they cannot start", function()
+    for pattern, change in pairs {
+      ["there is no folder '/nowhere'"] = { "--data", "/nowhere" },
+      ["batch"] = { "--batch-size", "64" },
+      ["'%-%-fill%-epochs': expected fewer than the 3 of"] = { "--fill-epochs", "3" },
+      ["'%-%-name': expected the name of one folder %(in that of %-%-runs%), got 'a/b'"] = { "--name", "a/b" },
+      ["got '%.%.'"] = { "--name", ".." },
+    } do
+      local result = train("cifar10_npid_cld", "never", "--runs", folder .. "/never", table.unpack(change))
+      assert.equal(1, result.code)
+      assert.matches("^cldlua: [^\n]*" .. pattern .. "[^\n]*\n$", result.err)
+      assert.is_nil(cld.io.exists(folder .. "/never"))
+    end
   end)
 
   it("score a checkpoint", function()

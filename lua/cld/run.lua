@@ -53,6 +53,11 @@ function run.restore(loaded, objects) checkpoint.restore(loaded, objects, true) 
 local Run = { __name = "cld.run" }
 Run.__index = Run
 
+-- A run that has come to no epoch (no data, no memory) leaves no folder.
+function Run:__gc()
+  if self.claim and not self.log then folder.abandon(self.claim) end
+end
+
 -- ---- starting ---------------------------------------------------------------
 
 -- What opt lacks where it is a recipe's own table; cld.options.training declares the same.
@@ -130,14 +135,11 @@ local function start(opt)
     opt = opt, step = 0, step_in_epoch = 0, epochs_done = 0, seconds = 0, best = nil, meters = new_meters(),
   }, Run)
   local resume = setting(opt, "resume")
-  local continues
-  self.folder, self.lock, continues = folder.claim {
-    runs = setting(opt, "runs"), name = setting(opt, "name"), resume = resume,
-  }
+  self.claim = folder.claim { runs = setting(opt, "runs"), name = setting(opt, "name"), resume = resume }
+  self.folder = self.claim.path
   self.checkpoint = folder.checkpoint(self.folder)
-  local changed = continues and continue(self) or {}
+  local changed = self.claim.continues and continue(self) or {}
   set_up_process(opt)
-  if not continues then record.write(self.folder, opt) end
 
   record.print(self.folder, opt)
   if #changed > 0 then print("changed on resume: " .. table.concat(changed, ", ")) end
@@ -194,7 +196,7 @@ end
 -- (loader.first_step, counted from 0).
 function Run:epochs(objects)
   self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
-  if self.loaded then resume(self) end
+  if self.loaded then resume(self) else record.write(self.folder, self.opt) end
   local has_length = self.loader and pcall(function() return #self.loader end)
   self.steps_per_epoch = has_length and #self.loader or nil
   self.log = record.open_log(self.folder)
