@@ -343,6 +343,24 @@ describe("run", function()
       tampered("'best' of its position is a table", "position", (position:gsub('"best":%b{}', '"best":{}')))
     end)
 
+    it("options that a run could not have had", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      local file = path("example", "checkpoint.safetensors")
+      local tensors, metadata = cld.load(file)
+      for change, pattern in pairs {
+        ['"epochs":"x"'] = "its option 'epochs' is 'x'; expected an integer of at least 1",
+        ['"epochs":-3'] = "its option 'epochs' is %-3; expected an integer of at least 1",
+        ['"threads":"all"'] = "its option 'threads' is 'all'; expected an integer of at least 1",
+      } do
+        local facts = { format = metadata.format, position = metadata.position }
+        facts.options = metadata.options:gsub(change:match '^"%a+":' .. "%w+", change)
+        cld.save(file, tensors, facts)
+        local result = process.run { script, "--runs", folder .. "/runs", "--resume" }
+        assert.equal(1, result.code)
+        assert.matches("^cldlua: [^\n]*example/checkpoint%.safetensors: " .. pattern .. "[^\n]*\n$", result.err)
+      end
+    end)
+
     it("meters and tensors that are none of a run's", function()
       assert.equal(143, start("--at", "7", "--with", "TERM").code)
       local file = path("example", "checkpoint.safetensors")

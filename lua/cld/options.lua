@@ -83,12 +83,13 @@ local function checked(d, value)
   return converted
 end
 
---- check(where, list of declarations, stored values): of a checkpoint, say; the user's error names
--- the first that is missing or does not fit.
+--- check(where, list of declarations, stored values): of a checkpoint, say; the user's error names the first that is
+-- missing or does not fit.
 function options.check(where, list, stored)
   for _, d in ipairs(collect(list)) do
     local value = stored[d.field]
-    if value == nil or type(value) ~= type(d[2]) or values.convert(d, value) == nil then
+    local is_typed = d.kind == "optional" or type(value) == type(d[2])
+    if value == nil or not is_typed or values.convert(d, value) == nil then
       user_error.raise("%s: its option '%s' is %s; expected %s", where, d[1], caller.shown(value), values.expected(d))
     end
   end

@@ -16,11 +16,12 @@
 -- epoch's end (cld.eval) they do not wait: the resumed run repeats it. Before the first epoch there is nothing to
 -- save, and they leave at once.
 --
+-- A training that has diverged (run/divergence.lua) ends with one line and status 1, its last good checkpoint as it was.
+--
 -- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings: what
 -- --threads 0 stood for is stored, and a resumed run takes it again unless it is given another. On a machine with fewer
 -- cores too, where that is slower than need be: it says so, and --threads trades the last bits for speed.
 local core = require "cld.core"
-local options = require "cld.options"
 local user_error = require "cld.user_error"
 local eval = require "cld.eval"
 local checkpoint = require "cld.run.checkpoint"
@@ -31,6 +32,7 @@ local new_meters = require "cld.run.meters"
 local order = require "cld.run.order"
 local progress = require "cld.run.progress"
 local record = require "cld.run.record"
+local settings = require "cld.run.settings"
 local system = core.system
 
 local run = {}
@@ -60,68 +62,11 @@ end
 
 -- ---- starting ---------------------------------------------------------------
 
--- What opt lacks where it is a recipe's own table; cld.options.training declares the same.
-local defaults = { runs = "runs", name = "", resume = false, save_every = 1, print_every = 10, seed = 1, threads = 0 }
-
--- These say which run is meant, and are not its settings.
-local addresses = { runs = true, name = true, resume = true }
-
--- A resumed run has the settings it was started with, but for those that the user gives anew.
-local function adopt(opt, stored)
-  local details = options.details(opt)
-  local changed = {}
-  for name, value in pairs(stored) do
-    local own = rawget(opt, name)
-    if addresses[name] or own == nil or own == value then goto continue end
-    if details and not details.given[name] and type(own) == type(value) then
-      opt[name] = value
-    else
-      changed[#changed + 1] = ("%s %s (was %s)"):format(name, tostring(own), tostring(value))
-    end
-    ::continue::
-  end
-  table.sort(changed)
-  return changed
-end
-
-local function setting(opt, name)
-  local value = rawget(opt, name)
-  if value == nil then value = defaults[name] end
-  return value
-end
-
--- 0 becomes the number that it stands for.
-local function resolve_threads(opt)
-  if setting(opt, "threads") == 0 then opt.threads = system.get_num_threads() end
-end
-
-local function adopt_threads(opt, stored)
-  local details = options.details(opt)
-  local given = details and details.given.threads or setting(opt, "threads") > 0
-  if given or not stored.threads then return resolve_threads(opt) end
-  opt.threads = stored.threads
-  local cores = system.host().cores
-  if opt.threads > cores then
-    print(("%d threads as before, for the same results, on %d cores: --threads %d is faster"):format(opt.threads, cores,
-      cores))
-  end
-end
-
 -- Take over what the folder holds; returns a list of the settings that the user changed.
 local function continue(self)
   if core.io.exists(self.checkpoint) then self.loaded = checkpoint.load(self.checkpoint) end
   local stored = self.loaded and self.loaded.options or record.read_options(self.folder)
-  adopt_threads(self.opt, stored)
-  return adopt(self.opt, stored)
-end
-
--- What is of the process and not of the run.
-local function set_up_process(opt)
-  resolve_threads(opt)
-  user_error.call(system.set_num_threads, opt.threads)
-  core.tensor.manual_seed(setting(opt, "seed"))
-  local winograd = rawget(opt, "winograd")
-  if winograd ~= nil then core.nn.set_winograd(winograd) end
+  return settings.adopt(self.loaded and self.checkpoint or self.folder .. "/options.json", self.opt, stored)
 end
 
 local function in_session() return package.loaded["cld.repl"] ~= nil end
@@ -134,12 +79,12 @@ local function start(opt)
   local self = setmetatable({
     opt = opt, step = 0, step_in_epoch = 0, epochs_done = 0, seconds = 0, best = nil, meters = new_meters(),
   }, Run)
-  local resume = setting(opt, "resume")
-  self.claim = folder.claim { runs = setting(opt, "runs"), name = setting(opt, "name"), resume = resume }
+  local resume = settings.get(opt, "resume")
+  self.claim = folder.claim { runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume }
   self.folder = self.claim.path
   self.checkpoint = folder.checkpoint(self.folder)
   local changed = self.claim.continues and continue(self) or {}
-  set_up_process(opt)
+  settings.set_up_process(opt)
 
   record.print(self.folder, opt)
   if #changed > 0 then print("changed on resume: " .. table.concat(changed, ", ")) end
@@ -202,7 +147,7 @@ function Run:epochs(objects)
   self.log = record.open_log(self.folder)
   self.log { event = "start", epoch = self.epochs_done, step = self.step, versions = system.versions() }
   self.line = progress.new {
-    epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = setting(self.opt, "print_every"),
+    epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
     images_per_step = self.loader and rawget(self.opt, "batch_size"),
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
@@ -235,7 +180,7 @@ function Run:end_epoch()
   self.meters:reset()
   local last = self.epochs_done == self.opt.epochs
   local signal = system.interrupted()
-  if last or signal or self.epochs_done % setting(self.opt, "save_every") == 0 then self:save() end
+  if last or signal or self.epochs_done % settings.get(self.opt, "save_every") == 0 then self:save() end
   if last then
     self:remember { event = "end" }
     self.line:print(("done: %d epochs in %s; %s"):format(self.opt.epochs, progress.duration(self:elapsed()),
@@ -274,7 +219,7 @@ function Run:track(values)
   elseif due then
     local means = self.meters:read()
     self.line:draw(self, progress.values(means) .. skipped(self))
-    if system.clock() - self.logged >= setting(self.opt, "print_every") then
+    if system.clock() - self.logged >= settings.get(self.opt, "print_every") then
       self:remember { event = "progress", step_in_epoch = self.step_in_epoch, means = means }
     end
   end
