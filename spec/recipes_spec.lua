@@ -258,7 +258,7 @@ describe("recipes", function()
       ["'%-%-name': expected the name of one folder %(in that of %-%-runs%), got 'a/b'"] = { "--name", "a/b" },
       ["got '%.%.'"] = { "--name", ".." },
     } do
-      local result = train("cifar10_npid_cld", "never", "--runs", folder .. "/never", table.unpack(change))
+      local result = train("cifar10_npid_cld", "never", "--runs", folder .. "/never/deep", table.unpack(change))
       assert.equal(1, result.code)
       assert.matches("^cldlua: [^\n]*" .. pattern .. "[^\n]*\n$", result.err)
       assert.is_nil(cld.io.exists(folder .. "/never"))

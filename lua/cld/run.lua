@@ -16,7 +16,7 @@
 -- epoch's end (cld.eval) they do not wait: the resumed run repeats it. Before the first epoch there is nothing to
 -- save, and they leave at once.
 --
--- A training that has diverged (run/divergence.lua) ends with one line and status 1, its last good checkpoint as it was.
+-- A training that has diverged (run/divergence.lua) ends with one line and status 1, its last good checkpoint kept.
 --
 -- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings: what
 -- --threads 0 stood for is stored, and a resumed run takes it again unless it is given another. On a machine with fewer

@@ -39,9 +39,10 @@ end
 
 -- Makes the folder; what was not there before is noted in `made`, inner folders first.
 local function make(path, made)
-  local parent = path:match "^(.+)/[^/]+$"
-  for _, one in ipairs { path, parent } do
-    if not io_.exists(one) then made[#made + 1] = one end
+  local missing = path
+  while missing and not io_.exists(missing) do
+    made[#made + 1] = missing
+    missing = missing:match "^(.+)/[^/]+$"
   end
   user_error.call(io_.mkdir, path)
 end
