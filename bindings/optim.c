@@ -2,6 +2,7 @@
 #include "bindings/bindings.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/optim/optim.h"
@@ -170,16 +171,71 @@ static int sgd_load_state_dict(lua_State *L) {
     return 0;
 }
 
-/* Fields lr and skipped; else a method (upvalue 1). */
-static int sgd_index(lua_State *L) {
+/* ---- fields, and what a person sees ---------------------------------------------------------------------- */
+
+static int sgd_lr(lua_State *L) {
     cld_sgd *s = check_sgd(L);
-    const char *key = luaL_checkstring(L, 2);
-    if (strcmp(key, "lr") == 0)
-        isnan(s->lr) ? lua_pushnil(L) : lua_pushnumber(L, s->lr);
-    else if (strcmp(key, "skipped") == 0)
-        lua_pushinteger(L, s->skipped);
-    else
-        lua_getfield(L, lua_upvalueindex(1), key);
+    isnan(s->lr) ? lua_pushnil(L) : lua_pushnumber(L, s->lr);
+    return 1;
+}
+
+static int sgd_skipped(lua_State *L) {
+    lua_pushinteger(L, check_sgd(L)->skipped);
+    return 1;
+}
+
+/* Upvalues: the methods, the properties. */
+static int sgd_index(lua_State *L) {
+    check_sgd(L);
+    luaL_checkstring(L, 2);
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return 1;
+    return lua_tocfunction(L, -1)(L);
+}
+
+static void add_setting(luaL_Buffer *out, const char *name, double value) {
+    char text[64];
+    snprintf(text, sizeof text, ", %s %g", name, value);
+    luaL_addstring(out, text);
+}
+
+static void add_settings(luaL_Buffer *out, const cld_sgd_params *p) {
+    if (!isnan(p->lr)) add_setting(out, "lr", p->lr);
+    add_setting(out, "momentum", p->momentum);
+    add_setting(out, "weight decay", p->weight_decay);
+    if (p->dampening != 0) add_setting(out, "dampening", p->dampening);
+    if (p->nesterov) luaL_addstring(out, ", nesterov");
+}
+
+/* "sgd: 62 parameters, lr 0.03, momentum 0.9, weight decay 0.0005"; of several groups a line each. */
+static int sgd_tostring(lua_State *L) {
+    cld_sgd *s = check_sgd(L);
+    luaL_Buffer out;
+    luaL_buffinit(L, &out);
+    lua_pushfstring(L, "sgd: %d parameter%s", s->count, s->count == 1 ? "" : "s");
+    luaL_addvalue(&out);
+    if (s->group_count == 1) {
+        cld_sgd_params settings = s->groups[0].options;
+        if (isnan(settings.lr)) settings.lr = s->lr;
+        add_settings(&out, &settings);
+    } else {
+        lua_pushfstring(L, " in %d groups", s->group_count);
+        luaL_addvalue(&out);
+        if (!isnan(s->lr)) add_setting(&out, "lr", s->lr);
+    }
+    if (s->skipped > 0) {
+        lua_pushfstring(L, ", %I steps skipped", (LUAI_UACINT)s->skipped);
+        luaL_addvalue(&out);
+    }
+    for (int i = 0; s->group_count > 1 && i < s->group_count; i++) {
+        lua_pushfstring(L, "\n  group %d: %d parameter%s", i + 1, s->groups[i].count,
+                        s->groups[i].count == 1 ? "" : "s");
+        luaL_addvalue(&out);
+        add_settings(&out, &s->groups[i].options);
+    }
+    luaL_pushresult(&out);
     return 1;
 }
 
@@ -203,11 +259,17 @@ int cldL_open_optim(lua_State *L) {
         {NULL, NULL},
     };
     static const luaL_Reg functions[] = {{"sgd", sgd_new}, {"ema", ema}, {NULL, NULL}};
+    static const luaL_Reg properties[] = {{"lr", sgd_lr}, {"skipped", sgd_skipped}, {NULL, NULL}};
+    static const luaL_Reg metamethods[] = {{"__gc", sgd_gc}, {"__tostring", sgd_tostring}, {NULL, NULL}};
     luaL_newmetatable(L, SGD);
-    lua_pushcfunction(L, sgd_gc);
-    lua_setfield(L, -2, "__gc");
+    luaL_setfuncs(L, metamethods, 0);
     luaL_newlib(L, methods);
-    lua_pushcclosure(L, sgd_index, 1);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "methods"); /* getmetatable(sgd).methods, .properties: for the completion of names */
+    luaL_newlib(L, properties);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, "properties");
+    lua_pushcclosure(L, sgd_index, 2);
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, sgd_newindex);
     lua_setfield(L, -2, "__newindex");

@@ -2,20 +2,30 @@
 --
 --   cldlua recipes/knn.lua --checkpoint runs/NAME/checkpoint.safetensors --baselines
 local cld = require "cld"
+local user_error = require "cld.user_error"
 
 local opt = cld.options {
   about = "kNN accuracy of a checkpoint that a CIFAR recipe wrote",
-  { "checkpoint", "checkpoint.safetensors", "the file, runs/NAME/checkpoint.safetensors" },
+  { "checkpoint", "checkpoint.safetensors", "the file, runs/NAME/checkpoint.safetensors", nonempty = true },
   { "data",       "",    "folder that holds the data set; empty: where the run had it" },
   { "knn-k",      200,   "neighbours that vote", min = 1 },
   { "knn-t",      0.1,   "temperature of their votes", above = 0 },
   { "baselines",  false, "also score raw pixels and an untrained network" },
-  { "threads",    0,     "compute threads; 0: one per core", min = 0 },
+  { "threads",    0,     "compute threads; 0: OMP_NUM_THREADS, or one per core", min = 0 },
 }
-if opt.threads > 0 then cld.set_num_threads(opt.threads) end
+if opt.threads > 0 then user_error.call(cld.set_num_threads, opt.threads) end
 
--- The network as the run had it: its options lie in the checkpoint.
-local run   = cld.run.load(opt.checkpoint)
+-- The network and its data as the run had them.
+local run   = cld.run.load(opt.checkpoint, {
+  { "dataset", "cifar10", "which data set", choices = { "cifar10", "cifar100" } },
+  { "data",    "./data",  "folder that holds it", nonempty = true },
+  { "layout",  "auto",    "its files", choices = { "auto", "python", "binary" } },
+  { "arch",    "resnet18", "encoder", choices = { "resnet18", "resnet34", "resnet50" } },
+  { "width",   64,        "channels of the first stage", min = 1, max = 4096 },
+  { "low-dim", 128,       "dimension of the features", min = 1, max = 65536 },
+  { "norm-linear", false, "NormLinear heads" },
+  { "seed",    1,         "of the untrained network" },
+})
 local was   = run.options
 local root  = opt.data ~= "" and opt.data or was.data
 local train = cld.data[was.dataset] { root = root, split = "train", layout = was.layout }
@@ -37,5 +47,5 @@ if opt.baselines then
   score("untrained network")
 end
 
-net:load_state_dict(run.states.net)
+cld.run.restore(run, { net = net })
 score(("after %d epochs"):format(run.position.epoch))

@@ -8,7 +8,7 @@ local writer = require "cld.cifar_writer"
 
 local opt = cld.options {
   about = "procedural images in CIFAR-10's file layout",
-  { "out",      "build/toy", "folder to write to" },
+  { "out",      "build/toy", "folder to write to", nonempty = true },
   { "train",    2000,     "training images", min = 10, max = 1000000 },
   { "test",     1000,     "test images", min = 10, max = 1000000 },
   { "layout",   "python", "files", choices = { "python", "binary" } },

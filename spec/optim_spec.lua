@@ -264,6 +264,33 @@ describe("clip_grad_norm", function()
   end)
 end)
 
+describe("sgd, looked at,", function()
+  it("tells its parameters, settings and groups", function()
+    local a, b, c = cld.zeros(2), cld.zeros(3), cld.zeros(1)
+    assert.equal("sgd: 2 parameters, lr 0.03, momentum 0.9, weight decay 0.0005",
+      tostring(cld.optim.sgd({ a, b }, { lr = 0.03, momentum = 0.9, weight_decay = 5e-4 })))
+    assert.equal("sgd: 1 parameter, momentum 0.5, weight decay 0, nesterov",
+      tostring(cld.optim.sgd({ a }, { momentum = 0.5, nesterov = true })))
+    assert.equal("sgd: 1 parameter, lr 2, momentum 0, weight decay 0",
+      tostring(cld.optim.sgd({ { params = { a }, lr = 2 } }, { lr = 1 })))
+    local grouped = cld.optim.sgd({ { params = { a, b } }, { params = { c }, lr = 1, dampening = 0.5 } },
+      { lr = 0.1, momentum = 0.9 })
+    assert.equal("sgd: 3 parameters in 2 groups, lr 0.1\n  group 1: 2 parameters, momentum 0.9, weight decay 0\n" ..
+      "  group 2: 1 parameter, lr 1, momentum 0.9, weight decay 0, dampening 0.5", tostring(grouped))
+  end)
+
+  it("names its methods and properties, for completion", function()
+    local sgd = cld.optim.sgd({ cld.zeros(1) }, { lr = 0.5 })
+    local meta = getmetatable(sgd)
+    for _, name in ipairs { "step", "zero_grad", "state_dict", "load_state_dict" } do
+      assert.equal(meta.methods[name], sgd[name])
+    end
+    assert.same({ "function", "function" }, { type(meta.properties.lr), type(meta.properties.skipped) })
+    assert.same({ 0.5, 0 }, { sgd.lr, sgd.skipped })
+    assert.is_nil(sgd.other)
+  end)
+end)
+
 describe("ema", function()
   it("moves every tensor of the target towards the source", function()
     for _, dtype in ipairs { "f64", "f32" } do

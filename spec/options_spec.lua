@@ -12,6 +12,7 @@ local function declarations()
     { "schedule",    "cosine", "learning rate over time", choices = { "cosine", "step" } },
     { "norm-linear", true,     "NormLinear heads" },
     { "erase",       false,    "random erasing" },
+    { "at",          "2,4",    "epochs", value = "integers" },
     cld.options.training,
   }
 end
@@ -32,6 +33,9 @@ describe("options", function()
     assert.same({ 3, 1.0, "step", false, true, "x" }, { opt.epochs, opt.lr, opt.schedule, opt.norm_linear, opt.erase,
       opt.name })
     assert.equal("float", math.type(opt.lr))
+    assert.same({ true, false }, { parse "--erase=true".erase, parse "--norm-linear=false".norm_linear })
+    assert.equal("-foo", parse "--name=-foo".name)
+    assert.same({ 1, 20, 300 }, cld.options.integers(parse("--at", "1, 20,300").at))
     assert.is_true(parse "--resume".resume)
     assert.equal("runs/x", parse("--resume", "runs/x").resume)
     assert.equal(5, cld.options(declarations(), { epochs = 5 }).epochs)
@@ -57,7 +61,18 @@ describe("options", function()
     { { "--lr", "nan" }, "got 'nan'" },
     { { "--lr", "1e999" }, "got '1e999'" },
     { { "--schedule", "linear" }, "'%-%-schedule': expected one of cosine, step, got 'linear'" },
-    { { "--erase=yes" }, "'%-%-erase' does not take arguments" },
+    { { "--erase=yes" }, "'%-%-erase': expected true or false, got 'yes'" },
+    { { "--norm-linear", "false" }, "'%-%-norm%-linear' takes no value; %-%-no%-norm%-linear turns it off" },
+    { { "--batch", "3" }, "'%-%-batch'; did you mean '%-%-batch%-size'%?" },
+    { { "-epochs", "3" }, "unknown option '%-epochs'; did you mean '%-%-epochs'%?" },
+    { { "-e" }, "unknown option '%-e' %(%-%-help" },
+    { { "--name", "-foo" }, "'%-%-name': the value '%-foo' begins with '%-'; %-%-name=%-foo gives it" },
+    { { "--lr", "-inf" }, "expected a number above 0, got '%-inf'" },
+    { { "--runs", "" }, "'%-%-runs': expected a text that is not empty, got ''" },
+    { { "--at", "" }, "'%-%-at': expected ascending integers of at least 1, such as 120,160, got ''" },
+    { { "--at", "5,5" }, "expected ascending integers .* got '5,5'" },
+    { { "--at", "0" }, "expected ascending integers .* got '0'" },
+    { { "--at", "1.5" }, "expected ascending integers .* got '1.5'" },
     { { "stray" }, "unexpected argument 'stray'" },
     { { lr = "fast" }, "expected a number above 0, got 'fast'" },
     { { erase = 1 }, "expected true or false, got '1'" },
@@ -101,7 +116,7 @@ describe("options", function()
       local result = process.run { script, "--help" }
       assert.equal(0, result.code)
       assert.matches("usage: cldlua recipe%.lua %[options%]", result.out)
-      assert.matches("%-%-epochs <integer> +training epochs %(default: 200%)", result.out)
+      assert.matches("%-%-epochs <integer> +training epochs %(at least 1; default: 200%)", result.out)
       assert.matches("%-%-erase +random erasing %(default: yes; %-%-no%-erase turns it off%)", result.out)
       for _, declaration in ipairs(cld.options.training) do
         assert.truthy(result.out:find("--" .. declaration[1], 1, true))

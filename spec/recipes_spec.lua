@@ -105,34 +105,75 @@ describe("recipes", function()
     end)
   end
 
-  it("change nothing in a step whose loss is not finite", function()
-    local poison = [[
-      local loss = cld.losses.cld
+  -- The loss is NaN from step `first` on, counted from 1; a SIGTERM in step `last`.
+  local function poisoned(first, last)
+    return stopped_at(last or 0, "TERM") .. ([[
+
+      local counted = cld.losses.cld
       function cld.losses.cld(...)
-        local value, hit = loss(...)
-        return value * (0 / 0), hit
-      end]]
-    local result = recipe_after(poison, "cifar10_moco_cld", arguments("poisoned", "--epochs", "1", "--queue", "40"))
-    assert.equal(0, result.code, result.err)
-    assert.matches("skipped 3", result.out)
+        local value, hit = counted(...)
+        return count >= %d and value * (0 / 0) or value, hit
+      end]]):format(first)
+  end
+
+  it("change nothing in a step whose loss is not finite", function()
+    local result = recipe_after(poisoned(1, 2), "cifar10_moco_cld", arguments("poisoned", "--queue", "40"))
+    assert.equal(143, result.code, result.err)
     local state = cld.load(checkpoint "poisoned")
-    assert.same({ 0, 3 }, { state["queue.pointer"]:item(), state["sgd.skipped"]:item() })
+    assert.same({ 0, 2 }, { state["queue.pointer"]:item(), state["sgd.skipped"]:item() })
     for name, tensor in pairs(state) do
       local parameter = name:match "^keys%.(.*)$"
       if parameter and not parameter:find "running_" and not parameter:find "num_batches" then
         assert.equal(0, tensor:ne(state["net." .. parameter]):any():item(), name)
       end
     end
-    result = recipe_after(poison, "cifar10_npid_cld", arguments("poisoned-npid", "--epochs", "1"))
-    assert.equal(0, result.code, result.err)
+    result = recipe_after(poisoned(1, 2), "cifar10_npid_cld", arguments "poisoned-npid")
+    assert.equal(143, result.code, result.err)
     cld.manual_seed(1)
     cld.models.resnet18_cifar { width = 16, low_dim = 16 }
     local bank = cld.losses.memory_bank { size = 48, dim = 16 }
     assert.equal(0, cld.load(checkpoint "poisoned-npid")["bank.memory"]:ne(bank.memory):any():item())
   end)
 
+  it("end where they have diverged, the last good checkpoint as it was", function()
+    local result = recipe_after(poisoned(4), "cifar10_npid_cld", arguments "diverged")
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: epoch 2: the loss was not finite in any of 3 steps: [^\n]*diverged/checkpoint.safetensors "
+      .. "is as it was\n$", result.err)
+    local _, metadata = cld.load(checkpoint "diverged")
+    assert.equal("1", metadata.epoch)
+    result = train("cifar10_npid_cld", "exploded", "--lr", "1e30", "--warmup-epochs", "0")
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: epoch 1: '[%w_.]+' is not finite, and 2 steps were skipped: [^\n]*; there is no "
+      .. "checkpoint\n$", result.err)
+    assert.is_nil(cld.io.exists(checkpoint "exploded"))
+  end)
+
+  it("cannot go on with other batches in the middle of an epoch, and can at its end", function()
+    assert.equal(143, recipe_after(stopped_at(5, "TERM"), "cifar10_npid_cld", arguments "order").code)
+    local settings = folder .. "/runs/order/options.json"
+    local before = process.read(settings)
+    local other = folder .. "/toy-40"
+    assert.equal(0, recipe("make_toy_data", "--out", other, "--train", "40", "--test", "16").code)
+    for expected, change in pairs {
+      ["%-%-batch%-size %(8, was 16%)"] = { "--batch-size", "8" }, ["%-%-seed %(2, was 1%)"] = { "--seed", "2" },
+      ["%-%-data %(40, was 48%)"] = { "--data", other },
+    } do
+      local result = train("cifar10_npid_cld", "order", "--resume", table.unpack(change))
+      assert.equal(1, result.code)
+      assert.matches("^cldlua: [^\n]*in the middle of epoch 2, where " .. expected .. " cannot change, [^\n]*\n$",
+        result.err)
+      assert.equal(before, process.read(settings))
+    end
+    assert.equal(0, train("cifar10_npid_cld", "order", "--resume", "--epochs", "2").code)
+    local result = train("cifar10_npid_cld", "order", "--resume", "--batch-size", "24")
+    assert.equal(0, result.code, result.err)
+    assert.matches("changed on resume: .*batch_size 24 %(was 16%)", result.out)
+  end)
+
   it("only fill the bank in --fill-epochs", function()
-    assert.equal(0, train("cifar10_npid_cld", "filled", "--epochs", "1", "--fill-epochs", "1").code)
+    assert.equal(143, recipe_after(stopped_at(3, "TERM"), "cifar10_npid_cld", arguments("filled", "--fill-epochs",
+      "1")).code)
     local state = cld.load(checkpoint "filled")
     cld.manual_seed(1)
     for name, tensor in cld.models.resnet18_cifar { width = 16, low_dim = 16 }:named_parameters() do
@@ -185,7 +226,7 @@ describe("recipes", function()
     assert.equal(0, train("cifar10_npid_cld", "evaluated").code)
     local result = recipe_after(stop, "cifar10_npid_cld", arguments "evaluating")
     assert.equal(143, result.code, result.err)
-    assert.matches("interrupted %(SIGTERM%) after step 3 of epoch 1", result.out)
+    assert.matches("\nepoch 1/3  [^\n]* images/s  [^\n]*\ninterrupted %(SIGTERM%) after step 3 of epoch 1", result.out)
     result = train("cifar10_npid_cld", "evaluating", "--resume")
     assert.equal(0, result.code, result.err)
     local scores, events = {}, {}
@@ -209,6 +250,21 @@ describe("recipes", function()
     assert.matches("^cldlua: cannot write '.*/data_batch_1': it is not a regular file\n$", result.err)
   end)
 
+  it("leave no folder where they cannot start", function()
+    for pattern, change in pairs {
+      ["there is no folder '/nowhere'"] = { "--data", "/nowhere" },
+      ["batch"] = { "--batch-size", "64" },
+      ["'%-%-fill%-epochs': expected fewer than the 3 of"] = { "--fill-epochs", "3" },
+      ["'%-%-name': expected the name of one folder %(in that of %-%-runs%), got 'a/b'"] = { "--name", "a/b" },
+      ["got '%.%.'"] = { "--name", ".." },
+    } do
+      local result = train("cifar10_npid_cld", "never", "--runs", folder .. "/never/deep", table.unpack(change))
+      assert.equal(1, result.code)
+      assert.matches("^cldlua: [^\n]*" .. pattern .. "[^\n]*\n$", result.err)
+      assert.is_nil(cld.io.exists(folder .. "/never"))
+    end
+  end)
+
   it("score a checkpoint", function()
     trains("cifar10_npid_cld", "scored")
     local result = recipe("knn", "--checkpoint", checkpoint "scored", "--baselines", "--knn-k", "20")
@@ -216,8 +272,26 @@ describe("recipes", function()
     for _, row in ipairs { "raw pixels", "untrained network", "after 3 epochs" } do
       assert.matches(row .. " +top%-1 +[%d.]+ %%", result.out)
     end
-    local missing = recipe("knn", "--checkpoint", folder .. "/none")
-    assert.equal(1, missing.code)
-    assert.matches("none'?: No such file", missing.err)
+    local function refused(pattern, ...)
+      local failed = recipe("knn", "--checkpoint", ...)
+      assert.equal(1, failed.code)
+      assert.matches("^cldlua: [^\n]*" .. pattern .. "[^\n]*\n$", failed.err)
+    end
+    refused("none'?: No such file", folder .. "/none")
+    refused("set_num_threads: 100000 threads", checkpoint "scored", "--threads", "100000")
+    local tensors, metadata = cld.load(checkpoint "scored")
+    local function foreign(pattern, pattern_of_options, replacement, states)
+      local facts = {}
+      for key, text in pairs(metadata) do facts[key] = text end
+      facts.options = metadata.options:gsub(pattern_of_options, replacement)
+      cld.save(folder .. "/foreign", states or tensors, facts)
+      refused("foreign" .. pattern, folder .. "/foreign")
+    end
+    foreign(": its option 'dataset' is nil; expected one of cifar10, cifar100", "^.*$", "{}")
+    foreign(": its option 'dataset' is 'imagenet'; expected one of", '"cifar10"', '"imagenet"')
+    foreign(": its option 'arch' is 'vgg'; expected one of resnet18", '"resnet18"', '"vgg"')
+    foreign(": its option 'width' is '16'; expected an integer from", '"width":16', '"width":"16"')
+    foreign(" does not fit this run: 'net': .*of another shape: bn1.bias", '"width":16', '"width":8')
+    foreign(" does not fit this run: 'net': .* missing: bn1.bias", "^", "", { ["x.y"] = cld.zeros(1) })
   end)
 end)

@@ -320,6 +320,65 @@ describe("run", function()
       refused("not a checkpoint of a run", "--resume")
     end)
 
+    it("a checkpoint whose facts were tampered with", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      local file = path("example", "checkpoint.safetensors")
+      local tensors, metadata = cld.load(file)
+      local function tampered(pattern, key, value)
+        local facts = {}
+        for name, text in pairs(metadata) do facts[name] = text end
+        facts[key] = value
+        cld.save(file, tensors, facts)
+        refused("example/checkpoint%.safetensors: damaged checkpoint: " .. pattern, "--resume")
+      end
+      local position = metadata.position
+      tampered("its position: .*line 1", "position", "{broken")
+      tampered("its position are no table", "position", "3")
+      tampered("its options are no table", "options", "null")
+      tampered("'epoch' of its position is nil", "position", "{}")
+      tampered("'epoch' of its position is %-1", "position", (position:gsub('("epoch":)%d+(,"order")', "%1-1%2")))
+      tampered("'step' of its position is 'a'", "position", (position:gsub('"step":%d+', '"step":"a"')))
+      tampered("'seconds' of its position is %-", "position", (position:gsub('"seconds":', '"seconds":-1')))
+      tampered("'rng' of its position is 7", "position", (position:gsub('"rng":%b{}', '"rng":7')))
+      tampered("'best' of its position is a table", "position", (position:gsub('"best":%b{}', '"best":{}')))
+    end)
+
+    it("options that a run could not have had", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      local file = path("example", "checkpoint.safetensors")
+      local tensors, metadata = cld.load(file)
+      for change, pattern in pairs {
+        ['"epochs":"x"'] = "its option 'epochs' is 'x'; expected an integer of at least 1",
+        ['"epochs":-3'] = "its option 'epochs' is %-3; expected an integer of at least 1",
+        ['"threads":"all"'] = "its option 'threads' is 'all'; expected an integer of at least 1",
+      } do
+        local facts = { format = metadata.format, position = metadata.position }
+        facts.options = metadata.options:gsub(change:match '^"%a+":' .. "%w+", change)
+        cld.save(file, tensors, facts)
+        local result = process.run { script, "--runs", folder .. "/runs", "--resume" }
+        assert.equal(1, result.code)
+        assert.matches("^cldlua: [^\n]*example/checkpoint%.safetensors: " .. pattern .. "[^\n]*\n$", result.err)
+      end
+    end)
+
+    it("meters and tensors that are none of a run's", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      local file = path("example", "checkpoint.safetensors")
+      local tensors, metadata = cld.load(file)
+      local function tampered(pattern, name, tensor)
+        local changed = {}
+        for key, value in pairs(tensors) do changed[key] = value end
+        changed[name] = tensor
+        cld.save(file, changed, metadata)
+        refused(pattern, "--resume")
+      end
+      tampered("'meters': 'nothing' is no sum", "meters.nothing", cld.zeros(1, "f64"))
+      tampered("'meters': 'sum.loss' is no sum and no count", "meters.sum.loss", cld.zeros(1))
+      tampered("'meters': 'count.loss' is missing", "meters.count.loss", nil)
+      tampered("'centre': .*1 of another dtype: value %(f32 here, i64 in the state%)", "centre.value",
+        cld.zeros(2, "i64"))
+    end)
+
     it("a path that is not there, or is no run", function()
       refused("%-%-resume: there is no '/nowhere'", "--resume", "/nowhere")
       refused("neither a run folder nor its checkpoint", "--resume", script)
@@ -368,6 +427,45 @@ describe("run", function()
       assert.same({ code, "" }, { result.code, result.err })
       assert.matches("threads +1", result.out)
     end
+  end)
+
+  it("says after which epoch it was interrupted between two", function()
+    process.write(script, (recipe:gsub("run:score {", [[io.popen("kill -TERM " .. cld.host().pid):close() %0]])))
+    local result = start()
+    assert.equal(143, result.code)
+    assert.matches("interrupted %(SIGTERM%) after epoch 1; %-%-resume .*/example continues\n", result.out)
+  end)
+
+  it("tells an epoch's time and speed without its evaluation", function()
+    process.write(script, (recipe:gsub("run:score {", 'os.execute "sleep 1.2" %0')))
+    assert.matches("epoch 1/1  [^\n]* images/s  0:00\nepoch 1/1  top1", succeed("--epochs=1").out)
+  end)
+
+  it("tells the user's line what it can neither track nor score", function()
+    for _, case in ipairs {
+      { "track(nil)", "run:track: expected a table {name = number or tensor of one element}, got nil" },
+      { "track 'loss'", "run:track: expected a table {name = number or tensor of one element}, got 'loss'" },
+      { "track { loss = 'x' }", "run:track: 'loss' must be a number or a tensor of one element, got 'x'" },
+      { "track { loss = true }", "run:track: 'loss' must be a number or a tensor of one element, got true" },
+      { "track { loss = cld.zeros(2) }", "run:track: 'loss' must be a number or a tensor of one element, got f32[2]" },
+      { "track { 1 }", "run:track: expected names of values, got 1" },
+      { "score(nil)", "run:score: expected a table {name = number or tensor of one element}, got nil" },
+      { "score {}", "run:score: expected at least one score, such as top1" },
+      { "score { top1 = 'x' }", "run:score: 'top1' must be a number or a tensor of one element, got 'x'" },
+      { "score { top1 = cld.zeros(2) }", "run:score: 'top1' must be a number or a tensor of one element, got f32[2]" },
+      { "score { top1 = {} }", "run:score: 'top1' must be a number or a tensor of one element, got a table" },
+    } do
+      process.write(script, ("local cld = require 'cld'\n" ..
+        "local run = cld.run(cld.options { { 'epochs', 1, '' }, cld.options.training })\n" ..
+        "for _ in run:epochs {} do\n  run:%s\nend"):format(case[1]))
+      local result = start()
+      assert.equal(1, result.code)
+      assert.truthy(result.err:find("example.lua:4: " .. case[2] .. "\n", 1, true), result.err)
+    end
+    process.write(script, "local cld = require 'cld'\n" ..
+      "local run = cld.run(cld.options { { 'epochs', 2, '' }, cld.options.training })\n" ..
+      "for _ in run:epochs {} do run:track {} run:score { top1 = cld.tensor { 0.25 }, x = 1 / 0 } end")
+    assert.matches("best top1 25.00 %%, epoch 1", succeed().out)
   end)
 
   it("turns Winograd's convolutions off where told", function()

@@ -62,7 +62,8 @@ describe("schedule", function()
     opt.schedule, opt.lr_min = "cosine", 0.001
     assert.equal(0.001, cld.schedule.from_options(opt, 196)(200 * 196))
     opt.schedule, opt.milestones = "step", "120,soon"
-    check.fails(function() cld.schedule.from_options(opt, 196) end, "'%-%-milestones': expected epochs .* '120,soon'")
+    check.fails(function() cld.schedule.from_options(opt, 196) end,
+      "'%-%-milestones': expected ascending integers .* '120,soon'")
   end)
 
   it("waits at the rate 0 while a memory bank fills", function()
@@ -74,13 +75,18 @@ describe("schedule", function()
     local filled = cld.schedule.from_options(opt, 196)
     check.close({ filled(0), filled(195), filled(196), filled(196 + 980) }, { 0, 0, plain(0), plain(980) })
     opt.epochs, opt.fill_epochs = 1, 2
-    check.close(cld.schedule.from_options(opt, 196)(0), 0)
+    check.fails(function() cld.schedule.from_options(opt, 196) end,
+      "'%-%-fill%-epochs': expected fewer than the 1 of %-%-epochs, got 2")
   end)
 
   it("names what is wrong", function()
     local make = cld.schedule
     check.fails(function() make.cosine { base = 1, epochs = 1, steps_per_epoc = 1 } end, "mean 'steps_per_epoch'")
     check.fails(function() make.cosine { base = 1, epochs = 1 } end, "schedule.cosine: the field 'steps_per_epoch'")
+    for _, list in ipairs { {}, { 3, 2 }, { 0 }, { "a" }, 3 } do
+      check.fails(function() make.step { base = 1, steps_per_epoch = 1, milestones = list } end,
+        "'milestones' must be a list of ascending numbers above 0")
+    end
     check.fails(function() make.constant { base = -1 } end, "'base' must be a number of at least 0, got %-1")
     check.fails(function() make.constant { base = 0 / 0 } end, "'base' must be")
     check.fails(function()

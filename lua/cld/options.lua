@@ -9,11 +9,14 @@
 --   }
 --   opt.epochs                                          -- dashes in a name become underscores
 --
--- The type of the default is the type of the option. Further fields: min, max, above (exclusive), choices, and
--- value = "optional" for a flag that may also take a text. opt is a plain table of values, but for a name that was not
--- declared, which is an error.
-local argparse = require "argparse"
+-- The type of the default is the type of the option. Further fields: min, max, above (exclusive), choices, nonempty (a
+-- text that may not be ""), and value = "optional" for a flag that may also take a text, or "integers" for a text of
+-- ascending positive integers (options.integers makes a list of it). opt is a plain table of values, but for a name
+-- that was not declared, which is an error.
+local caller = require "cld.caller"
+local command_line = require "cld.options.command_line"
 local user_error = require "cld.user_error"
+local values = require "cld.options.values"
 
 local options = {}
 
@@ -24,21 +27,23 @@ options.training = {
   { "winograd",    true,   "faster 3 x 3 convolutions, about one decimal digit less precise" },
   { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
   { "device",      "cpu",  "where to compute", choices = { "cpu" } },
-  { "runs",        "runs", "folder of the run folders" },
-  { "name",        "",     "name of the run folder; empty: the recipe's, numbered where it exists" },
-  { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest",
-    value = "optional" },
-  { "save-every",  1,      "epochs between checkpoints", min = 1 },
+  { "runs",        "runs", "folder of the run folders", nonempty = true },
+  { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered where it exists" },
+  { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"
+    .. " where there is none a new one", value = "optional" },
+  { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000 },
   { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0 },
 }
 
 -- ---- declarations -----------------------------------------------------------
 
+options.integers = values.integers
+
 local pending = {} -- defaults for the next options{...}
 
 --- Other defaults for the next cld.options: a recipe that is another one with other settings. {lambda = 0.25, ...}
-function options.defaults(values)
-  for name, value in pairs(values) do pending[name] = value end
+function options.defaults(settings)
+  for name, value in pairs(settings) do pending[name] = value end
 end
 
 local function field_name(name) return (name:gsub("-", "_")) end
@@ -69,51 +74,25 @@ end
 
 -- ---- values -----------------------------------------------------------------
 
--- "an integer from 1 to 10", "a number above 0", "one of a, b"
-local function expected(d)
-  if d.choices then return "one of " .. table.concat(d.choices, ", ") end
-  if d.kind == "boolean" then return "true or false" end
-  if d.kind ~= "integer" and d.kind ~= "float" then return "a text" end
-  local text = d.kind == "integer" and "an integer" or "a number"
-  if d.above then text = ("%s above %g"):format(text, d.above) end
-  if d.min and d.max then return ("%s from %g to %g"):format(text, d.min, d.max) end
-  if d.min then return ("%s of at least %g"):format(text, d.min) end
-  if d.max then return ("%s%s at most %g"):format(text, d.above and " and" or " of", d.max) end
-  return text
-end
-
-local function in_range(d, number)
-  return number == number and math.abs(number) ~= math.huge and not (d.min and number < d.min)
-    and not (d.max and number > d.max) and not (d.above and number <= d.above)
-end
-
--- The value as the declared type, or nil. Command line arguments are strings; other callers may give the type itself.
-local function convert(d, value)
-  if d.kind == "optional" then return value end
-  if d.kind == "boolean" then
-    if type(value) == "boolean" then return value end
-    return nil
-  end
-  if d.kind == "string" then
-    if type(value) ~= "string" then return nil end
-    for _, choice in ipairs(d.choices or { value }) do
-      if choice == value then return value end
-    end
-    return nil
-  end
-  local number = tonumber(value)
-  if number and d.kind == "integer" then number = math.tointeger(number) end
-  if not number or not in_range(d, number) then return nil end
-  return d.kind == "float" and number + 0.0 or number
-end
-
--- The same, or the user's error.
+-- The value as the declared type, or the user's error.
 local function checked(d, value)
-  local converted = convert(d, value)
+  local converted = values.convert(d, value)
   if converted == nil then
-    user_error.raise("option '--%s': expected %s, got '%s'", d[1], expected(d), tostring(value))
+    user_error.raise("option '--%s': expected %s, got '%s'", d[1], values.expected(d), tostring(value))
   end
   return converted
+end
+
+--- check(where, list of declarations, stored values): of a checkpoint, say; the user's error names the first that is
+-- missing or does not fit.
+function options.check(where, list, stored)
+  for _, d in ipairs(collect(list)) do
+    local value = stored[d.field]
+    local is_typed = d.kind == "optional" or type(value) == type(d[2])
+    if value == nil or not is_typed or values.convert(d, value) == nil then
+      user_error.raise("%s: its option '%s' is %s; expected %s", where, d[1], caller.shown(value), values.expected(d))
+    end
+  end
 end
 
 local function apply_defaults(declarations)
@@ -124,73 +103,6 @@ local function apply_defaults(declarations)
     if not d then error(("options.defaults: no option '%s' is declared"):format(name), 4) end
     d[2] = checked(d, value)
   end
-end
-
--- ---- the command line -------------------------------------------------------
-
-local function shown_default(d)
-  local default = d[2]
-  if default == "" or d.kind == "optional" then return "" end
-  if d.kind ~= "boolean" then return (" (default: %s)"):format(tostring(default)) end
-  return default and (" (default: yes; --no-%s turns it off)"):format(d[1]) or " (default: no)"
-end
-
-local function build_parser(program, about, declarations)
-  local parser = argparse(program, about):usage(("usage: cldlua %s [options]"):format(program))
-  parser:help_max_width(110):help_description_margin(27)
-  parser:argument("unexpected"):args("*"):hidden(true)
-  for _, d in ipairs(declarations) do
-    local name, help = "--" .. d[1], d[3] .. shown_default(d)
-    if d.kind == "boolean" then
-      parser:flag(name):target(d.field):description(help):action("store_true")
-      parser:flag("--no-" .. d[1]):target(d.field):hidden(true):action("store_false")
-    else
-      local placeholder = d.choices and "{" .. table.concat(d.choices, ",") .. "}"
-        or ({ integer = "<integer>", float = "<number>", optional = "<path>" })[d.kind] or "<text>"
-      parser:option(name):target(d.field):description(help):argname(placeholder):args(d.kind == "optional" and "?" or 1)
-    end
-  end
-  return parser
-end
-
--- argparse takes "-1" for an option: give a negative number to the option before it with an equals sign.
-local function join_negative_numbers(arguments)
-  local out = {}
-  for _, argument in ipairs(arguments) do
-    local before = out[#out]
-    if tonumber(argument) and argument:sub(1, 1) == "-" and before and before:find "^%-%-[^=]+$" then
-      out[#out] = before .. "=" .. argument
-    else
-      out[#out + 1] = argument
-    end
-  end
-  return out
-end
-
--- argparse's message in one line, with the nearest name.
-local function parse_error(message, declarations)
-  local unknown = message:match "^unknown option '(.-)'"
-  if not unknown then user_error.raise("%s (--help lists the options)", (message:gsub("%s*\n%s*", "; "))) end
-  local names = { "--help" }
-  for _, d in ipairs(declarations) do
-    names[#names + 1] = "--" .. d[1]
-    if d.kind == "boolean" then names[#names + 1] = "--no-" .. d[1] end
-  end
-  user_error.raise("unknown option '%s'%s (--help lists the options)", unknown, user_error.hint(unknown, names))
-end
-
--- The strings of the command line into {field = value as given}.
-local function parse(about, declarations, arguments, program)
-  local parser = build_parser(program, about, declarations)
-  local ok, result = parser:pparse(join_negative_numbers(arguments))
-  if not ok then parse_error(result, declarations) end
-  local stray = result.unexpected and result.unexpected[1]
-  if stray then user_error.raise("unexpected argument '%s' (--help lists the options)", stray) end
-  for _, d in ipairs(declarations) do
-    local value = result[d.field]
-    if d.kind == "optional" and type(value) == "table" then result[d.field] = value[1] or true end
-  end
-  return result
 end
 
 -- ---- cld.options{...} -------------------------------------------------------
@@ -217,7 +129,7 @@ setmetatable(options, { __call = function(_, spec, arguments)
   local program = tostring(arguments[0] or arg and arg[0] or "recipe"):match "[^/]*$"
   local opt, given = {}, {}
   for _, d in ipairs(declarations) do opt[d.field] = d[2] end
-  local parsed = parse(spec.about, declarations, arguments, program)
+  local parsed = command_line.parse(spec.about, declarations, arguments, program)
   for name, value in pairs(arguments) do
     if type(name) == "string" then
       if not declarations[name] then user_error.raise("no option '%s' is declared", name) end

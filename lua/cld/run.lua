@@ -16,18 +16,23 @@
 -- epoch's end (cld.eval) they do not wait: the resumed run repeats it. Before the first epoch there is nothing to
 -- save, and they leave at once.
 --
+-- A training that has diverged (run/divergence.lua) ends with one line and status 1, its last good checkpoint kept.
+--
 -- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings: what
 -- --threads 0 stood for is stored, and a resumed run takes it again unless it is given another. On a machine with fewer
 -- cores too, where that is slower than need be: it says so, and --threads trades the last bits for speed.
 local core = require "cld.core"
-local options = require "cld.options"
 local user_error = require "cld.user_error"
 local eval = require "cld.eval"
 local checkpoint = require "cld.run.checkpoint"
+local figures = require "cld.run.figures"
 local folder = require "cld.run.folder"
+local divergence = require "cld.run.divergence"
 local new_meters = require "cld.run.meters"
+local order = require "cld.run.order"
 local progress = require "cld.run.progress"
 local record = require "cld.run.record"
+local settings = require "cld.run.settings"
 local system = core.system
 
 local run = {}
@@ -40,76 +45,28 @@ function run.recipe(path)
   return dofile(path)
 end
 
---- load(path of a checkpoint) -> {path, options, position = {epoch, step, ...}, states = {net = {name = tensor}, ...}}
+--- load(path of a checkpoint[, declarations]) -> {path, options, position = {epoch, step, ...}, states = {net = {name =
+-- tensor}, ...}}. The declarations (as cld.options takes them) are of the options that the caller goes by.
 run.load = checkpoint.load
+
+--- restore(what load returned, {net = net, ...}): its states into these objects, in place.
+function run.restore(loaded, objects) checkpoint.restore(loaded, objects, true) end
 
 local Run = { __name = "cld.run" }
 Run.__index = Run
 
+-- A run that has come to no epoch (no data, no memory) leaves no folder.
+function Run:__gc()
+  if self.claim and not self.log then folder.abandon(self.claim) end
+end
+
 -- ---- starting ---------------------------------------------------------------
-
--- What opt lacks where it is a recipe's own table; cld.options.training declares the same.
-local defaults = { runs = "runs", name = "", resume = false, save_every = 1, print_every = 10, seed = 1, threads = 0 }
-
--- These say which run is meant, and are not its settings.
-local addresses = { runs = true, name = true, resume = true }
-
--- A resumed run has the settings it was started with, but for those that the user gives anew.
-local function adopt(opt, stored)
-  local details = options.details(opt)
-  local changed = {}
-  for name, value in pairs(stored) do
-    local own = rawget(opt, name)
-    if addresses[name] or own == nil or own == value then goto continue end
-    if details and not details.given[name] and type(own) == type(value) then
-      opt[name] = value
-    else
-      changed[#changed + 1] = ("%s %s (was %s)"):format(name, tostring(own), tostring(value))
-    end
-    ::continue::
-  end
-  table.sort(changed)
-  return changed
-end
-
-local function setting(opt, name)
-  local value = rawget(opt, name)
-  if value == nil then value = defaults[name] end
-  return value
-end
-
--- 0 becomes the number that it stands for.
-local function resolve_threads(opt)
-  if setting(opt, "threads") == 0 then opt.threads = system.get_num_threads() end
-end
-
-local function adopt_threads(opt, stored)
-  local details = options.details(opt)
-  local given = details and details.given.threads or setting(opt, "threads") > 0
-  if given or not stored.threads then return resolve_threads(opt) end
-  opt.threads = stored.threads
-  local cores = system.host().cores
-  if opt.threads > cores then
-    print(("%d threads as before, for the same results, on %d cores: --threads %d is faster"):format(opt.threads, cores,
-      cores))
-  end
-end
 
 -- Take over what the folder holds; returns a list of the settings that the user changed.
 local function continue(self)
   if core.io.exists(self.checkpoint) then self.loaded = checkpoint.load(self.checkpoint) end
   local stored = self.loaded and self.loaded.options or record.read_options(self.folder)
-  adopt_threads(self.opt, stored)
-  return adopt(self.opt, stored)
-end
-
--- What is of the process and not of the run.
-local function set_up_process(opt)
-  resolve_threads(opt)
-  user_error.call(system.set_num_threads, opt.threads)
-  core.tensor.manual_seed(setting(opt, "seed"))
-  local winograd = rawget(opt, "winograd")
-  if winograd ~= nil then core.nn.set_winograd(winograd) end
+  return settings.adopt(self.loaded and self.checkpoint or self.folder .. "/options.json", self.opt, stored)
 end
 
 local function in_session() return package.loaded["cld.repl"] ~= nil end
@@ -122,15 +79,12 @@ local function start(opt)
   local self = setmetatable({
     opt = opt, step = 0, step_in_epoch = 0, epochs_done = 0, seconds = 0, best = nil, meters = new_meters(),
   }, Run)
-  local resume = setting(opt, "resume")
-  local continues
-  self.folder, self.lock, continues = folder.claim {
-    runs = setting(opt, "runs"), name = setting(opt, "name"), resume = resume,
-  }
+  local resume = settings.get(opt, "resume")
+  self.claim = folder.claim { runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume }
+  self.folder = self.claim.path
   self.checkpoint = folder.checkpoint(self.folder)
-  local changed = continues and continue(self) or {}
-  set_up_process(opt)
-  if not continues then record.write(self.folder, opt) end
+  local changed = self.claim.continues and continue(self) or {}
+  settings.set_up_process(opt)
 
   record.print(self.folder, opt)
   if #changed > 0 then print("changed on resume: " .. table.concat(changed, ", ")) end
@@ -163,16 +117,21 @@ local function stateful(self, objects)
   return states
 end
 
+-- "epoch 3", or "step 2 of epoch 4": how far the run is.
+local function place(self)
+  if self.step_in_epoch == 0 then return ("epoch %d"):format(self.epochs_done) end
+  return ("step %d of epoch %d"):format(self.step_in_epoch, self.epochs_done + 1)
+end
+
 local function resume(self)
   local position = self.loaded.position
+  order.check(self.loaded, order.of(self.opt, self.loader))
   checkpoint.restore(self.loaded, self.states)
   core.tensor.set_rng_state(position.rng)
   self.epochs_done, self.step, self.step_in_epoch = position.epoch, position.step, position.step_in_epoch
   self.best, self.seconds, self.loaded = position.best, position.seconds, nil
   record.update(self.folder, self.opt, self.epochs_done)
-  local place = ("epoch %d"):format(self.epochs_done)
-  if self.step_in_epoch > 0 then place = ("step %d of epoch %d"):format(self.step_in_epoch, self.epochs_done + 1) end
-  print(("resumed from %s, after %s%s"):format(self.checkpoint, place,
+  print(("resumed from %s, after %s%s"):format(self.checkpoint, place(self),
     self.epochs_done >= self.opt.epochs and ": nothing is left to do" or ""))
 end
 
@@ -182,13 +141,13 @@ end
 -- (loader.first_step, counted from 0).
 function Run:epochs(objects)
   self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
-  if self.loaded then resume(self) end
+  if self.loaded then resume(self) else record.write(self.folder, self.opt) end
   local has_length = self.loader and pcall(function() return #self.loader end)
   self.steps_per_epoch = has_length and #self.loader or nil
   self.log = record.open_log(self.folder)
   self.log { event = "start", epoch = self.epochs_done, step = self.step, versions = system.versions() }
   self.line = progress.new {
-    epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = setting(self.opt, "print_every"),
+    epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
     images_per_step = self.loader and rawget(self.opt, "batch_size"),
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
@@ -207,7 +166,9 @@ end
 function Run:next_epoch()
   if self.epoch then self:end_epoch() end
   if self.epochs_done >= self.opt.epochs then return nil end
-  self.epoch, self.reported = self.epochs_done + 1, false
+  self.epoch = self.epochs_done + 1
+  self.reported = self.step_in_epoch > 0 and self.step_in_epoch == self.steps_per_epoch -- stopped in its evaluation
+  self.watch = divergence.watch(self.sgd)
   if self.loader then self.loader.first_step = self.step_in_epoch end
   self.line:start_epoch()
   return self.epoch
@@ -219,7 +180,7 @@ function Run:end_epoch()
   self.meters:reset()
   local last = self.epochs_done == self.opt.epochs
   local signal = system.interrupted()
-  if last or signal or self.epochs_done % setting(self.opt, "save_every") == 0 then self:save() end
+  if last or signal or self.epochs_done % settings.get(self.opt, "save_every") == 0 then self:save() end
   if last then
     self:remember { event = "end" }
     self.line:print(("done: %d epochs in %s; %s"):format(self.opt.epochs, progress.duration(self:elapsed()),
@@ -230,10 +191,10 @@ end
 
 -- ---- steps, scores ----------------------------------------------------------
 
--- Steps whose loss was not finite, where the optimizer counts them.
+-- Steps whose loss was not finite.
 local function skipped(self)
-  local ok, count = pcall(function() return self.sgd.skipped end)
-  return ok and math.type(count) and count > 0 and ("  skipped %d"):format(count) or ""
+  local count = divergence.skipped(self.sgd)
+  return count > 0 and ("  skipped %d"):format(count) or ""
 end
 
 -- A line of the log: where the run is, and `fields`.
@@ -249,12 +210,16 @@ function Run:elapsed() return self.seconds + system.clock() - self.resumed_at en
 -- SIGINT or SIGTERM writes a checkpoint and leaves.
 function Run:track(values)
   if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
+  figures.check("run:track", values)
   self.meters:track(values)
   self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
-  if self.line:step() then
+  local due = self.line:step()
+  if self.step_in_epoch == self.steps_per_epoch then
+    self:report_epoch() -- before the evaluation, whose time is not the epoch's
+  elseif due then
     local means = self.meters:read()
     self.line:draw(self, progress.values(means) .. skipped(self))
-    if system.clock() - self.logged >= setting(self.opt, "print_every") then
+    if system.clock() - self.logged >= settings.get(self.opt, "print_every") then
       self:remember { event = "progress", step_in_epoch = self.step_in_epoch, means = means }
     end
   end
@@ -268,37 +233,30 @@ function Run:report_epoch()
   local means = self.meters:read()
   self.line:finish_epoch(self.epoch, progress.values(means) .. skipped(self))
   self:remember { event = "epoch", means = means }
+  self:check_divergence(self.line.epoch_steps == self.step_in_epoch and self.step_in_epoch or nil)
 end
 
--- Which of two scores is better is told by top1, or by the first name.
-local function main_score(values)
-  if values.top1 then return "top1" end
-  local first
-  for name in pairs(values) do
-    if not first or name < first then first = name end
-  end
-  return first
-end
-
-local function percentages(values)
-  local names, words = {}, {}
-  for name in pairs(values) do names[#names + 1] = name end
-  table.sort(names)
-  for i, name in ipairs(names) do words[i] = ("%s %.2f %%"):format(name, 100 * values[name]) end
-  return table.concat(words, "  ")
+-- A run that has come to nothing ends here, with its last good checkpoint. `steps`: where all of so many were skipped.
+function Run:check_divergence(steps)
+  local problem = self.watch:problem(self.states, steps)
+  if not problem then return end
+  self.line:clear()
+  user_error.raise("epoch %d: %s: the training has diverged (is the learning rate too high?)%s", self.epoch, problem,
+    core.io.exists(self.checkpoint) and ("; %s is as it was"):format(self.checkpoint) or "; there is no checkpoint")
 end
 
 --- The epoch's accuracy, as shares: {top1 =, top5 =}. Logs and prints it, and keeps the best: run.best is
 -- {epoch =, name = "top1", value =}.
 function Run:score(values)
+  if not self.epoch then error("run:score: call it inside `for epoch in run:epochs{...}`", 2) end
+  values = figures.scores(values)
   self:report_epoch()
-  local name = main_score(values)
-  local value = values[name]
-  if value == value and (not self.best or value > self.best.value) then
+  local name, value = figures.main_score(values)
+  if math.abs(value) < math.huge and (not self.best or value > self.best.value) then
     self.best = { epoch = self.epoch, name = name, value = value }
   end
   local best = self.best
-  self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, self.opt.epochs, percentages(values),
+  self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, self.opt.epochs, figures.percentages(values),
     best and ("  (best %s %.2f %%, epoch %d)"):format(best.name, 100 * best.value, best.epoch) or ""))
   self:remember { event = "score", values = values, best = self.best }
 end
@@ -308,11 +266,12 @@ end
 --- Write the checkpoint now, between two steps.
 function Run:save()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
+  if self.epoch then self:check_divergence() end
   local ok, message = pcall(checkpoint.save, self.checkpoint, self.states, {
     options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(),
     position = {
       epoch = self.epochs_done, step = self.step, step_in_epoch = self.step_in_epoch, seconds = self:elapsed(),
-      best = self.best, rng = core.tensor.get_rng_state(),
+      best = self.best, rng = core.tensor.get_rng_state(), order = order.of(self.opt, self.loader),
     },
   })
   if not ok then
@@ -337,8 +296,7 @@ end
 function Run:leave()
   local name, number = system.interrupted()
   self:remember { event = "interrupted", signal = name }
-  self.line:print(("interrupted (SIG%s) after step %d of epoch %d; --resume %s continues"):format(name,
-    self.step_in_epoch, self.epoch or self.epochs_done, self.folder))
+  self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, place(self), self.folder))
   os.exit(128 + number, true)
 end
 

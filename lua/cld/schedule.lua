@@ -1,6 +1,7 @@
 --- Learning rates over time. Each maker returns a function of the step, counted from 0 over the whole training, as
 -- run.step is: `sgd:step(loss, { lr = lr(run.step) })`. Nothing is remembered, so a resumed run needs nothing restored.
 local core = require "cld.core"
+local options = require "cld.options"
 local user_error = require "cld.user_error"
 
 local schedule = {}
@@ -39,6 +40,15 @@ local function check_factor(maker, s)
   if s.warmup_factor == 0 then error(("schedule.%s: 'warmup_factor' must be above 0"):format(maker), 3) end
 end
 
+local function check_milestones(list)
+  local valid, last = type(list) == "table" and #list > 0, 0
+  for _, milestone in ipairs(valid and list or {}) do
+    valid = valid and type(milestone) == "number" and milestone > last
+    last = milestone
+  end
+  if not valid then error("schedule.step: 'milestones' must be a list of ascending numbers above 0", 3) end
+end
+
 -- From base at step 0 to minimum at step `steps` and after.
 local function half_cosine(base, minimum, steps)
   return function(step)
@@ -71,6 +81,7 @@ function schedule.step(given)
     base = true, steps_per_epoch = true, milestones = true, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100,
   })
   check_factor("step", s)
+  check_milestones(s.milestones)
   local rate, warmup
   rate, warmup = with_warmup(s, function(after_warmup)
     local value = s.base
@@ -89,12 +100,9 @@ function schedule.constant(given)
 end
 
 local function milestones(text)
-  local list = {}
-  for word in text:gmatch "[^,%s]+" do
-    list[#list + 1] = tonumber(word)
-      or user_error.raise("option '--milestones': expected epochs such as 120,160, got '%s'", text)
-  end
-  return list
+  return options.integers(text)
+    or user_error.raise("option '--milestones': expected ascending integers of at least 1, such as 120,160, got '%s'",
+      text)
 end
 
 --- delayed(steps, rate): 0 for that many steps, then the schedule `rate` from its beginning.
@@ -112,12 +120,15 @@ function schedule.from_options(opt, steps_per_epoch)
     base = opt.lr * opt.batch_size / 128, steps_per_epoch = steps_per_epoch, warmup_epochs = opt.warmup_epochs,
     warmup_factor = opt.warmup_factor,
   }
+  if fill > 0 and fill >= opt.epochs then
+    user_error.raise("option '--fill-epochs': expected fewer than the %d of --epochs, got %d", opt.epochs, fill)
+  end
   local rate
   if opt.schedule == "step" then
     given.milestones, given.gamma = milestones(opt.milestones), rawget(opt, "gamma")
     rate = schedule.step(given)
   else
-    given.epochs, given.minimum = math.max(opt.epochs - fill, 0), rawget(opt, "lr_min")
+    given.epochs, given.minimum = opt.epochs - fill, rawget(opt, "lr_min")
     rate = schedule.warmup_cosine(given)
   end
   return fill > 0 and schedule.delayed(fill * steps_per_epoch, rate) or rate

@@ -16,8 +16,11 @@ end
 -- The same shape, or both of one element.
 local function fits(a, b) return shape_of(a) == shape_of(b) or (a:numel() == 1 and b:numel() == 1) end
 
+-- A float is taken as a float of any width, an integer as an integer; from one to the other is no conversion.
+local function kind_of(tensor) return tensor.dtype:find "^b?f" and "float" or "integer" end
+
 -- "3 missing: a, b, c" for every kind of problem there is; a long list is cut.
-local function describe(missing, unexpected, misshaped)
+local function describe(missing, unexpected, misshaped, mistyped)
   local parts = {}
   local function add(what, names)
     if #names == 0 then return end
@@ -27,6 +30,7 @@ local function describe(missing, unexpected, misshaped)
   add("missing", missing)
   add("unexpected", unexpected)
   add("of another shape", misshaped)
+  add("of another dtype", mistyped)
   return table.concat(parts, "; ")
 end
 
@@ -43,20 +47,22 @@ local function check(what, given)
 end
 
 --- load(what, own, given, {strict = true, optional}): copy the tensors of `given` into those of `own`, by name. Where
--- something is missing, unexpected or of another shape, one error names it all, and nothing has been copied. Not
--- strict: what fits is copied. `optional(name)`: this one may be missing. Returns {missing, unexpected, misshaped},
--- lists of words.
+-- something is missing, unexpected, of another shape or an integer for a float, one error names it all, and nothing
+-- has been copied. Not strict: what fits is copied. `optional(name)`: this one may be missing. Returns {missing,
+-- unexpected, misshaped, mistyped}, lists of words.
 function state.load(what, own, given, options)
   check(what, given)
   local strict = not options or options.strict ~= false
   local optional = options and options.optional
-  local missing, unexpected, misshaped, copies = {}, {}, {}, {}
+  local missing, unexpected, misshaped, mistyped, copies = {}, {}, {}, {}, {}
   for _, name in ipairs(sorted_keys(own)) do
     local mine, theirs = own[name], given[name]
     if not theirs then
       if not (optional and optional(name)) then missing[#missing + 1] = name end
     elseif not fits(mine, theirs) then
       misshaped[#misshaped + 1] = ("%s (%s here, %s in the state)"):format(name, shape_of(mine), shape_of(theirs))
+    elseif kind_of(mine) ~= kind_of(theirs) then
+      mistyped[#mistyped + 1] = ("%s (%s here, %s in the state)"):format(name, mine.dtype, theirs.dtype)
     else
       copies[#copies + 1] = name
     end
@@ -64,11 +70,11 @@ function state.load(what, own, given, options)
   for _, name in ipairs(sorted_keys(given)) do
     if not own[name] then unexpected[#unexpected + 1] = name end
   end
-  local problems = describe(missing, unexpected, misshaped)
+  local problems = describe(missing, unexpected, misshaped, mistyped)
   if strict and problems ~= "" then caller.raise("%s: the state does not fit: %s", what, problems) end
   local _ <close> = core.autograd.no_grad()
   for _, name in ipairs(copies) do own[name]:copy_(given[name]:reshape(own[name].shape)) end
-  return { missing = missing, unexpected = unexpected, misshaped = misshaped }
+  return { missing = missing, unexpected = unexpected, misshaped = misshaped, mistyped = mistyped }
 end
 
 return state

@@ -19,14 +19,24 @@ function user_error.call(f, ...)
   user_error.raise("%s", tostring(results[2]))
 end
 
+local function bare(word) return (word:gsub("^%-+", "")) end
+
+-- 0 where the name begins with the word; leading dashes are none of either.
+local function distance(word, name)
+  word, name = bare(word), bare(name)
+  if #word >= 3 and name:sub(1, #word) == word then return 0 end
+  return core.system.edit_distance(word, name)
+end
+
 --- "; did you mean 'epochs'?", or nothing where no name is near.
 function user_error.hint(word, names)
   local best, least = nil, math.huge
   for _, name in ipairs(names) do
-    local distance = core.system.edit_distance(word, name)
-    if distance < least then best, least = name, distance end
+    local apart = distance(word, name)
+    if apart < least or apart == least and #name < #best then best, least = name, apart end
   end
-  return least <= math.max(2, #word // 2) and ("; did you mean '%s'?"):format(best) or ""
+  local length = #bare(word)
+  return least <= math.max(2, length // 2) and least < length and ("; did you mean '%s'?"):format(best) or ""
 end
 
 return user_error

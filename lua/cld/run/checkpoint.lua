@@ -3,7 +3,9 @@
 -- random numbers, best score). An object is anything with state_dict() -> {name = tensor} and load_state_dict(state);
 -- checkpoint.object makes one of plain tensors.
 local core = require "cld.core"
+local caller = require "cld.caller"
 local json = require "cld.json"
+local options = require "cld.options"
 local state = require "cld.state"
 local user_error = require "cld.user_error"
 
@@ -44,16 +46,50 @@ function checkpoint.save(path, objects, facts)
   user_error.call(core.io.save, path, tensors, metadata)
 end
 
---- load(path) -> {path, options, position, states = {object name = {name = tensor}}}
-function checkpoint.load(path)
+-- ---- reading ----------------------------------------------------------------
+
+local function is_count(value) return math.type(value) == "integer" and value >= 0 end
+local function is_number(value) return type(value) == "number" end
+
+-- What a position must say, in the order in which it is checked.
+local position_fields = {
+  { "epoch", is_count }, { "step", is_count }, { "step_in_epoch", is_count },
+  { "seconds", function(value) return is_number(value) and value >= 0 end },
+  { "rng", function(value)
+    return type(value) == "table" and math.type(value.seed) == "integer" and math.type(value.position) == "integer"
+  end },
+  { "best", function(value)
+    return value == nil or type(value) == "table" and is_count(value.epoch) and is_number(value.value)
+      and type(value.name) == "string"
+  end },
+  { "order", function(value) return value == nil or type(value) == "table" end },
+}
+
+-- The metadata's entry `key`, a table.
+local function decode(path, metadata, key)
+  local ok, value = pcall(json.decode, metadata[key])
+  if not ok then user_error.raise("%s: damaged checkpoint: its %s: %s", path, key, tostring(value)) end
+  if type(value) ~= "table" then user_error.raise("%s: damaged checkpoint: its %s are no table", path, key) end
+  return value
+end
+
+--- load(path) -> {path, options, position, states = {object name = {name = tensor}}}. `declarations` are the options
+-- that the caller goes by, as cld.options takes them: the checkpoint's must fit them.
+function checkpoint.load(path, declarations)
   local tensors, metadata = user_error.call(core.io.load, path)
   if metadata.format ~= "cldlua checkpoint 1" or not metadata.options or not metadata.position then
     user_error.raise("%s: not a checkpoint of a run (its metadata say nothing of one)", path)
   end
   local loaded = { path = path, states = {} }
-  for _, key in ipairs { "options", "position" } do
-    loaded[key] = user_error.call(json.decode, metadata[key])
+  for _, key in ipairs { "options", "position" } do loaded[key] = decode(path, metadata, key) end
+  for _, field in ipairs(position_fields) do
+    local name, is_valid = table.unpack(field)
+    if not is_valid(loaded.position[name]) then
+      user_error.raise("%s: damaged checkpoint: '%s' of its position is %s", path, name,
+        caller.shown(loaded.position[name]))
+    end
   end
+  if declarations then options.check(path, declarations, loaded.options) end
   for key, tensor in pairs(tensors) do
     local prefix, name = key:match "^([^.]+)%.(.+)$"
     if not prefix then user_error.raise("%s: not a checkpoint of a run: what is '%s'?", path, key) end
@@ -63,22 +99,23 @@ function checkpoint.load(path)
   return loaded
 end
 
---- Put the loaded states into the objects. One error lists all that does not fit.
-function checkpoint.restore(loaded, objects)
+-- What does not fit, or nil.
+local function restore_object(loaded, name, object)
+  local ok, message = pcall(object.load_state_dict, object, loaded.states[name] or {})
+  if ok then return nil end
+  return ("'%s': %s"):format(name, (tostring(message):gsub("^[^:%s]*:%d+: ", ""))) -- without the line that found it
+end
+
+--- Put the loaded states into the objects {name = object}; others of the checkpoint are left alone where `some` is
+-- true. One error lists all that does not fit.
+function checkpoint.restore(loaded, objects, some)
   local problems, names = {}, {}
   for name in pairs(objects) do names[#names + 1] = name end
   for name in pairs(loaded.states) do
-    if not objects[name] then problems[#problems + 1] = ("'%s' is not in this run"):format(name) end
+    if not some and not objects[name] then problems[#problems + 1] = ("'%s' is not in this run"):format(name) end
   end
   table.sort(names)
-  for _, name in ipairs(names) do
-    local object = objects[name]
-    local ok, message = pcall(object.load_state_dict, object, loaded.states[name] or {})
-    if not ok then
-      message = tostring(message):gsub("^[^:%s]*:%d+: ", "") -- without the line of the code that found it
-      problems[#problems + 1] = ("'%s': %s"):format(name, message)
-    end
-  end
+  for _, name in ipairs(names) do problems[#problems + 1] = restore_object(loaded, name, objects[name]) end
   if #problems > 0 then
     user_error.raise("%s does not fit this run: %s", loaded.path, table.concat(problems, "; "))
   end

@@ -1,6 +1,6 @@
 --- Where a run lives. A fresh run without a name takes the recipe's, numbered where that is taken: npid, npid-2, ...
--- A folder is taken once a run has trained in it (it has a log) or while one is using it (it is locked), so a run that
--- failed before its first step leaves nothing behind. A folder that holds a checkpoint is never started afresh.
+-- A folder is taken once a run has trained in it (it has a log) or while one is using it (it is locked); a run that
+-- failed before its first epoch abandons its own. A folder that holds a checkpoint is never started afresh.
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 local io_ = core.io
@@ -37,11 +37,21 @@ local function latest(runs, name)
   return best
 end
 
-local function start_numbered(runs)
+-- Makes the folder; what was not there before is noted in `made`, inner folders first.
+local function make(path, made)
+  local missing = path
+  while missing and not io_.exists(missing) do
+    made[#made + 1] = missing
+    missing = missing:match "^(.+)/[^/]+$"
+  end
+  user_error.call(io_.mkdir, path)
+end
+
+local function start_numbered(runs, made)
   local name = recipe_name()
   for n = 1, math.huge do
     local path = runs .. "/" .. numbered(name, n)
-    user_error.call(io_.mkdir, path)
+    make(path, made)
     if not has(path, "log.jsonl") and not has(path, "checkpoint.safetensors") then
       local held = user_error.call(io_.lock, path)
       if held then return path, held end
@@ -49,8 +59,8 @@ local function start_numbered(runs)
   end
 end
 
-local function start_named(path)
-  user_error.call(io_.mkdir, path)
+local function start_named(path, made)
+  make(path, made)
   if has(path, "checkpoint.safetensors") then
     user_error.raise("the run folder '%s' holds a checkpoint: --resume continues it, --name starts another", path)
   end
@@ -78,25 +88,40 @@ local function remove_leftovers(path)
   end
 end
 
-local function choose(options)
+local function check_names(runs, name)
+  if runs == "" then user_error.raise "option '--runs': expected a folder, got ''" end
+  if name:find "[/%z]" or name == "." or name == ".." then
+    user_error.raise("option '--name': expected the name of one folder (in that of --runs), got '%s'", name)
+  end
+end
+
+local function choose(options, made)
   local runs, name, resume = options.runs, options.name, options.resume
-  if not resume and name == "" then return start_numbered(runs) end
-  if not resume then return start_named(runs .. "/" .. name) end
+  check_names(runs, name)
+  if not resume and name == "" then return start_numbered(runs, made) end
+  if not resume then return start_named(runs .. "/" .. name, made) end
   local path
   if type(resume) == "string" then
     path = given(resume)
   else
     path = runs .. "/" .. (name ~= "" and name or latest(runs, recipe_name()) or recipe_name())
   end
-  user_error.call(io_.mkdir, path)
+  make(path, made)
   return path, lock(path), has(path, "checkpoint.safetensors") or has(path, "options.json")
 end
 
---- claim{runs =, name =, resume =} -> path, lock, whether there is a run to continue. The lock is to be kept.
+--- claim{runs =, name =, resume =} -> {path, lock, continues = whether there is a run to continue, made}. The lock is
+-- to be kept.
 function folder.claim(options)
-  local path, held, continues = choose(options)
+  local made = {}
+  local path, held, continues = choose(options, made)
   remove_leftovers(path)
-  return path, held, continues
+  return { path = path, lock = held, continues = continues, made = made }
+end
+
+--- Removes the folders that the claim has made, where they are still empty.
+function folder.abandon(claim)
+  for _, path in ipairs(claim.made) do os.remove(path) end
 end
 
 return folder

@@ -49,11 +49,21 @@ function Meters:state_dict()
 end
 
 function Meters:load_state_dict(state)
-  self:reset()
+  local read = { sum = {}, count = {} }
   for key, tensor in pairs(state) do
-    local kind, name = key:match "^(%a+)%.(.*)$"
-    self[kind == "sum" and "sums" or "counts"][name] = tensor
+    local kind, name = key:match "^(%a+)%.(.+)$"
+    if not read[kind] or tensor.dtype ~= "f64" or tensor:numel() ~= 1 then
+      error(("'%s' is no sum and no count of one f64"):format(key), 0)
+    end
+    read[kind][name] = tensor
   end
+  for name in pairs(read.sum) do
+    if not read.count[name] then error(("'count.%s' is missing"):format(name), 0) end
+  end
+  for name in pairs(read.count) do
+    if not read.sum[name] then error(("'sum.%s' is missing"):format(name), 0) end
+  end
+  self.sums, self.counts = read.sum, read.count
 end
 
 return new

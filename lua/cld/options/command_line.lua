@@ -1,0 +1,104 @@
+--- The command line of declared options: --help, and arguments into values as they were typed.
+local argparse = require "argparse"
+local user_error = require "cld.user_error"
+local values = require "cld.options.values"
+
+local command_line = {}
+
+-- "(at least 1; default: 200)": what a declaration's line of the help ends with.
+local function facts(d)
+  local range = (d.kind == "integer" or d.kind == "float") and values.range(d) or ""
+  local default
+  if d.kind == "boolean" then
+    default = d[2] and ("default: yes; --no-%s turns it off"):format(d[1]) or ("default: no, --no-%s"):format(d[1])
+  elseif d[2] ~= "" and d.kind ~= "optional" then
+    default = "default: " .. tostring(d[2])
+  end
+  local text = table.concat({ range ~= "" and range or default, range ~= "" and default or nil }, "; ")
+  return text ~= "" and " (" .. text .. ")" or ""
+end
+
+local placeholders = { integer = "<integer>", float = "<number>", optional = "<path>", integers = "<integers>" }
+
+local function build_parser(program, about, declarations)
+  local parser = argparse(program, about):usage(("usage: cldlua %s [options]"):format(program))
+  parser:help_max_width(110):help_description_margin(27)
+  parser:argument("unexpected"):args("*"):hidden(true)
+  for _, d in ipairs(declarations) do
+    local name, help = "--" .. d[1], d[3] .. facts(d)
+    if d.kind == "boolean" then
+      parser:flag(name):target(d.field):description(help):action("store_true")
+      parser:flag("--no-" .. d[1]):target(d.field):hidden(true):action("store_false")
+    else
+      local placeholder = d.choices and "{" .. table.concat(d.choices, ",") .. "}" or placeholders[d.kind] or "<text>"
+      parser:option(name):target(d.field):description(help):argname(placeholder):args(d.kind == "optional" and "?" or 1)
+    end
+  end
+  return parser
+end
+
+local function unknown_option(name, declarations)
+  local names = { "--help" }
+  for _, d in ipairs(declarations) do
+    names[#names + 1] = "--" .. d[1]
+    if d.kind == "boolean" then names[#names + 1] = "--no-" .. d[1] end
+  end
+  user_error.raise("unknown option '%s'%s (--help lists the options)", name, user_error.hint(name, names))
+end
+
+-- --flag=true and --flag=false as argparse has them; other arguments as they are.
+local function flag_with_value(argument, by_name)
+  local name, value = argument:match "^%-%-([^=]+)=(.*)$"
+  local d = by_name[name]
+  if not d or d.kind ~= "boolean" then return argument end
+  if value == "true" then return "--" .. name end
+  if value == "false" then return "--no-" .. name end
+  user_error.raise("option '--%s': expected %s, got '%s'", name, values.expected(d), value)
+end
+
+-- What stands after the option d and begins with one '-': argparse takes it for an option.
+local function dashed_value(d, argument)
+  if d.kind == "integer" or d.kind == "float" then return end
+  user_error.raise("option '--%s': the value '%s' begins with '-'; --%s=%s gives it", d[1], argument, d[1], argument)
+end
+
+-- The arguments so that argparse reads them as they were meant, or the user's error.
+local function prepare(arguments, declarations)
+  local by_name, out = {}, {}
+  for _, d in ipairs(declarations) do by_name[d[1]] = d end
+  for _, argument in ipairs(arguments) do
+    local before = out[#out]
+    local d = before and by_name[before:match "^%-%-(.+)$"]
+    local one_dash = argument:find "^%-[^-]" ~= nil
+    if d and d.kind == "boolean" and (argument == "true" or argument == "false") then
+      user_error.raise("option '--%s' takes no value; --no-%s turns it off", d[1], d[1])
+    elseif d and d.kind ~= "boolean" and one_dash then
+      dashed_value(d, argument)
+      out[#out] = before .. "=" .. argument
+    elseif one_dash and argument ~= "-h" then
+      unknown_option(argument, declarations)
+    else
+      out[#out + 1] = flag_with_value(argument, by_name)
+    end
+  end
+  return out
+end
+
+--- parse(about, declarations, arguments, program) -> {field = value as given}
+function command_line.parse(about, declarations, arguments, program)
+  local ok, result = build_parser(program, about, declarations):pparse(prepare(arguments, declarations))
+  if not ok then
+    local unknown = result:match "^unknown option '(.-)'"
+    if unknown then unknown_option(unknown, declarations) end
+    user_error.raise("%s (--help lists the options)", (result:gsub("%s*\n%s*", "; ")))
+  end
+  local stray = result.unexpected and result.unexpected[1]
+  if stray then user_error.raise("unexpected argument '%s' (--help lists the options)", stray) end
+  for _, d in ipairs(declarations) do
+    local value = result[d.field]
+    if d.kind == "optional" and type(value) == "table" then result[d.field] = value[1] or true end
+  end
+  return result
+end
+
+return command_line

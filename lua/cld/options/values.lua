@@ -1,0 +1,66 @@
+--- One option's value: what is expected, and a text of the command line as the declared type.
+local values = {}
+
+local function shown(number) return tostring(math.tointeger(number) or number) end
+
+--- "from 1 to 10", "at least 1", "above 0"; "" where any number will do.
+function values.range(d)
+  if d.min and d.max then return ("from %s to %s"):format(shown(d.min), shown(d.max)) end
+  if d.min then return "at least " .. shown(d.min) end
+  local words = {}
+  if d.above then words[#words + 1] = "above " .. shown(d.above) end
+  if d.max then words[#words + 1] = "at most " .. shown(d.max) end
+  return table.concat(words, " and ")
+end
+
+--- "an integer from 1 to 10", "a number above 0", "one of a, b"
+function values.expected(d)
+  if d.choices then return "one of " .. table.concat(d.choices, ", ") end
+  if d.kind == "boolean" then return "true or false" end
+  if d.kind == "integers" then return "ascending integers of at least 1, such as 120,160" end
+  if d.kind ~= "integer" and d.kind ~= "float" then return d.nonempty and "a text that is not empty" or "a text" end
+  local text, range = d.kind == "integer" and "an integer" or "a number", values.range(d)
+  if range == "" then return text end
+  return text .. (range:find "^at" and " of " or " ") .. range
+end
+
+--- "120, 160" -> {120, 160}; nil where they are not positive, ascending integers, at least one.
+function values.integers(text)
+  local list = {}
+  for word in (text .. ","):gmatch "%s*(.-)%s*," do
+    local number = math.tointeger(tonumber(word))
+    if not number or number <= (list[#list] or 0) then return nil end
+    list[#list + 1] = number
+  end
+  return list
+end
+
+local function in_range(d, number)
+  return number == number and math.abs(number) ~= math.huge and not (d.min and number < d.min)
+    and not (d.max and number > d.max) and not (d.above and number <= d.above)
+end
+
+local function convert_text(d, value)
+  if type(value) ~= "string" or d.nonempty and value == "" then return nil end
+  if d.kind == "integers" and not values.integers(value) then return nil end
+  for _, choice in ipairs(d.choices or { value }) do
+    if choice == value then return value end
+  end
+  return nil
+end
+
+--- The value as the declared type, or nil. Command line arguments are strings; other callers may give the type itself.
+function values.convert(d, value)
+  if d.kind == "optional" then return value end
+  if d.kind == "boolean" then
+    if type(value) == "boolean" then return value end
+    return nil
+  end
+  if d.kind == "string" or d.kind == "integers" then return convert_text(d, value) end
+  local number = tonumber(value)
+  if number and d.kind == "integer" then number = math.tointeger(number) end
+  if not number or not in_range(d, number) then return nil end
+  return d.kind == "float" and number + 0.0 or number
+end
+
+return values

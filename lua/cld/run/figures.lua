@@ -1,0 +1,57 @@
+--- What a recipe hands to run:track and run:score: {name = number, or tensor of one element}.
+local core = require "cld.core"
+local caller = require "cld.caller"
+
+local figures = {}
+
+local function sorted_names(values)
+  local names = {}
+  for name in pairs(values) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+local function is_scalar(value)
+  if type(value) == "number" then return true end
+  local open, count = pcall(function() return core.tensor.is_tensor(value) and value:numel() end)
+  return open and count == 1
+end
+
+--- Raises at the user's line; `what` is the function that was called.
+function figures.check(what, values)
+  if type(values) ~= "table" then
+    caller.raise("%s: expected a table {name = number or tensor of one element}, got %s", what, caller.shown(values))
+  end
+  for name, value in pairs(values) do
+    if type(name) ~= "string" then
+      caller.raise("%s: expected names of values, got %s", what, caller.shown(name))
+    end
+    if not is_scalar(value) then
+      caller.raise("%s: '%s' must be a number or a tensor of one element, got %s", what, name, caller.shown(value))
+    end
+  end
+end
+
+--- The same, as numbers; at least one.
+function figures.scores(values)
+  figures.check("run:score", values)
+  if not next(values) then caller.raise "run:score: expected at least one score, such as top1" end
+  local numbers = {}
+  for name, value in pairs(values) do numbers[name] = type(value) == "number" and value or value:item() end
+  return numbers
+end
+
+--- The name and the value of the score that tells which of two epochs is better: top1, or the first name.
+function figures.main_score(scores)
+  local name = scores.top1 and "top1" or sorted_names(scores)[1]
+  return name, scores[name]
+end
+
+--- "top1 81.20 %  top5 99.00 %"
+function figures.percentages(scores)
+  local words = sorted_names(scores)
+  for i, name in ipairs(words) do words[i] = ("%s %.2f %%"):format(name, 100 * scores[name]) end
+  return table.concat(words, "  ")
+end
+
+return figures

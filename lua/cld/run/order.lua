@@ -1,0 +1,39 @@
+--- What decides which images the rest of an epoch has. In the middle of one it cannot change: a resumed run would see
+-- some images twice and others never.
+local user_error = require "cld.user_error"
+
+local order = {}
+
+-- The option that changes each.
+local fields = {
+  { "batch_size", "--batch-size" }, { "seed", "--seed" }, { "dataset", "--dataset" }, { "images", "--data" },
+}
+
+--- of(opt, loader) -> {batch_size, seed, dataset, images}, as far as they are known.
+function order.of(opt, loader)
+  local set = type(loader) == "table" and rawget(loader, "dataset")
+  return {
+    batch_size = rawget(opt, "batch_size"), seed = rawget(opt, "seed"), dataset = rawget(opt, "dataset"),
+    images = set and #set or nil,
+  }
+end
+
+--- check(what checkpoint.load returned, now): the user's error where it was written in the middle of an epoch and the
+-- order is another now.
+function order.check(loaded, now)
+  local position, changes = loaded.position, {}
+  if position.step_in_epoch == 0 then return end
+  local was = position.order or {}
+  for _, field in ipairs(fields) do
+    local name, option = table.unpack(field)
+    if was[name] ~= nil and was[name] ~= now[name] then
+      changes[#changes + 1] = ("%s (%s, was %s)"):format(option, tostring(now[name]), tostring(was[name]))
+    end
+  end
+  if #changes == 0 then return end
+  user_error.raise("%s was stopped in the middle of epoch %d, where %s cannot change, for its remaining batches would "
+    .. "be others; resume it as it was, and change that when an epoch has ended", loaded.path, position.epoch + 1,
+    table.concat(changes, ", "))
+end
+
+return order

@@ -1,0 +1,78 @@
+--- A run's settings, and what a resumed run takes over of those it was started with.
+local core = require "cld.core"
+local options = require "cld.options"
+local user_error = require "cld.user_error"
+local system = core.system
+
+local settings = {}
+
+-- What opt lacks where it is a recipe's own table; cld.options.training declares the same.
+local defaults = { runs = "runs", name = "", resume = false, save_every = 1, print_every = 10, seed = 1, threads = 0 }
+
+-- These say which run is meant, and are not its settings.
+local addresses = { runs = true, name = true, resume = true }
+
+--- opt's value, or the default.
+function settings.get(opt, name)
+  local value = rawget(opt, name)
+  if value == nil then value = defaults[name] end
+  return value
+end
+
+-- threads: 0 becomes the number that it stands for.
+local function resolve_threads(opt)
+  if settings.get(opt, "threads") == 0 then opt.threads = system.get_num_threads() end
+end
+
+local function adopt_threads(where, opt, stored)
+  local details = options.details(opt)
+  local given = details and details.given.threads or settings.get(opt, "threads") > 0
+  if given or not stored.threads then return resolve_threads(opt) end
+  options.check(where, { { "threads", 1, "of the kernels", min = 1 } }, stored)
+  opt.threads = stored.threads
+  local cores = system.host().cores
+  if opt.threads > cores then
+    print(("%d threads as before, for the same results, on %d cores: --threads %d is faster"):format(opt.threads, cores,
+      cores))
+  end
+end
+
+-- {field = declaration} of those that the user has not given anew.
+local function adoptable(opt)
+  local by_field, details = {}, options.details(opt)
+  for _, d in ipairs(details and details.declarations or {}) do
+    if not details.given[d.field] then by_field[d.field] = d end
+  end
+  return by_field
+end
+
+--- adopt(where, opt, stored): a resumed run has the settings it was started with (`stored`, which come from the file
+-- `where`), but for those that the user gives anew. Returns a list of these, as text.
+function settings.adopt(where, opt, stored)
+  adopt_threads(where, opt, stored)
+  local changed, by_field = {}, adoptable(opt)
+  for name, value in pairs(stored) do
+    local own, d = rawget(opt, name), by_field[name]
+    if addresses[name] or own == nil or own == value then goto continue end
+    if d then
+      options.check(where, { d }, stored)
+      opt[name] = value
+    else
+      changed[#changed + 1] = ("%s %s (was %s)"):format(name, tostring(own), tostring(value))
+    end
+    ::continue::
+  end
+  table.sort(changed)
+  return changed
+end
+
+--- What is of the process and not of the run.
+function settings.set_up_process(opt)
+  resolve_threads(opt)
+  user_error.call(system.set_num_threads, opt.threads)
+  core.tensor.manual_seed(settings.get(opt, "seed"))
+  local winograd = rawget(opt, "winograd")
+  if winograd ~= nil then core.nn.set_winograd(winograd) end
+end
+
+return settings
