@@ -9,12 +9,14 @@
 
 #define SGD "cld.sgd"
 
-/* The tensors of the list at arg, borrowed: the list keeps them. The array is a userdata left on the stack.
- */
+/* The tensors of the list at arg, borrowed: they are left on the stack, as is the userdata that is their array. */
 static cld_tensor **check_tensors(lua_State *L, int arg, const char *function, int *count) {
     if (!lua_istable(L, arg))
         luaL_error(L, "%s: expected a list of tensors or a module, got %s", function, luaL_typename(L, arg));
-    *count = (int)luaL_len(L, arg);
+    lua_Integer length = luaL_len(L, arg);
+    if (length < 0 || length > INT32_MAX || !lua_checkstack(L, (int)length + LUA_MINSTACK))
+        luaL_error(L, "%s: a list of %I tensors is too long", function, (LUAI_UACINT)length);
+    *count = (int)length;
     cld_tensor **list = lua_newuserdatauv(L, sizeof *list * ((size_t)*count + 1), 0);
     for (int i = 0; i < *count; i++) {
         lua_geti(L, arg, i + 1);
@@ -22,7 +24,6 @@ static cld_tensor **check_tensors(lua_State *L, int arg, const char *function, i
         if (!list[i])
             luaL_error(L, "%s: entry %d of the list is a %s, not a tensor", function, i + 1,
                        luaL_typename(L, -1));
-        lua_pop(L, 1);
     }
     return list;
 }
@@ -66,6 +67,7 @@ static cld_sgd_params check_settings(lua_State *L, int arg, cld_sgd_params base)
  * {the number of its tensors, which follow those of the one before; its own settings}. */
 static int sgd_new(lua_State *L) {
     int count, left;
+    lua_settop(L, 3);
     cld_sgd_params base = check_settings(L, 2, (cld_sgd_params){0});
     cld_tensor **params = check_tensors(L, 1, "sgd", &count);
     luaL_checktype(L, 3, LUA_TTABLE);

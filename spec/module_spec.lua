@@ -2,19 +2,13 @@
 -- what they free.
 local cld = require "cld"
 local check = require "spec.support.check"
+local sorted_keys = require "cld.sorted_keys"
 local nn = cld.nn
 
 local function names(list)
   local found = {}
   for name in list do found[#found + 1] = name end
   return found
-end
-
-local function sorted_keys(t)
-  local keys = {}
-  for key in pairs(t) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
 end
 
 -- A module with these fields, assigned after it was built.

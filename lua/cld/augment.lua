@@ -4,6 +4,7 @@
 --   cld.augment.cifar()                                   -- CLD's `base` at 32 pixels with CIFAR's statistics
 --   cld.augment.plus { size = 96, scale = { 0.08, 1 } }   -- any number can be given
 local caller = require "cld.caller"
+local sorted_keys = require "cld.sorted_keys"
 
 local augment = {}
 
@@ -31,9 +32,7 @@ local plain = {
   std = augment.statistics.cifar.std,
 }
 
-local names = {}
-for name in pairs(plain) do names[#names + 1] = name end
-table.sort(names) -- of two as near, always the same is offered
+local names = sorted_keys(plain) -- in order: of two as near, always the same is offered
 
 -- plain, then the preset, then the caller's.
 local function settings(name, preset, given)

@@ -9,6 +9,7 @@
 local core = require "cld.core"
 local augment = require "cld.augment"
 local caller = require "cld.caller"
+local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
 local is_tensor = core.tensor.is_tensor
 
@@ -101,9 +102,7 @@ local defaults = {
   world = 1,
 }
 
-local names = {}
-for name in pairs(defaults) do names[#names + 1] = name end
-table.sort(names)
+local names = sorted_keys(defaults)
 
 --- loader{dataset, batch_size, views, augment, workers, prefetch, seed, shuffle, drop_last, rank, world}
 -- #loader: steps per epoch. Settings that do not fit the data are the user's to mend.

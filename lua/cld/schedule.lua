@@ -2,15 +2,14 @@
 -- run.step is: `sgd:step(loss, { lr = lr(run.step) })`. Nothing is remembered, so a resumed run needs nothing restored.
 local core = require "cld.core"
 local options = require "cld.options"
+local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
 
 local schedule = {}
 
 -- The fields of `given`, checked, with defaults; a default of `true` marks a required field.
 local function settings(maker, given, defaults)
-  local out, names = {}, {}
-  for name in pairs(defaults) do names[#names + 1] = name end
-  table.sort(names)
+  local out, names = {}, sorted_keys(defaults)
   core.system.check_fields("schedule." .. maker, given, names)
   for _, name in ipairs(names) do
     local value = given[name]

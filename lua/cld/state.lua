@@ -1,17 +1,11 @@
 --- Loading states: what every load_state_dict shares.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local sorted_keys = require "cld.sorted_keys"
 
 local state = {}
 
 local function shape_of(tensor) return "[" .. table.concat(tensor.shape, ", ") .. "]" end
-
-local function sorted_keys(t)
-  local keys = {}
-  for key in pairs(t) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
-end
 
 -- The same shape, or both of one element.
 local function fits(a, b) return shape_of(a) == shape_of(b) or (a:numel() == 1 and b:numel() == 1) end

@@ -6,6 +6,7 @@ local core = require "cld.core"
 local caller = require "cld.caller"
 local json = require "cld.json"
 local options = require "cld.options"
+local sorted_keys = require "cld.sorted_keys"
 local state = require "cld.state"
 local user_error = require "cld.user_error"
 
@@ -109,13 +110,13 @@ end
 --- Put the loaded states into the objects {name = object}; others of the checkpoint are left alone where `some` is
 -- true. One error lists all that does not fit.
 function checkpoint.restore(loaded, objects, some)
-  local problems, names = {}, {}
-  for name in pairs(objects) do names[#names + 1] = name end
+  local problems = {}
   for name in pairs(loaded.states) do
     if not some and not objects[name] then problems[#problems + 1] = ("'%s' is not in this run"):format(name) end
   end
-  table.sort(names)
-  for _, name in ipairs(names) do problems[#problems + 1] = restore_object(loaded, name, objects[name]) end
+  for _, name in ipairs(sorted_keys(objects)) do
+    problems[#problems + 1] = restore_object(loaded, name, objects[name])
+  end
   if #problems > 0 then
     user_error.raise("%s does not fit this run: %s", loaded.path, table.concat(problems, "; "))
   end

@@ -1,15 +1,9 @@
 --- What a recipe hands to run:track and run:score: {name = number, or tensor of one element}.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local sorted_keys = require "cld.sorted_keys"
 
 local figures = {}
-
-local function sorted_names(values)
-  local names = {}
-  for name in pairs(values) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
 
 local function is_scalar(value)
   if type(value) == "number" then return true end
@@ -43,13 +37,13 @@ end
 
 --- The name and the value of the score that tells which of two epochs is better: top1, or the first name.
 function figures.main_score(scores)
-  local name = scores.top1 and "top1" or sorted_names(scores)[1]
+  local name = scores.top1 and "top1" or sorted_keys(scores)[1]
   return name, scores[name]
 end
 
 --- "top1 81.20 %  top5 99.00 %"
 function figures.percentages(scores)
-  local words = sorted_names(scores)
+  local words = sorted_keys(scores)
   for i, name in ipairs(words) do words[i] = ("%s %.2f %%"):format(name, 100 * scores[name]) end
   return table.concat(words, "  ")
 end

@@ -1,6 +1,7 @@
 --- What a person sees of a training: on a terminal one line redrawn in place, elsewhere a line every few seconds; at
 -- the end of an epoch a line that stays.
 local core = require "cld.core"
+local sorted_keys = require "cld.sorted_keys"
 local clock, terminal = core.system.clock, core.system.terminal
 
 local progress = {}
@@ -16,10 +17,8 @@ progress.duration = duration
 
 --- "cld 2.013  instance 9.120": names in order.
 function progress.values(means)
-  local names, words = {}, {}
-  for name in pairs(means) do names[#names + 1] = name end
-  table.sort(names)
-  for i, name in ipairs(names) do words[i] = ("%s %.4g"):format(name, means[name]) end
+  local words = {}
+  for i, name in ipairs(sorted_keys(means)) do words[i] = ("%s %.4g"):format(name, means[name]) end
   return table.concat(words, "  ")
 end
 
