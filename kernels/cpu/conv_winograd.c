@@ -143,17 +143,17 @@ CLD_INLINE place place_of(const tiled *t, int64_t index, int64_t block) {
     CLD_INLINE void name(vec part[side][side], const tiled *t, const float *plane, int64_t y, int64_t x,     \
                          int lane) {                                                                         \
         const float *from = plane + (y * t->width + x) * 16 + lane;                                          \
-        int64_t row = t->width * 16;                                                                         \
-        if (y >= 0 && x >= 0 && y + side <= t->height && x + side <= t->width) {                             \
+        int64_t row = t->width * 16, bottom = t->height - y, right = t->width - x;                           \
+        if (y >= 0 && x >= 0 && bottom >= side && right >= side) {                                           \
             for (int i = 0; i < side; i++)                                                                   \
                 for (int j = 0; j < side; j++) part[i][j] = load(from + i * row + j * 16);                   \
             return;                                                                                          \
         }                                                                                                    \
-        for (int i = 0; i < side; i++)                                                                       \
-            for (int j = 0; j < side; j++) {                                                                 \
-                bool here = y + i >= 0 && y + i < t->height && x + j >= 0 && x + j < t->width;               \
-                part[i][j] = here ? load(from + i * row + j * 16) : (vec){0};                                \
-            }                                                                                                \
+        if (bottom > side) bottom = side;                                                                    \
+        if (right > side) right = side;                                                                      \
+        memset(part, 0, side *side * sizeof(vec));                                                           \
+        for (int64_t i = y < 0 ? -y : 0; i < bottom; i++)                                                    \
+            for (int64_t j = x < 0 ? -x : 0; j < right; j++) part[i][j] = load(from + i * row + j * 16);     \
     }
 READ_PART(read_input, 6)
 READ_PART(read_output, 4)
