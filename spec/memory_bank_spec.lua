@@ -221,7 +221,7 @@ describe("memory_bank", function()
     check.fails(function() bank:loss(f, cld.zeros { 2 }) end, "got f32%[2%]")
     check.fails(function() bank:loss(cld.zeros({ 0, 3 }), cld.zeros({ 0 }, "i64")) end, "no rows")
     check.fails(function() cld.losses.memory_bank { size = 5, dims = 3 } end, "'dims'; did you mean 'dim'")
-    check.fails(function() cld.losses.memory_bank { size = 5 } end, "dim is nil")
+    check.fails(function() cld.losses.memory_bank { size = 5 } end, "dim must be an integer of at least 1, got nil")
     check.fails(function() bank:load_state_dict { memory = cld.zeros({ 5, 2 }) } end,
       "memory %(%[5, 3%] here, %[5, 2%] in the state%)")
     check.fails(function() bank:load_state_dict {} end, "1 missing: memory")
@@ -235,15 +235,15 @@ describe("memory_bank", function()
       assert.matches("^spec/memory_bank_spec.lua:%d+: ", message)
     end
     fails(nil, "memory_bank: expected a table of options, got nil")
-    fails({ size = 5 }, "memory_bank: dim is nil; expected an integer of at least 1")
-    fails({ size = 0, dim = 2 }, "memory_bank: size is 0; expected an integer of at least 1")
+    fails({ size = 5 }, "memory_bank: dim must be an integer of at least 1, got nil")
+    fails({ size = 0, dim = 2 }, "memory_bank: size must be an integer of at least 1, got 0")
     for _, bad in ipairs { 0, -1, 1 / 0, 0 / 0, "x" } do
       fails({ size = 5, dim = 3, temperature = bad }, "memory_bank: temperature is .*; expected a number above 0")
     end
     for _, bad in ipairs { 5, -0.1, 0 / 0 } do
       fails({ size = 5, dim = 3, momentum = bad }, "memory_bank: momentum is .*; expected 0 to 1")
     end
-    fails({ size = 5, dim = 3, negatives = -1 }, "memory_bank: negatives is %-1")
+    fails({ size = 5, dim = 3, negatives = -1 }, "memory_bank: negatives must be an integer of at least 0, got %-1")
     fails({ size = 5, dim = 3, dtype = "i64" }, "memory_bank: dtype is i64; expected 'f32' or 'f64'")
   end)
 end)

@@ -127,7 +127,7 @@ describe("moco_queue", function()
     end
     fails(nil, "moco_queue: expected a table of options, got nil")
     fails({ size = 4, dim = 3, temperature = -1 }, "moco_queue: temperature is %-1; expected a number above 0")
-    fails({ size = 4, dim = 3.5 }, "moco_queue: dim is 3.5; expected an integer of at least 1")
+    fails({ size = 4, dim = 3.5 }, "moco_queue: dim must be an integer of at least 1, got 3.5")
   end)
 
   it("says what does not fit", function()

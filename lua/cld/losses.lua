@@ -5,9 +5,10 @@
 --   loss:backward()                                   -- then the rows `index` of bank.memory are updated
 --
 -- Everything a bank or a queue knows is in its state_dict.
+local caller = require "cld.caller"
 local core = require "cld.core"
 local state = require "cld.state"
-local functional, create, check_fields = core.losses, core.tensor, core.system.check_fields
+local functional, create = core.losses, core.tensor
 
 local losses = {
   --- kmeans(x (n, d), k, iterations) -> labels i64 (n), centroids (k, d): Lloyd's algorithm from the first k rows. An
@@ -21,28 +22,17 @@ local losses = {
   cld = functional.cld,
 }
 
--- Errors are raised for the caller of the constructor.
-local function check_options(what, options, names)
-  if type(options) ~= "table" then
-    error(("%s: expected a table of options, got %s"):format(what, type(options)), 3)
-  end
-  check_fields(what, options, names)
-end
-
 local function integer(what, options, name, least, default)
   local value = options[name]
   if value == nil then value = default end
-  if math.type(value) ~= "integer" or value < least then
-    error(("%s: %s is %s; expected an integer of at least %d"):format(what, name, tostring(value), least), 3)
-  end
-  return value
+  return caller.integer(what, name, value, least)
 end
 
 local function number(what, options, name, default, fits, expected)
   local value = options[name]
   if value == nil then value = default end
   if type(value) ~= "number" or not fits(value) then
-    error(("%s: %s is %s; expected %s"):format(what, name, tostring(value), expected), 3)
+    caller.raise("%s: %s is %s; expected %s", what, name, tostring(value), expected)
   end
   return value
 end
@@ -56,7 +46,7 @@ end
 local function random_rows(what, size, dim, options)
   local dtype = options.dtype or "f32"
   if dtype ~= "f32" and dtype ~= "f64" then
-    error(("%s: dtype is %s; expected 'f32' or 'f64'"):format(what, tostring(dtype)), 3)
+    caller.raise("%s: dtype is %s; expected 'f32' or 'f64'", what, tostring(dtype))
   end
   local bound = 1 / math.sqrt(dim / 3)
   return create.empty({ size, dim }, { dtype = dtype, device = options.device or "cpu" }):uniform_(-bound, bound)
@@ -74,7 +64,7 @@ MemoryBank.__index = MemoryBank
 -- one row per training image (Wu et al., CVPR 2018). negatives = 0 is the full softmax over all rows; K > 0 is NCE
 -- against K rows drawn uniformly for each feature. bank.memory is the (size, dim) tensor.
 function losses.memory_bank(options)
-  check_options("memory_bank", options,
+  caller.require_fields("memory_bank", options,
     { "size", "dim", "momentum", "temperature", "negatives", "dtype", "device" })
   local size, dim = integer("memory_bank", options, "size", 1), integer("memory_bank", options, "dim", 1)
   local self = setmetatable({
@@ -126,7 +116,7 @@ MocoQueue.__index = MocoQueue
 -- MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer the row to be replaced next,
 -- counted from 0.
 function losses.moco_queue(options)
-  check_options("moco_queue", options, { "size", "dim", "temperature", "dtype", "device" })
+  caller.require_fields("moco_queue", options, { "size", "dim", "temperature", "dtype", "device" })
   local size, dim = integer("moco_queue", options, "size", 1), integer("moco_queue", options, "dim", 1)
   return setmetatable({
     temperature = temperature("moco_queue", options, 0.07),
@@ -155,7 +145,7 @@ function MocoQueue:load_state_dict(given)
   local own, size = self:state_dict(), self.memory.shape[1]
   local pointer = given.pointer and given.pointer:numel() == 1 and given.pointer:item()
   if pointer and not (pointer >= 0 and pointer < size) then
-    error(("moco_queue: the state's pointer is %s; expected 0 to %d"):format(pointer, size - 1), 2)
+    caller.raise("moco_queue: the state's pointer is %s; expected 0 to %d", pointer, size - 1)
   end
   state.load("moco_queue", own, given, own_affair)
   self.pointer = math.tointeger(own.pointer:item())

@@ -3,6 +3,7 @@
 --   local sgd = cld.optim.sgd(net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 5e-4 })
 --   sgd:zero_grad(); loss:backward(); sgd:step()      -- as in PyTorch, or all three at once:
 --   sgd:step(loss, { lr = 0.02 })                     -- skips, and counts in sgd.skipped, a loss that is not finite
+local caller = require "cld.caller"
 local core = require "cld.core"
 local functional = core.optim
 
@@ -13,19 +14,12 @@ local function is_module(value) return type(value) == "table" and value.named_pa
 -- A list of tensors, or a module's.
 local function listed(params) return is_module(params) and params:parameters() or params end
 
--- f(...), its error placed where the user called the function of this file that calls this (without a tail call).
-local function call(f, ...)
-  local ok, result = pcall(f, ...)
-  if not ok then error(result, 3) end
-  return result
-end
-
 -- {{params =, settings...}, ...} as one list of tensors and {{number of them, settings...}, ...}.
 local function flattened(groups)
   local all, settings = {}, {}
   for i, group in ipairs(groups) do
     local params = type(group) == "table" and listed(group.params)
-    if type(params) ~= "table" then error(("sgd: group %d lacks its list 'params'"):format(i), 3) end
+    if type(params) ~= "table" then caller.raise("sgd: group %d lacks its list 'params'", i) end
     table.move(params, 1, #params, #all + 1, all)
     settings[i] = { #params }
     for key, value in pairs(group) do
@@ -48,10 +42,10 @@ function optim.sgd(params, options)
   local first = not is_module(params) and type(params) == "table" and params[1]
   if type(first) == "table" then
     local all, groups = flattened(params)
-    return (call(functional.sgd, all, options, groups))
+    return caller.call("sgd", functional.sgd, all, options, groups)
   end
   params = listed(params)
-  return (call(functional.sgd, params, options, { { type(params) == "table" and #params or 0 } }))
+  return caller.call("sgd", functional.sgd, params, options, { { type(params) == "table" and #params or 0 } })
 end
 
 --- clip_grad_norm(params, max_norm) -> total norm: the gradients of params (a list of tensors, or a module), scaled
@@ -81,12 +75,12 @@ local function matched(target, source)
   local targets, sources, others = {}, {}, {}
   for name, tensor in source:named_parameters() do others[name] = tensor end
   for name, tensor in target:named_parameters() do
-    if not others[name] then error(("ema: the source has no parameter '%s'"):format(name), 3) end
+    if not others[name] then caller.raise("ema: the source has no parameter '%s'", name) end
     targets[#targets + 1], sources[#sources + 1] = tensor, others[name]
     others[name] = nil
   end
   local extra = next(others)
-  if extra then error(("ema: the target has no parameter '%s'"):format(extra), 3) end
+  if extra then caller.raise("ema: the target has no parameter '%s'", extra) end
   return targets, sources
 end
 
@@ -94,7 +88,7 @@ end
 -- modules (matched by name; buffers are left alone) or lists of tensors.
 function optim.ema(target, source, decay)
   if is_module(target) and is_module(source) then target, source = matched(target, source) end
-  call(functional.ema, target, source, decay)
+  caller.call("ema", functional.ema, target, source, decay)
 end
 
 return optim

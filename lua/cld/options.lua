@@ -24,7 +24,7 @@ local options = {}
 options.training = {
   { "seed",        1,      "seed of all that is random", min = 0 },
   { "threads",     0,      "threads of the kernels; 0: OMP_NUM_THREADS, or one per core; resumed: as before", min = 0 },
-  { "winograd",    true,   "faster 3 x 3 convolutions, about one decimal digit less precise" },
+  { "winograd",    true,   "faster 3 x 3 convolutions, at most a decimal digit less precise" },
   { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
   { "device",      "cpu",  "where to compute", choices = { "cpu" } },
   { "runs",        "runs", "folder of the run folders", nonempty = true },

@@ -1,6 +1,6 @@
 --- Learning rates over time. Each maker returns a function of the step, counted from 0 over the whole training, as
 -- run.step is: `sgd:step(loss, { lr = lr(run.step) })`. Nothing is remembered, so a resumed run needs nothing restored.
-local core = require "cld.core"
+local caller = require "cld.caller"
 local options = require "cld.options"
 local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
@@ -10,13 +10,13 @@ local schedule = {}
 -- The fields of `given`, checked, with defaults; a default of `true` marks a required field.
 local function settings(maker, given, defaults)
   local out, names = {}, sorted_keys(defaults)
-  core.system.check_fields("schedule." .. maker, given, names)
+  caller.require_fields("schedule." .. maker, given, names)
   for _, name in ipairs(names) do
     local value = given[name]
     if value == nil then value = defaults[name] end
-    if value == true then error(("schedule.%s: the field '%s' is missing"):format(maker, name), 3) end
+    if value == true then caller.raise("schedule.%s: the field '%s' is missing", maker, name) end
     if name ~= "milestones" and not (math.type(value) and value >= 0 and value < math.huge) then
-      error(("schedule.%s: '%s' must be a number of at least 0, got %s"):format(maker, name, tostring(value)), 3)
+      caller.raise("schedule.%s: '%s' must be a number of at least 0, got %s", maker, name, tostring(value))
     end
     out[name] = value
   end
@@ -36,7 +36,7 @@ local function with_warmup(s, after)
 end
 
 local function check_factor(maker, s)
-  if s.warmup_factor == 0 then error(("schedule.%s: 'warmup_factor' must be above 0"):format(maker), 3) end
+  if s.warmup_factor == 0 then caller.raise("schedule.%s: 'warmup_factor' must be above 0", maker) end
 end
 
 local function check_milestones(list)
@@ -45,7 +45,7 @@ local function check_milestones(list)
     valid = valid and type(milestone) == "number" and milestone > last
     last = milestone
   end
-  if not valid then error("schedule.step: 'milestones' must be a list of ascending numbers above 0", 3) end
+  if not valid then caller.raise "schedule.step: 'milestones' must be a list of ascending numbers above 0" end
 end
 
 -- From base at step 0 to minimum at step `steps` and after.

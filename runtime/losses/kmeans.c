@@ -25,7 +25,7 @@ cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int64_t it
         return cld_fail_null(CLD_INVALID, "kmeans: %lld iterations; expected 1 to %d", (long long)iterations,
                              INT32_MAX);
     const cld_backend *device = cld_device(x);
-    if (!device->loss || !device->loss->kmeans) return (void)cld_unsupported("kmeans", device), NULL;
+    if (!cld_slot(device, loss, kmeans)) return (void)cld_unsupported("kmeans", device), NULL;
     CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(x);
     CLD_AUTO cld_tensor *assigned = cld_tensor_new(CLD_I64, 1, x->a.shape, device);
     CLD_AUTO cld_tensor *centroids = cld_tensor_new(x->a.dtype, 2, (int64_t[]){k, x->a.shape[1]}, device);

@@ -89,7 +89,7 @@ static cld_status check(const cld_tensor *f, const cld_tensor *memory, const cld
 cld_tensor *cld_bank_loss(cld_tensor *f, cld_tensor *memory, cld_tensor *index, const cld_bank_params *p) {
     CLD_TRY_NULL(check(f, memory, index, p));
     const cld_backend *device = cld_device(f);
-    if (!device->loss || !device->loss->bank_softmax || !device->loss->bank_update)
+    if (!cld_slot(device, loss, bank_softmax) || !cld_slot(device, loss, bank_update))
         return (void)cld_unsupported("memory_bank", device), NULL;
     CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(f), *entries = cld_tensor_contiguous(index);
     CLD_AUTO cld_tensor *loss = cld_tensor_new(f->a.dtype, 0, NULL, device);
@@ -106,7 +106,7 @@ cld_tensor *cld_bank_nce_loss(cld_tensor *f, cld_tensor *memory, cld_tensor *ind
                               cld_tensor *z, const cld_bank_params *p) {
     CLD_TRY_NULL(check(f, memory, index, p));
     const cld_backend *device = cld_device(f);
-    if (!device->loss || !device->loss->bank_nce || !device->loss->bank_update)
+    if (!cld_slot(device, loss, bank_nce) || !cld_slot(device, loss, bank_update))
         return (void)cld_unsupported("memory_bank with negatives", device), NULL;
     if (negatives->a.dtype != CLD_I64 || negatives->a.ndim != 2 || negatives->a.shape[0] != f->a.shape[0])
         return cld_fail_null(CLD_INVALID,
@@ -132,7 +132,7 @@ cld_tensor *cld_bank_nce_loss(cld_tensor *f, cld_tensor *memory, cld_tensor *ind
 
 cld_tensor *cld_sample_negatives(int64_t rows, int64_t count, int64_t size, uint64_t draw,
                                  const cld_backend *device) {
-    if (!device->loss || !device->loss->sample_negatives)
+    if (!cld_slot(device, loss, sample_negatives))
         return (void)cld_unsupported("memory_bank with negatives", device), NULL;
     if (rows < 1 || rows >= 1 << 22 || count < 1 || size < 1 || size > UINT32_MAX)
         return cld_fail_null(CLD_INVALID, "memory_bank: cannot draw %lld x %lld negatives of %lld rows",

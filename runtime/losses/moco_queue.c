@@ -19,8 +19,7 @@ cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue
         return cld_fail_null(CLD_INVALID, "moco_queue: query is %s, key %s; expected the same shape",
                              cld_describe(&query->a), cld_describe(&key->a));
     const cld_backend *device = cld_device(query);
-    if (!device->loss || !device->loss->queue_softmax)
-        return (void)cld_unsupported("moco_queue", device), NULL;
+    if (!cld_slot(device, loss, queue_softmax)) return (void)cld_unsupported("moco_queue", device), NULL;
     CLD_AUTO cld_tensor *q = cld_tensor_contiguous(query), *k = cld_tensor_contiguous(key);
     CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(queue);
     CLD_AUTO cld_tensor *loss = cld_tensor_new(query->a.dtype, 0, NULL, device);

@@ -26,8 +26,7 @@ cld_tensor *cld_weighted_knn(cld_tensor *memory, cld_tensor *labels, cld_tensor 
         return cld_fail_null(CLD_INVALID, "weighted_knn: k is %lld and classes %lld; expected at least 1",
                              (long long)p->k, (long long)classes);
     const cld_backend *device = cld_device(memory);
-    if (!device->loss || !device->loss->weighted_knn)
-        return (void)cld_unsupported("weighted_knn", device), NULL;
+    if (!cld_slot(device, loss, weighted_knn)) return (void)cld_unsupported("weighted_knn", device), NULL;
     int64_t k = p->k < memory->a.shape[0] ? p->k : memory->a.shape[0];
     CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(memory), *asked = cld_tensor_contiguous(queries);
     CLD_AUTO cld_tensor *entries = cld_tensor_contiguous(labels);

@@ -20,7 +20,7 @@ cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int c
     if (!(decay >= 0 && decay <= 1)) return cld_fail(CLD_INVALID, "ema: decay is %g; expected 0 to 1", decay);
     if (count < 1) return CLD_OK;
     const cld_backend *device = cld_device(targets[0]);
-    if (!device->optim || !device->optim->ema) return cld_unsupported("ema", device);
+    if (!cld_slot(device, optim, ema)) return cld_unsupported("ema", device);
     for (int i = 0; i < count; i++) {
         CLD_TRY(check_pair(targets[i], sources[i], i));
         if (cld_device(targets[i]) != device || cld_device(sources[i]) != device)

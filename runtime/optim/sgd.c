@@ -140,7 +140,7 @@ static cld_status step_group(cld_sgd *s, int first, int count, cld_sgd_params op
         CLD_TRY(add_to(is_new ? &fresh : &known, s, i));
     }
     const cld_backend *device = cld_device(s->params[0]);
-    if (!device->optim || !device->optim->sgd) return cld_unsupported("sgd", device);
+    if (!cld_slot(device, optim, sgd)) return cld_unsupported("sgd", device);
     if (known.count)
         CLD_TRY(device->optim->sgd(known.count, known.params, known.grads, momentum ? known.buffers : NULL,
                                    &options));
