@@ -4,8 +4,14 @@
  * computes. Outputs come first, then inputs, then sizes and a parameter struct. Nothing here knows of tensors,
  * autograd or Lua. A slot may be NULL: the runtime then reports CLD_UNSUPPORTED and names the op.
  *
- * kernels/cpu fills it in, and is linked in always. It is the only device so far: nothing loads another yet. The
- * version is there for the first that comes as a library of its own.
+ * kernels/cpu fills it in, and is linked in always. kernels/cuda fills it in as a library of its own, libcld_cuda.so,
+ * which is looked for when a program asks for such a device (runtime/tensor/device.c). The version stands first in what
+ * such a library hands over: one that was built from another contract is refused.
+ *
+ * Queues. A device may queue its work and go on: then nothing here waits for it but to_host and synchronize. What a
+ * kernel only finds out on the device, an index that is out of range, is reported by the next of these. So that a step
+ * need not wait, values that change from step to step can be given as arrays of one element on the device: the learning
+ * rate, the condition under which a step is made, the position of the random numbers.
  */
 #ifndef CLD_KERNELS_BACKEND_H
 #define CLD_KERNELS_BACKEND_H
@@ -16,7 +22,11 @@
 
 #include "runtime/core/error.h"
 
-#define CLD_BACKEND_VERSION 1
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CLD_BACKEND_VERSION 2
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
@@ -40,8 +50,9 @@ typedef enum cld_dtype {
 
 typedef enum cld_layout {
     CLD_STRIDED, /* element (i, j, ...) lies at data + i * strides[0] + j * strides[1] + ... */
-    CLD_BLOCKED  /* the device's own layout for 4-d activations; on the CPU nChw16c: channels in blocks of 16,
-                    [N][C/16][H][W][16], C a multiple of 16, dense; strides mean nothing */
+    CLD_BLOCKED /* the device's own layout for 4-d activations, dense; strides mean nothing. On the CPU nChw16c:
+                    channels in blocks of 16, [N][C/16][H][W][16], C a multiple of 16. On CUDA channels last:
+                    [N][H][W][C] */
 } cld_layout;
 
 typedef struct cld_array {
@@ -54,8 +65,8 @@ typedef struct cld_array {
 } cld_array;
 
 static inline size_t cld_dtype_size(cld_dtype dtype) {
-    static const size_t sizes[] = {
-#define CLD_SIZE(name, text, bytes) [CLD_##name] = bytes,
+    static const unsigned char sizes[] = {
+#define CLD_SIZE(name, text, bytes) bytes,
         CLD_DTYPES(CLD_SIZE)
 #undef CLD_SIZE
     };
@@ -94,12 +105,15 @@ typedef struct cld_memory_ops {
      * releases what it can, empties the cache, and tries once more: for tensors and for a kernel's workspace alike. */
     cld_status (*allocate)(void **out, size_t bytes);
     void (*release)(void *data, size_t bytes); /* bytes as given to allocate */
-    /* Dense bytes between this device's memory and the host's. */
+    /* Dense bytes between this device's memory and the host's. to_host waits for what was queued; from_host does not,
+     * and host may be used again when it returns. */
     cld_status (*to_host)(void *host, const void *device, size_t bytes);
     cld_status (*from_host)(void *device, const void *host, size_t bytes);
     void (*set_reclaim)(void (*reclaim)(void *context), void *context); /* NULL: nothing to call */
     cld_memory_info (*info)(void);
-    cld_status (*synchronize)(void); /* (optional) wait for queued work; nothing queues any so far */
+    cld_status (*synchronize)(void); /* (optional) wait for queued work */
+    /* (optional) While on, whatever waits for the device is an error that says so. Returns what it was. */
+    bool (*forbid_waiting)(bool on);
 } cld_memory_ops;
 
 /* ---- elementwise, reductions, products, indexing, random numbers: the files that kernels/cpu/math.c gathers ------ */
@@ -146,7 +160,8 @@ typedef struct cld_math_ops {
     cld_status (*cumsum)(const cld_array *out, const cld_array *x, int dim, bool reverse);
     /* The positions (0-based) of the elements that are not 0, in row-major order; out has as many rows, of x's ndim. */
     cld_status (*nonzero)(const cld_array *out_i64, const cld_array *x);
-    /* out = alpha * a @ b + beta * out; all 2-d or all 3-d (batched); transposition is in the strides. */
+    /* out = alpha * a @ b + beta * out; all 2-d or all 3-d (batched); transposition is in the strides. Of one dtype, but
+     * that out may be f32 where a and b are bf16 or f16. */
     cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, double alpha,
                        double beta);
     /* along dim; log: log-softmax. backward: y is the forward's output. */
@@ -166,14 +181,19 @@ typedef struct cld_math_ops {
     /* Stable; the first k of each line along dim, in order. k = extent sorts. */
     cld_status (*topk)(const cld_array *values, const cld_array *index_i64, const cld_array *x, int dim,
                        bool descending);
-    /* Element i (in row-major order) is a pure function of (seed, position + i). */
+    /* Element i (in row-major order) is a pure function of (seed, position + i); the one element of base (i64, or NULL)
+     * is added to position. */
     cld_status (*random)(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
-                         uint64_t position);
+                         uint64_t position, const cld_array *base);
+    /* (optional) Let products and convolutions of f32 round their factors to tf32 (10 bits). Returns what it was. */
+    bool (*allow_tf32)(bool on);
 } cld_math_ops;
 
 /* ---- convolution, normalization, pooling: kernels/cpu/{conv,norm,pool}*.c ------------------------------------ */
 
-/* Activations are 4-d, blocked or row-major; everything else is row-major. */
+/* Activations are 4-d, blocked or row-major; everything else is row-major, but for w, which may be blocked where
+ * weight_layout wants it. Activations are f32 or f64, and where accepts_half says so bf16 or f16. Then w may be of their
+ * dtype or f32, dw, dbias and the vectors of norm are f32, and sums are in f32. */
 typedef struct cld_conv_params {
     int stride[2], padding[2], dilation[2], groups; /* rows, columns */
 } cld_conv_params;
@@ -191,6 +211,9 @@ typedef struct cld_pool_params {
 typedef struct cld_conv_ops {
     /* The layout in which this device wants an activation of this dtype and shape (4-d). */
     cld_layout (*layout)(cld_dtype dtype, const int64_t *shape);
+    /* (optional) The same for a convolution's weight (O, C / groups, kernel, kernel); strided where it is NULL. */
+    cld_layout (*weight_layout)(cld_dtype dtype, const int64_t *shape);
+    bool accepts_half; /* bf16 and f16 activations, in every function here */
     /* (optional) Use Winograd's algorithm where it is faster: about one decimal digit less precise in f32. On at
      * first; returns what it was. */
     bool (*set_winograd)(bool on);
@@ -241,15 +264,21 @@ typedef struct cld_loss_ops {
     /* The same with the positive f . key as class 0 in front of those of the queue. */
     cld_status (*queue_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                 const cld_array *key, const cld_array *queue, double temperature);
-    /* Uniform in 0 .. size - 1, a pure function of (seed, draw). */
-    cld_status (*sample_negatives)(const cld_array *negatives, int64_t size, uint64_t seed, uint64_t draw);
+    /* Uniform in 0 .. size - 1, a pure function of (seed, draw), draw an i64 of one element, which then counts on. */
+    cld_status (*sample_negatives)(const cld_array *negatives, const cld_array *draw, int64_t size,
+                                   uint64_t seed);
     /* NCE against the bank's rows negatives (rows, K). z, one element: <= 0 until the first batch has set it. */
     cld_status (*bank_nce)(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
                            const cld_array *bank, const cld_array *index, const cld_array *negatives,
                            double temperature);
-    /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending. */
+    /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending; nothing where the one
+     * element of condition (u8, or NULL) is 0. */
     cld_status (*bank_update)(const cld_array *bank, const cld_array *index, const cld_array *f,
-                              double momentum);
+                              double momentum, const cld_array *condition);
+    /* The ring: queue[(pointer + i) mod size] = keys[i] for all i, the last where rows meet, then pointer (i64, one
+     * element) += keys, mod size. Nothing where condition is 0. */
+    cld_status (*enqueue)(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
+                          const cld_array *condition);
     /* Lloyd's algorithm as CLD defines it: labels (rows), centroids (k, dim), sizes (k): members, but at least 1. */
     cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
                          const cld_array *x, int iterations);
@@ -267,28 +296,129 @@ typedef struct cld_sgd_params {
     bool nesterov;
 } cld_sgd_params;
 
+/* Values of one element on the device that a step goes by; each may be NULL. */
+typedef struct cld_step_control {
+    const cld_array *lr;        /* f64: in place of the parameters' lr */
+    const cld_array *condition; /* u8: nothing is written where it is 0 */
+    const cld_array *scale;     /* f32: of the loss; the gradients are divided by it */
+} cld_step_control;
+
+typedef struct cld_scale_params {
+    double growth, backoff; /* factors */
+    int interval;           /* good steps before it grows */
+} cld_scale_params;
+
 typedef struct cld_optim_ops {
     /* One call for all tensors, which are dense, each f32 or f64; the rule is in runtime/optim/optim.h. Written are
      * params and buffers; buffers is NULL where momentum is 0. */
     cld_status (*sgd)(int count, const cld_array *params, const cld_array *grads, const cld_array *buffers,
-                      const cld_sgd_params *p);
-    /* target = decay * target + (1 - decay) * source */
-    cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay);
+                      const cld_sgd_params *p, const cld_step_control *control);
+    /* target = decay * target + (1 - decay) * source; nothing where the one element of condition (u8, or NULL) is 0 */
+    cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay,
+                      const cld_array *condition);
+    /* flag (u8, one element) becomes 0 where an element of the arrays (dense, floats) is not finite, else it stays. */
+    cld_status (*all_finite)(const cld_array *flag, int count, const cld_array *arrays);
+    /* The dynamic loss scale (Micikevicius et al., "Mixed Precision Training", ICLR 2018): where condition is 0, scale
+     * (f32) *= backoff and good (i32) = 0; else good += 1, and at the interval scale *= growth and good = 0. */
+    cld_status (*update_scale)(const cld_array *scale, const cld_array *good, const cld_array *condition,
+                               const cld_scale_params *p);
 } cld_optim_ops;
+
+/* ---- images: optional; without it runtime/data/loader.c makes the views on the host ---------------------------- */
+
+typedef struct cld_normalization {
+    float mean[3], std[3];
+} cld_normalization;
+
+/* Crop, colour, grey, blur, flip, normalize, erase, in this order and with torchvision's distributions: see
+ * runtime/data/augment.h. */
+typedef struct cld_augment {
+    int height, width; /* of the view */
+    bool crop;         /* RandomResizedCrop; else the whole image is resized */
+    double scale[2];   /* area of the crop as a share of the image's */
+    double ratio[2];   /* width / height of the crop, log-uniform */
+    double jitter_p;   /* probability of ColorJitter; its four parts come in random order */
+    double brightness, contrast, saturation; /* factor uniform in [max(0, 1 - x), 1 + x] */
+    double hue;                              /* factor uniform in [-x, x] */
+    double grayscale_p;
+    double blur_p, sigma[2]; /* in pixels of the view, uniform between the two */
+    double flip_p;
+    cld_normalization normalization;
+    double erasing_p, erasing_area[2], erasing_ratio[2]; /* RandomErasing with zeros, after normalize */
+} cld_augment;
+
+/* Which random numbers a view is drawn with, beside the sample: its row in the data set. */
+typedef struct cld_augment_draw {
+    uint64_t seed, epoch;
+    int view;
+} cld_augment_draw;
+
+typedef struct cld_image_ops {
+    /* view (n, 3, height, width), f32, bf16 or f16, blocked or row-major, of the rows index (i64, n) of images (u8, (N,
+     * H, W, 3), dense): before the rounding to its dtype the same values as the host's. */
+    cld_status (*augment)(const cld_array *view, const cld_array *images, const cld_array *index,
+                          const cld_augment *a, const cld_augment_draw *draw);
+} cld_image_ops;
+
+/* ---- graphs: optional ------------------------------------------------------------------------------------------ */
+
+/* A captured graph is the work that was queued while it was captured, to be queued again as a whole. Memory that was
+ * allocated meanwhile is the graph's own: no one else gets it before the graph is freed. */
+typedef struct cld_graph_ops {
+    cld_status (*begin)(void);       /* from here on work is recorded, and not done */
+    cld_status (*end)(void **graph); /* the end of the recording; on failure too nothing records any more */
+    cld_status (*replay)(void *graph);
+    void (*free)(void *graph);
+} cld_graph_ops;
 
 /* ---- the device ------------------------------------------------------------------------------------------------ */
 
 typedef struct cld_backend {
-    int version; /* CLD_BACKEND_VERSION */
-    const char *name;
+    int version;                  /* CLD_BACKEND_VERSION */
+    const char *name;             /* "cpu", "cuda:0" */
     const char *(*library)(void); /* what it computes with, and the version: "oneDNN 2.6.3" */
     const cld_memory_ops *memory;
     const cld_math_ops *math;
     const cld_conv_ops *conv;
     const cld_loss_ops *loss;
     const cld_optim_ops *optim;
+    const cld_image_ops *image; /* (optional) */
+    const cld_graph_ops *graph; /* (optional) */
 } cld_backend;
 
 const cld_backend *cld_cpu_backend(void);
+
+/* ---- a library of devices -------------------------------------------------------------------------------------- */
+
+typedef struct cld_device_facts {
+    char name[128];   /* the chip's */
+    size_t memory;    /* bytes */
+    int major, minor; /* compute capability */
+    int multiprocessors;
+} cld_device_facts;
+
+typedef struct cld_plugin {
+    int version;                       /* CLD_BACKEND_VERSION */
+    bool emulated;                     /* its kernels run on the host, for tests: never chosen unless named */
+    cld_status (*count)(int *devices); /* an error that says what is missing: the driver, a newer one, ... */
+    cld_status (*facts)(int ordinal, cld_device_facts *out);
+    /* The device, opened at the first call. A process computes on one: another ordinal later is an error. */
+    const cld_backend *(*open)(int ordinal);
+} cld_plugin;
+
+/* What such a library gets: this side's error record, which is the one that its user reads. */
+typedef struct cld_plugin_host {
+    cld_status (*fail)(cld_status code, const char *format, ...);
+    cld_status (*code)(void);
+    const char *(*message)(void);
+} cld_plugin_host;
+
+/* The one symbol of such a library. */
+#define CLD_PLUGIN_ENTRY "cld_plugin_entry"
+typedef const cld_plugin *(*cld_plugin_entry_function)(const cld_plugin_host *host);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

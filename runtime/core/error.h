@@ -10,6 +10,10 @@
 #ifndef CLD_CORE_ERROR_H
 #define CLD_CORE_ERROR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum cld_status {
     CLD_OK = 0,
     CLD_INVALID,     /* the caller's argument: a shape, a dtype, a number out of range */
@@ -52,5 +56,9 @@ cld_status cld_error_import(const cld_error_record *record);
     do {                                                                                                     \
         if ((call) != CLD_OK) return NULL;                                                                   \
     } while (0)
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

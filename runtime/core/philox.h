@@ -11,6 +11,12 @@
 
 #include <stdint.h>
 
+#ifdef __CUDACC__ /* kernels draw the same numbers */
+#    define CLD_HOST_DEVICE __host__ __device__
+#else
+#    define CLD_HOST_DEVICE
+#endif
+
 typedef enum cld_rng_purpose {
     CLD_RNG_GENERATOR = 0, /* cld.rand and friends: the position is the generator's */
     CLD_RNG_SHUFFLE,
@@ -26,7 +32,8 @@ typedef struct cld_philox {
 } cld_philox;
 
 /* The bijection itself: ten rounds. Known answers: spec/ops_random_spec.lua. */
-static inline void cld_philox_block(const uint32_t key_in[2], const uint32_t counter_in[4], uint32_t out[4]) {
+CLD_HOST_DEVICE static inline void cld_philox_block(const uint32_t key_in[2], const uint32_t counter_in[4],
+                                                    uint32_t out[4]) {
     uint32_t k0 = key_in[0], k1 = key_in[1];
     uint32_t c0 = counter_in[0], c1 = counter_in[1], c2 = counter_in[2], c3 = counter_in[3];
     for (int round = 0; round < 10; round++) {
@@ -46,16 +53,16 @@ static inline void cld_philox_block(const uint32_t key_in[2], const uint32_t cou
 }
 
 /* The stream for one purpose, epoch, sample and view. Epoch < 2^22, view < 2^6, sample < 2^36. */
-static inline cld_philox cld_philox_at(uint64_t seed, cld_rng_purpose purpose, uint64_t epoch,
-                                       uint64_t sample, uint64_t view) {
-    cld_philox r = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32)}, .used = 4};
+CLD_HOST_DEVICE static inline cld_philox cld_philox_at(uint64_t seed, cld_rng_purpose purpose, uint64_t epoch,
+                                                       uint64_t sample, uint64_t view) {
+    cld_philox r = {{(uint32_t)seed, (uint32_t)(seed >> 32)}, {0, 0, 0, 0}, {0, 0, 0, 0}, 4};
     r.counter[1] = (uint32_t)sample;
     r.counter[2] = (uint32_t)epoch | (uint32_t)(view << 22) | (uint32_t)(purpose << 28);
     r.counter[3] = (uint32_t)(sample >> 32);
     return r;
 }
 
-static inline uint32_t cld_philox_u32(cld_philox *r) {
+CLD_HOST_DEVICE static inline uint32_t cld_philox_u32(cld_philox *r) {
     if (r->used == 4) {
         cld_philox_block(r->key, r->counter, r->block);
         r->counter[0]++;
@@ -65,10 +72,12 @@ static inline uint32_t cld_philox_u32(cld_philox *r) {
 }
 
 /* In [0, 1): 24 bits. */
-static inline float cld_philox_uniform(cld_philox *r) { return (float)(cld_philox_u32(r) >> 8) * 0x1p-24f; }
+CLD_HOST_DEVICE static inline float cld_philox_uniform(cld_philox *r) {
+    return (float)(cld_philox_u32(r) >> 8) * 0x1p-24f;
+}
 
 /* An integer in [0, n), n < 2^32; the bias of the multiplication is below 2^-32 * n. */
-static inline uint32_t cld_philox_below(cld_philox *r, uint32_t n) {
+CLD_HOST_DEVICE static inline uint32_t cld_philox_below(cld_philox *r, uint32_t n) {
     return (uint32_t)(((uint64_t)cld_philox_u32(r) * n) >> 32);
 }
 

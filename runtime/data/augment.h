@@ -10,21 +10,6 @@
 #include "runtime/core/philox.h"
 #include "runtime/data/image.h"
 
-typedef struct cld_augment {
-    int height, width; /* of the view */
-    bool crop;         /* RandomResizedCrop; else the whole image is resized */
-    double scale[2];   /* area of the crop as a share of the image's */
-    double ratio[2];   /* width / height of the crop, log-uniform */
-    double jitter_p;   /* probability of ColorJitter; its four parts come in random order */
-    double brightness, contrast, saturation; /* factor uniform in [max(0, 1 - x), 1 + x] */
-    double hue;                              /* factor uniform in [-x, x] */
-    double grayscale_p;
-    double blur_p, sigma[2]; /* in pixels of the view, uniform between the two */
-    double flip_p;
-    cld_normalization normalization;
-    double erasing_p, erasing_area[2], erasing_ratio[2]; /* RandomErasing with zeros, after normalize */
-} cld_augment;
-
 /* The name of the first setting that makes no sense, with what would. */
 cld_status cld_augment_check(const cld_augment *a);
 

@@ -60,9 +60,6 @@ void cld_image_from_interleaved(cld_planes out, const uint8_t *interleaved);
 void cld_image_to_interleaved(uint8_t *interleaved, cld_planes image);
 
 /* out (3, H, W) = (image / 255 - mean[c]) / std[c], mirrored left to right where asked. */
-typedef struct cld_normalization {
-    float mean[3], std[3];
-} cld_normalization;
 void cld_image_normalize(float *out, cld_planes image, const cld_normalization *n, bool mirror);
 
 /* ---- the same on tensors: runtime/data/image.c --------------------------------------------------------- */

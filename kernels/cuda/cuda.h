@@ -1,0 +1,76 @@
+/* Shared by the files of the plugin: its tables, its scratch memory, and how a kernel reports what it only finds out on
+ * the device. */
+#ifndef CLD_CUDA_CUDA_H
+#define CLD_CUDA_CUDA_H
+
+#include "kernels/cuda/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+extern const cld_memory_ops cld_cuda_memory_ops; /* memory.c */
+extern const cld_math_ops cld_cuda_math;         /* math.c: elementwise.cu, reduce.cu, index.cu, ... */
+extern const cld_conv_ops cld_cuda_conv;         /* conv.c: dnn.h, norm.cu, pool.cu */
+extern const cld_loss_ops cld_cuda_loss;         /* loss.c: bank.cu, kmeans.cu, knn.cu, ... */
+extern const cld_optim_ops cld_cuda_optim;       /* optim.cu */
+extern const cld_image_ops cld_cuda_image;       /* augment.cu */
+extern const cld_graph_ops cld_cuda_graph;       /* graph.c */
+
+/* ---- scratch memory: from the caching allocator, so that it may be released right after the launch that uses it --- */
+
+typedef struct cld_scratch_block {
+    void *data;
+    size_t bytes;
+} cld_scratch_block;
+cld_status cld_cuda_scratch(cld_scratch_block *out, size_t bytes);
+void cld_cuda_scratch_release(cld_scratch_block *block); /* of one that was never filled too */
+/* CLD_SCRATCH block; is released at the end of its scope. */
+#ifdef __cplusplus
+struct cld_scratch_scope : cld_scratch_block {
+    cld_scratch_scope() : cld_scratch_block{NULL, 0} {}
+    ~cld_scratch_scope() { cld_cuda_scratch_release(this); }
+};
+#    define CLD_SCRATCH cld_scratch_scope
+#else
+#    define CLD_SCRATCH __attribute__((cleanup(cld_cuda_scratch_release))) cld_scratch_block
+#endif
+
+/* ---- faults: fault.c ---------------------------------------------------------------------------------------------- */
+
+/* A kernel that meets an index out of range goes on with another in its place, and reports it here; the next call that
+ * waits for the device turns the first report into an error. Name, and what the value is of: "gather: index 12 ...". */
+#define CLD_FAULTS(X)                                                                                        \
+    X(GATHER, "gather: index")                                                                               \
+    X(SCATTER_ADD, "scatter_add: index")                                                                     \
+    X(INDEX_SELECT, "index_select: index")                                                                   \
+    X(INDEX_ADD, "index_add: index")                                                                         \
+    X(INDEX_COPY, "index_copy: index")                                                                       \
+    X(BANK, "memory_bank: index")                                                                            \
+    X(NEGATIVES, "memory_bank: negative")                                                                    \
+    X(KNN_LABEL, "weighted_knn: label")                                                                      \
+    X(IMAGE, "loader: image")                                                                                \
+    X(DIVISION, "integer division: divisor")
+
+typedef enum cld_fault_kind {
+    CLD_FAULT_NONE,
+#define CLD_ENUM(name, text) CLD_FAULT_##name,
+    CLD_FAULTS(CLD_ENUM)
+#undef CLD_ENUM
+} cld_fault_kind;
+
+/* In memory that host and device share. */
+typedef struct cld_fault {
+    int kind; /* cld_fault_kind; claimed by the first kernel that reports */
+    long long value, extent;
+} cld_fault;
+
+cld_fault *cld_cuda_fault(void);        /* for kernels: as the device sees it */
+cld_status cld_cuda_check_faults(void); /* after a wait; clears it */
+cld_status cld_cuda_open_faults(void);  /* with the device */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,68 @@
+/* The thin layer over the CUDA runtime: everything that the plugin asks of it. Two files fill it in: device.c with the
+ * CUDA runtime, host/device.cpp on the host, where a launch runs at once or, while a graph is captured, is kept for its
+ * replay. Nothing else in this folder calls the CUDA runtime, but for the launches (launch.h).
+ *
+ * All work goes to one stream. Status of the runtime becomes one message: what was being done, and CUDA's own text.
+ */
+#ifndef CLD_CUDA_DEVICE_H
+#define CLD_CUDA_DEVICE_H
+
+#include "kernels/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- the device ---- */
+
+/* How many there are; an error says what is missing (a driver, a newer one) where CUDA cannot say. */
+cld_status cld_cuda_count(int *devices);
+cld_status cld_cuda_facts(int ordinal, cld_device_facts *out);
+/* Make it this process's device: its context, and the stream. */
+cld_status cld_cuda_open(int ordinal);
+/* "CUDA 13.0, driver 13.0" */
+const char *cld_cuda_version(void);
+/* Of the open device. */
+int cld_cuda_multiprocessors(void);
+/* Bytes free now, and in all. */
+cld_status cld_cuda_memory(size_t *free_bytes, size_t *total);
+
+/* ---- memory: memory.c caches what comes from here ---- */
+
+cld_status cld_cuda_malloc(void **out, size_t bytes); /* CLD_NOMEM where there is none */
+void cld_cuda_free(void *data);
+/* Host memory that the device can read and write, at *device. */
+cld_status cld_cuda_malloc_mapped(void **host, void **device, size_t bytes);
+
+/* ---- the stream ---- */
+
+void *cld_cuda_stream(void); /* a cudaStream_t */
+/* Queued; host memory may be used again when it returns. */
+cld_status cld_cuda_copy_from_host(void *device, const void *host, size_t bytes);
+/* Queued, then waited for. */
+cld_status cld_cuda_copy_to_host(void *host, const void *device, size_t bytes);
+cld_status cld_cuda_copy(void *to, const void *from, size_t bytes); /* on the device */
+cld_status cld_cuda_clear(void *data, size_t bytes);                /* zero bytes */
+cld_status cld_cuda_wait(void);
+/* After a launch: what the runtime said of it, as an error of `kernel`. */
+cld_status cld_cuda_launched(const char *kernel);
+
+/* ---- time: for choosing among algorithms, and for benchmarks ---- */
+
+/* Milliseconds of the device between two calls of mark; waits. */
+cld_status cld_cuda_mark(int which); /* 0: start, 1: end */
+cld_status cld_cuda_elapsed(double *milliseconds);
+
+/* ---- capture ---- */
+
+bool cld_cuda_capturing(void);
+cld_status cld_cuda_begin_capture(void);
+cld_status cld_cuda_end_capture(void **graph); /* ready to be launched */
+cld_status cld_cuda_launch_graph(void *graph);
+void cld_cuda_free_graph(void *graph);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
