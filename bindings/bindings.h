@@ -22,9 +22,7 @@
 #include "runtime/ops/ops.h"
 
 #define CLDL_TENSOR "cld.tensor"
-/* for messages */
-#define CLDL_DTYPES  "f32 f64 bf16 f16 i64 i32 u8"
-#define CLDL_DEVICES "cpu"
+#define CLDL_DTYPES "f32 f64 bf16 f16 i64 i32 u8" /* for messages */
 
 /* The tensor at arg; a Lua error names the function, the argument and the actual type; closed tensors too. */
 cld_tensor *cldL_check_tensor(lua_State *L, int arg);
@@ -52,7 +50,8 @@ int cldL_check_dim(lua_State *L, int arg, const cld_tensor *x);
 int cldL_check_line(lua_State *L, int arg, const cld_tensor *x);
 cld_dtype cldL_check_dtype(lua_State *L, int arg);
 const cld_backend *cldL_check_device(lua_State *L, int arg);
-const cld_backend *cldL_find_device(const char *name); /* NULL where there is none */
+/* Push {in_use =, peak =, reserved =, limit =}. */
+void cldL_push_memory(lua_State *L, cld_memory_info info);
 /* A shape from a table at arg, or from the numbers at arg, arg + 1, ...; returns ndim. */
 int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]);
 
@@ -78,6 +77,7 @@ int cldL_open_nn(lua_State *L);       /* nn.c: conv2d, batch_norm, pools, linear
 int cldL_open_losses(lua_State *L);   /* losses.c */
 int cldL_open_optim(lua_State *L);    /* optim.c */
 int cldL_open_image(lua_State *L);    /* image.c */
+int cldL_open_cuda(lua_State *L);     /* cuda.c */
 int cldL_open_data(lua_State *L);     /* data.c: readers, loader */
 int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, files */
 int cldL_open_json(lua_State *L);     /* json.c */

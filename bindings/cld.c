@@ -3,6 +3,7 @@
 
 static const luaL_Reg openers[] = {
     {"autograd", cldL_open_autograd},
+    {"cuda", cldL_open_cuda},
     {"data", cldL_open_data},
     {"image", cldL_open_image},
     {"io", cldL_open_io},

@@ -1,5 +1,6 @@
 /* Unwrapping arguments and wrapping results: the functions of bindings.h. */
 #include "bindings/bindings.h"
+#include "runtime/tensor/device.h"
 
 #include <string.h>
 
@@ -99,16 +100,23 @@ cld_dtype cldL_check_dtype(lua_State *L, int arg) {
     return dtype;
 }
 
-const cld_backend *cldL_find_device(const char *name) {
-    return strcmp(name, "cpu") == 0 ? cld_cpu_backend() : NULL;
+const cld_backend *cldL_check_device(lua_State *L, int arg) {
+    const cld_backend *device = cld_device_find(luaL_checkstring(L, arg));
+    if (!device) cldL_raise(L);
+    return device;
 }
 
-const cld_backend *cldL_check_device(lua_State *L, int arg) {
-    const char *name = luaL_checkstring(L, arg);
-    const cld_backend *device = cldL_find_device(name);
-    if (!device)
-        luaL_argerror(L, arg, lua_pushfstring(L, "no device '%s' here; there is: " CLDL_DEVICES, name));
-    return device;
+void cldL_push_memory(lua_State *L, cld_memory_info info) {
+    const struct {
+        const char *name;
+        size_t bytes;
+    } fields[] = {
+        {"in_use", info.in_use}, {"peak", info.peak}, {"reserved", info.reserved}, {"limit", info.limit}};
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        lua_pushinteger(L, (lua_Integer)fields[i].bytes);
+        lua_setfield(L, -2, fields[i].name);
+    }
 }
 
 int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]) {

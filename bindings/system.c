@@ -34,18 +34,12 @@ static int system_get_num_threads(lua_State *L) {
 
 /* memory() -> bytes: {in_use, peak, reserved, limit} of tensors, {resident, resident_peak} of the process */
 static int system_memory(lua_State *L) {
-    cld_memory_info info = cld_cpu_backend()->memory->info();
     cld_resident resident = cld_resident_memory();
-    const struct {
-        const char *name;
-        size_t bytes;
-    } fields[] = {{"in_use", info.in_use}, {"peak", info.peak},        {"reserved", info.reserved},
-                  {"limit", info.limit},   {"resident", resident.now}, {"resident_peak", resident.peak}};
-    lua_newtable(L);
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        lua_pushinteger(L, (lua_Integer)fields[i].bytes);
-        lua_setfield(L, -2, fields[i].name);
-    }
+    cldL_push_memory(L, cld_cpu_backend()->memory->info());
+    lua_pushinteger(L, (lua_Integer)resident.now);
+    lua_setfield(L, -2, "resident");
+    lua_pushinteger(L, (lua_Integer)resident.peak);
+    lua_setfield(L, -2, "resident_peak");
     return 1;
 }
 

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "runtime/tensor/device.h"
 #include "runtime/tensor/print.h"
 
 /* ---- lifetime ------------------------------------------------------------------------------------------ */

@@ -7,6 +7,8 @@
 
 #include <math.h>
 
+#include "runtime/tensor/device.h"
+
 /* ---- two tensors, or a tensor and a number ------------------------------------------------------------- */
 
 /* The one-operand kernel for `x op s` and for `s op x`, where there is one. Subtraction adds -s; division by
@@ -220,10 +222,10 @@ static int math_to(lua_State *L) {
                   "expected a dtype, a device or a table");
     if (lua_istable(L, 2) || cld_dtype_parse(lua_tostring(L, 2), &dtype))
         cldL_check_options(L, 2, &o);
+    else if (cld_device_named(lua_tostring(L, 2)))
+        o.device = cldL_check_device(L, 2);
     else
-        o.device = cldL_find_device(lua_tostring(L, 2));
-    if (!o.device)
-        return luaL_error(L, "to: '%s' is neither a dtype (" CLDL_DTYPES ") nor a device (" CLDL_DEVICES ")",
+        return luaL_error(L, "to: '%s' is neither a dtype (" CLDL_DTYPES ") nor a device (cpu, cuda, cuda:N)",
                           lua_tostring(L, 2));
     lua_settop(L, 1);
     move_to(L, o.device);

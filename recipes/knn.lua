@@ -11,8 +11,10 @@ local opt = cld.options {
   { "knn-k",      200,   "neighbours that vote", min = 1 },
   { "knn-t",      0.1,   "temperature of their votes", above = 0 },
   { "baselines",  false, "also score raw pixels and an untrained network" },
+  { "device",     "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
   { "threads",    0,     "compute threads; 0: OMP_NUM_THREADS, or one per core", min = 0 },
 }
+local device = user_error.call(cld.cuda.resolve, opt.device)
 if opt.threads > 0 then user_error.call(cld.set_num_threads, opt.threads) end
 
 -- The network and its data as the run had them.
@@ -33,7 +35,7 @@ local test  = cld.data[was.dataset] { root = root, split = "test", layout = was.
 cld.manual_seed(was.seed)
 local net   = cld.models[was.arch .. "_cifar"] {
   low_dim = was.low_dim, width = was.width, norm_linear = was.norm_linear,
-}
+}:to(device)
 
 local function score(what, branch)
   local r = cld.eval.knn {

@@ -10,9 +10,9 @@
 --   opt.epochs                                          -- dashes in a name become underscores
 --
 -- The type of the default is the type of the option. Further fields: min, max, above (exclusive), choices, nonempty (a
--- text that may not be ""), and value = "optional" for a flag that may also take a text, or "integers" for a text of
--- ascending positive integers (options.integers makes a list of it). opt is a plain table of values, but for a name
--- that was not declared, which is an error.
+-- text that may not be ""), and value = "optional" for a flag that may also take a text, "integers" for a text of
+-- ascending positive integers (options.integers makes a list of it), or "device" for a text such as "cuda:1". opt is a
+-- plain table of values, but for a name that was not declared, which is an error.
 local caller = require "cld.caller"
 local command_line = require "cld.options.command_line"
 local user_error = require "cld.user_error"
@@ -26,7 +26,7 @@ options.training = {
   { "threads",     0,      "threads of the kernels; 0: OMP_NUM_THREADS, or one per core; resumed: as before", min = 0 },
   { "winograd",    true,   "faster 3 x 3 convolutions, at most a decimal digit less precise" },
   { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
-  { "device",      "cpu",  "where to compute", choices = { "cpu" } },
+  { "device",      "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
   { "runs",        "runs", "folder of the run folders", nonempty = true },
   { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered where it exists" },
   { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"

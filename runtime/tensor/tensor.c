@@ -50,10 +50,6 @@ cld_status cld_unsupported(const char *op, const cld_backend *device) {
 
 /* ---- storage ------------------------------------------------------------------------------------------------- */
 
-void cld_set_reclaim(void (*reclaim)(void *context), void *context) {
-    cld_cpu_backend()->memory->set_reclaim(reclaim, context);
-}
-
 static cld_storage *storage_new(const cld_backend *device, size_t bytes) {
     cld_storage *s = calloc(1, sizeof *s);
     if (!s) return cld_fail_null(CLD_NOMEM, "out of memory for a tensor's header");

@@ -120,7 +120,4 @@ cld_status cld_tensor_item(const cld_tensor *x, double *out); /* x must have one
 cld_status cld_tensor_from_host(cld_tensor *out, const void *host, size_t bytes); /* out contiguous */
 cld_status cld_tensor_to_host(const cld_tensor *x, void *host, size_t bytes);     /* x contiguous */
 
-/* Called where an allocation failed, before its one retry: the bindings collect garbage here. */
-void cld_set_reclaim(void (*reclaim)(void *context), void *context);
-
 #endif

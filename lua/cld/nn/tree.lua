@@ -1,4 +1,5 @@
 --- What every module can do with the tree of modules, parameters and buffers below it: lists, state, copies, moves.
+local core = require "cld.core"
 local states = require "cld.state"
 local caller = require "cld.caller"
 local module = require "cld.nn.module"
@@ -214,6 +215,7 @@ function Module:to(where)
   if type(where) ~= "string" or is_integer[where] then
     raise("to: expected a device or a floating-point dtype, got %s", caller.shown(where))
   end
+  if core.cuda.is_name(where) then where = caller.call("to", core.cuda.resolve, where) end
   local moved = {}
   local function move(tensor)
     for old, new in next, moved do

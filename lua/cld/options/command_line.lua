@@ -18,7 +18,8 @@ local function facts(d)
   return text ~= "" and " (" .. text .. ")" or ""
 end
 
-local placeholders = { integer = "<integer>", float = "<number>", optional = "<path>", integers = "<integers>" }
+local placeholders = { integer = "<integer>", float = "<number>", optional = "<path>", integers = "<integers>",
+  device = "<device>" }
 
 local function build_parser(program, about, declarations)
   local parser = argparse(program, about):usage(("usage: cldlua %s [options]"):format(program))

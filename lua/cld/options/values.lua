@@ -1,4 +1,6 @@
 --- One option's value: what is expected, and a text of the command line as the declared type.
+local core = require "cld.core"
+
 local values = {}
 
 local function shown(number) return tostring(math.tointeger(number) or number) end
@@ -17,6 +19,7 @@ end
 function values.expected(d)
   if d.choices then return "one of " .. table.concat(d.choices, ", ") end
   if d.kind == "boolean" then return "true or false" end
+  if d.kind == "device" then return "auto, cpu, cuda or cuda:N" end
   if d.kind == "integers" then return "ascending integers of at least 1, such as 120,160" end
   if d.kind ~= "integer" and d.kind ~= "float" then return d.nonempty and "a text that is not empty" or "a text" end
   local text, range = d.kind == "integer" and "an integer" or "a number", values.range(d)
@@ -43,6 +46,7 @@ end
 local function convert_text(d, value)
   if type(value) ~= "string" or d.nonempty and value == "" then return nil end
   if d.kind == "integers" and not values.integers(value) then return nil end
+  if d.kind == "device" and value ~= "auto" and not core.cuda.is_name(value) then return nil end
   for _, choice in ipairs(d.choices or { value }) do
     if choice == value then return value end
   end
@@ -56,7 +60,7 @@ function values.convert(d, value)
     if type(value) == "boolean" then return value end
     return nil
   end
-  if d.kind == "string" or d.kind == "integers" then return convert_text(d, value) end
+  if d.kind == "string" or d.kind == "integers" or d.kind == "device" then return convert_text(d, value) end
   local number = tonumber(value)
   if number and d.kind == "integer" then number = math.tointeger(number) end
   if not number or not in_range(d, number) then return nil end

@@ -4,6 +4,7 @@ local core = require "cld.core"
 local json = require "cld.json"
 local user_error = require "cld.user_error"
 local options = require "cld.options"
+local settings = require "cld.run.settings"
 
 local record = {}
 
@@ -37,7 +38,7 @@ local function write(path, text) user_error.call(core.io.write_atomic, path, tex
 function record.plain(opt)
   local values = {}
   for name, value in pairs(opt) do values[name] = value end
-  values.resume = nil
+  values.resume, values.device = nil, settings.asked_device(opt)
   return values
 end
 
@@ -58,9 +59,11 @@ function record.write(folder, opt)
   write_options(folder, opt)
   local command = { arg and arg[0] }
   for i, word in ipairs(arg or {}) do command[i + 1] = word end
+  local device = rawget(opt, "device")
+  local gpu = device and device ~= "cpu" and record.gpu(device) or nil
   local facts = {
     versions = core.system.versions(), host = core.system.host(), threads = core.system.get_num_threads(),
-    command = command,
+    gpu = gpu, cuda_library = gpu and core.cuda.library(), command = command,
   }
   write(folder .. "/versions.json", json.encode(facts, 2) .. "\n")
   for name, text in pairs(source_texts()) do write(folder .. "/" .. name, text) end
@@ -126,11 +129,18 @@ local function ordered(opt)
   return table.move(rest, 1, #rest, #names + 1, names)
 end
 
+--- What cld.cuda.devices says of "cuda:N".
+function record.gpu(device) return core.cuda.devices()[device:match "%d+$" + 1] end
+
 --- The run's folder and its settings, in columns.
 function record.print(folder, opt)
   local versions, host = core.system.versions(), core.system.host()
   print(("%s  (cldlua %s %s, %s, %d threads on %s)"):format(folder, versions.cldlua, versions.commit,
     versions.cpu_library, core.system.get_num_threads(), host.cpu))
+  local device = rawget(opt, "device")
+  if device and device ~= "cpu" then
+    print(("%s: %s (%s)"):format(device, record.gpu(device).name, core.cuda.library()))
+  end
   local cells, widest = {}, 0
   for i, name in ipairs(ordered(opt)) do
     cells[i] = ("%-17s %s"):format(name, tostring(opt[name]))

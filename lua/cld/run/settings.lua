@@ -7,7 +7,9 @@ local system = core.system
 local settings = {}
 
 -- What opt lacks where it is a recipe's own table; cld.options.training declares the same.
-local defaults = { runs = "runs", name = "", resume = false, save_every = 1, print_every = 10, seed = 1, threads = 0 }
+local defaults = {
+  runs = "runs", name = "", resume = false, save_every = 1, print_every = 10, seed = 1, threads = 0, device = "cpu",
+}
 
 -- These say which run is meant, and are not its settings.
 local addresses = { runs = true, name = true, resume = true }
@@ -66,9 +68,23 @@ function settings.adopt(where, opt, stored)
   return changed
 end
 
+local asked = setmetatable({}, { __mode = "k" }) -- opt.device as it was, where it has become a device's own name
+
+--- What opt.device said before set_up_process: "auto" is stored as such, so that a resumed run finds its machine's.
+function settings.asked_device(opt) return asked[opt] or rawget(opt, "device") end
+
+local function resolve_device(opt)
+  local name, reason = user_error.call(core.cuda.resolve, settings.get(opt, "device"))
+  if rawget(opt, "device") == nil then return end
+  asked[opt] = opt.device
+  opt.device = name
+  if reason then print("no GPU is used: " .. reason) end
+end
+
 --- What is of the process and not of the run.
 function settings.set_up_process(opt)
   resolve_threads(opt)
+  resolve_device(opt)
   user_error.call(system.set_num_threads, opt.threads)
   core.tensor.manual_seed(settings.get(opt, "seed"))
   local winograd = rawget(opt, "winograd")

@@ -1,0 +1,150 @@
+#define _GNU_SOURCE
+#include "runtime/tensor/plugin.h"
+
+#include <dlfcn.h>
+#include <glob.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LIBRARY "libcld_cuda.so"
+
+/* ---- libraries that the system's loader does not find ------------------------------------------------------------- */
+
+/* The first file that matches the pattern and can be loaded; what is loaded serves whoever needs a library of its name. */
+static bool load_matching(const char *pattern) {
+    glob_t found;
+    bool loaded = false;
+    if (glob(pattern, 0, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc && !loaded; i++)
+            loaded = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_GLOBAL) != NULL;
+    globfree(&found);
+    return loaded;
+}
+
+/* In the wheels of the Python whose bin folder or prefix this is. */
+static bool load_from_prefix(const char *prefix, const char *soname) {
+    static const char *const packages[] = {"site-packages", "dist-packages"};
+    char pattern[PATH_MAX];
+    for (int i = 0; i < 2; i++) {
+        int n = snprintf(pattern, sizeof pattern, "%s/lib/python3*/%s/nvidia/*/lib/%s", prefix, packages[i],
+                         soname);
+        if (n < (int)sizeof pattern && load_matching(pattern)) return true;
+    }
+    return false;
+}
+
+/* Beside every python3 of PATH. */
+static bool load_from_path(const char *soname) {
+    const char *path = getenv("PATH");
+    char *folders = path ? strdup(path) : NULL, *rest = folders, file[PATH_MAX];
+    bool loaded = false;
+    for (char *folder; !loaded && rest && (folder = strsep(&rest, ":"));) {
+        int n = snprintf(file, sizeof file, "%s/python3", folder);
+        if (n >= (int)sizeof file || access(file, X_OK) != 0) continue;
+        snprintf(file, sizeof file, "%s/..", folder);
+        loaded = load_from_prefix(file, soname);
+    }
+    free(folders);
+    return loaded;
+}
+
+static bool load_missing(const char *soname) {
+    static const char *const folders[] = {"/usr/local/cuda/lib64", "/usr/local/cuda/lib",
+                                          "/usr/local/cuda/targets/x86_64-linux/lib"};
+    const char *prefixes[] = {getenv("VIRTUAL_ENV"), getenv("CONDA_PREFIX"), "/usr/local", "/usr"};
+    char pattern[PATH_MAX];
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        int n = snprintf(pattern, sizeof pattern, "%s/%s", folders[i], soname);
+        if (n < (int)sizeof pattern && load_matching(pattern)) return true;
+    }
+    if (load_from_path(soname)) return true;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (prefixes[i] && load_from_prefix(prefixes[i], soname)) return true;
+    return false;
+}
+
+/* ---- the library itself -------------------------------------------------------------------------------------------- */
+
+/* The name in "libx.so.9: cannot open shared object file: ...", where that is not the library itself. */
+static bool missing_name(const char *problem, char *name, size_t room) {
+    const char *end = strstr(problem, ": cannot open shared object file");
+    if (!end || (size_t)(end - problem) >= room) return false;
+    snprintf(name, room, "%.*s", (int)(end - problem), problem);
+    return strchr(name, '/') == NULL;
+}
+
+static void *open_library(const char *path) {
+    char problem[512], missing[128], before[128] = "";
+    for (;;) {
+        void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (library) return library;
+        snprintf(problem, sizeof problem, "%s", dlerror());
+        if (!missing_name(problem, missing, sizeof missing))
+            return cld_fail_null(CLD_BACKEND, "cannot load '%s': %s", path, problem);
+        if (strcmp(missing, before) == 0 || !load_missing(missing))
+            return cld_fail_null(CLD_BACKEND,
+                                 "CUDA needs %s, which is not here: install it (from NVIDIA's packages or "
+                                 "Python's wheels), or name its folder in LD_LIBRARY_PATH",
+                                 missing);
+        snprintf(before, sizeof before, "%s", missing);
+    }
+}
+
+/* The folder of this program, or of the module that a stock Lua has loaded, with '/'. */
+static void own_folder(char *out, size_t room) {
+    Dl_info self;
+    char path[PATH_MAX];
+    out[0] = '\0';
+    if (!dladdr((const void *)cld__plugin_load, &self) || !self.dli_fname) return;
+    /* a program started through PATH knows itself by that word only */
+    bool resolved = realpath(strchr(self.dli_fname, '/') ? self.dli_fname : "/proc/self/exe", path) != NULL;
+    char *slash = resolved ? strrchr(path, '/') : NULL;
+    if (slash && (size_t)(slash + 2 - path) <= room)
+        snprintf(out, room, "%.*s", (int)(slash + 1 - path), path);
+}
+
+static bool find_library(char *out, size_t room) {
+    static const char *const places[] = {"", "../", "../lib/cldlua/", "../../../cldlua/"};
+    const char *named = getenv("CLD_CUDA_PLUGIN");
+    char folder[PATH_MAX];
+    if (named && *named) return snprintf(out, room, "%s", named) < (int)room;
+    own_folder(folder, sizeof folder);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (snprintf(out, room, "%s%s" LIBRARY, folder, places[i]) < (int)room && access(out, R_OK) == 0)
+            return true;
+    return false;
+}
+
+static const cld_plugin *load(void) {
+    static const cld_plugin_host host = {cld_fail, cld_error_code, cld_error_message};
+    char path[PATH_MAX];
+    if (!find_library(path, sizeof path))
+        return cld_fail_null(CLD_UNSUPPORTED, "built without CUDA (there is no " LIBRARY
+                                              " beside the program; make builds it where nvcc is)");
+    void *library = open_library(path);
+    if (!library) return NULL;
+    cld_plugin_entry_function entry;
+    *(void **)&entry = dlsym(library, CLD_PLUGIN_ENTRY);
+    if (!entry) return cld_fail_null(CLD_BACKEND, "'%s' is no library of cldlua's devices", path);
+    const cld_plugin *plugin = entry(&host);
+    if (!plugin) return NULL;
+    if (plugin->version != CLD_BACKEND_VERSION)
+        return cld_fail_null(CLD_BACKEND,
+                             "'%s' has version %d of the contract, this program %d: build both from "
+                             "the same source",
+                             path, plugin->version, CLD_BACKEND_VERSION);
+    return plugin;
+}
+
+const cld_plugin *cld__plugin_load(void) {
+    static const cld_plugin *plugin;
+    static cld_error_record failure;
+    if (plugin) return plugin;
+    if (failure.code) return (void)cld_error_import(&failure), NULL;
+    plugin = load();
+    if (!plugin) failure = cld_error_export();
+    return plugin;
+}
