@@ -1,8 +1,8 @@
---- `make gpu-bench`: the README's GPU table, ours against PyTorch's on the same GPU in one run. Prints the table, and
--- writes build/gpu-bench.json.
+--- `make gpu-bench`: the README's GPU table, ours against PyTorch's on the same GPU in one run. Prints it, and writes
+-- build/gpu-bench.json.
 --
--- Every measurement is a process of its own; the whole round is repeated and the medians count. The peer is $PEER_PYTHON
--- or the first python3 that imports torch; its best mode counts.
+-- Every measurement is a process of its own; the round is repeated and the medians count. The peer is $PEER_PYTHON or
+-- the first python3 that imports torch; its best mode counts.
 local cld = require "cld"
 local median = require "spec.bench.median"
 
@@ -58,8 +58,8 @@ local function add(name, ...)
   measurements[#measurements + 1] = { name, function() return run(table.unpack(arguments, 1, arguments.n)) end }
 end
 local function add_ours(name, what, more)
-  add(name, "'%s' %s/step.lua --what %s --device %s --batch %d --steps %d --width %d --bank %d --size %d %s", ours, here,
-    what, device, opt.batch, opt.steps, opt.width, opt.bank, opt.size, more or "")
+  add(name, "'%s' %s/step.lua --what %s --device %s --batch %d --steps %d --width %d --bank %d --size %d %s", ours,
+    here, what, device, opt.batch, opt.steps, opt.width, opt.bank, opt.size, more or "")
 end
 local modes = { "eager", "amp", "graph", not opt.quick and "compile" or nil }
 local function add_peer(what)
@@ -75,8 +75,8 @@ add_ours("npid without graph", "npid", "--no-graph")
 add_peer "npid"
 if not opt.quick then
   for _, workers in ipairs(has_torchvision and { 4, 16 } or {}) do
-    add("Pillow " .. workers, "'%s' %s/peer_pillow.py --workers %d --device %s --batch %d --width %d --bank %d --steps %d",
-      peer, here, workers, peer_device, opt.batch, opt.width, opt.bank, math.max(opt.steps // 3, 1))
+    add("Pillow " .. workers, "'%s' %s/peer_pillow.py --workers %d --device %s --batch %d --width %d --bank %d"
+      .. " --steps %d", peer, here, workers, peer_device, opt.batch, opt.width, opt.bank, math.max(opt.steps // 3, 1))
   end
   add_ours("resnet50", "resnet50")
   if has_torchvision then add_peer "resnet50" end
@@ -118,8 +118,8 @@ end
 local function ratio(a, b) return a and b and a / b end
 
 local step_rate, npid_best, npid_mode = field("npid", "views_per_s"), best "npid"
-row("NPID + CLD step, bf16, views/s, against PyTorch's best" .. (npid_mode and " (" .. npid_mode .. ")" or ""), step_rate,
-  npid_best, ratio(step_rate, npid_best), 1.3, true)
+row("NPID + CLD step, bf16, views/s, against PyTorch's best" .. (npid_mode and " (" .. npid_mode .. ")" or ""),
+  step_rate, npid_best, ratio(step_rate, npid_best), 1.3, true)
 row("  the same, views/s", step_rate, nil, step_rate, 80000, true)
 row("  f32", field("npid fp32", "views_per_s"), field("npid PyTorch eager", "views_per_s"),
   ratio(field("npid fp32", "views_per_s"), field("npid PyTorch eager", "views_per_s")))
@@ -128,11 +128,13 @@ local npid_peak = field("npid", "peak_mb")
 row("  peak memory, MB", npid_peak, npid_mode and field("npid PyTorch " .. npid_mode, "peak_mb"),
   npid_mode and ratio(npid_peak, field("npid PyTorch " .. npid_mode, "peak_mb")), 0.8)
 local epoch_s = field("npid", "epoch_s")
+local minutes = epoch_s and epoch_s * 200 / 60
 row("an epoch with its kNN evaluation, s", epoch_s)
-row("200 of them (extrapolated), minutes", epoch_s and epoch_s * 200 / 60, nil, epoch_s and epoch_s * 200 / 60, 8)
+row("200 of them (extrapolated), minutes", minutes, nil, minutes, 8)
 for _, workers in ipairs { 4, 16 } do
   local pillow = field("Pillow " .. workers, "views_per_s")
-  row(("against Pillow in %d processes, views/s"):format(workers), step_rate, pillow, ratio(step_rate, pillow), 10, true)
+  row(("against Pillow in %d processes, views/s"):format(workers), step_rate, pillow, ratio(step_rate, pillow), 10,
+    true)
 end
 local r50, r50_best, r50_mode = field("resnet50", "views_per_s"), best "resnet50"
 row("ResNet-50 at " .. opt.size .. ", images/s" .. (r50_mode and " (" .. r50_mode .. ")" or ""), r50, r50_best,
