@@ -4,11 +4,6 @@
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/walk.cuh"
 
-/* Elements of a step: 16 bytes of the wider type, but no more than 8 of them. */
-#define WIDER(a, b)     ((a) > (b) ? (a) : (b))
-#define WIDTH(size)     (16 / (size) < 8 ? 16 / (size) : 8)
-#define WIDTH_OF(To, T) WIDTH(WIDER(sizeof(To), sizeof(T)))
-
 /* ---- as they lie ------------------------------------------------------------------------------------------------- */
 
 template <typename To, typename From> struct copy_job {
@@ -126,7 +121,7 @@ template <typename To, typename From> static cld_status run_copy(const cld_walk 
         return run_copy<To, From>(&halves[1]);
     }
     int b = transposed_dim(w);
-    if (b < 0) return run_walk<copy_job<To, From>, WIDTH_OF(To, From)>(copy_job<To, From>(), w);
+    if (b < 0) return run_walk<copy_job<To, From>, CLD_WIDTH(To, From)>(copy_job<To, From>(), w);
     tiling t = tiling_of(w, b, sizeof(To));
     int64_t tiles = w->numel / w->shape[b] / w->shape[w->ndim - 1] * t.tiles_a.divisor * t.tiles_b.divisor;
     size_t shared = ((size_t)t.pitch << t.bits_a) * sizeof(To);
@@ -168,6 +163,6 @@ cld_status cld_cuda_fill_array(const cld_array *out, double value) {
     cld_walk w = cld_walk_of(&out, 1);
     CLD_BY_DTYPE(out->dtype, T, {
         fill_job<T> job = {NULL, value};
-        return run_walk<fill_job<T>, 16 / sizeof(T)>(job, &w);
+        return run_walk<fill_job<T>, CLD_WIDTH(T, T)>(job, &w);
     });
 }

@@ -47,6 +47,10 @@ __device__ inline uint32_t quotient(uint32_t n, const cld_divisor &d) {
 
 template <typename T, int V> struct alignas(sizeof(T) * V) cld_pack { T e[V]; };
 
+/* Elements of a step: 16 bytes of the wider of two types, but no more than 8 of them. */
+constexpr int cld_width(size_t size) { return size >= 16 / 8 ? (int)(16 / size) : 8; }
+#define CLD_WIDTH(T, U) cld_width(sizeof(T) > sizeof(U) ? sizeof(T) : sizeof(U))
+
 /* V elements: one access where they lie side by side, one element for all where the stride is 0. The last `V - left` of
  * a partial step become `rest`. */
 template <int V, typename T>
