@@ -86,6 +86,13 @@ template <typename T> static inline bool lies_in_packs(int64_t channels, const v
     return true;
 }
 
+/* Call function<T, 16 bytes or 1> for x's dtype: packs where every one of the arrays lies so. */
+#define CLD_BY_WIDTH(function, x, arrays, ...)                                                                             \
+    CLD_BY_FLOAT((x)->dtype, T,                                                                                        \
+                 if (lies_in_packs<T>((x)->shape[1], arrays, (int)(sizeof arrays / sizeof *arrays)))                   \
+                     CLD_TRY((function<T, (int)(16 / sizeof(T))>(__VA_ARGS__)));                                       \
+                 else CLD_TRY((function<T, 1>(__VA_ARGS__))))
+
 /* Sums over threadIdx.y, in a tree: they end up in the threads of row 0. `shared`: COUNT values per thread. */
 template <typename A, int COUNT> __device__ inline void sum_down(A *value, A *shared) {
     int threads = (int)(blockDim.x * blockDim.y), at = (int)(threadIdx.y * blockDim.x + threadIdx.x);

@@ -29,7 +29,7 @@ cld_status cld_cuda_norm_backward(const cld_array *dx, const cld_array *dresidua
                                   const cld_array *y, const cld_array *weight, const cld_array *bias,
                                   const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
 
-/* ---- pool.cu ---- */
+/* ---- pooling.cu ---- */
 
 cld_status cld_cuda_max_pool(const cld_array *y, const cld_array *argmax, const cld_array *x,
                              const cld_pool_params *p);

@@ -387,13 +387,6 @@ template <typename T, int WIDTH> static cld_status write_masked_gradients(const 
 
 /* ---- the table's entries ----------------------------------------------------------------------------------------------- */
 
-/* Call function<T, 16 bytes or 1> for x's dtype: packs where every one of the arrays lies so. */
-#define BY_WIDTH(function, x, arrays, ...)                                                                             \
-    CLD_BY_FLOAT((x)->dtype, T,                                                                                        \
-                 if (lies_in_packs<T>((x)->shape[1], arrays, (int)(sizeof arrays / sizeof *arrays)))                   \
-                     CLD_TRY((function<T, (int)(16 / sizeof(T))>(__VA_ARGS__)));                                       \
-                 else CLD_TRY((function<T, 1>(__VA_ARGS__))))
-
 static const void *address(const cld_array *a) { return a ? a->data : NULL; }
 
 static cld_status running_statistics(const cld_array *mean, const cld_array *invstd, const cld_array *running_mean,
@@ -410,7 +403,7 @@ static cld_status normalize(const cld_array *y, const cld_array *x, const cld_ar
                             const cld_array *bias, const cld_array *mean, const cld_array *invstd, bool with_relu) {
     if (cld_numel(x) == 0) return CLD_OK;
     const void *arrays[] = {address(y), address(x), address(residual)};
-    BY_WIDTH(write_y, x, arrays, y, x, residual, weight, bias, mean, invstd, with_relu);
+    CLD_BY_WIDTH(write_y, x, arrays, y, x, residual, weight, bias, mean, invstd, with_relu);
     return CLD_OK;
 }
 
@@ -439,7 +432,7 @@ cld_status cld_cuda_norm(const cld_array *y_given, const cld_array *mean, const 
     CLD_TRY(read_activation(&arrays[2], &residual, &blocks[2], residual_given));
     if (p->training) {
         const void *one[] = {address(x)};
-        BY_WIDTH(batch_statistics, x, one, mean, invstd, x, running_mean, running_var, p);
+        CLD_BY_WIDTH(batch_statistics, x, one, mean, invstd, x, running_mean, running_var, p);
     } else {
         CLD_TRY(running_statistics(mean, invstd, running_mean, running_var, p->eps));
     }
@@ -474,7 +467,7 @@ cld_status cld_cuda_norm_backward(const cld_array *dx, const cld_array *dresidua
     CLD_TRY(read_activation(&arrays[4], &g.y, &blocks[4], y));
     enum mask mask = !p->relu ? MASK_NONE : y ? MASK_FROM_Y : MASK_FROM_X;
     const void *all[] = {address(g.dx), address(g.dresidual), address(g.dy), address(g.x), address(g.y)};
-    BY_WIDTH(write_masked_gradients, x, all, g, mask);
+    CLD_BY_WIDTH(write_masked_gradients, x, all, g, mask);
     if (dx) CLD_TRY(cld_cuda_deliver(dx, g.dx));
     return dresidual ? cld_cuda_deliver(dresidual, g.dresidual) : CLD_OK;
 }
