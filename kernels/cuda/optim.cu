@@ -1,7 +1,7 @@
 /* SGD, moving averages and the check for finite gradients: one launch for all tensors.
  *
  * A network has a few large tensors and many tiny ones, and a launch per tensor would cost more than its work. So the
- * tensors' addresses travel in a table that is part of the kernel's parameters, each block takes CHUNK<T> elements of one
+ * tensors' addresses travel in a table that is part of the kernel's parameters, each block takes chunk<T>::SIZE elements of one
  * tensor, and finds which by bisection. The table lies in constant memory: nothing is copied to the device before the
  * launch, and a captured graph holds it.
  *
@@ -10,7 +10,9 @@
 
 enum { THREADS = 256, ROUNDS = 4, FEW = 64, MANY = 800 }; /* MANY: what the 32 KB of parameters hold */
 
-template <typename T> constexpr int chunk_of() { return THREADS * ROUNDS * (16 / (int)sizeof(T)); }
+template <typename T> struct chunk {
+    static const int SIZE = THREADS * ROUNDS * wide<T>::COUNT; /* elements of a block */
+};
 
 template <int ARRAYS, int CAPACITY> struct tensor_table {
     int count;
@@ -34,15 +36,15 @@ __device__ inline int tensor_of(const tensor_table<ARRAYS, CAPACITY> &table, int
 
 /* All loads of a thread's ROUNDS groups are under way before the first is used. */
 template <typename T, typename rule, int CAPACITY>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
     apply_rule(const tensor_table<rule::ARRAYS, CAPACITY> table, const rule parameters) {
     const int WIDTH = wide<T>::COUNT;
     typename rule::template on<T> r(parameters);
     if (!r.holds()) return;
     int i = tensor_of(table, (int)blockIdx.x);
-    int64_t start = (int64_t)((int)blockIdx.x - table.first[i]) * chunk_of<T>();
+    int64_t start = (int64_t)((int)blockIdx.x - table.first[i]) * chunk<T>::SIZE;
     int64_t rest = table.n[i] - start;
-    int n = rest < chunk_of<T>() ? (int)rest : chunk_of<T>();
+    int n = rest < chunk<T>::SIZE ? (int)rest : chunk<T>::SIZE;
     T *at[rule::ARRAYS];
     bool aligned = true;
 #pragma unroll
@@ -94,7 +96,7 @@ static cld_status launch_some(int *from, int count, const cld_array *const array
     table.count = 0;
     for (; *from < count && table.count < CAPACITY; ++*from) {
         const cld_array *a = &arrays[0][*from];
-        int64_t n = cld_numel(a), more = (n + chunk_of<T>() - 1) / chunk_of<T>();
+        int64_t n = cld_numel(a), more = (n + chunk<T>::SIZE - 1) / chunk<T>::SIZE;
         if (a->dtype != dtype || n == 0) continue;
         if (blocks + more > INT32_MAX && table.count > 0) break;
         int i = table.count++;
@@ -139,14 +141,14 @@ struct sgd_control {
 };
 
 template <typename T> struct sgd_scalars {
-    T lr, momentum, decay, fresh, scale;
-    bool nesterov, scaled, made;
+    T lr, momentum, decay, fresh, unscale;
+    bool nesterov, made;
     __device__ explicit sgd_scalars(const sgd_control &c)
         : lr((T)(c.lr ? *c.lr : c.p.lr)), momentum((T)c.p.momentum), decay((T)c.p.weight_decay),
-          fresh((T)(1 - c.p.dampening)), scale(c.scale ? (T)*c.scale : (T)1), nesterov(c.p.nesterov),
-          scaled(c.scale != NULL), made(!c.condition || *c.condition != 0) {}
+          fresh((T)(1 - c.p.dampening)), unscale(c.scale ? (T)(1 / (double)*c.scale) : (T)1),
+          nesterov(c.p.nesterov), made(!c.condition || *c.condition != 0) {}
     __device__ bool holds() const { return made; }
-    __device__ T gradient(T g, T w) const { return (scaled ? g / scale : g) + decay * w; }
+    __device__ T gradient(T g, T w) const { return unscale * g + decay * w; }
 };
 
 /* w, g */
@@ -240,11 +242,11 @@ static cld_status all_finite(const cld_array *flag, int count, const cld_array *
 /* ---- the loss scale ----------------------------------------------------------------------------------------------- */
 
 static __global__ void next_scale(float *scale, int *good, const uint8_t *condition, const cld_scale_params p) {
-    if (*condition == 0) {
-        *scale = (float)(*scale * p.backoff);
+    if (condition && *condition == 0) {
+        *scale *= (float)p.backoff;
         *good = 0;
     } else if (++*good >= p.interval) {
-        *scale = (float)(*scale * p.growth);
+        *scale *= (float)p.growth;
         *good = 0;
     }
 }
@@ -252,18 +254,7 @@ static __global__ void next_scale(float *scale, int *good, const uint8_t *condit
 static cld_status update_scale(const cld_array *scale, const cld_array *good, const cld_array *condition,
                                const cld_scale_params *p) {
     return CLD_LAUNCH(next_scale, 1, 1, 0, (float *)scale->data, (int *)good->data,
-                      (const uint8_t *)condition->data, *p);
+                      data_of<uint8_t>(condition), *p);
 }
 
-/* ---- the table ---------------------------------------------------------------------------------------------------- */
-
-static cld_optim_ops gather_table() {
-    cld_optim_ops ops = {};
-    ops.sgd = sgd;
-    ops.ema = ema;
-    ops.all_finite = all_finite;
-    ops.update_scale = update_scale;
-    return ops;
-}
-
-extern const cld_optim_ops cld_cuda_optim = gather_table();
+extern const cld_optim_ops cld_cuda_optim = {sgd, ema, all_finite, update_scale};
