@@ -105,8 +105,8 @@ __global__ void __launch_bounds__(THREADS) sum_elements(typename total<T>::type 
     int64_t first = chunk * CHUNK + threadIdx.x * OWN;
     W own[OWN], all;
     locate<2>(at, l.dims, line);
-    W total = load_own(own, x + at[1] + first * l.strides[1], l.strides[1], l.length - first);
-    W sum = before_mine(shared, total, &all);
+    W own_sum = load_own(own, x + at[1] + first * l.strides[1], l.strides[1], l.length - first);
+    W sum = before_mine(shared, own_sum, &all);
     if (before) sum = plus(before[blockIdx.x], sum);
     typename total<T>::type *y = out + at[0] + first * l.strides[0];
     CLD_UNROLL
