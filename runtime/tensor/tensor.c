@@ -9,6 +9,11 @@ static atomic_llong tensors_alive;
 
 int64_t cld_tensors_alive(void) { return atomic_load(&tensors_alive); }
 
+static atomic_ullong captures;
+
+uint64_t cld_capture_epoch(void) { return atomic_load(&captures); }
+void cld_capture_turn(void) { atomic_fetch_add(&captures, 1); }
+
 /* ---- facts --------------------------------------------------------------------------------------------------- */
 
 static const char *const dtype_names[] = {

@@ -82,6 +82,11 @@ int64_t cld_tensors_alive(void);
 cld_storage *cld_storage_watch(cld_storage *s);
 void cld_storage_unwatch(cld_storage *s);
 
+/* Differs before, during and after the capture of a graph, and after each replay (runtime/graph): a value that was
+ * computed at another count, and kept, may have been recorded and not computed, or be that of another replay. */
+uint64_t cld_capture_epoch(void);
+void cld_capture_turn(void); /* counts */
+
 /* ---- kernels ---- */
 
 /* A function of the device's table `group` (math, conv, ...), NULL where it has none. */
