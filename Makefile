@@ -324,4 +324,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all cuda cuda-report install uninstall setup demo test asan lint bench demo-check gpu-check gpu-bench bundle clean FORCE
+.PHONY: all cuda cuda-report install uninstall setup demo test asan lint bench demo-check gpu-check gpu-bench bundle clean \
+        FORCE

@@ -6,5 +6,8 @@
 const cld_math_ops cld_cuda_math = {
     .copy = cld_cuda_copy_array,
     .fill = cld_cuda_fill_array,
+    .unary = cld_cuda_unary,
+    .binary = cld_cuda_binary,
+    .where = cld_cuda_where,
     .allow_tf32 = cld_cuda_allow_tf32,
 };
