@@ -24,13 +24,13 @@ static int bank_nce_loss(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* sample_negatives(memory, rows, count, draw) -> i64 (rows, count) */
+/* sample_negatives(draws, rows, count, size) -> i64 (rows, count); draws counts on */
 static int sample_negatives(lua_State *L) {
-    cld_tensor *memory = cldL_check_tensor(L, 1);
+    cld_tensor *draws = cldL_check_tensor(L, 1);
     lua_Integer rows = luaL_checkinteger(L, 2), count = luaL_checkinteger(L, 3),
-                draw = luaL_checkinteger(L, 4);
+                size = luaL_checkinteger(L, 4);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_sample_negatives(rows, count, memory->a.shape[0], (uint64_t)draw, cld_device(memory));
+    *out = cld_sample_negatives(rows, count, size, draws);
     return cldL_result(L, *out);
 }
 
@@ -44,13 +44,13 @@ static int queue_loss(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* enqueue(queue, keys, pointer) -> the next pointer */
+/* enqueue(queue, pointer, keys[, condition]) */
 static int enqueue(lua_State *L) {
-    cld_tensor *queue = cldL_check_tensor(L, 1), *keys = cldL_check_tensor(L, 2);
-    int64_t pointer = luaL_checkinteger(L, 3);
-    cldL_check_status(L, cld_enqueue(queue, keys, &pointer));
-    lua_pushinteger(L, pointer);
-    return 1;
+    cld_tensor *queue = cldL_check_tensor(L, 1), *pointer = cldL_check_tensor(L, 2),
+               *keys = cldL_check_tensor(L, 3);
+    cld_tensor *condition = lua_isnoneornil(L, 4) ? NULL : cldL_check_tensor(L, 4);
+    cldL_check_status(L, cld_enqueue(queue, pointer, keys, condition));
+    return 0;
 }
 
 /* kmeans(x, k, iterations) -> labels, centroids */

@@ -28,16 +28,17 @@ static cld_tensor **check_tensors(lua_State *L, int arg, const char *function, i
     return list;
 }
 
-/* ema(targets, sources, decay) */
+/* ema(targets, sources, decay[, condition]) */
 static int ema(lua_State *L) {
     int count, sources_count;
     if (!lua_isnumber(L, 3))
         return luaL_error(L, "ema: decay is a %s; expected a number from 0 to 1", luaL_typename(L, 3));
+    cld_tensor *condition = lua_isnoneornil(L, 4) ? NULL : cldL_check_tensor(L, 4);
     cld_tensor **targets = check_tensors(L, 1, "ema", &count);
     cld_tensor **sources = check_tensors(L, 2, "ema", &sources_count);
     if (count != sources_count)
         return luaL_error(L, "ema: %d tensors in the target, %d in the source", count, sources_count);
-    cldL_check_status(L, cld_ema(targets, sources, count, lua_tonumber(L, 3)));
+    cldL_check_status(L, cld_ema(targets, sources, count, lua_tonumber(L, 3), condition));
     return 0;
 }
 

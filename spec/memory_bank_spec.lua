@@ -65,7 +65,7 @@ describe("memory_bank", function()
       check.gradcheck(function(f)
         return bank_of(memory, { momentum = 0.5, temperature = 0.2 }):loss(f, indices(index))
       end, { formula.uniform("f", { rows, dim }, "f64") })
-      local negatives = core.losses.sample_negatives(memory, rows, 5, 3)
+      local negatives = core.losses.sample_negatives(cld.tensor(3, "i64"), rows, 5, size)
       check.gradcheck(function(f)
         return core.losses.bank_nce_loss(f, memory + 0, indices(index), negatives, cld.full({ 1 }, 2.5, "f64"), 0.2, 1)
       end, { formula.uniform("f", { rows, dim }, "f64") })
@@ -153,10 +153,11 @@ describe("memory_bank", function()
   end)
 
   it("draws negatives that depend on the draw alone", function()
-    local memory = cld.zeros({ 10, 2 })
-    local first = core.losses.sample_negatives(memory, 3, 400, 0):totable()
-    check.close(core.losses.sample_negatives(memory, 3, 400, 0), first)
-    assert.are_not.same(first, core.losses.sample_negatives(memory, 3, 400, 1):totable())
+    local draws = cld.tensor(0, "i64")
+    local first = core.losses.sample_negatives(draws, 3, 400, 10):totable()
+    assert.are_not.same(first, core.losses.sample_negatives(draws, 3, 400, 10):totable())
+    assert.equal(2, draws:item()) -- it has counted
+    check.close(core.losses.sample_negatives(draws:zero_(), 3, 400, 10), first)
     local counts = {}
     for _, row in ipairs(first) do
       for _, j in ipairs(row) do counts[j] = (counts[j] or 0) + 1 end
@@ -187,11 +188,11 @@ describe("memory_bank", function()
     local memory = cld.tensor { { 1, 0 }, { 0, 1 }, { 0.6, 0.8 } }
     bank:load_state_dict { memory = memory }
     check.close(bank.memory, memory, { atol = 0, rtol = 0 })
-    assert.equal(0, bank.draws)
+    assert.equal(0, bank.draws:item())
     bank:loss(cld.tensor { { 0, 1 } }, indices { 1 })
     local z = bank.normalizer:item()
     bank:load_state_dict { memory = memory }
-    assert.equal(1, bank.draws)
+    assert.equal(1, bank.draws:item())
     assert.equal(z, bank.normalizer:item())
     check.fails(function() bank:load_state_dict { normalizer = bank.normalizer } end, "1 missing: memory")
   end)

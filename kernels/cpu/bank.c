@@ -1,4 +1,4 @@
-/* Instance discrimination against a memory: softmax over a bank or a queue, streamed, and the bank's update.
+/* Instance discrimination against a memory: softmax over a bank or a queue, streamed, and what renews the two.
  *
  *     loss = mean_i [ log sum_j exp(f_i . m_j / T) - s_i ]
  *     d loss / d f_i = (sum_j p_ij m_j - m_i) / (rows T)
@@ -215,8 +215,9 @@ cld_status cld__check_index(const char *op, const char *what, const cld_array *i
 
 /* Rows one after another, since an index may occur twice. */
 cld_status cld__bank_update(const cld_array *bank, const cld_array *index, const cld_array *f,
-                            double momentum) {
+                            double momentum, const cld_array *condition) {
     const int64_t *entries = index->data, dim = f->shape[1];
+    if (!cld__holds(condition)) return CLD_OK;
     CLD_TRY(cld__check_index("memory_bank", "index", index, bank->shape[0]));
     for (int64_t i = 0; i < f->shape[0]; i++) {
         double square = 0;
@@ -234,5 +235,20 @@ cld_status cld__bank_update(const cld_array *bank, const cld_array *index, const
             for (int64_t d = 0; square > 0 && d < dim; d++) m[d] /= sqrt(square);
         }
     }
+    return CLD_OK;
+}
+
+cld_status cld__enqueue(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
+                        const cld_array *condition) {
+    int64_t *next = pointer->data, size = queue->shape[0], count = keys->shape[0];
+    size_t row = (size_t)queue->shape[1] * cld_dtype_size(queue->dtype);
+    if (!cld__holds(condition)) return CLD_OK;
+    if (*next < 0 || *next >= size)
+        return cld_fail(CLD_INVALID, "moco_queue: the pointer is %lld; expected 0 to %lld", (long long)*next,
+                        (long long)size - 1);
+    for (int64_t i = count > size ? count - size : 0; i < count; i++)
+        memcpy((char *)queue->data + (size_t)((*next + i) % size) * row,
+               (const char *)keys->data + (size_t)i * row, row);
+    *next = (*next + count) % size;
     return CLD_OK;
 }

@@ -10,4 +10,9 @@ extern const cld_conv_ops cld_cpu_conv;     /* conv.c, from conv_*.c, norm.c, po
 extern const cld_loss_ops cld_cpu_loss;     /* loss.c, from bank.c, nce.c, kmeans.c, knn.c */
 extern const cld_optim_ops cld_cpu_optim;   /* optim.c */
 
+/* A condition of the contract: u8, one element, or NULL. */
+static inline bool cld__holds(const cld_array *condition) {
+    return !condition || *(const uint8_t *)condition->data != 0;
+}
+
 #endif

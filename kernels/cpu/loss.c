@@ -7,6 +7,7 @@ const cld_loss_ops cld_cpu_loss = {
     .sample_negatives = cld__sample_negatives,
     .bank_nce = cld__bank_nce,
     .bank_update = cld__bank_update,
+    .enqueue = cld__enqueue,
     .kmeans = cld__kmeans,
     .weighted_knn = cld__weighted_knn,
 };

@@ -34,12 +34,15 @@ cld_status cld__bank_softmax(const cld_array *loss, const cld_array *df, const c
 cld_status cld__queue_softmax(const cld_array *loss, const cld_array *df, const cld_array *f,
                               const cld_array *key, const cld_array *queue, double temperature);
 cld_status cld__bank_update(const cld_array *bank, const cld_array *index, const cld_array *f,
-                            double momentum);
+                            double momentum, const cld_array *condition);
+cld_status cld__enqueue(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
+                        const cld_array *condition);
 /* Every entry of index in 0 .. size - 1, or an error that names the first that is not. */
 cld_status cld__check_index(const char *op, const char *what, const cld_array *index, int64_t size);
 
 /* nce.c */
-cld_status cld__sample_negatives(const cld_array *negatives, int64_t size, uint64_t seed, uint64_t draw);
+cld_status cld__sample_negatives(const cld_array *negatives, const cld_array *draw, int64_t size,
+                                 uint64_t seed);
 cld_status cld__bank_nce(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
                          const cld_array *bank, const cld_array *index, const cld_array *negatives,
                          double temperature);

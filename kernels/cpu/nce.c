@@ -16,14 +16,16 @@
 #define EPS 1e-7
 
 /* One stream per row of negatives, so that rows may be drawn in parallel. */
-cld_status cld__sample_negatives(const cld_array *negatives, int64_t size, uint64_t seed, uint64_t draw) {
+cld_status cld__sample_negatives(const cld_array *negatives, const cld_array *draw, int64_t size,
+                                 uint64_t seed) {
     int64_t rows = negatives->shape[0], count = negatives->shape[1];
-    int64_t *out = negatives->data;
+    int64_t *out = negatives->data, *calls = draw->data;
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++) {
-        cld_philox r = cld_philox_at(seed, CLD_RNG_NEGATIVES, (uint64_t)i, draw, 0);
+        cld_philox r = cld_philox_at(seed, CLD_RNG_NEGATIVES, (uint64_t)i, (uint64_t)*calls, 0);
         for (int64_t k = 0; k < count; k++) out[i * count + k] = cld_philox_below(&r, (uint32_t)size);
     }
+    ++*calls;
     return CLD_OK;
 }
 

@@ -84,12 +84,13 @@ static void round_down(double *values, int64_t n) {
 }
 
 cld_status cld__random(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
-                       uint64_t position) {
+                       uint64_t position, const cld_array *base) {
     int64_t n = cld_numel(out);
     cld_compute compute = cld__compute_type(out->dtype);
     cld_array dense = cld__dense_like(out, compute == CLD_COMPUTE_FLOAT ? CLD_F32 : CLD_F64);
     bool in_place = dense.dtype == out->dtype && cld_is_contiguous(out);
     if (n == 0) return CLD_OK;
+    if (base) position += (uint64_t) * (const int64_t *)base->data;
     size_t bytes = (size_t)n * cld_dtype_size(dense.dtype);
     if (in_place)
         dense.data = out->data;

@@ -52,6 +52,9 @@ local function random_rows(what, size, dim, options)
   return create.empty({ size, dim }, { dtype = dtype, device = options.device or "cpu" }):uniform_(-bound, bound)
 end
 
+-- 0, and counted on where the kernels run: nothing waits for it. i64, of no dimension.
+local function counter(memory) return create.zeros({}, { dtype = "i64", device = memory.device }) end
+
 -- A published checkpoint has the memory alone: the rest stays as it is.
 local own_affair = { optional = function(name) return name ~= "memory" end }
 
@@ -74,7 +77,7 @@ function losses.memory_bank(options)
     memory = random_rows("memory_bank", size, dim, options),
   }, MemoryBank)
   if self.negatives > 0 then
-    self.draws = 0                                  -- calls of :loss so far: which negatives come next
+    self.draws = counter(self.memory)               -- calls of :loss so far: which negatives come next
     self.normalizer = create.zeros({ 1 }, { dtype = self.memory.dtype, device = self.memory.device })
   end
   return self
@@ -87,24 +90,21 @@ function MemoryBank:loss(features, index)
   if self.negatives == 0 then
     return functional.bank_loss(features, self.memory, index, self.temperature, self.momentum)
   end
-  local negatives <close> = functional.sample_negatives(self.memory, features.shape[1], self.negatives, self.draws)
-  self.draws = self.draws + 1
+  local rows, size = features.shape[1], self.memory.shape[1]
+  local negatives <close> = functional.sample_negatives(self.draws, rows, self.negatives, size)
   return functional.bank_nce_loss(features, self.memory, index, negatives, self.normalizer, self.temperature,
     self.momentum)
 end
 
 --- {memory}, and with negatives {memory, normalizer, draws}.
 function MemoryBank:state_dict()
-  local draws = self.draws and create.full({}, self.draws, "i64")
-  return { memory = self.memory, normalizer = self.normalizer, draws = draws }
+  return { memory = self.memory, normalizer = self.normalizer, draws = self.draws }
 end
 
 --- Copies into the bank, in its own dtype. {memory} alone will do: the normalizer and the draws then stay. Otherwise
 -- strict: missing, unexpected and mis-shaped entries are an error that names them.
 function MemoryBank:load_state_dict(given)
-  local own = self:state_dict()
-  state.load("memory_bank", own, given, own_affair)
-  self.draws = own.draws and math.tointeger(own.draws:item())
+  state.load("memory_bank", self:state_dict(), given, own_affair)
 end
 
 -- ---- MoCo's queue -----------------------------------------------------------
@@ -113,15 +113,16 @@ local MocoQueue = {}
 MocoQueue.__index = MocoQueue
 
 --- moco_queue{size =, dim =, temperature = 0.07, dtype = "f32", device = "cpu"}: a ring of keys, the negatives of
--- MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer the row to be replaced next,
+-- MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer:item() the row to be replaced next,
 -- counted from 0.
 function losses.moco_queue(options)
   caller.require_fields("moco_queue", options, { "size", "dim", "temperature", "dtype", "device" })
   local size, dim = integer("moco_queue", options, "size", 1), integer("moco_queue", options, "dim", 1)
+  local memory = random_rows("moco_queue", size, dim, options)
   return setmetatable({
     temperature = temperature("moco_queue", options, 0.07),
-    memory = random_rows("moco_queue", size, dim, options),
-    pointer = 0,
+    memory = memory,
+    pointer = counter(memory),
   }, MocoQueue)
 end
 
@@ -133,22 +134,21 @@ end
 
 --- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain. Keys are not looked at:
 -- after a step that was skipped for a loss that is not finite they do not belong here, since one NaN among them makes
--- every loss NaN until its row is replaced.
-function MocoQueue:enqueue(keys) self.pointer = functional.enqueue(self.memory, keys, self.pointer) end
+-- every loss NaN until its row is replaced. So give what sgd:step returned as `made`: nothing changes where it is 0.
+function MocoQueue:enqueue(keys, made) functional.enqueue(self.memory, self.pointer, keys, made) end
 
 --- {memory, pointer}; the pointer is 0-d, i64.
-function MocoQueue:state_dict() return { memory = self.memory, pointer = create.full({}, self.pointer, "i64") } end
+function MocoQueue:state_dict() return { memory = self.memory, pointer = self.pointer } end
 
 --- Copies into the queue, in its own dtype. {memory} alone will do: the pointer then stays. Otherwise strict: missing,
 -- unexpected and mis-shaped entries are an error that names them.
 function MocoQueue:load_state_dict(given)
-  local own, size = self:state_dict(), self.memory.shape[1]
+  local size = self.memory.shape[1]
   local pointer = given.pointer and given.pointer:numel() == 1 and given.pointer:item()
   if pointer and not (pointer >= 0 and pointer < size) then
     caller.raise("moco_queue: the state's pointer is %s; expected 0 to %d", pointer, size - 1)
   end
-  state.load("moco_queue", own, given, own_affair)
-  self.pointer = math.tointeger(own.pointer:item())
+  state.load("moco_queue", self:state_dict(), given, own_affair)
 end
 
 return losses

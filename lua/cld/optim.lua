@@ -84,11 +84,12 @@ local function matched(target, source)
   return targets, sources
 end
 
---- ema(target, source, decay): target = decay * target + (1 - decay) * source, in place, for every parameter. Both are
--- modules (matched by name; buffers are left alone) or lists of tensors.
-function optim.ema(target, source, decay)
+--- ema(target, source, decay[, made]): target = decay * target + (1 - decay) * source, in place, for every parameter.
+-- Both are modules (matched by name; buffers are left alone) or lists of tensors. Nothing changes where `made`, what
+-- sgd:step returned, is 0.
+function optim.ema(target, source, decay, made)
   if is_module(target) and is_module(source) then target, source = matched(target, source) end
-  caller.call("ema", functional.ema, target, source, decay)
+  caller.call("ema", functional.ema, target, source, decay, made)
 end
 
 return optim

@@ -41,3 +41,11 @@ cld_status cld__check_temperature(const char *op, double temperature) {
     if (temperature > 0 && isfinite(temperature)) return CLD_OK;
     return cld_fail(CLD_INVALID, "%s: the temperature is %g; expected a number above 0", op, temperature);
 }
+
+cld_status cld__check_counter(const char *op, const char *what, const cld_tensor *x, const char *other,
+                              const cld_tensor *y) {
+    if (x->a.dtype != CLD_I64 || cld_numel(&x->a) != 1)
+        return cld_fail(CLD_INVALID, "%s: expected %s as one element of i64, got %s", op, what,
+                        cld_describe(&x->a));
+    return cld__check_together(op, what, x, other, y);
+}

@@ -26,18 +26,18 @@ cld_tensor *cld_bank_loss(cld_tensor *f, cld_tensor *memory, cld_tensor *index, 
 cld_tensor *cld_bank_nce_loss(cld_tensor *f, cld_tensor *memory, cld_tensor *index, cld_tensor *negatives,
                               cld_tensor *z, const cld_bank_params *p);
 
-/* (rows, count) numbers in 0 .. size - 1 from the global seed; draw counts the calls. */
-cld_tensor *cld_sample_negatives(int64_t rows, int64_t count, int64_t size, uint64_t draw,
-                                 const cld_backend *device);
+/* (rows, count) numbers in 0 .. size - 1 from the global seed and draw, i64 of one element, which counts the calls. */
+cld_tensor *cld_sample_negatives(int64_t rows, int64_t count, int64_t size, cld_tensor *draw);
 
 /* ---- moco_queue.c: MoCo (He et al., CVPR 2020) ---- */
 
 /* Cross entropy of [query . key, query queue^T] / T against class 0; the gradient flows to query (batch, dim) only. */
 cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue, double temperature);
-/* Replace the oldest rows of the ring; *pointer, the next row to be written, moves on and wraps. Of more keys
- * than rows the last remain. Keys are not looked at: one that is not finite makes every loss NaN until its row is
- * replaced, so keys of a step that was skipped for its loss do not belong here. */
-cld_status cld_enqueue(cld_tensor *queue, cld_tensor *keys, int64_t *pointer);
+/* Replace the oldest rows of the ring; pointer (i64, one element), the next row to be written, moves on and wraps. Of
+ * more keys than rows the last remain. Nothing changes where condition (u8, one element, or NULL) is 0. Keys are not
+ * looked at: one that is not finite makes every loss NaN until its row is replaced, so keys of a step that was skipped
+ * for its loss do not belong here. */
+cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys, cld_tensor *condition);
 
 /* ---- kmeans.c ---- */
 
@@ -85,5 +85,8 @@ cld_status cld__check_together(const char *op, const char *what, const cld_tenso
 /* index is i64 (rows of x), on its device. */
 cld_status cld__check_entries(const char *op, const char *what, const cld_tensor *index, const cld_tensor *x);
 cld_status cld__check_temperature(const char *op, double temperature);
+/* x is i64 with one element, on the device of y. */
+cld_status cld__check_counter(const char *op, const char *what, const cld_tensor *x, const char *other,
+                              const cld_tensor *y);
 
 #endif

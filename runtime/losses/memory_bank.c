@@ -28,7 +28,7 @@ static cld_status run_update(void *context) {
     update *u = context;
     CLD_AUTO cld_tensor *f = cld_tensor_contiguous(u->f), *index = cld_tensor_contiguous(u->index);
     if (!f || !index) return cld_error_code();
-    CLD_TRY(cld_device(f)->loss->bank_update(&u->memory->a, &index->a, &f->a, u->momentum));
+    CLD_TRY(cld_device(f)->loss->bank_update(&u->memory->a, &index->a, &f->a, u->momentum, NULL));
     atomic_fetch_add(&u->memory->storage->version, 1);
     return CLD_OK;
 }
@@ -130,15 +130,17 @@ cld_tensor *cld_bank_nce_loss(cld_tensor *f, cld_tensor *memory, cld_tensor *ind
     return cld_tensor_steal(&loss);
 }
 
-cld_tensor *cld_sample_negatives(int64_t rows, int64_t count, int64_t size, uint64_t draw,
-                                 const cld_backend *device) {
+cld_tensor *cld_sample_negatives(int64_t rows, int64_t count, int64_t size, cld_tensor *draw) {
+    const cld_backend *device = cld_device(draw);
     if (!cld_slot(device, loss, sample_negatives))
         return (void)cld_unsupported("memory_bank with negatives", device), NULL;
     if (rows < 1 || rows >= 1 << 22 || count < 1 || size < 1 || size > UINT32_MAX)
         return cld_fail_null(CLD_INVALID, "memory_bank: cannot draw %lld x %lld negatives of %lld rows",
                              (long long)rows, (long long)count, (long long)size);
+    CLD_TRY_NULL(cld__check_counter("memory_bank", "draws", draw, "itself", draw));
     CLD_AUTO cld_tensor *out = cld_tensor_new(CLD_I64, 2, (int64_t[]){rows, count}, device);
     if (!out) return NULL;
-    CLD_TRY_NULL(device->loss->sample_negatives(&out->a, size, cld_get_generator().seed, draw));
+    CLD_TRY_NULL(device->loss->sample_negatives(&out->a, &draw->a, size, cld_get_generator().seed));
+    atomic_fetch_add(&draw->storage->version, 1);
     return cld_tensor_steal(&out);
 }

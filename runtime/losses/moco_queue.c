@@ -35,29 +35,18 @@ cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue
 
 /* ---- the ring ------------------------------------------------------------------------------------------ */
 
-static cld_tensor *rows_of(const cld_tensor *x, int64_t start, int64_t count) {
-    char *data = (char *)x->a.data + (size_t)(start * x->a.strides[0]) * cld_dtype_size(x->a.dtype);
-    return cld_tensor_view(x, 2, (int64_t[]){count, x->a.shape[1]}, x->a.strides, data);
-}
-
-static cld_status copy_rows(cld_tensor *to, int64_t at, const cld_tensor *from, int64_t start,
-                            int64_t count) {
-    if (count == 0) return CLD_OK;
-    CLD_AUTO cld_tensor *target = rows_of(to, at, count), *source = rows_of(from, start, count);
-    return target && source ? cld_tensor_copy(target, source) : cld_error_code();
-}
-
-cld_status cld_enqueue(cld_tensor *queue, cld_tensor *keys, int64_t *pointer) {
+cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys, cld_tensor *condition) {
+    const cld_backend *device = cld_device(queue);
     CLD_TRY(cld__check_alike("moco_queue", "keys", keys, "queue", queue));
-    int64_t size = queue->a.shape[0], count = keys->a.shape[0];
-    if (*pointer < 0 || *pointer >= size)
-        return cld_fail(CLD_INVALID, "moco_queue: the pointer is %lld; expected 0 to %lld",
-                        (long long)*pointer, (long long)size - 1);
-    int64_t skipped = count > size ? count - size : 0; /* these would be overwritten at once */
-    int64_t at = (*pointer + skipped) % size, kept = count - skipped;
-    int64_t before_end = kept < size - at ? kept : size - at;
-    CLD_TRY(copy_rows(queue, at, keys, skipped, before_end));
-    CLD_TRY(copy_rows(queue, 0, keys, skipped + before_end, kept - before_end));
-    *pointer = (*pointer + count) % size;
+    CLD_TRY(cld__check_counter("moco_queue", "the pointer", pointer, "queue", queue));
+    CLD_TRY(cld_check_condition("moco_queue", condition, device));
+    if (!cld_is_contiguous(&queue->a))
+        return cld_fail(CLD_INVALID, "moco_queue: the queue must be dense and row-major");
+    CLD_AUTO cld_tensor *rows =
+        cld_tensor_overlaps(queue, keys) ? cld_tensor_cast(keys, keys->a.dtype) : cld_tensor_contiguous(keys);
+    if (!rows) return cld_error_code();
+    CLD_TRY(cld_kernel(device, loss, enqueue, &queue->a, &pointer->a, &rows->a, cld_array_of(condition)));
+    atomic_fetch_add(&queue->storage->version, 1);
+    atomic_fetch_add(&pointer->storage->version, 1);
     return CLD_OK;
 }

@@ -100,3 +100,14 @@ cld_tensor *cld_sum_to(cld_tensor *g, const cld_shape *shape) {
     if (!sum) return NULL;
     return cld_reshaped(sum, shape); /* without the leading ones */
 }
+
+cld_status cld_check_condition(const char *op, const cld_tensor *condition, const cld_backend *device) {
+    if (!condition) return CLD_OK;
+    if (condition->a.dtype != CLD_U8 || cld_numel(&condition->a) != 1)
+        return cld_fail(CLD_INVALID, "%s: expected the condition as one element of u8, got %s", op,
+                        cld_describe(&condition->a));
+    if (cld_device(condition) != device)
+        return cld_fail(CLD_INVALID, "%s: the condition is on %s, all else on %s", op,
+                        cld_device(condition)->name, device->name);
+    return CLD_OK;
+}

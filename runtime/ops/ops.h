@@ -182,6 +182,9 @@ cld_status cld_check_float(const char *op, const cld_tensor *x);
 /* The integers from least to most fit the dtype, where it is one of 8 or 32 bits. */
 cld_status cld_check_holds(const char *op, cld_dtype dtype, double least, double most);
 cld_status cld_check_mask(const char *op, const cld_tensor *mask); /* u8, as comparisons give it */
+/* What a write depends on, NULL or one element of u8 on that device; the write is not done where it is 0. */
+cld_status cld_check_condition(const char *op, const cld_tensor *condition, const cld_backend *device);
+static inline const cld_array *cld_array_of(const cld_tensor *x) { return x ? &x->a : NULL; }
 /* What an op on the two computes in. Float beats integer, wider beats narrower, f16 with bf16 gives f32; but a tensor
  * without dimensions counts like a number: only a float beside integers changes the other's dtype. */
 cld_dtype cld_result_dtype(const cld_array *a, const cld_array *b);

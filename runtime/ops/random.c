@@ -17,8 +17,8 @@ static cld_status fill_random(const char *op, cld_tensor *x, cld_random kind, do
                                      ? cld_tensor_retain(x)
                                      : cld_tensor_new(x->a.dtype, x->a.ndim, x->a.shape, cld_device(x));
     if (!plain) return cld_error_code();
-    CLD_TRY(
-        cld_kernel(cld_device(x), math, random, &plain->a, kind, a, b, generator.seed, generator.position));
+    CLD_TRY(cld_kernel(cld_device(x), math, random, &plain->a, kind, a, b, generator.seed, generator.position,
+                       NULL));
     generator.position += (uint64_t)cld_numel(&x->a);
     return plain == x ? CLD_OK : cld_tensor_copy(x, plain);
 }

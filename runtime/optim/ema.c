@@ -16,11 +16,13 @@ static cld_status check_pair(const cld_tensor *target, const cld_tensor *source,
     return CLD_OK;
 }
 
-cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int count, double decay) {
+cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int count, double decay,
+                   cld_tensor *condition) {
     if (!(decay >= 0 && decay <= 1)) return cld_fail(CLD_INVALID, "ema: decay is %g; expected 0 to 1", decay);
     if (count < 1) return CLD_OK;
     const cld_backend *device = cld_device(targets[0]);
     if (!cld_slot(device, optim, ema)) return cld_unsupported("ema", device);
+    CLD_TRY(cld_check_condition("ema", condition, device));
     for (int i = 0; i < count; i++) {
         CLD_TRY(check_pair(targets[i], sources[i], i));
         if (cld_device(targets[i]) != device || cld_device(sources[i]) != device)
@@ -33,7 +35,7 @@ cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int c
         arrays[count + i] = sources[i]->a;
         atomic_fetch_add(&targets[i]->storage->version, 1);
     }
-    cld_status status = device->optim->ema(count, arrays, arrays + count, decay);
+    cld_status status = device->optim->ema(count, arrays, arrays + count, decay, cld_array_of(condition));
     free(arrays);
     return status;
 }

@@ -49,7 +49,9 @@ cld_status cld_sgd_load(cld_sgd *s, cld_tensor *const *buffers, int64_t skipped)
 
 /* ---- ema.c: the momentum encoder's update, targets[i] = decay targets[i] + (1 - decay) sources[i] ---- */
 
-/* count pairs, dense, of one shape and dtype, all on one device; targets are written in place. decay: 0 to 1. */
-cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int count, double decay);
+/* count pairs, dense, of one shape and dtype, all on one device; targets are written in place. decay: 0 to 1. Nothing
+ * changes where condition (u8, one element, or NULL) is 0. */
+cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int count, double decay,
+                   cld_tensor *condition);
 
 #endif

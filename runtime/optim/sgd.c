@@ -143,10 +143,10 @@ static cld_status step_group(cld_sgd *s, int first, int count, cld_sgd_params op
     if (!cld_slot(device, optim, sgd)) return cld_unsupported("sgd", device);
     if (known.count)
         CLD_TRY(device->optim->sgd(known.count, known.params, known.grads, momentum ? known.buffers : NULL,
-                                   &options));
+                                   &options, NULL));
     options.dampening = 0;
     if (fresh.count)
-        CLD_TRY(device->optim->sgd(fresh.count, fresh.params, fresh.grads, fresh.buffers, &options));
+        CLD_TRY(device->optim->sgd(fresh.count, fresh.params, fresh.grads, fresh.buffers, &options, NULL));
     for (int i = first; i < first + count; i++)
         if (s->params[i]->grad) atomic_fetch_add(&s->params[i]->storage->version, 1);
     return CLD_OK;
