@@ -8,6 +8,7 @@
 #   make demo-check the demo for three seeds, its margins asserted
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make lint       luacheck, clang-format, cppcheck
+#   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
 #   make install    PREFIX=/usr/local: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
 #   V=1 shows whole command lines; BUILD=dir builds elsewhere.
 
@@ -202,7 +203,27 @@ $(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
 	@echo "  CC    $@"
 	$(Q)$(CC) $(COMMON) $(CFLAGS) -shared -o $@ $< $(LDFLAGS) $(LIBS)
 
+# ---- where there is a GPU -------------------------------------------------------
+
+# The CUDA backend against the CPU. Ends with "N passed, N failed".
+gpu-check: all $(BUILD)/spec/pty
+	$(Q)$(BUILD)/cldlua spec/gpu/check.lua $(GPU_CHECK)
+
+# The GPU table. GPU_BENCH="--rounds 1 --quick" for a first look.
+gpu-bench: all
+	$(Q)$(BUILD)/cldlua spec/gpu/bench.lua --build $(BUILD) $(GPU_BENCH)
+
+# A folder that runs on another Linux with an NVIDIA driver: build/bundle, and packed build/cldlua-bundle.tar.gz. The old
+# form of the run-time path, because it counts for the libraries' own needs too.
+bundle: all $(BUILD)/bundle/build/cldlua
+	$(Q)sh spec/gpu/bundle.sh $(BUILD)
+
+$(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(SANITIZE) -Wl,-E -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/lib' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
+
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all install uninstall setup demo test asan lint bench demo-check clean FORCE
+.PHONY: all install uninstall setup demo test asan lint bench demo-check gpu-check gpu-bench bundle clean FORCE

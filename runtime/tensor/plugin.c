@@ -110,7 +110,8 @@ static bool find_library(char *out, size_t room) {
     static const char *const places[] = {"", "../", "../lib/cldlua/", "../../../cldlua/"};
     const char *named = getenv("CLD_CUDA_PLUGIN");
     char folder[PATH_MAX];
-    if (named && *named) return snprintf(out, room, "%s", named) < (int)room;
+    if (named && *named)
+        return snprintf(out, room, "%s%s", strchr(named, '/') ? "" : "./", named) < (int)room;
     own_folder(folder, sizeof folder);
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
         if (snprintf(out, room, "%s%s" LIBRARY, folder, places[i]) < (int)room && access(out, R_OK) == 0)

@@ -1,0 +1,161 @@
+/* A walk (walk.h) as a kernel: every elementwise operation is a job for it. A thread takes a few steps of V elements,
+ * block-wide apart, so that a warp's accesses are 16 bytes wide and side by side; it reads all of them before it
+ * computes, and computes before it writes, so that many reads are under way at once.
+ *
+ *     struct negate_job {
+ *         static const int ARRAYS = 2;
+ *         float *out;
+ *         const float *x;
+ *         template <int E> struct registers { float x[E]; };            what a thread keeps of E elements
+ *         template <int V, int E> __device__ void load(...);           V of them, from element `at` of its arrays
+ *         template <int E> __device__ void compute(registers<E> &r) const;
+ *         template <int V, int E> __device__ void save(...);
+ *     };
+ */
+#ifndef CLD_CUDA_WALK_CUH
+#define CLD_CUDA_WALK_CUH
+
+#include "kernels/cuda/number.cuh"
+#include "kernels/cuda/walk.h"
+
+#ifdef __CUDACC__
+#    define CLD_UNROLL _Pragma("unroll")
+#else
+#    define CLD_UNROLL
+#endif
+
+/* ---- division by what the host knows ------------------------------------------------------------------------------ */
+
+/* n / divisor = (n * multiplier / 2^32 + n) / 2^shift for n and divisor < 2^31 (Granlund and Montgomery, "Division by
+ * invariant integers using multiplication", PLDI 1994). */
+struct cld_divisor {
+    uint32_t divisor, multiplier, shift;
+};
+
+static inline cld_divisor cld_divisor_of(int64_t d) {
+    cld_divisor r = {(uint32_t)d, 0, 0};
+    while (((uint64_t)1 << r.shift) < (uint64_t)d) r.shift++;
+    r.multiplier = (uint32_t)((((((uint64_t)1 << r.shift) - (uint64_t)d) << 32) / (uint64_t)d) + 1);
+    return r;
+}
+
+__device__ inline uint32_t quotient(uint32_t n, const cld_divisor &d) {
+    return ((uint32_t)((uint64_t)n * d.multiplier >> 32) + n) >> d.shift;
+}
+
+/* ---- wide accesses ------------------------------------------------------------------------------------------------ */
+
+template <typename T, int V> struct alignas(sizeof(T) * V) cld_pack { T e[V]; };
+
+/* V elements: one access where they lie side by side, one element for all where the stride is 0. The last `V - left` of
+ * a partial step become `rest`. */
+template <int V, typename T>
+__device__ inline void load_step(T *to, const T *from, bool same, int left, T rest) {
+    if (V > 1 && !same && left >= V) {
+        cld_pack<T, V> p = *reinterpret_cast<const cld_pack<T, V> *>(from);
+        CLD_UNROLL
+        for (int i = 0; i < V; i++) to[i] = p.e[i];
+        return;
+    }
+    CLD_UNROLL
+    for (int i = 0; i < V; i++) to[i] = i < left ? from[same ? 0 : i] : rest;
+}
+
+template <int V, typename T> __device__ inline void save_step(T *to, const T *from, int left) {
+    if (V > 1 && left >= V) {
+        cld_pack<T, V> p;
+        CLD_UNROLL
+        for (int i = 0; i < V; i++) p.e[i] = from[i];
+        *reinterpret_cast<cld_pack<T, V> *>(to) = p;
+        return;
+    }
+    CLD_UNROLL
+    for (int i = 0; i < V; i++)
+        if (i < left) to[i] = from[i];
+}
+
+/* ---- the kernel --------------------------------------------------------------------------------------------------- */
+
+template <int N> struct cld_loops {
+    int ndim;
+    uint32_t steps, elements;
+    cld_divisor shape[CLD_MAX_DIMS];  /* in steps */
+    int64_t strides[N][CLD_MAX_DIMS]; /* of a step, in elements */
+    bool same[N];                     /* all elements of a step are one in memory */
+};
+
+/* Where a step begins in each array. */
+template <int N> __device__ inline void locate(int64_t at[N], const cld_loops<N> &l, uint32_t step) {
+    CLD_UNROLL
+    for (int k = 0; k < N; k++) at[k] = 0;
+    for (int d = l.ndim - 1; d > 0; d--) {
+        uint32_t rest = quotient(step, l.shape[d]), index = step - rest * l.shape[d].divisor;
+        CLD_UNROLL
+        for (int k = 0; k < N; k++) at[k] += index * l.strides[k][d];
+        step = rest;
+    }
+    CLD_UNROLL
+    for (int k = 0; k < N; k++) at[k] += step * l.strides[k][0];
+}
+
+/* How many steps a thread takes. */
+#define CLD_WALK_STEPS(V) ((V) == 1 ? 4 : 2)
+#define CLD_WALK_THREADS  256
+
+template <typename Job, int V>
+__global__ void __launch_bounds__(CLD_WALK_THREADS) walk(Job job, cld_loops<Job::ARRAYS> l) {
+    const int U = CLD_WALK_STEPS(V);
+    typename Job::template registers<U * V> r;
+    int64_t at[U][Job::ARRAYS];
+    int left[U];
+    uint32_t first = blockIdx.x * (CLD_WALK_THREADS * U) + threadIdx.x;
+    CLD_UNROLL
+    for (int u = 0; u < U; u++) {
+        uint32_t step = first + u * CLD_WALK_THREADS;
+        uint32_t rest = step < l.steps ? l.elements - step * V : 0;
+        left[u] = rest < V ? (int)rest : V;
+        if (left[u] > 0) locate<Job::ARRAYS>(at[u], l, step);
+        if (left[u] > 0) job.template load<V>(r, u * V, at[u], l.same, left[u]);
+    }
+    job.compute(r);
+    CLD_UNROLL
+    for (int u = 0; u < U; u++)
+        if (left[u] > 0) job.template save<V>(r, u * V, at[u][0], left[u]);
+}
+
+template <int N> static cld_loops<N> loops_of(const cld_walk *w, int width) {
+    cld_loops<N> l = {};
+    int inner = w->ndim - 1;
+    l.ndim = w->ndim;
+    l.elements = (uint32_t)w->numel;
+    l.steps = (uint32_t)((w->numel + width - 1) / width);
+    for (int d = 0; d < w->ndim; d++) {
+        l.shape[d] = cld_divisor_of(d == inner ? (w->shape[d] + width - 1) / width : w->shape[d]);
+        for (int k = 0; k < N; k++) l.strides[k][d] = w->strides[k][d] * (d == inner ? width : 1);
+    }
+    for (int k = 0; k < N; k++) l.same[k] = w->strides[k][inner] == 0;
+    return l;
+}
+
+/* Job(walk) is the job with the walk's pointers. V: elements of a step, where the arrays allow it. */
+template <typename Job, int V> static cld_status run_walk(Job job, const cld_walk *w) {
+    if (w->numel == 0) return CLD_OK;
+    if (w->numel > CLD_WALK_MOST) {
+        cld_walk halves[2];
+        cld_walk_halve(w, halves);
+        CLD_TRY((run_walk<Job, V>(job, &halves[0])));
+        return run_walk<Job, V>(job, &halves[1]);
+    }
+    job.point_at(w->data);
+    if (cld_walk_fits(w, V)) {
+        cld_loops<Job::ARRAYS> l = loops_of<Job::ARRAYS>(w, V);
+        uint32_t threads = CLD_WALK_THREADS * CLD_WALK_STEPS(V);
+        return CLD_LAUNCH((walk<Job, V>), (int)((l.steps + threads - 1) / threads), CLD_WALK_THREADS, 0, job,
+                          l);
+    }
+    cld_loops<Job::ARRAYS> l = loops_of<Job::ARRAYS>(w, 1);
+    uint32_t threads = CLD_WALK_THREADS * CLD_WALK_STEPS(1);
+    return CLD_LAUNCH((walk<Job, 1>), (int)((l.steps + threads - 1) / threads), CLD_WALK_THREADS, 0, job, l);
+}
+
+#endif

@@ -1,0 +1,46 @@
+--- Which devices there are, and what is said where one is missing. The kernels of CUDA are the backend_* specs' affair.
+local cld = require "cld"
+local check = require "spec.support.check"
+local process = require "spec.support.process"
+
+-- What the interpreter prints with this CLD_CUDA_PLUGIN.
+local function run(plugin, code)
+  local result = process.run { "-e", "cld = require 'cld'; " .. code, env = { CLD_CUDA_PLUGIN = plugin } }
+  assert.equal("", result.err)
+  return result.out
+end
+
+describe("devices", function()
+  it("the cpu is always there", function()
+    assert.equal("cpu", cld.cuda.resolve "cpu")
+    local x <close> = cld.zeros(2)
+    assert.equal("cpu", x.device)
+  end)
+
+  it("names that are none are told apart from devices that are missing", function()
+    for _, name in ipairs { "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda0", "cpu:0", "", "cuda:99999999999" } do
+      assert.is_false(cld.cuda.is_name(name))
+      check.fails(function() cld.zeros(2, { device = name }) end,
+        ("there is no device '%s'; expected cpu, cuda or cuda:N"):format(name:gsub("%p", "%%%0")))
+    end
+    for _, name in ipairs { "cpu", "cuda", "cuda:0", "cuda:7" } do assert.is_true(cld.cuda.is_name(name)) end
+  end)
+
+  it("a library that is not there, no library, another program's: a sentence each", function()
+    local missing = run("/nowhere/libcld_cuda.so", "print(pcall(cld.zeros, 2, { device = 'cuda' }))")
+    assert.matches("device 'cuda': cannot load '/nowhere/libcld_cuda.so'", missing)
+    local text = run("README.md", "print(pcall(cld.zeros, 2, { device = 'cuda' }))")
+    assert.matches("device 'cuda': cannot load './README.md'", text)
+    local other = run(process.build .. "/cld/core.so", "print(pcall(cld.zeros, 2, { device = 'cuda' }))")
+    assert.matches("cld/core.so' is no library of cldlua's devices", other)
+  end)
+
+  it("auto is the cpu then, with the reason", function()
+    local said = run("/nowhere/libcld_cuda.so", "print(cld.cuda.resolve 'auto')")
+    assert.matches("^cpu\tcannot load", said)
+    local available = run("/nowhere/libcld_cuda.so", "print(cld.cuda.is_available())")
+    assert.matches("^false\tcannot load", available)
+    local devices = run("/nowhere/libcld_cuda.so", "local list, why = cld.cuda.devices(); print(#list, why)")
+    assert.matches("^0\tcannot load", devices)
+  end)
+end)
