@@ -71,7 +71,9 @@ end
 
 -- With what else a captured step depends on.
 local function kind_of_call(arguments)
-  local words = { tostring(core.autograd.is_grad_enabled()), tostring(create.get_rng_state().seed) }
+  local words = {
+    tostring(core.autograd.is_grad_enabled()), core.autograd.precision(), tostring(create.get_rng_state().seed),
+  }
   for i = 1, arguments.n do describe(arguments[i], words) end
   return table.concat(words, " ")
 end

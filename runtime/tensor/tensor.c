@@ -7,8 +7,6 @@
 
 static atomic_llong tensors_alive;
 
-uint64_t cld_capture_epoch(void) { return 0; }
-
 int64_t cld_tensors_alive(void) { return atomic_load(&tensors_alive); }
 
 static atomic_ullong captures;
