@@ -253,13 +253,21 @@ demo: all
 
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
 SPEC ?= spec
-test: all $(CUDA_HOST) $(BUILD)/spec/pty $(BUILD)/cldlua-failing
+test: all $(CUDA_HOST) $(BUILD)/spec/pty $(BUILD)/spec/emulator_test $(BUILD)/cldlua-failing
 	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(BUILD)/cldlua /usr/bin/busted $(SPEC)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $< -lutil
+
+# What the emulator of CUDA promises its kernels: spec/emulator_spec.lua.
+EMULATOR := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(BUILD)/obj/runtime/core/error.o
+$(BUILD)/spec/emulator_test: spec/support/emulator_test.cu $(EMULATOR) $(BUILD)/cuda_host/flags
+	@mkdir -p $(@D)
+	@echo "  CXX   $< (host)"
+	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -MMD -MP -MT $@ -MF $@.d -o $@ -x c++ $< -x none $(EMULATOR) -lpthread -lm
+-include $(BUILD)/spec/emulator_test.d
 
 # The interpreter with an allocator that fails when told to: spec/allocation_spec.lua.
 WRAPPED := malloc calloc realloc aligned_alloc

@@ -24,6 +24,8 @@ enum : size_t {
 };
 static const unsigned char POISON = 0xff;
 
+namespace {
+
 struct lane {
     uint3 index;
     cld_fiber *fiber; /* where it waits */
@@ -40,6 +42,8 @@ struct lane {
 struct warp { /* a bit for each lane */
     unsigned alive, started, ready, meeting, at_barrier;
 };
+
+} // namespace
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
