@@ -9,6 +9,7 @@
  */
 #include "kernels/cuda/host/launch.h"
 
+#include <mutex>
 #include <stdio.h>
 
 #include "kernels/cuda/host/fiber.h"
@@ -326,6 +327,8 @@ cld_status cld_host_check(const char *name, cld_host_extents blocks, cld_host_ex
 
 void cld_host_run(const char *name, dim3 blocks, dim3 threads, size_t shared,
                   void (*body)(const void *context), const void *context) {
+    static std::mutex one_at_a_time; /* of several OS threads, all launch */
+    std::lock_guard<std::mutex> guard(one_at_a_time);
     int count = (int)(threads.x * threads.y * threads.z);
     block.name = name;
     block.body = body;
