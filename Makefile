@@ -254,7 +254,7 @@ demo: all
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
 SPEC ?= spec
 test: all $(CUDA_HOST) $(BUILD)/spec/pty $(BUILD)/cldlua-failing $(CUDA_CHECKS)
-	$(Q)$(BUILD)/cldlua /usr/bin/busted $(SPEC)
+	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(BUILD)/cldlua /usr/bin/busted $(SPEC)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(THREADS) reduce(void *out, const T *x, reducti
     C acc[V];
     CLD_UNROLL
     for (int i = 0; i < V; i++) acc[i] = neutral_of<C>(r.kind);
-    int64_t start[2];
+    int64_t start[2] = {0, 0};
     if (kept < r.kept.total) {
         locate<2>(start, r.kept, kept);
         int64_t last = r.reduced.total * (blockIdx.y + 1) / r.parts;
