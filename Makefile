@@ -195,7 +195,7 @@ cuda-report: $(if $(HAVE_CUDA),$(BUILD)/cuda/report.txt)
 HOST_C   := $(filter-out $(addprefix kernels/cuda/,device.c staging.c blas.c dnn.c),$(CUDA_C))
 HOST_CXX := $(CUDA_CU) $(wildcard kernels/cuda/host/*.cpp)
 HOST_OBJ := $(patsubst kernels/cuda/%,$(BUILD)/cuda_host/%.o,$(HOST_C) $(HOST_CXX))
-HOST_COMMON := -O2 $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -DCLD_ON_HOST -I. $(SANITIZE)
+HOST_COMMON := -O2 -fopenmp $(WARN) -Wno-unknown-pragmas $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -DCLD_ON_HOST -I. $(SANITIZE)
 HOST_FLAGS  := $(CC) $(CXX) $(HOST_COMMON)
 
 $(BUILD)/cuda_host/flags: FORCE
@@ -204,7 +204,7 @@ $(BUILD)/cuda_host/flags: FORCE
 
 $(CUDA_HOST): $(HOST_OBJ)
 	@echo "  LINK  $@"
-	$(Q)$(CXX) $(SANITIZE) -shared -Wl,-Bsymbolic $(if $(SANITIZE),,-Wl$(comma)--no-undefined) -o $@ $^ $(LDFLAGS) -lpthread -lm
+	$(Q)$(CXX) $(SANITIZE) -shared -Wl,-Bsymbolic $(if $(SANITIZE),,-Wl$(comma)--no-undefined) -o $@ $^ $(LDFLAGS) -lgomp -lpthread -lm
 
 $(BUILD)/cuda_host/%.c.o: kernels/cuda/%.c $(BUILD)/cuda_host/flags
 	@echo "  CC    $< (host)"
@@ -254,7 +254,7 @@ demo: all
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
 SPEC ?= spec
 test: all $(CUDA_HOST) $(BUILD)/spec/pty $(BUILD)/cldlua-failing
-	$(Q)$(BUILD)/cldlua /usr/bin/busted $(SPEC)
+	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(BUILD)/cldlua /usr/bin/busted $(SPEC)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -3,8 +3,28 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
-static const cld_plugin_host *host;
+/* Until there is a program: for what links these files without one. */
+static _Thread_local struct {
+    cld_status code;
+    char message[1024];
+} own;
+
+static cld_status own_fail(cld_status code, const char *format, ...) {
+    char message[sizeof own.message]; /* an argument may be the old one */
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    memcpy(own.message, message, sizeof message);
+    return own.code = code;
+}
+static cld_status own_code(void) { return own.code; }
+static const char *own_message(void) { return own.message; }
+
+static const cld_plugin_host alone = {own_fail, own_code, own_message};
+static const cld_plugin_host *host = &alone;
 
 void cld_cuda_set_host(const cld_plugin_host *h) { host = h; }
 
