@@ -35,7 +35,7 @@ local views = {
   narrow = function(x) return x:narrow(2, 2, x.shape[2] - 2) end,
   ["narrow rows"] = function(x) return x:narrow(1, 2, x.shape[1] - 2) end,
   ["every other"] = function(x)
-    return x:reshape(-1):narrow(1, 1, x.numel // 2 * 2):reshape(x.numel // 2, 2):select(2, 2)
+    return x:reshape(-1):narrow(1, 1, x:numel() // 2 * 2):reshape(x:numel() // 2, 2):select(2, 2)
   end,
   expanded = function(x) return x:unsqueeze(2):expand(x.shape[1], 3, x.shape[2]) end,
   ["a column expanded"] = function(x) return x:select(2, 1):unsqueeze(2):expand(x.shape[1], 9) end,
