@@ -2,7 +2,8 @@
  * the same order, so that the same input gives the same bits. Blocks are whole warps; `shared` holds BLOCK_WARPS values,
  * and may be used again by the next call at once.
  *
- * And accesses of 16 bytes: wide<T> is as many elements of T as fit, copied by one instruction where it is aligned. */
+ * And accesses of 16 bytes: wide<T> is as many elements of T as fit, copied by one instruction; wide<T, 1> stands for it
+ * where addresses are not aligned to that. */
 #ifndef CLD_CUDA_BLOCK_CUH
 #define CLD_CUDA_BLOCK_CUH
 
@@ -14,9 +15,9 @@
 #define BLOCK_WARPS 32 /* at most */
 #define WHOLE_WARP  0xffffffffu
 
-template <typename T> struct alignas(16) wide {
-    static const int COUNT = 16 / sizeof(T);
-    T v[16 / sizeof(T)];
+template <typename T, int N = 16 / (int)sizeof(T)> struct alignas(sizeof(T) * N) wide {
+    static const int COUNT = N;
+    T v[N];
 };
 
 __host__ __device__ inline bool is_wide(const void *p) { return ((uintptr_t)p & 15) == 0; }
