@@ -1,4 +1,4 @@
-/* The tape in Lua: backward, no_grad, and Functions with a backward of their own.
+/* The tape in Lua: backward, no_grad, the precision, and Functions with a backward of their own.
  *
  * A Function's Lua backward runs inside the C engine, which must not be jumped out of: it is called
  * protected, and its error travels on as a status until t:backward() raises it. */
@@ -50,6 +50,24 @@ static int enable_grad(lua_State *L) { return with_grad_mode(L, true); }
 
 static int is_grad_enabled(lua_State *L) {
     lua_pushboolean(L, cld_grad_enabled());
+    return 1;
+}
+
+/* ---- precision ----------------------------------------------------------------------------------------- */
+
+/* precision() -> "fp32", "tf32", "bf16" or "fp16": what convolutions and linear layers round their factors to */
+static int precision(lua_State *L) {
+    cldL_check_count(L, 0);
+    lua_pushstring(L, cld_precision_name(cld_get_precision()));
+    return 1;
+}
+
+/* set_precision(name) -> what it was */
+static int set_precision(lua_State *L) {
+    cld_precision p;
+    cldL_check_status(L, cld_precision_parse(luaL_checkstring(L, 1), &p));
+    lua_pushstring(L, cld_precision_name(cld_get_precision()));
+    cld_set_precision(p);
     return 1;
 }
 
@@ -278,6 +296,8 @@ int cldL_open_autograd(lua_State *L) {
         {"no_grad", no_grad},
         {"enable_grad", enable_grad},
         {"is_grad_enabled", is_grad_enabled},
+        {"precision", precision},
+        {"set_precision", set_precision},
         {"Function", function_new},
         {NULL, NULL},
     };

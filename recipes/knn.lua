@@ -12,9 +12,12 @@ local opt = cld.options {
   { "knn-t",      0.1,   "temperature of their votes", above = 0 },
   { "baselines",  false, "also score raw pixels and an untrained network" },
   { "device",     "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
+  { "precision",  "fp32", "of convolutions and linear layers, whatever the run's was",
+    choices = { "fp32", "tf32", "bf16", "fp16" } },
   { "threads",    0,     "compute threads; 0: OMP_NUM_THREADS, or one per core", min = 0 },
 }
 local device = user_error.call(cld.cuda.resolve, opt.device)
+cld.set_precision(opt.precision)
 if opt.threads > 0 then user_error.call(cld.set_num_threads, opt.threads) end
 
 -- The network and its data as the run had them.

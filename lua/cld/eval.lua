@@ -92,7 +92,8 @@ local function extract(net, dataset, options)
     if not create.is_tensor(features) then
       raise("eval.features: expected the network (or `branch`) to return a tensor, got %s", caller.shown(features))
     end
-    parts[#parts + 1] = features
+    local is_half = features.dtype == "bf16" or features.dtype == "f16"
+    parts[#parts + 1] = is_half and features:float() or features -- to be compared in f32
   end
   return caller.call("eval.features", create.cat, parts, 1), dataset.labels
 end

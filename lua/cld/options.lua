@@ -27,6 +27,8 @@ options.training = {
   { "winograd",    true,   "faster 3 x 3 convolutions, at most a decimal digit less precise" },
   { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
   { "device",      "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
+  { "precision",   "auto", "of convolutions and linear layers; auto: bf16 on a GPU that has it, else fp32; resumed: as"
+    .. " before", choices = { "auto", "fp32", "tf32", "bf16", "fp16" } },
   { "runs",        "runs", "folder of the run folders", nonempty = true },
   { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered where it exists" },
   { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"

@@ -1,6 +1,8 @@
 /* conv2d: shape rule, forward, gradient.
  *
- * Half precision is computed in f32: the casts are ops of their own on the tape. */
+ * In 16 bits (precision.h) x and y are of 16 bits, the weight is rounded to them, and its gradient is in f32. A device
+ * without such kernels computes in f32 from factors that are rounded all the same: the casts of x and y are then ops of
+ * their own on the tape. */
 #include "runtime/ops/ops.h"
 
 #include <string.h>
@@ -34,17 +36,23 @@ static cld_status check_params(const cld_conv_params *p) {
     return CLD_OK;
 }
 
+/* May a weight or bias be of that dtype beside an x of this one? */
+static bool goes_with(cld_dtype weight, cld_dtype x) {
+    return cld_dtype_is_float(x) && (weight == x || (cld_dtype_is_half(x) && weight == CLD_F32));
+}
+
 static cld_status check_channels(const cld_array *x, const cld_array *w, const cld_array *bias, int groups) {
     const char *in = cld_describe(x), *weight = cld_describe(w);
     if (x->ndim != 4) return cld_fail(CLD_INVALID, "conv2d: expected a 4-d input (N, C, H, W), got %s", in);
     if (w->ndim != 4)
         return cld_fail(CLD_INVALID,
                         "conv2d: expected a 4-d weight (out, in / groups, height, width), got %s", weight);
-    if (!cld_dtype_is_float(x->dtype) || x->dtype != w->dtype || (bias && bias->dtype != x->dtype))
-        return cld_fail(CLD_INVALID,
-                        "conv2d: input, weight and bias must share a floating-point dtype: input %s, "
-                        "weight %s%s%s",
-                        in, weight, bias ? ", bias " : "", bias ? cld_describe(bias) : "");
+    if (!goes_with(w->dtype, x->dtype) || (bias && !goes_with(bias->dtype, x->dtype)))
+        return cld_fail(
+            CLD_INVALID,
+            "conv2d: input, weight and bias must share a floating-point dtype, or the input has 16 "
+            "bits and the others f32: input %s, weight %s%s%s",
+            in, weight, bias ? ", bias " : "", bias ? cld_describe(bias) : "");
     int64_t channels;
     if (__builtin_mul_overflow(w->shape[1], groups, &channels) || x->shape[1] != channels) {
         if (groups == 1)
@@ -92,24 +100,26 @@ enum { INPUT_X, INPUT_W, INPUT_BIAS, INPUTS };
 typedef struct conv_node {
     cld_conv_params params;
     int64_t x[4], w[4]; /* their shapes */
+    cld_dtype weight, bias;
 } conv_node;
 
 /* In a function of its own, so that an x rebuilt for it is freed before dx is allocated. */
 static cld_status weight_gradient(cld_node *n, cld_tensor *dy, cld_tensor **dw, cld_tensor **dbias) {
     const conv_node *c = cld_node_params(n, conv_node);
+    cld_dtype dtype = cld_vector_dtype(dy->a.dtype);
     CLD_AUTO cld_tensor *x = cld_node_saved(n, SAVED_X);
     if (!x) return cld_error_code();
-    CLD_AUTO cld_tensor *weight = cld_tensor_new(dy->a.dtype, 4, c->w, n->device), *bias = NULL;
+    CLD_AUTO cld_tensor *weight = cld_tensor_new(dtype, 4, c->w, n->device), *bias = NULL;
     if (!weight) return cld_error_code();
     if (cld_node_needs(n, INPUT_BIAS)) {
-        bias = cld_tensor_new(dy->a.dtype, 1, c->w, n->device);
+        bias = cld_tensor_new(dtype, 1, c->w, n->device);
         if (!bias) return cld_error_code();
     }
-    CLD_TRY(cld_kernel(n->device, conv, conv2d_weight, &weight->a, bias ? &bias->a : NULL, &x->a, &dy->a,
+    CLD_TRY(cld_kernel(n->device, conv, conv2d_weight, &weight->a, cld_array_of(bias), &x->a, &dy->a,
                        &c->params));
-    *dw = cld_tensor_steal(&weight);
-    *dbias = cld_tensor_steal(&bias);
-    return CLD_OK;
+    *dw = cld_tensor_as(weight, c->weight, n->device);
+    *dbias = bias ? cld_tensor_as(bias, c->bias, n->device) : NULL;
+    return *dw && (*dbias || !bias) ? CLD_OK : cld_error_code();
 }
 
 static cld_tensor *data_gradient(cld_node *n, cld_tensor *dy) {
@@ -138,39 +148,57 @@ static const cld_op conv_op = {"conv2d", conv_backward, NULL, NULL};
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
-static cld_tensor *in_f32(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p) {
-    CLD_AUTO cld_tensor *wide_x = cld_cast(x, CLD_F32), *wide_w = cld_cast(weight, CLD_F32),
-                        *wide_bias = NULL;
-    if (bias) wide_bias = cld_cast(bias, CLD_F32);
-    if (!wide_x || !wide_w || (bias && !wide_bias)) return NULL;
-    CLD_AUTO cld_tensor *y = cld_conv2d(wide_x, wide_w, wide_bias, p);
-    return y ? cld_cast(y, x->a.dtype) : NULL;
+/* x in the dtype, laid out as the device wants it in one pass where no gradient asks for the cast. */
+static cld_tensor *rounded_activation(cld_tensor *x, cld_dtype dtype) {
+    if (cld_needs_grad(&x, 1)) return cld_cast(x, dtype);
+    CLD_AUTO cld_tensor *y = cld_tensor_new_activation(dtype, x->a.shape, cld_device(x));
+    if (!y) return NULL;
+    CLD_TRY_NULL(cld_kernel(cld_device(x), math, copy, &y->a, &x->a));
+    return cld_tensor_steal(&y);
 }
 
-cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p) {
+/* x is as the device's kernels take it; the weight is rounded. */
+static cld_tensor *convolve(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, cld_dtype rounded,
+                            const cld_conv_params *p, const int64_t shape[4]) {
     const cld_backend *device = cld_device(x);
-    int64_t shape[4];
-    CLD_TRY_NULL(cld_check_same_device("conv2d", x, weight));
-    if (bias) CLD_TRY_NULL(cld_check_same_device("conv2d", x, bias));
-    CLD_TRY_NULL(check_params(p));
-    CLD_TRY_NULL(check_channels(&x->a, &weight->a, bias ? &bias->a : NULL, p->groups));
-    CLD_TRY_NULL(output_shape(shape, &x->a, &weight->a, p));
-    if (cld_dtype_is_half(x->a.dtype)) return in_f32(x, weight, bias, p);
-
-    CLD_AUTO cld_tensor *input = cld_to_activation(x), *w = cld_tensor_contiguous(weight), *b = NULL;
+    cld_weight_form form = {.rounded = rounded, .dtype = x->a.dtype, .layout = CLD_STRIDED};
+    if (cld_slot(device, conv, weight_layout))
+        form.layout = device->conv->weight_layout(x->a.dtype, weight->a.shape);
+    CLD_AUTO cld_tensor *input = cld_to_activation(x), *w = cld_weight_as(weight, form), *b = NULL;
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
-    if (bias) b = cld_tensor_contiguous(bias);
+    if (bias) {
+        CLD_AUTO cld_tensor *dense = cld_tensor_contiguous(bias);
+        b = dense ? cld_tensor_as(dense, cld_vector_dtype(x->a.dtype), device) : NULL;
+    }
     if (!input || !w || !y || (bias && !b)) return NULL;
-    CLD_TRY_NULL(cld_kernel(device, conv, conv2d, &y->a, &input->a, &w->a, b ? &b->a : NULL, p));
+    CLD_TRY_NULL(cld_kernel(device, conv, conv2d, &y->a, &input->a, &w->a, cld_array_of(b), p));
 
     cld_node *n = cld_record(&conv_op, &y, 1, (cld_tensor *[]){x, weight, bias}, INPUTS);
     if (n) {
         conv_node *c = cld_node_params(n, conv_node);
-        c->params = *p;
+        *c = (conv_node){.params = *p, .weight = weight->a.dtype, .bias = bias ? bias->a.dtype : CLD_F32};
         memcpy(c->x, x->a.shape, sizeof c->x);
         memcpy(c->w, weight->a.shape, sizeof c->w);
         if (cld_node_needs(n, INPUT_W) || cld_node_needs(n, INPUT_BIAS)) cld_node_save(n, SAVED_X, input);
         if (cld_node_needs(n, INPUT_X)) cld_node_save(n, SAVED_W, w);
     }
     return cld_tensor_steal(&y);
+}
+
+cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p) {
+    const cld_backend *device = cld_device(x);
+    cld_dtype dtype = cld_factor_dtype(x);
+    int64_t shape[4];
+    CLD_TRY_NULL(cld_check_same_device("conv2d", x, weight));
+    if (bias) CLD_TRY_NULL(cld_check_same_device("conv2d", x, bias));
+    CLD_TRY_NULL(check_params(p));
+    CLD_TRY_NULL(check_channels(&x->a, &weight->a, bias ? &bias->a : NULL, p->groups));
+    CLD_TRY_NULL(output_shape(shape, &x->a, &weight->a, p));
+    CLD_AUTO cld_tensor *input = x->a.dtype == dtype ? cld_tensor_retain(x) : rounded_activation(x, dtype);
+    if (!input) return NULL;
+    if (!cld_dtype_is_half(dtype) || cld_device_accepts_half(device))
+        return convolve(input, weight, bias, dtype, p, shape);
+    CLD_AUTO cld_tensor *wide = cld_cast(input, CLD_F32);
+    CLD_AUTO cld_tensor *y = wide ? convolve(wide, weight, bias, dtype, p, shape) : NULL;
+    return y ? cld_cast(y, dtype) : NULL;
 }

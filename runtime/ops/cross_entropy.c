@@ -68,9 +68,11 @@ static cld_tensor *reduced(cld_tensor *rows, cld_row_reduction reduction) {
     return reduction == CLD_SUM_OF_ROWS ? cld_sum(rows, NULL, 0, false) : cld_squeeze(rows, 1);
 }
 
-cld_tensor *cld_cross_entropy_with(cld_tensor *logits, cld_tensor *labels,
+cld_tensor *cld_cross_entropy_with(cld_tensor *given, cld_tensor *labels,
                                    const cld_cross_entropy_params *options) {
-    CLD_TRY_NULL(check(logits, labels, options));
+    CLD_TRY_NULL(check(given, labels, options));
+    CLD_AUTO cld_tensor *logits = cld_unrounded(given);
+    if (!logits) return NULL;
     CLD_AUTO cld_tensor *constant = cld_tensor_detach(logits);
     CLD_AUTO cld_tensor *log_p = constant ? cld_log_softmax(constant, 1) : NULL;
     CLD_AUTO cld_tensor *label = log_p ? cld_unsqueeze(labels, 1) : NULL;

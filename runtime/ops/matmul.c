@@ -15,15 +15,15 @@ static cld_tensor *transposed(const cld_tensor *a) {
     return cld_tensor_view(a, t.ndim, t.shape, t.strides, t.data);
 }
 
-/* a @ b off the tape; shapes agree. */
-static cld_tensor *product(const cld_tensor *a, const cld_tensor *b) {
+/* a @ b off the tape, in dtype; shapes agree. */
+static cld_tensor *product(const cld_tensor *a, const cld_tensor *b, cld_dtype dtype) {
     int64_t shape[3];
     int n = a->a.ndim;
     shape[0] = a->a.shape[0];
     shape[n - 2] = a->a.shape[n - 2];
     shape[n - 1] = b->a.shape[n - 1];
     const cld_backend *device = cld_device(a);
-    CLD_AUTO cld_tensor *y = cld_tensor_new(a->a.dtype, n, shape, device);
+    CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, n, shape, device);
     if (!y) return NULL;
     CLD_TRY_NULL(cld_kernel(device, math, gemm, &y->a, &a->a, &b->a, 1, 0));
     return cld_tensor_steal(&y);
@@ -34,13 +34,13 @@ static cld_status matmul_backward(cld_node *n, cld_tensor *const *dout, cld_tens
     if (cld_node_needs(n, 0)) {
         CLD_AUTO cld_tensor *b = cld_node_saved(n, 1);
         CLD_AUTO cld_tensor *bt = b ? transposed(b) : NULL;
-        din[0] = bt ? product(dout[0], bt) : NULL;
+        din[0] = bt ? product(dout[0], bt, bt->a.dtype) : NULL;
         if (!din[0]) return cld_error_code();
     }
     if (cld_node_needs(n, 1)) {
         CLD_AUTO cld_tensor *a = cld_node_saved(n, 0);
         CLD_AUTO cld_tensor *at = a ? transposed(a) : NULL;
-        din[1] = at ? product(at, dout[0]) : NULL;
+        din[1] = at ? product(at, dout[0], at->a.dtype) : NULL;
         if (!din[1]) return cld_error_code();
     }
     return CLD_OK;
@@ -48,7 +48,7 @@ static cld_status matmul_backward(cld_node *n, cld_tensor *const *dout, cld_tens
 static const cld_op matmul_op = {.name = "matmul", .backward = matmul_backward};
 
 static cld_tensor *matmul_matrices(cld_tensor *a, cld_tensor *b) {
-    CLD_AUTO cld_tensor *y = product(a, b);
+    CLD_AUTO cld_tensor *y = product(a, b, a->a.dtype);
     if (!y) return NULL;
     cld_tensor *inputs[] = {a, b};
     cld_node *n = cld_record(&matmul_op, &y, 1, inputs, 2);
@@ -129,6 +129,10 @@ cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b) {
 
 /* ---- linear -------------------------------------------------------------------------------------------- */
 
+typedef struct linear_node {
+    cld_dtype x, factors; /* its dtype; what it and the weight were rounded to */
+} linear_node;
+
 /* The elements of a dense x (..., columns) as a matrix, off the tape. */
 static cld_tensor *as_matrix(cld_tensor *x) {
     CLD_AUTO cld_tensor *dense = cld_tensor_contiguous(x);
@@ -138,13 +142,16 @@ static cld_tensor *as_matrix(cld_tensor *x) {
     return cld_tensor_view(dense, 2, shape, strides, dense->a.data);
 }
 
-/* y = x W^T + b: dx = dy W, dW = dy^T x, db = the sum of dy's rows */
+/* y = x W^T + b: dx = dy W, dW = dy^T x, db = the sum of dy's rows. x and W were saved as they were multiplied; dy is
+ * rounded as they were. */
 static cld_status linear_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    CLD_AUTO cld_tensor *dy = as_matrix(dout[0]);
+    const linear_node *p = cld_node_params(n, linear_node);
+    CLD_AUTO cld_tensor *given = as_matrix(dout[0]);
+    CLD_AUTO cld_tensor *dy = given ? cld_tensor_as(given, p->factors, n->device) : NULL;
     if (!dy) return cld_error_code();
     if (cld_node_needs(n, 0)) {
         CLD_AUTO cld_tensor *weight = cld_node_saved(n, 1);
-        CLD_AUTO cld_tensor *dx = weight ? product(dy, weight) : NULL;
+        CLD_AUTO cld_tensor *dx = weight ? product(dy, weight, p->x) : NULL;
         int64_t shape[CLD_MAX_DIMS];
         for (int i = 0; i < dout[0]->a.ndim; i++) shape[i] = dout[0]->a.shape[i];
         if (dx) shape[dout[0]->a.ndim - 1] = dx->a.shape[1];
@@ -155,11 +162,11 @@ static cld_status linear_backward(cld_node *n, cld_tensor *const *dout, cld_tens
         CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
         CLD_AUTO cld_tensor *matrix = x ? as_matrix(x) : NULL;
         CLD_AUTO cld_tensor *dyt = matrix ? transposed(dy) : NULL;
-        din[1] = dyt ? product(dyt, matrix) : NULL;
+        din[1] = dyt ? product(dyt, matrix, dout[0]->a.dtype) : NULL; /* y has W's dtype */
         if (!din[1]) return cld_error_code();
     }
     if (n->inputs == 3 && cld_node_needs(n, 2)) {
-        din[2] = cld_sum(dy, (int[]){0}, 1, false);
+        din[2] = cld_sum(given, (int[]){0}, 1, false);
         if (!din[2]) return cld_error_code();
     }
     return CLD_OK;
@@ -173,31 +180,39 @@ static cld_status check_linear(const cld_tensor *x, const cld_tensor *weight, co
     bool fits = x->a.ndim >= 1 && weight->a.ndim == 2 && x->a.shape[x->a.ndim - 1] == weight->a.shape[1];
     bool biased =
         !bias || (bias->a.ndim == 1 && weight->a.ndim == 2 && bias->a.shape[0] == weight->a.shape[0]);
-    bool same = x->a.dtype == weight->a.dtype && (!bias || bias->a.dtype == x->a.dtype);
-    if (fits && biased && same) return CLD_OK;
+    bool same =
+        x->a.dtype == weight->a.dtype || (cld_dtype_is_half(x->a.dtype) && weight->a.dtype == CLD_F32);
+    if (fits && biased && same && (!bias || bias->a.dtype == weight->a.dtype)) return CLD_OK;
     return cld_fail(
         CLD_INVALID,
-        "linear: expected x (..., in), weight (out, in) and bias (out) of one dtype; got %s, %s and %s",
+        "linear: expected x (..., in), weight (out, in) and bias (out) of one dtype, or x of 16 bits "
+        "and the others of f32; got %s, %s and %s",
         cld_describe(&x->a), cld_describe(&weight->a), with);
 }
 
 cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias) {
+    const cld_backend *device = cld_device(x);
+    cld_dtype factors = cld_factor_dtype(x);
     CLD_TRY_NULL(check_linear(x, weight, bias));
     int64_t shape[CLD_MAX_DIMS], rows = 1, out = weight->a.shape[0];
     for (int i = 0; i < x->a.ndim - 1; i++) rows *= shape[i] = x->a.shape[i];
     shape[x->a.ndim - 1] = out;
-    CLD_AUTO cld_tensor *matrix = as_matrix(x);
-    CLD_AUTO cld_tensor *wt = matrix ? transposed(weight) : NULL;
-    CLD_AUTO cld_tensor *y = wt ? cld_tensor_new(x->a.dtype, x->a.ndim, shape, cld_device(x)) : NULL;
+    CLD_AUTO cld_tensor *given = as_matrix(x);
+    CLD_AUTO cld_tensor *matrix = given ? cld_tensor_as(given, factors, device) : NULL;
+    CLD_AUTO cld_tensor *w =
+        matrix ? cld_weight_as(weight, (cld_weight_form){factors, factors, CLD_STRIDED}) : NULL;
+    CLD_AUTO cld_tensor *wt = w ? transposed(w) : NULL;
+    CLD_AUTO cld_tensor *y = wt ? cld_tensor_new(weight->a.dtype, x->a.ndim, shape, device) : NULL;
     if (!y) return NULL;
     CLD_AUTO cld_tensor *y_matrix =
         cld_tensor_view(y, 2, (int64_t[]){rows, out}, (int64_t[]){out, 1}, y->a.data);
     if (!y_matrix) return NULL;
     if (bias) CLD_TRY_NULL(cld_tensor_copy(y_matrix, bias));
-    CLD_TRY_NULL(cld_kernel(cld_device(x), math, gemm, &y_matrix->a, &matrix->a, &wt->a, 1, bias ? 1 : 0));
+    CLD_TRY_NULL(cld_kernel(device, math, gemm, &y_matrix->a, &matrix->a, &wt->a, 1, bias ? 1 : 0));
     cld_tensor *inputs[] = {x, weight, bias};
     cld_node *n = cld_record(&linear_op, &y, 1, inputs, bias ? 3 : 2);
-    if (n && cld_node_needs(n, 1)) cld_node_save(n, 0, x);
-    if (n && cld_node_needs(n, 0)) cld_node_save(n, 1, weight);
+    if (n) *cld_node_params(n, linear_node) = (linear_node){x->a.dtype, factors};
+    if (n && cld_node_needs(n, 1)) cld_node_save(n, 0, x->a.dtype == factors ? x : matrix);
+    if (n && cld_node_needs(n, 0)) cld_node_save(n, 1, w);
     return cld_tensor_steal(&y);
 }

@@ -12,11 +12,12 @@ enum { SAVED_X, SAVED_Y, SAVED_WEIGHT, SAVED_BIAS, SAVED_MEAN, SAVED_INVSTD };
 /* ---- shape rule ---------------------------------------------------------------------------------------- */
 
 static cld_status check_vector(const cld_tensor *x, const cld_tensor *v, const char *what) {
+    cld_dtype dtype = cld_vector_dtype(x->a.dtype);
     if (!v) return CLD_OK;
     CLD_TRY(cld_check_same_device("batch_norm", x, v));
-    if (v->a.ndim == 1 && v->a.shape[0] == x->a.shape[1] && v->a.dtype == x->a.dtype) return CLD_OK;
+    if (v->a.ndim == 1 && v->a.shape[0] == x->a.shape[1] && v->a.dtype == dtype) return CLD_OK;
     return cld_fail(CLD_INVALID, "batch_norm: input %s needs a %s of %s[%lld], got %s", cld_describe(&x->a),
-                    what, cld_dtype_name(x->a.dtype), (long long)x->a.shape[1], cld_describe(&v->a));
+                    what, cld_dtype_name(dtype), (long long)x->a.shape[1], cld_describe(&v->a));
 }
 
 static cld_status check_running(const cld_tensor *x, const cld_tensor *v, const char *what) {
@@ -131,7 +132,7 @@ static const cld_op norm_op = {"batch_norm", norm_backward, NULL, norm_rebuild};
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
-/* Half precision: normalized in f32, which is also what weight and the statistics are kept in. */
+/* 16 bits where the device has no kernels for them. */
 static cld_tensor *in_f32(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
                           cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p) {
     CLD_AUTO cld_tensor *wide = cld_cast(x, CLD_F32), *wide_residual = NULL;
@@ -146,15 +147,16 @@ static cld_tensor *optional_contiguous(cld_tensor *t) { return t ? cld_tensor_co
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
                            cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p) {
     const cld_backend *device = cld_device(x);
-    if (cld_dtype_is_half(x->a.dtype)) return in_f32(x, residual, weight, bias, running_mean, running_var, p);
     CLD_TRY_NULL(check(x, residual, weight, bias, running_mean, running_var, p));
+    if (cld_dtype_is_half(x->a.dtype) && !cld_device_accepts_half(device))
+        return in_f32(x, residual, weight, bias, running_mean, running_var, p);
 
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *added = NULL, *w = NULL, *b = NULL;
     if (residual) added = cld_to_activation(residual);
     w = optional_contiguous(weight);
     b = optional_contiguous(bias);
-    CLD_AUTO cld_tensor *mean = cld_tensor_new(x->a.dtype, 1, &x->a.shape[1], device);
-    CLD_AUTO cld_tensor *invstd = cld_tensor_new(x->a.dtype, 1, &x->a.shape[1], device);
+    CLD_AUTO cld_tensor *mean = cld_tensor_new(cld_vector_dtype(x->a.dtype), 1, &x->a.shape[1], device);
+    CLD_AUTO cld_tensor *invstd = cld_tensor_new(cld_vector_dtype(x->a.dtype), 1, &x->a.shape[1], device);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, x->a.shape, device);
     if (!input || (residual && !added) || (weight && !w) || (bias && !b) || !mean || !invstd || !y)
         return NULL;

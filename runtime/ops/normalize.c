@@ -31,8 +31,10 @@ static cld_tensor *normalize_rows(cld_tensor *x) {
     return cld_tensor_steal(&y);
 }
 
-cld_tensor *cld_normalize(cld_tensor *x, int dim) {
-    CLD_TRY_NULL(cld_check_float("normalize", x));
+cld_tensor *cld_normalize(cld_tensor *given, int dim) {
+    CLD_TRY_NULL(cld_check_float("normalize", given));
+    CLD_AUTO cld_tensor *x = cld_unrounded(given);
+    if (!x) return NULL;
     CLD_TRY_NULL(cld_check_dim("normalize", x, dim, &dim));
     if (x->a.ndim == 2 && dim == 1) return normalize_rows(x);
     int last = x->a.ndim - 1;

@@ -5,6 +5,7 @@
 #define CLD_OPS_H
 
 #include "runtime/autograd/tape.h"
+#include "runtime/ops/precision.h"
 
 /* ---- unary.c, elementwise.c: broadcast as NumPy does; differing dtypes are promoted (cld_result_dtype) ---- */
 cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b);
@@ -107,7 +108,9 @@ cld_tensor *cld_one_hot(cld_tensor *labels, int64_t classes);
 
 /* ---- matmul.c ---- */
 cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b); /* PyTorch's rules, 1-d to batched */
-cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias); /* x W^T + b; bias may be NULL */
+/* x W^T + b; bias may be NULL. One dtype; or x has 16 bits and the others f32, and so the result. Goes by the precision,
+ * which matmul does not: it is what losses are made of. */
+cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias);
 
 /* ---- softmax.c, normalize.c: lines along dim ---- */
 cld_tensor *cld_softmax(cld_tensor *x, int dim);
@@ -145,9 +148,18 @@ cld_tensor *cld_sort(cld_tensor **index, cld_tensor *x, int dim, bool descending
 /* ---- conv.c, norm.c, pool.c: 4-d activations, in the device's own layout where it has one ---- */
 /* x itself (retained) where it lies as its device wants a 4-d activation, else a copy; off the tape. */
 cld_tensor *cld_to_activation(cld_tensor *x);
-/* x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O) or NULL. 16-bit floats are computed in f32, as below. */
+/* Do the device's convolutions, norms and pools take 16-bit floats? Else these ops compute in f32 and round. */
+static inline bool cld_device_accepts_half(const cld_backend *device) {
+    return device->conv && device->conv->accepts_half;
+}
+/* What biases, statistics and the gradients of parameters are in, beside activations of this dtype. */
+static inline cld_dtype cld_vector_dtype(cld_dtype activation) {
+    return activation == CLD_F64 ? CLD_F64 : CLD_F32;
+}
+/* x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O) or NULL, of one dtype; beside an x of 16 bits the two may be
+ * f32. Goes by the precision. */
 cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p);
-/* Per channel of x (N, C, H, W); weight, bias and the running statistics (C). residual (x's shape), weight and bias may
+/* Per channel of x (N, C, H, W); weight, bias and the running statistics (C), in f32 beside 16 bits. residual (x's shape), weight and bias may
  * be NULL; in training the running statistics too: there are then none to update. */
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
                            cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p);

@@ -1,5 +1,5 @@
 /* max_pool2d and avg_pool2d: shape rule, forward, gradient. A global average is avg_pool2d with the map's own
- * size as its kernel. Half precision is computed in f32. */
+ * size as its kernel. */
 #include "runtime/ops/ops.h"
 
 #include <string.h>
@@ -62,6 +62,7 @@ static cld_status pool_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
 
 /* ---- the two pools ------------------------------------------------------------------------------------- */
 
+/* 16 bits where the device has no kernels for them. */
 static cld_tensor *in_f32(cld_tensor *(*pool)(cld_tensor *, const cld_pool_params *), cld_tensor *x,
                           const cld_pool_params *p) {
     CLD_AUTO cld_tensor *wide = cld_cast(x, CLD_F32);
@@ -75,7 +76,8 @@ cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
-    if (cld_dtype_is_half(x->a.dtype)) return in_f32(cld_max_pool2d, x, p);
+    if (cld_dtype_is_half(x->a.dtype) && !cld_device_accepts_half(device))
+        return in_f32(cld_max_pool2d, x, p);
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *argmax = cld_tensor_new(CLD_I32, 4, shape, device);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (!input || !argmax || !y) return NULL;
@@ -94,7 +96,8 @@ cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
-    if (cld_dtype_is_half(x->a.dtype)) return in_f32(cld_avg_pool2d, x, p);
+    if (cld_dtype_is_half(x->a.dtype) && !cld_device_accepts_half(device))
+        return in_f32(cld_avg_pool2d, x, p);
     CLD_AUTO cld_tensor *input = cld_to_activation(x);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (!input || !y) return NULL;

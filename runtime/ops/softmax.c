@@ -31,8 +31,10 @@ static cld_status softmax_backward(cld_node *n, cld_tensor *const *dout, cld_ten
 static const cld_op softmax_op = {.name = "softmax", .backward = softmax_backward};
 static const cld_op log_softmax_op = {.name = "log_softmax", .backward = softmax_backward};
 
-static cld_tensor *softmax(const cld_op *op, cld_tensor *x, int dim, bool log) {
-    CLD_TRY_NULL(cld_check_float(op->name, x));
+static cld_tensor *softmax(const cld_op *op, cld_tensor *given, int dim, bool log) {
+    CLD_TRY_NULL(cld_check_float(op->name, given));
+    CLD_AUTO cld_tensor *x = cld_unrounded(given);
+    if (!x) return NULL;
     CLD_TRY_NULL(cld_check_dim(op->name, x, dim, &dim));
     if (x->a.ndim == 0) { /* one line of one element */
         CLD_AUTO cld_tensor *line = cld_unsqueeze(x, 0);

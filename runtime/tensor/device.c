@@ -17,6 +17,13 @@ void cld_set_reclaim(void (*reclaim)(void *context), void *context) {
     if (cuda) cuda->memory->set_reclaim(reclaim, context);
 }
 
+static bool tf32;
+
+void cld_device_allow_tf32(bool on) {
+    tf32 = on;
+    if (cuda && cuda->math->allow_tf32) cuda->math->allow_tf32(on);
+}
+
 const cld_backend *cld_device_cuda(void) { return cuda; }
 
 /* The N of "cuda:N"; -1 for "cuda", -2 for anything else. */
@@ -40,7 +47,9 @@ static const cld_backend *open_cuda(int ordinal) {
     const cld_backend *device = plugin->open(ordinal);
     if (!device) return NULL;
     if (!cuda) device->memory->set_reclaim(reclaim_hook, reclaim_context);
-    return cuda = device;
+    cuda = device;
+    cld_device_allow_tf32(tf32);
+    return cuda;
 }
 
 const cld_backend *cld_device_find(const char *name) {

@@ -25,6 +25,9 @@ cld_status cld_device_count(int *devices);
 cld_status cld_device_facts_of(int ordinal, cld_device_facts *out);
 bool cld_device_emulated(void); /* runs its kernels on the host */
 
+/* Let every device that has it, opened now or later, use tf32 for products and convolutions of f32. */
+void cld_device_allow_tf32(bool on);
+
 /* Called where an allocation failed, on any device, before its one retry: the bindings collect garbage here. */
 void cld_set_reclaim(void (*reclaim)(void *context), void *context);
 

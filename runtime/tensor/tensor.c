@@ -7,6 +7,8 @@
 
 static atomic_llong tensors_alive;
 
+uint64_t cld_capture_epoch(void) { return 0; }
+
 int64_t cld_tensors_alive(void) { return atomic_load(&tensors_alive); }
 
 /* ---- facts --------------------------------------------------------------------------------------------------- */
@@ -171,6 +173,7 @@ void cld_node_free(cld_node *n);
 void cld_tensor_free(cld_tensor *x) {
     if (!x || atomic_fetch_sub(&x->refs, 1) != 1) return;
     cld_tensor_free(x->grad);
+    cld_tensor_free(x->kept.tensor);
     cld_node_free(x->node);
     storage_free(x->storage);
     atomic_fetch_sub(&tensors_alive, 1);

@@ -31,6 +31,15 @@ typedef struct cld_storage {
     size_t bytes;
 } cld_storage;
 
+/* What a weight keeps for the next call (cld_weight_as in runtime/ops/precision.h): its own values in another dtype or
+ * layout, good while nobody has written to it since. */
+typedef struct cld_kept_copy {
+    cld_tensor *tensor; /* NULL: nothing is kept */
+    cld_dtype rounded;  /* to this dtype first */
+    unsigned version;   /* of the weight's storage then */
+    uint64_t epoch;     /* cld_capture_epoch() then */
+} cld_kept_copy;
+
 struct cld_tensor {
     cld_array a;
     cld_storage *storage;
@@ -39,6 +48,7 @@ struct cld_tensor {
     cld_tensor *grad; /* leaves only: what backward accumulated */
     cld_node *node;   /* what produced it on the tape; NULL for leaves and constants */
     int output;       /* which of node's outputs */
+    cld_kept_copy kept;
 };
 
 /* ---- lifetime ---- */
@@ -74,6 +84,10 @@ static inline const cld_backend *cld_device(const cld_tensor *x) { return x->sto
 
 /* "f32[2, 3]" into a ring of per-thread buffers: up to eight may be alive in one message. */
 const char *cld_describe(const cld_array *a);
+
+/* Counts the beginnings, ends and replays of captured graphs: where it has moved, values may have changed without their
+ * storage's version. */
+uint64_t cld_capture_epoch(void);
 
 /* The number of tensors alive, for leak checks. */
 int64_t cld_tensors_alive(void);

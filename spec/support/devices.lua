@@ -10,6 +10,7 @@
 --     end)
 local cld = require "cld"
 local check = require "spec.support.check"
+local busted = require "busted" -- a required file does not see describe and it as globals
 
 local devices = {}
 
@@ -20,7 +21,7 @@ devices.names = #found > 0 and { "cuda" } or {}
 --- Runs body(device) in a describe block of its own for each device.
 function devices.each(title, body)
   for _, device in ipairs(devices.names) do
-    describe(title .. " on " .. device, function() body(device) end)
+    busted.describe(title .. " on " .. device, function() body(device) end)
   end
 end
 
@@ -50,7 +51,7 @@ local function results(device, f, inputs, gradients)
   if not gradients then return list end
   local y = list[1]
   list[1] = y:detach()
-  local weights = (cld.arange(0, y.numel, 1):to "f64" * 0.7 + 0.4):cos():reshape(y.shape)
+  local weights = (cld.arange(0, y:numel(), 1):to "f64" * 0.7 + 0.4):cos():reshape(y.shape)
   y:backward(weights:to(y.dtype):to(device))
   for i = 1, count do
     if wants_gradient(moved[i]) then
@@ -90,7 +91,7 @@ function devices.cases(device, cases)
   for name in pairs(cases) do names[#names + 1] = name end
   table.sort(names)
   for _, name in ipairs(names) do
-    it(name, function()
+    busted.it(name, function()
       local case, inputs = cases[name], {}
       for i = 2, #case do inputs[i - 1] = type(case[i]) == "function" and case[i]() or case[i] end
       devices.same(device, case[1], inputs, case)

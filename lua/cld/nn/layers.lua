@@ -147,8 +147,10 @@ function NormLinear:build(input, output)
   self.weight = parameter(columns:normalize(1):contiguous())
 end
 
+-- In the weight's dtype, whatever the precision: these products are what a loss is made of.
 local function cosines(x, weight)
-  local rows <close> = x:normalize()
+  local wide <close> = x:to(weight.dtype)
+  local rows <close> = wide:normalize()
   local columns <close> = weight:normalize(1)
   return rows:matmul(columns)
 end

@@ -81,10 +81,25 @@ local function resolve_device(opt)
   if reason then print("no GPU is used: " .. reason) end
 end
 
+-- GPUs multiply in bf16 from compute capability 8.0 on.
+local function best_precision(device)
+  local gpu = device:find "^cuda" and core.cuda.devices()[device:match "%d+$" + 1]
+  return gpu and tonumber(gpu.capability) >= 8 and "bf16" or "fp32"
+end
+
+-- precision: what auto stands for is stored, as with threads: a resumed run goes on in what it was started in.
+local function set_precision(opt)
+  local precision = rawget(opt, "precision")
+  if precision == nil then return end
+  if precision == "auto" then opt.precision = best_precision(settings.get(opt, "device")) end
+  user_error.call(core.autograd.set_precision, opt.precision)
+end
+
 --- What is of the process and not of the run.
 function settings.set_up_process(opt)
   resolve_threads(opt)
   resolve_device(opt)
+  set_precision(opt)
   user_error.call(system.set_num_threads, opt.threads)
   core.tensor.manual_seed(settings.get(opt, "seed"))
   local winograd = rawget(opt, "winograd")

@@ -1,0 +1,49 @@
+#!/bin/sh
+# bundle.sh BUILD: fills BUILD/bundle, whose binary make has just linked, with what a bare Linux lacks: shared libraries,
+# Lua modules, recipes, specs with busted, the benchmark's peers. CUDA, cuBLAS and cuDNN are found where it runs.
+# Then BUILD/cldlua-bundle.tar.gz, which is it, packed.
+set -eu
+build=$1 out=$1/bundle
+command -v dpkg >/dev/null || { echo "bundle: needs Debian's dpkg, to find busted's files" >&2; exit 1; }
+
+rm -rf "$out/lua" "$out/recipes" "$out/spec" "$out/build/lib"
+mkdir -p "$out/build/lib"
+
+# Shared libraries: all but the C library's own, which must be the system's.
+ldd "$out/build/cldlua" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' |
+grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' | while read -r library; do
+  cp -L "$library" "$out/build/lib/"
+done
+for plugin in libcld_cuda.so libcld_cuda_host.so; do
+  if [ -e "$build/$plugin" ]; then cp "$build/$plugin" "$out/build/"; fi
+done
+
+# Lua modules: ours, argparse, and busted with what it needs, its C modules too.
+cp -r lua recipes "$out/"
+mkdir -p "$out/spec" "$out/spec/bench"
+cp -r spec/*.lua spec/support spec/fixtures spec/gpu "$out/spec/"
+cp spec/bench/*.lua spec/bench/*.py "$out/spec/bench/"
+cp .busted "$out/"
+packages='lua-argparse lua-busted lua-cliargs lua-dkjson lua-filesystem lua-luassert lua-mediator lua-penlight lua-say
+  lua-system lua-term'
+for file in $(dpkg -L $packages | grep -E '/lua/5\.4/.*\.(lua|so)$'); do
+  name=${file#*/lua/5.4/}
+  mkdir -p "$(dirname "$out/lua/$name")"
+  cp -L "$file" "$out/lua/$name"
+done
+cp /usr/bin/busted "$out/lua/busted-runner.lua"
+
+for what in check bench; do
+  cat >"$out/gpu-$what" <<WRAPPER
+#!/bin/sh
+# make gpu-$what, in this folder.
+cd "\$(dirname "\$0")" && LUA_CPATH="\$PWD/lua/?.so;;" exec build/cldlua spec/gpu/$what.lua "\$@"
+WRAPPER
+  chmod +x "$out/gpu-$what"
+done
+cat >"$out/README" <<'TEXT'
+cldlua, to be run where it lies: build/cldlua recipes/cifar10_npid_cld.lua --data ...
+./gpu-check compares the GPU with the CPU; ./gpu-bench measures it, against PyTorch where python3 (or PEER_PYTHON) has it.
+TEXT
+tar -C "$build" -czf "$build/cldlua-bundle.tar.gz" bundle
+du -sh "$out" "$build/cldlua-bundle.tar.gz"
