@@ -44,12 +44,12 @@ template <typename T> struct tiling {
 template <typename T>
 static __device__ inline void fetch(T values[tiling<T>::LOADS], const T *rows, int64_t first, int64_t count, int64_t d,
                                     int64_t dim) {
+    const int STEP = PRODUCT_THREADS / DEPTH; /* rows between two loads of a thread */
+    int64_t row = first + threadIdx.x / DEPTH, column = d + threadIdx.x % DEPTH;
+    const T *from = rows + row * dim + column;
+    int rest = column >= dim ? 0 : count - row < tiling<T>::TILE ? (int)(count - row) : tiling<T>::TILE;
 #pragma unroll
-    for (int l = 0; l < tiling<T>::LOADS; l++) {
-        int e = l * PRODUCT_THREADS + (int)threadIdx.x;
-        int64_t row = first + e / DEPTH, column = d + e % DEPTH;
-        values[l] = row < count && column < dim ? rows[row * dim + column] : (T)0;
-    }
+    for (int l = 0; l < tiling<T>::LOADS; l++) values[l] = l * STEP < rest ? from[l * STEP * dim] : (T)0;
 }
 
 template <typename T>

@@ -18,20 +18,8 @@ struct draws {
 };
 
 /* a + x y, rounded twice. */
-static __device__ inline float sum_of(float a, float x, float y) {
-#ifdef __CUDA_ARCH__
-    return __fadd_rn(a, __fmul_rn(x, y));
-#else
-    return a + x * y;
-#endif
-}
-static __device__ inline double sum_of(double a, double x, double y) {
-#ifdef __CUDA_ARCH__
-    return __dadd_rn(a, __dmul_rn(x, y));
-#else
-    return a + x * y;
-#endif
-}
+static __device__ inline float sum_of(float a, float x, float y) { return __fadd_rn(a, __fmul_rn(x, y)); }
+static __device__ inline double sum_of(double a, double x, double y) { return __dadd_rn(a, __dmul_rn(x, y)); }
 
 /* In [0, 1). */
 static __device__ inline void unit_of(float *u, const uint32_t words[2]) {
