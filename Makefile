@@ -214,6 +214,17 @@ $(BUILD)/cuda_host/%.o: kernels/cuda/% $(BUILD)/cuda_host/flags
 	@echo "  CXX   $< (host)"
 	$(Q)$(CXX) -x c++ -std=gnu++17 $(HOST_COMMON) -MMD -MP -c -o $@ $<
 
+# Programs that the specs run, of a .cu file and the plugin's own objects: build/spec on the host, build/cuda/spec on a GPU.
+$(BUILD)/spec/%: spec/support/%.cu $(HOST_OBJ)
+	@mkdir -p $(@D)
+	@echo "  CXX   $< (host)"
+	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -o $@ -x c++ $< -x none $(HOST_OBJ) $(LDFLAGS) -lgomp -lpthread -lm
+
+$(BUILD)/cuda/spec/%: spec/support/%.cu $(CUDA_OBJ)
+	@mkdir -p $(@D)
+	@echo "  NVCC  $<"
+	$(Q)$(filter-out -Xptxas -v,$(CUDA_NVCC)) -o $@ $< $(CUDA_OBJ) -Xcompiler -Wl$(comma)--no-undefined $(CUDA_LIBS)
+
 comma := ,
 -include $(CUDA_OBJ:.o=.d) $(HOST_OBJ:.o=.d)
 
