@@ -15,7 +15,7 @@
 enum { SIDE = 16, PRODUCT_THREADS = SIDE * SIDE, DEPTH = 8, SELECT_THREADS = 512, VOTE_THREADS = 256 };
 enum { DIGIT_BITS = 11, BINS = 1 << DIGIT_BITS, OWN_BINS = BINS / SELECT_THREADS };
 
-template <typename T> struct problem {
+template <typename T> struct knn_problem {
     int64_t size, dim, queries, classes, k, pitch; /* pitch: from one query's similarities to the next's */
     const T *memory, *query;
     const int64_t *labels;
@@ -74,7 +74,7 @@ template <typename T> static __device__ inline void take(T out[tiling<T>::OWN], 
 /* similarities (queries, pitch); `from`: the first query. */
 template <typename T>
 static __global__ void __launch_bounds__(PRODUCT_THREADS, 2)
-    multiply(T *similarities, problem<T> q, int64_t from, int64_t queries) {
+    multiply(T *similarities, knn_problem<T> q, int64_t from, int64_t queries) {
     const int OWN = tiling<T>::OWN, TILE = tiling<T>::TILE, WIDTH = tiling<T>::WIDTH;
     CLD_SHARED(wide<T>, a, [DEPTH][tiling<T>::PITCH]);
     CLD_SHARED(wide<T>, b, [DEPTH][tiling<T>::PITCH]);
@@ -169,7 +169,7 @@ static __device__ inline int find_bin(int *wanted, const int *bins, int *found, 
 /* A block per query. */
 template <typename T>
 static __global__ void __launch_bounds__(SELECT_THREADS)
-    select_nearest(neighbours<T> out, const T *similarities, problem<T> q) {
+    select_nearest(neighbours<T> out, const T *similarities, knn_problem<T> q) {
     typedef decltype(key_of(T())) bits;
     CLD_SHARED(int, bins, [BINS]);
     CLD_SHARED(int, found, [2]);
@@ -236,7 +236,7 @@ static __device__ inline double log_of_most(double) { return log(DBL_MAX); }
 /* A block per query. What is subtracted from the similarities before exp(similarity / T): nothing, unless a sum of k of
  * them, the largest among them, might not be a number of the dtype. */
 template <typename T>
-static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, neighbours<T> in, problem<T> q) {
+static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, neighbours<T> in, knn_problem<T> q) {
     CLD_SHARED(T, shared, [BLOCK_WARPS]);
     int64_t start = blockIdx.x * q.k, count = in.counts[blockIdx.x];
     T most = -limits<T>::infinity();
@@ -257,7 +257,7 @@ static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, neighbour
 
 /* ---- the contract ------------------------------------------------------------------------------------------------- */
 
-template <typename T> static cld_status knn(T *scores, problem<T> q) {
+template <typename T> static cld_status knn(T *scores, knn_problem<T> q) {
     const int WIDTH = wide<T>::COUNT, TILE = tiling<T>::TILE;
     q.pitch = (q.size + WIDTH - 1) / WIDTH * WIDTH;
     int64_t most = SIMILARITY_BYTES / (q.pitch * (int64_t)sizeof(T)) / TILE * TILE;
@@ -292,7 +292,7 @@ cld_status cld_cuda_weighted_knn(const cld_array *scores, const cld_array *memor
                                  const cld_array *queries, int64_t k, double temperature) {
     if (cld_numel(scores) == 0) return CLD_OK;
     CLD_BY_WIDE(scores->dtype, T, {
-        problem<T> q = {};
+        knn_problem<T> q = {};
         q.size = memory->shape[0], q.dim = memory->shape[1], q.queries = queries->shape[0];
         q.classes = scores->shape[1], q.k = k;
         q.memory = (const T *)memory->data, q.query = (const T *)queries->data;

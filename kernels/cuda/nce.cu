@@ -38,7 +38,7 @@ cld_status cld_cuda_sample_negatives(const cld_array *negatives, const cld_array
 
 /* ---- the loss ----------------------------------------------------------------------------------------------------- */
 
-template <typename T> struct problem {
+template <typename T> struct nce_problem {
     int64_t rows, dim, count, size;
     double temperature, noise; /* noise: K / size */
     const T *f, *bank;
@@ -60,7 +60,7 @@ template <typename T> struct problem {
 
 /* Lane l of the warp gets the similarity of draw k + l, l < n <= BATCH. */
 template <int W, typename T>
-static __device__ inline T similarity_of(const T *m[BATCH], const problem<T> &q, int64_t i, int64_t k, int n) {
+static __device__ inline T similarity_of(const T *m[BATCH], const nce_problem<T> &q, int64_t i, int64_t k, int n) {
     int lane = threadIdx.x % 32;
     T dot[BATCH], mine = 0;
 #pragma unroll
@@ -86,7 +86,7 @@ static __device__ inline T similarity_of(const T *m[BATCH], const problem<T> &q,
 }
 
 /* The part of the warp: batch row and part of its draws. */
-template <typename T> static __device__ inline bool locate_part(const problem<T> &q, int64_t *i, int64_t *part) {
+template <typename T> static __device__ inline bool locate_part(const nce_problem<T> &q, int64_t *i, int64_t *part) {
     int64_t warp = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
     *i = warp / q.parts, *part = warp % q.parts;
     return *i < q.rows;
@@ -94,7 +94,7 @@ template <typename T> static __device__ inline bool locate_part(const problem<T>
 
 /* masses (rows, parts): sums of exp(f . m / T); unused where Z is set. */
 template <typename T, int W>
-static __global__ void __launch_bounds__(THREADS, 4) sum_masses(double *masses, problem<T> q) {
+static __global__ void __launch_bounds__(THREADS, 4) sum_masses(double *masses, nce_problem<T> q) {
     int64_t i, part;
     if (q.has_z() || !locate_part(q, &i, &part)) return;
     double sum = 0;
@@ -108,7 +108,7 @@ static __global__ void __launch_bounds__(THREADS, 4) sum_masses(double *masses, 
     if (threadIdx.x % 32 == 0) masses[i * q.parts + part] = sum;
 }
 
-template <typename T> static __global__ void __launch_bounds__(THREADS) set_z(const double *masses, problem<T> q) {
+template <typename T> static __global__ void __launch_bounds__(THREADS) set_z(const double *masses, nce_problem<T> q) {
     CLD_SHARED(double, shared, [BLOCK_WARPS]);
     if (q.has_z()) return;
     double sum = 0;
@@ -122,7 +122,7 @@ struct term {
     double loss, weight;
 };
 
-template <typename T> static __device__ inline term score(T similarity, bool positive, const problem<T> &q) {
+template <typename T> static __device__ inline term score(T similarity, bool positive, const nce_problem<T> &q) {
     double s = exp(similarity / q.temperature) / (double)*q.z, total = s + q.noise + EPS;
     if (positive) return term{log(total / s), -(q.noise + EPS) / total / q.temperature};
     return term{log(total / q.noise), s / total / q.temperature};
@@ -130,7 +130,7 @@ template <typename T> static __device__ inline term score(T similarity, bool pos
 
 /* losses (rows, parts), gradients (rows, parts, dim) or NULL. */
 template <typename T, int W>
-static __global__ void __launch_bounds__(THREADS, 4) score_parts(double *losses, T *gradients, problem<T> q) {
+static __global__ void __launch_bounds__(THREADS, 4) score_parts(double *losses, T *gradients, nce_problem<T> q) {
     int64_t i, part;
     if (!locate_part(q, &i, &part)) return;
     T *gradient = gradients ? gradients + (i * q.parts + part) * q.dim : NULL;
@@ -191,7 +191,7 @@ static int parts_of(int64_t rows, int64_t draws) {
     return (int)(wanted < most ? wanted : most);
 }
 
-template <typename T, int W> static cld_status nce(const cld_array *loss, const cld_array *df, problem<T> q) {
+template <typename T, int W> static cld_status nce(const cld_array *loss, const cld_array *df, nce_problem<T> q) {
     q.parts = parts_of(q.rows, q.count + 1);
     int64_t warps = q.rows * q.parts;
     int blocks = (int)((warps + WARPS - 1) / WARPS);
@@ -215,7 +215,7 @@ cld_status cld_cuda_bank_nce(const cld_array *loss, const cld_array *df, const c
                              double temperature) {
     int64_t count = negatives->shape[1], size = bank->shape[0];
     CLD_BY_WIDE(f->dtype, T, {
-        problem<T> q = {};
+        nce_problem<T> q = {};
         q.rows = f->shape[0], q.dim = f->shape[1], q.count = count, q.size = size;
         q.temperature = temperature, q.noise = (double)count / (double)size;
         q.f = (const T *)f->data, q.bank = (const T *)bank->data, q.z = (T *)z->data;
