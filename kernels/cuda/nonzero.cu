@@ -74,8 +74,8 @@ template <typename T> static cld_status positions(const cld_array *out, const cl
 cld_status cld_cuda_nonzero(const cld_array *out, const cld_array *x) {
     cld_dims<1> dims = {};
     dims.total = 1;
+    if (cld_numel(x) == 0 || out->shape[0] == 0) return CLD_OK;
     for (int d = 0; d < x->ndim; d++) push_dim(&dims, x->shape[d], {x->strides[d]});
-    if (dims.total == 0 || cld_numel(out) == 0) return CLD_OK;
     CLD_BY_DTYPE(x->dtype, T, return positions<T>(out, x, dims));
     return CLD_OK;
 }
