@@ -1,5 +1,5 @@
---- Indexing, sorting, positions and random numbers on a device, against the cpu: every dtype, lines along every dimension,
--- entries that come twice, units of 1 to 16 bytes, several tiles of a sort, NaN and ties.
+--- Indexing, sorting, positions and random numbers on a device, against the cpu: every dtype, lines along every
+-- dimension, entries that come twice, units of 1 to 16 bytes, several tiles of a sort, NaN and ties.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"
@@ -56,8 +56,9 @@ devices.each("indexing", function(device)
   end)
 
   it("adds up in the order of the index, in long lines too", function()
-    devices.same(device, function(x, i, s) return x:index_add(1, i, s), x:select(2, 1):scatter_add(1, i, s:select(2, 2)) end,
-      { formula.waves(5, 2):to "f32", indices(5, 5000), formula.waves(5000, 2):to "f32" }, exact)
+    devices.same(device, function(x, i, s)
+      return x:index_add(1, i, s), x:select(2, 1):scatter_add(1, i, s:select(2, 2))
+    end, { formula.waves(5, 2):to "f32", indices(5, 5000), formula.waves(5000, 2):to "f32" }, exact)
   end)
 
   it("reads and writes by x[index]", function()

@@ -146,7 +146,8 @@ devices.each("noise-contrastive estimation", function(device)
 
   it("reports negatives out of range", function()
     local f, memory = formula.waves(1, 3):to(device), formula.waves(5, 3):to(device)
-    local z, at = cld.zeros({ 1 }, { dtype = "f64", device = device }), cld.zeros({ 1 }, { dtype = "i64", device = device })
+    local z = cld.zeros({ 1 }, { dtype = "f64", device = device })
+    local at = cld.zeros({ 1 }, { dtype = "i64", device = device })
     local bad = cld.tensor({ { 1, -1 } }, "i64"):to(device)
     check.fails(function() functional.bank_nce_loss(f, memory, at, bad, z, 0.1, 0.5):item() end,
       "memory_bank: negative %-1")
@@ -156,7 +157,8 @@ end)
 devices.each("kmeans", function(device)
   for dtype in pairs(close) do
     it("as on the cpu, " .. dtype, function()
-      for _, case in ipairs { { 9, 3, 2 }, { 1, 1, 1 }, { 5, 2, 9 }, { 300, 7, 130 }, { 131, 130, 5 }, { 1200, 3, 17 } } do
+      local cases = { { 9, 3, 2 }, { 1, 1, 1 }, { 5, 2, 9 }, { 300, 7, 130 }, { 131, 130, 5 }, { 1200, 3, 17 } }
+      for _, case in ipairs(cases) do
         local n, dim, k = table.unpack(case)
         for _, iterations in ipairs { 1, 4 } do
           devices.same(device, function(x)
@@ -191,7 +193,8 @@ end)
 devices.each("weighted_knn", function(device)
   for dtype in pairs(close) do
     it("the first of equally similar rows, " .. dtype, function()
-      for _, case in ipairs { { 2500, 3, 40 }, { 1024, 2, 1 }, { 33, 3, 33 }, { 5, 3, 5 }, { 4097, 1, 1024 }, { 300, 20, 7 } } do
+      local cases = { { 2500, 3, 40 }, { 1024, 2, 1 }, { 33, 3, 33 }, { 5, 3, 5 }, { 4097, 1, 1024 }, { 300, 20, 7 } }
+      for _, case in ipairs(cases) do
         local size, dim, k = table.unpack(case)
         devices.same(device, function(m, labels, queries)
           return functional.weighted_knn(m, labels, queries, { k = k, temperature = 0.5, classes = 7 })

@@ -73,7 +73,8 @@ template <typename T> __device__ inline T block_largest(T x, T *shared) {
 
 /* The sum of x over the threads before this one; *total: over all of them. */
 __device__ inline int block_before(int x, int *total, int *shared) {
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32, upto = x, before = 0, sum = 0;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    int upto = x, before = 0, sum = 0;
     for (int offset = 1; offset < 32; offset <<= 1) {
         int other = __shfl_up_sync(WHOLE_WARP, upto, offset);
         if (lane >= offset) upto += other;

@@ -37,13 +37,15 @@ template <typename T> struct tiling {
     static const int PITCH = TILE / WIDTH + 1; /* in wide<T>: a column's elements lie in different banks */
     static const int LOADS = TILE * DEPTH / PRODUCT_THREADS;
     /* Of a thread's element o, by its place in a row or column of threads. */
-    __device__ static int place(int thread, int o) { return o / WIDTH * (SIDE * WIDTH) + thread * WIDTH + o % WIDTH; }
+    __device__ static int place(int thread, int o) {
+        return o / WIDTH * (SIDE * WIDTH) + thread * WIDTH + o % WIDTH;
+    }
 };
 
 /* TILE rows from `first` on, DEPTH columns from d on: 0 beyond the array. */
 template <typename T>
-static __device__ inline void fetch(T values[tiling<T>::LOADS], const T *rows, int64_t first, int64_t count, int64_t d,
-                                    int64_t dim) {
+static __device__ inline void fetch(T values[tiling<T>::LOADS], const T *rows, int64_t first, int64_t count,
+                                    int64_t d, int64_t dim) {
     const int STEP = PRODUCT_THREADS / DEPTH; /* rows between two loads of a thread */
     int64_t row = first + threadIdx.x / DEPTH, column = d + threadIdx.x % DEPTH;
     const T *from = rows + row * dim + column;
@@ -61,7 +63,8 @@ static __device__ inline void put(wide<T> (*tile)[tiling<T>::PITCH], const T val
     }
 }
 
-template <typename T> static __device__ inline void take(T out[tiling<T>::OWN], const wide<T> *row, int thread) {
+template <typename T>
+static __device__ inline void take(T out[tiling<T>::OWN], const wide<T> *row, int thread) {
     const int WIDTH = tiling<T>::WIDTH;
 #pragma unroll
     for (int o = 0; o < tiling<T>::OWN; o += WIDTH) {
@@ -139,10 +142,10 @@ static __device__ inline uint64_t key_of(double v) {
 
 /* The neighbours of one query, k at most. */
 template <typename T> struct neighbours {
-    T *similarities;  /* (queries, k) */
-    int64_t *labels;  /* (queries, k) */
-    double *weights;  /* (queries, k) */
-    int64_t *counts;  /* (queries) */
+    T *similarities; /* (queries, k) */
+    int64_t *labels; /* (queries, k) */
+    double *weights; /* (queries, k) */
+    int64_t *counts; /* (queries) */
 };
 
 /* The largest digits that are not yet told apart: which of BINS holds the *wanted-th, counted from the largest; *wanted
@@ -240,7 +243,8 @@ static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, neighbour
     CLD_SHARED(T, shared, [BLOCK_WARPS]);
     int64_t start = blockIdx.x * q.k, count = in.counts[blockIdx.x];
     T most = -limits<T>::infinity();
-    for (int64_t i = threadIdx.x; i < count; i += VOTE_THREADS) most = larger(most, in.similarities[start + i]);
+    for (int64_t i = threadIdx.x; i < count; i += VOTE_THREADS)
+        most = larger(most, in.similarities[start + i]);
     most = block_largest(most, shared);
     bool fits = fabs((double)most / q.temperature) + log((double)q.k) < log_of_most(T());
     double shift = fits || !(most <= limits<T>::most() && most >= -limits<T>::most()) ? 0 : (double)most;
@@ -276,8 +280,8 @@ template <typename T> static cld_status knn(T *scores, knn_problem<T> q) {
     T *similarities = (T *)similarity_block.data;
     neighbours<T> near = {(T *)value_block.data, (int64_t *)label_block.data, (double *)weight_block.data,
                           (int64_t *)count_block.data};
-    CLD_TRY(CLD_LAUNCH(check_labels, (int)((q.size + VOTE_THREADS - 1) / VOTE_THREADS), VOTE_THREADS, 0, q.labels,
-                       q.size, q.classes, cld_cuda_fault()));
+    CLD_TRY(CLD_LAUNCH(check_labels, (int)((q.size + VOTE_THREADS - 1) / VOTE_THREADS), VOTE_THREADS, 0,
+                       q.labels, q.size, q.classes, cld_cuda_fault()));
     for (int64_t from = 0; from < q.queries; from += most) {
         int64_t n = q.queries - from < most ? q.queries - from : most;
         dim3 tiles((unsigned)((q.size + TILE - 1) / TILE), (unsigned)((n + TILE - 1) / TILE));

@@ -17,17 +17,21 @@ enum { WARPS = 4, THREADS = 32 * WARPS, BATCH = 8 };
 
 /* One stream per row, of which a thread draws one block: four numbers. */
 static __global__ void __launch_bounds__(THREADS)
-    draw_negatives(int64_t *negatives, const int64_t *draw, int64_t rows, int64_t count, uint32_t size, uint64_t seed) {
-    int64_t blocks = (count + 3) / 4, e = (int64_t)blockIdx.x * THREADS + threadIdx.x, i = e / blocks, b = e % blocks;
+    draw_negatives(int64_t *negatives, const int64_t *draw, int64_t rows, int64_t count, uint32_t size,
+                   uint64_t seed) {
+    int64_t blocks = (count + 3) / 4, e = (int64_t)blockIdx.x * THREADS + threadIdx.x, i = e / blocks,
+            b = e % blocks;
     if (i >= rows) return;
     cld_philox r = cld_philox_at(seed, CLD_RNG_NEGATIVES, (uint64_t)i, (uint64_t)*draw, 0);
     r.counter[0] += (uint32_t)b;
-    for (int64_t k = 4 * b; k < count && k < 4 * b + 4; k++) negatives[i * count + k] = cld_philox_below(&r, size);
+    for (int64_t k = 4 * b; k < count && k < 4 * b + 4; k++)
+        negatives[i * count + k] = cld_philox_below(&r, size);
 }
 
 static __global__ void count_draw(int64_t *draw) { ++*draw; }
 
-cld_status cld_cuda_sample_negatives(const cld_array *negatives, const cld_array *draw, int64_t size, uint64_t seed) {
+cld_status cld_cuda_sample_negatives(const cld_array *negatives, const cld_array *draw, int64_t size,
+                                     uint64_t seed) {
     int64_t rows = negatives->shape[0], count = negatives->shape[1], threads = rows * ((count + 3) / 4);
     int64_t *calls = (int64_t *)draw->data;
     if (threads > 0)
@@ -60,7 +64,8 @@ template <typename T> struct nce_problem {
 
 /* Lane l of the warp gets the similarity of draw k + l, l < n <= BATCH. */
 template <int W, typename T>
-static __device__ inline T similarity_of(const T *m[BATCH], const nce_problem<T> &q, int64_t i, int64_t k, int n) {
+static __device__ inline T similarity_of(const T *m[BATCH], const nce_problem<T> &q, int64_t i, int64_t k,
+                                         int n) {
     int lane = threadIdx.x % 32;
     T dot[BATCH], mine = 0;
 #pragma unroll
@@ -86,7 +91,8 @@ static __device__ inline T similarity_of(const T *m[BATCH], const nce_problem<T>
 }
 
 /* The part of the warp: batch row and part of its draws. */
-template <typename T> static __device__ inline bool locate_part(const nce_problem<T> &q, int64_t *i, int64_t *part) {
+template <typename T>
+static __device__ inline bool locate_part(const nce_problem<T> &q, int64_t *i, int64_t *part) {
     int64_t warp = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
     *i = warp / q.parts, *part = warp % q.parts;
     return *i < q.rows;
@@ -108,7 +114,8 @@ static __global__ void __launch_bounds__(THREADS, 4) sum_masses(double *masses, 
     if (threadIdx.x % 32 == 0) masses[i * q.parts + part] = sum;
 }
 
-template <typename T> static __global__ void __launch_bounds__(THREADS) set_z(const double *masses, nce_problem<T> q) {
+template <typename T>
+static __global__ void __launch_bounds__(THREADS) set_z(const double *masses, nce_problem<T> q) {
     CLD_SHARED(double, shared, [BLOCK_WARPS]);
     if (q.has_z()) return;
     double sum = 0;
@@ -122,7 +129,8 @@ struct term {
     double loss, weight;
 };
 
-template <typename T> static __device__ inline term score(T similarity, bool positive, const nce_problem<T> &q) {
+template <typename T>
+static __device__ inline term score(T similarity, bool positive, const nce_problem<T> &q) {
     double s = exp(similarity / q.temperature) / (double)*q.z, total = s + q.noise + EPS;
     if (positive) return term{log(total / s), -(q.noise + EPS) / total / q.temperature};
     return term{log(total / q.noise), s / total / q.temperature};
@@ -130,7 +138,8 @@ template <typename T> static __device__ inline term score(T similarity, bool pos
 
 /* losses (rows, parts), gradients (rows, parts, dim) or NULL. */
 template <typename T, int W>
-static __global__ void __launch_bounds__(THREADS, 4) score_parts(double *losses, T *gradients, nce_problem<T> q) {
+static __global__ void __launch_bounds__(THREADS, 4)
+    score_parts(double *losses, T *gradients, nce_problem<T> q) {
     int64_t i, part;
     if (!locate_part(q, &i, &part)) return;
     T *gradient = gradients ? gradients + (i * q.parts + part) * q.dim : NULL;
@@ -168,7 +177,8 @@ static __global__ void __launch_bounds__(THREADS, 4) score_parts(double *losses,
 
 /* A block per row. */
 template <typename T>
-static __global__ void __launch_bounds__(THREADS) join_gradients(T *df, const T *gradients, int64_t dim, int parts) {
+static __global__ void __launch_bounds__(THREADS)
+    join_gradients(T *df, const T *gradients, int64_t dim, int parts) {
     for (int64_t d = threadIdx.x; d < dim; d += THREADS) {
         T sum = 0;
         for (int p = 0; p < parts; p++) sum += gradients[((int64_t)blockIdx.x * parts + p) * dim + d];
@@ -177,7 +187,8 @@ static __global__ void __launch_bounds__(THREADS) join_gradients(T *df, const T 
 }
 
 template <typename T>
-static __global__ void __launch_bounds__(THREADS) join_losses(T *loss, const double *losses, int64_t count, int64_t rows) {
+static __global__ void __launch_bounds__(THREADS)
+    join_losses(T *loss, const double *losses, int64_t count, int64_t rows) {
     CLD_SHARED(double, shared, [BLOCK_WARPS]);
     double sum = 0;
     for (int64_t p = threadIdx.x; p < count; p += THREADS) sum += losses[p];
@@ -191,7 +202,8 @@ static int parts_of(int64_t rows, int64_t draws) {
     return (int)(wanted < most ? wanted : most);
 }
 
-template <typename T, int W> static cld_status nce(const cld_array *loss, const cld_array *df, nce_problem<T> q) {
+template <typename T, int W>
+static cld_status nce(const cld_array *loss, const cld_array *df, nce_problem<T> q) {
     q.parts = parts_of(q.rows, q.count + 1);
     int64_t warps = q.rows * q.parts;
     int blocks = (int)((warps + WARPS - 1) / WARPS);
@@ -205,14 +217,14 @@ template <typename T, int W> static cld_status nce(const cld_array *loss, const 
     CLD_TRY(CLD_LAUNCH((set_z<T>), 1, THREADS, 0, (const double *)sums, q));
     CLD_TRY(CLD_LAUNCH((score_parts<T, W>), blocks, THREADS, 0, sums, gradients, q));
     if (df)
-        CLD_TRY(CLD_LAUNCH((join_gradients<T>), (int)q.rows, THREADS, 0, (T *)df->data, (const T *)gradients, q.dim,
-                           q.parts));
+        CLD_TRY(CLD_LAUNCH((join_gradients<T>), (int)q.rows, THREADS, 0, (T *)df->data, (const T *)gradients,
+                           q.dim, q.parts));
     return CLD_LAUNCH((join_losses<T>), 1, THREADS, 0, (T *)loss->data, (const double *)sums, warps, q.rows);
 }
 
-cld_status cld_cuda_bank_nce(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
-                             const cld_array *bank, const cld_array *index, const cld_array *negatives,
-                             double temperature) {
+cld_status cld_cuda_bank_nce(const cld_array *loss, const cld_array *df, const cld_array *z,
+                             const cld_array *f, const cld_array *bank, const cld_array *index,
+                             const cld_array *negatives, double temperature) {
     int64_t count = negatives->shape[1], size = bank->shape[0];
     CLD_BY_WIDE(f->dtype, T, {
         nce_problem<T> q = {};
