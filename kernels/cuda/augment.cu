@@ -255,7 +255,7 @@ static cld_status augment_views(const cld_array *view, const cld_array *images, 
     int blocks = (int)j.n, threads = a->height * a->width > 64 * 64 ? 512 : 256;
     CLD_SCRATCH scratch;
     if (shared_bytes > SHARED_BYTES) {
-        shared_bytes = 0;
+        shared_bytes = 16; /* not used */
         blocks = j.n < SCRATCH_SLOTS ? blocks : SCRATCH_SLOTS;
         CLD_TRY(cld_cuda_scratch(&scratch, (size_t)blocks * j.memory.bytes));
         j.scratch = (uint8_t *)scratch.data;
