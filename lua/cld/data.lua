@@ -7,7 +7,7 @@
 --     -- batch.labels: i64 (256)
 --   end
 --
--- With `device`, batches lie there. A CUDA device makes the views itself, the same ones: the images are sent there once.
+-- With `device`, batches lie there. A CUDA device makes the views itself, the same ones: images are sent there once.
 local core = require "cld.core"
 local augment = require "cld.augment"
 local caller = require "cld.caller"

@@ -153,8 +153,8 @@ static cld_status make_views(cld_batch *b, const cld_epoch *e, cld_augment_scrat
     for (int64_t i = 0; i < b->index->a.shape[0]; i++) {
         const uint8_t *image = (const uint8_t *)l->images->a.data + (size_t)index[i] * image_bytes;
         for (int v = 0; v < l->views; v++) {
-            cld_philox rng = cld_philox_at(l->seed, CLD_RNG_AUGMENT, (uint64_t)e->epoch, (uint64_t)index[i],
-                                           (uint64_t)v);
+            cld_philox rng =
+                cld_philox_at(l->seed, CLD_RNG_AUGMENT, (uint64_t)e->epoch, (uint64_t)index[i], (uint64_t)v);
             float *out = (float *)b->view[v]->a.data + (size_t)i * view_size;
             CLD_TRY(cld_augment_view(out, image, height, width, &e->view, rng, scratch));
         }
@@ -166,7 +166,8 @@ static cld_status make_views_on_device(cld_batch *b, const cld_epoch *e) {
     const cld_loader *l = &e->loader;
     CLD_TRY(move(&b->index, l->device));
     for (int v = 0; v < l->views; v++)
-        CLD_TRY(cld_kernel(l->device, image, augment, &b->view[v]->a, &l->images->a, &b->index->a, &l->augment,
+        CLD_TRY(cld_kernel(l->device, image, augment, &b->view[v]->a, &l->images->a, &b->index->a,
+                           &l->augment,
                            &(cld_augment_draw){.seed = l->seed, .epoch = (uint64_t)e->epoch, .view = v}));
     return CLD_OK;
 }

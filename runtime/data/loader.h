@@ -14,8 +14,8 @@
 #define CLD_MAX_VIEWS 16
 
 typedef struct cld_loader {
-    cld_tensor *images; /* u8 (N, H, W, 3), contiguous, on the cpu or on `device` */
-    cld_tensor *labels; /* i64 (N), contiguous, on the cpu */
+    cld_tensor *images;        /* u8 (N, H, W, 3), contiguous, on the cpu or on `device` */
+    cld_tensor *labels;        /* i64 (N), contiguous, on the cpu */
     const cld_backend *device; /* of the batches */
     cld_augment augment;
     int64_t batch_size;           /* over all ranks */
