@@ -73,7 +73,7 @@ end
 devices.each("batch_norm", function(device)
   local shapes = {
     ["packs"] = { 5, 32, 6, 7 }, ["single elements"] = { 5, 10, 6, 7 }, ["three channels"] = { 3, 3, 20, 15 },
-    ["one position"] = { 9, 32, 1, 1 }, ["two rows"] = { 2, 5, 1, 1 }, ["slices of channels"] = { 4, 520, 2, 1 },
+    ["one position"] = { 9, 32, 1, 1 }, ["two rows"] = { 2, 5, 1, 1 }, ["slices of channels"] = { 4, 264, 2, 1 },
     ["many rows"] = { 4, 4, 33, 35 }, ["one channel"] = { 3, 1, 4, 4 },
   }
   local kinds = {
