@@ -1,6 +1,6 @@
 # cldlua. `make setup demo` from a clone to a trained model; `make setup test` runs every spec.
 #
-#   make            build/cldlua and build/cld/core.so (for a stock lua5.4)
+#   make            build/cldlua, build/cld/core.so (for a stock lua5.4), build/libcld_cuda.so where CUDA is
 #   make setup      install the Debian packages that are missing
 #   make demo       toy data, then the real recipe on it
 #   make test       every spec
@@ -9,15 +9,18 @@
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make lint       luacheck, clang-format, cppcheck
 #   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
+#   make cuda-report  registers and spills of every CUDA kernel
 #   make install    PREFIX=/usr/local: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
-#   V=1 shows whole command lines; BUILD=dir builds elsewhere.
+#   V=1 shows whole command lines; BUILD=dir builds elsewhere; CUDA_ARCH="80 90" are the GPUs to build for.
 
 BUILD   ?= build
 CC      ?= gcc
+CXX     ?= g++
 OPT     ?= -O3
 WARN    ?= -Wall -Wextra
 CFLAGS  ?= -g
 PREFIX  ?= /usr/local
+CUDA_ARCH ?= 80 90
 
 .DEFAULT_GOAL := all
 
@@ -25,7 +28,7 @@ PREFIX  ?= /usr/local
 # GNU make remakes the files it includes and then starts over, so in `make setup demo` the probes below see what setup
 # has just installed.
 
-PACKAGES := gcc libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev
+PACKAGES := gcc g++ libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev
 
 ifeq ($(filter setup,$(MAKECMDGOALS)):$(MAKE_RESTARTS),setup:)
 include $(BUILD)/setup.done
@@ -79,7 +82,7 @@ LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS))
 
 Q := $(if $(V),,@)
 
-all: $(BUILD)/cldlua $(BUILD)/cld/core.so
+all: $(BUILD)/cldlua $(BUILD)/cld/core.so cuda
 
 $(BUILD)/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 	@echo "  LINK  $@"
@@ -121,19 +124,114 @@ $(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
 
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 
+# ---- CUDA ---------------------------------------------------------------------------
+
+# build/libcld_cuda.so, where nvcc, cuBLAS and cuDNN are; not under the sanitizers, which see nothing of a GPU.
+NVCC      := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA      := $(patsubst %/bin/nvcc,%,$(NVCC))
+CUDA_INC  := -I$(CUDA)/include
+has_header = $(shell echo '\#include <$(1)>' | $(CC) $(CUDA_INC) -E -x c - >/dev/null 2>&1 && echo 1)
+CUDA_MISSING := $(if $(NVCC),$(if $(call has_header,cublasLt.h),,cuBLAS) $(if $(call has_header,cudnn.h),,cuDNN),nvcc)
+CUDA_MISSING := $(strip $(CUDA_MISSING))
+HAVE_CUDA := $(if $(CUDA_MISSING)$(SANITIZE),,1)
+CUDA_PLUGIN := $(BUILD)/libcld_cuda.so
+CUDA_HOST   := $(BUILD)/libcld_cuda_host.so
+
+CUDA_C    := $(wildcard kernels/cuda/*.c)
+CUDA_CU   := $(wildcard kernels/cuda/*.cu)
+CUDA_OBJ  := $(patsubst kernels/cuda/%,$(BUILD)/cuda/%.o,$(CUDA_C) $(CUDA_CU))
+CUDA_CC   := $(CC) -std=gnu11 $(OPT) $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -I. $(CUDA_INC)
+# Code for each architecture, and for later ones the last in an intermediate form that the driver compiles.
+CUDA_LAST := $(lastword $(CUDA_ARCH))
+CUDA_NVCC := $(NVCC) -O3 -std=c++17 -I. -Xcompiler "-fPIC -fvisibility=hidden" -Xptxas -v \
+             $(if $(findstring -Werror,$(WARN)),-Werror all-warnings) \
+             $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
+             -gencode arch=compute_$(CUDA_LAST),code=compute_$(CUDA_LAST)
+CUDA_LIBS := -L$(CUDA)/lib64 -L$(CUDA)/lib -lcudart_static -lcublasLt -lcudnn -lstdc++ -lrt -lpthread -ldl -lm
+SHARED    := -shared -Wl,-Bsymbolic -Wl,--no-undefined -Wl,--exclude-libs,ALL
+
+ifeq ($(HAVE_CUDA),1)
+cuda: $(CUDA_PLUGIN)
+CUDA_FLAGS := $(CUDA_CC) $(CUDA_NVCC) $(CUDA_LIBS)
+else
+cuda: $(BUILD)/cuda/flags
+CUDA_FLAGS := none
+endif
+
+$(BUILD)/cuda/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CUDA_FLAGS)' | cmp -s - $@ || { \
+	    $(if $(SANITIZE),,$(if $(HAVE_CUDA), \
+	      echo "  ✓ CUDA $$($(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') ($(CUDA_ARCH:%=sm_%) + PTX)", \
+	      echo "  ✗ CUDA: no $(CUDA_MISSING) (without it: no GPU)");) \
+	    echo '$(CUDA_FLAGS)' > $@; }
+
+$(CUDA_PLUGIN): $(CUDA_OBJ)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(SHARED) -o $@ $^ $(LDFLAGS) $(CUDA_LIBS)
+
+$(BUILD)/cuda/%.c.o: kernels/cuda/%.c $(BUILD)/cuda/flags
+	@echo "  CC    $<"
+	$(Q)$(CUDA_CC) -MMD -MP -c -o $@ $<
+
+# What ptxas says of the kernels goes to a file of its own, and all else that is said to the terminal.
+$(BUILD)/cuda/%.cu.o: kernels/cuda/%.cu $(BUILD)/cuda/flags
+	@echo "  NVCC  $<"
+	$(Q)$(CUDA_NVCC) $(CUDA_NVCC_$*) -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas); rm -f $@; exit 1; }
+	@grep -v -e '^ptxas info' -e 'bytes stack frame' -e '^$$' $(@:.o=.ptxas) || true
+
+CUDA_NVCC_augment := -fmad=false # the same roundings as the host's views
+
+# A line for each kernel and architecture: registers, bytes spilled, bytes of stack. Fails where one spills on sm_90.
+$(BUILD)/cuda/report.txt: $(filter %.cu.o,$(CUDA_OBJ)) kernels/cuda/report.awk
+	@cat $(patsubst %.o,%.ptxas,$(filter %.cu.o,$^)) /dev/null | awk -f kernels/cuda/report.awk | c++filt | sort > $@
+
+cuda-report: $(if $(HAVE_CUDA),$(BUILD)/cuda/report.txt)
+	$(if $(HAVE_CUDA),,$(error cuda-report: no $(CUDA_MISSING)))
+	@cat $<
+	@! grep -E '^sm_90 +[0-9]+ registers +[1-9][0-9]* spilled' $< >/dev/null || { echo "cuda-report: kernels spill"; exit 1; }
+
+# The same kernels on the host, for the specs: kernels/cuda/host in place of what needs a GPU.
+HOST_C   := $(filter-out $(addprefix kernels/cuda/,device.c staging.c blas.c dnn.c),$(CUDA_C))
+HOST_CXX := $(CUDA_CU) $(wildcard kernels/cuda/host/*.cpp)
+HOST_OBJ := $(patsubst kernels/cuda/%,$(BUILD)/cuda_host/%.o,$(HOST_C) $(HOST_CXX))
+HOST_COMMON := -O2 -fopenmp $(WARN) -Wno-unknown-pragmas $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -DCLD_ON_HOST -I. $(SANITIZE)
+HOST_FLAGS  := $(CC) $(CXX) $(HOST_COMMON)
+
+$(BUILD)/cuda_host/flags: FORCE
+	@mkdir -p $(@D)/host
+	@echo '$(HOST_FLAGS)' | cmp -s - $@ || echo '$(HOST_FLAGS)' > $@
+
+$(CUDA_HOST): $(HOST_OBJ)
+	@echo "  LINK  $@"
+	$(Q)$(CXX) $(SANITIZE) -shared -Wl,-Bsymbolic $(if $(SANITIZE),,-Wl$(comma)--no-undefined) -o $@ $^ $(LDFLAGS) -lgomp -lpthread -lm
+
+$(BUILD)/cuda_host/%.c.o: kernels/cuda/%.c $(BUILD)/cuda_host/flags
+	@echo "  CC    $< (host)"
+	$(Q)$(CC) -std=gnu11 $(HOST_COMMON) -MMD -MP -c -o $@ $<
+
+$(BUILD)/cuda_host/%.o: kernels/cuda/% $(BUILD)/cuda_host/flags
+	@echo "  CXX   $< (host)"
+	$(Q)$(CXX) -x c++ -std=gnu++17 $(HOST_COMMON) -MMD -MP -c -o $@ $<
+
+comma := ,
+-include $(CUDA_OBJ:.o=.d) $(HOST_OBJ:.o=.d)
+
 # The Lua files lie where a stock Lua looks as well: one copy serves both.
 INSTALL_BIN     := $(DESTDIR)$(PREFIX)/bin/cldlua
 INSTALL_C       := $(DESTDIR)$(PREFIX)/lib/lua/5.4/cld
 INSTALL_LUA     := $(DESTDIR)$(PREFIX)/share/lua/5.4
 INSTALL_RECIPES := $(DESTDIR)$(PREFIX)/share/cldlua/recipes
+INSTALL_CUDA    := $(DESTDIR)$(PREFIX)/lib/cldlua
 install: all
 	install -Dm755 $(BUILD)/cldlua '$(INSTALL_BIN)'
 	install -Dm755 $(BUILD)/cld/core.so '$(INSTALL_C)/core.so'
+	$(if $(HAVE_CUDA),install -Dm755 $(CUDA_PLUGIN) '$(INSTALL_CUDA)/libcld_cuda.so')
 	cd lua && find cld -name '*.lua' -exec install -Dm644 {} '$(INSTALL_LUA)/{}' \;
 	install -Dm644 -t '$(INSTALL_RECIPES)' recipes/*.lua recipes/README.md
 
 uninstall:
-	rm -rf '$(INSTALL_BIN)' '$(INSTALL_C)' '$(INSTALL_LUA)/cld' '$(DESTDIR)$(PREFIX)/share/cldlua'
+	rm -rf '$(INSTALL_BIN)' '$(INSTALL_C)' '$(INSTALL_LUA)/cld' '$(DESTDIR)$(PREFIX)/share/cldlua' '$(INSTALL_CUDA)'
 
 # ---- a first look ------------------------------------------------------------
 
@@ -155,8 +253,8 @@ demo: all
 
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
 SPEC ?= spec
-test: all $(BUILD)/spec/pty $(BUILD)/cldlua-failing
-	$(Q)$(BUILD)/cldlua /usr/bin/busted $(SPEC)
+test: all $(CUDA_HOST) $(BUILD)/spec/pty $(BUILD)/cldlua-failing
+	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(BUILD)/cldlua /usr/bin/busted $(SPEC)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -226,4 +324,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all install uninstall setup demo test asan lint bench demo-check gpu-check gpu-bench bundle clean FORCE
+.PHONY: all cuda cuda-report install uninstall setup demo test asan lint bench demo-check gpu-check gpu-bench bundle clean \
+        FORCE

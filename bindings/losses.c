@@ -48,7 +48,7 @@ static int queue_loss(lua_State *L) {
 static int enqueue(lua_State *L) {
     cld_tensor *queue = cldL_check_tensor(L, 1), *pointer = cldL_check_tensor(L, 2),
                *keys = cldL_check_tensor(L, 3);
-    cld_tensor *condition = lua_isnoneornil(L, 4) ? NULL : cldL_check_tensor(L, 4);
+    cld_tensor *condition = cldL_opt_tensor(L, 4);
     cldL_check_status(L, cld_enqueue(queue, pointer, keys, condition));
     return 0;
 }

@@ -33,7 +33,7 @@ static int ema(lua_State *L) {
     int count, sources_count;
     if (!lua_isnumber(L, 3))
         return luaL_error(L, "ema: decay is a %s; expected a number from 0 to 1", luaL_typename(L, 3));
-    cld_tensor *condition = lua_isnoneornil(L, 4) ? NULL : cldL_check_tensor(L, 4);
+    cld_tensor *condition = cldL_opt_tensor(L, 4);
     cld_tensor **targets = check_tensors(L, 1, "ema", &count);
     cld_tensor **sources = check_tensors(L, 2, "ema", &sources_count);
     if (count != sources_count)
@@ -98,18 +98,31 @@ static int sgd_gc(lua_State *L) {
     return 0;
 }
 
-/* step([loss][, {lr}]) -> true, or false where the loss was not finite */
+/* The tensor in the field lr, which the table keeps; NULL where there is a number or nothing. */
+static cld_tensor *lr_tensor(lua_State *L, int arg) {
+    if (!lua_istable(L, arg)) return NULL;
+    lua_getfield(L, arg, "lr");
+    cld_tensor *lr = cldL_test_tensor(L, -1);
+    lua_pop(L, 1);
+    return lr;
+}
+
+/* step([{lr}]); step(loss[, {lr}]) -> was it made, u8 of no dimension. lr: a number, or a tensor of one element. */
 static int sgd_step(lua_State *L) {
     static const char *const names[] = {"lr", NULL};
     cld_sgd *s = check_sgd(L);
     cld_tensor *loss = cldL_test_tensor(L, 2);
     int options = loss ? 3 : 2;
-    bool made = true;
     cldL_check_fields(L, options, "sgd:step", names);
-    double lr = check_lr(L, options);
-    cldL_check_status(L, loss ? cld_sgd_minimize(s, loss, lr, &made) : cld_sgd_step(s, lr));
-    lua_pushboolean(L, made);
-    return 1;
+    cld_sgd_step_params p = {.lr = NAN, .lr_tensor = lr_tensor(L, options)};
+    if (!p.lr_tensor) p.lr = check_lr(L, options);
+    if (!loss) {
+        cldL_check_status(L, cld_sgd_step(s, &p));
+        return 0;
+    }
+    cld_tensor **made = cldL_new_tensor(L);
+    *made = cld_sgd_minimize(s, loss, &p);
+    return cldL_result(L, *made);
 }
 
 static int sgd_zero_grad(lua_State *L) {
@@ -130,7 +143,7 @@ static int sgd_state_dict(lua_State *L) {
                                    : cld_tensor_new(p->a.dtype, 1, none, cld_device(p)));
         lua_rawset(L, -3);
     }
-    cldL_push_tensor(L, cld_tensor_full(CLD_I64, 0, NULL, cld_cpu_backend(), (double)s->skipped));
+    cldL_push_tensor(L, cld_tensor_detach(s->skipped));
     lua_setfield(L, -2, "skipped");
     return 1;
 }
@@ -154,7 +167,6 @@ static bool is_entry(const char *key, int count) {
 
 static int sgd_load_state_dict(lua_State *L) {
     cld_sgd *s = check_sgd(L);
-    double skipped;
     luaL_checktype(L, 2, LUA_TTABLE);
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
@@ -169,8 +181,7 @@ static int sgd_load_state_dict(lua_State *L) {
         buffers[i] = check_entry(L, lua_pushfstring(L, "momentum.%d", i + 1));
         lua_pop(L, 1);
     }
-    cldL_check_status(L, cld_tensor_item(check_entry(L, "skipped"), &skipped));
-    cldL_check_status(L, cld_sgd_load(s, buffers, (int64_t)skipped));
+    cldL_check_status(L, cld_sgd_load(s, buffers, check_entry(L, "skipped")));
     return 0;
 }
 
@@ -182,8 +193,15 @@ static int sgd_lr(lua_State *L) {
     return 1;
 }
 
+/* Waits for the device. */
+static lua_Integer skipped_steps(lua_State *L, const cld_sgd *s) {
+    double count;
+    cldL_check_status(L, cld_tensor_item(s->skipped, &count));
+    return (lua_Integer)count;
+}
+
 static int sgd_skipped(lua_State *L) {
-    lua_pushinteger(L, check_sgd(L)->skipped);
+    lua_pushinteger(L, skipped_steps(L, check_sgd(L)));
     return 1;
 }
 
@@ -215,6 +233,7 @@ static void add_settings(luaL_Buffer *out, const cld_sgd_params *p) {
 /* "sgd: 62 parameters, lr 0.03, momentum 0.9, weight decay 0.0005"; of several groups a line each. */
 static int sgd_tostring(lua_State *L) {
     cld_sgd *s = check_sgd(L);
+    lua_Integer skipped = skipped_steps(L, s);
     luaL_Buffer out;
     luaL_buffinit(L, &out);
     lua_pushfstring(L, "sgd: %d parameter%s", s->count, s->count == 1 ? "" : "s");
@@ -228,8 +247,8 @@ static int sgd_tostring(lua_State *L) {
         luaL_addvalue(&out);
         if (!isnan(s->lr)) add_setting(&out, "lr", s->lr);
     }
-    if (s->skipped > 0) {
-        lua_pushfstring(L, ", %I steps skipped", (LUAI_UACINT)s->skipped);
+    if (skipped > 0) {
+        lua_pushfstring(L, ", %I steps skipped", (LUAI_UACINT)skipped);
         luaL_addvalue(&out);
     }
     for (int i = 0; s->group_count > 1 && i < s->group_count; i++) {

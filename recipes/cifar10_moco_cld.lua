@@ -77,10 +77,9 @@ for epoch in run:epochs { net = net, keys = keys, queue = queue, sgd = sgd, load
       })
       loss = loss + opt.lambda * means.cld
     end
-    if sgd:step(loss, { lr = lr(run.step) }) then           -- not where the loss is not finite
-      cld.optim.ema(keys, net, opt.moco_m)
-      queue:enqueue(k)
-    end
+    local made = sgd:step(loss, { lr = lr(run.step) })      -- 0 where the loss is not finite: nothing changes then
+    cld.optim.ema(keys, net, opt.moco_m, made)
+    queue:enqueue(k, made)
     run:track(means)
   end
   run:score(cld.eval.knn { net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t })

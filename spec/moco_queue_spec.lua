@@ -85,6 +85,20 @@ describe("moco_queue", function()
     assert.equal((1 + 12) % 5, queue.pointer:item())
   end)
 
+  it("stays as it is where the step was not made, and takes its own rows", function()
+    local queue = queue_of(keys(0, 3))
+    queue:enqueue(keys(10, 2), cld.tensor(0, "u8"))
+    assert.same({ 0, 1, 2 }, contents(queue))
+    assert.equal(0, queue.pointer:item())
+    queue:enqueue(keys(10, 2), cld.tensor(1, "u8"))
+    assert.same({ 10, 11, 2 }, contents(queue))
+    queue:enqueue(queue.memory:flip(1)) -- 2, 11, 10 from row 2 on
+    assert.same({ 11, 10, 2 }, contents(queue))
+    queue:enqueue(queue.memory) -- from row 2 on
+    assert.same({ 10, 2, 11 }, contents(queue))
+    check.fails(function() queue:enqueue(keys(1, 1), true) end, "tensor expected")
+  end)
+
   it("starts uniform in +-1/sqrt(dim/3)", function()
     local queue = cld.losses.moco_queue { size = 300, dim = 12 }
     assert(queue.memory:abs():amax():item() <= 0.5 and queue.memory:abs():amax():item() > 0.49)
@@ -135,6 +149,7 @@ describe("moco_queue", function()
     local q = cld.zeros({ 2, 3 })
     check.fails(function() queue:loss(q, cld.zeros({ 1, 3 })) end, "query is f32%[2, 3%], key f32%[1, 3%]")
     check.fails(function() queue:loss(cld.zeros({ 2, 5 }), q) end, "query is f32%[2, 5%], queue f32%[4, 3%]")
+    check.fails(function() queue:enqueue(q, cld.zeros({ 2 })) end, "the condition as one element of u8, got f32%[2%]")
     check.fails(function() queue:enqueue(cld.zeros({ 2, 5 })) end, "keys is f32%[2, 5%], queue f32%[4, 3%]")
   end)
 end)

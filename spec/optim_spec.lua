@@ -61,14 +61,14 @@ describe("sgd", function()
     local w = cld.tensor({ 2 }, "f64"):requires_grad_()
     local sgd = cld.optim.sgd({ w }, { momentum = 0.9 })
     w.grad = cld.tensor({ 100 }, "f64") -- left over: zeroed
-    assert.is_true(sgd:step((w * w):sum(), { lr = 0.25 }))
+    assert.equal(1, sgd:step((w * w):sum(), { lr = 0.25 }):item())
     check.close(w:detach(), { 1 })
     for _, bad in ipairs { 1 / 0, 0 / 0 } do
-      assert.is_false(sgd:step((w * bad):sum(), { lr = 0.25 }))
+      assert.equal(0, sgd:step((w * bad):sum(), { lr = 0.25 }):item())
     end
     check.close(w:detach(), { 1 })
     assert.equal(2, sgd.skipped)
-    assert.is_true(sgd:step((w * w):sum(), { lr = 0.25 }))
+    assert.equal(1, sgd:step((w * w):sum(), { lr = 0.25 }):item())
     check.close(w:detach(), { 1 - 0.25 * (0.9 * 4 + 2) }) -- momentum survived
   end)
 
@@ -77,8 +77,31 @@ describe("sgd", function()
     local before = bank.memory:totable()
     local f = cld.tensor({ { 1, 0 } }):requires_grad_()
     local sgd = cld.optim.sgd({ f }, { lr = 1 })
-    assert.is_false(sgd:step(bank:loss(f, cld.tensor({ 1 }, "i64")) * (0 / 0)))
+    assert.equal(0, sgd:step(bank:loss(f, cld.tensor({ 1 }, "i64")) * (0 / 0)):item())
     check.close(bank.memory, before, { atol = 0, rtol = 0 })
+  end)
+
+  it("takes its rate from a tensor, for all groups", function()
+    for _, dtype in ipairs { "f64", "f32", "i64" } do
+      local w, v = cld.tensor({ 1, 2 }):requires_grad_(), cld.tensor({ 3 }):requires_grad_()
+      local sgd = cld.optim.sgd({ { params = { w } }, { params = { v }, lr = 100 } }, {})
+      sgd:step(w:sum() + v:sum(), { lr = cld.tensor(2, dtype) })
+      check.close(w:detach(), { -1, 0 })
+      w.grad, v.grad = cld.ones(2), cld.ones(1)
+      sgd:step { lr = cld.tensor({ 1 }, dtype) }
+      check.close(v:detach(), { 0 })
+      check.fails(function() sgd:step { lr = cld.ones(2) } end, "the learning rate is f32%[2%]; expected one element")
+    end
+  end)
+
+  it("leaves the momentum's first, undampened step to the first that is made", function()
+    local w = cld.tensor({ 2 }, "f64"):requires_grad_()
+    local sgd = cld.optim.sgd({ w }, { lr = 1, momentum = 0.5, dampening = 0.5 })
+    sgd:step((w * (0 / 0)):sum())
+    sgd:step((w * 1):sum())
+    check.close(w:detach(), { 1 })
+    sgd:step((w * 1):sum())
+    check.close(w:detach(), { 0 })
   end)
 
   it("goes on from its state", function()
@@ -234,6 +257,8 @@ describe("sgd", function()
     check.fails(function() sgd:step() end, "no learning rate")
     check.fails(function() sgd:step { lr = -1 } end, "learning rate is %-1")
     check.fails(function() sgd:step { rate = 1 } end, "'rate'")
+    check.fails(function() sgd:step(w * 2, { lr = 1 }) end, "the loss is f32%[3%]; expected one element")
+    check.fails(function() sgd:step(cld.ones(1):sum(), { lr = 1 }) end, "does not depend on anything")
     local foreign = cld.ones(2):requires_grad_():sum()
     check.fails(function() sgd:step(foreign, { lr = 1 }) end, "reached none of the parameters")
     check.fails(function() cld.optim.sgd({}, {}) end, "no parameters")
@@ -300,6 +325,16 @@ describe("ema", function()
       check.close(target[1], { 2, 3 })
       check.close(target[2], { { 2 } })
     end
+  end)
+
+  it("changes nothing where the condition is 0", function()
+    for made, expected in pairs { [0] = { 1, 2 }, [1] = { 3, 4 } } do
+      local target = cld.tensor { 1, 2 }
+      cld.optim.ema({ target }, { cld.tensor { 5, 6 } }, 0.5, cld.tensor(made, "u8"))
+      check.close(target, expected)
+    end
+    check.fails(function() cld.optim.ema({ cld.ones(1) }, { cld.ones(1) }, 0.5, cld.ones(1)) end,
+      "ema: expected the condition as one element of u8, got f32%[1%]")
   end)
 
   it("takes modules: parameters by name, buffers left alone", function()

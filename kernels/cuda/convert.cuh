@@ -23,4 +23,25 @@ template <typename To, typename From> __device__ inline To convert(From x) {
         return store<To>(load(x));
 }
 
+/* Where the dtype is not worth a kernel of its own. */
+template <typename W> __device__ inline void store_as(void *out, cld_dtype dtype, int64_t at, W value) {
+    switch (dtype) {
+    case CLD_F32: ((float *)out)[at] = convert<float>(value); break;
+    case CLD_F64: ((double *)out)[at] = convert<double>(value); break;
+    case CLD_BF16: ((bf16 *)out)[at] = convert<bf16>(value); break;
+    case CLD_F16: ((f16 *)out)[at] = convert<f16>(value); break;
+    case CLD_I64: ((int64_t *)out)[at] = convert<int64_t>(value); break;
+    case CLD_I32: ((int32_t *)out)[at] = convert<int32_t>(value); break;
+    default: ((uint8_t *)out)[at] = convert<uint8_t>(value); break;
+    }
+}
+__device__ inline double load_as(const void *x, cld_dtype dtype, int64_t at) {
+    switch (dtype) {
+    case CLD_F32: return ((const float *)x)[at];
+    case CLD_F64: return ((const double *)x)[at];
+    case CLD_BF16: return load(((const bf16 *)x)[at]);
+    default: return load(((const f16 *)x)[at]);
+    }
+}
+
 #endif

@@ -4,11 +4,6 @@
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/walk.cuh"
 
-/* Elements of a step: 16 bytes of the wider type, but no more than 8 of them. */
-#define WIDER(a, b)     ((a) > (b) ? (a) : (b))
-#define WIDTH(size)     (16 / (size) < 8 ? 16 / (size) : 8)
-#define WIDTH_OF(To, T) WIDTH(WIDER(sizeof(To), sizeof(T)))
-
 /* ---- as they lie ------------------------------------------------------------------------------------------------- */
 
 template <typename To, typename From> struct copy_job {
@@ -44,9 +39,7 @@ struct tiling {
     int bits_a, bits_b, pitch; /* a tile has 1 << bits elements; rows of b in shared memory are pitch apart */
     cld_divisor tiles_a, tiles_b;
     int64_t out_b, x_a; /* strides; out's along a and x's along b are 1 */
-    int others;         /* the other dimensions */
-    cld_divisor shape[CLD_MAX_DIMS];
-    int64_t out[CLD_MAX_DIMS], x[CLD_MAX_DIMS];
+    cld_dims<2> others;
 };
 
 /* Both ways the lanes of a warp are side by side in memory: along b to read, along a to write. */
@@ -57,12 +50,10 @@ __global__ void __launch_bounds__(TILE_THREADS) transpose(To *out, const From *x
     uint32_t other = quotient(rest, t.tiles_b), first_b = rest - other * t.tiles_b.divisor;
     first_a <<= t.bits_a;
     first_b <<= t.bits_b;
-    for (int d = t.others - 1; d >= 0; d--) {
-        uint32_t outer = quotient(other, t.shape[d]), index = other - outer * t.shape[d].divisor;
-        out += index * t.out[d];
-        x += index * t.x[d];
-        other = outer;
-    }
+    int64_t at[2];
+    locate<2>(at, t.others, other);
+    out += at[0];
+    x += at[1];
     out += first_a + first_b * t.out_b;
     x += first_a * t.x_a + first_b;
     uint32_t width_a = t.extent_a - first_a, width_b = t.extent_b - first_b;
@@ -97,6 +88,7 @@ static int bits_for(int64_t extent, int most) {
 
 static tiling tiling_of(const cld_walk *w, int b, size_t size) {
     tiling t = {};
+    t.others.total = 1;
     int a = w->ndim - 1, whole = 12; /* bits of TILE */
     t.extent_a = (uint32_t)w->shape[a];
     t.extent_b = (uint32_t)w->shape[b];
@@ -111,9 +103,7 @@ static tiling tiling_of(const cld_walk *w, int b, size_t size) {
     t.x_a = w->strides[1][a];
     for (int d = 0; d < a; d++) {
         if (d == b) continue;
-        t.shape[t.others] = cld_divisor_of(w->shape[d]);
-        t.out[t.others] = w->strides[0][d];
-        t.x[t.others++] = w->strides[1][d];
+        push_dim<2>(&t.others, w->shape[d], {w->strides[0][d], w->strides[1][d]});
     }
     return t;
 }
@@ -126,9 +116,9 @@ template <typename To, typename From> static cld_status run_copy(const cld_walk 
         return run_copy<To, From>(&halves[1]);
     }
     int b = transposed_dim(w);
-    if (b < 0) return run_walk<copy_job<To, From>, WIDTH_OF(To, From)>(copy_job<To, From>(), w);
+    if (b < 0) return run_walk<copy_job<To, From>, CLD_WIDTH(To, From)>(copy_job<To, From>(), w);
     tiling t = tiling_of(w, b, sizeof(To));
-    int64_t tiles = w->numel / w->shape[b] / w->shape[w->ndim - 1] * t.tiles_a.divisor * t.tiles_b.divisor;
+    int64_t tiles = t.others.total * t.tiles_a.divisor * t.tiles_b.divisor;
     size_t shared = ((size_t)t.pitch << t.bits_a) * sizeof(To);
     return CLD_LAUNCH((transpose<To, From>), (int)tiles, TILE_THREADS, shared, (To *)w->data[0],
                       (const From *)w->data[1], t);
@@ -168,6 +158,6 @@ cld_status cld_cuda_fill_array(const cld_array *out, double value) {
     cld_walk w = cld_walk_of(&out, 1);
     CLD_BY_DTYPE(out->dtype, T, {
         fill_job<T> job = {NULL, value};
-        return run_walk<fill_job<T>, 16 / sizeof(T)>(job, &w);
+        return run_walk<fill_job<T>, CLD_WIDTH(T, T)>(job, &w);
     });
 }

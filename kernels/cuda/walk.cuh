@@ -15,37 +15,17 @@
 #ifndef CLD_CUDA_WALK_CUH
 #define CLD_CUDA_WALK_CUH
 
+#include "kernels/cuda/dims.cuh"
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/walk.h"
-
-#ifdef __CUDACC__
-#    define CLD_UNROLL _Pragma("unroll")
-#else
-#    define CLD_UNROLL
-#endif
-
-/* ---- division by what the host knows ------------------------------------------------------------------------------ */
-
-/* n / divisor = (n * multiplier / 2^32 + n) / 2^shift for n and divisor < 2^31 (Granlund and Montgomery, "Division by
- * invariant integers using multiplication", PLDI 1994). */
-struct cld_divisor {
-    uint32_t divisor, multiplier, shift;
-};
-
-static inline cld_divisor cld_divisor_of(int64_t d) {
-    cld_divisor r = {(uint32_t)d, 0, 0};
-    while (((uint64_t)1 << r.shift) < (uint64_t)d) r.shift++;
-    r.multiplier = (uint32_t)((((((uint64_t)1 << r.shift) - (uint64_t)d) << 32) / (uint64_t)d) + 1);
-    return r;
-}
-
-__device__ inline uint32_t quotient(uint32_t n, const cld_divisor &d) {
-    return ((uint32_t)((uint64_t)n * d.multiplier >> 32) + n) >> d.shift;
-}
 
 /* ---- wide accesses ------------------------------------------------------------------------------------------------ */
 
 template <typename T, int V> struct alignas(sizeof(T) * V) cld_pack { T e[V]; };
+
+/* Elements of a step: 16 bytes of the wider of two types, but no more than 8 of them. */
+constexpr int cld_width(size_t size) { return size >= 16 / 8 ? (int)(16 / size) : 8; }
+#define CLD_WIDTH(T, U) cld_width(sizeof(T) > sizeof(U) ? sizeof(T) : sizeof(U))
 
 /* V elements: one access where they lie side by side, one element for all where the stride is 0. The last `V - left` of
  * a partial step become `rest`. */
@@ -77,26 +57,10 @@ template <int V, typename T> __device__ inline void save_step(T *to, const T *fr
 /* ---- the kernel --------------------------------------------------------------------------------------------------- */
 
 template <int N> struct cld_loops {
-    int ndim;
+    cld_dims<N> dims; /* in steps; strides in elements */
     uint32_t steps, elements;
-    cld_divisor shape[CLD_MAX_DIMS];  /* in steps */
-    int64_t strides[N][CLD_MAX_DIMS]; /* of a step, in elements */
-    bool same[N];                     /* all elements of a step are one in memory */
+    bool same[N]; /* all elements of a step are one in memory */
 };
-
-/* Where a step begins in each array. */
-template <int N> __device__ inline void locate(int64_t at[N], const cld_loops<N> &l, uint32_t step) {
-    CLD_UNROLL
-    for (int k = 0; k < N; k++) at[k] = 0;
-    for (int d = l.ndim - 1; d > 0; d--) {
-        uint32_t rest = quotient(step, l.shape[d]), index = step - rest * l.shape[d].divisor;
-        CLD_UNROLL
-        for (int k = 0; k < N; k++) at[k] += index * l.strides[k][d];
-        step = rest;
-    }
-    CLD_UNROLL
-    for (int k = 0; k < N; k++) at[k] += step * l.strides[k][0];
-}
 
 /* How many steps a thread takes. */
 #define CLD_WALK_STEPS(V) ((V) == 1 ? 4 : 2)
@@ -114,7 +78,7 @@ __global__ void __launch_bounds__(CLD_WALK_THREADS) walk(Job job, cld_loops<Job:
         uint32_t step = first + u * CLD_WALK_THREADS;
         uint32_t rest = step < l.steps ? l.elements - step * V : 0;
         left[u] = rest < V ? (int)rest : V;
-        if (left[u] > 0) locate<Job::ARRAYS>(at[u], l, step);
+        if (left[u] > 0) locate<Job::ARRAYS>(at[u], l.dims, step);
         if (left[u] > 0) job.template load<V>(r, u * V, at[u], l.same, left[u]);
     }
     job.compute(r);
@@ -126,18 +90,19 @@ __global__ void __launch_bounds__(CLD_WALK_THREADS) walk(Job job, cld_loops<Job:
 template <int N> static cld_loops<N> loops_of(const cld_walk *w, int width) {
     cld_loops<N> l = {};
     int inner = w->ndim - 1;
-    l.ndim = w->ndim;
+    l.dims.total = 1;
     l.elements = (uint32_t)w->numel;
     l.steps = (uint32_t)((w->numel + width - 1) / width);
     for (int d = 0; d < w->ndim; d++) {
-        l.shape[d] = cld_divisor_of(d == inner ? (w->shape[d] + width - 1) / width : w->shape[d]);
-        for (int k = 0; k < N; k++) l.strides[k][d] = w->strides[k][d] * (d == inner ? width : 1);
+        int64_t strides[N];
+        for (int k = 0; k < N; k++) strides[k] = w->strides[k][d] * (d == inner ? width : 1);
+        push_dim<N>(&l.dims, d == inner ? (w->shape[d] + width - 1) / width : w->shape[d], strides);
     }
     for (int k = 0; k < N; k++) l.same[k] = w->strides[k][inner] == 0;
     return l;
 }
 
-/* Job(walk) is the job with the walk's pointers. V: elements of a step, where the arrays allow it. */
+/* V: elements of a step, where the arrays allow it. */
 template <typename Job, int V> static cld_status run_walk(Job job, const cld_walk *w) {
     if (w->numel == 0) return CLD_OK;
     if (w->numel > CLD_WALK_MOST) {

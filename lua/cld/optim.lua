@@ -2,7 +2,7 @@
 --
 --   local sgd = cld.optim.sgd(net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 5e-4 })
 --   sgd:zero_grad(); loss:backward(); sgd:step()      -- as in PyTorch, or all three at once:
---   sgd:step(loss, { lr = 0.02 })                     -- skips, and counts in sgd.skipped, a loss that is not finite
+--   local made = sgd:step(loss, { lr = 0.02 })        -- skips, and counts in sgd.skipped, a loss that is not finite
 local caller = require "cld.caller"
 local core = require "cld.core"
 local functional = core.optim
@@ -34,8 +34,13 @@ end
 -- g = grad + weight_decay * w; buf = momentum * buf + (1 - dampening) * g, the first time g itself; w = w - lr * buf.
 --
 -- :step([{lr =}]) applies the gradients at hand; parameters without one stay. :step(loss[, {lr =}]) is zero_grad,
--- backward and step, and returns whether it was made. A step's lr is for all groups; a step without one takes the
--- group's, or sgd.lr, which may be assigned. :zero_grad(), :state_dict(), :load_state_dict(state).
+-- backward and step. Where the loss is not finite it changes nothing: no parameter, no momentum, no row of a memory
+-- bank. Whether it was made is known where the kernels run, and nothing waits for it: what :step returns is a tensor (u8,
+-- of no dimension: 1 or 0), for cld.optim.ema and queue:enqueue to go by, which to Lua is always true. sgd.skipped, the
+-- number of steps not made, waits for the device. (Of a dampened momentum the first step does too.)
+--
+-- A step's lr, a number or a tensor of one element, is for all groups; a step without one takes the group's, or sgd.lr,
+-- which may be assigned. :zero_grad(), :state_dict(), :load_state_dict(state).
 -- The state: the momentum of parameter i, counted through all groups, as "momentum.<i>", an empty tensor where it has
 -- none yet; and "skipped".
 function optim.sgd(params, options)

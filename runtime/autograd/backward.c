@@ -15,6 +15,9 @@ typedef struct callback {
 
 static _Thread_local callback *first_callback, **last_callback;
 static _Thread_local bool in_backward;
+static _Thread_local cld_tensor *running_condition; /* borrowed from cld_backward_if's caller */
+
+cld_tensor *cld_backward_condition(void) { return running_condition; }
 
 cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(void *context),
                               void *context) {
@@ -232,6 +235,10 @@ static cld_status run_plan(plan *p, cld_tensor *root, cld_tensor *gradient, bool
 }
 
 cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
+    return cld_backward_if(root, gradient, keep, NULL);
+}
+
+cld_status cld_backward_if(cld_tensor *root, cld_tensor *gradient, bool keep, cld_tensor *condition) {
     if (in_backward) return cld_fail(CLD_INVALID, "backward: called inside another backward");
     if (!cld_wants_grad(root))
         return cld_fail(CLD_INVALID,
@@ -254,12 +261,14 @@ cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
     cld_grad_scope off;
     cld_grad_scope_begin(&off, false);
     in_backward = true;
+    running_condition = condition;
     first_callback = NULL;
     last_callback = &first_callback;
     plan p = {0};
     cld_status status = run_callbacks(run_plan(&p, root, seed, keep));
     free_plan(&p);
     in_backward = false;
+    running_condition = NULL;
     cld_grad_scope_end(&off);
     return status;
 }

@@ -7,7 +7,7 @@
 #ifndef CLD_DATA_AUGMENT_H
 #define CLD_DATA_AUGMENT_H
 
-#include "runtime/core/philox.h"
+#include "kernels/view.h"
 #include "runtime/data/image.h"
 
 /* The name of the first setting that makes no sense, with what would. */
@@ -18,8 +18,8 @@ typedef struct cld_augment_scratch {
 } cld_augment_scratch;
 void cld_augment_scratch_free(cld_augment_scratch *s);
 
-/* out (3, a->height, a->width), normalized, from an interleaved image (height, width, 3). */
-cld_status cld_augment_view(float *out, const uint8_t *image, int height, int width, const cld_augment *a,
+/* out (3, height and width of the settings), normalized, from an interleaved image (height, width, 3). */
+cld_status cld_augment_view(float *out, const uint8_t *image, int height, int width, const cld_view_settings *s,
                             cld_philox rng, cld_augment_scratch *scratch);
 
 #endif

@@ -1,38 +1,14 @@
-/* Pillow's GaussianBlur: three box blurs along x, then three along y, each rounded to 8 bits.
- *
- * The box has a fractional radius (Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by
- * Extended Box Filtering", SSVM 2011): whole pixels weigh `whole`, the two at its ends `edge`, in 24-bit
- * fixed point. As in resample.c the pass along x runs on the transposed plane, so that both directions are
- * one vector loop.
- */
+/* Pillow's GaussianBlur: three box blurs along x, then three along y, each rounded to 8 bits (kernels/pixel.h). As in
+ * resample.c the pass along x runs on the transposed plane, so that both directions are one vector loop. */
+#include "kernels/pixel.h"
 #include "runtime/data/image.h"
 
-#include <math.h>
 #include <string.h>
-
-#define PASSES 3
-
-typedef struct box {
-    int radius;
-    uint32_t whole, edge;
-} box;
-
-static box box_for(double sigma) {
-    float s = (float)sigma, variance = s * s / PASSES;
-    float length = (float)sqrt(12.0 * (double)variance + 1.0);
-    float l = (float)floor(((double)length - 1.0) / 2.0);
-    float part = (2 * l + 1) * (l * (l + 1) - 3 * variance);
-    part /= 6 * (variance - (l + 1) * (l + 1));
-    float radius = l + part;
-    box b = {.radius = (int)radius, .whole = (uint32_t)((float)(1u << 24) / (radius * 2 + 1))};
-    b.edge = ((1u << 24) - (uint32_t)(b.radius * 2 + 1) * b.whole) / 2;
-    return b;
-}
 
 /* One box blur along the first dimension: out[y] from in[y - radius - 1 ... y + radius + 1], the border
  * repeated. `sum` (length) slides along. */
 CLD_IMAGE_SIMD static void blur_rows(uint8_t *restrict out, const uint8_t *restrict in,
-                                     uint32_t *restrict sum, int rows, size_t length, box b) {
+                                     uint32_t *restrict sum, int rows, size_t length, cld_box b) {
     const uint8_t *top = in, *bottom = in + (size_t)(rows - 1) * length;
 #define ROW(y) ((y) < 0 ? top : (y) >= rows ? bottom : in + (size_t)(y)*length)
     for (size_t i = 0; i < length; i++) sum[i] = 0;
@@ -46,8 +22,7 @@ CLD_IMAGE_SIMD static void blur_rows(uint8_t *restrict out, const uint8_t *restr
         uint8_t *to = out + (size_t)y * length;
         for (size_t i = 0; i < length; i++) {
             sum[i] += (uint32_t)last[i] - before[i];
-            to[i] =
-                (uint8_t)((sum[i] * b.whole + ((uint32_t)before[i] + after[i]) * b.edge + (1u << 23)) >> 24);
+            to[i] = cld_pixel_boxed(sum[i], before[i], after[i], b);
         }
     }
 #undef ROW
@@ -64,7 +39,7 @@ cld_status cld_image_gaussian_blur(cld_planes image, double sigma, cld_scratch *
     if (!memory) return CLD_NOMEM;
     uint32_t *sum = (uint32_t *)memory;
     uint8_t *a = memory + 4 * (h > w ? h : w), *c = a + n;
-    box b = box_for(sigma);
+    cld_box b = cld_pixel_box(sigma);
     for (int channel = 0; channel < 3 && n > 0; channel++) {
         uint8_t *plane = image.data + (size_t)channel * n;
         transpose(a, plane, h, w);

@@ -1,4 +1,5 @@
 /* Image functions on tensors, and the small kernels that only move bytes. */
+#include "kernels/pixel.h"
 #include "runtime/data/image.h"
 
 #include <stdlib.h>
@@ -64,9 +65,9 @@ CLD_IMAGE_SIMD void cld_image_normalize(float *out, cld_planes image, const cld_
         const uint8_t *restrict from = image.data + row * width;
         float *restrict to = out + row * width;
         if (mirror)
-            for (size_t x = 0; x < width; x++) to[x] = ((float)from[width - 1 - x] / 255.0f - mean) / std;
+            for (size_t x = 0; x < width; x++) to[x] = cld_pixel_normalize(from[width - 1 - x], mean, std);
         else
-            for (size_t x = 0; x < width; x++) to[x] = ((float)from[x] / 255.0f - mean) / std;
+            for (size_t x = 0; x < width; x++) to[x] = cld_pixel_normalize(from[x], mean, std);
     }
 }
 

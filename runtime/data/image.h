@@ -10,6 +10,7 @@
 #ifndef CLD_DATA_IMAGE_H
 #define CLD_DATA_IMAGE_H
 
+#include "kernels/view.h"
 #include "runtime/tensor/tensor.h"
 
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
@@ -45,10 +46,6 @@ void cld_image_grayscale(cld_planes image);
 void cld_image_hflip(cld_planes image);
 /* ImageFilter.GaussianBlur(sigma), in pixels: three box blurs in each direction. */
 cld_status cld_image_gaussian_blur(cld_planes image, double sigma, cld_scratch *scratch);
-
-typedef struct cld_rect {
-    int top, left, height, width; /* pixels, from 0 */
-} cld_rect;
 
 /* out = the part `crop` of an interleaved image (H, W, 3) whose rows are `width` pixels, resized to out's
  * size by Image.resize(BILINEAR): the filter widens where it shrinks ("antialiased"). */

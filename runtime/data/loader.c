@@ -13,6 +13,7 @@ typedef struct slot {
 
 struct cld_epoch {
     cld_loader loader; /* images and labels retained */
+    cld_view_settings view;
     int64_t epoch, steps;
     uint32_t *order; /* (N) the permutation; NULL where not shuffled */
     slot *slots;     /* (depth) step s lives in slot s % depth */
@@ -130,7 +131,7 @@ static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step, cld
             cld_philox rng =
                 cld_philox_at(l->seed, CLD_RNG_AUGMENT, (uint64_t)e->epoch, (uint64_t)sample, (uint64_t)v);
             float *out = (float *)b->view[v]->a.data + (size_t)i * view_size;
-            CLD_TRY(cld_augment_view(out, image, height, width, &l->augment, rng, scratch));
+            CLD_TRY(cld_augment_view(out, image, height, width, &e->view, rng, scratch));
         }
     }
     return CLD_OK;
@@ -208,6 +209,7 @@ cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_step)
     if (!e) return cld_fail_null(CLD_NOMEM, "loader: out of memory");
     uint32_t n = (uint32_t)l->images->a.shape[0];
     e->loader = *l;
+    e->view = cld_view_settings_of(&l->augment);
     cld_tensor_retain(l->images);
     cld_tensor_retain(l->labels);
     pthread_mutex_init(&e->lock, NULL);

@@ -4,13 +4,12 @@
  * an output row is a weighted sum of a few input rows, and the vector runs along the row. In between the
  * 8-bit result is transposed back: cheap, it is small.
  */
+#include "kernels/pixel.h"
 #include "runtime/data/image.h"
 
-#include <math.h>
 #include <string.h>
 
-#define PRECISION 22 /* bits of a weight: 32 - 8 for the level - 2 for the sum */
-#define BLOCK     64 /* bytes of a row that one accumulator holds */
+#define BLOCK 64 /* bytes of a row that one accumulator holds */
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
@@ -21,39 +20,16 @@ typedef struct taps {
     int32_t *weight; /* (out, room) */
 } taps;
 
-static int taps_room(int in, int out) {
-    double scale = (double)in / out;
-    return (int)ceil(scale < 1.0 ? 1.0 : scale) * 2 + 1;
-}
-
 static size_t taps_bytes(int in, int out) {
-    return sizeof(int32_t) * (size_t)out * (size_t)(taps_room(in, out) + 2);
+    return sizeof(int32_t) * (size_t)out * (size_t)(cld_pixel_taps_room(in, out) + 2);
 }
 
 static taps make_taps(void *memory, int in, int out) {
-    taps t = {.room = taps_room(in, out), .first = memory};
+    taps t = {.room = cld_pixel_taps_room(in, out), .first = memory};
     t.count = t.first + out;
     t.weight = t.count + out;
-    double scale = (double)in / out,
-           filter = scale < 1.0 ? 1.0 : scale; /* the triangle's half width, in inputs */
-    for (int o = 0; o < out; o++) {
-        double center = (o + 0.5) * scale, sum = 0.0;
-        int first = (int)(center - filter + 0.5), end = (int)(center + filter + 0.5);
-        if (first < 0) first = 0;
-        if (end > in) end = in;
-        int32_t *weight = t.weight + (size_t)o * (size_t)t.room;
-        for (int pass = 0; pass < 2; pass++) /* the sum, then the weights divided by it */
-            for (int i = first; i < end; i++) {
-                double distance = fabs((i - center + 0.5) * (1.0 / filter));
-                double w = distance < 1.0 ? 1.0 - distance : 0.0;
-                if (pass == 0)
-                    sum += w;
-                else
-                    weight[i - first] = (int32_t)(w / sum * (1 << PRECISION) + 0.5);
-            }
-        t.first[o] = first;
-        t.count[o] = end - first;
-    }
+    for (int o = 0; o < out; o++)
+        t.count[o] = cld_pixel_taps(&t.first[o], t.weight + (size_t)o * (size_t)t.room, o, in, out);
     return t;
 }
 
@@ -68,7 +44,7 @@ CLD_IMAGE_SIMD static void combine_rows(uint8_t *restrict out, const uint8_t *re
             size_t n = length - start < BLOCK ? length - start : BLOCK;
             const uint8_t *row = in + (size_t)t->first[o] * length + start;
             int32_t sum[BLOCK];
-            for (size_t i = 0; i < BLOCK; i++) sum[i] = 1 << (PRECISION - 1);
+            for (size_t i = 0; i < BLOCK; i++) sum[i] = 1 << (CLD_PIXEL_TAP_BITS - 1);
             for (int k = 0; k < t->count[o]; k++, row += length) {
                 int32_t w = weight[k];
                 if (n == BLOCK)
@@ -77,7 +53,7 @@ CLD_IMAGE_SIMD static void combine_rows(uint8_t *restrict out, const uint8_t *re
                     for (size_t i = 0; i < n; i++) sum[i] += w * row[i];
             }
             for (size_t i = 0; i < n; i++)
-                out[(size_t)o * length + start + i] = (uint8_t)(sum[i] >> PRECISION);
+                out[(size_t)o * length + start + i] = (uint8_t)(sum[i] >> CLD_PIXEL_TAP_BITS);
         }
     }
 }

@@ -28,7 +28,10 @@ static cld_status run_update(void *context) {
     update *u = context;
     CLD_AUTO cld_tensor *f = cld_tensor_contiguous(u->f), *index = cld_tensor_contiguous(u->index);
     if (!f || !index) return cld_error_code();
-    CLD_TRY(cld_device(f)->loss->bank_update(&u->memory->a, &index->a, &f->a, u->momentum, NULL));
+    cld_tensor *condition = cld_backward_condition();
+    CLD_TRY(cld_check_condition("memory_bank", condition, cld_device(f)));
+    CLD_TRY(cld_device(f)->loss->bank_update(&u->memory->a, &index->a, &f->a, u->momentum,
+                                             cld_array_of(condition)));
     atomic_fetch_add(&u->memory->storage->version, 1);
     return CLD_OK;
 }

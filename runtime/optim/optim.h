@@ -27,9 +27,17 @@ typedef struct cld_sgd {
     cld_tensor **params;
     cld_tensor **buffers; /* NULL entries: no step has been made with this parameter */
     cld_sgd_group *groups;
-    double lr;       /* NaN: none given, each step must bring its own */
-    int64_t skipped; /* steps not made because the loss was not finite */
+    double lr;           /* NaN: none given, each step must bring its own */
+    cld_tensor *skipped; /* i64 of no dimension: steps not made because the loss was not finite */
 } cld_sgd;
+
+/* What one step is given. The tensors have one element and may be NULL: they are read on the device, so that nobody
+ * waits for it, and a step that was captured goes by what they hold when it is replayed. */
+typedef struct cld_sgd_step_params {
+    double lr;             /* for all groups; NaN: each group's own, and the optimizer's for the others */
+    cld_tensor *lr_tensor; /* in place of it, of any dtype and device */
+    cld_tensor *condition; /* u8, on the parameters' device: nothing changes where it is 0 */
+} cld_sgd_step_params;
 
 /* Retains params, as many as the groups count together: leaves, contiguous, f32 or f64, none twice. An error names the
  * first that is not, or the setting that is out of range. */
@@ -37,15 +45,14 @@ cld_sgd *cld_sgd_new(cld_tensor *const *params, const cld_sgd_group *groups, int
 void cld_sgd_free(cld_sgd *s);
 cld_status cld_sgd_set_lr(cld_sgd *s, double lr);
 void cld_sgd_zero_grad(cld_sgd *s); /* drops the gradients: .grad is NULL */
-/* lr is for all groups; NaN: each group's own, and the optimizer's for the others. */
-cld_status cld_sgd_step(cld_sgd *s, double lr);
-/* zero_grad, backward from loss, step. A loss that is not finite is not followed: *made is then false, the
- * parameters and whatever else backward would have changed (a memory bank) stay as they are, and skipped
- * counts it. */
-cld_status cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, double lr, bool *made);
-/* Go on from another's state: copies of buffers[i], where an empty tensor stands for none. Where one does not
- * fit nothing has changed. */
-cld_status cld_sgd_load(cld_sgd *s, cld_tensor *const *buffers, int64_t skipped);
+cld_status cld_sgd_step(cld_sgd *s, const cld_sgd_step_params *p);
+/* zero_grad, backward from loss, step. A loss that is not finite is not followed: the parameters and whatever else
+ * backward would have changed (a memory bank) stay as they are, and skipped counts it. Returns whether the step was
+ * made, as u8 of no dimension on the parameters' device. p's condition is not looked at: this is it. */
+cld_tensor *cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, const cld_sgd_step_params *p);
+/* Go on from another's state: copies of buffers[i], where an empty tensor stands for none, and of skipped, an integer.
+ * Buffers that are there are written in place. Where one does not fit nothing has changed. */
+cld_status cld_sgd_load(cld_sgd *s, cld_tensor *const *buffers, cld_tensor *skipped);
 
 /* ---- ema.c: the momentum encoder's update, targets[i] = decay targets[i] + (1 - decay) sources[i] ---- */
 

@@ -63,6 +63,11 @@ cld_sgd *cld_sgd_new(cld_tensor *const *params, const cld_sgd_group *groups, int
         return cld_fail_null(CLD_NOMEM, "sgd: out of memory");
     }
     s->lr = lr;
+    s->skipped = cld_tensor_full(CLD_I64, 0, NULL, cld_device(params[0]), 0);
+    if (!s->skipped) {
+        cld_sgd_free(s);
+        return NULL;
+    }
     for (; s->group_count < group_count; s->group_count++) s->groups[s->group_count] = groups[s->group_count];
     for (; s->count < count; s->count++) s->params[s->count] = cld_tensor_retain(params[s->count]);
     return s;
@@ -76,6 +81,7 @@ void cld_sgd_free(cld_sgd *s) {
     }
     free(s->params);
     free(s->buffers);
+    cld_tensor_free(s->skipped);
     free(s->groups);
     free(s);
 }
@@ -126,7 +132,8 @@ static cld_status add_to(batch *b, cld_sgd *s, int i) {
 
 /* The parameters from `first` on, with room for all their arrays. A buffer starts at zero and its first step
  * has no dampening: buf = g. Such parameters are a call of their own. */
-static cld_status step_group(cld_sgd *s, int first, int count, cld_sgd_params options, cld_array *arrays) {
+static cld_status step_group(cld_sgd *s, int first, int count, cld_sgd_params options, cld_array *arrays,
+                             const cld_step_control *control) {
     size_t n = (size_t)count;
     batch known = {arrays, arrays + n, arrays + 2 * n, 0};
     batch fresh = {arrays + 3 * n, arrays + 4 * n, arrays + 5 * n, 0};
@@ -143,10 +150,10 @@ static cld_status step_group(cld_sgd *s, int first, int count, cld_sgd_params op
     if (!cld_slot(device, optim, sgd)) return cld_unsupported("sgd", device);
     if (known.count)
         CLD_TRY(device->optim->sgd(known.count, known.params, known.grads, momentum ? known.buffers : NULL,
-                                   &options, NULL));
+                                   &options, control));
     options.dampening = 0;
     if (fresh.count)
-        CLD_TRY(device->optim->sgd(fresh.count, fresh.params, fresh.grads, fresh.buffers, &options, NULL));
+        CLD_TRY(device->optim->sgd(fresh.count, fresh.params, fresh.grads, fresh.buffers, &options, control));
     for (int i = first; i < first + count; i++)
         if (s->params[i]->grad) atomic_fetch_add(&s->params[i]->storage->version, 1);
     return CLD_OK;
@@ -158,67 +165,138 @@ static double rate_of(const cld_sgd *s, const cld_sgd_group *g, double lr) {
     return isnan(g->options.lr) ? s->lr : g->options.lr;
 }
 
-cld_status cld_sgd_step(cld_sgd *s, double lr) {
-    CLD_TRY(check_lr(lr));
-    for (int g = 0; g < s->group_count; g++)
-        if (isnan(rate_of(s, &s->groups[g], lr)))
+/* Is a buffer still to come whose first step is unlike the later ones? */
+static bool starts_dampened(const cld_sgd *s) {
+    for (int g = 0, i = 0; g < s->group_count; g++)
+        for (int end = i + s->groups[g].count; i < end; i++)
+            if (s->groups[g].options.momentum != 0 && s->groups[g].options.dampening != 0 &&
+                s->params[i]->grad && !s->buffers[i])
+                return true;
+    return false;
+}
+
+static cld_status check_step(const cld_sgd *s, const cld_sgd_step_params *p) {
+    CLD_TRY(check_lr(p->lr));
+    if (p->lr_tensor && cld_numel(&p->lr_tensor->a) != 1)
+        return cld_fail(CLD_INVALID, "sgd: the learning rate is %s; expected one element",
+                        cld_describe(&p->lr_tensor->a));
+    for (int g = 0; g < s->group_count && !p->lr_tensor; g++)
+        if (isnan(rate_of(s, &s->groups[g], p->lr)))
             return cld_fail(CLD_INVALID, "sgd: no learning rate; give lr when it is made, or to the step");
+    return cld_check_condition("sgd", p->condition, cld_device(s->params[0]));
+}
+
+cld_status cld_sgd_step(cld_sgd *s, const cld_sgd_step_params *p) {
+    CLD_TRY(check_step(s, p));
+    if (p->condition && starts_dampened(s)) { /* the host must know whether this is the first step */
+        double made;
+        CLD_TRY(cld_tensor_item(p->condition, &made));
+        if (made == 0) return CLD_OK;
+    }
+    CLD_AUTO cld_tensor *lr =
+        p->lr_tensor ? cld_tensor_as(p->lr_tensor, CLD_F64, cld_device(s->params[0])) : NULL;
+    if (p->lr_tensor && !lr) return cld_error_code();
+    const cld_step_control control = {.lr = cld_array_of(lr), .condition = cld_array_of(p->condition)};
     cld_array *arrays = calloc(6 * (size_t)s->count, sizeof *arrays);
     if (!arrays) return cld_fail(CLD_NOMEM, "sgd: out of memory");
     cld_status status = CLD_OK;
     for (int g = 0, first = 0; g < s->group_count && status == CLD_OK; first += s->groups[g++].count) {
         cld_sgd_params options = s->groups[g].options;
-        options.lr = rate_of(s, &s->groups[g], lr);
-        status = step_group(s, first, s->groups[g].count, options, arrays);
+        options.lr = rate_of(s, &s->groups[g], p->lr);
+        status = step_group(s, first, s->groups[g].count, options, arrays, &control);
     }
     free(arrays);
     return status;
 }
 
-cld_status cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, double lr, bool *made) {
-    double value;
-    *made = false;
-    CLD_TRY(cld_tensor_item(loss, &value));
+/* Is the loss finite? u8 of no dimension, on the parameters' device. */
+static cld_tensor *is_finite(cld_tensor *loss, const cld_backend *device) {
+    CLD_AUTO cld_tensor *near = cld_tensor_as(loss, loss->a.dtype, device);
+    CLD_AUTO cld_tensor *flag = near ? cld_tensor_new(CLD_U8, 0, NULL, device) : NULL;
+    if (!flag) return NULL;
+    cld_array value = near->a;
+    value.ndim = 0;
+    CLD_TRY_NULL(cld_kernel(device, math, unary, CLD_ISFINITE, &flag->a, &value, 0, 0));
+    return cld_tensor_steal(&flag);
+}
+
+static cld_status count_skipped(cld_sgd *s, cld_tensor *made) {
+    CLD_AUTO cld_tensor *not_made = cld_unary_op(CLD_NOT, made, 0, 0);
+    CLD_AUTO cld_tensor *count = not_made ? cld_tensor_cast(not_made, CLD_I64) : NULL;
+    return count ? cld_add_(s->skipped, count) : cld_error_code();
+}
+
+/* A device that queues its work does all of it, for nothing where the loss turns out not to be finite; on the cpu it
+ * is known here. */
+static bool is_skipped(const cld_tensor *made) {
+    return cld_device(made) == cld_cpu_backend() && *(const uint8_t *)made->a.data == 0;
+}
+
+cld_tensor *cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, const cld_sgd_step_params *p) {
+    if (cld_numel(&loss->a) != 1)
+        return cld_fail_null(CLD_INVALID, "sgd: the loss is %s; expected one element",
+                             cld_describe(&loss->a));
+    CLD_AUTO cld_tensor *made = is_finite(loss, cld_device(s->skipped));
+    if (!made) return NULL;
+    CLD_TRY_NULL(count_skipped(s, made));
     cld_sgd_zero_grad(s);
-    if (!isfinite(value)) {
-        s->skipped++;
-        return CLD_OK;
-    }
-    CLD_TRY(cld_backward(loss, NULL, false));
+    if (is_skipped(made)) return cld_tensor_steal(&made);
+    CLD_TRY_NULL(cld_backward_if(loss, NULL, false, made));
     if (!any_grad(s))
-        return cld_fail(CLD_INVALID,
-                        "sgd: the loss reached none of the parameters; does none require a gradient, or was "
-                        "the network moved to a device or cast after sgd was made?");
-    CLD_TRY(cld_sgd_step(s, lr));
-    *made = true;
-    return CLD_OK;
+        return cld_fail_null(
+            CLD_INVALID, "sgd: the loss reached none of the parameters; does none require a gradient, or was "
+                         "the network moved to a device or cast after sgd was made?");
+    cld_sgd_step_params step = *p;
+    step.condition = made;
+    CLD_TRY_NULL(cld_sgd_step(s, &step));
+    return cld_tensor_steal(&made);
 }
 
 /* ---- the state ----------------------------------------------------------------------------------------- */
 
-/* *out: a copy as the parameter's, NULL where the buffer is empty. */
-static cld_status copy_buffer(cld_tensor **out, const cld_tensor *p, const cld_tensor *buffer, int i) {
-    if (cld_numel(&buffer->a) == 0) return CLD_OK;
-    if (!cld_same_shape(&p->a, &buffer->a))
+/* What parameter i's buffer is to be: NULL where the given one is empty; the one that is there, to be written; or a new
+ * one. */
+static cld_status choose_buffer(cld_tensor **out, const cld_sgd *s, const cld_tensor *given, int i) {
+    const cld_tensor *p = s->params[i];
+    if (cld_numel(&given->a) == 0) return CLD_OK;
+    if (!cld_same_shape(&p->a, &given->a))
         return cld_fail(CLD_INVALID, "sgd: the momentum of parameter %d is %s, the parameter %s", i + 1,
-                        cld_describe(&buffer->a), cld_describe(&p->a));
-    *out = cld_tensor_new(p->a.dtype, p->a.ndim, p->a.shape, cld_device(p));
-    return *out ? cld_tensor_copy(*out, buffer) : cld_error_code();
+                        cld_describe(&given->a), cld_describe(&p->a));
+    *out = s->buffers[i] ? cld_tensor_retain(s->buffers[i])
+                         : cld_tensor_new(p->a.dtype, p->a.ndim, p->a.shape, cld_device(p));
+    return *out ? CLD_OK : cld_error_code();
 }
 
-cld_status cld_sgd_load(cld_sgd *s, cld_tensor *const *buffers, int64_t skipped) {
-    cld_tensor **copies = calloc((size_t)s->count, sizeof *copies);
-    if (!copies) return cld_fail(CLD_NOMEM, "sgd: out of memory");
+static cld_status copy_across(cld_tensor *out, cld_tensor *x) {
+    CLD_AUTO cld_tensor *near = cld_tensor_as(x, x->a.dtype, cld_device(out));
+    return near ? cld_tensor_copy(out, near) : cld_error_code();
+}
+
+static cld_status copy_state(cld_sgd *s, cld_tensor *const *chosen, cld_tensor *const *buffers,
+                             cld_tensor *skipped) {
+    for (int i = 0; i < s->count; i++)
+        if (chosen[i]) CLD_TRY(copy_across(chosen[i], buffers[i]));
+    CLD_AUTO cld_tensor *count = cld_reshape(skipped, 0, NULL);
+    return count ? copy_across(s->skipped, count) : cld_error_code();
+}
+
+/* In place, since a captured graph writes to the buffers that it has met. */
+cld_status cld_sgd_load(cld_sgd *s, cld_tensor *const *buffers, cld_tensor *skipped) {
+    if (cld_numel(&skipped->a) != 1 || cld_dtype_is_float(skipped->a.dtype))
+        return cld_fail(CLD_INVALID, "sgd: the count of skipped steps is %s; expected one integer",
+                        cld_describe(&skipped->a));
+    cld_tensor **chosen = calloc((size_t)s->count, sizeof *chosen);
+    if (!chosen) return cld_fail(CLD_NOMEM, "sgd: out of memory");
     cld_status status = CLD_OK;
     for (int i = 0; i < s->count && status == CLD_OK; i++)
-        status = copy_buffer(&copies[i], s->params[i], buffers[i], i);
+        status = choose_buffer(&chosen[i], s, buffers[i], i);
+    if (status == CLD_OK) status = copy_state(s, chosen, buffers, skipped);
     if (status == CLD_OK) {
         cld_tensor **before = s->buffers;
-        s->buffers = copies;
-        copies = before;
-        s->skipped = skipped;
+        s->buffers = chosen;
+        chosen = before;
     }
-    for (int i = 0; i < s->count; i++) cld_tensor_free(copies[i]);
-    free(copies);
+    for (int i = 0; i < s->count; i++) cld_tensor_free(chosen[i]);
+    free(chosen);
     return status;
 }

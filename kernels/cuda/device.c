@@ -1,0 +1,282 @@
+/* device.h with the CUDA runtime. That is linked in statically, so that of NVIDIA's driver only libcuda is looked for,
+ * and only when a device is asked for. */
+#include "kernels/cuda/device.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/staging.h"
+
+#define OLDEST_MAJOR 8 /* compute capability 8.0: bf16 and tf32 */
+
+static struct {
+    int ordinal, multiprocessors;
+    cudaStream_t stream;
+    cudaEvent_t marks[2];
+    bool capturing;
+} device = {.ordinal = -1};
+
+/* ---- what went wrong ---------------------------------------------------------------------------------------------- */
+
+/* After these the process's context is lost: every later call reports the same. */
+static bool is_sticky(cudaError_t error) {
+    switch (error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable: return true;
+    default: return false;
+    }
+}
+
+/* CLD_OK, or an error of what was being done, in CUDA's words. */
+static cld_status status_of(cudaError_t error, const char *what) {
+    if (error == cudaSuccess) return CLD_OK;
+    cudaGetLastError(); /* or the next launch would report it again */
+    if (is_sticky(error))
+        return cld_fail(CLD_BACKEND,
+                        "%s: %s (by work that was queued before; CUDA_LAUNCH_BLOCKING=1 tells which. "
+                        "The device is lost to this process)",
+                        what, cudaGetErrorString(error));
+    return cld_fail(error == cudaErrorMemoryAllocation ? CLD_NOMEM : CLD_BACKEND, "%s: %s", what,
+                    cudaGetErrorString(error));
+}
+
+static void version_text(char *out, size_t room, int version) {
+    snprintf(out, room, "%d.%d", version / 1000, version % 1000 / 10);
+}
+
+/* Why there is no device: no driver, one that is too old, no chip. */
+static cld_status no_device(cudaError_t error) {
+    int driver = 0;
+    char has[16], needs[16];
+    cudaGetLastError();
+    if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
+    cudaGetLastError();
+    version_text(has, sizeof has, driver);
+    version_text(needs, sizeof needs, CUDART_VERSION);
+    if (error == cudaErrorStubLibrary)
+        return cld_fail(CLD_BACKEND, "libcuda.so.1 is the CUDA toolkit's stub and no driver: take its folder "
+                                     "out of LD_LIBRARY_PATH");
+    if (error == cudaErrorInsufficientDriver && driver == 0)
+        return cld_fail(CLD_BACKEND, "there is no NVIDIA driver here (libcuda.so.1)");
+    if (error == cudaErrorInsufficientDriver)
+        return cld_fail(CLD_BACKEND, "the NVIDIA driver is too old: it supports CUDA %s, %s is needed", has,
+                        needs);
+    if (error == cudaErrorNoDevice)
+        return cld_fail(CLD_BACKEND,
+                        "the NVIDIA driver finds no GPU (is one hidden by CUDA_VISIBLE_DEVICES?)");
+    return status_of(error, "looking for CUDA devices");
+}
+
+/* ---- the device --------------------------------------------------------------------------------------------------- */
+
+cld_status cld_cuda_count(int *devices) {
+    *devices = 0;
+    cudaError_t error = cudaGetDeviceCount(devices);
+    return error == cudaSuccess ? CLD_OK : no_device(error);
+}
+
+cld_status cld_cuda_facts(int ordinal, cld_device_facts *out) {
+    struct cudaDeviceProp p;
+    CLD_TRY(status_of(cudaGetDeviceProperties(&p, ordinal), "asking for the properties of a CUDA device"));
+    *out = (cld_device_facts){.memory = p.totalGlobalMem,
+                              .major = p.major,
+                              .minor = p.minor,
+                              .multiprocessors = p.multiProcessorCount};
+    snprintf(out->name, sizeof out->name, "%.127s", p.name);
+    return CLD_OK;
+}
+
+/* The runtime remembers the current device for each thread apart. */
+static void enter(void) {
+    static _Thread_local bool entered;
+    if (!entered) entered = cudaSetDevice(device.ordinal) == cudaSuccess;
+}
+
+cld_status cld_cuda_open(int ordinal) {
+    cld_device_facts facts;
+    CLD_TRY(cld_cuda_facts(ordinal, &facts));
+    if (facts.major < OLDEST_MAJOR)
+        return cld_fail(CLD_UNSUPPORTED, "%s has compute capability %d.%d; cldlua needs %d.0 or newer",
+                        facts.name, facts.major, facts.minor, OLDEST_MAJOR);
+    CLD_TRY(status_of(cudaSetDevice(ordinal), "opening a CUDA device"));
+    CLD_TRY(status_of(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking), "making a stream"));
+    for (int i = 0; i < 2; i++) CLD_TRY(status_of(cudaEventCreate(&device.marks[i]), "making an event"));
+    device.ordinal = ordinal;
+    device.multiprocessors = facts.multiprocessors;
+    return CLD_OK;
+}
+
+const char *cld_cuda_version(void) {
+    static _Thread_local char text[48];
+    int driver = 0;
+    char has[16], built[16];
+    cudaDriverGetVersion(&driver);
+    version_text(has, sizeof has, driver);
+    version_text(built, sizeof built, CUDART_VERSION);
+    snprintf(text, sizeof text, "CUDA %s, driver %s", built, has);
+    return text;
+}
+
+int cld_cuda_multiprocessors(void) { return device.multiprocessors; }
+
+cld_status cld_cuda_memory(size_t *free_bytes, size_t *total) {
+    enter();
+    return status_of(cudaMemGetInfo(free_bytes, total), "asking for the device's memory");
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------------- */
+
+cld_status cld_cuda_malloc(void **out, size_t bytes) {
+    *out = NULL;
+    enter();
+    return status_of(cudaMalloc(out, bytes), "allocating device memory");
+}
+
+void cld_cuda_free(void *data) {
+    enter();
+    if (cudaFree(data) != cudaSuccess) cudaGetLastError();
+}
+
+cld_status cld_cuda_malloc_mapped(void **host, void **mapped, size_t bytes) {
+    *host = *mapped = NULL;
+    enter();
+    CLD_TRY(status_of(cudaHostAlloc(host, bytes, cudaHostAllocMapped), "allocating mapped host memory"));
+    memset(*host, 0, bytes);
+    return status_of(cudaHostGetDevicePointer(mapped, *host, 0), "mapping host memory");
+}
+
+/* ---- the stream --------------------------------------------------------------------------------------------------- */
+
+void *cld_cuda_stream(void) {
+    enter();
+    return device.stream;
+}
+
+cld_status cld_cuda_copy_from_host(void *to, const void *host, size_t bytes) {
+    void *staged;
+    if (bytes == 0) return CLD_OK;
+    enter();
+    CLD_TRY(cld__staging_take(&staged, bytes, device.capturing));
+    memcpy(staged, host, bytes);
+    cudaError_t error = cudaMemcpyAsync(to, staged, bytes, cudaMemcpyHostToDevice, device.stream);
+    cld__staging_sent(staged, device.stream);
+    return status_of(error, "copying to the device");
+}
+
+cld_status cld_cuda_copy_to_host(void *host, const void *from, size_t bytes) {
+    enter();
+    if (bytes > 0)
+        CLD_TRY(status_of(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, device.stream),
+                          "copying from the device"));
+    return cld_cuda_wait();
+}
+
+cld_status cld_cuda_copy(void *to, const void *from, size_t bytes) {
+    if (bytes == 0) return CLD_OK;
+    enter();
+    return status_of(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, device.stream),
+                     "copying on the device");
+}
+
+cld_status cld_cuda_clear(void *data, size_t bytes) {
+    if (bytes == 0) return CLD_OK;
+    enter();
+    return status_of(cudaMemsetAsync(data, 0, bytes, device.stream), "clearing device memory");
+}
+
+cld_status cld_cuda_wait(void) {
+    enter();
+    return status_of(cudaStreamSynchronize(device.stream), "waiting for the device");
+}
+
+cld_status cld_cuda_launched(const char *kernel) {
+    cudaError_t error = cudaGetLastError();
+    if (error == cudaSuccess) return CLD_OK;
+    char what[128];
+    snprintf(what, sizeof what, "launching %s", kernel);
+    return status_of(error, what);
+}
+
+/* ---- time --------------------------------------------------------------------------------------------------------- */
+
+cld_status cld_cuda_mark(int which) {
+    enter();
+    return status_of(cudaEventRecord(device.marks[which], device.stream), "recording an event");
+}
+
+cld_status cld_cuda_elapsed(double *milliseconds) {
+    float elapsed = 0;
+    *milliseconds = 0;
+    enter();
+    CLD_TRY(status_of(cudaEventSynchronize(device.marks[1]), "waiting for an event"));
+    CLD_TRY(
+        status_of(cudaEventElapsedTime(&elapsed, device.marks[0], device.marks[1]), "asking for the time"));
+    *milliseconds = elapsed;
+    return CLD_OK;
+}
+
+/* ---- capture ------------------------------------------------------------------------------------------------------ */
+
+typedef struct graph {
+    cudaGraphExec_t exec;
+    cld_staged *staged; /* host memory that its copies read at every launch */
+} graph;
+
+bool cld_cuda_capturing(void) { return device.capturing; }
+
+cld_status cld_cuda_begin_capture(void) {
+    enter();
+    /* relaxed: memory may be allocated meanwhile */
+    CLD_TRY(status_of(cudaStreamBeginCapture(device.stream, cudaStreamCaptureModeRelaxed),
+                      "beginning a graph's capture"));
+    device.capturing = true;
+    return CLD_OK;
+}
+
+cld_status cld_cuda_end_capture(void **out) {
+    cudaGraph_t recorded = NULL;
+    graph *g = calloc(1, sizeof *g);
+    *out = NULL;
+    enter();
+    cld_status status = status_of(cudaStreamEndCapture(device.stream, &recorded), "ending a graph's capture");
+    device.capturing = false;
+    cld_staged *staged = cld__staging_captured();
+    if (status == CLD_OK && !g) status = cld_fail(CLD_NOMEM, "out of memory for a graph");
+    if (status == CLD_OK) status = status_of(cudaGraphInstantiate(&g->exec, recorded, 0), "making a graph");
+    if (recorded) cudaGraphDestroy(recorded);
+    if (status != CLD_OK) {
+        cld__staging_free(staged);
+        free(g);
+        return status;
+    }
+    g->staged = staged;
+    *out = g;
+    return CLD_OK;
+}
+
+cld_status cld_cuda_launch_graph(void *of) {
+    const graph *g = of;
+    enter();
+    return status_of(cudaGraphLaunch(g->exec, device.stream), "launching a graph");
+}
+
+void cld_cuda_free_graph(void *of) {
+    graph *g = of;
+    if (!g) return;
+    enter();
+    if (g->staged) cudaStreamSynchronize(device.stream); /* it may be under way still */
+    cudaGraphExecDestroy(g->exec);
+    cld__staging_free(g->staged);
+    free(g);
+}

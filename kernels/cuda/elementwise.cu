@@ -1,0 +1,375 @@
+/* Unary and binary operations, and where. Each operation is one line of a list, expanded to one case of a switch per
+ * compute type: the kind is a kernel's argument, the same for all threads, and a switch costs nothing beside memory.
+ * Outputs may be an input's own memory. */
+#include "kernels/cuda/convert.cuh"
+#include "kernels/cuda/math.h"
+#include "kernels/cuda/walk.cuh"
+
+#include <math.h>
+
+#define WRAP(x, op, y) ((int64_t)((uint64_t)(x)op(uint64_t)(y)))
+
+/* As PyTorch: a negative power of an integer is 0, but for 1 and -1. */
+__device__ static int64_t integer_power(int64_t x, int64_t power) {
+    if (power < 0) return x == 1 ? 1 : x == -1 ? (power % 2 ? -1 : 1) : 0;
+    uint64_t result = 1, base = (uint64_t)x;
+    for (; power; power >>= 1, base *= base)
+        if (power & 1) result *= base;
+    return (int64_t)result;
+}
+
+/* y = -1 is apart because INT64_MIN / -1 is no int64. */
+__device__ static int64_t floor_divide(int64_t x, int64_t y) {
+    if (y == -1) return WRAP(0, -, x);
+    int64_t q = x / y;
+    return q - (q * y != x && (x < 0) != (y < 0));
+}
+
+/* The remainder has the divisor's sign, as in Lua. fmod is exact; it has the dividend's sign. */
+template <typename C> __device__ static C remainder_of_floor(C x, C y) {
+    C r = fmod(x, y);
+    return r * y < 0 ? r + y : r;
+}
+
+/* ---- unary --------------------------------------------------------------------------------------------------------- */
+
+/* kind, value of x, a, b. A comparison with NaN is false: written so that NaN comes through relu and clamp. */
+#define UNARY_BOOLEAN(X)                                                                                     \
+    X(NOT, x == 0)                                                                                           \
+    X(ISNAN, x != x)                                                                                         \
+    X(ISFINITE, x - x == 0)                                                                                  \
+    X(EQ_SCALAR, x == a)                                                                                     \
+    X(NE_SCALAR, x != a)                                                                                     \
+    X(LT_SCALAR, x < a)                                                                                      \
+    X(LE_SCALAR, x <= a)                                                                                     \
+    X(GT_SCALAR, x > a)                                                                                      \
+    X(GE_SCALAR, x >= a)
+#define UNARY_ANY(X)                                                                                         \
+    X(SIGN, (x > 0) - (x < 0))                                                                               \
+    X(RELU, x < 0 ? 0 : x)                                                                                   \
+    X(CLAMP, x<a ? (a > b ? b : a) : x> b ? b : x)
+#define UNARY_REAL(X)                                                                                        \
+    UNARY_ANY(X)                                                                                             \
+    X(NEG, -x)                                                                                               \
+    X(ABS, fabs(x))                                                                                          \
+    X(EXP, exp(x))                                                                                           \
+    X(LOG, log(x))                                                                                           \
+    X(SQRT, sqrt(x))                                                                                         \
+    X(RSQRT, 1 / sqrt(x))                                                                                    \
+    X(SQUARE, x *x)                                                                                          \
+    X(RECIPROCAL, 1 / x)                                                                                     \
+    X(SIN, sin(x))                                                                                           \
+    X(COS, cos(x))                                                                                           \
+    X(TANH, tanh(x))                                                                                         \
+    X(SIGMOID, 1 / (1 + exp(-x)))                                                                            \
+    X(FLOOR, floor(x))                                                                                       \
+    X(CEIL, ceil(x))                                                                                         \
+    X(ROUND, rint(x))                                                                                        \
+    X(ADD_SCALAR, x + a)                                                                                     \
+    X(MUL_SCALAR, x *a)                                                                                      \
+    X(POW_SCALAR, pow(x, a))                                                                                 \
+    X(RSUB_SCALAR, a - x)                                                                                    \
+    X(RDIV_SCALAR, a / x)
+/* Integers wrap around: the arithmetic is done unsigned. The rest is real: the runtime has cast to f32. */
+#define UNARY_INTEGER(X)                                                                                     \
+    UNARY_ANY(X)                                                                                             \
+    X(NEG, WRAP(0, -, x))                                                                                    \
+    X(ABS, x < 0 ? WRAP(0, -, x) : x)                                                                        \
+    X(SQUARE, WRAP(x, *, x))                                                                                 \
+    X(FLOOR, x)                                                                                              \
+    X(CEIL, x)                                                                                               \
+    X(ROUND, x)                                                                                              \
+    X(ADD_SCALAR, WRAP(x, +, a))                                                                             \
+    X(MUL_SCALAR, WRAP(x, *, a))                                                                             \
+    X(POW_SCALAR, integer_power(x, a))                                                                       \
+    X(RSUB_SCALAR, WRAP(a, -, x))
+
+#define LISTED(kind, value) case CLD_##kind:
+static bool is_boolean(cld_unary kind) {
+    switch (kind) {
+        UNARY_BOOLEAN(LISTED)
+        return true;
+    default: return false;
+    }
+}
+
+static bool has_integers(cld_unary kind) {
+    switch (kind) {
+        UNARY_INTEGER(LISTED)
+        return true;
+    default: return is_boolean(kind);
+    }
+}
+
+#define UNARY_CASE(kind, value)                                                                              \
+    case CLD_##kind:                                                                                         \
+        CLD_UNROLL                                                                                           \
+        for (int i = 0; i < E; i++) {                                                                        \
+            C x = r.x[i];                                                                                    \
+            r.y[i] = (Y)(value);                                                                             \
+        }                                                                                                    \
+        break;
+
+template <typename C> __device__ static inline C limit(double v) { return (C)v; }
+template <> __device__ inline int64_t limit<int64_t>(double v) {
+    return v >= 0x1p63 ? INT64_MAX : v <= -0x1p63 ? INT64_MIN : (int64_t)v;
+}
+
+/* Boolean: out is u8. */
+template <typename T, bool BOOLEAN> struct unary_job {
+    static const int ARRAYS = 2;
+    typedef typename cld_compute<T>::type C;
+    typedef typename std::conditional<BOOLEAN, uint8_t, T>::type Out;
+    typedef typename std::conditional<BOOLEAN, uint8_t, C>::type Y;
+    Out *out;
+    const T *x;
+    cld_unary kind;
+    double a, b;
+    template <int SIZE> struct registers {
+        static const int E = SIZE;
+        C x[E];
+        Y y[E];
+    };
+    void point_at(char *const data[]) {
+        out = (Out *)data[0];
+        x = (const T *)data[1];
+    }
+    template <int V, typename R>
+    __device__ void load(R &r, int i, const int64_t *at, const bool *same, int left) const {
+        T x_step[V];
+        load_step<V>(x_step, x + at[1], same[1], left, T());
+        CLD_UNROLL
+        for (int j = 0; j < V; j++) r.x[i + j] = ::load(x_step[j]);
+    }
+    template <typename R> __device__ void compute(R &r) const {
+        const int E = R::E;
+        C a = limit<C>(this->a), b = limit<C>(this->b);
+        if constexpr (BOOLEAN) {
+            switch (kind) {
+                UNARY_BOOLEAN(UNARY_CASE)
+            default: break;
+            }
+        } else if constexpr (cld_is_integer<T>::value) {
+            switch (kind) {
+                UNARY_INTEGER(UNARY_CASE)
+            default: break;
+            }
+        } else {
+            switch (kind) {
+                UNARY_REAL(UNARY_CASE)
+            default: break;
+            }
+        }
+    }
+    template <int V, typename R> __device__ void save(R &r, int i, int64_t at, int left) const {
+        Out y[V];
+        CLD_UNROLL
+        for (int j = 0; j < V; j++) y[j] = store<Out>(r.y[i + j]);
+        save_step<V>(out + at, y, left);
+    }
+};
+
+template <typename T> static cld_status run_unary(cld_unary kind, const cld_walk *w, double a, double b) {
+    if (is_boolean(kind)) {
+        unary_job<T, true> job = {NULL, NULL, kind, a, b};
+        return run_walk<unary_job<T, true>, CLD_WIDTH(T, T)>(job, w);
+    }
+    unary_job<T, false> job = {NULL, NULL, kind, a, b};
+    return run_walk<unary_job<T, false>, CLD_WIDTH(T, T)>(job, w);
+}
+
+cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array *x, double a, double b) {
+    const cld_array *arrays[] = {out, x};
+    bool integer = x->dtype == CLD_I64 || x->dtype == CLD_I32 || x->dtype == CLD_U8;
+    if (integer && !has_integers(kind))
+        return cld_fail(CLD_UNSUPPORTED, "cuda has no such operation on integers");
+    if (cld_numel(out) == 0) return CLD_OK;
+    cld_walk w = cld_walk_of(arrays, 2);
+    CLD_BY_DTYPE(x->dtype, T, return run_unary<T>(kind, &w, a, b));
+    return CLD_OK;
+}
+
+/* ---- binary -------------------------------------------------------------------------------------------------------- */
+
+#define BINARY_BOOLEAN(X)                                                                                    \
+    X(EQ, x == y)                                                                                            \
+    X(NE, x != y)                                                                                            \
+    X(LT, x < y)                                                                                             \
+    X(LE, x <= y)                                                                                            \
+    X(GT, x > y)                                                                                             \
+    X(GE, x >= y)                                                                                            \
+    X(AND, (x != 0) & (y != 0))                                                                              \
+    X(OR, (x != 0) | (y != 0))
+/* Maximum and minimum hand on NaN from either side. */
+#define BINARY_ANY(X)                                                                                        \
+    X(MAXIMUM, x > y || x != x ? x : y)                                                                      \
+    X(MINIMUM, x < y || x != x ? x : y)                                                                      \
+    X(RELU_BACKWARD, y <= 0 ? 0 : x)
+#define BINARY_REAL(X)                                                                                       \
+    BINARY_ANY(X)                                                                                            \
+    X(ADD, x + y)                                                                                            \
+    X(SUB, x - y)                                                                                            \
+    X(MUL, x *y)                                                                                             \
+    X(DIV, x / y)                                                                                            \
+    X(POW, pow(x, y))                                                                                        \
+    X(FLOOR_DIVIDE, floor(x / y))                                                                            \
+    X(REMAINDER, remainder_of_floor(x, y))
+#define BINARY_INTEGER(X)                                                                                    \
+    BINARY_ANY(X)                                                                                            \
+    X(ADD, WRAP(x, +, y))                                                                                    \
+    X(SUB, WRAP(x, -, y))                                                                                    \
+    X(MUL, WRAP(x, *, y))                                                                                    \
+    X(POW, integer_power(x, y))                                                                              \
+    X(FLOOR_DIVIDE, floor_divide(x, divisor(y)))                                                             \
+    X(REMAINDER, WRAP(x, -, WRAP(floor_divide(x, divisor(y)), *, y)))
+
+#define BINARY_CASE(kind, value)                                                                             \
+    case CLD_##kind:                                                                                         \
+        CLD_UNROLL                                                                                           \
+        for (int i = 0; i < E; i++) {                                                                        \
+            C x = r.x[i], y = r.y[i];                                                                        \
+            r.x[i] = (C)(value);                                                                             \
+        }                                                                                                    \
+        break;
+
+template <typename T, bool BOOLEAN> struct binary_job {
+    static const int ARRAYS = 3;
+    typedef typename cld_compute<T>::type C;
+    typedef typename std::conditional<BOOLEAN, uint8_t, T>::type Out;
+    Out *out;
+    const T *x, *y;
+    cld_binary kind;
+    cld_fault *fault;
+    template <int SIZE> struct registers {
+        static const int E = SIZE;
+        C x[E], y[E];
+    };
+    void point_at(char *const data[]) {
+        out = (Out *)data[0];
+        x = (const T *)data[1];
+        y = (const T *)data[2];
+    }
+    /* 0 divides no integer: reported, and 1 in its place. */
+    __device__ int64_t divisor(int64_t v) const {
+        if (v != 0) return v;
+        report(fault, CLD_FAULT_DIVISION, 0, 0);
+        return 1;
+    }
+    template <int V, typename R>
+    __device__ void load(R &r, int i, const int64_t *at, const bool *same, int left) const {
+        T x_step[V], y_step[V];
+        load_step<V>(x_step, x + at[1], same[1], left, T());
+        load_step<V>(y_step, y + at[2], same[2], left, store<T>(1));
+        CLD_UNROLL
+        for (int j = 0; j < V; j++) {
+            r.x[i + j] = ::load(x_step[j]);
+            r.y[i + j] = ::load(y_step[j]);
+        }
+    }
+    template <typename R> __device__ void compute(R &r) const {
+        const int E = R::E;
+        if constexpr (BOOLEAN) {
+            switch (kind) {
+                BINARY_BOOLEAN(BINARY_CASE)
+            default: break;
+            }
+        } else if constexpr (cld_is_integer<T>::value) {
+            switch (kind) {
+                BINARY_INTEGER(BINARY_CASE)
+            default: break;
+            }
+        } else {
+            switch (kind) {
+                BINARY_REAL(BINARY_CASE)
+            default: break;
+            }
+        }
+    }
+    template <int V, typename R> __device__ void save(R &r, int i, int64_t at, int left) const {
+        Out y[V];
+        CLD_UNROLL
+        for (int j = 0; j < V; j++) y[j] = store<Out>(r.x[i + j]);
+        save_step<V>(out + at, y, left);
+    }
+};
+
+template <typename T> static cld_status run_binary(cld_binary kind, const cld_walk *w) {
+    if (kind >= CLD_EQ && kind <= CLD_OR) {
+        binary_job<T, true> job = {NULL, NULL, NULL, kind, NULL};
+        return run_walk<binary_job<T, true>, CLD_WIDTH(T, T)>(job, w);
+    }
+    binary_job<T, false> job = {NULL, NULL, NULL, kind, cld_cuda_fault()};
+    return run_walk<binary_job<T, false>, CLD_WIDTH(T, T)>(job, w);
+}
+
+cld_status cld_cuda_binary(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b) {
+    const cld_array *arrays[] = {out, a, b};
+    bool integer = a->dtype == CLD_I64 || a->dtype == CLD_I32 || a->dtype == CLD_U8;
+    if (integer && kind == CLD_DIV)
+        return cld_fail(CLD_UNSUPPORTED, "cuda has no such operation on integers");
+    if (cld_numel(out) == 0) return CLD_OK;
+    cld_walk w = cld_walk_of(arrays, 3);
+    CLD_BY_DTYPE(a->dtype, T, return run_binary<T>(kind, &w));
+    return CLD_OK;
+}
+
+/* ---- where --------------------------------------------------------------------------------------------------------- */
+
+/* Elements of T's size move as they are. */
+template <typename T> struct where_job {
+    static const int ARRAYS = 4;
+    T *out;
+    const uint8_t *condition;
+    const T *x, *y;
+    template <int E> struct registers {
+        bool c[E];
+        T x[E], y[E];
+    };
+    void point_at(char *const data[]) {
+        out = (T *)data[0];
+        condition = (const uint8_t *)data[1];
+        x = (const T *)data[2];
+        y = (const T *)data[3];
+    }
+    template <int V, typename R>
+    __device__ void load(R &r, int i, const int64_t *at, const bool *same, int left) const {
+        uint8_t c[V];
+        load_step<V>(c, condition + at[1], same[1], left, (uint8_t)0);
+        load_step<V>(r.x + i, x + at[2], same[2], left, T());
+        load_step<V>(r.y + i, y + at[3], same[3], left, T());
+        CLD_UNROLL
+        for (int j = 0; j < V; j++) r.c[i + j] = c[j] != 0;
+    }
+    template <typename R> __device__ void compute(R &) const {}
+    template <int V, typename R> __device__ void save(R &r, int i, int64_t at, int left) const {
+        T y[V];
+        CLD_UNROLL
+        for (int j = 0; j < V; j++) y[j] = r.c[i + j] ? r.x[i + j] : r.y[i + j];
+        save_step<V>(out + at, y, left);
+    }
+};
+
+static cld_status run_where(size_t size, const cld_walk *w) {
+    switch (size) {
+    case 1: return run_walk<where_job<uint8_t>, 8>(where_job<uint8_t>(), w);
+    case 2: return run_walk<where_job<uint16_t>, 8>(where_job<uint16_t>(), w);
+    case 4: return run_walk<where_job<uint32_t>, 4>(where_job<uint32_t>(), w);
+    default: return run_walk<where_job<uint64_t>, 2>(where_job<uint64_t>(), w);
+    }
+}
+
+cld_status cld_cuda_where(const cld_array *out, const cld_array *condition, const cld_array *a,
+                          const cld_array *b) {
+    const cld_array *arrays[] = {out, condition, a, b};
+    if (cld_numel(out) == 0) return CLD_OK;
+    if (condition->dtype == CLD_U8) {
+        cld_walk w = cld_walk_of(arrays, 4);
+        return run_where(cld_dtype_size(out->dtype), &w);
+    }
+    /* Rare: of another dtype. */
+    CLD_SCRATCH scratch;
+    CLD_TRY(cld_cuda_scratch(&scratch, (size_t)cld_numel(out)));
+    cld_array is_true = cld_dense_like(condition, CLD_U8, scratch.data);
+    CLD_TRY(cld_cuda_unary(CLD_NE_SCALAR, &is_true, condition, 0, 0));
+    return cld_cuda_where(out, &is_true, a, b);
+}

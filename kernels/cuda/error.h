@@ -1,0 +1,17 @@
+/* The functions of runtime/core/error.h, for this library: they go to the program that loaded it. */
+#ifndef CLD_CUDA_ERROR_H
+#define CLD_CUDA_ERROR_H
+
+#include "kernels/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+void cld_cuda_set_host(const cld_plugin_host *host); /* before all else */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

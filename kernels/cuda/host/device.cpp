@@ -1,0 +1,241 @@
+/* device.h on the host, for the specs: one device, whose work is done as it is queued or, while a graph is captured, kept
+ * for its replay.
+ *
+ * It is strict where the GPU is not: memory comes filled with bytes of 0xff (NaN, or an index that is out of range), and
+ * lies between guard zones, which are looked at after all work. CLD_HOST_MEMORY is how many bytes there are. */
+#include "kernels/cuda/device.h"
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <new>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <string>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/host/launch.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#    include <sanitizer/asan_interface.h>
+#else
+#    define ASAN_POISON_MEMORY_REGION(data, bytes)   ((void)(data), (void)(bytes))
+#    define ASAN_UNPOISON_MEMORY_REGION(data, bytes) ((void)(data), (void)(bytes))
+#endif
+
+/* ---- memory ------------------------------------------------------------------------------------------------------- */
+
+static const size_t GUARD = 256; /* bytes before and after */
+static const unsigned char PATTERN = 0xA5;
+
+static std::mutex lock;                 /* of these three */
+static std::map<char *, size_t> blocks; /* data, bytes */
+static size_t in_use;
+static std::string broken; /* the first violated guard that was not reported yet */
+
+static size_t total_memory() {
+    const char *bytes = getenv("CLD_HOST_MEMORY");
+    if (bytes && *bytes) return strtoull(bytes, NULL, 10);
+    return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* An instrumented access to a poisoned guard is reported where it happens; this is for all others. */
+__attribute__((no_sanitize("address"))) static bool is_intact(const char *guard) {
+    for (size_t i = 0; i < GUARD; i++)
+        if ((unsigned char)guard[i] != PATTERN) return false;
+    return true;
+}
+
+static void set_guard(char *guard) {
+    ASAN_UNPOISON_MEMORY_REGION(guard, GUARD);
+    memset(guard, PATTERN, GUARD);
+    ASAN_POISON_MEMORY_REGION(guard, GUARD);
+}
+
+/* Says so once: the guard is made whole again. */
+static void check_block(char *data, size_t bytes, const char *when) {
+    bool before = is_intact(data - GUARD), after = is_intact(data + bytes);
+    if (before && after) return;
+    if (broken.empty())
+        broken = std::string(when) + ": wrote " + (before ? "after the end" : "before the start") +
+                 " of a block of " + std::to_string(bytes) + " bytes";
+    set_guard(data - GUARD);
+    set_guard(data + bytes);
+}
+
+static cld_status check_guards(const char *when) {
+    std::lock_guard<std::mutex> guard(lock);
+    for (const auto &block : blocks) check_block(block.first, block.second, when);
+    if (broken.empty()) return CLD_OK;
+    std::string message;
+    message.swap(broken);
+    return cld_fail(CLD_BACKEND, "%s", message.c_str());
+}
+
+cld_status cld_cuda_malloc(void **out, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    *out = NULL;
+    size_t total = total_memory();
+    bool fits = bytes <= total && in_use <= total - bytes;
+    char *base = fits ? (char *)aligned_alloc(GUARD, (bytes + 3 * GUARD - 1) / GUARD * GUARD) : NULL;
+    if (!base) return cld_fail(CLD_NOMEM, "allocating device memory: out of memory");
+    memset(base + GUARD, 0xff, bytes);
+    set_guard(base);
+    set_guard(base + GUARD + bytes);
+    blocks[base + GUARD] = bytes;
+    in_use += bytes;
+    *out = base + GUARD;
+    return CLD_OK;
+}
+
+void cld_cuda_free(void *data) {
+    std::lock_guard<std::mutex> guard(lock);
+    auto found = blocks.find((char *)data);
+    if (found == blocks.end()) return;
+    char *block = found->first;
+    check_block(block, found->second, "before it was freed");
+    ASAN_UNPOISON_MEMORY_REGION(block - GUARD, GUARD);
+    ASAN_UNPOISON_MEMORY_REGION(block + found->second, GUARD);
+    in_use -= found->second;
+    blocks.erase(found);
+    free(block - GUARD);
+}
+
+cld_status cld_cuda_malloc_mapped(void **host, void **device, size_t bytes) {
+    *host = *device = calloc(1, bytes);
+    return *host ? CLD_OK : cld_fail(CLD_NOMEM, "allocating mapped host memory: out of memory");
+}
+
+cld_status cld_cuda_memory(size_t *free_bytes, size_t *total) {
+    std::lock_guard<std::mutex> guard(lock);
+    *total = total_memory();
+    *free_bytes = *total > in_use ? *total - in_use : 0;
+    return CLD_OK;
+}
+
+/* ---- the device --------------------------------------------------------------------------------------------------- */
+
+cld_status cld_cuda_count(int *devices) {
+    *devices = 1;
+    return CLD_OK;
+}
+
+cld_status cld_cuda_facts(int ordinal, cld_device_facts *out) {
+    if (ordinal != 0) return cld_fail(CLD_INVALID, "there is no device %d", ordinal);
+    *out = cld_device_facts{};
+    snprintf(out->name, sizeof out->name, "host emulation");
+    out->memory = total_memory();
+    out->major = 9;
+    out->multiprocessors = cld_cuda_multiprocessors();
+    return CLD_OK;
+}
+
+cld_status cld_cuda_open(int ordinal) {
+    cld_device_facts facts;
+    return cld_cuda_facts(ordinal, &facts);
+}
+
+const char *cld_cuda_version(void) { return "host emulation"; }
+int cld_cuda_multiprocessors(void) { return 4; }
+
+/* ---- the stream --------------------------------------------------------------------------------------------------- */
+
+namespace {
+struct step {
+    std::string name;
+    std::function<void()> work;
+};
+typedef std::vector<step> graph;
+} // namespace
+
+static graph *captured; /* while one is */
+
+static cld_status run(const char *name, const std::function<void()> &work) {
+    work();
+    return check_guards(name);
+}
+
+cld_status cld_host_enqueue(const char *name, std::function<void()> work) {
+    if (!captured) return run(name, work);
+    captured->push_back(step{name, std::move(work)});
+    return CLD_OK;
+}
+
+static cld_status not_captured(const char *what) {
+    if (!captured) return CLD_OK;
+    return cld_fail(CLD_BACKEND, "%s: operation not permitted when stream is capturing", what);
+}
+
+void *cld_cuda_stream(void) { return NULL; }
+
+cld_status cld_cuda_copy_from_host(void *device, const void *host, size_t bytes) {
+    if (bytes == 0) return CLD_OK;
+    if (!captured) return cld_host_enqueue("copying to the device", [=]() { memcpy(device, host, bytes); });
+    std::vector<char> kept((const char *)host, (const char *)host + bytes);
+    return cld_host_enqueue("copying to the device", [=]() { memcpy(device, kept.data(), bytes); });
+}
+
+cld_status cld_cuda_copy_to_host(void *host, const void *device, size_t bytes) {
+    CLD_TRY(not_captured("copying from the device"));
+    if (bytes > 0) memcpy(host, device, bytes);
+    return cld_cuda_wait();
+}
+
+cld_status cld_cuda_copy(void *to, const void *from, size_t bytes) {
+    if (bytes == 0) return CLD_OK;
+    return cld_host_enqueue("copying on the device", [=]() { memmove(to, from, bytes); });
+}
+
+cld_status cld_cuda_clear(void *data, size_t bytes) {
+    if (bytes == 0) return CLD_OK;
+    return cld_host_enqueue("clearing device memory", [=]() { memset(data, 0, bytes); });
+}
+
+cld_status cld_cuda_wait(void) {
+    CLD_TRY(not_captured("waiting for the device"));
+    return check_guards("waiting for the device");
+}
+
+cld_status cld_cuda_launched(const char *kernel) { return captured ? CLD_OK : check_guards(kernel); }
+
+/* ---- time --------------------------------------------------------------------------------------------------------- */
+
+static std::chrono::steady_clock::time_point marks[2];
+
+cld_status cld_cuda_mark(int which) {
+    marks[which] = std::chrono::steady_clock::now();
+    return CLD_OK;
+}
+
+cld_status cld_cuda_elapsed(double *milliseconds) {
+    *milliseconds = std::chrono::duration<double, std::milli>(marks[1] - marks[0]).count();
+    return not_captured("waiting for an event");
+}
+
+/* ---- capture ------------------------------------------------------------------------------------------------------ */
+
+bool cld_cuda_capturing(void) { return captured != NULL; }
+
+cld_status cld_cuda_begin_capture(void) {
+    CLD_TRY(not_captured("beginning a graph's capture"));
+    captured = new (std::nothrow) graph;
+    return captured ? CLD_OK : cld_fail(CLD_NOMEM, "out of memory for a graph");
+}
+
+cld_status cld_cuda_end_capture(void **out) {
+    *out = captured;
+    captured = NULL;
+    return *out ? CLD_OK : cld_fail(CLD_BACKEND, "ending a graph's capture: none was begun");
+}
+
+cld_status cld_cuda_launch_graph(void *of) {
+    CLD_TRY(not_captured("launching a graph"));
+    for (const step &s : *(const graph *)of) CLD_TRY(run(s.name.c_str(), s.work));
+    return CLD_OK;
+}
+
+void cld_cuda_free_graph(void *of) { delete (graph *)of; }

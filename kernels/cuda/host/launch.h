@@ -1,0 +1,109 @@
+/* kernels/cuda/launch.h for g++: CUDA's language as far as that header promises it, and launches that run on the host.
+ *
+ * Blocks run one after another; the threads of a block take turns. A thread runs alone until it meets a barrier or an
+ * operation of its warp; when none can go on, those that wait for all who are there go on. They are run in ascending
+ * order, or, with CLD_HOST_ORDER=reverse in the environment, in descending order: a barrier that is missing makes
+ * results differ between the two. What no order can bring to an end - threads that wait at different barriers, or for
+ * one that waits elsewhere - ends the process with a report of who waits where.
+ *
+ * Shared memory starts as bytes of 0xff: NaN as floats. A thread that spins until another writes is never relieved.
+ *
+ * Null pointers among the arguments of a launch are written nullptr. Compile with -ffp-contract=off, so that a product
+ * and a sum round twice unless fma says otherwise, and -Wno-unknown-pragmas, for #pragma unroll.
+ */
+#ifndef CLD_CUDA_HOST_LAUNCH_H
+#define CLD_CUDA_HOST_LAUNCH_H
+
+#include <float.h>
+#include <functional>
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/core/error.h"
+
+/* ---- the language ---------------------------------------------------------------------------------------------- */
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__
+#define __grid_constant__
+#define __forceinline__        inline __attribute__((always_inline))
+#define __launch_bounds__(...) /* registers are the compiler's affair here */
+#define __align__(bytes)       __attribute__((aligned(bytes)))
+#define __builtin_assume(x)    ((void)0)
+
+#include "kernels/cuda/host/types.h"
+#include "kernels/cuda/host/half.h"
+#include "kernels/cuda/host/intrinsics.h"
+#include "kernels/cuda/host/atomics.h"
+#include "kernels/cuda/host/warp.h"
+
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+constexpr int warpSize = 32;
+
+/* ---- launches ---------------------------------------------------------------------------------------------------- */
+
+/* Run the work now, or, while a graph is captured, keep it for each replay: host/device.cpp. */
+cld_status cld_host_enqueue(const char *name, std::function<void()> work);
+
+/* The order in which blocks and threads run from now on: ascending, or not. Returns what it was; CLD_HOST_ORDER=reverse
+ * sets it at first. */
+bool cld_host_order(bool reverse);
+
+/* Of blocks or of threads, unchecked. */
+struct cld_host_extents {
+    long long x, y, z;
+    cld_host_extents(dim3 d) : x(d.x), y(d.y), z(d.z) {}
+    cld_host_extents(long long x) : x(x), y(1), z(1) {}
+    cld_host_extents(unsigned long long x) : cld_host_extents((long long)x) {}
+    cld_host_extents(long x) : cld_host_extents((long long)x) {}
+    cld_host_extents(unsigned long x) : cld_host_extents((long long)x) {}
+    cld_host_extents(int x) : cld_host_extents((long long)x) {}
+    cld_host_extents(unsigned x) : cld_host_extents((long long)x) {}
+};
+cld_status cld_host_check(const char *name, cld_host_extents blocks, cld_host_extents threads, size_t shared);
+/* body(context) for every thread. */
+void cld_host_run(const char *name, dim3 blocks, dim3 threads, size_t shared,
+                  void (*body)(const void *context), const void *context);
+
+template <typename Kernel, typename... A>
+cld_status cld_host_launch(const char *name, cld_host_extents blocks, cld_host_extents threads, size_t shared,
+                           Kernel kernel, A... arguments) {
+    CLD_TRY(cld_host_check(name, blocks, threads, shared));
+    dim3 grid((unsigned)blocks.x, (unsigned)blocks.y, (unsigned)blocks.z);
+    dim3 block((unsigned)threads.x, (unsigned)threads.y, (unsigned)threads.z);
+    auto body = [=]() { kernel(arguments...); };
+    return cld_host_enqueue(name, [=]() {
+        cld_host_run(
+            name, grid, block, shared,
+            [](const void *context) { (*static_cast<decltype(body) const *>(context))(); }, &body);
+    });
+}
+
+/* The lambda lets template arguments be deduced, as a launch does. */
+#define CLD_LAUNCH(kernel, blocks, threads, shared_bytes, ...)                                               \
+    cld_host_launch(                                                                                         \
+        #kernel, blocks, threads, shared_bytes, [=](auto... cld_arguments) { kernel(cld_arguments...); },    \
+        ##__VA_ARGS__)
+
+/* ---- shared memory ----------------------------------------------------------------------------------------------- */
+
+extern uint64_t cld_host_block_serial; /* of the block that runs: no other ever had it */
+/* The block meets these bytes for the first time. */
+void cld_host_open_shared(void *data, size_t bytes);
+void *cld_host_dynamic_shared(void);
+
+#define CLD_SHARED(type, name, extents)                                                                      \
+    static type name extents;                                                                                \
+    static uint64_t cld_block_of_##name;                                                                     \
+    if (cld_block_of_##name != cld_host_block_serial)                                                        \
+    cld_block_of_##name = cld_host_block_serial, cld_host_open_shared(&name, sizeof name)
+#define CLD_DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(cld_host_dynamic_shared())
+
+#endif

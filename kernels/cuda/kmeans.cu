@@ -1,0 +1,142 @@
+/* Lloyd's k-means as CLD defines it (Wang, Liu and Yu, CVPR 2021, and the authors' released code); the same rules as on
+ * the CPU, to the last bit where that multiplies and adds in one rounding.
+ *
+ * An iteration is two launches, and nothing is read back between them: assign() gives each row the number of its nearest
+ * centroid, and recenter() makes each centroid the mean of its members. Distances are sums of (x - c)^2 over the dimensions
+ * in ascending order for every pair alike, so that equal centroids give equal distances and the first of equals is the
+ * first; sums of members are in ascending order of the rows. */
+#include "kernels/cuda/block.cuh"
+#include "kernels/cuda/loss.h"
+
+enum { THREADS = 128, DEPTH = 128 /* dimensions that are kept in shared memory at a time */ };
+
+/* The first k rows, or zeros where there are fewer. columns: the centroids transposed, (dim, k), for assign(). */
+template <typename T>
+static __global__ void __launch_bounds__(THREADS)
+    start(T *centroids, T *columns, const T *x, int64_t n, int64_t dim, int64_t k) {
+    int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (e >= k * dim) return;
+    T value = e < n * dim ? x[e] : (T)0;
+    centroids[e] = value;
+    columns[e % dim * k + e / dim] = value;
+}
+
+/* The nearer of two, the first of equals; nothing is nearer than infinity at 0. */
+template <typename T> struct nearest {
+    T distance;
+    int centroid;
+    __device__ void offer(T other, int j) {
+        if (other < distance || (other == distance && j < centroid)) distance = other, centroid = j;
+    }
+};
+
+/* ROWS rows a block, each thread one centroid after the other. */
+template <typename T, int ROWS>
+static __global__ void __launch_bounds__(THREADS)
+    assign(int64_t *labels, const T *x, const T *columns, int64_t n, int64_t dim, int64_t k) {
+    CLD_SHARED(T, row, [ROWS][DEPTH]);
+    CLD_SHARED(T, distances, [ROWS][THREADS / 32]);
+    CLD_SHARED(int, numbers, [ROWS][THREADS / 32]);
+    int64_t first = (int64_t)blockIdx.x * ROWS;
+    nearest<T> best[ROWS];
+    for (int r = 0; r < ROWS; r++) best[r] = nearest<T>{limits<T>::infinity(), 0};
+    for (int64_t tile = 0; tile < k; tile += THREADS) {
+        int64_t j = tile + threadIdx.x < k ? tile + threadIdx.x : k - 1;
+        T sum[ROWS];
+        for (int r = 0; r < ROWS; r++) sum[r] = 0;
+        for (int64_t d = 0; d < dim; d += DEPTH) {
+            int depth = dim - d < DEPTH ? (int)(dim - d) : (int)DEPTH;
+            __syncthreads();
+            for (int e = threadIdx.x; e < ROWS * depth; e += THREADS) {
+                int64_t i = first + e / depth < n ? first + e / depth : n - 1; /* the last block may be short */
+                row[e / depth][e % depth] = x[i * dim + d + e % depth];
+            }
+            __syncthreads();
+            const T *column = columns + d * k + j;
+#pragma unroll 16
+            for (int l = 0; l < depth; l++) {
+                T c = column[l * k];
+#pragma unroll
+                for (int r = 0; r < ROWS; r++) {
+                    T difference = row[r][l] - c;
+                    sum[r] = fused(difference, difference, sum[r]);
+                }
+            }
+        }
+        for (int r = 0; r < ROWS; r++) best[r].offer(sum[r], (int)j);
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        for (int offset = 16; offset > 0; offset >>= 1) {
+            T distance = __shfl_xor_sync(WHOLE_WARP, best[r].distance, offset);
+            best[r].offer(distance, __shfl_xor_sync(WHOLE_WARP, best[r].centroid, offset));
+        }
+        if (threadIdx.x % 32 == 0) {
+            distances[r][threadIdx.x / 32] = best[r].distance;
+            numbers[r][threadIdx.x / 32] = best[r].centroid;
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x >= ROWS || first + threadIdx.x >= n) return;
+    nearest<T> result = {limits<T>::infinity(), 0};
+    for (int w = 0; w < THREADS / 32; w++) result.offer(distances[threadIdx.x][w], numbers[threadIdx.x][w]);
+    labels[first + threadIdx.x] = result.centroid;
+}
+
+/* A block per centroid and THREADS of its dimensions: the members among THREADS rows at a time, listed in order, and
+ * then added up. */
+template <typename T>
+static __global__ void __launch_bounds__(THREADS)
+    recenter(T *centroids, T *columns, T *sizes, const T *x, const int64_t *labels, int64_t n, int64_t dim, int64_t k) {
+    CLD_SHARED(int, counts, [BLOCK_WARPS]);
+    CLD_SHARED(int, members, [THREADS]);
+    int64_t j = blockIdx.x, d = (int64_t)blockIdx.y * THREADS + threadIdx.x, size = 0;
+    T sum = 0;
+    for (int64_t start = 0; start < n; start += THREADS) {
+        bool member = start + threadIdx.x < n && labels[start + threadIdx.x] == j;
+        int count, before = block_before(member, &count, counts);
+        if (member) members[before] = threadIdx.x;
+        __syncthreads();
+        size += count;
+        if (d < dim)
+#pragma unroll 8
+            for (int m = 0; m < count; m++) sum += x[(start + members[m]) * dim + d];
+    }
+    T divisor = size == 0 ? (T)1 : (T)size;
+    if (d < dim) {
+        centroids[j * dim + d] = sum / divisor;
+        columns[d * k + j] = sum / divisor;
+    }
+    if (blockIdx.y == 0 && threadIdx.x == 0) sizes[j] = divisor;
+}
+
+template <typename T>
+static cld_status kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
+                         const cld_array *x, int iterations) {
+    int64_t n = x->shape[0], dim = x->shape[1], k = centroids->shape[0];
+    const T *rows = (const T *)x->data;
+    T *c = (T *)centroids->data;
+    int64_t *assigned = (int64_t *)labels->data;
+    bool few = n <= 8 * 132; /* so that more multiprocessors have work */
+    int blocks = (int)(few ? (n + 1) / 2 : (n + 7) / 8);
+    dim3 means((unsigned)k, (unsigned)((dim + THREADS - 1) / THREADS));
+    CLD_SCRATCH block;
+    CLD_TRY(cld_cuda_scratch(&block, (size_t)(k * dim) * sizeof(T)));
+    T *columns = (T *)block.data;
+    if (k * dim == 0) return cld_fail(CLD_UNSUPPORTED, "kmeans: rows of no dimension");
+    CLD_TRY(CLD_LAUNCH((start<T>), (int)((k * dim + THREADS - 1) / THREADS), THREADS, 0, c, columns, rows, n, dim, k));
+    for (int t = 0; t < iterations; t++) {
+        if (few)
+            CLD_TRY(CLD_LAUNCH((assign<T, 2>), blocks, THREADS, 0, assigned, rows, columns, n, dim, k));
+        else
+            CLD_TRY(CLD_LAUNCH((assign<T, 8>), blocks, THREADS, 0, assigned, rows, columns, n, dim, k));
+        CLD_TRY(CLD_LAUNCH((recenter<T>), means, THREADS, 0, c, columns, (T *)sizes->data, rows, assigned, n, dim, k));
+    }
+    return CLD_OK;
+}
+
+cld_status cld_cuda_kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
+                           const cld_array *x, int iterations) {
+    CLD_BY_WIDE(x->dtype, T, return kmeans<T>(labels, centroids, sizes, x, iterations));
+    return CLD_OK;
+}

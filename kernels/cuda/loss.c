@@ -1,0 +1,10 @@
+/* The loss kernels, gathered: one line per entry of the contract. */
+#include "kernels/cuda/loss.h"
+
+const cld_loss_ops cld_cuda_loss = {
+    .bank_softmax = cld_cuda_bank_softmax,
+    .queue_softmax = cld_cuda_queue_softmax,
+    .bank_update = cld_cuda_bank_update,
+    .enqueue = cld_cuda_enqueue,
+    .kmeans = cld_cuda_kmeans,
+};

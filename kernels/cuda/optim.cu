@@ -1,0 +1,260 @@
+/* SGD, moving averages and the check for finite gradients: one launch for all tensors.
+ *
+ * A network has a few large tensors and many tiny ones, and a launch per tensor would cost more than its work. So the
+ * tensors' addresses travel in a table that is part of the kernel's parameters, each block takes chunk<T>::SIZE elements of one
+ * tensor, and finds which by bisection. The table lies in constant memory: nothing is copied to the device before the
+ * launch, and a captured graph holds it.
+ *
+ * A rule says what happens to one element of each of its arrays; those that it writes come first. */
+#include "kernels/cuda/block.cuh"
+
+enum { THREADS = 256, ROUNDS = 4, FEW = 64, MANY = 800 }; /* MANY: what the 32 KB of parameters hold */
+
+template <typename T> struct chunk {
+    static const int SIZE = THREADS * ROUNDS * wide<T>::COUNT; /* elements of a block */
+};
+
+template <int ARRAYS, int CAPACITY> struct tensor_table {
+    int count;
+    int first[CAPACITY + 1]; /* the block that tensor i starts with; last: the number of blocks */
+    int64_t n[CAPACITY];     /* elements */
+    void *data[ARRAYS][CAPACITY];
+};
+
+template <int ARRAYS, int CAPACITY>
+__device__ inline int tensor_of(const tensor_table<ARRAYS, CAPACITY> &table, int block) {
+    int low = 0, high = table.count; /* the last that starts at block or before */
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (table.first[middle] <= block)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* All loads of a thread's ROUNDS groups are under way before the first is used. */
+template <typename T, typename rule, int CAPACITY>
+__global__ void __launch_bounds__(THREADS, 2)
+    apply_rule(const tensor_table<rule::ARRAYS, CAPACITY> table, const rule parameters) {
+    const int WIDTH = wide<T>::COUNT;
+    typename rule::template on<T> r(parameters);
+    if (!r.holds()) return;
+    int i = tensor_of(table, (int)blockIdx.x);
+    int64_t start = (int64_t)((int)blockIdx.x - table.first[i]) * chunk<T>::SIZE;
+    int64_t rest = table.n[i] - start;
+    int n = rest < chunk<T>::SIZE ? (int)rest : chunk<T>::SIZE;
+    T *at[rule::ARRAYS];
+    bool aligned = true;
+#pragma unroll
+    for (int k = 0; k < rule::ARRAYS; k++) {
+        at[k] = (T *)table.data[k][i] + start;
+        aligned = aligned && is_wide(at[k]);
+    }
+    int whole = aligned ? n / WIDTH * WIDTH : 0; /* elements in groups of 16 bytes */
+    wide<T> v[ROUNDS][rule::ARRAYS];
+#pragma unroll
+    for (int j = 0; j < ROUNDS; j++) {
+        int e = (j * THREADS + (int)threadIdx.x) * WIDTH;
+#pragma unroll
+        for (int k = 0; k < rule::ARRAYS; k++)
+            if (e < whole) v[j][k] = *(const wide<T> *)(at[k] + e);
+    }
+#pragma unroll
+    for (int j = 0; j < ROUNDS; j++) {
+        int e = (j * THREADS + (int)threadIdx.x) * WIDTH;
+        if (e >= whole) break;
+#pragma unroll
+        for (int l = 0; l < WIDTH; l++) {
+            T values[rule::ARRAYS];
+#pragma unroll
+            for (int k = 0; k < rule::ARRAYS; k++) values[k] = v[j][k].v[l];
+            r.apply(values);
+#pragma unroll
+            for (int k = 0; k < rule::WRITTEN; k++) v[j][k].v[l] = values[k];
+        }
+#pragma unroll
+        for (int k = 0; k < rule::WRITTEN; k++) *(wide<T> *)(at[k] + e) = v[j][k];
+    }
+    for (int e = whole + (int)threadIdx.x; e < n; e += THREADS) {
+        T values[rule::ARRAYS];
+#pragma unroll
+        for (int k = 0; k < rule::ARRAYS; k++) values[k] = at[k][e];
+        r.apply(values);
+#pragma unroll
+        for (int k = 0; k < rule::WRITTEN; k++) at[k][e] = values[k];
+    }
+}
+
+/* Tensors `from` on, as many as the table holds; returns where it stopped. */
+template <typename T, typename rule, int CAPACITY>
+static cld_status launch_some(int *from, int count, const cld_array *const arrays[rule::ARRAYS], cld_dtype dtype,
+                              const rule &parameters) {
+    tensor_table<rule::ARRAYS, CAPACITY> table;
+    int64_t blocks = 0;
+    table.count = 0;
+    for (; *from < count && table.count < CAPACITY; ++*from) {
+        const cld_array *a = &arrays[0][*from];
+        int64_t n = cld_numel(a), more = (n + chunk<T>::SIZE - 1) / chunk<T>::SIZE;
+        if (a->dtype != dtype || n == 0) continue;
+        if (blocks + more > INT32_MAX && table.count > 0) break;
+        int i = table.count++;
+        table.first[i] = (int)blocks;
+        table.n[i] = n;
+        for (int k = 0; k < rule::ARRAYS; k++) table.data[k][i] = arrays[k][*from].data;
+        blocks += more;
+    }
+    if (table.count == 0) return CLD_OK;
+    table.first[table.count] = (int)blocks;
+    return CLD_LAUNCH((apply_rule<T, rule, CAPACITY>), (int)blocks, THREADS, 0, table, parameters);
+}
+
+/* To all tensors of this dtype. */
+template <typename T, typename rule>
+static cld_status to_all(int count, const cld_array *const arrays[rule::ARRAYS], cld_dtype dtype,
+                         const rule &parameters) {
+    for (int from = 0; from < count;) {
+        if (count - from <= FEW)
+            CLD_TRY((launch_some<T, rule, FEW>(&from, count, arrays, dtype, parameters)));
+        else
+            CLD_TRY((launch_some<T, rule, MANY>(&from, count, arrays, dtype, parameters)));
+    }
+    return CLD_OK;
+}
+
+template <typename rule>
+static cld_status to_all_wide(int count, const cld_array *const arrays[rule::ARRAYS], const rule &parameters) {
+    CLD_TRY((to_all<float, rule>(count, arrays, CLD_F32, parameters)));
+    return to_all<double, rule>(count, arrays, CLD_F64, parameters);
+}
+
+template <typename T> static const T *data_of(const cld_array *a) { return a ? (const T *)a->data : NULL; }
+
+/* ---- SGD: the rule is in runtime/optim/optim.h -------------------------------------------------------------------- */
+
+struct sgd_control {
+    cld_sgd_params p;
+    const double *lr;
+    const uint8_t *condition;
+    const float *scale;
+};
+
+template <typename T> struct sgd_scalars {
+    T lr, momentum, decay, fresh, unscale;
+    bool nesterov, made;
+    __device__ explicit sgd_scalars(const sgd_control &c)
+        : lr((T)(c.lr ? *c.lr : c.p.lr)), momentum((T)c.p.momentum), decay((T)c.p.weight_decay),
+          fresh((T)(1 - c.p.dampening)), unscale(c.scale ? (T)(1 / (double)*c.scale) : (T)1),
+          nesterov(c.p.nesterov), made(!c.condition || *c.condition != 0) {}
+    __device__ bool holds() const { return made; }
+    __device__ T gradient(T g, T w) const { return unscale * g + decay * w; }
+};
+
+/* w, g */
+struct sgd_plain {
+    static const int ARRAYS = 2, WRITTEN = 1;
+    sgd_control control;
+    template <typename T> struct on : sgd_scalars<T> {
+        __device__ explicit on(const sgd_plain &p) : sgd_scalars<T>(p.control) {}
+        __device__ void apply(T *v) const { v[0] -= this->lr * this->gradient(v[1], v[0]); }
+    };
+};
+
+/* w, buffer, g */
+struct sgd_momentum {
+    static const int ARRAYS = 3, WRITTEN = 2;
+    sgd_control control;
+    template <typename T> struct on : sgd_scalars<T> {
+        __device__ explicit on(const sgd_momentum &p) : sgd_scalars<T>(p.control) {}
+        __device__ void apply(T *v) const {
+            T g = this->gradient(v[2], v[0]);
+            v[1] = this->momentum * v[1] + this->fresh * g;
+            v[0] -= this->lr * (this->nesterov ? g + this->momentum * v[1] : v[1]);
+        }
+    };
+};
+
+static cld_status sgd(int count, const cld_array *params, const cld_array *grads, const cld_array *buffers,
+                      const cld_sgd_params *p, const cld_step_control *control) {
+    sgd_control c = {*p, NULL, NULL, NULL};
+    if (control) {
+        c.lr = data_of<double>(control->lr);
+        c.condition = data_of<uint8_t>(control->condition);
+        c.scale = data_of<float>(control->scale);
+    }
+    if (!buffers) {
+        const cld_array *const arrays[] = {params, grads};
+        return to_all_wide(count, arrays, sgd_plain{c});
+    }
+    const cld_array *const arrays[] = {params, buffers, grads};
+    return to_all_wide(count, arrays, sgd_momentum{c});
+}
+
+/* ---- moving average: target, source ------------------------------------------------------------------------------- */
+
+struct average {
+    static const int ARRAYS = 2, WRITTEN = 1;
+    double decay;
+    const uint8_t *condition;
+    template <typename T> struct on {
+        T keep, take;
+        bool made;
+        __device__ explicit on(const average &p)
+            : keep((T)p.decay), take((T)(1 - p.decay)), made(!p.condition || *p.condition != 0) {}
+        __device__ bool holds() const { return made; }
+        __device__ void apply(T *v) const { v[0] = keep * v[0] + take * v[1]; }
+    };
+};
+
+static cld_status ema(int count, const cld_array *targets, const cld_array *sources, double decay,
+                      const cld_array *condition) {
+    const cld_array *const arrays[] = {targets, sources};
+    return to_all_wide(count, arrays, average{decay, data_of<uint8_t>(condition)});
+}
+
+/* ---- is every element finite? ------------------------------------------------------------------------------------- */
+
+/* Whoever meets one that is not clears the flag; all write the same. */
+struct finiteness {
+    static const int ARRAYS = 1, WRITTEN = 0;
+    uint8_t *flag;
+    template <typename T> struct on {
+        uint8_t *flag;
+        __device__ explicit on(const finiteness &p) : flag(p.flag) {}
+        __device__ bool holds() const { return true; }
+        __device__ void apply(T *v) const {
+            auto x = load(v[0]);
+            if (!(x - x == 0)) *flag = 0;
+        }
+    };
+};
+
+static cld_status all_finite(const cld_array *flag, int count, const cld_array *arrays) {
+    const cld_array *const lists[] = {arrays};
+    finiteness f = {(uint8_t *)flag->data};
+    CLD_TRY((to_all<float, finiteness>(count, lists, CLD_F32, f)));
+    CLD_TRY((to_all<bf16, finiteness>(count, lists, CLD_BF16, f)));
+    CLD_TRY((to_all<f16, finiteness>(count, lists, CLD_F16, f)));
+    return to_all<double, finiteness>(count, lists, CLD_F64, f);
+}
+
+/* ---- the loss scale ----------------------------------------------------------------------------------------------- */
+
+static __global__ void next_scale(float *scale, int *good, const uint8_t *condition, const cld_scale_params p) {
+    if (condition && *condition == 0) {
+        *scale *= (float)p.backoff;
+        *good = 0;
+    } else if (++*good >= p.interval) {
+        *scale *= (float)p.growth;
+        *good = 0;
+    }
+}
+
+static cld_status update_scale(const cld_array *scale, const cld_array *good, const cld_array *condition,
+                               const cld_scale_params *p) {
+    return CLD_LAUNCH(next_scale, 1, 1, 0, (float *)scale->data, (int *)good->data,
+                      data_of<uint8_t>(condition), *p);
+}
+
+extern const cld_optim_ops cld_cuda_optim = {sgd, ema, all_finite, update_scale};
