@@ -267,17 +267,12 @@ static cld_status choose_buffer(cld_tensor **out, const cld_sgd *s, const cld_te
     return *out ? CLD_OK : cld_error_code();
 }
 
-static cld_status copy_across(cld_tensor *out, cld_tensor *x) {
-    CLD_AUTO cld_tensor *near = cld_tensor_as(x, x->a.dtype, cld_device(out));
-    return near ? cld_tensor_copy(out, near) : cld_error_code();
-}
-
 static cld_status copy_state(cld_sgd *s, cld_tensor *const *chosen, cld_tensor *const *buffers,
                              cld_tensor *skipped) {
     for (int i = 0; i < s->count; i++)
-        if (chosen[i]) CLD_TRY(copy_across(chosen[i], buffers[i]));
+        if (chosen[i]) CLD_TRY(cld_copy_("sgd", chosen[i], buffers[i]));
     CLD_AUTO cld_tensor *count = cld_reshape(skipped, 0, NULL);
-    return count ? copy_across(s->skipped, count) : cld_error_code();
+    return count ? cld_copy_("sgd", s->skipped, count) : cld_error_code();
 }
 
 /* In place, since a captured graph writes to the buffers that it has met. */
