@@ -1,5 +1,5 @@
---- The optimizers of the CUDA backend where Lua does not reach them: spec/support/cuda_optim.cu says what. Its kernels run
--- on the host.
+--- The optimizers of the CUDA backend where Lua does not reach them: spec/support/cuda_optim.cu says what. Its kernels
+-- run on the host.
 local process = require "spec.support.process"
 
 describe("optimizers of the CUDA backend", function()
