@@ -8,6 +8,7 @@
 #include "kernels/cuda/dnn.h"
 
 #include <cudnn.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "kernels/cuda/blas.h"
@@ -17,10 +18,12 @@
 enum {
     MOST_CANDIDATES = 8,
     MOST_CONFIGS = 64, /* that a heuristic is asked for */
-    TIMED_RUNS = 4,
+    TIMED_ROUNDS = 3,
+    TIMED_RUNS = 5, /* a round, of each */
     MOST_ALIGNMENT = 16
 };
 static const int64_t MOST_WORKSPACE = (int64_t)1 << 30; /* bytes */
+static const double SURELY_FASTER = 0.95;
 
 #define TRY_DNN(call)                                                                                        \
     do {                                                                                                     \
@@ -314,28 +317,30 @@ static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_
 
 /* ---- choosing ---- */
 
-/* Milliseconds; false where it did not run, or nothing may be waited for. */
-static bool time_of(double *milliseconds, cudnnHandle_t handle, const plan *p, const arrays *a) {
+/* Milliseconds of a few runs; infinite where it does not run. */
+static double time_of(cudnnHandle_t handle, const plan *p, const arrays *a) {
+    double milliseconds;
     CLD_SCRATCH workspace = {NULL, 0};
-    if (p->workspace > 0 && cld_cuda_scratch(&workspace, (size_t)p->workspace) != CLD_OK) return false;
+    if (p->workspace > 0 && cld_cuda_scratch(&workspace, (size_t)p->workspace) != CLD_OK) return INFINITY;
     if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS || cld_cuda_mark(0) != CLD_OK)
-        return false;
+        return INFINITY;
     for (int i = 0; i < TIMED_RUNS; i++)
-        if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS) return false;
-    return cld_cuda_mark(1) == CLD_OK && cld_cuda_elapsed(milliseconds) == CLD_OK;
+        if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS) return INFINITY;
+    if (cld_cuda_mark(1) != CLD_OK || cld_cuda_elapsed(&milliseconds) != CLD_OK) return INFINITY;
+    return milliseconds;
 }
 
-/* The first, or a later one that is faster by more than clocks differ: so the choice is the same at every run. */
+/* The first, or a later one that is faster by more than clocks differ: so that the choice, and with it every rounding, is
+ * the same from run to run. In turns, as a GPU's own clock rises at first. */
 static int fastest(const candidates *c, cudnnHandle_t handle, const arrays *a) {
-    const double margin = 0.95;
+    double least[MOST_CANDIDATES];
     int best = 0;
-    double least = 0, took;
     if (c->count == 1 || cld_cuda_capturing()) return 0;
-    for (int i = 0; i < c->count; i++)
-        if (time_of(&took, handle, &c->plans[i], a) && (least == 0 || took < margin * least)) {
-            least = took;
-            best = i;
-        }
+    for (int i = 0; i < c->count; i++) least[i] = INFINITY;
+    for (int round = 0; round < TIMED_ROUNDS; round++)
+        for (int i = 0; i < c->count; i++) least[i] = fmin(least[i], time_of(handle, &c->plans[i], a));
+    for (int i = 1; i < c->count; i++)
+        if (least[i] < SURELY_FASTER * least[best]) best = i;
     return best;
 }
 
