@@ -15,6 +15,10 @@
 #include "kernels/cuda/choice.h"
 #include "kernels/cuda/cuda.h"
 
+#if CUDNN_VERSION < 90800
+#    error "cuDNN 9.8 or newer is needed"
+#endif
+
 enum {
     MOST_CANDIDATES = 8,
     MOST_CONFIGS = 64, /* that a heuristic is asked for */
@@ -385,9 +389,10 @@ static cld_status choose(chosen_plan **out, cudnnHandle_t handle, cld_dnn_kind k
 
 static cudnnStatus_t opened(cudnnHandle_t *out) {
     static cudnnHandle_t handle;
+    void *stream = cld_cuda_stream(); /* this thread is on the device from here on */
     if (!handle) TRY_DNN(cudnnCreate(&handle));
     *out = handle;
-    return cudnnSetStream(handle, cld_cuda_stream());
+    return cudnnSetStream(handle, stream);
 }
 
 static size_t bytes_of(cld_dnn_kind kind, const cld_dnn_shape *s) {
