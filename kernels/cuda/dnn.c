@@ -242,7 +242,7 @@ static void destroy_configs(configs *c) {
     for (int i = 0; i < MOST_CONFIGS; i++) destroy(&c->list[i]);
 }
 
-/* What a heuristic proposes, best first; nothing where it knows of nothing. */
+/* What a heuristic proposes, best first; nothing where it says that it cannot. */
 static cudnnStatus_t propose(configs *out, const target *t, cudnnBackendDescriptor_t graph,
                              cudnnBackendHeurMode_t mode) {
     SCOPED heuristic = NULL;
@@ -254,8 +254,10 @@ static cudnnStatus_t propose(configs *out, const target *t, cudnnBackendDescript
     if (cudnnBackendFinalize(heuristic) != CUDNN_STATUS_SUCCESS) return CUDNN_STATUS_SUCCESS;
     for (int i = 0; i < MOST_CONFIGS; i++)
         TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &out->list[i]));
-    return cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                    MOST_CONFIGS, &out->count, out->list);
+    if (cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                 MOST_CONFIGS, &out->count, out->list) != CUDNN_STATUS_SUCCESS)
+        out->count = 0;
+    return CUDNN_STATUS_SUCCESS;
 }
 
 static cudnnStatus_t add_candidates(candidates *out, const target *t, cudnnBackendDescriptor_t graph,
