@@ -280,13 +280,40 @@ demo: all
 
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
 SPEC ?= spec
-test: all $(CUDA_HOST) $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/cldlua-failing
+test: all $(CUDA_HOST) $(HOST_PROGRAMS) $(BUILD)/spec/emulator_test $(BUILD)/spec/pty $(BUILD)/cldlua-failing
 	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(BUILD)/cldlua /usr/bin/busted $(SPEC)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $< -lutil
+
+# What the emulator of CUDA promises its kernels: spec/emulator_spec.lua.
+EMULATOR := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(BUILD)/obj/runtime/core/error.o
+$(BUILD)/spec/emulator_test: spec/support/emulator_test.cu $(EMULATOR) $(BUILD)/cuda_host/flags
+	@mkdir -p $(@D)
+	@echo "  CXX   $< (host)"
+	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -MMD -MP -MT $@ -MF $@.d -o $@ -x c++ $< -x none $(EMULATOR) -lpthread -lm
+-include $(BUILD)/spec/emulator_test.d
+
+# blas.h and dnn.h by themselves, for spec/cuda_libraries_spec.lua: the loops on the host, and where CUDA is the libraries,
+# as far as they can be asked without a GPU and with one.
+$(BUILD)/spec/%.o: spec/support/% $(BUILD)/cuda_host/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(if $(filter %.c,$<),$(CC) -std=gnu11,$(CXX) -std=gnu++17) $(HOST_COMMON) $(CUDA_INC) -MMD -MP -c -o $@ $<
+
+HOST_DEVICE := $(addprefix $(BUILD)/cuda_host/,$(addsuffix .o,memory.c pool.c fault.c host/device.cpp host/launch.cpp host/fiber.cpp))
+CUDA_DEVICE := $(addprefix $(BUILD)/cuda/,$(addsuffix .o,memory.c pool.c fault.c device.c staging.c blas.c dnn.c))
+$(BUILD)/spec/cuda_libraries_host: $(BUILD)/spec/cuda_libraries.cpp.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/blas.cpp.o $(BUILD)/cuda_host/host/dnn.cpp.o
+$(BUILD)/spec/cuda_blas: $(BUILD)/spec/cuda_libraries.cpp.o $(BUILD)/spec/cuda_blas.c.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/dnn.cpp.o
+$(BUILD)/spec/cuda_plans: $(BUILD)/spec/cuda_plans.c.o
+$(BUILD)/spec/cuda_libraries: $(BUILD)/spec/cuda_libraries.cpp.o $(CUDA_DEVICE)
+CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries))
+$(CUDA_CHECKS): $(BUILD)/obj/runtime/core/error.o
+	@echo "  LINK  $@"
+	$(Q)$(CXX) $(SANITIZE) -o $@ $^ $(LDFLAGS) $(if $(HAVE_CUDA),$(CUDA_LIBS)) -lgomp -lpthread -lm
+test: $(CUDA_CHECKS)
 
 # The interpreter with an allocator that fails when told to: spec/allocation_spec.lua.
 WRAPPED := malloc calloc realloc aligned_alloc

@@ -70,7 +70,7 @@ template <typename Job, int V>
 __global__ void __launch_bounds__(CLD_WALK_THREADS) walk(Job job, cld_loops<Job::ARRAYS> l) {
     const int U = CLD_WALK_STEPS(V);
     typename Job::template registers<U * V> r;
-    int64_t at[U][Job::ARRAYS];
+    int64_t at[U][Job::ARRAYS] = {};
     int left[U];
     uint32_t first = blockIdx.x * (CLD_WALK_THREADS * U) + threadIdx.x;
     CLD_UNROLL
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(CLD_WALK_THREADS) walk(Job job, cld_loops<Job:
         uint32_t rest = step < l.steps ? l.elements - step * V : 0;
         left[u] = rest < V ? (int)rest : V;
         if (left[u] > 0) locate<Job::ARRAYS>(at[u], l.dims, step);
-        if (left[u] > 0) job.template load<V>(r, u * V, at[u], l.same, left[u]);
+        job.template load<V>(r, u * V, at[u], l.same, left[u]); /* of nothing: what is neutral */
     }
     job.compute(r);
     CLD_UNROLL

@@ -1,7 +1,7 @@
 --- The devices whose results the backend_*_spec.lua compare with the cpu's. There is one where the library that
--- CLD_CUDA_PLUGIN names, or one beside the interpreter, has one: for `make test` the emulated one, whose kernels run on
--- the host, for `make gpu-check` a GPU. Without such a library there is nothing to compare; one that is named and has no
--- device is an error.
+-- CLD_CUDA_PLUGIN names, or one beside the interpreter, has one: for `make test` the emulated one, whose kernels run
+-- on the host, for `make gpu-check` a GPU. Without such a library there is nothing to compare; one that is named and
+-- has no device is an error.
 --
 --     devices.each("softmax", function(device)
 --       devices.cases(device, {
