@@ -127,11 +127,12 @@ $(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
 # ---- CUDA ---------------------------------------------------------------------------
 
 # build/libcld_cuda.so, where nvcc, cuBLAS and cuDNN are; not under the sanitizers, which see nothing of a GPU.
-NVCC      := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-CUDA      := $(patsubst %/bin/nvcc,%,$(NVCC))
+NVCC_PATH := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+NVCC      := $(if $(shell command -v ccache 2>/dev/null),ccache )$(NVCC_PATH)
+CUDA      := $(patsubst %/bin/nvcc,%,$(NVCC_PATH))
 CUDA_INC  := -I$(CUDA)/include
 has_header = $(shell echo '\#include <$(1)>' | $(CC) $(CUDA_INC) -E -x c - >/dev/null 2>&1 && echo 1)
-CUDA_MISSING := $(if $(NVCC),$(if $(call has_header,cublasLt.h),,cuBLAS) $(if $(call has_header,cudnn.h),,cuDNN),nvcc)
+CUDA_MISSING := $(if $(NVCC_PATH),$(if $(call has_header,cublasLt.h),,cuBLAS) $(if $(call has_header,cudnn.h),,cuDNN),nvcc)
 CUDA_MISSING := $(strip $(CUDA_MISSING))
 HAVE_CUDA := $(if $(CUDA_MISSING)$(SANITIZE),,1)
 CUDA_PLUGIN := $(BUILD)/libcld_cuda.so
@@ -162,7 +163,7 @@ $(BUILD)/cuda/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CUDA_FLAGS)' | cmp -s - $@ || { \
 	    $(if $(SANITIZE),,$(if $(HAVE_CUDA), \
-	      echo "  ✓ CUDA $$($(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') ($(CUDA_ARCH:%=sm_%) + PTX)", \
+	      echo "  ✓ CUDA $$($(NVCC_PATH) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') ($(CUDA_ARCH:%=sm_%) + PTX)", \
 	      echo "  ✗ CUDA: no $(CUDA_MISSING) (without it: no GPU)");) \
 	    echo '$(CUDA_FLAGS)' > $@; }
 
@@ -214,6 +215,32 @@ $(BUILD)/cuda_host/%.o: kernels/cuda/% $(BUILD)/cuda_host/flags
 	@echo "  CXX   $< (host)"
 	$(Q)$(CXX) -x c++ -std=gnu++17 $(HOST_COMMON) -MMD -MP -c -o $@ $<
 
+# Programs that the specs run, each of one file and the plugin's own objects: build/spec on the host, and build/cuda/spec on
+# a GPU.
+PROGRAMS      := $(basename $(notdir $(wildcard spec/support/cuda_*.cu spec/support/cuda_*.cpp spec/support/emulator_*.cu)))
+HOST_PROGRAMS := $(PROGRAMS:%=$(BUILD)/spec/%)
+CUDA_PROGRAMS := $(if $(HAVE_CUDA),$(PROGRAMS:%=$(BUILD)/cuda/spec/%))
+
+define HOST_PROGRAM
+	@mkdir -p $(@D)
+	@echo "  CXX   $< (host)"
+	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -o $@ -x c++ $< -x none $(HOST_OBJ) $(LDFLAGS) -lgomp -lpthread -lm
+endef
+$(BUILD)/spec/%: spec/support/%.cu $(HOST_OBJ)
+	$(HOST_PROGRAM)
+$(BUILD)/spec/%: spec/support/%.cpp $(HOST_OBJ)
+	$(HOST_PROGRAM)
+
+define CUDA_PROGRAM
+	@mkdir -p $(@D)
+	@echo "  NVCC  $<"
+	$(Q)$(filter-out -Xptxas -v,$(CUDA_NVCC)) -o $@ -x cu $< $(CUDA_OBJ) $(CUDA_LIBS)
+endef
+$(BUILD)/cuda/spec/%: spec/support/%.cu $(CUDA_OBJ)
+	$(CUDA_PROGRAM)
+$(BUILD)/cuda/spec/%: spec/support/%.cpp $(CUDA_OBJ)
+	$(CUDA_PROGRAM)
+
 comma := ,
 -include $(CUDA_OBJ:.o=.d) $(HOST_OBJ:.o=.d)
 
@@ -253,13 +280,40 @@ demo: all
 
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
 SPEC ?= spec
-test: all $(CUDA_HOST) $(BUILD)/spec/pty $(BUILD)/cldlua-failing
+test: all $(CUDA_HOST) $(HOST_PROGRAMS) $(BUILD)/spec/emulator_test $(BUILD)/spec/pty $(BUILD)/cldlua-failing
 	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(BUILD)/cldlua /usr/bin/busted $(SPEC)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $< -lutil
+
+# What the emulator of CUDA promises its kernels: spec/emulator_spec.lua.
+EMULATOR := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(BUILD)/obj/runtime/core/error.o
+$(BUILD)/spec/emulator_test: spec/support/emulator_test.cu $(EMULATOR) $(BUILD)/cuda_host/flags
+	@mkdir -p $(@D)
+	@echo "  CXX   $< (host)"
+	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -MMD -MP -MT $@ -MF $@.d -o $@ -x c++ $< -x none $(EMULATOR) -lpthread -lm
+-include $(BUILD)/spec/emulator_test.d
+
+# blas.h and dnn.h by themselves, for spec/cuda_libraries_spec.lua: the loops on the host, and where CUDA is the libraries,
+# as far as they can be asked without a GPU and with one.
+$(BUILD)/spec/%.o: spec/support/% $(BUILD)/cuda_host/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(if $(filter %.c,$<),$(CC) -std=gnu11,$(CXX) -std=gnu++17) $(HOST_COMMON) $(CUDA_INC) -MMD -MP -c -o $@ $<
+
+HOST_DEVICE := $(addprefix $(BUILD)/cuda_host/,$(addsuffix .o,memory.c pool.c fault.c host/device.cpp host/launch.cpp host/fiber.cpp))
+CUDA_DEVICE := $(addprefix $(BUILD)/cuda/,$(addsuffix .o,memory.c pool.c fault.c device.c staging.c blas.c dnn.c))
+$(BUILD)/spec/cuda_libraries_host: $(BUILD)/spec/cuda_libraries.cpp.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/blas.cpp.o $(BUILD)/cuda_host/host/dnn.cpp.o
+$(BUILD)/spec/cuda_blas: $(BUILD)/spec/cuda_libraries.cpp.o $(BUILD)/spec/cuda_blas.c.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/dnn.cpp.o
+$(BUILD)/spec/cuda_plans: $(BUILD)/spec/cuda_plans.c.o
+$(BUILD)/spec/cuda_libraries: $(BUILD)/spec/cuda_libraries.cpp.o $(CUDA_DEVICE)
+CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries))
+$(CUDA_CHECKS): $(BUILD)/obj/runtime/core/error.o
+	@echo "  LINK  $@"
+	$(Q)$(CXX) $(SANITIZE) -o $@ $^ $(LDFLAGS) $(if $(HAVE_CUDA),$(CUDA_LIBS)) -lgomp -lpthread -lm
+test: $(CUDA_CHECKS)
 
 # The interpreter with an allocator that fails when told to: spec/allocation_spec.lua.
 WRAPPED := malloc calloc realloc aligned_alloc
@@ -279,12 +333,13 @@ asan:
 	LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 OMP_NUM_THREADS=2 \
 	$(MAKE) --no-print-directory test BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
 
-C_FILES := $(filter-out build%,$(wildcard */*.c */*.h */*/*.c */*/*.h))
+C_FILES   := $(filter-out build%,$(wildcard */*.c */*.h */*/*.c */*/*.h */*/*/*.h))
+CXX_FILES := $(filter-out build%,$(wildcard kernels/cuda/*.cu kernels/cuda/*.cuh kernels/cuda/*/*.cpp spec/*/*.cu spec/*/*.cpp))
 lint:
 	luacheck -q .
-	clang-format --dry-run -Werror $(C_FILES)
-	cppcheck --quiet --std=c11 --enable=warning --error-exitcode=1 --inline-suppr \
-	  --suppressions-list=spec/support/cppcheck.supp -j $$(nproc) -I. runtime kernels/cpu bindings spec
+	clang-format --dry-run -Werror $(C_FILES) $(CXX_FILES)
+	cppcheck --quiet --std=c11 --enable=warning --error-exitcode=1 --inline-suppr -U__cplusplus \
+	  --suppressions-list=spec/support/cppcheck.supp -j $$(nproc) -I. $(filter %.c,$(C_FILES))
 
 # The demo's result for three seeds, with the margins that it must have; about a quarter of an hour.
 demo-check: all
@@ -304,7 +359,8 @@ $(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
 # ---- where there is a GPU -------------------------------------------------------
 
 # The CUDA backend against the CPU. Ends with "N passed, N failed".
-gpu-check: all $(BUILD)/spec/pty
+gpu-check: all $(BUILD)/spec/pty $(CUDA_PROGRAMS)
+	$(Q)for p in $(filter-out %/emulator_test,$(CUDA_PROGRAMS)); do echo "$$p"; $$p || exit 1; done
 	$(Q)$(BUILD)/cldlua spec/gpu/check.lua $(GPU_CHECK)
 
 # The GPU table. GPU_BENCH="--rounds 1 --quick" for a first look.

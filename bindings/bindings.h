@@ -76,6 +76,7 @@ int cldL_open_autograd(lua_State *L); /* autograd.c */
 int cldL_open_nn(lua_State *L);       /* nn.c: conv2d, batch_norm, pools, linear as functions */
 int cldL_open_losses(lua_State *L);   /* losses.c */
 int cldL_open_optim(lua_State *L);    /* optim.c */
+int cldL_open_graph(lua_State *L);    /* graph.c */
 int cldL_open_image(lua_State *L);    /* image.c */
 int cldL_open_cuda(lua_State *L);     /* cuda.c */
 int cldL_open_data(lua_State *L);     /* data.c: readers, loader */

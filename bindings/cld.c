@@ -5,6 +5,7 @@ static const luaL_Reg openers[] = {
     {"autograd", cldL_open_autograd},
     {"cuda", cldL_open_cuda},
     {"data", cldL_open_data},
+    {"graph", cldL_open_graph},
     {"image", cldL_open_image},
     {"io", cldL_open_io},
     {"json", cldL_open_json},

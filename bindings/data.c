@@ -123,6 +123,9 @@ static cld_loader check_loader(lua_State *L, int arg) {
     l.images = cldL_field_tensor(L, arg, "images");
     l.labels = cldL_field_tensor(L, arg, "labels");
     if (!l.images || !l.labels) luaL_error(L, "loader: the data set has no images and labels");
+    lua_getfield(L, arg, "device");
+    l.device = cldL_check_device(L, lua_gettop(L));
+    lua_pop(L, 1);
     l.batch_size = cldL_field_integer(L, arg, "batch_size", 0);
     l.views = clamp_int(cldL_field_integer(L, arg, "views", 0));
     l.workers = clamp_int(cldL_field_integer(L, arg, "workers", 0));
@@ -146,6 +149,19 @@ static int data_loader_steps(lua_State *L) {
     return 1;
 }
 
+/* resident(images, device) -> the images on that device, or nil where the host makes the views. */
+static int data_resident(lua_State *L) {
+    cld_tensor *images = cldL_check_tensor(L, 1), *there = NULL;
+    const cld_backend *device = cldL_check_device(L, 2);
+    cld_tensor **out = cldL_new_tensor(L);
+    cldL_check_status(L, cld_loader_resident(&there, images, device));
+    if (there)
+        *out = there;
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
 /* epoch(settings, epoch, first_step): its call gives the next batch or nil; closing it stops the workers. */
 static int data_epoch(lua_State *L) {
     cld_loader l = check_loader(L, 1);
@@ -164,7 +180,8 @@ static int epoch_close(lua_State *L) {
     return 0;
 }
 
-/* -> {views = {f32 (n, 3, height, width), ...}, index = i64 (n), labels = i64 (n)}, or nil after the last. */
+/* -> {views = {f32 (n, 3, height, width), ...}, index = i64 (n), labels = i64 (n)} on the device, or nil after the
+ * last. */
 static int epoch_next(lua_State *L) {
     cld_epoch **box = luaL_checkudata(L, 1, CLDL_EPOCH);
     luaL_argcheck(L, *box, 1, "the epoch was closed");
@@ -209,6 +226,7 @@ static const luaL_Reg functions[] = {
     {"epoch", data_epoch},
     {"loader_steps", data_loader_steps},
     {"read_cifar", data_read_cifar},
+    {"resident", data_resident},
     {NULL, NULL},
 };
 

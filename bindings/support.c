@@ -35,15 +35,20 @@ cld_tensor *cldL_opt_tensor(lua_State *L, int arg) {
  * it (at least COLLECT_BYTES), collect: dead tensors then never cost more than live ones. */
 #define COLLECT_BYTES ((size_t)64 << 20)
 
+/* Of the host and of a GPU together. */
+static size_t bytes_in_use(void) {
+    const cld_backend *cuda = cld_device_cuda();
+    return cld_cpu_backend()->memory->info().in_use + (cuda ? cuda->memory->info().in_use : 0);
+}
+
 static void collect_if_due(lua_State *L) {
     static size_t alive_after_collection;
-    const cld_memory_ops *memory = cld_cpu_backend()->memory;
-    size_t in_use = memory->info().in_use;
+    size_t in_use = bytes_in_use();
     size_t allowed = alive_after_collection / 4 > COLLECT_BYTES ? alive_after_collection / 4 : COLLECT_BYTES;
     if (in_use < alive_after_collection) alive_after_collection = in_use;
     if (in_use - alive_after_collection < allowed) return;
     lua_gc(L, LUA_GCCOLLECT);
-    alive_after_collection = memory->info().in_use;
+    alive_after_collection = bytes_in_use();
 }
 
 cld_tensor **cldL_new_tensor(lua_State *L) {

@@ -47,8 +47,8 @@ CLD_HOST_DEVICE static inline void cld_pixel_to_hue(int *hue, int *saturation, i
 }
 
 /* Back, with the hue turned by `shift`. p, q and t are the levels of the falling, fallen and rising channel. */
-CLD_HOST_DEVICE static inline void cld_pixel_from_hue(uint8_t *r, uint8_t *g, uint8_t *b, int hue, int saturation,
-                                                      int shift) {
+CLD_HOST_DEVICE static inline void cld_pixel_from_hue(uint8_t *r, uint8_t *g, uint8_t *b, int hue,
+                                                      int saturation, int shift) {
     int most = *r > *g ? (*r > *b ? *r : *b) : (*g > *b ? *g : *b);
     int h = (hue + shift) & 255;
     int scaled = 6 * h, sextant = scaled / 255;

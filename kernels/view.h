@@ -17,7 +17,12 @@ typedef struct cld_rect {
     int top, left, height, width; /* pixels, from 0 */
 } cld_rect;
 
-typedef enum cld_jitter { CLD_JITTER_BRIGHTNESS, CLD_JITTER_CONTRAST, CLD_JITTER_SATURATION, CLD_JITTER_HUE } cld_jitter;
+typedef enum cld_jitter {
+    CLD_JITTER_BRIGHTNESS,
+    CLD_JITTER_CONTRAST,
+    CLD_JITTER_SATURATION,
+    CLD_JITTER_HUE
+} cld_jitter;
 
 typedef struct cld_view {
     cld_rect crop;
@@ -66,13 +71,15 @@ CLD_HOST_DEVICE static inline bool cld_view_sides(int *along, int *across, doubl
 }
 
 /* RandomResizedCrop.get_params: ten tries, then the largest central crop within the ratios. */
-CLD_HOST_DEVICE static inline cld_rect cld_view_crop(int height, int width, const cld_view_settings *s, cld_philox *rng) {
+CLD_HOST_DEVICE static inline cld_rect cld_view_crop(int height, int width, const cld_view_settings *s,
+                                                     cld_philox *rng) {
     const cld_augment *a = &s->augment;
     cld_rect crop = {0, 0, height, width};
     if (!a->crop) return crop;
     for (int i = 0; i < 10; i++) {
         int w, h;
-        if (!cld_view_sides(&w, &h, (double)height * width, a->scale, s->log_ratio, rng) || w > width || h > height)
+        if (!cld_view_sides(&w, &h, (double)height * width, a->scale, s->log_ratio, rng) || w > width ||
+            h > height)
             continue;
         crop.top = (int)cld_philox_below(rng, (uint32_t)(height - h + 1));
         crop.left = (int)cld_philox_below(rng, (uint32_t)(width - w + 1));
@@ -109,11 +116,13 @@ CLD_HOST_DEVICE static inline void cld_view_jitter(cld_view *v, const cld_augmen
 }
 
 /* RandomErasing.get_params: ten tries, then nothing is erased; strictly smaller than the view. */
-CLD_HOST_DEVICE static inline bool cld_view_erased(cld_rect *erased, const cld_view_settings *s, cld_philox *rng) {
+CLD_HOST_DEVICE static inline bool cld_view_erased(cld_rect *erased, const cld_view_settings *s,
+                                                   cld_philox *rng) {
     const cld_augment *a = &s->augment;
     for (int i = 0; i < 10; i++) {
         int h, w;
-        if (!cld_view_sides(&h, &w, (double)a->height * a->width, a->erasing_area, s->log_erasing_ratio, rng)) continue;
+        if (!cld_view_sides(&h, &w, (double)a->height * a->width, a->erasing_area, s->log_erasing_ratio, rng))
+            continue;
         if (h >= a->height || w >= a->width) continue;
         erased->top = (int)cld_philox_below(rng, (uint32_t)(a->height - h + 1));
         erased->left = (int)cld_philox_below(rng, (uint32_t)(a->width - w + 1));
@@ -125,8 +134,8 @@ CLD_HOST_DEVICE static inline bool cld_view_erased(cld_rect *erased, const cld_v
 }
 
 /* Of an image of this size. */
-CLD_HOST_DEVICE static inline void cld_view_draw(cld_view *v, int height, int width, const cld_view_settings *s,
-                                                 cld_philox *rng) {
+CLD_HOST_DEVICE static inline void cld_view_draw(cld_view *v, int height, int width,
+                                                 const cld_view_settings *s, cld_philox *rng) {
     const cld_augment *a = &s->augment;
     v->crop = cld_view_crop(height, width, s, rng);
     v->jitter = cld_view_happens(rng, a->jitter_p);

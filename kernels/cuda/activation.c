@@ -7,8 +7,8 @@ bool cld_cuda_is_channels_last(const cld_array *a) {
     return cld_is_contiguous(a) && (a->shape[1] == 1 || a->shape[2] * a->shape[3] == 1);
 }
 
-cld_status cld_cuda_channels_last(cld_array *out, cld_scratch_block *block, const cld_array *a, cld_dtype dtype,
-                                  cld_access access) {
+cld_status cld_cuda_channels_last(cld_array *out, cld_scratch_block *block, const cld_array *a,
+                                  cld_dtype dtype, cld_access access) {
     *out = *a;
     if (a->dtype == dtype && cld_cuda_is_channels_last(a)) return CLD_OK;
     CLD_TRY(cld_cuda_scratch(block, (size_t)cld_numel(a) * cld_dtype_size(dtype)));

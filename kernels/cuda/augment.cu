@@ -10,12 +10,12 @@
 #include "kernels/pixel.h"
 #include "kernels/view.h"
 
-#define SHARED_BYTES (48 << 10) /* what a block may have everywhere */
-#define SCRATCH_SLOTS (4 * 132) /* blocks at once, where they work in scratch memory */
+#define SHARED_BYTES  (48 << 10) /* what a block may have everywhere */
+#define SCRATCH_SLOTS (4 * 132)  /* blocks at once, where they work in scratch memory */
 
 /* Where a block works: all of it in one piece. */
 typedef struct plan {
-    int room_x, room_y;               /* weights per output, along x and y */
+    int room_x, room_y;                /* weights per output, along x and y */
     size_t work, first, count, weight; /* bytes from the start, where the view is */
     size_t bytes;
 } plan;
@@ -45,7 +45,8 @@ __device__ inline int threads() { return (int)blockDim.x; }
 /* ---- resized crop ------------------------------------------------------------------------------------------------------ */
 
 /* Along x to work (3, crop's height, width), along y to view, each rounded to 8 bits. */
-__device__ inline void resized_crop(const canvas &c, uint8_t *memory, const job &j, const uint8_t *image, const cld_rect &crop) {
+__device__ inline void resized_crop(const canvas &c, uint8_t *memory, const job &j, const uint8_t *image,
+                                    const cld_rect &crop) {
     const plan &m = j.memory;
     int *first_x = (int *)(memory + m.first), *first_y = first_x + c.width;
     int *count_x = (int *)(memory + m.count), *count_y = count_x + c.width;
@@ -89,7 +90,8 @@ __device__ inline void resized_crop(const canvas &c, uint8_t *memory, const job 
 __device__ inline void blend_with_level(const canvas &c, int level, float factor) {
     int pixels = c.height * c.width;
     for (int k = thread(); k < pixels; k += threads())
-        for (int at = k; at < 3 * pixels; at += pixels) c.view[at] = cld_pixel_blend(level, c.view[at], factor);
+        for (int at = k; at < 3 * pixels; at += pixels)
+            c.view[at] = cld_pixel_blend(level, c.view[at], factor);
 }
 
 /* An integer below 2^32 for any view: the order of the additions does not matter. */
@@ -139,7 +141,8 @@ __device__ inline void to_grey(const canvas &c) {
 __device__ inline void color_jitter(const canvas &c, const cld_view &v, const cld_augment &a, unsigned *sum) {
     for (int i = 0; i < 4; i++) {
         if (v.order[i] == CLD_JITTER_BRIGHTNESS && a.brightness > 0.0) blend_with_level(c, 0, v.brightness);
-        if (v.order[i] == CLD_JITTER_CONTRAST && a.contrast > 0.0) blend_with_level(c, mean_grey(c, sum), v.contrast);
+        if (v.order[i] == CLD_JITTER_CONTRAST && a.contrast > 0.0)
+            blend_with_level(c, mean_grey(c, sum), v.contrast);
         if (v.order[i] == CLD_JITTER_SATURATION && a.saturation > 0.0) saturate(c, v.saturation);
         if (v.order[i] == CLD_JITTER_HUE && a.hue > 0.0) turn_hue(c, v.hue);
     }
@@ -148,7 +151,8 @@ __device__ inline void color_jitter(const canvas &c, const cld_view &v, const cl
 /* ---- blur: runtime/data/blur.c ----------------------------------------------------------------------------------------- */
 
 /* One box blur along x or y, the border repeated: the radius is a few pixels, so that each output sums its own. */
-__device__ inline void box_blur(uint8_t *out, const uint8_t *in, const canvas &c, bool along_x, const cld_box &b) {
+__device__ inline void box_blur(uint8_t *out, const uint8_t *in, const canvas &c, bool along_x,
+                                const cld_box &b) {
     int extent = along_x ? c.width : c.height, stride = along_x ? 1 : c.width, pixels = c.height * c.width;
     __syncthreads();
     for (int k = thread(); k < 3 * pixels; k += threads()) {
@@ -156,7 +160,8 @@ __device__ inline void box_blur(uint8_t *out, const uint8_t *in, const canvas &c
         const uint8_t *line = in + (k - at * stride);
         int before = at - b.radius - 1, after = at + b.radius + 1;
         uint32_t sum = 0;
-        for (int i = before + 1; i < after; i++) sum += line[(i < 0 ? 0 : i >= extent ? extent - 1 : i) * stride];
+        for (int i = before + 1; i < after; i++)
+            sum += line[(i < 0 ? 0 : i >= extent ? extent - 1 : i) * stride];
         before = before < 0 ? 0 : before;
         after = after >= extent ? extent - 1 : after;
         out[k] = cld_pixel_boxed(sum, line[before * stride], line[after * stride], b);
@@ -176,15 +181,16 @@ __device__ inline void gaussian_blur(const canvas &c, double sigma) {
 
 /* Mirrored, normalized, erased; neighbouring threads write neighbouring elements. */
 template <typename T>
-__device__ inline void write_view(T *out, const canvas &c, const cld_view &v, const cld_normalization &n, bool channels_last) {
+__device__ inline void write_view(T *out, const canvas &c, const cld_view &v, const cld_normalization &n,
+                                  bool channels_last) {
     int pixels = c.height * c.width;
     for (int k = thread(); k < 3 * pixels; k += threads()) {
         int channel = channels_last ? k % 3 : k / pixels, pixel = channels_last ? k / 3 : k % pixels;
         int y = pixel / c.width, x = pixel % c.width, from = v.flip ? c.width - 1 - x : x;
-        float value =
-            cld_pixel_normalize(c.view[channel * pixels + y * c.width + from], n.mean[channel], n.std[channel]);
-        bool erased = v.erase && y >= v.erased.top && y < v.erased.top + v.erased.height && x >= v.erased.left &&
-                      x < v.erased.left + v.erased.width;
+        float value = cld_pixel_normalize(c.view[channel * pixels + y * c.width + from], n.mean[channel],
+                                          n.std[channel]);
+        bool erased = v.erase && y >= v.erased.top && y < v.erased.top + v.erased.height &&
+                      x >= v.erased.left && x < v.erased.left + v.erased.width;
         out[k] = store<T>(erased ? 0.0f : value);
     }
 }
@@ -200,8 +206,8 @@ template <typename T> __global__ void augment(T *out, job j) {
         int64_t sample = checked(j.fault, CLD_FAULT_IMAGE, j.index[i * j.index_stride], j.count);
         __syncthreads();
         if (thread() == 0) {
-            cld_philox rng =
-                cld_philox_at(j.draw.seed, CLD_RNG_AUGMENT, j.draw.epoch, (uint64_t)sample, (uint64_t)j.draw.view);
+            cld_philox rng = cld_philox_at(j.draw.seed, CLD_RNG_AUGMENT, j.draw.epoch, (uint64_t)sample,
+                                           (uint64_t)j.draw.view);
             cld_view_draw(drawn, j.height, j.width, &j.settings, &rng);
         }
         __syncthreads();
@@ -255,15 +261,18 @@ static cld_status augment_views(const cld_array *view, const cld_array *images, 
     int blocks = (int)j.n, threads = a->height * a->width > 64 * 64 ? 512 : 256;
     CLD_SCRATCH scratch;
     if (shared_bytes > SHARED_BYTES) {
-        shared_bytes = 0;
+        shared_bytes = 16; /* not used */
         blocks = j.n < SCRATCH_SLOTS ? blocks : SCRATCH_SLOTS;
         CLD_TRY(cld_cuda_scratch(&scratch, (size_t)blocks * j.memory.bytes));
         j.scratch = (uint8_t *)scratch.data;
     }
     switch (view->dtype) {
-        CLD_CASE(F32, float, T, return CLD_LAUNCH((augment<T>), blocks, threads, shared_bytes, (T *)view->data, j))
-        CLD_CASE(BF16, bf16, T, return CLD_LAUNCH((augment<T>), blocks, threads, shared_bytes, (T *)view->data, j))
-        CLD_CASE(F16, f16, T, return CLD_LAUNCH((augment<T>), blocks, threads, shared_bytes, (T *)view->data, j))
+        CLD_CASE(F32, float, T,
+                 return CLD_LAUNCH((augment<T>), blocks, threads, shared_bytes, (T *)view->data, j))
+        CLD_CASE(BF16, bf16, T,
+                 return CLD_LAUNCH((augment<T>), blocks, threads, shared_bytes, (T *)view->data, j))
+        CLD_CASE(F16, f16, T,
+                 return CLD_LAUNCH((augment<T>), blocks, threads, shared_bytes, (T *)view->data, j))
     default: return cld_fail(CLD_UNSUPPORTED, "loader: the device makes views in f32, bf16 and f16");
     }
 }

@@ -15,7 +15,8 @@
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 
-#define LOGIT_BYTES ((int64_t)8 << 20) /* of one chunk: half of the part of L2 that is near to a multiprocessor */
+/* Of one chunk: with its rows less than the half of L2 that is near to a multiprocessor. */
+#define LOGIT_BYTES ((int64_t)8 << 20)
 enum { LEAST = 256, LINE_THREADS = 1024, ROW_THREADS = 128 };
 
 /* A thread of fold() keeps 64 bytes of logits in registers. */
@@ -26,11 +27,11 @@ template <typename T> struct line {
 
 /* What is known of a row of f. */
 template <typename T> struct row_state {
-    double sum;      /* of exp(logit - largest) */
-    double loss;     /* at the end */
-    T largest;       /* logit so far */
-    T positive;      /* its logit, once it was met */
-    int64_t target;  /* the positive's row of the memory, or -1 */
+    double sum;     /* of exp(logit - largest) */
+    double loss;    /* at the end */
+    T largest;      /* logit so far */
+    T positive;     /* its logit, once it was met */
+    int64_t target; /* the positive's row of the memory, or -1 */
 };
 
 template <typename T>
@@ -113,7 +114,8 @@ static __global__ void __launch_bounds__(ROW_THREADS)
 }
 
 template <typename T>
-static __global__ void __launch_bounds__(ROW_THREADS) mean_loss(T *loss, const row_state<T> *rows, int64_t count) {
+static __global__ void __launch_bounds__(ROW_THREADS)
+    mean_loss(T *loss, const row_state<T> *rows, int64_t count) {
     CLD_SHARED(double, shared, [BLOCK_WARPS]);
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += ROW_THREADS) sum += rows[i].loss;
@@ -159,7 +161,8 @@ template <typename T> static int64_t chunk_of(int64_t rows, int64_t size) {
 
 template <typename T> static cld_status softmax(const problem *q) {
     int64_t rows = q->f->shape[0], dim = q->f->shape[1], size = q->memory->shape[0];
-    int64_t chunk = chunk_of<T>(rows, size), width = line<T>::WIDTH, pitch = (chunk + width - 1) / width * width;
+    int64_t chunk = chunk_of<T>(rows, size), width = line<T>::WIDTH;
+    int64_t pitch = (chunk + width - 1) / width * width;
     int threads = (int)((chunk + 32 * line<T>::VALUES - 1) / (32 * line<T>::VALUES)) * 32;
     const T *f = (const T *)q->f->data, *memory = (const T *)q->memory->data;
     const T *keys = q->key ? (const T *)q->key->data : NULL;
@@ -171,17 +174,18 @@ template <typename T> static cld_status softmax(const problem *q) {
     row_state<T> *states = (row_state<T> *)row_block.data;
     T *logits = (T *)logit_block.data;
     if (keys)
-        CLD_TRY(CLD_LAUNCH((start_queue<T>), (int)rows, ROW_THREADS, 0, states, df, f, keys, dim, (T)q->scale));
+        CLD_TRY(
+            CLD_LAUNCH((start_queue<T>), (int)rows, ROW_THREADS, 0, states, df, f, keys, dim, (T)q->scale));
     else
-        CLD_TRY(CLD_LAUNCH((start_bank<T>), (int)((rows + ROW_THREADS - 1) / ROW_THREADS), ROW_THREADS, 0, states,
-                           rows, (const int64_t *)q->index->data, size, cld_cuda_fault()));
+        CLD_TRY(CLD_LAUNCH((start_bank<T>), (int)((rows + ROW_THREADS - 1) / ROW_THREADS), ROW_THREADS, 0,
+                           states, rows, (const int64_t *)q->index->data, size, cld_cuda_fault()));
     for (int64_t at = 0; at < size; at += chunk) {
         int64_t n = size - at < chunk ? size - at : chunk;
         bool empty = at == 0 && !keys; /* df holds nothing yet */
         cld_product forward = logits_of(q, n, pitch), backward = gradient_of(q, n, pitch, empty ? 0 : 1);
         CLD_TRY(cld_cuda_product(logits, f, memory + at * dim, &forward));
-        CLD_TRY(CLD_LAUNCH((fold<T>), (int)rows, threads, 0, logits, pitch, states, empty ? (T *)NULL : df, dim, at,
-                           (int)n));
+        CLD_TRY(CLD_LAUNCH((fold<T>), (int)rows, threads, 0, logits, pitch, states, empty ? (T *)NULL : df,
+                           dim, at, (int)n));
         if (df) CLD_TRY(cld_cuda_product(df, logits, memory + at * dim, &backward));
     }
     CLD_TRY(CLD_LAUNCH((finish<T>), (int)rows, ROW_THREADS, 0, states, df, memory, keys, dim,

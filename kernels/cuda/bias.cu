@@ -74,8 +74,8 @@ template <typename T, int WIDTH> static cld_status sum(const cld_array *dbias, c
     CLD_SCRATCH partial;
     CLD_TRY(cld_cuda_scratch(&partial, (size_t)l.m.chunks * (size_t)l.m.channels * sizeof(A)));
     CLD_TRY(CLD_LAUNCH((sum_rows<T, WIDTH>), l.blocks, l.threads,
-                       (size_t)l.threads.x * l.threads.y * WIDTH * sizeof(A), (A *)partial.data, (const T *)dy->data,
-                       l.m));
+                       (size_t)l.threads.x * l.threads.y * WIDTH * sizeof(A), (A *)partial.data,
+                       (const T *)dy->data, l.m));
     int blocks = (l.m.channels + FINISH_CHANNELS - 1) / FINISH_CHANNELS;
     return CLD_LAUNCH((finish_sum<A>), blocks, dim3(FINISH_CHANNELS, FINISH_DOWN), 0, (A *)dbias->data,
                       (const A *)partial.data, l.m);

@@ -2,7 +2,8 @@
  * the same order, so that the same input gives the same bits. Blocks are whole warps; `shared` holds BLOCK_WARPS values,
  * and may be used again by the next call at once.
  *
- * And accesses of 16 bytes: wide<T> is as many elements of T as fit, copied by one instruction where it is aligned. */
+ * And accesses of 16 bytes: wide<T> is as many elements of T as fit, copied by one instruction; wide<T, 1> stands for it
+ * where addresses are not aligned to that. */
 #ifndef CLD_CUDA_BLOCK_CUH
 #define CLD_CUDA_BLOCK_CUH
 
@@ -14,9 +15,9 @@
 #define BLOCK_WARPS 32 /* at most */
 #define WHOLE_WARP  0xffffffffu
 
-template <typename T> struct alignas(16) wide {
-    static const int COUNT = 16 / sizeof(T);
-    T v[16 / sizeof(T)];
+template <typename T, int N = 16 / (int)sizeof(T)> struct alignas(sizeof(T) * N) wide {
+    static const int COUNT = N;
+    T v[N];
 };
 
 __host__ __device__ inline bool is_wide(const void *p) { return ((uintptr_t)p & 15) == 0; }
@@ -72,7 +73,8 @@ template <typename T> __device__ inline T block_largest(T x, T *shared) {
 
 /* The sum of x over the threads before this one; *total: over all of them. */
 __device__ inline int block_before(int x, int *total, int *shared) {
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32, upto = x, before = 0, sum = 0;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    int upto = x, before = 0, sum = 0;
     for (int offset = 1; offset < 32; offset <<= 1) {
         int other = __shfl_up_sync(WHOLE_WARP, upto, offset);
         if (lane >= offset) upto += other;

@@ -12,9 +12,7 @@
 #include "kernels/cuda/number.cuh"
 
 /* Neighbours that are loaded and stored as one. */
-template <typename T, int WIDTH> struct alignas(sizeof(T) * WIDTH) pack {
-    T at[WIDTH];
-};
+template <typename T, int WIDTH> struct alignas(sizeof(T) * WIDTH) pack { T at[WIDTH]; };
 
 template <typename T, int WIDTH> __device__ inline pack<T, WIDTH> load_pack(const T *p) {
     return *reinterpret_cast<const pack<T, WIDTH> *>(p);
@@ -39,9 +37,10 @@ typedef struct channel_launch {
 } channel_launch;
 
 #define CHANNEL_THREADS 256
-#define CHANNEL_COLUMNS 64        /* threads side by side, at most: 1 KiB of a row */
-#define CHANNEL_BLOCKS  (6 * 132) /* whole waves, at two or three of them on each multiprocessor of a large GPU */
-#define CHANNEL_UNROLL  4         /* rows of one array that a thread has in flight */
+#define CHANNEL_COLUMNS 64 /* threads side by side, at most: 1 KiB of a row */
+#define CHANNEL_BLOCKS                                                                                       \
+    (6 * 132)            /* whole waves, at two or three of them on each multiprocessor of a large GPU */
+#define CHANNEL_UNROLL 4 /* rows of one array that a thread has in flight */
 
 static inline channel_launch launch_of(int64_t rows, int64_t channels, int width) {
     channel_launch l = {};
@@ -79,7 +78,8 @@ __device__ inline channel_part part_of(const channel_rows &m, int chunk, int wid
 }
 
 /* 16 bytes of T, or one element where the channels are no multiple of that or an array does not lie so. */
-template <typename T> static inline bool lies_in_packs(int64_t channels, const void *const *arrays, int count) {
+template <typename T>
+static inline bool lies_in_packs(int64_t channels, const void *const *arrays, int count) {
     if (channels % (int64_t)(16 / sizeof(T)) != 0) return false;
     for (int i = 0; i < count; i++)
         if ((uintptr_t)arrays[i] % 16 != 0) return false;
@@ -87,10 +87,10 @@ template <typename T> static inline bool lies_in_packs(int64_t channels, const v
 }
 
 /* Call function<T, 16 bytes or 1> for x's dtype: packs where every one of the arrays lies so. */
-#define CLD_BY_WIDTH(function, x, arrays, ...)                                                                             \
-    CLD_BY_FLOAT((x)->dtype, T,                                                                                        \
-                 if (lies_in_packs<T>((x)->shape[1], arrays, (int)(sizeof arrays / sizeof *arrays)))                   \
-                     CLD_TRY((function<T, (int)(16 / sizeof(T))>(__VA_ARGS__)));                                       \
+#define CLD_BY_WIDTH(function, x, arrays, ...)                                                               \
+    CLD_BY_FLOAT((x)->dtype, T,                                                                              \
+                 if (lies_in_packs<T>((x)->shape[1], arrays, (int)(sizeof arrays / sizeof *arrays)))         \
+                     CLD_TRY((function<T, (int)(16 / sizeof(T))>(__VA_ARGS__)));                             \
                  else CLD_TRY((function<T, 1>(__VA_ARGS__))))
 
 /* Sums over threadIdx.y, in a tree: they end up in the threads of row 0. `shared`: COUNT values per thread. */
@@ -107,10 +107,10 @@ template <typename A, int COUNT> __device__ inline void sum_down(A *value, A *sh
     }
 }
 
-/* ---- the end of a reduction: 32 channels per block, 32 threads for the chunks of each --------------------------------- */
+/* ---- the end of a reduction: few channels per block, so that few channels too fill several multiprocessors ------ */
 
-#define FINISH_CHANNELS 32
-#define FINISH_DOWN     32
+#define FINISH_CHANNELS 8  /* 32 bytes of a row of partial sums: what memory fetches */
+#define FINISH_DOWN     64 /* threads for the chunks of each */
 
 /* The sum over threadIdx.y, in every thread. */
 __device__ inline double sum_of_column(double value, double *shared) {

@@ -11,7 +11,8 @@ static cld_layout layout(cld_dtype dtype, const int64_t *shape) {
     return is_float && shape[1] > 1 && shape[2] * shape[3] > 1 ? CLD_BLOCKED : CLD_STRIDED;
 }
 
-static cld_dnn_shape shape_of(const cld_array *x, const cld_array *y, const cld_array *w, const cld_conv_params *p) {
+static cld_dnn_shape shape_of(const cld_array *x, const cld_array *y, const cld_array *w,
+                              const cld_conv_params *p) {
     cld_dnn_shape s = {.dtype = x->dtype,
                        .n = x->shape[0],
                        .c = x->shape[1],

@@ -41,7 +41,8 @@ template <int N> static cld_dims<N> dims_of(const loops<N> *l) {
 /* What moves at once: bytes that lie side by side in the arrays `out` and `x` of the loops, in which `stride` elements
  * separate two entries of an index. */
 template <int N>
-static int64_t unit_of(const loops<N> *l, int out, int x, const void *const data[2], int64_t stride, int64_t size) {
+static int64_t unit_of(const loops<N> *l, int out, int x, const void *const data[2], int64_t stride,
+                       int64_t size) {
     int last = l->count - 1;
     if (last < 0 || l->strides[last][out] != 1 || l->strides[last][x] != 1) return size;
     for (int64_t unit = 16; unit > size; unit /= 2) {
@@ -91,8 +92,8 @@ template <int N> static void count_in_units(loops<N> *l, int out, int x, int64_t
 /* dims: of out, index and x, where x does not move along the dimension that is indexed. */
 template <typename unit>
 static __global__ void __launch_bounds__(THREADS)
-    read_by_index(unit *out, const int64_t *index, const unit *x, cld_dims<3> dims, int64_t extent, int64_t stride,
-                  cld_fault *fault, cld_fault_kind kind) {
+    read_by_index(unit *out, const int64_t *index, const unit *x, cld_dims<3> dims, int64_t extent,
+                  int64_t stride, cld_fault *fault, cld_fault_kind kind) {
     int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x, at[3];
     if (e >= dims.total) return;
     locate<3>(at, dims, e);
@@ -121,8 +122,8 @@ static cld_status read_all(const cld_array *out, const cld_array *x, int dim, co
     cld_dims<3> dims = dims_of(&l);
     BY_UNIT(unit_bytes, unit,
             return CLD_LAUNCH((read_by_index<unit>), blocks_for(dims.total), THREADS, 0, (unit *)out->data,
-                              (const int64_t *)index->data, (const unit *)x->data, dims, x->shape[dim], stride,
-                              cld_cuda_fault(), kind));
+                              (const int64_t *)index->data, (const unit *)x->data, dims, x->shape[dim],
+                              stride, cld_cuda_fault(), kind));
 }
 
 cld_status cld_cuda_gather(const cld_array *out, const cld_array *x, int dim, const cld_array *index) {
@@ -145,7 +146,9 @@ cld_status cld_cuda_index_select(const cld_array *out, const cld_array *x, int d
 
 /* ---- runs of equal entries ---------------------------------------------------------------------------------------- */
 
-static __device__ inline int64_t entry_of(const cld_sorted &item) { return (int64_t)(item.key ^ CLD_SIGN_BIT); }
+static __device__ inline int64_t entry_of(const cld_sorted &item) {
+    return (int64_t)(item.key ^ CLD_SIGN_BIT);
+}
 static __device__ inline bool starts_run(const cld_sorted *line, int64_t p) {
     return p == 0 || line[p - 1].key != line[p].key;
 }
@@ -216,9 +219,9 @@ cld_status cld_cuda_scatter_add(const cld_array *out, int dim, const cld_array *
         if (d != dim) push(&l, index->shape[d], {out->strides[d], x->strides[d]});
     cld_dims<2> lines = dims_of(&l);
     CLD_BY_DTYPE(x->dtype, T,
-                 return CLD_LAUNCH((add_lines<T>), blocks_for(total), THREADS, 0, (T *)out->data, (const T *)x->data,
-                                   (const cld_sorted *)sorted.data, lines, length, extent, out->strides[dim],
-                                   x->strides[dim], cld_cuda_fault()));
+                 return CLD_LAUNCH((add_lines<T>), blocks_for(total), THREADS, 0, (T *)out->data,
+                                   (const T *)x->data, (const cld_sorted *)sorted.data, lines, length, extent,
+                                   out->strides[dim], x->strides[dim], cld_cuda_fault()));
     return CLD_OK;
 }
 
@@ -240,8 +243,8 @@ static __global__ void __launch_bounds__(THREADS)
 /* The last of equal entries wins. */
 template <typename unit>
 static __global__ void __launch_bounds__(THREADS)
-    copy_slices(unit *out, const unit *x, const cld_sorted *sorted, cld_dims<2> rest, int64_t length, int64_t extent,
-                int64_t out_stride, int64_t x_stride, cld_fault *fault) {
+    copy_slices(unit *out, const unit *x, const cld_sorted *sorted, cld_dims<2> rest, int64_t length,
+                int64_t extent, int64_t out_stride, int64_t x_stride, cld_fault *fault) {
     int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x, p = e / rest.total, at[2];
     if (p >= length || !ends_run(sorted, p, length)) return;
     int64_t i = entry_of(sorted[p]);
@@ -251,7 +254,8 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 /* The dimensions of out and x but dim, and the index as a line that can be sorted. */
-static loops<2> slices_of(cld_array *line, const cld_array *out, int dim, const cld_array *index, const cld_array *x) {
+static loops<2> slices_of(cld_array *line, const cld_array *out, int dim, const cld_array *index,
+                          const cld_array *x) {
     loops<2> l = {};
     for (int d = 0; d < x->ndim; d++)
         if (d != dim) push(&l, x->shape[d], {out->strides[d], x->strides[d]});
@@ -269,9 +273,10 @@ cld_status cld_cuda_index_add(const cld_array *out, int dim, const cld_array *in
     CLD_TRY(cld_cuda_sort_lines(&sorted, &line, 0, length, false));
     cld_dims<2> rest = dims_of(&l);
     CLD_BY_DTYPE(x->dtype, T,
-                 return CLD_LAUNCH((add_slices<T>), blocks_for(rest.total * length), THREADS, 0, (T *)out->data,
-                                   (const T *)x->data, (const cld_sorted *)sorted.data, rest, length,
-                                   out->shape[dim], out->strides[dim], x->strides[dim], cld_cuda_fault()));
+                 return CLD_LAUNCH((add_slices<T>), blocks_for(rest.total * length), THREADS, 0,
+                                   (T *)out->data, (const T *)x->data, (const cld_sorted *)sorted.data, rest,
+                                   length, out->shape[dim], out->strides[dim], x->strides[dim],
+                                   cld_cuda_fault()));
     return CLD_OK;
 }
 
@@ -289,7 +294,7 @@ cld_status cld_cuda_index_copy(const cld_array *out, int dim, const cld_array *i
     to = to * size / unit_bytes, from = from * size / unit_bytes;
     cld_dims<2> rest = dims_of(&l);
     BY_UNIT(unit_bytes, unit,
-            return CLD_LAUNCH((copy_slices<unit>), blocks_for(rest.total * length), THREADS, 0, (unit *)out->data,
-                              (const unit *)x->data, (const cld_sorted *)sorted.data, rest, length, out->shape[dim],
-                              to, from, cld_cuda_fault()));
+            return CLD_LAUNCH((copy_slices<unit>), blocks_for(rest.total * length), THREADS, 0,
+                              (unit *)out->data, (const unit *)x->data, (const cld_sorted *)sorted.data, rest,
+                              length, out->shape[dim], to, from, cld_cuda_fault()));
 }

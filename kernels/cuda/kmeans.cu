@@ -48,7 +48,8 @@ static __global__ void __launch_bounds__(THREADS)
             int depth = dim - d < DEPTH ? (int)(dim - d) : (int)DEPTH;
             __syncthreads();
             for (int e = threadIdx.x; e < ROWS * depth; e += THREADS) {
-                int64_t i = first + e / depth < n ? first + e / depth : n - 1; /* the last block may be short */
+                int64_t i = first + e / depth;
+                if (i >= n) i = n - 1; /* the last block may be short */
                 row[e / depth][e % depth] = x[i * dim + d + e % depth];
             }
             __syncthreads();
@@ -87,7 +88,8 @@ static __global__ void __launch_bounds__(THREADS)
  * then added up. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    recenter(T *centroids, T *columns, T *sizes, const T *x, const int64_t *labels, int64_t n, int64_t dim, int64_t k) {
+    recenter(T *centroids, T *columns, T *sizes, const T *x, const int64_t *labels, int64_t n, int64_t dim,
+             int64_t k) {
     CLD_SHARED(int, counts, [BLOCK_WARPS]);
     CLD_SHARED(int, members, [THREADS]);
     int64_t j = blockIdx.x, d = (int64_t)blockIdx.y * THREADS + threadIdx.x, size = 0;
@@ -124,13 +126,15 @@ static cld_status kmeans(const cld_array *labels, const cld_array *centroids, co
     CLD_TRY(cld_cuda_scratch(&block, (size_t)(k * dim) * sizeof(T)));
     T *columns = (T *)block.data;
     if (k * dim == 0) return cld_fail(CLD_UNSUPPORTED, "kmeans: rows of no dimension");
-    CLD_TRY(CLD_LAUNCH((start<T>), (int)((k * dim + THREADS - 1) / THREADS), THREADS, 0, c, columns, rows, n, dim, k));
+    CLD_TRY(CLD_LAUNCH((start<T>), (int)((k * dim + THREADS - 1) / THREADS), THREADS, 0, c, columns, rows, n,
+                       dim, k));
     for (int t = 0; t < iterations; t++) {
         if (few)
             CLD_TRY(CLD_LAUNCH((assign<T, 2>), blocks, THREADS, 0, assigned, rows, columns, n, dim, k));
         else
             CLD_TRY(CLD_LAUNCH((assign<T, 8>), blocks, THREADS, 0, assigned, rows, columns, n, dim, k));
-        CLD_TRY(CLD_LAUNCH((recenter<T>), means, THREADS, 0, c, columns, (T *)sizes->data, rows, assigned, n, dim, k));
+        CLD_TRY(CLD_LAUNCH((recenter<T>), means, THREADS, 0, c, columns, (T *)sizes->data, rows, assigned, n,
+                           dim, k));
     }
     return CLD_OK;
 }

@@ -4,7 +4,10 @@
 const cld_loss_ops cld_cuda_loss = {
     .bank_softmax = cld_cuda_bank_softmax,
     .queue_softmax = cld_cuda_queue_softmax,
+    .sample_negatives = cld_cuda_sample_negatives,
+    .bank_nce = cld_cuda_bank_nce,
     .bank_update = cld_cuda_bank_update,
     .enqueue = cld_cuda_enqueue,
     .kmeans = cld_cuda_kmeans,
+    .weighted_knn = cld_cuda_weighted_knn,
 };

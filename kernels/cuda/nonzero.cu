@@ -15,7 +15,8 @@ static __device__ inline bool is_chosen(const T *x, const cld_dims<1> &dims, int
 }
 
 template <typename T>
-static __global__ void __launch_bounds__(THREADS) count_pieces(int64_t *counts, const T *x, cld_dims<1> dims) {
+static __global__ void __launch_bounds__(THREADS)
+    count_pieces(int64_t *counts, const T *x, cld_dims<1> dims) {
     CLD_SHARED(int, shared, [BLOCK_WARPS]);
     int count = 0;
     for (int r = 0; r < ROUNDS; r++)
@@ -59,7 +60,8 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-template <typename T> static cld_status positions(const cld_array *out, const cld_array *x, const cld_dims<1> &dims) {
+template <typename T>
+static cld_status positions(const cld_array *out, const cld_array *x, const cld_dims<1> &dims) {
     int64_t pieces = (dims.total + PIECE - 1) / PIECE;
     CLD_SCRATCH block;
     CLD_TRY(cld_cuda_scratch(&block, (size_t)pieces * sizeof(int64_t)));
@@ -67,15 +69,15 @@ template <typename T> static cld_status positions(const cld_array *out, const cl
     const T *values = (const T *)x->data;
     CLD_TRY(CLD_LAUNCH((count_pieces<T>), (int)pieces, THREADS, 0, counts, values, dims));
     CLD_TRY(CLD_LAUNCH(add_up, 1, THREADS, 0, counts, pieces));
-    return CLD_LAUNCH((write_positions<T>), (int)pieces, THREADS, 0, (int64_t *)out->data, out->shape[0], values, dims,
-                      (const int64_t *)counts);
+    return CLD_LAUNCH((write_positions<T>), (int)pieces, THREADS, 0, (int64_t *)out->data, out->shape[0],
+                      values, dims, (const int64_t *)counts);
 }
 
 cld_status cld_cuda_nonzero(const cld_array *out, const cld_array *x) {
     cld_dims<1> dims = {};
     dims.total = 1;
+    if (cld_numel(x) == 0 || out->shape[0] == 0) return CLD_OK;
     for (int d = 0; d < x->ndim; d++) push_dim(&dims, x->shape[d], {x->strides[d]});
-    if (dims.total == 0 || cld_numel(out) == 0) return CLD_OK;
     CLD_BY_DTYPE(x->dtype, T, return positions<T>(out, x, dims));
     return CLD_OK;
 }

@@ -13,14 +13,10 @@
 #include "kernels/cuda/conv.h"
 
 /* Vectors over the channels; those that were not given are NULL. */
-template <typename A> struct affine {
-    const A *mean, *invstd, *weight, *bias;
-};
+template <typename A> struct affine { const A *mean, *invstd, *weight, *bias; };
 
 /* y = (x - mean) * scale + shift */
-template <typename A> struct line {
-    A mean, scale, shift;
-};
+template <typename A> struct line { A mean, scale, shift; };
 
 template <typename A> __device__ inline line<A> line_of(const affine<A> &f, int c) {
     line<A> l = {f.mean[c], f.invstd[c], 0};
@@ -106,15 +102,16 @@ __global__ void statistics(typename cld_compute<T>::type *partial, const T *x, c
 
 /* The whole of the chunks, in double: the mean of their means, then the squared differences from that. */
 template <typename A>
-__global__ void finish_statistics(A *mean_out, A *invstd_out, A *running_mean, A *running_var, const A *partial,
-                                  channel_rows m, double momentum, double eps) {
+__global__ void finish_statistics(A *mean_out, A *invstd_out, A *running_mean, A *running_var,
+                                  const A *partial, channel_rows m, double momentum, double eps) {
     CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
     int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x);
     bool any = c < m.channels;
     double sum = 0, m2 = 0;
     for (int chunk = (int)threadIdx.y; any && chunk < m.chunks; chunk += FINISH_DOWN) {
         int64_t left = m.rows - chunk * m.chunk_rows;
-        sum += (double)(left < m.chunk_rows ? left : m.chunk_rows) * (double)partial[(int64_t)chunk * 2 * m.channels + c];
+        sum += (double)(left < m.chunk_rows ? left : m.chunk_rows) *
+               (double)partial[(int64_t)chunk * 2 * m.channels + c];
     }
     double mean = sum_of_column(sum, shared) / (double)m.rows;
     for (int chunk = (int)threadIdx.y; any && chunk < m.chunks; chunk += FINISH_DOWN) {
@@ -134,7 +131,8 @@ __global__ void finish_statistics(A *mean_out, A *invstd_out, A *running_mean, A
 
 /* In evaluation. */
 template <typename A>
-__global__ void use_running(A *mean, A *invstd, const A *running_mean, const A *running_var, int channels, double eps) {
+__global__ void use_running(A *mean, A *invstd, const A *running_mean, const A *running_var, int channels,
+                            double eps) {
     int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (c >= channels) return;
     mean[c] = running_mean ? running_mean[c] : (A)0;
@@ -144,8 +142,8 @@ __global__ void use_running(A *mean, A *invstd, const A *running_mean, const A *
 /* ---- y ----------------------------------------------------------------------------------------------------------------- */
 
 template <typename T, int WIDTH, bool ADD>
-__global__ void apply(T *y, const T *x, const T *residual, affine<typename cld_compute<T>::type> f, channel_rows m,
-                      bool with_relu) {
+__global__ void apply(T *y, const T *x, const T *residual, affine<typename cld_compute<T>::type> f,
+                      channel_rows m, bool with_relu) {
     typedef typename cld_compute<T>::type A;
     enum { UNROLL = ADD ? CHANNEL_UNROLL / 2 : CHANNEL_UNROLL };
     channel_part part = part_of(m, m.chunks - 1 - (int)blockIdx.x, WIDTH);
@@ -188,8 +186,8 @@ template <int MASK, typename A> __device__ inline A masked(A dy, A x, A y, const
 
 /* partial (chunks, 2, channels): sums of the masked dy and of its products with x - mean. */
 template <typename T, int WIDTH, int MASK>
-__global__ void sums(typename cld_compute<T>::type *partial, T *dresidual, const T *dy, const T *x, const T *y,
-                     affine<typename cld_compute<T>::type> f, channel_rows m) {
+__global__ void sums(typename cld_compute<T>::type *partial, T *dresidual, const T *dy, const T *x,
+                     const T *y, affine<typename cld_compute<T>::type> f, channel_rows m) {
     typedef typename cld_compute<T>::type A;
     CLD_DYNAMIC_SHARED(A, shared);
     channel_part part = part_of(m, (int)blockIdx.x, WIDTH);
@@ -259,7 +257,8 @@ __global__ void finish_sums(A *through, A *dweight, A *dbias, const A *partial, 
 }
 
 template <typename T, int WIDTH, int MASK>
-__global__ void gradient(T *dx, const T *dy, const T *x, const T *y, const typename cld_compute<T>::type *through,
+__global__ void gradient(T *dx, const T *dy, const T *x, const T *y,
+                         const typename cld_compute<T>::type *through,
                          affine<typename cld_compute<T>::type> f, channel_rows m) {
     typedef typename cld_compute<T>::type A;
     channel_part part = part_of(m, m.chunks - 1 - (int)blockIdx.x, WIDTH);
@@ -303,7 +302,8 @@ static int64_t rows_of(const cld_array *x) { return x->shape[0] * x->shape[2] * 
 template <typename A> static A *vector_of(const cld_array *a) { return a ? (A *)a->data : NULL; }
 
 template <typename A>
-static affine<A> affine_of(const cld_array *mean, const cld_array *invstd, const cld_array *weight, const cld_array *bias) {
+static affine<A> affine_of(const cld_array *mean, const cld_array *invstd, const cld_array *weight,
+                           const cld_array *bias) {
     affine<A> f = {vector_of<A>(mean), vector_of<A>(invstd), vector_of<A>(weight), vector_of<A>(bias)};
     return f;
 }
@@ -338,8 +338,9 @@ static cld_status batch_statistics(const cld_array *mean, const cld_array *invst
 }
 
 template <typename T, int WIDTH>
-static cld_status write_y(const cld_array *y, const cld_array *x, const cld_array *residual, const cld_array *weight,
-                          const cld_array *bias, const cld_array *mean, const cld_array *invstd, bool with_relu) {
+static cld_status write_y(const cld_array *y, const cld_array *x, const cld_array *residual,
+                          const cld_array *weight, const cld_array *bias, const cld_array *mean,
+                          const cld_array *invstd, bool with_relu) {
     typedef typename cld_compute<T>::type A;
     channel_launch l = launch_of(rows_of(x), x->shape[1], WIDTH);
     affine<A> f = affine_of<A>(mean, invstd, weight, bias);
@@ -368,7 +369,8 @@ template <typename T, int WIDTH, int MASK> static cld_status write_gradients(con
         CLD_TRY(CLD_LAUNCH((sums<T, WIDTH, MASK>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
                            (A *)partial.data, dresidual, dy, x, y, f, l.m));
     CLD_TRY(CLD_LAUNCH((finish_sums<A>), finish_blocks(l.m), finish_threads(), 0, (A *)through.data,
-                       vector_of<A>(g.dweight), vector_of<A>(g.dbias), (const A *)partial.data, f, l.m, g.training));
+                       vector_of<A>(g.dweight), vector_of<A>(g.dbias), (const A *)partial.data, f, l.m,
+                       g.training));
     if (!g.dx || l.m.chunks == 0) return CLD_OK;
     if (dresidual)
         return CLD_LAUNCH((gradient<T, WIDTH, MASK_NONE>), l.blocks, l.threads, 0, (T *)g.dx->data,
@@ -377,7 +379,8 @@ template <typename T, int WIDTH, int MASK> static cld_status write_gradients(con
                       (const A *)through.data, f, l.m);
 }
 
-template <typename T, int WIDTH> static cld_status write_masked_gradients(const gradients &g, enum mask mask) {
+template <typename T, int WIDTH>
+static cld_status write_masked_gradients(const gradients &g, enum mask mask) {
     switch (mask) {
     case MASK_FROM_X: return write_gradients<T, WIDTH, MASK_FROM_X>(g);
     case MASK_FROM_Y: return write_gradients<T, WIDTH, MASK_FROM_Y>(g);
@@ -389,18 +392,20 @@ template <typename T, int WIDTH> static cld_status write_masked_gradients(const 
 
 static const void *address(const cld_array *a) { return a ? a->data : NULL; }
 
-static cld_status running_statistics(const cld_array *mean, const cld_array *invstd, const cld_array *running_mean,
-                                     const cld_array *running_var, double eps) {
+static cld_status running_statistics(const cld_array *mean, const cld_array *invstd,
+                                     const cld_array *running_mean, const cld_array *running_var,
+                                     double eps) {
     int channels = (int)mean->shape[0], threads = 256, blocks = (channels + threads - 1) / threads;
     CLD_BY_WIDE(mean->dtype, A,
-                CLD_TRY(CLD_LAUNCH((use_running<A>), blocks, threads, 0, vector_of<A>(mean), vector_of<A>(invstd),
-                                   (const A *)vector_of<A>(running_mean), (const A *)vector_of<A>(running_var), channels,
-                                   eps)));
+                CLD_TRY(CLD_LAUNCH((use_running<A>), blocks, threads, 0, vector_of<A>(mean),
+                                   vector_of<A>(invstd), (const A *)vector_of<A>(running_mean),
+                                   (const A *)vector_of<A>(running_var), channels, eps)));
     return CLD_OK;
 }
 
-static cld_status normalize(const cld_array *y, const cld_array *x, const cld_array *residual, const cld_array *weight,
-                            const cld_array *bias, const cld_array *mean, const cld_array *invstd, bool with_relu) {
+static cld_status normalize(const cld_array *y, const cld_array *x, const cld_array *residual,
+                            const cld_array *weight, const cld_array *bias, const cld_array *mean,
+                            const cld_array *invstd, bool with_relu) {
     if (cld_numel(x) == 0) return CLD_OK;
     const void *arrays[] = {address(y), address(x), address(residual)};
     CLD_BY_WIDTH(write_y, x, arrays, y, x, residual, weight, bias, mean, invstd, with_relu);
@@ -408,7 +413,8 @@ static cld_status normalize(const cld_array *y, const cld_array *x, const cld_ar
 }
 
 /* An optional one. */
-static cld_status read_activation(cld_array *out, const cld_array **which, cld_scratch_block *block, const cld_array *a) {
+static cld_status read_activation(cld_array *out, const cld_array **which, cld_scratch_block *block,
+                                  const cld_array *a) {
     *which = a ? out : NULL;
     return a ? cld_cuda_channels_last(out, block, a, a->dtype, CLD_READ) : CLD_OK;
 }

@@ -89,8 +89,8 @@ __global__ void __launch_bounds__(THREADS, 2)
 
 /* Tensors `from` on, as many as the table holds; returns where it stopped. */
 template <typename T, typename rule, int CAPACITY>
-static cld_status launch_some(int *from, int count, const cld_array *const arrays[rule::ARRAYS], cld_dtype dtype,
-                              const rule &parameters) {
+static cld_status launch_some(int *from, int count, const cld_array *const arrays[rule::ARRAYS],
+                              cld_dtype dtype, const rule &parameters) {
     tensor_table<rule::ARRAYS, CAPACITY> table;
     int64_t blocks = 0;
     table.count = 0;
@@ -124,7 +124,8 @@ static cld_status to_all(int count, const cld_array *const arrays[rule::ARRAYS],
 }
 
 template <typename rule>
-static cld_status to_all_wide(int count, const cld_array *const arrays[rule::ARRAYS], const rule &parameters) {
+static cld_status to_all_wide(int count, const cld_array *const arrays[rule::ARRAYS],
+                              const rule &parameters) {
     CLD_TRY((to_all<float, rule>(count, arrays, CLD_F32, parameters)));
     return to_all<double, rule>(count, arrays, CLD_F64, parameters);
 }
@@ -241,7 +242,8 @@ static cld_status all_finite(const cld_array *flag, int count, const cld_array *
 
 /* ---- the loss scale ----------------------------------------------------------------------------------------------- */
 
-static __global__ void next_scale(float *scale, int *good, const uint8_t *condition, const cld_scale_params p) {
+static __global__ void next_scale(float *scale, int *good, const uint8_t *condition,
+                                  const cld_scale_params p) {
     if (condition && *condition == 0) {
         *scale *= (float)p.backoff;
         *good = 0;

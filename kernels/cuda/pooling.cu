@@ -58,7 +58,8 @@ __device__ inline range outputs_of(const cld_pool_params &p, int axis, int i, in
 
 /* Padding counts, but only as far as the padded map reaches: the whole kernel nearly always. */
 __device__ inline int taps_of(const cld_pool_params &p, int axis, int i, int extent) {
-    int first = i * p.stride[axis] - p.padding[axis], last = first + p.kernel[axis], end = extent + p.padding[axis];
+    int first = i * p.stride[axis] - p.padding[axis], last = first + p.kernel[axis],
+        end = extent + p.padding[axis];
     return (last < end ? last : end) - first;
 }
 
@@ -116,7 +117,8 @@ template <typename T, int WIDTH> __global__ void max_pool(T *y, int32_t *argmax,
     }
 }
 
-template <typename T, int WIDTH> __global__ void max_pool_backward(T *dx, const T *dy, const int32_t *argmax, pool s) {
+template <typename T, int WIDTH>
+__global__ void max_pool_backward(T *dx, const T *dy, const int32_t *argmax, pool s) {
     typedef typename cld_compute<T>::type A;
     int image = (int)(blockIdx.x / (unsigned)s.x.height), h = (int)(blockIdx.x % (unsigned)s.x.height);
     int groups = s.channels / WIDTH;
@@ -179,8 +181,8 @@ template <typename T, int WIDTH> __global__ void avg_pool_backward(T *dx, const 
         for (int i = rows.first; i < rows.last; i++)
             for (int j = columns.first; j < columns.last; j++) {
                 A taps = (A)taps_of(s.p, 0, i, s.x.height) * (A)taps_of(s.p, 1, j, s.x.width);
-                pack<T, WIDTH> in =
-                    load_pack<T, WIDTH>(dy + image * s.y.image + i * s.y.row + j * s.y.column + c * s.y.channel);
+                pack<T, WIDTH> in = load_pack<T, WIDTH>(dy + image * s.y.image + i * s.y.row +
+                                                        j * s.y.column + c * s.y.channel);
                 for (int v = 0; v < WIDTH; v++) sum[v] += load(in.at[v]) / taps;
             }
         pack<T, WIDTH> out;
@@ -220,7 +222,8 @@ static cld_status run(which kind, const cld_array *x, const cld_array *y, const 
     int32_t *where = argmax ? (int32_t *)argmax->data : NULL;
     bool last = cld_cuda_is_channels_last(x) && cld_cuda_is_channels_last(y);
     const void *arrays[] = {x->data, y->data, where};
-    CLD_BY_FLOAT(x->dtype, T, if (last && lies_in_packs<T>(x->shape[1], arrays, 3))
+    CLD_BY_FLOAT(x->dtype, T,
+                 if (last && lies_in_packs<T>(x->shape[1], arrays, 3))
                      CLD_TRY((launch<T, (int)(16 / sizeof(T))>(kind, x, y, where, s)));
                  else CLD_TRY((launch<T, 1>(kind, x, y, where, s))));
     return CLD_OK;

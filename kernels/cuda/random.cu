@@ -18,20 +18,8 @@ struct draws {
 };
 
 /* a + x y, rounded twice. */
-static __device__ inline float sum_of(float a, float x, float y) {
-#ifdef __CUDA_ARCH__
-    return __fadd_rn(a, __fmul_rn(x, y));
-#else
-    return a + x * y;
-#endif
-}
-static __device__ inline double sum_of(double a, double x, double y) {
-#ifdef __CUDA_ARCH__
-    return __dadd_rn(a, __dmul_rn(x, y));
-#else
-    return a + x * y;
-#endif
-}
+static __device__ inline float sum_of(float a, float x, float y) { return __fadd_rn(a, __fmul_rn(x, y)); }
+static __device__ inline double sum_of(double a, double x, double y) { return __dadd_rn(a, __dmul_rn(x, y)); }
 
 /* In [0, 1). */
 static __device__ inline void unit_of(float *u, const uint32_t words[2]) {
@@ -64,18 +52,10 @@ template <typename C> static __device__ inline C draw(const draws &d, const uint
 }
 
 /* f32 and the 16-bit types are drawn in float; integers are the floor of a double. */
-template <typename T> struct drawn {
-    typedef typename cld_compute<T>::type type;
-};
-template <> struct drawn<int64_t> {
-    typedef double type;
-};
-template <> struct drawn<int32_t> {
-    typedef double type;
-};
-template <> struct drawn<uint8_t> {
-    typedef double type;
-};
+template <typename T> struct drawn { typedef typename cld_compute<T>::type type; };
+template <> struct drawn<int64_t> { typedef double type; };
+template <> struct drawn<int32_t> { typedef double type; };
+template <> struct drawn<uint8_t> { typedef double type; };
 
 /* A thread per Philox block, of which the first and the last may be half outside. */
 template <typename T>
@@ -86,7 +66,8 @@ static __global__ void __launch_bounds__(THREADS)
     if (thread >= blocks) return;
     uint64_t position = d.position + (base ? (uint64_t)*base : 0), block = position / 2 + (uint64_t)thread;
     const uint32_t key[2] = {(uint32_t)d.seed, (uint32_t)(d.seed >> 32)};
-    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)CLD_RNG_GENERATOR << 28, 0};
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)CLD_RNG_GENERATOR << 28,
+                                 0};
     uint32_t words[4];
     cld_philox_block(key, counter, words);
     for (int half = 0; half < 2; half++) {
@@ -112,7 +93,8 @@ static double widened(uint16_t half, cld_dtype dtype) {
 
 /* By bisection over the bits, ordered as the numbers are. */
 static double largest_half_below(double b, cld_dtype dtype) {
-    int low = dtype == CLD_F16 ? -0x7C00 : -0x7F80, high = -low; /* from -infinity to infinity, both counted */
+    int low = dtype == CLD_F16 ? -0x7C00 : -0x7F80,
+        high = -low; /* from -infinity to infinity, both counted */
     while (high - low > 1) {
         int middle = (low + high) / 2 - ((low + high) % 2 < 0);
         uint16_t bits = (uint16_t)(middle < 0 ? 0x8000 - middle : middle);
@@ -131,8 +113,8 @@ static double largest_below(double b, cld_dtype dtype) {
     return v >= b ? nextafterf(v, -(float)INFINITY) : v;
 }
 
-cld_status cld_cuda_random(const cld_array *out, cld_random kind, double a, double b, uint64_t seed, uint64_t position,
-                           const cld_array *base) {
+cld_status cld_cuda_random(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
+                           uint64_t position, const cld_array *base) {
     const draws d = {kind == CLD_RANDOM_UNIFORM, a, b, largest_below(b, out->dtype), seed, position};
     const int64_t *offset = base ? (const int64_t *)base->data : NULL;
     int64_t n = cld_numel(out), blocks = n / 2 + 1;
@@ -144,7 +126,7 @@ cld_status cld_cuda_random(const cld_array *out, cld_random kind, double a, doub
     else
         for (int i = 0; i < out->ndim; i++) push_dim(&dims, out->shape[i], {out->strides[i]});
     CLD_BY_DTYPE(out->dtype, T,
-                 return CLD_LAUNCH((draw_all<T>), (int)((blocks + THREADS - 1) / THREADS), THREADS, 0, (T *)out->data,
-                                   dims, d, offset, blocks));
+                 return CLD_LAUNCH((draw_all<T>), (int)((blocks + THREADS - 1) / THREADS), THREADS, 0,
+                                   (T *)out->data, dims, d, offset, blocks));
     return CLD_OK;
 }

@@ -35,8 +35,8 @@ static __device__ inline void renew_row(T *row, const T *f, int64_t dim, double 
  * the others have nothing to do. */
 template <typename T>
 static __global__ void __launch_bounds__(32 * WARPS)
-    renew_bank(T *bank, int64_t size, const int64_t *index, const T *f, int64_t count, int64_t dim, double momentum,
-               const uint8_t *condition, cld_fault *fault) {
+    renew_bank(T *bank, int64_t size, const int64_t *index, const T *f, int64_t count, int64_t dim,
+               double momentum, const uint8_t *condition, cld_fault *fault) {
     int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
     if (i >= count || !holds(condition)) return;
     int64_t row = index[i];
@@ -45,18 +45,19 @@ static __global__ void __launch_bounds__(32 * WARPS)
         return;
     }
     if (next_with(index, row, 0, i) < i) return;
-    for (; i < count; i = next_with(index, row, i + 1, count)) renew_row(bank + row * dim, f + i * dim, dim, momentum);
+    for (; i < count; i = next_with(index, row, i + 1, count))
+        renew_row(bank + row * dim, f + i * dim, dim, momentum);
 }
 
-cld_status cld_cuda_bank_update(const cld_array *bank, const cld_array *index, const cld_array *f, double momentum,
-                                const cld_array *condition) {
+cld_status cld_cuda_bank_update(const cld_array *bank, const cld_array *index, const cld_array *f,
+                                double momentum, const cld_array *condition) {
     int64_t count = f->shape[0], dim = f->shape[1];
     const uint8_t *made = condition ? (const uint8_t *)condition->data : NULL;
     if (count == 0) return CLD_OK;
     CLD_BY_WIDE(f->dtype, T,
-                return CLD_LAUNCH((renew_bank<T>), (int)((count + WARPS - 1) / WARPS), 32 * WARPS, 0, (T *)bank->data,
-                                  bank->shape[0], (const int64_t *)index->data, (const T *)f->data, count, dim,
-                                  momentum, made, cld_cuda_fault()));
+                return CLD_LAUNCH((renew_bank<T>), (int)((count + WARPS - 1) / WARPS), 32 * WARPS, 0,
+                                  (T *)bank->data, bank->shape[0], (const int64_t *)index->data,
+                                  (const T *)f->data, count, dim, momentum, made, cld_cuda_fault()));
     return CLD_OK;
 }
 
@@ -78,8 +79,8 @@ static __global__ void move_pointer(int64_t *pointer, int64_t count, int64_t siz
 }
 
 template <typename unit>
-static cld_status fill_ring_by(const cld_array *queue, const cld_array *pointer, const cld_array *keys, size_t bytes,
-                               const uint8_t *condition) {
+static cld_status fill_ring_by(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
+                               size_t bytes, const uint8_t *condition) {
     int64_t size = queue->shape[0], count = keys->shape[0], row = (int64_t)(bytes / sizeof(unit));
     int64_t first = count > size ? count - size : 0, n = (count - first) * row;
     return CLD_LAUNCH((fill_ring<unit>), (int)((n + COPY_THREADS - 1) / COPY_THREADS), COPY_THREADS, 0,

@@ -84,7 +84,8 @@ static __global__ void __launch_bounds__(TILE / 2)
         }
     __syncthreads();
     int64_t kept = runs.length(run), start = (line * runs.runs + run) * runs.kept;
-    for (int i = threadIdx.x; i < kept; i += blockDim.x) out[start + i] = cld_sorted{keys[i], first + places[i]};
+    for (int i = threadIdx.x; i < kept; i += blockDim.x)
+        out[start + i] = cld_sorted{keys[i], first + places[i]};
 }
 
 /* ---- merging ------------------------------------------------------------------------------------------------------ */
@@ -118,7 +119,8 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 template <typename T>
-static cld_status sort_all_tiles(cld_sorted *out, const cld_array *x, int dim, const run_plan &runs, bool descending) {
+static cld_status sort_all_tiles(cld_sorted *out, const cld_array *x, int dim, const run_plan &runs,
+                                 bool descending) {
     cld_dims<1> lines = lines_of<1>({x}, dim);
     int tile = 64;
     while (tile < TILE && tile < runs.n) tile *= 2;
@@ -127,7 +129,8 @@ static cld_status sort_all_tiles(cld_sorted *out, const cld_array *x, int dim, c
                       x->strides[dim], runs, tile, descending);
 }
 
-cld_status cld_cuda_sort_lines(cld_scratch_block *sorted, const cld_array *x, int dim, int64_t k, bool descending) {
+cld_status cld_cuda_sort_lines(cld_scratch_block *sorted, const cld_array *x, int dim, int64_t k,
+                               bool descending) {
     int64_t n = x->shape[dim], lines = cld_numel(x) / n;
     run_plan runs = runs_of(n, k, TILE);
     size_t bytes = (size_t)(lines * runs.runs * runs.kept) * sizeof(cld_sorted);
@@ -139,8 +142,8 @@ cld_status cld_cuda_sort_lines(cld_scratch_block *sorted, const cld_array *x, in
     while (runs.runs > 1) {
         run_plan to = runs_of(n, k, 2 * runs.span);
         int64_t total = lines * runs.runs * runs.kept;
-        CLD_TRY(CLD_LAUNCH(merge_runs, (int)((total + THREADS - 1) / THREADS), THREADS, 0, (cld_sorted *)other.data,
-                           (const cld_sorted *)sorted->data, total, runs, to));
+        CLD_TRY(CLD_LAUNCH(merge_runs, (int)((total + THREADS - 1) / THREADS), THREADS, 0,
+                           (cld_sorted *)other.data, (const cld_sorted *)sorted->data, total, runs, to));
         cld_scratch_block merged = other;
         other.data = sorted->data, other.bytes = sorted->bytes;
         *sorted = merged;
@@ -153,8 +156,8 @@ cld_status cld_cuda_sort_lines(cld_scratch_block *sorted, const cld_array *x, in
 
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    write_lines(T *values, int64_t *places, const T *x, const cld_sorted *sorted, cld_dims<3> lines, int64_t k,
-                int64_t value_stride, int64_t place_stride, int64_t stride) {
+    write_lines(T *values, int64_t *places, const T *x, const cld_sorted *sorted, cld_dims<3> lines,
+                int64_t k, int64_t value_stride, int64_t place_stride, int64_t stride) {
     int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x, i = e % k, at[3];
     if (e >= lines.total * k) return;
     locate<3>(at, lines, e / k);

@@ -18,7 +18,8 @@ typedef struct cld_sorted {
 
 /* The first k of each line of x along dim, in order: (lines, k), where the lines are counted row-major over the other
  * dimensions. k and x's elements are not 0. */
-cld_status cld_cuda_sort_lines(cld_scratch_block *sorted, const cld_array *x, int dim, int64_t k, bool descending);
+cld_status cld_cuda_sort_lines(cld_scratch_block *sorted, const cld_array *x, int dim, int64_t k,
+                               bool descending);
 
 #ifdef __cplusplus
 }

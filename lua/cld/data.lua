@@ -6,6 +6,8 @@
 --     -- batch.views[1], batch.views[2]: f32 (256, 3, 32, 32); batch.index: i64 (256), rows of `train`, from 0;
 --     -- batch.labels: i64 (256)
 --   end
+--
+-- With `device`, batches lie there. A CUDA device makes the views itself, the same ones: images are sent there once.
 local core = require "cld.core"
 local augment = require "cld.augment"
 local caller = require "cld.caller"
@@ -93,7 +95,9 @@ local defaults = {
   batch_size = 256,   -- images per step, over all ranks
   views = 2,          -- of each image, drawn independently
   augment = false,    -- a table of cld.augment; default: augment.none at the images' size
-  workers = 1,        -- threads; 0: the caller's own. Batches do not depend on it
+  device = "cpu",     -- where batches lie
+  resident = true,    -- the device holds the images and makes the views, where it can and they fit; else the host does
+  workers = 1,        -- threads, where the host makes the views; 0: the caller's own. Batches do not depend on it
   prefetch = 3,       -- batches made ahead
   seed = 0,
   shuffle = true,     -- a new order each epoch
@@ -104,7 +108,17 @@ local defaults = {
 
 local names = sorted_keys(defaults)
 
---- loader{dataset, batch_size, views, augment, workers, prefetch, seed, shuffle, drop_last, rank, world}
+-- The images on the device, or where they are. A data set keeps them for its next loader: training and evaluation share
+-- one copy.
+local function images_on(set, device)
+  local copies = set.copies or {}
+  set.copies = copies
+  copies[device] = copies[device] or core.data.resident(set.images, device) or nil
+  return copies[device] or set.images
+end
+
+--- loader{dataset, batch_size, views, augment, device, resident, workers, prefetch, seed, shuffle, drop_last, rank,
+-- world}
 -- #loader: steps per epoch. Settings that do not fit the data are the user's to mend.
 function data.loader(options)
   caller.require_fields("data.loader", options, names)
@@ -119,7 +133,14 @@ function data.loader(options)
   if not settings.augment then
     settings.augment = augment.none { size = { set.images.shape[2], set.images.shape[3] } }
   end
+  if type(settings.device) ~= "string" or not core.cuda.is_name(settings.device) then
+    caller.raise("data.loader: device must be cpu, cuda or cuda:N, got %s", caller.shown(settings.device))
+  end
+  settings.device = user_error.call(core.cuda.resolve, settings.device)
   local step_count = user_error.call(core.data.loader_steps, settings)
+  if settings.resident and settings.device ~= "cpu" then
+    settings.images = user_error.call(images_on, set, settings.device)
+  end
   return setmetatable({ settings = settings, dataset = set, step_count = step_count }, Loader)
 end
 

@@ -54,7 +54,7 @@ local function in_eval_mode(net)
   })
 end
 
-local feature_options = { "batch_size", "augment", "branch", "mean", "std" }
+local feature_options = { "batch_size", "augment", "branch", "mean", "std", "device" }
 
 local function check_encoder(name, net, dataset, what)
   local meta = getmetatable(net)
@@ -77,11 +77,18 @@ end
 
 local function first_output(net, images) return (net(images)) end
 
+-- Where the network computes: options.device, or its parameters', else the cpu.
+local function device_of(net, options)
+  if options.device then return options.device end
+  local first = nn.is_module(net) and net:parameters()[1]
+  return first and first.device or "cpu"
+end
+
 local function extract(net, dataset, options)
   local branch = options.branch or first_output
   local loader = data.loader {
     dataset, batch_size = options.batch_size or 256, views = 1, shuffle = false, drop_last = false,
-    augment = transform(dataset, options),
+    augment = transform(dataset, options), device = device_of(net, options),
   }
   local _ <close> = in_eval_mode(net)
   local _ <close> = core.autograd.no_grad()
@@ -95,13 +102,15 @@ local function extract(net, dataset, options)
     local is_half = features.dtype == "bf16" or features.dtype == "f16"
     parts[#parts + 1] = is_half and features:float() or features -- to be compared in f32
   end
-  return caller.call("eval.features", create.cat, parts, 1), dataset.labels
+  local features = caller.call("eval.features", create.cat, parts, 1)
+  return features, dataset.labels:to(features.device)
 end
 
---- features(net, dataset, {batch_size = 256, branch, mean, std, augment}) -> features (n, d) and labels i64 (n), in the
--- data set's order, un-augmented, in eval mode. net is a module or a function of the images; what is compared is its
--- first output, or what `branch(net, images)` returns. Images keep their size and are normalized by mean and std (per
--- channel, default CIFAR's), unless an augmentation is given.
+--- features(net, dataset, {batch_size = 256, branch, mean, std, augment, device}) -> features (n, d) and labels i64 (n),
+-- in the data set's order, un-augmented, in eval mode. net is a module or a function of the images; what is compared is
+-- its first output, or what `branch(net, images)` returns. Images keep their size and are normalized by mean and std
+-- (per channel, default CIFAR's), unless an augmentation is given. All happens on the device, by default that of the
+-- module's parameters, or the cpu: there are the features and the labels.
 function eval.features(net, dataset, options)
   caller.check_fields("eval.features", options, feature_options)
   check_encoder("eval.features", net, dataset, "the second argument")

@@ -3,7 +3,9 @@
 -- loaded on first use).
 local core = require "cld.core"
 
-local composed = { "augment", "data", "eval", "json", "losses", "models", "nn", "optim", "options", "run", "schedule" }
+local composed = {
+  "augment", "data", "eval", "graph", "json", "losses", "models", "nn", "optim", "options", "run", "schedule",
+}
 
 local cld = {}
 

@@ -113,8 +113,8 @@ local MocoQueue = {}
 MocoQueue.__index = MocoQueue
 
 --- moco_queue{size =, dim =, temperature = 0.07, dtype = "f32", device = "cpu"}: a ring of keys, the negatives of
--- MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer:item() the row to be replaced next,
--- counted from 0.
+-- MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer:item() the row to be replaced
+-- next, counted from 0.
 function losses.moco_queue(options)
   caller.require_fields("moco_queue", options, { "size", "dim", "temperature", "dtype", "device" })
   local size, dim = integer("moco_queue", options, "size", 1), integer("moco_queue", options, "dim", 1)

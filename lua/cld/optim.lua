@@ -35,9 +35,9 @@ end
 --
 -- :step([{lr =}]) applies the gradients at hand; parameters without one stay. :step(loss[, {lr =}]) is zero_grad,
 -- backward and step. Where the loss is not finite it changes nothing: no parameter, no momentum, no row of a memory
--- bank. Whether it was made is known where the kernels run, and nothing waits for it: what :step returns is a tensor (u8,
--- of no dimension: 1 or 0), for cld.optim.ema and queue:enqueue to go by, which to Lua is always true. sgd.skipped, the
--- number of steps not made, waits for the device. (Of a dampened momentum the first step does too.)
+-- bank. Whether it was made is known where the kernels run, and nothing waits for it: what :step returns is a tensor
+-- (u8, of no dimension: 1 or 0), for cld.optim.ema and queue:enqueue to go by; to Lua it is always true. sgd.skipped,
+-- the number of steps not made, waits for the device. (Of a dampened momentum the first step does too.)
 --
 -- A step's lr, a number or a tensor of one element, is for all groups; a step without one takes the group's, or sgd.lr,
 -- which may be assigned. :zero_grad(), :state_dict(), :load_state_dict(state).

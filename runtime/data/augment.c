@@ -56,9 +56,11 @@ cld_status cld_augment_check(const cld_augment *a) {
 
 static void color_jitter(cld_planes image, const cld_view *v, const cld_augment *a) {
     for (int i = 0; i < 4; i++) {
-        if (v->order[i] == CLD_JITTER_BRIGHTNESS && a->brightness > 0.0) cld_image_brightness(image, v->brightness);
+        if (v->order[i] == CLD_JITTER_BRIGHTNESS && a->brightness > 0.0)
+            cld_image_brightness(image, v->brightness);
         if (v->order[i] == CLD_JITTER_CONTRAST && a->contrast > 0.0) cld_image_contrast(image, v->contrast);
-        if (v->order[i] == CLD_JITTER_SATURATION && a->saturation > 0.0) cld_image_saturation(image, v->saturation);
+        if (v->order[i] == CLD_JITTER_SATURATION && a->saturation > 0.0)
+            cld_image_saturation(image, v->saturation);
         if (v->order[i] == CLD_JITTER_HUE && a->hue > 0.0) cld_image_hue(image, v->hue);
     }
 }
@@ -70,8 +72,8 @@ static void erase(float *out, cld_rect r, const cld_augment *a) {
                    sizeof *out * (size_t)r.width);
 }
 
-cld_status cld_augment_view(float *out, const uint8_t *image, int height, int width, const cld_view_settings *s,
-                            cld_philox rng, cld_augment_scratch *scratch) {
+cld_status cld_augment_view(float *out, const uint8_t *image, int height, int width,
+                            const cld_view_settings *s, cld_philox rng, cld_augment_scratch *scratch) {
     const cld_augment *a = &s->augment;
     uint8_t *data = cld_scratch_reserve(&scratch->view, 3 * (size_t)a->height * (size_t)a->width);
     if (!data) return CLD_NOMEM;

@@ -19,7 +19,7 @@ typedef struct cld_augment_scratch {
 void cld_augment_scratch_free(cld_augment_scratch *s);
 
 /* out (3, height and width of the settings), normalized, from an interleaved image (height, width, 3). */
-cld_status cld_augment_view(float *out, const uint8_t *image, int height, int width, const cld_view_settings *s,
-                            cld_philox rng, cld_augment_scratch *scratch);
+cld_status cld_augment_view(float *out, const uint8_t *image, int height, int width,
+                            const cld_view_settings *s, cld_philox rng, cld_augment_scratch *scratch);
 
 #endif

@@ -33,6 +33,11 @@ struct cld_epoch {
 
 cld_status cld_loader_check(const cld_loader *l) {
     const cld_array *images = &l->images->a, *labels = &l->labels->a;
+    const cld_backend *cpu = cld_cpu_backend(), *where = cld_device(l->images);
+    if (cld_device(l->labels) != cpu || (where != cpu && where != l->device))
+        return cld_fail(CLD_INVALID,
+                        "loader: images and labels must lie on the cpu; here images are on %s, labels on %s",
+                        where->name, cld_device(l->labels)->name);
     if (images->dtype != CLD_U8 || images->ndim != 4 || images->shape[3] != 3 || !cld_is_contiguous(images))
         return cld_fail(CLD_INVALID, "loader: images must be u8[n, height, width, 3], contiguous; got %s",
                         cld_describe(images));
@@ -99,42 +104,95 @@ void cld_batch_free(cld_batch *b) {
     *b = (cld_batch){0};
 }
 
+/* Images on a device: the views are made there. */
+static bool made_on_device(const cld_loader *l) { return cld_device(l->images) != cld_cpu_backend(); }
+
 static cld_status allocate_batch(cld_batch *b, const cld_epoch *e, int64_t step) {
     const cld_loader *l = &e->loader;
-    const cld_backend *device = cld_device(l->images);
+    const cld_backend *cpu = cld_cpu_backend();
     int64_t begin, shape[] = {part_of_step(e, step, &begin), 3, l->augment.height, l->augment.width};
     bool complete = true;
     b->views = l->views;
-    for (int v = 0; v < l->views; v++)
-        complete &= (b->view[v] = cld_tensor_new(CLD_F32, 4, shape, device)) != NULL;
-    b->index = cld_tensor_new(CLD_I64, 1, shape, device);
-    b->labels = cld_tensor_new(CLD_I64, 1, shape, device);
+    for (int v = 0; v < l->views; v++) {
+        b->view[v] = made_on_device(l) ? cld_tensor_new_activation(CLD_F32, shape, l->device)
+                                       : cld_tensor_new(CLD_F32, 4, shape, cpu);
+        complete &= b->view[v] != NULL;
+    }
+    b->index = cld_tensor_new(CLD_I64, 1, shape, cpu);
+    b->labels = cld_tensor_new(CLD_I64, 1, shape, cpu);
     if (complete && b->index && b->labels) return CLD_OK;
     cld_batch_free(b);
     return cld_fail_in("loader");
 }
 
-static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step, cld_augment_scratch *scratch) {
-    const cld_loader *l = &e->loader;
-    const int64_t *labels = l->labels->a.data;
-    int64_t begin, count = part_of_step(e, step, &begin);
+/* Where the tensor is not there yet. */
+static cld_status move(cld_tensor **t, const cld_backend *device) {
+    cld_tensor *moved = cld_tensor_as(*t, (*t)->a.dtype, device);
+    if (!moved) return cld_fail_in("loader");
+    cld_tensor_free(*t);
+    *t = moved;
+    return CLD_OK;
+}
+
+static void choose_images(cld_batch *b, const cld_epoch *e, int64_t step) {
+    const int64_t *labels = e->loader.labels->a.data;
     int64_t *index_out = b->index->a.data, *labels_out = b->labels->a.data;
+    int64_t begin, count = part_of_step(e, step, &begin);
+    for (int64_t i = 0; i < count; i++) {
+        index_out[i] = e->order ? e->order[begin + i] : begin + i;
+        labels_out[i] = labels[index_out[i]];
+    }
+}
+
+static cld_status make_views(cld_batch *b, const cld_epoch *e, cld_augment_scratch *scratch) {
+    const cld_loader *l = &e->loader;
+    const int64_t *index = b->index->a.data;
     int height = (int)l->images->a.shape[1], width = (int)l->images->a.shape[2];
     size_t image_bytes = 3 * (size_t)height * (size_t)width;
     size_t view_size = 3 * (size_t)l->augment.height * (size_t)l->augment.width;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t sample = e->order ? e->order[begin + i] : begin + i;
-        const uint8_t *image = (const uint8_t *)l->images->a.data + (size_t)sample * image_bytes;
-        index_out[i] = sample;
-        labels_out[i] = labels[sample];
+    for (int64_t i = 0; i < b->index->a.shape[0]; i++) {
+        const uint8_t *image = (const uint8_t *)l->images->a.data + (size_t)index[i] * image_bytes;
         for (int v = 0; v < l->views; v++) {
             cld_philox rng =
-                cld_philox_at(l->seed, CLD_RNG_AUGMENT, (uint64_t)e->epoch, (uint64_t)sample, (uint64_t)v);
+                cld_philox_at(l->seed, CLD_RNG_AUGMENT, (uint64_t)e->epoch, (uint64_t)index[i], (uint64_t)v);
             float *out = (float *)b->view[v]->a.data + (size_t)i * view_size;
             CLD_TRY(cld_augment_view(out, image, height, width, &e->view, rng, scratch));
         }
     }
     return CLD_OK;
+}
+
+static cld_status make_views_on_device(cld_batch *b, const cld_epoch *e) {
+    const cld_loader *l = &e->loader;
+    CLD_TRY(move(&b->index, l->device));
+    for (int v = 0; v < l->views; v++)
+        CLD_TRY(cld_kernel(l->device, image, augment, &b->view[v]->a, &l->images->a, &b->index->a,
+                           &l->augment,
+                           &(cld_augment_draw){.seed = l->seed, .epoch = (uint64_t)e->epoch, .view = v}));
+    return CLD_OK;
+}
+
+static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step, cld_augment_scratch *scratch) {
+    choose_images(b, e, step);
+    return made_on_device(&e->loader) ? make_views_on_device(b, e) : make_views(b, e, scratch);
+}
+
+/* What the host made. By the consumer's thread, as every allocation. */
+static cld_status bring_to_device(cld_batch *b, const cld_backend *device) {
+    for (int v = 0; v < b->views; v++) CLD_TRY(move(&b->view[v], device));
+    CLD_TRY(move(&b->index, device));
+    return move(&b->labels, device);
+}
+
+cld_status cld_loader_resident(cld_tensor **out, const cld_tensor *images, const cld_backend *device) {
+    *out = NULL;
+    if (!cld_slot(device, image, augment)) return CLD_OK;
+    cld_memory_info info = device->memory->info();
+    size_t bytes = (size_t)cld_numel(&images->a) * cld_dtype_size(images->a.dtype);
+    size_t left = info.limit > info.in_use ? info.limit - info.in_use : 0;
+    if (bytes > left / 2) return CLD_OK;
+    *out = cld_tensor_to(images, device);
+    return *out ? CLD_OK : cld_fail_in("loader");
 }
 
 /* ---- workers ------------------------------------------------------------------------------------------- */
@@ -210,6 +268,7 @@ cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_step)
     uint32_t n = (uint32_t)l->images->a.shape[0];
     e->loader = *l;
     e->view = cld_view_settings_of(&l->augment);
+    if (made_on_device(l)) e->loader.workers = 0;
     cld_tensor_retain(l->images);
     cld_tensor_retain(l->labels);
     pthread_mutex_init(&e->lock, NULL);
@@ -218,9 +277,9 @@ cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_step)
     e->epoch = epoch;
     e->steps = steps;
     e->next_out = e->next_task = e->prepared = first_step;
-    e->depth = l->workers ? l->prefetch : 1;
+    e->depth = e->loader.workers ? l->prefetch : 1;
     e->slots = calloc((size_t)e->depth, sizeof *e->slots);
-    e->threads = calloc((size_t)l->workers + 1, sizeof *e->threads);
+    e->threads = calloc((size_t)e->loader.workers + 1, sizeof *e->threads);
     e->order = l->shuffle ? malloc(n * sizeof *e->order) : NULL;
     if (!e->slots || !e->threads || (l->shuffle && !e->order)) {
         cld_fail(CLD_NOMEM, "loader: out of memory for an epoch over %u images", n);
@@ -252,6 +311,7 @@ cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
         pthread_mutex_unlock(&e->lock);
         if (failed) return cld_error_import(&e->error);
     }
+    CLD_TRY(bring_to_device(&s->batch, e->loader.device));
     *out = s->batch;
     s->batch = (cld_batch){0};
     e->next_out++;

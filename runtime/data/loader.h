@@ -1,8 +1,9 @@
-/* The loader: an epoch of batches, augmented by worker threads ahead of the consumer.
+/* The loader: an epoch of batches, augmented by worker threads ahead of the consumer, or by the device.
  *
  * Worker w takes the next step that nobody has taken and fills that step's slot, a place in a ring of
  * `prefetch` batches. The consumer takes the slots in order, so the batches are the same for any number of
- * workers. Tensors are allocated by the consumer's thread alone: where memory is short that may run the
+ * workers. Images that lie on a device are augmented there, when the batch is asked for: such work is queued, and nobody
+ * waits for it. The host then only chooses which images; the views are the same. Tensors are allocated by the consumer's thread alone: where memory is short that may run the
  * collector of the Lua state, which only its own thread may touch.
  */
 #ifndef CLD_DATA_LOADER_H
@@ -13,8 +14,9 @@
 #define CLD_MAX_VIEWS 16
 
 typedef struct cld_loader {
-    cld_tensor *images; /* u8 (N, H, W, 3), contiguous */
-    cld_tensor *labels; /* i64 (N), contiguous */
+    cld_tensor *images;        /* u8 (N, H, W, 3), contiguous, on the cpu or on `device` */
+    cld_tensor *labels;        /* i64 (N), contiguous, on the cpu */
+    const cld_backend *device; /* of the batches */
     cld_augment augment;
     int64_t batch_size;           /* over all ranks */
     int views, workers, prefetch; /* no workers: the consumer's thread does the work */
@@ -26,8 +28,11 @@ typedef struct cld_loader {
 /* The first setting that makes no sense, with what would. */
 cld_status cld_loader_check(const cld_loader *l);
 int64_t cld_loader_steps(const cld_loader *l); /* per epoch */
+/* *out: the images on that device, where it makes views itself and they take no more than half of its free memory; else
+ * NULL, and the host makes them. */
+cld_status cld_loader_resident(cld_tensor **out, const cld_tensor *images, const cld_backend *device);
 
-typedef struct cld_batch { /* all owned by the caller */
+typedef struct cld_batch { /* all owned by the caller, on the loader's device */
     int views;
     cld_tensor *view[CLD_MAX_VIEWS]; /* f32 (n, 3, height, width) */
     cld_tensor *index, *labels;      /* i64 (n): rows of the data set; their labels */

@@ -42,8 +42,8 @@ cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys,
     CLD_TRY(cld_check_condition("moco_queue", condition, device));
     if (!cld_is_contiguous(&queue->a))
         return cld_fail(CLD_INVALID, "moco_queue: the queue must be dense and row-major");
-    CLD_AUTO cld_tensor *rows =
-        cld_tensor_overlaps(queue, keys) ? cld_tensor_cast(keys, keys->a.dtype) : cld_tensor_contiguous(keys);
+    bool own = keys->storage == queue->storage; /* rows are read that others have replaced */
+    CLD_AUTO cld_tensor *rows = own ? cld_tensor_cast(keys, keys->a.dtype) : cld_tensor_contiguous(keys);
     if (!rows) return cld_error_code();
     CLD_TRY(cld_kernel(device, loss, enqueue, &queue->a, &pointer->a, &rows->a, cld_array_of(condition)));
     atomic_fetch_add(&queue->storage->version, 1);

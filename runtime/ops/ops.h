@@ -173,6 +173,12 @@ typedef struct cld_generator {
 } cld_generator;
 cld_generator cld_get_generator(void);
 void cld_set_generator(cld_generator g);
+/* While a graph is recorded: draws take positions from the one element of base (i64, on the device) on, which is where
+ * the generator will be when the graph is replayed. The end puts it back and returns how many were taken. */
+void cld_begin_recorded_draws(const cld_array *base);
+uint64_t cld_end_recorded_draws(void);
+/* An error where numbers of the host would be recorded, which a replay would not draw anew. */
+cld_status cld_check_draw(const char *op, const cld_backend *where);
 /* In place, in [low, high); normal of this mean and deviation. Both advance the generator by x's elements. */
 cld_status cld_uniform_(cld_tensor *x, double low, double high);
 cld_status cld_normal_(cld_tensor *x, double mean, double deviation);

@@ -6,19 +6,43 @@
 
 static cld_generator generator;
 
+static struct {
+    const cld_array *base; /* NULL: nothing is being recorded */
+    uint64_t start;
+} recording;
+
 cld_generator cld_get_generator(void) { return generator; }
 void cld_set_generator(cld_generator g) { generator = g; }
 
+void cld_begin_recorded_draws(const cld_array *base) {
+    recording.base = base;
+    recording.start = generator.position;
+}
+
+uint64_t cld_end_recorded_draws(void) {
+    uint64_t drawn = generator.position - recording.start;
+    recording.base = NULL;
+    generator.position = recording.start;
+    return drawn;
+}
+
+cld_status cld_check_draw(const char *op, const cld_backend *where) {
+    if (!recording.base || where != cld_cpu_backend()) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: drawn on the host, which a captured graph cannot repeat", op);
+}
+
 static cld_status fill_random(const char *op, cld_tensor *x, cld_random kind, double a, double b) {
     CLD_TRY(cld_check_in_place(op, x));
+    CLD_TRY(cld_check_draw(op, cld_device(x)));
     if (kind == CLD_RANDOM_NORMAL) CLD_TRY(cld_check_float(op, x));
     atomic_fetch_add(&x->storage->version, 1);
     CLD_AUTO cld_tensor *plain = x->a.layout == CLD_STRIDED
                                      ? cld_tensor_retain(x)
                                      : cld_tensor_new(x->a.dtype, x->a.ndim, x->a.shape, cld_device(x));
     if (!plain) return cld_error_code();
-    CLD_TRY(cld_kernel(cld_device(x), math, random, &plain->a, kind, a, b, generator.seed, generator.position,
-                       NULL));
+    uint64_t position = generator.position - (recording.base ? recording.start : 0);
+    CLD_TRY(cld_kernel(cld_device(x), math, random, &plain->a, kind, a, b, generator.seed, position,
+                       recording.base));
     generator.position += (uint64_t)cld_numel(&x->a);
     return plain == x ? CLD_OK : cld_tensor_copy(x, plain);
 }

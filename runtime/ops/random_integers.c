@@ -22,6 +22,7 @@ cld_tensor *cld_randint(cld_dtype dtype, int ndim, const int64_t *shape, int64_t
     if (low >= high)
         return cld_fail_null(CLD_INVALID, "randint: nothing lies in [%lld, %lld)", (long long)low,
                              (long long)high);
+    CLD_TRY_NULL(cld_check_draw("randint", cld_cpu_backend()));
     CLD_TRY_NULL(cld_check_holds("randint", dtype, (double)low, (double)high - 1));
     CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_I64, ndim, shape, cld_cpu_backend());
     if (!host) return NULL;
@@ -34,6 +35,7 @@ cld_tensor *cld_randint(cld_dtype dtype, int ndim, const int64_t *shape, int64_t
 
 /* Fisher and Yates's shuffle. */
 cld_tensor *cld_randperm(cld_dtype dtype, int64_t n, const cld_backend *device) {
+    CLD_TRY_NULL(cld_check_draw("randperm", cld_cpu_backend()));
     CLD_TRY_NULL(cld_check_holds("randperm", dtype, 0, n > 0 ? (double)n - 1 : 0));
     CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_I64, 1, &n, cld_cpu_backend());
     if (!host) return NULL;

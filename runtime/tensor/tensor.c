@@ -7,9 +7,12 @@
 
 static atomic_llong tensors_alive;
 
-uint64_t cld_capture_epoch(void) { return 0; }
-
 int64_t cld_tensors_alive(void) { return atomic_load(&tensors_alive); }
+
+static atomic_ullong captures;
+
+uint64_t cld_capture_epoch(void) { return atomic_load(&captures); }
+void cld_capture_turn(void) { atomic_fetch_add(&captures, 1); }
 
 /* ---- facts --------------------------------------------------------------------------------------------------- */
 

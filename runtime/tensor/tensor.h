@@ -86,8 +86,9 @@ static inline const cld_backend *cld_device(const cld_tensor *x) { return x->sto
 const char *cld_describe(const cld_array *a);
 
 /* Counts the beginnings, ends and replays of captured graphs: where it has moved, values may have changed without their
- * storage's version. */
+ * storage's version, and what was computed then may have been recorded, and not computed (runtime/graph). */
 uint64_t cld_capture_epoch(void);
+void cld_capture_turn(void); /* counts one */
 
 /* The number of tensors alive, for leak checks. */
 int64_t cld_tensors_alive(void);

@@ -41,6 +41,7 @@ static void multiply(R *c, const S *a_data, const S *b_data, const cld_product &
         T *sums = sum.data();
         for (int64_t k = 0; k < p.k; k++) {
             const T factor = a[(size_t)(i * p.k + k)], *row = b.data() + k * p.n;
+#pragma omp simd
             for (int64_t j = 0; j < p.n; j++) sums[j] += factor * row[j];
         }
         R *out = c + i * p.ldc;

@@ -9,6 +9,7 @@
 const char *cld_cuda_dnn_version(void) { return "loops on the host"; }
 
 template <typename T> static void add_multiple(T *out, T factor, const T *row, int64_t n) {
+#pragma omp simd
     for (int64_t i = 0; i < n; i++) out[i] += factor * row[i];
 }
 

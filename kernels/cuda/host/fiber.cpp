@@ -103,6 +103,23 @@ cld_fiber *cld_fiber_current(void) { return current; }
 
 /* ---- stacks -------------------------------------------------------------------------------------------------- */
 
+/* The first entry comes out at begin. */
+static void prepare(cld_fiber *fiber) {
+#ifdef CLD_FIBER_UCONTEXT
+    getcontext(&fiber->at);
+    fiber->at.uc_stack.ss_sp = fiber->bottom;
+    fiber->at.uc_stack.ss_size = fiber->bytes;
+    fiber->at.uc_link = NULL;
+    makecontext(&fiber->at, begin, 0);
+#else
+    /* As if begin had been called and was about to be returned to: six registers, begin, and no caller of begin. */
+    uint64_t *top = (uint64_t *)((char *)fiber->bottom + fiber->bytes);
+    for (int i = 1; i <= 8; i++) top[-i] = 0;
+    top[-2] = (uint64_t)(uintptr_t)begin;
+    fiber->at = top - 8;
+#endif
+}
+
 cld_fiber *cld_fiber_new(void (*work)(void)) {
     static unsigned count;
     cld_fiber *fiber = (cld_fiber *)calloc(1, sizeof *fiber);
@@ -117,18 +134,6 @@ cld_fiber *cld_fiber_new(void (*work)(void)) {
     fiber->work = work;
     fiber->bottom = (char *)memory + GUARD;
     fiber->bytes = STACK - count++ % SHIFTS * SHIFT;
-#ifdef CLD_FIBER_UCONTEXT
-    getcontext(&fiber->at);
-    fiber->at.uc_stack.ss_sp = fiber->bottom;
-    fiber->at.uc_stack.ss_size = fiber->bytes;
-    fiber->at.uc_link = NULL;
-    makecontext(&fiber->at, begin, 0);
-#else
-    /* As if begin had been called and was about to be returned to: six registers, begin, and no caller of begin. */
-    uint64_t *top = (uint64_t *)((char *)fiber->bottom + fiber->bytes);
-    for (int i = 1; i <= 8; i++) top[-i] = 0;
-    top[-2] = (uint64_t)(uintptr_t)begin;
-    fiber->at = top - 8;
-#endif
+    prepare(fiber);
     return fiber;
 }

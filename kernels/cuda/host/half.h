@@ -149,7 +149,7 @@ inline cld_host_narrow<F> __hfma(cld_host_narrow<F> a, cld_host_narrow<F> b, cld
     if (rest != 0 && isfinite(sum)) { /* towards zero, the last bit set */
         uint64_t bits;
         memcpy(&bits, &sum, sizeof bits);
-        if (rest<0 == sum> 0) bits--;
+        if ((rest < 0) == (sum > 0)) bits--;
         bits |= 1;
         memcpy(&sum, &bits, sizeof sum);
     }

@@ -44,9 +44,13 @@ inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __frsqrt_rn(float x) { return rsqrtf(x); }
 inline double __drcp_rn(double x) { return 1.0 / x; }
 
-/* x less a whole number of turns, which is exact. */
-inline double cld_host_sinpi(double x) { return sin(M_PI * remainder(x, 2.0)); }
-inline double cld_host_cospi(double x) { return cos(M_PI * remainder(x, 2.0)); }
+/* Of x less a whole number of turns, which is exact, and of an angle within a quarter turn: exact zeros are zero. */
+inline double cld_host_sinpi(double x) {
+    double half_turns = remainder(x, 2.0),
+           rest = fabs(half_turns) > 0.5 ? 1.0 - fabs(half_turns) : fabs(half_turns);
+    return copysign(sin(M_PI * rest), half_turns);
+}
+inline double cld_host_cospi(double x) { return sin(M_PI * (0.5 - fabs(remainder(x, 2.0)))); }
 inline void cld_host_sincospi(double x, double *s, double *c) {
     *s = cld_host_sinpi(x), *c = cld_host_cospi(x);
 }

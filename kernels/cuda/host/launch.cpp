@@ -9,6 +9,7 @@
  */
 #include "kernels/cuda/host/launch.h"
 
+#include <mutex>
 #include <stdio.h>
 
 #include "kernels/cuda/host/fiber.h"
@@ -23,6 +24,8 @@ enum : size_t {
 #endif
 };
 static const unsigned char POISON = 0xff;
+
+namespace {
 
 struct lane {
     uint3 index;
@@ -40,6 +43,8 @@ struct lane {
 struct warp { /* a bit for each lane */
     unsigned alive, started, ready, meeting, at_barrier;
 };
+
+} // namespace
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -322,6 +327,8 @@ cld_status cld_host_check(const char *name, cld_host_extents blocks, cld_host_ex
 
 void cld_host_run(const char *name, dim3 blocks, dim3 threads, size_t shared,
                   void (*body)(const void *context), const void *context) {
+    static std::mutex one_at_a_time; /* of several OS threads, all launch */
+    std::lock_guard<std::mutex> guard(one_at_a_time);
     int count = (int)(threads.x * threads.y * threads.z);
     block.name = name;
     block.body = body;

@@ -1,0 +1,307 @@
+/* Weighted k nearest neighbours by dot product, exact: some queries at a time against the whole memory.
+ *
+ * Equal rows must come out equally similar, and of equally similar ones the first counts. A library's product does not
+ * promise that, nor may its factors be rounded here: the similarities come from a tiled product of our own, in which
+ * every pair is summed up in the order of the dimensions. Then a block per query finds the k-th largest by radix
+ * selection, 11 bits of the number at a time, and lists what is larger, and as many of its equals as are wanted, in the
+ * order of the rows. Votes are added up in that order too. */
+#include <string.h>
+
+#include "kernels/cuda/block.cuh"
+#include "kernels/cuda/loss.h"
+
+#define SIMILARITY_BYTES ((int64_t)128 << 20) /* at a time */
+
+enum { SIDE = 16, PRODUCT_THREADS = SIDE * SIDE, DEPTH = 8, SELECT_THREADS = 512, VOTE_THREADS = 256 };
+enum { DIGIT_BITS = 11, BINS = 1 << DIGIT_BITS, OWN_BINS = BINS / SELECT_THREADS };
+
+template <typename T> struct knn_problem {
+    int64_t size, dim, queries, classes, k, pitch; /* pitch: from one query's similarities to the next's */
+    const T *memory, *query;
+    const int64_t *labels;
+    double temperature;
+};
+
+static __global__ void __launch_bounds__(VOTE_THREADS)
+    check_labels(const int64_t *labels, int64_t size, int64_t classes, cld_fault *fault) {
+    int64_t i = (int64_t)blockIdx.x * VOTE_THREADS + threadIdx.x;
+    if (i < size) checked(fault, CLD_FAULT_KNN_LABEL, labels[i], classes);
+}
+
+/* ---- similarities ------------------------------------------------------------------------------------------------- */
+
+/* A block's tile: TILE queries by TILE memory rows. A thread has 2 x 2 pieces of WIDTH x WIDTH, so that what it reads
+ * from shared memory is 16 bytes wide and side by side with its neighbours'. */
+template <typename T> struct tiling {
+    static const int WIDTH = wide<T>::COUNT, OWN = 2 * WIDTH, TILE = SIDE * OWN;
+    static const int PITCH = TILE / WIDTH + 1; /* in wide<T>: a column's elements lie in different banks */
+    static const int LOADS = TILE * DEPTH / PRODUCT_THREADS;
+    /* Of a thread's element o, by its place in a row or column of threads. */
+    __device__ static int place(int thread, int o) {
+        return o / WIDTH * (SIDE * WIDTH) + thread * WIDTH + o % WIDTH;
+    }
+};
+
+/* TILE rows from `first` on, DEPTH columns from d on: 0 beyond the array. */
+template <typename T>
+static __device__ inline void fetch(T values[tiling<T>::LOADS], const T *rows, int64_t first, int64_t count,
+                                    int64_t d, int64_t dim) {
+    const int STEP = PRODUCT_THREADS / DEPTH; /* rows between two loads of a thread */
+    int64_t row = first + threadIdx.x / DEPTH, column = d + threadIdx.x % DEPTH;
+    const T *from = rows + row * dim + column;
+    int rest = column >= dim ? 0 : count - row < tiling<T>::TILE ? (int)(count - row) : tiling<T>::TILE;
+#pragma unroll
+    for (int l = 0; l < tiling<T>::LOADS; l++) values[l] = l * STEP < rest ? from[l * STEP * dim] : (T)0;
+}
+
+template <typename T>
+static __device__ inline void put(wide<T> (*tile)[tiling<T>::PITCH], const T values[tiling<T>::LOADS]) {
+#pragma unroll
+    for (int l = 0; l < tiling<T>::LOADS; l++) {
+        int e = l * PRODUCT_THREADS + (int)threadIdx.x;
+        ((T *)tile[e % DEPTH])[e / DEPTH] = values[l];
+    }
+}
+
+template <typename T>
+static __device__ inline void take(T out[tiling<T>::OWN], const wide<T> *row, int thread) {
+    const int WIDTH = tiling<T>::WIDTH;
+#pragma unroll
+    for (int o = 0; o < tiling<T>::OWN; o += WIDTH) {
+        wide<T> v = row[tiling<T>::place(thread, o) / WIDTH];
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++) out[o + e] = v.v[e];
+    }
+}
+
+/* similarities (queries, pitch); `from`: the first query. */
+template <typename T>
+static __global__ void __launch_bounds__(PRODUCT_THREADS, 2)
+    multiply(T *similarities, knn_problem<T> q, int64_t from, int64_t queries) {
+    const int OWN = tiling<T>::OWN, TILE = tiling<T>::TILE, WIDTH = tiling<T>::WIDTH;
+    CLD_SHARED(wide<T>, a, [DEPTH][tiling<T>::PITCH]);
+    CLD_SHARED(wide<T>, b, [DEPTH][tiling<T>::PITCH]);
+    int64_t first_row = (int64_t)blockIdx.x * TILE, first_query = (int64_t)blockIdx.y * TILE;
+    int x = threadIdx.x % SIDE, y = threadIdx.x / SIDE;
+    const T *query = q.query + from * q.dim;
+    T sums[OWN][OWN], next_a[tiling<T>::LOADS], next_b[tiling<T>::LOADS];
+#pragma unroll
+    for (int i = 0; i < OWN; i++)
+#pragma unroll
+        for (int j = 0; j < OWN; j++) sums[i][j] = 0;
+    fetch(next_a, query, first_query, queries, 0, q.dim);
+    fetch(next_b, q.memory, first_row, q.size, 0, q.dim);
+    for (int64_t d = 0; d < q.dim; d += DEPTH) {
+        put(a, next_a);
+        put(b, next_b);
+        __syncthreads();
+        fetch(next_a, query, first_query, queries, d + DEPTH, q.dim);
+        fetch(next_b, q.memory, first_row, q.size, d + DEPTH, q.dim);
+#pragma unroll
+        for (int l = 0; l < DEPTH; l++) {
+            T own_a[OWN], own_b[OWN];
+            take(own_a, a[l], y);
+            take(own_b, b[l], x);
+#pragma unroll
+            for (int i = 0; i < OWN; i++)
+#pragma unroll
+                for (int j = 0; j < OWN; j++) sums[i][j] = fused(own_a[i], own_b[j], sums[i][j]);
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < OWN; i++) {
+        int64_t row = first_query + tiling<T>::place(y, i);
+        if (row >= queries) continue;
+#pragma unroll
+        for (int j = 0; j < OWN; j += WIDTH) {
+            int64_t column = first_row + tiling<T>::place(x, j);
+            wide<T> v;
+#pragma unroll
+            for (int e = 0; e < WIDTH; e++) v.v[e] = sums[i][j + e];
+            if (column < q.size) *(wide<T> *)(similarities + row * q.pitch + column) = v;
+        }
+    }
+}
+
+/* ---- selection ---------------------------------------------------------------------------------------------------- */
+
+/* Bits that order as the numbers do; 0 for what is no neighbour: NaN and -infinity. */
+static __device__ inline uint32_t key_of(float v) {
+    uint32_t bits;
+    v = v == 0 ? 0 : v;
+    memcpy(&bits, &v, sizeof bits);
+    return !(v > -(float)INFINITY) ? 0 : bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+static __device__ inline uint64_t key_of(double v) {
+    uint64_t bits;
+    v = v == 0 ? 0 : v;
+    memcpy(&bits, &v, sizeof bits);
+    return !(v > -(double)INFINITY) ? 0 : bits >> 63 ? ~bits : bits | (UINT64_C(1) << 63);
+}
+
+/* The neighbours of one query, k at most. */
+template <typename T> struct neighbours {
+    T *similarities; /* (queries, k) */
+    int64_t *labels; /* (queries, k) */
+    double *weights; /* (queries, k) */
+    int64_t *counts; /* (queries) */
+};
+
+/* The largest digits that are not yet told apart: which of BINS holds the *wanted-th, counted from the largest; *wanted
+ * becomes its rank in there. By all threads. */
+static __device__ inline int find_bin(int *wanted, const int *bins, int *found, int *shared) {
+    int sum = 0, total;
+    for (int o = 0; o < OWN_BINS; o++) sum += bins[BINS - 1 - ((int)threadIdx.x * OWN_BINS + o)];
+    int before = block_before(sum, &total, shared);
+    if (before < *wanted && *wanted <= before + sum) {
+        int o = 0;
+        for (;; o++) {
+            int here = bins[BINS - 1 - ((int)threadIdx.x * OWN_BINS + o)];
+            if (*wanted <= before + here) break;
+            before += here;
+        }
+        found[0] = BINS - 1 - ((int)threadIdx.x * OWN_BINS + o);
+        found[1] = *wanted - before;
+    }
+    __syncthreads();
+    *wanted = found[1];
+    return found[0];
+}
+
+/* A block per query. */
+template <typename T>
+static __global__ void __launch_bounds__(SELECT_THREADS)
+    select_nearest(neighbours<T> out, const T *similarities, knn_problem<T> q) {
+    typedef decltype(key_of(T())) bits;
+    CLD_SHARED(int, bins, [BINS]);
+    CLD_SHARED(int, found, [2]);
+    CLD_SHARED(int, shared, [BLOCK_WARPS]);
+    const int WIDTH = wide<T>::COUNT;
+    const T *line = similarities + blockIdx.x * q.pitch;
+    bits bar = 0, known = 0; /* the k-th largest key; which of its bits are found */
+    int wanted = (int)q.k;
+    for (int shift = (int)sizeof(bits) * 8; shift > 0;) {
+        int width = shift < DIGIT_BITS ? shift : (int)DIGIT_BITS;
+        bits digit = ((bits)1 << width) - 1;
+        shift -= width;
+        for (int b = threadIdx.x; b < BINS; b += SELECT_THREADS) bins[b] = 0;
+        __syncthreads();
+        for (int64_t e = (int64_t)threadIdx.x * WIDTH; e < q.size; e += SELECT_THREADS * WIDTH) {
+            wide<T> v = *(const wide<T> *)(line + e);
+#pragma unroll
+            for (int l = 0; l < WIDTH; l++) {
+                bits key = key_of(v.v[l]);
+                if (e + l < q.size && (key & known) == bar) atomicAdd(&bins[(int)(key >> shift & digit)], 1);
+            }
+        }
+        __syncthreads();
+        bar |= (bits)find_bin(&wanted, bins, found, shared) << shift;
+        known |= digit << shift;
+    }
+    if (bar == 0) wanted = 0; /* fewer than k are neighbours */
+    int64_t start = blockIdx.x * q.k;
+    int above = 0, equal = 0; /* so far */
+    for (int64_t first = 0; first < q.size; first += SELECT_THREADS * WIDTH) {
+        int64_t e = first + (int64_t)threadIdx.x * WIDTH;
+        wide<T> v;
+        int mine = 0, total; /* above, and equal << 16 */
+        if (e < q.size) v = *(const wide<T> *)(line + e);
+#pragma unroll
+        for (int l = 0; l < WIDTH; l++) {
+            bits key = key_of(v.v[l]);
+            if (e + l < q.size) mine += (key > bar) + ((int)(key == bar) << 16);
+        }
+        int before = block_before(mine, &total, shared);
+        int above_before = above + (before & 0xFFFF), equal_before = equal + (before >> 16);
+        for (int l = 0; l < WIDTH && mine; l++) {
+            bits key = key_of(v.v[l]);
+            if (e + l >= q.size || key < bar) continue;
+            if (key > bar || equal_before < wanted) {
+                int64_t at = start + above_before + (equal_before < wanted ? equal_before : wanted);
+                out.similarities[at] = v.v[l];
+                out.labels[at] = q.labels[e + l];
+            }
+            above_before += key > bar;
+            equal_before += key == bar;
+        }
+        above += total & 0xFFFF;
+        equal += total >> 16;
+    }
+    if (threadIdx.x == 0) out.counts[blockIdx.x] = above + (equal < wanted ? equal : wanted);
+}
+
+/* ---- votes -------------------------------------------------------------------------------------------------------- */
+
+static __device__ inline double log_of_most(float) { return log((double)FLT_MAX); }
+static __device__ inline double log_of_most(double) { return log(DBL_MAX); }
+
+/* A block per query. What is subtracted from the similarities before exp(similarity / T): nothing, unless a sum of k of
+ * them, the largest among them, might not be a number of the dtype. */
+template <typename T>
+static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, neighbours<T> in, knn_problem<T> q) {
+    CLD_SHARED(T, shared, [BLOCK_WARPS]);
+    int64_t start = blockIdx.x * q.k, count = in.counts[blockIdx.x];
+    T most = -limits<T>::infinity();
+    for (int64_t i = threadIdx.x; i < count; i += VOTE_THREADS)
+        most = larger(most, in.similarities[start + i]);
+    most = block_largest(most, shared);
+    bool fits = fabs((double)most / q.temperature) + log((double)q.k) < log_of_most(T());
+    double shift = fits || !(most <= limits<T>::most() && most >= -limits<T>::most()) ? 0 : (double)most;
+    for (int64_t i = threadIdx.x; i < count; i += VOTE_THREADS)
+        in.weights[start + i] = exp((in.similarities[start + i] - shift) / q.temperature);
+    __syncthreads();
+    for (int64_t c = threadIdx.x; c < q.classes; c += VOTE_THREADS) {
+        double sum = 0;
+        for (int64_t i = 0; i < count; i++)
+            if (in.labels[start + i] == c) sum += in.weights[start + i];
+        scores[blockIdx.x * q.classes + c] = (T)sum;
+    }
+}
+
+/* ---- the contract ------------------------------------------------------------------------------------------------- */
+
+template <typename T> static cld_status knn(T *scores, knn_problem<T> q) {
+    const int WIDTH = wide<T>::COUNT, TILE = tiling<T>::TILE;
+    q.pitch = (q.size + WIDTH - 1) / WIDTH * WIDTH;
+    int64_t most = SIMILARITY_BYTES / (q.pitch * (int64_t)sizeof(T)) / TILE * TILE;
+    if (most < TILE) most = TILE;
+    if (most > q.queries) most = q.queries;
+    CLD_SCRATCH similarity_block;
+    CLD_SCRATCH value_block;
+    CLD_SCRATCH label_block;
+    CLD_SCRATCH weight_block;
+    CLD_SCRATCH count_block;
+    CLD_TRY(cld_cuda_scratch(&similarity_block, (size_t)(most * q.pitch) * sizeof(T)));
+    CLD_TRY(cld_cuda_scratch(&value_block, (size_t)(most * q.k) * sizeof(T)));
+    CLD_TRY(cld_cuda_scratch(&label_block, (size_t)(most * q.k) * sizeof(int64_t)));
+    CLD_TRY(cld_cuda_scratch(&weight_block, (size_t)(most * q.k) * sizeof(double)));
+    CLD_TRY(cld_cuda_scratch(&count_block, (size_t)most * sizeof(int64_t)));
+    T *similarities = (T *)similarity_block.data;
+    neighbours<T> near = {(T *)value_block.data, (int64_t *)label_block.data, (double *)weight_block.data,
+                          (int64_t *)count_block.data};
+    CLD_TRY(CLD_LAUNCH(check_labels, (int)((q.size + VOTE_THREADS - 1) / VOTE_THREADS), VOTE_THREADS, 0,
+                       q.labels, q.size, q.classes, cld_cuda_fault()));
+    for (int64_t from = 0; from < q.queries; from += most) {
+        int64_t n = q.queries - from < most ? q.queries - from : most;
+        dim3 tiles((unsigned)((q.size + TILE - 1) / TILE), (unsigned)((n + TILE - 1) / TILE));
+        CLD_TRY(CLD_LAUNCH((multiply<T>), tiles, PRODUCT_THREADS, 0, similarities, q, from, n));
+        CLD_TRY(CLD_LAUNCH((select_nearest<T>), (int)n, SELECT_THREADS, 0, near, (const T *)similarities, q));
+        CLD_TRY(CLD_LAUNCH((vote<T>), (int)n, VOTE_THREADS, 0, scores + from * q.classes, near, q));
+    }
+    return CLD_OK;
+}
+
+cld_status cld_cuda_weighted_knn(const cld_array *scores, const cld_array *memory, const cld_array *labels,
+                                 const cld_array *queries, int64_t k, double temperature) {
+    if (cld_numel(scores) == 0) return CLD_OK;
+    CLD_BY_WIDE(scores->dtype, T, {
+        knn_problem<T> q = {};
+        q.size = memory->shape[0], q.dim = memory->shape[1], q.queries = queries->shape[0];
+        q.classes = scores->shape[1], q.k = k;
+        q.memory = (const T *)memory->data, q.query = (const T *)queries->data;
+        q.labels = (const int64_t *)labels->data, q.temperature = temperature;
+        return knn<T>((T *)scores->data, q);
+    });
+    return CLD_OK;
+}

@@ -1,0 +1,176 @@
+--- A training step as a CUDA graph: captured once, then replayed by one call, so that the GPU never waits for Lua.
+--
+--   local step = cld.graph(function(views, index, rate)
+--     local loss = ...
+--     sgd:step(loss, { lr = rate })
+--     return { loss = loss }
+--   end)
+--   for batch in loader:epoch(epoch) do run:track(step(batch.views, batch.index, lr(run.step))) end
+local caller = require "cld.caller"
+local core = require "cld.core"
+local create, is_tensor = core.tensor, core.tensor.is_tensor
+
+-- The calls of each kind that are made before the one that is captured: what they set up (momentum buffers, the
+-- libraries' plans) is no part of the step.
+local WARM_UP = 2
+
+local plain = { ["nil"] = true, boolean = true, string = true }
+
+local function kind_of(value) return is_tensor(value) and "tensor" or type(value) end
+local function is_leaf(value) return type(value) == "number" or is_tensor(value) end
+
+local function by_type_and_value(a, b)
+  if type(a) ~= type(b) then return type(a) < type(b) end
+  return a < b
+end
+
+local function keys_of(value)
+  local keys = {}
+  for key in pairs(value) do keys[#keys + 1] = key end
+  table.sort(keys, by_type_and_value)
+  return keys
+end
+
+-- The value, where every tensor and number, in nested tables too, is what visit makes of it; always in the same order.
+local function map(value, visit)
+  if is_leaf(value) then return visit(value) end
+  if type(value) ~= "table" or getmetatable(value) then return value end
+  local mapped = {}
+  for _, key in ipairs(keys_of(value)) do mapped[key] = map(value[key], visit) end
+  return mapped
+end
+
+-- The same for a list as table.pack makes it.
+local function map_list(list, visit)
+  local mapped = { n = list.n }
+  for i = 1, list.n do mapped[i] = map(list[i], visit) end
+  return mapped
+end
+
+-- Words that tell one kind of call from another.
+local function describe(value, words)
+  local kind = kind_of(value)
+  if kind == "tensor" then
+    words[#words + 1] = ("%s[%s]"):format(value.dtype, table.concat(value.shape, ","))
+  elseif kind == "table" and not getmetatable(value) then
+    words[#words + 1] = "{"
+    for _, key in ipairs(keys_of(value)) do
+      words[#words + 1] = ("%q ="):format(key)
+      describe(value[key], words)
+    end
+    words[#words + 1] = "}"
+  elseif plain[kind] then
+    words[#words + 1] = ("%q"):format(value)
+  elseif kind == "number" then
+    words[#words + 1] = kind
+  else
+    caller.raise("graph: %s is no argument of a captured step; expected tensors, numbers, strings, booleans and tables"
+      .. " of them: all else belongs in a local variable outside of it", caller.shown(value))
+  end
+end
+
+-- With what else a captured step depends on.
+local function kind_of_call(arguments)
+  local words = {
+    tostring(core.autograd.is_grad_enabled()), core.autograd.precision(), tostring(create.get_rng_state().seed),
+  }
+  for i = 1, arguments.n do describe(arguments[i], words) end
+  return table.concat(words, " ")
+end
+
+-- The first tensor's device that can capture.
+local function device_of(arguments)
+  local found
+  map_list(arguments, function(value)
+    if not found and is_tensor(value) and core.graph.available(value.device) then found = value.device end
+  end)
+  return found
+end
+
+local function detached(value) return is_tensor(value) and value:detach() or value end
+
+-- ---- one kind of call ---------------------------------------------------------
+
+-- Of the types that the captured step gets.
+local function warm_up(step, device, arguments)
+  local given = map_list(arguments, function(value)
+    if type(value) == "number" then return create.full({}, value, { dtype = "f64", device = device }) end
+    return value.device == device and value:detach() or value:detach():to(device)
+  end)
+  local results = table.pack(step(table.unpack(given, 1, given.n)))
+  return map_list(results, detached)
+end
+
+-- Records step's work on inputs that are allocated before, and so no part of its memory -> {inputs, graph, results}
+local function capture(step, device, arguments)
+  local inputs = {}
+  local given = map_list(arguments, function(value)
+    local input = type(value) == "number" and create.zeros({}, { dtype = "f64", device = device })
+      or core.graph.input(value, device)
+    inputs[#inputs + 1] = input
+    return input
+  end)
+  collectgarbage() -- what is dead need not be set aside for the graph
+  core.graph.begin(device)
+  local results = table.pack(pcall(step, table.unpack(given, 1, given.n)))
+  if not results[1] then
+    core.graph.abandon()
+    error(results[2], 0)
+  end
+  results = table.pack(table.unpack(results, 2, results.n))
+  return { inputs = inputs, graph = core.graph.finish(), results = map_list(results, detached) }
+end
+
+local function replay(captured, arguments)
+  local i = 0
+  map_list(arguments, function(value)
+    i = i + 1
+    local input = captured.inputs[i]
+    if type(value) == "number" then input:fill_(value) else core.graph.set(input, value) end
+  end)
+  captured.graph:replay()
+  return map_list(captured.results, detached) -- tensors of the caller's own, which it may close
+end
+
+-- kinds: {[kind] = {calls, captured}}
+local function call(step, kinds, device, arguments)
+  local name = kind_of_call(arguments)
+  local kind = kinds[name] or { calls = 0 }
+  kinds[name] = kind
+  kind.calls = kind.calls + 1
+  if kind.calls <= WARM_UP then return warm_up(step, device, arguments) end
+  kind.captured = kind.captured or capture(step, device, arguments)
+  return replay(kind.captured, arguments)
+end
+
+-- ---- cld.graph ------------------------------------------------------------------
+
+--- graph(step[, {enabled = true, device}]) -> a function that does what step does. On the CPU, or not enabled, it calls
+-- step. On CUDA the first calls do too; then what a call queues on the device is captured, and from there on replayed,
+-- with other values: step's Lua does not run any more. Each kind of call (shapes and dtypes of the tensors, strings,
+-- booleans) is captured by itself. `device`: where; default: that of the first tensor on one that can.
+--
+-- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors are copied, from the host to the
+-- device where need be; to step each number is a tensor (f64, of no dimension), but on the CPU, where it stays one.
+-- Results are what step returns, detached. Their memory is the same at each call of a kind: read them, or copy them,
+-- before the next.
+--
+-- What step takes from elsewhere, tensors apart (sgd.lr, say), stays what it was at the capture; tensors are looked at
+-- again, where they lay. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients
+-- begin in it: sgd:step(loss), or sgd:zero_grad(), comes before what adds to them. Random numbers go on as without it.
+local function graph(step, options)
+  if type(step) ~= "function" then caller.raise("graph: expected a function, got %s", caller.shown(step)) end
+  caller.check_fields("graph", options, { "enabled", "device" })
+  options = options or {}
+  if options.enabled == false then return step end
+  local kinds = {}
+  return function(...)
+    local arguments = table.pack(...)
+    local device = options.device or device_of(arguments)
+    if not device or not core.graph.available(device) or core.graph.capturing() then return step(...) end
+    local results = call(step, kinds, core.cuda.resolve(device), arguments)
+    return table.unpack(results, 1, results.n)
+  end
+end
+
+return graph

@@ -1,0 +1,87 @@
+/* Capture and replay over the device's graphs: what the host knows of a step besides the work that was recorded. */
+#include "runtime/graph/graph.h"
+
+#include <stdlib.h>
+
+#include "runtime/ops/ops.h"
+
+struct cld_graph {
+    const cld_backend *device;
+    void *recorded;   /* the device's */
+    cld_tensor *base; /* i64: the generator's position when a replay begins */
+    uint64_t drawn;   /* random numbers of one replay */
+};
+
+static cld_graph *current; /* being captured */
+
+bool cld_graph_available(const cld_backend *device) { return device->graph != NULL; }
+bool cld_graph_capturing(void) { return current != NULL; }
+
+cld_status cld_graph_begin(const cld_backend *device) {
+    if (current) return cld_fail(CLD_INVALID, "graph: another one is being captured");
+    if (!device->graph) return cld_unsupported("graph", device);
+    cld_graph *g = calloc(1, sizeof *g);
+    if (!g) return cld_fail(CLD_NOMEM, "graph: out of memory");
+    g->device = device;
+    g->base = cld_tensor_full(CLD_I64, 0, NULL, device, 0);
+    if (!g->base || device->graph->begin() != CLD_OK) {
+        cld_graph_free(g);
+        return cld_error_code();
+    }
+    current = g;
+    cld_begin_recorded_draws(&g->base->a);
+    cld_capture_turn();
+    return CLD_OK;
+}
+
+cld_graph *cld_graph_end(void) {
+    cld_graph *g = current;
+    if (!g) return cld_fail_null(CLD_INVALID, "graph: none is being captured");
+    current = NULL;
+    g->drawn = cld_end_recorded_draws();
+    cld_capture_turn();
+    if (g->device->graph->end(&g->recorded) == CLD_OK) return g;
+    cld_graph_free(g);
+    return NULL;
+}
+
+void cld_graph_abandon(void) {
+    cld_error_record failure = cld_error_export(); /* what the capture failed of stays the error */
+    if (current) cld_graph_free(cld_graph_end());
+    cld_error_import(&failure);
+}
+
+cld_status cld_graph_replay(cld_graph *g) {
+    cld_generator generator = cld_get_generator();
+    if (g->drawn) CLD_TRY(cld_tensor_from_host(g->base, &generator.position, sizeof generator.position));
+    CLD_TRY(g->device->graph->replay(g->recorded));
+    generator.position += g->drawn;
+    cld_set_generator(generator);
+    cld_capture_turn();
+    return CLD_OK;
+}
+
+void cld_graph_free(cld_graph *g) {
+    if (!g) return;
+    if (g->recorded) g->device->graph->free(g->recorded);
+    cld_tensor_free(g->base);
+    free(g);
+}
+
+/* ---- inputs -------------------------------------------------------------------------------------------- */
+
+cld_tensor *cld_graph_input(const cld_tensor *x, const cld_backend *device) {
+    if (cld_device(x) == device) return cld_tensor_new_like(x);
+    return cld_tensor_new(x->a.dtype, x->a.ndim, x->a.shape, device);
+}
+
+cld_status cld_graph_set(cld_tensor *input, cld_tensor *x) {
+    if (cld_device(x) == cld_device(input)) return cld_tensor_copy(input, x);
+    CLD_AUTO cld_tensor *host = cld_tensor_on_host(x);
+    if (!host) return cld_error_code();
+    if (!cld_same_shape(&host->a, &input->a) || host->a.dtype != input->a.dtype)
+        return cld_fail(CLD_INVALID, "graph: %s for an input that is %s", cld_describe(&host->a),
+                        cld_describe(&input->a));
+    return cld_tensor_from_host(input, host->a.data,
+                                (size_t)cld_numel(&host->a) * cld_dtype_size(host->a.dtype));
+}

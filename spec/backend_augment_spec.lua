@@ -1,0 +1,165 @@
+--- Views that a device makes, and the loader and the evaluation on it, against the host's.
+local cld = require "cld"
+local check = require "spec.support.check"
+local devices = require "spec.support.devices"
+local formula = require "spec.support.formula"
+
+-- n images of h x w with edges, flat parts and noise.
+local function dataset(n, h, w)
+  local noise = formula.uniform("image", { n, h, w, 3 }, "f32", 60)
+  local wave = (cld.arange(n * h * w * 3):float() * 0.37):sin():reshape(n, h, w, 3) * 120
+  local images = (wave + noise + 128):clamp(0, 255):to "u8"
+  images:narrow(1, 1, 1):fill_(17) -- grey, without contrast
+  local labels = {}
+  for i = 1, n do labels[i] = i % 3 end
+  return cld.data.tensors { images = images, labels = cld.tensor(labels, "i64"), classes = 3 }
+end
+
+-- Every batch of an epoch as plain tables.
+local function collect(set, device, options, epoch, first_step)
+  local settings = { set, batch_size = 4, device = device, seed = 11, drop_last = false }
+  for key, value in pairs(options) do settings[key] = value end
+  local batches, where = {}, nil
+  for batch in cld.data.loader(settings):epoch(epoch or 3, first_step) do
+    local seen = { index = batch.index:totable(), labels = batch.labels:totable(), views = {} }
+    where = batch.views[1].device
+    assert.same({ where, where }, { batch.index.device, batch.labels.device })
+    for v, view in ipairs(batch.views) do
+      assert.equal("f32", view.dtype)
+      seen.views[v] = view:totable()
+    end
+    batches[#batches + 1] = seen
+  end
+  return batches, where
+end
+
+local augment = cld.augment
+
+devices.each("the loader", function(device)
+  local here = cld.cuda.resolve(device)
+  -- The same bits: what is compared are the values that 8-bit levels become.
+  local exactly = { atol = 0, rtol = 0 }
+
+  local function same(set, options)
+    local expected = collect(set, "cpu", options)
+    local actual, where = collect(set, device, options)
+    assert.equal(here, where)
+    assert.equal(#expected, #actual)
+    for i, batch in ipairs(expected) do
+      assert.same(batch.index, actual[i].index)
+      assert.same(batch.labels, actual[i].labels)
+      check.close(actual[i].views, batch.views, exactly)
+    end
+  end
+
+  local function only(settings) -- the parts that are named, on small views
+    local options = { size = { 9, 7 }, mean = { 0.5, 0.4, 0.3 }, std = { 0.2, 0.3, 0.4 } }
+    for key, value in pairs(settings) do options[key] = value end
+    return augment.none(options)
+  end
+  local cases = {
+    ["crops only"] = only { crop = true },
+    ["the whole image at another size"] = only {},
+    ["the image as it is"] = augment.none { size = { 16, 12 } },
+    ["larger than the image"] = only { size = { 33, 40 }, crop = true },
+    ["brightness"] = only { jitter_p = 1, jitter = { 0.8, 0, 0, 0 } },
+    ["contrast"] = only { jitter_p = 1, jitter = { 0, 0.8, 0, 0 } },
+    ["saturation"] = only { jitter_p = 1, jitter = { 0, 0, 2, 0 } },
+    ["hue"] = only { jitter_p = 1, jitter = { 0, 0, 0, 0.5 } },
+    ["grey"] = only { grayscale = 1 },
+    ["blur"] = only { blur = 1, sigma = { 0.1, 2 } },
+    ["a blur wider than the view"] = only { blur = 1, sigma = { 5, 9 } },
+    ["flips"] = only { flip = 0.5 },
+    ["erasing"] = only { erasing = 1 },
+    ["crops of extreme ratio"] = only { crop = true, scale = { 0.9, 1 }, ratio = { 4, 5 } },
+    ["CLD's base"] = augment.base { size = 16 },
+    ["MoCo's"] = augment.plus { size = { 15, 11 }, erasing = true },
+  }
+  local names = {}
+  for name in pairs(cases) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    it("makes the host's views: " .. name, function()
+      same(dataset(10, 16, 12), { augment = cases[name], views = 2 })
+    end)
+  end
+
+  it("makes CIFAR's", function()
+    same(dataset(24, 32, 32), { augment = augment.plus { erasing = true }, views = 2 })
+  end)
+
+  it("makes views of images that need more than shared memory", function()
+    same(dataset(2, 150, 130), { augment = augment.plus { size = 96, erasing = 0.5 }, views = 1 })
+  end)
+
+  it("starts in the middle of an epoch, and takes its rank's part", function()
+    local set = dataset(11, 6, 6)
+    local options = { augment = augment.base { size = 6 }, views = 1, rank = 1, world = 2 }
+    local whole = collect(set, device, options)
+    check.close(collect(set, device, options, 3, 1)[1].views, whole[2].views, exactly)
+    check.close(whole[1].views, collect(set, "cpu", options)[1].views, exactly)
+  end)
+
+  it("sends the images once, and what the host made where it is told to", function()
+    local set = dataset(5, 6, 6)
+    local settings = { set, batch_size = 2, device = device, augment = augment.base { size = 6 } }
+    local one, two = cld.data.loader(settings), cld.data.loader(settings)
+    assert.equal(here, one.settings.images.device)
+    assert.equal(one.settings.images, two.settings.images)
+    settings.resident = false
+    assert.equal("cpu", cld.data.loader(settings).settings.images.device)
+    local options = { augment = settings.augment, resident = false, workers = 2 }
+    local batches, where = collect(set, device, options)
+    assert.equal(here, where)
+    check.close(batches[1].views, collect(set, device, { augment = settings.augment })[1].views, exactly)
+  end)
+
+  it("waits for nothing", function()
+    local set = dataset(8, 6, 6)
+    local loader = cld.data.loader { set, batch_size = 4, device = device, augment = augment.base { size = 6 } }
+    local was = cld.cuda.forbid_waiting(true)
+    local count = 0
+    for _ in loader:epoch(1) do count = count + 1 end
+    cld.cuda.forbid_waiting(was)
+    assert.equal(2, count)
+  end)
+
+  it("says what is wrong", function()
+    local set = dataset(4, 6, 6)
+    check.fails(function() cld.data.loader { set, device = "gpu" } end,
+      "backend_augment_spec.lua:%d+: data.loader: device must be cpu, cuda or cuda:N, got 'gpu'")
+    check.fails(function()
+      cld.data.loader { cld.data.tensors { images = set.images, labels = set.labels:to(device), classes = 3 } }
+    end, "images and labels must lie on the cpu; here images are on cpu, labels on cuda:0")
+  end)
+end)
+
+devices.each("evaluation", function(device)
+  it("computes where the network is", function()
+    local here = cld.cuda.resolve(device)
+    local set = dataset(12, 8, 8)
+    local function net_on(where)
+      local net = cld.nn.sequential(cld.nn.conv2d(3, 4, 3), cld.nn.flatten())
+      return formula.fill(net, "f32"):to(where)
+    end
+    local expected = cld.eval.features(net_on "cpu", set, { batch_size = 5 })
+    local features, labels = cld.eval.features(net_on(device), set, { batch_size = 5 })
+    assert.same({ here, here }, { features.device, labels.device })
+    check.close(features, expected, { atol = 1e-5, rtol = 1e-4 })
+    assert.same(set.labels:totable(), labels:totable())
+    local function pixels(images) return images:flatten(2, -1) end
+    assert.equal("cpu", cld.eval.features(pixels, set).device)
+    check.close((cld.eval.features(pixels, set, { device = device })), (cld.eval.features(pixels, set)))
+  end)
+
+  it("scores by the neighbours' votes", function()
+    local set, queries = dataset(12, 8, 8), dataset(7, 8, 8)
+    local function score(where)
+      return cld.eval.knn {
+        net = function(images) return images:flatten(2, -1):normalize() end, memory = set, queries = queries, k = 4,
+        device = where,
+      }
+    end
+    check.close(score(device).top1, score("cpu").top1)
+  end)
+end)

@@ -1,0 +1,381 @@
+--- The precision of computation: which ops round their factors and to what, what stays in f32, the copies that weights
+-- keep, and a run in bf16 beside one in fp32.
+local cld = require "cld"
+local check = require "spec.support.check"
+local formula = require "spec.support.formula"
+local layers = require "spec.support.layers"
+local process = require "spec.support.process"
+local nn = cld.nn.functional
+
+-- unit: the largest error of a rounding, as a share of the value
+local halves = {
+  { precision = "bf16", dtype = "bf16", unit = 2 ^ -8 }, { precision = "fp16", dtype = "f16", unit = 2 ^ -11 },
+}
+
+-- f() in the precision; its results and errors pass through.
+local function with(precision, f)
+  local was = cld.set_precision(precision)
+  local results = table.pack(pcall(f))
+  cld.set_precision(was)
+  if not results[1] then error(results[2], 2) end
+  return table.unpack(results, 2, results.n)
+end
+
+local function leaf(name, shape, dtype) return formula.uniform(name, shape, dtype or "f32"):requires_grad_() end
+
+-- The factor that a kernel sees, as a leaf in f64.
+local function rounded(x, dtype) return x:detach():to(dtype):to("f64"):detach():requires_grad_() end
+
+-- A gradient whose values every dtype holds.
+local function gradient_for(y, dtype) return layers.weights(y):to(dtype):to(y.dtype):detach() end
+
+-- Of 16 bits: one rounding away from the f64 value. The sums before it may err in f32.
+local function one_rounding(actual, expected, half)
+  check.close(actual:to("f64"), expected, { rtol = half.unit * 1.001, atol = 2e-6 })
+end
+
+local function single(actual, expected)
+  assert.equal("f32", actual.dtype)
+  assert.is_true(layers.error(actual, expected) <= 2e-6)
+end
+
+describe("precision", function()
+  before_each(function() assert.equal("fp32", cld.precision()) end)
+  after_each(function() cld.set_precision "fp32" end)
+
+  it("is set by name, and says what it was", function()
+    for _, name in ipairs { "tf32", "bf16", "fp16" } do
+      assert.equal("fp32", cld.set_precision(name))
+      assert.equal(name, cld.precision())
+      assert.equal(name, cld.set_precision "fp32")
+    end
+    check.fails(function() cld.set_precision "int8" end, "no precision 'int8'; expected fp32, tf32, bf16 or fp16")
+    check.fails(function() cld.set_precision "" end, "no precision ''")
+  end)
+
+  it("of tf32 is fp32 on the cpu", function()
+    local x, w = leaf("x", { 2, 3, 5, 5 }), leaf("w", { 4, 3, 3, 3 })
+    local expected = nn.conv2d(x, w)
+    local y = with("tf32", function() return nn.conv2d(x, w) end)
+    check.close(y, expected, { atol = 0, rtol = 0 })
+  end)
+
+  for _, half in ipairs(halves) do
+    local dtype = half.dtype
+
+    describe("of " .. half.precision, function()
+      it("rounds conv2d's factors and its result; the gradients of weight and bias are f32", function()
+        for _, case in ipairs {
+          { { 2, 3, 6, 5 }, { 8, 3, 3, 3 }, { padding = 1 } },
+          { { 2, 16, 7, 7 }, { 32, 16, 3, 3 }, { padding = 1, stride = 2 } },
+          { { 2, 4, 6, 5 }, { 6, 2, 3, 2 }, { stride = { 1, 2 }, padding = 2, groups = 2 } },
+        } do
+          local x, w, b = leaf("x", case[1]), leaf("w", case[2]), leaf("b", { case[2][1] })
+          local y = with(half.precision, function() return nn.conv2d(x, w, b, case[3]) end)
+          local rx, rw, rb = rounded(x, dtype), rounded(w, dtype), rounded(b, "f32")
+          local expected = nn.conv2d(rx, rw, rb, case[3])
+          assert.equal(dtype, y.dtype)
+          one_rounding(y, expected, half)
+          local dy = gradient_for(y, dtype)
+          y:backward(dy)
+          expected:backward(dy:to "f64")
+          assert.equal("f32", x.grad.dtype)
+          one_rounding(x.grad, rx.grad, half)
+          single(w.grad, rw.grad)
+          single(b.grad, rb.grad)
+        end
+      end)
+
+      it("normalizes 16 bits with f32 statistics and weights", function()
+        local x, r = leaf("x", { 4, 16, 5, 5 }, dtype), leaf("r", { 4, 16, 5, 5 }, dtype)
+        local w, b = leaf("w", { 16 }), leaf("b", { 16 })
+        local mean, var = cld.zeros(16), cld.ones(16)
+        local y = nn.batch_norm(x, w, b, mean, var, { training = true, relu = true, residual = r })
+        local rx, rr, rw, rb = rounded(x, dtype), rounded(r, dtype), rounded(w, "f32"), rounded(b, "f32")
+        local wide_mean, wide_var = cld.zeros({ 16 }, "f64"), cld.ones({ 16 }, "f64")
+        local expected = nn.batch_norm(rx, rw, rb, wide_mean, wide_var, { training = true, relu = true, residual = rr })
+        assert.equal(dtype, y.dtype)
+        one_rounding(y, expected, half)
+        single(mean, wide_mean)
+        single(var, wide_var)
+        local dy = gradient_for(y, dtype)
+        y:backward(dy)
+        expected:backward(dy:to "f64")
+        assert.equal(dtype, x.grad.dtype)
+        one_rounding(x.grad, rx.grad, half)
+        check.close(r.grad:to "f64", rr.grad, { atol = 0, rtol = 0 })
+        single(w.grad, rw.grad)
+        single(b.grad, rb.grad)
+        check.fails(function() nn.batch_norm(x, w:to(dtype), b, mean, var) end, "needs a weight of f32%[16%]")
+      end)
+
+      it("pools 16 bits", function()
+        local x = leaf("x", { 2, 16, 6, 6 }, dtype)
+        local wide = rounded(x, dtype)
+        for _, pool in ipairs { nn.max_pool2d, nn.avg_pool2d } do
+          local y, expected = pool(x, 3, { stride = 2, padding = 1 }), pool(wide, 3, { stride = 2, padding = 1 })
+          assert.equal(dtype, y.dtype)
+          one_rounding(y, expected, half)
+        end
+      end)
+
+      it("rounds linear's factors, and gives f32", function()
+        for _, given in ipairs { "f32", dtype } do
+          local x, w, b = leaf("x", { 2, 5, 12 }, given), leaf("w", { 7, 12 }), leaf("b", { 7 })
+          local y = with(half.precision, function() return nn.linear(x, w, b) end)
+          local rx, rw, rb = rounded(x, dtype), rounded(w, dtype), rounded(b, "f32")
+          local expected = nn.linear(rx, rw, rb)
+          single(y, expected)
+          local dy = gradient_for(y, dtype)
+          y:backward(dy)
+          expected:backward(dy:to "f64")
+          assert.equal(given, x.grad.dtype)
+          if given == "f32" then single(x.grad, rx.grad) else one_rounding(x.grad, rx.grad, half) end
+          single(w.grad, rw.grad)
+          single(b.grad, rb.grad)
+        end
+      end)
+
+      it("is what a 16-bit input beside f32 weights means without being set", function()
+        local x, w, b = leaf("x", { 2, 3, 6, 5 }), leaf("w", { 8, 3, 3, 3 }), leaf("b", { 8 })
+        local exactly = { atol = 0, rtol = 0 }
+        local y = with(half.precision, function() return nn.conv2d(x, w, b) end)
+        check.close(nn.conv2d(x:to(dtype), w, b), y, exactly)
+        local v = leaf("v", { 4, 5 })
+        y = with(half.precision, function() return nn.linear(x, v) end)
+        check.close(nn.linear(x:to(dtype), v), y, exactly)
+        check.fails(function() nn.conv2d(x, w:to(dtype)) end, "must share a floating%-point dtype")
+        check.fails(function() nn.linear(x, v:to(dtype)) end, "of one dtype")
+        check.fails(function() nn.conv2d(x:to(dtype), w:to "f64") end, "must share a floating%-point dtype")
+      end)
+
+      it("leaves to f32 what is made of features", function()
+        local x, labels = leaf("x", { 4, 6 }, dtype), cld.tensor({ 0, 1, 2, 3 }, "i64")
+        with(half.precision, function()
+          local unit = x:normalize()
+          assert.equal("f32", unit.dtype)
+          check.close(unit:to "f64", rounded(x, dtype):normalize(), { atol = 1e-6 })
+          assert.equal("f32", x:softmax(2).dtype)
+          assert.equal("f32", x:log_softmax(2).dtype)
+          assert.equal("f32", x:cross_entropy(labels).dtype)
+          assert.equal("f32", cld.nn.norm_linear(6, 3)(x).dtype)
+          local product = x:float():matmul(x:float():t())
+          check.close(product, x:double():matmul(x:double():t()), { atol = 1e-6 }) -- matmul rounds nothing
+        end)
+        assert.equal(dtype, x:normalize().dtype) -- one's own choice, without the precision
+      end)
+    end)
+  end
+
+  it("in f64 and of 16-bit weights rounds nothing more", function()
+    local x, w = leaf("x", { 2, 3, 5, 5 }, "f64"), leaf("w", { 4, 3, 3, 3 }, "f64")
+    local expected = nn.conv2d(x, w)
+    with("bf16", function()
+      check.close(nn.conv2d(x, w), expected, { atol = 0, rtol = 0 })
+      local y = nn.linear(leaf("a", { 2, 3 }, "bf16"), leaf("v", { 4, 3 }, "bf16"))
+      assert.equal("bf16", y.dtype)
+    end)
+  end)
+
+  describe("keeps the rounded copy of a weight", function()
+    local function alive()
+      collectgarbage()
+      collectgarbage()
+      return cld.tensors_alive()
+    end
+
+    local function probe(f, shape, x)
+      local before = alive()
+      do
+        local w <close> = leaf("w", shape)
+        local first <close> = cld.no_grad(f, x, w)
+        local one = alive()
+        local second <close> = cld.no_grad(f, x, w)
+        assert.equal(one + 1, alive()) -- the result alone: the copy is shared
+        check.close(second, first, { atol = 0, rtol = 0 })
+        cld.no_grad(function() w:mul_(2) end)
+        local third <close> = cld.no_grad(f, x, w)
+        check.close(third, first * 2, { atol = 0, rtol = 0 })
+        assert.equal(one + 2, alive())
+        f(x, w):sum():backward()
+        local gradient <close> = w.grad
+        assert.same(shape, gradient.shape)
+      end
+      assert.equal(before, alive())
+    end
+
+    it("until it is written to, or gone", function()
+      with("bf16", function()
+        local x <close> = formula.uniform("x", { 2, 16, 5, 5 })
+        local rows <close> = formula.uniform("x", { 6, 8 })
+        probe(function(a, w) return nn.conv2d(a, w) end, { 16, 16, 3, 3 }, x)
+        probe(function(a, w) return nn.linear(a, w) end, { 3, 8 }, rows)
+      end)
+    end)
+
+    it("of the precision that is asked for", function()
+      local x, w = formula.uniform("x", { 1, 3, 5, 5 }), formula.uniform("w", { 4, 3, 3, 3 })
+      local function y(precision) return with(precision, function() return nn.conv2d(x, w):double() end) end
+      local exactly = { atol = 0, rtol = 0 }
+      local bf16, fp16, fp32 = y "bf16", y "fp16", y "fp32"
+      assert.is_true(layers.error(bf16, fp32) > 4 * layers.error(fp16, fp32))
+      check.close(y "bf16", bf16, exactly)
+      check.close(y "fp32", fp32, exactly)
+    end)
+
+    it("renews it after a step of the optimizer", function()
+      with("bf16", function()
+        local x, layer = formula.uniform("x", { 4, 6 }), cld.nn.linear(6, 3)
+        local sgd = cld.optim.sgd(layer:parameters(), { lr = 0.5 })
+        for _ = 1, 2 do
+          local before = layer(x):detach()
+          sgd:step(layer(x):square():sum())
+          local weight = layer.weight:detach():to "bf16"
+          local expected = nn.linear(x:to "bf16":to "f64", weight:to "f64", layer.bias:to "f64")
+          check.close(layer(x):to "f64", expected, { atol = 1e-5 })
+          assert.is_true(layers.error(before, expected) > 0.01)
+        end
+      end)
+    end)
+  end)
+
+  -- ---- networks -------------------------------------------------------------
+
+  -- {"conv2d bf16", ...}: what each layer's function returned while f ran.
+  local function dtypes_of(f)
+    local seen, originals = {}, {}
+    for _, name in ipairs { "conv2d", "batch_norm", "avg_pool2d", "linear" } do
+      originals[name] = nn[name]
+      nn[name] = function(...)
+        local y = originals[name](...)
+        seen[#seen + 1] = name .. " " .. y.dtype
+        return y
+      end
+    end
+    local ok, message = pcall(f)
+    for name, original in pairs(originals) do nn[name] = original end
+    if not ok then error(message, 2) end
+    return seen
+  end
+
+  it("of bf16 gives a ResNet bf16 activations, f32 features and f32 gradients", function()
+    local net = cld.models.resnet18_cifar { width = 8, low_dim = 16 }
+    local seen = with("bf16", function()
+      return dtypes_of(function()
+        local f, g = net(formula.uniform("x", { 4, 3, 16, 16 }))
+        assert.same({ "f32", "f32" }, { f.dtype, g.dtype });
+        (f:sum() + g:sum()):backward()
+      end)
+    end)
+    assert.equal(20 + 20 + 1 + 2, #seen)
+    for _, what in ipairs(seen) do assert.matches(what:find "^linear" and " f32$" or " bf16$", what) end
+    for name, p in pairs(net:named_parameters()) do
+      assert.same({ name, "f32", "f32" }, { name, p.dtype, p.grad and p.grad.dtype })
+    end
+    for _, tensor in pairs(net:state_dict()) do assert.is_true(tensor.dtype == "f32" or tensor.dtype == "i64") end
+  end)
+
+  local function losses_in(precision)
+    return with(precision, function()
+      local net = formula.fill(cld.models.resnet18_cifar { width = 8, low_dim = 16 }, "f32")
+      local bank = cld.losses.memory_bank { size = 32, dim = 16, momentum = 0.5, temperature = 0.1 }
+      bank:load_state_dict { memory = formula.uniform("memory", { 32, 16 }):normalize() }
+      local sgd = cld.optim.sgd(net:parameters(), { lr = 0.001, momentum = 0.9, weight_decay = 7e-4 })
+      local losses = {}
+      for step = 1, 4 do
+        local index = cld.arange(16)
+        local function view(i)
+          local colour = formula.uniform("step" .. step, { 16, 3, 1, 1 }, "f32", 2)
+          return formula.uniform("view" .. i, { 16, 3, 16, 16 }) + colour
+        end
+        local f1, g1 = net(view(1))
+        local f2, g2 = net(view(2))
+        local instance = (bank:loss(f1, index) + bank:loss(f2, index)) / 2
+        local group = cld.losses.cld(g1, g2, { clusters = 4, iterations = 5, temperature = 0.2 })
+        losses[step] = { instance:item(), group:item() }
+        sgd:step(instance + group)
+      end
+      return losses
+    end)
+  end
+
+  it("of bf16 trains NPID + CLD with the losses of fp32, within a few percent", function()
+    local fp32, bf16 = losses_in "fp32", losses_in "bf16"
+    for step, pair in ipairs(fp32) do
+      check.close(bf16[step][1], pair[1], { rtol = 0.05, atol = 0 })
+      check.close(bf16[step][2], pair[2], { rtol = 0.05, atol = 0 })
+    end
+    assert.is_true(bf16[1][1] ~= fp32[1][1])
+  end)
+
+  it("of bf16 gives evaluation f32 features, whatever the branch", function()
+    local net = cld.models.resnet18_cifar { width = 4, low_dim = 8 }
+    local set = cld.data.tensors { images = cld.zeros({ 3, 8, 8, 3 }, "u8"), labels = cld.zeros({ 3 }, "i64") }
+    with("bf16", function()
+      assert.equal("f32", (cld.eval.features(net, set)).dtype)
+      local features = cld.eval.features(net, set, { branch = function(n, images) return n:features(images) end })
+      assert.same({ "f32", 3, 32 }, { features.dtype, table.unpack(features.shape) })
+    end)
+  end)
+
+  -- ---- runs -----------------------------------------------------------------
+
+  describe("of a run", function()
+    local folder
+    setup(function()
+      folder = process.temporary_folder()
+      assert.equal(0, process.run { "recipes/make_toy_data.lua", "--out", folder .. "/toy", "--train", "32", "--test",
+        "10" }.code)
+    end)
+    teardown(function() process.remove(folder) end)
+
+    -- Two epochs of two steps; `code` runs before the recipe.
+    local function train(name, run, code, ...)
+      local init = process.write(folder .. "/init.lua", "local cld = require 'cld'\n" .. (code or ""))
+      return process.run { "recipes/" .. name .. ".lua", "--data", folder .. "/toy", "--runs", folder, "--name", run,
+        "--epochs", "2", "--batch-size", "16", "--width", "4", "--low-dim", "8", "--clusters", "4", "--warmup-epochs",
+        "1", "--threads", "1", "--knn-k", "5", env = { LUA_INIT = "@" .. init }, ... }
+    end
+    local function option(run)
+      return cld.json.decode(process.read(folder .. "/" .. run .. "/options.json")).precision
+    end
+    local function state(run) return cld.load(folder .. "/" .. run .. "/checkpoint.safetensors") end
+
+    local stop = [[
+      local count, loss = 0, cld.losses.cld
+      function cld.losses.cld(...)
+        count = count + 1
+        if count == 3 then io.popen("kill -TERM " .. cld.host().pid):close() end
+        return loss(...)
+      end]]
+
+    it("is that of the device where it is auto, and stored as that", function()
+      local result = train("cifar10_npid_cld", "auto", nil, "--epochs", "1", "--device", "cpu")
+      assert.equal(0, result.code, result.err)
+      assert.matches("precision +fp32\n", result.out)
+      assert.equal("fp32", option "auto")
+    end)
+
+    for _, name in ipairs { "cifar10_npid_cld", "cifar10_moco_cld" } do
+      it("is kept on resume, to the last bit: " .. name, function()
+        local whole, parts = name, name .. "-parts"
+        assert.equal(0, train(name, whole, nil, "--device", "cpu", "--precision", "bf16").code)
+        assert.equal(143, train(name, parts, stop, "--device", "cpu", "--precision", "bf16").code)
+        local result = train(name, parts, nil, "--resume")
+        assert.equal(0, result.code, result.err)
+        assert.matches("precision +bf16\n", result.out)
+        assert.equal("bf16", option(parts))
+        local expected, actual = state(whole), state(parts)
+        for key, tensor in pairs(expected) do assert.equal(0, tensor:ne(actual[key]):any():item(), key) end
+      end)
+    end
+
+    it("is refused in one line where there is none such", function()
+      for _, recipe in ipairs { "cifar10_npid_cld", "knn" } do
+        local result = process.run { "recipes/" .. recipe .. ".lua", "--precision", "fp8" }
+        assert.equal(1, result.code)
+        assert.matches("^cldlua: option '%-%-precision': expected one of [%w, ]+, got 'fp8'\n$", result.err)
+      end
+    end)
+  end)
+end)
