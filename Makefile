@@ -196,7 +196,7 @@ cuda-report: $(if $(HAVE_CUDA),$(BUILD)/cuda/report.txt)
 HOST_C   := $(filter-out $(addprefix kernels/cuda/,device.c staging.c blas.c dnn.c),$(CUDA_C))
 HOST_CXX := $(CUDA_CU) $(wildcard kernels/cuda/host/*.cpp)
 HOST_OBJ := $(patsubst kernels/cuda/%,$(BUILD)/cuda_host/%.o,$(HOST_C) $(HOST_CXX))
-HOST_COMMON := -O2 -fopenmp $(WARN) -Wno-unknown-pragmas $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -DCLD_ON_HOST -I. $(SANITIZE)
+HOST_COMMON := $(if $(SANITIZE),-O1 -fno-omit-frame-pointer,-O2) -fopenmp $(WARN) -Wno-unknown-pragmas $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -DCLD_ON_HOST -I. $(SANITIZE)
 HOST_FLAGS  := $(CC) $(CXX) $(HOST_COMMON)
 
 $(BUILD)/cuda_host/flags: FORCE
