@@ -313,6 +313,7 @@ CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $
 $(CUDA_CHECKS): $(BUILD)/obj/runtime/core/error.o
 	@echo "  LINK  $@"
 	$(Q)$(CXX) $(SANITIZE) -o $@ $^ $(LDFLAGS) $(if $(HAVE_CUDA),$(CUDA_LIBS)) -lgomp -lpthread -lm
+-include $(wildcard $(BUILD)/spec/*.d)
 test: $(CUDA_CHECKS)
 
 # The interpreter with an allocator that fails when told to: spec/allocation_spec.lua.
