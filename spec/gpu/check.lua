@@ -105,7 +105,8 @@ if not exists(toy) then
 end
 local expected, expected_text, expected_ok = recipe("cpu", "--precision fp32")
 count("recipe on the cpu", expected_text, expected_ok and expected ~= nil)
-for _, options in ipairs { "--precision fp32", "--precision fp32 --no-graph", "--precision bf16", "--precision fp16" } do
+for _, settings in ipairs { "fp32", "fp32 --no-graph", "tf32", "bf16", "fp16" } do
+  local options = "--precision " .. settings
   local instance, text, ok = recipe("cuda", options)
   local near = instance and expected and math.abs(instance - expected) <= 0.05 * expected
   count("recipe on cuda " .. options, text, ok and near == true)
