@@ -252,6 +252,77 @@ describe("precision", function()
     end)
   end)
 
+  -- ---- the loss scale of fp16 -----------------------------------------------
+
+  -- A parameter {1, 2}, its optimizer, and the step down a loss of gradient {factor, factor}.
+  local function descent(device)
+    local w = cld.tensor({ 1, 2 }):to(device):requires_grad_()
+    local sgd = cld.optim.sgd({ w }, { lr = 0.25, momentum = 0.5 })
+    return w, sgd, function(factor) return sgd:step((w * factor):sum()):item() end
+  end
+
+  local function describe_loss_scale(device)
+    describe("of fp16 on " .. device .. " scales the loss", function()
+      it("and unscales the step, which is that of fp32", function()
+        local w, sgd, step = descent(device)
+        assert.is_nil(sgd.loss_scale)
+        local plain, _, plain_step = descent(device)
+        for _ = 1, 3 do
+          with("fp16", function() assert.equal(1, step(0.1)) end)
+          plain_step(0.1)
+          check.close(w, plain, { atol = 0, rtol = 0 })
+          check.close(w.grad:detach():to "cpu", plain.grad:detach():to "cpu" * 65536, { atol = 0, rtol = 0 })
+        end
+        assert.equal(65536, sgd.loss_scale)
+        step(0.1) -- in fp32 it is left alone
+        plain_step(0.1)
+        check.close(w, plain, { atol = 0, rtol = 0 })
+      end)
+
+      it("which halves where a gradient is not finite, and the step is not made", function()
+        local w, sgd, step = descent(device)
+        with("fp16", function()
+          assert.equal(0, step(1e34)) -- times 65536 no f32
+          assert.same({ 32768, 1 }, { sgd.loss_scale, sgd.skipped })
+          check.close(w, { 1, 2 })
+          assert.equal(1, step(1e34))
+          assert.same({ 32768, 1 }, { sgd.loss_scale, sgd.skipped })
+          assert.equal(0, step(0 / 0))
+          assert.same({ 16384, 2 }, { sgd.loss_scale, sgd.skipped })
+          assert.equal(0, sgd:state_dict().good_steps:item())
+        end)
+      end)
+
+      it("which doubles after 2000 steps, and goes with the state", function()
+        local w, sgd, step = descent(device)
+        local fresh = sgd:state_dict()
+        assert.is_nil(fresh.loss_scale)
+        with("fp16", function()
+          step(0.1)
+          local state = sgd:state_dict()
+          assert.same({ "f32", 65536, "i32", 1 }, { state.loss_scale.dtype, state.loss_scale:item(),
+            state.good_steps.dtype, state.good_steps:item() })
+          state.good_steps = cld.tensor(1999, "i32")
+          state.loss_scale = cld.tensor { 1024 }
+          local _, other, other_step = descent(device)
+          other:load_state_dict(state)
+          assert.equal(1024, other.loss_scale)
+          other_step(0.1)
+          assert.same({ 2048, 0 }, { other.loss_scale, other:state_dict().good_steps:item() })
+          other:load_state_dict(fresh) -- of a run in another precision
+          assert.equal(65536, other.loss_scale)
+          state.good_steps = nil
+          check.fails(function() other:load_state_dict(state) end, "there is only one")
+          state.good_steps = cld.ones(2)
+          check.fails(function() other:load_state_dict(state) end, "expected a number and an integer")
+        end)
+        assert.is_true(w:isfinite():all():item() == 1)
+      end)
+    end)
+  end
+
+  for _, device in ipairs { "cpu", table.unpack(devices.names) } do describe_loss_scale(device) end
+
   -- ---- networks -------------------------------------------------------------
 
   -- {"conv2d bf16", ...}: what each layer's function returned while f ran.
@@ -369,17 +440,18 @@ describe("precision", function()
       assert.equal("fp32", option "auto")
     end)
 
-    for _, name in ipairs { "cifar10_npid_cld", "cifar10_moco_cld" } do
-      it("is kept on resume, to the last bit: " .. name, function()
+    for name, precision in pairs { cifar10_npid_cld = "bf16", cifar10_moco_cld = "fp16" } do
+      it(("of %s is kept on resume, to the last bit: %s"):format(precision, name), function()
         local whole, parts = name, name .. "-parts"
-        assert.equal(0, train(name, whole, nil, "--device", "cpu", "--precision", "bf16").code)
-        assert.equal(143, train(name, parts, stop, "--device", "cpu", "--precision", "bf16").code)
+        assert.equal(0, train(name, whole, nil, "--device", "cpu", "--precision", precision).code)
+        assert.equal(143, train(name, parts, stop, "--device", "cpu", "--precision", precision).code)
         local result = train(name, parts, nil, "--resume")
         assert.equal(0, result.code, result.err)
-        assert.matches("precision +bf16\n", result.out)
-        assert.equal("bf16", option(parts))
+        assert.matches("precision +" .. precision .. "\n", result.out)
+        assert.equal(precision, option(parts))
         local expected, actual = state(whole), state(parts)
         for key, tensor in pairs(expected) do assert.equal(0, tensor:ne(actual[key]):any():item(), key) end
+        assert.equal(precision == "fp16", expected["sgd.loss_scale"] ~= nil)
       end)
     end
 
