@@ -235,7 +235,8 @@ $(BUILD)/spec/%: spec/support/%.cpp $(HOST_OBJ)
 define CUDA_PROGRAM
 	@mkdir -p $(@D)
 	@echo "  NVCC  $<"
-	$(Q)$(filter-out -Xptxas -v,$(CUDA_NVCC)) -o $@ -x cu $< $(CUDA_OBJ) $(CUDA_LIBS)
+	$(Q)$(filter-out -Xptxas -v,$(CUDA_NVCC)) -x cu -c -o $@.o $<
+	$(Q)$(CC) -o $@ $@.o $(CUDA_OBJ) $(LDFLAGS) $(CUDA_LIBS)
 endef
 $(BUILD)/cuda/spec/%: spec/support/%.cu $(CUDA_OBJ)
 	$(CUDA_PROGRAM)
