@@ -63,24 +63,28 @@ local queue  = cld.losses.moco_queue {
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
+local step = cld.graph(function(views, rate)
+  local q1, g1 = net(views[1])
+  local q2, g2 = net(views[2])
+  local k = cld.no_grad(function() return (keys(views[3])) end)
+  local loss = (queue:loss(q1, k) + queue:loss(q2, k)) / 2
+  local means = { instance = loss }
+  if opt.lambda > 0 then
+    means.cld, means.group_accuracy = cld.losses.cld(g1, g2, {
+      clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
+      detach_centroids = opt.detach_centroids,
+    })
+    loss = loss + opt.lambda * means.cld
+  end
+  local made = sgd:step(loss, { lr = rate })                -- 0 where the loss is not finite: nothing changes then
+  cld.optim.ema(keys, net, opt.moco_m, made)
+  queue:enqueue(k, made)
+  return means
+end, { enabled = opt.graph, device = opt.device })
+
 for epoch in run:epochs { net = net, keys = keys, queue = queue, sgd = sgd, loader = loader } do
   for batch in loader:epoch(epoch) do
-    local q1, g1 = net(batch.views[1])
-    local q2, g2 = net(batch.views[2])
-    local k = cld.no_grad(function() return (keys(batch.views[3])) end)
-    local loss = (queue:loss(q1, k) + queue:loss(q2, k)) / 2
-    local means = { instance = loss }
-    if opt.lambda > 0 then
-      means.cld, means.group_accuracy = cld.losses.cld(g1, g2, {
-        clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
-        detach_centroids = opt.detach_centroids,
-      })
-      loss = loss + opt.lambda * means.cld
-    end
-    local made = sgd:step(loss, { lr = lr(run.step) })      -- 0 where the loss is not finite: nothing changes then
-    cld.optim.ema(keys, net, opt.moco_m, made)
-    queue:enqueue(k, made)
-    run:track(means)
+    run:track(step(batch.views, lr(run.step)))
   end
   run:score(cld.eval.knn { net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t })
 end

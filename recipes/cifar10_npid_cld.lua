@@ -64,11 +64,12 @@ local bank   = cld.losses.memory_bank {
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
-for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } do
-  for batch in loader:epoch(epoch) do
-    local f1, g1 = net(batch.views[1])
-    local f2, g2 = net(batch.views[2])
-    local loss = (bank:loss(f1, batch.index) + bank:loss(f2, batch.index)) / 2
+-- A training step: two views of the images to the loss, and what `learn` makes of that.
+local function stepper(learn)
+  return cld.graph(function(views, index, rate)
+    local f1, g1 = net(views[1])
+    local f2, g2 = net(views[2])
+    local loss = (bank:loss(f1, index) + bank:loss(f2, index)) / 2
     local means = { instance = loss }
     if opt.lambda > 0 then
       means.cld, means.group_accuracy = cld.losses.cld(g1, g2, {
@@ -77,12 +78,20 @@ for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } d
       })
       loss = loss + opt.lambda * means.cld
     end
-    if epoch > opt.fill_epochs then
-      sgd:step(loss, { lr = lr(run.step) })
-    else
-      loss:backward()                                       -- renews the bank's rows; the network stays
-    end
-    run:track(means)
+    learn(loss, rate)
+    return means
+  end, { enabled = opt.graph, device = opt.device })
+end
+local train_step = stepper(function(loss, rate) sgd:step(loss, { lr = rate }) end)
+local fill_step  = stepper(function(loss)                   -- renews the bank's rows; the network stays
+  sgd:zero_grad()
+  loss:backward()
+end)
+
+for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } do
+  local step = epoch > opt.fill_epochs and train_step or fill_step
+  for batch in loader:epoch(epoch) do
+    run:track(step(batch.views, batch.index, lr(run.step)))
   end
   run:score(cld.eval.knn { net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t })
 end

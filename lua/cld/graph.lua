@@ -91,14 +91,22 @@ local function detached(value) return is_tensor(value) and value:detach() or val
 
 -- ---- one kind of call ---------------------------------------------------------
 
--- Of the types that the captured step gets.
+local function on_device(value, device)
+  if not is_tensor(value) or value.device == device then return value end
+  return value:detach():to(device)
+end
+
+local function call_plainly(step, device, arguments)
+  local given = map_list(arguments, function(value) return on_device(value, device) end)
+  return table.pack(step(table.unpack(given, 1, given.n)))
+end
+
+-- With arguments of the types that step gets when it is captured.
 local function warm_up(step, device, arguments)
-  local given = map_list(arguments, function(value)
-    if type(value) == "number" then return create.full({}, value, { dtype = "f64", device = device }) end
-    return value.device == device and value:detach() or value:detach():to(device)
-  end)
-  local results = table.pack(step(table.unpack(given, 1, given.n)))
-  return map_list(results, detached)
+  return map_list(call_plainly(step, device, map_list(arguments, function(value)
+    if is_tensor(value) then return value:detach() end
+    return create.full({}, value, { dtype = "f64", device = device })
+  end)), detached)
 end
 
 -- Records step's work on inputs that are allocated before, and so no part of its memory -> {inputs, graph, results}
@@ -133,7 +141,7 @@ local function replay(captured, arguments)
 end
 
 -- kinds: {[kind] = {calls, captured}}
-local function call(step, kinds, device, arguments)
+local function call_captured(step, kinds, device, arguments)
   local name = kind_of_call(arguments)
   local kind = kinds[name] or { calls = 0 }
   kinds[name] = kind
@@ -148,12 +156,12 @@ end
 --- graph(step[, {enabled = true, device}]) -> a function that does what step does. On the CPU, or not enabled, it calls
 -- step. On CUDA the first calls do too; then what a call queues on the device is captured, and from there on replayed,
 -- with other values: step's Lua does not run any more. Each kind of call (shapes and dtypes of the tensors, strings,
--- booleans) is captured by itself. `device`: where; default: that of the first tensor on one that can.
+-- booleans) is captured by itself. `device`: where the tensors are to be; default: where the first is on CUDA.
 --
--- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors are copied, from the host to the
--- device where need be; to step each number is a tensor (f64, of no dimension), but on the CPU, where it stays one.
--- Results are what step returns, detached. Their memory is the same at each call of a kind: read them, or copy them,
--- before the next.
+-- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors come to the device; captured,
+-- step gets copies, and each number as a tensor (f64, of no dimension).
+-- Results are what step returns, captured they are detached. Their memory is the same at each call of a kind: read them,
+-- or copy them, before the next.
 --
 -- What step takes from elsewhere, tensors apart (sgd.lr, say), stays what it was at the capture; tensors are looked at
 -- again, where they lay. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients
@@ -162,13 +170,14 @@ local function graph(step, options)
   if type(step) ~= "function" then caller.raise("graph: expected a function, got %s", caller.shown(step)) end
   caller.check_fields("graph", options, { "enabled", "device" })
   options = options or {}
-  if options.enabled == false then return step end
   local kinds = {}
   return function(...)
     local arguments = table.pack(...)
-    local device = options.device or device_of(arguments)
-    if not device or not core.graph.available(device) or core.graph.capturing() then return step(...) end
-    local results = call(step, kinds, core.cuda.resolve(device), arguments)
+    local device = options.device and core.cuda.resolve(options.device) or device_of(arguments)
+    if not device or device == "cpu" or core.graph.capturing() then return step(...) end
+    local is_captured = options.enabled ~= false and core.graph.available(device)
+    local results = is_captured and call_captured(step, kinds, device, arguments)
+      or call_plainly(step, device, arguments)
     return table.unpack(results, 1, results.n)
   end
 end

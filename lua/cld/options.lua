@@ -29,6 +29,7 @@ options.training = {
   { "device",      "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
   { "precision",   "auto", "of convolutions and linear layers; auto: bf16 on a GPU that has it, else fp32; resumed: as"
     .. " before", choices = { "auto", "fp32", "tf32", "bf16", "fp16" } },
+  { "graph",       true,   "capture the training step as a CUDA graph" },
   { "runs",        "runs", "folder of the run folders", nonempty = true },
   { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered where it exists" },
   { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"
