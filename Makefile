@@ -372,7 +372,7 @@ gpu-bench: all
 
 # A folder that runs on another Linux with an NVIDIA driver: build/bundle, and packed build/cldlua-bundle.tar.gz. The old
 # form of the run-time path, because it counts for the libraries' own needs too.
-bundle: all $(BUILD)/bundle/build/cldlua
+bundle: all $(BUILD)/bundle/build/cldlua $(if $(HAVE_CUDA),$(BUILD)/spec/cuda_libraries)
 	$(Q)sh spec/gpu/bundle.sh $(BUILD)
 
 $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))

@@ -98,7 +98,7 @@ describe("run", function()
     assert.same({ "checkpoint.safetensors", "example.lua", "log.jsonl", "options.json", "versions.json" },
       cld.io.list(path "example"))
     local options = cld.json.decode(process.read(path("example", "options.json")))
-    assert.same({ 2, 0.25, 8, "cpu" }, { options.epochs, options.rate, options.batch_size, options.device })
+    assert.same({ 2, 0.25, 8, "auto" }, { options.epochs, options.rate, options.batch_size, options.device })
     assert.equal(recipe, process.read(path("example", "example.lua")))
     local versions = cld.json.decode(process.read(path("example", "versions.json")))
     assert.equal(cld.versions().commit, versions.versions.commit)
