@@ -11,7 +11,8 @@
 #   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
 #   make cuda-report  registers and spills of every CUDA kernel
 #   make install    PREFIX=/usr/local: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
-#   V=1 shows whole command lines; BUILD=dir builds elsewhere; CUDA_ARCH="80 90" are the GPUs to build for.
+#   V=1 shows whole command lines; BUILD=dir builds elsewhere; CUDA_ARCH="80 90" are the GPUs to build for,
+#   CUDA_ARCH= builds for none.
 
 BUILD   ?= build
 CC      ?= gcc
@@ -134,7 +135,7 @@ CUDA_INC  := -I$(CUDA)/include
 has_header = $(shell echo '\#include <$(1)>' | $(CC) $(CUDA_INC) -E -x c - >/dev/null 2>&1 && echo 1)
 CUDA_MISSING := $(if $(NVCC_PATH),$(if $(call has_header,cublasLt.h),,cuBLAS) $(if $(call has_header,cudnn.h),,cuDNN),nvcc)
 CUDA_MISSING := $(strip $(CUDA_MISSING))
-HAVE_CUDA := $(if $(CUDA_MISSING)$(SANITIZE),,1)
+HAVE_CUDA := $(if $(CUDA_MISSING)$(SANITIZE),,$(if $(strip $(CUDA_ARCH)),1))
 CUDA_PLUGIN := $(BUILD)/libcld_cuda.so
 CUDA_HOST   := $(BUILD)/libcld_cuda_host.so
 
@@ -155,7 +156,7 @@ ifeq ($(HAVE_CUDA),1)
 cuda: $(CUDA_PLUGIN)
 CUDA_FLAGS := $(CUDA_CC) $(CUDA_NVCC) $(CUDA_LIBS)
 else
-cuda: $(BUILD)/cuda/flags
+cuda: $(if $(strip $(CUDA_ARCH)),$(BUILD)/cuda/flags)
 CUDA_FLAGS := none
 endif
 
@@ -196,7 +197,7 @@ cuda-report: $(if $(HAVE_CUDA),$(BUILD)/cuda/report.txt)
 HOST_C   := $(filter-out $(addprefix kernels/cuda/,device.c staging.c blas.c dnn.c),$(CUDA_C))
 HOST_CXX := $(CUDA_CU) $(wildcard kernels/cuda/host/*.cpp)
 HOST_OBJ := $(patsubst kernels/cuda/%,$(BUILD)/cuda_host/%.o,$(HOST_C) $(HOST_CXX))
-HOST_COMMON := -O2 -fopenmp $(WARN) -Wno-unknown-pragmas $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -DCLD_ON_HOST -I. $(SANITIZE)
+HOST_COMMON := $(if $(SANITIZE),-O1 -fno-omit-frame-pointer,-O2) -fopenmp $(WARN) -Wno-unknown-pragmas $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -DCLD_ON_HOST -I. $(SANITIZE)
 HOST_FLAGS  := $(CC) $(CXX) $(HOST_COMMON)
 
 $(BUILD)/cuda_host/flags: FORCE
@@ -234,7 +235,8 @@ $(BUILD)/spec/%: spec/support/%.cpp $(HOST_OBJ)
 define CUDA_PROGRAM
 	@mkdir -p $(@D)
 	@echo "  NVCC  $<"
-	$(Q)$(filter-out -Xptxas -v,$(CUDA_NVCC)) -o $@ -x cu $< $(CUDA_OBJ) $(CUDA_LIBS)
+	$(Q)$(filter-out -Xptxas -v,$(CUDA_NVCC)) -x cu -c -o $@.o $<
+	$(Q)$(CC) -o $@ $@.o $(CUDA_OBJ) $(LDFLAGS) $(CUDA_LIBS)
 endef
 $(BUILD)/cuda/spec/%: spec/support/%.cu $(CUDA_OBJ)
 	$(CUDA_PROGRAM)
@@ -313,6 +315,7 @@ CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $
 $(CUDA_CHECKS): $(BUILD)/obj/runtime/core/error.o
 	@echo "  LINK  $@"
 	$(Q)$(CXX) $(SANITIZE) -o $@ $^ $(LDFLAGS) $(if $(HAVE_CUDA),$(CUDA_LIBS)) -lgomp -lpthread -lm
+-include $(wildcard $(BUILD)/spec/*.d)
 test: $(CUDA_CHECKS)
 
 # The interpreter with an allocator that fails when told to: spec/allocation_spec.lua.
@@ -369,7 +372,7 @@ gpu-bench: all
 
 # A folder that runs on another Linux with an NVIDIA driver: build/bundle, and packed build/cldlua-bundle.tar.gz. The old
 # form of the run-time path, because it counts for the libraries' own needs too.
-bundle: all $(BUILD)/bundle/build/cldlua
+bundle: all $(BUILD)/bundle/build/cldlua $(if $(HAVE_CUDA),$(BUILD)/spec/cuda_libraries)
 	$(Q)sh spec/gpu/bundle.sh $(BUILD)
 
 $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))

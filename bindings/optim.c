@@ -131,7 +131,7 @@ static int sgd_zero_grad(lua_State *L) {
 }
 
 /* state_dict() -> {["momentum.<i>"] = tensor, i the parameter's position, empty where it has not been stepped;
- * skipped = i64 of no dimension} */
+ * skipped = i64 of no dimension; once a step was made in fp16: loss_scale = f32, good_steps = i32} */
 static int sgd_state_dict(lua_State *L) {
     static const int64_t none[] = {0};
     cld_sgd *s = check_sgd(L);
@@ -145,22 +145,35 @@ static int sgd_state_dict(lua_State *L) {
     }
     cldL_push_tensor(L, cld_tensor_detach(s->skipped));
     lua_setfield(L, -2, "skipped");
+    if (!s->loss_scale.scale) return 1;
+    cldL_push_tensor(L, cld_tensor_detach(s->loss_scale.scale));
+    lua_setfield(L, -2, "loss_scale");
+    cldL_push_tensor(L, cld_tensor_detach(s->loss_scale.good));
+    lua_setfield(L, -2, "good_steps");
     return 1;
 }
 
-/* The tensor `name` of the state at arg 2, borrowed: the state keeps it. */
-static cld_tensor *check_entry(lua_State *L, const char *name) {
-    lua_getfield(L, 2, name);
+/* The tensor `name` of the state at arg 2, borrowed: the state keeps it. NULL where there is none. */
+static cld_tensor *opt_entry(lua_State *L, const char *name) {
+    bool is_nil = lua_getfield(L, 2, name) == LUA_TNIL;
     cld_tensor *t = cldL_test_tensor(L, -1);
-    if (lua_isnil(L, -1)) luaL_error(L, "sgd:load_state_dict: '%s' is missing in the state", name);
-    if (!t) luaL_error(L, "sgd:load_state_dict: '%s' is a %s, not a tensor", name, luaL_typename(L, -1));
+    if (!t && !is_nil)
+        luaL_error(L, "sgd:load_state_dict: '%s' is a %s, not a tensor", name, luaL_typename(L, -1));
     lua_pop(L, 1);
     return t;
 }
 
+static cld_tensor *check_entry(lua_State *L, const char *name) {
+    cld_tensor *t = opt_entry(L, name);
+    if (!t) luaL_error(L, "sgd:load_state_dict: '%s' is missing in the state", name);
+    return t;
+}
+
 static bool is_entry(const char *key, int count) {
+    static const char *const others[] = {"skipped", "loss_scale", "good_steps"};
     int position, length = 0;
-    if (strcmp(key, "skipped") == 0) return true;
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strcmp(key, others[i]) == 0) return true;
     if (sscanf(key, "momentum.%d%n", &position, &length) != 1 || key[length] != '\0') return false;
     return position >= 1 && position <= count;
 }
@@ -181,7 +194,11 @@ static int sgd_load_state_dict(lua_State *L) {
         buffers[i] = check_entry(L, lua_pushfstring(L, "momentum.%d", i + 1));
         lua_pop(L, 1);
     }
-    cldL_check_status(L, cld_sgd_load(s, buffers, check_entry(L, "skipped")));
+    const cld_sgd_state state = {.buffers = buffers,
+                                 .skipped = check_entry(L, "skipped"),
+                                 .scale = opt_entry(L, "loss_scale"),
+                                 .good = opt_entry(L, "good_steps")};
+    cldL_check_status(L, cld_sgd_load(s, &state));
     return 0;
 }
 
@@ -202,6 +219,16 @@ static lua_Integer skipped_steps(lua_State *L, const cld_sgd *s) {
 
 static int sgd_skipped(lua_State *L) {
     lua_pushinteger(L, skipped_steps(L, check_sgd(L)));
+    return 1;
+}
+
+/* What the loss is multiplied by in fp16; nil before its first step. Waits for the device. */
+static int sgd_loss_scale(lua_State *L) {
+    const cld_sgd *s = check_sgd(L);
+    double scale;
+    if (!s->loss_scale.scale) return 0;
+    cldL_check_status(L, cld_tensor_item(s->loss_scale.scale, &scale));
+    lua_pushnumber(L, scale);
     return 1;
 }
 
@@ -281,7 +308,8 @@ int cldL_open_optim(lua_State *L) {
         {NULL, NULL},
     };
     static const luaL_Reg functions[] = {{"sgd", sgd_new}, {"ema", ema}, {NULL, NULL}};
-    static const luaL_Reg properties[] = {{"lr", sgd_lr}, {"skipped", sgd_skipped}, {NULL, NULL}};
+    static const luaL_Reg properties[] = {
+        {"lr", sgd_lr}, {"skipped", sgd_skipped}, {"loss_scale", sgd_loss_scale}, {NULL, NULL}};
     static const luaL_Reg metamethods[] = {{"__gc", sgd_gc}, {"__tostring", sgd_tostring}, {NULL, NULL}};
     luaL_newmetatable(L, SGD);
     luaL_setfuncs(L, metamethods, 0);

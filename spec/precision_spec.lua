@@ -2,6 +2,7 @@
 -- keep, and a run in bf16 beside one in fp32.
 local cld = require "cld"
 local check = require "spec.support.check"
+local devices = require "spec.support.devices"
 local formula = require "spec.support.formula"
 local layers = require "spec.support.layers"
 local process = require "spec.support.process"
@@ -21,22 +22,33 @@ local function with(precision, f)
   return table.unpack(results, 2, results.n)
 end
 
-local function leaf(name, shape, dtype) return formula.uniform(name, shape, dtype or "f32"):requires_grad_() end
+local function leaf(name, shape, dtype, device)
+  return formula.uniform(name, shape, dtype or "f32"):to(device or "cpu"):requires_grad_()
+end
 
--- The factor that a kernel sees, as a leaf in f64.
-local function rounded(x, dtype) return x:detach():to(dtype):to("f64"):detach():requires_grad_() end
+-- The factor that a kernel sees, as a leaf in f64 on the cpu.
+local function rounded(x, dtype) return x:detach():to("cpu"):to(dtype):to("f64"):detach():requires_grad_() end
 
--- A gradient whose values every dtype holds.
-local function gradient_for(y, dtype) return layers.weights(y):to(dtype):to(y.dtype):detach() end
+-- Backward through y and through what it should be, from the same gradient, whose values both dtypes hold.
+local function backward(y, expected, dtype)
+  local dy = layers.weights(expected):to(dtype)
+  y:backward(dy:to(y.dtype):to(y.device))
+  expected:backward(dy:to "f64")
+end
 
 -- Of 16 bits: one rounding away from the f64 value. The sums before it may err in f32.
 local function one_rounding(actual, expected, half)
   check.close(actual:to("f64"), expected, { rtol = half.unit * 1.001, atol = 2e-6 })
 end
 
+-- Rounded before a bias of at most 1 was added, and after.
+local function two_roundings(actual, expected, half)
+  check.close(actual:to("f64"), expected, { rtol = 2 * half.unit * 1.001, atol = half.unit * 1.001 })
+end
+
 local function single(actual, expected)
   assert.equal("f32", actual.dtype)
-  assert.is_true(layers.error(actual, expected) <= 2e-6)
+  assert.is_true(layers.error(actual:detach():to "cpu", expected) <= 2e-6)
 end
 
 describe("precision", function()
@@ -60,36 +72,37 @@ describe("precision", function()
     check.close(y, expected, { atol = 0, rtol = 0 })
   end)
 
-  for _, half in ipairs(halves) do
+  local function describe_half(half, device)
     local dtype = half.dtype
+    local function leaf_of(name, shape, of) return leaf(name, shape, of, device) end
 
-    describe("of " .. half.precision, function()
+    describe(("of %s on %s"):format(half.precision, device), function()
       it("rounds conv2d's factors and its result; the gradients of weight and bias are f32", function()
         for _, case in ipairs {
           { { 2, 3, 6, 5 }, { 8, 3, 3, 3 }, { padding = 1 } },
           { { 2, 16, 7, 7 }, { 32, 16, 3, 3 }, { padding = 1, stride = 2 } },
           { { 2, 4, 6, 5 }, { 6, 2, 3, 2 }, { stride = { 1, 2 }, padding = 2, groups = 2 } },
         } do
-          local x, w, b = leaf("x", case[1]), leaf("w", case[2]), leaf("b", { case[2][1] })
+          local x, w, b = leaf_of("x", case[1]), leaf_of("w", case[2]), leaf_of("b", { case[2][1] })
           local y = with(half.precision, function() return nn.conv2d(x, w, b, case[3]) end)
           local rx, rw, rb = rounded(x, dtype), rounded(w, dtype), rounded(b, "f32")
           local expected = nn.conv2d(rx, rw, rb, case[3])
           assert.equal(dtype, y.dtype)
-          one_rounding(y, expected, half)
-          local dy = gradient_for(y, dtype)
-          y:backward(dy)
-          expected:backward(dy:to "f64")
+          local is_near = device == "cpu" and one_rounding or two_roundings
+          is_near(y, expected, half)
+          backward(y, expected, dtype)
           assert.equal("f32", x.grad.dtype)
           one_rounding(x.grad, rx.grad, half)
-          single(w.grad, rw.grad)
+          assert.equal("f32", w.grad.dtype)
+          if device == "cpu" then single(w.grad, rw.grad) else one_rounding(w.grad, rw.grad, half) end
           single(b.grad, rb.grad)
         end
       end)
 
       it("normalizes 16 bits with f32 statistics and weights", function()
-        local x, r = leaf("x", { 4, 16, 5, 5 }, dtype), leaf("r", { 4, 16, 5, 5 }, dtype)
-        local w, b = leaf("w", { 16 }), leaf("b", { 16 })
-        local mean, var = cld.zeros(16), cld.ones(16)
+        local x, r = leaf_of("x", { 4, 16, 5, 5 }, dtype), leaf_of("r", { 4, 16, 5, 5 }, dtype)
+        local w, b = leaf_of("w", { 16 }), leaf_of("b", { 16 })
+        local mean, var = cld.zeros(16):to(device), cld.ones(16):to(device)
         local y = nn.batch_norm(x, w, b, mean, var, { training = true, relu = true, residual = r })
         local rx, rr, rw, rb = rounded(x, dtype), rounded(r, dtype), rounded(w, "f32"), rounded(b, "f32")
         local wide_mean, wide_var = cld.zeros({ 16 }, "f64"), cld.ones({ 16 }, "f64")
@@ -98,9 +111,7 @@ describe("precision", function()
         one_rounding(y, expected, half)
         single(mean, wide_mean)
         single(var, wide_var)
-        local dy = gradient_for(y, dtype)
-        y:backward(dy)
-        expected:backward(dy:to "f64")
+        backward(y, expected, dtype)
         assert.equal(dtype, x.grad.dtype)
         one_rounding(x.grad, rx.grad, half)
         check.close(r.grad:to "f64", rr.grad, { atol = 0, rtol = 0 })
@@ -110,7 +121,7 @@ describe("precision", function()
       end)
 
       it("pools 16 bits", function()
-        local x = leaf("x", { 2, 16, 6, 6 }, dtype)
+        local x = leaf_of("x", { 2, 16, 6, 6 }, dtype)
         local wide = rounded(x, dtype)
         for _, pool in ipairs { nn.max_pool2d, nn.avg_pool2d } do
           local y, expected = pool(x, 3, { stride = 2, padding = 1 }), pool(wide, 3, { stride = 2, padding = 1 })
@@ -121,14 +132,12 @@ describe("precision", function()
 
       it("rounds linear's factors, and gives f32", function()
         for _, given in ipairs { "f32", dtype } do
-          local x, w, b = leaf("x", { 2, 5, 12 }, given), leaf("w", { 7, 12 }), leaf("b", { 7 })
+          local x, w, b = leaf_of("x", { 2, 5, 12 }, given), leaf_of("w", { 7, 12 }), leaf_of("b", { 7 })
           local y = with(half.precision, function() return nn.linear(x, w, b) end)
           local rx, rw, rb = rounded(x, dtype), rounded(w, dtype), rounded(b, "f32")
           local expected = nn.linear(rx, rw, rb)
           single(y, expected)
-          local dy = gradient_for(y, dtype)
-          y:backward(dy)
-          expected:backward(dy:to "f64")
+          backward(y, expected, dtype)
           assert.equal(given, x.grad.dtype)
           if given == "f32" then single(x.grad, rx.grad) else one_rounding(x.grad, rx.grad, half) end
           single(w.grad, rw.grad)
@@ -137,11 +146,11 @@ describe("precision", function()
       end)
 
       it("is what a 16-bit input beside f32 weights means without being set", function()
-        local x, w, b = leaf("x", { 2, 3, 6, 5 }), leaf("w", { 8, 3, 3, 3 }), leaf("b", { 8 })
+        local x, w, b = leaf_of("x", { 2, 3, 6, 5 }), leaf_of("w", { 8, 3, 3, 3 }), leaf_of("b", { 8 })
         local exactly = { atol = 0, rtol = 0 }
         local y = with(half.precision, function() return nn.conv2d(x, w, b) end)
         check.close(nn.conv2d(x:to(dtype), w, b), y, exactly)
-        local v = leaf("v", { 4, 5 })
+        local v = leaf_of("v", { 4, 5 })
         y = with(half.precision, function() return nn.linear(x, v) end)
         check.close(nn.linear(x:to(dtype), v), y, exactly)
         check.fails(function() nn.conv2d(x, w:to(dtype)) end, "must share a floating%-point dtype")
@@ -150,7 +159,7 @@ describe("precision", function()
       end)
 
       it("leaves to f32 what is made of features", function()
-        local x, labels = leaf("x", { 4, 6 }, dtype), cld.tensor({ 0, 1, 2, 3 }, "i64")
+        local x, labels = leaf_of("x", { 4, 6 }, dtype), cld.arange(4):to(device)
         with(half.precision, function()
           local unit = x:normalize()
           assert.equal("f32", unit.dtype)
@@ -158,13 +167,17 @@ describe("precision", function()
           assert.equal("f32", x:softmax(2).dtype)
           assert.equal("f32", x:log_softmax(2).dtype)
           assert.equal("f32", x:cross_entropy(labels).dtype)
-          assert.equal("f32", cld.nn.norm_linear(6, 3)(x).dtype)
-          local product = x:float():matmul(x:float():t())
-          check.close(product, x:double():matmul(x:double():t()), { atol = 1e-6 }) -- matmul rounds nothing
+          assert.equal("f32", cld.nn.norm_linear(6, 3):to(device)(x).dtype)
+          local product, wide = x:float():matmul(x:float():t()), rounded(x, dtype)
+          assert.equal("f32", product.dtype)
+          if device == "cpu" then check.close(product, wide:matmul(wide:t()), { atol = 1e-6 }) end -- else perhaps tf32
         end)
         assert.equal(dtype, x:normalize().dtype) -- one's own choice, without the precision
       end)
     end)
+  end
+  for _, device in ipairs { "cpu", table.unpack(devices.names) } do
+    for _, half in ipairs(halves) do describe_half(half, device) end
   end
 
   it("in f64 and of 16-bit weights rounds nothing more", function()
@@ -239,6 +252,114 @@ describe("precision", function()
     end)
   end)
 
+  -- ---- the loss scale of fp16 -----------------------------------------------
+
+  -- A parameter {1, 2}, its optimizer, and the step down a loss of gradient {factor, factor}.
+  local function descent(device)
+    local w = cld.tensor({ 1, 2 }):to(device):requires_grad_()
+    local sgd = cld.optim.sgd({ w }, { lr = 0.25, momentum = 0.5 })
+    return w, sgd, function(factor) return sgd:step((w * factor):sum()):item() end
+  end
+
+  local function describe_loss_scale(device)
+    describe("of fp16 on " .. device .. " scales the loss", function()
+      it("and unscales the step, which is that of fp32", function()
+        local w, sgd, step = descent(device)
+        assert.is_nil(sgd.loss_scale)
+        local plain, _, plain_step = descent(device)
+        for _ = 1, 3 do
+          with("fp16", function() assert.equal(1, step(0.1)) end)
+          plain_step(0.1)
+          check.close(w, plain, { atol = 0, rtol = 0 })
+          check.close(w.grad:detach():to "cpu", plain.grad:detach():to "cpu" * 65536, { atol = 0, rtol = 0 })
+        end
+        assert.equal(65536, sgd.loss_scale)
+        step(0.1) -- in fp32 it is left alone
+        plain_step(0.1)
+        check.close(w, plain, { atol = 0, rtol = 0 })
+      end)
+
+      it("which halves where a gradient is not finite, and the step is not made", function()
+        local w, sgd, step = descent(device)
+        with("fp16", function()
+          assert.equal(0, step(1e34)) -- times 65536 no f32
+          assert.same({ 32768, 1 }, { sgd.loss_scale, sgd.skipped })
+          check.close(w, { 1, 2 })
+          assert.equal(1, step(1e34))
+          assert.same({ 32768, 1 }, { sgd.loss_scale, sgd.skipped })
+          assert.equal(0, step(0 / 0))
+          assert.same({ 16384, 2 }, { sgd.loss_scale, sgd.skipped })
+          assert.equal(0, sgd:state_dict().good_steps:item())
+        end)
+      end)
+
+      it("which doubles after 2000 steps, and goes with the state", function()
+        local w, sgd, step = descent(device)
+        local fresh = sgd:state_dict()
+        assert.is_nil(fresh.loss_scale)
+        with("fp16", function()
+          step(0.1)
+          local state = sgd:state_dict()
+          assert.same({ "f32", 65536, "i32", 1 }, { state.loss_scale.dtype, state.loss_scale:item(),
+            state.good_steps.dtype, state.good_steps:item() })
+          state.good_steps = cld.tensor(1999, "i32")
+          state.loss_scale = cld.tensor { 1024 }
+          local _, other, other_step = descent(device)
+          other:load_state_dict(state)
+          assert.equal(1024, other.loss_scale)
+          other_step(0.1)
+          assert.same({ 2048, 0 }, { other.loss_scale, other:state_dict().good_steps:item() })
+          other:load_state_dict(fresh) -- of a run in another precision
+          assert.equal(65536, other.loss_scale)
+          state.good_steps = nil
+          check.fails(function() other:load_state_dict(state) end, "there is only one")
+          state.good_steps = cld.ones(2)
+          check.fails(function() other:load_state_dict(state) end, "expected a number and an integer")
+        end)
+        assert.is_true(w:isfinite():all():item() == 1)
+      end)
+    end)
+  end
+
+  for _, device in ipairs { "cpu", table.unpack(devices.names) } do describe_loss_scale(device) end
+
+  -- ---- captured steps -------------------------------------------------------
+
+  -- A graph's replays write to the weights unseen: the copies that are kept for the evaluation between them must not
+  -- be taken for those of the weights as they were.
+  local function losses_of_steps(device, precision, capture)
+    return with(precision, function()
+      cld.manual_seed(3)
+      local net = cld.nn.sequential(cld.nn.conv2d(3, 8, 3), cld.nn.batch_norm2d(8), cld.nn.relu(), cld.nn.flatten(),
+        cld.nn.linear(8 * 4 * 4, 5)):to(device)
+      local sgd = cld.optim.sgd(net:parameters(), { lr = 0.05, momentum = 0.9 })
+      local function step(x)
+        local loss = net(x):square():mean()
+        sgd:step(loss)
+        return loss:detach()
+      end
+      if capture then step = cld.graph(step) end
+      local losses, fixed = {}, formula.uniform("fixed", { 4, 3, 6, 6 }):to(device)
+      for i = 1, 6 do
+        local loss = step(formula.uniform("x" .. i, { 4, 3, 6, 6 }):to(device)):item()
+        net:eval()
+        losses[i] = { loss, cld.no_grad(function() return net(fixed) end):sum():item() }
+        net:train()
+      end
+      return losses
+    end)
+  end
+
+  for _, device in ipairs(devices.names) do
+    it("of 16 bits gives captured steps, and evaluations between them, the same bits on " .. device, function()
+      for _, half in ipairs(halves) do
+        local expected = losses_of_steps(device, half.precision, false)
+        assert.same(expected, losses_of_steps(device, half.precision, true))
+        for i = 2, 6 do assert.is_true(math.abs(expected[i][2] - expected[i - 1][2]) > 0.01) end
+      end
+    end)
+  end
+
   -- ---- networks -------------------------------------------------------------
 
   -- {"conv2d bf16", ...}: what each layer's function returned while f ran.
@@ -277,12 +398,12 @@ describe("precision", function()
 
   local function losses_in(precision)
     return with(precision, function()
-      local net = formula.fill(cld.models.resnet18_cifar { width = 8, low_dim = 16 }, "f32")
+      local net = formula.fill(cld.models.resnet18_cifar { width = 4, low_dim = 16 }, "f32")
       local bank = cld.losses.memory_bank { size = 32, dim = 16, momentum = 0.5, temperature = 0.1 }
       bank:load_state_dict { memory = formula.uniform("memory", { 32, 16 }):normalize() }
       local sgd = cld.optim.sgd(net:parameters(), { lr = 0.001, momentum = 0.9, weight_decay = 7e-4 })
       local losses = {}
-      for step = 1, 4 do
+      for step = 1, 3 do
         local index = cld.arange(16)
         local function view(i)
           local colour = formula.uniform("step" .. step, { 16, 3, 1, 1 }, "f32", 2)
@@ -356,17 +477,18 @@ describe("precision", function()
       assert.equal("fp32", option "auto")
     end)
 
-    for _, name in ipairs { "cifar10_npid_cld", "cifar10_moco_cld" } do
-      it("is kept on resume, to the last bit: " .. name, function()
+    for name, precision in pairs { cifar10_npid_cld = "bf16", cifar10_moco_cld = "fp16" } do
+      it(("of %s is kept on resume, to the last bit: %s"):format(precision, name), function()
         local whole, parts = name, name .. "-parts"
-        assert.equal(0, train(name, whole, nil, "--device", "cpu", "--precision", "bf16").code)
-        assert.equal(143, train(name, parts, stop, "--device", "cpu", "--precision", "bf16").code)
+        assert.equal(0, train(name, whole, nil, "--device", "cpu", "--precision", precision).code)
+        assert.equal(143, train(name, parts, stop, "--device", "cpu", "--precision", precision).code)
         local result = train(name, parts, nil, "--resume")
         assert.equal(0, result.code, result.err)
-        assert.matches("precision +bf16\n", result.out)
-        assert.equal("bf16", option(parts))
+        assert.matches("precision +" .. precision .. "\n", result.out)
+        assert.equal(precision, option(parts))
         local expected, actual = state(whole), state(parts)
         for key, tensor in pairs(expected) do assert.equal(0, tensor:ne(actual[key]):any():item(), key) end
+        assert.equal(precision == "fp16", expected["sgd.loss_scale"] ~= nil)
       end)
     end
 

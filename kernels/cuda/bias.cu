@@ -9,7 +9,7 @@ __global__ void add_bias(T *y, const typename cld_compute<T>::type *bias, channe
     channel_part part = part_of(m, (int)blockIdx.x, WIDTH);
     if (!part.any) return;
     typename cld_compute<T>::type add[WIDTH];
-    for (int v = 0; v < WIDTH; v++) add[v] = bias[part.column + v];
+    load_run<typename cld_compute<T>::type, WIDTH>(add, bias + part.column);
     int64_t step = blockDim.y, at = part.first * m.channels + part.column;
     for (int64_t row = part.first; row < part.end; row += CHANNEL_UNROLL * step) {
         pack<T, WIDTH> in[CHANNEL_UNROLL];
@@ -44,7 +44,7 @@ __global__ void sum_rows(typename cld_compute<T>::type *partial, const T *dy, ch
     }
     sum_down<A, WIDTH>(sum, shared);
     if (threadIdx.y != 0 || !part.any) return;
-    for (int v = 0; v < WIDTH; v++) partial[(int64_t)blockIdx.x * m.channels + part.column + v] = sum[v];
+    store_run<A, WIDTH>(partial + (int64_t)blockIdx.x * m.channels + part.column, sum);
 }
 
 template <typename A> __global__ void finish_sum(A *out, const A *partial, channel_rows m) {
@@ -82,7 +82,7 @@ template <typename T, int WIDTH> static cld_status sum(const cld_array *dbias, c
 }
 
 cld_status cld_cuda_add_bias(const cld_array *y, const cld_array *bias) {
-    const void *arrays[] = {y->data};
+    const void *arrays[] = {y->data, bias->data};
     CLD_BY_WIDTH(add, y, arrays, y, bias);
     return CLD_OK;
 }

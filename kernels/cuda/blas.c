@@ -193,6 +193,7 @@ static cld_status failed(cublasStatus_t status, const cld_product *p) {
 }
 
 static cld_status run(void *c, const void *a, const void *b, const cld_product *p) {
+    void *stream = cld_cuda_stream(); /* this thread is on the device from here on */
     cublasLtHandle_t handle;
     product d;
     algorithm *chosen;
@@ -207,7 +208,7 @@ static cld_status run(void *c, const void *a, const void *b, const cld_product *
     bool is_double = p->factors == CLD_F64;
     status = cublasLtMatmul(handle, &d.what, is_double ? (const void *)&p->alpha : &factors[0], b, &d.first,
                             a, &d.second, is_double ? (const void *)&p->beta : &factors[1], c, &d.out, c,
-                            &d.out, &chosen->algo, workspace.data, chosen->workspace, cld_cuda_stream());
+                            &d.out, &chosen->algo, workspace.data, chosen->workspace, stream);
     return status == CUBLAS_STATUS_SUCCESS ? CLD_OK : failed(status, p);
 }
 

@@ -22,6 +22,24 @@ template <typename T, int WIDTH> __device__ inline void store_pack(T *p, const p
     *reinterpret_cast<pack<T, WIDTH> *>(p) = v;
 }
 
+/* Neighbours of any number, 16 bytes at a time: values per channel, and sums. */
+template <typename T, int COUNT> __device__ inline void load_run(T *out, const T *p) {
+    enum { PART = COUNT * sizeof(T) > 16 ? 16 / sizeof(T) : COUNT };
+    for (int k = 0; k < COUNT; k += PART) {
+        pack<T, PART> in = load_pack<T, PART>(p + k);
+        for (int v = 0; v < PART; v++) out[k + v] = in.at[v];
+    }
+}
+
+template <typename T, int COUNT> __device__ inline void store_run(T *p, const T *in) {
+    enum { PART = COUNT * sizeof(T) > 16 ? 16 / sizeof(T) : COUNT };
+    for (int k = 0; k < COUNT; k += PART) {
+        pack<T, PART> out;
+        for (int v = 0; v < PART; v++) out.at[v] = in[k + v];
+        store_pack<T, PART>(p + k, out);
+    }
+}
+
 /* One rounding, in every kernel and on the host: a value computed again is the same value. */
 __device__ inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }

@@ -10,6 +10,7 @@
 #include "kernels/cuda/staging.h"
 
 #define OLDEST_MAJOR 8 /* compute capability 8.0: bf16 and tf32 */
+#define STAGED       ((size_t)32 << 20)
 
 static struct {
     int ordinal, multiprocessors;
@@ -163,15 +164,20 @@ void *cld_cuda_stream(void) {
     return device.stream;
 }
 
+/* In pieces, so that the first is on its way while the next is staged, and little is staged in all. */
 cld_status cld_cuda_copy_from_host(void *to, const void *host, size_t bytes) {
-    void *staged;
-    if (bytes == 0) return CLD_OK;
     enter();
-    CLD_TRY(cld__staging_take(&staged, bytes, device.capturing));
-    memcpy(staged, host, bytes);
-    cudaError_t error = cudaMemcpyAsync(to, staged, bytes, cudaMemcpyHostToDevice, device.stream);
-    cld__staging_sent(staged, device.stream);
-    return status_of(error, "copying to the device");
+    for (size_t at = 0, n; at < bytes; at += n) {
+        void *staged;
+        n = bytes - at < STAGED ? bytes - at : STAGED;
+        CLD_TRY(cld__staging_take(&staged, n, device.capturing));
+        memcpy(staged, (const char *)host + at, n);
+        cudaError_t error =
+            cudaMemcpyAsync((char *)to + at, staged, n, cudaMemcpyHostToDevice, device.stream);
+        cld__staging_sent(staged, device.stream);
+        CLD_TRY(status_of(error, "copying to the device"));
+    }
+    return CLD_OK;
 }
 
 cld_status cld_cuda_copy_to_host(void *host, const void *from, size_t bytes) {

@@ -8,19 +8,26 @@
 #include "kernels/cuda/dnn.h"
 
 #include <cudnn.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/choice.h"
 #include "kernels/cuda/cuda.h"
 
+#if CUDNN_VERSION < 90800
+#    error "cuDNN 9.8 or newer is needed"
+#endif
+
 enum {
     MOST_CANDIDATES = 8,
     MOST_CONFIGS = 64, /* that a heuristic is asked for */
-    TIMED_RUNS = 4,
+    TIMED_ROUNDS = 3,
+    TIMED_RUNS = 5, /* a round, of each */
     MOST_ALIGNMENT = 16
 };
 static const int64_t MOST_WORKSPACE = (int64_t)1 << 30; /* bytes */
+static const double SURELY_FASTER = 0.95;
 
 #define TRY_DNN(call)                                                                                        \
     do {                                                                                                     \
@@ -235,7 +242,7 @@ static void destroy_configs(configs *c) {
     for (int i = 0; i < MOST_CONFIGS; i++) destroy(&c->list[i]);
 }
 
-/* What a heuristic proposes, best first; nothing where it knows of nothing. */
+/* What a heuristic proposes, best first; nothing where it says that it cannot. */
 static cudnnStatus_t propose(configs *out, const target *t, cudnnBackendDescriptor_t graph,
                              cudnnBackendHeurMode_t mode) {
     SCOPED heuristic = NULL;
@@ -247,8 +254,10 @@ static cudnnStatus_t propose(configs *out, const target *t, cudnnBackendDescript
     if (cudnnBackendFinalize(heuristic) != CUDNN_STATUS_SUCCESS) return CUDNN_STATUS_SUCCESS;
     for (int i = 0; i < MOST_CONFIGS; i++)
         TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &out->list[i]));
-    return cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                    MOST_CONFIGS, &out->count, out->list);
+    if (cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                 MOST_CONFIGS, &out->count, out->list) != CUDNN_STATUS_SUCCESS)
+        out->count = 0;
+    return CUDNN_STATUS_SUCCESS;
 }
 
 static cudnnStatus_t add_candidates(candidates *out, const target *t, cudnnBackendDescriptor_t graph,
@@ -314,28 +323,30 @@ static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_
 
 /* ---- choosing ---- */
 
-/* Milliseconds; false where it did not run, or nothing may be waited for. */
-static bool time_of(double *milliseconds, cudnnHandle_t handle, const plan *p, const arrays *a) {
+/* Milliseconds of a few runs; infinite where it does not run. */
+static double time_of(cudnnHandle_t handle, const plan *p, const arrays *a) {
+    double milliseconds;
     CLD_SCRATCH workspace = {NULL, 0};
-    if (p->workspace > 0 && cld_cuda_scratch(&workspace, (size_t)p->workspace) != CLD_OK) return false;
+    if (p->workspace > 0 && cld_cuda_scratch(&workspace, (size_t)p->workspace) != CLD_OK) return INFINITY;
     if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS || cld_cuda_mark(0) != CLD_OK)
-        return false;
+        return INFINITY;
     for (int i = 0; i < TIMED_RUNS; i++)
-        if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS) return false;
-    return cld_cuda_mark(1) == CLD_OK && cld_cuda_elapsed(milliseconds) == CLD_OK;
+        if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS) return INFINITY;
+    if (cld_cuda_mark(1) != CLD_OK || cld_cuda_elapsed(&milliseconds) != CLD_OK) return INFINITY;
+    return milliseconds;
 }
 
-/* The first, or a later one that is faster by more than clocks differ: so the choice is the same at every run. */
+/* The first, or a later one that is faster by more than clocks differ: so that the choice, and with it every rounding, is
+ * the same from run to run. In turns, as a GPU's own clock rises at first. */
 static int fastest(const candidates *c, cudnnHandle_t handle, const arrays *a) {
-    const double margin = 0.95;
+    double least[MOST_CANDIDATES];
     int best = 0;
-    double least = 0, took;
     if (c->count == 1 || cld_cuda_capturing()) return 0;
-    for (int i = 0; i < c->count; i++)
-        if (time_of(&took, handle, &c->plans[i], a) && (least == 0 || took < margin * least)) {
-            least = took;
-            best = i;
-        }
+    for (int i = 0; i < c->count; i++) least[i] = INFINITY;
+    for (int round = 0; round < TIMED_ROUNDS; round++)
+        for (int i = 0; i < c->count; i++) least[i] = fmin(least[i], time_of(handle, &c->plans[i], a));
+    for (int i = 1; i < c->count; i++)
+        if (least[i] < SURELY_FASTER * least[best]) best = i;
     return best;
 }
 
@@ -380,9 +391,10 @@ static cld_status choose(chosen_plan **out, cudnnHandle_t handle, cld_dnn_kind k
 
 static cudnnStatus_t opened(cudnnHandle_t *out) {
     static cudnnHandle_t handle;
+    void *stream = cld_cuda_stream(); /* this thread is on the device from here on */
     if (!handle) TRY_DNN(cudnnCreate(&handle));
     *out = handle;
-    return cudnnSetStream(handle, cld_cuda_stream());
+    return cudnnSetStream(handle, stream);
 }
 
 static size_t bytes_of(cld_dnn_kind kind, const cld_dnn_shape *s) {

@@ -31,6 +31,13 @@ template <typename C> __device__ static C remainder_of_floor(C x, C y) {
     return r * y < 0 ? r + y : r;
 }
 
+/* Long ones are called, not copied into every step: that keeps the kernels' registers and code few. */
+#define CALLED(name, value)                                                                                  \
+    template <typename C> __device__ __attribute__((noinline)) static C name(C x) { return value; }
+CALLED(sine, sin(x))
+CALLED(cosine, cos(x))
+template <typename C> __device__ __attribute__((noinline)) static C power(C x, C y) { return pow(x, y); }
+
 /* ---- unary --------------------------------------------------------------------------------------------------------- */
 
 /* kind, value of x, a, b. A comparison with NaN is false: written so that NaN comes through relu and clamp. */
@@ -58,8 +65,8 @@ template <typename C> __device__ static C remainder_of_floor(C x, C y) {
     X(RSQRT, 1 / sqrt(x))                                                                                    \
     X(SQUARE, x *x)                                                                                          \
     X(RECIPROCAL, 1 / x)                                                                                     \
-    X(SIN, sin(x))                                                                                           \
-    X(COS, cos(x))                                                                                           \
+    X(SIN, sine(x))                                                                                          \
+    X(COS, cosine(x))                                                                                        \
     X(TANH, tanh(x))                                                                                         \
     X(SIGMOID, 1 / (1 + exp(-x)))                                                                            \
     X(FLOOR, floor(x))                                                                                       \
@@ -67,7 +74,7 @@ template <typename C> __device__ static C remainder_of_floor(C x, C y) {
     X(ROUND, rint(x))                                                                                        \
     X(ADD_SCALAR, x + a)                                                                                     \
     X(MUL_SCALAR, x *a)                                                                                      \
-    X(POW_SCALAR, pow(x, a))                                                                                 \
+    X(POW_SCALAR, power(x, a))                                                                               \
     X(RSUB_SCALAR, a - x)                                                                                    \
     X(RDIV_SCALAR, a / x)
 /* Integers wrap around: the arithmetic is done unsigned. The rest is real: the runtime has cast to f32. */
@@ -211,7 +218,7 @@ cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array 
     X(SUB, x - y)                                                                                            \
     X(MUL, x *y)                                                                                             \
     X(DIV, x / y)                                                                                            \
-    X(POW, pow(x, y))                                                                                        \
+    X(POW, power(x, y))                                                                                      \
     X(FLOOR_DIVIDE, floor(x / y))                                                                            \
     X(REMAINDER, remainder_of_floor(x, y))
 #define BINARY_INTEGER(X)                                                                                    \

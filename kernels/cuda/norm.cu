@@ -18,11 +18,19 @@ template <typename A> struct affine { const A *mean, *invstd, *weight, *bias; };
 /* y = (x - mean) * scale + shift */
 template <typename A> struct line { A mean, scale, shift; };
 
-template <typename A> __device__ inline line<A> line_of(const affine<A> &f, int c) {
-    line<A> l = {f.mean[c], f.invstd[c], 0};
-    if (f.weight) l.scale *= f.weight[c];
-    if (f.bias) l.shift = f.bias[c];
-    return l;
+/* Of COUNT neighbours from channel c on. */
+template <typename A, int COUNT> __device__ inline void load_lines(line<A> *l, const affine<A> &f, int c) {
+    A mean[COUNT], scale[COUNT], factor[COUNT], shift[COUNT];
+    load_run<A, COUNT>(mean, f.mean + c);
+    load_run<A, COUNT>(scale, f.invstd + c);
+    for (int v = 0; v < COUNT; v++) factor[v] = 1, shift[v] = 0;
+    if (f.weight) load_run<A, COUNT>(factor, f.weight + c);
+    if (f.bias) load_run<A, COUNT>(shift, f.bias + c);
+    for (int v = 0; v < COUNT; v++) {
+        l[v].mean = mean[v];
+        l[v].scale = scale[v] * factor[v];
+        l[v].shift = shift[v];
+    }
 }
 
 /* NaN stays NaN: a step that has diverged is seen to have. */
@@ -149,7 +157,7 @@ __global__ void apply(T *y, const T *x, const T *residual, affine<typename cld_c
     channel_part part = part_of(m, m.chunks - 1 - (int)blockIdx.x, WIDTH);
     if (!part.any) return;
     line<A> l[WIDTH];
-    for (int v = 0; v < WIDTH; v++) l[v] = line_of(f, part.column + v);
+    load_lines<A, WIDTH>(l, f, part.column);
     int64_t step = blockDim.y, at = part.first * m.channels + part.column;
     for (int64_t row = part.first; row < part.end; row += UNROLL * step) {
         pack<T, WIDTH> in[UNROLL], add[UNROLL];
@@ -195,7 +203,7 @@ __global__ void sums(typename cld_compute<T>::type *partial, T *dresidual, const
     for (int v = 0; v < 2 * WIDTH; v++) sum[v] = 0;
     if (part.any) {
         line<A> l[WIDTH];
-        for (int v = 0; v < WIDTH; v++) l[v] = line_of(f, part.column + v);
+        load_lines<A, WIDTH>(l, f, part.column);
         int64_t step = blockDim.y, at = part.first * m.channels + part.column;
         for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
             pack<T, WIDTH> in[BACKWARD_UNROLL], in_dy[BACKWARD_UNROLL], in_y[BACKWARD_UNROLL];
@@ -224,10 +232,8 @@ __global__ void sums(typename cld_compute<T>::type *partial, T *dresidual, const
     sum_down<A, 2 * WIDTH>(sum, shared);
     if (threadIdx.y != 0 || !part.any) return;
     A *to = partial + (int64_t)blockIdx.x * 2 * m.channels + part.column;
-    for (int v = 0; v < WIDTH; v++) {
-        to[v] = sum[v];
-        to[m.channels + v] = sum[WIDTH + v];
-    }
+    store_run<A, WIDTH>(to, sum);
+    store_run<A, WIDTH>(to + m.channels, sum + WIDTH);
 }
 
 /* With xhat = (x - mean) invstd and M rows, in training:
@@ -249,7 +255,9 @@ __global__ void finish_sums(A *through, A *dweight, A *dbias, const A *partial, 
     sum = sum_of_column(sum, shared);
     sum_x = sum_of_column(sum_x, shared);
     if (!any || threadIdx.y != 0) return;
-    double invstd = f.invstd[c], scale = line_of(f, c).scale;
+    line<A> l;
+    load_lines<A, 1>(&l, f, c);
+    double invstd = f.invstd[c], scale = l.scale;
     through[c] = training ? (A)(-scale * invstd * invstd * sum_x / (double)m.rows) : (A)0;
     through[m.channels + c] = training ? (A)(-scale * sum / (double)m.rows) : (A)0;
     if (dbias) dbias[c] = (A)sum;
@@ -265,11 +273,9 @@ __global__ void gradient(T *dx, const T *dy, const T *x, const T *y,
     if (!part.any) return;
     line<A> l[WIDTH];
     A slope[WIDTH], level[WIDTH];
-    for (int v = 0; v < WIDTH; v++) {
-        l[v] = line_of(f, part.column + v);
-        slope[v] = through[part.column + v];
-        level[v] = through[m.channels + part.column + v];
-    }
+    load_lines<A, WIDTH>(l, f, part.column);
+    load_run<A, WIDTH>(slope, through + part.column);
+    load_run<A, WIDTH>(level, through + m.channels + part.column);
     int64_t step = blockDim.y, at = part.first * m.channels + part.column;
     for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
         pack<T, WIDTH> in[BACKWARD_UNROLL], in_dy[BACKWARD_UNROLL], in_y[BACKWARD_UNROLL];
@@ -407,7 +413,8 @@ static cld_status normalize(const cld_array *y, const cld_array *x, const cld_ar
                             const cld_array *weight, const cld_array *bias, const cld_array *mean,
                             const cld_array *invstd, bool with_relu) {
     if (cld_numel(x) == 0) return CLD_OK;
-    const void *arrays[] = {address(y), address(x), address(residual)};
+    const void *arrays[] = {address(y),      address(x),      address(residual), address(mean),
+                            address(invstd), address(weight), address(bias)};
     CLD_BY_WIDTH(write_y, x, arrays, y, x, residual, weight, bias, mean, invstd, with_relu);
     return CLD_OK;
 }
@@ -472,7 +479,8 @@ cld_status cld_cuda_norm_backward(const cld_array *dx, const cld_array *dresidua
     CLD_TRY(read_activation(&arrays[3], &g.x, &blocks[3], x));
     CLD_TRY(read_activation(&arrays[4], &g.y, &blocks[4], y));
     enum mask mask = !p->relu ? MASK_NONE : y ? MASK_FROM_Y : MASK_FROM_X;
-    const void *all[] = {address(g.dx), address(g.dresidual), address(g.dy), address(g.x), address(g.y)};
+    const void *all[] = {address(g.dx), address(g.dresidual), address(g.dy),   address(g.x), address(g.y),
+                         address(mean), address(invstd),      address(weight), address(bias)};
     CLD_BY_WIDTH(write_masked_gradients, x, all, g, mask);
     if (dx) CLD_TRY(cld_cuda_deliver(dx, g.dx));
     return dresidual ? cld_cuda_deliver(dresidual, g.dresidual) : CLD_OK;

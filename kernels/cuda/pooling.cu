@@ -63,24 +63,6 @@ __device__ inline int taps_of(const cld_pool_params &p, int axis, int i, int ext
     return (last < end ? last : end) - first;
 }
 
-/* argmax of neighbours, at most 16 bytes at a time. */
-template <int WIDTH> __device__ inline void load_where(int32_t *where, const int32_t *argmax) {
-    enum { PART = WIDTH < 4 ? WIDTH : 4 };
-    for (int k = 0; k < WIDTH; k += PART) {
-        pack<int32_t, PART> in = load_pack<int32_t, PART>(argmax + k);
-        for (int v = 0; v < PART; v++) where[k + v] = in.at[v];
-    }
-}
-
-template <int WIDTH> __device__ inline void store_where(int32_t *argmax, const int32_t *where) {
-    enum { PART = WIDTH < 4 ? WIDTH : 4 };
-    for (int k = 0; k < WIDTH; k += PART) {
-        pack<int32_t, PART> out;
-        for (int v = 0; v < PART; v++) out.at[v] = where[k + v];
-        store_pack<int32_t, PART>(argmax + k, out);
-    }
-}
-
 /* ---- max --------------------------------------------------------------------------------------------------------------- */
 
 /* NaN wins over everything, and the first of equals, as in PyTorch. argmax has y's strides. */
@@ -113,7 +95,7 @@ template <typename T, int WIDTH> __global__ void max_pool(T *y, int32_t *argmax,
         pack<T, WIDTH> out;
         for (int v = 0; v < WIDTH; v++) out.at[v] = store<T>(best[v]);
         store_pack<T, WIDTH>(y + to, out);
-        store_where<WIDTH>(argmax + to, where);
+        store_run<int32_t, WIDTH>(argmax + to, where);
     }
 }
 
@@ -133,7 +115,7 @@ __global__ void max_pool_backward(T *dx, const T *dy, const int32_t *argmax, poo
                 int64_t at = image * s.y.image + i * s.y.row + j * s.y.column + c * s.y.channel;
                 pack<T, WIDTH> in = load_pack<T, WIDTH>(dy + at);
                 int32_t where[WIDTH];
-                load_where<WIDTH>(where, argmax + at);
+                load_run<int32_t, WIDTH>(where, argmax + at);
                 for (int v = 0; v < WIDTH; v++)
                     if (where[v] == h * s.x.width + w) sum[v] += load(in.at[v]);
             }

@@ -6,18 +6,19 @@
 
 #include <math.h>
 
-#define KEPT 8
+#define KEPT       8
+#define KEPT_OF(T) (sizeof(T) == 8 ? KEPT / 4 : KEPT)
 
 /* A thread's elements of a line: x[j] are mine, mine + along, ...; the others stay in memory. */
 template <typename T> struct piece {
     typedef typename cld_compute<T>::type C;
-    C kept[KEPT];
+    C kept[KEPT_OF(T)];
     const T *line;
     int64_t stride;
     __device__ piece(const T *line, int64_t stride, const cld_place &p, int64_t length)
         : line(line), stride(stride) {
         CLD_UNROLL
-        for (int j = 0; j < KEPT; j++) {
+        for (int j = 0; j < KEPT_OF(T); j++) {
             int64_t i = p.mine + j * p.along;
             kept[j] = i < length ? load(line[i * stride]) : (C)0;
         }
@@ -29,17 +30,17 @@ template <typename T> struct piece {
 template <typename T, typename F>
 __device__ static inline void each(const piece<T> &x, const cld_place &p, int64_t length, F f) {
     CLD_UNROLL
-    for (int j = 0; j < KEPT; j++)
+    for (int j = 0; j < KEPT_OF(T); j++)
         if (p.mine + j * p.along < length) f(p.mine + j * p.along, x.kept[j]);
-    for (int64_t i = p.mine + KEPT * p.along; i < length; i += p.along) f(i, x.rest(i));
+    for (int64_t i = p.mine + KEPT_OF(T) * p.along; i < length; i += p.along) f(i, x.rest(i));
 }
 template <typename T, typename F>
 __device__ static inline void each(const piece<T> &x, const piece<T> &y, const cld_place &p, int64_t length,
                                    F f) {
     CLD_UNROLL
-    for (int j = 0; j < KEPT; j++)
+    for (int j = 0; j < KEPT_OF(T); j++)
         if (p.mine + j * p.along < length) f(p.mine + j * p.along, x.kept[j], y.kept[j]);
-    for (int64_t i = p.mine + KEPT * p.along; i < length; i += p.along) f(i, x.rest(i), y.rest(i));
+    for (int64_t i = p.mine + KEPT_OF(T) * p.along; i < length; i += p.along) f(i, x.rest(i), y.rest(i));
 }
 
 /* y = exp(x - m) / s or (x - m) - log s, with m = max x and s = sum exp(x - m). In that order: m + log s would be

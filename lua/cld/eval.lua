@@ -106,7 +106,7 @@ local function extract(net, dataset, options)
   return features, dataset.labels:to(features.device)
 end
 
---- features(net, dataset, {batch_size = 256, branch, mean, std, augment, device}) -> features (n, d) and labels i64 (n),
+--- features(net, dataset, {batch_size = 256, branch, mean, std, augment, device}) -> features (n, d), labels i64 (n),
 -- in the data set's order, un-augmented, in eval mode. net is a module or a function of the images; what is compared is
 -- its first output, or what `branch(net, images)` returns. Images keep their size and are normalized by mean and std
 -- (per channel, default CIFAR's), unless an augmentation is given. All happens on the device, by default that of the

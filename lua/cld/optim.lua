@@ -39,10 +39,14 @@ end
 -- (u8, of no dimension: 1 or 0), for cld.optim.ema and queue:enqueue to go by; to Lua it is always true. sgd.skipped,
 -- the number of steps not made, waits for the device. (Of a dampened momentum the first step does too.)
 --
+-- In the precision fp16, :step(loss) multiplies the loss by sgd.loss_scale, so that small gradients do not vanish, and
+-- divides by it in the step: it starts at 65536, doubles after 2000 good steps and is halved where a gradient is not
+-- finite, in which case the step is not made and counted as skipped. Until the next step .grad holds the larger values.
+--
 -- A step's lr, a number or a tensor of one element, is for all groups; a step without one takes the group's, or sgd.lr,
 -- which may be assigned. :zero_grad(), :state_dict(), :load_state_dict(state).
 -- The state: the momentum of parameter i, counted through all groups, as "momentum.<i>", an empty tensor where it has
--- none yet; and "skipped".
+-- none yet; "skipped"; and once there was a step in fp16 "loss_scale" and "good_steps".
 function optim.sgd(params, options)
   local first = not is_module(params) and type(params) == "table" and params[1]
   if type(first) == "table" then

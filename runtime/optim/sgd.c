@@ -82,6 +82,7 @@ void cld_sgd_free(cld_sgd *s) {
     free(s->params);
     free(s->buffers);
     cld_tensor_free(s->skipped);
+    cld_loss_scale_drop(&s->loss_scale);
     free(s->groups);
     free(s);
 }
@@ -186,7 +187,8 @@ static cld_status check_step(const cld_sgd *s, const cld_sgd_step_params *p) {
     return cld_check_condition("sgd", p->condition, cld_device(s->params[0]));
 }
 
-cld_status cld_sgd_step(cld_sgd *s, const cld_sgd_step_params *p) {
+/* scale: of the gradients at hand, or NULL. */
+static cld_status step(cld_sgd *s, const cld_sgd_step_params *p, const cld_tensor *scale) {
     CLD_TRY(check_step(s, p));
     if (p->condition && starts_dampened(s)) { /* the host must know whether this is the first step */
         double made;
@@ -196,7 +198,8 @@ cld_status cld_sgd_step(cld_sgd *s, const cld_sgd_step_params *p) {
     CLD_AUTO cld_tensor *lr =
         p->lr_tensor ? cld_tensor_as(p->lr_tensor, CLD_F64, cld_device(s->params[0])) : NULL;
     if (p->lr_tensor && !lr) return cld_error_code();
-    const cld_step_control control = {.lr = cld_array_of(lr), .condition = cld_array_of(p->condition)};
+    const cld_step_control control = {
+        .lr = cld_array_of(lr), .condition = cld_array_of(p->condition), .scale = cld_array_of(scale)};
     cld_array *arrays = calloc(6 * (size_t)s->count, sizeof *arrays);
     if (!arrays) return cld_fail(CLD_NOMEM, "sgd: out of memory");
     cld_status status = CLD_OK;
@@ -208,6 +211,10 @@ cld_status cld_sgd_step(cld_sgd *s, const cld_sgd_step_params *p) {
     free(arrays);
     return status;
 }
+
+cld_status cld_sgd_step(cld_sgd *s, const cld_sgd_step_params *p) { return step(s, p, NULL); }
+
+/* ---- the step from a loss -------------------------------------------------------------------------------- */
 
 /* Is the loss finite? u8 of no dimension, on the parameters' device. */
 static cld_tensor *is_finite(cld_tensor *loss, const cld_backend *device) {
@@ -232,23 +239,35 @@ static bool is_skipped(const cld_tensor *made) {
     return cld_device(made) == cld_cpu_backend() && *(const uint8_t *)made->a.data == 0;
 }
 
+/* Backward and step; scale NULL: without one. In fp16 it is known after backward alone whether the step can be made. */
+static cld_status follow(cld_sgd *s, cld_tensor *loss, const cld_sgd_step_params *p, cld_tensor *made,
+                         const cld_tensor *scale) {
+    CLD_AUTO cld_tensor *gradient = scale ? cld_loss_scale_gradient(&s->loss_scale, loss) : NULL;
+    if (scale && !gradient) return cld_error_code();
+    CLD_TRY(cld_backward_if(loss, gradient, false, made));
+    if (!any_grad(s))
+        return cld_fail(CLD_INVALID,
+                        "sgd: the loss reached none of the parameters; does none require a gradient, or was "
+                        "the network moved to a device or cast after sgd was made?");
+    if (scale) CLD_TRY(cld_loss_scale_check(made, s->params, s->count));
+    cld_sgd_step_params conditional = *p;
+    conditional.condition = made;
+    return step(s, &conditional, scale);
+}
+
 cld_tensor *cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, const cld_sgd_step_params *p) {
+    const cld_backend *device = cld_device(s->skipped);
+    bool scaled = cld_get_precision() == CLD_PRECISION_FP16;
     if (cld_numel(&loss->a) != 1)
         return cld_fail_null(CLD_INVALID, "sgd: the loss is %s; expected one element",
                              cld_describe(&loss->a));
-    CLD_AUTO cld_tensor *made = is_finite(loss, cld_device(s->skipped));
+    CLD_AUTO cld_tensor *made = is_finite(loss, device);
     if (!made) return NULL;
-    CLD_TRY_NULL(count_skipped(s, made));
+    if (scaled) CLD_TRY_NULL(cld_loss_scale_start(&s->loss_scale, device));
     cld_sgd_zero_grad(s);
-    if (is_skipped(made)) return cld_tensor_steal(&made);
-    CLD_TRY_NULL(cld_backward_if(loss, NULL, false, made));
-    if (!any_grad(s))
-        return cld_fail_null(
-            CLD_INVALID, "sgd: the loss reached none of the parameters; does none require a gradient, or was "
-                         "the network moved to a device or cast after sgd was made?");
-    cld_sgd_step_params step = *p;
-    step.condition = made;
-    CLD_TRY_NULL(cld_sgd_step(s, &step));
+    if (!is_skipped(made)) CLD_TRY_NULL(follow(s, loss, p, made, scaled ? s->loss_scale.scale : NULL));
+    CLD_TRY_NULL(count_skipped(s, made));
+    if (scaled) CLD_TRY_NULL(cld_loss_scale_update(&s->loss_scale, made));
     return cld_tensor_steal(&made);
 }
 
@@ -267,25 +286,60 @@ static cld_status choose_buffer(cld_tensor **out, const cld_sgd *s, const cld_te
     return *out ? CLD_OK : cld_error_code();
 }
 
-static cld_status copy_state(cld_sgd *s, cld_tensor *const *chosen, cld_tensor *const *buffers,
-                             cld_tensor *skipped) {
+/* A state without a scale, of a run in another precision, leaves the first one to start with. */
+static cld_status copy_scale(cld_sgd *s, const cld_sgd_state *state) {
+    if (!s->loss_scale.scale && !state->scale) return CLD_OK;
+    cld_loss_scale given = {0}, *own = &s->loss_scale;
+    const cld_backend *device = cld_device(s->skipped);
+    CLD_TRY(cld_loss_scale_start(own, device));
+    cld_status status = CLD_OK;
+    if (state->scale) {
+        given.scale = cld_reshape(state->scale, 0, NULL);
+        given.good = given.scale ? cld_reshape(state->good, 0, NULL) : NULL;
+        if (!given.good) status = cld_error_code();
+    } else {
+        status = cld_loss_scale_start(&given, device);
+    }
+    if (status == CLD_OK) status = cld_copy_("sgd", own->scale, given.scale);
+    if (status == CLD_OK) status = cld_copy_("sgd", own->good, given.good);
+    cld_loss_scale_drop(&given);
+    return status;
+}
+
+static cld_status copy_state(cld_sgd *s, cld_tensor *const *chosen, const cld_sgd_state *state) {
     for (int i = 0; i < s->count; i++)
-        if (chosen[i]) CLD_TRY(cld_copy_("sgd", chosen[i], buffers[i]));
-    CLD_AUTO cld_tensor *count = cld_reshape(skipped, 0, NULL);
+        if (chosen[i]) CLD_TRY(cld_copy_("sgd", chosen[i], state->buffers[i]));
+    CLD_TRY(copy_scale(s, state));
+    CLD_AUTO cld_tensor *count = cld_reshape(state->skipped, 0, NULL);
     return count ? cld_copy_("sgd", s->skipped, count) : cld_error_code();
 }
 
-/* In place, since a captured graph writes to the buffers that it has met. */
-cld_status cld_sgd_load(cld_sgd *s, cld_tensor *const *buffers, cld_tensor *skipped) {
+static cld_status check_state(const cld_sgd_state *state) {
+    const cld_tensor *skipped = state->skipped, *scale = state->scale, *good = state->good;
     if (cld_numel(&skipped->a) != 1 || cld_dtype_is_float(skipped->a.dtype))
         return cld_fail(CLD_INVALID, "sgd: the count of skipped steps is %s; expected one integer",
                         cld_describe(&skipped->a));
+    if (!scale && !good) return CLD_OK;
+    if (!scale || !good)
+        return cld_fail(CLD_INVALID, "sgd: of the loss scale and its count of good steps there is only one");
+    if (cld_numel(&scale->a) == 1 && cld_dtype_is_float(scale->a.dtype) && cld_numel(&good->a) == 1 &&
+        !cld_dtype_is_float(good->a.dtype))
+        return CLD_OK;
+    return cld_fail(
+        CLD_INVALID,
+        "sgd: the loss scale is %s and its count of good steps %s; expected a number and an integer",
+        cld_describe(&scale->a), cld_describe(&good->a));
+}
+
+/* In place, since a captured graph writes to the buffers that it has met. */
+cld_status cld_sgd_load(cld_sgd *s, const cld_sgd_state *state) {
+    CLD_TRY(check_state(state));
     cld_tensor **chosen = calloc((size_t)s->count, sizeof *chosen);
     if (!chosen) return cld_fail(CLD_NOMEM, "sgd: out of memory");
     cld_status status = CLD_OK;
     for (int i = 0; i < s->count && status == CLD_OK; i++)
-        status = choose_buffer(&chosen[i], s, buffers[i], i);
-    if (status == CLD_OK) status = copy_state(s, chosen, buffers, skipped);
+        status = choose_buffer(&chosen[i], s, state->buffers[i], i);
+    if (status == CLD_OK) status = copy_state(s, chosen, state);
     if (status == CLD_OK) {
         cld_tensor **before = s->buffers;
         s->buffers = chosen;

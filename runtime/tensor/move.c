@@ -41,11 +41,11 @@ cld_status cld_tensor_to_host(const cld_tensor *x, void *host, size_t bytes) {
 
 cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device) {
     const cld_backend *cpu = cld_cpu_backend();
-    CLD_AUTO cld_tensor *dense = cld_tensor_cast(x, x->a.dtype);
-    if (!dense || device == cld_device(x)) return cld_tensor_steal(&dense);
+    if (device == cld_device(x)) return cld_tensor_cast(x, x->a.dtype);
+    CLD_AUTO cld_tensor *dense = cld_tensor_contiguous((cld_tensor *)x);
     CLD_AUTO cld_tensor *y = cld_tensor_new(x->a.dtype, x->a.ndim, x->a.shape, device);
-    if (!y) return NULL;
-    size_t bytes = dense->storage->bytes;
+    if (!dense || !y) return NULL;
+    size_t bytes = (size_t)cld_numel(&x->a) * cld_dtype_size(x->a.dtype);
     if (cld_device(x) == cpu) {
         CLD_TRY_NULL(cld_tensor_from_host(y, dense->a.data, bytes));
     } else if (device == cpu) {

@@ -152,8 +152,14 @@ for _, r in ipairs(rows) do
     r.goal and (r.higher and ">= " or "<= ") .. r.goal or "", r.met == nil and "" or r.met and "met" or "MISSED"))
 end
 print()
-os.execute(("'%s' %s/kernels.lua --device %s --scale %g"):format(ours, here, device, opt.scale))
+-- Single kernels: a table of its own, whose last line is for us.
+local kernels
+local pipe = assert(io.popen(("'%s' %s/kernels.lua --device %s --scale %g"):format(ours, here, device, opt.scale)))
+for text in pipe:lines() do
+  if text:sub(1, 1) == "[" then kernels = cld.json.decode(text) else print(text) end
+end
+if not pipe:close() then io.stderr:write "  failed: the single kernels\n" end
 
 local file = assert(io.open(opt.build .. "/gpu-bench.json", "w"))
-file:write(cld.json.encode { chip = chip, measured = found, rows = rows }, "\n")
+file:write(cld.json.encode { chip = chip, measured = found, rows = rows, kernels = kernels }, "\n")
 assert(file:close())

@@ -14,9 +14,11 @@ ldd "$out/build/cldlua" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' |
 grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' | while read -r library; do
   cp -L "$library" "$out/build/lib/"
 done
-for plugin in libcld_cuda.so libcld_cuda_host.so; do
-  if [ -e "$build/$plugin" ]; then cp "$build/$plugin" "$out/build/"; fi
-done
+[ -e "$build/libcld_cuda.so" ] || { echo "bundle: make has built no $build/libcld_cuda.so" >&2; exit 1; }
+cp "$build/libcld_cuda.so" "$out/build/"
+mkdir -p "$out/build/spec"
+cp "$build/spec/cuda_libraries" "$out/build/spec/"
+strip --strip-unneeded "$out/build/cldlua" "$out/build/libcld_cuda.so" "$out/build/spec/cuda_libraries"
 
 # Lua modules: ours, argparse, and busted with what it needs, its C modules too.
 cp -r lua recipes "$out/"

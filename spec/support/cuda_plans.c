@@ -1,27 +1,71 @@
 /* Plans of cuDNN for an H100, made without one: cuDNN takes a description of the device instead. So every descriptor of
- * dnn.c, the heuristics, the filters and the plans themselves are checked on any machine that has the library; only that
- * they run is not. Prints what failed; the exit code is 1 where anything did. spec/cuda_libraries_spec.lua runs it. */
+ * dnn.c, the heuristics, the filters, the plans themselves and the choice among them are checked on any machine that has
+ * the library; only that they run is not. Prints what failed; the exit code is 1 where anything did.
+ * spec/cuda_libraries_spec.lua runs it. */
+#include <cudnn.h>
+
+#define cudnnBackendExecute      fake_execute
+#define cudnnBackendSetAttribute seen_set_attribute
+static cudnnStatus_t fake_execute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
+                                  cudnnBackendDescriptor_t pack);
+static cudnnStatus_t seen_set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                                        cudnnBackendAttributeType_t type, int64_t count, const void *values);
 #include "kernels/cuda/dnn.c"
+#undef cudnnBackendSetAttribute
 
-static bool tf32;
+static bool tf32, capturing;
 bool cld_cuda_tf32(void) { return tf32; }
-
-/* Nothing is run here. */
 void *cld_cuda_stream(void) { return NULL; }
-bool cld_cuda_capturing(void) { return true; }
-cld_status cld_cuda_mark(int which) { return cld_fail(CLD_UNSUPPORTED, "mark %d", which); }
-cld_status cld_cuda_elapsed(double *milliseconds) {
-    *milliseconds = 0;
-    return cld_fail(CLD_UNSUPPORTED, "elapsed");
-}
+bool cld_cuda_capturing(void) { return capturing; }
 cld_status cld_cuda_clear(void *data, size_t bytes) {
     return cld_fail(CLD_UNSUPPORTED, "clear %p %zu", data, bytes);
 }
 cld_status cld_cuda_scratch(cld_scratch_block *out, size_t bytes) {
-    *out = (cld_scratch_block){NULL, 0};
-    return cld_fail(CLD_UNSUPPORTED, "scratch %zu", bytes);
+    static int it;
+    *out = (cld_scratch_block){&it, bytes};
+    return CLD_OK;
 }
 void cld_cuda_scratch_release(cld_scratch_block *block) { block->data = NULL; }
+
+/* A plan takes as long as is said here; less than 0: it fails. */
+static plan running[4];
+static const double *costs;
+static double clock_now, marks[2];
+static int wrong_packs;
+static const arrays given = {&clock_now, &marks[0], &marks[1]};
+
+/* A pack cannot be read: what it was given. */
+static int64_t names[3];
+static void *data[3];
+static cudnnStatus_t seen_set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                                        cudnnBackendAttributeType_t type, int64_t count, const void *values) {
+    if (name == CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS) memcpy(names, values, (size_t)count * sizeof *names);
+    if (name == CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS) memcpy(data, values, (size_t)count * sizeof *data);
+    return cudnnBackendSetAttribute(d, name, type, count, values);
+}
+
+static cudnnStatus_t fake_execute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
+                                  cudnnBackendDescriptor_t pack) {
+    (void)handle, (void)pack;
+    for (int i = 0; i < 3; i++)
+        if (data[i] != (names[i] == 'x' ? given.x : names[i] == 'w' ? given.w : given.y)) wrong_packs++;
+    for (int i = 0; i < 4; i++)
+        if (running[i].plan == plan) {
+            if (costs[i] < 0) return CUDNN_STATUS_EXECUTION_FAILED;
+            clock_now += costs[i];
+            return CUDNN_STATUS_SUCCESS;
+        }
+    return CUDNN_STATUS_BAD_PARAM;
+}
+
+cld_status cld_cuda_mark(int which) {
+    marks[which] = clock_now;
+    return CLD_OK;
+}
+cld_status cld_cuda_elapsed(double *milliseconds) {
+    *milliseconds = marks[1] - marks[0];
+    return CLD_OK;
+}
 
 static const char H100[] =
     "{\"deviceName\":\"NVIDIA H100 80GB HBM3\",\"cudaDeviceId\":0,\"deviceVer\":900,\"driverVer\":13000,"
@@ -98,6 +142,31 @@ static void check_dtype(const target *t, cld_dtype dtype) {
     check_shape(t, &dilated);
 }
 
+static void check_choice(const target *t) {
+    static const struct {
+        double costs[4];
+        bool capturing;
+        int best;
+    } tests[] = {
+        {{10, 9.9, 9.7, 10}, false, 0}, {{10, 9, 5, 4.9}, false, 2},  {{-1, 3, 2, -1}, false, 2},
+        {{3, -1, -1, 2}, false, 3},     {{-1, -1, -1, -1}, false, 0}, {{10, 1, 1, 1}, true, 0},
+    };
+    __attribute__((cleanup(discard_all))) candidates found = {0};
+    cld_dnn_shape s = square(CLD_BF16, 256, 64, 32, 64, 3, 1, 1);
+    find_candidates(&found, t, CLD_DNN_FORWARD, &s, MOST_ALIGNMENT);
+    while (found.count > 4) discard(&found.plans[--found.count]);
+    if (found.count == 4) memcpy(running, found.plans, sizeof running);
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+        costs = tests[i].costs;
+        capturing = tests[i].capturing;
+        int best = fastest(&found, NULL, &given);
+        if (found.count == 4 && best == tests[i].best && wrong_packs == 0) continue;
+        printf("choice %zu of %d plans: expected %d, got %d, wrong arrays %d\n", i, found.count,
+               tests[i].best, best, wrong_packs);
+        failures++;
+    }
+}
+
 int main(void) {
     SCOPED device = NULL;
     cudnnStatus_t status = describe_device(&device);
@@ -112,6 +181,7 @@ int main(void) {
     check_dtype(&t, CLD_F64);
     tf32 = true;
     check_dtype(&t, CLD_F32);
+    check_choice(&t);
     printf("%s: %d plans for %d operations, %d failures\n", cld_cuda_dnn_version(), plans, shapes, failures);
     return failures > 0;
 }

@@ -47,7 +47,10 @@ end
 function Watch:problem(states, steps)
   local skipped = divergence.skipped(self.optimizer) - self.before
   if skipped == 0 then return nil end
-  if skipped == steps then return ("the loss was not finite in any of %d steps"):format(steps) end
+  if skipped == steps then
+    local what = core.autograd.precision() == "fp16" and "the loss or a gradient" or "the loss"
+    return ("%s was not finite in any of %d steps"):format(what, steps)
+  end
   local name = broken(states)
   return name and ("'%s' is not finite, and %d steps were skipped"):format(name, skipped)
 end

@@ -1,0 +1,154 @@
+/* What the optimizers of kernels/cuda do by values that lie on the device: the check for finite gradients, the dynamic
+ * loss scale, steps whose gradients are scaled, steps that are not made. Says what does not hold; the exit code is 1 where
+ * anything did not. spec/cuda_optim_spec.lua runs it on the host; it runs on a GPU as well (make gpu-check). */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <vector>
+
+#include "kernels/backend.h"
+
+extern "C" const cld_plugin *cld_plugin_entry(const cld_plugin_host *host);
+
+static const cld_memory_ops *memory;
+static const cld_optim_ops *optim;
+
+/* ---- a program's error record, and checks ---- */
+
+static cld_status code;
+static char message[1024];
+
+static cld_status fail(cld_status c, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    return code = c;
+}
+static cld_status error_code() { return code; }
+static const char *error_message() { return message; }
+
+static int checks, failures;
+
+static void check_at(bool holds, int line, const char *what, const char *more) {
+    checks++;
+    if (holds) return;
+    failures++;
+    printf("line %d: %s%s\n", line, what, more);
+}
+#define CHECK(condition) check_at(condition, __LINE__, #condition, "")
+#define WORKS(call)      check_at((call) == CLD_OK, __LINE__, #call ": ", message)
+
+/* ---- arrays on the device ---- */
+
+struct device_array : cld_array {
+    size_t bytes, room;
+    char *start;
+    /* `shift` bytes after an address that is a multiple of 64 */
+    device_array(cld_dtype type, const void *values, int64_t n, size_t shift = 0) : cld_array{} {
+        void *memory_block = NULL;
+        dtype = type, ndim = 1, shape[0] = n, strides[0] = 1;
+        bytes = (size_t)n * cld_dtype_size(type), room = bytes + shift;
+        WORKS(memory->allocate(&memory_block, room));
+        start = (char *)memory_block;
+        data = start + shift;
+        if (values) WORKS(memory->from_host(data, values, bytes));
+    }
+    device_array(const device_array &) = delete;
+    ~device_array() { memory->release(start, room); }
+    template <typename T> std::vector<T> values() const {
+        std::vector<T> out(bytes / sizeof(T));
+        WORKS(memory->to_host(out.data(), data, bytes));
+        return out;
+    }
+    template <typename T> T value() const { return values<T>()[0]; }
+};
+
+/* ---- all_finite ---- */
+
+/* bits: of 1, NaN, infinity, -infinity and the largest number, in this dtype. */
+template <typename T> static void check_finite(cld_dtype dtype, const T (&bits)[5]) {
+    const uint8_t one = 1;
+    const int64_t sizes[] = {1, 7, 4096, 9001};
+    for (int64_t n : sizes)
+        for (size_t shift = 0; shift <= sizeof(T); shift += sizeof(T))
+            for (int kind = 1; kind < 5; kind++)
+                for (int64_t at : {(int64_t)0, n / 2, n - 1}) {
+                    std::vector<T> values((size_t)n, bits[0]);
+                    const float other = 3;
+                    values[(size_t)at] = bits[kind];
+                    device_array flag(CLD_U8, &one, 1), x(dtype, values.data(), n, shift),
+                        y(CLD_F32, &other, 1);
+                    const cld_array lists[] = {y, x, y};
+                    WORKS(optim->all_finite(&flag, 3, lists));
+                    CHECK(flag.value<uint8_t>() == (kind == 4));
+                }
+}
+
+static void finite() {
+    const float floats[] = {1, NAN, INFINITY, -INFINITY, 3.4028234e38f};
+    const double doubles[] = {1, NAN, INFINITY, -INFINITY, 1.7976931348623157e308};
+    const uint16_t bf16s[] = {0x3F80, 0x7FC1, 0x7F80, 0xFF80, 0x7F7F},
+                   f16s[] = {0x3C00, 0x7E01, 0x7C00, 0xFC00, 0x7BFF};
+    check_finite(CLD_F32, floats);
+    check_finite(CLD_F64, doubles);
+    check_finite(CLD_BF16, bf16s);
+    check_finite(CLD_F16, f16s);
+    const uint8_t zero = 0;
+    device_array flag(CLD_U8, &zero, 1), x(CLD_F32, floats, 1);
+    WORKS(optim->all_finite(&flag, 1, &x));
+    CHECK(flag.value<uint8_t>() == 0); /* it stays what it was */
+}
+
+/* ---- update_scale ---- */
+
+static void scale() {
+    const float start = 1024;
+    const int32_t none = 0;
+    const uint8_t made[] = {1, 1, 1, 0, 1, 1, 1, 1, 1, 1};
+    const float expected[] = {1024, 1024, 2048, 1024, 1024, 1024, 2048, 2048, 2048, 4096};
+    const int32_t good[] = {1, 2, 0, 0, 1, 2, 0, 1, 2, 0};
+    const cld_scale_params p = {2, 0.5, 3};
+    device_array s(CLD_F32, &start, 1), g(CLD_I32, &none, 1);
+    for (int i = 0; i < 10; i++) {
+        device_array condition(CLD_U8, &made[i], 1);
+        WORKS(optim->update_scale(&s, &g, &condition, &p));
+        CHECK(s.value<float>() == expected[i] && g.value<int32_t>() == good[i]);
+    }
+}
+
+/* ---- a step that goes by values on the device ---- */
+
+static void step() {
+    std::vector<float> w(4100, 2), gradient(4100, 24);
+    const double rate = 0.25;
+    const float eight = 8;
+    for (uint8_t made : {0, 1}) {
+        device_array params(CLD_F32, w.data(), 4100, 4), grads(CLD_F32, gradient.data(), 4100);
+        device_array lr(CLD_F64, &rate, 1), condition(CLD_U8, &made, 1), factor(CLD_F32, &eight, 1);
+        const cld_sgd_params p = {100, 0, 0.5, 0, false};
+        const cld_step_control control = {&lr, &condition, &factor};
+        WORKS(optim->sgd(1, &params, &grads, NULL, &p, &control));
+        float wanted = made ? 2 - 0.25f * (24 / 8.0f + 0.5f * 2) : 2;
+        bool all = true;
+        for (float value : params.values<float>()) all = all && value == wanted;
+        CHECK(all);
+        WORKS(optim->ema(1, &params, &grads, 0.5, &condition));
+        CHECK(params.values<float>()[4099] == (made ? 0.5f * wanted + 12 : wanted));
+    }
+}
+
+int main() {
+    static const cld_plugin_host host = {fail, error_code, error_message};
+    const cld_backend *device = cld_plugin_entry(&host)->open(0);
+    if (!device) return printf("%s\n", message), 1;
+    memory = device->memory;
+    optim = device->optim;
+    finite();
+    scale();
+    step();
+    CHECK(memory->info().in_use == 0);
+    printf("%d checks, %d failures\n", checks, failures);
+    return failures > 0;
+}

@@ -1,0 +1,16 @@
+--- The specs of the kernels once more, the threads of the emulated device in the other order: what one thread reads
+-- and another writes, without a barrier between, then comes out otherwise.
+local cld = require "cld"
+local process = require "spec.support.process"
+
+describe("the kernels, threads in reverse order:", function()
+  if not os.getenv "CLD_CUDA_PLUGIN" or not cld.cuda.is_emulated() then return end
+  local files = assert(io.popen("ls spec/backend_*_spec.lua"))
+  for file in files:lines() do
+    it(file:match "backend_(%w+)_spec", function()
+      local result = process.run { arg[0], file, env = { CLD_HOST_ORDER = "reverse" }, timeout = 600 }
+      assert.equal(0, result.code, result.out .. result.err)
+    end)
+  end
+  files:close()
+end)
