@@ -118,6 +118,32 @@ devices.each("graph", function(device)
     assert.equal(4 * 3 % 7, plain[2][4]:item())
   end)
 
+  it("waits for nothing in a step, captured or not, nor in what a recipe does with its results", function()
+    local meters = require "cld.run.meters"()
+    for _, enabled in ipairs { false, true } do
+      local step = npid { enabled = enabled, device = device }
+      local w = on(formula.uniform("w", { 4, 12 }, "f32")):requires_grad_()
+      local sgd = cld.optim.sgd({ w }, { momentum = 0.9 })
+      local groups = cld.graph(function(x, rate)
+        local g1, g2 = x:matmul(w:t()):normalize(2), (x * 0.9):matmul(w:t()):normalize(2)
+        local loss, accuracy = cld.losses.cld(g1, g2, { clusters = 2 })
+        sgd:step(loss, { lr = rate })
+        return { cld = loss, accuracy = accuracy }
+      end, { enabled = enabled, device = device })
+      local before = cld.cuda.forbid_waiting(true)
+      local ok, message = pcall(function()
+        for i = 1, 5 do
+          meters:track((step(batch(i, 5), 0.1)))
+          meters:track(groups(formula.uniform("x" .. i, { 6, 12 }, "f32"), 0.1))
+        end
+      end)
+      cld.cuda.forbid_waiting(before)
+      assert(ok, message)
+    end
+    local means = meters:read()
+    assert(means.cld > 0 and means.accuracy >= 0.5, "no group was found")
+  end)
+
   it("captures each kind of call by itself, and runs its Lua no more", function()
     local calls = 0
     local step = cld.graph(function(x, name, flag)
