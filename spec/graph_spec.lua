@@ -173,6 +173,20 @@ devices.each("graph", function(device)
     end
   end)
 
+  it("takes and gives tensors in the device's own layout, and transposed ones", function()
+    local conv = cld.nn.conv2d(3, 3, 1):to(device)
+    local step = cld.graph(function(x, y) return conv(x), x * 2, y:contiguous(), y:t() end)
+    for i = 1, 5 do
+      local x = cld.no_grad(function() return conv(on(cld.full({ 2, 3, 4, 4 }, i))) end)
+      local y = on(cld.arange(6):reshape(2, 3) + i):t()
+      local convolved, doubled, dense, transposed = step(x, y)
+      check.close(convolved, cld.no_grad(function() return conv(x) end), exact)
+      check.close(doubled, x * 2, exact)
+      check.close(dense, y, exact)
+      check.close(transposed, y:t(), exact)
+    end
+  end)
+
   it("finds its device by its arguments", function()
     local step = cld.graph(function(x) return x.device, x * 2 end)
     for _ = 1, 4 do
