@@ -218,7 +218,7 @@ $(BUILD)/cuda_host/%.o: kernels/cuda/% $(BUILD)/cuda_host/flags
 
 # Programs that the specs run, each of one file and the plugin's own objects: build/spec on the host, and build/cuda/spec on
 # a GPU.
-PROGRAMS      := $(basename $(notdir $(wildcard spec/support/cuda_*.cu spec/support/cuda_*.cpp spec/support/emulator_*.cu)))
+PROGRAMS      := $(basename $(notdir $(wildcard spec/support/cuda_*.cu spec/support/emulator_*.cu)))
 HOST_PROGRAMS := $(PROGRAMS:%=$(BUILD)/spec/%)
 CUDA_PROGRAMS := $(if $(HAVE_CUDA),$(PROGRAMS:%=$(BUILD)/cuda/spec/%))
 
