@@ -159,13 +159,13 @@ end
 -- booleans) is captured by itself. `device`: where the tensors are to be; default: where the first is on CUDA.
 --
 -- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors come to the device; captured,
--- step gets copies, and each number as a tensor (f64, of no dimension).
--- Results are what step returns, captured they are detached. Their memory is the same at each call of a kind: read them,
--- or copy them, before the next.
+-- step gets copies, and each number as a tensor (f64, of no dimension). Results are step's own; captured they are
+-- detached, and lie in the same memory at each call of a kind: read them, or copy them, before the next.
 --
 -- What step takes from elsewhere, tensors apart (sgd.lr, say), stays what it was at the capture; tensors are looked at
 -- again, where they lay. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients
--- begin in it: sgd:step(loss), or sgd:zero_grad(), comes before what adds to them. Random numbers go on as without it.
+-- begin in it: sgd:step(loss), or sgd:zero_grad(), comes before what adds to them; a parameter's .grad outside of it is
+-- not that of a replay. Random numbers go on as without it.
 local function graph(step, options)
   if type(step) ~= "function" then caller.raise("graph: expected a function, got %s", caller.shown(step)) end
   caller.check_fields("graph", options, { "enabled", "device" })

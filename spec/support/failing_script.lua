@@ -64,6 +64,16 @@ local jobs = {
     local f, g = net(cld.ones { 2, 3, 8, 8 })
     sgd:step(f:sum() + g:sum())
   end, sparse = 37 },
+  { "a step in fp16", function()
+    cld.set_precision "fp16"
+    local _ <close> = setmetatable({}, { __close = function() cld.set_precision "fp32" end })
+    local net = cld.nn.sequential(cld.nn.conv2d(3, 4, 3), cld.nn.batch_norm2d(4), cld.nn.flatten(), cld.nn.linear(4, 2))
+    local sgd = cld.optim.sgd(net:parameters(), { lr = 0.1, momentum = 0.9 })
+    local x = cld.rand { 2, 3, 3, 3 }
+    sgd:step(net(x):square():sum())
+    sgd:load_state_dict(sgd:state_dict())
+    return net(x)
+  end },
   { "the losses", function()
     local bank = cld.losses.memory_bank { size = 8, dim = 4, momentum = 0.5, temperature = 0.1 }
     local nce = cld.losses.memory_bank { size = 8, dim = 4, momentum = 0.5, temperature = 0.1, negatives = 3 }

@@ -1,0 +1,253 @@
+--- cld.graph: on the CPU it calls the step; where a device can capture, a captured step does what the plain one does.
+local cld = require "cld"
+local check = require "spec.support.check"
+local devices = require "spec.support.devices"
+local formula = require "spec.support.formula"
+
+local exact = { atol = 0, rtol = 0, nan = true }
+
+-- Tensors in nested tables as plain values.
+local function plain_values(value)
+  if type(value) == "userdata" then return value:totable() end
+  if type(value) ~= "table" then return value end
+  local plain = {}
+  for k, v in pairs(value) do plain[k] = plain_values(v) end
+  return plain
+end
+
+describe("graph on the cpu", function()
+  it("calls the step with what it is given", function()
+    local given
+    local step = cld.graph(function(...)
+      given = table.pack(...)
+      return 1, nil, given
+    end)
+    local object = setmetatable({}, { __index = function() return nil end })
+    local x = cld.ones(2):requires_grad_()
+    local one, none, results = step(x, 0.5, { 3, a = object }, nil, print, nil)
+    assert.same({ 1, 6 }, { one, given.n })
+    assert.is_nil(none)
+    assert.equal(given, results)
+    assert.equal(x, given[1])
+    assert.equal(0.5, given[2])
+    assert.equal(object, given[3].a)
+    assert.equal(print, given[5])
+    given = nil
+  end)
+
+  it("says what it cannot be made of", function()
+    check.fails(function() cld.graph(3) end, "graph_spec.lua:%d+: graph: expected a function, got 3")
+    check.fails(function() cld.graph(print, { enable = true }) end, "graph: unknown field 'enable'")
+  end)
+end)
+
+devices.each("graph", function(device)
+  local function on(x) return x:to(device) end
+
+  -- {step, state()}: noise, a memory bank with negatives, momentum, a norm's running statistics.
+  local function npid(options)
+    cld.manual_seed(11)
+    local norm = cld.nn.batch_norm2d(3):to(device)
+    local w = on(formula.uniform("w", { 4, 12 }, "f32")):requires_grad_()
+    local bank = cld.losses.memory_bank { size = 20, dim = 4, negatives = 5, device = device }
+    local sgd = cld.optim.sgd({ w, norm.weight, norm.bias }, { momentum = 0.9, weight_decay = 0.01 })
+    local step = cld.graph(function(batch, rate)
+      local noise = cld.randn(batch.x.shape, { device = device })
+      local features = norm(batch.x + 0.1 * noise):flatten(2):matmul(w:t()):normalize(2)
+      local loss = bank:loss(features, batch.index) * batch.factor
+      local made = sgd:step(loss, { lr = rate })
+      return { loss = loss, made = made }, noise
+    end, options)
+    return step, function()
+      return {
+        w:detach(), bank.memory, bank.draws, bank.normalizer, sgd.skipped, sgd:state_dict()["momentum.1"],
+        norm.running_mean, norm.running_var, cld.get_rng_state().position,
+      }
+    end
+  end
+
+  local function batch(i, rows)
+    local index = {}
+    for k = 1, rows do index[k] = (i * 7 + k * 3) % 20 end
+    return {
+      x = formula.uniform("x" .. i, { rows, 3, 2, 2 }, "f32"), index = cld.tensor(index, "i64"),
+      factor = cld.tensor(i % 4 == 1 and 0 / 0 or 1), -- the first step is skipped, and a replayed one
+    }
+  end
+
+  local function train(options)
+    local step, state = npid(options)
+    local seen = {}
+    for i = 1, 9 do
+      local means, noise = step(batch(i, i == 6 and 3 or 5), 0.1 * i)
+      seen[#seen + 1] = { means.loss:item(), means.made:item(), noise:sum():item() }
+    end
+    return { seen, state() }
+  end
+
+  it("trains as the plain step does, bit for bit", function()
+    local captured, plain = train { device = device }, train { enabled = false, device = device }
+    check.close(plain_values(captured), plain_values(plain), exact)
+    assert.equal(3, plain[2][5]) -- steps skipped
+  end)
+
+  it("keeps the momentum encoder and the queue from a step that was not made", function()
+    local function run(enabled)
+      local w, keys = on(cld.ones(2, 3)):requires_grad_(), on(cld.zeros(2, 3))
+      cld.manual_seed(5)
+      local queue = cld.losses.moco_queue { size = 7, dim = 2, device = device }
+      local sgd = cld.optim.sgd({ w }, { momentum = 0.9 })
+      local step = cld.graph(function(x, rate, factor)
+        local k = cld.no_grad(function() return x:matmul(keys:t()):normalize(2) end)
+        local loss = queue:loss(x:matmul(w:t()):normalize(2), k) * factor
+        local made = sgd:step(loss, { lr = rate })
+        cld.optim.ema({ keys }, { w }, 0.5, made)
+        queue:enqueue(k, made)
+        return made
+      end, { enabled = enabled, device = device })
+      local made = {}
+      for i = 1, 6 do
+        local factor = (i == 2 or i == 5) and 1 / 0 or 1
+        made[i] = step(formula.uniform("x" .. i, { 3, 3 }, "f32"), 0.5, factor):item()
+      end
+      return { made, { w:detach(), keys, queue.memory, queue.pointer } }
+    end
+    local captured, plain = run(true), run(false)
+    check.close(plain_values(captured), plain_values(plain), exact)
+    assert.same({ 1, 0, 1, 1, 0, 1 }, plain[1])
+    assert.equal(4 * 3 % 7, plain[2][4]:item())
+  end)
+
+  it("captures each kind of call by itself, and runs its Lua no more", function()
+    local calls = 0
+    local step = cld.graph(function(x, name, flag)
+      calls = calls + 1
+      return flag and x * 2 or x + #name
+    end, { device = device })
+    for i = 1, 5 do
+      check.close(step(cld.full({ 2 }, i), "abc", false), { i + 3, i + 3 }, exact)
+      check.close(step(cld.full({ 2 }, i), "abcd", false), { i + 4, i + 4 }, exact)
+      check.close(step(cld.full({ 3 }, i), "abc", false), { i + 3, i + 3, i + 3 }, exact)
+      check.close(step(cld.full({ 2 }, i, "f64"), "abc", true), { 2 * i, 2 * i }, exact)
+      cld.no_grad(function() check.close(step(cld.full({ 2 }, i), "abc", false), { i + 3, i + 3 }, exact) end)
+    end
+    assert.equal(5 * 3, calls)
+  end)
+
+  it("takes numbers as tensors, and gives results that may be closed", function()
+    local step = cld.graph(function(a, list)
+      assert.equal("f64", a.dtype)
+      return { sum = a + list[1] + list.x, parts = { list[2] } }, "text"
+    end, { device = device })
+    for i = 1, 5 do
+      local results, text = step(i, { 10, on(cld.tensor { i }), x = 100 })
+      assert.same({ 110 + i, i, "text" }, { results.sum:item(), results.parts[1]:item(), text })
+      results.sum:close()
+      results.parts[1]:close()
+    end
+  end)
+
+  it("finds its device by its arguments", function()
+    local step = cld.graph(function(x) return x.device, x * 2 end)
+    for _ = 1, 4 do
+      assert.equal("cpu", (step(cld.ones(1))))
+      local name, y = step(on(cld.ones(1)))
+      assert.matches("^cuda", name)
+      check.close(y, { 2 })
+    end
+  end)
+
+  it("is one capture where steps are nested", function()
+    local inner = cld.graph(function(x) return x * 2 end, { device = device })
+    local outer = cld.graph(function(x) return inner(x) + 1 end, { device = device })
+    for i = 1, 5 do check.close(outer(cld.full({ 1 }, i)), { 2 * i + 1 }, exact) end
+  end)
+
+  it("ends the capture where the step fails, and says what the step says", function()
+    local w = on(cld.ones(2))
+    local function failing(body)
+      local step = cld.graph(function(x)
+        w:add_(x)
+        return body(x)
+      end, { device = device })
+      step(cld.zeros(2))
+      step(cld.zeros(2))
+      return function() step(cld.ones(2)) end
+    end
+    local reads = failing(function(x) return x:sum():item() end)
+    for _ = 1, 2 do check.fails(reads, "graph_spec.lua:%d+: .*cannot be waited for while a graph is captured") end
+    check.fails(failing(function(x) return x + cld.randperm(2, { device = device }) end),
+      "randperm: drawn on the host, which a captured graph cannot repeat")
+    check.fails(failing(function(x) return x + on(cld.rand(2)) end), "drawn on the host")
+    local times = 0
+    check.fails(failing(function()
+      times = times + 1
+      if times == 3 then error "no third time" end
+    end), "no third time")
+    check.close(w, { 1, 1 }, exact) -- nothing was done
+    check.close(w + 1, { 2, 2 }, exact)
+    local fine = cld.graph(function(x) return x + w end, { device = device })
+    for i = 1, 4 do check.close(fine(cld.full({ 2 }, i)), { i + 1, i + 1 }, exact) end
+  end)
+
+  it("takes no argument that it cannot tell from another", function()
+    local step = cld.graph(function() end, { device = device })
+    check.fails(function() step(print) end, "graph_spec.lua:%d+: graph: a function is no argument of a captured step")
+    check.fails(function() step { setmetatable({}, {}) } end, "graph: a table is no argument of a captured step")
+  end)
+
+  it("draws what the plain step would draw, whatever is drawn between", function()
+    local function run(enabled)
+      cld.manual_seed(2)
+      local step = cld.graph(function()
+        return cld.rand({ 3 }, { device = device }), cld.randn({ 2, 2 }, { device = device })
+      end, { enabled = enabled, device = device })
+      local drawn = {}
+      for i = 1, 6 do
+        local a, b = step()
+        drawn[#drawn + 1] = { a:totable(), b:totable(), cld.rand(2):totable() }
+        if i == 4 then cld.manual_seed(9) end
+      end
+      return drawn
+    end
+    assert.same(run(false), run(true))
+  end)
+
+  it("computes with the weights of each step in 16 bits", function()
+    local before = cld.set_precision "bf16"
+    local function run(enabled)
+      cld.manual_seed(4)
+      local net = cld.nn.linear(4, 3):to(device)
+      local sgd = cld.optim.sgd(net:parameters(), { lr = 0.5 })
+      local step = cld.graph(function(x)
+        local loss = net(x):square():mean()
+        sgd:step(loss)
+        return loss
+      end, { enabled = enabled, device = device })
+      local losses = {}
+      for i = 1, 6 do
+        losses[i] = step(formula.uniform("x", { 5, 4 }, "f32")):item()
+        losses[#losses + 1] = cld.no_grad(function() return net(on(cld.ones(1, 4))):sum():item() end)
+      end
+      return losses
+    end
+    local plain, captured = run(false), run(true)
+    cld.set_precision(before)
+    assert.same(plain, captured)
+  end)
+
+  it("gives its memory back", function()
+    collectgarbage()
+    local before = cld.cuda.memory().in_use
+    local kept
+    do
+      local step = cld.graph(function(x) return (x * 2 + 1):sqrt() end, { device = device })
+      for i = 1, 4 do kept = step(cld.full({ 1000 }, i)) end
+    end
+    collectgarbage()
+    check.close(kept:narrow(1, 1, 1), { 3 }) -- a result outlives its graph
+    kept:close()
+    collectgarbage()
+    assert.equal(before, cld.cuda.memory().in_use)
+  end)
+end)
