@@ -218,30 +218,20 @@ $(BUILD)/cuda_host/%.o: kernels/cuda/% $(BUILD)/cuda_host/flags
 
 # Programs that the specs run, each of one file and the plugin's own objects: build/spec on the host, and build/cuda/spec on
 # a GPU.
-PROGRAMS      := $(basename $(notdir $(wildcard spec/support/cuda_*.cu spec/support/cuda_*.cpp spec/support/emulator_*.cu)))
+PROGRAMS      := $(basename $(notdir $(wildcard spec/support/cuda_*.cu)))
 HOST_PROGRAMS := $(PROGRAMS:%=$(BUILD)/spec/%)
 CUDA_PROGRAMS := $(if $(HAVE_CUDA),$(PROGRAMS:%=$(BUILD)/cuda/spec/%))
 
-define HOST_PROGRAM
+$(BUILD)/spec/%: spec/support/%.cu $(HOST_OBJ)
 	@mkdir -p $(@D)
 	@echo "  CXX   $< (host)"
 	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -o $@ -x c++ $< -x none $(HOST_OBJ) $(LDFLAGS) -lgomp -lpthread -lm
-endef
-$(BUILD)/spec/%: spec/support/%.cu $(HOST_OBJ)
-	$(HOST_PROGRAM)
-$(BUILD)/spec/%: spec/support/%.cpp $(HOST_OBJ)
-	$(HOST_PROGRAM)
 
-define CUDA_PROGRAM
+$(BUILD)/cuda/spec/%: spec/support/%.cu $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	@echo "  NVCC  $<"
-	$(Q)$(filter-out -Xptxas -v,$(CUDA_NVCC)) -x cu -c -o $@.o $<
+	$(Q)$(filter-out -Xptxas -v,$(CUDA_NVCC)) -c -o $@.o $<
 	$(Q)$(CC) -o $@ $@.o $(CUDA_OBJ) $(LDFLAGS) $(CUDA_LIBS)
-endef
-$(BUILD)/cuda/spec/%: spec/support/%.cu $(CUDA_OBJ)
-	$(CUDA_PROGRAM)
-$(BUILD)/cuda/spec/%: spec/support/%.cpp $(CUDA_OBJ)
-	$(CUDA_PROGRAM)
 
 comma := ,
 -include $(CUDA_OBJ:.o=.d) $(HOST_OBJ:.o=.d)
@@ -363,7 +353,7 @@ $(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
 
 # The CUDA backend against the CPU. Ends with "N passed, N failed".
 gpu-check: all $(BUILD)/spec/pty $(CUDA_PROGRAMS)
-	$(Q)for p in $(filter-out %/emulator_test,$(CUDA_PROGRAMS)); do echo "$$p"; $$p || exit 1; done
+	$(Q)for p in $(CUDA_PROGRAMS); do echo "$$p"; $$p || exit 1; done
 	$(Q)$(BUILD)/cldlua spec/gpu/check.lua $(GPU_CHECK)
 
 # The GPU table. GPU_BENCH="--rounds 1 --quick" for a first look.

@@ -133,7 +133,7 @@ local function load_cld()
   rawset(_G, "cld", cld)
   local threads = cld.get_num_threads()
   print(format("cpu: %s, %d %s", cld.host().cpu, threads, threads == 1 and "thread" or "threads"))
-  for i, gpu in ipairs((cld.cuda.devices())) do
+  for i, gpu in ipairs(cld.cuda.is_emulated() and {} or cld.cuda.devices() or {}) do
     print(format("cuda:%d: %s, %.0f GiB", i - 1, gpu.name, gpu.memory / 2^30))
   end
 end
