@@ -1,6 +1,7 @@
 --- The recipes, run as a person runs them, on a few toy images: they train, they can be killed and resumed.
 local cld = require "cld"
 local cifar = require "spec.support.cifar"
+local devices = require "spec.support.devices"
 local process = require "spec.support.process"
 
 describe("recipes", function()
@@ -211,6 +212,29 @@ describe("recipes", function()
       assert.equal(0, last.code, last.err)
       assert.matches("resumed from .*, after step 2 of epoch 2\n", last.out)
       assert.equal("", differences(undisturbed, stopped))
+    end)
+  end
+
+  for _, device in ipairs(devices.names) do
+    local function start(name, run, ...)
+      local result = recipe(name, "--data", toy, "--runs", folder .. "/runs", "--name", run, "--device", device,
+        "--precision", "fp32", "--batch-size", "12", "--width", "4", "--low-dim", "8", "--clusters", "4",
+        "--warmup-epochs", "1", "--knn-k", "5", ...)
+      assert.equal(0, result.code, result.err)
+    end
+
+    it("end with captured steps as with plain ones on " .. device, function()
+      for run, graph in pairs { plain = "--no-graph", captured = "--graph" } do
+        start("cifar10_npid_cld", run, graph, "--epochs", "2", "--fill-epochs", "1", "--nce-k", "8")
+      end
+      assert.equal("", differences("plain", "captured"))
+    end)
+
+    it("end with captured steps, and resumed, as with plain ones on " .. device, function()
+      start("cifar10_moco_cld", "moco-plain", "--no-graph", "--queue", "40", "--epochs", "2")
+      start("cifar10_moco_cld", "moco-captured", "--queue", "40", "--epochs", "1")
+      start("cifar10_moco_cld", "moco-captured", "--resume", "--epochs", "2")
+      assert.equal("", differences("moco-plain", "moco-captured"))
     end)
   end
 
