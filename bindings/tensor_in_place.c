@@ -80,7 +80,7 @@ static int in_place_zero(lua_State *L) {
     return return_self(L, cld_tensor_fill(check_target(L, "zero_"), 0.0));
 }
 
-/* x:copy_(y): y broadcasts and is cast. */
+/* x:copy_(y): y broadcasts and is cast, and may lie on another device. */
 static int in_place_copy(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = check_target(L, "copy_"), *y = cldL_check_tensor(L, 2);

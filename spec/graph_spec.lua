@@ -118,6 +118,32 @@ devices.each("graph", function(device)
     assert.equal(4 * 3 % 7, plain[2][4]:item())
   end)
 
+  it("waits for nothing in a step, captured or not, nor in what a recipe does with its results", function()
+    local meters = require "cld.run.meters"()
+    for _, enabled in ipairs { false, true } do
+      local step = npid { enabled = enabled, device = device }
+      local w = on(formula.uniform("w", { 4, 12 }, "f32")):requires_grad_()
+      local sgd = cld.optim.sgd({ w }, { momentum = 0.9 })
+      local groups = cld.graph(function(x, rate)
+        local g1, g2 = x:matmul(w:t()):normalize(2), (x * 0.9):matmul(w:t()):normalize(2)
+        local loss, accuracy = cld.losses.cld(g1, g2, { clusters = 2 })
+        sgd:step(loss, { lr = rate })
+        return { cld = loss, accuracy = accuracy }
+      end, { enabled = enabled, device = device })
+      local before = cld.cuda.forbid_waiting(true)
+      local ok, message = pcall(function()
+        for i = 1, 5 do
+          meters:track((step(batch(i, 5), 0.1)))
+          meters:track(groups(formula.uniform("x" .. i, { 6, 12 }, "f32"), 0.1))
+        end
+      end)
+      cld.cuda.forbid_waiting(before)
+      assert(ok, message)
+    end
+    local means = meters:read()
+    assert(means.cld > 0 and means.accuracy >= 0.5, "no group was found")
+  end)
+
   it("captures each kind of call by itself, and runs its Lua no more", function()
     local calls = 0
     local step = cld.graph(function(x, name, flag)
@@ -144,6 +170,20 @@ devices.each("graph", function(device)
       assert.same({ 110 + i, i, "text" }, { results.sum:item(), results.parts[1]:item(), text })
       results.sum:close()
       results.parts[1]:close()
+    end
+  end)
+
+  it("takes and gives tensors in the device's own layout, and transposed ones", function()
+    local conv = cld.nn.conv2d(3, 3, 1):to(device)
+    local step = cld.graph(function(x, y) return conv(x), x * 2, y:contiguous(), y:t() end)
+    for i = 1, 5 do
+      local x = cld.no_grad(function() return conv(on(cld.full({ 2, 3, 4, 4 }, i))) end)
+      local y = on(cld.arange(6):reshape(2, 3) + i):t()
+      local convolved, doubled, dense, transposed = step(x, y)
+      check.close(convolved, cld.no_grad(function() return conv(x) end), exact)
+      check.close(doubled, x * 2, exact)
+      check.close(dense, y, exact)
+      check.close(transposed, y:t(), exact)
     end
   end)
 

@@ -208,7 +208,8 @@ describe("arithmetic", function()
     end
     assert.same({ 1, 2 }, x:long():totable())
     assert.equal("i32", x:cast("i32").dtype)
-    check.fails(function() x:to("f65") end, "to: 'f65' is neither a dtype %(f32 .* u8%) nor a device %(cpu, cuda, cuda:N%)")
+    check.fails(function() x:to("f65") end,
+      "to: 'f65' is neither a dtype %(f32 .* u8%) nor a device %(cpu, cuda, cuda:N%)")
     check.fails(function() x:to() end, "expected a dtype, a device or a table")
   end)
 

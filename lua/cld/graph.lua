@@ -101,54 +101,51 @@ local function call_plainly(step, device, arguments)
   return table.pack(step(table.unpack(given, 1, given.n)))
 end
 
--- With arguments of the types that step gets when it is captured.
-local function warm_up(step, device, arguments)
-  return map_list(call_plainly(step, device, map_list(arguments, function(value)
-    if is_tensor(value) then return value:detach() end
-    return create.full({}, value, { dtype = "f64", device = device })
-  end)), detached)
+-- Where calls of a kind find their arguments: tensors that a capture finds there, and that are no part of its memory.
+local function new_kind(device, arguments)
+  local kind = { calls = 0, inputs = {} }
+  map_list(arguments, function(value)
+    kind.inputs[#kind.inputs + 1] = type(value) == "number" and create.zeros({}, { dtype = "f64", device = device })
+      or core.graph.input(value, device)
+  end)
+  return kind
 end
 
--- Records step's work on inputs that are allocated before, and so no part of its memory -> {inputs, graph, results}
-local function capture(step, device, arguments)
-  local inputs = {}
-  local given = map_list(arguments, function(value)
-    local input = type(value) == "number" and create.zeros({}, { dtype = "f64", device = device })
-      or core.graph.input(value, device)
-    inputs[#inputs + 1] = input
+-- The arguments in the kind's own tensors.
+local function fill(kind, arguments)
+  local i = 0
+  return map_list(arguments, function(value)
+    i = i + 1
+    local input = kind.inputs[i]
+    if type(value) == "number" then input:fill_(value) else core.graph.set(input, value) end
     return input
   end)
+end
+
+local function run_step(step, given) return map_list(table.pack(step(table.unpack(given, 1, given.n))), detached) end
+
+-- Records step's work: kind.graph, kind.results.
+local function capture(kind, step, device, given)
   collectgarbage() -- what is dead need not be set aside for the graph
   core.graph.begin(device)
-  local results = table.pack(pcall(step, table.unpack(given, 1, given.n)))
-  if not results[1] then
+  local ok, results = pcall(run_step, step, given)
+  if not ok then
     core.graph.abandon()
-    error(results[2], 0)
+    error(results, 0)
   end
-  results = table.pack(table.unpack(results, 2, results.n))
-  return { inputs = inputs, graph = core.graph.finish(), results = map_list(results, detached) }
+  kind.graph, kind.results = core.graph.finish(), results
 end
 
-local function replay(captured, arguments)
-  local i = 0
-  map_list(arguments, function(value)
-    i = i + 1
-    local input = captured.inputs[i]
-    if type(value) == "number" then input:fill_(value) else core.graph.set(input, value) end
-  end)
-  captured.graph:replay()
-  return map_list(captured.results, detached) -- tensors of the caller's own, which it may close
-end
-
--- kinds: {[kind] = {calls, captured}}
 local function call_captured(step, kinds, device, arguments)
   local name = kind_of_call(arguments)
-  local kind = kinds[name] or { calls = 0 }
-  kinds[name] = kind
+  kinds[name] = kinds[name] or new_kind(device, arguments)
+  local kind = kinds[name]
+  local given = fill(kind, arguments)
   kind.calls = kind.calls + 1
-  if kind.calls <= WARM_UP then return warm_up(step, device, arguments) end
-  kind.captured = kind.captured or capture(step, device, arguments)
-  return replay(kind.captured, arguments)
+  if kind.calls <= WARM_UP then return run_step(step, given) end
+  if not kind.graph then capture(kind, step, device, given) end
+  kind.graph:replay()
+  return map_list(kind.results, detached) -- tensors of the caller's own, which it may close
 end
 
 -- ---- cld.graph ------------------------------------------------------------------

@@ -24,9 +24,15 @@ cld_status cld_check_in_place(const char *op, const cld_tensor *x) {
     return check_elements_apart(op, x);
 }
 
+static cld_status copy_across(cld_tensor *x, const cld_tensor *y) {
+    if (cld_device(x) == cld_device(y)) return cld_tensor_copy(x, y);
+    CLD_AUTO cld_tensor *near = cld_tensor_to(y, cld_device(x));
+    return near ? cld_tensor_copy(x, near) : cld_error_code();
+}
+
 cld_status cld_copy_(const char *op, cld_tensor *x, const cld_tensor *y) {
     CLD_TRY(cld_check_in_place(op, x));
-    return cld_tensor_copy(x, y) == CLD_OK ? CLD_OK : cld_fail_in("%s", op);
+    return copy_across(x, y) == CLD_OK ? CLD_OK : cld_fail_in("%s", op);
 }
 
 cld_status cld_add_(cld_tensor *x, cld_tensor *y) {

@@ -286,11 +286,6 @@ static cld_status choose_buffer(cld_tensor **out, const cld_sgd *s, const cld_te
     return *out ? CLD_OK : cld_error_code();
 }
 
-static cld_status copy_across(cld_tensor *out, cld_tensor *x) {
-    CLD_AUTO cld_tensor *near = cld_tensor_as(x, x->a.dtype, cld_device(out));
-    return near ? cld_tensor_copy(out, near) : cld_error_code();
-}
-
 /* A state without a scale, of a run in another precision, leaves the first one to start with. */
 static cld_status copy_scale(cld_sgd *s, const cld_sgd_state *state) {
     if (!s->loss_scale.scale && !state->scale) return CLD_OK;
@@ -305,18 +300,18 @@ static cld_status copy_scale(cld_sgd *s, const cld_sgd_state *state) {
     } else {
         status = cld_loss_scale_start(&given, device);
     }
-    if (status == CLD_OK) status = copy_across(own->scale, given.scale);
-    if (status == CLD_OK) status = copy_across(own->good, given.good);
+    if (status == CLD_OK) status = cld_copy_("sgd", own->scale, given.scale);
+    if (status == CLD_OK) status = cld_copy_("sgd", own->good, given.good);
     cld_loss_scale_drop(&given);
     return status;
 }
 
 static cld_status copy_state(cld_sgd *s, cld_tensor *const *chosen, const cld_sgd_state *state) {
     for (int i = 0; i < s->count; i++)
-        if (chosen[i]) CLD_TRY(copy_across(chosen[i], state->buffers[i]));
+        if (chosen[i]) CLD_TRY(cld_copy_("sgd", chosen[i], state->buffers[i]));
     CLD_TRY(copy_scale(s, state));
     CLD_AUTO cld_tensor *count = cld_reshape(state->skipped, 0, NULL);
-    return count ? copy_across(s->skipped, count) : cld_error_code();
+    return count ? cld_copy_("sgd", s->skipped, count) : cld_error_code();
 }
 
 static cld_status check_state(const cld_sgd_state *state) {
