@@ -58,10 +58,16 @@ __global__ void __launch_bounds__(TILE_THREADS) transpose(To *out, const From *x
     x += first_a * t.x_a + first_b;
     uint32_t width_a = t.extent_a - first_a, width_b = t.extent_b - first_b;
     uint32_t count = 1u << (t.bits_a + t.bits_b);
+    From own[TILE / TILE_THREADS]; /* all read before any is put down: many reads are under way at once */
     CLD_UNROLL
     for (uint32_t k = 0; k < TILE / TILE_THREADS; k++) {
         uint32_t i = k * TILE_THREADS + threadIdx.x, b = i & ((1u << t.bits_b) - 1), a = i >> t.bits_b;
-        if (i < count && a < width_a && b < width_b) tile[a * t.pitch + b] = convert<To>(x[a * t.x_a + b]);
+        if (i < count && a < width_a && b < width_b) own[k] = x[a * t.x_a + b];
+    }
+    CLD_UNROLL
+    for (uint32_t k = 0; k < TILE / TILE_THREADS; k++) {
+        uint32_t i = k * TILE_THREADS + threadIdx.x, b = i & ((1u << t.bits_b) - 1), a = i >> t.bits_b;
+        if (i < count && a < width_a && b < width_b) tile[a * t.pitch + b] = convert<To>(own[k]);
     }
     __syncthreads();
     CLD_UNROLL
