@@ -75,7 +75,7 @@ devices.each("copy", function(device)
   for _, shape in ipairs { { 2, 3, 5, 7 }, { 1, 64, 9, 1 }, { 3, 33, 8, 9 }, { 2, 130, 1, 67 }, { 70, 3, 3, 3 },
     { 1, 2, 40, 41 } } do
     for _, dtypes in ipairs {
-      { "f32", "f32" }, { "f32", "bf16" }, { "u8", "f32" }, { "f64", "i64" }, { "u8", "u8" },
+      { "f32", "f32" }, { "f32", "bf16" }, { "u8", "f32" }, { "u8", "bf16" }, { "f64", "i64" }, { "u8", "u8" },
     } do
       local name = ("channels last, %s of %s to %s"):format(table.concat(shape, "x"), table.unpack(dtypes))
       cases[name] = { function(x)

@@ -114,6 +114,13 @@ static tiling tiling_of(const cld_walk *w, int b, size_t size) {
     return t;
 }
 
+/* Kernels for the casts of training and of images alone: others are rare, and walk. */
+template <typename To, typename From> constexpr bool has_transpose() {
+    const bool pixels = std::is_same<From, uint8_t>::value, wide = sizeof(To) > 4 || sizeof(From) > 4;
+    return std::is_same<To, From>::value ||
+           (!cld_is_integer<To>::value && !wide && (pixels || !cld_is_integer<From>::value));
+}
+
 template <typename To, typename From> static cld_status run_copy(const cld_walk *w) {
     if (w->numel > CLD_WALK_MOST) {
         cld_walk halves[2];
@@ -121,13 +128,16 @@ template <typename To, typename From> static cld_status run_copy(const cld_walk 
         CLD_TRY((run_copy<To, From>(&halves[0])));
         return run_copy<To, From>(&halves[1]);
     }
-    int b = transposed_dim(w);
+    int b = has_transpose<To, From>() ? transposed_dim(w) : -1;
     if (b < 0) return run_walk<copy_job<To, From>, CLD_WIDTH(To, From)>(copy_job<To, From>(), w);
-    tiling t = tiling_of(w, b, sizeof(To));
-    int64_t tiles = t.others.total * t.tiles_a.divisor * t.tiles_b.divisor;
-    size_t shared = ((size_t)t.pitch << t.bits_a) * sizeof(To);
-    return CLD_LAUNCH((transpose<To, From>), (int)tiles, TILE_THREADS, shared, (To *)w->data[0],
-                      (const From *)w->data[1], t);
+    if constexpr (has_transpose<To, From>()) {
+        tiling t = tiling_of(w, b, sizeof(To));
+        int64_t tiles = t.others.total * t.tiles_a.divisor * t.tiles_b.divisor;
+        size_t shared = ((size_t)t.pitch << t.bits_a) * sizeof(To);
+        return CLD_LAUNCH((transpose<To, From>), (int)tiles, TILE_THREADS, shared, (To *)w->data[0],
+                          (const From *)w->data[1], t);
+    }
+    return CLD_OK;
 }
 
 template <typename From> static cld_status copy_from(cld_dtype to, const cld_walk *w) {
