@@ -18,6 +18,7 @@
 #define THREADS CLD_LINE_THREADS
 #define AHEAD   4    /* units that a thread reads before it combines them */
 #define BLOCKS  1024 /* that keep a GPU busy */
+#define LONGEST 512  /* units that a thread adds up */
 
 /* ---- kinds --------------------------------------------------------------------------------------------------------- */
 
@@ -201,12 +202,15 @@ static int bits_along(const reduction *r) {
     return bits < 8 - columns ? bits : 8 - columns;
 }
 
+/* So many that all of a GPU has work and each thread a few rounds of it, and that no thread's sum gets too long. */
 static int parts_for(const reduction *r) {
     int64_t blocks = ceil_div(r->kept.total, THREADS >> r->reduced_bits);
-    int64_t most = r->reduced.total / ((int64_t)(AHEAD * 4) << r->reduced_bits);
+    int64_t useful = r->reduced.total / ((int64_t)(AHEAD * 4) << r->reduced_bits);
+    int64_t needed = ceil_div(r->reduced.total, (int64_t)LONGEST << r->reduced_bits);
     int64_t parts = blocks >= BLOCKS / 2 ? 1 : BLOCKS / blocks;
-    if (parts > most) parts = most;
-    return parts < 1 ? 1 : (int)parts;
+    if (parts > useful) parts = useful;
+    if (parts < needed) parts = needed;
+    return parts < 1 ? 1 : parts > BLOCKS ? BLOCKS : (int)parts;
 }
 
 template <typename T, int V, bool COLUMNS>
