@@ -25,6 +25,11 @@ CUDA_ARCH ?= 80 90
 
 .DEFAULT_GOAL := all
 
+# As many jobs as there are cores, where none were asked for: nvcc takes its time.
+ifeq ($(filter -j%,$(MAKEFLAGS))$(filter clean,$(MAKECMDGOALS))$(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 # ---- make setup ----------------------------------------------------------------
 # GNU make remakes the files it includes and then starts over, so in `make setup demo` the probes below see what setup
 # has just installed.
