@@ -25,6 +25,11 @@ CUDA_ARCH ?= 80 90
 
 .DEFAULT_GOAL := all
 
+# As many jobs as there are cores, where none were asked for: nvcc takes its time.
+ifeq ($(filter -j%,$(MAKEFLAGS))$(filter clean,$(MAKECMDGOALS))$(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 # ---- make setup ----------------------------------------------------------------
 # GNU make remakes the files it includes and then starts over, so in `make setup demo` the probes below see what setup
 # has just installed.
@@ -352,9 +357,8 @@ $(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
 # ---- where there is a GPU -------------------------------------------------------
 
 # The CUDA backend against the CPU. Ends with "N passed, N failed".
-gpu-check: all $(BUILD)/spec/pty $(CUDA_PROGRAMS)
-	$(Q)for p in $(CUDA_PROGRAMS); do echo "$$p"; $$p || exit 1; done
-	$(Q)$(BUILD)/cldlua spec/gpu/check.lua $(GPU_CHECK)
+gpu-check: all $(CUDA_PROGRAMS) $(if $(HAVE_CUDA),$(BUILD)/spec/cuda_libraries)
+	$(Q)$(BUILD)/cldlua spec/gpu/check.lua --build $(BUILD) $(GPU_CHECK)
 
 # The GPU table. GPU_BENCH="--rounds 1 --quick" for a first look.
 gpu-bench: all
@@ -362,7 +366,7 @@ gpu-bench: all
 
 # A folder that runs on another Linux with an NVIDIA driver: build/bundle, and packed build/cldlua-bundle.tar.gz. The old
 # form of the run-time path, because it counts for the libraries' own needs too.
-bundle: all $(BUILD)/bundle/build/cldlua $(if $(HAVE_CUDA),$(BUILD)/spec/cuda_libraries)
+bundle: all $(BUILD)/bundle/build/cldlua $(CUDA_PROGRAMS) $(if $(HAVE_CUDA),$(BUILD)/spec/cuda_libraries)
 	$(Q)sh spec/gpu/bundle.sh $(BUILD)
 
 $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))

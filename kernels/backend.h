@@ -130,7 +130,8 @@ typedef enum cld_unary {
 
 typedef enum cld_binary {
     CLD_ADD, CLD_SUB, CLD_MUL, CLD_DIV, CLD_POW, CLD_MAXIMUM, CLD_MINIMUM,
-    CLD_FLOOR_DIVIDE, CLD_REMAINDER, /* floor(a/b), a - b floor(a/b), as Lua's // and %; no integer b is 0 */
+    CLD_FLOOR_DIVIDE, CLD_REMAINDER, /* floor(a/b), a - b floor(a/b), as Lua's // and %. No integer b is 0, or
+                                        the device reports it. */
     CLD_EQ, CLD_NE, CLD_LT, CLD_LE, CLD_GT, CLD_GE, CLD_AND, CLD_OR, /* out is u8 */
     CLD_RELU_BACKWARD                                                /* 0 where b <= 0, else a */
 } cld_binary;

@@ -1,6 +1,7 @@
 --- Elementwise ops, copies, reductions, scans, softmax and products on a device against the cpu: odd shapes, strides,
 -- broadcasting, the device's own layout, every dtype, NaN and infinities, empty tensors.
 local cld = require "cld"
+local check = require "spec.support.check"
 local devices = require "spec.support.devices"
 local formula = require "spec.support.formula"
 local nn = cld.nn.functional
@@ -74,7 +75,7 @@ devices.each("copy", function(device)
   for _, shape in ipairs { { 2, 3, 5, 7 }, { 1, 64, 9, 1 }, { 3, 33, 8, 9 }, { 2, 130, 1, 67 }, { 70, 3, 3, 3 },
     { 1, 2, 40, 41 } } do
     for _, dtypes in ipairs {
-      { "f32", "f32" }, { "f32", "bf16" }, { "u8", "f32" }, { "f64", "i64" }, { "u8", "u8" },
+      { "f32", "f32" }, { "f32", "bf16" }, { "u8", "f32" }, { "u8", "bf16" }, { "f64", "i64" }, { "u8", "u8" },
     } do
       local name = ("channels last, %s of %s to %s"):format(table.concat(shape, "x"), table.unpack(dtypes))
       cases[name] = { function(x)
@@ -248,6 +249,12 @@ devices.each("binary", function(device)
     end
     return table.unpack(list)
   end, values("f32", 19, 40), values("f32", 19, 40), values("f32", 19, 40) }
+  it("reports an integer divisor of 0", function()
+    local a, b = cld.tensor({ 7, 8 }, "i32"):to(device), cld.tensor({ 1, 0 }, "i32"):to(device)
+    check.fails(function() return (a // b):totable() end, "integer division: divisor is 0")
+    check.fails(function() return (a % b):totable() end, "integer division: divisor is 0")
+    assert.same({ 7, 8 }, (a // (b + 1 - b)):totable())
+  end)
   cases.empty = { function(a, b) return a + b, a:lt(b), cld.where(a:lt(b), a, b) end,
     function() return cld.zeros(0, 3) end, function() return cld.zeros(1, 3) end }
   devices.cases(device, cases)

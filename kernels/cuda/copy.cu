@@ -58,10 +58,16 @@ __global__ void __launch_bounds__(TILE_THREADS) transpose(To *out, const From *x
     x += first_a * t.x_a + first_b;
     uint32_t width_a = t.extent_a - first_a, width_b = t.extent_b - first_b;
     uint32_t count = 1u << (t.bits_a + t.bits_b);
+    From own[TILE / TILE_THREADS]; /* all read before any is put down: many reads are under way at once */
     CLD_UNROLL
     for (uint32_t k = 0; k < TILE / TILE_THREADS; k++) {
         uint32_t i = k * TILE_THREADS + threadIdx.x, b = i & ((1u << t.bits_b) - 1), a = i >> t.bits_b;
-        if (i < count && a < width_a && b < width_b) tile[a * t.pitch + b] = convert<To>(x[a * t.x_a + b]);
+        if (i < count && a < width_a && b < width_b) own[k] = x[a * t.x_a + b];
+    }
+    CLD_UNROLL
+    for (uint32_t k = 0; k < TILE / TILE_THREADS; k++) {
+        uint32_t i = k * TILE_THREADS + threadIdx.x, b = i & ((1u << t.bits_b) - 1), a = i >> t.bits_b;
+        if (i < count && a < width_a && b < width_b) tile[a * t.pitch + b] = convert<To>(own[k]);
     }
     __syncthreads();
     CLD_UNROLL
@@ -108,6 +114,13 @@ static tiling tiling_of(const cld_walk *w, int b, size_t size) {
     return t;
 }
 
+/* Kernels for the casts of training and of images alone: others are rare, and walk. */
+template <typename To, typename From> constexpr bool has_transpose() {
+    const bool pixels = std::is_same<From, uint8_t>::value, wide = sizeof(To) > 4 || sizeof(From) > 4;
+    return std::is_same<To, From>::value ||
+           (!cld_is_integer<To>::value && !wide && (pixels || !cld_is_integer<From>::value));
+}
+
 template <typename To, typename From> static cld_status run_copy(const cld_walk *w) {
     if (w->numel > CLD_WALK_MOST) {
         cld_walk halves[2];
@@ -115,13 +128,16 @@ template <typename To, typename From> static cld_status run_copy(const cld_walk 
         CLD_TRY((run_copy<To, From>(&halves[0])));
         return run_copy<To, From>(&halves[1]);
     }
-    int b = transposed_dim(w);
+    int b = has_transpose<To, From>() ? transposed_dim(w) : -1;
     if (b < 0) return run_walk<copy_job<To, From>, CLD_WIDTH(To, From)>(copy_job<To, From>(), w);
-    tiling t = tiling_of(w, b, sizeof(To));
-    int64_t tiles = t.others.total * t.tiles_a.divisor * t.tiles_b.divisor;
-    size_t shared = ((size_t)t.pitch << t.bits_a) * sizeof(To);
-    return CLD_LAUNCH((transpose<To, From>), (int)tiles, TILE_THREADS, shared, (To *)w->data[0],
-                      (const From *)w->data[1], t);
+    if constexpr (has_transpose<To, From>()) {
+        tiling t = tiling_of(w, b, sizeof(To));
+        int64_t tiles = t.others.total * t.tiles_a.divisor * t.tiles_b.divisor;
+        size_t shared = ((size_t)t.pitch << t.bits_a) * sizeof(To);
+        return CLD_LAUNCH((transpose<To, From>), (int)tiles, TILE_THREADS, shared, (To *)w->data[0],
+                          (const From *)w->data[1], t);
+    }
+    return CLD_OK;
 }
 
 template <typename From> static cld_status copy_from(cld_dtype to, const cld_walk *w) {

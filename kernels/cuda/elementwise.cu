@@ -112,7 +112,7 @@ static bool has_integers(cld_unary kind) {
     case CLD_##kind:                                                                                         \
         CLD_UNROLL                                                                                           \
         for (int i = 0; i < E; i++) {                                                                        \
-            C x = r.x[i];                                                                                    \
+            C x = ::load(r.x[i]);                                                                            \
             r.y[i] = (Y)(value);                                                                             \
         }                                                                                                    \
         break;
@@ -134,7 +134,7 @@ template <typename T, bool BOOLEAN> struct unary_job {
     double a, b;
     template <int SIZE> struct registers {
         static const int E = SIZE;
-        C x[E];
+        T x[E]; /* as they lie: converting one would wait for it, and put off reading the next */
         Y y[E];
     };
     void point_at(char *const data[]) {
@@ -143,10 +143,7 @@ template <typename T, bool BOOLEAN> struct unary_job {
     }
     template <int V, typename R>
     __device__ void load(R &r, int i, const int64_t *at, const bool *same, int left) const {
-        T x_step[V];
-        load_step<V>(x_step, x + at[1], same[1], left, T());
-        CLD_UNROLL
-        for (int j = 0; j < V; j++) r.x[i + j] = ::load(x_step[j]);
+        load_step<V>(r.x + i, x + at[1], same[1], left, T());
     }
     template <typename R> __device__ void compute(R &r) const {
         const int E = R::E;
@@ -234,8 +231,8 @@ cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array 
     case CLD_##kind:                                                                                         \
         CLD_UNROLL                                                                                           \
         for (int i = 0; i < E; i++) {                                                                        \
-            C x = r.x[i], y = r.y[i];                                                                        \
-            r.x[i] = (C)(value);                                                                             \
+            C x = ::load(r.x[i]), y = ::load(r.y[i]);                                                        \
+            r.z[i] = (Z)(value);                                                                             \
         }                                                                                                    \
         break;
 
@@ -243,13 +240,15 @@ template <typename T, bool BOOLEAN> struct binary_job {
     static const int ARRAYS = 3;
     typedef typename cld_compute<T>::type C;
     typedef typename std::conditional<BOOLEAN, uint8_t, T>::type Out;
+    typedef typename std::conditional<BOOLEAN || cld_is_integer<T>::value, Out, C>::type Z;
     Out *out;
     const T *x, *y;
     cld_binary kind;
     cld_fault *fault;
     template <int SIZE> struct registers {
         static const int E = SIZE;
-        C x[E], y[E];
+        T x[E], y[E];
+        Z z[E];
     };
     void point_at(char *const data[]) {
         out = (Out *)data[0];
@@ -264,14 +263,8 @@ template <typename T, bool BOOLEAN> struct binary_job {
     }
     template <int V, typename R>
     __device__ void load(R &r, int i, const int64_t *at, const bool *same, int left) const {
-        T x_step[V], y_step[V];
-        load_step<V>(x_step, x + at[1], same[1], left, T());
-        load_step<V>(y_step, y + at[2], same[2], left, store<T>(1));
-        CLD_UNROLL
-        for (int j = 0; j < V; j++) {
-            r.x[i + j] = ::load(x_step[j]);
-            r.y[i + j] = ::load(y_step[j]);
-        }
+        load_step<V>(r.x + i, x + at[1], same[1], left, T());
+        load_step<V>(r.y + i, y + at[2], same[2], left, store<T>(1));
     }
     template <typename R> __device__ void compute(R &r) const {
         const int E = R::E;
@@ -295,7 +288,7 @@ template <typename T, bool BOOLEAN> struct binary_job {
     template <int V, typename R> __device__ void save(R &r, int i, int64_t at, int left) const {
         Out y[V];
         CLD_UNROLL
-        for (int j = 0; j < V; j++) y[j] = store<Out>(r.x[i + j]);
+        for (int j = 0; j < V; j++) y[j] = store<Out>(r.z[i + j]);
         save_step<V>(out + at, y, left);
     }
 };
@@ -306,7 +299,8 @@ template <typename T> static cld_status run_binary(cld_binary kind, const cld_wa
         return run_walk<binary_job<T, true>, CLD_WIDTH(T, T)>(job, w);
     }
     binary_job<T, false> job = {NULL, NULL, NULL, kind, cld_cuda_fault()};
-    return run_walk<binary_job<T, false>, CLD_WIDTH(T, T)>(job, w);
+    const int V = sizeof(T) == 1 ? 4 : CLD_WIDTH(T, T); /* computed in 8 bytes each, 8 would spill */
+    return run_walk<binary_job<T, false>, V>(job, w);
 }
 
 cld_status cld_cuda_binary(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b) {

@@ -9,21 +9,11 @@ typedef __nv_bfloat16 bf16;
 typedef __half f16;
 
 /* What elements of a type are computed in: float for 16 bits, int64_t for integers. */
-template <typename T> struct cld_compute {
-    typedef T type;
-};
-template <> struct cld_compute<bf16> {
-    typedef float type;
-};
-template <> struct cld_compute<f16> {
-    typedef float type;
-};
-template <> struct cld_compute<int32_t> {
-    typedef int64_t type;
-};
-template <> struct cld_compute<uint8_t> {
-    typedef int64_t type;
-};
+template <typename T> struct cld_compute { typedef T type; };
+template <> struct cld_compute<bf16> { typedef float type; };
+template <> struct cld_compute<f16> { typedef float type; };
+template <> struct cld_compute<int32_t> { typedef int64_t type; };
+template <> struct cld_compute<uint8_t> { typedef int64_t type; };
 
 /* As the compute type. */
 __device__ inline float load(float x) { return x; }
@@ -64,17 +54,16 @@ __device__ inline int64_t checked(cld_fault *fault, cld_fault_kind kind, int64_t
  *     CLD_BY_DTYPE(x->dtype, T, CLD_TRY(CLD_LAUNCH((fill<T>), ...)));
  * of floats alone: CLD_BY_FLOAT; of those that losses are computed in: CLD_BY_WIDE (f32, f64). */
 #define CLD_CASE(dtype_name, c_type, T, ...)                                                                 \
-    case CLD_##dtype_name: {                                                                                 \
-        typedef c_type T;                                                                                    \
-        __VA_ARGS__;                                                                                         \
-        break;                                                                                               \
-    }
+case CLD_##dtype_name: {                                                                                     \
+    typedef c_type T;                                                                                        \
+    __VA_ARGS__;                                                                                             \
+    break;                                                                                                   \
+}
 #define CLD_BY_WIDE(dtype, T, ...)                                                                           \
     switch (dtype) {                                                                                         \
         CLD_CASE(F32, float, T, __VA_ARGS__)                                                                 \
         CLD_CASE(F64, double, T, __VA_ARGS__)                                                                \
-    default:                                                                                                 \
-        return cld_fail(CLD_UNSUPPORTED, "%s: expected f32 or f64", __func__);                               \
+    default: return cld_fail(CLD_UNSUPPORTED, "%s: expected f32 or f64", __func__);                          \
     }
 #define CLD_BY_FLOAT(dtype, T, ...)                                                                          \
     switch (dtype) {                                                                                         \
@@ -82,8 +71,7 @@ __device__ inline int64_t checked(cld_fault *fault, cld_fault_kind kind, int64_t
         CLD_CASE(F64, double, T, __VA_ARGS__)                                                                \
         CLD_CASE(BF16, bf16, T, __VA_ARGS__)                                                                 \
         CLD_CASE(F16, f16, T, __VA_ARGS__)                                                                   \
-    default:                                                                                                 \
-        return cld_fail(CLD_UNSUPPORTED, "%s: expected a floating-point dtype", __func__);                   \
+    default: return cld_fail(CLD_UNSUPPORTED, "%s: expected a floating-point dtype", __func__);              \
     }
 #define CLD_BY_DTYPE(dtype, T, ...)                                                                          \
     switch (dtype) {                                                                                         \
@@ -94,8 +82,7 @@ __device__ inline int64_t checked(cld_fault *fault, cld_fault_kind kind, int64_t
         CLD_CASE(I64, int64_t, T, __VA_ARGS__)                                                               \
         CLD_CASE(I32, int32_t, T, __VA_ARGS__)                                                               \
         CLD_CASE(U8, uint8_t, T, __VA_ARGS__)                                                                \
-    default:                                                                                                 \
-        return cld_fail(CLD_UNSUPPORTED, "%s: unknown dtype", __func__);                                     \
+    default: return cld_fail(CLD_UNSUPPORTED, "%s: unknown dtype", __func__);                                \
     }
 
 #endif

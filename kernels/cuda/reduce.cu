@@ -18,6 +18,7 @@
 #define THREADS CLD_LINE_THREADS
 #define AHEAD   4    /* units that a thread reads before it combines them */
 #define BLOCKS  1024 /* that keep a GPU busy */
+#define LONGEST 512  /* units that a thread adds up */
 
 /* ---- kinds --------------------------------------------------------------------------------------------------------- */
 
@@ -81,26 +82,12 @@ struct reduction {
     cld_dtype out; /* f64 or i64 for parts, which lie [part][kept element] */
 };
 
-/* V elements from x on as the compute type; the last V - left become neutral. */
-template <int V, typename T, typename C>
-__device__ static void load_unit(C *to, const T *x, int64_t left, C neutral) {
-    T unit[V];
-    if (left >= V) {
-        load_step<V>(unit, x, false, V, T());
-        CLD_UNROLL
-        for (int i = 0; i < V; i++) to[i] = load(unit[i]);
-        return;
-    }
-    CLD_UNROLL
-    for (int i = 0; i < V; i++) to[i] = i < left ? load(x[i]) : neutral;
-}
-
 /* COLUMNS: the V elements of a unit are outputs side by side; else they go into one output. */
 template <typename T, int V, bool COLUMNS>
 __global__ void __launch_bounds__(THREADS) reduce(void *out, const T *x, reduction r) {
     typedef typename cld_compute<T>::type C;
     typedef typename wide<C>::type W;
-    const int OUTPUTS = COLUMNS ? V : 1;
+    const int OUTPUTS = COLUMNS ? V : 1, U = sizeof(T) == 8 ? AHEAD / 2 : AHEAD;
     CLD_SHARED(W, sums, [THREADS * OUTPUTS]);
     uint32_t along = 1u << r.reduced_bits, across = THREADS >> r.reduced_bits;
     uint32_t mine = r.rows ? threadIdx.x & (along - 1) : threadIdx.x / across;
@@ -113,17 +100,21 @@ __global__ void __launch_bounds__(THREADS) reduce(void *out, const T *x, reducti
     if (kept < r.kept.total) {
         locate<2>(start, r.kept, kept);
         int64_t last = r.reduced.total * (blockIdx.y + 1) / r.parts;
-        for (int64_t unit = r.reduced.total * blockIdx.y / r.parts + mine; unit < last;
-             unit += AHEAD * along) {
-            C in[AHEAD * V];
+        for (int64_t unit = r.reduced.total * blockIdx.y / r.parts + mine; unit < last; unit += U * along) {
+            T raw[U * V];
+            int left[U];
             CLD_UNROLL
-            for (int u = 0; u < AHEAD; u++) {
-                int64_t at[1] = {0}, next = unit + u * along;
+            for (int u = 0; u < U; u++) {
+                int64_t at[1] = {0}, next = unit + u * along, rest = COLUMNS ? V : r.elements - next * V;
+                left[u] = next >= last ? 0 : rest < V ? (int)rest : V;
                 if (next < last) locate<1>(at, r.reduced, next);
-                int64_t left = next >= last ? 0 : COLUMNS ? V : r.elements - next * V;
-                load_unit<V>(in + u * V, x + start[0] + at[0], left, neutral_of<C>(r.kind));
+                load_step<V>(raw + u * V, x + start[0] + at[0], false, left[u], T());
             }
-            combine<AHEAD, V>(r.kind, acc, in);
+            C in[U * V];
+            CLD_UNROLL
+            for (int i = 0; i < U * V; i++)
+                in[i] = i % V < left[i / V] ? load(raw[i]) : neutral_of<C>(r.kind);
+            combine<U, V>(r.kind, acc, in);
         }
     }
     if (COLUMNS) {
@@ -201,12 +192,15 @@ static int bits_along(const reduction *r) {
     return bits < 8 - columns ? bits : 8 - columns;
 }
 
+/* So many that all of a GPU has work and each thread a few rounds of it, and that no thread's sum gets too long. */
 static int parts_for(const reduction *r) {
     int64_t blocks = ceil_div(r->kept.total, THREADS >> r->reduced_bits);
-    int64_t most = r->reduced.total / ((int64_t)(AHEAD * 4) << r->reduced_bits);
+    int64_t useful = r->reduced.total / ((int64_t)(AHEAD * 4) << r->reduced_bits);
+    int64_t needed = ceil_div(r->reduced.total, (int64_t)LONGEST << r->reduced_bits);
     int64_t parts = blocks >= BLOCKS / 2 ? 1 : BLOCKS / blocks;
-    if (parts > most) parts = most;
-    return parts < 1 ? 1 : (int)parts;
+    if (parts > useful) parts = useful;
+    if (parts < needed) parts = needed;
+    return parts < 1 ? 1 : parts > BLOCKS ? BLOCKS : (int)parts;
 }
 
 template <typename T, int V, bool COLUMNS>

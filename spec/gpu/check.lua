@@ -83,12 +83,14 @@ local function library_folders()
   return table.concat(folders, ":")
 end
 
--- Built where CUDA is: products and convolutions by themselves.
-local libraries = opt.build .. "/spec/cuda_libraries"
-if exists(libraries) then
-  count("cuBLAS and cuDNN by themselves", read(("LD_LIBRARY_PATH='%s':$LD_LIBRARY_PATH '%s'"):format(
-    library_folders(), libraries)))
+-- Programs that make builds where CUDA is: products and convolutions, memory and optimizers by themselves.
+local programs = assert(io.popen(("ls %s/spec/cuda_libraries %s/cuda/spec/* 2>/dev/null"):format(opt.build, opt.build)))
+for path in programs:lines() do
+  if not path:find "%.%w+$" and not cld.cuda.is_emulated() then
+    count(path, read(("LD_LIBRARY_PATH='%s':$LD_LIBRARY_PATH '%s'"):format(library_folders(), path)))
+  end
 end
+programs:close()
 
 -- ---- the recipe, as a user runs it ---------------------------------------------------
 
