@@ -277,7 +277,7 @@ demo: all
 
 # SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
 SPEC ?= spec
-test: all $(CUDA_HOST) $(HOST_PROGRAMS) $(BUILD)/spec/emulator_test $(BUILD)/spec/pty $(BUILD)/cldlua-failing
+test: all $(CUDA_HOST) $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/cldlua-failing
 	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(BUILD)/cldlua /usr/bin/busted $(SPEC)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
@@ -285,13 +285,15 @@ $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $< -lutil
 
-# What the emulator of CUDA promises its kernels: spec/emulator_spec.lua.
-EMULATOR := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(BUILD)/obj/runtime/core/error.o
-$(BUILD)/spec/emulator_test: spec/support/emulator_test.cu $(EMULATOR) $(BUILD)/cuda_host/flags
+# What the emulator of CUDA promises its kernels, and what it does about mistakes: spec/emulator_spec.lua.
+EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(BUILD)/obj/runtime/core/error.o
+EMULATOR_TESTS := $(addprefix $(BUILD)/spec/emulator_,test mistakes)
+$(EMULATOR_TESTS): $(BUILD)/spec/%: spec/support/%.cu $(EMULATOR) $(BUILD)/cuda_host/flags
 	@mkdir -p $(@D)
 	@echo "  CXX   $< (host)"
 	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -MMD -MP -MT $@ -MF $@.d -o $@ -x c++ $< -x none $(EMULATOR) -lpthread -lm
--include $(BUILD)/spec/emulator_test.d
+-include $(EMULATOR_TESTS:=.d)
+test: $(EMULATOR_TESTS)
 
 # blas.h and dnn.h by themselves, for spec/cuda_libraries_spec.lua: the loops on the host, and where CUDA is the libraries,
 # as far as they can be asked without a GPU and with one.

@@ -2,11 +2,16 @@
 local process = require "spec.support.process"
 
 describe("the emulator of CUDA", function()
-  for _, order in ipairs { "forward", "reverse" } do
-    it("runs kernels as their results are known, threads in order: " .. order, function()
-      local result = process.run { program = process.build .. "/spec/emulator_test", env = { CLD_HOST_ORDER = order } }
-      assert.equal("", result.out .. result.err)
-      assert.equal(0, result.code)
-    end)
+  local titles = {
+    emulator_test = "runs kernels as their results are known", emulator_mistakes = "notices mistakes, or stops at them",
+  }
+  for program, title in pairs(titles) do
+    for _, order in ipairs { "forward", "reverse" } do
+      it(("%s, started with threads in order: %s"):format(title, order), function()
+        local result = process.run { program = process.build .. "/spec/" .. program, env = { CLD_HOST_ORDER = order } }
+        assert.equal("", result.out .. result.err)
+        assert.equal(0, result.code)
+      end)
+    end
   end
 end)

@@ -1,0 +1,48 @@
+/* What the two programs that try the emulator of CUDA share: a line for each check that fails, memory, main. */
+#ifndef CLD_SPEC_EMULATOR_TEST_H
+#define CLD_SPEC_EMULATOR_TEST_H
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vector>
+
+#include "kernels/cuda/number.cuh"
+
+static int failures;
+
+__attribute__((format(printf, 2, 3))) static void expect(bool holds, const char *format, ...) {
+    if (holds) return;
+    failures++;
+    va_list arguments;
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    printf("\n");
+}
+
+/* For host and device, zero at first, kept to the end. */
+template <typename T> static T *memory(size_t n) {
+    static std::vector<void *> &kept = *new std::vector<void *>; /* is there when leaks are looked for */
+    void *host = NULL, *device = NULL;
+    if (cld_cuda_malloc_mapped(&host, &device, n * sizeof(T)) != CLD_OK || host != device) {
+        printf("no memory that host and device share: %s\n", cld_error_message());
+        exit(2);
+    }
+    kept.push_back(host);
+    memset(host, 0, n * sizeof(T));
+    return (T *)host;
+}
+
+static cld_status test(void);
+
+int main() {
+    cld_status status = cld_cuda_open(0);
+    if (status == CLD_OK) status = test();
+    expect(status == CLD_OK, "%s", cld_error_message());
+    return failures != 0;
+}
+
+#endif
