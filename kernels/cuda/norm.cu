@@ -192,6 +192,28 @@ template <int MASK, typename A> __device__ inline A masked(A dy, A x, A y, const
     return MASK != MASK_NONE && y <= 0 ? 0 : dy;
 }
 
+/* What both passes of backward read: so many rows, step apart, all loads before the first use. */
+template <typename T, int WIDTH, int MASK> struct ahead {
+    typedef typename cld_compute<T>::type A;
+    pack<T, WIDTH> dy[BACKWARD_UNROLL], x[BACKWARD_UNROLL], y[BACKWARD_UNROLL];
+
+    __device__ void load_rows(const T *from_dy, const T *from_x, const T *from_y, int64_t at, int64_t rows,
+                              int64_t step, int64_t channels) {
+        for (int u = 0; u < BACKWARD_UNROLL; u++)
+            if (u * step < rows) {
+                int64_t here = at + u * step * channels;
+                x[u] = load_pack<T, WIDTH>(from_x + here);
+                dy[u] = load_pack<T, WIDTH>(from_dy + here);
+                if (MASK == MASK_FROM_Y) y[u] = load_pack<T, WIDTH>(from_y + here);
+            }
+    }
+    /* dy where relu let the output through, else 0. */
+    __device__ A masked_dy(int u, int v, const line<A> &l) const {
+        A of_y = MASK == MASK_FROM_Y ? (A)load(y[u].at[v]) : (A)0;
+        return masked<MASK>((A)load(dy[u].at[v]), (A)load(x[u].at[v]), of_y, l);
+    }
+};
+
 /* partial (chunks, 2, channels): sums of the masked dy and of its products with x - mean. */
 template <typename T, int WIDTH, int MASK>
 __global__ void sums(typename cld_compute<T>::type *partial, T *dresidual, const T *dy, const T *x,
@@ -206,20 +228,13 @@ __global__ void sums(typename cld_compute<T>::type *partial, T *dresidual, const
         load_lines<A, WIDTH>(l, f, part.column);
         int64_t step = blockDim.y, at = part.first * m.channels + part.column;
         for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
-            pack<T, WIDTH> in[BACKWARD_UNROLL], in_dy[BACKWARD_UNROLL], in_y[BACKWARD_UNROLL];
-            for (int u = 0; u < BACKWARD_UNROLL; u++)
-                if (row + u * step < part.end) {
-                    int64_t here = at + u * step * m.channels;
-                    in[u] = load_pack<T, WIDTH>(x + here);
-                    in_dy[u] = load_pack<T, WIDTH>(dy + here);
-                    if (MASK == MASK_FROM_Y) in_y[u] = load_pack<T, WIDTH>(y + here);
-                }
+            ahead<T, WIDTH, MASK> in;
+            in.load_rows(dy, x, y, at, part.end - row, step, m.channels);
             for (int u = 0; u < BACKWARD_UNROLL; u++)
                 if (row + u * step < part.end) {
                     pack<T, WIDTH> out;
                     for (int v = 0; v < WIDTH; v++) {
-                        A value = load(in[u].at[v]), of_y = MASK == MASK_FROM_Y ? load(in_y[u].at[v]) : (A)0;
-                        A d = masked<MASK>((A)load(in_dy[u].at[v]), value, of_y, l[v]);
+                        A value = load(in.x[u].at[v]), d = in.masked_dy(u, v, l[v]);
                         sum[v] += d;
                         sum[WIDTH + v] = multiply_add(d, value - l[v].mean, sum[WIDTH + v]);
                         out.at[v] = store<T>(d);
@@ -278,20 +293,13 @@ __global__ void gradient(T *dx, const T *dy, const T *x, const T *y,
     load_run<A, WIDTH>(level, through + m.channels + part.column);
     int64_t step = blockDim.y, at = part.first * m.channels + part.column;
     for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
-        pack<T, WIDTH> in[BACKWARD_UNROLL], in_dy[BACKWARD_UNROLL], in_y[BACKWARD_UNROLL];
-        for (int u = 0; u < BACKWARD_UNROLL; u++)
-            if (row + u * step < part.end) {
-                int64_t here = at + u * step * m.channels;
-                in[u] = load_pack<T, WIDTH>(x + here);
-                in_dy[u] = load_pack<T, WIDTH>(dy + here);
-                if (MASK == MASK_FROM_Y) in_y[u] = load_pack<T, WIDTH>(y + here);
-            }
+        ahead<T, WIDTH, MASK> in;
+        in.load_rows(dy, x, y, at, part.end - row, step, m.channels);
         for (int u = 0; u < BACKWARD_UNROLL; u++)
             if (row + u * step < part.end) {
                 pack<T, WIDTH> out;
                 for (int v = 0; v < WIDTH; v++) {
-                    A value = load(in[u].at[v]), of_y = MASK == MASK_FROM_Y ? load(in_y[u].at[v]) : (A)0;
-                    A d = masked<MASK>((A)load(in_dy[u].at[v]), value, of_y, l[v]);
+                    A value = load(in.x[u].at[v]), d = in.masked_dy(u, v, l[v]);
                     A rest = multiply_add(slope[v], value - l[v].mean, level[v]);
                     out.at[v] = store<T>(multiply_add(l[v].scale, d, rest));
                 }
