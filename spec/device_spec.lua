@@ -1,6 +1,7 @@
 --- Which devices there are, and what is said where one is missing. The kernels of CUDA are the backend_* specs' affair.
 local cld = require "cld"
 local check = require "spec.support.check"
+local devices = require "spec.support.devices"
 local process = require "spec.support.process"
 
 -- What the interpreter prints with this CLD_CUDA_PLUGIN.
@@ -42,5 +43,24 @@ describe("devices", function()
     assert.matches("^false\tcannot load", available)
     local devices = run("/nowhere/libcld_cuda.so", "local list, why = cld.cuda.devices(); print(#list, why)")
     assert.matches("^0\tcannot load", devices)
+  end)
+end)
+
+devices.each("what lies on two devices", function(device)
+  it("is an error at the user's line, which names both", function()
+    local here, there = cld.ones(2, 2), cld.ones(2, 2, { device = device })
+    local two = "cpu, .* cuda:0"
+    local function fails(f, pattern) check.fails(f, "^spec/device_spec.lua:%d+: " .. pattern) end
+    fails(function() return here + there end, "add: .*" .. two)
+    fails(function() there.grad = here end, "grad: .*cuda:0, .* cpu")
+    fails(function() cld.nn.linear(2, 2):to(device)(here) end, "linear: .*" .. two)
+    local bank = cld.losses.memory_bank { size = 2, dim = 2, device = device }
+    local index = cld.tensor({ 0, 1 }, "i64")
+    fails(function() bank:loss(here, index) end, "memory_bank: features .*" .. two)
+    fails(function() bank:loss(there, index) end, "memory_bank: index .*" .. two)
+    local queue = cld.losses.moco_queue { size = 2, dim = 2, device = device }
+    fails(function() queue:loss(here, here) end, "moco_queue: query .*" .. two)
+    fails(function() queue:enqueue(here) end, ".*" .. two)
+    fails(function() cld.losses.memory_bank { size = 2, dim = 2, device = "gpu" } end, "there is no device 'gpu'")
   end)
 end)

@@ -38,6 +38,10 @@ describe("graph on the cpu", function()
   it("says what it cannot be made of", function()
     check.fails(function() cld.graph(3) end, "graph_spec.lua:%d+: graph: expected a function, got 3")
     check.fails(function() cld.graph(print, { enable = true }) end, "graph: unknown field 'enable'")
+    check.fails(function() cld.graph(print, { enabled = 0 }) end,
+      "graph_spec.lua:%d+: graph: enabled must be true or false, got 0")
+    check.fails(function() cld.graph(print, { device = "gpu" }) end,
+      "graph_spec.lua:%d+: there is no device 'gpu'; expected cpu, cuda or cuda:N")
   end)
 end)
 

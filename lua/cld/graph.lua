@@ -167,10 +167,14 @@ local function graph(step, options)
   if type(step) ~= "function" then caller.raise("graph: expected a function, got %s", caller.shown(step)) end
   caller.check_fields("graph", options, { "enabled", "device" })
   options = options or {}
+  if options.enabled ~= nil and type(options.enabled) ~= "boolean" then
+    caller.raise("graph: enabled must be true or false, got %s", caller.shown(options.enabled))
+  end
+  local where = options.device and caller.call("graph", core.cuda.resolve, options.device)
   local kinds = {}
   return function(...)
     local arguments = table.pack(...)
-    local device = options.device and core.cuda.resolve(options.device) or device_of(arguments)
+    local device = where or device_of(arguments)
     if not device or device == "cpu" or core.graph.capturing() then return step(...) end
     local is_captured = options.enabled ~= false and core.graph.available(device)
     local results = is_captured and call_captured(step, kinds, device, arguments)

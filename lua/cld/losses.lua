@@ -49,7 +49,8 @@ local function random_rows(what, size, dim, options)
     caller.raise("%s: dtype is %s; expected 'f32' or 'f64'", what, tostring(dtype))
   end
   local bound = 1 / math.sqrt(dim / 3)
-  return create.empty({ size, dim }, { dtype = dtype, device = options.device or "cpu" }):uniform_(-bound, bound)
+  local settings = { dtype = dtype, device = options.device or "cpu" }
+  return caller.call(what, create.empty, { size, dim }, settings):uniform_(-bound, bound)
 end
 
 -- 0, and counted on where the kernels run: nothing waits for it. i64, of no dimension.
@@ -88,12 +89,12 @@ end
 -- with two views in one backward, view 2 first, then view 1.
 function MemoryBank:loss(features, index)
   if self.negatives == 0 then
-    return functional.bank_loss(features, self.memory, index, self.temperature, self.momentum)
+    return caller.call("loss", functional.bank_loss, features, self.memory, index, self.temperature, self.momentum)
   end
   local rows, size = features.shape[1], self.memory.shape[1]
   local negatives <close> = functional.sample_negatives(self.draws, rows, self.negatives, size)
-  return functional.bank_nce_loss(features, self.memory, index, negatives, self.normalizer, self.temperature,
-    self.momentum)
+  return caller.call("loss", functional.bank_nce_loss, features, self.memory, index, negatives, self.normalizer,
+    self.temperature, self.momentum)
 end
 
 --- {memory}, and with negatives {memory, normalizer, draws}.
@@ -129,13 +130,15 @@ end
 --- The mean cross entropy of [query . key, query memory'] / temperature against class 0; query and key (batch, dim).
 -- The gradient flows to the query only.
 function MocoQueue:loss(query, key)
-  return functional.queue_loss(query, key, self.memory, self.temperature)
+  return caller.call("loss", functional.queue_loss, query, key, self.memory, self.temperature)
 end
 
 --- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain. Keys are not looked at:
 -- after a step that was skipped for a loss that is not finite they do not belong here, since one NaN among them makes
 -- every loss NaN until its row is replaced. So give what sgd:step returned as `made`: nothing changes where it is 0.
-function MocoQueue:enqueue(keys, made) functional.enqueue(self.memory, self.pointer, keys, made) end
+function MocoQueue:enqueue(keys, made)
+  caller.call("enqueue", functional.enqueue, self.memory, self.pointer, keys, made)
+end
 
 --- {memory, pointer}; the pointer is 0-d, i64.
 function MocoQueue:state_dict() return { memory = self.memory, pointer = self.pointer } end
