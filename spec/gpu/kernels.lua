@@ -1,5 +1,6 @@
---- Kernel by kernel: achieved GB/s against a measured copy, and TFLOP/s against a measured product. Prints a table, and
--- one JSON line at its end. Bytes are the fewest that must move: each input read once, each output written once.
+--- Kernel by kernel: GB/s against a measured copy, TFLOP/s against a measured product. Prints one JSON line;
+-- bench.lua makes the table, with peer_kernels.py's times by the same names. Bytes are the fewest that must move: each
+-- input read once, each output written once; but batch norm's input twice, as its statistics come before its result.
 local cld = require "cld"
 local median = require "spec.bench.median"
 
@@ -37,21 +38,41 @@ end
 local rows = {}
 local copy_rate, product_rate
 
--- f(), which moves so many bytes.
-local function bandwidth(name, bytes, f)
-  local _ <close> = cld.no_grad()
+local function report(row)
+  rows[#rows + 1] = row
+  io.stderr:write(("  %s: %.1f us\n"):format(row.name, row.us))
+end
+
+-- f(), which moves so many bytes; without gradients, where it asks for none.
+local function bandwidth(name, bytes, f, with_gradients)
+  local _ <close> = not with_gradients and cld.no_grad() or nil
   local seconds = measure(f)
   local rate = bytes / seconds / 1e9
   copy_rate = copy_rate or rate
-  rows[#rows + 1] = { name = name, us = seconds * 1e6, gb_per_s = rate, share = rate / copy_rate }
+  report { name = name, us = seconds * 1e6, gb_per_s = rate, share = rate / copy_rate }
 end
 
-local function arithmetic(name, flop, f)
-  local _ <close> = cld.no_grad()
+local function arithmetic(name, flop, f, with_gradients)
+  local _ <close> = not with_gradients and cld.no_grad() or nil
   local seconds = measure(f)
   local rate = flop / seconds / 1e12
   product_rate = product_rate or rate
-  rows[#rows + 1] = { name = name, us = seconds * 1e6, tflop_per_s = rate, share = rate / product_rate }
+  report { name = name, us = seconds * 1e6, tflop_per_s = rate, share = rate / product_rate }
+end
+
+-- A function for the two above: f(leaves...) and the gradients of its result with regard to the leaves.
+local function there_and_back(f, ...)
+  local leaves, dy = table.pack(...), nil
+  for _, leaf in ipairs(leaves) do leaf:requires_grad_() end
+  return function()
+    local y <close> = f(table.unpack(leaves))
+    dy = dy or y:detach()
+    y:backward(dy)
+    for _, leaf in ipairs(leaves) do
+      leaf.grad:close()
+      leaf.grad = nil
+    end
+  end
 end
 
 -- ---- bandwidth: everything is several times the L2 cache ----------------------------
@@ -71,19 +92,44 @@ do
   bandwidth("softmax f32, rows of 128", 8 * n, function() close(rows_of:softmax(2)) end)
 end
 
--- Activations of ResNet-18's stages, a batch that is several times the cache.
-for _, stage in ipairs { { 64, 32 }, { 128, 16 }, { 256, 8 }, { 512, 4 } } do
+do
+  local weight = x:clone():requires_grad_()
+  weight.grad = y
+  local sgd = cld.optim.sgd({ weight }, { lr = 1e-3, momentum = 0.9, weight_decay = 1e-4 })
+  bandwidth("SGD f32, with momentum and weight decay", 20 * n, function() sgd:step() end)
+  close(weight)
+end
+collectgarbage()
+
+-- Random activations in bf16, in the device's own layout.
+local function activations(images, channels, extent)
+  return F.conv2d(cld.rand(images, 8, extent, extent):to(device):to "bf16",
+    cld.rand(channels, 8, 1, 1):to(device):to "bf16")
+end
+
+-- Of ResNet-18's stages, a batch that is several times the cache.
+local stages = { { 64, 32 }, { 128, 16 }, { 256, 8 }, { 512, 4 } }
+for _, stage in ipairs(stages) do
   local channels, extent = stage[1], stage[2]
   local images = math.max(n // (channels * extent * extent), 1)
-  local maps = F.conv2d(cld.rand(images, 8, extent, extent):to(device):to "bf16",
-    cld.rand(channels, 8, 1, 1):to(device):to "bf16") -- comes in the device's own layout
+  local maps, residual = activations(images, channels, extent), activations(images, channels, extent)
   local count = images * channels * extent * extent
   local w, b = cld.ones(channels):to(device), cld.zeros(channels):to(device)
   local mean, var = cld.zeros(channels):to(device), cld.ones(channels):to(device)
   local name = ("%d channels, %d x %d"):format(channels, extent, extent)
-  bandwidth("batch norm + relu bf16, " .. name, 6 * count, function()
-    close(F.batch_norm(maps, w, b, mean, var, { training = true, relu = true }))
-  end)
+  local function norm(t, u, v, added)
+    return F.batch_norm(t, u, v, mean, var, { training = true, relu = true, residual = added })
+  end
+  bandwidth("batch norm + relu bf16, " .. name, 6 * count, function() close(norm(maps, w, b)) end)
+  bandwidth("batch norm + residual + relu bf16, " .. name, 8 * count, function() close(norm(maps, w, b, residual)) end)
+  bandwidth("batch norm + relu bf16 and gradients, " .. name, 16 * count, there_and_back(norm, maps, w, b), true)
+  close(maps, residual)
+end
+do
+  local images = math.max(n // (64 * 112 * 112), 1)
+  local maps = activations(images, 64, 112)
+  bandwidth("max pool 3 x 3 bf16, 64 channels, 112 x 112", 2.5 * images * 64 * 112 * 112,
+    function() close(F.max_pool2d(maps, 3, { stride = 2, padding = 1 })) end)
   close(maps)
 end
 close(half)
@@ -96,14 +142,16 @@ do
   arithmetic("product bf16, 8192^3", 2 * m ^ 3, function() close(a:matmul(b)) end)
   close(a, b)
 end
-for _, stage in ipairs { { 64, 32 }, { 128, 16 }, { 256, 8 }, { 512, 4 } } do
+for _, stage in ipairs(stages) do
   local channels, extent = stage[1], stage[2]
   local images = scaled(512)
-  local maps = cld.rand(images, channels, extent, extent):to(device):to "bf16"
+  local maps = activations(images, channels, extent)
   local w = cld.rand(channels, channels, 3, 3):to(device):to "bf16"
   local flop = 2 * images * channels * channels * 9 * extent * extent
-  arithmetic(("3 x 3 convolution bf16, %d channels, %d x %d"):format(channels, extent, extent), flop,
-    function() close(F.conv2d(maps, w, nil, { padding = 1 })) end)
+  local name = ("%d channels, %d x %d"):format(channels, extent, extent)
+  local function conv(t, v) return F.conv2d(t, v, nil, { padding = 1 }) end
+  arithmetic("3 x 3 convolution bf16, " .. name, flop, function() close(conv(maps, w)) end)
+  arithmetic("3 x 3 convolution bf16 and gradients, " .. name, 3 * flop, there_and_back(conv, maps, w), true)
   close(maps, w)
 end
 
@@ -111,15 +159,16 @@ end
 
 local function timed(name, f)
   local seconds = measure(f)
-  rows[#rows + 1] = { name = name, us = seconds * 1e6 }
+  report { name = name, us = seconds * 1e6 }
 end
 local features = cld.randn(256, 128):normalize():to(device)
 local size = scaled(50000)
 local bank = cld.losses.memory_bank { size = size, dim = 128, device = device }
 local index = cld.randint(0, size, { 256 }):to(device)
-timed("memory bank loss, 256 against 50,000", function()
+timed("memory bank loss, gradient, update, 256 against 50,000", function()
   local f <close> = features:detach():requires_grad_()
-  close(bank:loss(f, index))
+  local loss <close> = bank:loss(f, index)
+  loss:backward()
 end)
 timed("k-means 256 x 128, 128 groups, 5 iterations", function() close(cld.losses.kmeans(features, 128, 5)) end)
 do
@@ -131,11 +180,20 @@ do
   end)
 end
 
--- ---- the table ------------------------------------------------------------------------------
-
-local function number(format, value) return value and format:format(value) or "" end
-for _, r in ipairs(rows) do
-  print(("%-52s %10.1f us %9s %9s %7s"):format(r.name, r.us, number("%.0f GB/s", r.gb_per_s),
-    number("%.0f TFLOP/s", r.tflop_per_s), number("%.0f %%", r.share and 100 * r.share)))
+do
+  local loader = cld.data.loader {
+    require "spec.bench.images"(scaled(50000)), batch_size = math.min(256, scaled(50000)), views = 2,
+    augment = cld.augment.cifar(), device = device,
+  }
+  local next_batch
+  timed("two views of 256 images", function()
+    local batch = next_batch and next_batch()
+    if not batch then
+      next_batch = loader:epoch(1)
+      batch = next_batch()
+    end
+    close(batch.views[1], batch.views[2])
+  end)
 end
+
 print(cld.json.encode(rows))

@@ -1,5 +1,5 @@
 """The original's way to make views: Pillow and torchvision in worker processes, then one f32 step in PyTorch. Prints one
-JSON line: views per second of the whole, `--workers` processes.
+JSON line: views per second of the whole, `--workers` processes, once the batches that they had made ahead are used up.
 """
 import argparse
 import json
@@ -21,16 +21,16 @@ VIEW = T.Compose([
 
 
 class TwoViews(torch.utils.data.Dataset):
-    def __init__(self, count):
+    def __init__(self, count, rows):
         self.images = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8)
-        self.count = count
+        self.count, self.rows = count, rows
 
     def __len__(self):
         return self.count
 
     def __getitem__(self, i):
         image = to_pil_image(self.images[i % 512])
-        return VIEW(image), VIEW(image), i
+        return VIEW(image), VIEW(image), i % self.rows
 
 
 def main():
@@ -40,10 +40,13 @@ def main():
     parser.add_argument("--device", default="cuda", help="cpu only serves to try the script")
     options = parser.parse_args()
     device = torch.device(options.device)
+    torch.backends.cudnn.benchmark = True
     net, bank = ResNet18(width=options.width).to(device), MemoryBank(options.bank, 128)
     bank.memory = bank.memory.to(device)
     sgd = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9, weight_decay=7e-4)
-    loader = torch.utils.data.DataLoader(TwoViews(options.bank), options.batch, shuffle=True, drop_last=True,
+    ahead = 2 * options.workers + 5  # as many batches as may wait in the workers' queues, and a warm-up
+    count = max(options.bank, options.batch * (ahead + options.steps))
+    loader = torch.utils.data.DataLoader(TwoViews(count, options.bank), options.batch, shuffle=True, drop_last=True,
                                          num_workers=options.workers, pin_memory=device.type == "cuda")
     steps = 0
     for x1, x2, index in loader:
@@ -57,9 +60,9 @@ def main():
         bank.update(f1.detach(), index)
         loss.item()  # as the original prints its meters
         steps += 1
-        if steps == 5:
+        if steps == ahead:
             start = time.perf_counter()
-        if steps == 5 + options.steps:
+        if steps == ahead + options.steps:
             break
     seconds = (time.perf_counter() - start) / options.steps
     print(json.dumps({"views_per_s": 2 * options.batch / seconds, "step_ms": seconds * 1e3}))

@@ -45,6 +45,7 @@ function work.npid()
     sgd:step(instance + group, { lr = rate })
     return instance
   end, { enabled = opt.graph })
+  local queries = opt.epoch and require "spec.bench.images"(opt.queries)
   local epoch, next_batch = 0, nil
   local function one_step()
     local batch = next_batch and next_batch()
@@ -57,7 +58,7 @@ function work.npid()
   end
   local function whole_epoch()
     for batch in loader:epoch(1) do step(batch.views, batch.index, 0.03) end
-    return cld.eval.knn { net = net, memory = train, queries = require "spec.bench.images"(opt.queries), k = 200 }
+    return cld.eval.knn { net = net, memory = train, queries = queries, k = 200 }
   end
   return 2 * opt.batch, one_step, whole_epoch
 end
@@ -109,6 +110,7 @@ for round = 1, 5 do
   rounds[round] = (cld.clock() - start) / n
 end
 local seconds = median(rounds)
+local memory = on_gpu and cld.cuda.memory() or cld.memory() -- of the steps
 local epoch_s
 if opt.epoch and whole_epoch then
   whole_epoch()
@@ -117,9 +119,8 @@ if opt.epoch and whole_epoch then
   whole_epoch()
   epoch_s = cld.clock() - start
 end
-local memory = on_gpu and cld.cuda.memory() or cld.memory()
 print(cld.json.encode {
   what = on_gpu and cld.cuda.library() or cld.versions().cpu_library, device = device, loss = loss:item(),
   step_ms = seconds * 1e3, views_per_s = count / seconds, peak_mb = memory.peak / 1e6,
-  epoch_s = epoch_s,
+  reserved_mb = memory.reserved / 1e6, epoch_s = epoch_s,
 })
