@@ -16,16 +16,17 @@
 #define BINS          128
 
 /* On the host every block is a segment of its own, of just its bytes, and goes back when it is released: so writing past
- * its end is seen, and reading what nobody wrote gives NaN. With CLD_HOST_CACHE in the environment it is as on the GPU. */
-#ifdef CLD_ON_HOST
+ * its end is seen, and reading what nobody wrote gives NaN. With CLD_HOST_CACHE in the environment it is as on the GPU; and
+ * on the GPU it is as on the host with CLD_CUDA_EXACT, for compute-sanitizer, which knows what CUDA's allocator gave. */
 static bool is_exact(void) {
     static int exact = -1;
+#ifdef CLD_ON_HOST
     if (exact < 0) exact = getenv("CLD_HOST_CACHE") == NULL;
+#else
+    if (exact < 0) exact = getenv("CLD_CUDA_EXACT") != NULL;
+#endif
     return exact;
 }
-#else
-static bool is_exact(void) { return false; }
-#endif
 
 typedef enum state {
     FREE,  /* in a bin of its pool */

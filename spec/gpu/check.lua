@@ -1,17 +1,31 @@
 --- `make gpu-check`: is the CUDA backend right on this machine's GPU? Ends with "N passed, N failed".
 --
--- The specs that compare a device with the cpu (spec/backend_*_spec.lua: every op, loss and optimizer of the contract,
--- gradients, whole training steps on both with the same seed, with a graph and without, memory that runs out), run on
--- the GPU; the libraries by themselves; the recipe on toy data on both; and, where NVIDIA's compute-sanitizer is there,
--- memcheck and racecheck over the kernels' specs.
+-- Parts, each of which --only can name:
+--   specs      those that compare a device with the cpu (spec/backend_*_spec.lua): every op, loss and optimizer of the
+--              contract, gradients by central differences too, whole training steps on both from the same seed, with a
+--              graph and without, memory that runs out
+--   programs   the libraries, the allocator and the optimizers by themselves
+--   recipe     the recipe on toy data on both: its losses in each of 20 steps agree to 1e-3 in fp32, with a graph and
+--              without to the last bit, in other precisions to a few percent; a checkpoint of one goes on on the other
+--   memcheck, racecheck   NVIDIA's compute-sanitizer, where it is there, over the kernels' specs
 local cld = require "cld"
 
 local opt = cld.options {
   about = "The CUDA backend against the CPU, on this machine's GPU",
-  { "build",     "build", "folder of the build", nonempty = true },
-  { "sanitizer", true,    "compute-sanitizer over the kernels' specs, where it is there" },
-  { "minutes",   8,       "of compute-sanitizer, at most, for each of its tools", min = 1 },
+  { "build",   "build", "folder of the build", nonempty = true },
+  { "only",    "specs,programs,recipe,memcheck,racecheck", "which parts", nonempty = true },
+  { "minutes", 8,       "of compute-sanitizer, at most, for each of its tools", min = 1 },
 }
+
+local parts = {}
+for part in opt.only:gmatch "[^,%s]+" do
+  parts[part] = true
+  if not (" specs programs recipe memcheck racecheck "):find(" " .. part .. " ", 1, true) then
+    io.stderr:write(("gpu-check: --only: there is no part '%s'; expected specs, programs, recipe, memcheck,"
+      .. " racecheck\n"):format(part))
+    os.exit(1)
+  end
+end
 
 local function interpreter()
   local i = 0
@@ -41,7 +55,7 @@ local function count(name, text, ok)
   p, f = p or (ok and 1 or 0), f or (ok and 0 or 1)
   if not ok and f == 0 then f = 1 end
   passed, failed = passed + p, failed + f
-  print(("%-34s %5d passed, %d failed"):format(name, p, f))
+  print(("%-40s %4d passed, %d failed"):format(name, p, f))
   if f > 0 then print(text:sub(-4000)) end
   io.stdout:flush()
 end
@@ -61,13 +75,14 @@ print(("%s, %.0f GiB, compute capability %s%s; %s"):format(gpu.name, gpu.memory 
 -- ---- the specs ---------------------------------------------------------------------
 
 local busted = exists "/usr/bin/busted" and "/usr/bin/busted" or "lua/busted-runner.lua"
-local specs = { "math", "index", "losses", "optim", "layers", "augment", "training" }
-for _, name in ipairs(specs) do
-  local path = ("spec/backend_%s_spec.lua"):format(name)
-  count(path, read(("'%s' %s %s"):format(cldlua, busted, path)))
-end
-for _, path in ipairs { "spec/graph_spec.lua", "spec/precision_spec.lua" } do
-  if exists(path) then count(path, read(("'%s' %s %s"):format(cldlua, busted, path))) end
+local kernels = { "math", "index", "losses", "optim", "layers", "augment" }
+local function run_specs()
+  local paths = {}
+  for _, name in ipairs(kernels) do paths[#paths + 1] = ("spec/backend_%s_spec.lua"):format(name) end
+  for _, name in ipairs { "backend_gradients", "backend_training", "device", "graph", "precision" } do
+    paths[#paths + 1] = ("spec/%s_spec.lua"):format(name)
+  end
+  for _, path in ipairs(paths) do count(path, read(("timeout 300 '%s' %s %s"):format(cldlua, busted, path))) end
 end
 
 -- The folders of this process's CUDA libraries, for a program that does not look for them itself.
@@ -84,54 +99,119 @@ local function library_folders()
 end
 
 -- Programs that make builds where CUDA is: products and convolutions, memory and optimizers by themselves.
-local programs = assert(io.popen(("ls %s/spec/cuda_libraries %s/cuda/spec/* 2>/dev/null"):format(opt.build, opt.build)))
-for path in programs:lines() do
-  if not path:find "%.%w+$" and not cld.cuda.is_emulated() then
-    count(path, read(("LD_LIBRARY_PATH='%s':$LD_LIBRARY_PATH '%s'"):format(library_folders(), path)))
+local function run_programs()
+  local list = assert(io.popen(("cd '%s' && ls $PWD/spec/cuda_libraries $PWD/cuda/spec/* 2>/dev/null")
+    :format(opt.build)))
+  for path in list:lines() do
+    if not path:find "%.%w+$" and not cld.cuda.is_emulated() then
+      count(path, read(("LD_LIBRARY_PATH='%s':$LD_LIBRARY_PATH timeout 300 '%s'"):format(library_folders(), path)))
+    end
   end
+  list:close()
 end
-programs:close()
 
 -- ---- the recipe, as a user runs it ---------------------------------------------------
 
-local toy = opt.build .. "/toy-gpu"
-local function recipe(device, options)
-  local text, ok = read(("'%s' recipes/cifar10_npid_cld.lua --data %s --runs %s/gpu-check --width 16 --batch-size 64"
-    .. " --clusters 16 --epochs 2 --warmup-epochs 1 --knn-k 20 --device %s %s"):format(cldlua, toy, opt.build, device,
-    options))
-  local instance = tonumber(text:match "epoch 2/2 .-instance ([%d.]+)")
-  return instance, text, ok
+local toy, runs = opt.build .. "/toy-gpu", opt.build .. "/gpu-check"
+local sizes = cld.cuda.is_emulated() and { images = 80, batch = 4, width = 2, clusters = 2 }
+  or { images = 1280, batch = 64, width = 16, clusters = 16 }
+
+-- The losses of each step of a run, from its log, which has their means so far: {{instance =, cld =}, ...}. And what
+-- the run said.
+local function recipe(name, options)
+  os.execute(("rm -rf '%s/%s'"):format(runs, name))
+  local text, ok = read(("timeout 300 '%s' recipes/cifar10_npid_cld.lua --data '%s' --runs '%s' --name %s --width %d"
+    .. " --batch-size %d --clusters %d --epochs 1 --warmup-epochs 1 --lr 2e-3 --knn-k 20 --print-every 0 %s")
+    :format(cldlua, toy, runs, name, sizes.width, sizes.batch, sizes.clusters, options))
+  local steps, sums, log = {}, { instance = 0, cld = 0 }, io.open(("%s/%s/log.jsonl"):format(runs, name))
+  for line in log and log:lines() or function() end do
+    local means = cld.json.decode(line).means
+    if means then
+      local step = {}
+      for key, sum in pairs(sums) do
+        sums[key] = means[key] * (#steps + 1)
+        step[key] = sums[key] - sum
+      end
+      steps[#steps + 1] = step
+    end
+  end
+  if log then log:close() end
+  return steps, text, ok
 end
-if not exists(toy) then
-  read(("'%s' recipes/make_toy_data.lua --out %s --train 640 --test 200"):format(cldlua, toy))
+
+-- The largest relative difference of the losses, and of how many steps.
+local function difference(a, b)
+  local worst, steps = 0, math.min(#a, #b)
+  for i = 1, steps do
+    for name, value in pairs(b[i]) do
+      local error = math.abs(a[i][name] - value) / math.abs(value)
+      if not (error <= worst) then worst = error end
+    end
+  end
+  return worst, steps
 end
-local expected, expected_text, expected_ok = recipe("cpu", "--precision fp32")
-count("recipe on the cpu", expected_text, expected_ok and expected ~= nil)
-for _, settings in ipairs { "fp32", "fp32 --no-graph", "tf32", "bf16", "fp16" } do
-  local options = "--precision " .. settings
-  local instance, text, ok = recipe("cuda", options)
-  local near = instance and expected and math.abs(instance - expected) <= 0.05 * expected
-  count("recipe on cuda " .. options, text, ok and near == true)
+
+local function run_recipe()
+  if not exists(toy) then
+    read(("'%s' recipes/make_toy_data.lua --out '%s' --train %d --test 200"):format(cldlua, toy, sizes.images))
+  end
+  local expected, expected_text, expected_ok = recipe("cpu", "--device cpu --precision fp32")
+  count("recipe on the cpu", expected_text, expected_ok and #expected >= 20)
+  local plain
+  for _, case in ipairs {
+    { "--precision fp32 --no-graph", 1e-3 }, { "--precision fp32", 1e-3, true }, { "--precision tf32", 0.02 },
+    { "--precision bf16", 0.1 }, { "--precision fp16", 0.1 },
+  } do
+    local losses, text, ok = recipe("cuda", "--device cuda " .. case[1])
+    plain = plain or losses
+    local error, steps = difference(losses, expected)
+    count(("recipe, %s: %.1e"):format(case[1], error), ("%s\n%d steps, worst difference %g of at most %g")
+      :format(text, steps, error, case[2]), ok and steps >= 20 and error <= case[2])
+    if case[3] then
+      local apart, both = difference(losses, plain)
+      count("  the same bits without its graph", ("%d steps, worst difference %g"):format(both, apart),
+        both >= 20 and apart == 0)
+    end
+  end
+  for _, way in ipairs { { "cpu", "cuda", "fp32" }, { "cuda", "cpu", "bf16" } } do
+    local from, to, precision = table.unpack(way)
+    recipe("moved", ("--device %s --precision %s"):format(from, precision))
+    local text, ok = read(("timeout 300 '%s' recipes/cifar10_npid_cld.lua --resume '%s/moved' --device %s --epochs 2")
+      :format(cldlua, runs, to))
+    count(("resumed on %s, from %s"):format(to, from), text, ok and text:find "epoch 2/2 .-top1" ~= nil)
+  end
 end
 
 -- ---- compute-sanitizer -----------------------------------------------------------------
 
-local sanitizer = opt.sanitizer and not cld.cuda.is_emulated() and read "command -v compute-sanitizer":match "%S+"
-if sanitizer then
-  for _, tool in ipairs { "memcheck", "racecheck" } do
-    for _, name in ipairs { "math", "index", "losses", "optim", "layers", "augment" } do
-      local text, ok, code = read(("timeout %d '%s' --tool %s --error-exitcode 9 '%s' %s spec/backend_%s_spec.lua")
-        :format(opt.minutes * 60 // 6, sanitizer, tool, cldlua, busted, name))
-      local clean = text:find "ERROR SUMMARY: 0 errors" or text:find "RACECHECK SUMMARY: 0 hazards"
-      if code == 124 then
-        print(("%-34s not finished in its time"):format(tool .. " " .. name))
-      else
-        count(tool .. " " .. name, clean and "1 passed, 0 failed" or text, ok and clean ~= nil)
-      end
+-- Each tensor is its own allocation then (CLD_CUDA_EXACT): else what is written past one's end lies in its neighbour.
+local function sanitize(sanitizer, tool)
+  local left = opt.minutes * 60
+  for _, name in ipairs { "optim", "augment", "index", "losses", "layers", "math" } do
+    local start = cld.clock()
+    local text, ok, code = read(("CLD_CUDA_EXACT=1 timeout %d '%s' --tool %s --error-exitcode 9 '%s' %s"
+      .. " spec/backend_%s_spec.lua"):format(math.max(left // 1, 1), sanitizer, tool, cldlua, busted, name))
+    left = left - (cld.clock() - start)
+    local clean = text:find "ERROR SUMMARY: 0 errors" or text:find "RACECHECK SUMMARY: 0 hazards"
+    if code == 124 then
+      print(("%-40s not finished in its time"):format(tool .. " " .. name))
+      return
     end
+    count(tool .. " " .. name, clean and ok and "1 passed, 0 failed" or text, ok and clean ~= nil)
   end
-else
-  print "compute-sanitizer: not run"
+end
+
+if parts.specs then run_specs() end
+if parts.programs then run_programs() end
+if parts.recipe then run_recipe() end
+for _, tool in ipairs { "memcheck", "racecheck" } do
+  local sanitizer = not cld.cuda.is_emulated() and read "command -v compute-sanitizer":match "%S+"
+    or exists "/usr/local/cuda/bin/compute-sanitizer" and "/usr/local/cuda/bin/compute-sanitizer"
+  if parts[tool] and sanitizer and not cld.cuda.is_emulated() then
+    sanitize(sanitizer, tool)
+  elseif parts[tool] then
+    print(("%-40s not run: no compute-sanitizer"):format(tool))
+  end
 end
 
 print(("%d passed, %d failed"):format(passed, failed))

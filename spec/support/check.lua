@@ -105,23 +105,24 @@ end
 
 --- Raises unless the gradients of f(table.unpack(inputs)), weighted and summed, agree with central differences.
 -- f returns one f64 tensor of any shape. Each f64 input is checked; others (indices, masks) pass through unchanged.
--- options: eps (1e-5), atol (1e-7), rtol (1e-5).
+-- options: eps (1e-5), atol (1e-7), rtol (1e-5), device: where f gets its inputs (cpu).
 function check.gradcheck(f, inputs, options)
   options = options or {}
   local eps, atol, rtol = options.eps or 1e-5, options.atol or 1e-7, options.rtol or 1e-5
   local count = inputs.n or #inputs
 
   local function is_checked(x) return type(x) == "userdata" and x.dtype == "f64" end
+  local function placed(x) return type(x) == "userdata" and x:to(options.device or "cpu") or x end
 
   -- f on fresh leaves, for the gradients of the tape.
   local fresh = {}
   for i = 1, count do
     local x = inputs[i]
-    fresh[i] = is_checked(x) and cld.tensor(x:totable(), "f64"):requires_grad_() or x
+    fresh[i] = is_checked(x) and placed(cld.tensor(x:totable(), "f64")):requires_grad_() or placed(x)
   end
   local out = f(table.unpack(fresh, 1, count))
   if out.dtype ~= "f64" then error("gradcheck: f returned a tensor of " .. out.dtype .. ", not of f64", 2) end
-  out:backward(cld.tensor(weights_like(out:totable()), "f64"))
+  out:backward(placed(cld.tensor(weights_like(out:totable()), "f64")))
 
   for i = 1, count do
     if is_checked(inputs[i]) then
@@ -129,10 +130,11 @@ function check.gradcheck(f, inputs, options)
       if not gradient then error(("gradcheck: input %d got no gradient"):format(i), 2) end
       local analytic = leaves(gradient:totable())
       local list, root = leaves(inputs[i]:totable())
-      local arguments = table.move(inputs, 1, count, 1, {})
+      local arguments = {}
+      for k = 1, count do arguments[k] = placed(inputs[k]) end
       local function at(leaf, value)
         leaf[1][leaf[2]] = value
-        arguments[i] = cld.tensor(root[1], "f64")
+        arguments[i] = placed(cld.tensor(root[1], "f64"))
         return weighted_sum(f(table.unpack(arguments, 1, count)))
       end
       for j, leaf in ipairs(list) do
