@@ -131,7 +131,8 @@ static void set_grad(lua_State *L, cld_tensor *x, int arg) {
     if (grad && (!cld_same_shape(&grad->a, &x->a) || grad->a.dtype != x->a.dtype))
         luaL_error(L, "grad: %s cannot be the gradient of %s", cld_describe(&grad->a), cld_describe(&x->a));
     if (grad && cld_device(grad) != cld_device(x))
-        luaL_error(L, "grad: the tensor is on %s, its gradient on %s", cld_device(x)->name, cld_device(grad)->name);
+        luaL_error(L, "grad: the tensor is on %s, its gradient on %s", cld_device(x)->name,
+                   cld_device(grad)->name);
     if (grad && (grad == x || grad->node || grad->requires_grad))
         luaL_error(L, "grad: the gradient must be a tensor off the tape; use detach()");
     cld_tensor_retain(grad);

@@ -36,6 +36,26 @@ static bool load_from_prefix(const char *prefix, const char *soname) {
     return false;
 }
 
+/* Beside this python3, and beside what it is a link to: a virtual environment may lie at any step of the way. */
+static bool load_beside(const char *python, const char *soname) {
+    char file[PATH_MAX], folder[PATH_MAX], target[PATH_MAX], prefix[PATH_MAX];
+    snprintf(file, sizeof file, "%s", python);
+    for (int links = 0; links < 8; links++) {
+        snprintf(folder, sizeof folder, "%s", file);
+        *strrchr(folder, '/') = '\0';
+        if (snprintf(prefix, sizeof prefix, "%s/..", folder) < (int)sizeof prefix &&
+            load_from_prefix(prefix, soname))
+            return true;
+        ssize_t n = readlink(file, target, sizeof target - 1);
+        if (n <= 0) return false;
+        target[n] = '\0';
+        int length = target[0] == '/' ? snprintf(file, sizeof file, "%s", target)
+                                      : snprintf(file, sizeof file, "%s/%s", folder, target);
+        if (length >= (int)sizeof file) return false;
+    }
+    return false;
+}
+
 /* Beside every python3 of PATH. */
 static bool load_from_path(const char *soname) {
     const char *path = getenv("PATH");
@@ -43,9 +63,7 @@ static bool load_from_path(const char *soname) {
     bool loaded = false;
     for (char *folder; !loaded && rest && (folder = strsep(&rest, ":"));) {
         int n = snprintf(file, sizeof file, "%s/python3", folder);
-        if (n >= (int)sizeof file || access(file, X_OK) != 0) continue;
-        snprintf(file, sizeof file, "%s/..", folder);
-        loaded = load_from_prefix(file, soname);
+        if (n < (int)sizeof file && access(file, X_OK) == 0) loaded = load_beside(file, soname);
     }
     free(folders);
     return loaded;
