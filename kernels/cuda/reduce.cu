@@ -87,7 +87,7 @@ template <typename T, int V, bool COLUMNS>
 __global__ void __launch_bounds__(THREADS) reduce(void *out, const T *x, reduction r) {
     typedef typename cld_compute<T>::type C;
     typedef typename wide<C>::type W;
-    const int OUTPUTS = COLUMNS ? V : 1, U = sizeof(T) == 8 ? AHEAD / 2 : AHEAD;
+    const int OUTPUTS = COLUMNS ? V : 1, U = sizeof(T) == 8 || V == 8 ? AHEAD / 2 : AHEAD;
     CLD_SHARED(W, sums, [THREADS * OUTPUTS]);
     uint32_t along = 1u << r.reduced_bits, across = THREADS >> r.reduced_bits;
     uint32_t mine = r.rows ? threadIdx.x & (along - 1) : threadIdx.x / across;
@@ -101,20 +101,22 @@ __global__ void __launch_bounds__(THREADS) reduce(void *out, const T *x, reducti
         locate<2>(start, r.kept, kept);
         int64_t last = r.reduced.total * (blockIdx.y + 1) / r.parts;
         for (int64_t unit = r.reduced.total * blockIdx.y / r.parts + mine; unit < last; unit += U * along) {
-            T raw[U * V];
+            cld_pack<T, V> raw[U];
             int left[U];
             CLD_UNROLL
             for (int u = 0; u < U; u++) {
                 int64_t at[1] = {0}, next = unit + u * along, rest = COLUMNS ? V : r.elements - next * V;
                 left[u] = next >= last ? 0 : rest < V ? (int)rest : V;
                 if (next < last) locate<1>(at, r.reduced, next);
-                load_step<V>(raw + u * V, x + start[0] + at[0], false, left[u], T());
+                load_step<V>(raw + u, x + start[0] + at[0], false, left[u], T());
             }
-            C in[U * V];
             CLD_UNROLL
-            for (int i = 0; i < U * V; i++)
-                in[i] = i % V < left[i / V] ? load(raw[i]) : neutral_of<C>(r.kind);
-            combine<U, V>(r.kind, acc, in);
+            for (int u = 0; u < U; u++) {
+                C in[V];
+                CLD_UNROLL
+                for (int i = 0; i < V; i++) in[i] = i < left[u] ? load(raw[u].get(i)) : neutral_of<C>(r.kind);
+                combine<1, V>(r.kind, acc, in);
+            }
         }
     }
     if (COLUMNS) {
