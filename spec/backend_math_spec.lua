@@ -34,6 +34,11 @@ local views = {
   dense = function(x) return x end,
   transposed = function(x) return x:t() end,
   narrow = function(x) return x:narrow(2, 2, x.shape[2] - 2) end,
+  ["first columns"] = function(x) return x:narrow(2, 1, x.shape[2] - 2) end, -- aligned, and ends within a step
+  ["first columns of odd rows"] = function(x)
+    local rows = x:numel() // 17
+    return x:reshape(-1):narrow(1, 1, rows * 17):reshape(rows, 17):narrow(2, 1, 16)
+  end,
   ["narrow rows"] = function(x) return x:narrow(1, 2, x.shape[1] - 2) end,
   ["every other"] = function(x)
     return x:reshape(-1):narrow(1, 1, x:numel() // 2 * 2):reshape(x:numel() // 2, 2):select(2, 2)
@@ -139,6 +144,9 @@ devices.each("unary", function(device)
     pow = function(x) return x ^ 2, x ^ 0.5, x ^ -1, x ^ 0, x ^ 2.3 end,
     clamp = function(x) return x:clamp(0 / 0, 1), x:clamp(-1, 0 / 0) end,
   }
+  cases["clamp of integers to what none reaches"] = { function(x)
+    return x:clamp(-math.huge, 1), x:clamp(0, math.huge), x:to "i32":clamp(-1e300, 1)
+  end, values("i64", 40) }
   for name, f in pairs(scalar) do
     for _, dtype in ipairs(all) do
       cases[name .. " a number, " .. dtype] = { f, (dtype:match "f" and special or values)(dtype, 40) }
@@ -165,6 +173,8 @@ devices.each("unary", function(device)
     y:t():mul_(0.5)
     return y
   end, values("f32", 9, 13) }
+  cases["gradients of relu at zeros of both signs"] = { function(x) return x:relu() end, special "f32",
+    gradients = true }
   cases.gradients = { function(x) return (x:exp() + x:tanh() * x:relu() + x:sigmoid():sqrt()):clamp(-1, 5) end,
     function() return formula.waves(5, 7):to "f32" end, gradients = true }
   cases.empty = { function(x) return -x, x:exp(), x:isnan() end, function() return cld.zeros(3, 0) end }
@@ -212,9 +222,14 @@ devices.each("binary", function(device)
   for _, dtype in ipairs { "i64", "i32" } do
     cases["integers of both signs, " .. dtype] = { function(a)
       local x, y = a:unsqueeze(1), a:unsqueeze(2)
-      return x // y, x % y, x ^ (y * 0 + 3)
+      return x // y, x % y, x ^ (y * 0 + 3), x ^ (y * 0 - 3), x ^ (y * 0 - 4)
     end, function() return cld.tensor({ -7, -3, -2, -1, 1, 2, 3, 7, 100 }, dtype) end }
   end
+  cases["the smallest integer by -1"] = { function(a) return a // (a * 0 - 1), a % (a * 0 - 1) end,
+    function() return cld.tensor({ math.mininteger, -7, 5 }, "i64") end }
+  cases["remainders whose product with the divisor is no number"] = { function(a)
+    return a:unsqueeze(1) % a:unsqueeze(2)
+  end, function() return cld.tensor({ 1e-30, -1e-30, 3e-30, -3e-30, 1e30, -1e30 }, "f32") end }
   for _, dtype in ipairs(floats) do
     cases["pow of " .. dtype] = { function(a, b) return a ^ b end, positive(dtype, 9, 11), positive(dtype, 9, 11) }
   end
@@ -246,6 +261,7 @@ devices.each("binary", function(device)
       list[#list + 1] = cld.where(c:gt(0), x, y)
       list[#list + 1] = cld.where(c:t():gt(1):t(), x:t():contiguous():t(), y)
       list[#list + 1] = cld.where(c:narrow(1, 1, 1):gt(0), x, y:narrow(2, 1, 1))
+      list[#list + 1] = cld.where(c:narrow(2, 1, 1):gt(0), x, y)
     end
     return table.unpack(list)
   end, values("f32", 19, 40), values("f32", 19, 40), values("f32", 19, 40) }
@@ -340,6 +356,10 @@ devices.each("scans", function(device)
     cases["a line of " .. n] = { function(x, y) return x:cumsum(1), y:cumsum(1), y:cumsum(2) end, values("f32", n),
       values("i64", n, 2), atol = 1e-4 }
   end
+  cases["a line of more chunks than a block has threads"] = { function(x)
+    local y = x:cumsum(1)
+    return y:narrow(1, y.shape[1] - 9, 10), y:narrow(1, 2048 * 256, 3)
+  end, function() return cld.ones(2048 * 257 + 5, { dtype = "u8" }) end }
   cases["many lines side by side"] = { function(x) return x:cumsum(1) end, values("f32", 70, 4100) }
   cases.gradients = { function(x) return x:cumsum(2) end, values("f64", 3, 2100), gradients = true }
   devices.cases(device, cases)
@@ -354,6 +374,18 @@ devices.each("softmax and normalize", function(device)
       end, values(dtype, table.unpack(shape)) }
     end
   end
+  for _, n in ipairs { 5, 997, 5003 } do -- the last step is in part; below 0, which stands for what is beyond the end
+    for _, dtype in ipairs { "f32", "bf16" } do
+      cases[("a line of %d of %s"):format(n, dtype)] = { function(x)
+        return x:softmax(1), x:log_softmax(1), x:narrow(1, 2, n - 1):softmax(1)
+      end, function() return (formula.waves(n) * 3 - 50):to(dtype) end }
+    end
+    cases[("gradients of a line of %d"):format(n)] = { function(x) return x:softmax(1) + x:log_softmax(1) end,
+      function() return (formula.waves(n) * 3 - 50):to "f32" end, gradients = true }
+  end
+  cases["views"] = { function(x)
+    return x:narrow(2, 1, 37):softmax(2), x:narrow(2, 2, 36):log_softmax(2), x:narrow(2, 1, 36):softmax(2)
+  end, values("f32", 9, 40) }
   cases["extremes"] = { function(x) return x:softmax(2), x:log_softmax(2) end, function()
     local inf = math.huge
     local rows = { { -inf, 0, 1 }, { -inf, -inf, -inf }, { inf, 0, 1 }, { 0 / 0, 0, 1 }, { 1e30, 1e30, 0 } }

@@ -28,7 +28,7 @@ __device__ static int64_t floor_divide(int64_t x, int64_t y) {
 /* The remainder has the divisor's sign, as in Lua. fmod is exact; it has the dividend's sign. */
 template <typename C> __device__ static C remainder_of_floor(C x, C y) {
     C r = fmod(x, y);
-    return r * y < 0 ? r + y : r;
+    return r != 0 && (r < 0) != (y < 0) ? r + y : r;
 }
 
 /* Long ones are called, not copied into every step: that keeps the kernels' registers and code few. */

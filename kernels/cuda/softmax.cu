@@ -146,7 +146,7 @@ static bool lie_wide(const cld_lines<N> &l, const cld_array *const (&arrays)[N],
     for (int k = 0; k < N; k++) {
         if (l.strides[k] != 1 || (uintptr_t)arrays[k]->data % (size * (size_t)width) != 0) return false;
         for (int d = 0; d < l.dims.count; d++)
-            if (l.dims.strides[k][d] % width != 0) return false;
+            if (l.dims.shape[d].divisor > 1 && l.dims.strides[k][d] % width != 0) return false;
     }
     return true;
 }
