@@ -47,11 +47,18 @@ devices.each("indexing", function(device)
   end)
 
   it("of slices that are not aligned as their width would have it", function()
-    devices.same(device, function(x, i, s)
-      local late, odd, source = x:narrow(3, 2, 8), x:narrow(3, 1, 4), s:narrow(3, 2, 8)
-      return late:index_select(2, i), odd:index_select(2, i), late:index_add(2, i, source),
-        late:index_copy(2, i, source), odd:index_copy(2, i, s:narrow(3, 1, 4))
-    end, { formula.waves(3, 5, 10):to "f32", indices(5, 7), formula.waves(3, 7, 11):to "f32" }, exact)
+    devices.same(device, function(x, y, i, s)
+      local late, part, odd = x:narrow(3, 2, 8), x:narrow(3, 1, 6), y:narrow(3, 1, 4)
+      return late:index_select(2, i), part:index_select(2, i), odd:index_select(2, i),
+        late:index_add(2, i, s:narrow(3, 2, 8)), late:index_copy(2, i, s:narrow(3, 2, 8)),
+        part:index_copy(2, i, s:narrow(3, 1, 6)), odd:index_copy(2, i, s:narrow(3, 1, 4))
+    end, { formula.waves(3, 5, 12):to "f32", formula.waves(3, 5, 10):to "f32", indices(5, 7),
+      formula.waves(3, 7, 11):to "f32" }, exact)
+  end)
+
+  it("where all of a line hits one entry, the same as the next line's", function()
+    devices.same(device, function(x, i, s) return x:scatter_add(2, i, s), x:scatter_add(2, i + 3, s) end,
+      { formula.waves(5, 4), cld.zeros(5, 6, { dtype = "i64" }), formula.waves(5, 6) }, exact)
   end)
 
   it("with gradients, also where one index is the whole line", function()
@@ -92,6 +99,7 @@ devices.each("indexing", function(device)
     local whole = cld.tensor({ { 0, -1, 0 }, { 1, 1, 1 } }, "i64"):to(device)
     check.fails(function() x:gather(1, whole):totable() end, "gather: index %-1")
     check.fails(function() x:scatter_add(1, whole, x):totable() end, "scatter_add: index %-1")
+    check.fails(function() x:scatter_add(1, whole:narrow(1, 1, 1), x):totable() end, "scatter_add: index %-1")
     assert.equal(12, x:sum():to("cpu"):numel() + 11) -- and then all is well
   end)
 end)

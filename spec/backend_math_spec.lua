@@ -401,6 +401,8 @@ devices.each("softmax and normalize", function(device)
     function() return formula.waves(7, 300):to "f32" end, gradients = true }
   cases["gradients of long rows"] = { function(x) return x:softmax(2) end,
     function() return formula.waves(2, 3000):to "f32" end, gradients = true }
+  cases["gradients of a zero row"] = { function(x) return x:normalize(2) end,
+    function() return cld.tensor({ { 0, 0, 0 }, { 3, 0, -4 } }, "f32") end, gradients = true }
   cases["gradients of unit rows"] = { function(x) return x:normalize(2) end,
     function() return formula.waves(9, 128):to "f32" end, gradients = true }
   cases.empty = { function(x) return x:softmax(2), x:log_softmax(1) end, function() return cld.zeros(0, 3) end }

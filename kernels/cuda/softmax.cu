@@ -104,12 +104,12 @@ __global__ void __launch_bounds__(CLD_LINE_THREADS)
         for (int k = 0; k < V; k++) s += k < left ? exp(v[k] - m) : 0;
     });
     double sum = over_line(shared, p, (double)s, [](double a, double b) { return a + b; });
-    C log_sum = (C)log(sum), scale = (C)(1 / sum);
+    C by = log_form ? (C)log(sum) : (C)(1 / sum);
     each(in, p, length, [&](int64_t i, int left, const C *v) {
         if (log_form)
-            write<V>(y + i * l.strides[0], left, [&](int k) { return (v[k] - m) - log_sum; });
+            write<V>(y + i * l.strides[0], left, [&](int k) { return (v[k] - m) - by; });
         else
-            write<V>(y + i * l.strides[0], left, [&](int k) { return exp(v[k] - m) * scale; });
+            write<V>(y + i * l.strides[0], left, [&](int k) { return exp(v[k] - m) * by; });
     });
 }
 
