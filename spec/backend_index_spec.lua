@@ -56,6 +56,15 @@ devices.each("indexing", function(device)
       formula.waves(3, 7, 11):to "f32" }, exact)
   end)
 
+  it("of rows that are not aligned as their width would have it", function()
+    devices.same(device, function(x, y, i, s)
+      local part, odd = x:narrow(2, 1, 6), y:narrow(2, 1, 4)
+      return part:index_select(1, i), part:index_select(1, i:narrow(1, 1, 1)), odd:index_select(1, i),
+        x:narrow(2, 1, 8):index_copy(1, i, s:narrow(2, 1, 8)), odd:index_copy(1, i, s:narrow(2, 1, 4))
+    end, { formula.waves(5, 12):to "f32", formula.waves(5, 10):to "f32", indices(5, 7), formula.waves(7, 11):to "f32" },
+      exact)
+  end)
+
   it("where all of a line hits one entry, the same as the next line's", function()
     devices.same(device, function(x, i, s) return x:scatter_add(2, i, s), x:scatter_add(2, i + 3, s) end,
       { formula.waves(5, 4), cld.zeros(5, 6, { dtype = "i64" }), formula.waves(5, 6) }, exact)
