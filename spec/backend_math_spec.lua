@@ -475,3 +475,30 @@ devices.each("the device's own layout", function(device)
   end
   devices.cases(device, cases)
 end)
+
+-- Seconds and gigabytes on the host; milliseconds on a GPU.
+devices.each("more elements than 32 bits count", function(device)
+  if cld.cuda.is_emulated() then return end
+  local rows, columns = 65537, 32768
+  local n = rows * columns + 13
+
+  it("are added, summed, compared, selected, moved", function()
+    local x <close> = cld.ones(n, { dtype = "u8", device = device })
+    x[n] = 3
+    x[rows * columns] = 2
+    do
+      local twice <close> = x + x
+      assert.equal(2 * (n + 3), twice:sum():item())
+      assert.same({ 6, 2 }, twice:index_select(1, cld.tensor({ n - 1, n - 2 }, "i64"):to(device)):totable())
+    end
+    assert.equal(n - 1, x:argmax():item())
+    local odd <close> = x:ne(1)
+    assert.same({ { rows * columns - 1 }, { n - 1 } }, odd:nonzero():totable())
+    local matrix = x:narrow(1, 1, rows * columns):reshape(rows, columns)
+    local other <close> = matrix:t():contiguous()
+    assert.equal(2, other[columns][rows]:item())
+    assert.equal(rows + 1, other[columns]:sum():item())
+    assert.equal(rows * columns + 1, other:sum():item())
+    assert.same({ rows + 1, columns + 1 }, { matrix:sum(1)[columns]:item(), matrix:sum(2)[rows]:item() })
+  end)
+end)

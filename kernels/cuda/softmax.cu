@@ -127,9 +127,9 @@ __global__ void __launch_bounds__(CLD_LINE_THREADS)
     piece<T, V> gradient(dy + start[1], l.strides[1], p, length),
         value(y + start[2], l.strides[2], p, length);
     C own = 0;
-    each(value, gradient, p, length, [&](int64_t, int left, const C *v, const C *d) {
+    each(value, gradient, p, length, [&](int64_t, int, const C *v, const C *d) {
         CLD_UNROLL
-        for (int k = 0; k < V; k++) own += k >= left ? 0 : log_form ? d[k] : v[k] * d[k];
+        for (int k = 0; k < V; k++) own += log_form ? d[k] : v[k] * d[k]; /* 0 beyond the end */
     });
     C sum = (C)over_line(shared, p, (double)own, [](double a, double b) { return a + b; });
     each(value, gradient, p, length, [&](int64_t i, int left, const C *v, const C *d) {
