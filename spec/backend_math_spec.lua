@@ -251,7 +251,7 @@ devices.each("binary", function(device)
   end
   for name, view in pairs(views) do
     cases["of views, " .. name] = { function(x, y) return view(x) * view(y), view(x) + 1, view(x):lt(view(y)) end,
-      values("f32", 34, 40), values("f32", 34, 40) }
+      values("f32", 34, 40), positive("f32", 34, 40) }
   end
   cases["in place"] = { function(x, y)
     local z = x:clone()
@@ -265,7 +265,7 @@ devices.each("binary", function(device)
   cases.where = { function(a, b, c)
     local list = {}
     for _, dtype in ipairs(all) do
-      local x, y = a:to(dtype), b:to(dtype)
+      local x, y = a:to(dtype), (7 - b):to(dtype)
       list[#list + 1] = cld.where(c:gt(0), x, y)
       list[#list + 1] = cld.where(c:t():gt(1):t(), x:t():contiguous():t(), y)
       list[#list + 1] = cld.where(c:narrow(1, 1, 1):gt(0), x, y:narrow(2, 1, 1))
