@@ -10,8 +10,13 @@
 #include "kernels/pixel.h"
 #include "kernels/view.h"
 
-#define SHARED_BYTES  (48 << 10) /* what a block may have everywhere */
-#define SCRATCH_SLOTS (4 * 132)  /* blocks at once, where they work in scratch memory */
+#define STATIC_BYTES  256                         /* of shared memory: room for what is drawn, and a sum */
+#define SHARED_BYTES  ((48 << 10) - STATIC_BYTES) /* what else a block may have everywhere */
+#define SCRATCH_SLOTS (4 * 132)                   /* blocks at once, where they work in scratch memory, ... */
+#define SCRATCH_BYTES ((size_t)256 << 20)         /* ... if as much is enough for so many */
+#define MAX_THREADS   512
+
+static_assert(sizeof(cld_view) + 2 * 16 <= STATIC_BYTES, "a block's static shared memory");
 
 /* Where a block works: all of it in one piece. */
 typedef struct plan {
@@ -195,7 +200,7 @@ __device__ inline void write_view(T *out, const canvas &c, const cld_view &v, co
     }
 }
 
-template <typename T> __global__ void augment(T *out, job j) {
+template <typename T> __global__ void __launch_bounds__(MAX_THREADS, 2) augment(T *out, job j) {
     CLD_DYNAMIC_SHARED(uint8_t, shared);
     CLD_SHARED(cld_view, drawn, [1]);
     CLD_SHARED(unsigned, sum, [1]);
@@ -258,11 +263,13 @@ static cld_status augment_views(const cld_array *view, const cld_array *images, 
     j.fault = cld_cuda_fault();
 
     size_t shared_bytes = j.memory.bytes;
-    int blocks = (int)j.n, threads = a->height * a->width > 64 * 64 ? 512 : 256;
+    int blocks = (int)j.n, threads = a->height * a->width > 64 * 64 ? MAX_THREADS : 256;
     CLD_SCRATCH scratch;
     if (shared_bytes > SHARED_BYTES) {
         shared_bytes = 16; /* not used */
-        blocks = j.n < SCRATCH_SLOTS ? blocks : SCRATCH_SLOTS;
+        size_t slots = SCRATCH_BYTES / j.memory.bytes;
+        slots = slots < 1 ? 1 : slots < SCRATCH_SLOTS ? slots : SCRATCH_SLOTS;
+        blocks = (size_t)j.n < slots ? blocks : (int)slots;
         CLD_TRY(cld_cuda_scratch(&scratch, (size_t)blocks * j.memory.bytes));
         j.scratch = (uint8_t *)scratch.data;
     }
