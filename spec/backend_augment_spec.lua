@@ -114,7 +114,8 @@ devices.each("the loader", function(device)
     local conv = cld.nn.conv2d(3, 1, 1):to(device)
     local function batches(dtype)
       local loader = cld.data.loader {
-        dataset(4, 8, 8), batch_size = 4, views = 1, device = device, dtype = dtype, augment = augment.base { size = 64 },
+        dataset(4, 8, 8), batch_size = 4, views = 1, device = device, dtype = dtype,
+        augment = augment.base { size = 64 },
       }
       return loader:epoch(1)
     end

@@ -33,7 +33,6 @@ typedef struct job {
     const int64_t *index;  /* (n) */
     int64_t n, index_stride, count;
     int height, width;
-    bool channels_last;
     uint8_t *scratch; /* of a block for each of the grid's, or NULL: shared memory */
     cld_fault *fault;
 } job;
@@ -184,13 +183,12 @@ __device__ inline void gaussian_blur(const canvas &c, double sigma) {
 
 /* ---- the end ----------------------------------------------------------------------------------------------------------- */
 
-/* Mirrored, normalized, erased; neighbouring threads write neighbouring elements. */
+/* Mirrored, normalized, erased, to channels last; neighbouring threads write neighbouring elements. */
 template <typename T>
-__device__ inline void write_view(T *out, const canvas &c, const cld_view &v, const cld_normalization &n,
-                                  bool channels_last) {
+__device__ inline void write_view(T *out, const canvas &c, const cld_view &v, const cld_normalization &n) {
     int pixels = c.height * c.width;
     for (int k = thread(); k < 3 * pixels; k += threads()) {
-        int channel = channels_last ? k % 3 : k / pixels, pixel = channels_last ? k / 3 : k % pixels;
+        int channel = k % 3, pixel = k / 3;
         int y = pixel / c.width, x = pixel % c.width, from = v.flip ? c.width - 1 - x : x;
         float value = cld_pixel_normalize(c.view[channel * pixels + y * c.width + from], n.mean[channel],
                                           n.std[channel]);
@@ -222,7 +220,7 @@ template <typename T> __global__ void __launch_bounds__(MAX_THREADS, 2) augment(
         if (v.grayscale) to_grey(c);
         if (v.blur) gaussian_blur(c, v.sigma);
         __syncthreads();
-        write_view(out + i * 3 * a.height * a.width, c, v, a.normalization, j.channels_last);
+        write_view(out + i * 3 * a.height * a.width, c, v, a.normalization);
     }
 }
 
@@ -257,7 +255,6 @@ static cld_status augment_views(const cld_array *view, const cld_array *images, 
     j.count = images->shape[0];
     j.height = (int)images->shape[1];
     j.width = (int)images->shape[2];
-    j.channels_last = view->layout == CLD_BLOCKED;
     j.memory = plan_for(j.height, j.width, a);
     j.scratch = NULL;
     j.fault = cld_cuda_fault();
