@@ -40,9 +40,9 @@ devices.each("the loader", function(device)
   -- The same bits: what is compared are the values that 8-bit levels become.
   local exactly = { atol = 0, rtol = 0 }
 
-  local function same(set, options)
-    local expected = collect(set, "cpu", options)
-    local actual, where = collect(set, device, options)
+  local function same(set, options, epoch)
+    local expected = collect(set, "cpu", options, epoch)
+    local actual, where = collect(set, device, options, epoch)
     assert.equal(here, where)
     assert.equal(#expected, #actual)
     for i, batch in ipairs(expected) do
@@ -83,6 +83,14 @@ devices.each("the loader", function(device)
       same(dataset(10, 16, 12), { augment = cases[name], views = 2 })
     end)
   end
+
+  it("draws by the whole seed, the epoch, the view and the image", function()
+    local set, options = dataset(10, 6, 6), { augment = augment.base { size = 6 }, views = 3, drop_last = false }
+    for _, seed in ipairs { 5 << 32, -3 } do
+      options.seed = seed
+      for _, epoch in ipairs { 0, 1 << 21 } do same(set, options, epoch) end
+    end
+  end)
 
   it("makes CIFAR's", function()
     same(dataset(24, 32, 32), { augment = augment.plus { erasing = true }, views = 2 })

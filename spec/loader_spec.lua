@@ -168,6 +168,22 @@ describe("loader", function()
     end
   end)
 
+  it("gives a convolution or a linear layer the same numbers in the precision's dtype", function()
+    local was = cld.precision()
+    local _ <close> = setmetatable({}, { __close = function() cld.set_precision(was) end })
+    local conv, linear = cld.nn.conv2d(3, 4, 3), cld.nn.linear(192, 5)
+    for _, precision in ipairs { "fp32", "bf16", "fp16" } do
+      cld.set_precision(precision)
+      local seen = {}
+      for i, dtype in ipairs { "f32", "auto" } do
+        local options = { batch_size = 4, views = 1, augment = cld.augment.base { size = 8 }, dtype = dtype }
+        local x = loader(dataset(4, 9, 8), options):epoch(1)().views[1]
+        seen[i] = { conv(x):totable(), linear(x:flatten(2)):totable(), linear(x:flatten(2)).dtype }
+      end
+      assert.same(seen[1], seen[2])
+    end
+  end)
+
   it("can be left at any time", function()
     local set, augment = dataset(64, 8, 8), cld.augment.base { size = 8 }
     for workers = 0, 3 do
