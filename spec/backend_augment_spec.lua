@@ -231,6 +231,24 @@ devices.each("evaluation", function(device)
     check.close((cld.eval.features(pixels, set, { device = device })), (cld.eval.features(pixels, set)))
   end)
 
+  it("takes images in the precision's dtype where told to, to the same features", function()
+    local was = cld.set_precision "bf16"
+    local _ <close> = setmetatable({}, { __close = function() cld.set_precision(was) end })
+    local set, net = dataset(7, 8, 8), cld.nn.conv2d(3, 4, 3):to(device)
+    local function features(dtype)
+      local seen
+      local f = cld.eval.features(function(images)
+        seen = images.dtype
+        return net(images)
+      end, set, { batch_size = 5, device = device, dtype = dtype })
+      return f, seen
+    end
+    local expected, f32 = features()
+    local actual, bf16 = features "auto"
+    assert.same({ "f32", "bf16" }, { f32, bf16 })
+    check.close(actual, expected, { atol = 0, rtol = 0 })
+  end)
+
   it("scores by the neighbours' votes", function()
     local set, queries = dataset(12, 8, 8), dataset(7, 8, 8)
     local function score(where)

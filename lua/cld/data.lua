@@ -9,11 +9,11 @@
 --
 -- With `device`, batches lie there. A CUDA device makes the views itself, the same ones: images are sent there once.
 --
--- Views are f32 unless `dtype` says otherwise. With "auto" they are rounded to what convolutions and linear layers round
--- them to, in the precision that the process has when an epoch begins: bf16 or f16, which a CUDA device then convolves
--- as they lie. A network that begins with such a layer computes the same from either. What you compute from views
--- yourself may not: a mean comes in two or three digits, a sum in f16 overflows at 65504, and matmul and cat want equal
--- dtypes.
+-- Views are f32 unless `dtype` says otherwise. With "auto" they are rounded to what convolutions and linear layers
+-- round them to, in the precision that the process has when an epoch begins: bf16 or f16, which a CUDA device then
+-- convolves as they lie. A network that begins with such a layer computes the same from either. What you compute from
+-- views yourself may not: a mean comes in two or three digits, a sum in f16 overflows at 65504, and matmul and cat want
+-- equal dtypes.
 local core = require "cld.core"
 local augment = require "cld.augment"
 local caller = require "cld.caller"

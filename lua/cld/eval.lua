@@ -108,10 +108,10 @@ end
 
 --- features(net, dataset, {batch_size = 256, branch, mean, std, augment, device, dtype}) -> features (n, d), labels
 -- i64 (n), in the data set's order, un-augmented, in eval mode. net is a module or a function of the images; what is
--- compared is its first output, or what `branch(net, images)` returns. Images keep their size and are normalized by mean
--- and std (per channel, default CIFAR's), unless an augmentation is given. All happens on the device, by default that of
--- the module's parameters, or the cpu: there are the features and the labels. dtype is the images', as the loader's:
--- f32.
+-- compared is its first output, or what `branch(net, images)` returns. Images keep their size and are normalized by
+-- mean and std (per channel, default CIFAR's), unless an augmentation is given. All happens on the device, by default
+-- that of the module's parameters, or the cpu: there are the features and the labels. dtype is the images', as the
+-- loader's: f32.
 function eval.features(net, dataset, options)
   caller.check_fields("eval.features", options, feature_options)
   check_encoder("eval.features", net, dataset, "the second argument")
