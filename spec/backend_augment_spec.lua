@@ -106,8 +106,11 @@ devices.each("the loader", function(device)
   end)
 
   it("makes one view after the other where each needs a lot of memory", function()
-    local options = { size = { 1, 4096 }, crop = true, scale = { 0.0002, 0.0004 }, ratio = { 0.1, 1 } }
-    same(dataset(3, 22000, 1), { augment = only(options), views = 1, drop_last = false })
+    local options = {
+      size = { 2, 4096 }, crop = true, scale = { 0.0002, 0.0004 }, ratio = { 0.1, 1 }, flip = 0.5, erasing = 0.5,
+      jitter_p = 0.5, jitter = { 0.4, 0.4, 0.4, 0.1 },
+    }
+    same(dataset(6, 22000, 4), { augment = only(options), views = 1, batch_size = 6 })
   end)
 
   for _, dtype in ipairs { "bf16", "f16" } do

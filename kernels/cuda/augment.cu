@@ -98,11 +98,11 @@ __device__ inline void blend_with_level(const canvas &c, int level, float factor
             c.view[at] = cld_pixel_blend(level, c.view[at], factor);
 }
 
-/* An integer below 2^32 for any view: the order of the additions does not matter. */
+/* An integer below 2^32 for any view: the order of the additions does not matter. Once per view, so that no one still reads
+ * the sum when it is cleared. */
 __device__ inline int mean_grey(const canvas &c, unsigned *sum) {
     int pixels = c.height * c.width;
     unsigned part = 0;
-    __syncthreads();
     if (thread() == 0) *sum = 0;
     __syncthreads();
     for (int k = thread(); k < pixels; k += threads())
