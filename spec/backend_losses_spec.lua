@@ -212,6 +212,26 @@ devices.each("weighted_knn", function(device)
       { rtol = 1e-4 })
   end)
 
+  it("what is no number is nobody's neighbour, and 0 is as similar as -0", function()
+    local memory, queries = grid("memory", { 30, 3 }, "f32"), grid("queries", { 5, 3 }, "f32")
+    memory[2][1], memory[5][3], memory[9][2] = 0 / 0, -math.huge, math.huge
+    queries[3][2] = 0 / 0
+    for _, k in ipairs { 1, 4, 30 } do
+      devices.same(device, function(m, labels, q)
+        return functional.weighted_knn(m, labels, q, { k = k, temperature = 0.5, classes = 7 })
+      end, { memory, indices(7, 30), queries }, { rtol = 1e-5 })
+    end
+    devices.same(device, function(m, labels, q)
+      return functional.weighted_knn(m, labels, q, { k = 1, temperature = 0.5, classes = 2 })
+    end, { cld.tensor { { -1e-30 }, { 1e-30 } }, cld.tensor({ 0, 1 }, "i64"), cld.tensor { { 1e-30 } } }, exact)
+  end)
+
+  it("of more queries than are taken at a time", function()
+    devices.same(device, function(m, labels, queries)
+      return functional.weighted_knn(m, labels, queries, { k = 2, temperature = 0.5, classes = 3 })
+    end, { grid("memory", { 9, 2 }, "f32"), indices(3, 9), grid("queries", { 1030, 2 }, "f32") }, { rtol = 1e-5 })
+  end)
+
   it("reports a label out of range", function()
     local memory, labels = grid("memory", { 3, 2 }, "f32"):to(device), cld.tensor({ 0, 1, 9 }, "i64"):to(device)
     check.fails(function()
