@@ -97,6 +97,18 @@ devices.each("the bank's update", function(device)
       end, { cld.zeros(2, 3, dtype), cld.zeros(4, 3, dtype), cld.tensor({ 1, 1 }, "i64") }, exact)
     end)
   end
+
+  it("goes by whether the step was made", function()
+    devices.same(device, function(given, m, i)
+      local x, y, after = (given + 0):requires_grad_(), m + 0, {} -- the step writes x
+      local sgd = cld.optim.sgd({ x }, { lr = 0.1 })
+      for n, factor in ipairs { 1, 0 / 0, 2 } do
+        sgd:step(functional.bank_loss(x, y, i, 0.3, 0.5) * factor)
+        after[n] = y + 0
+      end
+      return table.unpack(after)
+    end, { formula.uniform("f", { 4, 3 }, "f32"), formula.uniform("m", { 5, 3 }, "f32"), indices(5, 4) }, close.f32)
+  end)
 end)
 
 devices.each("the queue", function(device)
