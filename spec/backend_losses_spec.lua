@@ -235,7 +235,8 @@ devices.each("weighted_knn", function(device)
     end
     devices.same(device, function(m, labels, q)
       return functional.weighted_knn(m, labels, q, { k = 1, temperature = 0.5, classes = 2 })
-    end, { cld.tensor { { -1e-30 }, { 1e-30 } }, cld.tensor({ 0, 1 }, "i64"), cld.tensor { { 1e-30 } } }, exact)
+    end, { cld.tensor { { -1e-30 }, { 1e-30 } }:tile(1, 8), cld.tensor({ 0, 1 }, "i64"),
+      cld.tensor { { 1e-30 } }:tile(1, 8) }, exact)
   end)
 
   it("of more queries than are taken at a time", function()

@@ -46,7 +46,8 @@ __device__ inline int64_t rows_at(int64_t rows, int modulus, int at) {
 /* partial (chunks, 2, channels): mean, and sum of squared differences from it. A thread sums differences from its first
  * value, which keeps the digits that a mean far from zero would take; threads are merged as Chan, Golub and LeVeque do. */
 template <typename T, int WIDTH>
-__global__ void statistics(typename cld_compute<T>::type *partial, const T *x, channel_rows m) {
+__global__ void __launch_bounds__(CHANNEL_THREADS, 3)
+    statistics(typename cld_compute<T>::type *partial, const T *x, channel_rows m) {
     typedef typename cld_compute<T>::type A;
     CLD_DYNAMIC_SHARED(A, shared);
     channel_part part = part_of(m, (int)blockIdx.x, WIDTH);
