@@ -320,7 +320,8 @@ typedef struct cld_optim_ops {
     /* flag (u8, one element) becomes 0 where an element of the arrays (dense, floats) is not finite, else it stays. */
     cld_status (*all_finite)(const cld_array *flag, int count, const cld_array *arrays);
     /* The dynamic loss scale (Micikevicius et al., "Mixed Precision Training", ICLR 2018): where condition is 0, scale
-     * (f32) *= backoff and good (i32) = 0; else good += 1, and at the interval scale *= growth and good = 0. */
+     * (f32) *= backoff and good (i32) = 0; else good += 1, and at the interval scale *= growth, where that is finite, and
+     * good = 0. */
     cld_status (*update_scale)(const cld_array *scale, const cld_array *good, const cld_array *condition,
                                const cld_scale_params *p);
 } cld_optim_ops;

@@ -116,6 +116,11 @@ static void scale() {
         WORKS(optim->update_scale(&s, &g, &condition, &p));
         CHECK(s.value<float>() == expected[i] && g.value<int32_t>() == good[i]);
     }
+    const float largest = 0x1p127f;
+    const cld_scale_params often = {2, 0.5, 1};
+    device_array still(CLD_F32, &largest, 1);
+    WORKS(optim->update_scale(&still, &g, NULL, &often));
+    CHECK(still.value<float>() == largest && g.value<int32_t>() == 0); /* it does not grow to infinity */
 }
 
 /* ---- a step that goes by values on the device ---- */
