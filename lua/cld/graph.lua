@@ -47,10 +47,19 @@ local function map_list(list, visit)
   return mapped
 end
 
+-- A copy of it would have no gradient to give back.
+local function check_gradient(tensor)
+  if tensor.requires_grad and core.autograd.is_grad_enabled() then
+    caller.raise("graph: an argument that requires a gradient, %s[%s], is copied for a captured step, and gets none:"
+      .. " let the step take it from outside, or detach it", tensor.dtype, table.concat(tensor.shape, ", "))
+  end
+end
+
 -- Words that tell one kind of call from another.
 local function describe(value, words)
   local kind = kind_of(value)
   if kind == "tensor" then
+    check_gradient(value)
     words[#words + 1] = ("%s[%s]"):format(value.dtype, table.concat(value.shape, ","))
   elseif kind == "table" and not getmetatable(value) then
     words[#words + 1] = "{"
@@ -69,11 +78,9 @@ local function describe(value, words)
   end
 end
 
--- With what else a captured step depends on.
+-- With what else a captured step depends on, but for the seed.
 local function kind_of_call(arguments)
-  local words = {
-    tostring(core.autograd.is_grad_enabled()), core.autograd.precision(), tostring(create.get_rng_state().seed),
-  }
+  local words = { tostring(core.autograd.is_grad_enabled()), core.autograd.precision() }
   for i = 1, arguments.n do describe(arguments[i], words) end
   return table.concat(words, " ")
 end
@@ -94,6 +101,15 @@ local function detached(value) return is_tensor(value) and value:detach() or val
 local function on_device(value, device)
   if not is_tensor(value) or value.device == device then return value end
   return value:detach():to(device)
+end
+
+-- Within another's capture it is part of that: with what it gets and gives elsewhere.
+local function call_within(step, device, arguments)
+  local given = map_list(arguments, function(value)
+    if type(value) == "number" then return create.full({}, value, { dtype = "f64", device = device }) end
+    return on_device(value, device)
+  end)
+  return map_list(table.pack(step(table.unpack(given, 1, given.n))), detached)
 end
 
 local function call_plainly(step, device, arguments)
@@ -127,17 +143,23 @@ local function run_step(step, given) return map_list(table.pack(step(table.unpac
 -- Records step's work: kind.graph, kind.results.
 local function capture(kind, step, device, given)
   collectgarbage() -- what is dead need not be set aside for the graph
-  core.graph.begin(device)
-  local ok, results = pcall(run_step, step, given)
-  if not ok then
-    core.graph.abandon()
-    error(results, 0)
-  end
-  kind.graph, kind.results = core.graph.finish(), results
+  kind.graph, kind.results = core.graph.record(device, run_step, step, given)
 end
 
-local function call_captured(step, kinds, device, arguments)
-  local name = kind_of_call(arguments)
+-- The kinds that there are. Graphs have the seed that they were captured with: those of another go, with their memory.
+local function kinds_of(captured)
+  local seed = create.get_rng_state().seed
+  if seed ~= captured.seed then
+    for _, kind in pairs(captured.kinds) do
+      if kind.graph then kind.graph:close() end
+    end
+    captured.seed, captured.kinds = seed, {}
+  end
+  return captured.kinds
+end
+
+local function call_captured(step, captured, device, arguments)
+  local name, kinds = kind_of_call(arguments), kinds_of(captured)
   kinds[name] = kinds[name] or new_kind(device, arguments)
   local kind = kinds[name]
   local given = fill(kind, arguments)
@@ -156,25 +178,29 @@ end
 -- booleans) is captured by itself. `device`: where the tensors are to be; default: where the first is on CUDA.
 --
 -- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors come to the device; captured,
--- step gets copies, and each number as a tensor (f64, of no dimension). Results are step's own; captured they are
--- detached, and lie in the same memory at each call of a kind: read them, or copy them, before the next.
+-- step gets copies, through which no gradient flows, and each number as a tensor (f64, of no dimension). Results are
+-- step's own; captured they are detached, and lie in the same memory at each call of a kind: read them, or copy them,
+-- before the next.
 --
--- What step takes from elsewhere, tensors apart (sgd.lr, say), stays what it was at the capture; tensors are looked at
--- again, where they lay. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients
--- begin in it: sgd:step(loss), or sgd:zero_grad(), comes before what adds to them; a parameter's .grad outside of it is
--- not that of a replay. Random numbers go on as without it.
+-- What step takes from elsewhere, tensors apart (sgd.lr, net.training, say), stays what it was at the capture. The
+-- device's tensors are looked at again, where they lay: they must be neither closed nor put in another's place; what is
+-- to become of them is written into them, as load_state_dict does. Of the cpu's tensors step may move only those that it
+-- makes. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients begin in it:
+-- sgd:step(loss), or sgd:zero_grad(), comes before what adds to them; a parameter's .grad outside of it is not that of a
+-- replay. Random numbers go on as without it; another seed begins anew.
 local function graph(step, options)
   if type(step) ~= "function" then caller.raise("graph: expected a function, got %s", caller.shown(step)) end
   caller.check_fields("graph", options, { "enabled", "device" })
   options = options or {}
-  local kinds = {}
+  local captured = { kinds = {} }
   return function(...)
     local arguments = table.pack(...)
     local device = options.device and core.cuda.resolve(options.device) or device_of(arguments)
-    if not device or device == "cpu" or core.graph.capturing() then return step(...) end
+    if not device or device == "cpu" then return step(...) end
     local is_captured = options.enabled ~= false and core.graph.available(device)
-    local results = is_captured and call_captured(step, kinds, device, arguments)
-      or call_plainly(step, device, arguments)
+    local results = not is_captured and call_plainly(step, device, arguments)
+      or core.graph.capturing() and call_within(step, device, arguments)
+      or call_captured(step, captured, device, arguments)
     return table.unpack(results, 1, results.n)
   end
 end
