@@ -71,12 +71,8 @@ int cldL_open_graph(lua_State *L) {
     static const luaL_Reg methods[] = {{"replay", graph_replay}, {"close", graph_close}, {NULL, NULL}};
     static const luaL_Reg metamethods[] = {{"__gc", graph_close}, {"__close", graph_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"available", graph_available},
-        {"record", graph_record},
-        {"capturing", graph_capturing},
-        {"input", graph_input},
-        {"set", graph_set},
-        {NULL, NULL},
+        {"available", graph_available}, {"record", graph_record}, {"capturing", graph_capturing},
+        {"input", graph_input},         {"set", graph_set},       {NULL, NULL},
     };
     luaL_newmetatable(L, GRAPH);
     luaL_setfuncs(L, metamethods, 0);

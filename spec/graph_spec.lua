@@ -35,6 +35,15 @@ describe("graph on the cpu", function()
     given = nil
   end)
 
+  it("takes tables of any keys, and in circles", function()
+    local circle = { [{}] = 1, [{}] = 2, [true] = 3, [false] = 4 }
+    circle.again = circle
+    local step = cld.graph(function(table) return table.again, table[true] end)
+    local again, three = step(circle)
+    assert.equal(circle, again)
+    assert.equal(3, three)
+  end)
+
   it("says what it cannot be made of", function()
     check.fails(function() cld.graph(3) end, "graph_spec.lua:%d+: graph: expected a function, got 3")
     check.fails(function() cld.graph(print, { enable = true }) end, "graph: unknown field 'enable'")
@@ -360,6 +369,43 @@ devices.each("graph", function(device)
     check.close(plain_values(run(true)), plain_values(run(false)), exact)
   end)
 
+  it("is captured anew where its modules are switched or have other tensors, and not twice", function()
+    local calls = 0
+    local Net = cld.nn.module "Net"
+    function Net:build() self.norm = cld.nn.batch_norm2d(3) end
+    function Net:forward(x)
+      calls = calls + 1
+      return self.norm(x)
+    end
+    local net, frozen = Net():to(device), cld.nn.batch_norm2d(3):to(device)
+    local step = cld.graph(function(x)
+      frozen:eval()
+      local y = net(x) + frozen(x)
+      frozen:train()
+      return y
+    end, { device = device })
+    local plain = net:clone()
+    local function same(i)
+      local x = formula.uniform("x" .. i, { 4, 3, 2, 2 }, "f32")
+      local expected = plain(on(x)) + frozen:eval()(on(x))
+      frozen:train()
+      check.close(step(x), expected, exact)
+    end
+    for i = 1, 5 do same(i) end
+    net:eval()
+    plain:eval()
+    for i = 6, 10 do same(i) end
+    assert.equal(2 * 3 + 10, calls)
+    net:train()
+    plain:train()
+    for i = 11, 12 do same(i) end
+    net.norm.weight = on(cld.tensor { 1, 2, 3 }):requires_grad_()
+    plain.norm.weight = on(cld.tensor { 1, 2, 3 }):requires_grad_()
+    for i = 13, 17 do same(i) end
+    assert.equal(3 * 3 + 17, calls)
+    for name, tensor in pairs(net:state_dict()) do check.close(tensor, plain:state_dict()[name], exact) end
+  end)
+
   it("is not upset by the collector in the middle of a capture", function()
     local dead = { cld.graph(function(x) return x + on(cld.tensor { 1 }) end, { device = device }), on(cld.ones(5000)) }
     for i = 1, 3 do dead[1](cld.full({ 1 }, i)) end
@@ -381,6 +427,7 @@ devices.each("graph", function(device)
     local step = cld.graph(function() end, { device = device })
     check.fails(function() step(print) end, "graph_spec.lua:%d+: graph: a function is no argument of a captured step")
     check.fails(function() step { setmetatable({}, {}) } end, "graph: a table is no argument of a captured step")
+    check.fails(function() step { [{}] = 1 } end, "graph: a table is no argument of a captured step")
   end)
 
   it("draws what the plain step would draw, whatever is drawn between", function()
