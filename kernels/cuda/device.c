@@ -239,6 +239,13 @@ cld_status cld_cuda_launched(const char *kernel) {
     return status_of(error, what);
 }
 
+cld_status cld_cuda_check_lost(const char *what) {
+    if (device.capturing) return CLD_OK; /* which a question to the stream would end */
+    cudaError_t error = cudaStreamQuery(device.stream);
+    cld__ignore(error);
+    return is_sticky(error) ? status_of(error, what) : CLD_OK;
+}
+
 /* ---- time --------------------------------------------------------------------------------------------------------- */
 
 cld_status cld_cuda_mark(int which) {

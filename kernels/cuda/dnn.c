@@ -317,6 +317,7 @@ static cudnnStatus_t execute(cudnnHandle_t handle, const plan *p, const arrays *
 
 static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_shape *s) {
     char detail[512] = "";
+    CLD_TRY(cld_cuda_check_lost(operations[kind].name));
     cudnnGetLastErrorString(detail, sizeof detail);
     return cld_fail(
         CLD_BACKEND,

@@ -153,6 +153,8 @@ static void replay_copies() {
     }
     WORKS(graphs->replay(graph));
     CHECK(fake_queued() > 0);
+    WORKS(cld_cuda_check_lost("matmul"));
+    WORKS(cld_cuda_launched("after it"));
     graphs->free(graph); /* while it is under way */
     CHECK(value_of(x) == 42);
     CHECK(fake_page_locked() == before);
@@ -185,6 +187,7 @@ static void lose_a_capture() {
     WORKS(graphs->begin());
     FAILS(memory->to_host(&value, x, sizeof value), "while a graph is captured");
     FAILS(memory->synchronize(), "while a graph is captured");
+    WORKS(cld_cuda_check_lost("matmul"));
     WORKS(queue_step(x, 1, 1)); /* which has ended nothing */
     WORKS(memory->allocate(&inner, 1000));
     cudaStreamSynchronize((cudaStream_t)cld_cuda_stream()); /* as a library might */
@@ -230,6 +233,8 @@ static void lose_the_device() {
     FAILS(memory->synchronize(), said);
     FAILS(memory->allocate(&data, 100 << 20), said);
     FAILS(queue_step(x, 1, 0), said);
+    FAILS(cld_cuda_check_lost("matmul"),
+          "matmul: an illegal memory access was encountered (by work that was queued");
     FAILS(graphs->replay(graph), said);
     FAILS(graphs->begin(), said);
     FAILS(graphs->end(&data), "no graph is being captured");

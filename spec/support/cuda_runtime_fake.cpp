@@ -120,6 +120,11 @@ extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t) {
     return say(cudaSuccess);
 }
 
+extern "C" cudaError_t cudaStreamQuery(cudaStream_t) {
+    cudaError_t error = breaks_capture();
+    return error != cudaSuccess ? error : say(queue.empty() ? cudaSuccess : cudaErrorNotReady);
+}
+
 /* ---- memory ---- */
 
 static std::map<char *, size_t> on_device, on_host; /* page-locked */
