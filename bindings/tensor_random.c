@@ -66,7 +66,8 @@ static int random_randperm(lua_State *L) {
 /* The kernels of a captured graph have the seed that they were captured with. */
 static void check_may_seed(lua_State *L) {
     if (cld_capturing())
-        luaL_error(L, "the generator cannot be set in a captured step: a replay only goes on with its numbers");
+        luaL_error(L,
+                   "the generator cannot be set in a captured step: a replay only goes on with its numbers");
 }
 
 static int random_manual_seed(lua_State *L) {

@@ -43,10 +43,11 @@ cld_status cld_tensor_to_host(const cld_tensor *x, void *host, size_t bytes) {
  * capture began, and for nothing else. */
 static cld_status check_is_constant(const cld_tensor *x, const cld_backend *device) {
     if (!cld_capturing() || x->storage->born == cld_capture_epoch()) return CLD_OK;
-    return cld_fail(CLD_INVALID,
-                    "%s of the cpu: a captured graph would copy what it holds now at every replay; move it to "
-                    "%s before, or make it an argument of the step",
-                    cld_describe(&x->a), device->name);
+    return cld_fail(
+        CLD_INVALID,
+        "%s of the cpu: a captured graph would copy what it holds now at every replay; move it to "
+        "%s before, or make it an argument of the step",
+        cld_describe(&x->a), device->name);
 }
 
 cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device) {
