@@ -316,7 +316,9 @@ $(BUILD)/spec/cuda_libraries_host: $(BUILD)/spec/cuda_libraries.cpp.o $(HOST_DEV
 $(BUILD)/spec/cuda_blas: $(BUILD)/spec/cuda_libraries.cpp.o $(BUILD)/spec/cuda_blas.c.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/dnn.cpp.o
 $(BUILD)/spec/cuda_plans: $(BUILD)/spec/cuda_plans.c.o
 $(BUILD)/spec/cuda_libraries: $(BUILD)/spec/cuda_libraries.cpp.o $(CUDA_DEVICE)
-CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries))
+# The real device.c, on a CUDA runtime of the specs' own.
+$(BUILD)/spec/cuda_device: $(addprefix $(BUILD)/spec/cuda_,device.cpp.o runtime_fake.cpp.o) $(addprefix $(BUILD)/cuda/,$(addsuffix .c.o,memory pool fault graph device staging))
+CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries device))
 $(CUDA_CHECKS): $(BUILD)/obj/runtime/core/error.o
 	@echo "  LINK  $@"
 	$(Q)$(CXX) $(SANITIZE) -o $@ $^ $(LDFLAGS) $(if $(HAVE_CUDA),$(CUDA_LIBS)) -lgomp -lpthread -lm

@@ -303,6 +303,9 @@ int cld_epoch_views(const cld_epoch *e) { return e->loader.views; }
 cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
     *done = e->next_out >= e->steps;
     if (*done) return CLD_OK;
+    if (cld_capturing())
+        return cld_fail(CLD_INVALID, "loader: batches are chosen on the host, which a captured graph cannot "
+                                     "repeat; make them arguments of the step");
     cld_status status = prepare_slots(e);
     if (e->prepared <= e->next_out) return status;
     slot *s = &e->slots[e->next_out % e->depth];
