@@ -365,8 +365,8 @@ typedef struct cld_augment_draw {
 } cld_augment_draw;
 
 typedef struct cld_image_ops {
-    /* view (n, 3, height, width), f32, bf16 or f16, blocked or row-major, of the rows index (i64, n) of images (u8, (N,
-     * H, W, 3), dense): before the rounding to its dtype the same values as the host's. */
+    /* view (n, 3, height, width), f32, bf16 or f16, as conv.layout wants it, of the rows index (i64, n) of images (u8,
+     * (N, H, W, 3), dense): before the rounding to its dtype the same values as the host's. */
     cld_status (*augment)(const cld_array *view, const cld_array *images, const cld_array *index,
                           const cld_augment *a, const cld_augment_draw *draw);
 } cld_image_ops;
