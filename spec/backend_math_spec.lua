@@ -445,8 +445,36 @@ devices.each("products", function(device)
   cases["empty sums and results"] = { function(a, b)
     return a:matmul(b), a:narrow(1, 1, 0):matmul(b), b:t():narrow(1, 1, 0):matmul(b)
   end, function() return cld.zeros(3, 0) end, function() return cld.zeros(0, 4) end }
-  cases.gradients = { function(x, w, b) return nn.linear(x, w, b) end, small("f64", 6, 5), small("f64", 4, 5),
-    small("f64", 4), gradients = true }
+  -- The bias as a vector of its own, and as views that no library takes: not at the start of memory, not dense.
+  local function with_bias(rows, input, output, dtype, factors)
+    return { function(x, w, b)
+      local list = { nn.linear(x, w), nn.linear(x, w, b:narrow(1, 1, output)), nn.linear(x, w, b:narrow(1, 2, output)) }
+      local pairs_of = b:narrow(1, 1, 2 * output):reshape(output, 2)
+      list[#list + 1] = nn.linear(x, w, pairs_of:select(2, 2))
+      list[#list + 1] = nn.linear(x, w, b:narrow(1, 3, 1):expand(output))
+      return table.unpack(list)
+    end, small(factors or dtype, rows, input), small(dtype, output, input), small(dtype, 2 * output + 3),
+      atol = tolerance[factors or dtype] * 2 }
+  end
+  for _, dtype in ipairs(all) do
+    for _, shape in ipairs { { 5, 9, 33 }, { 1, 17, 8 }, { 70, 3, 1 }, { 16, 64, 40 } } do
+      cases[("a bias, %s, %d to %d of %d rows"):format(dtype, shape[2], shape[3], shape[1])] =
+        with_bias(shape[1], shape[2], shape[3], dtype)
+    end
+    for _, shape in ipairs { { 0, 4, 3 }, { 3, 0, 4 }, { 3, 4, 0 }, { 0, 0, 2 } } do
+      cases[("a bias of an empty product, %s, %d to %d of %d rows"):format(dtype, shape[2], shape[3], shape[1])] = {
+        nn.linear, function() return cld.zeros(shape[1], shape[2], { dtype = dtype }) end,
+        function() return cld.zeros(shape[3], shape[2], { dtype = dtype }) end, small(dtype, shape[3]),
+      }
+    end
+  end
+  for _, half in ipairs { "bf16", "f16" } do
+    cases["a bias of f32 beside factors of " .. half] = with_bias(9, 31, 24, "f32", half)
+  end
+  for _, dtype in ipairs { "f32", "f64" } do
+    cases["gradients of linear, " .. dtype] = { nn.linear, small(dtype, 6, 5), small(dtype, 4, 5), small(dtype, 4),
+      gradients = true }
+  end
   cases["gradients of bf16 by way of f32"] = { function(x, w) return x:to "bf16":matmul(w:to "bf16":t()):to "f32" end,
     small("f32", 6, 5), small("f32", 4, 5), gradients = true, atol = 5e-2 }
   devices.cases(device, cases)
