@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define CLD_BACKEND_VERSION 2
+#define CLD_BACKEND_VERSION 3
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
@@ -88,6 +88,16 @@ static inline bool cld_is_contiguous(const cld_array *a) {
         expected *= a->shape[i];
     }
     return true;
+}
+
+/* A vector as each row of what has a's shape. */
+static inline cld_array cld_in_each_row(const cld_array *vector, const cld_array *a) {
+    cld_array rows = *a;
+    rows.data = vector->data;
+    rows.dtype = vector->dtype;
+    rows.layout = CLD_STRIDED;
+    for (int i = 0; i < a->ndim; i++) rows.strides[i] = i == a->ndim - 1 ? vector->strides[0] : 0;
+    return rows;
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------------- */
@@ -161,10 +171,10 @@ typedef struct cld_math_ops {
     cld_status (*cumsum)(const cld_array *out, const cld_array *x, int dim, bool reverse);
     /* The positions (0-based) of the elements that are not 0, in row-major order; out has as many rows, of x's ndim. */
     cld_status (*nonzero)(const cld_array *out_i64, const cld_array *x);
-    /* out = alpha * a @ b + beta * out; all 2-d or all 3-d (batched); transposition is in the strides. Of one dtype, but
-     * that out may be f32 where a and b are bf16 or f16. */
-    cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, double alpha,
-                       double beta);
+    /* out = a @ b, with bias (a vector, or NULL) added to each row. All 2-d or all 3-d (batched); out is dense, and a's
+     * and b's transposition is in their strides. Of one dtype, but that out and bias may be f32 where a and b are bf16
+     * or f16. */
+    cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias);
     /* along dim; log: log-softmax. backward: y is the forward's output. */
     cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);
     cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
@@ -320,7 +330,8 @@ typedef struct cld_optim_ops {
     /* flag (u8, one element) becomes 0 where an element of the arrays (dense, floats) is not finite, else it stays. */
     cld_status (*all_finite)(const cld_array *flag, int count, const cld_array *arrays);
     /* The dynamic loss scale (Micikevicius et al., "Mixed Precision Training", ICLR 2018): where condition is 0, scale
-     * (f32) *= backoff and good (i32) = 0; else good += 1, and at the interval scale *= growth and good = 0. */
+     * (f32) *= backoff and good (i32) = 0; else good += 1, and at the interval scale *= growth, where that is finite, and
+     * good = 0. */
     cld_status (*update_scale)(const cld_array *scale, const cld_array *good, const cld_array *condition,
                                const cld_scale_params *p);
 } cld_optim_ops;
@@ -355,8 +366,8 @@ typedef struct cld_augment_draw {
 } cld_augment_draw;
 
 typedef struct cld_image_ops {
-    /* view (n, 3, height, width), f32, bf16 or f16, blocked or row-major, of the rows index (i64, n) of images (u8, (N,
-     * H, W, 3), dense): before the rounding to its dtype the same values as the host's. */
+    /* view (n, 3, height, width), f32, bf16 or f16, as conv.layout wants it, of the rows index (i64, n) of images (u8,
+     * (N, H, W, 3), dense): before the rounding to its dtype the same values as the host's. */
     cld_status (*augment)(const cld_array *view, const cld_array *images, const cld_array *index,
                           const cld_augment *a, const cld_augment_draw *draw);
 } cld_image_ops;

@@ -78,6 +78,21 @@ it("linear: gradients with and without bias, any leading dimensions", function()
   assert.same({ { 1, 1 } }, linear(cld.ones(1, 0), cld.ones(2, 0), cld.ones(2)):totable())
 end)
 
+it("linear adds the bias to each row, in every dtype, whatever its strides", function()
+  for _, dtype in ipairs { "f32", "f64", "bf16", "f16", "i64", "i32", "u8" } do
+    local x, w = cld.tensor({ { 1, 2, 3 }, { 4, 5, 6 } }, dtype), cld.tensor({ { 1, 0, 2 }, { 2, 1, 0 } }, dtype)
+    local wide = cld.tensor({ 1, 2, 3, 4 }, dtype)
+    local function same(expected, bias)
+      local y = linear(x, w, bias)
+      assert.equal(dtype, y.dtype)
+      check.close(y, expected, { atol = 0, rtol = 0 })
+    end
+    same({ { 9, 7 }, { 18, 16 } }, wide:narrow(1, 2, 2))
+    same({ { 9, 8 }, { 18, 17 } }, wide:reshape(2, 2):select(2, 2))
+    same({ { 10, 7 }, { 19, 16 } }, wide:narrow(1, 3, 1):expand(2))
+  end
+end)
+
 it("errors", function()
   check.fails(function() cld.ones(2, 3):matmul(cld.ones(4, 5)) end,
     "matmul: f32%[2, 3%] and f32%[4, 5%] do not match: 3 columns against 4 rows")

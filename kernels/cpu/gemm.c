@@ -4,6 +4,7 @@
 #include "kernels/cpu/simd.h"
 
 #include <dnnl.h>
+#include <string.h>
 
 /* One matrix as BLAS wants it: row-major, or the transpose of a row-major one. */
 typedef struct matrix {
@@ -56,14 +57,13 @@ static cld_status matrix_of(const cld_array *a, matrix *m, void **copy) {
 #define ELEMENT(T, m, i, k)                                                                                  \
     ((const T *)(m)->data)[(m)->transposed == 'N' ? (i) * (m)->leading + (k) : (k) * (m)->leading + (i)]
 
-/* Row i of out = alpha * sum over k of a[i, k] * row k of b + beta * row i of out. */
+/* Row i of out = sum over k of a[i, k] * row k of b [+ row i of out]. */
 #define PLAIN_PRODUCT(T, name)                                                                               \
-    CLD_SIMD static void name(const matrix *out, const matrix *a, const matrix *b, T alpha, T beta,          \
-                              int64_t i) {                                                                   \
+    CLD_SIMD static void name(const matrix *out, const matrix *a, const matrix *b, bool add, int64_t i) {    \
         T *y = (T *)out->data + i * out->leading;                                                            \
-        for (int64_t j = 0; j < out->columns; j++) y[j] = beta == 0 ? 0 : beta * y[j];                       \
+        if (!add) memset(y, 0, (size_t)out->columns * sizeof *y);                                            \
         for (int64_t k = 0; k < a->columns; k++) {                                                           \
-            T factor = alpha * ELEMENT(T, a, i, k);                                                          \
+            T factor = ELEMENT(T, a, i, k);                                                                  \
             for (int64_t j = 0; j < out->columns; j++) y[j] += factor * ELEMENT(T, b, k, j);                 \
         }                                                                                                    \
     }
@@ -71,21 +71,21 @@ static cld_status matrix_of(const cld_array *a, matrix *m, void **copy) {
 PLAIN_PRODUCT(double, product_double)
 PLAIN_PRODUCT(uint64_t, product_int) /* wraps around */
 
-static cld_status product(cld_dtype dtype, const matrix *out, const matrix *a, const matrix *b, double alpha,
-                          double beta) {
+/* out = a @ b [+ out] */
+static cld_status product(cld_dtype dtype, const matrix *out, const matrix *a, const matrix *b, bool add) {
     if (dtype == CLD_F32) {
         dnnl_status_t status =
-            dnnl_sgemm(a->transposed, b->transposed, out->rows, out->columns, a->columns, (float)alpha,
-                       a->data, a->leading, b->data, b->leading, (float)beta, out->data, out->leading);
+            dnnl_sgemm(a->transposed, b->transposed, out->rows, out->columns, a->columns, 1, a->data,
+                       a->leading, b->data, b->leading, add ? 1 : 0, out->data, out->leading);
         return status == dnnl_success ? CLD_OK
                                       : cld_fail(CLD_BACKEND, "oneDNN's sgemm failed with status %d", status);
     }
 #pragma omp parallel for schedule(static) if (out->rows * out->columns * a->columns >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < out->rows; i++)
         if (dtype == CLD_F64)
-            product_double(out, a, b, alpha, beta, i);
+            product_double(out, a, b, add, i);
         else
-            product_int(out, a, b, (uint64_t)(int64_t)alpha, (uint64_t)(int64_t)beta, i);
+            product_int(out, a, b, add, i);
     return CLD_OK;
 }
 
@@ -93,32 +93,37 @@ static void next_in_batch(matrix *m, cld_dtype dtype) {
     m->data = (char *)m->data + m->batch_stride * (int64_t)cld_dtype_size(dtype);
 }
 
-cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *b, double alpha,
-                     double beta) {
+/* The bias is what sums begin with. */
+static cld_status start(const cld_array *out, const cld_array *bias) {
+    if (!bias) return cld__fill(out, 0);
+    cld_array rows = cld_in_each_row(bias, out);
+    return cld__copy(out, &rows);
+}
+
+cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias) {
     cld_dtype dtype = computed_in(out->dtype);
     int64_t batch = out->ndim == 3 ? out->shape[0] : 1;
     void *a_copy = NULL, *b_copy = NULL, *out_copy = NULL;
-    matrix ma, mb, mc;
+    matrix ma, mb, mc = {.rows = out->shape[out->ndim - 2], .columns = out->shape[out->ndim - 1]};
+    cld_array sums = *out;
     if (cld_numel(out) == 0) return CLD_OK;
-    if (a->shape[a->ndim - 1] == 0) /* an empty sum */
-        return beta == 0 ? cld__fill(out, 0) : cld__unary(CLD_MUL_SCALAR, out, out, beta, 0);
+    if (a->shape[a->ndim - 1] == 0) return start(out, bias);
     cld_status status = matrix_of(a, &ma, &a_copy);
     if (status == CLD_OK) status = matrix_of(b, &mb, &b_copy);
-    if (status == CLD_OK) status = matrix_of(out, &mc, &out_copy);
-    if (status == CLD_OK && mc.transposed == 'T')
-        status = cld_fail(CLD_UNSUPPORTED, "gemm: out must be row-major");
-    void *first = status == CLD_OK ? mc.data : NULL;
+    if (status == CLD_OK && out->dtype != dtype) {
+        status = cld_cpu_memory.allocate(&out_copy, copy_bytes(out));
+        sums = cld__dense_like(out, dtype);
+        sums.data = out_copy;
+    }
+    fits_blas(&sums, mc.columns, 1, &mc);
+    if (status == CLD_OK && bias) status = start(&sums, bias);
     for (int64_t i = 0; i < batch && status == CLD_OK; i++) {
-        status = product(dtype, &mc, &ma, &mb, alpha, beta);
+        status = product(dtype, &mc, &ma, &mb, bias != NULL);
         next_in_batch(&ma, dtype);
         next_in_batch(&mb, dtype);
         next_in_batch(&mc, dtype);
     }
-    if (status == CLD_OK && out_copy) {
-        cld_array dense = cld__dense_like(out, dtype);
-        dense.data = first;
-        status = cld__copy(out, &dense);
-    }
+    if (status == CLD_OK && out_copy) status = cld__copy(out, &sums);
     cld_cpu_memory.release(a_copy, copy_bytes(a));
     cld_cpu_memory.release(b_copy, copy_bytes(b));
     cld_cpu_memory.release(out_copy, copy_bytes(out));

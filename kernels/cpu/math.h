@@ -58,7 +58,7 @@ cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array
 cld_status cld__arg_reduce(cld_reduction kind, const cld_array *out, const cld_array *x, int dim);
 cld_status cld__cumsum(const cld_array *out, const cld_array *x, int dim, bool reverse);
 cld_status cld__nonzero(const cld_array *out, const cld_array *x);
-cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *b, double alpha, double beta);
+cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias);
 cld_status cld__softmax(const cld_array *out, const cld_array *x, int dim, bool log);
 cld_status cld__softmax_backward(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                  bool log);

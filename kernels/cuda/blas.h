@@ -8,6 +8,9 @@
 extern "C" {
 #endif
 
+/* Bytes. cuBLASLt's kernels read a bias as vectors of this size, whatever the heuristic was told. */
+#define CLD_BIAS_ALIGNMENT 16
+
 /* C = alpha op(A) op(B) + beta C [+ bias], row-major: C (m, n), op(A) (m, k), op(B) (k, n), each with its leading
  * dimension (elements from one row, as it lies in memory, to the next). `batch` of them, strides apart. */
 typedef struct cld_product {
@@ -18,7 +21,8 @@ typedef struct cld_product {
     cld_dtype factors;                    /* of A and B: f32, f64, bf16, f16 */
     cld_dtype result;                     /* of C: the factors', or f32 */
     double alpha, beta;
-    const void *bias; /* (n) of C's dtype, added to each row, or NULL */
+    /* (n) of C's dtype, so aligned, added to each row; or NULL. Of f64 it is CLD_UNSUPPORTED. */
+    const void *bias;
 } cld_product;
 
 cld_status cld_cuda_product(void *c, const void *a, const void *b, const cld_product *p);

@@ -8,6 +8,7 @@
 #include "kernels/cuda/dnn.h"
 
 #include <cudnn.h>
+#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -15,7 +16,8 @@
 #include "kernels/cuda/choice.h"
 #include "kernels/cuda/cuda.h"
 
-#if CUDNN_VERSION < 90800
+#define OLDEST 90800
+#if CUDNN_VERSION < OLDEST
 #    error "cuDNN 9.8 or newer is needed"
 #endif
 
@@ -23,11 +25,11 @@ enum {
     MOST_CANDIDATES = 8,
     MOST_CONFIGS = 64, /* that a heuristic is asked for */
     TIMED_ROUNDS = 3,
-    TIMED_RUNS = 5, /* a round, of each */
+    TIMED_RUNS = 5, /* a round, of each; one in the first */
     MOST_ALIGNMENT = 16
 };
 static const int64_t MOST_WORKSPACE = (int64_t)1 << 30; /* bytes */
-static const double SURELY_FASTER = 0.95;
+static const double SURELY_FASTER = 0.95, HOPELESS = 8;
 
 #define TRY_DNN(call)                                                                                        \
     do {                                                                                                     \
@@ -40,6 +42,12 @@ const char *cld_cuda_dnn_version(void) {
     size_t version = cudnnGetVersion();
     snprintf(text, sizeof text, "cuDNN %zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
     return text;
+}
+
+cld_status cld_cuda_dnn_check(void) {
+    if (cudnnGetVersion() >= OLDEST) return CLD_OK;
+    return cld_fail(CLD_BACKEND, "cuDNN %d.%d or newer is needed; %s was found", OLDEST / 10000,
+                    OLDEST / 100 % 100, cld_cuda_dnn_version());
 }
 
 /* ---- descriptors ---- */
@@ -310,9 +318,12 @@ static cudnnStatus_t execute(cudnnHandle_t handle, const plan *p, const arrays *
 
 static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_shape *s) {
     char detail[512] = "";
+    CLD_TRY(cld_cuda_check_lost(operations[kind].name));
     cudnnGetLastErrorString(detail, sizeof detail);
+    bool no_memory = status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
+                     status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
     return cld_fail(
-        CLD_BACKEND,
+        no_memory ? CLD_NOMEM : CLD_BACKEND,
         "%s: cuDNN: %s %s (x (%lld, %lld, %lld, %lld), w (%lld, %lld, %d, %d), stride %d %d, padding "
         "%d %d, dilation %d %d, %s)",
         operations[kind].name, cudnnGetErrorString(status), detail, (long long)s->n, (long long)s->c,
@@ -321,30 +332,53 @@ static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_
         s->dilation[1], cld_dtype_text(s->dtype));
 }
 
+/* cuDNN opens its other libraries when it first needs them. Without these two it finds no engine, and does not say why;
+ * in the order in which it opens them. */
+static cld_status no_engine(cld_dnn_kind kind, const cld_dnn_shape *s) {
+#define TEXT_OF(x) #x
+#define SONAME(x)  ".so." TEXT_OF(x)
+    static const char *const needed[] = {"libcudnn_engines_precompiled" SONAME(CUDNN_MAJOR),
+                                         "libcudnn_heuristic" SONAME(CUDNN_MAJOR)};
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        void *loaded = dlopen(needed[i], RTLD_LAZY | RTLD_NOLOAD);
+        if (!loaded)
+            return cld_fail(CLD_BACKEND, "%s: cuDNN cannot load %s: is all of cuDNN %d installed?",
+                            operations[kind].name, needed[i], CUDNN_MAJOR);
+        dlclose(loaded);
+    }
+    return cld_fail(CLD_UNSUPPORTED, "%s: cuDNN has no engine for %s of this shape, channels last",
+                    operations[kind].name, cld_dtype_text(s->dtype));
+}
+
 /* ---- choosing ---- */
 
-/* Milliseconds of a few runs; infinite where it does not run. */
-static double time_of(cudnnHandle_t handle, const plan *p, const arrays *a) {
+/* Milliseconds of a run, after one that is not timed; infinite where it does not run. */
+static double time_of(cudnnHandle_t handle, const plan *p, const arrays *a, int runs) {
     double milliseconds;
     CLD_SCRATCH workspace = {NULL, 0};
     if (p->workspace > 0 && cld_cuda_scratch(&workspace, (size_t)p->workspace) != CLD_OK) return INFINITY;
     if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS || cld_cuda_mark(0) != CLD_OK)
         return INFINITY;
-    for (int i = 0; i < TIMED_RUNS; i++)
+    for (int i = 0; i < runs; i++)
         if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS) return INFINITY;
     if (cld_cuda_mark(1) != CLD_OK || cld_cuda_elapsed(&milliseconds) != CLD_OK) return INFINITY;
-    return milliseconds;
+    return milliseconds / runs;
 }
 
 /* The first, or a later one that is faster by more than clocks differ: so that the choice, and with it every rounding, is
- * the same from run to run. In turns, as a GPU's own clock rises at first. */
+ * as good as always the same from run to run. In turns, as a GPU's own clock rises at first, up to sixfold; what is slower
+ * than that explains is not run again: some engines take a hundred times as long as others. */
 static int fastest(const candidates *c, cudnnHandle_t handle, const arrays *a) {
-    double least[MOST_CANDIDATES];
+    double least[MOST_CANDIDATES], least_of_all = INFINITY;
     int best = 0;
     if (c->count == 1 || cld_cuda_capturing()) return 0;
     for (int i = 0; i < c->count; i++) least[i] = INFINITY;
     for (int round = 0; round < TIMED_ROUNDS; round++)
-        for (int i = 0; i < c->count; i++) least[i] = fmin(least[i], time_of(handle, &c->plans[i], a));
+        for (int i = 0; i < c->count; i++) {
+            if (round > 0 && least[i] > HOPELESS * least_of_all) continue;
+            least[i] = fmin(least[i], time_of(handle, &c->plans[i], a, round == 0 ? 1 : TIMED_RUNS));
+            least_of_all = fmin(least_of_all, least[i]);
+        }
     for (int i = 1; i < c->count; i++)
         if (least[i] < SURELY_FASTER * least[best]) best = i;
     return best;
@@ -377,9 +411,7 @@ static cld_status choose(chosen_plan **out, cudnnHandle_t handle, cld_dnn_kind k
     target t = {handle, NULL};
     cudnnStatus_t status = find_candidates(&found, &t, kind, s, alignment);
     if (status != CUDNN_STATUS_SUCCESS) return failed(status, kind, s);
-    if (found.count == 0)
-        return cld_fail(CLD_UNSUPPORTED, "%s: cuDNN has no engine for %s of this shape, channels last",
-                        operations[kind].name, cld_dtype_text(s->dtype));
+    if (found.count == 0) return no_engine(kind, s);
     *out = calloc(1, sizeof **out);
     if (!*out) return cld_fail(CLD_NOMEM, "%s: out of memory", operations[kind].name);
     plan *best = &found.plans[fastest(&found, handle, a)];

@@ -8,11 +8,12 @@
 struct integer_product {
     int64_t m, n, k;
     int64_t out[3], a[3], b[3]; /* strides: batch, rows, columns */
-    int64_t alpha, beta;
+    int64_t bias;               /* its stride */
     int64_t tiles_n;
 };
 
-template <typename T> __global__ void multiply(T *out, const T *a, const T *b, integer_product p) {
+template <typename T>
+__global__ void multiply(T *out, const T *a, const T *b, const T *bias, integer_product p) {
     CLD_SHARED(uint64_t, left, [TILE][TILE]);
     CLD_SHARED(uint64_t, right, [TILE][TILE]);
     int row = threadIdx.x / TILE, column = threadIdx.x % TILE;
@@ -30,9 +31,8 @@ template <typename T> __global__ void multiply(T *out, const T *a, const T *b, i
         __syncthreads();
     }
     if (i >= p.m || j >= p.n) return;
-    T *c = out + i * p.out[1] + j * p.out[2];
-    uint64_t before = p.beta == 0 ? 0 : (uint64_t)p.beta * (uint64_t)load(*c);
-    *c = store<T>((int64_t)((uint64_t)p.alpha * sum + before));
+    if (bias) sum += (uint64_t)load(bias[j * p.bias]);
+    out[i * p.out[1] + j * p.out[2]] = store<T>((int64_t)sum);
 }
 
 static void strides_of(int64_t strides[3], const cld_array *a) {
@@ -42,34 +42,34 @@ static void strides_of(int64_t strides[3], const cld_array *a) {
 }
 
 template <typename T>
-static cld_status run(const cld_array *out, const cld_array *a, const cld_array *b,
+static cld_status run(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias,
                       const integer_product &p) {
     int64_t tiles = (p.m + TILE - 1) / TILE * p.tiles_n, batch = out->ndim == 3 ? out->shape[0] : 1;
     for (int64_t first = 0; first < batch; first += 65535) { /* the most that a grid has in y */
         unsigned count = (unsigned)(batch - first < 65535 ? batch - first : 65535);
         CLD_TRY(CLD_LAUNCH((multiply<T>), dim3((unsigned)tiles, count), TILE * TILE, 0,
                            (T *)out->data + first * p.out[0], (const T *)a->data + first * p.a[0],
-                           (const T *)b->data + first * p.b[0], p));
+                           (const T *)b->data + first * p.b[0],
+                           bias ? (const T *)bias->data : (const T *)NULL, p));
     }
     return CLD_OK;
 }
 
-cld_status cld_cuda_integer_gemm(const cld_array *out, const cld_array *a, const cld_array *b, int64_t alpha,
-                                 int64_t beta) {
+cld_status cld_cuda_integer_gemm(const cld_array *out, const cld_array *a, const cld_array *b,
+                                 const cld_array *bias) {
     integer_product p = {};
     p.m = out->shape[out->ndim - 2];
     p.n = out->shape[out->ndim - 1];
     p.k = a->shape[a->ndim - 1];
-    p.alpha = alpha;
-    p.beta = beta;
+    p.bias = bias ? bias->strides[0] : 0;
     p.tiles_n = (p.n + TILE - 1) / TILE;
     strides_of(p.out, out);
     strides_of(p.a, a);
     strides_of(p.b, b);
     switch (out->dtype) {
-        CLD_CASE(I64, int64_t, T, return run<T>(out, a, b, p))
-        CLD_CASE(I32, int32_t, T, return run<T>(out, a, b, p))
-        CLD_CASE(U8, uint8_t, T, return run<T>(out, a, b, p))
+        CLD_CASE(I64, int64_t, T, return run<T>(out, a, b, bias, p))
+        CLD_CASE(I32, int32_t, T, return run<T>(out, a, b, bias, p))
+        CLD_CASE(U8, uint8_t, T, return run<T>(out, a, b, bias, p))
     default: return cld_fail(CLD_UNSUPPORTED, "gemm: a product of integers into floats");
     }
     return CLD_OK;

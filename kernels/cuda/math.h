@@ -15,15 +15,14 @@ cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array 
 cld_status cld_cuda_binary(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
 cld_status cld_cuda_where(const cld_array *out, const cld_array *condition, const cld_array *a,
                           const cld_array *b);
-/* reduce.cu, scan.cu */
+/* reduce.cu, arg_reduce.cu, scan.cu */
 cld_status cld_cuda_reduce(cld_reduction kind, const cld_array *out, const cld_array *x);
 cld_status cld_cuda_arg_reduce(cld_reduction kind, const cld_array *out, const cld_array *x, int dim);
 cld_status cld_cuda_cumsum(const cld_array *out, const cld_array *x, int dim, bool reverse);
 /* gemm.c; products of integers: gemm_integer.cu */
-cld_status cld_cuda_gemm(const cld_array *out, const cld_array *a, const cld_array *b, double alpha,
-                         double beta);
-cld_status cld_cuda_integer_gemm(const cld_array *out, const cld_array *a, const cld_array *b, int64_t alpha,
-                                 int64_t beta);
+cld_status cld_cuda_gemm(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias);
+cld_status cld_cuda_integer_gemm(const cld_array *out, const cld_array *a, const cld_array *b,
+                                 const cld_array *bias);
 /* softmax.cu, normalize.cu */
 cld_status cld_cuda_softmax(const cld_array *out, const cld_array *x, int dim, bool log);
 cld_status cld_cuda_softmax_backward(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,

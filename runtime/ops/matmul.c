@@ -25,7 +25,7 @@ static cld_tensor *product(const cld_tensor *a, const cld_tensor *b, cld_dtype d
     const cld_backend *device = cld_device(a);
     CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, n, shape, device);
     if (!y) return NULL;
-    CLD_TRY_NULL(cld_kernel(device, math, gemm, &y->a, &a->a, &b->a, 1, 0));
+    CLD_TRY_NULL(cld_kernel(device, math, gemm, &y->a, &a->a, &b->a, NULL));
     return cld_tensor_steal(&y);
 }
 
@@ -207,8 +207,7 @@ cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias) {
     CLD_AUTO cld_tensor *y_matrix =
         cld_tensor_view(y, 2, (int64_t[]){rows, out}, (int64_t[]){out, 1}, y->a.data);
     if (!y_matrix) return NULL;
-    if (bias) CLD_TRY_NULL(cld_tensor_copy(y_matrix, bias));
-    CLD_TRY_NULL(cld_kernel(device, math, gemm, &y_matrix->a, &matrix->a, &wt->a, 1, bias ? 1 : 0));
+    CLD_TRY_NULL(cld_kernel(device, math, gemm, &y_matrix->a, &matrix->a, &wt->a, bias ? &bias->a : NULL));
     cld_tensor *inputs[] = {x, weight, bias};
     cld_node *n = cld_record(&linear_op, &y, 1, inputs, bias ? 3 : 2);
     if (n) *cld_node_params(n, linear_node) = (linear_node){x->a.dtype, factors};

@@ -108,6 +108,14 @@ static bool is_valid(cublasLtMatmulDesc_t what, const matrix *a, const matrix *b
            b->columns;
 }
 
+static const void *read_bias(cublasLtMatmulDesc_t what) {
+    const void *bias = NULL;
+    size_t written;
+    if (read_word(what, CUBLASLT_MATMUL_DESC_EPILOGUE) == CUBLASLT_EPILOGUE_BIAS)
+        cublasLtMatmulDescGetAttribute(what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias, &written);
+    return bias;
+}
+
 /* ---- the three functions ---- */
 
 static cublasStatus_t fake_create(cublasLtHandle_t *handle) {
@@ -122,10 +130,11 @@ static cublasStatus_t fake_heuristic(cublasLtHandle_t handle, cublasLtMatmulDesc
                                      cublasLtMatmulPreference_t preference, int most,
                                      cublasLtMatmulHeuristicResult_t *results, int *count) {
     matrix ma = read_matrix(a), mb = read_matrix(b), mc = read_matrix(c);
-    bool bias = read_word(what, CUBLASLT_MATMUL_DESC_EPILOGUE) == CUBLASLT_EPILOGUE_BIAS;
+    const void *bias = read_bias(what);
     if (!handle || !preference || most < 1 || c != d || !is_valid(what, &ma, &mb, &mc))
         return CUBLAS_STATUS_INVALID_VALUE;
     if (bias && ma.type == CUDA_R_64F) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if ((uintptr_t)bias % CLD_BIAS_ALIGNMENT != 0) return CUBLAS_STATUS_INVALID_VALUE;
     results[0] = (cublasLtMatmulHeuristicResult_t){.workspaceSize = 1024, .state = CUBLAS_STATUS_SUCCESS};
     *count = 1;
     return CUBLAS_STATUS_SUCCESS;
@@ -142,10 +151,7 @@ static cublasStatus_t fake_matmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t 
          tb = read_word(what, CUBLASLT_MATMUL_DESC_TRANSB) == CUBLAS_OP_T;
     cudaDataType_t scale = (cudaDataType_t)read_word(what, CUBLASLT_MATMUL_DESC_SCALE_TYPE);
     double times = element(scale, alpha, 0), kept = element(scale, beta, 0);
-    const void *bias = NULL;
-    size_t written;
-    if (read_word(what, CUBLASLT_MATMUL_DESC_EPILOGUE) == CUBLASLT_EPILOGUE_BIAS)
-        cublasLtMatmulDescGetAttribute(what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias, &written);
+    const void *bias = read_bias(what);
     if (!handle || stream || !algo || !workspace || bytes != 1024 || c != d || lc != ld)
         return CUBLAS_STATUS_INVALID_VALUE;
     for (int64_t i = 0; i < mc.batch; i++)

@@ -1,4 +1,5 @@
-/* Products on the host: plain loops in float, or double for f64, over dense copies of the factors. */
+/* Products on the host: plain loops in float, or double for f64, over dense copies of the factors. A bias that the library
+ * would not take is an error here too. */
 #include "kernels/cuda/blas.h"
 
 #include <vector>
@@ -66,6 +67,9 @@ static cld_status multiply_all(void *c, const void *a, const void *b, const cld_
 
 cld_status cld_cuda_product(void *c, const void *a, const void *b, const cld_product *p) {
     if (p->m == 0 || p->n == 0 || p->batch == 0) return CLD_OK;
+    if (p->bias && p->factors == CLD_F64) return cld_fail(CLD_UNSUPPORTED, "matmul: a bias in f64");
+    if ((uintptr_t)p->bias % CLD_BIAS_ALIGNMENT != 0)
+        return cld_fail(CLD_BACKEND, "matmul: a bias at %p is not aligned", p->bias);
     CLD_BY_FLOAT(p->factors, S, {
         if (p->result == p->factors) return multiply_all<S, S>(c, a, b, p);
         if (p->result == CLD_F32 && sizeof(S) == 2) return multiply_all<S, float>(c, a, b, p);
