@@ -150,7 +150,9 @@ CUDA_OBJ  := $(patsubst kernels/cuda/%,$(BUILD)/cuda/%.o,$(CUDA_C) $(CUDA_CU))
 CUDA_CC   := $(CC) -std=gnu11 $(OPT) $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -I. $(CUDA_INC)
 # Code for each architecture, and for later ones the last in an intermediate form that the driver compiles.
 CUDA_LAST := $(lastword $(CUDA_ARCH))
-CUDA_NVCC := $(NVCC) -O3 -std=c++17 -I. -Xcompiler "-fPIC -fvisibility=hidden" -Xptxas -v \
+# Compressed as well as can be, where nvcc knows how: a quarter of the size.
+CUDA_SMALL := $(if $(HAVE_CUDA),$(shell $(NVCC_PATH) --help | grep -q -- --compress-mode && echo -compress-mode=size))
+CUDA_NVCC := $(NVCC) -O3 -std=c++17 -I. -Xcompiler "-fPIC -fvisibility=hidden" -Xptxas -v $(CUDA_SMALL) \
              $(if $(findstring -Werror,$(WARN)),-Werror all-warnings) \
              $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
              -gencode arch=compute_$(CUDA_LAST),code=compute_$(CUDA_LAST)

@@ -79,7 +79,7 @@ local kernels = { "math", "index", "losses", "optim", "layers", "augment" }
 local function run_specs()
   local paths = {}
   for _, name in ipairs(kernels) do paths[#paths + 1] = ("spec/backend_%s_spec.lua"):format(name) end
-  for _, name in ipairs { "backend_gradients", "backend_training", "device", "graph", "precision" } do
+  for _, name in ipairs { "backend_gradients", "backend_training", "graph", "precision" } do
     paths[#paths + 1] = ("spec/%s_spec.lua"):format(name)
   end
   for _, path in ipairs(paths) do count(path, read(("timeout 300 '%s' %s %s"):format(cldlua, busted, path))) end
