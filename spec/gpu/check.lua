@@ -214,5 +214,9 @@ for _, tool in ipairs { "memcheck", "racecheck" } do
   end
 end
 
+if passed + failed == 0 then
+  print "gpu-check: none of these parts could run"
+  failed = 1
+end
 print(("%d passed, %d failed"):format(passed, failed))
 os.exit(failed == 0 and 0 or 1)
