@@ -168,7 +168,7 @@ static int reduce_cross_entropy(lua_State *L) {
     if (!reductions[p.reduction])
         return luaL_error(L, "cross_entropy: reduction must be 'mean', 'sum' or 'none', got '%s'", reduction);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_cross_entropy_with(logits, labels, &p);
+    *out = cld_cross_entropy(NULL, logits, labels, &p);
     return cldL_result(L, *out);
 }
 

@@ -94,6 +94,9 @@ DEFINE_LOOPS(double, double, exp)
 /* By compute type: CALL(c, sum, x, n) is sum_float or sum_double. */
 #define CALL(c, name, ...) ((c) == CLD_COMPUTE_FLOAT ? name##_float(__VA_ARGS__) : name##_double(__VA_ARGS__))
 
+double cld__largest(cld_compute c, const void *x, int64_t n, double m) { return CALL(c, max, x, n, m); }
+double cld__sum_exp(cld_compute c, const void *x, int64_t n, double m) { return CALL(c, sum_exp, x, n, m); }
+
 /* ---- softmax ------------------------------------------------------------------------------------------- */
 
 /* y = exp(x - m) / s or (x - m) - log s, with m = max x and s = sum exp(x - m). In that order: m + log s would be

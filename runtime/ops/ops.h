@@ -109,6 +109,7 @@ cld_tensor *cld_one_hot(cld_tensor *labels, int64_t classes);
 
 /* ---- matmul.c ---- */
 cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b); /* PyTorch's rules, 1-d to batched */
+cld_tensor *cld_scaled_matmul(cld_tensor *a, cld_tensor *b, double scale); /* scale * a b, two matrices */
 /* x W^T + b; bias may be NULL. One dtype; or x has 16 bits and the others f32, and so the result. Goes by the precision,
  * which matmul does not: it is what losses are made of. */
 cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias);
@@ -119,16 +120,10 @@ cld_tensor *cld_log_softmax(cld_tensor *x, int dim);
 cld_tensor *cld_normalize(cld_tensor *x, int dim); /* x / ||x||, zero stays zero */
 
 /* ---- cross_entropy.c: logits (n, classes), labels i64 (n), each 0 .. classes - 1 ---- */
-typedef enum cld_row_reduction { CLD_MEAN_OF_ROWS, CLD_SUM_OF_ROWS, CLD_EACH_ROW } cld_row_reduction;
-typedef struct cld_cross_entropy_params {
-    cld_row_reduction reduction;
-    double label_smoothing;
-} cld_cross_entropy_params;
-cld_tensor *cld_cross_entropy_with(cld_tensor *logits, cld_tensor *labels,
-                                   const cld_cross_entropy_params *options);
-static inline cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labels) {
-    return cld_cross_entropy_with(logits, labels, &(cld_cross_entropy_params){CLD_MEAN_OF_ROWS, 0});
-}
+/* *accuracy, where that is not NULL: the share of rows whose largest logit, the first of equals, is at their label; f32,
+ * 0-d, a constant. */
+cld_tensor *cld_cross_entropy(cld_tensor **accuracy, cld_tensor *logits, cld_tensor *labels,
+                              const cld_cross_entropy_params *p);
 
 /* ---- index.c: index tensors are i64, 0-based ---- */
 /* gather, along dim 0: y[i][j] = x[index[i][j]][j]; scatter_add: a copy of x, and source[i][j] is added there. */
