@@ -44,7 +44,7 @@ typedef struct row {
     }                                                                                                        \
     CLD_SIMD static double sum_##name(const T *x, int64_t n) {                                               \
         double sum = 0;                                                                                      \
-        for (int64_t i = 0; i < n; i++) sum += (double)x[i];                                                 \
+        _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < n; i++) sum += (double)x[i];          \
         return sum;                                                                                          \
     }
 
