@@ -154,9 +154,10 @@ static int reduce_cumsum(lua_State *L) {
 }
 
 /* cld.cross_entropy(logits (n, classes), labels i64 (n)[, options]); the options and their defaults are
- * {reduction = "mean", or "sum", or "none", label_smoothing = 0}. */
+ * {reduction = "mean", or "sum", or "none", label_smoothing = 0, accuracy = false}. With accuracy a second result: the
+ * share of rows whose largest logit is at their label, f32, without dimensions. */
 static int reduce_cross_entropy(lua_State *L) {
-    static const char *const fields[] = {"reduction", "label_smoothing", NULL};
+    static const char *const fields[] = {"reduction", "label_smoothing", "accuracy", NULL};
     static const char *const reductions[] = {
         [CLD_MEAN_OF_ROWS] = "mean", [CLD_SUM_OF_ROWS] = "sum", [CLD_EACH_ROW] = "none", NULL};
     cldL_check_count(L, 3);
@@ -167,9 +168,11 @@ static int reduce_cross_entropy(lua_State *L) {
     while (reductions[p.reduction] && strcmp(reduction, reductions[p.reduction]) != 0) p.reduction++;
     if (!reductions[p.reduction])
         return luaL_error(L, "cross_entropy: reduction must be 'mean', 'sum' or 'none', got '%s'", reduction);
-    cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_cross_entropy(NULL, logits, labels, &p);
-    return cldL_result(L, *out);
+    bool wanted = cldL_field_boolean(L, 3, "accuracy", false);
+    cld_tensor **out = cldL_new_tensor(L), **accuracy = wanted ? cldL_new_tensor(L) : NULL;
+    *out = cld_cross_entropy(accuracy, logits, labels, &p);
+    cldL_result(L, *out);
+    return wanted ? 2 : 1;
 }
 
 const luaL_Reg cldL_reduce_ops[] = {

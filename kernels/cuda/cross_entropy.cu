@@ -166,20 +166,24 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 template <typename T>
+static cld_status score_rows(const cross_entropy_problem<T> &q, const cld_array *logits) {
+    constexpr int COUNT = wide<T>::COUNT;
+    cld_lines<1> l = cld_lines_of<1>({logits}, 1, CHUNK);
+    if (l.length % COUNT == 0 && is_wide(q.logits) && is_wide(q.dlogits))
+        return CLD_LAUNCH((cross_entropy<T, COUNT>), cld_line_blocks(l), THREADS, 0, q, l);
+    return CLD_LAUNCH((cross_entropy<T, 1>), cld_line_blocks(l), THREADS, 0, q, l);
+}
+
+template <typename T>
 static cld_status run(cross_entropy_problem<T> q, const cld_array *loss, const cld_array *share,
                       const cld_array *logits, bool each) {
-    constexpr int COUNT = wide<T>::COUNT;
-    int64_t rows = logits->shape[0], classes = logits->shape[1];
+    int64_t rows = logits->shape[0];
     bool summed = !each || share;
     CLD_SCRATCH block;
     if (summed) CLD_TRY(cld_cuda_scratch(&block, (size_t)rows * sizeof(score)));
     q.scores = (score *)block.data;
     q.loss = each ? (T *)loss->data : NULL;
-    cld_lines<1> l = cld_lines_of<1>({logits}, 1, CHUNK);
-    if (rows > 0 && classes % COUNT == 0 && is_wide(q.logits) && is_wide(q.dlogits))
-        CLD_TRY(CLD_LAUNCH((cross_entropy<T, COUNT>), cld_line_blocks(l), THREADS, 0, q, l));
-    else if (rows > 0)
-        CLD_TRY(CLD_LAUNCH((cross_entropy<T, 1>), cld_line_blocks(l), THREADS, 0, q, l));
+    if (rows > 0) CLD_TRY(score_rows(q, logits));
     if (!summed) return CLD_OK;
     return CLD_LAUNCH((add_scores<T>), 1, THREADS, 0, each ? (T *)nullptr : (T *)loss->data,
                       share ? (float *)share->data : (float *)nullptr, (const score *)q.scores, rows,

@@ -126,7 +126,8 @@ cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b) {
     CLD_AUTO cld_tensor *x = a->a.ndim == 1 ? cld_unsqueeze(a, 0) : cld_tensor_retain(a);
     CLD_AUTO cld_tensor *w = !x ? NULL : b->a.ndim == 1 ? cld_unsqueeze(b, 1) : cld_tensor_retain(b);
     if (!w) return NULL;
-    CLD_AUTO cld_tensor *y = x->a.ndim == 2 && w->a.ndim == 2 ? matmul_matrices(x, w, 1) : matmul_batches(x, w);
+    CLD_AUTO cld_tensor *y =
+        x->a.ndim == 2 && w->a.ndim == 2 ? matmul_matrices(x, w, 1) : matmul_batches(x, w);
     if (!y) return NULL;
     CLD_AUTO cld_tensor *without_row = a->a.ndim == 1 ? cld_squeeze(y, -2) : cld_tensor_retain(y);
     if (!without_row) return NULL;

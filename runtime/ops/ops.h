@@ -27,7 +27,8 @@ static inline cld_tensor *cld_mul_scalar(cld_tensor *x, double s) {
 
 /* ---- in_place.c: on tensors off the tape (an error where recording would need the old value) ---- */
 cld_status cld_add_(cld_tensor *x, cld_tensor *y); /* x += y */
-cld_status cld_mul_scalar_(cld_tensor *x, double s);
+/* x = x op s, for a kind whose result has x's dtype. */
+cld_status cld_unary_(const char *op, cld_unary kind, cld_tensor *x, double s);
 /* y broadcasts and is cast, and may lie on another device. */
 cld_status cld_copy_(const char *op, cld_tensor *x, const cld_tensor *y);
 /* What any write in place asks of its target: off the tape, and every element in a place of its own. */
