@@ -148,6 +148,7 @@ typedef enum cld_row_reduction { CLD_MEAN_OF_ROWS, CLD_SUM_OF_ROWS, CLD_EACH_ROW
 
 typedef struct cld_cross_entropy_params {
     cld_row_reduction reduction;
+    double temperature; /* above 0; 1 is none */
     double label_smoothing;
 } cld_cross_entropy_params;
 
@@ -176,7 +177,7 @@ typedef struct cld_math_ops {
     cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);
     cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                    bool log);
-    /* The loss of row i of logits (n, classes) is -sum_c q_c log p_c, where p is its softmax, and q is 1 at labels[i],
+    /* The loss of row i of logits (n, classes) is -sum_c q_c log p_c: p is the softmax of row / temperature, q is 1 at labels[i],
      * softened by s = label_smoothing: 1 - s there, plus s / classes everywhere. labels (n) are i64 and checked by the
      * backend. loss: one element, or (n) for CLD_EACH_ROW. share (f32, one element, or NULL): of the rows whose largest
      * logit, the first of equals, NaN before all else, is at their label. dlogits (or NULL): the gradient of loss, for

@@ -59,12 +59,14 @@ end)
 describe("cross_entropy", function()
   it("reduces and smooths as asked", function()
     local x, labels = values(4, 5), cld.tensor({ 4, 0, 2, 2 }, "i64")
-    local log_p = x:log_softmax(2)
-    for _, s in ipairs { 0, 0.1, 1 } do
+    for i, s in ipairs { 0, 0.1, 1 } do
+      local temperature = ({ 0.2, 1, 3 })[i]
+      local log_p = (x / temperature):log_softmax(2)
       local each = -(log_p:gather(2, labels:unsqueeze(2)):squeeze(2) * (1 - s) + log_p:mean(2) * s)
       for reduction, expected in pairs { none = each, sum = each:sum(), mean = each:mean() } do
         local function loss(logits)
-          return cld.cross_entropy(logits, labels, { reduction = reduction, label_smoothing = s })
+          return cld.cross_entropy(logits, labels,
+            { reduction = reduction, label_smoothing = s, temperature = temperature })
         end
         check.close(loss(x), expected)
         check.gradcheck(loss, { x })
@@ -166,6 +168,7 @@ describe("cross_entropy", function()
     end
     fails({ smoothing = 1 }, "did you mean 'label_smoothing'")
     fails({ label_smoothing = 2 }, "must lie in 0 to 1, got 2")
+    fails({ temperature = 0 }, "the temperature is 0; expected a number above 0")
     fails({ reduction = "max" }, "'mean', 'sum' or 'none', got 'max'")
     fails("sum", "table expected")
   end)

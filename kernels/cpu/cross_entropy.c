@@ -9,23 +9,39 @@ typedef struct job {
     const cld_array *logits, *dlogits;
     cld_compute compute;
     int64_t classes;
-    double smoothing, weight; /* weight: of a row in the loss */
+    double scale, smoothing; /* scale: 1 / temperature */
+    double weight;           /* of a row in the loss */
 } job;
 
 /* Of one row. */
 typedef struct row {
     const char *x;
     int64_t label;
-    double at_label, largest, sum; /* the logit there; sum of exp(x - largest) */
+    double at_label, largest, sum; /* the logit there; sum of exp(scale (x - largest)) */
 } row;
 
 /* ---- loops --------------------------------------------------------------------------------------------- */
 
-/* dx = (p - soft) * weight, p = exp(x - m) * share. And: is any of x not below v, which is also true of NaN; not at most
- * v? */
+/* dx = (p - soft) * weight, p = exp(scale (x - m)) * share. And: is any of x not below v, which is also true of NaN; not
+ * at most v? */
 #define DEFINE_LOOPS(name, T, E)                                                                             \
-    CLD_SIMD static void gradient_##name(T *dx, const T *x, int64_t n, T m, T share, T soft, T weight) {     \
-        for (int64_t i = 0; i < n; i++) dx[i] = (E(x[i] - m) * share - soft) * weight;                       \
+    CLD_SIMD static T max_##name(const T *x, int64_t n, T m) {                                               \
+        T lanes[CLD_LANES];                                                                                  \
+        int64_t whole = n / CLD_LANES * CLD_LANES;                                                           \
+        for (int j = 0; j < CLD_LANES; j++) lanes[j] = m;                                                    \
+        for (int64_t at = 0; at < whole; at += CLD_LANES)                                                    \
+            for (int64_t j = 0; j < CLD_LANES; j++) lanes[j] = x[at + j] > lanes[j] ? x[at + j] : lanes[j];  \
+        for (int64_t i = whole; i < n; i++) m = x[i] > m ? x[i] : m;                                         \
+        for (int j = 0; j < CLD_LANES; j++) m = lanes[j] > m ? lanes[j] : m;                                 \
+        return m;                                                                                            \
+    }                                                                                                        \
+    CLD_SIMD static double sum_exp_##name(const T *x, int64_t n, T m, T scale) {                             \
+        CLD_LANE_SUM(T, E((x[i] - m) * scale));                                                              \
+    }                                                                                                        \
+    CLD_SIMD static double sum_##name(const T *x, int64_t n) { CLD_LANE_SUM(double, (double)x[i]); }         \
+    CLD_SIMD static void gradient_##name(T *dx, const T *x, int64_t n, T m, T scale, T share, T soft,        \
+                                         T weight) {                                                         \
+        for (int64_t i = 0; i < n; i++) dx[i] = (E((x[i] - m) * scale) * share - soft) * weight;             \
     }                                                                                                        \
     CLD_SIMD static bool any_not_below_##name(const T *x, int64_t n, T v) {                                  \
         int any = 0;                                                                                         \
@@ -41,11 +57,6 @@ typedef struct row {
         int any = 0;                                                                                         \
         for (int64_t i = 0; i < n; i++) any |= x[i] != x[i];                                                 \
         return any;                                                                                          \
-    }                                                                                                        \
-    CLD_SIMD static double sum_##name(const T *x, int64_t n) {                                               \
-        double sum = 0;                                                                                      \
-        _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < n; i++) sum += (double)x[i];          \
-        return sum;                                                                                          \
     }
 
 DEFINE_LOOPS(float, float, cld_expf)
@@ -76,21 +87,23 @@ static row read_row(const job *j, int64_t i, int64_t label) {
     row r = {.x = (const char *)j->logits->data + i * j->classes * (int64_t)bytes, .label = label};
     r.at_label = logit(j, &r, label);
     r.largest = -INFINITY;
-    EACH_PIECE(first, n, 0, j->classes)
-    r.largest = cld__largest(j->compute, load(j, &in, &r, first, n), n, r.largest);
-    EACH_PIECE(first, n, 0, j->classes)
-    r.sum += cld__sum_exp(j->compute, load(j, &in, &r, first, n), n, r.largest);
+    EACH_PIECE(first, n, 0, j->classes) {
+        r.largest = CALL(j->compute, max, load(j, &in, &r, first, n), n, r.largest);
+    }
+    EACH_PIECE(first, n, 0, j->classes) {
+        r.sum += CALL(j->compute, sum_exp, load(j, &in, &r, first, n), n, r.largest, j->scale);
+    }
     return r;
 }
 
-/* -sum_c q_c log p_c, where log p_c = x_c - largest - log(sum). Sums of differences: what all logits share is lost before
+/* -sum_c q_c log p_c, where log p_c = scale (x_c - largest) - log(sum). Sums of differences: what all logits share is lost before
  * anything is rounded to its last bit. */
 static double loss_of(const job *j, const row *r) {
-    double loss = log(r->sum) + (1 - j->smoothing) * (r->largest - r->at_label), total = 0;
+    double loss = log(r->sum) + j->scale * (1 - j->smoothing) * (r->largest - r->at_label), total = 0;
     if (j->smoothing == 0) return loss;
     cld_piece in;
     EACH_PIECE(first, n, 0, j->classes) total += CALL(j->compute, sum, load(j, &in, r, first, n), n);
-    return loss + j->smoothing * (r->largest - total / (double)j->classes);
+    return loss + j->scale * j->smoothing * (r->largest - total / (double)j->classes);
 }
 
 /* Is the label where argmax would look: at the first NaN, else at the first of the largest? */
@@ -113,14 +126,15 @@ static void write_gradient(const job *j, const row *r, int64_t i) {
     cld_dtype dtype = j->dlogits->dtype;
     int64_t bytes = (int64_t)cld_dtype_size(dtype);
     char *dx = (char *)j->dlogits->data + i * j->classes * bytes;
-    double soft = j->smoothing / (double)j->classes;
+    double soft = j->smoothing / (double)j->classes, weight = j->weight * j->scale;
     EACH_PIECE(first, n, 0, j->classes) {
         const void *x = load(j, &in, r, first, n);
         void *to = cld__store_target(j->compute, &out, dx + first * bytes, dtype, 1);
-        CALL(j->compute, gradient, to, x, n, r->largest, 1 / r->sum, soft, j->weight);
+        CALL(j->compute, gradient, to, x, n, r->largest, j->scale, 1 / r->sum, soft, weight);
         cld__store(j->compute, to, dx + first * bytes, dtype, 1, n);
     }
-    double p = exp(r->at_label - r->largest) / r->sum, at_label = (p - soft - (1 - j->smoothing)) * j->weight;
+    double p = exp(j->scale * (r->at_label - r->largest)) / r->sum,
+           at_label = (p - soft - (1 - j->smoothing)) * weight;
     cld__store(CLD_COMPUTE_DOUBLE, &at_label, dx + r->label * bytes, dtype, 1, 1);
 }
 
@@ -141,7 +155,13 @@ cld_status cld__cross_entropy(const cld_array *loss, const cld_array *share, con
     const int64_t *label = labels->data;
     CLD_TRY(check_labels(label, rows, classes));
     double weight = p->reduction == CLD_MEAN_OF_ROWS ? 1 / (double)rows : 1;
-    const job j = {logits, dlogits, cld__compute_type(logits->dtype), classes, p->label_smoothing, weight};
+    const job j = {.logits = logits,
+                   .dlogits = dlogits,
+                   .compute = cld__compute_type(logits->dtype),
+                   .classes = classes,
+                   .scale = 1 / p->temperature,
+                   .smoothing = p->label_smoothing,
+                   .weight = weight};
     size_t bytes = (size_t)rows * sizeof(double);
     void *workspace;
     CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));

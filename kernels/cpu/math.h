@@ -47,11 +47,6 @@ typedef void (*cld_walk_body)(const void *context, char *const data[], const int
 /* All of the same shape; arrays[0] is the one written. Blocked and strided may mix. */
 void cld__walk(const cld_array *const arrays[], int count, cld_walk_body body, const void *context);
 
-/* Of n numbers of a floating compute type: the largest of them and m, where NaN counts for nothing; the sum of
- * exp(x - m). softmax.c */
-double cld__largest(cld_compute compute, const void *x, int64_t n, double m);
-double cld__sum_exp(cld_compute compute, const void *x, int64_t n, double m);
-
 /* The functions of the table, by file. */
 cld_status cld__copy(const cld_array *out, const cld_array *x);
 cld_status cld__fill(const cld_array *out, double value);

@@ -20,9 +20,10 @@ struct score {
 template <typename T> struct cross_entropy_problem {
     const T *logits;
     const int64_t *labels;
-    T *loss, *dlogits; /* loss: of each row, or NULL; dlogits may be NULL */
-    score *scores;     /* or NULL */
-    double smoothing, weight;
+    T *loss, *dlogits;       /* loss: of each row, or NULL; dlogits may be NULL */
+    score *scores;           /* or NULL */
+    double scale, smoothing; /* scale: 1 / temperature */
+    double weight;           /* of a row in the loss */
     cld_fault *fault;
 };
 
@@ -49,25 +50,23 @@ template <typename T, int WIDTH> struct piece {
 template <typename C> struct mass {
     C largest;
     int beaten;         /* one of them beats the label's: argmax would choose it */
-    double sum, logits; /* of exp(x - largest); of the logits themselves, where labels are smoothed */
+    double sum, logits; /* of exp(scale (x - largest)); of the logits themselves, where labels are smoothed */
 };
 
-/* exp(from - to), for to >= from. */
-template <typename C> __device__ inline C shrink(C from, C to) {
-    return from == to ? (C)1 : exponential(from - to);
+/* exp(scale (from - to)), for to >= from. */
+template <typename C> __device__ inline C shrink(C from, C to, C scale) {
+    return from == to ? (C)1 : exponential((from - to) * scale);
 }
 
-template <typename C> __device__ inline mass<C> merged(const mass<C> &a, const mass<C> &b) {
+template <typename C> __device__ inline mass<C> merged(const mass<C> &a, const mass<C> &b, C scale) {
     C m = b.largest > a.largest ? b.largest : a.largest;
-    return {m, a.beaten | b.beaten, a.sum * shrink(a.largest, m) + b.sum * shrink(b.largest, m),
+    return {m, a.beaten | b.beaten, a.sum * shrink(a.largest, m, scale) + b.sum * shrink(b.largest, m, scale),
             a.logits + b.logits};
 }
 
-template <typename T, int WIDTH>
-__device__ inline mass<typename cld_compute<T>::type>
-mass_of(const piece<T, WIDTH> &x, int64_t length, int64_t label, typename cld_compute<T>::type at_label,
-        bool smoothed) {
-    typedef typename cld_compute<T>::type C;
+template <typename T, int WIDTH, typename C>
+__device__ inline mass<C> mass_of(const piece<T, WIDTH> &x, int64_t length, int64_t label, C at_label,
+                                  const cross_entropy_problem<T> &q) {
     C m = -(C)INFINITY, sum = 0;
     mass<C> own = {};
     CLD_UNROLL
@@ -79,27 +78,26 @@ mass_of(const piece<T, WIDTH> &x, int64_t length, int64_t label, typename cld_co
             own.beaten |= before && nan; /* the first NaN wins */
         else
             own.beaten |= nan || (before ? v >= at_label : v > at_label); /* else the first of the largest */
-        if (smoothed && x.at(j) < length) own.logits += v;
+        if (q.smoothing != 0 && x.at(j) < length) own.logits += v;
     }
     C base = m == -(C)INFINITY ? (C)0 : m; /* so that exp(-infinity - m) is 0 */
     CLD_UNROLL
-    for (int j = 0; j < CHUNK; j++) sum += exponential(x.v[j] - base);
+    for (int j = 0; j < CHUNK; j++) sum += exponential((x.v[j] - base) * (C)q.scale);
     own.largest = m, own.sum = sum;
     return own;
 }
 
-template <typename T, int WIDTH>
-__device__ inline void write_gradient(T *dx, const piece<T, WIDTH> &x, int64_t length, int64_t label,
-                                      typename cld_compute<T>::type m, typename cld_compute<T>::type share,
-                                      typename cld_compute<T>::type soft, const cross_entropy_problem<T> &q) {
-    typedef typename cld_compute<T>::type C;
-    C sharp = (C)(1 - q.smoothing), weight = (C)q.weight;
+template <typename T, int WIDTH, typename C>
+__device__ inline void write_gradient(T *dx, const piece<T, WIDTH> &x, int64_t length, int64_t label, C m,
+                                      C share, const cross_entropy_problem<T> &q) {
+    C scale = (C)q.scale, weight = (C)(q.weight * q.scale);
+    C sharp = (C)(1 - q.smoothing), soft = (C)(q.smoothing / (double)length);
     CLD_UNROLL
     for (int j = 0; j < CHUNK; j += WIDTH) {
         wide<T, WIDTH> out;
         CLD_UNROLL
         for (int e = 0; e < WIDTH; e++) {
-            C difference = exponential(x.v[j + e] - m) * share - soft;
+            C difference = exponential((x.v[j + e] - m) * scale) * share - soft;
             if (x.at(j + e) == label) difference -= sharp;
             out.v[e] = store<T>(difference * weight);
         }
@@ -107,12 +105,15 @@ __device__ inline void write_gradient(T *dx, const piece<T, WIDTH> &x, int64_t l
     }
 }
 
-/* -sum_c q_c log p_c, where log p_c = x_c - largest - log(sum). Of differences: what all logits share is lost before
- * anything is rounded to its last bit. A row holding NaN, or nothing but -infinity, gives NaN: its sum is NaN or 0. */
-template <typename C>
-__device__ inline double loss_of(const mass<C> &row, C at_label, int64_t length, double smoothing) {
-    double m = (double)row.largest, loss = log(row.sum) + (1 - smoothing) * (m - (double)at_label);
-    return smoothing == 0 ? loss : loss + smoothing * (m - row.logits / (double)length);
+/* -sum_c q_c log p_c, where log p_c = scale (x_c - largest) - log(sum). Of differences: what all logits share is lost
+ * before anything is rounded to its last bit. A row holding NaN, or nothing but -infinity, gives NaN: its sum is NaN or
+ * 0. */
+template <typename T, typename C>
+__device__ inline double loss_of(const mass<C> &row, C at_label, int64_t length,
+                                 const cross_entropy_problem<T> &q) {
+    double m = (double)row.largest;
+    double loss = log(row.sum) + q.scale * (1 - q.smoothing) * (m - (double)at_label);
+    return q.smoothing == 0 ? loss : loss + q.scale * q.smoothing * (m - row.logits / (double)length);
 }
 
 template <typename T, int WIDTH>
@@ -126,26 +127,25 @@ static __global__ void __launch_bounds__(THREADS) cross_entropy(cross_entropy_pr
     bool valid = label >= 0 && label < length;
     C at_label = valid ? load(row[label]) : (C)NAN;
     piece<T, WIDTH> kept(row, p, 0, length);
-    mass<C> own = mass_of<T, WIDTH>(kept, length, label, at_label, q.smoothing != 0);
+    C scale = (C)q.scale;
+    mass<C> own = mass_of(kept, length, label, at_label, q);
     for (int64_t start = stride; start < length; start += stride)
-        own = merged(own, mass_of<T, WIDTH>(piece<T, WIDTH>(row, p, start, length), length, label, at_label,
-                                            q.smoothing != 0));
+        own = merged(own, mass_of(piece<T, WIDTH>(row, p, start, length), length, label, at_label, q), scale);
     mass<C> whole =
-        over_line(shared, p, own, [](const mass<C> &a, const mass<C> &b) { return merged(a, b); });
+        over_line(shared, p, own, [=](const mass<C> &a, const mass<C> &b) { return merged(a, b, scale); });
     if (p.line >= l.dims.total) return;
     if (p.mine == 0) {
-        double loss = loss_of(whole, at_label, length, q.smoothing);
+        double loss = loss_of(whole, at_label, length, q);
         if (!valid) report(q.fault, CLD_FAULT_CROSS_ENTROPY, q.labels[p.line], l.length);
         if (q.loss) q.loss[p.line] = store<T>(loss);
         if (q.scores) q.scores[p.line] = score{loss, valid && !whole.beaten};
     }
     if (!q.dlogits) return;
     T *dx = q.dlogits + p.line * l.length;
-    C share = (C)(1 / whole.sum), soft = (C)(q.smoothing / (double)length);
-    write_gradient<T, WIDTH>(dx, kept, length, label, whole.largest, share, soft, q);
+    C share = (C)(1 / whole.sum);
+    write_gradient(dx, kept, length, label, whole.largest, share, q);
     for (int64_t start = stride; start < length; start += stride)
-        write_gradient<T, WIDTH>(dx, piece<T, WIDTH>(row, p, start, length), length, label, whole.largest,
-                                 share, soft, q);
+        write_gradient(dx, piece<T, WIDTH>(row, p, start, length), length, label, whole.largest, share, q);
 }
 
 /* One block. */
@@ -199,7 +199,8 @@ cld_status cld_cuda_cross_entropy(const cld_array *loss, const cld_array *share,
         cross_entropy_problem<T> q = {};
         q.logits = (const T *)logits->data, q.labels = (const int64_t *)labels->data;
         q.dlogits = dlogits ? (T *)dlogits->data : NULL;
-        q.smoothing = p->label_smoothing, q.weight = weight, q.fault = cld_cuda_fault();
+        q.scale = 1 / p->temperature, q.smoothing = p->label_smoothing, q.weight = weight;
+        q.fault = cld_cuda_fault();
         return run<T>(q, loss, share, logits, each);
     });
     return CLD_OK;

@@ -7,10 +7,10 @@
  * largest logit is their label, where that is asked for. */
 static cld_tensor *loss_against(cld_tensor **accuracy, cld_tensor *g, cld_tensor *centroids,
                                 cld_tensor *labels, double temperature) {
-    const cld_cross_entropy_params mean = {.reduction = CLD_MEAN_OF_ROWS};
+    const cld_cross_entropy_params p = {.reduction = CLD_MEAN_OF_ROWS, .temperature = temperature};
     CLD_AUTO cld_tensor *transposed = cld_transpose(centroids, 0, 1);
-    CLD_AUTO cld_tensor *logits = transposed ? cld_scaled_matmul(g, transposed, 1 / temperature) : NULL;
-    return logits ? cld_cross_entropy(accuracy, logits, labels, &mean) : NULL;
+    CLD_AUTO cld_tensor *similarity = transposed ? cld_matmul(g, transposed) : NULL;
+    return similarity ? cld_cross_entropy(accuracy, similarity, labels, &p) : NULL;
 }
 
 static cld_tensor *clusters_of(cld_tensor **labels, cld_tensor *g, const cld_group_params *p) {

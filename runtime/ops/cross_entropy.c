@@ -2,6 +2,8 @@
  * gradient; backward only scales that. */
 #include "runtime/ops/ops.h"
 
+#include <math.h>
+
 /* dlogits = dloss times what forward has found. */
 static cld_status cross_entropy_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     CLD_AUTO cld_tensor *gradient = cld_node_saved(n, 0); /* (n, classes) */
@@ -23,6 +25,9 @@ static cld_status check(const cld_tensor *logits, const cld_tensor *labels,
     if (!(p->label_smoothing >= 0 && p->label_smoothing <= 1))
         return cld_fail(CLD_INVALID, "cross_entropy: label_smoothing must lie in 0 to 1, got %g",
                         p->label_smoothing);
+    if (!(p->temperature > 0 && isfinite(p->temperature)))
+        return cld_fail(CLD_INVALID, "cross_entropy: the temperature is %g; expected a number above 0",
+                        p->temperature);
     return cld_check_same_device("cross_entropy", logits, labels);
 }
 

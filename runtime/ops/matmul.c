@@ -15,8 +15,8 @@ static cld_tensor *transposed(const cld_tensor *a) {
     return cld_tensor_view(a, t.ndim, t.shape, t.strides, t.data);
 }
 
-/* scale * a @ b off the tape, in dtype; shapes agree. */
-static cld_tensor *product(const cld_tensor *a, const cld_tensor *b, cld_dtype dtype, double scale) {
+/* a @ b off the tape, in dtype; shapes agree. */
+static cld_tensor *product(const cld_tensor *a, const cld_tensor *b, cld_dtype dtype) {
     int64_t shape[3];
     int n = a->a.ndim;
     shape[0] = a->a.shape[0];
@@ -25,39 +25,33 @@ static cld_tensor *product(const cld_tensor *a, const cld_tensor *b, cld_dtype d
     const cld_backend *device = cld_device(a);
     CLD_AUTO cld_tensor *y = cld_tensor_new(dtype, n, shape, device);
     if (!y) return NULL;
-    CLD_TRY_NULL(cld_kernel(device, math, gemm, &y->a, &a->a, &b->a, scale, 0));
+    CLD_TRY_NULL(cld_kernel(device, math, gemm, &y->a, &a->a, &b->a, 1, 0));
     return cld_tensor_steal(&y);
 }
 
-typedef struct matmul_params {
-    double scale;
-} matmul_params;
-
-/* y = scale a b: da = scale dy b^T, db = scale a^T dy */
+/* y = a b: da = dy b^T, db = a^T dy */
 static cld_status matmul_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    double scale = cld_node_params(n, matmul_params)->scale;
     if (cld_node_needs(n, 0)) {
         CLD_AUTO cld_tensor *b = cld_node_saved(n, 1);
         CLD_AUTO cld_tensor *bt = b ? transposed(b) : NULL;
-        din[0] = bt ? product(dout[0], bt, bt->a.dtype, scale) : NULL;
+        din[0] = bt ? product(dout[0], bt, bt->a.dtype) : NULL;
         if (!din[0]) return cld_error_code();
     }
     if (cld_node_needs(n, 1)) {
         CLD_AUTO cld_tensor *a = cld_node_saved(n, 0);
         CLD_AUTO cld_tensor *at = a ? transposed(a) : NULL;
-        din[1] = at ? product(at, dout[0], at->a.dtype, scale) : NULL;
+        din[1] = at ? product(at, dout[0], at->a.dtype) : NULL;
         if (!din[1]) return cld_error_code();
     }
     return CLD_OK;
 }
 static const cld_op matmul_op = {.name = "matmul", .backward = matmul_backward};
 
-static cld_tensor *matmul_matrices(cld_tensor *a, cld_tensor *b, double scale) {
-    CLD_AUTO cld_tensor *y = product(a, b, a->a.dtype, scale);
+static cld_tensor *matmul_matrices(cld_tensor *a, cld_tensor *b) {
+    CLD_AUTO cld_tensor *y = product(a, b, a->a.dtype);
     if (!y) return NULL;
     cld_tensor *inputs[] = {a, b};
     cld_node *n = cld_record(&matmul_op, &y, 1, inputs, 2);
-    if (n) *cld_node_params(n, matmul_params) = (matmul_params){scale};
     if (n && cld_node_needs(n, 1)) cld_node_save(n, 0, a);
     if (n && cld_node_needs(n, 0)) cld_node_save(n, 1, b);
     return cld_tensor_steal(&y);
@@ -86,7 +80,7 @@ static cld_tensor *matmul_batches(cld_tensor *a, cld_tensor *b) {
         int64_t flat_shape[2] = {1, a->a.shape[a->a.ndim - 1]};
         for (int i = 0; i < a->a.ndim - 1; i++) flat_shape[0] *= a->a.shape[i];
         CLD_AUTO cld_tensor *flat = cld_reshape(a, 2, flat_shape);
-        CLD_AUTO cld_tensor *y = flat ? matmul_matrices(flat, b, 1) : NULL;
+        CLD_AUTO cld_tensor *y = flat ? matmul_matrices(flat, b) : NULL;
         for (int i = 0; i < a->a.ndim; i++) shape[i] = i == a->a.ndim - 1 ? columns : a->a.shape[i];
         return y ? cld_reshape(y, a->a.ndim, shape) : NULL;
     }
@@ -99,7 +93,7 @@ static cld_tensor *matmul_batches(cld_tensor *a, cld_tensor *b) {
                              cld_describe(&a->a), cld_describe(&b->a));
     CLD_AUTO cld_tensor *x = batched(a, &batch);
     CLD_AUTO cld_tensor *w = x ? batched(b, &batch) : NULL;
-    CLD_AUTO cld_tensor *y = w ? matmul_matrices(x, w, 1) : NULL;
+    CLD_AUTO cld_tensor *y = w ? matmul_matrices(x, w) : NULL;
     for (int i = 0; i < batch.ndim; i++) shape[i] = batch.extents[i];
     shape[batch.ndim] = rows;
     shape[batch.ndim + 1] = columns;
@@ -126,20 +120,11 @@ cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b) {
     CLD_AUTO cld_tensor *x = a->a.ndim == 1 ? cld_unsqueeze(a, 0) : cld_tensor_retain(a);
     CLD_AUTO cld_tensor *w = !x ? NULL : b->a.ndim == 1 ? cld_unsqueeze(b, 1) : cld_tensor_retain(b);
     if (!w) return NULL;
-    CLD_AUTO cld_tensor *y =
-        x->a.ndim == 2 && w->a.ndim == 2 ? matmul_matrices(x, w, 1) : matmul_batches(x, w);
+    CLD_AUTO cld_tensor *y = x->a.ndim == 2 && w->a.ndim == 2 ? matmul_matrices(x, w) : matmul_batches(x, w);
     if (!y) return NULL;
     CLD_AUTO cld_tensor *without_row = a->a.ndim == 1 ? cld_squeeze(y, -2) : cld_tensor_retain(y);
     if (!without_row) return NULL;
     return b->a.ndim == 1 ? cld_squeeze(without_row, -1) : cld_tensor_retain(without_row);
-}
-
-cld_tensor *cld_scaled_matmul(cld_tensor *a, cld_tensor *b, double scale) {
-    CLD_TRY_NULL(check_matmul(a, b));
-    if (a->a.ndim != 2 || b->a.ndim != 2)
-        return cld_fail_null(CLD_INVALID, "matmul: expected two matrices, got %s and %s", cld_describe(&a->a),
-                             cld_describe(&b->a));
-    return matmul_matrices(a, b, scale);
 }
 
 /* ---- linear -------------------------------------------------------------------------------------------- */
@@ -166,7 +151,7 @@ static cld_status linear_backward(cld_node *n, cld_tensor *const *dout, cld_tens
     if (!dy) return cld_error_code();
     if (cld_node_needs(n, 0)) {
         CLD_AUTO cld_tensor *weight = cld_node_saved(n, 1);
-        CLD_AUTO cld_tensor *dx = weight ? product(dy, weight, p->x, 1) : NULL;
+        CLD_AUTO cld_tensor *dx = weight ? product(dy, weight, p->x) : NULL;
         int64_t shape[CLD_MAX_DIMS];
         for (int i = 0; i < dout[0]->a.ndim; i++) shape[i] = dout[0]->a.shape[i];
         if (dx) shape[dout[0]->a.ndim - 1] = dx->a.shape[1];
@@ -177,7 +162,7 @@ static cld_status linear_backward(cld_node *n, cld_tensor *const *dout, cld_tens
         CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
         CLD_AUTO cld_tensor *matrix = x ? as_matrix(x) : NULL;
         CLD_AUTO cld_tensor *dyt = matrix ? transposed(dy) : NULL;
-        din[1] = dyt ? product(dyt, matrix, dout[0]->a.dtype, 1) : NULL; /* y has W's dtype */
+        din[1] = dyt ? product(dyt, matrix, dout[0]->a.dtype) : NULL; /* y has W's dtype */
         if (!din[1]) return cld_error_code();
     }
     if (n->inputs == 3 && cld_node_needs(n, 2)) {
