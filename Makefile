@@ -275,10 +275,18 @@ demo: all
 
 # ---- checks ------------------------------------------------------------------
 
-# SPEC=spec/x_spec.lua runs one file. Ends with "N passed, N failed".
+# SPEC=spec/x_spec.lua runs one file; JOBS=2 runs two files at a time, the longest first. Ends with "N passed, N failed".
 SPEC ?= spec
+JOBS ?= 1
+SPEC_FILES := $(foreach s,$(SPEC),$(if $(filter %.lua,$s),$s,$(wildcard $s/*_spec.lua)))
+LONGEST    := spec/recipes_spec.lua
+RUN_SPECS   = $(BUILD)/cldlua /usr/bin/busted $(SPEC)
+ifneq ($(JOBS),1)
+RUN_SPECS   = spec/support/parallel.sh $(JOBS) $(BUILD)/cldlua /usr/bin/busted \
+                $(filter $(LONGEST),$(SPEC_FILES)) $(filter-out $(LONGEST),$(SPEC_FILES))
+endif
 test: all $(CUDA_HOST) $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/cldlua-failing
-	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(BUILD)/cldlua /usr/bin/busted $(SPEC)
+	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(RUN_SPECS)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -308,7 +316,9 @@ $(BUILD)/spec/cuda_libraries_host: $(BUILD)/spec/cuda_libraries.cpp.o $(HOST_DEV
 $(BUILD)/spec/cuda_blas: $(BUILD)/spec/cuda_libraries.cpp.o $(BUILD)/spec/cuda_blas.c.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/dnn.cpp.o
 $(BUILD)/spec/cuda_plans: $(BUILD)/spec/cuda_plans.c.o
 $(BUILD)/spec/cuda_libraries: $(BUILD)/spec/cuda_libraries.cpp.o $(CUDA_DEVICE)
-CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries))
+# The real device.c, on a CUDA runtime of the specs' own.
+$(BUILD)/spec/cuda_device: $(addprefix $(BUILD)/spec/cuda_,device.cpp.o runtime_fake.cpp.o) $(addprefix $(BUILD)/cuda/,$(addsuffix .c.o,memory pool fault graph device staging))
+CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries device))
 $(CUDA_CHECKS): $(BUILD)/obj/runtime/core/error.o
 	@echo "  LINK  $@"
 	$(Q)$(CXX) $(SANITIZE) -o $@ $^ $(LDFLAGS) $(if $(HAVE_CUDA),$(CUDA_LIBS)) -lgomp -lpthread -lm
@@ -326,12 +336,12 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
-# The same specs in a build of their own. liboneDNN, libgomp and Lua's string table leave reachable memory behind;
+# The same specs in a build of their own, a file on each processor. liboneDNN, libgomp and Lua's string table leave reachable memory behind;
 # what is lost is reported.
 asan:
 	$(Q)ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 OMP_NUM_THREADS=2 \
-	$(MAKE) --no-print-directory test BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
+	LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive \
+	$(MAKE) --no-print-directory test JOBS=$$(nproc) BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
 
 C_FILES   := $(filter-out build%,$(wildcard */*.c */*.h */*/*.c */*/*.h */*/*/*.h))
 CXX_FILES := $(filter-out build%,$(wildcard kernels/cuda/*.cu kernels/cuda/*.cuh kernels/cuda/*/*.cpp spec/*/*.cu spec/*/*.cpp))

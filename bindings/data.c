@@ -116,9 +116,10 @@ static cld_augment check_augment(lua_State *L, int arg) {
 
 #define CLDL_EPOCH "cld.epoch"
 
-/* The table of settings at arg, complete, as lua/cld/data.lua makes it. Tensors stay anchored in it. */
+/* The table of settings at arg, complete, as lua/cld/data.lua makes it, but for the views' dtype. Tensors stay anchored
+ * in it. */
 static cld_loader check_loader(lua_State *L, int arg) {
-    cld_loader l = {0};
+    cld_loader l = {.dtype = CLD_F32};
     luaL_checktype(L, arg, LUA_TTABLE);
     l.images = cldL_field_tensor(L, arg, "images");
     l.labels = cldL_field_tensor(L, arg, "labels");
@@ -162,9 +163,10 @@ static int data_resident(lua_State *L) {
     return 1;
 }
 
-/* epoch(settings, epoch, first_step): its call gives the next batch or nil; closing it stops the workers. */
+/* epoch(settings, epoch, first_step, dtype): its call gives the next batch or nil; closing it stops the workers. */
 static int data_epoch(lua_State *L) {
     cld_loader l = check_loader(L, 1);
+    l.dtype = cldL_check_dtype(L, 4);
     cld_epoch **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
     luaL_setmetatable(L, CLDL_EPOCH);
@@ -180,8 +182,7 @@ static int epoch_close(lua_State *L) {
     return 0;
 }
 
-/* -> {views = {f32 (n, 3, height, width), ...}, index = i64 (n), labels = i64 (n)} on the device, or nil after the
- * last. */
+/* -> {views = {(n, 3, height, width), ...}, index = i64 (n), labels = i64 (n)} on the device, or nil after the last. */
 static int epoch_next(lua_State *L) {
     cld_epoch **box = luaL_checkudata(L, 1, CLDL_EPOCH);
     luaL_argcheck(L, *box, 1, "the epoch was closed");

@@ -16,26 +16,23 @@ static int graph_available(lua_State *L) {
     return 1;
 }
 
-/* begin(device): what is computed from here on is recorded, and not done */
-static int graph_begin(lua_State *L) {
-    cldL_check_status(L, cld_graph_begin(cldL_check_device(L, 1)));
-    return 0;
-}
-
-/* finish() -> the graph */
-static int graph_finish(lua_State *L) {
+/* record(device, step, ...) -> the graph, what step(...) returns: what it computes is recorded, and not done. Where it
+ * fails the capture has ended too; and it cannot yield, since nothing would end it. */
+static int graph_record(lua_State *L) {
+    const cld_backend *device = cldL_check_device(L, 1);
+    luaL_checkany(L, 2);
     cld_graph **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
     luaL_setmetatable(L, GRAPH);
+    lua_replace(L, 1);
+    cldL_check_status(L, cld_graph_begin(device));
+    if (lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 0) != LUA_OK) {
+        cld_graph_abandon();
+        return lua_error(L);
+    }
     *box = cld_graph_end();
-    return cldL_result(L, *box);
-}
-
-/* abandon(): the end of a capture in which something failed */
-static int graph_abandon(lua_State *L) {
-    (void)L;
-    cld_graph_abandon();
-    return 0;
+    cldL_result(L, *box);
+    return lua_gettop(L);
 }
 
 static int graph_capturing(lua_State *L) {
@@ -74,14 +71,8 @@ int cldL_open_graph(lua_State *L) {
     static const luaL_Reg methods[] = {{"replay", graph_replay}, {"close", graph_close}, {NULL, NULL}};
     static const luaL_Reg metamethods[] = {{"__gc", graph_close}, {"__close", graph_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"available", graph_available},
-        {"begin", graph_begin},
-        {"finish", graph_finish},
-        {"abandon", graph_abandon},
-        {"capturing", graph_capturing},
-        {"input", graph_input},
-        {"set", graph_set},
-        {NULL, NULL},
+        {"available", graph_available}, {"record", graph_record}, {"capturing", graph_capturing},
+        {"input", graph_input},         {"set", graph_set},       {NULL, NULL},
     };
     luaL_newmetatable(L, GRAPH);
     luaL_setfuncs(L, metamethods, 0);

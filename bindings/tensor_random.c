@@ -63,7 +63,15 @@ static int random_randperm(lua_State *L) {
 
 /* ---- the generator ------------------------------------------------------------------------------------- */
 
+/* The kernels of a captured graph have the seed that they were captured with. */
+static void check_may_seed(lua_State *L) {
+    if (cld_capturing())
+        luaL_error(L,
+                   "the generator cannot be set in a captured step: a replay only goes on with its numbers");
+}
+
 static int random_manual_seed(lua_State *L) {
+    check_may_seed(L);
     cld_set_generator((cld_generator){.seed = (uint64_t)luaL_checkinteger(L, 1)});
     return 0;
 }
@@ -80,6 +88,7 @@ static int random_get_state(lua_State *L) {
 
 static int random_set_state(lua_State *L) {
     static const char *const names[] = {"seed", "position", NULL};
+    check_may_seed(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     cldL_check_fields(L, 1, "set_rng_state", names);
     cld_set_generator((cld_generator){.seed = (uint64_t)cldL_field_integer(L, 1, "seed", 0),

@@ -63,10 +63,11 @@ static void store_number(reader *r, int64_t at, double v, int depth) {
 static void read_value(reader *r, int64_t at, int depth) {
     lua_State *L = r->L;
     int type = lua_type(L, -1), exact;
+    bool is_real = r->out->dtype == CLD_F32 || r->out->dtype == CLD_F64; /* -0.0 is no integer */
     lua_Integer whole = lua_tointegerx(L, -1, &exact);
     if (type == LUA_TBOOLEAN)
         store_integer(r, at, lua_toboolean(L, -1), depth);
-    else if (type == LUA_TNUMBER && exact)
+    else if (type == LUA_TNUMBER && exact && (lua_isinteger(L, -1) || !is_real))
         store_integer(r, at, whole, depth);
     else if (type == LUA_TNUMBER)
         store_number(r, at, lua_tonumber(L, -1), depth);

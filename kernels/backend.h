@@ -336,7 +336,8 @@ typedef struct cld_optim_ops {
     /* flag (u8, one element) becomes 0 where an element of the arrays (dense, floats) is not finite, else it stays. */
     cld_status (*all_finite)(const cld_array *flag, int count, const cld_array *arrays);
     /* The dynamic loss scale (Micikevicius et al., "Mixed Precision Training", ICLR 2018): where condition is 0, scale
-     * (f32) *= backoff and good (i32) = 0; else good += 1, and at the interval scale *= growth and good = 0. */
+     * (f32) *= backoff and good (i32) = 0; else good += 1, and at the interval scale *= growth, where that is finite, and
+     * good = 0. */
     cld_status (*update_scale)(const cld_array *scale, const cld_array *good, const cld_array *condition,
                                const cld_scale_params *p);
 } cld_optim_ops;
@@ -371,8 +372,8 @@ typedef struct cld_augment_draw {
 } cld_augment_draw;
 
 typedef struct cld_image_ops {
-    /* view (n, 3, height, width), f32, bf16 or f16, blocked or row-major, of the rows index (i64, n) of images (u8, (N,
-     * H, W, 3), dense): before the rounding to its dtype the same values as the host's. */
+    /* view (n, 3, height, width), f32, bf16 or f16, as conv.layout wants it, of the rows index (i64, n) of images (u8,
+     * (N, H, W, 3), dense): before the rounding to its dtype the same values as the host's. */
     cld_status (*augment)(const cld_array *view, const cld_array *images, const cld_array *index,
                           const cld_augment *a, const cld_augment_draw *draw);
 } cld_image_ops;

@@ -50,7 +50,7 @@ local train  = cld.data[opt.dataset] { root = opt.data, split = "train", layout 
 local test   = cld.data[opt.dataset] { root = opt.data, split = "test", layout = opt.layout }
 local loader = cld.data.loader {
   train, batch_size = opt.batch_size, views = 3, augment = cld.augment[opt.augment] { erasing = opt.erasing },
-  seed = opt.seed, workers = opt.workers, device = opt.device,
+  seed = opt.seed, workers = opt.workers, device = opt.device, dtype = "auto",
 }
 local encoder = cld.models[opt.arch .. "_cifar"]
 local shape  = { low_dim = opt.low_dim, width = opt.width, norm_linear = opt.norm_linear }

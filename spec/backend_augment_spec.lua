@@ -25,7 +25,7 @@ local function collect(set, device, options, epoch, first_step)
     where = batch.views[1].device
     assert.same({ where, where }, { batch.index.device, batch.labels.device })
     for v, view in ipairs(batch.views) do
-      assert.equal("f32", view.dtype)
+      assert.equal(options.dtype or "f32", view.dtype)
       seen.views[v] = view:totable()
     end
     batches[#batches + 1] = seen
@@ -40,9 +40,9 @@ devices.each("the loader", function(device)
   -- The same bits: what is compared are the values that 8-bit levels become.
   local exactly = { atol = 0, rtol = 0 }
 
-  local function same(set, options)
-    local expected = collect(set, "cpu", options)
-    local actual, where = collect(set, device, options)
+  local function same(set, options, epoch)
+    local expected = collect(set, "cpu", options, epoch)
+    local actual, where = collect(set, device, options, epoch)
     assert.equal(here, where)
     assert.equal(#expected, #actual)
     for i, batch in ipairs(expected) do
@@ -84,12 +84,94 @@ devices.each("the loader", function(device)
     end)
   end
 
+  it("draws by the whole seed, the epoch, the view and the image", function()
+    local set, options = dataset(10, 6, 6), { augment = augment.base { size = 6 }, views = 3, drop_last = false }
+    for _, seed in ipairs { 5 << 32, -3 } do
+      options.seed = seed
+      for _, epoch in ipairs { 0, 1 << 21 } do same(set, options, epoch) end
+    end
+  end)
+
   it("makes CIFAR's", function()
     same(dataset(24, 32, 32), { augment = augment.plus { erasing = true }, views = 2 })
   end)
 
   it("makes views of images that need more than shared memory", function()
     same(dataset(2, 150, 130), { augment = augment.plus { size = 96, erasing = 0.5 }, views = 1 })
+  end)
+
+  it("makes views of nearly as much memory as a block may have", function()
+    same(dataset(2, 5, 4), { augment = only { size = { 80, 95 } }, views = 1, batch_size = 1 })
+    same(dataset(1, 5, 4), { augment = only { size = { 4, 1043 } }, views = 1, batch_size = 1 })
+  end)
+
+  it("makes one view after the other where each needs a lot of memory", function()
+    local options = {
+      size = { 2, 4096 }, crop = true, scale = { 0.0002, 0.0004 }, ratio = { 0.1, 1 }, flip = 0.5, erasing = 0.5,
+      jitter_p = 0.5, jitter = { 0.4, 0.4, 0.4, 0.1 },
+    }
+    same(dataset(6, 22000, 4), { augment = only(options), views = 1, batch_size = 6 })
+  end)
+
+  for _, dtype in ipairs { "bf16", "f16" } do
+    it("rounds to nearest: " .. dtype, function()
+      same(dataset(10, 16, 12), { augment = augment.plus { size = { 15, 11 }, erasing = 0.5 }, dtype = dtype })
+    end)
+  end
+
+  it("lays views out as the device's convolutions want them, and these take them as they are", function()
+    local was = cld.set_precision "bf16"
+    local _ <close> = setmetatable({}, { __close = function() cld.set_precision(was) end })
+    local conv = cld.nn.conv2d(3, 1, 1):to(device)
+    local function batches(dtype)
+      local loader = cld.data.loader {
+        dataset(4, 8, 8), batch_size = 4, views = 1, device = device, dtype = dtype,
+        augment = augment.base { size = 64 },
+      }
+      return loader:epoch(1)
+    end
+    for _, dtype in ipairs { "f32", "auto" } do
+      local view = batches(dtype)().views[1]
+      check.fails(function() view:stride() end, "it lies in the device's own layout")
+    end
+    -- What the tape keeps for the weight's gradient: the view itself, or a copy.
+    local function kept(dtype)
+      local view = batches(dtype)().views[1]
+      conv(view) -- keeps its rounded weight
+      collectgarbage()
+      collectgarbage()
+      local before = cld.cuda.memory().in_use
+      local y = conv(view)
+      return cld.cuda.memory().in_use - before - 2 * y:numel()
+    end
+    local bytes = 2 * 4 * 3 * 64 * 64
+    assert(kept "f32" >= bytes)
+    assert(kept "auto" < bytes // 2)
+  end)
+
+  it("gives a step the same numbers in either dtype, captured too", function()
+    local was = cld.set_precision "bf16"
+    local _ <close> = setmetatable({}, { __close = function() cld.set_precision(was) end })
+    local conv = formula.fill(cld.nn.conv2d(3, 4, 3), "f32"):to(device)
+    local function run(dtype, resident)
+      local given, outputs = {}, {}
+      local step = cld.graph(function(views)
+        given[#given + 1] = views[1].dtype .. (pcall(views[1].stride, views[1]) and " strided" or " as the device's")
+        return conv(views[1]):float()
+      end)
+      local loader = cld.data.loader {
+        dataset(10, 8, 8), batch_size = 2, views = 1, device = device, dtype = dtype, resident = resident, workers = 0,
+        augment = augment.base { size = 8 },
+      }
+      for batch in loader:epoch(1) do outputs[#outputs + 1] = step(batch.views):totable() end
+      return outputs, given
+    end
+    local expected, f32 = run "f32"
+    local actual, bf16 = run "auto"
+    local sent, from_host = run("auto", false)
+    assert.same({ "f32 as the device's", "bf16 as the device's", "bf16 strided" }, { f32[3], bf16[3], from_host[3] })
+    check.close(actual, expected, exactly)
+    check.close(sent, expected, exactly)
   end)
 
   it("starts in the middle of an epoch, and takes its rank's part", function()
@@ -150,6 +232,24 @@ devices.each("evaluation", function(device)
     local function pixels(images) return images:flatten(2, -1) end
     assert.equal("cpu", cld.eval.features(pixels, set).device)
     check.close((cld.eval.features(pixels, set, { device = device })), (cld.eval.features(pixels, set)))
+  end)
+
+  it("takes images in the precision's dtype where told to, to the same features", function()
+    local was = cld.set_precision "bf16"
+    local _ <close> = setmetatable({}, { __close = function() cld.set_precision(was) end })
+    local set, net = dataset(7, 8, 8), cld.nn.conv2d(3, 4, 3):to(device)
+    local function features(dtype)
+      local seen
+      local f = cld.eval.features(function(images)
+        seen = images.dtype
+        return net(images)
+      end, set, { batch_size = 5, device = device, dtype = dtype })
+      return f, seen
+    end
+    local expected, f32 = features()
+    local actual, bf16 = features "auto"
+    assert.same({ "f32", "bf16" }, { f32, bf16 })
+    check.close(actual, expected, { atol = 0, rtol = 0 })
   end)
 
   it("scores by the neighbours' votes", function()

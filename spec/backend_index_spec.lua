@@ -46,6 +46,30 @@ devices.each("indexing", function(device)
     end
   end)
 
+  it("of slices that are not aligned as their width would have it", function()
+    devices.same(device, function(x, y, i, s)
+      local late, part, odd = x:narrow(3, 2, 8), x:narrow(3, 1, 6), y:narrow(3, 1, 4)
+      return late:index_select(2, i), part:index_select(2, i), odd:index_select(2, i),
+        late:index_add(2, i, s:narrow(3, 2, 8)), late:index_copy(2, i, s:narrow(3, 2, 8)),
+        part:index_copy(2, i, s:narrow(3, 1, 6)), odd:index_copy(2, i, s:narrow(3, 1, 4))
+    end, { formula.waves(3, 5, 12):to "f32", formula.waves(3, 5, 10):to "f32", indices(5, 7),
+      formula.waves(3, 7, 11):to "f32" }, exact)
+  end)
+
+  it("of rows that are not aligned as their width would have it", function()
+    devices.same(device, function(x, y, i, s)
+      local part, odd = x:narrow(2, 1, 6), y:narrow(2, 1, 4)
+      return part:index_select(1, i), part:index_select(1, i:narrow(1, 1, 1)), odd:index_select(1, i),
+        x:narrow(2, 1, 8):index_copy(1, i, s:narrow(2, 1, 8)), odd:index_copy(1, i, s:narrow(2, 1, 4))
+    end, { formula.waves(5, 12):to "f32", formula.waves(5, 10):to "f32", indices(5, 7), formula.waves(7, 11):to "f32" },
+      exact)
+  end)
+
+  it("where all of a line hits one entry, the same as the next line's", function()
+    devices.same(device, function(x, i, s) return x:scatter_add(2, i, s), x:scatter_add(2, i + 3, s) end,
+      { formula.waves(5, 4), cld.zeros(5, 6, { dtype = "i64" }), formula.waves(5, 6) }, exact)
+  end)
+
   it("with gradients, also where one index is the whole line", function()
     devices.same(device, function(x, i) return x:gather(2, i) end, { formula.waves(9, 7), indices(7, 9, 1) },
       { gradients = true, atol = 0, rtol = 0 })
@@ -84,6 +108,7 @@ devices.each("indexing", function(device)
     local whole = cld.tensor({ { 0, -1, 0 }, { 1, 1, 1 } }, "i64"):to(device)
     check.fails(function() x:gather(1, whole):totable() end, "gather: index %-1")
     check.fails(function() x:scatter_add(1, whole, x):totable() end, "scatter_add: index %-1")
+    check.fails(function() x:scatter_add(1, whole:narrow(1, 1, 1), x):totable() end, "scatter_add: index %-1")
     assert.equal(12, x:sum():to("cpu"):numel() + 11) -- and then all is well
   end)
 end)
@@ -144,6 +169,13 @@ devices.each("nonzero", function(device)
     end)
   end
 
+  it("of more pieces than a block has threads", function()
+    devices.same(device, function(x)
+      local y = x:expand(256 * 4096 // 64 + 64, 64):nonzero()
+      return y:narrow(1, y.shape[1] - 9, 10), y.shape[1]
+    end, { (formula.uniform("x", { 64 }, "f64") * 2):round():to "u8" }, exact)
+  end)
+
   it("of many pieces, of none, of one element", function()
     devices.same(device, function(x) return x:nonzero(), (x * 0):nonzero(), x:narrow(1, 1, 0):nonzero() end,
       { (formula.uniform("x", { 9001 }, "f64") * 2):round() }, exact)
@@ -167,6 +199,13 @@ devices.each("random numbers", function(device)
         return table.unpack(results)
       end, { cld.zeros(1) }, exact)
     end
+  end)
+
+  it("of seeds and positions beyond 32 bits", function()
+    devices.same(device, function(x, where)
+      cld.set_rng_state { seed = (5 << 40) + 7, position = (3 << 36) + 1 }
+      return cld.empty(1001, { device = where }):uniform_(), x
+    end, { cld.zeros(1) }, exact)
   end)
 
   it("are below the upper end after rounding", function()

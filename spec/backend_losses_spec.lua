@@ -97,6 +97,18 @@ devices.each("the bank's update", function(device)
       end, { cld.zeros(2, 3, dtype), cld.zeros(4, 3, dtype), cld.tensor({ 1, 1 }, "i64") }, exact)
     end)
   end
+
+  it("goes by whether the step was made", function()
+    devices.same(device, function(given, m, i)
+      local x, y, after = (given + 0):requires_grad_(), m + 0, {} -- the step writes x
+      local sgd = cld.optim.sgd({ x }, { lr = 0.1 })
+      for n, factor in ipairs { 1, 0 / 0, 2 } do
+        sgd:step(functional.bank_loss(x, y, i, 0.3, 0.5) * factor)
+        after[n] = y + 0
+      end
+      return table.unpack(after)
+    end, { formula.uniform("f", { 4, 3 }, "f32"), formula.uniform("m", { 5, 3 }, "f32"), indices(5, 4) }, close.f32)
+  end)
 end)
 
 devices.each("the queue", function(device)
@@ -210,6 +222,27 @@ devices.each("weighted_knn", function(device)
         functional.weighted_knn(m, labels, queries, { k = 9, temperature = 1e-3, classes = 300 })
     end, { grid("memory", { 150, 3 }, "f32"), indices(300, 150), grid("queries", { 140, 3 }, "f32") },
       { rtol = 1e-4 })
+  end)
+
+  it("what is no number is nobody's neighbour, and 0 is as similar as -0", function()
+    local memory, queries = grid("memory", { 30, 3 }, "f32"), grid("queries", { 5, 3 }, "f32")
+    memory[2][1], memory[5][3], memory[9][2] = 0 / 0, -math.huge, math.huge
+    queries[3][2] = 0 / 0
+    for _, k in ipairs { 1, 4, 30 } do
+      devices.same(device, function(m, labels, q)
+        return functional.weighted_knn(m, labels, q, { k = k, temperature = 0.5, classes = 7 })
+      end, { memory, indices(7, 30), queries }, { rtol = 1e-5 })
+    end
+    devices.same(device, function(m, labels, q)
+      return functional.weighted_knn(m, labels, q, { k = 1, temperature = 0.5, classes = 2 })
+    end, { cld.tensor { { -1e-30 }, { 1e-30 } }:tile(1, 8), cld.tensor({ 0, 1 }, "i64"),
+      cld.tensor { { 1e-30 } }:tile(1, 8) }, exact)
+  end)
+
+  it("of more queries than are taken at a time", function()
+    devices.same(device, function(m, labels, queries)
+      return functional.weighted_knn(m, labels, queries, { k = 2, temperature = 0.5, classes = 3 })
+    end, { grid("memory", { 9, 2 }, "f32"), indices(3, 9), grid("queries", { 1030, 2 }, "f32") }, { rtol = 1e-5 })
   end)
 
   it("reports a label out of range", function()

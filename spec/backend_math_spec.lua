@@ -34,6 +34,11 @@ local views = {
   dense = function(x) return x end,
   transposed = function(x) return x:t() end,
   narrow = function(x) return x:narrow(2, 2, x.shape[2] - 2) end,
+  ["first columns"] = function(x) return x:narrow(2, 1, x.shape[2] - 2) end, -- aligned, and ends within a step
+  ["first columns of odd rows"] = function(x)
+    local rows = x:numel() // 17
+    return x:reshape(-1):narrow(1, 1, rows * 17):reshape(rows, 17):narrow(2, 1, 16)
+  end,
   ["narrow rows"] = function(x) return x:narrow(1, 2, x.shape[1] - 2) end,
   ["every other"] = function(x)
     return x:reshape(-1):narrow(1, 1, x:numel() // 2 * 2):reshape(x:numel() // 2, 2):select(2, 2)
@@ -139,6 +144,9 @@ devices.each("unary", function(device)
     pow = function(x) return x ^ 2, x ^ 0.5, x ^ -1, x ^ 0, x ^ 2.3 end,
     clamp = function(x) return x:clamp(0 / 0, 1), x:clamp(-1, 0 / 0) end,
   }
+  cases["clamp of integers to what none reaches"] = { function(x)
+    return x:clamp(-math.huge, 1), x:clamp(0, math.huge), x:to "i32":clamp(-1e300, 1)
+  end, values("i64", 40) }
   for name, f in pairs(scalar) do
     for _, dtype in ipairs(all) do
       cases[name .. " a number, " .. dtype] = { f, (dtype:match "f" and special or values)(dtype, 40) }
@@ -165,6 +173,16 @@ devices.each("unary", function(device)
     y:t():mul_(0.5)
     return y
   end, values("f32", 9, 13) }
+  for _, dtype in ipairs { "f32", "bf16" } do
+    cases["in place, rows that end within a step, " .. dtype] = { function(x)
+      local y = x:clone()
+      y:narrow(2, 1, 38):mul_(3)
+      y:narrow(2, 1, 9):fill_(1)
+      return y
+    end, values(dtype, 9, 40) }
+  end
+  cases["gradients of relu at zeros of both signs"] = { function(x) return x:relu() end, special "f32",
+    gradients = true }
   cases.gradients = { function(x) return (x:exp() + x:tanh() * x:relu() + x:sigmoid():sqrt()):clamp(-1, 5) end,
     function() return formula.waves(5, 7):to "f32" end, gradients = true }
   cases.empty = { function(x) return -x, x:exp(), x:isnan() end, function() return cld.zeros(3, 0) end }
@@ -212,9 +230,14 @@ devices.each("binary", function(device)
   for _, dtype in ipairs { "i64", "i32" } do
     cases["integers of both signs, " .. dtype] = { function(a)
       local x, y = a:unsqueeze(1), a:unsqueeze(2)
-      return x // y, x % y, x ^ (y * 0 + 3)
+      return x // y, x % y, x ^ (y * 0 + 3), x ^ (y * 0 - 3), x ^ (y * 0 - 4)
     end, function() return cld.tensor({ -7, -3, -2, -1, 1, 2, 3, 7, 100 }, dtype) end }
   end
+  cases["the smallest integer by -1"] = { function(a) return a // (a * 0 - 1), a % (a * 0 - 1) end,
+    function() return cld.tensor({ math.mininteger, -7, 5 }, "i64") end }
+  cases["remainders whose product with the divisor is no number"] = { function(a)
+    return a:unsqueeze(1) % a:unsqueeze(2)
+  end, function() return cld.tensor({ 1e-30, -1e-30, 3e-30, -3e-30, 1e30, -1e30 }, "f32") end }
   for _, dtype in ipairs(floats) do
     cases["pow of " .. dtype] = { function(a, b) return a ^ b end, positive(dtype, 9, 11), positive(dtype, 9, 11) }
   end
@@ -228,7 +251,7 @@ devices.each("binary", function(device)
   end
   for name, view in pairs(views) do
     cases["of views, " .. name] = { function(x, y) return view(x) * view(y), view(x) + 1, view(x):lt(view(y)) end,
-      values("f32", 34, 40), values("f32", 34, 40) }
+      values("f32", 34, 40), positive("f32", 34, 40) }
   end
   cases["in place"] = { function(x, y)
     local z = x:clone()
@@ -242,10 +265,11 @@ devices.each("binary", function(device)
   cases.where = { function(a, b, c)
     local list = {}
     for _, dtype in ipairs(all) do
-      local x, y = a:to(dtype), b:to(dtype)
+      local x, y = a:to(dtype), (7 - b):to(dtype)
       list[#list + 1] = cld.where(c:gt(0), x, y)
       list[#list + 1] = cld.where(c:t():gt(1):t(), x:t():contiguous():t(), y)
       list[#list + 1] = cld.where(c:narrow(1, 1, 1):gt(0), x, y:narrow(2, 1, 1))
+      list[#list + 1] = cld.where(c:narrow(2, 1, 1):gt(0), x, y)
     end
     return table.unpack(list)
   end, values("f32", 19, 40), values("f32", 19, 40), values("f32", 19, 40) }
@@ -290,7 +314,7 @@ devices.each("reductions", function(device)
   end
   local shapes = {
     { 1 }, { 7 }, { 33 }, { 1003 }, { 40001 }, { 300, 5 }, { 5, 300 }, { 2000, 3 }, { 3, 2001 }, { 1, 64 }, { 64, 1 },
-    { 130, 64 }, { 64, 1024 }, { 3000, 33 },
+    { 130, 64 }, { 64, 1024 }, { 3000, 33 }, { 3000, 32 },
   }
   for _, shape in ipairs(shapes) do
     for _, dtype in ipairs { "f32", "bf16", "i64" } do
@@ -303,6 +327,10 @@ devices.each("reductions", function(device)
       end, values(dtype, table.unpack(shape)), atol = 2e-3 }
     end
   end
+  cases["rows that end within a step"] = { function(x)
+    local y = x:narrow(2, 1, 38)
+    return y:sum(), y:amin(), y:sum(1), y:sum(2), y:amax(2)
+  end, values("f32", 34, 40), atol = 1e-3 }
   cases["several dimensions"] = { function(x)
     local list = {}
     for _, dims in ipairs { { 1, 3 }, { 2, 4 }, { 1, 2, 4 }, { 2, 3 }, { 1, 3, 4 }, { 1, 2 }, { 3, 4 }, { 1, 4 } } do
@@ -317,7 +345,9 @@ devices.each("reductions", function(device)
   for _, dtype in ipairs(floats) do
     cases["extremes with NaN, " .. dtype] = { function(s)
       local x = s:unsqueeze(1):expand(3, 37):contiguous()
-      return s:amax(), s:amin(), s:argmax(), s:argmin(), x:amax(1), x:argmax(1), x:argmin(2)
+      local late = cld.cat({ s:narrow(1, 2, 30), s }, 1)
+      return s:amax(), s:amin(), s:argmax(), s:argmin(), x:amax(1), x:argmax(1), x:argmin(2), late:argmax(),
+        late:argmin(), late:unsqueeze(2):expand(67, 3):contiguous():argmax(1)
     end, special(dtype) }
   end
   cases["the first of equals"] = { function(x)
@@ -340,6 +370,10 @@ devices.each("scans", function(device)
     cases["a line of " .. n] = { function(x, y) return x:cumsum(1), y:cumsum(1), y:cumsum(2) end, values("f32", n),
       values("i64", n, 2), atol = 1e-4 }
   end
+  cases["a line of more chunks than a block has threads"] = { function(x)
+    local y = x:cumsum(1)
+    return y:narrow(1, y.shape[1] - 9, 10), y:narrow(1, 2048 * 256, 3)
+  end, function() return cld.ones(2048 * 257 + 5, { dtype = "u8" }) end }
   cases["many lines side by side"] = { function(x) return x:cumsum(1) end, values("f32", 70, 4100) }
   cases.gradients = { function(x) return x:cumsum(2) end, values("f64", 3, 2100), gradients = true }
   devices.cases(device, cases)
@@ -354,6 +388,18 @@ devices.each("softmax and normalize", function(device)
       end, values(dtype, table.unpack(shape)) }
     end
   end
+  for _, n in ipairs { 5, 997, 5003 } do -- the last step is in part; below 0, which stands for what is beyond the end
+    for _, dtype in ipairs { "f32", "bf16" } do
+      cases[("a line of %d of %s"):format(n, dtype)] = { function(x)
+        return x:softmax(1), x:log_softmax(1), x:narrow(1, 2, n - 1):softmax(1)
+      end, function() return (formula.waves(n) * 3 - 200):to(dtype) end }
+    end
+    cases[("gradients of a line of %d"):format(n)] = { function(x) return x:softmax(1) + x:log_softmax(1) end,
+      function() return (formula.waves(n) * 3 - 200):to "f32" end, gradients = true }
+  end
+  cases["views"] = { function(x)
+    return x:narrow(2, 1, 37):softmax(2), x:narrow(2, 2, 36):log_softmax(2), x:narrow(2, 1, 36):softmax(2)
+  end, values("f32", 9, 40) }
   cases["extremes"] = { function(x) return x:softmax(2), x:log_softmax(2) end, function()
     local inf = math.huge
     local rows = { { -inf, 0, 1 }, { -inf, -inf, -inf }, { inf, 0, 1 }, { 0 / 0, 0, 1 }, { 1e30, 1e30, 0 } }
@@ -369,6 +415,8 @@ devices.each("softmax and normalize", function(device)
     function() return formula.waves(7, 300):to "f32" end, gradients = true }
   cases["gradients of long rows"] = { function(x) return x:softmax(2) end,
     function() return formula.waves(2, 3000):to "f32" end, gradients = true }
+  cases["gradients of a zero row"] = { function(x) return x:normalize(2) end,
+    function() return cld.tensor({ { 0, 0, 0 }, { 3, 0, -4 } }, "f32") end, gradients = true }
   cases["gradients of unit rows"] = { function(x) return x:normalize(2) end,
     function() return formula.waves(9, 128):to "f32" end, gradients = true }
   cases.empty = { function(x) return x:softmax(2), x:log_softmax(1) end, function() return cld.zeros(0, 3) end }
@@ -478,4 +526,31 @@ devices.each("the device's own layout", function(device)
       atol = 1e-4 }
   end
   devices.cases(device, cases)
+end)
+
+-- Seconds and gigabytes on the host; milliseconds on a GPU.
+devices.each("more elements than 32 bits count", function(device)
+  if cld.cuda.is_emulated() then return end
+  local rows, columns = 65537, 32768
+  local n = rows * columns + 13
+
+  it("are added, summed, compared, selected, moved", function()
+    local x <close> = cld.ones(n, { dtype = "u8", device = device })
+    x[n] = 3
+    x[rows * columns] = 2
+    do
+      local twice <close> = x + x
+      assert.equal(2 * (n + 3), twice:sum():item())
+      assert.same({ 6, 2 }, twice:index_select(1, cld.tensor({ n - 1, n - 2 }, "i64"):to(device)):totable())
+    end
+    assert.equal(n - 1, x:argmax():item())
+    local odd <close> = x:ne(1)
+    assert.same({ { rows * columns - 1 }, { n - 1 } }, odd:nonzero():totable())
+    local matrix = x:narrow(1, 1, rows * columns):reshape(rows, columns)
+    local other <close> = matrix:t():contiguous()
+    assert.equal(2, other[columns][rows]:item())
+    assert.equal(rows + 1, other[columns]:sum():item())
+    assert.equal(rows * columns + 1, other:sum():item())
+    assert.same({ rows + 1, columns + 1 }, { matrix:sum(1)[columns]:item(), matrix:sum(2)[rows]:item() })
+  end)
 end)

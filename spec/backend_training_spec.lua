@@ -87,7 +87,7 @@ local function train(settings)
   local sgd = cld.optim.sgd(net:parameters(), { momentum = 0.9, weight_decay = 5e-4 })
   local views, body, objects = methods[settings.method or "npid"](device, net, sgd)
   local loader = cld.data.loader {
-    images(), batch_size = sizes.batch, views = views, seed = 5, device = device, workers = 0,
+    images(), batch_size = sizes.batch, views = views, seed = 5, device = device, dtype = "auto", workers = 0,
     augment = cld.augment.cifar { size = sizes.pixels },
   }
   local step = cld.graph(body, { enabled = settings.graph or false })

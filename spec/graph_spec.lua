@@ -35,6 +35,15 @@ describe("graph on the cpu", function()
     given = nil
   end)
 
+  it("takes tables of any keys, and in circles", function()
+    local circle = { [{}] = 1, [{}] = 2, [true] = 3, [false] = 4 }
+    circle.again = circle
+    local step = cld.graph(function(table) return table.again, table[true] end)
+    local again, three = step(circle)
+    assert.equal(circle, again)
+    assert.equal(3, three)
+  end)
+
   it("says what it cannot be made of", function()
     check.fails(function() cld.graph(3) end, "graph_spec.lua:%d+: graph: expected a function, got 3")
     check.fails(function() cld.graph(print, { enable = true }) end, "graph: unknown field 'enable'")
@@ -230,10 +239,195 @@ devices.each("graph", function(device)
     for i = 1, 4 do check.close(fine(cld.full({ 2 }, i)), { i + 1, i + 1 }, exact) end
   end)
 
+  it("fails where a replay would repeat what the host knew at the capture", function()
+    local elsewhere = cld.full({ 2 }, 3)
+    local function third_call(body)
+      local step = cld.graph(body, { device = device })
+      step(cld.zeros(2))
+      step(cld.zeros(2))
+      return function() step(cld.zeros(2)) end
+    end
+    check.fails(third_call(function(x) return x + on(elsewhere) end),
+      "f32%[2%] of the cpu: a captured graph would copy what it holds now at every replay; move it to cuda")
+    local w = on(cld.ones(1)):requires_grad_()
+    local sgd, rate = cld.optim.sgd { w }, cld.full({}, 0.5, "f64")
+    check.fails(third_call(function(x) return sgd:step((w + x):sum(), { lr = rate }) end), "f64%[%] of the cpu")
+    cld.manual_seed(3)
+    check.fails(third_call(function(x)
+      cld.manual_seed(3)
+      return x
+    end), "the generator cannot be set in a captured step")
+    check.fails(third_call(function(x)
+      cld.set_rng_state { seed = 3, position = 1 }
+      return x
+    end), "the generator cannot be set in a captured step")
+    local constant = cld.graph(function(x)
+      return x + on(cld.tensor { 1, 2 }) + on(cld.arange(2))
+    end, { device = device })
+    for i = 1, 4 do check.close(constant(cld.full({ 2 }, i)), { i + 1, i + 3 }, exact) end
+  end)
+
+  it("takes no batch from a loader within it", function()
+    local set = cld.data.tensors { images = cld.ones({ 20, 4, 4, 3 }, "u8"), labels = cld.zeros({ 20 }, "i64") }
+    for _, where in ipairs { "cpu", device } do
+      local loader = cld.data.loader { set, batch_size = 4, device = where, augment = cld.augment.none() }
+      local batches = loader:epoch(1)
+      local step = cld.graph(function(x) return x + on(batches().views[1]):sum() end, { device = device })
+      step(cld.zeros(1))
+      step(cld.zeros(1))
+      check.fails(function() step(cld.zeros(1)) end, "loader: batches are chosen on the host")
+    end
+  end)
+
+  it("takes no argument that wants a gradient, which a copy of it would get", function()
+    local w = on(cld.ones(2)):requires_grad_()
+    local step = cld.graph(function(x) return x * 2 end, { device = device })
+    check.fails(function() step(w) end, "graph_spec.lua:%d+: graph: an argument that requires a gradient, f32%[2%]")
+    check.close(step(w:detach()), { 2, 2 }, exact)
+    cld.no_grad(function() check.close(step(w), { 2, 2 }, exact) end)
+  end)
+
+  it("cannot be left by a yield, and captures again after it", function()
+    local yields = false
+    local step = cld.graph(function(x)
+      if yields then coroutine.yield() end
+      return x + 1
+    end, { device = device })
+    local run = coroutine.wrap(function()
+      for i = 1, 5 do
+        yields = i == 3
+        local ok, y = pcall(step, cld.full({ 1 }, i))
+        if i == 3 then
+          assert.is_false(ok)
+          assert.matches("attempt to yield", y)
+        else
+          assert(ok, y)
+          check.close(y, { i + 1 }, exact)
+        end
+      end
+      return "done"
+    end)
+    assert.equal("done", run())
+  end)
+
+  it("is given and gives the same within another's capture as before it", function()
+    local w = on(cld.ones(2)):requires_grad_()
+    local kinds = {}
+    local inner = cld.graph(function(x, factor)
+      kinds[#kinds + 1] = x.device .. " " .. factor.dtype
+      return x * factor * w
+    end, { device = device })
+    local outer = cld.graph(function(x)
+      local y = inner(cld.tensor { 1, 2 }, 3)
+      assert.is_false(y.requires_grad)
+      return x + y
+    end, { device = device })
+    for i = 1, 4 do check.close(outer(cld.full({ 2 }, i)), { i + 3, i + 6 }) end
+    assert.equal(3, #kinds)
+    for _, kind in ipairs(kinds) do assert.matches("^cuda:0 f64$", kind) end
+  end)
+
+  it("keeps no graph of another seed", function()
+    local step = cld.graph(function(x) return cld.rand({ 1000 }, { device = device }) + x end, { device = device })
+    local function in_use()
+      collectgarbage()
+      return cld.cuda.memory().in_use
+    end
+    local before
+    for seed = 1, 5 do
+      cld.manual_seed(seed)
+      for i = 1, 4 do step(cld.full({ 1 }, i)):close() end
+      before = before or in_use()
+      assert.equal(before, in_use())
+    end
+  end)
+
+  it("goes on with an optimizer's state that was loaded, an empty one too", function()
+    local function run(enabled)
+      local w = on(cld.tensor { 1, -2 }):requires_grad_()
+      local sgd = cld.optim.sgd({ w }, { lr = 0.1, momentum = 0.9 })
+      local empty, later = {}, nil
+      for name, tensor in pairs(sgd:state_dict()) do empty[name] = tensor:clone() end
+      local step = cld.graph(function(x)
+        local loss = (w * x):square():sum()
+        sgd:step(loss)
+        return loss
+      end, { enabled = enabled, device = device })
+      local seen = {}
+      for i = 1, 9 do
+        seen[i] = step(cld.full({ 2 }, i)):item()
+        if i == 5 then
+          later = {}
+          for name, tensor in pairs(sgd:state_dict()) do later[name] = tensor:clone() end
+          sgd:load_state_dict(empty)
+        elseif i == 7 then
+          sgd:load_state_dict(later)
+        end
+      end
+      return { seen, { w:detach() } }
+    end
+    check.close(plain_values(run(true)), plain_values(run(false)), exact)
+  end)
+
+  it("is captured anew where its modules are switched or have other tensors, and not twice", function()
+    local calls = 0
+    local Net = cld.nn.module "Net"
+    function Net:build() self.norm = cld.nn.batch_norm2d(3) end
+    function Net:forward(x)
+      calls = calls + 1
+      return self.norm(x)
+    end
+    local net, frozen = Net():to(device), cld.nn.batch_norm2d(3):to(device)
+    local step = cld.graph(function(x)
+      frozen:eval()
+      local y = net(x) + frozen(x)
+      frozen:train()
+      return y
+    end, { device = device })
+    local plain = net:clone()
+    local function same(i)
+      local x = formula.uniform("x" .. i, { 4, 3, 2, 2 }, "f32")
+      local expected = plain(on(x)) + frozen:eval()(on(x))
+      frozen:train()
+      check.close(step(x), expected, exact)
+    end
+    for i = 1, 5 do same(i) end
+    net:eval()
+    plain:eval()
+    for i = 6, 10 do same(i) end
+    assert.equal(2 * 3 + 10, calls)
+    net:train()
+    plain:train()
+    for i = 11, 12 do same(i) end
+    net.norm.weight = on(cld.tensor { 1, 2, 3 }):requires_grad_()
+    plain.norm.weight = on(cld.tensor { 1, 2, 3 }):requires_grad_()
+    for i = 13, 17 do same(i) end
+    assert.equal(3 * 3 + 17, calls)
+    for name, tensor in pairs(net:state_dict()) do check.close(tensor, plain:state_dict()[name], exact) end
+  end)
+
+  it("is not upset by the collector in the middle of a capture", function()
+    local dead = { cld.graph(function(x) return x + on(cld.tensor { 1 }) end, { device = device }), on(cld.ones(5000)) }
+    for i = 1, 3 do dead[1](cld.full({ 1 }, i)) end
+    local calls = 0
+    local step = cld.graph(function(x)
+      calls = calls + 1
+      local y = on(cld.tensor { 10, 20 }) * x
+      if calls == 3 then dead = nil end
+      collectgarbage()
+      local noise = cld.ones(5000, { device = device })
+      collectgarbage()
+      return y + noise:mean()
+    end, { device = device })
+    for i = 1, 6 do check.close(step(cld.full({ 2 }, i)), { 10 * i + 1, 20 * i + 1 }) end
+    assert.is_nil(dead)
+  end)
+
   it("takes no argument that it cannot tell from another", function()
     local step = cld.graph(function() end, { device = device })
     check.fails(function() step(print) end, "graph_spec.lua:%d+: graph: a function is no argument of a captured step")
     check.fails(function() step { setmetatable({}, {}) } end, "graph: a table is no argument of a captured step")
+    check.fails(function() step { [{}] = 1 } end, "graph: a table is no argument of a captured step")
   end)
 
   it("draws what the plain step would draw, whatever is drawn between", function()

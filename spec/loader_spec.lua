@@ -135,6 +135,55 @@ describe("loader", function()
     assert.equal(4, #rank(1, true)[2].index)
   end)
 
+  it("gives views in the dtype that is asked for", function()
+    local set, options = dataset(6, 9, 8), { batch_size = 3, augment = cld.augment.base { size = 8 } }
+    local function views(dtype, workers)
+      options.dtype, options.workers = dtype, workers
+      local list = {}
+      for batch in loader(set, options):epoch(1) do table.move(batch.views, 1, 2, #list + 1, list) end
+      return list
+    end
+    local full = views()
+    for _, dtype in ipairs { "f32", "bf16", "f16" } do
+      for workers = 0, 2 do
+        for i, view in ipairs(views(dtype, workers)) do
+          assert.equal(dtype, view.dtype)
+          assert.same(full[i]:to(dtype):totable(), view:totable())
+        end
+      end
+    end
+  end)
+
+  it("gives views in the precision's dtype, that of the epoch's start, where told to", function()
+    local was = cld.precision()
+    local _ <close> = setmetatable({}, { __close = function() cld.set_precision(was) end })
+    local set = dataset(6)
+    local auto, plain = loader(set, { batch_size = 2, dtype = "auto" }), loader(set, { batch_size = 2 })
+    for _, case in ipairs { { "fp32", "f32" }, { "bf16", "bf16" }, { "fp16", "f16" }, { "tf32", "f32" } } do
+      cld.set_precision(case[1])
+      assert.equal("f32", plain:epoch(1)().views[1].dtype)
+      local batches <close> = auto:epoch(1)
+      cld.set_precision "fp32"
+      for _ = 1, 3 do assert.equal(case[2], batches().views[2].dtype) end
+    end
+  end)
+
+  it("gives a convolution or a linear layer the same numbers in the precision's dtype", function()
+    local was = cld.precision()
+    local _ <close> = setmetatable({}, { __close = function() cld.set_precision(was) end })
+    local conv, linear = cld.nn.conv2d(3, 4, 3), cld.nn.linear(192, 5)
+    for _, precision in ipairs { "fp32", "bf16", "fp16" } do
+      cld.set_precision(precision)
+      local seen = {}
+      for i, dtype in ipairs { "f32", "auto" } do
+        local options = { batch_size = 4, views = 1, augment = cld.augment.base { size = 8 }, dtype = dtype }
+        local x = loader(dataset(4, 9, 8), options):epoch(1)().views[1]
+        seen[i] = { conv(x):totable(), linear(x:flatten(2)):totable(), linear(x:flatten(2)).dtype }
+      end
+      assert.same(seen[1], seen[2])
+    end
+  end)
+
   it("can be left at any time", function()
     local set, augment = dataset(64, 8, 8), cld.augment.base { size = 8 }
     for workers = 0, 3 do
@@ -187,6 +236,8 @@ describe("loader", function()
     assert.equal("cld.user_error", getmetatable(message).__name) -- one line for the user, no traceback
     fails({ batch_size = 0 }, "loader: batch_size must be a positive multiple of the 1 ranks, got 0")
     fails({ batch_size = 5, world = 2 }, "positive multiple of the 2 ranks, got 5")
+    fails({ batch_size = 2, dtype = "float32" },
+      "loader_spec.lua:%d+: data.loader: dtype must be one of f32, bf16, f16, auto, got 'float32'")
     fails({ batch_size = 4, world = 2, rank = 2 }, "rank must be 0 to world %- 1, got rank 2 of world 2")
     fails({ batch_size = 2, views = 0 }, "views must be 1 to 16, got 0")
     fails({ batch_size = 2, workers = -1 }, "workers must be 0 to 256, got %-1")

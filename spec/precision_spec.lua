@@ -309,6 +309,10 @@ describe("precision", function()
           assert.equal(1024, other.loss_scale)
           other_step(0.1)
           assert.same({ 2048, 0 }, { other.loss_scale, other:state_dict().good_steps:item() })
+          state.loss_scale = cld.tensor { 2 ^ 127 } -- not to infinity
+          other:load_state_dict(state)
+          other_step(1e-30)
+          assert.same({ 2 ^ 127, 0 }, { other.loss_scale, other:state_dict().good_steps:item() })
           other:load_state_dict(fresh) -- of a run in another precision
           assert.equal(65536, other.loss_scale)
           state.good_steps = nil

@@ -31,6 +31,13 @@ describe("cld.tensor", function()
     assert.same({ -2147483648, 2147483647 }, cld.tensor({ -2147483648, 2147483647 }, "i32"):totable())
   end)
 
+  it("keeps the sign of zero", function()
+    for _, dtype in ipairs { "f32", "f64", "bf16", "f16" } do
+      assert.equal("-0.0", tostring(cld.tensor({ 1, -0.0 }, dtype)[2]:item()))
+    end
+    assert.same({ 0 }, cld.tensor({ -0.0 }, "i64"):totable())
+  end)
+
   it("makes a 0-d tensor of a number and a copy of a tensor", function()
     local t = cld.tensor(2.5)
     assert.same({}, t.shape)

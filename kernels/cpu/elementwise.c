@@ -187,11 +187,11 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
 /* The remainder has the divisor's sign, as in Lua. fmod is exact; it has the dividend's sign. */
 static inline double remainder_of_floor(double x, double y) {
     double r = fmod(x, y);
-    return r * y < 0 ? r + y : r;
+    return r != 0 && (r < 0) != (y < 0) ? r + y : r;
 }
 static inline float remainder_of_floorf(float x, float y) {
     float r = fmodf(x, y);
-    return r * y < 0 ? r + y : r;
+    return r != 0 && (r < 0) != (y < 0) ? r + y : r;
 }
 
 /* y is not 0; y = -1 is apart because INT64_MIN / -1 traps. */

@@ -177,7 +177,8 @@ static cld_status update_scale(const cld_array *scale, const cld_array *good, co
         *factor *= (float)p->backoff;
         *steps = 0;
     } else if (++*steps >= p->interval) {
-        *factor *= (float)p->growth;
+        float grown = *factor * (float)p->growth;
+        if (isfinite(grown)) *factor = grown;
         *steps = 0;
     }
     return CLD_OK;

@@ -10,8 +10,13 @@
 #include "kernels/pixel.h"
 #include "kernels/view.h"
 
-#define SHARED_BYTES  (48 << 10) /* what a block may have everywhere */
-#define SCRATCH_SLOTS (4 * 132)  /* blocks at once, where they work in scratch memory */
+#define STATIC_BYTES  256                         /* of shared memory: room for what is drawn, and a sum */
+#define SHARED_BYTES  ((48 << 10) - STATIC_BYTES) /* what else a block may have everywhere */
+#define SCRATCH_SLOTS (4 * 132)                   /* blocks at once, where they work in scratch memory, ... */
+#define SCRATCH_BYTES ((size_t)256 << 20)         /* ... if as much is enough for so many */
+#define MAX_THREADS   512
+
+static_assert(sizeof(cld_view) + 2 * 16 <= STATIC_BYTES, "a block's static shared memory");
 
 /* Where a block works: all of it in one piece. */
 typedef struct plan {
@@ -28,7 +33,6 @@ typedef struct job {
     const int64_t *index;  /* (n) */
     int64_t n, index_stride, count;
     int height, width;
-    bool channels_last;
     uint8_t *scratch; /* of a block for each of the grid's, or NULL: shared memory */
     cld_fault *fault;
 } job;
@@ -94,11 +98,11 @@ __device__ inline void blend_with_level(const canvas &c, int level, float factor
             c.view[at] = cld_pixel_blend(level, c.view[at], factor);
 }
 
-/* An integer below 2^32 for any view: the order of the additions does not matter. */
+/* An integer below 2^32 for any view: the order of the additions does not matter. Once per view, so that no one still reads
+ * the sum when it is cleared. */
 __device__ inline int mean_grey(const canvas &c, unsigned *sum) {
     int pixels = c.height * c.width;
     unsigned part = 0;
-    __syncthreads();
     if (thread() == 0) *sum = 0;
     __syncthreads();
     for (int k = thread(); k < pixels; k += threads())
@@ -179,13 +183,12 @@ __device__ inline void gaussian_blur(const canvas &c, double sigma) {
 
 /* ---- the end ----------------------------------------------------------------------------------------------------------- */
 
-/* Mirrored, normalized, erased; neighbouring threads write neighbouring elements. */
+/* Mirrored, normalized, erased, to channels last; neighbouring threads write neighbouring elements. */
 template <typename T>
-__device__ inline void write_view(T *out, const canvas &c, const cld_view &v, const cld_normalization &n,
-                                  bool channels_last) {
+__device__ inline void write_view(T *out, const canvas &c, const cld_view &v, const cld_normalization &n) {
     int pixels = c.height * c.width;
     for (int k = thread(); k < 3 * pixels; k += threads()) {
-        int channel = channels_last ? k % 3 : k / pixels, pixel = channels_last ? k / 3 : k % pixels;
+        int channel = k % 3, pixel = k / 3;
         int y = pixel / c.width, x = pixel % c.width, from = v.flip ? c.width - 1 - x : x;
         float value = cld_pixel_normalize(c.view[channel * pixels + y * c.width + from], n.mean[channel],
                                           n.std[channel]);
@@ -195,7 +198,7 @@ __device__ inline void write_view(T *out, const canvas &c, const cld_view &v, co
     }
 }
 
-template <typename T> __global__ void augment(T *out, job j) {
+template <typename T> __global__ void __launch_bounds__(MAX_THREADS, 2) augment(T *out, job j) {
     CLD_DYNAMIC_SHARED(uint8_t, shared);
     CLD_SHARED(cld_view, drawn, [1]);
     CLD_SHARED(unsigned, sum, [1]);
@@ -217,7 +220,7 @@ template <typename T> __global__ void augment(T *out, job j) {
         if (v.grayscale) to_grey(c);
         if (v.blur) gaussian_blur(c, v.sigma);
         __syncthreads();
-        write_view(out + i * 3 * a.height * a.width, c, v, a.normalization, j.channels_last);
+        write_view(out + i * 3 * a.height * a.width, c, v, a.normalization);
     }
 }
 
@@ -252,17 +255,18 @@ static cld_status augment_views(const cld_array *view, const cld_array *images, 
     j.count = images->shape[0];
     j.height = (int)images->shape[1];
     j.width = (int)images->shape[2];
-    j.channels_last = view->layout == CLD_BLOCKED;
     j.memory = plan_for(j.height, j.width, a);
     j.scratch = NULL;
     j.fault = cld_cuda_fault();
 
     size_t shared_bytes = j.memory.bytes;
-    int blocks = (int)j.n, threads = a->height * a->width > 64 * 64 ? 512 : 256;
+    int blocks = (int)j.n, threads = a->height * a->width > 64 * 64 ? MAX_THREADS : 256;
     CLD_SCRATCH scratch;
     if (shared_bytes > SHARED_BYTES) {
         shared_bytes = 16; /* not used */
-        blocks = j.n < SCRATCH_SLOTS ? blocks : SCRATCH_SLOTS;
+        size_t slots = SCRATCH_BYTES / j.memory.bytes;
+        slots = slots < 1 ? 1 : slots < SCRATCH_SLOTS ? slots : SCRATCH_SLOTS;
+        blocks = (size_t)j.n < slots ? blocks : (int)slots;
         CLD_TRY(cld_cuda_scratch(&scratch, (size_t)blocks * j.memory.bytes));
         j.scratch = (uint8_t *)scratch.data;
     }

@@ -19,6 +19,20 @@ static const char *library(void) {
     return text;
 }
 
+/* A chip that this library has no code for is found by its first launch: into the record of faults, which is 0 at first. */
+static cld_status try_launch(void) {
+    const cld_array kind = {.data = cld_cuda_fault(), .dtype = CLD_I32};
+    CLD_TRY(cld_cuda_math.fill(&kind, 0));
+    return cld_cuda_wait();
+}
+
+static cld_status open_all(int ordinal) {
+    CLD_TRY(cld_cuda_dnn_check());
+    CLD_TRY(cld_cuda_open(ordinal));
+    CLD_TRY(cld_cuda_open_faults());
+    return try_launch();
+}
+
 static const cld_backend *open_device(int ordinal) {
     static const cld_backend cuda = {
         .version = CLD_BACKEND_VERSION,
@@ -36,8 +50,7 @@ static const cld_backend *open_device(int ordinal) {
     if (opened >= 0)
         return cld_fail_null(CLD_INVALID, "this process computes on cuda:%d already, and on one device alone",
                              opened);
-    CLD_TRY_NULL(cld_cuda_open(ordinal));
-    CLD_TRY_NULL(cld_cuda_open_faults());
+    CLD_TRY_NULL(open_all(ordinal));
     snprintf(name, sizeof name, "cuda:%d", ordinal);
     opened = ordinal;
     return &cuda;

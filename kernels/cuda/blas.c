@@ -183,6 +183,7 @@ static cublasStatus_t choose(algorithm **out, cublasLtHandle_t handle, product *
 /* ---- a product ---- */
 
 static cld_status failed(cublasStatus_t status, const cld_product *p) {
+    CLD_TRY(cld_cuda_check_lost("matmul"));
     cld_status code = status == CUBLAS_STATUS_ALLOC_FAILED    ? CLD_NOMEM
                       : status == CUBLAS_STATUS_NOT_SUPPORTED ? CLD_UNSUPPORTED
                                                               : CLD_BACKEND;

@@ -129,6 +129,19 @@ template <typename A, int COUNT> __device__ inline void sum_down(A *value, A *sh
 
 #define FINISH_CHANNELS 8  /* 32 bytes of a row of partial sums: what memory fetches */
 #define FINISH_DOWN     64 /* threads for the chunks of each */
+#define FINISH_SHARE    ((CHANNEL_BLOCKS + FINISH_DOWN - 1) / FINISH_DOWN) /* chunks of a thread, at most */
+
+/* A thread's share of a column of partial results, from row to row `pitch` apart: of the chunks threadIdx.y, threadIdx.y +
+ * FINISH_DOWN, ...; 0 where there is none. All is under way before the first is used: this is all that the kernel waits
+ * for, and a network has it four times per layer. */
+template <typename A>
+__device__ inline void load_share(A share[FINISH_SHARE], const A *column, int64_t pitch, int chunks) {
+#pragma unroll
+    for (int i = 0; i < FINISH_SHARE; i++) {
+        int chunk = (int)threadIdx.y + i * FINISH_DOWN;
+        share[i] = chunk < chunks ? column[chunk * pitch] : (A)0;
+    }
+}
 
 /* The sum over threadIdx.y, in every thread. */
 __device__ inline double sum_of_column(double value, double *shared) {

@@ -10,20 +10,20 @@ template <typename To, typename From> struct copy_job {
     static const int ARRAYS = 2;
     To *out;
     const From *x;
-    template <int E> struct registers { From x[E]; };
+    template <int V, int U> struct registers { cld_pack<From, V> x[U]; };
     void point_at(char *const data[]) {
         out = (To *)data[0];
         x = (const From *)data[1];
     }
     template <int V, typename R>
-    __device__ void load(R &r, int i, const int64_t *at, const bool *same, int left) const {
-        load_step<V>(r.x + i, x + at[1], same[1], left, From());
+    __device__ void load(R &r, int u, const int64_t *at, const bool *same, int left) const {
+        load_step<V>(r.x + u, x + at[1], same[1], left, From());
     }
     template <typename R> __device__ void compute(R &) const {}
-    template <int V, typename R> __device__ void save(R &r, int i, int64_t at, int left) const {
+    template <int V, typename R> __device__ void save(R &r, int u, int64_t at, int left) const {
         To y[V];
         CLD_UNROLL
-        for (int j = 0; j < V; j++) y[j] = convert<To>(r.x[i + j]);
+        for (int j = 0; j < V; j++) y[j] = convert<To>(r.x[u].get(j));
         save_step<V>(out + at, y, left);
     }
 };
@@ -157,7 +157,7 @@ template <typename T> struct fill_job {
     static const int ARRAYS = 1;
     T *out;
     double value;
-    template <int E> struct registers {};
+    template <int V, int U> struct registers {};
     void point_at(char *const data[]) { out = (T *)data[0]; }
     template <int V, typename R> __device__ void load(R &, int, const int64_t *, const bool *, int) const {}
     template <typename R> __device__ void compute(R &) const {}

@@ -14,6 +14,7 @@
 
 static struct {
     int ordinal, multiprocessors;
+    int major, minor; /* compute capability */
     cudaStream_t stream;
     cudaEvent_t marks[2];
     bool capturing;
@@ -24,6 +25,13 @@ static struct {
 /* After these the process's context is lost: every later call reports the same. */
 static bool is_sticky(cudaError_t error) {
     switch (error) {
+#if CUDART_VERSION >= 13000
+    case cudaErrorContained:
+    case cudaErrorTensorMemoryLeak:
+#endif
+    case cudaErrorMpsClientTerminated:
+    case cudaErrorExternalDevice:
+    case cudaErrorContextIsDestroyed:
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
     case cudaErrorLaunchTimeout:
@@ -39,6 +47,12 @@ static bool is_sticky(cudaError_t error) {
     }
 }
 
+/* The library has no code for this chip, not even in the form that the driver compiles. */
+static bool is_missing_code(cudaError_t error) {
+    return error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
+           error == cudaErrorUnsupportedPtxVersion;
+}
+
 /* CLD_OK, or an error of what was being done, in CUDA's words. */
 static cld_status status_of(cudaError_t error, const char *what) {
     if (error == cudaSuccess) return CLD_OK;
@@ -48,6 +62,10 @@ static cld_status status_of(cudaError_t error, const char *what) {
                         "%s: %s (by work that was queued before; CUDA_LAUNCH_BLOCKING=1 tells which. "
                         "The device is lost to this process)",
                         what, cudaGetErrorString(error));
+    if (is_missing_code(error))
+        return cld_fail(CLD_UNSUPPORTED,
+                        "%s: %s (this build is not for compute capability %d.%d: make CUDA_ARCH=%d%d)", what,
+                        cudaGetErrorString(error), device.major, device.minor, device.major, device.minor);
     return cld_fail(error == cudaErrorMemoryAllocation ? CLD_NOMEM : CLD_BACKEND, "%s: %s", what,
                     cudaGetErrorString(error));
 }
@@ -115,6 +133,8 @@ cld_status cld_cuda_open(int ordinal) {
     for (int i = 0; i < 2; i++) CLD_TRY(status_of(cudaEventCreate(&device.marks[i]), "making an event"));
     device.ordinal = ordinal;
     device.multiprocessors = facts.multiprocessors;
+    device.major = facts.major;
+    device.minor = facts.minor;
     return CLD_OK;
 }
 
@@ -146,7 +166,7 @@ cld_status cld_cuda_malloc(void **out, size_t bytes) {
 
 void cld_cuda_free(void *data) {
     enter();
-    if (cudaFree(data) != cudaSuccess) cudaGetLastError();
+    cld__ignore(cudaFree(data));
 }
 
 cld_status cld_cuda_malloc_mapped(void **host, void **mapped, size_t bytes) {
@@ -164,16 +184,21 @@ void *cld_cuda_stream(void) {
     return device.stream;
 }
 
+static cld_status no_staging(cudaError_t error, size_t bytes) {
+    if (error != cudaErrorMemoryAllocation) return status_of(error, "copying to the device");
+    return cld_fail(CLD_NOMEM, "out of page-locked host memory: wanted %.1f MiB", (double)bytes / 0x1p20);
+}
+
 /* In pieces, so that the first is on its way while the next is staged, and little is staged in all. */
 cld_status cld_cuda_copy_from_host(void *to, const void *host, size_t bytes) {
     enter();
     for (size_t at = 0, n; at < bytes; at += n) {
         void *staged;
         n = bytes - at < STAGED ? bytes - at : STAGED;
-        CLD_TRY(cld__staging_take(&staged, n, device.capturing));
+        cudaError_t error = cld__staging_take(&staged, n, device.capturing);
+        if (error != cudaSuccess) return no_staging(error, n);
         memcpy(staged, (const char *)host + at, n);
-        cudaError_t error =
-            cudaMemcpyAsync((char *)to + at, staged, n, cudaMemcpyHostToDevice, device.stream);
+        error = cudaMemcpyAsync((char *)to + at, staged, n, cudaMemcpyHostToDevice, device.stream);
         cld__staging_sent(staged, device.stream);
         CLD_TRY(status_of(error, "copying to the device"));
     }
@@ -214,6 +239,13 @@ cld_status cld_cuda_launched(const char *kernel) {
     return status_of(error, what);
 }
 
+cld_status cld_cuda_check_lost(const char *what) {
+    if (device.capturing) return CLD_OK; /* which a question to the stream would end */
+    cudaError_t error = cudaStreamQuery(device.stream);
+    cld__ignore(error);
+    return is_sticky(error) ? status_of(error, what) : CLD_OK;
+}
+
 /* ---- time --------------------------------------------------------------------------------------------------------- */
 
 cld_status cld_cuda_mark(int which) {
@@ -236,6 +268,7 @@ cld_status cld_cuda_elapsed(double *milliseconds) {
 
 typedef struct graph {
     cudaGraphExec_t exec;
+    cudaEvent_t done;   /* with the last launch */
     cld_staged *staged; /* host memory that its copies read at every launch */
 } graph;
 
@@ -250,6 +283,11 @@ cld_status cld_cuda_begin_capture(void) {
     return CLD_OK;
 }
 
+static cld_status instantiate(graph *g, cudaGraph_t recorded) {
+    CLD_TRY(status_of(cudaGraphInstantiate(&g->exec, recorded, 0), "making a graph"));
+    return status_of(cudaEventCreateWithFlags(&g->done, cudaEventDisableTiming), "making a graph");
+}
+
 cld_status cld_cuda_end_capture(void **out) {
     cudaGraph_t recorded = NULL;
     graph *g = calloc(1, sizeof *g);
@@ -259,30 +297,36 @@ cld_status cld_cuda_end_capture(void **out) {
     device.capturing = false;
     cld_staged *staged = cld__staging_captured();
     if (status == CLD_OK && !g) status = cld_fail(CLD_NOMEM, "out of memory for a graph");
-    if (status == CLD_OK) status = status_of(cudaGraphInstantiate(&g->exec, recorded, 0), "making a graph");
-    if (recorded) cudaGraphDestroy(recorded);
-    if (status != CLD_OK) {
+    if (status == CLD_OK) status = instantiate(g, recorded);
+    if (recorded) cld__ignore(cudaGraphDestroy(recorded));
+    if (g) g->staged = staged;
+    if (status == CLD_OK)
+        *out = g;
+    else if (g)
+        cld_cuda_free_graph(g);
+    else
         cld__staging_free(staged);
-        free(g);
-        return status;
-    }
-    g->staged = staged;
-    *out = g;
-    return CLD_OK;
+    return status;
 }
 
 cld_status cld_cuda_launch_graph(void *of) {
     const graph *g = of;
     enter();
-    return status_of(cudaGraphLaunch(g->exec, device.stream), "launching a graph");
+    CLD_TRY(status_of(cudaGraphLaunch(g->exec, device.stream), "launching a graph"));
+    return status_of(cudaEventRecord(g->done, device.stream), "launching a graph");
 }
 
+/* It may be under way still. The stream is not waited for: another graph may be captured there just now, the collector
+ * takes them when it likes, and that capture would be lost. An event from before it does no harm. */
 void cld_cuda_free_graph(void *of) {
     graph *g = of;
     if (!g) return;
     enter();
-    if (g->staged) cudaStreamSynchronize(device.stream); /* it may be under way still */
-    cudaGraphExecDestroy(g->exec);
+    if (g->done) {
+        cld__ignore(cudaEventSynchronize(g->done));
+        cld__ignore(cudaEventDestroy(g->done));
+    }
+    if (g->exec) cld__ignore(cudaGraphExecDestroy(g->exec));
     cld__staging_free(g->staged);
     free(g);
 }

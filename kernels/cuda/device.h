@@ -46,6 +46,9 @@ cld_status cld_cuda_clear(void *data, size_t bytes);                /* zero byte
 cld_status cld_cuda_wait(void);
 /* After a launch: what the runtime said of it, as an error of `kernel`. */
 cld_status cld_cuda_launched(const char *kernel);
+/* After a call of a library that failed: an error of `what` where the device is lost by work before it, which the library
+ * does not say; else CLD_OK. */
+cld_status cld_cuda_check_lost(const char *what);
 
 /* ---- time: for choosing among algorithms, and for benchmarks ---- */
 

@@ -23,10 +23,10 @@ static inline cld_divisor cld_divisor_of(int64_t d) {
     return r;
 }
 
-__device__ inline uint32_t quotient(uint32_t n, const cld_divisor &d) {
+__host__ __device__ inline uint32_t quotient(uint32_t n, const cld_divisor &d) {
     return ((uint32_t)((uint64_t)n * d.multiplier >> 32) + n) >> d.shift;
 }
-__device__ inline int64_t quotient(int64_t n, const cld_divisor &d) {
+__host__ __device__ inline int64_t quotient(int64_t n, const cld_divisor &d) {
     return n >> 31 ? n / d.divisor : (int64_t)quotient((uint32_t)n, d);
 }
 

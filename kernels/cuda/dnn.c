@@ -15,7 +15,8 @@
 #include "kernels/cuda/choice.h"
 #include "kernels/cuda/cuda.h"
 
-#if CUDNN_VERSION < 90800
+#define OLDEST 90800
+#if CUDNN_VERSION < OLDEST
 #    error "cuDNN 9.8 or newer is needed"
 #endif
 
@@ -40,6 +41,12 @@ const char *cld_cuda_dnn_version(void) {
     size_t version = cudnnGetVersion();
     snprintf(text, sizeof text, "cuDNN %zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
     return text;
+}
+
+cld_status cld_cuda_dnn_check(void) {
+    if (cudnnGetVersion() >= OLDEST) return CLD_OK;
+    return cld_fail(CLD_BACKEND, "cuDNN %d.%d or newer is needed; %s was found", OLDEST / 10000,
+                    OLDEST / 100 % 100, cld_cuda_dnn_version());
 }
 
 /* ---- descriptors ---- */
@@ -310,6 +317,7 @@ static cudnnStatus_t execute(cudnnHandle_t handle, const plan *p, const arrays *
 
 static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_shape *s) {
     char detail[512] = "";
+    CLD_TRY(cld_cuda_check_lost(operations[kind].name));
     cudnnGetLastErrorString(detail, sizeof detail);
     return cld_fail(
         CLD_BACKEND,

@@ -21,6 +21,8 @@ typedef struct cld_dnn_shape {
 /* FORWARD: y = x * w. DATA: dx = dy * w. WEIGHT: dw = dy * x. Each is written as a whole; nothing is added to it. The
  * three pointers always are x, w, y or their gradients. */
 cld_status cld_cuda_convolve(cld_dnn_kind kind, void *x, void *w, void *y, const cld_dnn_shape *s);
+/* An error where the cuDNN that was found is older than this library needs: Python's wheels have many versions. */
+cld_status cld_cuda_dnn_check(void);
 /* "cuDNN 9.19.0" */
 const char *cld_cuda_dnn_version(void);
 

@@ -28,7 +28,7 @@ __device__ static int64_t floor_divide(int64_t x, int64_t y) {
 /* The remainder has the divisor's sign, as in Lua. fmod is exact; it has the dividend's sign. */
 template <typename C> __device__ static C remainder_of_floor(C x, C y) {
     C r = fmod(x, y);
-    return r * y < 0 ? r + y : r;
+    return r != 0 && (r < 0) != (y < 0) ? r + y : r;
 }
 
 /* Long ones are called, not copied into every step: that keeps the kernels' registers and code few. */
@@ -112,7 +112,7 @@ static bool has_integers(cld_unary kind) {
     case CLD_##kind:                                                                                         \
         CLD_UNROLL                                                                                           \
         for (int i = 0; i < E; i++) {                                                                        \
-            C x = ::load(r.x[i]);                                                                            \
+            C x = ::load(r.x[i / V].get(i % V));                                                             \
             r.y[i] = (Y)(value);                                                                             \
         }                                                                                                    \
         break;
@@ -132,9 +132,9 @@ template <typename T, bool BOOLEAN> struct unary_job {
     const T *x;
     cld_unary kind;
     double a, b;
-    template <int SIZE> struct registers {
-        static const int E = SIZE;
-        T x[E]; /* as they lie: converting one would wait for it, and put off reading the next */
+    template <int V, int U> struct registers {
+        static const int WIDTH = V, E = U * V;
+        cld_pack<T, V> x[U];
         Y y[E];
     };
     void point_at(char *const data[]) {
@@ -142,11 +142,11 @@ template <typename T, bool BOOLEAN> struct unary_job {
         x = (const T *)data[1];
     }
     template <int V, typename R>
-    __device__ void load(R &r, int i, const int64_t *at, const bool *same, int left) const {
-        load_step<V>(r.x + i, x + at[1], same[1], left, T());
+    __device__ void load(R &r, int u, const int64_t *at, const bool *same, int left) const {
+        load_step<V>(r.x + u, x + at[1], same[1], left, T());
     }
     template <typename R> __device__ void compute(R &r) const {
-        const int E = R::E;
+        const int V = R::WIDTH, E = R::E;
         C a = limit<C>(this->a), b = limit<C>(this->b);
         if constexpr (BOOLEAN) {
             switch (kind) {
@@ -165,10 +165,10 @@ template <typename T, bool BOOLEAN> struct unary_job {
             }
         }
     }
-    template <int V, typename R> __device__ void save(R &r, int i, int64_t at, int left) const {
+    template <int V, typename R> __device__ void save(R &r, int u, int64_t at, int left) const {
         Out y[V];
         CLD_UNROLL
-        for (int j = 0; j < V; j++) y[j] = store<Out>(r.y[i + j]);
+        for (int j = 0; j < V; j++) y[j] = store<Out>(r.y[u * V + j]);
         save_step<V>(out + at, y, left);
     }
 };
@@ -231,7 +231,7 @@ cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array 
     case CLD_##kind:                                                                                         \
         CLD_UNROLL                                                                                           \
         for (int i = 0; i < E; i++) {                                                                        \
-            C x = ::load(r.x[i]), y = ::load(r.y[i]);                                                        \
+            C x = ::load(r.x[i / V].get(i % V)), y = ::load(r.y[i / V].get(i % V));                          \
             r.z[i] = (Z)(value);                                                                             \
         }                                                                                                    \
         break;
@@ -245,9 +245,9 @@ template <typename T, bool BOOLEAN> struct binary_job {
     const T *x, *y;
     cld_binary kind;
     cld_fault *fault;
-    template <int SIZE> struct registers {
-        static const int E = SIZE;
-        T x[E], y[E];
+    template <int V, int U> struct registers {
+        static const int WIDTH = V, E = U * V;
+        cld_pack<T, V> x[U], y[U];
         Z z[E];
     };
     void point_at(char *const data[]) {
@@ -262,12 +262,12 @@ template <typename T, bool BOOLEAN> struct binary_job {
         return 1;
     }
     template <int V, typename R>
-    __device__ void load(R &r, int i, const int64_t *at, const bool *same, int left) const {
-        load_step<V>(r.x + i, x + at[1], same[1], left, T());
-        load_step<V>(r.y + i, y + at[2], same[2], left, store<T>(1));
+    __device__ void load(R &r, int u, const int64_t *at, const bool *same, int left) const {
+        load_step<V>(r.x + u, x + at[1], same[1], left, T());
+        load_step<V>(r.y + u, y + at[2], same[2], left, store<T>(1));
     }
     template <typename R> __device__ void compute(R &r) const {
-        const int E = R::E;
+        const int V = R::WIDTH, E = R::E;
         if constexpr (BOOLEAN) {
             switch (kind) {
                 BINARY_BOOLEAN(BINARY_CASE)
@@ -285,10 +285,10 @@ template <typename T, bool BOOLEAN> struct binary_job {
             }
         }
     }
-    template <int V, typename R> __device__ void save(R &r, int i, int64_t at, int left) const {
+    template <int V, typename R> __device__ void save(R &r, int u, int64_t at, int left) const {
         Out y[V];
         CLD_UNROLL
-        for (int j = 0; j < V; j++) y[j] = store<Out>(r.z[i + j]);
+        for (int j = 0; j < V; j++) y[j] = store<Out>(r.z[u * V + j]);
         save_step<V>(out + at, y, left);
     }
 };
@@ -322,9 +322,9 @@ template <typename T> struct where_job {
     T *out;
     const uint8_t *condition;
     const T *x, *y;
-    template <int E> struct registers {
-        bool c[E];
-        T x[E], y[E];
+    template <int V, int U> struct registers {
+        cld_pack<uint8_t, V> c[U];
+        cld_pack<T, V> x[U], y[U];
     };
     void point_at(char *const data[]) {
         out = (T *)data[0];
@@ -333,19 +333,16 @@ template <typename T> struct where_job {
         y = (const T *)data[3];
     }
     template <int V, typename R>
-    __device__ void load(R &r, int i, const int64_t *at, const bool *same, int left) const {
-        uint8_t c[V];
-        load_step<V>(c, condition + at[1], same[1], left, (uint8_t)0);
-        load_step<V>(r.x + i, x + at[2], same[2], left, T());
-        load_step<V>(r.y + i, y + at[3], same[3], left, T());
-        CLD_UNROLL
-        for (int j = 0; j < V; j++) r.c[i + j] = c[j] != 0;
+    __device__ void load(R &r, int u, const int64_t *at, const bool *same, int left) const {
+        load_step<V>(r.c + u, condition + at[1], same[1], left, (uint8_t)0);
+        load_step<V>(r.x + u, x + at[2], same[2], left, T());
+        load_step<V>(r.y + u, y + at[3], same[3], left, T());
     }
     template <typename R> __device__ void compute(R &) const {}
-    template <int V, typename R> __device__ void save(R &r, int i, int64_t at, int left) const {
+    template <int V, typename R> __device__ void save(R &r, int u, int64_t at, int left) const {
         T y[V];
         CLD_UNROLL
-        for (int j = 0; j < V; j++) y[j] = r.c[i + j] ? r.x[i + j] : r.y[i + j];
+        for (int j = 0; j < V; j++) y[j] = r.c[u].get(j) ? r.x[u].get(j) : r.y[u].get(j);
         save_step<V>(out + at, y, left);
     }
 };

@@ -10,7 +10,9 @@
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 
-#define SIMILARITY_BYTES ((int64_t)128 << 20) /* at a time */
+/* At a time. */
+#define SIMILARITY_BYTES ((int64_t)128 << 20)
+#define MOST_QUERIES     1024 /* enough for every multiprocessor, whatever the memory's size */
 
 enum { SIDE = 16, PRODUCT_THREADS = SIDE * SIDE, DEPTH = 8, SELECT_THREADS = 512, VOTE_THREADS = 256 };
 enum { DIGIT_BITS = 11, BINS = 1 << DIGIT_BITS, OWN_BINS = BINS / SELECT_THREADS };
@@ -266,6 +268,7 @@ template <typename T> static cld_status knn(T *scores, knn_problem<T> q) {
     q.pitch = (q.size + WIDTH - 1) / WIDTH * WIDTH;
     int64_t most = SIMILARITY_BYTES / (q.pitch * (int64_t)sizeof(T)) / TILE * TILE;
     if (most < TILE) most = TILE;
+    if (most > MOST_QUERIES) most = MOST_QUERIES;
     if (most > q.queries) most = q.queries;
     CLD_SCRATCH similarity_block;
     CLD_SCRATCH value_block;

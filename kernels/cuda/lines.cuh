@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #define CLD_LINE_THREADS 256
+#define CLD_LINE_BLOCKS  1024 /* that keep a GPU busy */
 
 template <int N> struct cld_lines {
     cld_dims<N> dims; /* that count the lines */
@@ -52,6 +53,15 @@ static cld_lines<N> cld_lines_of(const cld_array *const (&arrays)[N], int dim, i
 
 template <int N> static int cld_line_blocks(const cld_lines<N> &l) {
     return (int)ceil_div(l.dims.total, CLD_LINE_THREADS >> l.bits);
+}
+
+/* Into how many parts, a block each, lines of `units` are to be cut that have 2^bits threads and `blocks` blocks: so that
+ * all of a GPU has work, and each thread a few rounds of `ahead` units. */
+static inline int cld_line_parts(int64_t blocks, int64_t units, int bits, int64_t ahead) {
+    int64_t useful = units / ((ahead * 4) << bits),
+            parts = blocks >= CLD_LINE_BLOCKS / 2 ? 1 : CLD_LINE_BLOCKS / blocks;
+    if (parts > useful) parts = useful;
+    return parts < 1 ? 1 : (int)parts;
 }
 
 /* A thread's place: number `mine` of the 2^bits threads of its line. */

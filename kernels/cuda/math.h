@@ -15,7 +15,7 @@ cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array 
 cld_status cld_cuda_binary(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
 cld_status cld_cuda_where(const cld_array *out, const cld_array *condition, const cld_array *a,
                           const cld_array *b);
-/* reduce.cu, scan.cu */
+/* reduce.cu, arg_reduce.cu, scan.cu */
 cld_status cld_cuda_reduce(cld_reduction kind, const cld_array *out, const cld_array *x);
 cld_status cld_cuda_arg_reduce(cld_reduction kind, const cld_array *out, const cld_array *x, int dim);
 cld_status cld_cuda_cumsum(const cld_array *out, const cld_array *x, int dim, bool reverse);

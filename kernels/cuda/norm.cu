@@ -46,7 +46,8 @@ __device__ inline int64_t rows_at(int64_t rows, int modulus, int at) {
 /* partial (chunks, 2, channels): mean, and sum of squared differences from it. A thread sums differences from its first
  * value, which keeps the digits that a mean far from zero would take; threads are merged as Chan, Golub and LeVeque do. */
 template <typename T, int WIDTH>
-__global__ void statistics(typename cld_compute<T>::type *partial, const T *x, channel_rows m) {
+__global__ void __launch_bounds__(CHANNEL_THREADS, 3)
+    statistics(typename cld_compute<T>::type *partial, const T *x, channel_rows m) {
     typedef typename cld_compute<T>::type A;
     CLD_DYNAMIC_SHARED(A, shared);
     channel_part part = part_of(m, (int)blockIdx.x, WIDTH);
@@ -55,12 +56,11 @@ __global__ void statistics(typename cld_compute<T>::type *partial, const T *x, c
     int64_t count = 0, step = blockDim.y;
     if (part.any && part.first < part.end) {
         const T *from = x + part.first * m.channels + part.column;
-        pack<T, WIDTH> p = load_pack<T, WIDTH>(from);
-        for (int v = 0; v < WIDTH; v++) first[v] = load(p.at[v]);
         for (int64_t row = part.first; row < part.end; row += CHANNEL_UNROLL * step) {
             pack<T, WIDTH> in[CHANNEL_UNROLL];
             for (int u = 0; u < CHANNEL_UNROLL; u++)
                 if (row + u * step < part.end) in[u] = load_pack<T, WIDTH>(from + u * step * m.channels);
+            for (int v = 0; v < WIDTH && row == part.first; v++) first[v] = load(in[0].at[v]);
             for (int u = 0; u < CHANNEL_UNROLL; u++)
                 if (row + u * step < part.end) {
                     count++;
@@ -108,25 +108,31 @@ __global__ void statistics(typename cld_compute<T>::type *partial, const T *x, c
     }
 }
 
+/* Rows of a thread's share, for which its i-th partial result stands. */
+__device__ inline double rows_of_share(const channel_rows &m, int i) {
+    int64_t left = m.rows - ((int)threadIdx.y + i * FINISH_DOWN) * m.chunk_rows;
+    return left < 0 ? 0 : (double)(left < m.chunk_rows ? left : m.chunk_rows);
+}
+
 /* The whole of the chunks, in double: the mean of their means, then the squared differences from that. */
 template <typename A>
-__global__ void finish_statistics(A *mean_out, A *invstd_out, A *running_mean, A *running_var,
-                                  const A *partial, channel_rows m, double momentum, double eps) {
+__global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
+    finish_statistics(A *mean_out, A *invstd_out, A *running_mean, A *running_var, const A *partial,
+                      channel_rows m, double momentum, double eps) {
     CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
     int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x);
     bool any = c < m.channels;
+    A means[FINISH_SHARE], squares[FINISH_SHARE];
+    load_share<A>(means, partial + c, 2 * m.channels, any ? m.chunks : 0);
+    load_share<A>(squares, partial + m.channels + c, 2 * m.channels, any ? m.chunks : 0);
     double sum = 0, m2 = 0;
-    for (int chunk = (int)threadIdx.y; any && chunk < m.chunks; chunk += FINISH_DOWN) {
-        int64_t left = m.rows - chunk * m.chunk_rows;
-        sum += (double)(left < m.chunk_rows ? left : m.chunk_rows) *
-               (double)partial[(int64_t)chunk * 2 * m.channels + c];
-    }
+#pragma unroll
+    for (int i = 0; i < FINISH_SHARE; i++) sum += rows_of_share(m, i) * (double)means[i];
     double mean = sum_of_column(sum, shared) / (double)m.rows;
-    for (int chunk = (int)threadIdx.y; any && chunk < m.chunks; chunk += FINISH_DOWN) {
-        int64_t left = m.rows - chunk * m.chunk_rows;
-        const A *from = partial + (int64_t)chunk * 2 * m.channels + c;
-        double d = (double)from[0] - mean;
-        m2 += (double)from[m.channels] + d * d * (double)(left < m.chunk_rows ? left : m.chunk_rows);
+#pragma unroll
+    for (int i = 0; i < FINISH_SHARE; i++) {
+        double d = (double)means[i] - mean;
+        m2 += (double)squares[i] + d * d * rows_of_share(m, i);
     }
     m2 = sum_of_column(m2, shared);
     if (!any || threadIdx.y != 0) return;
@@ -256,17 +262,18 @@ __global__ void sums(typename cld_compute<T>::type *partial, T *dresidual, const
  * The last two terms are how mean and invstd depend on x; with running statistics they do not. through (2, channels):
  *     dx = scale dy + through[0] (x - mean) + through[1] */
 template <typename A>
-__global__ void finish_sums(A *through, A *dweight, A *dbias, const A *partial, affine<A> f, channel_rows m,
-                            bool training) {
+__global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
+    finish_sums(A *through, A *dweight, A *dbias, const A *partial, affine<A> f, channel_rows m,
+                bool training) {
     CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
     int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x);
     bool any = c < m.channels;
+    A sums[FINISH_SHARE], sums_x[FINISH_SHARE];
+    load_share<A>(sums, partial + c, 2 * m.channels, any ? m.chunks : 0);
+    load_share<A>(sums_x, partial + m.channels + c, 2 * m.channels, any ? m.chunks : 0);
     double sum = 0, sum_x = 0;
-    for (int chunk = (int)threadIdx.y; any && chunk < m.chunks; chunk += FINISH_DOWN) {
-        const A *from = partial + (int64_t)chunk * 2 * m.channels + c;
-        sum += (double)from[0];
-        sum_x += (double)from[m.channels];
-    }
+#pragma unroll
+    for (int i = 0; i < FINISH_SHARE; i++) sum += (double)sums[i], sum_x += (double)sums_x[i];
     sum = sum_of_column(sum, shared);
     sum_x = sum_of_column(sum_x, shared);
     if (!any || threadIdx.y != 0) return;

@@ -248,7 +248,8 @@ static __global__ void next_scale(float *scale, int *good, const uint8_t *condit
         *scale *= (float)p.backoff;
         *good = 0;
     } else if (++*good >= p.interval) {
-        *scale *= (float)p.growth;
+        float grown = *scale * (float)p.growth;
+        if (isfinite(grown)) *scale = grown;
         *good = 0;
     }
 }

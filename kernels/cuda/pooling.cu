@@ -56,13 +56,6 @@ __device__ inline range outputs_of(const cld_pool_params &p, int axis, int i, in
     return r;
 }
 
-/* Padding counts, but only as far as the padded map reaches: the whole kernel nearly always. */
-__device__ inline int taps_of(const cld_pool_params &p, int axis, int i, int extent) {
-    int first = i * p.stride[axis] - p.padding[axis], last = first + p.kernel[axis],
-        end = extent + p.padding[axis];
-    return (last < end ? last : end) - first;
-}
-
 /* ---- max --------------------------------------------------------------------------------------------------------------- */
 
 /* NaN wins over everything, and the first of equals, as in PyTorch. argmax has y's strides. */
@@ -127,15 +120,17 @@ __global__ void max_pool_backward(T *dx, const T *dy, const int32_t *argmax, poo
 
 /* ---- average ----------------------------------------------------------------------------------------------------------- */
 
+/* Padding counts, and every window lies within the padded map: all have as many taps. */
+
 template <typename T, int WIDTH> __global__ void avg_pool(T *y, const T *x, pool s) {
     typedef typename cld_compute<T>::type A;
     int image = (int)(blockIdx.x / (unsigned)s.y.height), i = (int)(blockIdx.x % (unsigned)s.y.height);
     int groups = s.channels / WIDTH;
     range rows = inputs_of(s.p, 0, i, s.x.height);
+    A taps = (A)s.p.kernel[0] * (A)s.p.kernel[1];
     for (int k = (int)threadIdx.x; k < s.y.width * groups; k += (int)blockDim.x) {
         int j = k / groups, c = k % groups * WIDTH;
         range columns = inputs_of(s.p, 1, j, s.x.width);
-        A taps = (A)taps_of(s.p, 0, i, s.x.height) * (A)taps_of(s.p, 1, j, s.x.width);
         const T *from = x + image * s.x.image + c * s.x.channel;
         A sum[WIDTH];
         for (int v = 0; v < WIDTH; v++) sum[v] = 0;
@@ -155,6 +150,7 @@ template <typename T, int WIDTH> __global__ void avg_pool_backward(T *dx, const 
     int image = (int)(blockIdx.x / (unsigned)s.x.height), h = (int)(blockIdx.x % (unsigned)s.x.height);
     int groups = s.channels / WIDTH;
     range rows = outputs_of(s.p, 0, h, s.y.height);
+    A taps = (A)s.p.kernel[0] * (A)s.p.kernel[1];
     for (int k = (int)threadIdx.x; k < s.x.width * groups; k += (int)blockDim.x) {
         int w = k / groups, c = k % groups * WIDTH;
         range columns = outputs_of(s.p, 1, w, s.y.width);
@@ -162,7 +158,6 @@ template <typename T, int WIDTH> __global__ void avg_pool_backward(T *dx, const 
         for (int v = 0; v < WIDTH; v++) sum[v] = 0;
         for (int i = rows.first; i < rows.last; i++)
             for (int j = columns.first; j < columns.last; j++) {
-                A taps = (A)taps_of(s.p, 0, i, s.x.height) * (A)taps_of(s.p, 1, j, s.x.width);
                 pack<T, WIDTH> in = load_pack<T, WIDTH>(dy + image * s.y.image + i * s.y.row +
                                                         j * s.y.column + c * s.y.channel);
                 for (int v = 0; v < WIDTH; v++) sum[v] += load(in.at[v]) / taps;

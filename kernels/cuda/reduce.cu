@@ -16,9 +16,8 @@
 #include <math.h>
 
 #define THREADS CLD_LINE_THREADS
-#define AHEAD   4    /* units that a thread reads before it combines them */
-#define BLOCKS  1024 /* that keep a GPU busy */
-#define LONGEST 512  /* units that a thread adds up */
+#define AHEAD   4   /* units that a thread reads before it combines them */
+#define LONGEST 512 /* units that a thread adds up */
 
 /* ---- kinds --------------------------------------------------------------------------------------------------------- */
 
@@ -87,7 +86,7 @@ template <typename T, int V, bool COLUMNS>
 __global__ void __launch_bounds__(THREADS) reduce(void *out, const T *x, reduction r) {
     typedef typename cld_compute<T>::type C;
     typedef typename wide<C>::type W;
-    const int OUTPUTS = COLUMNS ? V : 1, U = sizeof(T) == 8 ? AHEAD / 2 : AHEAD;
+    const int OUTPUTS = COLUMNS ? V : 1, U = sizeof(T) == 8 || V == 8 ? AHEAD / 2 : AHEAD;
     CLD_SHARED(W, sums, [THREADS * OUTPUTS]);
     uint32_t along = 1u << r.reduced_bits, across = THREADS >> r.reduced_bits;
     uint32_t mine = r.rows ? threadIdx.x & (along - 1) : threadIdx.x / across;
@@ -101,20 +100,22 @@ __global__ void __launch_bounds__(THREADS) reduce(void *out, const T *x, reducti
         locate<2>(start, r.kept, kept);
         int64_t last = r.reduced.total * (blockIdx.y + 1) / r.parts;
         for (int64_t unit = r.reduced.total * blockIdx.y / r.parts + mine; unit < last; unit += U * along) {
-            T raw[U * V];
+            cld_pack<T, V> raw[U];
             int left[U];
             CLD_UNROLL
             for (int u = 0; u < U; u++) {
                 int64_t at[1] = {0}, next = unit + u * along, rest = COLUMNS ? V : r.elements - next * V;
                 left[u] = next >= last ? 0 : rest < V ? (int)rest : V;
                 if (next < last) locate<1>(at, r.reduced, next);
-                load_step<V>(raw + u * V, x + start[0] + at[0], false, left[u], T());
+                load_step<V>(raw + u, x + start[0] + at[0], false, left[u], T());
             }
-            C in[U * V];
             CLD_UNROLL
-            for (int i = 0; i < U * V; i++)
-                in[i] = i % V < left[i / V] ? load(raw[i]) : neutral_of<C>(r.kind);
-            combine<U, V>(r.kind, acc, in);
+            for (int u = 0; u < U; u++) {
+                C in[V];
+                CLD_UNROLL
+                for (int i = 0; i < V; i++) in[i] = i < left[u] ? load(raw[u].get(i)) : neutral_of<C>(r.kind);
+                combine<1, V>(r.kind, acc, in);
+            }
         }
     }
     if (COLUMNS) {
@@ -192,15 +193,13 @@ static int bits_along(const reduction *r) {
     return bits < 8 - columns ? bits : 8 - columns;
 }
 
-/* So many that all of a GPU has work and each thread a few rounds of it, and that no thread's sum gets too long. */
+/* As of any lines, but that no thread's sum gets too long. */
 static int parts_for(const reduction *r) {
     int64_t blocks = ceil_div(r->kept.total, THREADS >> r->reduced_bits);
-    int64_t useful = r->reduced.total / ((int64_t)(AHEAD * 4) << r->reduced_bits);
+    int64_t parts = cld_line_parts(blocks, r->reduced.total, r->reduced_bits, AHEAD);
     int64_t needed = ceil_div(r->reduced.total, (int64_t)LONGEST << r->reduced_bits);
-    int64_t parts = blocks >= BLOCKS / 2 ? 1 : BLOCKS / blocks;
-    if (parts > useful) parts = useful;
     if (parts < needed) parts = needed;
-    return parts < 1 ? 1 : parts > BLOCKS ? BLOCKS : (int)parts;
+    return parts < CLD_LINE_BLOCKS ? (int)parts : CLD_LINE_BLOCKS;
 }
 
 template <typename T, int V, bool COLUMNS>
@@ -284,65 +283,5 @@ cld_status cld_cuda_reduce(cld_reduction kind, const cld_array *out, const cld_a
     if (cld_numel(x) == 0) return cld_cuda_fill_array(out, neutral_number(kind));
     cld_array to = cld_with_strides(out), from = cld_with_strides(x);
     CLD_BY_DTYPE(x->dtype, T, return run<T>(kind, &to, &from));
-    return CLD_OK;
-}
-
-/* ---- arg_reduce ---------------------------------------------------------------------------------------------------- */
-
-/* Before all others comes NaN, then what is larger (or smaller), then the first; `at` is -1 where there is none yet. */
-template <typename C>
-__device__ static inline bool comes_before(bool max, C a, int64_t a_at, C b, int64_t b_at) {
-    if (a_at < 0 || b_at < 0) return b_at < 0 && a_at >= 0;
-    bool a_nan = a != a, b_nan = b != b;
-    if (a_nan != b_nan) return a_nan;
-    if (!a_nan && a != b) return max ? a > b : a < b;
-    return a_at < b_at;
-}
-
-template <typename T>
-__global__ void __launch_bounds__(THREADS) find_extreme(int64_t *out, const T *x, bool max, cld_lines<2> l) {
-    typedef typename cld_compute<T>::type C;
-    CLD_SHARED(C, best, [THREADS]);
-    CLD_SHARED(int64_t, best_at, [THREADS]);
-    cld_place p = place_of(l);
-    int64_t start[2] = {0, 0}, at = -1;
-    C value = 0;
-    if (p.line < l.dims.total) locate<2>(start, l.dims, p.line);
-    for (int64_t i = p.mine; p.line < l.dims.total && i < l.length; i += AHEAD * p.along) {
-        C in[AHEAD];
-        CLD_UNROLL
-        for (int u = 0; u < AHEAD; u++) {
-            int64_t next = i + u * p.along < l.length ? i + u * p.along : i;
-            in[u] = load(x[start[1] + next * l.strides[1]]);
-        }
-        CLD_UNROLL
-        for (int u = 0; u < AHEAD; u++) {
-            int64_t next = i + u * p.along;
-            if (next >= l.length || !comes_before(max, in[u], next, value, at)) continue;
-            value = in[u];
-            at = next;
-        }
-    }
-    C *own = best + threadIdx.x;
-    int64_t *own_at = best_at + threadIdx.x;
-    *own = value;
-    *own_at = at;
-    for (uint32_t s = p.along / 2; s > 0; s /= 2) {
-        __syncthreads();
-        uint32_t other = s * p.apart;
-        if (p.mine >= s || !comes_before(max, own[other], own_at[other], *own, *own_at)) continue;
-        *own = own[other];
-        *own_at = own_at[other];
-    }
-    if (p.mine == 0 && p.line < l.dims.total) out[start[0]] = *own_at;
-}
-
-cld_status cld_cuda_arg_reduce(cld_reduction kind, const cld_array *out, const cld_array *x, int dim) {
-    cld_array to = cld_with_strides(out), from = cld_with_strides(x);
-    cld_lines<2> l = cld_lines_of<2>({&to, &from}, dim, AHEAD);
-    if (l.dims.total == 0 || l.length == 0) return CLD_OK;
-    CLD_BY_DTYPE(x->dtype, T,
-                 return CLD_LAUNCH((find_extreme<T>), cld_line_blocks(l), THREADS, 0, (int64_t *)out->data,
-                                   (const T *)x->data, kind == CLD_MAX, l));
     return CLD_OK;
 }

@@ -1,5 +1,5 @@
 /* Blocks of page-locked memory, each with an event that says when the copy from it is done. A block is used again once it
- * is; while none is done new ones are made, up to MOST bytes, and then the oldest is waited for. */
+ * is; while none is done new ones are made, up to MOST bytes or what the system gives, and then the oldest is waited for. */
 #include "kernels/cuda/staging.h"
 
 #include <pthread.h>
@@ -22,21 +22,25 @@ static cld_staged *captured;
 static size_t total;
 
 static void free_one(cld_staged *s) {
-    if (s->host) cudaFreeHost(s->host);
-    if (s->sent) cudaEventDestroy(s->sent);
+    if (s->host) cld__ignore(cudaFreeHost(s->host));
+    if (s->sent) cld__ignore(cudaEventDestroy(s->sent));
     free(s);
 }
 
-static cld_staged *make(size_t bytes, bool with_event) {
+static cudaError_t make(cld_staged **out, size_t bytes, bool with_event) {
     cld_staged *s = calloc(1, sizeof *s);
-    if (!s) return NULL;
+    *out = NULL;
+    if (!s) return cudaErrorMemoryAllocation;
     s->bytes = bytes;
-    if (cudaHostAlloc(&s->host, bytes, cudaHostAllocDefault) == cudaSuccess &&
-        (!with_event || cudaEventCreateWithFlags(&s->sent, cudaEventDisableTiming) == cudaSuccess))
-        return s;
-    cudaGetLastError();
-    free_one(s);
-    return NULL;
+    cudaError_t error = cudaHostAlloc(&s->host, bytes, cudaHostAllocDefault);
+    if (error == cudaSuccess && with_event)
+        error = cudaEventCreateWithFlags(&s->sent, cudaEventDisableTiming);
+    if (error == cudaSuccess)
+        *out = s;
+    else
+        free_one(s);
+    cld__ignore(error);
+    return error;
 }
 
 static cld_staged *unlink_at(cld_staged **at) {
@@ -60,26 +64,32 @@ static cld_staged *find_sent(size_t bytes) {
     return best ? unlink_at(best) : NULL;
 }
 
-/* Wait for the oldest blocks, and give them back, until so many bytes more are within the limit. */
-static void shrink(size_t bytes) {
-    while (queued && total + bytes > MOST) {
-        cld_staged *s = unlink_at(&queued);
-        cudaEventSynchronize(s->sent);
-        total -= s->bytes;
-        free_one(s);
-    }
+/* Waits for it. */
+static void give_back_oldest(void) {
+    cld_staged *s = unlink_at(&queued);
+    cld__ignore(cudaEventSynchronize(s->sent));
+    total -= s->bytes;
+    free_one(s);
 }
 
-cld_status cld__staging_take(void **out, size_t bytes, bool for_graph) {
+static cudaError_t make_for_queue(cld_staged **out, size_t size) {
+    while (queued && total + size > MOST) give_back_oldest();
+    cudaError_t error = make(out, size, true);
+    if (error == cudaSuccess) total += size;
+    return error;
+}
+
+cudaError_t cld__staging_take(void **out, size_t bytes, bool for_graph) {
     size_t size = SMALLEST;
+    cudaError_t error = cudaSuccess;
     while (size < bytes) size *= 2;
     *out = NULL;
     pthread_mutex_lock(&lock);
     cld_staged *s = for_graph ? NULL : find_sent(size);
-    if (!s && !for_graph) shrink(size);
-    if (!s) {
-        s = make(for_graph ? bytes : size, !for_graph);
-        if (s && !for_graph) total += size;
+    while (!s) {
+        error = for_graph ? make(&s, bytes, false) : make_for_queue(&s, size);
+        if (error != cudaErrorMemoryAllocation || !queued) break;
+        give_back_oldest();
     }
     if (s) {
         cld_staged **list = for_graph ? &captured : &taken;
@@ -88,8 +98,7 @@ cld_status cld__staging_take(void **out, size_t bytes, bool for_graph) {
         *out = s->host;
     }
     pthread_mutex_unlock(&lock);
-    if (s) return CLD_OK;
-    return cld_fail(CLD_NOMEM, "out of page-locked host memory: wanted %.1f MiB", (double)bytes / 0x1p20);
+    return s ? cudaSuccess : error;
 }
 
 void cld__staging_sent(void *host, cudaStream_t stream) {
@@ -100,7 +109,7 @@ void cld__staging_sent(void *host, cudaStream_t stream) {
     if (s) { /* a graph's is not among these */
         *at = s->next;
         s->next = NULL;
-        cudaEventRecord(s->sent, stream);
+        cld__ignore(cudaEventRecord(s->sent, stream));
         *queued_end = s;
         queued_end = &s->next;
     }

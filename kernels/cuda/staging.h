@@ -9,12 +9,18 @@
 
 typedef struct cld_staged cld_staged;
 
-/* Memory to fill. captured: the copy is recorded, and reads it at every launch of the graph. */
-cld_status cld__staging_take(void **out, size_t bytes, bool captured);
+/* Memory to fill, or CUDA's reason why there is none. captured: the copy is recorded, and reads it at every launch of the
+ * graph. */
+cudaError_t cld__staging_take(void **out, size_t bytes, bool captured);
 /* The copy from it is queued. */
 void cld__staging_sent(void *staged, cudaStream_t stream);
 /* What was taken since the capture began: the graph's from now on. */
 cld_staged *cld__staging_captured(void);
 void cld__staging_free(cld_staged *list);
+
+/* Of a call whose failure concerns no one: the runtime would report it once more, after the next launch. */
+static inline void cld__ignore(cudaError_t error) {
+    if (error != cudaSuccess) cudaGetLastError();
+}
 
 #endif

@@ -6,14 +6,17 @@
  *         static const int ARRAYS = 2;
  *         float *out;
  *         const float *x;
- *         template <int E> struct registers { float x[E]; };            what a thread keeps of E elements
- *         template <int V, int E> __device__ void load(...);           V of them, from element `at` of its arrays
- *         template <int E> __device__ void compute(registers<E> &r) const;
- *         template <int V, int E> __device__ void save(...);
+ *         template <int V, int U> struct registers { cld_pack<float, V> x[U]; ... };   a thread's U steps of V elements
+ *         template <int V, typename R> __device__ void load(R &r, int u, ...) const;   step u, from element `at` of x
+ *         template <typename R> __device__ void compute(R &r) const;
+ *         template <int V, typename R> __device__ void save(R &r, int u, ...) const;
  *     };
  */
 #ifndef CLD_CUDA_WALK_CUH
 #define CLD_CUDA_WALK_CUH
+
+#include <string.h>
+#include <type_traits>
 
 #include "kernels/cuda/dims.cuh"
 #include "kernels/cuda/number.cuh"
@@ -21,7 +24,31 @@
 
 /* ---- wide accesses ------------------------------------------------------------------------------------------------ */
 
-template <typename T, int V> struct alignas(sizeof(T) * V) cld_pack { T e[V]; };
+/* V elements, copied by one instruction, and kept as they came: narrow ones in words of 32 bits. Taking one out of its
+ * word waits for the word, and so does handing it on as an element where a branch ends: no other read would be under way. */
+template <typename T, int V, bool IN_WORDS = (sizeof(T) < 4 && sizeof(T) * V >= 4)>
+struct alignas(sizeof(T) * V) cld_pack {
+    T e[V];
+    __device__ T get(int i) const { return e[i]; }
+    __device__ void set(int i, T x) { e[i] = x; }
+};
+template <typename T, int V> struct alignas(sizeof(T) * V) cld_pack<T, V, true> {
+    static const int EACH = 4 / (int)sizeof(T), BITS = 8 * (int)sizeof(T);
+    typedef typename std::conditional<sizeof(T) == 2, uint16_t, uint8_t>::type bits;
+    typedef uint32_t __attribute__((may_alias)) word;
+    word words[V / EACH];
+    __device__ T get(int i) const {
+        bits b = (bits)(words[i / EACH] >> i % EACH * BITS);
+        T x;
+        memcpy(&x, &b, sizeof x);
+        return x;
+    }
+    __device__ void set(int i, T x) { /* in ascending order */
+        bits b;
+        memcpy(&b, &x, sizeof b);
+        words[i / EACH] = (i % EACH ? words[i / EACH] : 0) | (uint32_t)b << i % EACH * BITS;
+    }
+};
 
 /* Elements of a step: 16 bytes of the wider of two types, but no more than 8 of them. */
 constexpr int cld_width(size_t size) { return size >= 16 / 8 ? (int)(16 / size) : 8; }
@@ -30,22 +57,20 @@ constexpr int cld_width(size_t size) { return size >= 16 / 8 ? (int)(16 / size) 
 /* V elements: one access where they lie side by side, one element for all where the stride is 0. The last `V - left` of
  * a partial step become `rest`. */
 template <int V, typename T>
-__device__ inline void load_step(T *to, const T *from, bool same, int left, T rest) {
+__device__ inline void load_step(cld_pack<T, V> *to, const T *from, bool same, int left, T rest) {
     if (V > 1 && !same && left >= V) {
-        cld_pack<T, V> p = *reinterpret_cast<const cld_pack<T, V> *>(from);
-        CLD_UNROLL
-        for (int i = 0; i < V; i++) to[i] = p.e[i];
+        *to = *reinterpret_cast<const cld_pack<T, V> *>(from);
         return;
     }
     CLD_UNROLL
-    for (int i = 0; i < V; i++) to[i] = i < left ? from[same ? 0 : i] : rest;
+    for (int i = 0; i < V; i++) to->set(i, i < left ? from[same ? 0 : i] : rest);
 }
 
 template <int V, typename T> __device__ inline void save_step(T *to, const T *from, int left) {
     if (V > 1 && left >= V) {
         cld_pack<T, V> p;
         CLD_UNROLL
-        for (int i = 0; i < V; i++) p.e[i] = from[i];
+        for (int i = 0; i < V; i++) p.set(i, from[i]);
         *reinterpret_cast<cld_pack<T, V> *>(to) = p;
         return;
     }
@@ -69,7 +94,7 @@ template <int N> struct cld_loops {
 template <typename Job, int V>
 __global__ void __launch_bounds__(CLD_WALK_THREADS) walk(Job job, cld_loops<Job::ARRAYS> l) {
     const int U = CLD_WALK_STEPS(V);
-    typename Job::template registers<U * V> r;
+    typename Job::template registers<V, U> r;
     int64_t at[U][Job::ARRAYS] = {};
     int left[U];
     uint32_t first = blockIdx.x * (CLD_WALK_THREADS * U) + threadIdx.x;
@@ -79,12 +104,12 @@ __global__ void __launch_bounds__(CLD_WALK_THREADS) walk(Job job, cld_loops<Job:
         uint32_t rest = step < l.steps ? l.elements - step * V : 0;
         left[u] = rest < V ? (int)rest : V;
         if (left[u] > 0) locate<Job::ARRAYS>(at[u], l.dims, step);
-        job.template load<V>(r, u * V, at[u], l.same, left[u]); /* of nothing: what is neutral */
+        job.template load<V>(r, u, at[u], l.same, left[u]); /* of nothing: what is neutral */
     }
     job.compute(r);
     CLD_UNROLL
     for (int u = 0; u < U; u++)
-        if (left[u] > 0) job.template save<V>(r, u * V, at[u][0], left[u]);
+        if (left[u] > 0) job.template save<V>(r, u, at[u][0], left[u]);
 }
 
 template <int N> static cld_loops<N> loops_of(const cld_walk *w, int width) {

@@ -8,6 +8,12 @@
 --   end
 --
 -- With `device`, batches lie there. A CUDA device makes the views itself, the same ones: images are sent there once.
+--
+-- Views are f32 unless `dtype` says otherwise. With "auto" they are rounded to what convolutions and linear layers
+-- round them to, in the precision that the process has when an epoch begins: bf16 or f16, which a CUDA device then
+-- convolves as they lie. A network that begins with such a layer computes the same from either. What you compute from
+-- views yourself may not: a mean comes in two or three digits, a sum in f16 overflows at 65504, and matmul and cat want
+-- equal dtypes.
 local core = require "cld.core"
 local augment = require "cld.augment"
 local caller = require "cld.caller"
@@ -96,6 +102,7 @@ local defaults = {
   views = 2,          -- of each image, drawn independently
   augment = false,    -- a table of cld.augment; default: augment.none at the images' size
   device = "cpu",     -- where batches lie
+  dtype = "f32",      -- of the views: f32, bf16, f16, or auto, that of the precision; wherever they are made
   resident = true,    -- the device holds the images and makes the views, where it can and they fit; else the host does
   workers = 1,        -- threads, where the host makes the views; 0: the caller's own. Batches do not depend on it
   prefetch = 3,       -- batches made ahead
@@ -117,8 +124,8 @@ local function images_on(set, device)
   return copies[device] or set.images
 end
 
---- loader{dataset, batch_size, views, augment, device, resident, workers, prefetch, seed, shuffle, drop_last, rank,
--- world}
+--- loader{dataset, batch_size, views, augment, device, dtype, resident, workers, prefetch, seed, shuffle, drop_last,
+-- rank, world}
 -- #loader: steps per epoch. Settings that do not fit the data are the user's to mend.
 function data.loader(options)
   caller.require_fields("data.loader", options, names)
@@ -137,6 +144,7 @@ function data.loader(options)
     caller.raise("data.loader: device must be cpu, cuda or cuda:N, got %s", caller.shown(settings.device))
   end
   settings.device = user_error.call(core.cuda.resolve, settings.device)
+  settings.dtype = choice("loader", settings, "dtype", "f32", "bf16", "f16", "auto")
   local step_count = user_error.call(core.data.loader_steps, settings)
   if settings.resident and settings.device ~= "cpu" then
     settings.images = user_error.call(images_on, set, settings.device)
@@ -148,11 +156,15 @@ end
 function Loader:steps() return self.step_count end
 Loader.__len = Loader.steps
 
+local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
+
 --- `for batch in loader:epoch(e) do`: the batches of epoch e, from step first_step (counted from 0; default:
 -- loader.first_step, which a resumed run sets) on: in the middle of an epoch they are those that an undisturbed run
 -- would have got. Leaving the loop stops the workers.
 function Loader:epoch(epoch, first_step)
-  local batches = core.data.epoch(self.settings, epoch, first_step or self.first_step or 0)
+  local dtype = self.settings.dtype
+  if dtype == "auto" then dtype = rounded[core.autograd.precision()] or "f32" end
+  local batches = core.data.epoch(self.settings, epoch, first_step or self.first_step or 0, dtype)
   return batches, nil, nil, batches
 end
 

@@ -54,7 +54,7 @@ local function in_eval_mode(net)
   })
 end
 
-local feature_options = { "batch_size", "augment", "branch", "mean", "std", "device" }
+local feature_options = { "batch_size", "augment", "branch", "mean", "std", "device", "dtype" }
 
 local function check_encoder(name, net, dataset, what)
   local meta = getmetatable(net)
@@ -88,7 +88,7 @@ local function extract(net, dataset, options)
   local branch = options.branch or first_output
   local loader = data.loader {
     dataset, batch_size = options.batch_size or 256, views = 1, shuffle = false, drop_last = false,
-    augment = transform(dataset, options), device = device_of(net, options),
+    augment = transform(dataset, options), device = device_of(net, options), dtype = options.dtype,
   }
   local _ <close> = in_eval_mode(net)
   local _ <close> = core.autograd.no_grad()
@@ -106,11 +106,12 @@ local function extract(net, dataset, options)
   return features, dataset.labels:to(features.device)
 end
 
---- features(net, dataset, {batch_size = 256, branch, mean, std, augment, device}) -> features (n, d), labels i64 (n),
--- in the data set's order, un-augmented, in eval mode. net is a module or a function of the images; what is compared is
--- its first output, or what `branch(net, images)` returns. Images keep their size and are normalized by mean and std
--- (per channel, default CIFAR's), unless an augmentation is given. All happens on the device, by default that of the
--- module's parameters, or the cpu: there are the features and the labels.
+--- features(net, dataset, {batch_size = 256, branch, mean, std, augment, device, dtype}) -> features (n, d), labels
+-- i64 (n), in the data set's order, un-augmented, in eval mode. net is a module or a function of the images; what is
+-- compared is its first output, or what `branch(net, images)` returns. Images keep their size and are normalized by
+-- mean and std (per channel, default CIFAR's), unless an augmentation is given. All happens on the device, by default
+-- that of the module's parameters, or the cpu: there are the features and the labels. dtype is the images', as the
+-- loader's: f32.
 function eval.features(net, dataset, options)
   caller.check_fields("eval.features", options, feature_options)
   check_encoder("eval.features", net, dataset, "the second argument")

@@ -8,11 +8,15 @@
 --   for batch in loader:epoch(epoch) do run:track(step(batch.views, batch.index, lr(run.step))) end
 local caller = require "cld.caller"
 local core = require "cld.core"
+local noted = require "cld.nn.noted"
 local create, is_tensor = core.tensor, core.tensor.is_tensor
 
 -- The calls of each kind that are made before the one that is captured: what they set up (momentum buffers, the
 -- libraries' plans) is no part of the step.
 local WARM_UP = 2
+
+-- Graphs of one kind of call that differ in what the step's modules were (training, evaluating); the oldest goes.
+local MOST_STATES = 4
 
 local plain = { ["nil"] = true, boolean = true, string = true }
 
@@ -20,8 +24,10 @@ local function kind_of(value) return is_tensor(value) and "tensor" or type(value
 local function is_leaf(value) return type(value) == "number" or is_tensor(value) end
 
 local function by_type_and_value(a, b)
-  if type(a) ~= type(b) then return type(a) < type(b) end
-  return a < b
+  local kind = type(a)
+  if kind ~= type(b) then return kind < type(b) end
+  if kind == "boolean" then return a and not b end
+  return (kind == "string" or kind == "number") and a < b
 end
 
 local function keys_of(value)
@@ -47,14 +53,29 @@ local function map_list(list, visit)
   return mapped
 end
 
+-- A copy of it would have no gradient to give back.
+local function check_gradient(tensor)
+  if tensor.requires_grad and core.autograd.is_grad_enabled() then
+    caller.raise("graph: an argument that requires a gradient, %s[%s], is copied for a captured step, and gets none:"
+      .. " let the step take it from outside, or detach it", tensor.dtype, table.concat(tensor.shape, ", "))
+  end
+end
+
+local function raise_no_argument(value)
+  caller.raise("graph: %s is no argument of a captured step; expected tensors, numbers, strings, booleans and tables"
+    .. " of them: all else belongs in a local variable outside of it", caller.shown(value))
+end
+
 -- Words that tell one kind of call from another.
 local function describe(value, words)
   local kind = kind_of(value)
   if kind == "tensor" then
+    check_gradient(value)
     words[#words + 1] = ("%s[%s]"):format(value.dtype, table.concat(value.shape, ","))
   elseif kind == "table" and not getmetatable(value) then
     words[#words + 1] = "{"
     for _, key in ipairs(keys_of(value)) do
+      if type(key) ~= "number" and not plain[type(key)] then raise_no_argument(key) end
       words[#words + 1] = ("%q ="):format(key)
       describe(value[key], words)
     end
@@ -64,27 +85,26 @@ local function describe(value, words)
   elseif kind == "number" then
     words[#words + 1] = kind
   else
-    caller.raise("graph: %s is no argument of a captured step; expected tensors, numbers, strings, booleans and tables"
-      .. " of them: all else belongs in a local variable outside of it", caller.shown(value))
+    raise_no_argument(value)
   end
 end
 
--- With what else a captured step depends on.
+-- With what else a captured step depends on, but for the seed.
 local function kind_of_call(arguments)
-  local words = {
-    tostring(core.autograd.is_grad_enabled()), core.autograd.precision(), tostring(create.get_rng_state().seed),
-  }
+  local words = { tostring(core.autograd.is_grad_enabled()), core.autograd.precision() }
   for i = 1, arguments.n do describe(arguments[i], words) end
   return table.concat(words, " ")
 end
 
--- The first tensor's device that can capture.
-local function device_of(arguments)
-  local found
-  map_list(arguments, function(value)
-    if not found and is_tensor(value) and core.graph.available(value.device) then found = value.device end
-  end)
-  return found
+-- The first tensor's device that can capture. On the cpu a step may be given anything: tables in circles too.
+local function device_of(value, seen)
+  if is_tensor(value) then return core.graph.available(value.device) and value.device or nil end
+  if type(value) ~= "table" or getmetatable(value) or seen[value] then return nil end
+  seen[value] = true
+  for _, key in ipairs(keys_of(value)) do
+    local found = device_of(value[key], seen)
+    if found then return found end
+  end
 end
 
 local function detached(value) return is_tensor(value) and value:detach() or value end
@@ -96,6 +116,15 @@ local function on_device(value, device)
   return value:detach():to(device)
 end
 
+-- Within another's capture it is part of that: with what it gets and gives elsewhere.
+local function call_within(step, device, arguments)
+  local given = map_list(arguments, function(value)
+    if type(value) == "number" then return create.full({}, value, { dtype = "f64", device = device }) end
+    return on_device(value, device)
+  end)
+  return map_list(table.pack(step(table.unpack(given, 1, given.n))), detached)
+end
+
 local function call_plainly(step, device, arguments)
   local given = map_list(arguments, function(value) return on_device(value, device) end)
   return table.pack(step(table.unpack(given, 1, given.n)))
@@ -103,7 +132,7 @@ end
 
 -- Where calls of a kind find their arguments: tensors that a capture finds there, and that are no part of its memory.
 local function new_kind(device, arguments)
-  local kind = { calls = 0, inputs = {} }
+  local kind = { calls = 0, inputs = {}, notes = {} }
   map_list(arguments, function(value)
     kind.inputs[#kind.inputs + 1] = type(value) == "number" and create.zeros({}, { dtype = "f64", device = device })
       or core.graph.input(value, device)
@@ -122,27 +151,49 @@ local function fill(kind, arguments)
   end)
 end
 
-local function run_step(step, given) return map_list(table.pack(step(table.unpack(given, 1, given.n))), detached) end
+local function run(step, given) return map_list(table.pack(step(table.unpack(given, 1, given.n))), detached) end
+local function run_step(kind, step, given) return noted.during(kind.notes, run, step, given) end
 
 -- Records step's work: kind.graph, kind.results.
 local function capture(kind, step, device, given)
   collectgarbage() -- what is dead need not be set aside for the graph
-  core.graph.begin(device)
-  local ok, results = pcall(run_step, step, given)
-  if not ok then
-    core.graph.abandon()
-    error(results, 0)
-  end
-  kind.graph, kind.results = core.graph.finish(), results
+  kind.graph, kind.results = core.graph.record(device, run_step, kind, step, given)
 end
 
-local function call_captured(step, kinds, device, arguments)
-  local name = kind_of_call(arguments)
-  kinds[name] = kinds[name] or new_kind(device, arguments)
-  local kind = kinds[name]
+local function close(kind)
+  if kind.graph then kind.graph:close() end
+end
+
+-- The kinds that there are. Graphs have the seed that they were captured with: those of another go, with their memory.
+local function kinds_of(captured)
+  local seed = create.get_rng_state().seed
+  if seed ~= captured.seed then
+    for _, states in pairs(captured.kinds) do
+      for _, kind in ipairs(states) do close(kind) end
+    end
+    captured.seed, captured.kinds = seed, {}
+  end
+  return captured.kinds
+end
+
+-- With the step's modules as they are now.
+local function kind_for(captured, device, arguments)
+  local name, kinds = kind_of_call(arguments), kinds_of(captured)
+  local states = kinds[name] or {}
+  kinds[name] = states
+  for _, kind in ipairs(states) do
+    if noted.holds(kind.notes) then return kind end
+  end
+  if #states == MOST_STATES then close(table.remove(states, 1)) end
+  states[#states + 1] = new_kind(device, arguments)
+  return states[#states]
+end
+
+local function call_captured(step, captured, device, arguments)
+  local kind = kind_for(captured, device, arguments)
   local given = fill(kind, arguments)
   kind.calls = kind.calls + 1
-  if kind.calls <= WARM_UP then return run_step(step, given) end
+  if kind.calls <= WARM_UP then return run_step(kind, step, given) end
   if not kind.graph then capture(kind, step, device, given) end
   kind.graph:replay()
   return map_list(kind.results, detached) -- tensors of the caller's own, which it may close
@@ -153,28 +204,33 @@ end
 --- graph(step[, {enabled = true, device}]) -> a function that does what step does. On the CPU, or not enabled, it calls
 -- step. On CUDA the first calls do too; then what a call queues on the device is captured, and from there on replayed,
 -- with other values: step's Lua does not run any more. Each kind of call (shapes and dtypes of the tensors, strings,
--- booleans) is captured by itself. `device`: where the tensors are to be; default: where the first is on CUDA.
+-- booleans; what the modules that step calls are: training or not, with these tensors) is captured by itself.
+-- `device`: where the tensors are to be; default: where the first is on CUDA.
 --
 -- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors come to the device; captured,
--- step gets copies, and each number as a tensor (f64, of no dimension). Results are step's own; captured they are
--- detached, and lie in the same memory at each call of a kind: read them, or copy them, before the next.
+-- step gets copies, through which no gradient flows, and each number as a tensor (f64, of no dimension). Results are
+-- step's own; captured they are detached, and lie in the same memory at each call of a kind: read them, or copy them,
+-- before the next.
 --
--- What step takes from elsewhere, tensors apart (sgd.lr, say), stays what it was at the capture; tensors are looked at
--- again, where they lay. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients
--- begin in it: sgd:step(loss), or sgd:zero_grad(), comes before what adds to them; a parameter's .grad outside of it is
--- not that of a replay. Random numbers go on as without it.
+-- What else step takes from elsewhere, tensors apart (sgd.lr, say), stays what it was at the capture. The device's
+-- tensors are looked at again, where they lay: they must be neither closed nor put in another's place; what is to
+-- become of them is written into them, as load_state_dict does. Of the cpu's tensors step may move only those that it
+-- makes. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients begin in it:
+-- sgd:step(loss), or sgd:zero_grad(), comes before what adds to them; a parameter's .grad outside of it is not that of
+-- a replay. Random numbers go on as without it; another seed begins anew.
 local function graph(step, options)
   if type(step) ~= "function" then caller.raise("graph: expected a function, got %s", caller.shown(step)) end
   caller.check_fields("graph", options, { "enabled", "device" })
   options = options or {}
-  local kinds = {}
+  local captured = { kinds = {} }
   return function(...)
     local arguments = table.pack(...)
-    local device = options.device and core.cuda.resolve(options.device) or device_of(arguments)
-    if not device or device == "cpu" or core.graph.capturing() then return step(...) end
+    local device = options.device and core.cuda.resolve(options.device) or device_of(arguments, {})
+    if not device or device == "cpu" then return step(...) end
     local is_captured = options.enabled ~= false and core.graph.available(device)
-    local results = is_captured and call_captured(step, kinds, device, arguments)
-      or call_plainly(step, device, arguments)
+    local results = not is_captured and call_plainly(step, device, arguments)
+      or core.graph.capturing() and call_within(step, device, arguments)
+      or call_captured(step, captured, device, arguments)
     return table.unpack(results, 1, results.n)
   end
 end

@@ -8,7 +8,7 @@
 
 typedef struct slot {
     cld_batch batch;
-    bool full; /* written, for the consumer to take */
+    bool full; /* written, for the consumer to take; stays so where that fails for want of memory */
 } slot;
 
 struct cld_epoch {
@@ -52,6 +52,8 @@ cld_status cld_loader_check(const cld_loader *l) {
                         cld_describe(images));
     if (l->views < 1 || l->views > CLD_MAX_VIEWS)
         return cld_fail(CLD_INVALID, "loader: views must be 1 to %d, got %d", CLD_MAX_VIEWS, l->views);
+    if (l->dtype != CLD_F32 && !cld_dtype_is_half(l->dtype))
+        return cld_fail(CLD_INVALID, "loader: views are f32, bf16 or f16, not %s", cld_dtype_name(l->dtype));
     if (l->workers < 0 || l->workers > 256)
         return cld_fail(CLD_INVALID, "loader: workers must be 0 to 256, got %d", l->workers);
     if (l->prefetch < 1 || l->prefetch > 1024)
@@ -114,7 +116,7 @@ static cld_status allocate_batch(cld_batch *b, const cld_epoch *e, int64_t step)
     bool complete = true;
     b->views = l->views;
     for (int v = 0; v < l->views; v++) {
-        b->view[v] = made_on_device(l) ? cld_tensor_new_activation(CLD_F32, shape, l->device)
+        b->view[v] = made_on_device(l) ? cld_tensor_new_activation(l->dtype, shape, l->device)
                                        : cld_tensor_new(CLD_F32, 4, shape, cpu);
         complete &= b->view[v] != NULL;
     }
@@ -125,16 +127,18 @@ static cld_status allocate_batch(cld_batch *b, const cld_epoch *e, int64_t step)
     return cld_fail_in("loader");
 }
 
-/* Where the tensor is not there yet. */
-static cld_status move(cld_tensor **t, const cld_backend *device) {
-    cld_tensor *moved = cld_tensor_as(*t, (*t)->a.dtype, device);
+/* Where the tensor is not so, or not there, yet. */
+static cld_status convert(cld_tensor **t, cld_dtype dtype, const cld_backend *device) {
+    cld_tensor *moved = cld_tensor_as(*t, dtype, device);
     if (!moved) return cld_fail_in("loader");
     cld_tensor_free(*t);
     *t = moved;
     return CLD_OK;
 }
 
+/* On a second try, after one that ran out of memory, the index may be on the device already. */
 static void choose_images(cld_batch *b, const cld_epoch *e, int64_t step) {
+    if (cld_device(b->index) != cld_cpu_backend()) return;
     const int64_t *labels = e->loader.labels->a.data;
     int64_t *index_out = b->index->a.data, *labels_out = b->labels->a.data;
     int64_t begin, count = part_of_step(e, step, &begin);
@@ -164,7 +168,7 @@ static cld_status make_views(cld_batch *b, const cld_epoch *e, cld_augment_scrat
 
 static cld_status make_views_on_device(cld_batch *b, const cld_epoch *e) {
     const cld_loader *l = &e->loader;
-    CLD_TRY(move(&b->index, l->device));
+    CLD_TRY(convert(&b->index, CLD_I64, l->device));
     for (int v = 0; v < l->views; v++)
         CLD_TRY(cld_kernel(l->device, image, augment, &b->view[v]->a, &l->images->a, &b->index->a,
                            &l->augment,
@@ -177,11 +181,11 @@ static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step, cld
     return made_on_device(&e->loader) ? make_views_on_device(b, e) : make_views(b, e, scratch);
 }
 
-/* What the host made. By the consumer's thread, as every allocation. */
-static cld_status bring_to_device(cld_batch *b, const cld_backend *device) {
-    for (int v = 0; v < b->views; v++) CLD_TRY(move(&b->view[v], device));
-    CLD_TRY(move(&b->index, device));
-    return move(&b->labels, device);
+/* What the host made, in f32. By the consumer's thread, as every allocation. */
+static cld_status bring_to_device(cld_batch *b, const cld_loader *l) {
+    for (int v = 0; v < b->views; v++) CLD_TRY(convert(&b->view[v], l->dtype, l->device));
+    CLD_TRY(convert(&b->index, CLD_I64, l->device));
+    return convert(&b->labels, CLD_I64, l->device);
 }
 
 cld_status cld_loader_resident(cld_tensor **out, const cld_tensor *images, const cld_backend *device) {
@@ -299,11 +303,15 @@ int cld_epoch_views(const cld_epoch *e) { return e->loader.views; }
 cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
     *done = e->next_out >= e->steps;
     if (*done) return CLD_OK;
+    if (cld_capturing())
+        return cld_fail(CLD_INVALID, "loader: batches are chosen on the host, which a captured graph cannot "
+                                     "repeat; make them arguments of the step");
     cld_status status = prepare_slots(e);
     if (e->prepared <= e->next_out) return status;
     slot *s = &e->slots[e->next_out % e->depth];
     if (!e->threads_running) {
-        CLD_TRY(fill_batch(&s->batch, e, e->next_out, &e->scratch));
+        if (!s->full) CLD_TRY(fill_batch(&s->batch, e, e->next_out, &e->scratch));
+        s->full = true;
     } else {
         pthread_mutex_lock(&e->lock);
         while (!s->full && !e->failed) pthread_cond_wait(&e->ready, &e->lock);
@@ -311,7 +319,7 @@ cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
         pthread_mutex_unlock(&e->lock);
         if (failed) return cld_error_import(&e->error);
     }
-    CLD_TRY(bring_to_device(&s->batch, e->loader.device));
+    CLD_TRY(bring_to_device(&s->batch, &e->loader));
     *out = s->batch;
     s->batch = (cld_batch){0};
     e->next_out++;

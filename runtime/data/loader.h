@@ -2,9 +2,12 @@
  *
  * Worker w takes the next step that nobody has taken and fills that step's slot, a place in a ring of
  * `prefetch` batches. The consumer takes the slots in order, so the batches are the same for any number of
- * workers. Images that lie on a device are augmented there, when the batch is asked for: such work is queued, and nobody
- * waits for it. The host then only chooses which images; the views are the same. Tensors are allocated by the consumer's thread alone: where memory is short that may run the
- * collector of the Lua state, which only its own thread may touch.
+ * workers. Tensors are allocated by the consumer's thread alone: where memory is short that may run the collector of the
+ * Lua state, which only its own thread may touch.
+ *
+ * Images that lie on a device are augmented there, when the batch is asked for: such work is queued, and nobody waits for
+ * it. The host then only chooses which images. The views are the same, and lie as the device's convolutions want them;
+ * rounded to 16 bits these take them without a copy.
  */
 #ifndef CLD_DATA_LOADER_H
 #define CLD_DATA_LOADER_H
@@ -18,6 +21,7 @@ typedef struct cld_loader {
     cld_tensor *labels;        /* i64 (N), contiguous, on the cpu */
     const cld_backend *device; /* of the batches */
     cld_augment augment;
+    cld_dtype dtype;              /* of the views: f32, bf16 or f16 */
     int64_t batch_size;           /* over all ranks */
     int views, workers, prefetch; /* no workers: the consumer's thread does the work */
     uint64_t seed;
@@ -34,7 +38,7 @@ cld_status cld_loader_resident(cld_tensor **out, const cld_tensor *images, const
 
 typedef struct cld_batch { /* all owned by the caller, on the loader's device */
     int views;
-    cld_tensor *view[CLD_MAX_VIEWS]; /* f32 (n, 3, height, width) */
+    cld_tensor *view[CLD_MAX_VIEWS]; /* (n, 3, height, width) */
     cld_tensor *index, *labels;      /* i64 (n): rows of the data set; their labels */
 } cld_batch;
 void cld_batch_free(cld_batch *b);

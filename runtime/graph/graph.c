@@ -30,7 +30,7 @@ cld_status cld_graph_begin(const cld_backend *device) {
     }
     current = g;
     cld_begin_recorded_draws(&g->base->a);
-    cld_capture_turn();
+    cld_set_capturing(true);
     return CLD_OK;
 }
 
@@ -39,7 +39,7 @@ cld_graph *cld_graph_end(void) {
     if (!g) return cld_fail_null(CLD_INVALID, "graph: none is being captured");
     current = NULL;
     g->drawn = cld_end_recorded_draws();
-    cld_capture_turn();
+    cld_set_capturing(false);
     if (g->device->graph->end(&g->recorded) == CLD_OK) return g;
     cld_graph_free(g);
     return NULL;

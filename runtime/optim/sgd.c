@@ -273,11 +273,20 @@ cld_tensor *cld_sgd_minimize(cld_sgd *s, cld_tensor *loss, const cld_sgd_step_pa
 
 /* ---- the state ----------------------------------------------------------------------------------------- */
 
-/* What parameter i's buffer is to be: NULL where the given one is empty; the one that is there, to be written; or a new
- * one. */
+static double dampening_of(const cld_sgd *s, int i) {
+    const cld_sgd_group *g = s->groups;
+    for (; i >= g->count; g++) i -= g->count;
+    return g->options.dampening;
+}
+
+/* What parameter i's buffer is to be: the one that is there, to be written, or a new one; NULL where the given one is
+ * empty. But one of zeros is as good as none if it is not dampened: it stays, as a captured graph may write to it. */
 static cld_status choose_buffer(cld_tensor **out, const cld_sgd *s, const cld_tensor *given, int i) {
     const cld_tensor *p = s->params[i];
-    if (cld_numel(&given->a) == 0) return CLD_OK;
+    if (cld_numel(&given->a) == 0) {
+        if (s->buffers[i] && dampening_of(s, i) == 0) *out = cld_tensor_retain(s->buffers[i]);
+        return CLD_OK;
+    }
     if (!cld_same_shape(&p->a, &given->a))
         return cld_fail(CLD_INVALID, "sgd: the momentum of parameter %d is %s, the parameter %s", i + 1,
                         cld_describe(&given->a), cld_describe(&p->a));
@@ -307,8 +316,12 @@ static cld_status copy_scale(cld_sgd *s, const cld_sgd_state *state) {
 }
 
 static cld_status copy_state(cld_sgd *s, cld_tensor *const *chosen, const cld_sgd_state *state) {
-    for (int i = 0; i < s->count; i++)
-        if (chosen[i]) CLD_TRY(cld_copy_("sgd", chosen[i], state->buffers[i]));
+    for (int i = 0; i < s->count; i++) {
+        bool is_empty = cld_numel(&state->buffers[i]->a) == 0;
+        if (chosen[i])
+            CLD_TRY(is_empty ? cld_tensor_fill(chosen[i], 0)
+                             : cld_copy_("sgd", chosen[i], state->buffers[i]));
+    }
     CLD_TRY(copy_scale(s, state));
     CLD_AUTO cld_tensor *count = cld_reshape(state->skipped, 0, NULL);
     return count ? cld_copy_("sgd", s->skipped, count) : cld_error_code();

@@ -39,9 +39,21 @@ cld_status cld_tensor_to_host(const cld_tensor *x, void *host, size_t bytes) {
     return cld_device(x)->memory->to_host(host, x->a.data, bytes);
 }
 
+/* A captured graph copies at every replay what the host's memory holds now: right for a constant that was made since the
+ * capture began, and for nothing else. */
+static cld_status check_is_constant(const cld_tensor *x, const cld_backend *device) {
+    if (!cld_capturing() || x->storage->born == cld_capture_epoch()) return CLD_OK;
+    return cld_fail(
+        CLD_INVALID,
+        "%s of the cpu: a captured graph would copy what it holds now at every replay; move it to "
+        "%s before, or make it an argument of the step",
+        cld_describe(&x->a), device->name);
+}
+
 cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device) {
     const cld_backend *cpu = cld_cpu_backend();
     if (device == cld_device(x)) return cld_tensor_cast(x, x->a.dtype);
+    if (cld_device(x) == cpu) CLD_TRY_NULL(check_is_constant(x, device));
     CLD_AUTO cld_tensor *dense = cld_tensor_contiguous((cld_tensor *)x);
     CLD_AUTO cld_tensor *y = cld_tensor_new(x->a.dtype, x->a.ndim, x->a.shape, device);
     if (!dense || !y) return NULL;

@@ -14,6 +14,14 @@ static atomic_ullong captures;
 uint64_t cld_capture_epoch(void) { return atomic_load(&captures); }
 void cld_capture_turn(void) { atomic_fetch_add(&captures, 1); }
 
+static atomic_bool capturing;
+
+bool cld_capturing(void) { return atomic_load(&capturing); }
+void cld_set_capturing(bool on) {
+    atomic_store(&capturing, on);
+    cld_capture_turn();
+}
+
 /* ---- facts --------------------------------------------------------------------------------------------------- */
 
 static const char *const dtype_names[] = {
@@ -65,6 +73,7 @@ static cld_storage *storage_new(const cld_backend *device, size_t bytes) {
     s->refs = s->watchers = 1;
     s->device = device;
     s->bytes = bytes;
+    s->born = cld_capture_epoch();
     return s;
 }
 

@@ -29,6 +29,7 @@ typedef struct cld_storage {
     const cld_backend *device;
     void *data;
     size_t bytes;
+    uint64_t born; /* cld_capture_epoch() then */
 } cld_storage;
 
 /* What a weight keeps for the next call (cld_weight_as in runtime/ops/precision.h): its own values in another dtype or
@@ -89,6 +90,9 @@ const char *cld_describe(const cld_array *a);
  * storage's version, and what was computed then may have been recorded, and not computed (runtime/graph). */
 uint64_t cld_capture_epoch(void);
 void cld_capture_turn(void); /* counts one */
+/* Between a beginning and its end; either is a turn. */
+bool cld_capturing(void);
+void cld_set_capturing(bool on);
 
 /* The number of tensors alive, for leak checks. */
 int64_t cld_tensors_alive(void);

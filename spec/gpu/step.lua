@@ -35,7 +35,7 @@ function work.npid()
   local sgd = cld.optim.sgd(net:parameters(), { momentum = 0.9, weight_decay = 7e-4 })
   local train = require "spec.bench.images"(opt.bank)
   local loader = cld.data.loader {
-    train, batch_size = opt.batch, views = 2, augment = cld.augment.cifar(), device = device,
+    train, batch_size = opt.batch, views = 2, augment = cld.augment.cifar(), device = device, dtype = "auto",
   }
   local step = cld.graph(function(views, index, rate)
     local f1, g1 = net(views[1])

@@ -106,9 +106,9 @@ static void finite() {
 static void scale() {
     const float start = 1024;
     const int32_t none = 0;
-    const uint8_t made[] = {1, 1, 1, 0, 1, 1, 1, 1, 1, 1};
-    const float expected[] = {1024, 1024, 2048, 1024, 1024, 1024, 2048, 2048, 2048, 4096};
-    const int32_t good[] = {1, 2, 0, 0, 1, 2, 0, 1, 2, 0};
+    const uint8_t made[] = {1, 1, 1, 0, 1, 0, 1, 1, 1, 1};
+    const float expected[] = {1024, 1024, 2048, 1024, 1024, 512, 512, 512, 1024, 1024};
+    const int32_t good[] = {1, 2, 0, 0, 1, 0, 1, 2, 0, 1};
     const cld_scale_params p = {2, 0.5, 3};
     device_array s(CLD_F32, &start, 1), g(CLD_I32, &none, 1);
     for (int i = 0; i < 10; i++) {
@@ -116,6 +116,11 @@ static void scale() {
         WORKS(optim->update_scale(&s, &g, &condition, &p));
         CHECK(s.value<float>() == expected[i] && g.value<int32_t>() == good[i]);
     }
+    const float largest = 0x1p127f;
+    const cld_scale_params often = {2, 0.5, 1};
+    device_array still(CLD_F32, &largest, 1);
+    WORKS(optim->update_scale(&still, &g, NULL, &often));
+    CHECK(still.value<float>() == largest && g.value<int32_t>() == 0); /* it does not grow to infinity */
 }
 
 /* ---- a step that goes by values on the device ---- */

@@ -17,6 +17,7 @@ static bool tf32, capturing;
 bool cld_cuda_tf32(void) { return tf32; }
 void *cld_cuda_stream(void) { return NULL; }
 bool cld_cuda_capturing(void) { return capturing; }
+cld_status cld_cuda_check_lost(const char *what) { return what ? CLD_OK : CLD_INVALID; }
 cld_status cld_cuda_clear(void *data, size_t bytes) {
     return cld_fail(CLD_UNSUPPORTED, "clear %p %zu", data, bytes);
 }

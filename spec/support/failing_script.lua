@@ -87,7 +87,7 @@ local jobs = {
   end },
   { "a loader, asked again after a failure", function()
     local set = cld.data.tensors { images = cld.zeros({ 6, 4, 4, 3 }, "u8") }
-    local loader = cld.data.loader { set, batch_size = 2, views = 1, shuffle = false, workers = 0 }
+    local loader = cld.data.loader { set, batch_size = 2, views = 2, shuffle = false, workers = 0, dtype = "bf16" }
     local batches <close> = loader:epoch(1)
     local seen, failure = 0, nil
     for _ = 1, 10 do
@@ -96,6 +96,9 @@ local jobs = {
         failure = batch
       elseif batch then
         if batch.index:totable()[1] ~= seen then error "a batch was lost" end
+        for v = 1, 2 do -- of black images
+          if not (math.abs(batch.views[v]:totable()[2][1][4][4] + 2.4291) < 0.01) then error "a view is wrong" end
+        end
         seen = seen + 2
       end
     end

@@ -163,7 +163,13 @@ end
 
 -- ---- calls -------------------------------------------------------------------
 
-function Module:__call(...) return self:forward(...) end
+module.on_call = nil -- a function of the module: noted.lua sets it
+
+function Module:__call(...)
+  local on_call = module.on_call
+  if on_call then on_call(self) end
+  return self:forward(...)
+end
 
 function Module:forward() raise("%s has no forward: function %s:forward(x) ... end", self._name, self._name) end
 

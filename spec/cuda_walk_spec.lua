@@ -1,0 +1,11 @@
+--- Counting through tensors that are larger than a spec's may be: spec/support/cuda_walk.cu says what.
+local process = require "spec.support.process"
+
+describe("counting in kernels of the CUDA backend", function()
+  it("divides by multiplying, and cuts walks in two", function()
+    local result = process.run { program = process.absolute(process.build .. "/spec/cuda_walk") }
+    assert.equal("", result.err)
+    assert.matches("^%d+ checks, 0 failures\n$", result.out)
+    assert.equal(0, result.code)
+  end)
+end)
