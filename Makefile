@@ -69,7 +69,7 @@ setup:
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4)
 # -Wno-psabi: vectors wider than the baseline's are only passed to functions that are always inlined.
-COMMON     := -std=gnu11 $(OPT) $(WARN) -Wno-psabi -fopenmp -fno-math-errno -fPIC -fvisibility=hidden -I. $(LUA_CFLAGS) $(SANITIZE)
+COMMON     := -std=gnu11 $(OPT) $(WARN) -Wno-psabi -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -I. $(LUA_CFLAGS) $(SANITIZE)
 LIBS       := $(LUA_LIBS) -ldnnl -ljansson -lgomp -lpthread -lm -ldl
 # What the interpreter alone needs: line editing is optional.
 HAVE_EDIT  := $(shell pkg-config --exists libedit 2>/dev/null && echo 1)

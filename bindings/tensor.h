@@ -55,6 +55,9 @@ void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg);
 
 /* y at 2 times the alpha at 3, where there is one: takes its place. */
 void cldL_scale_operand(lua_State *L);
+/* Is the operand at 2 a number, and is there a kernel of one operand for `x op number`, x of this dtype, with a result
+ * of the same dtype or u8? That is *out, and *s its number. */
+bool cldL_number_right(lua_State *L, cld_binary kind, cld_dtype dtype, cld_unary *out, double *s);
 /* The op on the operands at 1 and 2, one of which may be a number; 1 result. */
 int cldL_binary(lua_State *L, cld_binary kind);
 

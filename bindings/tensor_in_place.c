@@ -29,8 +29,10 @@ static int update(lua_State *L, const char *name, cld_binary kind) {
     cld_tensor *x = check_target(L, name), *y = cldL_test_tensor(L, 2);
     if (kind == CLD_ADD && y && cld_same_shape(&x->a, &y->a) && x->a.dtype == y->a.dtype)
         return return_self(L, cld_add_(x, y));
-    if (kind == CLD_MUL && !y && cld_dtype_is_float(x->a.dtype))
-        return return_self(L, cld_mul_scalar_(x, luaL_checknumber(L, 2)));
+    cld_unary scalar_kind;
+    double s;
+    if (cldL_number_right(L, kind, x->a.dtype, &scalar_kind, &s))
+        return return_self(L, cld_unary_(name, scalar_kind, x, s));
     cldL_binary(L, kind);
     cld_tensor *result = cldL_check_tensor(L, -1);
     if (!cld_same_shape(&x->a, &result->a))

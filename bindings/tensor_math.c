@@ -6,13 +6,14 @@
 #include "bindings/tensor.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "runtime/tensor/device.h"
 
 /* ---- two tensors, or a tensor and a number ------------------------------------------------------------- */
 
 /* The one-operand kernel for `x op s` and for `s op x`, where there is one. Subtraction adds -s; division by
- * a number is left to the two-operand kernel, because multiplying by 1/s would round twice. */
+ * a number is left to the two-operand kernel, because multiplying by 1/s would round twice, unless it is a power of 2. */
 typedef struct scalar_form {
     bool right, left;
     cld_unary right_kind, left_kind;
@@ -55,19 +56,39 @@ static cld_tensor *check_binary_operand(lua_State *L, int arg, cld_binary kind, 
     return cldL_check_operand(L, arg, op, like);
 }
 
+static bool is_power_of_2(double s) {
+    int exponent;
+    return fabs(frexp(s, &exponent)) == 0.5 && abs(exponent) < 100; /* so that f32 has 1/s */
+}
+
+bool cldL_number_right(lua_State *L, cld_binary kind, cld_dtype dtype, cld_unary *out, double *s) {
+    const scalar_form *form = &scalar_forms[kind];
+    if (lua_type(L, 2) != LUA_TNUMBER || !fits_scalar(L, 2, dtype)) return false;
+    *s = lua_tonumber(L, 2);
+    if (kind == CLD_DIV && cld_dtype_is_float(dtype) && is_power_of_2(*s)) {
+        *s = 1 / *s;
+        *out = CLD_MUL_SCALAR;
+        return true;
+    }
+    if (kind == CLD_SUB) *s = -*s;
+    *out = form->right_kind;
+    return form->right;
+}
+
 int cldL_binary(lua_State *L, cld_binary kind) {
-    bool number_left = lua_type(L, 1) == LUA_TNUMBER, number_right = lua_type(L, 2) == LUA_TNUMBER;
+    bool number_left = lua_type(L, 1) == LUA_TNUMBER;
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, number_left ? 2 : 1), **out;
     const scalar_form *form = &scalar_forms[kind];
-    double s = lua_tonumber(L, number_left ? 1 : 2);
-    bool exact = fits_scalar(L, number_left ? 1 : 2, x->a.dtype);
-    if (number_left && form->left && exact) {
+    cld_unary right_kind;
+    double s;
+    if (number_left && form->left && fits_scalar(L, 1, x->a.dtype)) {
+        s = lua_tonumber(L, 1);
         out = cldL_new_tensor(L);
         *out = cld_unary_op(form->left_kind, x, s, 0);
-    } else if (number_right && form->right && exact) {
+    } else if (!number_left && cldL_number_right(L, kind, x->a.dtype, &right_kind, &s)) {
         out = cldL_new_tensor(L);
-        *out = cld_unary_op(form->right_kind, x, kind == CLD_SUB ? -s : s, 0);
+        *out = cld_unary_op(right_kind, x, s, 0);
     } else {
         cld_tensor *a = number_left ? check_binary_operand(L, 1, kind, x) : x;
         cld_tensor *b = number_left ? x : check_binary_operand(L, 2, kind, x);

@@ -154,22 +154,26 @@ static int reduce_cumsum(lua_State *L) {
 }
 
 /* cld.cross_entropy(logits (n, classes), labels i64 (n)[, options]); the options and their defaults are
- * {reduction = "mean", or "sum", or "none", label_smoothing = 0}. */
+ * {reduction = "mean", or "sum", or "none", temperature = 1 (logits are divided by it), label_smoothing = 0, accuracy =
+ * false}. With accuracy a second result: the share of rows whose largest logit is at their label, f32, 0-d. */
 static int reduce_cross_entropy(lua_State *L) {
-    static const char *const fields[] = {"reduction", "label_smoothing", NULL};
+    static const char *const fields[] = {"reduction", "temperature", "label_smoothing", "accuracy", NULL};
     static const char *const reductions[] = {
         [CLD_MEAN_OF_ROWS] = "mean", [CLD_SUM_OF_ROWS] = "sum", [CLD_EACH_ROW] = "none", NULL};
     cldL_check_count(L, 3);
     cld_tensor *logits = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2);
     cldL_check_fields(L, 3, "cross_entropy", fields);
-    cld_cross_entropy_params p = {.label_smoothing = cldL_field_number(L, 3, "label_smoothing", 0)};
+    cld_cross_entropy_params p = {.temperature = cldL_field_number(L, 3, "temperature", 1),
+                                  .label_smoothing = cldL_field_number(L, 3, "label_smoothing", 0)};
     const char *reduction = cldL_field_string(L, 3, "reduction", "mean");
     while (reductions[p.reduction] && strcmp(reduction, reductions[p.reduction]) != 0) p.reduction++;
     if (!reductions[p.reduction])
         return luaL_error(L, "cross_entropy: reduction must be 'mean', 'sum' or 'none', got '%s'", reduction);
-    cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_cross_entropy_with(logits, labels, &p);
-    return cldL_result(L, *out);
+    bool wanted = cldL_field_boolean(L, 3, "accuracy", false);
+    cld_tensor **out = cldL_new_tensor(L), **accuracy = wanted ? cldL_new_tensor(L) : NULL;
+    *out = cld_cross_entropy(accuracy, logits, labels, &p);
+    cldL_result(L, *out);
+    return wanted ? 2 : 1;
 }
 
 const luaL_Reg cldL_reduce_ops[] = {

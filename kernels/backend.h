@@ -154,6 +154,14 @@ typedef enum cld_random {
     CLD_RANDOM_NORMAL   /* of mean a and deviation b */
 } cld_random;
 
+typedef enum cld_row_reduction { CLD_MEAN_OF_ROWS, CLD_SUM_OF_ROWS, CLD_EACH_ROW } cld_row_reduction;
+
+typedef struct cld_cross_entropy_params {
+    cld_row_reduction reduction;
+    double temperature; /* above 0; 1 is none */
+    double label_smoothing;
+} cld_cross_entropy_params;
+
 typedef struct cld_math_ops {
     /* Copy with cast between any dtypes, strides and layouts; x broadcasts to out by zero strides. */
     cld_status (*copy)(const cld_array *out, const cld_array *x);
@@ -179,6 +187,14 @@ typedef struct cld_math_ops {
     cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);
     cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                    bool log);
+    /* The loss of row i of logits (n, classes) is -sum_c q_c log p_c: p is the softmax of row / temperature, q is 1 at labels[i],
+     * softened by s = label_smoothing: 1 - s there, plus s / classes everywhere. labels (n) are i64 and checked by the
+     * backend. loss: one element, or (n) for CLD_EACH_ROW. share (f32, one element, or NULL): of the rows whose largest
+     * logit, the first of equals, NaN before all else, is at their label. dlogits (or NULL): the gradient of loss, for
+     * CLD_EACH_ROW of each. All of one dtype but share and labels, dense and row-major. */
+    cld_status (*cross_entropy)(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
+                                const cld_array *logits, const cld_array *labels,
+                                const cld_cross_entropy_params *p);
     /* rows of a 2-d x to unit length; norms (rows) kept for backward; a zero row stays zero. */
     cld_status (*normalize)(const cld_array *out, const cld_array *norms, const cld_array *x);
     cld_status (*normalize_backward)(const cld_array *dx, const cld_array *y, const cld_array *norms,

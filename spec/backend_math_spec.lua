@@ -423,6 +423,58 @@ devices.each("softmax and normalize", function(device)
   devices.cases(device, cases)
 end)
 
+devices.each("cross entropy", function(device)
+  local cases = {}
+  local function labels(rows, classes)
+    return function() return cld.arange(0, rows):to("i64") * 7 % classes end
+  end
+  for _, dtype in ipairs(floats) do
+    for _, shape in ipairs { { 5, 1 }, { 3, 7 }, { 33, 10 }, { 300, 128 }, { 4, 1000 }, { 2, 5000 }, { 2, 2049 } } do
+      local rows, classes = table.unpack(shape)
+      for name, options in pairs {
+        mean = { accuracy = true }, sum = { reduction = "sum", label_smoothing = 0.1, temperature = 0.2 },
+        none = { reduction = "none", accuracy = true }, each = { reduction = "none", label_smoothing = 0.2 },
+      } do
+        cases[("%s of %s, %s"):format(table.concat(shape, "x"), dtype, name)] = { function(x, y)
+          x:requires_grad_()
+          local loss, accuracy = cld.cross_entropy(x, y, options)
+          loss:backward(loss:detach() * 0.3 + 1)
+          return loss:detach(), x.grad, accuracy or loss:detach()
+        end, values(dtype, rows, classes), labels(rows, classes) }
+      end
+    end
+  end
+  cases["of columns, of a part that is not aligned"] = { function(x, y)
+    return cld.cross_entropy(x:t(), y) + cld.cross_entropy(x:t():narrow(2, 2, 8), y)
+  end, values("f32", 12, 20), labels(20, 8), gradients = true }
+  cases["extremes, ties"] = { function(x, y)
+    x:requires_grad_()
+    local loss, accuracy = cld.cross_entropy(x, y, { reduction = "none", accuracy = true })
+    loss:sum():backward()
+    local smooth = cld.cross_entropy(x:detach(), y, { reduction = "none", label_smoothing = 0.5 })
+    return loss:detach(), x.grad, accuracy, smooth
+  end, function()
+    local inf, nan = math.huge, 0 / 0
+    local rows = { { -inf, 0, 1 }, { -inf, -inf, -inf }, { inf, 0, 1 }, { nan, 0, 1 }, { 1e30, 1e30, 0 },
+      { 0, nan, nan }, { 0, nan, nan }, { 5, 5, 5 }, { 5, 5, 5 }, { 1e7, 1e7 + 1, 1e7 + 2 } }
+    return cld.tensor(rows, "f32")
+  end, function() return cld.tensor({ 0, 0, 0, 0, 1, 1, 2, 0, 1, 2 }, "i64") end }
+  cases.empty = { function(x, y)
+    return cld.cross_entropy(x, y), cld.cross_entropy(x, y, { reduction = "sum" }),
+      cld.cross_entropy(x, y, { reduction = "none" })
+  end, function() return cld.zeros(0, 3) end, function() return cld.zeros({ 0 }, "i64") end }
+  devices.cases(device, cases)
+
+  it("reports a label that no class has when the device is next waited for", function()
+    for _, classes in ipairs { 5, 300, 0 } do
+      local x, y = cld.zeros(3, classes):to(device), cld.tensor({ 0, classes, 0 }, "i64"):to(device)
+      check.fails(function() cld.cross_entropy(x, y):item() end, "entropy: label " .. classes .. " is out of range")
+    end
+    local x, y = cld.zeros(3, 5):to(device), cld.tensor({ 0, 1, -1 }, "i64"):to(device)
+    check.fails(function() cld.cross_entropy(x, y):item() end, "label %-1 is out of range: expected 0 to 4")
+  end)
+end)
+
 devices.each("products", function(device)
   local cases = {}
   local tolerance = { f32 = 1e-4, f64 = 1e-10, bf16 = 8e-2, f16 = 1e-2, i64 = 0, i32 = 0, u8 = 0 }

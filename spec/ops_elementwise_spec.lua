@@ -278,6 +278,26 @@ describe("in place", function()
     check.fails(function() cld.ones(3):add_(cld.ones(2, 3)) end, "add_: .* does not fit into f32%[3%]")
     check.fails(function() cld.ones(3, { dtype = "i64" }):add_(cld.ones(3)) end, "cannot hold")
   end)
+  it("takes a number as the tensor of it, to the last bit", function()
+    for _, dtype in ipairs { "f32", "f64", "bf16", "f16", "i64", "i32", "u8" } do
+      local whole = not dtype:match "f"
+      local x = cld.arange(0, 9):to(dtype) * (whole and 3 or 0.7)
+      for _, s in ipairs(whole and { 2, 1, 5 } or { 2, -8, 3, 0, 2 ^ -40, 2 ^ 60, 2 ^ 120, 0.375, math.huge }) do
+        local number = cld.tensor(s, whole and "i64" or "f64"):to(dtype)
+        local operations = whole and { "add", "sub", "mul" } or { "add", "sub", "mul", "div" }
+        for _, op in ipairs(number:item() == s and operations or {}) do -- the dtype has it
+          local expected, y = x[op](x, number), x:clone()
+          check.close(x[op](x, s), expected, { atol = 0, rtol = 0, nan = true })
+          local view = y:narrow(1, 3, 5)
+          assert.equal(view, view[op .. "_"](view, s))
+          check.close(view, expected:narrow(1, 3, 5), { atol = 0, rtol = 0, nan = true })
+          check.close(y:narrow(1, 1, 2), x:narrow(1, 1, 2), { atol = 0, rtol = 0 })
+        end
+        if whole then check.close(x / s, x:to "f32" / cld.tensor(s, "f32"), { atol = 0, rtol = 0 }) end
+      end
+    end
+    check.gradcheck(function(x) return x / 4 + x / 3 end, { cld.tensor({ 1, -2 }, "f64") })
+  end)
   it("reads a source in the same memory as it was", function()
     for _, n in ipairs { 5, 300 } do
       local x = cld.arange(n * n):reshape(n, n)

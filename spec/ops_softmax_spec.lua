@@ -59,12 +59,14 @@ end)
 describe("cross_entropy", function()
   it("reduces and smooths as asked", function()
     local x, labels = values(4, 5), cld.tensor({ 4, 0, 2, 2 }, "i64")
-    local log_p = x:log_softmax(2)
-    for _, s in ipairs { 0, 0.1, 1 } do
+    for i, s in ipairs { 0, 0.1, 1 } do
+      local temperature = ({ 0.2, 1, 3 })[i]
+      local log_p = (x / temperature):log_softmax(2)
       local each = -(log_p:gather(2, labels:unsqueeze(2)):squeeze(2) * (1 - s) + log_p:mean(2) * s)
       for reduction, expected in pairs { none = each, sum = each:sum(), mean = each:mean() } do
         local function loss(logits)
-          return cld.cross_entropy(logits, labels, { reduction = reduction, label_smoothing = s })
+          return cld.cross_entropy(logits, labels,
+            { reduction = reduction, label_smoothing = s, temperature = temperature })
         end
         check.close(loss(x), expected)
         check.gradcheck(loss, { x })
@@ -79,6 +81,72 @@ describe("cross_entropy", function()
     check.gradcheck(function(logits) return cld.cross_entropy(logits, labels) end, { x })
     check.gradcheck(function(logits) return cld.cross_entropy(logits, labels) * 3 end, { x })
     check.gradcheck(function(logits) return cld.cross_entropy(logits:t(), labels) end, { values(5, 4) })
+  end)
+  it("takes rows of several pieces, of one class, none, and more than one use", function()
+    local long = values(3, 2500)
+    local at = cld.tensor({ 0, 2499, 1024 }, "i64")
+    local function by_hand(x) return -x:log_softmax(2):gather(2, at:unsqueeze(2)):mean() end
+    local x, y = long:detach():requires_grad_(), long:detach():requires_grad_()
+    local loss = cld.cross_entropy(x, at)
+    check.close(loss, by_hand(y))
+    loss:backward()
+    by_hand(y):backward()
+    check.close(x.grad, y.grad)
+    local one = values(4, 1):requires_grad_()
+    local none_to_learn = cld.cross_entropy(one, cld.zeros({ 4 }, "i64"), { label_smoothing = 0.3 })
+    none_to_learn:backward()
+    check.close(none_to_learn, 0)
+    check.close(one.grad, cld.zeros(4, 1))
+    check.gradcheck(function(logits)
+      local silent = cld.no_grad(function() return cld.cross_entropy(logits, labels) end)
+      assert.is_false(silent.requires_grad)
+      return cld.cross_entropy(logits, labels) * 2 + cld.cross_entropy(logits, labels, { reduction = "none" }):square()
+        + silent * 0
+    end, { values(4, 5) })
+    local rows, absent = cld.zeros({ 0, 3 }), cld.zeros({ 0 }, "i64")
+    assert.same({ 0 }, cld.cross_entropy(rows, absent, { reduction = "none" }).shape)
+    check.close(cld.cross_entropy(rows, absent, { reduction = "sum" }), 0)
+    check.close(cld.cross_entropy(rows, absent), 0 / 0, { nan = true })
+  end)
+  it("tells the share of rows whose label argmax would choose", function()
+    local inf, nan = math.huge, 0 / 0
+    local rows = { { 1, 3, 3 }, { 1, 3, 3 }, { nan, 5, nan }, { nan, 5, nan }, { 0, nan, 9 }, { inf, inf, 0 },
+      { -inf, -inf, -inf }, { -inf, -inf, -inf }, { 2, 1, 0 } }
+    local at = cld.tensor({ 1, 2, 0, 2, 2, 0, 0, 1, 0 }, "i64")
+    for _, dtype in ipairs { "f32", "f64", "bf16", "f16" } do
+      local x = cld.tensor(rows):to(dtype)
+      for i = 1, #rows do
+        local row, label = x:narrow(1, i, 1), at:narrow(1, i, 1)
+        local _, accuracy = cld.cross_entropy(row, label, { accuracy = true })
+        check.close(accuracy, row:argmax(2):eq(label):double():mean():float())
+      end
+      local loss, accuracy = cld.cross_entropy(x, at, { accuracy = true, reduction = "none" })
+      assert.same({ 9 }, loss.shape)
+      assert.equal("f32", accuracy.dtype)
+      check.close(accuracy, 5 / 9, { atol = 1e-6 })
+    end
+    local long = values(1, 3000)
+    for _, label in ipairs { 0, 1500, 2999, long:argmax():item() } do
+      local _, accuracy = cld.cross_entropy(long, cld.tensor({ label }, "i64"), { accuracy = true })
+      check.close(accuracy, label == long:argmax():item() and 1 or 0)
+    end
+  end)
+  it("f32, bf16 and f16 agree with f64, forward and backward", function()
+    for _, case in ipairs { { "f32", 1e-5 }, { "bf16", 2e-2 }, { "f16", 3e-3 } } do
+      for _, shape in ipairs { { 3, 2500 }, { 40, 1000 }, { 5, 17 } } do
+        local base, at = values(table.unpack(shape)):to(case[1]), cld.arange(0, shape[1]) * 3
+        local function run(x)
+          x = x:detach():clone():requires_grad_()
+          local loss = cld.cross_entropy(x, at:to "i64", { label_smoothing = 0.1 })
+          loss:backward()
+          return loss:to "f64", x.grad:to "f64" * shape[1]
+        end
+        local loss, grad = run(base)
+        local expected, expected_grad = run(base:to "f64")
+        check.close(loss, expected, { atol = case[2], rtol = case[2] })
+        check.close(grad, expected_grad, { atol = case[2], rtol = case[2] })
+      end
+    end
   end)
   it("stays finite for large logits", function()
     local x = cld.tensor({ { 1e4, 0 }, { -1e4, 0 } }):requires_grad_()
@@ -100,6 +168,7 @@ describe("cross_entropy", function()
     end
     fails({ smoothing = 1 }, "did you mean 'label_smoothing'")
     fails({ label_smoothing = 2 }, "must lie in 0 to 1, got 2")
+    fails({ temperature = 0 }, "the temperature is 0; expected a number above 0")
     fails({ reduction = "max" }, "'mean', 'sum' or 'none', got 'max'")
     fails("sum", "table expected")
   end)

@@ -14,6 +14,7 @@ const cld_math_ops cld_cpu_math = {
     .gemm = cld__gemm,
     .softmax = cld__softmax,
     .softmax_backward = cld__softmax_backward,
+    .cross_entropy = cld__cross_entropy,
     .normalize = cld__normalize,
     .normalize_backward = cld__normalize_backward,
     .gather = cld__gather,

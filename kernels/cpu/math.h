@@ -62,6 +62,9 @@ cld_status cld__gemm(const cld_array *out, const cld_array *a, const cld_array *
 cld_status cld__softmax(const cld_array *out, const cld_array *x, int dim, bool log);
 cld_status cld__softmax_backward(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                  bool log);
+cld_status cld__cross_entropy(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
+                              const cld_array *logits, const cld_array *labels,
+                              const cld_cross_entropy_params *p);
 cld_status cld__normalize(const cld_array *out, const cld_array *norms, const cld_array *x);
 cld_status cld__normalize_backward(const cld_array *dx, const cld_array *y, const cld_array *norms,
                                    const cld_array *dout);

@@ -21,6 +21,22 @@
 /* Elements below which starting the threads costs more than they save. */
 #define CLD_PARALLEL_MIN 32768
 
+#define CLD_LANES 16
+
+/* Return the sum of `term` over i < n as a double, in lanes: the same on every processor. */
+#define CLD_LANE_SUM(T, term)                                                                                \
+    T lanes[CLD_LANES] = {0};                                                                                \
+    int64_t whole = n / CLD_LANES * CLD_LANES;                                                               \
+    for (int64_t at = 0; at < whole; at += CLD_LANES)                                                        \
+        for (int64_t j = 0; j < CLD_LANES; j++) {                                                            \
+            int64_t i = at + j;                                                                              \
+            lanes[j] += term;                                                                                \
+        }                                                                                                    \
+    for (int64_t i = whole; i < n; i++) lanes[i - whole] += term;                                            \
+    double sum = 0;                                                                                          \
+    for (int j = 0; j < CLD_LANES; j++) sum += (double)lanes[j];                                             \
+    return sum
+
 /* e^x to 2 ulp: 2^n * p(r), n the nearest integer to x / ln 2, r = x - n ln 2 in [-0.35, 0.35]. Overflows to
  * infinity and underflows to zero where expf does (denormal results become zero); NaN stays NaN. */
 CLD_INLINE float cld_expf(float x) {

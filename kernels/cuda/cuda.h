@@ -43,6 +43,7 @@ struct cld_scratch_scope : cld_scratch_block {
 /* A kernel that meets an index out of range goes on with another in its place, and reports it here; the next call that
  * waits for the device turns the first report into an error. Name, and what the value is of: "gather: index 12 ...". */
 #define CLD_FAULTS(X)                                                                                        \
+    X(CROSS_ENTROPY, "cross_entropy: label")                                                                 \
     X(GATHER, "gather: index")                                                                               \
     X(SCATTER_ADD, "scatter_add: index")                                                                     \
     X(INDEX_SELECT, "index_select: index")                                                                   \

@@ -16,6 +16,7 @@ const cld_math_ops cld_cuda_math = {
     .gemm = cld_cuda_gemm,
     .softmax = cld_cuda_softmax,
     .softmax_backward = cld_cuda_softmax_backward,
+    .cross_entropy = cld_cuda_cross_entropy,
     .normalize = cld_cuda_normalize,
     .normalize_backward = cld_cuda_normalize_backward,
     .gather = cld_cuda_gather,

@@ -23,10 +23,13 @@ cld_status cld_cuda_cumsum(const cld_array *out, const cld_array *x, int dim, bo
 cld_status cld_cuda_gemm(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias);
 cld_status cld_cuda_integer_gemm(const cld_array *out, const cld_array *a, const cld_array *b,
                                  const cld_array *bias);
-/* softmax.cu, normalize.cu */
+/* softmax.cu, cross_entropy.cu, normalize.cu */
 cld_status cld_cuda_softmax(const cld_array *out, const cld_array *x, int dim, bool log);
 cld_status cld_cuda_softmax_backward(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                      bool log);
+cld_status cld_cuda_cross_entropy(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
+                                  const cld_array *logits, const cld_array *labels,
+                                  const cld_cross_entropy_params *p);
 cld_status cld_cuda_normalize(const cld_array *out, const cld_array *norms, const cld_array *x);
 cld_status cld_cuda_normalize_backward(const cld_array *dx, const cld_array *y, const cld_array *norms,
                                        const cld_array *dout);

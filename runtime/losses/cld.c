@@ -3,24 +3,14 @@
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 
-/* g (batch, dim) C^T / T */
-static cld_tensor *logits_of(cld_tensor *g, cld_tensor *centroids, double temperature) {
+/* Features g (batch, dim) against the groups of the other view: CE(g C^T / T, labels), and the share of rows whose
+ * largest logit is their label, where that is asked for. */
+static cld_tensor *loss_against(cld_tensor **accuracy, cld_tensor *g, cld_tensor *centroids,
+                                cld_tensor *labels, double temperature) {
+    const cld_cross_entropy_params p = {.reduction = CLD_MEAN_OF_ROWS, .temperature = temperature};
     CLD_AUTO cld_tensor *transposed = cld_transpose(centroids, 0, 1);
-    if (!transposed) return NULL;
-    CLD_AUTO cld_tensor *similarity = cld_matmul(g, transposed);
-    return similarity ? cld_mul_scalar(similarity, 1 / temperature) : NULL;
-}
-
-/* The share of rows whose largest logit is their label. */
-static cld_tensor *accuracy_of(cld_tensor *logits, cld_tensor *labels) {
-    CLD_AUTO cld_tensor *values = cld_tensor_detach(logits);
-    if (!values) return NULL;
-    CLD_AUTO cld_tensor *largest = cld_argmax(values, 1, false);
-    if (!largest) return NULL;
-    CLD_AUTO cld_tensor *equal = cld_binary_op(CLD_EQ, largest, labels);
-    if (!equal) return NULL;
-    CLD_AUTO cld_tensor *hits = cld_cast(equal, CLD_F32);
-    return hits ? cld_mean(hits, NULL, 0, false) : NULL;
+    CLD_AUTO cld_tensor *similarity = transposed ? cld_matmul(g, transposed) : NULL;
+    return similarity ? cld_cross_entropy(accuracy, similarity, labels, &p) : NULL;
 }
 
 static cld_tensor *clusters_of(cld_tensor **labels, cld_tensor *g, const cld_group_params *p) {
@@ -41,17 +31,13 @@ cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor *g1, cld_tens
     if (!centroids1) return NULL;
     CLD_AUTO cld_tensor *centroids2 = clusters_of(&labels2, g2, p);
     if (!centroids2) return NULL;
-    CLD_AUTO cld_tensor *logits1 = logits_of(g1, centroids2, p->temperature);
-    if (!logits1) return NULL;
-    CLD_AUTO cld_tensor *logits2 = logits_of(g2, centroids1, p->temperature);
-    if (!logits2) return NULL;
-    CLD_AUTO cld_tensor *loss1 = cld_cross_entropy(logits1, labels2);
-    CLD_AUTO cld_tensor *loss2 = cld_cross_entropy(logits2, labels1);
-    if (!loss1 || !loss2) return NULL;
-    CLD_AUTO cld_tensor *sum = cld_add(loss1, loss2);
-    CLD_AUTO cld_tensor *share = accuracy_of(logits1, labels2);
+    CLD_AUTO cld_tensor *share = NULL;
+    CLD_AUTO cld_tensor *loss1 = loss_against(&share, g1, centroids2, labels2, p->temperature);
+    if (!loss1) return NULL;
+    CLD_AUTO cld_tensor *loss2 = loss_against(NULL, g2, centroids1, labels1, p->temperature);
+    CLD_AUTO cld_tensor *sum = loss2 ? cld_add(loss1, loss2) : NULL;
     CLD_AUTO cld_tensor *loss = sum ? cld_mul_scalar(sum, 0.5) : NULL;
-    if (!loss || !share) return NULL;
+    if (!loss) return NULL;
     *accuracy = cld_tensor_steal(&share);
     return cld_tensor_steal(&loss);
 }

@@ -2,8 +2,6 @@
  * source that shares memory with the target is read as it was before. */
 #include "runtime/ops/ops.h"
 
-#include <math.h>
-
 static cld_status check_elements_apart(const char *op, const cld_tensor *x) {
     bool shared = false;
     for (int i = 0; i < x->a.ndim; i++) shared |= x->a.strides[i] == 0 && x->a.shape[i] > 1;
@@ -60,10 +58,8 @@ cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
     return cld_kernel(cld_device(x), math, binary, CLD_ADD, &x->a, &x->a, &wide);
 }
 
-cld_status cld_mul_scalar_(cld_tensor *x, double s) {
-    CLD_TRY(cld_check_in_place("mul_", x));
-    if (!cld_dtype_is_float(x->a.dtype) && trunc(s) != s)
-        return cld_fail(CLD_INVALID, "mul_: %s cannot hold its product with %g", cld_describe(&x->a), s);
+cld_status cld_unary_(const char *op, cld_unary kind, cld_tensor *x, double s) {
+    CLD_TRY(cld_check_in_place(op, x));
     atomic_fetch_add(&x->storage->version, 1);
-    return cld_kernel(cld_device(x), math, unary, CLD_MUL_SCALAR, &x->a, &x->a, s, 0);
+    return cld_kernel(cld_device(x), math, unary, kind, &x->a, &x->a, s, 0);
 }

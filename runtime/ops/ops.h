@@ -27,7 +27,8 @@ static inline cld_tensor *cld_mul_scalar(cld_tensor *x, double s) {
 
 /* ---- in_place.c: on tensors off the tape (an error where recording would need the old value) ---- */
 cld_status cld_add_(cld_tensor *x, cld_tensor *y); /* x += y */
-cld_status cld_mul_scalar_(cld_tensor *x, double s);
+/* x = x op s, for a kind whose result has x's dtype. */
+cld_status cld_unary_(const char *op, cld_unary kind, cld_tensor *x, double s);
 /* y broadcasts and is cast, and may lie on another device. */
 cld_status cld_copy_(const char *op, cld_tensor *x, const cld_tensor *y);
 /* What any write in place asks of its target: off the tape, and every element in a place of its own. */
@@ -119,16 +120,10 @@ cld_tensor *cld_log_softmax(cld_tensor *x, int dim);
 cld_tensor *cld_normalize(cld_tensor *x, int dim); /* x / ||x||, zero stays zero */
 
 /* ---- cross_entropy.c: logits (n, classes), labels i64 (n), each 0 .. classes - 1 ---- */
-typedef enum cld_row_reduction { CLD_MEAN_OF_ROWS, CLD_SUM_OF_ROWS, CLD_EACH_ROW } cld_row_reduction;
-typedef struct cld_cross_entropy_params {
-    cld_row_reduction reduction;
-    double label_smoothing;
-} cld_cross_entropy_params;
-cld_tensor *cld_cross_entropy_with(cld_tensor *logits, cld_tensor *labels,
-                                   const cld_cross_entropy_params *options);
-static inline cld_tensor *cld_cross_entropy(cld_tensor *logits, cld_tensor *labels) {
-    return cld_cross_entropy_with(logits, labels, &(cld_cross_entropy_params){CLD_MEAN_OF_ROWS, 0});
-}
+/* *accuracy, where that is not NULL: the share of rows whose largest logit, the first of equals, is at their label; f32,
+ * 0-d, a constant. */
+cld_tensor *cld_cross_entropy(cld_tensor **accuracy, cld_tensor *logits, cld_tensor *labels,
+                              const cld_cross_entropy_params *p);
 
 /* ---- index.c: index tensors are i64, 0-based ---- */
 /* gather, along dim 0: y[i][j] = x[index[i][j]][j]; scatter_add: a copy of x, and source[i][j] is added there. */

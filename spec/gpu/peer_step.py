@@ -3,11 +3,11 @@
     python3 peer_step.py npid --mode eager|amp|graph|compile|compile_graph    NPID + CLD, ResNet-18 for CIFAR, as step.lua
     python3 peer_step.py resnet50 --mode ...                                   ResNet-50 at 224: forward, backward, SGD
 
-eager is f32 with PyTorch's defaults (convolutions in tf32); amp is channels-last with bf16 autocast, losses in f32;
-graph is amp's whole step as one CUDA graph; compile is amp with torch.compile over network, views and loss; and
-compile_graph is that as one CUDA graph. The data set lies on the device as u8 and the views are made there, for a whole
-batch at once by grid_sample, whose bilinear filter does not widen where it shrinks: less work than ours. Nothing in a
-step waits for the device.
+eager is f32 with tf32 in convolutions and products; amp is channels-last with bf16 autocast, losses as in eager, which
+is what ours does; graph is amp's whole step as one CUDA graph; compile is amp with torch.compile over network, views and
+loss; and compile_graph is that as one CUDA graph. The data set lies on the device as u8 and the views are made there, for
+a whole batch at once by grid_sample, whose bilinear filter does not widen where it shrinks: less work than ours. Nothing
+in a step waits for the device.
 """
 import argparse
 import json
@@ -142,6 +142,7 @@ def main():
     on_gpu = device.type == "cuda"
     torch.manual_seed(1)
     torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")  # tf32, as ours in losses
     task = (Npid if options.what == "npid" else ResNet50)(options, device)
     amp = options.mode != "eager"
     inputs, forward, loss_of = task.inputs, task.forward, task.loss

@@ -1,0 +1,184 @@
+/* Cross entropy of rows of logits, with its gradient: a pass for the maximum, one for the sum, one to write. The rows'
+ * losses are added up in order, so that the sum does not depend on the number of threads. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/math.h"
+#include "kernels/cpu/simd.h"
+
+/* What a call computes, of every row alike. */
+typedef struct job {
+    const cld_array *logits, *dlogits;
+    cld_compute compute;
+    int64_t classes;
+    double scale, smoothing; /* scale: 1 / temperature */
+    double weight;           /* of a row in the loss */
+} job;
+
+/* Of one row. */
+typedef struct row {
+    const char *x;
+    int64_t label;
+    double at_label, largest, sum; /* the logit there; sum of exp(scale (x - largest)) */
+} row;
+
+/* ---- loops --------------------------------------------------------------------------------------------- */
+
+/* dx = (p - soft) * weight, p = exp(scale (x - m)) * share. And: is any of x not below v, which is also true of NaN; not
+ * at most v? */
+#define DEFINE_LOOPS(name, T, E)                                                                             \
+    CLD_SIMD static T max_##name(const T *x, int64_t n, T m) {                                               \
+        T lanes[CLD_LANES];                                                                                  \
+        int64_t whole = n / CLD_LANES * CLD_LANES;                                                           \
+        for (int j = 0; j < CLD_LANES; j++) lanes[j] = m;                                                    \
+        for (int64_t at = 0; at < whole; at += CLD_LANES)                                                    \
+            for (int64_t j = 0; j < CLD_LANES; j++) lanes[j] = x[at + j] > lanes[j] ? x[at + j] : lanes[j];  \
+        for (int64_t i = whole; i < n; i++) m = x[i] > m ? x[i] : m;                                         \
+        for (int j = 0; j < CLD_LANES; j++) m = lanes[j] > m ? lanes[j] : m;                                 \
+        return m;                                                                                            \
+    }                                                                                                        \
+    CLD_SIMD static double sum_exp_##name(const T *x, int64_t n, T m, T scale) {                             \
+        CLD_LANE_SUM(T, E((x[i] - m) * scale));                                                              \
+    }                                                                                                        \
+    CLD_SIMD static double sum_##name(const T *x, int64_t n) { CLD_LANE_SUM(double, (double)x[i]); }         \
+    CLD_SIMD static void gradient_##name(T *dx, const T *x, int64_t n, T m, T scale, T share, T soft,        \
+                                         T weight) {                                                         \
+        for (int64_t i = 0; i < n; i++) dx[i] = (E((x[i] - m) * scale) * share - soft) * weight;             \
+    }                                                                                                        \
+    CLD_SIMD static bool any_not_below_##name(const T *x, int64_t n, T v) {                                  \
+        int any = 0;                                                                                         \
+        for (int64_t i = 0; i < n; i++) any |= !(x[i] < v);                                                  \
+        return any;                                                                                          \
+    }                                                                                                        \
+    CLD_SIMD static bool any_above_##name(const T *x, int64_t n, T v) {                                      \
+        int any = 0;                                                                                         \
+        for (int64_t i = 0; i < n; i++) any |= !(x[i] <= v);                                                 \
+        return any;                                                                                          \
+    }                                                                                                        \
+    CLD_SIMD static bool any_nan_##name(const T *x, int64_t n) {                                             \
+        int any = 0;                                                                                         \
+        for (int64_t i = 0; i < n; i++) any |= x[i] != x[i];                                                 \
+        return any;                                                                                          \
+    }
+
+DEFINE_LOOPS(float, float, cld_expf)
+DEFINE_LOOPS(double, double, exp)
+
+#define CALL(c, name, ...) ((c) == CLD_COMPUTE_FLOAT ? name##_float(__VA_ARGS__) : name##_double(__VA_ARGS__))
+
+/* ---- a row --------------------------------------------------------------------------------------------- */
+
+#define EACH_PIECE(first, n, start, end)                                                                     \
+    for (int64_t first = (start), n; n = (end)-first < CLD_PIECE ? (end)-first : CLD_PIECE, first < (end);   \
+         first += CLD_PIECE)
+
+static const void *load(const job *j, cld_piece *buffer, const row *r, int64_t first, int64_t n) {
+    cld_dtype dtype = j->logits->dtype;
+    return cld__load(j->compute, buffer, r->x + first * (int64_t)cld_dtype_size(dtype), dtype, 1, n);
+}
+
+static double logit(const job *j, const row *r, int64_t i) {
+    cld_piece buffer;
+    const void *x = load(j, &buffer, r, i, 1);
+    return j->compute == CLD_COMPUTE_FLOAT ? (double)*(const float *)x : *(const double *)x;
+}
+
+static row read_row(const job *j, int64_t i, int64_t label) {
+    cld_piece in;
+    size_t bytes = cld_dtype_size(j->logits->dtype);
+    row r = {.x = (const char *)j->logits->data + i * j->classes * (int64_t)bytes, .label = label};
+    r.at_label = logit(j, &r, label);
+    r.largest = -INFINITY;
+    EACH_PIECE(first, n, 0, j->classes) {
+        r.largest = CALL(j->compute, max, load(j, &in, &r, first, n), n, r.largest);
+    }
+    EACH_PIECE(first, n, 0, j->classes) {
+        r.sum += CALL(j->compute, sum_exp, load(j, &in, &r, first, n), n, r.largest, j->scale);
+    }
+    return r;
+}
+
+/* -sum_c q_c log p_c, where log p_c = scale (x_c - largest) - log(sum). Sums of differences: what all logits share is lost before
+ * anything is rounded to its last bit. */
+static double loss_of(const job *j, const row *r) {
+    double loss = log(r->sum) + j->scale * (1 - j->smoothing) * (r->largest - r->at_label), total = 0;
+    if (j->smoothing == 0) return loss;
+    cld_piece in;
+    EACH_PIECE(first, n, 0, j->classes) total += CALL(j->compute, sum, load(j, &in, r, first, n), n);
+    return loss + j->scale * j->smoothing * (r->largest - total / (double)j->classes);
+}
+
+/* Is the label where argmax would look: at the first NaN, else at the first of the largest? */
+static bool is_hit(const job *j, const row *r) {
+    cld_piece in;
+    bool nan = isnan(r->at_label), beaten = false;
+    EACH_PIECE(first, n, 0, r->label) {
+        const void *x = load(j, &in, r, first, n);
+        beaten |= nan ? CALL(j->compute, any_nan, x, n) : CALL(j->compute, any_not_below, x, n, r->at_label);
+    }
+    EACH_PIECE(first, n, r->label + 1, j->classes) {
+        const void *x = load(j, &in, r, first, n);
+        beaten |= !nan && CALL(j->compute, any_above, x, n, r->at_label);
+    }
+    return !beaten;
+}
+
+static void write_gradient(const job *j, const row *r, int64_t i) {
+    cld_piece in, out;
+    cld_dtype dtype = j->dlogits->dtype;
+    int64_t bytes = (int64_t)cld_dtype_size(dtype);
+    char *dx = (char *)j->dlogits->data + i * j->classes * bytes;
+    double soft = j->smoothing / (double)j->classes, weight = j->weight * j->scale;
+    EACH_PIECE(first, n, 0, j->classes) {
+        const void *x = load(j, &in, r, first, n);
+        void *to = cld__store_target(j->compute, &out, dx + first * bytes, dtype, 1);
+        CALL(j->compute, gradient, to, x, n, r->largest, j->scale, 1 / r->sum, soft, weight);
+        cld__store(j->compute, to, dx + first * bytes, dtype, 1, n);
+    }
+    double p = exp(j->scale * (r->at_label - r->largest)) / r->sum,
+           at_label = (p - soft - (1 - j->smoothing)) * weight;
+    cld__store(CLD_COMPUTE_DOUBLE, &at_label, dx + r->label * bytes, dtype, 1, 1);
+}
+
+/* ---- all rows ------------------------------------------------------------------------------------------ */
+
+static cld_status check_labels(const int64_t *labels, int64_t rows, int64_t classes) {
+    for (int64_t i = 0; i < rows; i++)
+        if (labels[i] < 0 || labels[i] >= classes)
+            return cld_fail(CLD_INVALID, "cross_entropy: the label of row %lld is %lld; expected 0 to %lld",
+                            (long long)i + 1, (long long)labels[i], (long long)classes - 1);
+    return CLD_OK;
+}
+
+cld_status cld__cross_entropy(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
+                              const cld_array *logits, const cld_array *labels,
+                              const cld_cross_entropy_params *p) {
+    int64_t rows = logits->shape[0], classes = logits->shape[1];
+    const int64_t *label = labels->data;
+    CLD_TRY(check_labels(label, rows, classes));
+    double weight = p->reduction == CLD_MEAN_OF_ROWS ? 1 / (double)rows : 1;
+    const job j = {.logits = logits,
+                   .dlogits = dlogits,
+                   .compute = cld__compute_type(logits->dtype),
+                   .classes = classes,
+                   .scale = 1 / p->temperature,
+                   .smoothing = p->label_smoothing,
+                   .weight = weight};
+    size_t bytes = (size_t)rows * sizeof(double);
+    void *workspace;
+    CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
+    double *losses = workspace, sum = 0;
+    int64_t hits = 0;
+#pragma omp parallel for schedule(static) reduction(+ : hits) if (rows * classes >= CLD_PARALLEL_MIN)
+    for (int64_t i = 0; i < rows; i++) {
+        row r = read_row(&j, i, label[i]);
+        losses[i] = loss_of(&j, &r);
+        if (share) hits += is_hit(&j, &r);
+        if (dlogits) write_gradient(&j, &r, i);
+    }
+    for (int64_t i = 0; i < rows; i++) sum += losses[i];
+    sum *= weight;
+    bool each = p->reduction == CLD_EACH_ROW;
+    cld__store(CLD_COMPUTE_DOUBLE, each ? losses : &sum, loss->data, loss->dtype, 1, each ? rows : 1);
+    if (share) *(float *)share->data = (float)((double)hits / (double)rows);
+    cld_cpu_memory.release(workspace, bytes);
+    return CLD_OK;
+}
