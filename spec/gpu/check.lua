@@ -6,7 +6,7 @@
 --              graph and without, memory that runs out
 --   programs   the libraries, the allocator and the optimizers by themselves
 --   recipe     the recipe on toy data on both: its losses in each of 20 steps agree to 1e-3 in fp32, with a graph and
---              without to the last bit, in other precisions to a few percent; a checkpoint of one goes on on the other
+--              without, in other precisions to a few percent; a checkpoint of one device goes on on the other
 --   memcheck, racecheck   NVIDIA's compute-sanitizer, where it is there, over the kernels' specs
 local cld = require "cld"
 
@@ -169,8 +169,9 @@ local function run_recipe()
       :format(text, steps, error, case[2]), ok and steps >= 20 and error <= case[2])
     if case[3] then
       local apart, both = difference(losses, plain)
-      count("  the same bits without its graph", ("%d steps, worst difference %g"):format(both, apart),
-        both >= 20 and apart == 0)
+      -- of two processes, which may have chosen other convolutions: the specs compare bits within one
+      count(("  with its graph and without: %.1e"):format(apart), ("%d steps, worst difference %g of at most 1e-4")
+        :format(both, apart), both >= 20 and apart <= 1e-4)
     end
   end
   for _, way in ipairs { { "cpu", "cuda", "fp32" }, { "cuda", "cpu", "bf16" } } do
