@@ -61,20 +61,23 @@ static int nn_conv2d(lua_State *L) {
 }
 
 /* batch_norm(x, weight, bias, running_mean, running_var,
- *            {training = false, momentum = 0.1, eps = 1e-5, relu = false, residual = nil})
- * weight, bias and, in training, the running statistics may be nil. */
+ *            {training = false, momentum = 0.1, eps = 1e-5, relu = false, residual = nil, num_batches_tracked = nil})
+ * weight, bias and, in training, the running statistics may be nil. num_batches_tracked (one element, i64) counts on in
+ * training. */
 static int nn_batch_norm(lua_State *L) {
-    static const char *const fields[] = {"training", "momentum", "eps", "relu", "residual", NULL};
+    static const char *const fields[] = {
+        "training", "momentum", "eps", "relu", "residual", "num_batches_tracked", NULL};
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_opt_tensor(L, 2), *bias = cldL_opt_tensor(L, 3);
     cld_tensor *running_mean = cldL_opt_tensor(L, 4), *running_var = cldL_opt_tensor(L, 5);
     cldL_check_fields(L, 6, "batch_norm", fields);
     cld_tensor *residual = cldL_field_tensor(L, 6, "residual");
+    cld_tensor *batches = cldL_field_tensor(L, 6, "num_batches_tracked");
     cld_norm_params p = {.training = cldL_field_boolean(L, 6, "training", false),
                          .relu = cldL_field_boolean(L, 6, "relu", false),
                          .momentum = cldL_field_number(L, 6, "momentum", 0.1),
                          .eps = cldL_field_number(L, 6, "eps", 1e-5)};
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_batch_norm(x, residual, weight, bias, running_mean, running_var, &p);
+    *out = cld_batch_norm(x, residual, weight, bias, running_mean, running_var, batches, &p);
     return cldL_result(L, *out);
 }
 

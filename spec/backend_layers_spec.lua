@@ -52,13 +52,14 @@ end)
 
 -- ---- batch normalization --------------------------------------------------------
 
--- y, and the running statistics, which a step in training changes.
+-- y, and the running statistics and their counter, which a step in training changes.
 local function norm(options)
   return function(x, w, b, mean, var, residual)
     local given = { relu = options.relu, training = options.training, momentum = 0.3, eps = 1e-3 }
     if type(residual) ~= "string" then given.residual = residual end
     mean, var = mean + 0, var + 0 -- which the next run must find as they were
-    return nn.batch_norm(x, w, b, mean, var, given), mean, var
+    given.num_batches_tracked = cld.full({}, 7, { dtype = "i64", device = x.device })
+    return nn.batch_norm(x, w, b, mean, var, given), mean, var, given.num_batches_tracked
   end
 end
 

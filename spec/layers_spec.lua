@@ -58,7 +58,9 @@ describe("batch_norm", function()
       y:pow(3):sum():backward()
       z:pow(3):sum():backward()
       check.close(x.grad, maps.grad:reshape(shape), { atol = 1e-4, rtol = 1e-4 })
+      assert.equal(1, one.num_batches_tracked:item())
       check.close(one:eval()(x), two:eval()(maps):reshape(shape))
+      assert.equal(1, one.num_batches_tracked:item())
       assert.same({ "bias", "num_batches_tracked", "running_mean", "running_var", "weight" }, (function()
         local keys = {}
         for key in pairs(one:state_dict()) do keys[#keys + 1] = key end

@@ -176,6 +176,10 @@ describe("batch_norm", function()
       three, three)
     fails("running_var of f32%[3%], got f64%[3%]", x, three, three, three, cld.zeros({ 3 }, "f64"))
     fails("evaluation needs running_mean and running_var", x, three, three)
+    for _, count in ipairs { cld.zeros { 1 }, cld.zeros({ 2 }, "i64") } do
+      fails("num_batches_tracked must be one i64 element, got", x, three, three, three, three,
+        { num_batches_tracked = count })
+    end
     fails("more than one value per channel", cld.zeros(1, 3, 1, 1), nil, nil, nil, nil, { training = true })
     fails("the residual is f32%[2, 3, 4, 1%], the input f32%[2, 3, 4, 4%]", x, nil, nil, three, three,
       { residual = cld.zeros(2, 3, 4, 1) })

@@ -140,12 +140,13 @@ static cld_status unsupported(void) {
 cld_status cld_cpu_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
                         const cld_array *x, const cld_array *residual, const cld_array *weight,
                         const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
-                        const cld_norm_params *p) {
+                        const cld_array *batches, const cld_norm_params *p) {
+    if (x->dtype != CLD_F32 && x->dtype != CLD_F64) return unsupported();
+    if (p->training && batches) ++*(int64_t *)batches->data;
     if (x->dtype == CLD_F64) {
         cld_reference_norm(y, mean, invstd, x, residual, weight, bias, running_mean, running_var, p);
         return CLD_OK;
     }
-    if (x->dtype != CLD_F32) return unsupported();
     forward f = {y, mean, invstd, x, residual, weight, bias, running_mean, running_var, p, shape_of(x), NULL};
     void *moments = NULL;
     size_t bytes = (size_t)(f.shape.blocks * f.shape.chunks) * sizeof *f.moments;

@@ -8,7 +8,7 @@
 cld_status cld_cpu_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
                         const cld_array *x, const cld_array *residual, const cld_array *weight,
                         const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
-                        const cld_norm_params *p);
+                        const cld_array *batches, const cld_norm_params *p);
 cld_status cld_cpu_norm_apply(const cld_array *y, const cld_array *x, const cld_array *weight,
                               const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                               const cld_norm_params *p);

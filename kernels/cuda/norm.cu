@@ -117,8 +117,8 @@ __device__ inline double rows_of_share(const channel_rows &m, int i) {
 /* The whole of the chunks, in double: the mean of their means, then the squared differences from that. */
 template <typename A>
 __global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
-    finish_statistics(A *mean_out, A *invstd_out, A *running_mean, A *running_var, const A *partial,
-                      channel_rows m, double momentum, double eps) {
+    finish_statistics(A *mean_out, A *invstd_out, A *running_mean, A *running_var, int64_t *batches,
+                      const A *partial, channel_rows m, double momentum, double eps) {
     CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
     int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x);
     bool any = c < m.channels;
@@ -136,6 +136,7 @@ __global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
     }
     m2 = sum_of_column(m2, shared);
     if (!any || threadIdx.y != 0) return;
+    if (batches && c == 0) ++*batches;
     mean_out[c] = (A)mean;
     invstd_out[c] = (A)(1 / sqrt(m2 / (double)m.rows + eps));
     if (running_mean) running_mean[c] = (A)((1 - momentum) * (double)running_mean[c] + momentum * mean);
@@ -346,7 +347,7 @@ static size_t shared_bytes(const channel_launch &l, int width, size_t element) {
 template <typename T, int WIDTH>
 static cld_status batch_statistics(const cld_array *mean, const cld_array *invstd, const cld_array *x,
                                    const cld_array *running_mean, const cld_array *running_var,
-                                   const cld_norm_params *p) {
+                                   const cld_array *batches, const cld_norm_params *p) {
     typedef typename cld_compute<T>::type A;
     channel_launch l = launch_of(rows_of(x), x->shape[1], WIDTH);
     CLD_SCRATCH partial;
@@ -355,7 +356,7 @@ static cld_status batch_statistics(const cld_array *mean, const cld_array *invst
                        (A *)partial.data, (const T *)x->data, l.m));
     return CLD_LAUNCH((finish_statistics<A>), finish_blocks(l.m), finish_threads(), 0, vector_of<A>(mean),
                       vector_of<A>(invstd), vector_of<A>(running_mean), vector_of<A>(running_var),
-                      (const A *)partial.data, l.m, p->momentum, p->eps);
+                      vector_of<int64_t>(batches), (const A *)partial.data, l.m, p->momentum, p->eps);
 }
 
 template <typename T, int WIDTH>
@@ -450,7 +451,7 @@ static cld_status write_activation(cld_array *out, const cld_array **which, cld_
 cld_status cld_cuda_norm(const cld_array *y_given, const cld_array *mean, const cld_array *invstd,
                          const cld_array *x_given, const cld_array *residual_given, const cld_array *weight,
                          const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
-                         const cld_norm_params *p) {
+                         const cld_array *batches, const cld_norm_params *p) {
     if (x_given->shape[1] == 0) return CLD_OK;
     CLD_SCRATCH blocks[3];
     cld_array arrays[3];
@@ -460,7 +461,7 @@ cld_status cld_cuda_norm(const cld_array *y_given, const cld_array *mean, const 
     CLD_TRY(read_activation(&arrays[2], &residual, &blocks[2], residual_given));
     if (p->training) {
         const void *one[] = {address(x)};
-        CLD_BY_WIDTH(batch_statistics, x, one, mean, invstd, x, running_mean, running_var, p);
+        CLD_BY_WIDTH(batch_statistics, x, one, mean, invstd, x, running_mean, running_var, batches, p);
     } else {
         CLD_TRY(running_statistics(mean, invstd, running_mean, running_var, p->eps));
     }

@@ -27,9 +27,17 @@ static cld_status check_running(const cld_tensor *x, const cld_tensor *v, const 
     return CLD_OK;
 }
 
+static cld_status check_counter(const cld_tensor *x, const cld_tensor *batches) {
+    if (!batches) return CLD_OK;
+    CLD_TRY(cld_check_same_device("batch_norm", x, batches));
+    if (batches->a.dtype == CLD_I64 && cld_numel(&batches->a) == 1) return CLD_OK;
+    return cld_fail(CLD_INVALID, "batch_norm: num_batches_tracked must be one i64 element, got %s",
+                    cld_describe(&batches->a));
+}
+
 static cld_status check(const cld_tensor *x, const cld_tensor *residual, const cld_tensor *weight,
                         const cld_tensor *bias, const cld_tensor *running_mean, const cld_tensor *running_var,
-                        const cld_norm_params *p) {
+                        const cld_tensor *batches, const cld_norm_params *p) {
     const char *input = cld_describe(&x->a);
     if (x->a.ndim != 4)
         return cld_fail(CLD_INVALID, "batch_norm: expected a 4-d input (N, C, H, W), got %s", input);
@@ -39,6 +47,7 @@ static cld_status check(const cld_tensor *x, const cld_tensor *residual, const c
     CLD_TRY(check_vector(x, bias, "bias"));
     CLD_TRY(check_running(x, running_mean, "running_mean"));
     CLD_TRY(check_running(x, running_var, "running_var"));
+    CLD_TRY(check_counter(x, batches));
     if (residual) {
         CLD_TRY(cld_check_same_device("batch_norm", x, residual));
         if (!cld_same_shape(&residual->a, &x->a) || residual->a.dtype != x->a.dtype)
@@ -134,22 +143,25 @@ static const cld_op norm_op = {"batch_norm", norm_backward, NULL, norm_rebuild};
 
 /* 16 bits where the device has no kernels for them. */
 static cld_tensor *in_f32(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
-                          cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p) {
+                          cld_tensor *running_mean, cld_tensor *running_var, cld_tensor *batches,
+                          const cld_norm_params *p) {
     CLD_AUTO cld_tensor *wide = cld_cast(x, CLD_F32), *wide_residual = NULL;
     if (residual) wide_residual = cld_cast(residual, CLD_F32);
     if (!wide || (residual && !wide_residual)) return NULL;
-    CLD_AUTO cld_tensor *y = cld_batch_norm(wide, wide_residual, weight, bias, running_mean, running_var, p);
+    CLD_AUTO cld_tensor *y =
+        cld_batch_norm(wide, wide_residual, weight, bias, running_mean, running_var, batches, p);
     return y ? cld_cast(y, x->a.dtype) : NULL;
 }
 
 static cld_tensor *optional_contiguous(cld_tensor *t) { return t ? cld_tensor_contiguous(t) : NULL; }
 
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
-                           cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p) {
+                           cld_tensor *running_mean, cld_tensor *running_var, cld_tensor *batches,
+                           const cld_norm_params *p) {
     const cld_backend *device = cld_device(x);
-    CLD_TRY_NULL(check(x, residual, weight, bias, running_mean, running_var, p));
+    CLD_TRY_NULL(check(x, residual, weight, bias, running_mean, running_var, batches, p));
     if (cld_dtype_is_half(x->a.dtype) && !cld_device_accepts_half(device))
-        return in_f32(x, residual, weight, bias, running_mean, running_var, p);
+        return in_f32(x, residual, weight, bias, running_mean, running_var, batches, p);
 
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *added = NULL, *w = NULL, *b = NULL;
     if (residual) added = cld_to_activation(residual);
@@ -161,9 +173,10 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
     if (!input || (residual && !added) || (weight && !w) || (bias && !b) || !mean || !invstd || !y)
         return NULL;
     CLD_TRY_NULL(cld_kernel(device, conv, norm, &y->a, &mean->a, &invstd->a, &input->a, array(added),
-                            array(w), array(b), array(running_mean), array(running_var), p));
+                            array(w), array(b), array(running_mean), array(running_var), array(batches), p));
     if (p->training && running_mean) atomic_fetch_add(&running_mean->storage->version, 1);
     if (p->training && running_var) atomic_fetch_add(&running_var->storage->version, 1);
+    if (p->training && batches) atomic_fetch_add(&batches->storage->version, 1);
 
     cld_node *n = cld_record(&norm_op, &y, 1, (cld_tensor *[]){x, residual, weight, bias}, INPUTS);
     if (n) {

@@ -155,10 +155,12 @@ static inline cld_dtype cld_vector_dtype(cld_dtype activation) {
 /* x (N, C, H, W), weight (O, C / groups, kh, kw), bias (O) or NULL, of one dtype; beside an x of 16 bits the two may be
  * f32. Goes by the precision. */
 cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p);
-/* Per channel of x (N, C, H, W); weight, bias and the running statistics (C), in f32 beside 16 bits. residual (x's shape), weight and bias may
- * be NULL; in training the running statistics too: there are then none to update. */
+/* Per channel of x (N, C, H, W); weight, bias and the running statistics (C), in f32 beside 16 bits. residual (x's shape),
+ * weight and bias may be NULL; in training the running statistics too: there are then none to update. batches (one
+ * element, i64, or NULL) counts the calls in training. */
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
-                           cld_tensor *running_mean, cld_tensor *running_var, const cld_norm_params *p);
+                           cld_tensor *running_mean, cld_tensor *running_var, cld_tensor *batches,
+                           const cld_norm_params *p);
 cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p);
 cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p);
 cld_tensor *cld_global_avg_pool2d(cld_tensor *x); /* (N, C, 1, 1) */

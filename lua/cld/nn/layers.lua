@@ -92,12 +92,10 @@ end
 -- Without running statistics the batch's are used in evaluation as well.
 local function normalize(self, name, x, fuse)
   local tracked = self.running_mean ~= nil
-  local y = apply(name, functional.batch_norm, x, self.weight, self.bias, self.running_mean, self.running_var, {
+  return apply(name, functional.batch_norm, x, self.weight, self.bias, self.running_mean, self.running_var, {
     training = self.training or not tracked, momentum = self.momentum, eps = self.eps,
-    relu = fuse and fuse.relu, residual = fuse and fuse.residual,
+    relu = fuse and fuse.relu, residual = fuse and fuse.residual, num_batches_tracked = self.num_batches_tracked,
   })
-  if self.training and tracked then self.num_batches_tracked:add_(1) end
-  return y
 end
 
 local BatchNorm2d = modules.class "batch_norm2d"
