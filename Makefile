@@ -338,8 +338,8 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
-# The same specs in a build of their own, a file on each processor. liboneDNN, libgomp and Lua's string table leave reachable memory behind;
-# what is lost is reported.
+# The same specs in a build of their own, a file on each processor. liboneDNN, libgomp and Lua's string table leave
+# reachable memory behind; what is lost is reported.
 asan:
 	$(Q)ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive \
