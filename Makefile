@@ -281,7 +281,7 @@ demo: all
 SPEC ?= spec
 JOBS ?= 1
 SPEC_FILES := $(foreach s,$(SPEC),$(if $(filter %.lua,$s),$s,$(wildcard $s/*_spec.lua)))
-LONGEST    := spec/recipes_spec.lua
+LONGEST    := spec/recipes_devices_spec.lua spec/recipes_spec.lua
 RUN_SPECS   = $(BUILD)/cldlua /usr/bin/busted $(SPEC)
 ifneq ($(JOBS),1)
 RUN_SPECS   = spec/support/parallel.sh $(JOBS) $(BUILD)/cldlua /usr/bin/busted \

@@ -1,15 +1,12 @@
 --- The recipes, run as a person runs them, on a few toy images: they train, they can be killed and resumed.
 local cld = require "cld"
 local cifar = require "spec.support.cifar"
-local devices = require "spec.support.devices"
 local process = require "spec.support.process"
+local recipes = require "spec.support.recipes"
 
 describe("recipes", function()
   local folder, toy
-
-  local function recipe(name, ...)
-    return process.run { "recipes/" .. name .. ".lua", ... }
-  end
+  local recipe, checkpoint, differences = recipes.run, recipes.checkpoint, recipes.differences
 
   -- The same, with Lua code run before it: to stop it, to poison its loss.
   local function recipe_after(code, name, ...)
@@ -36,28 +33,8 @@ describe("recipes", function()
 
   local function train(name, run, ...) return recipe(name, arguments(run, ...)) end
 
-  local function checkpoint(run) return ("%s/runs/%s/checkpoint.safetensors"):format(folder, run) end
-
-  -- The names of the tensors in which two runs differ.
-  local function differences(a, b)
-    local state, other = cld.load(checkpoint(a)), cld.load(checkpoint(b))
-    local names = {}
-    for name, tensor in pairs(state) do
-      if not other[name] or tensor:ne(other[name]):any():item() ~= 0 then names[#names + 1] = name end
-    end
-    for name in pairs(other) do
-      if not state[name] then names[#names + 1] = name end
-    end
-    return table.concat(names, ", ")
-  end
-
-  setup(function()
-    folder = process.temporary_folder()
-    toy = folder .. "/toy"
-    local made = recipe("make_toy_data", "--out", toy, "--train", "48", "--test", "16")
-    assert.equal(0, made.code, made.err)
-  end)
-  teardown(function() process.remove(folder) end)
+  setup(function() folder, toy = recipes.start() end)
+  teardown(recipes.remove)
 
   local function trains(name, run, ...)
     local result = train(name, run, ...)
@@ -212,29 +189,6 @@ describe("recipes", function()
       assert.equal(0, last.code, last.err)
       assert.matches("resumed from .*, after step 2 of epoch 2\n", last.out)
       assert.equal("", differences(undisturbed, stopped))
-    end)
-  end
-
-  for _, device in ipairs(devices.names) do
-    local function start(name, run, ...)
-      local result = recipe(name, "--data", toy, "--runs", folder .. "/runs", "--name", run, "--device", device,
-        "--precision", "fp32", "--batch-size", "12", "--width", "4", "--low-dim", "8", "--clusters", "4",
-        "--warmup-epochs", "1", "--knn-k", "5", ...)
-      assert.equal(0, result.code, result.err)
-    end
-
-    it("end with captured steps as with plain ones on " .. device, function()
-      for run, graph in pairs { plain = "--no-graph", captured = "--graph" } do
-        start("cifar10_npid_cld", run, graph, "--epochs", "2", "--fill-epochs", "1", "--nce-k", "8")
-      end
-      assert.equal("", differences("plain", "captured"))
-    end)
-
-    it("end with captured steps, and resumed, as with plain ones on " .. device, function()
-      start("cifar10_moco_cld", "moco-plain", "--no-graph", "--queue", "40", "--epochs", "2")
-      start("cifar10_moco_cld", "moco-captured", "--queue", "40", "--epochs", "1")
-      start("cifar10_moco_cld", "moco-captured", "--resume", "--epochs", "2")
-      assert.equal("", differences("moco-plain", "moco-captured"))
     end)
   end
 

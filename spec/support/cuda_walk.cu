@@ -27,7 +27,7 @@ static void division() {
     divisors.push_back(most);
     for (int64_t d : divisors) {
         const cld_divisor r = cld_divisor_of(d);
-        numbers = {0, 1, d - 1, d, d + 1, most - 1, most, most + 1, 3 * most, 5 * most * d + d - 1};
+        numbers = {0, 1, d - 1, d, d + 1, most - 1, most, most + 1, 3 * most, 2 * most * d + d - 1};
         for (int64_t k = 1; k < 40; k++) numbers.push_back(k * (most / 40) / d * d - 1);
         for (int64_t n : numbers)
             if (n >= 0) check(quotient(n, r) == n / d, "n, divisor", n, d);

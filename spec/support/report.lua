@@ -47,7 +47,7 @@ return function()
       print(("pending: %s (%s)"):format(pending.name, tostring(pending.message or "no reason given")))
     end
     local bad = failed()
-    if handler.successesCount == 0 and bad == 0 then
+    if handler.successesCount + bad + #handler.pendings == 0 then
       print("no test was found")
       bad = 1
     end

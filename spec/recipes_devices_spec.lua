@@ -1,0 +1,31 @@
+--- The recipes on a device, whose training steps are captured: they end bit for bit as with plain steps.
+local devices = require "spec.support.devices"
+local recipes = require "spec.support.recipes"
+
+devices.each("recipes", function(device)
+  local folder, toy
+  setup(function() folder, toy = recipes.start() end)
+  teardown(recipes.remove)
+
+  -- Four steps an epoch: the first two are made before one is captured.
+  local function train(name, run, ...)
+    local result = recipes.run(name, "--data", toy, "--runs", folder .. "/runs", "--name", run, "--device", device,
+      "--precision", "fp32", "--batch-size", "12", "--width", "4", "--low-dim", "8", "--clusters", "4",
+      "--warmup-epochs", "1", "--knn-k", "5", ...)
+    assert.equal(0, result.code, result.err)
+  end
+
+  it("end with captured steps as with plain ones", function()
+    for run, graph in pairs { plain = "--no-graph", captured = "--graph" } do
+      train("cifar10_npid_cld", run, graph, "--epochs", "2", "--fill-epochs", "1", "--nce-k", "8")
+    end
+    assert.equal("", recipes.differences("plain", "captured"))
+  end)
+
+  it("end with captured steps, and resumed, as with plain ones", function()
+    train("cifar10_moco_cld", "moco-plain", "--no-graph", "--queue", "40", "--epochs", "2")
+    train("cifar10_moco_cld", "moco-captured", "--queue", "40", "--epochs", "1")
+    train("cifar10_moco_cld", "moco-captured", "--resume", "--epochs", "2")
+    assert.equal("", recipes.differences("moco-plain", "moco-captured"))
+  end)
+end)

@@ -1,0 +1,38 @@
+--- The recipes as a person runs them, on a few toy images in a folder that is removed at the end.
+local cld = require "cld"
+local process = require "spec.support.process"
+
+local recipes = {}
+local folder
+
+--- The result of `cldlua recipes/<name>.lua ...`: code, out, err.
+function recipes.run(name, ...) return process.run { "recipes/" .. name .. ".lua", ... } end
+
+--- -> the folder, and the toy data in it. Runs are to lie in <folder>/runs.
+function recipes.start()
+  folder = process.temporary_folder()
+  local toy = folder .. "/toy"
+  local made = recipes.run("make_toy_data", "--out", toy, "--train", "48", "--test", "16")
+  assert(made.code == 0, made.err)
+  return folder, toy
+end
+
+function recipes.remove() process.remove(folder) end
+
+--- Where the run's checkpoint is.
+function recipes.checkpoint(run) return ("%s/runs/%s/checkpoint.safetensors"):format(folder, run) end
+
+--- The names of the tensors in which two runs differ.
+function recipes.differences(a, b)
+  local state, other = cld.load(recipes.checkpoint(a)), cld.load(recipes.checkpoint(b))
+  local names = {}
+  for name, tensor in pairs(state) do
+    if not other[name] or tensor:ne(other[name]):any():item() ~= 0 then names[#names + 1] = name end
+  end
+  for name in pairs(other) do
+    if not state[name] then names[#names + 1] = name end
+  end
+  return table.concat(names, ", ")
+end
+
+return recipes
