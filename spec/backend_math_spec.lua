@@ -438,7 +438,8 @@ devices.each("cross entropy", function(device)
         cases[("%s of %s, %s"):format(table.concat(shape, "x"), dtype, name)] = { function(x, y)
           x:requires_grad_()
           local loss, accuracy = cld.cross_entropy(x, y, options)
-          loss:backward((cld.arange(0, loss:numel(), 1) * 0.7 + 0.4):cos():reshape(loss.shape):to(loss.dtype):to(x.device))
+          local weights = (cld.arange(0, loss:numel(), 1) * 0.7 + 0.4):cos():reshape(loss.shape)
+          loss:backward(weights:to(loss.dtype):to(x.device))
           return loss:detach(), x.grad, accuracy or loss:detach()
         end, values(dtype, rows, classes), labels(rows, classes) }
       end
