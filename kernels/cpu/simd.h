@@ -37,6 +37,17 @@
     for (int j = 0; j < CLD_LANES; j++) sum += (double)lanes[j];                                             \
     return sum
 
+/* Return the largest of m and x[i] over i < n, in lanes; a NaN in x is passed over. */
+#define CLD_LANE_MAX(T, m)                                                                                   \
+    T lanes[CLD_LANES];                                                                                      \
+    int64_t whole = n / CLD_LANES * CLD_LANES;                                                               \
+    for (int j = 0; j < CLD_LANES; j++) lanes[j] = m;                                                        \
+    for (int64_t at = 0; at < whole; at += CLD_LANES)                                                        \
+        for (int64_t j = 0; j < CLD_LANES; j++) lanes[j] = x[at + j] > lanes[j] ? x[at + j] : lanes[j];      \
+    for (int64_t i = whole; i < n; i++) m = x[i] > m ? x[i] : m;                                             \
+    for (int j = 0; j < CLD_LANES; j++) m = lanes[j] > m ? lanes[j] : m;                                     \
+    return m
+
 /* e^x to 2 ulp: 2^n * p(r), n the nearest integer to x / ln 2, r = x - n ln 2 in [-0.35, 0.35]. Overflows to
  * infinity and underflows to zero where expf does (denormal results become zero); NaN stays NaN. */
 CLD_INLINE float cld_expf(float x) {

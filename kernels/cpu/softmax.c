@@ -38,16 +38,7 @@ static void store_piece(cld_compute c, const void *from, const line *l, int64_t 
 /* ---- loops --------------------------------------------------------------------------------------------- */
 
 #define DEFINE_LOOPS(name, T, E)                                                                             \
-    CLD_SIMD static T max_##name(const T *x, int64_t n, T m) {                                               \
-        T lanes[CLD_LANES];                                                                                  \
-        int64_t whole = n / CLD_LANES * CLD_LANES;                                                           \
-        for (int j = 0; j < CLD_LANES; j++) lanes[j] = m;                                                    \
-        for (int64_t at = 0; at < whole; at += CLD_LANES)                                                    \
-            for (int64_t j = 0; j < CLD_LANES; j++) lanes[j] = x[at + j] > lanes[j] ? x[at + j] : lanes[j];  \
-        for (int64_t i = whole; i < n; i++) m = x[i] > m ? x[i] : m;                                         \
-        for (int j = 0; j < CLD_LANES; j++) m = lanes[j] > m ? lanes[j] : m;                                 \
-        return m;                                                                                            \
-    }                                                                                                        \
+    CLD_SIMD static T max_##name(const T *x, int64_t n, T m) { CLD_LANE_MAX(T, m); }                         \
     CLD_SIMD static double sum_exp_##name(const T *x, int64_t n, T m) { CLD_LANE_SUM(T, E(x[i] - m)); }      \
     CLD_SIMD static double sum_##name(const T *x, int64_t n) { CLD_LANE_SUM(T, x[i]); }                      \
     CLD_SIMD static double dot_##name(const T *x, const T *y, int64_t n) { CLD_LANE_SUM(T, x[i] * y[i]); }   \
