@@ -3,6 +3,7 @@
  *
  * Everything runs inside one protected call, so that running out of memory at start-up is a message as well.
  */
+#define _GNU_SOURCE
 #include "bindings/interpreter.h"
 
 #include <signal.h>
@@ -275,8 +276,19 @@ static void survive_large_files(void) {
     sigaction(SIGXFSZ, &action, NULL);
 }
 
+/* -E: every variable of ours. Lua's are skipped where they would be read (LUA_NOENV). */
+static void ignore_own_variables(void) {
+    for (char **entry = environ; *entry;) {
+        const char *end = strchr(*entry, '=');
+        char *name = end && strncmp(*entry, "CLD_", 4) == 0 ? strndup(*entry, (size_t)(end - *entry)) : NULL;
+        if (!name || unsetenv(name) != 0) entry++; /* unset: the next one has moved here */
+        free(name);
+    }
+}
+
 int main(int argc, char **argv) {
     command_line c = parse(argc, argv);
+    if (c.ignore_environment) ignore_own_variables();
     if (c.bad) {
         bool lacks = (c.bad[1] == 'e' || c.bad[1] == 'l') && c.bad[2] == 0;
         fprintf(stderr, PROGRAM ": %s '%s'\n%s", lacks ? "argument missing after" : "unrecognized option",

@@ -56,6 +56,12 @@ describe("cldlua", function()
       expect(result, { out = "nil\n" })
     end)
 
+    it("-E ignores every variable of cldlua, and no other", function()
+      local show = "print(os.getenv 'CLD_CUDA_PLUGIN', os.getenv 'CLD_HOST_ORDER', os.getenv 'CLOD_X')"
+      local env = { CLD_CUDA_PLUGIN = "/nowhere.so", CLD_HOST_ORDER = "reverse", CLOD_X = "x" }
+      expect(process.run { "-E", "-e", show, env = env }, { out = "nil\tnil\tx\n" })
+    end)
+
     it("-W turns warnings on", function()
       expect(run { "-W", "-e", "warn 'careful'" }, { err = "Lua warning: careful\n" })
       expect(run { "-e", "warn 'careful'" }, {})
