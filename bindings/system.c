@@ -5,16 +5,27 @@
 #include <jansson.h>
 #include <omp.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "runtime/core/process.h"
 #include "version.h" /* made by the Makefile: CLD_VERSION, CLD_COMMIT */
 
-/* Threads beyond the cores only wait for each other, and libgomp ends the process where the system refuses one.
- * Some are still of use, to see that results do not depend on them, and a small machine may have the
- * environment of a large one. */
+/* Threads beyond the cores only wait for each other, and libgomp ends the process if the system refuses one. Some are
+ * still of use, to see that results do not depend on them. */
 static int most_threads(void) {
     int several = 4 * omp_get_num_procs();
     return several > 64 ? several : 64;
+}
+
+/* A small machine may have the environment of a large one. */
+static void limit_threads(void) {
+    const char *asked = getenv("OMP_NUM_THREADS");
+    int cores = omp_get_num_procs();
+    if (omp_get_max_threads() <= most_threads()) return;
+    fprintf(stderr, "cld: OMP_NUM_THREADS is %s on %d cores: %d threads are used\n",
+            asked ? asked : "too many", cores, cores);
+    omp_set_num_threads(cores);
 }
 
 /* set_num_threads(n): of the numerical kernels; 0 is one per core. The loader's workers are its own option. */
@@ -157,9 +168,7 @@ int cldL_open_system(lua_State *L) {
         {"leave_on_signals", system_leave_on_signals},
         {NULL, NULL},
     };
-    if (omp_get_max_threads() > most_threads())
-        return luaL_error(L, "OMP_NUM_THREADS: %d threads on %d cores; expected 1 to %d",
-                          omp_get_max_threads(), omp_get_num_procs(), most_threads());
+    limit_threads();
     luaL_newlib(L, functions);
     return 1;
 }
