@@ -81,8 +81,8 @@ endif
 # ---- end of settings ---------------------------------------------------------
 
 RUNTIME  := $(wildcard runtime/*/*.c kernels/cpu/*.c)
-BINDINGS := $(filter-out bindings/main.c bindings/repl%.c,$(wildcard bindings/*.c))
-INTERP   := bindings/main.c $(wildcard bindings/repl*.c)
+INTERP   := bindings/main.c bindings/waiting.c $(wildcard bindings/repl*.c)
+BINDINGS := $(filter-out $(INTERP),$(wildcard bindings/*.c))
 OBJ      = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS))
 

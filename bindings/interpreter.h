@@ -1,9 +1,12 @@
-/* The interpreter's own parts: main.c (command line), repl_call.c and repl_coroutine.c (calls that Ctrl-C can
- * stop), repl.c (the terminal), repl_edit.c and repl_wait.c (its edited line). */
+/* The interpreter's own parts: main.c (command line), waiting.c (OpenMP's threads), repl_call.c and repl_coroutine.c
+ * (calls that Ctrl-C can stop), repl.c (the terminal), repl_edit.c and repl_wait.c (its edited line). */
 #ifndef CLD_BINDINGS_INTERPRETER_H
 #define CLD_BINDINGS_INTERPRETER_H
 
 #include "bindings/bindings.h"
+
+/* Take out of the environment what waiting.c has put there, so that programs started from here do not see it. */
+void cldL_forget_restart(void);
 
 /* lua_pcall with a traceback in the message of an error; Ctrl-C raises "interrupted!" in the running function. */
 int cldL_call(lua_State *L, int arguments, int results);

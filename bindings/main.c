@@ -288,6 +288,7 @@ static void ignore_own_variables(void) {
 
 int main(int argc, char **argv) {
     command_line c = parse(argc, argv);
+    cldL_forget_restart();
     if (c.ignore_environment) ignore_own_variables();
     if (c.bad) {
         bool lacks = (c.bad[1] == 'e' || c.bad[1] == 'l') && c.bad[2] == 0;

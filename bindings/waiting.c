@@ -1,0 +1,58 @@
+/* How OpenMP's threads wait for each other. libgomp's wait in a loop for about 3 ms before they sleep. On cores that
+ * other programs use as well, a thread so burns its turn waiting for one that is not running, and a training is
+ * ten times slower. To sleep at once (OMP_WAIT_POLICY=passive) is slow on an idle machine, where the next piece of
+ * work comes within microseconds. So: a short wait, and then sleep. `make bench` measures all three.
+ *
+ * libgomp reads its environment before main, and has no function for this. The linker calls the program's
+ * .preinit_array first of all; there the program starts itself once more, with GOMP_SPINCOUNT set, and main takes
+ * it out again. If GOMP_SPINCOUNT or OMP_WAIT_POLICY is set already, it is obeyed, and nothing is started twice. (A
+ * tool that does not follow exec, such as valgrind without --trace-children=yes, needs one of them set.)
+ */
+#define _GNU_SOURCE
+#include "bindings/interpreter.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#define SPINS  "GOMP_SPINCOUNT=3000" /* turns of libgomp's loop, 10 to 50 ns each */
+#define MARK   "CLD_RESTARTED"       /* it was us who set it */
+#define NATIVE __attribute__((no_sanitize("address", "undefined")))
+
+/* The C library is not ready yet, nor are the sanitizers: system calls, and no more. */
+NATIVE static bool begins_with(const char *text, const char *start) {
+    while (*start && *text == *start) text++, start++;
+    return *start == '\0';
+}
+
+NATIVE static void restart(int argc, char **argv, char **environment) {
+    enum { MOST = 4096 };
+    char *changed[MOST + 3], program[PATH_MAX];
+    int count = 0;
+    (void)argc;
+    for (; environment[count]; count++) {
+        const char *entry = environment[count];
+        if (count == MOST || begins_with(entry, "GOMP_SPINCOUNT=") ||
+            begins_with(entry, "OMP_WAIT_POLICY=") || begins_with(entry, MARK "="))
+            return;
+        changed[count] = environment[count];
+    }
+    changed[count++] = (char *)SPINS;
+    changed[count++] = (char *)MARK "=1";
+    changed[count] = NULL;
+    if (getauxval(AT_BASE) == 0) return; /* `ld.so cldlua`: the executable is ld.so */
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0) return;
+    program[length] = '\0';
+    execve(program, argv, changed); /* where it fails, libgomp waits as it likes */
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*const before_all)(int, char **,
+                                                                                 char **) = restart;
+
+void cldL_forget_restart(void) {
+    if (!getenv(MARK)) return;
+    unsetenv(MARK);
+    unsetenv("GOMP_SPINCOUNT");
+}

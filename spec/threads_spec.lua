@@ -1,0 +1,86 @@
+--- Threads as the environment has them: how OpenMP's wait for each other, how many there are.
+local process = require "spec.support.process"
+
+-- What libgomp reads, and what programs started from a script see.
+local probe = [[
+  local start = io.open "/proc/self/environ":read "a"
+  for _, name in ipairs { "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "CLD_RESTARTED" } do
+    print(name, ("\0" .. start):match("%z" .. name .. "=(%Z*)"), os.getenv(name))
+  end]]
+
+-- {GOMP_SPINCOUNT = {at the start, later}, ...}, as text.
+local function variables(options)
+  options.unset = { "GOMP_SPINCOUNT", "OMP_WAIT_POLICY" }
+  options[1], options[2] = "-e", probe
+  local found = {}
+  for name, start, later in process.run(options).out:gmatch "(%S+)\t(%S+)\t(%S+)" do found[name] = { start, later } end
+  return found
+end
+
+describe("waiting threads of OpenMP", function()
+  it("look for the next piece of work a short while, then sleep", function()
+    local spins = tonumber(variables {}.GOMP_SPINCOUNT[1])
+    assert.is_true(spins and spins >= 100 and spins <= 10000)
+  end)
+
+  it("leave no trace of that in the environment", function()
+    local found = variables {}
+    assert.same({ "nil", "nil" }, { found.GOMP_SPINCOUNT[2], found.CLD_RESTARTED[2] })
+  end)
+
+  it("wait as OMP_WAIT_POLICY says", function()
+    local found = variables { env = { OMP_WAIT_POLICY = "active" } }
+    assert.same({ GOMP_SPINCOUNT = { "nil", "nil" }, OMP_WAIT_POLICY = { "active", "active" },
+      CLD_RESTARTED = { "nil", "nil" } }, found)
+  end)
+
+  it("wait as GOMP_SPINCOUNT says", function()
+    assert.same({ "77", "77" }, variables { env = { GOMP_SPINCOUNT = "77" } }.GOMP_SPINCOUNT)
+  end)
+
+  it("leave the program its arguments, its name and its number", function()
+    local result = process.run { "-e", [[
+      local name = io.open "/proc/self/comm":read "l"
+      print(name == arg[0]:match "[^/]*$":sub(1, 15))
+      local line = io.open "/proc/self/cmdline":read "a"
+      print(select(2, line:gsub("%z", "")), (arg[0]))]] }
+    assert.equal(("true\n3\t%s\n"):format(process.cldlua), result.out)
+  end)
+end)
+
+describe("the program", function()
+  it("runs under the linker as a command", function()
+    local loader = io.open "/proc/self/maps":read "a":match "(/%S*/ld%-linux%S*)"
+    local result = process.run { process.absolute(process.cldlua), "-e", "print 'here'", program = loader }
+    assert.same({ 0, "here\n" }, { result.code, result.out })
+  end)
+end)
+
+describe("OMP_NUM_THREADS", function()
+  local function threads(value)
+    return process.run { "-e", "print(require('cld').get_num_threads() == require('cld').host().cores)",
+      env = { OMP_NUM_THREADS = value } }
+  end
+
+  it("far above the cores stands for one thread a core", function()
+    assert.equal("true\n", threads "1024".out)
+  end)
+
+  it("far above the cores is told in one line", function()
+    assert.matches("^cld: OMP_NUM_THREADS is 1024 on %d+ cores: %d+ threads are used\n$", threads "1024".err)
+  end)
+
+  it("beyond an int is told as it was written", function()
+    assert.matches("^cld: OMP_NUM_THREADS is 99999999999 on", threads "99999999999".err)
+  end)
+
+  it("of a few threads is what it says", function()
+    local result = process.run { "-e", "print(require('cld').get_num_threads())", env = { OMP_NUM_THREADS = "3" } }
+    assert.same({ "3\n", "" }, { result.out, result.err })
+  end)
+
+  it("far above the cores leaves --help as it is", function()
+    local result = process.run { "recipes/knn.lua", "--help", env = { OMP_NUM_THREADS = "1024" } }
+    assert.same({ 0, 1 }, { result.code, (result.out:find "^usage: cldlua knn.lua") })
+  end)
+end)
