@@ -102,6 +102,15 @@ if peer then
     return run("%s'%s' %s/peer_augment.py --views %d", one_core, peer, here, math.max(opt.views // 8, 500))
   end)
 end
+-- Beside busy programs, with OpenMP's threads waiting as they do here, and as libgomp has them wait by itself.
+local waits = { ours = "", libgomp = "GOMP_SPINCOUNT=300000 ", passive = "OMP_WAIT_POLICY=passive " }
+for neighbours = 0, 2 do
+  for _, name in ipairs { "ours", "libgomp", "passive" } do
+    add(("%d neighbours %s"):format(neighbours, name), function()
+      return run("%s'%s' %s/busy.lua --neighbours %d", waits[name], ours, here, neighbours)
+    end)
+  end
+end
 add("kernels", function() return run("'%s' %s/kernels.lua", ours, here) end)
 add("start", function()
   local command, seconds = ("'%s' -e ''"):format(ours), {}
@@ -143,6 +152,14 @@ local kernels = found.kernels
 row("k-means 256 x 128, k 128, 5 iterations", "ms", kernels.kmeans_ms, nil, kernels.kmeans_ms, 1)
 row("kNN 10,000 x 50,000 x 128 / its matrix product", "s", kernels.knn_s, kernels.product_s,
   ratio(kernels.knn_s, kernels.product_s), 2)
+local wait_goals = { [0] = 0.98, [2] = 3 }
+for neighbours = 0, 2 do
+  local function images(name) return field(("%d neighbours %s"):format(neighbours, name), "images_per_s") end
+  local mine, libgomp, passive = images "ours", images "libgomp", images "passive"
+  local beside = ("small training beside %d busy programs"):format(neighbours)
+  row(beside .. " / libgomp's wait", "images/s", mine, libgomp, ratio(mine, libgomp), wait_goals[neighbours], true)
+  row("  / passive waiting", "images/s", mine, passive, ratio(mine, passive))
+end
 row("cldlua -e ''", "ms", found.start.ms, nil, found.start.ms, 30)
 
 local function number(value) return value and ("%.4g"):format(value) or "-" end
