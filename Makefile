@@ -277,13 +277,13 @@ demo: all
 
 # ---- checks ------------------------------------------------------------------
 
-# SPEC=spec/x_spec.lua runs one file; JOBS=2 runs two files at a time, the longest first. Ends with "N passed, N failed".
+# SPEC=spec/x_spec.lua runs one file; of several, JOBS at a time, the longest first. Ends with "N passed, N failed".
 SPEC ?= spec
-JOBS ?= 1
+JOBS ?= $(shell nproc)
 SPEC_FILES := $(foreach s,$(SPEC),$(if $(filter %.lua,$s),$s,$(wildcard $s/*_spec.lua)))
 LONGEST    := spec/recipes_devices_spec.lua spec/recipes_spec.lua
-RUN_SPECS   = $(BUILD)/cldlua /usr/bin/busted $(SPEC)
-ifneq ($(JOBS),1)
+RUN_SPECS   = $(BUILD)/cldlua /usr/bin/busted $(SPEC_FILES)
+ifeq ($(filter 1,$(JOBS) $(words $(SPEC_FILES))),)
 RUN_SPECS   = spec/support/parallel.sh $(JOBS) $(BUILD)/cldlua /usr/bin/busted \
                 $(filter $(LONGEST),$(SPEC_FILES)) $(filter-out $(LONGEST),$(SPEC_FILES))
 endif
@@ -343,7 +343,7 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 asan:
 	$(Q)ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive \
-	$(MAKE) --no-print-directory test JOBS=$$(nproc) BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
+	$(MAKE) --no-print-directory test BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
 
 C_FILES   := $(filter-out build%,$(wildcard */*.c */*.h */*/*.c */*/*.h */*/*/*.h))
 CXX_FILES := $(filter-out build%,$(wildcard kernels/cuda/*.cu kernels/cuda/*.cuh kernels/cuda/*/*.cpp spec/*/*.cu spec/*/*.cpp))
