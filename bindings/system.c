@@ -3,6 +3,7 @@
 #include "bindings/bindings.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <omp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,27 +15,30 @@
 /* Threads beyond the cores only wait for each other, and libgomp ends the process if the system refuses one. Some are
  * still of use, to see that results do not depend on them. */
 static int most_threads(void) {
-    int several = 4 * omp_get_num_procs();
+    int several = 4 * cld_usable_cores();
     return several > 64 ? several : 64;
 }
 
-/* A small machine may have the environment of a large one. */
+/* The number that OpenMP has from its start. Without a word from the environment it knows of the cores that the process
+ * may run on, and of no control group's quota. A small machine may have the environment of a large one. */
 static void limit_threads(void) {
     const char *asked = getenv("OMP_NUM_THREADS");
-    int cores = omp_get_num_procs();
-    if (omp_get_max_threads() <= most_threads()) return;
-    fprintf(stderr, "cld: OMP_NUM_THREADS is %s on %d cores: %d threads are used\n",
-            asked ? asked : "too many", cores, cores);
+    int cores = cld_usable_cores();
+    if (omp_get_max_threads() > most_threads())
+        fprintf(stderr, "cld: OMP_NUM_THREADS is %s on %d cores: %d threads are used\n",
+                asked ? asked : "too many", cores, cores);
+    else if (asked || omp_get_max_threads() <= cores)
+        return;
     omp_set_num_threads(cores);
 }
 
-/* set_num_threads(n): of the numerical kernels; 0 is one per core. The loader's workers are its own option. */
+/* set_num_threads(n): of the numerical kernels; 0 is one per usable core. The loader's workers are its own option. */
 static int system_set_num_threads(lua_State *L) {
     lua_Integer n = luaL_checkinteger(L, 1);
     if (n < 0 || n > most_threads())
         return luaL_error(L, "set_num_threads: %I threads on %d cores; expected 0 (one per core) to %d", n,
-                          omp_get_num_procs(), most_threads());
-    omp_set_num_threads(n ? (int)n : omp_get_num_procs());
+                          cld_usable_cores(), most_threads());
+    omp_set_num_threads(n ? (int)n : cld_usable_cores());
     return 0;
 }
 
@@ -90,6 +94,21 @@ static int system_host(lua_State *L) {
     lua_setfield(L, -2, "cores");
     lua_pushinteger(L, host.pid);
     lua_setfield(L, -2, "pid");
+    return 1;
+}
+
+/* control_groups(root = "") -> {memory, cores}: the limits that they set; root is for the specs. */
+static int system_control_groups(lua_State *L) {
+    cld_control_groups groups = cld_control_group_limits(luaL_optstring(L, 1, ""));
+    lua_newtable(L);
+    if (groups.memory != SIZE_MAX) {
+        lua_pushinteger(L, (lua_Integer)groups.memory);
+        lua_setfield(L, -2, "memory");
+    }
+    if (isfinite(groups.cores)) {
+        lua_pushnumber(L, groups.cores);
+        lua_setfield(L, -2, "cores");
+    }
     return 1;
 }
 
@@ -159,6 +178,7 @@ int cldL_open_system(lua_State *L) {
         {"clock", system_clock},
         {"versions", system_versions},
         {"host", system_host},
+        {"control_groups", system_control_groups},
         {"terminal", system_terminal},
         {"edit_distance", system_edit_distance},
         {"check_fields", system_check_fields},

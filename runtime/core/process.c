@@ -3,7 +3,6 @@
 #include "runtime/core/process.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,10 +33,8 @@ double cld_clock(void) {
 }
 
 cld_host cld_host_facts(void) {
-    cld_host h = {.pid = (long)getpid(), .cores = (int)sysconf(_SC_NPROCESSORS_ONLN), .cpu = "unknown"};
-    cpu_set_t set;
+    cld_host h = {.pid = (long)getpid(), .cores = cld_usable_cores(), .cpu = "unknown"};
     char line[512];
-    if (sched_getaffinity(0, sizeof set, &set) == 0) h.cores = CPU_COUNT(&set);
     if (gethostname(h.name, sizeof h.name) != 0) strcpy(h.name, "unknown");
     h.name[sizeof h.name - 1] = '\0';
     FILE *f = fopen("/proc/cpuinfo", "re");

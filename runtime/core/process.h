@@ -23,9 +23,28 @@ cld_resident cld_resident_memory(void);
 
 double cld_clock(void); /* seconds, monotonic, from an arbitrary start */
 
+/* Bytes that this process may have resident: the machine's memory, or the least limit of the control groups that it is
+ * in, and those above them. */
+size_t cld_memory_limit(void);
+
+/* Bytes that may still be mapped under `ulimit -v` and `ulimit -d`; SIZE_MAX without a limit. */
+size_t cld_addresses_left(void);
+
+/* The cores that this process may keep busy: those it may run on, or the control groups' share of processor time where
+ * that is less, rounded up; at least 1. */
+int cld_usable_cores(void);
+
+/* What the control groups alone say: SIZE_MAX and INFINITY where they set no limit. root: "", or a folder with the
+ * files of another machine in proc/self and sys/fs/cgroup. */
+typedef struct cld_control_groups {
+    size_t memory; /* bytes */
+    double cores;  /* the share of processor time */
+} cld_control_groups;
+cld_control_groups cld_control_group_limits(const char *root);
+
 typedef struct cld_host {
     long pid;
-    int cores;                /* that this process may use */
+    int cores;                /* cld_usable_cores */
     char name[128], cpu[128]; /* the machine's name, the processor's model */
 } cld_host;
 cld_host cld_host_facts(void);
