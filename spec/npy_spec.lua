@@ -87,6 +87,81 @@ describe("npy", function()
     assert.same({ 0, 3 }, cld.io.load_npy(path).shape)
   end)
 
+  -- Headers that numpy.load takes, of two floats.
+  local header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }"
+  local function edited(from, to)
+    local first, last = header:find(from, 1, true)
+    return header:sub(1, first - 1) .. to .. header:sub(last + 1)
+  end
+  local headers = {
+    ["a Python 2 long"] = edited("2", "2L"),
+    ["a Python 2 long and a space"] = edited("2", "2 L"),
+    ["double quotes"] = header:gsub("'", '"'),
+    ["Python 2's unicode"] = header:gsub("'(%a)", "u'%1"):gsub("'<", "u'<"),
+    ["byte order ="] = edited("<", "="),
+    ["byte order |"] = edited("<", "|"),
+    ["no byte order"] = edited("<", ""),
+    ["a C type's code"] = edited("<f4", "<f"),
+    ["a C type's code without a byte order"] = edited("<f4", "f"),
+    ["NumPy's name"] = edited("<f4", "float32"),
+    ["NumPy's other name"] = edited("<f4", "single"),
+    ["no comma at the end"] = edited(", }", "}"),
+    ["no spaces"] = header:gsub(" ", ""),
+    ["tabs"] = header:gsub(" ", "\t"),
+    ["Windows line ends"] = header:gsub(" ", "\r\n") .. "\r\n",
+    ["comments"] = header:gsub(" ", " # a number\n"),
+    ["a space before the colon"] = header:gsub(":", " :"),
+    ["spaces before it"] = "  " .. header,
+    ["a long padding"] = header .. (" "):rep(5000) .. "\n",
+    ["a key twice"] = edited(", }", ", 'fortran_order': False }"),
+  }
+  for what, text in pairs(headers) do
+    it("reads a header with " .. what, function()
+      by_hand(text, string.pack("<ff", 1.5, -2))
+      local x = cld.io.load_npy(path)
+      assert.equal("f32", x.dtype)
+      assert.same({ 1.5, -2 }, x:totable())
+    end)
+  end
+
+  -- numpy.dtype(name).str on Linux.
+  local names = {
+    ["|b1"] = "? bool bool_", ["|i1"] = "b int8 byte", ["|u1"] = "B uint8 ubyte", ["<i2"] = "h int16 short",
+    ["<u2"] = "H uint16 ushort", ["<i4"] = "i int32 intc", ["<u4"] = "I uint32 uintc", ["<f2"] = "e float16 half",
+    ["<f8"] = "d float64 double float", ["<i8"] = "l q n p int64 int int_ long longlong intp",
+    ["<u8"] = "L Q N P uint64 uint ulong ulonglong uintp",
+  }
+  for code, list in pairs(names) do
+    it("knows NumPy's names of " .. code, function()
+      local function load(descr)
+        by_hand(edited("<f4", descr), "\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0")
+        local x = cld.io.load_npy(path)
+        return { x.dtype, x:totable() }
+      end
+      local expected = load(code)
+      for name in list:gmatch "%S+" do assert.same(expected, load(name), name) end
+    end)
+  end
+
+  it("reads big-endian C types", function()
+    by_hand(edited("<f4", ">h"), string.pack(">hh", 258, -2))
+    assert.same({ 258, -2 }, cld.io.load_npy(path):totable())
+  end)
+
+  it("gives the first of several arrays in a file", function()
+    by_hand(header, string.pack("<ff", 1, 2) .. "\x93NUMPY\1\0" .. string.pack("<s2", header) .. "12345678")
+    assert.same({ 1, 2 }, cld.io.load_npy(path):totable())
+  end)
+
+  it("refuses a huge header before it is read", function()
+    local file = assert(io.open(path, "wb"))
+    file:write("\x93NUMPY\2\0", string.pack("<I4", 0xfffffff0), "{")
+    file:seek("set", 1 << 32)
+    file:write "\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+    file:close()
+    fails "x%.npy: its header has 4294967280 bytes"
+  end)
+
   it("refuses a u8 that no dtype of ours holds", function()
     by_hand("{'descr': '<u8', 'fortran_order': False, 'shape': (2,), }", string.pack("<i8i8", 1, math.mininteger))
     fails "x%.npy: the value 9223372036854775808 does not fit i64, which u8 becomes"
@@ -102,20 +177,28 @@ describe("npy", function()
     end
     local cases = {
       { "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }", "type '<c8'" },
-      { "{'descr': '|f4', 'fortran_order': False, 'shape': (2,), }", "type '|f4'" },
       { "{'descr': '<f16', 'fortran_order': False, 'shape': (2,), }", "type '<f16'" },
       { "{'descr': '<', 'fortran_order': False, 'shape': (2,), }", "type '<'" },
-      { "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", "not a plain type" },
+      { "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", "not a plain type: %[%('a', '<f4'%)%]" },
+      { "{'descr': ('<f4', (2,)), 'fortran_order': False, 'shape': (2,), }", "not a plain type" },
+      { "{'descr': '<f4\\x20', 'fortran_order': False, 'shape': (2,), }", "not a plain type" },
       { "{'descr': '<f4', 'fortran_order': 0, 'shape': (2,), }", "neither True nor False" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", "not a tuple" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,2), }", "not a tuple" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }", "not a tuple" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,4), }", "do not fill" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }", "do not fill" },
-      { "{'descr': '<i2', 'fortran_order': False, 'shape': (2,), }", "do not fill" },
+      { "{'descr': '<i2', 'fortran_order': False, 'shape': (5,), }", "do not fill" },
       { "{'descr': '<f4', 'shape': (2,), }", "lacks" },
       { "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'x': 1}", "besides" },
       { "['descr']", "not a dictionary" },
+      { "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), ,}", "not a dictionary" },
+      { "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), } x", "goes on after" },
+      { "{'descr': '<f4', 'fortran_order': False, 'shape': (2.0,), }", "not a tuple" },
+      { "{'descr': '<f4', 'fortran_order': False, 'shape': [2], }", "not a tuple" },
+      { "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775808,), }", "not a tuple" },
+      { "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807,), }", "do not fill" },
+      { "{'descr: '<f4', 'fortran_order': False, 'shape': (2,), }", "not a dictionary" },
     }
     for _, case in ipairs(cases) do
       by_hand(case[1], ("\0"):rep(8))

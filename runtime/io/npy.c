@@ -1,34 +1,44 @@
-/* .npy files. The header is a Python dictionary literal; the parser below takes exactly the form that NumPy writes,
- * {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } in any order of keys, and refuses the rest.
+/* .npy files. The header is a Python dictionary literal, {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } as
+ * NumPy writes it; the parser below also takes what other writers make of it and numpy.load reads.
  */
 #define _GNU_SOURCE
 #include "runtime/io/npy.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/io/file.h"
+#include "runtime/io/numbers.h"
 
 static const char magic[6] = {(char)0x93, 'N', 'U', 'M', 'P', 'Y'};
 
-/* A descr is one of < > |, the byte order, and one of these. */
+/* The header of a plain array takes some hundred bytes, padding included. */
+#define MOST_HEADER 65536u
+
+/* A descr is a byte order (one of < > = |, or none) and one of these names. */
 static const struct kind {
-    const char *name;
-    size_t bytes;
-    cld_dtype dtype; /* what it becomes */
+    const char *names;
+    cld_number_type type;
 } kinds[] = {
-    {"f4", 4, CLD_F32}, {"f8", 8, CLD_F64}, {"f2", 2, CLD_F16},
-    {"i8", 8, CLD_I64}, {"i4", 4, CLD_I32}, {"u1", 1, CLD_U8}, /* so far of the same bytes: what is written */
-    {"b1", 1, CLD_U8},  {"i1", 1, CLD_I32}, {"i2", 2, CLD_I32},
-    {"u2", 2, CLD_I32}, {"u4", 4, CLD_I64}, {"u8", 8, CLD_I64},
+    {"f4 f float32 single", {'f', 4, false, CLD_F32, "f4"}},
+    {"f8 d float64 double float", {'f', 8, false, CLD_F64, "f8"}},
+    {"f2 e float16 half", {'f', 2, false, CLD_F16, "f2"}},
+    {"i8 l q n p int64 int int_ long longlong intp", {'i', 8, false, CLD_I64, "i8"}},
+    {"i4 i int32 intc", {'i', 4, false, CLD_I32, "i4"}},
+    {"u1 B uint8 ubyte", {'u', 1, false, CLD_U8, "u1"}}, /* so far one for each dtype: what is written */
+    {"b1 ? bool bool_ bool8", {'b', 1, false, CLD_U8, "b1"}},
+    {"i1 b int8 byte", {'i', 1, false, CLD_I32, "i1"}},
+    {"i2 h int16 short", {'i', 2, false, CLD_I32, "i2"}},
+    {"u2 H uint16 ushort", {'u', 2, false, CLD_I32, "u2"}},
+    {"u4 I uint32 uintc", {'u', 4, false, CLD_I64, "u4"}},
+    {"u8 L Q N P uint64 uint ulong ulonglong uintp", {'u', 8, false, CLD_I64, "u8"}},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
 
 typedef struct npy_header {
-    const struct kind *kind;
-    bool big_endian, fortran_order;
+    cld_number_type type;
+    bool fortran_order;
     int ndim;
     int64_t shape[CLD_MAX_DIMS];
     uint64_t data_start;
@@ -37,7 +47,11 @@ typedef struct npy_header {
 /* ---- the header's text --------------------------------------------------------------------------------- */
 
 static void skip_space(const char **at) {
-    while (**at == ' ' || **at == '\n') ++*at;
+    for (;;) {
+        *at += strspn(*at, " \t\r\n\f");
+        if (**at != '#') return;
+        *at += strcspn(*at, "\n"); /* a comment */
+    }
 }
 
 static bool take(const char **at, const char *token) {
@@ -48,13 +62,28 @@ static bool take(const char **at, const char *token) {
     return true;
 }
 
-static bool take_descr(const char **at, char *out, size_t room) {
+/* A Python string without escapes, in quotes of either kind; a Python 2 writer may have put a u before them. */
+static bool take_string(const char **at, char *out, size_t room) {
     skip_space(at);
-    size_t length = **at == '\'' ? strcspn(*at + 1, "'") : 0;
-    if (length == 0 || length >= room || (*at)[length + 1] != '\'') return false;
-    memcpy(out, *at + 1, length);
-    out[length] = '\0';
-    *at += length + 2;
+    const char *text = *at + (**at == 'u' || **at == 'U');
+    char quote = *text;
+    if (quote != '\'' && quote != '"') return false;
+    const char *end = strchr(++text, quote);
+    if (!end || (size_t)(end - text) >= room || memchr(text, '\\', (size_t)(end - text))) return false;
+    memcpy(out, text, (size_t)(end - text));
+    out[end - text] = '\0';
+    *at = end + 1;
+    return true;
+}
+
+/* Decimal, at most 2^63 - 1; Python 2 puts an L after a long one. */
+static bool take_extent(const char **at, int64_t *out) {
+    skip_space(at);
+    if (**at < '0' || **at > '9') return false;
+    for (*out = 0; **at >= '0' && **at <= '9'; ++*at)
+        if (__builtin_mul_overflow(*out, 10, out) || __builtin_add_overflow(*out, **at - '0', out))
+            return false;
+    take(at, "L");
     return true;
 }
 
@@ -62,50 +91,91 @@ static bool take_shape(const char **at, npy_header *h) {
     if (!take(at, "(")) return false;
     h->ndim = 0;
     while (!take(at, ")")) {
-        char *end;
-        if (h->ndim == CLD_MAX_DIMS || !isdigit((unsigned char)**at)) return false;
-        long long extent = strtoll(*at, &end, 10);
-        if (extent == INT64_MAX) return false;
-        h->shape[h->ndim++] = extent;
-        *at = end;
+        if (h->ndim == CLD_MAX_DIMS || !take_extent(at, &h->shape[h->ndim++])) return false;
         skip_space(at);
         if (!take(at, ",") && **at != ')') return false;
     }
     return true;
 }
 
-/* What was wrong, or NULL. descr is kept for the caller's message. */
-static const char *parse_header(const char *text, npy_header *h, char *descr, size_t room) {
+/* What was wrong, or NULL; *at is where. descr is kept for the caller's message. */
+static const char *parse_header(const char **at, npy_header *h, char *descr, size_t room) {
     bool has_descr = false, has_order = false, has_shape = false;
-    if (!take(&text, "{")) return "the header is not a dictionary";
-    while (!take(&text, "}")) {
-        if (take(&text, "'descr':")) {
-            has_descr = take_descr(&text, descr, room);
+    if (!take(at, "{")) return "the header is not a dictionary";
+    while (!take(at, "}")) {
+        char key[16];
+        const char *begin = *at;
+        if (!take_string(at, key, sizeof key) || !take(at, ":")) {
+            *at = begin;
+            return "the header is not a dictionary of descr, fortran_order and shape";
+        }
+        skip_space(at);
+        if (strcmp(key, "descr") == 0) {
+            has_descr = take_string(at, descr, room);
             if (!has_descr) return "'descr' is not a plain type";
-        } else if (take(&text, "'fortran_order':")) {
-            h->fortran_order = take(&text, "True");
-            has_order = h->fortran_order || take(&text, "False");
+        } else if (strcmp(key, "fortran_order") == 0) {
+            h->fortran_order = take(at, "True");
+            has_order = h->fortran_order || take(at, "False");
             if (!has_order) return "'fortran_order' is neither True nor False";
-        } else if (take(&text, "'shape':")) {
-            has_shape = take_shape(&text, h);
+        } else if (strcmp(key, "shape") == 0) {
+            begin = *at;
+            has_shape = take_shape(at, h);
+            if (!has_shape) *at = begin;
             if (!has_shape) return "'shape' is not a tuple of at most 8 sizes";
         } else {
+            *at = begin;
             return "the header holds something besides descr, fortran_order and shape";
         }
-        skip_space(&text);
-        if (!take(&text, ",") && *text != '}') return "the header is not a dictionary";
+        skip_space(at);
+        if (!take(at, ",") && **at != '}') return "the header is not a dictionary";
     }
+    skip_space(at);
+    if (**at) return "the header goes on after its dictionary";
     return has_descr && has_order && has_shape ? NULL : "the header lacks descr, fortran_order or shape";
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
-static const struct kind *find_kind(const char *descr) {
-    for (size_t i = 0; i < KINDS; i++)
-        if (strcmp(descr + 1, kinds[i].name) == 0 &&
-            (descr[0] == '<' || descr[0] == '>' || (descr[0] == '|' && kinds[i].bytes == 1)))
-            return &kinds[i];
-    return NULL;
+/* One of the words in a list with spaces between them. */
+static bool is_one_of(const char *word, const char *list) {
+    size_t length = strlen(word);
+    for (const char *at = list; length && (at = strstr(at, word)); at += length)
+        if ((at == list || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0')) return true;
+    return false;
+}
+
+static bool find_type(const char *descr, cld_number_type *type) {
+    const char *name = descr + (*descr && strchr("<>=|", *descr));
+    for (size_t i = 0; i < KINDS; i++) {
+        if (strchr(name, ' ') || !is_one_of(name, kinds[i].names)) continue;
+        *type = kinds[i].type;
+        type->big_endian = *descr == '>' && type->bytes > 1;
+        return true;
+    }
+    return false;
+}
+
+static cld_status read_text(cld_reader *r, uint64_t start, size_t length, npy_header *h) {
+    char *text = malloc(length + 1), descr[64] = "";
+    if (!text) return cld_fail(CLD_NOMEM, "%s: out of memory for the header", r->path);
+    cld_status status = cld_reader_get(r, text, start, length);
+    if (status == CLD_OK) {
+        text[length] = '\0';
+        const char *at = text, *problem = parse_header(&at, h, descr, sizeof descr);
+        size_t shown = strcspn(at, "\n");
+        if (problem && shown)
+            status = cld_fail(CLD_IO, "%s: damaged file: %s: %.*s%s", r->path, problem,
+                              (int)(shown < 40 ? shown : 40), at, shown > 40 ? "..." : "");
+        else if (problem)
+            status = cld_fail(CLD_IO, "%s: damaged file: %s", r->path, problem);
+        else if (!find_type(descr, &h->type))
+            status = cld_fail(CLD_UNSUPPORTED,
+                              "%s: the type '%s' is not known; known are f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 "
+                              "in either byte order, and NumPy's other names of these",
+                              r->path, descr);
+    }
+    free(text);
+    return status;
 }
 
 static cld_status read_header(cld_reader *r, npy_header *h) {
@@ -126,49 +196,15 @@ static cld_status read_header(cld_reader *r, npy_header *h) {
     }
     if (length > r->bytes - start)
         return cld_fail(CLD_IO, "%s: damaged file: its header is cut off", r->path);
-
-    char *text = malloc(length + 1), descr[16] = "";
-    if (!text) return cld_fail(CLD_NOMEM, "%s: out of memory for the header", r->path);
-    cld_status status = cld_reader_get(r, text, start, length);
-    if (status == CLD_OK) {
-        text[length] = '\0';
-        const char *problem = parse_header(text, h, descr, sizeof descr);
-        if (problem) status = cld_fail(CLD_IO, "%s: damaged file: %s", r->path, problem);
-    }
-    free(text);
-    CLD_TRY(status);
+    if (length > MOST_HEADER)
+        return cld_fail(CLD_UNSUPPORTED,
+                        "%s: its header has %llu bytes; that of a plain array has at most %u", r->path,
+                        (unsigned long long)length, MOST_HEADER);
     h->data_start = start + length;
-    h->kind = find_kind(descr);
-    h->big_endian = descr[0] == '>';
-    if (h->kind) return CLD_OK;
-    return cld_fail(
-        CLD_UNSUPPORTED,
-        "%s: the type '%s' is not known; one of f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 after < or > or |",
-        r->path, descr);
+    return read_text(r, start, (size_t)length, h);
 }
 
 /* ---- the elements -------------------------------------------------------------------------------------- */
-
-/* Numbers of the file's kind, which lie at the end of data, to those of its dtype from the beginning on, which are at
- * least as wide: none is overwritten before it is read. */
-static cld_status convert(char *data, int64_t count, const npy_header *h, const char *path) {
-    size_t from = h->kind->bytes, to = cld_dtype_size(h->kind->dtype);
-    const unsigned char *in = (unsigned char *)data + (size_t)count * (to - from);
-    char sign = h->kind->name[0];
-    for (int64_t i = 0; i < count; i++, in += from, data += to) {
-        uint64_t bits = 0;
-        for (size_t b = 0; b < from; b++) bits |= (uint64_t)in[h->big_endian ? from - 1 - b : b] << 8 * b;
-        if (sign == 'i') {
-            int unused = 64 - 8 * (int)from;
-            bits = (uint64_t)((int64_t)(bits << unused) >> unused);
-        } else if (sign == 'u' && bits > INT64_MAX) {
-            return cld_fail(CLD_UNSUPPORTED, "%s: the value %llu does not fit i64, which u8 becomes", path,
-                            (unsigned long long)bits);
-        }
-        memcpy(data, &bits, to);
-    }
-    return CLD_OK;
-}
 
 /* A view in which the dense column-major bytes of t have their logical order: t itself has the shape reversed. */
 static cld_tensor *as_fortran(cld_tensor *t) {
@@ -184,22 +220,18 @@ static cld_tensor *read_array(cld_reader *r) {
     npy_header h = {0};
     CLD_TRY_NULL(read_header(r, &h));
     int64_t shape[CLD_MAX_DIMS];
-    uint64_t bytes = h.kind->bytes;
+    uint64_t bytes = h.type.bytes, there = r->bytes - h.data_start;
     bool fits = true;
     for (int i = 0; i < h.ndim; i++) {
         shape[i] = h.shape[h.fortran_order ? h.ndim - 1 - i : i];
         fits = fits && !__builtin_mul_overflow(bytes, (uint64_t)shape[i], &bytes);
     }
-    if (!fits || bytes != r->bytes - h.data_start)
+    if (!fits || bytes > there)
         return cld_fail_null(CLD_IO,
                              "%s: damaged file: %llu bytes of data do not fill the shape in its header",
-                             r->path, (unsigned long long)(r->bytes - h.data_start));
-    CLD_AUTO cld_tensor *t = cld_tensor_new(h.kind->dtype, h.ndim, shape, cld_cpu_backend());
+                             r->path, (unsigned long long)there);
+    CLD_AUTO cld_tensor *t = cld_read_numbers(r, h.data_start, h.type, h.ndim, shape);
     if (!t) return (void)cld_fail_in("%s", r->path), NULL;
-    size_t wider = (size_t)cld_numel(&t->a) * (cld_dtype_size(h.kind->dtype) - h.kind->bytes);
-    CLD_TRY_NULL(cld_reader_get(r, (char *)t->a.data + wider, h.data_start, bytes));
-    if (wider || h.big_endian || strcmp(h.kind->name, "u8") == 0)
-        CLD_TRY_NULL(convert(t->a.data, cld_numel(&t->a), &h, r->path));
     return h.fortran_order ? as_fortran(t) : cld_tensor_steal(&t);
 }
 
@@ -216,7 +248,7 @@ cld_tensor *cld_npy_load(const char *path) {
 /* The dictionary, padded so that the data starts at a multiple of 64 bytes; returns its length. */
 static size_t write_header(char *out, size_t room, const cld_array *a, const struct kind *kind) {
     int used = snprintf(out, room, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
-                        kind->bytes == 1 ? '|' : '<', kind->name);
+                        kind->type.bytes == 1 ? '|' : '<', kind->type.name);
     for (int i = 0; i < a->ndim; i++)
         used += snprintf(out + used, room - (size_t)used, i ? " %lld," : "%lld,", (long long)a->shape[i]);
     if (a->ndim > 1) used--; /* Python writes (3,) but (3, 4) */
@@ -230,7 +262,7 @@ cld_status cld_npy_save(const char *path, cld_tensor *t) {
     char header[512];
     const struct kind *kind = NULL;
     for (size_t i = 0; i < KINDS && !kind; i++)
-        if (kinds[i].dtype == t->a.dtype) kind = &kinds[i];
+        if (kinds[i].type.dtype == t->a.dtype) kind = &kinds[i];
     if (!kind)
         return cld_fail(CLD_INVALID, "cannot write '%s': NumPy has no %s; convert the tensor to f32 first",
                         path, cld_dtype_name(t->a.dtype));

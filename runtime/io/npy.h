@@ -1,8 +1,8 @@
 /* NumPy's .npy files: one array each.
  *
- * Read: versions 1 to 3, C and Fortran order, either byte order, and NumPy's numbers of up to 8 bytes. A type that we
- * have not becomes the nearest that holds all its values: bool u8; i1, i2 and u2 i32; u4 i64; u8 i64 as well, where a
- * value that does not fit is an error. Written: version 1, C order, little-endian. bf16 has no name in NumPy.
+ * Read: the numbers of up to 8 bytes that numpy.load reads, in versions 1 to 3 of the format, C and Fortran order, either
+ * byte order, whoever wrote them; of several arrays in a file the first. A type that no dtype here is becomes one that
+ * holds its values (numbers.h); bool becomes u8. Written: version 1, C order, little-endian. bf16 has no name in NumPy.
  */
 #ifndef CLD_IO_NPY_H
 #define CLD_IO_NPY_H

@@ -1,0 +1,36 @@
+/* Reading numbers straight into a tensor, and widening them there. */
+#include "runtime/io/numbers.h"
+
+#include <string.h>
+
+/* Numbers of the file's type, which lie at the end of data, to those of its dtype from the beginning on, which are at
+ * least as wide: none is overwritten before it is read. */
+static cld_status convert(char *data, int64_t count, cld_number_type type) {
+    size_t from = type.bytes, to = cld_dtype_size(type.dtype);
+    const unsigned char *in = (unsigned char *)data + (size_t)count * (to - from);
+    for (int64_t i = 0; i < count; i++, in += from, data += to) {
+        uint64_t bits = 0;
+        for (size_t b = 0; b < from; b++) bits |= (uint64_t)in[type.big_endian ? from - 1 - b : b] << 8 * b;
+        if (type.kind == 'i') {
+            int unused = 64 - 8 * (int)from;
+            bits = (uint64_t)((int64_t)(bits << unused) >> unused);
+        } else if (type.kind == 'u' && bits > INT64_MAX) {
+            return cld_fail(CLD_UNSUPPORTED, "the value %llu does not fit i64, which %s becomes",
+                            (unsigned long long)bits, type.name);
+        }
+        memcpy(data, &bits, to);
+    }
+    return CLD_OK;
+}
+
+cld_tensor *cld_read_numbers(cld_reader *r, uint64_t offset, cld_number_type type, int ndim,
+                             const int64_t *shape) {
+    CLD_AUTO cld_tensor *t = cld_tensor_new(type.dtype, ndim, shape, cld_cpu_backend());
+    if (!t) return NULL;
+    size_t size = cld_dtype_size(type.dtype), count = (size_t)cld_numel(&t->a);
+    size_t wider = count * (size - type.bytes);
+    CLD_TRY_NULL(cld_reader_get(r, (char *)t->a.data + wider, offset, count * type.bytes));
+    bool same_bytes = size == type.bytes && !type.big_endian && !(type.kind == 'u' && size == 8);
+    if (!same_bytes) CLD_TRY_NULL(convert(t->a.data, (int64_t)count, type));
+    return cld_tensor_steal(&t);
+}
