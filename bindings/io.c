@@ -50,26 +50,36 @@ static const char *check_text(lua_State *L, int arg) {
 
 /* ---- safetensors --------------------------------------------------------------------------------------- */
 
-/* load(path) -> {name = tensor}, {key = string} */
+/* load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read} */
 static int io_load(lua_State *L) {
     const char *path = check_text(L, 1);
     guard *g = new_guard(L, release_file);
     cld_safetensors *file = g->held = cld_safetensors_open(path);
     if (!file) return cldL_raise(L);
     lua_createtable(L, 0, (int)file->count);
+    lua_createtable(L, 0, (int)file->metadata_count);
+    lua_newtable(L);
+    int tensors = lua_gettop(L) - 2, metadata = tensors + 1, unread = tensors + 2;
     for (size_t i = 0; i < file->count; i++) {
+        lua_pushlstring(L, file->entries[i].name.data, file->entries[i].name.length);
         cld_tensor **t = cldL_new_tensor(L);
         *t = cld_safetensors_read(file, i);
-        if (!*t) return cldL_raise(L);
-        lua_setfield(L, -2, file->entries[i].name);
+        if (!*t && cld_error_code() != CLD_UNSUPPORTED) return cldL_raise(L);
+        bool is_read = *t != NULL;
+        if (!is_read) {
+            lua_pop(L, 1);
+            lua_pushstring(L, cld_error_message());
+        }
+        lua_rawset(L, is_read ? tensors : unread);
     }
-    lua_createtable(L, 0, (int)file->metadata_count);
     for (size_t i = 0; i < file->metadata_count; i++) {
-        lua_pushstring(L, file->metadata[i].value);
-        lua_setfield(L, -2, file->metadata[i].key);
+        const cld_safetensors_fact *fact = &file->metadata[i];
+        lua_pushlstring(L, fact->key.data, fact->key.length);
+        lua_pushlstring(L, fact->value.data, fact->value.length);
+        lua_rawset(L, metadata);
     }
     release(g);
-    return 2;
+    return 3;
 }
 
 /* The key below the value on the top of the stack (lua_next's), which must be a string. */

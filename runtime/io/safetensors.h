@@ -6,42 +6,56 @@
  *     the rest  the tensors' bytes, dense row-major little-endian; offsets count from here, without gap or overlap
  *
  * The reader believes nothing: lengths, names, dtypes, shapes and offsets are checked against each other and against
- * the file's size before a tensor is made, and any damage is one error that names the file and what is wrong. The
- * writer is deterministic: wide dtypes first (so that every tensor is aligned), names in bytewise order.
+ * the file's size before a tensor is made, and any damage is one error that names the file and what is wrong. Its work and
+ * memory are in proportion to the header's bytes, whatever they are. A dtype that no dtype here is becomes one that holds
+ * its values (numbers.h; BOOL becomes u8); a tensor that cannot be had here (F8_E4M3, nine dimensions) stays in the file,
+ * and the others are read. The writer is deterministic: wide dtypes first (so that every tensor is aligned), names in
+ * bytewise order.
  */
 #ifndef CLD_IO_SAFETENSORS_H
 #define CLD_IO_SAFETENSORS_H
 
 #include "runtime/io/file.h"
+#include "runtime/io/json_scan.h"
+#include "runtime/io/numbers.h"
 #include "runtime/tensor/tensor.h"
 
 typedef struct cld_safetensors_entry {
-    char *name;
-    cld_dtype dtype;
-    int ndim;
+    cld_text name;
+    cld_number_type type; /* of 0 bytes: no dtype here can hold it */
+    uint32_t ndim;        /* may be more than CLD_MAX_DIMS */
+    bool too_large;       /* the shape: for 63 bits, though it may be empty */
     int64_t shape[CLD_MAX_DIMS];
     uint64_t begin, end; /* in the data section */
 } cld_safetensors_entry;
 
-typedef struct cld_metadata {
-    char *key, *value;
-} cld_metadata;
+typedef struct cld_safetensors_fact {
+    cld_text key, value;
+} cld_safetensors_fact;
 
 /* An open file whose header has been read and checked. */
 typedef struct cld_safetensors {
     cld_reader reader;
     uint64_t data_start;
+    char *header;                   /* every name, key and value lies in it */
     cld_safetensors_entry *entries; /* in the order of their data */
-    size_t count;
-    cld_metadata *metadata; /* in bytewise order of the keys */
-    size_t metadata_count;
+    size_t count, room;
+    cld_safetensors_fact *metadata; /* in bytewise order of the keys */
+    size_t metadata_count, metadata_room;
 } cld_safetensors;
 
 /* NULL with CLD_IO where the file is not what the format says. */
 cld_safetensors *cld_safetensors_open(const char *path);
-/* The tensor of entry i, read straight into its storage on the CPU. */
+/* The tensor of entry i, read straight into its storage on the CPU. CLD_UNSUPPORTED, in a sentence without the path or
+ * the name, if it cannot be had here. */
 cld_tensor *cld_safetensors_read(cld_safetensors *file, size_t i);
 void cld_safetensors_close(cld_safetensors *file); /* NULL is fine */
+
+/* ---- writing ---- */
+
+typedef struct cld_metadata {
+    char *key, *value;
+} cld_metadata;
 
 typedef struct cld_named_tensor {
     const char *name;
@@ -55,8 +69,5 @@ cld_status cld_safetensors_save(const char *path, cld_named_tensor *tensors, siz
 
 /* A dtype as the file spells it: "F32". */
 const char *cld_safetensors_dtype(cld_dtype dtype);
-
-/* For qsort: metadata in bytewise order of the keys. */
-int cld__by_key(const void *a, const void *b);
 
 #endif

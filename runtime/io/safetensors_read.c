@@ -1,31 +1,47 @@
-/* Reading safetensors files. Nothing in the header is used before it has been checked; the JSON itself is
- * jansson's affair, which refuses bad UTF-8, duplicate names, numbers out of range and trailing text. */
+/* Reading safetensors files. The header is scanned once, where it lies (json_scan.h); nothing in it is used before it has
+ * been checked. What the format's own reader takes is taken, but for names that occur twice, which the format forbids. */
 #include "runtime/io/safetensors.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The bound of the format's reference reader: 100 MB of names and shapes is not a checkpoint. */
 #define MOST_HEADER 100000000u
+/* Tensors, and entries of the metadata: the largest models have some hundred thousand tensors. */
+#define MOST_ENTRIES 1000000u
 
-const char *cld_safetensors_dtype(cld_dtype dtype) {
-    static const char *const names[CLD_DTYPE_COUNT] = {
-        [CLD_F32] = "F32", [CLD_F64] = "F64", [CLD_BF16] = "BF16", [CLD_F16] = "F16",
-        [CLD_I64] = "I64", [CLD_I32] = "I32", [CLD_U8] = "U8",
-    };
-    return names[dtype];
-}
-
-static bool parse_dtype(const char *name, cld_dtype *out) {
-    for (int d = 0; d < CLD_DTYPE_COUNT; d++)
-        if (strcmp(name, cld_safetensors_dtype((cld_dtype)d)) == 0) return *out = (cld_dtype)d, true;
-    *out = CLD_U8;
-    return strcmp(name, "BOOL") == 0; /* one byte each, 0 or 1 */
-}
+/* Every dtype of the format. */
+static const struct dtype {
+    cld_number_type type;
+    int bits;
+} dtypes[] = {
+    {{'f', 4, false, CLD_F32, "F32"}, 32},
+    {{'f', 8, false, CLD_F64, "F64"}, 64},
+    {{'f', 2, false, CLD_F16, "F16"}, 16},
+    {{'f', 2, false, CLD_BF16, "BF16"}, 16},
+    {{'i', 8, false, CLD_I64, "I64"}, 64},
+    {{'i', 4, false, CLD_I32, "I32"}, 32},
+    {{'i', 2, false, CLD_I32, "I16"}, 16},
+    {{'i', 1, false, CLD_I32, "I8"}, 8},
+    {{'u', 8, false, CLD_I64, "U64"}, 64},
+    {{'u', 4, false, CLD_I64, "U32"}, 32},
+    {{'u', 2, false, CLD_I32, "U16"}, 16},
+    {{'u', 1, false, CLD_U8, "U8"}, 8},
+    {{'b', 1, false, CLD_U8, "BOOL"}, 8},
+    {{.name = "C64"}, 64},
+    {{.name = "F8_E4M3"}, 8},
+    {{.name = "F8_E5M2"}, 8},
+    {{.name = "F8_E8M0"}, 8},
+    {{.name = "F8_E4M3FNUZ"}, 8},
+    {{.name = "F8_E5M2FNUZ"}, 8},
+    {{.name = "F6_E2M3"}, 6},
+    {{.name = "F6_E3M2"}, 6},
+    {{.name = "F4"}, 4},
+};
 
 /* ---- the header ---------------------------------------------------------------------------------------- */
 
+/* Names are the file's and may be of any length: %.100s. */
 #define DAMAGED(file, ...)                                                                                   \
     (cld_fail(CLD_IO, __VA_ARGS__), cld_fail_in("%s: damaged file", (file)->reader.path))
 
@@ -33,126 +49,209 @@ static cld_status foreign(const cld_safetensors *f, const char *why) {
     return cld_fail(CLD_IO, "%s: not a safetensors file (%s)", f->reader.path, why);
 }
 
-/* The header's JSON, or NULL; sets data_start. */
-static json_t *read_header(cld_safetensors *f) {
+/* Reads the header's text; sets data_start. */
+static cld_status read_text(cld_safetensors *f) {
     unsigned char prefix[8];
     uint64_t length = 0, size = f->reader.bytes;
-    if (size < sizeof prefix) return foreign(f, "shorter than its length prefix"), NULL;
-    CLD_TRY_NULL(cld_reader_get(&f->reader, prefix, 0, sizeof prefix));
+    if (size < sizeof prefix) return foreign(f, "shorter than its length prefix");
+    CLD_TRY(cld_reader_get(&f->reader, prefix, 0, sizeof prefix));
     for (int i = 7; i >= 0; i--) length = length << 8 | prefix[i];
-    if (length < 2 || length > MOST_HEADER) return foreign(f, "its first 8 bytes are no header length"), NULL;
-    if (size < 9) return DAMAGED(f, "it ends after the length prefix"), NULL;
+    if (length < 2 || length > MOST_HEADER) return foreign(f, "its first 8 bytes are no header length");
+    if (size < 9) return DAMAGED(f, "it ends after the length prefix");
     unsigned char first;
-    CLD_TRY_NULL(cld_reader_get(&f->reader, &first, 8, 1));
-    if (first != '{') return foreign(f, "no JSON object follows its first 8 bytes"), NULL;
+    CLD_TRY(cld_reader_get(&f->reader, &first, 8, 1));
+    if (first != '{') return foreign(f, "no JSON object follows its first 8 bytes");
     if (length > size - 8)
         return DAMAGED(f, "the header wants %llu bytes, the file has %llu after the length prefix",
-                       (unsigned long long)length, (unsigned long long)(size - 8)),
-               NULL;
-
-    char *text = malloc(length);
-    if (!text) return cld_fail_null(CLD_NOMEM, "%s: out of memory for the header", f->reader.path);
-    json_t *header = NULL;
-    if (cld_reader_get(&f->reader, text, 8, length) == CLD_OK) {
-        json_error_t error;
-        header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-        if (!header)
-            DAMAGED(f, "the header is not JSON: %s at byte %d", error.text, 8 + error.position);
-        else if (!json_is_object(header)) /* cannot be: it starts with a brace */
-            DAMAGED(f, "the header is not a JSON object");
-    }
-    free(text);
+                       (unsigned long long)length, (unsigned long long)(size - 8));
     f->data_start = 8 + length;
-    return header;
+    f->header = malloc(length);
+    if (!f->header) return cld_fail(CLD_NOMEM, "%s: out of memory for the header", f->reader.path);
+    return cld_reader_get(&f->reader, f->header, 8, (size_t)length);
 }
 
-int cld__by_key(const void *a, const void *b) {
-    return strcmp(((const cld_metadata *)a)->key, ((const cld_metadata *)b)->key);
+static cld_status not_json(const cld_safetensors *f, const cld_json *j) {
+    return DAMAGED(f, "the header is not JSON: %s at byte %zu", j->problem, 8 + (size_t)(j->at - f->header));
 }
 
-static cld_status read_metadata(cld_safetensors *f, json_t *object) {
-    const char *key;
-    json_t *value;
-    if (!json_is_object(object)) return DAMAGED(f, "__metadata__ is not an object");
-    f->metadata = calloc(json_object_size(object) + 1, sizeof *f->metadata);
-    if (!f->metadata) return cld_fail(CLD_NOMEM, "%s: out of memory for the metadata", f->reader.path);
-    json_object_foreach(object, key, value) {
-        if (!json_is_string(value)) return DAMAGED(f, "metadata '%s' is not a string", key);
-        cld_metadata *m = &f->metadata[f->metadata_count++];
-        m->key = strdup(key);
-        m->value = strdup(json_string_value(value));
-        if (!m->key || !m->value)
-            return cld_fail(CLD_NOMEM, "%s: out of memory for the metadata", f->reader.path);
+/* Room for one more; NULL with an error. `what` is for the message. */
+static void *next_place(const cld_safetensors *f, void **list, size_t count, size_t *room, size_t size,
+                        const char *what) {
+    if (count == MOST_ENTRIES)
+        return cld_fail_null(CLD_UNSUPPORTED, "%s: it has more than %u %s", f->reader.path, MOST_ENTRIES,
+                             what);
+    if (count == *room) {
+        size_t wanted = *room ? 2 * *room : 64;
+        void *grown = realloc(*list, wanted * size);
+        if (!grown) return cld_fail_null(CLD_NOMEM, "%s: out of memory for its %s", f->reader.path, what);
+        *list = grown;
+        *room = wanted;
     }
-    qsort(f->metadata, f->metadata_count, sizeof *f->metadata, cld__by_key);
+    return memset((char *)*list + count * size, 0, size);
+}
+
+static bool is(const cld_text *text, const char *word) {
+    return text->length == strlen(word) && memcmp(text->data, word, text->length) == 0;
+}
+
+static int by_text(const cld_text *a, const cld_text *b) {
+    int order = memcmp(a->data, b->data, a->length < b->length ? a->length : b->length);
+    return order ? order : (a->length > b->length) - (a->length < b->length);
+}
+
+static int by_key(const void *a, const void *b) {
+    return by_text(&((const cld_safetensors_fact *)a)->key, &((const cld_safetensors_fact *)b)->key);
+}
+
+static cld_status read_metadata(cld_safetensors *f, cld_json *j) {
+    cld_text key;
+    if (cld_json_peek(j) == 'n') return cld_json_skip(j) ? CLD_OK : not_json(f, j); /* null */
+    if (cld_json_peek(j) != '{')
+        return cld_json_skip(j) ? DAMAGED(f, "__metadata__ is not an object") : not_json(f, j);
+    cld_json_open(j, '{');
+    for (bool first = true; cld_json_member(j, &first, &key);) {
+        if (cld_json_peek(j) != '"')
+            return cld_json_skip(j) ? DAMAGED(f, "metadata '%.100s' is not a string", key.data)
+                                    : not_json(f, j);
+        cld_safetensors_fact *fact = next_place(f, (void **)&f->metadata, f->metadata_count,
+                                                &f->metadata_room, sizeof *fact, "entries of metadata");
+        if (!fact) return cld_error_code();
+        fact->key = key;
+        if (cld_json_string(j, &fact->value)) f->metadata_count++;
+    }
+    if (j->problem) return not_json(f, j);
+    if (f->metadata_count) qsort(f->metadata, f->metadata_count, sizeof *f->metadata, by_key);
+    for (size_t i = 1; i < f->metadata_count; i++)
+        if (by_key(&f->metadata[i - 1], &f->metadata[i]) == 0)
+            return DAMAGED(f, "metadata '%.100s' is a duplicate", f->metadata[i].key.data);
     return CLD_OK;
 }
 
-/* Shape times dtype in bytes; false where that is no 63-bit number. */
-static bool tensor_bytes(const cld_safetensors_entry *e, uint64_t *out) {
-    uint64_t bytes = cld_dtype_size(e->dtype);
-    for (int i = 0; i < e->ndim; i++)
-        if (__builtin_mul_overflow(bytes, (uint64_t)e->shape[i], &bytes) || bytes > INT64_MAX) return false;
-    *out = bytes;
-    return true;
+/* What an entry has said so far. */
+typedef struct description {
+    cld_text dtype;
+    bool has_shape, has_offsets;
+    uint64_t elements;
+    bool overflows;
+} description;
+
+static cld_status read_shape(cld_safetensors *f, cld_safetensors_entry *e, description *d, cld_json *j) {
+    uint64_t extent, product = 1; /* of all but zeros: what strides are made of */
+    bool empty = false;
+    cld_json_open(j, '[');
+    for (bool first = true; cld_json_element(j, &first); e->ndim++) {
+        if (!cld_json_unsigned(j, &extent))
+            return cld_json_skip(j) ? DAMAGED(f, "dimension %u of tensor '%.100s' is not a size", e->ndim + 1,
+                                              e->name.data)
+                                    : not_json(f, j);
+        if (e->ndim < CLD_MAX_DIMS) e->shape[e->ndim] = (int64_t)extent;
+        empty = empty || extent == 0;
+        if (extent && (__builtin_mul_overflow(product, extent, &product) || product > INT64_MAX / 8))
+            e->too_large = true;
+    }
+    d->has_shape = true;
+    d->elements = empty ? 0 : product;
+    d->overflows = e->too_large && !empty;
+    return j->problem ? not_json(f, j) : CLD_OK;
 }
 
-static cld_status read_entry(cld_safetensors *f, const char *name, json_t *object) {
-    json_t *dtype = json_object_get(object, "dtype"), *shape = json_object_get(object, "shape"),
-           *offsets = json_object_get(object, "data_offsets");
-    if (!json_is_string(dtype) || !json_is_array(shape) || json_array_size(offsets) != 2 ||
-        json_object_size(object) != 3)
-        return DAMAGED(f, "tensor '%s' is not described by dtype, shape and data_offsets", name);
+static cld_status read_offsets(cld_safetensors *f, cld_safetensors_entry *e, description *d, cld_json *j) {
+    uint64_t offset[2] = {0};
+    int count = 0;
+    cld_json_open(j, '[');
+    for (bool first = true; cld_json_element(j, &first); count++)
+        if (count == 2 || !cld_json_unsigned(j, &offset[count]))
+            return cld_json_skip(j)
+                       ? DAMAGED(f, "the offsets of tensor '%.100s' are not a range", e->name.data)
+                       : not_json(f, j);
+    if (j->problem) return not_json(f, j);
+    if (count != 2 || offset[1] < offset[0])
+        return DAMAGED(f, "the offsets of tensor '%.100s' are not a range", e->name.data);
+    e->begin = offset[0];
+    e->end = offset[1];
+    d->has_offsets = true;
+    return CLD_OK;
+}
 
-    cld_safetensors_entry *e = &f->entries[f->count];
-    if (!parse_dtype(json_string_value(dtype), &e->dtype))
-        return cld_fail(CLD_UNSUPPORTED,
-                        "%s: tensor '%s' has the dtype %s; known are F32 F64 BF16 F16 I64 I32 U8 BOOL",
-                        f->reader.path, name, json_string_value(dtype));
-    if (json_array_size(shape) > CLD_MAX_DIMS)
-        return cld_fail(CLD_UNSUPPORTED, "%s: tensor '%s' has %zu dimensions; at most %d are known",
-                        f->reader.path, name, json_array_size(shape), CLD_MAX_DIMS);
-    e->ndim = (int)json_array_size(shape);
-    for (int i = 0; i < e->ndim; i++) {
-        json_t *extent = json_array_get(shape, (size_t)i);
-        if (!json_is_integer(extent) || json_integer_value(extent) < 0)
-            return DAMAGED(f, "dimension %d of tensor '%s' is not a size", i + 1, name);
-        e->shape[i] = json_integer_value(extent);
+/* Its dtype, known or not, and whether its elements fill its bytes. */
+static cld_status check_size(cld_safetensors *f, cld_safetensors_entry *e, const description *d) {
+    const struct dtype *known = NULL;
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes && !known; i++)
+        if (is(&d->dtype, dtypes[i].type.name)) known = &dtypes[i];
+    e->type = known ? known->type : (cld_number_type){.name = d->dtype.data};
+    if (!known) return CLD_OK; /* whatever an element takes */
+    uint64_t bits = d->elements;
+    if (d->overflows || __builtin_mul_overflow(bits, (uint64_t)known->bits, &bits) || bits % 8 ||
+        bits / 8 != e->end - e->begin)
+        return DAMAGED(f, "tensor '%.100s': its %s elements do not fill its %llu bytes", e->name.data,
+                       e->type.name, (unsigned long long)(e->end - e->begin));
+    return CLD_OK;
+}
+
+static cld_status read_entry(cld_safetensors *f, cld_text name, cld_json *j) {
+    cld_text key;
+    description d = {0};
+    cld_safetensors_entry *e = next_place(f, (void **)&f->entries, f->count, &f->room, sizeof *e, "tensors");
+    if (!e) return cld_error_code();
+    e->name = name;
+    bool described = cld_json_peek(j) == '{';
+    if (described) cld_json_open(j, '{');
+    for (bool first = true; described && cld_json_member(j, &first, &key);) {
+        char next = cld_json_peek(j);
+        if (is(&key, "dtype")) {
+            described = next == '"' && !d.dtype.data;
+            if (described) cld_json_string(j, &d.dtype);
+        } else if (is(&key, "shape")) {
+            described = next == '[' && !d.has_shape;
+            if (described) CLD_TRY(read_shape(f, e, &d, j));
+        } else if (is(&key, "data_offsets")) {
+            described = next == '[' && !d.has_offsets;
+            if (described) CLD_TRY(read_offsets(f, e, &d, j));
+        } else {
+            cld_json_skip(j);
+        }
     }
-    json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
-    if (!json_is_integer(begin) || !json_is_integer(end) || json_integer_value(begin) < 0 ||
-        json_integer_value(end) < json_integer_value(begin))
-        return DAMAGED(f, "the offsets of tensor '%s' are not a range", name);
-    e->begin = (uint64_t)json_integer_value(begin);
-    e->end = (uint64_t)json_integer_value(end);
-    uint64_t bytes;
-    if (!tensor_bytes(e, &bytes) || bytes != e->end - e->begin)
-        return DAMAGED(f, "tensor '%s': its %s elements do not fill its %llu bytes", name,
-                       json_string_value(dtype), (unsigned long long)(e->end - e->begin));
-    e->name = strdup(name);
-    if (!e->name) return cld_fail(CLD_NOMEM, "%s: out of memory for the header", f->reader.path);
+    if (!described) cld_json_skip(j); /* what stands there instead may be no JSON at all */
+    if (j->problem) return not_json(f, j);
+    if (!described || !d.dtype.data || !d.has_shape || !d.has_offsets)
+        return DAMAGED(f, "tensor '%.100s' is not described by one dtype, one shape and one data_offsets",
+                       name.data);
+    CLD_TRY(check_size(f, e, &d));
     f->count++;
     return CLD_OK;
+}
+
+static int by_name(const void *a, const void *b) {
+    return by_text(&((const cld_safetensors_entry *)a)->name, &((const cld_safetensors_entry *)b)->name);
 }
 
 static int by_place(const void *a, const void *b) {
     const cld_safetensors_entry *x = a, *y = b;
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
     if (x->end != y->end) return x->end < y->end ? -1 : 1; /* empty tensors first */
-    return strcmp(x->name, y->name);
+    return by_name(a, b);
+}
+
+static cld_status check_names(cld_safetensors *f) {
+    if (f->count) qsort(f->entries, f->count, sizeof *f->entries, by_name);
+    for (size_t i = 1; i < f->count; i++)
+        if (by_name(&f->entries[i - 1], &f->entries[i]) == 0)
+            return DAMAGED(f, "tensor '%.100s' is a duplicate: the header describes it twice",
+                           f->entries[i].name.data);
+    return CLD_OK;
 }
 
 /* Without gap or overlap, up to the end of the file. */
 static cld_status check_places(cld_safetensors *f) {
     uint64_t at = 0, room = f->reader.bytes - f->data_start;
-    qsort(f->entries, f->count, sizeof *f->entries, by_place);
+    if (f->count) qsort(f->entries, f->count, sizeof *f->entries, by_place);
     for (size_t i = 0; i < f->count; i++) {
         const cld_safetensors_entry *e = &f->entries[i];
         if (e->end > room)
-            return DAMAGED(f, "tensor '%s' ends at data byte %llu, the file at %llu: it is cut off", e->name,
-                           (unsigned long long)e->end, (unsigned long long)room);
+            return DAMAGED(f, "tensor '%.100s' ends at data byte %llu, the file at %llu: it is cut off",
+                           e->name.data, (unsigned long long)e->end, (unsigned long long)room);
         if (e->begin != at)
-            return DAMAGED(f, "tensor '%s' starts at data byte %llu, expected %llu: %s", e->name,
+            return DAMAGED(f, "tensor '%.100s' starts at data byte %llu, expected %llu: %s", e->name.data,
                            (unsigned long long)e->begin, (unsigned long long)at,
                            e->begin < at ? "tensors overlap" : "there is a gap");
         at = e->end;
@@ -161,29 +260,31 @@ static cld_status check_places(cld_safetensors *f) {
     return CLD_OK;
 }
 
-static cld_status read_entries(cld_safetensors *f, json_t *header) {
-    const char *name;
-    json_t *value;
-    f->entries = calloc(json_object_size(header) + 1, sizeof *f->entries);
-    if (!f->entries) return cld_fail(CLD_NOMEM, "%s: out of memory for the header", f->reader.path);
-    json_object_foreach(header, name, value) {
-        bool metadata = strcmp(name, "__metadata__") == 0;
-        CLD_TRY(metadata ? read_metadata(f, value) : read_entry(f, name, value));
+static cld_status read_header(cld_safetensors *f) {
+    CLD_TRY(read_text(f));
+    cld_json j = {.at = f->header, .end = f->header + (f->data_start - 8)};
+    cld_text name;
+    bool has_metadata = false;
+    cld_json_open(&j, '{');
+    for (bool first = true; cld_json_member(&j, &first, &name);) {
+        if (!is(&name, "__metadata__")) {
+            CLD_TRY(read_entry(f, name, &j));
+            continue;
+        }
+        if (has_metadata) return DAMAGED(f, "__metadata__ is a duplicate");
+        has_metadata = true;
+        CLD_TRY(read_metadata(f, &j));
     }
+    if (!cld_json_finish(&j)) return not_json(f, &j);
+    CLD_TRY(check_names(f));
     return check_places(f);
 }
-
-/* ---- the file ------------------------------------------------------------------------------------------ */
 
 cld_safetensors *cld_safetensors_open(const char *path) {
     cld_safetensors *f = calloc(1, sizeof *f);
     if (!f) return cld_fail_null(CLD_NOMEM, "out of memory for the file '%s'", path);
     cld_status status = cld_reader_open(&f->reader, path);
-    if (status == CLD_OK) {
-        json_t *header = read_header(f);
-        status = json_is_object(header) ? read_entries(f, header) : cld_error_code();
-        json_decref(header);
-    }
+    if (status == CLD_OK) status = read_header(f);
     if (status == CLD_OK) return f;
     cld_safetensors_close(f);
     return NULL;
@@ -191,23 +292,26 @@ cld_safetensors *cld_safetensors_open(const char *path) {
 
 cld_tensor *cld_safetensors_read(cld_safetensors *f, size_t i) {
     const cld_safetensors_entry *e = &f->entries[i];
-    CLD_AUTO cld_tensor *t = cld_tensor_new(e->dtype, e->ndim, e->shape, cld_cpu_backend());
-    cld_status status = t ? cld_reader_get(&f->reader, t->a.data, f->data_start + e->begin, e->end - e->begin)
-                          : cld_fail_in("%s", f->reader.path);
-    if (status == CLD_OK) return cld_tensor_steal(&t);
-    cld_fail_in("tensor '%s'", e->name);
-    return NULL;
+    if (e->type.bytes == 0)
+        return cld_fail_null(CLD_UNSUPPORTED,
+                             "its dtype %.100s is not read; F64 F32 F16 BF16, I and U of 8 to 64 "
+                             "bits and BOOL are",
+                             e->type.name);
+    if (e->ndim > CLD_MAX_DIMS)
+        return cld_fail_null(CLD_UNSUPPORTED, "it has %u dimensions; a tensor has at most %d", e->ndim,
+                             CLD_MAX_DIMS);
+    if (e->too_large) return cld_fail_null(CLD_UNSUPPORTED, "its shape is larger than a tensor's can be");
+    cld_tensor *t = cld_read_numbers(&f->reader, f->data_start + e->begin, e->type, (int)e->ndim, e->shape);
+    if (!t && cld_error_code() != CLD_UNSUPPORTED)
+        cld_fail_in("tensor '%.100s': %s", e->name.data, f->reader.path);
+    return t;
 }
 
 void cld_safetensors_close(cld_safetensors *f) {
     if (!f) return;
-    for (size_t i = 0; i < f->count; i++) free(f->entries[i].name);
-    for (size_t i = 0; i < f->metadata_count; i++) {
-        free(f->metadata[i].key);
-        free(f->metadata[i].value);
-    }
     free(f->entries);
     free(f->metadata);
+    free(f->header);
     cld_reader_close(&f->reader);
     free(f);
 }

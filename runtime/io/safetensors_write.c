@@ -5,12 +5,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *cld_safetensors_dtype(cld_dtype dtype) {
+    static const char *const names[CLD_DTYPE_COUNT] = {
+        [CLD_F32] = "F32", [CLD_F64] = "F64", [CLD_BF16] = "BF16", [CLD_F16] = "F16",
+        [CLD_I64] = "I64", [CLD_I32] = "I32", [CLD_U8] = "U8",
+    };
+    return names[dtype];
+}
+
 /* Wide dtypes first: readers that map the file may then view every tensor at its own alignment. */
 static int by_width_and_name(const void *a, const void *b) {
     const cld_named_tensor *x = a, *y = b;
     size_t width_x = cld_dtype_size(x->tensor->a.dtype), width_y = cld_dtype_size(y->tensor->a.dtype);
     if (width_x != width_y) return width_x > width_y ? -1 : 1;
     return strcmp(x->name, y->name);
+}
+
+static int by_key(const void *a, const void *b) {
+    return strcmp(((const cld_metadata *)a)->key, ((const cld_metadata *)b)->key);
 }
 
 static size_t tensor_bytes(const cld_tensor *t) {
@@ -91,7 +103,7 @@ cld_status cld_safetensors_save(const char *path, cld_named_tensor *tensors, siz
                                 cld_metadata *metadata, size_t metadata_count) {
     cld_writer w;
     if (count) qsort(tensors, count, sizeof *tensors, by_width_and_name);
-    if (metadata_count) qsort(metadata, metadata_count, sizeof *metadata, cld__by_key);
+    if (metadata_count) qsort(metadata, metadata_count, sizeof *metadata, by_key);
     char *text = header_text(tensors, count, metadata, metadata_count);
     if (!text) return cld_fail_in("cannot write '%s'", path);
     cld_status status = cld_writer_open(&w, path);

@@ -74,14 +74,14 @@ local function decode(path, metadata, key)
   return value
 end
 
---- load(path) -> {path, options, position, states = {object name = {name = tensor}}}. `declarations` are the options
--- that the caller goes by, as cld.options takes them: the checkpoint's must fit them.
+--- load(path) -> {path, options, position, states = {object name = {name = tensor}}, unread = {key = why}}.
+-- `declarations` are the options that the caller goes by, as cld.options takes them: the checkpoint's must fit them.
 function checkpoint.load(path, declarations)
-  local tensors, metadata = user_error.call(core.io.load, path)
+  local tensors, metadata, unread = user_error.call(core.io.load, path)
   if metadata.format ~= "cldlua checkpoint 1" or not metadata.options or not metadata.position then
     user_error.raise("%s: not a checkpoint of a run (its metadata say nothing of one)", path)
   end
-  local loaded = { path = path, states = {} }
+  local loaded = { path = path, states = {}, unread = unread }
   for _, key in ipairs { "options", "position" } do loaded[key] = decode(path, metadata, key) end
   for _, field in ipairs(position_fields) do
     local name, is_valid = table.unpack(field)
@@ -113,6 +113,11 @@ function checkpoint.restore(loaded, objects, some)
   local problems = {}
   for name in pairs(loaded.states) do
     if not some and not objects[name] then problems[#problems + 1] = ("'%s' is not in this run"):format(name) end
+  end
+  for _, key in ipairs(sorted_keys(loaded.unread)) do
+    if objects[key:match "^[^.]*"] then
+      problems[#problems + 1] = ("'%s' could not be read: %s"):format(key, loaded.unread[key])
+    end
   end
   for _, name in ipairs(sorted_keys(objects)) do
     problems[#problems + 1] = restore_object(loaded, name, objects[name])
