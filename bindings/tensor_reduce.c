@@ -61,24 +61,21 @@ static int reduce_norm(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:var([dims[, unbiased = true[, keepdim]]]); x:std(...) is its square root. */
-static int reduce_var(lua_State *L) {
+typedef cld_tensor *deviation(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim);
+
+/* x:var([dims[, unbiased = true[, keepdim]]]), x:std(...) */
+static int reduce_deviation(lua_State *L, deviation *f) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dims[CLD_MAX_DIMS], ndims = check_dims(L, 2, x, dims);
     bool unbiased = cldL_check_flag(L, 3, true), keepdim = cldL_check_flag(L, 4, false);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_var(x, ndims ? dims : NULL, ndims, unbiased, keepdim);
+    *out = f(x, ndims ? dims : NULL, ndims, unbiased, keepdim);
     return cldL_result(L, *out);
 }
 
-static int reduce_std(lua_State *L) {
-    reduce_var(L);
-    cld_tensor *var = cldL_check_tensor(L, -1), **out = cldL_new_tensor(L);
-    *out = cld_unary_op(CLD_SQRT, var, 0, 0);
-    cldL_close(lua_touserdata(L, -2));
-    return cldL_result(L, *out);
-}
+static int reduce_var(lua_State *L) { return reduce_deviation(L, cld_var); }
+static int reduce_std(lua_State *L) { return reduce_deviation(L, cld_std); }
 
 /* ---- the position of an extreme ------------------------------------------------------------------------ */
 

@@ -36,7 +36,7 @@
     X(POW_SCALAR, C(pow)(x, a))                                                                              \
     X(RSUB_SCALAR, a - x)                                                                                    \
     X(RDIV_SCALAR, a / x)                                                                                    \
-    X(CLAMP, x<a ? (a > b ? b : a) : x> b ? b : x)                                                           \
+    X(CLAMP, a != a ? a : b != b ? b : x < a ? (a > b ? b : a) : x > b ? b : x)                              \
     X(EQ_SCALAR, x == a)                                                                                     \
     X(NE_SCALAR, x != a)                                                                                     \
     X(LT_SCALAR, x < a)                                                                                      \
@@ -173,7 +173,7 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
     X(MUL, x *y)                                                                                             \
     X(DIV, x / y)                                                                                            \
     X(POW, C(pow)(x, y))                                                                                     \
-    X(FLOOR_DIVIDE, C(floor)(x / y))                                                                         \
+    X(FLOOR_DIVIDE, C(floor_of_quotient)(x, y))                                                              \
     X(REMAINDER, C(remainder_of_floor)(x, y))
 #define BINARY_INT(X)                                                                                        \
     BINARY_COMMON(X)                                                                                         \
@@ -184,15 +184,20 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
     X(FLOOR_DIVIDE, int_floor_divide(x, y))                                                                  \
     X(REMAINDER, WRAP(x, -, WRAP(int_floor_divide(x, y), *, y)))
 
-/* The remainder has the divisor's sign, as in Lua. fmod is exact; it has the dividend's sign. */
-static inline double remainder_of_floor(double x, double y) {
-    double r = fmod(x, y);
-    return r != 0 && (r < 0) != (y < 0) ? r + y : r;
-}
-static inline float remainder_of_floorf(float x, float y) {
-    float r = fmodf(x, y);
-    return r != 0 && (r < 0) != (y < 0) ? r + y : r;
-}
+/* The remainder has the divisor's sign, as in Lua. fmod is exact; it has the dividend's sign. The floor is that of the
+ * exact quotient, as in Python: x / y may be rounded up to an integer, or -2.3 / inf to -0. */
+#define DEFINE_DIVISION(real, C)                                                                             \
+    static inline real C(remainder_of_floor)(real x, real y) {                                               \
+        real r = C(fmod)(x, y);                                                                              \
+        return r != 0 && (r < 0) != (y < 0) ? r + y : r;                                                     \
+    }                                                                                                        \
+    static inline real C(floor_of_quotient)(real x, real y) {                                                \
+        real r = C(fmod)(x, y);                                                                              \
+        if (y == 0 || !(r != 0)) return y == 0 ? x / y : C(rint)(x / y);                                     \
+        return C(rint)((x - r) / y) - ((r < 0) != (y < 0));                                                  \
+    }
+DEFINE_DIVISION(float, FLOAT_FN)
+DEFINE_DIVISION(double, DOUBLE_FN)
 
 /* y is not 0; y = -1 is apart because INT64_MIN / -1 traps. */
 static inline int64_t int_floor_divide(int64_t x, int64_t y) {

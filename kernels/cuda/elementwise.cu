@@ -31,6 +31,13 @@ template <typename C> __device__ static C remainder_of_floor(C x, C y) {
     return r != 0 && (r < 0) != (y < 0) ? r + y : r;
 }
 
+/* Of the exact quotient, as in Python: x / y may be rounded up to an integer, or -2.3 / inf to -0. */
+template <typename C> __device__ static C floor_of_quotient(C x, C y) {
+    C r = fmod(x, y);
+    if (y == 0 || r == 0) return x / y;
+    return rint((x - r) / y) - ((r < 0) != (y < 0));
+}
+
 /* Long ones are called, not copied into every step: that keeps the kernels' registers and code few. */
 #define CALLED(name, value)                                                                                  \
     template <typename C> __device__ __attribute__((noinline)) static C name(C x) { return value; }
@@ -54,7 +61,7 @@ template <typename C> __device__ __attribute__((noinline)) static C power(C x, C
 #define UNARY_ANY(X)                                                                                         \
     X(SIGN, (x > 0) - (x < 0))                                                                               \
     X(RELU, x < 0 ? 0 : x)                                                                                   \
-    X(CLAMP, x<a ? (a > b ? b : a) : x> b ? b : x)
+    X(CLAMP, a != a ? a : b != b ? b : x < a ? (a > b ? b : a) : x > b ? b : x)
 #define UNARY_REAL(X)                                                                                        \
     UNARY_ANY(X)                                                                                             \
     X(NEG, -x)                                                                                               \
@@ -216,7 +223,7 @@ cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array 
     X(MUL, x *y)                                                                                             \
     X(DIV, x / y)                                                                                            \
     X(POW, power(x, y))                                                                                      \
-    X(FLOOR_DIVIDE, floor(x / y))                                                                            \
+    X(FLOOR_DIVIDE, floor_of_quotient(x, y))                                                                 \
     X(REMAINDER, remainder_of_floor(x, y))
 #define BINARY_INTEGER(X)                                                                                    \
     BINARY_ANY(X)                                                                                            \

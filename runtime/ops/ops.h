@@ -69,7 +69,9 @@ cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 /* unbiased: divided by one less than the count. Not a number where that is 0. */
 cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim);
-/* The gradient is shared among equals. */
+cld_tensor *cld_std(cld_tensor *x, const int *dims, int ndims, bool unbiased,
+                    bool keepdim); /* no gradient at 0 */
+/* The gradient is shared among equals; where there is NaN, among those. */
 cld_tensor *cld_amax(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_amin(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_prod(cld_tensor *x, const int *dims, int ndims, bool keepdim);

@@ -1,5 +1,5 @@
 /* Reductions. Each is one kernel call into an output that keeps the reduced dimensions as 1; without keepdim a view
- * drops them. Backward puts them back and broadcasts. mean and var are composed of sums, in f32 for 16-bit floats. */
+ * drops them. Backward puts them back and broadcasts. mean, var, std and norm are composed of sums, in f32 for 16-bit floats. */
 #include <math.h>
 
 #include "runtime/ops/ops.h"
@@ -96,35 +96,73 @@ cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
     return mean ? cld_cast(mean, x->a.dtype) : NULL;
 }
 
-cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim) {
+/* In the wide dtype. */
+static cld_tensor *variance(const char *op, cld_tensor *x, const int *dims, int ndims, bool unbiased,
+                            bool keepdim) {
     reduction r;
-    CLD_TRY_NULL(cld_check_float("var", x));
-    CLD_TRY_NULL(reduction_of("var", x, dims, ndims, keepdim, &r));
+    CLD_TRY_NULL(cld_check_float(op, x));
+    CLD_TRY_NULL(reduction_of(op, x, dims, ndims, keepdim, &r));
     double degrees = (double)r.count - (unbiased ? 1 : 0);
     CLD_AUTO cld_tensor *wide = widened(x);
     CLD_AUTO cld_tensor *mean = wide ? cld_mean(wide, dims, ndims, true) : NULL;
     CLD_AUTO cld_tensor *deviation = mean ? cld_sub(wide, mean) : NULL;
     CLD_AUTO cld_tensor *squared = deviation ? cld_unary_op(CLD_SQUARE, deviation, 0, 0) : NULL;
     CLD_AUTO cld_tensor *sum = squared ? cld_sum(squared, dims, ndims, keepdim) : NULL;
-    CLD_AUTO cld_tensor *var = sum ? cld_mul_scalar(sum, 1.0 / (degrees > 0 ? degrees : 0)) : NULL;
+    return sum ? cld_mul_scalar(sum, 1.0 / (degrees > 0 ? degrees : 0)) : NULL;
+}
+
+cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim) {
+    CLD_AUTO cld_tensor *var = variance("var", x, dims, ndims, unbiased, keepdim);
     return var ? cld_cast(var, x->a.dtype) : NULL;
+}
+
+/* y = sqrt(var): dvar = dy / (2 y), but 0 where y = 0: of equal values no deviation points anywhere, and as in PyTorch
+ * such a row, a feature that has collapsed, gets no gradient instead of NaN. */
+static cld_status std_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    CLD_AUTO cld_tensor *y = cld_node_saved(n, 0);
+    CLD_AUTO cld_tensor *zero = y ? cld_tensor_full(y->a.dtype, 0, NULL, n->device, 0) : NULL;
+    CLD_AUTO cld_tensor *is_zero = zero ? cld_unary_op(CLD_EQ_SCALAR, y, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *twice = is_zero ? cld_mul_scalar(y, 2) : NULL;
+    CLD_AUTO cld_tensor *ratio = twice ? cld_div(dout[0], twice) : NULL;
+    din[0] = ratio ? cld_where(is_zero, zero, ratio) : NULL;
+    return din[0] ? CLD_OK : cld_error_code();
+}
+static const cld_op std_op = {.name = "std", .backward = std_backward};
+
+cld_tensor *cld_std(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim) {
+    CLD_AUTO cld_tensor *var = variance("std", x, dims, ndims, unbiased, keepdim);
+    CLD_AUTO cld_tensor *constant = var ? cld_tensor_detach(var) : NULL;
+    CLD_AUTO cld_tensor *y = constant ? cld_unary_op(CLD_SQRT, constant, 0, 0) : NULL;
+    if (!y) return NULL;
+    cld_node *n = cld_record(&std_op, &y, 1, &var, 1);
+    if (n) cld_node_save(n, 0, y);
+    return cld_cast(y, x->a.dtype);
 }
 
 /* ---- maxima and minima --------------------------------------------------------------------------------- */
 
-/* y = max x: dy goes to the x that equal y, in equal shares. */
+/* 1 where x is y, or is NaN, as y is then. */
+static cld_tensor *is_extreme(cld_tensor *x, cld_tensor *y) {
+    CLD_AUTO cld_tensor *equal = cld_binary_op(CLD_EQ, x, y);
+    CLD_AUTO cld_tensor *unknown = equal ? cld_unary_op(CLD_ISNAN, x, 0, 0) : NULL;
+    return unknown ? cld_binary_op(CLD_OR, equal, unknown) : NULL;
+}
+
+/* y = max x: dy goes to the x that are y, in equal shares. Their number may be more than f16 can hold. */
 static cld_status extreme_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const reduction *r = cld_node_params(n, reduction);
     CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
     CLD_AUTO cld_tensor *out = x ? cld_node_saved(n, 1) : NULL;
     CLD_AUTO cld_tensor *y = out ? with_kept(out, r) : NULL;
     CLD_AUTO cld_tensor *dy = y ? with_kept(dout[0], r) : NULL;
-    CLD_AUTO cld_tensor *equal = dy ? cld_binary_op(CLD_EQ, x, y) : NULL;
-    CLD_AUTO cld_tensor *winners = equal ? reduce(CLD_SUM, CLD_I64, equal, r) : NULL;
+    CLD_AUTO cld_tensor *wide = dy ? widened(dy) : NULL;
+    CLD_AUTO cld_tensor *winner = wide ? is_extreme(x, y) : NULL;
+    CLD_AUTO cld_tensor *winners = winner ? reduce(CLD_SUM, CLD_I64, winner, r) : NULL;
     CLD_AUTO cld_tensor *count = winners ? with_kept(winners, r) : NULL;
-    CLD_AUTO cld_tensor *share = count ? cld_div(dy, count) : NULL;
+    CLD_AUTO cld_tensor *exact = count ? cld_div(wide, count) : NULL;
+    CLD_AUTO cld_tensor *share = exact ? cld_cast(exact, dy->a.dtype) : NULL;
     CLD_AUTO cld_tensor *zero = share ? cld_tensor_full(share->a.dtype, 0, NULL, n->device, 0) : NULL;
-    din[0] = zero ? cld_where(equal, share, zero) : NULL;
+    din[0] = zero ? cld_where(winner, share, zero) : NULL;
     return din[0] ? CLD_OK : cld_error_code();
 }
 static const cld_op amax_op = {.name = "amax", .backward = extreme_backward};
@@ -193,68 +231,79 @@ cld_tensor *cld_prod(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
 
 /* ---- norm ---------------------------------------------------------------------------------------------- */
 
-/* y = ||x||: dx = dy x / y, 0 where y = 0. */
+typedef struct norm_params {
+    reduction r;
+    double p;
+} norm_params;
+
+/* |x|^p; |x|^0 is 1 where x is not 0. */
+static cld_tensor *power_of_size(cld_tensor *x, double p) {
+    if (p == 2) return cld_unary_op(CLD_SQUARE, x, 0, 0);
+    if (p == 0) return cld_unary_op(CLD_NE_SCALAR, x, 0, 0);
+    CLD_AUTO cld_tensor *size = cld_unary_op(CLD_ABS, x, 0, 0);
+    return !size || p == 1 ? cld_tensor_steal(&size) : cld_unary_op(CLD_POW_SCALAR, size, p, 0);
+}
+
+static cld_tensor *root_of_sum(cld_tensor *sum, double p) {
+    if (p == 2) return cld_unary_op(CLD_SQRT, sum, 0, 0);
+    return p == 0 || p == 1 ? cld_tensor_retain(sum) : cld_unary_op(CLD_POW_SCALAR, sum, 1 / p, 0);
+}
+
+/* dy / dx_i = sign(x_i) (|x_i| / y)^(p - 1) */
+static cld_tensor *norm_slope(cld_tensor *x, cld_tensor *y, double p) {
+    if (p == 1) return cld_unary_op(CLD_SIGN, x, 0, 0);
+    CLD_AUTO cld_tensor *ratio = cld_div(x, y);
+    if (!ratio || p == 2) return cld_tensor_steal(&ratio);
+    CLD_AUTO cld_tensor *power = power_of_size(ratio, p - 1);
+    CLD_AUTO cld_tensor *sign = power ? cld_unary_op(CLD_SIGN, x, 0, 0) : NULL;
+    return sign ? cld_mul(sign, power) : NULL;
+}
+
+/* As in PyTorch there is no gradient where y = 0, nor for p < 1, where the slope at 0 is infinite, where x = 0; p = 0
+ * counts, and has none at all. */
 static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    const reduction *r = cld_node_params(n, reduction);
+    const norm_params *p = cld_node_params(n, norm_params);
     CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
+    if (x && p->p == 0) {
+        din[0] = cld_tensor_full(x->a.dtype, x->a.ndim, x->a.shape, n->device, 0);
+        return din[0] ? CLD_OK : cld_error_code();
+    }
     CLD_AUTO cld_tensor *out = x ? cld_node_saved(n, 1) : NULL;
-    CLD_AUTO cld_tensor *y = out ? with_kept(out, r) : NULL;
-    CLD_AUTO cld_tensor *dy = y ? with_kept(dout[0], r) : NULL;
+    CLD_AUTO cld_tensor *y = out ? with_kept(out, &p->r) : NULL;
+    CLD_AUTO cld_tensor *dy = y ? with_kept(dout[0], &p->r) : NULL;
     CLD_AUTO cld_tensor *zero = dy ? cld_tensor_full(y->a.dtype, 0, NULL, n->device, 0) : NULL;
-    CLD_AUTO cld_tensor *is_zero = zero ? cld_unary_op(CLD_EQ_SCALAR, y, 0, 0) : NULL;
-    CLD_AUTO cld_tensor *ratio = is_zero ? cld_div(dy, y) : NULL;
-    CLD_AUTO cld_tensor *slope = ratio ? cld_where(is_zero, zero, ratio) : NULL;
-    din[0] = slope ? cld_mul(x, slope) : NULL;
+    CLD_AUTO cld_tensor *flat = zero ? cld_unary_op(CLD_EQ_SCALAR, p->p < 1 ? x : y, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *slope = flat ? norm_slope(x, y, p->p) : NULL;
+    CLD_AUTO cld_tensor *dx = slope ? cld_mul(dy, slope) : NULL;
+    CLD_AUTO cld_tensor *none = dx && p->p < 1 ? cld_unary_op(CLD_EQ_SCALAR, y, 0, 0) : NULL;
+    CLD_AUTO cld_tensor *safe = dx ? cld_where(flat, zero, dx) : NULL;
+    din[0] = !safe || !none ? cld_tensor_steal(&safe) : cld_where(none, zero, safe);
     return din[0] ? CLD_OK : cld_error_code();
 }
 static const cld_op norm_op = {.name = "norm", .backward = norm_backward};
 
-static cld_tensor *norm2(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
+cld_tensor *cld_norm(cld_tensor *x, double p, const int *dims, int ndims, bool keepdim) {
     reduction r;
     CLD_TRY_NULL(cld_check_float("norm", x));
     CLD_TRY_NULL(reduction_of("norm", x, dims, ndims, keepdim, &r));
-    CLD_AUTO cld_tensor *constant = cld_tensor_detach(x);
-    CLD_AUTO cld_tensor *wide = constant ? widened(constant) : NULL;
-    CLD_AUTO cld_tensor *squared = wide ? cld_unary_op(CLD_SQUARE, wide, 0, 0) : NULL;
-    CLD_AUTO cld_tensor *sum = squared ? reduce(CLD_SUM, wide->a.dtype, squared, &r) : NULL;
-    CLD_AUTO cld_tensor *root = sum ? cld_unary_op(CLD_SQRT, sum, 0, 0) : NULL;
-    CLD_AUTO cld_tensor *y = root ? cld_cast(root, x->a.dtype) : NULL;
-    if (!y) return NULL;
-    cld_node *n = cld_record(&norm_op, &y, 1, &x, 1);
-    if (n) {
-        *cld_node_params(n, reduction) = r;
-        cld_node_save(n, 0, x);
-        cld_node_save(n, 1, y);
-    }
-    return cld_tensor_steal(&y);
-}
-
-/* Composed: |x|^p summed, and its root. */
-static cld_tensor *norm_p(cld_tensor *x, double p, const int *dims, int ndims, bool keepdim) {
-    CLD_AUTO cld_tensor *wide = widened(x);
-    CLD_AUTO cld_tensor *size = wide ? cld_unary_op(CLD_ABS, wide, 0, 0) : NULL;
-    CLD_AUTO cld_tensor *power =
-        size && p != 1 ? cld_unary_op(CLD_POW_SCALAR, size, p, 0) : cld_tensor_steal(&size);
-    CLD_AUTO cld_tensor *sum = power ? cld_sum(power, dims, ndims, keepdim) : NULL;
-    CLD_AUTO cld_tensor *y =
-        sum && p != 1 ? cld_unary_op(CLD_POW_SCALAR, sum, 1 / p, 0) : cld_tensor_steal(&sum);
-    return y ? cld_cast(y, x->a.dtype) : NULL;
-}
-
-cld_tensor *cld_norm(cld_tensor *x, double p, const int *dims, int ndims, bool keepdim) {
-    if (p == 2) return norm2(x, dims, ndims, keepdim);
-    CLD_TRY_NULL(cld_check_float("norm", x));
+    if (!(p == p)) return cld_fail_null(CLD_INVALID, "norm: p is %g", p);
     if (isinf(p)) {
         CLD_AUTO cld_tensor *size = cld_unary_op(CLD_ABS, x, 0, 0);
         return size ? (p > 0 ? cld_amax : cld_amin)(size, dims, ndims, keepdim) : NULL;
     }
-    if (p == 0) {
-        CLD_AUTO cld_tensor *differs = cld_unary_op(CLD_NE_SCALAR, x, 0, 0);
-        CLD_AUTO cld_tensor *count = differs ? cld_sum(differs, dims, ndims, keepdim) : NULL;
-        return count ? cld_cast(count, x->a.dtype) : NULL;
+    CLD_AUTO cld_tensor *wide = widened(x);
+    CLD_AUTO cld_tensor *constant = wide ? cld_tensor_detach(wide) : NULL;
+    CLD_AUTO cld_tensor *power = constant ? power_of_size(constant, p) : NULL;
+    CLD_AUTO cld_tensor *sum = power ? reduce(CLD_SUM, wide->a.dtype, power, &r) : NULL;
+    CLD_AUTO cld_tensor *y = sum ? root_of_sum(sum, p) : NULL;
+    if (!y) return NULL;
+    cld_node *n = cld_record(&norm_op, &y, 1, &wide, 1);
+    if (n) {
+        *cld_node_params(n, norm_params) = (norm_params){r, p};
+        cld_node_save(n, 0, wide);
+        cld_node_save(n, 1, y);
     }
-    if (!(p == p)) return cld_fail_null(CLD_INVALID, "norm: p is %g", p);
-    return norm_p(x, p, dims, ndims, keepdim);
+    return cld_cast(y, x->a.dtype);
 }
 
 /* ---- logsumexp ----------------------------------------------------------------------------------------- */

@@ -50,10 +50,11 @@ static cld_tensor *then(cld_unary kind, cld_tensor *x, double a) {
     return input ? cld_unary_op(kind, input, a, 0) : NULL;
 }
 
-/* 1 where a <= x <= b, else 0. */
+/* 1 where a < x < b, else 0: PyTorch gives the bounds themselves no gradient, but there are none at infinity. */
 static cld_tensor *within(cld_tensor *x, double a, double b) {
-    CLD_AUTO cld_tensor *above = cld_unary_op(CLD_GE_SCALAR, x, a, 0);
-    CLD_AUTO cld_tensor *below = above ? cld_unary_op(CLD_LE_SCALAR, x, b, 0) : NULL;
+    CLD_AUTO cld_tensor *above = cld_unary_op(isinf(a) ? CLD_GE_SCALAR : CLD_GT_SCALAR, x, a, 0);
+    CLD_AUTO cld_tensor *below =
+        above ? cld_unary_op(isinf(b) ? CLD_LE_SCALAR : CLD_LT_SCALAR, x, b, 0) : NULL;
     return below ? cld_binary_op(CLD_AND, above, below) : NULL;
 }
 
@@ -62,8 +63,6 @@ static cld_tensor *unary_slope(const unary_params *p, cld_tensor *x, cld_tensor 
     switch (p->kind) {
     case CLD_ABS: return cld_unary_op(CLD_SIGN, x, 0, 0);
     case CLD_EXP: return cld_tensor_retain(y);
-    case CLD_LOG: return cld_unary_op(CLD_RECIPROCAL, x, 0, 0);
-    case CLD_SQRT: *scale = 0.5; return cld_unary_op(CLD_RECIPROCAL, y, 0, 0);
     case CLD_RSQRT: *scale = -0.5; return cld_unary_op(CLD_POW_SCALAR, y, 3, 0);
     case CLD_SQUARE: *scale = 2; return cld_tensor_retain(x);
     case CLD_RECIPROCAL: *scale = -1; return cld_unary_op(CLD_SQUARE, y, 0, 0);
@@ -75,9 +74,14 @@ static cld_tensor *unary_slope(const unary_params *p, cld_tensor *x, cld_tensor 
         return rest ? cld_mul(y, rest) : NULL;
     }
     case CLD_POW_SCALAR: *scale = p->a; return cld_unary_op(CLD_POW_SCALAR, x, p->a - 1, 0);
-    case CLD_RDIV_SCALAR: *scale = -p->a; return cld_unary_op(CLD_POW_SCALAR, x, -2, 0);
     default: return cld_fail_null(CLD_UNSUPPORTED, "%s has no gradient", unary_rules[p->kind].op.name);
     }
+}
+
+/* Divided, not multiplied by a reciprocal, which could be infinite where the quotient is not. */
+static cld_tensor *divided(cld_tensor *dy, cld_tensor *by, double scale) {
+    CLD_AUTO cld_tensor *ratio = cld_div(dy, by);
+    return !ratio || scale == 1 ? cld_tensor_steal(&ratio) : cld_mul_scalar(ratio, scale);
 }
 
 static cld_tensor *unary_gradient(const unary_params *p, cld_tensor *dy, cld_tensor *x, cld_tensor *y) {
@@ -88,6 +92,12 @@ static cld_tensor *unary_gradient(const unary_params *p, cld_tensor *dy, cld_ten
     case CLD_RSUB_SCALAR: return cld_unary_op(CLD_NEG, dy, 0, 0);
     case CLD_MUL_SCALAR: return cld_mul_scalar(dy, p->a);
     case CLD_RELU: return cld_binary_op(CLD_RELU_BACKWARD, dy, y);
+    case CLD_LOG: return divided(dy, x, 1);
+    case CLD_SQRT: return divided(dy, y, 0.5);
+    case CLD_RDIV_SCALAR: {
+        CLD_AUTO cld_tensor *product = cld_mul(dy, y);
+        return product ? divided(product, x, -1) : NULL;
+    }
     case CLD_SIGN:
     case CLD_FLOOR:
     case CLD_CEIL:
@@ -142,7 +152,7 @@ static const unary_rule unary_rules[] = {
     RULE(MUL_SCALAR, "mul", 0),
     RULE(POW_SCALAR, "pow", SAVE_X),
     RULE(RSUB_SCALAR, "sub", 0),
-    RULE(RDIV_SCALAR, "div", SAVE_X | REAL_ONLY),
+    RULE(RDIV_SCALAR, "div", SAVE_X | SAVE_Y | REAL_ONLY),
     RULE(CLAMP, "clamp", SAVE_X),
     RULE(EQ_SCALAR, "eq", BOOLEAN),
     RULE(NE_SCALAR, "ne", BOOLEAN),
