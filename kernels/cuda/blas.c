@@ -4,8 +4,10 @@
  * product, C' = op(B)' op(A)' with the two factors swapped, and each of them lies there as it should. What is a column of
  * C to us, and has one element of the bias, is a row to cuBLASLt: just what its bias is for.
  *
- * The heuristic's first algorithm is taken, and kept for the shape. Its workspace comes from the scratch memory at each
- * call: it is as large as that algorithm wants it, and other functions share the memory, since one stream runs all.
+ * The heuristic's first algorithm is taken, and kept for the shape with its descriptors. Nothing is timed: the choice
+ * follows from the shape, the GPU and cuBLAS's version, so that a run need not keep it. Its workspace comes from the
+ * scratch memory at each call: it is as large as that algorithm wants it, and other functions share the memory, since one
+ * stream runs all.
  */
 #include "kernels/cuda/blas.h"
 
@@ -59,24 +61,38 @@ static cudaDataType_t type_of(cld_dtype dtype) {
     }
 }
 
-/* ---- descriptors: on the stack, so that nothing is to be destroyed ---- */
+/* ---- descriptors: made by the library, as what lies in them is its own affair ---- */
 
 typedef struct product {
-    cublasLtMatmulDescOpaque_t what;
-    cublasLtMatrixLayoutOpaque_t first, second, out; /* first: what we call B */
+    cublasLtMatmulDesc_t what;
+    cublasLtMatrixLayout_t first, second, out; /* first: what we call B */
 } product;
 
+static void destroy(product *d) {
+    if (d->what) cublasLtMatmulDescDestroy(d->what);
+    if (d->first) cublasLtMatrixLayoutDestroy(d->first);
+    if (d->second) cublasLtMatrixLayoutDestroy(d->second);
+    if (d->out) cublasLtMatrixLayoutDestroy(d->out);
+    *d = (product){0};
+}
+
 /* Of what lies in memory as `rows` rows of `columns`. */
-static cublasStatus_t describe_matrix(cublasLtMatrixLayoutOpaque_t *out, cld_dtype dtype, int64_t rows,
+static cublasStatus_t describe_matrix(cublasLtMatrixLayout_t *out, cld_dtype dtype, int64_t rows,
                                       int64_t columns, int64_t leading, int64_t stride, int64_t batch) {
     int32_t count = (int32_t)batch;
     /* Of a single row the leading dimension means nothing, but it is checked. */
     if (rows == 1 && leading < columns) leading = columns;
     if (count != batch) return CUBLAS_STATUS_NOT_SUPPORTED;
-    TRY_BLAS(cublasLtMatrixLayoutInit(out, type_of(dtype), (uint64_t)columns, (uint64_t)rows, leading));
-    TRY_BLAS(cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
-    return cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
+    TRY_BLAS(cublasLtMatrixLayoutCreate(out, type_of(dtype), (uint64_t)columns, (uint64_t)rows, leading));
+    TRY_BLAS(
+        cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
+    return cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
                                             sizeof stride);
+}
+
+static cublasStatus_t set_bias(const product *d, const cld_product *p) {
+    return cublasLtMatmulDescSetAttribute(d->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
+                                          sizeof p->bias);
 }
 
 static cublasStatus_t describe(product *out, const cld_product *p) {
@@ -86,15 +102,14 @@ static cublasStatus_t describe(product *out, const cld_product *p) {
                                                                   : CUBLAS_COMPUTE_32F;
     cublasOperation_t first = p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasOperation_t second = p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-    TRY_BLAS(cublasLtMatmulDescInit(&out->what, compute, is_double ? CUDA_R_64F : CUDA_R_32F));
-    TRY_BLAS(cublasLtMatmulDescSetAttribute(&out->what, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
-    TRY_BLAS(cublasLtMatmulDescSetAttribute(&out->what, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
+    TRY_BLAS(cublasLtMatmulDescCreate(&out->what, compute, is_double ? CUDA_R_64F : CUDA_R_32F));
+    TRY_BLAS(cublasLtMatmulDescSetAttribute(out->what, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
+    TRY_BLAS(cublasLtMatmulDescSetAttribute(out->what, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
     if (p->bias) {
         cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-        TRY_BLAS(cublasLtMatmulDescSetAttribute(&out->what, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+        TRY_BLAS(cublasLtMatmulDescSetAttribute(out->what, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
                                                 sizeof epilogue));
-        TRY_BLAS(cublasLtMatmulDescSetAttribute(&out->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
-                                                sizeof p->bias));
+        TRY_BLAS(set_bias(out, p));
     }
     TRY_BLAS(describe_matrix(&out->first, p->factors, p->transpose_b ? p->n : p->k,
                              p->transpose_b ? p->k : p->n, p->ldb, p->stride_b, p->batch));
@@ -107,12 +122,18 @@ static cublasStatus_t describe(product *out, const cld_product *p) {
 
 typedef struct algorithm {
     cld_choice choice;
+    product described; /* but for the bias's place: that is each call's */
     cublasLtMatmulAlgo_t algo;
     size_t workspace;
 } algorithm;
 
-static cublasStatus_t ask(algorithm *out, cublasLtHandle_t handle, product *d, const void *c, const void *a,
+static void destroy_preference(cublasLtMatmulPreference_t *preference) {
+    if (*preference) cublasLtMatmulPreferenceDestroy(*preference);
+}
+
+static cublasStatus_t ask(algorithm *out, cublasLtHandle_t handle, const void *c, const void *a,
                           const void *b) {
+    const product *d = &out->described;
     /* Partial sums, where k is split among blocks, are kept in what is computed with, never in 16 bits. */
     uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     uint64_t workspace = MOST_WORKSPACE;
@@ -123,22 +144,22 @@ static cublasStatus_t ask(algorithm *out, cublasLtHandle_t handle, product *d, c
                     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, a},
                     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, c},
                     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, c}};
-    cublasLtMatmulPreferenceOpaque_t preference;
-    TRY_BLAS(cublasLtMatmulPreferenceInit(&preference));
-    TRY_BLAS(cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+    __attribute__((cleanup(destroy_preference))) cublasLtMatmulPreference_t preference = NULL;
+    TRY_BLAS(cublasLtMatmulPreferenceCreate(&preference));
+    TRY_BLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                                   &reductions, sizeof reductions));
-    TRY_BLAS(cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+    TRY_BLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                   &workspace, sizeof workspace));
     for (size_t i = 0; i < sizeof pointers / sizeof *pointers; i++) {
         uint32_t bytes = cld_alignment(pointers[i].data, MOST_ALIGNMENT);
         TRY_BLAS(
-            cublasLtMatmulPreferenceSetAttribute(&preference, pointers[i].attribute, &bytes, sizeof bytes));
+            cublasLtMatmulPreferenceSetAttribute(preference, pointers[i].attribute, &bytes, sizeof bytes));
     }
 
     cublasLtMatmulHeuristicResult_t result;
     int results = 0;
-    TRY_BLAS(cublasLtMatmulAlgoGetHeuristic(handle, &d->what, &d->first, &d->second, &d->out, &d->out,
-                                            &preference, 1, &result, &results));
+    TRY_BLAS(cublasLtMatmulAlgoGetHeuristic(handle, d->what, d->first, d->second, d->out, d->out, preference,
+                                            1, &result, &results));
     if (results == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
     TRY_BLAS(result.state);
     out->algo = result.algo;
@@ -146,9 +167,9 @@ static cublasStatus_t ask(algorithm *out, cublasLtHandle_t handle, product *d, c
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* Whatever the heuristic may look at. */
-static cublasStatus_t choose(algorithm **out, cublasLtHandle_t handle, product *d, const void *c,
-                             const void *a, const void *b, const cld_product *p) {
+/* By the shape, and whatever else the heuristic may look at. */
+static cublasStatus_t choose(algorithm **out, cublasLtHandle_t handle, const void *c, const void *a,
+                             const void *b, const cld_product *p) {
     static cld_choices table;
     const int64_t key[CLD_CHOICE_KEY] = {p->m,
                                          p->n,
@@ -170,13 +191,18 @@ static cublasStatus_t choose(algorithm **out, cublasLtHandle_t handle, product *
                                          cld_alignment(b, MOST_ALIGNMENT),
                                          cld_alignment(c, MOST_ALIGNMENT)};
     *out = (algorithm *)cld_choice_find(&table, key);
-    if (*out) return CUBLAS_STATUS_SUCCESS;
-    algorithm found;
-    TRY_BLAS(ask(&found, handle, d, c, a, b));
-    *out = malloc(sizeof **out);
-    if (!*out) return CUBLAS_STATUS_ALLOC_FAILED;
-    **out = found;
-    cld_choice_keep(&table, key, &(*out)->choice);
+    if (*out) return p->bias ? set_bias(&(*out)->described, p) : CUBLAS_STATUS_SUCCESS;
+    algorithm *made = calloc(1, sizeof *made);
+    if (!made) return CUBLAS_STATUS_ALLOC_FAILED;
+    cublasStatus_t status = describe(&made->described, p);
+    if (status == CUBLAS_STATUS_SUCCESS) status = ask(made, handle, c, a, b);
+    if (status != CUBLAS_STATUS_SUCCESS) {
+        destroy(&made->described);
+        free(made);
+        return status;
+    }
+    cld_choice_keep(&table, key, &made->choice);
+    *out = made;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -196,20 +222,19 @@ static cld_status failed(cublasStatus_t status, const cld_product *p) {
 static cld_status run(void *c, const void *a, const void *b, const cld_product *p) {
     void *stream = cld_cuda_stream(); /* this thread is on the device from here on */
     cublasLtHandle_t handle;
-    product d;
     algorithm *chosen;
     cublasStatus_t status = opened(&handle);
-    if (status == CUBLAS_STATUS_SUCCESS) status = describe(&d, p);
-    if (status == CUBLAS_STATUS_SUCCESS) status = choose(&chosen, handle, &d, c, a, b, p);
+    if (status == CUBLAS_STATUS_SUCCESS) status = choose(&chosen, handle, c, a, b, p);
     if (status != CUBLAS_STATUS_SUCCESS) return failed(status, p);
 
     CLD_SCRATCH workspace = {NULL, 0};
     if (chosen->workspace > 0) CLD_TRY(cld_cuda_scratch(&workspace, chosen->workspace));
     float factors[2] = {(float)p->alpha, (float)p->beta};
     bool is_double = p->factors == CLD_F64;
-    status = cublasLtMatmul(handle, &d.what, is_double ? (const void *)&p->alpha : &factors[0], b, &d.first,
-                            a, &d.second, is_double ? (const void *)&p->beta : &factors[1], c, &d.out, c,
-                            &d.out, &chosen->algo, workspace.data, chosen->workspace, stream);
+    const product *d = &chosen->described;
+    status = cublasLtMatmul(handle, d->what, is_double ? (const void *)&p->alpha : &factors[0], b, d->first,
+                            a, d->second, is_double ? (const void *)&p->beta : &factors[1], c, d->out, c,
+                            d->out, &chosen->algo, workspace.data, chosen->workspace, stream);
     return status == CUBLAS_STATUS_SUCCESS ? CLD_OK : failed(status, p);
 }
 

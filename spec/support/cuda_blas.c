@@ -5,9 +5,16 @@
 #include <math.h>
 #include <stdint.h>
 
-#define cublasLtCreate                 fake_create
-#define cublasLtMatmulAlgoGetHeuristic fake_heuristic
-#define cublasLtMatmul                 fake_matmul
+#define cublasLtCreate                       fake_create
+#define cublasLtMatmulAlgoGetHeuristic       fake_heuristic
+#define cublasLtMatmul                       fake_matmul
+#define cublasLtMatmulDescCreate(...)        counted(1, cublasLtMatmulDescCreate(__VA_ARGS__))
+#define cublasLtMatrixLayoutCreate(...)      counted(1, cublasLtMatrixLayoutCreate(__VA_ARGS__))
+#define cublasLtMatmulPreferenceCreate(...)  counted(1, cublasLtMatmulPreferenceCreate(__VA_ARGS__))
+#define cublasLtMatmulDescDestroy(...)       counted(-1, cublasLtMatmulDescDestroy(__VA_ARGS__))
+#define cublasLtMatrixLayoutDestroy(...)     counted(-1, cublasLtMatrixLayoutDestroy(__VA_ARGS__))
+#define cublasLtMatmulPreferenceDestroy(...) counted(-1, cublasLtMatmulPreferenceDestroy(__VA_ARGS__))
+static cublasStatus_t counted(int change, cublasStatus_t status);
 static cublasStatus_t fake_create(cublasLtHandle_t *handle);
 static cublasStatus_t fake_heuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t what,
                                      cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
@@ -21,6 +28,16 @@ static cublasStatus_t fake_matmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t 
                                   const cublasLtMatmulAlgo_t *algo, void *workspace, size_t bytes,
                                   cudaStream_t stream);
 #include "kernels/cuda/blas.c"
+
+/* Descriptors that were made and not destroyed. */
+static int descriptors;
+int cuda_blas_descriptors(void);
+int cuda_blas_descriptors(void) { return descriptors; }
+
+static cublasStatus_t counted(int change, cublasStatus_t status) {
+    if (status == CUBLAS_STATUS_SUCCESS) descriptors += change;
+    return status;
+}
 
 /* ---- elements ---- */
 

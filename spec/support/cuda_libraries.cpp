@@ -177,6 +177,9 @@ static void check_product(const product_case &t, cld_dtype factors, cld_dtype re
         fail(what, cld_error_message());
 }
 
+/* How many descriptors cuBLASLt has made and not destroyed: of spec/support/cuda_blas.c, where that is linked. */
+extern "C" __attribute__((weak)) int cuda_blas_descriptors(void);
+
 static void check_products() {
     static const product_case tests[] = {
         {1, 1, 1, 1, false, false, 0, false, false, 1, 0},
@@ -196,9 +199,16 @@ static void check_products() {
         {4, 0, 3, 1, false, false, 0, false, true, 1, 0},
         {130, 70, 90, 1, false, true, 0, false, false, 1, 0},
     };
-    for (const product_case &t : tests) {
-        for (cld_dtype dtype : {CLD_F32, CLD_F64, CLD_BF16, CLD_F16}) check_product(t, dtype, dtype);
-        for (cld_dtype dtype : {CLD_BF16, CLD_F16}) check_product(t, dtype, CLD_F32);
+    int kept = 0;
+    for (int round = 0; round < 2; round++) {
+        for (const product_case &t : tests) {
+            for (cld_dtype dtype : {CLD_F32, CLD_F64, CLD_BF16, CLD_F16}) check_product(t, dtype, dtype);
+            for (cld_dtype dtype : {CLD_BF16, CLD_F16}) check_product(t, dtype, CLD_F32);
+        }
+        /* The second time each shape has its own already, and products that failed have left none. */
+        int now = cuda_blas_descriptors ? cuda_blas_descriptors() : 0;
+        if (round > 0 && now != kept) fail("descriptors", "a product that was made before has made more");
+        kept = now;
     }
 }
 
