@@ -287,13 +287,18 @@ ifeq ($(filter 1,$(JOBS) $(words $(SPEC_FILES))),)
 RUN_SPECS   = spec/support/parallel.sh $(JOBS) $(BUILD)/cldlua /usr/bin/busted \
                 $(filter $(LONGEST),$(SPEC_FILES)) $(filter-out $(LONGEST),$(SPEC_FILES))
 endif
-test: all $(CUDA_HOST) $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/cldlua-failing
+test: all $(CUDA_HOST) $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/spec/failing_files.so $(BUILD)/cldlua-failing
 	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(RUN_SPECS)
 
 $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $< -lutil
+
+$(BUILD)/spec/failing_files.so: spec/support/failing_files.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) -std=gnu11 -fPIC -shared $(WARN) $(CFLAGS) -o $@ $< -ldl
 
 # What the emulator of CUDA promises its kernels, and what it does about mistakes: spec/emulator_spec.lua.
 EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(BUILD)/obj/runtime/core/error.o

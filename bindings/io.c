@@ -1,6 +1,7 @@
 /* cld.io: safetensors (also cld.load and cld.save), .npy, whole files, folders. */
 #include "bindings/bindings.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,6 +47,13 @@ static const char *check_text(lua_State *L, int arg) {
     const char *text = luaL_checklstring(L, arg, &length);
     luaL_argcheck(L, strlen(text) == length, arg, "the string holds a zero byte");
     return text;
+}
+
+/* What every save ends with: an error is raised; what else the writer has to say goes to stderr. */
+static void check_saved(lua_State *L, cld_status status) {
+    cldL_check_status(L, status);
+    const char *warning = cld_writer_warning();
+    if (warning) fprintf(stderr, "cldlua: warning: %s\n", warning);
 }
 
 /* ---- safetensors --------------------------------------------------------------------------------------- */
@@ -144,7 +152,7 @@ static int io_save(lua_State *L) {
         lua_setfield(L, 4, metadata[i].key);
         i++;
     }
-    cldL_check_status(L, cld_safetensors_save(path, tensors, count, metadata, metadata_count));
+    check_saved(L, cld_safetensors_save(path, tensors, count, metadata, metadata_count));
     return 0;
 }
 
@@ -158,7 +166,7 @@ static int io_load_npy(lua_State *L) {
 }
 
 static int io_save_npy(lua_State *L) {
-    cldL_check_status(L, cld_npy_save(check_text(L, 1), cldL_check_tensor(L, 2)));
+    check_saved(L, cld_npy_save(check_text(L, 1), cldL_check_tensor(L, 2)));
     return 0;
 }
 
@@ -172,7 +180,7 @@ static int io_write_atomic(lua_State *L) {
     cld_writer w;
     cldL_check_status(L, cld_writer_open(&w, path));
     cld_writer_put(&w, data, bytes);
-    cldL_check_status(L, cld_writer_commit(&w));
+    check_saved(L, cld_writer_commit(&w));
     return 0;
 }
 

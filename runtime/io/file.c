@@ -5,10 +5,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,26 +24,117 @@ static cld_status fail_errno(const char *doing, const char *path) {
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
-/* The folder that holds path, as a new string. */
-static char *folder_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    if (!slash) return strdup(".");
-    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+/* The symbolic links that lead to a file, at most: the kernel's own limit. */
+#define MOST_LINKS 40
+
+/* Of a name in its folder, where the temporary's must fit as well. */
+#define TEMPORARY_FORMAT "%.*s.%016llx.tmp"
+#define MOST_OF_NAME     (NAME_MAX - 1 - 16 - 4)
+
+static cld_status fail_place(const char *path, const char *target) {
+    if (!target) return fail_errno("write", path);
+    return cld_fail(errno == ENOMEM ? CLD_NOMEM : CLD_IO, "cannot write '%s', a symbolic link to '%s': %s",
+                    path, target, strerror(errno));
+}
+
+/* Opens the folder of `path`, which is relative to the folder `at`, and takes the name off the path: *name is what
+ * follows the last slash. */
+static int open_parent(int at, char *path, const char **name) {
+    char *slash = strrchr(path, '/');
+    *name = slash ? slash + 1 : path;
+    if (!slash) return openat(at, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    *slash = '\0';
+    return openat(at, slash == path ? "/" : path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static bool is_file_name(const char *name) {
+    return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+/* Fills in the writer's folder and name: those of the file that its path leads to from the folder `at`. */
+static cld_status find_place(cld_writer *w, int at) {
+    char target[PATH_MAX]; /* of the last link */
+    bool is_link = false;
+    for (int links = 0; links <= MOST_LINKS; links++) {
+        const char *name;
+        char *path = strdup(is_link ? target : w->path);
+        if (!path) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", w->path);
+        int folder = open_parent(is_link ? w->folder : at, path, &name);
+        int reason = errno;
+        if (w->folder >= 0) close(w->folder);
+        free(w->name);
+        w->folder = folder;
+        w->name = strdup(name);
+        bool is_file = is_file_name(name);
+        free(path);
+        errno = reason;
+        if (folder < 0) return fail_place(w->path, is_link ? target : NULL);
+        if (!w->name) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", w->path);
+        if (!is_file) return cld_fail(CLD_IO, "cannot write '%s': it is not a regular file", w->path);
+        ssize_t length = readlinkat(folder, w->name, target, sizeof target - 1);
+        if (length < 0 && (errno == EINVAL || errno == ENOENT)) return CLD_OK; /* no link, or nothing yet */
+        if (length < 0) return fail_place(w->path, is_link ? target : NULL);
+        target[length] = '\0';
+        is_link = true;
+    }
+    errno = ELOOP;
+    return fail_errno("write", w->path);
+}
+
+/* Whether the temporary just made is ours alone: whoever clears up may have found it before it was locked. A file
+ * system without locks has nothing cleared up. */
+static bool lock_temporary(int fd) {
+    struct stat facts;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return false;
+    return fstat(fd, &facts) == 0 && facts.st_nlink > 0;
+}
+
+static cld_status open_temporary(cld_writer *w, mode_t mode) {
+    for (int tries = 0; tries < 100 && w->fd < 0; tries++) {
+        unsigned long long tag;
+        free(w->temporary);
+        if (getrandom(&tag, sizeof tag, 0) != (ssize_t)sizeof tag) return fail_errno("write", w->path);
+        if (asprintf(&w->temporary, TEMPORARY_FORMAT, MOST_OF_NAME, w->name, tag) < 0) {
+            w->temporary = NULL;
+            return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", w->path);
+        }
+        w->fd = openat(w->folder, w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+        if (w->fd >= 0 && !lock_temporary(w->fd)) {
+            close(w->fd);
+            w->fd = -1;
+            errno = EEXIST;
+        }
+        if (w->fd < 0 && errno != EEXIST) break;
+    }
+    if (w->fd >= 0) return CLD_OK;
+    free(w->temporary); /* not ours to remove */
+    w->temporary = NULL;
+    return fail_errno("write", w->path);
+}
+
+/* The new file's owner, group and permissions: the old one's, as far as the system allows. */
+static void keep_owner_and_mode(int fd, const struct stat *old) {
+    struct stat own;
+    mode_t mode = old->st_mode & 0777;
+    bool differs = fstat(fd, &own) != 0 || own.st_uid != old->st_uid || own.st_gid != old->st_gid;
+    if (differs && fchown(fd, old->st_uid, old->st_gid) != 0 && fchown(fd, (uid_t)-1, old->st_gid) != 0)
+        mode = (mode & 0707) | (mode & 0007) << 3; /* another group: it may do what all may */
+    fchmod(fd, mode);
 }
 
 cld_status cld_writer_open(cld_writer *w, const char *path) {
-    *w = (cld_writer){.fd = -1};
-    /* The process's number keeps two processes that save to one path out of each other's file. */
-    if (asprintf(&w->temporary, "%s.%ld.tmp", path, (long)getpid()) < 0) w->temporary = NULL;
-    w->path = strdup(path);
-    if (!w->path || !w->temporary) {
+    struct stat facts;
+    *w = (cld_writer){.folder = -1, .fd = -1, .path = strdup(path)};
+    if (!w->path)
         w->status = cld_fail(CLD_NOMEM, "out of memory for the path '%s'", path);
-    } else if (cld_path(path) == CLD_PATH_FOLDER ||
-               cld_path(path) == CLD_PATH_OTHER) { /* rename would replace it */
+    else if (!*path || (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode))) /* rename would replace it */
         w->status = cld_fail(CLD_IO, "cannot write '%s': it is not a regular file", path);
-    } else {
-        w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (w->fd < 0) w->status = fail_errno("write", path);
+    else
+        w->status = find_place(w, AT_FDCWD);
+    if (w->status == CLD_OK) {
+        bool replaces = fstatat(w->folder, w->name, &facts, AT_SYMLINK_NOFOLLOW) == 0;
+        w->status = open_temporary(w, replaces ? 0600 : 0666);
+        if (w->status == CLD_OK && replaces) keep_owner_and_mode(w->fd, &facts);
     }
     cld_status status = w->status;
     if (status != CLD_OK) cld_writer_abandon(w);
@@ -62,30 +156,38 @@ cld_status cld_writer_put(cld_writer *w, const void *data, size_t bytes) {
     return w->status;
 }
 
-/* Makes the rename itself durable. A file system that cannot flush a folder says EINVAL: nothing to be done. */
-static cld_status flush_folder(const char *path) {
-    char *folder = folder_of(path);
-    if (!folder) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", path);
-    cld_status status = CLD_OK;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL) status = fail_errno("flush the folder of", path);
+static _Thread_local char warning[1024];
+
+const char *cld_writer_warning(void) {
+    static _Thread_local char given[sizeof warning];
+    if (!*warning) return NULL;
+    memcpy(given, warning, sizeof given);
+    *warning = '\0';
+    return given;
+}
+
+/* Makes the rename itself durable. The file is in place whatever comes of it, so a failure is a warning; a file system
+ * that cannot flush a folder says EINVAL, and a folder that may not be read cannot be: nothing to be done. */
+static void flush_folder(const cld_writer *w) {
+    static atomic_flag warned = ATOMIC_FLAG_INIT;
+    int fd = openat(w->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL && !atomic_flag_test_and_set(&warned))
+        snprintf(warning, sizeof warning,
+                 "'%s' is written and in place, but its folder cannot be flushed to the disk (%s): a power "
+                 "cut may "
+                 "bring back what was there before",
+                 w->path, strerror(errno));
     if (fd >= 0) close(fd);
-    free(folder);
-    return status;
 }
 
 cld_status cld_writer_commit(cld_writer *w) {
     if (w->status == CLD_OK && fsync(w->fd) != 0) w->status = fail_errno("flush", w->path);
-    if (w->status == CLD_OK) {
-        int fd = w->fd;
-        w->fd = -1;
-        if (close(fd) != 0) w->status = fail_errno("write", w->path);
-    }
-    if (w->status == CLD_OK && rename(w->temporary, w->path) != 0) w->status = fail_errno("replace", w->path);
+    if (w->status == CLD_OK && renameat(w->folder, w->temporary, w->folder, w->name) != 0)
+        w->status = fail_errno("replace", w->path);
     if (w->status == CLD_OK) {
         free(w->temporary); /* renamed: nothing for abandon to remove */
         w->temporary = NULL;
-        w->status = flush_folder(w->path);
+        flush_folder(w);
     }
     cld_status status = w->status;
     cld_writer_abandon(w);
@@ -93,11 +195,13 @@ cld_status cld_writer_commit(cld_writer *w) {
 }
 
 void cld_writer_abandon(cld_writer *w) {
-    if (w->fd >= 0) close(w->fd);
-    if (w->temporary) unlink(w->temporary);
+    if (w->temporary) unlinkat(w->folder, w->temporary, 0);
+    if (w->fd >= 0) close(w->fd); /* flushed or given up: an error here says nothing new */
+    if (w->folder >= 0) close(w->folder);
     free(w->temporary);
+    free(w->name);
     free(w->path);
-    *w = (cld_writer){.fd = -1, .status = w->status};
+    *w = (cld_writer){.folder = -1, .fd = -1, .status = w->status};
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------- */

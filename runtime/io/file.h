@@ -10,6 +10,16 @@
  *     cld_writer_put(&w, data, bytes);
  *     return cld_writer_commit(&w);                // ... and reported here; the temporary is gone then
  *
+ * A symbolic link is followed, as open() does: the file that it names is replaced (or made), in that file's own
+ * folder, and the link stays. The new file has the old one's permissions, and its owner and group where the system
+ * allows that; a file that is new has 0666 less the umask. Other hard links keep the old content. Whether a file may
+ * be replaced is its folder's permission to give, not the file's.
+ *
+ * The temporary is called <name>.<16 hexadecimal digits>.tmp. It is always a new file (O_EXCL), so nothing that lies
+ * at its name is written through, and writers of one path, threads or processes, are out of each other's way: the
+ * last to commit wins. It is locked (flock) until it has been renamed: one that is not locked was left by a process
+ * that is gone.
+ *
  * Every error names the path and the system's reason.
  */
 #ifndef CLD_IO_FILE_H
@@ -22,18 +32,24 @@
 #include "runtime/core/error.h"
 
 typedef struct cld_writer {
-    char *path, *temporary;
-    int fd;            /* -1 once finished */
-    cld_status status; /* of the first failure; the thread's error record holds its sentence */
+    char *path;             /* as the caller gave it */
+    int folder;             /* that of the file itself, links followed */
+    char *name, *temporary; /* in it */
+    int fd;                 /* -1 once finished */
+    cld_status status;      /* of the first failure; the thread's error record holds its sentence */
 } cld_writer;
 
 /* On failure nothing is left to clean up. */
 cld_status cld_writer_open(cld_writer *w, const char *path);
 /* After a failure it does nothing but repeat the status. */
 cld_status cld_writer_put(cld_writer *w, const void *data, size_t bytes);
-/* Both end the writer. commit reports the first failure of all that went before. */
+/* Both end the writer. commit reports the first failure of all that went before. Once the file is in place it
+ * succeeds, even if the folder cannot be flushed: cld_writer_warning says so then. */
 cld_status cld_writer_commit(cld_writer *w);
 void cld_writer_abandon(cld_writer *w); /* leaves the thread's error record alone */
+
+/* A sentence about this thread's commits that succeeded, or NULL. It is given once, and once per process. */
+const char *cld_writer_warning(void);
 
 /* Opened for reading. */
 typedef struct cld_reader {

@@ -74,6 +74,15 @@ local function execute(line, input)
   return { code = how == "signal" and 128 + code or code, out = read_and_remove(out), err = read_and_remove(err) }
 end
 
+--- The environment of a program whose file system does as failing_files.c says: `orders` are the variables told there.
+function process.failing_files(orders)
+  local env = { LD_PRELOAD = process.absolute(process.build .. "/spec/failing_files.so") }
+  for name, value in pairs(orders) do env[name] = value end
+  -- AddressSanitizer wants to be the first library that is loaded, and need not be.
+  env.ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "") .. ":verify_asan_link_order=0"
+  return env
+end
+
 --- Run {arguments..., program =, env = {}, unset = {}, stdin = "", directory =, timeout = 60 seconds}.
 -- Returns {code, out, err}; killed by a signal, the code is 128 + signal, as a shell gives it; 124 on time-out.
 function process.run(options) return execute(command_line(options), options.stdin or "") end
