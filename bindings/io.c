@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/io/npy.h"
 #include "runtime/io/safetensors.h"
@@ -38,8 +37,6 @@ static guard *new_guard(lua_State *L, void (*how)(guard *g)) {
 static void release_file(guard *g) { cld_safetensors_close(g->held); }
 static void release_memory(guard *g) { free(g->held); }
 static void release_names(guard *g) { cld_free_names(g->held, g->count); }
-
-static void release_lock(guard *g) { close((int)g->count); }
 
 /* A string without embedded zeros, which C would cut short. */
 static const char *check_text(lua_State *L, int arg) {
@@ -114,45 +111,56 @@ static void *new_list(lua_State *L, size_t count, size_t size) {
     return g->held;
 }
 
+/* What a save writes. */
+typedef struct contents {
+    cld_named_tensor *tensors;
+    cld_metadata *metadata;
+    size_t count, metadata_count;
+} contents;
+
+/* The tables at `arg`, the tensors, and after it, the metadata, if any. What is pointed to stays on the stack. */
+static contents check_contents(lua_State *L, int arg) {
+    luaL_checktype(L, arg, LUA_TTABLE);
+    if (lua_isnoneornil(L, arg + 1)) {
+        lua_settop(L, arg);
+        lua_newtable(L);
+    }
+    luaL_checktype(L, arg + 1, LUA_TTABLE);
+    lua_settop(L, arg + 1);
+    lua_newtable(L); /* arg + 2: keeps the metadata's values, numbers turned into strings, alive */
+    contents c = {.count = count_pairs(L, arg), .metadata_count = count_pairs(L, arg + 1)};
+    c.tensors = new_list(L, c.count, sizeof *c.tensors);
+    c.metadata = new_list(L, c.metadata_count, sizeof *c.metadata);
+    cld_named_tensor *tensor = c.tensors;
+    for (lua_pushnil(L); lua_next(L, arg); lua_pop(L, 1), tensor++) {
+        tensor->name = check_key(L, arg);
+        tensor->tensor = cldL_test_tensor(L, -1);
+        if (!tensor->tensor)
+            luaL_argerror(L, arg,
+                          lua_pushfstring(L, "'%s' is not an open tensor but a %s", tensor->name,
+                                          luaL_typename(L, -1)));
+    }
+    cld_metadata *entry = c.metadata;
+    for (lua_pushnil(L); lua_next(L, arg + 1); lua_pop(L, 1), entry++) {
+        size_t length;
+        entry->key = (char *)check_key(L, arg + 1);
+        if (lua_istable(L, -1) || lua_isfunction(L, -1))
+            luaL_argerror(L, arg + 1,
+                          lua_pushfstring(L, "'%s' is a %s; metadata are strings (see cld.json.encode)",
+                                          entry->key, luaL_typename(L, -1)));
+        entry->value = (char *)luaL_tolstring(L, -1, &length);
+        if (strlen(entry->value) != length)
+            luaL_argerror(L, arg + 1, lua_pushfstring(L, "'%s' holds a zero byte", entry->key));
+        lua_setfield(L, arg + 2, entry->key);
+    }
+    return c;
+}
+
 /* save(path, {name = tensor}[, {key = string or number or boolean}]) */
 static int io_save(lua_State *L) {
     const char *path = check_text(L, 1);
-    luaL_checktype(L, 2, LUA_TTABLE);
-    if (lua_isnoneornil(L, 3)) {
-        lua_settop(L, 2);
-        lua_newtable(L);
-    }
-    luaL_checktype(L, 3, LUA_TTABLE);
-    lua_settop(L, 3);
-    lua_newtable(L); /* 4: keeps the metadata's values, numbers turned into strings, alive */
-    size_t count = count_pairs(L, 2), metadata_count = count_pairs(L, 3), i = 0;
-    cld_named_tensor *tensors = new_list(L, count, sizeof *tensors);
-    cld_metadata *metadata = new_list(L, metadata_count, sizeof *metadata);
-    for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
-        tensors[i].name = check_key(L, 2);
-        tensors[i].tensor = cldL_test_tensor(L, -1);
-        if (!tensors[i].tensor)
-            return luaL_argerror(L, 2,
-                                 lua_pushfstring(L, "'%s' is not an open tensor but a %s", tensors[i].name,
-                                                 luaL_typename(L, -1)));
-        i++;
-    }
-    i = 0;
-    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
-        size_t length;
-        metadata[i].key = (char *)check_key(L, 3);
-        if (lua_istable(L, -1) || lua_isfunction(L, -1))
-            return luaL_argerror(L, 3,
-                                 lua_pushfstring(L,
-                                                 "'%s' is a %s; metadata are strings (see cld.json.encode)",
-                                                 metadata[i].key, luaL_typename(L, -1)));
-        metadata[i].value = (char *)luaL_tolstring(L, -1, &length);
-        if (strlen(metadata[i].value) != length)
-            return luaL_argerror(L, 3, lua_pushfstring(L, "'%s' holds a zero byte", metadata[i].key));
-        lua_setfield(L, 4, metadata[i].key);
-        i++;
-    }
-    check_saved(L, cld_safetensors_save(path, tensors, count, metadata, metadata_count));
+    contents c = check_contents(L, 2);
+    check_saved(L, cld_safetensors_save(path, c.tensors, c.count, c.metadata, c.metadata_count));
     return 0;
 }
 
@@ -192,23 +200,26 @@ static int io_mkdir(lua_State *L) {
     return 1;
 }
 
-/* exists(path) -> "file", "folder", "other" or nil */
-static int io_exists(lua_State *L) {
+/* NULL for none. */
+static const char *kind_name(cld_path_kind kind) {
     static const char *const names[] = {[CLD_PATH_NONE] = NULL,
                                         [CLD_PATH_FILE] = "file",
                                         [CLD_PATH_FOLDER] = "folder",
                                         [CLD_PATH_OTHER] = "other"};
-    lua_pushstring(L, names[cld_path(check_text(L, 1))]); /* NULL pushes nil */
+    return names[kind];
+}
+
+/* exists(path) -> "file", "folder", "other" or nil */
+static int io_exists(lua_State *L) {
+    lua_pushstring(L, kind_name(cld_path(check_text(L, 1)))); /* NULL pushes nil */
     return 1;
 }
 
-/* list(path) -> the names in the folder, sorted */
-static int io_list(lua_State *L) {
-    const char *path = check_text(L, 1);
-    guard *g = new_guard(L, release_names);
-    char **names = NULL;
-    cldL_check_status(L, cld_list_folder(path, &names, &g->count));
-    g->held = names;
+static guard *new_names(lua_State *L) { return new_guard(L, release_names); }
+
+/* Pushes a list of the names, and frees them. */
+static int push_names(lua_State *L, guard *g) {
+    char **names = g->held;
     lua_createtable(L, (int)g->count, 0);
     for (size_t i = 0; i < g->count; i++) {
         lua_pushstring(L, names[i]);
@@ -218,17 +229,168 @@ static int io_list(lua_State *L) {
     return 1;
 }
 
-/* lock(folder) -> a value that keeps the folder marked as in use until it is closed or collected; nil where it is
- * marked already. */
-static int io_lock(lua_State *L) {
+/* list(path) -> the names in the folder, sorted */
+static int io_list(lua_State *L) {
     const char *path = check_text(L, 1);
-    guard *g = new_guard(L, release_lock);
-    int lock;
-    cldL_check_status(L, cld_lock_folder(path, &lock));
-    if (lock < 0) return 0;
-    g->count = (size_t)lock;
-    g->held = g;
+    guard *g = new_names(L);
+    char **names = NULL;
+    cldL_check_status(L, cld_list_folder(path, &names, &g->count));
+    g->held = names;
+    return push_names(L, g);
+}
+
+/* ---- held folders -------------------------------------------------------------------------------------- */
+
+#define FOLDER "cld.io.folder"
+
+static cld_folder *check_folder(lua_State *L) {
+    cld_folder *f = luaL_checkudata(L, 1, FOLDER);
+    luaL_argcheck(L, f->fd >= 0, 1, "the folder is closed");
+    return f;
+}
+
+static int hold(lua_State *L, cld_status (*how)(cld_folder *f, const char *path)) {
+    const char *path = check_text(L, 1);
+    cld_folder *f = lua_newuserdatauv(L, sizeof *f, 0);
+    *f = (cld_folder){.fd = -1};
+    luaL_setmetatable(L, FOLDER);
+    cldL_check_status(L, how(f, path));
+    return f->fd >= 0;
+}
+
+/* lock(folder) -> the folder, marked as in use until it is closed or collected; nothing when it is marked already. */
+static int io_lock(lua_State *L) { return hold(L, cld_folder_open); }
+
+/* claim(folder): the same, and the folder is made if there is none. One that was made, and is still empty when it is
+ * closed, is removed again. */
+static int io_claim(lua_State *L) { return hold(L, cld_folder_claim); }
+
+static int folder_close(lua_State *L) {
+    cld_folder_close(luaL_checkudata(L, 1, FOLDER));
+    return 0;
+}
+
+/* f:locked() -> false on a file system that cannot lock folders */
+static int folder_locked(lua_State *L) {
+    lua_pushboolean(L, check_folder(L)->locked);
     return 1;
+}
+
+/* f:where() -> the path at which the folder lies now; nil once it has been removed */
+static int folder_where(lua_State *L) {
+    cld_folder *f = check_folder(L);
+    guard *g = new_guard(L, release_memory);
+    g->held = cld_folder_where(f);
+    lua_pushstring(L, g->held); /* NULL pushes nil */
+    release(g);
+    return 1;
+}
+
+/* f:exists(name) -> as exists(path) */
+static int folder_exists(lua_State *L) {
+    lua_pushstring(L, kind_name(cld_folder_has(check_folder(L), check_text(L, 2))));
+    return 1;
+}
+
+/* f:list() -> as list(path) */
+static int folder_list(lua_State *L) {
+    cld_folder *f = check_folder(L);
+    guard *g = new_names(L);
+    char **names = NULL;
+    cldL_check_status(L, cld_folder_list(f, &names, &g->count));
+    g->held = names;
+    return push_names(L, g);
+}
+
+/* f:read(name) -> the file's content, or nil when there is none */
+static int folder_read(lua_State *L) {
+    cld_folder *f = check_folder(L);
+    const char *name = check_text(L, 2);
+    cld_reader r;
+    if (cld_folder_has(f, name) == CLD_PATH_NONE) return 0;
+    guard *g = new_guard(L, release_memory);
+    cldL_check_status(L, cld_reader_open_in(&r, f, name));
+    g->held = malloc(r.bytes + 1);
+    cld_status status = g->held ? cld_reader_get(&r, g->held, 0, r.bytes)
+                                : cld_fail(CLD_NOMEM, "out of memory for the file '%s'", r.path);
+    size_t bytes = r.bytes;
+    cld_reader_close(&r);
+    cldL_check_status(L, status);
+    lua_pushlstring(L, g->held, bytes);
+    release(g);
+    return 1;
+}
+
+/* f:write(name, string): as write_atomic */
+static int folder_write(lua_State *L) {
+    cld_folder *f = check_folder(L);
+    const char *name = check_text(L, 2);
+    size_t bytes;
+    const char *data = luaL_checklstring(L, 3, &bytes);
+    cld_writer w;
+    cldL_check_status(L, cld_writer_open_in(&w, f, name));
+    cld_writer_put(&w, data, bytes);
+    check_saved(L, cld_writer_commit(&w));
+    return 0;
+}
+
+/* f:save(name, tensors[, metadata]): as save */
+static int folder_save(lua_State *L) {
+    cld_folder *f = check_folder(L);
+    const char *name = check_text(L, 2);
+    contents c = check_contents(L, 3);
+    cld_writer w;
+    cldL_check_status(L, cld_writer_open_in(&w, f, name));
+    check_saved(L, cld_safetensors_write(&w, c.tensors, c.count, c.metadata, c.metadata_count));
+    return 0;
+}
+
+/* f:append(name, line): a line more of a text file; "" only makes it */
+static int folder_append(lua_State *L) {
+    cld_folder *f = check_folder(L);
+    const char *name = check_text(L, 2);
+    size_t bytes;
+    const char *line = luaL_checklstring(L, 3, &bytes);
+    cldL_check_status(L, cld_append_line(f, name, line, bytes));
+    return 0;
+}
+
+/* f:remove_leftover(name): a temporary that no writer has any more */
+static int folder_remove_leftover(lua_State *L) {
+    cld_folder_remove_leftover(check_folder(L), check_text(L, 2));
+    return 0;
+}
+
+static void register_types(lua_State *L) {
+    static const luaL_Reg of_folders[] = {
+        {"close", folder_close},
+        {"locked", folder_locked},
+        {"where", folder_where},
+        {"exists", folder_exists},
+        {"list", folder_list},
+        {"read", folder_read},
+        {"write", folder_write},
+        {"save", folder_save},
+        {"append", folder_append},
+        {"remove_leftover", folder_remove_leftover},
+        {NULL, NULL},
+    };
+    const struct {
+        const char *name;
+        lua_CFunction close;
+    } types[] = {{GUARD, guard_gc}, {FOLDER, folder_close}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        luaL_newmetatable(L, types[i].name);
+        lua_pushcfunction(L, types[i].close);
+        lua_setfield(L, -2, "__gc");
+        lua_pushcfunction(L, types[i].close);
+        lua_setfield(L, -2, "__close");
+        lua_pop(L, 1);
+    }
+    luaL_getmetatable(L, FOLDER);
+    luaL_newlib(L, of_folders);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
 }
 
 int cldL_open_io(lua_State *L) {
@@ -242,15 +404,10 @@ int cldL_open_io(lua_State *L) {
         {"exists", io_exists},
         {"list", io_list},
         {"lock", io_lock},
+        {"claim", io_claim},
         {NULL, NULL},
     };
-    if (luaL_newmetatable(L, GUARD)) {
-        lua_pushcfunction(L, guard_gc);
-        lua_setfield(L, -2, "__gc");
-        lua_pushcfunction(L, guard_gc);
-        lua_setfield(L, -2, "__close");
-    }
-    lua_pop(L, 1);
+    register_types(L);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -208,4 +208,122 @@ describe("files and folders", function()
       program = process.absolute(process.cldlua), env = process.failing_files { FAIL_FOLDER_FSYNC = "22" } }
     assert.same({ 0, "", "x" }, { result.code, result.err, process.read(folder .. "/file") })
   end)
+
+  describe("that are held", function()
+    local path, held
+    before_each(function()
+      path = folder .. "/runs/a"
+      held = assert(cld.io.claim(path))
+    end)
+    after_each(function() held:close() end)
+
+    it("are read and written through the folder", function()
+      held:write("text", "some")
+      held:save("tensors", { a = cld.tensor { 1 } }, { key = 2 })
+      assert.same({ "tensors", "text" }, held:list())
+      assert.same({ "some", "file" }, { held:read "text", held:exists "text" })
+      assert.is_nil(held:read "none")
+      assert.is_nil(held:exists "none")
+      local tensors, metadata = cld.load(path .. "/tensors")
+      assert.same({ { 1 }, "2" }, { tensors.a:totable(), metadata.key })
+    end)
+
+    it("are held by one at a time", function()
+      assert.is_nil(cld.io.claim(path))
+      assert.is_nil(cld.io.lock(path))
+      assert.is_true(held:locked())
+    end)
+
+    it("are removed when they are closed, with what the claim has made above them", function()
+      held:close()
+      assert.same({}, cld.io.list(folder))
+    end)
+
+    it("stay when something lies in them", function()
+      held:write("text", "some")
+      held:close()
+      assert.same({ "text" }, cld.io.list(path))
+    end)
+
+    it("stay when they were there before the claim", function()
+      cld.io.mkdir(folder .. "/b")
+      cld.io.claim(folder .. "/b"):close()
+      cld.io.lock(folder .. "/b"):close()
+      assert.same({ "b", "runs" }, cld.io.list(folder))
+    end)
+
+    it("stay with those above them in which others are", function()
+      cld.io.mkdir(folder .. "/runs/b")
+      held:close()
+      assert.same({ "b" }, cld.io.list(folder .. "/runs"))
+    end)
+
+    it("are written to where they have been moved", function()
+      sh "mv runs elsewhere && mkdir -p runs/a"
+      assert.equal(output "realpath elsewhere" .. "/a", held:where())
+      held:write("text", "some")
+      held:save("tensors", {})
+      held:append("lines", "one")
+      assert.same({ "lines", "tensors", "text" }, cld.io.list(folder .. "/elsewhere/a"))
+      assert.same({}, cld.io.list(path))
+      held:close()
+      assert.same({}, cld.io.list(path))
+    end)
+
+    it("say that they are gone, and write nothing elsewhere", function()
+      sh "rm -r runs/a && mkdir runs/a"
+      assert.is_nil(held:where())
+      for _, call in ipairs { { "write", "x", "some" }, { "save", "x", {} }, { "append", "x", "one" } } do
+        check.fails(function() held[call[1]](held, call[2], call[3]) end,
+          "cannot write '.*/runs/a/x': the folder was removed or replaced while it was in use")
+      end
+      held:close()
+      assert.same({}, cld.io.list(path))
+    end)
+
+    it("must be there to be locked, and be folders", function()
+      check.fails(function() cld.io.lock(folder .. "/none") end, "cannot lock the folder '.*/none': No such file")
+      process.write(folder .. "/file", "x")
+      check.fails(function() cld.io.lock(folder .. "/file") end, "cannot lock the folder '.*/file': Not a directory")
+      check.fails(function() cld.io.claim(folder .. "/file") end, "cannot make the folder '.*/file': File exists")
+      check.fails(function() cld.io.claim "" end, "cannot make the folder '': No such file")
+    end)
+
+    it("are of no use once they are closed", function()
+      held:close()
+      held:close()
+      check.fails(function() held:write("x", "y") end, "the folder is closed")
+    end)
+
+    it("have links followed in them, which may dangle", function()
+      sh "ln -s ../../b runs/a/text && ln -s no/where runs/a/lost"
+      held:write("text", "some")
+      assert.equal("some", process.read(folder .. "/b"))
+      check.fails(function() held:write("lost", "x") end, "'.*/lost', a symbolic link to 'no/where': No such file")
+      check.fails(function() held:append("lost", "x") end, "cannot write '.*/lost': No such file or directory")
+    end)
+
+    it("are not waited for at a pipe", function()
+      sh "mkfifo runs/a/pipe"
+      check.fails(function() held:read "pipe" end, "not a regular file")
+      check.fails(function() held:append("pipe", "x") end, "not a regular file")
+      check.fails(function() held:write("pipe", "x") end, "not a regular file")
+    end)
+
+    it("get lines, each on one of its own even after one that was cut", function()
+      held:append("lines", "")
+      assert.equal("", held:read "lines")
+      held:append("lines", "one")
+      held:append("lines", "two")
+      assert.equal("one\ntwo\n", held:read "lines")
+      held:write("lines", "one\ntw")
+      held:append("lines", "three")
+      assert.equal("one\ntw\nthree\n", held:read "lines")
+    end)
+
+    it("get no line on a full disk, with the reason", function()
+      sh "ln -s /dev/full runs/a/lines"
+      check.fails(function() held:append("lines", "x") end, "cannot write '.*/lines': No space left on device")
+    end)
+  end)
 end)

@@ -16,6 +16,9 @@
 -- epoch's end (cld.eval) they do not wait: the resumed run repeats it. Before the first epoch there is nothing to
 -- save, and they leave at once.
 --
+-- The run holds its folder: it goes on in one that is renamed or moved, and ends with one line and status 1 when it is
+-- removed or replaced (run/README.md).
+--
 -- A training that has diverged (run/divergence.lua) ends with one line and status 1, its last good checkpoint kept.
 --
 -- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings: what
@@ -55,18 +58,16 @@ function run.restore(loaded, objects) checkpoint.restore(loaded, objects, true) 
 local Run = { __name = "cld.run" }
 Run.__index = Run
 
--- A run that has come to no epoch (no data, no memory) leaves no folder.
-function Run:__gc()
-  if self.claim and not self.log then folder.abandon(self.claim) end
-end
-
 -- ---- starting ---------------------------------------------------------------
 
 -- Take over what the folder holds; returns a list of the settings that the user changed.
 local function continue(self)
-  if core.io.exists(self.checkpoint) then self.loaded = checkpoint.load(self.checkpoint) end
-  local stored = self.loaded and self.loaded.options or record.read_options(self.folder)
-  return settings.adopt(self.loaded and self.checkpoint or self.folder .. "/options.json", self.opt, stored)
+  local held, path = self.claim.held, self.folder .. "/options.json"
+  if held:exists(folder.checkpoint) then self.loaded, path = checkpoint.load(self.checkpoint), self.checkpoint end
+  if held:where() ~= self.folder then -- the checkpoint is read by its path: was that ours?
+    user_error.raise("the run folder '%s' was moved, removed or replaced while it was read", self.folder)
+  end
+  return settings.adopt(path, self.opt, self.loaded and self.loaded.options or record.read_options(held, path))
 end
 
 local function in_session() return package.loaded["cld.repl"] ~= nil end
@@ -81,8 +82,9 @@ local function start(opt)
   }, Run)
   local resume = settings.get(opt, "resume")
   self.claim = folder.claim { runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume }
-  self.folder = self.claim.path
-  self.checkpoint = folder.checkpoint(self.folder)
+  self.folder, self.held = self.claim.path, self.claim.held
+  self.checkpoint = self.folder .. "/" .. folder.checkpoint
+  self.sources = record.sources()
   local changed = self.claim.continues and continue(self) or {}
   settings.set_up_process(opt)
 
@@ -130,7 +132,7 @@ local function resume(self)
   core.tensor.set_rng_state(position.rng)
   self.epochs_done, self.step, self.step_in_epoch = position.epoch, position.step, position.step_in_epoch
   self.best, self.seconds, self.loaded = position.best, position.seconds, nil
-  record.update(self.folder, self.opt, self.epochs_done)
+  record.update(self.held, self.opt, self.sources, self.epochs_done)
   print(("resumed from %s, after %s%s"):format(self.checkpoint, place(self),
     self.epochs_done >= self.opt.epochs and ": nothing is left to do" or ""))
 end
@@ -141,10 +143,10 @@ end
 -- (loader.first_step, counted from 0).
 function Run:epochs(objects)
   self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
-  if self.loaded then resume(self) else record.write(self.folder, self.opt) end
+  if self.loaded then resume(self) else record.write(self.held, self.opt, self.sources) end
   local has_length = self.loader and pcall(function() return #self.loader end)
   self.steps_per_epoch = has_length and #self.loader or nil
-  self.log = record.open_log(self.folder)
+  self.log = record.open_log(self.held)
   self.log { event = "start", epoch = self.epochs_done, step = self.step, versions = system.versions() }
   self.line = progress.new {
     epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
@@ -183,8 +185,8 @@ function Run:end_epoch()
   if last or signal or self.epochs_done % settings.get(self.opt, "save_every") == 0 then self:save() end
   if last then
     self:remember { event = "end" }
-    self.line:print(("done: %d epochs in %s; %s"):format(self.opt.epochs, progress.duration(self:elapsed()),
-      self.checkpoint))
+    self.line:print(("done: %d epochs in %s; %s/%s"):format(self.opt.epochs, progress.duration(self:elapsed()),
+      self:where(), folder.checkpoint))
   end
   if signal then self:leave() end
 end
@@ -197,11 +199,22 @@ local function skipped(self)
   return count > 0 and ("  skipped %d"):format(count) or ""
 end
 
--- A line of the log: where the run is, and `fields`.
+-- A line of the log: where the run is, and `fields`. A run whose folder is gone ends here: it could keep nothing.
 function Run:remember(fields)
   fields.epoch, fields.step, fields.seconds = self.epoch or self.epochs_done, self.step, self:elapsed()
   self.log(fields)
   self.logged = system.clock()
+  self:check_folder()
+end
+
+-- Where the folder lies now: a run goes on in one that was moved.
+function Run:where() return self.held:where() or self.folder end
+
+function Run:check_folder()
+  if self.held:where() then return end
+  self.line:clear()
+  user_error.raise("the run folder '%s' was removed or replaced while the run was going: its checkpoint could not be"
+    .. " kept, and the run ends after %s", self.folder, place(self))
 end
 
 function Run:elapsed() return self.seconds + system.clock() - self.resumed_at end
@@ -242,7 +255,8 @@ function Run:check_divergence(steps)
   if not problem then return end
   self.line:clear()
   user_error.raise("epoch %d: %s: the training has diverged (is the learning rate too high?)%s", self.epoch, problem,
-    core.io.exists(self.checkpoint) and ("; %s is as it was"):format(self.checkpoint) or "; there is no checkpoint")
+    self.held:exists(folder.checkpoint) and ("; %s/%s is as it was"):format(self:where(), folder.checkpoint)
+      or "; there is no checkpoint")
 end
 
 --- The epoch's accuracy, as shares: {top1 =, top5 =}. Logs and prints it, and keeps the best: run.best is
@@ -267,7 +281,7 @@ end
 function Run:save()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
   if self.epoch then self:check_divergence() end
-  local ok, message = pcall(checkpoint.save, self.checkpoint, self.states, {
+  local ok, message = pcall(checkpoint.save, self.held, folder.checkpoint, self.states, {
     options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(),
     position = {
       epoch = self.epochs_done, step = self.step, step_in_epoch = self.step_in_epoch, seconds = self:elapsed(),
@@ -275,9 +289,10 @@ function Run:save()
     },
   })
   if not ok then
+    self:check_folder()
     self.line:clear()
     user_error.raise("%s%s", tostring(message),
-      core.io.exists(self.checkpoint) and "; the checkpoint before it is as it was" or "")
+      self.held:exists(folder.checkpoint) and "; the checkpoint before it is as it was" or "")
   end
 end
 
@@ -296,7 +311,7 @@ end
 function Run:leave()
   local name, number = system.interrupted()
   self:remember { event = "interrupted", signal = name }
-  self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, place(self), self.folder))
+  self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, place(self), self:where()))
   os.exit(128 + number, true)
 end
 

@@ -1,8 +1,7 @@
-/* Reading and writing whole files, and folders. The contract is in file.h. */
+/* Reading and writing whole files. The contract is in file.h. */
 #define _GNU_SOURCE
 #include "runtime/io/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -51,13 +50,13 @@ static bool is_file_name(const char *name) {
     return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-/* Fills in the writer's folder and name: those of the file that its path leads to from the folder `at`. */
-static cld_status find_place(cld_writer *w, int at) {
+/* Fills in the writer's folder and name: those of the file to which the path `from` leads from the folder `at`. */
+static cld_status find_place(cld_writer *w, int at, const char *from) {
     char target[PATH_MAX]; /* of the last link */
     bool is_link = false;
     for (int links = 0; links <= MOST_LINKS; links++) {
         const char *name;
-        char *path = strdup(is_link ? target : w->path);
+        char *path = strdup(is_link ? target : from);
         if (!path) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", w->path);
         int folder = open_parent(is_link ? w->folder : at, path, &name);
         int reason = errno;
@@ -89,7 +88,7 @@ static bool lock_temporary(int fd) {
     return fstat(fd, &facts) == 0 && facts.st_nlink > 0;
 }
 
-static cld_status open_temporary(cld_writer *w, mode_t mode) {
+static cld_status open_temporary(cld_writer *w, mode_t mode, const cld_folder *held) {
     for (int tries = 0; tries < 100 && w->fd < 0; tries++) {
         unsigned long long tag;
         free(w->temporary);
@@ -107,9 +106,11 @@ static cld_status open_temporary(cld_writer *w, mode_t mode) {
         if (w->fd < 0 && errno != EEXIST) break;
     }
     if (w->fd >= 0) return CLD_OK;
+    int reason = errno;
     free(w->temporary); /* not ours to remove */
     w->temporary = NULL;
-    return fail_errno("write", w->path);
+    errno = reason;
+    return held ? cld_folder_fail(held, "write", w->name) : fail_errno("write", w->path);
 }
 
 /* The new file's owner, group and permissions: the old one's, as far as the system allows. */
@@ -122,18 +123,21 @@ static void keep_owner_and_mode(int fd, const struct stat *old) {
     fchmod(fd, mode);
 }
 
-cld_status cld_writer_open(cld_writer *w, const char *path) {
+/* `at` is the folder from which the path leads; what is written in a folder that is held (`held`, or NULL) fails with
+ * word of that folder. Takes over the writer's path, which may be NULL: out of memory. */
+static cld_status start(cld_writer *w, int at, const char *name, const cld_folder *held) {
     struct stat facts;
-    *w = (cld_writer){.folder = -1, .fd = -1, .path = strdup(path)};
     if (!w->path)
-        w->status = cld_fail(CLD_NOMEM, "out of memory for the path '%s'", path);
-    else if (!*path || (stat(path, &facts) == 0 && !S_ISREG(facts.st_mode))) /* rename would replace it */
-        w->status = cld_fail(CLD_IO, "cannot write '%s': it is not a regular file", path);
+        w->status = cld_fail(CLD_NOMEM, "out of memory for the path '%s'", name);
+    else if (!*name ||
+             (fstatat(at, name, &facts, 0) == 0 && !S_ISREG(facts.st_mode))) /* rename would replace it */
+        w->status = cld_fail(CLD_IO, "cannot write '%s': it is not a regular file", w->path);
     else
-        w->status = find_place(w, AT_FDCWD);
+        w->status = find_place(w, at, name);
     if (w->status == CLD_OK) {
+        bool is_link = strcmp(w->name, name) != 0;
         bool replaces = fstatat(w->folder, w->name, &facts, AT_SYMLINK_NOFOLLOW) == 0;
-        w->status = open_temporary(w, replaces ? 0600 : 0666);
+        w->status = open_temporary(w, replaces ? 0600 : 0666, is_link ? NULL : held);
         if (w->status == CLD_OK && replaces) keep_owner_and_mode(w->fd, &facts);
     }
     cld_status status = w->status;
@@ -141,18 +145,31 @@ cld_status cld_writer_open(cld_writer *w, const char *path) {
     return status;
 }
 
-cld_status cld_writer_put(cld_writer *w, const void *data, size_t bytes) {
-    const char *from = data;
-    while (w->status == CLD_OK && bytes > 0) {
-        ssize_t written = write(w->fd, from, bytes < MOST_AT_ONCE ? bytes : MOST_AT_ONCE);
+cld_status cld_writer_open(cld_writer *w, const char *path) {
+    *w = (cld_writer){.folder = -1, .fd = -1, .path = strdup(path)};
+    return start(w, AT_FDCWD, path, NULL);
+}
+
+cld_status cld_writer_open_in(cld_writer *w, const cld_folder *folder, const char *name) {
+    *w = (cld_writer){.folder = -1, .fd = -1};
+    if (asprintf(&w->path, "%s/%s", folder->path, name) < 0) w->path = NULL;
+    return start(w, folder->fd, name, folder);
+}
+
+/* Sets errno on failure. */
+static bool write_all(int fd, const char *from, size_t bytes) {
+    while (bytes > 0) {
+        ssize_t written = write(fd, from, bytes < MOST_AT_ONCE ? bytes : MOST_AT_ONCE);
         if (written < 0 && errno == EINTR) continue;
-        if (written < 0) {
-            w->status = fail_errno("write", w->path);
-        } else {
-            from += written;
-            bytes -= (size_t)written;
-        }
+        if (written < 0) return false;
+        from += written;
+        bytes -= (size_t)written;
     }
+    return true;
+}
+
+cld_status cld_writer_put(cld_writer *w, const void *data, size_t bytes) {
+    if (w->status == CLD_OK && !write_all(w->fd, data, bytes)) w->status = fail_errno("write", w->path);
     return w->status;
 }
 
@@ -206,10 +223,10 @@ void cld_writer_abandon(cld_writer *w) {
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
-cld_status cld_reader_open(cld_reader *r, const char *path) {
+/* Takes over fd, which may be negative: errno says why. */
+static cld_status start_reading(cld_reader *r, int fd, const char *path) {
     struct stat facts;
     *r = (cld_reader){.fd = -1};
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe without a writer would block */
     if (fd < 0) return fail_errno("read", path);
     if (fstat(fd, &facts) != 0) {
         cld_status status = fail_errno("read", path);
@@ -224,6 +241,21 @@ cld_status cld_reader_open(cld_reader *r, const char *path) {
     }
     *r = (cld_reader){.path = copy, .fd = fd, .bytes = (uint64_t)facts.st_size};
     return CLD_OK;
+}
+
+#define TO_READ (O_RDONLY | O_NONBLOCK | O_CLOEXEC) /* a pipe without a writer would block */
+
+cld_status cld_reader_open(cld_reader *r, const char *path) {
+    return start_reading(r, open(path, TO_READ), path);
+}
+
+cld_status cld_reader_open_in(cld_reader *r, const cld_folder *folder, const char *name) {
+    char *path;
+    if (asprintf(&path, "%s/%s", folder->path, name) < 0)
+        return cld_fail(CLD_NOMEM, "out of memory for the path of '%s'", name);
+    cld_status status = start_reading(r, openat(folder->fd, name, TO_READ), path);
+    free(path);
+    return status;
 }
 
 cld_status cld_reader_get(cld_reader *r, void *data, uint64_t offset, size_t bytes) {
@@ -248,95 +280,34 @@ void cld_reader_close(cld_reader *r) {
     *r = (cld_reader){.fd = -1};
 }
 
-/* ---- folders ------------------------------------------------------------------------------------------- */
+/* ---- adding lines -------------------------------------------------------------------------------------- */
 
-cld_path_kind cld_path(const char *path) {
+/* Whether a file that has been written to ends in the middle of a line. */
+static bool is_torn(int fd, const struct stat *facts) {
+    char last = '\n';
+    return S_ISREG(facts->st_mode) && facts->st_size > 0 && pread(fd, &last, 1, facts->st_size - 1) == 1 &&
+           last != '\n';
+}
+
+cld_status cld_append_line(const cld_folder *folder, const char *name, const char *line, size_t bytes) {
     struct stat facts;
-    if (stat(path, &facts) != 0) return CLD_PATH_NONE;
-    return S_ISREG(facts.st_mode) ? CLD_PATH_FILE : S_ISDIR(facts.st_mode) ? CLD_PATH_FOLDER : CLD_PATH_OTHER;
-}
-
-static cld_status make_one(const char *path, unsigned mode, bool *created) {
-    *created = mkdir(path, mode) == 0;
-    int reason = errno;
-    if (*created || cld_path(path) == CLD_PATH_FOLDER) return CLD_OK;
-    errno = reason;
-    return fail_errno("make the folder", path);
-}
-
-cld_status cld_make_folder(const char *path, unsigned mode, bool *created) {
-    char *prefix = strdup(path);
+    int fd = openat(folder->fd, name, O_RDWR | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+    if (fd < 0) return cld_folder_fail(folder, "write", name);
     cld_status status = CLD_OK;
-    *created = false;
-    if (!prefix) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", path);
-    for (char *end = prefix; *end && status == CLD_OK; end++) {
-        bool parent_is_new;
-        if (*end != '/' || end == prefix || end[1] == '/' || end[1] == '\0') continue;
-        *end = '\0';
-        status = make_one(prefix, mode, &parent_is_new);
-        *end = '/';
+    char *text = malloc(bytes + 2);
+    if (!text) {
+        status = cld_fail(CLD_NOMEM, "out of memory for a line of '%s/%s'", folder->path, name);
+    } else if (fstat(fd, &facts) != 0 || !(S_ISREG(facts.st_mode) || S_ISCHR(facts.st_mode))) {
+        status = cld_fail(CLD_IO, "cannot write '%s/%s': it is not a regular file", folder->path, name);
+    } else if (bytes > 0) {
+        size_t length = 0;
+        if (is_torn(fd, &facts)) text[length++] = '\n';
+        memcpy(text + length, line, bytes);
+        length += bytes;
+        text[length++] = '\n';
+        if (!write_all(fd, text, length)) status = cld_folder_fail(folder, "write", name);
     }
-    if (status == CLD_OK) status = make_one(prefix, mode, created);
-    free(prefix);
+    free(text);
+    close(fd);
     return status;
-}
-
-cld_status cld_lock_folder(const char *path, int *lock) {
-    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*lock < 0) return fail_errno("lock the folder", path);
-    if (flock(*lock, LOCK_EX | LOCK_NB) == 0) return CLD_OK;
-    int reason = errno;
-    close(*lock);
-    *lock = -1;
-    errno = reason;
-    return reason == EWOULDBLOCK ? CLD_OK : fail_errno("lock the folder", path);
-}
-
-static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
-/* Takes over name, which may be NULL: out of memory. */
-static bool append(char ***names, size_t *count, size_t *room, char *name) {
-    if (name && *count == *room) {
-        size_t wanted = *room ? 2 * *room : 64;
-        char **grown = realloc(*names, wanted * sizeof *grown);
-        if (!grown) {
-            free(name);
-            return false;
-        }
-        *names = grown;
-        *room = wanted;
-    }
-    if (name) (*names)[(*count)++] = name;
-    return name != NULL;
-}
-
-cld_status cld_list_folder(const char *path, char ***names, size_t *count) {
-    size_t room = 0;
-    cld_status status = CLD_OK;
-    *names = NULL;
-    *count = 0;
-    DIR *folder = opendir(path);
-    if (!folder) return fail_errno("list the folder", path);
-    while (status == CLD_OK) {
-        errno = 0;
-        struct dirent *entry = readdir(folder);
-        if (!entry && errno) status = fail_errno("list the folder", path);
-        if (!entry) break;
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-        if (!append(names, count, &room, strdup(entry->d_name)))
-            status = cld_fail(CLD_NOMEM, "out of memory for the names in '%s'", path);
-    }
-    closedir(folder);
-    if (status == CLD_OK && *count) qsort(*names, *count, sizeof **names, by_bytes);
-    if (status != CLD_OK) {
-        cld_free_names(*names, *count);
-        *names = NULL;
-        *count = 0;
-    }
-    return status;
-}
-
-void cld_free_names(char **names, size_t count) {
-    for (size_t i = 0; i < count; i++) free(names[i]);
-    free(names);
 }

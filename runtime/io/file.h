@@ -1,4 +1,4 @@
-/* Files: whole ones in, whole ones out, and the folders they lie in.
+/* Files: whole ones in, whole ones out.
  *
  * A file that matters is never half written. cld_writer writes under a temporary name in the same folder, and
  * only cld_writer_commit (flush to disk, rename, flush the folder) puts it in the place of the old one. Until
@@ -29,7 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/core/error.h"
+#include "runtime/io/folder.h"
 
 typedef struct cld_writer {
     char *path;             /* as the caller gave it */
@@ -64,19 +64,15 @@ cld_status cld_reader_open(cld_reader *r, const char *path);
 cld_status cld_reader_get(cld_reader *r, void *data, uint64_t offset, size_t bytes);
 void cld_reader_close(cld_reader *r); /* twice is fine */
 
-/* The folder and its missing parents, with this mode (0777 less the umask is usual). One that exists is fine; *created
- * says whether this call made it. */
-cld_status cld_make_folder(const char *path, unsigned mode, bool *created);
+/* ---- in a folder that is held --------------------------------------------------------------------------- */
 
-/* Mark a folder as in use for as long as *lock, a file descriptor, stays open; the system forgets the mark
- * when the process dies. *lock is -1 where another process (or this one) holds it. */
-cld_status cld_lock_folder(const char *path, int *lock);
+/* As cld_writer_open and cld_reader_open, for a name in the folder. */
+cld_status cld_writer_open_in(cld_writer *w, const cld_folder *folder, const char *name);
+cld_status cld_reader_open_in(cld_reader *r, const cld_folder *folder, const char *name);
 
-typedef enum cld_path_kind { CLD_PATH_NONE, CLD_PATH_FILE, CLD_PATH_FOLDER, CLD_PATH_OTHER } cld_path_kind;
-cld_path_kind cld_path(const char *path);
-
-/* The names in a folder but "." and "..", sorted bytewise. Free with cld_free_names. */
-cld_status cld_list_folder(const char *path, char ***names, size_t *count);
-void cld_free_names(char **names, size_t count);
+/* Add a line (given without its end) to a text file, which is made if there is none, in one write: after a power cut,
+ * or on a full disk, part of it may be there. Lines are whole again from the next one on, which begins on a line of its
+ * own. The file is looked up each time, so that one that was moved away is begun anew. Zero bytes: it is only made. */
+cld_status cld_append_line(const cld_folder *folder, const char *name, const char *line, size_t bytes);
 
 #endif

@@ -64,6 +64,8 @@ typedef struct cld_named_tensor {
 
 /* Sorts both lists in place; names must differ. Written as file.h says: the old file stays until the new one
  * is on the disk. Beside the tensors it needs one copy of the largest that is not dense on the CPU. */
+cld_status cld_safetensors_write(cld_writer *w, cld_named_tensor *tensors, size_t count,
+                                 cld_metadata *metadata, size_t metadata_count); /* ends the writer */
 cld_status cld_safetensors_save(const char *path, cld_named_tensor *tensors, size_t count,
                                 cld_metadata *metadata, size_t metadata_count);
 

@@ -99,19 +99,25 @@ static void put_tensor(cld_writer *w, cld_tensor *t) {
         w->status = cld_error_code();
 }
 
-cld_status cld_safetensors_save(const char *path, cld_named_tensor *tensors, size_t count,
-                                cld_metadata *metadata, size_t metadata_count) {
-    cld_writer w;
+cld_status cld_safetensors_write(cld_writer *w, cld_named_tensor *tensors, size_t count,
+                                 cld_metadata *metadata, size_t metadata_count) {
     if (count) qsort(tensors, count, sizeof *tensors, by_width_and_name);
     if (metadata_count) qsort(metadata, metadata_count, sizeof *metadata, by_key);
     char *text = header_text(tensors, count, metadata, metadata_count);
-    if (!text) return cld_fail_in("cannot write '%s'", path);
-    cld_status status = cld_writer_open(&w, path);
-    if (status == CLD_OK) {
-        put_header(&w, text);
-        for (size_t i = 0; i < count && w.status == CLD_OK; i++) put_tensor(&w, tensors[i].tensor);
-        status = cld_writer_commit(&w);
+    if (!text) {
+        cld_status status = cld_fail_in("cannot write '%s'", w->path);
+        cld_writer_abandon(w);
+        return status;
     }
+    put_header(w, text);
+    for (size_t i = 0; i < count && w->status == CLD_OK; i++) put_tensor(w, tensors[i].tensor);
     free(text);
-    return status;
+    return cld_writer_commit(w);
+}
+
+cld_status cld_safetensors_save(const char *path, cld_named_tensor *tensors, size_t count,
+                                cld_metadata *metadata, size_t metadata_count) {
+    cld_writer w;
+    CLD_TRY(cld_writer_open(&w, path));
+    return cld_safetensors_write(&w, tensors, count, metadata, metadata_count);
 }

@@ -109,6 +109,13 @@ local jobs = {
     cld.save(file, { x = cld.ones(3), y = cld.zeros(2, 2) }, { step = "1" })
     return (cld.load(file))
   end },
+  { "a held folder", function()
+    local held <close> = cld.io.claim(file .. ".d")
+    local _ <close> = setmetatable({}, { __close = function() os.remove(file .. ".d/text") end })
+    held:write("text", "some")
+    held:append("text", "more")
+    return held:where(), held:list(), held:read "text"
+  end },
   { "nearest neighbours", function()
     local memory, labels = cld.randn(20, 4):normalize(), cld.zeros({ 20 }, "i64")
     return cld.eval.weighted_knn(memory, labels, cld.randn(5, 4):normalize(), { k = 3, temperature = 0.1, classes = 2 })

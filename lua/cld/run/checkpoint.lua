@@ -32,8 +32,8 @@ function checkpoint.object(value)
   }
 end
 
---- save(path, {name = object}, {key = JSON-able value})
-function checkpoint.save(path, objects, facts)
+--- save(folder that is held, name of the file, {name = object}, {key = JSON-able value})
+function checkpoint.save(held, file, objects, facts)
   local tensors, metadata = {}, { format = "cldlua checkpoint 1" }
   for prefix, object in pairs(objects) do
     for name, tensor in pairs(object:state_dict()) do
@@ -44,7 +44,7 @@ function checkpoint.save(path, objects, facts)
     end
   end
   for key, value in pairs(facts) do metadata[key] = json.encode(value) end
-  user_error.call(core.io.save, path, tensors, metadata)
+  user_error.call(held.save, held, file, tensors, metadata)
 end
 
 -- ---- reading ----------------------------------------------------------------

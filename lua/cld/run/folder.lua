@@ -1,16 +1,18 @@
 --- Where a run lives. A fresh run without a name takes the recipe's, numbered where that is taken: npid, npid-2, ...
--- A folder is taken once a run has trained in it (it has a log) or while one is using it (it is locked); a run that
--- failed before its first epoch abandons its own. A folder that holds a checkpoint is never started afresh.
+-- A folder is taken once a run has trained in it (it has a log) or while one is using it (it is locked); one that a
+-- run has made and left empty, because it failed before its first epoch, goes with the run. A folder that holds a
+-- checkpoint is never started afresh.
+--
+-- A run holds its folder (core.io.claim, runtime/io/folder.h) and reads and writes through it, not by its path: it
+-- writes on in a folder that is moved or renamed, and never in another that comes to lie at its path.
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 local io_ = core.io
 
 local folder = {}
 
-local function has(path, file) return io_.exists(path .. "/" .. file) ~= nil end
-
---- The checkpoint of the run in this folder.
-function folder.checkpoint(path) return path .. "/checkpoint.safetensors" end
+--- The file that a run resumes from.
+folder.checkpoint = "checkpoint.safetensors"
 
 -- The recipe's name: the script that was started (where there is one), without folder and ending.
 local function recipe_name()
@@ -21,8 +23,9 @@ end
 
 local function numbered(name, n) return n == 1 and name or ("%s-%d"):format(name, n) end
 
-local function lock(path)
-  return user_error.call(io_.lock, path)
+-- `how` is io_.claim, which makes the folder if there is none, or io_.lock.
+local function hold(how, path)
+  return user_error.call(how, path)
     or user_error.raise("the run folder '%s' is in use by a run that is still going", path)
 end
 
@@ -37,34 +40,27 @@ local function latest(runs, name)
   return best
 end
 
--- Makes the folder; what was not there before is noted in `made`, inner folders first.
-local function make(path, made)
-  local missing = path
-  while missing and not io_.exists(missing) do
-    made[#made + 1] = missing
-    missing = missing:match "^(.+)/[^/]+$"
-  end
-  user_error.call(io_.mkdir, path)
-end
-
-local function start_numbered(runs, made)
+local function start_numbered(runs)
   local name = recipe_name()
   for n = 1, math.huge do
     local path = runs .. "/" .. numbered(name, n)
-    make(path, made)
-    if not has(path, "log.jsonl") and not has(path, "checkpoint.safetensors") then
-      local held = user_error.call(io_.lock, path)
-      if held then return path, held end
+    local function is_taken(exists) return exists "log.jsonl" or exists(folder.checkpoint) end
+    -- By path first, so that nobody finds an old run's folder locked; what counts is what is there once it is held.
+    if not is_taken(function(file) return io_.exists(path .. "/" .. file) end) then
+      local held = user_error.call(io_.claim, path)
+      if held and not is_taken(function(file) return held:exists(file) end) then return path, held end
+      if held then held:close() end
     end
   end
 end
 
-local function start_named(path, made)
-  make(path, made)
-  if has(path, "checkpoint.safetensors") then
+local function start_named(path)
+  local held = hold(io_.claim, path)
+  if held:exists(folder.checkpoint) then
+    held:close()
     user_error.raise("the run folder '%s' holds a checkpoint: --resume continues it, --name starts another", path)
   end
-  return path, lock(path)
+  return path, held
 end
 
 -- --resume PATH: a run folder, or the checkpoint in it.
@@ -74,17 +70,18 @@ local function given(path)
   if kind == "folder" then return (path:gsub("(.)/+$", "%1")) end
   local parent, file = path:match "^(.*)/([^/]*)$"
   if not parent then parent, file = ".", path end
-  if file ~= "checkpoint.safetensors" then
+  if file ~= folder.checkpoint then
     user_error.raise("--resume: '%s' is neither a run folder nor its checkpoint.safetensors", path)
   end
   return parent
 end
 
--- What a run that was killed in the middle of a write has left (runtime/io/file.c: <file>.<process>.tmp).
-local function remove_leftovers(path)
-  for _, name in ipairs(user_error.call(io_.list, path)) do
-    local kind = name:match "%.(%a+)%.%d+%.tmp$"
-    if kind == "safetensors" or kind == "json" or kind == "lua" then os.remove(path .. "/" .. name) end
+-- What a run that was killed in the middle of a write has left (runtime/io/file.h: <file>.<hexadecimal digits>.tmp).
+-- What another program is writing there just now stays.
+local function remove_leftovers(held)
+  for _, name in ipairs(user_error.call(held.list, held)) do
+    local kind = name:match "%.(%a+)%.%x+%.tmp$"
+    if kind == "safetensors" or kind == "json" or kind == "lua" then held:remove_leftover(name) end
   end
 end
 
@@ -95,33 +92,32 @@ local function check_names(runs, name)
   end
 end
 
-local function choose(options, made)
+local function choose(options)
   local runs, name, resume = options.runs, options.name, options.resume
   check_names(runs, name)
-  if not resume and name == "" then return start_numbered(runs, made) end
-  if not resume then return start_named(runs .. "/" .. name, made) end
-  local path
+  if not resume and name == "" then return start_numbered(runs) end
+  if not resume then return start_named(runs .. "/" .. name) end
+  local path, held
   if type(resume) == "string" then
     path = given(resume)
+    held = hold(io_.lock, path) -- not made anew, should it be removed at this moment
   else
     path = runs .. "/" .. (name ~= "" and name or latest(runs, recipe_name()) or recipe_name())
+    held = hold(io_.claim, path)
   end
-  make(path, made)
-  return path, lock(path), has(path, "checkpoint.safetensors") or has(path, "options.json")
+  return path, held, held:exists(folder.checkpoint) or held:exists "options.json"
 end
 
---- claim{runs =, name =, resume =} -> {path, lock, continues = whether there is a run to continue, made}. The lock is
--- to be kept.
+--- claim{runs =, name =, resume =} -> {path, held = what all of the run's files are read and written through, continues
+-- = whether there is a run to continue}.
 function folder.claim(options)
-  local made = {}
-  local path, held, continues = choose(options, made)
-  remove_leftovers(path)
-  return { path = path, lock = held, continues = continues, made = made }
-end
-
---- Removes the folders that the claim has made, where they are still empty.
-function folder.abandon(claim)
-  for _, path in ipairs(claim.made) do os.remove(path) end
+  local path, held, continues = choose(options)
+  if not held:locked() then
+    io.stderr:write(("the file system of '%s' cannot lock folders: start no other run there while this one is going\n")
+      :format(path))
+  end
+  remove_leftovers(held)
+  return { path = path, held = held, continues = continues }
 end
 
 return folder

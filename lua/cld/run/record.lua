@@ -1,5 +1,5 @@
 --- What a run folder tells later: options.json, versions.json, the recipe's source, and log.jsonl, one JSON object
--- a line.
+-- a line. All of it goes through `held`, the folder itself (see folder.lua).
 local core = require "cld.core"
 local json = require "cld.json"
 local user_error = require "cld.user_error"
@@ -22,8 +22,9 @@ local function read(path)
   return text
 end
 
--- {file name = text} of the script that was started (arg[0], where there is one) and those it runs.
-local function source_texts()
+--- {file name = text} of the script that was started (arg[0], where there is one) and those it runs. Read before the
+-- recipe goes on: it may move to another working folder.
+function record.sources()
   local texts = {}
   local paths = table.move(sources, 1, #sources, 2, { arg and arg[-1] and arg[0] or nil })
   for _, path in pairs(paths) do texts[path:match "[^/]*$"] = read(path) end
@@ -32,7 +33,7 @@ end
 
 -- ---- files ------------------------------------------------------------------
 
-local function write(path, text) user_error.call(core.io.write_atomic, path, text) end
+local function write(held, name, text) user_error.call(held.write, held, name, text) end
 
 --- The values of opt, without those that only address the run.
 function record.plain(opt)
@@ -42,21 +43,21 @@ function record.plain(opt)
   return values
 end
 
-local function write_options(folder, opt)
-  write(folder .. "/options.json", json.encode(record.plain(opt), 2) .. "\n")
+local function write_options(held, opt)
+  write(held, "options.json", json.encode(record.plain(opt), 2) .. "\n")
 end
 
-function record.read_options(folder)
-  local path = folder .. "/options.json"
-  local text = read(path) or user_error.raise("cannot read '%s'", path)
+--- `path` is the file's, for messages.
+function record.read_options(held, path)
+  local text = user_error.call(held.read, held, "options.json") or user_error.raise("cannot read '%s'", path)
   local ok, values = pcall(json.decode, text)
   if not ok or type(values) ~= "table" then user_error.raise("%s: damaged file: %s", path, tostring(values)) end
   return values
 end
 
---- A fresh run's files.
-function record.write(folder, opt)
-  write_options(folder, opt)
+--- A fresh run's files; `texts` are what record.sources gave.
+function record.write(held, opt, texts)
+  write_options(held, opt)
   local command = { arg and arg[0] }
   for i, word in ipairs(arg or {}) do command[i + 1] = word end
   local device = rawget(opt, "device")
@@ -65,16 +66,16 @@ function record.write(folder, opt)
     versions = core.system.versions(), host = core.system.host(), threads = core.system.get_num_threads(),
     gpu = gpu, cuda_library = gpu and core.cuda.library(), command = command,
   }
-  write(folder .. "/versions.json", json.encode(facts, 2) .. "\n")
-  for name, text in pairs(source_texts()) do write(folder .. "/" .. name, text) end
+  write(held, "versions.json", json.encode(facts, 2) .. "\n")
+  for name, text in pairs(texts) do write(held, name, text) end
 end
 
 --- A resumed run's: options that were changed, and a recipe that was, beside the first.
-function record.update(folder, opt, epoch)
-  write_options(folder, opt)
-  for name, text in pairs(source_texts()) do
-    if read(folder .. "/" .. name) ~= text then
-      write(("%s/%s-from-epoch-%d.lua"):format(folder, name:gsub("%.lua$", ""), epoch + 1), text)
+function record.update(held, opt, texts, epoch)
+  write_options(held, opt)
+  for name, text in pairs(texts) do
+    if user_error.call(held.read, held, name) ~= text then
+      write(held, ("%s-from-epoch-%d.lua"):format(name:gsub("%.lua$", ""), epoch + 1), text)
     end
   end
 end
@@ -92,21 +93,17 @@ local function sayable(value)
   return value
 end
 
---- open_log(folder) -> function(table): appends a line with the date. A log that cannot be written is told once and
--- stops no training.
-function record.open_log(folder)
-  local path = folder .. "/log.jsonl"
-  local before = read(path)
-  local file, problem = io.open(path, "ab")
-  if not file then user_error.raise("cannot write '%s'", problem) end
-  file:setvbuf "no"
-  if before and before ~= "" and before:sub(-1) ~= "\n" then file:write "\n" end -- killed in the middle of a line
+--- open_log(held) -> function(table): appends a line with the date. A log that cannot be written is told once and stops
+-- no training; what comes while it cannot is missing from it. (A folder that is gone is the run's to tell.)
+function record.open_log(held)
+  user_error.call(held.append, held, "log.jsonl", "")
+  local told = false
   return function(fields)
     fields.date = os.date "!%Y-%m-%dT%H:%M:%SZ"
-    local ok, message = file:write(json.encode(sayable(fields)), "\n")
-    if not ok and not problem then
-      problem = message
-      io.stderr:write(("cannot write '%s': %s\n"):format(path, message))
+    local ok, message = pcall(held.append, held, "log.jsonl", json.encode(sayable(fields)))
+    if not ok and not told and held:where() then
+      told = true
+      io.stderr:write(tostring(message), "\n")
     end
   end
 end
