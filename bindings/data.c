@@ -142,12 +142,15 @@ static cld_loader check_loader(lua_State *L, int arg) {
     return l;
 }
 
-/* loader_steps(settings) -> steps per epoch; checks every setting. */
-static int data_loader_steps(lua_State *L) {
+/* loader_rest(settings, first_image) -> the steps of an epoch from there on, and the images in them; checks every setting.
+ */
+static int data_loader_rest(lua_State *L) {
     cld_loader l = check_loader(L, 1);
-    cldL_check_status(L, cld_loader_check(&l));
-    lua_pushinteger(L, cld_loader_steps(&l));
-    return 1;
+    cld_epoch_rest rest;
+    cldL_check_status(L, cld_loader_rest(&rest, &l, luaL_checkinteger(L, 2)));
+    lua_pushinteger(L, rest.steps);
+    lua_pushinteger(L, rest.images);
+    return 2;
 }
 
 /* resident(images, device) -> the images on that device, or nil where the host makes the views. */
@@ -163,7 +166,7 @@ static int data_resident(lua_State *L) {
     return 1;
 }
 
-/* epoch(settings, epoch, first_step, dtype): its call gives the next batch or nil; closing it stops the workers. */
+/* epoch(settings, epoch, first_image, dtype): its call gives the next batch or nil; closing it stops the workers. */
 static int data_epoch(lua_State *L) {
     cld_loader l = check_loader(L, 1);
     l.dtype = cldL_check_dtype(L, 4);
@@ -225,7 +228,7 @@ static const luaL_Reg cifar_metamethods[] = {{"__gc", cifar_gc}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
     {"epoch", data_epoch},
-    {"loader_steps", data_loader_steps},
+    {"loader_rest", data_loader_rest},
     {"read_cifar", data_read_cifar},
     {"resident", data_resident},
     {NULL, NULL},

@@ -16,11 +16,11 @@ local function dataset(n, h, w)
 end
 
 -- Every batch of an epoch as plain tables.
-local function collect(set, device, options, epoch, first_step)
+local function collect(set, device, options, epoch, first_image)
   local settings = { set, batch_size = 4, device = device, seed = 11, drop_last = false }
   for key, value in pairs(options) do settings[key] = value end
   local batches, where = {}, nil
-  for batch in cld.data.loader(settings):epoch(epoch or 3, first_step) do
+  for batch in cld.data.loader(settings):epoch(epoch or 3, first_image) do
     local seen = { index = batch.index:totable(), labels = batch.labels:totable(), views = {} }
     where = batch.views[1].device
     assert.same({ where, where }, { batch.index.device, batch.labels.device })
@@ -178,7 +178,7 @@ devices.each("the loader", function(device)
     local set = dataset(11, 6, 6)
     local options = { augment = augment.base { size = 6 }, views = 1, rank = 1, world = 2 }
     local whole = collect(set, device, options)
-    check.close(collect(set, device, options, 3, 1)[1].views, whole[2].views, exactly)
+    check.close(collect(set, device, options, 3, 4)[1].views, whole[2].views, exactly)
     check.close(whole[1].views, collect(set, "cpu", options)[1].views, exactly)
   end)
 

@@ -23,9 +23,9 @@ local function loader(set, options)
 end
 
 -- What a loop over an epoch sees, as plain tables.
-local function collect(l, epoch, first_step)
+local function collect(l, epoch, first_image)
   local batches = {}
-  for batch in l:epoch(epoch, first_step) do
+  for batch in l:epoch(epoch, first_image) do
     local seen = { index = batch.index:totable(), labels = batch.labels:totable(), views = {} }
     for v, view in ipairs(batch.views) do seen.views[v] = view:totable() end
     batches[#batches + 1] = seen
@@ -115,9 +115,42 @@ describe("loader", function()
   it("continues in the middle of an epoch", function()
     local l = loader(dataset(50, 8, 8), { batch_size = 5, augment = cld.augment.base { size = 8 } })
     local whole = collect(l, 7)
-    local rest = collect(l, 7, 6)
+    local rest = collect(l, 7, 30)
     assert.same(table.move(whole, 7, 10, 1, {}), rest)
-    assert.same({}, collect(l, 7, 10))
+    assert.same({}, collect(l, 7, 50))
+  end)
+
+  it("continues an epoch with another batch size, each image once and with the views that it has", function()
+    local set, augment = dataset(50, 8, 8), cld.augment.base { size = 8 }
+    local function views_of(batches)
+      local views = {}
+      for _, batch in ipairs(batches) do
+        for i, index in ipairs(batch.index) do views[index] = { batch.views[1][i], batch.views[2][i] } end
+      end
+      return views
+    end
+    local whole = collect(loader(set, { batch_size = 5, augment = augment }), 7)
+    for _, size in ipairs { 1, 7, 20, 50, 1000 } do
+      local l = loader(set, { batch_size = size, augment = augment, drop_last = false })
+      local rest = collect(l, 7, 30)
+      assert.same(table.move(all_indices(whole), 31, 50, 1, {}), all_indices(rest))
+      assert.same(views_of(table.move(whole, 7, 10, 1, {})), views_of(rest))
+      assert.same({ #rest, 20 }, { l:rest(30) })
+    end
+  end)
+
+  it("tells what an epoch has from an image on", function()
+    local set = dataset(50)
+    local keeps = loader(set, { batch_size = 8, drop_last = false })
+    local drops = loader(set, { batch_size = 8, drop_last = true })
+    for first, expected in pairs {
+      [0] = { 7, 50, 6, 48 }, [16] = { 5, 34, 4, 32 }, [45] = { 1, 5, 0, 0 }, [50] = { 0, 0, 0, 0 },
+    } do
+      local steps, images = keeps:rest(first)
+      assert.same(expected, { steps, images, drops:rest(first) })
+    end
+    check.fails(function() keeps:rest(51) end, "loader: an epoch has 50 images; cannot start after 51")
+    check.fails(function() keeps:rest(-1) end, "cannot start after %-1")
   end)
 
   it("gives each rank its part of every batch", function()
@@ -133,6 +166,20 @@ describe("loader", function()
       assert.same(whole[step].index, joined)
     end
     assert.equal(4, #rank(1, true)[2].index)
+  end)
+
+  it("gives each rank its part of what is left of an epoch", function()
+    local set, joined = dataset(26), {}
+    local whole = collect(loader(set, { batch_size = 26, views = 1 }), 2)[1].index
+    local parts = {}
+    for r = 1, 3 do
+      local options = { batch_size = 9, views = 1, rank = r - 1, world = 3, drop_last = false }
+      parts[r] = collect(loader(set, options), 2, 10)
+    end
+    for step = 1, 2 do
+      for r = 1, 3 do table.move(parts[r][step].index, 1, #parts[r][step].index, #joined + 1, joined) end
+    end
+    assert.same(table.move(whole, 11, 26, 1, {}), joined)
   end)
 
   it("gives views in the dtype that is asked for", function()
@@ -251,7 +298,7 @@ describe("loader", function()
       "the first entry must be a data set of cld.data, got nil")
     local l = loader(set, { batch_size = 5 })
     check.fails(function() l:epoch(-1) end, "epoch must be 0 to 4194303, got %-1")
-    check.fails(function() l:epoch(1, 3) end, "an epoch has 2 steps; cannot start after 3")
+    check.fails(function() l:epoch(1, 11) end, "an epoch has 10 images; cannot start after 11")
     local batches <close> = l:epoch(1)
     local closed = l:epoch(1)
     getmetatable(closed).__close(closed)

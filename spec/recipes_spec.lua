@@ -127,15 +127,14 @@ describe("recipes", function()
     assert.is_nil(cld.io.exists(checkpoint "exploded"))
   end)
 
-  it("cannot go on with other batches in the middle of an epoch, and can at its end", function()
+  it("cannot go on with other images in the middle of an epoch, and can with another batch size", function()
     assert.equal(143, recipe_after(stopped_at(5, "TERM"), "cifar10_npid_cld", arguments "order").code)
     local settings = folder .. "/runs/order/options.json"
     local before = process.read(settings)
     local other = folder .. "/toy-40"
     assert.equal(0, recipe("make_toy_data", "--out", other, "--train", "40", "--test", "16").code)
     for expected, change in pairs {
-      ["%-%-batch%-size %(8, was 16%)"] = { "--batch-size", "8" }, ["%-%-seed %(2, was 1%)"] = { "--seed", "2" },
-      ["%-%-data %(40, was 48%)"] = { "--data", other },
+      ["%-%-seed %(2, was 1%)"] = { "--seed", "2" }, ["%-%-data %(40, was 48%)"] = { "--data", other },
     } do
       local result = train("cifar10_npid_cld", "order", "--resume", table.unpack(change))
       assert.equal(1, result.code)
@@ -143,7 +142,6 @@ describe("recipes", function()
         result.err)
       assert.equal(before, process.read(settings))
     end
-    assert.equal(0, train("cifar10_npid_cld", "order", "--resume", "--epochs", "2").code)
     local result = train("cifar10_npid_cld", "order", "--resume", "--batch-size", "24")
     assert.equal(0, result.code, result.err)
     assert.matches("changed on resume: .*batch_size 24 %(was 16%)", result.out)

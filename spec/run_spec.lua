@@ -29,7 +29,7 @@ local function new_net() return setmetatable({ w = cld.zeros(opt.size) }, Net) e
 
 local loader = setmetatable({}, { __len = function() return 5 end })
 function loader:epoch()
-  local step = self.first_step
+  local step = self.first_image // opt.batch_size
   return function()
     step = step + 1
     return step <= 5 and step or nil

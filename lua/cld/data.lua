@@ -145,26 +145,32 @@ function data.loader(options)
   end
   settings.device = user_error.call(core.cuda.resolve, settings.device)
   settings.dtype = choice("loader", settings, "dtype", "f32", "bf16", "f16", "auto")
-  local step_count = user_error.call(core.data.loader_steps, settings)
+  local step_count = user_error.call(core.data.loader_rest, settings, 0)
   if settings.resident and settings.device ~= "cpu" then
     settings.images = user_error.call(images_on, set, settings.device)
   end
-  return setmetatable({ settings = settings, dataset = set, step_count = step_count }, Loader)
+  return setmetatable({
+    settings = settings, dataset = set, batch_size = settings.batch_size, step_count = step_count,
+  }, Loader)
 end
 
 --- Steps per epoch.
 function Loader:steps() return self.step_count end
 Loader.__len = Loader.steps
 
+--- What is left of an epoch from its image first_image (counted from 0) on: steps, and the images in them.
+function Loader:rest(first_image) return core.data.loader_rest(self.settings, first_image) end
+
 local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
 
---- `for batch in loader:epoch(e) do`: the batches of epoch e, from step first_step (counted from 0; default:
--- loader.first_step, which a resumed run sets) on: in the middle of an epoch they are those that an undisturbed run
--- would have got. Leaving the loop stops the workers.
-function Loader:epoch(epoch, first_step)
+--- `for batch in loader:epoch(e) do`: the batches of epoch e, from its image first_image on (counted from 0 in the
+-- epoch's order; default: loader.first_image, which a resumed run sets). The order does not depend on the batch size:
+-- after another one no image comes twice and none is left out, and after the same the batches are those that an
+-- undisturbed run would have got. Leaving the loop stops the workers.
+function Loader:epoch(epoch, first_image)
   local dtype = self.settings.dtype
   if dtype == "auto" then dtype = rounded[core.autograd.precision()] or "f32" end
-  local batches = core.data.epoch(self.settings, epoch, first_step or self.first_step or 0, dtype)
+  local batches = core.data.epoch(self.settings, epoch, first_image or self.first_image or 0, dtype)
   return batches, nil, nil, batches
 end
 

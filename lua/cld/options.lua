@@ -33,7 +33,8 @@ options.training = {
   { "runs",        "runs", "folder of the run folders", nonempty = true },
   { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered where it exists" },
   { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"
-    .. " where there is none a new one", value = "optional" },
+    .. " where there is none a new one. It goes on where it stands in epochs, whatever batch size, epochs or schedule"
+    .. " are given anew", value = "optional" },
   { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000 },
   { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0 },
 }

@@ -11,8 +11,9 @@
 --
 -- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors. A
 -- checkpoint has the state of every object given to run:epochs, the random numbers' position, the meters and the place
--- in the epoch, so that a resumed run continues bit for bit, in the middle of an epoch too. SIGINT and SIGTERM end
--- the step, write a checkpoint and exit with 130 and 143; a second SIGINT leaves at once. In the evaluation at an
+-- in the epoch, so that a resumed run continues bit for bit, in the middle of an epoch too. It may be given another
+-- batch size, number of epochs or schedule, and goes on where it stands in epochs (run/README.md). SIGINT and SIGTERM
+-- end the step, write a checkpoint and exit with 130 and 143; a second SIGINT leaves at once. In the evaluation at an
 -- epoch's end (cld.eval) they do not wait: the resumed run repeats it. Before the first epoch there is nothing to
 -- save, and they leave at once.
 --
@@ -33,6 +34,7 @@ local folder = require "cld.run.folder"
 local divergence = require "cld.run.divergence"
 local new_meters = require "cld.run.meters"
 local order = require "cld.run.order"
+local position = require "cld.run.position"
 local progress = require "cld.run.progress"
 local record = require "cld.run.record"
 local settings = require "cld.run.settings"
@@ -78,7 +80,8 @@ local function start(opt)
   if math.type(rawget(opt, "epochs")) ~= "integer" then error("run: the options lack an integer 'epochs'", 3) end
   if not in_session() then system.leave_on_signals() end
   local self = setmetatable({
-    opt = opt, step = 0, step_in_epoch = 0, epochs_done = 0, seconds = 0, best = nil, meters = new_meters(),
+    opt = opt, step = 0, step_in_epoch = 0, images_seen = 0, epochs_done = 0, seconds = 0, best = nil,
+    meters = new_meters(),
   }, Run)
   local resume = settings.get(opt, "resume")
   self.claim = folder.claim { runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume }
@@ -119,38 +122,31 @@ local function stateful(self, objects)
   return states
 end
 
--- "epoch 3", or "step 2 of epoch 4": how far the run is.
-local function place(self)
-  if self.step_in_epoch == 0 then return ("epoch %d"):format(self.epochs_done) end
-  return ("step %d of epoch %d"):format(self.step_in_epoch, self.epochs_done + 1)
-end
-
 local function resume(self)
-  local position = self.loaded.position
+  local stored = self.loaded.position
   order.check(self.loaded, order.of(self.opt, self.loader))
   checkpoint.restore(self.loaded, self.states)
-  core.tensor.set_rng_state(position.rng)
-  self.epochs_done, self.step, self.step_in_epoch = position.epoch, position.step, position.step_in_epoch
-  self.best, self.seconds, self.loaded = position.best, position.seconds, nil
+  core.tensor.set_rng_state(stored.rng)
+  self.meters:scale(position.resume(self, stored))
+  self.best, self.seconds, self.loaded = stored.best, stored.seconds, nil
   record.update(self.held, self.opt, self.sources, self.epochs_done)
-  print(("resumed from %s, after %s%s"):format(self.checkpoint, place(self),
+  print(("resumed from %s, after %s%s"):format(self.checkpoint, position.describe(self),
     self.epochs_done >= self.opt.epochs and ": nothing is left to do" or ""))
 end
 
 --- `for epoch in run:epochs { name = object, ..., loader = loader } do`: 1 to opt.epochs, or what a resumed run has
 -- left of them. The objects have state_dict and load_state_dict, or are tensors, or tables {name = tensor}, which are
--- restored in place; a loader needs no state: on resume in the middle of an epoch it is told to begin there
--- (loader.first_step, counted from 0).
+-- restored in place; a loader needs no state: on resume in the middle of an epoch it is told to begin at the image
+-- where the run stood (loader.first_image, counted from 0).
 function Run:epochs(objects)
   self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
+  self.shape = position.shape(self.loader, self.opt)
+  self.steps_per_epoch = self.shape.steps
   if self.loaded then resume(self) else record.write(self.held, self.opt, self.sources) end
-  local has_length = self.loader and pcall(function() return #self.loader end)
-  self.steps_per_epoch = has_length and #self.loader or nil
   self.log = record.open_log(self.held)
   self.log { event = "start", epoch = self.epochs_done, step = self.step, versions = system.versions() }
   self.line = progress.new {
     epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
-    images_per_step = self.loader and rawget(self.opt, "batch_size"),
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
   local close
@@ -171,14 +167,16 @@ function Run:next_epoch()
   self.epoch = self.epochs_done + 1
   self.reported = self.step_in_epoch > 0 and self.step_in_epoch == self.steps_per_epoch -- stopped in its evaluation
   self.watch = divergence.watch(self.sgd)
-  if self.loader then self.loader.first_step = self.step_in_epoch end
+  self.is_whole = self.images_seen == 0
+  position.begin_epoch(self)
   self.line:start_epoch()
   return self.epoch
 end
 
 function Run:end_epoch()
   self:report_epoch()
-  self.epochs_done, self.epoch, self.step_in_epoch = self.epoch, nil, 0
+  position.end_epoch(self)
+  self.epoch = nil
   self.meters:reset()
   local last = self.epochs_done == self.opt.epochs
   local signal = system.interrupted()
@@ -224,9 +222,9 @@ function Run:elapsed() return self.seconds + system.clock() - self.resumed_at en
 function Run:track(values)
   if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
   figures.check("run:track", values)
-  self.meters:track(values)
-  self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
-  local due = self.line:step()
+  local images, share = position.advance(self)
+  self.meters:track(values, share)
+  local due = self.line:step(self.shape.batch_size and images or 0)
   if self.step_in_epoch == self.steps_per_epoch then
     self:report_epoch() -- before the evaluation, whose time is not the epoch's
   elseif due then
@@ -246,7 +244,7 @@ function Run:report_epoch()
   local means = self.meters:read()
   self.line:finish_epoch(self.epoch, progress.values(means) .. skipped(self))
   self:remember { event = "epoch", means = means }
-  self:check_divergence(self.line.epoch_steps == self.step_in_epoch and self.step_in_epoch or nil)
+  self:check_divergence(self.is_whole and self.line.epoch_steps or nil)
 end
 
 -- A run that has come to nothing ends here, with its last good checkpoint. `steps`: where all of so many were skipped.
@@ -281,12 +279,11 @@ end
 function Run:save()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
   if self.epoch then self:check_divergence() end
+  local stored = position.store(self)
+  stored.seconds, stored.best, stored.rng = self:elapsed(), self.best, core.tensor.get_rng_state()
+  stored.order = order.of(self.opt, self.loader)
   local ok, message = pcall(checkpoint.save, self.held, folder.checkpoint, self.states, {
-    options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(),
-    position = {
-      epoch = self.epochs_done, step = self.step, step_in_epoch = self.step_in_epoch, seconds = self:elapsed(),
-      best = self.best, rng = core.tensor.get_rng_state(), order = order.of(self.opt, self.loader),
-    },
+    options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(), position = stored,
   })
   if not ok then
     self:check_folder()
@@ -311,7 +308,8 @@ end
 function Run:leave()
   local name, number = system.interrupted()
   self:remember { event = "interrupted", signal = name }
-  self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, place(self), self:where()))
+  local where = position.describe(self)
+  self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, where, self:where()))
   os.exit(128 + number, true)
 end
 

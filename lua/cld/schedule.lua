@@ -1,5 +1,7 @@
 --- Learning rates over time. Each maker returns a function of the step, counted from 0 over the whole training, as
--- run.step is: `sgd:step(loss, { lr = lr(run.step) })`. Nothing is remembered, so a resumed run needs nothing restored.
+-- run.step is: `sgd:step(loss, { lr = lr(run.step) })`. Nothing is remembered, so a resumed run needs nothing restored:
+-- with other epochs, another warm-up or another batch size it follows the new schedule from where it stands in epochs
+-- (run/position.lua). The step may have a fraction.
 local caller = require "cld.caller"
 local options = require "cld.options"
 local sorted_keys = require "cld.sorted_keys"

@@ -14,7 +14,8 @@ typedef struct slot {
 struct cld_epoch {
     cld_loader loader; /* images and labels retained */
     cld_view_settings view;
-    int64_t epoch, steps;
+    int64_t epoch, first_image; /* where it starts in the order; steps count from there */
+    cld_epoch_rest rest;
     uint32_t *order; /* (N) the permutation; NULL where not shuffled */
     slot *slots;     /* (depth) step s lives in slot s % depth */
     int depth;
@@ -31,7 +32,7 @@ struct cld_epoch {
 
 /* ---- what is in a batch -------------------------------------------------------------------------------- */
 
-cld_status cld_loader_check(const cld_loader *l) {
+static cld_status check(const cld_loader *l) {
     const cld_array *images = &l->images->a, *labels = &l->labels->a;
     const cld_backend *cpu = cld_cpu_backend(), *where = cld_device(l->images);
     if (cld_device(l->labels) != cpu || (where != cpu && where != l->device))
@@ -73,18 +74,26 @@ cld_status cld_loader_check(const cld_loader *l) {
     return cld_augment_check(&l->augment);
 }
 
-int64_t cld_loader_steps(const cld_loader *l) {
+cld_status cld_loader_rest(cld_epoch_rest *out, const cld_loader *l, int64_t first_image) {
+    CLD_TRY(check(l));
     int64_t n = l->images->a.shape[0];
-    return l->drop_last ? n / l->batch_size : (n + l->batch_size - 1) / l->batch_size;
+    if (first_image < 0 || first_image > n)
+        return cld_fail(CLD_INVALID, "loader: an epoch has %lld images; cannot start after %lld",
+                        (long long)n, (long long)first_image);
+    int64_t left = n - first_image, last = left % l->batch_size;
+    bool is_kept = last > 0 && !l->drop_last;
+    out->steps = left / l->batch_size + is_kept;
+    out->images = is_kept ? left : left - last;
+    return CLD_OK;
 }
 
 /* This rank's part of the step's batch: positions [*begin, *begin + return) of the permutation. */
 static int64_t part_of_step(const cld_epoch *e, int64_t step, int64_t *begin) {
     const cld_loader *l = &e->loader;
-    int64_t left = l->images->a.shape[0] - step * l->batch_size;
+    int64_t left = e->rest.images - step * l->batch_size;
     int64_t batch = left < l->batch_size ? left : l->batch_size;
     int64_t from = batch * l->rank / l->world, to = batch * (l->rank + 1) / l->world;
-    *begin = step * l->batch_size + from;
+    *begin = e->first_image + step * l->batch_size + from;
     return to - from;
 }
 
@@ -206,9 +215,9 @@ static void *work(void *argument) {
     cld_augment_scratch scratch = {0};
     pthread_mutex_lock(&e->lock);
     for (;;) {
-        while (!e->stop && !e->failed && e->next_task < e->steps && e->next_task >= e->prepared)
+        while (!e->stop && !e->failed && e->next_task < e->rest.steps && e->next_task >= e->prepared)
             pthread_cond_wait(&e->work, &e->lock);
-        if (e->stop || e->failed || e->next_task >= e->steps) break;
+        if (e->stop || e->failed || e->next_task >= e->rest.steps) break;
         int64_t step = e->next_task++;
         slot *s = &e->slots[step % e->depth];
         pthread_mutex_unlock(&e->lock);
@@ -246,7 +255,7 @@ static cld_status start_workers(cld_epoch *e) {
 /* Tensors for every step that has a slot by now. Called with the lock free. Where memory is short the steps without
  * wait for the next call, and only that of the consumer's next one is its error. */
 static cld_status prepare_slots(cld_epoch *e) {
-    while (e->prepared < e->steps && e->prepared < e->next_out + e->depth) {
+    while (e->prepared < e->rest.steps && e->prepared < e->next_out + e->depth) {
         CLD_TRY(allocate_batch(&e->slots[e->prepared % e->depth].batch, e, e->prepared));
         pthread_mutex_lock(&e->lock);
         e->slots[e->prepared++ % e->depth].full = false;
@@ -258,15 +267,12 @@ static cld_status prepare_slots(cld_epoch *e) {
 
 /* ---- the epoch ----------------------------------------------------------------------------------------- */
 
-cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_step) {
-    CLD_TRY_NULL(cld_loader_check(l));
-    int64_t steps = cld_loader_steps(l);
+cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_image) {
+    cld_epoch_rest rest;
+    CLD_TRY_NULL(cld_loader_rest(&rest, l, first_image));
     if (epoch < 0 || epoch >= 1 << 22)
         return cld_fail_null(CLD_INVALID, "loader: epoch must be 0 to %d, got %lld", (1 << 22) - 1,
                              (long long)epoch);
-    if (first_step < 0 || first_step > steps)
-        return cld_fail_null(CLD_INVALID, "loader: an epoch has %lld steps; cannot start after %lld",
-                             (long long)steps, (long long)first_step);
     cld_epoch *e = calloc(1, sizeof *e);
     if (!e) return cld_fail_null(CLD_NOMEM, "loader: out of memory");
     uint32_t n = (uint32_t)l->images->a.shape[0];
@@ -279,8 +285,8 @@ cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_step)
     pthread_cond_init(&e->work, NULL);
     pthread_cond_init(&e->ready, NULL);
     e->epoch = epoch;
-    e->steps = steps;
-    e->next_out = e->next_task = e->prepared = first_step;
+    e->first_image = first_image;
+    e->rest = rest;
     e->depth = e->loader.workers ? l->prefetch : 1;
     e->slots = calloc((size_t)e->depth, sizeof *e->slots);
     e->threads = calloc((size_t)e->loader.workers + 1, sizeof *e->threads);
@@ -301,7 +307,7 @@ fail:
 int cld_epoch_views(const cld_epoch *e) { return e->loader.views; }
 
 cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
-    *done = e->next_out >= e->steps;
+    *done = e->next_out >= e->rest.steps;
     if (*done) return CLD_OK;
     if (cld_capturing())
         return cld_fail(CLD_INVALID, "loader: batches are chosen on the host, which a captured graph cannot "

@@ -29,9 +29,12 @@ typedef struct cld_loader {
     int rank, world;         /* this rank takes the rank-th of `world` parts of each batch */
 } cld_loader;
 
-/* The first setting that makes no sense, with what would. */
-cld_status cld_loader_check(const cld_loader *l);
-int64_t cld_loader_steps(const cld_loader *l); /* per epoch */
+typedef struct cld_epoch_rest {
+    int64_t steps, images; /* and the images in these steps */
+} cld_epoch_rest;
+/* What an epoch has from the image at place first_image of its order on (0: the whole of it). Checks every setting: the
+ * error is the first that makes no sense, with what would. */
+cld_status cld_loader_rest(cld_epoch_rest *out, const cld_loader *l, int64_t first_image);
 /* *out: the images on that device, where it makes views itself and they take no more than half of its free memory; else
  * NULL, and the host makes them. */
 cld_status cld_loader_resident(cld_tensor **out, const cld_tensor *images, const cld_backend *device);
@@ -44,9 +47,9 @@ typedef struct cld_batch { /* all owned by the caller, on the loader's device */
 void cld_batch_free(cld_batch *b);
 
 typedef struct cld_epoch cld_epoch;
-/* The batches of one epoch from step first_step (0-based) on: those that a fresh epoch would give from there.
- * Keeps its own references to images and labels. */
-cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_step);
+/* The batches of one epoch from the image at place first_image of its order on. The order does not depend on the batch
+ * size, so an epoch may go on with another. Keeps its own references to images and labels. */
+cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_image);
 int cld_epoch_views(const cld_epoch *e); /* per batch */
 /* The next batch, or *done. An error in a worker is returned here. */
 cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done);

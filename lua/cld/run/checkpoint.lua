@@ -6,6 +6,7 @@ local core = require "cld.core"
 local caller = require "cld.caller"
 local json = require "cld.json"
 local options = require "cld.options"
+local position = require "cld.run.position"
 local sorted_keys = require "cld.sorted_keys"
 local state = require "cld.state"
 local user_error = require "cld.user_error"
@@ -51,10 +52,11 @@ end
 
 local function is_count(value) return math.type(value) == "integer" and value >= 0 end
 local function is_number(value) return type(value) == "number" end
+local function is_amount(value) return is_number(value) and value >= 0 and value < math.huge end
 
 -- What a position must say, in the order in which it is checked.
 local position_fields = {
-  { "epoch", is_count }, { "step", is_count }, { "step_in_epoch", is_count },
+  { "epoch", is_count }, { "step", is_amount }, { "step_in_epoch", is_amount }, { "seen", position.is_valid },
   { "seconds", function(value) return is_number(value) and value >= 0 end },
   { "rng", function(value)
     return type(value) == "table" and math.type(value.seed) == "integer" and math.type(value.position) == "integer"

@@ -1,5 +1,6 @@
---- Running means of what run:track is given. Sums and counts are tensors where their values are: a training step then
--- waits for no device, and a value is read only when it is printed. Values that are not finite (of a step that was
+--- Running means of what run:track is given, over the images: a short batch counts by its share of a full one. Sums
+-- and counts are tensors where their values are: a training step then waits for no device, and a value is read only
+-- when it is printed. Values that are not finite (of a step that was
 -- skipped) are left out.
 local core = require "cld.core"
 local create, no_grad = core.tensor, core.autograd.no_grad
@@ -18,15 +19,28 @@ local function replace(list, name, value)
   end
 end
 
---- values: {name = tensor of one element, or number}.
-function Meters:track(values)
+local function scaled(value, factor)
+  if not factor or factor == 1 then return value end
+  local _ <close> = value
+  return value * factor
+end
+
+--- values: {name = tensor of one element, or number}; share: of a full batch, default 1.
+function Meters:track(values, share)
   local _ <close> = no_grad()
   for name, value in pairs(values) do
     local x <close> = type(value) == "number" and create.tensor({ value }, "f64") or value:detach():double():reshape(1)
     local finite <close> = x:isfinite()
     local zero <close> = create.zeros_like(x)
-    replace(self.sums, name, create.where(finite, x, zero))
-    replace(self.counts, name, finite:double())
+    replace(self.sums, name, scaled(create.where(finite, x, zero), share))
+    replace(self.counts, name, scaled(finite:double(), share))
+  end
+end
+
+--- A full batch has another size from here on: what was tracked counts `factor` times as much.
+function Meters:scale(factor)
+  for _, list in ipairs { self.sums, self.counts } do
+    for name, value in pairs(list) do list[name] = scaled(value, factor) end
   end
 end
 

@@ -1,13 +1,11 @@
 --- What decides which images the rest of an epoch has. In the middle of one it cannot change: a resumed run would see
--- some images twice and others never.
+-- some images twice and others never. The batch size does not decide that (run/position.lua).
 local user_error = require "cld.user_error"
 
 local order = {}
 
 -- The option that changes each.
-local fields = {
-  { "batch_size", "--batch-size" }, { "seed", "--seed" }, { "dataset", "--dataset" }, { "images", "--data" },
-}
+local fields = { { "seed", "--seed" }, { "dataset", "--dataset" }, { "images", "--data" } }
 
 --- of(opt, loader) -> {batch_size, seed, dataset, images}, as far as they are known.
 function order.of(opt, loader)
@@ -31,7 +29,7 @@ function order.check(loaded, now)
     end
   end
   if #changes == 0 then return end
-  user_error.raise("%s was stopped in the middle of epoch %d, where %s cannot change, for its remaining batches would "
+  user_error.raise("%s was stopped in the middle of epoch %d, where %s cannot change, for its remaining images would "
     .. "be others; resume it as it was, and change that when an epoch has ended", loaded.path, position.epoch + 1,
     table.concat(changes, ", "))
 end

@@ -25,23 +25,24 @@ end
 local Line = {}
 Line.__index = Line
 
---- new{epochs =, steps_per_epoch =, images_per_step =, every = seconds between lines where there is no terminal}
+--- new{epochs =, steps_per_epoch =, every = seconds between lines where there is no terminal}
 function progress.new(settings)
   local now = clock()
   return setmetatable({
-    epochs = settings.epochs, steps_per_epoch = settings.steps_per_epoch, images_per_step = settings.images_per_step,
+    epochs = settings.epochs, steps_per_epoch = settings.steps_per_epoch,
     every = settings.every, columns = terminal(), started = now, steps = 0,
-    window_start = now, window_steps = 0, epoch_start = now, epoch_steps = 0, drawn = false,
+    window_start = now, window_images = 0, epoch_start = now, epoch_images = 0, epoch_steps = 0, drawn = false,
   }, Line)
 end
 
---- A step is done; true where it is time to print.
-function Line:step()
-  self.steps, self.window_steps, self.epoch_steps = self.steps + 1, self.window_steps + 1, self.epoch_steps + 1
+--- A step of so many images (0 if unknown) is done; true when it is time to print.
+function Line:step(images)
+  self.steps, self.epoch_steps = self.steps + 1, self.epoch_steps + 1
+  self.window_images, self.epoch_images = self.window_images + images, self.epoch_images + images
   return clock() - self.window_start >= (self.columns and redraw or self.every)
 end
 
-function Line:start_epoch() self.epoch_start, self.epoch_steps = clock(), 0 end
+function Line:start_epoch() self.epoch_start, self.epoch_steps, self.epoch_images = clock(), 0, 0 end
 
 --- Seconds until the end, from the mean of all steps of this session (evaluation included); nil where unknown.
 function Line:eta(steps_done)
@@ -49,18 +50,17 @@ function Line:eta(steps_done)
   return (clock() - self.started) / self.steps * math.max(self.epochs * self.steps_per_epoch - steps_done, 0)
 end
 
-local function rate(self, steps, seconds)
-  if not self.images_per_step or steps == 0 then return "" end
-  return ("  %.0f images/s"):format(steps * self.images_per_step / math.max(seconds, 1e-9))
+local function rate(images, seconds)
+  return images == 0 and "" or ("  %.0f images/s"):format(images / math.max(seconds, 1e-9))
 end
 
 --- Draw the state of the running epoch. position: {epoch, step_in_epoch, step}.
 function Line:draw(position, text)
   local eta = self:eta(position.step)
-  local line = ("epoch %d/%d  step %d%s  %s%s%s"):format(position.epoch, self.epochs, position.step_in_epoch,
-    self.steps_per_epoch and "/" .. self.steps_per_epoch or "", text,
-    rate(self, self.window_steps, clock() - self.window_start), eta and "  ETA " .. duration(eta) or "")
-  self.window_start, self.window_steps = clock(), 0
+  local line = ("epoch %d/%d  step %d%s  %s%s%s"):format(position.epoch, self.epochs,
+    math.floor(position.step_in_epoch), self.steps_per_epoch and "/" .. self.steps_per_epoch or "", text,
+    rate(self.window_images, clock() - self.window_start), eta and "  ETA " .. duration(eta) or "")
+  self.window_start, self.window_images = clock(), 0
   if self.columns then
     io.stdout:write("\r\27[K", line:sub(1, self.columns - 1))
     self.drawn = true
@@ -83,7 +83,7 @@ end
 
 function Line:finish_epoch(epoch, text)
   local seconds = clock() - self.epoch_start
-  self:print(("epoch %d/%d  %s%s  %s"):format(epoch, self.epochs, text, rate(self, self.epoch_steps, seconds),
+  self:print(("epoch %d/%d  %s%s  %s"):format(epoch, self.epochs, text, rate(self.epoch_images, seconds),
     duration(seconds)))
 end
 

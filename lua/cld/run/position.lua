@@ -1,0 +1,141 @@
+--- Where a run stands: epochs done, and the images of the running one that were seen. run.step follows from that, so a
+-- run that is resumed with another batch size, or on a data set that has grown, is where it was in its schedule:
+-- run.step is counted as if every epoch had had the steps that one has now. In the middle of an epoch the share of its
+-- images that were seen may be no whole number of steps (20 of 50 images, at 3 steps an epoch: 1.2): run.step then has
+-- a fraction until that epoch ends. With nothing changed it is what it was, bit for bit.
+--
+-- The functions take the run: epochs_done, step, step_in_epoch, images_seen (the last two of the running epoch).
+local position = {}
+
+local function whole(number) return math.tointeger(number) or number end
+
+-- ---- an epoch's shape -------------------------------------------------------
+
+local function field(loader, name)
+  local ok, value = pcall(function() return loader[name] end)
+  return ok and value or nil
+end
+
+local function size_of_batch(loader, opt)
+  if not loader then return nil end
+  local size = field(loader, "batch_size") or rawget(opt, "batch_size")
+  return math.type(size) == "integer" and size > 0 and size or nil
+end
+
+--- shape(loader, opt) -> {batch_size, images, steps, rest}: of an epoch, as far as it is known. `images` are those in
+-- its order; rest(image) tells the steps from that image on, and the images in them. A loader of the recipe's own has
+-- #loader, and batch_size if that is not the option's; without either, a step is one image.
+function position.shape(loader, opt)
+  local ok, steps = pcall(function() return #loader end)
+  steps = ok and steps > 0 and steps or nil
+  local batch_size = size_of_batch(loader, opt)
+  local size = batch_size or 1
+  local set = field(loader, "dataset")
+  local images = set and #set or steps and steps * size
+  local function rest(image)
+    if set and field(loader, "rest") then return loader:rest(image) end
+    return (images - image + size - 1) // size, images - image
+  end
+  return { batch_size = batch_size, images = images, steps = steps, rest = rest }
+end
+
+-- ---- the running epoch ------------------------------------------------------
+
+-- The end of its steps: run.step is whole again.
+local function finish(run)
+  run.step_in_epoch = run.shape.steps
+  run.step = run.epoch_start + run.step_in_epoch
+end
+
+--- An epoch begins, or goes on at image run.images_seen.
+function position.begin_epoch(run)
+  if run.step_in_epoch == 0 then
+    run.step = math.ceil(run.step)
+    run.epoch_start = run.step
+  end
+  if run.loader then run.loader.first_image = run.images_seen end
+  if not run.shape.steps then return end
+  local steps, images = run.shape.rest(run.images_seen)
+  run.images_in_epoch = run.images_seen + images
+  if steps == 0 then finish(run) end
+end
+
+--- A step was made: returns its images, and which share of a full batch they are.
+function position.advance(run)
+  local size = run.shape.batch_size or 1
+  local images = run.images_in_epoch and math.min(size, run.images_in_epoch - run.images_seen) or size
+  run.images_seen = run.images_seen + images
+  run.step, run.step_in_epoch = run.step + 1, run.step_in_epoch + 1
+  if images > 0 and run.images_seen == run.images_in_epoch then finish(run) end
+  return images, images / size
+end
+
+function position.end_epoch(run)
+  run.epochs_done, run.step_in_epoch, run.images_seen, run.images_in_epoch = run.epoch, 0, 0, nil
+end
+
+--- "epoch 3", "step 2 of epoch 4", or "24 of 40 images of epoch 4": how far the run is.
+function position.describe(run)
+  if run.step_in_epoch == 0 then return ("epoch %d"):format(run.epochs_done) end
+  if math.type(run.step_in_epoch) == "integer" then
+    return ("step %d of epoch %d"):format(run.step_in_epoch, run.epochs_done + 1)
+  end
+  return ("%d of %d images of epoch %d"):format(run.images_seen, run.shape.images, run.epochs_done + 1)
+end
+
+-- ---- in a checkpoint --------------------------------------------------------
+
+--- What a checkpoint holds of it.
+function position.store(run)
+  return {
+    epoch = run.epochs_done, step = run.step, step_in_epoch = run.step_in_epoch,
+    seen = run.shape.steps and {
+      images = run.images_seen, of = run.images_in_epoch, batch_size = run.shape.batch_size or 1,
+      steps_per_epoch = run.shape.steps,
+    } or nil,
+  }
+end
+
+local function is_count(value) return math.type(value) == "integer" and value >= 0 end
+
+--- Whether `seen` is what store wrote, or missing: in checkpoints that count steps alone.
+function position.is_valid(seen)
+  return seen == nil or type(seen) == "table" and is_count(seen.images) and is_count(seen.batch_size)
+    and seen.batch_size > 0 and is_count(seen.steps_per_epoch) and seen.steps_per_epoch > 0
+    and (seen.of == nil and seen.images == 0 or is_count(seen.of) and seen.images <= seen.of)
+end
+
+-- The same of a checkpoint that counts steps alone, all of one size.
+local function seen_in_steps(stored, shape)
+  local order = stored.order or {}
+  local size = order.batch_size or shape.batch_size or 1
+  local steps = stored.epoch > 0 and (stored.step - stored.step_in_epoch) / stored.epoch or nil
+  local images = math.floor(stored.step_in_epoch) * size
+  local of = order.images or steps and math.floor(steps * size)
+  return {
+    images = math.min(images, of or images), of = stored.step_in_epoch > 0 and of or nil, batch_size = size,
+    steps_per_epoch = steps,
+  }
+end
+
+--- Go on from what a checkpoint holds. Returns how many of the present full batches one of its was.
+function position.resume(run, stored)
+  local shape, seen = run.shape, stored.seen or seen_in_steps(stored, run.shape)
+  local size = shape.batch_size or 1
+  run.epochs_done, run.step_in_epoch, run.images_seen = stored.epoch, stored.step_in_epoch, seen.images
+  run.epoch_start = math.floor(stored.step - stored.step_in_epoch + 0.5)
+  local is_same = seen.batch_size == size and (seen.steps_per_epoch or shape.steps) == shape.steps
+  if shape.steps and not is_same then
+    run.epoch_start = stored.epoch * shape.steps
+    local of = seen.of or shape.images
+    if seen.images > 0 and seen.images == of then
+      run.step_in_epoch, run.images_seen = shape.steps, shape.images
+    elseif seen.batch_size ~= size then
+      run.step_in_epoch = whole(shape.steps * seen.images / of)
+    end
+  end
+  run.step = whole(run.epoch_start + run.step_in_epoch)
+  return seen.batch_size / size
+end
+
+return position
