@@ -6,11 +6,14 @@
 #define _GNU_SOURCE
 #include "bindings/interpreter.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "runtime/core/process.h"
 
 #define PROGRAM "cldlua"
 
@@ -269,11 +272,12 @@ static int protected_main(lua_State *L) {
 /* A handler, not SIG_IGN: that would be inherited by the programs that a script starts. */
 static void do_nothing(int number) { (void)number; }
 
-/* A file that becomes larger than the user's limit is an error of its write, not the end. */
-static void survive_large_files(void) {
-    struct sigaction action = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGXFSZ, &action, NULL);
+/* Descriptors 0 to 2 that are closed (a daemon, cron: `<&- >&-`) would be given to the first files that are opened,
+ * and what is printed would land in them. */
+static bool open_standard_streams(void) {
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return false;
+    return true;
 }
 
 /* -E: every variable of ours. Lua's are skipped where they would be read (LUA_NOENV). */
@@ -287,6 +291,7 @@ static void ignore_own_variables(void) {
 }
 
 int main(int argc, char **argv) {
+    if (!open_standard_streams()) return EXIT_FAILURE;
     command_line c = parse(argc, argv);
     cldL_forget_restart();
     if (c.ignore_environment) ignore_own_variables();
@@ -297,7 +302,8 @@ int main(int argc, char **argv) {
         return EXIT_FAILURE;
     }
     if (c.help) return fputs(usage, stdout) < 0;
-    survive_large_files();
+    /* A file that becomes larger than the user's limit is an error of its write, not the end. */
+    cld_handle_signal(SIGXFSZ, do_nothing, SA_RESTART, NULL);
     lua_State *L = luaL_newstate();
     if (!L) {
         fputs(PROGRAM ": not enough memory for a Lua state\n", stderr);

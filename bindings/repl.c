@@ -2,6 +2,7 @@
  * with a line is Lua's business. Lines are edited where there can be an editor (repl_edit.c).
  */
 #include "bindings/interpreter.h"
+#include "runtime/core/process.h"
 #include "runtime/io/file.h"
 
 #include <errno.h>
@@ -56,10 +57,8 @@ static void wake(int number) {
 }
 
 static void survive_interrupts(void) {
-    struct sigaction action = {.sa_handler = wake};
-    sigemptyset(&action.sa_mask);
     reader = pthread_self();
-    sigaction(SIGINT, &action, NULL);
+    cld_handle_signal(SIGINT, wake, 0, NULL);
 }
 
 /* ---- files --------------------------------------------------------------------------------------------- */

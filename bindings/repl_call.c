@@ -93,12 +93,11 @@ int cldL_call(lua_State *L, int arguments, int results) {
     int base = lua_gettop(L) - arguments; /* of the function */
     lua_pushcfunction(L, add_traceback);
     lua_insert(L, base);
-    struct sigaction action = {.sa_handler = on_interrupt}, before;
-    sigemptyset(&action.sa_mask);
+    struct sigaction before;
     running = L;
     interpreter = pthread_self();
     forget_presses(L);
-    sigaction(SIGINT, &action, &before);
+    cld_handle_signal(SIGINT, on_interrupt, 0, &before);
     int status = lua_pcall(L, arguments, results, base);
     sigaction(SIGINT, &before, NULL);
     interrupted = presses > 0;

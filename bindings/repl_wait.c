@@ -10,6 +10,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "runtime/core/process.h"
+
 static const int expected[] = {SIGINT, SIGTSTP, SIGCONT, SIGWINCH, SIGTERM, SIGHUP, SIGQUIT};
 enum { COUNT = sizeof expected / sizeof *expected };
 
@@ -32,11 +34,8 @@ static void note(int number) {
 }
 
 static void listen_to(int i) {
-    struct sigaction action = {.sa_handler = note};
-    sigemptyset(&action.sa_mask);
     came[i] = 0;
-    sigaction(expected[i], NULL, &before[i]);
-    if (before[i].sa_handler != SIG_IGN) sigaction(expected[i], &action, NULL); /* nohup's stays */
+    cld_handle_signal(expected[i], note, 0, &before[i]);
 }
 
 void cldL_wait_begin(void) {

@@ -5,7 +5,6 @@
 #include <jansson.h>
 #include <math.h>
 #include <omp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -141,10 +140,14 @@ static int system_terminal(lua_State *L) {
     return 1;
 }
 
-/* catch_signals(): from here to restore_signals() SIGINT and SIGTERM only set what interrupted() tells; a
- * second SIGINT leaves at once. */
+/* catch_signals([{interrupt = true}]): from here to restore_signals() a signal that asks the process to end (SIGINT,
+ * SIGTERM, SIGHUP, SIGPIPE, SIGUSR1, ...) only sets what interrupted() tells; after it a SIGINT leaves at once.
+ * interrupt = false: SIGINT keeps what it does. */
 static int system_catch_signals(lua_State *L) {
-    cldL_check_status(L, cld_catch_signals());
+    static const char *const names[] = {"interrupt", NULL};
+    cldL_check_fields(L, 1, "catch_signals", names);
+    cld_catch_signals(cldL_field_boolean(L, 1, "interrupt", true) ? CLD_ALL_STOP_SIGNALS
+                                                                  : CLD_ALL_BUT_SIGINT);
     return 0;
 }
 
@@ -154,16 +157,16 @@ static int system_restore_signals(lua_State *L) {
     return 0;
 }
 
-/* interrupted() -> "INT" or "TERM", and its number; nil where no signal came since catch_signals() */
+/* interrupted() -> "INT", "TERM", ..., and its number; nil if no signal came since catch_signals() */
 static int system_interrupted(lua_State *L) {
     int number = cld_interrupted();
     if (!number) return 0;
-    lua_pushstring(L, number == SIGTERM ? "TERM" : "INT");
+    lua_pushstring(L, cld_signal_name(number));
     lua_pushinteger(L, number);
     return 2;
 }
 
-/* leave_on_signals(): where they are not caught, SIGINT and SIGTERM end the process at once. */
+/* leave_on_signals(): until they are caught, SIGINT and SIGTERM end the process at once. */
 static int system_leave_on_signals(lua_State *L) {
     (void)L;
     cld_leave_on_signals();

@@ -35,7 +35,7 @@ function eval.accuracy(scores, labels, ks)
   return table.unpack(shares)
 end
 
---- Where it is set, a function that features calls before each batch: from there cld.run heeds SIGINT and SIGTERM, for
+--- Where it is set, a function that features calls before each batch: from there cld.run heeds signals, for
 -- which a pass over a large data set is too long to wait.
 eval.on_batch = nil
 

@@ -12,10 +12,15 @@
 -- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors. A
 -- checkpoint has the state of every object given to run:epochs, the random numbers' position, the meters and the place
 -- in the epoch, so that a resumed run continues bit for bit, in the middle of an epoch too. It may be given another
--- batch size, number of epochs or schedule, and goes on where it stands in epochs (run/README.md). SIGINT and SIGTERM
--- end the step, write a checkpoint and exit with 130 and 143; a second SIGINT leaves at once. In the evaluation at an
--- epoch's end (cld.eval) they do not wait: the resumed run repeats it. Before the first epoch there is nothing to
--- save, and they leave at once.
+-- batch size, number of epochs or schedule, and goes on where it stands in epochs (run/README.md).
+--
+-- A signal that asks the run to stop ends the step, writes a checkpoint and exits with 128 and its number: SIGINT,
+-- SIGTERM, SIGHUP (the terminal was closed), SIGPIPE (nobody reads the output: `| head`), SIGUSR1, SIGUSR2 and SIGXCPU
+-- (a batch system's warnings), SIGALRM, SIGVTALRM, SIGPWR. The first one counts; a SIGINT after it leaves at once,
+-- others change nothing. A signal that was ignored when the program started stays ignored (nohup: SIGHUP; with SIGPIPE
+-- ignored a run goes on without its output). SIGQUIT (Ctrl-\) keeps its core dump. In the evaluation at an epoch's end
+-- (cld.eval) they do not wait: the resumed run repeats it. Before the first epoch there is nothing to save, and they
+-- leave at once.
 --
 -- The run holds its folder: it goes on in one that is renamed or moved, and ends with one line and status 1 when it is
 -- removed or replaced (run/README.md).
@@ -149,15 +154,12 @@ function Run:epochs(objects)
     epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
-  local close
-  if not in_session() then -- there Ctrl-C ends the loop by an error, as everywhere else
-    system.catch_signals()
-    eval.on_batch = function() self:heed_signal_in_evaluation() end
-    close = setmetatable({}, { __close = function()
-      eval.on_batch = nil
-      system.restore_signals()
-    end })
-  end
+  system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
+  eval.on_batch = function() self:heed_signal_in_evaluation() end
+  local close = setmetatable({}, { __close = function()
+    eval.on_batch = nil
+    system.restore_signals()
+  end })
   return function() return self:next_epoch() end, nil, nil, close
 end
 
@@ -218,7 +220,7 @@ end
 function Run:elapsed() return self.seconds + system.clock() - self.resumed_at end
 
 --- Once per step, at its end: {name = tensor of one element, or number}. Prints running means over the epoch; after
--- SIGINT or SIGTERM writes a checkpoint and leaves.
+-- a signal writes a checkpoint and leaves.
 function Run:track(values)
   if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
   figures.check("run:track", values)
@@ -309,6 +311,7 @@ function Run:leave()
   local name, number = system.interrupted()
   self:remember { event = "interrupted", signal = name }
   local where = position.describe(self)
+  system.catch_signals() -- to the very end: a closed pipe must not change the status
   self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, where, self:where()))
   os.exit(128 + number, true)
 end

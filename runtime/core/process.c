@@ -1,9 +1,7 @@
-/* Facts from /proc and the C library, and the two signal handlers. */
+/* Facts from /proc and the C library, and the signal handlers. */
 #define _GNU_SOURCE
 #include "runtime/core/process.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -54,42 +52,71 @@ int cld_terminal_columns(void) {
 
 /* ---- signals ------------------------------------------------------------------------------------------- */
 
+/* Those that end a process which does not know them, sent by people, terminals, closed pipes, batch systems
+ * (SIGUSR1, SIGUSR2 and SIGXCPU warn of a time limit) and power supplies. */
+static const struct {
+    int number;
+    const char *name;
+} stops[] = {{SIGINT, "INT"},   {SIGTERM, "TERM"}, {SIGHUP, "HUP"},   {SIGPIPE, "PIPE"},
+             {SIGUSR1, "USR1"}, {SIGUSR2, "USR2"}, {SIGALRM, "ALRM"}, {SIGVTALRM, "VTALRM"},
+             {SIGXCPU, "XCPU"}, {SIGPWR, "PWR"}};
+enum { STOPS = sizeof stops / sizeof *stops };
+
 static volatile sig_atomic_t interrupted;
-static struct sigaction before_int, before_term;
+static struct sigaction before[STOPS];
+static bool taken[STOPS];
 static int caught; /* depth */
+
+bool cld_handle_signal(int number, void (*handler)(int), int flags, struct sigaction *was) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, now;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(number, NULL, &now) != 0) return false;
+    if (was) *was = now;
+    return now.sa_handler != SIG_IGN && sigaction(number, &action, NULL) == 0;
+}
 
 static void note(int signal_number) {
     if (interrupted && signal_number == SIGINT) _exit(128 + SIGINT);
     if (!interrupted) interrupted = signal_number;
 }
 
-cld_status cld_catch_signals(void) {
-    struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
-    if (caught++ > 0) return CLD_OK;
+/* The host program's own handler is its own affair, but for Ctrl-C and the request to end. */
+static bool is_ours(int number) {
+    struct sigaction now;
+    return number == SIGINT || number == SIGTERM ||
+           (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
+}
+
+void cld_catch_signals(cld_caught which) {
+    if (caught++ > 0) return;
     interrupted = 0;
-    sigemptyset(&action.sa_mask);
-    if (sigaction(SIGINT, &action, &before_int) == 0 && sigaction(SIGTERM, &action, &before_term) == 0)
-        return CLD_OK;
-    caught = 0;
-    return cld_fail(CLD_IO, "cannot catch SIGINT and SIGTERM: %s", strerror(errno));
+    for (int i = 0; i < STOPS; i++) {
+        int number = stops[i].number;
+        bool wanted = is_ours(number) && !(number == SIGINT && which == CLD_ALL_BUT_SIGINT);
+        taken[i] = wanted && cld_handle_signal(number, note, SA_RESTART, &before[i]);
+    }
 }
 
 void cld_restore_signals(void) {
     if (caught == 0 || --caught > 0) return;
-    sigaction(SIGINT, &before_int, NULL);
-    sigaction(SIGTERM, &before_term, NULL);
+    for (int i = 0; i < STOPS; i++)
+        if (taken[i]) sigaction(stops[i].number, &before[i], NULL);
 }
 
 int cld_interrupted(void) { return interrupted; }
 
+const char *cld_signal_name(int number) {
+    for (int i = 0; i < STOPS; i++)
+        if (stops[i].number == number) return stops[i].name;
+    return NULL;
+}
+
 static void leave(int signal_number) { _exit(128 + signal_number); }
 
 void cld_leave_on_signals(void) {
-    struct sigaction action = {.sa_handler = leave};
     if (caught) return;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    cld_handle_signal(SIGINT, leave, 0, NULL);
+    cld_handle_signal(SIGTERM, leave, 0, NULL);
 }
 
 /* ---- the wish to stop ---------------------------------------------------------------------------------- */

@@ -1,8 +1,11 @@
 /* What the operating system knows of this process: memory, time, machine, terminal, and the wish to stop.
  *
- * Signals. While they are caught, SIGINT and SIGTERM only leave a note that the training loop reads once per
- * step (cld_interrupted), so that it can end the step and write a checkpoint. A second SIGINT leaves at once,
- * status 130.
+ * Signals. While they are caught, those that ask a program to end only leave a note that the training loop reads
+ * once per step (cld_interrupted), so that it can end the step and write a checkpoint. The first one counts. A SIGINT
+ * after it leaves at once, status 130; any other changes nothing, because terminals and batch systems repeat theirs.
+ *
+ * A signal that is ignored stays ignored: nohup or the shell of a background job wants it so. SIGQUIT keeps its
+ * core dump and SIGTSTP and SIGCONT their meaning.
  *
  * Elsewhere Ctrl-C ends what runs: whoever hears it asks for that (cld_request_stop), and what computes for
  * long in many rounds looks between them (cld_stop_requested) and returns CLD_INTERRUPTED.
@@ -10,6 +13,7 @@
 #ifndef CLD_CORE_PROCESS_H
 #define CLD_CORE_PROCESS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -53,13 +57,20 @@ cld_host cld_host_facts(void);
 int cld_terminal_columns(void);
 bool cld_terminal(void); /* standard output is one */
 
-/* Calls nest: the last restore puts back what was there before the first catch. */
-cld_status cld_catch_signals(void);
+/* As sigaction with this handler, but an ignored signal stays ignored: false then. *before (may be NULL) is filled
+ * in either way. */
+bool cld_handle_signal(int number, void (*handler)(int), int flags, struct sigaction *before);
+
+/* Calls nest: the last restore puts back what was there before the first catch. CLD_ALL_BUT_SIGINT leaves that one
+ * to a session's prompt. */
+typedef enum cld_caught { CLD_ALL_STOP_SIGNALS, CLD_ALL_BUT_SIGINT } cld_caught;
+void cld_catch_signals(cld_caught which);
 void cld_restore_signals(void);
 /* The signal that came first since the outermost catch, or 0. */
 int cld_interrupted(void);
-/* Where they are not caught, SIGINT and SIGTERM end the process at once from now on, status 130 and 143:
- * for a training that has nothing to save yet. */
+const char *cld_signal_name(int number); /* "INT"; NULL if it is none of those that are caught */
+/* Until they are caught, SIGINT and SIGTERM end the process at once, status 130 and 143: for a training that has
+ * nothing to save yet. The others do so by themselves. */
 void cld_leave_on_signals(void);
 
 void cld_request_stop(bool wanted); /* from a signal handler, too */

@@ -55,7 +55,7 @@ end
 
 -- The command line of `options`; `wrapper` goes in front of the program.
 local function command_line(options, wrapper)
-  local words = { "env" }
+  local words = { "env --default-signal" } -- whatever the specs themselves were started with
   for _, name in ipairs(options.unset or {}) do words[#words + 1] = "-u " .. name end
   for name, value in pairs(options.env or {}) do words[#words + 1] = name .. "=" .. quote(value) end
   words[#words + 1] = ("timeout --foreground %g"):format(options.timeout or 60)

@@ -22,6 +22,13 @@ function progress.values(means)
   return table.concat(words, "  ")
 end
 
+-- What cannot be written (the reader or the terminal is gone, the disk is full) is lost, and the training goes on: the
+-- log has it all, and a closed pipe comes as SIGPIPE.
+local function put(...)
+  io.stdout:write(...)
+  io.stdout:flush()
+end
+
 local Line = {}
 Line.__index = Line
 
@@ -62,23 +69,22 @@ function Line:draw(position, text)
     rate(self.window_images, clock() - self.window_start), eta and "  ETA " .. duration(eta) or "")
   self.window_start, self.window_images = clock(), 0
   if self.columns then
-    io.stdout:write("\r\27[K", line:sub(1, self.columns - 1))
+    put("\r\27[K", line:sub(1, self.columns - 1))
     self.drawn = true
   else
-    io.stdout:write(line, "\n")
+    put(line, "\n")
   end
-  io.stdout:flush()
 end
 
 function Line:clear()
-  if self.drawn then io.stdout:write("\r\27[K"):flush() end
+  if self.drawn then put "\r\27[K" end
   self.drawn = false
 end
 
 --- A line that stays.
 function Line:print(text)
   self:clear()
-  io.stdout:write(text, "\n"):flush()
+  put(text, "\n")
 end
 
 function Line:finish_epoch(epoch, text)
