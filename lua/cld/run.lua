@@ -214,7 +214,7 @@ function Run:check_folder()
   if self.held:where() then return end
   self.line:clear()
   user_error.raise("the run folder '%s' was removed or replaced while the run was going: its checkpoint could not be"
-    .. " kept, and the run ends after %s", self.folder, place(self))
+    .. " kept, and the run ends after %s", self.folder, position.describe(self))
 end
 
 function Run:elapsed() return self.seconds + system.clock() - self.resumed_at end
