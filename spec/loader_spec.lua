@@ -297,7 +297,7 @@ describe("loader", function()
     check.fails(function() cld.data.loader { batch_size = 2 } end,
       "the first entry must be a data set of cld.data, got nil")
     local l = loader(set, { batch_size = 5 })
-    check.fails(function() l:epoch(-1) end, "epoch must be 0 to 4194303, got %-1")
+    check.fails(function() l:epoch(-1) end, "expected the number of an epoch, an integer of at least 0, got %-1")
     check.fails(function() l:epoch(1, 11) end, "an epoch has 10 images; cannot start after 11")
     local batches <close> = l:epoch(1)
     local closed = l:epoch(1)

@@ -56,6 +56,39 @@ describe("the program", function()
   end)
 end)
 
+describe("a thread that the system refuses", function()
+  -- Threads of user 65534, who may have one.
+  local function limited(environment, script)
+    return process.run {
+      program = "setpriv", "--reuid=65534", "--clear-groups", "prlimit", "--nproc=1:1", process.absolute(process.cldlua),
+      "-e", script, env = environment,
+    }
+  end
+
+  local function can_limit()
+    return limited({ OMP_NUM_THREADS = "1" }, "print 'here'").out == "here\n"
+  end
+
+  it("is one line of the loader's", function()
+    if not can_limit() then return pending "needs root, setpriv and prlimit" end
+    local result = limited({ OMP_NUM_THREADS = "1" }, [[
+      local cld = require "cld"
+      local set = cld.data.tensors { images = cld.zeros({ 8, 32, 32, 3 }, "u8") }
+      for _ in cld.data.loader { set, batch_size = 4, workers = 2 }:epoch(1) do end]])
+    assert.same({ 1, "cldlua: loader: the system refuses worker thread 1 of 2: Resource temporarily unavailable; "
+      .. "workers = 0 does without it\n" }, { result.code, result.err })
+  end)
+
+  it("is one line of OpenMP's", function()
+    if not can_limit() then return pending "needs root, setpriv and prlimit" end
+    local result = limited({ OMP_NUM_THREADS = "2" }, [[
+      local cld = require "cld"
+      cld.rand(512, 512):matmul(cld.rand(512, 512))]])
+    assert.same({ 1, "libgomp: Thread creation failed: Resource temporarily unavailable" },
+      { result.code, (result.err:match "^%s*(.-)%s*$") })
+  end)
+end)
+
 describe("OMP_NUM_THREADS", function()
   local function threads(value)
     return process.run { "-e", "print(require('cld').get_num_threads() == require('cld').host().cores)",

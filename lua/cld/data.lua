@@ -170,7 +170,10 @@ local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
 function Loader:epoch(epoch, first_image)
   local dtype = self.settings.dtype
   if dtype == "auto" then dtype = rounded[core.autograd.precision()] or "f32" end
-  local batches = core.data.epoch(self.settings, epoch, first_image or self.first_image or 0, dtype)
+  if math.type(epoch) ~= "integer" or epoch < 0 then
+    caller.raise("loader:epoch: expected the number of an epoch, an integer of at least 0, got %s", caller.shown(epoch))
+  end
+  local batches = user_error.call(core.data.epoch, self.settings, epoch, first_image or self.first_image or 0, dtype)
   return batches, nil, nil, batches
 end
 

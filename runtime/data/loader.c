@@ -248,8 +248,9 @@ static cld_status start_workers(cld_epoch *e) {
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!refused) return CLD_OK;
-    return cld_fail(CLD_NOMEM, "loader: the system refuses worker thread %d of %d: %s",
-                    e->threads_running + 1, wanted, strerror(refused));
+    return cld_fail(CLD_NOMEM,
+                    "loader: the system refuses worker thread %d of %d: %s; workers = %d does without it",
+                    e->threads_running + 1, wanted, strerror(refused), e->threads_running);
 }
 
 /* Tensors for every step that has a slot by now. Called with the lock free. Where memory is short the steps without
