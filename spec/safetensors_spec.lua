@@ -167,7 +167,8 @@ describe("safetensors", function()
   it("names the tensor of a checkpoint that could not be read", function()
     local checkpoint = require "cld.run.checkpoint"
     local header = '{"__metadata__":{"format":"cldlua checkpoint 1","options":"{}","position":'
-      .. '"{\\"epoch\\":1,\\"step\\":1,\\"step_in_epoch\\":0,\\"seconds\\":1,\\"rng\\":{\\"seed\\":1,\\"position\\":0}}"},'
+      .. '"{\\"epoch\\":1,\\"step\\":1,\\"step_in_epoch\\":0,\\"seconds\\":1,'
+      .. '\\"rng\\":{\\"seed\\":1,\\"position\\":0}}"},'
       .. '"net.w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},'
       .. '"other.w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[2,4]}}'
     by_hand(header, "\1\2\3\4")

@@ -60,8 +60,8 @@ describe("a thread that the system refuses", function()
   -- Threads of user 65534, who may have one.
   local function limited(environment, script)
     return process.run {
-      program = "setpriv", "--reuid=65534", "--clear-groups", "prlimit", "--nproc=1:1", process.absolute(process.cldlua),
-      "-e", script, env = environment,
+      program = "setpriv", "--reuid=65534", "--clear-groups", "prlimit", "--nproc=1:1",
+      process.absolute(process.cldlua), "-e", script, env = environment,
     }
   end
 
