@@ -1,4 +1,4 @@
-/* Finding the files, reading one after the other into one tensor, and the names of the classes. */
+/* Reading the files, one after the other, into one tensor, and the names of the classes. */
 #define _GNU_SOURCE
 #include "runtime/data/cifar.h"
 
@@ -6,264 +6,257 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/data/cifar_files.h"
 #include "runtime/data/pickle.h"
 #include "runtime/io/file.h"
 
 #define SIDE   32
 #define PIXELS (SIDE * SIDE * 3)
 
-/* ---- what is where ------------------------------------------------------------------------------------- */
-
-typedef struct format {
-    const char *title;      /* for messages, and the name of a parent folder */
-    const char *folder[3];  /* by layout */
-    const char *archive[3]; /* where it comes from */
-    const char *train[6], *test[2];
-    const char *meta; /* python: the pickle with the names of the classes */
-    const char *meta_key;
-    const char *meta_text;  /* binary: the same, one per line */
-    const char *labels_key; /* python */
-    int classes;
-    int label_bytes, label_at; /* binary: bytes before the pixels; which of them is the label */
-} format;
-
-#define HOME "https://www.cs.toronto.edu/~kriz/"
-#define CIFAR100(key, count, at)                                                                             \
-    {                                                                                                        \
-        .title = "CIFAR-100", .folder = {"", "cifar-100-python", "cifar-100-binary"},                        \
-        .archive = {"", HOME "cifar-100-python.tar.gz", HOME "cifar-100-binary.tar.gz"}, .train = {"train"}, \
-        .test = {"test"}, .meta = "meta", .meta_key = key "_label_names",                                    \
-        .meta_text = key "_label_names.txt", .labels_key = key "_labels", .classes = count,                  \
-        .label_bytes = 2, .label_at = at,                                                                    \
-    }
-
-static const format formats[] = {
-    [CLD_CIFAR10] =
-        {
-            .title = "CIFAR-10",
-            .folder = {"", "cifar-10-batches-py", "cifar-10-batches-bin"},
-            .archive = {"", HOME "cifar-10-python.tar.gz", HOME "cifar-10-binary.tar.gz"},
-            .train = {"data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"},
-            .test = {"test_batch"},
-            .meta = "batches.meta",
-            .meta_key = "label_names",
-            .meta_text = "batches.meta.txt",
-            .labels_key = "labels",
-            .classes = 10,
-            .label_bytes = 1,
-        },
-    [CLD_CIFAR100_FINE] = CIFAR100("fine", 100, 1),
-    [CLD_CIFAR100_COARSE] = CIFAR100("coarse", 20, 0),
-};
-
-typedef struct place {
-    const format *format;
-    cld_cifar_layout layout;
-    char folder[3072];
-} place;
-
-/* "<folder>/<name>", with .bin in the binary layout. */
-static void file_path(char path[4096], const place *p, const char *name) {
-    snprintf(path, 4096, "%s/%s%s", p->folder, name, p->layout == CLD_LAYOUT_BINARY ? ".bin" : "");
-}
-
-/* Whether p->folder holds any file of the data set: then it is the place, and what is missing is an error. */
-static bool holds_any(const place *p) {
-    char path[4096];
-    const char *const *lists[] = {p->format->train, p->format->test};
-    for (int l = 0; l < 2; l++)
-        for (const char *const *name = lists[l]; *name; name++) {
-            file_path(path, p, *name);
-            if (cld_path(path) == CLD_PATH_FILE) return true;
-        }
-    return false;
-}
-
-static cld_status find_place(place *p, const char *root, const format *format, cld_cifar_layout layout) {
-    if (strlen(root) > 2048)
-        return cld_fail(CLD_IO, "%s: the path '%.60s...' is too long", format->title, root);
-    if (cld_path(root) != CLD_PATH_FOLDER)
-        return cld_fail(CLD_IO, "%s: there is no folder '%s'; it should hold %s from %s", format->title, root,
-                        format->folder[CLD_LAYOUT_PYTHON], format->archive[CLD_LAYOUT_PYTHON]);
-    p->format = format;
-    for (int l = CLD_LAYOUT_PYTHON; l <= CLD_LAYOUT_BINARY; l++) {
-        if (layout != CLD_LAYOUT_AUTO && (int)layout != l) continue;
-        p->layout = (cld_cifar_layout)l;
-        snprintf(p->folder, sizeof p->folder, "%s/%s", root, format->folder[l]);
-        if (holds_any(p)) return CLD_OK;
-        snprintf(p->folder, sizeof p->folder, "%s/%s/%s", root, format->title, format->folder[l]);
-        if (holds_any(p)) return CLD_OK;
-        snprintf(p->folder, sizeof p->folder, "%s/%s", root, format->title);
-        if (holds_any(p)) return CLD_OK;
-        snprintf(p->folder, sizeof p->folder, "%s", root);
-        if (holds_any(p)) return CLD_OK;
-    }
-    int shown = layout == CLD_LAYOUT_BINARY ? CLD_LAYOUT_BINARY : CLD_LAYOUT_PYTHON;
-    return cld_fail(CLD_IO, "%s: no %sfiles in '%s', '%s/%s' or '%s/%s/%s'; unpack %s there", format->title,
-                    layout == CLD_LAYOUT_AUTO     ? ""
-                    : layout == CLD_LAYOUT_PYTHON ? "python-layout "
-                                                  : "binary-layout ",
-                    root, root, format->folder[shown], root, format->title, format->folder[shown],
-                    format->archive[shown]);
-}
-
 /* ---- one file ------------------------------------------------------------------------------------------ */
 
-/* The whole file; free the result. */
-static uint8_t *read_file(const char *path, size_t *size) {
-    cld_reader r;
-    CLD_TRY_NULL(cld_reader_open(&r, path));
-    uint8_t *bytes = r.bytes < SIZE_MAX ? malloc(r.bytes + 1) : NULL;
-    if (!bytes) {
-        cld_fail(CLD_NOMEM, "%s: out of memory for its %llu bytes", path, (unsigned long long)r.bytes);
-    } else if (cld_reader_get(&r, bytes, 0, (size_t)r.bytes) != CLD_OK) {
-        free(bytes);
-        bytes = NULL;
-    }
-    *size = (size_t)r.bytes;
-    cld_reader_close(&r);
-    return bytes;
+/* An open file whose images have been counted. */
+typedef struct source {
+    cld_reader reader;
+    cld_pickle *pickle; /* python */
+    cld_pickle_array data;
+    size_t count;
+} source;
+
+static void close_source(source *s) {
+    cld_pickle_free(s->pickle);
+    cld_reader_close(&s->reader);
 }
 
-/* The rows that have been read so far, and room for those that all files together could hold at most. */
-typedef struct rows {
-    uint8_t *images; /* (room, 32, 32, 3) */
-    int64_t *labels; /* (room) */
-    size_t count, room;
-} rows;
+static cld_status count_binary(source *s, const cld_cifar_format *f) {
+    size_t row = (size_t)f->label_bytes + PIXELS;
+    uint64_t size = s->reader.bytes;
+    if (size == 0) return cld_fail(CLD_IO, "%s: the file is empty", s->reader.path);
+    if (size % row != 0)
+        return cld_fail(CLD_IO, "%s: truncated, or not %s: %llu bytes are not a multiple of the %zu of a row",
+                        s->reader.path, f->title, (unsigned long long)size, row);
+    s->count = (size_t)(size / row);
+    return CLD_OK;
+}
 
-static void add_image(rows *r, const uint8_t *planes) {
-    uint8_t *out = r->images + r->count++ * PIXELS;
+static cld_status count_python(source *s, const cld_cifar_format *f) {
+    s->pickle = cld_pickle_open(&s->reader);
+    if (!s->pickle) return cld_error_code();
+    const cld_pickle_array *a = &s->data;
+    const char *wanted = "a 2-d array of u1, a row of 3072 for each image, or one of (N, 3, 32, 32)";
+    CLD_TRY(cld_pickle_u8_array(s->pickle, "data", wanted, &s->data));
+    s->count = a->shape[0];
+    if (a->ndim == 4 && a->shape[1] == 3 && a->shape[2] == SIDE && a->shape[3] == SIDE) return CLD_OK;
+    if (a->ndim == 2 && a->shape[1] == PIXELS) return CLD_OK;
+    if (a->ndim == 2)
+        return cld_fail(CLD_IO, "%s: 'data' has %zu columns; an image of %s has %d", s->reader.path,
+                        a->shape[1], f->title, PIXELS);
+    return cld_fail(CLD_IO, "%s: not a CIFAR batch file: 'data' should be %s; it has %d dimensions",
+                    s->reader.path, wanted, a->ndim);
+}
+
+/* Opens it and counts its images: nothing of their size has been read or allocated then. */
+static cld_status open_source(source *s, const cld_cifar_place *p, const char *name) {
+    char path[4096];
+    cld__cifar_path(path, p, name);
+    CLD_TRY(cld__cifar_open(&s->reader, path, p->format));
+    return p->layout == CLD_LAYOUT_PYTHON ? count_python(s, p->format) : count_binary(s, p->format);
+}
+
+/* Three planes to one image (32, 32, 3). */
+static void interleave(uint8_t *out, const uint8_t *planes) {
     for (int i = 0; i < SIDE * SIDE; i++)
         for (int c = 0; c < 3; c++) out[3 * i + c] = planes[c * SIDE * SIDE + i];
 }
 
-static cld_status check_labels(const rows *r, size_t from, const format *f, const char *path) {
-    for (size_t i = from; i < r->count; i++)
-        if (r->labels[i] < 0 || r->labels[i] >= f->classes)
-            return cld_fail(CLD_IO, "%s: row %zu has label %lld; the labels of %s are 0 to %d", path,
-                            i - from, (long long)r->labels[i], f->title, f->classes - 1);
-    return CLD_OK;
-}
-
-static cld_status add_binary(rows *r, const uint8_t *bytes, size_t size, const format *f, const char *path) {
+static cld_status read_binary(source *s, const cld_cifar_format *f, uint8_t *images, int64_t *labels) {
     size_t row = (size_t)f->label_bytes + PIXELS;
-    if (size == 0) return cld_fail(CLD_IO, "%s: the file is empty", path);
-    if (size % row != 0)
-        return cld_fail(CLD_IO, "%s: truncated, or not %s: %zu bytes are not a multiple of the %zu of a row",
-                        path, f->title, size, row);
-    for (size_t i = 0; i < size / row; i++) {
-        r->labels[r->count] = bytes[i * row + (size_t)f->label_at];
-        add_image(r, bytes + i * row + (size_t)f->label_bytes);
+    uint8_t rows[32 * (2 + PIXELS)];
+    for (size_t i = 0; i < s->count;) {
+        size_t n = s->count - i < 32 ? s->count - i : 32;
+        CLD_TRY(cld_reader_get(&s->reader, rows, i * row, n * row));
+        for (size_t j = 0; j < n; j++, i++) {
+            labels[i] = rows[j * row + (size_t)f->label_at];
+            interleave(images + i * PIXELS, rows + j * row + (size_t)f->label_bytes);
+        }
     }
     return CLD_OK;
 }
 
-static cld_status add_python(rows *r, uint8_t *bytes, size_t size, const format *f, const char *path) {
-    const uint8_t *data = NULL;
-    size_t count = 0, columns = 0;
-    cld_pickle *p = cld_pickle_read(bytes, size, path);
-    if (!p) return cld_error_code();
-    cld_status status = cld_pickle_matrix(p, "data", &data, &count, &columns);
-    if (status == CLD_OK && columns != PIXELS)
-        status = cld_fail(CLD_IO, "%s: 'data' has %zu columns; an image of %s has %d", path, columns,
-                          f->title, PIXELS);
-    /* `data` could be shared by two keys of a crafted file, but not exceed the file: it has room. */
-    if (status == CLD_OK && count > r->room - r->count)
-        status = cld_fail(CLD_IO, "%s: it holds more rows than its size allows", path);
-    if (status == CLD_OK) status = cld_pickle_integers(p, f->labels_key, r->labels + r->count, count);
-    for (size_t i = 0; status == CLD_OK && i < count; i++) add_image(r, data + i * PIXELS);
-    cld_pickle_free(p);
+/* An axis of the file's array, or a part of one: how many, and how far apart in the images (N, 32, 32, 3). */
+typedef struct axis {
+    size_t count, stride;
+} axis;
+
+/* The axes in the order of the file's memory, the last the fastest; their number. */
+static int list_axes(const cld_pickle_array *a, axis out[CLD_PICKLE_DIMS + 1]) {
+    int n = 0;
+    for (int i = 0; i < a->ndim; i++) {
+        switch (a->axes[i]) {
+        case 0: out[n++] = (axis){a->shape[0], PIXELS}; break;
+        case 1:
+            out[n++] = (axis){3, 1};
+            if (a->ndim == 2) out[n++] = (axis){SIDE * SIDE, 3};
+            break;
+        case 2: out[n++] = (axis){SIDE, 3 * SIDE}; break;
+        case 3: out[n++] = (axis){SIDE, 3}; break;
+        }
+    }
+    return n;
+}
+
+/* The array's bytes, as they come, each to its place. */
+static cld_status scatter(cld_pickle_stream *s, const axis *axes, int count, uint8_t *out) {
+    uint8_t bytes[4096];
+    if (count > 1) {
+        for (size_t i = 0; i < axes[0].count; i++)
+            CLD_TRY(scatter(s, axes + 1, count - 1, out + i * axes[0].stride));
+        return CLD_OK;
+    }
+    for (size_t i = 0; i < axes[0].count;) {
+        size_t n = axes[0].count - i < sizeof bytes ? axes[0].count - i : sizeof bytes;
+        CLD_TRY(cld_pickle_stream_next(s, bytes, n));
+        for (size_t j = 0; j < n; j++, i++) out[i * axes[0].stride] = bytes[j];
+    }
+    return CLD_OK;
+}
+
+static cld_status read_python(source *s, const cld_cifar_format *f, uint8_t *images, int64_t *labels) {
+    CLD_TRY(cld_pickle_integers(s->pickle, f->labels_key, labels, s->count));
+    axis axes[CLD_PICKLE_DIMS + 1];
+    int count = list_axes(&s->data, axes);
+    cld_pickle_stream *stream = cld_pickle_stream_open(s->pickle, &s->data);
+    if (!stream) return cld_error_code();
+    cld_status status = s->count ? scatter(stream, axes, count, images) : CLD_OK;
+    cld_pickle_stream_free(stream);
+    return status;
+}
+
+static cld_status read_source(source *s, const cld_cifar_place *p, uint8_t *images, int64_t *labels) {
+    const cld_cifar_format *f = p->format;
+    CLD_TRY(p->layout == CLD_LAYOUT_PYTHON ? read_python(s, f, images, labels)
+                                           : read_binary(s, f, images, labels));
+    for (size_t i = 0; i < s->count; i++)
+        if (labels[i] < 0 || labels[i] >= f->classes)
+            return cld_fail(CLD_IO, "%s: row %zu has label %lld; the labels of %s are 0 to %d",
+                            s->reader.path, i, (long long)labels[i], f->title, f->classes - 1);
+    return CLD_OK;
+}
+
+/* ---- the names of the classes -------------------------------------------------------------------------- */
+
+/* Far more than a hundred names take. */
+#define MOST_NAMES_BYTES 1048576u
+
+static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+/* Without white space at either end: a new string. */
+static char *trimmed(const char *text, size_t length) {
+    while (length > 0 && is_space(text[length - 1])) length--;
+    while (length > 0 && is_space(*text)) text++, length--;
+    return strndup(text, length);
+}
+
+static cld_status python_names(char **names, cld_reader *r, const cld_cifar_format *f) {
+    cld_pickle *pickle = cld_pickle_open(r);
+    if (!pickle) return cld_error_code();
+    cld_status status = CLD_OK;
+    for (int i = 0; i < f->classes && status == CLD_OK; i++) {
+        char *text = NULL;
+        status = cld_pickle_string(pickle, f->meta_key, (size_t)i, &text);
+        if (!text) break;
+        names[i] = trimmed(text, strlen(text));
+        free(text);
+        if (!names[i]) status = cld_fail(CLD_NOMEM, "%s: out of memory", r->path);
+    }
+    cld_pickle_free(pickle);
+    return status;
+}
+
+/* One on each line that is not blank, whatever ends a line. */
+static cld_status split_names(char **names, const char *text, size_t size, const cld_cifar_format *f,
+                              const char *path) {
+    const char *end = text + size;
+    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3; /* a byte-order mark */
+    if (memchr(text, '\0', (size_t)(end - text)))
+        return cld_fail(CLD_IO, "%s: it holds zero bytes; the names of the classes should be in UTF-8", path);
+    for (int i = 0; i < f->classes && text < end;) {
+        size_t length = 0;
+        while (text + length < end && text[length] != '\n' && text[length] != '\r') length++;
+        names[i] = trimmed(text, length);
+        if (!names[i]) return cld_fail(CLD_NOMEM, "%s: out of memory", path);
+        text += length + (text + length < end);
+        if (*names[i]) {
+            i++;
+        } else {
+            free(names[i]);
+            names[i] = NULL;
+        }
+    }
+    return CLD_OK;
+}
+
+static cld_status text_names(char **names, cld_reader *r, const cld_cifar_format *f) {
+    if (r->bytes > MOST_NAMES_BYTES)
+        return cld_fail(CLD_IO, "%s: too large for a list of names: %llu bytes", r->path,
+                        (unsigned long long)r->bytes);
+    char *text = malloc((size_t)r->bytes + 1);
+    if (!text) return cld_fail(CLD_NOMEM, "%s: out of memory", r->path);
+    cld_status status = cld_reader_get(r, text, 0, (size_t)r->bytes);
+    if (status == CLD_OK) status = split_names(names, text, (size_t)r->bytes, f, r->path);
+    free(text);
+    return status;
+}
+
+static cld_status read_names(char **names, const cld_cifar_place *p) {
+    char path[4096];
+    bool python = p->layout == CLD_LAYOUT_PYTHON;
+    cld_reader r;
+    snprintf(path, sizeof path, "%s/%s", p->folder, python ? p->format->meta : p->format->meta_text);
+    if (!cld__cifar_exists(path)) return CLD_OK;
+    CLD_TRY(cld__cifar_open(&r, path, p->format));
+    cld_status status = python ? python_names(names, &r, p->format) : text_names(names, &r, p->format);
+    cld_reader_close(&r);
     return status;
 }
 
 /* ---- all files ----------------------------------------------------------------------------------------- */
 
-static cld_status read_names(char **names, const place *p) {
-    const format *f = p->format;
-    char path[4096];
-    size_t size = 0;
-    bool python = p->layout == CLD_LAYOUT_PYTHON;
-    snprintf(path, sizeof path, "%s/%s", p->folder, python ? f->meta : f->meta_text);
-    if (cld_path(path) == CLD_PATH_NONE) return CLD_OK;
-    uint8_t *bytes = read_file(path, &size);
-    if (!bytes) return cld_error_code();
-    cld_pickle *pickle = python ? cld_pickle_read(bytes, size, path) : NULL;
-    cld_status status = python && !pickle ? cld_error_code() : CLD_OK;
-    const char *line = (const char *)bytes, *end = line + size;
-    for (int i = 0; i < f->classes && status == CLD_OK; i++) {
-        const char *text = NULL;
-        size_t length = 0;
-        if (python) {
-            status = cld_pickle_string(pickle, f->meta_key, (size_t)i, &text, &length);
-        } else if (line < end) {
-            const char *newline = memchr(line, '\n', (size_t)(end - line));
-            text = line;
-            length = (size_t)((newline ? newline : end) - line);
-            line = newline ? newline + 1 : end;
-        }
-        if (!text || !length) break;
-        names[i] = strndup(text, length);
-        if (!names[i]) status = cld_fail(CLD_NOMEM, "%s: out of memory", path);
-    }
-    cld_pickle_free(pickle);
-    free(bytes);
-    return status;
-}
+#define MOST_FILES 5
 
-/* At most this many images can be in the files: from their sizes. */
-static cld_status count_room(size_t *room, const place *p, const char *const *names) {
-    *room = 0;
-    for (; *names; names++) {
-        char path[4096];
-        cld_reader r;
-        file_path(path, p, *names);
-        if (cld_reader_open(&r, path) != CLD_OK) return cld_fail_in("%s", p->format->title);
-        *room += (size_t)(r.bytes / PIXELS);
-        cld_reader_close(&r);
+static cld_status read_all(cld_cifar *out, source *sources, const cld_cifar_place *p,
+                           const char *const *names) {
+    int64_t count = 0;
+    for (int i = 0; names[i]; i++) {
+        CLD_TRY(open_source(&sources[i], p, names[i]));
+        count += (int64_t)sources[i].count;
     }
-    return CLD_OK;
-}
-
-/* The first `count` rows of x, which was allocated for more. */
-static cld_tensor *first_rows(const cld_tensor *x, size_t count) {
-    int64_t shape[CLD_MAX_DIMS];
-    memcpy(shape, x->a.shape, sizeof shape);
-    shape[0] = (int64_t)count;
-    return cld_tensor_view(x, x->a.ndim, shape, x->a.strides, x->a.data);
+    if (count == 0)
+        return cld_fail(CLD_IO, "%s: the files in '%s' hold no images", p->format->title, p->folder);
+    int64_t shape[] = {count, SIDE, SIDE, 3};
+    out->images = cld_tensor_new(CLD_U8, 4, shape, cld_cpu_backend());
+    out->labels = cld_tensor_new(CLD_I64, 1, shape, cld_cpu_backend());
+    if (!out->images || !out->labels) return cld_fail_in("%s", p->format->title);
+    uint8_t *images = out->images->a.data;
+    int64_t *labels = out->labels->a.data;
+    for (int i = 0; names[i]; i++) {
+        CLD_TRY(read_source(&sources[i], p, images, labels));
+        images += sources[i].count * PIXELS;
+        labels += sources[i].count;
+    }
+    return read_names(out->names, p);
 }
 
 cld_status cld_cifar_read(cld_cifar *out, const char *root, cld_cifar_kind kind, cld_cifar_layout layout,
                           bool test) {
-    *out = (cld_cifar){.classes = formats[kind].classes};
-    place p;
-    rows r = {0};
-    CLD_TRY(find_place(&p, root, &formats[kind], layout));
-    const char *const *files = test ? p.format->test : p.format->train;
-    CLD_TRY(count_room(&r.room, &p, files));
-    int64_t shape[] = {(int64_t)r.room, SIDE, SIDE, 3};
-    CLD_AUTO cld_tensor *images = cld_tensor_new(CLD_U8, 4, shape, cld_cpu_backend());
-    CLD_AUTO cld_tensor *labels = cld_tensor_new(CLD_I64, 1, shape, cld_cpu_backend());
-    if (!images || !labels) return cld_fail_in("%s", p.format->title);
-    r.images = images->a.data;
-    r.labels = labels->a.data;
-    for (; *files; files++) {
-        char path[4096];
-        size_t size = 0, before = r.count;
-        file_path(path, &p, *files);
-        uint8_t *bytes = read_file(path, &size);
-        if (!bytes) return cld_fail_in("%s", p.format->title);
-        cld_status status = p.layout == CLD_LAYOUT_PYTHON ? add_python(&r, bytes, size, p.format, path)
-                                                          : add_binary(&r, bytes, size, p.format, path);
-        free(bytes);
-        CLD_TRY(status);
-        CLD_TRY(check_labels(&r, before, p.format, path));
-    }
-    if (r.count == 0)
-        return cld_fail(CLD_IO, "%s: the files in '%s' hold no images", p.format->title, p.folder);
-    out->images = first_rows(images, r.count);
-    out->labels = first_rows(labels, r.count);
-    cld_status status = out->images && out->labels ? read_names(out->names, &p) : CLD_NOMEM;
+    *out = (cld_cifar){0};
+    cld_cifar_place p;
+    CLD_TRY(cld__cifar_find(&p, root, kind, layout));
+    out->classes = p.format->classes;
+    source sources[MOST_FILES];
+    for (int i = 0; i < MOST_FILES; i++) sources[i] = (source){.reader.fd = -1};
+    cld_status status = read_all(out, sources, &p, test ? p.format->test : p.format->train);
+    for (int i = 0; i < MOST_FILES; i++) close_source(&sources[i]);
     if (status != CLD_OK) cld_cifar_free(out);
     return status;
 }

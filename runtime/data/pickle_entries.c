@@ -1,0 +1,169 @@
+/* What a pickle's dictionary holds: arrays, integers and strings by their key. */
+#include "runtime/data/pickle_machine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* NULL where absent; the last entry of several. */
+static const value *find(cld_pickle *p, const char *key) {
+    const value *dict = value_at(p, p->root), *found = NULL;
+    const cell *cells = p->cells.data;
+    uint32_t c = dict->items.first;
+    for (uint32_t i = 0; i < dict->items.count; i += 2) {
+        uint32_t next = cells[c].next;
+        if (cld__pickle_equals(p, value_at(p, cells[c].value), key)) found = value_at(p, cells[next].value);
+        c = cells[next].next;
+    }
+    return found;
+}
+
+/* "it is a list of 3", for messages. */
+static const char *describe(cld_pickle *p, const value *v, char text[192]) {
+    static const char *const names[] = {
+        [NONE] = "None",      [BOOL] = "a bool",       [INTEGER] = "an integer", [NUMBER] = "a number",
+        [BYTES] = "a string", [TEXT] = "a string",     [LIST] = "a list",        [TUPLE] = "a tuple",
+        [SET] = "a set",      [DICT] = "a dictionary", [GLOBAL] = "a name",      [DTYPE] = "a dtype"};
+    char module[64], name[64];
+    if (!v) return "the file has none";
+    if (v->kind == OBJECT) {
+        cld__pickle_text(p, value_at(p, v->object.module), module, sizeof module);
+        cld__pickle_text(p, value_at(p, v->object.name), name, sizeof name);
+        snprintf(text, 192, "it uses '%s.%s', which no array needs (nothing was run)", module, name);
+    } else if (v->kind == LIST || v->kind == TUPLE) {
+        snprintf(text, 192, "it is %s of %u", names[v->kind], v->items.count);
+    } else if (v->kind != ARRAY) {
+        snprintf(text, 192, "it is %s", names[v->kind]);
+    } else {
+        const value *shape = value_at(p, v->array.shape), *dtype = value_at(p, v->array.dtype);
+        const value *type = dtype->kind == DTYPE ? value_at(p, dtype->dtype.name) : NULL;
+        module[0] = '\0';
+        if (type && is_string(type)) cld__pickle_text(p, type, module, sizeof module);
+        int used = snprintf(text, 192, "it is an array of %.20s (", module);
+        for (uint32_t i = 0; shape->kind == TUPLE && i < shape->items.count && i < 5; i++) {
+            const value *extent = value_at(p, cld__pickle_item(p, shape, i));
+            if (extent->kind == INTEGER)
+                used += snprintf(text + used, 192 - (size_t)used, "%s%lld", i ? ", " : "",
+                                 (long long)extent->integer);
+        }
+        snprintf(text + used, 192 - (size_t)used, ")");
+    }
+    return text;
+}
+
+/* ---- arrays -------------------------------------------------------------------------------------------- */
+
+/* The array, where its parts fit each other and its elements are of a known kind. */
+static bool open_array(const cld_pickle *p, const value *v, cld_pickle_array *out, const value **dtype) {
+    if (!v || v->kind != ARRAY) return false;
+    const value *shape = value_at(p, v->array.shape), *bytes = value_at(p, v->array.data);
+    *dtype = value_at(p, v->array.dtype);
+    if (shape->kind != TUPLE || shape->items.count > CLD_PICKLE_DIMS || (*dtype)->kind != DTYPE ||
+        !(*dtype)->dtype.code || bytes->kind != BYTES)
+        return false;
+    *out = (cld_pickle_array){.ndim = (int)shape->items.count, .data = v->array.data};
+    uint64_t total = (*dtype)->dtype.bytes;
+    size_t memory[CLD_PICKLE_DIMS] = {0};
+    for (int i = 0; i < out->ndim; i++) {
+        const value *extent = value_at(p, cld__pickle_item(p, shape, (uint32_t)i));
+        if (extent->kind != INTEGER || extent->integer < 0 || extent->integer > UINT32_MAX) return false;
+        memory[i] = (size_t)extent->integer;
+        if (__builtin_mul_overflow(total, memory[i], &total)) return false;
+    }
+    const value *axes = value_at(p, v->array.axes);
+    if (v->array.order == 'K' && (axes->kind != TUPLE || (int)axes->items.count != out->ndim)) return false;
+    unsigned seen = 0;
+    for (int i = 0; i < out->ndim; i++) {
+        int64_t at = v->array.order == 'C' ? i : out->ndim - 1 - i; /* axis i in memory */
+        if (v->array.order == 'K') {
+            const value *axis = value_at(p, cld__pickle_item(p, axes, (uint32_t)i));
+            at = axis->kind == INTEGER && axis->integer >= 0 && axis->integer < out->ndim ? axis->integer : 0;
+            out->shape[i] = memory[at];
+        } else {
+            out->shape[i] = memory[i];
+        }
+        out->axes[at] = i;
+        seen |= 1u << at;
+    }
+    return seen == (1u << out->ndim) - 1 && total == bytes->string.size;
+}
+
+cld_status cld_pickle_u8_array(cld_pickle *p, const char *key, const char *wanted, cld_pickle_array *out) {
+    const value *v = find(p, key), *dtype = NULL;
+    char text[192];
+    if (open_array(p, v, out, &dtype) && dtype->dtype.code == 'u' && dtype->dtype.bytes == 1) return CLD_OK;
+    return cld_fail(CLD_IO, "%s: not a CIFAR batch file: '%s' should be %s; %s", p->reader->path, key, wanted,
+                    describe(p, v, text));
+}
+
+static cld_status read_integers(cld_pickle *p, const cld_pickle_array *array, const value *dtype,
+                                int64_t *out, size_t count, bool *whole) {
+    cld_pickle_stream *s = cld_pickle_stream_open(p, array);
+    if (!s) return cld_error_code();
+    cld_status status = CLD_OK;
+    uint8_t chunk[4096];
+    size_t size = dtype->dtype.bytes, many = sizeof chunk / size;
+    *whole = true;
+    while (count > 0 && status == CLD_OK) {
+        size_t n = count < many ? count : many;
+        status = cld_pickle_stream_next(s, chunk, n * size);
+        for (size_t i = 0; status == CLD_OK && i < n; i++) {
+            value number = cld__pickle_number(dtype, chunk + i * size);
+            *whole = *whole && number.kind == INTEGER;
+            *out++ = number.integer;
+        }
+        count -= n;
+    }
+    cld_pickle_stream_free(s);
+    return status;
+}
+
+cld_status cld_pickle_integers(cld_pickle *p, const char *key, int64_t *out, size_t count) {
+    const value *v = find(p, key), *dtype = NULL;
+    cld_pickle_array array;
+    bool whole = false;
+    char text[192];
+    if (open_array(p, v, &array, &dtype) && dtype->dtype.code != 'b') {
+        size_t elements = 1, longest = array.ndim ? 0 : 1; /* (N), (N, 1) and (1, N) are the same N numbers */
+        for (int i = 0; i < array.ndim; i++) {
+            elements *= array.shape[i];
+            if (array.shape[i] > longest) longest = array.shape[i];
+        }
+        if (elements == count && (longest == count || count == 0))
+            CLD_TRY(read_integers(p, &array, dtype, out, count, &whole));
+    } else if (v && (v->kind == LIST || v->kind == TUPLE) && v->items.count == count) {
+        const cell *cells = p->cells.data;
+        uint32_t c = v->items.first;
+        whole = true;
+        for (size_t i = 0; i < count && whole; i++, c = cells[c].next) {
+            const value *element = value_at(p, cells[c].value);
+            whole = element->kind == INTEGER;
+            out[i] = element->integer;
+            if (!whole)
+                return cld_fail(CLD_IO,
+                                "%s: not a CIFAR batch file: '%s' should be a list of %zu integers; of entry "
+                                "%zu, %s",
+                                p->reader->path, key, count, i, describe(p, element, text));
+        }
+    }
+    if (whole) return CLD_OK;
+    return cld_fail(CLD_IO, "%s: not a CIFAR batch file: '%s' should be a list of %zu integers; %s",
+                    p->reader->path, key, count, describe(p, v, text));
+}
+
+/* ---- strings ------------------------------------------------------------------------------------------- */
+
+cld_status cld_pickle_string(cld_pickle *p, const char *key, size_t i, char **text) {
+    const value *v = find(p, key);
+    char name[256];
+    *text = NULL;
+    if (!v || (v->kind != LIST && v->kind != TUPLE))
+        return cld_fail(CLD_IO, "%s: not a CIFAR file: it has no list '%s'", p->reader->path, key);
+    if (i >= v->items.count) return CLD_OK;
+    const value *element = value_at(p, cld__pickle_item(p, v, (uint32_t)i));
+    if (!is_string(element))
+        return cld_fail(CLD_IO, "%s: not a CIFAR file: '%s' holds more than text", p->reader->path, key);
+    cld__pickle_text(p, element, name, sizeof name);
+    *text = strdup(name);
+    return *text ? CLD_OK : cld_fail(CLD_NOMEM, "%s: out of memory", p->reader->path);
+}
