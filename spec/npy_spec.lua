@@ -148,6 +148,18 @@ describe("npy", function()
     assert.same({ 258, -2 }, cld.io.load_npy(path):totable())
   end)
 
+  it("does not call damaged what NumPy has and a tensor has not", function()
+    local texts = { edited("'<f4'", "[('a', '<f4')]"), edited("(2,)", "(1, 1, 1, 1, 1, 1, 1, 1, 2)") }
+    for i, descr in ipairs { "<c8", "<f16", "<U2", "|S2", "|O", "<M8[ns]", "|V4" } do
+      texts[2 + i] = edited("<f4", descr)
+    end
+    for _, text in ipairs(texts) do
+      by_hand(text, ("\0"):rep(8))
+      local message = fails "x%.npy: "
+      assert.is_nil(message:find("damaged", 1, true))
+    end
+  end)
+
   it("gives the first of several arrays in a file", function()
     by_hand(header, string.pack("<ff", 1, 2) .. "\x93NUMPY\1\0" .. string.pack("<s2", header) .. "12345678")
     assert.same({ 1, 2 }, cld.io.load_npy(path):totable())

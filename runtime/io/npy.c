@@ -42,6 +42,7 @@ typedef struct npy_header {
     int ndim;
     int64_t shape[CLD_MAX_DIMS];
     uint64_t data_start;
+    bool is_foreign; /* NumPy has such arrays, and here there are none */
 } npy_header;
 
 /* ---- the header's text --------------------------------------------------------------------------------- */
@@ -91,7 +92,8 @@ static bool take_shape(const char **at, npy_header *h) {
     if (!take(at, "(")) return false;
     h->ndim = 0;
     while (!take(at, ")")) {
-        if (h->ndim == CLD_MAX_DIMS || !take_extent(at, &h->shape[h->ndim++])) return false;
+        h->is_foreign = h->ndim == CLD_MAX_DIMS;
+        if (h->is_foreign || !take_extent(at, &h->shape[h->ndim++])) return false;
         skip_space(at);
         if (!take(at, ",") && **at != ')') return false;
     }
@@ -111,6 +113,7 @@ static const char *parse_header(const char **at, npy_header *h, char *descr, siz
         }
         skip_space(at);
         if (strcmp(key, "descr") == 0) {
+            h->is_foreign = **at == '[' || **at == '('; /* structured */
             has_descr = take_string(at, descr, room);
             if (!has_descr) return "'descr' is not a plain type";
         } else if (strcmp(key, "fortran_order") == 0) {
@@ -162,12 +165,12 @@ static cld_status read_text(cld_reader *r, uint64_t start, size_t length, npy_he
     if (status == CLD_OK) {
         text[length] = '\0';
         const char *at = text, *problem = parse_header(&at, h, descr, sizeof descr);
-        size_t shown = strcspn(at, "\n");
-        if (problem && shown)
-            status = cld_fail(CLD_IO, "%s: damaged file: %s: %.*s%s", r->path, problem,
-                              (int)(shown < 40 ? shown : 40), at, shown > 40 ? "..." : "");
-        else if (problem)
-            status = cld_fail(CLD_IO, "%s: damaged file: %s", r->path, problem);
+        size_t shown = strcspn(at, "\r\n\t\f");
+        const char *damage = h->is_foreign ? "" : "damaged file: ";
+        if (problem)
+            status = cld_fail(h->is_foreign ? CLD_UNSUPPORTED : CLD_IO, "%s: %s%s%s%.*s%s", r->path, damage,
+                              problem, shown ? ": " : "", (int)(shown < 40 ? shown : 40), at,
+                              shown > 40 ? "..." : "");
         else if (!find_type(descr, &h->type))
             status = cld_fail(CLD_UNSUPPORTED,
                               "%s: the type '%s' is not known; known are f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 "
