@@ -254,7 +254,8 @@ typedef struct cld_conv_ops {
                                 const cld_array *dy, const cld_conv_params *p);
     /* y = (x - mean) * invstd * weight + bias per channel [+ residual] [then relu]. mean and invstd (C) are written:
      * those of the batch in training, else those of the running statistics. In training these are updated (with
-     * the unbiased variance), and batches (i64, one element) counts on; or they are NULL. residual, weight, bias may be
+     * the unbiased variance), and batches (i64, one element) counts on; or they are NULL. A batch whose mean or variance is
+     * not finite in some channel moves none of them. residual, weight, bias may be
      * NULL. */
     cld_status (*norm)(const cld_array *y, const cld_array *mean, const cld_array *invstd, const cld_array *x,
                        const cld_array *residual, const cld_array *weight, const cld_array *bias,

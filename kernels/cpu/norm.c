@@ -71,16 +71,16 @@ static void forward_coefficients(cld_norm_coefficients *k, const cld_norm_shape 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
 typedef struct forward {
-    const cld_array *y, *mean, *invstd, *x, *residual, *weight, *bias, *running_mean, *running_var;
+    const cld_array *y, *mean, *invstd, *x, *residual, *weight, *bias;
     const cld_norm_params *params;
     cld_norm_shape shape;
     cld_norm_moments *moments; /* (blocks, chunks); NULL: mean and invstd are given */
+    cld_batch_statistics batch;
 } forward;
 
 /* Merges the chunks' moments in their order (Chan, Golub and LeVeque, 1979), in double. */
 static void finish_statistics(const forward *f, int64_t block) {
     const cld_norm_shape *s = &f->shape;
-    double m = f->params->momentum;
     for (int i = 0; i < s->lanes; i++) {
         double count = 0, mean = 0, m2 = 0;
         for (int64_t chunk = 0; chunk < s->chunks; chunk++) {
@@ -93,8 +93,8 @@ static void finish_statistics(const forward *f, int64_t block) {
         int64_t c = channel(s, block, i);
         set(f->mean, c, mean);
         set(f->invstd, c, 1 / sqrt(m2 / count + f->params->eps));
-        set(f->running_mean, c, (1 - m) * value(f->running_mean, c, 0) + m * mean);
-        set(f->running_var, c, (1 - m) * value(f->running_var, c, 0) + m * m2 / (count - 1));
+        f->batch.mean[c] = mean;
+        f->batch.var[c] = m2 / (count - 1);
     }
 }
 
@@ -133,6 +133,34 @@ static void use_running_statistics(const cld_array *mean, const cld_array *invst
     }
 }
 
+static void move_one(const cld_array *running, int64_t c, double momentum, double batch) {
+    if (!running) return;
+    if (running->dtype == CLD_F64) {
+        double *v = (double *)running->data + c;
+        *v = (1 - momentum) * *v + momentum * batch;
+    } else {
+        float *v = (float *)running->data + c;
+        *v = (float)((1 - momentum) * *v + momentum * batch);
+    }
+}
+
+/* Not by a batch that is not finite: a step is skipped for it, and what is written here would stay. */
+static void move_running_statistics(const cld_array *running_mean, const cld_array *running_var,
+                                    const cld_array *batches, const cld_batch_statistics *batch,
+                                    int64_t channels, double momentum) {
+    const cld_array *given = running_mean ? running_mean : running_var;
+    bool wide = !given || given->dtype == CLD_F64;
+    for (int64_t c = 0; c < channels; c++) {
+        double mean = batch->mean[c], var = batch->var[c];
+        if (!isfinite(wide ? mean : (float)mean) || !isfinite(wide ? var : (float)var)) return;
+    }
+    for (int64_t c = 0; c < channels; c++) {
+        move_one(running_mean, c, momentum, batch->mean[c]);
+        move_one(running_var, c, momentum, batch->var[c]);
+    }
+    if (batches) ++*(int64_t *)batches->data;
+}
+
 static cld_status unsupported(void) {
     return cld_fail(CLD_UNSUPPORTED, "batch_norm: the cpu computes it in f32 and f64");
 }
@@ -142,22 +170,30 @@ cld_status cld_cpu_norm(const cld_array *y, const cld_array *mean, const cld_arr
                         const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
                         const cld_array *batches, const cld_norm_params *p) {
     if (x->dtype != CLD_F32 && x->dtype != CLD_F64) return unsupported();
-    if (p->training && batches) ++*(int64_t *)batches->data;
-    if (x->dtype == CLD_F64) {
-        cld_reference_norm(y, mean, invstd, x, residual, weight, bias, running_mean, running_var, p);
-        return CLD_OK;
-    }
-    forward f = {y, mean, invstd, x, residual, weight, bias, running_mean, running_var, p, shape_of(x), NULL};
-    void *moments = NULL;
-    size_t bytes = (size_t)(f.shape.blocks * f.shape.chunks) * sizeof *f.moments;
+    forward f = {
+        .y = y, .mean = mean, .invstd = invstd, .x = x, .residual = residual, .weight = weight, .bias = bias};
+    int64_t channels = x->shape[1];
+    f.params = p;
+    f.shape = shape_of(x);
+    size_t chunks = x->dtype == CLD_F32 ? (size_t)(f.shape.blocks * f.shape.chunks) * sizeof *f.moments : 0;
+    size_t bytes = chunks + 2 * (size_t)channels * sizeof(double);
+    void *workspace = NULL;
     if (p->training) {
-        CLD_TRY(cld_cpu_memory.allocate(&moments, bytes));
-        f.moments = moments;
-    } else {
+        CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
+        f.batch.mean = (double *)((char *)workspace + chunks);
+        f.batch.var = f.batch.mean + channels;
+        f.moments = workspace;
+    } else if (x->dtype == CLD_F32) {
         use_running_statistics(mean, invstd, running_mean, running_var, p->eps);
     }
-    run_forward(&f);
-    cld_cpu_memory.release(moments, bytes);
+    if (x->dtype == CLD_F32)
+        run_forward(&f);
+    else
+        cld_reference_norm(y, mean, invstd, x, residual, weight, bias, running_mean, running_var, &f.batch,
+                           p);
+    if (p->training)
+        move_running_statistics(running_mean, running_var, batches, &f.batch, channels, p->momentum);
+    cld_cpu_memory.release(workspace, bytes);
     return CLD_OK;
 }
 

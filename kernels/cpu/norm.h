@@ -52,6 +52,11 @@ typedef struct cld_norm_coefficients {
     cld_norm_lanes mean, scale, shift, dy_scale, x_scale, dx_shift;
 } cld_norm_coefficients;
 
+/* Of a whole batch, per channel; the variance unbiased. */
+typedef struct cld_batch_statistics {
+    double *mean, *var;
+} cld_batch_statistics;
+
 typedef enum cld_norm_mask { CLD_MASK_NONE, CLD_MASK_FROM_X, CLD_MASK_FROM_Y } cld_norm_mask;
 
 void cld_norm_chunk_moments(cld_norm_moments *out, const cld_norm_shape *s, int64_t block, int64_t chunk,
@@ -66,12 +71,12 @@ void cld_norm_chunk_gradient(float *dx, const cld_norm_shape *s, int64_t block, 
                              const float *dy, const float *x, const float *y, const cld_norm_coefficients *c,
                              cld_norm_mask mask);
 
-/* ---- norm_reference.c: f64, row-major; as in the table ------------------------------------------------- */
+/* ---- norm_reference.c: f64, row-major; as in the table, but the batch's statistics go to batch, in training --- */
 
 void cld_reference_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
                         const cld_array *x, const cld_array *residual, const cld_array *weight,
                         const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
-                        const cld_norm_params *p);
+                        const cld_batch_statistics *batch, const cld_norm_params *p);
 void cld_reference_norm_apply(const cld_array *y, const cld_array *x, const cld_array *residual,
                               const cld_array *weight, const cld_array *bias, const cld_array *mean,
                               const cld_array *invstd, const cld_norm_params *p);

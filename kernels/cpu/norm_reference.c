@@ -23,9 +23,9 @@ static double value(const cld_array *a, int64_t c, double otherwise) { return a 
         for (int64_t i = 0; i < (a)->shape[2] * (a)->shape[3]; i++)
 
 static void statistics(const cld_array *mean, const cld_array *invstd, const cld_array *x,
-                       const cld_array *running_mean, const cld_array *running_var, const cld_norm_params *p,
-                       int64_t c) {
-    double count = (double)(x->shape[0] * x->shape[2] * x->shape[3]), sum = 0, squares = 0, m = p->momentum;
+                       const cld_array *running_mean, const cld_array *running_var,
+                       const cld_batch_statistics *batch, const cld_norm_params *p, int64_t c) {
+    double count = (double)(x->shape[0] * x->shape[2] * x->shape[3]), sum = 0, squares = 0;
     if (!p->training) {
         *entry(mean, c) = value(running_mean, c, 0);
         *entry(invstd, c) = 1 / sqrt(value(running_var, c, 1) + p->eps);
@@ -38,8 +38,8 @@ static void statistics(const cld_array *mean, const cld_array *invstd, const cld
     }
     *entry(mean, c) = sum / count;
     *entry(invstd, c) = 1 / sqrt(squares / count + p->eps);
-    if (running_mean) *entry(running_mean, c) = (1 - m) * *entry(running_mean, c) + m * sum / count;
-    if (running_var) *entry(running_var, c) = (1 - m) * *entry(running_var, c) + m * squares / (count - 1);
+    batch->mean[c] = sum / count;
+    batch->var[c] = squares / (count - 1);
 }
 
 static double normalized(const cld_array *x, const cld_array *weight, const cld_array *bias,
@@ -62,9 +62,10 @@ void cld_reference_norm_apply(const cld_array *y, const cld_array *x, const cld_
 void cld_reference_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
                         const cld_array *x, const cld_array *residual, const cld_array *weight,
                         const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
-                        const cld_norm_params *p) {
+                        const cld_batch_statistics *batch, const cld_norm_params *p) {
 #pragma omp parallel for schedule(static)
-    for (int64_t c = 0; c < x->shape[1]; c++) statistics(mean, invstd, x, running_mean, running_var, p, c);
+    for (int64_t c = 0; c < x->shape[1]; c++)
+        statistics(mean, invstd, x, running_mean, running_var, batch, p, c);
     cld_reference_norm_apply(y, x, residual, weight, bias, mean, invstd, p);
 }
 

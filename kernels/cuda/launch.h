@@ -9,7 +9,7 @@
  *   shared memory    CLD_SHARED(float, tile, [32][33]);  static; undefined at the start, as on the GPU
  *                    CLD_DYNAMIC_SHARED(float, rows);    the launch's shared_bytes, 16-byte aligned; once per kernel
  *   barriers         __syncthreads, __syncwarp, __shfl_*_sync, __ballot_sync, __any_sync, __all_sync: by all threads
- *                    of the block, or of the mask
+ *                    of the block, or of the mask; __syncthreads_or, __threadfence
  *   atomics          atomicAdd on int, unsigned, unsigned long long, float, double; Min, Max, Exch, CAS on integers
  *   vectors          float2/4, double2, int2/4, uint2/4 and make_*; 16-byte loads through them
  *   half precision   __nv_bfloat16, __half, and their conversions from and to float: load(), store() of number.cuh

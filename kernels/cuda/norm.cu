@@ -47,9 +47,10 @@ __device__ inline int64_t rows_at(int64_t rows, int modulus, int at) {
  * value, which keeps the digits that a mean far from zero would take; threads are merged as Chan, Golub and LeVeque do. */
 template <typename T, int WIDTH>
 __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
-    statistics(typename cld_compute<T>::type *partial, const T *x, channel_rows m) {
+    statistics(typename cld_compute<T>::type *partial, unsigned *finished, const T *x, channel_rows m) {
     typedef typename cld_compute<T>::type A;
     CLD_DYNAMIC_SHARED(A, shared);
+    if (blockIdx.x + blockIdx.y + threadIdx.x + threadIdx.y == 0) *finished = 0;
     channel_part part = part_of(m, (int)blockIdx.x, WIDTH);
     A first[WIDTH], mean[WIDTH], m2[WIDTH];
     for (int v = 0; v < WIDTH; v++) first[v] = mean[v] = m2[v] = 0;
@@ -114,11 +115,43 @@ __device__ inline double rows_of_share(const channel_rows &m, int i) {
     return left < 0 ? 0 : (double)(left < m.chunk_rows ? left : m.chunk_rows);
 }
 
+/* The running statistics, each of which may be NULL, and how they move. */
+template <typename A> struct running {
+    A *mean, *var;
+    int64_t *batches;
+    double momentum;
+    A *batch_var;       /* (channels): the batch's, unbiased */
+    unsigned *finished; /* blocks that have written theirs; the last one moves all */
+};
+
+/* Not by a batch that is not finite: a step is skipped for it, and what is written here would stay. */
+template <typename A>
+__device__ static void move_running(const running<A> &r, const A *batch_mean, int channels) {
+    CLD_SHARED(bool, last, [1]);
+    int at = (int)(threadIdx.y * FINISH_CHANNELS + threadIdx.x), step = FINISH_CHANNELS * FINISH_DOWN,
+        odd = 0;
+    const volatile A *mean = batch_mean, *var = r.batch_var; /* of other blocks: not from this one's cache */
+    __threadfence();
+    __syncthreads();
+    if (at == 0) last[0] = atomicAdd(r.finished, 1u) == gridDim.x - 1;
+    __syncthreads();
+    if (!last[0]) return;
+    __threadfence();
+    for (int c = at; c < channels; c += step) odd |= !(mean[c] - mean[c] == 0 && var[c] - var[c] == 0);
+    if (__syncthreads_or(odd)) return;
+    double keep = 1 - r.momentum;
+    for (int c = at; c < channels; c += step) {
+        if (r.mean) r.mean[c] = (A)(keep * (double)r.mean[c] + r.momentum * (double)mean[c]);
+        if (r.var) r.var[c] = (A)(keep * (double)r.var[c] + r.momentum * (double)var[c]);
+    }
+    if (r.batches && at == 0) ++*r.batches;
+}
+
 /* The whole of the chunks, in double: the mean of their means, then the squared differences from that. */
 template <typename A>
 __global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
-    finish_statistics(A *mean_out, A *invstd_out, A *running_mean, A *running_var, int64_t *batches,
-                      const A *partial, channel_rows m, double momentum, double eps) {
+    finish_statistics(A *mean_out, A *invstd_out, running<A> r, const A *partial, channel_rows m,
+                      double eps) {
     CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
     int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x);
     bool any = c < m.channels;
@@ -135,13 +168,12 @@ __global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
         m2 += (double)squares[i] + d * d * rows_of_share(m, i);
     }
     m2 = sum_of_column(m2, shared);
-    if (!any || threadIdx.y != 0) return;
-    if (batches && c == 0) ++*batches;
-    mean_out[c] = (A)mean;
-    invstd_out[c] = (A)(1 / sqrt(m2 / (double)m.rows + eps));
-    if (running_mean) running_mean[c] = (A)((1 - momentum) * (double)running_mean[c] + momentum * mean);
-    if (running_var)
-        running_var[c] = (A)((1 - momentum) * (double)running_var[c] + momentum * m2 / (double)(m.rows - 1));
+    if (any && threadIdx.y == 0) {
+        mean_out[c] = (A)mean;
+        invstd_out[c] = (A)(1 / sqrt(m2 / (double)m.rows + eps));
+        r.batch_var[c] = (A)(m2 / (double)(m.rows - 1));
+    }
+    if (r.mean || r.var || r.batches) move_running(r, mean_out, m.channels);
 }
 
 /* In evaluation. */
@@ -350,13 +382,21 @@ static cld_status batch_statistics(const cld_array *mean, const cld_array *invst
                                    const cld_array *batches, const cld_norm_params *p) {
     typedef typename cld_compute<T>::type A;
     channel_launch l = launch_of(rows_of(x), x->shape[1], WIDTH);
+    size_t bytes = partial_bytes(l.m, sizeof(A)), vector = (size_t)l.m.channels * sizeof(A);
     CLD_SCRATCH partial;
-    CLD_TRY(cld_cuda_scratch(&partial, partial_bytes(l.m, sizeof(A))));
+    CLD_TRY(cld_cuda_scratch(&partial, bytes + vector + sizeof(unsigned)));
+    A *batch_var = (A *)((char *)partial.data + bytes);
+    unsigned *finished = (unsigned *)(batch_var + l.m.channels);
+    running<A> r = {vector_of<A>(running_mean),
+                    vector_of<A>(running_var),
+                    vector_of<int64_t>(batches),
+                    p->momentum,
+                    batch_var,
+                    finished};
     CLD_TRY(CLD_LAUNCH((statistics<T, WIDTH>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
-                       (A *)partial.data, (const T *)x->data, l.m));
+                       (A *)partial.data, finished, (const T *)x->data, l.m));
     return CLD_LAUNCH((finish_statistics<A>), finish_blocks(l.m), finish_threads(), 0, vector_of<A>(mean),
-                      vector_of<A>(invstd), vector_of<A>(running_mean), vector_of<A>(running_var),
-                      vector_of<int64_t>(batches), (const A *)partial.data, l.m, p->momentum, p->eps);
+                      vector_of<A>(invstd), r, (const A *)partial.data, l.m, p->eps);
 }
 
 template <typename T, int WIDTH>
