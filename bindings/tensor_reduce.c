@@ -151,17 +151,21 @@ static int reduce_cumsum(lua_State *L) {
 }
 
 /* cld.cross_entropy(logits (n, classes), labels i64 (n)[, options]); the options and their defaults are
- * {reduction = "mean", or "sum", or "none", temperature = 1 (logits are divided by it), label_smoothing = 0, accuracy =
- * false}. With accuracy a second result: the share of rows whose largest logit is at their label, f32, 0-d. */
+ * {reduction = "mean", or "sum", or "none", temperature = 1 (logits are divided by it), label_smoothing = 0,
+ * ignore_index = -100 (rows with this label count in nothing), accuracy = false}. With accuracy a second result: the
+ * share of rows whose largest logit is at their label, f32, 0-d. */
 static int reduce_cross_entropy(lua_State *L) {
-    static const char *const fields[] = {"reduction", "temperature", "label_smoothing", "accuracy", NULL};
+    static const char *const fields[] = {"reduction",    "temperature", "label_smoothing",
+                                         "ignore_index", "accuracy",    NULL};
     static const char *const reductions[] = {
         [CLD_MEAN_OF_ROWS] = "mean", [CLD_SUM_OF_ROWS] = "sum", [CLD_EACH_ROW] = "none", NULL};
     cldL_check_count(L, 3);
     cld_tensor *logits = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2);
     cldL_check_fields(L, 3, "cross_entropy", fields);
     cld_cross_entropy_params p = {.temperature = cldL_field_number(L, 3, "temperature", 1),
-                                  .label_smoothing = cldL_field_number(L, 3, "label_smoothing", 0)};
+                                  .label_smoothing = cldL_field_number(L, 3, "label_smoothing", 0),
+                                  .ignores = true,
+                                  .ignored = cldL_field_integer(L, 3, "ignore_index", -100)};
     const char *reduction = cldL_field_string(L, 3, "reduction", "mean");
     while (reductions[p.reduction] && strcmp(reduction, reductions[p.reduction]) != 0) p.reduction++;
     if (!reductions[p.reduction])

@@ -182,16 +182,18 @@ typedef struct cld_math_ops {
     /* out = a @ b, with bias (a vector, or NULL) added to each row. All 2-d or all 3-d (batched); out is dense, and a's
      * and b's transposition is in their strides. Of one dtype, but that out and bias may be f32 where a and b are bf16
      * or f16. */
+    bool ignores; /* rows whose label is `ignored` count in nothing: not in the mean, not in share */
+    int64_t ignored;
     cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias);
     /* along dim; log: log-softmax. backward: y is the forward's output. */
     cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);
     cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                    bool log);
-    /* The loss of row i of logits (n, classes) is -sum_c q_c log p_c: p is the softmax of row / temperature, q is 1 at labels[i],
-     * softened by s = label_smoothing: 1 - s there, plus s / classes everywhere. labels (n) are i64 and checked by the
-     * backend. loss: one element, or (n) for CLD_EACH_ROW. share (f32, one element, or NULL): of the rows whose largest
-     * logit, the first of equals, NaN before all else, is at their label. dlogits (or NULL): the gradient of loss, for
-     * CLD_EACH_ROW of each. All of one dtype but share and labels, dense and row-major. */
+    /* The loss of row i of logits (n, classes) is 0 where it is ignored, else -sum_c q_c log p_c: p is the softmax of
+     * row / temperature, q is 1 at labels[i], softened by s = label_smoothing: 1 - s there, plus s / classes everywhere.
+     * labels (n) are i64 and checked by the backend. loss: one element, or (n) for CLD_EACH_ROW. share (f32, one element,
+     * or NULL): of the rows whose largest logit, the first of equals, NaN before all else, is at their label. dlogits (or
+     * NULL): the gradient of loss, for CLD_EACH_ROW of each. All of one dtype but share and labels, dense and row-major. */
     cld_status (*cross_entropy)(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
                                 const cld_array *logits, const cld_array *labels,
                                 const cld_cross_entropy_params *p);

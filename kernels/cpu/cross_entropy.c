@@ -4,6 +4,8 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
+#include <string.h>
+
 /* What a call computes, of every row alike. */
 typedef struct job {
     const cld_array *logits, *dlogits;
@@ -129,11 +131,25 @@ static void write_gradient(const job *j, const row *r, int64_t i) {
     cld__store(CLD_COMPUTE_DOUBLE, &at_label, dx + r->label * bytes, dtype, 1, 1);
 }
 
+static void clear_gradient(const job *j, int64_t i) {
+    size_t bytes = (size_t)j->classes * cld_dtype_size(j->dlogits->dtype);
+    memset((char *)j->dlogits->data + (size_t)i * bytes, 0, bytes);
+}
+
 /* ---- all rows ------------------------------------------------------------------------------------------ */
 
-static cld_status check_labels(const int64_t *labels, int64_t rows, int64_t classes) {
+static bool is_ignored(const cld_cross_entropy_params *p, int64_t label) {
+    return p->ignores && label == p->ignored;
+}
+
+/* *counted: the rows that are not ignored. */
+static cld_status check_labels(const int64_t *labels, int64_t rows, int64_t classes,
+                               const cld_cross_entropy_params *p, int64_t *counted) {
+    *counted = rows;
     for (int64_t i = 0; i < rows; i++)
-        if (labels[i] < 0 || labels[i] >= classes)
+        if (is_ignored(p, labels[i]))
+            --*counted;
+        else if (labels[i] < 0 || labels[i] >= classes)
             return cld_fail(CLD_INVALID, "cross_entropy: the label of row %lld is %lld; expected 0 to %lld",
                             (long long)i + 1, (long long)labels[i], (long long)classes - 1);
     return CLD_OK;
@@ -144,8 +160,9 @@ cld_status cld__cross_entropy(const cld_array *loss, const cld_array *share, con
                               const cld_cross_entropy_params *p) {
     int64_t rows = logits->shape[0], classes = logits->shape[1];
     const int64_t *label = labels->data;
-    CLD_TRY(check_labels(label, rows, classes));
-    double weight = p->reduction == CLD_MEAN_OF_ROWS ? 1 / (double)rows : 1;
+    int64_t counted;
+    CLD_TRY(check_labels(label, rows, classes, p, &counted));
+    double weight = p->reduction == CLD_MEAN_OF_ROWS ? 1 / (double)counted : 1;
     const job j = {.logits = logits,
                    .dlogits = dlogits,
                    .compute = cld__compute_type(logits->dtype),
@@ -160,6 +177,11 @@ cld_status cld__cross_entropy(const cld_array *loss, const cld_array *share, con
     int64_t hits = 0;
 #pragma omp parallel for schedule(static) reduction(+ : hits) if (rows * classes >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < rows; i++) {
+        if (is_ignored(p, label[i])) {
+            losses[i] = 0;
+            if (dlogits) clear_gradient(&j, i);
+            continue;
+        }
         row r = read_row(&j, i, label[i]);
         losses[i] = loss_of(&j, &r);
         if (share) hits += is_hit(&j, &r);
@@ -169,7 +191,7 @@ cld_status cld__cross_entropy(const cld_array *loss, const cld_array *share, con
     sum *= weight;
     bool each = p->reduction == CLD_EACH_ROW;
     cld__store(CLD_COMPUTE_DOUBLE, each ? losses : &sum, loss->data, loss->dtype, 1, each ? rows : 1);
-    if (share) *(float *)share->data = (float)((double)hits / (double)rows);
+    if (share) *(float *)share->data = (float)((double)hits / (double)counted);
     cld_cpu_memory.release(workspace, bytes);
     return CLD_OK;
 }

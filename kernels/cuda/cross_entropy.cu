@@ -5,7 +5,8 @@
  * The threads of a row (lines.cuh) each go over their part of it once, and what they found is merged. Sums are kept
  * relative to the largest logit so far (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). What a
  * thread reads first it keeps in registers for the gradient, and only of longer rows it reads the rest again. The rows'
- * losses and hits go to scratch memory, and are added up in order by a second launch. */
+ * losses and hits go to scratch memory, and are added up in order by a second launch. Where rows may be ignored the mean's
+ * gradient needs their number, which a launch before counts. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/lines.cuh"
 #include "kernels/cuda/math.h"
@@ -14,7 +15,7 @@ enum { CHUNK = 8, THREADS = CLD_LINE_THREADS };
 
 struct score {
     double loss;
-    int hit;
+    int hit, counted;
 };
 
 template <typename T> struct cross_entropy_problem {
@@ -23,7 +24,10 @@ template <typename T> struct cross_entropy_problem {
     T *loss, *dlogits;       /* loss: of each row, or NULL; dlogits may be NULL */
     score *scores;           /* or NULL */
     double scale, smoothing; /* scale: 1 / temperature */
-    double weight;           /* of a row in the loss */
+    double weight;           /* of a row in the loss, */
+    const double *weight_at; /* or NULL, or where it lies */
+    bool ignores;
+    int64_t ignored;
     cld_fault *fault;
 };
 
@@ -89,8 +93,8 @@ __device__ inline mass<C> mass_of(const piece<T, WIDTH> &x, int64_t length, int6
 
 template <typename T, int WIDTH, typename C>
 __device__ inline void write_gradient(T *dx, const piece<T, WIDTH> &x, int64_t length, int64_t label, C m,
-                                      C share, const cross_entropy_problem<T> &q) {
-    C scale = (C)q.scale, weight = (C)(q.weight * q.scale);
+                                      C share, double row_weight, const cross_entropy_problem<T> &q) {
+    C scale = (C)q.scale, weight = (C)(row_weight * q.scale);
     C sharp = (C)(1 - q.smoothing), soft = (C)(q.smoothing / (double)length);
     CLD_UNROLL
     for (int j = 0; j < CHUNK; j += WIDTH) {
@@ -99,7 +103,7 @@ __device__ inline void write_gradient(T *dx, const piece<T, WIDTH> &x, int64_t l
         for (int e = 0; e < WIDTH; e++) {
             C difference = exponential((x.v[j + e] - m) * scale) * share - soft;
             if (x.at(j + e) == label) difference -= sharp;
-            out.v[e] = store<T>(difference * weight);
+            out.v[e] = store<T>(weight == 0 ? (C)0 : difference * weight);
         }
         if (x.at(j) < length) *(wide<T, WIDTH> *)(dx + x.at(j)) = out;
     }
@@ -124,7 +128,7 @@ static __global__ void __launch_bounds__(THREADS) cross_entropy(cross_entropy_pr
     int64_t length = p.line < l.dims.total ? l.length : 0, label = length > 0 ? q.labels[p.line] : 0;
     int64_t stride = (int64_t)p.along * CHUNK;
     const T *row = q.logits + p.line * l.length;
-    bool valid = label >= 0 && label < length;
+    bool valid = label >= 0 && label < length, counted = !(q.ignores && label == q.ignored);
     C at_label = valid ? load(row[label]) : (C)NAN;
     piece<T, WIDTH> kept(row, p, 0, length);
     C scale = (C)q.scale;
@@ -135,34 +139,48 @@ static __global__ void __launch_bounds__(THREADS) cross_entropy(cross_entropy_pr
         over_line(shared, p, own, [=](const mass<C> &a, const mass<C> &b) { return merged(a, b, scale); });
     if (p.line >= l.dims.total) return;
     if (p.mine == 0) {
-        double loss = loss_of(whole, at_label, length, q);
-        if (!valid) report(q.fault, CLD_FAULT_CROSS_ENTROPY, q.labels[p.line], l.length);
+        double loss = counted ? loss_of(whole, at_label, length, q) : 0;
+        if (!valid && counted) report(q.fault, CLD_FAULT_CROSS_ENTROPY, q.labels[p.line], l.length);
         if (q.loss) q.loss[p.line] = store<T>(loss);
-        if (q.scores) q.scores[p.line] = score{loss, valid && !whole.beaten};
+        if (q.scores) q.scores[p.line] = score{loss, counted && valid && !whole.beaten, counted};
     }
     if (!q.dlogits) return;
     T *dx = q.dlogits + p.line * l.length;
     C share = (C)(1 / whole.sum);
-    write_gradient(dx, kept, length, label, whole.largest, share, q);
+    double weight = !counted ? 0 : q.weight_at ? *q.weight_at : q.weight;
+    write_gradient(dx, kept, length, label, whole.largest, share, weight, q);
     for (int64_t start = stride; start < length; start += stride)
-        write_gradient(dx, piece<T, WIDTH>(row, p, start, length), length, label, whole.largest, share, q);
+        write_gradient(dx, piece<T, WIDTH>(row, p, start, length), length, label, whole.largest, share,
+                       weight, q);
+}
+
+/* One block: the weight of a row in the mean of those that are not ignored. */
+static __global__ void __launch_bounds__(THREADS)
+    weigh_rows(double *weight, const int64_t *labels, int64_t rows, int64_t ignored) {
+    CLD_SHARED(double, shared, [BLOCK_WARPS]);
+    double counted = 0;
+    for (int64_t i = threadIdx.x; i < rows; i += THREADS) counted += labels[i] != ignored;
+    counted = block_sum(counted, shared);
+    if (threadIdx.x == 0) *weight = 1 / counted;
 }
 
 /* One block. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    add_scores(T *loss, float *share, const score *scores, int64_t rows, double weight) {
+    add_scores(T *loss, float *share, const score *scores, int64_t rows, bool mean) {
     CLD_SHARED(double, shared, [BLOCK_WARPS]);
-    double sum = 0, hits = 0;
+    double sum = 0, hits = 0, counted = 0;
     for (int64_t i = threadIdx.x; i < rows; i += THREADS) {
         sum += scores[i].loss;
         hits += scores[i].hit;
+        counted += scores[i].counted;
     }
     sum = block_sum(sum, shared);
     hits = block_sum(hits, shared);
+    counted = block_sum(counted, shared);
     if (threadIdx.x > 0) return;
-    if (loss) *loss = store<T>(sum * weight);
-    if (share) *share = (float)(hits / (double)rows);
+    if (loss) *loss = store<T>(mean ? sum * (1 / counted) : sum);
+    if (share) *share = (float)(hits / counted);
 }
 
 template <typename T>
@@ -176,32 +194,37 @@ static cld_status score_rows(const cross_entropy_problem<T> &q, const cld_array 
 
 template <typename T>
 static cld_status run(cross_entropy_problem<T> q, const cld_array *loss, const cld_array *share,
-                      const cld_array *logits, bool each) {
+                      const cld_array *logits, cld_row_reduction reduction) {
     int64_t rows = logits->shape[0];
-    bool summed = !each || share;
+    bool each = reduction == CLD_EACH_ROW, mean = reduction == CLD_MEAN_OF_ROWS, summed = !each || share;
     CLD_SCRATCH block;
+    CLD_SCRATCH weight;
+    if (mean && q.ignores && q.dlogits && rows > 0) {
+        CLD_TRY(cld_cuda_scratch(&weight, sizeof(double)));
+        CLD_TRY(CLD_LAUNCH(weigh_rows, 1, THREADS, 0, (double *)weight.data, q.labels, rows, q.ignored));
+        q.weight_at = (const double *)weight.data;
+    }
     if (summed) CLD_TRY(cld_cuda_scratch(&block, (size_t)rows * sizeof(score)));
     q.scores = (score *)block.data;
     q.loss = each ? (T *)loss->data : NULL;
     if (rows > 0) CLD_TRY(score_rows(q, logits));
     if (!summed) return CLD_OK;
     return CLD_LAUNCH((add_scores<T>), 1, THREADS, 0, each ? (T *)nullptr : (T *)loss->data,
-                      share ? (float *)share->data : (float *)nullptr, (const score *)q.scores, rows,
-                      q.weight);
+                      share ? (float *)share->data : (float *)nullptr, (const score *)q.scores, rows, mean);
 }
 
 cld_status cld_cuda_cross_entropy(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
                                   const cld_array *logits, const cld_array *labels,
                                   const cld_cross_entropy_params *p) {
-    bool each = p->reduction == CLD_EACH_ROW;
     double weight = p->reduction == CLD_MEAN_OF_ROWS ? 1 / (double)logits->shape[0] : 1;
     CLD_BY_FLOAT(logits->dtype, T, {
         cross_entropy_problem<T> q = {};
         q.logits = (const T *)logits->data, q.labels = (const int64_t *)labels->data;
         q.dlogits = dlogits ? (T *)dlogits->data : NULL;
         q.scale = 1 / p->temperature, q.smoothing = p->label_smoothing, q.weight = weight;
+        q.ignores = p->ignores, q.ignored = p->ignored;
         q.fault = cld_cuda_fault();
-        return run<T>(q, loss, share, logits, each);
+        return run<T>(q, loss, share, logits, p->reduction);
     });
     return CLD_OK;
 }
