@@ -267,13 +267,19 @@ SEED     ?= 1
 TOY      := $(BUILD)/toy-$(SEED)
 DEMO_RUN := $(BUILD)/runs/demo-$(SEED)
 DEMO     := --width 16 --batch-size 128 --clusters 64 --epochs 14 --fill-epochs 1 --warmup-epochs 2
+# One demo of a seed at a time. The last one's folder is removed under the lock that a run has on its own.
 demo: all
-	$(Q)[ -d $(TOY) ] || $(BUILD)/cldlua recipes/make_toy_data.lua --out $(TOY) --seed $(SEED)
-	$(Q)rm -rf $(DEMO_RUN)
-	$(Q)$(BUILD)/cldlua recipes/cifar10_npid_cld.lua --data $(TOY) $(DEMO) --seed $(SEED) \
-	  --runs $(BUILD)/runs --name demo-$(SEED)
-	@echo "kNN accuracy on $(TOY), 1000 test images of ten textures:"
-	$(Q)$(BUILD)/cldlua recipes/knn.lua --checkpoint $(DEMO_RUN)/checkpoint.safetensors --baselines
+	$(Q)exec 9>$(BUILD)/demo-$(SEED).lock; flock -n -E 75 9 || [ $$? != 75 ] || \
+	  { echo "demo: another 'make demo' with SEED=$(SEED) is going on in $(BUILD); give this one another SEED"; exit 1; }; \
+	[ -d $(TOY) ] || { rm -rf $(TOY).new && \
+	  $(BUILD)/cldlua recipes/make_toy_data.lua --out $(TOY).new --seed $(SEED) >/dev/null && \
+	  mv $(TOY).new $(TOY) && echo "$(TOY): toy images in CIFAR-10's file layout"; } || exit 1; \
+	[ ! -e $(DEMO_RUN) ] || flock -n -E 75 $(DEMO_RUN) rm -rf $(DEMO_RUN) || { [ $$? != 75 ] || \
+	  echo "demo: a run is going on in $(DEMO_RUN); wait for its end, or give this one another SEED"; exit 1; }; \
+	$(BUILD)/cldlua recipes/cifar10_npid_cld.lua --data $(TOY) $(DEMO) --seed $(SEED) \
+	  --runs $(BUILD)/runs --name demo-$(SEED) && \
+	echo "kNN accuracy on $(TOY), 1000 test images of ten textures:" && \
+	$(BUILD)/cldlua recipes/knn.lua --checkpoint $(DEMO_RUN)/checkpoint.safetensors --baselines
 
 # ---- checks ------------------------------------------------------------------
 

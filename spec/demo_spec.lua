@@ -1,0 +1,55 @@
+--- `make demo`, its programs replaced by one that notes what it is told: what becomes of the last demo's run.
+local cld = require "cld"
+local process = require "spec.support.process"
+
+describe("make demo", function()
+  local build, run
+  before_each(function()
+    build = process.temporary_folder()
+    run = build .. "/runs/demo-1"
+    cld.io.mkdir(build .. "/toy-1")
+    cld.io.mkdir(run)
+    process.write(run .. "/checkpoint.safetensors", "old")
+    process.write(build .. "/cldlua", "#!/bin/sh\necho \"$1\" >>'" .. build .. "/told'\n")
+    os.execute("chmod +x " .. build .. "/cldlua")
+  end)
+  after_each(function() process.remove(build) end)
+
+  local function demo()
+    return process.run { program = "make", "-o", "all", "demo", "BUILD=" .. build, "CUDA_ARCH=",
+      unset = { "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "SEED" } }
+  end
+
+  local function is_refused(pattern)
+    local result = demo()
+    assert.equal(2, result.code)
+    assert.matches(pattern, result.out)
+    assert.equal("old", process.read(run .. "/checkpoint.safetensors"))
+    assert.is_nil(cld.io.exists(build .. "/told"))
+  end
+
+  it("starts afresh where the last one has ended", function()
+    assert.equal(0, demo().code)
+    assert.is_nil(cld.io.exists(run))
+    assert.equal("recipes/cifar10_npid_cld.lua\nrecipes/knn.lua\n", process.read(build .. "/told"))
+  end)
+
+  it("leaves the folder of a run that is going on", function()
+    local _ <close> = cld.io.lock(run)
+    is_refused("^demo: a run is going on in .*/runs/demo%-1; wait for its end, or give this one another SEED\n$")
+  end)
+
+  it("leaves another one with its seed alone", function()
+    local holder = assert(io.popen(("exec 9>%s/demo-1.lock; flock 9; read line"):format(build), "w"))
+    repeat until not os.execute(("flock -n %s/demo-1.lock true"):format(build))
+    is_refused("^demo: another 'make demo' with SEED=1 is going on in [^\n]*; give this one another SEED\n$")
+    holder:close()
+  end)
+
+  it("leaves no half of the toy data to the next one", function()
+    os.remove(build .. "/toy-1")
+    process.write(build .. "/cldlua", "#!/bin/sh\nmkdir '" .. build .. "/toy-1.new'; exit 1\n")
+    assert.equal(2, demo().code)
+    assert.is_nil(cld.io.exists(build .. "/toy-1"))
+  end)
+end)
