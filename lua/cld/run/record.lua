@@ -103,7 +103,7 @@ function record.open_log(held)
     local ok, message = pcall(held.append, held, "log.jsonl", json.encode(sayable(fields)))
     if not ok and not told and held:where() then
       told = true
-      io.stderr:write(tostring(message), "\n")
+      io.stderr:write(("%s; the training goes on, and this log lacks what cannot be written\n"):format(message))
     end
   end
 end
