@@ -50,7 +50,7 @@ static bool make_one(const char *path, unsigned mode, unsigned *made) {
 static cld_status make_folders(const char *path, unsigned mode, unsigned *made) {
     char *prefix = strdup(path);
     if (!prefix) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", path);
-    bool ok;
+    bool ok = true;
     int tries = 0;
     do {
         *made = 0;

@@ -35,9 +35,9 @@ typedef struct cld_folder {
 } cld_folder;
 
 /* Hold the folder at path; claim makes it, and its missing parents, if there is none. CLD_OK with fd -1: another
- * holds it, in this process or another. When they have it, the path names the folder that they hold, however often it was
- * removed and made anew meanwhile. A folder in which no file can be made is an error. On failure nothing is left to
- * clean up. */
+ * holds it, in this process or another. The folder that is held is the one that the path names at that moment, however
+ * often it was removed and made anew before. A folder in which no file can be made is an error. On failure nothing is
+ * left to clean up. */
 cld_status cld_folder_open(cld_folder *f, const char *path);
 cld_status cld_folder_claim(cld_folder *f, const char *path);
 /* Also removes what the claim has made, if it is still there and empty: the lock goes after that. Twice is fine. */
