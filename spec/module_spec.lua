@@ -256,6 +256,36 @@ describe("load_state_dict", function()
     check.fails(function() linear:load_state_dict { weight = 1 } end, "got 1 under the key 'weight'")
     check.fails(function() linear:load_state_dict { cld.ones(2) } end, "got f32%[2%] under the key 1")
   end)
+
+  describe("with integers of another width", function()
+    local checkpoint = require "cld.run.checkpoint"
+    local function restored(own, given)
+      checkpoint.object(own):load_state_dict(given)
+      return own.x:totable()
+    end
+
+    it("takes those that fit", function()
+      assert.same({ 0, 255 }, restored({ x = cld.zeros(2, "u8") }, { x = cld.tensor({ 0, 255 }, "i32") }))
+      assert.same({ -1, 7 }, restored({ x = cld.zeros(2, "i32") }, { x = cld.tensor({ -1, 7 }, "i64") }))
+      assert.same({ 0, 255 }, restored({ x = cld.zeros(2, "i64") }, { x = cld.tensor({ 0, 255 }, "u8") }))
+    end)
+
+    it("names those that do not, and copies nothing", function()
+      local own = { x = cld.ones(2, "u8"), y = cld.ones(1) }
+      local given = { x = cld.tensor({ 0, 256 }, "i32"), y = cld.zeros(1) }
+      check.fails(function() restored(own, given) end,
+        "1 of another dtype: x %(u8 here, which does not hold the values of i32 in the state%)")
+      assert.same({ 1, 1 }, own.x:totable())
+      assert.same({ 1 }, own.y:totable())
+      check.fails(function() restored({ x = cld.ones(1, "i32") }, { x = cld.tensor({ 1 << 31 }, "i64") }) end,
+        "x %(i32 here, which does not hold the values of i64")
+    end)
+
+    it("says that they are no floats", function()
+      check.fails(function() restored({ x = cld.ones(1) }, { x = cld.tensor({ 1 }, "i32") }) end,
+        "x %(f32 here, i32 in the state%)")
+    end)
+  end)
 end)
 
 describe("nn.sequential", function()

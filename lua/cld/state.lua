@@ -13,6 +13,11 @@ local function fits(a, b) return shape_of(a) == shape_of(b) or (a:numel() == 1 a
 -- A float is taken as a float of any width, an integer as an integer; from one to the other is no conversion.
 local function kind_of(tensor) return tensor.dtype:find "^b?f" and "float" or "integer" end
 
+-- Whether another integer dtype holds every value: a file's i16 is i32 here, and a u8 may be what it goes to.
+local function is_held(dtype, tensor)
+  return dtype == tensor.dtype or tensor:to(dtype):to(tensor.dtype):eq(tensor):all():item() ~= 0
+end
+
 -- "3 missing: a, b, c" for every kind of problem there is; a long list is cut.
 local function describe(missing, unexpected, misshaped, mistyped)
   local parts = {}
@@ -41,9 +46,9 @@ local function check(what, given)
 end
 
 --- load(what, own, given, {strict = true, optional}): copy the tensors of `given` into those of `own`, by name. Where
--- something is missing, unexpected, of another shape or an integer for a float, one error names it all, and nothing
--- has been copied. Not strict: what fits is copied. `optional(name)`: this one may be missing. Returns {missing,
--- unexpected, misshaped, mistyped}, lists of words.
+-- something is missing, unexpected, of another shape, an integer for a float or one too large, one error names it all,
+-- and nothing has been copied. Not strict: what fits is copied. `optional(name)`: this one may be missing. Returns
+-- {missing, unexpected, misshaped, mistyped}, lists of words.
 function state.load(what, own, given, options)
   check(what, given)
   local strict = not options or options.strict ~= false
@@ -57,6 +62,9 @@ function state.load(what, own, given, options)
       misshaped[#misshaped + 1] = ("%s (%s here, %s in the state)"):format(name, shape_of(mine), shape_of(theirs))
     elseif kind_of(mine) ~= kind_of(theirs) then
       mistyped[#mistyped + 1] = ("%s (%s here, %s in the state)"):format(name, mine.dtype, theirs.dtype)
+    elseif kind_of(mine) == "integer" and not is_held(mine.dtype, theirs) then
+      mistyped[#mistyped + 1] = ("%s (%s here, which does not hold the values of %s in the state)"):format(name,
+        mine.dtype, theirs.dtype)
     else
       copies[#copies + 1] = name
     end
