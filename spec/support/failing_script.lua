@@ -11,6 +11,21 @@ cld.set_num_threads(1) -- the same allocations in the same order every time
 local function f64(t) return cld.tensor(t, "f64"):requires_grad_() end
 local function image() return cld.ones({ 2, 3, 8, 8 }):requires_grad_() end
 local file = os.tmpname()
+local cifar = os.tmpname()
+os.remove(cifar)
+local function write(path, bytes)
+  local out = assert(io.open(path, "wb"))
+  out:write(bytes)
+  out:close()
+end
+do -- a data set of five images in each layout, for one job to read
+  local writer = require "cld.cifar_writer"
+  local images = {}
+  for i = 1, 5 do images[i] = ("\1"):rep(3072) end
+  local batch = { labels = { 0, 1, 2, 3, 4 }, images = images }
+  cld.io.mkdir(cifar)
+  for _, layout in ipairs { "python", "binary" } do writer.cifar10(cifar, layout, batch, batch, { "a", "b" }) end
+end
 
 local jobs = {
   { "creation and views", function()
@@ -116,6 +131,19 @@ local jobs = {
     held:append("text", "more")
     return held:where(), held:list(), held:read "text"
   end },
+  { "files of others", function()
+    local header = '{"__metadata__":{"k":"v"},"w":{"dtype":"I16","shape":[2],"data_offsets":[0,4]},'
+      .. '"q":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[4,6]}}'
+    write(file, string.pack("<s8", header) .. "\1\0\2\0\3\4")
+    local loaded = cld.load(file)
+    write(file, "\x93NUMPY\1\0" .. string.pack("<s2", '{"descr": ">i2", "fortran_order": True, "shape": (2L, 1)}')
+      .. "\0\1\0\2")
+    return loaded, cld.io.load_npy(file)
+  end },
+  { "CIFAR", function()
+    local python = cld.data.cifar10 { root = cifar, split = "train", layout = "python" }
+    return python.images, cld.data.cifar10({ root = cifar, split = "test", layout = "binary" }).labels
+  end },
   { "nearest neighbours", function()
     local memory, labels = cld.randn(20, 4):normalize(), cld.zeros({ 20 }, "i64")
     return cld.eval.weighted_knn(memory, labels, cld.randn(5, 4):normalize(), { k = 3, temperature = 0.1, classes = 2 })
@@ -162,5 +190,6 @@ for _, job in ipairs(jobs) do
   end
 end
 os.remove(file)
+os.execute("rm -rf '" .. cifar .. "'")
 print(("%d runs, %d bad"):format(runs, bad))
 os.exit(bad == 0, true)
