@@ -64,6 +64,11 @@ describe("CIFAR of other writers", function()
         assert.same({ 3, 1 }, set.labels:totable())
         assert.equal("i64", set.labels.dtype)
       end)
+    elseif name:match "^names" then
+      it("reads " .. name, function()
+        process.write(folder .. "/batches.meta", fixtures[name])
+        assert.same({ "airplane", "Käfer", "鳥" }, read().class_names)
+      end)
     elseif name ~= "data" then
       it("reads " .. name, function()
         local set = read(fixtures[name])

@@ -123,7 +123,7 @@ cld_status cld_pickle_integers(cld_pickle *p, const char *key, int64_t *out, siz
     cld_pickle_array array;
     bool whole = false;
     char text[192];
-    if (open_array(p, v, &array, &dtype) && dtype->dtype.code != 'b') {
+    if (open_array(p, v, &array, &dtype) && (dtype->dtype.code == 'i' || dtype->dtype.code == 'u')) {
         size_t elements = 1, longest = array.ndim ? 0 : 1; /* (N), (N, 1) and (1, N) are the same N numbers */
         for (int i = 0; i < array.ndim; i++) {
             elements *= array.shape[i];
@@ -153,17 +153,56 @@ cld_status cld_pickle_integers(cld_pickle *p, const char *key, int64_t *out, siz
 
 /* ---- strings ------------------------------------------------------------------------------------------- */
 
+/* Element i of an array of text, cut to fit. */
+static cld_status numpy_text(cld_pickle *p, const cld_pickle_array *array, const value *dtype, size_t i,
+                             char text[256]) {
+    size_t bytes = dtype->dtype.bytes, skip = i * bytes, unit = dtype->dtype.code == 'U' ? 4 : 1, used = 0;
+    cld_pickle_stream *s = cld_pickle_stream_open(p, array);
+    if (!s) return cld_error_code();
+    cld_status status = CLD_OK;
+    uint8_t raw[64], piece[4];
+    while (skip > 0 && status == CLD_OK) {
+        size_t n = skip < sizeof raw ? skip : sizeof raw;
+        status = cld_pickle_stream_next(s, raw, n);
+        skip -= n;
+    }
+    for (; bytes >= unit && used + 4 < 256 && status == CLD_OK; bytes -= unit) {
+        uint32_t code = 0;
+        status = cld_pickle_stream_next(s, raw, unit);
+        for (size_t b = 0; b < unit; b++)
+            code |= (uint32_t)raw[dtype->dtype.big_endian ? unit - 1 - b : b] << 8 * b;
+        if (code == 0 || code > 0x10FFFF) break;
+        size_t made = unit == 1 ? (piece[0] = raw[0], 1) : cld__pickle_utf8(code, piece);
+        memcpy(text + used, piece, made);
+        used += made;
+    }
+    text[used] = '\0';
+    cld_pickle_stream_free(s);
+    return status;
+}
+
+static bool is_text(const value *dtype) { return dtype->dtype.code == 'S' || dtype->dtype.code == 'U'; }
+
 cld_status cld_pickle_string(cld_pickle *p, const char *key, size_t i, char **text) {
-    const value *v = find(p, key);
+    const value *v = find(p, key), *dtype = NULL;
+    cld_pickle_array array;
     char name[256];
     *text = NULL;
-    if (!v || (v->kind != LIST && v->kind != TUPLE))
-        return cld_fail(CLD_IO, "%s: not a CIFAR file: it has no list '%s'", p->reader->path, key);
-    if (i >= v->items.count) return CLD_OK;
-    const value *element = value_at(p, cld__pickle_item(p, v, (uint32_t)i));
-    if (!is_string(element))
-        return cld_fail(CLD_IO, "%s: not a CIFAR file: '%s' holds more than text", p->reader->path, key);
-    cld__pickle_text(p, element, name, sizeof name);
+    if (open_array(p, v, &array, &dtype) && array.ndim == 1 && is_text(dtype)) {
+        if (i >= array.shape[0]) return CLD_OK;
+        CLD_TRY(numpy_text(p, &array, dtype, i, name));
+    } else {
+        if (!v || (v->kind != LIST && v->kind != TUPLE))
+            return cld_fail(CLD_IO, "%s: not a CIFAR file: it has no list '%s'", p->reader->path, key);
+        if (i >= v->items.count) return CLD_OK;
+        const value *element = value_at(p, cld__pickle_item(p, v, (uint32_t)i));
+        if (is_string(element))
+            cld__pickle_text(p, element, name, sizeof name);
+        else if (open_array(p, element, &array, &dtype) && array.ndim == 0 && is_text(dtype))
+            CLD_TRY(numpy_text(p, &array, dtype, 0, name));
+        else
+            return cld_fail(CLD_IO, "%s: not a CIFAR file: '%s' holds more than text", p->reader->path, key);
+    }
     *text = strdup(name);
     return *text ? CLD_OK : cld_fail(CLD_NOMEM, "%s: out of memory", p->reader->path);
 }

@@ -116,6 +116,14 @@ static const char *to_latin1(const uint8_t *in, size_t left, size_t *used, uint3
     return in[0] < 0x80 || wide ? NULL : "text to encode as latin1 has other characters";
 }
 
+size_t cld__pickle_utf8(uint32_t code, uint8_t out[4]) {
+    static const uint8_t lead[] = {0, 0xC0, 0xE0, 0xF0};
+    size_t more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    out[0] = (uint8_t)(lead[more] | code >> 6 * more);
+    for (size_t i = 1; i <= more; i++) out[i] = (uint8_t)(0x80 | (code >> 6 * (more - i) & 0x3F));
+    return 1 + more;
+}
+
 /* One character of a string that is not AS_IS: from in[0] on, of which `left` bytes are there, no fewer than an escape
  * has or all that remain. Says what is wrong, or NULL. */
 static const char *decode(form form, const uint8_t *in, size_t left, size_t *used, uint8_t out[4],
@@ -127,14 +135,8 @@ static const char *decode(form form, const uint8_t *in, size_t left, size_t *use
     if (!problem && form == LATIN1_LINE && code > 255)
         problem = "text to encode as latin1 has other characters";
     if (problem) return problem;
-    *made = 1;
     out[0] = (uint8_t)code;
-    if (form != TEXT_LINE || code < 0x80) return NULL;
-    static const uint8_t lead[] = {0, 0xC0, 0xE0, 0xF0};
-    size_t more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    *made = 1 + more;
-    out[0] = (uint8_t)(lead[more] | code >> 6 * more);
-    for (size_t i = 1; i <= more; i++) out[i] = (uint8_t)(0x80 | (code >> 6 * (more - i) & 0x3F));
+    *made = form == TEXT_LINE ? cld__pickle_utf8(code, out) : 1;
     return NULL;
 }
 

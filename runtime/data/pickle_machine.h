@@ -62,9 +62,8 @@ typedef struct value {
             uint32_t first, last, count;
         } items; /* a DICT's are key, value, key, value */
         struct {
-            uint32_t name; /* a value, for messages */
-            char code;     /* b, i or u; 0: of no such kind */
-            uint8_t bytes;
+            uint32_t name, bytes; /* a value, for messages; of one element */
+            char code; /* b, i, u: a number; S, U: text, U in four bytes a character; 0: of no such kind */
             bool big_endian;
         } dtype;
         struct {
@@ -119,6 +118,7 @@ cld_status cld__pickle_fetch(cld_pickle *p, uint32_t offset, void *out, size_t b
 
 /* Strings. text: the decoded string, ended by a zero byte and cut to fit the room; its length. Never fails: what cannot
  * be read or decoded ends it. measure: sets the decoded size; an error if it cannot be decoded. */
+size_t cld__pickle_utf8(uint32_t code, uint8_t out[4]); /* the character's bytes; their number */
 size_t cld__pickle_text(cld_pickle *p, const value *v, char *out, size_t room);
 cld_status cld__pickle_measure(cld_pickle *p, value *v);
 bool cld__pickle_equals(cld_pickle *p, const value *v, const char *text); /* a string with these bytes */

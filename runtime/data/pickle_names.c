@@ -58,13 +58,19 @@ static cld_status make_dtype(cld_pickle *p, const value *arguments) {
                  ((*code == 'i' || *code == 'u') && code[1] && strchr("1248", code[1]));
     if (known && code[2] == '\0') {
         dtype.dtype.code = *code;
-        dtype.dtype.bytes = (uint8_t)(code[1] - '0');
+        dtype.dtype.bytes = (uint32_t)(code[1] - '0');
+    } else if (*code == 'S' || *code == 'U') {
+        uint32_t characters = 0;
+        for (const char *digit = code + 1; *digit >= '0' && *digit <= '9' && characters < 1u << 24; digit++)
+            characters = 10 * characters + (uint32_t)(*digit - '0');
+        dtype.dtype.code = *code;
+        dtype.dtype.bytes = *code == 'U' ? 4 * characters : characters;
     }
     return cld__pickle_push(p, dtype);
 }
 
 value cld__pickle_number(const value *dtype, const uint8_t *bytes) {
-    int size = dtype->dtype.bytes, unused = 64 - 8 * size;
+    int size = (int)dtype->dtype.bytes, unused = 64 - 8 * size;
     uint64_t bits = 0;
     for (int i = 0; i < size; i++)
         bits |= (uint64_t)bytes[dtype->dtype.big_endian ? size - 1 - i : i] << 8 * i;
@@ -81,6 +87,14 @@ static cld_status make_scalar(cld_pickle *p, const value *arguments) {
     if (dtype->kind != DTYPE) return cld__pickle_fail(p, "a NumPy number has no dtype");
     if (!dtype->dtype.code || bytes->kind != BYTES || bytes->string.size != dtype->dtype.bytes)
         return cld__pickle_push(p, (value){.kind = NUMBER});
+    if (dtype->dtype.code == 'S' || dtype->dtype.code == 'U') { /* an array without dimensions */
+        value array = {.kind = ARRAY, .array = {.order = 'C'}};
+        array.array.dtype = cld__pickle_item(p, arguments, 0);
+        array.array.data = cld__pickle_item(p, arguments, 1);
+        CLD_TRY(cld__pickle_new_container(p, TUPLE, p->stack.count));
+        array.array.shape = *stack_at(p, --p->stack.count);
+        return cld__pickle_push(p, array);
+    }
     /* At most 8 bytes; room for the zero byte, and what one more character may take. */
     if (cld__pickle_text(p, bytes, (char *)raw, sizeof raw) != dtype->dtype.bytes)
         return cld__pickle_fail(p, "a NumPy number has too few bytes");
