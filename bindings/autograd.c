@@ -73,16 +73,16 @@ static int set_precision(lua_State *L) {
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
-/* Where a Function's backward runs: the coroutine that called t:backward(). */
+/* Where a Function's backward runs: the coroutine that called t:backward() or sgd:step(loss). */
 static _Thread_local lua_State *backward_caller;
 
-cld_status cldL_backward(lua_State *L, cld_tensor *root, cld_tensor *gradient, bool keep) {
+lua_State *cldL_begin_backward(lua_State *L) {
     lua_State *outer = backward_caller;
     backward_caller = L;
-    cld_status status = cld_backward(root, gradient, keep);
-    backward_caller = outer;
-    return status;
+    return outer;
 }
+
+void cldL_end_backward(lua_State *outer) { backward_caller = outer; }
 
 /* t:backward([gradient]) or t:backward{gradient =, retain_graph =} */
 int cldL_backward_method(lua_State *L) {
@@ -96,7 +96,10 @@ int cldL_backward_method(lua_State *L) {
     } else {
         gradient = cldL_opt_tensor(L, 2);
     }
-    cldL_check_status(L, cldL_backward(L, x, gradient, keep));
+    lua_State *outer = cldL_begin_backward(L);
+    cld_status status = cld_backward(x, gradient, keep);
+    cldL_end_backward(outer);
+    cldL_check_status(L, status);
     return 0;
 }
 

@@ -73,6 +73,12 @@ int cldL_edit_distance(const char *a, const char *b);
 /* Openers: each pushes one table (or registers methods and pushes one). */
 int cldL_open_tensor(lua_State *L);   /* tensor.c, tensor_*.c: creation functions; methods on the metatable */
 int cldL_open_autograd(lua_State *L); /* autograd.c */
+/* autograd.c. Bindings call the runtime between these two where it runs backward, so that a Function's Lua runs in the
+ * coroutine that called: in another its locals, hooks (Ctrl-C in the REPL) and traceback would be those of a coroutine that
+ * is waiting. begin returns what end wants; nothing in between may raise. */
+lua_State *cldL_begin_backward(lua_State *L);
+void cldL_end_backward(lua_State *outer);
+
 int cldL_open_nn(lua_State *L);       /* nn.c: conv2d, batch_norm, pools, linear as functions */
 int cldL_open_losses(lua_State *L);   /* losses.c */
 int cldL_open_optim(lua_State *L);    /* optim.c */

@@ -121,7 +121,9 @@ static int sgd_step(lua_State *L) {
         return 0;
     }
     cld_tensor **made = cldL_new_tensor(L);
+    lua_State *outer = cldL_begin_backward(L);
     *made = cld_sgd_minimize(s, loss, &p);
+    cldL_end_backward(outer);
     return cldL_result(L, *made);
 }
 

@@ -28,8 +28,7 @@ int cldL_index(lua_State *L, cld_tensor *x);
 int cldL_set_index(lua_State *L, cld_tensor *x);
 int cldL_rows(lua_State *L);
 
-/* autograd.c. Bindings that run backward call this, so that a Function's backward runs in the calling coroutine. */
-cld_status cldL_backward(lua_State *L, cld_tensor *root, cld_tensor *gradient, bool keep);
+/* autograd.c */
 int cldL_backward_method(lua_State *L);
 
 /* The options that end the arguments of a creation function: a dtype string or {dtype=, device=, requires_grad=}. */

@@ -401,6 +401,31 @@ describe("cld.Function", function()
     check.close(x.grad, { 4 })
   end)
 
+  for name, run in pairs {
+    backward = function(loss) loss:backward() end,
+    ["sgd:step"] = function(loss, sgd) sgd:step(loss) end,
+  } do
+    it(("under %s runs in the coroutine that called, hooks and all"):format(name), function()
+      local seen
+      local probe = cld.Function {
+        forward = function(_, x) return x * 1 end,
+        backward = function(_, g)
+          seen = coroutine.running()
+          for _ = 1, 10000 do end
+          return g
+        end,
+      }
+      local x = leaf { 2 }
+      local sgd = cld.optim.sgd({ x }, { lr = 0.1 })
+      local hooked = 0
+      local thread = coroutine.create(function() run(probe(x):sum(), sgd) end)
+      debug.sethook(thread, function() hooked = hooked + 1 end, "", 1000) -- as Ctrl-C in the REPL
+      assert(coroutine.resume(thread))
+      assert.equal(thread, seen)
+      assert.is_true(hooked >= 9)
+    end)
+  end
+
   it("keeps nothing alive", function()
     collectgarbage()
     local before = cld.tensors_alive()
