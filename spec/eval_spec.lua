@@ -114,3 +114,54 @@ describe("eval.accuracy", function()
       "expected scores %(m, classes%) and labels %(m%), got f32%[2, 3%] and i64%[3%]")
   end)
 end)
+
+describe("what is not finite is no score", function()
+  local nan, inf = 0 / 0, math.huge
+
+  for what, value in pairs { NaN = nan, infinity = inf } do
+    it(("eval.knn: features of %s, one line that says how many"):format(what), function()
+      local set = dataset(6)
+      local function net(x) return x:flatten(2, -1) * value end
+      local failed, message = pcall(cld.eval.knn, { net = net, memory = set, queries = set, k = 3 })
+      assert.is_false(failed)
+      assert.equal("the network's features of 6 of 6 images are not finite: the checkpoint has diverged, or the " ..
+        "precision is too low", tostring(message))
+    end)
+  end
+
+  it("eval.knn: the features of some images", function()
+    local set = dataset(6)
+    local function net(x)
+      local y = x:flatten(2, -1):clone()
+      y[{ 2, 1 }] = nan
+      return y
+    end
+    check.fails(function() cld.eval.knn { net = net, memory = set, queries = set, k = 3 } end,
+      "features of 1 of 6 images")
+  end)
+
+  it("eval.weighted_knn: features in the memory, or of the queries", function()
+    local good, bad = cld.ones(3, 2), cld.tensor { { 1, 0 }, { nan, 1 }, { 1, inf } }
+    local labels = cld.tensor({ 0, 1, 0 }, "i64")
+    check.fails(function() cld.eval.weighted_knn(bad, labels, good) end,
+      "eval.weighted_knn: the features in the memory of 2 of 3 rows are not finite")
+    check.fails(function() cld.eval.weighted_knn(good, labels, bad) end,
+      "eval.weighted_knn: the features of the queries of 2 of 3 rows are not finite")
+  end)
+
+  it("eval.accuracy: scores of NaN; but classes may be ruled out by -inf", function()
+    local labels = cld.tensor({ 0, 1 }, "i64")
+    check.fails(function() cld.eval.accuracy(cld.tensor { { 1, 0 }, { nan, 0 } }, labels, { 1 }) end,
+      "eval.accuracy: the scores of 1 of 2 rows are NaN")
+    assert.equal(1, (cld.eval.accuracy(cld.tensor { { 1, -inf }, { -inf, 0 } }, labels, { 1 })))
+  end)
+
+  for _, device in ipairs(require "spec.support.devices".names) do
+    it("eval.knn on " .. device, function()
+      local set = dataset(6)
+      local function net(x) return x:flatten(2, -1) * nan end
+      check.fails(function() cld.eval.knn { net = net, memory = set, queries = set, k = 3, device = device } end,
+        "features of 6 of 6 images are not finite")
+    end)
+  end
+end)

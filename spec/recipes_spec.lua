@@ -256,6 +256,10 @@ describe("recipes", function()
     refused("none'?: No such file", folder .. "/none")
     refused("set_num_threads: 100000 threads", checkpoint "scored", "--threads", "100000")
     local tensors, metadata = cld.load(checkpoint "scored")
+    local diverged = {}
+    for name, t in pairs(tensors) do diverged[name] = t.dtype == "f32" and t * (0 / 0) or t end
+    cld.save(folder .. "/diverged", diverged, metadata)
+    refused("features of %d+ of %d+ images are not finite: the checkpoint has diverged", folder .. "/diverged")
     local function foreign(pattern, pattern_of_options, replacement, states)
       local facts = {}
       for key, text in pairs(metadata) do facts[key] = text end

@@ -4,17 +4,40 @@ local data = require "cld.data"
 local augment = require "cld.augment"
 local caller = require "cld.caller"
 local nn = require "cld.nn"
+local user_error = require "cld.user_error"
 local create, raise = core.tensor, caller.raise
 
 local eval = {}
 
+-- How many rows of a tensor hold something that is not finite. Waits for the device.
+local function odd_rows(x)
+  local _ <close> = core.autograd.no_grad()
+  local rows <close> = x:flatten(2, -1)
+  local finite <close> = rows:isfinite()
+  local whole <close> = finite:all(2)
+  local count <close> = whole:sum()
+  return #x - count:item()
+end
+
+-- Rows of features of which some are not finite would all be nearest to the same class, as if nothing had been learnt.
+local function check_finite(name, what, x)
+  local shape = create.is_tensor(x) and x.shape or {}
+  if #shape < 2 or x:numel() == 0 then return end
+  local odd = odd_rows(x)
+  if odd > 0 then raise("%s: %s of %d of %d rows are not finite", name, what, odd, shape[1]) end
+end
+
 --- weighted_knn(memory (n, d), labels i64 (n), queries (m, d), {k = 200, temperature = 0.1, classes}) ->
 -- class scores (m, classes): each of the k most similar memory rows (dot product) votes exp(similarity / temperature)
--- for its class (Wu et al., CVPR 2018).
-eval.weighted_knn = core.losses.weighted_knn
+-- for its class (Wu et al., CVPR 2018). What is not finite is an error.
+function eval.weighted_knn(memory, labels, queries, options)
+  check_finite("eval.weighted_knn", "the features in the memory", memory)
+  check_finite("eval.weighted_knn", "the features of the queries", queries)
+  return caller.call("eval.weighted_knn", core.losses.weighted_knn, memory, labels, queries, options)
+end
 
 --- accuracy(scores (m, classes), labels i64 (m), ks = {1, 5}) -> the shares of rows whose label is among their k
--- highest scores, one per k; of equal scores the lower class comes first.
+-- highest scores, one per k; of equal scores the lower class comes first. Scores that are NaN are an error.
 function eval.accuracy(scores, labels, ks)
   ks = ks or { 1, 5 }
   if type(ks) ~= "table" then raise("eval.accuracy: ks must be a list such as {1, 5}, got %s", caller.shown(ks)) end
@@ -23,6 +46,10 @@ function eval.accuracy(scores, labels, ks)
     raise("eval.accuracy: expected scores (m, classes) and labels (m), got %s and %s", caller.shown(scores),
       caller.shown(labels))
   end
+  local unknown <close> = scores:isnan()
+  local any <close> = unknown:any(2)
+  local count <close> = any:sum()
+  if count:item() > 0 then raise("eval.accuracy: the scores of %d of %d rows are NaN", count:item(), shape[1]) end
   local shares = {}
   local truth <close> = labels:unsqueeze(2)
   for i, k in ipairs(ks) do
@@ -106,6 +133,17 @@ local function extract(net, dataset, options)
   return features, dataset.labels:to(features.device)
 end
 
+-- For what is made of them: the features of a data set, all of them finite.
+local function finite_features(net, dataset, options)
+  local features, labels = extract(net, dataset, options)
+  local odd = features.ndim > 1 and odd_rows(features) or 0
+  if odd > 0 then
+    user_error.raise("the network's features of %d of %d images are not finite: %s", odd, #features,
+      "the checkpoint has diverged, or the precision is too low")
+  end
+  return features, labels
+end
+
 --- features(net, dataset, {batch_size = 256, branch, mean, std, augment, device, dtype}) -> features (n, d), labels
 -- i64 (n), in the data set's order, un-augmented, in eval mode. net is a module or a function of the images; what is
 -- compared is its first output, or what `branch(net, images)` returns. Images keep their size and are normalized by
@@ -123,7 +161,7 @@ end
 --- score(memory (n, d), labels i64 (n), queries (m, d), truth i64 (m), {k = 200, temperature = 0.1, classes}) ->
 -- {top1 =, top5 =} as shares.
 function eval.score(memory, labels, queries, truth, options)
-  local scores <close> = caller.call("eval.score", eval.weighted_knn, memory, labels, queries, options)
+  local scores <close> = eval.weighted_knn(memory, labels, queries, options)
   local top1, top5 = eval.accuracy(scores, truth)
   return { top1 = top1, top5 = top5 }
 end
@@ -136,8 +174,8 @@ function eval.knn(options)
     { "net", "memory", "queries", "k", "temperature", "classes", table.unpack(feature_options) })
   check_encoder("eval.knn", options.net, options.memory, "memory")
   check_encoder("eval.knn", options.net, options.queries, "queries")
-  local memory <close>, labels = extract(options.net, options.memory, options)
-  local queries <close>, truth = extract(options.net, options.queries, options)
+  local memory <close>, labels = finite_features(options.net, options.memory, options)
+  local queries <close>, truth = finite_features(options.net, options.queries, options)
   return eval.score(memory, labels, queries, truth, {
     k = options.k, temperature = options.temperature, classes = options.classes or options.memory.classes,
   })
