@@ -27,12 +27,15 @@ __attribute__((format(printf, 2, 3))) static void put(printer *p, const char *fo
 /* printf shows the sign of NaN, which says nothing. */
 static double unsigned_nan(double v) { return isnan(v) ? NAN : v; }
 
-static double value_at(const printer *p, int64_t i) {
+static double real_at(const printer *p, int64_t i) {
+    const void *data = p->values->data;
+    return unsigned_nan(p->values->dtype == CLD_F64 ? ((const double *)data)[i] : ((const float *)data)[i]);
+}
+
+static int64_t integer_at(const printer *p, int64_t i) {
     const void *data = p->values->data;
     switch (p->values->dtype) {
-    case CLD_F64: return unsigned_nan(((const double *)data)[i]);
-    case CLD_F32: return unsigned_nan(((const float *)data)[i]);
-    case CLD_I64: return (double)((const int64_t *)data)[i];
+    case CLD_I64: return ((const int64_t *)data)[i];
     case CLD_I32: return ((const int32_t *)data)[i];
     default: return ((const uint8_t *)data)[i];
     }
@@ -40,7 +43,12 @@ static double value_at(const printer *p, int64_t i) {
 
 static bool is_integer(const cld_array *a) { return !cld_dtype_is_float(a->dtype); }
 
-static void put_value(printer *p, double v) {
+static void put_value(printer *p, int64_t i) {
+    if (is_integer(p->values)) {
+        put(p, "%*lld", p->width, (long long)integer_at(p, i));
+        return;
+    }
+    double v = real_at(p, i);
     if (p->exponent && isfinite(v))
         put(p, "%*.*e", p->width, p->decimals, v);
     else
@@ -54,25 +62,36 @@ static int64_t next_shown(int64_t i, int64_t extent) {
 
 /* ---- one format for all values shown ------------------------------------------------------------------- */
 
-static void measure(const printer *p, int64_t row, int64_t columns, double *largest, double *smallest,
-                    bool *negative) {
+typedef struct range {
+    double largest, smallest; /* of the absolute values; smallest: but 0 */
+    bool negative;
+    int digits; /* characters, of integers */
+} range;
+
+static void measure(const printer *p, int64_t row, int64_t columns, range *r) {
     for (int64_t j = 0; j < columns; j = next_shown(j, columns)) {
-        double value = value_at(p, row + j), v = fabs(value);
-        *negative = *negative || signbit(value);
+        if (is_integer(p->values)) {
+            int characters = snprintf(NULL, 0, "%lld", (long long)integer_at(p, row + j));
+            if (characters > r->digits) r->digits = characters;
+            continue;
+        }
+        double value = real_at(p, row + j), v = fabs(value);
+        r->negative = r->negative || signbit(value);
         if (!isfinite(v)) continue;
-        if (v > *largest) *largest = v;
-        if (v > 0 && v < *smallest) *smallest = v;
+        if (v > r->largest) r->largest = v;
+        if (v > 0 && v < r->smallest) r->smallest = v;
     }
 }
 
 /* Four decimals, as PyTorch; powers of ten where the range is too wide for them. */
-static void choose_format(printer *p, bool integers, double largest, double smallest, bool negative) {
-    p->exponent = !integers && largest > 0 && (largest >= 1e5 || smallest < 1e-4);
-    p->decimals = integers ? 0 : 4;
-    int digits = largest >= 1 ? (int)log10(largest) + 1 : 1;
-    int body = p->exponent ? 10 : integers ? digits : digits + 1 + p->decimals;
-    p->width = (body < 3 ? 3 : body) + negative; /* 3: nan and inf */
-    if (integers) p->width = digits + negative;
+static void choose_format(printer *p, const range *r) {
+    p->width = r->digits;
+    if (is_integer(p->values)) return;
+    p->exponent = r->largest > 0 && (r->largest >= 1e5 || r->smallest < 1e-4);
+    p->decimals = 4;
+    int digits = r->largest >= 1 ? (int)log10(r->largest) + 1 : 1;
+    int body = p->exponent ? 10 : digits + 1 + p->decimals;
+    p->width = (body < 3 ? 3 : body) + r->negative; /* 3: nan and inf */
 }
 
 static void put_row(printer *p, int64_t row, int64_t columns) {
@@ -80,7 +99,7 @@ static void put_row(printer *p, int64_t row, int64_t columns) {
     for (int64_t j = 0; j < columns;) {
         int64_t next = next_shown(j, columns);
         put(p, "  ");
-        put_value(p, value_at(p, row + j));
+        put_value(p, row + j);
         if (next > j + 1) put(p, "  ...");
         j = next;
     }
@@ -105,11 +124,25 @@ static void put_head(printer *p, const cld_tensor *x) {
         put(p, ", requires_grad");
 }
 
-static void put_summary(printer *p, bool integers, int64_t count) {
+static void summarize_integers(printer *p, int64_t count) {
+    int64_t low = integer_at(p, 0), high = low;
+    for (int64_t i = 1; i < count; i++) {
+        int64_t v = integer_at(p, i);
+        low = v < low ? v : low;
+        high = v > high ? v : high;
+    }
+    put(p, "\nmin %lld, max %lld", (long long)low, (long long)high);
+}
+
+static void put_summary(printer *p, int64_t count) {
     double low = INFINITY, high = -INFINITY, sum = 0;
     int64_t odd = 0;
+    if (is_integer(p->values)) {
+        summarize_integers(p, count);
+        return;
+    }
     for (int64_t i = 0; i < count; i++) {
-        double v = value_at(p, i);
+        double v = real_at(p, i);
         if (!isfinite(v)) {
             odd++;
             continue;
@@ -119,20 +152,18 @@ static void put_summary(printer *p, bool integers, int64_t count) {
         sum += v;
     }
     put(p, "\n");
-    if (odd < count) put(p, integers ? "min %.0f, max %.0f" : "min %.5g, max %.5g", low, high);
-    if (odd < count && !integers) put(p, ", mean %.5g", sum / (double)(count - odd));
+    if (odd < count) put(p, "min %.5g, max %.5g, mean %.5g", low, high, sum / (double)(count - odd));
     if (odd > 0) put(p, "%s%lld not finite", odd < count ? ", " : "", (long long)odd);
 }
 
 static void put_values(printer *p, const cld_array *a, int64_t count) {
     int64_t columns = a->shape[a->ndim - 1], rows = a->ndim > 1 ? a->shape[a->ndim - 2] : 1;
     int64_t matrices = count / (rows * columns);
-    double largest = 0, smallest = INFINITY;
-    bool negative = false;
+    range r = {.smallest = INFINITY};
     for (int64_t m = 0; m<matrices; m += matrices> 1 ? matrices - 1 : 1)
         for (int64_t i = 0; i < rows; i = next_shown(i, rows))
-            measure(p, (m * rows + i) * columns, columns, &largest, &smallest, &negative);
-    choose_format(p, is_integer(a), largest, smallest, negative);
+            measure(p, (m * rows + i) * columns, columns, &r);
+    choose_format(p, &r);
     for (int64_t m = 0; m<matrices; m += matrices> 1 ? matrices - 1 : 1) {
         if (a->ndim > 2) {
             int64_t rest = matrices, place = m;
@@ -160,9 +191,12 @@ cld_status cld_tensor_print(cld_tensor *x, char *text, size_t room) {
     if (count == 0) {
         put(&p, ", no elements");
     } else if (x->a.ndim == 0) {
-        put(&p, is_integer(&x->a) ? ": %.0f" : ": %.7g", value_at(&p, 0));
+        if (is_integer(&x->a))
+            put(&p, ": %lld", (long long)integer_at(&p, 0));
+        else
+            put(&p, ": %.7g", real_at(&p, 0));
     } else {
-        if (count > 1) put_summary(&p, is_integer(&x->a), count);
+        if (count > 1) put_summary(&p, count);
         put_values(&p, &x->a, count);
     }
     return CLD_OK;
