@@ -33,8 +33,11 @@ cld_tensor **cldL_new_tensor(lua_State *L);
 /* Push a tensor, taking over the reference (NULL raises the thread's error). */
 int cldL_push_tensor(lua_State *L, cld_tensor *t);
 
-/* Raise the thread's error record as a Lua error with the position of the Lua caller. Does not return. */
+/* Raise the thread's error record as a Lua error with the position of the Lua caller. Does not return. In a function that
+ * knows its name (below) the message begins with that, and not with the op's that it is composed of. */
 int cldL_raise(lua_State *L);
+/* As luaL_setfuncs, but each function knows its name in Lua: it is its only upvalue. */
+void cldL_set_named(lua_State *L, const luaL_Reg *functions);
 /* 1 result, already on the stack: raises where it is NULL. */
 int cldL_result(lua_State *L, const void *result);
 /* No result: raises unless CLD_OK. */
@@ -70,15 +73,15 @@ void cldL_check_fields(lua_State *L, int arg, const char *function, const char *
 /* Levenshtein's: how many letters to change. For words short enough to be names; 64 for longer ones. */
 int cldL_edit_distance(const char *a, const char *b);
 
-/* Openers: each pushes one table (or registers methods and pushes one). */
-int cldL_open_tensor(lua_State *L);   /* tensor.c, tensor_*.c: creation functions; methods on the metatable */
-int cldL_open_autograd(lua_State *L); /* autograd.c */
 /* autograd.c. Bindings call the runtime between these two where it runs backward, so that a Function's Lua runs in the
  * coroutine that called: in another its locals, hooks (Ctrl-C in the REPL) and traceback would be those of a coroutine that
  * is waiting. begin returns what end wants; nothing in between may raise. */
 lua_State *cldL_begin_backward(lua_State *L);
 void cldL_end_backward(lua_State *outer);
 
+/* Openers: each pushes one table (or registers methods and pushes one). */
+int cldL_open_tensor(lua_State *L);   /* tensor.c, tensor_*.c: creation functions; methods on the metatable */
+int cldL_open_autograd(lua_State *L); /* autograd.c */
 int cldL_open_nn(lua_State *L);       /* nn.c: conv2d, batch_norm, pools, linear as functions */
 int cldL_open_losses(lua_State *L);   /* losses.c */
 int cldL_open_optim(lua_State *L);    /* optim.c */

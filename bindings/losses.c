@@ -104,6 +104,7 @@ int cldL_open_losses(lua_State *L) {
         {"weighted_knn", weighted_knn},
         {NULL, NULL},
     };
-    luaL_newlib(L, functions);
+    lua_newtable(L);
+    cldL_set_named(L, functions);
     return 1;
 }

@@ -147,6 +147,7 @@ int cldL_open_nn(lua_State *L) {
         {"set_winograd", nn_set_winograd},
         {NULL, NULL},
     };
-    luaL_newlib(L, functions);
+    lua_newtable(L);
+    cldL_set_named(L, functions);
     return 1;
 }

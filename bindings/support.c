@@ -6,7 +6,35 @@
 
 /* ---- errors -------------------------------------------------------------------------------------------------- */
 
-int cldL_raise(lua_State *L) { return luaL_error(L, "%s", cld_error_message()); }
+void cldL_set_named(lua_State *L, const luaL_Reg *functions) {
+    for (const luaL_Reg *f = functions; f->name; f++) {
+        lua_pushstring(L, f->name);
+        lua_pushcclosure(L, f->func, 1);
+        lua_setfield(L, -2, f->name);
+    }
+}
+
+/* Where the message goes on after "op: ", op being one that a tensor has; its start where it does not begin so. */
+static const char *after_op(lua_State *L, const char *message) {
+    size_t length = strspn(message, "abcdefghijklmnopqrstuvwxyz0123456789_");
+    if (length == 0 || message[length] != ':' || message[length + 1] != ' ') return message;
+    int top = lua_gettop(L);
+    luaL_getmetatable(L, CLDL_TENSOR);
+    lua_getfield(L, -1, "methods");
+    lua_pushlstring(L, message, length);
+    bool is_op = lua_rawget(L, -2) != LUA_TNIL;
+    lua_settop(L, top);
+    return is_op ? message + length + 2 : message;
+}
+
+int cldL_raise(lua_State *L) {
+    const char *message = cld_error_message();
+    if (lua_type(L, lua_upvalueindex(1)) != LUA_TSTRING) return luaL_error(L, "%s", message);
+    const char *name = lua_tostring(L, lua_upvalueindex(1));
+    size_t length = strlen(name);
+    if (strncmp(message, name, length) == 0 && message[length] == ':') return luaL_error(L, "%s", message);
+    return luaL_error(L, "%s: %s", name, after_op(L, message));
+}
 
 int cldL_result(lua_State *L, const void *result) { return result ? 1 : cldL_raise(L); }
 

@@ -89,6 +89,11 @@ static int tensor_numel(lua_State *L) {
     return 1;
 }
 
+static int tensor_dim(lua_State *L) {
+    lua_pushinteger(L, cldL_check_tensor(L, 1)->a.ndim);
+    return 1;
+}
+
 static int tensor_is_contiguous(lua_State *L) {
     lua_pushboolean(L, cld_is_contiguous(&cldL_check_tensor(L, 1)->a));
     return 1;
@@ -152,6 +157,7 @@ static const luaL_Reg own_methods[] = {
     {"size", tensor_size},
     {"stride", tensor_stride},
     {"numel", tensor_numel},
+    {"dim", tensor_dim},
     {"is_contiguous", tensor_is_contiguous},
     {"item", cldL_item},
     {"totable", cldL_totable},
@@ -159,9 +165,11 @@ static const luaL_Reg own_methods[] = {
     {"close", tensor_close},
     {"detach", tensor_detach},
     {"requires_grad_", tensor_requires_grad},
-    {"backward", cldL_backward_method},
     {NULL, NULL},
 };
+
+/* Its errors are those of the ops that it passes. */
+static const luaL_Reg backward_method[] = {{"backward", cldL_backward_method}, {NULL, NULL}};
 
 /* ---- properties ---------------------------------------------------------------------------------------- */
 
@@ -347,7 +355,8 @@ int cldL_open_tensor(lua_State *L) {
     luaL_setfuncs(L, metamethods, 0);
     luaL_setfuncs(L, cldL_math_metamethods, 0);
     lua_newtable(L);
-    for (const luaL_Reg *const *list = as_methods; *list; list++) luaL_setfuncs(L, *list, 0);
+    for (const luaL_Reg *const *list = as_methods; *list; list++) cldL_set_named(L, *list);
+    luaL_setfuncs(L, backward_method, 0);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "methods"); /* getmetatable(t).methods, .properties: for the completion of names */
     lua_newtable(L);
@@ -361,6 +370,6 @@ int cldL_open_tensor(lua_State *L) {
     lua_pop(L, 1);
 
     lua_newtable(L);
-    for (const luaL_Reg *const *list = as_functions; *list; list++) luaL_setfuncs(L, *list, 0);
+    for (const luaL_Reg *const *list = as_functions; *list; list++) cldL_set_named(L, *list);
     return 1;
 }
