@@ -22,6 +22,7 @@ extern const luaL_Reg cldL_in_place_methods[]; /* tensor_in_place.c: x:add_(y), 
 int cldL_tensor_from_table(lua_State *L); /* cld.tensor */
 int cldL_totable(lua_State *L);
 int cldL_item(lua_State *L);
+void cldL_push_item(lua_State *L, cld_tensor *x); /* x has one element */
 
 /* tensor_index.c: t[i], t[{...}] and their assignment; key (and value) at stack positions 2 (and 3). */
 int cldL_index(lua_State *L, cld_tensor *x);
@@ -45,6 +46,8 @@ int cldL_finish(lua_State *L, cld_tensor **box, const cldL_options *o);
 
 /* The Lua number or boolean at arg as a tensor without dimensions (left on the stack): exact, or an error of op. */
 cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dtype,
+/* The Lua number at arg: an integer stays one. */
+cld_scalar cldL_scalar(lua_State *L, int arg);
                              const cld_backend *device);
 /* A tensor, or a number as a 0-d tensor of like's dtype and device; f32 where an integer `like` cannot hold its
  * fraction, as PyTorch has it. */
@@ -54,9 +57,8 @@ void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg);
 
 /* y at 2 times the alpha at 3, where there is one: takes its place. */
 void cldL_scale_operand(lua_State *L);
-/* Is the operand at 2 a number, and is there a kernel of one operand for `x op number`, x of this dtype, with a result
- * of the same dtype or u8? That is *out, and *s its number. */
-bool cldL_number_right(lua_State *L, cld_binary kind, cld_dtype dtype, cld_unary *out, double *s);
+/* The tensor at 1 clamped to the bounds at 2 and 3, on top of the stack. */
+cld_tensor **cldL_clamp(lua_State *L);
 /* The op on the operands at 1 and 2, one of which may be a number; 1 result. */
 int cldL_binary(lua_State *L, cld_binary kind);
 

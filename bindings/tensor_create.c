@@ -122,7 +122,7 @@ static cld_tensor **push_like(lua_State *L, int arg, cldL_options *o) {
 static int filled_like(lua_State *L, double value) {
     cldL_options o;
     cld_tensor **out = push_like(L, 2, &o);
-    cldL_check_status(L, cld_tensor_fill(*out, value));
+    cldL_check_status(L, cld_tensor_fill(*out, cld_real(value)));
     return cldL_finish(L, out, &o);
 }
 
@@ -153,9 +153,9 @@ static int create_arange(lua_State *L) {
     cldL_options o = defaults(integers ? CLD_I64 : CLD_F32);
     cldL_check_count(L, numbers + 1);
     cldL_check_options(L, numbers + 1, &o);
-    double start = numbers > 1 ? luaL_checknumber(L, 1) : 0;
-    double stop = luaL_checknumber(L, numbers > 1 ? 2 : 1);
-    double step = numbers > 2 ? luaL_checknumber(L, 3) : 1;
+    cld_scalar start = numbers > 1 ? cldL_scalar(L, 1) : cld_integer(0);
+    cld_scalar stop = cldL_scalar(L, numbers > 1 ? 2 : 1);
+    cld_scalar step = numbers > 2 ? cldL_scalar(L, 3) : cld_integer(1);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_tensor_arange(o.dtype, start, stop, step, o.device);
     return cldL_finish(L, out, &o);

@@ -26,24 +26,10 @@ static int return_self(lua_State *L, cld_status status) {
 /* x = x op y. The result must have x's shape; it is cast to x's dtype. */
 static int update(lua_State *L, const char *name, cld_binary kind) {
     cldL_check_count(L, 2);
-    cld_tensor *x = check_target(L, name), *y = cldL_test_tensor(L, 2);
-    if (kind == CLD_ADD && y && cld_same_shape(&x->a, &y->a) && x->a.dtype == y->a.dtype)
-        return return_self(L, cld_add_(x, y));
-    cld_unary scalar_kind;
-    double s;
-    if (cldL_number_right(L, kind, x->a.dtype, &scalar_kind, &s))
-        return return_self(L, cld_unary_(name, scalar_kind, x, s));
-    cldL_binary(L, kind);
-    cld_tensor *result = cldL_check_tensor(L, -1);
-    if (!cld_same_shape(&x->a, &result->a))
-        return luaL_error(L, "%s: the result would be %s and does not fit into %s", name,
-                          cld_describe(&result->a), cld_describe(&x->a));
-    if (cld_dtype_is_float(result->a.dtype) && !cld_dtype_is_float(x->a.dtype))
-        return luaL_error(L, "%s: the result is %s, which %s cannot hold", name,
-                          cld_dtype_name(result->a.dtype), cld_describe(&x->a));
-    cld_status status = cld_tensor_copy(x, result);
-    cldL_close(lua_touserdata(L, -1));
-    return return_self(L, status);
+    cld_tensor *x = check_target(L, name);
+    if (lua_type(L, 2) == LUA_TNUMBER)
+        return return_self(L, cld_binary_scalar_(name, kind, x, cldL_scalar(L, 2)));
+    return return_self(L, cld_binary_(name, kind, x, cldL_check_tensor(L, 2)));
 }
 
 /* x:add_(y[, alpha]), x:sub_(y[, alpha]): x + alpha y */
@@ -62,13 +48,10 @@ static int in_place_div(lua_State *L) { return update(L, "div_", CLD_DIV); }
 
 /* x:clamp_([low[, high]]) */
 static int in_place_clamp(lua_State *L) {
-    cldL_check_count(L, 3);
-    cld_tensor *x = check_target(L, "clamp_");
-    lua_settop(L, 3);
-    lua_getfield(L, 1, "clamp");
-    for (int i = 1; i <= 3; i++) lua_pushvalue(L, i);
-    lua_call(L, 3, 1);
-    return return_self(L, cld_tensor_copy(x, cldL_check_tensor(L, -1)));
+    cld_tensor *x = check_target(L, "clamp_"), **clamped = cldL_clamp(L);
+    cld_status status = cld_store_("clamp_", x, *clamped);
+    cldL_close(clamped);
+    return return_self(L, status);
 }
 
 static int in_place_fill(lua_State *L) {
@@ -79,7 +62,7 @@ static int in_place_fill(lua_State *L) {
 
 static int in_place_zero(lua_State *L) {
     cldL_check_count(L, 1);
-    return return_self(L, cld_tensor_fill(check_target(L, "zero_"), 0.0));
+    return return_self(L, cld_tensor_fill(check_target(L, "zero_"), cld_integer(0)));
 }
 
 /* x:copy_(y): y broadcasts and is cast, and may lie on another device. */

@@ -6,95 +6,33 @@
 #include "bindings/tensor.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "runtime/tensor/device.h"
 
 /* ---- two tensors, or a tensor and a number ------------------------------------------------------------- */
 
-/* The one-operand kernel for `x op s` and for `s op x`, where there is one. Subtraction adds -s; division by
- * a number is left to the two-operand kernel, because multiplying by 1/s would round twice, unless it is a power of 2. */
-typedef struct scalar_form {
-    bool right, left;
-    cld_unary right_kind, left_kind;
-} scalar_form;
+cld_scalar cldL_scalar(lua_State *L, int arg) {
+    return lua_isinteger(L, arg) ? cld_integer(lua_tointeger(L, arg)) : cld_real(luaL_checknumber(L, arg));
+}
 
-static const scalar_form scalar_forms[] = {
-    [CLD_ADD] = {true, true, CLD_ADD_SCALAR, CLD_ADD_SCALAR},
-    [CLD_SUB] = {true, true, CLD_ADD_SCALAR, CLD_RSUB_SCALAR},
-    [CLD_MUL] = {true, true, CLD_MUL_SCALAR, CLD_MUL_SCALAR},
-    [CLD_DIV] = {.left = true, .left_kind = CLD_RDIV_SCALAR},
-    [CLD_POW] = {.right = true, .right_kind = CLD_POW_SCALAR},
-    [CLD_EQ] = {.right = true, .right_kind = CLD_EQ_SCALAR},
-    [CLD_NE] = {.right = true, .right_kind = CLD_NE_SCALAR},
-    [CLD_LT] = {.right = true, .right_kind = CLD_LT_SCALAR},
-    [CLD_LE] = {.right = true, .right_kind = CLD_LE_SCALAR},
-    [CLD_GT] = {.right = true, .right_kind = CLD_GT_SCALAR},
-    [CLD_GE] = {.right = true, .right_kind = CLD_GE_SCALAR},
-    [CLD_OR] = {0},
-};
+static bool is_number(lua_State *L, int arg) { return lua_type(L, arg) == LUA_TNUMBER; }
 
 cld_tensor *cldL_check_operand(lua_State *L, int arg, const char *op, const cld_tensor *like) {
-    if (lua_type(L, arg) != LUA_TNUMBER) return cldL_check_tensor(L, arg);
-    double value = lua_tonumber(L, arg);
-    bool widen = !cld_dtype_is_float(like->a.dtype) && value != floor(value);
-    return cldL_push_number(L, arg, op, widen ? CLD_F32 : like->a.dtype, cld_device(like));
-}
-
-/* The one-operand kernels take a double: a number that is none, or no integer beside integers, is made a tensor. */
-static bool fits_scalar(lua_State *L, int arg, cld_dtype dtype) {
-    lua_Number s = lua_tonumber(L, arg);
-    if (cld_dtype_is_float(dtype)) return true;
-    return s == floor(s) && (dtype != CLD_I64 || !lua_isinteger(L, arg) || fabs(s) < 0x1p53);
-}
-
-/* Integers are divided as f32, whatever they could hold. */
-static cld_tensor *check_binary_operand(lua_State *L, int arg, cld_binary kind, const cld_tensor *like) {
-    const char *op = cld_binary_name(kind);
-    if (kind == CLD_DIV && lua_type(L, arg) == LUA_TNUMBER && !cld_dtype_is_float(like->a.dtype))
-        return cldL_push_number(L, arg, op, CLD_F32, cld_device(like));
-    return cldL_check_operand(L, arg, op, like);
-}
-
-static bool is_power_of_2(double s) {
-    int exponent;
-    return fabs(frexp(s, &exponent)) == 0.5 && abs(exponent) < 100; /* so that f32 has 1/s */
-}
-
-bool cldL_number_right(lua_State *L, cld_binary kind, cld_dtype dtype, cld_unary *out, double *s) {
-    const scalar_form *form = &scalar_forms[kind];
-    if (lua_type(L, 2) != LUA_TNUMBER || !fits_scalar(L, 2, dtype)) return false;
-    *s = lua_tonumber(L, 2);
-    if (kind == CLD_DIV && cld_dtype_is_float(dtype) && is_power_of_2(*s)) {
-        *s = 1 / *s;
-        *out = CLD_MUL_SCALAR;
-        return true;
-    }
-    if (kind == CLD_SUB) *s = -*s;
-    *out = form->right_kind;
-    return form->right;
+    if (!is_number(L, arg)) return cldL_check_tensor(L, arg);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_operand(op, cldL_scalar(L, arg), like);
+    if (!*out) cldL_raise(L);
+    return *out;
 }
 
 int cldL_binary(lua_State *L, cld_binary kind) {
-    bool number_left = lua_type(L, 1) == LUA_TNUMBER;
+    bool left = is_number(L, 1), right = !left && is_number(L, 2);
     cldL_check_count(L, 2);
-    cld_tensor *x = cldL_check_tensor(L, number_left ? 2 : 1), **out;
-    const scalar_form *form = &scalar_forms[kind];
-    cld_unary right_kind;
-    double s;
-    if (number_left && form->left && fits_scalar(L, 1, x->a.dtype)) {
-        s = lua_tonumber(L, 1);
-        out = cldL_new_tensor(L);
-        *out = cld_unary_op(form->left_kind, x, s, 0);
-    } else if (!number_left && cldL_number_right(L, kind, x->a.dtype, &right_kind, &s)) {
-        out = cldL_new_tensor(L);
-        *out = cld_unary_op(right_kind, x, s, 0);
-    } else {
-        cld_tensor *a = number_left ? check_binary_operand(L, 1, kind, x) : x;
-        cld_tensor *b = number_left ? x : check_binary_operand(L, 2, kind, x);
-        out = cldL_new_tensor(L);
-        *out = cld_binary_op(kind, a, b);
-    }
+    cld_tensor *x = cldL_check_tensor(L, left ? 2 : 1), *y = left || right ? NULL : cldL_check_tensor(L, 2);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = y ? cld_binary_op(kind, x, y)
+             : cld_binary_scalar(kind, x, cldL_scalar(L, left ? 1 : 2),
+                                 left ? CLD_NUMBER_LEFT : CLD_NUMBER_RIGHT);
     return cldL_result(L, *out);
 }
 
@@ -102,12 +40,14 @@ int cldL_binary(lua_State *L, cld_binary kind) {
 void cldL_scale_operand(lua_State *L) {
     cldL_check_count(L, 3);
     if (lua_isnoneornil(L, 3)) return;
-    double alpha = luaL_checknumber(L, 3);
-    if (lua_type(L, 2) == LUA_TNUMBER) {
-        lua_pushnumber(L, alpha * lua_tonumber(L, 2));
+    luaL_checknumber(L, 3);
+    if (is_number(L, 2)) {
+        lua_pushvalue(L, 2);
+        lua_pushvalue(L, 3);
+        lua_arith(L, LUA_OPMUL);
     } else {
         cld_tensor *y = cldL_check_tensor(L, 2), **scaled = cldL_new_tensor(L);
-        *scaled = cld_mul_scalar(y, alpha);
+        *scaled = cld_binary_scalar(CLD_MUL, y, cldL_scalar(L, 3), CLD_NUMBER_RIGHT);
         cldL_result(L, *scaled);
     }
     lua_replace(L, 2);
@@ -176,14 +116,30 @@ static int math_not(lua_State *L) { return unary(L, CLD_NOT); }
 static int math_isnan(lua_State *L) { return unary(L, CLD_ISNAN); }
 static int math_isfinite(lua_State *L) { return unary(L, CLD_ISFINITE); }
 
-/* x:clamp([low[, high]]): nil leaves that side open. */
-static int math_clamp(lua_State *L) {
+/* x:clamp([low[, high]]), x:clamp{min =, max =}: nil leaves that side open. */
+cld_tensor **cldL_clamp(lua_State *L) {
+    static const char *const names[] = {"min", "max", NULL};
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    double low = luaL_optnumber(L, 2, -INFINITY), high = luaL_optnumber(L, 3, INFINITY);
+    if (lua_istable(L, 2)) {
+        cldL_check_count(L, 2);
+        cldL_check_fields(L, 2, "clamp", names);
+        lua_settop(L, 2);
+        lua_getfield(L, 2, "max");
+        lua_getfield(L, 2, "min");
+        lua_replace(L, 2);
+    }
+    cld_scalar low = lua_isnoneornil(L, 2) ? cld_real(-INFINITY) : cldL_scalar(L, 2);
+    cld_scalar high = lua_isnoneornil(L, 3) ? cld_real(INFINITY) : cldL_scalar(L, 3);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_unary_op(CLD_CLAMP, x, low, high);
-    return cldL_result(L, *out);
+    *out = cld_unary_with(CLD_CLAMP, x, low, high);
+    cldL_result(L, *out);
+    return out;
+}
+
+static int math_clamp(lua_State *L) {
+    cldL_clamp(L);
+    return 1;
 }
 
 /* ---- products ------------------------------------------------------------------------------------------ */
@@ -309,26 +265,28 @@ const luaL_Reg cldL_cast_methods[] = {
 
 /* ---- < and <=: booleans ------------------------------------------------------------------------------------ */
 
-static double check_value(lua_State *L, int arg) {
-    if (lua_type(L, arg) == LUA_TNUMBER) return lua_tonumber(L, arg);
-    double value = 0;
+/* Push what is to be compared: Lua compares integers and floats exactly. */
+static void push_value(lua_State *L, int arg) {
+    if (is_number(L, arg)) {
+        lua_pushvalue(L, arg);
+        return;
+    }
     cld_tensor *x = cldL_check_tensor(L, arg);
     if (cld_numel(&x->a) != 1)
         luaL_error(L, "< and <= compare tensors of one element, got %s; elementwise: x:lt(y), x:le(y)",
                    cld_describe(&x->a));
-    cldL_check_status(L, cld_tensor_item(x, &value));
-    return value;
+    cldL_push_item(L, x);
 }
 
-static int math_is_less(lua_State *L) {
-    lua_pushboolean(L, check_value(L, 1) < check_value(L, 2));
+static int compare(lua_State *L, int op) {
+    push_value(L, 1);
+    push_value(L, 2);
+    lua_pushboolean(L, lua_compare(L, -2, -1, op));
     return 1;
 }
 
-static int math_is_at_most(lua_State *L) {
-    lua_pushboolean(L, check_value(L, 1) <= check_value(L, 2));
-    return 1;
-}
+static int math_is_less(lua_State *L) { return compare(L, LUA_OPLT); }
+static int math_is_at_most(lua_State *L) { return compare(L, LUA_OPLE); }
 
 const luaL_Reg cldL_math_metamethods[] = {
     {"__add", math_add},       {"__sub", math_sub},       {"__mul", math_mul}, {"__idiv", math_floor_divide},

@@ -112,27 +112,23 @@ static int shape_of_table(lua_State *L, int arg, int64_t *shape) {
     return ndim;
 }
 
+static cld_scalar check_number(lua_State *L, int arg) {
+    if (lua_isboolean(L, arg)) return cld_integer(lua_toboolean(L, arg));
+    if (lua_type(L, arg) != LUA_TNUMBER) luaL_typeerror(L, arg, "number");
+    return cldL_scalar(L, arg);
+}
+
 cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dtype,
                              const cld_backend *device) {
-    if (lua_type(L, arg) != LUA_TNUMBER && !lua_isboolean(L, arg)) luaL_typeerror(L, arg, "number");
-    cld_tensor **host = cldL_new_tensor(L), **out = cldL_new_tensor(L);
-    *host = cld_tensor_new(host_dtype(dtype), 0, NULL, cld_cpu_backend());
-    if (!*host) return cldL_raise(L), NULL;
-    lua_pushvalue(L, arg);
-    read_value(&(reader){.L = L, .op = op, .out = &(*host)->a, .asked = dtype}, 0, 0);
-    lua_pop(L, 1);
-    *out = cld_tensor_as(*host, dtype, device);
+    cld_scalar s = check_number(L, arg);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_number(op, s, dtype, device);
     if (!*out) cldL_raise(L);
-    cldL_close(host);
-    lua_remove(L, -2);
     return *out;
 }
 
 void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg) {
-    cld_tensor *number = cldL_push_number(L, arg, op, x->a.dtype, cld_device(x));
-    cldL_check_status(L, cld_copy_(op, x, number));
-    cldL_close(lua_touserdata(L, -1));
-    lua_pop(L, 1);
+    cldL_check_status(L, cld_fill_(op, x, check_number(L, arg)));
 }
 
 /* cld.tensor(nested tables, a number or a tensor[, options]) */
@@ -213,13 +209,18 @@ int cldL_totable(lua_State *L) {
     return 1;
 }
 
+void cldL_push_item(lua_State *L, cld_tensor *x) {
+    cld_tensor **host = cldL_push_host(L, x);
+    cldL_push_element(L, *host, 0);
+    cldL_close(host);
+    lua_remove(L, -2);
+}
+
 /* t:item(): its one element as a Lua integer or float. */
 int cldL_item(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (cld_numel(&x->a) != 1)
         return luaL_error(L, "item: the tensor must have one element, got %s", cld_describe(&x->a));
-    cld_tensor **host = cldL_push_host(L, x);
-    cldL_push_element(L, *host, 0);
-    cldL_close(host);
+    cldL_push_item(L, x);
     return 1;
 }

@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define CLD_BACKEND_VERSION 3
+#define CLD_BACKEND_VERSION 4
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
@@ -100,6 +100,28 @@ static inline cld_array cld_in_each_row(const cld_array *vector, const cld_array
     return rows;
 }
 
+/* A number that stands beside tensors. Kernels on integers take i, which is exact, kernels on floats take d; both are always
+ * filled in, and a number that no int64 can be is the nearest one in i. */
+typedef struct cld_scalar {
+    bool is_integer; /* i is its whole value */
+    int64_t i;
+    double d;
+} cld_scalar;
+
+static inline cld_scalar cld_integer(int64_t i) {
+    cld_scalar s = {true, i, (double)i};
+    return s;
+}
+
+static inline cld_scalar cld_real(double d) {
+    cld_scalar s = {false, 0, d};
+    if (d >= -0x1p63 && d < 0x1p63)
+        s.is_integer = (double)(s.i = (int64_t)d) == d;
+    else if (d == d)
+        s.i = d < 0 ? INT64_MIN : INT64_MAX;
+    return s;
+}
+
 /* ---- memory ------------------------------------------------------------------------------------------------- */
 
 /* In bytes. */
@@ -160,14 +182,16 @@ typedef struct cld_cross_entropy_params {
     cld_row_reduction reduction;
     double temperature; /* above 0; 1 is none */
     double label_smoothing;
+    bool ignores; /* rows whose label is `ignored` count in nothing: not in the mean, not in share */
+    int64_t ignored;
 } cld_cross_entropy_params;
 
 typedef struct cld_math_ops {
     /* Copy with cast between any dtypes, strides and layouts; x broadcasts to out by zero strides. */
     cld_status (*copy)(const cld_array *out, const cld_array *x);
-    cld_status (*fill)(const cld_array *out, double value);
+    cld_status (*fill)(const cld_array *out, cld_scalar value);
     /* out and inputs share shape and (but for comparisons) dtype; inputs may broadcast by zero strides. */
-    cld_status (*unary)(cld_unary kind, const cld_array *out, const cld_array *x, double a, double b);
+    cld_status (*unary)(cld_unary kind, const cld_array *out, const cld_array *x, cld_scalar a, cld_scalar b);
     cld_status (*binary)(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
     cld_status (*where)(const cld_array *out, const cld_array *condition, const cld_array *a,
                         const cld_array *b);
@@ -182,8 +206,6 @@ typedef struct cld_math_ops {
     /* out = a @ b, with bias (a vector, or NULL) added to each row. All 2-d or all 3-d (batched); out is dense, and a's
      * and b's transposition is in their strides. Of one dtype, but that out and bias may be f32 where a and b are bf16
      * or f16. */
-    bool ignores; /* rows whose label is `ignored` count in nothing: not in the mean, not in share */
-    int64_t ignored;
     cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias);
     /* along dim; log: log-softmax. backward: y is the forward's output. */
     cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);

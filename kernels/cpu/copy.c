@@ -104,9 +104,11 @@ cld_status cld__copy(const cld_array *out, const cld_array *x) {
     return CLD_OK;
 }
 
-cld_status cld__fill(const cld_array *out, double value) {
+cld_status cld__fill(const cld_array *out, cld_scalar value) {
     uint64_t element; /* room for any dtype */
-    cld__store(CLD_COMPUTE_DOUBLE, &value, &element, out->dtype, 1, 1);
+    bool exact = value.is_integer && cld__compute_type(out->dtype) == CLD_COMPUTE_INT;
+    const void *from = exact ? (const void *)&value.i : &value.d;
+    cld__store(exact ? CLD_COMPUTE_INT : CLD_COMPUTE_DOUBLE, from, &element, out->dtype, 1, 1);
     cld_array x = *out;
     x.layout = CLD_STRIDED;
     x.data = &element;

@@ -79,10 +79,6 @@ static int64_t int_pow(int64_t x, int64_t power) {
     return (int64_t)result;
 }
 
-static int64_t to_int_limit(double v) {
-    return v >= 0x1p63 ? INT64_MAX : v <= -0x1p63 ? INT64_MIN : (int64_t)v;
-}
-
 #define FLOAT_FN(name)  name##f
 #define DOUBLE_FN(name) name
 
@@ -127,7 +123,7 @@ typedef struct unary_job {
     cld_unary kind;
     cld_compute compute;
     cld_dtype out, x;
-    double a, b;
+    cld_scalar a, b;
 } unary_job;
 
 static void unary_body(const void *context, char *const data[], const int64_t strides[], int64_t n) {
@@ -136,14 +132,14 @@ static void unary_body(const void *context, char *const data[], const int64_t st
     const void *x = cld__load(j->compute, &x_buffer, data[1], j->x, strides[1], n);
     void *out = cld__store_target(j->compute, &out_buffer, data[0], j->out, strides[0]);
     switch (j->compute) {
-    case CLD_COMPUTE_FLOAT: unary_float(j->kind, out, x, n, (float)j->a, (float)j->b); break;
-    case CLD_COMPUTE_DOUBLE: unary_double(j->kind, out, x, n, j->a, j->b); break;
-    case CLD_COMPUTE_INT: unary_int(j->kind, out, x, n, to_int_limit(j->a), to_int_limit(j->b)); break;
+    case CLD_COMPUTE_FLOAT: unary_float(j->kind, out, x, n, (float)j->a.d, (float)j->b.d); break;
+    case CLD_COMPUTE_DOUBLE: unary_double(j->kind, out, x, n, j->a.d, j->b.d); break;
+    case CLD_COMPUTE_INT: unary_int(j->kind, out, x, n, j->a.i, j->b.i); break;
     }
     cld__store(j->compute, out, data[0], j->out, strides[0], n);
 }
 
-cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, double a, double b) {
+cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, cld_scalar a, cld_scalar b) {
     unary_job job = {kind, cld__compute_type(x->dtype), out->dtype, x->dtype, a, b};
     if (job.compute == CLD_COMPUTE_INT && !int_has_unary(kind))
         return cld_fail(CLD_UNSUPPORTED, "the cpu has no such operation on integers");

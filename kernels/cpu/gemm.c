@@ -95,7 +95,7 @@ static void next_in_batch(matrix *m, cld_dtype dtype) {
 
 /* The bias is what sums begin with. */
 static cld_status start(const cld_array *out, const cld_array *bias) {
-    if (!bias) return cld__fill(out, 0);
+    if (!bias) return cld__fill(out, cld_integer(0));
     cld_array rows = cld_in_each_row(bias, out);
     return cld__copy(out, &rows);
 }

@@ -49,8 +49,8 @@ void cld__walk(const cld_array *const arrays[], int count, cld_walk_body body, c
 
 /* The functions of the table, by file. */
 cld_status cld__copy(const cld_array *out, const cld_array *x);
-cld_status cld__fill(const cld_array *out, double value);
-cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, double a, double b);
+cld_status cld__fill(const cld_array *out, cld_scalar value);
+cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, cld_scalar a, cld_scalar b);
 cld_status cld__binary(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
 cld_status cld__where(const cld_array *out, const cld_array *condition, const cld_array *a,
                       const cld_array *b);

@@ -234,7 +234,7 @@ cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array
     int64_t numel = cld_numel(x);
     if (cld_numel(out) == 0) return CLD_OK;
     plan p = {.kind = kind, .compute = cld__compute_type(x->dtype)};
-    if (numel == 0) return cld__fill(out, neutral_double(kind));
+    if (numel == 0) return cld__fill(out, cld_real(neutral_double(kind)));
     make_plan(&p, out, x);
 
     int64_t tiles = (p.width + CLD_PIECE - 1) / CLD_PIECE, tasks = p.kept.total * tiles;

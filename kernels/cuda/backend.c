@@ -22,7 +22,7 @@ static const char *library(void) {
 /* A chip that this library has no code for is found by its first launch: into the record of faults, which is 0 at first. */
 static cld_status try_launch(void) {
     const cld_array kind = {.data = cld_cuda_fault(), .dtype = CLD_I32};
-    CLD_TRY(cld_cuda_math.fill(&kind, 0));
+    CLD_TRY(cld_cuda_math.fill(&kind, cld_integer(0)));
     return cld_cuda_wait();
 }
 

@@ -54,7 +54,7 @@ static cld_status conv2d(const cld_array *y, const cld_array *x, const cld_array
     cld_array out, in, weight, add;
     CLD_TRY(cld_cuda_channels_last(&out, &y_block, y, y->dtype, CLD_WRITE));
     if (cld_numel(w) == 0) {
-        CLD_TRY(cld_cuda_math.fill(&out, 0));
+        CLD_TRY(cld_cuda_math.fill(&out, cld_integer(0)));
     } else {
         CLD_TRY(cld_cuda_channels_last(&in, &x_block, x, x->dtype, CLD_READ));
         CLD_TRY(cld_cuda_channels_last(&weight, &w_block, w, x->dtype, CLD_READ));
@@ -71,7 +71,7 @@ static cld_status conv2d(const cld_array *y, const cld_array *x, const cld_array
 static cld_status conv2d_data(const cld_array *dx, const cld_array *dy, const cld_array *w,
                               const cld_conv_params *p) {
     if (cld_numel(dx) == 0) return CLD_OK;
-    if (cld_numel(dy) == 0) return cld_cuda_math.fill(dx, 0);
+    if (cld_numel(dy) == 0) return cld_cuda_math.fill(dx, cld_integer(0));
     CLD_SCRATCH dx_block = {0};
     CLD_SCRATCH dy_block = {0};
     CLD_SCRATCH w_block = {0};
@@ -87,8 +87,8 @@ static cld_status conv2d_data(const cld_array *dx, const cld_array *dy, const cl
 static cld_status conv2d_weight(const cld_array *dw, const cld_array *dbias, const cld_array *x,
                                 const cld_array *dy, const cld_conv_params *p) {
     if (cld_numel(x) == 0 || cld_numel(dy) == 0) {
-        CLD_TRY(cld_cuda_math.fill(dw, 0));
-        return dbias ? cld_cuda_math.fill(dbias, 0) : CLD_OK;
+        CLD_TRY(cld_cuda_math.fill(dw, cld_integer(0)));
+        return dbias ? cld_cuda_math.fill(dbias, cld_integer(0)) : CLD_OK;
     }
     CLD_SCRATCH dw_block = {0};
     CLD_SCRATCH x_block = {0};

@@ -156,20 +156,24 @@ cld_status cld_cuda_copy_array(const cld_array *out, const cld_array *x) {
 template <typename T> struct fill_job {
     static const int ARRAYS = 1;
     T *out;
-    double value;
+    cld_scalar value;
     template <int V, int U> struct registers {};
     void point_at(char *const data[]) { out = (T *)data[0]; }
     template <int V, typename R> __device__ void load(R &, int, const int64_t *, const bool *, int) const {}
     template <typename R> __device__ void compute(R &) const {}
     template <int V, typename R> __device__ void save(R &, int, int64_t at, int left) const {
-        T y[V], element = convert<T>(value);
+        T y[V], element;
+        if constexpr (cld_is_integer<T>::value)
+            element = value.is_integer ? convert<T>(value.i) : convert<T>(value.d);
+        else
+            element = convert<T>(value.d);
         CLD_UNROLL
         for (int j = 0; j < V; j++) y[j] = element;
         save_step<V>(out + at, y, left);
     }
 };
 
-cld_status cld_cuda_fill_array(const cld_array *out, double value) {
+cld_status cld_cuda_fill_array(const cld_array *out, cld_scalar value) {
     if (cld_numel(out) == 0) return CLD_OK;
     cld_walk w = cld_walk_of(&out, 1);
     CLD_BY_DTYPE(out->dtype, T, {

@@ -124,10 +124,9 @@ static bool has_integers(cld_unary kind) {
         }                                                                                                    \
         break;
 
-template <typename C> __device__ static inline C limit(double v) { return (C)v; }
-template <> __device__ inline int64_t limit<int64_t>(double v) {
-    return v >= 0x1p63 ? INT64_MAX : v <= -0x1p63 ? INT64_MIN : (int64_t)v;
-}
+/* As the compute type. */
+template <typename C> static inline C value_of(cld_scalar s) { return (C)s.d; }
+template <> inline int64_t value_of<int64_t>(cld_scalar s) { return s.i; }
 
 /* Boolean: out is u8. */
 template <typename T, bool BOOLEAN> struct unary_job {
@@ -138,7 +137,7 @@ template <typename T, bool BOOLEAN> struct unary_job {
     Out *out;
     const T *x;
     cld_unary kind;
-    double a, b;
+    C a, b;
     template <int V, int U> struct registers {
         static const int WIDTH = V, E = U * V;
         cld_pack<T, V> x[U];
@@ -154,7 +153,6 @@ template <typename T, bool BOOLEAN> struct unary_job {
     }
     template <typename R> __device__ void compute(R &r) const {
         const int V = R::WIDTH, E = R::E;
-        C a = limit<C>(this->a), b = limit<C>(this->b);
         if constexpr (BOOLEAN) {
             switch (kind) {
                 UNARY_BOOLEAN(UNARY_CASE)
@@ -180,7 +178,10 @@ template <typename T, bool BOOLEAN> struct unary_job {
     }
 };
 
-template <typename T> static cld_status run_unary(cld_unary kind, const cld_walk *w, double a, double b) {
+template <typename T>
+static cld_status run_unary(cld_unary kind, const cld_walk *w, cld_scalar first, cld_scalar second) {
+    typedef typename cld_compute<T>::type C;
+    C a = value_of<C>(first), b = value_of<C>(second);
     if (is_boolean(kind)) {
         unary_job<T, true> job = {NULL, NULL, kind, a, b};
         return run_walk<unary_job<T, true>, CLD_WIDTH(T, T)>(job, w);
@@ -189,7 +190,8 @@ template <typename T> static cld_status run_unary(cld_unary kind, const cld_walk
     return run_walk<unary_job<T, false>, CLD_WIDTH(T, T)>(job, w);
 }
 
-cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array *x, double a, double b) {
+cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array *x, cld_scalar a,
+                          cld_scalar b) {
     const cld_array *arrays[] = {out, x};
     bool integer = x->dtype == CLD_I64 || x->dtype == CLD_I32 || x->dtype == CLD_U8;
     if (integer && !has_integers(kind))
@@ -375,6 +377,6 @@ cld_status cld_cuda_where(const cld_array *out, const cld_array *condition, cons
     CLD_SCRATCH scratch;
     CLD_TRY(cld_cuda_scratch(&scratch, (size_t)cld_numel(out)));
     cld_array is_true = cld_dense_like(condition, CLD_U8, scratch.data);
-    CLD_TRY(cld_cuda_unary(CLD_NE_SCALAR, &is_true, condition, 0, 0));
+    CLD_TRY(cld_cuda_unary(CLD_NE_SCALAR, &is_true, condition, cld_integer(0), cld_integer(0)));
     return cld_cuda_where(out, &is_true, a, b);
 }

@@ -36,7 +36,7 @@ static cld_status matrix_of(const cld_array *a, matrix *m, cld_scratch_block *sc
 
 /* out = bias in each row, or 0 */
 static cld_status start(const cld_array *out, const cld_array *bias) {
-    if (!bias) return cld_cuda_fill_array(out, 0);
+    if (!bias) return cld_cuda_fill_array(out, cld_integer(0));
     cld_array rows = cld_in_each_row(bias, out);
     return cld_cuda_copy_array(out, &rows);
 }

@@ -10,8 +10,9 @@ extern "C" {
 
 /* copy.cu, elementwise.cu */
 cld_status cld_cuda_copy_array(const cld_array *out, const cld_array *x);
-cld_status cld_cuda_fill_array(const cld_array *out, double value);
-cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array *x, double a, double b);
+cld_status cld_cuda_fill_array(const cld_array *out, cld_scalar value);
+cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array *x, cld_scalar a,
+                          cld_scalar b);
 cld_status cld_cuda_binary(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
 cld_status cld_cuda_where(const cld_array *out, const cld_array *condition, const cld_array *a,
                           const cld_array *b);

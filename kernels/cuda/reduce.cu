@@ -280,7 +280,7 @@ static double neutral_number(cld_reduction kind) {
 
 cld_status cld_cuda_reduce(cld_reduction kind, const cld_array *out, const cld_array *x) {
     if (cld_numel(out) == 0) return CLD_OK;
-    if (cld_numel(x) == 0) return cld_cuda_fill_array(out, neutral_number(kind));
+    if (cld_numel(x) == 0) return cld_cuda_fill_array(out, cld_real(neutral_number(kind)));
     cld_array to = cld_with_strides(out), from = cld_with_strides(x);
     CLD_BY_DTYPE(x->dtype, T, return run<T>(kind, &to, &from));
     return CLD_OK;

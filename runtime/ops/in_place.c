@@ -58,8 +58,19 @@ cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
     return cld_kernel(cld_device(x), math, binary, CLD_ADD, &x->a, &x->a, &wide);
 }
 
-cld_status cld_unary_(const char *op, cld_unary kind, cld_tensor *x, double s) {
+cld_status cld_store_(const char *op, cld_tensor *x, const cld_tensor *y) {
+    if (!cld_same_shape(&x->a, &y->a))
+        return cld_fail(CLD_INVALID, "%s: the result would be %s and does not fit into %s", op,
+                        cld_describe(&y->a), cld_describe(&x->a));
+    if (cld_dtype_is_float(y->a.dtype) && !cld_dtype_is_float(x->a.dtype))
+        return cld_fail(CLD_INVALID, "%s: the result is %s, which %s cannot hold", op,
+                        cld_dtype_name(y->a.dtype), cld_describe(&x->a));
+    return cld_tensor_copy(x, y);
+}
+
+cld_status cld_binary_(const char *op, cld_binary kind, cld_tensor *x, cld_tensor *y) {
     CLD_TRY(cld_check_in_place(op, x));
-    atomic_fetch_add(&x->storage->version, 1);
-    return cld_kernel(cld_device(x), math, unary, kind, &x->a, &x->a, s, 0);
+    if (kind == CLD_ADD && cld_same_shape(&x->a, &y->a) && x->a.dtype == y->a.dtype) return cld_add_(x, y);
+    CLD_AUTO cld_tensor *result = cld_binary_op(kind, x, y);
+    return result ? cld_store_(op, x, result) : cld_error_code();
 }

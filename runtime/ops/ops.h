@@ -8,7 +8,10 @@
 #include "runtime/ops/precision.h"
 
 /* ---- unary.c, elementwise.c: broadcast as NumPy does; differing dtypes are promoted (cld_result_dtype) ---- */
-cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b);
+cld_tensor *cld_unary_with(cld_unary kind, cld_tensor *x, cld_scalar a, cld_scalar b);
+static inline cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b) {
+    return cld_unary_with(kind, x, cld_real(a), cld_real(b));
+}
 cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b);
 const char *cld_binary_name(cld_binary kind);
 cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b); /* condition u8 */
@@ -25,10 +28,24 @@ static inline cld_tensor *cld_mul_scalar(cld_tensor *x, double s) {
     return cld_unary_op(CLD_MUL_SCALAR, x, s, 0);
 }
 
+/* ---- scalar.c: a tensor and a number, whose integers are exact ---- */
+typedef enum cld_side { CLD_NUMBER_RIGHT, CLD_NUMBER_LEFT } cld_side;
+/* x op s, or s op x. A number that is no integer makes f32 of integers; compared with them it is itself. */
+cld_tensor *cld_binary_scalar(cld_binary kind, cld_tensor *x, cld_scalar s, cld_side side);
+/* The number as a tensor without dimensions: exact, or an error of op. */
+cld_tensor *cld_number(const char *op, cld_scalar s, cld_dtype dtype, const cld_backend *device);
+/* The same in like's dtype, or in f32 where an integer `like` cannot hold its fraction. */
+cld_tensor *cld_operand(const char *op, cld_scalar s, const cld_tensor *like);
+
 /* ---- in_place.c: on tensors off the tape (an error where recording would need the old value) ---- */
 cld_status cld_add_(cld_tensor *x, cld_tensor *y); /* x += y */
-/* x = x op s, for a kind whose result has x's dtype. */
-cld_status cld_unary_(const char *op, cld_unary kind, cld_tensor *x, double s);
+/* x = x op y, which must have x's shape, in x's dtype; and with a number */
+cld_status cld_binary_(const char *op, cld_binary kind, cld_tensor *x, cld_tensor *y);
+cld_status cld_binary_scalar_(const char *op, cld_binary kind, cld_tensor *x, cld_scalar s);
+/* x = y, the result of an op: of x's shape, and no float where x holds integers. */
+cld_status cld_store_(const char *op, cld_tensor *x, const cld_tensor *y);
+/* Every element of x becomes s. */
+cld_status cld_fill_(const char *op, cld_tensor *x, cld_scalar s);
 /* y broadcasts and is cast, and may lie on another device. */
 cld_status cld_copy_(const char *op, cld_tensor *x, const cld_tensor *y);
 /* What any write in place asks of its target: off the tape, and every element in a place of its own. */

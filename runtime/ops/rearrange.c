@@ -77,16 +77,17 @@ static cld_tensor *diagonal_number(const char *op, const cld_tensor *x) {
     if (x->a.ndim < 2)
         return cld_fail_null(CLD_INVALID, "%s: expected at least two dimensions, got %s", op,
                              cld_describe(&x->a));
-    double rows = (double)x->a.shape[x->a.ndim - 2], columns = (double)x->a.shape[x->a.ndim - 1];
-    CLD_AUTO cld_tensor *row = cld_tensor_arange(CLD_I64, 0, rows, 1, cld_device(x));
-    CLD_AUTO cld_tensor *column = row ? cld_tensor_arange(CLD_I64, 0, columns, 1, cld_device(x)) : NULL;
+    int64_t rows = x->a.shape[x->a.ndim - 2], columns = x->a.shape[x->a.ndim - 1];
+    CLD_AUTO cld_tensor *row = cld_tensor_range(CLD_I64, rows, cld_device(x));
+    CLD_AUTO cld_tensor *column = row ? cld_tensor_range(CLD_I64, columns, cld_device(x)) : NULL;
     CLD_AUTO cld_tensor *down = column ? cld_unsqueeze(row, 1) : NULL;
     return down ? cld_sub(column, down) : NULL;
 }
 
 static cld_tensor *triangle(const char *op, cld_tensor *x, cld_unary keep, int64_t diagonal) {
     CLD_AUTO cld_tensor *number = diagonal_number(op, x);
-    CLD_AUTO cld_tensor *kept = number ? cld_unary_op(keep, number, (double)diagonal, 0) : NULL;
+    CLD_AUTO cld_tensor *kept =
+        number ? cld_unary_with(keep, number, cld_integer(diagonal), cld_integer(0)) : NULL;
     CLD_AUTO cld_tensor *zero = kept ? cld_tensor_full(x->a.dtype, 0, NULL, cld_device(x), 0) : NULL;
     return zero ? cld_where(kept, x, zero) : NULL;
 }
@@ -110,7 +111,7 @@ cld_tensor *cld_one_hot(cld_tensor *labels, int64_t classes) {
     if (low < 0 || high >= (double)classes)
         return cld_fail_null(CLD_INVALID, "one_hot: labels of %s are from %.0f to %.0f; expected 0 to %lld",
                              cld_describe(&labels->a), low, high, (long long)classes - 1);
-    CLD_AUTO cld_tensor *class = cld_tensor_arange(CLD_I64, 0, (double)classes, 1, cld_device(labels));
+    CLD_AUTO cld_tensor *class = cld_tensor_range(CLD_I64, classes, cld_device(labels));
     CLD_AUTO cld_tensor *label = class ? cld_unsqueeze(labels, -1) : NULL;
     CLD_AUTO cld_tensor *hit = label ? cld_binary_op(CLD_EQ, label, class) : NULL;
     return hit ? cld_cast(hit, CLD_I64) : NULL;

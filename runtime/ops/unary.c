@@ -41,7 +41,7 @@ static const unary_rule unary_rules[];
 
 typedef struct unary_params {
     cld_unary kind;
-    double a, b;
+    cld_scalar a, b;
 } unary_params;
 
 /* f(x), taking over the reference x; NULL passes through. */
@@ -73,7 +73,7 @@ static cld_tensor *unary_slope(const unary_params *p, cld_tensor *x, cld_tensor 
         CLD_AUTO cld_tensor *rest = cld_unary_op(CLD_RSUB_SCALAR, y, 1, 0);
         return rest ? cld_mul(y, rest) : NULL;
     }
-    case CLD_POW_SCALAR: *scale = p->a; return cld_unary_op(CLD_POW_SCALAR, x, p->a - 1, 0);
+    case CLD_POW_SCALAR: *scale = p->a.d; return cld_unary_op(CLD_POW_SCALAR, x, p->a.d - 1, 0);
     default: return cld_fail_null(CLD_UNSUPPORTED, "%s has no gradient", unary_rules[p->kind].op.name);
     }
 }
@@ -90,7 +90,7 @@ static cld_tensor *unary_gradient(const unary_params *p, cld_tensor *dy, cld_ten
     case CLD_ADD_SCALAR: return cld_tensor_retain(dy);
     case CLD_NEG:
     case CLD_RSUB_SCALAR: return cld_unary_op(CLD_NEG, dy, 0, 0);
-    case CLD_MUL_SCALAR: return cld_mul_scalar(dy, p->a);
+    case CLD_MUL_SCALAR: return cld_unary_with(CLD_MUL_SCALAR, dy, p->a, p->b);
     case CLD_RELU: return cld_binary_op(CLD_RELU_BACKWARD, dy, y);
     case CLD_LOG: return divided(dy, x, 1);
     case CLD_SQRT: return divided(dy, y, 0.5);
@@ -104,11 +104,11 @@ static cld_tensor *unary_gradient(const unary_params *p, cld_tensor *dy, cld_ten
     case CLD_ROUND: return cld_tensor_full(dy->a.dtype, dy->a.ndim, dy->a.shape, cld_device(dy), 0);
     case CLD_CLAMP: {
         CLD_AUTO cld_tensor *zero = cld_tensor_full(dy->a.dtype, 0, NULL, cld_device(dy), 0);
-        CLD_AUTO cld_tensor *mask = zero ? within(x, p->a, p->b) : NULL;
+        CLD_AUTO cld_tensor *mask = zero ? within(x, p->a.d, p->b.d) : NULL;
         return mask ? cld_where(mask, dy, zero) : NULL;
     }
     case CLD_POW_SCALAR:
-        if (p->a == 0) return cld_tensor_full(dy->a.dtype, dy->a.ndim, dy->a.shape, cld_device(dy), 0);
+        if (p->a.d == 0) return cld_tensor_full(dy->a.dtype, dy->a.ndim, dy->a.shape, cld_device(dy), 0);
         break;
     default: break;
     }
@@ -162,16 +162,22 @@ static const unary_rule unary_rules[] = {
     RULE(GE_SCALAR, "ge", BOOLEAN),
 };
 
-cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, double b) {
+/* Can integers stay integers? Bounds that none of them reaches leave that side open. */
+static bool is_whole(cld_unary kind, cld_scalar a, cld_scalar b) {
+    if (kind != CLD_CLAMP) return a.is_integer && b.is_integer;
+    return (a.is_integer || a.d < -0x1p63) && (b.is_integer || b.d >= 0x1p63);
+}
+
+cld_tensor *cld_unary_with(cld_unary kind, cld_tensor *x, cld_scalar a, cld_scalar b) {
     const unary_rule *rule = &unary_rules[kind];
-    bool whole = trunc(a) == a && trunc(b) == b;
+    bool whole = is_whole(kind, a, b);
     if (!cld_dtype_is_float(x->a.dtype)) {
-        if (kind == CLD_POW_SCALAR && whole && a < 0)
-            return cld_fail_null(CLD_INVALID, "pow: %s to the negative power %g; cast it to a float first",
-                                 cld_describe(&x->a), a);
+        if (kind == CLD_POW_SCALAR && whole && a.i < 0)
+            return cld_fail_null(CLD_INVALID, "pow: %s to the negative power %lld; cast it to a float first",
+                                 cld_describe(&x->a), (long long)a.i);
         if ((rule->flags & REAL_ONLY) || !whole) {
             CLD_AUTO cld_tensor *real = cld_tensor_cast(x, CLD_F32);
-            return real ? cld_unary_op(kind, real, a, b) : NULL;
+            return real ? cld_unary_with(kind, real, a, b) : NULL;
         }
     }
     cld_dtype dtype = rule->flags & BOOLEAN ? CLD_U8 : x->a.dtype;

@@ -223,7 +223,7 @@ static cld_tensor *is_finite(cld_tensor *loss, const cld_backend *device) {
     if (!flag) return NULL;
     cld_array value = near->a;
     value.ndim = 0;
-    CLD_TRY_NULL(cld_kernel(device, math, unary, CLD_ISFINITE, &flag->a, &value, 0, 0));
+    CLD_TRY_NULL(cld_kernel(device, math, unary, CLD_ISFINITE, &flag->a, &value, cld_integer(0), cld_integer(0)));
     return cld_tensor_steal(&flag);
 }
 
@@ -319,7 +319,7 @@ static cld_status copy_state(cld_sgd *s, cld_tensor *const *chosen, const cld_sg
     for (int i = 0; i < s->count; i++) {
         bool is_empty = cld_numel(&state->buffers[i]->a) == 0;
         if (chosen[i])
-            CLD_TRY(is_empty ? cld_tensor_fill(chosen[i], 0)
+            CLD_TRY(is_empty ? cld_tensor_fill(chosen[i], cld_integer(0))
                              : cld_copy_("sgd", chosen[i], state->buffers[i]));
     }
     CLD_TRY(copy_scale(s, state));

@@ -127,7 +127,7 @@ cld_status cld_tensor_copy(cld_tensor *out, const cld_tensor *x) {
     return cld_kernel(cld_device(out), math, copy, &out->a, &from);
 }
 
-cld_status cld_tensor_fill(cld_tensor *out, double value) {
+cld_status cld_tensor_fill(cld_tensor *out, cld_scalar value) {
     atomic_fetch_add(&out->storage->version, 1);
     return cld_kernel(cld_device(out), math, fill, &out->a, value);
 }

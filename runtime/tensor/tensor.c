@@ -150,6 +150,13 @@ cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, con
                             double v) {
     CLD_AUTO cld_tensor *t = cld_tensor_new(dtype, ndim, shape, device);
     if (!t) return NULL;
+    CLD_TRY_NULL(cld_tensor_fill(t, cld_real(v)));
+    return cld_tensor_steal(&t);
+}
+
+cld_tensor *cld_tensor_scalar(cld_dtype dtype, cld_scalar v, const cld_backend *device) {
+    CLD_AUTO cld_tensor *t = cld_tensor_new(dtype, 0, NULL, device);
+    if (!t) return NULL;
     CLD_TRY_NULL(cld_tensor_fill(t, v));
     return cld_tensor_steal(&t);
 }

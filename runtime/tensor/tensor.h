@@ -6,7 +6,7 @@
  *
  *     CLD_AUTO cld_tensor *y = cld_tensor_new(CLD_F32, x->a.ndim, x->a.shape, x->storage->device);
  *     if (!y) return NULL;
- *     CLD_TRY_NULL(cld_kernel(cld_device(x), math, unary, CLD_EXP, &y->a, &x->a, 0, 0));
+ *     CLD_TRY_NULL(cld_kernel(cld_device(x), math, unary, CLD_EXP, &y->a, &x->a, zero, zero));
  *     return cld_tensor_steal(&y);
  *
  * Layout. A tensor may lie in its device's own blocked layout (see cld_layout): logically nothing changes. An op
@@ -62,6 +62,8 @@ cld_tensor *cld_tensor_new_like(const cld_tensor *x);
 cld_tensor *cld_tensor_new_activation(cld_dtype dtype, const int64_t shape[4], const cld_backend *device);
 cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device,
                             double v);
+/* One number, without dimensions. */
+cld_tensor *cld_tensor_scalar(cld_dtype dtype, cld_scalar v, const cld_backend *device);
 /* Another view on x's storage; not on the tape. Strides in elements, data inside x's storage. */
 cld_tensor *cld_tensor_view(const cld_tensor *x, int ndim, const int64_t *shape, const int64_t *strides,
                             void *data);
@@ -132,7 +134,7 @@ cld_tensor *cld_tensor_on_host(cld_tensor *x);
 bool cld_tensor_overlaps(const cld_tensor *out, const cld_tensor *x);
 /* Write into out (any strides, dtype): x broadcasts, and may overlap. Bumps out's version. */
 cld_status cld_tensor_copy(cld_tensor *out, const cld_tensor *x);
-cld_status cld_tensor_fill(cld_tensor *out, double value);
+cld_status cld_tensor_fill(cld_tensor *out, cld_scalar value);
 /* One element as a double; index has ndim entries. */
 cld_status cld_tensor_read(const cld_tensor *x, const int64_t *index, double *out);
 cld_status cld_tensor_item(const cld_tensor *x, double *out); /* x must have one element */
