@@ -28,6 +28,8 @@ void cldL_push_item(lua_State *L, cld_tensor *x); /* x has one element */
 int cldL_index(lua_State *L, cld_tensor *x);
 int cldL_set_index(lua_State *L, cld_tensor *x);
 int cldL_rows(lua_State *L);
+/* A position that the user counts from 1, or from the end, as the runtime has it. */
+int64_t cldL_position(lua_Integer i);
 
 /* autograd.c */
 int cldL_backward_method(lua_State *L);
@@ -44,10 +46,10 @@ int cldL_check_shape_and_options(lua_State *L, int arg, int64_t shape[CLD_MAX_DI
 /* The new tensor on top of the stack as the options want it; 1 result. */
 int cldL_finish(lua_State *L, cld_tensor **box, const cldL_options *o);
 
-/* The Lua number or boolean at arg as a tensor without dimensions (left on the stack): exact, or an error of op. */
-cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dtype,
 /* The Lua number at arg: an integer stays one. */
 cld_scalar cldL_scalar(lua_State *L, int arg);
+/* The Lua number or boolean at arg as a tensor without dimensions (left on the stack): exact, or an error of op. */
+cld_tensor *cldL_push_number(lua_State *L, int arg, const char *op, cld_dtype dtype,
                              const cld_backend *device);
 /* A tensor, or a number as a 0-d tensor of like's dtype and device; f32 where an integer `like` cannot hold its
  * fraction, as PyTorch has it. */

@@ -59,34 +59,33 @@ static int view_transpose(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:t(): the transpose of a matrix. */
+/* x:t(): the transpose of a matrix; a vector is its own. */
 static int view_t(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
-    if (x->a.ndim != 2) return luaL_error(L, "t: expected two dimensions, got %s", cld_describe(&x->a));
-    *out = cld_transpose(x, 0, 1);
+    *out = cld_t(x);
     return cldL_result(L, *out);
 }
 
-/* x:narrow(dim, start, length): start is 1-based. */
+/* x:narrow(dim, start, length): start is 1-based, or negative, from the end. */
 static int view_narrow(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_dim(L, 2, x);
     lua_Integer start = luaL_checkinteger(L, 3), length = luaL_checkinteger(L, 4);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_narrow(x, dim, start - 1, length);
+    *out = cld_narrow(x, dim, cldL_position(start), length);
     return cldL_result(L, *out);
 }
 
-/* x:select(dim, position): position is 1-based. */
+/* x:select(dim, position): position is 1-based, or negative, from the end. */
 static int view_select(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_dim(L, 2, x);
     lua_Integer position = luaL_checkinteger(L, 3);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_select(x, dim, position - 1);
+    *out = cld_select(x, dim, cldL_position(position));
     return cldL_result(L, *out);
 }
 
@@ -151,24 +150,56 @@ static int view_tile(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:flip(dim) */
+/* Integers at arg: one, or a table of them. Returns how many. */
+static int check_integers(lua_State *L, int arg, int64_t values[CLD_MAX_DIMS]) {
+    if (!lua_istable(L, arg)) {
+        values[0] = luaL_checkinteger(L, arg);
+        return 1;
+    }
+    lua_Integer count = luaL_len(L, arg);
+    luaL_argcheck(L, count >= 1 && count <= CLD_MAX_DIMS, arg, "expected an integer, or a table of them");
+    for (int i = 0; i < (int)count; i++) {
+        int is_integer;
+        lua_geti(L, arg, i + 1);
+        values[i] = lua_tointegerx(L, -1, &is_integer);
+        if (!is_integer) luaL_argerror(L, arg, "expected an integer, or a table of them");
+        lua_pop(L, 1);
+    }
+    return (int)count;
+}
+
+/* The same of x's dimensions. */
+static int check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
+    int64_t listed[CLD_MAX_DIMS];
+    int count = check_integers(L, arg, listed);
+    for (int i = 0; i < count; i++) {
+        lua_pushinteger(L, listed[i]);
+        dims[i] = cldL_check_line(L, lua_gettop(L), x);
+        lua_pop(L, 1);
+    }
+    return count;
+}
+
+/* x:flip(dim), x:flip{dim, dim} */
 static int view_flip(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dim = cldL_check_line(L, 2, x);
+    int dims[CLD_MAX_DIMS], count = check_lines(L, 2, x, dims);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_flip(x, dim);
+    *out = cld_flip(x, dims, count);
     return cldL_result(L, *out);
 }
 
-/* x:roll(shift, dim) */
+/* x:roll(shift[, dim]), x:roll({shift, shift}, {dim, dim}); without dimensions over all elements in a line. */
 static int view_roll(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    lua_Integer shift = luaL_checkinteger(L, 2);
-    int dim = cldL_check_line(L, 3, x);
+    int64_t shifts[CLD_MAX_DIMS];
+    int dims[CLD_MAX_DIMS], count = check_integers(L, 2, shifts);
+    int ndims = lua_isnoneornil(L, 3) ? 0 : check_lines(L, 3, x, dims);
+    luaL_argcheck(L, count == (ndims ? ndims : 1), 3, "expected a dimension for each shift");
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_roll(x, shift, dim);
+    *out = cld_roll(x, shifts, dims, ndims);
     return cldL_result(L, *out);
 }
 
@@ -234,9 +265,11 @@ static int view_cat(lua_State *L) {
     int count;
     lua_settop(L, 2);
     cld_tensor **list = cldL_check_list(L, 1, &count);
-    int dim = lua_isnil(L, 2) ? 0 : cldL_check_dim(L, 2, list[0]);
+    lua_Integer dim = luaL_optinteger(L, 2, 1);
+    luaL_argcheck(L, dim != 0 && dim >= -CLD_MAX_DIMS && dim <= CLD_MAX_DIMS, 2,
+                  "dimensions count from 1, or from -1");
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_cat(list, count, dim);
+    *out = cld_cat(list, count, (int)(dim > 0 ? dim - 1 : dim));
     return cldL_result(L, *out);
 }
 

@@ -25,7 +25,7 @@ describe("constructors", function()
     fails(function() nn.max_pool2d() end, "max_pool2d: kernel must be a positive integer, got nil")
     fails(function() nn.avg_pool2d(2, { strides = 2 }) end, "avg_pool2d: unknown field 'strides'")
     fails(function() nn.adaptive_avg_pool2d(2) end, "adaptive_avg_pool2d: the only output size")
-    fails(function() nn.dropout(1) end, "dropout: p must be a number from 0 to below 1, got 1")
+    fails(function() nn.dropout(1.5) end, "dropout: p must be a number from 0 to 1, got 1.5")
     fails(function() nn.relu { inplace = true } end, "relu takes no arguments, got a table")
   end)
 
@@ -90,6 +90,14 @@ describe("functions as layers", function()
     end
     check.close(nn.functional.softmax(x, 2), x:softmax(2))
     fails(function() nn.relu()(3) end, "relu: expected a tensor, got 3")
+  end)
+
+  it("dropout of everything gives 0, and no gradient", function()
+    local x = cld.ones(2, 3):requires_grad_()
+    local y = nn.dropout(1)(x)
+    y:sum():backward()
+    assert.same({ { 0, 0, 0 }, { 0, 0, 0 } }, y:totable())
+    assert.same({ { 0, 0, 0 }, { 0, 0, 0 } }, x.grad:totable())
   end)
 
   it("dropout keeps the mean in training and the input in evaluation", function()

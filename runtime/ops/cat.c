@@ -36,9 +36,6 @@ static cld_status cat_shape(cld_tensor *const *xs, int count, int *dim, int64_t 
         const cld_array *a = &xs[i]->a;
         bool fits = a->ndim == first->ndim;
         CLD_TRY(cld_check_same_device("cat", xs[0], xs[i]));
-        if (a->dtype != first->dtype)
-            return cld_fail(CLD_INVALID, "cat: tensor 1 is %s, tensor %d is %s; the dtypes must be equal",
-                            cld_describe(first), i + 1, cld_describe(a));
         for (int k = 0; fits && k < a->ndim; k++) fits = k == *dim || a->shape[k] == first->shape[k];
         if (!fits)
             return cld_fail(CLD_INVALID, "cat: tensor 1 is %s, tensor %d is %s; only dimension %d may differ",
@@ -60,7 +57,8 @@ static cld_status cat_copy(cld_tensor *y, cld_tensor *const *xs, int count, int 
     return CLD_OK;
 }
 
-cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim) {
+/* Of one dtype. */
+static cld_tensor *joined(cld_tensor *const *xs, int count, int dim) {
     int64_t shape[CLD_MAX_DIMS];
     CLD_TRY_NULL(cat_shape(xs, count, &dim, shape));
     CLD_AUTO cld_tensor *y = cld_tensor_new(xs[0]->a.dtype, xs[0]->a.ndim, shape, cld_device(xs[0]));
@@ -74,6 +72,24 @@ cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim) {
     else
         free(starts);
     return status == CLD_OK ? cld_tensor_steal(&y) : NULL;
+}
+
+static bool is_left_out(const cld_array *a) { return a->ndim == 1 && a->shape[0] == 0; }
+
+cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim) {
+    int kept = 0;
+    bool complete = true;
+    cld_array result = count > 0 ? xs[0]->a : (cld_array){0};
+    for (int i = 1; i < count; i++) result.dtype = cld_result_dtype(&result, &xs[i]->a);
+    cld_tensor **list = calloc((size_t)count + 1, sizeof *list);
+    if (!list) return cld_fail_null(CLD_NOMEM, "cat: out of memory");
+    for (int i = 0; i < count && complete; i++)
+        if (!is_left_out(&xs[i]->a) || (kept == 0 && i == count - 1))
+            complete = (list[kept++] = cld_cast(xs[i], result.dtype)) != NULL;
+    cld_tensor *y = complete ? joined(list, kept, dim) : NULL;
+    for (int i = 0; i < kept; i++) cld_tensor_free(list[i]);
+    free(list);
+    return y;
 }
 
 /* As cat of the inputs with a new dimension. */

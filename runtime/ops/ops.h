@@ -62,9 +62,13 @@ static inline cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *sh
 /* Dimension i of the view is x's dims[i]. */
 cld_tensor *cld_permute(cld_tensor *x, const int *dims);
 cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1);
-/* start and index are 0-based; select drops dim. */
+cld_tensor *cld_t(cld_tensor *x); /* of a matrix; x itself where it has fewer dimensions */
+/* start and index are 0-based, or negative, from the end; select drops dim. */
+#define CLD_NOWHERE INT64_MIN /* a position that none is: 0 where they count from 1 */
 cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length);
 cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index);
+/* Every step-th position from start on, `length` of them. */
+cld_tensor *cld_slice(cld_tensor *x, int dim, int64_t start, int64_t length, int64_t step);
 /* -1 keeps x's extent; new dimensions come first. */
 cld_tensor *cld_expand_for(const char *op, cld_tensor *x, int ndim, const int64_t *shape);
 static inline cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *shape) {
@@ -77,7 +81,8 @@ cld_tensor *cld_flatten(cld_tensor *x, int first, int last);
 cld_tensor *cld_contiguous(cld_tensor *x); /* x itself (retained) where it is dense and row-major */
 cld_tensor *cld_clone(cld_tensor *x);      /* a row-major copy */
 
-/* ---- cat.c: count >= 1 tensors of one dtype and device, whose shapes agree but for cat's dim ---- */
+/* ---- cat.c: count >= 1 tensors of one device, whose shapes agree but for cat's dim; dtypes are promoted. As in PyTorch
+ * cat leaves out what has the shape (0). ---- */
 cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim);
 cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim);
 
@@ -119,8 +124,9 @@ cld_status cld_mask_assign(cld_tensor *x, cld_tensor *mask, cld_tensor *value);
 /* ---- rearrange.c ---- */
 /* times[i] copies side by side along each of the last `count` dimensions; of more than x has, the first are new. */
 cld_tensor *cld_tile(cld_tensor *x, int count, const int64_t *times);
-cld_tensor *cld_flip(cld_tensor *x, int dim);
-cld_tensor *cld_roll(cld_tensor *x, int64_t shift, int dim); /* element i goes to i + shift, around the end */
+cld_tensor *cld_flip(cld_tensor *x, const int *dims, int ndims);
+/* Element i goes to i + shift, around the end: one shift for each dimension, or ndims 0 and one over all in a line. */
+cld_tensor *cld_roll(cld_tensor *x, const int64_t *shifts, const int *dims, int ndims);
 /* Zeros above (tril), below (triu) that diagonal of the last two dimensions; 0 is the main one, 1 the one above. */
 cld_tensor *cld_tril(cld_tensor *x, int64_t diagonal);
 cld_tensor *cld_triu(cld_tensor *x, int64_t diagonal);
@@ -156,6 +162,19 @@ cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor 
 cld_tensor *cld_index_rows(cld_tensor *x, cld_tensor *index);
 /* x[index] = source along dimension 0, in place; source broadcasts and is cast */
 cld_status cld_index_assign(cld_tensor *x, cld_tensor *index, cld_tensor *source);
+/* ---- index_key.c: a key for each of x's first dimensions ---- */
+typedef struct cld_key {
+    enum { CLD_KEY_ALL, CLD_KEY_POSITION, CLD_KEY_RANGE, CLD_KEY_TENSOR } kind;
+    int64_t first, last, step; /* 0-based, or negative, from the end; a range's last is included */
+    cld_tensor *tensor;        /* i64, 0-based; or a mask (u8), whose dimensions are as many of x's */
+} cld_key;
+cld_tensor *cld_index(cld_tensor *x, const cld_key *keys, int count);
+/* In place; value broadcasts and is cast. */
+cld_status cld_index_put_(cld_tensor *x, const cld_key *keys, int count, cld_tensor *value);
+/* *position made 0-based from the start, or an error. */
+cld_status cld_check_position(const cld_tensor *x, int dim, int64_t *position);
+
+/* ---- sort.c ---- */
 /* values and *index; the gradient flows to values */
 cld_tensor *cld_topk(cld_tensor **index, cld_tensor *x, int64_t k, int dim, bool largest);
 cld_tensor *cld_sort(cld_tensor **index, cld_tensor *x, int dim, bool descending);

@@ -57,17 +57,42 @@ static cld_tensor *read_around(cld_tensor *x, int dim, int64_t start, int step) 
     return index ? cld_index_select(x, dim, index) : NULL;
 }
 
-cld_tensor *cld_flip(cld_tensor *x, int dim) {
+static cld_tensor *flip_one(cld_tensor *x, int dim) {
     CLD_TRY_NULL(cld_check_dim("flip", x, dim, &dim));
     if (x->a.ndim == 0) return cld_clone(x);
     return read_around(x, dim, x->a.shape[dim] - 1, -1);
 }
 
-cld_tensor *cld_roll(cld_tensor *x, int64_t shift, int dim) {
+cld_tensor *cld_flip(cld_tensor *x, const int *dims, int ndims) {
+    CLD_AUTO cld_tensor *y = cld_tensor_retain(x);
+    for (int i = 0; y && i < ndims; i++) {
+        cld_tensor *next = flip_one(y, dims[i]);
+        cld_tensor_free(y);
+        y = next;
+    }
+    return cld_tensor_steal(&y);
+}
+
+static cld_tensor *roll_one(cld_tensor *x, int64_t shift, int dim) {
     CLD_TRY_NULL(cld_check_dim("roll", x, dim, &dim));
     if (x->a.ndim == 0 || x->a.shape[dim] == 0) return cld_clone(x);
     int64_t extent = x->a.shape[dim], first = -(shift % extent) % extent;
     return read_around(x, dim, first < 0 ? first + extent : first, 1);
+}
+
+cld_tensor *cld_roll(cld_tensor *x, const int64_t *shifts, const int *dims, int ndims) {
+    if (ndims == 0) {
+        CLD_AUTO cld_tensor *line = cld_flatten(x, 0, -1);
+        CLD_AUTO cld_tensor *rolled = line ? roll_one(line, shifts[0], 0) : NULL;
+        return rolled ? cld_reshape(rolled, x->a.ndim, x->a.shape) : NULL;
+    }
+    CLD_AUTO cld_tensor *y = cld_tensor_retain(x);
+    for (int i = 0; y && i < ndims; i++) {
+        cld_tensor *next = roll_one(y, shifts[i], dims[i]);
+        cld_tensor_free(y);
+        y = next;
+    }
+    return cld_tensor_steal(&y);
 }
 
 /* ---- triangles ----------------------------------------------------------------------------------------- */

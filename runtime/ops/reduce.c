@@ -313,6 +313,10 @@ cld_tensor *cld_logsumexp(cld_tensor *x, const int *dims, int ndims, bool keepdi
     reduction r;
     CLD_TRY_NULL(cld_check_float("logsumexp", x));
     CLD_TRY_NULL(reduction_of("logsumexp", x, dims, ndims, keepdim, &r));
+    if (r.count == 0) { /* of nothing: log(0) */
+        CLD_AUTO cld_tensor *none = cld_sum(x, dims, ndims, keepdim);
+        return none ? cld_unary_op(CLD_LOG, none, 0, 0) : NULL;
+    }
     CLD_AUTO cld_tensor *constant = cld_tensor_detach(x);
     CLD_AUTO cld_tensor *most = constant ? cld_amax(constant, dims, ndims, true) : NULL;
     CLD_AUTO cld_tensor *finite = most ? cld_unary_op(CLD_ISFINITE, most, 0, 0) : NULL;

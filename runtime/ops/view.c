@@ -12,7 +12,7 @@ typedef struct view_params {
     int64_t shape[CLD_MAX_DIMS];
     int dims[CLD_MAX_DIMS]; /* permute: view dimension i is x's dims[i] */
     int dim;                /* narrow, select */
-    int64_t start;
+    int64_t start, step;
 } view_params;
 
 /* A view on base (x, or the copy that reshape may need), recorded as made from x; extra holds the op's own fields. */
@@ -207,6 +207,12 @@ cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1) {
     return cld_permute(x, dims);
 }
 
+cld_tensor *cld_t(cld_tensor *x) {
+    if (x->a.ndim < 2) return cld_tensor_retain(x);
+    if (x->a.ndim == 2) return cld_transpose(x, 0, 1);
+    return cld_fail_null(CLD_INVALID, "t: expected at most two dimensions, got %s", cld_describe(&x->a));
+}
+
 /* ---- narrow and select: a part of x -------------------------------------------------------------------- */
 
 /* dx is zero but for the part that y showed; select also dropped the dimension. */
@@ -215,8 +221,9 @@ static cld_status part_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     const cld_array *y = &n->output_meta[0];
     CLD_AUTO cld_tensor *dx = cld_tensor_full(y->dtype, p->ndim, p->shape, n->device, 0.0);
     if (!dx) return cld_error_code();
-    CLD_AUTO cld_tensor *part = y->ndim < p->ndim ? cld_select(dx, p->dim, p->start)
-                                                  : cld_narrow(dx, p->dim, p->start, y->shape[p->dim]);
+    CLD_AUTO cld_tensor *part = y->ndim < p->ndim
+                                    ? cld_select(dx, p->dim, p->start)
+                                    : cld_slice(dx, p->dim, p->start, y->shape[p->dim], p->step);
     if (!part) return cld_error_code();
     CLD_TRY(cld_tensor_copy(part, dout[0]));
     din[0] = cld_tensor_steal(&dx);
@@ -225,28 +232,58 @@ static cld_status part_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
 
 static const cld_op narrow_op = {"narrow", part_backward, NULL, NULL};
 
-cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length) {
-    int64_t shape[CLD_MAX_DIMS];
-    CLD_TRY_NULL(cld_check_dim("narrow", x, dim, &dim));
-    if (start < 0 || length < 0 || start > x->a.shape[dim] - length)
-        return cld_fail_null(CLD_INVALID, "narrow: %lld from position %lld leave dimension %d of %s",
-                             (long long)length, (long long)start + 1, dim + 1, cld_describe(&x->a));
+static cld_tensor *slice(cld_tensor *x, int dim, int64_t start, int64_t length, int64_t step) {
+    int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     CLD_TRY_NULL(cld_tensor_unblock(x));
     memcpy(shape, x->a.shape, sizeof shape);
+    memcpy(strides, x->a.strides, sizeof strides);
     shape[dim] = length;
-    return make_view(&narrow_op, x, x, x->a.ndim, shape, x->a.strides, start * x->a.strides[dim],
-                     (view_params){.dim = dim, .start = start});
+    strides[dim] *= step;
+    return make_view(&narrow_op, x, x, x->a.ndim, shape, strides, start * x->a.strides[dim],
+                     (view_params){.dim = dim, .start = start, .step = step});
+}
+
+/* From the end, where it is negative. */
+static int64_t from_start(int64_t position, int64_t extent) {
+    return position < 0 && position != CLD_NOWHERE ? position + extent : position;
+}
+
+/* As the user wrote it. */
+static long long as_written(int64_t position) {
+    return position == CLD_NOWHERE ? 0 : position < 0 ? position : position + 1;
+}
+
+cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length) {
+    CLD_TRY_NULL(cld_check_dim("narrow", x, dim, &dim));
+    if (x->a.ndim == 0)
+        return cld_fail_null(CLD_INVALID, "narrow: %s has no dimension to cut", cld_describe(&x->a));
+    int64_t extent = x->a.shape[dim], first = from_start(start, extent);
+    if (first < 0 || length < 0 || first > extent - length)
+        return cld_fail_null(CLD_INVALID, "narrow: %lld from position %lld leave dimension %d of %s",
+                             (long long)length, as_written(start), dim + 1, cld_describe(&x->a));
+    return slice(x, dim, first, length, 1);
+}
+
+cld_tensor *cld_slice(cld_tensor *x, int dim, int64_t start, int64_t length, int64_t step) {
+    CLD_TRY_NULL(cld_check_dim("slice", x, dim, &dim));
+    int64_t extent = x->a.ndim ? x->a.shape[dim] : 0, reach = length > 0 ? (length - 1) * step + 1 : 0;
+    if (x->a.ndim == 0 || start < 0 || length < 0 || step < 1 || start > extent - reach)
+        return cld_fail_null(
+            CLD_INVALID, "slice: %lld from position %lld in steps of %lld leave dimension %d of %s",
+            (long long)length, (long long)start + 1, (long long)step, dim + 1, cld_describe(&x->a));
+    return slice(x, dim, start, length, step);
 }
 
 static const cld_op select_op = {"select", part_backward, NULL, NULL};
 
-cld_tensor *cld_select(cld_tensor *x, int dim, int64_t index) {
+cld_tensor *cld_select(cld_tensor *x, int dim, int64_t position) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     int ndim = 0;
     CLD_TRY_NULL(cld_check_dim("select", x, dim, &dim));
-    if (index < 0 || index >= x->a.shape[dim])
+    int64_t extent = x->a.ndim ? x->a.shape[dim] : 0, index = from_start(position, extent);
+    if (index < 0 || index >= extent)
         return cld_fail_null(CLD_INVALID, "select: position %lld of dimension %d of %s, which has 1 to %lld",
-                             (long long)index + 1, dim + 1, cld_describe(&x->a), (long long)x->a.shape[dim]);
+                             as_written(position), dim + 1, cld_describe(&x->a), (long long)extent);
     CLD_TRY_NULL(cld_tensor_unblock(x));
     for (int i = 0; i < x->a.ndim; i++) {
         if (i == dim) continue;

@@ -162,13 +162,14 @@ local Dropout = modules.class "dropout"
 --- nn.dropout(p = 0.5): in training each element is 0 with probability p, and 1 / (1 - p) times itself otherwise.
 function Dropout:build(p)
   if p == nil then p = 0.5 end
-  if type(p) ~= "number" or not (p >= 0 and p < 1) then
-    raise("dropout: p must be a number from 0 to below 1, got %s", caller.shown(p))
+  if type(p) ~= "number" or not (p >= 0 and p <= 1) then
+    raise("dropout: p must be a number from 0 to 1, got %s", caller.shown(p))
   end
   self.p = p
 end
 
 local function drop(x, p)
+  if p == 1 then return x:mul(0) end
   local noise <close> = create.rand(x.shape, { device = x.device })
   local kept <close> = noise:ge(p)
   local mask <close> = kept:to(x.dtype)
