@@ -134,6 +134,7 @@ static cld_loader check_loader(lua_State *L, int arg) {
     l.seed = (uint64_t)cldL_field_integer(L, arg, "seed", 0);
     l.shuffle = cldL_field_boolean(L, arg, "shuffle", false);
     l.drop_last = cldL_field_boolean(L, arg, "drop_last", false);
+    l.drop_single = cldL_field_boolean(L, arg, "drop_single", false);
     l.rank = clamp_int(cldL_field_integer(L, arg, "rank", 0));
     l.world = clamp_int(cldL_field_integer(L, arg, "world", 0));
     lua_getfield(L, arg, "augment");

@@ -12,7 +12,7 @@ local opt = cld.options {
   { "augment",       "plus",    "views: base, or MoCo v2's plus (weaker hue, blur)", choices = { "base", "plus" } },
   { "erasing",       true,      "random erasing of every view" },
   { "epochs",        200,       "training epochs", min = 1, max = 1000000 },
-  { "batch-size",    256,       "images per step", min = 2, max = 65536 },
+  { "batch-size",    256,       "images per step; the last step of an epoch takes what is left", min = 2, max = 65536 },
   -- the encoder
   { "arch",          "resnet18", "encoder", choices = { "resnet18", "resnet34", "resnet50" } },
   { "width",         64,        "channels of the first stage", min = 1, max = 4096 },

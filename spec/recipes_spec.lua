@@ -25,9 +25,9 @@ describe("recipes", function()
       end]]):format(step, signal)
   end
 
-  -- Three epochs of three steps in runs/<run>.
+  -- Three epochs of three steps in runs/<run>, the last of 12 images.
   local function arguments(run, ...)
-    return "--data", toy, "--runs", folder .. "/runs", "--name", run, "--epochs", "3", "--batch-size", "16", "--width",
+    return "--data", toy, "--runs", folder .. "/runs", "--name", run, "--epochs", "3", "--batch-size", "18", "--width",
       "16", "--low-dim", "16", "--clusters", "8", "--warmup-epochs", "1", "--threads", "1", "--knn-k", "20", ...
   end
 
@@ -144,7 +144,7 @@ describe("recipes", function()
     end
     local result = train("cifar10_npid_cld", "order", "--resume", "--batch-size", "24")
     assert.equal(0, result.code, result.err)
-    assert.matches("changed on resume: .*batch_size 24 %(was 16%)", result.out)
+    assert.matches("changed on resume: .*batch_size 24 %(was 18%)", result.out)
   end)
 
   it("only fill the bank in --fill-epochs", function()
@@ -229,7 +229,7 @@ describe("recipes", function()
   it("leave no folder where they cannot start", function()
     for pattern, change in pairs {
       ["there is no folder '/nowhere'"] = { "--data", "/nowhere" },
-      ["batch"] = { "--batch-size", "64" },
+      ["'%-%-batch%-size': expected an integer from 2 to 65536, got '1'"] = { "--batch-size", "1" },
       ["'%-%-fill%-epochs': expected fewer than the 3 of"] = { "--fill-epochs", "3" },
       ["'%-%-name': expected the name of one folder %(in that of %-%-runs%), got 'a/b'"] = { "--name", "a/b" },
       ["got '%.%.'"] = { "--name", ".." },

@@ -184,16 +184,16 @@ describe("the position of a resumed run", function()
     end
 
     it("gives each image once with a new size again and again", function()
-      local sessions = { stop(2, "--images", "101", "--epochs", "2", "--batch-size", "10") }
+      local sessions = { stop(2, "--images", "102", "--epochs", "2", "--batch-size", "10") }
       local seen = 20
-      for i, size in ipairs { 7, 30, 4, 13 } do
+      for i, size in ipairs { 7, 30, 5, 12 } do
         sessions[i + 1] = stop(1, "--batch-size", tostring(size))
-        check.close(sessions[i + 1][1].step, math.ceil(101 / size) * seen / 101, { rtol = 1e-12 })
+        check.close(sessions[i + 1][1].step, math.ceil(102 / size) * seen / 102, { rtol = 1e-12 })
         seen = seen + size
       end
-      sessions[6] = go_on("--batch-size", "9")
-      assert.same(order_of(1, 101), images_of(1, table.unpack(sessions)))
-      assert.same(order_of(2, 101), images_of(2, sessions[6]))
+      sessions[6] = go_on("--batch-size", "8")
+      assert.same(order_of(1, 102), images_of(1, table.unpack(sessions)))
+      assert.same(order_of(2, 102), images_of(2, sessions[6]))
     end)
 
     it("ends as if undisturbed when it is stopped once more with the size it has by then", function()
@@ -225,6 +225,13 @@ describe("the position of a resumed run", function()
       assert.same(table.move(order_of(1, 50), 1, 44, 1, {}), images_of(1, before, after))
     end)
 
+    it("leaves out a last batch of one image", function()
+      local before = stop(3, "--epochs", "2")
+      local after = go_on("--batch-size", "3")
+      assert.same(table.move(order_of(1), 1, 39, 1, {}), images_of(1, before, after))
+      assert.same({ 5 + 13, 13 }, { #after, after[6].step })
+    end)
+
     it("ends the epoch when what is left is less than a batch, and that is left out", function()
       stop(5, "--images", "50", "--drop-last", "--epochs", "2")
       local steps, out = go_on("--batch-size", "20")
@@ -234,8 +241,8 @@ describe("the position of a resumed run", function()
 
     it("repeats no step when it was stopped after the last one", function()
       stop(5, "--epochs", "2")
-      local steps, out = go_on("--batch-size", "3")
-      assert.same({ 14, 2, 14 }, { #steps, steps[1].epoch, steps[1].step })
+      local steps, out = go_on("--batch-size", "7")
+      assert.same({ 6, 2, 6 }, { #steps, steps[1].epoch, steps[1].step })
       assert.matches("\nepoch 1/2  top1", out)
     end)
 

@@ -108,7 +108,8 @@ local defaults = {
   prefetch = 3,       -- batches made ahead
   seed = 0,
   shuffle = true,     -- a new order each epoch
-  drop_last = true,   -- leave out the last, smaller batch
+  drop_last = false,  -- leave out the last batch of an epoch if it is smaller
+  drop_single = true, -- leave it out if it is of one image, on which batch norm cannot train; false to evaluate
   rank = 0,           -- of the processes that train together; each takes its part of every batch
   world = 1,
 }
@@ -125,7 +126,7 @@ local function images_on(set, device)
 end
 
 --- loader{dataset, batch_size, views, augment, device, dtype, resident, workers, prefetch, seed, shuffle, drop_last,
--- rank, world}
+-- drop_single, rank, world}
 -- #loader: steps per epoch. Settings that do not fit the data are the user's to mend.
 function data.loader(options)
   caller.require_fields("data.loader", options, names)

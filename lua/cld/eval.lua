@@ -114,7 +114,7 @@ end
 local function extract(net, dataset, options)
   local branch = options.branch or first_output
   local loader = data.loader {
-    dataset, batch_size = options.batch_size or 256, views = 1, shuffle = false, drop_last = false,
+    dataset, batch_size = options.batch_size or 256, views = 1, shuffle = false, drop_single = false,
     augment = transform(dataset, options), device = device_of(net, options), dtype = options.dtype,
   }
   local _ <close> = in_eval_mode(net)

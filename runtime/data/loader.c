@@ -32,6 +32,11 @@ struct cld_epoch {
 
 /* ---- what is in a batch -------------------------------------------------------------------------------- */
 
+/* A last batch, of so many images, that is left out. */
+static bool is_dropped(const cld_loader *l, int64_t images) {
+    return images < l->batch_size && (l->drop_last || (l->drop_single && images == 1));
+}
+
 static cld_status check(const cld_loader *l) {
     const cld_array *images = &l->images->a, *labels = &l->labels->a;
     const cld_backend *cpu = cld_cpu_backend(), *where = cld_device(l->images);
@@ -66,11 +71,12 @@ static cld_status check(const cld_loader *l) {
         return cld_fail(CLD_INVALID,
                         "loader: batch_size must be a positive multiple of the %d ranks, got %lld", l->world,
                         (long long)l->batch_size);
-    if (l->drop_last && l->batch_size > images->shape[0])
+    if (is_dropped(l, images->shape[0]))
         return cld_fail(CLD_INVALID,
-                        "loader: batch_size %lld is more than the %lld images of the data set, and drop_last "
+                        "loader: batch_size %lld is more than the %lld images of the data set, and %s "
                         "leaves nothing",
-                        (long long)l->batch_size, (long long)images->shape[0]);
+                        (long long)l->batch_size, (long long)images->shape[0],
+                        l->drop_last ? "drop_last" : "drop_single");
     return cld_augment_check(&l->augment);
 }
 
@@ -81,7 +87,7 @@ cld_status cld_loader_rest(cld_epoch_rest *out, const cld_loader *l, int64_t fir
         return cld_fail(CLD_INVALID, "loader: an epoch has %lld images; cannot start after %lld",
                         (long long)n, (long long)first_image);
     int64_t left = n - first_image, last = left % l->batch_size;
-    bool is_kept = last > 0 && !l->drop_last;
+    bool is_kept = last > 0 && !is_dropped(l, last);
     out->steps = left / l->batch_size + is_kept;
     out->images = is_kept ? left : left - last;
     return CLD_OK;

@@ -25,8 +25,11 @@ typedef struct cld_loader {
     int64_t batch_size;           /* over all ranks */
     int views, workers, prefetch; /* no workers: the consumer's thread does the work */
     uint64_t seed;
-    bool shuffle, drop_last; /* drop_last: no batch smaller than batch_size */
-    int rank, world;         /* this rank takes the rank-th of `world` parts of each batch */
+    bool shuffle;
+    bool drop_last, drop_single; /* no batch smaller than batch_size; none of one image that is smaller */
+    /* This rank takes the rank-th of `world` parts of each batch. Their sizes differ by one at most: of a batch with
+     * fewer images than ranks some get none. */
+    int rank, world;
 } cld_loader;
 
 typedef struct cld_epoch_rest {

@@ -142,6 +142,7 @@ local method = methods[opt.method]()
 local sgd = cld.optim.sgd(method.net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 7e-4 })
 local loader = cld.data.loader {
   require("spec.bench.images")(opt.bank), batch_size = opt.batch, views = method.views, augment = cld.augment.cifar(),
+  drop_last = true,
 }
 
 local next_batch = loader:epoch(1)

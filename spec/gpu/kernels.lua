@@ -183,7 +183,7 @@ end
 do
   local loader = cld.data.loader {
     require "spec.bench.images"(scaled(50000)), batch_size = math.min(256, scaled(50000)), views = 2,
-    augment = cld.augment.cifar(), device = device,
+    augment = cld.augment.cifar(), device = device, drop_last = true,
   }
   local next_batch
   timed("two views of 256 images", function()

@@ -36,6 +36,7 @@ function work.npid()
   local train = require "spec.bench.images"(opt.bank)
   local loader = cld.data.loader {
     train, batch_size = opt.batch, views = 2, augment = cld.augment.cifar(), device = device, dtype = "auto",
+    drop_last = true, -- every timed step is of a full batch
   }
   local step = cld.graph(function(views, index, rate)
     local f1, g1 = net(views[1])
