@@ -200,6 +200,16 @@ devices.each("kmeans", function(device)
       return (functional.cld(a, b, { clusters = 5, iterations = 3, temperature = 0.2 }))
     end, { grid("a", { 24, 6 }, "f32"), grid("b", { 24, 6 }, "f32") }, { gradients = true, atol = 1e-5, rtol = 1e-4 })
   end)
+
+  it("and the loss made of it with more clusters than rows", function()
+    for _, case in ipairs { { 80, 128, 128 }, { 2, 6, 200 } } do
+      local rows, dim, clusters = table.unpack(case)
+      devices.same(device, function(a, b)
+        return (functional.cld(a, b, { clusters = clusters, iterations = 5, temperature = 0.2 }))
+      end, { formula.uniform("a", { rows, dim }, "f32"), formula.uniform("b", { rows, dim }, "f32") },
+        { gradients = true, atol = 1e-5, rtol = 1e-4 })
+    end
+  end)
 end)
 
 devices.each("weighted_knn", function(device)

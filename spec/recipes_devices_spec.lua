@@ -28,4 +28,17 @@ devices.each("recipes", function(device)
     train("cifar10_moco_cld", "moco-captured", "--resume", "--epochs", "2")
     assert.equal("", recipes.differences("moco-plain", "moco-captured"))
   end)
+
+  -- 8 and 4 images: the step of the last is captured in the third epoch, with more clusters than it has rows.
+  for recipe, option in pairs { cifar10_npid_cld = { "--nce-k", "8" }, cifar10_moco_cld = { "--queue", "30" } } do
+    it("end with a captured step for the short last batch as with plain ones: " .. recipe, function()
+      local few = folder .. "/few"
+      assert.equal(0, recipes.run("make_toy_data", "--out", few, "--train", "12", "--test", "10").code)
+      for run, graph in pairs { [recipe .. "-plain"] = "--no-graph", [recipe .. "-captured"] = "--graph" } do
+        train(recipe, run, graph, "--data", few, "--batch-size", "8", "--width", "2", "--clusters", "6", "--epochs",
+          "3", table.unpack(option))
+      end
+      assert.equal("", recipes.differences(recipe .. "-plain", recipe .. "-captured"))
+    end)
+  end
 end)
