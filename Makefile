@@ -306,8 +306,11 @@ $(BUILD)/spec/failing_files.so: spec/support/failing_files.c $(BUILD)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 -fPIC -shared $(WARN) $(CFLAGS) -o $@ $< -ldl
 
+# Error messages, for programs that link little else.
+CORE_TEXT := $(patsubst %,$(BUILD)/obj/runtime/core/%.o,error text)
+
 # What the emulator of CUDA promises its kernels, and what it does about mistakes: spec/emulator_spec.lua.
-EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(BUILD)/obj/runtime/core/error.o
+EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(CORE_TEXT)
 EMULATOR_TESTS := $(addprefix $(BUILD)/spec/emulator_,test mistakes)
 $(EMULATOR_TESTS): $(BUILD)/spec/%: spec/support/%.cu $(EMULATOR) $(BUILD)/cuda_host/flags
 	@mkdir -p $(@D)
@@ -332,7 +335,7 @@ $(BUILD)/spec/cuda_libraries: $(BUILD)/spec/cuda_libraries.cpp.o $(CUDA_DEVICE)
 # The real device.c, on a CUDA runtime of the specs' own.
 $(BUILD)/spec/cuda_device: $(addprefix $(BUILD)/spec/cuda_,device.cpp.o runtime_fake.cpp.o) $(addprefix $(BUILD)/cuda/,$(addsuffix .c.o,memory pool fault graph device staging))
 CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries device))
-$(CUDA_CHECKS): $(BUILD)/obj/runtime/core/error.o
+$(CUDA_CHECKS): $(CORE_TEXT)
 	@echo "  LINK  $@"
 	$(Q)$(CXX) $(SANITIZE) -o $@ $^ $(LDFLAGS) $(if $(HAVE_CUDA),$(CUDA_LIBS)) -lgomp -lpthread -lm
 -include $(wildcard $(BUILD)/spec/*.d)

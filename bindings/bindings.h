@@ -19,6 +19,7 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include "runtime/core/text.h"
 #include "runtime/ops/ops.h"
 
 #define CLDL_TENSOR "cld.tensor"
@@ -70,6 +71,11 @@ cld_tensor **cldL_check_list(lua_State *L, int arg, int *count);
 /* names ends with NULL. */
 void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names);
 
+/* The C locale (runtime/core/text.h) until the C function that calls this returns, by an error too. Pushes a guard. */
+void cldL_use_c_locale(lua_State *L);
+/* Push the text as cld_printable makes it. */
+void cldL_push_printable(lua_State *L, const char *text, size_t length, cld_newlines newlines);
+
 /* Levenshtein's: how many letters to change. For words short enough to be names; 64 for longer ones. */
 int cldL_edit_distance(const char *a, const char *b);
 
@@ -92,6 +98,7 @@ int cldL_open_data(lua_State *L);     /* data.c: readers, loader */
 int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, files */
 int cldL_open_json(lua_State *L);     /* json.c */
 int cldL_open_system(lua_State *L);   /* system.c: threads, memory, signals, clock, versions, terminal */
+int cldL_open_text(lua_State *L);     /* text.c: the C locale, printable text */
 
 int luaopen_cld_core(lua_State *L); /* cld.c */
 

@@ -1,6 +1,7 @@
 /* Everything that the C side offers to Lua: one table, one line per file. lua/cld/init.lua builds `cld` on it. */
 #include "bindings/bindings.h"
 
+/* clang-format off */
 static const luaL_Reg openers[] = {
     {"autograd", cldL_open_autograd},
     {"cuda", cldL_open_cuda},
@@ -14,8 +15,10 @@ static const luaL_Reg openers[] = {
     {"optim", cldL_open_optim},
     {"system", cldL_open_system},
     {"tensor", cldL_open_tensor},
+    {"text", cldL_open_text},
     {NULL, NULL},
 };
+/* clang-format on */
 
 __attribute__((visibility("default"))) int luaopen_cld_core(lua_State *L) {
     lua_newtable(L);

@@ -127,7 +127,8 @@ static contents check_contents(lua_State *L, int arg) {
     }
     luaL_checktype(L, arg + 1, LUA_TTABLE);
     lua_settop(L, arg + 1);
-    lua_newtable(L); /* arg + 2: keeps the metadata's values, numbers turned into strings, alive */
+    lua_newtable(L);      /* arg + 2: keeps the metadata's values, numbers turned into strings, alive */
+    cldL_use_c_locale(L); /* a number of the metadata is 1.5 in any */
     contents c = {.count = count_pairs(L, arg), .metadata_count = count_pairs(L, arg + 1)};
     c.tensors = new_list(L, c.count, sizeof *c.tensors);
     c.metadata = new_list(L, c.metadata_count, sizeof *c.metadata);

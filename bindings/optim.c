@@ -186,10 +186,11 @@ static int sgd_load_state_dict(lua_State *L) {
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2);
         if (!is_entry(key, s->count))
-            return luaL_error(L,
-                              "sgd:load_state_dict: unexpected entry '%s'; expected momentum.1 to "
-                              "momentum.%d and skipped",
-                              key, s->count);
+            cldL_check_status(L,
+                              cld_fail(CLD_INVALID,
+                                       "sgd:load_state_dict: unexpected entry '%s'; expected momentum.1 to "
+                                       "momentum.%d and skipped",
+                                       key, s->count));
     }
     cld_tensor **buffers = lua_newuserdatauv(L, sizeof *buffers * (size_t)s->count, 0);
     for (int i = 0; i < s->count; i++) {
@@ -247,7 +248,7 @@ static int sgd_index(lua_State *L) {
 
 static void add_setting(luaL_Buffer *out, const char *name, double value) {
     char text[64];
-    snprintf(text, sizeof text, ", %s %g", name, value);
+    cld_format(text, sizeof text, ", %s %g", name, value);
     luaL_addstring(out, text);
 }
 

@@ -55,8 +55,8 @@ static void store_number(reader *r, int64_t at, double v, int depth) {
     else if (r->out->dtype == CLD_F32)
         ((float *)r->out->data)[at] = (float)v;
     else
-        luaL_error(r->L, "%s: %s is %f, which is no integer as %s needs", r->op, push_place(r, depth), v,
-                   cld_dtype_name(r->asked));
+        cldL_check_status(r->L, cld_fail(CLD_INVALID, "%s: %s is %.14g, which is no integer as %s needs",
+                                         r->op, push_place(r, depth), v, cld_dtype_name(r->asked)));
 }
 
 /* The value on top of the stack becomes element `at`. */

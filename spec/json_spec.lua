@@ -24,9 +24,55 @@ describe("json", function()
     check.fails(function() cld.json.encode(circle) end, "cycle")
     check.fails(function() cld.json.encode(print) end, "a function has no JSON form")
     check.fails(function() cld.json.encode { [3] = 1 } end, "keys must be strings")
-    check.fails(function() cld.json.encode "\xff" end, "not UTF%-8")
     check.fails(function() cld.json.decode "[1,]" end, "line 1, column 4")
     check.fails(function() cld.json.decode '{"a":1,"a":2}' end, "duplicate")
     check.fails(function() cld.json.decode "" end, "json.decode")
+  end)
+
+  it("says in one line of printable text what is wrong with a text", function()
+    local _, message = pcall(cld.json.decode, '{"a":\27[31m\n}')
+    assert.matches("\\x1b", message)
+    assert.is_nil(message:find "[%c]")
+  end)
+end)
+
+-- Bytes that are no UTF-8 text: alone, cut off, too long, surrogates, beyond Unicode; and the characters that stand for
+-- such bytes in a file.
+local texts = {
+  "d\xe9tail", "\xff", "\x80", "\xc3", "\xe2\x82", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+  "\xf0\x9f\x98", "\u{10FE80}", "\u{10FEE9}", "\u{10FEFF}", "\u{10FE7F}\u{10FF00}", "\u{e9}\xe9\u{10FEE9}\u{1F600}",
+  "\xf4\x8f", "\xf4\x8f\xbb", "a\0b\xff",
+}
+
+describe("json text", function()
+  for _, text in ipairs(texts) do
+    it(("brings %q back as it was"):format(text), function()
+      assert.equal(text, cld.json.decode(cld.json.encode(text)))
+    end)
+
+    it(("brings %q back as a key"):format(text), function()
+      local key = text:gsub("%z", "")
+      assert.same({ [key] = 1 }, cld.json.decode(cld.json.encode { [key] = 1 }))
+    end)
+
+    it(("of %q is UTF-8"):format(text), function()
+      assert.is_truthy(utf8.len(cld.json.encode(text)))
+    end)
+  end
+
+  it("brings every byte back as it was", function()
+    local bytes = {}
+    for byte = 0, 255 do bytes[#bytes + 1] = string.char(byte) end
+    for _, text in ipairs { table.concat(bytes), table.concat(bytes, "\u{e9}"), table.concat(bytes):reverse() } do
+      assert.equal(text, cld.json.decode(cld.json.encode(text)))
+    end
+  end)
+
+  it("has the documented form of a byte", function()
+    assert.equal([["d\udbff\udee9tail"]], cld.json.encode "d\xe9tail")
+  end)
+
+  it("has no control characters", function()
+    assert.equal([["\u0000\n\r\t\u001b\u007f\u0085\\\""]], cld.json.encode "\0\n\r\t\27\127\u{85}\\\"")
   end)
 end)

@@ -2,6 +2,7 @@
 -- expected ...". A call that the user's function returns (`return self.linear(x)`) is a tail call, of which Lua keeps
 -- no line; the line before it is named then.
 local core = require "cld.core"
+local c_locale, printable_line = core.text.c_locale, core.text.printable_line
 
 local caller = {}
 
@@ -18,7 +19,10 @@ local function position()
 end
 
 --- The arguments are string.format's.
-function caller.raise(format, ...) error(position() .. format:format(...), 0) end
+function caller.raise(format, ...)
+  local _ <close> = c_locale()
+  error(position() .. printable_line(format:format(...)), 0)
+end
 
 local function settle(name, ok, ...)
   if ok then return ... end
@@ -41,6 +45,7 @@ function caller.shown(value)
   local kind = type(value)
   if kind == "string" then return ("'%s'"):format(value) end
   if kind == "table" or kind == "function" then return "a " .. kind end
+  local _ <close> = c_locale()
   if not core.tensor.is_tensor(value) then return tostring(value) end
   local open, text = pcall(tensor_shown, value)
   return open and text or "a closed tensor"

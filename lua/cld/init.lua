@@ -29,6 +29,7 @@ return setmetatable(cld, {
   __index = function(self, key)
     for _, name in ipairs(composed) do
       if name == key then
+        local _ <close> = core.text.c_locale() -- in which Lua reads the numbers of its files
         local module = require("cld." .. name)
         rawset(self, key, module)
         return module

@@ -1,20 +1,18 @@
 --- JSON: decode(text) -> value (in C, see bindings/json.c), encode(value[, indent]) -> text.
 -- A table is an array where its keys are 1..n and n > 0, else an object, its keys sorted. Floats are written with as
 -- few digits as bring them back bit for bit; json.null is null. What JSON cannot say (NaN, functions) is an error.
+--
+-- A string is any bytes, as a path is: a byte 0xNN that is no part of a UTF-8 character is written as "\udbff\udeNN",
+-- and decode gives the byte back. To other readers that is one private character, U+10FENN.
 local core = require "cld.core"
+
+local quote, c_locale = core.json.quote, core.text.c_locale
 
 local json = { decode = core.json.decode, null = core.json.null }
 
 local deepest = 100 -- tables in tables; more is taken for a cycle
 
-local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
-
 local function fail(format, ...) error("json.encode: " .. format:format(...), 0) end
-
-local function encode_string(text)
-  if not utf8.len(text) then fail("the string %q is not UTF-8 text", text) end
-  return '"' .. text:gsub('[%c"\\]', function(c) return escapes[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
-end
 
 local function encode_number(value)
   if math.type(value) == "integer" then return ("%d"):format(value) end
@@ -51,7 +49,7 @@ local function encode_table(value, indent, depth)
   end
   table.sort(keys)
   for i, key in ipairs(keys) do
-    items[i] = encode_string(key) .. (indent and ": " or ":") .. encode(value[key], indent, depth + 1)
+    items[i] = quote(key) .. (indent and ": " or ":") .. encode(value[key], indent, depth + 1)
   end
   return enclose("{", items, "}", indent, depth)
 end
@@ -59,7 +57,7 @@ end
 function encode(value, indent, depth)
   local kind = type(value)
   if kind == "table" then return encode_table(value, indent, depth) end
-  if kind == "string" then return encode_string(value) end
+  if kind == "string" then return quote(value) end
   if kind == "number" then return encode_number(value) end
   if kind == "boolean" then return tostring(value) end
   if value == json.null then return "null" end
@@ -67,6 +65,9 @@ function encode(value, indent, depth)
 end
 
 --- indent: spaces per level; none: everything on one line.
-function json.encode(value, indent) return encode(value, indent and (" "):rep(indent), 0) end
+function json.encode(value, indent)
+  local _ <close> = c_locale()
+  return encode(value, indent and (" "):rep(indent), 0)
+end
 
 return json

@@ -13,6 +13,7 @@
 -- text that may not be ""), and value = "optional" for a flag that may also take a text, "integers" for a text of
 -- ascending positive integers (options.integers makes a list of it), or "device" for a text such as "cuda:1". opt is a
 -- plain table of values, but for a name that was not declared, which is an error.
+local core = require "cld.core"
 local caller = require "cld.caller"
 local command_line = require "cld.options.command_line"
 local user_error = require "cld.user_error"
@@ -90,6 +91,7 @@ end
 --- check(where, list of declarations, stored values): of a checkpoint, say; the user's error names the first that is
 -- missing or does not fit.
 function options.check(where, list, stored)
+  local _ <close> = core.text.c_locale()
   for _, d in ipairs(collect(list)) do
     local value = stored[d.field]
     local is_typed = d.kind == "optional" or type(value) == type(d[2])
@@ -127,10 +129,11 @@ function options.details(opt) return facts[opt] end
 --- cld.options(spec[, arguments]): `arguments` stands in for the command line: a list of its strings, and for the rest
 -- {field = value}.
 setmetatable(options, { __call = function(_, spec, arguments)
+  local _ <close> = core.text.c_locale() -- --lr 0.5 is that in any
   local declarations = collect(spec)
   apply_defaults(declarations)
   arguments = arguments or arg or {}
-  local program = tostring(arguments[0] or arg and arg[0] or "recipe"):match "[^/]*$"
+  local program = core.text.printable_line(tostring(arguments[0] or arg and arg[0] or "recipe"):match "[^/]*$")
   local opt, given = {}, {}
   for _, d in ipairs(declarations) do opt[d.field] = d[2] end
   local parsed = command_line.parse(spec.about, declarations, arguments, program)

@@ -42,8 +42,9 @@ local order = require "cld.run.order"
 local position = require "cld.run.position"
 local progress = require "cld.run.progress"
 local record = require "cld.run.record"
+local say = require "cld.say"
 local settings = require "cld.run.settings"
-local system = core.system
+local system, c_locale = core.system, core.text.c_locale
 
 local run = {}
 
@@ -82,6 +83,7 @@ local function in_session() return package.loaded["cld.repl"] ~= nil end
 --- cld.run(opt): opt is what cld.options returned, or a plain table with at least `epochs`. Takes the run folder, seeds
 -- the random numbers, sets the number of threads and prints the settings.
 local function start(opt)
+  local _ <close> = c_locale()
   if math.type(rawget(opt, "epochs")) ~= "integer" then error("run: the options lack an integer 'epochs'", 3) end
   if not in_session() then system.leave_on_signals() end
   local self = setmetatable({
@@ -97,9 +99,9 @@ local function start(opt)
   settings.set_up_process(opt)
 
   record.print(self.folder, opt)
-  if #changed > 0 then print("changed on resume: " .. table.concat(changed, ", ")) end
+  if #changed > 0 then say("changed on resume: " .. table.concat(changed, ", ")) end
   if resume and not self.loaded then
-    print("nothing to resume in " .. self.folder .. ": starting from the first epoch")
+    say("nothing to resume in " .. self.folder .. ": starting from the first epoch")
   end
   io.stdout:flush() -- a signal before the first epoch leaves without
   return self
@@ -115,7 +117,7 @@ local function stateful(self, objects)
   for name, value in pairs(objects) do
     local object = checkpoint.object(value)
     if object then
-      if type(name) ~= "string" or not name:find "^[%w_]+$" or states[name] then
+      if type(name) ~= "string" or not name:find "^[A-Za-z0-9_]+$" or states[name] then
         error(("run:epochs: '%s' cannot be the name of an object"):format(tostring(name)), 3)
       end
       states[name] = object
@@ -135,7 +137,7 @@ local function resume(self)
   self.meters:scale(position.resume(self, stored))
   self.best, self.seconds, self.loaded = stored.best, stored.seconds, nil
   record.update(self.held, self.opt, self.sources, self.epochs_done)
-  print(("resumed from %s, after %s%s"):format(self.checkpoint, position.describe(self),
+  say(("resumed from %s, after %s%s"):format(self.checkpoint, position.describe(self),
     self.epochs_done >= self.opt.epochs and ": nothing is left to do" or ""))
 end
 
@@ -144,6 +146,7 @@ end
 -- restored in place; a loader needs no state: on resume in the middle of an epoch it is told to begin at the image
 -- where the run stood (loader.first_image, counted from 0).
 function Run:epochs(objects)
+  local _ <close> = c_locale()
   self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
   self.shape = position.shape(self.loader, self.opt)
   self.steps_per_epoch = self.shape.steps
@@ -164,6 +167,7 @@ function Run:epochs(objects)
 end
 
 function Run:next_epoch()
+  local _ <close> = c_locale()
   if self.epoch then self:end_epoch() end
   if self.epochs_done >= self.opt.epochs then return nil end
   self.epoch = self.epochs_done + 1
@@ -222,6 +226,7 @@ function Run:elapsed() return self.seconds + system.clock() - self.resumed_at en
 --- Once per step, at its end: {name = tensor of one element, or number}. Prints running means over the epoch; after
 -- a signal writes a checkpoint and leaves.
 function Run:track(values)
+  local _ <close> = c_locale()
   if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
   figures.check("run:track", values)
   local images, share = position.advance(self)
@@ -262,6 +267,7 @@ end
 --- The epoch's accuracy, as shares: {top1 =, top5 =}. Logs and prints it, and keeps the best: run.best is
 -- {epoch =, name = "top1", value =}.
 function Run:score(values)
+  local _ <close> = c_locale()
   if not self.epoch then error("run:score: call it inside `for epoch in run:epochs{...}`", 2) end
   values = figures.scores(values)
   self:report_epoch()
@@ -279,6 +285,7 @@ end
 
 --- Write the checkpoint now, between two steps.
 function Run:save()
+  local _ <close> = c_locale()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
   if self.epoch then self:check_divergence() end
   local stored = position.store(self)

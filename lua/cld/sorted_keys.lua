@@ -1,6 +1,9 @@
---- sorted_keys(t) -> a list of t's keys, all strings or all numbers, in order: for messages and files that should not
--- change from one run to the next.
+--- sorted_keys(t) -> a list of t's keys, all strings or all numbers, in order, which is that of bytes in every locale:
+-- for messages and files that should not change from one run to the next.
+local c_locale = require "cld.core".text.c_locale
+
 return function(t)
+  local _ <close> = c_locale()
   local keys = {}
   for key in pairs(t) do keys[#keys + 1] = key end
   table.sort(keys)

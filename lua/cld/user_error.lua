@@ -1,15 +1,18 @@
 --- Errors that are the user's to mend (an option, a run folder, a checkpoint that does not fit): one line, no
 -- traceback. The error value is a table with __tostring; `cldlua` and `lua` print it as it is and exit with status 1.
 local core = require "cld.core"
+local c_locale, printable_line = core.text.c_locale, core.text.printable_line
 
 local UserError = { __name = "cld.user_error" }
 function UserError:__tostring() return self.message end
 
 local user_error = {}
 
---- Raise one; the arguments are string.format's.
+--- Raise one; the arguments are string.format's. Names come out of files: the line stays one, whatever is in them.
 function user_error.raise(format, ...)
-  error(setmetatable({ message = select("#", ...) > 0 and format:format(...) or format }, UserError), 0)
+  local _ <close> = c_locale()
+  local message = select("#", ...) > 0 and format:format(...) or format
+  error(setmetatable({ message = printable_line(message) }, UserError), 0)
 end
 
 --- f(...), its errors raised as the user's.

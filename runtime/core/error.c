@@ -1,19 +1,21 @@
 #include "runtime/core/error.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
+
+#include "runtime/core/text.h"
 
 static _Thread_local cld_error_record record;
 
 cld_status cld_fail(cld_status code, const char *format, ...) {
-    /* Formatted aside first: an argument may be the old message. */
+    /* Formatted aside first: an argument may be the old message. Names come out of files: one sentence stays one line,
+     * whatever is in them. */
     char message[sizeof record.message];
     va_list args;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    cld_vformat(message, sizeof message, format, args);
     va_end(args);
-    memcpy(record.message, message, sizeof message);
+    cld_printable(record.message, sizeof record.message, message, strlen(message), CLD_ONE_LINE);
     record.code = code;
     return code;
 }
@@ -22,7 +24,7 @@ cld_status cld_fail_in(const char *format, ...) {
     char context[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(context, sizeof context, format, args);
+    cld_vformat(context, sizeof context, format, args);
     va_end(args);
     return cld_fail(record.code, "%s: %s", context, record.message);
 }

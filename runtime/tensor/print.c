@@ -2,9 +2,9 @@
 
 #include <math.h>
 #include <stdarg.h>
-#include <stdio.h>
 
 #include "runtime/autograd/tape.h"
+#include "runtime/core/text.h"
 
 enum { CORNER = 3 }; /* values shown at either end of a long dimension */
 
@@ -19,7 +19,7 @@ typedef struct printer {
 __attribute__((format(printf, 2, 3))) static void put(printer *p, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    int wrote = vsnprintf(p->text + p->used, p->room - p->used, format, args);
+    int wrote = cld_vformat(p->text + p->used, p->room - p->used, format, args);
     va_end(args);
     if (wrote > 0) p->used += (size_t)wrote < p->room - p->used ? (size_t)wrote : p->room - p->used - 1;
 }
