@@ -74,11 +74,22 @@ static command_line parse(int argc, char **argv) {
 
 /* ---- running things: all return a Lua status, the error printed ---------------------------------------- */
 
-static int report(lua_State *L, int status) {
-    if (status == LUA_OK) return status;
-    const char *message = lua_tostring(L, -1);
+/* What a message quotes may come out of a file. */
+static void complain(const char *message, size_t length) {
+    size_t size = cld_printable(NULL, 0, message, length, CLD_LINES) + 1;
+    char *text = malloc(size);
+    if (text) cld_printable(text, size, message, length, CLD_LINES);
     fflush(stdout);
-    fprintf(stderr, PROGRAM ": %s\n", message ? message : "(error message not a string)");
+    fprintf(stderr, PROGRAM ": %s\n", text ? text : "not enough memory for the error's message");
+    free(text);
+}
+
+static int report(lua_State *L, int status) {
+    static const char none[] = "(error message not a string)";
+    size_t length;
+    if (status == LUA_OK) return status;
+    const char *message = lua_tolstring(L, -1, &length);
+    complain(message ? message : none, message ? length : sizeof none - 1);
     lua_pop(L, 1);
     return status;
 }
@@ -297,8 +308,10 @@ int main(int argc, char **argv) {
     if (c.ignore_environment) ignore_own_variables();
     if (c.bad) {
         bool lacks = (c.bad[1] == 'e' || c.bad[1] == 'l') && c.bad[2] == 0;
+        char option[256];
+        cld_printable(option, sizeof option, c.bad, strlen(c.bad), CLD_ONE_LINE);
         fprintf(stderr, PROGRAM ": %s '%s'\n%s", lacks ? "argument missing after" : "unrecognized option",
-                c.bad, usage);
+                option, usage);
         return EXIT_FAILURE;
     }
     if (c.help) return fputs(usage, stdout) < 0;

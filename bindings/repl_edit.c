@@ -16,6 +16,8 @@
 #    include <unistd.h>
 #    include <wchar.h>
 
+#    include "runtime/core/process.h"
+
 #    define EDITOR        "cld.editor"
 #    define HISTORY_LINES 1000
 #    define CTRL_C        3
@@ -193,7 +195,7 @@ static void set_locale(void) {
 
 bool cldL_open_editor(lua_State *L) {
     static const luaL_Reg functions[] = {{"read", edited_read}, {"remember", edited_remember}, {NULL, NULL}};
-    if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) return false;
+    if (!isatty(STDIN_FILENO) || !cld_terminal()) return false;
     set_locale();
     editor *e = lua_newuserdatauv(L, sizeof *e, 0);
     memset(e, 0, sizeof *e);

@@ -133,7 +133,7 @@ static int system_check_fields(lua_State *L) {
     return 0;
 }
 
-/* terminal() -> standard output's columns where it is a terminal, else nil */
+/* terminal() -> standard output's columns if it is a terminal with a cursor to move (see TERM), else nil */
 static int system_terminal(lua_State *L) {
     if (!cld_terminal()) return 0;
     lua_pushinteger(L, cld_terminal_columns());

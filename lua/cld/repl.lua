@@ -3,7 +3,8 @@
 -- to a global: the session has its own copies of the functions that it uses, here and in repl/.
 local complete = require "cld.repl.complete"
 local show = require "cld.repl.show"
-local write_atomic = require "cld.core".io.write_atomic
+local core = require "cld.core"
+local write_atomic, c_locale, printable = core.io.write_atomic, core.text.c_locale, core.text.printable
 
 local _G, ipairs, load, pcall, print, rawget, rawset, require, tostring =
   _G, ipairs, load, pcall, print, rawget, rawset, require, tostring
@@ -14,7 +15,7 @@ local getenv, max, open, stderr, stdout = os.getenv, math.max, io.open, io.stder
 local HISTORY_LINES = 1000
 local FAILURES = 3 -- in a row, of the session itself: then it ends
 
-local function complain(message) stderr:write("cldlua: ", message, "\n") end
+local function complain(message) stderr:write("cldlua: ", printable(message), "\n") end
 
 -- ---- history: a text file, a line for each line typed ----------------------------------------------------------
 
@@ -110,7 +111,7 @@ end
 local function print_results(...)
   local results = pack(...)
   rawset(_G, "_", results[1])
-  print(show.results(results))
+  print(printable(show.results(results)))
 end
 
 local function evaluate(terminal, f)
@@ -128,11 +129,12 @@ end
 
 -- cld as a global, and a line about the device; the interpreter has printed the version.
 local function load_cld()
+  local _ <close> = c_locale()
   local ok, cld = pcall(require, "cld")
   if not ok then return complain(tostring(cld)) end
   rawset(_G, "cld", cld)
   local threads = cld.get_num_threads()
-  print(format("cpu: %s, %d %s", cld.host().cpu, threads, threads == 1 and "thread" or "threads"))
+  print(printable(format("cpu: %s, %d %s", cld.host().cpu, threads, threads == 1 and "thread" or "threads")))
   for i, gpu in ipairs(cld.cuda.is_emulated() and {} or cld.cuda.devices() or {}) do
     print(format("cuda:%d: %s, %.0f GiB", i - 1, gpu.name, gpu.memory / 2^30))
   end

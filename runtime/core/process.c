@@ -3,6 +3,7 @@
 #include "runtime/core/process.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -42,7 +43,11 @@ cld_host cld_host_facts(void) {
     return h;
 }
 
-bool cld_terminal(void) { return isatty(STDOUT_FILENO) == 1; }
+bool cld_terminal(void) {
+    const char *kind = getenv("TERM");
+    bool capable = kind && *kind && strcmp(kind, "dumb") != 0 && strcmp(kind, "unknown") != 0;
+    return capable && isatty(STDOUT_FILENO) == 1;
+}
 
 int cld_terminal_columns(void) {
     struct winsize size;

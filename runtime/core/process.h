@@ -55,7 +55,9 @@ cld_host cld_host_facts(void);
 
 /* Standard output's width; 80 where it is no terminal or does not say. */
 int cld_terminal_columns(void);
-bool cld_terminal(void); /* standard output is one */
+/* Standard output is a terminal that moves its cursor when it is told to: TERM is set, and neither "dumb" nor "unknown"
+ * (an editor's shell window, a CI's pseudo-terminal). */
+bool cld_terminal(void);
 
 /* As sigaction with this handler, but an ignored signal stays ignored: false then. *before (may be NULL) is filled
  * in either way. */

@@ -87,7 +87,8 @@ end
 -- Returns {code, out, err}; killed by a signal, the code is 128 + signal, as a shell gives it; 124 on time-out.
 function process.run(options) return execute(command_line(options), options.stdin or "") end
 
---- Run the same on a pseudo-terminal (see pty.c); `script` is a list of its steps as { kind, text }.
+--- Run the same on a pseudo-terminal (see pty.c), TERM=xterm unless env has another; `script` is a list of its steps as
+-- { kind, text }.
 -- Returns {code, out, err, plain}: out as the terminal got it, plain without its control sequences; err says which
 -- step failed.
 function process.terminal(options)
@@ -95,6 +96,8 @@ function process.terminal(options)
   for i, step in ipairs(options.script) do
     script[i] = step[1] .. " " .. step[2]:gsub("[%c\\]", function(c) return ("\\x%02x"):format(c:byte()) end)
   end
+  options.env = options.env or {}
+  options.env.TERM = options.env.TERM or "xterm"
   local pty = ("%s -t %g"):format(quote(process.build .. "/spec/pty"), (options.timeout or 60) - 1)
   local result = execute(command_line(options, pty), table.concat(script, "\n") .. "\n")
   result.plain = result.out:gsub("\27%[[%d;?]*%a", ""):gsub("\27[()=>]%w?", ""):gsub("[\r\0]", "")

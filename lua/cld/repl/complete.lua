@@ -10,6 +10,7 @@ local concat, sort = table.concat, table.sort
 local byte, find, gsub, match, rep, sub = string.byte, string.find, string.gsub, string.match, string.rep, string.sub
 local ceil, max = math.ceil, math.max
 local loaded = package.loaded
+local c_locale = require "cld.core".text.c_locale
 
 local KEYWORDS = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
   "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while" }
@@ -130,6 +131,7 @@ end
 
 --- What to insert at the cursor and what to list below the line; either may be nil.
 function complete.at(text)
+  local _ <close> = c_locale() -- names are of ASCII letters
   if find(text, "^%s*$") then return "  " end
   local value, separator, stem = parse(text)
   if value == nil then return nil end

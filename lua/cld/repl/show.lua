@@ -6,6 +6,9 @@ local getmetatable, ipairs, next, pairs, pcall, rawget, tostring, type =
 local concat, move, pack, sort = table.concat, table.move, table.pack, table.sort
 local find, format, gsub, match, sub = string.find, string.format, string.gsub, string.match, string.sub
 local number_type = math.type
+local offset, utf8_length = utf8.offset, utf8.len
+local core = require "cld.core"
+local c_locale, printable_line = core.text.c_locale, core.text.printable_line
 
 local WIDTH, ENTRIES, STRING = 100, 40, 60
 local SHORT, DEPTH = 10, 3 -- entries of a table inside a table that is shown whole; how deep
@@ -43,8 +46,8 @@ end
 -- A value inside a table: short, on one line.
 local function brief(value, depth)
   if type(value) == "string" then
-    local text = gsub(format("%q", value), "\\\n", "\\n")
-    return #text > STRING and sub(text, 1, STRING) .. '..."' or text
+    local text = printable_line(gsub(format("%q", value), "\\\n", "\\n"))
+    return utf8_length(text) > STRING and sub(text, 1, offset(text, STRING + 1) - 1) .. '..."' or text
   elseif is_tensor(value) then
     local ok, text = pcall(function() return format("%s[%s]", value.dtype, concat(value.shape, ", ")) end)
     return ok and text or "tensor (closed)"
@@ -119,6 +122,7 @@ end
 
 --- All results of a call, separated as print separates them; tables and tensors on lines of their own.
 function show.results(results)
+  local _ <close> = c_locale()
   local texts, separator = {}, "\t"
   for i = 1, results.n do
     texts[i] = show.text(results[i])

@@ -20,6 +20,7 @@ function figures.check(what, values)
     if type(name) ~= "string" then
       caller.raise("%s: expected names of values, got %s", what, caller.shown(name))
     end
+    if not utf8.len(name) then caller.raise("%s: the name '%s' is not UTF-8 text", what, name) end
     if not is_scalar(value) then
       caller.raise("%s: '%s' must be a number or a tensor of one element, got %s", what, name, caller.shown(value))
     end

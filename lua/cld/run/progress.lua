@@ -2,7 +2,7 @@
 -- the end of an epoch a line that stays.
 local core = require "cld.core"
 local sorted_keys = require "cld.sorted_keys"
-local clock, terminal = core.system.clock, core.system.terminal
+local clock, terminal, printable_line = core.system.clock, core.system.terminal, core.text.printable_line
 
 local progress = {}
 
@@ -27,6 +27,11 @@ end
 local function put(...)
   io.stdout:write(...)
   io.stdout:flush()
+end
+
+-- As much of the line as the terminal has columns, whole characters.
+local function fit(line, columns)
+  return utf8.len(line) <= columns and line or line:sub(1, utf8.offset(line, columns + 1) - 1)
 end
 
 local Line = {}
@@ -67,9 +72,10 @@ function Line:draw(position, text)
   local line = ("epoch %d/%d  step %d%s  %s%s%s"):format(position.epoch, self.epochs,
     math.floor(position.step_in_epoch), self.steps_per_epoch and "/" .. self.steps_per_epoch or "", text,
     rate(self.window_images, clock() - self.window_start), eta and "  ETA " .. duration(eta) or "")
+  line = printable_line(line)
   self.window_start, self.window_images = clock(), 0
   if self.columns then
-    put("\r\27[K", line:sub(1, self.columns - 1))
+    put("\r\27[K", fit(line, self.columns - 1))
     self.drawn = true
   else
     put(line, "\n")
@@ -84,7 +90,7 @@ end
 --- A line that stays.
 function Line:print(text)
   self:clear()
-  put(text, "\n")
+  put(printable_line(text), "\n")
 end
 
 function Line:finish_epoch(epoch, text)

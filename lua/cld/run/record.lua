@@ -4,7 +4,10 @@ local core = require "cld.core"
 local json = require "cld.json"
 local user_error = require "cld.user_error"
 local options = require "cld.options"
+local say = require "cld.say"
 local settings = require "cld.run.settings"
+
+local printable_line = core.text.printable_line
 
 local record = {}
 
@@ -103,7 +106,8 @@ function record.open_log(held)
     local ok, message = pcall(held.append, held, "log.jsonl", json.encode(sayable(fields)))
     if not ok and not told and held:where() then
       told = true
-      io.stderr:write(("%s; the training goes on, and this log lacks what cannot be written\n"):format(message))
+      io.stderr:write(printable_line(message),
+        "; the training goes on, and this log lacks what cannot be written\n")
     end
   end
 end
@@ -132,23 +136,23 @@ function record.gpu(device) return core.cuda.devices()[device:match "%d+$" + 1] 
 --- The run's folder and its settings, in columns.
 function record.print(folder, opt)
   local versions, host = core.system.versions(), core.system.host()
-  print(("%s  (cldlua %s %s, %s, %d threads on %s)"):format(folder, versions.cldlua, versions.commit,
+  say(("%s  (cldlua %s %s, %s, %d threads on %s)"):format(folder, versions.cldlua, versions.commit,
     versions.cpu_library, core.system.get_num_threads(), host.cpu))
   local device = rawget(opt, "device")
   if device and device ~= "cpu" then
-    print(("%s: %s (%s)"):format(device, record.gpu(device).name, core.cuda.library()))
+    say(("%s: %s (%s)"):format(device, record.gpu(device).name, core.cuda.library()))
   end
   local cells, widest = {}, 0
   for i, name in ipairs(ordered(opt)) do
-    cells[i] = ("%-17s %s"):format(name, tostring(opt[name]))
-    widest = math.max(widest, #cells[i])
+    cells[i] = printable_line(("%-17s %s"):format(name, tostring(opt[name])))
+    widest = math.max(widest, utf8.len(cells[i]))
   end
   local columns = math.max((core.system.terminal() or 110) // (widest + 2), 1)
   local rows = (#cells + columns - 1) // columns
   for row = 1, rows do
     local line = ""
-    for i = row, #cells, rows do line = line .. "  " .. cells[i] .. (" "):rep(widest - #cells[i]) end
-    print((line:gsub("%s+$", "")))
+    for i = row, #cells, rows do line = line .. "  " .. cells[i] .. (" "):rep(widest - utf8.len(cells[i])) end
+    say((line:gsub("%s+$", "")))
   end
 end
 

@@ -1,6 +1,7 @@
 --- A run's settings, and what a resumed run takes over of those it was started with.
 local core = require "cld.core"
 local options = require "cld.options"
+local say = require "cld.say"
 local user_error = require "cld.user_error"
 local system = core.system
 
@@ -34,7 +35,7 @@ local function adopt_threads(where, opt, stored)
   opt.threads = stored.threads
   local cores = system.host().cores
   if opt.threads > cores then
-    print(("%d threads as before, for the same results, on %d cores: --threads %d is faster"):format(opt.threads, cores,
+    say(("%d threads as before, for the same results, on %d cores: --threads %d is faster"):format(opt.threads, cores,
       cores))
   end
 end
@@ -78,7 +79,7 @@ local function resolve_device(opt)
   if rawget(opt, "device") == nil then return end
   asked[opt] = opt.device
   opt.device = name
-  if reason then print("no GPU is used: " .. reason) end
+  if reason then say("no GPU is used: " .. reason) end
 end
 
 -- GPUs multiply in bf16 from compute capability 8.0 on.
