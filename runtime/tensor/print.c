@@ -71,7 +71,7 @@ typedef struct range {
 static void measure(const printer *p, int64_t row, int64_t columns, range *r) {
     for (int64_t j = 0; j < columns; j = next_shown(j, columns)) {
         if (is_integer(p->values)) {
-            int characters = snprintf(NULL, 0, "%lld", (long long)integer_at(p, row + j));
+            int characters = cld_format(NULL, 0, "%lld", (long long)integer_at(p, row + j));
             if (characters > r->digits) r->digits = characters;
             continue;
         }
