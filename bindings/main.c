@@ -302,7 +302,7 @@ static void ignore_own_variables(void) {
 }
 
 int main(int argc, char **argv) {
-    if (!open_standard_streams()) return EXIT_FAILURE;
+    if (!open_standard_streams()) return perror(PROGRAM ": /dev/null"), EXIT_FAILURE;
     command_line c = parse(argc, argv);
     cldL_forget_restart();
     if (c.ignore_environment) ignore_own_variables();
