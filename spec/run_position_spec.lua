@@ -12,7 +12,8 @@ local opt = cld.options {
   { "lr", 0.1, "at batch size 128" }, { "schedule", "cosine", "" }, { "milestones", "120,160", "" },
   { "warmup-epochs", 0, "" }, { "warmup-factor", 100, "" }, { "lr-min", 0.0, "" }, { "fill-epochs", 0, "" },
   { "images", 40, "in the data set" }, { "drop-last", false, "" }, { "stop", 0, "" }, { "skip", false, "" },
-  { "pause", 0.0, "seconds that each step takes" }, { "trace", "", "file to write to" }, cld.options.training,
+  { "pause", 0.0, "seconds that each step takes" }, { "passes", 1, "through the loader in an epoch" },
+  { "trace", "", "file to write to" }, cld.options.training,
 }
 local run = cld.run(opt)
 local set = cld.data.tensors { images = cld.zeros({ opt.images, 1, 1, 3 }, "u8") }
@@ -24,7 +25,7 @@ local sgd = { skipped = 0, state_dict = function() return {} end, load_state_dic
 local trace = assert(io.open(opt.trace, "w"))
 local steps = 0
 for epoch in run:epochs { w = cld.zeros(1), sgd = sgd, loader = loader } do
-  for batch in loader:epoch(epoch) do
+  for pass = 1, opt.passes do for batch in loader:epoch(epoch) do
     steps = steps + 1
     trace:write(cld.json.encode {
       epoch = epoch, step = run.step, rate = lr(run.step) / (opt.lr * opt.batch_size / 128),
@@ -34,7 +35,7 @@ for epoch in run:epochs { w = cld.zeros(1), sgd = sgd, loader = loader } do
     if steps == opt.stop then io.popen("kill -TERM " .. cld.host().pid):close() end
     if opt.pause > 0 then os.execute("sleep " .. opt.pause) end
     run:track { rows = #batch.index }
-  end
+  end end
   run:score { top1 = 0.5 }
 end
 ]]
@@ -325,6 +326,12 @@ describe("the position of a resumed run", function()
   it("takes the mean of an epoch over its images", function()
     finish("--images", "50", "--batch-size", "20", "--epochs", "1")
     check.close(means_of(1).rows, (20 * 20 + 20 * 20 + 10 * 10) / 50, { rtol = 1e-12 })
+  end)
+
+  it("counts every step of a recipe that goes through the loader twice", function()
+    local steps = finish("--passes", "2", "--epochs", "2", "--batch-size", "16")
+    assert.same({ 12, 6, 11 }, { #steps, steps[7].step, steps[12].step })
+    check.close(means_of(1).rows, (16 * 16 + 16 * 16 + 8 * 8) / 40, { rtol = 1e-12 })
   end)
 
   it("shows whole steps", function()

@@ -60,13 +60,16 @@ function position.begin_epoch(run)
   if steps == 0 then finish(run) end
 end
 
---- A step was made: returns its images, and which share of a full batch they are.
+--- A step was made: returns its images, and which share of a full batch they are. Steps beyond the epoch's end, of a
+-- recipe that goes through the loader twice, are of full batches.
 function position.advance(run)
   local size = run.shape.batch_size or 1
-  local images = run.images_in_epoch and math.min(size, run.images_in_epoch - run.images_seen) or size
-  run.images_seen = run.images_seen + images
   run.step, run.step_in_epoch = run.step + 1, run.step_in_epoch + 1
-  if images > 0 and run.images_seen == run.images_in_epoch then finish(run) end
+  local left = run.images_in_epoch and run.images_in_epoch - run.images_seen or size
+  if left <= 0 then return size, 1 end
+  local images = math.min(size, left)
+  run.images_seen = run.images_seen + images
+  if run.images_seen == run.images_in_epoch then finish(run) end
   return images, images / size
 end
 
@@ -122,7 +125,8 @@ end
 function position.resume(run, stored)
   local shape, seen = run.shape, stored.seen or seen_in_steps(stored, run.shape)
   local size = shape.batch_size or 1
-  run.epochs_done, run.step_in_epoch, run.images_seen = stored.epoch, stored.step_in_epoch, seen.images
+  run.epochs_done, run.step_in_epoch = stored.epoch, stored.step_in_epoch
+  run.images_seen = math.min(seen.images, shape.images or seen.images)
   run.epoch_start = math.floor(stored.step - stored.step_in_epoch + 0.5)
   local is_same = seen.batch_size == size and (seen.steps_per_epoch or shape.steps) == shape.steps
   if shape.steps and not is_same then
