@@ -264,6 +264,7 @@ describe("the position of a resumed run", function()
       it("goes on from such a checkpoint as if undisturbed with the same size, in epoch " .. epoch, function()
         local before = stop(steps, "--images", "50")
         forget_images()
+        edit_position(function(position) position.order.batch_size = 8.5 end) -- of no use, and no harm
         local after = go_on()
         assert.same(order_of(epoch, 50), images_of(epoch, before, after))
         assert.same({ steps, "integer" }, { after[1].step, math.type(after[1].step) })
@@ -347,7 +348,7 @@ describe("the position of a resumed run", function()
     edit_position(function(position) good = position.seen end)
     for _, change in ipairs {
       { images = -1 }, { images = 41 }, { images = "3" }, { of = "x" }, { batch_size = 0 }, { steps_per_epoch = 0 },
-      { batch_size = 2.5 },
+      { batch_size = 2.5 }, { of = 2 },
     } do
       edit_position(function(position)
         position.seen = {}

@@ -56,7 +56,7 @@ local function is_amount(value) return is_number(value) and value >= 0 and value
 
 -- What a position must say, in the order in which it is checked.
 local position_fields = {
-  { "epoch", is_count }, { "step", is_amount }, { "step_in_epoch", is_amount }, { "seen", position.is_valid },
+  { "epoch", is_count }, { "step", is_amount }, { "step_in_epoch", is_amount }, { "seen", position.is_seen },
   { "seconds", function(value) return is_number(value) and value >= 0 end },
   { "rng", function(value)
     return type(value) == "table" and math.type(value.seed) == "integer" and math.type(value.position) == "integer"

@@ -30,10 +30,10 @@ function position.shape(loader, opt)
   steps = ok and steps > 0 and steps or nil
   local batch_size = size_of_batch(loader, opt)
   local size = batch_size or 1
-  local set = field(loader, "dataset")
+  local set = field(loader, "rest") and field(loader, "dataset")
   local images = set and #set or steps and steps * size
   local function rest(image)
-    if set and field(loader, "rest") then return loader:rest(image) end
+    if set then return loader:rest(image) end
     return (images - image + size - 1) // size, images - image
   end
   return { batch_size = batch_size, images = images, steps = steps, rest = rest }
@@ -57,7 +57,7 @@ function position.begin_epoch(run)
   if not run.shape.steps then return end
   local steps, images = run.shape.rest(run.images_seen)
   run.images_in_epoch = run.images_seen + images
-  if steps == 0 then finish(run) end
+  if steps == 0 and run.step_in_epoch < run.shape.steps then finish(run) end
 end
 
 --- A step was made: returns its images, and which share of a full batch they are. Steps beyond the epoch's end, of a
@@ -80,8 +80,8 @@ end
 --- "epoch 3", "step 2 of epoch 4", or "24 of 40 images of epoch 4": how far the run is.
 function position.describe(run)
   if run.step_in_epoch == 0 then return ("epoch %d"):format(run.epochs_done) end
-  if math.type(run.step_in_epoch) == "integer" then
-    return ("step %d of epoch %d"):format(run.step_in_epoch, run.epochs_done + 1)
+  if math.type(run.step_in_epoch) == "integer" or not run.shape.images then
+    return ("step %d of epoch %d"):format(math.floor(run.step_in_epoch), run.epochs_done + 1)
   end
   return ("%d of %d images of epoch %d"):format(run.images_seen, run.shape.images, run.epochs_done + 1)
 end
@@ -102,19 +102,21 @@ end
 local function is_count(value) return math.type(value) == "integer" and value >= 0 end
 
 --- Whether `seen` is what store wrote, or missing: in checkpoints that count steps alone.
-function position.is_valid(seen)
+function position.is_seen(seen)
   return seen == nil or type(seen) == "table" and is_count(seen.images) and is_count(seen.batch_size)
     and seen.batch_size > 0 and is_count(seen.steps_per_epoch) and seen.steps_per_epoch > 0
     and (seen.of == nil and seen.images == 0 or is_count(seen.of) and seen.images <= seen.of)
 end
 
+local function count_or_nil(value) return is_count(value) and value > 0 and value or nil end
+
 -- The same of a checkpoint that counts steps alone, all of one size.
 local function seen_in_steps(stored, shape)
   local order = stored.order or {}
-  local size = order.batch_size or shape.batch_size or 1
+  local size = count_or_nil(order.batch_size) or shape.batch_size or 1
   local steps = stored.epoch > 0 and (stored.step - stored.step_in_epoch) / stored.epoch or nil
   local images = math.floor(stored.step_in_epoch) * size
-  local of = order.images or steps and math.floor(steps * size)
+  local of = count_or_nil(order.images) or steps and math.floor(steps * size)
   return {
     images = math.min(images, of or images), of = stored.step_in_epoch > 0 and of or nil, batch_size = size,
     steps_per_epoch = steps,
@@ -134,7 +136,7 @@ function position.resume(run, stored)
     local of = seen.of or shape.images
     if seen.images > 0 and seen.images == of then
       run.step_in_epoch, run.images_seen = shape.steps, shape.images
-    elseif seen.batch_size ~= size then
+    elseif seen.images > 0 and seen.batch_size ~= size then
       run.step_in_epoch = whole(shape.steps * seen.images / of)
     end
   end
