@@ -37,8 +37,10 @@ int cldL_push_tensor(lua_State *L, cld_tensor *t);
 /* Raise the thread's error record as a Lua error with the position of the Lua caller. Does not return. In a function that
  * knows its name (below) the message begins with that, and not with the op's that it is composed of. */
 int cldL_raise(lua_State *L);
-/* As luaL_setfuncs, but each function knows its name in Lua: it is its only upvalue. */
+/* As luaL_setfuncs, but each function knows its name in Lua, its only upvalue, unless its errors may be another's. */
 void cldL_set_named(lua_State *L, const luaL_Reg *functions);
+/* The name of such a function, from within; NULL in any other. */
+const char *cldL_name(lua_State *L);
 /* 1 result, already on the stack: raises where it is NULL. */
 int cldL_result(lua_State *L, const void *result);
 /* No result: raises unless CLD_OK. */

@@ -6,12 +6,27 @@
 
 /* ---- errors -------------------------------------------------------------------------------------------------- */
 
+/* These wait for the device, which may report what an op before them found, or they pass many: those keep their names. */
+static bool reports_others(const char *name) {
+    static const char *const names[] = {"backward", "item",    "totable", "to",
+                                        "cpu",      "nonzero", "one_hot", "masked_select"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
 void cldL_set_named(lua_State *L, const luaL_Reg *functions) {
     for (const luaL_Reg *f = functions; f->name; f++) {
-        lua_pushstring(L, f->name);
-        lua_pushcclosure(L, f->func, 1);
+        bool named = !reports_others(f->name);
+        if (named) lua_pushstring(L, f->name);
+        lua_pushcclosure(L, f->func, named);
         lua_setfield(L, -2, f->name);
     }
+}
+
+const char *cldL_name(lua_State *L) {
+    bool named = lua_type(L, lua_upvalueindex(1)) == LUA_TSTRING;
+    return named ? lua_tostring(L, lua_upvalueindex(1)) : NULL;
 }
 
 /* Where the message goes on after "op: ", op being one that a tensor has; its start where it does not begin so. */
@@ -28,9 +43,8 @@ static const char *after_op(lua_State *L, const char *message) {
 }
 
 int cldL_raise(lua_State *L) {
-    const char *message = cld_error_message();
-    if (lua_type(L, lua_upvalueindex(1)) != LUA_TSTRING) return luaL_error(L, "%s", message);
-    const char *name = lua_tostring(L, lua_upvalueindex(1));
+    const char *message = cld_error_message(), *name = cldL_name(L);
+    if (!name) return luaL_error(L, "%s", message);
     size_t length = strlen(name);
     if (strncmp(message, name, length) == 0 && message[length] == ':') return luaL_error(L, "%s", message);
     return luaL_error(L, "%s: %s", name, after_op(L, message));
@@ -186,7 +200,9 @@ static bool push_field(lua_State *L, int arg, const char *name) {
 }
 
 static int field_error(lua_State *L, const char *name, const char *expected) {
-    return luaL_error(L, "field '%s': expected %s, got %s", name, expected, luaL_typename(L, -1));
+    const char *function = cldL_name(L), *found = luaL_typename(L, -1);
+    if (!function) return luaL_error(L, "field '%s': expected %s, got %s", name, expected, found);
+    return luaL_error(L, "%s: field '%s': expected %s, got %s", function, name, expected, found);
 }
 
 double cldL_field_number(lua_State *L, int arg, const char *name, double fallback) {

@@ -113,20 +113,19 @@ static int tensor_tostring(lua_State *L) {
 
 /* ---- the tape: what is a property or a method of one tensor -------------------------------------------- */
 
-static void set_requires_grad(lua_State *L, cld_tensor *x, bool wanted) {
+static void set_requires_grad(lua_State *L, const char *name, cld_tensor *x, bool wanted) {
     if (wanted && !cld_dtype_is_float(x->a.dtype))
-        luaL_error(L, "requires_grad: only floating-point tensors have gradients, this is %s",
+        luaL_error(L, "%s: only floating-point tensors have gradients, this is %s", name,
                    cld_describe(&x->a));
     if (x->node && !wanted)
-        luaL_error(L, "requires_grad: this tensor comes from %s; use detach() to cut it off",
-                   x->node->op->name);
+        luaL_error(L, "%s: this tensor comes from %s; use detach() to cut it off", name, x->node->op->name);
     if (!x->node) x->requires_grad = wanted;
 }
 
 static int tensor_requires_grad(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    set_requires_grad(L, x, lua_isnoneornil(L, 2) || lua_toboolean(L, 2));
+    set_requires_grad(L, "requires_grad_", x, lua_isnoneornil(L, 2) || lua_toboolean(L, 2));
     lua_settop(L, 1);
     return 1;
 }
@@ -165,11 +164,9 @@ static const luaL_Reg own_methods[] = {
     {"close", tensor_close},
     {"detach", tensor_detach},
     {"requires_grad_", tensor_requires_grad},
+    {"backward", cldL_backward_method},
     {NULL, NULL},
 };
-
-/* Its errors are those of the ops that it passes. */
-static const luaL_Reg backward_method[] = {{"backward", cldL_backward_method}, {NULL, NULL}};
 
 /* ---- properties ---------------------------------------------------------------------------------------- */
 
@@ -279,7 +276,7 @@ static int tensor_newindex(lua_State *L) {
     if (strcmp(key, "grad") == 0) {
         set_grad(L, x, 3);
     } else if (strcmp(key, "requires_grad") == 0) {
-        set_requires_grad(L, x, lua_toboolean(L, 3));
+        set_requires_grad(L, "requires_grad", x, lua_toboolean(L, 3));
     } else {
         return luaL_error(L, "a tensor's field '%s' cannot be set; 'grad' and 'requires_grad' can", key);
     }
@@ -356,7 +353,6 @@ int cldL_open_tensor(lua_State *L) {
     luaL_setfuncs(L, cldL_math_metamethods, 0);
     lua_newtable(L);
     for (const luaL_Reg *const *list = as_methods; *list; list++) cldL_set_named(L, *list);
-    luaL_setfuncs(L, backward_method, 0);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "methods"); /* getmetatable(t).methods, .properties: for the completion of names */
     lua_newtable(L);

@@ -16,7 +16,8 @@ void cldL_check_options(lua_State *L, int arg, cldL_options *o) {
         return;
     }
     luaL_argcheck(L, lua_istable(L, arg), arg, "expected options: a dtype string or a table");
-    cldL_check_fields(L, arg, "tensor options", names);
+    const char *name = cldL_name(L);
+    cldL_check_fields(L, arg, name ? name : "to", names);
     if (lua_getfield(L, arg, "dtype") != LUA_TNIL) o->dtype = cldL_check_dtype(L, lua_gettop(L));
     if (lua_getfield(L, arg, "device") != LUA_TNIL) o->device = cldL_check_device(L, lua_gettop(L));
     lua_pop(L, 2);
@@ -87,7 +88,7 @@ static int create_empty(lua_State *L) {
 /* The tensor on top of the stack, all of it the number at arg. */
 static int full_of(lua_State *L, int arg, cld_tensor **out, const cldL_options *o) {
     if (!*out) return cldL_raise(L);
-    cldL_fill(L, "full", *out, arg);
+    cldL_fill(L, cldL_name(L), *out, arg);
     return cldL_finish(L, out, o);
 }
 

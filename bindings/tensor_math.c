@@ -123,7 +123,7 @@ cld_tensor **cldL_clamp(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (lua_istable(L, 2)) {
         cldL_check_count(L, 2);
-        cldL_check_fields(L, 2, "clamp", names);
+        cldL_check_fields(L, 2, cldL_name(L), names);
         lua_settop(L, 2);
         lua_getfield(L, 2, "max");
         lua_getfield(L, 2, "min");

@@ -11,8 +11,8 @@ typedef cld_status filler(cld_tensor *x, double a, double b);
 static int push_filled(lua_State *L, filler *f, int ndim, const int64_t *shape, const cldL_options *o) {
     cld_tensor **out = cldL_new_tensor(L);
     if (!cld_dtype_is_float(o->dtype))
-        return luaL_error(L, "rand, randn: expected a floating-point dtype, got %s; randint makes integers",
-                          cld_dtype_name(o->dtype));
+        return luaL_error(L, "%s: expected a floating-point dtype, got %s; randint makes integers",
+                          cldL_name(L), cld_dtype_name(o->dtype));
     *out = cld_tensor_new(o->dtype, ndim, shape, o->device);
     if (!*out) return cldL_raise(L);
     cldL_check_status(L, f(*out, 0, 1));

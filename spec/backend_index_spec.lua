@@ -186,13 +186,12 @@ end)
 
 devices.each("random numbers", function(device)
   it("are the cpu's, whatever the shape and the position", function()
-    for _, dtype in ipairs(dtypes) do
-      local integer = not dtype:find "f"
+    for _, dtype in ipairs { "f32", "f64", "bf16", "f16" } do
       devices.same(device, function(x, where)
         cld.manual_seed(7)
         local results = {}
         for i, n in ipairs { 1, 5, 1023, 2 } do -- odd positions too
-          results[i] = cld.empty(n, { dtype = dtype, device = where }):uniform_(integer and 0 or -1, 3)
+          results[i] = cld.empty(n, { dtype = dtype, device = where }):uniform_(-1, 3)
         end
         results[5] = cld.empty(7, 3, { dtype = dtype, device = where }):t():uniform_(0, 2)
         results[6] = x
