@@ -57,6 +57,13 @@ static int system_memory(lua_State *L) {
     return 1;
 }
 
+/* reset_peak(): memory().peak, of tensors, counts from now on */
+static int system_reset_peak(lua_State *L) {
+    cldL_check_count(L, 0);
+    cld_cpu_backend()->memory->reset_peak();
+    return 0;
+}
+
 /* clock() -> seconds from an arbitrary start, never going back */
 static int system_clock(lua_State *L) {
     lua_pushnumber(L, cld_clock());
@@ -178,6 +185,7 @@ int cldL_open_system(lua_State *L) {
         {"set_num_threads", system_set_num_threads},
         {"get_num_threads", system_get_num_threads},
         {"memory", system_memory},
+        {"reset_peak", system_reset_peak},
         {"clock", system_clock},
         {"versions", system_versions},
         {"host", system_host},

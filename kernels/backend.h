@@ -9,7 +9,7 @@
  * such a library hands over: one that was built from another contract is refused.
  *
  * Queues. A device may queue its work and go on: then nothing here waits for it but to_host and synchronize. What a
- * kernel only finds out on the device, an index that is out of range, is reported by the next of these. So that a step
+ * kernel only finds out on the device, an index that is out of range, is reported by the next of these, or by end_step. So that a step
  * need not wait, values that change from step to step can be given as arrays of one element on the device: the learning
  * rate, the condition under which a step is made, the position of the random numbers.
  */
@@ -127,7 +127,7 @@ static inline cld_scalar cld_real(double d) {
 /* In bytes. */
 typedef struct cld_memory_info {
     size_t in_use;   /* handed out now, to tensors and workspaces */
-    size_t peak;     /* the most that was ever in use */
+    size_t peak;     /* the most that was in use, ever or since reset_peak */
     size_t reserved; /* of large blocks: may be held from the system, in use or kept for the next */
     size_t limit;    /* what in_use may not exceed: the machine's memory, or its control group's limit */
 } cld_memory_info;
@@ -146,6 +146,10 @@ typedef struct cld_memory_ops {
     cld_status (*synchronize)(void); /* (optional) wait for queued work */
     /* (optional) While on, whatever waits for the device is an error that says so. Returns what it was. */
     bool (*forbid_waiting)(bool on);
+    /* (optional) A training step's work is queued. Waits for that of the step a few before it, so that the host is never far
+     * ahead: what a kernel of it found wrong is an error here, and a program that is to stop stops soon. */
+    cld_status (*end_step)(void);
+    void (*reset_peak)(void); /* (optional) peak is in_use again */
 } cld_memory_ops;
 
 /* ---- elementwise, reductions, products, indexing, random numbers: the files that kernels/cpu/math.c gathers ------ */
@@ -305,6 +309,33 @@ typedef struct cld_conv_ops {
     cld_status (*avg_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_pool_params *p);
 } cld_conv_ops;
 
+/* ---- plans of convolutions: optional ------------------------------------------------------------------------------ */
+
+/* Which algorithm of the device's library computes a convolution of one shape. Where that is chosen by time, another process
+ * may choose another, whose sums round differently: so a run keeps them. They mean something to the same library on the
+ * same chip alone. */
+enum { CLD_PLAN_KNOBS = 48 };
+typedef struct cld_conv_plan {
+    int kind; /* 0: conv2d, 1: conv2d_data, 2: conv2d_weight */
+    cld_dtype dtype;
+    bool tf32; /* of f32: it may be used */
+    int64_t x[4], w[4], y[4];
+    cld_conv_params params;
+    int64_t alignment; /* bytes, of all three arrays */
+    int64_t engine;    /* the library's number of the algorithm, */
+    int knob_count;    /* and its settings */
+    struct {
+        int64_t type, value;
+    } knobs[CLD_PLAN_KNOBS];
+} cld_conv_plan;
+
+typedef struct cld_plan_ops {
+    const char *(*library)(void);                 /* whose they are: "cuDNN 9.19.0" */
+    int (*count)(void);                           /* chosen or taken over so far */
+    void (*get)(int i, cld_conv_plan *out);       /* 0 <= i < count, in the order of their choice */
+    cld_status (*use)(const cld_conv_plan *plan); /* for this shape from now on, if it still can be made */
+} cld_plan_ops;
+
 /* ---- losses, clustering, nearest neighbours: kernels/cpu/{bank,nce,kmeans,knn}.c ----------------------------- */
 
 /* Every array is dense and row-major, f32 or f64, all of one dtype; index, labels and negatives are i64 and checked
@@ -439,6 +470,7 @@ typedef struct cld_backend {
     const cld_optim_ops *optim;
     const cld_image_ops *image; /* (optional) */
     const cld_graph_ops *graph; /* (optional) */
+    const cld_plan_ops *plans;  /* (optional) */
 } cld_backend;
 
 const cld_backend *cld_cpu_backend(void);

@@ -203,6 +203,12 @@ static cld_status copy_bytes(void *to, const void *from, size_t bytes) {
     return CLD_OK;
 }
 
+static void reset_peak(void) {
+    pthread_mutex_lock(&arena.lock);
+    arena.peak = arena.in_use;
+    pthread_mutex_unlock(&arena.lock);
+}
+
 const cld_memory_ops cld_cpu_memory = {
     .allocate = allocate,
     .release = release,
@@ -210,4 +216,5 @@ const cld_memory_ops cld_cpu_memory = {
     .from_host = copy_bytes,
     .set_reclaim = set_reclaim,
     .info = info,
+    .reset_peak = reset_peak,
 };

@@ -41,7 +41,7 @@ struct cld_scratch_scope : cld_scratch_block {
 /* ---- faults: fault.c ---------------------------------------------------------------------------------------------- */
 
 /* A kernel that meets an index out of range goes on with another in its place, and reports it here; the next call that
- * waits for the device turns the first report into an error. Name, and what the value is of: "gather: index 12 ...". */
+ * waits for the device, or for one of its steps, turns the first report into an error. Name, and what the value is of: "gather: index 12 ...". */
 #define CLD_FAULTS(X)                                                                                        \
     X(CROSS_ENTROPY, "cross_entropy: label")                                                                 \
     X(GATHER, "gather: index")                                                                               \
@@ -62,15 +62,17 @@ typedef enum cld_fault_kind {
 #undef CLD_ENUM
 } cld_fault_kind;
 
-/* In memory that host and device share. */
+/* On the device; what waits has a copy made. */
 typedef struct cld_fault {
     int kind; /* cld_fault_kind; claimed by the first kernel that reports */
     long long value, extent;
 } cld_fault;
 
-cld_fault *cld_cuda_fault(void);        /* for kernels: as the device sees it */
-cld_status cld_cuda_check_faults(void); /* after a wait; clears it */
+cld_fault *cld_cuda_fault(void);        /* for kernels */
 cld_status cld_cuda_open_faults(void);  /* with the device */
+cld_status cld_cuda_fetch_faults(void); /* before a wait for the device */
+cld_status cld_cuda_check_faults(void); /* after it; clears the record */
+cld_status cld_cuda_end_step(void);     /* of the contract */
 
 #ifdef __cplusplus
 }

@@ -10,13 +10,12 @@
 #include "kernels/cuda/staging.h"
 
 #define OLDEST_MAJOR 8 /* compute capability 8.0: bf16 and tf32 */
-#define STAGED       ((size_t)32 << 20)
 
 static struct {
     int ordinal, multiprocessors;
     int major, minor; /* compute capability */
     cudaStream_t stream;
-    cudaEvent_t marks[2];
+    cudaEvent_t marks[2], steps[CLD_STEPS_AHEAD];
     bool capturing;
 } device = {.ordinal = -1};
 
@@ -131,6 +130,11 @@ cld_status cld_cuda_open(int ordinal) {
     CLD_TRY(status_of(cudaSetDevice(ordinal), "opening a CUDA device"));
     CLD_TRY(status_of(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking), "making a stream"));
     for (int i = 0; i < 2; i++) CLD_TRY(status_of(cudaEventCreate(&device.marks[i]), "making an event"));
+    /* The host sleeps in them: a step is long, and the loader's threads have use for the core. */
+    for (int i = 0; i < CLD_STEPS_AHEAD; i++)
+        CLD_TRY(status_of(
+            cudaEventCreateWithFlags(&device.steps[i], cudaEventDisableTiming | cudaEventBlockingSync),
+            "making an event"));
     device.ordinal = ordinal;
     device.multiprocessors = facts.multiprocessors;
     device.major = facts.major;
@@ -169,12 +173,12 @@ void cld_cuda_free(void *data) {
     cld__ignore(cudaFree(data));
 }
 
-cld_status cld_cuda_malloc_mapped(void **host, void **mapped, size_t bytes) {
-    *host = *mapped = NULL;
+cld_status cld_cuda_malloc_locked(void **out, size_t bytes) {
+    *out = NULL;
     enter();
-    CLD_TRY(status_of(cudaHostAlloc(host, bytes, cudaHostAllocMapped), "allocating mapped host memory"));
-    memset(*host, 0, bytes);
-    return status_of(cudaHostGetDevicePointer(mapped, *host, 0), "mapping host memory");
+    cudaError_t error = cudaHostAlloc(out, bytes, cudaHostAllocDefault);
+    if (error == cudaSuccess) memset(*out, 0, bytes);
+    return status_of(error, "allocating page-locked host memory");
 }
 
 /* ---- the stream --------------------------------------------------------------------------------------------------- */
@@ -184,25 +188,20 @@ void *cld_cuda_stream(void) {
     return device.stream;
 }
 
-static cld_status no_staging(cudaError_t error, size_t bytes) {
+cld_status cld_cuda_copy_from_host(void *to, const void *host, size_t bytes) {
+    if (bytes == 0) return CLD_OK;
+    enter();
+    cudaError_t error = device.capturing ? cld__staging_capture(to, host, bytes, device.stream)
+                                         : cld__staging_copy(to, host, bytes, device.stream);
     if (error != cudaErrorMemoryAllocation) return status_of(error, "copying to the device");
-    return cld_fail(CLD_NOMEM, "out of page-locked host memory: wanted %.1f MiB", (double)bytes / 0x1p20);
+    return cld_fail(CLD_NOMEM, "out of page-locked host memory, for a copy of %.1f MiB to the device",
+                    (double)bytes / 0x1p20);
 }
 
-/* In pieces, so that the first is on its way while the next is staged, and little is staged in all. */
-cld_status cld_cuda_copy_from_host(void *to, const void *host, size_t bytes) {
+cld_status cld_cuda_queue_to_host(void *locked, const void *from, size_t bytes) {
     enter();
-    for (size_t at = 0, n; at < bytes; at += n) {
-        void *staged;
-        n = bytes - at < STAGED ? bytes - at : STAGED;
-        cudaError_t error = cld__staging_take(&staged, n, device.capturing);
-        if (error != cudaSuccess) return no_staging(error, n);
-        memcpy(staged, (const char *)host + at, n);
-        error = cudaMemcpyAsync((char *)to + at, staged, n, cudaMemcpyHostToDevice, device.stream);
-        cld__staging_sent(staged, device.stream);
-        CLD_TRY(status_of(error, "copying to the device"));
-    }
-    return CLD_OK;
+    return status_of(cudaMemcpyAsync(locked, from, bytes, cudaMemcpyDeviceToHost, device.stream),
+                     "copying from the device");
 }
 
 cld_status cld_cuda_copy_to_host(void *host, const void *from, size_t bytes) {
@@ -244,6 +243,18 @@ cld_status cld_cuda_check_lost(const char *what) {
     cudaError_t error = cudaStreamQuery(device.stream);
     cld__ignore(error);
     return is_sticky(error) ? status_of(error, what) : CLD_OK;
+}
+
+/* ---- steps -------------------------------------------------------------------------------------------------------- */
+
+cld_status cld_cuda_mark_step(int which) {
+    enter();
+    return status_of(cudaEventRecord(device.steps[which], device.stream), "recording an event");
+}
+
+cld_status cld_cuda_wait_for_step(int which) {
+    enter();
+    return status_of(cudaEventSynchronize(device.steps[which]), "waiting for a step");
 }
 
 /* ---- time --------------------------------------------------------------------------------------------------------- */

@@ -31,8 +31,8 @@ cld_status cld_cuda_memory(size_t *free_bytes, size_t *total);
 
 cld_status cld_cuda_malloc(void **out, size_t bytes); /* CLD_NOMEM where there is none */
 void cld_cuda_free(void *data);
-/* Host memory that the device can read and write, at *device. */
-cld_status cld_cuda_malloc_mapped(void **host, void **device, size_t bytes);
+/* Page-locked host memory, zero at first and never given back: what cld_cuda_queue_to_host fills. */
+cld_status cld_cuda_malloc_locked(void **out, size_t bytes);
 
 /* ---- the stream ---- */
 
@@ -41,6 +41,8 @@ void *cld_cuda_stream(void); /* a cudaStream_t */
 cld_status cld_cuda_copy_from_host(void *device, const void *host, size_t bytes);
 /* Queued, then waited for. */
 cld_status cld_cuda_copy_to_host(void *host, const void *device, size_t bytes);
+/* Queued: there after the next wait. */
+cld_status cld_cuda_queue_to_host(void *locked, const void *device, size_t bytes);
 cld_status cld_cuda_copy(void *to, const void *from, size_t bytes); /* on the device */
 cld_status cld_cuda_clear(void *data, size_t bytes);                /* zero bytes */
 cld_status cld_cuda_wait(void);
@@ -49,6 +51,14 @@ cld_status cld_cuda_launched(const char *kernel);
 /* After a call of a library that failed: an error of `what` where the device is lost by work before it, which the library
  * does not say; else CLD_OK. */
 cld_status cld_cuda_check_lost(const char *what);
+
+/* ---- steps: fault.c has the host wait for those that are some way back ---- */
+
+#define CLD_STEPS_AHEAD 3
+
+/* 0 <= which < CLD_STEPS_AHEAD. Not while a graph is captured. */
+cld_status cld_cuda_mark_step(int which);
+cld_status cld_cuda_wait_for_step(int which); /* for what was queued before it was last marked, if it was */
 
 /* ---- time: for choosing among algorithms, and for benchmarks ---- */
 

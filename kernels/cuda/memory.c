@@ -31,6 +31,12 @@ static cld_memory_info info(void) {
     return i;
 }
 
+static void reset_peak(void) {
+    pthread_mutex_lock(&lock);
+    cld__pool_set_peak(0);
+    pthread_mutex_unlock(&lock);
+}
+
 static cld_status out_of_memory(size_t bytes) {
     size_t free_bytes = 0;
     cld_memory_info i = info();
@@ -86,12 +92,14 @@ static cld_status may_wait(void) {
 
 static cld_status to_host(void *host, const void *data, size_t bytes) {
     CLD_TRY(may_wait());
+    CLD_TRY(cld_cuda_fetch_faults());
     CLD_TRY(cld_cuda_copy_to_host(host, data, bytes));
     return cld_cuda_check_faults();
 }
 
 static cld_status synchronize(void) {
     CLD_TRY(may_wait());
+    CLD_TRY(cld_cuda_fetch_faults());
     CLD_TRY(cld_cuda_wait());
     return cld_cuda_check_faults();
 }
@@ -105,6 +113,8 @@ const cld_memory_ops cld_cuda_memory_ops = {
     .info = info,
     .synchronize = synchronize,
     .forbid_waiting = forbid_waiting,
+    .end_step = cld_cuda_end_step,
+    .reset_peak = reset_peak,
 };
 
 /* ---- for kernels ------------------------------------------------------------------------------------------------------ */
@@ -119,6 +129,13 @@ cld_status cld_cuda_scratch(cld_scratch_block *out, size_t bytes) {
 void cld_cuda_scratch_release(cld_scratch_block *block) {
     release(block->data, block->bytes);
     *block = (cld_scratch_block){NULL, 0};
+}
+
+void cld_cuda_forget_use_since(const cld_memory_info *before) {
+    pthread_mutex_lock(&lock);
+    cld__pool_set_peak(before->peak);
+    if (cld__pool_info().reserved > before->reserved && !cld_cuda_capturing()) cld__pool_empty();
+    pthread_mutex_unlock(&lock);
 }
 
 /* ---- for graph.c ------------------------------------------------------------------------------------------------------ */

@@ -317,6 +317,7 @@ void cld__pool_empty(void) {
 }
 
 cld_memory_info cld__pool_info(void) { return totals; }
+void cld__pool_set_peak(size_t bytes) { totals.peak = bytes > totals.in_use ? bytes : totals.in_use; }
 
 /* ---- graphs ------------------------------------------------------------------------------------------------------------- */
 

@@ -19,6 +19,8 @@ void cld__pool_release(void *data);
 void cld__pool_empty(void);
 /* in_use, peak, reserved */
 cld_memory_info cld__pool_info(void);
+/* The peak from now on, but at least what is in use. */
+void cld__pool_set_peak(size_t bytes);
 
 /* From begin to end, allocations come from the graph's own pool, and may follow one another in it. What is released of
  * other memory meanwhile is set aside, for the graph may use it at each replay. free ends both: the segments, with what is
@@ -32,6 +34,10 @@ void cld__pool_free_graph(cld_pool *pool);
 cld_pool *cld_cuda_begin_pool(void);
 void cld_cuda_end_pool(void);
 void cld_cuda_free_pool(cld_pool *pool);
+
+/* The peak is what it was (info) before, and what the pool has taken since goes back to the device: for work that is none of
+ * a program's own, the choice among algorithms. Waits for the device, but while a graph is captured, when nothing goes back. */
+void cld_cuda_forget_use_since(const cld_memory_info *before);
 
 #ifdef __cplusplus
 }

@@ -1,119 +1,130 @@
-/* Blocks of page-locked memory, each with an event that says when the copy from it is done. A block is used again once it
- * is; while none is done new ones are made, up to MOST bytes or what the system gives, and then the oldest is waited for. */
+/* A ring of page-locked memory, allocated by the first copy and never again. Copies take slices of it one after another, each
+ * with an event that says when it was sent; where the next has no room the oldest is waited for. A copy that is larger than a
+ * part of the ring goes in pieces, so that the first is on its way while the next is staged. */
 #include "kernels/cuda/staging.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define SMALLEST (64u << 10)
-#define MOST     ((size_t)1 << 30)
+#define RING     ((size_t)256 << 20) /* bytes: a few batches of images; */
+#define SMALLEST ((size_t)1 << 20)   /* or what the system gives, down to this */
+#define PARTS    4                   /* a piece is at most such a part */
+#define UNIT     ((size_t)256)
 
-struct cld_staged {
-    struct cld_staged *next;
-    void *host;
-    size_t bytes;
-    cudaEvent_t sent; /* NULL in a graph's */
-};
+enum { SLICES = 64 };
+
+typedef struct slice {
+    size_t start;
+    cudaEvent_t sent;
+} slice;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static cld_staged *queued, **queued_end = &queued; /* oldest first */
-static cld_staged *taken;                          /* being filled */
-static cld_staged *captured;
-static size_t total;
+static struct {
+    char *host;
+    size_t bytes, head; /* head: where the next slice begins, if it fits there */
+    slice slices[SLICES];
+    int first, count; /* under way, the oldest first */
+} ring;
 
-static void free_one(cld_staged *s) {
-    if (s->host) cld__ignore(cudaFreeHost(s->host));
-    if (s->sent) cld__ignore(cudaEventDestroy(s->sent));
-    free(s);
-}
-
-static cudaError_t make(cld_staged **out, size_t bytes, bool with_event) {
-    cld_staged *s = calloc(1, sizeof *s);
-    *out = NULL;
-    if (!s) return cudaErrorMemoryAllocation;
-    s->bytes = bytes;
-    cudaError_t error = cudaHostAlloc(&s->host, bytes, cudaHostAllocDefault);
-    if (error == cudaSuccess && with_event)
-        error = cudaEventCreateWithFlags(&s->sent, cudaEventDisableTiming);
-    if (error == cudaSuccess)
-        *out = s;
-    else
-        free_one(s);
-    cld__ignore(error);
-    return error;
-}
-
-static cld_staged *unlink_at(cld_staged **at) {
-    cld_staged *s = *at;
-    *at = s->next;
-    if (!*at) queued_end = at;
-    s->next = NULL;
-    return s;
-}
-
-/* The smallest block that is large enough, and sent. Copies are done in the order of the queue. */
-static cld_staged *find_sent(size_t bytes) {
-    cld_staged **best = NULL;
-    for (cld_staged **at = &queued; *at; at = &(*at)->next) {
-        if (cudaEventQuery((*at)->sent) != cudaSuccess) {
-            cudaGetLastError();
-            break;
-        }
-        if ((*at)->bytes >= bytes && (!best || (*at)->bytes < (*best)->bytes)) best = at;
+static cudaError_t make_events(void) {
+    for (int i = 0; i < SLICES; i++) {
+        cudaError_t error = cudaEventCreateWithFlags(&ring.slices[i].sent, cudaEventDisableTiming);
+        if (error != cudaSuccess) return error;
     }
-    return best ? unlink_at(best) : NULL;
+    return cudaSuccess;
 }
 
-/* Waits for it. */
-static void give_back_oldest(void) {
-    cld_staged *s = unlink_at(&queued);
-    cld__ignore(cudaEventSynchronize(s->sent));
-    total -= s->bytes;
-    free_one(s);
-}
-
-static cudaError_t make_for_queue(cld_staged **out, size_t size) {
-    while (queued && total + size > MOST) give_back_oldest();
-    cudaError_t error = make(out, size, true);
-    if (error == cudaSuccess) total += size;
-    return error;
-}
-
-cudaError_t cld__staging_take(void **out, size_t bytes, bool for_graph) {
-    size_t size = SMALLEST;
+static cudaError_t open_ring(void) {
+    void *host = NULL;
     cudaError_t error = cudaSuccess;
-    while (size < bytes) size *= 2;
-    *out = NULL;
-    pthread_mutex_lock(&lock);
-    cld_staged *s = for_graph ? NULL : find_sent(size);
-    while (!s) {
-        error = for_graph ? make(&s, bytes, false) : make_for_queue(&s, size);
-        if (error != cudaErrorMemoryAllocation || !queued) break;
-        give_back_oldest();
+    if (ring.host) return cudaSuccess;
+    for (size_t bytes = RING; bytes >= SMALLEST; bytes /= 2) {
+        error = cudaHostAlloc(&host, bytes, cudaHostAllocDefault);
+        cld__ignore(error);
+        ring.bytes = bytes;
+        if (error != cudaErrorMemoryAllocation) break;
     }
-    if (s) {
-        cld_staged **list = for_graph ? &captured : &taken;
-        s->next = *list;
-        *list = s;
-        *out = s->host;
-    }
-    pthread_mutex_unlock(&lock);
-    return s ? cudaSuccess : error;
+    if (error == cudaSuccess) error = make_events();
+    if (error == cudaSuccess) ring.host = host;
+    return error;
 }
 
-void cld__staging_sent(void *host, cudaStream_t stream) {
+/* Where so many bytes fit between the newest slice and the oldest. */
+static bool find_room(size_t *start, size_t bytes) {
+    if (ring.count == SLICES) return false;
+    size_t oldest = ring.slices[ring.first].start;
+    if (ring.count == 0)
+        *start = 0;
+    else if (ring.head <= oldest && oldest - ring.head < bytes)
+        return false;
+    else if (ring.head <= oldest || ring.bytes - ring.head >= bytes)
+        *start = ring.head;
+    else if (oldest >= bytes)
+        *start = 0;
+    else
+        return false;
+    return true;
+}
+
+static cudaError_t wait_for_oldest(void) {
+    cudaError_t error = cudaEventSynchronize(ring.slices[ring.first].sent);
+    ring.first = (ring.first + 1) % SLICES;
+    ring.count--;
+    return error;
+}
+
+static cudaError_t send(char *device, const char *host, size_t bytes, cudaStream_t stream) {
+    size_t size = (bytes + UNIT - 1) / UNIT * UNIT, start;
+    while (!find_room(&start, size)) {
+        cudaError_t error = wait_for_oldest();
+        if (error != cudaSuccess) return error;
+    }
+    slice *s = &ring.slices[(ring.first + ring.count) % SLICES];
+    memcpy(ring.host + start, host, bytes);
+    cudaError_t error = cudaMemcpyAsync(device, ring.host + start, bytes, cudaMemcpyHostToDevice, stream);
+    if (error != cudaSuccess) return error;
+    s->start = start;
+    ring.head = start + size;
+    ring.count++;
+    return cudaEventRecord(s->sent, stream);
+}
+
+cudaError_t cld__staging_copy(void *device, const void *host, size_t bytes, cudaStream_t stream) {
     pthread_mutex_lock(&lock);
-    cld_staged **at = &taken;
-    while (*at && (*at)->host != host) at = &(*at)->next;
-    cld_staged *s = *at;
-    if (s) { /* a graph's is not among these */
-        *at = s->next;
-        s->next = NULL;
-        cld__ignore(cudaEventRecord(s->sent, stream));
-        *queued_end = s;
-        queued_end = &s->next;
+    cudaError_t error = open_ring();
+    for (size_t at = 0, n; error == cudaSuccess && at < bytes; at += n) {
+        n = bytes - at < ring.bytes / PARTS ? bytes - at : ring.bytes / PARTS;
+        error = send((char *)device + at, (const char *)host + at, n, stream);
     }
     pthread_mutex_unlock(&lock);
+    return error;
+}
+
+/* ---- of graphs ---------------------------------------------------------------------------------------------------- */
+
+struct cld_staged {
+    cld_staged *next;
+    void *host;
+};
+
+static cld_staged *captured;
+
+cudaError_t cld__staging_capture(void *device, const void *host, size_t bytes, cudaStream_t stream) {
+    cld_staged *s = calloc(1, sizeof *s);
+    if (!s) return cudaErrorMemoryAllocation;
+    cudaError_t error = cudaHostAlloc(&s->host, bytes, cudaHostAllocDefault);
+    if (error != cudaSuccess) {
+        cld__ignore(error);
+        free(s);
+        return error;
+    }
+    memcpy(s->host, host, bytes);
+    pthread_mutex_lock(&lock);
+    s->next = captured;
+    captured = s;
+    pthread_mutex_unlock(&lock);
+    return cudaMemcpyAsync(device, s->host, bytes, cudaMemcpyHostToDevice, stream);
 }
 
 cld_staged *cld__staging_captured(void) {
@@ -128,6 +139,7 @@ void cld__staging_free(cld_staged *list) {
     while (list) {
         cld_staged *s = list;
         list = s->next;
-        free_one(s);
+        if (s->host) cld__ignore(cudaFreeHost(s->host));
+        free(s);
     }
 }

@@ -7,14 +7,13 @@
 
 #include "kernels/backend.h"
 
-typedef struct cld_staged cld_staged;
+/* Queues the copy. Waits while the ring has no room: for copies of long before. */
+cudaError_t cld__staging_copy(void *device, const void *host, size_t bytes, cudaStream_t stream);
+/* Records the copy, from memory of its own, which every launch of the graph reads. */
+cudaError_t cld__staging_capture(void *device, const void *host, size_t bytes, cudaStream_t stream);
 
-/* Memory to fill, or CUDA's reason why there is none. captured: the copy is recorded, and reads it at every launch of the
- * graph. */
-cudaError_t cld__staging_take(void **out, size_t bytes, bool captured);
-/* The copy from it is queued. */
-void cld__staging_sent(void *staged, cudaStream_t stream);
-/* What was taken since the capture began: the graph's from now on. */
+/* What was captured since this was last asked for: the graph's from now on. */
+typedef struct cld_staged cld_staged;
 cld_staged *cld__staging_captured(void);
 void cld__staging_free(cld_staged *list);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "runtime/ops/ops.h"
+#include "runtime/tensor/device.h"
 
 struct cld_graph {
     const cld_backend *device;
@@ -58,7 +59,7 @@ cld_status cld_graph_replay(cld_graph *g) {
     generator.position += g->drawn;
     cld_set_generator(generator);
     cld_capture_turn();
-    return CLD_OK;
+    return cld_device_end_step(g->device);
 }
 
 void cld_graph_free(cld_graph *g) {

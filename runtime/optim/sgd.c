@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "runtime/ops/ops.h"
+#include "runtime/tensor/device.h"
 
 static cld_status check_lr(double lr) {
     if (lr < 0) return cld_fail(CLD_INVALID, "sgd: the learning rate is %g; expected at least 0", lr);
@@ -209,7 +210,7 @@ static cld_status step(cld_sgd *s, const cld_sgd_step_params *p, const cld_tenso
         status = step_group(s, first, s->groups[g].count, options, arrays, &control);
     }
     free(arrays);
-    return status;
+    return status == CLD_OK ? cld_device_end_step(cld_device(s->params[0])) : status;
 }
 
 cld_status cld_sgd_step(cld_sgd *s, const cld_sgd_step_params *p) { return step(s, p, NULL); }

@@ -28,6 +28,11 @@ bool cld_device_emulated(void); /* runs its kernels on the host */
 /* Let every device that has it, opened now or later, use tf32 for products and convolutions of f32. */
 void cld_device_allow_tf32(bool on);
 
+/* A training step's work is queued; see cld_memory_ops. */
+static inline cld_status cld_device_end_step(const cld_backend *device) {
+    return device->memory->end_step ? device->memory->end_step() : CLD_OK;
+}
+
 /* Called where an allocation failed, on any device, before its one retry: the bindings collect garbage here. */
 void cld_set_reclaim(void (*reclaim)(void *context), void *context);
 

@@ -1,6 +1,8 @@
-/* What kernels/cuda asks of the CUDA runtime, on one without a GPU (cuda_runtime_fake.h): memory that is copied from while
- * the device lags behind, captures that go wrong, a device that is lost, and what is said where there is none. Says what
- * does not hold; the exit code is 1 where anything did not. */
+/* What kernels/cuda asks of the CUDA runtime, on one without a GPU (cuda_runtime_fake.h): memory that is copied from and
+ * steps that are queued while the device lags behind, faults, captures that go wrong, a device that is lost, and what is
+ * said where there is none. Says what does not hold; the exit code is 1 where anything did not. "small": with little
+ * page-locked memory. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <string>
@@ -86,48 +88,155 @@ static void have_no_code() {
 
 /* ---- copies to a device that lags behind ---- */
 
-static void copy_from_host() {
-    enum { COPIES = 300, BYTES = 100000 };
-    char *to = allocate((size_t)COPIES * BYTES);
-    std::vector<char> from(BYTES);
-    for (int round = 0; round < 3; round++) {
-        size_t before = fake_page_locked();
-        for (int i = 0; i < COPIES; i++) {
-            memset(from.data(), i + round, BYTES);
-            WORKS(memory->from_host(to + (size_t)i * BYTES, from.data(), BYTES));
-        }
-        CHECK(fake_queued() >= COPIES); /* nothing waited */
-        CHECK(round == 0 || fake_page_locked() == before);
-        memset(from.data(), 99, BYTES);
-        WORKS(memory->synchronize());
-        for (int i = 0; i < COPIES; i++) CHECK(to[(size_t)i * BYTES] == (char)(i + round));
-        for (int i = 0; i < COPIES; i++) CHECK(to[(size_t)(i + 1) * BYTES - 1] == (char)(i + round));
-    }
-    memory->release(to, (size_t)COPIES * BYTES);
+/* The ring is allocated by the first copy, as large as can be. */
+static void open_the_ring(bool small) {
+    int *x = (int *)allocate(sizeof *x), value = 7;
+    size_t before = fake_page_locked();
+    fake.page_locked = before;
+    FAILS(memory->from_host(x, &value, sizeof value), "out of page-locked host memory");
+    CHECK(cld_error_code() == CLD_NOMEM);
+    WORKS(cld_cuda_launched("after it"));
+    fake.page_locked = small ? before + (3 << 20) : (size_t)1 << 30;
+    WORKS(memory->from_host(x, &value, sizeof value));
+    WORKS(cld_cuda_launched("after it"));
+    CHECK(value_of(x) == 7);
+    CHECK(fake_page_locked() - before == (size_t)(small ? 2 << 20 : 256 << 20));
+    fake.page_locked = (size_t)1 << 30;
+    memory->release(x, sizeof *x);
 }
 
-/* Then those that were sent are waited for. */
-static void run_out_of_page_locked_memory() {
-    enum { BYTES = 1 << 20 };
-    char *to = allocate(4 * BYTES);
-    std::vector<char> from(BYTES);
-    fake.page_locked = fake_page_locked();
-    for (int i = 0; i < 4; i++) {
-        memset(from.data(), i, BYTES);
-        WORKS(memory->from_host(to + i * BYTES, from.data(), BYTES));
+/* Copies of many sizes, some larger than a small ring: none is overwritten before it was sent. */
+static void copy_from_host() {
+    enum { COPIES = 300 };
+    const size_t LARGEST = 5000000;
+    std::vector<size_t> starts(1, 0);
+    for (int i = 0; i < COPIES; i++)
+        starts.push_back(starts.back() + (i % 40 == 20 ? LARGEST : (size_t)i * 7919 % 100000 + 1));
+    char *to = allocate(starts.back());
+    std::vector<char> from(LARGEST);
+    int calls = fake_page_locked_calls();
+    for (int round = 0; round < 3; round++) {
+        size_t most = 0;
+        for (int i = 0; i < COPIES; i++) {
+            size_t bytes = starts[i + 1] - starts[i];
+            memset(from.data(), i + round, bytes);
+            WORKS(memory->from_host(to + starts[i], from.data(), bytes));
+            most = fake_queued() > most ? fake_queued() : most;
+        }
+        CHECK(most >= 8 && most <= 100); /* neither waits for each, nor runs far ahead */
+        memset(from.data(), 99, LARGEST);
+        WORKS(memory->synchronize());
+        for (int i = 0; i < COPIES; i++)
+            for (size_t at : {starts[i], (starts[i] + starts[i + 1]) / 2, starts[i + 1] - 1})
+                CHECK(to[at] == (char)(i + round));
     }
+    CHECK(fake_page_locked_calls() == calls);
+    memory->release(to, starts.back());
+}
+
+/* ---- steps on a device that lags behind ---- */
+
+enum { WORK = 7 }; /* things queued in a step, beside what its end queues */
+
+static cld_status queue_whole_step(int *x) {
+    for (int i = 0; i < WORK; i++) CLD_TRY(queue_step(x, 1, 1));
+    return memory->end_step();
+}
+
+static int *zero_on_device() {
+    int *x = (int *)allocate(sizeof *x), zero = 0;
+    WORKS(memory->from_host(x, &zero, sizeof zero));
     WORKS(memory->synchronize());
-    for (int i = 0; i < 4; i++) CHECK(to[i * BYTES] == i && to[(i + 1) * BYTES - 1] == i);
-    std::vector<char> too_large(32 << 20);
-    fake.page_locked = 16 << 20;
-    char *large = allocate(too_large.size());
-    FAILS(memory->from_host(large, too_large.data(), too_large.size()), "out of page-locked host memory");
-    CHECK(cld_error_code() == CLD_NOMEM);
-    fake.page_locked = (size_t)1 << 30;
-    WORKS(memory->from_host(large, too_large.data(), too_large.size()));
-    WORKS(cld_cuda_launched("after it"));
-    memory->release(large, too_large.size());
-    memory->release(to, 4 * BYTES);
+    return x;
+}
+
+static void stay_close() {
+    enum { STEPS = 50 };
+    int *x = zero_on_device();
+    for (int i = 0; i < STEPS; i++) {
+        WORKS(queue_whole_step(x));
+        CHECK(fake_queued() <= CLD_STEPS_AHEAD * (WORK + 1));
+        CHECK(i < CLD_STEPS_AHEAD || fake_queued() > (CLD_STEPS_AHEAD - 1) * WORK);
+    }
+    CHECK(value_of(x) == STEPS * WORK);
+    memory->release(x, sizeof *x);
+}
+
+static volatile sig_atomic_t interrupted;
+static void on_interrupt(int) { interrupted = 1; }
+
+/* Ctrl-C while the device is in its tenth step: the host, which looks between steps, is in a step soon after. */
+static void hear_an_interrupt() {
+    int *x = zero_on_device(), steps = 0;
+    signal(SIGINT, on_interrupt);
+    interrupted = 0;
+    while (!interrupted && steps < 1000) {
+        if (++steps == 10) fake_launch([]() { raise(SIGINT); });
+        WORKS(queue_whole_step(x));
+    }
+    signal(SIGINT, SIG_DFL);
+    CHECK(steps >= 10 && steps <= 10 + CLD_STEPS_AHEAD);
+    CHECK(fake_queued() <= CLD_STEPS_AHEAD * (WORK + 1)); /* all that a checkpoint waits for */
+    CHECK(value_of(x) == steps * WORK);
+    memory->release(x, sizeof *x);
+}
+
+static void queue_fault(long long value) {
+    cld_fault *fault = cld_cuda_fault();
+    fake_launch([=]() {
+        if (fault->kind == CLD_FAULT_NONE) *fault = {CLD_FAULT_GATHER, value, 5};
+    });
+}
+
+static void tell_of_faults() {
+    int *x = zero_on_device(), told = 0;
+    for (int i = 0; i < 20; i++) {
+        if (i == 4) queue_fault(12);
+        if (queue_whole_step(x) == CLD_OK) continue;
+        told++;
+        CHECK(i == 4 + CLD_STEPS_AHEAD);
+        CHECK(strcmp(cld_error_message(), "gather: index 12 is out of range: expected 0 to 4") == 0);
+    }
+    CHECK(told == 1);
+    CHECK(value_of(x) == 20 * WORK); /* nor is it told once more */
+
+    queue_fault(13);
+    WORKS(memory->end_step()); /* too early to know */
+    FAILS(memory->synchronize(), "gather: index 13 is out of range");
+    for (int i = 0; i < 2 * CLD_STEPS_AHEAD; i++) WORKS(queue_whole_step(x)); /* whose copies have it */
+    queue_fault(14);
+    int value;
+    FAILS(memory->to_host(&value, x, sizeof value), "gather: index 14 is out of range");
+    WORKS(memory->synchronize());
+    queue_fault(15);
+    queue_fault(16);
+    FAILS(memory->synchronize(), "gather: index 15 is out of range"); /* the first */
+    WORKS(memory->synchronize());
+    memory->release(x, sizeof *x);
+}
+
+/* A step that is captured ends in the middle of the capture, which that does not end. */
+static void end_steps_of_graphs() {
+    int *x = zero_on_device();
+    void *graph = NULL;
+    for (int i = 0; i < 2; i++) WORKS(queue_whole_step(x));
+    WORKS(graphs->begin());
+    WORKS(queue_whole_step(x));
+    queue_fault(17);
+    WORKS(graphs->end(&graph));
+    int told = 0;
+    for (int i = 0; i < 10; i++) {
+        WORKS(graphs->replay(graph));
+        if (memory->end_step() == CLD_OK) continue;
+        told++;
+        CHECK(strstr(cld_error_message(), "gather: index 17"));
+        CHECK(i >= CLD_STEPS_AHEAD);
+    }
+    CHECK(told >= 1);
+    FAILS(memory->synchronize(), "gather: index 17");
+    CHECK(value_of(x) == 12 * WORK);
+    graphs->free(graph);
+    memory->release(x, sizeof *x);
 }
 
 /* ---- graphs ---- */
@@ -231,6 +340,7 @@ static void lose_the_device() {
     FAILS(memory->from_host(x, large.data(), large.size()), said);
     FAILS(memory->to_host(&value, x, sizeof value), said);
     FAILS(memory->synchronize(), said);
+    FAILS(memory->end_step(), said);
     FAILS(memory->allocate(&data, 100 << 20), said);
     FAILS(queue_step(x, 1, 0), said);
     FAILS(cld_cuda_check_lost("matmul"),
@@ -243,13 +353,17 @@ static void lose_the_device() {
     CHECK(memory->info().in_use == 0);
 }
 
-int main() {
+int main(int, char **arguments) {
     say_why_not();
     WORKS(cld_cuda_open(0));
     WORKS(cld_cuda_open_faults());
     have_no_code();
+    open_the_ring(arguments[1] && strcmp(arguments[1], "small") == 0);
     copy_from_host();
-    run_out_of_page_locked_memory();
+    stay_close();
+    hear_an_interrupt();
+    tell_of_faults();
+    end_steps_of_graphs();
     replay_copies();
     free_one_while_another_is_captured();
     lose_a_capture();

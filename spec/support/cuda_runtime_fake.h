@@ -19,8 +19,9 @@ extern cld_fake_settings fake;
 
 /* As a kernel's launch. */
 cudaError_t fake_launch(std::function<void()> work);
-/* Page-locked bytes that are held, and things queued that were not done yet. */
+/* Page-locked bytes that are held, how often some were asked for, and things queued that were not done yet. */
 size_t fake_page_locked();
+int fake_page_locked_calls();
 size_t fake_queued();
 
 #endif
