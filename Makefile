@@ -201,7 +201,7 @@ cuda-report: $(if $(HAVE_CUDA),$(BUILD)/cuda/report.txt)
 	@! grep -E '^sm_90 +[0-9]+ registers +[1-9][0-9]* spilled' $< >/dev/null || { echo "cuda-report: kernels spill"; exit 1; }
 
 # The same kernels on the host, for the specs: kernels/cuda/host in place of what needs a GPU.
-HOST_C   := $(filter-out $(addprefix kernels/cuda/,device.c staging.c blas.c dnn.c),$(CUDA_C))
+HOST_C   := $(filter-out $(addprefix kernels/cuda/,device.c staging.c blas.c dnn%.c),$(CUDA_C))
 HOST_CXX := $(CUDA_CU) $(wildcard kernels/cuda/host/*.cpp)
 HOST_OBJ := $(patsubst kernels/cuda/%,$(BUILD)/cuda_host/%.o,$(HOST_C) $(HOST_CXX))
 HOST_COMMON := $(if $(SANITIZE),-O1 -fno-omit-frame-pointer,-O2) -fopenmp $(WARN) -Wno-unknown-pragmas $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -DCLD_ON_HOST -I. $(SANITIZE)
@@ -326,11 +326,11 @@ $(BUILD)/spec/%.o: spec/support/% $(BUILD)/cuda_host/flags
 	@echo "  CC    $<"
 	$(Q)$(if $(filter %.c,$<),$(CC) -std=gnu11,$(CXX) -std=gnu++17) $(HOST_COMMON) $(CUDA_INC) -MMD -MP -c -o $@ $<
 
-HOST_DEVICE := $(addprefix $(BUILD)/cuda_host/,$(addsuffix .o,memory.c pool.c fault.c host/device.cpp host/launch.cpp host/fiber.cpp))
-CUDA_DEVICE := $(addprefix $(BUILD)/cuda/,$(addsuffix .o,memory.c pool.c fault.c device.c staging.c blas.c dnn.c))
+HOST_DEVICE := $(addprefix $(BUILD)/cuda_host/,$(addsuffix .o,memory.c pool.c fault.c plans.c host/device.cpp host/launch.cpp host/fiber.cpp))
+CUDA_DEVICE := $(addprefix $(BUILD)/cuda/,$(addsuffix .o,memory.c pool.c fault.c device.c staging.c blas.c dnn.c dnn_plan.c dnn_libraries.c plans.c tune.c compare.cu))
 $(BUILD)/spec/cuda_libraries_host: $(BUILD)/spec/cuda_libraries.cpp.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/blas.cpp.o $(BUILD)/cuda_host/host/dnn.cpp.o
 $(BUILD)/spec/cuda_blas: $(BUILD)/spec/cuda_libraries.cpp.o $(BUILD)/spec/cuda_blas.c.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/dnn.cpp.o
-$(BUILD)/spec/cuda_plans: $(BUILD)/spec/cuda_plans.c.o
+$(BUILD)/spec/cuda_plans: $(BUILD)/spec/cuda_plans.c.o $(BUILD)/cuda/plans.c.o $(BUILD)/cuda/tune.c.o
 $(BUILD)/spec/cuda_libraries: $(BUILD)/spec/cuda_libraries.cpp.o $(CUDA_DEVICE)
 # The real device.c, on a CUDA runtime of the specs' own.
 $(BUILD)/spec/cuda_device: $(addprefix $(BUILD)/spec/cuda_,device.cpp.o runtime_fake.cpp.o) $(addprefix $(BUILD)/cuda/,$(addsuffix .c.o,memory pool fault graph device staging))

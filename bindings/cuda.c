@@ -79,6 +79,13 @@ static int cuda_memory(lua_State *L) {
     return 1;
 }
 
+/* reset_peak(): memory().peak counts from now on */
+static int cuda_reset_peak(lua_State *L) {
+    cldL_check_count(L, 0);
+    check_opened(L)->memory->reset_peak();
+    return 0;
+}
+
 /* synchronize(): wait for what is queued */
 static int cuda_synchronize(lua_State *L) {
     cldL_check_count(L, 0);
@@ -100,13 +107,183 @@ static int cuda_library(lua_State *L) {
     return 1;
 }
 
+/* ---- plans of convolutions --------------------------------------------------------------------------------------- */
+
+static const char *const plan_kinds[] = {"conv2d", "conv2d_data", "conv2d_weight"};
+
+/* A plan's fields that are lists of whole numbers, and their lengths. */
+typedef struct plan_lists {
+    int64_t *four[3];
+    int *two[3];
+} plan_lists;
+static const char *const fours[] = {"x", "w", "y"}, *const twos[] = {"stride", "padding", "dilation"};
+
+static plan_lists lists_of(cld_conv_plan *p) {
+    return (plan_lists){{p->x, p->w, p->y}, {p->params.stride, p->params.padding, p->params.dilation}};
+}
+
+static void push_plan(lua_State *L, cld_conv_plan *p) {
+    plan_lists lists = lists_of(p);
+    lua_createtable(L, 0, 13);
+    lua_pushstring(L, plan_kinds[p->kind]);
+    lua_setfield(L, -2, "kind");
+    lua_pushstring(L, cld_dtype_name(p->dtype));
+    lua_setfield(L, -2, "dtype");
+    lua_pushboolean(L, p->tf32);
+    lua_setfield(L, -2, "tf32");
+    for (int i = 0; i < 3; i++) {
+        lua_createtable(L, 4, 0);
+        for (int j = 0; j < 4; j++) {
+            lua_pushinteger(L, lists.four[i][j]);
+            lua_rawseti(L, -2, j + 1);
+        }
+        lua_setfield(L, -2, fours[i]);
+        lua_createtable(L, 2, 0);
+        for (int j = 0; j < 2; j++) {
+            lua_pushinteger(L, lists.two[i][j]);
+            lua_rawseti(L, -2, j + 1);
+        }
+        lua_setfield(L, -2, twos[i]);
+    }
+    lua_pushinteger(L, p->params.groups);
+    lua_setfield(L, -2, "groups");
+    lua_pushinteger(L, p->alignment);
+    lua_setfield(L, -2, "alignment");
+    lua_pushinteger(L, p->engine);
+    lua_setfield(L, -2, "engine");
+    lua_createtable(L, p->knob_count, 0);
+    for (int i = 0; i < p->knob_count; i++) {
+        lua_createtable(L, 2, 0);
+        lua_pushinteger(L, p->knobs[i].type);
+        lua_rawseti(L, -2, 1);
+        lua_pushinteger(L, p->knobs[i].value);
+        lua_rawseti(L, -2, 2);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "knobs");
+}
+
+/* plans() -> {library = "cuDNN 9.19.0", plans = {{kind = "conv2d", x = {n, c, h, w}, ..., engine =, knobs =}, ...}}: which
+ * algorithm each shape's convolution has, so that another process can be given them; nil on a device that has no choice */
+static int cuda_plans(lua_State *L) {
+    cldL_check_count(L, 0);
+    const cld_plan_ops *plans = check_opened(L)->plans;
+    if (!plans) return 0;
+    int count = plans->count();
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, plans->library());
+    lua_setfield(L, -2, "library");
+    lua_createtable(L, count, 0);
+    for (int i = 0; i < count; i++) {
+        cld_conv_plan plan;
+        plans->get(i, &plan);
+        push_plan(L, &plan);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "plans");
+    return 1;
+}
+
+/* The whole number at `index` of the list on top, or false. */
+static bool read_integer(lua_State *L, int index, int64_t *out) {
+    int is_integer;
+    lua_rawgeti(L, -1, index);
+    *out = lua_tointegerx(L, -1, &is_integer);
+    lua_pop(L, 1);
+    return is_integer;
+}
+
+static bool read_list(lua_State *L, const char *name, int count, int64_t least, int64_t most, int64_t *out) {
+    bool is_good = lua_getfield(L, 1, name) == LUA_TTABLE;
+    for (int i = 0; is_good && i < count; i++)
+        is_good = read_integer(L, i + 1, &out[i]) && out[i] >= least && out[i] <= most;
+    lua_pop(L, 1);
+    return is_good;
+}
+
+static bool read_field(lua_State *L, const char *name, int64_t most, int64_t *out) {
+    int is_integer;
+    lua_getfield(L, 1, name);
+    *out = lua_tointegerx(L, -1, &is_integer);
+    lua_pop(L, 1);
+    return is_integer && *out >= 0 && *out <= most;
+}
+
+static bool read_knobs(lua_State *L, cld_conv_plan *p) {
+    bool is_good = lua_getfield(L, 1, "knobs") == LUA_TTABLE && lua_rawlen(L, -1) <= CLD_PLAN_KNOBS;
+    p->knob_count = is_good ? (int)lua_rawlen(L, -1) : 0;
+    for (int i = 0; is_good && i < p->knob_count; i++) {
+        is_good = lua_rawgeti(L, -1, i + 1) == LUA_TTABLE && read_integer(L, 1, &p->knobs[i].type) &&
+                  read_integer(L, 2, &p->knobs[i].value);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return is_good;
+}
+
+/* The word in the table's field, one of the words. */
+static bool read_word(lua_State *L, const char *name, const char *const *words, int count, int *out) {
+    bool is_string = lua_getfield(L, 1, name) == LUA_TSTRING;
+    *out = 0;
+    while (is_string && *out < count && strcmp(lua_tostring(L, -1), words[*out]) != 0) ++*out;
+    lua_pop(L, 1);
+    return is_string && *out < count;
+}
+
+/* The plan in the table at 1; the name of the first field that is not one of a plan, or NULL. */
+static const char *read_plan(lua_State *L, cld_conv_plan *p) {
+    static const char *const dtypes[] = {"f32", "f64", "bf16", "f16"};
+    static const cld_dtype values[] = {CLD_F32, CLD_F64, CLD_BF16, CLD_F16};
+    plan_lists lists = lists_of(p);
+    int dtype;
+    int64_t groups, pair[2];
+    if (!read_word(L, "kind", plan_kinds, 3, &p->kind)) return "kind";
+    if (!read_word(L, "dtype", dtypes, 4, &dtype)) return "dtype";
+    p->dtype = values[dtype];
+    bool is_flag = lua_getfield(L, 1, "tf32") == LUA_TBOOLEAN;
+    p->tf32 = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    if (!is_flag) return "tf32";
+    for (int i = 0; i < 3; i++) {
+        if (!read_list(L, fours[i], 4, 1, INT64_MAX, lists.four[i])) return fours[i];
+        if (!read_list(L, twos[i], 2, 0, INT32_MAX, pair)) return twos[i];
+        for (int j = 0; j < 2; j++) lists.two[i][j] = (int)pair[j];
+    }
+    if (!read_field(L, "groups", INT32_MAX, &groups)) return "groups";
+    p->params.groups = (int)groups;
+    if (!read_field(L, "alignment", INT32_MAX, &p->alignment)) return "alignment";
+    if (!read_field(L, "engine", INT64_MAX, &p->engine)) return "engine";
+    return read_knobs(L, p) ? NULL : "knobs";
+}
+
+/* use_plan(plan): one of what plans() gave, by the same library on the same chip. Its shape's convolutions are computed so
+ * from now on; if that cannot be made any more, or has been chosen already, the plan is ignored. */
+static int cuda_use_plan(lua_State *L) {
+    cld_conv_plan plan = {0};
+    cldL_check_count(L, 1);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    const char *wrong = read_plan(L, &plan);
+    if (wrong) return luaL_error(L, "use_plan: '%s' is missing or is not a plan's", wrong);
+    const cld_plan_ops *plans = check_opened(L)->plans;
+    if (plans) cldL_check_status(L, plans->use(&plan));
+    return 0;
+}
+
 int cldL_open_cuda(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"devices", cuda_devices},         {"is_available", cuda_is_available},
-        {"resolve", cuda_resolve},         {"is_name", cuda_is_name},
-        {"is_emulated", cuda_is_emulated}, {"memory", cuda_memory},
-        {"synchronize", cuda_synchronize}, {"forbid_waiting", cuda_forbid_waiting},
-        {"library", cuda_library},         {NULL, NULL},
+        {"devices", cuda_devices},
+        {"is_available", cuda_is_available},
+        {"resolve", cuda_resolve},
+        {"is_name", cuda_is_name},
+        {"is_emulated", cuda_is_emulated},
+        {"memory", cuda_memory},
+        {"synchronize", cuda_synchronize},
+        {"forbid_waiting", cuda_forbid_waiting},
+        {"library", cuda_library},
+        {"reset_peak", cuda_reset_peak},
+        {"plans", cuda_plans},
+        {"use_plan", cuda_use_plan},
+        {NULL, NULL},
     };
     luaL_newlib(L, functions);
     return 1;

@@ -37,6 +37,19 @@ describe("system", function()
     assert.is_true(after.resident_peak >= after.resident and after.resident > 1 << 20)
   end)
 
+  it("counts the peak of memory from reset_peak on, on each device", function()
+    collectgarbage()
+    for device, of in pairs { cpu = cld, cuda = os.getenv "CLD_CUDA_PLUGIN" and cld.cuda or nil } do
+      cld.zeros(1 << 20, { device = device }):close()
+      local before = of.memory()
+      of.reset_peak()
+      assert.is_true(before.peak - of.memory().peak >= 4 << 20)
+      assert.equal(of.memory().in_use, of.memory().peak)
+      cld.zeros(1 << 19, { device = device }):close()
+      assert.is_true(of.memory().peak - of.memory().in_use >= 2 << 20)
+    end
+  end)
+
   it("has a clock that does not go back", function()
     local a = cld.clock()
     local b = cld.clock()

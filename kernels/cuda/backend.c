@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dnn.h"
 #include "kernels/cuda/error.h"
+#include "kernels/cuda/plans.h"
 
 #include <stdio.h>
 
@@ -45,6 +46,7 @@ static const cld_backend *open_device(int ordinal) {
         .optim = &cld_cuda_optim,
         .image = &cld_cuda_image,
         .graph = &cld_cuda_graph,
+        .plans = &cld_cuda_plans,
     };
     if (opened == ordinal) return &cuda;
     if (opened >= 0)

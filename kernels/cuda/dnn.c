@@ -2,323 +2,35 @@
  *
  * A graph of one operation is described, and cuDNN's heuristic lists engines that can run it, best first. Engines that
  * round more than they may are left out, and so are those that sum in an order of their own at every run, as long as any
- * other is left: training from the same seed repeats. The first few that remain are timed on the caller's own arrays,
- * where the device may be waited for, and the fastest is kept for the shape.
+ * other is left: training from the same seed repeats. Those that remain are tried on the caller's own arrays, where the
+ * device may be waited for (tune.h), and the best is kept for the shape. What was chosen can be told to another process
+ * (plans.h), which then makes the same plan, and chooses only where that cannot be made.
  */
 #include "kernels/cuda/dnn.h"
 
 #include <cudnn.h>
-#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/choice.h"
+#include "kernels/cuda/compare.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/dnn_libraries.h"
+#include "kernels/cuda/dnn_plan.h"
+#include "kernels/cuda/plans.h"
+#include "kernels/cuda/pool.h"
+#include "kernels/cuda/tune.h"
 
-#define OLDEST 90800
-#if CUDNN_VERSION < OLDEST
-#    error "cuDNN 9.8 or newer is needed"
-#endif
-
-enum {
-    MOST_CANDIDATES = 8,
-    MOST_CONFIGS = 64, /* that a heuristic is asked for */
-    TIMED_ROUNDS = 3,
-    TIMED_RUNS = 5, /* a round, of each; one in the first */
-    MOST_ALIGNMENT = 16
-};
-static const int64_t MOST_WORKSPACE = (int64_t)1 << 30; /* bytes */
-static const double SURELY_FASTER = 0.95, HOPELESS = 8;
-
-#define TRY_DNN(call)                                                                                        \
-    do {                                                                                                     \
-        cudnnStatus_t try_status = (call);                                                                   \
-        if (try_status != CUDNN_STATUS_SUCCESS) return try_status;                                           \
-    } while (0)
-
-const char *cld_cuda_dnn_version(void) {
-    static char text[32];
-    size_t version = cudnnGetVersion();
-    snprintf(text, sizeof text, "cuDNN %zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
-    return text;
-}
-
-cld_status cld_cuda_dnn_check(void) {
-    if (cudnnGetVersion() >= OLDEST) return CLD_OK;
-    return cld_fail(CLD_BACKEND, "cuDNN %d.%d or newer is needed; %s was found", OLDEST / 10000,
-                    OLDEST / 100 % 100, cld_cuda_dnn_version());
-}
-
-/* ---- descriptors ---- */
-
-static void destroy(cudnnBackendDescriptor_t *d) {
-    if (*d) cudnnBackendDestroyDescriptor(*d);
-    *d = NULL;
-}
-/* SCOPED d = NULL; is destroyed at the end of its scope. What was made of it keeps what it needs. */
-#define SCOPED __attribute__((cleanup(destroy))) cudnnBackendDescriptor_t
-
-static cudnnStatus_t set(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-                         cudnnBackendAttributeType_t type, int64_t count, const void *values) {
-    return cudnnBackendSetAttribute(d, name, type, count, values);
-}
-
-static cudnnStatus_t set_descriptor(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-                                    cudnnBackendDescriptor_t value) {
-    return set(d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
-}
-
-static cudnnDataType_t type_of(cld_dtype dtype) {
-    switch (dtype) {
-    case CLD_F64: return CUDNN_DATA_DOUBLE;
-    case CLD_BF16: return CUDNN_DATA_BFLOAT16;
-    case CLD_F16: return CUDNN_DATA_HALF;
-    default: return CUDNN_DATA_FLOAT;
-    }
-}
-
-enum { X = 'x', W = 'w', Y = 'y' }; /* what tensors are called in the graph and in the list of pointers */
-
-/* Dimensions in the order of (n, c, h, w), lying as [n][h][w][c]. */
-static cudnnStatus_t describe_tensor(cudnnBackendDescriptor_t *out, int64_t name, cld_dtype dtype, int64_t n,
-                                     int64_t c, int64_t h, int64_t w, int64_t alignment) {
-    int64_t dimensions[] = {n, c, h, w}, strides[] = {h * w * c, 1, w * c, c};
-    cudnnDataType_t type = type_of(dtype);
-    TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR, out));
-    TRY_DNN(set(*out, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &name));
-    TRY_DNN(set(*out, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type));
-    TRY_DNN(set(*out, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dimensions));
-    TRY_DNN(set(*out, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides));
-    TRY_DNN(set(*out, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment));
-    return cudnnBackendFinalize(*out);
-}
-
-static cudnnStatus_t describe_convolution(cudnnBackendDescriptor_t *out, const cld_dnn_shape *s) {
-    int64_t dimensions = 2;
-    int64_t stride[] = {s->stride[0], s->stride[1]}, padding[] = {s->padding[0], s->padding[1]},
-            dilation[] = {s->dilation[0], s->dilation[1]};
-    cudnnDataType_t compute = s->dtype == CLD_F64 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT;
-    cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
-    TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, out));
-    TRY_DNN(set(*out, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute));
-    TRY_DNN(set(*out, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode));
-    TRY_DNN(set(*out, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &dimensions));
-    TRY_DNN(set(*out, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, stride));
-    TRY_DNN(set(*out, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, padding));
-    TRY_DNN(set(*out, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, padding));
-    TRY_DNN(set(*out, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilation));
-    return cudnnBackendFinalize(*out);
-}
-
-/* The names that each kind of operation has for the same attributes. */
-static const struct operation {
-    const char *name;
-    cudnnBackendDescriptorType_t type;
-    cudnnBackendAttributeName_t convolution, x, w, y, alpha, beta;
-} operations[] = {
-    [CLD_DNN_FORWARD] = {"conv2d", CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
-    [CLD_DNN_DATA] = {"conv2d_data", CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
-                      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
-                      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
-                      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
-                      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
-                      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
-                      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
-    [CLD_DNN_WEIGHT] = {
-        "conv2d_weight", CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
-        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
-        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
-        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA}};
-
-/* out = 1 * operation + 0 * out */
-static cudnnStatus_t describe_operation(cudnnBackendDescriptor_t *out, cld_dnn_kind kind,
-                                        const cld_dnn_shape *s, int64_t alignment) {
-    const struct operation *o = &operations[kind];
-    double one_double = 1, zero_double = 0;
-    float one = 1, zero = 0;
-    bool is_double = s->dtype == CLD_F64;
-    cudnnBackendAttributeType_t number = is_double ? CUDNN_TYPE_DOUBLE : CUDNN_TYPE_FLOAT;
-    SCOPED convolution = NULL;
-    SCOPED x = NULL;
-    SCOPED w = NULL;
-    SCOPED y = NULL;
-    TRY_DNN(describe_convolution(&convolution, s));
-    TRY_DNN(describe_tensor(&x, X, s->dtype, s->n, s->c, s->h, s->w, alignment));
-    TRY_DNN(describe_tensor(&w, W, s->dtype, s->o, s->c / s->groups, s->kernel[0], s->kernel[1], alignment));
-    TRY_DNN(describe_tensor(&y, Y, s->dtype, s->n, s->o, s->oh, s->ow, alignment));
-    TRY_DNN(cudnnBackendCreateDescriptor(o->type, out));
-    TRY_DNN(set_descriptor(*out, o->convolution, convolution));
-    TRY_DNN(set_descriptor(*out, o->x, x));
-    TRY_DNN(set_descriptor(*out, o->w, w));
-    TRY_DNN(set_descriptor(*out, o->y, y));
-    TRY_DNN(set(*out, o->alpha, number, 1, is_double ? (void *)&one_double : &one));
-    TRY_DNN(set(*out, o->beta, number, 1, is_double ? (void *)&zero_double : &zero));
-    return cudnnBackendFinalize(*out);
-}
-
-/* What plans are made for: the device of a handle or, to be looked at but not run, one that is described. */
-typedef struct target {
-    cudnnHandle_t handle;
-    cudnnBackendDescriptor_t properties;
-} target;
-
-static cudnnStatus_t describe_graph(cudnnBackendDescriptor_t *out, const target *t, cld_dnn_kind kind,
-                                    const cld_dnn_shape *s, int64_t alignment) {
-    SCOPED operation = NULL;
-    TRY_DNN(describe_operation(&operation, kind, s, alignment));
-    TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, out));
-    TRY_DNN(set_descriptor(*out, CUDNN_ATTR_OPERATIONGRAPH_OPS, operation));
-    if (t->handle) TRY_DNN(set(*out, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &t->handle));
-    return cudnnBackendFinalize(*out);
-}
-
-/* ---- candidates ---- */
-
-typedef struct plan {
-    cudnnBackendDescriptor_t config, plan; /* the configuration lives as long as the plan that came from it */
-    int64_t workspace;
-} plan;
-
-typedef struct candidates {
-    int count;
-    plan plans[MOST_CANDIDATES];
-} candidates;
-
-static void discard(plan *p) {
-    destroy(&p->plan);
-    destroy(&p->config);
-}
-
-static void discard_all(candidates *c) {
-    for (int i = 0; i < c->count; i++) discard(&c->plans[i]);
-    c->count = 0;
-}
-
-/* Whether an engine's notes keep to what is asked of sums and factors. Tensor cores round f32 to tf32. */
-static cudnnStatus_t is_precise(bool *out, cudnnBackendDescriptor_t config, const cld_dnn_shape *s,
-                                bool repeatable) {
-    cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
-    int64_t count = 0;
-    SCOPED engine = NULL;
-    TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine));
-    TRY_DNN(cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                     &count, &engine));
-    TRY_DNN(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
-                                     CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes));
-    bool exact_factors = s->dtype == CLD_F64 || (s->dtype == CLD_F32 && !cld_cuda_tf32());
-    *out = true;
-    for (int64_t i = 0; i < count; i++) switch (notes[i]) {
-        case CUDNN_NUMERICAL_NOTE_TENSOR_CORE:
-        case CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS: *out &= !exact_factors; break;
-        case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION: *out = false; break;
-        case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC: *out &= !repeatable; break;
-        default: break;
-        }
-    return CUDNN_STATUS_SUCCESS;
-}
-
-/* Takes config over. Says CUDNN_STATUS_NOT_SUPPORTED_... of one that cannot be run here. */
-static cudnnStatus_t make_plan(plan *out, const target *t, cudnnBackendDescriptor_t *config) {
-    int64_t count = 0;
-    TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &out->plan));
-    TRY_DNN(set_descriptor(out->plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, *config));
-    if (t->handle)
-        TRY_DNN(set(out->plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &t->handle));
-    else
-        TRY_DNN(set_descriptor(out->plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, t->properties));
-    TRY_DNN(cudnnBackendFinalize(out->plan));
-    TRY_DNN(cudnnBackendGetAttribute(out->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
-                                     &count, &out->workspace));
-    out->config = *config;
-    *config = NULL;
-    return CUDNN_STATUS_SUCCESS;
-}
-
-typedef struct configs {
-    int64_t count;
-    cudnnBackendDescriptor_t list[MOST_CONFIGS];
-} configs;
-
-static void destroy_configs(configs *c) {
-    for (int i = 0; i < MOST_CONFIGS; i++) destroy(&c->list[i]);
-}
-
-/* What a heuristic proposes, best first; nothing where it says that it cannot. */
-static cudnnStatus_t propose(configs *out, const target *t, cudnnBackendDescriptor_t graph,
-                             cudnnBackendHeurMode_t mode) {
-    SCOPED heuristic = NULL;
-    TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristic));
-    TRY_DNN(set_descriptor(heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph));
-    TRY_DNN(set(heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode));
-    if (!t->handle) TRY_DNN(set_descriptor(heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, t->properties));
-    out->count = 0;
-    if (cudnnBackendFinalize(heuristic) != CUDNN_STATUS_SUCCESS) return CUDNN_STATUS_SUCCESS;
-    for (int i = 0; i < MOST_CONFIGS; i++)
-        TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &out->list[i]));
-    if (cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                 MOST_CONFIGS, &out->count, out->list) != CUDNN_STATUS_SUCCESS)
-        out->count = 0;
-    return CUDNN_STATUS_SUCCESS;
-}
-
-static cudnnStatus_t add_candidates(candidates *out, const target *t, cudnnBackendDescriptor_t graph,
-                                    const cld_dnn_shape *s, cudnnBackendHeurMode_t mode, bool repeatable) {
-    __attribute__((cleanup(destroy_configs))) configs proposed = {0};
-    TRY_DNN(propose(&proposed, t, graph, mode));
-    for (int64_t i = 0; i < proposed.count && out->count < MOST_CANDIDATES; i++) {
-        bool precise = false;
-        plan made = {0};
-        if (is_precise(&precise, proposed.list[i], s, repeatable) == CUDNN_STATUS_SUCCESS && precise &&
-            make_plan(&made, t, &proposed.list[i]) == CUDNN_STATUS_SUCCESS &&
-            made.workspace <= MOST_WORKSPACE)
-            out->plans[out->count++] = made;
-        else
-            discard(&made);
-    }
-    return CUDNN_STATUS_SUCCESS;
-}
-
-/* In the order of what may be given up: the better heuristics, then that runs repeat. */
-static cudnnStatus_t find_candidates(candidates *out, const target *t, cld_dnn_kind kind,
-                                     const cld_dnn_shape *s, int64_t alignment) {
-    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B,
-                                                   CUDNN_HEUR_MODE_FALLBACK};
-    SCOPED graph = NULL;
-    TRY_DNN(describe_graph(&graph, t, kind, s, alignment));
-    for (int repeatable = 1; repeatable >= 0; repeatable--)
-        for (int m = 0; m < 3 && out->count == 0; m++)
-            TRY_DNN(add_candidates(out, t, graph, s, modes[m], repeatable));
-    return CUDNN_STATUS_SUCCESS;
-}
-
-/* ---- running a plan ---- */
-
-typedef struct arrays {
-    void *x, *w, *y;
-} arrays;
-
-static cudnnStatus_t execute(cudnnHandle_t handle, const plan *p, const arrays *a, void *workspace) {
-    int64_t names[] = {X, W, Y};
-    void *data[] = {a->x, a->w, a->y};
-    SCOPED pack = NULL;
-    TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack));
-    TRY_DNN(set(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, 3, names));
-    TRY_DNN(set(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 3, data));
-    TRY_DNN(set(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace));
-    TRY_DNN(cudnnBackendFinalize(pack));
-    return cudnnBackendExecute(handle, p->plan, pack);
-}
+enum { MOST_ALIGNMENT = 16 };
+static const int64_t MOST_WORKSPACE = (int64_t)256 << 20; /* bytes */
+static const double MOST_SECONDS = 1;                     /* for a shape's choice */
 
 static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_shape *s) {
     char detail[512] = "";
-    CLD_TRY(cld_cuda_check_lost(operations[kind].name));
+    CLD_TRY(cld_cuda_check_lost(cld__dnn_name(kind)));
+    CLD_TRY(cld__dnn_check_folders(cld__dnn_name(kind)));
     cudnnGetLastErrorString(detail, sizeof detail);
     bool no_memory = status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
                      status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
@@ -326,70 +38,167 @@ static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_
         no_memory ? CLD_NOMEM : CLD_BACKEND,
         "%s: cuDNN: %s %s (x (%lld, %lld, %lld, %lld), w (%lld, %lld, %d, %d), stride %d %d, padding "
         "%d %d, dilation %d %d, %s)",
-        operations[kind].name, cudnnGetErrorString(status), detail, (long long)s->n, (long long)s->c,
+        cld__dnn_name(kind), cudnnGetErrorString(status), detail, (long long)s->n, (long long)s->c,
         (long long)s->h, (long long)s->w, (long long)s->o, (long long)(s->c / s->groups), s->kernel[0],
         s->kernel[1], s->stride[0], s->stride[1], s->padding[0], s->padding[1], s->dilation[0],
         s->dilation[1], cld_dtype_text(s->dtype));
 }
 
-/* cuDNN opens its other libraries when it first needs them. Without these two it finds no engine, and does not say why;
- * in the order in which it opens them. */
 static cld_status no_engine(cld_dnn_kind kind, const cld_dnn_shape *s) {
-#define TEXT_OF(x) #x
-#define SONAME(x)  ".so." TEXT_OF(x)
-    static const char *const needed[] = {"libcudnn_engines_precompiled" SONAME(CUDNN_MAJOR),
-                                         "libcudnn_heuristic" SONAME(CUDNN_MAJOR)};
-    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
-        void *loaded = dlopen(needed[i], RTLD_LAZY | RTLD_NOLOAD);
-        if (!loaded)
-            return cld_fail(CLD_BACKEND, "%s: cuDNN cannot load %s: is all of cuDNN %d installed?",
-                            operations[kind].name, needed[i], CUDNN_MAJOR);
-        dlclose(loaded);
-    }
+    CLD_TRY(cld__dnn_check_parts(cld__dnn_name(kind)));
     return cld_fail(CLD_UNSUPPORTED, "%s: cuDNN has no engine for %s of this shape, channels last",
-                    operations[kind].name, cld_dtype_text(s->dtype));
+                    cld__dnn_name(kind), cld_dtype_text(s->dtype));
 }
 
 /* ---- choosing ---- */
 
-/* Milliseconds of a run, after one that is not timed; infinite where it does not run. */
-static double time_of(cudnnHandle_t handle, const plan *p, const arrays *a, int runs) {
-    double milliseconds;
-    CLD_SCRATCH workspace = {NULL, 0};
-    if (p->workspace > 0 && cld_cuda_scratch(&workspace, (size_t)p->workspace) != CLD_OK) return INFINITY;
-    if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS || cld_cuda_mark(0) != CLD_OK)
-        return INFINITY;
-    for (int i = 0; i < runs; i++)
-        if (execute(handle, p, a, workspace.data) != CUDNN_STATUS_SUCCESS) return INFINITY;
-    if (cld_cuda_mark(1) != CLD_OK || cld_cuda_elapsed(&milliseconds) != CLD_OK) return INFINITY;
-    return milliseconds / runs;
+static size_t bytes_of(cld_dnn_kind kind, const cld_dnn_shape *s) {
+    int64_t elements[] = {[CLD_DNN_FORWARD] = s->n * s->o * s->oh * s->ow,
+                          [CLD_DNN_DATA] = s->n * s->c * s->h * s->w,
+                          [CLD_DNN_WEIGHT] = s->o * (s->c / s->groups) * s->kernel[0] * s->kernel[1]};
+    return (size_t)elements[kind] * cld_dtype_size(s->dtype);
 }
 
-/* The first, or a later one that is faster by more than clocks differ: so that the choice, and with it every rounding, is
- * as good as always the same from run to run. In turns, as a GPU's own clock rises at first, up to sixfold; what is slower
- * than that explains is not run again: some engines take a hundred times as long as others. */
-static int fastest(const candidates *c, cudnnHandle_t handle, const arrays *a) {
-    double least[MOST_CANDIDATES], least_of_all = INFINITY;
-    int best = 0;
-    if (c->count == 1 || cld_cuda_capturing()) return 0;
-    for (int i = 0; i < c->count; i++) least[i] = INFINITY;
-    for (int round = 0; round < TIMED_ROUNDS; round++)
-        for (int i = 0; i < c->count; i++) {
-            if (round > 0 && least[i] > HOPELESS * least_of_all) continue;
-            least[i] = fmin(least[i], time_of(handle, &c->plans[i], a, round == 0 ? 1 : TIMED_RUNS));
-            least_of_all = fmin(least_of_all, least[i]);
+/* What a convolution writes. */
+static void *output_of(cld_dnn_kind kind, const cld_dnn_arrays *a) {
+    return kind == CLD_DNN_FORWARD ? a->y : kind == CLD_DNN_DATA ? a->x : a->w;
+}
+
+/* The context of a tuner. */
+typedef struct tuning {
+    const cld_dnn_target *target;
+    cld_dnn_kind kind;
+    const cld_dnn_shape *shape;
+    const cld_dnn_arrays *arrays;
+    cld_dnn_configs proposed;
+    cld_dnn_plan plans[CLD_MOST_CANDIDATES]; /* of the proposed that were made */
+    cld_scratch_block kept, largest;         /* an output, and two floats */
+} tuning;
+
+static void end_tuning(tuning *t) {
+    for (int i = 0; i < CLD_MOST_CANDIDATES; i++) cld__dnn_discard(&t->plans[i]);
+    cld__dnn_destroy_configs(&t->proposed);
+    cld_cuda_scratch_release(&t->kept);
+    cld_cuda_scratch_release(&t->largest);
+}
+
+static bool make_candidate(void *context, int i, int64_t *workspace) {
+    tuning *t = context;
+    if (!t->plans[i].plan &&
+        cld__dnn_make_plan(&t->plans[i], t->target, &t->proposed.list[i]) != CUDNN_STATUS_SUCCESS) {
+        cld__dnn_discard(&t->plans[i]);
+        return false;
+    }
+    *workspace = t->plans[i].workspace;
+    return true;
+}
+
+static bool time_candidate(void *context, int i, int runs, double *milliseconds) {
+    const tuning *t = context;
+    const cld_dnn_plan *p = &t->plans[i];
+    cudnnHandle_t handle = t->target->handle;
+    CLD_SCRATCH workspace = {NULL, 0};
+    if (p->workspace > 0 && cld_cuda_scratch(&workspace, (size_t)p->workspace) != CLD_OK) return false;
+    if (cld__dnn_execute(handle, p, t->arrays, workspace.data) != CUDNN_STATUS_SUCCESS ||
+        cld_cuda_mark(0) != CLD_OK)
+        return false;
+    for (int run = 0; run < runs; run++)
+        if (cld__dnn_execute(handle, p, t->arrays, workspace.data) != CUDNN_STATUS_SUCCESS) return false;
+    if (cld_cuda_mark(1) != CLD_OK || cld_cuda_elapsed(milliseconds) != CLD_OK) return false;
+    *milliseconds /= runs;
+    return true;
+}
+
+static bool keep_output(void *context) {
+    tuning *t = context;
+    size_t bytes = bytes_of(t->kind, t->shape);
+    if (!t->kept.data && cld_cuda_scratch(&t->kept, bytes) != CLD_OK) return false;
+    if (!t->largest.data && cld_cuda_scratch(&t->largest, 2 * sizeof(float)) != CLD_OK) return false;
+    return cld_cuda_copy(t->kept.data, output_of(t->kind, t->arrays), bytes) == CLD_OK;
+}
+
+static double output_differs(void *context) {
+    const tuning *t = context;
+    float largest[2];
+    int64_t n = (int64_t)(bytes_of(t->kind, t->shape) / cld_dtype_size(t->shape->dtype));
+    if (cld_cuda_compare(t->largest.data, t->kept.data, output_of(t->kind, t->arrays), n, t->shape->dtype) !=
+            CLD_OK ||
+        cld_cuda_copy_to_host(largest, t->largest.data, sizeof largest) != CLD_OK)
+        return INFINITY;
+    return largest[0] == 0 ? 0 : largest[0] / (double)largest[1];
+}
+
+static double seconds_now(void *context) {
+    (void)context;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Of results that are right: engines round differently, Winograd's most, but none is a twentieth off. */
+static double tolerance_of(cld_dtype dtype) {
+    return dtype == CLD_F64 ? 1e-9 : dtype == CLD_F32 && !cld_cuda_tf32() ? 1e-3 : 0.05;
+}
+
+/* In the order of what may be given up: the better heuristics, then that runs repeat. out stays empty where no engine can. */
+static cudnnStatus_t tune(cld_dnn_plan *out, const cld_dnn_target *target, cudnnBackendDescriptor_t graph,
+                          cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a) {
+    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B,
+                                                   CUDNN_HEUR_MODE_FALLBACK};
+    for (int way = 0; way < 6 && !out->plan; way++) {
+        __attribute__((cleanup(end_tuning)))
+        tuning t = {.target = target, .kind = kind, .shape = s, .arrays = a};
+        bool repeatable = way < 3;
+        TRY_DNN(cld__dnn_propose(&t.proposed, target, graph, modes[way % 3]));
+        cld__dnn_keep_precise(&t.proposed, s, repeatable);
+        const cld_tuner tuner = {.count = t.proposed.count,
+                                 .engines = t.proposed.engines,
+                                 .may_wait = !cld_cuda_capturing() && t.proposed.count > 1,
+                                 .seconds = MOST_SECONDS,
+                                 .workspace = MOST_WORKSPACE,
+                                 .tolerance = tolerance_of(s->dtype),
+                                 .context = &t,
+                                 .make = make_candidate,
+                                 .time = time_candidate,
+                                 .keep = keep_output,
+                                 .differ = output_differs,
+                                 .clock = seconds_now};
+        int best = cld_tune(&tuner);
+        if (best < 0) continue;
+        *out = t.plans[best];
+        t.plans[best] = (cld_dnn_plan){0};
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+/* The plan that was given for this, or one that is chosen. */
+static cudnnStatus_t find_plan(cld_dnn_plan *out, cld_conv_plan *record, const cld_dnn_target *t,
+                               cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a) {
+    SCOPED graph = NULL;
+    TRY_DNN(cld__dnn_describe_graph(&graph, t, kind, s, record->alignment));
+    const cld_conv_plan *given = cld_plans_given(record);
+    if (given) {
+        SCOPED config = NULL;
+        if (cld__dnn_make_config(&config, graph, given, t) == CUDNN_STATUS_SUCCESS &&
+            cld__dnn_make_plan(out, t, &config) == CUDNN_STATUS_SUCCESS) {
+            *record = *given;
+            return CUDNN_STATUS_SUCCESS;
         }
-    for (int i = 1; i < c->count; i++)
-        if (least[i] < SURELY_FASTER * least[best]) best = i;
-    return best;
+        cld__dnn_discard(out);
+    }
+    cld_memory_info before = cld_cuda_memory_ops.info();
+    cudnnStatus_t status = tune(out, t, graph, kind, s, a);
+    cld_cuda_forget_use_since(&before);
+    if (status != CUDNN_STATUS_SUCCESS || !out->plan) return status;
+    return cld__dnn_read_config(record, out->config);
 }
 
 typedef struct chosen_plan {
     cld_choice choice;
-    plan plan;
+    cld_dnn_plan plan;
 } chosen_plan;
 
-static cld_status choose(chosen_plan **out, cudnnHandle_t handle, cld_dnn_kind kind, const arrays *a,
+static cld_status choose(chosen_plan **out, cudnnHandle_t handle, cld_dnn_kind kind, const cld_dnn_arrays *a,
                          const cld_dnn_shape *s) {
     static cld_choices table;
     int64_t alignment =
@@ -407,16 +216,21 @@ static cld_status choose(chosen_plan **out, cudnnHandle_t handle, cld_dnn_kind k
     *out = (chosen_plan *)cld_choice_find(&table, key);
     if (*out) return CLD_OK;
 
-    __attribute__((cleanup(discard_all))) candidates found = {0};
-    target t = {handle, NULL};
-    cudnnStatus_t status = find_candidates(&found, &t, kind, s, alignment);
-    if (status != CUDNN_STATUS_SUCCESS) return failed(status, kind, s);
-    if (found.count == 0) return no_engine(kind, s);
-    *out = calloc(1, sizeof **out);
-    if (!*out) return cld_fail(CLD_NOMEM, "%s: out of memory", operations[kind].name);
-    plan *best = &found.plans[fastest(&found, handle, a)];
-    (*out)->plan = *best;
-    *best = (plan){0};
+    cld_dnn_plan found = {0};
+    cld_conv_plan record = cld_plan_for(kind, s, cld_cuda_tf32(), alignment);
+    cld_dnn_target t = {handle, NULL};
+    cudnnStatus_t status = find_plan(&found, &record, &t, kind, s, a);
+    if (status == CUDNN_STATUS_SUCCESS && !found.plan) return no_engine(kind, s);
+    cld_status kept = status == CUDNN_STATUS_SUCCESS ? cld__dnn_check_folders(cld__dnn_name(kind))
+                                                     : failed(status, kind, s);
+    if (kept == CLD_OK) kept = cld_plans_chosen(&record);
+    *out = kept == CLD_OK ? calloc(1, sizeof **out) : NULL;
+    if (kept == CLD_OK && !*out) kept = cld_fail(CLD_NOMEM, "%s: out of memory", cld__dnn_name(kind));
+    if (kept != CLD_OK) {
+        cld__dnn_discard(&found);
+        return kept;
+    }
+    (*out)->plan = found;
     cld_choice_keep(&table, key, &(*out)->choice);
     return CLD_OK;
 }
@@ -429,16 +243,9 @@ static cudnnStatus_t opened(cudnnHandle_t *out) {
     return cudnnSetStream(handle, stream);
 }
 
-static size_t bytes_of(cld_dnn_kind kind, const cld_dnn_shape *s) {
-    int64_t elements[] = {[CLD_DNN_FORWARD] = s->n * s->o * s->oh * s->ow,
-                          [CLD_DNN_DATA] = s->n * s->c * s->h * s->w,
-                          [CLD_DNN_WEIGHT] = s->o * (s->c / s->groups) * s->kernel[0] * s->kernel[1]};
-    return (size_t)elements[kind] * cld_dtype_size(s->dtype);
-}
-
 cld_status cld_cuda_convolve(cld_dnn_kind kind, void *x, void *w, void *y, const cld_dnn_shape *s) {
-    arrays a = {x, w, y};
-    void *out = kind == CLD_DNN_FORWARD ? y : kind == CLD_DNN_DATA ? x : w;
+    cld_dnn_arrays a = {x, w, y};
+    void *out = output_of(kind, &a);
     if (bytes_of(kind, s) == 0) return CLD_OK;
     for (int other = CLD_DNN_FORWARD; other <= CLD_DNN_WEIGHT; other++)
         if (bytes_of(other, s) == 0) return cld_cuda_clear(out, bytes_of(kind, s)); /* empty sums */
@@ -450,6 +257,6 @@ cld_status cld_cuda_convolve(cld_dnn_kind kind, void *x, void *w, void *y, const
     CLD_TRY(choose(&chosen, handle, kind, &a, s));
     CLD_SCRATCH workspace = {NULL, 0};
     if (chosen->plan.workspace > 0) CLD_TRY(cld_cuda_scratch(&workspace, (size_t)chosen->plan.workspace));
-    status = execute(handle, &chosen->plan, &a, workspace.data);
+    status = cld__dnn_execute(handle, &chosen->plan, &a, workspace.data);
     return status == CUDNN_STATUS_SUCCESS ? CLD_OK : failed(status, kind, s);
 }

@@ -9,10 +9,11 @@
 --     run:score { top1 = accuracy }
 --   end
 --
--- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors. A
--- checkpoint has the state of every object given to run:epochs, the random numbers' position, the meters and the place
--- in the epoch, so that a resumed run continues bit for bit, in the middle of an epoch too. It may be given another
--- batch size, number of epochs or schedule, and goes on where it stands in epochs (run/README.md).
+-- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors; of a run on
+-- a GPU also the plans of its convolutions. A checkpoint has the state of every object given to run:epochs, the random
+-- numbers' position, the meters and the place in the epoch, so that a resumed run continues bit for bit, in the middle
+-- of an epoch too. It may be given another batch size, number of epochs or schedule, and goes on where it stands in
+-- epochs (run/README.md).
 --
 -- A signal that asks the run to stop ends the step, writes a checkpoint and exits with 128 and its number: SIGINT,
 -- SIGTERM, SIGHUP (the terminal was closed), SIGPIPE (nobody reads the output: `| head`), SIGUSR1, SIGUSR2 and SIGXCPU
@@ -134,6 +135,7 @@ local function resume(self)
   order.check(self.loaded, order.of(self.opt, self.loader))
   checkpoint.restore(self.loaded, self.states)
   core.tensor.set_rng_state(stored.rng)
+  record.use_plans(self.held, rawget(self.opt, "device"))
   self.meters:scale(position.resume(self, stored))
   self.best, self.seconds, self.loaded = stored.best, stored.seconds, nil
   record.update(self.held, self.opt, self.sources, self.epochs_done)
@@ -288,6 +290,7 @@ function Run:save()
   local _ <close> = c_locale()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
   if self.epoch then self:check_divergence() end
+  record.keep_plans(self.held, rawget(self.opt, "device")) -- before the checkpoint that a resumed run goes by
   local stored = position.store(self)
   stored.seconds, stored.best, stored.rng = self:elapsed(), self.best, core.tensor.get_rng_state()
   stored.order = order.of(self.opt, self.loader)

@@ -1,7 +1,8 @@
 /* Plans of cuDNN for an H100, made without one: cuDNN takes a description of the device instead. So every descriptor of
- * dnn.c, the heuristics, the filters, the plans themselves and the choice among them are checked on any machine that has
- * the library; only that they run is not. Prints what failed; the exit code is 1 where anything did.
+ * dnn.c, the heuristics, the filters, the plans themselves, the choice among them and that a plan can be made once more from
+ * what is told of it are checked on any machine that has the library; only that they run is not. Prints what failed; the exit code is 1 where anything did.
  * spec/cuda_libraries_spec.lua runs it. */
+#define _GNU_SOURCE /* dnn_libraries.c's */
 #include <cudnn.h>
 
 #define cudnnBackendExecute      fake_execute
@@ -10,8 +11,16 @@ static cudnnStatus_t fake_execute(cudnnHandle_t handle, cudnnBackendDescriptor_t
                                   cudnnBackendDescriptor_t pack);
 static cudnnStatus_t seen_set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
                                         cudnnBackendAttributeType_t type, int64_t count, const void *values);
+#define cudnnGetCudartVersion fake_cudart_version
+static size_t fake_cudart_version(void);
 #include "kernels/cuda/dnn.c"
+#include "kernels/cuda/dnn_libraries.c"
+#include "kernels/cuda/dnn_plan.c"
 #undef cudnnBackendSetAttribute
+#undef cudnnGetCudartVersion
+
+static size_t cudart_version = CUDART_VERSION;
+static size_t fake_cudart_version(void) { return cudart_version; }
 
 static bool tf32, capturing;
 bool cld_cuda_tf32(void) { return tf32; }
@@ -28,12 +37,23 @@ cld_status cld_cuda_scratch(cld_scratch_block *out, size_t bytes) {
 }
 void cld_cuda_scratch_release(cld_scratch_block *block) { block->data = NULL; }
 
-/* A plan takes as long as is said here; less than 0: it fails. */
-static plan running[4];
-static const double *costs;
+static cld_memory_info no_memory_info(void) { return (cld_memory_info){0}; }
+const cld_memory_ops cld_cuda_memory_ops = {.info = no_memory_info};
+void cld_cuda_forget_use_since(const cld_memory_info *before) { (void)before; }
+cld_status cld_cuda_copy(void *to, const void *from, size_t bytes) {
+    return to && from && bytes ? CLD_OK : CLD_INVALID;
+}
+
+/* Plans by the order in which they were first run: what each takes (less than 0: it fails), and how far its result is from
+ * what the others compute. */
+enum { SEEN = 64 };
+static cudnnBackendDescriptor_t seen[SEEN];
+static int seen_count, last;
+static const double *costs, *errors;
+static int case_count; /* of both; beyond them a plan takes as long as the last, and is right */
 static double clock_now, marks[2];
-static int wrong_packs;
-static const arrays given = {&clock_now, &marks[0], &marks[1]};
+static int wrong_packs, runs;
+static const cld_dnn_arrays given = {&clock_now, &marks[0], &marks[1]};
 
 /* A pack cannot be read: what it was given. */
 static int64_t names[3];
@@ -50,13 +70,24 @@ static cudnnStatus_t fake_execute(cudnnHandle_t handle, cudnnBackendDescriptor_t
     (void)handle, (void)pack;
     for (int i = 0; i < 3; i++)
         if (data[i] != (names[i] == 'x' ? given.x : names[i] == 'w' ? given.w : given.y)) wrong_packs++;
-    for (int i = 0; i < 4; i++)
-        if (running[i].plan == plan) {
-            if (costs[i] < 0) return CUDNN_STATUS_EXECUTION_FAILED;
-            clock_now += costs[i];
-            return CUDNN_STATUS_SUCCESS;
-        }
-    return CUDNN_STATUS_BAD_PARAM;
+    for (last = 0; last < seen_count && seen[last] != plan;) last++;
+    if (last == seen_count && seen_count < SEEN) seen[seen_count++] = plan;
+    runs++;
+    double cost = costs[last < case_count ? last : case_count - 1];
+    if (cost < 0) return CUDNN_STATUS_EXECUTION_FAILED;
+    clock_now += cost;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cld_status cld_cuda_compare(float *largest, const void *a, const void *b, int64_t n, cld_dtype dtype) {
+    (void)largest, (void)dtype;
+    return a && b && n ? CLD_OK : CLD_INVALID;
+}
+cld_status cld_cuda_copy_to_host(void *host, const void *device, size_t bytes) {
+    float *largest = host;
+    largest[0] = last < case_count ? (float)errors[last] * 8 : 0;
+    largest[1] = 8;
+    return device && bytes == 2 * sizeof *largest ? CLD_OK : CLD_INVALID;
 }
 
 cld_status cld_cuda_mark(int which) {
@@ -85,20 +116,59 @@ static cudnnStatus_t describe_device(cudnnBackendDescriptor_t *out) {
 
 static int plans, shapes, failures;
 
-static void check_shape(const target *t, const cld_dnn_shape *s) {
+static void fail(const char *what, const char *why) {
+    failures++;
+    printf("%s: %s%s\n", what, why, tf32 ? " tf32" : "");
+}
+
+static bool same_engine(const cld_conv_plan *a, const cld_conv_plan *b) {
+    return a->engine == b->engine && a->knob_count == b->knob_count &&
+           memcmp(a->knobs, b->knobs, (size_t)a->knob_count * sizeof *a->knobs) == 0;
+}
+
+/* What was read of a plan makes it once more: of which the same is read. */
+static void check_again(const cld_dnn_target *t, cudnnBackendDescriptor_t graph, const cld_dnn_plan *p) {
+    cld_conv_plan first = {0}, second = {0};
+    __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan again = {0};
+    SCOPED config = NULL;
+    if (cld__dnn_read_config(&first, p->config) != CUDNN_STATUS_SUCCESS)
+        fail("a plan", "what it is cannot be read");
+    else if (cld__dnn_make_config(&config, graph, &first, t) != CUDNN_STATUS_SUCCESS ||
+             cld__dnn_make_plan(&again, t, &config) != CUDNN_STATUS_SUCCESS)
+        fail("a plan", "it cannot be made again from what it is");
+    else if (cld__dnn_read_config(&second, again.config) != CUDNN_STATUS_SUCCESS ||
+             !same_engine(&first, &second) || again.workspace != p->workspace)
+        fail("a plan", "made again it is another");
+}
+
+/* Some of what the heuristics propose can be made. */
+static int count_plans(const cld_dnn_target *t, cld_dnn_kind kind, const cld_dnn_shape *s) {
+    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B,
+                                                   CUDNN_HEUR_MODE_FALLBACK};
+    int made = 0;
+    SCOPED graph = NULL;
+    if (cld__dnn_describe_graph(&graph, t, kind, s, MOST_ALIGNMENT) != CUDNN_STATUS_SUCCESS) return 0;
+    for (int way = 0; way < 6 && made == 0; way++) {
+        __attribute__((cleanup(cld__dnn_destroy_configs))) cld_dnn_configs proposed = {0};
+        if (cld__dnn_propose(&proposed, t, graph, modes[way % 3]) != CUDNN_STATUS_SUCCESS) return 0;
+        cld__dnn_keep_precise(&proposed, s, way < 3);
+        for (int i = 0; i < proposed.count && made < 8; i++) {
+            __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan p = {0};
+            if (cld__dnn_make_plan(&p, t, &proposed.list[i]) != CUDNN_STATUS_SUCCESS) continue;
+            if (made++ < 2) check_again(t, graph, &p);
+        }
+    }
+    return made;
+}
+
+static void check_shape(const cld_dnn_target *t, const cld_dnn_shape *s) {
     for (cld_dnn_kind kind = CLD_DNN_FORWARD; kind <= CLD_DNN_WEIGHT; kind++) {
-        __attribute__((cleanup(discard_all))) candidates found = {0};
-        cudnnStatus_t status = find_candidates(&found, t, kind, s, MOST_ALIGNMENT);
+        int made = count_plans(t, kind, s);
         shapes++;
-        plans += found.count;
-        if (status != CUDNN_STATUS_SUCCESS)
-            failed(status, kind, s);
-        else if (found.count == 0)
-            no_engine(kind, s);
-        else
-            continue;
-        failures++;
-        printf("%s%s\n", cld_error_message(), tf32 ? " tf32" : "");
+        plans += made;
+        if (made > 0) continue;
+        no_engine(kind, s);
+        fail("plans", cld_error_message());
     }
 }
 
@@ -121,7 +191,7 @@ static cld_dnn_shape square(cld_dtype dtype, int n, int c, int size, int o, int 
 }
 
 /* ResNet-18 for images of 32 x 32, the odd ones of other networks, and where channels are no multiple of 8. */
-static void check_dtype(const target *t, cld_dtype dtype) {
+static void check_dtype(const cld_dnn_target *t, cld_dtype dtype) {
     static const int layers[][5] = {
         /* c, size, o, kernel, stride */
         {3, 32, 64, 3, 1},    {64, 32, 64, 3, 1},   {64, 32, 128, 3, 2},  {64, 32, 128, 1, 2},
@@ -143,34 +213,75 @@ static void check_dtype(const target *t, cld_dtype dtype) {
     check_shape(t, &dilated);
 }
 
-static void check_choice(const target *t) {
+/* The plan that is chosen is the one that is to be: by the order in which they were tried, -1 is whichever comes first. And
+ * given to the next process it is made without a trial. */
+static void check_choice(const cld_dnn_target *t) {
     static const struct {
-        double costs[4];
+        double costs[5], errors[5];
         bool capturing;
         int best;
         double most; /* time that all runs may take */
     } tests[] = {
-        {{10, 9.9, 9.7, 10}, false, 0, 1e3}, {{10, 9, 5, 4.9}, false, 2, 1e3},
-        {{-1, 3, 2, -1}, false, 2, 1e3},     {{3, -1, -1, 2}, false, 3, 1e3},
-        {{-1, -1, -1, -1}, false, 0, 0},     {{10, 1, 1, 1}, true, 0, 0},
-        {{500, 5, 1000, 9}, false, 1, 3500}, {{5, 4, 700, 200}, false, 1, 2000},
+        {{10, 9, 5, 9, 10}, {0}, false, 2, 5e3},
+        {{10, 9, 1, 5, 10}, {0, 0, 0.2}, false, 3, 5e3}, /* fast, but not right */
+        {{10, 9, 1, 5, 10}, {0, 0, 0.01}, false, 2, 5e3},
+        {{-1, 3, 2, -1, 10}, {0}, false, 2, 5e3},
+        {{500, 5, 1000, 9, 100}, {0}, false, 1, 1e5},
+        {{10, 1, 1, 1, 10}, {0}, true, -1, 0},
     };
-    __attribute__((cleanup(discard_all))) candidates found = {0};
-    cld_dnn_shape s = square(CLD_BF16, 256, 64, 32, 64, 3, 1, 1);
-    find_candidates(&found, t, CLD_DNN_FORWARD, &s, MOST_ALIGNMENT);
-    while (found.count > 4) discard(&found.plans[--found.count]);
-    if (found.count == 4) memcpy(running, found.plans, sizeof running);
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
-        costs = tests[i].costs;
-        capturing = tests[i].capturing;
-        clock_now = 0;
-        int best = fastest(&found, NULL, &given);
-        if (found.count == 4 && best == tests[i].best && wrong_packs == 0 && clock_now <= tests[i].most)
-            continue;
-        printf("choice %zu of %d plans: expected %d, got %d, wrong arrays %d, time %g\n", i, found.count,
-               tests[i].best, best, wrong_packs, clock_now);
-        failures++;
+        cld_dnn_shape s = square(CLD_BF16, 256 + (int)i, 64, 32, 64, 3, 1, 1);
+        __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan found = {0}, again = {0};
+        cld_conv_plan record = cld_plan_for(CLD_DNN_FORWARD, &s, false, MOST_ALIGNMENT), next = record;
+        costs = tests[i].costs, errors = tests[i].errors, capturing = tests[i].capturing;
+        case_count = 5, seen_count = 0, clock_now = 0;
+        cudnnStatus_t status = find_plan(&found, &record, t, CLD_DNN_FORWARD, &s, &given);
+        int best = 0;
+        while (best < seen_count && seen[best] != found.plan) best++;
+        if (seen_count == 0) best = -1;
+        if (status != CUDNN_STATUS_SUCCESS || best != tests[i].best || wrong_packs ||
+            clock_now > tests[i].most) {
+            printf("choice %zu among %d: expected %d, got %d, wrong arrays %d, time %g\n", i, seen_count,
+                   tests[i].best, best, wrong_packs, clock_now);
+            failures++;
+        }
+        runs = 0, capturing = false;
+        if (cld_cuda_plans.use(&record) != CLD_OK ||
+            find_plan(&again, &next, t, CLD_DNN_FORWARD, &s, &given) != CUDNN_STATUS_SUCCESS || runs > 0 ||
+            !same_engine(&record, &next))
+            fail("a plan that was given", "another was chosen");
     }
+    /* An engine that there is no more: chosen anew. */
+    cld_dnn_shape s = square(CLD_BF16, 300, 64, 32, 64, 3, 1, 1);
+    __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan found = {0};
+    cld_conv_plan record = cld_plan_for(CLD_DNN_FORWARD, &s, false, MOST_ALIGNMENT);
+    record.engine = 123456;
+    runs = 0;
+    if (cld_cuda_plans.use(&record) != CLD_OK ||
+        find_plan(&found, &record, t, CLD_DNN_FORWARD, &s, &given) != CUDNN_STATUS_SUCCESS || runs == 0 ||
+        !found.plan || record.engine == 123456)
+        fail("a plan that cannot be made", "none was chosen");
+}
+
+/* An installation that does not fit is told from one that does. */
+static void check_installation(void) {
+    folders f = {{0}, {0}, {0}};
+    if (cld_cuda_dnn_check() != CLD_OK || cld__dnn_check_parts("conv2d") != CLD_OK)
+        fail("the cuDNN here", cld_error_message());
+    cudart_version = 12080;
+    if (cld_cuda_dnn_check() != CLD_BACKEND ||
+        !strstr(cld_error_message(), "is for CUDA 12, and libcld_cuda.so"))
+        fail("cuDNN for another CUDA", cld_error_message());
+    cudart_version = CUDART_VERSION;
+    add_folder(&f, "/nowhere/a/libcudnn.so.9");
+    add_folder(&f, "/nowhere/a/libcudnn_graph.so.9");
+    add_folder(&f, "/nowhere/b/libcublasLt.so.13");
+    add_folder(&f, "");
+    if (check_folders(&f, "conv2d") != CLD_OK) fail("one folder", cld_error_message());
+    add_folder(&f, "/nowhere/b/libcudnn_ops.so.9");
+    if (check_folders(&f, "conv2d") != CLD_BACKEND ||
+        !strstr(cld_error_message(), "two folders, '/nowhere/a' and '/nowhere/b' (libcudnn_ops.so.9)"))
+        fail("two folders", cld_error_message());
 }
 
 /* cuDNN has all of its libraries here: what is missing then is an engine. */
@@ -188,7 +299,7 @@ int main(void) {
         printf("describing a device: %s\n", cudnnGetErrorString(status));
         return 1;
     }
-    target t = {NULL, device};
+    cld_dnn_target t = {NULL, device};
     check_dtype(&t, CLD_F32);
     check_dtype(&t, CLD_BF16);
     check_dtype(&t, CLD_F16);
@@ -196,6 +307,7 @@ int main(void) {
     tf32 = true;
     check_dtype(&t, CLD_F32);
     check_choice(&t);
+    check_installation();
     check_message();
     printf("%s: %d plans for %d operations, %d failures\n", cld_cuda_dnn_version(), plans, shapes, failures);
     return failures > 0;

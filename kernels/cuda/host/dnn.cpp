@@ -4,7 +4,9 @@
 
 #include <vector>
 
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/number.cuh"
+#include "kernels/cuda/plans.h"
 
 cld_status cld_cuda_dnn_check(void) { return CLD_OK; }
 const char *cld_cuda_dnn_version(void) { return "loops on the host"; }
@@ -124,9 +126,17 @@ static void convolve(cld_dnn_kind kind, S *x_data, S *w_data, S *y_data, const c
     }
 }
 
+/* There is one engine, number 0. */
+static cld_status note_plan(cld_dnn_kind kind, const cld_dnn_shape *s) {
+    cld_conv_plan plan = cld_plan_for(kind, s, cld_cuda_tf32(), 16);
+    const cld_conv_plan *given = cld_plans_given(&plan);
+    return cld_plans_chosen(given && given->engine == 0 ? given : &plan);
+}
+
 cld_status cld_cuda_convolve(cld_dnn_kind kind, void *x, void *w, void *y, const cld_dnn_shape *s) {
     static const char *const names[] = {"conv2d", "conv2d_data", "conv2d_weight"};
     cld_dnn_shape shape = *s;
+    CLD_TRY(note_plan(kind, s));
     CLD_BY_FLOAT(s->dtype, S, return cld_host_enqueue(names[kind], [=]() {
                      convolve(kind, static_cast<S *>(x), static_cast<S *>(w), static_cast<S *>(y), shape);
                  }));
