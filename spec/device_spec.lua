@@ -36,6 +36,44 @@ describe("devices", function()
     assert.matches("cld/core.so' is no library of cldlua's devices", other)
   end)
 
+  it("a second library that is missing is looked for where the first was found, before anywhere else", function()
+    local folder = process.temporary_folder()
+    local function compile(path, code, options)
+      process.write(folder .. "/source.c", code)
+      assert.is_true(os.execute(("mkdir -p '%s' && cc -shared -fPIC -o '%s' '%s/source.c' %s"):format(
+        path:match "^(.*)/", path, folder, options)))
+    end
+    local function wheel(venv, name)
+      return ("%s/%s/lib/python3.9/site-packages/nvidia/x/lib/%s"):format(folder, venv, name)
+    end
+    local function library(venv, name)
+      compile(wheel(venv, name), ('const char *%s(void) { return "%s"; }'):format(name:match "%w+", venv),
+        "-Wl,-soname," .. name)
+    end
+    library("whole", "libfirst.so.1")
+    library("whole", "libsecond.so.1")
+    library("other", "libsecond.so.1") -- earlier in PATH, but without the first
+    for _, venv in ipairs { "other", "whole" } do
+      os.execute(("mkdir -p '%s/%s/bin' && touch '%s/%s/bin/python3' && chmod +x '%s/%s/bin/python3'"):format(
+        folder, venv, folder, venv, folder, venv))
+    end
+    compile(folder .. "/plugin.so", [[
+      #include "kernels/backend.h"
+      const char *libfirst(void), *libsecond(void);
+      __attribute__((visibility("default"))) const cld_plugin *cld_plugin_entry(const cld_plugin_host *host) {
+        host->fail(CLD_BACKEND, "first of %s, second of %s", libfirst(), libsecond());
+        return NULL;
+      }]],
+      ("-I. -Wl,--no-as-needed '%s' '%s'"):format(wheel("whole", "libfirst.so.1"), wheel("whole", "libsecond.so.1")))
+    local result = process.run {
+      "-e", "print(pcall(require('cld').zeros, 2, { device = 'cuda' }))",
+      env = { CLD_CUDA_PLUGIN = folder .. "/plugin.so", PATH = ("%s/other/bin:%s/whole/bin"):format(folder, folder)
+        .. ":/usr/bin:/bin" },
+    }
+    process.remove(folder)
+    assert.matches("first of whole, second of whole", result.out)
+  end)
+
   it("auto is the cpu then, with the reason", function()
     local said = run("/nowhere/libcld_cuda.so", "print(cld.cuda.resolve 'auto')")
     assert.matches("^cpu\tcannot load", said)

@@ -36,15 +36,27 @@ static bool load_from_prefix(const char *prefix, const char *soname) {
     return false;
 }
 
+/* A prefix where a library was found, or "": the next one is looked for there first. Libraries of one installation fit together;
+ * those of several need not, even where their names are the same. */
+typedef struct cld_prefix {
+    char path[PATH_MAX];
+} cld_prefix;
+
+static bool load_from(const char *prefix, const char *soname, cld_prefix *found) {
+    if (!load_from_prefix(prefix, soname)) return false;
+    snprintf(found->path, sizeof found->path, "%s", prefix);
+    return true;
+}
+
 /* Beside this python3, and beside what it is a link to: a virtual environment may lie at any step of the way. */
-static bool load_beside(const char *python, const char *soname) {
+static bool load_beside(const char *python, const char *soname, cld_prefix *found) {
     char file[PATH_MAX], folder[PATH_MAX], target[PATH_MAX], prefix[PATH_MAX];
     snprintf(file, sizeof file, "%s", python);
     for (int links = 0; links < 8; links++) {
         snprintf(folder, sizeof folder, "%s", file);
         *strrchr(folder, '/') = '\0';
         if (snprintf(prefix, sizeof prefix, "%s/..", folder) < (int)sizeof prefix &&
-            load_from_prefix(prefix, soname))
+            load_from(prefix, soname, found))
             return true;
         ssize_t n = readlink(file, target, sizeof target - 1);
         if (n <= 0) return false;
@@ -57,30 +69,31 @@ static bool load_beside(const char *python, const char *soname) {
 }
 
 /* Beside every python3 of PATH. */
-static bool load_from_path(const char *soname) {
+static bool load_from_path(const char *soname, cld_prefix *found) {
     const char *path = getenv("PATH");
     char *folders = path ? strdup(path) : NULL, *rest = folders, file[PATH_MAX];
     bool loaded = false;
     for (char *folder; !loaded && rest && (folder = strsep(&rest, ":"));) {
         int n = snprintf(file, sizeof file, "%s/python3", folder);
-        if (n < (int)sizeof file && access(file, X_OK) == 0) loaded = load_beside(file, soname);
+        if (n < (int)sizeof file && access(file, X_OK) == 0) loaded = load_beside(file, soname, found);
     }
     free(folders);
     return loaded;
 }
 
-static bool load_missing(const char *soname) {
+static bool load_missing(const char *soname, cld_prefix *found) {
     static const char *const folders[] = {"/usr/local/cuda/lib64", "/usr/local/cuda/lib",
                                           "/usr/local/cuda/targets/x86_64-linux/lib"};
     const char *prefixes[] = {getenv("VIRTUAL_ENV"), getenv("CONDA_PREFIX"), "/usr/local", "/usr"};
     char pattern[PATH_MAX];
+    if (found->path[0] && load_from_prefix(found->path, soname)) return true;
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         int n = snprintf(pattern, sizeof pattern, "%s/%s", folders[i], soname);
         if (n < (int)sizeof pattern && load_matching(pattern)) return true;
     }
-    if (load_from_path(soname)) return true;
+    if (load_from_path(soname, found)) return true;
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-        if (prefixes[i] && load_from_prefix(prefixes[i], soname)) return true;
+        if (prefixes[i] && load_from(prefixes[i], soname, found)) return true;
     return false;
 }
 
@@ -96,13 +109,14 @@ static bool missing_name(const char *problem, char *name, size_t room) {
 
 static void *open_library(const char *path) {
     char problem[512], missing[128], before[128] = "";
+    cld_prefix found = {""};
     for (;;) {
         void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (library) return library;
         snprintf(problem, sizeof problem, "%s", dlerror());
         if (!missing_name(problem, missing, sizeof missing))
             return cld_fail_null(CLD_BACKEND, "cannot load '%s': %s", path, problem);
-        if (strcmp(missing, before) == 0 || !load_missing(missing))
+        if (strcmp(missing, before) == 0 || !load_missing(missing, &found))
             return cld_fail_null(CLD_BACKEND,
                                  "CUDA needs %s, which is not here: install it (from NVIDIA's packages or "
                                  "Python's wheels), or name its folder in LD_LIBRARY_PATH",
