@@ -45,6 +45,7 @@ static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_
 }
 
 static cld_status no_engine(cld_dnn_kind kind, const cld_dnn_shape *s) {
+    CLD_TRY(cld_cuda_check_lost(cld__dnn_name(kind)));
     CLD_TRY(cld__dnn_check_parts(cld__dnn_name(kind)));
     return cld_fail(CLD_UNSUPPORTED, "%s: cuDNN has no engine for %s of this shape, channels last",
                     cld__dnn_name(kind), cld_dtype_text(s->dtype));
@@ -140,11 +141,23 @@ static double tolerance_of(cld_dtype dtype) {
     return dtype == CLD_F64 ? 1e-9 : dtype == CLD_F32 && !cld_cuda_tf32() ? 1e-3 : 0.05;
 }
 
-/* In the order of what may be given up: the better heuristics, then that runs repeat. out stays empty where no engine can. */
+static void move(cld_dnn_plan *to, cld_dnn_plan *from) {
+    *to = *from;
+    *from = (cld_dnn_plan){0};
+}
+
+/* The first that was made, unless there is one already. */
+static void keep_first(cld_dnn_plan *out, tuning *t) {
+    for (int i = 0; i < t->proposed.count && !out->plan; i++) move(out, &t->plans[i]);
+}
+
+/* In the order of what may be given up: the better heuristics, then that runs repeat. Of plans that are made but fail when they
+ * are run it is the first, so that its failure is told; out stays empty where no engine can. */
 static cudnnStatus_t tune(cld_dnn_plan *out, const cld_dnn_target *target, cudnnBackendDescriptor_t graph,
                           cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a) {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B,
                                                    CUDNN_HEUR_MODE_FALLBACK};
+    __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan failing = {0};
     for (int way = 0; way < 6 && !out->plan; way++) {
         __attribute__((cleanup(end_tuning)))
         tuning t = {.target = target, .kind = kind, .shape = s, .arrays = a};
@@ -164,10 +177,12 @@ static cudnnStatus_t tune(cld_dnn_plan *out, const cld_dnn_target *target, cudnn
                                  .differ = output_differs,
                                  .clock = seconds_now};
         int best = cld_tune(&tuner);
-        if (best < 0) continue;
-        *out = t.plans[best];
-        t.plans[best] = (cld_dnn_plan){0};
+        if (best < 0)
+            keep_first(&failing, &t);
+        else
+            move(out, &t.plans[best]);
     }
+    if (!out->plan) move(out, &failing);
     return CUDNN_STATUS_SUCCESS;
 }
 

@@ -7,10 +7,12 @@ enum {
     RUNS = 5 /* a round, of each; one in the first */
 };
 static const double SURELY_FASTER = 0.95, HOPELESS = 8;
+/* The choice may take as long as so many runs of the first, and some seconds: for what is short less can be gained. */
+static const double WORTH_RUNS = 5000, WORTH_SECONDS = 0.1;
 
 typedef struct trials {
     const cld_tuner *tuner;
-    double start;
+    double start, seconds;
     int order[CLD_MOST_CANDIDATES];    /* in which they are tried */
     double least[CLD_MOST_CANDIDATES]; /* milliseconds; infinite: not tried, or out */
     double least_of_all;
@@ -31,9 +33,7 @@ static void interleave(trials *t) {
             if (turn[i] == now) t->order[placed++] = i;
 }
 
-static bool is_over(const trials *t) {
-    return t->tuner->clock(t->tuner->context) - t->start > t->tuner->seconds;
-}
+static bool is_over(const trials *t) { return t->tuner->clock(t->tuner->context) - t->start > t->seconds; }
 
 /* Makes it, if it may have the workspace that it wants. */
 static bool make(trials *t, int i) {
@@ -66,6 +66,7 @@ static int try_each(trials *t, double *differences) {
     for (int k = 0; k < tuner->count && (none_ran || !is_over(t)); k++) {
         int i = t->order[k];
         if (!make(t, i) || !run(t, i, 1)) continue;
+        if (none_ran) t->seconds = fmin(t->seconds, WORTH_SECONDS + WORTH_RUNS * 1e-3 * t->least[i]);
         none_ran = false;
         differences[i] = kept < 0 ? 0 : tuner->differ(tuner->context);
         if (kept < 0 && can_keep) {
@@ -136,7 +137,7 @@ static int first_made(trials *t) {
 
 int cld_tune(const cld_tuner *tuner) {
     double differences[CLD_MOST_CANDIDATES] = {0};
-    trials t = {.tuner = tuner, .least_of_all = INFINITY, .smallest = -1};
+    trials t = {.tuner = tuner, .seconds = tuner->seconds, .least_of_all = INFINITY, .smallest = -1};
     t.start = tuner->clock(tuner->context);
     for (int i = 0; i < tuner->count; i++) t.least[i] = INFINITY;
     interleave(&t);

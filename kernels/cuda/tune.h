@@ -13,7 +13,7 @@ typedef struct cld_tuner {
     int count;
     const int64_t *engines; /* of each: candidates of one engine differ in tiles and the like */
     bool may_wait;          /* for the device: else the first that can be made is taken */
-    double seconds;         /* for all of it; the first is tried whatever it takes */
+    double seconds;         /* for all of it, at most; the first is tried whatever it takes */
     int64_t workspace;      /* bytes that one may want; more only if none can do with as much */
     double tolerance;       /* of differ */
     void *context;

@@ -227,6 +227,7 @@ static void check_choice(const cld_dnn_target *t) {
         {{10, 9, 1, 5, 10}, {0, 0, 0.01}, false, 2, 5e3},
         {{-1, 3, 2, -1, 10}, {0}, false, 2, 5e3},
         {{500, 5, 1000, 9, 100}, {0}, false, 1, 1e5},
+        {{-1, -1, -1, -1, -1}, {0}, false, 0, 0}, /* whose failure is to be told */
         {{10, 1, 1, 1, 10}, {0}, true, -1, 0},
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {

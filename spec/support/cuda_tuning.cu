@@ -152,6 +152,11 @@ static void check_budgets() {
     hurried.seconds = 1; /* five of them, as each runs twice at first */
     CHECK(hurried.tune() == 0);
     CHECK(hurried.order().size() >= 5 && hurried.order().size() <= 6 && hurried.now < 1.5);
+    std::vector<candidate> brief(20, candidate{1, 0.01}); /* a tenth of a second is enough for such */
+    for (int i = 0; i < 20; i++) brief[(size_t)i].engine = i;
+    world small = with(brief);
+    small.making = 0.05, small.seconds = 1;
+    CHECK(small.tune() == 0 && small.now >= 0.1 && small.now < 0.25);
     world unhurried = with(many);
     CHECK(unhurried.tune() == 19);
     world first_fails = with({{1, 0}, {2, -1}, {3, 400}, {4, 1}});
