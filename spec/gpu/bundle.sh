@@ -46,6 +46,7 @@ WRAPPER
 done
 cat >"$out/README" <<'TEXT'
 cldlua, to be run where it lies: build/cldlua recipes/cifar10_npid_cld.lua --data ...
+sh spec/gpu/first_ten_minutes.sh runs all that is most telling, with a limit and a log each.
 ./gpu-check compares the GPU with the CPU; ./gpu-bench measures it, against PyTorch where python3 (or PEER_PYTHON) has it.
 TEXT
 tar -C "$build" -czf "$build/cldlua-bundle.tar.gz" bundle

@@ -1,6 +1,7 @@
 --- `make gpu-check`: is the CUDA backend right on this machine's GPU? Ends with "N passed, N failed".
 --
 -- Parts, each of which --only can name:
+--   kernels, graph   of the specs: those of single ops, losses, optimizers and views; that of captured steps
 --   specs      those that compare a device with the cpu (spec/backend_*_spec.lua): every op, loss and optimizer of the
 --              contract, gradients by central differences too, whole training steps on both from the same seed, with a
 --              graph and without, memory that runs out
@@ -20,9 +21,9 @@ local opt = cld.options {
 local parts = {}
 for part in opt.only:gmatch "[^,%s]+" do
   parts[part] = true
-  if not (" specs programs recipe memcheck racecheck "):find(" " .. part .. " ", 1, true) then
-    io.stderr:write(("gpu-check: --only: there is no part '%s'; expected specs, programs, recipe, memcheck,"
-      .. " racecheck\n"):format(part))
+  if not (" specs kernels graph programs recipe memcheck racecheck "):find(" " .. part .. " ", 1, true) then
+    io.stderr:write(("gpu-check: --only: there is no part '%s'; expected specs, kernels, graph, programs, recipe,"
+      .. " memcheck, racecheck\n"):format(part))
     os.exit(1)
   end
 end
@@ -75,14 +76,14 @@ print(("%s, %.0f GiB, compute capability %s%s; %s"):format(gpu.name, gpu.memory 
 -- ---- the specs ---------------------------------------------------------------------
 
 local busted = exists "/usr/bin/busted" and "/usr/bin/busted" or "lua/busted-runner.lua"
-local kernels = { "math", "index", "losses", "optim", "layers", "augment" }
-local function run_specs()
-  local paths = {}
-  for _, name in ipairs(kernels) do paths[#paths + 1] = ("spec/backend_%s_spec.lua"):format(name) end
-  for _, name in ipairs { "backend_gradients", "backend_training", "graph", "precision" } do
-    paths[#paths + 1] = ("spec/%s_spec.lua"):format(name)
+local kernels = {
+  "backend_math", "backend_index", "backend_losses", "backend_optim", "backend_layers", "backend_augment",
+}
+local function run_specs(names)
+  for _, name in ipairs(names) do
+    local path = ("spec/%s_spec.lua"):format(name)
+    count(path, read(("timeout 300 '%s' %s %s"):format(cldlua, busted, path)))
   end
-  for _, path in ipairs(paths) do count(path, read(("timeout 300 '%s' %s %s"):format(cldlua, busted, path))) end
 end
 
 -- The folders of this process's CUDA libraries, for a program that does not look for them itself.
@@ -202,7 +203,9 @@ local function sanitize(sanitizer, tool)
   end
 end
 
-if parts.specs then run_specs() end
+if parts.specs or parts.kernels then run_specs(kernels) end
+if parts.specs or parts.graph then run_specs { "graph" } end
+if parts.specs then run_specs { "backend_gradients", "backend_training", "precision" } end
 if parts.programs then run_programs() end
 if parts.recipe then run_recipe() end
 for _, tool in ipairs { "memcheck", "racecheck" } do

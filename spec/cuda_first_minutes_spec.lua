@@ -1,0 +1,38 @@
+--- spec/gpu/first_ten_minutes.sh where there is no GPU: it comes to its end, and says of each step what it lacks.
+local process = require "spec.support.process"
+
+describe("the first ten minutes on a GPU", function()
+  local function run(env)
+    env.BUILD, env.CLD_CUDA_PLUGIN = process.build, "/nowhere/libcld_cuda.so"
+    env.PEER_PYTHON, env.OUT = "/nowhere/python", env.OUT or ""
+    return process.run { program = "sh", "spec/gpu/first_ten_minutes.sh", env = env, timeout = 120 }
+  end
+
+  it("end with a table of all steps, each with what it lacks and a log, kept under $OUT as well", function()
+    local folder = process.temporary_folder()
+    local result = run { OUT = folder }
+    local steps, out = {}, folder .. "/first-ten-minutes"
+    for number, name, rest in result.out:match "\nafter %d+ s:\n(.*)$":gmatch " *(%d+) (%S+) +([^\n]+)\n" do
+      steps[#steps + 1] = name
+      assert.equal(#steps, tonumber(number))
+      if rest:find "^left out" then
+        assert.matches("  no ", rest)
+      elseif not name:find "^peer" then -- with a peer of the system's the reason is PyTorch's
+        assert.matches("^failed 1 +%d+ s .*cannot load '/nowhere/libcld_cuda.so'", rest)
+        local log = process.read(("%s/%02d-%s.log"):format(out, number, name))
+        assert.matches("cannot load '/nowhere/libcld_cuda.so'", log)
+      end
+    end
+    assert.equal("machine libraries kernels graph step-plain step-graph ncu resnet50 peer-npid peer-resnet50 memcheck"
+      .. " recipe", table.concat(steps, " "))
+    assert.equal(result.out:match "\nafter %d+ s:\n(.*)$", process.read(out .. "/summary.txt"))
+    assert.equal("", result.err)
+    assert.equal(1, result.code)
+    process.remove(folder)
+  end)
+
+  it("refuse minutes that are none", function()
+    assert.matches("first_ten_minutes: MINUTES=ten: expected a whole number of minutes\n", run { MINUTES = "ten" }.err)
+    assert.equal(1, run({ MINUTES = "0" }).code)
+  end)
+end)

@@ -1,0 +1,128 @@
+#!/bin/sh
+# first_ten_minutes.sh: what to run on a machine that is lent for minutes, the most telling first. In the unpacked bundle or in
+# a source tree; MINUTES=10 is how long all of it may take. Each step has a limit of its own and keeps all that it prints in
+# build/first-ten-minutes/N-name.log (also under $OUT, if that is set); the next one follows whether it worked or not. Ends
+# with a table: each step's status, its seconds, its last line.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=${BUILD:-build}
+MINUTES=${MINUTES:-10}
+case $MINUTES in
+'' | *[!0-9]* | 0*) echo "first_ten_minutes: MINUTES=$MINUTES: expected a whole number of minutes" >&2; exit 1 ;;
+esac
+cldlua=$build/cldlua # a path without blanks, from here
+[ -x "$cldlua" ] || { echo "first_ten_minutes: there is no $PWD/$cldlua: unpack the bundle, or make" >&2; exit 1; }
+[ -d lua/busted ] && LUA_CPATH="$PWD/lua/?.so;;" && export LUA_CPATH
+logs=$build/first-ten-minutes
+rm -rf "$logs"
+mkdir -p "$logs" || exit 1
+summary=$logs/summary.txt
+begin=$(date +%s)
+number=0
+
+left() { echo $((MINUTES * 60 - ($(date +%s) - begin))); }
+
+# note NAME STATUS SECONDS WORDS
+note() {
+  line=$(printf '%2d %-22s %-10s %4d s  %s' "$number" "$1" "$2" "$3" "$4")
+  echo "$line"
+  echo "$line" >>"$summary"
+  [ -z "${OUT:-}" ] || { mkdir -p "$OUT/first-ten-minutes" && cp -f "$logs"/* "$OUT/first-ten-minutes/"; }
+}
+
+# What the table says of a log: its last line, of a failure not the traceback and the count after it.
+last_line() {
+  if [ "$2" = ok ]; then
+    grep -v '^ *$' "$1"
+  else
+    sed 1d "$1" | grep -vE '^ *$|^[[:space:]]|^stack traceback|^[0-9]+ passed, [0-9]+ failed$'
+  fi | tail -1 | cut -c1-160
+}
+
+# step NAME SECONDS COMMAND...
+step() {
+  name=$1 limit=$2
+  shift 2
+  number=$((number + 1))
+  [ "$(left)" -lt "$limit" ] && limit=$(left)
+  if [ "$limit" -lt 5 ]; then
+    note "$name" "no time" 0 ""
+    return
+  fi
+  log=$logs/$(printf '%02d' $number)-$name.log
+  echo "$*" >"$log"
+  from=$(date +%s)
+  # Of all that it starts: a tool that hangs is not waited for.
+  timeout -k 5 "$limit" "$@" >>"$log" 2>&1 </dev/null
+  code=$?
+  case $code in
+  0) status=ok ;;
+  124 | 137) status="timeout" ;;
+  *) status="failed $code" ;;
+  esac
+  note "$name" "$status" $(($(date +%s) - from)) "$(last_line "$log" "$status")"
+}
+
+# lacks NAME WORDS
+lacks() {
+  number=$((number + 1))
+  note "$1" "left out" 0 "$2"
+}
+
+find_tool() { # in PATH and in CUDA's folder
+  command -v "$1" 2>/dev/null || for file in /usr/local/cuda/bin/"$1" /opt/nvidia/*/*/"$1"; do
+    [ -x "$file" ] && echo "$file" && break
+  done
+}
+
+peer=
+for python in ${PEER_PYTHON:-} python3 /usr/bin/python3; do
+  [ -z "$peer" ] && "$python" -c 'import torch' >/dev/null 2>&1 && peer=$python
+done
+ncu=$(find_tool ncu)
+sanitizer=$(find_tool compute-sanitizer)
+# shellcheck disable=SC2089,SC2086 # words, not one
+short="--device cuda --steps 20 --plans $logs/plans.json"
+# The emulator of the specs, to try this script: its kernels run on the host.
+emulated=$("$cldlua" -e 'print(require("cld").cuda.is_emulated())' 2>/dev/null)
+[ "$emulated" != true ] || short="$short --batch 4 --width 2 --bank 40 --clusters 2 --size 32"
+
+echo "logs: $PWD/$logs"
+step machine 20 sh -c "nvidia-smi || echo 'no nvidia-smi'; $cldlua -e '
+  local cld = require [[cld]]
+  local gpus, why = cld.cuda.devices()
+  if #gpus == 0 then error(why, 0) end
+  for _, gpu in ipairs(gpus) do print(gpu.name, gpu.capability, gpu.memory) end
+  cld.zeros(1, { device = [[cuda]] })
+  print(cld.cuda.library())'"
+step libraries 60 "$cldlua" spec/gpu/check.lua --build $build --only programs
+step kernels 120 "$cldlua" spec/gpu/check.lua --build $build --only kernels
+step graph 60 "$cldlua" spec/gpu/check.lua --build $build --only graph
+step step-plain 90 "$cldlua" spec/gpu/step.lua --what npid $short --no-graph
+step step-graph 60 "$cldlua" spec/gpu/step.lua --what npid $short
+if [ -n "$ncu" ]; then
+  # About one step's launches, after some steps: the plans are known, so that none is of their choice.
+  step ncu 90 "$ncu" --launch-skip 4000 --launch-count 1000 --csv \
+    "$cldlua" spec/gpu/step.lua --what npid $short --no-graph
+else
+  lacks ncu "no ncu in PATH or CUDA's folder"
+fi
+step resnet50 120 "$cldlua" spec/gpu/step.lua --what resnet50 $short
+if [ -n "$peer" ]; then
+  step peer-npid 60 "$peer" spec/gpu/peer_step.py npid --mode graph --device cuda --steps 20
+  step peer-resnet50 60 "$peer" spec/gpu/peer_step.py resnet50 --mode graph --device cuda --steps 20
+else
+  lacks peer-npid "no python3 imports torch (PEER_PYTHON names one)"
+  lacks peer-resnet50 "no python3 imports torch (PEER_PYTHON names one)"
+fi
+if [ -n "$sanitizer" ]; then
+  step memcheck 60 "$cldlua" spec/gpu/check.lua --build $build --only memcheck --minutes 1
+else
+  lacks memcheck "no compute-sanitizer in PATH or CUDA's folder"
+fi
+step recipe 120 "$cldlua" spec/gpu/check.lua --build $build --only recipe
+
+echo
+echo "after $(($(date +%s) - begin)) s:"
+cat "$summary"
+! grep -qE '^ *[0-9]+ [^ ]+ +(failed|timeout|no time)' "$summary"
