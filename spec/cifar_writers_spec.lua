@@ -195,7 +195,7 @@ describe("CIFAR of other writers", function()
   it("refuses a pickle that is all values", function()
     process.write(folder .. "/test_batch", "\x80\2" .. ("]"):rep(8 << 20) .. ".")
     local peak = peak_of_failing("test_batch: .* more values than a batch file of its size", {})
-    assert.truthy(peak < 64 << 20, peak)
+    assert.truthy(peak < 128 << 20, peak) -- under AddressSanitizer too
   end)
 
   it("refuses a list of names of 4 GB", function()
