@@ -19,6 +19,7 @@ for name, functions in pairs(core) do
   end
 end
 cld.autograd = core.autograd -- cld.Function is cld.autograd.Function too
+-- cld.load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read}
 cld.load, cld.save = core.io.load, core.io.save
 
 -- lua/cld/<name>.lua stands in front of the C table of the same name.

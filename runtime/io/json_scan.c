@@ -53,7 +53,7 @@ static char *put_code(char *out, unsigned code) {
     int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
     static const unsigned char lead[] = {0, 0xC0, 0xE0, 0xF0};
     *out++ = (char)(lead[more] | code >> 6 * more);
-    while (more--) *out++ = (char)(0x80 | (code >> 6 * more & 0x3F));
+    for (; more > 0; more--) *out++ = (char)(0x80 | (code >> 6 * (more - 1) & 0x3F));
     return out;
 }
 
