@@ -266,7 +266,7 @@ cld_pickle *cld_pickle_open(cld_reader *reader) {
     if (!p) return cld_fail_null(CLD_NOMEM, "%s: out of memory", reader->path);
     p->reader = reader;
     p->size = (uint32_t)reader->bytes;
-    p->most = (1u << 18) + p->size / 16;
+    p->most = (1u << 18) + p->size / 128; /* an image of 3072 bytes has some fifteen values at most */
     if (run(p) == CLD_OK) return p;
     cld_pickle_free(p);
     return NULL;
