@@ -1,5 +1,5 @@
 --- Plans of convolutions: what was chosen is told, given to another process, and kept in the run's folder. On the
--- emulated device, where each shape has the one engine number 0; spec/support/cuda_plans.c asks cuDNN itself.
+-- emulated device, which chooses engine 0 and may be given 1; spec/support/cuda_plans.c asks cuDNN itself.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"
@@ -108,6 +108,39 @@ devices.each("plans", function(device)
       assert.not_matches("plans", train("--resume", "--epochs", "2", "--size", "6"))
       assert.same({ 77, 2 }, { stored().plans[1].x[1], stored().plans[2].x[1] })
       assert.equal(6, stored().plans[2].x[3])
+    end)
+
+    it("that cannot be made any more are chosen anew, and a line says how many", function()
+      train()
+      local gone = stored()
+      gone.plans[1].engine = 7
+      process.write(file(), cld.json.encode(gone))
+      assert.matches("\n1 of the run's convolutions cannot be made as they were, and were chosen anew\n",
+        train("--resume", "--epochs", "2"))
+      assert.equal(0, stored().plans[1].engine)
+      assert.not_matches("chosen anew", train("--resume", "--epochs", "3"))
+    end)
+
+    it("of another chip are not used: a line says so, and they stay", function()
+      train()
+      os.rename(file(), folder .. "/run/plans-nvidia-h200.json")
+      assert.matches("run/plans%-nvidia%-h200.json is not used, convolutions are chosen anew: it is another chip's\n",
+        train("--resume", "--epochs", "2"))
+      assert.equal(1, #stored().plans)
+      assert.equal("file", cld.io.exists(folder .. "/run/plans-nvidia-h200.json"))
+      assert.not_matches("plans", train("--resume", "--epochs", "3"))
+    end)
+
+    it("are taken over before anything is computed", function()
+      process.write(script, (recipe:gsub("for epoch in",
+        "cld.nn.functional.conv2d(cld.ones(2, 3, 9, 9):to(opt.device), weight)\n%0")))
+      train()
+      local given = stored()
+      assert.same({ 9, 5 }, { given.plans[1].x[3], given.plans[2].x[3] })
+      given.plans[1].engine, given.plans[2].engine = 1, 1
+      process.write(file(), cld.json.encode(given))
+      assert.not_matches("plans", train("--resume", "--epochs", "2"))
+      assert.same({ 1, 1 }, { stored().plans[1].engine, stored().plans[2].engine })
     end)
 
     it("of another library are not used: a line says so", function()

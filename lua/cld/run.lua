@@ -10,8 +10,8 @@
 --   end
 --
 -- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors; of a run
--- on a GPU also the plans of its convolutions. A checkpoint has the state of every object given to run:epochs, the random
--- numbers' position, the meters and the place in the epoch, so that a resumed run continues bit for bit, in the middle
+-- on a GPU also the plans of its convolutions. A checkpoint has the state of every object given to run:epochs, the
+-- random numbers' position, the meters and the place in the epoch, so that a resumed run continues bit for bit, in the middle
 -- of an epoch too. It may be given another batch size, number of epochs or schedule, and goes on where it stands in
 -- epochs (run/README.md).
 --
@@ -40,6 +40,7 @@ local folder = require "cld.run.folder"
 local divergence = require "cld.run.divergence"
 local new_meters = require "cld.run.meters"
 local order = require "cld.run.order"
+local plans = require "cld.run.plans"
 local position = require "cld.run.position"
 local progress = require "cld.run.progress"
 local record = require "cld.run.record"
@@ -100,6 +101,7 @@ local function start(opt)
   settings.set_up_process(opt)
 
   record.print(self.folder, opt)
+  self.given_plans = self.loaded and plans.use(self.held, rawget(opt, "device")) or {}
   if #changed > 0 then say("changed on resume: " .. table.concat(changed, ", ")) end
   if resume and not self.loaded then
     say("nothing to resume in " .. self.folder .. ": starting from the first epoch")
@@ -135,7 +137,6 @@ local function resume(self)
   order.check(self.loaded, order.of(self.opt, self.loader))
   checkpoint.restore(self.loaded, self.states)
   core.tensor.set_rng_state(stored.rng)
-  record.use_plans(self.held, rawget(self.opt, "device"))
   self.meters:scale(position.resume(self, stored))
   self.best, self.seconds, self.loaded = stored.best, stored.seconds, nil
   record.update(self.held, self.opt, self.sources, self.epochs_done)
@@ -285,12 +286,19 @@ end
 
 -- ---- checkpoints ------------------------------------------------------------
 
+local function keep_plans(self)
+  local changed = plans.keep(self.held, rawget(self.opt, "device"), self.given_plans)
+  if changed == 0 then return end
+  self.line:print(("%d of the run's convolutions cannot be made as they were, and were chosen anew"):format(changed))
+  self.given_plans = {}
+end
+
 --- Write the checkpoint now, between two steps.
 function Run:save()
   local _ <close> = c_locale()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
   if self.epoch then self:check_divergence() end
-  record.keep_plans(self.held, rawget(self.opt, "device")) -- before the checkpoint that a resumed run goes by
+  keep_plans(self) -- before the checkpoint that a resumed run goes by
   local stored = position.store(self)
   stored.seconds, stored.best, stored.rng = self:elapsed(), self.best, core.tensor.get_rng_state()
   stored.order = order.of(self.opt, self.loader)

@@ -83,49 +83,6 @@ function record.update(held, opt, texts, epoch)
   end
 end
 
--- ---- the device's choices ------------------------------------------------------
-
--- Which algorithms convolutions have is found out by timing them, and others round otherwise: a resumed run takes those
--- that the run had. One file for each chip.
-local function plans_file(device)
-  return ("plans-%s.json"):format((record.gpu(device).name:lower():gsub("%W+", "-")))
-end
-
-local function uses_plans(device) return device and device ~= "cpu" and core.cuda.plans() ~= nil end
-
---- Before the first step of a resumed run. Says in a line if the run's plans cannot be used.
-function record.use_plans(held, device)
-  if not uses_plans(device) then return end
-  local name, library = plans_file(device), core.cuda.plans().library
-  local text = held:read(name)
-  if not text then return end
-  local function ignored(why, ...)
-    say(("%s is not used, convolutions are chosen anew: " .. why):format(name, ...))
-  end
-  local ok, stored = pcall(json.decode, text)
-  if not ok then return ignored("damaged file: %s", tostring(stored)) end
-  if type(stored) ~= "table" or type(stored.plans) ~= "table" then return ignored "it holds no plans" end
-  if stored.library ~= library then return ignored("it is of %s, here is %s", tostring(stored.library), library) end
-  local failed, problem = 0, nil
-  for _, plan in ipairs(stored.plans) do
-    local used, message = pcall(core.cuda.use_plan, plan)
-    if not used then failed, problem = failed + 1, problem or tostring(message):gsub("^[^:]*:%d+: ", "") end
-  end
-  if failed > 0 then say(("%s: %d of %d plans cannot be read (%s)"):format(name, failed, #stored.plans, problem)) end
-end
-
---- With each checkpoint: writes what was chosen, if the file does not say so. A run goes on without it.
-function record.keep_plans(held, device)
-  if not uses_plans(device) then return end
-  local chosen, name = core.cuda.plans(), plans_file(device)
-  local lines = {}
-  for i, plan in ipairs(chosen.plans) do lines[i] = json.encode(plan) end
-  local text = ('{"library": %s, "plans": [\n%s\n]}\n'):format(json.encode(chosen.library), table.concat(lines, ",\n"))
-  if text == held:read(name) then return end
-  local ok, message = pcall(held.write, held, name, text)
-  if not ok then io.stderr:write(printable_line(tostring(message)), "\n") end
-end
-
 -- ---- the log ----------------------------------------------------------------
 
 -- JSON has no NaN and no infinity.
