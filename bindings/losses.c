@@ -104,7 +104,6 @@ int cldL_open_losses(lua_State *L) {
         {"weighted_knn", weighted_knn},
         {NULL, NULL},
     };
-    lua_newtable(L);
-    cldL_set_named(L, functions);
+    luaL_newlib(L, functions);
     return 1;
 }

@@ -64,7 +64,6 @@ describe("errors name the function:", function()
   end)
   it("functions of tensors", function() check_all(core.tensor, field) end)
   it("cld.nn.functional", function() check_all(core.nn, field) end)
-  it("the losses' functions", function() check_all(core.losses, field) end)
 
   -- What was called, and the op that it is made of.
   local composed = {
