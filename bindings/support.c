@@ -149,7 +149,7 @@ cld_dtype cldL_check_dtype(lua_State *L, int arg) {
 
 const cld_backend *cldL_check_device(lua_State *L, int arg) {
     const cld_backend *device = cld_device_find(luaL_checkstring(L, arg));
-    if (!device) cldL_raise(L);
+    if (!device) luaL_error(L, "%s", cld_error_message()); /* whoever handed the name on */
     return device;
 }
 
