@@ -66,6 +66,10 @@ end
 -- which a pass over a large data set is too long to wait.
 eval.on_batch = nil
 
+--- Where it is set, a function that is told of features that are not finite before that is an error: cld.run ends the
+-- training, whose checkpoint is not the one that has diverged.
+eval.on_not_finite = nil
+
 -- ---- features ---------------------------------------------------------------
 
 -- Evaluation mode until the guard is closed, which sets every module back to what it was.
@@ -138,8 +142,9 @@ local function finite_features(net, dataset, options)
   local features, labels = extract(net, dataset, options)
   local odd = features.ndim > 1 and odd_rows(features) or 0
   if odd > 0 then
-    user_error.raise("the network's features of %d of %d images are not finite: %s", odd, #features,
-      "the checkpoint has diverged, or the precision is too low")
+    local problem = ("the network's features of %d of %d images are not finite"):format(odd, #features)
+    if eval.on_not_finite then eval.on_not_finite(problem) end
+    user_error.raise("%s: the checkpoint has diverged, or the precision is too low", problem)
   end
   return features, labels
 end

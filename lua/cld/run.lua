@@ -162,8 +162,9 @@ function Run:epochs(objects)
   self.logged, self.resumed_at = system.clock(), system.clock()
   system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
   eval.on_batch = function() self:heed_signal_in_evaluation() end
+  eval.on_not_finite = function(problem) self:end_diverged(problem) end
   local close = setmetatable({}, { __close = function()
-    eval.on_batch = nil
+    eval.on_batch, eval.on_not_finite = nil, nil
     system.restore_signals()
   end })
   return function() return self:next_epoch() end, nil, nil, close
@@ -260,7 +261,10 @@ end
 -- A run that has come to nothing ends here, with its last good checkpoint. `steps`: where all of so many were skipped.
 function Run:check_divergence(steps)
   local problem = self.watch:problem(self.states, steps)
-  if not problem then return end
+  if problem then self:end_diverged(problem) end
+end
+
+function Run:end_diverged(problem)
   self.line:clear()
   user_error.raise("epoch %d: %s: the training has diverged (is the learning rate too high?)%s", self.epoch, problem,
     self.held:exists(folder.checkpoint) and ("; %s/%s is as it was"):format(self:where(), folder.checkpoint)
