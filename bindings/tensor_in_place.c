@@ -72,8 +72,23 @@ static int in_place_copy(lua_State *L) {
     return return_self(L, cld_copy_("copy_", x, y));
 }
 
+/* x:masked_fill_(mask, value) */
+static int in_place_masked_fill(lua_State *L) {
+    cldL_check_count(L, 3);
+    cld_tensor *x = check_target(L, "masked_fill_"), *mask = cldL_check_tensor(L, 2);
+    cld_tensor *value = cldL_check_operand(L, 3, "masked_fill_", x);
+    return return_self(L, cld_masked_fill_(x, mask, value));
+}
+
 const luaL_Reg cldL_in_place_methods[] = {
-    {"add_", in_place_add},   {"sub_", in_place_sub},     {"mul_", in_place_mul},
-    {"div_", in_place_div},   {"clamp_", in_place_clamp}, {"fill_", in_place_fill},
-    {"zero_", in_place_zero}, {"copy_", in_place_copy},   {NULL, NULL},
+    {"add_", in_place_add},
+    {"sub_", in_place_sub},
+    {"mul_", in_place_mul},
+    {"div_", in_place_div},
+    {"clamp_", in_place_clamp},
+    {"fill_", in_place_fill},
+    {"zero_", in_place_zero},
+    {"copy_", in_place_copy},
+    {"masked_fill_", in_place_masked_fill},
+    {NULL, NULL},
 };

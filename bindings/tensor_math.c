@@ -116,6 +116,13 @@ static int math_not(lua_State *L) { return unary(L, CLD_NOT); }
 static int math_isnan(lua_State *L) { return unary(L, CLD_ISNAN); }
 static int math_isfinite(lua_State *L) { return unary(L, CLD_ISFINITE); }
 
+static int math_isinf(lua_State *L) {
+    cldL_check_count(L, 1);
+    cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
+    *out = cld_isinf(x);
+    return cldL_result(L, *out);
+}
+
 /* x:clamp([low[, high]]), x:clamp{min =, max =}: nil leaves that side open. */
 cld_tensor **cldL_clamp(lua_State *L) {
     static const char *const names[] = {"min", "max", NULL};
@@ -250,7 +257,9 @@ const luaL_Reg cldL_math_ops[] = {
     {"round", math_round},
     {"isnan", math_isnan},
     {"isfinite", math_isfinite},
+    {"isinf", math_isinf},
     {"clamp", math_clamp},
+    {"clip", math_clamp},
     {"matmul", math_matmul},
     {"mm", math_mm},
     {"bmm", math_bmm},

@@ -89,16 +89,48 @@ static int view_select(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:squeeze([dim]): without dim all extents of 1 go; a dimension of another extent stays, as in PyTorch. */
+/* Integers at arg: one, or a table of them. Returns how many. */
+static int check_integers(lua_State *L, int arg, int64_t values[CLD_MAX_DIMS]) {
+    if (!lua_istable(L, arg)) {
+        values[0] = luaL_checkinteger(L, arg);
+        return 1;
+    }
+    lua_Integer count = luaL_len(L, arg);
+    luaL_argcheck(L, count >= 1 && count <= CLD_MAX_DIMS, arg, "expected an integer, or a table of them");
+    for (int i = 0; i < (int)count; i++) {
+        int is_integer;
+        lua_geti(L, arg, i + 1);
+        values[i] = lua_tointegerx(L, -1, &is_integer);
+        if (!is_integer) luaL_argerror(L, arg, "expected an integer, or a table of them");
+        lua_pop(L, 1);
+    }
+    return (int)count;
+}
+
+/* The same of x's dimensions. */
+static int check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
+    int64_t listed[CLD_MAX_DIMS];
+    int count = check_integers(L, arg, listed);
+    for (int i = 0; i < count; i++) {
+        lua_pushinteger(L, listed[i]);
+        dims[i] = cldL_check_line(L, lua_gettop(L), x);
+        lua_pop(L, 1);
+    }
+    return count;
+}
+
+/* x:squeeze([dim or table of them]): without, all extents of 1 go; a dimension of another extent stays, as in PyTorch. */
 static int view_squeeze(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int64_t shape[CLD_MAX_DIMS];
-    int ndim = 0, dim = lua_isnoneornil(L, 2) ? -1 : cldL_check_line(L, 2, x);
-    for (int i = 0; i < x->a.ndim; i++)
-        if (x->a.shape[i] != 1) shape[ndim++] = x->a.shape[i];
+    int dims[CLD_MAX_DIMS], count = 0;
+    if (!lua_isnoneornil(L, 2)) {
+        count = check_lines(L, 2, x, dims);
+    } else {
+        while (count < x->a.ndim) dims[count] = count, count++;
+    }
     cld_tensor **out = cldL_new_tensor(L);
-    *out = dim < 0 ? cld_reshape(x, ndim, shape) : cld_squeeze(x, dim);
+    *out = cld_squeeze_all(x, dims, count);
     return cldL_result(L, *out);
 }
 
@@ -148,36 +180,6 @@ static int view_tile(lua_State *L) {
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_tile(x, count, times);
     return cldL_result(L, *out);
-}
-
-/* Integers at arg: one, or a table of them. Returns how many. */
-static int check_integers(lua_State *L, int arg, int64_t values[CLD_MAX_DIMS]) {
-    if (!lua_istable(L, arg)) {
-        values[0] = luaL_checkinteger(L, arg);
-        return 1;
-    }
-    lua_Integer count = luaL_len(L, arg);
-    luaL_argcheck(L, count >= 1 && count <= CLD_MAX_DIMS, arg, "expected an integer, or a table of them");
-    for (int i = 0; i < (int)count; i++) {
-        int is_integer;
-        lua_geti(L, arg, i + 1);
-        values[i] = lua_tointegerx(L, -1, &is_integer);
-        if (!is_integer) luaL_argerror(L, arg, "expected an integer, or a table of them");
-        lua_pop(L, 1);
-    }
-    return (int)count;
-}
-
-/* The same of x's dimensions. */
-static int check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
-    int64_t listed[CLD_MAX_DIMS];
-    int count = check_integers(L, arg, listed);
-    for (int i = 0; i < count; i++) {
-        lua_pushinteger(L, listed[i]);
-        dims[i] = cldL_check_line(L, lua_gettop(L), x);
-        lua_pop(L, 1);
-    }
-    return count;
 }
 
 /* x:flip(dim), x:flip{dim, dim} */

@@ -184,6 +184,27 @@ for _, device in ipairs { "cpu", table.unpack(devices.names) } do
       check.fails(function() f64({ 1 }):clamp { low = 1 } end, "clamp: unknown field 'low'")
     end)
 
+    it("squeeze of several dimensions", function()
+      local x = counting(1, 2, 1, 1)
+      assert.same({ 2, 1 }, x:squeeze({ 1, 3 }).shape)
+      assert.same({ 1, 2, 1 }, x:squeeze({ 2, -1 }).shape)
+      assert.same({ 2 }, x:squeeze().shape)
+      check.gradcheck(function(t) return t:squeeze({ 1, 4 }) end, { x:cpu() }, { device = device })
+      check.fails(function() x:squeeze { 9 } end, "squeeze")
+    end)
+
+    it("isinf, of integers too", function()
+      assert.same({ 1, 1, 0, 0 }, f64({ inf, -inf, 0 / 0, 1 }):isinf():totable())
+      assert.same({ 0, 0 }, i64(math.mininteger, math.maxinteger):isinf():totable())
+    end)
+
+    it("masked_fill_", function()
+      local x = f64 { 1, 2, 3 }
+      assert.same({ 1, 0, 0 }, x:masked_fill_(x:gt(1), 0):totable())
+      assert.same({ 1, 0, 0 }, x:totable())
+      check.fails(function() i64(1):masked_fill_(i64(1):eq(1), 0.5) end, "masked_fill_: the result is f32")
+    end)
+
     it("dim()", function() assert.equal(2, matrix():dim()) end)
   end)
 end

@@ -50,6 +50,12 @@ cld_tensor *cld_masked_fill(cld_tensor *x, cld_tensor *mask, cld_tensor *value) 
     return one ? cld_where(mask, one, x) : NULL;
 }
 
+cld_status cld_masked_fill_(cld_tensor *x, cld_tensor *mask, cld_tensor *value) {
+    CLD_TRY(cld_check_in_place("masked_fill_", x));
+    CLD_AUTO cld_tensor *y = cld_masked_fill(x, mask, value);
+    return y ? cld_store_("masked_fill_", x, y) : cld_error_code();
+}
+
 /* The mask's dimensions are x's first: x with these joined into one. */
 static cld_tensor *masked_rows(const char *op, cld_tensor *x, cld_tensor *mask) {
     bool fits = mask->a.ndim <= x->a.ndim;

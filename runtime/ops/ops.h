@@ -14,6 +14,7 @@ static inline cld_tensor *cld_unary_op(cld_unary kind, cld_tensor *x, double a, 
 }
 cld_tensor *cld_binary_op(cld_binary kind, cld_tensor *a, cld_tensor *b);
 const char *cld_binary_name(cld_binary kind);
+cld_tensor *cld_isinf(cld_tensor *x);                                       /* u8 */
 cld_tensor *cld_where(cld_tensor *condition, cld_tensor *a, cld_tensor *b); /* condition u8 */
 cld_tensor *cld_cast(cld_tensor *x, cld_dtype dtype);
 
@@ -75,6 +76,7 @@ static inline cld_tensor *cld_expand(cld_tensor *x, int ndim, const int64_t *sha
     return cld_expand_for("expand", x, ndim, shape);
 }
 cld_tensor *cld_squeeze(cld_tensor *x, int dim); /* x itself where the extent is not 1 */
+cld_tensor *cld_squeeze_all(cld_tensor *x, const int *dims, int ndims);
 cld_tensor *cld_unsqueeze(cld_tensor *x, int dim);
 /* The dimensions from first to last, both included, joined into one. */
 cld_tensor *cld_flatten(cld_tensor *x, int first, int last);
@@ -116,6 +118,7 @@ cld_tensor *cld_nonzero(cld_tensor *x); /* i64 (chosen, ndim): the positions, ro
 cld_tensor *cld_masked_select(cld_tensor *x, cld_tensor *mask);
 /* x with the value (one element) where the mask holds; x and the mask broadcast. */
 cld_tensor *cld_masked_fill(cld_tensor *x, cld_tensor *mask, cld_tensor *value);
+cld_status cld_masked_fill_(cld_tensor *x, cld_tensor *mask, cld_tensor *value);
 /* x[mask]: the mask has x's first dimensions; they become one, of the chosen. */
 cld_tensor *cld_mask_rows(cld_tensor *x, cld_tensor *mask);
 /* x[mask] = value, in place; value broadcasts to as many rows as are chosen. */

@@ -193,3 +193,9 @@ cld_tensor *cld_unary_with(cld_unary kind, cld_tensor *x, cld_scalar a, cld_scal
     }
     return cld_tensor_steal(&y);
 }
+
+cld_tensor *cld_isinf(cld_tensor *x) {
+    CLD_AUTO cld_tensor *plain = cld_tensor_detach(x);
+    CLD_AUTO cld_tensor *size = plain ? cld_unary_op(CLD_ABS, plain, 0, 0) : NULL;
+    return size ? cld_binary_scalar(CLD_EQ, size, cld_real(INFINITY), CLD_NUMBER_RIGHT) : NULL;
+}

@@ -153,6 +153,19 @@ cld_tensor *cld_squeeze(cld_tensor *x, int dim) {
     return make_view(&squeeze_op, x, x, ndim, shape, strides, 0, (view_params){0});
 }
 
+cld_tensor *cld_squeeze_all(cld_tensor *x, const int *dims, int ndims) {
+    cld_shape shape = {0};
+    bool drop[CLD_MAX_DIMS] = {false};
+    for (int i = 0; i < ndims; i++) {
+        int dim;
+        CLD_TRY_NULL(cld_check_dim("squeeze", x, dims[i], &dim));
+        drop[dim] = true;
+    }
+    for (int d = 0; d < x->a.ndim; d++)
+        if (!drop[d] || x->a.shape[d] != 1) shape.extents[shape.ndim++] = x->a.shape[d];
+    return shape.ndim == x->a.ndim ? cld_tensor_retain(x) : cld_reshape(x, shape.ndim, shape.extents);
+}
+
 cld_tensor *cld_unsqueeze(cld_tensor *x, int dim) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     int ndim = x->a.ndim + 1;
