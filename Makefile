@@ -70,7 +70,7 @@ LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4)
 # -Wno-psabi: vectors wider than the baseline's are only passed to functions that are always inlined.
 COMMON     := -std=gnu11 $(OPT) $(WARN) -Wno-psabi -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -I. $(LUA_CFLAGS) $(SANITIZE)
-LIBS       := $(LUA_LIBS) -ldnnl -ljansson -lgomp -lpthread -lm -ldl
+LIBS       := $(LUA_LIBS) -ldnnl -ljansson -lstdc++ -lgomp -lpthread -lm -ldl
 # What the interpreter alone needs: line editing is optional.
 HAVE_EDIT  := $(shell pkg-config --exists libedit 2>/dev/null && echo 1)
 ifeq ($(HAVE_EDIT),1)
@@ -80,10 +80,10 @@ endif
 
 # ---- end of settings ---------------------------------------------------------
 
-RUNTIME  := $(wildcard runtime/*/*.c kernels/cpu/*.c)
+RUNTIME  := $(wildcard runtime/*/*.c kernels/cpu/*.c kernels/cpu/*.cpp)
 INTERP   := bindings/main.c bindings/waiting.c $(wildcard bindings/repl*.c)
 BINDINGS := $(filter-out $(INTERP),$(wildcard bindings/*.c))
-OBJ      = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+OBJ      = $(patsubst %,$(BUILD)/obj/%.o,$(basename $(1)))
 LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS))
 
 Q := $(if $(V),,@)
@@ -104,11 +104,19 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) -MMD -MP -c -o $@ $<
 
+$(BUILD)/obj/%.o: %.cpp $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CXX   $<"
+	$(Q)$(CXX) $(patsubst -std=%,-std=gnu++17,$(COMMON)) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# oneDNN's exceptions pass through these.
+$(call OBJ,kernels/cpu/conv_onednn.c): COMMON += -fexceptions
+
 # Rebuild when the flags change; say then what was found, and stop where something needed is missing.
 # found(name, header, flags, remedy, what its absence means)
 found = if echo '\#include <$(2)>' | $(CC) $(3) -E -x c - >/dev/null 2>&1; then echo "  ✓ $(1)"; \
         else echo "  ✗ $(1): make setup, or install $(4)$(5)"; $(if $(5),,missing=1;) fi
-FLAGS := $(CC) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) $(LDFLAGS) $(LIBS)
+FLAGS := $(CC) $(CXX) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) $(LDFLAGS) $(LIBS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || { \
@@ -360,7 +368,7 @@ asan:
 	$(MAKE) --no-print-directory test BUILD=build-asan OPT="-O1 -fno-omit-frame-pointer" SANITIZE="-fsanitize=address,undefined"
 
 C_FILES   := $(filter-out build%,$(wildcard */*.c */*.h */*/*.c */*/*.h */*/*/*.h))
-CXX_FILES := $(filter-out build%,$(wildcard kernels/cuda/*.cu kernels/cuda/*.cuh kernels/cuda/*/*.cpp spec/*/*.cu spec/*/*.cpp))
+CXX_FILES := $(filter-out build%,$(wildcard kernels/cpu/*.cpp kernels/cuda/*.cu kernels/cuda/*.cuh kernels/cuda/*/*.cpp spec/*/*.cu spec/*/*.cpp))
 lint:
 	luacheck -q .
 	clang-format --dry-run -Werror $(C_FILES) $(CXX_FILES)

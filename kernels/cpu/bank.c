@@ -12,8 +12,8 @@
  * row of the memory (bank: it takes part in the sum where it lies) or a key of its own (queue: merged at the end).
  */
 #include "kernels/cpu/loss.h"
+#include "kernels/cpu/onednn.h"
 
-#include <dnnl.h>
 #include <float.h>
 #include <omp.h>
 
@@ -78,24 +78,22 @@ CLD_SIMD static void fold(part *p, int64_t rows, int64_t n, int64_t dim) {
 }
 
 /* Memory rows [start, end) into p; positive[i] is set by whoever meets it. */
-static dnnl_status_t stream_part(part *p, float *positive, const problem *q, int64_t start, int64_t end) {
+static cld_status stream_part(part *p, float *positive, const problem *q, int64_t start, int64_t end) {
     int64_t dim = q->gradient ? q->dim : 0;
     for (int64_t i = 0; i < q->rows; i++) p->largest[i] = -FLT_MAX, p->sum[i] = 0;
     memset(p->weighted, 0, (size_t)(q->rows * dim) * sizeof(float));
     for (int64_t at = start; at < end; at += BLOCK) {
         int64_t n = end - at < BLOCK ? end - at : BLOCK;
         const float *block = (const float *)q->memory + at * q->dim;
-        dnnl_status_t status = dnnl_sgemm('N', 'T', q->rows, n, q->dim, (float)q->scale, q->f, q->dim, block,
-                                          q->dim, 0, p->logits, n);
-        if (status != dnnl_success) return status;
+        CLD_TRY(cld_sgemm('N', 'T', q->rows, n, q->dim, (float)q->scale, q->f, q->dim, block, q->dim, 0,
+                          p->logits, n));
         for (int64_t i = 0; q->index && i < q->rows; i++)
             if (q->index[i] >= at && q->index[i] < at + n) positive[i] = p->logits[i * n + q->index[i] - at];
         fold(p, q->rows, n, dim);
         if (dim > 0)
-            status = dnnl_sgemm('N', 'N', q->rows, dim, n, 1, p->logits, n, block, dim, 1, p->weighted, dim);
-        if (status != dnnl_success) return status;
+            CLD_TRY(cld_sgemm('N', 'N', q->rows, dim, n, 1, p->logits, n, block, dim, 1, p->weighted, dim));
     }
-    return dnnl_success;
+    return CLD_OK;
 }
 
 /* Row i's loss from all parts, and its gradient into df where that is not NULL. */
@@ -137,11 +135,15 @@ static cld_status softmax_f32(float *loss, float *df, const problem *q) {
     for (int64_t i = 0; !q->index && i < q->rows; i++)
         positive[i] = (float)q->scale * cld__dot_f32((const float *)q->f + i * q->dim,
                                                      (const float *)q->key + i * q->dim, q->dim);
-    int failed = 0;
-#pragma omp parallel for schedule(static) num_threads(count) reduction(| : failed)
+    cld_status failed = CLD_OK;
+#pragma omp parallel for schedule(static) num_threads(count)
     for (int p = 0; p < count; p++) {
         int64_t start = blocks * p / count * BLOCK, end = blocks * (p + 1) / count * BLOCK;
-        failed |= stream_part(&parts[p], positive, q, start, end < q->size ? end : q->size) != dnnl_success;
+        cld_status status = stream_part(&parts[p], positive, q, start, end < q->size ? end : q->size);
+        if (status != CLD_OK) {
+#pragma omp atomic write
+            failed = status;
+        }
     }
     if (!failed) {
 #pragma omp parallel for schedule(static)
@@ -152,7 +154,7 @@ static cld_status softmax_f32(float *loss, float *df, const problem *q) {
         *loss = (float)(sum / (double)q->rows);
     }
     cld_cpu_memory.release(workspace, bytes);
-    return failed ? cld_fail(CLD_BACKEND, "a matrix product of oneDNN failed") : CLD_OK;
+    return cld_onednn_fail(failed, "a matrix product");
 }
 
 /* ---- f64: plain loops, the reference ------------------------------------------------------------------- */

@@ -9,8 +9,8 @@
  * Activations in nChw16c are pinned to that layout; everything else is left to oneDNN ("any").
  */
 #include "kernels/cpu/conv_onednn.h"
+#include "kernels/cpu/onednn.h"
 
-#include <dnnl.h>
 #include <omp.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -56,9 +56,7 @@ static struct {
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static cld_status check(dnnl_status_t status, const char *doing) {
-    if (status == dnnl_success) return CLD_OK;
-    if (status == dnnl_out_of_memory) return cld_fail(CLD_NOMEM, "conv2d: out of memory: oneDNN, %s", doing);
-    return cld_fail(CLD_BACKEND, "conv2d: oneDNN failed with status %d, %s", (int)status, doing);
+    return status == dnnl_success ? CLD_OK : (cld_onednn_check(status, doing), cld_fail_in("conv2d"));
 }
 
 cld_isa cld_onednn_isa(void) {
@@ -88,31 +86,47 @@ static size_t reserve(plan *p, size_t bytes) {
     return offset;
 }
 
-static cld_status make_reorder(operand *o, const dnnl_memory_desc_t *ours, const dnnl_memory_desc_t *theirs) {
-    dnnl_primitive_desc_t description;
-    const dnnl_memory_desc_t *from = o->output ? theirs : ours, *to = o->output ? ours : theirs;
-    CLD_TRY(
-        check(dnnl_reorder_primitive_desc_create(&description, from, state.engine, to, state.engine, NULL),
-              "describing a reorder"));
-    cld_status status = check(dnnl_primitive_create(&o->reorder, description), "making a reorder");
-    dnnl_primitive_desc_destroy(description);
-    return status;
+/* A plan in the making, and what is needed for that alone: an exception leaves it all here to be destroyed. */
+typedef struct making {
+    plan *plan;
+    dnnl_primitive_attr_t attributes;
+    dnnl_primitive_desc_t forward, description,
+        reorder; /* forward: the hint that a gradient's description takes */
+} making;
+
+static void destroy_descriptions(making *m) {
+    if (m->reorder) dnnl_primitive_desc_destroy(m->reorder);
+    if (m->description) dnnl_primitive_desc_destroy(m->description);
+    if (m->forward) dnnl_primitive_desc_destroy(m->forward);
+    if (m->attributes) dnnl_primitive_attr_destroy(m->attributes);
 }
 
-static cld_status add_operand(plan *p, int which, int arg, bool output, const dnnl_memory_desc_t *ours,
+static cld_status make_reorder(making *m, operand *o, const dnnl_memory_desc_t *ours,
+                               const dnnl_memory_desc_t *theirs) {
+    const dnnl_memory_desc_t *from = o->output ? theirs : ours, *to = o->output ? ours : theirs;
+    CLD_TRY(check(dnnl_reorder_primitive_desc_create(&m->reorder, from, state.engine, to, state.engine, NULL),
+                  "describing a reorder"));
+    CLD_TRY(check(dnnl_primitive_create(&o->reorder, m->reorder), "making a reorder"));
+    dnnl_primitive_desc_destroy(m->reorder);
+    m->reorder = NULL;
+    return CLD_OK;
+}
+
+static cld_status add_operand(making *m, int which, int arg, bool output, const dnnl_memory_desc_t *ours,
                               const dnnl_memory_desc_t *theirs) {
-    operand *o = &p->operands[which];
+    operand *o = &m->plan->operands[which];
     o->arg = arg;
     o->output = output;
     CLD_TRY(
         check(dnnl_memory_create(&o->ours, ours, state.engine, DNNL_MEMORY_NONE), "making a memory object"));
-    o->theirs = o->ours;
-    if (dnnl_memory_desc_equal(ours, theirs)) return CLD_OK;
-    o->theirs = NULL;
+    if (dnnl_memory_desc_equal(ours, theirs)) {
+        o->theirs = o->ours;
+        return CLD_OK;
+    }
     CLD_TRY(check(dnnl_memory_create(&o->theirs, theirs, state.engine, DNNL_MEMORY_NONE),
                   "making a memory object"));
-    o->offset = reserve(p, dnnl_memory_desc_get_size(theirs));
-    return make_reorder(o, ours, theirs);
+    o->offset = reserve(m->plan, dnnl_memory_desc_get_size(theirs));
+    return make_reorder(m, o, ours, theirs);
 }
 
 /* The arrays as we hold them, and as we ask for them. */
@@ -152,12 +166,13 @@ static cld_status describe(layouts *l, const plan_key *k) {
     return CLD_OK;
 }
 
-/* The primitive's description for k->direction. The two gradients take the forward one as a hint. */
-static cld_status describe_primitive(dnnl_primitive_desc_t *out, const plan_key *k, const layouts *l,
-                                     dnnl_primitive_attr_t attributes) {
+/* The primitive's description for the plan's direction. The two gradients take the forward one as a hint. */
+static cld_status describe_primitive(making *m, const layouts *l) {
+    const plan_key *k = &m->plan->key;
     dnnl_alg_kind_t algorithm = k->winograd ? dnnl_convolution_auto : dnnl_convolution_direct;
     const dnnl_memory_desc_t *x = &l->asked[OPERAND_X], *w = &l->asked[OPERAND_W], *y = &l->asked[OPERAND_Y];
     const dnnl_memory_desc_t *bias = k->bias ? &l->asked[OPERAND_BIAS] : NULL;
+    bool forward = k->direction == CLD_CONV_FORWARD;
     dnnl_dims_t stride, padding, dilation;
     for (int i = 0; i < 2; i++) {
         stride[i] = k->params.stride[i];
@@ -165,30 +180,26 @@ static cld_status describe_primitive(dnnl_primitive_desc_t *out, const plan_key 
         dilation[i] = k->params.dilation[i] - 1; /* oneDNN counts the holes */
     }
     dnnl_convolution_desc_t operation;
-    dnnl_primitive_desc_t forward;
     const char *doing = "describing a convolution";
-    CLD_TRY(check(dnnl_dilated_convolution_forward_desc_init(
-                      &operation, dnnl_forward_training, algorithm, x, w,
-                      k->direction == CLD_CONV_FORWARD ? bias : NULL, y, stride, dilation, padding, padding),
+    CLD_TRY(check(dnnl_dilated_convolution_forward_desc_init(&operation, dnnl_forward_training, algorithm, x,
+                                                             w, forward ? bias : NULL, y, stride, dilation,
+                                                             padding, padding),
                   doing));
-    CLD_TRY(check(dnnl_primitive_desc_create(&forward, &operation, attributes, state.engine, NULL), doing));
-    if (k->direction == CLD_CONV_FORWARD) {
-        *out = forward;
-        return CLD_OK;
-    }
-    cld_status status;
+    CLD_TRY(check(dnnl_primitive_desc_create(forward ? &m->description : &m->forward, &operation,
+                                             m->attributes, state.engine, NULL),
+                  doing));
+    if (forward) return CLD_OK;
     if (k->direction == CLD_CONV_DATA)
-        status = check(dnnl_dilated_convolution_backward_data_desc_init(&operation, algorithm, x, w, y,
-                                                                        stride, dilation, padding, padding),
-                       doing);
+        CLD_TRY(check(dnnl_dilated_convolution_backward_data_desc_init(&operation, algorithm, x, w, y, stride,
+                                                                       dilation, padding, padding),
+                      doing));
     else
-        status = check(dnnl_dilated_convolution_backward_weights_desc_init(
-                           &operation, algorithm, x, w, bias, y, stride, dilation, padding, padding),
-                       doing);
-    if (status == CLD_OK)
-        status = check(dnnl_primitive_desc_create(out, &operation, attributes, state.engine, forward), doing);
-    dnnl_primitive_desc_destroy(forward);
-    return status;
+        CLD_TRY(check(dnnl_dilated_convolution_backward_weights_desc_init(
+                          &operation, algorithm, x, w, bias, y, stride, dilation, padding, padding),
+                      doing));
+    return check(
+        dnnl_primitive_desc_create(&m->description, &operation, m->attributes, state.engine, m->forward),
+        doing);
 }
 
 /* Which argument of which primitive each operand is: oneDNN calls what is computed in backward "diff". */
@@ -216,41 +227,39 @@ static bool is_output(cld_conv_direction direction, int which) {
            (direction == CLD_CONV_WEIGHTS && which == OPERAND_BIAS);
 }
 
-static cld_status fill_plan(plan *p, dnnl_primitive_desc_t description, const layouts *l) {
+static cld_status fill_plan(void *context) {
+    making *m = context;
+    plan *p = m->plan;
     const plan_key *k = &p->key;
-    CLD_TRY(check(dnnl_primitive_create(&p->primitive, description), "making a convolution"));
+    layouts l;
+    CLD_TRY(describe(&l, k));
+    CLD_TRY(check(dnnl_primitive_attr_create(&m->attributes), "making attributes"));
+    CLD_TRY(check(dnnl_primitive_attr_set_scratchpad_mode(m->attributes, dnnl_scratchpad_mode_user),
+                  "setting the scratchpad mode"));
+    CLD_TRY(describe_primitive(m, &l));
+    CLD_TRY(check(dnnl_primitive_create(&p->primitive, m->description), "making a convolution"));
     for (int i = 0; i < OPERANDS; i++) {
         if (i == OPERAND_BIAS && !k->bias) continue;
         const dnnl_memory_desc_t *theirs =
-            dnnl_primitive_desc_query_md(description, roles[k->direction][i].query, i == OPERAND_BIAS);
+            dnnl_primitive_desc_query_md(m->description, roles[k->direction][i].query, i == OPERAND_BIAS);
         CLD_TRY(
-            add_operand(p, i, roles[k->direction][i].arg, is_output(k->direction, i), &l->ours[i], theirs));
+            add_operand(m, i, roles[k->direction][i].arg, is_output(k->direction, i), &l.ours[i], theirs));
     }
     const dnnl_memory_desc_t *scratchpad =
-        dnnl_primitive_desc_query_md(description, dnnl_query_scratchpad_md, 0);
+        dnnl_primitive_desc_query_md(m->description, dnnl_query_scratchpad_md, 0);
     p->scratchpad_offset = reserve(p, dnnl_memory_desc_get_size(scratchpad));
     return check(dnnl_memory_create(&p->scratchpad, scratchpad, state.engine, DNNL_MEMORY_NONE),
                  "making a memory object");
 }
 
 static plan *make_plan(const plan_key *k) {
-    layouts l;
-    dnnl_primitive_attr_t attributes = NULL;
-    dnnl_primitive_desc_t description = NULL;
-    CLD_TRY_NULL(describe(&l, k));
-    plan *p = calloc(1, sizeof *p);
-    if (!p) return cld_fail_null(CLD_NOMEM, "conv2d: out of memory");
-    p->key = *k;
-    cld_status status = check(dnnl_primitive_attr_create(&attributes), "making attributes");
-    if (status == CLD_OK)
-        status = check(dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user),
-                       "setting the scratchpad mode");
-    if (status == CLD_OK) status = describe_primitive(&description, k, &l, attributes);
-    if (status == CLD_OK) status = fill_plan(p, description, &l);
-    if (description) dnnl_primitive_desc_destroy(description);
-    if (attributes) dnnl_primitive_attr_destroy(attributes);
-    if (status == CLD_OK) return p;
-    free_plan(p);
+    making m = {.plan = calloc(1, sizeof *m.plan)};
+    if (!m.plan) return cld_fail_null(CLD_NOMEM, "conv2d: out of memory");
+    m.plan->key = *k;
+    cld_status status = cld_onednn_call(fill_plan, &m, "conv2d: making a convolution");
+    destroy_descriptions(&m);
+    if (status == CLD_OK) return m.plan;
+    free_plan(m.plan);
     return NULL;
 }
 
@@ -300,7 +309,16 @@ static cld_status run_reorder(const operand *o) {
     return check(dnnl_primitive_execute(o->reorder, state.stream, 2, arguments), "reordering an array");
 }
 
-static cld_status run_plan(const plan *p, const cld_conv_arrays *a, char *scratch) {
+typedef struct run {
+    const plan *plan;
+    const cld_conv_arrays *arrays;
+    char *scratch;
+} run;
+
+static cld_status run_plan(void *context) {
+    const plan *p = ((run *)context)->plan;
+    const cld_conv_arrays *a = ((run *)context)->arrays;
+    char *scratch = ((run *)context)->scratch;
     const cld_array *arrays[OPERANDS] = {a->x, a->w, a->y, a->bias};
     dnnl_exec_arg_t arguments[OPERANDS + 1];
     int count = 0;
@@ -323,23 +341,27 @@ static cld_status run_plan(const plan *p, const cld_conv_arrays *a, char *scratc
     return check(dnnl_stream_wait(state.stream), "waiting for the result");
 }
 
-static cld_status prepare(void) {
+/* The plans are our cache; oneDNN's own would keep the halves of what an exception interrupts. */
+static cld_status prepare(void *unused) {
+    (void)unused;
     if (!state.engine) CLD_TRY(check(dnnl_engine_create(&state.engine, dnnl_cpu, 0), "making an engine"));
     if (state.stream) return CLD_OK;
+    CLD_TRY(check(dnnl_set_primitive_cache_capacity(0), "doing without its cache"));
     return check(dnnl_stream_create(&state.stream, state.engine, dnnl_stream_default_flags),
                  "making a stream");
 }
 
 static cld_status convolve(cld_conv_direction direction, const cld_conv_arrays *a,
                            const cld_conv_params *params, bool winograd) {
-    CLD_TRY(prepare());
+    if (!state.stream) CLD_TRY(cld_onednn_call(prepare, NULL, "conv2d: starting oneDNN"));
     plan_key key = key_of(direction, a, params, winograd);
     plan *p = find_plan(&key);
     if (!p) return cld_error_code();
     p->last_use = ++state.clock;
     void *scratch = NULL;
     if (p->scratch_bytes) CLD_TRY(cld_cpu_memory.allocate(&scratch, p->scratch_bytes));
-    cld_status status = run_plan(p, a, scratch);
+    cld_status status =
+        cld_onednn_call(run_plan, &(run){.plan = p, .arrays = a, .scratch = scratch}, "conv2d: convolving");
     cld_cpu_memory.release(scratch, p->scratch_bytes);
     return status;
 }

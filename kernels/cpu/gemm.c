@@ -1,9 +1,9 @@
 /* Matrix products. f32 is oneDNN's sgemm; bf16 and f16 are cast to f32 and back; f64 and the integers run
  * through plain loops. Operands in the strides that sgemm cannot take are copied first. */
 #include "kernels/cpu/math.h"
+#include "kernels/cpu/onednn.h"
 #include "kernels/cpu/simd.h"
 
-#include <dnnl.h>
 #include <string.h>
 
 /* One matrix as BLAS wants it: row-major, or the transpose of a row-major one. */
@@ -73,13 +73,9 @@ PLAIN_PRODUCT(uint64_t, product_int) /* wraps around */
 
 /* out = a @ b [+ out] */
 static cld_status product(cld_dtype dtype, const matrix *out, const matrix *a, const matrix *b, bool add) {
-    if (dtype == CLD_F32) {
-        dnnl_status_t status =
-            dnnl_sgemm(a->transposed, b->transposed, out->rows, out->columns, a->columns, 1, a->data,
-                       a->leading, b->data, b->leading, add ? 1 : 0, out->data, out->leading);
-        return status == dnnl_success ? CLD_OK
-                                      : cld_fail(CLD_BACKEND, "oneDNN's sgemm failed with status %d", status);
-    }
+    if (dtype == CLD_F32)
+        return cld_sgemm(a->transposed, b->transposed, out->rows, out->columns, a->columns, 1, a->data,
+                         a->leading, b->data, b->leading, add ? 1 : 0, out->data, out->leading);
 #pragma omp parallel for schedule(static) if (out->rows * out->columns * a->columns >= CLD_PARALLEL_MIN)
     for (int64_t i = 0; i < out->rows; i++)
         if (dtype == CLD_F64)

@@ -12,8 +12,8 @@
  * complement of its number. Larger is then better, and of equally similar rows the first is larger: the tie rule.
  */
 #include "kernels/cpu/loss.h"
+#include "kernels/cpu/onednn.h"
 
-#include <dnnl.h>
 #include <float.h>
 #include <math.h>
 #include <omp.h>
@@ -144,21 +144,19 @@ CLD_SIMD static void offer(shortlist *s, const problem *q, const float *similari
     }
 }
 
-static dnnl_status_t search(shortlist *lists, float *similarity, const problem *q, int64_t start, int64_t n) {
+static cld_status search(shortlist *lists, float *similarity, const problem *q, int64_t start, int64_t n) {
     const float *query = (const float *)q->query + start * q->dim;
     for (int64_t at = 0; at < q->size; at += ROWS) {
         int64_t rows = q->size - at < ROWS ? q->size - at : ROWS;
-        dnnl_status_t status =
-            dnnl_sgemm('N', 'T', n, rows, q->dim, 1, query, q->dim, (const float *)q->memory + at * q->dim,
-                       q->dim, 0, similarity, rows);
-        if (status != dnnl_success) return status;
+        CLD_TRY(cld_sgemm('N', 'T', n, rows, q->dim, 1, query, q->dim, (const float *)q->memory + at * q->dim,
+                          q->dim, 0, similarity, rows));
         for (int64_t i = 0; i < n; i++) offer(&lists[i], q, similarity + i * rows, at, rows);
     }
     for (int64_t i = 0; i < n; i++) {
         shorten(&lists[i], q->k);
         settle(&lists[i], q);
     }
-    return dnnl_success;
+    return CLD_OK;
 }
 
 static void vote(float *scores, double *votes, const shortlist *s, const problem *q) {
@@ -207,8 +205,8 @@ static cld_status knn_f32(float *scores, const problem *q) {
     size_t bytes = (size_t)threads * thread_bytes;
     void *workspace;
     CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
-    int failed = 0;
-#pragma omp parallel for schedule(static) num_threads(threads) reduction(| : failed)
+    cld_status failed = CLD_OK;
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t b = 0; b < blocks; b++) {
         char *mine = (char *)workspace + (size_t)omp_get_thread_num() * thread_bytes;
         uint64_t *keys = cld__carve(&mine, key_bytes);
@@ -219,12 +217,16 @@ static cld_status knn_f32(float *scores, const problem *q) {
         for (int64_t i = 0; i < n; i++)
             lists[i] =
                 shortlist_of(keys + (size_t)i * list_keys, (const float *)q->query + (start + i) * q->dim, q);
-        failed |= search(lists, similarity, q, start, n) != dnnl_success;
-        for (int64_t i = 0; i < n && !failed; i++)
+        cld_status status = search(lists, similarity, q, start, n);
+        if (status != CLD_OK) {
+#pragma omp atomic write
+            failed = status;
+        }
+        for (int64_t i = 0; i < n && status == CLD_OK; i++)
             vote(scores + (start + i) * q->classes, votes, &lists[i], q);
     }
     cld_cpu_memory.release(workspace, bytes);
-    return failed ? cld_fail(CLD_BACKEND, "weighted_knn: a matrix product of oneDNN failed") : CLD_OK;
+    return cld_onednn_fail(failed, "weighted_knn: a matrix product");
 }
 
 /* ---- f64: every row sorted, the reference -------------------------------------------------------------- */

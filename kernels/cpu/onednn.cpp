@@ -1,0 +1,88 @@
+/* The one file in C++ of the CPU backend: what oneDNN throws can be caught in no other. */
+#include "kernels/cpu/onednn.h"
+
+#include <execinfo.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <exception>
+#include <new>
+
+/* What one call may need at most beside the tensors: its compiled code, and the blocks that a product packs. */
+static constexpr size_t generous = size_t(16) << 20;
+
+/* What throws between threads of its own cannot be caught: then the last line says what happened. */
+static std::terminate_handler terminate_before;
+
+static void last_line() {
+    static const char line[] = "cldlua: out of memory in oneDNN\n";
+    try {
+        if (std::current_exception()) throw;
+    } catch (const std::bad_alloc &) {
+        if (write(STDERR_FILENO, line, sizeof line - 1)) _exit(EXIT_FAILURE);
+    } catch (...) {
+    }
+    terminate_before();
+}
+
+/* The C library loads its unwinder when an exception first passes through it, and ends the process when there is no
+ * memory for that. backtrace() has it loaded. */
+static bool prepare() {
+    void *frame;
+    terminate_before = std::set_terminate(last_line);
+    return backtrace(&frame, 1) > 0;
+}
+
+static cld_status check_room(const char *doing) {
+    void *room = mmap(nullptr, generous, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
+        return cld_fail(CLD_NOMEM, "%s: out of memory: less than the %zu MiB that oneDNN may want", doing,
+                        generous >> 20);
+    munmap(room, generous);
+    return CLD_OK;
+}
+
+cld_status cld_onednn_fail(cld_status status, const char *doing) {
+    if (status == CLD_OK) return CLD_OK;
+    return cld_fail(status, "%s: %s", doing,
+                    status == CLD_NOMEM ? "out of memory in oneDNN" : "oneDNN failed");
+}
+
+template <typename Call> static cld_status guarded(Call call, const char *doing) {
+    static const bool prepared = prepare();
+    (void)prepared;
+    cld_status status = check_room(doing);
+    if (status != CLD_OK) return status;
+    try {
+        return call();
+    } catch (const std::bad_alloc &) {
+        return cld_onednn_fail(CLD_NOMEM, doing);
+    } catch (const std::exception &error) {
+        return cld_fail(CLD_BACKEND, "%s: oneDNN failed: %s", doing, error.what());
+    } catch (...) {
+        return cld_onednn_fail(CLD_BACKEND, doing);
+    }
+}
+
+cld_status cld_onednn_call(cld_status (*call)(void *context), void *context, const char *doing) {
+    return guarded([=] { return call(context); }, doing);
+}
+
+cld_status cld_onednn_check(dnnl_status_t status, const char *doing) {
+    if (status == dnnl_success) return CLD_OK;
+    if (status == dnnl_out_of_memory) return cld_onednn_fail(CLD_NOMEM, doing);
+    return cld_fail(CLD_BACKEND, "%s: oneDNN failed with status %d", doing, int(status));
+}
+
+cld_status cld_sgemm(char transposed_a, char transposed_b, int64_t m, int64_t n, int64_t k, float alpha,
+                     const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
+                     int64_t ldc) {
+    static const char doing[] = "a matrix product";
+    return guarded(
+        [=] {
+            return cld_onednn_check(
+                dnnl_sgemm(transposed_a, transposed_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc), doing);
+        },
+        doing);
+}
