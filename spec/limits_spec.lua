@@ -154,3 +154,56 @@ describe("usable cores", function()
     assert.is_true(cores >= 1 and cores <= math.max(1, math.ceil(share)))
   end)
 end)
+
+-- A training step in a shell where `ulimit` leaves so many KiB.
+local function step_under(flag, kib, step)
+  local script = ("local cld = require 'cld' local size = %s %s"):format(step.size, step.body)
+  return process.run { "-c", ('ulimit -c 0; ulimit -%s %d; exec "$0" "$@"'):format(flag, kib), process.cldlua, "-e",
+    script, program = "sh", env = { OMP_NUM_THREADS = "2" } }
+end
+
+local convolutions = { size = 64, body = [[
+  local net = cld.models.resnet18_cifar { low_dim = 128, width = 16 }
+  local sgd = cld.optim.sgd(net:parameters(), { lr = 0.1 })
+  local f, g = net(cld.randn { size, 3, 32, 32 })
+  sgd:step(f:sum() + g:sum())]] }
+local small_convolutions = { size = 2, body = convolutions.body }
+local products = { size = 1200, body = [[
+  local w = cld.randn(size, size):requires_grad_()
+  cld.randn(size, size):matmul(w):relu():matmul(w):sum():backward()]] }
+
+local under_sanitizer = process.build:find "asan" ~= nil -- which reserves more addresses than any limit here leaves
+
+describe("a training step under ulimit", function()
+  local steps = { convolutions = convolutions, ["small convolutions"] = small_convolutions, products = products }
+  for name, step in pairs(steps) do
+    for flag, sizes in pairs { v = { 70000, 120000, 190000, 2000000 }, d = { 20000, 60000, 120000, 2000000 } } do
+      it(("-%s: %s end well, or with an error that says that memory is short"):format(flag, name), function()
+        if under_sanitizer then return end
+        local failed, done = 0, 0
+        for _, kib in ipairs(sizes) do
+          local result = step_under(flag, kib, step)
+          if result.code == 0 then
+            assert.equal("", result.err)
+            done = done + 1
+          else
+            local where = ("%s KiB: status %d: %s"):format(kib, result.code, result.err)
+            assert.equal(1, result.code, where)
+            assert.is_truthy(result.err:find "^cldlua: [^\n]*memory"
+              or result.err:find "^\n?libgomp: Thread creation failed[^\n]*\n$", where)
+            failed = failed + 1
+          end
+        end
+        assert.is_true(failed > 0 and done > 0, ("%d failed, %d done"):format(failed, done))
+      end)
+    end
+  end
+
+  it("-v: tensors stop short of the limit, so that the rest of the process has room", function()
+    if under_sanitizer then return end
+    local result = process.run { "-c", 'ulimit -v 1000000; exec "$0" "$@"', process.cldlua, "-e",
+      "print(require('cld').memory().limit)", program = "sh" }
+    local limit = tonumber(result.out)
+    assert.is_true(limit > 500 * MiB and limit < 1000000 * 1024 - 200 * MiB, result.out .. result.err)
+  end)
+end)

@@ -11,16 +11,19 @@
 #define _GNU_SOURCE
 #include "kernels/cpu/cpu.h"
 
+#include <malloc.h>
+#include <omp.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
+
+#include "runtime/core/process.h"
 
 #define ALIGNMENT 64
 #define SMALL     (256u << 10) /* below: the C library's */
 #define PAGE      4096u
+#define OTHERS    (64u << 20) /* what is at least left to others when addresses are short */
 
 typedef struct range {
     size_t start, bytes; /* offset into the reservation */
@@ -34,6 +37,7 @@ static struct {
     size_t count, room;
     size_t high; /* end of the highest range ever handed out since the cache was emptied */
     size_t in_use, peak, limit;
+    bool confined; /* addresses are short: what does not fit in here must not take others' */
 } arena = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -42,29 +46,35 @@ static struct {
 #    define USE_ARENA 1
 #endif
 
-/* The smaller of the machine's memory and the control group's limit. */
-static size_t memory_limit(void) {
-    size_t limit = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-    const char *files[] = {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
-    for (size_t i = 0; i < 2; i++) {
-        unsigned long long bytes;
-        FILE *f = fopen(files[i], "r");
-        if (!f) continue;
-        if (fscanf(f, "%llu", &bytes) == 1 && bytes < limit) limit = (size_t)bytes;
-        fclose(f);
+/* Under `ulimit -v` or -d a reservation counts as if it were used, and so do threads' stacks, the code that oneDNN
+ * makes and all that a script keeps. Room is left for those, so that it is tensors that run out. */
+static size_t share_of_addresses(void) {
+    size_t left = cld_addresses_left(), stack = 8u << 20;
+    pthread_attr_t defaults;
+    if (left == SIZE_MAX) return SIZE_MAX;
+    if (pthread_attr_init(&defaults) == 0) {
+        pthread_attr_getstacksize(&defaults, &stack);
+        pthread_attr_destroy(&defaults);
     }
-    return limit;
+    size_t others = OTHERS + (size_t)omp_get_max_threads() * stack;
+    if (others < left / 4) others = left / 4;
+    return others < left / 4 * 3 ? left - others : left / 4;
 }
 
 static void prepare(void) {
     if (arena.limit) return;
-    arena.limit = memory_limit();
+    size_t memory = cld_memory_limit(), addresses = share_of_addresses();
+    arena.limit = memory < addresses ? memory : addresses;
+    if (arena.limit < PAGE) arena.limit = PAGE;
+    /* The C library would take 64 MiB of addresses for each thread that allocates. */
+    if (addresses != SIZE_MAX) mallopt(M_ARENA_MAX, 1);
     if (!USE_ARENA) return;
-    size_t bytes = 2 * arena.limit & ~(size_t)(PAGE - 1);
+    size_t bytes = (2 * arena.limit < addresses ? 2 * arena.limit : addresses) & ~(size_t)(PAGE - 1);
     void *base =
         mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     range *first = malloc(64 * sizeof *first);
     if (base == MAP_FAILED || !first) { /* no such range of addresses: the C library serves all */
+        if (base != MAP_FAILED) munmap(base, bytes);
         free(first);
         return;
     }
@@ -72,6 +82,7 @@ static void prepare(void) {
     first[0] = (range){0, bytes};
     arena.base = base;
     arena.reserved = bytes;
+    arena.confined = addresses != SIZE_MAX;
     arena.free = first;
     arena.count = 1;
     arena.room = 64;
@@ -138,7 +149,7 @@ static cld_status try_to_allocate(void **out, size_t bytes) {
     void *data = NULL;
     if (size >= bytes && in_use + size <= limit) {
         if (size >= SMALL) data = arena.base ? take(size) : NULL;
-        if (!data) data = aligned_alloc(ALIGNMENT, size);
+        if (!data && !(arena.confined && size >= SMALL)) data = aligned_alloc(ALIGNMENT, size);
     }
     if (data) {
         arena.in_use += size;
