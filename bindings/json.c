@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/io/json_memory.h"
+
 #define HOLDER "cld.json.holder"
 
 /* A JSON value that a Lua error must not leak. */
@@ -129,9 +131,11 @@ static int json_decode(lua_State *L) {
     json_error_t error;
     const char *text = luaL_checklstring(L, 1, &length);
     json_t **value = new_holder(L);
+    cld_json_watch();
     locale_t before = cld_enter_c_locale();
     *value = json_loadb(text, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     cld_leave_c_locale(before);
+    if (cld_json_starved()) return luaL_error(L, "json.decode: out of memory");
     if (!*value) {
         cldL_push_printable(L, error.text, strlen(error.text), CLD_ONE_LINE); /* it quotes the text */
         return luaL_error(L, "json.decode: %s at line %d, column %d", lua_tostring(L, -1), error.line,

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/io/json_memory.h"
+
 const char *cld_safetensors_dtype(cld_dtype dtype) {
     static const char *const names[CLD_DTYPE_COUNT] = {
         [CLD_F32] = "F32", [CLD_F64] = "F64", [CLD_BF16] = "BF16", [CLD_F16] = "F16",
@@ -43,6 +45,7 @@ static json_t *metadata_object(const cld_metadata *metadata, size_t count) {
     for (size_t i = 0; i < count; i++)
         if (json_object_set_new(table, metadata[i].key, json_string(metadata[i].value)) != 0) {
             json_decref(table);
+            if (cld_json_starved()) return cld_fail_null(CLD_NOMEM, "out of memory for the header");
             return cld_fail_null(CLD_INVALID, "metadata '%s' is not UTF-8 text", metadata[i].key);
         }
     return table;
@@ -62,7 +65,9 @@ static cld_status fill_header(json_t *header, const cld_named_tensor *tensors, s
         if (strcmp(name, "__metadata__") == 0 || json_object_get(header, name))
             return cld_fail(CLD_INVALID, "a tensor cannot be named '%s': the name is taken", name);
         if (json_object_set_new(header, name, describe(tensors[i].tensor, at)) != 0)
-            return cld_fail(CLD_INVALID, "the tensor's name '%s' is not UTF-8 text", name);
+            return cld_json_starved()
+                       ? cld_fail(CLD_NOMEM, "out of memory for the header")
+                       : cld_fail(CLD_INVALID, "the tensor's name '%s' is not UTF-8 text", name);
         at += tensor_bytes(tensors[i].tensor);
     }
     return CLD_OK;
@@ -71,11 +76,16 @@ static cld_status fill_header(json_t *header, const cld_named_tensor *tensors, s
 /* The header's text, to free; NULL with an error that does not know the path. */
 static char *header_text(const cld_named_tensor *tensors, size_t count, const cld_metadata *metadata,
                          size_t metadata_count) {
+    cld_json_watch();
     json_t *header = json_object();
     char *text = NULL;
     if (!header) return cld_fail_null(CLD_NOMEM, "out of memory for the header");
     if (fill_header(header, tensors, count, metadata, metadata_count) == CLD_OK) {
         text = json_dumps(header, JSON_COMPACT);
+        if (cld_json_starved()) { /* json_dumps may leave out what it had no memory for, and say nothing */
+            free(text);
+            text = NULL;
+        }
         if (!text) cld_fail(CLD_NOMEM, "out of memory for the header");
     }
     json_decref(header);

@@ -1,0 +1,16 @@
+/* Whether jansson ran out of memory. In many places it reports that as bad UTF-8 or as a syntax error, or not at all, so
+ * its allocations are watched.
+ *
+ *     cld_json_watch();
+ *     json_t *value = json_loadb(...);
+ *     if (cld_json_starved()) ... out of memory, whatever value and error say
+ */
+#ifndef CLD_IO_JSON_MEMORY_H
+#define CLD_IO_JSON_MEMORY_H
+
+#include <stdbool.h>
+
+void cld_json_watch(void);   /* from here on, in this thread */
+bool cld_json_starved(void); /* an allocation has failed since */
+
+#endif
