@@ -15,6 +15,17 @@ function user_error.raise(format, ...)
   error(setmetatable({ message = printable_line(message) }, UserError), 0)
 end
 
+local shortages = { "not enough memory", "out of memory", "Cannot allocate memory" } -- Lua's, ours, the C library's
+
+--- For whoever makes an error of its own of the problem that a pcall gave: raises "<what>: <problem>" if the problem is
+-- that memory ran out, which says nothing about what was read.
+function user_error.check_memory(what, problem)
+  problem = tostring(problem)
+  for _, shortage in ipairs(shortages) do
+    if problem:find(shortage, 1, true) then user_error.raise("%s: %s", what, problem) end
+  end
+end
+
 --- f(...), its errors raised as the user's.
 function user_error.call(f, ...)
   local results = table.pack(pcall(f, ...))

@@ -71,6 +71,7 @@ local position_fields = {
 -- The metadata's entry `key`, a table.
 local function decode(path, metadata, key)
   local ok, value = pcall(json.decode, metadata[key])
+  if not ok then user_error.check_memory(path, value) end
   if not ok then user_error.raise("%s: damaged checkpoint: its %s: %s", path, key, tostring(value)) end
   if type(value) ~= "table" then user_error.raise("%s: damaged checkpoint: its %s are no table", path, key) end
   return value
@@ -106,6 +107,7 @@ end
 local function restore_object(loaded, name, object)
   local ok, message = pcall(object.load_state_dict, object, loaded.states[name] or {})
   if ok then return nil end
+  user_error.check_memory(("%s: '%s'"):format(loaded.path, name), message)
   return ("'%s': %s"):format(name, (tostring(message):gsub("^[^:%s]*:%d+: ", ""))) -- without the line that found it
 end
 

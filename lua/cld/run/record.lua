@@ -54,6 +54,7 @@ end
 function record.read_options(held, path)
   local text = user_error.call(held.read, held, "options.json") or user_error.raise("cannot read '%s'", path)
   local ok, values = pcall(json.decode, text)
+  if not ok then user_error.check_memory(path, values) end
   if not ok or type(values) ~= "table" then user_error.raise("%s: damaged file: %s", path, tostring(values)) end
   return values
 end
