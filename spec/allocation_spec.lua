@@ -1,4 +1,5 @@
---- Memory that runs out: every allocation of ours made to fail in turn, under cldlua-failing (support/failing.c).
+--- Memory that runs out: every allocation of ours made to fail in turn, and many of the whole process, under
+-- cldlua-failing (support/failing.c).
 local process = require "spec.support.process"
 
 describe("an allocation that fails", function()
@@ -12,5 +13,16 @@ describe("an allocation that fails", function()
     assert.are.equal("0", bad, result.out)
     assert.is_true(tonumber(runs) > 1000, result.out)
     assert.are.equal(0, result.code)
+  end)
+
+  it("in Lua or in a library is an error that speaks of memory, and calls no file damaged", function()
+    local result = process.run {
+      "spec/support/failing_process.lua", process.build .. "/failing.so", "40",
+      program = process.build .. "/cldlua-failing", timeout = 300,
+    }
+    local attempts, bad, crashes = result.out:match("(%d+) attempts, (%d+) bad, (%d+) crashes in oneDNN\n$")
+    assert.are.equal("0", bad, result.out .. result.err)
+    assert.is_true(tonumber(attempts) > 500, result.out)
+    assert.is_true(tonumber(crashes) <= 4, result.out) -- of 80 attempts; an abort is none of them
   end)
 end)

@@ -3,7 +3,7 @@
 -- crash, raise anything else, or leave a tensor behind. Where one allocation alone fails, the memory of a tensor or of
 -- a kernel comes from the second try; a job marked `kernels` has no other memory but the headers of tensors.
 local library = arg[1]
-local arm = assert(package.loadlib(library, "luaopen_failing"))()
+local arm = assert(package.loadlib(library, "luaopen_failing"))().arm
 local cld = require "cld"
 
 cld.set_num_threads(1) -- the same allocations in the same order every time
