@@ -70,15 +70,13 @@ static bool load_beside(const char *python, const char *soname, cld_prefix *foun
 
 /* Beside every python3 of PATH. */
 static bool load_from_path(const char *soname, cld_prefix *found) {
-    const char *path = getenv("PATH");
-    char *folders = path ? strdup(path) : NULL, *rest = folders, file[PATH_MAX];
-    bool loaded = false;
-    for (char *folder; !loaded && rest && (folder = strsep(&rest, ":"));) {
-        int n = snprintf(file, sizeof file, "%s/python3", folder);
-        if (n < (int)sizeof file && access(file, X_OK) == 0) loaded = load_beside(file, soname, found);
+    char file[PATH_MAX];
+    for (const char *at = getenv("PATH"); at;) {
+        int length = (int)strcspn(at, ":"), n = snprintf(file, sizeof file, "%.*s/python3", length, at);
+        if (n < (int)sizeof file && access(file, X_OK) == 0 && load_beside(file, soname, found)) return true;
+        at = at[length] ? at + length + 1 : NULL;
     }
-    free(folders);
-    return loaded;
+    return false;
 }
 
 static bool load_missing(const char *soname, cld_prefix *found) {
