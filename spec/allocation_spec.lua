@@ -22,7 +22,8 @@ describe("an allocation that fails", function()
     }
     local attempts, bad, crashes = result.out:match("(%d+) attempts, (%d+) bad, (%d+) crashes in oneDNN\n$")
     assert.are.equal("0", bad, result.out .. result.err)
-    assert.is_true(tonumber(attempts) > 500, result.out)
+    local least = process.build:find "asan" and 100 or 700 -- the sanitizer has malloc: ours alone fail
+    assert.is_true(tonumber(attempts) > least, result.out)
     assert.is_true(tonumber(crashes) <= 4, result.out) -- of 80 attempts; an abort is none of them
   end)
 end)

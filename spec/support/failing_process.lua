@@ -31,6 +31,12 @@ local text = '{"a": [1, 2.5, "text", null, {"b": true}], "c": "\\u00e9"}'
 cld.save(folder .. "/good.safetensors", state, { step = "1" })
 core.io.save_npy(folder .. "/good.npy", state.x)
 failing.child(function() train {} end)
+do
+  local image = ("\1"):rep(3072)
+  local batch = { labels = { 0, 1, 0, 1, 0 }, images = { image, image, image, image, image } }
+  local writer = require "cld.cifar_writer"
+  for _, layout in ipairs { "python", "binary" } do writer.cifar10(folder, layout, batch, batch, { "a", "b" }) end
+end
 
 local jobs = {
   { "decoding JSON", function() return cld.json.decode(text) end },
@@ -40,6 +46,13 @@ local jobs = {
   { "an npy file", function()
     core.io.save_npy(folder .. "/x.npy", state.x)
     return core.io.load_npy(folder .. "/good.npy")
+  end },
+  { "CIFAR, pickled", function() return cld.data.cifar10 { root = folder, split = "train", layout = "python" } end },
+  { "CIFAR, binary", function() return cld.data.cifar10 { root = folder, split = "test", layout = "binary" } end },
+  { "views of images", function()
+    local set = cld.data.tensors { images = cld.zeros({ 4, 8, 8, 3 }, "u8") }
+    local loader = cld.data.loader { set, batch_size = 2, views = 2, workers = 0 }
+    for batch in loader:epoch(1) do assert(#batch.views == 2) end
   end },
   { "a checkpoint", function()
     local checkpoint = require "cld.run.checkpoint"
