@@ -66,10 +66,11 @@ static void prepare(void) {
     size_t memory = cld_memory_limit(), addresses = share_of_addresses();
     arena.limit = memory < addresses ? memory : addresses;
     if (arena.limit < PAGE) arena.limit = PAGE;
+    arena.confined = addresses < 2 * arena.limit;
     /* The C library would take 64 MiB of addresses for each thread that allocates. */
-    if (addresses != SIZE_MAX) mallopt(M_ARENA_MAX, 1);
+    if (arena.confined) mallopt(M_ARENA_MAX, 1);
     if (!USE_ARENA) return;
-    size_t bytes = (2 * arena.limit < addresses ? 2 * arena.limit : addresses) & ~(size_t)(PAGE - 1);
+    size_t bytes = (arena.confined ? addresses : 2 * arena.limit) & ~(size_t)(PAGE - 1);
     void *base =
         mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     range *first = malloc(64 * sizeof *first);
@@ -82,7 +83,6 @@ static void prepare(void) {
     first[0] = (range){0, bytes};
     arena.base = base;
     arena.reserved = bytes;
-    arena.confined = addresses != SIZE_MAX;
     arena.free = first;
     arena.count = 1;
     arena.room = 64;
@@ -149,7 +149,7 @@ static cld_status try_to_allocate(void **out, size_t bytes) {
     void *data = NULL;
     if (size >= bytes && in_use + size <= limit) {
         if (size >= SMALL) data = arena.base ? take(size) : NULL;
-        if (!data && !(arena.confined && size >= SMALL)) data = aligned_alloc(ALIGNMENT, size);
+        if (!data && !(arena.base && arena.confined && size >= SMALL)) data = aligned_alloc(ALIGNMENT, size);
     }
     if (data) {
         arena.in_use += size;
