@@ -135,7 +135,11 @@ static int json_decode(lua_State *L) {
     locale_t before = cld_enter_c_locale();
     *value = json_loadb(text, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     cld_leave_c_locale(before);
-    if (cld_json_starved()) return luaL_error(L, "json.decode: out of memory");
+    if (cld_json_starved()) {
+        json_decref(*value);
+        *value = NULL;
+        return luaL_error(L, "json.decode: out of memory");
+    }
     if (!*value) {
         cldL_push_printable(L, error.text, strlen(error.text), CLD_ONE_LINE); /* it quotes the text */
         return luaL_error(L, "json.decode: %s at line %d, column %d", lua_tostring(L, -1), error.line,

@@ -3,14 +3,15 @@
  *
  *     cld_json_watch();
  *     json_t *value = json_loadb(...);
- *     if (cld_json_starved()) ... out of memory, whatever value and error say
+ *     if (cld_json_starved()) ... out of memory, whatever value and error say: json_decref(value) before the next watch
  */
 #ifndef CLD_IO_JSON_MEMORY_H
 #define CLD_IO_JSON_MEMORY_H
 
 #include <stdbool.h>
 
-void cld_json_watch(void);   /* from here on, in this thread */
-bool cld_json_starved(void); /* an allocation has failed since */
+void cld_json_watch(void);       /* from here on, in this thread */
+bool cld_json_starved(void);     /* an allocation has failed since */
+void cld_json_free(void *block); /* what json_dumps returned */
 
 #endif

@@ -83,7 +83,7 @@ static char *header_text(const cld_named_tensor *tensors, size_t count, const cl
     if (fill_header(header, tensors, count, metadata, metadata_count) == CLD_OK) {
         text = json_dumps(header, JSON_COMPACT);
         if (cld_json_starved()) { /* json_dumps may leave out what it had no memory for, and say nothing */
-            free(text);
+            cld_json_free(text);
             text = NULL;
         }
         if (!text) cld_fail(CLD_NOMEM, "out of memory for the header");

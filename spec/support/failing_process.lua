@@ -27,7 +27,8 @@ local function train(options)
 end
 
 local state = { x = cld.ones(3), y = cld.zeros(2, 2) }
-local text = '{"a": [1, 2.5, "text", null, {"b": true}], "c": "\\u00e9"}'
+local text = '{"a": [1, 2.5, "text", null, {"b": true}], "c": "\\u00e9", "long": [0.1234567890123456789, "'
+  .. ("long "):rep(30) .. '", ' .. ("9"):rep(300) .. '.5]}'
 cld.save(folder .. "/good.safetensors", state, { step = "1" })
 core.io.save_npy(folder .. "/good.npy", state.x)
 failing.child(function() train {} end)
