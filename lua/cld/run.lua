@@ -11,9 +11,9 @@
 --
 -- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors; of a run
 -- on a GPU also the plans of its convolutions. A checkpoint has the state of every object given to run:epochs, the
--- random numbers' position, the meters and the place in the epoch, so that a resumed run continues bit for bit, in the middle
--- of an epoch too. It may be given another batch size, number of epochs or schedule, and goes on where it stands in
--- epochs (run/README.md).
+-- random numbers' position, the meters and the place in the epoch, so that a resumed run continues bit for bit, in the
+-- middle of an epoch too. It may be given another batch size, number of epochs or schedule, and goes on where it stands
+-- in epochs (run/README.md).
 --
 -- A signal that asks the run to stop ends the step, writes a checkpoint and exits with 128 and its number: SIGINT,
 -- SIGTERM, SIGHUP (the terminal was closed), SIGPIPE (nobody reads the output: `| head`), SIGUSR1, SIGUSR2 and SIGXCPU
