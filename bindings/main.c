@@ -183,11 +183,28 @@ static int message_of(lua_State *L) {
     return 1;
 }
 
+/* Loads the module if its file is there all the same: Lua takes a file that it cannot open, for want of memory or of
+ * descriptors, for none. */
+static bool load_unopened(lua_State *L, const char *name, const char *folder) {
+    static const char *const patterns[] = {"%s/lua/%s.lua", "%s/lua/%s/init.lua", "%s/" INSTALLED "/%s.lua",
+                                           "%s/" INSTALLED "/%s/init.lua"};
+    const char *path = luaL_gsub(L, name, ".", "/");
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
+        const char *file = lua_pushfstring(L, patterns[i], folder, path);
+        if (access(file, R_OK) != 0) continue;
+        if (luaL_loadfile(L, file) != LUA_OK) lua_error(L);
+        lua_pushstring(L, file);
+        return true;
+    }
+    return false;
+}
+
 /* The last of package.searchers: cld was not found by any other. The error is a table with __tostring, which is
  * printed without a traceback. Upvalue 1: the folder above the executable's. */
 static int not_found(lua_State *L) {
     const char *name = luaL_checkstring(L, 1), *folder = lua_tostring(L, lua_upvalueindex(1));
     if (strcmp(name, "cld") != 0 && strncmp(name, "cld.", 4) != 0) return 0;
+    if (load_unopened(L, name, folder)) return 2;
     lua_newtable(L);
     lua_createtable(L, 0, 1);
     lua_pushfstring(L,
