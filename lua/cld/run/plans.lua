@@ -41,7 +41,8 @@ function plans.use(held, device)
   if not name then return {} end
   local stored, problem = nil, "it is another chip's"
   if text then stored, problem = decode(text) end
-  if not stored then say(("%s is not used, convolutions are chosen anew: %s"):format(name, problem)) end
+  local path = ("%s/%s"):format(held:where() or "", name)
+  if not stored then say(("%s is not used, convolutions are chosen anew: %s"):format(path, problem)) end
   local used, failed, first = {}, 0, nil
   for _, plan in ipairs(stored or {}) do
     local ok, message = pcall(core.cuda.use_plan, plan)
@@ -52,7 +53,7 @@ function plans.use(held, device)
     end
   end
   if failed > 0 then
-    say(("%s: %d of %d plans cannot be read (%s)"):format(name, failed, #stored, first:gsub("^[^:]*:%d+: ", "")))
+    say(("%s: %d of %d plans cannot be read (%s)"):format(path, failed, #stored, first:gsub("^[^:]*:%d+: ", "")))
   end
   return used
 end
