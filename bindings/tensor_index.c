@@ -50,8 +50,8 @@ static int check_keys(lua_State *L, const cld_tensor *x, cld_key keys[CLD_MAX_DI
                    luaL_typename(L, 2));
     int count = (int)lua_rawlen(L, 2);
     if (count > CLD_MAX_DIMS)
-        luaL_error(L, "index %d of %s, which has %d dimensions", CLD_MAX_DIMS + 1, cld_describe(&x->a),
-                   x->a.ndim);
+        luaL_error(L, "index %d of %s: a tensor has at most %d dimensions", CLD_MAX_DIMS + 1,
+                   cld_describe(&x->a), CLD_MAX_DIMS);
     for (int k = 0; k < count; k++) {
         lua_rawgeti(L, 2, k + 1);
         if (!is_key(L, &keys[k])) {

@@ -101,7 +101,8 @@ end
 local BatchNorm2d = modules.class "batch_norm2d"
 
 --- nn.batch_norm2d(channels, {momentum = 0.1, eps = 1e-5, affine = true, track_running_stats = true}). A call may fuse
--- what follows: bn(x, {relu = true}), bn(x, {relu = true, residual = r}) = relu(bn(x) + r).
+-- what follows: bn(x, {relu = true}), bn(x, {relu = true, residual = r}) = relu(bn(x) + r). A batch that is not finite
+-- moves no running statistics.
 function BatchNorm2d:build(channels, options) build_norm(self, "batch_norm2d", channels, options) end
 
 function BatchNorm2d:forward(x, fuse) return normalize(self, "batch_norm2d", x, fuse) end
