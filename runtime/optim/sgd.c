@@ -224,7 +224,8 @@ static cld_tensor *is_finite(cld_tensor *loss, const cld_backend *device) {
     if (!flag) return NULL;
     cld_array value = near->a;
     value.ndim = 0;
-    CLD_TRY_NULL(cld_kernel(device, math, unary, CLD_ISFINITE, &flag->a, &value, cld_integer(0), cld_integer(0)));
+    CLD_TRY_NULL(
+        cld_kernel(device, math, unary, CLD_ISFINITE, &flag->a, &value, cld_integer(0), cld_integer(0)));
     return cld_tensor_steal(&flag);
 }
 
