@@ -11,6 +11,10 @@ end
 process.cldlua = interpreter()
 process.build = process.cldlua:match("^(.*)/[^/]*$") or "build"
 
+-- Under the sanitizers everything takes several times as long.
+local slower = process.build:find "asan" and 4 or 1
+local function seconds(options) return slower * (options.timeout or 60) end
+
 --- A path that holds from any folder.
 function process.absolute(path)
   return path:sub(1, 1) == "/" and path or os.getenv("PWD") .. "/" .. path
@@ -58,7 +62,7 @@ local function command_line(options, wrapper)
   local words = { "env --default-signal" } -- whatever the specs themselves were started with
   for _, name in ipairs(options.unset or {}) do words[#words + 1] = "-u " .. name end
   for name, value in pairs(options.env or {}) do words[#words + 1] = name .. "=" .. quote(value) end
-  words[#words + 1] = ("timeout --foreground %g"):format(options.timeout or 60)
+  words[#words + 1] = ("timeout --foreground %g"):format(seconds(options))
   words[#words + 1] = wrapper
   words[#words + 1] = quote(options.program or process.cldlua)
   for _, argument in ipairs(options) do words[#words + 1] = quote(argument) end
@@ -98,7 +102,7 @@ function process.terminal(options)
   end
   options.env = options.env or {}
   options.env.TERM = options.env.TERM or "xterm"
-  local pty = ("%s -t %g"):format(quote(process.build .. "/spec/pty"), (options.timeout or 60) - 1)
+  local pty = ("%s -t %g"):format(quote(process.build .. "/spec/pty"), seconds(options) - 1)
   local result = execute(command_line(options, pty), table.concat(script, "\n") .. "\n")
   result.plain = result.out:gsub("\27%[[%d;?]*%a", ""):gsub("\27[()=>]%w?", ""):gsub("[\r\0]", "")
   return result
