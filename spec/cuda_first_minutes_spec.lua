@@ -31,6 +31,20 @@ describe("the first ten minutes on a GPU", function()
     process.remove(folder)
   end)
 
+  it("leave nothing of a step that has come to its limit running", function()
+    local mark = "CLD_SPEC_STEP=" .. process.temporary_folder()
+    local function alive()
+      return os.execute(("grep -qsF '%s' /proc/[0-9]*/environ"):format(mark))
+    end
+    local check = ("%s timeout 3 '%s' spec/gpu/check.lua --build '%s' --only kernels >/dev/null 2>&1")
+      :format(mark, process.cldlua, process.build)
+    local _, _, code = os.execute(check)
+    assert.equal(124, code)
+    os.execute "sleep 1"
+    assert.is_nil(alive())
+    process.remove(mark:match "=(.*)")
+  end)
+
   it("refuse minutes that are none", function()
     assert.matches("first_ten_minutes: MINUTES=ten: expected a whole number of minutes\n", run { MINUTES = "ten" }.err)
     assert.equal(1, run({ MINUTES = "0" }).code)

@@ -36,6 +36,11 @@ end
 local cldlua = interpreter()
 local passed, failed = 0, 0
 
+-- At most so many seconds, in this process's group: whoever ends the check with its group ends the command as well.
+local function limited(seconds, command)
+  return ("timeout --foreground %d %s"):format(seconds, command)
+end
+
 local function read(command)
   local pipe = assert(io.popen(command .. " 2>&1"))
   local text = pipe:read "a"
@@ -82,7 +87,7 @@ local kernels = {
 local function run_specs(names)
   for _, name in ipairs(names) do
     local path = ("spec/%s_spec.lua"):format(name)
-    count(path, read(("timeout 300 '%s' %s %s"):format(cldlua, busted, path)))
+    count(path, read(limited(300, ("'%s' %s %s"):format(cldlua, busted, path))))
   end
 end
 
@@ -105,7 +110,8 @@ local function run_programs()
     :format(opt.build)))
   for path in list:lines() do
     if not path:find "%.%w+$" and not cld.cuda.is_emulated() then
-      count(path, read(("LD_LIBRARY_PATH='%s':$LD_LIBRARY_PATH timeout 300 '%s'"):format(library_folders(), path)))
+      count(path, read(("LD_LIBRARY_PATH='%s':$LD_LIBRARY_PATH %s"):format(library_folders(),
+        limited(300, "'" .. path .. "'"))))
     end
   end
   list:close()
@@ -121,9 +127,9 @@ local sizes = cld.cuda.is_emulated() and { images = 80, batch = 4, width = 2, cl
 -- the run said.
 local function recipe(name, options)
   os.execute(("rm -rf '%s/%s'"):format(runs, name))
-  local text, ok = read(("timeout 300 '%s' recipes/cifar10_npid_cld.lua --data '%s' --runs '%s' --name %s --width %d"
+  local text, ok = read(limited(300, ("'%s' recipes/cifar10_npid_cld.lua --data '%s' --runs '%s' --name %s --width %d"
     .. " --batch-size %d --clusters %d --epochs 1 --warmup-epochs 1 --lr 2e-3 --knn-k 20 --print-every 0 %s")
-    :format(cldlua, toy, runs, name, sizes.width, sizes.batch, sizes.clusters, options))
+    :format(cldlua, toy, runs, name, sizes.width, sizes.batch, sizes.clusters, options)))
   local steps, sums, log = {}, { instance = 0, cld = 0 }, io.open(("%s/%s/log.jsonl"):format(runs, name))
   for line in log and log:lines() or function() end do
     local means = cld.json.decode(line).means
@@ -178,8 +184,8 @@ local function run_recipe()
   for _, way in ipairs { { "cpu", "cuda", "fp32" }, { "cuda", "cpu", "bf16" } } do
     local from, to, precision = table.unpack(way)
     recipe("moved", ("--device %s --precision %s"):format(from, precision))
-    local text, ok = read(("timeout 300 '%s' recipes/cifar10_npid_cld.lua --resume '%s/moved' --device %s --epochs 2")
-      :format(cldlua, runs, to))
+    local text, ok = read(limited(300, ("'%s' recipes/cifar10_npid_cld.lua --resume '%s/moved' --device %s --epochs 2")
+      :format(cldlua, runs, to)))
     count(("resumed on %s, from %s"):format(to, from), text, ok and text:find "epoch 2/2 .-top1" ~= nil)
   end
 end
@@ -191,8 +197,8 @@ local function sanitize(sanitizer, tool)
   local left = opt.minutes * 60
   for _, name in ipairs { "optim", "augment", "index", "losses", "layers", "math" } do
     local start = cld.clock()
-    local text, ok, code = read(("CLD_CUDA_EXACT=1 timeout %d '%s' --tool %s --error-exitcode 9 '%s' %s"
-      .. " spec/backend_%s_spec.lua"):format(math.max(left // 1, 1), sanitizer, tool, cldlua, busted, name))
+    local text, ok, code = read("CLD_CUDA_EXACT=1 " .. limited(math.max(left // 1, 1),
+      ("'%s' --tool %s --error-exitcode 9 '%s' %s spec/backend_%s_spec.lua"):format(sanitizer, tool, cldlua, busted, name)))
     left = left - (cld.clock() - start)
     local clean = text:find "ERROR SUMMARY: 0 errors" or text:find "RACECHECK SUMMARY: 0 hazards"
     if code == 124 then
