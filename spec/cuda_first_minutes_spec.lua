@@ -4,7 +4,7 @@ local process = require "spec.support.process"
 describe("the first ten minutes on a GPU", function()
   local function run(env)
     env.BUILD, env.CLD_CUDA_PLUGIN = process.build, "/nowhere/libcld_cuda.so"
-    env.PEER_PYTHON, env.OUT = "/nowhere/python", env.OUT or ""
+    env.PEER_PYTHON, env.OUT = env.PEER_PYTHON or "/nowhere/python", env.OUT or ""
     return process.run { program = "sh", "spec/gpu/first_ten_minutes.sh", env = env, timeout = 120 }
   end
 
@@ -28,6 +28,26 @@ describe("the first ten minutes on a GPU", function()
     assert.equal(result.out:match "\nafter %d+ s:\n(.*)$", process.read(out .. "/summary.txt"))
     assert.equal("", result.err)
     assert.equal(1, result.code)
+    process.remove(folder)
+  end)
+
+  it("keep an earlier run's logs", function()
+    local logs = process.build .. "/first-ten-minutes"
+    os.execute(("mkdir -p '%s' && echo old >'%s/summary.txt'"):format(logs, logs))
+    run {}
+    assert.equal("old\n", process.read(logs .. ".before/summary.txt"))
+  end)
+
+  it("give up on a python3 that hangs", function()
+    local folder = process.temporary_folder()
+    process.write(folder .. "/python", "#!/bin/sh\nsleep 1000\n")
+    process.write(folder .. "/timeout", ([[#!/bin/sh
+      [ "$4" = %s/python ] || exec /usr/bin/timeout "$@"
+      exec /usr/bin/timeout 1 "$4"
+    ]]):format(folder)) -- a minute is long for a spec
+    os.execute(("chmod +x %s/python %s/timeout"):format(folder, folder))
+    local result = run { PEER_PYTHON = folder .. "/python", PATH = folder .. ":" .. os.getenv "PATH" }
+    assert.matches("\nafter %d+ s:\n", result.out)
     process.remove(folder)
   end)
 

@@ -198,7 +198,8 @@ local function sanitize(sanitizer, tool)
   for _, name in ipairs { "optim", "augment", "index", "losses", "layers", "math" } do
     local start = cld.clock()
     local text, ok, code = read("CLD_CUDA_EXACT=1 " .. limited(math.max(left // 1, 1),
-      ("'%s' --tool %s --error-exitcode 9 '%s' %s spec/backend_%s_spec.lua"):format(sanitizer, tool, cldlua, busted, name)))
+      ("'%s' --tool %s --error-exitcode 9 '%s' %s spec/backend_%s_spec.lua")
+        :format(sanitizer, tool, cldlua, busted, name)))
     left = left - (cld.clock() - start)
     local clean = text:find "ERROR SUMMARY: 0 errors" or text:find "RACECHECK SUMMARY: 0 hazards"
     if code == 124 then

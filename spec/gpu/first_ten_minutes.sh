@@ -1,8 +1,8 @@
 #!/bin/sh
-# first_ten_minutes.sh: what to run on a machine that is lent for minutes, the most telling first. In the unpacked bundle or in
-# a source tree; MINUTES=10 is how long all of it may take. Each step has a limit of its own and keeps all that it prints in
-# build/first-ten-minutes/N-name.log (also under $OUT, if that is set); the next one follows whether it worked or not. Ends
-# with a table: each step's status, its seconds, its last line.
+# first_ten_minutes.sh: what to run on a machine that is lent for minutes, the most telling first. In the unpacked bundle
+# or in a source tree; MINUTES=10 is how long all of it may take. Each step has a limit of its own and keeps all that it
+# prints in build/first-ten-minutes/N-name.log (also under $OUT, if that is set; an earlier run's logs go to .before). The
+# next one follows whether it worked or not. Ends with a table: each step's status, its seconds, its last line.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build}
@@ -14,7 +14,7 @@ cldlua=$build/cldlua # a path without blanks, from here
 [ -x "$cldlua" ] || { echo "first_ten_minutes: there is no $PWD/$cldlua: unpack the bundle, or make" >&2; exit 1; }
 [ -d lua/busted ] && LUA_CPATH="$PWD/lua/?.so;;" && export LUA_CPATH
 logs=$build/first-ten-minutes
-rm -rf "$logs"
+[ ! -e "$logs" ] || { rm -rf "$logs.before" && mv "$logs" "$logs.before"; }
 mkdir -p "$logs" || exit 1
 summary=$logs/summary.txt
 begin=$(date +%s)
@@ -75,16 +75,19 @@ find_tool() { # in PATH and in CUDA's folder
   done
 }
 
-peer=
-for python in ${PEER_PYTHON:-} python3 /usr/bin/python3; do
-  [ -z "$peer" ] && "$python" -c 'import torch' >/dev/null 2>&1 && peer=$python
-done
+# Looking for something has a limit, too: a driver may hang, and a first import of torch takes long.
+find_peer() {
+  for python in ${PEER_PYTHON:-} python3 /usr/bin/python3; do
+    timeout -k 5 60 "$python" -c 'import torch' >/dev/null 2>&1 </dev/null && echo "$python" && break
+  done
+}
+
 ncu=$(find_tool ncu)
 sanitizer=$(find_tool compute-sanitizer)
 # shellcheck disable=SC2089,SC2086 # words, not one
 short="--device cuda --steps 20 --plans $logs/plans.json"
 # The emulator of the specs, to try this script: its kernels run on the host.
-emulated=$("$cldlua" -e 'print(require("cld").cuda.is_emulated())' 2>/dev/null)
+emulated=$(timeout -k 5 20 "$cldlua" -e 'print(require("cld").cuda.is_emulated())' 2>/dev/null)
 [ "$emulated" != true ] || short="$short --batch 4 --width 2 --bank 40 --clusters 2 --size 32"
 
 echo "logs: $PWD/$logs"
@@ -102,12 +105,16 @@ step step-plain 90 "$cldlua" spec/gpu/step.lua --what npid $short --no-graph
 step step-graph 60 "$cldlua" spec/gpu/step.lua --what npid $short
 if [ -n "$ncu" ]; then
   # About one step's launches, after some steps: the plans are known, so that none is of their choice.
-  step ncu 90 "$ncu" --launch-skip 4000 --launch-count 1000 --csv \
+  # ncu prints what it has found at its end. So two figures of one pass, with clocks and caches left as they are: a section
+  # takes many passes.
+  step ncu 90 "$ncu" --launch-skip 4000 --launch-count 1000 --csv --clock-control none --cache-control none \
+    --metrics gpu__time_duration.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed \
     "$cldlua" spec/gpu/step.lua --what npid $short --no-graph
 else
   lacks ncu "no ncu in PATH or CUDA's folder"
 fi
 step resnet50 120 "$cldlua" spec/gpu/step.lua --what resnet50 $short
+peer=$(find_peer)
 if [ -n "$peer" ]; then
   step peer-npid 60 "$peer" spec/gpu/peer_step.py npid --mode graph --device cuda --steps 20
   step peer-resnet50 60 "$peer" spec/gpu/peer_step.py resnet50 --mode graph --device cuda --steps 20
