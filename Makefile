@@ -34,7 +34,8 @@ endif
 # GNU make remakes the files it includes and then starts over, so in `make setup demo` the probes below see what setup
 # has just installed.
 
-PACKAGES := gcc g++ libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev
+PACKAGES := gcc g++ libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev \
+            util-linux
 
 ifeq ($(filter setup,$(MAKECMDGOALS)):$(MAKE_RESTARTS),setup:)
 include $(BUILD)/setup.done
@@ -277,6 +278,7 @@ DEMO_RUN := $(BUILD)/runs/demo-$(SEED)
 DEMO     := --width 16 --batch-size 128 --clusters 64 --epochs 14 --fill-epochs 1 --warmup-epochs 2
 # One demo of a seed at a time. The last one's folder is removed under the lock that a run has on its own.
 demo: all
+	@command -v flock >/dev/null || { echo "demo: there is no flock here (Debian: util-linux)"; exit 1; }
 	$(Q)exec 9>$(BUILD)/demo-$(SEED).lock; flock -n -E 75 9 || [ $$? != 75 ] || \
 	  { echo "demo: another 'make demo' with SEED=$(SEED) is going on in $(BUILD); give this one another SEED"; exit 1; }; \
 	[ -d $(TOY) ] || { rm -rf $(TOY).new && \

@@ -15,13 +15,13 @@ describe("make demo", function()
   end)
   after_each(function() process.remove(build) end)
 
-  local function demo()
-    return process.run { program = "make", "-o", "all", "demo", "BUILD=" .. build, "CUDA_ARCH=",
+  local function demo(path)
+    return process.run { program = "make", "-o", "all", "demo", "BUILD=" .. build, "CUDA_ARCH=", env = { PATH = path },
       unset = { "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "SEED" } }
   end
 
-  local function is_refused(pattern)
-    local result = demo()
+  local function is_refused(pattern, path)
+    local result = demo(path)
     assert.equal(2, result.code)
     assert.matches(pattern, result.out)
     assert.equal("old", process.read(run .. "/checkpoint.safetensors"))
@@ -44,6 +44,12 @@ describe("make demo", function()
     repeat until not os.execute(("flock -n %s/demo-1.lock true"):format(build))
     is_refused("^demo: another 'make demo' with SEED=1 is going on in [^\n]*; give this one another SEED\n$")
     holder:close()
+  end)
+
+  it("names the program that is missing", function()
+    local tools = build .. "/tools"
+    os.execute(("mkdir %s && ln -s /usr/bin/* /bin/bash %s 2>/dev/null; rm %s/flock"):format(tools, tools, tools))
+    is_refused("^demo: there is no flock here %(Debian: util%-linux%)\n$", tools)
   end)
 
   it("leaves no half of the toy data to the next one", function()
