@@ -232,23 +232,6 @@ $(BUILD)/cuda_host/%.o: kernels/cuda/% $(BUILD)/cuda_host/flags
 	@echo "  CXX   $< (host)"
 	$(Q)$(CXX) -x c++ -std=gnu++17 $(HOST_COMMON) -MMD -MP -c -o $@ $<
 
-# Programs that the specs run, each of one file and the plugin's own objects: build/spec on the host, and build/cuda/spec on
-# a GPU.
-PROGRAMS      := $(basename $(notdir $(wildcard spec/support/cuda_*.cu)))
-HOST_PROGRAMS := $(PROGRAMS:%=$(BUILD)/spec/%)
-CUDA_PROGRAMS := $(if $(HAVE_CUDA),$(PROGRAMS:%=$(BUILD)/cuda/spec/%))
-
-$(BUILD)/spec/%: spec/support/%.cu $(HOST_OBJ)
-	@mkdir -p $(@D)
-	@echo "  CXX   $< (host)"
-	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -o $@ -x c++ $< -x none $(HOST_OBJ) $(LDFLAGS) -lgomp -lpthread -lm
-
-$(BUILD)/cuda/spec/%: spec/support/%.cu $(CUDA_OBJ)
-	@mkdir -p $(@D)
-	@echo "  NVCC  $<"
-	$(Q)$(filter-out -Xptxas -v,$(CUDA_NVCC)) -c -o $@.o $<
-	$(Q)$(CC) -o $@ $@.o $(CUDA_OBJ) $(LDFLAGS) $(CUDA_LIBS)
-
 comma := ,
 -include $(CUDA_OBJ:.o=.d) $(HOST_OBJ:.o=.d)
 
@@ -293,6 +276,8 @@ demo: all
 
 # ---- checks ------------------------------------------------------------------
 
+include spec/programs.mk
+
 # SPEC=spec/x_spec.lua runs one file; of several, JOBS at a time, the longest first. Ends with "N passed, N failed".
 SPEC ?= spec
 JOBS ?= $(shell nproc)
@@ -303,64 +288,8 @@ ifeq ($(filter 1,$(JOBS) $(words $(SPEC_FILES))),)
 RUN_SPECS   = spec/support/parallel.sh $(JOBS) $(BUILD)/cldlua /usr/bin/busted \
                 $(filter $(LONGEST),$(SPEC_FILES)) $(filter-out $(LONGEST),$(SPEC_FILES))
 endif
-test: all $(CUDA_HOST) $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/spec/failing_files.so $(BUILD)/cldlua-failing
+test: all $(CUDA_HOST) $(TEST_PROGRAMS)
 	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(RUN_SPECS)
-
-$(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
-	@mkdir -p $(@D)
-	@echo "  CC    $<"
-	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $< -lutil
-
-$(BUILD)/spec/failing_files.so: spec/support/failing_files.c $(BUILD)/flags
-	@mkdir -p $(@D)
-	@echo "  CC    $<"
-	$(Q)$(CC) -std=gnu11 -fPIC -shared $(WARN) $(CFLAGS) -o $@ $< -ldl
-
-# Error messages, for programs that link little else.
-CORE_TEXT := $(patsubst %,$(BUILD)/obj/runtime/core/%.o,error text)
-
-# What the emulator of CUDA promises its kernels, and what it does about mistakes: spec/emulator_spec.lua.
-EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(CORE_TEXT)
-EMULATOR_TESTS := $(addprefix $(BUILD)/spec/emulator_,test mistakes)
-$(EMULATOR_TESTS): $(BUILD)/spec/%: spec/support/%.cu $(EMULATOR) $(BUILD)/cuda_host/flags
-	@mkdir -p $(@D)
-	@echo "  CXX   $< (host)"
-	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -MMD -MP -MT $@ -MF $@.d -o $@ -x c++ $< -x none $(EMULATOR) -lpthread -lm
--include $(EMULATOR_TESTS:=.d)
-test: $(EMULATOR_TESTS)
-
-# blas.h and dnn.h by themselves, for spec/cuda_libraries_spec.lua: the loops on the host, and where CUDA is the libraries,
-# as far as they can be asked without a GPU and with one.
-$(BUILD)/spec/%.o: spec/support/% $(BUILD)/cuda_host/flags
-	@mkdir -p $(@D)
-	@echo "  CC    $<"
-	$(Q)$(if $(filter %.c,$<),$(CC) -std=gnu11,$(CXX) -std=gnu++17) $(HOST_COMMON) $(CUDA_INC) -MMD -MP -c -o $@ $<
-
-HOST_DEVICE := $(addprefix $(BUILD)/cuda_host/,$(addsuffix .o,memory.c pool.c fault.c plans.c host/device.cpp host/launch.cpp host/fiber.cpp))
-CUDA_DEVICE := $(addprefix $(BUILD)/cuda/,$(addsuffix .o,memory.c pool.c fault.c device.c staging.c blas.c dnn.c dnn_plan.c dnn_libraries.c plans.c tune.c compare.cu))
-$(BUILD)/spec/cuda_libraries_host: $(BUILD)/spec/cuda_libraries.cpp.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/blas.cpp.o $(BUILD)/cuda_host/host/dnn.cpp.o
-$(BUILD)/spec/cuda_blas: $(BUILD)/spec/cuda_libraries.cpp.o $(BUILD)/spec/cuda_blas.c.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/dnn.cpp.o
-$(BUILD)/spec/cuda_plans: $(BUILD)/spec/cuda_plans.c.o $(BUILD)/cuda/plans.c.o $(BUILD)/cuda/tune.c.o
-$(BUILD)/spec/cuda_libraries: $(BUILD)/spec/cuda_libraries.cpp.o $(CUDA_DEVICE)
-# The real device.c, on a CUDA runtime of the specs' own.
-$(BUILD)/spec/cuda_device: $(addprefix $(BUILD)/spec/cuda_,device.cpp.o runtime_fake.cpp.o) $(addprefix $(BUILD)/cuda/,$(addsuffix .c.o,memory pool fault graph device staging))
-CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries device))
-$(CUDA_CHECKS): $(CORE_TEXT)
-	@echo "  LINK  $@"
-	$(Q)$(CXX) $(SANITIZE) -o $@ $^ $(LDFLAGS) $(if $(HAVE_CUDA),$(CUDA_LIBS)) -lgomp -lpthread -lm
--include $(wildcard $(BUILD)/spec/*.d)
-test: $(CUDA_CHECKS)
-
-# The interpreter with an allocator that fails when told to: spec/allocation_spec.lua.
-WRAPPED := malloc calloc realloc aligned_alloc
-$(BUILD)/failing.so: spec/support/failing.c $(BUILD)/flags
-	@mkdir -p $(@D)
-	@echo "  CC    $<"
-	$(Q)$(CC) -std=gnu11 -O1 -fPIC -shared $(WARN) $(LUA_CFLAGS) $(SANITIZE) -o $@ $<
-
-$(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
-	@echo "  LINK  $@"
-	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
 # The same specs in a build of their own, a file on each processor. liboneDNN, libgomp and Lua's string table leave
 # reachable memory behind; what is lost is reported.
