@@ -143,6 +143,17 @@ devices.each("plans", function(device)
       assert.same({ 1, 1 }, { stored().plans[1].engine, stored().plans[2].engine })
     end)
 
+    it("are not mistaken for those of what was computed before the run was resumed", function()
+      process.write(script, (recipe:gsub("local run = ", [[
+        local x, w = cld.ones(2, 3, opt.size + 4, 9):to(opt.device), cld.ones(4, 3, 3, 3):to(opt.device)
+        cld.nn.functional.conv2d(x, w)
+        %0]])))
+      train()
+      assert.not_matches("chosen anew", train("--resume", "--epochs", "2", "--size", "6"))
+      assert.not_matches("chosen anew", train("--resume", "--epochs", "3", "--size", "7"))
+      assert.equal(6, #stored().plans)
+    end)
+
     it("of another library are not used: a line says so", function()
       train()
       local other = stored()

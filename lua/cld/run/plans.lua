@@ -25,14 +25,23 @@ local function decode(text)
   return nil, ("it is of %s, here is %s"):format(tostring(stored.library), library)
 end
 
+-- What a plan is for, as text: all of it but what was chosen.
+local function purpose(plan)
+  local fields = {}
+  for name, value in pairs(plan) do
+    if name ~= "engine" and name ~= "knobs" then fields[name] = value end
+  end
+  return json.encode(fields)
+end
+
 local function other_chips_file(held)
   for _, name in ipairs(held:list()) do
     if name:find "^plans%-.*%.json$" then return name end
   end
 end
 
---- use(held, device): before a resumed run computes anything. Says in a line what cannot be used. Returns what was, a
--- list of texts.
+--- use(held, device): before a resumed run computes anything. Says in a line what cannot be used. Returns the
+-- plans that were, as texts, by what they are for.
 function plans.use(held, device)
   if not has_plans(device) then return {} end
   local name = file_of(device)
@@ -47,7 +56,7 @@ function plans.use(held, device)
   for _, plan in ipairs(stored or {}) do
     local ok, message = pcall(core.cuda.use_plan, plan)
     if ok then
-      used[#used + 1] = json.encode(plan)
+      used[purpose(plan)] = json.encode(plan)
     else
       failed, first = failed + 1, first or tostring(message)
     end
@@ -66,7 +75,8 @@ function plans.keep(held, device, given)
   local lines, changed = {}, 0
   for i, plan in ipairs(chosen.plans) do
     lines[i] = json.encode(plan)
-    if given[i] and given[i] ~= lines[i] then changed = changed + 1 end
+    local before = given[purpose(plan)]
+    if before and before ~= lines[i] then changed = changed + 1 end
   end
   local text = ('{"library": %s, "plans": [\n%s\n]}\n'):format(json.encode(chosen.library),
     table.concat(lines, ",\n"))
