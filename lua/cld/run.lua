@@ -144,12 +144,20 @@ local function resume(self)
     self.epochs_done >= self.opt.epochs and ": nothing is left to do" or ""))
 end
 
+-- The loop has ended, however it did: from here on the folder is anyone's, while `self` may live on in a session.
+local function let_go(self)
+  self.folder = self:where()
+  self.held:close()
+  self.held, self.claim, self.states, self.epoch = nil, nil, nil, nil
+end
+
 --- `for epoch in run:epochs { name = object, ..., loader = loader } do`: 1 to opt.epochs, or what a resumed run has
 -- left of them. The objects have state_dict and load_state_dict, or are tensors, or tables {name = tensor}, which are
 -- restored in place; a loader needs no state: on resume in the middle of an epoch it is told to begin at the image
 -- where the run stood (loader.first_image, counted from 0).
 function Run:epochs(objects)
   local _ <close> = c_locale()
+  if not self.held then error("run:epochs: this run has ended; cld.run with resume = true goes on with it", 2) end
   self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
   self.shape = position.shape(self.loader, self.opt)
   self.steps_per_epoch = self.shape.steps
@@ -166,6 +174,7 @@ function Run:epochs(objects)
   local close = setmetatable({}, { __close = function()
     eval.on_batch, eval.on_not_finite = nil, nil
     system.restore_signals()
+    let_go(self)
   end })
   return function() return self:next_epoch() end, nil, nil, close
 end
@@ -216,7 +225,7 @@ function Run:remember(fields)
 end
 
 -- Where the folder lies now: a run goes on in one that was moved.
-function Run:where() return self.held:where() or self.folder end
+function Run:where() return self.held and self.held:where() or self.folder end
 
 function Run:check_folder()
   if self.held:where() then return end
