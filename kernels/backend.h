@@ -8,10 +8,10 @@
  * which is looked for when a program asks for such a device (runtime/tensor/device.c). The version stands first in what
  * such a library hands over: one that was built from another contract is refused.
  *
- * Queues. A device may queue its work and go on: then nothing here waits for it but to_host and synchronize. What a
- * kernel only finds out on the device, an index that is out of range, is reported by the next of these, or by end_step. So that a step
- * need not wait, values that change from step to step can be given as arrays of one element on the device: the learning
- * rate, the condition under which a step is made, the position of the random numbers.
+ * Queues. A device may queue its work and go on: then nothing here waits for it but to_host and synchronize, and
+ * end_step for earlier steps. What a kernel only finds out on the device, an index that is out of range, is reported by
+ * the next of these. So that a step need not wait, values that change from step to step can be arrays of one element on
+ * the device: the learning rate, the condition under which a step is made, the position of the random numbers.
  */
 #ifndef CLD_KERNELS_BACKEND_H
 #define CLD_KERNELS_BACKEND_H

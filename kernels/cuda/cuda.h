@@ -40,8 +40,8 @@ struct cld_scratch_scope : cld_scratch_block {
 
 /* ---- faults: fault.c ---------------------------------------------------------------------------------------------- */
 
-/* A kernel that meets an index out of range goes on with another in its place, and reports it here; the next call that
- * waits for the device, or for one of its steps, turns the first report into an error. Name, and what the value is of: "gather: index 12 ...". */
+/* A kernel that meets an index out of range goes on with another in its place, and reports it here; the next wait for
+ * the device, or for one of its steps, makes an error of it. Name, and what the value is of: "gather: index 12 ...". */
 #define CLD_FAULTS(X)                                                                                        \
     X(CROSS_ENTROPY, "cross_entropy: label")                                                                 \
     X(GATHER, "gather: index")                                                                               \
