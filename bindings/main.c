@@ -308,7 +308,7 @@ static bool open_standard_streams(void) {
     return true;
 }
 
-/* -E: every variable of ours. Lua's are skipped where they would be read (LUA_NOENV). */
+/* -E: every variable of ours. Lua's own are skipped by what reads them (LUA_NOENV). */
 static void ignore_own_variables(void) {
     for (char **entry = environ; *entry;) {
         const char *end = strchr(*entry, '=');

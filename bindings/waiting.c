@@ -45,7 +45,7 @@ NATIVE static void restart(int argc, char **argv, char **environment) {
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     if (length <= 0) return;
     program[length] = '\0';
-    execve(program, argv, changed); /* where it fails, libgomp waits as it likes */
+    execve(program, argv, changed); /* if it fails, libgomp waits as it likes */
 }
 
 __attribute__((section(".preinit_array"), used)) static void (*const before_all)(int, char **,

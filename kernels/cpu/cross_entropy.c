@@ -89,8 +89,8 @@ static row read_row(const job *j, int64_t i, int64_t label) {
     return r;
 }
 
-/* -sum_c q_c log p_c, where log p_c = scale (x_c - largest) - log(sum). Sums of differences: what all logits share is lost before
- * anything is rounded to its last bit. */
+/* -sum_c q_c log p_c, where log p_c = scale (x_c - largest) - log(sum). Sums of differences: what all logits share is
+ * lost before anything is rounded to its last bit. */
 static double loss_of(const job *j, const row *r) {
     double loss = log(r->sum) + j->scale * (1 - j->smoothing) * (r->largest - r->at_label), total = 0;
     if (j->smoothing == 0) return loss;

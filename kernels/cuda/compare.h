@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-/* largest (two floats on the device) = the largest |a - b|, infinite where one alone is not finite, and the largest |a| that
+/* largest (two floats on the device) = the largest |a - b|, infinite if only one of them is finite, and the largest |a| that
  * is finite. a, b: n elements that lie densely. */
 cld_status cld_cuda_compare(float *largest, const void *a, const void *b, int64_t n, cld_dtype dtype);
 

@@ -4,7 +4,7 @@
  * round more than they may are left out, and so are those that sum in an order of their own at every run, as long as any
  * other is left: training from the same seed repeats. Those that remain are tried on the caller's own arrays, where the
  * device may be waited for (tune.h), and the best is kept for the shape. What was chosen can be told to another process
- * (plans.h), which then makes the same plan, and chooses only where that cannot be made.
+ * (plans.h), which then makes the same plan, and chooses only if that cannot be made.
  */
 #include "kernels/cuda/dnn.h"
 
@@ -151,8 +151,8 @@ static void keep_first(cld_dnn_plan *out, tuning *t) {
     for (int i = 0; i < t->proposed.count && !out->plan; i++) move(out, &t->plans[i]);
 }
 
-/* In the order of what may be given up: the better heuristics, then that runs repeat. Of plans that are made but fail when they
- * are run it is the first, so that its failure is told; out stays empty where no engine can. */
+/* In the order of what may be given up: the better heuristics, then that runs repeat. If plans can be made but all fail
+ * when they are run, it is the first of them, whose failure is then told. out stays empty if no engine can. */
 static cudnnStatus_t tune(cld_dnn_plan *out, const cld_dnn_target *target, cudnnBackendDescriptor_t graph,
                           cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a) {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B,

@@ -38,7 +38,7 @@ typedef struct cld_dnn_configs {
     int64_t engines[CLD_MOST_CANDIDATES];
 } cld_dnn_configs;
 
-/* Nothing where the heuristic says that it cannot. */
+/* None if the heuristic says that it cannot. */
 cudnnStatus_t cld__dnn_propose(cld_dnn_configs *out, const cld_dnn_target *t, cudnnBackendDescriptor_t graph,
                                cudnnBackendHeurMode_t mode);
 /* Those that round more than they may go, and with repeatable those that sum in an order of their own at every run. */

@@ -1,5 +1,5 @@
 /* A ring of page-locked memory, allocated by the first copy and never again. Copies take slices of it one after another, each
- * with an event that says when it was sent; where the next has no room the oldest is waited for. A copy that is larger than a
+ * with an event that says when it was sent; when the next has no room, the oldest is waited for. A copy that is larger than a
  * part of the ring goes in pieces, so that the first is on its way while the next is staged. */
 #include "kernels/cuda/staging.h"
 
@@ -22,7 +22,7 @@ typedef struct slice {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
     char *host;
-    size_t bytes, head; /* head: where the next slice begins, if it fits there */
+    size_t bytes, head; /* head: the next slice begins here, if it fits */
     slice slices[SLICES];
     int first, count; /* under way, the oldest first */
 } ring;

@@ -62,11 +62,11 @@ function eval.accuracy(scores, labels, ks)
   return table.unpack(shares)
 end
 
---- Where it is set, a function that features calls before each batch: from there cld.run heeds signals, for
+--- If set, a function that features calls before each batch: from there cld.run heeds signals, for
 -- which a pass over a large data set is too long to wait.
 eval.on_batch = nil
 
---- Where it is set, a function that is told of features that are not finite before that is an error: cld.run ends the
+--- If set, a function that is told of features that are not finite, before that is an error: cld.run ends the
 -- training, whose checkpoint is not the one that has diverged.
 eval.on_not_finite = nil
 

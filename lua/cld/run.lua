@@ -267,7 +267,7 @@ function Run:report_epoch()
   self:check_divergence(self.is_whole and self.line.epoch_steps or nil)
 end
 
--- A run that has come to nothing ends here, with its last good checkpoint. `steps`: where all of so many were skipped.
+-- A run that has come to nothing ends here, with its last good checkpoint. `steps`: if all of so many were skipped.
 function Run:check_divergence(steps)
   local problem = self.watch:problem(self.states, steps)
   if problem then self:end_diverged(problem) end

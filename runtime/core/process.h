@@ -38,7 +38,7 @@ size_t cld_addresses_left(void);
  * that is less, rounded up; at least 1. */
 int cld_usable_cores(void);
 
-/* What the control groups alone say: SIZE_MAX and INFINITY where they set no limit. root: "", or a folder with the
+/* What the control groups alone say: SIZE_MAX and INFINITY if they set no limit. root: "", or a folder with the
  * files of another machine in proc/self and sys/fs/cgroup. */
 typedef struct cld_control_groups {
     size_t memory; /* bytes */

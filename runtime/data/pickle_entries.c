@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* NULL where absent; the last entry of several. */
+/* NULL if absent; the last entry of several. */
 static const value *find(cld_pickle *p, const char *key) {
     const value *dict = value_at(p, p->root), *found = NULL;
     const cell *cells = p->cells.data;
@@ -53,7 +53,7 @@ static const char *describe(cld_pickle *p, const value *v, char text[192]) {
 
 /* ---- arrays -------------------------------------------------------------------------------------------- */
 
-/* The array, where its parts fit each other and its elements are of a known kind. */
+/* The array, if its parts fit each other and its elements are of a known kind. */
 static bool open_array(const cld_pickle *p, const value *v, cld_pickle_array *out, const value **dtype) {
     if (!v || v->kind != ARRAY) return false;
     const value *shape = value_at(p, v->array.shape), *bytes = value_at(p, v->array.data);

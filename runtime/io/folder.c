@@ -140,7 +140,7 @@ static bool is_named_by(int fd, const char *path) {
            held.st_ino == named.st_ino;
 }
 
-/* The path from the root; as it is where the working folder has none. */
+/* The path from the root; as it is if the working folder has none. */
 static char *absolute_path(const char *path) {
     char *working = *path == '/' ? NULL : getcwd(NULL, 0), *absolute;
     if (!working) return strdup(path);

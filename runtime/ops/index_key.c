@@ -37,7 +37,7 @@ static cld_status add_index(selection *s, int dim, cld_tensor *index) {
     return CLD_OK;
 }
 
-/* The u8 mask's dimensions are those of the view from dim on: where it is not 0, an index for each of them. */
+/* The u8 mask's dimensions are those of the view from dim on: an index for each of them if it is not 0. */
 static cld_status add_mask(selection *s, int dim, cld_tensor *mask, int number) {
     const cld_array *m = &mask->a, *x = &s->view->a;
     bool fits = m->ndim > 0 && dim + m->ndim <= x->ndim;
@@ -179,7 +179,7 @@ static cld_tensor *joined_index(const selection *s, const plan *p) {
     return wide ? cld_flatten(wide, 0, -1) : NULL;
 }
 
-/* The view with the indexed dimensions joined and first; a copy where it must be. */
+/* The view with the indexed dimensions joined and first; a copy if it must be. */
 static cld_tensor *flat_view(cld_tensor **permuted, const selection *s, const plan *p) {
     *permuted = cld_permute(s->view, p->order);
     return *permuted ? cld_reshape(*permuted, p->flat.ndim, p->flat.extents) : NULL;

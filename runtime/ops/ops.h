@@ -63,7 +63,7 @@ static inline cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *sh
 /* Dimension i of the view is x's dims[i]. */
 cld_tensor *cld_permute(cld_tensor *x, const int *dims);
 cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1);
-cld_tensor *cld_t(cld_tensor *x); /* of a matrix; x itself where it has fewer dimensions */
+cld_tensor *cld_t(cld_tensor *x); /* of a matrix; x itself if it has fewer dimensions */
 /* start and index are 0-based, or negative, from the end; select drops dim. */
 #define CLD_NOWHERE INT64_MIN /* a position that none is: 0 where they count from 1 */
 cld_tensor *cld_narrow(cld_tensor *x, int dim, int64_t start, int64_t length);
@@ -95,7 +95,7 @@ cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bool keepdim);
 cld_tensor *cld_std(cld_tensor *x, const int *dims, int ndims, bool unbiased,
                     bool keepdim); /* no gradient at 0 */
-/* The gradient is shared among equals; where there is NaN, among those. */
+/* The gradient is shared among equals; if there are NaNs, among those. */
 cld_tensor *cld_amax(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_amin(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_prod(cld_tensor *x, const int *dims, int ndims, bool keepdim);

@@ -1,4 +1,4 @@
-/* A tensor and a number. Most of these have a kernel of one operand; where there is none the number becomes a tensor
+/* A tensor and a number. Most of these have a kernel of one operand; if there is none, the number becomes a tensor
  * without dimensions. Integers stay exact: see cld_scalar. */
 #include <math.h>
 #include <stdlib.h>
@@ -37,7 +37,7 @@ cld_status cld_fill_(const char *op, cld_tensor *x, cld_scalar s) {
 
 /* ---- which kernel -------------------------------------------------------------------------------------- */
 
-/* The one-operand kernel for `x op s` and for `s op x`, where there is one. Subtraction adds -s; division by
+/* The one-operand kernel for `x op s` and for `s op x`, if there is one. Subtraction adds -s; division by
  * a number is left to the two-operand kernel, because multiplying by 1/s would round twice, unless it is a power of 2. */
 typedef struct scalar_form {
     bool right, left;

@@ -256,7 +256,7 @@ static cld_tensor *slice(cld_tensor *x, int dim, int64_t start, int64_t length, 
                      (view_params){.dim = dim, .start = start, .step = step});
 }
 
-/* From the end, where it is negative. */
+/* Negative ones count from the end. */
 static int64_t from_start(int64_t position, int64_t extent) {
     return position < 0 && position != CLD_NOWHERE ? position + extent : position;
 }

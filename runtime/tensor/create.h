@@ -4,7 +4,7 @@
 
 #include "runtime/tensor/tensor.h"
 
-/* start, start + step, ... while below stop (above it for a negative step); exact where all three are integers. */
+/* start, start + step, ... while below stop (above it for a negative step); exact if all three are integers. */
 cld_tensor *cld_tensor_arange(cld_dtype dtype, cld_scalar start, cld_scalar stop, cld_scalar step,
                               const cld_backend *device);
 /* 0, 1, ... count - 1 */

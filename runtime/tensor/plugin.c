@@ -36,8 +36,8 @@ static bool load_from_prefix(const char *prefix, const char *soname) {
     return false;
 }
 
-/* A prefix where a library was found, or "": the next one is looked for there first. Libraries of one installation fit together;
- * those of several need not, even where their names are the same. */
+/* A prefix where a library was found, or "": the next one is looked for there first. Libraries of one installation fit
+ * together; those of several need not, even if their names are the same. */
 typedef struct cld_prefix {
     char path[PATH_MAX];
 } cld_prefix;

@@ -8,7 +8,7 @@
 --   programs   the libraries, the allocator and the optimizers by themselves
 --   recipe     the recipe on toy data on both: its losses in each of 20 steps agree to 1e-3 in fp32, with a graph and
 --              without, in other precisions to a few percent; a checkpoint of one device goes on on the other
---   memcheck, racecheck   NVIDIA's compute-sanitizer, where it is there, over the kernels' specs
+--   memcheck, racecheck   NVIDIA's compute-sanitizer, if it is there, over the kernels' specs
 local cld = require "cld"
 
 local opt = cld.options {

@@ -177,7 +177,7 @@ static void check_product(const product_case &t, cld_dtype factors, cld_dtype re
         fail(what, cld_error_message());
 }
 
-/* How many descriptors cuBLASLt has made and not destroyed: of spec/support/cuda_blas.c, where that is linked. */
+/* How many descriptors cuBLASLt has made and not destroyed: of spec/support/cuda_blas.c, if that is linked. */
 extern "C" __attribute__((weak)) int cuda_blas_descriptors(void);
 
 static void check_products() {

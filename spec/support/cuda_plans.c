@@ -1,6 +1,7 @@
 /* Plans of cuDNN for an H100, made without one: cuDNN takes a description of the device instead. So every descriptor of
- * dnn.c, the heuristics, the filters, the plans themselves, the choice among them and that a plan can be made once more from
- * what is told of it are checked on any machine that has the library; only that they run is not. Prints what failed; the exit code is 1 where anything did.
+ * dnn.c, the heuristics, the filters, the plans themselves, the choice among them and that a plan can be made once more
+ * from what is told of it are checked on any machine that has the library; only that they run is not. Prints what
+ * failed; the exit code is 1 if anything did.
  * spec/cuda_libraries_spec.lua runs it. */
 #define _GNU_SOURCE /* dnn_libraries.c's */
 #include <cudnn.h>

@@ -37,7 +37,7 @@ end
 local Line = {}
 Line.__index = Line
 
---- new{epochs =, steps_per_epoch =, every = seconds between lines where there is no terminal}
+--- new{epochs =, steps_per_epoch =, every = seconds between lines if there is no terminal}
 function progress.new(settings)
   local now = clock()
   return setmetatable({
