@@ -29,6 +29,7 @@ static struct {
 
 static cudaError_t make_events(void) {
     for (int i = 0; i < SLICES; i++) {
+        if (ring.slices[i].sent) continue; /* by an attempt that failed later */
         cudaError_t error = cudaEventCreateWithFlags(&ring.slices[i].sent, cudaEventDisableTiming);
         if (error != cudaSuccess) return error;
     }
@@ -37,15 +38,15 @@ static cudaError_t make_events(void) {
 
 static cudaError_t open_ring(void) {
     void *host = NULL;
-    cudaError_t error = cudaSuccess;
     if (ring.host) return cudaSuccess;
+    cudaError_t error = make_events();
+    if (error != cudaSuccess) return error;
     for (size_t bytes = RING; bytes >= SMALLEST; bytes /= 2) {
         error = cudaHostAlloc(&host, bytes, cudaHostAllocDefault);
         cld__ignore(error);
         ring.bytes = bytes;
         if (error != cudaErrorMemoryAllocation) break;
     }
-    if (error == cudaSuccess) error = make_events();
     if (error == cudaSuccess) ring.host = host;
     return error;
 }

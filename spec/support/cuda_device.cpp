@@ -92,6 +92,10 @@ static void have_no_code() {
 static void open_the_ring(bool small) {
     int *x = (int *)allocate(sizeof *x), value = 7;
     size_t before = fake_page_locked();
+    fake.event = cudaErrorUnknown;
+    FAILS(memory->from_host(x, &value, sizeof value), "copying to the device");
+    CHECK(fake_page_locked() == before);
+    fake.event = cudaSuccess;
     fake.page_locked = before;
     FAILS(memory->from_host(x, &value, sizeof value), "out of page-locked host memory");
     CHECK(cld_error_code() == CLD_NOMEM);

@@ -6,7 +6,8 @@
 #include <string.h>
 #include <vector>
 
-cld_fake_settings fake = {cudaSuccess, 13000, 9, cudaSuccess, cudaSuccess, (size_t)1 << 30, (size_t)1 << 30};
+cld_fake_settings fake = {cudaSuccess,     13000,          9, cudaSuccess, cudaSuccess, cudaSuccess,
+                          (size_t)1 << 30, (size_t)1 << 30};
 
 /* ---- errors ---- */
 
@@ -210,6 +211,7 @@ extern "C" cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cuda
 /* ---- events ---- */
 
 extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+    if (fake.event != cudaSuccess) return say(fake.event);
     *out = (cudaEvent_t) new event{0, false};
     return say(cudaSuccess);
 }

@@ -11,6 +11,7 @@ struct cld_fake_settings {
     int driver;         /* version; 0: there is none */
     int major;          /* compute capability */
     cudaError_t launch; /* what every launch says */
+    cudaError_t event;  /* what making an event says */
     cudaError_t lost;   /* from now on every call says so */
     size_t memory;      /* bytes of the device */
     size_t page_locked; /* bytes of the host that may be */
