@@ -257,6 +257,37 @@ describe("load_state_dict", function()
     check.fails(function() linear:load_state_dict { cld.ones(2) } end, "got f32%[2%] under the key 1")
   end)
 
+  describe("of what cld.load returns, as it is", function()
+    local path = os.tmpname()
+    teardown(function() os.remove(path) end)
+    local function weight() return { weight = cld.ones(2, 2), bias = cld.ones(2) } end
+
+    -- A file of PyTorch's has the first of these.
+    for _, metadata in ipairs { { format = "pt" }, {}, { strict = "false" } } do
+      it("takes the file's metadata for no options: " .. (next(metadata) or "none"), function()
+        local linear = nn.linear(2, 2)
+        cld.save(path, weight(), metadata)
+        linear:load_state_dict(cld.load(path))
+        check.close(linear.weight, cld.ones(2, 2))
+        cld.save(path, { weight = cld.ones(2, 2) }, metadata)
+        check.fails(function() linear:load_state_dict(cld.load(path)) end, "1 missing: bias")
+      end)
+    end
+
+    it("takes options instead", function()
+      cld.save(path, { weight = cld.ones(2, 2) }, { format = "pt" })
+      assert.same({ "bias" }, nn.linear(2, 2):load_state_dict(cld.load(path), { strict = false }).missing)
+    end)
+
+    it("says why a tensor was not read", function()
+      local norm = nn.batch_norm2d(2)
+      local state, _, unread = norm:state_dict(), {}, { num_batches_tracked = "why", other = "not asked for" }
+      state.num_batches_tracked = nil
+      check.fails(function() norm:load_state_dict(state, {}, unread) end,
+        "the state does not fit: 1 missing: num_batches_tracked %(why%)$")
+    end)
+  end)
+
   describe("with integers of another width", function()
     local checkpoint = require "cld.run.checkpoint"
     local function restored(own, given)

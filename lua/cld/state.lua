@@ -45,19 +45,25 @@ local function check(what, given)
   end
 end
 
---- load(what, own, given, {strict = true, optional}): copy the tensors of `given` into those of `own`, by name. Where
--- something is missing, unexpected, of another shape, an integer for a float or one too large, one error names it all,
--- and nothing has been copied. Not strict: what fits is copied. `optional(name)`: this one may be missing. Returns
--- {missing, unexpected, misshaped, mistyped}, lists of words.
+--- load(what, own, given, {strict = true, optional, unread}): copy the tensors of `given` into those of `own`, by name.
+-- Where something is missing, unexpected, of another shape, an integer for a float or one too large, one error names it
+-- all, and nothing has been copied. Not strict: what fits is copied. `optional(name)`: this one may be missing, unless
+-- it is in `unread`, {name = why}: what a file has but cld.load could not read. Returns {missing, unexpected,
+-- misshaped, mistyped}, lists of words.
 function state.load(what, own, given, options)
   check(what, given)
   local strict = not options or options.strict ~= false
   local optional = options and options.optional
+  local unread = options and options.unread or {}
   local missing, unexpected, misshaped, mistyped, copies = {}, {}, {}, {}, {}
   for _, name in ipairs(sorted_keys(own)) do
     local mine, theirs = own[name], given[name]
     if not theirs then
-      if not (optional and optional(name)) then missing[#missing + 1] = name end
+      if unread[name] then
+        missing[#missing + 1] = ("%s (%s)"):format(name, unread[name])
+      elseif not (optional and optional(name)) then
+        missing[#missing + 1] = name
+      end
     elseif not fits(mine, theirs) then
       misshaped[#misshaped + 1] = ("%s (%s here, %s in the state)"):format(name, shape_of(mine), shape_of(theirs))
     elseif kind_of(mine) ~= kind_of(theirs) then

@@ -138,11 +138,15 @@ local function is_counter(name) return name:find "num_batches_tracked$" ~= nil e
 
 --- Copy a state_dict in. Strict (the default): one error lists everything that is missing, unexpected or of another
 -- shape, and then nothing is copied. {strict = false}, or false, takes what fits and returns the lists.
-function Module:load_state_dict(state, options)
+--
+-- net:load_state_dict(cld.load(path)) hands over all three results of cld.load: with `unread` there, the second is the
+-- file's metadata, which say nothing of options. A tensor that is missing because it could not be read is named so.
+function Module:load_state_dict(state, options, unread)
+  if type(unread) == "table" then options = nil end
   if type(options) == "boolean" then options = { strict = options } end
   caller.check_fields("load_state_dict", options, { "strict" })
   return states.load(self._name, self:state_dict(), state,
-    { strict = not options or options.strict ~= false, optional = is_counter })
+    { strict = not options or options.strict ~= false, optional = is_counter, unread = unread })
 end
 
 --- A copy with tensors of its own; what is shared inside the module is shared inside the copy. Plain fields are not
