@@ -96,6 +96,12 @@ cld_status cld_pickle_u8_array(cld_pickle *p, const char *key, const char *wante
                     describe(p, v, text));
 }
 
+/* The list or tuple that v is, or that an array of Python's objects keeps them in; NULL for anything else. */
+static const value *as_list(const cld_pickle *p, const value *v) {
+    if (v && v->kind == ARRAY) v = value_at(p, v->array.data);
+    return v && (v->kind == LIST || v->kind == TUPLE) ? v : NULL;
+}
+
 static cld_status read_integers(cld_pickle *p, const cld_pickle_array *array, const value *dtype,
                                 int64_t *out, size_t count, bool *whole) {
     cld_pickle_stream *s = cld_pickle_stream_open(p, array);
@@ -118,27 +124,36 @@ static cld_status read_integers(cld_pickle *p, const cld_pickle_array *array, co
     return status;
 }
 
+/* Whether it is an array of `count` integers: (N), (N, 1) and (1, N) are the same N numbers. */
+static bool open_integers(const cld_pickle *p, const value *v, size_t count, cld_pickle_array *array,
+                          const value **dtype) {
+    if (!open_array(p, v, array, dtype) || ((*dtype)->dtype.code != 'i' && (*dtype)->dtype.code != 'u'))
+        return false;
+    size_t elements = 1, longest = array->ndim ? 0 : 1;
+    for (int i = 0; i < array->ndim; i++) {
+        elements *= array->shape[i];
+        if (array->shape[i] > longest) longest = array->shape[i];
+    }
+    return elements == count && (longest == count || count == 0);
+}
+
 cld_status cld_pickle_integers(cld_pickle *p, const char *key, int64_t *out, size_t count) {
-    const value *v = find(p, key), *dtype = NULL;
+    const value *v = find(p, key), *list = as_list(p, v), *dtype = NULL;
     cld_pickle_array array;
     bool whole = false;
     char text[192];
-    if (open_array(p, v, &array, &dtype) && (dtype->dtype.code == 'i' || dtype->dtype.code == 'u')) {
-        size_t elements = 1, longest = array.ndim ? 0 : 1; /* (N), (N, 1) and (1, N) are the same N numbers */
-        for (int i = 0; i < array.ndim; i++) {
-            elements *= array.shape[i];
-            if (array.shape[i] > longest) longest = array.shape[i];
-        }
-        if (elements == count && (longest == count || count == 0))
-            CLD_TRY(read_integers(p, &array, dtype, out, count, &whole));
-    } else if (v && (v->kind == LIST || v->kind == TUPLE) && v->items.count == count) {
+    if (open_integers(p, v, count, &array, &dtype)) {
+        CLD_TRY(read_integers(p, &array, dtype, out, count, &whole));
+    } else if (list && list->items.count == count) {
         const cell *cells = p->cells.data;
-        uint32_t c = v->items.first;
+        uint32_t c = list->items.first;
         whole = true;
         for (size_t i = 0; i < count && whole; i++, c = cells[c].next) {
             const value *element = value_at(p, cells[c].value);
             whole = element->kind == INTEGER;
             out[i] = element->integer;
+            if (open_integers(p, element, 1, &array, &dtype))
+                CLD_TRY(read_integers(p, &array, dtype, &out[i], 1, &whole));
             if (!whole)
                 return cld_fail(CLD_IO,
                                 "%s: not a CIFAR batch file: '%s' should be a list of %zu integers; of entry "
@@ -184,7 +199,7 @@ static cld_status numpy_text(cld_pickle *p, const cld_pickle_array *array, const
 static bool is_text(const value *dtype) { return dtype->dtype.code == 'S' || dtype->dtype.code == 'U'; }
 
 cld_status cld_pickle_string(cld_pickle *p, const char *key, size_t i, char **text) {
-    const value *v = find(p, key), *dtype = NULL;
+    const value *v = find(p, key), *list = as_list(p, v), *dtype = NULL;
     cld_pickle_array array;
     char name[256];
     *text = NULL;
@@ -192,10 +207,9 @@ cld_status cld_pickle_string(cld_pickle *p, const char *key, size_t i, char **te
         if (i >= array.shape[0]) return CLD_OK;
         CLD_TRY(numpy_text(p, &array, dtype, i, name));
     } else {
-        if (!v || (v->kind != LIST && v->kind != TUPLE))
-            return cld_fail(CLD_IO, "%s: not a CIFAR file: it has no list '%s'", p->reader->path, key);
-        if (i >= v->items.count) return CLD_OK;
-        const value *element = value_at(p, cld__pickle_item(p, v, (uint32_t)i));
+        if (!list) return cld_fail(CLD_IO, "%s: not a CIFAR file: it has no list '%s'", p->reader->path, key);
+        if (i >= list->items.count) return CLD_OK;
+        const value *element = value_at(p, cld__pickle_item(p, list, (uint32_t)i));
         if (is_string(element))
             cld__pickle_text(p, element, name, sizeof name);
         else if (open_array(p, element, &array, &dtype) && array.ndim == 0 && is_text(dtype))
