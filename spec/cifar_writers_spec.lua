@@ -192,6 +192,14 @@ describe("CIFAR of other writers", function()
     assert.truthy(peak < 16 << 20, peak)
   end)
 
+  it("refuses a binary file of more than 4 GB, whatever its size", function()
+    folder = cifar.write10(root, "binary")
+    sparse(folder .. "/test_batch.bin", 3073 * 1400000, "\1")
+    local peak = peak_of_failing("test_batch.bin: too large for a CIFAR batch file: 4302200000 bytes",
+      { layout = "binary" })
+    assert.truthy(peak < 16 << 20, peak)
+  end)
+
   it("refuses a pickle that is all values", function()
     process.write(folder .. "/test_batch", "\x80\2" .. ("]"):rep(8 << 20) .. ".")
     local peak = peak_of_failing("test_batch: .* more values than a batch file of its size", {})
@@ -343,6 +351,19 @@ describe("CIFAR of other writers", function()
       os.remove(folder .. "/data_batch_3")
       cld.io.mkdir(folder .. "/data_batch_3")
       none_of "CIFAR%-10: cannot read '.*/data_batch_3': it is not a regular file"
+    end)
+
+    it("with folders alone in place of files names the first", function()
+      os.rename(folder, root .. "/moved")
+      for _, name in ipairs { "data_batch_1", "test_batch" } do cld.io.mkdir(folder .. "/" .. name) end
+      none_of "CIFAR%-10: cannot read '.*/cifar%-10%-batches%-py/data_batch_1': it is a folder$"
+    end)
+
+    it("with links to themselves alone names the first", function()
+      os.rename(folder, root .. "/moved")
+      cld.io.mkdir(folder)
+      link("test_batch", folder .. "/test_batch")
+      none_of "CIFAR%-10: cannot read '.*/cifar%-10%-batches%-py/test_batch': Too many levels of symbolic links$"
     end)
   end)
 

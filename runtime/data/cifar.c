@@ -35,6 +35,9 @@ static cld_status count_binary(source *s, const cld_cifar_format *f) {
     if (size % row != 0)
         return cld_fail(CLD_IO, "%s: truncated, or not %s: %llu bytes are not a multiple of the %zu of a row",
                         s->reader.path, f->title, (unsigned long long)size, row);
+    if (size >= UINT32_MAX) /* as a pickle's bound: some hundred times what it has */
+        return cld_fail(CLD_IO, "%s: too large for a CIFAR batch file: %llu bytes", s->reader.path,
+                        (unsigned long long)size);
     s->count = (size_t)(size / row);
     return CLD_OK;
 }

@@ -42,13 +42,15 @@ void cld__cifar_path(char path[4096], const cld_cifar_place *p, const char *name
 
 /* The first thing that could not be looked at. */
 typedef struct obstacle {
-    int reason; /* errno; 0: nothing */
+    int reason;       /* errno; 0: nothing */
+    const char *what; /* "the folder ", or "": a file */
     char path[4096];
 } obstacle;
 
-static void note(obstacle *o, const char *path, int reason) {
+static void note(obstacle *o, const char *what, const char *path, int reason) {
     if (o->reason) return;
     o->reason = reason;
+    o->what = what;
     snprintf(o->path, sizeof o->path, "%s", path);
 }
 
@@ -65,19 +67,21 @@ static cld_status cannot_read(const cld_cifar_format *f, const char *what, const
     return cld_fail(CLD_IO, "%s: cannot read %s'%s': %s", f->title, what, path,
                     reason == ENOENT    ? "it is a link to something that is not there"
                     : reason == ENOTDIR ? "it is not a folder"
+                    : reason == EISDIR  ? "it is a folder"
                                         : strerror(reason));
 }
 
 /* Whether p->folder holds any file of the data set: then it is the place, and what is missing or cannot be read there
- * is an error. A folder is no such file: CIFAR-100's are called train and test. */
-static bool holds_any(const cld_cifar_place *p, obstacle *o) {
+ * is an error. A folder is no such file. In the root it is nothing strange either: CIFAR-100's files are called train
+ * and test. */
+static bool holds_any(const cld_cifar_place *p, const char *root, obstacle *o) {
     char path[4096];
     struct stat facts;
     bool dangling;
     int reason = look(p->folder, &facts, &dangling);
     if (reason == 0 && !S_ISDIR(facts.st_mode)) reason = ENOTDIR;
     if (reason != 0) {
-        if (reason != ENOENT || dangling) note(o, p->folder, reason);
+        if (reason != ENOENT || dangling) note(o, "the folder ", p->folder, reason);
         return false;
     }
     const char *const *lists[] = {p->format->train, p->format->test};
@@ -85,8 +89,13 @@ static bool holds_any(const cld_cifar_place *p, obstacle *o) {
         for (const char *const *name = lists[l]; *name; name++) {
             cld__cifar_path(path, p, *name);
             reason = look(path, &facts, &dangling);
-            if (reason == 0 ? !S_ISDIR(facts.st_mode) : dangling) return true;
-            if (reason != 0 && reason != ENOENT) note(o, reason == EACCES ? p->folder : path, reason);
+            bool is_folder = reason == 0 && S_ISDIR(facts.st_mode);
+            if (reason == 0 ? !is_folder : dangling) return true;
+            if (is_folder && strcmp(p->folder, root) != 0) reason = EISDIR;
+            if (reason == EACCES)
+                note(o, "the folder ", p->folder, reason);
+            else if (reason != 0 && reason != ENOENT)
+                note(o, "", path, reason);
         }
     return false;
 }
@@ -114,15 +123,15 @@ cld_status cld__cifar_find(cld_cifar_place *p, const char *root, cld_cifar_kind 
         if (layout != CLD_LAYOUT_AUTO && (int)layout != l) continue;
         p->layout = (cld_cifar_layout)l;
         snprintf(p->folder, sizeof p->folder, "%s/%s", root, format->folder[l]);
-        if (holds_any(p, &o)) return CLD_OK;
+        if (holds_any(p, root, &o)) return CLD_OK;
         snprintf(p->folder, sizeof p->folder, "%s/%s/%s", root, format->title, format->folder[l]);
-        if (holds_any(p, &o)) return CLD_OK;
+        if (holds_any(p, root, &o)) return CLD_OK;
         snprintf(p->folder, sizeof p->folder, "%s/%s", root, format->title);
-        if (holds_any(p, &o)) return CLD_OK;
+        if (holds_any(p, root, &o)) return CLD_OK;
         snprintf(p->folder, sizeof p->folder, "%s", root);
-        if (holds_any(p, &o)) return CLD_OK;
+        if (holds_any(p, root, &o)) return CLD_OK;
     }
-    if (o.reason) return cannot_read(format, "the folder ", o.path, o.reason);
+    if (o.reason) return cannot_read(format, o.what, o.path, o.reason);
     int shown = layout == CLD_LAYOUT_BINARY ? CLD_LAYOUT_BINARY : CLD_LAYOUT_PYTHON;
     return cld_fail(CLD_IO, "%s: no %sfiles in '%s', '%s/%s' or '%s/%s/%s'; unpack %s there", format->title,
                     layout == CLD_LAYOUT_AUTO     ? ""
