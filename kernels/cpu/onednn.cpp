@@ -3,8 +3,10 @@
 
 #include <execinfo.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -34,7 +36,24 @@ static bool prepare() {
     return backtrace(&frame, 1) > 0;
 }
 
+static bool is_limited(int resource) {
+    rlimit limit;
+    return getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+}
+
+/* Whether the system ever refuses memory: under `ulimit -v` or -d, or if it promises no more than it has. Elsewhere
+ * there is nothing to ask before each call, which would take three times as long as a small product. */
+static bool is_refused() {
+    int overcommit = 0;
+    FILE *f = fopen("/proc/sys/vm/overcommit_memory", "re");
+    if (f && fscanf(f, "%d", &overcommit) != 1) overcommit = 0;
+    if (f) fclose(f);
+    return overcommit == 2 || is_limited(RLIMIT_AS) || is_limited(RLIMIT_DATA);
+}
+
 static cld_status check_room(const char *doing) {
+    static const bool refused = is_refused();
+    if (!refused) return CLD_OK;
     void *room = mmap(nullptr, generous, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (room == MAP_FAILED)
         return cld_fail(CLD_NOMEM, "%s: out of memory: less than the %zu MiB that oneDNN may want", doing,

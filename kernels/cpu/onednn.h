@@ -1,8 +1,8 @@
 /* oneDNN, called from C.
  *
  * When memory runs out, some of its calls return a status, others throw, and some run into the memory that they did
- * not get. So nothing of it is called unless a generous amount of memory is still to be had, and what is thrown
- * becomes an error.
+ * not get. So where the system refuses memory nothing of it is called unless a generous amount is still to be had, and
+ * what is thrown becomes an error.
  */
 #ifndef CLD_CPU_ONEDNN_H
 #define CLD_CPU_ONEDNN_H
