@@ -119,6 +119,11 @@ describe("the limits of control groups", function()
     assert.same({ memory = 30 * MiB }, v1("/docker/0a1b2", files, "/docker/0a1b"))
   end)
 
+  it("of a group whose name begins with dots are found", function()
+    assert.same({ memory = 10 * MiB }, v2("/..a/b", { ["..a/b/memory.max"] = 10 * MiB, ["memory.max"] = 40 * MiB }))
+    assert.same({ memory = 40 * MiB }, v2("/..a/..", { ["..a/../memory.max"] = 40 * MiB }))
+  end)
+
   it("of another mount of the tree, which does not show the process's group, do not count", function()
     assert.same({ memory = 50 * MiB }, limits {
       ["proc/self/cgroup"] = "0::/a",

@@ -32,8 +32,7 @@ static bool first_line(char *line, int size, const char *group, const char *file
 
 static void lower_memory(cld_control_groups *c, const char *group, const char *file) {
     char line[128];
-    unsigned long long
-        bytes; /* "max" is no number; version 1 writes it as one that is more than any memory */
+    unsigned long long bytes; /* "max" is no number; version 1 writes one that is more than any memory */
     if (first_line(line, sizeof line, group, file) && sscanf(line, "%llu", &bytes) == 1 &&
         bytes < 1ull << 62 && bytes < c->memory)
         c->memory = (size_t)bytes;
@@ -139,7 +138,9 @@ static const char *below(const mount *m, const char *group) {
     if (strncmp(group, m->root, length) != 0) return NULL;
     const char *rest = group + length;
     if (*rest && *rest != '/') return NULL;
-    return strstr(rest, "/..") ? NULL : rest;
+    for (const char *at = rest; (at = strstr(at, "/..")); at += 3)
+        if (at[3] == '/' || at[3] == '\0') return NULL;
+    return rest;
 }
 
 /* The group and all above it, up to where it is mounted. */
