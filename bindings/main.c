@@ -6,11 +6,14 @@
 #define _GNU_SOURCE
 #include "bindings/interpreter.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "runtime/core/process.h"
@@ -217,11 +220,20 @@ static int not_found(lua_State *L) {
     return lua_error(L);
 }
 
+/* This executable, which /proc/self/exe names: unless /proc is not mounted, or the program runs as `ld.so cldlua`, when
+ * it names ld.so. */
+static bool find_self(char path[PATH_MAX]) {
+    Dl_info self;
+    bool is_linker = getauxval(AT_BASE) == 0;
+    ssize_t length = is_linker ? 0 : readlink("/proc/self/exe", path, PATH_MAX - 1);
+    if (length > 0) return path[length] = 0, true;
+    if (!is_linker) return realpath((const char *)getauxval(AT_EXECFN), path) != NULL;
+    return dladdr((const void *)find_self, &self) && self.dli_fname && realpath(self.dli_fname, path);
+}
+
 /* The folder above the executable's; false where the system does not say. */
-static bool find_home(char *folder, size_t size) {
-    ssize_t length = readlink("/proc/self/exe", folder, size - 1);
-    if (length <= 0) return false;
-    folder[length] = 0;
+static bool find_home(char folder[PATH_MAX]) {
+    if (!find_self(folder)) return false;
     for (int up = 0; up < 2; up++) { /* the executable's name, then its folder */
         char *slash = strrchr(folder, '/');
         if (slash) *slash = 0;
@@ -232,8 +244,8 @@ static bool find_home(char *folder, size_t size) {
 /* Put the folder of cld's Lua files in front of package.path. */
 static void set_path(lua_State *L) {
     static const char *const beside[] = {"lua", INSTALLED};
-    char home[4096];
-    if (!find_home(home, sizeof home)) return;
+    char home[PATH_MAX];
+    if (!find_home(home)) return;
     lua_getglobal(L, "package");
     for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
         const char *folder = lua_pushfstring(L, "%s/%s", home, beside[i]);

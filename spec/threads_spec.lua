@@ -51,8 +51,22 @@ end)
 describe("the program", function()
   it("runs under the linker as a command", function()
     local loader = io.open "/proc/self/maps":read "a":match "(/%S*/ld%-linux%S*)"
-    local result = process.run { process.absolute(process.cldlua), "-e", "print 'here'", program = loader }
-    assert.same({ 0, "here\n" }, { result.code, result.out })
+    local script = "print(require('cld').ones(2):sum():item())"
+    local result = process.run { process.absolute(process.cldlua), "-e", script, program = loader }
+    assert.same({ 0, "2.0\n" }, { result.code, result.out })
+  end)
+
+  it("finds its files where /proc is not mounted", function()
+    local script = "print(require('cld').ones(2):sum():item())"
+    local function without_proc(program)
+      return process.run { "-m", "sh", "-c", 'umount -l /proc && exec "$0" "$@"', program, "-e", script,
+        program = "unshare" }
+    end
+    if without_proc("true").code ~= 0 then return pending "needs root and unshare" end
+    for _, program in ipairs { process.cldlua, process.absolute(process.cldlua) } do
+      local result = without_proc(program)
+      assert.same({ 0, "2.0\n" }, { result.code, result.out }, result.err)
+    end
   end)
 end)
 
