@@ -106,6 +106,16 @@ for _, device in ipairs(places) do
       end)
     end
 
+    for dtype in pairs(tolerance) do
+      it("a quotient between 0 and 1 has the floor 0, not -0, " .. dtype, function()
+        local function signs(values) return (1 / cld.tensor(values, { dtype = dtype, device = device })):totable() end
+        local a = cld.tensor({ -1, -0.1, 1 }, { dtype = dtype, device = device })
+        assert.same(signs { 0, 0, 0 }, (1 / (a // cld.tensor({ -2.5, -inf, 3 }, { dtype = dtype, device = device })))
+          :totable())
+        assert.same(signs { 0, 0 }, (1 / (a:narrow(1, 1, 2) // -2)):totable())
+      end)
+    end
+
     it("the quotient and the remainder make the dividend", function()
       for _, q in ipairs { { -2.3, 0.7 }, { 5, -0.3 }, { 100, 7 }, { -1e-3, 1e3 } } do
         local a, b = cld.tensor({ q[1] }, { dtype = "f64", device = device }), q[2]

@@ -190,7 +190,7 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
     static inline real C(floor_of_quotient)(real x, real y) {                                                \
         real r = C(fmod)(x, y);                                                                              \
         if (y == 0 || !(r != 0)) return y == 0 ? x / y : C(rint)(x / y);                                     \
-        return C(rint)((x - r) / y) - ((r < 0) != (y < 0));                                                  \
+        return C(rint)((x - r) / y) - ((r < 0) != (y < 0)) + 0; /* -0 becomes 0 */                           \
     }
 DEFINE_DIVISION(float, FLOAT_FN)
 DEFINE_DIVISION(double, DOUBLE_FN)

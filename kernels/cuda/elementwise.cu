@@ -35,7 +35,7 @@ template <typename C> __device__ static C remainder_of_floor(C x, C y) {
 template <typename C> __device__ static C floor_of_quotient(C x, C y) {
     C r = fmod(x, y);
     if (y == 0 || r == 0) return x / y;
-    return rint((x - r) / y) - ((r < 0) != (y < 0));
+    return rint((x - r) / y) - ((r < 0) != (y < 0)) + 0; /* -0 becomes 0 */
 }
 
 /* Long ones are called, not copied into every step: that keeps the kernels' registers and code few. */
