@@ -165,7 +165,7 @@ static int create_arange(lua_State *L) {
 /* cld.linspace(first, last, count[, options]): both ends included. */
 static int create_linspace(lua_State *L) {
     cldL_check_count(L, 4);
-    double first = luaL_checknumber(L, 1), last = luaL_checknumber(L, 2);
+    cld_scalar first = cldL_scalar(L, 1), last = cldL_scalar(L, 2);
     lua_Integer count = luaL_checkinteger(L, 3);
     cldL_options o = defaults(CLD_F32);
     cldL_check_options(L, 4, &o);

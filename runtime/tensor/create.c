@@ -2,16 +2,6 @@
 
 #include <math.h>
 
-/* first + i * step for i = 0 .. count - 1 */
-static cld_tensor *sequence(cld_dtype dtype, double first, double step, int64_t count,
-                            const cld_backend *device) {
-    CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_F64, 1, &count, cld_cpu_backend());
-    if (!host) return NULL;
-    double *values = host->a.data;
-    for (int64_t i = 0; i < count; i++) values[i] = first + (double)i * step;
-    return cld_tensor_as(host, dtype, device);
-}
-
 static cld_tensor *no_sequence(cld_scalar start, cld_scalar stop, cld_scalar step) {
     return cld_fail_null(CLD_INVALID, "arange: from %.17g to %.17g in steps of %.17g is no finite sequence",
                          start.d, stop.d, step.d);
@@ -35,13 +25,37 @@ cld_tensor *cld_tensor_arange(cld_dtype dtype, cld_scalar start, cld_scalar stop
         return integer_sequence(dtype, start.i, stop.i, step.i, device);
     double count = ceil((stop.d - start.d) / step.d);
     if (!isfinite(count) || count >= 0x1p53) return no_sequence(start, stop, step);
-    return sequence(dtype, start.d, step.d, count > 0 ? (int64_t)count : 0, device);
+    int64_t length = count > 0 ? (int64_t)count : 0;
+    CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_F64, 1, &length, cld_cpu_backend());
+    if (!host) return NULL;
+    double *values = host->a.data;
+    for (int64_t i = 0; i < length; i++) values[i] = start.d + (double)i * step.d;
+    return cld_tensor_as(host, dtype, device);
 }
 
-cld_tensor *cld_tensor_linspace(cld_dtype dtype, double first, double last, int64_t count,
+/* Integers from first to last; what lies between two of them is cut off towards 0. */
+static cld_tensor *integers_between(cld_dtype dtype, int64_t first, int64_t last, int64_t count,
+                                    const cld_backend *device) {
+    CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_I64, 1, &count, cld_cpu_backend());
+    if (!host) return NULL;
+    int64_t *values = host->a.data, gaps = count > 1 ? count - 1 : 1;
+    for (int64_t i = 0; i < count; i++)
+        values[i] = (int64_t)(((__int128)first * (gaps - i) + (__int128)last * i) / gaps);
+    return cld_tensor_as(host, dtype, device);
+}
+
+cld_tensor *cld_tensor_linspace(cld_dtype dtype, cld_scalar first, cld_scalar last, int64_t count,
                                 const cld_backend *device) {
     if (count < 0) return cld_fail_null(CLD_INVALID, "linspace: the count cannot be %lld", (long long)count);
-    return sequence(dtype, first, count > 1 ? (last - first) / (double)(count - 1) : 0, count, device);
+    if (!cld_dtype_is_float(dtype) && first.is_integer && last.is_integer)
+        return integers_between(dtype, first.i, last.i, count, device);
+    CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_F64, 1, &count, cld_cpu_backend());
+    if (!host) return NULL;
+    double *values = host->a.data, step = count > 1 ? (last.d - first.d) / (double)(count - 1) : 0;
+    for (int64_t i = 0; i < count; i++) /* from the nearer end, so that both are what was asked for */
+        values[i] = count == 1 || i < count / 2 ? first.d + (double)i * step
+                                                : last.d - (double)(count - 1 - i) * step;
+    return cld_tensor_as(host, dtype, device);
 }
 
 cld_tensor *cld_tensor_eye(cld_dtype dtype, int64_t rows, int64_t columns, const cld_backend *device) {

@@ -12,7 +12,7 @@ static inline cld_tensor *cld_tensor_range(cld_dtype dtype, int64_t count, const
     return cld_tensor_arange(dtype, cld_integer(0), cld_integer(count), cld_integer(1), device);
 }
 /* count values from first to last, both included. */
-cld_tensor *cld_tensor_linspace(cld_dtype dtype, double first, double last, int64_t count,
+cld_tensor *cld_tensor_linspace(cld_dtype dtype, cld_scalar first, cld_scalar last, int64_t count,
                                 const cld_backend *device);
 /* Ones on the diagonal, zeros elsewhere. */
 cld_tensor *cld_tensor_eye(cld_dtype dtype, int64_t rows, int64_t columns, const cld_backend *device);
