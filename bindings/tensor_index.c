@@ -2,8 +2,8 @@
  *
  * Positions are 1-based; negative ones count from the end. In the table form entry k speaks of the next dimension: an
  * integer takes one position (and drops the dimension), {a, b} the positions a to b, {a, b, step} every step-th of them, {}
- * all. An i64 tensor selects by the (0-based) integers that lie in it; several of them broadcast. A u8 tensor, which
- * comparisons give, is a mask of as many dimensions as it has. */
+ * all. An i64 tensor selects by the integers that lie in it, 0-based or negative, from the end; several of them broadcast.
+ * A u8 tensor, which comparisons give, is a mask of as many dimensions as it has. */
 #include "bindings/tensor.h"
 
 int64_t cldL_position(lua_Integer i) { return i > 0 ? i - 1 : i < 0 ? i : CLD_NOWHERE; }

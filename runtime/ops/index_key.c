@@ -51,6 +51,17 @@ static cld_status add_mask(selection *s, int dim, cld_tensor *mask, int number) 
     return CLD_OK;
 }
 
+/* Negative integers count from the end, as in PyTorch; what is too far stays as it is, for the error to name. */
+static cld_tensor *from_the_start(cld_tensor *index, int64_t extent) {
+    CLD_AUTO cld_tensor *negative = cld_unary_with(CLD_LT_SCALAR, index, cld_integer(0), cld_integer(0));
+    CLD_AUTO cld_tensor *reached =
+        negative ? cld_unary_with(CLD_GE_SCALAR, index, cld_integer(-extent), cld_integer(0)) : NULL;
+    CLD_AUTO cld_tensor *both = reached ? cld_binary_op(CLD_AND, negative, reached) : NULL;
+    CLD_AUTO cld_tensor *moved =
+        both ? cld_unary_with(CLD_ADD_SCALAR, index, cld_integer(extent), cld_integer(0)) : NULL;
+    return moved ? cld_where(both, moved, index) : NULL;
+}
+
 static cld_status add_tensor(selection *s, int *dim, cld_tensor *key, int number) {
     CLD_TRY(cld_check_same_device("index", s->view, key));
     if (key->a.dtype == CLD_U8) {
@@ -61,7 +72,8 @@ static cld_status add_tensor(selection *s, int *dim, cld_tensor *key, int number
     if (key->a.dtype != CLD_I64)
         return cld_fail(CLD_INVALID, "index %d: the index must be i64, got %s; a mask is u8", number,
                         cld_describe(&key->a));
-    return add_index(s, (*dim)++, cld_tensor_retain(key));
+    int64_t extent = s->view->a.shape[*dim];
+    return add_index(s, (*dim)++, from_the_start(key, extent));
 }
 
 cld_status cld_check_position(const cld_tensor *x, int dim, int64_t *position) {

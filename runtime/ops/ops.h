@@ -169,7 +169,7 @@ cld_status cld_index_assign(cld_tensor *x, cld_tensor *index, cld_tensor *source
 typedef struct cld_key {
     enum { CLD_KEY_ALL, CLD_KEY_POSITION, CLD_KEY_RANGE, CLD_KEY_TENSOR } kind;
     int64_t first, last, step; /* 0-based, or negative, from the end; a range's last is included */
-    cld_tensor *tensor;        /* i64, 0-based; or a mask (u8), whose dimensions are as many of x's */
+    cld_tensor *tensor;        /* i64, as first; or a mask (u8), whose dimensions are as many of x's */
 } cld_key;
 cld_tensor *cld_index(cld_tensor *x, const cld_key *keys, int count);
 /* In place; value broadcasts and is cast. */
