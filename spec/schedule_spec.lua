@@ -79,6 +79,25 @@ describe("schedule", function()
       "'%-%-fill%-epochs': expected fewer than the 1 of %-%-epochs, got 2")
   end)
 
+  it("names what it was asked for", function()
+    local make = cld.schedule
+    local given = { base = 1, epochs = 2, steps_per_epoch = 10 }
+    local rates = {
+      cosine = make.cosine(given), warmup_cosine = make.warmup_cosine(given),
+      step = make.step { base = 1, steps_per_epoch = 10, milestones = { 1 }, warmup_epochs = 1 },
+      delayed = make.delayed(3, make.constant { base = 1 }),
+    }
+    for name, rate in pairs(rates) do
+      for _, step in ipairs { false, "x", 0 / 0, -1 } do
+        check.fails(function() rate(step or nil) end,
+          "schedule_spec.lua:%d+: schedule%." .. name .. ": the rate of a step")
+      end
+      assert.is_number(rate(2.5))
+    end
+    check.fails(function() make.delayed(1.5, rates.cosine) end, "schedule.delayed: the number of steps must be")
+    check.fails(function() make.delayed(1) end, "schedule.delayed: expected a schedule to delay, got nil")
+  end)
+
   it("names what is wrong", function()
     local make = cld.schedule
     check.fails(function() make.cosine { base = 1, epochs = 1, steps_per_epoc = 1 } end, "mean 'steps_per_epoch'")

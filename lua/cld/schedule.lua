@@ -25,6 +25,17 @@ local function settings(maker, given, defaults)
   return out
 end
 
+-- rate, with its argument checked.
+local function of_steps(maker, rate)
+  return function(step)
+    if not (math.type(step) and step >= 0) then
+      caller.raise("schedule.%s: the rate of a step is asked for with its number, counted from 0; got %s", maker,
+        caller.shown(step))
+    end
+    return rate(step)
+  end
+end
+
 -- base / factor at step 0, straight up to base at the last step of the warm-up (Goyal et al., 2017; as the published
 -- CLD scripts: lr = base / f * ((f - 1) * s / W + 1) for s <= W). Then `after`, whose step 0 is the warm-up's end.
 -- A factor below 1 is the share of base to start at.
@@ -66,13 +77,13 @@ function schedule.warmup_cosine(given)
   })
   check_factor("warmup_cosine", s)
   local steps = math.max((s.epochs - s.warmup_epochs) * s.steps_per_epoch, 1)
-  return (with_warmup(s, half_cosine(s.base, s.minimum, steps)))
+  return of_steps("warmup_cosine", (with_warmup(s, half_cosine(s.base, s.minimum, steps))))
 end
 
 --- cosine{base, steps_per_epoch, epochs, minimum = 0}: half a cosine, without warm-up.
 function schedule.cosine(given)
   local s = settings("cosine", given, { base = true, steps_per_epoch = true, epochs = true, minimum = 0 })
-  return half_cosine(s.base, s.minimum, math.max(s.epochs * s.steps_per_epoch, 1))
+  return of_steps("cosine", half_cosine(s.base, s.minimum, math.max(s.epochs * s.steps_per_epoch, 1)))
 end
 
 --- step{base, steps_per_epoch, milestones, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}: times gamma at each of
@@ -91,7 +102,7 @@ function schedule.step(given)
     end
     return value
   end)
-  return rate
+  return of_steps("step", rate)
 end
 
 --- constant{base}
@@ -108,7 +119,11 @@ end
 
 --- delayed(steps, rate): 0 for that many steps, then the schedule `rate` from its beginning.
 function schedule.delayed(steps, rate)
-  return function(step) return step < steps and 0 or rate(step - steps) end
+  steps = caller.integer("schedule.delayed", "the number of steps", steps, 0)
+  if type(rate) ~= "function" then
+    caller.raise("schedule.delayed: expected a schedule to delay, got %s", caller.shown(rate))
+  end
+  return of_steps("delayed", function(step) return step < steps and 0 or rate(step - steps) end)
 end
 
 --- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine" or
