@@ -113,6 +113,9 @@ static int sgd_step(lua_State *L) {
     cld_sgd *s = check_sgd(L);
     cld_tensor *loss = cldL_test_tensor(L, 2);
     int options = loss ? 3 : 2;
+    if (!loss && !lua_isnoneornil(L, 2) && !lua_istable(L, 2))
+        return luaL_error(L, "sgd:step: expected a loss or a table of options, got a %s",
+                          luaL_typename(L, 2));
     cldL_check_fields(L, options, "sgd:step", names);
     cld_sgd_step_params p = {.lr = NAN, .lr_tensor = lr_tensor(L, options)};
     if (!p.lr_tensor) p.lr = check_lr(L, options);

@@ -76,6 +76,14 @@ describe("errors name the function:", function()
     { "div_", function() cld.zeros(2):div_(cld.zeros(3)) end },
     { "masked_fill", function() cld.zeros(2):masked_fill(cld.zeros({ 3 }, "u8"), 1) end },
     { "masked_select", function() cld.zeros(2):masked_select(cld.zeros(2)) end },
+    { "cld", function() cld.losses.cld(cld.ones(2, 3), cld.ones(2, 3), { clusters = 0 }) end },
+    { "cld", function() cld.losses.cld(cld.ones(2, 3), cld.ones(2, 3), { iterations = 0 }) end },
+    { "batch_norm1d", function() cld.nn.batch_norm1d(4)(cld.zeros(2, 3)) end },
+    { "batch_norm1d", function() cld.nn.batch_norm1d(3)(cld.zeros(1, 3)) end },
+    { "sgd:step", function() cld.optim.sgd({ cld.zeros(1):requires_grad_() }, { lr = 1 }):step "x" end },
+    { "loader:rest", function()
+      cld.data.loader { cld.data.tensors { images = cld.zeros({ 4, 2, 2, 3 }, "u8") }, batch_size = 2 }:rest "x"
+    end },
     { "argmax", function() cld.zeros(0):argmax() end }, { "stack", function() cld.stack({ cld.zeros(2) }, 9) end },
   }
   for _, case in ipairs(composed) do

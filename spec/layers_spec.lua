@@ -70,7 +70,8 @@ describe("batch_norm", function()
     end
     fails(function() nn.batch_norm1d(3)(cld.ones(2, 3, 4, 5)) end,
       "batch_norm1d: expected a tensor %(N, C%) or %(N, C, L%), got f32%[2, 3, 4, 5%]")
-    fails(function() nn.batch_norm1d(3)(cld.ones(2, 4)) end, "batch_norm: input f32%[2, 4, 1, 1%] needs a weight")
+    fails(function() nn.batch_norm1d(3)(cld.ones(2, 4)) end,
+      "batch_norm1d: expected 3 features in dimension 2, got f32%[2, 4%]")
   end)
 end)
 

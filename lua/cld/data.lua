@@ -160,7 +160,12 @@ function Loader:steps() return self.step_count end
 Loader.__len = Loader.steps
 
 --- What is left of an epoch from its image first_image (counted from 0) on: steps, and the images in them.
-function Loader:rest(first_image) return core.data.loader_rest(self.settings, first_image) end
+function Loader:rest(first_image)
+  if math.type(first_image) ~= "integer" then
+    caller.raise("loader:rest: the first image must be an integer, counted from 0, got %s", caller.shown(first_image))
+  end
+  return core.data.loader_rest(self.settings, first_image)
+end
 
 local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
 

@@ -23,6 +23,7 @@ cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor *g1, cld_tens
                                  const cld_group_params *p) {
     CLD_TRY_NULL(cld__check_alike("cld", "g1", g1, "g2", g2));
     CLD_TRY_NULL(cld__check_temperature("cld", p->temperature));
+    CLD_TRY_NULL(cld__check_kmeans("cld", g1, p->clusters, p->iterations));
     if (!cld_same_shape(&g1->a, &g2->a))
         return cld_fail_null(CLD_INVALID, "cld: g1 is %s, g2 %s; expected the same shape",
                              cld_describe(&g1->a), cld_describe(&g2->a));

@@ -16,14 +16,19 @@ static cld_status kmeans_backward(cld_node *n, cld_tensor *const *dout, cld_tens
 
 static const cld_op kmeans_op = {"kmeans", kmeans_backward, NULL, NULL};
 
+cld_status cld__check_kmeans(const char *op, const cld_tensor *x, int64_t k, int64_t iterations) {
+    if (k < 1)
+        return cld_fail(CLD_INVALID, "%s: %lld clusters of %s; expected at least 1", op, (long long)k,
+                        cld_describe(&x->a));
+    if (iterations < 1 || iterations > INT32_MAX)
+        return cld_fail(CLD_INVALID, "%s: %lld iterations; expected 1 to %d", op, (long long)iterations,
+                        INT32_MAX);
+    return CLD_OK;
+}
+
 cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int64_t iterations) {
     CLD_TRY_NULL(cld__check_rows("kmeans", "x", x));
-    if (k < 1)
-        return cld_fail_null(CLD_INVALID, "kmeans: %lld clusters of %s; expected at least 1", (long long)k,
-                             cld_describe(&x->a));
-    if (iterations < 1 || iterations > INT32_MAX)
-        return cld_fail_null(CLD_INVALID, "kmeans: %lld iterations; expected 1 to %d", (long long)iterations,
-                             INT32_MAX);
+    CLD_TRY_NULL(cld__check_kmeans("kmeans", x, k, iterations));
     const cld_backend *device = cld_device(x);
     if (!cld_slot(device, loss, kmeans)) return (void)cld_unsupported("kmeans", device), NULL;
     CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(x);

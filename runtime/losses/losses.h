@@ -85,6 +85,7 @@ cld_status cld__check_together(const char *op, const char *what, const cld_tenso
 /* index is i64 (rows of x), on its device. */
 cld_status cld__check_entries(const char *op, const char *what, const cld_tensor *index, const cld_tensor *x);
 cld_status cld__check_temperature(const char *op, double temperature);
+cld_status cld__check_kmeans(const char *op, const cld_tensor *x, int64_t k, int64_t iterations);
 /* x is i64 with one element, on the device of y. */
 cld_status cld__check_counter(const char *op, const char *what, const cld_tensor *x, const char *other,
                               const cld_tensor *y);

@@ -77,6 +77,7 @@ function Conv2d:forward(x) return apply("conv2d", functional.conv2d, x, self.wei
 local function build_norm(self, name, channels, options)
   check_fields(name, options, { "momentum", "eps", "affine", "track_running_stats" })
   channels = integer(name, "channels", channels)
+  self.channels = channels
   if option(name, options, "affine", true) then
     self.weight = parameter(create.ones(channels))
     self.bias = parameter(create.zeros(channels))
@@ -116,6 +117,10 @@ function BatchNorm1d:forward(x)
   local shape = create.is_tensor(x) and x.shape or {}
   if #shape ~= 2 and #shape ~= 3 then
     raise("batch_norm1d: expected a tensor (N, C) or (N, C, L), got %s", caller.shown(x))
+  elseif shape[2] ~= self.channels then
+    raise("batch_norm1d: expected %d features in dimension 2, got %s", self.channels, caller.shown(x))
+  elseif self.training and shape[1] * (shape[3] or 1) == 1 then
+    raise("batch_norm1d: training needs more than one value per feature, got %s", caller.shown(x))
   end
   local maps <close> = x:reshape { shape[1], shape[2], shape[3] or 1, 1 }
   local y <close> = normalize(self, "batch_norm1d", maps)
