@@ -166,6 +166,15 @@ static int product(lua_State *L, const char *name, int ndim) {
 static int math_matmul(lua_State *L) { return product(L, "matmul", 0); }
 static int math_mm(lua_State *L) { return product(L, "mm", 2); }
 static int math_bmm(lua_State *L) { return product(L, "bmm", 3); }
+static int math_dot(lua_State *L) { return product(L, "dot", 1); }
+
+/* a:outer(b): every product of an element of a with one of b, both of one dimension. */
+static int math_outer(lua_State *L) {
+    cldL_check_count(L, 2);
+    cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
+    *out = cld_outer(a, b);
+    return cldL_result(L, *out);
+}
 
 /* ---- casts and devices --------------------------------------------------------------------------------- */
 
@@ -263,6 +272,8 @@ const luaL_Reg cldL_math_ops[] = {
     {"matmul", math_matmul},
     {"mm", math_mm},
     {"bmm", math_bmm},
+    {"dot", math_dot},
+    {"outer", math_outer},
     {NULL, NULL},
 };
 

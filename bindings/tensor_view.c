@@ -259,6 +259,23 @@ static int view_chunk(lua_State *L) {
     return view_split(L);
 }
 
+/* x:unbind([dim = 1]): a list of what lies at each position of that dimension, which is gone. */
+static int view_unbind(lua_State *L) {
+    cldL_check_count(L, 2);
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int dim = lua_isnoneornil(L, 2) ? 0 : cldL_check_dim(L, 2, x);
+    luaL_argcheck(L, x->a.ndim > 0, 1, "a tensor without dimensions cannot be taken apart");
+    lua_settop(L, 2);
+    lua_newtable(L);
+    for (int64_t i = 0; i < x->a.shape[dim]; i++) {
+        cld_tensor **part = cldL_new_tensor(L);
+        *part = cld_select(x, dim, i);
+        cldL_result(L, *part);
+        lua_rawseti(L, 3, i + 1);
+    }
+    return 1;
+}
+
 /* ---- joining ------------------------------------------------------------------------------------------- */
 
 /* cld.cat({a, b, ...}[, dim]) */
@@ -296,6 +313,7 @@ const luaL_Reg cldL_view_ops[] = {
     {"expand_as", view_expand_as},
     {"permute", view_permute},
     {"transpose", view_transpose},
+    {"swapaxes", view_transpose}, /* as NumPy calls it */
     {"t", view_t},
     {"narrow", view_narrow},
     {"select", view_select},
@@ -309,6 +327,7 @@ const luaL_Reg cldL_view_ops[] = {
     {"roll", view_roll},
     {"split", view_split},
     {"chunk", view_chunk},
+    {"unbind", view_unbind},
     {"cat", view_cat},
     {"stack", view_stack},
     {NULL, NULL},

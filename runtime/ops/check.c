@@ -23,7 +23,8 @@ cld_status cld_check_index(const char *op, const cld_tensor *index) {
 
 cld_status cld_check_float(const char *op, const cld_tensor *x) {
     if (cld_dtype_is_float(x->a.dtype)) return CLD_OK;
-    return cld_fail(CLD_INVALID, "%s: expected a floating point tensor, got %s", op, cld_describe(&x->a));
+    return cld_fail(CLD_INVALID, "%s: expected a floating point tensor, got %s; float() makes one", op,
+                    cld_describe(&x->a));
 }
 
 cld_status cld_check_mask(const char *op, const cld_tensor *mask) {

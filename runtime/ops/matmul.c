@@ -127,6 +127,14 @@ cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b) {
     return b->a.ndim == 1 ? cld_squeeze(without_row, -1) : cld_tensor_retain(without_row);
 }
 
+cld_tensor *cld_outer(cld_tensor *a, cld_tensor *b) {
+    if (a->a.ndim != 1 || b->a.ndim != 1)
+        return cld_fail_null(CLD_INVALID, "outer: expected two tensors of 1 dimension, got %s and %s",
+                             cld_describe(&a->a), cld_describe(&b->a));
+    CLD_AUTO cld_tensor *column = cld_unsqueeze(a, 1);
+    return column ? cld_mul(column, b) : NULL;
+}
+
 /* ---- linear -------------------------------------------------------------------------------------------- */
 
 typedef struct linear_node {
