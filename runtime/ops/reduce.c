@@ -1,5 +1,6 @@
 /* Reductions. Each is one kernel call into an output that keeps the reduced dimensions as 1; without keepdim a view
- * drops them. Backward puts them back and broadcasts. mean, var, std and norm are composed of sums, in f32 for 16-bit floats. */
+ * drops them. Backward puts them back and broadcasts. mean, var, std, norm and logsumexp are composed of sums, in f32 for
+ * 16-bit floats. */
 #include <math.h>
 
 #include "runtime/ops/ops.h"
@@ -317,17 +318,19 @@ cld_tensor *cld_logsumexp(cld_tensor *x, const int *dims, int ndims, bool keepdi
         CLD_AUTO cld_tensor *none = cld_sum(x, dims, ndims, keepdim);
         return none ? cld_unary_op(CLD_LOG, none, 0, 0) : NULL;
     }
-    CLD_AUTO cld_tensor *constant = cld_tensor_detach(x);
+    CLD_AUTO cld_tensor *wide = widened(x);
+    CLD_AUTO cld_tensor *constant = wide ? cld_tensor_detach(wide) : NULL;
     CLD_AUTO cld_tensor *most = constant ? cld_amax(constant, dims, ndims, true) : NULL;
     CLD_AUTO cld_tensor *finite = most ? cld_unary_op(CLD_ISFINITE, most, 0, 0) : NULL;
-    CLD_AUTO cld_tensor *zero = finite ? cld_tensor_full(x->a.dtype, 0, NULL, cld_device(x), 0) : NULL;
+    CLD_AUTO cld_tensor *zero = finite ? cld_tensor_full(wide->a.dtype, 0, NULL, cld_device(x), 0) : NULL;
     CLD_AUTO cld_tensor *m = zero ? cld_where(finite, most, zero) : NULL;
-    CLD_AUTO cld_tensor *shifted = m ? cld_sub(x, m) : NULL;
+    CLD_AUTO cld_tensor *shifted = m ? cld_sub(wide, m) : NULL;
     CLD_AUTO cld_tensor *powers = shifted ? cld_unary_op(CLD_EXP, shifted, 0, 0) : NULL;
     CLD_AUTO cld_tensor *sum = powers ? cld_sum(powers, dims, ndims, true) : NULL;
     CLD_AUTO cld_tensor *log = sum ? cld_unary_op(CLD_LOG, sum, 0, 0) : NULL;
-    CLD_AUTO cld_tensor *y = log ? cld_add(log, m) : NULL;
-    return y ? cld_reshape(y, r.out.ndim, r.out.extents) : NULL;
+    CLD_AUTO cld_tensor *kept = log ? cld_add(log, m) : NULL;
+    CLD_AUTO cld_tensor *y = kept ? cld_reshape(kept, r.out.ndim, r.out.extents) : NULL;
+    return y ? cld_cast(y, x->a.dtype) : NULL;
 }
 
 /* ---- without a gradient -------------------------------------------------------------------------------- */
