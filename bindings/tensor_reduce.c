@@ -5,24 +5,9 @@
 
 #include <string.h>
 
-/* ---- arguments ----------------------------------------------------------------------------------------- */
-
-/* Dimensions at arg: nil for all (0), an integer, or a table of integers. Returns how many. */
+/* Dimensions at arg, 0 for all where there is nil. */
 static int check_dims(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
-    if (lua_isnoneornil(L, arg)) return 0;
-    if (!lua_istable(L, arg)) {
-        dims[0] = cldL_check_line(L, arg, x);
-        return 1;
-    }
-    int count = (int)luaL_len(L, arg);
-    luaL_argcheck(L, count >= 1 && count <= CLD_MAX_DIMS, arg, "expected a dimension, or a table of them");
-    for (int i = 0; i < count; i++) {
-        lua_geti(L, arg, i + 1);
-        dims[i] = cldL_check_line(L, lua_gettop(L), x);
-        lua_pop(L, 1);
-        for (int k = 0; k < i; k++) luaL_argcheck(L, dims[k] != dims[i], arg, "a dimension is listed twice");
-    }
-    return count;
+    return lua_isnoneornil(L, arg) ? 0 : cldL_check_lines(L, arg, x, dims);
 }
 
 /* ---- over some dimensions ------------------------------------------------------------------------------ */
@@ -97,30 +82,25 @@ static int arg_reduce(lua_State *L, arg_reduction *f) {
 static int reduce_argmax(lua_State *L) { return arg_reduce(L, cld_argmax); }
 static int reduce_argmin(lua_State *L) { return arg_reduce(L, cld_argmin); }
 
+typedef cld_tensor *extreme_at(cld_tensor **index, cld_tensor *x, int dim, bool keepdim);
+
 /* x:max() the largest; x:max(y) elementwise; x:max(dim[, keepdim]) values and their (0-based) positions: then
  * the gradient goes to the one position named. */
-static int extreme(lua_State *L, reduction *all, arg_reduction *position, cld_binary elementwise) {
+static int extreme(lua_State *L, reduction *all, extreme_at *along, cld_binary elementwise) {
     if (lua_isnoneornil(L, 2)) return reduce_at(L, all, 2);
     if (cldL_test_tensor(L, 2)) return cldL_binary(L, elementwise);
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dim = cldL_check_line(L, 2, x);
     bool keepdim = cldL_check_flag(L, 3, false);
-    cld_tensor **at = cldL_new_tensor(L), **picked = cldL_new_tensor(L);
     cld_tensor **values = cldL_new_tensor(L), **index = cldL_new_tensor(L);
-    *at = position(x, dim, true);
-    *picked = !*at ? NULL : x->a.ndim == 0 ? cld_clone(x) : cld_gather(x, dim, *at);
-    if (!*picked) return cldL_raise(L);
-    *values = keepdim ? cld_tensor_retain(*picked) : cld_squeeze(*picked, dim);
-    *index = keepdim ? cld_tensor_retain(*at) : cld_squeeze(*at, dim);
-    if (!*values || !*index) return cldL_raise(L);
-    cldL_close(at);
-    cldL_close(picked);
+    *values = along(index, x, dim, keepdim);
+    if (!*values) return cldL_raise(L);
     return 2;
 }
 
-static int reduce_max(lua_State *L) { return extreme(L, cld_amax, cld_argmax, CLD_MAXIMUM); }
-static int reduce_min(lua_State *L) { return extreme(L, cld_amin, cld_argmin, CLD_MINIMUM); }
+static int reduce_max(lua_State *L) { return extreme(L, cld_amax, cld_max_at, CLD_MAXIMUM); }
+static int reduce_min(lua_State *L) { return extreme(L, cld_amin, cld_min_at, CLD_MINIMUM); }
 
 /* ---- along one dimension ------------------------------------------------------------------------------- */
 

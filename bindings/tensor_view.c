@@ -107,8 +107,7 @@ static int check_integers(lua_State *L, int arg, int64_t values[CLD_MAX_DIMS]) {
     return (int)count;
 }
 
-/* The same of x's dimensions. */
-static int check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
+int cldL_check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
     int64_t listed[CLD_MAX_DIMS];
     int count = check_integers(L, arg, listed);
     for (int i = 0; i < count; i++) {
@@ -125,7 +124,7 @@ static int view_squeeze(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int dims[CLD_MAX_DIMS], count = 0;
     if (!lua_isnoneornil(L, 2)) {
-        count = check_lines(L, 2, x, dims);
+        count = cldL_check_lines(L, 2, x, dims);
     } else {
         while (count < x->a.ndim) dims[count] = count, count++;
     }
@@ -186,7 +185,7 @@ static int view_tile(lua_State *L) {
 static int view_flip(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int dims[CLD_MAX_DIMS], count = check_lines(L, 2, x, dims);
+    int dims[CLD_MAX_DIMS], count = cldL_check_lines(L, 2, x, dims);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_flip(x, dims, count);
     return cldL_result(L, *out);
@@ -198,7 +197,7 @@ static int view_roll(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t shifts[CLD_MAX_DIMS];
     int dims[CLD_MAX_DIMS], count = check_integers(L, 2, shifts);
-    int ndims = lua_isnoneornil(L, 3) ? 0 : check_lines(L, 3, x, dims);
+    int ndims = lua_isnoneornil(L, 3) ? 0 : cldL_check_lines(L, 3, x, dims);
     luaL_argcheck(L, count == (ndims ? ndims : 1), 3, "expected a dimension for each shift");
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_roll(x, shifts, dims, ndims);

@@ -105,6 +105,9 @@ cld_tensor *cld_any(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_all(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_argmax(cld_tensor *x, int dim, bool keepdim); /* first of equals */
 cld_tensor *cld_argmin(cld_tensor *x, int dim, bool keepdim);
+/* The extremes along dim and *index, where the first of equals lies: all of the gradient goes there. */
+cld_tensor *cld_max_at(cld_tensor **index, cld_tensor *x, int dim, bool keepdim);
+cld_tensor *cld_min_at(cld_tensor **index, cld_tensor *x, int dim, bool keepdim);
 
 /* log(sum(exp(x))), which does not overflow. */
 cld_tensor *cld_logsumexp(cld_tensor *x, const int *dims, int ndims, bool keepdim);

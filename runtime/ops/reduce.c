@@ -369,3 +369,20 @@ cld_tensor *cld_argmax(cld_tensor *x, int dim, bool keepdim) {
 cld_tensor *cld_argmin(cld_tensor *x, int dim, bool keepdim) {
     return arg_extreme("argmin", CLD_MIN, x, dim, keepdim);
 }
+
+/* The gather has the gradient. */
+static cld_tensor *extreme_at(cld_tensor **index, cld_tensor *at, cld_tensor *x, int dim, bool keepdim) {
+    CLD_AUTO cld_tensor *kept = at;
+    CLD_AUTO cld_tensor *picked = !kept ? NULL : x->a.ndim == 0 ? cld_clone(x) : cld_gather(x, dim, kept);
+    if (!picked) return NULL;
+    CLD_AUTO cld_tensor *values = keepdim ? cld_tensor_retain(picked) : cld_squeeze(picked, dim);
+    *index = !values ? NULL : keepdim ? cld_tensor_retain(kept) : cld_squeeze(kept, dim);
+    return *index ? cld_tensor_steal(&values) : NULL;
+}
+
+cld_tensor *cld_max_at(cld_tensor **index, cld_tensor *x, int dim, bool keepdim) {
+    return extreme_at(index, cld_argmax(x, dim, true), x, dim, keepdim);
+}
+cld_tensor *cld_min_at(cld_tensor **index, cld_tensor *x, int dim, bool keepdim) {
+    return extreme_at(index, cld_argmin(x, dim, true), x, dim, keepdim);
+}
