@@ -3,16 +3,18 @@ local cld = require "cld"
 local process = require "spec.support.process"
 
 -- Two epochs of five steps. --at and --do: the command that is run in that step, counted from 0; $PID is the run.
--- --endless: steps until it is stopped.
+-- --endless: steps until it is stopped, for a minute at most: what a run notes as a wish to stop it may never heed.
 local recipe = [[
 local cld = require "cld"
+local over = cld.clock() + 60
+local function is_over() return cld.clock() > over end
 local opt = cld.options {
   { "epochs", 2, "" }, { "at", -1, "" }, { "do", "", "" }, { "endless", false, "" }, cld.options.training,
 }
 local run = cld.run(opt)
 local w = cld.zeros(1)
 for _ in run:epochs { w = w } do
-  while run.step_in_epoch < 5 or opt.endless do
+  while run.step_in_epoch < 5 or opt.endless and not is_over() do
     if run.step == opt.at then
       local command = opt["do"]:gsub("$PID", cld.host().pid)
       io.popen(command):close() -- not os.execute, which is deaf to SIGINT while it waits
@@ -97,14 +99,17 @@ describe("a run that is asked to stop", function()
     end)
   end
 
+  -- Of two signals that wait at one moment the kernel decides which is the first.
+  local taken = "; while grep -q 'Pnd:.*[^0:[:space:]]' /proc/$PID/status; do sleep 0.01; done; "
+
   it("counts the first of two signals", function()
-    local result = start("--at", "2", "--do", "kill -USR1 $PID; kill -TERM $PID; kill -USR1 $PID")
+    local result = start("--at", "2", "--do", "kill -USR1 $PID" .. taken .. "kill -TERM $PID; kill -USR1 $PID")
     assert.same({ 138, 3 }, { result.code, checkpoint().position.step })
     assert.equal("USR1", last_event().signal)
   end)
 
   it("leaves at once on a SIGINT after another signal", function()
-    assert.equal(130, start("--at", "7", "--do", "kill -USR1 $PID; kill -INT $PID").code)
+    assert.equal(130, start("--at", "7", "--do", "kill -USR1 $PID" .. taken .. "kill -INT $PID").code)
     assert.equal(5, checkpoint().position.step)
   end)
 
@@ -128,7 +133,7 @@ describe("a run that is asked to stop", function()
   for signal, code in pairs { INT = 130, TERM = 143, HUP = 129, USR1 = 138, XCPU = 152 } do
     it(("leaves at once on SIG%s before the first epoch"):format(signal), function()
       process.write(script, (recipe:gsub("local w =", function()
-        return ('io.popen("kill -%s " .. cld.host().pid):close() while true do end local w ='):format(signal)
+        return ('io.popen("kill -%s " .. cld.host().pid):close() while not is_over() do end local w ='):format(signal)
       end)))
       local result = shell("ulimit -c 0; exec $CLD $RUN")
       assert.equal(code, result.code)
@@ -184,7 +189,8 @@ describe("a run that is asked to stop", function()
 
   it("goes on without its terminal if SIGHUP was ignored", function()
     -- In full buffering only does stdio tell that a terminal's line was lost.
-    local waits = "io.stdout:setvbuf 'full' while run.step == 2 and io.stdout:write('.\\n'):flush() do end"
+    local waits = [[io.stdout:setvbuf 'full'
+      while run.step == 2 and io.stdout:write('.\n'):flush() and not is_over() do end]]
     process.write(script, (recipe:gsub("w:add_", waits .. " %0")))
     local line = ("trap '' HUP; '%s' %s --runs %s --name r --device cpu --print-every 0 2>&1 & exit"):format(
       process.absolute(process.cldlua), script, folder)
@@ -275,5 +281,28 @@ describe("a program that is started with closed streams", function()
     local result = run("exec $CLD -e 'error \"wrong\"' <&- >&-")
     assert.equal(1, result.code)
     assert.matches("wrong", result.err)
+  end)
+end)
+
+describe("a program that a spec starts", function()
+  it("is killed when it does not heed the time-out's SIGTERM", function()
+    local deaf = "require('cld.core').system.catch_signals() while true do end"
+    assert.equal(137, process.run { "-e", deaf, timeout = 0.5 }.code)
+  end)
+
+  it("has a limit of processor time that its children inherit", function()
+    assert.equal("60\n", process.run { program = "/bin/bash", "-c", "(ulimit -H -t)", timeout = 3 }.out)
+  end)
+
+  it("does not have the pseudo-terminal wait for it when it leaves the terminal and runs on", function()
+    local leave = "exec sleep 20 <&- >&- 2>&-"
+    local result = process.terminal { program = "/bin/sh", "-c", leave, script = {}, timeout = 2 }
+    assert.same({ 124, "pty: the command did not end: '/bin/sh'\n" }, { result.code, result.err })
+  end)
+
+  it("ends when it prints more than the pseudo-terminal keeps", function()
+    local result = process.terminal { program = "/bin/sh", "-c", "yes", script = {}, timeout = 5 }
+    assert.equal(124, result.code)
+    assert.matches("^pty: more than %d+ bytes of output\n", result.err)
   end)
 end)

@@ -20,6 +20,10 @@ function process.absolute(path)
   return path:sub(1, 1) == "/" and path or os.getenv("PWD") .. "/" .. path
 end
 
+-- Seconds of processor time that a program, and each that it starts, has per second of its time-out: all threads of a
+-- large machine may be at work.
+local most_cpu = 20
+
 local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
 local function read_and_remove(path)
@@ -57,17 +61,19 @@ function process.read(path)
   return text
 end
 
--- The command line of `options`; `wrapper` goes in front of the program.
+-- The command line of `options`; `wrapper` goes in front of the program. One that takes SIGTERM for a wish is killed,
+-- and what it has left running ends when its processor time is used up.
 local function command_line(options, wrapper)
+  local timeout = seconds(options)
   local words = { "env --default-signal" } -- whatever the specs themselves were started with
   for _, name in ipairs(options.unset or {}) do words[#words + 1] = "-u " .. name end
   for name, value in pairs(options.env or {}) do words[#words + 1] = name .. "=" .. quote(value) end
-  words[#words + 1] = ("timeout --foreground %g"):format(seconds(options))
+  words[#words + 1] = ("timeout --foreground --kill-after=2 %g"):format(timeout)
   words[#words + 1] = wrapper
   words[#words + 1] = quote(options.program or process.cldlua)
   for _, argument in ipairs(options) do words[#words + 1] = quote(argument) end
-  local line = table.concat(words, " ")
-  return options.directory and ("cd %s && %s"):format(quote(options.directory), line) or line
+  local line = ("ulimit -t %d 2>/dev/null; %s"):format(most_cpu * timeout // 1, table.concat(words, " "))
+  return options.directory and ("cd %s && { %s; }"):format(quote(options.directory), line) or line
 end
 
 local function execute(line, input)
@@ -88,7 +94,8 @@ function process.failing_files(orders)
 end
 
 --- Run {arguments..., program =, env = {}, unset = {}, stdin = "", directory =, timeout = 60 seconds}.
--- Returns {code, out, err}; killed by a signal, the code is 128 + signal, as a shell gives it; 124 on time-out.
+-- Returns {code, out, err}; killed by a signal, the code is 128 + signal, as a shell gives it; 124 on time-out, 137 if
+-- it did not end even then.
 function process.run(options) return execute(command_line(options), options.stdin or "") end
 
 --- Run the same on a pseudo-terminal (see pty.c), TERM=xterm unless env has another; `script` is a list of its steps as

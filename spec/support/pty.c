@@ -43,6 +43,10 @@ static double now(void) {
 static bool listen_once(int terminal) {
     struct pollfd p = {.fd = terminal, .events = POLLIN};
     if (now() > deadline) return false;
+    if (length == sizeof transcript - 1) {
+        fprintf(stderr, "pty: more than %zu bytes of output\n", length);
+        return false;
+    }
     if (poll(&p, 1, 100) <= 0) return true;
     ssize_t n = read(terminal, transcript + length, sizeof transcript - 1 - length);
     if (n > 0)
@@ -97,6 +101,19 @@ static int fail(pid_t child, const char *what, const char *text) {
     return 124;
 }
 
+/* The command's status once it has ended; it is killed at the deadline. */
+static int wait_for_end(pid_t child, const char *command, int *status) {
+    while (waitpid(child, status, WNOHANG) == 0) {
+        if (now() > deadline) {
+            int failed = fail(child, "the command did not end:", command);
+            waitpid(child, status, 0);
+            return failed;
+        }
+        poll(NULL, 0, 10);
+    }
+    return 0;
+}
+
 /* One step of the script; 0, or the exit status of a failed one. */
 static int step(int terminal, pid_t child, char *line) {
     line[strcspn(line, "\n")] = 0;
@@ -147,7 +164,10 @@ int main(int argc, char **argv) {
     while (!failed && !ended)
         if (!listen_once(terminal)) failed = fail(child, "the command did not end:", argv[first]);
     fwrite(transcript, 1, length, stdout);
-    waitpid(child, &status, 0);
+    if (!failed)
+        failed = wait_for_end(child, argv[first], &status);
+    else
+        waitpid(child, &status, 0);
     if (failed) return failed;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
