@@ -113,6 +113,36 @@ describe("a run that is asked to stop", function()
     assert.equal(5, checkpoint().position.step)
   end)
 
+  describe("and leaves its loop", function()
+    -- Once the run is at `step`, `statement` is run with the signal, after what the pattern matches.
+    local function stopped(pattern, step, statement)
+      local line = ("if run.step == %d then io.popen('kill -TERM ' .. cld.host().pid):close() %s end")
+        :format(step, statement)
+      process.write(script, (recipe:gsub(pattern, function(found) return found .. " " .. line .. " " end))
+        .. "io.stderr:write 'went on'")
+      return start()
+    end
+
+    it("after the score goes no further, with a checkpoint", function()
+      local result = stopped("run:score %b{}", 5, "break")
+      assert.same({ 143, "" }, { result.code, result.err })
+      assert.same({ "interrupted", "TERM" }, { last_event().event, last_event().signal })
+      assert.equal(5, checkpoint().position.step)
+    end)
+
+    it("in the middle of an epoch goes no further, its last checkpoint kept", function()
+      local result = stopped("opt.endless.- do", 7, "return")
+      assert.same({ 143, "" }, { result.code, result.err })
+      assert.equal(5, checkpoint().position.step)
+    end)
+
+    it("by an error ends with that", function()
+      local result = stopped("run:score %b{}", 5, "error 'wrong'")
+      assert.equal(1, result.code)
+      assert.matches("wrong", result.err)
+    end)
+  end)
+
   it("leaves at once on SIGQUIT, as every program", function()
     assert.equal(131, shell("ulimit -c 0; exec $CLD $RUN --at 7 --do 'kill -QUIT $PID'").code)
     assert.equal(5, checkpoint().position.step)

@@ -20,8 +20,8 @@
 -- (a batch system's warnings), SIGALRM, SIGVTALRM, SIGPWR. The first one counts; a SIGINT after it leaves at once,
 -- others change nothing. A signal that was ignored when the program started stays ignored (nohup: SIGHUP; with SIGPIPE
 -- ignored a run goes on without its output). SIGQUIT (Ctrl-\) keeps its core dump. In the evaluation at an epoch's end
--- (cld.eval) they do not wait: the resumed run repeats it. Before the first epoch there is nothing to save, and they
--- leave at once.
+-- (cld.eval) they do not wait: the resumed run repeats it. A recipe that breaks out of the loop after one goes no
+-- further. Before the first epoch there is nothing to save, and they leave at once.
 --
 -- The run holds its folder: it goes on in one that is renamed or moved, and ends with one line and status 1 when it is
 -- removed or replaced (run/README.md).
@@ -171,7 +171,8 @@ function Run:epochs(objects)
   system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
   eval.on_batch = function() self:heed_signal_in_evaluation() end
   eval.on_not_finite = function(problem) self:end_diverged(problem) end
-  local close = setmetatable({}, { __close = function()
+  local close = setmetatable({}, { __close = function(_, problem)
+    if not problem then self:heed_signal_at_break() end
     eval.on_batch, eval.on_not_finite = nil, nil
     system.restore_signals()
     let_go(self)
@@ -337,8 +338,17 @@ function Run:heed_signal_in_evaluation()
   if self.epoch and self.step_in_epoch == self.steps_per_epoch then self:heed_signal() end
 end
 
+-- The loop was left by a break or a return after a signal. In the middle of an epoch its last checkpoint stays: the
+-- optimizer may have made a step that run:track has not counted.
+function Run:heed_signal_at_break()
+  if self.is_leaving or not system.interrupted() then return end
+  if self.epoch and self.reported then self:save() end
+  self:leave()
+end
+
 -- After a signal, the checkpoint written.
 function Run:leave()
+  self.is_leaving = true
   local name, number = system.interrupted()
   self:remember { event = "interrupted", signal = name }
   local where = position.describe(self)
