@@ -42,10 +42,15 @@ function figures.main_score(scores)
   return name, scores[name]
 end
 
+--- format:format(value); a NaN has no sign.
+function figures.text(format, value)
+  return (format:format(value):gsub("%-nan", "nan"))
+end
+
 --- "top1 81.20 %  top5 99.00 %"
 function figures.percentages(scores)
   local words = sorted_keys(scores)
-  for i, name in ipairs(words) do words[i] = ("%s %.2f %%"):format(name, 100 * scores[name]) end
+  for i, name in ipairs(words) do words[i] = name .. figures.text(" %.2f %%", 100 * scores[name]) end
   return table.concat(words, "  ")
 end
 

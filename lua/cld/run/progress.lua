@@ -1,6 +1,7 @@
 --- What a person sees of a training: on a terminal one line redrawn in place, elsewhere a line every few seconds; at
 -- the end of an epoch a line that stays.
 local core = require "cld.core"
+local figures = require "cld.run.figures"
 local sorted_keys = require "cld.sorted_keys"
 local clock, terminal, printable_line = core.system.clock, core.system.terminal, core.text.printable_line
 
@@ -18,7 +19,7 @@ progress.duration = duration
 --- "cld 2.013  instance 9.120": names in order.
 function progress.values(means)
   local words = {}
-  for i, name in ipairs(sorted_keys(means)) do words[i] = ("%s %.4g"):format(name, means[name]) end
+  for i, name in ipairs(sorted_keys(means)) do words[i] = name .. figures.text(" %.4g", means[name]) end
   return table.concat(words, "  ")
 end
 

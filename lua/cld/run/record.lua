@@ -3,6 +3,7 @@
 local core = require "cld.core"
 local json = require "cld.json"
 local user_error = require "cld.user_error"
+local figures = require "cld.run.figures"
 local options = require "cld.options"
 local say = require "cld.say"
 local settings = require "cld.run.settings"
@@ -93,7 +94,9 @@ local function sayable(value)
     for key, item in pairs(value) do out[key] = sayable(item) end
     return out
   end
-  if type(value) == "number" and (value ~= value or math.abs(value) == math.huge) then return tostring(value) end
+  if type(value) == "number" and (value ~= value or math.abs(value) == math.huge) then
+    return figures.text("%g", value)
+  end
   return value
 end
 
