@@ -203,6 +203,15 @@ describe("run", function()
       assert.same(outcome "example", outcome "example-2")
     end)
 
+    it("without a name passes over folders of no run", function()
+      assert.equal(143, start("--at", "7", "--with", "TERM").code)
+      for _, ending in ipairs { "2", "03", "0x10", "1e3", "9223372036854775807", "99999999999999999999", "x" } do
+        cld.io.mkdir(folder .. "/runs/example-" .. ending)
+      end
+      local result = succeed("--resume", "--at", "-1")
+      assert.matches("resumed from .*/example/checkpoint.safetensors, after step 3 of epoch 2", result.out)
+    end)
+
     it("keeps its settings but for those that are given anew", function()
       assert.equal(143, start("--rate", "0.25", "--at", "7", "--with", "TERM").code)
       local result = succeed("--resume", "--at", "-1", "--epochs", "4")

@@ -29,13 +29,18 @@ local function hold(how, path)
     or user_error.raise("the run folder '%s' is in use by a run that is still going", path)
 end
 
--- The folder of the recipe's run with the highest number, or nil.
+-- Whether a run can be continued from there; `exists` tells of a file in the folder.
+local function is_begun(exists) return exists(folder.checkpoint) or exists "options.json" end
+
+-- The folder of the recipe's run with the highest number, or nil. One that was stopped before its first epoch has left
+-- an empty folder, which is no run.
 local function latest(runs, name)
   local best, highest = nil, 0
   for _, entry in ipairs(io_.exists(runs) == "folder" and user_error.call(io_.list, runs) or {}) do
-    local number = entry == name and 1
-      or entry:sub(1, #name + 1) == name .. "-" and math.tointeger(tonumber(entry:sub(#name + 2)))
-    if number and number > highest then best, highest = entry, number end
+    local digits = entry:sub(1, #name + 1) == name .. "-" and entry:sub(#name + 2):match "^[1-9]%d*$"
+    local number = entry == name and 1 or digits and math.tointeger(tonumber(digits))
+    local function exists(file) return io_.exists(runs .. "/" .. entry .. "/" .. file) end
+    if number and number > highest and is_begun(exists) then best, highest = entry, number end
   end
   return best
 end
@@ -105,7 +110,7 @@ local function choose(options)
     path = runs .. "/" .. (name ~= "" and name or latest(runs, recipe_name()) or recipe_name())
     held = hold(io_.claim, path)
   end
-  return path, held, held:exists(folder.checkpoint) or held:exists "options.json"
+  return path, held, is_begun(function(file) return held:exists(file) end)
 end
 
 --- claim{runs =, name =, resume =} -> {path, held = what all of the run's files are read and written through, continues
