@@ -49,8 +49,11 @@ static const char *check_text(lua_State *L, int arg) {
 /* What every save ends with: an error is raised; what else the writer has to say goes to stderr. */
 static void check_saved(lua_State *L, cld_status status) {
     cldL_check_status(L, status);
+    char shown[2048]; /* a path may hold anything */
     const char *warning = cld_writer_warning();
-    if (warning) fprintf(stderr, "cldlua: warning: %s\n", warning);
+    if (!warning) return;
+    cld_printable(shown, sizeof shown, warning, strlen(warning), CLD_ONE_LINE);
+    fprintf(stderr, "cldlua: warning: %s\n", shown);
 }
 
 /* ---- safetensors --------------------------------------------------------------------------------------- */

@@ -182,6 +182,20 @@ describe("a name with escape codes", function()
     assert.matches(plain(SHOWN), succeeds("--name", ESCAPE, "--data", ESCAPE))
   end)
 
+  for what, order in pairs {
+    ["whose folder cannot be locked"] = { FAIL_FOLDER_FLOCK = "22" },
+    ["whose folder cannot be flushed"] = { FAIL_FOLDER_FSYNC = "5" },
+  } do
+    it(("of a run %s is shown escaped"):format(what), function()
+      local script = process.write(folder .. "/r.lua", recipe)
+      local result = process.run { script, "--runs", folder, "--name", ESCAPE, "--device", "cpu",
+        env = process.failing_files(order) }
+      assert.equal(0, result.code)
+      assert.matches("^[^\n]*" .. plain(SHOWN) .. "[^\n]*\n$", result.err)
+      assert.is_nil(obeyed(result.err))
+    end)
+  end
+
   it("of a setting that a checkpoint had is shown escaped", function()
     succeeds("--name", "r", "--data", ESCAPE)
     assert.matches("changed on resume: data x %(was " .. plain(SHOWN),

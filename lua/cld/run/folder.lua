@@ -7,7 +7,7 @@
 -- writes on in a folder that is moved or renamed, and never in another that comes to lie at its path.
 local core = require "cld.core"
 local user_error = require "cld.user_error"
-local io_ = core.io
+local io_, printable_line = core.io, core.text.printable_line
 
 local folder = {}
 
@@ -118,8 +118,8 @@ end
 function folder.claim(options)
   local path, held, continues = choose(options)
   if not held:locked() then
-    io.stderr:write(("the file system of '%s' cannot lock folders: start no other run there while this one is going\n")
-      :format(path))
+    io.stderr:write(printable_line(("the file system of '%s' cannot lock folders: start no other run there while this "
+      .. "one is going"):format(path)), "\n")
   end
   remove_leftovers(held)
   return { path = path, held = held, continues = continues }
