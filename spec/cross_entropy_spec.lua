@@ -82,6 +82,26 @@ for _, device in ipairs { "cpu", table.unpack(devices.names) } do
       check.close(x:cross_entropy(given), x[kept]:cross_entropy(at[kept]), { rtol = 1e-12 })
     end)
 
+    it("of one row, and of maps, as of the rows that they are", function()
+      local x, at = logits(), labels(2, -100, 1)
+      assert.equal(x[{ { 1, 1 } }]:cross_entropy(at[{ { 1, 1 } }]):item(), x[1]:cross_entropy(at[1]):item())
+      assert.same({}, x[1]:cross_entropy(at[1], { reduction = "none" }).shape)
+      local maps = cld.randn({ 2, 3, 2, 2 }, { device = device, dtype = "f64" }):requires_grad_()
+      local where = labels(0, 1, 2, -100, 1, 1, 0, 2)
+      local rows = maps:permute(1, 3, 4, 2):reshape(8, 3):detach():requires_grad_()
+      for _, reduction in ipairs { "mean", "sum", "none" } do
+        local options = { reduction = reduction, label_smoothing = 0.1, accuracy = true }
+        local loss, share = maps:cross_entropy(where:reshape(2, 2, 2), options)
+        local wanted, wanted_share = rows:cross_entropy(where, options)
+        assert.same(wanted:flatten():totable(), loss:flatten():totable())
+        assert.equal(wanted_share:item(), share:item())
+        loss:sum():backward()
+        wanted:sum():backward()
+      end
+      assert.same(rows.grad:totable(), maps.grad:permute(1, 3, 4, 2):reshape(8, 3):totable())
+      check.fails(function() maps:cross_entropy(where) end, "or %(n, classes, ...%) and %(n, ...%), got")
+    end)
+
     it("other labels out of range stay an error", function()
       check.fails(function() logits():cross_entropy(labels(0, -1, 1)):item() end, "label.* %-1")
     end)

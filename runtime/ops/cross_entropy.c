@@ -17,11 +17,16 @@ static const cld_op cross_entropy_op = {.name = "cross_entropy", .backward = cro
 
 static cld_status check(const cld_tensor *logits, const cld_tensor *labels,
                         const cld_cross_entropy_params *p) {
-    if (logits->a.ndim != 2 || !cld_dtype_is_float(logits->a.dtype) || labels->a.ndim != 1 ||
-        labels->a.dtype != CLD_I64 || labels->a.shape[0] != logits->a.shape[0])
-        return cld_fail(CLD_INVALID,
-                        "cross_entropy: expected logits (n, classes) and i64 labels (n), got %s and %s",
-                        cld_describe(&logits->a), cld_describe(&labels->a));
+    bool fits = logits->a.ndim > 0 && cld_dtype_is_float(logits->a.dtype) && labels->a.dtype == CLD_I64 &&
+                labels->a.ndim == logits->a.ndim - 1;
+    for (int d = 0; fits && d < labels->a.ndim; d++)
+        fits = labels->a.shape[d] == logits->a.shape[d == 0 ? 0 : d + 1];
+    if (!fits)
+        return cld_fail(
+            CLD_INVALID,
+            "cross_entropy: expected logits (n, classes) and i64 labels (n), or (n, classes, ...) "
+            "and (n, ...), got %s and %s",
+            cld_describe(&logits->a), cld_describe(&labels->a));
     if (!(p->label_smoothing >= 0 && p->label_smoothing <= 1))
         return cld_fail(CLD_INVALID, "cross_entropy: label_smoothing must lie in 0 to 1, got %g",
                         p->label_smoothing);
@@ -31,9 +36,8 @@ static cld_status check(const cld_tensor *logits, const cld_tensor *labels,
     return cld_check_same_device("cross_entropy", logits, labels);
 }
 
-cld_tensor *cld_cross_entropy(cld_tensor **accuracy, cld_tensor *given, cld_tensor *labels,
-                              const cld_cross_entropy_params *p) {
-    CLD_TRY_NULL(check(given, labels, p));
+static cld_tensor *of_rows(cld_tensor **accuracy, cld_tensor *given, cld_tensor *labels,
+                           const cld_cross_entropy_params *p) {
     const cld_backend *device = cld_device(given);
     CLD_AUTO cld_tensor *logits = cld_unrounded(given);
     CLD_AUTO cld_tensor *rows = logits ? cld_tensor_contiguous(logits) : NULL;
@@ -51,4 +55,25 @@ cld_tensor *cld_cross_entropy(cld_tensor **accuracy, cld_tensor *given, cld_tens
     if (n) cld_node_save(n, 0, gradient);
     if (accuracy) *accuracy = cld_tensor_steal(&share);
     return cld_tensor_steal(&loss);
+}
+
+/* (classes) as (1, classes), (n, classes, ...) as (n ..., classes). */
+static cld_tensor *rows_of(cld_tensor *logits) {
+    int dims[CLD_MAX_DIMS] = {0}, last = logits->a.ndim - 1;
+    if (last == 0) return cld_unsqueeze(logits, 0);
+    for (int d = 1; d < last; d++) dims[d] = d + 1;
+    dims[last] = 1;
+    CLD_AUTO cld_tensor *moved = cld_permute(logits, dims);
+    return moved ? cld_flatten(moved, 0, -2) : NULL;
+}
+
+cld_tensor *cld_cross_entropy(cld_tensor **accuracy, cld_tensor *logits, cld_tensor *labels,
+                              const cld_cross_entropy_params *p) {
+    CLD_TRY_NULL(check(logits, labels, p));
+    if (logits->a.ndim == 2) return of_rows(accuracy, logits, labels, p);
+    CLD_AUTO cld_tensor *rows = rows_of(logits);
+    CLD_AUTO cld_tensor *targets = rows ? cld_reshape(labels, 1, (int64_t[]){-1}) : NULL;
+    CLD_AUTO cld_tensor *loss = targets ? of_rows(accuracy, rows, targets, p) : NULL;
+    if (!loss || p->reduction != CLD_EACH_ROW) return cld_tensor_steal(&loss);
+    return cld_reshape(loss, labels->a.ndim, labels->a.shape);
 }
