@@ -92,6 +92,9 @@ describe("eval.knn", function()
     check.fails(function() cld.eval.knn { net = mean_and_one, memory = set } end,
       "eval.knn: queries must be a data set of cld.data, got nil")
     check.fails(function() cld.eval.knn() end, "eval.knn: expected a table of options, got nil")
+    local function maps(x) return x:narrow(2, 1, 1) end
+    check.fails(function() cld.eval.knn { net = maps, memory = set, queries = set } end,
+      "eval_spec.lua:%d+: eval.knn: the network must make features %(images, dim%), got f32%[%d+, 1, ")
     check.fails(function() cld.eval.knn { net = mean_and_one, memory = set, queries = set, k = 0 } end,
       "eval_spec.lua:%d+: .*k is 0")
   end)

@@ -140,7 +140,10 @@ end
 -- For what is made of them: the features of a data set, all of them finite.
 local function finite_features(net, dataset, options)
   local features, labels = extract(net, dataset, options)
-  local odd = features.ndim > 1 and odd_rows(features) or 0
+  if features.ndim ~= 2 then
+    raise("eval.knn: the network must make features (images, dim), got %s", caller.shown(features))
+  end
+  local odd = odd_rows(features)
   if odd > 0 then
     local problem = ("the network's features of %d of %d images are not finite"):format(odd, #features)
     if eval.on_not_finite then eval.on_not_finite(problem) end
