@@ -163,16 +163,14 @@ static char *trimmed(const char *text, size_t length) {
 static cld_status python_names(char **names, cld_reader *r, const cld_cifar_format *f) {
     cld_pickle *pickle = cld_pickle_open(r);
     if (!pickle) return cld_error_code();
-    cld_status status = CLD_OK;
-    for (int i = 0; i < f->classes && status == CLD_OK; i++) {
-        char *text = NULL;
-        status = cld_pickle_string(pickle, f->meta_key, (size_t)i, &text);
-        if (!text) break;
+    cld_status status = cld_pickle_strings(pickle, f->meta_key, names, (size_t)f->classes);
+    cld_pickle_free(pickle);
+    for (int i = 0; i < f->classes && names[i] && status == CLD_OK; i++) {
+        char *text = names[i];
         names[i] = trimmed(text, strlen(text));
         free(text);
         if (!names[i]) status = cld_fail(CLD_NOMEM, "%s: out of memory", r->path);
     }
-    cld_pickle_free(pickle);
     return status;
 }
 

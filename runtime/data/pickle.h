@@ -42,9 +42,9 @@ cld_status cld_pickle_u8_array(cld_pickle *p, const char *key, const char *wante
 
 /* A list or tuple of integers, plain or NumPy's, or an array of them: copied to out if there are exactly `count`. */
 cld_status cld_pickle_integers(cld_pickle *p, const char *key, int64_t *out, size_t count);
-/* Entry i of a list, tuple or NumPy array of strings, in UTF-8 if the writer's were text and cut after some 250 bytes: a
- * new string; NULL past the end. */
-cld_status cld_pickle_string(cld_pickle *p, const char *key, size_t i, char **text);
+/* The first `most` entries of a list, tuple or NumPy array of strings, in UTF-8 if the writer's were text and each cut after
+ * some 250 bytes: new strings, also when it fails; what lies past the end stays as it was. */
+cld_status cld_pickle_strings(cld_pickle *p, const char *key, char **out, size_t most);
 
 /* ---- an array's bytes, from the first on ---- */
 

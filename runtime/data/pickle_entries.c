@@ -168,55 +168,66 @@ cld_status cld_pickle_integers(cld_pickle *p, const char *key, int64_t *out, siz
 
 /* ---- strings ------------------------------------------------------------------------------------------- */
 
-/* Element i of an array of text, cut to fit. */
-static cld_status numpy_text(cld_pickle *p, const cld_pickle_array *array, const value *dtype, size_t i,
-                             char text[256]) {
-    size_t bytes = dtype->dtype.bytes, skip = i * bytes, unit = dtype->dtype.code == 'U' ? 4 : 1, used = 0;
-    cld_pickle_stream *s = cld_pickle_stream_open(p, array);
-    if (!s) return cld_error_code();
-    cld_status status = CLD_OK;
-    uint8_t raw[64], piece[4];
-    while (skip > 0 && status == CLD_OK) {
-        size_t n = skip < sizeof raw ? skip : sizeof raw;
-        status = cld_pickle_stream_next(s, raw, n);
-        skip -= n;
-    }
-    for (; bytes >= unit && used + 4 < 256 && status == CLD_OK; bytes -= unit) {
+static bool is_text(const value *dtype) { return dtype->dtype.code == 'S' || dtype->dtype.code == 'U'; }
+
+/* The next element of an array of text, cut to fit. */
+static cld_status next_text(cld_pickle_stream *s, const value *dtype, char text[256]) {
+    size_t unit = dtype->dtype.code == 'U' ? 4 : 1, used = 0;
+    bool ended = false;
+    for (size_t bytes = dtype->dtype.bytes; bytes >= unit; bytes -= unit) {
         uint32_t code = 0;
-        status = cld_pickle_stream_next(s, raw, unit);
+        uint8_t raw[4], piece[4];
+        CLD_TRY(cld_pickle_stream_next(s, raw, unit));
         for (size_t b = 0; b < unit; b++)
             code |= (uint32_t)raw[dtype->dtype.big_endian ? unit - 1 - b : b] << 8 * b;
-        if (code == 0 || code > 0x10FFFF) break;
+        ended = ended || used + 4 >= 256 || code == 0 || code > 0x10FFFF;
+        if (ended) continue;
         size_t made = unit == 1 ? (piece[0] = raw[0], 1) : cld__pickle_utf8(code, piece);
         memcpy(text + used, piece, made);
         used += made;
     }
     text[used] = '\0';
+    return CLD_OK;
+}
+
+static cld_status keep(const cld_pickle *p, const char *text, char **out) {
+    *out = strdup(text);
+    return *out ? CLD_OK : cld_fail(CLD_NOMEM, "%s: out of memory", p->reader->path);
+}
+
+static cld_status array_strings(cld_pickle *p, const cld_pickle_array *array, const value *dtype,
+                                size_t count, char **out) {
+    char text[256];
+    cld_pickle_stream *s = cld_pickle_stream_open(p, array);
+    if (!s) return cld_error_code();
+    cld_status status = CLD_OK;
+    for (size_t i = 0; i < count && status == CLD_OK; i++) {
+        status = next_text(s, dtype, text);
+        if (status == CLD_OK) status = keep(p, text, &out[i]);
+    }
     cld_pickle_stream_free(s);
     return status;
 }
 
-static bool is_text(const value *dtype) { return dtype->dtype.code == 'S' || dtype->dtype.code == 'U'; }
-
-cld_status cld_pickle_string(cld_pickle *p, const char *key, size_t i, char **text) {
+cld_status cld_pickle_strings(cld_pickle *p, const char *key, char **out, size_t most) {
     const value *v = find(p, key), *list = as_list(p, v), *dtype = NULL;
     cld_pickle_array array;
-    char name[256];
-    *text = NULL;
-    if (open_array(p, v, &array, &dtype) && array.ndim == 1 && is_text(dtype)) {
-        if (i >= array.shape[0]) return CLD_OK;
-        CLD_TRY(numpy_text(p, &array, dtype, i, name));
-    } else {
-        if (!list) return cld_fail(CLD_IO, "%s: not a CIFAR file: it has no list '%s'", p->reader->path, key);
-        if (i >= list->items.count) return CLD_OK;
-        const value *element = value_at(p, cld__pickle_item(p, list, (uint32_t)i));
-        if (is_string(element))
-            cld__pickle_text(p, element, name, sizeof name);
-        else if (open_array(p, element, &array, &dtype) && array.ndim == 0 && is_text(dtype))
-            CLD_TRY(numpy_text(p, &array, dtype, 0, name));
-        else
+    if (open_array(p, v, &array, &dtype) && array.ndim == 1 && is_text(dtype))
+        return array_strings(p, &array, dtype, array.shape[0] < most ? array.shape[0] : most, out);
+    if (!list) return cld_fail(CLD_IO, "%s: not a CIFAR file: it has no list '%s'", p->reader->path, key);
+    const cell *cells = p->cells.data;
+    uint32_t c = list->items.first;
+    for (size_t i = 0; i < list->items.count && i < most; i++, c = cells[c].next) {
+        const value *element = value_at(p, cells[c].value);
+        char text[256];
+        if (is_string(element)) {
+            cld__pickle_text(p, element, text, sizeof text);
+            CLD_TRY(keep(p, text, &out[i]));
+        } else if (open_array(p, element, &array, &dtype) && array.ndim == 0 && is_text(dtype)) {
+            CLD_TRY(array_strings(p, &array, dtype, 1, &out[i]));
+        } else {
             return cld_fail(CLD_IO, "%s: not a CIFAR file: '%s' holds more than text", p->reader->path, key);
+        }
     }
-    *text = strdup(name);
-    return *text ? CLD_OK : cld_fail(CLD_NOMEM, "%s: out of memory", p->reader->path);
+    return CLD_OK;
 }
