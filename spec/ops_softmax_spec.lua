@@ -161,7 +161,7 @@ describe("cross_entropy", function()
     check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.tensor({ 0, 1, -1 }, "i64")) end,
       "cross_entropy: the label of row 3 is %-1; expected 0 to 4")
     check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.tensor({ 0, 1 }, "i64")) end,
-      "expected logits %(n, classes%) and i64 labels %(n%), got f32%[3, 5%] and i64%[2%]")
+      "expected logits %(n, classes%) and i64 labels %(n%), or .*, got f32%[3, 5%] and i64%[2%]")
     check.fails(function() cld.cross_entropy(cld.ones(3, 5), cld.ones(3)) end, "got f32%[3, 5%] and f32%[3%]")
     local function fails(options, pattern)
       check.fails(function() cld.cross_entropy(cld.ones(2, 5), cld.tensor({ 0, 1 }, "i64"), options) end, pattern)
