@@ -63,6 +63,7 @@ describe("the program", function()
         program = "unshare" }
     end
     if without_proc("true").code ~= 0 then return pending "needs root and unshare" end
+    if process.build:find "asan" then return pending "AddressSanitizer needs /proc" end
     for _, program in ipairs { process.cldlua, process.absolute(process.cldlua) } do
       local result = without_proc(program)
       assert.same({ 0, "2.0\n" }, { result.code, result.out }, result.err)

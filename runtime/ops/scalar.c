@@ -44,7 +44,8 @@ typedef struct scalar_form {
     cld_unary right_kind, left_kind;
 } scalar_form;
 
-static const scalar_form scalar_forms[] = {
+static const scalar_form scalar_forms[CLD_RELU_BACKWARD + 1] = {
+    /* the others have none */
     [CLD_ADD] = {.right = true, .right_kind = CLD_ADD_SCALAR},
     [CLD_SUB] = {true, true, CLD_ADD_SCALAR, CLD_RSUB_SCALAR},
     [CLD_MUL] = {.right = true, .right_kind = CLD_MUL_SCALAR},
@@ -56,7 +57,6 @@ static const scalar_form scalar_forms[] = {
     [CLD_LE] = {.right = true, .right_kind = CLD_LE_SCALAR},
     [CLD_GT] = {.right = true, .right_kind = CLD_GT_SCALAR},
     [CLD_GE] = {.right = true, .right_kind = CLD_GE_SCALAR},
-    [CLD_REMAINDER] = {0},
 };
 
 /* s op x as x op' s. */
