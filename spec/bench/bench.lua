@@ -13,6 +13,7 @@ local opt = cld.options {
   { "steps",  3,     "timed steps per process", min = 1 },
   { "rounds", 3,     "processes per measurement", min = 1 },
   { "views",  20000, "views of the augmentation", min = 1 },
+  { "only",   "",    "measure just those whose name has this in it, such as neighbours or npid" },
   { "build",  "build", "where bench.json goes" },
 }
 
@@ -81,7 +82,9 @@ end
 
 local sizes = ("--batch %d --steps %d --width %d"):format(opt.batch, opt.steps, opt.width)
 local measurements = {}
-local function add(name, measure) measurements[#measurements + 1] = { name, measure } end
+local function add(name, measure)
+  if name:find(opt.only, 1, true) then measurements[#measurements + 1] = { name, measure } end
+end
 local function add_peer(name, script)
   if peer then add(name, function() return run("'%s' %s/%s", peer, here, script) end) end
 end
@@ -132,6 +135,7 @@ local function field(name, key) return found[name] and found[name][key] end
 local rows = {}
 -- higher = true: the ratio must reach the goal, else it must not exceed it.
 local function row(what, unit, mine, theirs, value, goal, higher)
+  if not mine then return end -- not measured
   local met = value and goal and (higher and value >= goal or not higher and value <= goal)
   rows[#rows + 1] = { what = what, unit = unit, ours = mine, peer = theirs, value = value, goal = goal, met = met,
                       higher = higher }
@@ -148,7 +152,7 @@ row("  peak resident memory", "MB", field("npid", "peak_mb"), field("npid PyTorc
   ratio(field("npid", "peak_mb"), field("npid PyTorch", "peak_mb")), 0.6)
 speed("MoCo + CLD step, 3 views, queue 4,096", "moco", "moco PyTorch", 1.6)
 speed("base augmentation, one core", "augmentation", "augmentation torchvision", 8)
-local kernels = found.kernels
+local kernels = found.kernels or {}
 row("k-means 256 x 128, k 128, 5 iterations", "ms", kernels.kmeans_ms, nil, kernels.kmeans_ms, 1)
 row("kNN 10,000 x 50,000 x 128 / its matrix product", "s", kernels.knn_s, kernels.product_s,
   ratio(kernels.knn_s, kernels.product_s), 2)
@@ -160,7 +164,7 @@ for neighbours = 0, 2 do
   row(beside .. " / libgomp's wait", "images/s", mine, libgomp, ratio(mine, libgomp), wait_goals[neighbours], true)
   row("  / passive waiting", "images/s", mine, passive, ratio(mine, passive))
 end
-row("cldlua -e ''", "ms", found.start.ms, nil, found.start.ms, 30)
+row("cldlua -e ''", "ms", field("start", "ms"), nil, field("start", "ms"), 30)
 
 local function number(value) return value and ("%.4g"):format(value) or "-" end
 
@@ -189,15 +193,15 @@ local function print_parts()
     :format(npid.floor_views_per_s, 100 * npid.views_per_s / npid.floor_views_per_s))
 end
 
-if peer then
-  local torch = found["npid PyTorch"]
+local torch = found["npid PyTorch"]
+if torch and found["augmentation torchvision"] then
   print(("\npeer: %s (%d threads, %.0f MB resident once imported), %s"):format(torch.what, torch.threads,
     torch.import_mb, found["augmentation torchvision"].what))
-else
+elseif not peer then
   print "\nno python3 here has torch and torchvision (PEER_PYTHON can name one): ours alone"
 end
 print_table()
-print_parts()
+if found.npid then print_parts() end
 
 local file = assert(io.open(opt.build .. "/bench.json", "w"))
 file:write(cld.json.encode { settings = sizes, measured = found, rows = rows }, "\n")
