@@ -29,7 +29,7 @@ const char *cldL_name(lua_State *L) {
     return named ? lua_tostring(L, lua_upvalueindex(1)) : NULL;
 }
 
-/* Where the message goes on after "op: ", op being one that a tensor has; its start where it does not begin so. */
+/* Where the message goes on after "op: ", op being one that a tensor has; its start if it does not begin so. */
 static const char *after_op(lua_State *L, const char *message) {
     size_t length = strspn(message, "abcdefghijklmnopqrstuvwxyz0123456789_");
     if (length == 0 || message[length] != ':' || message[length + 1] != ' ') return message;

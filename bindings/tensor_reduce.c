@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* Dimensions at arg, 0 for all where there is nil. */
+/* Dimensions at arg, 0 for all if there is nil. */
 static int check_dims(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]) {
     return lua_isnoneornil(L, arg) ? 0 : cldL_check_lines(L, arg, x, dims);
 }

@@ -215,7 +215,7 @@ typedef struct cld_math_ops {
     cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);
     cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                    bool log);
-    /* The loss of row i of logits (n, classes) is 0 where it is ignored, else -sum_c q_c log p_c: p is the softmax of
+    /* The loss of row i of logits (n, classes) is 0 if it is ignored, else -sum_c q_c log p_c: p is the softmax of
      * row / temperature, q is 1 at labels[i], softened by s = label_smoothing: 1 - s there, plus s / classes everywhere.
      * labels (n) are i64 and checked by the backend. loss: one element, or (n) for CLD_EACH_ROW. share (f32, one element,
      * or NULL): of the rows whose largest logit, the first of equals, NaN before all else, is at their label. dlogits (or
@@ -311,7 +311,7 @@ typedef struct cld_conv_ops {
 
 /* ---- plans of convolutions: optional ------------------------------------------------------------------------------ */
 
-/* Which algorithm of the device's library computes a convolution of one shape. Where that is chosen by time, another process
+/* Which algorithm of the device's library computes a convolution of one shape. If that is chosen by time, another process
  * may choose another, whose sums round differently: so a run keeps them. They mean something to the same library on the
  * same chip alone. */
 enum { CLD_PLAN_KNOBS = 48 };

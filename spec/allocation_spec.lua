@@ -16,7 +16,7 @@ describe("an allocation that fails", function()
   end)
 
   it("in Lua or in a library is an error that speaks of memory, and calls no file damaged", function()
-    local result = process.run { -- a limit: only where there is one is memory asked for before it is needed
+    local result = process.run { -- a limit: only under one is memory asked for before it is needed
       "-c", 'ulimit -v 100000000000; exec "$0" "$@"', process.build .. "/cldlua-failing",
       "spec/support/failing_process.lua", process.build .. "/failing.so", "40", program = "/bin/sh", timeout = 300,
     }
