@@ -35,7 +35,7 @@ endif
 # has just installed.
 
 PACKAGES := gcc g++ libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev \
-            util-linux
+            libjpeg62-turbo-dev libpng-dev util-linux
 
 ifeq ($(filter setup,$(MAKECMDGOALS)):$(MAKE_RESTARTS),setup:)
 include $(BUILD)/setup.done
@@ -71,7 +71,7 @@ LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4)
 # -Wno-psabi: vectors wider than the baseline's are only passed to functions that are always inlined.
 COMMON     := -std=gnu11 $(OPT) $(WARN) -Wno-psabi -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -I. $(LUA_CFLAGS) $(SANITIZE)
-LIBS       := $(LUA_LIBS) -ldnnl -ljansson -lstdc++ -lgomp -lpthread -lm -ldl
+LIBS       := $(LUA_LIBS) -ldnnl -ljansson -ljpeg -lpng16 -lstdc++ -lgomp -lpthread -lm -ldl
 # What the interpreter alone needs: line editing is optional.
 HAVE_EDIT  := $(shell pkg-config --exists libedit 2>/dev/null && echo 1)
 ifeq ($(HAVE_EDIT),1)
@@ -124,6 +124,8 @@ $(BUILD)/flags: FORCE
 	    $(call found,oneDNN,dnnl.h,,libdnnl-dev); \
 	    $(call found,Lua 5.4,lua.h,$(LUA_CFLAGS),liblua5.4-dev); \
 	    $(call found,jansson,jansson.h,,libjansson-dev); \
+	    $(call found,libjpeg-turbo,stdio.h>\n\#include <jpeglib.h,,libjpeg62-turbo-dev); \
+	    $(call found,libpng,png.h,,libpng-dev); \
 	    $(call found,libedit,histedit.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
@@ -198,7 +200,7 @@ $(BUILD)/cuda/%.cu.o: kernels/cuda/%.cu $(BUILD)/cuda/flags
 	$(Q)$(CUDA_NVCC) $(CUDA_NVCC_$*) -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas); rm -f $@; exit 1; }
 	@grep -v -e '^ptxas info' -e 'bytes stack frame' -e '^$$' $(@:.o=.ptxas) || true
 
-CUDA_NVCC_augment := -fmad=false # the same roundings as the host's views
+CUDA_NVCC_view := -fmad=false # the same roundings as the host's views
 
 # A line for each kernel and architecture: registers, bytes spilled, bytes of stack. Fails where one spills on sm_90.
 $(BUILD)/cuda/report.txt: $(filter %.cu.o,$(CUDA_OBJ)) kernels/cuda/report.awk

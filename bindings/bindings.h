@@ -20,7 +20,9 @@
 #include <lualib.h>
 
 #include "runtime/core/text.h"
+#include "runtime/data/dataset.h"
 #include "runtime/ops/ops.h"
+#include "runtime/views/program.h"
 
 #define CLDL_TENSOR "cld.tensor"
 #define CLDL_DTYPES "f32 f64 bf16 f16 i64 i32 u8" /* for messages */
@@ -45,6 +47,8 @@ const char *cldL_name(lua_State *L);
 int cldL_result(lua_State *L, const void *result);
 /* No result: raises unless CLD_OK. */
 void cldL_check_status(lua_State *L, cld_status status);
+/* What every save ends with: an error is raised; what else the writer has to say goes to stderr. */
+void cldL_check_saved(lua_State *L, cld_status status);
 
 /* An error where there are more than that many arguments: nothing is ignored silently. */
 void cldL_check_count(lua_State *L, int most);
@@ -73,6 +77,9 @@ cld_tensor **cldL_check_list(lua_State *L, int arg, int *count);
 /* names ends with NULL. */
 void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names);
 
+/* dataset.c. The set that cld.core.dataset made; Lua owns it. */
+cld_dataset *cldL_check_dataset(lua_State *L, int arg);
+
 /* The C locale (runtime/core/text.h) until the C function that calls this returns, by an error too. Pushes a guard. */
 void cldL_use_c_locale(lua_State *L);
 /* Push the text as cld_printable makes it. */
@@ -87,6 +94,9 @@ int cldL_edit_distance(const char *a, const char *b);
 lua_State *cldL_begin_backward(lua_State *L);
 void cldL_end_backward(lua_State *outer);
 
+/* views.c. The program that cld.core.views.program made; Lua owns it. */
+const cld_program *cldL_check_program(lua_State *L, int arg);
+
 /* Openers: each pushes one table (or registers methods and pushes one). */
 int cldL_open_tensor(lua_State *L);   /* tensor.c, tensor_*.c: creation functions; methods on the metatable */
 int cldL_open_autograd(lua_State *L); /* autograd.c */
@@ -95,12 +105,16 @@ int cldL_open_losses(lua_State *L);   /* losses.c */
 int cldL_open_optim(lua_State *L);    /* optim.c */
 int cldL_open_graph(lua_State *L);    /* graph.c */
 int cldL_open_image(lua_State *L);    /* image.c */
+int cldL_open_picture(lua_State *L);  /* picture.c: image files */
 int cldL_open_cuda(lua_State *L);     /* cuda.c */
-int cldL_open_data(lua_State *L);     /* data.c: readers, loader */
+int cldL_open_data(lua_State *L);     /* data.c: CIFAR's files */
+int cldL_open_dataset(lua_State *L);  /* dataset.c */
+int cldL_open_loader(lua_State *L);   /* loader.c */
 int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, files */
 int cldL_open_json(lua_State *L);     /* json.c */
 int cldL_open_system(lua_State *L);   /* system.c: threads, memory, signals, clock, versions, terminal */
 int cldL_open_text(lua_State *L);     /* text.c: the C locale, printable text */
+int cldL_open_views(lua_State *L);    /* views.c: what views are made by */
 
 int luaopen_cld_core(lua_State *L); /* cld.c */
 

@@ -1,5 +1,8 @@
 /* cld.image: Pillow's image operations on u8 tensors (height, width, 3). */
 #include "bindings/bindings.h"
+
+#include <string.h>
+
 #include "runtime/data/image.h"
 
 static int apply(lua_State *L, cld_image_op op, double value) {
@@ -18,6 +21,14 @@ static int image_adjust_contrast(lua_State *L) {
 static int image_adjust_saturation(lua_State *L) {
     return apply(L, CLD_IMAGE_SATURATION, luaL_checknumber(L, 2));
 }
+static int image_adjust_sharpness(lua_State *L) {
+    return apply(L, CLD_IMAGE_SHARPNESS, luaL_checknumber(L, 2));
+}
+static int image_solarize(lua_State *L) { return apply(L, CLD_IMAGE_SOLARIZE, luaL_checknumber(L, 2)); }
+static int image_posterize(lua_State *L) { return apply(L, CLD_IMAGE_POSTERIZE, luaL_checknumber(L, 2)); }
+static int image_invert(lua_State *L) { return apply(L, CLD_IMAGE_INVERT, 0); }
+static int image_autocontrast(lua_State *L) { return apply(L, CLD_IMAGE_AUTOCONTRAST, 0); }
+static int image_equalize(lua_State *L) { return apply(L, CLD_IMAGE_EQUALIZE, 0); }
 static int image_adjust_hue(lua_State *L) { return apply(L, CLD_IMAGE_HUE, luaL_checknumber(L, 2)); }
 static int image_gaussian_blur(lua_State *L) { return apply(L, CLD_IMAGE_BLUR, luaL_checknumber(L, 2)); }
 static int image_grayscale(lua_State *L) { return apply(L, CLD_IMAGE_GRAYSCALE, 0); }
@@ -29,20 +40,42 @@ static int check_int(lua_State *L, int arg) {
     return (int)value;
 }
 
-/* image.resized_crop(image, top, left, height, width, size | {height, width}): pixels, from 0. */
+/* size | {height, width} */
+static void check_size(lua_State *L, int arg, int64_t size[CLD_MAX_DIMS]) {
+    if (lua_istable(L, arg)) {
+        luaL_argcheck(L, cldL_check_shape(L, arg, size) == 2, arg, "size is a number or {height, width}");
+        for (int i = 0; i < 2; i++)
+            luaL_argcheck(L, size[i] >= 1 && size[i] <= 65535, arg, "size must be 1 to 65535");
+    } else {
+        size[0] = size[1] = check_int(L, arg);
+    }
+}
+
+static cld_filter check_filter(lua_State *L, int arg) {
+    static const char *const names[] = {"bilinear", "bicubic", NULL};
+    return luaL_checkoption(L, arg, "bilinear", names) == 0 ? CLD_FILTER_BILINEAR : CLD_FILTER_BICUBIC;
+}
+
+/* image.resized_crop(image, top, left, height, width, size | {height, width}[, filter]): pixels, from 0. */
 static int image_resized_crop(lua_State *L) {
     const cld_tensor *image = cldL_check_tensor(L, 1);
     cld_rect crop = {check_int(L, 2), check_int(L, 3), check_int(L, 4), check_int(L, 5)};
     int64_t size[CLD_MAX_DIMS];
-    if (lua_istable(L, 6)) {
-        luaL_argcheck(L, cldL_check_shape(L, 6, size) == 2, 6, "size is a number or {height, width}");
-        for (int i = 0; i < 2; i++)
-            luaL_argcheck(L, size[i] >= 1 && size[i] <= 65535, 6, "size must be 1 to 65535");
-    } else {
-        size[0] = size[1] = check_int(L, 6);
-    }
+    check_size(L, 6, size);
+    cld_filter filter = check_filter(L, 7);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_image_resized_crop_tensor(image, crop, (int)size[0], (int)size[1]);
+    *out = cld_image_resized_crop(image, crop, (int)size[0], (int)size[1], filter);
+    return cldL_result(L, *out);
+}
+
+/* image.resize(image, size | {height, width}[, filter]): Image.resize; filter "bilinear" or "bicubic". */
+static int image_resize(lua_State *L) {
+    const cld_tensor *image = cldL_check_tensor(L, 1);
+    int64_t size[CLD_MAX_DIMS];
+    check_size(L, 2, size);
+    cld_filter filter = check_filter(L, 3);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_image_resize(image, (int)size[0], (int)size[1], filter);
     return cldL_result(L, *out);
 }
 
@@ -62,12 +95,73 @@ static void check_channels(lua_State *L, int arg, float out[3]) {
 /* image.normalize(image[, mean, std]) -> f32 (3, height, width): (image / 255 - mean) / std, per channel. */
 static int image_normalize(lua_State *L) {
     const cld_tensor *image = cldL_check_tensor(L, 1);
-    cld_normalization n = {{0, 0, 0}, {1, 1, 1}};
-    check_channels(L, 2, n.mean);
-    check_channels(L, 3, n.std);
-    for (int c = 0; c < 3; c++) luaL_argcheck(L, n.std[c] > 0, 3, "std must be positive");
+    float mean[3] = {0, 0, 0}, std[3] = {1, 1, 1};
+    check_channels(L, 2, mean);
+    check_channels(L, 3, std);
+    for (int c = 0; c < 3; c++) luaL_argcheck(L, std[c] > 0, 3, "std must be positive");
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_image_normalize_tensor(image, &n);
+    *out = cld_image_normalize(image, mean, std);
+    return cldL_result(L, *out);
+}
+
+/* ---- views written as numbers -------------------------------------------------------------------------------- */
+
+/* The instructions at the list on top of the stack: {{"contrast", 1.4}, {"flip"}, ...}. */
+static void check_view(lua_State *L, cld_view *v, int height, int width) {
+    luaL_checktype(L, -1, LUA_TTABLE);
+    int count = (int)luaL_len(L, -1);
+    if (count > CLD_IMAGE_STEPS) luaL_error(L, "a view has at most %d instructions", CLD_IMAGE_STEPS);
+    for (int i = 0; i < count; i++) {
+        double numbers[CLD_IMAGE_NUMBERS];
+        if (lua_geti(L, -1, i + 1) != LUA_TTABLE) luaL_error(L, "an instruction is {name, number, ...}");
+        int given = (int)luaL_len(L, -1) - 1;
+        if (given < 0 || given > CLD_IMAGE_NUMBERS) luaL_error(L, "an instruction is {name, number, ...}");
+        for (int k = 0; k < given; k++) {
+            lua_geti(L, -1, k + 2);
+            numbers[k] = luaL_checknumber(L, -1);
+            lua_pop(L, 1);
+        }
+        lua_geti(L, -1, 1);
+        cldL_check_status(L, cld_image_instruction(&v->step[i], luaL_checkstring(L, -1), numbers, given));
+        lua_pop(L, 2);
+    }
+    cldL_check_status(L, cld_image_finish_view(v, count, height, width));
+}
+
+/* follow(image, view) -> u8 (height, width, 3), or f32 (3, height, width) if it is normalized. A view is a list of
+ * instructions as in runtime/data/image.h. For specs and experiments; cld.augment draws views. */
+static int image_follow(lua_State *L) {
+    const cld_tensor *image = cldL_check_tensor(L, 1);
+    luaL_argcheck(L, image->a.ndim == 3 && image->a.shape[0] <= 65535 && image->a.shape[1] <= 65535, 1,
+                  "expected an image u8[height, width, 3]");
+    cld_view *v = lua_newuserdatauv(L, cld_view_bytes(CLD_IMAGE_STEPS), 0);
+    lua_pushvalue(L, 2);
+    check_view(L, v, (int)image->a.shape[0], (int)image->a.shape[1]);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_image_follow(image, v);
+    return cldL_result(L, *out);
+}
+
+/* follow_all(images, rows | nil, {view, ...}[, dtype]) -> (n, 3, height, width), made where the images are. */
+static int image_follow_all(lua_State *L) {
+    cld_tensor *images = cldL_check_tensor(L, 1), *rows = cldL_opt_tensor(L, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    cld_dtype dtype = lua_isnoneornil(L, 4) ? CLD_F32 : cldL_check_dtype(L, 4);
+    luaL_argcheck(L, images->a.ndim == 4 && images->a.shape[1] <= 65535 && images->a.shape[2] <= 65535, 1,
+                  "expected images u8[n, height, width, 3]");
+    lua_Integer n = luaL_len(L, 3);
+    luaL_argcheck(L, n >= 1 && n <= 65536, 3, "expected 1 to 65536 views");
+    size_t stride = cld_view_bytes(CLD_IMAGE_STEPS);
+    char *views = lua_newuserdatauv(L, (size_t)n * stride, 0);
+    memset(views, 0, (size_t)n * stride);
+    for (lua_Integer i = 0; i < n; i++) {
+        lua_geti(L, 3, i + 1);
+        check_view(L, (cld_view *)(views + (size_t)i * stride), (int)images->a.shape[1],
+                   (int)images->a.shape[2]);
+        lua_pop(L, 1);
+    }
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_image_follow_all(images, rows, (const cld_view *)views, stride, n, dtype);
     return cldL_result(L, *out);
 }
 
@@ -81,6 +175,15 @@ static const luaL_Reg functions[] = {
     {"hflip", image_hflip},
     {"normalize", image_normalize},
     {"resized_crop", image_resized_crop},
+    {"adjust_sharpness", image_adjust_sharpness},
+    {"solarize", image_solarize},
+    {"posterize", image_posterize},
+    {"invert", image_invert},
+    {"autocontrast", image_autocontrast},
+    {"equalize", image_equalize},
+    {"resize", image_resize},
+    {"follow", image_follow},
+    {"follow_all", image_follow_all},
     {NULL, NULL},
 };
 

@@ -46,8 +46,7 @@ static const char *check_text(lua_State *L, int arg) {
     return text;
 }
 
-/* What every save ends with: an error is raised; what else the writer has to say goes to stderr. */
-static void check_saved(lua_State *L, cld_status status) {
+void cldL_check_saved(lua_State *L, cld_status status) {
     cldL_check_status(L, status);
     char shown[2048]; /* a path may hold anything */
     const char *warning = cld_writer_warning();
@@ -164,7 +163,7 @@ static contents check_contents(lua_State *L, int arg) {
 static int io_save(lua_State *L) {
     const char *path = check_text(L, 1);
     contents c = check_contents(L, 2);
-    check_saved(L, cld_safetensors_save(path, c.tensors, c.count, c.metadata, c.metadata_count));
+    cldL_check_saved(L, cld_safetensors_save(path, c.tensors, c.count, c.metadata, c.metadata_count));
     return 0;
 }
 
@@ -178,7 +177,7 @@ static int io_load_npy(lua_State *L) {
 }
 
 static int io_save_npy(lua_State *L) {
-    check_saved(L, cld_npy_save(check_text(L, 1), cldL_check_tensor(L, 2)));
+    cldL_check_saved(L, cld_npy_save(check_text(L, 1), cldL_check_tensor(L, 2)));
     return 0;
 }
 
@@ -192,7 +191,7 @@ static int io_write_atomic(lua_State *L) {
     cld_writer w;
     cldL_check_status(L, cld_writer_open(&w, path));
     cld_writer_put(&w, data, bytes);
-    check_saved(L, cld_writer_commit(&w));
+    cldL_check_saved(L, cld_writer_commit(&w));
     return 0;
 }
 
@@ -334,7 +333,7 @@ static int folder_write(lua_State *L) {
     cld_writer w;
     cldL_check_status(L, cld_writer_open_in(&w, f, name));
     cld_writer_put(&w, data, bytes);
-    check_saved(L, cld_writer_commit(&w));
+    cldL_check_saved(L, cld_writer_commit(&w));
     return 0;
 }
 
@@ -345,7 +344,7 @@ static int folder_save(lua_State *L) {
     contents c = check_contents(L, 3);
     cld_writer w;
     cldL_check_status(L, cld_writer_open_in(&w, f, name));
-    check_saved(L, cld_safetensors_write(&w, c.tensors, c.count, c.metadata, c.metadata_count));
+    cldL_check_saved(L, cld_safetensors_write(&w, c.tensors, c.count, c.metadata, c.metadata_count));
     return 0;
 }
 

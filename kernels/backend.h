@@ -20,13 +20,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/view.h"
 #include "runtime/core/error.h"
+#include "runtime/core/scratch.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define CLD_BACKEND_VERSION 4
+#define CLD_BACKEND_VERSION 5
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
@@ -410,40 +412,27 @@ typedef struct cld_optim_ops {
                                const cld_scale_params *p);
 } cld_optim_ops;
 
-/* ---- images: optional; without it runtime/data/loader.c makes the views on the host ---------------------------- */
+/* ---- images: views as they were drawn (kernels/view.h) --------------------------------------------------------- */
 
-typedef struct cld_normalization {
-    float mean[3], std[3];
-} cld_normalization;
-
-/* Crop, colour, grey, blur, flip, normalize, erase, in this order and with torchvision's distributions: see
- * runtime/data/augment.h. */
-typedef struct cld_augment {
-    int height, width; /* of the view */
-    bool crop;         /* RandomResizedCrop; else the whole image is resized */
-    double scale[2];   /* area of the crop as a share of the image's */
-    double ratio[2];   /* width / height of the crop, log-uniform */
-    double jitter_p;   /* probability of ColorJitter; its four parts come in random order */
-    double brightness, contrast, saturation; /* factor uniform in [max(0, 1 - x), 1 + x] */
-    double hue;                              /* factor uniform in [-x, x] */
-    double grayscale_p;
-    double blur_p, sigma[2]; /* in pixels of the view, uniform between the two */
-    double flip_p;
-    cld_normalization normalization;
-    double erasing_p, erasing_area[2], erasing_ratio[2]; /* RandomErasing with zeros, after normalize */
-} cld_augment;
-
-/* Which random numbers a view is drawn with, beside the sample: its row in the data set. */
-typedef struct cld_augment_draw {
-    uint64_t seed, epoch;
-    int view;
-} cld_augment_draw;
+/* What a device must know of a batch of views before it looks into one. */
+typedef struct cld_view_batch {
+    size_t stride;  /* bytes from a view's instructions to the next one's */
+    int64_t pixels; /* of the largest canvas of any of them */
+    int64_t
+        narrowed; /* pixels of the largest image between the passes of a RESAMPLE: its box' rows x its columns */
+    int64_t taps; /* weights of the RESAMPLE that has most: along x and y together */
+} cld_view_batch;
 
 typedef struct cld_image_ops {
-    /* view (n, 3, height, width), f32, bf16 or f16, as conv.layout wants it, of the rows index (i64, n) of images (u8,
-     * (N, H, W, 3), dense): before the rounding to its dtype the same values as the host's. */
-    cld_status (*augment)(const cld_array *view, const cld_array *images, const cld_array *index,
-                          const cld_augment *a, const cld_augment_draw *draw);
+    /* The CPU's: one view on the calling thread. out (3, height, width), f32, dense. */
+    cld_status (*view)(float *out, const cld_view *v, const cld_pixels *image, cld_scratch *scratch);
+    /* The CPU's: the canvas as the view's instructions before NORMALIZE leave it: interleaved u8 (height, width, 3). */
+    cld_status (*canvas)(uint8_t *out, const cld_view *v, const cld_pixels *image, cld_scratch *scratch);
+    /* (optional) Of images on a device that queues: views (n, 3, height, width), f32, bf16 or f16, as conv.layout wants
+     * it, of the rows (i64, n; or NULL: the first n) of images (u8, (N, H, W, 3), dense) by drawn (u8, (n, stride)).
+     * Before the rounding to the views' dtype the same values as the CPU's. */
+    cld_status (*views)(const cld_array *views, const cld_array *images, const cld_array *rows,
+                        const cld_array *drawn, const cld_view_batch *batch);
 } cld_image_ops;
 
 /* ---- graphs: optional ------------------------------------------------------------------------------------------ */
@@ -468,7 +457,7 @@ typedef struct cld_backend {
     const cld_conv_ops *conv;
     const cld_loss_ops *loss;
     const cld_optim_ops *optim;
-    const cld_image_ops *image; /* (optional) */
+    const cld_image_ops *image;
     const cld_graph_ops *graph; /* (optional) */
     const cld_plan_ops *plans;  /* (optional) */
 } cld_backend;

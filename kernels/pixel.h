@@ -1,5 +1,5 @@
-/* The arithmetic of one pixel, as Pillow does it, for the host's loops (runtime/data/{color,resample,blur}.c) and for
- * devices. Types and order of operations are Pillow's, step by step; it holds where a compiler does not fuse a multiply
+/* The arithmetic of one pixel, as Pillow does it, for the host's loops (kernels/cpu/view_*.c) and for devices
+ * (kernels/cuda/view.cu); resizing is in kernels/resample.h. Types and order of operations are Pillow's, step by step; it holds where a compiler does not fuse a multiply
  * and an add into one rounding.
  */
 #ifndef CLD_KERNELS_PIXEL_H
@@ -67,35 +67,106 @@ CLD_HOST_DEVICE static inline void cld_pixel_from_hue(uint8_t *r, uint8_t *g, ui
 /* factor in [-0.5, 0.5] of the circle. */
 CLD_HOST_DEVICE static inline int cld_pixel_hue_shift(double factor) { return (int)(factor * 255.0) & 255; }
 
-/* ---- bilinear resize: fixed point, one dimension at a time ------------------------------------------------------------- */
+/* ---- levels ------------------------------------------------------------------------------------------------------------ */
 
-#define CLD_PIXEL_TAP_BITS 22 /* of a weight: 32 - 8 for the level - 2 for the sum */
-
-/* Weights that an output can have, of `in` inputs to `out` outputs. */
-CLD_HOST_DEVICE static inline int cld_pixel_taps_room(int in, int out) {
-    double scale = (double)in / out;
-    return (int)ceil(scale < 1.0 ? 1.0 : scale) * 2 + 1;
+CLD_HOST_DEVICE static inline uint8_t cld_pixel_solarize(int v, int level) {
+    return (uint8_t)(v < level ? v : 255 - v);
 }
 
-/* The weights of output o, from input *first on; returns how many. */
-CLD_HOST_DEVICE static inline int cld_pixel_taps(int *first, int32_t *weight, int o, int in, int out) {
-    double scale = (double)in / out,
-           filter = scale < 1.0 ? 1.0 : scale; /* the triangle's half width, in inputs */
-    double center = (o + 0.5) * scale, sum = 0.0;
-    int begin = (int)(center - filter + 0.5), end = (int)(center + filter + 0.5);
-    if (begin < 0) begin = 0;
-    if (end > in) end = in;
-    for (int pass = 0; pass < 2; pass++) /* the sum, then the weights divided by it */
-        for (int i = begin; i < end; i++) {
-            double distance = fabs((i - center + 0.5) * (1.0 / filter));
-            double w = distance < 1.0 ? 1.0 - distance : 0.0;
-            if (pass == 0)
-                sum += w;
-            else
-                weight[i - begin] = (int32_t)(w / sum * (1 << CLD_PIXEL_TAP_BITS) + 0.5);
-        }
-    *first = begin;
-    return end - begin;
+CLD_HOST_DEVICE static inline uint8_t cld_pixel_solarize_add(int v, int level) {
+    int sum = v + level < 255 ? v + level : 255;
+    return (uint8_t)(v < 128 ? sum : v);
+}
+
+CLD_HOST_DEVICE static inline uint8_t cld_pixel_posterize_mask(int bits) { return (uint8_t)(0xFF00 >> bits); }
+
+/* ImageOps.autocontrast: low and high are the first and the last level that occur. */
+CLD_HOST_DEVICE static inline uint8_t cld_pixel_stretch(int v, int low, int high) {
+    if (high <= low) return (uint8_t)v;
+    double scale = 255.0 / (high - low), offset = -low * scale;
+    int level = (int)(v * scale + offset);
+    return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
+}
+
+/* ImageOps.equalize: 0 leaves the levels as they are. All pixels but those of the last level, 255 steps. */
+CLD_HOST_DEVICE static inline uint32_t cld_pixel_equalize_step(const uint32_t histogram[256]) {
+    uint32_t sum = 0, last = 0;
+    for (int v = 0; v < 256; v++) {
+        sum += histogram[v];
+        last = histogram[v] ? histogram[v] : last;
+    }
+    return (sum - last) / 255;
+}
+
+/* below: pixels of lower levels */
+CLD_HOST_DEVICE static inline uint8_t cld_pixel_equalize(int v, uint32_t below, uint32_t step) {
+    if (step == 0) return (uint8_t)v;
+    uint32_t level = (step / 2 + below) / step;
+    return (uint8_t)(level < 255 ? level : 255);
+}
+
+/* ---- sharpness --------------------------------------------------------------------------------------------------------- */
+
+/* ImageFilter.SMOOTH: sum of the 3 x 3 levels around, the middle one five times, of 13; rounded. No such sum lies in the
+ * middle between two levels, so that integers give what Pillow's floats do. */
+CLD_HOST_DEVICE static inline int cld_pixel_smooth(int sum) { return (2 * sum + 13) / 26; }
+
+/* ---- Image.transform(AFFINE): in double, the border pixels repeated --------------------------------------------------- */
+
+typedef struct cld_place {
+    int x, y;      /* the pixel up and left of it; -1 too */
+    double dx, dy; /* from its middle, 0 to 1 */
+} cld_place;
+
+/* Where output pixel (x, y) comes from; 0: from outside. */
+CLD_HOST_DEVICE static inline int cld_pixel_place(cld_place *p, const double m[6], int x, int y, int height,
+                                                  int width) {
+    double at_x = x + 0.5, at_y = y + 0.5;
+    double from_x = m[0] * at_x + m[1] * at_y + m[2], from_y = m[3] * at_x + m[4] * at_y + m[5];
+    if (!(from_x >= 0.0 && from_x < width && from_y >= 0.0 && from_y < height)) return 0;
+    from_x -= 0.5;
+    from_y -= 0.5;
+    p->x = from_x >= 0.0 ? (int)from_x : -1;
+    p->y = from_y >= 0.0 ? (int)from_y : -1;
+    p->dx = from_x - p->x;
+    p->dy = from_y - p->y;
+    return 1;
+}
+
+CLD_HOST_DEVICE static inline int cld_pixel_clamp(int v, int size) {
+    return v < 0 ? 0 : v < size ? v : size - 1;
+}
+
+CLD_HOST_DEVICE static inline double cld_pixel_line(double a, double b, double d) { return a + (b - a) * d; }
+
+CLD_HOST_DEVICE static inline uint8_t cld_pixel_bilinear(const uint8_t *plane, const cld_place *p, int height,
+                                                         int width) {
+    int left = cld_pixel_clamp(p->x, width), right = cld_pixel_clamp(p->x + 1, width);
+    const uint8_t *row = plane + cld_pixel_clamp(p->y, height) * (int64_t)width;
+    double above = cld_pixel_line(row[left], row[right], p->dx), below = above;
+    if (p->y + 1 < height) {
+        row = plane + (p->y + 1) * (int64_t)width;
+        below = cld_pixel_line(row[left], row[right], p->dx);
+    }
+    return (uint8_t)cld_pixel_line(above, below, p->dy);
+}
+
+CLD_HOST_DEVICE static inline double cld_pixel_cubic(double a, double b, double c, double d, double x) {
+    double p2 = -a + c, p3 = 2 * (a - b) + c - d, p4 = -a + b - c + d;
+    return b + x * (p2 + x * (p3 + x * p4));
+}
+
+CLD_HOST_DEVICE static inline uint8_t cld_pixel_bicubic(const uint8_t *plane, const cld_place *p, int height,
+                                                        int width) {
+    int x0 = cld_pixel_clamp(p->x - 1, width), x1 = cld_pixel_clamp(p->x, width);
+    int x2 = cld_pixel_clamp(p->x + 1, width), x3 = cld_pixel_clamp(p->x + 2, width);
+    double v[4];
+    for (int i = 0; i < 4; i++) {
+        const uint8_t *row = plane + cld_pixel_clamp(p->y - 1 + i, height) * (int64_t)width;
+        v[i] = cld_pixel_cubic(row[x0], row[x1], row[x2], row[x3], p->dx);
+    }
+    double level = cld_pixel_cubic(v[0], v[1], v[2], v[3], p->dy);
+    return (uint8_t)(level <= 0.0 ? 0.0 : level >= 255.0 ? 255.0 : level);
 }
 
 /* ---- blur -------------------------------------------------------------------------------------------------------------- */
@@ -126,6 +197,23 @@ CLD_HOST_DEVICE static inline cld_box cld_pixel_box(double sigma) {
 /* sum: of the 2 radius + 1 levels around; before, after: the levels one further out. */
 CLD_HOST_DEVICE static inline uint8_t cld_pixel_boxed(uint32_t sum, int before, int after, cld_box b) {
     return (uint8_t)((sum * b.whole + ((uint32_t)before + (uint32_t)after) * b.edge + (1u << 23)) >> 24);
+}
+
+/* An index beside a line of n, mirrored at its ends, which are not repeated: as often as it takes. */
+CLD_HOST_DEVICE static inline int cld_pixel_reflect(int i, int n) {
+    if (n == 1) return 0;
+    int period = 2 * (n - 1);
+    i = i < 0 ? -i : i;
+    i %= period;
+    return i < n ? i : period - i;
+}
+
+/* A level as the filter by taps takes it, and back. */
+CLD_HOST_DEVICE static inline float cld_pixel_unit(int level) { return (float)level / 255.0f; }
+CLD_HOST_DEVICE static inline uint8_t cld_pixel_from_unit(float v) {
+    float level = v * 255.0f;
+    level = level < 0.0f ? 0.0f : level;
+    return (uint8_t)(int)(level < 255.0f ? level : 255.0f);
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------------------------- */

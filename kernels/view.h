@@ -1,150 +1,118 @@
-/* What a view is drawn with: all of its random numbers, before a pixel is touched. The loader on the host
- * (runtime/data/augment.c) and those of devices draw here, so that a view does not depend on who makes it.
+/* A view of an image as it was drawn: a list of instructions, complete with every number that is random or transcendental
+ * (runtime/views draws them). The host and other devices follow it with integer and plain float arithmetic alone, built
+ * without fused multiply-adds (kernels/pixel.h), so that the pixels do not depend on who makes them.
  *
- * Everything comes from one Philox stream per (seed, epoch, sample, view), in the order of the fields. The logarithms of
- * the ratios are taken once, by the host. What is left to differ between devices is exp, in its last bit: a side of a crop
- * is then another only where the root falls within 1e-16 of the middle between two integers, of 1e14 crops about one.
+ * The canvas is three 8-bit planes. It begins as the image; CLD_VIEW_RESAMPLE, which can only be the first instruction,
+ * cuts it out of an image of any size instead. CLD_VIEW_NORMALIZE, which is always there, turns the canvas into floats,
+ * and only CLD_VIEW_ERASE may follow it. An instruction is 64 bytes, a view a header of 16 and its instructions: bytes that are
+ * copied to a device as they are.
+ *
+ * A new instruction: its name in CLD_VIEW_OPS, what it holds in cld_view_instruction, its arithmetic in kernels/pixel.h,
+ * a row in kernels/cpu/view.c, a case in kernels/cuda/view.cu.
  */
 #ifndef CLD_KERNELS_VIEW_H
 #define CLD_KERNELS_VIEW_H
 
-#include <math.h>
-
-#include "kernels/backend.h"
-#include "runtime/core/philox.h"
+#include <stddef.h>
+#include <stdint.h>
 
 typedef struct cld_rect {
     int top, left, height, width; /* pixels, from 0 */
 } cld_rect;
 
-typedef enum cld_jitter {
-    CLD_JITTER_BRIGHTNESS,
-    CLD_JITTER_CONTRAST,
-    CLD_JITTER_SATURATION,
-    CLD_JITTER_HUE
-} cld_jitter;
+/* Part of an image in host memory: interleaved RGB. */
+typedef struct cld_pixels {
+    const uint8_t *data;         /* of the pixel at (there.top, there.left) */
+    size_t stride;               /* bytes from a row to the next */
+    int height, width;           /* of the whole image, at this scale */
+    cld_rect there;              /* the part that data holds, at this scale */
+    int shrink;                  /* the image's full size divided by this one: 1, 2, 4 or 8 */
+    int full_height, full_width; /* in which the boxes of a view count */
+} cld_pixels;
+
+#define CLD_VIEW_OPS(X)                                                                                      \
+    X(RESAMPLE)   /* resample: the box of the image to `out`'s size; of that the window is the new canvas */ \
+    X(WINDOW)     /* window: this part is the new canvas; what lies outside the old one is filled */         \
+    X(FLIP)       /* mirrored left to right */                                                               \
+    X(BRIGHTNESS) /* factor: a blend with black */                                                           \
+    X(CONTRAST)   /* factor: a blend with the mean grey level */                                             \
+    X(SATURATION) /* factor: a blend with the grey image */                                                  \
+    X(HUE)        /* shift: 0 to 255, of Pillow's 8-bit hue */                                               \
+    X(GREY)       /* convert("L") in all three planes */                                                     \
+    X(BOX_BLUR)   /* box: Pillow's GaussianBlur, three box blurs along x, then along y */                    \
+    X(TAP_BLUR)   /* taps: a symmetric filter along y, then x, in floats, the border reflected */            \
+    X(INVERT)     /* 255 - level */                                                                          \
+    X(SOLARIZE)   /* level: inverts levels of at least this */                                               \
+    X(SOLARIZE_ADD) /* level: added to levels below 128, at most 255 */                                      \
+    X(POSTERIZE)    /* level: bits that are kept, 0 to 8 */                                                  \
+    X(AUTOCONTRAST) /* ImageOps.autocontrast, by channel */                                                  \
+    X(EQUALIZE)     /* ImageOps.equalize, by channel */                                                      \
+    X(SHARPNESS)    /* factor: ImageEnhance.Sharpness */                                                     \
+    X(AFFINE)       /* affine: Image.transform of the canvas, its size kept */                               \
+    X(NORMALIZE) /* normalize: (level / 255 - mean) / std, per channel; the canvas is floats from here on */ \
+    X(ERASE)     /* erase: this part of each channel becomes its value; only after NORMALIZE */
+
+typedef enum cld_view_op {
+#define CLD_ENUM(name) CLD_VIEW_##name,
+    CLD_VIEW_OPS(CLD_ENUM)
+#undef CLD_ENUM
+        CLD_VIEW_OP_COUNT
+} cld_view_op;
+
+typedef enum cld_filter { CLD_FILTER_NEAREST, CLD_FILTER_BILINEAR, CLD_FILTER_BICUBIC } cld_filter;
+
+typedef struct cld_view_instruction {
+    int32_t op;   /* cld_view_op */
+    int32_t flip; /* RESAMPLE, NORMALIZE: the result is mirrored left to right as well */
+    union {
+        struct {
+            float top, left, height, width; /* the box, in pixels of the full-size image */
+            int32_t out_height,
+                out_width;     /* what the box is resized to: Image.resize(BILINEAR or BICUBIC, box) */
+            int32_t window[4]; /* top, left, height, width: of that */
+            int32_t filter;    /* cld_filter */
+        } resample;
+        struct {
+            int32_t top, left, height, width; /* may reach over the canvas' borders */
+            int32_t fill[3];
+        } window;
+        float factor;
+        int32_t level;
+        int32_t shift;
+        struct {
+            int32_t radius; /* see cld_box in pixel.h */
+            uint32_t whole, edge;
+        } box;
+        struct {
+            int32_t radius;   /* at most 11: 2 radius + 1 taps */
+            float weight[12]; /* of the middle, then outwards */
+        } taps;
+        struct {
+            double matrix
+                [6]; /* the data of Image.transform: with x and y at the centre of an output pixel (its column
+                                 and row + 0.5) it comes from the point (a x + b y + c, d x + e y + f) of the canvas */
+            uint8_t fill[3], filter;
+        } affine;
+        struct {
+            float mean[3], std[3];
+        } normalize;
+        struct {
+            int32_t top, left, height, width;
+            float value[3];
+        } erase;
+        int32_t words[14];
+    };
+} cld_view_instruction;
 
 typedef struct cld_view {
-    cld_rect crop;
-    bool jitter;
-    int order[4]; /* of cld_jitter */
-    float brightness, contrast, saturation;
-    double hue;
-    bool grayscale, blur;
-    double sigma;
-    bool flip, erase;
-    cld_rect erased; /* of the view as it is then, mirrored or not */
+    int32_t count;               /* instructions */
+    int32_t height, width;       /* of the finished view */
+    int32_t pixels;              /* of the largest canvas on the way, the first and the last among them */
+    cld_view_instruction step[]; /* (count) */
 } cld_view;
 
-typedef struct cld_view_settings {
-    cld_augment augment;
-    double log_ratio[2], log_erasing_ratio[2];
-} cld_view_settings;
-
-static inline cld_view_settings cld_view_settings_of(const cld_augment *a) {
-    cld_view_settings s;
-    s.augment = *a;
-    for (int i = 0; i < 2; i++) {
-        s.log_ratio[i] = a->crop ? log(a->ratio[i]) : 0.0;
-        s.log_erasing_ratio[i] = a->erasing_p > 0.0 ? log(a->erasing_ratio[i]) : 0.0;
-    }
-    return s;
-}
-
-CLD_HOST_DEVICE static inline double cld_view_uniform(cld_philox *rng, double low, double high) {
-    return low + (high - low) * (double)cld_philox_uniform(rng);
-}
-
-CLD_HOST_DEVICE static inline bool cld_view_happens(cld_philox *rng, double p) {
-    return (double)cld_philox_uniform(rng) < p;
-}
-
-/* A rectangle of some share of the area and log-uniform ratio; false where it came out without a side. `along` is the
- * side that grows with the ratio. */
-CLD_HOST_DEVICE static inline bool cld_view_sides(int *along, int *across, double area, const double share[2],
-                                                  const double log_ratio[2], cld_philox *rng) {
-    double target = area * cld_view_uniform(rng, share[0], share[1]);
-    double r = exp(cld_view_uniform(rng, log_ratio[0], log_ratio[1]));
-    *along = (int)lrint(sqrt(target * r));
-    *across = (int)lrint(sqrt(target / r));
-    return *along > 0 && *across > 0;
-}
-
-/* RandomResizedCrop.get_params: ten tries, then the largest central crop within the ratios. */
-CLD_HOST_DEVICE static inline cld_rect cld_view_crop(int height, int width, const cld_view_settings *s,
-                                                     cld_philox *rng) {
-    const cld_augment *a = &s->augment;
-    cld_rect crop = {0, 0, height, width};
-    if (!a->crop) return crop;
-    for (int i = 0; i < 10; i++) {
-        int w, h;
-        if (!cld_view_sides(&w, &h, (double)height * width, a->scale, s->log_ratio, rng) || w > width ||
-            h > height)
-            continue;
-        crop.top = (int)cld_philox_below(rng, (uint32_t)(height - h + 1));
-        crop.left = (int)cld_philox_below(rng, (uint32_t)(width - w + 1));
-        crop.height = h;
-        crop.width = w;
-        return crop;
-    }
-    double ratio = (double)width / height;
-    if (ratio < a->ratio[0]) crop.height = (int)lrint(width / a->ratio[0]);
-    if (ratio > a->ratio[1]) crop.width = (int)lrint(height * a->ratio[1]);
-    if (crop.height < 1) crop.height = 1;
-    if (crop.width < 1) crop.width = 1;
-    crop.top = (height - crop.height) / 2;
-    crop.left = (width - crop.width) / 2;
-    return crop;
-}
-
-CLD_HOST_DEVICE static inline float cld_view_factor(cld_philox *rng, double x) {
-    return (float)cld_view_uniform(rng, x < 1.0 ? 1.0 - x : 0.0, 1.0 + x);
-}
-
-CLD_HOST_DEVICE static inline void cld_view_jitter(cld_view *v, const cld_augment *a, cld_philox *rng) {
-    for (int i = 0; i < 4; i++) v->order[i] = i;
-    for (uint32_t i = 3; i > 0; i--) {
-        uint32_t j = cld_philox_below(rng, i + 1);
-        int swap = v->order[i];
-        v->order[i] = v->order[j];
-        v->order[j] = swap;
-    }
-    v->brightness = cld_view_factor(rng, a->brightness);
-    v->contrast = cld_view_factor(rng, a->contrast);
-    v->saturation = cld_view_factor(rng, a->saturation);
-    v->hue = cld_view_uniform(rng, -a->hue, a->hue);
-}
-
-/* RandomErasing.get_params: ten tries, then nothing is erased; strictly smaller than the view. */
-CLD_HOST_DEVICE static inline bool cld_view_erased(cld_rect *erased, const cld_view_settings *s,
-                                                   cld_philox *rng) {
-    const cld_augment *a = &s->augment;
-    for (int i = 0; i < 10; i++) {
-        int h, w;
-        if (!cld_view_sides(&h, &w, (double)a->height * a->width, a->erasing_area, s->log_erasing_ratio, rng))
-            continue;
-        if (h >= a->height || w >= a->width) continue;
-        erased->top = (int)cld_philox_below(rng, (uint32_t)(a->height - h + 1));
-        erased->left = (int)cld_philox_below(rng, (uint32_t)(a->width - w + 1));
-        erased->height = h;
-        erased->width = w;
-        return true;
-    }
-    return false;
-}
-
-/* Of an image of this size. */
-CLD_HOST_DEVICE static inline void cld_view_draw(cld_view *v, int height, int width,
-                                                 const cld_view_settings *s, cld_philox *rng) {
-    const cld_augment *a = &s->augment;
-    v->crop = cld_view_crop(height, width, s, rng);
-    v->jitter = cld_view_happens(rng, a->jitter_p);
-    if (v->jitter) cld_view_jitter(v, a, rng);
-    v->grayscale = cld_view_happens(rng, a->grayscale_p);
-    v->blur = cld_view_happens(rng, a->blur_p);
-    if (v->blur) v->sigma = cld_view_uniform(rng, a->sigma[0], a->sigma[1]);
-    v->flip = cld_view_happens(rng, a->flip_p);
-    v->erase = cld_view_happens(rng, a->erasing_p) && cld_view_erased(&v->erased, s, rng);
+static inline size_t cld_view_bytes(int count) {
+    return sizeof(cld_view) + (size_t)count * sizeof(cld_view_instruction);
 }
 
 #endif

@@ -21,6 +21,7 @@ const cld_backend *cld_cpu_backend(void) {
         .conv = &cld_cpu_conv,
         .loss = &cld_cpu_loss,
         .optim = &cld_cpu_optim,
+        .image = &cld_cpu_image,
     };
     return &cpu;
 }

@@ -9,6 +9,7 @@ extern const cld_math_ops cld_cpu_math;     /* math.c, from elementwise.c, reduc
 extern const cld_conv_ops cld_cpu_conv;     /* conv.c, from conv_*.c, norm.c, pool.c */
 extern const cld_loss_ops cld_cpu_loss;     /* loss.c, from bank.c, nce.c, kmeans.c, knn.c */
 extern const cld_optim_ops cld_cpu_optim;   /* optim.c */
+extern const cld_image_ops cld_cpu_image;   /* view.c, from view_*.c */
 
 /* A condition of the contract: u8, one element, or NULL. */
 static inline bool cld__holds(const cld_array *condition) {

@@ -16,7 +16,7 @@ extern const cld_math_ops cld_cuda_math;         /* math.c: elementwise.cu, redu
 extern const cld_conv_ops cld_cuda_conv;         /* conv.c: dnn.h, norm.cu, pool.cu */
 extern const cld_loss_ops cld_cuda_loss;         /* loss.c: bank.cu, kmeans.cu, knn.cu, ... */
 extern const cld_optim_ops cld_cuda_optim;       /* optim.cu */
-extern const cld_image_ops cld_cuda_image;       /* augment.cu */
+extern const cld_image_ops cld_cuda_image;       /* view.cu */
 extern const cld_graph_ops cld_cuda_graph;       /* graph.c */
 
 /* ---- scratch memory: from the caching allocator, so that it may be released right after the launch that uses it --- */

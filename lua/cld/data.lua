@@ -14,29 +14,26 @@
 -- convolves as they lie. A network that begins with such a layer computes the same from either. What you compute from
 -- views yourself may not: a mean comes in two or three digits, a sum in f16 overflows at 65504, and matmul and cat want
 -- equal dtypes.
+--
+-- What a data set is: data/dataset.lua. A new kind: its images in runtime/data (dataset.h), its line here.
 local core = require "cld.core"
-local augment = require "cld.augment"
 local caller = require "cld.caller"
-local sorted_keys = require "cld.sorted_keys"
+local dataset = require "cld.data.dataset"
+local loader = require "cld.data.loader"
+local sets = require "cld.data.sets"
+local stl10 = require "cld.data.stl10"
 local user_error = require "cld.user_error"
-local is_tensor = core.tensor.is_tensor
+local create = core.tensor
 
-local data = {}
-
--- ---- data sets --------------------------------------------------------------
-
---- A data set: name, images u8 (N, H, W, 3), labels i64 (N), classes (their number), class_names (where known);
--- #dataset is N.
-local Dataset = { __name = "cld.dataset" }
-Dataset.__index = Dataset
-function Dataset:__len() return self.images.shape[1] end
-function Dataset:__tostring()
-  local shape = self.images.shape
-  return ("%s: %d images of %d x %d, %d classes"):format(self.name, #self, shape[2], shape[3], self.classes)
-end
-
---- Whether value is a data set.
-function data.is_dataset(value) return getmetatable(value) == Dataset end
+local data = {
+  is_dataset = dataset.is,
+  loader = loader.new,
+  concat = sets.concat,
+  labelled_share = sets.labelled_share,
+  long_tailed = sets.long_tailed,
+  stl10 = stl10.new,
+  subset = sets.subset,
+}
 
 -- options[field], or the first of the choices.
 local function choice(name, options, field, ...)
@@ -47,15 +44,20 @@ local function choice(name, options, field, ...)
   caller.raise("data.%s: %s must be one of %s, got %s", name, field, table.concat({ ... }, ", "), caller.shown(value))
 end
 
+local function check_root(name, options)
+  if type(options.root) == "string" then return options.root end
+  caller.raise("data.%s: root must be the folder that holds the files, got %s", name, caller.shown(options.root))
+end
+
+-- ---- CIFAR --------------------------------------------------------------------
+
 local function cifar(name, kind, options)
-  if type(options.root) ~= "string" then
-    caller.raise("data.%s: root must be the folder that holds the files, got %s", name, caller.shown(options.root))
-  end
+  local root = check_root(name, options)
   local split = choice(name, options, "split", "train", "test")
   local layout = choice(name, options, "layout", "auto", "python", "binary")
-  local set = user_error.call(core.data.read_cifar, options.root, kind, layout, split)
+  local set = user_error.call(core.data.read_cifar, root, kind, layout, split)
   set.name = name .. " " .. split
-  return setmetatable(set, Dataset)
+  return dataset.in_memory(set)
 end
 
 --- cifar10{root, split = "train"|"test", layout = "auto"|"python"|"binary"}
@@ -70,117 +72,94 @@ function data.cifar100(options)
   return cifar("cifar100", choice("cifar100", options, "labels", "fine", "coarse"), options)
 end
 
+-- ---- the user's own -------------------------------------------------------------
+
+-- i64 (count), and how many classes they say.
+local function check_labels(name, labels, count, classes)
+  labels = labels or create.full({ count }, -1, "i64")
+  if not create.is_tensor(labels) or labels.dtype ~= "i64" or labels.ndim ~= 1 or #labels ~= count then
+    caller.raise("data.%s: labels must be i64[%d], one per image, got %s", name, count, caller.shown(labels))
+  end
+  labels = labels:to("cpu"):contiguous()
+  local low, high = labels:min():item(), labels:max():item()
+  if classes ~= nil then caller.integer("data." .. name, "classes", classes, 0) end
+  if low < -1 or classes and high >= classes then
+    user_error.raise("data.%s: labels must be 0 to %d, or -1 for none; got %d", name, (classes or high + 1) - 1,
+      low < -1 and low or high)
+  end
+  return labels, classes or high + 1
+end
+
 --- tensors{images = u8 (N, H, W, 3), labels = i64 (N), classes, class_names, name}: a data set in memory. Without
--- labels all are 0; without classes there are as many as the labels say.
+-- labels all are -1; without classes there are as many as the labels say.
 function data.tensors(options)
   caller.require_fields("data.tensors", options, { "images", "labels", "classes", "class_names", "name" })
   local images = options.images
-  if not is_tensor(images) or images.dtype ~= "u8" or #images.shape ~= 4 or images.shape[4] ~= 3 then
+  if not create.is_tensor(images) or images.dtype ~= "u8" or images.ndim ~= 4 or images.shape[4] ~= 3 then
     caller.raise("data.tensors: images must be u8[n, height, width, 3], got %s", caller.shown(images))
   end
-  local labels = options.labels or core.tensor.zeros(images.shape[1], "i64")
-  local count = images.shape[1]
-  if not is_tensor(labels) or labels.dtype ~= "i64" or #labels.shape ~= 1 or labels.shape[1] ~= count then
-    caller.raise("data.tensors: labels must be i64[%d], one per image, got %s", count, caller.shown(labels))
-  end
-  return setmetatable({
-    name = options.name or "tensors",
-    images = images:contiguous(),
-    labels = labels:contiguous(),
-    classes = options.classes or labels:max():item() + 1,
+  local labels, classes = check_labels("tensors", options.labels, images.shape[1], options.classes)
+  return dataset.in_memory {
+    name = options.name or "tensors", images = images:to("cpu"):contiguous(), labels = labels, classes = classes,
     class_names = options.class_names,
-  }, Dataset)
+  }
 end
 
--- ---- the loader -------------------------------------------------------------
-
-local Loader = { __name = "cld.loader" }
-Loader.__index = Loader
-
-local defaults = {
-  batch_size = 256,   -- images per step, over all ranks
-  views = 2,          -- of each image, drawn independently
-  augment = false,    -- a table of cld.augment; default: augment.none at the images' size
-  device = "cpu",     -- where batches lie
-  dtype = "f32",      -- of the views: f32, bf16, f16, or auto, that of the precision; wherever they are made
-  resident = true,    -- the device holds the images and makes the views, where it can and they fit; else the host does
-  workers = 1,        -- threads, where the host makes the views; 0: the caller's own. Batches do not depend on it
-  prefetch = 3,       -- batches made ahead
-  seed = 0,
-  shuffle = true,     -- a new order each epoch
-  drop_last = false,  -- leave out the last batch of an epoch if it is smaller
-  drop_single = true, -- leave it out if it is of one image, on which batch norm cannot train; false to evaluate
-  rank = 0,           -- of the processes that train together; each takes its part of every batch
-  world = 1,
-}
-
-local names = sorted_keys(defaults)
-
--- The images on the device, or where they are. A data set keeps them for its next loader: training and evaluation share
--- one copy.
-local function images_on(set, device)
-  local copies = set.copies or {}
-  set.copies = copies
-  copies[device] = copies[device] or core.data.resident(set.images, device) or nil
-  return copies[device] or set.images
+--- npy{images = path of u1 (N, H, W, 3), labels = path of N integers, or a tensor, classes, class_names, name}: images
+-- are read as they are asked for, so that the file may be larger than memory.
+function data.npy(options)
+  caller.require_fields("data.npy", options, { "images", "labels", "classes", "class_names", "name" })
+  if type(options.images) ~= "string" then
+    caller.raise("data.npy: images must be the path of a .npy file, got %s", caller.shown(options.images))
+  end
+  local source = user_error.call(core.dataset.npy, options.images)
+  local labels = options.labels
+  if type(labels) == "string" then
+    local path = labels
+    labels = user_error.call(core.io.load_npy, path)
+    if labels.ndim ~= 1 or #labels ~= #source or labels.dtype:find "^[fb]" then
+      user_error.raise("%s: labels must be integers (%d), one per image of %s; got %s", path, #source, options.images,
+        caller.shown(labels))
+    end
+    labels = labels:to "i64"
+  end
+  local classes
+  labels, classes = check_labels("npy", labels, #source, options.classes)
+  return dataset.new {
+    name = options.name or options.images, source = source, labels = labels, classes = classes,
+    class_names = options.class_names,
+  }
 end
 
---- loader{dataset, batch_size, views, augment, device, dtype, resident, workers, prefetch, seed, shuffle, drop_last,
--- drop_single, rank, world}
--- #loader: steps per epoch. Settings that do not fit the data are the user's to mend.
-function data.loader(options)
-  caller.require_fields("data.loader", options, names)
-  local set = options[1]
-  if not data.is_dataset(set) then
-    caller.raise("data.loader: the first entry must be a data set of cld.data, got %s", caller.shown(set))
+--- custom{count =, read = function(i) return image, label end, labels, classes, class_names, name}: images come from a
+-- Lua function: u8 (H, W, 3) of any size, i from 1, on the program's main thread. Without `labels` those that read
+-- returns are the labels: all images are read once when set.labels is first asked for.
+function data.custom(options)
+  caller.require_fields("data.custom", options, { "count", "read", "labels", "classes", "class_names", "name" })
+  local count = caller.integer("data.custom", "count", options.count)
+  if type(options.read) ~= "function" then
+    caller.raise("data.custom: read must be a function of the image's number, got %s", caller.shown(options.read))
   end
-  local settings = { images = set.images, labels = set.labels }
-  for key, default in pairs(defaults) do
-    if options[key] == nil then settings[key] = default else settings[key] = options[key] end
+  local set = {
+    name = options.name or "custom", source = core.dataset.custom(count, options.read),
+    class_names = options.class_names,
+  }
+  if options.labels then
+    set.labels, set.classes = check_labels("custom", options.labels, count, options.classes)
+  else
+    set.labels_when_read = true
+    function set.make_labels(self)
+      local list = {}
+      for i = 1, count do
+        local _, label = user_error.call(self.source.read, self.source, i - 1)
+        list[i] = label or -1
+      end
+      return (check_labels("custom", create.tensor(list, "i64"), count, options.classes))
+    end
+    set.classes = options.classes
+    function set.make_classes(self) return self.labels:max():item() + 1 end
   end
-  if not settings.augment then
-    settings.augment = augment.none { size = { set.images.shape[2], set.images.shape[3] } }
-  end
-  if type(settings.device) ~= "string" or not core.cuda.is_name(settings.device) then
-    caller.raise("data.loader: device must be cpu, cuda or cuda:N, got %s", caller.shown(settings.device))
-  end
-  settings.device = user_error.call(core.cuda.resolve, settings.device)
-  settings.dtype = choice("loader", settings, "dtype", "f32", "bf16", "f16", "auto")
-  local step_count = user_error.call(core.data.loader_rest, settings, 0)
-  if settings.resident and settings.device ~= "cpu" then
-    settings.images = user_error.call(images_on, set, settings.device)
-  end
-  return setmetatable({
-    settings = settings, dataset = set, batch_size = settings.batch_size, step_count = step_count,
-  }, Loader)
-end
-
---- Steps per epoch.
-function Loader:steps() return self.step_count end
-Loader.__len = Loader.steps
-
---- What is left of an epoch from its image first_image (counted from 0) on: steps, and the images in them.
-function Loader:rest(first_image)
-  if math.type(first_image) ~= "integer" then
-    caller.raise("loader:rest: the first image must be an integer, counted from 0, got %s", caller.shown(first_image))
-  end
-  return core.data.loader_rest(self.settings, first_image)
-end
-
-local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
-
---- `for batch in loader:epoch(e) do`: the batches of epoch e, from its image first_image on (counted from 0 in the
--- epoch's order; default: loader.first_image, which a resumed run sets). The order does not depend on the batch size:
--- after another one no image comes twice and none is left out, and after the same the batches are those that an
--- undisturbed run would have got. Leaving the loop stops the workers.
-function Loader:epoch(epoch, first_image)
-  local dtype = self.settings.dtype
-  if dtype == "auto" then dtype = rounded[core.autograd.precision()] or "f32" end
-  if math.type(epoch) ~= "integer" or epoch < 0 then
-    caller.raise("loader:epoch: expected the number of an epoch, an integer of at least 0, got %s", caller.shown(epoch))
-  end
-  local batches = user_error.call(core.data.epoch, self.settings, epoch, first_image or self.first_image or 0, dtype)
-  return batches, nil, nil, batches
+  return dataset.new(set)
 end
 
 return data

@@ -85,7 +85,9 @@ local function in_eval_mode(net)
   })
 end
 
-local feature_options = { "batch_size", "augment", "branch", "mean", "std", "device", "dtype" }
+local feature_options = {
+  "batch_size", "augment", "branch", "mean", "std", "device", "dtype", "workers", "max_bad", "strict",
+}
 
 local function check_encoder(name, net, dataset, what)
   local meta = getmetatable(net)
@@ -98,8 +100,12 @@ end
 
 local function transform(dataset, options)
   if not options.augment then
-    local shape = dataset.images.shape
-    return augment.none { size = { shape[2], shape[3] }, mean = options.mean, std = options.std }
+    local height, width = dataset:size()
+    if not height then
+      raise("eval: the images of %s have sizes of their own: give an augment, such as cld.augment.center { size = 224 }",
+        dataset.name)
+    end
+    return augment.none { size = { height, width }, mean = options.mean, std = options.std }
   elseif options.mean or options.std then
     raise "eval: mean and std are settings of the augmentation: give it or them"
   end
@@ -119,11 +125,12 @@ local function extract(net, dataset, options)
   local branch = options.branch or first_output
   local loader = data.loader {
     dataset, batch_size = options.batch_size or 256, views = 1, shuffle = false, drop_single = false,
-    augment = transform(dataset, options), device = device_of(net, options), dtype = options.dtype,
+    augment = transform(dataset, options), device = device_of(net, options), dtype = options.dtype, decode = "exact",
+    workers = options.workers, max_bad = options.max_bad, strict = options.strict,
   }
   local _ <close> = in_eval_mode(net)
   local _ <close> = core.autograd.no_grad()
-  local parts = {}
+  local parts, labels = {}, {}
   for batch in loader:epoch(1) do
     if eval.on_batch then eval.on_batch() end
     local features = branch(net, batch.views[1])
@@ -132,9 +139,10 @@ local function extract(net, dataset, options)
     end
     local is_half = features.dtype == "bf16" or features.dtype == "f16"
     parts[#parts + 1] = is_half and features:float() or features -- to be compared in f32
+    labels[#labels + 1] = batch.labels
   end
   local features = caller.call("eval.features", create.cat, parts, 1)
-  return features, dataset.labels:to(features.device)
+  return features, create.cat(labels, 1):to(features.device)
 end
 
 -- For what is made of them: the features of a data set, all of them finite.

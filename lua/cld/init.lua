@@ -4,7 +4,7 @@
 local core = require "cld.core"
 
 local composed = {
-  "augment", "data", "eval", "graph", "json", "losses", "models", "nn", "optim", "options", "run", "schedule",
+  "augment", "data", "eval", "graph", "image", "json", "losses", "models", "nn", "optim", "options", "run", "schedule",
 }
 
 local cld = {}
@@ -24,6 +24,7 @@ cld.load, cld.save = core.io.load, core.io.save
 
 -- lua/cld/<name>.lua stands in front of the C table of the same name.
 for _, name in ipairs(composed) do cld[name] = nil end
+cld.picture = nil -- image files: in cld.image
 
 -- A field that is not there is a typing error; whoever only asks uses rawget or pairs.
 return setmetatable(cld, {

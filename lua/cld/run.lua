@@ -33,6 +33,7 @@
 -- cores too, where that is slower than need be: it says so, and --threads trades the last bits for speed.
 local core = require "cld.core"
 local user_error = require "cld.user_error"
+local data_loader = require "cld.data.loader"
 local eval = require "cld.eval"
 local checkpoint = require "cld.run.checkpoint"
 local figures = require "cld.run.figures"
@@ -151,6 +152,9 @@ local function let_go(self)
   self.held, self.claim, self.states, self.epoch = nil, nil, nil, nil
 end
 
+-- Whether a loader counts the seconds for which its batches were waited for.
+local function has_waited(loader) return type(loader) == "table" and type(rawget(loader, "waited")) == "number" end
+
 --- `for epoch in run:epochs { name = object, ..., loader = loader } do`: 1 to opt.epochs, or what a resumed run has
 -- left of them. The objects have state_dict and load_state_dict, or are tensors, or tables {name = tensor}, which are
 -- restored in place; a loader needs no state: on resume in the middle of an epoch it is told to begin at the image
@@ -166,14 +170,16 @@ function Run:epochs(objects)
   self.log { event = "start", epoch = self.epochs_done, step = self.step, versions = system.versions() }
   self.line = progress.new {
     epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
+    waited = has_waited(self.loader) and function() return self.loader.waited end or nil,
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
   system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
   eval.on_batch = function() self:heed_signal_in_evaluation() end
   eval.on_not_finite = function(problem) self:end_diverged(problem) end
+  data_loader.on_signal = function(loader) self:heed_signal_while_waiting(loader) end
   local close = setmetatable({}, { __close = function(_, problem)
     if not problem then self:heed_signal_at_break() end
-    eval.on_batch, eval.on_not_finite = nil, nil
+    eval.on_batch, eval.on_not_finite, data_loader.on_signal = nil, nil, nil
     system.restore_signals()
     let_go(self)
   end })
@@ -252,7 +258,9 @@ function Run:track(values)
     local means = self.meters:read()
     self.line:draw(self, progress.values(means) .. skipped(self))
     if system.clock() - self.logged >= settings.get(self.opt, "print_every") then
-      self:remember { event = "progress", step_in_epoch = self.step_in_epoch, means = means }
+      self:remember {
+        event = "progress", step_in_epoch = self.step_in_epoch, means = means, data = self.line:data_share(),
+      }
     end
   end
   self:heed_signal()
@@ -264,7 +272,7 @@ function Run:report_epoch()
   self.reported = true
   local means = self.meters:read()
   self.line:finish_epoch(self.epoch, progress.values(means) .. skipped(self))
-  self:remember { event = "epoch", means = means }
+  self:remember { event = "epoch", means = means, data = self.line:data_share() }
   self:check_divergence(self.is_whole and self.line.epoch_steps or nil)
 end
 
@@ -336,6 +344,11 @@ end
 -- At the epoch's end only: earlier, the optimizer may have made a step that run:track has not counted yet.
 function Run:heed_signal_in_evaluation()
   if self.epoch and self.step_in_epoch == self.steps_per_epoch then self:heed_signal() end
+end
+
+-- The training's own loader waits between two steps, all of which run:track has counted.
+function Run:heed_signal_while_waiting(loader)
+  if rawequal(loader, self.loader) then self:heed_signal() else self:heed_signal_in_evaluation() end
 end
 
 -- The loop was left by a break or a return after a signal. In the middle of an epoch its last checkpoint stays: the

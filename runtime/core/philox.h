@@ -5,6 +5,9 @@
  *
  *     cld_philox r = cld_philox_at(seed, CLD_RNG_AUGMENT, epoch, sample, view);
  *     float u = cld_philox_uniform(&r);
+ *
+ * Where several draw for one view, each has a part of the stream to itself (cld_philox_part): however much one draws, the
+ * others' numbers stay.
  */
 #ifndef CLD_CORE_PHILOX_H
 #define CLD_CORE_PHILOX_H
@@ -21,7 +24,8 @@ typedef enum cld_rng_purpose {
     CLD_RNG_GENERATOR = 0, /* cld.rand and friends: the position is the generator's */
     CLD_RNG_SHUFFLE,
     CLD_RNG_AUGMENT,
-    CLD_RNG_NEGATIVES
+    CLD_RNG_NEGATIVES,
+    CLD_RNG_REPLACE /* an image that cannot be read */
 } cld_rng_purpose;
 
 typedef struct cld_philox {
@@ -60,6 +64,14 @@ CLD_HOST_DEVICE static inline cld_philox cld_philox_at(uint64_t seed, cld_rng_pu
     r.counter[2] = (uint32_t)epoch | (uint32_t)(view << 22) | (uint32_t)(purpose << 28);
     r.counter[3] = (uint32_t)(sample >> 32);
     return r;
+}
+
+/* A stream beside that, with the same arguments but a part of its own, 1 to 2^28 - 1; cld_philox_at is part 0. */
+CLD_HOST_DEVICE static inline cld_philox cld_philox_part(cld_philox whole, uint32_t part) {
+    whole.counter[0] = 0;
+    whole.counter[3] = (whole.counter[3] & 0xFu) | part << 4;
+    whole.used = 4;
+    return whole;
 }
 
 CLD_HOST_DEVICE static inline uint32_t cld_philox_u32(cld_philox *r) {

@@ -1,11 +1,5 @@
-/* Images: what Pillow and torchvision do to 8-bit RGB, with the same roundings.
- *
- * Data sets and the public functions hold images as (H, W, 3), interleaved. The kernels work on planes (3, H,
- * W), where neighbouring bytes are of one kind and loops vectorize; cld_image_resized_crop and
- * cld_image_from_interleaved go from one to the other. Kernels work in place unless they say otherwise.
- *
- * The loops are compiled for AVX2 and for any x86-64, and not for FMA: a fused multiply-add rounds once where
- * Pillow rounds twice, and then truncates to another integer.
+/* Image functions on tensors: u8 (height, width, 3), interleaved. Each is a view of a few instructions (kernels/view.h),
+ * which the CPU follows; so they have Pillow's and torchvision's pixels, as the loader's views do.
  */
 #ifndef CLD_DATA_IMAGE_H
 #define CLD_DATA_IMAGE_H
@@ -13,70 +7,67 @@
 #include "kernels/view.h"
 #include "runtime/tensor/tensor.h"
 
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
-#    define CLD_IMAGE_SIMD __attribute__((target_clones("avx2", "default")))
-#else
-#    define CLD_IMAGE_SIMD
-#endif
+#define CLD_IMAGE_STEPS   64 /* instructions of a view that is made here */
+#define CLD_IMAGE_NUMBERS 16 /* of an instruction */
 
-typedef struct cld_planes {
-    uint8_t *data; /* (3, height, width), dense */
-    int height, width;
-} cld_planes;
-
-/* Working memory that grows to what the largest image needed; zero-initialize, one per thread. */
-typedef struct cld_scratch {
-    uint8_t *data;
-    size_t bytes;
-} cld_scratch;
-uint8_t *cld_scratch_reserve(cld_scratch *s, size_t bytes); /* NULL: out of memory, recorded */
-void cld_scratch_free(cld_scratch *s);
-
-/* ---- kernels on planes: runtime/data/{color,resample,blur}.c ------------------------------------------- */
-
-/* ImageEnhance's: blends with black, with the mean grey, with the grey image; factor >= 0. */
-void cld_image_brightness(cld_planes image, float factor);
-void cld_image_contrast(cld_planes image, float factor);
-void cld_image_saturation(cld_planes image, float factor);
-/* Turns the hue by factor in [-0.5, 0.5] of the circle, in Pillow's 8-bit HSV. */
-void cld_image_hue(cld_planes image, double factor);
-/* convert("L") in all three planes. */
-void cld_image_grayscale(cld_planes image);
-/* Mirrored left to right. */
-void cld_image_hflip(cld_planes image);
-/* ImageFilter.GaussianBlur(sigma), in pixels: three box blurs in each direction. */
-cld_status cld_image_gaussian_blur(cld_planes image, double sigma, cld_scratch *scratch);
-
-/* out = the part `crop` of an interleaved image (H, W, 3) whose rows are `width` pixels, resized to out's
- * size by Image.resize(BILINEAR): the filter widens where it shrinks ("antialiased"). */
-cld_status cld_image_resized_crop(cld_planes out, const uint8_t *interleaved, int width, cld_rect crop,
-                                  cld_scratch *scratch);
-
-/* (H, W, 3), of the planes' size, to (3, H, W) and back. */
-void cld_image_from_interleaved(cld_planes out, const uint8_t *interleaved);
-void cld_image_to_interleaved(uint8_t *interleaved, cld_planes image);
-
-/* out (3, H, W) = (image / 255 - mean[c]) / std[c], mirrored left to right where asked. */
-void cld_image_normalize(float *out, cld_planes image, const cld_normalization *n, bool mirror);
-
-/* ---- the same on tensors: runtime/data/image.c --------------------------------------------------------- */
+/* ---- one function each --------------------------------------------------------------------------------- */
 
 typedef enum cld_image_op {
     CLD_IMAGE_BRIGHTNESS,
     CLD_IMAGE_CONTRAST,
     CLD_IMAGE_SATURATION,
+    CLD_IMAGE_SHARPNESS,
     CLD_IMAGE_HUE,
-    CLD_IMAGE_GRAYSCALE, /* no argument */
-    CLD_IMAGE_HFLIP,     /* no argument */
-    CLD_IMAGE_BLUR
+    CLD_IMAGE_BLUR,
+    CLD_IMAGE_SOLARIZE,
+    CLD_IMAGE_POSTERIZE,
+    CLD_IMAGE_GRAYSCALE, /* no value, from here on */
+    CLD_IMAGE_HFLIP,
+    CLD_IMAGE_INVERT,
+    CLD_IMAGE_AUTOCONTRAST,
+    CLD_IMAGE_EQUALIZE
 } cld_image_op;
 
-/* image u8 (H, W, 3) -> a new one; value is the factor, or the blur's sigma. */
+/* image u8 (H, W, 3) -> a new one; value is the factor, the blur's sigma, the threshold, or the bits that are kept. */
 cld_tensor *cld_image_apply(cld_image_op op, const cld_tensor *image, double value);
 /* -> u8 (out_height, out_width, 3); the crop must lie inside the image. */
-cld_tensor *cld_image_resized_crop_tensor(const cld_tensor *image, cld_rect crop, int out_height,
-                                          int out_width);
-/* -> f32 (3, H, W) */
-cld_tensor *cld_image_normalize_tensor(const cld_tensor *image, const cld_normalization *n);
+cld_tensor *cld_image_resized_crop(const cld_tensor *image, cld_rect crop, int out_height, int out_width,
+                                   cld_filter filter);
+/* The whole image. */
+cld_tensor *cld_image_resize(const cld_tensor *image, int out_height, int out_width, cld_filter filter);
+/* -> f32 (3, H, W) = (image / 255 - mean[c]) / std[c] */
+cld_tensor *cld_image_normalize(const cld_tensor *image, const float mean[3], const float std[3]);
+
+/* ---- instructions as numbers --------------------------------------------------------------------------- */
+
+/* From its name in lower case and its numbers:
+ *
+ *     resample      top, left, height, width, out_height, out_width, the window's top, left, height, width,
+ *                   filter (1 bilinear, 2 bicubic), flip (0 or 1)
+ *     window        top, left, height, width, fill r, g, b
+ *     brightness, contrast, saturation, sharpness   factor
+ *     hue           shift, 0 to 255
+ *     box_blur      sigma
+ *     tap_blur      the weight of the middle, then outwards
+ *     solarize, solarize_add, posterize             level
+ *     affine        the six of the matrix, fill r, g, b, filter
+ *     normalize     mean r, g, b, std r, g, b, flip
+ *     erase         top, left, height, width, value r, g, b
+ *     flip, grey, invert, autocontrast, equalize    none
+ */
+cld_status cld_image_instruction(cld_view_instruction *out, const char *name, const double *numbers,
+                                 int count);
+
+/* Fills in the view's header: whether its instructions make sense, in their order, of an image of this size. */
+cld_status cld_image_finish_view(cld_view *v, int count, int height, int width);
+
+/* u8 (H, W, 3) -> u8 (height, width, 3), or, where the last instructions are normalize [and erase], f32 (3, height,
+ * width). */
+cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v);
+
+/* images u8 (N, H, W, 3) -> (n, 3, height, width) of the dtype, on the images' device: of the rows (i64, n, there; or NULL:
+ * the first n) by n views, `stride` bytes apart, all of one size. */
+cld_tensor *cld_image_follow_all(cld_tensor *images, cld_tensor *rows, const cld_view *views, size_t stride,
+                                 int64_t n, cld_dtype dtype);
 
 #endif

@@ -1,36 +1,20 @@
-/* Shuffling, slicing into ranks and batches, and the worker threads. */
+/* Shuffling, slicing into ranks and batches, the worker threads, and what a device makes of their work. */
 #include "runtime/data/loader.h"
 
-#include <pthread.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-typedef struct slot {
-    cld_batch batch;
-    bool full; /* written, for the consumer to take; stays so where that fails for want of memory */
-} slot;
+#include "runtime/core/process.h"
+#include "runtime/data/epoch.h"
 
-struct cld_epoch {
-    cld_loader loader; /* images and labels retained */
-    cld_view_settings view;
-    int64_t epoch, first_image; /* where it starts in the order; steps count from there */
-    cld_epoch_rest rest;
-    uint32_t *order; /* (N) the permutation; NULL where not shuffled */
-    slot *slots;     /* (depth) step s lives in slot s % depth */
-    int depth;
-    int64_t next_out, next_task; /* steps: the consumer's next, the workers' next */
-    int64_t prepared;            /* steps below this have their tensors */
-    cld_error_record error;
-    bool failed, stop;
-    pthread_mutex_t lock;
-    pthread_cond_t work, ready; /* something to take; something full, or failed */
-    pthread_t *threads;
-    int threads_running;
-    cld_augment_scratch scratch; /* the consumer's, where there are no workers */
-};
+#define HANG_SECONDS 0.5 /* for which an epoch's end waits for workers that are in the middle of an image */
+#define LOOK_SECONDS 0.1 /* between looks at signals while the consumer waits */
+#define MEMORY_CHUNK 16  /* images that a worker takes at once, if they are in memory already */
 
-/* ---- what is in a batch -------------------------------------------------------------------------------- */
+/* ---- the settings -------------------------------------------------------------------------------------- */
 
 /* A last batch, of so many images, that is left out. */
 static bool is_dropped(const cld_loader *l, int64_t images) {
@@ -38,24 +22,15 @@ static bool is_dropped(const cld_loader *l, int64_t images) {
 }
 
 static cld_status check(const cld_loader *l) {
-    const cld_array *images = &l->images->a, *labels = &l->labels->a;
-    const cld_backend *cpu = cld_cpu_backend(), *where = cld_device(l->images);
-    if (cld_device(l->labels) != cpu || (where != cpu && where != l->device))
+    const cld_array *labels = &l->labels->a;
+    int64_t count = l->set->count;
+    if (labels->dtype != CLD_I64 || labels->ndim != 1 || labels->shape[0] != count ||
+        !cld_is_contiguous(labels) || cld_device(l->labels) != cld_cpu_backend())
         return cld_fail(CLD_INVALID,
-                        "loader: images and labels must lie on the cpu; here images are on %s, labels on %s",
-                        where->name, cld_device(l->labels)->name);
-    if (images->dtype != CLD_U8 || images->ndim != 4 || images->shape[3] != 3 || !cld_is_contiguous(images))
-        return cld_fail(CLD_INVALID, "loader: images must be u8[n, height, width, 3], contiguous; got %s",
-                        cld_describe(images));
-    if (labels->dtype != CLD_I64 || labels->ndim != 1 || labels->shape[0] != images->shape[0] ||
-        !cld_is_contiguous(labels))
-        return cld_fail(CLD_INVALID, "loader: labels must be i64[%lld], one per image; got %s",
-                        (long long)images->shape[0], cld_describe(labels));
-    if (images->shape[0] < 1 || images->shape[0] > UINT32_MAX)
-        return cld_fail(CLD_INVALID, "loader: the data set has %lld images", (long long)images->shape[0]);
-    if (images->shape[1] < 1 || images->shape[2] < 1 || images->shape[1] > 65535 || images->shape[2] > 65535)
-        return cld_fail(CLD_INVALID, "loader: images must be 1 to 65535 pixels wide and high; got %s",
-                        cld_describe(images));
+                        "loader: labels must be i64[%lld] on the cpu, one per image; got %s on %s",
+                        (long long)count, cld_describe(labels), cld_device(l->labels)->name);
+    if (count < 1 || count > UINT32_MAX)
+        return cld_fail(CLD_INVALID, "loader: the data set has %lld images", (long long)count);
     if (l->views < 1 || l->views > CLD_MAX_VIEWS)
         return cld_fail(CLD_INVALID, "loader: views must be 1 to %d, got %d", CLD_MAX_VIEWS, l->views);
     if (l->dtype != CLD_F32 && !cld_dtype_is_half(l->dtype))
@@ -71,18 +46,22 @@ static cld_status check(const cld_loader *l) {
         return cld_fail(CLD_INVALID,
                         "loader: batch_size must be a positive multiple of the %d ranks, got %lld", l->world,
                         (long long)l->batch_size);
-    if (is_dropped(l, images->shape[0]))
+    if (is_dropped(l, count))
         return cld_fail(CLD_INVALID,
                         "loader: batch_size %lld is more than the %lld images of the data set, and %s "
                         "leaves nothing",
-                        (long long)l->batch_size, (long long)images->shape[0],
+                        (long long)l->batch_size, (long long)count,
                         l->drop_last ? "drop_last" : "drop_single");
-    return cld_augment_check(&l->augment);
+    for (int v = 0; v < l->views; v++) {
+        int height, width;
+        CLD_TRY(cld_program_size(l->program[v], l->set->height, l->set->width, &height, &width));
+    }
+    return CLD_OK;
 }
 
 cld_status cld_loader_rest(cld_epoch_rest *out, const cld_loader *l, int64_t first_image) {
     CLD_TRY(check(l));
-    int64_t n = l->images->a.shape[0];
+    int64_t n = l->set->count;
     if (first_image < 0 || first_image > n)
         return cld_fail(CLD_INVALID, "loader: an epoch has %lld images; cannot start after %lld",
                         (long long)n, (long long)first_image);
@@ -93,8 +72,21 @@ cld_status cld_loader_rest(cld_epoch_rest *out, const cld_loader *l, int64_t fir
     return CLD_OK;
 }
 
-/* This rank's part of the step's batch: positions [*begin, *begin + return) of the permutation. */
-static int64_t part_of_step(const cld_epoch *e, int64_t step, int64_t *begin) {
+cld_status cld_loader_resident(cld_tensor **out, const cld_dataset *set, const cld_backend *device) {
+    *out = NULL;
+    if (!set->tensor || !cld_slot(device, image, views)) return CLD_OK;
+    const cld_array *images = &set->tensor->a;
+    cld_memory_info info = device->memory->info();
+    size_t bytes = (size_t)cld_numel(images) * cld_dtype_size(images->dtype);
+    size_t left = info.limit > info.in_use ? info.limit - info.in_use : 0;
+    if (bytes > left / 2) return CLD_OK;
+    *out = cld_tensor_to(set->tensor, device);
+    return *out ? CLD_OK : cld_fail_in("loader");
+}
+
+/* ---- what is in a batch -------------------------------------------------------------------------------- */
+
+int64_t cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin) {
     const cld_loader *l = &e->loader;
     int64_t left = e->rest.images - step * l->batch_size;
     int64_t batch = left < l->batch_size ? left : l->batch_size;
@@ -121,28 +113,50 @@ void cld_batch_free(cld_batch *b) {
     *b = (cld_batch){0};
 }
 
-/* Images on a device: the views are made there. */
-static bool made_on_device(const cld_loader *l) { return cld_device(l->images) != cld_cpu_backend(); }
-
-static cld_status allocate_batch(cld_batch *b, const cld_epoch *e, int64_t step) {
-    const cld_loader *l = &e->loader;
-    const cld_backend *cpu = cld_cpu_backend();
-    int64_t begin, shape[] = {part_of_step(e, step, &begin), 3, l->augment.height, l->augment.width};
-    bool complete = true;
-    b->views = l->views;
-    for (int v = 0; v < l->views; v++) {
-        b->view[v] = made_on_device(l) ? cld_tensor_new_activation(l->dtype, shape, l->device)
-                                       : cld_tensor_new(CLD_F32, 4, shape, cpu);
-        complete &= b->view[v] != NULL;
+static void free_slot(cld_slot *s) {
+    cld_batch_free(&s->batch);
+    for (int v = 0; v < CLD_MAX_VIEWS; v++) {
+        cld_tensor_free(s->cut[v]);
+        cld_tensor_free(s->drawn[v]);
     }
-    b->index = cld_tensor_new(CLD_I64, 1, shape, cpu);
-    b->labels = cld_tensor_new(CLD_I64, 1, shape, cpu);
-    if (complete && b->index && b->labels) return CLD_OK;
-    cld_batch_free(b);
+    for (int64_t i = 0; s->held && i < s->count; i++) free(s->held[i].data);
+    free(s->held);
+    *s = (cld_slot){0};
+}
+
+static cld_tensor *new_on_host(cld_dtype dtype, int ndim, const int64_t *shape) {
+    return cld_tensor_new(dtype, ndim, shape, cld_cpu_backend());
+}
+
+static bool allocate_view(cld_slot *s, const cld_epoch *e, int v) {
+    const cld_program *p = &e->program[v];
+    int64_t rows = s->count * p->images, h = e->height[v], w = e->width[v];
+    if (e->making == CLD_MADE_ON_HOST) {
+        s->batch.view[v] = new_on_host(CLD_F32, 4, (const int64_t[]){rows, 3, h, w});
+        return s->batch.view[v] != NULL;
+    }
+    s->drawn[v] = new_on_host(CLD_U8, 2, (const int64_t[]){rows, (int64_t)cld__view_stride(p)});
+    s->bounds[v].stride = cld__view_stride(p);
+    if (e->making == CLD_MADE_FROM_CUT) s->cut[v] = new_on_host(CLD_U8, 4, (const int64_t[]){rows, h, w, 3});
+    return s->drawn[v] && (s->cut[v] || e->making == CLD_MADE_ON_DEVICE);
+}
+
+static cld_status allocate_slot(cld_slot *s, const cld_epoch *e, int64_t step) {
+    int64_t begin;
+    *s = (cld_slot){.count = cld__part_of_step(e, step, &begin)};
+    s->batch.views = e->loader.views;
+    bool complete = true;
+    for (int v = 0; v < e->loader.views; v++) complete &= allocate_view(s, e, v);
+    s->batch.index = new_on_host(CLD_I64, 1, &s->count);
+    s->batch.labels = new_on_host(CLD_I64, 1, &s->count);
+    if (complete && s->batch.index && s->batch.labels) return CLD_OK;
+    free_slot(s);
     return cld_fail_in("loader");
 }
 
-/* Where the tensor is not so, or not there, yet. */
+/* ---- what a device makes of it ------------------------------------------------------------------------- */
+
+/* If the tensor is not so, or not there, yet. */
 static cld_status convert(cld_tensor **t, cld_dtype dtype, const cld_backend *device) {
     cld_tensor *moved = cld_tensor_as(*t, dtype, device);
     if (!moved) return cld_fail_in("loader");
@@ -151,94 +165,99 @@ static cld_status convert(cld_tensor **t, cld_dtype dtype, const cld_backend *de
     return CLD_OK;
 }
 
-/* On a second try, after one that ran out of memory, the index may be on the device already. */
-static void choose_images(cld_batch *b, const cld_epoch *e, int64_t step) {
-    if (cld_device(b->index) != cld_cpu_backend()) return;
-    const int64_t *labels = e->loader.labels->a.data;
-    int64_t *index_out = b->index->a.data, *labels_out = b->labels->a.data;
-    int64_t begin, count = part_of_step(e, step, &begin);
-    for (int64_t i = 0; i < count; i++) {
-        index_out[i] = e->order ? e->order[begin + i] : begin + i;
-        labels_out[i] = labels[index_out[i]];
-    }
-}
-
-static cld_status make_views(cld_batch *b, const cld_epoch *e, cld_augment_scratch *scratch) {
+static cld_status make_view_on_device(cld_slot *s, const cld_epoch *e, int v) {
     const cld_loader *l = &e->loader;
-    const int64_t *index = b->index->a.data;
-    int height = (int)l->images->a.shape[1], width = (int)l->images->a.shape[2];
-    size_t image_bytes = 3 * (size_t)height * (size_t)width;
-    size_t view_size = 3 * (size_t)l->augment.height * (size_t)l->augment.width;
-    for (int64_t i = 0; i < b->index->a.shape[0]; i++) {
-        const uint8_t *image = (const uint8_t *)l->images->a.data + (size_t)index[i] * image_bytes;
-        for (int v = 0; v < l->views; v++) {
-            cld_philox rng =
-                cld_philox_at(l->seed, CLD_RNG_AUGMENT, (uint64_t)e->epoch, (uint64_t)index[i], (uint64_t)v);
-            float *out = (float *)b->view[v]->a.data + (size_t)i * view_size;
-            CLD_TRY(cld_augment_view(out, image, height, width, &e->view, rng, scratch));
-        }
+    int64_t shape[] = {s->count * e->program[v].images, 3, e->height[v], e->width[v]};
+    CLD_TRY(convert(&s->drawn[v], CLD_U8, l->device));
+    if (s->cut[v]) CLD_TRY(convert(&s->cut[v], CLD_U8, l->device));
+    cld_tensor *view = cld_tensor_new_activation(l->dtype, shape, l->device);
+    if (!view) return cld_fail_in("loader");
+    bool resident = e->making == CLD_MADE_ON_DEVICE;
+    cld_status status =
+        cld_kernel(l->device, image, views, &view->a, resident ? &l->resident->a : &s->cut[v]->a,
+                   resident ? &s->batch.index->a : NULL, &s->drawn[v]->a, &s->bounds[v]);
+    if (status != CLD_OK) {
+        cld_tensor_free(view);
+        return status;
     }
+    s->batch.view[v] = view;
     return CLD_OK;
 }
 
-static cld_status make_views_on_device(cld_batch *b, const cld_epoch *e) {
+/* By the consumer's thread, as every allocation. A second try, after one that ran out of memory, goes on where that
+ * stopped. */
+static cld_status bring_to_device(cld_slot *s, const cld_epoch *e) {
     const cld_loader *l = &e->loader;
-    CLD_TRY(convert(&b->index, CLD_I64, l->device));
-    for (int v = 0; v < l->views; v++)
-        CLD_TRY(cld_kernel(l->device, image, augment, &b->view[v]->a, &l->images->a, &b->index->a,
-                           &l->augment,
-                           &(cld_augment_draw){.seed = l->seed, .epoch = (uint64_t)e->epoch, .view = v}));
-    return CLD_OK;
-}
-
-static cld_status fill_batch(cld_batch *b, const cld_epoch *e, int64_t step, cld_augment_scratch *scratch) {
-    choose_images(b, e, step);
-    return made_on_device(&e->loader) ? make_views_on_device(b, e) : make_views(b, e, scratch);
-}
-
-/* What the host made, in f32. By the consumer's thread, as every allocation. */
-static cld_status bring_to_device(cld_batch *b, const cld_loader *l) {
-    for (int v = 0; v < b->views; v++) CLD_TRY(convert(&b->view[v], l->dtype, l->device));
-    CLD_TRY(convert(&b->index, CLD_I64, l->device));
-    return convert(&b->labels, CLD_I64, l->device);
-}
-
-cld_status cld_loader_resident(cld_tensor **out, const cld_tensor *images, const cld_backend *device) {
-    *out = NULL;
-    if (!cld_slot(device, image, augment)) return CLD_OK;
-    cld_memory_info info = device->memory->info();
-    size_t bytes = (size_t)cld_numel(&images->a) * cld_dtype_size(images->a.dtype);
-    size_t left = info.limit > info.in_use ? info.limit - info.in_use : 0;
-    if (bytes > left / 2) return CLD_OK;
-    *out = cld_tensor_to(images, device);
-    return *out ? CLD_OK : cld_fail_in("loader");
+    CLD_TRY(convert(&s->batch.index, CLD_I64, l->device));
+    for (int v = 0; v < s->batch.views; v++)
+        if (e->making == CLD_MADE_ON_HOST)
+            CLD_TRY(convert(&s->batch.view[v], l->dtype, l->device));
+        else if (!s->batch.view[v])
+            CLD_TRY(make_view_on_device(s, e, v));
+    return convert(&s->batch.labels, CLD_I64, l->device);
 }
 
 /* ---- workers ------------------------------------------------------------------------------------------- */
 
+/* Takes over what the worker has seen of the views. With the lock held. */
+static void merge_bounds(cld_slot *s, cld_image_worker *w) {
+    for (int v = 0; v < s->batch.views; v++) {
+        cld_view_batch *to = &s->bounds[v], *from = &w->bounds[v];
+        if (from->pixels > to->pixels) to->pixels = from->pixels;
+        if (from->narrowed > to->narrowed) to->narrowed = from->narrowed;
+        if (from->taps > to->taps) to->taps = from->taps;
+        *from = (cld_view_batch){0};
+    }
+}
+
+/* The next images that nobody has taken, at most so many, of a step that is prepared; 0: there are none. With the lock
+ * held. */
+static int64_t take(cld_epoch *e, int64_t *step, int64_t *first) {
+    int64_t count = 0;
+    while (count == 0 && e->task_step < e->prepared) {
+        const cld_slot *s = &e->slots[e->task_step % e->depth];
+        int64_t left = s->count - e->task_image, most = e->loader.set->tensor ? MEMORY_CHUNK : 1;
+        count = left < most ? left : most;
+        *step = e->task_step;
+        *first = e->task_image;
+        e->task_image += count;
+        if (e->task_image == s->count) {
+            e->task_step++;
+            e->task_image = 0;
+        }
+    }
+    return count;
+}
+
 static void *work(void *argument) {
     cld_epoch *e = argument;
-    cld_augment_scratch scratch = {0};
+    cld_image_worker worker = {0};
     pthread_mutex_lock(&e->lock);
     for (;;) {
-        while (!e->stop && !e->failed && e->next_task < e->rest.steps && e->next_task >= e->prepared)
+        int64_t step = 0, first = 0, count = 0;
+        while (!e->stop && !e->failed && (count = take(e, &step, &first)) == 0 && e->prepared < e->rest.steps)
             pthread_cond_wait(&e->work, &e->lock);
-        if (e->stop || e->failed || e->next_task >= e->rest.steps) break;
-        int64_t step = e->next_task++;
-        slot *s = &e->slots[step % e->depth];
+        if (count == 0) break;
+        cld_slot *s = &e->slots[step % e->depth];
         pthread_mutex_unlock(&e->lock);
-        cld_status status = fill_batch(&s->batch, e, step, &scratch);
+        cld_status status = CLD_OK;
+        for (int64_t i = first; i < first + count && status == CLD_OK; i++)
+            status = cld__make_image(e, s, step, i, &worker);
         pthread_mutex_lock(&e->lock);
-        s->full = true;
-        if (status != CLD_OK && !e->failed) {
+        if (status == CLD_OK) {
+            merge_bounds(s, &worker);
+            s->done += count;
+        } else if (!e->failed) {
             e->failed = true;
             e->error = cld_error_export();
         }
-        pthread_cond_broadcast(&e->ready);
+        if (s->done == s->count || e->failed) pthread_cond_broadcast(&e->ready);
     }
+    e->threads_running--;
     pthread_cond_broadcast(&e->work);
+    pthread_cond_broadcast(&e->ready);
     pthread_mutex_unlock(&e->lock);
-    cld_augment_scratch_free(&scratch);
+    cld__image_worker_free(&worker);
     return NULL;
 }
 
@@ -248,33 +267,153 @@ static cld_status start_workers(cld_epoch *e) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (e->threads_running < wanted && !refused) {
-        refused = pthread_create(&e->threads[e->threads_running], NULL, work, e);
-        if (!refused) e->threads_running++;
+    while (e->threads_started < wanted && !refused) {
+        pthread_mutex_lock(&e->lock);
+        e->threads_running++;
+        pthread_mutex_unlock(&e->lock);
+        refused = pthread_create(&e->threads[e->threads_started], NULL, work, e);
+        if (!refused) e->threads_started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!refused) return CLD_OK;
+    pthread_mutex_lock(&e->lock);
+    e->threads_running--;
+    pthread_mutex_unlock(&e->lock);
     return cld_fail(CLD_NOMEM,
                     "loader: the system refuses worker thread %d of %d: %s; workers = %d does without it",
-                    e->threads_running + 1, wanted, strerror(refused), e->threads_running);
+                    e->threads_started + 1, wanted, strerror(refused), e->threads_started);
+}
+
+/* The images of a set that only this thread may open. A second try goes on where the first stopped. */
+static cld_status hold_images(cld_epoch *e, cld_slot *s, int64_t step) {
+    if (!s->held) {
+        s->held = calloc((size_t)s->count + 1, sizeof *s->held);
+        if (!s->held) return cld_fail(CLD_NOMEM, "loader: out of memory");
+    }
+    for (; s->held_count < s->count; s->held_count++) CLD_TRY(cld__hold_image(e, s, step, s->held_count));
+    return CLD_OK;
 }
 
 /* Tensors for every step that has a slot by now. Called with the lock free. Where memory is short the steps without
  * wait for the next call, and only that of the consumer's next one is its error. */
 static cld_status prepare_slots(cld_epoch *e) {
     while (e->prepared < e->rest.steps && e->prepared < e->next_out + e->depth) {
-        CLD_TRY(allocate_batch(&e->slots[e->prepared % e->depth].batch, e, e->prepared));
+        cld_slot *s = &e->slots[e->prepared % e->depth];
+        if (!s->batch.index) CLD_TRY(allocate_slot(s, e, e->prepared));
+        if (e->loader.set->one_thread && e->making != CLD_MADE_ON_DEVICE)
+            CLD_TRY(hold_images(e, s, e->prepared));
         pthread_mutex_lock(&e->lock);
-        e->slots[e->prepared++ % e->depth].full = false;
-        pthread_cond_signal(&e->work);
+        e->prepared++;
+        pthread_cond_broadcast(&e->work);
         pthread_mutex_unlock(&e->lock);
+    }
+    return CLD_OK;
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------------- */
+
+static void wait_for(pthread_cond_t *condition, pthread_mutex_t *lock, double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    long nanoseconds = until.tv_nsec + (long)(seconds * 1e9);
+    until.tv_sec += nanoseconds / 1000000000;
+    until.tv_nsec = nanoseconds % 1000000000;
+    pthread_cond_timedwait(condition, lock, &until);
+}
+
+static bool is_signalled(void) { return cld_interrupted() || cld_stop_requested(); }
+static cld_status signalled(void) { return cld_fail(CLD_INTERRUPTED, "loader: interrupted while it waited"); }
+
+/* The consumer's next batch, by the workers. */
+static cld_status await_batch(cld_epoch *e, cld_slot *s) {
+    cld_status status = CLD_OK;
+    pthread_mutex_lock(&e->lock);
+    while (s->done < s->count && !e->failed && status == CLD_OK) {
+        wait_for(&e->ready, &e->lock, LOOK_SECONDS);
+        if (s->done < s->count && is_signalled()) status = signalled();
+    }
+    bool failed = s->done < s->count && e->failed;
+    pthread_mutex_unlock(&e->lock);
+    return failed ? cld_error_import(&e->error) : status;
+}
+
+/* The same without workers. */
+static cld_status make_batch(cld_epoch *e, cld_slot *s) {
+    for (; s->done < s->count; s->done++) {
+        CLD_TRY(cld__make_image(e, s, e->next_out, s->done, &e->worker));
+        merge_bounds(s, &e->worker);
+        if (s->done + 1 < s->count && is_signalled()) {
+            s->done++;
+            return signalled();
+        }
     }
     return CLD_OK;
 }
 
 /* ---- the epoch ----------------------------------------------------------------------------------------- */
 
+static void destroy(cld_epoch *e) {
+    for (int i = 0; e->slots && i < e->depth; i++) free_slot(&e->slots[i]);
+    pthread_cond_destroy(&e->work);
+    pthread_cond_destroy(&e->ready);
+    pthread_mutex_destroy(&e->lock);
+    cld_dataset_free(e->loader.set);
+    cld_tensor_free(e->loader.labels);
+    cld_tensor_free(e->loader.resident);
+    cld__image_worker_free(&e->worker);
+    free(e->program);
+    free(e->threads);
+    free(e->slots);
+    free(e->order);
+    free(e);
+}
+
+/* Epochs whose workers hung when they ended: destroyed once these are gone. Of the consumer's thread. */
+static cld_epoch *abandoned;
+
+static void reap(void) {
+    for (cld_epoch **at = &abandoned; *at;) {
+        cld_epoch *e = *at;
+        pthread_mutex_lock(&e->lock);
+        bool gone = e->threads_running == 0;
+        pthread_mutex_unlock(&e->lock);
+        if (!gone) {
+            at = &e->next_abandoned;
+            continue;
+        }
+        *at = e->next_abandoned;
+        destroy(e);
+    }
+}
+
+static void init_lock(cld_epoch *e) {
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->work, &monotonic);
+    pthread_cond_init(&e->ready, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+static cld_making making_of(const cld_loader *l) {
+    if (l->device == cld_cpu_backend() || !cld_slot(l->device, image, views)) return CLD_MADE_ON_HOST;
+    return l->resident ? CLD_MADE_ON_DEVICE : CLD_MADE_FROM_CUT;
+}
+
+static cld_status copy_programs(cld_epoch *e) {
+    const cld_loader *l = &e->loader;
+    e->program = malloc((size_t)l->views * sizeof *e->program);
+    if (!e->program) return cld_fail(CLD_NOMEM, "loader: out of memory");
+    for (int v = 0; v < l->views; v++) {
+        e->program[v] = *l->program[v];
+        CLD_TRY(cld_program_size(&e->program[v], l->set->height, l->set->width, &e->height[v], &e->width[v]));
+    }
+    return CLD_OK;
+}
+
 cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_image) {
+    reap();
     cld_epoch_rest rest;
     CLD_TRY_NULL(cld_loader_rest(&rest, l, first_image));
     if (epoch < 0 || epoch >= 1 << 22)
@@ -282,28 +421,27 @@ cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_image
                              (long long)epoch);
     cld_epoch *e = calloc(1, sizeof *e);
     if (!e) return cld_fail_null(CLD_NOMEM, "loader: out of memory");
-    uint32_t n = (uint32_t)l->images->a.shape[0];
+    uint32_t n = (uint32_t)l->set->count;
     e->loader = *l;
-    e->view = cld_view_settings_of(&l->augment);
-    if (made_on_device(l)) e->loader.workers = 0;
-    cld_tensor_retain(l->images);
+    cld_dataset_retain(l->set);
     cld_tensor_retain(l->labels);
-    pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->work, NULL);
-    pthread_cond_init(&e->ready, NULL);
+    if (l->resident) cld_tensor_retain(l->resident);
+    init_lock(e);
+    e->making = making_of(l);
     e->epoch = epoch;
     e->first_image = first_image;
     e->rest = rest;
-    e->depth = e->loader.workers ? l->prefetch : 1;
+    e->depth = l->workers ? l->prefetch : 1;
     e->slots = calloc((size_t)e->depth, sizeof *e->slots);
-    e->threads = calloc((size_t)e->loader.workers + 1, sizeof *e->threads);
+    e->threads = calloc((size_t)l->workers + 1, sizeof *e->threads);
     e->order = l->shuffle ? malloc(n * sizeof *e->order) : NULL;
     if (!e->slots || !e->threads || (l->shuffle && !e->order)) {
         cld_fail(CLD_NOMEM, "loader: out of memory for an epoch over %u images", n);
         goto fail;
     }
+    if (copy_programs(e) != CLD_OK) goto fail;
     if (e->order) shuffle(e->order, n, l->seed, epoch);
-    if (prepare_slots(e) != CLD_OK) goto fail;
+    if (!l->set->one_thread && prepare_slots(e) != CLD_OK) goto fail;
     if (start_workers(e) != CLD_OK) goto fail;
     return e;
 fail:
@@ -312,6 +450,7 @@ fail:
 }
 
 int cld_epoch_views(const cld_epoch *e) { return e->loader.views; }
+double cld_epoch_waited(const cld_epoch *e) { return e->waited; }
 
 cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
     *done = e->next_out >= e->rest.steps;
@@ -319,43 +458,41 @@ cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
     if (cld_capturing())
         return cld_fail(CLD_INVALID, "loader: batches are chosen on the host, which a captured graph cannot "
                                      "repeat; make them arguments of the step");
+    double start = cld_clock();
     cld_status status = prepare_slots(e);
     if (e->prepared <= e->next_out) return status;
-    slot *s = &e->slots[e->next_out % e->depth];
-    if (!e->threads_running) {
-        if (!s->full) CLD_TRY(fill_batch(&s->batch, e, e->next_out, &e->scratch));
-        s->full = true;
-    } else {
-        pthread_mutex_lock(&e->lock);
-        while (!s->full && !e->failed) pthread_cond_wait(&e->ready, &e->lock);
-        bool failed = e->failed;
-        pthread_mutex_unlock(&e->lock);
-        if (failed) return cld_error_import(&e->error);
-    }
-    CLD_TRY(bring_to_device(&s->batch, &e->loader));
+    cld_slot *s = &e->slots[e->next_out % e->depth];
+    status = e->threads_started ? await_batch(e, s) : make_batch(e, s);
+    e->waited += cld_clock() - start;
+    CLD_TRY(status);
+    CLD_TRY(bring_to_device(s, e));
     *out = s->batch;
     s->batch = (cld_batch){0};
+    free_slot(s);
     e->next_out++;
-    prepare_slots(e);
+    if (!e->loader.set->one_thread) prepare_slots(e);
     return CLD_OK;
 }
 
 void cld_epoch_free(cld_epoch *e) {
+    reap();
     if (!e) return;
+    double until = cld_clock() + HANG_SECONDS;
     pthread_mutex_lock(&e->lock);
     e->stop = true;
     pthread_cond_broadcast(&e->work);
+    while (e->threads_running > 0 && cld_clock() < until) wait_for(&e->ready, &e->lock, HANG_SECONDS / 4);
+    bool hangs = e->threads_running > 0;
     pthread_mutex_unlock(&e->lock);
-    for (int i = 0; i < e->threads_running; i++) pthread_join(e->threads[i], NULL);
-    for (int i = 0; e->slots && i < e->depth; i++) cld_batch_free(&e->slots[i].batch);
-    pthread_cond_destroy(&e->ready);
-    pthread_cond_destroy(&e->work);
-    pthread_mutex_destroy(&e->lock);
-    cld_tensor_free(e->loader.images);
-    cld_tensor_free(e->loader.labels);
-    cld_augment_scratch_free(&e->scratch);
-    free(e->threads);
-    free(e->slots);
-    free(e->order);
-    free(e);
+    for (int i = 0; i < e->threads_started; i++)
+        if (hangs)
+            pthread_detach(e->threads[i]);
+        else
+            pthread_join(e->threads[i], NULL);
+    if (!hangs) {
+        destroy(e);
+        return;
+    }
+    e->next_abandoned = abandoned;
+    abandoned = e;
 }

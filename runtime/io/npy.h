@@ -7,9 +7,19 @@
 #ifndef CLD_IO_NPY_H
 #define CLD_IO_NPY_H
 
+#include "runtime/io/file.h"
 #include "runtime/tensor/tensor.h"
 
 cld_tensor *cld_npy_load(const char *path); /* on the cpu */
+
+/* Where the elements of an open file are, for a reader that takes them one part after the other: of u8 in C order. */
+typedef struct cld_npy_bytes {
+    int ndim;
+    int64_t shape[CLD_MAX_DIMS];
+    uint64_t start; /* byte of the first element; all of them lie in the file */
+} cld_npy_bytes;
+cld_status cld_npy_find_bytes(cld_npy_bytes *out, cld_reader *r);
+
 /* t of any layout, strides and device. Written as file.h says: the old file stays until the new one is on the disk. */
 cld_status cld_npy_save(const char *path, cld_tensor *t);
 

@@ -38,10 +38,12 @@ end
 local Line = {}
 Line.__index = Line
 
---- new{epochs =, steps_per_epoch =, every = seconds between lines if there is no terminal}
+--- new{epochs =, steps_per_epoch =, every = seconds between lines if there is no terminal, waited = a function that
+-- returns the seconds for which data were waited for so far, if that is known}
 function progress.new(settings)
   local now = clock()
   return setmetatable({
+    waited = settings.waited, window_waited = 0, epoch_waited = 0,
     epochs = settings.epochs, steps_per_epoch = settings.steps_per_epoch,
     every = settings.every, columns = terminal(), started = now, steps = 0,
     window_start = now, window_images = 0, epoch_start = now, epoch_images = 0, epoch_steps = 0, drawn = false,
@@ -55,7 +57,21 @@ function Line:step(images)
   return clock() - self.window_start >= (self.columns and redraw or self.every)
 end
 
-function Line:start_epoch() self.epoch_start, self.epoch_steps, self.epoch_images = clock(), 0, 0 end
+function Line:start_epoch()
+  self.epoch_start, self.epoch_steps, self.epoch_images = clock(), 0, 0
+  self.epoch_waited = self.waited and self.waited() or 0
+end
+
+-- The share of the time since `start` for which data were waited for; nil if it is not known.
+local function share(self, waited_before, start)
+  if not self.waited then return nil end
+  return math.max(0, math.min(1, (self.waited() - waited_before) / math.max(clock() - start, 1e-9)))
+end
+
+--- The same, of the running epoch's steps so far.
+function Line:data_share() return share(self, self.epoch_waited, self.epoch_start) end
+
+local function data(share_waited) return share_waited and ("  data %.0f %%"):format(100 * share_waited) or "" end
 
 --- Seconds until the end, from the mean of all steps of this session (evaluation included); nil where unknown.
 function Line:eta(steps_done)
@@ -70,11 +86,13 @@ end
 --- Draw the state of the running epoch. position: {epoch, step_in_epoch, step}.
 function Line:draw(position, text)
   local eta = self:eta(position.step)
-  local line = ("epoch %d/%d  step %d%s  %s%s%s"):format(position.epoch, self.epochs,
+  local line = ("epoch %d/%d  step %d%s  %s%s%s%s"):format(position.epoch, self.epochs,
     math.floor(position.step_in_epoch), self.steps_per_epoch and "/" .. self.steps_per_epoch or "", text,
-    rate(self.window_images, clock() - self.window_start), eta and "  ETA " .. duration(eta) or "")
+    rate(self.window_images, clock() - self.window_start), data(share(self, self.window_waited, self.window_start)),
+    eta and "  ETA " .. duration(eta) or "")
   line = printable_line(line)
   self.window_start, self.window_images = clock(), 0
+  self.window_waited = self.waited and self.waited() or 0
   if self.columns then
     put("\r\27[K", fit(line, self.columns - 1))
     self.drawn = true
@@ -96,8 +114,8 @@ end
 
 function Line:finish_epoch(epoch, text)
   local seconds = clock() - self.epoch_start
-  self:print(("epoch %d/%d  %s%s  %s"):format(epoch, self.epochs, text, rate(self.epoch_images, seconds),
-    duration(seconds)))
+  self:print(("epoch %d/%d  %s%s%s  %s"):format(epoch, self.epochs, text, rate(self.epoch_images, seconds),
+    data(self:data_share()), duration(seconds)))
 end
 
 return progress

@@ -1,0 +1,159 @@
+/* Image.resize as Pillow does it: which pixels an output is made of, and their weights, along one dimension. Fixed point;
+ * the host's loops and the devices' share it, and so does a decoder that wants to know what a view needs.
+ *
+ * Taps end where the box ends, at whole pixels: what Image.crop and then Image.resize do. Pillow's resize(box=) alone would
+ * reach over the box into the image.
+ */
+#ifndef CLD_KERNELS_RESAMPLE_H
+#define CLD_KERNELS_RESAMPLE_H
+
+#include <math.h>
+
+#include "kernels/backend.h"
+#include "runtime/core/philox.h"
+
+#define CLD_TAP_BITS 22 /* of a weight: 32 - 8 for the level - 2 for the sum */
+
+/* One dimension of a RESAMPLE, at the scale of the pixels that are there. */
+typedef struct cld_axis {
+    int base, in;     /* the pixels that the box touches: from base on, so many */
+    float start, end; /* of the box, counted from base */
+    int out;          /* what the box becomes */
+    int filter;       /* cld_filter */
+} cld_axis;
+
+/* size: of the image at that scale. */
+CLD_HOST_DEVICE static inline cld_axis cld_axis_of(float from, float length, int shrink, int size, int out,
+                                                   int filter) {
+    cld_axis a;
+    float start = from / (float)shrink, end = (from + length) / (float)shrink;
+    int last = (int)ceilf(end);
+    a.base = (int)floorf(start);
+    a.base = a.base < 0 ? 0 : a.base > size - 1 ? size - 1 : a.base;
+    last = last > size ? size : last <= a.base ? a.base + 1 : last;
+    a.in = last - a.base;
+    a.start = start - (float)a.base;
+    a.end = end - (float)a.base;
+    a.out = out;
+    a.filter = filter;
+    return a;
+}
+
+CLD_HOST_DEVICE static inline cld_axis cld_axis_x(const cld_view_instruction *s, int shrink, int width) {
+    return cld_axis_of(s->resample.left, s->resample.width, shrink, width, s->resample.out_width,
+                       s->resample.filter);
+}
+
+CLD_HOST_DEVICE static inline cld_axis cld_axis_y(const cld_view_instruction *s, int shrink, int height) {
+    return cld_axis_of(s->resample.top, s->resample.height, shrink, height, s->resample.out_height,
+                       s->resample.filter);
+}
+
+/* How wide the filter is; it widens where the image shrinks ("antialiased"). */
+typedef struct cld_filter_width {
+    double scale, stretch, support; /* inputs per output; of the filter; inputs to either side */
+} cld_filter_width;
+
+CLD_HOST_DEVICE static inline cld_filter_width cld_axis_filter(const cld_axis *a) {
+    cld_filter_width f;
+    f.scale = (double)(a->end - a->start) / a->out;
+    f.stretch = f.scale < 1.0 ? 1.0 : f.scale;
+    f.support = (a->filter == CLD_FILTER_BICUBIC ? 2.0 : 1.0) * f.stretch;
+    return f;
+}
+
+/* Weights that an output can have. */
+CLD_HOST_DEVICE static inline int cld_axis_room(const cld_axis *a) {
+    cld_filter_width f = cld_axis_filter(a);
+    int room = (int)ceil(f.support) * 2 + 1;
+    return room < a->in ? room : a->in;
+}
+
+/* Output o is made of the inputs *begin up to *end, counted from the base. */
+CLD_HOST_DEVICE static inline void cld_axis_span(int *begin, int *end, const cld_axis *a, int o) {
+    cld_filter_width f = cld_axis_filter(a);
+    double center = (double)a->start + (o + 0.5) * f.scale;
+    int first = (int)(center - f.support + 0.5), last = (int)(center + f.support + 0.5);
+    first = first < 0 ? 0 : first > a->in - 1 ? a->in - 1 : first;
+    last = last > a->in ? a->in : last <= first ? first + 1 : last;
+    *begin = first;
+    *end = last;
+}
+
+/* At a distance from the filter's middle. */
+CLD_HOST_DEVICE static inline double cld_filter_at(int filter, double x) {
+    if (x < 0.0) x = -x;
+    if (filter != CLD_FILTER_BICUBIC) return x < 1.0 ? 1.0 - x : 0.0;
+    if (x < 1.0) return (1.5 * x - 2.5) * x * x + 1.0;
+    return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5 : 0.0;
+}
+
+/* The weights of output o, of the inputs from *first on; returns how many. */
+CLD_HOST_DEVICE static inline int cld_axis_taps(int *first, int32_t *weight, const cld_axis *a, int o) {
+    cld_filter_width f = cld_axis_filter(a);
+    double center = (double)a->start + (o + 0.5) * f.scale, narrow = 1.0 / f.stretch, sum = 0.0;
+    int begin, end;
+    cld_axis_span(&begin, &end, a, o);
+    for (int i = begin; i < end; i++) sum += cld_filter_at(a->filter, (i - center + 0.5) * narrow);
+    for (int i = begin; i < end; i++) {
+        double w = cld_filter_at(a->filter, (i - center + 0.5) * narrow);
+        if (sum != 0.0) w /= sum;
+        w *= 1 << CLD_TAP_BITS;
+        weight[i - begin] = (int32_t)(w < 0.0 ? w - 0.5 : w + 0.5);
+    }
+    *first = begin;
+    return end - begin;
+}
+
+/* A sum of weighted levels that began with CLD_TAP_HALF, as a level. */
+#define CLD_TAP_HALF (1 << (CLD_TAP_BITS - 1))
+CLD_HOST_DEVICE static inline uint8_t cld_tap_level(int32_t sum) {
+    int32_t level = sum >> CLD_TAP_BITS;
+    return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
+}
+
+/* ---- what a view needs of its image ------------------------------------------------------------------------------------ */
+
+/* The part of an image of this full size that the view looks at, in pixels of the image as it is after `shrink`. The whole
+ * image if the view does not begin with a RESAMPLE. */
+CLD_HOST_DEVICE static inline cld_rect cld_view_needs_shrunk(const cld_view *v, int full_height,
+                                                             int full_width, int shrink) {
+    cld_rect r = {0, 0, (full_height + shrink - 1) / shrink, (full_width + shrink - 1) / shrink};
+    const cld_view_instruction *s = v->step;
+    if (v->count < 1 || s->op != CLD_VIEW_RESAMPLE) return r;
+    cld_axis y = cld_axis_y(s, shrink, r.height), x = cld_axis_x(s, shrink, r.width);
+    const int32_t *w = s->resample.window;
+    int begin, end, unused;
+    cld_axis_span(&begin, &unused, &y, w[0]);
+    cld_axis_span(&unused, &end, &y, w[0] + w[2] - 1);
+    r.top = y.base + begin;
+    r.height = end - begin;
+    cld_axis_span(&begin, &unused, &x, w[1]);
+    cld_axis_span(&unused, &end, &x, w[1] + w[3] - 1);
+    r.left = x.base + begin;
+    r.width = end - begin;
+    return r;
+}
+
+/* In pixels of the full-size image. */
+CLD_HOST_DEVICE static inline cld_rect cld_view_needs(const cld_view *v, int height, int width) {
+    return cld_view_needs_shrunk(v, height, width, 1);
+}
+
+/* ---- a batch of views for a device ------------------------------------------------------------------------------------- */
+
+/* What the device must know of one more view, of an image of this size that lies there as a whole. Start from zeros. */
+static inline void cld_view_batch_add(cld_view_batch *b, const cld_view *v, int height, int width) {
+    if (v->pixels > b->pixels) b->pixels = v->pixels;
+    const cld_view_instruction *s = v->step;
+    if (v->count < 1 || s->op != CLD_VIEW_RESAMPLE) return;
+    cld_axis y = cld_axis_y(s, 1, height), x = cld_axis_x(s, 1, width);
+    int64_t window_height = s->resample.window[2], window_width = s->resample.window[3];
+    cld_rect needed = cld_view_needs(v, height, width);
+    int64_t narrowed = (int64_t)needed.height * window_width;
+    int64_t taps = cld_axis_room(&x) * window_width + cld_axis_room(&y) * window_height;
+    if (narrowed > b->narrowed) b->narrowed = narrowed;
+    if (taps > b->taps) b->taps = taps;
+}
+
+#endif

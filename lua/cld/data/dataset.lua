@@ -1,0 +1,73 @@
+--- A data set: what the loader, evaluation and recipes see. The images are the runtime's (runtime/data/dataset.h); labels,
+-- classes and names are here.
+--
+--   #set               images
+--   set.labels         i64 (N), -1 for an image without a label
+--   set.classes        how many
+--   set.class_names    their names, where known, in the order of the labels
+--   set.images         u8 (N, H, W, 3), where all of them lie in memory; else nil
+--   set.paths          the files, in order, where there are files; else nil
+--   set:read(i)        image i, counted from 1: u8 (H, W, 3), and its label. On the caller's thread
+--   set:size()         height and width of every image; nil where they differ, or are not known
+--   set.name           for messages
+local core = require "cld.core"
+local caller = require "cld.caller"
+local user_error = require "cld.user_error"
+
+local Dataset = { __name = "cld.dataset" }
+
+-- Fields that are made when they are first asked for.
+local lazy = {}
+
+function Dataset.__index(set, key)
+  local method = rawget(Dataset, key)
+  if method ~= nil then return method end
+  local make = lazy[key] and rawget(set, "make_" .. key)
+  if not make then return nil end
+  local value = make(set)
+  rawset(set, key, value)
+  return value
+end
+lazy.labels, lazy.paths, lazy.classes = true, true, true
+
+function Dataset:__len() return #rawget(self, "source") end
+
+function Dataset:__tostring()
+  local height, width = self:size()
+  local size = height and (" of %d x %d"):format(height, width) or ""
+  local classes = rawget(self, "classes")
+  return ("%s: %d images%s%s"):format(self.name, #self, size, classes and (", %d classes"):format(classes) or "")
+end
+
+function Dataset:size() return self.source:size() end
+
+function Dataset:read(i)
+  if math.type(i) ~= "integer" or i < 1 or i > #self then
+    caller.raise("read: the data set has images 1 to %d, got %s", #self, caller.shown(i))
+  end
+  local image, label = user_error.call(self.source.read, self.source, i - 1)
+  return image, label or self.labels[i]:item()
+end
+
+local dataset = {}
+
+--- new{name, source, labels, classes, class_names, images, ...}: source is core.dataset's; labels and paths may come
+-- later, from functions make_labels(set) and make_paths(set).
+function dataset.new(fields) return setmetatable(fields, Dataset) end
+
+--- Whether value is a data set.
+function dataset.is(value) return getmetatable(value) == Dataset end
+
+--- The field `set` of options, or its first entry, which must be a data set.
+function dataset.check(name, value)
+  if dataset.is(value) then return value end
+  caller.raise("%s: expected a data set of cld.data, got %s", name, caller.shown(value))
+end
+
+--- A set of images in memory: u8 (N, H, W, 3), on the cpu.
+function dataset.in_memory(fields)
+  fields.source = user_error.call(core.dataset.memory, fields.images)
+  return dataset.new(fields)
+end
+
+return dataset

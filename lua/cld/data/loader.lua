@@ -1,0 +1,190 @@
+--- The loader's settings, and the loop over its batches: runtime/data/loader.h does the work.
+local augment = require "cld.augment"
+local caller = require "cld.caller"
+local core = require "cld.core"
+local dataset = require "cld.data.dataset"
+local say = require "cld.say"
+local sorted_keys = require "cld.sorted_keys"
+local user_error = require "cld.user_error"
+
+local loader = {}
+
+local Loader = { __name = "cld.loader" }
+Loader.__index = Loader
+
+local defaults = {
+  batch_size = 256,   -- images per step, over all ranks
+  views = 2,          -- of each image, drawn independently; or a list of augmentations, one for each view
+  augment = false,    -- of all views, one of cld.augment; default: augment.none at the images' size
+  device = "cpu",     -- where batches lie
+  dtype = "f32",      -- of the views: f32, bf16, f16, or auto, that of the precision; wherever they are made
+  resident = true,    -- the device holds the images and makes the views, where it can and they fit; else the host reads them
+  workers = 1,        -- threads that read and decode; 0: the caller's own. Batches do not depend on it
+  prefetch = 3,       -- batches made ahead
+  seed = 0,
+  shuffle = true,     -- a new order each epoch
+  decode = "fast",    -- a JPEG at a smaller scale, if every view shrinks it by more anyway; or exact
+  max_bad = 0.01,     -- the share of the images that may be unreadable; others take their places
+  strict = false,     -- the first image that cannot be read is an error
+  drop_last = false,  -- leave out the last batch of an epoch if it is smaller
+  drop_single = true, -- leave it out if it is of one image, on which batch norm cannot train; false to evaluate
+  rank = 0,           -- of the processes that train together; each takes its part of every batch
+  world = 1,
+}
+
+local names = sorted_keys(defaults)
+
+--- If set, a function that is called when a signal has come while a batch was waited for: cld.run saves and leaves.
+loader.on_signal = nil
+
+-- ---- settings -----------------------------------------------------------------
+
+-- The images on the device, or nil. A data set keeps them for its next loader: training and evaluation share one copy.
+local function images_on(set, device)
+  local copies = rawget(set, "copies") or {}
+  set.copies = copies
+  copies[device] = copies[device] or core.loader.resident(set.source, device) or nil
+  return copies[device]
+end
+
+-- One compiled program a view.
+local function programs(set, options, settings)
+  local views = settings.views
+  if type(views) == "table" and getmetatable(views) == nil then
+    if options.augment then caller.raise "data.loader: views is a list of augmentations already: leave out augment" end
+    if #views == 0 then caller.raise "data.loader: views is an empty list" end
+  else
+    local one = settings.augment
+    if not one then
+      local height, width = set:size()
+      if not height then
+        caller.raise("data.loader: the images of %s have sizes of their own: give an augment, such as"
+          .. " cld.augment.center { size = 224 }", set.name)
+      end
+      one = augment.none { size = { height, width } }
+    end
+    local count = caller.integer("data.loader", "views", views)
+    views = {}
+    for v = 1, math.min(count, 1024) do views[v] = one end
+  end
+  local compiled, list = {}, {}
+  for v, program in ipairs(views) do
+    if not augment.is_list(program) then
+      caller.raise("data.loader: view %d must be an augmentation of cld.augment, got %s", v, caller.shown(program))
+    end
+    compiled[program] = compiled[program] or program:program()
+    list[v] = compiled[program]
+  end
+  return list
+end
+
+local function choice(settings, field, ...)
+  for _, one in ipairs { ... } do
+    if settings[field] == one then return one end
+  end
+  caller.raise("data.loader: %s must be one of %s, got %s", field, table.concat({ ... }, ", "),
+    caller.shown(settings[field]))
+end
+
+-- A set that says an image's label as it is read need not be read twice.
+local function labels_of(set)
+  if rawget(set, "labels") or not rawget(set, "labels_when_read") then return set.labels end
+  return core.tensor.full({ #set }, -1, "i64")
+end
+
+--- loader{dataset, batch_size, views, augment, ...}: see `defaults` above for every setting.
+-- #loader: steps per epoch. Settings that do not fit the data are the user's to mend.
+function loader.new(options)
+  caller.require_fields("data.loader", options, names)
+  local set = options[1]
+  if not dataset.is(set) then
+    caller.raise("data.loader: the first entry must be a data set of cld.data, got %s", caller.shown(set))
+  end
+  local settings = { set = set.source, labels = labels_of(set) }
+  for key, default in pairs(defaults) do
+    if options[key] == nil then settings[key] = default else settings[key] = options[key] end
+  end
+  settings.programs = programs(set, options, settings)
+  if type(settings.device) ~= "string" or not core.cuda.is_name(settings.device) then
+    caller.raise("data.loader: device must be cpu, cuda or cuda:N, got %s", caller.shown(settings.device))
+  end
+  settings.device = user_error.call(core.cuda.resolve, settings.device)
+  choice(settings, "dtype", "f32", "bf16", "f16", "auto")
+  settings.fast = choice(settings, "decode", "fast", "exact") == "fast"
+  settings.bad = user_error.call(core.loader.bad_images, #set, settings.max_bad, settings.strict)
+  local step_count = user_error.call(core.loader.rest, settings, 0)
+  if settings.resident and settings.device ~= "cpu" then
+    settings.resident_images = user_error.call(images_on, set, settings.device)
+  end
+  return setmetatable({
+    settings = settings, dataset = set, batch_size = settings.batch_size, step_count = step_count, bad_told = 0,
+    waited = 0,
+  }, Loader)
+end
+
+--- Steps per epoch.
+function Loader:steps() return self.step_count end
+Loader.__len = Loader.steps
+
+--- What is left of an epoch from its image first_image (counted from 0) on: steps, and the images in them.
+function Loader:rest(first_image)
+  if math.type(first_image) ~= "integer" then
+    caller.raise("loader:rest: the first image must be an integer, counted from 0, got %s", caller.shown(first_image))
+  end
+  return core.loader.rest(self.settings, first_image)
+end
+
+-- ---- the loop -----------------------------------------------------------------
+
+local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
+
+-- Each image that cannot be read, once.
+function Loader:tell_bad()
+  local bad = self.settings.bad
+  while self.bad_told < #bad do
+    self.bad_told = self.bad_told + 1
+    say(("cannot read an image, another takes its place (%d of %d so far): %s"):format(self.bad_told, #self.dataset,
+      bad:reason(self.bad_told)))
+  end
+end
+
+--- Images that could not be read so far: a list of lines that name each and say why.
+function Loader:unreadable()
+  local list, bad = {}, self.settings.bad
+  for i = 1, #bad do list[i] = bad:reason(i) end
+  return list
+end
+
+local function next_batch(self, batches)
+  local ok, batch
+  repeat
+    ok, batch = pcall(batches)
+    self:tell_bad()
+    if not ok then user_error.raise("%s", tostring(batch)) end
+    if batch == false then
+      if loader.on_signal then loader.on_signal(self) else user_error.raise "interrupted while waiting for a batch" end
+    end
+  until batch ~= false
+  return batch
+end
+
+--- `for batch in loader:epoch(e) do`: the batches of epoch e, from its image first_image on (counted from 0 in the
+-- epoch's order; default: loader.first_image, which a resumed run sets). The order does not depend on the batch size:
+-- after another one no image comes twice and none is left out, and after the same the batches are those that an
+-- undisturbed run would have got. Leaving the loop stops the workers.
+function Loader:epoch(epoch, first_image)
+  local dtype = self.settings.dtype
+  if dtype == "auto" then dtype = rounded[core.autograd.precision()] or "f32" end
+  if math.type(epoch) ~= "integer" or epoch < 0 then
+    caller.raise("loader:epoch: expected the number of an epoch, an integer of at least 0, got %s", caller.shown(epoch))
+  end
+  local batches = user_error.call(core.loader.epoch, self.settings, epoch, first_image or self.first_image or 0, dtype)
+  local before = self.waited
+  return function()
+    local batch = next_batch(self, batches)
+    self.waited = before + batches:waited()
+    return batch
+  end, nil, nil, batches
+end
+
+return loader

@@ -1,0 +1,279 @@
+--- Data sets made of data sets. None of them copies files, and only small sets in memory copy images.
+--
+--   local animals = cld.data.subset { set, classes = { "cat", "dog" } }
+--   local both    = cld.data.concat { photos, more_photos }
+--   local tail    = cld.data.long_tailed { cifar, factor = 100 }
+--   local tenth   = cld.data.labelled_share { imagenet, share = 0.1 }
+local core = require "cld.core"
+local caller = require "cld.caller"
+local dataset = require "cld.data.dataset"
+local user_error = require "cld.user_error"
+local create = core.tensor
+
+local sets = {}
+
+local COPY_BYTES = 2 ^ 30 -- images in memory stay so in a subset of at most so many bytes: a GPU can hold them then
+
+-- ---- random choices -----------------------------------------------------------
+
+-- f() with the random numbers of this seed; the program's own go on as if nothing had been drawn.
+local function with_seed(seed, f)
+  local before = create.get_rng_state()
+  create.manual_seed(seed)
+  local ok, result = pcall(f)
+  create.set_rng_state(before)
+  if not ok then error(result, 0) end
+  return result
+end
+
+-- The images of each class, as lists of indices from 0: in random order. Images without a label are in none.
+local function shuffled_classes(set, seed)
+  local classes = {}
+  for c = 1, set.classes do classes[c] = {} end
+  for i, label in ipairs(set.labels:totable()) do
+    if label >= 0 then table.insert(classes[label + 1], i - 1) end
+  end
+  return with_seed(seed, function()
+    for c, list in ipairs(classes) do
+      local mixed = {}
+      if #list > 0 then
+        for k, at in ipairs(create.randperm(#list):totable()) do mixed[k] = list[at + 1] end
+      end
+      classes[c] = mixed
+    end
+    return classes
+  end)
+end
+
+-- ---- rows of one set ----------------------------------------------------------
+
+-- The images of set at the indices (i64, from 0), in this order; fields: what else the new set has.
+local function rows_of(set, indices, fields)
+  local made = {
+    name = fields.name, labels = fields.labels or set.labels:index_select(1, indices),
+    classes = fields.classes or set.classes, class_names = fields.class_names or set.class_names,
+    seed = fields.seed,
+  }
+  if rawget(set, "make_paths") then
+    made.make_paths = function()
+      local all, paths = set.paths, {}
+      for k, i in ipairs(indices:totable()) do paths[k] = all[i + 1] end
+      return paths
+    end
+  end
+  local images = rawget(set, "images")
+  local height, width = set:size()
+  if images and #indices * height * width * 3 <= COPY_BYTES then
+    made.images = images:index_select(1, indices)
+    return dataset.in_memory(made)
+  end
+  made.source = user_error.call(core.dataset.select, { set.source }, indices)
+  return dataset.new(made)
+end
+
+local function check_indices(set, indices)
+  if type(indices) == "table" and #indices > 0 then
+    local ok, made = pcall(create.tensor, indices, "i64")
+    indices = ok and made or indices
+  end
+  if not create.is_tensor(indices) or indices.dtype ~= "i64" or indices.ndim ~= 1 or #indices == 0 then
+    caller.raise("data.subset: indices must be an i64 vector of at least one image, got %s", caller.shown(indices))
+  end
+  local low, high = indices:min():item(), indices:max():item()
+  if low < 0 or high >= #set then
+    caller.raise("data.subset: indices must be 0 to %d, the images of %s counted from 0; got %d", #set - 1, set.name,
+      low < 0 and low or high)
+  end
+  return indices:to("cpu"):contiguous()
+end
+
+-- The labels that the user's list means: names, or an i64 tensor of labels. In the order of the set, each once.
+local function check_classes(set, classes)
+  local wanted = {}
+  if create.is_tensor(classes) and classes.dtype == "i64" and classes.ndim == 1 then
+    for _, label in ipairs(classes:totable()) do
+      if label < 0 or label >= set.classes then
+        caller.raise("data.subset: classes: %s has the labels 0 to %d, got %d", set.name, set.classes - 1, label)
+      end
+      wanted[label] = true
+    end
+  elseif type(classes) == "table" and #classes > 0 then
+    local at = {}
+    for c, name in ipairs(set.class_names or {}) do at[name] = c - 1 end
+    for _, name in ipairs(classes) do
+      if type(name) ~= "string" or not at[name] then
+        caller.raise("data.subset: classes: %s has no class %s%s", set.name, caller.shown(name),
+          type(name) == "string" and user_error.hint(name, set.class_names or {})
+            or "; a list holds names, labels come as an i64 tensor")
+      end
+      wanted[at[name]] = true
+    end
+  else
+    caller.raise("data.subset: classes must be a list of names or an i64 tensor of labels, got %s", caller.shown(classes))
+  end
+  local kept = {}
+  for label = 0, set.classes - 1 do
+    if wanted[label] then kept[#kept + 1] = label end
+  end
+  return kept
+end
+
+local function of_classes(set, classes)
+  local kept = check_classes(set, classes)
+  local new, names = {}, set.class_names and {}
+  for k, label in ipairs(kept) do
+    new[label] = k - 1
+    if names then names[k] = set.class_names[label + 1] end
+  end
+  local indices, labels = {}, {}
+  for i, label in ipairs(set.labels:totable()) do
+    if new[label] then indices[#indices + 1], labels[#labels + 1] = i - 1, new[label] end
+  end
+  if #indices == 0 then caller.raise("data.subset: %s has no image of these classes", set.name) end
+  return rows_of(set, create.tensor(indices, "i64"), {
+    name = ("%s, %d classes"):format(set.name, #kept), labels = create.tensor(labels, "i64"), classes = #kept,
+    class_names = names,
+  })
+end
+
+--- subset{set, indices = i64 vector from 0} -> these images in this order, or subset{set, classes = {names} or i64
+-- labels} -> the images of these classes, in the set's order, labelled 0, 1, ... in the order of its classes.
+function sets.subset(options)
+  caller.require_fields("data.subset", options, { "indices", "classes", "name" })
+  local set = dataset.check("data.subset", options[1])
+  if (options.indices == nil) == (options.classes == nil) then
+    caller.raise "data.subset: give indices or classes, one of them"
+  end
+  if options.classes then return of_classes(set, options.classes) end
+  return rows_of(set, check_indices(set, options.indices), { name = options.name or set.name .. ", a subset" })
+end
+
+-- ---- sets put together ----------------------------------------------------------
+
+local function same_names(a, b)
+  if not a or not b then return true end
+  if #a ~= #b then return false end
+  for i, name in ipairs(a) do
+    if name ~= b[i] then return false end
+  end
+  return true
+end
+
+--- concat{a, b, ...}: the images of all, one set after the other. Their classes must be the same ones, or none.
+function sets.concat(options)
+  caller.require_fields("data.concat", options, { "name" })
+  local parts, labels, rows, sources, part_of = options, {}, {}, {}, {}
+  local first = dataset.check("data.concat", parts[1])
+  local names, classes = nil, 0
+  for p, set in ipairs(parts) do
+    dataset.check("data.concat", set)
+    if not same_names(names, set.class_names) then
+      caller.raise("data.concat: %s and %s have different classes", first.name, set.name)
+    end
+    names, classes = names or set.class_names, math.max(classes, set.classes)
+    labels[p], sources[p] = set.labels, set.source
+    rows[p] = create.arange(0, #set, 1, "i64")
+    part_of[p] = create.full({ #set }, p - 1, "i32")
+  end
+  local made = {
+    name = options.name or ("%s and %d more"):format(first.name, #parts - 1), labels = create.cat(labels, 1),
+    classes = classes, class_names = names,
+  }
+  made.source = user_error.call(core.dataset.select, sources, create.cat(rows, 1), create.cat(part_of, 1))
+  return dataset.new(made)
+end
+
+-- ---- long tails, few labels -----------------------------------------------------
+
+local function check_number(name, what, value, low, high)
+  if type(value) == "number" and value >= low and value <= high then return value end
+  caller.raise("%s: %s must be a number from %g to %g, got %s", name, what, low, high, caller.shown(value))
+end
+
+local function check_labelled(name, set)
+  if set.classes < 1 or set.labels:max():item() < 0 then
+    caller.raise("%s: %s has no labels", name, set.name)
+  end
+end
+
+--- long_tailed{set, factor = 100, kind = "exponential"|"step", seed = 0}: of class c (from 0, the first is the largest)
+-- of C int(n_max mu^(c / (C - 1))) images, mu = 1 / factor and n_max the largest class' (Cao et al., "Learning Imbalanced
+-- Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019); step: the second half of the classes has
+-- int(n_max mu). Which images, the seed says.
+function sets.long_tailed(options)
+  caller.require_fields("data.long_tailed", options, { "factor", "kind", "seed" })
+  local set = dataset.check("data.long_tailed", options[1])
+  check_labelled("data.long_tailed", set)
+  local factor = check_number("data.long_tailed", "factor", options.factor or 100, 1, 1e6)
+  local seed, kind = options.seed or 0, options.kind or "exponential"
+  if kind ~= "exponential" and kind ~= "step" then
+    caller.raise("data.long_tailed: kind must be exponential or step, got %s", caller.shown(kind))
+  end
+  local classes, most, indices = shuffled_classes(set, seed), 0, {}
+  for _, list in ipairs(classes) do most = math.max(most, #list) end
+  for c, list in ipairs(classes) do
+    local share = kind == "step" and (c > #classes // 2 and 1 / factor or 1)
+      or #classes == 1 and 1 or (1 / factor) ^ ((c - 1) / (#classes - 1))
+    local count = math.floor(most * share)
+    if count > #list then
+      user_error.raise("data.long_tailed: class %d of %s has %d images; a factor of %g wants %d of it", c, set.name, #list,
+        factor, count)
+    end
+    table.move(list, 1, count, #indices + 1, indices)
+  end
+  table.sort(indices)
+  return rows_of(set, create.tensor(indices, "i64"), {
+    name = ("%s, long-tailed by %g"):format(set.name, factor), seed = seed,
+  })
+end
+
+--- labelled_share{set, share = 0.1, seed = 0}: floor(share N) images, of each class as many as of the others, or one
+-- more. A smaller share of the same seed is a part of a larger one. labelled_share{set, list = path}: the images whose
+-- file names the text lists, one a line, as SimCLR's lists of 1 and 10 % of ImageNet do.
+function sets.labelled_share(options)
+  caller.require_fields("data.labelled_share", options, { "share", "seed", "list" })
+  local set = dataset.check("data.labelled_share", options[1])
+  check_labelled("data.labelled_share", set)
+  if options.list then return sets.listed(set, options.list) end
+  local share = check_number("data.labelled_share", "share", options.share or 0.1, 0, 1)
+  local seed, indices = options.seed or 0, {}
+  local classes = shuffled_classes(set, seed)
+  local wanted = math.floor(share * #set + 1e-9)
+  for round = 1, #set do -- the round-th image of every class, until there are enough
+    for _, list in ipairs(classes) do
+      if #indices < wanted and list[round] then indices[#indices + 1] = list[round] end
+    end
+    if #indices >= wanted then break end
+  end
+  if #indices == 0 then
+    caller.raise("data.labelled_share: a share of %g of %d images is none", share, #set)
+  end
+  table.sort(indices)
+  return rows_of(set, create.tensor(indices, "i64"), {
+    name = ("%s, %g %% of the labels"):format(set.name, 100 * share), seed = seed,
+  })
+end
+
+function sets.listed(set, path)
+  if not set.paths then caller.raise("data.labelled_share: %s has no files that a list could name", set.name) end
+  local file, problem = io.open(path)
+  if not file then user_error.raise("data.labelled_share: %s", problem) end
+  local at, indices = {}, {}
+  for i, name in ipairs(set.paths) do at[name:match "[^/]*$"] = i - 1 end
+  local number = 0
+  for line in file:lines() do
+    number = number + 1
+    local name = line:match "^%s*(.-)%s*$"
+    if name ~= "" then
+      local i = at[name:match "[^/]*$"]
+      if not i then user_error.raise("%s, line %d: %s has no file '%s'", path, number, set.name, name) end
+      indices[#indices + 1] = i
+    end
+  end
+  file:close()
+  if #indices == 0 then user_error.raise("%s: the list is empty", path) end
+  table.sort(indices)
+  return rows_of(set, create.tensor(indices, "i64"), { name = ("%s, listed by %s"):format(set.name, path) })
+end
+
+return sets

@@ -1,0 +1,131 @@
+--- Images: u8 (height, width, 3). Files of them, a page of many, and Pillow's operations (bindings/image.c).
+--
+--   local image = cld.image.read "cat.jpg"
+--   cld.image.write("half.png", cld.image.resized_crop(image, 0, 0, image.shape[1], image.shape[2], 112))
+--   cld.image.write("views.png", cld.image.grid(batch.views[1]:cpu()))
+local core = require "cld.core"
+local augment = require "cld.augment"
+local caller = require "cld.caller"
+local user_error = require "cld.user_error"
+local is_tensor = core.tensor.is_tensor
+
+local image = {}
+for name, operation in pairs(core.image) do image[name] = operation end
+
+local function check_path(name, path)
+  if type(path) ~= "string" then caller.raise("%s: expected a file's path, got %s", name, caller.shown(path)) end
+end
+
+--- read(path[, {upright = false}]) -> u8 (height, width, 3): a JPEG, PNG, PPM or PGM, told by its content, as Pillow's
+-- convert("RGB"). upright turns it as its EXIF orientation says.
+function image.read(path, options)
+  check_path("image.read", path)
+  caller.check_fields("image.read", options, { "upright" })
+  return user_error.call(core.picture.read, path, options and options.upright)
+end
+
+--- decode(bytes[, {upright, shrink, part = {top, left, height, width}}]): the same of a file's bytes, a string or
+-- u8 (n). part is in pixels, from 0; with shrink = 2, 4 or 8 a JPEG is decoded at that fraction of its size.
+function image.decode(bytes, options)
+  if type(bytes) ~= "string" and not is_tensor(bytes) then
+    caller.raise("image.decode: expected a file's bytes, a string or u8[n], got %s", caller.shown(bytes))
+  end
+  caller.check_fields("image.decode", options, { "upright", "shrink", "part" })
+  local settings = options or {}
+  local part = settings.part or {}
+  if settings.part ~= nil then
+    if type(part) ~= "table" or #part ~= 4 then
+      caller.raise("image.decode: part must be {top, left, height, width}, got %s", caller.shown(part))
+    end
+    for i = 1, 4 do caller.integer("image.decode", "part", part[i], i <= 2 and 0 or 1) end
+  end
+  return user_error.call(core.picture.decode, bytes, settings.upright, settings.shrink, table.unpack(part, 1, 4))
+end
+
+local kinds = { jpg = "jpeg", jpeg = "jpeg", png = "png", ppm = "ppm" }
+local default_quality = 75 -- Pillow's
+
+local function check_image(name, value)
+  if not is_tensor(value) or value.dtype ~= "u8" or #value.shape ~= 3 or value.shape[3] ~= 3 then
+    caller.raise("%s: an image is u8[height, width, 3], got %s", name, caller.shown(value))
+  end
+end
+
+--- write(path, image[, {quality = 75}]): a file as its name says, .jpg, .jpeg, .png or .ppm. quality (1 to 100) is a
+-- JPEG's, whose colours are stored at half the size (4:2:0). An old file is replaced when the new one is whole.
+function image.write(path, value, options)
+  check_path("image.write", path)
+  caller.check_fields("image.write", options, { "quality" })
+  local kind = kinds[(path:match "%.([^./]+)$" or ""):lower()]
+  if not kind then
+    caller.raise("image.write: the name of a file to write ends in .jpg, .jpeg, .png or .ppm, got '%s'", path)
+  end
+  check_image("image.write", value)
+  local quality = options and options.quality or default_quality
+  if math.type(quality) ~= "integer" or quality < 1 or quality > 100 then
+    caller.raise("image.write: quality must be an integer of 1 to 100, got %s", caller.shown(quality))
+  end
+  user_error.call(core.picture.write, path, kind, value, quality)
+end
+
+-- ---- a page of images -------------------------------------------------------
+
+local function channels(name, values)
+  if type(values) ~= "table" or #values ~= 3 then
+    caller.raise("image.grid: %s must be three numbers, got %s", name, caller.shown(values))
+  end
+  return core.tensor.tensor(values):reshape(1, 3, 1, 1)
+end
+
+-- f32 (N, 3, H, W) back to levels: u8 (N, H, W, 3).
+local function levels(views, options)
+  local statistics = augment.statistics.cifar
+  local mean, std = channels("mean", options.mean or statistics.mean), channels("std", options.std or statistics.std)
+  local scaled = (views:float() * std + mean) * 255
+  return scaled:clamp(0, 255):round():permute(1, 3, 4, 2):to("u8")
+end
+
+-- Any of the forms that grid takes, as a list of u8 (H, W, 3).
+local function list_of(images, options)
+  if is_tensor(images) then
+    images = images:cpu():detach()
+    local shape = images.shape
+    if images.dtype == "u8" and #shape == 4 and shape[4] == 3 then return images:unbind() end
+    if images.dtype ~= "u8" and images.dtype:match "^b?f" and #shape == 4 and shape[2] == 3 then
+      return levels(images, options):unbind()
+    end
+  elseif type(images) == "table" then
+    for _, one in ipairs(images) do check_image("image.grid", one) end
+    return images
+  end
+  caller.raise("image.grid: expected f32[n, 3, height, width], u8[n, height, width, 3] or a list of images, got %s",
+    caller.shown(images))
+end
+
+--- grid(images[, {columns, padding = 2, mean, std}]) -> u8 (height, width, 3): images beside and below each other on
+-- black, in rows of `columns` (default: about as many as rows), padding pixels apart. images: views f32 (N, 3, H, W),
+-- whose normalization by mean and std (default: CIFAR's) is undone; u8 (N, H, W, 3); or a list of u8 images of any size.
+function image.grid(images, options)
+  caller.check_fields("image.grid", options, { "columns", "padding", "mean", "std" })
+  options = options or {}
+  local list = list_of(images, options)
+  if #list == 0 then caller.raise "image.grid: there are no images" end
+  local columns = caller.integer("image.grid", "columns", options.columns or math.ceil(math.sqrt(#list)))
+  columns = math.min(columns, #list)
+  local padding = caller.integer("image.grid", "padding", options.padding or 2, 0)
+  local height, width = 0, 0
+  for _, one in ipairs(list) do
+    height, width = math.max(height, one.shape[1]), math.max(width, one.shape[2])
+  end
+  local rows = (#list + columns - 1) // columns
+  local page = core.tensor.zeros({ rows * (height + padding) + padding, columns * (width + padding) + padding, 3 },
+    { dtype = "u8" })
+  for i, one in ipairs(list) do
+    local row, column = (i - 1) // columns, (i - 1) % columns
+    page:narrow(1, padding + row * (height + padding) + 1, one.shape[1])
+      :narrow(2, padding + column * (width + padding) + 1, one.shape[2]):copy_(one)
+  end
+  return page
+end
+
+return image

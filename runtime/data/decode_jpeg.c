@@ -1,0 +1,279 @@
+/* JPEG files, by libjpeg-turbo, as Pillow has it decode them.
+ *
+ * Only the rows down to the part's last are decoded, and of those above the part no pixels are computed; columns outside
+ * are left out as far as the pixels inside stay what they are in the whole image. libjpeg's errors come by longjmp, which
+ * stays inside `guarded`. Its warnings are let pass, as Pillow does, but for one: that the file ends before
+ * the rows that are wanted.
+ */
+#include <stdio.h> /* jpeglib.h wants it */
+
+#include <jpeglib.h>
+
+#include <jerror.h>
+#include <setjmp.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "runtime/data/decode_kinds.h"
+
+/* ---- the header ---------------------------------------------------------------------------------------- */
+
+enum {
+    SOF0 = 0xc0,
+    DHT = 0xc4,
+    JPG = 0xc8,
+    DAC = 0xcc,
+    SOF15 = 0xcf,
+    RST0 = 0xd0,
+    SOI = 0xd8,
+    EOI = 0xd9,
+    SOS = 0xda,
+    APP1 = 0xe1,
+    TEM = 0x01
+};
+
+static bool is_frame(int marker) {
+    return marker >= SOF0 && marker <= SOF15 && marker != DHT && marker != JPG && marker != DAC;
+}
+
+/* Walks the markers up to the first scan. */
+cld_status cld_jpeg_open(cld_picture *p) {
+    const uint8_t *b = p->bytes;
+    size_t at = 2, end = p->length;
+    bool framed = false;
+    for (;;) {
+        while (at < end && b[at] != 0xff) at++; /* as libjpeg: what is no marker is passed over */
+        while (at < end && b[at] == 0xff) at++;
+        if (at >= end) return cld_fail(CLD_INVALID, "a JPEG that ends within its header");
+        int marker = b[at++];
+        if (marker == 0 || marker == TEM || (marker >= RST0 && marker <= SOI)) continue;
+        if (marker == EOI) return cld_fail(CLD_INVALID, "a JPEG without an image");
+        if (end - at < 2 || end - at < cld_be16(b + at))
+            return cld_fail(CLD_INVALID, "a JPEG that ends within its header");
+        size_t length = cld_be16(b + at);
+        if (length < 2) return cld_fail(CLD_INVALID, "a damaged JPEG: a segment of %zu bytes", length);
+        const uint8_t *segment = b + at + 2;
+        if (marker == SOS) break;
+        if (is_frame(marker) && !framed) {
+            if (length < 8) return cld_fail(CLD_INVALID, "a damaged JPEG: its frame header is too short");
+            framed = true;
+            p->height = (int)cld_be16(segment + 1);
+            p->width = (int)cld_be16(segment + 3);
+        }
+        if (marker == APP1 && p->orientation == 1 && length >= 8 && memcmp(segment, "Exif\0\0", 6) == 0)
+            p->orientation = cld_exif_orientation(segment + 6, length - 8);
+        at += length;
+    }
+    return framed ? CLD_OK : cld_fail(CLD_INVALID, "a JPEG without the size of its image");
+}
+
+/* ---- libjpeg ------------------------------------------------------------------------------------------- */
+
+/* Progressive and multi-scan files are held as coefficients, 2 bytes for each sample of at most four components. Their
+ * size is bounded by this, and their number of scans, each of which walks through all of them. */
+#define MAX_COEFFICIENTS ((long)CLD_PICTURE_MAX_PIXELS * 8 + (64L << 20))
+#define MAX_SCANS        500
+
+/* Every block of a scan that holds them takes a bit at least, in Huffman's code; less in the arithmetic one. */
+#define BLOCKS_A_BYTE            8
+#define BLOCKS_A_BYTE_ARITHMETIC 256
+
+#define ROWS_AT_ONCE 16
+
+typedef struct decoder {
+    struct jpeg_decompress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    struct jpeg_source_mgr source;
+    struct jpeg_progress_mgr progress;
+    jmp_buf escape;
+    bool ended; /* bytes were asked for beyond the file's end */
+    /* the job */
+    const cld_picture *picture;
+    cld_rect part;
+    int shrink;
+    cld_scratch *scratch;
+    cld_pixels *out;
+} decoder;
+
+static void on_error(j_common_ptr jpeg) {
+    decoder *d = jpeg->client_data;
+    char message[JMSG_LENGTH_MAX];
+    jpeg->err->format_message(jpeg, message);
+    if (jpeg->err->msg_code == JERR_OUT_OF_MEMORY)
+        cld_fail(CLD_NOMEM, "out of memory for a JPEG of %d x %d pixels", d->picture->height,
+                 d->picture->width);
+    else
+        cld_fail(CLD_INVALID, "a damaged JPEG: %s", message);
+    longjmp(d->escape, 1);
+}
+
+static void on_message(j_common_ptr jpeg, int level) { (void)jpeg, (void)level; }
+
+static void start_source(j_decompress_ptr jpeg) { (void)jpeg; }
+
+/* At the end: an end marker for ever. */
+static boolean fill_source(j_decompress_ptr jpeg) {
+    static const JOCTET end[2] = {0xff, JPEG_EOI};
+    ((decoder *)jpeg->client_data)->ended = true;
+    jpeg->src->next_input_byte = end;
+    jpeg->src->bytes_in_buffer = sizeof end;
+    return TRUE;
+}
+
+static void skip_source(j_decompress_ptr jpeg, long bytes) {
+    struct jpeg_source_mgr *source = jpeg->src;
+    if (bytes <= 0) return;
+    if ((size_t)bytes > (size_t)source->bytes_in_buffer) {
+        fill_source(jpeg);
+        return;
+    }
+    source->next_input_byte += bytes;
+    source->bytes_in_buffer -= (size_t)bytes;
+}
+
+static void watch_scans(j_common_ptr common) {
+    decoder *d = common->client_data;
+    if (d->jpeg.input_scan_number <= MAX_SCANS) return;
+    cld_fail(CLD_INVALID, "a JPEG of more than %d scans", MAX_SCANS);
+    longjmp(d->escape, 1);
+}
+
+static cld_status guarded(decoder *d, cld_status (*work)(decoder *)) {
+    if (setjmp(d->escape)) return cld_error_code();
+    return work(d);
+}
+
+static cld_status fail_short(const decoder *d) {
+    return cld_fail(CLD_INVALID, "a truncated JPEG: it ends at byte %zu, before the last of its rows",
+                    d->picture->length);
+}
+
+/* Whether the file is long enough for the rows that are wanted: a file of a few bytes can claim any size. */
+static cld_status check_length(const decoder *d) {
+    const struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    int bottom = jpeg->progressive_mode ? d->picture->height : d->part.top + d->part.height;
+    double blocks = 0;
+    for (int c = 0; c < jpeg->num_components; c++) {
+        const jpeg_component_info *info = jpeg->comp_info + c;
+        double rows = (double)bottom * info->v_samp_factor / jpeg->max_v_samp_factor;
+        double columns = (double)d->picture->width * info->h_samp_factor / jpeg->max_h_samp_factor;
+        blocks += (rows / 8) * (columns / 8);
+    }
+    double least = blocks / (jpeg->arith_code ? BLOCKS_A_BYTE_ARITHMETIC : BLOCKS_A_BYTE);
+    if ((double)d->picture->length >= least) return CLD_OK;
+    return cld_fail(CLD_INVALID, "a damaged JPEG: %zu bytes are too few for its %d x %d pixels",
+                    d->picture->length, d->picture->height, d->picture->width);
+}
+
+/* Whether missing scans are smoothed over, which looks at the blocks around. */
+static bool is_smoothed(const struct jpeg_decompress_struct *jpeg) {
+    if (!jpeg->progressive_mode || !jpeg->coef_bits) return false;
+    for (int c = 0; c < jpeg->num_components; c++)
+        for (int i = 0; i < DCTSIZE2; i++)
+            if (jpeg->coef_bits[c][i] != 0) return true;
+    return false;
+}
+
+/* Pillow's CMYK, which is inverted, to RGB. */
+static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t pixels) {
+    for (size_t i = 0; i < pixels; i++, rgb += 3, cmyk += 4) {
+        int light = cmyk[3]; /* 255 - K, as Adobe stores it */
+        for (int c = 0; c < 3; c++) {
+            int product = (255 - cmyk[c]) * light + 128;
+            rgb[c] = (uint8_t)(light - (((product >> 8) + product) >> 8));
+        }
+    }
+}
+
+static cld_status read_rows(decoder *d, uint8_t *data, size_t stride, uint8_t *wide, int top, int bottom) {
+    struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    while ((int)jpeg->output_scanline < top) {
+        JSAMPROW row = wide ? wide : data;
+        jpeg_read_scanlines(jpeg, &row, 1);
+    }
+    while ((int)jpeg->output_scanline < bottom) {
+        JSAMPROW rows[ROWS_AT_ONCE];
+        int at = (int)jpeg->output_scanline, count = bottom - at;
+        if (wide) {
+            jpeg_read_scanlines(jpeg, &wide, 1);
+            cmyk_to_rgb(data + (size_t)(at - top) * stride, wide, jpeg->output_width);
+            continue;
+        }
+        if (count > ROWS_AT_ONCE) count = ROWS_AT_ONCE;
+        for (int i = 0; i < count; i++) rows[i] = data + (size_t)(at - top + i) * stride;
+        jpeg_read_scanlines(jpeg, rows, (JDIMENSION)count);
+    }
+    return d->ended ? fail_short(d) : CLD_OK;
+}
+
+static int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+static cld_status work(decoder *d) {
+    struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    const cld_picture *p = d->picture;
+    jpeg_create_decompress(jpeg);
+    jpeg->src = &d->source;
+    jpeg->progress = &d->progress;
+    jpeg->mem->max_memory_to_use = MAX_COEFFICIENTS;
+    jpeg_read_header(jpeg, TRUE);
+    if (d->ended) return fail_short(d);
+    if ((int)jpeg->image_height != p->height || (int)jpeg->image_width != p->width)
+        return cld_fail(CLD_INVALID, "a damaged JPEG: two sizes of one image");
+    if (jpeg->num_components == 2 || jpeg->num_components > 4)
+        return cld_fail(CLD_INVALID, "a JPEG of %d channels; 1, 3 and 4 are read", jpeg->num_components);
+    CLD_TRY(check_length(d));
+    bool cmyk = jpeg->num_components == 4;
+    jpeg->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
+    jpeg->scale_num = 1;
+    jpeg->scale_denom = (unsigned)d->shrink;
+    jpeg_start_decompress(jpeg);
+    if (d->ended && jpeg_has_multiple_scans(jpeg)) return fail_short(d);
+
+    int height = (int)jpeg->output_height, width = (int)jpeg->output_width, shrink = d->shrink;
+    int top = d->part.top / shrink, bottom = ceil_div(d->part.top + d->part.height, shrink);
+    int left = d->part.left / shrink, right = ceil_div(d->part.left + d->part.width, shrink);
+    JDIMENSION first = 0, columns = (JDIMENSION)width;
+
+    size_t stride = (size_t)columns * 3, rows = (size_t)(bottom - top);
+    uint8_t *data = cld_scratch_reserve(d->scratch, rows * stride + (cmyk ? (size_t)columns * 4 : 0));
+    if (!data) return CLD_NOMEM;
+    CLD_TRY(read_rows(d, data, stride, cmyk ? data + rows * stride : NULL, top, bottom));
+    (void)left, (void)right, (void)is_smoothed;
+    *d->out = (cld_pixels){
+        .data = data,
+        .stride = stride,
+        .height = height,
+        .width = width,
+        .there = {top, (int)first, (int)rows, (int)columns},
+        .shrink = shrink,
+        .full_height = p->height,
+        .full_width = p->width,
+    };
+    return CLD_OK;
+}
+
+cld_status cld_jpeg_decode(cld_pixels *out, const cld_picture *p, cld_rect part, int shrink,
+                           cld_scratch *scratch) {
+    decoder d = {
+        .picture = p,
+        .part = part,
+        .shrink = shrink,
+        .scratch = scratch,
+        .out = out,
+        .progress = {.progress_monitor = watch_scans},
+        .source = {.next_input_byte = p->bytes,
+                   .bytes_in_buffer = p->length,
+                   .init_source = start_source,
+                   .fill_input_buffer = fill_source,
+                   .skip_input_data = skip_source,
+                   .resync_to_restart = jpeg_resync_to_restart,
+                   .term_source = start_source},
+    };
+    d.jpeg.err = jpeg_std_error(&d.errors);
+    d.jpeg.client_data = &d;
+    d.errors.error_exit = on_error;
+    d.errors.emit_message = on_message;
+    cld_status status = guarded(&d, work);
+    jpeg_destroy_decompress(&d.jpeg);
+    return status;
+}

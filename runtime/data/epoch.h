@@ -1,0 +1,73 @@
+/* An epoch's insides: for loader.c, which hands batches out, and make_image.c, which makes them. */
+#ifndef CLD_DATA_EPOCH_H
+#define CLD_DATA_EPOCH_H
+
+#include <pthread.h>
+
+#include "runtime/data/loader.h"
+
+/* Where the views of a batch are made. */
+typedef enum cld_making {
+    CLD_MADE_ON_HOST,  /* by the workers, whole: f32 */
+    CLD_MADE_FROM_CUT, /* cut and resized by the workers to 8 bits, finished by the device */
+    CLD_MADE_ON_DEVICE /* of images that lie there; the workers only draw */
+} cld_making;
+
+/* An image that was read on the consumer's thread. */
+typedef struct cld_held_image {
+    uint8_t *data; /* malloc's: interleaved, dense */
+    int height, width;
+    int64_t row, label;
+} cld_held_image;
+
+typedef struct cld_slot {
+    cld_batch batch;                /* view[v]: f32 on the cpu, or, for a device, NULL until it has made it */
+    cld_tensor *cut[CLD_MAX_VIEWS]; /* u8 (n, height, width, 3) on the cpu: for CLD_MADE_FROM_CUT */
+    cld_tensor *drawn[CLD_MAX_VIEWS]; /* u8 (n, stride) on the cpu: for a device */
+    cld_view_batch bounds[CLD_MAX_VIEWS];
+    cld_held_image *held;            /* (n) of a set with one_thread */
+    int64_t count, held_count, done; /* images of the batch; of these read, and made */
+} cld_slot;
+
+/* What a thread works with. */
+typedef struct cld_image_worker {
+    cld_source source;
+    cld_scratch drawn, work;
+    cld_view_batch bounds[CLD_MAX_VIEWS]; /* of the images since they were last taken over into a slot */
+} cld_image_worker;
+
+struct cld_epoch {
+    cld_loader loader;                               /* set, labels and resident images retained */
+    cld_program *program;                            /* (views) */
+    int height[CLD_MAX_VIEWS], width[CLD_MAX_VIEWS]; /* of the views */
+    cld_making making;
+    int64_t epoch, first_image; /* where it starts in the order; steps count from there */
+    cld_epoch_rest rest;
+    uint32_t *order; /* (N) the permutation; NULL if it is not shuffled */
+    cld_slot *slots; /* (depth) step s lives in slot s % depth */
+    int depth;
+    int64_t next_out;              /* the consumer's next step */
+    int64_t prepared;              /* steps below this have their tensors */
+    int64_t task_step, task_image; /* the first image that nobody has taken */
+    double waited;
+    cld_error_record error;
+    bool failed, stop;
+    pthread_mutex_t lock;
+    pthread_cond_t work, ready; /* something to take; a batch is made, a worker has failed or ended */
+    pthread_t *threads;
+    int threads_started, threads_running;
+    cld_image_worker worker; /* the consumer's */
+    struct cld_epoch *next_abandoned;
+};
+
+/* Bytes from a drawn view to the next. */
+size_t cld__view_stride(const cld_program *p);
+/* Image i of the step's batch into its slot, or another if it cannot be read. */
+cld_status cld__make_image(cld_epoch *e, cld_slot *slot, int64_t step, int64_t i, cld_image_worker *w);
+/* Image i of the step's batch into slot->held. On the consumer's thread. */
+cld_status cld__hold_image(cld_epoch *e, cld_slot *slot, int64_t step, int64_t i);
+void cld__image_worker_free(cld_image_worker *w);
+/* This rank's part of the step's batch: places [*begin, *begin + return) of the order. */
+int64_t cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin);
+
+#endif
