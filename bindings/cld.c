@@ -7,6 +7,7 @@ static const luaL_Reg openers[] = {
     {"cuda", cldL_open_cuda},
     {"data", cldL_open_data},
     {"dataset", cldL_open_dataset},
+    {"files", cldL_open_files},
     {"graph", cldL_open_graph},
     {"image", cldL_open_image},
     {"io", cldL_open_io},

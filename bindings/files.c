@@ -1,0 +1,207 @@
+/* cld.files: which images there are, in folders and archives. lua/cld/data.lua makes data sets of it. */
+#include "bindings/bindings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/data/listing.h"
+#include "runtime/tensor/tensor.h"
+
+#define CLDL_LISTING "cld.listing"
+
+/* Memory that a Lua error must not leak. */
+#define CLDL_BLOCK "cld.files.block"
+
+static int block_gc(lua_State *L) {
+    void **block = luaL_checkudata(L, 1, CLDL_BLOCK);
+    free(*block);
+    *block = NULL;
+    return 0;
+}
+
+static void **new_block(lua_State *L) {
+    void **block = lua_newuserdatauv(L, sizeof *block, 0);
+    *block = NULL;
+    luaL_setmetatable(L, CLDL_BLOCK);
+    return block;
+}
+
+/* A string without embedded zeros, which C would cut short. */
+static const char *check_text(lua_State *L, int arg) {
+    size_t length;
+    const char *text = luaL_checklstring(L, arg, &length);
+    luaL_argcheck(L, strlen(text) == length, arg, "the string holds a zero byte");
+    return text;
+}
+
+/* ---- listings ------------------------------------------------------------------------------------------ */
+
+static cld_listing *check_listing(lua_State *L) {
+    cld_listing **box = luaL_checkudata(L, 1, CLDL_LISTING);
+    luaL_argcheck(L, *box, 1, "the listing was closed");
+    return *box;
+}
+
+static int listing_close(lua_State *L) {
+    cld_listing **box = luaL_checkudata(L, 1, CLDL_LISTING);
+    cld_listing_free(*box);
+    *box = NULL;
+    return 0;
+}
+
+static cld_listing **new_listing(lua_State *L) {
+    cld_listing **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    luaL_setmetatable(L, CLDL_LISTING);
+    return box;
+}
+
+/* The fields layout = "auto"|"classes"|"plain" and classes = {names} of the table at arg, if there is one. The names stay
+ * on the stack. */
+static cld_listing_options check_options(lua_State *L, int arg) {
+    static const char *const names[] = {"classes", "layout", NULL};
+    static const char *const layouts[] = {"auto", "classes", "plain", NULL};
+    cld_listing_options o = {0};
+    if (lua_isnoneornil(L, arg)) return o;
+    luaL_checktype(L, arg, LUA_TTABLE);
+    cldL_check_fields(L, arg, "files.list", names);
+    const char *layout = cldL_field_string(L, arg, "layout", "auto");
+    while (layouts[o.layout] && strcmp(layouts[o.layout], layout) != 0) o.layout++;
+    luaL_argcheck(L, layouts[o.layout], arg, "layout must be auto, classes or plain");
+    lua_getfield(L, arg, "classes");
+    if (lua_isnil(L, -1)) return o;
+    int list = lua_gettop(L);
+    luaL_argcheck(L, lua_istable(L, list), arg, "classes must be a list of names");
+    o.class_count = (size_t)luaL_len(L, list);
+    const char **classes = lua_newuserdatauv(L, (o.class_count + 1) * sizeof *classes, 0);
+    for (size_t i = 0; i < o.class_count; i++) {
+        luaL_argcheck(L, lua_geti(L, list, (lua_Integer)i + 1) == LUA_TSTRING, arg,
+                      "classes must be a list of names");
+        classes[i] = lua_tostring(L, -1); /* the list keeps it */
+        lua_pop(L, 1);
+    }
+    o.classes = classes;
+    return o;
+}
+
+/* list(folder[, {layout =, classes =}]) */
+static int files_list(lua_State *L) {
+    const char *folder = check_text(L, 1);
+    cld_listing_options o = check_options(L, 2);
+    cld_listing **box = new_listing(L);
+    *box = cld_listing_new(folder, &o);
+    return cldL_result(L, *box);
+}
+
+/* find_split(root, "train"|"test"|"val") -> the folder that holds it */
+static int files_find_split(lua_State *L) {
+    static const char *const splits[] = {"train", "test", "val", NULL};
+    const char *root = check_text(L, 1);
+    cld_split split = (cld_split)luaL_checkoption(L, 2, "train", splits);
+    void **block = new_block(L);
+    char *folder = cld_find_split(root, split);
+    *block = folder;
+    if (!folder) return cldL_raise(L);
+    lua_pushstring(L, folder);
+    return 1;
+}
+
+/* l:check_same_classes(test): an error that names a class that is not in both */
+static int listing_check_same_classes(lua_State *L) {
+    cld_listing *train = check_listing(L), **test = luaL_checkudata(L, 2, CLDL_LISTING);
+    luaL_argcheck(L, *test, 2, "the listing was closed");
+    cldL_check_status(L, cld_listing_check_same_classes(train, *test));
+    return 0;
+}
+
+static int listing_length(lua_State *L) {
+    lua_pushinteger(L, check_listing(L)->count);
+    return 1;
+}
+
+/* l:path(i), from 1 */
+static int listing_path(lua_State *L) {
+    const cld_listing *l = check_listing(L);
+    lua_Integer i = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, i >= 1 && i <= l->count, 2, "no image has this number");
+    size_t length = cld_listing_path(l, i - 1, NULL, 0);
+    luaL_Buffer b;
+    char *path = luaL_buffinitsize(L, &b, length + 1);
+    luaL_pushresultsize(&b, cld_listing_path(l, i - 1, path, length + 1));
+    return 1;
+}
+
+/* l:labels() -> i64 (N) */
+static int listing_labels(lua_State *L) {
+    const cld_listing *l = check_listing(L);
+    cld_tensor **t = cldL_new_tensor(L);
+    *t = cld_tensor_new(CLD_I64, 1, &l->count, cld_cpu_backend());
+    if (!*t) return cldL_raise(L);
+    cldL_check_status(L, cld_tensor_from_host(*t, l->labels, (size_t)l->count * sizeof *l->labels));
+    return 1;
+}
+
+/* l:class_names() -> a list, sorted; empty without classes */
+static int listing_class_names(lua_State *L) {
+    const cld_listing *l = check_listing(L);
+    lua_createtable(L, (int)l->classes, 0);
+    for (int64_t c = 0; c < l->classes; c++) {
+        lua_pushstring(L, cld_listing_class_name(l, c));
+        lua_rawseti(L, -2, c + 1);
+    }
+    return 1;
+}
+
+/* l:unreadable() -> {BMP = 3, ...}, "3 BMP, ..."; an empty table and "" if no image was left out for its kind */
+static int listing_unreadable(lua_State *L) {
+    const cld_listing *l = check_listing(L);
+    char text[128];
+    lua_newtable(L);
+    for (int k = 0; k < CLD_UNREADABLE_KINDS; k++) {
+        if (l->unreadable[k] == 0) continue;
+        lua_pushinteger(L, l->unreadable[k]);
+        lua_setfield(L, -2, cld_unreadable_name((cld_image_kind)k));
+    }
+    cld_unreadable_text(text, sizeof text, l->unreadable);
+    lua_pushstring(L, text);
+    return 2;
+}
+
+/* ---- the table ----------------------------------------------------------------------------------------- */
+
+static void new_type(lua_State *L, const char *name, lua_CFunction close, const luaL_Reg *methods) {
+    luaL_newmetatable(L, name);
+    lua_pushcfunction(L, close);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, close);
+    lua_setfield(L, -2, "__close");
+    if (methods) {
+        lua_newtable(L);
+        luaL_setfuncs(L, methods, 0);
+        lua_setfield(L, -2, "__index");
+    }
+}
+
+int cldL_open_files(lua_State *L) {
+    static const luaL_Reg of_listings[] = {
+        {"check_same_classes", listing_check_same_classes},
+        {"class_names", listing_class_names},
+        {"close", listing_close},
+        {"labels", listing_labels},
+        {"path", listing_path},
+        {"unreadable", listing_unreadable},
+        {NULL, NULL},
+    };
+    static const luaL_Reg functions[] = {
+        {"find_split", files_find_split},
+        {"list", files_list},
+        {NULL, NULL},
+    };
+    new_type(L, CLDL_BLOCK, block_gc, NULL);
+    new_type(L, CLDL_LISTING, listing_close, of_listings);
+    lua_pushcfunction(L, listing_length);
+    lua_setfield(L, -2, "__len");
+    lua_pop(L, 2);
+    luaL_newlib(L, functions);
+    return 1;
+}
