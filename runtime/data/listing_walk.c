@@ -160,11 +160,15 @@ static int by_path(const void *a, const void *b, void *text) {
                   (const char *)text + ((const folder *)b)->path);
 }
 
+static void sort_folders(walk *w, size_t from) {
+    size_t count = w->folder_count - from;
+    if (count) qsort_r(w->folders + from, count, sizeof *w->folders, by_path, w->l->text.bytes);
+}
+
 /* Moves the images of the folders from `from` on, in order, and forgets those folders. */
 static cld_status take(walk *w, size_t from, int64_t label) {
     cld_listing *l = w->l;
-    size_t count = w->folder_count - from;
-    if (count) qsort_r(w->folders + from, count, sizeof *w->folders, by_path, l->text.bytes);
+    sort_folders(w, from);
     for (const folder *f = w->folders + from; f < w->folders + w->folder_count; f++) {
         if (f->count == 0) continue;
         if (!cld_is_utf8(text_at(w, f->path)))
@@ -186,6 +190,7 @@ static cld_status take_plain(walk *w) {
 
 /* The images lie at the top: there are to be none below. */
 static cld_status check_unmixed(walk *w) {
+    sort_folders(w, 1);
     for (size_t f = 1; f < w->folder_count; f++) {
         CLD_TRY(read_folder(w, (uint32_t)f));
         const folder *at = &w->folders[f];
@@ -234,8 +239,7 @@ static cld_status fail_empty_classes(walk *w, const uint64_t *empty, size_t coun
 static cld_status take_classes(walk *w, const cld_listing_options *o) {
     cld_listing *l = w->l;
     w->image_count = 0; /* of the root itself */
-    if (w->folder_count > 1)
-        qsort_r(w->folders + 1, w->folder_count - 1, sizeof *w->folders, by_path, l->text.bytes);
+    sort_folders(w, 1);
     if (o->classes) CLD_TRY(choose(w, o));
     size_t count = w->folder_count - 1, empty_count = 0;
     if (count == 0) return cld__listing_fail_empty(l, "it, which has no sub-folders either");
