@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/data/listing.h"
+#include "runtime/data/tar_listing.h"
 #include "runtime/tensor/tensor.h"
 
 #define CLDL_LISTING "cld.listing"
+#define CLDL_TAR     "cld.tar"
 
 /* Memory that a Lua error must not leak. */
 #define CLDL_BLOCK "cld.files.block"
@@ -58,13 +59,13 @@ static cld_listing **new_listing(lua_State *L) {
 
 /* The fields layout = "auto"|"classes"|"plain" and classes = {names} of the table at arg, if there is one. The names stay
  * on the stack. */
-static cld_listing_options check_options(lua_State *L, int arg) {
-    static const char *const names[] = {"classes", "layout", NULL};
+static cld_listing_options check_options(lua_State *L, int arg, const char *function,
+                                         const char *const *names) {
     static const char *const layouts[] = {"auto", "classes", "plain", NULL};
     cld_listing_options o = {0};
     if (lua_isnoneornil(L, arg)) return o;
     luaL_checktype(L, arg, LUA_TTABLE);
-    cldL_check_fields(L, arg, "files.list", names);
+    cldL_check_fields(L, arg, function, names);
     const char *layout = cldL_field_string(L, arg, "layout", "auto");
     while (layouts[o.layout] && strcmp(layouts[o.layout], layout) != 0) o.layout++;
     luaL_argcheck(L, layouts[o.layout], arg, "layout must be auto, classes or plain");
@@ -87,7 +88,8 @@ static cld_listing_options check_options(lua_State *L, int arg) {
 /* list(folder[, {layout =, classes =}]) */
 static int files_list(lua_State *L) {
     const char *folder = check_text(L, 1);
-    cld_listing_options o = check_options(L, 2);
+    static const char *const names[] = {"classes", "layout", NULL};
+    cld_listing_options o = check_options(L, 2, "files.list", names);
     cld_listing **box = new_listing(L);
     *box = cld_listing_new(folder, &o);
     return cldL_result(L, *box);
@@ -167,6 +169,83 @@ static int listing_unreadable(lua_State *L) {
     return 2;
 }
 
+/* l:members() -> i64 (N), from 0: which member of the archive each image is; nil for files */
+static int listing_members(lua_State *L) {
+    const cld_listing *l = check_listing(L);
+    if (!l->members) return 0;
+    cld_tensor **t = cldL_new_tensor(L);
+    *t = cld_tensor_new(CLD_I64, 1, &l->count, cld_cpu_backend());
+    if (!*t) return cldL_raise(L);
+    cldL_check_status(L, cld_tensor_from_host(*t, l->members, (size_t)l->count * sizeof *l->members));
+    return 1;
+}
+
+/* ---- archives ------------------------------------------------------------------------------------------ */
+
+static cld_tar *check_tar(lua_State *L) {
+    cld_tar **box = luaL_checkudata(L, 1, CLDL_TAR);
+    luaL_argcheck(L, *box, 1, "the archive was closed");
+    return *box;
+}
+
+static int tar_close(lua_State *L) {
+    cld_tar **box = luaL_checkudata(L, 1, CLDL_TAR);
+    cld_tar_free(*box);
+    *box = NULL;
+    return 0;
+}
+
+static int new_tar(lua_State *L, cld_tar *(*how)(const char *path)) {
+    const char *path = check_text(L, 1);
+    cld_tar **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    luaL_setmetatable(L, CLDL_TAR);
+    *box = how(path);
+    return cldL_result(L, *box);
+}
+
+/* tar(path): from its index where there is one; scan_tar(path): read through */
+static int files_tar(lua_State *L) { return new_tar(L, cld_tar_open); }
+static int files_scan_tar(lua_State *L) { return new_tar(L, cld_tar_scan); }
+
+static int tar_length(lua_State *L) {
+    lua_pushinteger(L, check_tar(L)->count);
+    return 1;
+}
+
+/* t:member(i), from 1 -> name, offset, size */
+static int tar_member(lua_State *L) {
+    const cld_tar *t = check_tar(L);
+    lua_Integer i = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, i >= 1 && i <= t->count, 2, "no member has this number");
+    lua_pushstring(L, cld_tar_name(t, i - 1));
+    lua_pushinteger(L, t->offsets[i - 1]);
+    lua_pushinteger(L, t->sizes[i - 1]);
+    return 3;
+}
+
+/* t:index() -> the file that keeps the index, whether it was there before; or nil, why there is none */
+static int tar_index(lua_State *L) {
+    const cld_tar *t = check_tar(L);
+    lua_pushstring(L, t->index); /* NULL pushes nil */
+    if (t->index)
+        lua_pushboolean(L, t->was_indexed);
+    else
+        lua_pushstring(L, t->problem);
+    return 2;
+}
+
+/* t:list([{inside =, layout =, classes =}]) -> a listing */
+static int tar_list(lua_State *L) {
+    const cld_tar *t = check_tar(L);
+    static const char *const names[] = {"classes", "inside", "layout", NULL};
+    cld_listing_options o = check_options(L, 2, "tar:list", names);
+    const char *inside = lua_istable(L, 2) ? cldL_field_string(L, 2, "inside", NULL) : NULL;
+    cld_listing **box = new_listing(L);
+    *box = cld_tar_listing_new(t, inside, &o);
+    return cldL_result(L, *box);
+}
+
 /* ---- the table ----------------------------------------------------------------------------------------- */
 
 static void new_type(lua_State *L, const char *name, lua_CFunction close, const luaL_Reg *methods) {
@@ -188,20 +267,29 @@ int cldL_open_files(lua_State *L) {
         {"class_names", listing_class_names},
         {"close", listing_close},
         {"labels", listing_labels},
+        {"members", listing_members},
         {"path", listing_path},
         {"unreadable", listing_unreadable},
         {NULL, NULL},
     };
+    static const luaL_Reg of_archives[] = {
+        {"close", tar_close}, {"index", tar_index}, {"list", tar_list}, {"member", tar_member}, {NULL, NULL},
+    };
     static const luaL_Reg functions[] = {
         {"find_split", files_find_split},
         {"list", files_list},
+        {"scan_tar", files_scan_tar},
+        {"tar", files_tar},
         {NULL, NULL},
     };
     new_type(L, CLDL_BLOCK, block_gc, NULL);
     new_type(L, CLDL_LISTING, listing_close, of_listings);
     lua_pushcfunction(L, listing_length);
     lua_setfield(L, -2, "__len");
-    lua_pop(L, 2);
+    new_type(L, CLDL_TAR, tar_close, of_archives);
+    lua_pushcfunction(L, tar_length);
+    lua_setfield(L, -2, "__len");
+    lua_pop(L, 3);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -30,7 +30,8 @@ describe("a listing", function()
     local expected = cld.load "spec/fixtures/listing.safetensors"
     local function lines(name)
       local found = {}
-      for line in string.char(table.unpack(expected[name]:totable())):gmatch "([^\n]+)\n" do found[#found + 1] = line end
+      local text = string.char(table.unpack(expected[name]:totable()))
+      for line in text:gmatch "([^\n]+)\n" do found[#found + 1] = line end
       return found
     end
     local found
