@@ -36,6 +36,7 @@ endif
 
 PACKAGES := gcc g++ libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev \
             libjpeg62-turbo-dev libpng-dev util-linux
+            zlib1g-dev libarchive-dev util-linux
 
 ifeq ($(filter setup,$(MAKECMDGOALS)):$(MAKE_RESTARTS),setup:)
 include $(BUILD)/setup.done
@@ -71,7 +72,12 @@ LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4)
 # -Wno-psabi: vectors wider than the baseline's are only passed to functions that are always inlined.
 COMMON     := -std=gnu11 $(OPT) $(WARN) -Wno-psabi -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -I. $(LUA_CFLAGS) $(SANITIZE)
-LIBS       := $(LUA_LIBS) -ldnnl -ljansson -ljpeg -lpng16 -lstdc++ -lgomp -lpthread -lm -ldl
+LIBS       := $(LUA_LIBS) -ldnnl -ljansson -ljpeg -lpng16 -lz -lstdc++ -lgomp -lpthread -lm -ldl
+# Optional: ImageNet's development kit is read from its archive.
+ifeq ($(shell pkg-config --exists libarchive 2>/dev/null && echo 1),1)
+COMMON     += -DCLD_HAVE_ARCHIVE $(shell pkg-config --cflags libarchive)
+LIBS       += $(shell pkg-config --libs libarchive)
+endif
 # What the interpreter alone needs: line editing is optional.
 HAVE_EDIT  := $(shell pkg-config --exists libedit 2>/dev/null && echo 1)
 ifeq ($(HAVE_EDIT),1)
@@ -126,6 +132,8 @@ $(BUILD)/flags: FORCE
 	    $(call found,jansson,jansson.h,,libjansson-dev); \
 	    $(call found,libjpeg-turbo,stdio.h>\n\#include <jpeglib.h,,libjpeg62-turbo-dev); \
 	    $(call found,libpng,png.h,,libpng-dev); \
+	    $(call found,zlib,zlib.h,,zlib1g-dev); \
+	    $(call found,libarchive,archive.h,,libarchive-dev, (without it: no archives but .tar)); \
 	    $(call found,libedit,histedit.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 

@@ -110,7 +110,6 @@ int cldL_open_cuda(lua_State *L);     /* cuda.c */
 int cldL_open_data(lua_State *L);     /* data.c: CIFAR's files */
 int cldL_open_dataset(lua_State *L);  /* dataset.c */
 int cldL_open_loader(lua_State *L);   /* loader.c */
-int cldL_open_data(lua_State *L);     /* data.c: readers, loader */
 int cldL_open_files(lua_State *L);    /* files.c: the images of folders and archives */
 int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, files */
 int cldL_open_json(lua_State *L);     /* json.c */

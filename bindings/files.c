@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/data/devkit.h"
 #include "runtime/data/tar_listing.h"
 #include "runtime/tensor/tensor.h"
 
 #define CLDL_LISTING "cld.listing"
 #define CLDL_TAR     "cld.tar"
+#define CLDL_DEVKIT  "cld.devkit"
 
 /* Memory that a Lua error must not leak. */
 #define CLDL_BLOCK "cld.files.block"
@@ -246,6 +248,31 @@ static int tar_list(lua_State *L) {
     return cldL_result(L, *box);
 }
 
+/* ---- ImageNet's development kit ------------------------------------------------------------------------ */
+
+static int devkit_gc(lua_State *L) {
+    cld_devkit **box = luaL_checkudata(L, 1, CLDL_DEVKIT);
+    cld_devkit_free(*box);
+    *box = NULL;
+    return 0;
+}
+
+/* devkit(path) -> a list: the WordNet id of each validation image, in order */
+static int files_devkit(lua_State *L) {
+    const char *path = check_text(L, 1);
+    cld_devkit **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    luaL_setmetatable(L, CLDL_DEVKIT);
+    const cld_devkit *d = *box = cld_devkit_open(path);
+    if (!d) return cldL_raise(L);
+    lua_createtable(L, (int)d->count, 0);
+    for (int64_t i = 0; i < d->count; i++) {
+        lua_pushstring(L, d->wnids[d->numbers[i]]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
 /* ---- the table ----------------------------------------------------------------------------------------- */
 
 static void new_type(lua_State *L, const char *name, lua_CFunction close, const luaL_Reg *methods) {
@@ -276,11 +303,9 @@ int cldL_open_files(lua_State *L) {
         {"close", tar_close}, {"index", tar_index}, {"list", tar_list}, {"member", tar_member}, {NULL, NULL},
     };
     static const luaL_Reg functions[] = {
-        {"find_split", files_find_split},
-        {"list", files_list},
-        {"scan_tar", files_scan_tar},
-        {"tar", files_tar},
-        {NULL, NULL},
+        {"devkit", files_devkit}, {"find_split", files_find_split},
+        {"list", files_list},     {"scan_tar", files_scan_tar},
+        {"tar", files_tar},       {NULL, NULL},
     };
     new_type(L, CLDL_BLOCK, block_gc, NULL);
     new_type(L, CLDL_LISTING, listing_close, of_listings);
@@ -289,7 +314,8 @@ int cldL_open_files(lua_State *L) {
     new_type(L, CLDL_TAR, tar_close, of_archives);
     lua_pushcfunction(L, tar_length);
     lua_setfield(L, -2, "__len");
-    lua_pop(L, 3);
+    new_type(L, CLDL_DEVKIT, devkit_gc, NULL);
+    lua_pop(L, 4);
     luaL_newlib(L, functions);
     return 1;
 }
