@@ -35,8 +35,7 @@ endif
 # has just installed.
 
 PACKAGES := gcc g++ libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev \
-            libjpeg62-turbo-dev libpng-dev util-linux
-            zlib1g-dev libarchive-dev util-linux
+            libjpeg62-turbo-dev libpng-dev zlib1g-dev libarchive-dev util-linux
 
 ifeq ($(filter setup,$(MAKECMDGOALS)):$(MAKE_RESTARTS),setup:)
 include $(BUILD)/setup.done

@@ -94,6 +94,10 @@ int cldL_edit_distance(const char *a, const char *b);
 lua_State *cldL_begin_backward(lua_State *L);
 void cldL_end_backward(lua_State *outer);
 
+/* files.c. Theirs too. */
+cld_listing *cldL_check_listing(lua_State *L, int arg);
+cld_tar *cldL_check_tar(lua_State *L, int arg);
+
 /* views.c. The program that cld.core.views.program made; Lua owns it. */
 const cld_program *cldL_check_program(lua_State *L, int arg);
 

@@ -132,6 +132,23 @@ static int dataset_npy(lua_State *L) {
     return cldL_result(L, *box);
 }
 
+/* files(listing), members(tar, listing) */
+static int dataset_files(lua_State *L) {
+    cld_listing *listing = cldL_check_listing(L, 1);
+    cld_dataset **box = new_dataset(L);
+    *box = cld_dataset_of_files(listing);
+    return cldL_result(L, *box);
+}
+
+static int dataset_members(lua_State *L) {
+    const cld_tar *tar = cldL_check_tar(L, 1);
+    cld_listing *listing = cldL_check_listing(L, 2);
+    luaL_argcheck(L, listing->members, 2, "expected the listing of an archive");
+    cld_dataset **box = new_dataset(L);
+    *box = cld_dataset_of_members(tar, listing);
+    return cldL_result(L, *box);
+}
+
 /* planes(path, height, width, by_columns) */
 static int dataset_planes(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
@@ -248,8 +265,10 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg metamethods[] = {{"__gc", dataset_gc}, {"__len", dataset_len}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-    {"custom", dataset_custom}, {"memory", dataset_memory}, {"npy", dataset_npy},
-    {"planes", dataset_planes}, {"select", dataset_select}, {NULL, NULL},
+    {"custom", dataset_custom},   {"files", dataset_files},
+    {"members", dataset_members}, {"memory", dataset_memory},
+    {"npy", dataset_npy},         {"planes", dataset_planes},
+    {"select", dataset_select},   {NULL, NULL},
 };
 
 int cldL_open_dataset(lua_State *L) {

@@ -39,11 +39,13 @@ static const char *check_text(lua_State *L, int arg) {
 
 /* ---- listings ------------------------------------------------------------------------------------------ */
 
-static cld_listing *check_listing(lua_State *L) {
-    cld_listing **box = luaL_checkudata(L, 1, CLDL_LISTING);
-    luaL_argcheck(L, *box, 1, "the listing was closed");
+cld_listing *cldL_check_listing(lua_State *L, int arg) {
+    cld_listing **box = luaL_checkudata(L, arg, CLDL_LISTING);
+    luaL_argcheck(L, *box, arg, "the listing was closed");
     return *box;
 }
+
+static cld_listing *check_listing(lua_State *L) { return cldL_check_listing(L, 1); }
 
 static int listing_close(lua_State *L) {
     cld_listing **box = luaL_checkudata(L, 1, CLDL_LISTING);
@@ -184,11 +186,13 @@ static int listing_members(lua_State *L) {
 
 /* ---- archives ------------------------------------------------------------------------------------------ */
 
-static cld_tar *check_tar(lua_State *L) {
-    cld_tar **box = luaL_checkudata(L, 1, CLDL_TAR);
-    luaL_argcheck(L, *box, 1, "the archive was closed");
+cld_tar *cldL_check_tar(lua_State *L, int arg) {
+    cld_tar **box = luaL_checkudata(L, arg, CLDL_TAR);
+    luaL_argcheck(L, *box, arg, "the archive was closed");
     return *box;
 }
+
+static cld_tar *check_tar(lua_State *L) { return cldL_check_tar(L, 1); }
 
 static int tar_close(lua_State *L) {
     cld_tar **box = luaL_checkudata(L, 1, CLDL_TAR);

@@ -19,6 +19,7 @@
 local core = require "cld.core"
 local caller = require "cld.caller"
 local dataset = require "cld.data.dataset"
+local folder = require "cld.data.folder"
 local loader = require "cld.data.loader"
 local sets = require "cld.data.sets"
 local stl10 = require "cld.data.stl10"
@@ -29,10 +30,13 @@ local data = {
   is_dataset = dataset.is,
   loader = loader.new,
   concat = sets.concat,
+  folder = folder.folder,
+  kitchen_hc = folder.kitchen_hc,
   labelled_share = sets.labelled_share,
   long_tailed = sets.long_tailed,
   stl10 = stl10.new,
   subset = sets.subset,
+  tar = folder.tar,
 }
 
 -- options[field], or the first of the choices.

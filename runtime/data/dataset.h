@@ -16,6 +16,8 @@
 #include <stdbool.h>
 
 #include "runtime/data/decode.h"
+#include "runtime/data/listing.h"
+#include "runtime/io/tar.h"
 #include "runtime/tensor/tensor.h"
 
 /* An open image. */
@@ -86,6 +88,10 @@ cld_dataset *cld_dataset_of_npy(const char *path);
 /* A file of nothing but images of this size, each three planes of u8, stored row by row or column by column: STL-10's.
  * dataset_planes.c */
 cld_dataset *cld_dataset_of_planes(const char *path, int height, int width, bool by_columns);
+/* The files of a listing. dataset_files.c */
+cld_dataset *cld_dataset_of_files(cld_listing *l);
+/* Members of an archive that is read in place: image i is that of its listing (l->members). dataset_members.c */
+cld_dataset *cld_dataset_of_members(const cld_tar *t, cld_listing *l);
 /* Row i is row[i] (i64) of parts[part[i]] (NULL: of parts[0]): a subset, a concatenation. dataset_selection.c */
 cld_dataset *cld_dataset_select(cld_dataset *const *parts, int count, const int32_t *part, const int64_t *row,
                                 int64_t rows);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "runtime/data/listing.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +34,13 @@ cld_status cld__listing_add_class(cld_listing *l, uint64_t name) {
     return CLD_OK;
 }
 
+cld_listing *cld_listing_retain(cld_listing *l) {
+    atomic_fetch_add(&l->others, 1);
+    return l;
+}
+
 void cld_listing_free(cld_listing *l) {
-    if (!l) return;
+    if (!l || atomic_fetch_sub(&l->others, 1) > 0) return;
     free(l->root);
     free(l->labels);
     free(l->names);

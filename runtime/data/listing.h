@@ -50,6 +50,7 @@ typedef struct cld_listing {
     int64_t classes;       /* 0: none */
     cld_strings text;
 
+    _Atomic int others;                       /* references beside the first */
     int64_t unreadable[CLD_UNREADABLE_KINDS]; /* images left out because of their kind */
 
     struct {
@@ -64,7 +65,8 @@ char *cld_find_split(const char *root, cld_split split);
 
 /* options may be NULL. At least one image, and at least one in each class, or an error. */
 cld_listing *cld_listing_new(const char *folder, const cld_listing_options *options);
-void cld_listing_free(cld_listing *l); /* NULL is fine */
+cld_listing *cld_listing_retain(cld_listing *l);
+void cld_listing_free(cld_listing *l); /* the last reference; NULL is fine */
 
 /* As snprintf. Every path of a listing of files is shorter than PATH_MAX. */
 size_t cld_listing_path(const cld_listing *l, int64_t i, char *out, size_t size);

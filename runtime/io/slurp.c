@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Being out of memory or descriptors is the process' fault, and not the file's. */
 static cld_status fail_errno(void) {
-    return cld_fail(errno == ENOMEM ? CLD_NOMEM : CLD_IO, "cannot be read: %s", strerror(errno));
+    bool shortage = errno == ENOMEM || errno == EMFILE || errno == ENFILE;
+    return cld_fail(shortage ? CLD_NOMEM : CLD_IO, "cannot be read: %s", strerror(errno));
 }
 
 static const char *kind(mode_t mode) {

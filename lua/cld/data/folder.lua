@@ -1,0 +1,94 @@
+--- Image files as data sets: a folder, ImageNet, an archive. What lies where is C's (runtime/data/listing.h,
+-- tar_listing.h); a folder of class folders, of plain images, or with train/ and test/ or val/ inside.
+local core = require "cld.core"
+local caller = require "cld.caller"
+local dataset = require "cld.data.dataset"
+local say = require "cld.say"
+local user_error = require "cld.user_error"
+
+local folder = {}
+
+local function check_text(name, options, field)
+  if type(options[field]) == "string" and options[field] ~= "" then return options[field] end
+  caller.raise("data.%s: %s must be a path, got %s", name, field, caller.shown(options[field]))
+end
+
+local function check_split(name, split, ...)
+  for _, one in ipairs { ... } do
+    if split == one then return split end
+  end
+  caller.raise("data.%s: split must be one of %s, got %s", name, table.concat({ ... }, ", "), caller.shown(split))
+end
+
+-- Images that are left out because of their kind, once for each folder.
+local told = {}
+local function tell_unreadable(where, listing)
+  local kinds, text = listing:unreadable()
+  if next(kinds) == nil or told[where] then return end
+  told[where] = true
+  say(("%s: left out, for only JPEG, PNG, PPM and PGM are read: %s"):format(where, text))
+end
+
+-- What every set of a listing has.
+local function of_listing(name, where, listing, source, options)
+  tell_unreadable(where, listing)
+  if options.upright then source:set_upright(true) end
+  local names = listing:class_names()
+  return dataset.new {
+    name = name, source = source, labels = listing:labels(), classes = #names,
+    class_names = #names > 0 and names or nil, listing = listing,
+    make_paths = function()
+      local paths = {}
+      for i = 1, #listing do paths[i] = listing:path(i) end
+      return paths
+    end,
+  }
+end
+
+local function of_folder(name, where, options)
+  local listing = user_error.call(core.files.list, where, { layout = options.layout, classes = options.classes })
+  return of_listing(name, where, listing, user_error.call(core.dataset.files, listing), options)
+end
+
+local function of_archive(name, path, options)
+  local tar = user_error.call(core.files.tar, path)
+  local listing = user_error.call(tar.list, tar, {
+    inside = options.inside, layout = options.layout, classes = options.classes,
+  })
+  return of_listing(name, path, listing, user_error.call(core.dataset.members, tar, listing), options)
+end
+
+--- folder{root, split = "train"|"test"|"val"|nil, layout = "auto"|"classes"|"plain", classes, upright}: the images of a
+-- folder, in torchvision's order. Class folders give labels, in the order of their names; plain files have none. With a
+-- split, root has train/ and test/ or val/ inside, or is itself `train`. classes: only these. upright: turn the images as
+-- their EXIF orientation says.
+function folder.folder(options)
+  caller.require_fields("data.folder", options, { "root", "split", "layout", "classes", "upright" })
+  local root, split = check_text("folder", options, "root"), options.split
+  if split == nil then return of_folder(root, root, options) end
+  check_split("folder", split, "train", "test", "val")
+  local where = user_error.call(core.files.find_split, root, split)
+  return of_folder(("%s, %s"):format(root, split), where, options)
+end
+
+--- tar{path, inside, layout, classes, upright}: the images of a .tar archive, read in place, as if it had been unpacked;
+-- of one in WebDataset's naming too, whose labels are KEY.cls. inside: only what lies in this folder of it.
+function folder.tar(options)
+  caller.require_fields("data.tar", options, { "path", "inside", "layout", "classes", "upright" })
+  local path = check_text("tar", options, "path")
+  return of_archive(path, path, options)
+end
+
+-- ---- Kitchen-HC -----------------------------------------------------------------
+
+--- kitchen_hc{root, split = "train"|"test"}: Kitchen-HC/{train,test}/class/*, or root is that folder itself.
+function folder.kitchen_hc(options)
+  caller.require_fields("data.kitchen_hc", options, { "root", "split" })
+  local root = check_text("kitchen_hc", options, "root")
+  local split = check_split("kitchen_hc", options.split or "train", "train", "test", "val")
+  local inside = root .. "/Kitchen-HC"
+  local where = user_error.call(core.files.find_split, core.io.exists(inside) and inside or root, split)
+  return of_folder("kitchen-hc " .. split, where, { layout = "classes" })
+end
+
+return folder
