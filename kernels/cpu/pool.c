@@ -91,6 +91,37 @@ CLD_INLINE void max_plane_backward(void *dx, const void *dy, const int32_t *argm
         }
 }
 
+/* The forward pass of f32's blocked maps, which is where networks pool: a block of channels fills vectors. */
+CLD_SIMD static void max_plane_blocked(float *y, int32_t *argmax, const float *x, const planes *s,
+                                       const cld_pool_params *p, int64_t plane) {
+    x += plane * s->height * s->width * 16;
+    y += plane * s->out_height * s->out_width * 16;
+    argmax += plane * s->out_height * s->out_width * 16;
+    for (int64_t i = 0; i < s->out_height; i++)
+        for (int64_t j = 0; j < s->out_width; j++, y += 16, argmax += 16) {
+            window rows = window_at(p, 0, i, s->height), columns = window_at(p, 1, j, s->width);
+            float best[16];
+            int32_t where[16];
+            for (int l = 0; l < 16; l++) {
+                best[l] = -INFINITY;
+                where[l] = (int32_t)(rows.first * s->width + columns.first);
+            }
+            for (int64_t h = rows.first; h < rows.last; h++)
+                for (int64_t w = columns.first; w < columns.last; w++) {
+                    const float *v = x + (h * s->width + w) * 16;
+                    int32_t here = (int32_t)(h * s->width + w);
+#pragma omp simd
+                    for (int l = 0; l < 16; l++) {
+                        bool better = (v[l] > best[l]) | ((v[l] != v[l]) & (best[l] == best[l]));
+                        best[l] = better ? v[l] : best[l];
+                        where[l] = better ? here : where[l];
+                    }
+                }
+            memcpy(y, best, sizeof best);
+            memcpy(argmax, where, sizeof where);
+        }
+}
+
 /* ---- average ------------------------------------------------------------------------------------------- */
 
 /* Padding counts, but only as far as the padded map reaches: kernel * kernel nearly always. */
@@ -167,6 +198,8 @@ static cld_status run(job j) {
     for (int64_t plane = 0; plane < j.shape.count; plane++) {
         if (dtype == CLD_F64)
             run_plane(&j, plane, CLD_F64, 1);
+        else if (j.shape.lanes == 16 && j.kind == MAX)
+            max_plane_blocked(j.y->data, j.argmax->data, j.x->data, &j.shape, j.params, plane);
         else if (j.shape.lanes == 16)
             run_plane(&j, plane, CLD_F32, 16);
         else
