@@ -3,9 +3,10 @@
 --   local opt = cld.options {
 --     about = "what the recipe does",
 --     { "epochs",   200,      "training epochs", min = 1 },
---     { "schedule", "cosine", "learning rate over time", choices = { "cosine", "step" } },
+--     { "method",   "npid",   "what to train", choices = { "npid", "moco" } },
 --     { "erase",    false,    "random erasing" },       -- --erase, --no-erase
---     cld.options.training,                             -- a list of further declarations
+--     cld.options.cld { clusters = 200 },               -- a list of further declarations, with other defaults
+--     cld.options.training,
 --   }
 --   opt.epochs                                          -- dashes in a name become underscores
 --
@@ -16,29 +17,15 @@
 local core = require "cld.core"
 local caller = require "cld.caller"
 local command_line = require "cld.options.command_line"
+local groups = require "cld.options.groups"
 local user_error = require "cld.user_error"
 local values = require "cld.options.values"
 
 local options = {}
 
---- What every training recipe has beside its method: the run folder, the machine. See cld.run.
-options.training = {
-  { "seed",        1,      "seed of all that is random", min = 0 },
-  { "threads",     0,      "threads of the kernels; 0: OMP_NUM_THREADS, or one per core; resumed: as before", min = 0 },
-  { "winograd",    true,   "faster 3 x 3 convolutions, at most a decimal digit less precise" },
-  { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
-  { "device",      "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
-  { "precision",   "auto", "of convolutions and linear layers; auto: bf16 on a GPU that has it, else fp32; resumed: as"
-    .. " before", choices = { "auto", "fp32", "tf32", "bf16", "fp16" } },
-  { "graph",       true,   "capture the training step as a CUDA graph" },
-  { "runs",        "runs", "folder of the run folders", nonempty = true },
-  { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered where it exists" },
-  { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"
-    .. " where there is none a new one. It goes on where it stands in epochs, whatever batch size, epochs or schedule"
-    .. " are given anew", value = "optional" },
-  { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000 },
-  { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0 },
-}
+--- Groups of options that recipes share (options/groups.lua): .encoder, .images, .cifar, .npid, .moco, .cld, .sgd,
+-- .schedule, .knn, .training. Each is a list of declarations; called with {name = value}, with other defaults.
+for name, group in pairs(groups) do options[name] = group end
 
 -- ---- declarations -----------------------------------------------------------
 
@@ -53,11 +40,6 @@ end
 
 local function field_name(name) return (name:gsub("-", "_")) end
 
-local function kind_of(declaration)
-  if declaration.value then return declaration.value end
-  return math.type(declaration[2]) or type(declaration[2])
-end
-
 -- Declarations in order and by field, groups dissolved, options.defaults applied.
 local function collect(list, into)
   into = into or {}
@@ -70,7 +52,7 @@ local function collect(list, into)
     else
       local field = field_name(entry[1])
       if into[field] then error(("options: '%s' is declared twice"):format(entry[1]), 4) end
-      local declaration = setmetatable({ field = field, kind = kind_of(entry) }, { __index = entry })
+      local declaration = setmetatable({ field = field, kind = values.kind(entry) }, { __index = entry })
       into[#into + 1], into[field] = declaration, declaration
     end
   end

@@ -5,6 +5,11 @@ local values = {}
 
 local function shown(number) return tostring(math.tointeger(number) or number) end
 
+--- What a declaration's values are: the type of its default, or what its field `value` says.
+function values.kind(declaration)
+  return declaration.value or math.type(declaration[2]) or type(declaration[2])
+end
+
 --- "from 1 to 10", "at least 1", "above 0"; "" where any number will do.
 function values.range(d)
   if d.min and d.max then return ("from %s to %s"):format(shown(d.min), shown(d.max)) end

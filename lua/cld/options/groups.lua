@@ -1,0 +1,137 @@
+--- Options that several recipes share, in named groups. Each is a list of declarations, and named in cld.options{...}.
+-- Called, a group is the same list with other defaults, for a recipe whose published settings differ:
+--
+--   cld.options.knn,
+--   cld.options.cld { clusters = 200, lambda = 0.8 },
+--
+-- What reads a group stands beside it: a recipe that has the group hands its options to that.
+local user_error = require "cld.user_error"
+local values = require "cld.options.values"
+
+local function field_name(name) return (name:gsub("-", "_")) end
+
+-- A list of the same declarations with other defaults.
+local function with_defaults(group, defaults)
+  local copy, fields, rest = {}, {}, {}
+  for field in pairs(defaults) do rest[field] = true end
+  for i, declaration in ipairs(group) do
+    local field = field_name(declaration[1])
+    local value = defaults[field]
+    fields[i], copy[i], rest[field] = field, declaration, nil
+    if value ~= nil then
+      local own = setmetatable({ kind = values.kind(declaration) }, { __index = declaration })
+      local converted = values.convert(own, value)
+      if converted == nil then
+        error(("options: the default '%s' is %s; expected %s"):format(field, tostring(value), values.expected(own)), 2)
+      end
+      copy[i] = setmetatable({ declaration[1], converted, declaration[3] }, { __index = declaration })
+    end
+  end
+  local unknown = next(rest)
+  if unknown ~= nil then
+    error(("options: the group has no '%s'%s"):format(tostring(unknown), user_error.hint(tostring(unknown), fields)), 2)
+  end
+  return setmetatable(copy, getmetatable(group))
+end
+
+local Group = { __call = with_defaults }
+
+local function group(list) return setmetatable(list, Group) end
+
+local groups = {}
+
+--- What every training recipe has beside its method: the run folder, the machine. See cld.run.
+groups.training = group {
+  { "seed",        1,      "seed of all that is random", min = 0 },
+  { "threads",     0,      "threads of the kernels; 0: OMP_NUM_THREADS, or one per core; resumed: as before", min = 0 },
+  { "winograd",    true,   "faster 3 x 3 convolutions, at most a decimal digit less precise" },
+  { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
+  { "device",      "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
+  { "precision",   "auto", "of convolutions and linear layers; auto: bf16 on a GPU that has it, else fp32; resumed: as"
+    .. " before", choices = { "auto", "fp32", "tf32", "bf16", "fp16" } },
+  { "graph",       true,   "capture the training step as a CUDA graph" },
+  { "runs",        "runs", "folder of the run folders", nonempty = true },
+  { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered where it exists" },
+  { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"
+    .. " where there is none a new one. It goes on where it stands in epochs, whatever batch size, epochs or schedule"
+    .. " are given anew", value = "optional" },
+  { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000 },
+  { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0 },
+}
+
+--- The encoder: cld.models.from_options.
+groups.encoder = group {
+  { "arch",        "resnet18", "encoder", choices = { "resnet18", "resnet34", "resnet50" } },
+  { "width",       64,         "channels of the first stage", min = 1, max = 4096 },
+  { "low-dim",     128,        "dimension of the features", min = 1, max = 65536 },
+  { "norm-linear", false,      "NormLinear heads instead of Linear" },
+}
+
+--- What the size of the images decides, for recipes of images that are not CIFAR's: the views' size, and of the encoder
+-- (cld.models.from_options) the stem and the pooling.
+groups.images = group {
+  { "size", 224,    "height and width of a view, in pixels", min = 16, max = 4096 },
+  { "stem", "auto", "the encoder's first layers: cifar (3x3, stride 1), imagenet (7x7 and max-pool, each of stride 2);"
+    .. " auto: imagenet from 128 pixels on", choices = { "auto", "cifar", "imagenet" } },
+  { "pool", "all",  "what of the last maps is averaged: all, or the 7x7 in the top-left corner, as published for 96"
+    .. " pixels", choices = { "all", "corner" } },
+}
+
+--- CIFAR's files: cld.data[opt.dataset] { root = opt.data, layout = opt.layout }.
+groups.cifar = group {
+  { "dataset", "cifar10", "which data set", choices = { "cifar10", "cifar100" } },
+  { "data",    "./data",  "folder that holds it", nonempty = true },
+  { "layout",  "auto",    "its files", choices = { "auto", "python", "binary" } },
+}
+
+--- The instance branch of NPID: cld.losses.memory_bank.
+groups.npid = group {
+  { "nce-t",       0.1, "temperature", above = 0 },
+  { "nce-k",       0,   "negatives drawn per image; 0 is the full softmax", min = 0, max = 1048576 },
+  { "nce-m",       0.5, "momentum of the memory bank's rows", min = 0, max = 1 },
+  { "fill-epochs", 0,   "epochs before the warm-up in which only the memory bank learns; fewer than --epochs",
+    min = 0 },
+}
+
+--- The instance branch of MoCo: cld.losses.moco_queue, cld.optim.ema.
+groups.moco = group {
+  { "queue",  12288, "keys in the queue: the negatives", min = 1, max = 16777216 },
+  { "moco-t", 0.07,  "temperature", above = 0 },
+  { "moco-m", 0.999, "momentum of the key encoder", min = 0, max = 1 },
+}
+
+--- The group branch, CLD: cld.losses.cld.
+groups.cld = group {
+  { "lambda",     1.0, "weight of the CLD loss; 0 is the method without it", min = 0 },
+  { "clusters",   128, "k-means groups per batch and view", min = 1, max = 65536 },
+  { "iterations", 5,   "k-means iterations", min = 1, max = 1000 },
+  { "cld-t",      0.2, "temperature", above = 0 },
+  { "detach-centroids", false, "no gradient through the centroids" },
+}
+
+--- The optimizer: cld.optim.sgd, the loader.
+groups.sgd = group {
+  { "batch-size",   256,  "images per step; the last step of an epoch takes what is left", min = 2, max = 65536 },
+  { "lr",           0.03, "learning rate at batch size 128, scaled linearly", above = 0 },
+  { "momentum",     0.9,  "SGD momentum", min = 0, max = 1 },
+  { "weight-decay", 7e-4, "SGD weight decay", min = 0 },
+}
+
+--- How long, and the learning rate over that time: cld.schedule.from_options, which reads lr and batch-size too.
+groups.schedule = group {
+  { "epochs",        200,       "training epochs", min = 1, max = 1000000 },
+  { "schedule",      "cosine",  "learning rate over time", choices = { "cosine", "step" } },
+  { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0 },
+  { "warmup-factor", 100,       "the warm-up starts at lr divided by this", min = 1 },
+  { "lr-min",        1e-6,      "where the cosine ends", min = 0 },
+  { "milestones",    "120,160", "epochs at which --schedule step takes the rate times gamma", value = "integers" },
+  { "gamma",         0.1,       "its factor", min = 0 },
+}
+
+--- The evaluation: cld.eval.knn.
+groups.knn = group {
+  { "knn-k", 200, "neighbours that vote", min = 1 },
+  { "knn-t", 0.1, "temperature of their votes", above = 0 },
+}
+
+return groups
