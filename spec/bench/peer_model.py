@@ -41,17 +41,22 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """Images (N, 3, H, W) -> instance and group features, (N, low_dim) each, rows of unit length."""
+    """Images (N, 3, H, W) -> instance and group features, (N, low_dim) each, rows of unit length.
 
-    def __init__(self, low_dim=128, width=64, norm_linear=False):
+    The stem is CIFAR's, or torchvision's ("imagenet").
+    """
+
+    def __init__(self, low_dim=128, width=64, norm_linear=False, stem="cifar"):
         super().__init__()
+        large = stem == "imagenet"
         head = NormLinear if norm_linear else nn.Linear
 
         def stage(features, outputs, stride):
             return nn.Sequential(BasicBlock(features, outputs, stride), BasicBlock(outputs, outputs, 1))
 
-        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False) if large else nn.Conv2d(3, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
         self.layer1 = stage(width, width, 1)
         self.layer2 = stage(width, 2 * width, 2)
         self.layer3 = stage(2 * width, 4 * width, 2)
@@ -60,7 +65,7 @@ class ResNet18(nn.Module):
         self.groupDis = nn.Sequential(head(8 * width, low_dim), Normalize())
 
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         x = F.avg_pool2d(x, x.shape[2:]).flatten(1)
         return F.normalize(self.linear(x), dim=1), self.groupDis(x)
