@@ -4,61 +4,41 @@
 --   cldlua recipes/cifar10_npid_cld.lua --data ./data
 local cld = require "cld"
 
-local opt = cld.options {
+-- What is CIFAR's here. A recipe for other images runs this one with its own (cld.run.recipe), and has no other step.
+local task = cld.run.task {
   about = "NPID + CLD on CIFAR; kNN accuracy after every epoch",
-  { "dataset",       "cifar10", "which data set", choices = { "cifar10", "cifar100" } },
-  { "data",          "./data",  "folder that holds it", nonempty = true },
-  { "layout",        "auto",    "its files", choices = { "auto", "python", "binary" } },
-  { "augment",       "base",    "views: base, or MoCo v2's plus (weaker hue, blur)", choices = { "base", "plus" } },
-  { "erasing",       false,     "random erasing of every view" },
-  { "epochs",        200,       "training epochs", min = 1, max = 1000000 },
-  { "batch-size",    256,       "images per step; the last step of an epoch takes what is left", min = 2, max = 65536 },
-  -- the encoder
-  { "arch",          "resnet18", "encoder", choices = { "resnet18", "resnet34", "resnet50" } },
-  { "width",         64,        "channels of the first stage", min = 1, max = 4096 },
-  { "low-dim",       128,       "dimension of the features", min = 1, max = 65536 },
-  { "norm-linear",   false,     "NormLinear heads instead of Linear" },
-  -- instance branch: NPID
-  { "nce-t",         0.1,       "temperature", above = 0 },
-  { "nce-k",         0,         "negatives drawn per image; 0 is the full softmax", min = 0, max = 1048576 },
-  { "nce-m",         0.5,       "momentum of the memory bank's rows", min = 0, max = 1 },
-  -- group branch: CLD
-  { "lambda",        1.0,       "weight of the CLD loss; 0 is plain NPID", min = 0 },
-  { "clusters",      128,       "k-means groups per batch and view", min = 1, max = 65536 },
-  { "iterations",    5,         "k-means iterations", min = 1, max = 1000 },
-  { "cld-t",         0.2,       "temperature", above = 0 },
-  { "detach-centroids", false,  "no gradient through the centroids" },
-  -- optimization
-  { "lr",            0.03,      "learning rate at batch size 128, scaled linearly", above = 0 },
-  { "schedule",      "cosine",  "learning rate over time", choices = { "cosine", "step" } },
-  { "fill-epochs",   0,         "epochs before the warm-up in which only the memory bank learns; fewer than --epochs",
-    min = 0 },
-  { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0 },
-  { "warmup-factor", 100,       "the warm-up starts at lr divided by this", min = 1 },
-  { "lr-min",        1e-6,      "where the cosine ends", min = 0 },
-  { "milestones",    "120,160", "epochs at which --schedule step takes the rate times gamma",
-    value = "integers" },
-  { "gamma",         0.1,       "its factor", min = 0 },
-  { "momentum",      0.9,       "SGD momentum", min = 0, max = 1 },
-  { "weight-decay",  7e-4,      "SGD weight decay", min = 0 },
-  -- evaluation
-  { "knn-k",         200,       "neighbours that vote", min = 1 },
-  { "knn-t",         0.1,       "temperature of their votes", above = 0 },
+  options = {
+    cld.options.cifar,
+    { "augment", "base", "views: base, or MoCo v2's plus (weaker hue, blur)", choices = { "base", "plus" } },
+    { "erasing", false,  "random erasing of every view" },
+  },
+  sets = function(opt)
+    local function set(split) return cld.data[opt.dataset] { root = opt.data, split = split, layout = opt.layout } end
+    return { train = set "train", test = set "test", views = cld.augment[opt.augment] { erasing = opt.erasing } }
+  end,
+}
+
+local opt = cld.options {
+  about = task.about,
+  task.options,
+  cld.options.encoder,
+  cld.options.npid { nce_t = 0.1, nce_k = 0, nce_m = 0.5 },
+  cld.options.cld { lambda = 1.0, clusters = 128, cld_t = 0.2 },
+  cld.options.sgd { batch_size = 256, lr = 0.03, weight_decay = 7e-4 },
+  cld.options.schedule { epochs = 200, warmup_epochs = 5 },
+  cld.options.knn,
   cld.options.training,
 }
 
 local run    = cld.run(opt)
-local train  = cld.data[opt.dataset] { root = opt.data, split = "train", layout = opt.layout }
-local test   = cld.data[opt.dataset] { root = opt.data, split = "test", layout = opt.layout }
+local sets   = task.sets(opt)
 local loader = cld.data.loader {
-  train, batch_size = opt.batch_size, views = 2, augment = cld.augment[opt.augment] { erasing = opt.erasing },
+  sets.train, batch_size = opt.batch_size, views = 2, augment = sets.views,
   seed = opt.seed, workers = opt.workers, device = opt.device, dtype = "auto",
 }
-local net    = cld.models[opt.arch .. "_cifar"] {
-  low_dim = opt.low_dim, width = opt.width, norm_linear = opt.norm_linear,
-}:to(opt.device)
+local net    = cld.models.from_options(opt):to(opt.device)
 local bank   = cld.losses.memory_bank {
-  size = #train, dim = opt.low_dim, momentum = opt.nce_m, temperature = opt.nce_t, negatives = opt.nce_k,
+  size = #sets.train, dim = opt.low_dim, momentum = opt.nce_m, temperature = opt.nce_t, negatives = opt.nce_k,
   device = opt.device,
 }
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
@@ -93,5 +73,10 @@ for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } d
   for batch in loader:epoch(epoch) do
     run:track(step(batch.views, batch.index, lr(run.step)))
   end
-  run:score(cld.eval.knn { net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t })
+  if sets.test then
+    run:score(cld.eval.knn {
+      net = net, memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k, temperature = opt.knn_t,
+      augment = sets.test_view,
+    })
+  end
 end

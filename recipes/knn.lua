@@ -8,8 +8,7 @@ local opt = cld.options {
   about = "kNN accuracy of a checkpoint that a CIFAR recipe wrote",
   { "checkpoint", "checkpoint.safetensors", "the file, runs/NAME/checkpoint.safetensors", nonempty = true },
   { "data",       "",    "folder that holds the data set; empty: where the run had it" },
-  { "knn-k",      200,   "neighbours that vote", min = 1 },
-  { "knn-t",      0.1,   "temperature of their votes", above = 0 },
+  cld.options.knn,
   { "baselines",  false, "also score raw pixels and an untrained network" },
   { "device",     "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
   { "precision",  "fp32", "of convolutions and linear layers, whatever the run's was",
@@ -22,23 +21,16 @@ if opt.threads > 0 then user_error.call(cld.set_num_threads, opt.threads) end
 
 -- The network and its data as the run had them.
 local run   = cld.run.load(opt.checkpoint, {
-  { "dataset", "cifar10", "which data set", choices = { "cifar10", "cifar100" } },
-  { "data",    "./data",  "folder that holds it", nonempty = true },
-  { "layout",  "auto",    "its files", choices = { "auto", "python", "binary" } },
-  { "arch",    "resnet18", "encoder", choices = { "resnet18", "resnet34", "resnet50" } },
-  { "width",   64,        "channels of the first stage", min = 1, max = 4096 },
-  { "low-dim", 128,       "dimension of the features", min = 1, max = 65536 },
-  { "norm-linear", false, "NormLinear heads" },
-  { "seed",    1,         "of the untrained network" },
+  cld.options.cifar,
+  cld.options.encoder,
+  { "seed", 1, "of the untrained network" },
 })
 local was   = run.options
 local root  = opt.data ~= "" and opt.data or was.data
 local train = cld.data[was.dataset] { root = root, split = "train", layout = was.layout }
 local test  = cld.data[was.dataset] { root = root, split = "test", layout = was.layout }
 cld.manual_seed(was.seed)
-local net   = cld.models[was.arch .. "_cifar"] {
-  low_dim = was.low_dim, width = was.width, norm_linear = was.norm_linear,
-}:to(device)
+local net   = cld.models.from_options(was):to(device)
 
 local function score(what, branch)
   local r = cld.eval.knn {

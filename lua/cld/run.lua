@@ -51,12 +51,40 @@ local system, c_locale = core.system, core.text.c_locale
 
 local run = {}
 
---- Run another recipe, whose path is relative to the caller's: for recipes that only change its defaults.
-function run.recipe(path)
+local pending_task -- for the next run.task
+
+--- recipe(path[, task]): run another recipe, whose path is relative to the caller's; for recipes that only change its
+-- defaults (cld.options.defaults), and with `task` its images: see run.task.
+--
+--   cld.options.defaults { clusters = 10, batch_size = 128 }
+--   cld.run.recipe("cifar10_npid_cld.lua", {
+--     about = "NPID + CLD on my photos", options = { { "data", "./photos", "a folder" }, cld.options.images },
+--     sets = function(opt)
+--       local set = cld.data.folder { root = opt.data }
+--       return { train = set, views = cld.augment.base { size = opt.size } }
+--     end,
+--   })
+function run.recipe(path, task)
   local here = debug.getinfo(2, "S").source:match "^@(.*/)" or ""
   path = path:find "^/" and path or here .. path
+  pending_task = task
   record.add_source(path)
-  return dofile(path)
+  local result = dofile(path)
+  if pending_task then error(("run.recipe: '%s' takes no task"):format(path), 2) end
+  return result
+end
+
+--- task{name = value}: these fields, or those that the recipe which runs this one has given instead. By custom `about`
+-- and `options` are what cld.options takes, and `sets(opt)` returns {train =, views =} and what the evaluation needs:
+-- test, the queries (without them there is no kNN accuracy); memory, if that is not train; test_view, if the images
+-- need more than to be normalized.
+function run.task(fields)
+  local given = pending_task or {}
+  pending_task = nil
+  for name in pairs(given) do
+    if fields[name] == nil then error(("run.recipe: the recipe has no task '%s'"):format(tostring(name)), 2) end
+  end
+  return setmetatable(given, { __index = fields })
 end
 
 --- load(path of a checkpoint[, declarations]) -> {path, options, position = {epoch, step, ...}, states = {net = {name =
