@@ -6,7 +6,7 @@
  * where s_i is the positive's logit and m_i its row. Both come out of one pass over the memory, BLOCK rows at a time,
  * by the online softmax: each row keeps the largest logit so far, sum exp(logit - largest) and
  * sum exp(logit - largest) m_j, and the sums shrink when a larger logit turns up. What is alive is rows x BLOCK
- * logits, never rows x size.
+ * logits per thread, never rows x size; of a batch of more than MOST_ROWS rows so many at a time.
  *
  * The memory is cut into one contiguous part per thread, and the parts are merged by the same rule. The positive is a
  * row of the memory (bank: it takes part in the sum where it lies) or a key of its own (queue: merged at the end).
@@ -17,10 +17,11 @@
 #include <float.h>
 #include <omp.h>
 
-enum { BLOCK = 512 };
+enum { BLOCK = 512, MOST_ROWS = 4096 };
 
 typedef struct problem {
     int64_t rows, dim, size;
+    int64_t batch;        /* rows of the whole batch, of which these are some */
     double scale;         /* 1 / temperature */
     const void *f;        /* (rows, dim) */
     const void *memory;   /* (size, dim) */
@@ -108,7 +109,7 @@ static double merge_row(float *df, const part *parts, int count, float positive,
     for (int p = 0; p < count; p++) sum += parts[p].sum[i] * exp((double)parts[p].largest[i] - largest);
     if (df) {
         double share = q->index ? 0 : exp((double)positive - largest) / sum,
-               scale = q->scale / (double)q->rows;
+               scale = q->scale / (double)q->batch;
         for (int64_t d = 0; d < q->dim; d++) df[d] = (float)((share - 1) * scale * target[d]);
         for (int p = 0; p < count; p++) {
             float weight = (float)(exp((double)parts[p].largest[i] - largest) / sum * scale);
@@ -118,7 +119,8 @@ static double merge_row(float *df, const part *parts, int count, float positive,
     return log(sum) + largest - positive;
 }
 
-static cld_status softmax_f32(float *loss, float *df, const problem *q) {
+/* *loss: the sum over the rows. */
+static cld_status sum_rows(double *loss, float *df, const problem *q) {
     int64_t blocks = (q->size + BLOCK - 1) / BLOCK;
     int count = omp_get_max_threads() < blocks ? omp_get_max_threads() : (int)blocks;
     size_t loss_bytes = (size_t)q->rows * sizeof(double), positive_bytes = (size_t)q->rows * sizeof(float);
@@ -151,10 +153,26 @@ static cld_status softmax_f32(float *loss, float *df, const problem *q) {
             losses[i] = merge_row(df ? df + i * q->dim : NULL, parts, count, positive[i], q, i);
         double sum = 0;
         for (int64_t i = 0; i < q->rows; i++) sum += losses[i];
-        *loss = (float)(sum / (double)q->rows);
+        *loss = sum;
     }
     cld_cpu_memory.release(workspace, bytes);
     return cld_onednn_fail(failed, "a matrix product");
+}
+
+static cld_status softmax_f32(float *loss, float *df, const problem *q) {
+    double sum = 0;
+    for (int64_t at = 0; at < q->rows; at += MOST_ROWS) {
+        problem some = *q;
+        double their_sum = 0;
+        some.rows = q->rows - at < MOST_ROWS ? q->rows - at : MOST_ROWS;
+        some.f = (const float *)q->f + at * q->dim;
+        if (q->index) some.index += at;
+        if (q->key) some.key = (const float *)q->key + at * q->dim;
+        CLD_TRY(sum_rows(&their_sum, df ? df + at * q->dim : NULL, &some));
+        sum += their_sum;
+    }
+    *loss = (float)(sum / (double)q->batch);
+    return CLD_OK;
 }
 
 /* ---- f64: plain loops, the reference ------------------------------------------------------------------- */
@@ -194,15 +212,29 @@ static cld_status softmax(const cld_array *loss, const cld_array *df, const prob
 cld_status cld__bank_softmax(const cld_array *loss, const cld_array *df, const cld_array *f,
                              const cld_array *bank, const cld_array *index, double temperature) {
     CLD_TRY(cld__check_index("memory_bank", "index", index, bank->shape[0]));
-    problem q = {f->shape[0], f->shape[1], bank->shape[0], 1 / temperature, f->data,
-                 bank->data,  index->data, NULL,           df != NULL};
+    problem q = {.rows = f->shape[0],
+                 .dim = f->shape[1],
+                 .size = bank->shape[0],
+                 .batch = f->shape[0],
+                 .scale = 1 / temperature,
+                 .f = f->data,
+                 .memory = bank->data,
+                 .index = index->data,
+                 .gradient = df != NULL};
     return softmax(loss, df, &q);
 }
 
 cld_status cld__queue_softmax(const cld_array *loss, const cld_array *df, const cld_array *f,
                               const cld_array *key, const cld_array *queue, double temperature) {
-    problem q = {f->shape[0], f->shape[1], queue->shape[0], 1 / temperature, f->data,
-                 queue->data, NULL,        key->data,       df != NULL};
+    problem q = {.rows = f->shape[0],
+                 .dim = f->shape[1],
+                 .size = queue->shape[0],
+                 .batch = f->shape[0],
+                 .scale = 1 / temperature,
+                 .f = f->data,
+                 .memory = queue->data,
+                 .key = key->data,
+                 .gradient = df != NULL};
     return softmax(loss, df, &q);
 }
 
