@@ -4,7 +4,11 @@
  * promise that, nor may its factors be rounded here: the similarities come from a tiled product of our own, in which
  * every pair is summed up in the order of the dimensions. Then a block per query finds the k-th largest by radix
  * selection, 11 bits of the number at a time, and lists what is larger, and as many of its equals as are wanted, in the
- * order of the rows. Votes are added up in that order too. */
+ * order of the rows. Votes are added up in that order too.
+ *
+ * A large memory is cut into parts of PART_ROWS rows. The nearest of each part are candidates, side by side in the order of
+ * the rows, and the nearest of those are selected in the same way: what comes out is the same to the last bit. What is
+ * alive is SIMILARITY_BYTES and the candidates, whatever the memory's size. */
 #include <string.h>
 
 #include "kernels/cuda/block.cuh"
@@ -12,7 +16,8 @@
 
 /* At a time. */
 #define SIMILARITY_BYTES ((int64_t)128 << 20)
-#define MOST_QUERIES     1024 /* enough for every multiprocessor, whatever the memory's size */
+#define MOST_QUERIES     1024               /* enough for every multiprocessor, whatever the memory's size */
+#define PART_ROWS        ((int64_t)1 << 18) /* with a tile's queries they fill SIMILARITY_BYTES, in f32 and f64 */
 
 enum { SIDE = 16, PRODUCT_THREADS = SIDE * SIDE, DEPTH = 8, SELECT_THREADS = 512, VOTE_THREADS = 256 };
 enum { DIGIT_BITS = 11, BINS = 1 << DIGIT_BITS, OWN_BINS = BINS / SELECT_THREADS };
@@ -142,12 +147,21 @@ static __device__ inline uint64_t key_of(double v) {
     return !(v > -(double)INFINITY) ? 0 : bits >> 63 ? ~bits : bits | (UINT64_C(1) << 63);
 }
 
-/* The neighbours of one query, k at most. */
+/* What neighbours are selected from: a line of similarities per query. */
+template <typename T> struct lines {
+    const T *similarities; /* (queries, pitch), the first `size` of each */
+    int64_t size, pitch;
+    const int64_t *labels; /* (size), or with a label_pitch (queries, label_pitch) */
+    int64_t label_pitch;
+};
+
+/* Those of each query: k, or fewer where not so many are neighbours. */
 template <typename T> struct neighbours {
-    T *similarities; /* (queries, k) */
-    int64_t *labels; /* (queries, k) */
-    double *weights; /* (queries, k) */
-    int64_t *counts; /* (queries) */
+    int64_t k, pitch; /* pitch: from one query's to the next's */
+    T *similarities;  /* (queries, pitch) */
+    int64_t *labels;  /* (queries, pitch) */
+    double *weights;  /* (queries, pitch) */
+    int64_t *counts; /* (queries); NULL: what is missing is filled in with -infinity, which is no neighbour */
 };
 
 /* The largest digits that are not yet told apart: which of BINS holds the *wanted-th, counted from the largest; *wanted
@@ -173,28 +187,28 @@ static __device__ inline int find_bin(int *wanted, const int *bins, int *found, 
 
 /* A block per query. */
 template <typename T>
-static __global__ void __launch_bounds__(SELECT_THREADS)
-    select_nearest(neighbours<T> out, const T *similarities, knn_problem<T> q) {
+static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbours<T> out, lines<T> in) {
     typedef decltype(key_of(T())) bits;
     CLD_SHARED(int, bins, [BINS]);
     CLD_SHARED(int, found, [2]);
     CLD_SHARED(int, shared, [BLOCK_WARPS]);
     const int WIDTH = wide<T>::COUNT;
-    const T *line = similarities + blockIdx.x * q.pitch;
+    const T *line = in.similarities + blockIdx.x * in.pitch;
+    const int64_t *labels = in.labels + blockIdx.x * in.label_pitch;
     bits bar = 0, known = 0; /* the k-th largest key; which of its bits are found */
-    int wanted = (int)q.k;
+    int wanted = (int)out.k;
     for (int shift = (int)sizeof(bits) * 8; shift > 0;) {
         int width = shift < DIGIT_BITS ? shift : (int)DIGIT_BITS;
         bits digit = ((bits)1 << width) - 1;
         shift -= width;
         for (int b = threadIdx.x; b < BINS; b += SELECT_THREADS) bins[b] = 0;
         __syncthreads();
-        for (int64_t e = (int64_t)threadIdx.x * WIDTH; e < q.size; e += SELECT_THREADS * WIDTH) {
+        for (int64_t e = (int64_t)threadIdx.x * WIDTH; e < in.size; e += SELECT_THREADS * WIDTH) {
             wide<T> v = *(const wide<T> *)(line + e);
 #pragma unroll
             for (int l = 0; l < WIDTH; l++) {
                 bits key = key_of(v.v[l]);
-                if (e + l < q.size && (key & known) == bar) atomicAdd(&bins[(int)(key >> shift & digit)], 1);
+                if (e + l < in.size && (key & known) == bar) atomicAdd(&bins[(int)(key >> shift & digit)], 1);
             }
         }
         __syncthreads();
@@ -202,27 +216,27 @@ static __global__ void __launch_bounds__(SELECT_THREADS)
         known |= digit << shift;
     }
     if (bar == 0) wanted = 0; /* fewer than k are neighbours */
-    int64_t start = blockIdx.x * q.k;
+    int64_t start = blockIdx.x * out.pitch;
     int above = 0, equal = 0; /* so far */
-    for (int64_t first = 0; first < q.size; first += SELECT_THREADS * WIDTH) {
+    for (int64_t first = 0; first < in.size; first += SELECT_THREADS * WIDTH) {
         int64_t e = first + (int64_t)threadIdx.x * WIDTH;
         wide<T> v;
         int mine = 0, total; /* above, and equal << 16 */
-        if (e < q.size) v = *(const wide<T> *)(line + e);
+        if (e < in.size) v = *(const wide<T> *)(line + e);
 #pragma unroll
         for (int l = 0; l < WIDTH; l++) {
             bits key = key_of(v.v[l]);
-            if (e + l < q.size) mine += (key > bar) + ((int)(key == bar) << 16);
+            if (e + l < in.size) mine += (key > bar) + ((int)(key == bar) << 16);
         }
         int before = block_before(mine, &total, shared);
         int above_before = above + (before & 0xFFFF), equal_before = equal + (before >> 16);
         for (int l = 0; l < WIDTH && mine; l++) {
             bits key = key_of(v.v[l]);
-            if (e + l >= q.size || key < bar) continue;
+            if (e + l >= in.size || key < bar) continue;
             if (key > bar || equal_before < wanted) {
                 int64_t at = start + above_before + (equal_before < wanted ? equal_before : wanted);
                 out.similarities[at] = v.v[l];
-                out.labels[at] = q.labels[e + l];
+                out.labels[at] = labels[e + l];
             }
             above_before += key > bar;
             equal_before += key == bar;
@@ -230,7 +244,13 @@ static __global__ void __launch_bounds__(SELECT_THREADS)
         above += total & 0xFFFF;
         equal += total >> 16;
     }
-    if (threadIdx.x == 0) out.counts[blockIdx.x] = above + (equal < wanted ? equal : wanted);
+    int64_t count = above + (equal < wanted ? equal : wanted);
+    if (out.counts) {
+        if (threadIdx.x == 0) out.counts[blockIdx.x] = count;
+        return;
+    }
+    for (int64_t i = count + threadIdx.x; i < out.k; i += SELECT_THREADS)
+        out.similarities[start + i] = -limits<T>::infinity();
 }
 
 /* ---- votes -------------------------------------------------------------------------------------------------------- */
@@ -243,7 +263,7 @@ static __device__ inline double log_of_most(double) { return log(DBL_MAX); }
 template <typename T>
 static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, neighbours<T> in, knn_problem<T> q) {
     CLD_SHARED(T, shared, [BLOCK_WARPS]);
-    int64_t start = blockIdx.x * q.k, count = in.counts[blockIdx.x];
+    int64_t start = blockIdx.x * in.pitch, count = in.counts[blockIdx.x];
     T most = -limits<T>::infinity();
     for (int64_t i = threadIdx.x; i < count; i += VOTE_THREADS)
         most = larger(most, in.similarities[start + i]);
@@ -263,33 +283,69 @@ static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, neighbour
 
 /* ---- the contract ------------------------------------------------------------------------------------------------- */
 
+static int64_t rounded_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+static int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* The nearest of each of the parts, for n queries on from `from`. */
+template <typename T>
+static cld_status select_candidates(neighbours<T> candidates, T *similarities, knn_problem<T> q, int64_t from,
+                                    int64_t n) {
+    const int TILE = tiling<T>::TILE;
+    for (int64_t at = 0; at < q.size; at += PART_ROWS) {
+        knn_problem<T> part = q;
+        part.memory += at * q.dim, part.size = smaller_of(q.size - at, PART_ROWS);
+        lines<T> in = {similarities, part.size, q.pitch, q.labels + at, 0};
+        neighbours<T> out = candidates;
+        out.k = smaller_of(q.k, part.size);
+        dim3 tiles((unsigned)((part.size + TILE - 1) / TILE), (unsigned)((n + TILE - 1) / TILE));
+        CLD_TRY(CLD_LAUNCH((multiply<T>), tiles, PRODUCT_THREADS, 0, similarities, part, from, n));
+        CLD_TRY(CLD_LAUNCH((select_nearest<T>), (int)n, SELECT_THREADS, 0, out, in));
+        candidates.similarities += out.k, candidates.labels += out.k;
+    }
+    return CLD_OK;
+}
+
 template <typename T> static cld_status knn(T *scores, knn_problem<T> q) {
     const int WIDTH = wide<T>::COUNT, TILE = tiling<T>::TILE;
-    q.pitch = (q.size + WIDTH - 1) / WIDTH * WIDTH;
+    int64_t part = smaller_of(q.size, PART_ROWS), last = q.size % part ? q.size % part : part;
+    int64_t parts = (q.size + part - 1) / part;
+    int64_t found = (parts - 1) * smaller_of(q.k, part) + smaller_of(q.k, last); /* candidates of a query */
+    q.pitch = rounded_up(part, WIDTH);
     int64_t most = SIMILARITY_BYTES / (q.pitch * (int64_t)sizeof(T)) / TILE * TILE;
     if (most < TILE) most = TILE;
-    if (most > MOST_QUERIES) most = MOST_QUERIES;
-    if (most > q.queries) most = q.queries;
+    most = smaller_of(smaller_of(most, MOST_QUERIES), q.queries);
+    int64_t pitch = rounded_up(found, WIDTH);
     CLD_SCRATCH similarity_block;
+    CLD_SCRATCH candidate_block;
+    CLD_SCRATCH candidate_label_block;
     CLD_SCRATCH value_block;
     CLD_SCRATCH label_block;
     CLD_SCRATCH weight_block;
     CLD_SCRATCH count_block;
     CLD_TRY(cld_cuda_scratch(&similarity_block, (size_t)(most * q.pitch) * sizeof(T)));
+    if (parts > 1) {
+        CLD_TRY(cld_cuda_scratch(&candidate_block, (size_t)(most * pitch) * sizeof(T)));
+        CLD_TRY(cld_cuda_scratch(&candidate_label_block, (size_t)(most * pitch) * sizeof(int64_t)));
+    }
     CLD_TRY(cld_cuda_scratch(&value_block, (size_t)(most * q.k) * sizeof(T)));
     CLD_TRY(cld_cuda_scratch(&label_block, (size_t)(most * q.k) * sizeof(int64_t)));
     CLD_TRY(cld_cuda_scratch(&weight_block, (size_t)(most * q.k) * sizeof(double)));
     CLD_TRY(cld_cuda_scratch(&count_block, (size_t)most * sizeof(int64_t)));
-    T *similarities = (T *)similarity_block.data;
-    neighbours<T> near = {(T *)value_block.data, (int64_t *)label_block.data, (double *)weight_block.data,
+    neighbours<T> near = {q.k,
+                          q.k,
+                          (T *)value_block.data,
+                          (int64_t *)label_block.data,
+                          (double *)weight_block.data,
                           (int64_t *)count_block.data};
+    neighbours<T> candidates = {q.k,  pitch, (T *)candidate_block.data, (int64_t *)candidate_label_block.data,
+                                NULL, NULL};
+    lines<T> all = {candidates.similarities, found, pitch, candidates.labels, pitch};
     CLD_TRY(CLD_LAUNCH(check_labels, (int)((q.size + VOTE_THREADS - 1) / VOTE_THREADS), VOTE_THREADS, 0,
                        q.labels, q.size, q.classes, cld_cuda_fault()));
     for (int64_t from = 0; from < q.queries; from += most) {
-        int64_t n = q.queries - from < most ? q.queries - from : most;
-        dim3 tiles((unsigned)((q.size + TILE - 1) / TILE), (unsigned)((n + TILE - 1) / TILE));
-        CLD_TRY(CLD_LAUNCH((multiply<T>), tiles, PRODUCT_THREADS, 0, similarities, q, from, n));
-        CLD_TRY(CLD_LAUNCH((select_nearest<T>), (int)n, SELECT_THREADS, 0, near, (const T *)similarities, q));
+        int64_t n = smaller_of(q.queries - from, most);
+        CLD_TRY(select_candidates(parts > 1 ? candidates : near, (T *)similarity_block.data, q, from, n));
+        if (parts > 1) CLD_TRY(CLD_LAUNCH((select_nearest<T>), (int)n, SELECT_THREADS, 0, near, all));
         CLD_TRY(CLD_LAUNCH((vote<T>), (int)n, VOTE_THREADS, 0, scores + from * q.classes, near, q));
     }
     return CLD_OK;
