@@ -16,6 +16,8 @@ describe("a group of options", function()
     assert.same({ nce_t = 0.1, nce_k = 0, nce_m = 0.5, fill_epochs = 0 }, defaults(cld.options.npid))
   end)
 
+  it("may be empty", function() assert.same({ nce = 1 }, defaults({}, { "nce", 1, "" })) end)
+
   it("called has other defaults, of the declared types", function()
     local given = defaults(cld.options.cld { clusters = 200, lambda = 2, cld_t = 0.4 })
     assert.same({ lambda = 2.0, clusters = 200, iterations = 5, cld_t = 0.4, detach_centroids = false }, given)

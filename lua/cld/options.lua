@@ -47,7 +47,7 @@ local function collect(list, into)
     if type(entry) ~= "table" then
       error(("options: entry %d is a %s, not { name, default, help }"):format(i, type(entry)), 4)
     end
-    if type(entry[1]) == "table" then
+    if type(entry[1]) == "table" or next(entry) == nil then
       collect(entry, into)
     else
       local field = field_name(entry[1])
