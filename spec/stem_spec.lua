@@ -40,6 +40,21 @@ devices.each("the stem", function(device)
         { gradients = true, atol = 1e-6, rtol = 1e-5 })
     end)
   end
+
+  it("begins a network that is the cpu's, forward and backward", function()
+    local function run(where)
+      local net = formula.fill(cld.models.resnet18 { width = 8, low_dim = 16 }, "f32"):to(where)
+      local instance, group = net(formula.uniform("x", { 2, 3, 65, 49 }):to(where))
+      local weights = formula.uniform("weights", { 2, 16 }):to(where)
+      local loss = ((instance + group) * weights):sum()
+      loss:backward()
+      return { instance:detach(), group:detach(), net.conv1.weight.grad, net.layer1[1].conv1.weight.grad }
+    end
+    local expected = run "cpu"
+    for i, result in ipairs(run(device)) do
+      check.close(result:to "cpu", expected[i], { atol = 1e-4 * expected[i]:abs():amax():item(), rtol = 0 })
+    end
+  end)
 end)
 
 describe("resnet18 with torchvision's stem", function()
@@ -154,4 +169,13 @@ describe("models.from_options", function()
     assert.equal(7, cld.models.from_options(declared("--width", "16", "--size", "96", "--pool", "corner")).pool_window)
     assert.is_false(cld.models.from_options(declared("--width", "16", "--size", "96")).pool_window)
   end)
+
+  for _, case in ipairs { { "32", 4, "cifar" }, { "112", 14, "cifar" }, { "192", 6, "imagenet" } } do
+    it("refuses a corner of maps that it does not fit once, " .. case[1] .. " pixels", function()
+      local opt = declared("--width", "16", "--size", case[1], "--pool", "corner")
+      check.fails(function() cld.models.from_options(opt) end,
+        ("option '%%-%%-pool': corner is 7 x 7 of maps of 7 to 13 rows; %s pixels make %d with the stem %s"):format(
+          case[1], case[2], case[3]))
+    end)
+  end
 end)

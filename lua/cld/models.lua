@@ -9,6 +9,7 @@ local autograd = require "cld.core".autograd
 local caller = require "cld.caller"
 local nn = require "cld.nn"
 local pipe = require "cld.nn.pipe"
+local user_error = require "cld.user_error"
 
 local models = {}
 
@@ -184,6 +185,17 @@ for name, kind in pairs(kinds) do
   models[name .. "_cifar"] = encoder(name .. "_cifar", kind[1], kind[2], "cifar")
 end
 
+-- The published window, for maps that it fits into once.
+local function corner(size, stem)
+  local reduction = stem == "imagenet" and 32 or 8
+  local side = (size + reduction - 1) // reduction
+  if side < 7 or side >= 14 then
+    user_error.raise("option '--pool': corner is 7 x 7 of maps of 7 to 13 rows; %d pixels make %d with the stem %s",
+      size, side, stem)
+  end
+  return 7
+end
+
 --- from_options(opt): the encoder that a recipe's options ask for: arch, width, low_dim and norm_linear, of
 -- cld.options.encoder; and where declared (cld.options.images) size, stem and pool. Without them the stem is CIFAR's.
 function models.from_options(opt)
@@ -191,7 +203,7 @@ function models.from_options(opt)
   if stem == "auto" then stem = opt.size < 128 and "cifar" or "imagenet" end
   return models[opt.arch] {
     stem = stem, low_dim = opt.low_dim, width = opt.width, norm_linear = opt.norm_linear,
-    pool_window = rawget(opt, "pool") == "corner" and 7 or nil,
+    pool_window = rawget(opt, "pool") == "corner" and corner(opt.size, stem) or nil,
   }
 end
 
