@@ -5,7 +5,7 @@ local cld = require "cld"
 local user_error = require "cld.user_error"
 
 local opt = cld.options {
-  about = "kNN accuracy of a checkpoint that a CIFAR recipe wrote",
+  about = "kNN accuracy of a checkpoint",
   { "checkpoint", "checkpoint.safetensors", "the file, runs/NAME/checkpoint.safetensors", nonempty = true },
   { "data",       "",    "folder that holds the data set; empty: where the run had it" },
   cld.options.knn,
@@ -20,21 +20,18 @@ cld.set_precision(opt.precision)
 if opt.threads > 0 then user_error.call(cld.set_num_threads, opt.threads) end
 
 -- The network and its data as the run had them.
-local run   = cld.run.load(opt.checkpoint, {
-  cld.options.cifar,
-  cld.options.encoder,
-  { "seed", 1, "of the untrained network" },
-})
+local run   = cld.run.load(opt.checkpoint, { cld.options.encoder, { "seed", 1, "of the untrained network" } })
 local was   = run.options
-local root  = opt.data ~= "" and opt.data or was.data
-local train = cld.data[was.dataset] { root = root, split = "train", layout = was.layout }
-local test  = cld.data[was.dataset] { root = root, split = "test", layout = was.layout }
+if opt.data ~= "" then was.data = opt.data end
+local sets  = cld.data.splits(was)
+if not sets.test then user_error.raise("%s: nothing to score, for its images have no classes", was.data) end
 cld.manual_seed(was.seed)
 local net   = cld.models.from_options(was):to(device)
 
 local function score(what, branch)
   local r = cld.eval.knn {
-    net = net, memory = train, queries = test, k = opt.knn_k, temperature = opt.knn_t, branch = branch,
+    net = net, memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k, temperature = opt.knn_t,
+    branch = branch, augment = sets.test_view,
   }
   print(("%-20s top-1 %5.1f %%   top-5 %5.1f %%"):format(what, 100 * r.top1, 100 * r.top5))
 end

@@ -10,6 +10,7 @@
 --   set:read(i)        image i, counted from 1: u8 (H, W, 3), and its label. On the caller's thread
 --   set:size()         height and width of every image; nil where they differ, or are not known
 --   set.name           for messages
+--   set.reading        {decode =, max_bad =, strict =}: what loaders of the set do unless they are told otherwise; or nil
 local core = require "cld.core"
 local caller = require "cld.caller"
 local user_error = require "cld.user_error"

@@ -47,6 +47,17 @@ local function images_on(set, device)
   return copies[device]
 end
 
+-- What could not be read, named once for all loaders of a set that bear as much.
+local function bad_images_of(set, settings)
+  local key = ("%s %s"):format(settings.max_bad, settings.strict)
+  local all = rawget(set, "bad_images") or {}
+  set.bad_images = all
+  all[key] = all[key] or {
+    found = user_error.call(core.loader.bad_images, #set, settings.max_bad, settings.strict), told = 0,
+  }
+  return all[key]
+end
+
 -- One compiled program a view.
 local function programs(set, options, settings)
   local views = settings.views
@@ -101,8 +112,15 @@ function loader.new(options)
     caller.raise("data.loader: the first entry must be a data set of cld.data, got %s", caller.shown(set))
   end
   local settings = { set = set.source, labels = labels_of(set) }
+  local reading = rawget(set, "reading") or {}
   for key, default in pairs(defaults) do
-    if options[key] == nil then settings[key] = default else settings[key] = options[key] end
+    if options[key] ~= nil then
+      settings[key] = options[key]
+    elseif reading[key] ~= nil then
+      settings[key] = reading[key]
+    else
+      settings[key] = default
+    end
   end
   settings.programs = programs(set, options, settings)
   if type(settings.device) ~= "string" or not core.cuda.is_name(settings.device) then
@@ -111,13 +129,14 @@ function loader.new(options)
   settings.device = user_error.call(core.cuda.resolve, settings.device)
   choice(settings, "dtype", "f32", "bf16", "f16", "auto")
   settings.fast = choice(settings, "decode", "fast", "exact") == "fast"
-  settings.bad = user_error.call(core.loader.bad_images, #set, settings.max_bad, settings.strict)
+  local bad = bad_images_of(set, settings)
+  settings.bad = bad.found
   local step_count = user_error.call(core.loader.rest, settings, 0)
   if settings.resident and settings.device ~= "cpu" then
     settings.resident_images = user_error.call(images_on, set, settings.device)
   end
   return setmetatable({
-    settings = settings, dataset = set, batch_size = settings.batch_size, step_count = step_count, bad_told = 0,
+    settings = settings, dataset = set, batch_size = settings.batch_size, step_count = step_count, bad = bad,
     waited = 0,
   }, Loader)
 end
@@ -139,19 +158,19 @@ end
 local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
 
 -- Each image that cannot be read, once.
-function Loader:tell_bad()
-  local bad = self.settings.bad
-  while self.bad_told < #bad do
-    self.bad_told = self.bad_told + 1
-    say(("cannot read an image, another takes its place (%d of %d so far): %s"):format(self.bad_told, #self.dataset,
-      bad:reason(self.bad_told)))
+local function tell_bad(self)
+  local bad = self.bad
+  while bad.told < #bad.found do
+    bad.told = bad.told + 1
+    say(("cannot read an image, another takes its place (%d of %d so far): %s"):format(bad.told, #self.dataset,
+      bad.found:reason(bad.told)))
   end
 end
 
 --- Images that could not be read so far: a list of lines that name each and say why.
 function Loader:unreadable()
-  local list, bad = {}, self.settings.bad
-  for i = 1, #bad do list[i] = bad:reason(i) end
+  local list, found = {}, self.bad.found
+  for i = 1, #found do list[i] = found:reason(i) end
   return list
 end
 
@@ -159,7 +178,7 @@ local function next_batch(self, batches)
   local ok, batch
   repeat
     ok, batch = pcall(batches)
-    self:tell_bad()
+    tell_bad(self)
     if not ok then user_error.raise("%s", tostring(batch)) end
     if batch == false then
       if loader.on_signal then loader.on_signal(self) else user_error.raise "interrupted while waiting for a batch" end

@@ -31,7 +31,8 @@ local function shuffled_classes(set, seed)
   local classes = {}
   for c = 1, set.classes do classes[c] = {} end
   for i, label in ipairs(set.labels:totable()) do
-    if label >= 0 then table.insert(classes[label + 1], i - 1) end
+    local list = classes[label + 1]
+    if list then list[#list + 1] = i - 1 end
   end
   return with_seed(seed, function()
     for c, list in ipairs(classes) do
@@ -52,7 +53,7 @@ local function rows_of(set, indices, fields)
   local made = {
     name = fields.name, labels = fields.labels or set.labels:index_select(1, indices),
     classes = fields.classes or set.classes, class_names = fields.class_names or set.class_names,
-    seed = fields.seed,
+    seed = fields.seed, reading = rawget(set, "reading"),
   }
   if rawget(set, "make_paths") then
     made.make_paths = function()
@@ -177,7 +178,7 @@ function sets.concat(options)
   end
   local made = {
     name = options.name or ("%s and %d more"):format(first.name, #parts - 1), labels = create.cat(labels, 1),
-    classes = classes, class_names = names,
+    classes = classes, class_names = names, reading = rawget(first, "reading"),
   }
   made.source = user_error.call(core.dataset.select, sources, create.cat(rows, 1), create.cat(part_of, 1))
   return dataset.new(made)
@@ -252,6 +253,27 @@ function sets.labelled_share(options)
   return rows_of(set, create.tensor(indices, "i64"), {
     name = ("%s, %g %% of the labels"):format(set.name, 100 * share), seed = seed,
   })
+end
+
+--- split{set, share = 0.1, seed = 0} -> what is left, and what was taken: of each class that share of its images, at
+-- least one if it has two. Images without a label are in neither.
+function sets.split(options)
+  caller.require_fields("data.split", options, { "share", "seed" })
+  local set = dataset.check("data.split", options[1])
+  local share = check_number("data.split", "share", options.share or 0.1, 0, 1)
+  local classes, taken, left = shuffled_classes(set, options.seed or 0), {}, {}
+  for _, list in ipairs(classes) do
+    local count = #list < 2 and 0 or math.max(1, math.min(#list - 1, math.floor(share * #list)))
+    table.move(list, 1, count, #taken + 1, taken)
+    table.move(list, count + 1, #list, #left + 1, left)
+  end
+  if #taken == 0 then
+    user_error.raise("data.split: no class of %s has two images, of which one could be taken", set.name)
+  end
+  table.sort(taken)
+  table.sort(left)
+  return rows_of(set, create.tensor(left, "i64"), { name = ("%s, %d images"):format(set.name, #left) }),
+    rows_of(set, create.tensor(taken, "i64"), { name = ("%s, %d others"):format(set.name, #taken) })
 end
 
 function sets.listed(set, path)

@@ -84,6 +84,42 @@ groups.cifar = group {
   { "layout",  "auto",    "its files", choices = { "auto", "python", "binary" } },
 }
 
+-- How image files are read, and how many may be damaged: what a loader of the set does (cld.data.loader).
+local files = {
+  { "decode",  "fast", "JPEG files at a smaller scale, if every view shrinks them by more anyway (evaluation never is): fast;"
+    .. " or exact", choices = { "fast", "exact" } },
+  { "max-bad", 0.01,   "share of the images that may be unreadable, each replaced by another; more end the run", min = 0,
+    max = 1 },
+  { "strict",  false,  "end the run at the first image that cannot be read" },
+}
+
+local function named(dataset, list)
+  local own = { { "dataset", dataset, "the kind of data set", choices = { dataset } } }
+  for _, more in ipairs { list, files } do table.move(more, 1, #more, #own + 1, own) end
+  return group(own)
+end
+
+--- A folder of images: cld.data.splits.
+groups.folder = named("folder", {
+  { "data",    "./data", "the folder: of class folders, of plain files, or with train/ and test/ or val/ inside",
+    nonempty = true },
+  { "holdout", 0.1,      "share of each class that is kept from training to score kNN, if there is no test/ or val/",
+    min = 0, max = 0.9 },
+  { "upright", false,    "turn images as their EXIF orientation says" },
+})
+
+--- STL-10: cld.data.splits.
+groups.stl10 = named("stl10", {
+  { "data",  "./data", "folder that holds stl10_binary/", nonempty = true },
+  { "split", "train",  "what to train on; kNN's memory is always train", choices = {
+    "train", "train+unlabeled", "unlabeled" } },
+})
+
+--- Kitchen-HC: cld.data.splits.
+groups.kitchen_hc = named("kitchen_hc", {
+  { "data", "./data", "folder that holds Kitchen-HC/{train,test}/", nonempty = true },
+})
+
 --- The instance branch of NPID: cld.losses.memory_bank.
 groups.npid = group {
   { "nce-t",       0.1, "temperature", above = 0 },
