@@ -130,7 +130,8 @@ static int listing_path(lua_State *L) {
     const cld_listing *l = check_listing(L);
     lua_Integer i = luaL_checkinteger(L, 2);
     luaL_argcheck(L, i >= 1 && i <= l->count, 2, "no image has this number");
-    size_t length = cld_listing_path(l, i - 1, NULL, 0);
+    char measure[1];
+    size_t length = cld_listing_path(l, i - 1, measure, sizeof measure);
     luaL_Buffer b;
     char *path = luaL_buffinitsize(L, &b, length + 1);
     luaL_pushresultsize(&b, cld_listing_path(l, i - 1, path, length + 1));

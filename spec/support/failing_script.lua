@@ -27,6 +27,18 @@ do -- a data set of five images in each layout, for one job to read
   for _, layout in ipairs { "python", "binary" } do writer.cifar10(cifar, layout, batch, batch, { "a", "b" }) end
 end
 
+do -- images in a folder and in an archive, and ImageNet's development kit
+  for _, name in ipairs { "a/1.jpg", "a/deeper/2.jpg", "b/3.jpg" } do
+    cld.io.mkdir(cifar .. "/images/" .. name:match "^(.*)/")
+    write(cifar .. "/images/" .. name, name)
+  end
+  assert(os.execute(("cd '%s' && tar --format=pax -cf images.tar images"):format(cifar)))
+  local kit = cld.load "spec/fixtures/devkit.safetensors"
+  cld.io.mkdir(cifar .. "/data")
+  write(cifar .. "/data/meta.mat", string.char(table.unpack(kit["meta.mat"]:totable())))
+  write(cifar .. "/data/ILSVRC2012_validation_ground_truth.txt", "1\n2\n")
+end
+
 local jobs = {
   { "creation and views", function()
     local x = cld.arange(12):reshape(3, 4)
@@ -144,6 +156,17 @@ local jobs = {
     local python = cld.data.cifar10 { root = cifar, split = "train", layout = "python" }
     return python.images, cld.data.cifar10({ root = cifar, split = "test", layout = "binary" }).labels
   end },
+  { "images in folders and archives", function()
+    local folder = cld.files.list(cifar .. "/images", { classes = { "b", "a" } })
+    local tar <close> = cld.files.tar(cifar .. "/images.tar") -- with or without its index
+    local archive = tar:list { classes = { "a" } }
+    return folder:path(1), folder:labels(), archive:members(), archive:class_names()
+  end },
+  { "an archive read through", function()
+    os.remove(cifar .. "/images.tar.index.safetensors")
+    return cld.files.tar(cifar .. "/images.tar"):list { layout = "plain" }
+  end },
+  { "ImageNet's development kit", function() return cld.files.devkit(cifar) end },
   { "nearest neighbours", function()
     local memory, labels = cld.randn(20, 4):normalize(), cld.zeros({ 20 }, "i64")
     return cld.eval.weighted_knn(memory, labels, cld.randn(5, 4):normalize(), { k = 3, temperature = 0.1, classes = 2 })
