@@ -399,6 +399,17 @@ describe("a tar archive", function()
       assert.same({ { "a", "c" }, { 0, 1 } }, { listing:class_names(), listing:labels():totable() })
       check.fails(function() listed { classes = { "0", "b", "d" } } end, "2 of the wanted classes: 0, d$")
     end)
+    it("with a folder of files that are no images is an error, unless the classes are named", function()
+      make { ["all/a/1.jpg"] = "", ["all/b/2.webp"] = "", ["all/notes.txt"] = "" }
+      sh "tar -cf x.tar all"
+      check.fails(function() listed { inside = "all" } end, "no images in its folder 'b', .*; left out: 1 WebP")
+      assert.equal(1, #listed { inside = "all", classes = { "a" } })
+    end)
+    it("refuses classes in a layout without any", function()
+      make { ["a/1.jpg"] = "" }
+      sh "tar -cf x.tar a"
+      check.fails(function() listed { classes = { "a" }, layout = "plain" } end, "a layout without any")
+    end)
     it("wants to be told which split", function()
       make { ["train/a/1.jpg"] = "", ["train/b/2.jpg"] = "", ["val/a/3.jpg"] = "" }
       sh "tar -cf x.tar train val"

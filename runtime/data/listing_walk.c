@@ -264,6 +264,8 @@ static cld_status take_classes(walk *w, const cld_listing_options *o) {
 }
 
 static cld_status list(walk *w, const cld_listing_options *o) {
+    if (o->classes && o->layout == CLD_LISTING_PLAIN)
+        return cld_fail(CLD_INVALID, "%.300s: a list of classes, and a layout without any", w->l->root);
     w->root = open(w->l->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (w->root < 0)
         return errno == ENOENT ? cld_fail(CLD_IO, "there is no folder '%.300s'", w->l->root)

@@ -218,6 +218,41 @@ static cld_status take_labels(work *w, cld_reader *r) {
     return CLD_OK;
 }
 
+/* ---- classes without images ---------------------------------------------------------------------------- */
+
+static bool has_class(const cld_listing *l, const char *name, size_t length) {
+    for (int64_t low = 0, high = l->classes; low < high;) {
+        int64_t middle = (low + high) / 2;
+        const char *there = cld_listing_class_name(l, middle);
+        int order = by_bytes(there, strlen(there), name, length);
+        if (order == 0) return true;
+        if (order < 0) low = middle + 1;
+        if (order > 0) high = middle;
+    }
+    return false;
+}
+
+/* Unpacked, a folder whose files are no images would be a class, and an error. */
+static cld_status check_empty_classes(const work *w) {
+    const char *first = cld_tar_name(w->t, w->images[0].index), *last = "";
+    size_t left_out = (size_t)(w->images[0].path - first), last_length = 0;
+    for (int64_t i = 0; i < w->t->count; i++) {
+        const char *path = cld_tar_name(w->t, i);
+        if (strncmp(path, first, left_out) != 0) continue;
+        path += left_out;
+        size_t length = strcspn(path, "/");
+        if (!path[length] || by_bytes(path, length, last, last_length) == 0) continue;
+        last = path;
+        last_length = length;
+        if (has_class(w->l, path, length)) continue;
+        char what[300];
+        snprintf(what, sizeof what, "its folder '%.*s', though there are in others: it is no class, or empty",
+                 length < 200 ? (int)length : 200, path);
+        return cld__listing_fail_empty(w->l, what);
+    }
+    return CLD_OK;
+}
+
 /* ---- all of it ----------------------------------------------------------------------------------------- */
 
 static bool is_split(const member *m) {
@@ -259,6 +294,8 @@ static void drop_top(work *w) {
 
 static cld_status list(work *w, const char *inside, const cld_listing_options *o) {
     bool are_classes = false, wants_classes = o->classes || o->layout == CLD_LISTING_CLASSES;
+    if (o->classes && o->layout == CLD_LISTING_PLAIN)
+        return cld_fail(CLD_INVALID, "%.300s: a list of classes, and a layout without any", w->t->path);
     CLD_TRY(gather(w, inside));
     if (wants_classes) drop_top(w);
     if (w->image_count == 0)
@@ -276,7 +313,7 @@ static cld_status list(work *w, const char *inside, const cld_listing_options *o
         if (o->classes && !wanted) return cld_error_code();
         cld_status status = take_classes(w, wanted, o->class_count);
         free(wanted);
-        return status;
+        return status != CLD_OK || o->classes ? status : check_empty_classes(w);
     }
     CLD_TRY(take_plain(w));
     if (w->mark_count == 0 || o->layout == CLD_LISTING_PLAIN) return CLD_OK;

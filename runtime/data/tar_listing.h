@@ -6,7 +6,8 @@
  *
  * Folders that all images have in common are left out as long as one folder of each path remains, so that photos/cat/1.jpg
  * is of the class cat. The inner archives of ImageNet's training set are folders here (see tar.h). Of several members of
- * one name the last counts, as when unpacking. An archive with train/, test/ or val/ inside wants to be told which.
+ * one name the last counts, as when unpacking. A folder beside the classes with files but no images is an error; one
+ * without files is not seen. An archive with train/, test/ or val/ inside wants to be told which.
  *
  * Images without folders may have their labels beside them, as WebDataset writes them: KEY.cls, a number in text, where
  * KEY is the image's name up to its first dot. The classes' names are the numbers then.
