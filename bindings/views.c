@@ -141,8 +141,8 @@ static const cld_view_kind *check_kind(lua_State *L, int arg, int number) {
     if (kind) return kind;
     for (int k = 0; cld_view_kinds[k]; k++) nearest = nearer(name, nearest, cld_view_kinds[k]->name);
     cldL_push_printable(L, name, strlen(name), CLD_ONE_LINE);
-    luaL_error(L, "augment: step %d: there is no '%s'%s", number, lua_tostring(L, -1),
-               push_hint(L, name, nearest));
+    const char *shown = lua_tostring(L, -1), *hint = push_hint(L, name, nearest);
+    luaL_error(L, "augment: step %d: there is no '%s'%s", number, shown, hint);
     return NULL;
 }
 
