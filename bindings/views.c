@@ -3,7 +3,7 @@
  *
  * A program in Lua is a list of steps, a step a table: its kind's name in `op`, and its settings. */
 #include "bindings/bindings.h"
-#include "runtime/views/program.h"
+#include "runtime/views/apply.h"
 
 #include <string.h>
 
@@ -361,18 +361,23 @@ static void push_view(lua_State *L, const cld_view *v) {
     }
 }
 
-/* draw(program, {seed = 0, epoch = 0, sample = 0, view = 1}, height, width) -> the views of one image, each a list of
- * instructions as tables, with its height, width, and the pixels of its largest canvas; windows and boxes are {top, left,
- * height, width}, filters 0 to 2: nearest, bilinear, bicubic. */
+/* {seed = 0, epoch = 0, sample = 0, view = 1} */
+static cld_view_key check_key(lua_State *L, int arg) {
+    lua_Integer view = cldL_field_integer(L, arg, "view", 1);
+    luaL_argcheck(L, view >= 1 && view <= 64, arg, "view must be 1 to 64");
+    return (cld_view_key){.seed = (uint64_t)cldL_field_integer(L, arg, "seed", 0),
+                          .epoch = (uint64_t)cldL_field_integer(L, arg, "epoch", 0),
+                          .sample = (uint64_t)cldL_field_integer(L, arg, "sample", 0),
+                          .view = (int)view - 1};
+}
+
+/* draw(program, key, height, width) -> the views of one image, each a list of instructions as tables, with its height,
+ * width, and the pixels of its largest canvas; windows and boxes are {top, left, height, width}, filters 0 to 2: nearest,
+ * bilinear, bicubic. */
 static int views_draw(lua_State *L) {
     const cld_program *p = cldL_check_program(L, 1);
+    cld_view_key key = check_key(L, 2);
     int height = check_side(L, 3, 1), width = check_side(L, 4, 1);
-    lua_Integer view = cldL_field_integer(L, 2, "view", 1);
-    luaL_argcheck(L, view >= 1 && view <= 64, 2, "view must be 1 to 64");
-    cld_view_key key = {.seed = (uint64_t)cldL_field_integer(L, 2, "seed", 0),
-                        .epoch = (uint64_t)cldL_field_integer(L, 2, "epoch", 0),
-                        .sample = (uint64_t)cldL_field_integer(L, 2, "sample", 0),
-                        .view = (int)view - 1};
     size_t stride = cld_view_bytes(p->instructions);
     char *drawn = lua_newuserdatauv(L, stride * (size_t)p->images, 0);
     cldL_check_status(L, cld_program_draw(p, (cld_view *)(void *)drawn, stride, height, width, &key));
@@ -384,8 +389,19 @@ static int views_draw(lua_State *L) {
     return 1;
 }
 
+/* apply(program, image, key): u8 (H, W, 3) -> f32 (images, 3, height, width). */
+static int views_apply(lua_State *L) {
+    const cld_program *p = cldL_check_program(L, 1);
+    cld_tensor *image = cldL_check_tensor(L, 2);
+    cld_view_key key = check_key(L, 3);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_program_views(p, image, &key);
+    return cldL_result(L, *out);
+}
+
 /* clang-format off */
 static const luaL_Reg functions[] = {
+    {"apply", views_apply},
     {"check", views_check},
     {"draw", views_draw},
     {"images", views_images},

@@ -5,8 +5,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define CANVAS_PIXELS 178956970 /* at most: what the largest image has (runtime/data/decode.h) */
-
 const cld_view_kind *const cld_view_kinds[] = {
 #define CLD_ROW(name) &cld_kind_##name,
     CLD_VIEW_KINDS(CLD_ROW)
@@ -146,9 +144,9 @@ static cld_status draw_one(const cld_program *p, cld_view *v, int image, int hei
     }
     if (!normalized) cld_draw_normalize(&d, zero, one);
     int64_t pixels = largest_canvas(v, height, width);
-    if (pixels > CANVAS_PIXELS)
+    if (pixels > CLD_CANVAS_PIXELS)
         return cld_fail(CLD_INVALID, "augment: an image of %d x %d becomes one of %lld pixels; at most %d",
-                        height, width, (long long)pixels, CANVAS_PIXELS);
+                        height, width, (long long)pixels, CLD_CANVAS_PIXELS);
     v->height = d.height;
     v->width = d.width;
     v->pixels = (int32_t)pixels;
