@@ -128,17 +128,18 @@ static void check_view(lua_State *L, cld_view *v, int height, int width) {
     cldL_check_status(L, cld_image_finish_view(v, count, height, width));
 }
 
-/* follow(image, view) -> u8 (height, width, 3), or f32 (3, height, width) if it is normalized. A view is a list of
+/* follow(image, view[, sparing]) -> u8 (height, width, 3), or f32 (3, height, width) if it is normalized. A view is a list of
  * instructions as in runtime/data/image.h. For specs and experiments; cld.augment draws views. */
 static int image_follow(lua_State *L) {
     const cld_tensor *image = cldL_check_tensor(L, 1);
     luaL_argcheck(L, image->a.ndim == 3 && image->a.shape[0] <= 65535 && image->a.shape[1] <= 65535, 1,
                   "expected an image u8[height, width, 3]");
+    bool sparing = cldL_check_flag(L, 3, false);
     cld_view *v = lua_newuserdatauv(L, cld_view_bytes(CLD_IMAGE_STEPS), 0);
     lua_pushvalue(L, 2);
     check_view(L, v, (int)image->a.shape[0], (int)image->a.shape[1]);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_image_follow(image, v);
+    *out = cld_image_follow(image, v, sparing);
     return cldL_result(L, *out);
 }
 

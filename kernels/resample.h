@@ -112,27 +112,38 @@ CLD_HOST_DEVICE static inline uint8_t cld_tap_level(int32_t sum) {
     return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
 }
 
+/* Which pass comes first decides about roundings. As in Pillow from version 13 on: along y if the height shrinks by more than
+ * twice what the width does; earlier ones always began along x. */
+CLD_HOST_DEVICE static inline int cld_resample_y_first(const cld_axis *y, const cld_axis *x) {
+    return y->in > y->out && (int64_t)y->in - y->out > 2 * ((int64_t)x->in - x->out);
+}
+
 /* ---- what a view needs of its image ------------------------------------------------------------------------------------ */
+
+CLD_HOST_DEVICE static inline cld_rect cld_resample_needs(const cld_view_instruction *s, const cld_axis *y,
+                                                          const cld_axis *x) {
+    cld_rect r;
+    const int32_t *w = s->resample.window;
+    int begin, end, unused;
+    cld_axis_span(&begin, &unused, y, w[0]);
+    cld_axis_span(&unused, &end, y, w[0] + w[2] - 1);
+    r.top = y->base + begin;
+    r.height = end - begin;
+    cld_axis_span(&begin, &unused, x, w[1]);
+    cld_axis_span(&unused, &end, x, w[1] + w[3] - 1);
+    r.left = x->base + begin;
+    r.width = end - begin;
+    return r;
+}
 
 /* The part of an image of this full size that the view looks at, in pixels of the image as it is after `shrink`. The whole
  * image if the view does not begin with a RESAMPLE. */
 CLD_HOST_DEVICE static inline cld_rect cld_view_needs_shrunk(const cld_view *v, int full_height,
                                                              int full_width, int shrink) {
-    cld_rect r = {0, 0, (full_height + shrink - 1) / shrink, (full_width + shrink - 1) / shrink};
-    const cld_view_instruction *s = v->step;
-    if (v->count < 1 || s->op != CLD_VIEW_RESAMPLE) return r;
-    cld_axis y = cld_axis_y(s, shrink, r.height), x = cld_axis_x(s, shrink, r.width);
-    const int32_t *w = s->resample.window;
-    int begin, end, unused;
-    cld_axis_span(&begin, &unused, &y, w[0]);
-    cld_axis_span(&unused, &end, &y, w[0] + w[2] - 1);
-    r.top = y.base + begin;
-    r.height = end - begin;
-    cld_axis_span(&begin, &unused, &x, w[1]);
-    cld_axis_span(&unused, &end, &x, w[1] + w[3] - 1);
-    r.left = x.base + begin;
-    r.width = end - begin;
-    return r;
+    cld_rect whole = {0, 0, (full_height + shrink - 1) / shrink, (full_width + shrink - 1) / shrink};
+    if (v->count < 1 || v->step[0].op != CLD_VIEW_RESAMPLE) return whole;
+    cld_axis y = cld_axis_y(v->step, shrink, whole.height), x = cld_axis_x(v->step, shrink, whole.width);
+    return cld_resample_needs(v->step, &y, &x);
 }
 
 /* In pixels of the full-size image. */
@@ -149,8 +160,9 @@ static inline void cld_view_batch_add(cld_view_batch *b, const cld_view *v, int 
     if (v->count < 1 || s->op != CLD_VIEW_RESAMPLE) return;
     cld_axis y = cld_axis_y(s, 1, height), x = cld_axis_x(s, 1, width);
     int64_t window_height = s->resample.window[2], window_width = s->resample.window[3];
-    cld_rect needed = cld_view_needs(v, height, width);
-    int64_t narrowed = (int64_t)needed.height * window_width;
+    cld_rect needed = cld_resample_needs(s, &y, &x);
+    int64_t narrowed =
+        cld_resample_y_first(&y, &x) ? window_height * needed.width : needed.height * window_width;
     int64_t taps = cld_axis_room(&x) * window_width + cld_axis_room(&y) * window_height;
     if (narrowed > b->narrowed) b->narrowed = narrowed;
     if (taps > b->taps) b->taps = taps;

@@ -2,16 +2,22 @@
 local cld = require "cld"
 local check = require "spec.support.check"
 
+local follow = require("cld.core").image.follow
 local fixture = cld.load "spec/fixtures/image.safetensors"
 
 describe("cld.image", function()
   for name, expected in pairs(fixture) do
-    local source, operation, arguments = name:match "^(%a+):([%a_]+):(.*)$"
+    local source, instruction, operation, arguments = name:match "^(%a+):(=?)([%a_]+):(.*)$"
     if source then
       it(("%s(%s) of '%s' is Pillow's"):format(operation, arguments, source), function()
         local list = {}
         for number in arguments:gmatch "[^,]+" do list[#list + 1] = math.tointeger(number) or tonumber(number) end
-        check.close(cld.image[operation](fixture[source], table.unpack(list)), expected)
+        if instruction == "" then
+          check.close(cld.image[operation](fixture[source], table.unpack(list)), expected)
+        else
+          check.close(follow(fixture[source], { { operation, table.unpack(list) } }), expected)
+          check.close(follow(fixture[source], { { operation, table.unpack(list) } }, true), expected)
+        end
       end)
     end
   end

@@ -62,8 +62,8 @@ cld_status cld_image_instruction(cld_view_instruction *out, const char *name, co
 cld_status cld_image_finish_view(cld_view *v, int count, int height, int width);
 
 /* u8 (H, W, 3) -> u8 (height, width, 3), or, where the last instructions are normalize [and erase], f32 (3, height,
- * width). */
-cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v);
+ * width). Sparing: from a copy of no more pixels than cld_view_needs says. */
+cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v, bool sparing);
 
 /* images u8 (N, H, W, 3) -> (n, 3, height, width) of the dtype, on the images' device: of the rows (i64, n, there; or NULL:
  * the first n) by n views, `stride` bytes apart, all of one size. */
