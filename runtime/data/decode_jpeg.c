@@ -80,6 +80,11 @@ cld_status cld_jpeg_open(cld_picture *p) {
 
 #define ROWS_AT_ONCE 16
 
+/* Columns beside a part that are decoded with it: upsampling looks at its neighbours, and has none at the border. */
+#define MARGIN 2
+
+static int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
 typedef struct decoder {
     struct jpeg_decompress_struct jpeg;
     struct jpeg_error_mgr errors;
@@ -187,6 +192,7 @@ static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t pixels) {
 
 static cld_status read_rows(decoder *d, uint8_t *data, size_t stride, uint8_t *wide, int top, int bottom) {
     struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    if (!is_smoothed(jpeg) && top > 0) jpeg_skip_scanlines(jpeg, (JDIMENSION)top);
     while ((int)jpeg->output_scanline < top) {
         JSAMPROW row = wide ? wide : data;
         jpeg_read_scanlines(jpeg, &row, 1);
@@ -206,7 +212,42 @@ static cld_status read_rows(decoder *d, uint8_t *data, size_t stride, uint8_t *w
     return d->ended ? fail_short(d) : CLD_OK;
 }
 
-static int ceil_div(int a, int b) { return (a + b - 1) / b; }
+/* libjpeg's jpeg_crop_scanline, 2.1.5 and before, takes the width of a component that is shrunk less than others for that of
+ * one shrunk alike. It matters where such a component is still to be enlarged: 4:1:0 at a half, say. */
+static bool can_crop(const struct jpeg_decompress_struct *jpeg) {
+    for (int c = 0; c < jpeg->num_components; c++) {
+        const jpeg_component_info *info = jpeg->comp_info + c;
+        bool alike = info->DCT_scaled_size == jpeg->min_DCT_scaled_size;
+        bool full = info->h_samp_factor * info->DCT_scaled_size ==
+                        jpeg->max_h_samp_factor * jpeg->min_DCT_scaled_size &&
+                    info->v_samp_factor * info->DCT_scaled_size ==
+                        jpeg->max_v_samp_factor * jpeg->min_DCT_scaled_size;
+        if (!alike && !full) return false;
+    }
+    return !is_smoothed(jpeg);
+}
+
+/* Columns from `first` to before `last`; those that are `decoded`, and of these the `sound` ones, which are as in the whole
+ * image. */
+typedef struct columns {
+    int first, last;
+} columns;
+
+static void choose_columns(columns *decoded, columns *sound, struct jpeg_decompress_struct *jpeg,
+                           columns wanted) {
+    int unit = jpeg->max_h_samp_factor * jpeg->min_DCT_scaled_size, width = (int)jpeg->output_width;
+    int first = wanted.first < MARGIN ? 0 : (wanted.first - MARGIN) / unit * unit;
+    int last = ceil_div(wanted.last + MARGIN, unit) * unit;
+    *decoded = *sound = (columns){0, width};
+    if ((first == 0 && last >= width) || !can_crop(jpeg)) return;
+    if (last > width) last = width;
+    JDIMENSION from = (JDIMENSION)first, count = (JDIMENSION)(last - first);
+    jpeg_crop_scanline(jpeg, &from, &count);
+    *decoded = (columns){(int)from, (int)(from + count)};
+    *sound = *decoded;
+    if (sound->first > 0) sound->first += MARGIN;
+    if (sound->last < width) sound->last -= MARGIN;
+}
 
 static cld_status work(decoder *d) {
     struct jpeg_decompress_struct *jpeg = &d->jpeg;
@@ -231,20 +272,18 @@ static cld_status work(decoder *d) {
 
     int height = (int)jpeg->output_height, width = (int)jpeg->output_width, shrink = d->shrink;
     int top = d->part.top / shrink, bottom = ceil_div(d->part.top + d->part.height, shrink);
-    int left = d->part.left / shrink, right = ceil_div(d->part.left + d->part.width, shrink);
-    JDIMENSION first = 0, columns = (JDIMENSION)width;
-
-    size_t stride = (size_t)columns * 3, rows = (size_t)(bottom - top);
-    uint8_t *data = cld_scratch_reserve(d->scratch, rows * stride + (cmyk ? (size_t)columns * 4 : 0));
+    columns wanted = {d->part.left / shrink, ceil_div(d->part.left + d->part.width, shrink)}, decoded, sound;
+    choose_columns(&decoded, &sound, jpeg, wanted);
+    size_t count = (size_t)(decoded.last - decoded.first), stride = count * 3, rows = (size_t)(bottom - top);
+    uint8_t *data = cld_scratch_reserve(d->scratch, rows * stride + (cmyk ? count * 4 : 0));
     if (!data) return CLD_NOMEM;
     CLD_TRY(read_rows(d, data, stride, cmyk ? data + rows * stride : NULL, top, bottom));
-    (void)left, (void)right, (void)is_smoothed;
     *d->out = (cld_pixels){
-        .data = data,
+        .data = data + (size_t)(sound.first - decoded.first) * 3,
         .stride = stride,
         .height = height,
         .width = width,
-        .there = {top, (int)first, (int)rows, (int)columns},
+        .there = {top, sound.first, (int)rows, sound.last - sound.first},
         .shrink = shrink,
         .full_height = p->height,
         .full_width = p->width,
