@@ -414,13 +414,12 @@ typedef struct cld_optim_ops {
 
 /* ---- images: views as they were drawn (kernels/view.h) --------------------------------------------------------- */
 
-/* What a device must know of a batch of views before it looks into one. */
+/* What a device must know of a batch of views before it looks into one: cld_view_batch_add of kernels/resample.h. */
 typedef struct cld_view_batch {
-    size_t stride;  /* bytes from a view's instructions to the next one's */
-    int64_t pixels; /* of the largest canvas of any of them */
-    int64_t
-        narrowed; /* pixels of the largest image between the passes of a RESAMPLE: its box' rows x its columns */
-    int64_t taps; /* weights of the RESAMPLE that has most: along x and y together */
+    size_t stride;    /* bytes from a view's instructions to the next one's, a multiple of 8 */
+    int64_t pixels;   /* of the largest canvas of any of them */
+    int64_t narrowed; /* pixels of the largest image between the passes of a RESAMPLE */
+    int64_t taps; /* of the RESAMPLE that has most: weights, and two numbers more per output, along x and y */
 } cld_view_batch;
 
 typedef struct cld_image_ops {

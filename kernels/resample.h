@@ -163,7 +163,7 @@ static inline void cld_view_batch_add(cld_view_batch *b, const cld_view *v, int 
     cld_rect needed = cld_resample_needs(s, &y, &x);
     int64_t narrowed =
         cld_resample_y_first(&y, &x) ? window_height * needed.width : needed.height * window_width;
-    int64_t taps = cld_axis_room(&x) * window_width + cld_axis_room(&y) * window_height;
+    int64_t taps = (2 + cld_axis_room(&x)) * window_width + (2 + cld_axis_room(&y)) * window_height;
     if (narrowed > b->narrowed) b->narrowed = narrowed;
     if (taps > b->taps) b->taps = taps;
 }

@@ -1,6 +1,172 @@
-/* Views of images that lie on the device: to come. */
-#include "kernels/cuda/cuda.h"
+/* Follows views, as they were drawn (kernels/view.h), of images that lie on the device: pixel for pixel the host's
+ * (kernels/cpu/view.c). The arithmetic of a pixel is the same functions (kernels/pixel.h, kernels/resample.h); compiled
+ * without fused multiply-adds, which round once where Pillow rounds twice.
+ *
+ * One block makes one view, instruction by instruction, on three 8-bit planes and as much working memory, which lie in
+ * shared memory where they fit (32 x 32 pixels: 10 KiB), else in scratch memory. One launch for the batch.
+ */
+#include "kernels/cuda/view.cuh"
+#include "kernels/cuda/view_blur.cuh"
+#include "kernels/cuda/view_color.cuh"
+#include "kernels/cuda/view_levels.cuh"
+#include "kernels/cuda/view_move.cuh"
+#include "kernels/cuda/view_resample.cuh"
+
+#define STATIC_BYTES  4096 /* of shared memory: room for what threads tell each other */
+#define SHARED_BYTES  ((48 << 10) - STATIC_BYTES) /* what else a block may have everywhere */
+#define SCRATCH_SLOTS (4 * 132)                   /* blocks at once, where they work in scratch memory, ... */
+#define SCRATCH_BYTES ((size_t)256 << 20)         /* ... if as much is enough for so many */
+#define MAX_THREADS   512
+
+static_assert(sizeof(exchange) + sizeof(resampling) + 2 * 16 <= STATIC_BYTES,
+              "a block's static shared memory");
+
+typedef struct job {
+    void *out; /* (n, height, width, 3): channels last, as convolutions want them */
+    cld_dtype dtype;
+    const uint8_t *drawn; /* (n, stride) */
+    size_t stride;
+    const uint8_t *images; /* (count, height, width, 3) */
+    const int64_t *rows;   /* (n), or NULL */
+    int64_t n, row_stride, count;
+    int height, width;
+    size_t work, taps, bytes; /* of a block's memory: where they begin, and all */
+    uint8_t *scratch;         /* of a block for each of the grid's, or NULL: shared memory */
+    cld_fault *fault;
+} job;
+
+/* ---- from the image to the canvas, and from the canvas to the view ------------------------------------------------------- */
+
+__device__ inline void take_image(const canvas &c, const uint8_t *image) {
+    int pixels = c.height * c.width;
+    for (int k = thread(); k < pixels; k += threads())
+        for (int channel = 0; channel < 3; channel++)
+            c.data[channel * pixels + k] = image[3 * (int64_t)k + channel];
+}
+
+__device__ inline void store_as(void *out, int64_t k, float value, cld_dtype dtype) {
+    if (dtype == CLD_F32)
+        ((float *)out)[k] = value;
+    else if (dtype == CLD_BF16)
+        ((bf16 *)out)[k] = store<bf16>(value);
+    else
+        ((f16 *)out)[k] = store<f16>(value);
+}
+
+/* NORMALIZE at `s`, and every ERASE up to `end`; neighbouring threads write neighbouring elements. */
+__device__ inline void write_view(const job &j, int64_t view, const canvas &c, const instruction *s,
+                                  const instruction *end) {
+    int pixels = c.height * c.width;
+    int64_t first = view * 3 * pixels;
+    for (int k = thread(); k < 3 * pixels; k += threads()) {
+        int channel = k % 3, pixel = k / 3;
+        int y = pixel / c.width, x = pixel % c.width, from = s->flip ? c.width - 1 - x : x;
+        float value = cld_pixel_normalize(c.data[channel * pixels + y * c.width + from],
+                                          s->normalize.mean[channel], s->normalize.std[channel]);
+        for (const instruction *e = s + 1; e < end; e++)
+            if (y >= e->erase.top && y < e->erase.top + e->erase.height && x >= e->erase.left &&
+                x < e->erase.left + e->erase.width)
+                value = e->erase.value[channel];
+        store_as(j.out, first + k, value, j.dtype);
+    }
+}
+
+/* ---- the kernel -------------------------------------------------------------------------------------------------------- */
+
+__device__ inline void follow(canvas &c, const instruction &s, exchange *shared) {
+    switch (s.op) {
+    case CLD_VIEW_WINDOW: window(c, s); break;
+    case CLD_VIEW_FLIP: flip(c); break;
+    case CLD_VIEW_BRIGHTNESS: blend_with_level(c, 0, s.factor); break;
+    case CLD_VIEW_CONTRAST: blend_with_level(c, mean_grey(c, shared), s.factor); break;
+    case CLD_VIEW_SATURATION: saturate(c, s.factor); break;
+    case CLD_VIEW_HUE: turn_hue(c, s.shift); break;
+    case CLD_VIEW_GREY: to_grey(c); break;
+    case CLD_VIEW_BOX_BLUR: box_blur(c, s); break;
+    case CLD_VIEW_TAP_BLUR: tap_blur(c, s, shared); break;
+    case CLD_VIEW_INVERT: invert(c); break;
+    case CLD_VIEW_SOLARIZE: solarize(c, s.level); break;
+    case CLD_VIEW_SOLARIZE_ADD: solarize_add(c, s.level); break;
+    case CLD_VIEW_POSTERIZE: posterize(c, s.level); break;
+    case CLD_VIEW_AUTOCONTRAST: autocontrast(c, shared); break;
+    case CLD_VIEW_EQUALIZE: equalize(c, shared); break;
+    case CLD_VIEW_SHARPNESS: sharpen(c, s.factor); break;
+    case CLD_VIEW_AFFINE: affine(c, s); break;
+    default: break;
+    }
+}
+
+__global__ void __launch_bounds__(MAX_THREADS, 2) follow_views(job j) {
+    CLD_DYNAMIC_SHARED(uint8_t, dynamic);
+    CLD_SHARED(exchange, shared, [1]);
+    CLD_SHARED(resampling, plan, [1]);
+    uint8_t *memory = j.scratch ? j.scratch + blockIdx.x * j.bytes : dynamic;
+    for (int64_t i = blockIdx.x; i < j.n; i += gridDim.x) {
+        int64_t row = j.rows ? checked(j.fault, CLD_FAULT_IMAGE, j.rows[i * j.row_stride], j.count) : i;
+        const uint8_t *image = j.images + row * j.height * j.width * 3;
+        const cld_view *v = (const cld_view *)(j.drawn + i * j.stride);
+        const instruction *s = v->step, *end = s + v->count;
+        canvas c = {memory, memory + j.work, (int32_t *)(memory + j.taps), j.height, j.width};
+        __syncthreads(); /* the last view has been written */
+        if (s < end && s->op == CLD_VIEW_RESAMPLE) {
+            if (thread() == 0) plan_resampling(plan, *s, j.height, j.width);
+            __syncthreads();
+            resample(c, *s, image, 3 * (int64_t)j.width, plan);
+            s++;
+        } else {
+            take_image(c, image);
+        }
+        for (; s < end && s->op != CLD_VIEW_NORMALIZE; s++) follow(c, *s, shared);
+        __syncthreads();
+        if (s < end) write_view(j, i, c, s, end);
+    }
+}
+
+/* ---- the launch -------------------------------------------------------------------------------------------------------- */
+
+static size_t aligned(size_t bytes) { return (bytes + 15) & ~(size_t)15; }
+
+static cld_status views(const cld_array *view, const cld_array *images, const cld_array *rows,
+                        const cld_array *drawn, const cld_view_batch *batch) {
+    if (cld_numel(view) == 0) return CLD_OK;
+    job j;
+    j.out = view->data;
+    j.dtype = view->dtype;
+    j.drawn = (const uint8_t *)drawn->data;
+    j.stride = batch->stride;
+    j.images = (const uint8_t *)images->data;
+    j.rows = rows ? (const int64_t *)rows->data : NULL;
+    j.row_stride = rows ? rows->strides[0] : 0;
+    j.n = view->shape[0];
+    j.count = images->shape[0];
+    j.height = (int)images->shape[1];
+    j.width = (int)images->shape[2];
+    size_t planes = 4 * (size_t)batch->pixels, narrowed = 3 * (size_t)batch->narrowed;
+    j.work = aligned(planes);
+    j.taps = j.work + aligned(planes > narrowed ? planes : narrowed);
+    j.bytes = j.taps + aligned(sizeof(int32_t) * (size_t)batch->taps);
+    j.scratch = NULL;
+    j.fault = cld_cuda_fault();
+
+    size_t shared_bytes = j.bytes;
+    int blocks = (int)j.n, threads = batch->pixels > 64 * 64 ? MAX_THREADS : 256;
+    CLD_SCRATCH scratch;
+    if (shared_bytes > SHARED_BYTES) {
+        shared_bytes = 16; /* not used */
+        size_t slots = SCRATCH_BYTES / j.bytes;
+        slots = slots < 1 ? 1 : slots < SCRATCH_SLOTS ? slots : SCRATCH_SLOTS;
+        blocks = (size_t)j.n < slots ? blocks : (int)slots;
+        CLD_TRY(cld_cuda_scratch(&scratch, (size_t)blocks * j.bytes));
+        j.scratch = (uint8_t *)scratch.data;
+    }
+    switch (view->dtype) {
+    case CLD_F32:
+    case CLD_BF16:
+    case CLD_F16: return CLD_LAUNCH(follow_views, blocks, threads, shared_bytes, j);
+    default: return cld_fail(CLD_UNSUPPORTED, "loader: the device makes views in f32, bf16 and f16");
+    }
+}
 
 extern "C" {
-const cld_image_ops cld_cuda_image = {NULL, NULL, NULL};
+const cld_image_ops cld_cuda_image = {NULL, NULL, views};
 }

@@ -82,7 +82,8 @@ print(("%s, %.0f GiB, compute capability %s%s; %s"):format(gpu.name, gpu.memory 
 
 local busted = exists "/usr/bin/busted" and "/usr/bin/busted" or "lua/busted-runner.lua"
 local kernels = {
-  "backend_math", "backend_index", "backend_losses", "backend_optim", "backend_layers", "backend_augment",
+  "backend_math", "backend_index", "backend_losses", "backend_optim", "backend_layers", "backend_views",
+  "backend_augment",
 }
 local function run_specs(names)
   for _, name in ipairs(names) do
@@ -195,7 +196,7 @@ end
 -- Each tensor is its own allocation then (CLD_CUDA_EXACT): else what is written past one's end lies in its neighbour.
 local function sanitize(sanitizer, tool)
   local left = opt.minutes * 60
-  for _, name in ipairs { "optim", "augment", "index", "losses", "layers", "math" } do
+  for _, name in ipairs { "optim", "views", "augment", "index", "losses", "layers", "math" } do
     local start = cld.clock()
     local text, ok, code = read("CLD_CUDA_EXACT=1 " .. limited(math.max(left // 1, 1),
       ("'%s' --tool %s --error-exitcode 9 '%s' %s spec/backend_%s_spec.lua")
