@@ -31,9 +31,20 @@ __device__ inline void window(canvas &c, const instruction &s) {
     c.width = width;
 }
 
+/* Functions of their own: inlined, they would need more registers than a thread has. */
+__device__ __attribute__((noinline)) static uint8_t bicubic(const uint8_t *plane, cld_place place, int height,
+                                                            int width) {
+    return cld_pixel_bicubic(plane, &place, height, width);
+}
+
+__device__ __attribute__((noinline)) static uint8_t bilinear(const uint8_t *plane, cld_place place,
+                                                             int height, int width) {
+    return cld_pixel_bilinear(plane, &place, height, width);
+}
+
 __device__ inline void affine(canvas &c, const instruction &s) {
     int pixels = c.height * c.width;
-    bool bicubic = s.affine.filter == CLD_FILTER_BICUBIC;
+    bool cubic = s.affine.filter == CLD_FILTER_BICUBIC;
     __syncthreads();
     for (int k = thread(); k < pixels; k += threads()) {
         cld_place place;
@@ -42,8 +53,8 @@ __device__ inline void affine(canvas &c, const instruction &s) {
         for (int channel = 0; channel < 3; channel++) {
             const uint8_t *plane = c.data + channel * pixels;
             uint8_t level = s.affine.fill[channel];
-            if (inside && bicubic) level = cld_pixel_bicubic(plane, &place, c.height, c.width);
-            if (inside && !bicubic) level = cld_pixel_bilinear(plane, &place, c.height, c.width);
+            if (inside && cubic) level = bicubic(plane, place, c.height, c.width);
+            if (inside && !cubic) level = bilinear(plane, place, c.height, c.width);
             c.work[channel * pixels + k] = level;
         }
     }
