@@ -20,7 +20,11 @@ cld.set_precision(opt.precision)
 if opt.threads > 0 then user_error.call(cld.set_num_threads, opt.threads) end
 
 -- The network and its data as the run had them.
-local run   = cld.run.load(opt.checkpoint, { cld.options.encoder, { "seed", 1, "of the untrained network" } })
+local run   = cld.run.load(opt.checkpoint, {
+  { "dataset", "cifar10", "the kind of data set", choices = cld.data.splits.names },
+  cld.options.encoder,
+  { "seed", 1, "of the untrained network" },
+})
 local was   = run.options
 if opt.data ~= "" then was.data = opt.data end
 local sets  = cld.data.splits(was)

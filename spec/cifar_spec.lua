@@ -187,7 +187,7 @@ describe("data.tensors", function()
     assert.equal(4, #set)
     assert.equal(3, set.classes)
     assert.equal("mine: 4 images of 5 x 7, 3 classes", tostring(set))
-    assert.same({ 0, 0, 0, 0 }, cld.data.tensors({ images = images }).labels:totable())
+    assert.same({ -1, -1, -1, -1 }, cld.data.tensors({ images = images }).labels:totable())
   end)
 
   it("says what is wrong", function()

@@ -268,7 +268,7 @@ describe("recipes", function()
       refused("foreign" .. pattern, folder .. "/foreign")
     end
     foreign(": its option 'dataset' is nil; expected one of cifar10, cifar100", "^.*$", "{}")
-    foreign(": its option 'dataset' is 'imagenet'; expected one of", '"cifar10"', '"imagenet"')
+    foreign(": its option 'dataset' is 'mnist'; expected one of", '"cifar10"', '"mnist"')
     foreign(": its option 'arch' is 'vgg'; expected one of resnet18", '"resnet18"', '"vgg"')
     foreign(": its option 'width' is '16'; expected an integer from", '"width":16', '"width":"16"')
     foreign(" does not fit this run: 'net': .*of another shape: bn1.bias", '"width":16', '"width":8')

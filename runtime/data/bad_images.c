@@ -62,11 +62,12 @@ static cld_status too_many(const cld_bad_images *b) {
     char list[900] = "";
     size_t length = 0;
     for (int64_t i = 0; i < b->count && i < SHOWN && length < sizeof list - 1; i++)
-        length += (size_t)snprintf(list + length, sizeof list - length, "\n  %.150s", b->reasons[i]);
+        length +=
+            (size_t)snprintf(list + length, sizeof list - length, "%s %.150s", i ? ";" : "", b->reasons[i]);
     return cld_fail(CLD_IO,
                     "%lld of %lld images cannot be read, more than the %lld that are allowed (max-bad):%s%s",
                     (long long)b->count, (long long)b->images, (long long)b->allowed, list,
-                    b->count > SHOWN ? "\n  ..." : "");
+                    b->count > SHOWN ? "; ..." : "");
 }
 
 cld_status cld_bad_images_add(cld_bad_images *b, int64_t row, const char *reason) {

@@ -34,6 +34,8 @@ local defaults = {
 
 local names = sorted_keys(defaults)
 
+local MOST_VIEWS = 16 -- CLD_MAX_VIEWS
+
 --- If set, a function that is called when a signal has come while a batch was waited for: cld.run saves and leaves.
 loader.on_signal = nil
 
@@ -74,9 +76,12 @@ local function programs(set, options, settings)
       end
       one = augment.none { size = { height, width } }
     end
-    local count = caller.integer("data.loader", "views", views)
+    local count = math.type(views) == "integer" and views or 0
+    if count < 1 or count > MOST_VIEWS then
+      caller.raise("data.loader: views must be 1 to %d, got %s", MOST_VIEWS, caller.shown(views))
+    end
     views = {}
-    for v = 1, math.min(count, 1024) do views[v] = one end
+    for v = 1, count do views[v] = one end
   end
   local compiled, list = {}, {}
   for v, program in ipairs(views) do
@@ -155,8 +160,6 @@ end
 
 -- ---- the loop -----------------------------------------------------------------
 
-local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
-
 -- Each image that cannot be read, once.
 local function tell_bad(self)
   local bad = self.bad
@@ -174,18 +177,26 @@ function Loader:unreadable()
   return list
 end
 
-local function next_batch(self, batches)
+local Epoch = { __name = "cld.epoch" }
+
+-- The next batch; nil after the last.
+function Epoch:__call()
   local ok, batch
   repeat
-    ok, batch = pcall(batches)
-    tell_bad(self)
+    ok, batch = pcall(self.batches)
+    tell_bad(self.loader)
     if not ok then user_error.raise("%s", tostring(batch)) end
+    self.loader.waited = self.waited_before + self.batches:waited()
     if batch == false then
-      if loader.on_signal then loader.on_signal(self) else user_error.raise "interrupted while waiting for a batch" end
+      if loader.on_signal then loader.on_signal(self.loader) else user_error.raise "interrupted while waiting for a batch" end
     end
   until batch ~= false
   return batch
 end
+
+function Epoch:__close() getmetatable(self.batches).__close(self.batches) end
+
+local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
 
 --- `for batch in loader:epoch(e) do`: the batches of epoch e, from its image first_image on (counted from 0 in the
 -- epoch's order; default: loader.first_image, which a resumed run sets). The order does not depend on the batch size:
@@ -197,13 +208,11 @@ function Loader:epoch(epoch, first_image)
   if math.type(epoch) ~= "integer" or epoch < 0 then
     caller.raise("loader:epoch: expected the number of an epoch, an integer of at least 0, got %s", caller.shown(epoch))
   end
-  local batches = user_error.call(core.loader.epoch, self.settings, epoch, first_image or self.first_image or 0, dtype)
-  local before = self.waited
-  return function()
-    local batch = next_batch(self, batches)
-    self.waited = before + batches:waited()
-    return batch
-  end, nil, nil, batches
+  local batches = setmetatable({
+    batches = user_error.call(core.loader.epoch, self.settings, epoch, first_image or self.first_image or 0, dtype),
+    loader = self, waited_before = self.waited,
+  }, Epoch)
+  return batches, nil, nil, batches
 end
 
 return loader

@@ -5,6 +5,7 @@ local caller = require "cld.caller"
 local folder = require "cld.data.folder"
 local say = require "cld.say"
 local sets = require "cld.data.sets"
+local sorted_keys = require "cld.sorted_keys"
 local stl10 = require "cld.data.stl10"
 local user_error = require "cld.user_error"
 
@@ -76,11 +77,14 @@ local by_name = {
 --- splits(opt) -> {train =, test =, memory =, test_view =} of the options of cld.options.cifar, .folder, .stl10 or
 -- .kitchen_hc: opt.dataset says which. test: the queries of kNN, nil if there are none; memory: nil if it is train;
 -- test_view: nil if images need no more than to be normalized.
-function splits.new(opt)
+local function new(opt)
   local make = by_name[opt.dataset]
   if not make then caller.raise("data.splits: no data set is called '%s'", tostring(opt.dataset)) end
   local result = make(opt)
   return rawget(opt, "max_bad") and with_reading(result, opt) or result
 end
 
-return splits
+--- The names that opt.dataset can have.
+splits.names = sorted_keys(by_name)
+
+return setmetatable(splits, { __call = function(_, opt) return new(opt) end })
