@@ -35,7 +35,7 @@ endif
 # has just installed.
 
 PACKAGES := gcc g++ libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev \
-            libjpeg62-turbo-dev libpng-dev zlib1g-dev libarchive-dev util-linux
+            libjpeg62-turbo-dev libpng-dev zlib1g-dev libcurl4-openssl-dev libarchive-dev util-linux
 
 ifeq ($(filter setup,$(MAKECMDGOALS)):$(MAKE_RESTARTS),setup:)
 include $(BUILD)/setup.done
@@ -83,6 +83,9 @@ ifeq ($(HAVE_EDIT),1)
 EDIT_CFLAGS := -DCLD_HAVE_EDITLINE $(shell pkg-config --cflags libedit)
 EDIT_LIBS   := $(shell pkg-config --libs libedit)
 endif
+# Downloads: the headers alone count here, the libraries are loaded on first use.
+CURL_CFLAGS    := $(shell pkg-config --exists libcurl 2>/dev/null && echo -DCLD_HAVE_CURL $$(pkg-config --cflags libcurl))
+ARCHIVE_CFLAGS := $(shell pkg-config --exists libarchive 2>/dev/null && echo -DCLD_HAVE_ARCHIVE $$(pkg-config --cflags libarchive))
 
 # ---- end of settings ---------------------------------------------------------
 
@@ -122,7 +125,7 @@ $(call OBJ,kernels/cpu/conv_onednn.c): COMMON += -fexceptions
 # found(name, header, flags, remedy, what its absence means)
 found = if echo '\#include <$(2)>' | $(CC) $(3) -E -x c - >/dev/null 2>&1; then echo "  ✓ $(1)"; \
         else echo "  ✗ $(1): make setup, or install $(4)$(5)"; $(if $(5),,missing=1;) fi
-FLAGS := $(CC) $(CXX) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) $(LDFLAGS) $(LIBS)
+FLAGS := $(CC) $(CXX) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) $(CURL_CFLAGS) $(ARCHIVE_CFLAGS) $(LDFLAGS) $(LIBS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || { \
@@ -132,8 +135,9 @@ $(BUILD)/flags: FORCE
 	    $(call found,libjpeg-turbo,stdio.h>\n\#include <jpeglib.h,,libjpeg62-turbo-dev); \
 	    $(call found,libpng,png.h,,libpng-dev); \
 	    $(call found,zlib,zlib.h,,zlib1g-dev); \
-	    $(call found,libarchive,archive.h,,libarchive-dev, (without it: no archives but .tar)); \
 	    $(call found,libedit,histedit.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
+	    $(call found,libcurl,curl/curl.h,$(or $(CURL_CFLAGS),--none),libcurl4-openssl-dev, (without it: no downloads)); \
+	    $(call found,libarchive,archive.h,$(or $(ARCHIVE_CFLAGS),--none),libarchive-dev, (without it: no archives but .tar)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
 # What cld.versions() says. Rewritten only where it changes, so that a new commit compiles one file.
@@ -145,6 +149,9 @@ $(BUILD)/version.h: FORCE
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 $(BUILD)/obj/bindings/system.o: $(BUILD)/version.h
 $(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
+
+$(call OBJ,runtime/io/download.c): COMMON += $(CURL_CFLAGS)
+$(call OBJ,runtime/io/unpack.c): COMMON += $(ARCHIVE_CFLAGS)
 
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 
