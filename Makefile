@@ -72,11 +72,6 @@ LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4)
 # -Wno-psabi: vectors wider than the baseline's are only passed to functions that are always inlined.
 COMMON     := -std=gnu11 $(OPT) $(WARN) -Wno-psabi -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -I. $(LUA_CFLAGS) $(SANITIZE)
 LIBS       := $(LUA_LIBS) -ldnnl -ljansson -ljpeg -lpng16 -lz -lstdc++ -lgomp -lpthread -lm -ldl
-# Optional: ImageNet's development kit is read from its archive.
-ifeq ($(shell pkg-config --exists libarchive 2>/dev/null && echo 1),1)
-COMMON     += -DCLD_HAVE_ARCHIVE $(shell pkg-config --cflags libarchive)
-LIBS       += $(shell pkg-config --libs libarchive)
-endif
 # What the interpreter alone needs: line editing is optional.
 HAVE_EDIT  := $(shell pkg-config --exists libedit 2>/dev/null && echo 1)
 ifeq ($(HAVE_EDIT),1)

@@ -115,6 +115,7 @@ int cldL_open_data(lua_State *L);     /* data.c: CIFAR's files */
 int cldL_open_dataset(lua_State *L);  /* dataset.c */
 int cldL_open_loader(lua_State *L);   /* loader.c */
 int cldL_open_files(lua_State *L);    /* files.c: the images of folders and archives */
+int cldL_open_download(lua_State *L); /* download.c: fetching, checksums, unpacking */
 int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, files */
 int cldL_open_json(lua_State *L);     /* json.c */
 int cldL_open_system(lua_State *L);   /* system.c: threads, memory, signals, clock, versions, terminal */

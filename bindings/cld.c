@@ -8,6 +8,7 @@ static const luaL_Reg openers[] = {
     {"data", cldL_open_data},
     {"dataset", cldL_open_dataset},
     {"files", cldL_open_files},
+    {"download", cldL_open_download},
     {"graph", cldL_open_graph},
     {"image", cldL_open_image},
     {"io", cldL_open_io},

@@ -13,8 +13,9 @@ local task = cld.run.task {
     { "erasing", false,  "random erasing of every view" },
   },
   sets = function(opt)
-    local function set(split) return cld.data[opt.dataset] { root = opt.data, split = split, layout = opt.layout } end
-    return { train = set "train", test = set "test", views = cld.augment[opt.augment] { erasing = opt.erasing } }
+    local sets = cld.data.splits(opt)
+    sets.views = cld.augment[opt.augment] { erasing = opt.erasing }
+    return sets
   end,
 }
 

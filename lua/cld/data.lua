@@ -19,6 +19,7 @@
 local core = require "cld.core"
 local caller = require "cld.caller"
 local dataset = require "cld.data.dataset"
+local download = require "cld.data.download"
 local folder = require "cld.data.folder"
 local loader = require "cld.data.loader"
 local sets = require "cld.data.sets"
@@ -31,6 +32,7 @@ local data = {
   is_dataset = dataset.is,
   loader = loader.new,
   concat = sets.concat,
+  download = download.get,
   folder = folder.folder,
   kitchen_hc = folder.kitchen_hc,
   labelled_share = sets.labelled_share,
@@ -62,20 +64,22 @@ local function cifar(name, kind, options)
   local root = check_root(name, options)
   local split = choice(name, options, "split", "train", "test")
   local layout = choice(name, options, "layout", "auto", "python", "binary")
+  download.for_reader(kind == "cifar10" and kind or "cifar100", options)
   local set = user_error.call(core.data.read_cifar, root, kind, layout, split)
   set.name = name .. " " .. split
   return dataset.in_memory(set)
 end
 
---- cifar10{root, split = "train"|"test", layout = "auto"|"python"|"binary"}
+--- cifar10{root, split = "train"|"test", layout = "auto"|"python"|"binary", download = false, mirror}: with download,
+-- the files are fetched if they are not there (data/download.lua).
 function data.cifar10(options)
-  caller.require_fields("data.cifar10", options, { "root", "split", "layout" })
+  caller.require_fields("data.cifar10", options, { "root", "split", "layout", "download", "mirror" })
   return cifar("cifar10", "cifar10", options)
 end
 
---- cifar100{root, split, layout, labels = "fine"|"coarse"}: 100 classes, or their 20 groups.
+--- cifar100{root, split, layout, download, mirror, labels = "fine"|"coarse"}: 100 classes, or their 20 groups.
 function data.cifar100(options)
-  caller.require_fields("data.cifar100", options, { "root", "split", "layout", "labels" })
+  caller.require_fields("data.cifar100", options, { "root", "split", "layout", "labels", "download", "mirror" })
   return cifar("cifar100", choice("cifar100", options, "labels", "fine", "coarse"), options)
 end
 

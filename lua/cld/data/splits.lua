@@ -50,12 +50,18 @@ end
 
 local function of_cifar(opt)
   local make = require "cld.data"[opt.dataset]
-  local function set(split) return make { root = opt.data, split = split, layout = opt.layout } end
+  local function set(split)
+    return make {
+      root = opt.data, split = split, layout = opt.layout, download = rawget(opt, "download"), mirror = rawget(opt, "mirror"),
+    }
+  end
   return { train = set "train", test = set "test" }
 end
 
 local function of_stl10(opt)
-  local train = stl10.new { root = opt.data, split = "train" }
+  local train = stl10.new {
+    root = opt.data, split = "train", download = rawget(opt, "download"), mirror = rawget(opt, "mirror"),
+  }
   return {
     train = opt.split == "train" and train or stl10.new { root = opt.data, split = opt.split },
     memory = train, test = stl10.new { root = opt.data, split = "test" },

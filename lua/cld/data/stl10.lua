@@ -3,6 +3,7 @@
 local core = require "cld.core"
 local caller = require "cld.caller"
 local dataset = require "cld.data.dataset"
+local download = require "cld.data.download"
 local sets = require "cld.data.sets"
 local user_error = require "cld.user_error"
 local create = core.tensor
@@ -25,7 +26,7 @@ local function folder_of(root)
     if core.io.exists(folder .. "/train_X.bin") or core.io.exists(folder .. "/unlabeled_X.bin") then return folder end
   end
   user_error.raise("%s: no STL-10 here: expected stl10_binary/ with train_X.bin, train_y.bin, ... in it;"
-    .. " recipes/download.lua stl10 fetches them", root)
+    .. " --download or recipes/download.lua stl10 fetches them", root)
 end
 
 local function labels_of(folder, split, count)
@@ -89,10 +90,10 @@ end
 
 local splits = { train = true, test = true, unlabeled = true, ["train+unlabeled"] = true }
 
---- stl10{root, split = "train"|"test"|"unlabeled"|"train+unlabeled", fold}: fold, 1 to 10, takes one of the thousand
+--- stl10{root, split = "train"|"test"|"unlabeled"|"train+unlabeled", fold, download = false, mirror}: fold, 1 to 10, takes one of the thousand
 -- images of `train` that the 10-fold protocol trains on. Unlabeled images have the label -1.
 function stl10.new(options)
-  caller.require_fields("data.stl10", options, { "root", "split", "fold" })
+  caller.require_fields("data.stl10", options, { "root", "split", "fold", "download", "mirror" })
   if type(options.root) ~= "string" then
     caller.raise("data.stl10: root must be the folder that holds the files, got %s", caller.shown(options.root))
   end
@@ -101,6 +102,7 @@ function stl10.new(options)
     caller.raise("data.stl10: split must be train, test, unlabeled or train+unlabeled, got %s", caller.shown(split))
   end
   if options.fold and split ~= "train" then caller.raise "data.stl10: folds are of the split train" end
+  download.for_reader("stl10", options)
   local folder = folder_of(options.root)
   if split == "train+unlabeled" then
     return sets.concat {

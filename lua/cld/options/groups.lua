@@ -77,12 +77,20 @@ groups.images = group {
     .. " pixels", choices = { "all", "corner" } },
 }
 
+-- Of a data set that can be fetched; its reader takes both (cld.data.download).
+local download = {
+  { "download", false, "fetch the data set into --data if it is not there" },
+  { "mirror",   "",    "another address to fetch it from: the archive's, or of the folder that holds it" },
+}
+
+local function and_download(list) return table.move(download, 1, #download, #list + 1, list) end
+
 --- CIFAR's files: cld.data[opt.dataset] { root = opt.data, layout = opt.layout }.
-groups.cifar = group {
+groups.cifar = group(and_download {
   { "dataset", "cifar10", "which data set", choices = { "cifar10", "cifar100" } },
   { "data",    "./data",  "folder that holds it", nonempty = true },
   { "layout",  "auto",    "its files", choices = { "auto", "python", "binary" } },
-}
+})
 
 -- How image files are read, and how many may be damaged: what a loader of the set does (cld.data.loader).
 local files = {
@@ -109,7 +117,7 @@ groups.folder = named("folder", {
 })
 
 --- STL-10: cld.data.splits.
-groups.stl10 = named("stl10", {
+groups.stl10 = named("stl10", and_download {
   { "data",  "./data", "folder that holds stl10_binary/", nonempty = true },
   { "split", "train",  "what to train on; kNN's memory is always train", choices = {
     "train", "train+unlabeled", "unlabeled" } },

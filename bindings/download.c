@@ -1,0 +1,160 @@
+/* cld.core.download: what fetches, sums up and unpacks files, as jobs that go on in slices of time:
+ *
+ *     local job <close> = download.fetch(...)
+ *     local state, have, text = job:step(0.1)      -- "running", "complete" or "failed"; bytes so far
+ *
+ * lua/cld/data/download.lua makes data sets of them. */
+#include "bindings/bindings.h"
+
+#include <string.h>
+
+#include "runtime/io/checksum.h"
+#include "runtime/io/download.h"
+#include "runtime/io/unpack.h"
+
+#define FETCH    "cld.download.fetch"
+#define CHECKSUM "cld.download.checksum"
+#define UNPACK   "cld.download.unpack"
+
+/* Each userdata holds a pointer to its job: NULL until there is one, and once closed. */
+static void **new_job(lua_State *L, const char *type) {
+    void **job = lua_newuserdatauv(L, sizeof *job, 0);
+    *job = NULL;
+    luaL_setmetatable(L, type);
+    return job;
+}
+
+static void *check_job(lua_State *L, const char *type) {
+    void **job = luaL_checkudata(L, 1, type);
+    luaL_argcheck(L, *job, 1, "the job is closed");
+    return *job;
+}
+
+static void *take_job(lua_State *L, const char *type) {
+    void **box = luaL_checkudata(L, 1, type), *job = *box;
+    *box = NULL;
+    return job;
+}
+
+/* A string without embedded zeros, which C would cut short. */
+static const char *check_text(lua_State *L, int arg) {
+    size_t length;
+    const char *text = luaL_checklstring(L, arg, &length);
+    luaL_argcheck(L, strlen(text) == length, arg, "the string holds a zero byte");
+    return text;
+}
+
+static int give_state(lua_State *L, const char *state, uint64_t have, const char *text) {
+    lua_pushstring(L, state);
+    lua_pushinteger(L, (lua_Integer)have);
+    lua_pushstring(L, text); /* NULL pushes nil */
+    return 3;
+}
+
+/* ---- fetch --------------------------------------------------------------------------------------------- */
+
+/* fetch(address, path, {bytes = 0, stall = 60}) -> a job; its text, if it has failed, is the reason */
+static int download_fetch(lua_State *L) {
+    cld_fetch_settings s = {.address = check_text(L, 1), .path = check_text(L, 2)};
+    lua_Integer bytes = cldL_field_integer(L, 3, "bytes", 0), stall = cldL_field_integer(L, 3, "stall", 60);
+    luaL_argcheck(L, bytes >= 0 && stall > 0 && stall <= 86400, 3, "bytes or stall out of range");
+    s.bytes = (uint64_t)bytes;
+    s.stall = (int)stall;
+    void **job = new_job(L, FETCH);
+    *job = cld_fetch_new(&s);
+    return cldL_result(L, *job);
+}
+
+static int fetch_step(lua_State *L) {
+    static const char *const states[] = {"running", "complete", "failed"};
+    cld_fetch_progress p;
+    cldL_check_status(L, cld_fetch_step(check_job(L, FETCH), luaL_checknumber(L, 2), &p));
+    return give_state(L, states[p.state], p.have, p.state == CLD_FETCH_FAILED ? p.reason : NULL);
+}
+
+static int fetch_close(lua_State *L) {
+    cld_fetch_free(take_job(L, FETCH));
+    return 0;
+}
+
+/* ---- checksum ------------------------------------------------------------------------------------------ */
+
+/* checksum(path) -> a job; its text, when it is complete, is the file's MD5 */
+static int download_checksum(lua_State *L) {
+    const char *path = check_text(L, 1);
+    void **job = new_job(L, CHECKSUM);
+    *job = cld_checksum_new(path);
+    return cldL_result(L, *job);
+}
+
+static int checksum_step(lua_State *L) {
+    uint64_t have;
+    bool done;
+    char hex[33];
+    cldL_check_status(L,
+                      cld_checksum_step(check_job(L, CHECKSUM), luaL_checknumber(L, 2), &have, &done, hex));
+    return give_state(L, done ? "complete" : "running", have, done ? hex : NULL);
+}
+
+static int checksum_close(lua_State *L) {
+    cld_checksum_free(take_job(L, CHECKSUM));
+    return 0;
+}
+
+/* ---- unpack -------------------------------------------------------------------------------------------- */
+
+/* unpack(archive, folder) -> a job */
+static int download_unpack(lua_State *L) {
+    const char *archive = check_text(L, 1), *folder = check_text(L, 2);
+    void **job = new_job(L, UNPACK);
+    *job = cld_unpack_new(archive, folder);
+    return cldL_result(L, *job);
+}
+
+static int unpack_step(lua_State *L) {
+    uint64_t have;
+    bool done;
+    cldL_check_status(L, cld_unpack_step(check_job(L, UNPACK), luaL_checknumber(L, 2), &have, &done));
+    return give_state(L, done ? "complete" : "running", have, NULL);
+}
+
+static int unpack_close(lua_State *L) {
+    cld_unpack_free(take_job(L, UNPACK));
+    return 0;
+}
+
+/* empty(folder): removes all that is in it */
+static int download_empty(lua_State *L) {
+    cldL_check_status(L, cld_empty_folder(check_text(L, 1)));
+    return 0;
+}
+
+int cldL_open_download(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"fetch", download_fetch},
+        {"checksum", download_checksum},
+        {"unpack", download_unpack},
+        {"empty", download_empty},
+        {NULL, NULL},
+    };
+    const struct {
+        const char *name;
+        lua_CFunction step, close;
+    } types[] = {{FETCH, fetch_step, fetch_close},
+                 {CHECKSUM, checksum_step, checksum_close},
+                 {UNPACK, unpack_step, unpack_close}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        const luaL_Reg metamethods[] = {{"step", types[i].step},
+                                        {"close", types[i].close},
+                                        {"__gc", types[i].close},
+                                        {"__close", types[i].close},
+                                        {NULL, NULL}};
+        luaL_newmetatable(L, types[i].name);
+        luaL_setfuncs(L, metamethods, 0);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -2, "__index");
+        lua_pop(L, 1);
+    }
+    luaL_newlib(L, functions);
+    return 1;
+}
