@@ -109,8 +109,11 @@ static cld_status check_root(const char *root, const cld_cifar_format *format) {
     if (reason == 0 && !S_ISDIR(facts.st_mode)) reason = ENOTDIR;
     if (reason == 0) return CLD_OK;
     if (reason != ENOENT || dangling) return cannot_read(format, "the folder ", root, reason);
-    return cld_fail(CLD_IO, "%s: there is no folder '%s'; it should hold %s from %s", format->title, root,
-                    format->folder[CLD_LAYOUT_PYTHON], format->archive[CLD_LAYOUT_PYTHON]);
+    return cld_fail(CLD_IO,
+                    "%s: there is no folder '%s'; it should hold %s from %s, which --download (or "
+                    "recipes/download.lua %s) fetches",
+                    format->title, root, format->folder[CLD_LAYOUT_PYTHON],
+                    format->archive[CLD_LAYOUT_PYTHON], format->title);
 }
 
 cld_status cld__cifar_find(cld_cifar_place *p, const char *root, cld_cifar_kind kind,
@@ -133,12 +136,15 @@ cld_status cld__cifar_find(cld_cifar_place *p, const char *root, cld_cifar_kind 
     }
     if (o.reason) return cannot_read(format, o.what, o.path, o.reason);
     int shown = layout == CLD_LAYOUT_BINARY ? CLD_LAYOUT_BINARY : CLD_LAYOUT_PYTHON;
-    return cld_fail(CLD_IO, "%s: no %sfiles in '%s', '%s/%s' or '%s/%s/%s'; unpack %s there", format->title,
+    return cld_fail(CLD_IO,
+                    "%s: no %sfiles in '%s', '%s/%s' or '%s/%s/%s'; unpack %s there, or let --download "
+                    "(recipes/download.lua %s) do it",
+                    format->title,
                     layout == CLD_LAYOUT_AUTO     ? ""
                     : layout == CLD_LAYOUT_PYTHON ? "python-layout "
                                                   : "binary-layout ",
                     root, root, format->folder[shown], root, format->title, format->folder[shown],
-                    format->archive[shown]);
+                    format->archive[shown], format->title);
 }
 
 bool cld__cifar_exists(const char *path) {
