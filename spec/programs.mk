@@ -21,6 +21,11 @@ $(BUILD)/spec/pty: spec/support/pty.c $(BUILD)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $< -lutil
 
+$(BUILD)/spec/server: spec/support/server.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $<
+
 $(BUILD)/spec/failing_files.so: spec/support/failing_files.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
@@ -70,5 +75,5 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
-TEST_PROGRAMS := $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/spec/failing_files.so $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
+TEST_PROGRAMS := $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/spec/server $(BUILD)/spec/failing_files.so $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
                  $(CUDA_CHECKS)
