@@ -59,6 +59,8 @@ end)
 
 -- What --help said of each option when the recipes listed all of theirs: its name, what it takes, range and default.
 local common = {
+  "--download (default: no, --no-download)",
+  "--mirror <text>",
   "--arch {resnet18,resnet34,resnet50} (default: resnet18)",
   "--cld-t <number> (above 0; default: 0.2)",
   "--data <text> (default: ./data)",

@@ -9,6 +9,17 @@
 #    include <stdlib.h>
 #    include <string.h>
 
+#    include "runtime/io/library.h"
+
+/* clang-format off */
+# define FUNCTIONS(X) \
+    X(archive_read_new) X(archive_read_support_format_tar) X(archive_read_support_filter_gzip) \
+    X(archive_read_open_filename) X(archive_read_next_header) X(archive_read_data) X(archive_read_free) \
+    X(archive_error_string) X(archive_entry_pathname)
+/* clang-format on */
+static struct { FUNCTIONS(CLD_LIBRARY_MEMBER) } lib;
+static const char *const names[] = {FUNCTIONS(CLD_LIBRARY_NAME)};
+
 static cld_status read_entry(struct archive *a, const char *path, cld__kit_file *f) {
     size_t room = 0;
     f->length = 0;
@@ -20,9 +31,9 @@ static cld_status read_entry(struct archive *a, const char *path, cld__kit_file 
             f->bytes = grown;
             room = wanted;
         }
-        la_ssize_t got = archive_read_data(a, f->bytes + f->length, room - f->length);
+        la_ssize_t got = lib.archive_read_data(a, f->bytes + f->length, room - f->length);
         if (got < 0)
-            return cld_fail(CLD_IO, "%.300s: cannot be unpacked: %.200s", path, archive_error_string(a));
+            return cld_fail(CLD_IO, "%.300s: cannot be unpacked: %.200s", path, lib.archive_error_string(a));
         if (got == 0) break;
         f->length += (size_t)got;
     }
@@ -40,9 +51,9 @@ static bool ends_with(const char *path, const char *name) {
 static cld_status read_entries(struct archive *a, const char *path, cld__kit_file *files, int count) {
     struct archive_entry *entry;
     int result = ARCHIVE_OK, left = count;
-    while (left > 0 && (result = archive_read_next_header(a, &entry)) >= ARCHIVE_WARN &&
+    while (left > 0 && (result = lib.archive_read_next_header(a, &entry)) >= ARCHIVE_WARN &&
            result != ARCHIVE_EOF) {
-        const char *name = archive_entry_pathname(entry);
+        const char *name = lib.archive_entry_pathname(entry);
         for (int i = 0; name && i < count; i++) {
             if (files[i].bytes || !ends_with(name, files[i].name)) continue;
             CLD_TRY(read_entry(a, path, &files[i]));
@@ -51,20 +62,22 @@ static cld_status read_entries(struct archive *a, const char *path, cld__kit_fil
         }
     }
     if (left > 0 && result != ARCHIVE_EOF)
-        return cld_fail(CLD_IO, "%.300s: cannot be unpacked: %.200s", path, archive_error_string(a));
+        return cld_fail(CLD_IO, "%.300s: cannot be unpacked: %.200s", path, lib.archive_error_string(a));
     return CLD_OK;
 }
 
 cld_status cld__kit_unpack(const char *path, cld__kit_file *files, int count) {
-    struct archive *a = archive_read_new();
+    CLD_TRY(cld_library_load("libarchive.so.13", "libarchive13", names, (void **)&lib,
+                             sizeof names / sizeof *names));
+    struct archive *a = lib.archive_read_new();
     if (!a) return cld_fail(CLD_NOMEM, "%.300s: out of memory", path);
-    archive_read_support_filter_gzip(a);
-    archive_read_support_format_tar(a);
+    lib.archive_read_support_filter_gzip(a);
+    lib.archive_read_support_format_tar(a);
     cld_status status =
-        archive_read_open_filename(a, path, 1 << 16) == ARCHIVE_OK
+        lib.archive_read_open_filename(a, path, 1 << 16) == ARCHIVE_OK
             ? read_entries(a, path, files, count)
-            : cld_fail(CLD_IO, "%.300s: cannot be unpacked: %.200s", path, archive_error_string(a));
-    archive_read_free(a);
+            : cld_fail(CLD_IO, "%.300s: cannot be unpacked: %.200s", path, lib.archive_error_string(a));
+    lib.archive_read_free(a);
     return status;
 }
 
