@@ -24,44 +24,40 @@ CLD_HOST_DEVICE static inline int cld_pixel_grey(int r, int g, int b) {
     return (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
 }
 
-/* ---- hue: 8 bits per channel, computed partly in float and partly in double. A hue that is off by one moves a channel by
- * up to six levels ---------------------------------------------------------------------------------------------------------- */
+/* ---- hue --------------------------------------------------------------------------------------------------------------- */
 
-/* Hue and saturation, each 0 to 255; grey has neither. */
-CLD_HOST_DEVICE static inline void cld_pixel_to_hue(int *hue, int *saturation, int red, int green, int blue) {
-    int most = red > green ? (red > blue ? red : blue) : (green > blue ? green : blue);
-    int least = red < green ? (red < blue ? red : blue) : (green < blue ? green : blue);
-    int range = most - least;
-    float divisor = (float)(range ? range : 1);
-    float rc = (float)(most - red) / divisor, gc = (float)(most - green) / divisor;
-    float bc = (float)(most - blue) / divisor;
-    float from_red = bc - gc;
-    float from_green = (float)(2.0 + (double)rc - (double)bc);
-    float from_blue = (float)(4.0 + (double)gc - (double)rc);
-    float sextant = red == most ? from_red : green == most ? from_green : from_blue;
-    double turn = (double)sextant / 6.0 + 1.0; /* 5/6 to 11/6: its fraction is one subtraction away */
-    float h = (float)(turn >= 1.0 ? turn - 1.0 : turn);
-    float s = (float)range / (float)(most ? most : 1);
-    *hue = range ? (int)((double)h * 255.0) : 0;
-    *saturation = (int)((double)s * 255.0);
-}
+/* Turned by `shift` of 255, in Pillow's HSV of 8 bits, where a hue that is off by one moves a channel by up to six levels.
+ * Pillow computes partly in double. These floats have its results for every colour and every shift, which was tried. Where
+ * the exact hue is an integer, its roundings may come out one below it: so do these. */
+CLD_HOST_DEVICE static inline void cld_pixel_turn_hue(uint8_t *r, uint8_t *g, uint8_t *b, int shift) {
+    int red = *r, green = *g, blue = *b;
+    int most = red > green ? red : green, least = red > green ? green : red;
+    most = most > blue ? most : blue;
+    least = least < blue ? least : blue;
+    int range = most - least, middle = red + green + blue - most - least;
+    /* x: where the middle channel lies, 0 to 1; the sextant is an odd one if it rises with that. */
+    float x = (float)(most - middle) / (float)(range ? range : 1);
+    int is_red = red == most, is_green = !is_red && green == most, is_blue = !is_red && !is_green;
+    int odd = (is_red && green == least && blue != least) || (is_green && blue == least) ||
+              (is_blue && red == least);
+    float turn = ((float)(1 + 2 * is_green + 4 * is_blue - 2 * odd) + (odd ? x : -x)) / 6.0f;
+    turn += turn < 0.0f ? 1.0f : 0.0f;
+    int hue = (int)(turn * 255.0f) & (range ? 255 : 0);
+    int saturation = (int)((float)range / (float)(most ? most : 1) * 255.0f);
 
-/* Back, with the hue turned by `shift`. p, q and t are the levels of the falling, fallen and rising channel. */
-CLD_HOST_DEVICE static inline void cld_pixel_from_hue(uint8_t *r, uint8_t *g, uint8_t *b, int hue,
-                                                      int saturation, int shift) {
-    int most = *r > *g ? (*r > *b ? *r : *b) : (*g > *b ? *g : *b);
-    int h = (hue + shift) & 255;
-    int scaled = 6 * h, sextant = scaled / 255;
-    float f = (float)((double)scaled / 255.0 - (double)sextant);
-    float s = (float)((double)saturation / 255.0);
-    double value = most;
-    int p = (int)(value * (1.0 - (double)s) + 0.5);
-    int q = (int)(value * (1.0 - (double)(s * f)) + 0.5);
-    int t = (int)(value * (1.0 - (double)s * (1.0 - (double)f)) + 0.5);
-    sextant = sextant == 6 ? 0 : sextant;
-    *r = (uint8_t)(sextant == 0 || sextant == 5 ? most : sextant == 1 ? q : sextant == 4 ? t : p);
-    *g = (uint8_t)(sextant == 1 || sextant == 2 ? most : sextant == 0 ? t : sextant == 3 ? q : p);
-    *b = (uint8_t)(sextant == 3 || sextant == 4 ? most : sextant == 2 ? t : sextant == 5 ? q : p);
+    /* Back: p, q and t are the levels of the falling, fallen and rising channel. */
+    int scaled = 6 * ((hue + shift) & 255), sextant = scaled * 0x8081 >> 23; /* scaled / 255 */
+    float f = (float)(scaled - 255 * sextant) * (1.0f / 255.0f), s = (float)saturation * (1.0f / 255.0f);
+    float value = (float)most;
+    int p = (int)(value * (1.0f - s) + 0.5f);
+    int q = (int)(value * (1.0f - s * f) + 0.5f);
+    int t = (int)(value * (1.0f - s * (1.0f - f)) + 0.5f);
+    int k = sextant == 6 ? 0 : sextant;
+    int new_red = k == 1 ? q : k == 4 ? t : p, new_green = k == 0 ? t : k == 3 ? q : p;
+    int new_blue = k == 2 ? t : k == 5 ? q : p;
+    *r = (uint8_t)((k == 0) | (k == 5) ? most : new_red);
+    *g = (uint8_t)((k == 1) | (k == 2) ? most : new_green);
+    *b = (uint8_t)((k == 3) | (k == 4) ? most : new_blue);
 }
 
 /* factor in [-0.5, 0.5] of the circle. */

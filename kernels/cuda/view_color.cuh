@@ -31,11 +31,7 @@ __device__ inline void saturate(const canvas &c, float factor) {
 }
 
 __device__ inline void turn_hue(const canvas &c, int shift) {
-    each_pixel(c, [=](uint8_t &r, uint8_t &g, uint8_t &b) {
-        int hue, saturation;
-        cld_pixel_to_hue(&hue, &saturation, r, g, b);
-        cld_pixel_from_hue(&r, &g, &b, hue, saturation, shift);
-    });
+    each_pixel(c, [=](uint8_t &r, uint8_t &g, uint8_t &b) { cld_pixel_turn_hue(&r, &g, &b, shift); });
 }
 
 __device__ inline void to_grey(const canvas &c) {
