@@ -6,12 +6,15 @@
 
 #include <string.h>
 
-/* One box blur along the first dimension: out[y] from in[y - radius - 1 ... y + radius + 1], the border
- * repeated. `sum` (length) slides along. */
-CLD_VIEW_SIMD static void blur_rows(uint8_t *restrict out, const uint8_t *restrict in, uint32_t *restrict sum,
-                                    int rows, size_t length, cld_box b) {
-    const uint8_t *top = in, *bottom = in + (size_t)(rows - 1) * length;
-#define ROW(y) ((y) < 0 ? top : (y) >= rows ? bottom : in + (size_t)(y)*length)
+/* ---- Pillow's GaussianBlur --------------------------------------------------------------------------------------------- */
+
+/* Row y of the input, the border repeated. */
+#define ROW(y) ((y) < 0 ? in : in + (size_t)((y) < rows ? (y) : rows - 1) * stride)
+
+/* One box blur along the first dimension, of `length` columns: out[y] from in[y - radius - 1 ... y + radius + 1]. `sum`
+ * (length) slides along. */
+CLD_VIEW_SIMD static void blur_columns(uint8_t *restrict out, const uint8_t *restrict in, size_t stride,
+                                       uint32_t *restrict sum, int rows, size_t length, cld_box b) {
     for (size_t i = 0; i < length; i++) sum[i] = 0;
     for (int y = -b.radius - 1; y < b.radius; y++) { /* the sum of row -1 */
         const uint8_t *row = ROW(y);
@@ -20,18 +23,103 @@ CLD_VIEW_SIMD static void blur_rows(uint8_t *restrict out, const uint8_t *restri
     for (int y = 0; y < rows; y++) {
         const uint8_t *before = ROW(y - b.radius - 1), *last = ROW(y + b.radius),
                       *after = ROW(y + b.radius + 1);
-        uint8_t *to = out + (size_t)y * length;
+        uint8_t *to = out + (size_t)y * stride;
         for (size_t i = 0; i < length; i++) {
             sum[i] += (uint32_t)last[i] - before[i];
             to[i] = cld_pixel_boxed(sum[i], before[i], after[i], b);
         }
     }
-#undef ROW
+}
+
+static void transpose_part(uint8_t *restrict out, const uint8_t *restrict in, size_t rows, size_t columns,
+                           size_t row_end, size_t column_end, size_t row, size_t column) {
+    for (size_t x = column; x < column_end; x++)
+        for (size_t y = row; y < row_end; y++) out[x * rows + y] = in[y * columns + x];
+}
+
+#ifdef CLD_VIEW_AVX2
+#    include <immintrin.h>
+
+#    define STRIP        32 /* columns */
+#    define STRIP_RADIUS 63 /* the largest radius whose sums have 15 bits */
+
+/* The same, of 32 columns, whose sums stay in registers. Weights of 24 bits are two of 12, so that a sum and the levels at
+ * its ends are weighed by one vpmaddwd each. */
+CLD_VIEW_AVX2 static void blur_strip_avx2(uint8_t *restrict out, const uint8_t *restrict in, size_t stride,
+                                          int rows, cld_box b) {
+    const __m256i zero = _mm256_setzero_si256(), half = _mm256_set1_epi32(1 << 23);
+    const __m256i high = _mm256_set1_epi32((int)(b.whole >> 12 | b.edge >> 12 << 16));
+    const __m256i low = _mm256_set1_epi32((int)((b.whole & 0xFFF) | (b.edge & 0xFFF) << 16));
+    __m256i sum[2] = {zero, zero};
+#    define LOAD(y) _mm256_loadu_si256((const __m256i *)ROW(y))
+    for (int y = -b.radius - 1; y < b.radius; y++) {
+        __m256i row = LOAD(y);
+        sum[0] = _mm256_add_epi16(sum[0], _mm256_unpacklo_epi8(row, zero));
+        sum[1] = _mm256_add_epi16(sum[1], _mm256_unpackhi_epi8(row, zero));
+    }
+    for (int y = 0; y < rows; y++) {
+        __m256i before = LOAD(y - b.radius - 1), last = LOAD(y + b.radius), after = LOAD(y + b.radius + 1);
+        __m256i level[2];
+        for (int i = 0; i < 2; i++) {
+            __m256i out16 = i ? _mm256_unpackhi_epi8(before, zero) : _mm256_unpacklo_epi8(before, zero);
+            __m256i in16 = i ? _mm256_unpackhi_epi8(last, zero) : _mm256_unpacklo_epi8(last, zero);
+            __m256i next16 = i ? _mm256_unpackhi_epi8(after, zero) : _mm256_unpacklo_epi8(after, zero);
+            sum[i] = _mm256_add_epi16(sum[i], _mm256_sub_epi16(in16, out16));
+            __m256i ends = _mm256_add_epi16(out16, next16);
+            __m256i pair[2] = {_mm256_unpacklo_epi16(sum[i], ends), _mm256_unpackhi_epi16(sum[i], ends)};
+            for (int k = 0; k < 2; k++) {
+                __m256i heavy = _mm256_slli_epi32(_mm256_madd_epi16(pair[k], high), 12);
+                __m256i light = _mm256_add_epi32(_mm256_madd_epi16(pair[k], low), half);
+                pair[k] = _mm256_srli_epi32(_mm256_add_epi32(heavy, light), 24);
+            }
+            level[i] = _mm256_packus_epi32(pair[0], pair[1]);
+        }
+        _mm256_storeu_si256((__m256i *)(out + (size_t)y * stride), _mm256_packus_epi16(level[0], level[1]));
+    }
+#    undef LOAD
+}
+
+/* 16 x 16 levels: four rounds in which rows i and i + 8 are merged to rows 2 i and 2 i + 1. */
+static void transpose_block(uint8_t *out, size_t out_stride, const uint8_t *in, size_t stride) {
+    __m128i a[16], m[16];
+    for (size_t i = 0; i < 16; i++) a[i] = _mm_loadu_si128((const __m128i *)(in + i * stride));
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 8; i++) {
+            m[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]);
+            m[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+        }
+        memcpy(a, m, sizeof a);
+    }
+    for (size_t i = 0; i < 16; i++) _mm_storeu_si128((__m128i *)(out + i * out_stride), a[i]);
 }
 
 static void transpose(uint8_t *restrict out, const uint8_t *restrict in, size_t rows, size_t columns) {
-    for (size_t x = 0; x < columns; x++)
-        for (size_t y = 0; y < rows; y++) out[x * rows + y] = in[y * columns + x];
+    size_t whole_rows = rows / 16 * 16, whole_columns = columns / 16 * 16;
+    for (size_t y = 0; y < whole_rows; y += 16)
+        for (size_t x = 0; x < whole_columns; x += 16)
+            transpose_block(out + x * rows + y, rows, in + y * columns + x, columns);
+    transpose_part(out, in, rows, columns, rows, columns, whole_rows, 0);
+    transpose_part(out, in, rows, columns, whole_rows, columns, 0, whole_columns);
+}
+#else
+static void transpose(uint8_t *restrict out, const uint8_t *restrict in, size_t rows, size_t columns) {
+    transpose_part(out, in, rows, columns, rows, columns, 0, 0);
+}
+#endif
+
+/* The last strip may overlap the one before: out is not in. */
+static void blur_rows(uint8_t *restrict out, const uint8_t *restrict in, uint32_t *restrict sum, int rows,
+                      size_t length, cld_box b) {
+#ifdef CLD_VIEW_AVX2
+    if (length >= STRIP && b.radius <= STRIP_RADIUS && __builtin_cpu_supports("avx2")) {
+        for (size_t x = 0; x < length; x += STRIP) {
+            size_t start = x + STRIP <= length ? x : length - STRIP;
+            blur_strip_avx2(out + start, in + start, length, rows, b);
+        }
+        return;
+    }
+#endif
+    blur_columns(out, in, length, sum, rows, length, b);
 }
 
 size_t cld__view_box_blur_bytes(const cld_canvas *c, const cld_view_instruction *s) {
@@ -58,15 +146,31 @@ CLD_CPU_VIEW(box_blur) {
 
 /* ---- by taps ----------------------------------------------------------------------------------------------------------- */
 
-/* out[i] = weight[0] line(0)[i] + weight[k] (line(-k)[i] + line(k)[i]), k = 1, 2, ... in this order. */
-CLD_VIEW_SIMD static void add_lines(float *restrict sum, const float *restrict before,
-                                    const float *restrict after, float weight, size_t n) {
-    for (size_t i = 0; i < n; i++) sum[i] += weight * (before[i] + after[i]);
-}
+#define BLOCK 32 /* floats that stay in registers */
 
-CLD_VIEW_SIMD static void scale_line(float *restrict sum, const float *restrict line, float weight,
-                                     size_t n) {
-    for (size_t i = 0; i < n; i++) sum[i] = weight * line[i];
+/* out[i] = weight[0] line(0)[i] + weight[k] (line(-k)[i] + line(k)[i]), k = 1, 2, ... in this order, where line(-k) is
+ * at `middle` + before[k], line(k) at `middle` + after[k]. */
+CLD_VIEW_SIMD static void weigh_lines(float *restrict out, const float *restrict middle,
+                                      const ptrdiff_t before[], const ptrdiff_t after[], const float weight[],
+                                      int radius, size_t n) {
+    for (size_t start = 0; start < n; start += BLOCK) {
+        const float *line = middle + start;
+        float sum[BLOCK];
+        if (n - start >= BLOCK) {
+            for (size_t i = 0; i < BLOCK; i++) sum[i] = weight[0] * line[i];
+            for (int k = 1; k <= radius; k++) {
+                const float *a = line + before[k], *b = line + after[k];
+                for (size_t i = 0; i < BLOCK; i++) sum[i] += weight[k] * (a[i] + b[i]);
+            }
+            memcpy(out + start, sum, sizeof sum);
+        } else {
+            for (size_t i = 0; i < n - start; i++) {
+                float s = weight[0] * line[i];
+                for (int k = 1; k <= radius; k++) s += weight[k] * (line[i + before[k]] + line[i + after[k]]);
+                out[start + i] = s;
+            }
+        }
+    }
 }
 
 CLD_VIEW_SIMD static void to_units(float *restrict out, const uint8_t *restrict in, size_t n) {
@@ -87,21 +191,27 @@ CLD_CPU_VIEW(tap_blur) {
     int height = c->height, radius = s->taps.radius;
     size_t w = (size_t)c->width, n = cld__view_pixels(c);
     float *plane = (float *)c->work, *row = plane + n, *sum = row + w + 2 * (size_t)radius;
+    const float *weight = s->taps.weight;
+    ptrdiff_t before[12], after[12], left[12], right[12];
+    for (int k = 1; k <= radius; k++) {
+        left[k] = -k;
+        right[k] = k;
+    }
     for (size_t channel = 0; channel < 3; channel++) {
         uint8_t *levels = c->data + channel * n;
         to_units(plane, levels, n);
         for (int y = 0; y < height; y++) {
             float *middle = row + radius;
-            scale_line(middle, plane + (size_t)y * w, s->taps.weight[0], w);
-            for (int k = 1; k <= radius; k++)
-                add_lines(middle, plane + (size_t)cld_pixel_reflect(y - k, height) * w,
-                          plane + (size_t)cld_pixel_reflect(y + k, height) * w, s->taps.weight[k], w);
+            for (int k = 1; k <= radius; k++) {
+                before[k] = (ptrdiff_t)(cld_pixel_reflect(y - k, height) - y) * c->width;
+                after[k] = (ptrdiff_t)(cld_pixel_reflect(y + k, height) - y) * c->width;
+            }
+            weigh_lines(middle, plane + (size_t)y * w, before, after, weight, radius, w);
             for (int k = 1; k <= radius; k++) {
                 middle[-k] = middle[cld_pixel_reflect(-k, c->width)];
                 middle[(int)w - 1 + k] = middle[cld_pixel_reflect((int)w - 1 + k, c->width)];
             }
-            scale_line(sum, middle, s->taps.weight[0], w);
-            for (int k = 1; k <= radius; k++) add_lines(sum, middle - k, middle + k, s->taps.weight[k], w);
+            weigh_lines(sum, middle, left, right, weight, radius, w);
             from_units(levels + (size_t)y * w, sum, w);
         }
     }
