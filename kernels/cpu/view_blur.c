@@ -146,31 +146,51 @@ CLD_CPU_VIEW(box_blur) {
 
 /* ---- by taps ----------------------------------------------------------------------------------------------------------- */
 
-#define BLOCK 32 /* floats that stay in registers */
-
 /* out[i] = weight[0] line(0)[i] + weight[k] (line(-k)[i] + line(k)[i]), k = 1, 2, ... in this order, where line(-k) is
  * at `middle` + before[k], line(k) at `middle` + after[k]. */
-CLD_VIEW_SIMD static void weigh_lines(float *restrict out, const float *restrict middle,
-                                      const ptrdiff_t before[], const ptrdiff_t after[], const float weight[],
-                                      int radius, size_t n) {
-    for (size_t start = 0; start < n; start += BLOCK) {
-        const float *line = middle + start;
-        float sum[BLOCK];
-        if (n - start >= BLOCK) {
-            for (size_t i = 0; i < BLOCK; i++) sum[i] = weight[0] * line[i];
-            for (int k = 1; k <= radius; k++) {
-                const float *a = line + before[k], *b = line + after[k];
-                for (size_t i = 0; i < BLOCK; i++) sum[i] += weight[k] * (a[i] + b[i]);
-            }
-            memcpy(out + start, sum, sizeof sum);
-        } else {
-            for (size_t i = 0; i < n - start; i++) {
-                float s = weight[0] * line[i];
-                for (int k = 1; k <= radius; k++) s += weight[k] * (line[i + before[k]] + line[i + after[k]]);
-                out[start + i] = s;
+static void weigh_lines_from(float *restrict out, const float *restrict middle, const ptrdiff_t before[],
+                             const ptrdiff_t after[], const float weight[], int radius, size_t begin,
+                             size_t n) {
+    for (size_t i = begin; i < n; i++) {
+        float sum = weight[0] * middle[i];
+        for (int k = 1; k <= radius; k++)
+            sum += weight[k] * (middle[(ptrdiff_t)i + before[k]] + middle[(ptrdiff_t)i + after[k]]);
+        out[i] = sum;
+    }
+}
+
+#ifdef CLD_VIEW_AVX2
+CLD_VIEW_AVX2 static void weigh_lines_avx2(float *restrict out, const float *restrict middle,
+                                           const ptrdiff_t before[], const ptrdiff_t after[],
+                                           const float weight[], int radius, size_t n) {
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const float *line = middle + i;
+        __m256 sum[4], w = _mm256_set1_ps(weight[0]);
+        for (int j = 0; j < 4; j++) sum[j] = _mm256_mul_ps(w, _mm256_loadu_ps(line + 8 * j));
+        for (int k = 1; k <= radius; k++) {
+            const float *a = line + before[k], *b = line + after[k];
+            w = _mm256_set1_ps(weight[k]);
+            for (int j = 0; j < 4; j++) {
+                __m256 both = _mm256_add_ps(_mm256_loadu_ps(a + 8 * j), _mm256_loadu_ps(b + 8 * j));
+                sum[j] = _mm256_add_ps(sum[j], _mm256_mul_ps(w, both));
             }
         }
+        for (int j = 0; j < 4; j++) _mm256_storeu_ps(out + i + 8 * j, sum[j]);
     }
+    weigh_lines_from(out, middle, before, after, weight, radius, i, n);
+}
+#endif
+
+static void weigh_lines(float *restrict out, const float *restrict middle, const ptrdiff_t before[],
+                        const ptrdiff_t after[], const float weight[], int radius, size_t n) {
+#ifdef CLD_VIEW_AVX2
+    if (__builtin_cpu_supports("avx2")) {
+        weigh_lines_avx2(out, middle, before, after, weight, radius, n);
+        return;
+    }
+#endif
+    weigh_lines_from(out, middle, before, after, weight, radius, 0, n);
 }
 
 CLD_VIEW_SIMD static void to_units(float *restrict out, const uint8_t *restrict in, size_t n) {
