@@ -31,7 +31,7 @@ static const row rows[CLD_VIEW_OP_COUNT] = {
     [CLD_VIEW_AUTOCONTRAST] = {cld__view_autocontrast, NULL},
     [CLD_VIEW_EQUALIZE] = {cld__view_equalize, NULL},
     [CLD_VIEW_SHARPNESS] = {cld__view_sharpness, NULL},
-    [CLD_VIEW_AFFINE] = {cld__view_affine, NULL},
+    [CLD_VIEW_AFFINE] = {cld__view_affine, cld__view_affine_bytes},
     [CLD_VIEW_NORMALIZE] = {cld__view_normalize, NULL},
     [CLD_VIEW_ERASE] = {cld__view_erase, NULL},
 };

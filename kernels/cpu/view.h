@@ -43,13 +43,18 @@ static inline void cld__view_swap(cld_canvas *c) {
 /* level -> table[level], in one plane or in all */
 void cld__view_look_up(uint8_t *plane, size_t n, const uint8_t table[256]);
 
+/* view_resample.c: pixels of four bytes (R, G, B, 0) to a row of each plane, `plane` bytes apart, and back. */
+void cld__view_split_row(uint8_t *out, size_t plane, const uint8_t *pixels, int width);
+void cld__view_join_row(uint8_t *pixels, const uint8_t *planes, size_t plane, size_t width);
+
 /* One function per instruction, and, where it needs some, the bytes to work in on a canvas of this size. */
 #define CLD_CPU_VIEW(name) void cld__view_##name(cld_canvas *c, const cld_view_instruction *s)
 CLD_CPU_VIEW(resample); /* view_resample.c: of image; spare's and data's content is lost */
 size_t cld__view_resample_bytes(const cld_canvas *c, const cld_view_instruction *s);
 CLD_CPU_VIEW(window); /* view_move.c */
 CLD_CPU_VIEW(flip);
-CLD_CPU_VIEW(affine);     /* view_affine.c */
+CLD_CPU_VIEW(affine); /* view_affine.c */
+size_t cld__view_affine_bytes(const cld_canvas *c, const cld_view_instruction *s);
 CLD_CPU_VIEW(brightness); /* view_color.c */
 CLD_CPU_VIEW(contrast);
 CLD_CPU_VIEW(saturation);

@@ -227,6 +227,21 @@ static loops choose_loops(void) {
     return (loops){narrow, combine, split};
 }
 
+void cld__view_split_row(uint8_t *out, size_t plane, const uint8_t *pixels, int width) {
+    choose_loops().split(out, plane, pixels, width);
+}
+
+CLD_VIEW_SIMD void cld__view_join_row(uint8_t *restrict pixels, const uint8_t *restrict planes, size_t plane,
+                                      size_t width) {
+    const uint8_t *r = planes, *g = r + plane, *b = g + plane;
+    for (size_t i = 0; i < width; i++) {
+        pixels[4 * i] = r[i];
+        pixels[4 * i + 1] = g[i];
+        pixels[4 * i + 2] = b[i];
+        pixels[4 * i + 3] = 0;
+    }
+}
+
 /* ---- the instruction --------------------------------------------------------------------------------------------------- */
 
 typedef struct job {
