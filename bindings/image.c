@@ -128,18 +128,28 @@ static void check_view(lua_State *L, cld_view *v, int height, int width) {
     cldL_check_status(L, cld_image_finish_view(v, count, height, width));
 }
 
-/* follow(image, view[, sparing]) -> u8 (height, width, 3), or f32 (3, height, width) if it is normalized. A view is a list of
- * instructions as in runtime/data/image.h. For specs and experiments; cld.augment draws views. */
+/* follow(image, view[, {sparing =, shrink =}]) -> u8 (height, width, 3), or f32 (3, height, width) if it is normalized. A
+ * view is a list of instructions, how the image is given cld_image_given, both as in runtime/data/image.h. For specs and
+ * experiments; cld.augment draws views. */
 static int image_follow(lua_State *L) {
+    static const char *const names[] = {"sparing", "shrink", NULL};
     const cld_tensor *image = cldL_check_tensor(L, 1);
-    luaL_argcheck(L, image->a.ndim == 3 && image->a.shape[0] <= 65535 && image->a.shape[1] <= 65535, 1,
-                  "expected an image u8[height, width, 3]");
-    bool sparing = cldL_check_flag(L, 3, false);
+    luaL_argcheck(L, image->a.ndim == 3 && image->a.shape[0] <= 8191 && image->a.shape[1] <= 8191, 1,
+                  "expected an image u8[height, width, 3] of at most 8191 pixels on a side");
+    cld_image_given given = {.shrink = 1};
+    if (!lua_isnoneornil(L, 3)) {
+        cldL_check_fields(L, 3, "follow", names);
+        given.sparing = cldL_field_boolean(L, 3, "sparing", false);
+        lua_Integer shrink = cldL_field_integer(L, 3, "shrink", 1);
+        luaL_argcheck(L, shrink == 1 || shrink == 2 || shrink == 4 || shrink == 8, 3,
+                      "shrink is 1, 2, 4 or 8");
+        given.shrink = (int)shrink;
+    }
     cld_view *v = lua_newuserdatauv(L, cld_view_bytes(CLD_IMAGE_STEPS), 0);
     lua_pushvalue(L, 2);
-    check_view(L, v, (int)image->a.shape[0], (int)image->a.shape[1]);
+    check_view(L, v, (int)image->a.shape[0] * given.shrink, (int)image->a.shape[1] * given.shrink);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_image_follow(image, v, sparing);
+    *out = cld_image_follow(image, v, &given);
     return cldL_result(L, *out);
 }
 

@@ -16,7 +16,7 @@ describe("cld.image", function()
           check.close(cld.image[operation](fixture[source], table.unpack(list)), expected)
         else
           check.close(follow(fixture[source], { { operation, table.unpack(list) } }), expected)
-          check.close(follow(fixture[source], { { operation, table.unpack(list) } }, true), expected)
+          check.close(follow(fixture[source], { { operation, table.unpack(list) } }, { sparing = true }), expected)
         end
       end)
     end
@@ -46,6 +46,49 @@ describe("cld.image", function()
     assert.same({ { { 4, 5, 6 }, { 1, 2, 3 } } }, cld.image.hflip(row):totable())
   end)
 
+  it("turns the hue of every colour as Pillow does", function()
+    -- 2^24 colours by 25 and by 153 of 255: the sum of level * (its place modulo 251 + 1), by fixtures/make_image.py.
+    local weight = (cld.arange(65536 * 3) % 251 + 1):reshape(256, 256, 3)
+    local sums = { [25] = 0, [153] = 0 }
+    local green_and_blue = cld.zeros(256, 256, 3, "u8")
+    green_and_blue:select(3, 2):copy_(cld.arange(256):reshape(256, 1):expand(256, 256))
+    green_and_blue:select(3, 3):copy_(cld.arange(256):reshape(1, 256):expand(256, 256))
+    for red = 0, 255 do
+      green_and_blue:select(3, 1):fill_(red)
+      for shift, sum in pairs(sums) do
+        local turned = follow(green_and_blue, { { "hue", shift } })
+        sums[shift] = sum + (turned:to "i64" * weight):sum():item() * (red % 7 + 1)
+      end
+    end
+    assert.same({ [25] = 3218975409361, [153] = 3219295284557 }, sums)
+  end)
+
+  it("resizes to a height and a width by name", function()
+    check.close(cld.image.resize(fixture.noise, { 5, 9 }), cld.image.resized_crop(fixture.noise, 0, 0, 17, 16, { 5, 9 }))
+    local view = { { "resample", 0, 0, 17, 16, 5, 9, 0, 0, 5, 9, 2, 0 } }
+    check.close(cld.image.resize(fixture.noise, { 5, 9 }, "bicubic"), follow(fixture.noise, view))
+  end)
+
+  it("cuts a box out of an image that was decoded at a part of its size", function()
+    for _, shrink in ipairs { 2, 4, 8 } do
+      local function box(scale)
+        return { { "resample", 1.5 * scale, 2 * scale, 12.25 * scale, 10 * scale, 6, 7, 1, 0, 4, 6, 1, 0 } }
+      end
+      local full, small = box(shrink), box(1)
+      local expected = follow(fixture.noise, small)
+      check.close(follow(fixture.noise, full, { shrink = shrink }), expected)
+      check.close(follow(fixture.noise, full, { shrink = shrink, sparing = true }), expected)
+    end
+  end)
+
+  it("follows a list: mirrored, normalized, parts erased", function()
+    local pixels = cld.tensor({ { { 0, 51, 255 }, { 255, 102, 0 }, { 51, 51, 51 } } }, "u8")
+    local view = {
+      { "invert" }, { "normalize", 0, 0, 0, 1, 1, 0.5, 1 }, { "erase", 0, 0, 1, 2, 7, 8, 9 }, { "erase", 0, 1, 1, 1, 1, 2, 3 },
+    }
+    check.close(follow(pixels, view), { { { 7, 1, 1 } }, { { 8, 2, 0.8 } }, { { 9, 3, 0 } } }, { atol = 1e-6 })
+  end)
+
   it("normalizes to f32 (3, height, width)", function()
     local image = cld.tensor({ { { 0, 51, 255 }, { 255, 102, 0 } } }, "u8")
     check.close(cld.image.normalize(image), { { { 0, 1 } }, { { 0.2, 0.4 } }, { { 1, 0 } } }, { atol = 1e-6 })
@@ -61,11 +104,35 @@ describe("cld.image", function()
     check.fails(function() cld.image.adjust_hue(image, 0.6) end, "adjust_hue: factor must be %-0.5 to 0.5, got 0.6")
     check.fails(function() cld.image.adjust_contrast(image, -1) end, "adjust_contrast: factor must be 0 to .*got %-1")
     check.fails(function() cld.image.adjust_brightness(image, 0 / 0) end, "adjust_brightness: factor")
+    check.fails(function() cld.image.posterize(image, 9) end, "posterize: bits must be 0 to 8, got 9")
+    check.fails(function() cld.image.solarize(image, 0.5) end, "solarize: threshold must be an integer, got 0.5")
+    check.fails(function() cld.image.resize(image, 4, "cubic") end, "invalid option 'cubic'")
     check.fails(function() cld.image.gaussian_blur(image, -1) end, "gaussian_blur: sigma")
     check.fails(function() cld.image.resized_crop(image, 10, 0, 8, 8, 4) end,
       "resized_crop: top 10, .* not inside u8%[17, 16, 3%]")
     check.fails(function() cld.image.resized_crop(image, 0, 0, 8, 8, 0) end, "size must be 1 to 65535, got 0 x 0")
     check.fails(function() cld.image.normalize(image, { 1, 2 }) end, "three numbers")
     check.fails(function() cld.image.normalize(image, { 0, 0, 0 }, { 1, 0, 1 }) end, "std must be positive")
+  end)
+
+  it("says what is wrong with an instruction", function()
+    local mistakes = {
+      ["there is no instruction 'turn'"] = { { "turn" } },
+      ["contrast has 1 numbers, got 0"] = { { "contrast" } },
+      ["resample can only be the first instruction"] =
+        { { "flip" }, { "resample", 0, 0, 4, 4, 4, 4, 0, 0, 4, 4, 1, 0 } },
+      ["resample: the box must lie in the image"] = { { "resample", 0, 0, 18, 4, 4, 4, 0, 0, 4, 4, 1, 0 } },
+      ["resample: the window must lie in what the box becomes"] =
+        { { "resample", 0, 0, 4, 4, 4, 4, 0, 1, 4, 4, 1, 0 } },
+      ["erase needs normalize before it"] = { { "erase", 0, 0, 1, 1, 0, 0, 0 } },
+      ["only erase may follow normalize, not grey"] = { { "normalize", 0, 0, 0, 1, 1, 1, 0 }, { "grey" } },
+      ["erase: the part must lie in the view"] =
+        { { "normalize", 0, 0, 0, 1, 1, 1, 0 }, { "erase", 0, 10, 1, 7, 0, 0, 0 } },
+      ["brightness: the factor must be 0 to 1e6"] = { { "brightness", 0 / 0 } },
+      ["affine: the matrix must be finite"] = { { "affine", 1, 0, 1 / 0, 0, 1, 0, 0, 0, 0, 1 } },
+    }
+    for message, view in pairs(mistakes) do
+      check.fails(function() follow(fixture.noise, view) end, "follow: " .. message:gsub("%(", "%%("))
+    end
   end)
 end)

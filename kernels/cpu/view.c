@@ -51,7 +51,11 @@ static bool is_inside(cld_rect part, cld_rect whole) {
 static cld_status check_image(const cld_view *v, const cld_pixels *image) {
     bool resampled = begins_with_resample(v);
     cld_rect needed = {0, 0, image->height, image->width}, there = image->there;
-    if (resampled) needed = cld_view_needs_shrunk(v, image->full_height, image->full_width, image->shrink);
+    if (resampled) {
+        cld_axis y = cld_axis_y(v->step, image->shrink, image->height);
+        cld_axis x = cld_axis_x(v->step, image->shrink, image->width);
+        needed = cld_resample_needs(v->step, &y, &x);
+    }
     if (!is_inside(needed, there))
         return cld_fail(CLD_INVALID,
                         "view: needs the pixels of rows %d to %d and columns %d to %d; of the "

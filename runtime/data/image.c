@@ -263,7 +263,7 @@ static bool is_normalized(const cld_view *v) {
 
 /* As a decoder gives an image in part: exactly the pixels that the view needs. */
 static cld_status spare(cld_pixels *pixels, const cld_view *v, cld_scratch *scratch) {
-    cld_rect r = cld_view_needs(v, pixels->height, pixels->width);
+    cld_rect r = cld_view_needs_shrunk(v, pixels->full_height, pixels->full_width, pixels->shrink);
     size_t row = 3 * (size_t)r.width;
     uint8_t *copy = malloc(row * (size_t)r.height); /* no byte more: a read beyond it shall be found */
     if (!copy) return cld_fail(CLD_NOMEM, "follow: out of memory");
@@ -276,7 +276,7 @@ static cld_status spare(cld_pixels *pixels, const cld_view *v, cld_scratch *scra
     return CLD_OK;
 }
 
-cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v, bool sparing) {
+cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v, const cld_image_given *given) {
     CLD_TRY_NULL(check_image("follow", image));
     const cld_backend *cpu = cld_cpu_backend();
     CLD_AUTO cld_tensor *x = cld_tensor_on_host((cld_tensor *)image);
@@ -286,8 +286,13 @@ cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v, bool sp
         x ? cld_tensor_new(floats ? CLD_F32 : CLD_U8, 3, floats ? planes : interleaved, cpu) : NULL;
     if (!out) return NULL;
     cld_pixels pixels = pixels_of(x->a.data, x->a.shape[0], x->a.shape[1]);
+    if (given->shrink > 1) {
+        pixels.shrink = given->shrink;
+        pixels.full_height *= given->shrink;
+        pixels.full_width *= given->shrink;
+    }
     cld_scratch scratch = {0}, copy = {0};
-    cld_status status = sparing ? spare(&pixels, v, &copy) : CLD_OK;
+    cld_status status = given->sparing ? spare(&pixels, v, &copy) : CLD_OK;
     if (status == CLD_OK)
         status = floats ? cpu->image->view(out->a.data, v, &pixels, &scratch)
                         : cpu->image->canvas(out->a.data, v, &pixels, &scratch);
@@ -379,7 +384,7 @@ static cld_tensor *follow_one(const char *name, const cld_tensor *image, const c
     CLD_TRY_NULL(check_image(name, image));
     written w = {.step[0] = *s};
     CLD_TRY_NULL(cld_image_finish_view(&w.view, 1, (int)image->a.shape[0], (int)image->a.shape[1]));
-    return cld_image_follow(image, &w.view, false);
+    return cld_image_follow(image, &w.view, &(cld_image_given){0});
 }
 
 static const struct {

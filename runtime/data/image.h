@@ -61,9 +61,15 @@ cld_status cld_image_instruction(cld_view_instruction *out, const char *name, co
 /* Fills in the view's header: whether its instructions make sense, in their order, of an image of this size. */
 cld_status cld_image_finish_view(cld_view *v, int count, int height, int width);
 
+/* How an image is given to a view: as a decoder may give it. Zeros: as it is. */
+typedef struct cld_image_given {
+    bool sparing; /* a copy of no more pixels than cld_view_needs says */
+    int shrink;   /* it is 2, 4 or 8 times as large as its pixels; a view was finished for that size */
+} cld_image_given;
+
 /* u8 (H, W, 3) -> u8 (height, width, 3), or, where the last instructions are normalize [and erase], f32 (3, height,
- * width). Sparing: from a copy of no more pixels than cld_view_needs says. */
-cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v, bool sparing);
+ * width). */
+cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v, const cld_image_given *given);
 
 /* images u8 (N, H, W, 3) -> (n, 3, height, width) of the dtype, on the images' device: of the rows (i64, n, there; or NULL:
  * the first n) by n views, `stride` bytes apart, all of one size. */
