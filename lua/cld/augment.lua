@@ -121,7 +121,8 @@ function List:draw(key, height, width)
   return caller.call("draw", views.draw, self:program(), key or {}, height, width)
 end
 
---- What it makes of an image: views(image u8 (H, W, 3)[, {seed, epoch, sample, view}]) -> f32 (images, 3, height, width).
+--- What it makes of an image, u8 (H, W, 3): views(image[, {seed, epoch, sample, view}]) -> f32 (images, 3, height,
+-- width). Those that a loader with this seed makes of the data set's image `sample`.
 function List:views(image, key) return caller.call("views", views.apply, self:program(), image, key or {}) end
 
 --- A list of its own, to be edited.
