@@ -363,11 +363,16 @@ static void push_view(lua_State *L, const cld_view *v) {
 
 /* {seed = 0, epoch = 0, sample = 0, view = 1} */
 static cld_view_key check_key(lua_State *L, int arg) {
-    lua_Integer view = cldL_field_integer(L, arg, "view", 1);
+    static const char *const names[] = {"seed", "epoch", "sample", "view", NULL};
+    cldL_check_fields(L, arg, "augment", names);
+    lua_Integer epoch = cldL_field_integer(L, arg, "epoch", 0), view = cldL_field_integer(L, arg, "view", 1);
+    lua_Integer sample = cldL_field_integer(L, arg, "sample", 0);
+    luaL_argcheck(L, epoch >= 0 && epoch < 1 << 22, arg, "epoch must be 0 to 4194303");
+    luaL_argcheck(L, sample >= 0 && sample < (lua_Integer)1 << 36, arg, "sample must be 0 to 2^36 - 1");
     luaL_argcheck(L, view >= 1 && view <= 64, arg, "view must be 1 to 64");
     return (cld_view_key){.seed = (uint64_t)cldL_field_integer(L, arg, "seed", 0),
-                          .epoch = (uint64_t)cldL_field_integer(L, arg, "epoch", 0),
-                          .sample = (uint64_t)cldL_field_integer(L, arg, "sample", 0),
+                          .epoch = (uint64_t)epoch,
+                          .sample = (uint64_t)sample,
                           .view = (int)view - 1};
 }
 

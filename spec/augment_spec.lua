@@ -70,6 +70,10 @@ describe("a preset", function()
     }, brief(a))
   end)
 
+  it("takes the crop's scale as its crop", function()
+    assert.same({ 0.4, 0.6 }, augment.none { crop = { 0.4, 0.6 } }[1].scale)
+  end)
+
   it("is a fresh list, which can be edited", function()
     local a = augment.base()
     a[2].p = 0.25
@@ -311,9 +315,20 @@ describe("a mistake", function()
     fails(function() augment.plus { flip = "often" } end, "augment.flip: p must be a number; got 'often'")
     fails(function() augment.plus { grayscale = 0 / 0 } end, "augment.random_grayscale: p is a probability")
     fails(function() augment.plus { jitter = { 1, 2 } } end, "augment.plus: jitter must be a list of 4")
-    fails(function() augment.base { crop = 1 } end, "augment.base: crop must be true or false, got 1")
+    fails(function() augment.base { crop = 1 } end,
+      "augment.base: crop must be true, false or the scale {low, high}, got 1")
     fails(function() augment.center { size = "big" } end, "augment.center_crop: size must be")
     fails(function() augment.byol_1 { size = {} } end, "augment.random_resized_crop: size must be")
+  end)
+
+  it("in what a view is drawn for is named", function()
+    local function draw(key) return function() augment.base():draw(key, 8, 8) end end
+    fails(draw { smaple = 1 }, "augment: unknown field 'smaple'; did you mean 'sample'%?")
+    fails(draw { sample = 1.5 }, "field 'sample': expected an integer, got number")
+    fails(draw { sample = -1 }, "bad argument #2 to 'draw' %(sample must be 0 to 2%^36 %- 1%)")
+    fails(draw { epoch = 1 << 22 }, ".*epoch must be 0 to 4194303")
+    fails(draw { view = 65 }, ".*view must be 1 to 64")
+    fails(function() augment.base():draw({}, 0, 8) end, ".*a side of an image, in pixels")
   end)
 
   it("in the name of a step is named", function()

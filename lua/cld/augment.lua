@@ -181,7 +181,7 @@ local cifar, imagenet = augment.statistics.cifar, augment.statistics.imagenet
 -- Every setting of none, base and plus. `none` is exactly this: the whole image, resized and normalized.
 local plain = {
   size = 32,                          -- pixels of the view: a number or { height, width }
-  crop = false,                       -- random_resized_crop; else the whole image
+  crop = false,                       -- random_resized_crop, { low, high }: at that scale; else the whole image
   scale = { 0.2, 1 },                 -- the crop's share of the area
   ratio = crop_ratio,                 -- its width / height
   jitter_p = 0,                       -- probability of the colour jitter
@@ -200,8 +200,9 @@ local plain = {
 local function plain_list(name, own, given)
   local a = settings(name, own, given)
   if type(a.erasing) == "boolean" then a.erasing = a.erasing and 1 or 0 end
+  if type(a.crop) == "table" then a.crop, a.scale = true, a.crop end
   if type(a.crop) ~= "boolean" then
-    caller.raise("augment.%s: crop must be true or false, got %s", name, caller.shown(a.crop))
+    caller.raise("augment.%s: crop must be true, false or the scale {low, high}, got %s", name, caller.shown(a.crop))
   end
   if type(a.jitter) ~= "table" or #a.jitter ~= 4 then
     caller.raise("augment.%s: jitter must be a list of 4: brightness, contrast, saturation and hue, got %s", name,
