@@ -7,6 +7,7 @@
 #   make bench      the performance table, as ratios
 #   make demo-check the demo for three seeds, its margins asserted
 #   make asan       every spec under AddressSanitizer and UBSan
+#   make fuzz       the image decoders on damaged files, FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
 #   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
 #   make cuda-report  registers and spills of every CUDA kernel
@@ -287,7 +288,7 @@ demo: all
 
 # ---- checks ------------------------------------------------------------------
 
-include spec/programs.mk
+include spec/programs.mk spec/fuzz/fuzz.mk
 
 # SPEC=spec/x_spec.lua runs one file; of several, JOBS at a time, the longest first. Ends with "N passed, N failed".
 SPEC ?= spec

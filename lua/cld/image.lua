@@ -104,7 +104,8 @@ end
 
 --- grid(images[, {columns, padding = 2, mean, std}]) -> u8 (height, width, 3): images beside and below each other on
 -- black, in rows of `columns` (default: about as many as rows), padding pixels apart. images: views f32 (N, 3, H, W),
--- whose normalization by mean and std (default: CIFAR's) is undone, u8 (N, H, W, 3), or a list of u8 images any size
+-- whose normalization by mean and std (default: CIFAR's) is undone; u8 (N, H, W, 3); or a list of u8 images, which may
+-- have different sizes.
 function image.grid(images, options)
   caller.check_fields("image.grid", options, { "columns", "padding", "mean", "std" })
   options = options or {}
