@@ -7,8 +7,10 @@
  * and only CLD_VIEW_ERASE may follow it. An instruction is 64 bytes, a view a header of 16 and its instructions: bytes that are
  * copied to a device as they are.
  *
+ * Which part of an image a view needs: cld_view_needs of kernels/resample.h.
+ *
  * A new instruction: its name in CLD_VIEW_OPS, what it holds in cld_view_instruction, its arithmetic in kernels/pixel.h,
- * a row in kernels/cpu/view.c, a case in kernels/cuda/view.cu.
+ * a row in kernels/cpu/view.c, a case in kernels/cuda/view.cu, its numbers in runtime/data/image.c.
  */
 #ifndef CLD_KERNELS_VIEW_H
 #define CLD_KERNELS_VIEW_H
@@ -68,7 +70,7 @@ typedef struct cld_view_instruction {
         struct {
             float top, left, height, width; /* the box, in pixels of the full-size image */
             int32_t out_height,
-                out_width;     /* what the box is resized to: Image.resize(BILINEAR or BICUBIC, box) */
+                out_width; /* what it is resized to: Image.crop of the pixels it touches, then resize(box) */
             int32_t window[4]; /* top, left, height, width: of that */
             int32_t filter;    /* cld_filter */
         } resample;

@@ -6,6 +6,7 @@
  * shared memory where they fit (32 x 32 pixels: 10 KiB), else in scratch memory. One launch for the batch.
  */
 #include "kernels/cuda/view.cuh"
+#include "kernels/cuda/view_affine.cuh"
 #include "kernels/cuda/view_blur.cuh"
 #include "kernels/cuda/view_color.cuh"
 #include "kernels/cuda/view_levels.cuh"

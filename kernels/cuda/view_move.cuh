@@ -1,4 +1,4 @@
-/* What looks for a pixel elsewhere: kernels/cpu/view_move.c and view_affine.c. */
+/* Parts of the canvas, and its mirror image: kernels/cpu/view_move.c. */
 #ifndef CLD_CUDA_VIEW_MOVE_CUH
 #define CLD_CUDA_VIEW_MOVE_CUH
 
@@ -29,37 +29,6 @@ __device__ inline void window(canvas &c, const instruction &s) {
     swap_planes(c);
     c.height = height;
     c.width = width;
-}
-
-/* Functions of their own: inlined, they would need more registers than a thread has. */
-__device__ __attribute__((noinline)) static uint8_t bicubic(const uint8_t *plane, cld_place place, int height,
-                                                            int width) {
-    return cld_pixel_bicubic(plane, &place, height, width);
-}
-
-__device__ __attribute__((noinline)) static uint8_t bilinear(const uint8_t *plane, cld_place place,
-                                                             int height, int width) {
-    return cld_pixel_bilinear(plane, &place, height, width);
-}
-
-__device__ inline void affine(canvas &c, const instruction &s) {
-    int pixels = c.height * c.width;
-    bool cubic = s.affine.filter == CLD_FILTER_BICUBIC;
-    __syncthreads();
-    for (int k = thread(); k < pixels; k += threads()) {
-        cld_place place;
-        bool inside =
-            cld_pixel_place(&place, s.affine.matrix, k % c.width, k / c.width, c.height, c.width) != 0;
-        for (int channel = 0; channel < 3; channel++) {
-            const uint8_t *plane = c.data + channel * pixels;
-            uint8_t level = s.affine.fill[channel];
-            if (inside && cubic) level = bicubic(plane, place, c.height, c.width);
-            if (inside && !cubic) level = bilinear(plane, place, c.height, c.width);
-            c.work[channel * pixels + k] = level;
-        }
-    }
-    __syncthreads();
-    swap_planes(c);
 }
 
 #endif
