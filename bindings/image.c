@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "runtime/data/image.h"
+#include "runtime/images/image.h"
 
 static int apply(lua_State *L, cld_image_op op, double value) {
     const cld_tensor *image = cldL_check_tensor(L, 1);
@@ -129,7 +129,7 @@ static void check_view(lua_State *L, cld_view *v, int height, int width) {
 }
 
 /* follow(image, view[, {sparing =, shrink =}]) -> u8 (height, width, 3), or f32 (3, height, width) if it is normalized. A
- * view is a list of instructions, how the image is given cld_image_given, both as in runtime/data/image.h. For specs and
+ * view is a list of instructions, how the image is given cld_image_given, both as in runtime/images/image.h. For specs and
  * experiments; cld.augment draws views. */
 static int image_follow(lua_State *L) {
     static const char *const names[] = {"sparing", "shrink", NULL};

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "bindings/bindings.h"
-#include "runtime/data/picture.h"
+#include "runtime/images/picture.h"
 
 static const char *const kinds[] = {
     [CLD_PICTURE_JPEG] = "jpeg", [CLD_PICTURE_PNG] = "png", [CLD_PICTURE_PNM] = "ppm", NULL};

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "runtime/data/cifar_files.h"
-#include "runtime/data/pickle.h"
+#include "runtime/io/pickle.h"
 #include "runtime/io/file.h"
 
 #define SIDE   32

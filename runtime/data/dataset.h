@@ -15,7 +15,7 @@
 
 #include <stdbool.h>
 
-#include "runtime/data/decode.h"
+#include "runtime/images/decode.h"
 #include "runtime/data/listing.h"
 #include "runtime/io/tar.h"
 #include "runtime/tensor/tensor.h"

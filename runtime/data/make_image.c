@@ -117,14 +117,10 @@ static cld_rect part_for(const cld_epoch *e, cld_slot *slot, int64_t i, int heig
     cld_rect all = {0};
     for (int v = 0; v < e->loader.views; v++)
         for (int k = 0; k < e->program[v].images; k++) {
-            cld_rect r = cld_view_needs_shrunk(view_at(e, slot, i, v, k, w), height, width, shrink);
-            all = v == 0 && k == 0 ? r : hull(all, r);
+            cld_rect part = cld_view_part(view_at(e, slot, i, v, k, w), height, width, shrink);
+            all = v == 0 && k == 0 ? part : hull(all, part);
         }
-    int bottom = (all.top + all.height) * shrink, right = (all.left + all.width) * shrink;
-    cld_rect part = {all.top * shrink, all.left * shrink, 0, 0};
-    part.height = (bottom < height ? bottom : height) - part.top;
-    part.width = (right < width ? right : width) - part.left;
-    return part;
+    return all;
 }
 
 /* ---- making -------------------------------------------------------------------------------------------- */

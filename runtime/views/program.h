@@ -23,7 +23,7 @@
 
 #define CLD_PROGRAM_STEPS 32        /* at most in a list */
 #define CLD_STEP_NUMBERS  16        /* at most in the settings of a step */
-#define CLD_CANVAS_PIXELS 178956970 /* at most: what the largest image has (runtime/data/decode.h) */
+#define CLD_CANVAS_PIXELS 178956970 /* at most: what the largest image has (runtime/images/decode.h) */
 
 /* ---- kinds of steps ------------------------------------------------------------------------------------ */
 

@@ -2,7 +2,7 @@
  * finding is one file: build/fuzz/jpeg FILE. In this build checksums are not looked at (decode_png.c). */
 #include <stdlib.h>
 
-#include "runtime/data/decode.h"
+#include "runtime/images/decode.h"
 
 #define MOST_PIXELS (1 << 22) /* of an image that is decoded: more is only slow */
 

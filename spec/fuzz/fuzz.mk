@@ -1,9 +1,9 @@
 # make fuzz: the decoders of image files under libFuzzer, AddressSanitizer and UBSan, each for FUZZ_SECONDS; needs clang. What
 # it finds stays in build/fuzz, and so does what it has learnt.
 FUZZ_SECONDS ?= 600
-FUZZ_CODE    := spec/fuzz/decode_fuzz.c $(wildcard runtime/data/decode*.c) runtime/core/error.c runtime/core/text.c runtime/core/scratch.c
+FUZZ_CODE    := spec/fuzz/decode_fuzz.c $(wildcard runtime/images/decode*.c) runtime/core/error.c runtime/core/text.c runtime/core/scratch.c
 
-$(BUILD)/fuzz/decode: $(FUZZ_CODE) $(wildcard runtime/data/decode*.h)
+$(BUILD)/fuzz/decode: $(FUZZ_CODE) $(wildcard runtime/images/decode*.h)
 	@command -v clang >/dev/null || { echo "fuzz: there is no clang here (Debian: clang)"; exit 1; }
 	@mkdir -p $(@D)
 	@echo "  CC    $@"

@@ -1,5 +1,5 @@
 /* The names that a batch file may use, and what calling each would have done. */
-#include "runtime/data/pickle_machine.h"
+#include "runtime/io/pickle_machine.h"
 
 #include <string.h>
 

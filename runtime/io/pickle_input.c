@@ -1,5 +1,5 @@
 /* The pickle's file: a window that moves forward over it, and strings, which are decoded when they are asked for. */
-#include "runtime/data/pickle_machine.h"
+#include "runtime/io/pickle_machine.h"
 
 #include <stdlib.h>
 #include <string.h>

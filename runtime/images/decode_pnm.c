@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "runtime/data/decode_kinds.h"
+#include "runtime/images/decode_kinds.h"
 
 #define MAX_LEVEL 65535
 

@@ -2,7 +2,7 @@
 #ifndef CLD_DATA_PICTURE_H
 #define CLD_DATA_PICTURE_H
 
-#include "runtime/data/decode.h"
+#include "runtime/images/decode.h"
 #include "runtime/tensor/tensor.h"
 
 /* The part of an image file's bytes that is wanted (NULL: all), at 1/shrink, as cld_picture_decode makes it; cut to

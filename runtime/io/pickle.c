@@ -1,5 +1,5 @@
 /* The opcodes, and running them. */
-#include "runtime/data/pickle_machine.h"
+#include "runtime/io/pickle_machine.h"
 
 #include <stdlib.h>
 #include <string.h>

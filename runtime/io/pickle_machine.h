@@ -7,7 +7,7 @@
 #ifndef CLD_DATA_PICKLE_MACHINE_H
 #define CLD_DATA_PICKLE_MACHINE_H
 
-#include "runtime/data/pickle.h"
+#include "runtime/io/pickle.h"
 
 /* NUMBER: neither of 64 bits nor whole. OBJECT: what an unknown name would have made, or the name itself. */
 typedef enum kind {

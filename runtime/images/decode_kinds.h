@@ -3,7 +3,7 @@
 #ifndef CLD_DATA_DECODE_KINDS_H
 #define CLD_DATA_DECODE_KINDS_H
 
-#include "runtime/data/decode.h"
+#include "runtime/images/decode.h"
 
 /* Height, width and orientation out of the header; the kind is known. */
 cld_status cld_jpeg_open(cld_picture *p);

@@ -1,12 +1,12 @@
 /* Image files: which kind it is, by its first bytes; the limits; turning upright. */
-#include "runtime/data/decode.h"
+#include "runtime/images/decode.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-#include "runtime/data/decode_kinds.h"
+#include "runtime/images/decode_kinds.h"
 
 /* ---- what a file is ------------------------------------------------------------------------------------ */
 

@@ -1,5 +1,5 @@
 /* What a pickle's dictionary holds: arrays, integers and strings by their key. */
-#include "runtime/data/pickle_machine.h"
+#include "runtime/io/pickle_machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* The pickle machine's parts: stack and marks, containers, memo. */
-#include "runtime/data/pickle_machine.h"
+#include "runtime/io/pickle_machine.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Image functions on tensors, and views written as numbers, checked. */
-#include "runtime/data/image.h"
+#include "runtime/images/image.h"
 
 #include <math.h>
 #include <stdlib.h>

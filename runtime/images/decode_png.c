@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "runtime/data/decode_kinds.h"
+#include "runtime/images/decode_kinds.h"
 
 /* ---- the header ---------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* Image files from and to tensors. The contract is in picture.h. */
-#include "runtime/data/picture.h"
+#include "runtime/images/picture.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/data/decode.h"
+#include "runtime/images/decode.h"
 
 /* The job, and the bytes so far. libjpeg's and libpng's errors come by longjmp, which stays inside `guarded`. */
 typedef struct encoder {
