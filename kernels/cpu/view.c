@@ -6,7 +6,7 @@
 #include "kernels/cpu/view.h"
 #include "kernels/resample.h"
 
-#include <string.h>
+#include <stdlib.h>
 
 typedef struct row {
     void (*follow)(cld_canvas *c, const cld_view_instruction *s);
@@ -35,6 +35,19 @@ static const row rows[CLD_VIEW_OP_COUNT] = {
     [CLD_VIEW_NORMALIZE] = {cld__view_normalize, NULL},
     [CLD_VIEW_ERASE] = {cld__view_erase, NULL},
 };
+
+bool cld__view_has_avx2(void) {
+    static int known; /* 0: not yet; else 1 + whether */
+    int now = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (now) return now == 2;
+    bool has = false;
+#ifdef CLD_VIEW_AVX2
+    const char *plain = getenv("CLD_PLAIN_LOOPS");
+    has = __builtin_cpu_supports("avx2") && !(plain && *plain == '1');
+#endif
+    __atomic_store_n(&known, 1 + has, __ATOMIC_RELAXED);
+    return has;
+}
 
 /* ---- the image at the start -------------------------------------------------------------------------------------------- */
 

@@ -29,6 +29,9 @@ typedef struct cld_canvas {
     float *out; /* (3, height, width): what NORMALIZE and ERASE write */
 } cld_canvas;
 
+/* Whether this processor has AVX2. CLD_PLAIN_LOOPS=1 in the environment: no, so that a spec can compare. */
+bool cld__view_has_avx2(void);
+
 static inline size_t cld__view_pixels(const cld_canvas *c) { return (size_t)c->height * (size_t)c->width; }
 
 static inline size_t cld__view_aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }

@@ -118,7 +118,7 @@ size_t cld__view_affine_bytes(const cld_canvas *c, const cld_view_instruction *s
 
 CLD_CPU_VIEW(affine) {
 #ifdef CLD_VIEW_AVX2
-    if (__builtin_cpu_supports("avx2"))
+    if (cld__view_has_avx2())
         transform_avx2(c, s);
     else
 #endif

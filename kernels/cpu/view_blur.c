@@ -111,7 +111,7 @@ static void transpose(uint8_t *restrict out, const uint8_t *restrict in, size_t 
 static void blur_rows(uint8_t *restrict out, const uint8_t *restrict in, uint32_t *restrict sum, int rows,
                       size_t length, cld_box b) {
 #ifdef CLD_VIEW_AVX2
-    if (length >= STRIP && b.radius <= STRIP_RADIUS && __builtin_cpu_supports("avx2")) {
+    if (length >= STRIP && b.radius <= STRIP_RADIUS && cld__view_has_avx2()) {
         for (size_t x = 0; x < length; x += STRIP) {
             size_t start = x + STRIP <= length ? x : length - STRIP;
             blur_strip_avx2(out + start, in + start, length, rows, b);
@@ -185,7 +185,7 @@ CLD_VIEW_AVX2 static void weigh_lines_avx2(float *restrict out, const float *res
 static void weigh_lines(float *restrict out, const float *restrict middle, const ptrdiff_t before[],
                         const ptrdiff_t after[], const float weight[], int radius, size_t n) {
 #ifdef CLD_VIEW_AVX2
-    if (__builtin_cpu_supports("avx2")) {
+    if (cld__view_has_avx2()) {
         weigh_lines_avx2(out, middle, before, after, weight, radius, n);
         return;
     }

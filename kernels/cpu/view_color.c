@@ -147,7 +147,7 @@ CLD_CPU_VIEW(hue) {
     size_t n = cld__view_pixels(c);
     uint8_t *r = c->data, *g = r + n, *b = g + n;
 #ifdef CLD_VIEW_AVX2
-    if (__builtin_cpu_supports("avx2")) {
+    if (cld__view_has_avx2()) {
         turn_hue_avx2(r, g, b, n, s->shift);
         return;
     }

@@ -222,7 +222,7 @@ CLD_VIEW_AVX2 static void split_avx2(uint8_t *restrict out, size_t plane, const 
 
 static loops choose_loops(void) {
 #ifdef CLD_VIEW_AVX2
-    if (__builtin_cpu_supports("avx2")) return (loops){narrow_avx2, combine_avx2, split_avx2};
+    if (cld__view_has_avx2()) return (loops){narrow_avx2, combine_avx2, split_avx2};
 #endif
     return (loops){narrow, combine, split};
 }
