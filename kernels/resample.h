@@ -146,7 +146,19 @@ CLD_HOST_DEVICE static inline cld_rect cld_view_needs_shrunk(const cld_view *v, 
     return cld_resample_needs(v->step, &y, &x);
 }
 
-/* In pixels of the full-size image. */
+/* The same in pixels of the full size: what to ask a decoder for that shrinks. */
+CLD_HOST_DEVICE static inline cld_rect cld_view_part(const cld_view *v, int full_height, int full_width,
+                                                     int shrink) {
+    cld_rect r = cld_view_needs_shrunk(v, full_height, full_width, shrink);
+    int bottom = (r.top + r.height) * shrink, right = (r.left + r.width) * shrink;
+    r.top *= shrink;
+    r.left *= shrink;
+    r.height = (bottom < full_height ? bottom : full_height) - r.top;
+    r.width = (right < full_width ? right : full_width) - r.left;
+    return r;
+}
+
+/* Of an image that is decoded at its full size. */
 CLD_HOST_DEVICE static inline cld_rect cld_view_needs(const cld_view *v, int height, int width) {
     return cld_view_needs_shrunk(v, height, width, 1);
 }
