@@ -2,8 +2,8 @@
  *
  * Only the rows down to the part's last are decoded, and of those above the part no pixels are computed; columns outside
  * are left out as far as the pixels inside stay what they are in the whole image. libjpeg's errors come by longjmp, which
- * stays inside `guarded`. Its warnings are let pass, as Pillow does, but for one: that the file ends before
- * the rows that are wanted.
+ * stays inside `guarded`. Its warnings are let pass, as Pillow does, but for one: that the file ends before the rows that
+ * are wanted.
  */
 #include <stdio.h> /* jpeglib.h wants it */
 
@@ -69,10 +69,15 @@ cld_status cld_jpeg_open(cld_picture *p) {
 
 /* ---- libjpeg ------------------------------------------------------------------------------------------- */
 
-/* Progressive and multi-scan files are held as coefficients, 2 bytes for each sample of at most four components. Their
- * size is bounded by this, and their number of scans, each of which walks through all of them. */
+/* Files of several scans are held as coefficients, 2 bytes for each sample of at most four components: 1.5 GB for the
+ * largest image. libjpeg fails where it would need more; it never makes temporary files. */
 #define MAX_COEFFICIENTS ((long)CLD_PICTURE_MAX_PIXELS * 8 + (64L << 20))
-#define MAX_SCANS        500
+
+/* A scan walks through all blocks, and may be of a few bytes. Images of more than 22 million pixels may have fewer scans, so
+ * that what a file of some MB asks for takes seconds at most; encoders make up to 20. */
+#define MAX_SCANS       500
+#define FEWEST_SCANS    64
+#define MAX_BLOCK_WALKS (500.0 * (1 << 20))
 
 /* Every block of a scan that holds them takes a bit at least, in Huffman's code; less in the arithmetic one. */
 #define BLOCKS_A_BYTE            8
@@ -92,6 +97,7 @@ typedef struct decoder {
     struct jpeg_progress_mgr progress;
     jmp_buf escape;
     bool ended; /* bytes were asked for beyond the file's end */
+    int most_scans;
     /* the job */
     const cld_picture *picture;
     cld_rect part;
@@ -138,8 +144,8 @@ static void skip_source(j_decompress_ptr jpeg, long bytes) {
 
 static void watch_scans(j_common_ptr common) {
     decoder *d = common->client_data;
-    if (d->jpeg.input_scan_number <= MAX_SCANS) return;
-    cld_fail(CLD_INVALID, "a JPEG of more than %d scans", MAX_SCANS);
+    if (d->jpeg.input_scan_number <= d->most_scans) return;
+    cld_fail(CLD_INVALID, "a JPEG of more than %d scans", d->most_scans);
     longjmp(d->escape, 1);
 }
 
@@ -153,18 +159,26 @@ static cld_status fail_short(const decoder *d) {
                     d->picture->length);
 }
 
-/* Whether the file is long enough for the rows that are wanted: a file of a few bytes can claim any size. */
-static cld_status check_length(const decoder *d) {
-    const struct jpeg_decompress_struct *jpeg = &d->jpeg;
-    int bottom = jpeg->progressive_mode ? d->picture->height : d->part.top + d->part.height;
+/* Of all components, down to the row `bottom`. */
+static double count_blocks(const struct jpeg_decompress_struct *jpeg, int bottom) {
     double blocks = 0;
     for (int c = 0; c < jpeg->num_components; c++) {
         const jpeg_component_info *info = jpeg->comp_info + c;
         double rows = (double)bottom * info->v_samp_factor / jpeg->max_v_samp_factor;
-        double columns = (double)d->picture->width * info->h_samp_factor / jpeg->max_h_samp_factor;
-        blocks += (rows / 8) * (columns / 8);
+        double columns = (double)jpeg->image_width * info->h_samp_factor / jpeg->max_h_samp_factor;
+        blocks += (rows / DCTSIZE) * (columns / DCTSIZE);
     }
-    double least = blocks / (jpeg->arith_code ? BLOCKS_A_BYTE_ARITHMETIC : BLOCKS_A_BYTE);
+    return blocks;
+}
+
+/* Whether the file is long enough for the rows that are wanted: a file of a few bytes can claim any size. */
+static cld_status check_length(decoder *d) {
+    struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    double all = count_blocks(jpeg, d->picture->height);
+    double needed = jpeg_has_multiple_scans(jpeg) ? all : count_blocks(jpeg, d->part.top + d->part.height);
+    double least = needed / (jpeg->arith_code ? BLOCKS_A_BYTE_ARITHMETIC : BLOCKS_A_BYTE);
+    double scans = MAX_BLOCK_WALKS / (all + 1);
+    d->most_scans = scans > MAX_SCANS ? MAX_SCANS : scans < FEWEST_SCANS ? FEWEST_SCANS : (int)scans;
     if ((double)d->picture->length >= least) return CLD_OK;
     return cld_fail(CLD_INVALID, "a damaged JPEG: %zu bytes are too few for its %d x %d pixels",
                     d->picture->length, d->picture->height, d->picture->width);
@@ -299,6 +313,7 @@ cld_status cld_jpeg_decode(cld_pixels *out, const cld_picture *p, cld_rect part,
         .shrink = shrink,
         .scratch = scratch,
         .out = out,
+        .most_scans = MAX_SCANS,
         .progress = {.progress_monitor = watch_scans},
         .source = {.next_input_byte = p->bytes,
                    .bytes_in_buffer = p->length,
