@@ -72,7 +72,7 @@ for epoch in run:epochs { net = net, keys = keys, queue = queue, sgd = sgd, load
   if sets.test then
     run:score(cld.eval.knn {
       net = net, memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k, temperature = opt.knn_t,
-      augment = sets.test_view,
+      augment = sets.test_view, workers = opt.workers,
     })
   end
 end

@@ -77,7 +77,7 @@ for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } d
   if sets.test then
     run:score(cld.eval.knn {
       net = net, memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k, temperature = opt.knn_t,
-      augment = sets.test_view,
+      augment = sets.test_view, workers = opt.workers,
     })
   end
 end
