@@ -98,6 +98,10 @@ void cldL_end_backward(lua_State *outer);
 cld_listing *cldL_check_listing(lua_State *L, int arg);
 cld_tar *cldL_check_tar(lua_State *L, int arg);
 
+/* sweep.c, writer.c: functions of dataset's and of io's table. */
+int cldL_sweep(lua_State *L);
+int cldL_writer(lua_State *L);
+
 /* views.c. The program that cld.core.views.program made; Lua owns it. */
 const cld_program *cldL_check_program(lua_State *L, int arg);
 

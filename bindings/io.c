@@ -403,6 +403,7 @@ int cldL_open_io(lua_State *L) {
         {"load_npy", io_load_npy},
         {"save_npy", io_save_npy},
         {"write_atomic", io_write_atomic},
+        {"writer", cldL_writer},
         {"mkdir", io_mkdir},
         {"exists", io_exists},
         {"list", io_list},

@@ -173,6 +173,19 @@ cld_status cld_writer_put(cld_writer *w, const void *data, size_t bytes) {
     return w->status;
 }
 
+cld_status cld_writer_patch(cld_writer *w, uint64_t offset, const void *data, size_t bytes) {
+    const char *from = data;
+    while (w->status == CLD_OK && bytes > 0) {
+        ssize_t written = pwrite(w->fd, from, bytes < MOST_AT_ONCE ? bytes : MOST_AT_ONCE, (off_t)offset);
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return w->status = fail_errno("write", w->path);
+        from += written;
+        offset += (uint64_t)written;
+        bytes -= (size_t)written;
+    }
+    return w->status;
+}
+
 static _Thread_local char warning[1024];
 
 const char *cld_writer_warning(void) {

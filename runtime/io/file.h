@@ -43,6 +43,8 @@ typedef struct cld_writer {
 cld_status cld_writer_open(cld_writer *w, const char *path);
 /* After a failure it does nothing but repeat the status. */
 cld_status cld_writer_put(cld_writer *w, const void *data, size_t bytes);
+/* In place of bytes that were put before: a header that is known only at the end. */
+cld_status cld_writer_patch(cld_writer *w, uint64_t offset, const void *data, size_t bytes);
 /* Both end the writer. commit reports the first failure of all that went before. Once the file is in place it
  * succeeds, even if the folder cannot be flushed: cld_writer_warning says so then. */
 cld_status cld_writer_commit(cld_writer *w);
