@@ -265,10 +265,9 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg metamethods[] = {{"__gc", dataset_gc}, {"__len", dataset_len}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-    {"custom", dataset_custom},   {"files", dataset_files},
-    {"members", dataset_members}, {"memory", dataset_memory},
-    {"npy", dataset_npy},         {"planes", dataset_planes},
-    {"select", dataset_select},   {NULL, NULL},
+    {"custom", dataset_custom}, {"files", dataset_files}, {"members", dataset_members},
+    {"memory", dataset_memory}, {"npy", dataset_npy},     {"planes", dataset_planes},
+    {"select", dataset_select}, {"sweep", cldL_sweep},    {NULL, NULL},
 };
 
 int cldL_open_dataset(lua_State *L) {

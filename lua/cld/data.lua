@@ -22,9 +22,11 @@ local dataset = require "cld.data.dataset"
 local download = require "cld.data.download"
 local folder = require "cld.data.folder"
 local loader = require "cld.data.loader"
+local parts = require "cld.data.parts"
 local sets = require "cld.data.sets"
 local splits = require "cld.data.splits"
 local stl10 = require "cld.data.stl10"
+local sweep = require "cld.data.sweep"
 local user_error = require "cld.user_error"
 local create = core.tensor
 
@@ -37,10 +39,12 @@ local data = {
   kitchen_hc = folder.kitchen_hc,
   labelled_share = sets.labelled_share,
   long_tailed = sets.long_tailed,
+  parts = parts,
   split = sets.split,
   splits = splits,
   stl10 = stl10.new,
   subset = sets.subset,
+  sweep = sweep,
   tar = folder.tar,
 }
 
