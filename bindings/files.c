@@ -89,14 +89,30 @@ static cld_listing_options check_options(lua_State *L, int arg, const char *func
     return o;
 }
 
-/* list(folder[, {layout =, classes =}]) */
+/* The strings as a list, and their end. */
+static void push_strings(lua_State *L, const cld_strings *s) {
+    lua_newtable(L);
+    for (size_t at = 0, i = 1; at < s->used; at += strlen(s->bytes + at) + 1, i++) {
+        lua_pushstring(L, s->bytes + at);
+        lua_rawseti(L, -2, (lua_Integer)i);
+    }
+}
+
+/* list(folder[, {layout =, classes =, bear = false}]) -> a listing, {problems}: those that it bears, and leaves out what they
+ * concern */
 static int files_list(lua_State *L) {
     const char *folder = check_text(L, 1);
-    static const char *const names[] = {"classes", "layout", NULL};
+    static const char *const names[] = {"bear", "classes", "layout", NULL};
+    cld_strings problems = {0};
     cld_listing_options o = check_options(L, 2, "files.list", names);
+    if (lua_istable(L, 2) && cldL_field_boolean(L, 2, "bear", false)) o.problems = &problems;
+    void **block = new_block(L);
     cld_listing **box = new_listing(L);
     *box = cld_listing_new(folder, &o);
-    return cldL_result(L, *box);
+    *block = problems.bytes;
+    if (!*box) return cldL_raise(L);
+    push_strings(L, &problems);
+    return 2;
 }
 
 /* find_split(root, "train"|"test"|"val") -> the folder that holds it */

@@ -34,6 +34,9 @@ typedef struct cld_listing_options {
     const char *const
         *classes; /* NULL: all; else only these sub-folders, in any order. Others are not entered */
     size_t class_count;
+    /* NULL: the first problem is an error. Else those that concern one file or folder, or classes without images, are
+     * added here, each ending with a zero byte, and what they concern is left out. */
+    cld_strings *problems;
 } cld_listing_options;
 
 typedef struct cld_listing {

@@ -28,7 +28,8 @@ typedef struct folder {
 
 typedef struct walk {
     cld_listing *l;
-    int root; /* descriptor */
+    cld_strings *problems; /* NULL: each is an error */
+    int root;              /* descriptor */
     folder *folders;
     uint64_t *images; /* names, in the listing's text */
     size_t folder_count, folder_room, image_room;
@@ -43,6 +44,13 @@ static const char *text_at(const walk *w, uint64_t at) { return w->l->text.bytes
 static cld_status fail_at(const walk *w, const char *folder, const char *name, const char *what) {
     return cld_fail(CLD_IO, "%.300s%s%.200s%s%.300s: %s", w->l->root, *folder ? "/" : "", folder,
                     *name ? "/" : "", name, what);
+}
+
+/* A problem is noted, if the caller bears it. */
+static cld_status bear(walk *w, cld_status status) {
+    uint64_t at;
+    if (status != CLD_IO || !w->problems) return status;
+    return cld_strings_add(w->problems, cld_error_message(), strlen(cld_error_message()), &at);
 }
 
 static cld_status check_length(const walk *w, const char *folder, const char *name) {
@@ -126,19 +134,23 @@ static cld_status read_folder(walk *w, uint32_t in) {
     if (!list) {
         cld_status status = fail_at(w, path, "", strerror(errno));
         if (fd >= 0) close(fd);
-        return status;
+        return bear(w, status);
     }
     w->folders[in].device = facts.st_dev;
     w->folders[in].inode = facts.st_ino;
     w->folders[in].first = w->image_count;
     cld_status status = check_loop(w, in);
+    if (status != CLD_OK) {
+        closedir(list);
+        return bear(w, status);
+    }
     while (status == CLD_OK) {
         errno = 0;
         struct dirent *entry = readdir(list);
         if (!entry && errno) status = fail_at(w, text_at(w, w->folders[in].path), "", strerror(errno));
         if (!entry) break;
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-        status = add_entry(w, in, fd, entry);
+        status = bear(w, add_entry(w, in, fd, entry));
     }
     closedir(list);
     const folder *f = &w->folders[in];
@@ -171,8 +183,10 @@ static cld_status take(walk *w, size_t from, int64_t label) {
     sort_folders(w, from);
     for (const folder *f = w->folders + from; f < w->folders + w->folder_count; f++) {
         if (f->count == 0) continue;
-        if (!cld_is_utf8(text_at(w, f->path)))
-            return fail_at(w, text_at(w, f->path), "", "the name is not UTF-8; rename the folder");
+        if (!cld_is_utf8(text_at(w, f->path))) {
+            CLD_TRY(bear(w, fail_at(w, text_at(w, f->path), "", "the name is not UTF-8; rename the folder")));
+            continue;
+        }
         CLD_TRY(cld__listing_add_folder(l, f->path));
         for (int64_t i = f->first; i < f->first + f->count; i++)
             CLD_TRY(cld__listing_add(l, w->images[i], (uint32_t)(l->folder_count - 1), label));
@@ -258,7 +272,9 @@ static cld_status take_classes(walk *w, const cld_listing_options *o) {
         if (status == CLD_OK) status = take(w, 1, (int64_t)c);
         if (l->count == before) empty[empty_count++] = names[c];
     }
-    if (status == CLD_OK && empty_count) status = fail_empty_classes(w, empty, empty_count);
+    if (status == CLD_OK && empty_count)
+        status = l->count ? bear(w, fail_empty_classes(w, empty, empty_count))
+                          : fail_empty_classes(w, empty, empty_count);
     free(names);
     return status;
 }
@@ -302,7 +318,7 @@ cld_listing *cld_listing_new(const char *folder, const cld_listing_options *opti
         return cld_fail_null(CLD_NOMEM, "out of memory for the list of '%.300s'", folder);
     }
     for (size_t end = strlen(l->root); end > 1 && l->root[end - 1] == '/'; end--) l->root[end - 1] = '\0';
-    walk w = {.l = l, .root = -1};
+    walk w = {.l = l, .root = -1, .problems = options ? options->problems : NULL};
     cld_status status = list(&w, options ? options : &none);
     if (w.root >= 0) close(w.root);
     free(w.folders);

@@ -46,7 +46,10 @@ local function of_listing(name, where, listing, source, options)
 end
 
 local function of_folder(name, where, options)
-  local listing = user_error.call(core.files.list, where, { layout = options.layout, classes = options.classes })
+  local listing, found = user_error.call(core.files.list, where, {
+    layout = options.layout, classes = options.classes, bear = options.problems ~= nil,
+  })
+  if options.problems then table.move(found, 1, #found, #options.problems + 1, options.problems) end
   return of_listing(name, where, listing, user_error.call(core.dataset.files, listing), options)
 end
 
@@ -58,12 +61,13 @@ local function of_archive(name, path, options)
   return of_listing(name, path, listing, user_error.call(core.dataset.members, tar, listing), options)
 end
 
---- folder{root, split = "train"|"test"|"val"|nil, layout = "auto"|"classes"|"plain", classes, upright}: the images of a
--- folder, in torchvision's order. Class folders give labels, in the order of their names; plain files have none. With a
--- split, root has train/ and test/ or val/ inside, or is itself `train`. classes: only these. upright: turn the images as
--- their EXIF orientation says.
+--- folder{root, split = "train"|"test"|"val"|nil, layout = "auto"|"classes"|"plain", classes, upright, problems}: the
+-- images of a folder, in torchvision's order. Class folders give labels, in the order of their names; plain files have
+-- none. With a split, root has train/ and test/ or val/ inside, or is itself `train`. classes: only these. upright:
+-- turn the images as their EXIF orientation says. problems: a list that takes what is wrong with single files and
+-- folders, which are left out then; else the first is an error.
 function folder.folder(options)
-  caller.require_fields("data.folder", options, { "root", "split", "layout", "classes", "upright" })
+  caller.require_fields("data.folder", options, { "root", "split", "layout", "classes", "upright", "problems" })
   local root, split = check_text("folder", options, "root"), options.split
   if split == nil then return of_folder(root, root, options) end
   check_split("folder", split, "train", "test", "val")
