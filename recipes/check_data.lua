@@ -115,12 +115,12 @@ end
 
 -- The set, or nil; and what is wrong with it. One whose folders make no sense is looked through as a plain one.
 local function open(part)
-  local problems, inside = {}, opt.inside ~= "" and opt.inside or nil
-  local ok, set = pcall(cld.data.parts.open, part, { inside = inside, problems = problems })
+  local problems = {}
+  local ok, set = pcall(cld.data.parts.open, part, { problems = problems })
   if not ok then
     table.insert(problems, 1, tostring(set))
     local rest = {}
-    ok, set = pcall(cld.data.parts.open, part, { inside = inside, problems = rest, layout = "plain" })
+    ok, set = pcall(cld.data.parts.open, part, { problems = rest, layout = "plain" })
     for _, problem in ipairs(rest) do problems[#problems + 1] = problem end
   end
   return ok and set or nil, problems
@@ -130,10 +130,10 @@ local function read_all(number, part, set)
   local count, unreadable = counter.new(part.split or part.where, #set), {}
   local figures = { kinds = {}, shorter = {}, longer = {}, bytes = 0, images = 0 }
   local function interrupted()
-    local name, number = cld.interrupted()
+    local name, signal = cld.interrupted()
     count:clear()
     say(("interrupted (SIG%s) after %d of %d images of %s"):format(name, count.done, #set, part.where))
-    os.exit(128 + number, true)
+    os.exit(128 + signal, true)
   end
   for item in cld.data.sweep { set, workers = opt.workers, on_signal = interrupted } do
     if item.problem then
@@ -175,7 +175,7 @@ local function tell_part(number, part)
     tell(("bad: %s cannot be read"):format(plural(#unreadable, "file")), unreadable)
   end
   found(#problems)
-  tell("bad: the folder itself", problems)
+  tell(part.is_archive and "bad: the archive itself" or "bad: the folder itself", problems)
 end
 
 -- ---- all parts --------------------------------------------------------------
@@ -205,7 +205,7 @@ local function tell_duplicates()
   tell(("warning: %s more than once in one split"):format(plural(#within, "image is", "images are")), within)
 end
 
-parts = cld.data.parts.find(opt.data)
+parts = cld.data.parts.find(opt.data, opt.inside ~= "" and opt.inside or nil)
 cld.catch_signals()
 for number, part in ipairs(parts) do tell_part(number, part) end
 for number = 2, #parts do

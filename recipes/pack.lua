@@ -69,18 +69,28 @@ end
 
 -- ---- writing ----------------------------------------------------------------
 
--- KEY of an image: its place, and what of its name fits.
-local function key_of(set, row)
+-- Whether the classes' names say no more than the labels do, as WebDataset's: no class folders then, which would come
+-- in another order (10 before 2).
+local function is_numbered(set)
+  for label, name in ipairs(set.class_names) do
+    if name ~= tostring(label - 1) then return false end
+  end
+  return true
+end
+
+-- KEY of an image: its class, its place, and what of its name fits.
+local function key_of(set, row, has_folders)
   local path = set.listing:path(row)
   local stem = path:match "([^/]*)%.[^./]*$" or path:match "[^/]*$"
-  local folder = set.class_names and set.class_names[set.labels[row]:item() + 1] .. "/" or ""
+  local folder = has_folders and set.class_names[set.labels[row]:item() + 1] .. "/" or ""
   return ("%s%08d-%s"):format(folder, row - 1, stem:gsub("[^%w_-]", "_"):sub(1, 60))
 end
 
 local function write_tar(set, files, each)
   local archive <close> = tar_writer.open(files.tar)
+  local has_folders = set.class_names and not is_numbered(set)
   each(function(item)
-    local key = key_of(set, item.row)
+    local key = key_of(set, item.row, has_folders)
     archive:add(key .. ".jpg", item.made)
     if set.class_names then archive:add(key .. ".cls", tostring(set.labels[item.row]:item())) end
   end)
@@ -187,10 +197,10 @@ end
 
 -- ---- all parts --------------------------------------------------------------
 
-local parts = cld.data.parts.find(opt.data)
+local parts = cld.data.parts.find(opt.data, opt.inside ~= "" and opt.inside or nil)
 local sets = {}
 for i, part in ipairs(parts) do
-  sets[i] = cld.data.parts.open(part, { inside = opt.inside ~= "" and opt.inside or nil, upright = opt.upright })
+  sets[i] = cld.data.parts.open(part, { upright = opt.upright })
   if i > 1 then user_error.call(sets[1].listing.check_same_classes, sets[1].listing, sets[i].listing) end
 end
 for i, part in ipairs(parts) do check_absent(targets(part, sets[i].class_names ~= nil)) end

@@ -70,6 +70,13 @@ describe("check_data", function()
     assert.equal(1, result.code)
     assert.truthy(result.out:find "x.tar/cat/2.jpg: not an image that is known", result.out)
   end)
+  it("looks through the splits of an archive", function()
+    write "train/cat/1.jpg"
+    put("test/cat/2.jpg", process.read(data .. "/train/cat/1.jpg"))
+    shell(("tar -C '%s' -cf '%s/x.tar' photos"):format(root, root))
+    local result = run(root .. "/x.tar")
+    assert.truthy(result.out:find "bad: 1 image is in more than one split", result.out)
+  end)
 
   describe("finds", function()
     it("a truncated file", function()

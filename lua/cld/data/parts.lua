@@ -1,15 +1,52 @@
---- The parts of what a person calls a data set: train/, test/ and val/ of a folder, a folder without these, an archive.
--- For programs that work on all of them.
-local caller = require "cld.caller"
+--- The parts of what a person calls a data set: train/, test/ and val/ of a folder or an archive, or all of one that
+-- has no such. For programs that work on all of them.
 local core = require "cld.core"
 local folder = require "cld.data.folder"
 local user_error = require "cld.user_error"
 
 local parts = {}
 
---- Where the parts of a path are: a list of {split = "train"|"test"|"val"|nil, where = path, is_archive}.
-function parts.find(path)
-  if core.io.exists(path) == "file" then return { { where = path, is_archive = true } } end
+local images = { jpg = true, jpeg = true, png = true, ppm = true, pgm = true }
+
+-- The folders right below `prefix` that hold the archive's images, and how many; 0 if some lie in none.
+local function folders_in(tar, prefix)
+  local found, count = {}, 0
+  for i = 1, #tar do
+    local name = tar:member(i)
+    if name:sub(1, #prefix) == prefix and images[(name:match "%.(%w+)$" or ""):lower()] then
+      local first = name:match("^[^/]+/", #prefix + 1)
+      if not first then return {}, 0 end
+      if not found[first] then found[first], count = true, count + 1 end
+    end
+  end
+  return found, count
+end
+
+local function in_archive(path, inside)
+  local whole = { { where = path, inside = inside, is_archive = true } }
+  local ok, tar = pcall(core.files.tar, path)
+  if inside or not ok then return whole end -- who opens it says why
+  local prefix = ""
+  while true do
+    local found, count = folders_in(tar, prefix)
+    if count ~= 1 then
+      local list = {}
+      for _, split in ipairs { "train", "test", "val" } do
+        if found[split .. "/"] then
+          list[#list + 1] = { split = split, where = path, inside = prefix .. split, is_archive = true }
+        end
+      end
+      return #list == count and count > 0 and list or whole
+    end
+    prefix = prefix .. next(found)
+  end
+end
+
+--- Where the parts of a path are: a list of {split = "train"|"test"|"val"|nil, where = path, inside, is_archive}.
+-- inside: of an archive, only this folder of it.
+function parts.find(path, inside)
+  if core.io.exists(path) == "file" then return in_archive(path, inside) end
+  if inside then user_error.raise("'%s' is no archive, of which a folder inside could be taken", path) end
   local list, seen, problem = {}, {}, nil
   for _, split in ipairs { "train", "test", "val" } do
     local ok, where = pcall(core.files.find_split, path, split)
@@ -24,14 +61,11 @@ function parts.find(path)
   return list
 end
 
---- The data set of one of them. options: {inside (of an archive), layout, upright, problems (see data.folder)}
+--- The data set of one of them. options: {layout, upright, problems (see data.folder)}
 function parts.open(part, options)
   local archive = part.is_archive
-  if not archive and options.inside then
-    caller.raise("data.parts: %s is a folder: inside is for archives", part.where)
-  end
   return (archive and folder.tar or folder.folder) {
-    [archive and "path" or "root"] = part.where, inside = options.inside, layout = options.layout,
+    [archive and "path" or "root"] = part.where, inside = part.inside, layout = options.layout,
     upright = options.upright, problems = not archive and options.problems or nil,
   }
 end
