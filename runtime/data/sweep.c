@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "runtime/core/process.h"
-#include "runtime/data/image.h"
+#include "runtime/images/image.h"
 
 #define LOOK_SECONDS 0.1 /* between looks at signals */
 #define AHEAD        4   /* images that a worker may be ahead by */

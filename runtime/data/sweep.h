@@ -13,7 +13,7 @@
 #define CLD_DATA_SWEEP_H
 
 #include "runtime/data/dataset.h"
-#include "runtime/data/picture_facts.h"
+#include "runtime/images/picture_facts.h"
 
 typedef enum cld_sweep_make {
     CLD_SWEEP_NOTHING,

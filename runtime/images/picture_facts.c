@@ -1,9 +1,9 @@
 /* The contract is in picture_facts.h. The headers were walked through by cld_picture_open before: what is read here is known
  * to be there, but for the frame of a JPEG, which is looked for again.
  */
-#include "runtime/data/picture_facts.h"
+#include "runtime/images/picture_facts.h"
 
-#include "runtime/data/decode_kinds.h"
+#include "runtime/images/decode_kinds.h"
 
 const char *cld_picture_kind_name(cld_picture_kind kind) {
     static const char *const names[] = {

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "runtime/data/decode.h"
+#include "runtime/images/decode.h"
 
 typedef struct cld_picture_facts {
     cld_picture_kind kind;
