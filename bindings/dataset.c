@@ -257,9 +257,17 @@ static int dataset_read(lua_State *L) {
     return 2;
 }
 
+/* load() -> u8 (N, H, W, 3): all images of a set in which they have one size */
+static int dataset_load(lua_State *L) {
+    cld_dataset *d = cldL_check_dataset(L, 1);
+    cld_tensor **box = cldL_new_tensor(L);
+    *box = cld_dataset_load(d);
+    return cldL_result(L, *box);
+}
+
 static const luaL_Reg methods[] = {
-    {"describe", dataset_describe}, {"read", dataset_read}, {"set_upright", dataset_set_upright},
-    {"size", dataset_size},         {NULL, NULL},
+    {"describe", dataset_describe},       {"load", dataset_load}, {"read", dataset_read},
+    {"set_upright", dataset_set_upright}, {"size", dataset_size}, {NULL, NULL},
 };
 
 static const luaL_Reg metamethods[] = {{"__gc", dataset_gc}, {"__len", dataset_len}, {NULL, NULL}};

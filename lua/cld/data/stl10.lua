@@ -1,5 +1,5 @@
---- STL-10 in its authors' files (Coates, Ng and Lee, AISTATS 2011): stl10_binary/{train,test,unlabeled}_X.bin and _y.bin.
--- An image is three planes of 96 x 96, stored column by column; a label is a byte, 1 to 10.
+--- STL-10 in its authors' files (Coates, Ng and Lee, AISTATS 2011): stl10_binary/{train,test,unlabeled}_X.bin
+-- and _y.bin. An image is three planes of 96 x 96, stored column by column; a label is a byte, 1 to 10.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local dataset = require "cld.data.dataset"
@@ -13,12 +13,14 @@ local stl10 = {}
 local SIDE, CLASSES = 96, 10
 local MEMORY_BYTES = 2 ^ 29 -- a split of at most so many bytes is held in memory; a larger one is read as it is needed
 
+-- The text; or nil and why it cannot be read.
 local function read_file(path)
   local file, problem = io.open(path, "rb")
   if not file then return nil, problem end
-  local text = file:read "a"
+  local text
+  text, problem = file:read "a"
   file:close()
-  return text
+  return text, problem and ("%s: %s"):format(path, problem)
 end
 
 local function folder_of(root)
