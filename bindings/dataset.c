@@ -16,7 +16,7 @@ cld_dataset *cldL_check_dataset(lua_State *L, int arg) {
 
 /* A box for what comes next, on the stack. */
 static cld_dataset **new_dataset(lua_State *L) {
-    cld_dataset **box = lua_newuserdatauv(L, sizeof *box, 1);
+    cld_dataset **box = lua_newuserdatauv(L, sizeof *box, 2);
     *box = NULL;
     luaL_setmetatable(L, CLDL_DATASET);
     return box;
@@ -31,15 +31,15 @@ static int dataset_gc(lua_State *L) {
 
 /* ---- sets that are written in Lua ---------------------------------------------------------------------- */
 
+/* Two threads of its own, which the userdata keeps: the function is called on the first, while any other runs; it lies at
+ * the bottom of the second's stack, which never runs, because the function may ask for other images of its own set. */
 typedef struct lua_set {
     cld_dataset base;
-    lua_State *
-        L; /* a thread of its own, which the userdata keeps: its function may be called while any other runs. The
-                     function lies at the bottom of its stack */
+    lua_State *L, *keeper;
     cld_tensor *image; /* what the last call returned */
 } lua_set;
 
-/* (function, row) on the thread's stack -> image, label. */
+/* image, label: on top of the thread's stack. */
 static cld_status take_result(lua_set *set, cld_source *s) {
     lua_State *L = set->L;
     cld_tensor *image = cldL_test_tensor(L, -2);
@@ -69,15 +69,18 @@ static cld_status take_result(lua_set *set, cld_source *s) {
 static cld_status lua_open(cld_dataset *d, int64_t row, cld_source *s) {
     lua_set *set = (lua_set *)d;
     lua_State *L = set->L;
-    lua_settop(L, 1);
-    lua_pushvalue(L, 1);
+    int top = lua_gettop(L);
+    if (!lua_checkstack(L, LUA_MINSTACK) || !lua_checkstack(set->keeper, 1))
+        return cld_fail(CLD_NOMEM, "out of memory for a call of read");
+    lua_pushvalue(set->keeper, 1);
+    lua_xmove(set->keeper, L, 1);
     lua_pushinteger(L, row + 1);
     cld_status status;
     if (lua_pcall(L, 1, 2, 0) != LUA_OK)
         status = cld_fail(CLD_INVALID, "%s", luaL_tolstring(L, -1, NULL));
     else
         status = take_result(set, s);
-    lua_settop(L, 1);
+    lua_settop(L, top);
     return status;
 }
 
@@ -102,13 +105,16 @@ static int dataset_custom(lua_State *L) {
     cld_dataset **box = new_dataset(L);
     lua_State *thread = lua_newthread(L);
     lua_setiuservalue(L, -2, 1);
+    lua_State *keeper = lua_newthread(L);
+    lua_setiuservalue(L, -2, 2);
     lua_pushvalue(L, 2);
-    lua_xmove(L, thread, 1);
+    lua_xmove(L, keeper, 1);
     lua_set *set = malloc(sizeof *set);
     if (!set) return luaL_error(L, "data set: out of memory");
     *set = (lua_set){
         .base = {.ops = &lua_ops, .count = count, .one_thread = true, .references = 1},
         .L = thread,
+        .keeper = keeper,
     };
     *box = &set->base;
     return 1;

@@ -18,7 +18,9 @@ static cld_status open_row(cld_dataset *d, int64_t row, cld_source *source) {
     selection *s = (selection *)d;
     cld_dataset *part = part_of(s, row);
     source->upright = part->upright;
-    return part->ops->open(part, s->row[row], source);
+    CLD_TRY(part->ops->open(part, s->row[row], source));
+    source->has_label = false; /* a selection's labels may be other ones: Lua has them */
+    return CLD_OK;
 }
 
 static void describe(const cld_dataset *d, int64_t row, char *text, size_t size) {
