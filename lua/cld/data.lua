@@ -89,6 +89,22 @@ end
 
 -- ---- the user's own -------------------------------------------------------------
 
+-- A list of as many texts as there are classes, or nil; and that number, or nil.
+local function check_classes(name, classes, names)
+  if classes ~= nil then classes = caller.integer("data." .. name, "classes", classes, 0) end
+  if names == nil then return classes end
+  for c = 1, type(names) == "table" and math.max(1, #names) or 1 do
+    if type(names) ~= "table" or type(names[c]) ~= "string" then
+      caller.raise("data.%s: class_names must be a list of texts, got %s", name,
+        caller.shown(type(names) == "table" and names[c] or names))
+    end
+  end
+  if classes and classes ~= #names then
+    caller.raise("data.%s: class_names has %d names, and classes is %d", name, #names, classes)
+  end
+  return #names
+end
+
 -- i64 (count), and how many classes they say.
 local function check_labels(name, labels, count, classes)
   labels = labels or create.full({ count }, -1, "i64")
@@ -97,7 +113,6 @@ local function check_labels(name, labels, count, classes)
   end
   labels = labels:to("cpu"):contiguous()
   local low, high = labels:min():item(), labels:max():item()
-  if classes ~= nil then caller.integer("data." .. name, "classes", classes, 0) end
   if low < -1 or classes and high >= classes then
     user_error.raise("data.%s: labels must be 0 to %d, or -1 for none; got %d", name, (classes or high + 1) - 1,
       low < -1 and low or high)
@@ -106,14 +121,17 @@ local function check_labels(name, labels, count, classes)
 end
 
 --- tensors{images = u8 (N, H, W, 3), labels = i64 (N), classes, class_names, name}: a data set in memory. Without
--- labels all are -1; without classes there are as many as the labels say.
+-- labels all are -1; without classes or class_names there are as many classes as the labels say.
 function data.tensors(options)
   caller.require_fields("data.tensors", options, { "images", "labels", "classes", "class_names", "name" })
   local images = options.images
   if not create.is_tensor(images) or images.dtype ~= "u8" or images.ndim ~= 4 or images.shape[4] ~= 3 then
     caller.raise("data.tensors: images must be u8[n, height, width, 3], got %s", caller.shown(images))
   end
-  local labels, classes = check_labels("tensors", options.labels, images.shape[1], options.classes)
+  local classes = check_classes("tensors", options.classes, options.class_names)
+  if images.shape[1] < 1 then caller.raise "data.tensors: there are no images" end
+  local labels
+  labels, classes = check_labels("tensors", options.labels, images.shape[1], classes)
   return dataset.in_memory {
     name = options.name or "tensors", images = images:to("cpu"):contiguous(), labels = labels, classes = classes,
     class_names = options.class_names,
@@ -127,6 +145,7 @@ function data.npy(options)
   if type(options.images) ~= "string" then
     caller.raise("data.npy: images must be the path of a .npy file, got %s", caller.shown(options.images))
   end
+  local classes = check_classes("npy", options.classes, options.class_names)
   local source = user_error.call(core.dataset.npy, options.images)
   local labels = options.labels
   if type(labels) == "string" then
@@ -138,42 +157,55 @@ function data.npy(options)
     end
     labels = labels:to "i64"
   end
-  local classes
-  labels, classes = check_labels("npy", labels, #source, options.classes)
+  labels, classes = check_labels("npy", labels, #source, classes)
   return dataset.new {
     name = options.name or options.images, source = source, labels = labels, classes = classes,
     class_names = options.class_names,
   }
 end
 
+-- read(i) for the runtime: with the labels that it returns, checked; or without, if the set has others.
+local function reading(read, classes, has_labels)
+  if has_labels then return function(i) return (read(i)) end end
+  return function(i)
+    local image, label = read(i)
+    if math.type(label) == "integer" and (label < -1 or classes and label >= classes) then
+      error(("the label is %d; it must be %s, or -1 for none"):format(label,
+        classes and ("0 to %d"):format(classes - 1) or "at least 0"), 0)
+    end
+    return image, label
+  end
+end
+
 --- custom{count =, read = function(i) return image, label end, labels, classes, class_names, name}: images come from a
 -- Lua function: u8 (H, W, 3) of any size, i from 1, on the program's main thread. Without `labels` those that read
--- returns are the labels: all images are read once when set.labels is first asked for.
+-- returns are the labels: all images are read once when set.labels is first asked for, or set.classes if it was not
+-- given.
 function data.custom(options)
   caller.require_fields("data.custom", options, { "count", "read", "labels", "classes", "class_names", "name" })
   local count = caller.integer("data.custom", "count", options.count)
   if type(options.read) ~= "function" then
     caller.raise("data.custom: read must be a function of the image's number, got %s", caller.shown(options.read))
   end
+  local classes = check_classes("custom", options.classes, options.class_names)
   local set = {
-    name = options.name or "custom", source = core.dataset.custom(count, options.read),
-    class_names = options.class_names,
+    name = options.name or "custom", class_names = options.class_names, classes = classes,
+    source = core.dataset.custom(count, reading(options.read, classes, options.labels ~= nil)),
   }
-  if options.labels then
-    set.labels, set.classes = check_labels("custom", options.labels, count, options.classes)
-  else
-    set.labels_when_read = true
-    function set.make_labels(self)
-      local list = {}
-      for i = 1, count do
-        local _, label = user_error.call(self.source.read, self.source, i - 1)
-        list[i] = label or -1
-      end
-      return (check_labels("custom", create.tensor(list, "i64"), count, options.classes))
-    end
-    set.classes = options.classes
-    function set.make_classes(self) return self.labels:max():item() + 1 end
+  if options.labels ~= nil then
+    set.labels, set.classes = check_labels("custom", options.labels, count, classes)
+    return dataset.new(set)
   end
+  set.labels_when_read = true
+  function set.make_labels(self)
+    local list = {}
+    for i = 1, count do
+      local _, label = user_error.call(self.source.read, self.source, i - 1)
+      list[i] = label or -1
+    end
+    return create.tensor(list, "i64")
+  end
+  function set.make_classes(self) return self.labels:max():item() + 1 end
   return dataset.new(set)
 end
 

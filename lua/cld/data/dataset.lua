@@ -1,5 +1,5 @@
---- A data set: what the loader, evaluation and recipes see. The images are the runtime's (runtime/data/dataset.h); labels,
--- classes and names are here.
+--- A data set: what the loader, evaluation and recipes see. The images are the runtime's (runtime/data/dataset.h);
+-- labels, classes and names are here.
 --
 --   #set               images
 --   set.labels         i64 (N), -1 for an image without a label
@@ -10,26 +10,32 @@
 --   set:read(i)        image i, counted from 1: u8 (H, W, 3), and its label. On the caller's thread
 --   set:size()         height and width of every image; nil where they differ, or are not known
 --   set.name           for messages
---   set.reading        {decode =, max_bad =, strict =}: what loaders of the set do unless they are told otherwise; or nil
+--   set.reading        {decode =, max_bad =, strict =}: what its loaders do unless they are told otherwise; or nil
 local core = require "cld.core"
 local caller = require "cld.caller"
 local user_error = require "cld.user_error"
 
 local Dataset = { __name = "cld.dataset" }
+local dataset = {}
 
--- Fields that are made when they are first asked for.
-local lazy = {}
+-- Fields that are made when they are first asked for, by a function that the set may have.
+local made_by = { labels = "make_labels", classes = "make_classes", paths = "make_paths" }
 
 function Dataset.__index(set, key)
   local method = rawget(Dataset, key)
   if method ~= nil then return method end
-  local make = lazy[key] and rawget(set, "make_" .. key)
+  local make = made_by[key] and rawget(set, made_by[key])
   if not make then return nil end
   local value = make(set)
   rawset(set, key, value)
   return value
 end
-lazy.labels, lazy.paths, lazy.classes = true, true, true
+
+local function all_paths(set)
+  local paths, path_of = {}, rawget(set, "path_of")
+  for i = 1, #set do paths[i] = path_of(i) end
+  return paths
+end
 
 function Dataset:__len() return #rawget(self, "source") end
 
@@ -47,14 +53,19 @@ function Dataset:read(i)
     caller.raise("read: the data set has images 1 to %d, got %s", #self, caller.shown(i))
   end
   local image, label = user_error.call(self.source.read, self.source, i - 1)
-  return image, label or self.labels[i]:item()
+  if label == nil and not dataset.learns_labels(self) then label = self.labels[i]:item() end
+  return image, label or -1
 end
 
-local dataset = {}
+--- new{name, source, labels, classes, class_names, images, ...}: source is core.dataset's. labels and classes may come
+-- later, from functions make_labels(set) and make_classes(set); path_of(i) is the file of image i, counted from 1.
+function dataset.new(fields)
+  if fields.path_of then fields.make_paths = all_paths end
+  return setmetatable(fields, Dataset)
+end
 
---- new{name, source, labels, classes, class_names, images, ...}: source is core.dataset's; labels and paths may come
--- later, from functions make_labels(set) and make_paths(set).
-function dataset.new(fields) return setmetatable(fields, Dataset) end
+--- Whether the set says an image's label only as it is read, and nobody has asked for all of them yet.
+function dataset.learns_labels(set) return rawget(set, "labels_when_read") and not rawget(set, "labels") end
 
 --- Whether value is a data set.
 function dataset.is(value) return getmetatable(value) == Dataset end

@@ -1,4 +1,4 @@
---- Image files as data sets: a folder, ImageNet, an archive. What lies where is C's (runtime/data/listing.h,
+--- Image files as data sets: a folder, an archive, Kitchen-HC. What lies where is C's (runtime/data/listing.h,
 -- tar_listing.h); a folder of class folders, of plain images, or with train/ and test/ or val/ inside.
 local core = require "cld.core"
 local caller = require "cld.caller"
@@ -37,14 +37,11 @@ local function of_listing(name, where, listing, source, options)
   return dataset.new {
     name = name, source = source, labels = listing:labels(), classes = #names,
     class_names = #names > 0 and names or nil, listing = listing,
-    make_paths = function()
-      local paths = {}
-      for i = 1, #listing do paths[i] = listing:path(i) end
-      return paths
-    end,
+    path_of = function(i) return listing:path(i) end,
   }
 end
 
+-- The images of a folder; options: layout, classes, upright.
 local function of_folder(name, where, options)
   local listing, found = user_error.call(core.files.list, where, {
     layout = options.layout, classes = options.classes, bear = options.problems ~= nil,
@@ -53,6 +50,7 @@ local function of_folder(name, where, options)
   return of_listing(name, where, listing, user_error.call(core.dataset.files, listing), options)
 end
 
+-- The images of an archive; options: inside too.
 local function of_archive(name, path, options)
   local tar = user_error.call(core.files.tar, path)
   local listing = user_error.call(tar.list, tar, {
@@ -60,6 +58,8 @@ local function of_archive(name, path, options)
   })
   return of_listing(name, path, listing, user_error.call(core.dataset.members, tar, listing), options)
 end
+
+folder.of_folder, folder.of_archive = of_folder, of_archive
 
 --- folder{root, split = "train"|"test"|"val"|nil, layout = "auto"|"classes"|"plain", classes, upright, problems}: the
 -- images of a folder, in torchvision's order. Class folders give labels, in the order of their names; plain files have
@@ -78,8 +78,8 @@ end
 --- Whether root has test/ or val/ inside, beside its training images.
 function folder.has_test(root) return (pcall(core.files.find_split, root, "test")) end
 
---- tar{path, inside, layout, classes, upright}: the images of a .tar archive, read in place, as if it had been unpacked;
--- of one in WebDataset's naming too, whose labels are KEY.cls. inside: only what lies in this folder of it.
+--- tar{path, inside, layout, classes, upright}: the images of a .tar archive, read in place, as if it had been
+-- unpacked; of one in WebDataset's naming too, whose labels are KEY.cls. inside: only what lies in this folder of it.
 function folder.tar(options)
   caller.require_fields("data.tar", options, { "path", "inside", "layout", "classes", "upright" })
   local path = check_text("tar", options, "path")

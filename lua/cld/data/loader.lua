@@ -104,8 +104,7 @@ end
 
 -- A set that says an image's label as it is read need not be read twice.
 local function labels_of(set)
-  if rawget(set, "labels") or not rawget(set, "labels_when_read") then return set.labels end
-  return core.tensor.full({ #set }, -1, "i64")
+  return dataset.learns_labels(set) and core.tensor.full({ #set }, -1, "i64") or set.labels
 end
 
 --- loader{dataset, batch_size, views, augment, ...}: see `defaults` above for every setting.

@@ -48,18 +48,19 @@ end
 
 -- ---- rows of one set ----------------------------------------------------------
 
--- The images of set at the indices (i64, from 0), in this order; fields: what else the new set has.
+--- rows_of(set, indices, fields): the images of set at the indices (i64, on the cpu, from 0), in this order; fields:
+-- what the new set has of its own: name, and labels, classes and class_names if they are not the set's.
 local function rows_of(set, indices, fields)
   local made = {
     name = fields.name, labels = fields.labels or set.labels:index_select(1, indices),
     classes = fields.classes or set.classes, class_names = fields.class_names or set.class_names,
     seed = fields.seed, reading = rawget(set, "reading"),
   }
-  if rawget(set, "make_paths") then
-    made.make_paths = function()
-      local all, paths = set.paths, {}
-      for k, i in ipairs(indices:totable()) do paths[k] = all[i + 1] end
-      return paths
+  local path_of, rows = rawget(set, "path_of"), nil
+  if path_of then
+    made.path_of = function(i)
+      rows = rows or indices:totable()
+      return path_of(rows[i] + 1)
     end
   end
   local images = rawget(set, "images")
@@ -71,6 +72,8 @@ local function rows_of(set, indices, fields)
   made.source = user_error.call(core.dataset.select, { set.source }, indices)
   return dataset.new(made)
 end
+
+sets.rows_of = rows_of
 
 local function check_indices(set, indices)
   if type(indices) == "table" and #indices > 0 then
@@ -110,7 +113,8 @@ local function check_classes(set, classes)
       wanted[at[name]] = true
     end
   else
-    caller.raise("data.subset: classes must be a list of names or an i64 tensor of labels, got %s", caller.shown(classes))
+    caller.raise("data.subset: classes must be a list of names or an i64 tensor of labels, got %s",
+      caller.shown(classes))
   end
   local kept = {}
   for label = 0, set.classes - 1 do
@@ -119,7 +123,7 @@ local function check_classes(set, classes)
   return kept
 end
 
-local function of_classes(set, classes)
+local function of_classes(set, classes, name)
   local kept = check_classes(set, classes)
   local new, names = {}, set.class_names and {}
   for k, label in ipairs(kept) do
@@ -132,7 +136,7 @@ local function of_classes(set, classes)
   end
   if #indices == 0 then caller.raise("data.subset: %s has no image of these classes", set.name) end
   return rows_of(set, create.tensor(indices, "i64"), {
-    name = ("%s, %d classes"):format(set.name, #kept), labels = create.tensor(labels, "i64"), classes = #kept,
+    name = name or ("%s, %d classes"):format(set.name, #kept), labels = create.tensor(labels, "i64"), classes = #kept,
     class_names = names,
   })
 end
@@ -145,7 +149,7 @@ function sets.subset(options)
   if (options.indices == nil) == (options.classes == nil) then
     caller.raise "data.subset: give indices or classes, one of them"
   end
-  if options.classes then return of_classes(set, options.classes) end
+  if options.classes then return of_classes(set, options.classes, options.name) end
   return rows_of(set, check_indices(set, options.indices), { name = options.name or set.name .. ", a subset" })
 end
 
@@ -160,26 +164,70 @@ local function same_names(a, b)
   return true
 end
 
+-- The names of the classes, and how many there are, of sets whose classes agree. A set without names has any that its
+-- labels may mean.
+local function common_classes(parts)
+  local named, most = nil, parts[1]
+  for _, set in ipairs(parts) do
+    if named and not same_names(named.class_names, set.class_names) then
+      caller.raise("data.concat: %s and %s have different classes", named.name, set.name)
+    end
+    named = named or set.class_names and set
+    if set.classes > most.classes then most = set end
+  end
+  if named and most.classes > named.classes then
+    caller.raise("data.concat: %s has %d classes, and %s %d", named.name, named.classes, most.name, most.classes)
+  end
+  return named and named.class_names, most.classes
+end
+
+-- Images in memory as one tensor, if all are, of one size, and few enough to be copied.
+local function images_of(parts, count)
+  local height, width = parts[1]:size()
+  local all = {}
+  for p, set in ipairs(parts) do
+    local h, w = set:size()
+    all[p] = rawget(set, "images")
+    if not all[p] or h ~= height or w ~= width then return nil end
+  end
+  return count * height * width * 3 <= COPY_BYTES and create.cat(all, 1) or nil
+end
+
+-- The file of an image, if all parts have files.
+local function paths_of(parts)
+  for _, set in ipairs(parts) do
+    if not rawget(set, "path_of") then return nil end
+  end
+  return function(i)
+    for _, set in ipairs(parts) do
+      if i <= #set then return rawget(set, "path_of")(i) end
+      i = i - #set
+    end
+  end
+end
+
 --- concat{a, b, ...}: the images of all, one set after the other. Their classes must be the same ones, or none.
 function sets.concat(options)
   caller.require_fields("data.concat", options, { "name" })
-  local parts, labels, rows, sources, part_of = options, {}, {}, {}, {}
-  local first = dataset.check("data.concat", parts[1])
-  local names, classes = nil, 0
+  local parts, count = {}, 0
+  for p = 1, math.max(1, #options) do
+    parts[p] = dataset.check("data.concat", options[p])
+    count = count + #parts[p]
+  end
+  local names, classes = common_classes(parts)
+  local made = {
+    name = options.name or #parts == 1 and parts[1].name or ("%s and %d more"):format(parts[1].name, #parts - 1),
+    classes = classes, class_names = names, reading = rawget(parts[1], "reading"), path_of = paths_of(parts),
+    images = images_of(parts, count),
+  }
+  local labels, rows, sources, part_of = {}, {}, {}, {}
   for p, set in ipairs(parts) do
-    dataset.check("data.concat", set)
-    if not same_names(names, set.class_names) then
-      caller.raise("data.concat: %s and %s have different classes", first.name, set.name)
-    end
-    names, classes = names or set.class_names, math.max(classes, set.classes)
     labels[p], sources[p] = set.labels, set.source
     rows[p] = create.arange(0, #set, 1, "i64")
     part_of[p] = create.full({ #set }, p - 1, "i32")
   end
-  local made = {
-    name = options.name or ("%s and %d more"):format(first.name, #parts - 1), labels = create.cat(labels, 1),
-    classes = classes, class_names = names, reading = rawget(first, "reading"),
-  }
+  made.labels = create.cat(labels, 1)
+  if made.images then return dataset.in_memory(made) end
   made.source = user_error.call(core.dataset.select, sources, create.cat(rows, 1), create.cat(part_of, 1))
   return dataset.new(made)
 end
@@ -191,6 +239,8 @@ local function check_number(name, what, value, low, high)
   caller.raise("%s: %s must be a number from %g to %g, got %s", name, what, low, high, caller.shown(value))
 end
 
+local function check_seed(name, options) return caller.integer(name, "seed", options.seed or 0, 0) end
+
 local function check_labelled(name, set)
   if set.classes < 1 or set.labels:max():item() < 0 then
     caller.raise("%s: %s has no labels", name, set.name)
@@ -198,15 +248,15 @@ local function check_labelled(name, set)
 end
 
 --- long_tailed{set, factor = 100, kind = "exponential"|"step", seed = 0}: of class c (from 0, the first is the largest)
--- of C int(n_max mu^(c / (C - 1))) images, mu = 1 / factor and n_max the largest class' (Cao et al., "Learning Imbalanced
--- Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019); step: the second half of the classes has
--- int(n_max mu). Which images, the seed says.
+-- of C int(n_max mu^(c / (C - 1))) images, mu = 1 / factor and n_max the largest class' (Cao et al., "Learning
+-- Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019); step: the second half of the classes
+-- has int(n_max mu). Which images, the seed says.
 function sets.long_tailed(options)
   caller.require_fields("data.long_tailed", options, { "factor", "kind", "seed" })
   local set = dataset.check("data.long_tailed", options[1])
   check_labelled("data.long_tailed", set)
   local factor = check_number("data.long_tailed", "factor", options.factor or 100, 1, 1e6)
-  local seed, kind = options.seed or 0, options.kind or "exponential"
+  local seed, kind = check_seed("data.long_tailed", options), options.kind or "exponential"
   if kind ~= "exponential" and kind ~= "step" then
     caller.raise("data.long_tailed: kind must be exponential or step, got %s", caller.shown(kind))
   end
@@ -217,12 +267,13 @@ function sets.long_tailed(options)
       or #classes == 1 and 1 or (1 / factor) ^ ((c - 1) / (#classes - 1))
     local count = math.floor(most * share)
     if count > #list then
-      user_error.raise("data.long_tailed: class %d of %s has %d images; a factor of %g wants %d of it", c, set.name, #list,
-        factor, count)
+      user_error.raise("data.long_tailed: class %s of %s has %d images; a factor of %g wants %d of them",
+        set.class_names and set.class_names[c] or c - 1, set.name, #list, factor, count)
     end
     table.move(list, 1, count, #indices + 1, indices)
   end
   table.sort(indices)
+  local _ <close> = core.text.c_locale()
   return rows_of(set, create.tensor(indices, "i64"), {
     name = ("%s, long-tailed by %g"):format(set.name, factor), seed = seed,
   })
@@ -235,9 +286,12 @@ function sets.labelled_share(options)
   caller.require_fields("data.labelled_share", options, { "share", "seed", "list" })
   local set = dataset.check("data.labelled_share", options[1])
   check_labelled("data.labelled_share", set)
-  if options.list then return sets.listed(set, options.list) end
+  if options.list then
+    if options.share or options.seed then caller.raise "data.labelled_share: give a list, or a share and a seed" end
+    return sets.listed(set, options.list)
+  end
   local share = check_number("data.labelled_share", "share", options.share or 0.1, 0, 1)
-  local seed, indices = options.seed or 0, {}
+  local seed, indices = check_seed("data.labelled_share", options), {}
   local classes = shuffled_classes(set, seed)
   local wanted = math.floor(share * #set + 1e-9)
   for round = 1, #set do -- the round-th image of every class, until there are enough
@@ -250,6 +304,7 @@ function sets.labelled_share(options)
     caller.raise("data.labelled_share: a share of %g of %d images is none", share, #set)
   end
   table.sort(indices)
+  local _ <close> = core.text.c_locale()
   return rows_of(set, create.tensor(indices, "i64"), {
     name = ("%s, %g %% of the labels"):format(set.name, 100 * share), seed = seed,
   })
@@ -261,7 +316,7 @@ function sets.split(options)
   caller.require_fields("data.split", options, { "share", "seed" })
   local set = dataset.check("data.split", options[1])
   local share = check_number("data.split", "share", options.share or 0.1, 0, 1)
-  local classes, taken, left = shuffled_classes(set, options.seed or 0), {}, {}
+  local classes, taken, left = shuffled_classes(set, check_seed("data.split", options)), {}, {}
   for _, list in ipairs(classes) do
     local count = #list < 2 and 0 or math.max(1, math.min(#list - 1, math.floor(share * #list)))
     table.move(list, 1, count, #taken + 1, taken)
@@ -276,25 +331,58 @@ function sets.split(options)
     rows_of(set, create.tensor(taken, "i64"), { name = ("%s, %d others"):format(set.name, #taken) })
 end
 
-function sets.listed(set, path)
-  if not set.paths then caller.raise("data.labelled_share: %s has no files that a list could name", set.name) end
-  local file, problem = io.open(path)
-  if not file then user_error.raise("data.labelled_share: %s", problem) end
-  local at, indices = {}, {}
-  for i, name in ipairs(set.paths) do at[name:match "[^/]*$"] = i - 1 end
-  local number = 0
-  for line in file:lines() do
+-- What comes after the last slash.
+local function base_of(path) return path:match "^.*/(.*)$" or path end
+
+-- The names in a list, by the part after their last slash: {base = {{name =, line =}, ...}}.
+local function read_names(path)
+  local file, problem = io.open(path, "rb")
+  local text = file and file:read "a"
+  if file then file:close() end
+  if not text then user_error.raise("data.labelled_share: cannot read the list %s", problem or path) end
+  local by_base, number = {}, 0
+  for line in (text .. "\n"):gmatch "(.-)\r?\n" do
     number = number + 1
     local name = line:match "^%s*(.-)%s*$"
+    local base = base_of(name)
     if name ~= "" then
-      local i = at[name:match "[^/]*$"]
-      if not i then user_error.raise("%s, line %d: %s has no file '%s'", path, number, set.name, name) end
-      indices[#indices + 1] = i
+      by_base[base] = by_base[base] or {}
+      table.insert(by_base[base], { name = name, line = number })
     end
   end
-  file:close()
-  if #indices == 0 then user_error.raise("%s: the list is empty", path) end
-  table.sort(indices)
+  if next(by_base) == nil then user_error.raise("%s: the list is empty", path) end
+  return by_base
+end
+
+-- The images that a list names: by a file's name, or by the end of its path.
+function sets.listed(set, path)
+  if type(path) ~= "string" then
+    caller.raise("data.labelled_share: list must be the path of a text, got %s", caller.shown(path))
+  end
+  local path_of = rawget(set, "path_of")
+  if not path_of then caller.raise("data.labelled_share: %s has no files that a list could name", set.name) end
+  local by_base, indices = read_names(path), {}
+  for i = 1, #set do
+    local file = path_of(i)
+    local taken = false
+    for _, entry in ipairs(by_base[base_of(file)] or {}) do
+      if ("/" .. file):sub(-#entry.name - 1) == "/" .. entry.name then
+        if entry.file then
+          user_error.raise("%s, line %d: '%s' is two files of %s: %s and %s", path, entry.line, entry.name, set.name,
+            entry.file, file)
+        end
+        entry.file, taken = file, true
+      end
+    end
+    if taken then indices[#indices + 1] = i - 1 end
+  end
+  local absent
+  for _, entries in pairs(by_base) do
+    for _, entry in ipairs(entries) do
+      if not entry.file and (not absent or entry.line < absent.line) then absent = entry end
+    end
+  end
+  if absent then user_error.raise("%s, line %d: %s has no file '%s'", path, absent.line, set.name, absent.name) end
   return rows_of(set, create.tensor(indices, "i64"), { name = ("%s, listed by %s"):format(set.name, path) })
 end
 
