@@ -3,6 +3,7 @@
 local augment = require "cld.augment"
 local caller = require "cld.caller"
 local folder = require "cld.data.folder"
+local imagenet = require "cld.data.imagenet"
 local say = require "cld.say"
 local sets = require "cld.data.sets"
 local sorted_keys = require "cld.sorted_keys"
@@ -41,8 +42,8 @@ local function of_folder(opt)
     return { train = train, test_view = view }
   end
   local kept, held = sets.split { train, share = opt.holdout, seed = opt.seed }
-  say(("%s: no test/ or val/ in it: %d of its %d images are kept from training, to score the others by"):format(opt.data,
-    #held, #train))
+  say(("%s: no test/ or val/ in it: %d of its %d images are kept from training, to score the others by"):format(
+    opt.data, #held, #train))
   return { train = kept, test = held, test_view = view }
 end
 
@@ -76,13 +77,22 @@ local function of_kitchen(opt)
   return { train = train, test = test, test_view = augment.none { size = opt.size } }
 end
 
+local function of_imagenet(opt)
+  local classes = opt.classes ~= "" and opt.classes or nil
+  local train = imagenet.new { root = opt.data, split = "train", classes = classes }
+  local test = imagenet.new { root = opt.data, split = "val", classes = classes }
+  imagenet.check_same_classes(opt.data, train, test)
+  return { train = train, test = test, test_view = augment.center { size = opt.size } }
+end
+
 local by_name = {
-  cifar10 = of_cifar, cifar100 = of_cifar, folder = of_folder, kitchen_hc = of_kitchen, stl10 = of_stl10,
+  cifar10 = of_cifar, cifar100 = of_cifar, folder = of_folder, imagenet = of_imagenet, kitchen_hc = of_kitchen,
+  stl10 = of_stl10,
 }
 
---- splits(opt) -> {train =, test =, memory =, test_view =} of the options of cld.options.cifar, .folder, .stl10 or
--- .kitchen_hc: opt.dataset says which. test: the queries of kNN, nil if there are none; memory: nil if it is train;
--- test_view: nil if images need no more than to be normalized.
+--- splits(opt) -> {train =, test =, memory =, test_view =} of the options of cld.options.cifar, .folder, .imagenet,
+-- .stl10 or .kitchen_hc: opt.dataset says which. test: the queries of kNN, nil if there are none; memory: nil if it is
+-- train; test_view: nil if images need no more than to be normalized.
 local function new(opt)
   local make = by_name[opt.dataset]
   if not make then caller.raise("data.splits: no data set is called '%s'", tostring(opt.dataset)) end

@@ -94,8 +94,8 @@ groups.cifar = group(and_download {
 
 -- How image files are read, and how many may be damaged: what a loader of the set does (cld.data.loader).
 local files = {
-  { "decode",  "fast", "JPEG files at a smaller scale, if every view shrinks them by more anyway (evaluation never is): fast;"
-    .. " or exact", choices = { "fast", "exact" } },
+  { "decode",  "fast", "JPEG files at a smaller scale, if every view shrinks them by more anyway (evaluation never is):"
+    .. " fast; or exact", choices = { "fast", "exact" } },
   { "max-bad", 0.01,   "share of the images that may be unreadable, each replaced by another; more end the run", min = 0,
     max = 1 },
   { "strict",  false,  "end the run at the first image that cannot be read" },
@@ -114,6 +114,12 @@ groups.folder = named("folder", {
   { "holdout", 0.1,      "share of each class that is kept from training to score kNN, if there is no test/ or val/",
     min = 0, max = 0.9 },
   { "upright", false,    "turn images as their EXIF orientation says" },
+})
+
+--- ImageNet: cld.data.splits.
+groups.imagenet = named("imagenet", {
+  { "data",    "./data", "folder that holds train/ and val/, or the archives as they were published", nonempty = true },
+  { "classes", "",       "only these: imagenet100, or a text file with a WordNet id a line; empty: all" },
 })
 
 --- STL-10: cld.data.splits.
