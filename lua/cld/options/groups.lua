@@ -96,8 +96,8 @@ groups.cifar = group(and_download {
 local files = {
   { "decode",  "fast", "JPEG files at a smaller scale, if every view shrinks them by more anyway (evaluation never is):"
     .. " fast; or exact", choices = { "fast", "exact" } },
-  { "max-bad", 0.01,   "share of the images that may be unreadable, each replaced by another; more end the run", min = 0,
-    max = 1 },
+  { "max-bad", 0.01,   "share of the images that may be unreadable, each replaced by another; more end the run",
+    min = 0, max = 1 },
   { "strict",  false,  "end the run at the first image that cannot be read" },
 }
 
