@@ -83,10 +83,10 @@ void cld_dataset_describe(const cld_dataset *d, int64_t row, char *text, size_t 
 /* u8 (N, H, W, 3), contiguous, on the cpu. dataset_memory.c */
 cld_dataset *cld_dataset_of_tensor(cld_tensor *images);
 /* A .npy file of u8 (N, H, W, 3) in C order, read where an image lies as it is asked for: the file may be larger than
- * memory. dataset_npy.c */
+ * memory. dataset_array.c */
 cld_dataset *cld_dataset_of_npy(const char *path);
 /* A file of nothing but images of this size, each three planes of u8, stored row by row or column by column: STL-10's.
- * dataset_planes.c */
+ * dataset_array.c */
 cld_dataset *cld_dataset_of_planes(const char *path, int height, int width, bool by_columns);
 /* The files of a listing. dataset_files.c */
 cld_dataset *cld_dataset_of_files(cld_listing *l);

@@ -75,9 +75,6 @@ function folder.folder(options)
   return of_folder(("%s, %s"):format(root, split), where, options)
 end
 
---- Whether root has test/ or val/ inside, beside its training images.
-function folder.has_test(root) return (pcall(core.files.find_split, root, "test")) end
-
 --- tar{path, inside, layout, classes, upright}: the images of a .tar archive, read in place, as if it had been
 -- unpacked; of one in WebDataset's naming too, whose labels are KEY.cls. inside: only what lies in this folder of it.
 function folder.tar(options)

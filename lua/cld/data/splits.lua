@@ -2,8 +2,11 @@
 -- those that take up a run later.
 local augment = require "cld.augment"
 local caller = require "cld.caller"
+local core = require "cld.core"
 local folder = require "cld.data.folder"
 local imagenet = require "cld.data.imagenet"
+local packed = require "cld.data.packed"
+local parts = require "cld.data.parts"
 local say = require "cld.say"
 local sets = require "cld.data.sets"
 local sorted_keys = require "cld.sorted_keys"
@@ -24,17 +27,41 @@ end
 
 -- ---- folders ------------------------------------------------------------------
 
---- A folder of images: train/ and test/ or val/, class folders, or plain files.
+local function open(part, opt)
+  if part.is_archive then return folder.tar { path = part.where, inside = part.inside, upright = opt.upright } end
+  return folder.folder { root = part.where, upright = opt.upright }
+end
+
+-- The training set of what --data names, and the one to score by, or nil.
+local function train_and_test(opt)
+  local train, test = packed.find(opt.data, { upright = opt.upright, npy = require "cld.data".npy })
+  if test then return train, test end
+  local list = train and core.io.exists(opt.data) == "file" and parts.find(opt.data) or not train and parts.find(opt.data)
+  for _, part in ipairs(list or {}) do
+    if part.split == "train" then train = open(part, opt) end
+    if not test and (part.split == "test" or part.split == "val") then test = open(part, opt) end
+  end
+  return train or open(list[1], opt), test
+end
+
+local function check_same_classes(opt, train, test)
+  if train.listing and test.listing then
+    user_error.call(train.listing.check_same_classes, train.listing, test.listing)
+  elseif table.concat(train.class_names or {}, "\n") ~= table.concat(test.class_names or {}, "\n") then
+    user_error.raise("%s: the images to train on and those to score by have different classes", opt.data)
+  end
+end
+
+--- A folder of images: train/ and test/ or val/, class folders, or plain files; or what recipes/pack.lua made of one.
 local function of_folder(opt)
-  local train = folder.folder { root = opt.data, split = "train", upright = opt.upright }
+  local train, test = train_and_test(opt)
   local view = augment.center { size = opt.size }
   if train.classes == 0 then
     say(("%s: the images are in no class folders, so there is no kNN accuracy"):format(opt.data))
     return { train = train, test_view = view }
   end
-  if folder.has_test(opt.data) then
-    local test = folder.folder { root = opt.data, split = "test", upright = opt.upright }
-    user_error.call(train.listing.check_same_classes, train.listing, test.listing)
+  if test then
+    check_same_classes(opt, train, test)
     return { train = train, test = test, test_view = view }
   end
   if opt.holdout == 0 then
