@@ -1,5 +1,6 @@
 /* PNG files, by libpng, as Pillow's convert("RGB"): transparency is dropped, not blended, 16 bits lose their low byte, and
  * colour profiles are ignored. libpng's errors come by longjmp, which stays inside `guarded`. */
+#define _GNU_SOURCE /* strcasestr */
 #include <png.h>
 #include <setjmp.h>
 #include <stdbool.h>
@@ -50,7 +51,7 @@ typedef struct decoder {
 
 static void on_error(png_structp png, png_const_charp message) {
     decoder *d = png_get_error_ptr(png);
-    if (strcmp(message, "Out of memory") == 0 || strcmp(message, "Insufficient memory") == 0)
+    if (strcasestr(message, "memory")) /* "Out of memory", "insufficient memory to read chunk" */
         cld_fail(CLD_NOMEM, "out of memory for a PNG of %d x %d pixels", d->picture->height,
                  d->picture->width);
     else

@@ -1,8 +1,10 @@
 /* Pixels to the bytes of a file: JPEG with Pillow's settings (4:2:0), PNG with libpng's, PPM. */
-#include <stdio.h> /* jpeglib.h wants it */
+#define _GNU_SOURCE /* strcasestr */
+#include <stdio.h>  /* jpeglib.h wants it */
 
 #include <jpeglib.h>
 
+#include <jerror.h>
 #include <png.h>
 #include <setjmp.h>
 #include <stdbool.h>
@@ -49,7 +51,8 @@ static cld_status guarded(encoder *e, cld_status (*work)(encoder *)) {
 static void jpeg_failed(j_common_ptr jpeg) {
     char message[JMSG_LENGTH_MAX];
     jpeg->err->format_message(jpeg, message);
-    cld_fail(CLD_INVALID, "no JPEG can be made: %s", message);
+    cld_fail(jpeg->err->msg_code == JERR_OUT_OF_MEMORY ? CLD_NOMEM : CLD_INVALID, "no JPEG can be made: %s",
+             message);
     longjmp(((encoder *)jpeg->client_data)->escape, 1);
 }
 
@@ -110,7 +113,7 @@ static cld_status encode_jpeg(encoder *e) {
 /* ---- PNG ----------------------------------------------------------------------------------------------- */
 
 static void png_failed(png_structp png, png_const_charp message) {
-    cld_fail(CLD_INVALID, "no PNG can be made: %s", message);
+    cld_fail(strcasestr(message, "memory") ? CLD_NOMEM : CLD_INVALID, "no PNG can be made: %s", message);
     longjmp(((encoder *)png_get_error_ptr(png))->escape, 1);
 }
 

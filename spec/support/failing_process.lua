@@ -32,6 +32,7 @@ local text = '{"a": [1, 2.5, "text", null, {"b": true}], "c": "\\u00e9", "long":
 cld.save(folder .. "/good.safetensors", state, { step = "1" })
 core.io.save_npy(folder .. "/good.npy", state.x)
 failing.child(function() train {} end)
+local photo = cld.arange(0, 40 * 50 * 3):remainder(251):reshape(40, 50, 3):to("u8")
 do
   local image = ("\1"):rep(3072)
   local batch = { labels = { 0, 1, 0, 1, 0 }, images = { image, image, image, image, image } }
@@ -50,6 +51,14 @@ local jobs = {
   end },
   { "CIFAR, pickled", function() return cld.data.cifar10 { root = folder, split = "train", layout = "python" } end },
   { "CIFAR, binary", function() return cld.data.cifar10 { root = folder, split = "test", layout = "binary" } end },
+  { "a JPEG", function()
+    cld.image.write(folder .. "/x.jpg", photo)
+    return cld.image.read(folder .. "/x.jpg")
+  end },
+  { "a PNG", function()
+    cld.image.write(folder .. "/x.png", photo)
+    return cld.image.read(folder .. "/x.png")
+  end },
   { "views of images", function()
     local set = cld.data.tensors { images = cld.zeros({ 4, 8, 8, 3 }, "u8") }
     local loader = cld.data.loader { set, batch_size = 2, views = 2, workers = 0 }
