@@ -77,3 +77,13 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 
 TEST_PROGRAMS := $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/spec/server $(BUILD)/spec/failing_files.so $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
                  $(CUDA_CHECKS)
+
+# Decoding image files beside libjpeg and libpng called directly.
+$(BUILD)/bench/decode: spec/bench/decode.c $(call OBJ,$(wildcard runtime/data/decode*.c) runtime/data/encode.c runtime/io/slurp.c \
+                       $(addprefix runtime/core/,error.c text.c scratch.c))
+	@mkdir -p $(@D)
+	@echo "  CC    $@"
+	$(Q)$(CC) $(COMMON) $(CFLAGS) -o $@ $^ $(LDFLAGS) -ljpeg -lpng16 -lm
+bench-decode: $(BUILD)/bench/decode
+	$(Q)$<
+.PHONY: bench-decode
