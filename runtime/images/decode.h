@@ -2,8 +2,9 @@
  *
  * What a file is, its bytes tell, never its name. Opening one reads its header; decoding makes the part that is asked for,
  * at full size or, for a JPEG, at a half, a quarter or an eighth of it. Bytes are hostile until decoded: nothing of a size
- * that a header claims is allocated before the claim is checked against CLD_PICTURE_MAX_PIXELS. Messages do not
- * know the file's name: who has it puts it in front.
+ * that a header claims is allocated before the claim is checked against CLD_PICTURE_MAX_PIXELS and against the file's
+ * length. Decoding takes 3 bytes for each pixel that it gives, and for a JPEG of several scans (progressive ones) up to 8
+ * for each pixel of the whole. Messages do not know the file's name: who has it puts it in front.
  *
  *     cld_picture p;
  *     CLD_TRY(cld_picture_open(&p, bytes, length));
