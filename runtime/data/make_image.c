@@ -88,12 +88,12 @@ static cld_rect hull(cld_rect a, cld_rect b) {
     return (cld_rect){top, left, bottom - top, right - left};
 }
 
-/* How many times larger than its target the view's box is, at least along one side. */
-static float shrinks_by(const cld_view *v) {
+/* The scale at which this view alone could be decoded. */
+static int shrink_of(const cld_view *v) {
     const cld_view_instruction *s = v->step;
-    if (v->count == 0 || s->op != CLD_VIEW_RESAMPLE) return 1.0f;
-    float y = s->resample.height / (float)s->resample.out_height;
-    float x = s->resample.width / (float)s->resample.out_width;
+    if (v->count == 0 || s->op != CLD_VIEW_RESAMPLE) return 1;
+    int y = cld_picture_shrink(s->resample.height, s->resample.out_height);
+    int x = cld_picture_shrink(s->resample.width, s->resample.out_width);
     return y < x ? y : x;
 }
 
@@ -102,12 +102,14 @@ static const cld_view *view_at(const cld_epoch *e, cld_slot *slot, int64_t i, in
     return (const cld_view *)(drawn_at(e, slot, i, v, w) + (size_t)k * cld__view_stride(&e->program[v]));
 }
 
-/* The scale at which the image is decoded: the smallest at which no view's box is smaller than its target. */
+/* The scale at which the image is decoded: the smallest at which every view could be. */
 static int scale_for(const cld_epoch *e, cld_slot *slot, int64_t i, cld_image_worker *w) {
     int shrink = e->loader.fast ? 8 : 1;
     for (int v = 0; v < e->loader.views; v++)
-        for (int k = 0; k < e->program[v].images && shrink > 1; k++)
-            while (shrink > 1 && shrinks_by(view_at(e, slot, i, v, k, w)) < (float)shrink) shrink /= 2;
+        for (int k = 0; k < e->program[v].images && shrink > 1; k++) {
+            int own = shrink_of(view_at(e, slot, i, v, k, w));
+            shrink = own < shrink ? own : shrink;
+        }
     return shrink;
 }
 
