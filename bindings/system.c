@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "runtime/core/process.h"
+#include "runtime/images/decode.h"
 #include "version.h" /* made by the Makefile: CLD_VERSION, CLD_COMMIT */
 
 /* Threads beyond the cores only wait for each other, and libgomp ends the process if the system refuses one. Some are
@@ -70,13 +71,14 @@ static int system_clock(lua_State *L) {
     return 1;
 }
 
-/* versions() -> {cldlua, commit, lua, cpu_library, jansson, compiler} */
+/* versions() -> {cldlua, commit, lua, cpu_library, images, jansson, compiler} */
 static int system_versions(lua_State *L) {
     const char *const fields[][2] = {
         {"cldlua", CLD_VERSION},
         {"commit", CLD_COMMIT},
         {"lua", LUA_RELEASE},
         {"cpu_library", cld_cpu_backend()->library()},
+        {"images", cld_picture_libraries()},
         {"jansson", jansson_version_str()},
         {"compiler", "gcc " __VERSION__},
     };

@@ -60,4 +60,7 @@ cld_status cld_picture_upright(cld_pixels *out, const cld_pixels *pixels, int or
 cld_status cld_picture_encode(uint8_t **bytes, size_t *length, cld_picture_kind kind,
                               const uint8_t *interleaved, int height, int width, int quality);
 
+/* What decodes and encodes, and the versions: "libjpeg-turbo 2.1.5, libpng 1.6.39". */
+const char *cld_picture_libraries(void);
+
 #endif

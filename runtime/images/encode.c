@@ -176,3 +176,9 @@ cld_status cld_picture_encode(uint8_t **bytes, size_t *length, cld_picture_kind 
     *length = e.length;
     return CLD_OK;
 }
+
+#define TEXT(token)  TEXT_(token)
+#define TEXT_(token) #token
+const char *cld_picture_libraries(void) {
+    return "libjpeg-turbo " TEXT(LIBJPEG_TURBO_VERSION) ", libpng " PNG_LIBPNG_VER_STRING;
+}

@@ -253,10 +253,11 @@ cld_status cld_npy_find_bytes(cld_npy_bytes *out, cld_reader *r) {
         return cld_fail(CLD_INVALID, "%s: its elements must be u1 in C order", r->path);
     uint64_t bytes = 1, there = r->bytes - h.data_start;
     bool fits = true;
-    for (int i = 0; i < h.ndim; i++) fits = fits && !__builtin_mul_overflow(bytes, (uint64_t)h.shape[i], &bytes);
+    for (int i = 0; i < h.ndim; i++)
+        fits = fits && !__builtin_mul_overflow(bytes, (uint64_t)h.shape[i], &bytes);
     if (!fits || bytes > there)
-        return cld_fail(CLD_IO, "%s: damaged file: %llu bytes of data do not fill the shape in its header", r->path,
-                        (unsigned long long)there);
+        return cld_fail(CLD_IO, "%s: damaged file: %llu bytes of data do not fill the shape in its header",
+                        r->path, (unsigned long long)there);
     out->ndim = h.ndim;
     memcpy(out->shape, h.shape, sizeof out->shape);
     out->start = h.data_start;
