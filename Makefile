@@ -2,7 +2,7 @@
 #
 #   make            build/cldlua, build/cld/core.so (for a stock lua5.4), build/libcld_cuda.so where CUDA is
 #   make setup      install the Debian packages that are missing
-#   make demo       toy data, then the real recipe on it
+#   make demo       toy data, then the real recipe on it; demo-images: the same on image files
 #   make test       every spec
 #   make bench      the performance table, as ratios
 #   make demo-check the demo for three seeds, its margins asserted
@@ -265,26 +265,10 @@ uninstall:
 
 # ---- a first look ------------------------------------------------------------
 
-# The real recipe on toy data, small enough for two cores, and what it learned beside raw pixels and no training. A bank
-# of random rows upsets so small a run: it is filled with the untrained network's features first.
-SEED     ?= 1
-TOY      := $(BUILD)/toy-$(SEED)
-DEMO_RUN := $(BUILD)/runs/demo-$(SEED)
-DEMO     := --width 16 --batch-size 128 --clusters 64 --epochs 14 --fill-epochs 1 --warmup-epochs 2
-# One demo of a seed at a time. The last one's folder is removed under the lock that a run has on its own.
-demo: all
-	@command -v flock >/dev/null || { echo "demo: there is no flock here (Debian: util-linux)"; exit 1; }
-	$(Q)exec 9>$(BUILD)/demo-$(SEED).lock; flock -n -E 75 9 || [ $$? != 75 ] || \
-	  { echo "demo: another 'make demo' with SEED=$(SEED) is going on in $(BUILD); give this one another SEED"; exit 1; }; \
-	[ -d $(TOY) ] || { rm -rf $(TOY).new && \
-	  $(BUILD)/cldlua recipes/make_toy_data.lua --out $(TOY).new --seed $(SEED) >/dev/null && \
-	  mv $(TOY).new $(TOY) && echo "$(TOY): toy images in CIFAR-10's file layout"; } || exit 1; \
-	[ ! -e $(DEMO_RUN) ] || flock -n -E 75 $(DEMO_RUN) rm -rf $(DEMO_RUN) || { [ $$? != 75 ] || \
-	  echo "demo: a run is going on in $(DEMO_RUN); wait for its end, or give this one another SEED"; exit 1; }; \
-	$(BUILD)/cldlua recipes/cifar10_npid_cld.lua --data $(TOY) $(DEMO) --seed $(SEED) \
-	  --runs $(BUILD)/runs --name demo-$(SEED) && \
-	echo "kNN accuracy on $(TOY), 1000 test images of ten textures:" && \
-	$(BUILD)/cldlua recipes/knn.lua --checkpoint $(DEMO_RUN)/checkpoint.safetensors --baselines
+# The real recipe on toy data, small enough for two cores: CIFAR-10's files, or JPEG files of mixed sizes.
+SEED ?= 1
+demo demo-images: all
+	$(Q)sh spec/demo.sh $@ '$(BUILD)' '$(SEED)'
 
 # ---- checks ------------------------------------------------------------------
 
@@ -356,5 +340,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all cuda cuda-report install uninstall setup demo test asan lint bench demo-check gpu-check gpu-bench bundle clean \
+.PHONY: all cuda cuda-report install uninstall setup demo demo-images test asan lint bench demo-check gpu-check gpu-bench bundle clean \
         FORCE

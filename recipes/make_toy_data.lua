@@ -1,18 +1,23 @@
---- A procedural data set in CIFAR-10's own file layout: ten textures at random position, size, angle and hue. Raw
--- pixels tell the classes apart badly (position and hue say nothing of them), crops, flips and colour jitter keep
--- them: something to learn in two minutes, for the demo and the tests.
+--- A procedural data set in CIFAR-10's own file layout, or as image files: ten textures at random position, size,
+-- angle and hue. Raw pixels tell the classes apart badly (position and hue say nothing of them), crops, flips and
+-- colour jitter keep them: something to learn in two minutes, for the demos and the tests.
 --
 --   cldlua recipes/make_toy_data.lua --out build/toy
+--   cldlua recipes/make_toy_data.lua --out build/toy-images --layout files
 local cld = require "cld"
+local user_error = require "cld.user_error"
 local writer = require "cld.cifar_writer"
 
 local opt = cld.options {
-  about = "procedural images in CIFAR-10's file layout",
+  about = "procedural images in CIFAR-10's file layout, or as image files",
   { "out",      "build/toy", "folder to write to", nonempty = true },
   { "train",    2000,     "training images", min = 10, max = 1000000 },
   { "test",     1000,     "test images", min = 10, max = 1000000 },
-  { "layout",   "python", "files", choices = { "python", "binary" } },
-  { "period",   6.0,      "pixels per repetition of the texture, at least", min = 2, max = 32 },
+  { "layout",   "python", "CIFAR-10's python or binary one; files: JPEG and some PNG, train/CLASS/ and test/CLASS/",
+    choices = { "python", "binary", "files" } },
+  { "least-side", 60,     "of an image file, in pixels", min = 8, max = 4096 },
+  { "most-side", 220,     "of an image file, in pixels", min = 8, max = 4096 },
+  { "period",   6.0,      "pixels per repetition of the texture, at least, in an image of 32 x 32", min = 2, max = 32 },
   { "range",    1.6,      "at most this many times that", min = 1, max = 10 },
   { "contrast", 0.45,     "difference in brightness of the two colours", min = 0, max = 1 },
   { "saturation", 0.4,    "of both colours", min = 0, max = 1 },
@@ -108,8 +113,9 @@ end
 -- Sum of four uniforms: near enough to a normal, and without a logarithm.
 local function noise() return opt.noise * 1.7320508 * (random() + random() + random() + random() - 2) end
 
--- 3072 bytes: three planes of 32 x 32.
-local function image(texture)
+-- Three planes, each a list of height * width levels. A larger image shows the same as one of 32 x 32, in more pixels.
+local function draw(texture, height, width)
+  local scale = SIDE / math.min(height, width)
   local period = opt.period * opt.range ^ random()
   local tilt = uniform(-0.12, 0.12) -- radians: a little off the axes
   local ux, uy = cos(tilt) / period, sin(tilt) / period
@@ -119,9 +125,9 @@ local function image(texture)
   local light = uniform(0, 2 * pi)
   local lx, ly = opt.shade * cos(light) / SIDE, opt.shade * sin(light) / SIDE
   local planes = { {}, {}, {} }
-  for y = 0, SIDE - 1 do
-    for x = 0, SIDE - 1 do
-      local dx, dy = x - SIDE / 2, y - SIDE / 2
+  for y = 0, height - 1 do
+    for x = 0, width - 1 do
+      local dx, dy = (x - width / 2) * scale, (y - height / 2) * scale
       local t = amount(x0 + dx * ux - dy * uy, y0 + dx * uy + dy * ux)
       local brightness = 1 + dx * lx + dy * ly
       local grain = noise()
@@ -132,25 +138,65 @@ local function image(texture)
       end
     end
   end
-  for c = 1, 3 do planes[c] = string.char(table.unpack(planes[c])) end
-  return table.concat(planes)
+  return planes
 end
 
+-- ---- CIFAR-10's files -------------------------------------------------------
+
+-- Images of 3072 bytes: three planes of 32 x 32.
 local function batch(count)
   local labels, images = {}, {}
   for i = 1, count do
     labels[i] = random(#textures) - 1
-    images[i] = image(textures[labels[i] + 1][2])
+    local planes = draw(textures[labels[i] + 1][2], SIDE, SIDE)
+    for c = 1, 3 do planes[c] = string.char(table.unpack(planes[c])) end
+    images[i] = table.concat(planes)
   end
   return { labels = labels, images = images }
 end
 
--- ---- the files --------------------------------------------------------------
+local function write_cifar()
+  writer.folder(opt.out, opt.layout) -- where it cannot be made, that is told before the work
+  local names = {}
+  for i, texture in ipairs(textures) do names[i] = texture[1] end
+  local train, test = batch(opt.train), batch(opt.test)
+  return writer.cifar10(opt.out, opt.layout, train, test, names)
+end
 
-writer.folder(opt.out, opt.layout) -- where it cannot be made, that is told before the work
+-- ---- image files ------------------------------------------------------------
+
+local PNG_SHARE = 0.1
+
+-- As many images of each size as of twice that size.
+local function side() return floor(opt.least_side * (opt.most_side / opt.least_side) ^ random() + 0.5) end
+
+local function write_file(path, texture)
+  local height, width = side(), side()
+  local image = cld.tensor(draw(texture, height, width), "u8"):reshape(3, height, width):permute(2, 3, 1):contiguous()
+  user_error.call(cld.image.write, path .. (random() < PNG_SHARE and ".png" or ".jpg"), image, { quality = 85 })
+end
+
+local function write_files()
+  if opt.least_side > opt.most_side then
+    user_error.raise("option '--least-side': expected at most the %d of --most-side, got %d", opt.most_side,
+      opt.least_side)
+  end
+  local splits = { { opt.out .. "/train", opt.train }, { opt.out .. "/test", opt.test } }
+  for _, split in ipairs(splits) do
+    if cld.io.exists(split[1]) then
+      user_error.raise("'%s' is there already: remove it, or give another --out", split[1])
+    end
+    for _, texture in ipairs(textures) do user_error.call(cld.io.mkdir, split[1] .. "/" .. texture[1]) end
+  end
+  for _, split in ipairs(splits) do
+    for i = 1, split[2] do
+      local texture = textures[(i - 1) % #textures + 1] -- no class is empty
+      write_file(("%s/%s/%05d"):format(split[1], texture[1], i), texture[2])
+    end
+  end
+  return opt.out
+end
+
 math.randomseed(opt.seed)
-local names = {}
-for i, texture in ipairs(textures) do names[i] = texture[1] end
-local train, test = batch(opt.train), batch(opt.test)
-local folder = writer.cifar10(opt.out, opt.layout, train, test, names)
+local folder = (opt.layout == "files" and write_files or write_cifar)()
 print(("%s: %d training and %d test images of %d textures"):format(folder, opt.train, opt.test, #textures))

@@ -1,4 +1,5 @@
---- `make demo`, its programs replaced by one that notes what it is told: what becomes of the last demo's run.
+--- `make demo` and `make demo-images`, their programs replaced by one that notes what it is told: what becomes of the
+-- last demo's run.
 local cld = require "cld"
 local process = require "spec.support.process"
 
@@ -15,9 +16,9 @@ describe("make demo", function()
   end)
   after_each(function() process.remove(build) end)
 
-  local function demo(path)
-    return process.run { program = "make", "-o", "all", "demo", "BUILD=" .. build, "CUDA_ARCH=", env = { PATH = path },
-      unset = { "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "SEED" } }
+  local function demo(path, target)
+    return process.run { program = "make", "-o", "all", target or "demo", "BUILD=" .. build, "CUDA_ARCH=",
+      env = { PATH = path }, unset = { "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "SEED" } }
   end
 
   local function is_refused(pattern, path)
@@ -32,6 +33,15 @@ describe("make demo", function()
     assert.equal(0, demo().code)
     assert.is_nil(cld.io.exists(run))
     assert.equal("recipes/cifar10_npid_cld.lua\nrecipes/knn.lua\n", process.read(build .. "/told"))
+  end)
+
+  it("has a run of its own for image files", function()
+    cld.io.mkdir(build .. "/toy-images-1")
+    cld.io.mkdir(build .. "/runs/demo-images-1")
+    assert.equal(0, demo(nil, "demo-images").code)
+    assert.is_nil(cld.io.exists(build .. "/runs/demo-images-1"))
+    assert.is_not_nil(cld.io.exists(run))
+    assert.equal("recipes/folder_npid_cld.lua\nrecipes/knn.lua\n", process.read(build .. "/told"))
   end)
 
   it("leaves the folder of a run that is going on", function()
