@@ -28,7 +28,7 @@ local run   = cld.run.load(opt.checkpoint, {
 local was   = run.options
 if opt.data ~= "" then was.data = opt.data end
 local sets  = cld.data.splits(was)
-if not sets.test then user_error.raise("%s: nothing to score, for its images have no classes", was.data) end
+if not sets.test then user_error.raise("%s: it has no test images with classes to score", was.data) end
 cld.manual_seed(was.seed)
 local net   = cld.models.from_options(was):to(device)
 

@@ -7,23 +7,7 @@ local recipes = require "spec.support.recipes"
 describe("recipes", function()
   local folder, toy
   local recipe, checkpoint, differences = recipes.run, recipes.checkpoint, recipes.differences
-
-  -- The same, with Lua code run before it: to stop it, to poison its loss.
-  local function recipe_after(code, name, ...)
-    local init = process.write(folder .. "/init.lua", "local cld = require 'cld'\n" .. code)
-    return process.run { "recipes/" .. name .. ".lua", env = { LUA_INIT = "@" .. init }, ... }
-  end
-
-  -- Code that sends the process a signal in its `step`-th step, counted from 1.
-  local function stopped_at(step, signal)
-    return ([[
-      local count, loss = 0, cld.losses.cld
-      function cld.losses.cld(...)
-        count = count + 1
-        if count == %d then io.popen("kill -%s " .. cld.host().pid):close() end
-        return loss(...)
-      end]]):format(step, signal)
-  end
+  local recipe_after, stopped_at = recipes.run_after, recipes.stopped_at
 
   -- Three epochs of three steps in runs/<run>, the last of 12 images.
   local function arguments(run, ...)

@@ -8,6 +8,23 @@ local folder
 --- The result of `cldlua recipes/<name>.lua ...`: code, out, err.
 function recipes.run(name, ...) return process.run { "recipes/" .. name .. ".lua", ... } end
 
+--- The same, with Lua code run before it: to stop it, to poison its loss.
+function recipes.run_after(code, name, ...)
+  local init = process.write(folder .. "/init.lua", "local cld = require 'cld'\n" .. code)
+  return process.run { "recipes/" .. name .. ".lua", env = { LUA_INIT = "@" .. init }, ... }
+end
+
+--- Code that sends the process a signal in its `step`-th step, counted from 1.
+function recipes.stopped_at(step, signal)
+  return ([[
+    local count, loss = 0, cld.losses.cld
+    function cld.losses.cld(...)
+      count = count + 1
+      if count == %d then io.popen("kill -%s " .. cld.host().pid):close() end
+      return loss(...)
+    end]]):format(step, signal)
+end
+
 --- -> the folder, and the toy data in it. Runs are to lie in <folder>/runs.
 function recipes.start()
   folder = process.temporary_folder()
