@@ -309,10 +309,10 @@ demo-check: all
 # ---- measurements --------------------------------------------------------------
 
 # Ratios to PyTorch, where a python3 (or PEER_PYTHON) has it. BENCH="--rounds 1 --steps 1 --batch 32" for a quick look.
-bench: all $(BUILD)/bench/conv_floor.so
+bench: all $(BUILD)/bench/conv_floor.so $(BUILD)/bench/decode_floor.so
 	$(Q)$(BUILD)/cldlua spec/bench/bench.lua --build $(BUILD) $(BENCH)
 
-$(BUILD)/bench/conv_floor.so: spec/bench/conv_floor.c $(BUILD)/flags
+$(BUILD)/bench/%.so: spec/bench/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $@"
 	$(Q)$(CC) $(COMMON) $(CFLAGS) -shared -o $@ $< $(LDFLAGS) $(LIBS)

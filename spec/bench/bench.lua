@@ -13,7 +13,8 @@ local opt = cld.options {
   { "steps",  3,     "timed steps per process", min = 1 },
   { "rounds", 3,     "processes per measurement", min = 1 },
   { "views",  20000, "views of the augmentation", min = 1 },
-  { "only",   "",    "measure just those whose name has this in it, such as neighbours or npid" },
+  { "images", 600,   "images of each measurement of image files", min = 1 },
+  { "only",   "",    "measure just those whose name has this in it, such as neighbours, images or npid" },
   { "build",  "build", "where bench.json goes" },
 }
 
@@ -70,8 +71,9 @@ local function alternate(measurements)
       collected[name] = collected[name] or {}
       local found = measure(round)
       table.insert(collected[name], found)
-      io.stderr:write(("  %s, round %d of %d: %s\n"):format(name, round, opt.rounds,
-        found.views_per_s and ("%.1f views/s"):format(found.views_per_s) or "done"))
+      local speed = found.views_per_s and ("%.1f views/s"):format(found.views_per_s)
+        or found.images_per_s and ("%.1f images/s"):format(found.images_per_s)
+      io.stderr:write(("  %s, round %d of %d: %s\n"):format(name, round, opt.rounds, speed or "done"))
     end
   end
   for name, tables in pairs(collected) do result[name] = median_of(tables) end
@@ -99,12 +101,45 @@ for _, method in ipairs { "npid", "moco" } do
 end
 add_peer("npid PyTorch channels-last", "peer_step.py npid --channels-last " .. sizes)
 local one_core = "OMP_NUM_THREADS=1 taskset -c 0 "
-add("augmentation", function() return run("%s'%s' %s/augment.lua --views %d", one_core, ours, here, opt.views) end)
+add("images: CIFAR augmentation", function()
+  return run("%s'%s' %s/augment.lua --views %d", one_core, ours, here, opt.views)
+end)
 if peer then
-  add("augmentation torchvision", function()
+  add("images: CIFAR augmentation torchvision", function()
     return run("%s'%s' %s/peer_augment.py --views %d", one_core, peer, here, math.max(opt.views // 8, 500))
   end)
 end
+-- Image files: made once, in a folder that is put in its place when all are there.
+local image_files = opt.build .. "/bench/images"
+if ("images: files"):find(opt.only, 1, true) and not cld.io.exists(image_files) then
+  local new = image_files .. ".new"
+  os.execute(("rm -rf '%s'"):format(new))
+  run("'%s' %s/make_images.lua --out '%s'", ours, here, new)
+  local packed = ("'%s' recipes/pack.lua --data '%s/jpeg' --out '%s/packed' --format npy --size 256 >&2"):format(ours,
+    new, new)
+  if not os.execute(packed) then error("failed: " .. packed, 0) end
+  assert(os.rename(new, image_files))
+end
+local function add_images(what, workers, cores)
+  add("images: " .. what, function()
+    return run("LUA_CPATH='%s/bench/?.so;;' %s'%s' %s/image_views.lua --what %s --data '%s' --images %d --workers %d",
+      opt.build, cores or one_core, ours, here, what, image_files, opt.images, workers or 1)
+  end)
+end
+local function add_images_peer(what, share)
+  if not peer then return end
+  add(("images: %s peer"):format(what), function()
+    return run("%s'%s' %s/peer_images.py %s '%s' --images %d", one_core, peer, here, what, image_files,
+      math.max(opt.images // share, 20))
+  end)
+end
+for _, one in ipairs { { "jpeg", 3 }, { "plus", 6 }, { "decode", 1 }, { "png", 6 } } do
+  add_images(one[1])
+  add_images_peer(one[1], one[2])
+  if one[1] == "jpeg" or one[1] == "decode" then add_images_peer(one[1] .. "-v2", one[2]) end
+end
+add_images "npy"
+add_images("memory", 16, "")
 -- Beside busy programs, with OpenMP's threads waiting as they do here, and as libgomp has them wait by itself.
 local waits = { ours = "", libgomp = "GOMP_SPINCOUNT=300000 ", passive = "OMP_WAIT_POLICY=passive " }
 for neighbours = 0, 2 do
@@ -151,7 +186,22 @@ if peer then speed("  against PyTorch in channels-last", "npid", "npid PyTorch c
 row("  peak resident memory", "MB", field("npid", "peak_mb"), field("npid PyTorch", "peak_mb"),
   ratio(field("npid", "peak_mb"), field("npid PyTorch", "peak_mb")), 0.6)
 speed("MoCo + CLD step, 3 views, queue 4,096", "moco", "moco PyTorch", 1.6)
-speed("base augmentation, one core", "augmentation", "augmentation torchvision", 8)
+speed("base augmentation, one core", "images: CIFAR augmentation", "images: CIFAR augmentation torchvision", 8)
+
+local function files(what, mine, theirs, goal, key)
+  local a, b = field("images: " .. mine, "images_per_s"), field("images: " .. theirs, key or "images_per_s")
+  row(what, "images/s", a, b, ratio(a, b), goal, true)
+end
+files("JPEG file to 2 views at 224, one core / Pillow", "jpeg", "jpeg peer", 3.5)
+files("  / torchvision's v2 on tensors", "jpeg", "jpeg-v2 peer")
+files("JPEG file to 2 plus views at 224 / Pillow", "plus", "plus peer", 6)
+files("JPEG decoding / libjpeg-turbo called directly", "decode", "decode", 0.97, "direct_per_s")
+files("  / Pillow's", "decode", "decode peer")
+files("  / torchvision's", "decode", "decode-v2 peer")
+files("PNG decoding / Pillow's", "png", "png peer", 0.97)
+files("packed .npy to 2 views at 224 / ours from JPEG", "npy", "jpeg", 2)
+row("loader's memory at 16 workers, batches left out", "MB", field("images: memory", "peak_mb"), nil,
+  field("images: memory", "peak_mb"), 300)
 local kernels = found.kernels or {}
 row("k-means 256 x 128, k 128, 5 iterations", "ms", kernels.kmeans_ms, nil, kernels.kmeans_ms, 1)
 row("kNN 10,000 x 50,000 x 128 / its matrix product", "s", kernels.knn_s, kernels.product_s,
@@ -194,9 +244,9 @@ local function print_parts()
 end
 
 local torch = found["npid PyTorch"]
-if torch and found["augmentation torchvision"] then
+if torch and found["images: CIFAR augmentation torchvision"] then
   print(("\npeer: %s (%d threads, %.0f MB resident once imported), %s"):format(torch.what, torch.threads,
-    torch.import_mb, found["augmentation torchvision"].what))
+    torch.import_mb, found["images: CIFAR augmentation torchvision"].what))
 elseif not peer then
   print "\nno python3 here has torch and torchvision (PEER_PYTHON can name one): ours alone"
 end
