@@ -7,6 +7,7 @@
 
 uint8_t *cld_scratch_reserve(cld_scratch *s, size_t bytes) {
     if (bytes <= s->bytes) return s->data;
+    if (s->more) return s->more(s, bytes);
     uint8_t *data = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
     if (!data)
         return cld_fail_null(CLD_NOMEM, "out of memory: an image needs %.1f MiB to work in",

@@ -8,6 +8,8 @@
 typedef struct cld_scratch {
     uint8_t *data;
     size_t bytes;
+    /* If set, memory comes from it instead, and is its own to free. */
+    uint8_t *(*more)(struct cld_scratch *s, size_t bytes);
 } cld_scratch;
 
 /* At least so many bytes, 64-byte aligned, of undefined content; the last ones are given back. NULL: out of memory,
