@@ -279,6 +279,26 @@ int cldL_edit_distance(const char *a, const char *b) {
     return row[n];
 }
 
+bool cldL_is_near(const char *word, const char *name) {
+    int far = (int)strlen(word) / 2;
+    return cldL_edit_distance(word, name) <= (far > 2 ? far : 2);
+}
+
+/* Raises; says which field was meant, or else which there are. */
+static void unknown_field(lua_State *L, const char *function, const char *key, const char *const *names,
+                          const char *nearest) {
+    if (cldL_is_near(key, nearest))
+        luaL_error(L, "%s: unknown field '%s'; did you mean '%s'?", function, key, nearest);
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (const char *const *name = names; *name; name++) {
+        if (name != names) luaL_addstring(&b, ", ");
+        luaL_addstring(&b, *name);
+    }
+    luaL_pushresult(&b);
+    luaL_error(L, "%s: unknown field '%s'; there are %s", function, key, lua_tostring(L, -1));
+}
+
 void cldL_check_fields(lua_State *L, int arg, const char *function, const char *const *names) {
     if (lua_isnoneornil(L, arg)) return;
     luaL_checktype(L, arg, LUA_TTABLE);
@@ -292,6 +312,6 @@ void cldL_check_fields(lua_State *L, int arg, const char *function, const char *
             known = strcmp(*name, key) == 0;
             if (cldL_edit_distance(key, *name) < cldL_edit_distance(key, nearest)) nearest = *name;
         }
-        if (!known) luaL_error(L, "%s: unknown field '%s'; did you mean '%s'?", function, key, nearest);
+        if (!known) unknown_field(L, function, key, names, nearest);
     }
 }

@@ -119,9 +119,20 @@ static int step_error(lua_State *L, int number, const char *name, const char *me
 
 /* "; did you mean 'x'?", or nothing if no name is near. Pushes it. */
 static const char *push_hint(lua_State *L, const char *word, const char *nearest) {
-    int far = (int)strlen(word) / 2;
-    if (!nearest || cldL_edit_distance(word, nearest) > (far > 2 ? far : 2)) return lua_pushliteral(L, "");
-    return lua_pushfstring(L, "; did you mean '%s'?", nearest);
+    return cldL_is_near(word, nearest) ? lua_pushfstring(L, "; did you mean '%s'?", nearest)
+                                       : lua_pushliteral(L, "");
+}
+
+/* "sigma, p, taps". Pushes it. */
+static const char *push_names(lua_State *L, const cld_view_kind *kind) {
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (const cld_setting *s = kind->settings; s->name; s++) {
+        if (s != kind->settings) luaL_addstring(&b, ", ");
+        luaL_addstring(&b, s->name);
+    }
+    luaL_pushresult(&b);
+    return lua_tostring(L, -1);
 }
 
 static const char *nearer(const char *word, const char *a, const char *b) {
@@ -149,7 +160,8 @@ static const cld_view_kind *check_kind(lua_State *L, int arg, int number) {
 static void check_names(lua_State *L, int arg, int number, const cld_view_kind *kind) {
     for (lua_pushnil(L); lua_next(L, arg); lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING) {
-            step_error(L, number, kind->name, "settings have names, as in size = 32");
+            step_error(L, number, kind->name,
+                       lua_pushfstring(L, "settings have names: %s", push_names(L, kind)));
             return;
         }
         const char *key = lua_tostring(L, -2), *nearest = NULL;
@@ -160,7 +172,10 @@ static void check_names(lua_State *L, int arg, int number, const cld_view_kind *
         }
         if (known) continue;
         cldL_push_printable(L, key, strlen(key), CLD_ONE_LINE);
-        const char *shown = lua_tostring(L, -1), *hint = push_hint(L, key, nearest);
+        const char *shown = lua_tostring(L, -1);
+        const char *hint = cldL_is_near(key, nearest)
+                               ? push_hint(L, key, nearest)
+                               : lua_pushfstring(L, "; there are %s", push_names(L, kind));
         step_error(L, number, kind->name, lua_pushfstring(L, "unknown setting '%s'%s", shown, hint));
     }
 }
@@ -188,7 +203,13 @@ static cld_status read_setting(lua_State *L, double *numbers, const cld_setting 
 static const char *push_shown(lua_State *L) {
     switch (lua_type(L, -1)) {
     case LUA_TNUMBER: return luaL_tolstring(L, -1, NULL);
-    case LUA_TTABLE: return lua_pushfstring(L, "a list of %d", (int)lua_rawlen(L, -1));
+    case LUA_TTABLE:
+        for (lua_Unsigned i = 1, n = lua_rawlen(L, -1); i <= n; i++) {
+            const char *type = luaL_typename(L, (lua_rawgeti(L, -1, (lua_Integer)i), -1));
+            lua_pop(L, 1);
+            if (strcmp(type, "number") != 0) return lua_pushfstring(L, "a list with a %s", type);
+        }
+        return lua_pushfstring(L, "a list of %d", (int)lua_rawlen(L, -1));
     case LUA_TSTRING: {
         size_t length;
         const char *text = lua_tolstring(L, -1, &length);

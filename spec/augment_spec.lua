@@ -11,10 +11,12 @@ local DRAWS = drawn.COUNT
 
 local crop = augment.random_resized_crop { size = 24 }
 
--- Its steps as they print, but for the filter.
+-- Its steps as they print, but for the prefix and the filter.
 local function brief(a)
   local lines = {}
-  for i, step in ipairs(a) do lines[i] = tostring(step):gsub(", filter = \"bilinear\"", "") end
+  for i, step in ipairs(a) do
+    lines[i] = tostring(step):gsub("^cld%.augment%.", ""):gsub(", filter = \"bilinear\"", "")
+  end
   return lines
 end
 
@@ -22,7 +24,7 @@ describe("a preset", function()
   local cifar = "normalize { mean = { 0.4914, 0.4822, 0.4465 }, std = { 0.2023, 0.1994, 0.201 } }"
   local imagenet = "normalize { mean = { 0.485, 0.456, 0.406 }, std = { 0.229, 0.224, 0.225 } }"
   local function cut(size, low)
-    return ("random_resized_crop { size = %d, scale = { %g, 1 }, ratio = { 0.75, 1.33333 } }"):format(size, low)
+    return ("random_resized_crop { size = %d, scale = { %g, 1 }, ratio = { 0.75, 1.3333333333333333 } }"):format(size, low)
   end
   local function jitter(b, c, s, h, p)
     return ("color_jitter { brightness = %g, contrast = %g, saturation = %g, hue = %g, p = %g }"):format(b, c, s, h, p)
@@ -93,17 +95,17 @@ describe("a list of steps", function()
   it("prints as one would write it", function()
     local a = list { augment.resize { size = 32 }, augment.flip { p = 0.25 }, augment.normalize { mean = 0, std = 1 } }
     assert.equal([[cld.augment.list {
-  resize { size = 32, filter = "bilinear" },
-  flip { p = 0.25 },
-  normalize { mean = 0, std = 1 },
+  cld.augment.resize { size = 32, filter = "bilinear" },
+  cld.augment.flip { p = 0.25 },
+  cld.augment.normalize { mean = 0, std = 1 },
 }]], tostring(a))
   end)
 
-  it("prints what can be read again", function()
-    local a = augment.plus { erasing = true, ratio = { 0.5, 2 } }
-    local again = assert(load("local cld = ...; local _ENV = cld.augment; _ENV.cld = cld; return " .. tostring(a)))(cld)
-    rawset(augment, "cld", nil)
-    assert.equal(tostring(a), tostring(again))
+  it("prints what makes the same list when it is pasted", function()
+    local a = augment.plus { erasing = true, scale = { 1 / 7, 1 } }
+    local again = assert(load("local cld = ...; return " .. tostring(a)))(cld)
+    for i, step in ipairs(a) do assert.same(step, again[i]) end
+    assert.equal(#a, #again)
   end)
 
   it("tells the size of its views", function()
@@ -238,7 +240,11 @@ describe("a mistake", function()
 
   for _, case in ipairs {
     { "flip", { q = 1 }, "augment.flip: unknown setting 'q'" },
-    { "flip", { 0.5 }, "augment.flip: settings have names, as in size = 32" },
+    { "flip", { 0.5 }, "augment.flip: settings have names: p" },
+    { "color_jitter", { 0.4, 0.4, 0.4, 0.1 }, "settings have names: brightness, contrast, saturation, hue, p" },
+    { "gaussian_blur", { kernel_size = 23 }, "unknown setting 'kernel_size'; there are sigma, p, taps" },
+    { "center_crop", { size = { 8, "8" } },
+      "size must be a number of pixels or {height, width}; got a list with a string" },
     { "flip", { p = 1.5 }, "augment.flip: p is a probability, 0 to 1; got 1.5" },
     { "flip", { p = 0 / 0 }, "augment.flip: p is a probability" },
     { "flip", { p = "often" }, "augment.flip: p must be a number; got 'often'" },
@@ -305,6 +311,27 @@ describe("a mistake", function()
     fails(function() list { small, small } end, "augment: step 2, jigsaw: there is one before it")
   end)
 
+  it("is a nil between steps", function()
+    fails(function() list { augment.flip(), nil, augment.flip() } end,
+      "augment: step 2 is nil, and step 3 is not: a list has no holes")
+    fails(function() list { nil, augment.flip() } end, "augment: step 1 is nil, and step 2 is not")
+    local a = augment.base()
+    a[7] = augment.flip()
+    fails(function() a:size() end, "augment: step 6 is nil, and step 7 is not")
+    a[7], a[2] = nil, nil
+    fails(function() a:size() end, "augment: step 2 is nil, and step 5 is not")
+  end)
+
+  it("is a list in a list", function()
+    fails(function() list { augment.base() } end, "augment: step 1 is a list itself: put its steps there")
+  end)
+
+  it("is a setting of a list", function()
+    local a = augment.base()
+    fails(function() a.size = 96 end,
+      "augment: a list has steps alone, settings are a step's, as in list%[1%].size = 96; got field 'size'")
+  end)
+
   it("in a list is not taken for a setting", function()
     fails(function() list { augment.flip(), size = 3 } end, "augment.list: expected steps alone, .* found field 'size'")
     fails(function() list(3) end, "augment.list: expected a table of steps, got 3")
@@ -312,6 +339,10 @@ describe("a mistake", function()
 
   it("in a preset's settings is named", function()
     fails(function() augment.plus { flop = 1 } end, "augment.plus: unknown field 'flop'; did you mean 'flip'%?")
+    fails(function() augment.infomin { jitter = 4 } end,
+      "augment.infomin: unknown field 'jitter'; there are mean, ratio, scale, size, std")
+    fails(function() augment.base { 32 } end, "augment.base: settings have names: blur, crop, ")
+    fails(function() augment.base(augment.base()) end, "augment.base: settings have names: blur, crop, ")
     fails(function() augment.plus { flip = "often" } end, "augment.flip: p must be a number; got 'often'")
     fails(function() augment.plus { grayscale = 0 / 0 } end, "augment.random_grayscale: p is a probability")
     fails(function() augment.plus { jitter = { 1, 2 } } end, "augment.plus: jitter must be a list of 4")
@@ -329,6 +360,16 @@ describe("a mistake", function()
     fails(draw { epoch = 1 << 22 }, ".*epoch must be 0 to 4194303")
     fails(draw { view = 65 }, ".*view must be 1 to 64")
     fails(function() augment.base():draw({}, 0, 8) end, ".*a side of an image, in pixels")
+  end)
+
+  it("in torchvision's names is a step's name here", function()
+    for theirs, ours in pairs {
+      RandomHorizontalFlip = "flip", random_erasing = "erasing", grayscale = "random_grayscale", byol = "byol_1",
+      resized_crop = "random_resized_crop", RandAugment = "rand_augment", ColorJitter = "color_jitter",
+    } do
+      fails(function() return augment[theirs] end,
+        ("cld.augment has no '%s'; did you mean '%s'%%?"):format(theirs, ours))
+    end
   end)
 
   it("in the name of a step is named", function()

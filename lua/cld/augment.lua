@@ -33,9 +33,18 @@ end
 
 -- ---- printing ---------------------------------------------------------------
 
+-- The shortest that is read as the same number again.
+local function number_shown(value)
+  for digits = 6, 16 do
+    local text = ("%." .. digits .. "g"):format(value)
+    if tonumber(text) == value then return text end
+  end
+  return ("%.17g"):format(value)
+end
+
 local function shown(value)
   if type(value) == "string" then return ("%q"):format(value) end
-  if type(value) == "number" then return ("%.6g"):format(value) end
+  if type(value) == "number" then return number_shown(value) end
   if type(value) ~= "table" then return tostring(value) end
   local parts = {}
   for i, entry in ipairs(value) do parts[i] = shown(entry) end
@@ -45,6 +54,7 @@ end
 local kinds = {} -- by name
 for _, kind in ipairs(views.kinds()) do kinds[kind.name] = kind end
 
+-- As one would write it in a program.
 local function step_shown(step)
   local _ <close> = core.text.c_locale()
   local parts = {}
@@ -52,7 +62,7 @@ local function step_shown(step)
     local value = step[setting.name]
     if value ~= nil then parts[#parts + 1] = ("%s = %s"):format(setting.name, shown(value)) end
   end
-  return #parts > 0 and ("%s { %s }"):format(step.op, table.concat(parts, ", ")) or ("%s {}"):format(step.op)
+  return ("cld.augment.%s { %s }"):format(step.op, table.concat(parts, ", "))
 end
 
 -- ---- steps ------------------------------------------------------------------
@@ -86,6 +96,32 @@ end
 local List = { __name = "cld.augment.list" }
 List.__index = List
 
+function List:__newindex(key, step)
+  if math.type(key) == "integer" then return rawset(self, key, step) end
+  caller.raise("augment: a list has steps alone, settings are a step's, as in list[1].size = 96; got field %s",
+    caller.shown(key))
+end
+
+-- Raises unless value has steps 1 to n and nothing else: a nil among them would end the list without a word.
+local function check_entries(value)
+  local last = 0
+  for key in pairs(value) do
+    if math.type(key) ~= "integer" or key < 1 then
+      caller.raise("augment.list: expected steps alone, as in list{flip{}, normalize{...}}; found field %s",
+        caller.shown(key))
+    end
+    last = math.max(last, key)
+  end
+  for i = 1, last do
+    local step = rawget(value, i)
+    if step == nil then caller.raise("augment: step %d is nil, and step %d is not: a list has no holes", i, last) end
+    if getmetatable(step) == List then
+      caller.raise("augment: step %d is a list itself: put its steps there, one by one, or by table.unpack", i)
+    end
+  end
+  return last
+end
+
 function List:__tostring()
   local lines = { "cld.augment.list {" }
   for _, step in ipairs(self) do lines[#lines + 1] = ("  %s,"):format(tostring(step)) end
@@ -97,7 +133,10 @@ end
 function augment.is_list(value) return getmetatable(value) == List end
 
 --- The program in C, checked, for cld.core: what is wrong with a step is raised at the user's line.
-function List:program() return caller.call("augment", views.program, self) end
+function List:program()
+  check_entries(self)
+  return caller.call("augment", views.program, self)
+end
 
 --- height, width of the views of images of that size, or of any without it.
 function List:size(height, width) return caller.call("size", views.size, self:program(), height, width) end
@@ -133,13 +172,7 @@ function augment.list(steps)
   if type(steps) ~= "table" then
     caller.raise("augment.list: expected a table of steps, got %s", caller.shown(steps))
   end
-  for key in pairs(steps) do
-    if math.type(key) ~= "integer" or key < 1 or key > #steps then
-      caller.raise("augment.list: expected steps alone, as in list{flip{}, normalize{...}}; found field %s",
-        caller.shown(key))
-    end
-  end
-  local list = setmetatable(table.move(steps, 1, #steps, 1, {}), List)
+  local list = setmetatable(table.move(steps, 1, check_entries(steps), 1, {}), List)
   list:program()
   return list
 end
@@ -151,6 +184,9 @@ local function settings(name, own, given)
   local names = {}
   for key in pairs(own) do names[#names + 1] = key end
   table.sort(names)
+  if type(given) == "table" and #given > 0 then
+    caller.raise("augment.%s: settings have names: %s", name, table.concat(names, ", "))
+  end
   caller.check_fields("augment." .. name, given, names)
   local a = {}
   for key, value in pairs(own) do a[key] = value end

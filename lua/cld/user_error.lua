@@ -35,10 +35,16 @@ end
 
 local function bare(word) return (word:gsub("^%-+", "")) end
 
--- 0 where the name begins with the word; leading dashes are none of either.
+local function letters(word) return (word:lower():gsub("[-_]", "")) end
+
+-- Letters to change; 0 where the name begins with the word, at most 1 where one holds the other, the less the longer
+-- it is. Leading dashes are none of either.
 local function distance(word, name)
   word, name = bare(word), bare(name)
   if #word >= 3 and name:sub(1, #word) == word then return 0 end
+  local a, b = letters(word), letters(name)
+  local shared = math.min(#a, #b)
+  if shared >= 4 and (a:find(b, 1, true) or b:find(a, 1, true)) then return 1 / shared end
   return core.system.edit_distance(word, name)
 end
 

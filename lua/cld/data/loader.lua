@@ -84,7 +84,8 @@ local function programs(set, options, settings)
     for v = 1, count do views[v] = one end
   end
   local compiled, list = {}, {}
-  for v, program in ipairs(views) do
+  for v = 1, #views do
+    local program = views[v]
     if not augment.is_list(program) then
       caller.raise("data.loader: view %d must be an augmentation of cld.augment, got %s", v, caller.shown(program))
     end
