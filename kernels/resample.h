@@ -165,11 +165,9 @@ CLD_HOST_DEVICE static inline cld_rect cld_view_needs(const cld_view *v, int hei
 
 /* ---- a batch of views for a device ------------------------------------------------------------------------------------- */
 
-/* What the device must know of one more view, of an image of this size that lies there as a whole. Start from zeros. */
-static inline void cld_view_batch_add(cld_view_batch *b, const cld_view *v, int height, int width) {
-    if (v->pixels > b->pixels) b->pixels = v->pixels;
-    const cld_view_instruction *s = v->step;
-    if (v->count < 1 || s->op != CLD_VIEW_RESAMPLE) return;
+/* A RESAMPLE of an image or a canvas of this size. */
+static inline void cld_view_batch_add_resample(cld_view_batch *b, const cld_view_instruction *s, int height,
+                                               int width) {
     cld_axis y = cld_axis_y(s, 1, height), x = cld_axis_x(s, 1, width);
     int64_t window_height = s->resample.window[2], window_width = s->resample.window[3];
     cld_rect needed = cld_resample_needs(s, &y, &x);
@@ -178,6 +176,15 @@ static inline void cld_view_batch_add(cld_view_batch *b, const cld_view *v, int 
     int64_t taps = (2 + cld_axis_room(&x)) * window_width + (2 + cld_axis_room(&y)) * window_height;
     if (narrowed > b->narrowed) b->narrowed = narrowed;
     if (taps > b->taps) b->taps = taps;
+}
+
+/* What the device must know of one more view, of an image of this size that lies there as a whole. Start from zeros. */
+static inline void cld_view_batch_add(cld_view_batch *b, const cld_view *v, int height, int width) {
+    if (v->pixels > b->pixels) b->pixels = v->pixels;
+    for (const cld_view_instruction *s = v->step, *end = s + v->count; s < end; s++) {
+        if (s->op == CLD_VIEW_RESAMPLE) cld_view_batch_add_resample(b, s, height, width);
+        cld_view_resize(s, &height, &width);
+    }
 }
 
 #endif

@@ -2,8 +2,9 @@
  * (runtime/views draws them). The host and other devices follow it with integer and plain float arithmetic alone, built
  * without fused multiply-adds (kernels/pixel.h), so that the pixels do not depend on who makes them.
  *
- * The canvas is three 8-bit planes. It begins as the image; CLD_VIEW_RESAMPLE, which can only be the first instruction,
- * cuts it out of an image of any size instead. CLD_VIEW_NORMALIZE, which is always there, turns the canvas into floats,
+ * The canvas is three 8-bit planes. It begins as the image. A CLD_VIEW_RESAMPLE that is the first instruction cuts it out
+ * of the image instead, of which then only that part is needed, at a smaller scale perhaps; a later one, out of the canvas
+ * so far. CLD_VIEW_NORMALIZE, which is always there, turns the canvas into floats,
  * and only CLD_VIEW_ERASE may follow it. An instruction is 64 bytes, a view a header of 16 and its instructions: bytes that are
  * copied to a device as they are.
  *
@@ -33,18 +34,18 @@ typedef struct cld_pixels {
 } cld_pixels;
 
 #define CLD_VIEW_OPS(X)                                                                                      \
-    X(RESAMPLE)   /* resample: the box of the image to `out`'s size; of that the window is the new canvas */ \
-    X(WINDOW)     /* window: this part is the new canvas; what lies outside the old one is filled */         \
-    X(FLIP)       /* mirrored left to right */                                                               \
-    X(BRIGHTNESS) /* factor: a blend with black */                                                           \
-    X(CONTRAST)   /* factor: a blend with the mean grey level */                                             \
-    X(SATURATION) /* factor: a blend with the grey image */                                                  \
-    X(HUE)        /* shift: 0 to 255, of Pillow's 8-bit hue */                                               \
-    X(GREY)       /* convert("L") in all three planes */                                                     \
-    X(BOX_BLUR)   /* box: Pillow's GaussianBlur, three box blurs along x, then along y */                    \
-    X(TAP_BLUR)   /* taps: a symmetric filter along y, then x, in floats, the border reflected */            \
-    X(INVERT)     /* 255 - level */                                                                          \
-    X(SOLARIZE)   /* level: inverts levels of at least this */                                               \
+    X(RESAMPLE)     /* resample: the box, resized to `out`'s size; of that the window is the new canvas */   \
+    X(WINDOW)       /* window: this part is the new canvas; what lies outside the old one is filled */       \
+    X(FLIP)         /* mirrored left to right */                                                             \
+    X(BRIGHTNESS)   /* factor: a blend with black */                                                         \
+    X(CONTRAST)     /* factor: a blend with the mean grey level */                                           \
+    X(SATURATION)   /* factor: a blend with the grey image */                                                \
+    X(HUE)          /* shift: 0 to 255, of Pillow's 8-bit hue */                                             \
+    X(GREY)         /* convert("L") in all three planes */                                                   \
+    X(BOX_BLUR)     /* box: Pillow's GaussianBlur, three box blurs along x, then along y */                  \
+    X(TAP_BLUR)     /* taps: a symmetric filter along y, then x, in floats, the border reflected */          \
+    X(INVERT)       /* 255 - level */                                                                        \
+    X(SOLARIZE)     /* level: inverts levels of at least this */                                             \
     X(SOLARIZE_ADD) /* level: added to levels below 128, at most 255 */                                      \
     X(POSTERIZE)    /* level: bits that are kept, 0 to 8 */                                                  \
     X(AUTOCONTRAST) /* ImageOps.autocontrast, by channel */                                                  \
@@ -68,7 +69,7 @@ typedef struct cld_view_instruction {
     int32_t flip; /* RESAMPLE, NORMALIZE: the result is mirrored left to right as well */
     union {
         struct {
-            float top, left, height, width; /* the box, in pixels of the full-size image */
+            float top, left, height, width; /* the box, in pixels of the full-size image, or of the canvas */
             int32_t out_height,
                 out_width; /* what it is resized to: Image.crop of the pixels it touches, then resize(box) */
             int32_t window[4]; /* top, left, height, width: of that */
@@ -112,6 +113,17 @@ typedef struct cld_view {
     int32_t pixels;              /* of the largest canvas on the way, the first and the last among them */
     cld_view_instruction step[]; /* (count) */
 } cld_view;
+
+/* The canvas' size before the instruction -> after it. */
+static inline void cld_view_resize(const cld_view_instruction *s, int *height, int *width) {
+    if (s->op == CLD_VIEW_RESAMPLE) {
+        *height = s->resample.window[2];
+        *width = s->resample.window[3];
+    } else if (s->op == CLD_VIEW_WINDOW) {
+        *height = s->window.height;
+        *width = s->window.width;
+    }
+}
 
 static inline size_t cld_view_bytes(int count) {
     return sizeof(cld_view) + (size_t)count * sizeof(cld_view_instruction);

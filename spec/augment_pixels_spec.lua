@@ -43,6 +43,20 @@ describe("the pixels of", function()
     local steps = { augment.random_grayscale { p = 1 }, flip, augment.gaussian_blur { sigma = 1.5 } }
     same(steps, cld.image.gaussian_blur(cld.image.hflip(cld.image.grayscale(image)), 1.5))
   end)
+  it("a resized image that is resized again", function()
+    same({ resize, augment.resize { size = { 13, 50 }, filter = "bicubic" } },
+      cld.image.resized_crop(resized, 0, 0, 30, 44, { 13, 50 }, "bicubic"))
+  end)
+  it("a crop of one that is mirrored", function()
+    local steps = { flip, augment.random_resized_crop { size = { 9, 12 } } }
+    local box = list(steps):draw({ sample = 3 }, H, W)[1][2].box
+    same(steps, cld.image.resized_crop(cld.image.hflip(image), box[1], box[2], box[3], box[4], { 9, 12 }),
+      { sample = 3 })
+  end)
+  it("a grey image that is resized, mirrored", function()
+    local grey = cld.image.resized_crop(cld.image.grayscale(image), 0, 0, H, W, { 30, 44 })
+    same({ augment.random_grayscale { p = 1 }, resize, flip }, cld.image.hflip(grey))
+  end)
   it("the middle of a resized image", function()
     same({ resize, augment.center_crop { size = { 11, 20 } } }, part(resized, 10, 12, 11, 20))
   end)

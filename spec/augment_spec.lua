@@ -24,7 +24,8 @@ describe("a preset", function()
   local cifar = "normalize { mean = { 0.4914, 0.4822, 0.4465 }, std = { 0.2023, 0.1994, 0.201 } }"
   local imagenet = "normalize { mean = { 0.485, 0.456, 0.406 }, std = { 0.229, 0.224, 0.225 } }"
   local function cut(size, low)
-    return ("random_resized_crop { size = %d, scale = { %g, 1 }, ratio = { 0.75, 1.3333333333333333 } }"):format(size, low)
+    local text = "random_resized_crop { size = %d, scale = { %g, 1 }, ratio = { 0.75, 1.3333333333333333 } }"
+    return text:format(size, low)
   end
   local function jitter(b, c, s, h, p)
     return ("color_jitter { brightness = %g, contrast = %g, saturation = %g, hue = %g, p = %g }"):format(b, c, s, h, p)
@@ -152,6 +153,14 @@ describe("a list of steps", function()
       end
       assert.same(expected, augment[kind.name](given))
     end
+  end)
+
+  it("may resample where it likes", function()
+    local view = list { augment.resize { size = 20 }, augment.flip { p = 1 }, crop }:draw({}, 30, 40)[1]
+    assert.same({ 24, 24, "RESAMPLE", "RESAMPLE", "NORMALIZE" },
+      { view.height, view.width, view[1].op, view[2].op, view[3].op })
+    assert.same({ 0, 0, 30, 40 }, view[1].box)
+    assert.truthy(view[2].box[3] <= 20 and view[2].box[4] <= 26)
   end)
 
   it("does not begin with a step that resamples", function()
@@ -301,8 +310,6 @@ describe("a mistake", function()
   end)
 
   it("in the order is named, with what to do", function()
-    fails(function() list { augment.flip(), crop } end,
-      "augment: step 2, random_resized_crop: it cuts the view out of the image, and must be the first step: move")
     fails(function() list { augment.erasing() } end, "augment: step 1, erasing: .* put it after normalize{mean, std}")
     local identity = augment.normalize { mean = 0, std = 1 }
     fails(function() list { identity, augment.flip() } end,

@@ -3,6 +3,7 @@ local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"
 local formula = require "spec.support.formula"
+local process = require "spec.support.process"
 
 -- n images of h x w with edges, flat parts and noise.
 local function dataset(n, h, w)
@@ -34,6 +35,47 @@ local function collect(set, device, options, epoch, first_image)
 end
 
 local augment = cld.augment
+
+local LISTS = 15
+
+local function random_integer(state, low, high)
+  state.at = (state.at * 6364136223846793005 + 1442695040888963407)
+  return low + (state.at >> 33) % (high - low + 1)
+end
+
+-- One to seven steps in any order, a last one that gives the views their size, and perhaps normalize and erasing.
+local function random_list(state)
+  local function integer(low, high) return random_integer(state, low, high) end
+  local function size() return { integer(1, 70), integer(1, 70) } end
+  local function filter() return integer(0, 1) == 0 and "bilinear" or "bicubic" end
+  local resizes = {
+    function() return augment.random_resized_crop { size = size(), scale = { 0.05, 1 }, filter = filter() } end,
+    function() return augment.resize { size = size(), filter = filter() } end,
+    function() return augment.center_crop { size = size() } end,
+    function() return augment.random_crop { size = size(), padding = integer(0, 5) } end,
+  }
+  local others = {
+    function() return augment.flip() end,
+    function() return augment.color_jitter { brightness = 0.8, contrast = 0.8, saturation = 0.8, hue = 0.5 } end,
+    function() return augment.random_grayscale { p = 0.5 } end,
+    function() return augment.gaussian_blur { sigma = { 0.1, 5 } } end,
+    function() return augment.gaussian_blur { taps = 1 } end,
+    function() return augment.solarize() end,
+    function() return augment.rand_augment { n = 4, m = 6, mstd = 3, p = 1 } end,
+  }
+  local steps = {}
+  for _ = 1, integer(0, 6) do
+    local from = integer(0, 2) == 0 and resizes or others
+    steps[#steps + 1] = from[integer(1, #from)]()
+  end
+  steps[#steps + 1] = resizes[integer(1, #resizes)]()
+  for _ = 1, integer(0, 1) do steps[#steps + 1] = others[integer(1, #others)]() end
+  if integer(0, 1) == 0 then
+    steps[#steps + 1] = augment.normalize(augment.statistics.imagenet)
+    for _ = 1, integer(0, 2) do steps[#steps + 1] = augment.erasing { p = 0.7, value = 1 } end
+  end
+  return augment.list(steps)
+end
 
 devices.each("the loader", function(device)
   local here = cld.cuda.resolve(device)
@@ -74,6 +116,14 @@ devices.each("the loader", function(device)
     ["crops of extreme ratio"] = only { crop = true, scale = { 0.9, 1 }, ratio = { 4, 5 } },
     ["CLD's base"] = augment.base { size = 16 },
     ["MoCo's"] = augment.plus { size = { 15, 11 }, erasing = true },
+    ["crops of a resized image"] = augment.list {
+      augment.resize { size = 20 }, augment.random_resized_crop { size = { 9, 13 } }, augment.flip(),
+    },
+    ["crops of a mirrored image"] = augment.list { augment.flip(), augment.random_resized_crop { size = 24 } },
+    ["crops of a jittered image"] = augment.list {
+      augment.color_jitter { brightness = 0.4, hue = 0.2 }, augment.random_resized_crop { size = 9 },
+      augment.gaussian_blur(), augment.resize { size = { 14, 10 }, filter = "bicubic" },
+    },
   }
   local names = {}
   for name in pairs(cases) do names[#names + 1] = name end
@@ -83,6 +133,15 @@ devices.each("the loader", function(device)
       same(dataset(10, 16, 12), { augment = cases[name], views = 2 })
     end)
   end
+
+  it("makes the host's views: two random lists of each set, of any size up to 70 pixels", function()
+    local state = { at = 5 }
+    for _ = 1, LISTS do
+      local set = dataset(3, random_integer(state, 1, 70), random_integer(state, 1, 70))
+      local views, resident = { random_list(state), random_list(state) }, random_integer(state, 0, 1) == 1
+      same(set, { views = views, batch_size = 2, resident = resident })
+    end
+  end)
 
   it("draws by the whole seed, the epoch, the view and the image", function()
     local set, options = dataset(10, 6, 6), { augment = augment.base { size = 6 }, views = 3, drop_last = false }
@@ -116,6 +175,29 @@ devices.each("the loader", function(device)
   for _, dtype in ipairs { "bf16", "f16" } do
     it("rounds to nearest: " .. dtype, function()
       same(dataset(10, 16, 12), { augment = augment.plus { size = { 15, 11 }, erasing = 0.5 }, dtype = dtype })
+    end)
+  end
+
+  if cld.cuda.is_emulated() then
+    it("makes all of a batch's views of 32 pixels with one launch for each list", function()
+      local folder = process.temporary_folder()
+      local script = process.write(folder .. "/views.lua", [==[
+        local cld = require "cld"
+        local set = cld.data.tensors {
+          images = cld.zeros({ 8, 32, 32, 3 }, { dtype = "u8" }), labels = cld.zeros({ 8 }, { dtype = "i64" }),
+          classes = 1,
+        }
+        local loader = cld.data.loader { set, batch_size = 4, augment = cld.augment[arg[1]](), device = "cuda" }
+        for batch in loader:epoch(1) do batch.views[1]:cpu() end
+      ]==])
+      for _, preset in ipairs { "base", "plus" } do
+        local launches = folder .. "/" .. preset
+        local result = process.run { script, preset, env = { CLD_HOST_LAUNCHES = launches } }
+        assert.equal("", result.err)
+        local _, count = process.read(launches):gsub("follow_views\n", "")
+        assert.equal(2 * 2, count) -- two batches of two views
+      end
+      process.remove(folder)
     end)
   end
 

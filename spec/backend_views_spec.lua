@@ -31,7 +31,7 @@ local function random_integer(state, low, high)
   return low + (state.at >> 33) % (high - low + 1)
 end
 
--- One instruction of any kind but resample, which keeps the canvas' size unless it is the window, whose size is given.
+-- One instruction of any kind, which keeps the canvas' size, height x width.
 local function random_instruction(state, height, width)
   local function integer(low, high) return random_integer(state, low, high) end
   local function factor() return integer(0, 20) / 10 end
@@ -43,6 +43,8 @@ local function random_instruction(state, height, width)
     { "solarize", integer(0, 256) }, { "solarize_add", integer(0, 128) }, { "posterize", integer(0, 8) },
     { "autocontrast" }, { "equalize" }, { "sharpness", factor() },
     { "affine", 1 + a, b, integer(-5, 5), -b, 1 - a, integer(-5, 5), 124, 116, 104, integer(1, 2) },
+    { "resample", 0.5, 0, height / 2, width * 0.75, height + 3, 2 * width, 2, width // 2, height, width,
+      integer(1, 2), integer(0, 1) },
   }
   return kinds[integer(1, #kinds)]
 end
@@ -105,6 +107,11 @@ devices.each("views", function(device)
     ["a window of it, mirrored"] = { { "resample", 0, 0, 16, 13, 30, 40, 3, 5, 20, 21, 1, 1 } },
     ["part of a pixel"] = { { "resample", 0.25, 1.5, 13.125, 0.75, 5, 6, 0, 0, 5, 6, 2, 0 } },
     ["along y first"] = { { "resample", 0, 0, 16, 5, 3, 5, 0, 0, 3, 5, 1, 0 } },
+    ["a canvas, smaller"] = { { "grey" }, { "resample", 1, 2, 13, 9, 7, 6, 0, 0, 7, 6, 1, 1 }, { "equalize" } },
+    ["a canvas, larger"] = { { "hue", 9 }, { "resample", 1, 2, 3, 4, 17, 36, 0, 5, 17, 30, 2, 0 }, { "hue", 8 } },
+    ["a canvas, along y first"] = { { "flip" }, { "resample", 0, 0, 16, 5, 3, 5, 0, 0, 3, 5, 1, 0 } },
+    ["one canvas after the other"] = { { "resample", 0, 0, 16, 13, 30, 33, 0, 0, 30, 33, 1, 0 },
+      { "resample", 2, 2, 28, 31, 5, 40, 0, 0, 5, 40, 1, 0 }, { "resample", 0, 0, 5, 40, 31, 9, 0, 0, 31, 9, 2, 1 } },
   }
   local names = {}
   for name in pairs(cases) do names[#names + 1] = name end

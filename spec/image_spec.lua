@@ -127,9 +127,10 @@ describe("cld.image", function()
     local mistakes = {
       ["there is no instruction 'turn'"] = { { "turn" } },
       ["contrast has 1 numbers, got 0"] = { { "contrast" } },
-      ["resample can only be the first instruction"] =
-        { { "flip" }, { "resample", 0, 0, 4, 4, 4, 4, 0, 0, 4, 4, 1, 0 } },
-      ["resample: the box must lie in the image"] = { { "resample", 0, 0, 18, 4, 4, 4, 0, 0, 4, 4, 1, 0 } },
+      ["resample: the box must lie in the image or can"] =
+        { { "window", 0, 0, 3, 3, 0, 0, 0 }, { "resample", 0, 0, 4, 4, 4, 4, 0, 0, 4, 4, 1, 0 } },
+      ["resample: the box must lie in the image or canvas"] =
+        { { "resample", 0, 0, 18, 4, 4, 4, 0, 0, 4, 4, 1, 0 } },
       ["resample: the window must lie in what the box becomes"] =
         { { "resample", 0, 0, 4, 4, 4, 4, 0, 1, 4, 4, 1, 0 } },
       ["erase needs normalize before it"] = { { "erase", 0, 0, 1, 1, 0, 0, 0 } },

@@ -99,7 +99,13 @@ CLD_VIEW_SIMD static void from_planes(uint8_t *restrict pixel, const uint8_t *re
     }
 }
 
+void cld__view_interleave(uint8_t *pixels, const cld_canvas *c) {
+    size_t n = cld__view_pixels(c);
+    from_planes(pixels, c->data, c->data + n, c->data + 2 * n, n);
+}
+
 static void take_image(cld_canvas *c) {
+    c->taken = true;
     const cld_pixels *image = c->image;
     size_t n = cld__view_pixels(c), width = (size_t)c->width;
     const uint8_t *from = image->data - (size_t)image->there.top * image->stride -
@@ -112,27 +118,18 @@ static void take_image(cld_canvas *c) {
 
 /* ---- the view ---------------------------------------------------------------------------------------------------------- */
 
-static void resize(cld_canvas *c, const cld_view_instruction *s) {
-    if (s->op == CLD_VIEW_RESAMPLE) {
-        c->height = s->resample.window[2];
-        c->width = s->resample.window[3];
-    } else if (s->op == CLD_VIEW_WINDOW) {
-        c->height = s->window.height;
-        c->width = s->window.width;
-    }
-}
-
 /* Room for the view on the way, and its beginning. */
 static cld_status begin(cld_canvas *c, const cld_view *v, const cld_pixels *image, cld_scratch *scratch) {
     CLD_TRY(check_image(v, image));
-    *c = (cld_canvas){.height = image->height, .width = image->width, .image = image};
     bool resampled = begins_with_resample(v);
+    *c = (cld_canvas){.height = image->height, .width = image->width, .image = image, .taken = !resampled};
     size_t most = resampled ? 0 : 3 * cld__view_pixels(c), work = 0;
     for (int i = 0; i < v->count; i++) {
         const row *r = &rows[v->step[i].op];
         size_t bytes = r->bytes ? r->bytes(c, &v->step[i]) : 0;
         work = bytes > work ? bytes : work;
-        resize(c, &v->step[i]);
+        cld_view_resize(&v->step[i], &c->height, &c->width);
+        c->taken = true;
         bytes = 3 * cld__view_pixels(c);
         most = bytes > most ? bytes : most;
     }
@@ -143,6 +140,7 @@ static cld_status begin(cld_canvas *c, const cld_view *v, const cld_pixels *imag
     c->work = c->spare + most;
     c->height = image->height;
     c->width = image->width;
+    c->taken = false;
     if (!resampled) take_image(c);
     return CLD_OK;
 }
@@ -160,8 +158,7 @@ static cld_status canvas(uint8_t *out, const cld_view *v, const cld_pixels *imag
     CLD_TRY(begin(&c, v, image, scratch));
     for (int i = 0; i < v->count && v->step[i].op != CLD_VIEW_NORMALIZE; i++)
         rows[v->step[i].op].follow(&c, &v->step[i]);
-    size_t n = cld__view_pixels(&c);
-    from_planes(out, c.data, c.data + n, c.data + 2 * n, n);
+    cld__view_interleave(out, &c);
     return CLD_OK;
 }
 

@@ -26,6 +26,7 @@ typedef struct cld_canvas {
     uint8_t *work;  /* as many bytes as the instruction's row asked for, 64-byte aligned */
     int height, width;
     const cld_pixels *image;
+    bool taken; /* data holds the canvas; before that a RESAMPLE reads the image */
     float *out; /* (3, height, width): what NORMALIZE and ERASE write */
 } cld_canvas;
 
@@ -43,6 +44,9 @@ static inline void cld__view_swap(cld_canvas *c) {
     c->spare = data;
 }
 
+/* The canvas as rows of RGB: 3 bytes a pixel. */
+void cld__view_interleave(uint8_t *pixels, const cld_canvas *c);
+
 /* level -> table[level], in one plane or in all */
 void cld__view_look_up(uint8_t *plane, size_t n, const uint8_t table[256]);
 
@@ -52,7 +56,7 @@ void cld__view_join_row(uint8_t *pixels, const uint8_t *planes, size_t plane, si
 
 /* One function per instruction, and, where it needs some, the bytes to work in on a canvas of this size. */
 #define CLD_CPU_VIEW(name) void cld__view_##name(cld_canvas *c, const cld_view_instruction *s)
-CLD_CPU_VIEW(resample); /* view_resample.c: of image; spare's and data's content is lost */
+CLD_CPU_VIEW(resample); /* view_resample.c: of image, or of the canvas once it is taken */
 size_t cld__view_resample_bytes(const cld_canvas *c, const cld_view_instruction *s);
 CLD_CPU_VIEW(window); /* view_move.c */
 CLD_CPU_VIEW(flip);

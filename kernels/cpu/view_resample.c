@@ -252,8 +252,22 @@ typedef struct job {
     int rows;   /* narrowed rows that are kept */
 } job;
 
-static job job_of(const cld_canvas *c, const cld_view_instruction *s) {
-    const cld_pixels *image = c->image;
+/* What is resampled: the image, or a canvas, whose pixels `copy` has then. */
+static cld_pixels source_of(const cld_canvas *c, const uint8_t *copy) {
+    if (!c->taken) return *c->image;
+    return (cld_pixels){.data = copy,
+                        .stride = 3 * (size_t)c->width,
+                        .height = c->height,
+                        .width = c->width,
+                        .there = {0, 0, c->height, c->width},
+                        .shrink = 1};
+}
+
+static size_t copy_bytes(const cld_canvas *c) {
+    return c->taken ? cld__view_aligned(3 * cld__view_pixels(c)) : 0;
+}
+
+static job job_of(const cld_pixels *image, const cld_view_instruction *s) {
     job j = {.x = cld_axis_x(s, image->shrink, image->width),
              .y = cld_axis_y(s, image->shrink, image->height)};
     j.needed = cld_resample_needs(s, &j.y, &j.x);
@@ -264,8 +278,9 @@ static job job_of(const cld_canvas *c, const cld_view_instruction *s) {
 }
 
 size_t cld__view_resample_bytes(const cld_canvas *c, const cld_view_instruction *s) {
-    job j = job_of(c, s);
-    return taps_bytes(&j.x, s->resample.window[3]) + taps_bytes(&j.y, s->resample.window[2]) +
+    cld_pixels image = source_of(c, NULL);
+    job j = job_of(&image, s);
+    return copy_bytes(c) + taps_bytes(&j.x, s->resample.window[3]) + taps_bytes(&j.y, s->resample.window[2]) +
            ((size_t)j.rows + 1) * j.narrow + GROUP * j.source;
 }
 
@@ -282,11 +297,13 @@ static const uint8_t *row_of(const cld_pixels *image, const job *j, int row, uin
 }
 
 CLD_CPU_VIEW(resample) {
-    const cld_pixels *image = c->image;
+    const cld_pixels source = source_of(c, c->work), *image = &source;
     const int32_t *w = s->resample.window;
     const loops with = choose_loops();
-    job j = job_of(c, s);
-    uint8_t *memory = c->work;
+    job j = job_of(image, s);
+    uint8_t *memory = c->work + copy_bytes(c);
+    if (c->taken) cld__view_interleave(c->work, c);
+    c->taken = true;
     taps x = make_taps(memory, &j.x, w[1], w[3], j.x.base - j.needed.left, s->flip);
     memory += taps_bytes(&j.x, w[3]);
     taps y = make_taps(memory, &j.y, w[0], w[2], j.y.base - j.needed.top, false);

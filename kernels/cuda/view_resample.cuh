@@ -1,9 +1,16 @@
-/* Pillow's resize: kernels/cpu/view_resample.c. From the interleaved image to work, a pass along x or y as Pillow has
- * it, and along the other to data, each rounded to 8 bits. */
+/* Pillow's resize: kernels/cpu/view_resample.c. From the interleaved image or from the canvas to work, a pass along x or y
+ * as Pillow has it, and along the other to data, each rounded to 8 bits. */
 #ifndef CLD_CUDA_VIEW_RESAMPLE_CUH
 #define CLD_CUDA_VIEW_RESAMPLE_CUH
 
 #include "kernels/cuda/view.cuh"
+
+/* What is resampled. */
+typedef struct source {
+    const uint8_t *data;
+    int64_t row, pixel, channel; /* bytes from one to the next */
+    int height, width;
+} source;
 
 /* Made by one thread for all. */
 typedef struct resampling {
@@ -41,9 +48,11 @@ __device__ inline uint8_t tap_sum(const uint8_t *in, int64_t stride, const int32
     return cld_tap_level(sum);
 }
 
-/* image: its whole width is `stride` bytes a row. */
-__device__ inline void resample(canvas &c, const instruction &s, const uint8_t *image, int64_t stride,
-                                const resampling *r) {
+/* from: all of the image, or c itself. */
+__device__ inline void resample(canvas &c, const instruction &s, const source &from, resampling *r) {
+    __syncthreads();
+    if (thread() == 0) plan_resampling(r, s, from.height, from.width);
+    __syncthreads();
     const int32_t *w = s.resample.window;
     int height = w[2], width = w[3], pixels = height * width;
     cld_rect needed = r->needed;
@@ -51,16 +60,18 @@ __device__ inline void resample(canvas &c, const instruction &s, const uint8_t *
     make_taps(taps_x, r->room_x, r->x, w[1], width, r->x.base - needed.left, s.flip != 0);
     make_taps(taps_y, r->room_y, r->y, w[0], height, r->y.base - needed.top, false);
     __syncthreads();
-    const uint8_t *from = image + needed.top * stride + 3 * (int64_t)needed.left;
+    const uint8_t *data = from.data + needed.top * from.row + needed.left * from.pixel;
     /* The size between the passes. */
     int rows = r->y_first ? height : needed.height, columns = r->y_first ? needed.width : width;
     int between = rows * columns;
     for (int k = thread(); k < between; k += threads()) {
         int y = k / columns, x = k % columns;
         for (int channel = 0; channel < 3; channel++)
-            c.work[channel * between + k] =
-                r->y_first ? tap_sum(from + 3 * x + channel, stride, taps_y + y * r->room_y)
-                           : tap_sum(from + y * stride + channel, 3, taps_x + x * r->room_x);
+            c.work[channel * between + k] = r->y_first
+                                                ? tap_sum(data + x * from.pixel + channel * from.channel,
+                                                          from.row, taps_y + y * r->room_y)
+                                                : tap_sum(data + y * from.row + channel * from.channel,
+                                                          from.pixel, taps_x + x * r->room_x);
     }
     __syncthreads();
     for (int k = thread(); k < pixels; k += threads()) {

@@ -8,8 +8,9 @@
 --   table.insert(a, 5, cld.augment.solarize { p = 0.1 })  -- a step is put in between: the others draw as before
 --   local b = cld.augment.list { cld.augment.resize { size = 32 }, cld.augment.flip() }
 --
--- A step that cuts its view out of the image (random_resized_crop, resize) comes first; without one the image is taken
--- as it is. Values are 0 to 1 unless `normalize` ends the list; `erasing` follows it. Whoever takes a list checks it.
+-- Steps are done in their order. A list that begins with random_resized_crop or resize is fast: of a file only the part
+-- that it cuts out is decoded. Values are 0 to 1 unless there is `normalize`, after which only `erasing` may come.
+-- Whoever takes a list checks it.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local user_error = require "cld.user_error"

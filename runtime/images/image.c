@@ -149,7 +149,7 @@ static const char *mistake_in(const cld_view_instruction *s, int height, int wid
         const int32_t *w = s->resample.window;
         if (!(top >= 0 && left >= 0 && s->resample.height > 0 && s->resample.width > 0 &&
               top + s->resample.height <= (float)height && left + s->resample.width <= (float)width))
-            return "the box must lie in the image";
+            return "the box must lie in the image or canvas";
         if (!is_side(s->resample.out_height) || !is_side(s->resample.out_width))
             return "the size must be 1 to 65535";
         if (!lies_in(w[0], w[1], w[2], w[3], s->resample.out_height, s->resample.out_width))
@@ -203,8 +203,6 @@ cld_status cld_image_finish_view(cld_view *v, int count, int height, int width) 
     for (int i = 0; i < count; i++) {
         const cld_view_instruction *s = &v->step[i];
         const char *name = forms[s->op].name;
-        if (s->op == CLD_VIEW_RESAMPLE && i > 0)
-            return cld_fail(CLD_INVALID, "follow: resample can only be the first instruction");
         if (normalized != (s->op == CLD_VIEW_ERASE))
             return cld_fail(CLD_INVALID,
                             normalized ? "follow: only erase may follow normalize, not %s"
@@ -214,13 +212,7 @@ cld_status cld_image_finish_view(cld_view *v, int count, int height, int width) 
         if (mistake) return cld_fail(CLD_INVALID, "follow: %s: %s", name, mistake);
         normalized |= s->op == CLD_VIEW_NORMALIZE;
         if (i == 0 && s->op != CLD_VIEW_RESAMPLE) pixels = (int64_t)height * width;
-        if (s->op == CLD_VIEW_RESAMPLE) {
-            height = s->resample.window[2];
-            width = s->resample.window[3];
-        } else if (s->op == CLD_VIEW_WINDOW) {
-            height = s->window.height;
-            width = s->window.width;
-        }
+        cld_view_resize(s, &height, &width);
         int64_t now = (int64_t)height * width;
         pixels = now > pixels ? now : pixels;
     }

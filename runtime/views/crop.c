@@ -58,7 +58,6 @@ static cld_status draw_resized_crop(cld_draw *d, const double *numbers, cld_phil
 const cld_view_kind cld_kind_random_resized_crop = {
     .name = "random_resized_crop",
     .stream = 1,
-    .place = CLD_STEP_FIRST,
     .help = "a part of random size and ratio, resized",
     .settings = resized_crop_settings,
     .size = fixed_size,
@@ -104,7 +103,6 @@ static cld_status draw_resize(cld_draw *d, const double *numbers, cld_philox *rn
 const cld_view_kind cld_kind_resize = {
     .name = "resize",
     .stream = 2,
-    .place = CLD_STEP_FIRST,
     .help = "the whole image, resized",
     .settings = resize_settings,
     .size = resized,

@@ -45,12 +45,6 @@ static cld_status in_step(const cld_program *p, int i, cld_status status) {
 
 static cld_status check_place(const cld_program *p, int i, int normalized) {
     switch (p->step[i].kind->place) {
-    case CLD_STEP_FIRST:
-        if (i == 0) return CLD_OK;
-        return cld_fail(
-            CLD_INVALID,
-            "it cuts the view out of the image, and must be the first step: move it to the front; "
-            "what other steps made is cut by center_crop or random_crop");
     case CLD_STEP_ON_FLOATS:
         if (normalized >= 0) return CLD_OK;
         return cld_fail(CLD_INVALID, "it works on normalized views: put it after normalize{mean, std}");
@@ -120,10 +114,8 @@ static cld_philox stream(const cld_view_key *key, const cld_program *p, int i, i
 static int64_t largest_canvas(const cld_view *v, int height, int width) {
     int64_t most = v->count > 0 && v->step[0].op == CLD_VIEW_RESAMPLE ? 0 : (int64_t)height * width;
     for (int i = 0; i < v->count; i++) {
-        const cld_view_instruction *s = &v->step[i];
-        int64_t pixels = s->op == CLD_VIEW_RESAMPLE ? (int64_t)s->resample.window[2] * s->resample.window[3]
-                         : s->op == CLD_VIEW_WINDOW ? (int64_t)s->window.height * s->window.width
-                                                    : 0;
+        cld_view_resize(&v->step[i], &height, &width);
+        int64_t pixels = (int64_t)height * width;
         if (pixels > most) most = pixels;
     }
     return most;

@@ -54,7 +54,6 @@ typedef struct cld_setting {
 
 typedef enum cld_step_place {
     CLD_STEP_ON_PIXELS, /* anywhere before normalize */
-    CLD_STEP_FIRST,     /* it resamples the image, so that it must come first */
     CLD_STEP_NORMALIZES,
     CLD_STEP_ON_FLOATS /* only after normalize */
 } cld_step_place;
