@@ -74,10 +74,9 @@ __device__ inline void write_view(const job &j, int64_t view, const canvas &c, c
 
 /* ---- the kernel -------------------------------------------------------------------------------------------------------- */
 
-__device__ inline void follow(canvas &c, const instruction &s, const source &image, exchange *shared,
-                              resampling *plan) {
+__device__ inline void follow(canvas &c, const instruction &s, exchange *shared, resampling *plan) {
     switch (s.op) {
-    case CLD_VIEW_RESAMPLE: resample(c, s, image, plan); break;
+    case CLD_VIEW_RESAMPLE: resample(c, s, plan); break;
     case CLD_VIEW_WINDOW: window(c, s); break;
     case CLD_VIEW_FLIP: flip(c); break;
     case CLD_VIEW_BRIGHTNESS: blend_with_level(c, 0, s.factor); break;
@@ -111,13 +110,10 @@ __global__ void __launch_bounds__(MAX_THREADS, 2) follow_views(job j) {
         const instruction *s = v->step, *end = s + v->count;
         canvas c = {memory, memory + j.work, (int32_t *)(memory + j.taps), j.height, j.width};
         __syncthreads(); /* the last view has been written */
-        source from = {image, 3 * (int64_t)j.width, 3, 1, j.height, j.width};
-        if (s == end || s->op != CLD_VIEW_RESAMPLE) take_image(c, image);
-        for (; s < end && s->op != CLD_VIEW_NORMALIZE; s++) {
-            if (s > v->step || s->op != CLD_VIEW_RESAMPLE)
-                from = {c.data, c.width, 1, (int64_t)c.height * c.width, c.height, c.width};
-            follow(c, *s, from, shared, plan);
-        }
+        bool resampled = s < end && s->op == CLD_VIEW_RESAMPLE;
+        if (thread() == 0) plan->from = {resampled ? image : NULL, 3 * (int64_t)j.width, 3, 1};
+        if (!resampled) take_image(c, image);
+        for (; s < end && s->op != CLD_VIEW_NORMALIZE; s++) follow(c, *s, shared, plan);
         __syncthreads();
         if (s < end) write_view(j, i, c, s, end);
     }

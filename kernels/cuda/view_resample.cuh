@@ -9,11 +9,11 @@
 typedef struct source {
     const uint8_t *data;
     int64_t row, pixel, channel; /* bytes from one to the next */
-    int height, width;
 } source;
 
 /* Made by one thread for all. */
 typedef struct resampling {
+    source from;
     cld_axis x, y;
     cld_rect needed;
     int room_x,
@@ -48,41 +48,49 @@ __device__ inline uint8_t tap_sum(const uint8_t *in, int64_t stride, const int32
     return cld_tap_level(sum);
 }
 
-/* from: all of the image, or c itself. */
-__device__ inline void resample(canvas &c, const instruction &s, const source &from, resampling *r) {
+/* One dimension of three planes, whose outputs are (rows, columns): an output's levels lie `along` apart, its neighbours'
+ * in the other dimension `across`. */
+template <bool of_rows>
+__device__ inline void pass(uint8_t *out, int rows, int columns, const uint8_t *in, int64_t along,
+                            int64_t across, int64_t channel, const int32_t *taps, int room) {
+    int pixels = rows * columns;
+    for (int k = thread(); k < pixels; k += threads()) {
+        int y = k / columns, x = k % columns;
+        const uint8_t *line = in + (of_rows ? x : y) * across;
+        for (int i = 0; i < 3; i++)
+            out[i * pixels + k] = tap_sum(line + i * channel, along, taps + (of_rows ? y : x) * room);
+    }
+}
+
+/* Of the image that r->from is, if it has data, or else of the canvas. It has none afterwards. */
+__device__ inline void resample(canvas &c, const instruction &s, resampling *r) {
     __syncthreads();
-    if (thread() == 0) plan_resampling(r, s, from.height, from.width);
+    if (thread() == 0) {
+        plan_resampling(r, s, c.height, c.width);
+        if (!r->from.data) r->from = {c.data, c.width, 1, (int64_t)c.height * c.width};
+    }
     __syncthreads();
     const int32_t *w = s.resample.window;
-    int height = w[2], width = w[3], pixels = height * width;
+    int height = w[2], width = w[3];
     cld_rect needed = r->needed;
     int32_t *taps_x = c.taps, *taps_y = c.taps + width * r->room_x;
     make_taps(taps_x, r->room_x, r->x, w[1], width, r->x.base - needed.left, s.flip != 0);
     make_taps(taps_y, r->room_y, r->y, w[0], height, r->y.base - needed.top, false);
     __syncthreads();
-    const uint8_t *data = from.data + needed.top * from.row + needed.left * from.pixel;
-    /* The size between the passes. */
-    int rows = r->y_first ? height : needed.height, columns = r->y_first ? needed.width : width;
-    int between = rows * columns;
-    for (int k = thread(); k < between; k += threads()) {
-        int y = k / columns, x = k % columns;
-        for (int channel = 0; channel < 3; channel++)
-            c.work[channel * between + k] = r->y_first
-                                                ? tap_sum(data + x * from.pixel + channel * from.channel,
-                                                          from.row, taps_y + y * r->room_y)
-                                                : tap_sum(data + y * from.row + channel * from.channel,
-                                                          from.pixel, taps_x + x * r->room_x);
+    const uint8_t *data = r->from.data + needed.top * r->from.row + needed.left * r->from.pixel;
+    const source &from = r->from;
+    if (r->y_first) {
+        int64_t columns = needed.width;
+        pass<true>(c.work, height, columns, data, from.row, from.pixel, from.channel, taps_y, r->room_y);
+        __syncthreads();
+        pass<false>(c.data, height, width, c.work, 1, columns, height * columns, taps_x, r->room_x);
+    } else {
+        int64_t rows = needed.height;
+        pass<false>(c.work, rows, width, data, from.pixel, from.row, from.channel, taps_x, r->room_x);
+        __syncthreads();
+        pass<true>(c.data, height, width, c.work, width, 1, rows * width, taps_y, r->room_y);
     }
-    __syncthreads();
-    for (int k = thread(); k < pixels; k += threads()) {
-        int y = k / width, x = k % width;
-        for (int channel = 0; channel < 3; channel++) {
-            const uint8_t *plane = c.work + channel * between;
-            c.data[channel * pixels + k] = r->y_first
-                                               ? tap_sum(plane + y * columns, 1, taps_x + x * r->room_x)
-                                               : tap_sum(plane + x, columns, taps_y + y * r->room_y);
-        }
-    }
+    if (thread() == 0) r->from.data = NULL;
     c.height = height;
     c.width = width;
 }
