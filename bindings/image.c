@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "runtime/images/follow.h"
 #include "runtime/images/image.h"
 
 static int apply(lua_State *L, cld_image_op op, double value) {

@@ -11,7 +11,7 @@
  * Which part of an image a view needs: cld_view_needs of kernels/resample.h.
  *
  * A new instruction: its name in CLD_VIEW_OPS, what it holds in cld_view_instruction, its arithmetic in kernels/pixel.h,
- * a row in kernels/cpu/view.c, a case in kernels/cuda/view.cu, its numbers in runtime/images/image.c.
+ * a row in kernels/cpu/view.c, a case in kernels/cuda/view.cu, its numbers in runtime/images/instructions.c.
  */
 #ifndef CLD_KERNELS_VIEW_H
 #define CLD_KERNELS_VIEW_H
