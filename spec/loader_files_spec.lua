@@ -74,7 +74,12 @@ describe("a loader of files", function()
   after_each(function() os.execute(("rm -rf '%s'"):format(folder)) end)
 
   local function set() return cld.data.folder { root = folder } end
-  local views = { cld.augment.plus { size = 24 }, cld.augment.byol_2 { size = 32 } }
+  local views = {
+    cld.augment.plus { size = 24 }, cld.augment.byol_2 { size = 32 }, cld.augment.list {
+      cld.augment.resize { size = 40 }, cld.augment.flip(), cld.augment.random_resized_crop { size = 16 },
+      cld.augment.color_jitter { hue = 0.2 },
+    },
+  }
 
   it("gives views of different programs and sizes", function()
     local batch = loader(set(), { batch_size = 5, views = views }):epoch(1)()
@@ -123,6 +128,19 @@ describe("a loader of files", function()
     assert(difference > 0 and difference < 2, difference)
     local large = cld.augment.list { cld.augment.resize { size = { 90, 90 } } }
     assert.same(view("exact", { small, large }):totable(), view("fast", { small, large }):totable())
+  end)
+
+  it("keeps its lists as they were when they are edited meanwhile", function()
+    local a = cld.augment.base { size = 16 }
+    local settings = { batch_size = 3, views = { a }, prefetch = 1 }
+    local expected, l, seen = collect(loader(set(), settings)), loader(set(), settings), {}
+    for batch in l:epoch(1) do
+      seen[#seen + 1] = batch.views[1]:totable()
+      a[1].size, a[2].p = 9, 0
+      table.insert(a, 2, cld.augment.solarize { p = 1 })
+    end
+    for i, batch in ipairs(expected) do assert.same(batch.views[1], seen[i]) end
+    assert.equal(#expected, #seen)
   end)
 
   it("goes on in the middle of an epoch", function()
@@ -216,6 +234,7 @@ describe("a loader of files", function()
 
   it("checks what it is told", function()
     check.fails(function() loader(set(), { views = {} }) end, "data.loader: views is an empty list")
+    check.fails(function() loader(set(), { views = { views[1], nil, views[2] } }) end, "view 2 must be .* got nil")
     check.fails(function() loader(set(), { views = { "plus" } }) end, "view 1 must be an augmentation of cld.augment")
     check.fails(function() loader(set(), {}) end, "have sizes of their own: give an augment, such as")
     check.fails(function() loader(set(), { views = views, augment = views[1] }) end, "leave out augment")
