@@ -1,6 +1,6 @@
 /* The arithmetic of one pixel, as Pillow does it, for the host's loops (kernels/cpu/view_*.c) and for devices
- * (kernels/cuda/view.cu); resizing is in kernels/resample.h. Types and order of operations are Pillow's, step by step; it holds where a compiler does not fuse a multiply
- * and an add into one rounding.
+ * (kernels/cuda/view.cu); resizing is in kernels/resample.h. Types and order of operations are Pillow's, step by step. Whoever
+ * includes this is compiled without fused multiply-adds: they round once where Pillow rounds twice.
  */
 #ifndef CLD_KERNELS_PIXEL_H
 #define CLD_KERNELS_PIXEL_H

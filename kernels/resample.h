@@ -138,8 +138,8 @@ CLD_HOST_DEVICE static inline cld_rect cld_resample_needs(const cld_view_instruc
 
 /* The part of an image of this full size that the view looks at, in pixels of the image as it is after `shrink`. The whole
  * image if the view does not begin with a RESAMPLE. */
-CLD_HOST_DEVICE static inline cld_rect cld_view_needs_shrunk(const cld_view *v, int full_height,
-                                                             int full_width, int shrink) {
+CLD_HOST_DEVICE static inline cld_rect cld_view_needs(const cld_view *v, int full_height, int full_width,
+                                                      int shrink) {
     cld_rect whole = {0, 0, (full_height + shrink - 1) / shrink, (full_width + shrink - 1) / shrink};
     if (v->count < 1 || v->step[0].op != CLD_VIEW_RESAMPLE) return whole;
     cld_axis y = cld_axis_y(v->step, shrink, whole.height), x = cld_axis_x(v->step, shrink, whole.width);
@@ -149,18 +149,13 @@ CLD_HOST_DEVICE static inline cld_rect cld_view_needs_shrunk(const cld_view *v, 
 /* The same in pixels of the full size: what to ask a decoder for that shrinks. */
 CLD_HOST_DEVICE static inline cld_rect cld_view_part(const cld_view *v, int full_height, int full_width,
                                                      int shrink) {
-    cld_rect r = cld_view_needs_shrunk(v, full_height, full_width, shrink);
+    cld_rect r = cld_view_needs(v, full_height, full_width, shrink);
     int bottom = (r.top + r.height) * shrink, right = (r.left + r.width) * shrink;
     r.top *= shrink;
     r.left *= shrink;
     r.height = (bottom < full_height ? bottom : full_height) - r.top;
     r.width = (right < full_width ? right : full_width) - r.left;
     return r;
-}
-
-/* Of an image that is decoded at its full size. */
-CLD_HOST_DEVICE static inline cld_rect cld_view_needs(const cld_view *v, int height, int width) {
-    return cld_view_needs_shrunk(v, height, width, 1);
 }
 
 /* ---- a batch of views for a device ------------------------------------------------------------------------------------- */

@@ -33,6 +33,12 @@ typedef struct cld_pixels {
     int full_height, full_width; /* in which the boxes of a view count */
 } cld_pixels;
 
+/* All of an image, interleaved RGB without gaps. */
+static inline cld_pixels cld_pixels_whole(const uint8_t *data, int height, int width) {
+    cld_pixels p = {data, 3 * (size_t)width, height, width, {0, 0, height, width}, 1, height, width};
+    return p;
+}
+
 #define CLD_VIEW_OPS(X)                                                                                      \
     X(RESAMPLE)     /* resample: the box, resized to `out`'s size; of that the window is the new canvas */   \
     X(WINDOW)       /* window: this part is the new canvas; what lies outside the old one is filled */       \
@@ -70,8 +76,8 @@ typedef struct cld_view_instruction {
     union {
         struct {
             float top, left, height, width; /* the box, in pixels of the full-size image, or of the canvas */
-            int32_t out_height,
-                out_width; /* what it is resized to: Image.crop of the pixels it touches, then resize(box) */
+            /* What it is resized to: Image.crop of the pixels it touches, then resize(box). */
+            int32_t out_height, out_width;
             int32_t window[4]; /* top, left, height, width: of that */
             int32_t filter;    /* cld_filter */
         } resample;
@@ -91,9 +97,9 @@ typedef struct cld_view_instruction {
             float weight[12]; /* of the middle, then outwards */
         } taps;
         struct {
-            double matrix
-                [6]; /* the data of Image.transform: with x and y at the centre of an output pixel (its column
-                                 and row + 0.5) it comes from the point (a x + b y + c, d x + e y + f) of the canvas */
+            /* a to f, the data of Image.transform: an output pixel whose centre is at (x, y), its column and row + 0.5,
+             * comes from the canvas' point (a x + b y + c, d x + e y + f). */
+            double matrix[6];
             uint8_t fill[3], filter;
         } affine;
         struct {

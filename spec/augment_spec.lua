@@ -118,7 +118,7 @@ describe("a list of steps", function()
 
   it("says that the size depends on the image", function()
     check.fails(function() list { augment.resize { size = 256 } }:size() end,
-      "augment_spec.lua:%d+: augment: views would differ in size as the images do: begin with random_resized_crop")
+      "augment_spec.lua:%d+: augment: views would differ in size as the images do: add random_resized_crop")
   end)
 
   it("tells mean and std", function()

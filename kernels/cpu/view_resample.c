@@ -22,7 +22,7 @@ typedef struct taps {
     int *count;        /* (outputs) */
     int32_t *weight;   /* (outputs, room) zeros after the last */
     int32_t *
-        pair; /* (outputs, room) of weights 2 k and 2 k + 1: their high parts, then their low parts, 16 bits each */
+        pair; /* (outputs, room) of weights 2 k and 2 k + 1: their high parts, their low parts, 16 bits each */
 } taps;
 
 static int taps_room(const cld_axis *a) { return (cld_axis_room(a) + 3) / 4 * 4; }
@@ -247,20 +247,15 @@ CLD_VIEW_SIMD void cld__view_join_row(uint8_t *restrict pixels, const uint8_t *r
 typedef struct job {
     cld_axis x, y;
     cld_rect needed; /* of the image at this scale */
-    size_t narrow,
-        source; /* bytes of a row of RGB0 as wide as the window; of one of RGB as wide as what is needed */
-    int rows;   /* narrowed rows that are kept */
+    size_t narrow;   /* bytes of a row of RGB0 as wide as the window */
+    size_t source;   /* bytes of a row of RGB as wide as what is needed */
+    int rows;        /* narrowed rows that are kept */
 } job;
 
 /* What is resampled: the image, or a canvas, whose pixels `copy` has then. */
 static cld_pixels source_of(const cld_canvas *c, const uint8_t *copy) {
     if (!c->taken) return *c->image;
-    return (cld_pixels){.data = copy,
-                        .stride = 3 * (size_t)c->width,
-                        .height = c->height,
-                        .width = c->width,
-                        .there = {0, 0, c->height, c->width},
-                        .shrink = 1};
+    return cld_pixels_whole(copy, c->height, c->width);
 }
 
 static size_t copy_bytes(const cld_canvas *c) {

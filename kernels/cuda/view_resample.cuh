@@ -16,8 +16,8 @@ typedef struct resampling {
     source from;
     cld_axis x, y;
     cld_rect needed;
-    int room_x,
-        room_y; /* numbers for an output's taps: its first input, counted from what is needed; how many; weights */
+    /* Numbers for an output's taps: its first input, counted from what is needed; how many; the weights. */
+    int room_x, room_y;
     bool y_first;
 } resampling;
 

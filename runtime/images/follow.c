@@ -19,18 +19,6 @@ cld_status cld__image_check(const char *name, const cld_tensor *image) {
 
 /* ---- one image ----------------------------------------------------------------------------------------- */
 
-static cld_pixels pixels_of(const uint8_t *data, int64_t height, int64_t width) {
-    int h = (int)height, w = (int)width;
-    return (cld_pixels){.data = data,
-                        .stride = 3 * (size_t)width,
-                        .height = h,
-                        .width = w,
-                        .there = {0, 0, h, w},
-                        .shrink = 1,
-                        .full_height = h,
-                        .full_width = w};
-}
-
 static bool is_normalized(const cld_view *v) {
     return v->count > 0 &&
            (v->step[v->count - 1].op == CLD_VIEW_NORMALIZE || v->step[v->count - 1].op == CLD_VIEW_ERASE);
@@ -38,7 +26,7 @@ static bool is_normalized(const cld_view *v) {
 
 /* As a decoder gives an image in part: exactly the pixels that the view needs. */
 static cld_status spare(cld_pixels *pixels, const cld_view *v, cld_scratch *scratch) {
-    cld_rect r = cld_view_needs_shrunk(v, pixels->full_height, pixels->full_width, pixels->shrink);
+    cld_rect r = cld_view_needs(v, pixels->full_height, pixels->full_width, pixels->shrink);
     size_t row = 3 * (size_t)r.width;
     uint8_t *copy = malloc(row * (size_t)r.height); /* no byte more: a read beyond it shall be found */
     if (!copy) return cld_fail(CLD_NOMEM, "follow: out of memory");
@@ -60,7 +48,7 @@ cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v, const c
     CLD_AUTO cld_tensor *out =
         x ? cld_tensor_new(floats ? CLD_F32 : CLD_U8, 3, floats ? planes : interleaved, cpu) : NULL;
     if (!out) return NULL;
-    cld_pixels pixels = pixels_of(x->a.data, x->a.shape[0], x->a.shape[1]);
+    cld_pixels pixels = cld_pixels_whole(x->a.data, (int)x->a.shape[0], (int)x->a.shape[1]);
     if (given->shrink > 1) {
         pixels.shrink = given->shrink;
         pixels.full_height *= given->shrink;
@@ -97,8 +85,8 @@ static cld_status follow_each(cld_tensor *out, const cld_tensor *images, const c
                               (long long)shape[0]);
             break;
         }
-        cld_pixels pixels =
-            pixels_of((const uint8_t *)images->a.data + (size_t)row * image_bytes, shape[1], shape[2]);
+        const uint8_t *image = (const uint8_t *)images->a.data + (size_t)row * image_bytes;
+        cld_pixels pixels = cld_pixels_whole(image, (int)shape[1], (int)shape[2]);
         status = cld_cpu_backend()->image->view((float *)out->a.data + (size_t)i * view_size,
                                                 view_at(views, stride, i), &pixels, &scratch);
     }

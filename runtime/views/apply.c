@@ -4,17 +4,7 @@
 #include <stdlib.h>
 
 static cld_status follow(cld_tensor *out, const cld_view *views, size_t stride, const cld_tensor *image) {
-    int height = (int)image->a.shape[0], width = (int)image->a.shape[1];
-    cld_pixels pixels = {
-        .data = image->a.data,
-        .stride = 3 * (size_t)width,
-        .height = height,
-        .width = width,
-        .there = {0, 0, height, width},
-        .shrink = 1,
-        .full_height = height,
-        .full_width = width,
-    };
+    cld_pixels pixels = cld_pixels_whole(image->a.data, (int)image->a.shape[0], (int)image->a.shape[1]);
     const cld_image_ops *ops = cld_cpu_backend()->image;
     if (!ops || !ops->view) return cld_fail(CLD_UNSUPPORTED, "views: the cpu has no kernels for images");
     size_t numbers = 3 * (size_t)out->a.shape[2] * (size_t)out->a.shape[3];

@@ -93,8 +93,8 @@ cld_status cld_program_size(const cld_program *p, int image_height, int image_wi
     *width = image_width;
     CLD_TRY(follow_size(p, height, width));
     if (*height < 1 || *width < 1)
-        return cld_fail(CLD_INVALID, "augment: views would differ in size as the images do: begin with "
-                                     "random_resized_crop{size} or resize{size = {height, width}}, or add "
+        return cld_fail(CLD_INVALID, "augment: views would differ in size as the images do: add "
+                                     "random_resized_crop{size}, resize{size = {height, width}}, "
                                      "center_crop{size} or random_crop{size}");
     return CLD_OK;
 }
