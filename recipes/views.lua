@@ -58,7 +58,6 @@ for _, entry in ipairs(images) do
     rows[#rows + 1] = a:views(image, { seed = opt.seed, epoch = opt.epoch, sample = sample, view = view })
   end
 end
-cld.image.write(opt.out, cld.image.grid(cld.cat(rows, 1), {
-  columns = 1 + opt.views * a:images(), mean = mean, std = std,
-}))
+local page = cld.image.grid(cld.cat(rows, 1), { columns = 1 + opt.views * a:images(), mean = mean, std = std })
+user_error.call(cld.image.write, opt.out, page)
 print(("%s: %d images, %d views of each"):format(opt.out, #images, opt.views))
