@@ -87,7 +87,7 @@ void cldL_push_printable(lua_State *L, const char *text, size_t length, cld_newl
 
 /* Levenshtein's: how many letters to change. For words short enough to be names; 64 for longer ones. */
 int cldL_edit_distance(const char *a, const char *b);
-/* Whether a word may be that name, misspelled. */
+/* Whether a word may be that name, misspelled, or a part of it. */
 bool cldL_is_near(const char *word, const char *name);
 
 /* autograd.c. Bindings call the runtime between these two when it runs backward, so that a Function's Lua runs in the

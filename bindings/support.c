@@ -280,7 +280,9 @@ int cldL_edit_distance(const char *a, const char *b) {
 }
 
 bool cldL_is_near(const char *word, const char *name) {
-    int far = (int)strlen(word) / 2;
+    size_t length = strlen(word);
+    if (length >= 4 && strlen(name) >= 4 && (strstr(name, word) || strstr(word, name))) return true;
+    int far = (int)(length / 2);
     return cldL_edit_distance(word, name) <= (far > 2 ? far : 2);
 }
 
