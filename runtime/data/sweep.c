@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "runtime/core/process.h"
+#include "runtime/images/follow.h"
 #include "runtime/images/image.h"
 
 #define LOOK_SECONDS 0.1 /* between looks at signals */
