@@ -420,6 +420,7 @@ typedef struct cld_view_batch {
     int64_t pixels;   /* of the largest canvas of any of them */
     int64_t narrowed; /* pixels of the largest image between the passes of a RESAMPLE */
     int64_t taps; /* of the RESAMPLE that has most: weights, and two numbers more per output, along x and y */
+    bool resamples_again; /* a RESAMPLE stands behind another instruction */
 } cld_view_batch;
 
 typedef struct cld_image_ops {

@@ -178,6 +178,7 @@ static inline void cld_view_batch_add(cld_view_batch *b, const cld_view *v, int 
     if (v->pixels > b->pixels) b->pixels = v->pixels;
     for (const cld_view_instruction *s = v->step, *end = s + v->count; s < end; s++) {
         if (s->op == CLD_VIEW_RESAMPLE) cld_view_batch_add_resample(b, s, height, width);
+        b->resamples_again |= s->op == CLD_VIEW_RESAMPLE && s > v->step;
         cld_view_resize(s, &height, &width);
     }
 }

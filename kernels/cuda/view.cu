@@ -74,9 +74,12 @@ __device__ inline void write_view(const job &j, int64_t view, const canvas &c, c
 
 /* ---- the kernel -------------------------------------------------------------------------------------------------------- */
 
+template <bool AGAIN>
 __device__ inline void follow(canvas &c, const instruction &s, exchange *shared, resampling *plan) {
     switch (s.op) {
-    case CLD_VIEW_RESAMPLE: resample(c, s, plan); break;
+    case CLD_VIEW_RESAMPLE:
+        if (AGAIN) resample(c, s, plan);
+        break;
     case CLD_VIEW_WINDOW: window(c, s); break;
     case CLD_VIEW_FLIP: flip(c); break;
     case CLD_VIEW_BRIGHTNESS: blend_with_level(c, 0, s.factor); break;
@@ -98,7 +101,8 @@ __device__ inline void follow(canvas &c, const instruction &s, exchange *shared,
     }
 }
 
-__global__ void __launch_bounds__(MAX_THREADS, 2) follow_views(job j) {
+/* AGAIN: a RESAMPLE may stand anywhere, which takes more registers than two blocks of a multiprocessor can have. */
+template <bool AGAIN> __global__ void __launch_bounds__(MAX_THREADS, AGAIN ? 1 : 2) follow_views(job j) {
     CLD_DYNAMIC_SHARED(uint8_t, dynamic);
     CLD_SHARED(exchange, shared, [1]);
     CLD_SHARED(resampling, plan, [1]);
@@ -112,8 +116,11 @@ __global__ void __launch_bounds__(MAX_THREADS, 2) follow_views(job j) {
         __syncthreads(); /* the last view has been written */
         bool resampled = s < end && s->op == CLD_VIEW_RESAMPLE;
         if (thread() == 0) plan->from = {resampled ? image : NULL, 3 * (int64_t)j.width, 3, 1};
-        if (!resampled) take_image(c, image);
-        for (; s < end && s->op != CLD_VIEW_NORMALIZE; s++) follow(c, *s, shared, plan);
+        if (!resampled)
+            take_image(c, image);
+        else if (!AGAIN)
+            resample(c, *s++, plan);
+        for (; s < end && s->op != CLD_VIEW_NORMALIZE; s++) follow<AGAIN>(c, *s, shared, plan);
         __syncthreads();
         if (s < end) write_view(j, i, c, s, end);
     }
@@ -159,7 +166,9 @@ static cld_status views(const cld_array *view, const cld_array *images, const cl
     switch (view->dtype) {
     case CLD_F32:
     case CLD_BF16:
-    case CLD_F16: return CLD_LAUNCH(follow_views, blocks, threads, shared_bytes, j);
+    case CLD_F16:
+        if (batch->resamples_again) return CLD_LAUNCH((follow_views<true>), blocks, threads, shared_bytes, j);
+        return CLD_LAUNCH((follow_views<false>), blocks, threads, shared_bytes, j);
     default: return cld_fail(CLD_UNSUPPORTED, "loader: the device makes views in f32, bf16 and f16");
     }
 }

@@ -206,6 +206,7 @@ static void merge_bounds(cld_slot *s, cld_image_worker *w) {
         if (from->pixels > to->pixels) to->pixels = from->pixels;
         if (from->narrowed > to->narrowed) to->narrowed = from->narrowed;
         if (from->taps > to->taps) to->taps = from->taps;
+        to->resamples_again |= from->resamples_again;
         *from = (cld_view_batch){0};
     }
 }

@@ -32,7 +32,7 @@ static cld_status spare(cld_pixels *pixels, const cld_view *v, cld_scratch *scra
     if (!copy) return cld_fail(CLD_NOMEM, "follow: out of memory");
     for (size_t y = 0; y < (size_t)r.height; y++)
         memcpy(copy + y * row, pixels->data + ((size_t)r.top + y) * pixels->stride + 3 * (size_t)r.left, row);
-    *scratch = (cld_scratch){copy, row * (size_t)r.height};
+    *scratch = (cld_scratch){.data = copy, .bytes = row * (size_t)r.height};
     pixels->data = copy;
     pixels->stride = row;
     pixels->there = r;
