@@ -31,7 +31,7 @@ static int bad_gc(lua_State *L) {
 
 /* #bad, and bad:reason(i), i from 1 in the order in which they were found */
 static int bad_len(lua_State *L) {
-    lua_pushinteger(L, cld_bad_images_count(check_bad(L, 1)));
+    lua_pushinteger(L, cld_bad_images_kept(check_bad(L, 1)));
     return 1;
 }
 

@@ -26,7 +26,7 @@ $(BUILD)/spec/server: spec/support/server.c $(BUILD)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 $(WARN) $(CFLAGS) -o $@ $<
 
-$(BUILD)/spec/failing_files.so: spec/support/failing_files.c $(BUILD)/flags
+$(BUILD)/spec/failing_files.so $(BUILD)/spec/stalling.so: $(BUILD)/spec/%.so: spec/support/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) -std=gnu11 -fPIC -shared $(WARN) $(CFLAGS) -o $@ $< -ldl
@@ -75,7 +75,7 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
-TEST_PROGRAMS := $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/spec/server $(BUILD)/spec/failing_files.so $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
+TEST_PROGRAMS := $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/spec/server $(addprefix $(BUILD)/spec/,failing_files.so stalling.so) $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
                  $(CUDA_CHECKS)
 
 # Decoding image files beside libjpeg and libpng called directly.

@@ -3,6 +3,7 @@
 #include "runtime/data/bad_images.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +12,13 @@
 
 struct cld_bad_images {
     pthread_mutex_t lock;
+    _Atomic int references;
     int64_t images, allowed;
     bool strict;
     uint8_t *seen; /* (images / 8) */
+    int64_t count; /* images that were found */
     char **reasons;
-    int64_t count, room;
+    int64_t kept, room; /* of their reasons */
 };
 
 cld_bad_images *cld_bad_images_new(int64_t images, double share, bool strict) {
@@ -23,6 +26,7 @@ cld_bad_images *cld_bad_images_new(int64_t images, double share, bool strict) {
         return cld_fail_null(CLD_INVALID, "loader: max_bad is a share of the images, 0 to 1; got %g", share);
     cld_bad_images *b = calloc(1, sizeof *b);
     if (!b) return cld_fail_null(CLD_NOMEM, "loader: out of memory");
+    b->references = 1;
     b->images = images;
     int64_t share_of = (int64_t)(share * (double)images);
     b->allowed = share > 0.0 && share_of < 1 ? 1 : share_of;
@@ -36,9 +40,14 @@ cld_bad_images *cld_bad_images_new(int64_t images, double share, bool strict) {
     return b;
 }
 
+cld_bad_images *cld_bad_images_retain(cld_bad_images *b) {
+    atomic_fetch_add(&b->references, 1);
+    return b;
+}
+
 void cld_bad_images_free(cld_bad_images *b) {
-    if (!b) return;
-    for (int64_t i = 0; i < b->count; i++) free(b->reasons[i]);
+    if (!b || atomic_fetch_sub(&b->references, 1) != 1) return;
+    for (int64_t i = 0; i < b->kept; i++) free(b->reasons[i]);
     pthread_mutex_destroy(&b->lock);
     free(b->reasons);
     free(b->seen);
@@ -47,7 +56,8 @@ void cld_bad_images_free(cld_bad_images *b) {
 
 /* With the lock held. Where memory is out the image is counted, and its reason is not kept. */
 static void keep(cld_bad_images *b, const char *reason) {
-    if (b->count == b->room) {
+    b->count++;
+    if (b->kept == b->room) {
         int64_t room = b->room ? 2 * b->room : 16;
         char **more = realloc(b->reasons, (size_t)room * sizeof *more);
         if (!more) return;
@@ -55,13 +65,13 @@ static void keep(cld_bad_images *b, const char *reason) {
         b->room = room;
     }
     char *copy = strdup(reason);
-    if (copy) b->reasons[b->count++] = copy;
+    if (copy) b->reasons[b->kept++] = copy;
 }
 
 static cld_status too_many(const cld_bad_images *b) {
     char list[900] = "";
     size_t length = 0;
-    for (int64_t i = 0; i < b->count && i < SHOWN && length < sizeof list - 1; i++)
+    for (int64_t i = 0; i < b->kept && i < SHOWN && length < sizeof list - 1; i++)
         length +=
             (size_t)snprintf(list + length, sizeof list - length, "%s %.150s", i ? ";" : "", b->reasons[i]);
     return cld_fail(CLD_IO,
@@ -84,16 +94,16 @@ cld_status cld_bad_images_add(cld_bad_images *b, int64_t row, const char *reason
     return status;
 }
 
-int64_t cld_bad_images_count(cld_bad_images *b) {
+int64_t cld_bad_images_kept(cld_bad_images *b) {
     pthread_mutex_lock(&b->lock);
-    int64_t count = b->count;
+    int64_t count = b->kept;
     pthread_mutex_unlock(&b->lock);
     return count;
 }
 
 const char *cld_bad_images_reason(cld_bad_images *b, int64_t i) {
     pthread_mutex_lock(&b->lock);
-    const char *reason = i >= 0 && i < b->count ? b->reasons[i] : NULL;
+    const char *reason = i >= 0 && i < b->kept ? b->reasons[i] : NULL;
     pthread_mutex_unlock(&b->lock);
     return reason;
 }

@@ -12,12 +12,14 @@ typedef struct cld_bad_images cld_bad_images;
 
 /* Of a set of so many images; more than `share` of them, and more than one, are an error; strict: the first is. */
 cld_bad_images *cld_bad_images_new(int64_t images, double share, bool strict);
-void cld_bad_images_free(cld_bad_images *b);
+cld_bad_images *cld_bad_images_retain(cld_bad_images *b);
+void cld_bad_images_free(cld_bad_images *b); /* the last reference frees it; NULL is allowed */
 
 /* This image cannot be read: `reason` names it. CLD_OK if another may take its place; else an error that lists them. */
 cld_status cld_bad_images_add(cld_bad_images *b, int64_t row, const char *reason);
-int64_t cld_bad_images_count(cld_bad_images *b);
-/* The reason of the i-th that was found, from 0; NULL if there are not so many. Valid as long as b. */
+/* How many reasons there are: of every image that was found, unless memory ran out. */
+int64_t cld_bad_images_kept(cld_bad_images *b);
+/* The i-th reason in the order in which they were found, from 0; NULL if there are not so many. Valid as long as b. */
 const char *cld_bad_images_reason(cld_bad_images *b, int64_t i);
 
 #endif

@@ -361,6 +361,7 @@ static void destroy(cld_epoch *e) {
     cld_dataset_free(e->loader.set);
     cld_tensor_free(e->loader.labels);
     cld_tensor_free(e->loader.resident);
+    cld_bad_images_free(e->loader.bad);
     cld__image_worker_free(&e->worker);
     free(e->program);
     free(e->threads);
@@ -426,6 +427,7 @@ cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_image
     e->loader = *l;
     cld_dataset_retain(l->set);
     cld_tensor_retain(l->labels);
+    cld_bad_images_retain(l->bad);
     if (l->resident) cld_tensor_retain(l->resident);
     init_lock(e);
     e->making = making_of(l);
@@ -442,7 +444,7 @@ cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_image
     }
     if (copy_programs(e) != CLD_OK) goto fail;
     if (e->order) shuffle(e->order, n, l->seed, epoch);
-    if (!l->set->one_thread && prepare_slots(e) != CLD_OK) goto fail;
+    if (!l->set->one_thread && prepare_slots(e) != CLD_OK && e->prepared == 0) goto fail;
     if (start_workers(e) != CLD_OK) goto fail;
     return e;
 fail:
