@@ -1,6 +1,7 @@
 /* cld.core.dataset: data sets as the runtime sees them; lua/cld/data puts labels, classes and names on top. Rows count
  * from 0 here. */
 #include "bindings/bindings.h"
+#include "runtime/core/process.h"
 #include "runtime/data/dataset.h"
 
 #include <stdlib.h>
@@ -66,20 +67,33 @@ static cld_status take_result(lua_set *set, cld_source *s) {
     return CLD_OK;
 }
 
+static int to_text(lua_State *L) {
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+/* An error of the function is the image's own, unless memory or a device has failed in it, or it was to stop. */
+static cld_status read_failed(lua_State *L, int result) {
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error without a text";
+    if (result == LUA_ERRMEM) return cld_fail(CLD_NOMEM, "data set: read(i): %s", text);
+    if (cld_stop_requested()) return cld_fail(CLD_INTERRUPTED, "data set: read(i): %s", text);
+    cld_status code = cld_error_code();
+    bool is_ours = code != CLD_OK && strstr(text, cld_error_message());
+    return cld_fail(is_ours && code != CLD_IO ? code : CLD_INVALID, "%s", text);
+}
+
 static cld_status lua_open(cld_dataset *d, int64_t row, cld_source *s) {
     lua_set *set = (lua_set *)d;
     lua_State *L = set->L;
     int top = lua_gettop(L);
     if (!lua_checkstack(L, LUA_MINSTACK) || !lua_checkstack(set->keeper, 1))
         return cld_fail(CLD_NOMEM, "out of memory for a call of read");
+    lua_pushcfunction(L, to_text);
     lua_pushvalue(set->keeper, 1);
     lua_xmove(set->keeper, L, 1);
     lua_pushinteger(L, row + 1);
-    cld_status status;
-    if (lua_pcall(L, 1, 2, 0) != LUA_OK)
-        status = cld_fail(CLD_INVALID, "%s", luaL_tolstring(L, -1, NULL));
-    else
-        status = take_result(set, s);
+    int result = lua_pcall(L, 1, 2, top + 1);
+    cld_status status = result == LUA_OK ? take_result(set, s) : read_failed(L, result);
     lua_settop(L, top);
     return status;
 }
