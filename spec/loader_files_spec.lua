@@ -118,16 +118,27 @@ describe("a loader of files", function()
     end
   end)
 
-  it("decodes at a smaller scale only if every view shrinks the image by more, to nearly the same views", function()
-    local small = cld.augment.list { cld.augment.resize { size = { 12, 12 } } }
-    local function view(decode, programs)
-      return loader(set(), { batch_size = 12, views = programs, decode = decode, shuffle = false }):epoch(1)().views[1]
+  it("decodes at a smaller scale only if every view shrinks the image by far more, to nearly the same views", function()
+    cld.manual_seed(1)
+    os.execute(("rm -r '%s/a' '%s/b'"):format(folder, folder))
+    cld.io.mkdir(folder .. "/a")
+    local coarse = cld.rand({ 1, 3, 20, 30 }):mul(255) -- blocks of 8 pixels, and noise on them
+    local blocks = coarse:unsqueeze(4):unsqueeze(6):expand(1, 3, 20, 8, 30, 8):reshape(3, 160, 240)
+    local noisy = blocks:mul(0.8):add(cld.rand({ 3, 160, 240 }):mul(51)):permute(2, 3, 1):contiguous()
+    cld.image.write(path("a", "1.jpg"), noisy:to "u8")
+    local function view(decode, ...)
+      local programs = {}
+      for i, size in ipairs { ... } do
+        programs[i] = cld.augment.list { cld.augment.resize { size = { 2 * size, 3 * size } } }
+      end
+      return loader(set(), { batch_size = 1, views = programs, decode = decode }):epoch(1)().views[1]
     end
-    local exact, fast = view("exact", { small }), view("fast", { small })
-    local difference = (exact - fast):abs():mean():item() * 255
-    assert(difference > 0 and difference < 2, difference)
-    local large = cld.augment.list { cld.augment.resize { size = { 90, 90 } } }
-    assert.same(view("exact", { small, large }):totable(), view("fast", { small, large }):totable())
+    local function difference(...) return (view("exact", ...) - view("fast", ...)):abs():mean():item() * 255 end
+    for _, size in ipairs { 5, 10, 20, 22 } do -- 1/16, 1/8, 1/4 and 1/3.6
+      local found = difference(size)
+      assert(found > 0 and found < 2, ("%d: %g"):format(size, found))
+    end
+    assert.same({ 0, 0 }, { difference(40), difference(10, 40) })
   end)
 
   it("keeps its lists as they were when they are edited meanwhile", function()

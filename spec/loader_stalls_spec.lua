@@ -111,7 +111,9 @@ describe("a file whose reading stalls", function()
   it("lets a loop be left, and is no burden when it can be read at last", function()
     local result = run(prelude .. [[
       local function leave()
-        local l = cld.data.loader { images(), batch_size = 2, augment = view, shuffle = false, workers = 3, max_bad = 0 }
+        local l = cld.data.loader {
+          images(), batch_size = 2, augment = view, shuffle = false, workers = 3, max_bad = 0,
+        }
         for batch in l:epoch(1) do
           if batch.index:totable()[1] == 6 then break end
         end

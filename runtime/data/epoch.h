@@ -26,7 +26,7 @@ typedef struct cld_slot {
     cld_tensor *drawn[CLD_MAX_VIEWS]; /* u8 (n, stride) on the cpu: for a device */
     cld_view_batch bounds[CLD_MAX_VIEWS];
     cld_held_image *held;            /* (n) of a set with one_thread */
-    int64_t count, held_count, done; /* images of the batch; of these read, and made */
+    int64_t count, held_count, done; /* images of the batch; of these held, and made: with the lock */
 } cld_slot;
 
 /* What a thread works with. */
@@ -37,8 +37,8 @@ typedef struct cld_image_worker {
 } cld_image_worker;
 
 struct cld_epoch {
-    cld_loader loader;                               /* set, labels and resident images retained */
-    cld_program *program;                            /* (views) */
+    cld_loader loader;    /* set, labels, resident images and bad images retained */
+    cld_program *program; /* (views) */
     int height[CLD_MAX_VIEWS], width[CLD_MAX_VIEWS]; /* of the views */
     cld_making making;
     int64_t epoch, first_image; /* where it starts in the order; steps count from there */
@@ -49,6 +49,7 @@ struct cld_epoch {
     int64_t next_out;              /* the consumer's next step */
     int64_t prepared;              /* steps below this have their tensors */
     int64_t task_step, task_image; /* the first image that nobody has taken */
+    size_t held_bytes;             /* of images that are held, and not made yet */
     double waited;
     cld_error_record error;
     bool failed, stop;
@@ -64,8 +65,11 @@ struct cld_epoch {
 size_t cld__view_stride(const cld_program *p);
 /* Image i of the step's batch into its slot, or another if it cannot be read. */
 cld_status cld__make_image(cld_epoch *e, cld_slot *slot, int64_t step, int64_t i, cld_image_worker *w);
-/* Image i of the step's batch into slot->held. On the consumer's thread. */
+/* Image i of the step's batch into slot->held, and its size. On the consumer's thread. */
 cld_status cld__hold_image(cld_epoch *e, cld_slot *slot, int64_t step, int64_t i);
+static inline size_t cld__held_bytes(const cld_held_image *h) {
+    return 3 * (size_t)h->height * (size_t)h->width;
+}
 void cld__image_worker_free(cld_image_worker *w);
 /* This rank's part of the step's batch: places [*begin, *begin + return) of the order. */
 int64_t cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin);

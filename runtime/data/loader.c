@@ -13,6 +13,7 @@
 #define HANG_SECONDS 0.5 /* for which an epoch's end waits for workers that are in the middle of an image */
 #define LOOK_SECONDS 0.1 /* between looks at signals while the consumer waits */
 #define MEMORY_CHUNK 16  /* images that a worker takes at once, if they are in memory already */
+#define HELD_BYTES   ((size_t)128 << 20) /* of images of a set with one_thread that wait for a worker, about */
 
 /* ---- the settings -------------------------------------------------------------------------------------- */
 
@@ -217,7 +218,9 @@ static int64_t take(cld_epoch *e, int64_t *step, int64_t *first) {
     int64_t count = 0;
     while (count == 0 && e->task_step < e->prepared) {
         const cld_slot *s = &e->slots[e->task_step % e->depth];
-        int64_t left = s->count - e->task_image, most = e->loader.set->tensor ? MEMORY_CHUNK : 1;
+        int64_t left = (s->held ? s->held_count : s->count) - e->task_image;
+        int64_t most = e->loader.set->tensor ? MEMORY_CHUNK : 1;
+        if (left == 0 && s->count > 0) break; /* those are yet to be read */
         count = left < most ? left : most;
         *step = e->task_step;
         *first = e->task_image;
@@ -230,13 +233,21 @@ static int64_t take(cld_epoch *e, int64_t *step, int64_t *first) {
     return count;
 }
 
+/* Of an image that has been made. With the lock held. */
+static void let_go(cld_epoch *e, cld_held_image *h) {
+    free(h->data);
+    h->data = NULL;
+    e->held_bytes -= cld__held_bytes(h);
+}
+
 static void *work(void *argument) {
     cld_epoch *e = argument;
     cld_image_worker worker = {0};
     pthread_mutex_lock(&e->lock);
     for (;;) {
         int64_t step = 0, first = 0, count = 0;
-        while (!e->stop && !e->failed && (count = take(e, &step, &first)) == 0 && e->prepared < e->rest.steps)
+        while (!e->stop && !e->failed && (count = take(e, &step, &first)) == 0 &&
+               e->task_step < e->rest.steps)
             pthread_cond_wait(&e->work, &e->lock);
         if (count == 0) break;
         cld_slot *s = &e->slots[step % e->depth];
@@ -248,11 +259,12 @@ static void *work(void *argument) {
         if (status == CLD_OK) {
             merge_bounds(s, &worker);
             s->done += count;
+            for (int64_t i = first; s->held && i < first + count; i++) let_go(e, &s->held[i]);
         } else if (!e->failed) {
             e->failed = true;
             e->error = cld_error_export();
         }
-        if (s->done == s->count || e->failed) pthread_cond_broadcast(&e->ready);
+        if (s->done == s->count || s->held || e->failed) pthread_cond_broadcast(&e->ready);
     }
     e->threads_running--;
     pthread_cond_broadcast(&e->work);
@@ -285,24 +297,14 @@ static cld_status start_workers(cld_epoch *e) {
                     e->threads_started + 1, wanted, strerror(refused), e->threads_started);
 }
 
-/* The images of a set that only this thread may open. A second try goes on where the first stopped. */
-static cld_status hold_images(cld_epoch *e, cld_slot *s, int64_t step) {
-    if (!s->held) {
-        s->held = calloc((size_t)s->count + 1, sizeof *s->held);
-        if (!s->held) return cld_fail(CLD_NOMEM, "loader: out of memory");
-    }
-    for (; s->held_count < s->count; s->held_count++) CLD_TRY(cld__hold_image(e, s, step, s->held_count));
-    return CLD_OK;
-}
-
-/* Tensors for every step that has a slot by now. Called with the lock free. Where memory is short the steps without
- * wait for the next call, and only that of the consumer's next one is its error. */
-static cld_status prepare_slots(cld_epoch *e) {
+/* Tensors for every step that has a slot by now. */
+static cld_status allocate_slots(cld_epoch *e) {
+    bool holds = e->loader.set->one_thread && e->making != CLD_MADE_ON_DEVICE;
     while (e->prepared < e->rest.steps && e->prepared < e->next_out + e->depth) {
         cld_slot *s = &e->slots[e->prepared % e->depth];
         if (!s->batch.index) CLD_TRY(allocate_slot(s, e, e->prepared));
-        if (e->loader.set->one_thread && e->making != CLD_MADE_ON_DEVICE)
-            CLD_TRY(hold_images(e, s, e->prepared));
+        if (holds && !s->held) s->held = calloc((size_t)s->count + 1, sizeof *s->held);
+        if (holds && !s->held) return cld_fail(CLD_NOMEM, "loader: out of memory");
         pthread_mutex_lock(&e->lock);
         e->prepared++;
         pthread_cond_broadcast(&e->work);
@@ -325,6 +327,40 @@ static void wait_for(pthread_cond_t *condition, pthread_mutex_t *lock, double se
 static bool is_signalled(void) { return cld_interrupted() || cld_stop_requested(); }
 static cld_status signalled(void) { return cld_fail(CLD_INTERRUPTED, "loader: interrupted while it waited"); }
 
+/* One more image of a set that only this thread may open. A second try goes on where the first stopped. */
+static cld_status hold_next(cld_epoch *e, cld_slot *s, int64_t step) {
+    CLD_TRY(cld__hold_image(e, s, step, s->held_count));
+    pthread_mutex_lock(&e->lock);
+    e->held_bytes += cld__held_bytes(&s->held[s->held_count]);
+    s->held_count++;
+    pthread_cond_broadcast(&e->work);
+    pthread_mutex_unlock(&e->lock);
+    return CLD_OK;
+}
+
+/* Whether another image may be held. `waits`: until it may, or there is something else to see to. */
+static bool is_room_to_hold(cld_epoch *e, bool waits) {
+    pthread_mutex_lock(&e->lock);
+    while (waits && e->held_bytes > HELD_BYTES && !e->failed && !is_signalled())
+        wait_for(&e->ready, &e->lock, LOOK_SECONDS);
+    bool room = e->held_bytes <= HELD_BYTES;
+    pthread_mutex_unlock(&e->lock);
+    return room;
+}
+
+/* For the workers: the images of the consumer's next batch, and of those after it as long as not too many wait. */
+static cld_status hold_images(cld_epoch *e) {
+    for (int64_t step = e->next_out; step < e->prepared; step++) {
+        cld_slot *s = &e->slots[step % e->depth];
+        while (s->held_count < s->count) {
+            if (!is_room_to_hold(e, step == e->next_out)) return is_signalled() ? signalled() : CLD_OK;
+            CLD_TRY(hold_next(e, s, step));
+            if (is_signalled()) return signalled();
+        }
+    }
+    return CLD_OK;
+}
+
 /* The consumer's next batch, by the workers. */
 static cld_status await_batch(cld_epoch *e, cld_slot *s) {
     cld_status status = CLD_OK;
@@ -341,7 +377,9 @@ static cld_status await_batch(cld_epoch *e, cld_slot *s) {
 /* The same without workers. */
 static cld_status make_batch(cld_epoch *e, cld_slot *s) {
     for (; s->done < s->count; s->done++) {
+        if (s->held && s->held_count == s->done) CLD_TRY(hold_next(e, s, e->next_out));
         CLD_TRY(cld__make_image(e, s, e->next_out, s->done, &e->worker));
+        if (s->held) let_go(e, &s->held[s->done]);
         merge_bounds(s, &e->worker);
         if (s->done + 1 < s->count && is_signalled()) {
             s->done++;
@@ -349,6 +387,18 @@ static cld_status make_batch(cld_epoch *e, cld_slot *s) {
         }
     }
     return CLD_OK;
+}
+
+/* Where memory is short the steps without tensors wait for the next call; only for want of this one's it fails. So with
+ * images that are held for the workers. */
+static cld_status await_next(cld_epoch *e) {
+    cld_status status = allocate_slots(e);
+    if (e->prepared <= e->next_out) return status;
+    cld_slot *s = &e->slots[e->next_out % e->depth];
+    if (!e->threads_started) return make_batch(e, s);
+    status = s->held ? hold_images(e) : CLD_OK;
+    if (s->held && s->held_count < s->count && status != CLD_OK) return status;
+    return await_batch(e, s);
 }
 
 /* ---- the epoch ----------------------------------------------------------------------------------------- */
@@ -444,7 +494,7 @@ cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_image
     }
     if (copy_programs(e) != CLD_OK) goto fail;
     if (e->order) shuffle(e->order, n, l->seed, epoch);
-    if (!l->set->one_thread && prepare_slots(e) != CLD_OK && e->prepared == 0) goto fail;
+    if (!l->set->one_thread && allocate_slots(e) != CLD_OK && e->prepared == 0) goto fail;
     if (start_workers(e) != CLD_OK) goto fail;
     return e;
 fail:
@@ -462,18 +512,16 @@ cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
         return cld_fail(CLD_INVALID, "loader: batches are chosen on the host, which a captured graph cannot "
                                      "repeat; make them arguments of the step");
     double start = cld_clock();
-    cld_status status = prepare_slots(e);
-    if (e->prepared <= e->next_out) return status;
-    cld_slot *s = &e->slots[e->next_out % e->depth];
-    status = e->threads_started ? await_batch(e, s) : make_batch(e, s);
+    cld_status status = await_next(e);
     e->waited += cld_clock() - start;
     CLD_TRY(status);
+    cld_slot *s = &e->slots[e->next_out % e->depth];
     CLD_TRY(bring_to_device(s, e));
     *out = s->batch;
     s->batch = (cld_batch){0};
     free_slot(s);
     e->next_out++;
-    if (!e->loader.set->one_thread) prepare_slots(e);
+    allocate_slots(e);
     return CLD_OK;
 }
 

@@ -88,7 +88,7 @@ static cld_rect hull(cld_rect a, cld_rect b) {
     return (cld_rect){top, left, bottom - top, right - left};
 }
 
-/* The scale at which this view alone could be decoded. */
+/* How far the image may be shrunk for the view. */
 static int shrink_of(const cld_view *v) {
     const cld_view_instruction *s = v->step;
     if (v->count == 0 || s->op != CLD_VIEW_RESAMPLE) return 1;
@@ -102,13 +102,13 @@ static const cld_view *view_at(const cld_epoch *e, cld_slot *slot, int64_t i, in
     return (const cld_view *)(drawn_at(e, slot, i, v, w) + (size_t)k * cld__view_stride(&e->program[v]));
 }
 
-/* The scale at which the image is decoded: the smallest at which every view could be. */
+/* The scale at which the image is decoded: the smallest that does for all its views. */
 static int scale_for(const cld_epoch *e, cld_slot *slot, int64_t i, cld_image_worker *w) {
     int shrink = e->loader.fast ? 8 : 1;
     for (int v = 0; v < e->loader.views; v++)
         for (int k = 0; k < e->program[v].images && shrink > 1; k++) {
-            int own = shrink_of(view_at(e, slot, i, v, k, w));
-            shrink = own < shrink ? own : shrink;
+            int most = shrink_of(view_at(e, slot, i, v, k, w));
+            if (most < shrink) shrink = most;
         }
     return shrink;
 }
@@ -207,8 +207,6 @@ static cld_status make_held(cld_epoch *e, cld_slot *slot, int64_t i, cld_image_w
     CLD_TRY(draw(e, slot, i, h->row, h->height, h->width, w));
     CLD_TRY(make_views(e, slot, i, &pixels, w));
     name_image(slot, i, h->row, h->label);
-    free(h->data);
-    h->data = NULL;
     return CLD_OK;
 }
 
@@ -231,6 +229,7 @@ static cld_status make_any(cld_epoch *e, cld_slot *slot, int64_t step, int64_t i
 cld_status cld__make_image(cld_epoch *e, cld_slot *slot, int64_t step, int64_t i, cld_image_worker *w) {
     cld_status status = make_any(e, slot, step, i, w);
     cld_source_trim(&w->source);
+    if (w->work.bytes > CLD_SOURCE_KEEP) cld_scratch_free(&w->work);
     if (status != CLD_OK) return status;
     note_bounds(e, slot, i, w);
     return CLD_OK;
@@ -238,10 +237,13 @@ cld_status cld__make_image(cld_epoch *e, cld_slot *slot, int64_t step, int64_t i
 
 /* ---- sets with one_thread ------------------------------------------------------------------------------ */
 
-static cld_status hold_row(cld_epoch *e, cld_held_image *out, int64_t row) {
+/* Its views are drawn here too: of an image that is not fit for them another takes the place. */
+static cld_status hold_row(cld_epoch *e, cld_slot *slot, int64_t i, int64_t row) {
+    cld_held_image *out = &slot->held[i];
     cld_source *s = &e->worker.source;
     cld_pixels pixels;
     CLD_TRY(cld_dataset_open(s, e->loader.set, row));
+    CLD_TRY(draw(e, slot, i, row, s->height, s->width, &e->worker));
     CLD_TRY(cld_source_pixels(&pixels, s, (cld_rect){0, 0, s->height, s->width}, 1));
     size_t line = 3 * (size_t)s->width;
     out->data = malloc(line * (size_t)s->height);
@@ -259,7 +261,7 @@ static cld_status hold_row(cld_epoch *e, cld_held_image *out, int64_t row) {
 cld_status cld__hold_image(cld_epoch *e, cld_slot *slot, int64_t step, int64_t i) {
     int64_t first = row_of(e, step, i), row = first;
     for (int attempt = 0;; attempt++) {
-        if (hold_row(e, &slot->held[i], row) == CLD_OK) return CLD_OK;
+        if (hold_row(e, slot, i, row) == CLD_OK) return CLD_OK;
         CLD_TRY(replace(e, first, attempt, &row));
     }
 }
