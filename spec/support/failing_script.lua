@@ -39,7 +39,54 @@ do -- images in a folder and in an archive, and ImageNet's development kit
   write(cifar .. "/data/ILSVRC2012_validation_ground_truth.txt", "1\n2\n")
 end
 
+do -- images that can be read, of each kind of data set
+  for i, name in ipairs { "1.png", "2.jpg", "3.ppm", "4.png" } do
+    cld.io.mkdir(cifar .. "/pictures")
+    cld.image.write(cifar .. "/pictures/" .. name, cld.full({ 6, 5, 3 }, i, "u8"))
+  end
+  assert(os.execute(("cd '%s' && tar -cf pictures.tar pictures"):format(cifar)))
+  cld.io.save_npy(cifar .. "/pictures.npy", cld.zeros({ 4, 6, 5, 3 }, "u8"))
+end
+
+-- An epoch of four images in batches of two, asked again after each failure: no batch is lost and no image replaced.
+local function load_all(set, device)
+  local loader = cld.data.loader {
+    set, batch_size = 2, views = { cld.augment.base { size = 4 }, cld.augment.plus { size = 6 } }, shuffle = false,
+    workers = 0, device = device, resident = false,
+  }
+  local batches <close> = loader:epoch(1)
+  local seen, failure = 0, nil
+  for _ = 1, 12 do
+    local ok, batch = pcall(batches)
+    if not ok then
+      failure = batch
+    elseif batch then
+      if batch.index:totable()[1] ~= seen or #batch.index ~= 2 then error "a batch was lost" end
+      seen = seen + 2
+    end
+  end
+  if failure then error(failure, 0) end
+  if seen ~= 4 then error "a batch was lost" end
+  if #loader:unreadable() > 0 then error("called damaged: " .. loader:unreadable()[1]) end
+end
+
+local function pictures() return cld.data.folder { root = cifar .. "/pictures" } end
+
+-- The device that computes on the host, where its plugin is at hand.
+local emulated = os.getenv "CLD_CUDA_PLUGIN" and cld.cuda.is_available() and "cuda" or nil
+
 local jobs = {
+  { "a loader of files", function() load_all(pictures()) end },
+  { "a loader of an archive", function() load_all(cld.data.tar { path = cifar .. "/pictures.tar" }) end },
+  { "a loader of an .npy file", function() load_all(cld.data.npy { images = cifar .. "/pictures.npy" }) end },
+  { "a loader of selections", function()
+    local some = cld.data.subset { pictures(), indices = cld.tensor({ 3, 1 }, "i64") }
+    load_all(cld.data.concat { some, some })
+  end },
+  { "a loader of a function in Lua", function()
+    load_all(cld.data.custom { count = 4, read = function(i) return cld.full({ 6, 5, 3 }, i, "u8"), i end })
+  end },
+  { "a loader for a device", function() load_all(pictures(), emulated) end, kernels = emulated ~= nil },
   { "creation and views", function()
     local x = cld.arange(12):reshape(3, 4)
     return x:narrow(1, 1, 2):transpose(1, 2):contiguous():totable(), tostring(x)
