@@ -429,7 +429,8 @@ typedef struct cld_image_ops {
     /* The CPU's: the canvas as the view's instructions before NORMALIZE leave it: interleaved u8 (height, width, 3). */
     cld_status (*canvas)(uint8_t *out, const cld_view *v, const cld_pixels *image, cld_scratch *scratch);
     /* (optional) Of images on a device that queues: views (n, 3, height, width), f32, bf16 or f16, as conv.layout wants
-     * it, of the rows (i64, n; or NULL: the first n) of images (u8, (N, H, W, 3), dense) by drawn (u8, (n, stride)).
+     * it, by drawn (u8, (n, stride)) of the rows (i64, a divisor of n: so many views follow of each; or NULL: the first n)
+     * of images (u8, (N, H, W, 3), dense).
      * Before the rounding to the views' dtype the same values as the CPU's. */
     cld_status (*views)(const cld_array *views, const cld_array *images, const cld_array *rows,
                         const cld_array *drawn, const cld_view_batch *batch);

@@ -2,6 +2,7 @@
 -- and the same images for any number of workers and ranks and after a resume, damaged files among them.
 local cld = require "cld"
 local check = require "spec.support.check"
+local devices = require "spec.support.devices"
 
 local view = cld.augment.base { size = 8 }
 
@@ -215,4 +216,40 @@ describe("a loader of every kind of set, with damaged images,", function()
     for batch in rest:epoch(1) do last = batch end
     assert.same({ 0, 3, 64, 64 }, last.views[2].shape) -- of one image
   end)
+end)
+
+-- ---- on a device ------------------------------------------------------------------
+
+devices.each("a loader of images that are all of one size", function(device)
+  local patches = cld.augment.list {
+    cld.augment.random_resized_crop { size = 255, scale = { 0.6, 1 } }, cld.augment.jigsaw(),
+    cld.augment.color_jitter { brightness = 0.4, p = 1 }, cld.augment.normalize { mean = 0.5, std = 0.5 },
+  }
+  local large, small = cld.augment.plus { size = 40 }, cld.augment.byol_1 { size = 16 }
+  local set
+  setup(function()
+    cld.manual_seed(1)
+    set = cld.data.tensors { images = cld.rand({ 11, 30, 34, 3 }):mul(255):to "u8" }
+  end)
+  teardown(function() set = nil end)
+
+  for name, views in pairs {
+    ["nine patches of each beside a view"] = { small, patches },
+    ["views of many sizes"] = { large, large, small, small, small },
+  } do
+    for where, resident in pairs { device = true, host = false } do
+      it(("that lie on the %s makes the same of them: %s"):format(where, name), function()
+        local function batches(on)
+          return loader(set, { batch_size = 4, views = views, device = on, resident = resident, workers = 2 }):epoch(1)
+        end
+        local there <close> = batches(device)
+        for expected in batches "cpu" do
+          local batch = there()
+          for v = 1, #views do check.close(batch.views[v]:to "cpu", expected.views[v], { atol = 1e-6, rtol = 1e-6 }) end
+          assert.same(expected.index:totable(), batch.index:totable())
+        end
+        set.copies = nil
+      end)
+    end
+  end
 end)

@@ -28,8 +28,8 @@ typedef struct job {
     const uint8_t *drawn; /* (n, stride) */
     size_t stride;
     const uint8_t *images; /* (count, height, width, 3) */
-    const int64_t *rows;   /* (n), or NULL */
-    int64_t n, row_stride, count;
+    const int64_t *rows;   /* (n / per_row), or NULL */
+    int64_t n, row_stride, per_row, count;
     int height, width;
     size_t work, taps, bytes; /* of a block's memory: where they begin, and all */
     uint8_t *scratch;         /* of a block for each of the grid's, or NULL: shared memory */
@@ -108,7 +108,8 @@ template <bool AGAIN> __global__ void __launch_bounds__(MAX_THREADS, AGAIN ? 1 :
     CLD_SHARED(resampling, plan, [1]);
     uint8_t *memory = j.scratch ? j.scratch + blockIdx.x * j.bytes : dynamic;
     for (int64_t i = blockIdx.x; i < j.n; i += gridDim.x) {
-        int64_t row = j.rows ? checked(j.fault, CLD_FAULT_IMAGE, j.rows[i * j.row_stride], j.count) : i;
+        int64_t row =
+            j.rows ? checked(j.fault, CLD_FAULT_IMAGE, j.rows[i / j.per_row * j.row_stride], j.count) : i;
         const uint8_t *image = j.images + row * j.height * j.width * 3;
         const cld_view *v = (const cld_view *)(j.drawn + i * j.stride);
         const instruction *s = v->step, *end = s + v->count;
@@ -142,6 +143,7 @@ static cld_status views(const cld_array *view, const cld_array *images, const cl
     j.rows = rows ? (const int64_t *)rows->data : NULL;
     j.row_stride = rows ? rows->strides[0] : 0;
     j.n = view->shape[0];
+    j.per_row = rows ? j.n / rows->shape[0] : 1;
     j.count = images->shape[0];
     j.height = (int)images->shape[1];
     j.width = (int)images->shape[2];
