@@ -108,6 +108,18 @@ describe("a file whose reading stalls", function()
     assert.same({ 4, 4 }, { position().step, position().step_in_epoch })
   end)
 
+  it("lets a signal end the run where a function in Lua reads, image after image", function()
+    local slow = training:gsub("opt.evaluates and set or images%(%)", [[
+      cld.data.custom { count = 1000, read = function()
+        io.open(os.getenv "STALL_STARTED", "w"):close()
+        pause(0.1)
+        return cld.zeros({ 20, 20, 3 }, "u8"), 0
+      end }]]):gsub("batch_size = 2", "batch_size = 500")
+    local result = run(slow, nil, "--runs", folder, "--name", "r", "--device", "cpu", "--signal", "TERM")
+    assert.same({ 143, "" }, { result.code, result.err })
+    assert(result.seconds < AT_ONCE, result.seconds)
+  end)
+
   it("lets a loop be left, and is no burden when it can be read at last", function()
     local result = run(prelude .. [[
       local function leave()

@@ -30,7 +30,7 @@ typedef struct cld_source {
     const uint8_t *bytes;
     size_t length;
     cld_scratch file; /* memory for either, if the kind needs it */
-    bool has_label;   /* the kind knows the label only now: here it is */
+    bool has_label; /* the kind knows the label only now: here it is. It goes before the data set's labels */
     int64_t label;
     /* dataset.c's own */
     cld_picture picture;

@@ -4,7 +4,8 @@
  * so that all of them work on the batch that is wanted next and a slow file holds up its own step alone. An image is opened
  * and decoded once, whatever the number of its views. The consumer takes the slots in order: batches are the same for any
  * number of workers. Tensors are allocated by the consumer's thread alone: where memory is short that may run the collector
- * of the Lua state, which only its own thread may touch. So are the images of a set that is written in Lua opened.
+ * of the Lua state, which only its own thread may touch. So are the images of a set that is written in Lua opened; workers
+ * make their views meanwhile, and about 128 MB of such images wait for them at most.
  *
  * On the CPU workers make the views whole. For a device that follows views itself (cld_image_ops.views) they draw them,
  * cut and resize in 8 bits, and the device does the rest when the batch is asked for; that work is queued, and nobody
@@ -65,12 +66,14 @@ typedef struct cld_epoch cld_epoch;
  * size, so an epoch may go on with another. Keeps its own references. */
 cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_image);
 int cld_epoch_views(const cld_epoch *e); /* per batch */
-/* The next batch, or *done. An error in a worker is returned here. CLD_INTERRUPTED: a signal came while it waited; the
+/* The next batch, or *done. An error in a worker is returned here, and by every call after it: no batch is left out. After
+ * one in this thread (memory for tensors, a function in Lua) the next call tries again. CLD_INTERRUPTED: a signal came while it waited; the
  * batch is not lost, and the next call goes on waiting. */
 cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done);
 /* Seconds that the consumer has waited for batches so far. */
 double cld_epoch_waited(const cld_epoch *e);
-/* Stops the workers, at any time. One that hangs in a read of a stalled disk is left to itself. */
+/* Stops the workers, at any time. One that hangs in a read of a stalled disk is left to itself; the epoch and what it refers
+ * to stay until it has gone. */
 void cld_epoch_free(cld_epoch *e);
 
 #endif
