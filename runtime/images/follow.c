@@ -25,14 +25,14 @@ static bool is_normalized(const cld_view *v) {
 }
 
 /* As a decoder gives an image in part: exactly the pixels that the view needs. */
-static cld_status spare(cld_pixels *pixels, const cld_view *v, cld_scratch *scratch) {
+static cld_status spare(cld_pixels *pixels, const cld_view *v, uint8_t **owned) {
     cld_rect r = cld_view_needs(v, pixels->full_height, pixels->full_width, pixels->shrink);
     size_t row = 3 * (size_t)r.width;
     uint8_t *copy = malloc(row * (size_t)r.height); /* no byte more: a read beyond it shall be found */
     if (!copy) return cld_fail(CLD_NOMEM, "follow: out of memory");
     for (size_t y = 0; y < (size_t)r.height; y++)
         memcpy(copy + y * row, pixels->data + ((size_t)r.top + y) * pixels->stride + 3 * (size_t)r.left, row);
-    *scratch = (cld_scratch){.data = copy, .bytes = row * (size_t)r.height};
+    *owned = copy;
     pixels->data = copy;
     pixels->stride = row;
     pixels->there = r;
@@ -54,13 +54,14 @@ cld_tensor *cld_image_follow(const cld_tensor *image, const cld_view *v, const c
         pixels.full_height *= given->shrink;
         pixels.full_width *= given->shrink;
     }
-    cld_scratch scratch = {0}, copy = {0};
+    cld_scratch scratch = {0};
+    uint8_t *copy = NULL;
     cld_status status = given->sparing ? spare(&pixels, v, &copy) : CLD_OK;
     if (status == CLD_OK)
         status = floats ? cpu->image->view(out->a.data, v, &pixels, &scratch)
                         : cpu->image->canvas(out->a.data, v, &pixels, &scratch);
     cld_scratch_free(&scratch);
-    cld_scratch_free(&copy);
+    free(copy);
     return status == CLD_OK ? cld_tensor_steal(&out) : NULL;
 }
 
