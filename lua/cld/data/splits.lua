@@ -15,8 +15,10 @@ local user_error = require "cld.user_error"
 
 local splits = {}
 
--- How damaged files are borne, and how files are decoded: the options of cld.options.files.
-local function reading(opt) return { max_bad = opt.max_bad, strict = opt.strict, decode = opt.decode } end
+-- How damaged files are borne, how files are decoded, and by how many threads, in the evaluation as in training.
+local function reading(opt)
+  return { max_bad = opt.max_bad, strict = opt.strict, decode = opt.decode, workers = rawget(opt, "workers") }
+end
 
 local function with_reading(result, opt)
   for _, name in ipairs { "train", "memory", "test" } do
@@ -27,9 +29,19 @@ end
 
 -- ---- folders ------------------------------------------------------------------
 
+-- Whatever keeps a folder from being read is told with the option.
+local function check_data(path)
+  local kind, problem = core.io.exists(path), nil
+  if kind == "file" then return end
+  if kind == "other" then user_error.raise("option '--data': '%s' is neither a folder nor a file", path) end
+  kind, problem = pcall(core.files.find_split, path, "train")
+  if not kind then user_error.raise("option '--data': %s", tostring(problem)) end
+end
+
 local function open(part, opt)
-  if part.is_archive then return folder.tar { path = part.where, inside = part.inside, upright = opt.upright } end
-  return folder.folder { root = part.where, upright = opt.upright }
+  local settings = { inside = part.inside, layout = rawget(opt, "layout"), upright = opt.upright }
+  settings[part.is_archive and "path" or "root"] = part.where
+  return (part.is_archive and folder.tar or folder.folder)(settings)
 end
 
 -- The training set of what --data names, and the one to score by, or nil.
@@ -52,26 +64,40 @@ local function check_same_classes(opt, train, test)
   end
 end
 
---- A folder of images: train/ and test/ or val/, class folders, or plain files; or what recipes/pack.lua made of one.
-local function of_folder(opt)
-  local train, test = train_and_test(opt)
-  local view = augment.center { size = opt.size }
-  if train.classes == 0 then
-    say(("%s: the images are in no class folders, so there is no kNN accuracy"):format(opt.data))
-    return { train = train, test_view = view }
-  end
+-- What to train on, the queries of kNN or nil, and what there is to say of that.
+local function with_queries(opt, train, test)
+  if train.classes == 0 then return train, nil, "the images are in no class folders, so there is no kNN accuracy" end
+  if train.classes == 1 then return train, nil, "all images are of one class, so there is no kNN accuracy" end
   if test then
     check_same_classes(opt, train, test)
-    return { train = train, test = test, test_view = view }
+    return train, test
   end
-  if opt.holdout == 0 then
-    say(("%s: no test/ or val/ in it, and --holdout is 0: there is no kNN accuracy"):format(opt.data))
-    return { train = train, test_view = view }
+  if opt.holdout == 0 then return train, nil, "no test/ or val/ in it, and --holdout is 0: there is no kNN accuracy" end
+  if #train == train.classes then
+    return train, nil, "no test/ or val/ in it, and no class has a second image to hold out: there is no kNN accuracy"
   end
   local kept, held = sets.split { train, share = opt.holdout, seed = opt.seed }
-  say(("%s: no test/ or val/ in it: %d of its %d images are kept from training, to score the others by"):format(
-    opt.data, #held, #train))
-  return { train = kept, test = held, test_view = view }
+  return kept, held, ("no test/ or val/ in it: %d of its %d images are kept from training (--holdout %g)"):format(#held,
+    #train, opt.holdout)
+end
+
+-- " of 3 classes (cat, dog, owl)", or nothing.
+local function classes_shown(set)
+  if set.classes < 2 then return "" end
+  local names = set.class_names
+  local shown = names and (" (%s%s)"):format(table.concat(names, ", ", 1, math.min(#names, 5)), #names > 5 and ", ..." or "")
+  return (" of %d classes%s"):format(set.classes, shown or "")
+end
+
+--- A folder of images: train/ and test/ or val/, class folders, or plain files; or what recipes/pack.lua made of one.
+local function of_folder(opt)
+  check_data(opt.data)
+  local train, test, note = with_queries(opt, train_and_test(opt))
+  if note then say(("%s: %s"):format(opt.data, note)) end
+  if #train < 2 then user_error.raise("%s: training needs two images or more, and has %d", opt.data, #train) end
+  say(("%s: %d training images%s%s"):format(opt.data, #train, classes_shown(train),
+    test and (", %d to measure kNN accuracy by"):format(#test) or ""))
+  return { train = train, test = test, test_view = augment.center { size = opt.size } }
 end
 
 -- ---- by name ------------------------------------------------------------------
@@ -98,6 +124,7 @@ local function of_stl10(opt)
 end
 
 local function of_kitchen(opt)
+  check_data(opt.data)
   local train = folder.kitchen_hc { root = opt.data, split = "train" }
   local test = folder.kitchen_hc { root = opt.data, split = "test" }
   user_error.call(train.listing.check_same_classes, train.listing, test.listing)

@@ -70,7 +70,8 @@ groups.encoder = group {
 --- What the size of the images decides, for recipes of images that are not CIFAR's: the views' size, and of the encoder
 -- (cld.models.from_options) the stem and the pooling.
 groups.images = group {
-  { "size", 224,    "height and width of a view, in pixels", min = 16, max = 4096 },
+  { "size", 224,    "height and width of a view, in pixels; half as many take a quarter of the time", min = 16,
+    max = 3584 }, -- whose evaluation resizes to 4096
   { "stem", "auto", "the encoder's first layers: cifar (3x3, stride 1), imagenet (7x7 and max-pool, each of stride 2);"
     .. " auto: imagenet from 128 pixels on", choices = { "auto", "cifar", "imagenet" } },
   { "pool", "all",  "what of the last maps is averaged: all, or the 7x7 in the top-left corner, as published for 96"
@@ -111,8 +112,11 @@ end
 groups.folder = named("folder", {
   { "data",    "./data", "the folder: of class folders, of plain files, or with train/ and test/ or val/ inside",
     nonempty = true },
-  { "holdout", 0.1,      "share of each class that is kept from training to score kNN, if there is no test/ or val/",
-    min = 0, max = 0.9 },
+  { "layout",  "auto",   "whether sub-folders are classes: classes (images beside them are left out) or plain (no"
+    .. " classes); auto: classes if all images are in them, plain if none is", choices = {
+    "auto", "classes", "plain" } },
+  { "holdout", 0.1,      "share of each class that is kept from training to measure kNN accuracy by, if there is no"
+    .. " test/ or val/; 0: none", min = 0, max = 0.9 },
   { "upright", false,    "turn images as their EXIF orientation says" },
 })
 
