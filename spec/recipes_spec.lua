@@ -118,7 +118,7 @@ describe("recipes", function()
     local other = folder .. "/toy-40"
     assert.equal(0, recipe("make_toy_data", "--out", other, "--train", "40", "--test", "16").code)
     for expected, change in pairs {
-      ["%-%-seed %(2, was 1%)"] = { "--seed", "2" }, ["%-%-data %(40, was 48%)"] = { "--data", other },
+      ["%-%-seed %(2, was 1%)"] = { "--seed", "2" }, ["%-%-data %(40 images, was 48%)"] = { "--data", other },
     } do
       local result = train("cifar10_npid_cld", "order", "--resume", table.unpack(change))
       assert.equal(1, result.code)

@@ -163,8 +163,10 @@ end
 
 local function resume(self)
   local stored = self.loaded.position
-  order.check(self.loaded, order.of(self.opt, self.loader))
-  checkpoint.restore(self.loaded, self.states)
+  local now = order.of(self.opt, self.loader)
+  order.check(self.loaded, now)
+  local ok, problem = pcall(checkpoint.restore, self.loaded, self.states)
+  if not ok then user_error.raise("%s%s", tostring(problem), order.explain(self.loaded, now)) end
   core.tensor.set_rng_state(stored.rng)
   self.meters:scale(position.resume(self, stored))
   self.best, self.seconds, self.loaded = stored.best, stored.seconds, nil

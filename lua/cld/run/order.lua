@@ -25,13 +25,22 @@ function order.check(loaded, now)
   for _, field in ipairs(fields) do
     local name, option = table.unpack(field)
     if was[name] ~= nil and was[name] ~= now[name] then
-      changes[#changes + 1] = ("%s (%s, was %s)"):format(option, tostring(now[name]), tostring(was[name]))
+      local unit = name == "images" and " images" or ""
+      changes[#changes + 1] = ("%s (%s%s, was %s)"):format(option, tostring(now[name]), unit, tostring(was[name]))
     end
   end
   if #changes == 0 then return end
   user_error.raise("%s was stopped in the middle of epoch %d, where %s cannot change, for its remaining images would "
     .. "be others; resume it as it was, and change that when an epoch has ended", loaded.path, position.epoch + 1,
     table.concat(changes, ", "))
+end
+
+--- "; --data has 45 images ...", for the message that the states do not fit; or nothing, if that cannot be the reason.
+function order.explain(loaded, now)
+  local was = (loaded.position.order or {}).images
+  if not was or not now.images or was == now.images then return "" end
+  return ("; --data has %s training images now, and had %s: what is kept for each of them, as in a memory bank, goes on"
+    .. " with the same images only"):format(tostring(now.images), tostring(was))
 end
 
 return order
