@@ -6,7 +6,7 @@ local user_error = require "cld.user_error"
 
 local opt = cld.options {
   about = "kNN accuracy of a checkpoint",
-  { "checkpoint", "checkpoint.safetensors", "the file, runs/NAME/checkpoint.safetensors", nonempty = true },
+  { "checkpoint", "checkpoint.safetensors", "runs/NAME/checkpoint.safetensors, or runs/NAME", nonempty = true },
   { "data",       "",    "folder that holds the data set; empty: where the run had it" },
   cld.options.knn,
   { "baselines",  false, "also score raw pixels and an untrained network" },

@@ -4,6 +4,7 @@
 -- checkpoint.object makes one of plain tensors.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local folder = require "cld.run.folder"
 local json = require "cld.json"
 local options = require "cld.options"
 local position = require "cld.run.position"
@@ -77,9 +78,11 @@ local function decode(path, metadata, key)
   return value
 end
 
---- load(path) -> {path, options, position, states = {object name = {name = tensor}}, unread = {key = why}}.
+--- load(path of a checkpoint, or of its run's folder) -> {path, options, position, states = {object name = {name =
+-- tensor}}, unread = {key = why}}.
 -- `declarations` are the options that the caller goes by, as cld.options takes them: the checkpoint's must fit them.
 function checkpoint.load(path, declarations)
+  if core.io.exists(path) == "folder" then path = path .. "/" .. folder.checkpoint end
   local tensors, metadata, unread = user_error.call(core.io.load, path)
   if metadata.format ~= "cldlua checkpoint 1" or not metadata.options or not metadata.position then
     user_error.raise("%s: not a checkpoint of a run (its metadata say nothing of one)", path)
