@@ -437,7 +437,7 @@ describe("a data set that is fetched", function()
     end)
     it("is not fetched by the reader otherwise", function()
       check.fails(function() cld.data.cifar10 { root = root } end,
-        "or let %-%-download %(recipes/download.lua CIFAR%-10%) do it")
+        "or let %-%-download %(recipes/download.lua cifar10%) do it")
     end)
     it("is fetched in another spelling, too", function()
       assert.equal(root .. "/cifar-10-batches-py",

@@ -10,7 +10,7 @@
 #define HOME "https://www.cs.toronto.edu/~kriz/"
 #define CIFAR100(key, count, at)                                                                             \
     {                                                                                                        \
-        .title = "CIFAR-100", .folder = {"", "cifar-100-python", "cifar-100-binary"},                        \
+        .title = "CIFAR-100", .name = "cifar100", .folder = {"", "cifar-100-python", "cifar-100-binary"},                        \
         .archive = {"", HOME "cifar-100-python.tar.gz", HOME "cifar-100-binary.tar.gz"}, .train = {"train"}, \
         .test = {"test"}, .meta = "meta", .meta_key = key "_label_names",                                    \
         .meta_text = key "_label_names.txt", .labels_key = key "_labels", .classes = count,                  \
@@ -21,6 +21,7 @@ static const cld_cifar_format formats[] = {
     [CLD_CIFAR10] =
         {
             .title = "CIFAR-10",
+            .name = "cifar10",
             .folder = {"", "cifar-10-batches-py", "cifar-10-batches-bin"},
             .archive = {"", HOME "cifar-10-python.tar.gz", HOME "cifar-10-binary.tar.gz"},
             .train = {"data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"},
@@ -113,7 +114,7 @@ static cld_status check_root(const char *root, const cld_cifar_format *format) {
                     "%s: there is no folder '%s'; it should hold %s from %s, which --download (or "
                     "recipes/download.lua %s) fetches",
                     format->title, root, format->folder[CLD_LAYOUT_PYTHON],
-                    format->archive[CLD_LAYOUT_PYTHON], format->title);
+                    format->archive[CLD_LAYOUT_PYTHON], format->name);
 }
 
 cld_status cld__cifar_find(cld_cifar_place *p, const char *root, cld_cifar_kind kind,
@@ -144,7 +145,7 @@ cld_status cld__cifar_find(cld_cifar_place *p, const char *root, cld_cifar_kind 
                     : layout == CLD_LAYOUT_PYTHON ? "python-layout "
                                                   : "binary-layout ",
                     root, root, format->folder[shown], root, format->title, format->folder[shown],
-                    format->archive[shown], format->title);
+                    format->archive[shown], format->name);
 }
 
 bool cld__cifar_exists(const char *path) {

@@ -7,6 +7,7 @@
 
 typedef struct cld_cifar_format {
     const char *title;      /* for messages, and the name of a parent folder */
+    const char *name;       /* what recipes/download.lua calls it */
     const char *folder[3];  /* by layout */
     const char *archive[3]; /* where it comes from */
     const char *train[6], *test[2];
