@@ -211,4 +211,4 @@ function data.custom(options)
   return dataset.new(set)
 end
 
-return data
+return caller.closed("cld.data", data)

@@ -45,6 +45,14 @@ end
 local kinds = { jpg = "jpeg", jpeg = "jpeg", png = "png", ppm = "ppm" }
 local default_quality = 75 -- Pillow's
 
+local function kind_of(path) return kinds[(path:match "%.([^./]+)$" or ""):lower()] end
+
+--- can_write(path): whether write knows the kind of file that the name ends in.
+function image.can_write(path)
+  check_path("image.can_write", path)
+  return kind_of(path) ~= nil
+end
+
 local function check_image(name, value)
   if not is_tensor(value) or value.dtype ~= "u8" or #value.shape ~= 3 or value.shape[3] ~= 3 then
     caller.raise("%s: an image is u8[height, width, 3], got %s", name, caller.shown(value))
@@ -56,7 +64,7 @@ end
 function image.write(path, value, options)
   check_path("image.write", path)
   caller.check_fields("image.write", options, { "quality" })
-  local kind = kinds[(path:match "%.([^./]+)$" or ""):lower()]
+  local kind = kind_of(path)
   if not kind then
     caller.raise("image.write: the name of a file to write ends in .jpg, .jpeg, .png or .ppm, got '%s'", path)
   end
@@ -129,4 +137,4 @@ function image.grid(images, options)
   return page
 end
 
-return image
+return caller.closed("cld.image", image)
