@@ -190,8 +190,8 @@ local function corner(size, stem)
   local reduction = stem == "imagenet" and 32 or 8
   local side = (size + reduction - 1) // reduction
   if side < 7 or side >= 14 then
-    user_error.raise("option '--pool': corner is 7 x 7 of maps of 7 to 13 rows; %d pixels make %d with the stem %s",
-      size, side, stem)
+    user_error.raise("option '--pool': corner is 7 x 7 of maps of 7 to 13 rows; %d pixels make %d with the stem %s,"
+      .. " --size %d to %d would do", size, side, stem, 6 * reduction + 1, 13 * reduction)
   end
   return 7
 end
