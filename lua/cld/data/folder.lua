@@ -29,6 +29,16 @@ local function tell_unreadable(where, listing)
   say(("%s: left out, for only JPEG, PNG, PPM and PGM are read: %s"):format(where, text))
 end
 
+-- train/ beside test/ or val/ is hardly meant to be two classes.
+local function tell_splits(where, set)
+  local is = {}
+  for _, name in ipairs(set.class_names or {}) do is[name] = true end
+  if is.train and (is.test or is.val) then
+    say(("%s: its classes are named %s: split = 'train' takes the images of one"):format(where,
+      table.concat(set.class_names, ", ", 1, math.min(#set.class_names, 4))))
+  end
+end
+
 -- What every set of a listing has.
 local function of_listing(name, where, listing, source, options)
   tell_unreadable(where, listing)
@@ -69,7 +79,11 @@ folder.of_folder, folder.of_archive = of_folder, of_archive
 function folder.folder(options)
   caller.require_fields("data.folder", options, { "root", "split", "layout", "classes", "upright", "problems" })
   local root, split = check_text("folder", options, "root"), options.split
-  if split == nil then return of_folder(root, root, options) end
+  if split == nil then
+    local set = of_folder(root, root, options)
+    tell_splits(root, set)
+    return set
+  end
   check_split("folder", split, "train", "test", "val")
   local where = user_error.call(core.files.find_split, root, split)
   return of_folder(("%s, %s"):format(root, split), where, options)
