@@ -103,7 +103,7 @@ static cld_status add_entry(walk *w, uint32_t in, int fd, const struct dirent *e
     if (kind != CLD_READABLE) return CLD_OK;
     const char *path = text_at(w, w->folders[in].path);
     if (type == DT_REG) return add_image(w, in, name);
-    if (type != DT_UNKNOWN) return fail_at(w, path, name, "not a regular file, which images are");
+    if (type != DT_UNKNOWN) return fail_at(w, path, name, "not a regular file");
     return fail_at(w, path, name,
                    reason == ENOENT ? "a link to something that is not there" : strerror(reason));
 }
