@@ -3,6 +3,7 @@
 --   cldlua recipes/views.lua --data cat.jpg --augment infomin
 --   cldlua recipes/views.lua --data ./data --dataset cifar10 --augment base --images 8
 local cld = require "cld"
+local say = require "cld.say"
 local user_error = require "cld.user_error"
 
 local presets = {
@@ -15,13 +16,23 @@ local opt = cld.options {
   { "dataset", "folder", "what lies there", choices = {
     "folder", "cifar10", "cifar100", "stl10", "kitchen_hc", "imagenet" } },
   { "augment", "plus",   "which views", choices = presets },
-  { "size",    0,        "pixels of a view; 0: the augmentation's own", min = 0, max = 4096 },
+  { "size",    0,        "pixels of a view; 0: those of the training recipe, or the augmentation's own", min = 0,
+    max = 4096 },
   { "images",  6,        "images, chosen at random", min = 1, max = 1000 },
   { "views",   7,        "views of each", min = 1, max = 64 },
   { "epoch",   1,        "whose views: those that training with this seed would see", min = 0 },
   { "seed",    1,        "seed", min = 0 },
   { "out",     "views.png", "the picture, .png or .jpg", nonempty = true },
 }
+
+if not cld.image.can_write(opt.out) then
+  user_error.raise("option '--out': expected the name of a .png, .jpg or .ppm file, got '%s'", opt.out)
+end
+
+-- What the training recipe of a data set gives the presets whose own settings are CIFAR's.
+local large = { size = 224, mean = cld.augment.statistics.imagenet.mean, std = cld.augment.statistics.imagenet.std }
+local trained_with = { folder = large, imagenet = large, stl10 = { size = 96, mean = 0.5, std = 0.5 } }
+local is_cifars = { base = true, plus = true, none = true }
 
 -- The images: {tensor u8 (H, W, 3), row from 0}.
 local function is_file(path)
@@ -35,29 +46,41 @@ if is_file(opt.data) then
 else
   local set = cld.data[opt.dataset] { root = opt.data, split = "train" }
   math.randomseed(opt.seed)
-  local chosen = {}
-  while #images < math.min(opt.images, #set) do
+  local chosen, left, problem = {}, #set, nil
+  while #images < opt.images and left > 0 do
     local row = math.random(#set)
     if not chosen[row] then
-      chosen[row] = true
-      images[#images + 1] = { set:read(row), row - 1 }
+      chosen[row], left = true, left - 1
+      local ok, image = pcall(set.read, set, row)
+      if ok then
+        images[#images + 1] = { image, row - 1 }
+      else
+        problem = tostring(image)
+        say("left out: " .. problem)
+      end
     end
   end
+  if #images == 0 then user_error.raise("%s: no image can be read; the last is %s", opt.data, problem) end
 end
 
-local a = user_error.call(cld.augment[opt.augment], { size = opt.size > 0 and opt.size or nil })
+local settings = {}
+for key, value in pairs(is_cifars[opt.augment] and trained_with[opt.dataset] or {}) do settings[key] = value end
+if opt.size > 0 then settings.size = opt.size end
+local a = user_error.call(cld.augment[opt.augment], settings)
 local mean, std = a:statistics()
 print(a)
 
-local rows = {}
-for _, entry in ipairs(images) do
-  local image, sample = entry[1], entry[2]
-  local height, width = user_error.call(a.size, a, image.shape[1], image.shape[2])
-  rows[#rows + 1] = cld.augment.none { size = { height, width }, mean = mean, std = std }:views(image)
-  for view = 1, opt.views do
-    rows[#rows + 1] = a:views(image, { seed = opt.seed, epoch = opt.epoch, sample = sample, view = view })
+local function page()
+  local rows = {}
+  for _, entry in ipairs(images) do
+    local image, sample = entry[1], entry[2]
+    local height, width = a:size(image.shape[1], image.shape[2])
+    rows[#rows + 1] = cld.augment.none { size = { height, width }, mean = mean, std = std }:views(image)
+    for view = 1, opt.views do
+      rows[#rows + 1] = a:views(image, { seed = opt.seed, epoch = opt.epoch, sample = sample, view = view })
+    end
   end
+  return cld.image.grid(cld.cat(rows, 1), { columns = 1 + opt.views * a:images(), mean = mean, std = std })
 end
-local page = cld.image.grid(cld.cat(rows, 1), { columns = 1 + opt.views * a:images(), mean = mean, std = std })
-user_error.call(cld.image.write, opt.out, page)
+user_error.call(cld.image.write, opt.out, user_error.call(page))
 print(("%s: %d images, %d views of each"):format(opt.out, #images, opt.views))

@@ -18,7 +18,8 @@ describe("recipes/views.lua", function()
   it("prints the augmentation and writes a row for the image: itself, then its views", function()
     local result = run("--augment", "plus", "--size", "16", "--views", "3", "--seed", "5")
     assert.equal("", result.err)
-    local a = cld.augment.plus { size = 16 }
+    local statistics = cld.augment.statistics.imagenet
+    local a = cld.augment.plus { size = 16, mean = statistics.mean, std = statistics.std }
     assert.truthy(result.out:find(tostring(a), 1, true))
     local page = cld.image.read(folder .. "/views.png")
     assert.same({ 2 + 16 + 2, 2 + 4 * 18, 3 }, page.shape)
