@@ -40,6 +40,7 @@ static const struct {
     {0, 2, "\x1f\x8b", "gzip'ed"},
     {257, 5, "ustar", "a tar archive"},
     {0, 6, "\x93NUMPY", "an .npy array"},
+    {0, 4, "\0\5\x16\7", "what macOS keeps beside a file, not the file itself"},
     {0, 18, "version https://git", "a Git LFS pointer, not the file itself"},
 };
 
