@@ -53,11 +53,18 @@ describe("the input of", function()
     end)
 
     it("a file for a folder", function()
-      fails(train "lonely/only.png", "option '%-%-data': expected a folder of images, and '.*/only.png' is a file")
+      fails(train "lonely/only.png", "'%-%-data': expected a folder of images, or [^\n]*; got the file '.*/only.png'")
     end)
 
-    it("an archive for a folder", function()
-      fails(train "photos.tar", "'.*/photos.tar' is a file: unpack it, or read it in place with cld.data.tar")
+    it("an archive that is none", function()
+      fails(train "photos.tar", "/photos.tar: not a tar archive")
+    end)
+
+    it("the name of what recipes/pack.lua made, and one of its files", function()
+      assert(os.execute(("tar cf '%s/packed-train.tar' -C '%s/photos' ."):format(folder, folder)))
+      trains(train "packed", "/packed: 9 training images of 3 classes")
+      trains(train "packed-train.tar", "/packed%-train.tar: 9 training images of 3 classes")
+      fails(train "pack", "option '%-%-data': there is no folder '.*/pack'")
     end)
 
     it("a single image", function()
@@ -66,17 +73,27 @@ describe("the input of", function()
 
     it("classes of one image each, none of which can be held out", function()
       local out = trains(train "singles", "no class has a second image to hold out: there is no kNN accuracy\n")
-      assert.matches("/singles: 3 training images of 3 classes\n", out)
+      assert.matches("/singles: 3 training images of 3 classes %(1, 2, 3%)\n", out)
     end)
 
     it("a single class, whose accuracy would say nothing", function()
-      local out = trains(train "same", "all images are of one class, 'a', so there is no kNN accuracy\n")
+      local out = trains(train "same", "all images are of one class, so there is no kNN accuracy\n")
       assert.matches("/same: 3 training images\n", out)
     end)
 
     it("classes: tells how many images train and how many are kept", function()
       local out = trains(train "photos", "3 of its 12 images are kept from training %(%-%-holdout 0.1%)\n")
-      assert.matches("/photos: 9 training images of 3 classes, 3 to measure kNN accuracy by\n", out)
+      assert.matches("/photos: 9 training images of 3 classes %(class 1, class 2, class 3%), 3 to measure", out)
+    end)
+
+    it("splits of other names, which are taken for classes", function()
+      local from, to = folder .. "/photos", folder .. "/named"
+      assert(os.execute(("mkdir '%s'; cp -r '%s' '%s/Train'; cp -r '%s' '%s/Test'"):format(to, from, to, from, to)))
+      trains(train "named", "the folders Test, Train are taken for classes: splits are named train/ and test/ or val/, ")
+    end)
+
+    it("a folder that is cut off by a file", function()
+      fails(train "photos.tar/x", "option '%-%-data': /[^\n]*photos.tar/x: Not a directory")
     end)
 
     it("images beside class folders, of which --layout tells what they are", function()
@@ -159,7 +176,7 @@ describe("the input of", function()
     it("a folder of splits read as if they were classes, which is told", function()
       local code = ("local s = require 'cld'.data.folder { root = '%s/split' } print(#s)"):format(folder)
       local result = process.run { "-e", code }
-      assert.matches("/split: its classes are named train, val: split = 'train' takes the images of one\n24\n",
+      assert.matches("/split: the folders train, val are taken for classes: [^\n]*split = 'train' takes one\n24\n",
         result.out)
     end)
   end)

@@ -29,14 +29,19 @@ local function tell_unreadable(where, listing)
   say(("%s: left out, for only JPEG, PNG, PPM and PGM are read: %s"):format(where, text))
 end
 
--- train/ beside test/ or val/ is hardly meant to be two classes.
+local like_splits = {
+  train = true, training = true, test = true, testing = true, val = true, valid = true, validation = true,
+}
+
+-- Train/ beside Test/, or train/ beside val/ without a split, are hardly meant to be two classes.
 local function tell_splits(where, set)
-  local is = {}
-  for _, name in ipairs(set.class_names or {}) do is[name] = true end
-  if is.train and (is.test or is.val) then
-    say(("%s: its classes are named %s: split = 'train' takes the images of one"):format(where,
-      table.concat(set.class_names, ", ", 1, math.min(#set.class_names, 4))))
+  local found = {}
+  for _, name in ipairs(set.class_names or {}) do
+    if like_splits[name:lower()] then found[#found + 1] = name end
   end
+  if #found < 2 then return end
+  say(("%s: the folders %s are taken for classes: splits are named train/ and test/ or val/, and split = 'train' takes"
+    .. " one"):format(where, table.concat(found, ", ")))
 end
 
 -- What every set of a listing has.
@@ -79,14 +84,11 @@ folder.of_folder, folder.of_archive = of_folder, of_archive
 function folder.folder(options)
   caller.require_fields("data.folder", options, { "root", "split", "layout", "classes", "upright", "problems" })
   local root, split = check_text("folder", options, "root"), options.split
-  if split == nil then
-    local set = of_folder(root, root, options)
-    tell_splits(root, set)
-    return set
-  end
-  check_split("folder", split, "train", "test", "val")
-  local where = user_error.call(core.files.find_split, root, split)
-  return of_folder(("%s, %s"):format(root, split), where, options)
+  if split ~= nil then check_split("folder", split, "train", "test", "val") end
+  local where = split and user_error.call(core.files.find_split, root, split) or root
+  local set = of_folder(split and ("%s, %s"):format(root, split) or root, where, options)
+  tell_splits(root, set)
+  return set
 end
 
 --- tar{path, inside, layout, classes, upright}: the images of a .tar archive, read in place, as if it had been

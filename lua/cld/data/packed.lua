@@ -46,6 +46,15 @@ local function open(name, options)
   if is_file(name .. "-images.npy") then return open_npy(name, options.npy) end
 end
 
+--- Whether path is the NAME of such files, or one of them.
+function packed.is_there(path)
+  local name = name_of(path)
+  for _, ending in ipairs(endings) do
+    if is_file(name .. ending) or is_file(name .. "-train" .. ending) then return true end
+  end
+  return false
+end
+
 --- find(path, {upright, npy = cld.data.npy}) -> the training set, and the one to score by or nil; nil if path is no such
 -- file and no NAME of such files.
 function packed.find(path, options)

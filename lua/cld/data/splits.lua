@@ -31,11 +31,15 @@ end
 
 -- Whatever keeps a folder from being read is told with the option.
 local function check_data(path)
-  local kind, problem = core.io.exists(path), nil
-  if kind == "file" then return end
+  local kind = core.io.exists(path)
+  if kind == "file" then
+    if path:lower():find "%.tar$" or path:lower():find "%.npy$" then return end
+    user_error.raise("option '--data': expected a folder of images, or a .tar or .npy file of recipes/pack.lua; got the"
+      .. " file '%s'", path)
+  end
   if kind == "other" then user_error.raise("option '--data': '%s' is neither a folder nor a file", path) end
-  kind, problem = pcall(core.files.find_split, path, "train")
-  if not kind then user_error.raise("option '--data': %s", tostring(problem)) end
+  local ok, problem = pcall(core.files.find_split, path, "train")
+  if not ok then user_error.raise("option '--data': %s", tostring(problem)) end
 end
 
 local function open(part, opt)
@@ -85,13 +89,13 @@ end
 local function classes_shown(set)
   if set.classes < 2 then return "" end
   local names = set.class_names
-  local shown = names and (" (%s%s)"):format(table.concat(names, ", ", 1, math.min(#names, 5)), #names > 5 and ", ..." or "")
-  return (" of %d classes%s"):format(set.classes, shown or "")
+  local shown = names and table.concat(names, ", ", 1, math.min(#names, 5)) .. (#names > 5 and ", ..." or "")
+  return (" of %d classes%s"):format(set.classes, shown and (" (%s)"):format(shown) or "")
 end
 
 --- A folder of images: train/ and test/ or val/, class folders, or plain files; or what recipes/pack.lua made of one.
 local function of_folder(opt)
-  check_data(opt.data)
+  if core.io.exists(opt.data) or not packed.is_there(opt.data) then check_data(opt.data) end
   local train, test, note = with_queries(opt, train_and_test(opt))
   if note then say(("%s: %s"):format(opt.data, note)) end
   if #train < 2 then user_error.raise("%s: training needs two images or more, and has %d", opt.data, #train) end
