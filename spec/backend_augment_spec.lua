@@ -251,7 +251,8 @@ devices.each("the loader", function(device)
     local expected, f32 = run "f32"
     local actual, bf16 = run "auto"
     local sent, from_host = run("auto", false)
-    assert.same({ "f32 as the device's", "bf16 as the device's", "bf16 as the device's" }, { f32[3], bf16[3], from_host[3] })
+    assert.same({ "f32 as the device's", "bf16 as the device's", "bf16 as the device's" },
+      { f32[3], bf16[3], from_host[3] })
     check.close(actual, expected, exactly)
     check.close(sent, expected, exactly)
   end)

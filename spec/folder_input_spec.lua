@@ -89,7 +89,8 @@ describe("the input of", function()
     it("splits of other names, which are taken for classes", function()
       local from, to = folder .. "/photos", folder .. "/named"
       assert(os.execute(("mkdir '%s'; cp -r '%s' '%s/Train'; cp -r '%s' '%s/Test'"):format(to, from, to, from, to)))
-      trains(train "named", "the folders Test, Train are taken for classes: splits are named train/ and test/ or val/, ")
+      trains(train "named",
+        "the folders Test, Train are taken for classes: splits are named train/ and test/ or val/, ")
     end)
 
     it("a folder that is cut off by a file", function()

@@ -222,13 +222,15 @@ describe("a loader of files", function()
 
   it("bears one of a small set, and none if it is told to", function()
     quiet(function() collect(damaged { max_bad = 0.01 }) end)
-    check.fails(function() quiet(function() collect(damaged { max_bad = 0 }) end) end, "more than the 0 that are allowed")
+    check.fails(function() quiet(function() collect(damaged { max_bad = 0 }) end) end,
+      "more than the 0 that are allowed")
   end)
 
   it("gives up when nothing can be read", function()
     local one = cld.data.subset { set(), indices = cld.tensor({ 1, 1 }, "i64") }
     damage("a", "02.jpg")
-    check.fails(function() quiet(function() collect(loader(one, { batch_size = 2, views = views, max_bad = 1 })) end) end,
+    local l = loader(one, { batch_size = 2, views = views, max_bad = 1 })
+    check.fails(function() quiet(function() collect(l) end) end,
       "image %d and 100 others in its place cannot be read; the last is .*/a/02.jpg")
   end)
 
@@ -298,7 +300,8 @@ devices.each("a loader of files", function(device)
     ["InfoMin's"] = { cld.augment.infomin { size = 40 } },
     ["a crop after colours"] = { cld.augment.list {
       cld.augment.resize { size = { 40, 40 } }, cld.augment.color_jitter { brightness = 0.4, p = 1 },
-      cld.augment.random_crop { size = 32, padding = 4 }, cld.augment.flip(), cld.augment.normalize { mean = 0.5, std = 0.5 },
+      cld.augment.random_crop { size = 32, padding = 4 }, cld.augment.flip(),
+      cld.augment.normalize { mean = 0.5, std = 0.5 },
     } },
   } do
     it("makes the host's pixels of " .. name, function()

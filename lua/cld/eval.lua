@@ -102,8 +102,8 @@ local function transform(dataset, options)
   if not options.augment then
     local height, width = dataset:size()
     if not height then
-      raise("eval: the images of %s have sizes of their own: give an augment, such as cld.augment.center { size = 224 }",
-        dataset.name)
+      raise("eval: the images of %s have sizes of their own: give an augment, such as cld.augment.center { size = 224 }"
+        , dataset.name)
     end
     return augment.none { size = { height, width }, mean = options.mean, std = options.std }
   elseif options.mean or options.std then

@@ -10,7 +10,7 @@
 #define HOME "https://www.cs.toronto.edu/~kriz/"
 #define CIFAR100(key, count, at)                                                                             \
     {                                                                                                        \
-        .title = "CIFAR-100", .name = "cifar100", .folder = {"", "cifar-100-python", "cifar-100-binary"},                        \
+        .title = "CIFAR-100", .name = "cifar100", .folder = {"", "cifar-100-python", "cifar-100-binary"},    \
         .archive = {"", HOME "cifar-100-python.tar.gz", HOME "cifar-100-binary.tar.gz"}, .train = {"train"}, \
         .test = {"test"}, .meta = "meta", .meta_key = key "_label_names",                                    \
         .meta_text = key "_label_names.txt", .labels_key = key "_labels", .classes = count,                  \

@@ -1,4 +1,4 @@
-/* An epoch's insides: for loader.c, which hands batches out, and make_image.c, which makes them. */
+/* An epoch's insides: for loader.c, which hands batches out, slot.c, which keeps them, and make_image.c, which makes them. */
 #ifndef CLD_DATA_EPOCH_H
 #define CLD_DATA_EPOCH_H
 
@@ -71,7 +71,18 @@ static inline size_t cld__held_bytes(const cld_held_image *h) {
     return 3 * (size_t)h->height * (size_t)h->width;
 }
 void cld__image_worker_free(cld_image_worker *w);
+
+/* ---- slot.c -------------------------------------------------------------------------------------------- */
+
 /* This rank's part of the step's batch: places [*begin, *begin + return) of the order. */
 int64_t cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin);
+/* Its tensors. On the consumer's thread, as all here but merge_bounds. */
+cld_status cld__slot_allocate(cld_slot *s, const cld_epoch *e, int64_t step);
+/* What is made becomes the batch on its device. A second try, after one that ran out of memory, goes on where that
+ * stopped. */
+cld_status cld__slot_to_device(cld_slot *s, const cld_epoch *e);
+void cld__slot_free(cld_slot *s);
+/* Takes over what the worker has seen of the views. With the lock held. */
+void cld__slot_merge_bounds(cld_slot *s, cld_image_worker *w);
 
 #endif

@@ -1,4 +1,4 @@
-/* Shuffling, slicing into ranks and batches, the worker threads, and what a device makes of their work. */
+/* The settings, the order of an epoch, the worker threads and their consumer. */
 #include "runtime/data/loader.h"
 
 #include <errno.h>
@@ -85,16 +85,7 @@ cld_status cld_loader_resident(cld_tensor **out, const cld_dataset *set, const c
     return *out ? CLD_OK : cld_fail_in("loader");
 }
 
-/* ---- what is in a batch -------------------------------------------------------------------------------- */
-
-int64_t cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin) {
-    const cld_loader *l = &e->loader;
-    int64_t left = e->rest.images - step * l->batch_size;
-    int64_t batch = left < l->batch_size ? left : l->batch_size;
-    int64_t from = batch * l->rank / l->world, to = batch * (l->rank + 1) / l->world;
-    *begin = e->first_image + step * l->batch_size + from;
-    return to - from;
-}
+/* ---- the order of an epoch ----------------------------------------------------------------------------- */
 
 /* Fisher-Yates: a pure function of (seed, epoch). */
 static void shuffle(uint32_t *order, uint32_t n, uint64_t seed, int64_t epoch) {
@@ -107,110 +98,7 @@ static void shuffle(uint32_t *order, uint32_t n, uint64_t seed, int64_t epoch) {
     }
 }
 
-void cld_batch_free(cld_batch *b) {
-    for (int v = 0; v < CLD_MAX_VIEWS; v++) cld_tensor_free(b->view[v]);
-    cld_tensor_free(b->index);
-    cld_tensor_free(b->labels);
-    *b = (cld_batch){0};
-}
-
-static void free_slot(cld_slot *s) {
-    cld_batch_free(&s->batch);
-    for (int v = 0; v < CLD_MAX_VIEWS; v++) {
-        cld_tensor_free(s->cut[v]);
-        cld_tensor_free(s->drawn[v]);
-    }
-    for (int64_t i = 0; s->held && i < s->count; i++) free(s->held[i].data);
-    free(s->held);
-    *s = (cld_slot){0};
-}
-
-static cld_tensor *new_on_host(cld_dtype dtype, int ndim, const int64_t *shape) {
-    return cld_tensor_new(dtype, ndim, shape, cld_cpu_backend());
-}
-
-static bool allocate_view(cld_slot *s, const cld_epoch *e, int v) {
-    const cld_program *p = &e->program[v];
-    int64_t rows = s->count * p->images, h = e->height[v], w = e->width[v];
-    if (e->making == CLD_MADE_ON_HOST) {
-        s->batch.view[v] = new_on_host(CLD_F32, 4, (const int64_t[]){rows, 3, h, w});
-        return s->batch.view[v] != NULL;
-    }
-    s->drawn[v] = new_on_host(CLD_U8, 2, (const int64_t[]){rows, (int64_t)cld__view_stride(p)});
-    s->bounds[v].stride = cld__view_stride(p);
-    if (e->making == CLD_MADE_FROM_CUT) s->cut[v] = new_on_host(CLD_U8, 4, (const int64_t[]){rows, h, w, 3});
-    return s->drawn[v] && (s->cut[v] || e->making == CLD_MADE_ON_DEVICE);
-}
-
-static cld_status allocate_slot(cld_slot *s, const cld_epoch *e, int64_t step) {
-    int64_t begin;
-    *s = (cld_slot){.count = cld__part_of_step(e, step, &begin)};
-    s->batch.views = e->loader.views;
-    bool complete = true;
-    for (int v = 0; v < e->loader.views; v++) complete &= allocate_view(s, e, v);
-    s->batch.index = new_on_host(CLD_I64, 1, &s->count);
-    s->batch.labels = new_on_host(CLD_I64, 1, &s->count);
-    if (complete && s->batch.index && s->batch.labels) return CLD_OK;
-    free_slot(s);
-    return cld_fail_in("loader");
-}
-
-/* ---- what a device makes of it ------------------------------------------------------------------------- */
-
-/* If the tensor is not so, or not there, yet. */
-static cld_status convert(cld_tensor **t, cld_dtype dtype, const cld_backend *device) {
-    cld_tensor *moved = cld_tensor_as(*t, dtype, device);
-    if (!moved) return cld_fail_in("loader");
-    cld_tensor_free(*t);
-    *t = moved;
-    return CLD_OK;
-}
-
-static cld_status make_view_on_device(cld_slot *s, const cld_epoch *e, int v) {
-    const cld_loader *l = &e->loader;
-    int64_t shape[] = {s->count * e->program[v].images, 3, e->height[v], e->width[v]};
-    CLD_TRY(convert(&s->drawn[v], CLD_U8, l->device));
-    if (s->cut[v]) CLD_TRY(convert(&s->cut[v], CLD_U8, l->device));
-    cld_tensor *view = cld_tensor_new_activation(l->dtype, shape, l->device);
-    if (!view) return cld_fail_in("loader");
-    bool resident = e->making == CLD_MADE_ON_DEVICE;
-    cld_status status =
-        cld_kernel(l->device, image, views, &view->a, resident ? &l->resident->a : &s->cut[v]->a,
-                   resident ? &s->batch.index->a : NULL, &s->drawn[v]->a, &s->bounds[v]);
-    if (status != CLD_OK) {
-        cld_tensor_free(view);
-        return status;
-    }
-    s->batch.view[v] = view;
-    return CLD_OK;
-}
-
-/* By the consumer's thread, as every allocation. A second try, after one that ran out of memory, goes on where that
- * stopped. */
-static cld_status bring_to_device(cld_slot *s, const cld_epoch *e) {
-    const cld_loader *l = &e->loader;
-    CLD_TRY(convert(&s->batch.index, CLD_I64, l->device));
-    for (int v = 0; v < s->batch.views; v++)
-        if (e->making == CLD_MADE_ON_HOST)
-            CLD_TRY(convert(&s->batch.view[v], l->dtype, l->device));
-        else if (!s->batch.view[v])
-            CLD_TRY(make_view_on_device(s, e, v));
-    return convert(&s->batch.labels, CLD_I64, l->device);
-}
-
 /* ---- workers ------------------------------------------------------------------------------------------- */
-
-/* Takes over what the worker has seen of the views. With the lock held. */
-static void merge_bounds(cld_slot *s, cld_image_worker *w) {
-    for (int v = 0; v < s->batch.views; v++) {
-        cld_view_batch *to = &s->bounds[v], *from = &w->bounds[v];
-        if (from->pixels > to->pixels) to->pixels = from->pixels;
-        if (from->narrowed > to->narrowed) to->narrowed = from->narrowed;
-        if (from->taps > to->taps) to->taps = from->taps;
-        to->resamples_again |= from->resamples_again;
-        *from = (cld_view_batch){0};
-    }
-}
 
 /* The next images that nobody has taken, at most so many, of a step that is prepared; 0: there are none. With the lock
  * held. */
@@ -257,7 +145,7 @@ static void *work(void *argument) {
             status = cld__make_image(e, s, step, i, &worker);
         pthread_mutex_lock(&e->lock);
         if (status == CLD_OK) {
-            merge_bounds(s, &worker);
+            cld__slot_merge_bounds(s, &worker);
             s->done += count;
             for (int64_t i = first; s->held && i < first + count; i++) let_go(e, &s->held[i]);
         } else if (!e->failed) {
@@ -302,7 +190,7 @@ static cld_status allocate_slots(cld_epoch *e) {
     bool holds = e->loader.set->one_thread && e->making != CLD_MADE_ON_DEVICE;
     while (e->prepared < e->rest.steps && e->prepared < e->next_out + e->depth) {
         cld_slot *s = &e->slots[e->prepared % e->depth];
-        if (!s->batch.index) CLD_TRY(allocate_slot(s, e, e->prepared));
+        if (!s->batch.index) CLD_TRY(cld__slot_allocate(s, e, e->prepared));
         if (holds && !s->held) s->held = calloc((size_t)s->count + 1, sizeof *s->held);
         if (holds && !s->held) return cld_fail(CLD_NOMEM, "loader: out of memory");
         pthread_mutex_lock(&e->lock);
@@ -380,7 +268,7 @@ static cld_status make_batch(cld_epoch *e, cld_slot *s) {
         if (s->held && s->held_count == s->done) CLD_TRY(hold_next(e, s, e->next_out));
         CLD_TRY(cld__make_image(e, s, e->next_out, s->done, &e->worker));
         if (s->held) let_go(e, &s->held[s->done]);
-        merge_bounds(s, &e->worker);
+        cld__slot_merge_bounds(s, &e->worker);
         if (s->done + 1 < s->count && is_signalled()) {
             s->done++;
             return signalled();
@@ -404,7 +292,7 @@ static cld_status await_next(cld_epoch *e) {
 /* ---- the epoch ----------------------------------------------------------------------------------------- */
 
 static void destroy(cld_epoch *e) {
-    for (int i = 0; e->slots && i < e->depth; i++) free_slot(&e->slots[i]);
+    for (int i = 0; e->slots && i < e->depth; i++) cld__slot_free(&e->slots[i]);
     pthread_cond_destroy(&e->work);
     pthread_cond_destroy(&e->ready);
     pthread_mutex_destroy(&e->lock);
@@ -516,10 +404,10 @@ cld_status cld_epoch_next(cld_epoch *e, cld_batch *out, bool *done) {
     e->waited += cld_clock() - start;
     CLD_TRY(status);
     cld_slot *s = &e->slots[e->next_out % e->depth];
-    CLD_TRY(bring_to_device(s, e));
+    CLD_TRY(cld__slot_to_device(s, e));
     *out = s->batch;
     s->batch = (cld_batch){0};
-    free_slot(s);
+    cld__slot_free(s);
     e->next_out++;
     allocate_slots(e);
     return CLD_OK;

@@ -18,7 +18,7 @@ local defaults = {
   augment = false,    -- of all views, one of cld.augment; default: augment.none at the images' size
   device = "cpu",     -- where batches lie
   dtype = "f32",      -- of the views: f32, bf16, f16, or auto, that of the precision; wherever they are made
-  resident = true,    -- the device holds the images and makes the views, where it can and they fit; else the host reads them
+  resident = true,    -- the device holds the images and makes the views, if it can and they fit; else the host reads
   workers = 1,        -- threads that read and decode; 0: the caller's own. Batches do not depend on it
   prefetch = 3,       -- batches made ahead
   seed = 0,
@@ -188,7 +188,8 @@ function Epoch:__call()
     if not ok then user_error.raise("%s", tostring(batch)) end
     self.loader.waited = self.waited_before + self.batches:waited()
     if batch == false then
-      if loader.on_signal then loader.on_signal(self.loader) else user_error.raise "interrupted while waiting for a batch" end
+      if not loader.on_signal then user_error.raise "interrupted while waiting for a batch" end
+      loader.on_signal(self.loader)
     end
   until batch ~= false
   return batch

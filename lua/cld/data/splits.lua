@@ -52,7 +52,8 @@ end
 local function train_and_test(opt)
   local train, test = packed.find(opt.data, { upright = opt.upright, npy = require "cld.data".npy })
   if test then return train, test end
-  local list = train and core.io.exists(opt.data) == "file" and parts.find(opt.data) or not train and parts.find(opt.data)
+  local list
+  if not train or core.io.exists(opt.data) == "file" then list = parts.find(opt.data) end
   for _, part in ipairs(list or {}) do
     if part.split == "train" then train = open(part, opt) end
     if not test and (part.split == "test" or part.split == "val") then test = open(part, opt) end
@@ -110,7 +111,8 @@ local function of_cifar(opt)
   local make = require "cld.data"[opt.dataset]
   local function set(split)
     return make {
-      root = opt.data, split = split, layout = opt.layout, download = rawget(opt, "download"), mirror = rawget(opt, "mirror"),
+      root = opt.data, split = split, layout = opt.layout, download = rawget(opt, "download"),
+      mirror = rawget(opt, "mirror"),
     }
   end
   return { train = set "train", test = set "test" }

@@ -92,8 +92,8 @@ end
 
 local splits = { train = true, test = true, unlabeled = true, ["train+unlabeled"] = true }
 
---- stl10{root, split = "train"|"test"|"unlabeled"|"train+unlabeled", fold, download = false, mirror}: fold, 1 to 10, takes one of the thousand
--- images of `train` that the 10-fold protocol trains on. Unlabeled images have the label -1.
+--- stl10{root, split = "train"|"test"|"unlabeled"|"train+unlabeled", fold, download = false, mirror}: fold, 1 to 10,
+-- takes one of the thousand images of `train` that the 10-fold protocol trains on. Unlabeled images have the label -1.
 function stl10.new(options)
   caller.require_fields("data.stl10", options, { "root", "split", "fold", "download", "mirror" })
   if type(options.root) ~= "string" then

@@ -1,0 +1,117 @@
+/* A batch on its way: its part of a step, its tensors, and what a device makes of what the workers have drawn and cut. */
+#include <stdlib.h>
+
+#include "runtime/data/epoch.h"
+
+/* ---- what is in a batch -------------------------------------------------------------------------------- */
+
+int64_t cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin) {
+    const cld_loader *l = &e->loader;
+    int64_t left = e->rest.images - step * l->batch_size;
+    int64_t batch = left < l->batch_size ? left : l->batch_size;
+    int64_t from = batch * l->rank / l->world, to = batch * (l->rank + 1) / l->world;
+    *begin = e->first_image + step * l->batch_size + from;
+    return to - from;
+}
+
+void cld_batch_free(cld_batch *b) {
+    for (int v = 0; v < CLD_MAX_VIEWS; v++) cld_tensor_free(b->view[v]);
+    cld_tensor_free(b->index);
+    cld_tensor_free(b->labels);
+    *b = (cld_batch){0};
+}
+
+void cld__slot_free(cld_slot *s) {
+    cld_batch_free(&s->batch);
+    for (int v = 0; v < CLD_MAX_VIEWS; v++) {
+        cld_tensor_free(s->cut[v]);
+        cld_tensor_free(s->drawn[v]);
+    }
+    for (int64_t i = 0; s->held && i < s->count; i++) free(s->held[i].data);
+    free(s->held);
+    *s = (cld_slot){0};
+}
+
+static cld_tensor *new_on_host(cld_dtype dtype, int ndim, const int64_t *shape) {
+    return cld_tensor_new(dtype, ndim, shape, cld_cpu_backend());
+}
+
+static bool allocate_view(cld_slot *s, const cld_epoch *e, int v) {
+    const cld_program *p = &e->program[v];
+    int64_t rows = s->count * p->images, h = e->height[v], w = e->width[v];
+    if (e->making == CLD_MADE_ON_HOST) {
+        s->batch.view[v] = new_on_host(CLD_F32, 4, (const int64_t[]){rows, 3, h, w});
+        return s->batch.view[v] != NULL;
+    }
+    s->drawn[v] = new_on_host(CLD_U8, 2, (const int64_t[]){rows, (int64_t)cld__view_stride(p)});
+    s->bounds[v].stride = cld__view_stride(p);
+    if (e->making == CLD_MADE_FROM_CUT) s->cut[v] = new_on_host(CLD_U8, 4, (const int64_t[]){rows, h, w, 3});
+    return s->drawn[v] && (s->cut[v] || e->making == CLD_MADE_ON_DEVICE);
+}
+
+cld_status cld__slot_allocate(cld_slot *s, const cld_epoch *e, int64_t step) {
+    int64_t begin;
+    *s = (cld_slot){.count = cld__part_of_step(e, step, &begin)};
+    s->batch.views = e->loader.views;
+    bool complete = true;
+    for (int v = 0; v < e->loader.views; v++) complete &= allocate_view(s, e, v);
+    s->batch.index = new_on_host(CLD_I64, 1, &s->count);
+    s->batch.labels = new_on_host(CLD_I64, 1, &s->count);
+    if (complete && s->batch.index && s->batch.labels) return CLD_OK;
+    cld__slot_free(s);
+    return cld_fail_in("loader");
+}
+
+/* ---- what a device makes of it ------------------------------------------------------------------------- */
+
+/* If the tensor is not so, or not there, yet. */
+static cld_status convert(cld_tensor **t, cld_dtype dtype, const cld_backend *device) {
+    cld_tensor *moved = cld_tensor_as(*t, dtype, device);
+    if (!moved) return cld_fail_in("loader");
+    cld_tensor_free(*t);
+    *t = moved;
+    return CLD_OK;
+}
+
+static cld_status make_view_on_device(cld_slot *s, const cld_epoch *e, int v) {
+    const cld_loader *l = &e->loader;
+    int64_t shape[] = {s->count * e->program[v].images, 3, e->height[v], e->width[v]};
+    CLD_TRY(convert(&s->drawn[v], CLD_U8, l->device));
+    if (s->cut[v]) CLD_TRY(convert(&s->cut[v], CLD_U8, l->device));
+    cld_tensor *view = cld_tensor_new_activation(l->dtype, shape, l->device);
+    if (!view) return cld_fail_in("loader");
+    bool resident = e->making == CLD_MADE_ON_DEVICE;
+    cld_status status =
+        cld_kernel(l->device, image, views, &view->a, resident ? &l->resident->a : &s->cut[v]->a,
+                   resident ? &s->batch.index->a : NULL, &s->drawn[v]->a, &s->bounds[v]);
+    if (status != CLD_OK) {
+        cld_tensor_free(view);
+        return status;
+    }
+    s->batch.view[v] = view;
+    return CLD_OK;
+}
+
+cld_status cld__slot_to_device(cld_slot *s, const cld_epoch *e) {
+    const cld_loader *l = &e->loader;
+    CLD_TRY(convert(&s->batch.index, CLD_I64, l->device));
+    for (int v = 0; v < s->batch.views; v++)
+        if (e->making == CLD_MADE_ON_HOST)
+            CLD_TRY(convert(&s->batch.view[v], l->dtype, l->device));
+        else if (!s->batch.view[v])
+            CLD_TRY(make_view_on_device(s, e, v));
+    return convert(&s->batch.labels, CLD_I64, l->device);
+}
+
+/* ---- what a device must know of it ---------------------------------------------------------------------- */
+
+void cld__slot_merge_bounds(cld_slot *s, cld_image_worker *w) {
+    for (int v = 0; v < s->batch.views; v++) {
+        cld_view_batch *to = &s->bounds[v], *from = &w->bounds[v];
+        if (from->pixels > to->pixels) to->pixels = from->pixels;
+        if (from->narrowed > to->narrowed) to->narrowed = from->narrowed;
+        if (from->taps > to->taps) to->taps = from->taps;
+        to->resamples_again |= from->resamples_again;
+        *from = (cld_view_batch){0};
+    }
+}
