@@ -17,7 +17,7 @@
 #define SHARED_BYTES  ((48 << 10) - STATIC_BYTES) /* what else a block may have everywhere */
 #define SCRATCH_SLOTS (4 * 132)                   /* blocks at once, where they work in scratch memory, ... */
 #define SCRATCH_BYTES ((size_t)256 << 20)         /* ... if as much is enough for so many */
-#define MAX_THREADS   512
+#define MAX_THREADS   384                         /* two blocks of as many leave each thread 85 registers */
 
 static_assert(sizeof(exchange) + sizeof(resampling) + 2 * 16 <= STATIC_BYTES,
               "a block's static shared memory");
