@@ -104,6 +104,8 @@ static cld_status add_entry(walk *w, uint32_t in, int fd, const struct dirent *e
     const char *path = text_at(w, w->folders[in].path);
     if (type == DT_REG) return add_image(w, in, name);
     if (type != DT_UNKNOWN) return fail_at(w, path, name, "not a regular file");
+    /* A link whose file is gone is listed, as a file is that goes later: who reads it finds out. */
+    if (reason == ENOENT && !w->problems) return add_image(w, in, name);
     return fail_at(w, path, name,
                    reason == ENOENT ? "a link to something that is not there" : strerror(reason));
 }
