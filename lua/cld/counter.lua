@@ -3,11 +3,9 @@
 --   local count = counter.new("train", #set)
 --   count:step()          -- once for each
 --   count:clear()         -- before anything else is printed, and at the end
-local core = require "cld.core"
-local clock, terminal, printable_line = core.system.clock, core.system.terminal, core.text.printable_line
+local clock = require "cld.core".system.clock
 local duration = require "cld.run.progress".duration
-
-local redraw = 0.25 -- seconds between two drawings
+local redrawn = require "cld.redrawn"
 
 local Counter = {}
 Counter.__index = Counter
@@ -16,28 +14,19 @@ local counter = {}
 
 function counter.new(what, total)
   local now = clock()
-  return setmetatable({ what = what, total = total, done = 0, columns = terminal(), started = now, drawn_at = now },
+  return setmetatable({ what = what, total = total, done = 0, line = redrawn.new(), started = now, drawn_at = now },
     Counter)
 end
 
 function Counter:step()
   self.done = self.done + 1
-  if not self.columns or self.done % 16 ~= 0 or clock() - self.drawn_at < redraw then return end
+  if not self.line.columns or self.done % 16 ~= 0 or clock() - self.drawn_at < redrawn.every then return end
   self.drawn_at = clock()
   local rate = self.done / math.max(self.drawn_at - self.started, 1e-9)
-  local line = printable_line(("%s: %d of %d images, %.0f a second, %s left"):format(self.what, self.done, self.total,
-    rate, duration((self.total - self.done) / rate)))
-  io.stdout:write("\r\27[K", line:sub(1, (utf8.offset(line, self.columns) or #line + 1) - 1))
-  io.stdout:flush()
-  self.is_drawn = true
+  self.line:draw(("%s: %d of %d images, %.0f a second, %s left"):format(self.what, self.done, self.total, rate,
+    duration((self.total - self.done) / rate)))
 end
 
-function Counter:clear()
-  if self.is_drawn then
-    io.stdout:write "\r\27[K"
-    io.stdout:flush()
-  end
-  self.is_drawn = false
-end
+function Counter:clear() self.line:clear() end
 
 return counter

@@ -1,13 +1,11 @@
 --- What a person sees of a training: on a terminal one line redrawn in place, elsewhere a line every few seconds; at
 -- the end of an epoch a line that stays.
-local core = require "cld.core"
 local figures = require "cld.run.figures"
+local redrawn = require "cld.redrawn"
 local sorted_keys = require "cld.sorted_keys"
-local clock, terminal, printable_line = core.system.clock, core.system.terminal, core.text.printable_line
+local clock = require "cld.core".system.clock
 
 local progress = {}
-
-local redraw = 0.25 -- seconds between two drawings on a terminal
 
 local function duration(seconds)
   seconds = math.floor(seconds + 0.5)
@@ -23,18 +21,6 @@ function progress.values(means)
   return table.concat(words, "  ")
 end
 
--- What cannot be written (the reader or the terminal is gone, the disk is full) is lost, and the training goes on: the
--- log has it all, and a closed pipe comes as SIGPIPE.
-local function put(...)
-  io.stdout:write(...)
-  io.stdout:flush()
-end
-
--- As much of the line as the terminal has columns, whole characters.
-local function fit(line, columns)
-  return utf8.len(line) <= columns and line or line:sub(1, utf8.offset(line, columns + 1) - 1)
-end
-
 local Line = {}
 Line.__index = Line
 
@@ -45,8 +31,8 @@ function progress.new(settings)
   return setmetatable({
     waited = settings.waited, window_waited = 0, epoch_waited = 0,
     epochs = settings.epochs, steps_per_epoch = settings.steps_per_epoch,
-    every = settings.every, columns = terminal(), started = now, steps = 0,
-    window_start = now, window_images = 0, epoch_start = now, epoch_images = 0, epoch_steps = 0, drawn = false,
+    every = settings.every, shown = redrawn.new(), started = now, steps = 0,
+    window_start = now, window_images = 0, epoch_start = now, epoch_images = 0, epoch_steps = 0,
   }, Line)
 end
 
@@ -54,7 +40,7 @@ end
 function Line:step(images)
   self.steps, self.epoch_steps = self.steps + 1, self.epoch_steps + 1
   self.window_images, self.epoch_images = self.window_images + images, self.epoch_images + images
-  return clock() - self.window_start >= (self.columns and redraw or self.every)
+  return clock() - self.window_start >= (self.shown.columns and redrawn.every or self.every)
 end
 
 function Line:start_epoch()
@@ -90,27 +76,15 @@ function Line:draw(position, text)
     math.floor(position.step_in_epoch), self.steps_per_epoch and "/" .. self.steps_per_epoch or "", text,
     rate(self.window_images, clock() - self.window_start), data(share(self, self.window_waited, self.window_start)),
     eta and "  ETA " .. duration(eta) or "")
-  line = printable_line(line)
   self.window_start, self.window_images = clock(), 0
   self.window_waited = self.waited and self.waited() or 0
-  if self.columns then
-    put("\r\27[K", fit(line, self.columns - 1))
-    self.drawn = true
-  else
-    put(line, "\n")
-  end
+  self.shown:draw(line)
 end
 
-function Line:clear()
-  if self.drawn then put "\r\27[K" end
-  self.drawn = false
-end
+function Line:clear() self.shown:clear() end
 
 --- A line that stays.
-function Line:print(text)
-  self:clear()
-  put(printable_line(text), "\n")
-end
+function Line:print(text) self.shown:print(text) end
 
 function Line:finish_epoch(epoch, text)
   local seconds = clock() - self.epoch_start
