@@ -190,6 +190,12 @@ static int listing_unreadable(lua_State *L) {
     return 2;
 }
 
+/* l:digest() -> an integer, of the paths below the root and the labels */
+static int listing_digest(lua_State *L) {
+    lua_pushinteger(L, (lua_Integer)cld_listing_digest(check_listing(L)));
+    return 1;
+}
+
 /* l:members() -> i64 (N), from 0: which member of the archive each image is; nil for files */
 static int listing_members(lua_State *L) {
     const cld_listing *l = check_listing(L);
@@ -314,6 +320,7 @@ int cldL_open_files(lua_State *L) {
         {"check_same_classes", listing_check_same_classes},
         {"class_names", listing_class_names},
         {"close", listing_close},
+        {"digest", listing_digest},
         {"labels", listing_labels},
         {"members", listing_members},
         {"path", listing_path},

@@ -82,6 +82,17 @@ describe("recipes of image files", function()
     end)
   end
 
+  it("do not go on in the middle of an epoch if a file has another name", function()
+    local moved = folder .. "/moved"
+    os.execute(("cp -r %s %s"):format(photos, moved))
+    local result = recipes.run_after(recipes.stopped_at(5, "TERM"), "folder_npid_cld", arguments(moved, "moved"))
+    assert.equal(143, result.code, result.err)
+    os.execute(("cd %s/train/dots && set -- * && mv $1 zzz.${1##*.}"):format(moved))
+    result = train("folder_npid_cld", moved, "moved", "--resume")
+    assert.equal(1, result.code)
+    assert.matches("in the middle of epoch 2, where %-%-data %(as many images, but others%) cannot change", result.err)
+  end)
+
   it("do not depend on the number of workers, with damaged files", function()
     for _, workers in ipairs { "0", "1", "3" } do
       trains("folder_npid_cld", damaged, "workers-" .. workers, "--workers", workers, "--epochs", "1",

@@ -59,6 +59,23 @@ size_t cld_listing_path(const cld_listing *l, int64_t i, char *out, size_t size)
     return length < 0 ? 0 : (size_t)length;
 }
 
+/* FNV-1a (Fowler, Noll and Vo) over the bytes, the zero at the end among them. */
+static uint64_t digest_text(uint64_t digest, const char *text) {
+    do digest = (digest ^ (uint8_t)*text) * 0x100000001b3u;
+    while (*text++);
+    return digest;
+}
+
+uint64_t cld_listing_digest(const cld_listing *l) {
+    uint64_t digest = 0xcbf29ce484222325u;
+    for (int64_t i = 0; i < l->count; i++) {
+        digest = digest_text(digest, l->text.bytes + l->folders[l->folder_of[i]]);
+        digest = digest_text(digest, l->text.bytes + l->names[i]);
+        digest = (digest ^ (uint64_t)l->labels[i]) * 0x100000001b3u;
+    }
+    return digest;
+}
+
 const char *cld_listing_class_name(const cld_listing *l, int64_t c) {
     return l->text.bytes + l->class_names[c];
 }

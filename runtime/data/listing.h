@@ -75,6 +75,9 @@ void cld_listing_free(cld_listing *l); /* the last reference; NULL is fine */
 size_t cld_listing_path(const cld_listing *l, int64_t i, char *out, size_t size);
 const char *cld_listing_class_name(const cld_listing *l, int64_t c);
 
+/* A number that tells listings apart by what they list: the paths below the root and the labels. */
+uint64_t cld_listing_digest(const cld_listing *l);
+
 /* An error that names the first class that is in one and not in the other. */
 cld_status cld_listing_check_same_classes(const cld_listing *train, const cld_listing *test);
 

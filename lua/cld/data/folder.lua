@@ -51,7 +51,7 @@ local function of_listing(name, where, listing, source, options)
   local names = listing:class_names()
   return dataset.new {
     name = name, source = source, labels = listing:labels(), classes = #names,
-    class_names = #names > 0 and names or nil, listing = listing,
+    class_names = #names > 0 and names or nil, listing = listing, digest = listing:digest(),
     path_of = function(i) return listing:path(i) end,
   }
 end

@@ -54,7 +54,7 @@ local function rows_of(set, indices, fields)
   local made = {
     name = fields.name, labels = fields.labels or set.labels:index_select(1, indices),
     classes = fields.classes or set.classes, class_names = fields.class_names or set.class_names,
-    seed = fields.seed, reading = rawget(set, "reading"),
+    seed = fields.seed, reading = rawget(set, "reading"), digest = rawget(set, "digest"),
   }
   local path_of, rows = rawget(set, "path_of"), nil
   if path_of then

@@ -5,15 +5,24 @@ local user_error = require "cld.user_error"
 local order = {}
 
 -- The option that changes each.
-local fields = { { "seed", "--seed" }, { "dataset", "--dataset" }, { "images", "--data" } }
+local fields = { { "seed", "--seed" }, { "dataset", "--dataset" }, { "images", "--data" }, { "files", "--data" } }
 
---- of(opt, loader) -> {batch_size, seed, dataset, images}, as far as they are known.
+--- of(opt, loader) -> {batch_size, seed, dataset, images, files}, as far as they are known.
 function order.of(opt, loader)
   local set = type(loader) == "table" and rawget(loader, "dataset")
   return {
     batch_size = rawget(opt, "batch_size"), seed = rawget(opt, "seed"), dataset = rawget(opt, "dataset"),
-    images = set and #set or nil,
+    images = set and #set or nil, files = set and rawget(set, "digest") or nil,
   }
+end
+
+-- "--seed (2, was 1)": what differs.
+local function change(field, was, now)
+  local name, option = table.unpack(field)
+  if was[name] == nil or was[name] == now[name] then return nil end
+  if name == "files" then return was.images == now.images and option .. " (as many images, but others)" or nil end
+  local unit = name == "images" and " images" or ""
+  return ("%s (%s%s, was %s)"):format(option, tostring(now[name]), unit, tostring(was[name]))
 end
 
 --- check(what checkpoint.load returned, now): the user's error where it was written in the middle of an epoch and the
@@ -21,14 +30,7 @@ end
 function order.check(loaded, now)
   local position, changes = loaded.position, {}
   if position.step_in_epoch == 0 then return end
-  local was = position.order or {}
-  for _, field in ipairs(fields) do
-    local name, option = table.unpack(field)
-    if was[name] ~= nil and was[name] ~= now[name] then
-      local unit = name == "images" and " images" or ""
-      changes[#changes + 1] = ("%s (%s%s, was %s)"):format(option, tostring(now[name]), unit, tostring(was[name]))
-    end
-  end
+  for _, field in ipairs(fields) do changes[#changes + 1] = change(field, position.order or {}, now) end
   if #changes == 0 then return end
   user_error.raise("%s was stopped in the middle of epoch %d, where %s cannot change, for its remaining images would "
     .. "be others; resume it as it was, and change that when an epoch has ended", loaded.path, position.epoch + 1,
