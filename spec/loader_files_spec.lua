@@ -284,6 +284,20 @@ describe("a loader of a set that is written in Lua", function()
     assert.matches("read%(3%): .*no such day", lines[1])
   end)
 
+  it("stays stopped when too many cannot be read", function()
+    local l = loader(custom(function(i) return i > 4 and picture(i, 20, 20) or nil end), {
+      batch_size = 5, augment = view, max_bad = 0.1,
+    })
+    local batches <close> = l:epoch(1)
+    for _ = 1, 2 do
+      local ok, message = pcall(quiet, function()
+        repeat until not batches()
+      end)
+      assert.is_false(ok)
+      assert.matches("cannot be read, more than the 1 that are allowed", tostring(message))
+    end
+  end)
+
   it("may be read from a coroutine", function()
     local l = loader(custom(function(i) return picture(i, 20, 20) end), { batch_size = 5, augment = view })
     local batches = coroutine.wrap(function() coroutine.yield(#collect(l)) end)()

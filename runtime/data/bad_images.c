@@ -88,8 +88,8 @@ cld_status cld_bad_images_add(cld_bad_images *b, int64_t row, const char *reason
     if (!(b->seen[row / 8] & bit)) {
         b->seen[row / 8] |= bit;
         keep(b, reason);
-        if (b->count > b->allowed) status = too_many(b);
     }
+    if (b->count > b->allowed) status = too_many(b); /* each time: who asks again gets the same answer */
     pthread_mutex_unlock(&b->lock);
     return status;
 }
