@@ -233,7 +233,7 @@ static int new_tar(lua_State *L, cld_tar *(*how)(const char *path)) {
     return cldL_result(L, *box);
 }
 
-/* tar(path): from its index where there is one; scan_tar(path): read through */
+/* tar(path): from its index if there is one; scan_tar(path): read through */
 static int files_tar(lua_State *L) { return new_tar(L, cld_tar_open); }
 static int files_scan_tar(lua_State *L) { return new_tar(L, cld_tar_scan); }
 

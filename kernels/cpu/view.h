@@ -54,7 +54,7 @@ void cld__view_look_up(uint8_t *plane, size_t n, const uint8_t table[256]);
 void cld__view_split_row(uint8_t *out, size_t plane, const uint8_t *pixels, int width);
 void cld__view_join_row(uint8_t *pixels, const uint8_t *planes, size_t plane, size_t width);
 
-/* One function per instruction, and, where it needs some, the bytes to work in on a canvas of this size. */
+/* One function per instruction, and, if it needs some, the bytes to work in on a canvas of this size. */
 #define CLD_CPU_VIEW(name) void cld__view_##name(cld_canvas *c, const cld_view_instruction *s)
 CLD_CPU_VIEW(resample); /* view_resample.c: of image, or of the canvas once it is taken */
 size_t cld__view_resample_bytes(const cld_canvas *c, const cld_view_instruction *s);

@@ -2,12 +2,11 @@
 #include "runtime/data/loader.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/core/process.h"
+#include "runtime/core/workers.h"
 #include "runtime/data/epoch.h"
 
 #define HANG_SECONDS 0.5 /* for which an epoch's end waits for workers that are in the middle of an image */
@@ -162,20 +161,15 @@ static void *work(void *argument) {
     return NULL;
 }
 
-/* Signals stay with the threads that were there before. */
 static cld_status start_workers(cld_epoch *e) {
     int wanted = e->loader.workers, refused = 0;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (e->threads_started < wanted && !refused) {
         pthread_mutex_lock(&e->lock);
         e->threads_running++;
         pthread_mutex_unlock(&e->lock);
-        refused = pthread_create(&e->threads[e->threads_started], NULL, work, e);
+        refused = cld_start_worker(&e->threads[e->threads_started], work, e);
         if (!refused) e->threads_started++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!refused) return CLD_OK;
     pthread_mutex_lock(&e->lock);
     e->threads_running--;
@@ -203,16 +197,6 @@ static cld_status allocate_slots(cld_epoch *e) {
 
 /* ---- waiting ------------------------------------------------------------------------------------------- */
 
-static void wait_for(pthread_cond_t *condition, pthread_mutex_t *lock, double seconds) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    long nanoseconds = until.tv_nsec + (long)(seconds * 1e9);
-    until.tv_sec += nanoseconds / 1000000000;
-    until.tv_nsec = nanoseconds % 1000000000;
-    pthread_cond_timedwait(condition, lock, &until);
-}
-
-static bool is_signalled(void) { return cld_interrupted() || cld_stop_requested(); }
 static cld_status signalled(void) { return cld_fail(CLD_INTERRUPTED, "loader: interrupted while it waited"); }
 
 /* One more image of a set that only this thread may open. A second try goes on where the first stopped. */
@@ -229,8 +213,8 @@ static cld_status hold_next(cld_epoch *e, cld_slot *s, int64_t step) {
 /* Whether another image may be held. `waits`: until it may, or there is something else to see to. */
 static bool is_room_to_hold(cld_epoch *e, bool waits) {
     pthread_mutex_lock(&e->lock);
-    while (waits && e->held_bytes > HELD_BYTES && !e->failed && !is_signalled())
-        wait_for(&e->ready, &e->lock, LOOK_SECONDS);
+    while (waits && e->held_bytes > HELD_BYTES && !e->failed && !cld_is_signalled())
+        cld_wait_for(&e->ready, &e->lock, LOOK_SECONDS);
     bool room = e->held_bytes <= HELD_BYTES;
     pthread_mutex_unlock(&e->lock);
     return room;
@@ -241,9 +225,9 @@ static cld_status hold_images(cld_epoch *e) {
     for (int64_t step = e->next_out; step < e->prepared; step++) {
         cld_slot *s = &e->slots[step % e->depth];
         while (s->held_count < s->count) {
-            if (!is_room_to_hold(e, step == e->next_out)) return is_signalled() ? signalled() : CLD_OK;
+            if (!is_room_to_hold(e, step == e->next_out)) return cld_is_signalled() ? signalled() : CLD_OK;
             CLD_TRY(hold_next(e, s, step));
-            if (is_signalled()) return signalled();
+            if (cld_is_signalled()) return signalled();
         }
     }
     return CLD_OK;
@@ -254,8 +238,8 @@ static cld_status await_batch(cld_epoch *e, cld_slot *s) {
     cld_status status = CLD_OK;
     pthread_mutex_lock(&e->lock);
     while (s->done < s->count && !e->failed && status == CLD_OK) {
-        wait_for(&e->ready, &e->lock, LOOK_SECONDS);
-        if (s->done < s->count && is_signalled()) status = signalled();
+        cld_wait_for(&e->ready, &e->lock, LOOK_SECONDS);
+        if (s->done < s->count && cld_is_signalled()) status = signalled();
     }
     bool failed = s->done < s->count && e->failed;
     pthread_mutex_unlock(&e->lock);
@@ -269,7 +253,7 @@ static cld_status make_batch(cld_epoch *e, cld_slot *s) {
         CLD_TRY(cld__make_image(e, s, e->next_out, s->done, &e->worker));
         if (s->held) let_go(e, &s->held[s->done]);
         cld__slot_merge_bounds(s, &e->worker);
-        if (s->done + 1 < s->count && is_signalled()) {
+        if (s->done + 1 < s->count && cld_is_signalled()) {
             s->done++;
             return signalled();
         }
@@ -326,16 +310,6 @@ static void reap(void) {
     }
 }
 
-static void init_lock(cld_epoch *e) {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->work, &monotonic);
-    pthread_cond_init(&e->ready, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
 static cld_making making_of(const cld_loader *l) {
     if (l->device == cld_cpu_backend() || !cld_slot(l->device, image, views)) return CLD_MADE_ON_HOST;
     return l->resident ? CLD_MADE_ON_DEVICE : CLD_MADE_FROM_CUT;
@@ -367,7 +341,9 @@ cld_epoch *cld_epoch_new(const cld_loader *l, int64_t epoch, int64_t first_image
     cld_tensor_retain(l->labels);
     cld_bad_images_retain(l->bad);
     if (l->resident) cld_tensor_retain(l->resident);
-    init_lock(e);
+    pthread_mutex_init(&e->lock, NULL);
+    cld_condition_init(&e->work);
+    cld_condition_init(&e->ready);
     e->making = making_of(l);
     e->epoch = epoch;
     e->first_image = first_image;
@@ -420,7 +396,7 @@ void cld_epoch_free(cld_epoch *e) {
     pthread_mutex_lock(&e->lock);
     e->stop = true;
     pthread_cond_broadcast(&e->work);
-    while (e->threads_running > 0 && cld_clock() < until) wait_for(&e->ready, &e->lock, HANG_SECONDS / 4);
+    while (e->threads_running > 0 && cld_clock() < until) cld_wait_for(&e->ready, &e->lock, HANG_SECONDS / 4);
     bool hangs = e->threads_running > 0;
     pthread_mutex_unlock(&e->lock);
     for (int i = 0; i < e->threads_started; i++)

@@ -5,12 +5,11 @@
 
 #include <math.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/core/process.h"
+#include "runtime/core/workers.h"
 #include "runtime/images/follow.h"
 #include "runtime/images/image.h"
 
@@ -213,33 +212,18 @@ static void *work(void *argument) {
     return NULL;
 }
 
-/* Signals stay with the threads that were there before. */
 static cld_status start_workers(cld_sweep *s) {
     int wanted = s->options.workers, refused = 0;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (s->started < wanted && !refused) {
-        refused = pthread_create(&s->threads[s->started], NULL, work, s);
+        refused = cld_start_worker(&s->threads[s->started], work, s);
         if (!refused) s->started++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!refused) return CLD_OK;
     return cld_fail(CLD_NOMEM, "sweep: the system refuses worker thread %d of %d: %s", s->started + 1, wanted,
                     strerror(refused));
 }
 
 /* ---- the sweep ------------------------------------------------------------------------------------------------ */
-
-static void init_lock(cld_sweep *s) {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->work, &monotonic);
-    pthread_cond_init(&s->ready, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
 
 static cld_status check(const cld_sweep_options *o) {
     int least = o->make == CLD_SWEEP_SQUARE ? 1 : 0;
@@ -259,7 +243,9 @@ cld_sweep *cld_sweep_new(cld_dataset *set, const cld_sweep_options *options) {
     s->options = *options;
     if (set->one_thread) s->options.workers = 0;
     s->set = cld_dataset_retain(set);
-    init_lock(s);
+    pthread_mutex_init(&s->lock, NULL);
+    cld_condition_init(&s->work);
+    cld_condition_init(&s->ready);
     s->depth = s->options.workers ? (int64_t)AHEAD * s->options.workers + 1 : 1;
     s->slots = calloc((size_t)s->depth, sizeof *s->slots);
     s->threads = calloc((size_t)s->options.workers + 1, sizeof *s->threads);
@@ -271,22 +257,11 @@ cld_sweep *cld_sweep_new(cld_dataset *set, const cld_sweep_options *options) {
     return NULL;
 }
 
-static void wait_for(pthread_cond_t *condition, pthread_mutex_t *lock, double seconds) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    long nanoseconds = until.tv_nsec + (long)(seconds * 1e9);
-    until.tv_sec += nanoseconds / 1000000000;
-    until.tv_nsec = nanoseconds % 1000000000;
-    pthread_cond_timedwait(condition, lock, &until);
-}
-
-static bool is_signalled(void) { return cld_interrupted() || cld_stop_requested(); }
-
 /* Until the consumer's next item is there. */
 static cld_status await(cld_sweep *s, slot *next) {
     cld_status status = CLD_OK;
     pthread_mutex_lock(&s->lock);
-    while (!next->done && !s->failed && !is_signalled()) wait_for(&s->ready, &s->lock, LOOK_SECONDS);
+    while (!next->done && !s->failed && !cld_is_signalled()) cld_wait_for(&s->ready, &s->lock, LOOK_SECONDS);
     if (!next->done && s->failed)
         status = cld_error_import(&s->error);
     else if (!next->done)
@@ -308,7 +283,7 @@ cld_status cld_sweep_next(cld_sweep *s, cld_sweep_item *out) {
     if (s->next_out >= s->set->count) return CLD_OK;
     slot *next = &s->slots[s->next_out % s->depth];
     if (s->started == 0) {
-        if (is_signalled()) return cld_fail(CLD_INTERRUPTED, "sweep: interrupted");
+        if (cld_is_signalled()) return cld_fail(CLD_INTERRUPTED, "sweep: interrupted");
         CLD_TRY(make_item(&next->item, s, s->next_out, &s->own));
     } else {
         CLD_TRY(await(s, next));

@@ -28,7 +28,7 @@ typedef struct cld_picture {
     size_t length;
     cld_picture_kind kind;
     int height, width; /* as stored */
-    int orientation;   /* EXIF's, 1 to 8; 1 where there is none */
+    int orientation;   /* EXIF's, 1 to 8; 1 if there is none */
 } cld_picture;
 
 /* CLD_INVALID: what it is instead (a GIF, say; an empty file), or what is wrong with its header. */

@@ -70,7 +70,7 @@ cld_status cld_jpeg_open(cld_picture *p) {
 /* ---- libjpeg ------------------------------------------------------------------------------------------- */
 
 /* Files of several scans are held as coefficients, 2 bytes for each sample of at most four components: 1.5 GB for the
- * largest image. libjpeg fails where it would need more; it never makes temporary files. */
+ * largest image. libjpeg fails if it would need more; it never makes temporary files. */
 #define MAX_COEFFICIENTS ((long)CLD_PICTURE_MAX_PIXELS * 8 + (64L << 20))
 
 /* A scan walks through all blocks, and may be of a few bytes. Images of more than 22 million pixels may have fewer scans, so

@@ -16,7 +16,7 @@ cld_status cld_jpeg_decode(cld_pixels *out, const cld_picture *p, cld_rect part,
 cld_status cld_png_decode(cld_pixels *out, const cld_picture *p, cld_rect part, cld_scratch *scratch);
 cld_status cld_pnm_decode(cld_pixels *out, const cld_picture *p, cld_rect part, cld_scratch *scratch);
 
-/* Orientation, 1 to 8, out of a block of EXIF (a TIFF header and its first folder); 1 where it is not there or damaged. */
+/* Orientation, 1 to 8, out of a block of EXIF (a TIFF header and its first folder); 1 if it is not there or damaged. */
 int cld_exif_orientation(const uint8_t *bytes, size_t length);
 
 static inline unsigned cld_be16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }

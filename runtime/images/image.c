@@ -23,7 +23,7 @@ static cld_tensor *follow_one(const char *name, const cld_tensor *image, const c
 }
 
 static const struct {
-    const char *name, *value; /* value: NULL where there is none */
+    const char *name, *value; /* value: NULL if there is none */
     double low, high;
     const char *instruction; /* see follow.h */
 } ops[] = {
