@@ -1,5 +1,5 @@
 /* A file system that fails, or at which others are busy, when told to. A library for LD_PRELOAD; files_spec.lua and
- * run_spec.lua tell it by environment variables:
+ * run_folder_spec.lua tell it by environment variables:
  *
  *     FAIL_FOLDER_FSYNC=5     fsync of a folder fails with this errno
  *     FAIL_FOLDER_FLOCK=22    so does flock of a folder
