@@ -202,7 +202,7 @@ describe("CIFAR of other writers", function()
 
   it("refuses a pickle that is all values", function()
     process.write(folder .. "/test_batch", "\x80\2" .. ("]"):rep(8 << 20) .. ".")
-    local peak = peak_of_failing("test_batch: .* more values than a batch file of its size", {})
+    local peak = peak_of_failing("test_batch: .* more values than a CIFAR batch file of its size", {})
     assert.truthy(peak < 128 << 20, peak) -- under AddressSanitizer too
   end)
 

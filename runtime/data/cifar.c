@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "runtime/data/cifar_files.h"
-#include "runtime/io/pickle.h"
+#include "runtime/data/cifar_pickle.h"
 #include "runtime/io/file.h"
 
 #define SIDE   32
@@ -43,11 +43,11 @@ static cld_status count_binary(source *s, const cld_cifar_format *f) {
 }
 
 static cld_status count_python(source *s, const cld_cifar_format *f) {
-    s->pickle = cld_pickle_open(&s->reader);
+    s->pickle = cld__cifar_pickle_open(&s->reader);
     if (!s->pickle) return cld_error_code();
     const cld_pickle_array *a = &s->data;
     const char *wanted = "a 2-d array of u1, a row of 3072 for each image, or one of (N, 3, 32, 32)";
-    CLD_TRY(cld_pickle_u8_array(s->pickle, "data", wanted, &s->data));
+    CLD_TRY(cld__cifar_u8_array(s->pickle, "data", wanted, &s->data));
     s->count = a->shape[0];
     if (a->ndim == 4 && a->shape[1] == 3 && a->shape[2] == SIDE && a->shape[3] == SIDE) return CLD_OK;
     if (a->ndim == 2 && a->shape[1] == PIXELS) return CLD_OK;
@@ -125,10 +125,10 @@ static cld_status scatter(cld_pickle_stream *s, const axis *axes, int count, uin
 }
 
 static cld_status read_python(source *s, const cld_cifar_format *f, uint8_t *images, int64_t *labels) {
-    CLD_TRY(cld_pickle_integers(s->pickle, f->labels_key, labels, s->count));
+    CLD_TRY(cld__cifar_integers(s->pickle, f->labels_key, labels, s->count));
     axis axes[CLD_PICKLE_DIMS + 1];
     int count = list_axes(&s->data, axes);
-    cld_pickle_stream *stream = cld_pickle_stream_open(s->pickle, &s->data);
+    cld_pickle_stream *stream = cld_pickle_stream_open(s->pickle, s->data.data);
     if (!stream) return cld_error_code();
     cld_status status = s->count ? scatter(stream, axes, count, images) : CLD_OK;
     cld_pickle_stream_free(stream);
@@ -161,9 +161,9 @@ static char *trimmed(const char *text, size_t length) {
 }
 
 static cld_status python_names(char **names, cld_reader *r, const cld_cifar_format *f) {
-    cld_pickle *pickle = cld_pickle_open(r);
+    cld_pickle *pickle = cld__cifar_pickle_open(r);
     if (!pickle) return cld_error_code();
-    cld_status status = cld_pickle_strings(pickle, f->meta_key, names, (size_t)f->classes);
+    cld_status status = cld__cifar_strings(pickle, f->meta_key, names, (size_t)f->classes);
     cld_pickle_free(pickle);
     for (int i = 0; i < f->classes && names[i] && status == CLD_OK; i++) {
         char *text = names[i];

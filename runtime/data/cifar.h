@@ -5,7 +5,7 @@
  *           cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin, cifar-100-binary/{train,test}.bin
  *
  * Both hold an image as three planes of 32 x 32; in memory it is interleaved, as every image here. Files that others have
- * pickled again are read as well (pickle.h): labels of any integer type, pixels in any order of memory. Sizes are checked,
+ * pickled again are read as well (cifar_pickle.h): labels of any integer type, pixels in any order of memory. Sizes are checked,
  * and images counted, before anything of their size is read or allocated.
  */
 #ifndef CLD_DATA_CIFAR_H

@@ -7,34 +7,43 @@
 /* ---- the window ---------------------------------------------------------------------------------------- */
 
 static cld_status fail_truncated(const cld_pickle *p) {
-    return cld_fail(CLD_IO, "%s: truncated: the file ends after %u bytes, in the middle of its pickle",
-                    p->reader->path, p->size);
+    return cld_fail(CLD_IO, "%s: truncated: the %s ends after %llu bytes, in the middle of its pickle",
+                    p->source.path, p->source.memory ? "member data.pkl" : "file",
+                    (unsigned long long)p->source.end);
 }
 
-static bool in_window(const cld_pickle *p, uint32_t offset, size_t bytes) {
+static bool in_window(const cld_pickle *p, uint64_t offset, size_t bytes) {
     return offset >= p->window_start && bytes <= p->window_size &&
            offset - p->window_start <= p->window_size - bytes;
 }
 
-static cld_status move_window(cld_pickle *p, uint32_t start) {
-    uint32_t left = p->size - start;
+/* From anywhere in it. */
+static cld_status get(cld_pickle *p, void *out, uint64_t offset, size_t bytes) {
+    if (!p->source.memory) return cld_reader_get(p->source.reader, out, offset, bytes);
+    memcpy(out, p->source.memory + offset, bytes);
+    return CLD_OK;
+}
+
+/* Of a file: the memory is in the window already. */
+static cld_status move_window(cld_pickle *p, uint64_t start) {
+    uint64_t left = p->source.end - start;
     p->window_start = start;
     p->window_size = 0; /* nothing, if this fails */
-    uint32_t size = left < WINDOW ? left : WINDOW;
-    CLD_TRY(cld_reader_get(p->reader, p->window, start, size));
+    size_t size = left < WINDOW ? (size_t)left : WINDOW;
+    CLD_TRY(get(p, p->buffer, start, size));
     p->window_size = size;
     return CLD_OK;
 }
 
-cld_status cld__pickle_take(cld_pickle *p, uint64_t size, uint32_t *offset) {
-    if (size > p->size - p->at) return fail_truncated(p);
+cld_status cld__pickle_take(cld_pickle *p, uint64_t size, uint64_t *offset) {
+    if (size > p->source.end - p->at) return fail_truncated(p);
     *offset = p->at;
-    p->at += (uint32_t)size;
+    p->at += size;
     return CLD_OK;
 }
 
 cld_status cld__pickle_take_number(cld_pickle *p, int bytes, uint64_t *out) {
-    uint32_t offset = 0;
+    uint64_t offset = 0;
     CLD_TRY(cld__pickle_take(p, (uint64_t)bytes, &offset));
     if (!in_window(p, offset, (size_t)bytes)) CLD_TRY(move_window(p, offset));
     const uint8_t *from = p->window + (offset - p->window_start);
@@ -43,13 +52,13 @@ cld_status cld__pickle_take_number(cld_pickle *p, int bytes, uint64_t *out) {
     return CLD_OK;
 }
 
-cld_status cld__pickle_take_line(cld_pickle *p, uint32_t *offset, uint32_t *length) {
+cld_status cld__pickle_take_line(cld_pickle *p, uint64_t *offset, uint64_t *length) {
     *offset = p->at;
-    for (uint32_t at = p->at; at < p->size;) {
+    for (uint64_t at = p->at; at < p->source.end;) {
         if (!in_window(p, at, 1)) CLD_TRY(move_window(p, at));
         const uint8_t *from = p->window + (at - p->window_start), *end = p->window + p->window_size;
         const uint8_t *newline = memchr(from, '\n', (size_t)(end - from));
-        at += (uint32_t)((newline ? newline : end) - from);
+        at += (uint64_t)((newline ? newline : end) - from);
         if (!newline) continue;
         *length = at - p->at;
         p->at = at + 1;
@@ -58,8 +67,8 @@ cld_status cld__pickle_take_line(cld_pickle *p, uint32_t *offset, uint32_t *leng
     return fail_truncated(p);
 }
 
-cld_status cld__pickle_fetch(cld_pickle *p, uint32_t offset, void *out, size_t bytes) {
-    if (!in_window(p, offset, bytes)) return cld_reader_get(p->reader, out, offset, bytes);
+cld_status cld__pickle_fetch(cld_pickle *p, uint64_t offset, void *out, size_t bytes) {
+    if (!in_window(p, offset, bytes)) return get(p, out, offset, bytes);
     memcpy(out, p->window + (offset - p->window_start), bytes);
     return CLD_OK;
 }
@@ -116,7 +125,7 @@ static const char *to_latin1(const uint8_t *in, size_t left, size_t *used, uint3
     return in[0] < 0x80 || wide ? NULL : "text to encode as latin1 has other characters";
 }
 
-size_t cld__pickle_utf8(uint32_t code, uint8_t out[4]) {
+size_t cld_pickle_utf8(uint32_t code, uint8_t out[4]) {
     static const uint8_t lead[] = {0, 0xC0, 0xE0, 0xF0};
     size_t more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
     out[0] = (uint8_t)(lead[more] | code >> 6 * more);
@@ -129,26 +138,27 @@ size_t cld__pickle_utf8(uint32_t code, uint8_t out[4]) {
 static const char *decode(form form, const uint8_t *in, size_t left, size_t *used, uint8_t out[4],
                           size_t *made) {
     uint32_t code = 0;
-    const char *problem = form == QUOTED   ? unquote(in, left, used, &code)
-                          : form == LATIN1 ? to_latin1(in, left, used, &code)
-                                           : unescape(in, left, used, &code);
-    if (!problem && form == LATIN1_LINE && code > 255)
+    const char *problem = form == CLD_PICKLE_QUOTED   ? unquote(in, left, used, &code)
+                          : form == CLD_PICKLE_LATIN1 ? to_latin1(in, left, used, &code)
+                                                      : unescape(in, left, used, &code);
+    if (!problem && form == CLD_PICKLE_LATIN1_LINE && code > 255)
         problem = "text to encode as latin1 has other characters";
     if (problem) return problem;
     out[0] = (uint8_t)code;
-    *made = form == TEXT_LINE ? cld__pickle_utf8(code, out) : 1;
+    *made = form == CLD_PICKLE_TEXT_LINE ? cld_pickle_utf8(code, out) : 1;
     return NULL;
 }
 
-size_t cld__pickle_text(cld_pickle *p, const value *v, char *out, size_t room) {
+size_t cld_pickle_text(cld_pickle *p, const value *v, char *out, size_t room) {
     uint8_t raw[256];
-    size_t size = 0, left = v->string.raw < sizeof raw ? v->string.raw : sizeof raw;
+    size_t size = 0, left = v->string.raw < sizeof raw ? (size_t)v->string.raw : sizeof raw;
     out[0] = '\0';
     if (cld__pickle_fetch(p, v->string.offset, raw, left) != CLD_OK) return 0;
     for (const uint8_t *in = raw; left > 0 && size + 4 < room;) {
         size_t used = 1, made = 1;
         uint8_t piece[4] = {*in};
-        if (v->string.form != AS_IS && decode(v->string.form, in, left, &used, piece, &made)) break;
+        if (v->string.form != CLD_PICKLE_AS_IS && decode(v->string.form, in, left, &used, piece, &made))
+            break;
         memcpy(out + size, piece, made);
         size += made;
         in += used;
@@ -158,13 +168,13 @@ size_t cld__pickle_text(cld_pickle *p, const value *v, char *out, size_t room) {
     return size;
 }
 
-bool cld__pickle_equals(cld_pickle *p, const value *v, const char *text) {
+bool cld_pickle_equals(cld_pickle *p, const value *v, const char *text) {
     char found[64];
     size_t length = strlen(text);
-    if (!is_string(v) || v->string.raw < length || v->string.raw > LONGEST_ESCAPE * length ||
-        (v->string.form == AS_IS && v->string.raw != length))
+    if (!cld_pickle_is_string(v) || v->string.raw < length || v->string.raw > LONGEST_ESCAPE * length ||
+        (v->string.form == CLD_PICKLE_AS_IS && v->string.raw != length))
         return false;
-    return cld__pickle_text(p, v, found, sizeof found) == length && memcmp(found, text, length) == 0;
+    return cld_pickle_text(p, v, found, sizeof found) == length && memcmp(found, text, length) == 0;
 }
 
 /* ---- streams ------------------------------------------------------------------------------------------- */
@@ -172,26 +182,22 @@ bool cld__pickle_equals(cld_pickle *p, const value *v, const char *text) {
 struct cld_pickle_stream {
     cld_pickle *pickle;
     form form;
-    uint32_t at, end;    /* in the file: what has not been read into raw */
+    uint64_t at, end;    /* in the file: what has not been read into raw */
     size_t used, filled; /* of raw */
     uint8_t piece[4];    /* decoded, and not handed out yet */
     size_t piece_at, piece_size;
     uint8_t raw[WINDOW];
 };
 
-static cld_pickle_stream *open_string(cld_pickle *p, const value *v) {
+cld_pickle_stream *cld_pickle_stream_open(cld_pickle *p, const value *v) {
     cld_pickle_stream *s = malloc(sizeof *s);
-    if (!s) return cld_fail_null(CLD_NOMEM, "%s: out of memory", p->reader->path);
+    if (!s) return cld_fail_null(CLD_NOMEM, "%s: out of memory", p->source.path);
     s->pickle = p;
     s->form = v->string.form;
     s->at = v->string.offset;
     s->end = v->string.offset + v->string.raw;
     s->used = s->filled = s->piece_at = s->piece_size = 0;
     return s;
-}
-
-cld_pickle_stream *cld_pickle_stream_open(cld_pickle *p, const cld_pickle_array *array) {
-    return open_string(p, value_at(p, array->data));
 }
 
 void cld_pickle_stream_free(cld_pickle_stream *s) { free(s); }
@@ -203,10 +209,10 @@ static cld_status refill(cld_pickle_stream *s) {
     memmove(s->raw, s->raw + s->used, s->filled);
     s->used = 0;
     size_t size = sizeof s->raw - s->filled;
-    if (size > s->end - s->at) size = s->end - s->at;
-    CLD_TRY(cld_reader_get(s->pickle->reader, s->raw + s->filled, s->at, size));
+    if (size > s->end - s->at) size = (size_t)(s->end - s->at);
+    CLD_TRY(get(s->pickle, s->raw + s->filled, s->at, size));
     s->filled += size;
-    s->at += (uint32_t)size;
+    s->at += size;
     return CLD_OK;
 }
 
@@ -224,12 +230,13 @@ static cld_status next_piece(cld_pickle_stream *s, bool *ended) {
     return CLD_OK;
 }
 
-cld_status cld_pickle_stream_next(cld_pickle_stream *s, uint8_t *out, size_t bytes) {
+cld_status cld_pickle_stream_next(cld_pickle_stream *s, void *to, size_t bytes) {
+    uint8_t *out = to;
     bool ended = false;
-    while (s->form == AS_IS && bytes > 0) {
+    while (s->form == CLD_PICKLE_AS_IS && bytes > 0) {
         if (s->used == s->filled) CLD_TRY(refill(s));
         size_t n = s->filled - s->used < bytes ? s->filled - s->used : bytes;
-        if (n == 0) return cld__pickle_fail(s->pickle, "an array has too few bytes");
+        if (n == 0) return cld__pickle_fail(s->pickle, "a string has too few bytes");
         memcpy(out, s->raw + s->used, n);
         s->used += n;
         out += n;
@@ -237,25 +244,24 @@ cld_status cld_pickle_stream_next(cld_pickle_stream *s, uint8_t *out, size_t byt
     }
     while (bytes > 0) {
         if (s->piece_at == s->piece_size) CLD_TRY(next_piece(s, &ended));
-        if (ended) return cld__pickle_fail(s->pickle, "an array has too few bytes");
+        if (ended) return cld__pickle_fail(s->pickle, "a string has too few bytes");
         *out++ = s->piece[s->piece_at++];
         bytes--;
     }
     return CLD_OK;
 }
 
-cld_status cld__pickle_measure(cld_pickle *p, value *v) {
-    if (v->string.form == AS_IS) {
-        v->string.size = v->string.raw;
-        return CLD_OK;
-    }
-    cld_pickle_stream *s = open_string(p, v);
+cld_status cld_pickle_measure(cld_pickle *p, const value *v, uint64_t *size) {
+    *size = v->string.raw;
+    if (v->string.form == CLD_PICKLE_AS_IS) return CLD_OK;
+    cld_pickle_stream *s = cld_pickle_stream_open(p, v);
     if (!s) return cld_error_code();
     bool ended = false;
     cld_status status = CLD_OK;
-    for (v->string.size = 0; status == CLD_OK && !ended;
-         v->string.size += ended ? 0 : (uint32_t)s->piece_size)
+    for (*size = 0; status == CLD_OK && !ended; *size += ended ? 0 : s->piece_size)
         status = next_piece(s, &ended);
     free(s);
     return status;
 }
+
+cld_status cld__pickle_measure(cld_pickle *p, value *v) { return cld_pickle_measure(p, v, &v->string.size); }

@@ -1,12 +1,29 @@
-/* The names that a batch file may use, and what calling each would have done. */
+/* The names that mean something to the machine, and what calling each would have done. */
 #include "runtime/io/pickle_machine.h"
 
+#include <stdio.h>
 #include <string.h>
+
+/* What a name is known as. */
+enum {
+    UNKNOWN,
+    RECONSTRUCT,
+    FROM_BUFFER,
+    SCALAR,
+    NDARRAY,
+    DTYPE_CLASS,
+    ENCODE,
+    BYTES_CLASS,
+    MAPPING,
+    SEQUENCE,
+    SET_CLASS,
+    RECONSTRUCTOR
+};
 
 static const struct {
     const char *module, *name;
-    global global;
-} globals[] = {
+    int known;
+} names[] = {
     {"numpy.core.multiarray", "_reconstruct", RECONSTRUCT},
     {"numpy._core.multiarray", "_reconstruct", RECONSTRUCT}, /* since NumPy 2 */
     {"numpy.core.numeric", "_frombuffer", FROM_BUFFER},      /* protocol 5 */
@@ -25,22 +42,49 @@ static const struct {
     {"collections", "Counter", MAPPING},
     {"__builtin__", "dict", MAPPING},
     {"builtins", "dict", MAPPING},
+    {"collections", "deque", SEQUENCE},
+    {"__builtin__", "set", SET_CLASS}, /* those of Python 3 in protocols below 4, and Python 2's */
+    {"__builtin__", "frozenset", SET_CLASS},
+    {"builtins", "set", SET_CLASS},
+    {"builtins", "frozenset", SET_CLASS},
+    {"copy_reg", "_reconstructor", RECONSTRUCTOR}, /* an object, in protocols below 2 */
+    {"copyreg", "_reconstructor", RECONSTRUCTOR},
 };
 
-cld_status cld__pickle_push_global(cld_pickle *p, uint32_t module, uint32_t name) {
-    if (!is_string(value_at(p, module)) || !is_string(value_at(p, name)))
+cld_status cld__pickle_push_name(cld_pickle *p, uint32_t module, uint32_t name) {
+    if (!cld_pickle_is_string(value_at(p, module)) || !cld_pickle_is_string(value_at(p, name)))
         return cld__pickle_fail(p, "a name is not text");
     char in[64], called[64];
-    cld__pickle_text(p, value_at(p, module), in, sizeof in);
-    cld__pickle_text(p, value_at(p, name), called, sizeof called);
-    for (size_t i = 0; i < sizeof globals / sizeof *globals; i++)
-        if (strcmp(in, globals[i].module) == 0 && strcmp(called, globals[i].name) == 0)
-            return cld__pickle_push(p, (value){.kind = GLOBAL, .integer = globals[i].global});
-    return cld__pickle_push(p, (value){.kind = OBJECT, .object = {.module = module, .name = name}});
+    value v = {.kind = CLD_PICKLE_NAME, .name = {.module = module, .name = name}};
+    cld_pickle_text(p, value_at(p, module), in, sizeof in);
+    cld_pickle_text(p, value_at(p, name), called, sizeof called);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(in, names[i].module) == 0 && strcmp(called, names[i].name) == 0)
+            v.name.known = names[i].known;
+    return cld__pickle_push(p, v);
+}
+
+void cld_pickle_full_name(cld_pickle *p, const value *v, char *out, size_t room) {
+    char module[128], name[128];
+    if (v->kind == CLD_PICKLE_OBJECT) v = value_at(p, v->object.name);
+    cld_pickle_text(p, value_at(p, v->name.module), module, sizeof module);
+    cld_pickle_text(p, value_at(p, v->name.name), name, sizeof name);
+    snprintf(out, room, "%s.%s", module, name);
 }
 
 static const value *argument(const cld_pickle *p, const value *tuple, uint32_t i) {
-    return value_at(p, cld__pickle_item(p, tuple, i));
+    return value_at(p, cld_pickle_item(p, tuple, i));
+}
+
+/* An instance of an unknown class: what is called, or what that is an instance of, and the arguments. */
+static cld_status make_object(cld_pickle *p, uint32_t called, uint32_t arguments) {
+    const value *callee = value_at(p, called);
+    value v = {.kind = CLD_PICKLE_OBJECT, .object = {.name = called, .arguments = arguments}};
+    if (callee->kind == CLD_PICKLE_OBJECT) {
+        v.object.name = callee->object.name;
+        v.object.indirect = true;
+    }
+    return cld__pickle_push(p, v);
 }
 
 /* ---- numbers of NumPy's -------------------------------------------------------------------------------- */
@@ -48,14 +92,15 @@ static const value *argument(const cld_pickle *p, const value *tuple, uint32_t i
 /* dtype("u1", align, copy) */
 static cld_status make_dtype(cld_pickle *p, const value *arguments) {
     char text[16];
-    value dtype = {.kind = DTYPE, .dtype = {.name = cld__pickle_item(p, arguments, 0)}};
+    value dtype = {.kind = CLD_PICKLE_DTYPE, .dtype = {.name = cld_pickle_item(p, arguments, 0)}};
     const value *name = value_at(p, dtype.dtype.name);
-    if (!is_string(name)) return cld__pickle_push(p, dtype);
-    cld__pickle_text(p, name, text, sizeof text);
+    if (!cld_pickle_is_string(name)) return cld__pickle_push(p, dtype);
+    cld_pickle_text(p, name, text, sizeof text);
     dtype.dtype.big_endian = text[0] == '>';
     const char *code = text + (text[0] && strchr("<>=|", text[0]));
     bool known = (*code == 'b' && code[1] == '1') ||
-                 ((*code == 'i' || *code == 'u') && code[1] && strchr("1248", code[1]));
+                 ((*code == 'i' || *code == 'u') && code[1] && strchr("1248", code[1])) ||
+                 (*code == 'f' && code[1] && strchr("248", code[1]));
     if (known && code[2] == '\0') {
         dtype.dtype.code = *code;
         dtype.dtype.bytes = (uint32_t)(code[1] - '0');
@@ -69,56 +114,50 @@ static cld_status make_dtype(cld_pickle *p, const value *arguments) {
     return cld__pickle_push(p, dtype);
 }
 
-value cld__pickle_number(const value *dtype, const uint8_t *bytes) {
-    int size = (int)dtype->dtype.bytes, unused = 64 - 8 * size;
-    uint64_t bits = 0;
-    for (int i = 0; i < size; i++)
-        bits |= (uint64_t)bytes[dtype->dtype.big_endian ? size - 1 - i : i] << 8 * i;
-    if (dtype->dtype.code == 'b') return (value){.kind = BOOL, .integer = bits != 0};
-    if (dtype->dtype.code == 'i') bits = (uint64_t)((int64_t)(bits << unused) >> unused);
-    if (dtype->dtype.code == 'u' && bits > INT64_MAX) return (value){.kind = NUMBER};
-    return (value){.kind = INTEGER, .integer = (int64_t)bits};
-}
-
 /* scalar(dtype, bytes) */
-static cld_status make_scalar(cld_pickle *p, const value *arguments) {
+static cld_status make_scalar(cld_pickle *p, uint32_t called, uint32_t number) {
+    const value *arguments = value_at(p, number);
     const value *dtype = argument(p, arguments, 0), *bytes = argument(p, arguments, 1);
     uint8_t raw[16];
-    if (dtype->kind != DTYPE) return cld__pickle_fail(p, "a NumPy number has no dtype");
-    if (!dtype->dtype.code || bytes->kind != BYTES || bytes->string.size != dtype->dtype.bytes)
-        return cld__pickle_push(p, (value){.kind = NUMBER});
+    if (dtype->kind != CLD_PICKLE_DTYPE) return cld__pickle_fail(p, "a NumPy number has no dtype");
+    if (!dtype->dtype.code || bytes->kind != CLD_PICKLE_BYTES || bytes->string.size != dtype->dtype.bytes)
+        return make_object(p, called, number);
     if (dtype->dtype.code == 'S' || dtype->dtype.code == 'U') { /* an array without dimensions */
-        value array = {.kind = ARRAY, .array = {.order = 'C'}};
-        array.array.dtype = cld__pickle_item(p, arguments, 0);
-        array.array.data = cld__pickle_item(p, arguments, 1);
-        CLD_TRY(cld__pickle_new_container(p, TUPLE, p->stack.count));
+        value array = {.kind = CLD_PICKLE_ARRAY, .array = {.order = 'C'}};
+        array.array.dtype = cld_pickle_item(p, arguments, 0);
+        array.array.data = cld_pickle_item(p, arguments, 1);
+        CLD_TRY(cld__pickle_new_container(p, CLD_PICKLE_TUPLE, p->stack.count));
         array.array.shape = *stack_at(p, --p->stack.count);
         return cld__pickle_push(p, array);
     }
     /* At most 8 bytes; room for the zero byte, and what one more character may take. */
-    if (cld__pickle_text(p, bytes, (char *)raw, sizeof raw) != dtype->dtype.bytes)
+    if (cld_pickle_text(p, bytes, (char *)raw, sizeof raw) != dtype->dtype.bytes)
         return cld__pickle_fail(p, "a NumPy number has too few bytes");
-    return cld__pickle_push(p, cld__pickle_number(dtype, raw));
+    return cld__pickle_push(p, cld_pickle_element(dtype, raw));
 }
 
 /* ---- strings ------------------------------------------------------------------------------------------- */
 
 /* encode(text, "latin1"): the text becomes bytes, where it lies. */
 static cld_status encode(cld_pickle *p, const value *arguments) {
-    uint32_t number = cld__pickle_item(p, arguments, 0);
+    uint32_t number = cld_pickle_item(p, arguments, 0);
     value text = *value_at(p, number);
     const value *encoding = argument(p, arguments, 1);
-    bool again = text.kind == BYTES && (text.string.form == LATIN1 || text.string.form == LATIN1_LINE);
-    if (text.kind != TEXT && !again) return cld__pickle_fail(p, "something other than text is encoded");
-    if (!is_string(encoding)) return cld__pickle_fail(p, "text is encoded without the name of an encoding");
-    if (!cld__pickle_equals(p, encoding, "latin1") && !cld__pickle_equals(p, encoding, "latin-1")) {
+    bool again = text.kind == CLD_PICKLE_BYTES &&
+                 (text.string.form == CLD_PICKLE_LATIN1 || text.string.form == CLD_PICKLE_LATIN1_LINE);
+    if (text.kind != CLD_PICKLE_TEXT && !again)
+        return cld__pickle_fail(p, "something other than text is encoded");
+    if (!cld_pickle_is_string(encoding))
+        return cld__pickle_fail(p, "text is encoded without the name of an encoding");
+    if (!cld_pickle_equals(p, encoding, "latin1") && !cld_pickle_equals(p, encoding, "latin-1")) {
         char name[80];
-        cld__pickle_text(p, encoding, name, sizeof name);
+        cld_pickle_text(p, encoding, name, sizeof name);
         return cld__pickle_fail(p, "text is encoded as '%s'; known is latin1", name);
     }
     if (!again) {
-        text.kind = BYTES;
-        text.string.form = text.string.form == TEXT_LINE ? LATIN1_LINE : LATIN1;
+        text.kind = CLD_PICKLE_BYTES;
+        text.string.form =
+            text.string.form == CLD_PICKLE_TEXT_LINE ? CLD_PICKLE_LATIN1_LINE : CLD_PICKLE_LATIN1;
         CLD_TRY(cld__pickle_measure(p, &text));
         *value_at(p, number) = text;
     }
@@ -126,106 +165,142 @@ static cld_status encode(cld_pickle *p, const value *arguments) {
 }
 
 /* bytes(), bytearray(bytes), bytearray(text, "latin-1") */
-static cld_status make_bytes(cld_pickle *p, const value *arguments) {
-    if (arguments->items.count == 0) return cld__pickle_push(p, (value){.kind = BYTES});
+static cld_status make_bytes(cld_pickle *p, uint32_t called, uint32_t number) {
+    const value *arguments = value_at(p, number);
+    if (arguments->items.count == 0) return cld__pickle_push(p, (value){.kind = CLD_PICKLE_BYTES});
     if (arguments->items.count == 2) return encode(p, arguments);
-    if (argument(p, arguments, 0)->kind != BYTES) return cld__pickle_push(p, (value){.kind = NUMBER});
-    return cld__pickle_push_value(p, cld__pickle_item(p, arguments, 0));
+    if (argument(p, arguments, 0)->kind != CLD_PICKLE_BYTES) return make_object(p, called, number);
+    return cld__pickle_push_value(p, cld_pickle_item(p, arguments, 0));
 }
 
 /* ---- containers ---------------------------------------------------------------------------------------- */
 
 /* An OrderedDict of Python 2 is made of a list of pairs; others are filled later. */
 static cld_status make_mapping(cld_pickle *p, const value *arguments) {
-    value from = *argument(p, arguments, 0);
-    if (from.kind == DICT) return cld__pickle_push_value(p, cld__pickle_item(p, arguments, 0));
-    CLD_TRY(cld__pickle_push(p, (value){.kind = DICT}));
-    if (from.kind != LIST && from.kind != TUPLE) return CLD_OK;
-    uint32_t dict = *stack_at(p, p->stack.count - 1), c = from.items.first;
-    for (uint32_t i = 0; i < from.items.count; i++) {
-        cell at = ((cell *)p->cells.data)[c];
-        value pair = *value_at(p, at.value);
-        if ((pair.kind != LIST && pair.kind != TUPLE) || pair.items.count != 2)
+    const value from = *argument(p, arguments, 0);
+    if (from.kind == CLD_PICKLE_DICT) return cld__pickle_push_value(p, cld_pickle_item(p, arguments, 0));
+    CLD_TRY(cld__pickle_push(p, (value){.kind = CLD_PICKLE_DICT}));
+    if (from.kind != CLD_PICKLE_LIST && from.kind != CLD_PICKLE_TUPLE) return CLD_OK;
+    uint32_t dict = *stack_at(p, p->stack.count - 1), item;
+    for (cld_pickle_cursor c = cld_pickle_items(&from); cld_pickle_next(p, &c, &item);) {
+        const value pair = *value_at(p, item);
+        if ((pair.kind != CLD_PICKLE_LIST && pair.kind != CLD_PICKLE_TUPLE) || pair.items.count != 2)
             return cld__pickle_fail(p, "a dictionary is made of something that is no pair");
-        CLD_TRY(cld__pickle_append(p, dict, cld__pickle_item(p, &pair, 0)));
-        CLD_TRY(cld__pickle_append(p, dict, cld__pickle_item(p, &pair, 1)));
-        c = at.next;
+        CLD_TRY(cld__pickle_append(p, dict, cld_pickle_item(p, &pair, 0)));
+        CLD_TRY(cld__pickle_append(p, dict, cld_pickle_item(p, &pair, 1)));
     }
+    return CLD_OK;
+}
+
+/* deque(items), set(items), or empty and filled later. */
+static cld_status make_sequence(cld_pickle *p, kind kind, const value *arguments) {
+    const value from = *argument(p, arguments, 0);
+    bool listed = from.kind == CLD_PICKLE_LIST || from.kind == CLD_PICKLE_TUPLE;
+    CLD_TRY(cld__pickle_push(p, (value){.kind = kind}));
+    uint32_t made = *stack_at(p, p->stack.count - 1), item;
+    if (!listed) return CLD_OK;
+    for (cld_pickle_cursor c = cld_pickle_items(&from); cld_pickle_next(p, &c, &item);)
+        CLD_TRY(cld__pickle_append(p, made, item));
     return CLD_OK;
 }
 
 /* _frombuffer(data, dtype, shape, order, axes) */
 static cld_status from_buffer(cld_pickle *p, const value *arguments) {
-    value array = {.kind = ARRAY};
+    value array = {.kind = CLD_PICKLE_ARRAY};
     const value *order = argument(p, arguments, 3);
-    array.array.order = cld__pickle_equals(p, order, "C")   ? 'C'
-                        : cld__pickle_equals(p, order, "F") ? 'F'
-                        : cld__pickle_equals(p, order, "K") ? 'K'
-                                                            : '\0';
+    array.array.order = cld_pickle_equals(p, order, "C")   ? 'C'
+                        : cld_pickle_equals(p, order, "F") ? 'F'
+                        : cld_pickle_equals(p, order, "K") ? 'K'
+                                                           : '\0';
     if (!array.array.order) return cld__pickle_fail(p, "an array's order is none of C, F, K");
-    array.array.data = cld__pickle_item(p, arguments, 0);
-    array.array.dtype = cld__pickle_item(p, arguments, 1);
-    array.array.shape = cld__pickle_item(p, arguments, 2);
-    array.array.axes = cld__pickle_item(p, arguments, 4);
+    array.array.data = cld_pickle_item(p, arguments, 0);
+    array.array.dtype = cld_pickle_item(p, arguments, 1);
+    array.array.shape = cld_pickle_item(p, arguments, 2);
+    array.array.axes = cld_pickle_item(p, arguments, 4);
     return cld__pickle_push(p, array);
 }
 
 /* ---- the opcodes --------------------------------------------------------------------------------------- */
 
-static cld_status call(cld_pickle *p, uint32_t called, const value *arguments) {
+static cld_status call(cld_pickle *p, uint32_t called, uint32_t number) {
     const value *callee = value_at(p, called);
-    if (callee->kind == OBJECT) return cld__pickle_push_value(p, called);
-    if (callee->kind != GLOBAL || arguments->kind != TUPLE)
+    value arguments = *value_at(p, number);
+    bool is_unknown =
+        callee->kind == CLD_PICKLE_OBJECT || (callee->kind == CLD_PICKLE_NAME && !callee->name.known);
+    if (is_unknown) return make_object(p, called, number);
+    if (callee->kind != CLD_PICKLE_NAME || arguments.kind != CLD_PICKLE_TUPLE)
         return cld__pickle_fail(p, "something is called that is no function");
-    switch ((global)callee->integer) {
-    case RECONSTRUCT: return cld__pickle_push(p, (value){.kind = ARRAY}); /* empty: its state follows */
-    case FROM_BUFFER: return from_buffer(p, arguments);
-    case SCALAR: return make_scalar(p, arguments);
-    case DTYPE_CLASS: return make_dtype(p, arguments);
-    case ENCODE: return encode(p, arguments);
-    case BYTES_CLASS: return make_bytes(p, arguments);
-    case MAPPING: return make_mapping(p, arguments);
-    case NDARRAY: break; /* only ever an argument of _reconstruct */
+    switch (callee->name.known) {
+    case RECONSTRUCT:
+        return cld__pickle_push(p, (value){.kind = CLD_PICKLE_ARRAY}); /* empty: its state follows */
+    case FROM_BUFFER: return from_buffer(p, &arguments);
+    case SCALAR: return make_scalar(p, called, number);
+    case DTYPE_CLASS: return make_dtype(p, &arguments);
+    case ENCODE: return encode(p, &arguments);
+    case BYTES_CLASS: return make_bytes(p, called, number);
+    case MAPPING: return make_mapping(p, &arguments);
+    case SEQUENCE: return make_sequence(p, CLD_PICKLE_LIST, &arguments);
+    case SET_CLASS: return make_sequence(p, CLD_PICKLE_SET, &arguments);
+    case RECONSTRUCTOR: { /* (class, base, the base's state) */
+        uint32_t class = cld_pickle_item(p, &arguments, 0);
+        bool is_class = value_at(p, class)->kind == CLD_PICKLE_NAME;
+        return make_object(p, is_class ? class : called, is_class ? 0 : number);
     }
-    return cld__pickle_fail(p, "numpy.ndarray is called");
+    }
+    return cld__pickle_fail(p, "numpy.ndarray is called"); /* only ever an argument of _reconstruct */
 }
 
 cld_status cld__pickle_reduce(cld_pickle *p) {
     CLD_TRY(cld__pickle_need(p, 2));
-    uint32_t called = *stack_at(p, p->stack.count - 2);
-    value arguments = *value_at(p, *stack_at(p, p->stack.count - 1));
     p->stack.count -= 2;
-    return call(p, called, &arguments);
+    return call(p, *stack_at(p, p->stack.count), *stack_at(p, p->stack.count + 1));
 }
 
 /* An instance of a class, with so many operands after it. */
 cld_status cld__pickle_new_object(cld_pickle *p, size_t operands) {
     CLD_TRY(cld__pickle_need(p, 1 + operands));
-    uint32_t called = *stack_at(p, p->stack.count - 1 - operands);
-    value arguments = *value_at(p, *stack_at(p, p->stack.count - operands));
     p->stack.count -= 1 + operands;
-    return call(p, called, &arguments);
+    return call(p, *stack_at(p, p->stack.count), *stack_at(p, p->stack.count + 1));
+}
+
+/* The top becomes an id. PyTorch's legacy files put a module's class, with its source text, into one: the class it is. */
+cld_status cld__pickle_push_persistent(cld_pickle *p) {
+    CLD_TRY(cld__pickle_need(p, 1));
+    uint32_t id = *stack_at(p, --p->stack.count);
+    const value *v = value_at(p, id);
+    if (v->kind == CLD_PICKLE_TUPLE && cld_pickle_equals(p, argument(p, v, 0), "module"))
+        return cld__pickle_push_value(p, cld_pickle_item(p, v, 1));
+    return cld__pickle_push(p, (value){.kind = CLD_PICKLE_PERSISTENT, .id = id});
+}
+
+static bool is_container(const value *v) {
+    return v->kind == CLD_PICKLE_DICT || v->kind == CLD_PICKLE_LIST || v->kind == CLD_PICKLE_SET;
 }
 
 /* The state of a dtype is (version, byte order, ...), of an array (version, shape, dtype, is_fortran, data). */
 cld_status cld__pickle_build(cld_pickle *p) {
     CLD_TRY(cld__pickle_need(p, 2));
-    value state = *value_at(p, *stack_at(p, p->stack.count - 1));
+    uint32_t state_number = *stack_at(p, p->stack.count - 1);
+    value state = *value_at(p, state_number);
     value *target = value_at(p, *stack_at(p, p->stack.count - 2));
     p->stack.count--;
-    if (target->kind == OBJECT || target->kind == DICT) return CLD_OK;
-    if (state.kind != TUPLE || (target->kind != DTYPE && target->kind != ARRAY))
+    if (target->kind == CLD_PICKLE_OBJECT) target->object.state = state_number;
+    /* What else has a state is what it is without: an OrderedDict's attributes, say. */
+    if (target->kind == CLD_PICKLE_OBJECT || target->kind == CLD_PICKLE_NAME || is_container(target))
+        return CLD_OK;
+    if (state.kind != CLD_PICKLE_TUPLE ||
+        (target->kind != CLD_PICKLE_DTYPE && target->kind != CLD_PICKLE_ARRAY))
         return cld__pickle_fail(p, "a state is set that is not an array's");
-    if (target->kind == DTYPE) {
-        target->dtype.big_endian = cld__pickle_equals(p, argument(p, &state, 1), ">");
+    if (target->kind == CLD_PICKLE_DTYPE) {
+        target->dtype.big_endian = cld_pickle_equals(p, argument(p, &state, 1), ">");
         return CLD_OK;
     }
     const value *fortran = argument(p, &state, 3);
-    if (fortran->kind != BOOL && fortran->kind != INTEGER)
+    if (fortran->kind != CLD_PICKLE_BOOL && fortran->kind != CLD_PICKLE_INTEGER)
         return cld__pickle_fail(p, "an array's state is not one");
     target->array.order = fortran->integer ? 'F' : 'C';
-    target->array.shape = cld__pickle_item(p, &state, 1);
-    target->array.dtype = cld__pickle_item(p, &state, 2);
-    target->array.data = cld__pickle_item(p, &state, 4);
+    target->array.shape = cld_pickle_item(p, &state, 1);
+    target->array.dtype = cld_pickle_item(p, &state, 2);
+    target->array.data = cld_pickle_item(p, &state, 4);
     return CLD_OK;
 }
