@@ -147,7 +147,7 @@ $(BUILD)/obj/bindings/system.o: $(BUILD)/version.h
 $(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
 
 $(call OBJ,runtime/io/download.c): COMMON += $(CURL_CFLAGS)
-$(call OBJ,runtime/io/unpack.c runtime/data/devkit_archive.c): COMMON += $(ARCHIVE_CFLAGS)
+$(call OBJ,runtime/io/unpack.c runtime/io/zip.c runtime/data/devkit_archive.c): COMMON += $(ARCHIVE_CFLAGS)
 
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 

@@ -104,6 +104,11 @@ cld_tar *cldL_check_tar(lua_State *L, int arg);
 int cldL_sweep(lua_State *L);
 int cldL_writer(lua_State *L);
 
+/* torch_file.c: what io's load does with a file of PyTorch's, and more of io's table, which is on the top. */
+int cldL_load_torch(lua_State *L, const char *path);
+int cldL_is_torch(lua_State *L);
+void cldL_add_torch(lua_State *L);
+
 /* views.c. The program that cld.core.views.program made; Lua owns it. */
 const cld_program *cldL_check_program(lua_State *L, int arg);
 

@@ -1,4 +1,4 @@
-/* cld.io: safetensors (also cld.load and cld.save), .npy, whole files, folders. */
+/* cld.io: cld.load and cld.save (safetensors; PyTorch's files in torch_file.c), .npy, whole files, folders. */
 #include "bindings/bindings.h"
 
 #include <stdio.h>
@@ -7,6 +7,7 @@
 
 #include "runtime/io/npy.h"
 #include "runtime/io/safetensors.h"
+#include "runtime/io/torch_file.h"
 
 /* C memory that a Lua error must not leak: a userdata that knows how to free what it holds. */
 typedef struct guard {
@@ -57,9 +58,13 @@ void cldL_check_saved(lua_State *L, cld_status status) {
 
 /* ---- safetensors --------------------------------------------------------------------------------------- */
 
-/* load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read} */
+/* load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read}; of a file of PyTorch's its
+ * value and {format = string}. The content tells which. */
 static int io_load(lua_State *L) {
     const char *path = check_text(L, 1);
+    bool is_torch;
+    cldL_check_status(L, cld_torch_recognise(path, &is_torch));
+    if (is_torch) return cldL_load_torch(L, path);
     guard *g = new_guard(L, release_file);
     cld_safetensors *file = g->held = cld_safetensors_open(path);
     if (!file) return cldL_raise(L);
@@ -399,6 +404,7 @@ static void register_types(lua_State *L) {
 int cldL_open_io(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"load", io_load},
+        {"is_torch", cldL_is_torch},
         {"save", io_save},
         {"load_npy", io_load_npy},
         {"save_npy", io_save_npy},
@@ -413,5 +419,6 @@ int cldL_open_io(lua_State *L) {
     };
     register_types(L);
     luaL_newlib(L, functions);
+    cldL_add_torch(L);
     return 1;
 }

@@ -23,14 +23,26 @@ static cld_status convert(char *data, int64_t count, cld_number_type type) {
     return CLD_OK;
 }
 
+cld_tensor *cld_numbers_new(cld_number_type type, int ndim, const int64_t *shape, void **bytes) {
+    cld_tensor *t = cld_tensor_new(type.dtype, ndim, shape, cld_cpu_backend());
+    if (!t) return NULL;
+    size_t wider = (size_t)cld_numel(&t->a) * (cld_dtype_size(type.dtype) - type.bytes);
+    *bytes = (char *)t->a.data + wider;
+    return t;
+}
+
+cld_status cld_numbers_convert(cld_tensor *t, cld_number_type type) {
+    size_t size = cld_dtype_size(type.dtype);
+    bool same_bytes = size == type.bytes && !type.big_endian && !(type.kind == 'u' && size == 8);
+    return same_bytes ? CLD_OK : convert(t->a.data, cld_numel(&t->a), type);
+}
+
 cld_tensor *cld_read_numbers(cld_reader *r, uint64_t offset, cld_number_type type, int ndim,
                              const int64_t *shape) {
-    CLD_AUTO cld_tensor *t = cld_tensor_new(type.dtype, ndim, shape, cld_cpu_backend());
+    void *bytes;
+    CLD_AUTO cld_tensor *t = cld_numbers_new(type, ndim, shape, &bytes);
     if (!t) return NULL;
-    size_t size = cld_dtype_size(type.dtype), count = (size_t)cld_numel(&t->a);
-    size_t wider = count * (size - type.bytes);
-    CLD_TRY_NULL(cld_reader_get(r, (char *)t->a.data + wider, offset, count * type.bytes));
-    bool same_bytes = size == type.bytes && !type.big_endian && !(type.kind == 'u' && size == 8);
-    if (!same_bytes) CLD_TRY_NULL(convert(t->a.data, (int64_t)count, type));
+    CLD_TRY_NULL(cld_reader_get(r, bytes, offset, (size_t)cld_numel(&t->a) * type.bytes));
+    CLD_TRY_NULL(cld_numbers_convert(t, type));
     return cld_tensor_steal(&t);
 }

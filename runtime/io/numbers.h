@@ -22,4 +22,9 @@ typedef struct cld_number_type {
 cld_tensor *cld_read_numbers(cld_reader *r, uint64_t offset, cld_number_type type, int ndim,
                              const int64_t *shape);
 
+/* The same in two steps, for numbers that come from elsewhere: a tensor, and where in it their bytes are to be put; then
+ * what the bytes become. */
+cld_tensor *cld_numbers_new(cld_number_type type, int ndim, const int64_t *shape, void **bytes);
+cld_status cld_numbers_convert(cld_tensor *t, cld_number_type type);
+
 #endif
