@@ -1,11 +1,13 @@
 --- How a record prints: an object of a PyTorch file whose class nothing here stands for (cld.load).
 --
 --   argparse.Namespace {arch = "resnet50", batch_size = 512, lr = 0.2}
-local printable_line = require "cld.core".text.printable_line
+local core = require "cld.core"
+
+local printable_line = core.text.printable_line
 
 local ENTRIES, STRING, CLASS = 24, 40, 120
 
-local function is_record(value) return type(value) == "table" and rawget(value, "class") ~= nil and getmetatable(value) end
+local function is_record(value) return getmetatable(value) == core.io.record end
 
 -- A value on one line, without what is in it.
 local function brief(value)

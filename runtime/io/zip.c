@@ -25,6 +25,7 @@ void cld_zip_close(cld_zip *z) { (void)z; }
 
 #    include <archive.h>
 #    include <archive_entry.h>
+#    include <errno.h>
 #    include <stdlib.h>
 #    include <string.h>
 #    include <unistd.h>
@@ -36,7 +37,7 @@ void cld_zip_close(cld_zip *z) { (void)z; }
 # define FUNCTIONS(X) \
     X(archive_read_new) X(archive_read_support_format_zip_seekable) X(archive_read_open_fd) \
     X(archive_read_next_header) X(archive_read_data) X(archive_read_free) X(archive_error_string) \
-    X(archive_entry_pathname) X(archive_entry_pathname_utf8) X(archive_entry_size) X(archive_read_set_options)
+    X(archive_entry_pathname) X(archive_entry_pathname_utf8) X(archive_entry_size) X(archive_read_set_options) X(archive_errno)
 /* clang-format on */
 static struct { FUNCTIONS(CLD_LIBRARY_MEMBER) } lib;
 static const char *const names[] = {FUNCTIONS(CLD_LIBRARY_NAME)};
@@ -49,13 +50,20 @@ struct cld_zip {
     const char *name; /* of the member at hand */
 };
 
+/* libarchive does not always set the number, and has many words for it. */
+static bool lacks_memory(const cld_zip *z) {
+    const char *words = lib.archive_error_string(z->archive);
+    return lib.archive_errno(z->archive) == ENOMEM ||
+           (words && (strstr(words, "memory") || strstr(words, "llocate")));
+}
+
 static cld_status fail(const cld_zip *z, const char *what) {
     const char *words = lib.archive_error_string(z->archive);
     char shown[256] = "";
+    if (lacks_memory(z)) return cld_fail(CLD_NOMEM, "%s: out of memory to read the zip archive", z->path);
     if (z->name) cld_printable(shown, sizeof shown, z->name, strlen(z->name), CLD_ONE_LINE);
-    if (!words) words = "it cannot be read";
-    return cld_fail(strstr(words, "memory") ? CLD_NOMEM : CLD_IO, "%s: %s%s%s%s: %s", z->path, what,
-                    *shown ? " '" : "", shown, *shown ? "'" : "", words);
+    return cld_fail(CLD_IO, "%s: %s%s%s%s: %s", z->path, what, *shown ? " '" : "", shown, *shown ? "'" : "",
+                    words ? words : "it cannot be read");
 }
 
 cld_zip *cld_zip_open(cld_reader *reader) {
@@ -74,8 +82,11 @@ cld_zip *cld_zip_open(cld_reader *reader) {
     bool opened = lseek(reader->fd, 0, SEEK_SET) == 0 &&
                   lib.archive_read_open_fd(z->archive, reader->fd, BLOCK) >= ARCHIVE_WARN;
     if (opened) return z;
-    (void)cld_fail(CLD_IO, "%s: truncated or damaged: a zip archive without the directory at its end",
-                   reader->path);
+    if (lacks_memory(z))
+        (void)fail(z, "");
+    else
+        (void)cld_fail(CLD_IO, "%s: truncated or damaged: a zip archive without the directory at its end",
+                       reader->path);
     cld_zip_close(z);
     return NULL;
 }

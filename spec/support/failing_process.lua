@@ -31,6 +31,11 @@ local text = '{"a": [1, 2.5, "text", null, {"b": true}], "c": "\\u00e9", "long":
   .. ("long "):rep(30) .. '", ' .. ("9"):rep(300) .. '.5]}'
 cld.save(folder .. "/good.safetensors", state, { step = "1" })
 core.io.save_npy(folder .. "/good.npy", state.x)
+for name, content in pairs(require "spec.support.torch_files".all()) do
+  local format = name:match "^(%a+) training$"
+  if format then require "spec.support.process".write(folder .. "/" .. format .. ".pth", content) end
+end
+cld.load(folder .. "/zip.pth") -- loads libarchive, too
 failing.child(function() train {} end)
 local photo = cld.arange(0, 40 * 50 * 3):remainder(251):reshape(40, 50, 3):to("u8")
 do
@@ -45,6 +50,7 @@ local jobs = {
   { "encoding JSON", function() return cld.json.encode({ a = { 1, 2.5, "text" }, c = "\u{e9}" }, 2) end },
   { "saving tensors", function() cld.save(folder .. "/x.safetensors", state, { step = "1" }) end },
   { "loading tensors", function() return cld.load(folder .. "/good.safetensors") end },
+  { "a PyTorch file", function() return cld.load(folder .. "/zip.pth"), cld.load(folder .. "/legacy.pth") end },
   { "an npy file", function()
     core.io.save_npy(folder .. "/x.npy", state.x)
     return core.io.load_npy(folder .. "/good.npy")
