@@ -1,0 +1,258 @@
+--- Published weights: which network a file's value holds, whoever wrote it.
+--
+--   local found, why = published.recognise((cld.load "moco_v2_200ep_pretrain.pth.tar"))
+--   print(found.layout, found.arch)                   -- MoCo v2   resnet50
+--   local net = cld.models[found.constructor](found.settings)
+--   net:load_state_dict(found.state)
+--
+-- A state dict is found by its trunk: names that begin alike and go on as torchvision's (conv1.weight,
+-- layer1.0.conv1.weight). The heads that stand beside it, and how the file is divided, tell whose it is. The
+-- architecture is read from the tensors' shapes, never from what the file says.
+local core = require "cld.core"
+local architecture = require "cld.models.architecture"
+
+local published = {}
+
+local is_tensor = core.tensor.is_tensor
+local IMAGENET = { size = 224, mean = { 0.485, 0.456, 0.406 }, std = { 0.229, 0.224, 0.225 }, kind = "imagenet" }
+local CIFAR = { size = 32, mean = { 0.4914, 0.4822, 0.4465 }, std = { 0.2023, 0.1994, 0.2010 }, kind = "cifar" }
+
+-- ---- state dicts --------------------------------------------------------------------
+
+-- The tensors of a module that was pickled as a whole, by the names that its state_dict would have.
+local function flatten(record, prefix, state, depth)
+  local fields = type(record) == "table" and record.state
+  if type(fields) ~= "table" or depth > 32 then return state end
+  for _, kind in ipairs { "_parameters", "_buffers" } do
+    for name, value in pairs(type(fields[kind]) == "table" and fields[kind] or {}) do
+      if is_tensor(value) then state[prefix .. tostring(name)] = value end
+    end
+  end
+  for name, child in pairs(type(fields._modules) == "table" and fields._modules or {}) do
+    flatten(child, prefix .. tostring(name) .. ".", state, depth + 1)
+  end
+  return state
+end
+
+-- {name = tensor} of a table or of a pickled module; nil for anything else.
+local function state_of(value)
+  if type(value) ~= "table" then return nil end
+  if getmetatable(value) == core.io.record then value = flatten(value, "", {}, 0) end
+  local state = {}
+  for name, tensor in pairs(value) do
+    if type(name) == "string" and is_tensor(tensor) then state[name] = tensor end
+  end
+  return next(state) and state
+end
+
+-- An average of another network, that is: the weights to take only where there are no others.
+local function is_average(name)
+  for _, word in ipairs { "encoder_k", "ema", "momentum", "teacher", "target" } do
+    if name:find(word, 1, true) then return true end
+  end
+  return false
+end
+
+-- What the names of the trunk begin with: "module.encoder_q.", or "".
+local function trunk_prefix(state)
+  local best
+  for name in pairs(state) do
+    local prefix = name:match "^(.*)conv1%.weight$"
+    if prefix and (prefix == "" or prefix:sub(-1) == ".") and state[prefix .. "layer1.0.conv1.weight"] then
+      local function rank(p) return (is_average(p) and "2" or "1") .. ("%03d"):format(#p) .. p end
+      if not best or rank(prefix) < rank(best) then best = prefix end
+    end
+  end
+  return best
+end
+
+-- The state dict of the file, where it stands ("" is the whole), and the prefix of its trunk.
+local function find_state(value)
+  local places = { "state_dict", "model", "net" }
+  local known = { state_dict = true, model = true, net = true }
+  for _, average in ipairs { false, true } do
+    local others = {}
+    for key in pairs(type(value) == "table" and value or {}) do
+      if type(key) == "string" and not known[key] and is_average(key) == average then others[#others + 1] = key end
+    end
+    table.sort(others)
+    if not average then others[#others + 1] = "" end
+    table.move(others, 1, #others, #places + 1, places)
+  end
+  for _, place in ipairs(places) do
+    local state = state_of(place == "" and value or type(value) == "table" and value[place] or nil)
+    local prefix = state and trunk_prefix(state)
+    if prefix then return state, place, prefix end
+  end
+end
+
+-- ---- heads --------------------------------------------------------------------------
+
+-- A linear layer's kind and outputs: NormLinear has no bias, and its weight is (in, out).
+local function linear(state, name)
+  local weight, bias = state[name .. ".weight"], state[name .. ".bias"]
+  if not weight or #weight.shape ~= 2 then return nil end
+  return { norm = not bias, dim = weight.shape[bias and 1 or 2] }
+end
+
+-- Where each layer of our heads (cld.models) stands in a layout, and by which of its layers a layout is known.
+local heads = {
+  { name = "MoCo v2 + CLD", branches = { "instance", "group" }, head = "mlp", last = "instDis",
+    layers = { ["fc.0"] = "fc.0", instDis = "instDis", groupDis = "groupDis" } },
+  { name = "MoCo v2 + CLD", branches = { "instance", "group" }, head = "linear", last = "fc",
+    layers = { fc = "fc", groupDis = "groupDis" } },
+  { name = "MoCo v2", branches = { "instance" }, head = "mlp", last = "fc.2",
+    layers = { ["fc.0"] = "fc.0", ["fc.2"] = "fc.2" } },
+  { name = "MoCo v1", momentum = true, branches = { "instance" }, head = "linear", last = "fc",
+    layers = { fc = "fc" } },
+  { name = "InfoMin + CLD", beside = true, branches = { "instance", "group" }, head = "mlp", last = "instDis",
+    layers = { ["fc.0"] = "head.0", instDis = "proj1.0", groupDis = "proj2.0" } },
+  { name = "InfoMin + CLD", beside = true, branches = { "instance", "group" }, head = "linear", last = "fc",
+    layers = { fc = "proj1.0", groupDis = "proj2.0" } },
+  { name = "PyContrast", beside = true, branches = { "instance" }, head = "mlp", last = "fc.2",
+    layers = { ["fc.0"] = "head.0", ["fc.2"] = "head.2" } },
+  { name = "PyContrast", beside = true, branches = { "instance" }, head = "linear", last = "fc",
+    layers = { fc = "head.0" } },
+}
+
+-- The first layout whose layers are all there. Those of MoCo follow the trunk's prefix, those of InfoMin and PyContrast
+-- stand beside it ("module.encoder.conv1" and "module.head.0"). A lone `fc` is a classifier unless MoCo wrote it.
+local function find_heads(state, prefix)
+  local outer = prefix:match "^(.*)encoder%.$"
+  for _, layout in ipairs(heads) do
+    local at = layout.beside and outer or not layout.beside and prefix
+    local whole = at and (not layout.momentum or prefix:find("encoder_q.", 1, true))
+    for _, theirs in pairs(layout.layers) do whole = whole and linear(state, at .. theirs) end
+    if whole then return layout, at end
+  end
+end
+
+-- ---- what it all is -----------------------------------------------------------------
+
+-- The part of a name that those left out are counted by: up to its first dot behind "module." and the trunk's prefix.
+local function group_of(name, prefix)
+  local at = name:sub(1, #prefix) == prefix and #prefix or name:sub(1, 7) == "module." and 7 or 0
+  return name:match("^[^.]*%.?", at + 1), name:sub(1, at)
+end
+
+local function count_left_out(found, value, state, place, prefix, taken)
+  local left_out = {}
+  for name in pairs(state) do
+    if not taken[name] then
+      local group, before = group_of(name, prefix)
+      left_out[before .. group] = (left_out[before .. group] or 0) + 1
+    end
+  end
+  if place ~= "" then
+    for key, part in pairs(value) do
+      if key ~= place and type(key) == "string" and type(part) == "table" then
+        local tensors = 0
+        for _ in pairs(state_of(part) or {}) do tensors = tensors + 1 end
+        left_out[key] = math.max(tensors, 1)
+      end
+    end
+  end
+  found.left_out = left_out
+end
+
+-- The queue of keys, one a row, and the row that is written next where the file says.
+local function find_queue(value, state)
+  local queue, pointer = state["module.queue"] or state.queue, state["module.queue_ptr"] or state.queue_ptr
+  if queue and #queue.shape == 2 then
+    return { keys = queue:t(), pointer = pointer and pointer:numel() == 1 and pointer:item() or nil }
+  end
+  local memory = type(value.contrast) == "table" and value.contrast.memory
+  if is_tensor(memory) and #memory.shape == 2 then return { keys = memory } end
+end
+
+-- Top-1 accuracy of linear evaluation, in percent, as the papers give it for a ResNet-50 of so many epochs.
+local accuracies = {
+  ["MoCo v2"] = { mlp = { [200] = 67.5 } },
+  ["MoCo v2 + CLD"] = { mlp = { [200] = 69.2 }, norm_mlp = { [200] = 70.0 } },
+  ["InfoMin + CLD"] = { mlp = { [100] = 69.5, [200] = 70.6 }, norm_mlp = { [100] = 70.1, [200] = 71.5 } },
+}
+
+local function accuracy(found)
+  local by_head = accuracies[found.layout]
+  local by_epoch = by_head and by_head[found.settings.head]
+  return found.arch == "resnet50" and found.settings.width == 64 and by_epoch and by_epoch[found.epoch] or nil
+end
+
+local function take(found, state, from, to, taken)
+  if state[from] then
+    found.state[to] = state[from]
+    taken[from] = true
+  end
+end
+
+-- The encoders of the published CIFAR code: `shortcut` in place of `downsample`, heads called linear and groupDis.0.
+local function describe_cifar(found, value, state, prefix, shape, taken)
+  local head = linear(state, prefix .. "linear")
+  local queued = type(value.contrast) == "table" or value.model_ema ~= nil
+  local grouped = state[prefix .. "groupDis.0.weight"]
+  found.layout = "CIFAR " .. (queued and "MoCo" or "NPID") .. (grouped and " + CLD" or "")
+  found.constructor = shape.arch .. "_cifar"
+  found.settings = {
+    stem = shape.small and "cifar" or "imagenet", width = shape.width, low_dim = head and head.dim or nil,
+    norm_linear = head and head.norm or false,
+  }
+  for _, layer in ipairs { "linear", "groupDis.0" } do
+    for _, part in ipairs { ".weight", ".bias" } do
+      take(found, state, prefix .. layer .. part, layer .. part, taken)
+    end
+  end
+end
+
+local function describe_imagenet(found, state, prefix, shape, taken)
+  local layout, at = find_heads(state, prefix)
+  found.layout = layout and layout.name
+    or prefix:find "encoder_q%.$" and "MoCo" or prefix:find "encoder%.$" and "PyContrast"
+    or prefix == "" and linear(state, "fc") and "torchvision" or "state dict"
+  found.constructor = shape.arch
+  found.settings = { head = false, width = shape.width, small = shape.small }
+  if not layout then return end
+  local last = linear(state, at .. layout.layers[layout.last])
+  found.settings.head = (last.norm and "norm_" or "") .. layout.head
+  found.settings.dim = last.dim
+  found.settings.branches = table.move(layout.branches, 1, #layout.branches, 1, {})
+  for ours, theirs in pairs(layout.layers) do
+    for _, part in ipairs { ".weight", ".bias" } do take(found, state, at .. theirs .. part, ours .. part, taken) end
+  end
+end
+
+local function copy_view(view)
+  return { size = view.size, mean = { table.unpack(view.mean) }, std = { table.unpack(view.std) }, kind = view.kind }
+end
+
+--- recognise(value): what cld.load made of a file -> a table, or nil and why:
+--   layout       "MoCo v2 + CLD", "InfoMin + CLD", "CIFAR NPID + CLD", "CIFAR MoCo + CLD" and these without CLD,
+--                "MoCo v1", "MoCo v2", "PyContrast", "torchvision", "state dict"
+--   arch         "resnet50"; constructor and settings: cld.models[constructor](settings) is the network
+--   state        {name = tensor} as that network's state_dict names them. Heads that have no place there are left out,
+--                and so is a classifier.
+--   left_out     {prefix or part of the file = how many tensors of it}
+--   epoch        as the file says, or nil
+--   queue        {keys = (entries, dim), pointer = the row to be written next}, or nil
+--   view         {size, mean, std, kind = "imagenet" | "cifar"}: what the network was trained to see
+--   published    top-1 of linear evaluation in percent that the paper gives for such a file, or nil
+function published.recognise(value)
+  local state, place, prefix = find_state(value)
+  if not state then return nil, "it holds no ResNet: no names like conv1.weight and layer1.0.conv1.weight" end
+  local shape, why = architecture.read(state, prefix)
+  if not shape then return nil, why end
+  local found = { arch = shape.arch, state = {}, epoch = type(value.epoch) == "number" and value.epoch or nil }
+  local taken = {}
+  for _, name in ipairs(shape.names) do take(found, state, prefix .. name, name, taken) end
+  if shape.is_cifar then
+    describe_cifar(found, value, state, prefix, shape, taken)
+  else
+    describe_imagenet(found, state, prefix, shape, taken)
+  end
+  found.view = copy_view(shape.small and CIFAR or IMAGENET)
+  found.queue = find_queue(value, state)
+  found.published = accuracy(found)
+  count_left_out(found, value, state, place, prefix, taken)
+  return found
+end
+
+return published
