@@ -7,7 +7,7 @@
 #   make bench      the performance table, as ratios
 #   make demo-check the demo for three seeds, its margins asserted
 #   make asan       every spec under AddressSanitizer and UBSan
-#   make fuzz       the image decoders on damaged files, FUZZ_SECONDS=600 each
+#   make fuzz       the image decoders and the reader of PyTorch's files on damaged files, FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
 #   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
 #   make cuda-report  registers and spills of every CUDA kernel

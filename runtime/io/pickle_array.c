@@ -1,6 +1,7 @@
 /* NumPy's arrays in a pickle: how they lie in memory, and their elements. */
 #include "runtime/io/pickle_machine.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The extents as they lie in memory; false if they are none, or do not come to the string's bytes. */
@@ -46,10 +47,11 @@ bool cld_pickle_open_array(const cld_pickle *p, const value *v, cld_pickle_array
 }
 
 static double half_to_double(uint64_t bits) {
-    _Float16 half;
-    uint16_t narrow = (uint16_t)bits;
-    memcpy(&half, &narrow, sizeof half);
-    return (double)half;
+    int exponent = (int)(bits >> 10 & 31), mantissa = (int)(bits & 1023);
+    double size = exponent == 31
+                      ? (mantissa ? NAN : INFINITY)
+                      : ldexp(exponent ? 1024 + mantissa : mantissa, (exponent ? exponent : 1) - 25);
+    return bits >> 15 & 1 ? -size : size;
 }
 
 static double to_double(uint64_t bits, int size) {

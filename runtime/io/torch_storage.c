@@ -97,9 +97,10 @@ static int by_value(const void *a, const void *b) {
 
 /* The references' storages, each once: a key that is claimed to be of two types or sizes is damage. */
 static cld_status gather(cld_torch_file *f, found *list, size_t count) {
+    if (count == 0) return CLD_OK;
     qsort(list, count, sizeof *list, by_key);
-    f->storages = calloc(count + 1, sizeof *f->storages);
-    f->references = calloc(count + 1, sizeof *f->references);
+    f->storages = calloc(count, sizeof *f->storages);
+    f->references = calloc(count, sizeof *f->references);
     if (!f->storages || !f->references) return cld_fail(CLD_NOMEM, "%s: out of memory", f->reader.path);
     for (size_t i = 0; i < count; i++) {
         cld__torch_storage *s = f->storage_count ? &f->storages[f->storage_count - 1] : NULL;
@@ -152,6 +153,7 @@ cld__torch_storage *cld__torch_storage_of(cld_torch_file *f, const char *key) {
 
 const cld__torch_reference *cld__torch_reference_to(const cld_torch_file *f, uint32_t value) {
     cld__torch_reference wanted = {.value = value};
+    if (f->reference_count == 0) return NULL;
     return bsearch(&wanted, f->references, f->reference_count, sizeof wanted, by_value);
 }
 

@@ -1,20 +1,35 @@
-# make fuzz: the decoders of image files under libFuzzer, AddressSanitizer and UBSan, each for FUZZ_SECONDS; needs clang. What
-# it finds stays in build/fuzz, and so does what it has learnt.
+# make fuzz: the decoders of image files and the reader of PyTorch's files under libFuzzer, AddressSanitizer and UBSan, each for
+# FUZZ_SECONDS; needs clang. What it finds stays in build/fuzz, and so does what it has learnt.
 FUZZ_SECONDS ?= 600
-FUZZ_CODE    := spec/fuzz/decode_fuzz.c $(wildcard runtime/images/decode*.c) runtime/core/error.c runtime/core/text.c runtime/core/scratch.c
+FUZZ_CORE    := $(addprefix runtime/core/,error.c text.c scratch.c strings.c)
+FUZZ_DECODE  := spec/fuzz/decode_fuzz.c $(wildcard runtime/images/decode*.c) $(FUZZ_CORE)
+FUZZ_TORCH   := spec/fuzz/torch_fuzz.c $(wildcard runtime/io/torch_*.c runtime/io/pickle*.c) \
+                $(addprefix runtime/io/,numbers.c zip.c file.c folder.c library.c) $(FUZZ_CORE)
 
-$(BUILD)/fuzz/decode: $(FUZZ_CODE) $(wildcard runtime/images/decode*.h)
+$(BUILD)/fuzz/decode: $(FUZZ_DECODE) $(wildcard runtime/images/decode*.h)
+$(BUILD)/fuzz/decode: FUZZ_LIBS := -ljpeg -lpng16 -lm
+$(BUILD)/fuzz/torch: $(FUZZ_TORCH) $(wildcard runtime/io/*.h)
+$(BUILD)/fuzz/torch: FUZZ_LIBS := $(ARCHIVE_CFLAGS) -ldl -lpthread -lm
+$(BUILD)/fuzz/decode $(BUILD)/fuzz/torch:
 	@command -v clang >/dev/null || { echo "fuzz: there is no clang here (Debian: clang)"; exit 1; }
 	@mkdir -p $(@D)
 	@echo "  CC    $@"
 	$(Q)clang -std=gnu11 -g -O1 -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-	  -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -o $@ $(FUZZ_CODE) -ljpeg -lpng16 -lm
+	  -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -o $@ $(filter %.c,$^) $(FUZZ_LIBS)
 
-fuzz: $(addprefix fuzz-,jpeg png)
-fuzz-jpeg fuzz-png: fuzz-%: $(BUILD)/fuzz/decode $(BUILD)/cldlua
+# What is fuzzed, and by which program.
+FUZZ_KINDS := jpeg png zip legacy
+FUZZ_jpeg  := decode
+FUZZ_png   := decode
+FUZZ_zip   := torch
+FUZZ_legacy := torch
+fuzz: $(addprefix fuzz-,$(FUZZ_KINDS))
+fuzz-jpeg fuzz-png: $(BUILD)/fuzz/decode
+fuzz-zip fuzz-legacy: $(BUILD)/fuzz/torch
+$(addprefix fuzz-,$(FUZZ_KINDS)): fuzz-%: $(BUILD)/cldlua
 	@mkdir -p $(BUILD)/fuzz/$* $(BUILD)/fuzz/seeds-$*
 	$(Q)$(BUILD)/cldlua spec/fuzz/seeds.lua $* $(BUILD)/fuzz/seeds-$*
-	$(Q)$(BUILD)/fuzz/decode -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+	$(Q)$(BUILD)/fuzz/$(FUZZ_$*) -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
 	  -artifact_prefix=$(BUILD)/fuzz/$*- $(BUILD)/fuzz/$* $(BUILD)/fuzz/seeds-$*
 
-.PHONY: fuzz fuzz-jpeg fuzz-png
+.PHONY: fuzz $(addprefix fuzz-,$(FUZZ_KINDS))

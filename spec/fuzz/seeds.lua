@@ -1,11 +1,25 @@
---- The first files that `make fuzz` changes: those of fixtures/pictures.safetensors of a kind. seeds.lua KIND FOLDER
+--- The first files that `make fuzz` changes: the fixtures' of a kind. seeds.lua jpeg|png|zip|legacy FOLDER
 local cld = require "cld"
 
 local kind, folder = arg[1], arg[2]
-for name, bytes in pairs(cld.load "spec/fixtures/pictures.safetensors") do
-  local seed = name:match("^file:(" .. kind .. ".*)$") or name:match("^parts:(" .. kind .. ".*)$")
-  if seed then
-    local file <close> = assert(io.open(folder .. "/" .. seed:gsub("%W", "_"), "wb"))
-    file:write(string.char(table.unpack(bytes:totable())))
+local is_torch = kind == "zip" or kind == "legacy"
+local patterns = { "^" .. kind .. " (.*)$" }
+if not is_torch then patterns = { "^file:(" .. kind .. ".*)$", "^parts:(" .. kind .. ".*)$" } end
+
+local function text_of(bytes)
+  local parts = {}
+  for first = 1, #bytes, 4000 do
+    parts[#parts + 1] = string.char(table.unpack(bytes:narrow(1, first, math.min(4000, #bytes - first + 1)):totable()))
+  end
+  return table.concat(parts)
+end
+
+for name, bytes in pairs(cld.load("spec/fixtures/" .. (is_torch and "torch_files" or "pictures") .. ".safetensors")) do
+  for _, pattern in ipairs(patterns) do
+    local seed = name:match(pattern)
+    if seed then
+      local file <close> = assert(io.open(folder .. "/" .. seed:gsub("%W", "_"), "wb"))
+      file:write(text_of(bytes))
+    end
   end
 end
