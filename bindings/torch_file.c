@@ -54,6 +54,13 @@ static void push_unfilled(walk *w, uint32_t i) {
     lua_rawseti(w->L, w->queue, ++w->queued);
 }
 
+/* The one value that stands for None. */
+static void push_none(lua_State *L) {
+    luaL_getmetatable(L, NONE);
+    lua_getfield(L, -1, "value");
+    lua_remove(L, -2);
+}
+
 /* ---- plain values -------------------------------------------------------------------------------------- */
 
 enum { SHORT_STRING = 240 }; /* is made anew for each place where it stands */
@@ -117,9 +124,7 @@ static void push_value(walk *w, uint32_t i) {
     const cld_pickle_value *v = cld_pickle_at(w->p, i);
     if (push_made(w, i)) return;
     switch (v->kind) {
-    case CLD_PICKLE_NONE:
-        luaL_getsubtable(w->L, LUA_REGISTRYINDEX, NONE), lua_getfield(w->L, -1, "value");
-        break;
+    case CLD_PICKLE_NONE: push_none(w->L); return;
     case CLD_PICKLE_BOOL: lua_pushboolean(w->L, v->integer != 0); return;
     case CLD_PICKLE_INTEGER: lua_pushinteger(w->L, v->integer); return;
     case CLD_PICKLE_NUMBER: lua_pushnumber(w->L, v->number); return;
@@ -135,7 +140,6 @@ static void push_value(walk *w, uint32_t i) {
     case CLD_PICKLE_PERSISTENT:
     case CLD_PICKLE_OBJECT: push_object(w, i); return;
     }
-    lua_remove(w->L, -2);
 }
 
 /* ---- filling ------------------------------------------------------------------------------------------- */

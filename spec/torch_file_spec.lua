@@ -87,7 +87,7 @@ end
 function checks.inert(v)
   local text = {}
   for _, name in ipairs { "device", "dtype", "function", "complex", "float8", "number", "date", "path", "names",
-    "beyond", "nine" } do
+    "beyond", "negated", "nine" } do
     assert.is_true(is_record(v[name]), name)
     text[name] = tostring(v[name])
   end
@@ -324,12 +324,22 @@ describe("a PyTorch file", function()
       zip.write { { "x/data.pkl", "\x80\2N." }, { "x/code/__torch__.py", "" }, { "x/constants.pkl", "\x80\2)." } })
   end)
 
+  it("is told from safetensors whose header's length looks like another file's beginning", function()
+    for _, length in ipairs { 0x8b1f, 0x0280, 0x7d0280 } do
+      local header = '{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'
+      process.write(path, string.pack("<I8", length) .. header .. (" "):rep(length - #header) .. "\5\6")
+      assert.is_false(cld.io.is_torch(path))
+      assert.same({ 5, 6 }, cld.load(path).x:totable())
+    end
+  end)
+
   it("is another kind of file", function()
     fails("neither safetensors nor PyTorch's: it is a tar archive; if PyTorch before 0%.1%.10 wrote it",
       ("storages"):rep(40):sub(1, 257) .. "ustar" .. ("\0"):rep(300))
     fails("it is compressed with gzip", "\x1f\x8b\8\0")
     fails("it is a web page; the download went wrong", "<!DOCTYPE html><html>")
     fails("it is a NumPy array; cld%.io%.load_npy reads it", "\x93NUMPY\1\0")
+    fails("it is of Lua's Torch 7, and not of PyTorch", "\4\0\0\0\1\0\0\0\3\0\0\0V 1")
     fails("git lfs pull", "version https://git-lfs.github.com/spec/v1\n")
     fails("legacy format is known as version 1001 alone", (texts["legacy one tensor"]:gsub("M\xe9\3", "M\xea\3")))
     fails("not a PyTorch file that can be read: at byte 2 of data%.pkl, the pickle opcode 'i'", zipped "ios\nsystem\n")

@@ -22,6 +22,8 @@ static const struct {
     {"\x93NUMPY", 6, 0, "it is a NumPy array; cld.io.load_npy reads it"},
     {"<!DOCTYPE", 9, 0, "it is a web page; the download went wrong"},
     {"<html", 5, 0, "it is a web page; the download went wrong"},
+    {"\3\0\0\0\1\0\0", 8, 0, "it is of Lua's Torch 7, and not of PyTorch"},
+    {"\4\0\0\0\1\0\0", 8, 0, "it is of Lua's Torch 7, and not of PyTorch"},
     {"version https://git-lfs", 23, 0, "it is git-lfs' note of where the file is; git lfs pull fetches it"},
     {"ustar", 5, 257,
      "it is a tar archive; if PyTorch before 0.1.10 wrote it, load it with PyTorch 0.1.10 to 1.5 and save it "
@@ -42,15 +44,16 @@ static bool is_zip(const uint8_t *head) {
     return memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "PK\5\6", 4) == 0;
 }
 
-/* Of protocol 2 to 5; and not safetensors, which begin with a small number and a brace. */
-static bool is_pickle(const uint8_t *head) {
-    bool is_safetensors = head[8] == '{' && !head[5] && !head[6] && !head[7];
-    return head[0] == 0x80 && head[1] >= 2 && head[1] <= 5 && !is_safetensors;
-}
+/* They begin with a number below 2^40 and a brace; the number may look like the beginning of anything. */
+static bool is_safetensors(const uint8_t *head) { return head[8] == '{' && !head[5] && !head[6] && !head[7]; }
+
+/* Of protocol 2 to 5. */
+static bool is_pickle(const uint8_t *head) { return head[0] == 0x80 && head[1] >= 2 && head[1] <= 5; }
 
 static cld_status recognise(cld_reader *r, bool *is_torch) {
     uint8_t head[512] = {0};
     CLD_TRY(cld_reader_get(r, head, 0, r->bytes < sizeof head ? (size_t)r->bytes : sizeof head));
+    if (is_safetensors(head)) return CLD_OK;
     *is_torch = is_zip(head) || is_pickle(head);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (memcmp(head + others[i].offset, others[i].bytes, others[i].length) == 0)

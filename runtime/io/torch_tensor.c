@@ -84,7 +84,12 @@ static cld_status make_view(cld_torch_file *f, const cld__torch_reference *r, co
     return *out ? CLD_OK : cld_fail_in("%s", f->reader.path);
 }
 
-/* _rebuild_tensor(storage, offset, size, stride, ...); a dtype, of version 3, is argument 6. */
+/* Conjugated or negated, which the elements that are stored are not. */
+static bool is_altered(const value *metadata) {
+    return metadata->kind == CLD_PICKLE_DICT && metadata->items.count > 0;
+}
+
+/* _rebuild_tensor(storage, offset, size, stride, requires_grad, hooks[, dtype][, metadata]), the dtype in version 3. */
 static cld_status make_tensor(cld_torch_file *f, const value *arguments, bool has_dtype, cld_tensor **out) {
     const cld__torch_reference *r = cld__torch_reference_to(f, item(f, arguments, 0));
     const value *begin = part(f, arguments, 1), *size = part(f, arguments, 2),
@@ -93,8 +98,8 @@ static cld_status make_tensor(cld_torch_file *f, const value *arguments, bool ha
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     if (!r || begin->kind != CLD_PICKLE_INTEGER || begin->integer < 0 || size->kind != CLD_PICKLE_TUPLE ||
         stride->kind != CLD_PICKLE_TUPLE || size->items.count != stride->items.count ||
-        size->items.count > CLD_MAX_DIMS || !take_numbers(f, size, shape) ||
-        !take_numbers(f, stride, strides))
+        is_altered(part(f, arguments, has_dtype ? 7 : 6)) || size->items.count > CLD_MAX_DIMS ||
+        !take_numbers(f, size, shape) || !take_numbers(f, stride, strides))
         return CLD_OK;
     if (has_dtype) {
         char name[64];
