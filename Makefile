@@ -133,7 +133,7 @@ $(BUILD)/flags: FORCE
 	    $(call found,zlib,zlib.h,,zlib1g-dev); \
 	    $(call found,libedit,histedit.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
 	    $(call found,libcurl,curl/curl.h,$(or $(CURL_CFLAGS),--none),libcurl4-openssl-dev, (without it: no downloads)); \
-	    $(call found,libarchive,archive.h,$(or $(ARCHIVE_CFLAGS),--none),libarchive-dev, (without it: no archives but .tar)); \
+	    $(call found,libarchive,archive.h,$(or $(ARCHIVE_CFLAGS),--none),libarchive-dev, (without it: no archives but .tar, and no PyTorch files but legacy ones)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
 # What cld.versions() says. Rewritten only where it changes, so that a new commit compiles one file.
