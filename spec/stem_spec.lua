@@ -43,7 +43,8 @@ devices.each("the stem", function(device)
 
   it("begins a network that is the cpu's, forward and backward", function()
     local function run(where)
-      local net = formula.fill(cld.models.resnet18 { width = 8, low_dim = 16 }, "f32"):to(where)
+      local net = cld.models.resnet18_cifar { stem = "imagenet", width = 8, low_dim = 16 }
+      formula.fill(net, "f32"):to(where)
       local instance, group = net(formula.uniform("x", { 2, 3, 65, 49 }):to(where))
       local weights = formula.uniform("weights", { 2, 16 }):to(where)
       local loss = ((instance + group) * weights):sum()
@@ -57,12 +58,13 @@ devices.each("the stem", function(device)
   end)
 end)
 
-describe("resnet18 with torchvision's stem", function()
+describe("resnet18_cifar with torchvision's stem", function()
   for _, size in ipairs { 65, 224 } do
     for _, case in ipairs(encoders.cases) do
       it(("agrees with PyTorch, forward and backward, %d pixels, %s"):format(size, case.dtype), function()
         local expected = encoders.entries(cld.load "spec/fixtures/stem.safetensors", size .. ".")
-        encoders.like_pytorch(cld.models.resnet18 { low_dim = 16, width = 16 }, size, expected, case)
+        local net = cld.models.resnet18_cifar { stem = "imagenet", low_dim = 16, width = 16 }
+        encoders.like_pytorch(net, size, expected, case)
       end)
     end
   end
@@ -77,7 +79,7 @@ describe("resnet18 with torchvision's stem", function()
 
   it("draws its convolutions with the deviation sqrt(2 / fan_out)", function()
     cld.manual_seed(1)
-    for name, weight in pairs(convolutions(cld.models.resnet18 { width = 32, stem = "imagenet" })) do
+    for name, weight in pairs(convolutions(cld.models.resnet18_cifar { width = 32, stem = "imagenet" })) do
       local shape = weight.shape
       local wanted = math.sqrt(2 / (shape[1] * shape[3] * shape[4]))
       local error = math.abs(weight:detach():square():mean():sqrt():item() / wanted - 1)
@@ -89,7 +91,7 @@ describe("resnet18 with torchvision's stem", function()
 
   it("leaves CIFAR's convolutions to PyTorch's default", function()
     cld.manual_seed(1)
-    for name, weight in pairs(convolutions(cld.models.resnet18 { width = 32, stem = "cifar" })) do
+    for name, weight in pairs(convolutions(cld.models.resnet18_cifar { width = 32, stem = "cifar" })) do
       local shape = weight.shape
       local bound = 1 / math.sqrt(shape[2] * shape[3] * shape[4])
       local largest = weight:abs():amax():item()
@@ -100,15 +102,16 @@ describe("resnet18 with torchvision's stem", function()
   it("has the parameter names that CIFAR's has", function()
     local function names(stem)
       local list = {}
-      for name in cld.models.resnet18({ width = 16, stem = stem }):named_parameters() do list[#list + 1] = name end
+      local net = cld.models.resnet18_cifar { width = 16, stem = stem }
+      for name in net:named_parameters() do list[#list + 1] = name end
       return list
     end
     assert.same(names "cifar", names "imagenet")
   end)
 
   it("refuses another stem", function()
-    check.fails(function() cld.models.resnet18 { stem = "vgg" } end,
-      "models.resnet18: stem is 'vgg'; expected 'cifar' or 'imagenet'")
+    check.fails(function() cld.models.resnet18_cifar { stem = "vgg" } end,
+      "models.resnet18_cifar: stem is 'vgg'; expected 'cifar' or 'imagenet'")
   end)
 end)
 

@@ -1,0 +1,98 @@
+--- The heads of an encoder: what makes the branches' features of the pooled ones. One entry for each kind:
+--
+--   build(net, F, {dim, branches})    assigns the layers to the net, under the published names
+--   forward(net, features (N, F))     -> the features (N, dim) of each of net.branches, not normalised
+--
+-- A head keeps nothing of the net that it was built for, so that clones and moved nets run their own layers.
+--
+-- | kind | instance and group | instance alone | group alone |
+-- |---|---|---|---|
+-- | linear, norm_linear | fc, groupDis | fc | groupDis |
+-- | mlp, norm_mlp | fc.0, relu; instDis, groupDis | fc.0, relu, fc.2 | fc.0, relu; groupDis |
+--
+-- mlp: the hidden layer fc.0 is F x F with bias (MoCo v2, Chen et al. 2020), and both branches stand on it (CLD, Wang
+-- et al. 2021). norm_ makes the last layers NormLinear; fc.0 is a Linear in both.
+local caller = require "cld.caller"
+local nn = require "cld.nn"
+local sorted_keys = require "cld.sorted_keys"
+local user_error = require "cld.user_error"
+
+local heads = {}
+
+local function wants(branches, wanted)
+  for _, branch in ipairs(branches) do
+    if branch == wanted then return true end
+  end
+  return false
+end
+
+-- What the layers of {branch = layer} make of x, in the order of net.branches.
+local function apply(net, layers, x)
+  local first, second = net.branches[1], net.branches[2]
+  if not second then return layers[first](x) end
+  return layers[first](x), layers[second](x)
+end
+
+local function linear(last)
+  return {
+    build = function(net, F, settings)
+      if wants(settings.branches, "instance") then net.fc = last(F, settings.dim) end
+      if wants(settings.branches, "group") then net.groupDis = last(F, settings.dim) end
+    end,
+    forward = function(net, features) return apply(net, { instance = net.fc, group = net.groupDis }, features) end,
+  }
+end
+
+local function mlp(last)
+  return {
+    build = function(net, F, settings)
+      net.fc = nn.sequential(nn.linear(F, F), nn.relu())
+      if not wants(settings.branches, "group") then
+        net.fc:append(last(F, settings.dim))
+        return
+      end
+      if wants(settings.branches, "instance") then net.instDis = last(F, settings.dim) end
+      net.groupDis = last(F, settings.dim)
+    end,
+    forward = function(net, features)
+      local hidden = net.fc(features)
+      if not net.groupDis then return hidden end
+      return apply(net, { instance = net.instDis, group = net.groupDis }, hidden)
+    end,
+  }
+end
+
+local kinds = {
+  linear = linear(nn.linear), norm_linear = linear(nn.norm_linear),
+  mlp = mlp(nn.linear), norm_mlp = mlp(nn.norm_linear),
+}
+for kind, head in pairs(kinds) do heads[kind] = head end
+
+--- The kinds' names.
+heads.names = sorted_keys(kinds)
+
+local function check_branches(name, branches)
+  local expected = "branches must be { 'instance', 'group' } or one of them"
+  if type(branches) ~= "table" or #branches < 1 or #branches > 2 then
+    caller.raise("%s: %s, got %s", name, expected,
+      type(branches) == "table" and ("a table of %d"):format(#branches) or caller.shown(branches))
+  end
+  for i, branch in ipairs(branches) do
+    if branch ~= "instance" and branch ~= "group" then
+      caller.raise("%s: %s, got %s", name, expected, caller.shown(branch))
+    elseif branches[i - 1] == branch then
+      caller.raise("%s: %s, got '%s' twice", name, expected, branch)
+    end
+  end
+end
+
+--- check(name, settings) raises unless settings.head is a kind or false, and settings.branches names branches.
+function heads.check(name, settings)
+  check_branches(name, settings.branches)
+  local head = settings.head
+  if head == false or type(head) == "string" and kinds[head] then return end
+  caller.raise("%s: head is %s; expected %s or false%s", name, caller.shown(head), table.concat(heads.names, ", "),
+    type(head) == "string" and user_error.hint(head, heads.names) or "")
+end
+
+return heads

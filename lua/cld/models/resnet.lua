@@ -1,0 +1,231 @@
+--- ResNets as torchvision has them (v1.5: a bottleneck's stride is in its 3x3 convolution): blocks, the trunk, and the
+-- network of trunk and heads. He et al. 2016; ResNeXt: Xie et al. 2017; wide: Zagoruyko and Komodakis 2016.
+--
+-- Names are torchvision's: conv1, bn1, layer1 .. layer4, and in a block conv1, bn1, ..., downsample.0, downsample.1.
+-- Parameters are listed in the order in which they are made: the trunk's in torchvision's order, then the heads'.
+local autograd = require "cld.core".autograd
+local caller = require "cld.caller"
+local heads = require "cld.models.heads"
+local nn = require "cld.nn"
+local pipe = require "cld.nn.pipe"
+
+local resnet = {}
+
+local RELU = { relu = true }
+
+-- ---- residual blocks --------------------------------------------------------
+
+-- relu(norm(y) + shortcut(x)), where norm, addition and relu are one pass over memory. y is what the stages make of x.
+local function residual(x, stages, norm, through)
+  local y, y_mine = pipe.run(x, stages)
+  local r, r_mine = pipe.run(x, { through })
+  local out = norm(y, { relu = true, residual = r })
+  if pipe.is_transient(norm) then
+    if y_mine and not rawequal(y, out) then y:close() end
+    if r_mine and not rawequal(r, out) then r:close() end
+  end
+  return out
+end
+
+-- A block takes `input` channels and gives planes * expansion. where: {stride, groups, width_per_group, shortcut =
+-- the child's name for a 1x1 convolution and its norm, which there are if the shape changes}.
+local Block = nn.module "block"
+
+function Block:project(input, output, where)
+  self.shortcut_name = where.shortcut
+  if where.stride == 1 and input == output then return end
+  self[where.shortcut] = nn.sequential(
+    nn.conv2d(input, output, 1, { stride = where.stride, bias = false }), nn.batch_norm2d(output))
+end
+
+local BasicBlock = nn.module("basic_block", Block)
+BasicBlock.expansion = 1
+
+--- Two 3x3 convolutions, the stride in the first.
+function BasicBlock:build(input, planes, where)
+  self.conv1 = nn.conv2d(input, planes, 3, { stride = where.stride, padding = 1, bias = false })
+  self.bn1 = nn.batch_norm2d(planes)
+  self.conv2 = nn.conv2d(planes, planes, 3, { padding = 1, bias = false })
+  self.bn2 = nn.batch_norm2d(planes)
+  self:project(input, planes, where)
+end
+
+function BasicBlock:forward(x)
+  return residual(x, { self.conv1, { self.bn1, RELU }, self.conv2 }, self.bn2, self[self.shortcut_name])
+end
+
+nn.transient(BasicBlock)
+
+local Bottleneck = nn.module("bottleneck", Block)
+Bottleneck.expansion = 4
+
+-- The channels of a bottleneck's 3x3 convolution: planes * width_per_group / 64 in each group.
+local function inner_width(planes, kind) return planes * kind.width_per_group // 64 * kind.groups end
+
+--- 1x1, 3x3 (in groups, with the stride) and 1x1 convolutions.
+function Bottleneck:build(input, planes, where)
+  local inner, output = inner_width(planes, where), planes * Bottleneck.expansion
+  self.conv1 = nn.conv2d(input, inner, 1, { bias = false })
+  self.bn1 = nn.batch_norm2d(inner)
+  self.conv2 = nn.conv2d(inner, inner, 3,
+    { stride = where.stride, padding = 1, groups = where.groups, bias = false })
+  self.bn2 = nn.batch_norm2d(inner)
+  self.conv3 = nn.conv2d(inner, output, 1, { bias = false })
+  self.bn3 = nn.batch_norm2d(output)
+  self:project(input, output, where)
+end
+
+function Bottleneck:forward(x)
+  local stages = { self.conv1, { self.bn1, RELU }, self.conv2, { self.bn2, RELU }, self.conv3 }
+  return residual(x, stages, self.bn3, self[self.shortcut_name])
+end
+
+nn.transient(Bottleneck)
+
+resnet.basic_block, resnet.bottleneck = BasicBlock, Bottleneck
+
+-- ---- the trunk --------------------------------------------------------------
+
+local Trunk = nn.module "resnet_trunk"
+resnet.trunk = Trunk
+
+local function stage(kind, depth, input, planes, stride, shortcut)
+  local blocks = {}
+  for i = 1, depth do
+    blocks[i] = kind.block(i == 1 and input or planes * kind.block.expansion, planes, {
+      stride = i == 1 and stride or 1, groups = kind.groups, width_per_group = kind.width_per_group,
+      shortcut = shortcut,
+    })
+  end
+  return nn.sequential(table.unpack(blocks))
+end
+
+--- Trunk(kind, {width, small, shortcut = "downsample"}): what comes before the heads. width: channels of the stem; the
+-- stages' planes are 1, 2, 4 and 8 times that. small: for small images, a 3x3 stem of stride 1 without max-pool, in
+-- place of 7x7 and max-pool, each of stride 2. The convolutions have PyTorch's default initialisation.
+function Trunk:build(kind, settings)
+  local width, expansion = settings.width, kind.block.expansion
+  if settings.small then
+    self.conv1 = nn.conv2d(3, width, 3, { padding = 1, bias = false })
+  else
+    self.conv1 = nn.conv2d(3, width, 7, { stride = 2, padding = 3, bias = false })
+  end
+  self.bn1 = nn.batch_norm2d(width)
+  if not settings.small then self.maxpool = nn.max_pool2d(3, { stride = 2, padding = 1 }) end
+  local input = width
+  for i, depth in ipairs(kind.depths) do
+    local planes = width << (i - 1)
+    self["layer" .. i] = stage(kind, depth, input, planes, i == 1 and 1 or 2, settings.shortcut or "downsample")
+    input = planes * expansion
+  end
+  self.feature_width = input
+end
+
+--- Draw the convolutions of the network from N(0, sqrt(2 / fan_out)), fan_out = output channels * kernel area (He et
+-- al. 2015, kaiming_normal_ of mode fan_out): torchvision's initialisation.
+function resnet.draw_convolutions(net)
+  local _ <close> = autograd.no_grad()
+  for _, weight in ipairs(net:parameters()) do
+    local shape = weight.shape
+    if #shape == 4 then weight:normal_(0, math.sqrt(2 / (shape[1] * shape[3] * shape[4]))) end
+  end
+end
+
+-- The average over the whole map, or over the one window that fits.
+local function pooled(maps, window)
+  local height, width = maps.shape[3], maps.shape[4]
+  local y = caller.call("avg_pool2d", nn.functional.avg_pool2d, maps, window or { height, width })
+  if y.shape[3] * y.shape[4] ~= 1 then
+    caller.raise("pool_window: %d x %d windows fit into the %d x %d maps; expected one", y.shape[3], y.shape[4], height,
+      width)
+  end
+  return y:flatten(2, -1)
+end
+
+--- net:features(images (N, 3, H, W)) -> the pooled features (N, F), F = net.feature_width = 8 * width * expansion: what
+-- a linear evaluation sees.
+function Trunk:features(x)
+  local stages = { self.conv1, { self.bn1, RELU } }
+  if self.maxpool then stages[#stages + 1] = self.maxpool end
+  for i = 1, 4 do stages[#stages + 1] = self["layer" .. i] end
+  local maps, mine = pipe.run(x, stages)
+  local features = pooled(maps, self.pool_window)
+  if mine then maps:close() end
+  return features
+end
+
+Trunk.forward = Trunk.features
+
+-- ---- trunk and heads --------------------------------------------------------
+
+local ResNet = nn.module("resnet", Trunk)
+
+function ResNet:build(kind, settings)
+  Trunk.build(self, kind, settings)
+  resnet.draw_convolutions(self)
+  self.head, self.branches = settings.head, settings.branches
+  if self.head then heads[self.head].build(self, self.feature_width, settings) end
+end
+
+--- net:heads(features (N, F)) -> the branches' features, (N, dim) each, in the order of `branches`, not normalised.
+-- Without heads: the features.
+function ResNet:heads(features)
+  if not self.head then return features end
+  return heads[self.head].forward(self, features)
+end
+
+function ResNet:forward(x) return self:heads(self:features(x)) end
+
+-- ---- by name ----------------------------------------------------------------
+
+local function bottleneck(depths, groups, width_per_group)
+  return { block = Bottleneck, depths = depths, groups = groups or 1, width_per_group = width_per_group or 64 }
+end
+
+local function basic(depths) return { block = BasicBlock, depths = depths, groups = 1, width_per_group = 64 } end
+
+local D50, D101, D152 = { 3, 4, 6, 3 }, { 3, 4, 23, 3 }, { 3, 8, 36, 3 }
+
+--- {name, kind}, in the order of the table in a help text. kind: block, depths of the four stages, groups of the 3x3
+-- convolution, and the channels of a group where planes are 64.
+resnet.kinds = {
+  { "resnet18", basic { 2, 2, 2, 2 } },
+  { "resnet34", basic(D50) },
+  { "resnet50", bottleneck(D50) },
+  { "resnet101", bottleneck(D101) },
+  { "resnet152", bottleneck(D152) },
+  { "wide_resnet50_2", bottleneck(D50, 1, 128) },
+  { "wide_resnet101_2", bottleneck(D101, 1, 128) },
+  { "resnext50_32x4d", bottleneck(D50, 32, 4) },
+  { "resnext101_32x4d", bottleneck(D101, 32, 4) },
+  { "resnext101_32x8d", bottleneck(D101, 32, 8) },
+  { "resnext101_64x4d", bottleneck(D101, 64, 4) },
+  { "resnext152_32x4d", bottleneck(D152, 32, 4) },
+  { "resnext152_32x8d", bottleneck(D152, 32, 8) },
+  { "resnext152_64x4d", bottleneck(D152, 64, 4) },
+}
+
+--- The settings of each, with their defaults.
+resnet.defaults = { head = "mlp", dim = 128, branches = { "instance", "group" }, width = 64, small = false }
+
+local function check_width(name, kind, width)
+  if kind.block ~= Bottleneck or inner_width(width, kind) > 0 then return end
+  caller.raise("%s: width %d leaves a group of the 3x3 convolutions no channel; the smallest width is %d", name, width,
+    (64 + kind.width_per_group - 1) // kind.width_per_group)
+end
+
+--- check(name, kind, settings) raises if a setting is wrong. Integers given as floats (64.0) become integers.
+function resnet.check(name, kind, settings)
+  settings.width = caller.integer(name, "width", settings.width)
+  settings.dim = caller.integer(name, "dim", settings.dim)
+  if type(settings.small) ~= "boolean" then
+    caller.raise("%s: small must be true or false, got %s", name, caller.shown(settings.small))
+  end
+  check_width(name, kind, settings.width)
+  heads.check(name, settings)
+end
+
+--- net(images) -> the branches' features, or with head = false the pooled ones.
+function resnet.build(kind, settings) return ResNet(kind, settings) end
+
+return resnet
