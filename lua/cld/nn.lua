@@ -8,13 +8,15 @@
 --   end
 --   function Head:forward(x) return self.linear(x) * self.scale end
 --
--- nn/module.lua says what else a field may be, nn/tree.lua what every module can do. nn.functional has the functions.
+-- nn/module.lua says what else a field may be, nn/tree.lua what every module can do, nn/shown.lua how one is printed.
+-- nn.functional has the functions.
 local core = require "cld.core"
 local module = require "cld.nn.module"
 local layers = require "cld.nn.layers"
 local containers = require "cld.nn.containers"
 local pipe = require "cld.nn.pipe"
 require "cld.nn.tree"
+require "cld.nn.shown"
 
 local nn = {
   module = module.class, parameter = module.parameter, buffer = module.buffer, is_module = module.is_module,

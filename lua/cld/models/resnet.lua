@@ -31,7 +31,14 @@ end
 -- the child's name for a 1x1 convolution and its norm, which there are if the shape changes}.
 local Block = nn.module "block"
 
+function Block:extra_repr()
+  local groups = self.groups > 1 and (", %d in %d groups"):format(self.inner, self.groups) or ""
+  return ("%d -> %d%s%s"):format(self.input, self.output, groups,
+    self.stride > 1 and ", stride " .. self.stride or "")
+end
+
 function Block:project(input, output, where)
+  self.input, self.output, self.stride, self.groups = input, output, where.stride, where.groups
   self.shortcut_name = where.shortcut
   if where.stride == 1 and input == output then return end
   self[where.shortcut] = nn.sequential(
@@ -65,6 +72,7 @@ local function inner_width(planes, kind) return planes * kind.width_per_group //
 --- 1x1, 3x3 (in groups, with the stride) and 1x1 convolutions.
 function Bottleneck:build(input, planes, where)
   local inner, output = inner_width(planes, where), planes * Bottleneck.expansion
+  self.inner = inner
   self.conv1 = nn.conv2d(input, inner, 1, { bias = false })
   self.bn1 = nn.batch_norm2d(inner)
   self.conv2 = nn.conv2d(inner, inner, 3,
@@ -142,6 +150,8 @@ local function pooled(maps, window)
   return y:flatten(2, -1)
 end
 
+function Trunk:extra_repr() return ("%d features"):format(self.feature_width) end
+
 --- net:features(images (N, 3, H, W)) -> the pooled features (N, F), F = net.feature_width = 8 * width * expansion: what
 -- a linear evaluation sees.
 function Trunk:features(x)
@@ -165,6 +175,11 @@ function ResNet:build(kind, settings)
   resnet.draw_convolutions(self)
   self.head, self.branches = settings.head, settings.branches
   if self.head then heads[self.head].build(self, self.feature_width, settings) end
+end
+
+function ResNet:extra_repr()
+  if not self.head then return Trunk.extra_repr(self) end
+  return ("%d features, head %s: %s"):format(self.feature_width, self.head, table.concat(self.branches, ", "))
 end
 
 --- net:heads(features (N, F)) -> the branches' features, (N, dim) each, in the order of `branches`, not normalised.

@@ -8,6 +8,7 @@ local raise, Module = caller.raise, modules.base
 -- ---- a list of modules ------------------------------------------------------
 
 local List = modules.class "list"
+List.is_list = true
 
 -- The entries of f(a, b, ...) or f{a, b, ...}, and their number.
 local function entries(name, ...)

@@ -31,6 +31,23 @@ local function option(name, options, field, default)
   return value
 end
 
+-- ---- as text ----------------------------------------------------------------
+
+-- "3x3" of {3, 3}.
+local function shown_pair(value) return ("%dx%d"):format(value[1], value[2]) end
+
+-- "3x3, stride 2, padding 1": a kernel, and of the settings those that are not the usual ones.
+local function shown_window(kernel, settings, usual)
+  local texts = { shown_pair(kernel) }
+  for _, name in ipairs { "stride", "padding", "dilation" } do
+    local value = settings[name]
+    if value and (value[1] ~= value[2] or value[1] ~= usual[name]) then
+      texts[#texts + 1] = ("%s %s"):format(name, value[1] == value[2] and value[1] or shown_pair(value))
+    end
+  end
+  return table.concat(texts, ", ")
+end
+
 -- ---- calls ------------------------------------------------------------------
 
 -- f(x, ...), its errors at the user's line.
@@ -70,6 +87,13 @@ function Conv2d:build(input, output, kernel, options)
   }
 end
 
+function Conv2d:extra_repr()
+  local shape, settings = self.weight.shape, self.settings
+  return ("%d -> %d, %s%s%s"):format(shape[2] * settings.groups, shape[1],
+    shown_window({ shape[3], shape[4] }, settings, { stride = 1, padding = 0, dilation = 1 }),
+    settings.groups > 1 and (", %d groups"):format(settings.groups) or "", self.bias and "" or ", no bias")
+end
+
 function Conv2d:forward(x) return apply("conv2d", functional.conv2d, x, self.weight, self.bias, self.settings) end
 
 -- ---- batch normalization ----------------------------------------------------
@@ -106,12 +130,16 @@ local BatchNorm2d = modules.class "batch_norm2d"
 -- moves no running statistics.
 function BatchNorm2d:build(channels, options) build_norm(self, "batch_norm2d", channels, options) end
 
+function BatchNorm2d:extra_repr() return tostring(self.channels) end
+
 function BatchNorm2d:forward(x, fuse) return normalize(self, "batch_norm2d", x, fuse) end
 
 local BatchNorm1d = modules.class "batch_norm1d"
 
 --- nn.batch_norm1d(features, {as batch_norm2d}): inputs (N, C) or (N, C, L).
 function BatchNorm1d:build(channels, options) build_norm(self, "batch_norm1d", channels, options) end
+
+BatchNorm1d.extra_repr = BatchNorm2d.extra_repr
 
 function BatchNorm1d:forward(x)
   local shape = create.is_tensor(x) and x.shape or {}
@@ -139,6 +167,11 @@ function Linear:build(input, output, options)
   if option("linear", options, "bias", true) then self.bias = uniform_fan_in({ output }, input) end
 end
 
+function Linear:extra_repr()
+  local shape = self.weight.shape
+  return ("%d -> %d%s"):format(shape[2], shape[1], self.bias and "" or ", no bias")
+end
+
 function Linear:forward(x) return apply("linear", functional.linear, x, self.weight, self.bias) end
 
 local NormLinear = modules.class "norm_linear"
@@ -150,6 +183,8 @@ function NormLinear:build(input, output)
     integer("norm_linear", "out_features", output)):uniform_(-1, 1)
   self.weight = parameter(columns:normalize(1):contiguous())
 end
+
+function NormLinear:extra_repr() return ("%d -> %d"):format(self.weight.shape[1], self.weight.shape[2]) end
 
 -- In the weight's dtype, whatever the precision: these products are what a loss is made of.
 local function cosines(x, weight)
@@ -173,6 +208,8 @@ function Dropout:build(p)
   end
   self.p = p
 end
+
+function Dropout:extra_repr() return ("%g"):format(self.p) end
 
 local function drop(x, p)
   if p == 1 then return x:mul(0) end
@@ -210,6 +247,10 @@ local function pool(name)
       padding = pair(name, "padding", options and options.padding or 0, 0),
     }
   end
+  function Class:extra_repr()
+    return shown_window(self.kernel, self.settings, { stride = self.kernel[1], padding = 0 })
+  end
+
   function Class:forward(x) return apply(name, functional[name], x, self.kernel, self.settings) end
   return Class
 end

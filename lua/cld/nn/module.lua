@@ -173,18 +173,4 @@ end
 
 function Module:forward() raise("%s has no forward: function %s:forward(x) ... end", self._name, self._name) end
 
-function Module:__tostring()
-  local members, lines = members_of(self), { self._name .. " {" }
-  for _, name in ipairs(members.names) do
-    local value, kind = members.fields[name], members.kinds[name]
-    if kind == "module" then
-      lines[#lines + 1] = "  " .. name .. " = " .. tostring(value):gsub("\n", "\n  ")
-    elseif kind then
-      lines[#lines + 1] = ("  %s = %s[%s]"):format(name, value.dtype, table.concat(value.shape, ", "))
-    end
-  end
-  lines[#lines + 1] = "}"
-  return #lines == 2 and self._name .. " {}" or table.concat(lines, "\n")
-end
-
 return module
