@@ -10,6 +10,7 @@
 
 #define GRAD_MODE "cld.grad_mode" /* a guard: its scope ends when it is closed, or else collected */
 
+/* Its user value is the scope of temporaries to enter again at the end, if any. */
 typedef struct grad_mode {
     cld_grad_scope scope;
     bool open;
@@ -19,11 +20,16 @@ static int grad_mode_close(lua_State *L) {
     grad_mode *g = luaL_checkudata(L, 1, GRAD_MODE);
     if (g->open) cld_grad_scope_end(&g->scope);
     g->open = false;
+    if (lua_getiuservalue(L, 1, 1) == LUA_TTABLE) {
+        cldL_enter_scope(L);
+        lua_pushnil(L);
+        lua_setiuservalue(L, 1, 1);
+    }
     return 0;
 }
 
 static void push_grad_mode(lua_State *L, bool enabled) {
-    grad_mode *g = lua_newuserdatauv(L, sizeof *g, 0);
+    grad_mode *g = lua_newuserdatauv(L, sizeof *g, 1);
     g->open = false;
     luaL_setmetatable(L, GRAD_MODE);
     cld_grad_scope_begin(&g->scope, enabled);
@@ -242,9 +248,13 @@ static int function_call(lua_State *L) {
     int arguments = lua_gettop(L);
     const lua_op *op = lua_touserdata(L, lua_upvalueindex(1));
     luaL_checkstack(L, 2 * arguments + LUA_MINSTACK, "arguments");
+    for (int i = 1; i <= arguments; i++) /* the context may keep any, and what forward makes */
+        if (cldL_test_tensor(L, i)) cldL_forget_tensor(L, i);
     push_grad_mode(L, false);
     lua_insert(L, 1);
     lua_toclose(L, 1);
+    cldL_leave_scope(L);
+    lua_setiuservalue(L, 1, 1);
     lua_newtable(L);
     luaL_setmetatable(L, FUNCTION_CONTEXT);
     lua_insert(L, 2);
@@ -265,6 +275,11 @@ static int function_call(lua_State *L) {
         lua_replace(L, first + i);
     }
     lua_closeslot(L, 1);
+    for (int i = 0; i < results; i++) {
+        lua_pushvalue(L, first + i);
+        cldL_note_tensor(L);
+        lua_pop(L, 1);
+    }
     record_call(L, arguments, first, results);
     lua_settop(L, first + results - 1);
     return results;

@@ -36,6 +36,12 @@ cld_tensor **cldL_new_tensor(lua_State *L);
 /* Push a tensor, taking over the reference (NULL raises the thread's error). */
 int cldL_push_tensor(lua_State *L, cld_tensor *t);
 
+/* The scopes of temporaries, scope.c. */
+void cldL_note_tensor(lua_State *L);            /* the coroutine's scope has the tensor at the top */
+void cldL_forget_tensor(lua_State *L, int arg); /* no scope of the coroutine has it any longer */
+void cldL_leave_scope(lua_State *L);            /* none is open from now on; push the one that was, or nil */
+void cldL_enter_scope(lua_State *L);            /* pop a scope or nil: that one is open from now on */
+
 /* Raise the thread's error record as a Lua error with the position of the Lua caller. Does not return. In a function that
  * knows its name (below) the message begins with that, and not with the op's that it is composed of. */
 int cldL_raise(lua_State *L);
@@ -115,6 +121,7 @@ const cld_program *cldL_check_program(lua_State *L, int arg);
 /* Openers: each pushes one table (or registers methods and pushes one). */
 int cldL_open_tensor(lua_State *L);   /* tensor.c, tensor_*.c: creation functions; methods on the metatable */
 int cldL_open_autograd(lua_State *L); /* autograd.c */
+int cldL_open_scope(lua_State *L);    /* scope.c: scopes of temporaries */
 int cldL_open_nn(lua_State *L);       /* nn.c: conv2d, batch_norm, pools, linear as functions */
 int cldL_open_losses(lua_State *L);   /* losses.c */
 int cldL_open_optim(lua_State *L);    /* optim.c */

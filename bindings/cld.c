@@ -18,6 +18,7 @@ static const luaL_Reg openers[] = {
     {"losses", cldL_open_losses},
     {"optim", cldL_open_optim},
     {"picture", cldL_open_picture},
+    {"scope", cldL_open_scope},
     {"system", cldL_open_system},
     {"tensor", cldL_open_tensor},
     {"text", cldL_open_text},

@@ -98,6 +98,7 @@ cld_tensor **cldL_new_tensor(lua_State *L) {
     cld_tensor **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
     luaL_setmetatable(L, CLDL_TENSOR);
+    cldL_note_tensor(L);
     return box;
 }
 
@@ -106,6 +107,7 @@ int cldL_push_tensor(lua_State *L, cld_tensor *t) {
     cld_tensor **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = t;
     luaL_setmetatable(L, CLDL_TENSOR);
+    cldL_note_tensor(L);
     return 1;
 }
 

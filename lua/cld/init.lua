@@ -33,6 +33,7 @@ core.io.record.__tostring = function(record) return require "cld.record" (record
 -- lua/cld/<name>.lua stands in front of the C table of the same name.
 for _, name in ipairs(composed) do cld[name] = nil end
 cld.picture = nil -- image files: in cld.image
+cld.scope = nil -- scopes of temporaries: nn.scope
 
 -- A field that is not there is a typing error; whoever only asks uses rawget or pairs.
 return setmetatable(cld, {

@@ -8,13 +8,14 @@
 --   end
 --   function Head:forward(x) return self.linear(x) * self.scale end
 --
--- nn/module.lua says what else a field may be, nn/tree.lua what every module can do, nn/shown.lua how one is printed.
+-- nn/module.lua says what else a field may be, nn/tree.lua what every module can do, nn/shown.lua how one is printed,
+-- nn/scope.lua what becomes of a forward's temporaries: nn.transient(Head) after the above has them closed at its end.
 -- nn.functional has the functions.
 local core = require "cld.core"
 local module = require "cld.nn.module"
 local layers = require "cld.nn.layers"
 local containers = require "cld.nn.containers"
-local pipe = require "cld.nn.pipe"
+local scope = require "cld.nn.scope"
 require "cld.nn.tree"
 require "cld.nn.shown"
 
@@ -22,9 +23,7 @@ local nn = {
   module = module.class, parameter = module.parameter, buffer = module.buffer, is_module = module.is_module,
   sequential = containers.sequential, module_list = containers.module_list,
   functional = core.nn,
-  -- Declares that a class's forward keeps neither input nor output, so that what lies between two such modules of a
-  -- sequential is freed at once (nn/pipe.lua).
-  transient = pipe.transient,
+  transient = scope.transient, scope = scope.run, chain = scope.chain,
 }
 for name, class in pairs(layers) do nn[name] = class end
 

@@ -25,6 +25,8 @@ function Encoder:heads(features) return self.linear(features):normalize(), self.
 
 function Encoder:forward(x) return self:heads(self:features(x)) end
 
+nn.transient(Encoder)
+
 --- The settings, with their defaults. norm_linear makes the heads NormLinear layers. The maps are pooled as a whole, or
 -- with pool_window (an integer or {height, width}) over the one window of this size that fits, which is the top-left
 -- corner: the published code pools 7 of the 12 rows and columns that 96-pixel images come to.

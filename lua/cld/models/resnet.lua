@@ -7,25 +7,12 @@ local autograd = require "cld.core".autograd
 local caller = require "cld.caller"
 local heads = require "cld.models.heads"
 local nn = require "cld.nn"
-local pipe = require "cld.nn.pipe"
 
 local resnet = {}
 
-local RELU = { relu = true }
+local RELU = { relu = true } -- a norm and what follows it are one pass over memory
 
 -- ---- residual blocks --------------------------------------------------------
-
--- relu(norm(y) + shortcut(x)), where norm, addition and relu are one pass over memory. y is what the stages make of x.
-local function residual(x, stages, norm, through)
-  local y, y_mine = pipe.run(x, stages)
-  local r, r_mine = pipe.run(x, { through })
-  local out = norm(y, { relu = true, residual = r })
-  if pipe.is_transient(norm) then
-    if y_mine and not rawequal(y, out) then y:close() end
-    if r_mine and not rawequal(r, out) then r:close() end
-  end
-  return out
-end
 
 -- A block takes `input` channels and gives planes * expansion. where: {stride, groups, width_per_group, shortcut =
 -- the child's name for a 1x1 convolution and its norm, which there are if the shape changes}.
@@ -45,6 +32,11 @@ function Block:project(input, output, where)
     nn.conv2d(input, output, 1, { stride = where.stride, bias = false }), nn.batch_norm2d(output))
 end
 
+function Block:shortcut_of(x)
+  local projection = self[self.shortcut_name]
+  return projection and projection(x) or x
+end
+
 local BasicBlock = nn.module("basic_block", Block)
 BasicBlock.expansion = 1
 
@@ -58,7 +50,8 @@ function BasicBlock:build(input, planes, where)
 end
 
 function BasicBlock:forward(x)
-  return residual(x, { self.conv1, { self.bn1, RELU }, self.conv2 }, self.bn2, self[self.shortcut_name])
+  local y = nn.chain(x, { self.conv1, { self.bn1, RELU }, self.conv2 })
+  return self.bn2(y, { relu = true, residual = self:shortcut_of(x) })
 end
 
 nn.transient(BasicBlock)
@@ -84,8 +77,8 @@ function Bottleneck:build(input, planes, where)
 end
 
 function Bottleneck:forward(x)
-  local stages = { self.conv1, { self.bn1, RELU }, self.conv2, { self.bn2, RELU }, self.conv3 }
-  return residual(x, stages, self.bn3, self[self.shortcut_name])
+  local y = nn.chain(x, { self.conv1, { self.bn1, RELU }, self.conv2, { self.bn2, RELU }, self.conv3 })
+  return self.bn3(y, { relu = true, residual = self:shortcut_of(x) })
 end
 
 nn.transient(Bottleneck)
@@ -150,21 +143,20 @@ local function pooled(maps, window)
   return y:flatten(2, -1)
 end
 
+local function features_of(self, x)
+  local stages = { self.conv1, { self.bn1, RELU }, self.maxpool }
+  for i = 1, 4 do stages[#stages + 1] = self["layer" .. i] end
+  return pooled(nn.chain(x, stages), self.pool_window)
+end
+
 function Trunk:extra_repr() return ("%d features"):format(self.feature_width) end
 
 --- net:features(images (N, 3, H, W)) -> the pooled features (N, F), F = net.feature_width = 8 * width * expansion: what
 -- a linear evaluation sees.
-function Trunk:features(x)
-  local stages = { self.conv1, { self.bn1, RELU } }
-  if self.maxpool then stages[#stages + 1] = self.maxpool end
-  for i = 1, 4 do stages[#stages + 1] = self["layer" .. i] end
-  local maps, mine = pipe.run(x, stages)
-  local features = pooled(maps, self.pool_window)
-  if mine then maps:close() end
-  return features
-end
+function Trunk:features(x) return nn.scope(features_of, self, x) end
 
 Trunk.forward = Trunk.features
+nn.transient(Trunk)
 
 -- ---- trunk and heads --------------------------------------------------------
 
@@ -190,6 +182,8 @@ function ResNet:heads(features)
 end
 
 function ResNet:forward(x) return self:heads(self:features(x)) end
+
+nn.transient(ResNet)
 
 -- ---- by name ----------------------------------------------------------------
 

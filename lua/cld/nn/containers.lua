@@ -2,7 +2,7 @@
 -- "1", ... as in PyTorch; in Lua they are seq[1] to seq[#seq].
 local caller = require "cld.caller"
 local modules = require "cld.nn.module"
-local pipe = require "cld.nn.pipe"
+local scope = require "cld.nn.scope"
 local raise, Module = caller.raise, modules.base
 
 -- ---- a list of modules ------------------------------------------------------
@@ -70,12 +70,8 @@ local Sequential = modules.class("sequential", List)
 
 function Sequential.accept(_, value) return type(value) == "function" and Lambda(value) or value end
 
-function Sequential:forward(x)
-  local stages = {}
-  for i = 1, #self do stages[i] = self[i] end
-  return (pipe.run(x, stages))
-end
+function Sequential:forward(x) return scope.chain(x, self) end
 
-pipe.transient(Sequential)
+scope.transient(Sequential)
 
 return { sequential = Sequential, module_list = ModuleList }

@@ -2,7 +2,7 @@
 local core = require "cld.core"
 local caller = require "cld.caller"
 local modules = require "cld.nn.module"
-local pipe = require "cld.nn.pipe"
+local scope = require "cld.nn.scope"
 local functional, create = core.nn, core.tensor
 local parameter, raise, check_fields, integer = modules.parameter, caller.raise, caller.check_fields, caller.integer
 
@@ -280,6 +280,6 @@ layers.identity = stateless("identity", function(x) return x end)
 layers.max_pool2d, layers.avg_pool2d = pool "max_pool2d", pool "avg_pool2d"
 layers.adaptive_avg_pool2d = AdaptiveAvgPool2d
 
-for _, class in pairs(layers) do pipe.transient(class) end
+for _, class in pairs(layers) do scope.leaf(class) end
 
 return layers

@@ -55,6 +55,10 @@ function module.allocate(class)
     end
     level = base_of(level)
   end
+  local own_call = meta.__call
+  if own_call ~= Module.__call then
+    function meta.__call(...) return module.run_own_call(own_call, ...) end
+  end
   meta.__index = fields
   local members = { class = class, names = {}, positions = {}, kinds = {}, fields = fields, building = false }
   return setmetatable({ _members = members }, meta)
@@ -110,6 +114,7 @@ function Module:__newindex(name, value)
   end
   members.kinds[name] = kind
   members.fields[name] = value
+  module.on_assign(value)
 end
 
 local function construct(class, ...)
@@ -165,10 +170,14 @@ end
 
 module.on_call = nil -- a function of the module: noted.lua sets it
 
+-- scope.lua sets these: run_forward(module, ...) calls its forward, run_own_call(f, module, ...) a class's own __call;
+-- on_assign(value) is told what becomes a field of a module.
+module.run_forward, module.run_own_call, module.on_assign = nil, nil, nil
+
 function Module:__call(...)
   local on_call = module.on_call
   if on_call then on_call(self) end
-  return self:forward(...)
+  return module.run_forward(self, ...)
 end
 
 function Module:forward() raise("%s has no forward: function %s:forward(x) ... end", self._name, self._name) end
