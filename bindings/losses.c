@@ -57,25 +57,28 @@ static int enqueue(lua_State *L) {
 static int kmeans(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_Integer k = luaL_checkinteger(L, 2), iterations = luaL_checkinteger(L, 3);
-    cld_tensor **labels = cldL_new_tensor(L), **centroids = cldL_new_tensor(L);
-    *centroids = cld_kmeans(labels, x, k, iterations);
+    cld_tensor **empty = cldL_new_tensor(L), **labels = cldL_new_tensor(L), **centroids = cldL_new_tensor(L);
+    *centroids = cld_kmeans(labels, empty, x, k, iterations, 1);
     cldL_result(L, *centroids);
     return 2;
 }
 
-/* cld(g1, g2, {clusters, iterations, temperature, detach_centroids}) -> loss, group accuracy */
+/* cld(g1, g2, {clusters, iterations, temperature, detach_centroids, block}) -> loss, group accuracy, share of empty
+ * groups */
 static int cross_level(lua_State *L) {
-    static const char *const names[] = {"clusters", "iterations", "temperature", "detach_centroids", NULL};
+    static const char *const names[] = {"clusters", "iterations", "temperature", "detach_centroids", "block",
+                                        NULL};
     cld_tensor *g1 = cldL_check_tensor(L, 1), *g2 = cldL_check_tensor(L, 2);
     cldL_check_fields(L, 3, "cld", names);
     cld_group_params p = {.clusters = cldL_field_integer(L, 3, "clusters", 128),
                           .iterations = cldL_field_integer(L, 3, "iterations", 5),
                           .temperature = cldL_field_number(L, 3, "temperature", 0.2),
-                          .detach_centroids = cldL_field_boolean(L, 3, "detach_centroids", false)};
-    cld_tensor **loss = cldL_new_tensor(L), **accuracy = cldL_new_tensor(L);
-    *loss = cld_cross_level_loss(accuracy, g1, g2, &p);
+                          .detach_centroids = cldL_field_boolean(L, 3, "detach_centroids", false),
+                          .block = cldL_field_integer(L, 3, "block", 0)};
+    cld_tensor **loss = cldL_new_tensor(L), **accuracy = cldL_new_tensor(L), **empty = cldL_new_tensor(L);
+    *loss = cld_cross_level_loss(accuracy, empty, g1, g2, &p);
     cldL_result(L, *loss);
-    return 2;
+    return 3;
 }
 
 /* weighted_knn(memory, labels, queries, {k, temperature, classes}) -> class scores */

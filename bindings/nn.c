@@ -60,13 +60,70 @@ static int nn_conv2d(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* ---- parts of a batch: what lua/cld/nn/parts.lua means by them ---- */
+
+static int check_count(lua_State *L, int table, const char *name, lua_Integer otherwise, lua_Integer least) {
+    lua_Integer v = cldL_field_integer(L, table, name, otherwise);
+    if (v < least || v > INT32_MAX)
+        luaL_error(L, "parts: %s must be an integer of at least %I, got %I", name, (LUAI_UACINT)least,
+                   (LUAI_UACINT)v);
+    return (int)v;
+}
+
+static const char *const part_fields[] = {"views", "blocks", "unit", "done", "rows", "total", NULL};
+
+static cld_parts check_parts(lua_State *L, int table) {
+    cldL_check_fields(L, table, "parts", part_fields);
+    cld_parts parts = {.views = check_count(L, table, "views", 1, 1),
+                       .blocks = check_count(L, table, "blocks", 1, 1),
+                       .unit = check_count(L, table, "unit", 1, 1)};
+    return parts;
+}
+
+/* The field `parts` of the table at arg, or none. */
+static void field_parts(lua_State *L, int arg, cld_norm_params *p) {
+    if (lua_isnoneornil(L, arg)) return;
+    if (lua_getfield(L, arg, "parts") != LUA_TNIL) {
+        int table = lua_gettop(L);
+        luaL_checktype(L, table, LUA_TTABLE);
+        p->parts = check_parts(L, table);
+        p->total = check_count(L, table, "total", 0, 0);
+        p->done = check_count(L, table, "done", 0, 0);
+        p->rows = check_count(L, table, "rows", 0, 0);
+    }
+    lua_pop(L, 1);
+}
+
+/* part_begin({views = 1, blocks = 1, unit = 1}, rows, part) -> the first row of a part, both from 0; rows behind the last */
+static int nn_part_begin(lua_State *L) {
+    cld_parts parts = check_parts(L, 1);
+    lua_Integer rows = luaL_checkinteger(L, 2), part = luaL_checkinteger(L, 3);
+    int64_t of_view = (int64_t)parts.views * parts.unit;
+    luaL_argcheck(L, rows >= 0 && rows % of_view == 0, 2, "expected a multiple of views * unit");
+    luaL_argcheck(L, part >= 0 && part <= (int64_t)parts.views * parts.blocks, 3, "expected 0 to views * blocks");
+    lua_pushinteger(L, cld_part_begin(&parts, rows, (int)part));
+    return 1;
+}
+
+/* block_count(images, block or 0) -> the blocks that so many images have */
+static int nn_block_count(lua_State *L) {
+    lua_Integer images = luaL_checkinteger(L, 1), block = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, images >= 0, 1, "expected at least 0");
+    luaL_argcheck(L, block >= 0 && block <= INT32_MAX, 2, "expected 0 to 2^31 - 1");
+    lua_pushinteger(L, cld_block_count(images, block));
+    return 1;
+}
+
+/* ---- batch normalization ---- */
+
 /* batch_norm(x, weight, bias, running_mean, running_var,
- *            {training = false, momentum = 0.1, eps = 1e-5, relu = false, residual = nil, num_batches_tracked = nil})
+ *            {training = false, momentum = 0.1, eps = 1e-5, relu = false, residual = nil, num_batches_tracked = nil,
+ *             parts = nil})
  * weight, bias and, in training, the running statistics may be nil. num_batches_tracked (one element, i64) counts on in
- * training. */
+ * training. parts, a table as nn.parts() returns it: those of x's rows that have statistics of their own in training. */
 static int nn_batch_norm(lua_State *L) {
-    static const char *const fields[] = {
-        "training", "momentum", "eps", "relu", "residual", "num_batches_tracked", NULL};
+    static const char *const fields[] = {"training", "momentum", "eps", "relu", "residual", "num_batches_tracked",
+                                         "parts", NULL};
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_opt_tensor(L, 2), *bias = cldL_opt_tensor(L, 3);
     cld_tensor *running_mean = cldL_opt_tensor(L, 4), *running_var = cldL_opt_tensor(L, 5);
     cldL_check_fields(L, 6, "batch_norm", fields);
@@ -76,6 +133,7 @@ static int nn_batch_norm(lua_State *L) {
                          .relu = cldL_field_boolean(L, 6, "relu", false),
                          .momentum = cldL_field_number(L, 6, "momentum", 0.1),
                          .eps = cldL_field_number(L, 6, "eps", 1e-5)};
+    field_parts(L, 6, &p);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_batch_norm(x, residual, weight, bias, running_mean, running_var, batches, &p);
     return cldL_result(L, *out);
@@ -140,6 +198,8 @@ int cldL_open_nn(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"conv2d", nn_conv2d},
         {"batch_norm", nn_batch_norm},
+        {"part_begin", nn_part_begin},
+        {"block_count", nn_block_count},
         {"max_pool2d", nn_max_pool2d},
         {"avg_pool2d", nn_avg_pool2d},
         {"adaptive_avg_pool2d", nn_adaptive_avg_pool2d},

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/parts.h"
 #include "kernels/view.h"
 #include "runtime/core/error.h"
 #include "runtime/core/scratch.h"
@@ -28,7 +29,7 @@
 extern "C" {
 #endif
 
-#define CLD_BACKEND_VERSION 5
+#define CLD_BACKEND_VERSION 6
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
@@ -259,6 +260,10 @@ typedef struct cld_norm_params {
     bool training; /* batch statistics, running ones updated; else the running ones */
     bool relu;     /* out = relu(norm(x) [+ residual]) */
     double momentum, eps;
+    cld_parts parts; /* of x's images (its first dimension), each with statistics of its own; in evaluation all are one */
+    /* Where calls bring the images of a view bit by bit (cld_move_by_share): `rows` of `total` in this call, `done` before
+     * it. total 0: this call has them all. */
+    int64_t done, rows, total;
 } cld_norm_params;
 
 typedef struct cld_pool_params {
@@ -282,11 +287,13 @@ typedef struct cld_conv_ops {
                               const cld_conv_params *p);
     cld_status (*conv2d_weight)(const cld_array *dw, const cld_array *dbias, const cld_array *x,
                                 const cld_array *dy, const cld_conv_params *p);
-    /* y = (x - mean) * invstd * weight + bias per channel [+ residual] [then relu]. mean and invstd (C) are written:
-     * those of the batch in training, else those of the running statistics. In training these are updated (with
-     * the unbiased variance), and batches (i64, one element) counts on; or they are NULL. A batch whose mean or variance is
-     * not finite in some channel moves none of them. residual, weight, bias may be
-     * NULL. */
+    /* y = (x - mean) * invstd * weight + bias per channel [+ residual] [then relu], each part of the batch by its own mean
+     * and invstd. These (parts, C) are written: those of each part in training, else the one of the running statistics.
+     * In training the running statistics move (with the unbiased variance), once for each view, and batches (i64, one
+     * element) counts the views; or they are NULL. Of a view they take the mean over its blocks, weighted with the blocks'
+     * rows. A view whose mean or variance is not finite in some channel moves none of them; of a call that has a share of
+     * its views' images (total > 0), one such view keeps all from moving, and the call with done 0 alone counts. residual,
+     * weight, bias may be NULL. */
     cld_status (*norm)(const cld_array *y, const cld_array *mean, const cld_array *invstd, const cld_array *x,
                        const cld_array *residual, const cld_array *weight, const cld_array *bias,
                        const cld_array *running_mean, const cld_array *running_var, const cld_array *batches,
@@ -295,7 +302,7 @@ typedef struct cld_conv_ops {
     cld_status (*norm_apply)(const cld_array *y, const cld_array *x, const cld_array *weight,
                              const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                              const cld_norm_params *p);
-    /* dx, dresidual, and the pair dweight, dbias may be NULL. y: the forward's output, where relu followed a residual;
+    /* dx, dresidual, and the pair dweight, dbias (C), sums over the parts, may be NULL. y: the forward's output, where relu followed a residual;
      * else NULL, and relu's mask is computed again from x. dx or dresidual (not both) may be dy's own memory. */
     cld_status (*norm_backward)(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                 const cld_array *dbias, const cld_array *dy, const cld_array *x,
@@ -366,9 +373,13 @@ typedef struct cld_loss_ops {
      * element) += keys, mod size. Nothing where condition is 0. */
     cld_status (*enqueue)(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
                           const cld_array *condition);
-    /* Lloyd's algorithm as CLD defines it: labels (rows), centroids (k, dim), sizes (k): members, but at least 1. */
-    cld_status (*kmeans)(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
-                         const cld_array *x, int iterations);
+    /* Lloyd's algorithm as CLD defines it, in each part of the rows by itself: labels (rows), 0 .. k - 1; centroids
+     * (parts * k, dim), part after part; sizes (parts * k): members, but at least 1. group (rows, or NULL): the row of
+     * centroids that is a row's own, part * k + label. empty (parts), f32: centroids without a member after the last
+     * assignment, less those that can have none because k exceeds the part's rows. */
+    cld_status (*kmeans)(const cld_array *labels, const cld_array *group, const cld_array *centroids,
+                         const cld_array *sizes, const cld_array *empty, const cld_array *x,
+                         const cld_parts *parts, int iterations);
     /* scores (queries, classes) = sum of exp(similarity / temperature) over the k most similar memory rows of each
      * class; of equally similar ones the first. k <= memory rows. A query whose scores could leave the dtype's range
      * gets them divided by exp(largest similarity / temperature). */

@@ -1,6 +1,6 @@
 /* Lloyd's k-means as CLD defines it (Wang, Liu and Yu, CVPR 2021, and the authors' released code).
  *
- * The first k rows are the first centroids; missing ones, where k exceeds the rows, are zero vectors. Each
+ * In each part of the rows by itself: its first k rows are the first centroids; missing ones, where k exceeds the rows, are zero vectors. Each
  * iteration assigns every row to the centroid at the smallest squared distance, the first of equals, and then
  * makes each centroid the mean of its members; one without members becomes the zero vector, and takes part in
  * the next assignment like any other.
@@ -8,6 +8,9 @@
  * Distances are sums of (x - c)^2 over the dimensions in ascending order for every pair alike, never the
  * cheaper |c|^2 - 2 x.c: equal centroids then give equal distances to the last bit, and the first of equals
  * is the first. It costs little, since the subtraction runs beside the fused multiply-add.
+ *
+ * Where k is at least the part's rows, one iteration is all: each row is at distance 0 from the centroid that it was itself,
+ * and stays with the first row that equals it; the next assignment finds the same.
  */
 #include "kernels/cpu/loss.h"
 
@@ -132,31 +135,79 @@ static cld_status go_on(void) {
     return cld_stop_requested() ? cld_fail(CLD_INTERRUPTED, "kmeans: interrupted!") : CLD_OK;
 }
 
-cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
-                       const cld_array *x, int iterations) {
-    int64_t n = x->shape[0], dim = x->shape[1], k = centroids->shape[0], width = (k + TILE - 1) / TILE * TILE;
-    size_t element = x->dtype == CLD_F32 ? sizeof(float) : sizeof(double);
-    size_t known = (size_t)((k < n ? k : n) * dim) * element, all = (size_t)(k * dim) * element;
-    memcpy(centroids->data, x->data, known);
-    memset((char *)centroids->data + known, 0, all - known);
-    if (x->dtype == CLD_F64) {
-        for (int t = 0; t < iterations; t++) {
-            CLD_TRY(go_on());
-            assign_f64(labels->data, x->data, centroids->data, n, dim, k);
-            means_f64(centroids->data, sizes->data, x->data, labels->data, n, dim, k);
-        }
-        return CLD_OK;
+/* One part's: n rows of x, and k centroids. */
+typedef struct part {
+    int64_t *labels;
+    void *centroids, *sizes;
+    const void *x;
+    int64_t n, dim, k;
+} part;
+
+static cld_status cluster_f64(const part *p, int iterations) {
+    for (int t = 0; t < iterations; t++) {
+        CLD_TRY(go_on());
+        assign_f64(p->labels, p->x, p->centroids, p->n, p->dim, p->k);
+        means_f64(p->centroids, p->sizes, p->x, p->labels, p->n, p->dim, p->k);
     }
+    return CLD_OK;
+}
+
+static cld_status cluster_f32(const part *p, int iterations) {
+    int64_t width = (p->k + TILE - 1) / TILE * TILE;
+    size_t bytes = (size_t)(width * p->dim) * sizeof(float);
     void *ct;
-    size_t bytes = (size_t)(width * dim) * sizeof(float);
     CLD_TRY(cld_cpu_memory.allocate(&ct, bytes));
-    for (int64_t i = 0; i < width * dim; i++)
+    for (int64_t i = 0; i < width * p->dim; i++)
         ((float *)ct)[i] = INFINITY; /* nothing is near an unused column */
     cld_status status = CLD_OK;
     for (int t = 0; t < iterations && (status = go_on()) == CLD_OK; t++) {
-        assign_f32(labels->data, ct, x->data, centroids->data, n, dim, k, width);
-        means_f32(centroids->data, sizes->data, x->data, labels->data, n, dim, k);
+        assign_f32(p->labels, ct, p->x, p->centroids, p->n, p->dim, p->k, width);
+        means_f32(p->centroids, p->sizes, p->x, p->labels, p->n, p->dim, p->k);
     }
     cld_cpu_memory.release(ct, bytes);
+    return status;
+}
+
+/* Centroids without a member, less those that can have none. seen: k marks. */
+static float count_empty(const part *p, bool *seen) {
+    int64_t empty = p->k < p->n ? p->k : p->n;
+    memset(seen, 0, (size_t)p->k * sizeof *seen);
+    for (int64_t i = 0; i < p->n; i++) {
+        empty -= !seen[p->labels[i]];
+        seen[p->labels[i]] = true;
+    }
+    return (float)empty;
+}
+
+cld_status cld__kmeans(const cld_array *labels, const cld_array *group, const cld_array *centroids,
+                       const cld_array *sizes, const cld_array *empty, const cld_array *x,
+                       const cld_parts *parts, int iterations) {
+    int count = cld_part_count(parts);
+    int64_t dim = x->shape[1], k = centroids->shape[0] / count;
+    size_t element = x->dtype == CLD_F32 ? sizeof(float) : sizeof(double);
+    size_t marks = (size_t)k * sizeof(bool);
+    void *seen;
+    CLD_TRY(cld_cpu_memory.allocate(&seen, marks));
+    cld_status status = CLD_OK;
+    for (int i = 0; i < count && status == CLD_OK; i++) {
+        int64_t begin = cld_part_begin(parts, x->shape[0], i), n = cld_part_rows(parts, x->shape[0], i);
+        part p = {(int64_t *)labels->data + begin,
+                  (char *)centroids->data + (size_t)(i * k * dim) * element,
+                  (char *)sizes->data + (size_t)(i * k) * element,
+                  (const char *)x->data + (size_t)(begin * dim) * element,
+                  n,
+                  dim,
+                  k};
+        size_t known = (size_t)((k < n ? k : n) * dim) * element, all = (size_t)(k * dim) * element;
+        int rounds = k >= n ? 1 : iterations;
+        memcpy(p.centroids, p.x, known);
+        memset((char *)p.centroids + known, 0, all - known);
+        status = x->dtype == CLD_F64 ? cluster_f64(&p, rounds) : cluster_f32(&p, rounds);
+        if (status != CLD_OK) break;
+        ((float *)empty->data)[i] = count_empty(&p, seen);
+        for (int64_t r = 0; group && r < n; r++)
+            ((int64_t *)group->data)[begin + r] = i * k + p.labels[r];
+    }
+    cld_cpu_memory.release(seen, marks);
     return status;
 }

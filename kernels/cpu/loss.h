@@ -48,8 +48,9 @@ cld_status cld__bank_nce(const cld_array *loss, const cld_array *df, const cld_a
                          double temperature);
 
 /* kmeans.c */
-cld_status cld__kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
-                       const cld_array *x, int iterations);
+cld_status cld__kmeans(const cld_array *labels, const cld_array *group, const cld_array *centroids,
+                       const cld_array *sizes, const cld_array *empty, const cld_array *x,
+                       const cld_parts *parts, int iterations);
 
 /* knn.c */
 cld_status cld__weighted_knn(const cld_array *scores, const cld_array *memory, const cld_array *labels,

@@ -1,5 +1,5 @@
 /* Batch normalization on the CPU: the entries of the backend's table (norm.c), the f32 inner loops
- * (norm_loops.c) and the f64 reference (norm_reference.c). */
+ * (norm_loops.c), the running statistics (norm_running.c) and the f64 reference (norm_reference.c). */
 #ifndef CLD_CPU_NORM_H
 #define CLD_CPU_NORM_H
 
@@ -19,7 +19,7 @@ cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual
 
 /* ---- norm_loops.c -------------------------------------------------------------------------------------- */
 
-/* How an activation falls apart. A block is 16 channels side by side (blocked layout) or one channel
+/* How one part of an activation falls apart. A block is 16 channels side by side (blocked layout) or one channel
  * (row-major); block b of image n is the run of `run` floats at data + (n * blocks + b) * run. The runs of
  * one block, end to end, are cut into chunks of CLD_NORM_CHUNK floats: the unit of work of one thread, small
  * enough for its cache. The cut depends on the shape alone, so sums over chunks do not depend on the number
@@ -52,7 +52,7 @@ typedef struct cld_norm_coefficients {
     cld_norm_lanes mean, scale, shift, dy_scale, x_scale, dx_shift;
 } cld_norm_coefficients;
 
-/* Of a whole batch, per channel; the variance unbiased. */
+/* (parts, channels): of each part of a batch; the variance unbiased. */
 typedef struct cld_batch_statistics {
     double *mean, *var;
 } cld_batch_statistics;
@@ -70,6 +70,13 @@ void cld_norm_chunk_sums(cld_norm_sums *out, float *masked, const cld_norm_shape
 void cld_norm_chunk_gradient(float *dx, const cld_norm_shape *s, int64_t block, int64_t chunk,
                              const float *dy, const float *x, const float *y, const cld_norm_coefficients *c,
                              cld_norm_mask mask);
+
+/* ---- norm_running.c ------------------------------------------------------------------------------------- */
+
+/* Moves what is not NULL by the statistics of x's parts, which are overwritten. */
+void cld_norm_move_running(const cld_array *running_mean, const cld_array *running_var,
+                           const cld_array *batches, const cld_batch_statistics *batch, const cld_array *x,
+                           const cld_norm_params *p);
 
 /* ---- norm_reference.c: f64, row-major; as in the table, but the batch's statistics go to batch, in training --- */
 

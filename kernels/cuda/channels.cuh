@@ -51,7 +51,7 @@ typedef struct channel_rows {
 
 typedef struct channel_launch {
     channel_rows m;
-    dim3 blocks, threads; /* blocks.x: chunks */
+    dim3 blocks, threads;
 } channel_launch;
 
 #define CHANNEL_THREADS 256
@@ -60,12 +60,13 @@ typedef struct channel_launch {
     (6 * 132)            /* whole waves, at two or three of them on each multiprocessor of a large GPU */
 #define CHANNEL_UNROLL 4 /* rows of one array that a thread has in flight */
 
-static inline channel_launch launch_of(int64_t rows, int64_t channels, int width) {
+/* Of `parts` matrices with so many rows each, or fewer: blocks.x counts the chunks of all. */
+static inline channel_launch launch_of(int64_t rows, int64_t channels, int width, int parts = 1) {
     channel_launch l = {};
     int64_t groups = channels / width, slices = (groups + CHANNEL_COLUMNS - 1) / CHANNEL_COLUMNS;
     int64_t columns = (groups + slices - 1) / slices, down = 1;
     while (2 * down * columns <= CHANNEL_THREADS) down *= 2;
-    int64_t wanted = CHANNEL_BLOCKS / slices, least = down * CHANNEL_UNROLL;
+    int64_t wanted = CHANNEL_BLOCKS / slices / parts, least = down * CHANNEL_UNROLL;
     int64_t chunk_rows = (rows + (wanted < 1 ? 1 : wanted) - 1) / (wanted < 1 ? 1 : wanted);
     if (chunk_rows < least) chunk_rows = least;
     chunk_rows = (chunk_rows + down - 1) / down * down;
@@ -73,7 +74,7 @@ static inline channel_launch launch_of(int64_t rows, int64_t channels, int width
     l.m.chunk_rows = chunk_rows;
     l.m.channels = (int)channels;
     l.m.chunks = (int)((rows + chunk_rows - 1) / chunk_rows);
-    l.blocks = dim3((unsigned)l.m.chunks, (unsigned)slices);
+    l.blocks = dim3((unsigned)(l.m.chunks * parts), (unsigned)slices);
     l.threads = dim3((unsigned)columns, (unsigned)down);
     return l;
 }

@@ -1,24 +1,44 @@
 /* Lloyd's k-means as CLD defines it (Wang, Liu and Yu, CVPR 2021, and the authors' released code); the same rules as on
  * the CPU, to the last bit where that multiplies and adds in one rounding.
  *
- * An iteration is two launches, and nothing is read back between them: assign() gives each row the number of its nearest
+ * An iteration is two launches for all parts of the rows, and nothing is read back between them: assign() gives each row the number of its nearest
  * centroid, and recenter() makes each centroid the mean of its members. Distances are sums of (x - c)^2 over the dimensions
  * in ascending order for every pair alike, so that equal centroids give equal distances and the first of equals is the
- * first; sums of members are in ascending order of the rows. */
+ * first; sums of members are in ascending order of the rows. Where k is at least the rows of every part, one iteration is all, as
+ * on the CPU. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 
 enum { THREADS = 128, DEPTH = 128 /* dimensions that are kept in shared memory at a time */ };
 
-/* The first k rows, or zeros where there are fewer. columns: the centroids transposed, (dim, k), for assign(). */
+/* The rows' parts, each with k centroids. */
+typedef struct part_rows {
+    cld_parts parts;
+    int64_t rows; /* of all */
+    int64_t dim, k;
+} part_rows;
+
+/* A part's first row and the number of its rows. */
+static __device__ inline int64_t begin_of(const part_rows &p, int part) {
+    return cld_part_begin(&p.parts, p.rows, part);
+}
+static __device__ inline int64_t rows_of(const part_rows &p, int part) {
+    return cld_part_rows(&p.parts, p.rows, part);
+}
+
+/* The first k rows, or zeros where there are fewer. columns: the centroids transposed, (dim, k), for assign(). A block takes
+ * part blockIdx.y. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    start(T *centroids, T *columns, const T *x, int64_t n, int64_t dim, int64_t k) {
-    int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    start(T *centroids, T *columns, float *empty, const T *x, part_rows p) {
+    int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x, dim = p.dim, k = p.k;
+    int part = (int)blockIdx.y;
+    int64_t first = part * k * dim, n = rows_of(p, part);
+    if (e == 0) empty[part] = k > n ? (float)(n - k) : 0.0f;
     if (e >= k * dim) return;
-    T value = e < n * dim ? x[e] : (T)0;
-    centroids[e] = value;
-    columns[e % dim * k + e / dim] = value;
+    T value = e < n * dim ? x[begin_of(p, part) * dim + e] : (T)0;
+    centroids[first + e] = value;
+    columns[first + e % dim * k + e / dim] = value;
 }
 
 /* The nearer of two, the first of equals; nothing is nearer than infinity at 0. */
@@ -30,14 +50,19 @@ template <typename T> struct nearest {
     }
 };
 
-/* ROWS rows a block, each thread one centroid after the other. */
+/* ROWS rows of part blockIdx.y a block, each thread one centroid after the other. */
 template <typename T, int ROWS>
 static __global__ void __launch_bounds__(THREADS)
-    assign(int64_t *labels, const T *x, const T *columns, int64_t n, int64_t dim, int64_t k) {
+    assign(int64_t *labels, int64_t *group, const T *x, const T *columns, part_rows p) {
     CLD_SHARED(T, row, [ROWS][DEPTH]);
     CLD_SHARED(T, distances, [ROWS][THREADS / 32]);
     CLD_SHARED(int, numbers, [ROWS][THREADS / 32]);
-    int64_t first = (int64_t)blockIdx.x * ROWS;
+    int part = (int)blockIdx.y;
+    int64_t first = (int64_t)blockIdx.x * ROWS, begin = begin_of(p, part), n = rows_of(p, part);
+    int64_t dim = p.dim, k = p.k;
+    if (first >= n) return; /* a part that is smaller than the first */
+    x += begin * dim;
+    columns += part * k * dim;
     nearest<T> best[ROWS];
     for (int r = 0; r < ROWS; r++) best[r] = nearest<T>{limits<T>::infinity(), 0};
     for (int64_t tile = 0; tile < k; tile += THREADS) {
@@ -81,18 +106,25 @@ static __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x >= ROWS || first + threadIdx.x >= n) return;
     nearest<T> result = {limits<T>::infinity(), 0};
     for (int w = 0; w < THREADS / 32; w++) result.offer(distances[threadIdx.x][w], numbers[threadIdx.x][w]);
-    labels[first + threadIdx.x] = result.centroid;
+    labels[begin + first + threadIdx.x] = result.centroid;
+    if (group) group[begin + first + threadIdx.x] = part * k + result.centroid;
 }
 
-/* A block per centroid and THREADS of its dimensions: the members among THREADS rows at a time, listed in order, and
+/* A block per centroid (of part blockIdx.z) and THREADS of its dimensions: the members among THREADS rows at a time, listed in order, and
  * then added up. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    recenter(T *centroids, T *columns, T *sizes, const T *x, const int64_t *labels, int64_t n, int64_t dim,
-             int64_t k) {
+    recenter(T *centroids, T *columns, T *sizes, float *empty, const T *x, const int64_t *labels,
+             part_rows p, bool is_last) {
     CLD_SHARED(int, counts, [BLOCK_WARPS]);
     CLD_SHARED(int, members, [THREADS]);
     int64_t j = blockIdx.x, d = (int64_t)blockIdx.y * THREADS + threadIdx.x, size = 0;
+    int part = (int)blockIdx.z;
+    int64_t begin = begin_of(p, part), n = rows_of(p, part), dim = p.dim, k = p.k;
+    x += begin * dim;
+    labels += begin;
+    centroids += part * k * dim;
+    columns += part * k * dim;
     T sum = 0;
     for (int64_t start = 0; start < n; start += THREADS) {
         bool member = start + threadIdx.x < n && labels[start + threadIdx.x] == j;
@@ -109,38 +141,46 @@ static __global__ void __launch_bounds__(THREADS)
         centroids[j * dim + d] = sum / divisor;
         columns[d * k + j] = sum / divisor;
     }
-    if (blockIdx.y == 0 && threadIdx.x == 0) sizes[j] = divisor;
+    if (blockIdx.y > 0 || threadIdx.x > 0) return;
+    sizes[part * k + j] = divisor;
+    if (is_last && size == 0) atomicAdd(&empty[part], 1.0f); /* exact, in any order */
 }
 
 template <typename T>
-static cld_status kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
-                         const cld_array *x, int iterations) {
-    int64_t n = x->shape[0], dim = x->shape[1], k = centroids->shape[0];
+static cld_status kmeans(const cld_array *labels, const cld_array *group, const cld_array *centroids,
+                         const cld_array *sizes, const cld_array *empty, const cld_array *x,
+                         const cld_parts *parts, int iterations) {
+    unsigned count = (unsigned)cld_part_count(parts);
+    part_rows p = {*parts, x->shape[0], x->shape[1], centroids->shape[0] / count};
+    int64_t largest = cld_part_rows(parts, p.rows, 0), values = p.k * p.dim;
     const T *rows = (const T *)x->data;
     T *c = (T *)centroids->data;
-    int64_t *assigned = (int64_t *)labels->data;
-    bool few = n <= 8 * 132; /* so that more multiprocessors have work */
-    int blocks = (int)(few ? (n + 1) / 2 : (n + 7) / 8);
-    dim3 means((unsigned)k, (unsigned)((dim + THREADS - 1) / THREADS));
+    int64_t *assigned = (int64_t *)labels->data, *groups = group ? (int64_t *)group->data : NULL;
+    float *without = (float *)empty->data;
+    bool few = p.rows <= 8 * 132; /* so that more multiprocessors have work */
+    dim3 tiles((unsigned)(few ? (largest + 1) / 2 : (largest + 7) / 8), count);
+    dim3 means((unsigned)p.k, (unsigned)((p.dim + THREADS - 1) / THREADS), count);
     CLD_SCRATCH block;
-    CLD_TRY(cld_cuda_scratch(&block, (size_t)(k * dim) * sizeof(T)));
+    CLD_TRY(cld_cuda_scratch(&block, count * (size_t)values * sizeof(T)));
     T *columns = (T *)block.data;
-    if (k * dim == 0) return cld_fail(CLD_UNSUPPORTED, "kmeans: rows of no dimension");
-    CLD_TRY(CLD_LAUNCH((start<T>), (int)((k * dim + THREADS - 1) / THREADS), THREADS, 0, c, columns, rows, n,
-                       dim, k));
+    if (values == 0) return cld_fail(CLD_UNSUPPORTED, "kmeans: rows of no dimension");
+    dim3 elements((unsigned)((values + THREADS - 1) / THREADS), count);
+    CLD_TRY(CLD_LAUNCH((start<T>), elements, THREADS, 0, c, columns, without, rows, p));
+    if (p.k >= largest) iterations = 1;
     for (int t = 0; t < iterations; t++) {
         if (few)
-            CLD_TRY(CLD_LAUNCH((assign<T, 2>), blocks, THREADS, 0, assigned, rows, columns, n, dim, k));
+            CLD_TRY(CLD_LAUNCH((assign<T, 2>), tiles, THREADS, 0, assigned, groups, rows, columns, p));
         else
-            CLD_TRY(CLD_LAUNCH((assign<T, 8>), blocks, THREADS, 0, assigned, rows, columns, n, dim, k));
-        CLD_TRY(CLD_LAUNCH((recenter<T>), means, THREADS, 0, c, columns, (T *)sizes->data, rows, assigned, n,
-                           dim, k));
+            CLD_TRY(CLD_LAUNCH((assign<T, 8>), tiles, THREADS, 0, assigned, groups, rows, columns, p));
+        CLD_TRY(CLD_LAUNCH((recenter<T>), means, THREADS, 0, c, columns, (T *)sizes->data, without, rows,
+                           assigned, p, t == iterations - 1));
     }
     return CLD_OK;
 }
 
-cld_status cld_cuda_kmeans(const cld_array *labels, const cld_array *centroids, const cld_array *sizes,
-                           const cld_array *x, int iterations) {
-    CLD_BY_WIDE(x->dtype, T, return kmeans<T>(labels, centroids, sizes, x, iterations));
+cld_status cld_cuda_kmeans(const cld_array *labels, const cld_array *group, const cld_array *centroids,
+                           const cld_array *sizes, const cld_array *empty, const cld_array *x,
+                           const cld_parts *parts, int iterations) {
+    CLD_BY_WIDE(x->dtype, T, return kmeans<T>(labels, group, centroids, sizes, empty, x, parts, iterations));
     return CLD_OK;
 }

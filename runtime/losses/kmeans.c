@@ -2,15 +2,15 @@
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 
-enum { SAVED_LABELS, SAVED_SIZES };
+enum { SAVED_GROUP, SAVED_SIZES }; /* group: the row of centroids that is a row's own */
 
-/* centroid_j = sum over its members x_i / size_j, so dx_i = dcentroid_label(i) / size_label(i) */
+/* centroid_j = sum over its members x_i / size_j, so dx_i = dcentroid_group(i) / size_group(i) */
 static cld_status kmeans_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    CLD_AUTO cld_tensor *labels = cld_node_saved(n, SAVED_LABELS), *sizes = cld_node_saved(n, SAVED_SIZES);
-    if (!labels || !sizes) return cld_error_code();
+    CLD_AUTO cld_tensor *group = cld_node_saved(n, SAVED_GROUP), *sizes = cld_node_saved(n, SAVED_SIZES);
+    if (!group || !sizes) return cld_error_code();
     CLD_AUTO cld_tensor *shares = cld_div(dout[0], sizes);
     if (!shares) return cld_error_code();
-    din[0] = cld_index_select(shares, 0, labels);
+    din[0] = cld_index_select(shares, 0, group);
     return din[0] ? CLD_OK : cld_error_code();
 }
 
@@ -26,22 +26,29 @@ cld_status cld__check_kmeans(const char *op, const cld_tensor *x, int64_t k, int
     return CLD_OK;
 }
 
-cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int64_t iterations) {
+cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor **empty, cld_tensor *x, int64_t k, int64_t iterations,
+                       int blocks) {
     CLD_TRY_NULL(cld__check_rows("kmeans", "x", x));
     CLD_TRY_NULL(cld__check_kmeans("kmeans", x, k, iterations));
     const cld_backend *device = cld_device(x);
     if (!cld_slot(device, loss, kmeans)) return (void)cld_unsupported("kmeans", device), NULL;
+    const cld_parts parts = {.blocks = blocks};
+    int64_t groups[2] = {blocks * k, x->a.shape[1]}, counts[2] = {blocks * k, 1}, each[1] = {blocks};
     CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(x);
-    CLD_AUTO cld_tensor *assigned = cld_tensor_new(CLD_I64, 1, x->a.shape, device);
-    CLD_AUTO cld_tensor *centroids = cld_tensor_new(x->a.dtype, 2, (int64_t[]){k, x->a.shape[1]}, device);
-    CLD_AUTO cld_tensor *sizes = cld_tensor_new(x->a.dtype, 2, (int64_t[]){k, 1}, device);
-    if (!rows || !assigned || !centroids || !sizes) return NULL;
-    CLD_TRY_NULL(device->loss->kmeans(&assigned->a, &centroids->a, &sizes->a, &rows->a, (int)iterations));
+    CLD_AUTO cld_tensor *assigned = cld_tensor_new(CLD_I64, 1, x->a.shape, device), *own = NULL;
+    CLD_AUTO cld_tensor *centroids = cld_tensor_new(x->a.dtype, 2, groups, device);
+    CLD_AUTO cld_tensor *sizes = cld_tensor_new(x->a.dtype, 2, counts, device);
+    CLD_AUTO cld_tensor *without = cld_tensor_new(CLD_F32, 1, each, device);
+    if (blocks > 1) own = cld_tensor_new(CLD_I64, 1, x->a.shape, device);
+    if (!rows || !assigned || !centroids || !sizes || !without || (blocks > 1 && !own)) return NULL;
+    CLD_TRY_NULL(device->loss->kmeans(&assigned->a, own ? &own->a : NULL, &centroids->a, &sizes->a,
+                                      &without->a, &rows->a, &parts, (int)iterations));
     cld_node *n = cld_record(&kmeans_op, &centroids, 1, &x, 1);
     if (n) {
-        cld_node_save(n, SAVED_LABELS, assigned);
+        cld_node_save(n, SAVED_GROUP, own ? own : assigned);
         cld_node_save(n, SAVED_SIZES, sizes);
     }
     *labels = cld_tensor_steal(&assigned);
+    *empty = cld_tensor_steal(&without);
     return cld_tensor_steal(&centroids);
 }

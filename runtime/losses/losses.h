@@ -41,9 +41,12 @@ cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys,
 
 /* ---- kmeans.c ---- */
 
-/* Centroids (k, dim) and *labels (rows); see kernels/cpu/kmeans.c for the definition. The gradient through
- * the centroids is that of the last mean, with labels and counts constant. */
-cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor *x, int64_t k, int64_t iterations);
+/* In each of so many blocks of x's rows by itself (kernels/parts.h), as kernels/cpu/kmeans.c defines it: centroids (blocks *
+ * k, dim), block after block, and *labels (rows), 0 .. k - 1. The gradient through the centroids is that of the last mean,
+ * with labels and counts constant. *empty (blocks), f32, a constant: groups that have no row in the end, less those that can
+ * have none because k exceeds the block's rows. */
+cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor **empty, cld_tensor *x, int64_t k, int64_t iterations,
+                       int blocks);
 
 /* ---- cld.c: cross-level discrimination (Wang, Liu and Yu, CVPR 2021) ---- */
 
@@ -51,11 +54,14 @@ typedef struct cld_group_params {
     int64_t clusters, iterations;
     double temperature;
     bool detach_centroids; /* no gradient through the centroids */
+    int64_t block; /* rows of a block at most (cld_block_count), each with groups of its own; 0: all rows are one */
 } cld_group_params;
 
 /* (CE(g1 C2^T / T, c2) + CE(g2 C1^T / T, c1)) / 2, with labels c and centroids C by k-means on each view's
- * features (batch, dim). *accuracy: the share of rows whose largest logit of g1 C2^T is c2, a 0-d constant. */
-cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor *g1, cld_tensor *g2,
+ * features (batch, dim), in each block by itself; the mean is over all rows. *accuracy: the share of rows whose largest
+ * logit of g1 C2^T is c2. *empty: the share of groups without a row, of the min(clusters, rows) that a block can have; the
+ * mean over both views and over the blocks, weighted with their rows. Both are 0-d constants, *empty f32. */
+cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor **empty, cld_tensor *g1, cld_tensor *g2,
                                  const cld_group_params *p);
 
 /* ---- weighted_knn.c ---- */

@@ -1,4 +1,5 @@
-/* batch_norm, alone or fused with the relu and the residual addition that follow it: shape rule, forward, gradient.
+/* batch_norm, alone or fused with the relu and the residual addition that follow it: shape rule, forward, gradient. In
+ * training the parts of a batch (kernels/parts.h) have statistics of their own.
  *
  * What is kept for backward is x and the batch's mean and invstd; the normalized value is computed again from them.
  * Without a residual the output itself can be computed again as cheaply (one pass), so the node says that it is
@@ -35,6 +36,31 @@ static cld_status check_counter(const cld_tensor *x, const cld_tensor *batches) 
                     cld_describe(&batches->a));
 }
 
+/* The parts of a batch in training. */
+static cld_status check_parts(const cld_tensor *x, const cld_norm_params *p) {
+    const cld_parts *parts = &p->parts;
+    int views = cld_parts_views(parts), blocks = cld_parts_blocks(parts), unit = cld_parts_unit(parts);
+    int64_t rows = x->a.shape[0], of_view = (int64_t)views * unit, count = cld_part_count(parts);
+    if (parts->views < 0 || parts->blocks < 0 || parts->unit < 0 || (int64_t)views * blocks > INT32_MAX ||
+        rows % of_view != 0 || (count > 1 && rows / of_view < blocks))
+        return cld_fail(CLD_INVALID,
+                        "batch_norm: %lld rows are not %d views of images of %d rows, in %d blocks of at least "
+                        "one image each",
+                        (long long)rows, parts->views, parts->unit, parts->blocks);
+    if (p->total != 0 && !(p->done >= 0 && p->rows > 0 && p->done + p->rows <= p->total))
+        return cld_fail(CLD_INVALID, "batch_norm: %lld of a view's images behind %lld others are no part of %lld",
+                        (long long)p->rows, (long long)p->done, (long long)p->total);
+    int64_t least = count > 1 ? cld_part_rows(parts, rows, (int)count / views - 1) : rows;
+    if (least * x->a.shape[2] * x->a.shape[3] >= 2) return CLD_OK;
+    if (count == 1)
+        return cld_fail(CLD_INVALID, "batch_norm: training needs more than one value per channel, got input %s",
+                        cld_describe(&x->a));
+    return cld_fail(CLD_INVALID,
+                    "batch_norm: training needs more than one value per channel, and block %d of %d of %lld images "
+                    "has one, input %s",
+                    blocks, blocks, (long long)(rows / of_view), cld_describe(&x->a));
+}
+
 static cld_status check(const cld_tensor *x, const cld_tensor *residual, const cld_tensor *weight,
                         const cld_tensor *bias, const cld_tensor *running_mean, const cld_tensor *running_var,
                         const cld_tensor *batches, const cld_norm_params *p) {
@@ -59,10 +85,7 @@ static cld_status check(const cld_tensor *x, const cld_tensor *residual, const c
     if (!(p->eps > 0)) return cld_fail(CLD_INVALID, "batch_norm: eps must be positive, got %g", p->eps);
     if (!(p->momentum >= 0 && p->momentum <= 1))
         return cld_fail(CLD_INVALID, "batch_norm: momentum must lie in 0 to 1, got %g", p->momentum);
-    if (p->training && x->a.shape[0] * x->a.shape[2] * x->a.shape[3] < 2)
-        return cld_fail(CLD_INVALID,
-                        "batch_norm: training needs more than one value per channel, got input %s", input);
-    return CLD_OK;
+    return p->training ? check_parts(x, p) : CLD_OK;
 }
 
 /* ---- gradient ------------------------------------------------------------------------------------------ */
@@ -118,7 +141,7 @@ static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     }
     for (int i = INPUT_WEIGHT; i <= INPUT_BIAS; i++) {
         if (!cld_node_needs(n, i)) continue;
-        din[i] = cld_tensor_new_like(s.mean);
+        din[i] = cld_tensor_new(s.mean->a.dtype, 1, &s.x->a.shape[1], n->device);
         if (!din[i]) return cld_error_code();
     }
     return cld_kernel(n->device, conv, norm_backward, array(din[INPUT_X]), array(din[INPUT_RESIDUAL]),
@@ -157,8 +180,10 @@ static cld_tensor *optional_contiguous(cld_tensor *t) { return t ? cld_tensor_co
 
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
                            cld_tensor *running_mean, cld_tensor *running_var, cld_tensor *batches,
-                           const cld_norm_params *p) {
+                           const cld_norm_params *given) {
     const cld_backend *device = cld_device(x);
+    cld_norm_params settings = *given, *p = &settings;
+    if (!p->training) p->parts = (cld_parts){0};
     CLD_TRY_NULL(check(x, residual, weight, bias, running_mean, running_var, batches, p));
     if (cld_dtype_is_half(x->a.dtype) && !cld_device_accepts_half(device))
         return in_f32(x, residual, weight, bias, running_mean, running_var, batches, p);
@@ -167,8 +192,9 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
     if (residual) added = cld_to_activation(residual);
     w = optional_contiguous(weight);
     b = optional_contiguous(bias);
-    CLD_AUTO cld_tensor *mean = cld_tensor_new(cld_vector_dtype(x->a.dtype), 1, &x->a.shape[1], device);
-    CLD_AUTO cld_tensor *invstd = cld_tensor_new(cld_vector_dtype(x->a.dtype), 1, &x->a.shape[1], device);
+    int64_t statistics[2] = {cld_part_count(&p->parts), x->a.shape[1]};
+    CLD_AUTO cld_tensor *mean = cld_tensor_new(cld_vector_dtype(x->a.dtype), 2, statistics, device);
+    CLD_AUTO cld_tensor *invstd = cld_tensor_new(cld_vector_dtype(x->a.dtype), 2, statistics, device);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, x->a.shape, device);
     if (!input || (residual && !added) || (weight && !w) || (bias && !b) || !mean || !invstd || !y)
         return NULL;

@@ -202,8 +202,9 @@ static inline cld_dtype cld_vector_dtype(cld_dtype activation) {
  * f32. Goes by the precision. */
 cld_tensor *cld_conv2d(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, const cld_conv_params *p);
 /* Per channel of x (N, C, H, W); weight, bias and the running statistics (C), in f32 beside 16 bits. residual (x's shape),
- * weight and bias may be NULL; in training the running statistics too: there are then none to update. batches (one
- * element, i64, or NULL) counts the calls in training. */
+ * weight and bias may be NULL; in training the running statistics too: there are then none to update. In training each of
+ * p->parts goes by its own statistics; the running ones move once for each view, which batches (one element, i64, or NULL)
+ * counts. */
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
                            cld_tensor *running_mean, cld_tensor *running_var, cld_tensor *batches,
                            const cld_norm_params *p);

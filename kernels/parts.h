@@ -1,0 +1,73 @@
+/* Parts of a batch: which rows have statistics of their own.
+ *
+ * The views of n images go through a network as one batch of views * n * unit rows, view after view; `unit` rows lie side by
+ * side and belong to one image. Of each view the images are cut into `blocks` runs whose sizes differ by at most one, the
+ * larger ones first. A part is one block of one view, and part = view * blocks + block. So three integers are the whole
+ * partition, and {0, 0, 0} is one part, all rows.
+ */
+#ifndef CLD_KERNELS_PARTS_H
+#define CLD_KERNELS_PARTS_H
+
+#include <math.h>
+#include <stdint.h>
+
+#include "runtime/core/philox.h" /* CLD_HOST_DEVICE */
+
+typedef struct cld_parts {
+    int views, blocks, unit; /* 0: 1 */
+} cld_parts;
+
+CLD_HOST_DEVICE static inline int cld_parts_views(const cld_parts *p) { return p->views > 0 ? p->views : 1; }
+CLD_HOST_DEVICE static inline int cld_parts_blocks(const cld_parts *p) {
+    return p->blocks > 0 ? p->blocks : 1;
+}
+CLD_HOST_DEVICE static inline int cld_parts_unit(const cld_parts *p) { return p->unit > 0 ? p->unit : 1; }
+
+CLD_HOST_DEVICE static inline int cld_part_count(const cld_parts *p) {
+    return cld_parts_views(p) * cld_parts_blocks(p);
+}
+
+/* The first row of a part of `rows` rows; `rows` for the part behind the last. */
+CLD_HOST_DEVICE static inline int64_t cld_part_begin(const cld_parts *p, int64_t rows, int part) {
+    int64_t unit = cld_parts_unit(p), images = rows / (cld_parts_views(p) * unit);
+    int64_t blocks = cld_parts_blocks(p), view = part / blocks, block = part % blocks;
+    int64_t larger = images % blocks, before = block < larger ? block : larger;
+    return (view * images + block * (images / blocks) + before) * unit;
+}
+
+CLD_HOST_DEVICE static inline int64_t cld_part_rows(const cld_parts *p, int64_t rows, int part) {
+    return cld_part_begin(p, rows, part + 1) - cld_part_begin(p, rows, part);
+}
+
+/* Blocks of at most `block` images (0: one block of all). No block has one image alone where there are more: there are then
+ * fewer blocks, and one of them is longer. */
+static inline int64_t cld_block_count(int64_t images, int64_t block) {
+    int64_t blocks = block > 0 ? (images + block - 1) / block : 1, most = images / 2;
+    if (blocks > most) blocks = most;
+    return blocks > 1 ? blocks : 1;
+}
+
+/* ---- running statistics -------------------------------------------------------------------------------------------- */
+
+/* How the running statistics move by those of a call: each r becomes keep r + gain s.
+ *
+ * A call that has all images of its views moves view after view, with keep = 1 - m and gain = m (m: the momentum), s being
+ * the mean over the view's blocks, each weighted with its rows. */
+typedef struct cld_running_move {
+    double keep, gain;
+} cld_running_move;
+
+/* Where calls bring a view's images bit by bit, `done` of `total` before this call and `rows` in it, all its V views are one
+ * move: s is the sum over v of m (1 - m)^(V - v) s_v. With w = rows / total, l the share that later calls will bring, and
+ * K = 1 - (1 - m)^V:
+ *     r <- ((1 - K (w + l)) r + w s) / (1 - K l)
+ * After the last call r is what one call with all images makes of it, (1 - K) r + sum of w s. */
+static inline cld_running_move cld_move_by_share(double momentum, int views, int64_t done, int64_t rows,
+                                                 int64_t total) {
+    double whole = 1 - pow(1 - momentum, views), share = (double)rows / (double)total;
+    double later = (double)(total - done - rows) / (double)total, left = 1 - whole * later;
+    cld_running_move move = {(1 - whole * (share + later)) / left, share / left};
+    return move;
+}
+
+#endif
