@@ -40,13 +40,22 @@ static int graph_capturing(lua_State *L) {
     return 1;
 }
 
-/* input(x, device) -> a tensor like x there, for set */
-static int graph_input(lua_State *L) {
-    cld_tensor *x = cldL_check_tensor(L, 1);
+/* inputs({x, ...}, device) -> {tensors like them there, for set} */
+static int graph_inputs(lua_State *L) {
+    int count;
+    cld_tensor **list = cldL_check_list(L, 1, &count);
     const cld_backend *device = cldL_check_device(L, 2);
-    cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_graph_input(x, device);
-    return cldL_result(L, *out);
+    cld_tensor **out = lua_newuserdatauv(L, (size_t)count * sizeof *out, 0);
+    lua_createtable(L, count, 0);
+    cld_tensor ***boxes = lua_newuserdatauv(L, (size_t)count * sizeof *boxes, 0);
+    for (int i = 0; i < count; i++) {
+        boxes[i] = cldL_new_tensor(L);
+        lua_seti(L, -3, i + 1);
+    }
+    cldL_check_status(L, cld_graph_inputs(out, list, count, device));
+    for (int i = 0; i < count; i++) *boxes[i] = out[i];
+    lua_pop(L, 1);
+    return 1;
 }
 
 /* set(input, x): input = x, which may lie on the host */
@@ -72,7 +81,7 @@ int cldL_open_graph(lua_State *L) {
     static const luaL_Reg metamethods[] = {{"__gc", graph_close}, {"__close", graph_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"available", graph_available}, {"record", graph_record}, {"capturing", graph_capturing},
-        {"input", graph_input},         {"set", graph_set},       {NULL, NULL},
+        {"inputs", graph_inputs},       {"set", graph_set},       {NULL, NULL},
     };
     luaL_newmetatable(L, GRAPH);
     luaL_setfuncs(L, metamethods, 0);

@@ -114,6 +114,34 @@ static int nn_block_count(lua_State *L) {
     return 1;
 }
 
+/* join_rows({a, b, ...}): as cat, without a copy where they lie one after the other in one memory, off the tape */
+static int nn_join_rows(lua_State *L) {
+    int count;
+    lua_settop(L, 1);
+    cld_tensor **list = cldL_check_list(L, 1, &count);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_join_rows(list, count);
+    return cldL_result(L, *out);
+}
+
+enum { MOST_SPLIT = 64 };
+
+/* split_rows(x, count) -> {equal parts of its rows}, which share x's memory */
+static int nn_split_rows(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1), *parts[MOST_SPLIT];
+    lua_Integer count = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, count >= 1 && count <= MOST_SPLIT, 2, "expected 1 to 64");
+    cld_tensor **box[MOST_SPLIT];
+    lua_createtable(L, (int)count, 0);
+    for (lua_Integer i = 0; i < count; i++) {
+        box[i] = cldL_new_tensor(L);
+        lua_seti(L, -2, i + 1);
+    }
+    cldL_check_status(L, cld_split_rows(parts, x, (int)count));
+    for (lua_Integer i = 0; i < count; i++) *box[i] = parts[i];
+    return 1;
+}
+
 /* ---- batch normalization ---- */
 
 /* batch_norm(x, weight, bias, running_mean, running_var,
@@ -200,6 +228,8 @@ int cldL_open_nn(lua_State *L) {
         {"batch_norm", nn_batch_norm},
         {"part_begin", nn_part_begin},
         {"block_count", nn_block_count},
+        {"join_rows", nn_join_rows},
+        {"split_rows", nn_split_rows},
         {"max_pool2d", nn_max_pool2d},
         {"avg_pool2d", nn_avg_pool2d},
         {"adaptive_avg_pool2d", nn_adaptive_avg_pool2d},

@@ -47,13 +47,12 @@ local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight
 local lr     = cld.schedule.from_options(opt, #loader)
 
 local step = cld.graph(function(views, rate)
-  local q1, g1 = net(views[1])
-  local q2, g2 = net(views[2])
+  local q, g = net:each { views[1], views[2] }
   local k = cld.no_grad(function() return (keys(views[3])) end)
-  local loss = (queue:loss(q1, k) + queue:loss(q2, k)) / 2
+  local loss = (queue:loss(q[1], k) + queue:loss(q[2], k)) / 2
   local means = { instance = loss }
   if opt.lambda > 0 then
-    means.cld, means.group_accuracy = cld.losses.cld(g1, g2, {
+    means.cld, means.group_accuracy = cld.losses.cld(g[1], g[2], {
       clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
       detach_centroids = opt.detach_centroids,
     })

@@ -48,12 +48,11 @@ local lr     = cld.schedule.from_options(opt, #loader)
 -- A training step: two views of the images to the loss, and what `learn` makes of that.
 local function stepper(learn)
   return cld.graph(function(views, index, rate)
-    local f1, g1 = net(views[1])
-    local f2, g2 = net(views[2])
-    local loss = (bank:loss(f1, index) + bank:loss(f2, index)) / 2
+    local f, g = net:each(views)                            -- features of both views, for the bank and for the groups
+    local loss = (bank:loss(f[1], index) + bank:loss(f[2], index)) / 2
     local means = { instance = loss }
     if opt.lambda > 0 then
-      means.cld, means.group_accuracy = cld.losses.cld(g1, g2, {
+      means.cld, means.group_accuracy = cld.losses.cld(g[1], g[2], {
         clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
         detach_centroids = opt.detach_centroids,
       })

@@ -9,6 +9,7 @@
 local caller = require "cld.caller"
 local core = require "cld.core"
 local noted = require "cld.nn.noted"
+local parts = require "cld.nn.parts"
 local create, is_tensor = core.tensor, core.tensor.is_tensor
 
 -- The calls of each kind that are made before the one that is captured: what they set up (momentum buffers, the
@@ -92,6 +93,7 @@ end
 -- With what else a captured step depends on, but for the seed.
 local function kind_of_call(arguments)
   local words = { tostring(core.autograd.is_grad_enabled()), core.autograd.precision() }
+  words[#words + 1] = parts.described()
   for i = 1, arguments.n do describe(arguments[i], words) end
   return table.concat(words, " ")
 end
@@ -132,12 +134,17 @@ end
 
 -- Where calls of a kind find their arguments: tensors that a capture finds there, and that are no part of its memory.
 local function new_kind(device, arguments)
-  local kind = { calls = 0, inputs = {}, notes = {} }
+  local values, tensors = {}, {}
   map_list(arguments, function(value)
-    kind.inputs[#kind.inputs + 1] = type(value) == "number" and create.zeros({}, { dtype = "f64", device = device })
-      or core.graph.input(value, device)
+    values[#values + 1] = value
+    if is_tensor(value) then tensors[#tensors + 1] = value end
   end)
-  return kind
+  local given, inputs, next_given = #tensors > 0 and core.graph.inputs(tensors, device), {}, 0
+  for i, value in ipairs(values) do
+    if is_tensor(value) then next_given = next_given + 1 end
+    inputs[i] = is_tensor(value) and given[next_given] or create.zeros({}, { dtype = "f64", device = device })
+  end
+  return { calls = 0, inputs = inputs, notes = {} }
 end
 
 -- The arguments in the kind's own tensors.

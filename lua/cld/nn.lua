@@ -8,13 +8,14 @@
 --   end
 --   function Head:forward(x) return self.linear(x) * self.scale end
 --
--- nn/module.lua says what else a field may be, nn/tree.lua what every module can do, nn/shown.lua how one is printed,
--- nn/scope.lua what becomes of a forward's temporaries: nn.transient(Head) after the above has them closed at its end.
--- nn.functional has the functions.
+-- nn/module.lua says what else a field may be, nn/tree.lua what every module can do, nn/parts.lua how several views go
+-- through a network as one batch, nn/shown.lua how one is printed, nn/scope.lua what becomes of a forward's temporaries:
+-- nn.transient(Head) after the above has them closed at its end. nn.functional has the functions.
 local core = require "cld.core"
 local module = require "cld.nn.module"
 local layers = require "cld.nn.layers"
 local containers = require "cld.nn.containers"
+local parts = require "cld.nn.parts"
 local scope = require "cld.nn.scope"
 require "cld.nn.tree"
 require "cld.nn.shown"
@@ -24,6 +25,7 @@ local nn = {
   sequential = containers.sequential, module_list = containers.module_list,
   functional = core.nn,
   transient = scope.transient, scope = scope.run, chain = scope.chain,
+  parts = parts.current, with_parts = parts.with, blocks = parts.blocks, each = parts.each, shuffled = parts.shuffled,
 }
 for name, class in pairs(layers) do nn[name] = class end
 

@@ -24,6 +24,7 @@ typedef struct cld_slot {
     cld_batch batch;                /* view[v]: f32 on the cpu, or, for a device, NULL until it has made it */
     cld_tensor *cut[CLD_MAX_VIEWS]; /* u8 (n, height, width, 3) on the cpu: for CLD_MADE_FROM_CUT */
     cld_tensor *drawn[CLD_MAX_VIEWS]; /* u8 (n, stride) on the cpu: for a device */
+    cld_tensor *together; /* views of one size that follow one another, and those of the batch are parts of */
     cld_view_batch bounds[CLD_MAX_VIEWS];
     cld_held_image *held;            /* (n) of a set with one_thread */
     int64_t count, held_count, done; /* images of the batch; of these held, and made: with the lock */

@@ -23,6 +23,7 @@ void cld_batch_free(cld_batch *b) {
 
 void cld__slot_free(cld_slot *s) {
     cld_batch_free(&s->batch);
+    cld_tensor_free(s->together);
     for (int v = 0; v < CLD_MAX_VIEWS; v++) {
         cld_tensor_free(s->cut[v]);
         cld_tensor_free(s->drawn[v]);
@@ -36,11 +37,31 @@ static cld_tensor *new_on_host(cld_dtype dtype, int ndim, const int64_t *shape) 
     return cld_tensor_new(dtype, ndim, shape, cld_cpu_backend());
 }
 
+static bool same_size(const cld_epoch *e, int v, int w) {
+    return e->height[v] == e->height[w] && e->width[v] == e->width[w] &&
+           e->program[v].images == e->program[w].images;
+}
+
+/* Of view v, at v's turn. Views of one size that follow one another lie so in one tensor: a network that takes them as one
+ * batch need not copy them (cld_join_rows). */
+static cld_tensor *new_view(cld_slot *s, const cld_epoch *e, int v, cld_dtype dtype, const cld_backend *device) {
+    int first = v, end = v + 1;
+    while (first > 0 && same_size(e, first - 1, v)) first--;
+    while (end < e->loader.views && same_size(e, end, v)) end++;
+    int64_t rows = s->count * e->program[v].images;
+    if (v == first) {
+        int64_t shape[] = {(end - first) * rows, 3, e->height[v], e->width[v]};
+        cld_tensor_free(s->together);
+        s->together = cld_tensor_new_activation(dtype, shape, device);
+    }
+    return s->together ? cld_tensor_rows(s->together, (v - first) * rows, rows) : NULL;
+}
+
 static bool allocate_view(cld_slot *s, const cld_epoch *e, int v) {
     const cld_program *p = &e->program[v];
     int64_t rows = s->count * p->images, h = e->height[v], w = e->width[v];
     if (e->making == CLD_MADE_ON_HOST) {
-        s->batch.view[v] = new_on_host(CLD_F32, 4, (const int64_t[]){rows, 3, h, w});
+        s->batch.view[v] = new_view(s, e, v, CLD_F32, cld_cpu_backend());
         return s->batch.view[v] != NULL;
     }
     s->drawn[v] = new_on_host(CLD_U8, 2, (const int64_t[]){rows, (int64_t)cld__view_stride(p)});
@@ -75,10 +96,9 @@ static cld_status convert(cld_tensor **t, cld_dtype dtype, const cld_backend *de
 
 static cld_status make_view_on_device(cld_slot *s, const cld_epoch *e, int v) {
     const cld_loader *l = &e->loader;
-    int64_t shape[] = {s->count * e->program[v].images, 3, e->height[v], e->width[v]};
     CLD_TRY(convert(&s->drawn[v], CLD_U8, l->device));
     if (s->cut[v]) CLD_TRY(convert(&s->cut[v], CLD_U8, l->device));
-    cld_tensor *view = cld_tensor_new_activation(l->dtype, shape, l->device);
+    cld_tensor *view = new_view(s, e, v, l->dtype, l->device);
     if (!view) return cld_fail_in("loader");
     bool resident = e->making == CLD_MADE_ON_DEVICE;
     cld_status status =

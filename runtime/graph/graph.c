@@ -2,6 +2,7 @@
 #include "runtime/graph/graph.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/ops/ops.h"
 #include "runtime/tensor/device.h"
@@ -71,9 +72,39 @@ void cld_graph_free(cld_graph *g) {
 
 /* ---- inputs -------------------------------------------------------------------------------------------- */
 
-cld_tensor *cld_graph_input(const cld_tensor *x, const cld_backend *device) {
-    if (cld_device(x) == device) return cld_tensor_new_like(x);
-    return cld_tensor_new(x->a.dtype, x->a.ndim, x->a.shape, device);
+/* Can b's values be the rows behind a's? */
+static bool may_follow(const cld_tensor *a, const cld_tensor *b) {
+    return a->a.ndim >= 2 && cld_same_shape(&a->a, &b->a) && a->a.dtype == b->a.dtype &&
+           a->a.layout == b->a.layout && cld_device(a) == cld_device(b);
+}
+
+/* `count` tensors like x below one another. */
+static cld_tensor *new_inputs(const cld_tensor *x, int count, const cld_backend *device) {
+    int64_t shape[CLD_MAX_DIMS];
+    memcpy(shape, x->a.shape, sizeof shape);
+    if (x->a.ndim) shape[0] *= count;
+    cld_tensor *all = cld_tensor_new(x->a.dtype, x->a.ndim, shape, device);
+    if (all && cld_device(x) == device) all->a.layout = x->a.layout;
+    return all;
+}
+
+cld_status cld_graph_inputs(cld_tensor **out, cld_tensor *const *xs, int count, const cld_backend *device) {
+    memset(out, 0, (size_t)count * sizeof *out);
+    for (int first = 0, end; first < count; first = end) {
+        for (end = first + 1; end < count && may_follow(xs[first], xs[end]);) end++;
+        CLD_AUTO cld_tensor *all = new_inputs(xs[first], end - first, device);
+        for (int i = first; all && i < end; i++) {
+            int64_t rows = xs[i]->a.ndim ? xs[i]->a.shape[0] : 1;
+            out[i] = end - first > 1 ? cld_tensor_rows(all, (i - first) * rows, rows) : cld_tensor_retain(all);
+        }
+        if (all && out[end - 1]) continue;
+        for (int i = 0; i < end; i++) {
+            cld_tensor_free(out[i]);
+            out[i] = NULL;
+        }
+        return cld_error_code();
+    }
+    return CLD_OK;
 }
 
 cld_status cld_graph_set(cld_tensor *input, cld_tensor *x) {

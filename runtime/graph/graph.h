@@ -26,8 +26,9 @@ void cld_graph_abandon(void); /* the end of a capture that failed; nothing where
 cld_status cld_graph_replay(cld_graph *g);
 void cld_graph_free(cld_graph *g);
 
-/* Where a graph is to find such a value: a tensor of x's shape and dtype on that device, as x is laid out. */
-cld_tensor *cld_graph_input(const cld_tensor *x, const cld_backend *device);
+/* Where a graph is to find such values: out[i] is a tensor of xs[i]'s shape and dtype on that device, as xs[i] is laid out.
+ * Those of one shape that follow one another (the views of a batch) are parts of one tensor: see cld_join_rows. */
+cld_status cld_graph_inputs(cld_tensor **out, cld_tensor *const *xs, int count, const cld_backend *device);
 /* *input = x, which may lie on the host; does not wait. */
 cld_status cld_graph_set(cld_tensor *input, cld_tensor *x);
 

@@ -88,6 +88,12 @@ cld_tensor *cld_clone(cld_tensor *x);      /* a row-major copy */
 cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim);
 cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim);
 
+/* ---- rows.c: dimension 0 ---- */
+/* As cat along dimension 0; without a copy where the tensors are off the tape and lie one after the other in one memory. */
+cld_tensor *cld_join_rows(cld_tensor *const *xs, int count);
+/* out[0 .. count - 1]: equal parts of x's rows, views of it. */
+cld_status cld_split_rows(cld_tensor **out, cld_tensor *x, int count);
+
 /* ---- reduce.c: dims NULL with ndims 0 means all ---- */
 cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim);

@@ -178,6 +178,14 @@ cld_tensor *cld_tensor_view(const cld_tensor *x, int ndim, const int64_t *shape,
     return t;
 }
 
+cld_tensor *cld_tensor_rows(const cld_tensor *x, int64_t first, int64_t count) {
+    int64_t shape[CLD_MAX_DIMS], rows = x->a.shape[0];
+    size_t row = rows ? (size_t)(cld_numel(&x->a) / rows) * cld_dtype_size(x->a.dtype) : 0;
+    memcpy(shape, x->a.shape, sizeof shape);
+    shape[0] = count;
+    return cld_tensor_view(x, x->a.ndim, shape, x->a.strides, (char *)x->a.data + (size_t)first * row);
+}
+
 cld_tensor *cld_tensor_detach(const cld_tensor *x) {
     return cld_tensor_view(x, x->a.ndim, x->a.shape, x->a.strides, x->a.data);
 }

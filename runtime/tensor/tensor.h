@@ -67,6 +67,8 @@ cld_tensor *cld_tensor_scalar(cld_dtype dtype, cld_scalar v, const cld_backend *
 /* Another view on x's storage; not on the tape. Strides in elements, data inside x's storage. */
 cld_tensor *cld_tensor_view(const cld_tensor *x, int ndim, const int64_t *shape, const int64_t *strides,
                             void *data);
+/* `count` rows of x's first dimension from `first` on, of an x that is dense, in any layout; off the tape. */
+cld_tensor *cld_tensor_rows(const cld_tensor *x, int64_t first, int64_t count);
 /* Same data, off the tape. */
 cld_tensor *cld_tensor_detach(const cld_tensor *x);
 cld_tensor *cld_tensor_retain(cld_tensor *x);

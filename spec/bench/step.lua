@@ -33,9 +33,8 @@ function methods.npid()
   return {
     net = net, views = 2,
     encode = function(views)
-      local f1, g1 = net(views[1])
-      local f2, g2 = net(views[2])
-      return { f1, f2, g1, g2 }
+      local f, g = net:each(views)
+      return { f[1], f[2], g[1], g[2] }
     end,
     score = function(features, index)
       local f1, f2, g1, g2 = table.unpack(features)
@@ -53,9 +52,8 @@ function methods.moco()
   return {
     net = net, views = 3,
     encode = function(views)
-      local q1, g1 = net(views[1])
-      local q2, g2 = net(views[2])
-      return { q1, q2, g1, g2, cld.no_grad(function() return (keys(views[3])) end) }
+      local q, g = net:each { views[1], views[2] }
+      return { q[1], q[2], g[1], g[2], cld.no_grad(function() return (keys(views[3])) end) }
     end,
     score = function(features)
       local q1, q2, g1, g2, key = table.unpack(features)

@@ -2,6 +2,7 @@
 local core = require "cld.core"
 local caller = require "cld.caller"
 local modules = require "cld.nn.module"
+local parts = require "cld.nn.parts"
 local scope = require "cld.nn.scope"
 local functional, create = core.nn, core.tensor
 local parameter, raise, check_fields, integer = modules.parameter, caller.raise, caller.check_fields, caller.integer
@@ -120,6 +121,7 @@ local function normalize(self, name, x, fuse)
   return apply(name, functional.batch_norm, x, self.weight, self.bias, self.running_mean, self.running_var, {
     training = self.training or not tracked, momentum = self.momentum, eps = self.eps,
     relu = fuse and fuse.relu, residual = fuse and fuse.residual, num_batches_tracked = self.num_batches_tracked,
+    parts = parts.current(),
   })
 end
 
@@ -127,7 +129,7 @@ local BatchNorm2d = modules.class "batch_norm2d"
 
 --- nn.batch_norm2d(channels, {momentum = 0.1, eps = 1e-5, affine = true, track_running_stats = true}). A call may fuse
 -- what follows: bn(x, {relu = true}), bn(x, {relu = true, residual = r}) = relu(bn(x) + r). A batch that is not finite
--- moves no running statistics.
+-- moves no running statistics. Where a batch has parts (nn/parts.lua), each goes by its own statistics.
 function BatchNorm2d:build(channels, options) build_norm(self, "batch_norm2d", channels, options) end
 
 function BatchNorm2d:extra_repr() return tostring(self.channels) end

@@ -1,0 +1,249 @@
+--- Several views of the same images through a network as one batch, with the statistics that each would have alone.
+--
+--   local q, g = net:each({ view1, view2 }, { block = 64, normalize = true }) -- a list per output: q[1], q[2]
+--   local keys = cld.no_grad(function() return (nn.shuffled(encoder, view3, { block = 64 })) end)
+--
+-- A batch falls into parts. Its rows are the views one after the other, and of each view the images are cut into blocks whose
+-- sizes differ by at most one, the larger ones first (80 images, block 64: 40 + 40; 65: 33 + 32). `unit` rows side by side
+-- belong to one image (9 jigsaw patches; else 1). Each block of each view is a part, and batch norm goes by each part's own
+-- mean and variance. Its running statistics move once for each view, in order, by the mean over the view's blocks weighted
+-- with their rows; num_batches_tracked grows by the number of views.
+--
+-- While a network runs, nn.parts() says what parts hold. A layer of one's own that mixes rows must go by them; one whose
+-- result for a row depends on that row alone needs nothing. Who changes the number of rows that an image has calls the rest
+-- under nn.with_parts. In evaluation batch norm mixes no rows, and parts mean nothing to it.
+--
+-- A batch that does not fit into memory at once can come in groups of whole blocks (nn.blocks), one call for each: the parts
+-- then also say that this call has `rows` of a view's `total` images, and that `done` came before. The running statistics
+-- move by each call so that after the last one they are what one call with all images makes of them.
+local core = require "cld.core"
+local caller = require "cld.caller"
+local module = require "cld.nn.module"
+local functional, create = core.nn, core.tensor
+local is_tensor, raise, integer = create.is_tensor, caller.raise, caller.integer
+
+local parts = {}
+
+-- ---- what parts hold ---------------------------------------------------------
+
+-- By coroutine: one that yields takes its own along, and gives nobody else's away.
+local held = setmetatable({}, { __mode = "k" })
+
+--- nn.parts() -> {views =, blocks =, unit =}, and where they come in groups done, rows and total; or nil: the batch is one
+-- part. The table is to be read only.
+function parts.current() return held[coroutine.running()] end
+
+--- The same in a word, which differs where they differ.
+function parts.described()
+  local now = parts.current()
+  if not now then return "whole" end
+  return ("parts %d %d %d %s %s %s"):format(now.views, now.blocks, now.unit, now.done, now.rows, now.total)
+end
+
+local function checked(given)
+  if given == nil then return nil end
+  caller.check_fields("nn.with_parts", given, { "views", "blocks", "unit", "done", "rows", "total" })
+  local new = {}
+  for _, name in ipairs { "views", "blocks", "unit" } do
+    new[name] = integer("nn.with_parts", name, given[name] == nil and 1 or given[name])
+  end
+  if given.total == nil and given.rows == nil and given.done == nil then return new end
+  new.total, new.rows = integer("nn.with_parts", "total", given.total), integer("nn.with_parts", "rows", given.rows)
+  new.done = integer("nn.with_parts", "done", given.done or 0, 0)
+  if new.done + new.rows > new.total then
+    raise("nn.with_parts: %d images behind %d others are no part of %d", new.rows, new.done, new.total)
+  end
+  return new
+end
+
+--- nn.with_parts(parts, f, ...) -> f(...), while these parts hold: {views = 1, blocks = 1, unit = 1[, done, rows, total]}, or
+-- nil for none. Those that held before do so again afterwards, after an error too.
+function parts.with(given, f, ...)
+  local thread = coroutine.running()
+  local before = held[thread]
+  local _ <close> = setmetatable({}, { __close = function() held[thread] = before end })
+  held[thread] = checked(given)
+  return f(...)
+end
+
+-- ---- cuts --------------------------------------------------------------------
+
+local function block_of(name, options, images)
+  local block = options and options.block
+  return functional.block_count(images, block == nil and 0 or integer(name, "block", block))
+end
+
+--- nn.blocks(n, {block = images (nil: one block of all), groups = 1}) -> {{first =, count =, blocks =, done =, total =},
+-- ...}: n images in groups of whole blocks, no more groups than blocks, whose sizes in blocks differ by at most one, the
+-- larger ones first. A group has `count` images from `first` (counted from 1) on, in `blocks` blocks; `done` images lie
+-- before it, of `total` = n. No block has one image alone, unless that is all.
+function parts.blocks(n, options)
+  caller.check_fields("nn.blocks", options, { "block", "groups" })
+  n = integer("nn.blocks", "n", n)
+  local blocks = block_of("nn.blocks", options, n)
+  local cut = { blocks = blocks }
+  local groups = math.min(integer("nn.blocks", "groups", options and options.groups or 1), blocks)
+  local list = {}
+  for i = 0, groups - 1 do
+    local from = functional.part_begin({ blocks = groups }, blocks, i)
+    local to = functional.part_begin({ blocks = groups }, blocks, i + 1)
+    local done = functional.part_begin(cut, n, from)
+    local count = functional.part_begin(cut, n, to) - done
+    list[i + 1] = { first = done + 1, count = count, blocks = to - from, done = done, total = n }
+  end
+  return list
+end
+
+-- ---- views -------------------------------------------------------------------
+
+local function check_views(views)
+  if type(views) ~= "table" or getmetatable(views) or #views == 0 then
+    raise("each: expected a list of views, got %s", caller.shown(views))
+  end
+  local first = views[1]
+  for i, view in ipairs(views) do
+    if not is_tensor(view) then raise("each: view %d: expected a tensor, got %s", i, caller.shown(view)) end
+    if view.device ~= first.device then
+      raise("each: view %d is on %s, view 1 on %s", i, view.device, first.device)
+    elseif view.dtype ~= first.dtype or table.concat(view.shape, " ") ~= table.concat(first.shape, " ") then
+      raise("each: view %d is %s, view 1 %s; views of one call must be alike", i, caller.shown(view), caller.shown(first))
+    end
+  end
+  if #first.shape == 0 then raise("each: a view of no dimension has no images") end
+end
+
+-- The images among so many rows.
+local function images_of(name, rows, unit)
+  if rows == 0 or rows % unit ~= 0 then
+    raise("%s: %d rows are no whole number of images of %d rows", name, rows, unit)
+  end
+  return rows // unit
+end
+
+-- One list per output, with an entry for each view.
+local function by_view(views, normalize, ...)
+  local lists = table.pack(...)
+  for i = 1, lists.n do
+    local y = lists[i]
+    if not is_tensor(y) then raise("each: output %d: expected a tensor, got %s", i, caller.shown(y)) end
+    if #y.shape == 0 or y.shape[1] % views ~= 0 then
+      raise("each: output %d, %s, does not fall into %d views", i, caller.shown(y), views)
+    end
+    lists[i] = functional.split_rows(normalize and caller.call("each", y.normalize, y, -1) or y, views)
+  end
+  return table.unpack(lists, 1, lists.n)
+end
+
+--- nn.each(f, {v1, v2, ...}, {block =, unit = 1, normalize = false, done =, total =}) -> one list per output of f, each with
+-- an entry per view. f, a module or a function, is called once with all views' rows, under parts of its own: those that held
+-- outside mean nothing inside. net:each(views, options) is the same.
+--
+-- views: alike in shape, dtype and device; (n * unit, ...) each. Views that lie one after the other in one memory, as a
+-- loader's do, are not copied. block: images of a block at most; nil: each view is one. normalize: the rows of every
+-- output (rows, d) are divided by their length. The first dimension of an output must be a multiple of the number of views.
+-- total: where these are n of so many images of a step, and `done` came before (nn.blocks).
+function parts.each(f, views, options)
+  caller.check_fields("each", options, { "block", "unit", "normalize", "done", "total" })
+  options = options or {}
+  check_views(views)
+  local unit = integer("each", "unit", options.unit == nil and 1 or options.unit)
+  local images = images_of("each", views[1].shape[1], unit)
+  local given = { views = #views, blocks = block_of("each", options, images), unit = unit }
+  if options.total ~= nil then given.total, given.done, given.rows = options.total, options.done, images end
+  local rows = #views == 1 and views[1] or caller.call("each", functional.join_rows, views)
+  return by_view(#views, options.normalize, parts.with(given, f, rows))
+end
+
+module.base.each = parts.each
+
+-- ---- shuffled ----------------------------------------------------------------
+
+local function check_order(order, n, images)
+  if not is_tensor(order) or order.dtype ~= "i64" or #order.shape ~= 1 or order.shape[1] ~= n then
+    raise("nn.shuffled: the order of %d images is an i64[%d], got %s", n, n, caller.shown(order))
+  elseif order.device ~= images.device then
+    raise("nn.shuffled: the order is on %s, the images on %s", order.device, images.device)
+  elseif order.device == "cpu" then -- elsewhere looking would wait for the device
+    local sorted <close> = order:sort()
+    local range <close> = create.arange(0, n, 1)
+    local same <close> = sorted:eq(range)
+    if same:sum():item() ~= n then raise("nn.shuffled: the order has not each of 0 to %d once", n - 1) end
+  end
+  return order
+end
+
+-- A random one, drawn where the images are: the same on every device.
+local function drawn_order(n, device)
+  local keys <close> = create.rand({ n }, { device = device })
+  return keys:argsort()
+end
+
+-- order (n) of images as one of rows, `unit` of which belong to an image.
+local function rows_of(order, unit)
+  if unit == 1 then return order end
+  local within = create.arange(0, unit, 1):to(order.device)
+  return ((order * unit):reshape { order.shape[1], 1 } + within:reshape { 1, unit }):reshape { order.shape[1] * unit }
+end
+
+-- The rows of an output of all images in the images' own order.
+local function unshuffled(y, inverse, n)
+  if y.shape[1] % n ~= 0 then
+    raise("nn.shuffled: %s has no whole number of rows for each of %d images", caller.shown(y), n)
+  end
+  return y:index_select(1, rows_of(inverse, y.shape[1] // n))
+end
+
+-- The network's outputs for each group, one below the other.
+local function run_groups(net, groups, unit, take)
+  local outputs, count = {}, 0
+  for g, group in ipairs(groups) do
+    local given = { blocks = group.blocks, unit = unit }
+    if #groups > 1 then given.done, given.rows, given.total = group.done, group.count, group.total end
+    local results = table.pack(parts.with(given, net, take(group)))
+    count = results.n
+    for i = 1, count do
+      if not is_tensor(results[i]) then
+        raise("nn.shuffled: output %d: expected a tensor, got %s", i, caller.shown(results[i]))
+      end
+      outputs[i] = outputs[i] or {}
+      outputs[i][g] = results[i]
+    end
+  end
+  for i = 1, count do outputs[i] = #groups > 1 and create.cat(outputs[i], 1) or outputs[i][1] end
+  return outputs, count
+end
+
+--- nn.shuffled(net, images, {block =, unit = 1, order =, groups = 1}) -> the network's outputs, in the images' order.
+--
+-- ShuffleBN (He et al., "Momentum Contrast", CVPR 2020) on one device: the images (n * unit, ...) go through the network in
+-- a random order, so that a key's batch statistics are not those of its query's block, and the outputs come back in theirs.
+-- order: i64 (n), from 0: the image at each place. Without it one is drawn from the global generator at each call and each
+-- replay of a captured step: the stable order of n uniform numbers. In evaluation, or where all images are one block,
+-- there is nothing to shuffle, and nothing is drawn. groups: the blocks go through in so many calls (nn.blocks), with the
+-- memory of one.
+function parts.shuffled(net, images, options)
+  caller.check_fields("nn.shuffled", options, { "block", "unit", "order", "groups" })
+  options = options or {}
+  if not is_tensor(images) or #images.shape == 0 then
+    raise("nn.shuffled: expected a tensor of images, got %s", caller.shown(images))
+  end
+  local unit = integer("nn.shuffled", "unit", options.unit == nil and 1 or options.unit)
+  local n = images_of("nn.shuffled", images.shape[1], unit)
+  local groups = parts.blocks(n, { block = options.block, groups = options.groups })
+  local training = not module.is_module(net) or net.training
+  local several = #groups > 1 or groups[1].blocks > 1
+  local order = options.order and check_order(options.order, n, images)
+  if not training or not several then order = nil else order = order or drawn_order(n, images.device) end
+  local outputs, count = run_groups(net, groups, unit, function(group)
+    if order then return images:index_select(1, rows_of(order:narrow(1, group.first, group.count), unit)) end
+    if #groups == 1 then return images end
+    return images:narrow(1, group.done * unit + 1, group.count * unit)
+  end)
+  if order then
+    local inverse = order:argsort()
+    for i = 1, count do outputs[i] = unshuffled(outputs[i], inverse, n) end
+  end
+  return table.unpack(outputs, 1, count)
+end
+
+return parts
