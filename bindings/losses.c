@@ -66,8 +66,8 @@ static int kmeans(lua_State *L) {
 /* cld(g1, g2, {clusters, iterations, temperature, detach_centroids, block}) -> loss, group accuracy, share of empty
  * groups */
 static int cross_level(lua_State *L) {
-    static const char *const names[] = {"clusters", "iterations", "temperature", "detach_centroids", "block",
-                                        NULL};
+    static const char *const names[] = {"clusters",         "iterations", "temperature",
+                                        "detach_centroids", "block",      NULL};
     cld_tensor *g1 = cldL_check_tensor(L, 1), *g2 = cldL_check_tensor(L, 2);
     cldL_check_fields(L, 3, "cld", names);
     cld_group_params p = {.clusters = cldL_field_integer(L, 3, "clusters", 128),

@@ -100,7 +100,8 @@ static int nn_part_begin(lua_State *L) {
     lua_Integer rows = luaL_checkinteger(L, 2), part = luaL_checkinteger(L, 3);
     int64_t of_view = (int64_t)parts.views * parts.unit;
     luaL_argcheck(L, rows >= 0 && rows % of_view == 0, 2, "expected a multiple of views * unit");
-    luaL_argcheck(L, part >= 0 && part <= (int64_t)parts.views * parts.blocks, 3, "expected 0 to views * blocks");
+    luaL_argcheck(L, part >= 0 && part <= (int64_t)parts.views * parts.blocks, 3,
+                  "expected 0 to views * blocks");
     lua_pushinteger(L, cld_part_begin(&parts, rows, (int)part));
     return 1;
 }
@@ -150,8 +151,8 @@ static int nn_split_rows(lua_State *L) {
  * weight, bias and, in training, the running statistics may be nil. num_batches_tracked (one element, i64) counts on in
  * training. parts, a table as nn.parts() returns it: those of x's rows that have statistics of their own in training. */
 static int nn_batch_norm(lua_State *L) {
-    static const char *const fields[] = {"training", "momentum", "eps", "relu", "residual", "num_batches_tracked",
-                                         "parts", NULL};
+    static const char *const fields[] = {
+        "training", "momentum", "eps", "relu", "residual", "num_batches_tracked", "parts", NULL};
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_opt_tensor(L, 2), *bias = cldL_opt_tensor(L, 3);
     cld_tensor *running_mean = cldL_opt_tensor(L, 4), *running_var = cldL_opt_tensor(L, 5);
     cldL_check_fields(L, 6, "batch_norm", fields);

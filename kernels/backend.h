@@ -260,7 +260,8 @@ typedef struct cld_norm_params {
     bool training; /* batch statistics, running ones updated; else the running ones */
     bool relu;     /* out = relu(norm(x) [+ residual]) */
     double momentum, eps;
-    cld_parts parts; /* of x's images (its first dimension), each with statistics of its own; in evaluation all are one */
+    cld_parts
+        parts; /* of x's images (its first dimension), each with statistics of its own; in evaluation all are one */
     /* Where calls bring the images of a view bit by bit (cld_move_by_share): `rows` of `total` in this call, `done` before
      * it. total 0: this call has them all. */
     int64_t done, rows, total;

@@ -25,6 +25,27 @@ local function contents(queue)
 end
 
 describe("moco_queue", function()
+  for _, dtype in ipairs { "f64", "f32" } do
+    it("begins with rows of unit length in all directions, or uniform ones, " .. dtype, function()
+      cld.manual_seed(5)
+      local size, dim = 4000, 12
+      local memory = cld.losses.moco_queue { size = size, dim = dim, init = "normal", dtype = dtype }.memory
+      check.close(memory:square():sum { 2 }, cld.ones(size), { atol = 1e-6 })
+      -- The mean of so many rows is near 0, the mean of a coordinate's fourth power 3 / (d (d + 2)), which of uniform
+      -- rows of that length it is not (below 0.014).
+      assert.is_true(memory:mean({ 1 }):abs():amax():item() < 0.03)
+      check.close((memory ^ 4):mean():item(), 3 / (dim * (dim + 2)), { atol = 5e-4 })
+      local bound = 1 / math.sqrt(dim / 3)
+      local plain = cld.losses.moco_queue { size = size, dim = dim, dtype = dtype }.memory
+      check.close(plain:abs():amax():item(), bound, { rtol = 1e-3 })
+    end)
+  end
+
+  it("names an init that there is not", function()
+    check.fails(function() cld.losses.moco_queue { size = 2, dim = 3, init = "gauss" } end,
+      "moco_queue: init is 'gauss'; expected 'uniform' or 'normal'")
+  end)
+
   for dtype, tolerance in pairs { f64 = { atol = 1e-12, rtol = 1e-10 }, f32 = { atol = 1e-5, rtol = 1e-5 } } do
     it("agrees with PyTorch, " .. dtype, function()
       local all = cld.load "spec/fixtures/losses.safetensors"

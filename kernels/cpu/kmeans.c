@@ -205,8 +205,7 @@ cld_status cld__kmeans(const cld_array *labels, const cld_array *group, const cl
         status = x->dtype == CLD_F64 ? cluster_f64(&p, rounds) : cluster_f32(&p, rounds);
         if (status != CLD_OK) break;
         ((float *)empty->data)[i] = count_empty(&p, seen);
-        for (int64_t r = 0; group && r < n; r++)
-            ((int64_t *)group->data)[begin + r] = i * k + p.labels[r];
+        for (int64_t r = 0; group && r < n; r++) ((int64_t *)group->data)[begin + r] = i * k + p.labels[r];
     }
     cld_cpu_memory.release(seen, marks);
     return status;

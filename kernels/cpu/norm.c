@@ -51,7 +51,8 @@ typedef struct piece {
 /* The i-th chunk of a wave of `wave` cells from `first` on. */
 static piece piece_at(const cells *c, int64_t first, int64_t wave, int64_t i) {
     int64_t cell = first + i % wave, chunk = i / wave;
-    piece p = {.shape = c->shape, .part = cell / c->shape.blocks, .block = cell % c->shape.blocks, .chunk = chunk};
+    piece p = {
+        .shape = c->shape, .part = cell / c->shape.blocks, .block = cell % c->shape.blocks, .chunk = chunk};
     int64_t begin = cld_part_begin(c->parts, c->images, (int)p.part);
     p.shape.images = cld_part_rows(c->parts, c->images, (int)p.part);
     p.shape.chunks = chunks_of(&p.shape);
@@ -161,8 +162,8 @@ static void run_forward(const forward *f) {
             piece p = piece_at(all, first, count, i);
             if (!p.any) continue;
             forward_coefficients(&k, &p, f->weight, f->bias, f->mean, f->invstd);
-            cld_norm_chunk_apply(floats_to(f->y, p.offset), &p.shape, p.block, p.chunk, floats(f->x, p.offset),
-                                 floats(f->residual, p.offset), &k, f->params->relu);
+            cld_norm_chunk_apply(floats_to(f->y, p.offset), &p.shape, p.block, p.chunk,
+                                 floats(f->x, p.offset), floats(f->residual, p.offset), &k, f->params->relu);
         }
     }
 }
@@ -191,7 +192,8 @@ cld_status cld_cpu_norm(const cld_array *y, const cld_array *mean, const cld_arr
     int64_t channels = x->shape[1], statistics = channels * cld_part_count(&p->parts);
     f.params = p;
     f.cells = cells_of(x, &p->parts);
-    size_t chunks = x->dtype == CLD_F32 ? (size_t)(f.cells.count * f.cells.shape.chunks) * sizeof *f.moments : 0;
+    size_t chunks =
+        x->dtype == CLD_F32 ? (size_t)(f.cells.count * f.cells.shape.chunks) * sizeof *f.moments : 0;
     size_t bytes = chunks + 2 * (size_t)statistics * sizeof(double);
     void *workspace = NULL;
     if (p->training) {
@@ -318,8 +320,8 @@ static void run_backward(const backward *b) {
             if (!p.any) continue;
             backward_coefficients(&k, b, &p);
             cld_norm_chunk_gradient(floats_to(b->dx, p.offset), &p.shape, p.block, p.chunk,
-                                    floats(dy_again, p.offset), floats(b->x, p.offset), floats(b->y, p.offset),
-                                    &k, mask_again);
+                                    floats(dy_again, p.offset), floats(b->x, p.offset),
+                                    floats(b->y, p.offset), &k, mask_again);
         }
     }
 }
@@ -333,14 +335,24 @@ cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual
         return CLD_OK;
     }
     if (x->dtype != CLD_F32) return unsupported();
-    backward b = {dx,          dresidual,
-                  dweight,     dbias,
-                  dy,          x,
-                  y,           weight,
-                  bias,        mean,
-                  invstd,      p,
-                  cells_of(x, &p->parts), !p->relu ? CLD_MASK_NONE : y ? CLD_MASK_FROM_Y : CLD_MASK_FROM_X,
-                  NULL,        NULL};
+    backward b = {dx,
+                  dresidual,
+                  dweight,
+                  dbias,
+                  dy,
+                  x,
+                  y,
+                  weight,
+                  bias,
+                  mean,
+                  invstd,
+                  p,
+                  cells_of(x, &p->parts),
+                  !p->relu ? CLD_MASK_NONE
+                  : y      ? CLD_MASK_FROM_Y
+                           : CLD_MASK_FROM_X,
+                  NULL,
+                  NULL};
     size_t sums = (size_t)(b.cells.count * b.cells.shape.chunks) * sizeof *b.sums;
     size_t totals = (size_t)(2 * x->shape[1] * cld_part_count(&p->parts)) * sizeof *b.totals;
     void *scratch;

@@ -25,8 +25,8 @@ typedef struct slice {
 } slice;
 
 static slice slice_of(const cld_array *x, const cld_norm_params *p, int part, int64_t c) {
-    return (slice){c, cld_part_begin(&p->parts, x->shape[0], part), cld_part_begin(&p->parts, x->shape[0], part + 1),
-                   part * x->shape[1] + c};
+    return (slice){c, cld_part_begin(&p->parts, x->shape[0], part),
+                   cld_part_begin(&p->parts, x->shape[0], part + 1), part * x->shape[1] + c};
 }
 
 static double count_of(const slice *s, const cld_array *x) {
@@ -59,7 +59,8 @@ static void statistics(const cld_array *mean, const cld_array *invstd, const cld
 }
 
 static double normalized(const cld_array *x, const cld_array *weight, const cld_array *bias,
-                         const cld_array *mean, const cld_array *invstd, const slice *s, int64_t n, int64_t i) {
+                         const cld_array *mean, const cld_array *invstd, const slice *s, int64_t n,
+                         int64_t i) {
     double xhat = (*element(x, n, s->c, i) - *entry(mean, s->at)) * *entry(invstd, s->at);
     return xhat * value(weight, s->c, 1) + value(bias, s->c, 0);
 }
@@ -99,8 +100,7 @@ static void slice_backward(double sums[2], const cld_array *dx, const cld_array 
                            const cld_array *invstd, const cld_norm_params *p, const slice *s) {
     double sum = 0, sum_xhat = 0, scale = value(weight, s->c, 1) * *entry(invstd, s->at);
     for (int pass = 0; pass < 2; pass++) EACH(s, x) {
-            double out =
-                y ? *element(y, n, s->c, i) : normalized(x, weight, bias, mean, invstd, s, n, i);
+            double out = y ? *element(y, n, s->c, i) : normalized(x, weight, bias, mean, invstd, s, n, i);
             double g = p->relu && out <= 0 ? 0 : *element(dy, n, s->c, i);
             double xhat = (*element(x, n, s->c, i) - *entry(mean, s->at)) * *entry(invstd, s->at);
             if (pass == 0) {

@@ -1,5 +1,5 @@
 /* Kernels over an activation seen as a matrix: rows are the positions of all images, columns the channels, which lie side
- * by side. norm.cu and bias.cu.
+ * by side. norm.cuh and bias.cu.
  *
  * A thread keeps to `width` channels, 16 bytes where the number of channels allows, and goes down a chunk of rows; a block
  * is `threads.x` such columns times `threads.y` rows at a time. What is per channel is loaded once per thread, and sums

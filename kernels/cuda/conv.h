@@ -16,7 +16,7 @@ cld_status cld_cuda_add_bias(const cld_array *y, const cld_array *bias);
 /* dbias = sums of dy per channel, of the same dtypes. */
 cld_status cld_cuda_bias_gradient(const cld_array *dbias, const cld_array *dy);
 
-/* ---- norm.cu ---- */
+/* ---- norm.cu, norm_backward.cu ---- */
 
 cld_status cld_cuda_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
                          const cld_array *x, const cld_array *residual, const cld_array *weight,

@@ -13,7 +13,7 @@ const char *cld_cuda_name(void); /* of the open device, "cuda:0": backend.c */
 
 extern const cld_memory_ops cld_cuda_memory_ops; /* memory.c */
 extern const cld_math_ops cld_cuda_math;         /* math.c: elementwise.cu, reduce.cu, index.cu, ... */
-extern const cld_conv_ops cld_cuda_conv;         /* conv.c: dnn.h, norm.cu, pool.cu */
+extern const cld_conv_ops cld_cuda_conv;         /* conv.c: dnn.h, norm*.cu, pool.cu */
 extern const cld_loss_ops cld_cuda_loss;         /* loss.c: bank.cu, kmeans.cu, knn.cu, ... */
 extern const cld_optim_ops cld_cuda_optim;       /* optim.cu */
 extern const cld_image_ops cld_cuda_image;       /* view.cu */

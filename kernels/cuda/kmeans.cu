@@ -12,17 +12,17 @@
 enum { THREADS = 128, DEPTH = 128 /* dimensions that are kept in shared memory at a time */ };
 
 /* The rows' parts, each with k centroids. */
-typedef struct part_rows {
+typedef struct row_parts {
     cld_parts parts;
     int64_t rows; /* of all */
     int64_t dim, k;
-} part_rows;
+} row_parts;
 
 /* A part's first row and the number of its rows. */
-static __device__ inline int64_t begin_of(const part_rows &p, int part) {
+static __device__ inline int64_t begin_of(const row_parts &p, int part) {
     return cld_part_begin(&p.parts, p.rows, part);
 }
-static __device__ inline int64_t rows_of(const part_rows &p, int part) {
+static __device__ inline int64_t rows_of(const row_parts &p, int part) {
     return cld_part_rows(&p.parts, p.rows, part);
 }
 
@@ -30,7 +30,7 @@ static __device__ inline int64_t rows_of(const part_rows &p, int part) {
  * part blockIdx.y. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    start(T *centroids, T *columns, float *empty, const T *x, part_rows p) {
+    start(T *centroids, T *columns, float *empty, const T *x, row_parts p) {
     int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x, dim = p.dim, k = p.k;
     int part = (int)blockIdx.y;
     int64_t first = part * k * dim, n = rows_of(p, part);
@@ -53,7 +53,7 @@ template <typename T> struct nearest {
 /* ROWS rows of part blockIdx.y a block, each thread one centroid after the other. */
 template <typename T, int ROWS>
 static __global__ void __launch_bounds__(THREADS)
-    assign(int64_t *labels, int64_t *group, const T *x, const T *columns, part_rows p) {
+    assign(int64_t *labels, int64_t *group, const T *x, const T *columns, row_parts p) {
     CLD_SHARED(T, row, [ROWS][DEPTH]);
     CLD_SHARED(T, distances, [ROWS][THREADS / 32]);
     CLD_SHARED(int, numbers, [ROWS][THREADS / 32]);
@@ -114,8 +114,8 @@ static __global__ void __launch_bounds__(THREADS)
  * then added up. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    recenter(T *centroids, T *columns, T *sizes, float *empty, const T *x, const int64_t *labels,
-             part_rows p, bool is_last) {
+    recenter(T *centroids, T *columns, T *sizes, float *empty, const T *x, const int64_t *labels, row_parts p,
+             bool is_last) {
     CLD_SHARED(int, counts, [BLOCK_WARPS]);
     CLD_SHARED(int, members, [THREADS]);
     int64_t j = blockIdx.x, d = (int64_t)blockIdx.y * THREADS + threadIdx.x, size = 0;
@@ -151,7 +151,7 @@ static cld_status kmeans(const cld_array *labels, const cld_array *group, const 
                          const cld_array *sizes, const cld_array *empty, const cld_array *x,
                          const cld_parts *parts, int iterations) {
     unsigned count = (unsigned)cld_part_count(parts);
-    part_rows p = {*parts, x->shape[0], x->shape[1], centroids->shape[0] / count};
+    row_parts p = {*parts, x->shape[0], x->shape[1], centroids->shape[0] / count};
     int64_t largest = cld_part_rows(parts, p.rows, 0), values = p.k * p.dim;
     const T *rows = (const T *)x->data;
     T *c = (T *)centroids->data;

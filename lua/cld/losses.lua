@@ -15,10 +15,17 @@ local losses = {
   -- empty cluster's centroid is the zero vector. The centroids are differentiable: means of the rows, labels constant.
   kmeans = functional.kmeans,
 
-  --- cld(g1 (n, d), g2 (n, d), {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false})
-  -- -> loss, group accuracy: (CE(g1 C2' / T, c2) + CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on
-  -- each view (Wang, Liu and Yu, CVPR 2021). The accuracy, a 0-d tensor in 0..1, is the share of rows whose largest
-  -- logit of g1 C2' is c2.
+  --- cld(g1 (n, d), g2 (n, d), {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false, block =
+  -- 0}) -> loss, group accuracy, share of empty groups: (CE(g1 C2' / T, c2) + CE(g2 C1' / T, c1)) / 2 with labels c
+  -- and centroids C by k-means on each view (Wang, Liu and Yu, CVPR 2021). The accuracy, a 0-d tensor in 0..1, is the
+  -- share of rows whose largest logit of g1 C2' is c2. The third result, a 0-d constant in f32, is the share of groups
+  -- that no row belongs to, of the min(clusters, rows) that can have one, over both views.
+  --
+  -- block: the rows are cut into blocks of at most so many (nn.blocks), each with its own k-means and its own
+  -- centroids in the logits; all three results are means over the blocks, weighted with their rows. 0: one block.
+  -- Where clusters are as many as a block's rows or more, each row is a group of its own (the first of equal rows has
+  -- them all), and the other centroids are zero vectors, whose logits are 0: cross-view discrimination of the rows
+  -- inside their block.
   cld = functional.cld,
 }
 
@@ -42,15 +49,28 @@ local function temperature(what, options, default)
     "a number above 0")
 end
 
--- (size, dim), uniform in (-s, s) with s = 1 / sqrt(dim / 3), which makes unit rows on average.
+local draws = {}
+
+-- Uniform in (-s, s) with s = 1 / sqrt(dim / 3), which makes unit rows on average.
+function draws.uniform(rows, dim)
+  local bound = 1 / math.sqrt(dim / 3)
+  return rows:uniform_(-bound, bound)
+end
+
+-- N(0, 1), each row divided by its length.
+function draws.normal(rows) return rows:normal_():normalize(-1) end
+
+-- (size, dim)
 local function random_rows(what, size, dim, options)
-  local dtype = options.dtype or "f32"
+  local dtype, init = options.dtype or "f32", options.init or "uniform"
+  if not draws[init] then
+    caller.raise("%s: init is %s; expected 'uniform' or 'normal'", what, caller.shown(init))
+  end
   if dtype ~= "f32" and dtype ~= "f64" then
     caller.raise("%s: dtype is %s; expected 'f32' or 'f64'", what, tostring(dtype))
   end
-  local bound = 1 / math.sqrt(dim / 3)
   local settings = { dtype = dtype, device = options.device or "cpu" }
-  return caller.call(what, create.empty, { size, dim }, settings):uniform_(-bound, bound)
+  return draws[init](caller.call(what, create.empty, { size, dim }, settings), dim)
 end
 
 -- 0, and counted on where the kernels run: nothing waits for it. i64, of no dimension.
@@ -113,11 +133,12 @@ end
 local MocoQueue = {}
 MocoQueue.__index = MocoQueue
 
---- moco_queue{size =, dim =, temperature = 0.07, dtype = "f32", device = "cpu"}: a ring of keys, the negatives of
--- MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer:item() the row to be replaced
--- next, counted from 0.
+--- moco_queue{size =, dim =, temperature = 0.07, init = "uniform", dtype = "f32", device = "cpu"}: a ring of keys, the
+-- negatives of MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer:item() the row to be
+-- replaced next, counted from 0. init: its first rows: "uniform" in (-s, s), s = 1 / sqrt(dim / 3), as the published
+-- CIFAR code has them; "normal": N(0, 1), each divided by its length, as MoCo v2 (Chen et al., 2020) has them.
 function losses.moco_queue(options)
-  caller.require_fields("moco_queue", options, { "size", "dim", "temperature", "dtype", "device" })
+  caller.require_fields("moco_queue", options, { "size", "dim", "temperature", "init", "dtype", "device" })
   local size, dim = integer("moco_queue", options, "size", 1), integer("moco_queue", options, "dim", 1)
   local memory = random_rows("moco_queue", size, dim, options)
   return setmetatable({

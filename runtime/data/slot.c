@@ -44,7 +44,8 @@ static bool same_size(const cld_epoch *e, int v, int w) {
 
 /* Of view v, at v's turn. Views of one size that follow one another lie so in one tensor: a network that takes them as one
  * batch need not copy them (cld_join_rows). */
-static cld_tensor *new_view(cld_slot *s, const cld_epoch *e, int v, cld_dtype dtype, const cld_backend *device) {
+static cld_tensor *new_view(cld_slot *s, const cld_epoch *e, int v, cld_dtype dtype,
+                            const cld_backend *device) {
     int first = v, end = v + 1;
     while (first > 0 && same_size(e, first - 1, v)) first--;
     while (end < e->loader.views && same_size(e, end, v)) end++;

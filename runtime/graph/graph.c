@@ -95,7 +95,8 @@ cld_status cld_graph_inputs(cld_tensor **out, cld_tensor *const *xs, int count, 
         CLD_AUTO cld_tensor *all = new_inputs(xs[first], end - first, device);
         for (int i = first; all && i < end; i++) {
             int64_t rows = xs[i]->a.ndim ? xs[i]->a.shape[0] : 1;
-            out[i] = end - first > 1 ? cld_tensor_rows(all, (i - first) * rows, rows) : cld_tensor_retain(all);
+            out[i] =
+                end - first > 1 ? cld_tensor_rows(all, (i - first) * rows, rows) : cld_tensor_retain(all);
         }
         if (all && out[end - 1]) continue;
         for (int i = 0; i < end; i++) {

@@ -57,24 +57,28 @@ static cld_tensor *clusters_of(cld_tensor **labels, cld_tensor **empty, cld_tens
     return p->detach_centroids ? cld_tensor_detach(centroids) : cld_tensor_steal(&centroids);
 }
 
-/* Of both views' empty groups (blocks) in blocks first .. first + count - 1 of `rows` rows: their share, times that of these
- * rows in the batch. */
-static cld_tensor *weighted_share(cld_tensor *both, int64_t k, int64_t first, int64_t count, int64_t rows,
-                                  double share) {
+/* Both views' empty groups (blocks): those of blocks first .. first + count - 1, of `rows` rows each, as a share of the groups
+ * that these can have, times the rows' share of the batch. */
+static cld_tensor *weighted_share(cld_tensor *both, int64_t k, const blocks *b, int64_t first, int64_t count,
+                                  int64_t rows) {
+    double batch = (double)(b->larger + b->count * b->rows), groups = (double)(2 * (k < rows ? k : rows));
+    if (b->count == 1) return cld_mul_scalar(both, 1 / groups);
     CLD_AUTO cld_tensor *here = cld_narrow(both, 0, first, count);
-    CLD_AUTO cld_tensor *mean = here ? cld_mean(here, NULL, 0, false) : NULL;
-    return mean ? cld_mul_scalar(mean, share / (double)(2 * (k < rows ? k : rows))) : NULL;
+    CLD_AUTO cld_tensor *sum = here ? cld_sum(here, NULL, 0, false) : NULL;
+    return sum ? cld_mul_scalar(sum, (double)rows / batch / groups) : NULL;
 }
 
 static cld_tensor *share_of_empty(cld_tensor *empty1, cld_tensor *empty2, int64_t k, const blocks *b) {
     CLD_AUTO cld_tensor *both = cld_add(empty1, empty2);
-    double share = (double)(b->larger * (b->rows + 1)) / (double)(b->larger + b->count * b->rows);
-    if (!both) return NULL;
-    CLD_AUTO cld_tensor *rest =
-        weighted_share(both, k, b->larger, b->count - b->larger, b->rows, 1 - share);
-    if (!rest || b->larger == 0) return cld_tensor_steal(&rest);
-    CLD_AUTO cld_tensor *first = weighted_share(both, k, 0, b->larger, b->rows + 1, share);
-    return first ? cld_add(first, rest) : NULL;
+    CLD_AUTO cld_tensor *share =
+        both ? weighted_share(both, k, b, b->larger, b->count - b->larger, b->rows) : NULL;
+    if (share && b->larger > 0) {
+        CLD_AUTO cld_tensor *first = weighted_share(both, k, b, 0, b->larger, b->rows + 1);
+        cld_tensor *sum = first ? cld_add(first, share) : NULL;
+        cld_tensor_free(share);
+        share = sum;
+    }
+    return share ? cld_reshape(share, 0, NULL) : NULL;
 }
 
 cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor **empty, cld_tensor *g1, cld_tensor *g2,

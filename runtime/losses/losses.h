@@ -54,7 +54,8 @@ typedef struct cld_group_params {
     int64_t clusters, iterations;
     double temperature;
     bool detach_centroids; /* no gradient through the centroids */
-    int64_t block; /* rows of a block at most (cld_block_count), each with groups of its own; 0: all rows are one */
+    int64_t
+        block; /* rows of a block at most (cld_block_count), each with groups of its own; 0: all rows are one */
 } cld_group_params;
 
 /* (CE(g1 C2^T / T, c2) + CE(g2 C1^T / T, c1)) / 2, with labels c and centroids C by k-means on each view's

@@ -43,22 +43,26 @@ static cld_status check_parts(const cld_tensor *x, const cld_norm_params *p) {
     int64_t rows = x->a.shape[0], of_view = (int64_t)views * unit, count = cld_part_count(parts);
     if (parts->views < 0 || parts->blocks < 0 || parts->unit < 0 || (int64_t)views * blocks > INT32_MAX ||
         rows % of_view != 0 || (count > 1 && rows / of_view < blocks))
-        return cld_fail(CLD_INVALID,
-                        "batch_norm: %lld rows are not %d views of images of %d rows, in %d blocks of at least "
-                        "one image each",
-                        (long long)rows, parts->views, parts->unit, parts->blocks);
+        return cld_fail(
+            CLD_INVALID,
+            "batch_norm: %lld rows are not %d views of images of %d rows, in %d blocks of at least "
+            "one image each",
+            (long long)rows, parts->views, parts->unit, parts->blocks);
     if (p->total != 0 && !(p->done >= 0 && p->rows > 0 && p->done + p->rows <= p->total))
-        return cld_fail(CLD_INVALID, "batch_norm: %lld of a view's images behind %lld others are no part of %lld",
+        return cld_fail(CLD_INVALID,
+                        "batch_norm: %lld of a view's images behind %lld others are no part of %lld",
                         (long long)p->rows, (long long)p->done, (long long)p->total);
     int64_t least = count > 1 ? cld_part_rows(parts, rows, (int)count / views - 1) : rows;
     if (least * x->a.shape[2] * x->a.shape[3] >= 2) return CLD_OK;
     if (count == 1)
-        return cld_fail(CLD_INVALID, "batch_norm: training needs more than one value per channel, got input %s",
+        return cld_fail(CLD_INVALID,
+                        "batch_norm: training needs more than one value per channel, got input %s",
                         cld_describe(&x->a));
-    return cld_fail(CLD_INVALID,
-                    "batch_norm: training needs more than one value per channel, and block %d of %d of %lld images "
-                    "has one, input %s",
-                    blocks, blocks, (long long)(rows / of_view), cld_describe(&x->a));
+    return cld_fail(
+        CLD_INVALID,
+        "batch_norm: training needs more than one value per channel, and block %d of %d of %lld images "
+        "has one, input %s",
+        blocks, blocks, (long long)(rows / of_view), cld_describe(&x->a));
 }
 
 static cld_status check(const cld_tensor *x, const cld_tensor *residual, const cld_tensor *weight,

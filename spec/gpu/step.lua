@@ -56,10 +56,9 @@ function work.npid()
     drop_last = true, -- every timed step is of a full batch
   }
   local step = cld.graph(function(views, index, rate)
-    local f1, g1 = net(views[1])
-    local f2, g2 = net(views[2])
-    local instance = (bank:loss(f1, index) + bank:loss(f2, index)) / 2
-    local group = cld.losses.cld(g1, g2, { clusters = opt.clusters, iterations = 5, temperature = 0.2 })
+    local f, g = net:each(views)
+    local instance = (bank:loss(f[1], index) + bank:loss(f[2], index)) / 2
+    local group = cld.losses.cld(g[1], g[2], { clusters = opt.clusters, iterations = 5, temperature = 0.2 })
     sgd:step(instance + group, { lr = rate })
     return instance
   end, { enabled = opt.graph })

@@ -3,19 +3,19 @@
 --   local q, g = net:each({ view1, view2 }, { block = 64, normalize = true }) -- a list per output: q[1], q[2]
 --   local keys = cld.no_grad(function() return (nn.shuffled(encoder, view3, { block = 64 })) end)
 --
--- A batch falls into parts. Its rows are the views one after the other, and of each view the images are cut into blocks whose
--- sizes differ by at most one, the larger ones first (80 images, block 64: 40 + 40; 65: 33 + 32). `unit` rows side by side
--- belong to one image (9 jigsaw patches; else 1). Each block of each view is a part, and batch norm goes by each part's own
--- mean and variance. Its running statistics move once for each view, in order, by the mean over the view's blocks weighted
--- with their rows; num_batches_tracked grows by the number of views.
+-- A batch falls into parts. Its rows are the views one after the other, and of each view the images are cut into
+-- blocks whose sizes differ by at most one, the larger ones first (80 images, block 64: 40 + 40; 65: 33 + 32). `unit`
+-- rows side by side belong to one image (9 jigsaw patches; else 1). Each block of each view is a part, and batch norm
+-- goes by each part's own mean and variance. Its running statistics move once for each view, in order, by the mean
+-- over the view's blocks weighted with their rows; num_batches_tracked grows by the number of views.
 --
--- While a network runs, nn.parts() says what parts hold. A layer of one's own that mixes rows must go by them; one whose
--- result for a row depends on that row alone needs nothing. Who changes the number of rows that an image has calls the rest
--- under nn.with_parts. In evaluation batch norm mixes no rows, and parts mean nothing to it.
+-- While a network runs, nn.parts() says what parts hold. A layer of one's own that mixes rows must go by them; one
+-- whose result for a row depends on that row alone needs nothing. Who changes the number of rows that an image has
+-- calls the rest under nn.with_parts. In evaluation batch norm mixes no rows, and parts mean nothing to it.
 --
--- A batch that does not fit into memory at once can come in groups of whole blocks (nn.blocks), one call for each: the parts
--- then also say that this call has `rows` of a view's `total` images, and that `done` came before. The running statistics
--- move by each call so that after the last one they are what one call with all images makes of them.
+-- A batch that does not fit into memory at once can come in groups of whole blocks (nn.blocks), one call for each: the
+-- parts then also say that this call has `rows` of a view's `total` images, and that `done` came before. The running
+-- statistics move by each call so that after the last one they are what one call with all images makes of them.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local module = require "cld.nn.module"
@@ -29,8 +29,8 @@ local parts = {}
 -- By coroutine: one that yields takes its own along, and gives nobody else's away.
 local held = setmetatable({}, { __mode = "k" })
 
---- nn.parts() -> {views =, blocks =, unit =}, and where they come in groups done, rows and total; or nil: the batch is one
--- part. The table is to be read only.
+--- nn.parts() -> {views =, blocks =, unit =}, and where they come in groups done, rows and total; or nil: the batch is
+-- one part. The table is to be read only.
 function parts.current() return held[coroutine.running()] end
 
 --- The same in a word, which differs where they differ.
@@ -56,8 +56,8 @@ local function checked(given)
   return new
 end
 
---- nn.with_parts(parts, f, ...) -> f(...), while these parts hold: {views = 1, blocks = 1, unit = 1[, done, rows, total]}, or
--- nil for none. Those that held before do so again afterwards, after an error too.
+--- nn.with_parts(parts, f, ...) -> f(...), while these parts hold: {views = 1, blocks = 1, unit = 1[, done, rows,
+-- total]}, or nil for none. Those that held before do so again afterwards, after an error too.
 function parts.with(given, f, ...)
   local thread = coroutine.running()
   local before = held[thread]
@@ -73,10 +73,10 @@ local function block_of(name, options, images)
   return functional.block_count(images, block == nil and 0 or integer(name, "block", block))
 end
 
---- nn.blocks(n, {block = images (nil: one block of all), groups = 1}) -> {{first =, count =, blocks =, done =, total =},
--- ...}: n images in groups of whole blocks, no more groups than blocks, whose sizes in blocks differ by at most one, the
--- larger ones first. A group has `count` images from `first` (counted from 1) on, in `blocks` blocks; `done` images lie
--- before it, of `total` = n. No block has one image alone, unless that is all.
+--- nn.blocks(n, {block = images (nil: one block of all), groups = 1}) -> {{first =, count =, blocks =, done =, total
+-- =}, ...}: n images in groups of whole blocks, no more groups than blocks, whose sizes in blocks differ by at most
+-- one, the larger ones first. A group has `count` images from `first` (counted from 1) on, in `blocks` blocks; `done`
+-- images lie before it, of `total` = n. No block has one image alone, unless that is all.
 function parts.blocks(n, options)
   caller.check_fields("nn.blocks", options, { "block", "groups" })
   n = integer("nn.blocks", "n", n)
@@ -106,7 +106,8 @@ local function check_views(views)
     if view.device ~= first.device then
       raise("each: view %d is on %s, view 1 on %s", i, view.device, first.device)
     elseif view.dtype ~= first.dtype or table.concat(view.shape, " ") ~= table.concat(first.shape, " ") then
-      raise("each: view %d is %s, view 1 %s; views of one call must be alike", i, caller.shown(view), caller.shown(first))
+      raise("each: view %d is %s, view 1 %s; views of one call must be alike", i, caller.shown(view),
+        caller.shown(first))
     end
   end
   if #first.shape == 0 then raise("each: a view of no dimension has no images") end
@@ -134,14 +135,14 @@ local function by_view(views, normalize, ...)
   return table.unpack(lists, 1, lists.n)
 end
 
---- nn.each(f, {v1, v2, ...}, {block =, unit = 1, normalize = false, done =, total =}) -> one list per output of f, each with
--- an entry per view. f, a module or a function, is called once with all views' rows, under parts of its own: those that held
--- outside mean nothing inside. net:each(views, options) is the same.
+--- nn.each(f, {v1, v2, ...}, {block =, unit = 1, normalize = false, done =, total =}) -> one list per output of f,
+-- each with an entry per view. f, a module or a function, is called once with all views' rows, under parts of its own:
+-- those that held outside mean nothing inside. net:each(views, options) is the same.
 --
--- views: alike in shape, dtype and device; (n * unit, ...) each. Views that lie one after the other in one memory, as a
--- loader's do, are not copied. block: images of a block at most; nil: each view is one. normalize: the rows of every
--- output (rows, d) are divided by their length. The first dimension of an output must be a multiple of the number of views.
--- total: where these are n of so many images of a step, and `done` came before (nn.blocks).
+-- views: alike in shape, dtype and device; (n * unit, ...) each. Views that lie one after the other in one memory, as
+-- a loader's do, are not copied. block: images of a block at most; nil: each view is one. normalize: the rows of every
+-- output (rows, d) are divided by their length. The first dimension of an output must be a multiple of the number of
+-- views. total: where these are n of so many images of a step, and `done` came before (nn.blocks).
 function parts.each(f, views, options)
   caller.check_fields("each", options, { "block", "unit", "normalize", "done", "total" })
   options = options or {}
@@ -215,12 +216,12 @@ end
 
 --- nn.shuffled(net, images, {block =, unit = 1, order =, groups = 1}) -> the network's outputs, in the images' order.
 --
--- ShuffleBN (He et al., "Momentum Contrast", CVPR 2020) on one device: the images (n * unit, ...) go through the network in
--- a random order, so that a key's batch statistics are not those of its query's block, and the outputs come back in theirs.
--- order: i64 (n), from 0: the image at each place. Without it one is drawn from the global generator at each call and each
--- replay of a captured step: the stable order of n uniform numbers. In evaluation, or where all images are one block,
--- there is nothing to shuffle, and nothing is drawn. groups: the blocks go through in so many calls (nn.blocks), with the
--- memory of one.
+-- ShuffleBN (He et al., "Momentum Contrast", CVPR 2020) on one device: the images (n * unit, ...) go through the
+-- network in a random order, so that a key's batch statistics are not those of its query's block, and the outputs come
+-- back in theirs. order: i64 (n), from 0: the image at each place. Without it one is drawn from the global generator
+-- at each call and each replay of a captured step: the stable order of n uniform numbers. In evaluation, or where all
+-- images are one block, there is nothing to shuffle, and nothing is drawn. groups: the blocks go through in so many
+-- calls (nn.blocks), with the memory of one.
 function parts.shuffled(net, images, options)
   caller.check_fields("nn.shuffled", options, { "block", "unit", "order", "groups" })
   options = options or {}

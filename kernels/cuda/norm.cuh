@@ -1,0 +1,122 @@
+/* What batch norm's two directions share (norm.cu, norm_backward.cu): the rows of a batch's parts, the line that normalizes a
+ * channel, how many blocks a launch has. */
+#ifndef CLD_CUDA_NORM_CUH
+#define CLD_CUDA_NORM_CUH
+
+#include "kernels/cuda/activation.h"
+#include "kernels/cuda/channels.cuh"
+#include "kernels/cuda/conv.h"
+
+/* Vectors over the channels; those that were not given are NULL. */
+template <typename A> struct affine { const A *mean, *invstd, *weight, *bias; };
+
+/* That of a part: mean and invstd are (parts, channels). */
+template <typename A> __device__ inline affine<A> of_part(affine<A> f, int part, int channels) {
+    f.mean += (int64_t)part * channels;
+    f.invstd += (int64_t)part * channels;
+    return f;
+}
+
+/* The rows of each part. */
+typedef struct part_rows {
+    channel_rows m; /* of the largest part, which is the first */
+    cld_parts parts;
+    int64_t images, positions; /* rows: images of all parts times positions */
+    int count;                 /* of parts */
+} part_rows;
+
+__device__ inline int64_t rows_of_part(const part_rows &p, int part) {
+    return p.count == 1 ? p.m.rows : cld_part_rows(&p.parts, p.images, part) * p.positions;
+}
+
+/* The share of a thread in chunk `chunk` of all parts', of which p.m.chunks belong to each; *part: whose it is. */
+__device__ inline channel_part part_of(const part_rows &p, int chunk, int width, int *part) {
+    *part = 0;
+    if (p.count == 1) return part_of(p.m, chunk, width);
+    *part = chunk / p.m.chunks;
+    channel_part share = part_of(p.m, chunk % p.m.chunks, width);
+    int64_t begin = cld_part_begin(&p.parts, p.images, *part) * p.positions;
+    int64_t rows = rows_of_part(p, *part);
+    share.first += begin;
+    share.end = begin + (share.end < rows ? share.end : rows);
+    return share;
+}
+
+/* y = (x - mean) * scale + shift */
+template <typename A> struct line { A mean, scale, shift; };
+
+/* Of COUNT neighbours from channel c on. */
+template <typename A, int COUNT> __device__ inline void load_lines(line<A> *l, const affine<A> &f, int c) {
+    A mean[COUNT], scale[COUNT], factor[COUNT], shift[COUNT];
+    load_run<A, COUNT>(mean, f.mean + c);
+    load_run<A, COUNT>(scale, f.invstd + c);
+    for (int v = 0; v < COUNT; v++) factor[v] = 1, shift[v] = 0;
+    if (f.weight) load_run<A, COUNT>(factor, f.weight + c);
+    if (f.bias) load_run<A, COUNT>(shift, f.bias + c);
+    for (int v = 0; v < COUNT; v++) {
+        l[v].mean = mean[v];
+        l[v].scale = scale[v] * factor[v];
+        l[v].shift = shift[v];
+    }
+}
+
+/* ---- launches ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct part_launch {
+    part_rows rows;
+    dim3 blocks, threads; /* blocks.x: the chunks of all parts */
+} part_launch;
+
+static inline part_launch launch_parts(const cld_array *x, const cld_parts *parts, int width) {
+    part_launch l = {};
+    l.rows.parts = *parts;
+    l.rows.images = x->shape[0];
+    l.rows.positions = x->shape[2] * x->shape[3];
+    l.rows.count = cld_part_count(parts);
+    int64_t rows = cld_part_rows(parts, x->shape[0], 0) * l.rows.positions;
+    channel_launch of_part = launch_of(rows, x->shape[1], width, l.rows.count);
+    l.rows.m = of_part.m;
+    l.blocks = of_part.blocks;
+    l.threads = of_part.threads;
+    return l;
+}
+
+template <typename A> static inline A *vector_of(const cld_array *a) { return a ? (A *)a->data : NULL; }
+
+template <typename A>
+static inline affine<A> affine_of(const cld_array *mean, const cld_array *invstd, const cld_array *weight,
+                                  const cld_array *bias) {
+    affine<A> f = {vector_of<A>(mean), vector_of<A>(invstd), vector_of<A>(weight), vector_of<A>(bias)};
+    return f;
+}
+
+static inline dim3 finish_blocks(const part_rows &p) {
+    return dim3((unsigned)((p.m.channels + FINISH_CHANNELS - 1) / FINISH_CHANNELS), (unsigned)p.count);
+}
+static inline dim3 finish_threads() { return dim3(FINISH_CHANNELS, FINISH_DOWN); }
+
+static inline size_t partial_bytes(const part_rows &p, size_t element) {
+    return (size_t)p.count * (size_t)p.m.chunks * 2 * (size_t)p.m.channels * element;
+}
+
+/* Shared memory of a block that reduces 2 WIDTH values per thread. */
+static inline size_t shared_bytes(const part_launch &l, int width, size_t element) {
+    return (size_t)l.threads.x * l.threads.y * 2 * (size_t)width * element;
+}
+
+static inline const void *address(const cld_array *a) { return a ? a->data : NULL; }
+
+/* An optional one. */
+static inline cld_status read_activation(cld_array *out, const cld_array **which, cld_scratch_block *block,
+                                         const cld_array *a) {
+    *which = a ? out : NULL;
+    return a ? cld_cuda_channels_last(out, block, a, a->dtype, CLD_READ) : CLD_OK;
+}
+
+static inline cld_status write_activation(cld_array *out, const cld_array **which, cld_scratch_block *block,
+                                          const cld_array *a) {
+    *which = a ? out : NULL;
+    return a ? cld_cuda_channels_last(out, block, a, a->dtype, CLD_WRITE) : CLD_OK;
+}
+
+#endif

@@ -1,0 +1,254 @@
+/* The gradients of batch normalization (norm.cu): a pass over x and dy for two sums per channel of each part, and a pass that
+ * writes dx. */
+#include "kernels/cuda/norm.cuh"
+
+#define BACKWARD_UNROLL 2 /* of two or three arrays */
+
+enum mask { MASK_NONE, MASK_FROM_X, MASK_FROM_Y };
+
+/* dy where relu let the value through, else 0. x is computed with as apply does. */
+template <int MASK, typename A> __device__ inline A masked(A dy, A x, A y, const line<A> &l) {
+    if (MASK == MASK_FROM_X) y = multiply_add(x - l.mean, l.scale, l.shift);
+    return MASK != MASK_NONE && y <= 0 ? 0 : dy;
+}
+
+/* What both passes of backward read: so many rows, step apart, all loads before the first use. */
+template <typename T, int WIDTH, int MASK> struct ahead {
+    typedef typename cld_compute<T>::type A;
+    pack<T, WIDTH> dy[BACKWARD_UNROLL], x[BACKWARD_UNROLL], y[BACKWARD_UNROLL];
+
+    __device__ void load_rows(const T *from_dy, const T *from_x, const T *from_y, int64_t at, int64_t rows,
+                              int64_t step, int64_t channels) {
+        for (int u = 0; u < BACKWARD_UNROLL; u++)
+            if (u * step < rows) {
+                int64_t here = at + u * step * channels;
+                x[u] = load_pack<T, WIDTH>(from_x + here);
+                dy[u] = load_pack<T, WIDTH>(from_dy + here);
+                if (MASK == MASK_FROM_Y) y[u] = load_pack<T, WIDTH>(from_y + here);
+            }
+    }
+    /* dy where relu let the output through, else 0. */
+    __device__ A masked_dy(int u, int v, const line<A> &l) const {
+        A of_y = MASK == MASK_FROM_Y ? (A)load(y[u].at[v]) : (A)0;
+        return masked<MASK>((A)load(dy[u].at[v]), (A)load(x[u].at[v]), of_y, l);
+    }
+};
+
+/* partial (chunks of all parts, 2, channels): sums of the masked dy and of its products with x - mean. finished: the
+ * counters of finish_sums, one for each of its blocks along x. */
+template <typename T, int WIDTH, int MASK>
+__global__ void sums(typename cld_compute<T>::type *partial, unsigned *finished, T *dresidual, const T *dy,
+                     const T *x, const T *y, affine<typename cld_compute<T>::type> f, part_rows p) {
+    typedef typename cld_compute<T>::type A;
+    CLD_DYNAMIC_SHARED(A, shared);
+    const channel_rows &m = p.m;
+    if (p.count > 1 && blockIdx.x + blockIdx.y == 0)
+        for (int i = (int)(threadIdx.y * blockDim.x + threadIdx.x); i * FINISH_CHANNELS < m.channels;
+             i += (int)(blockDim.x * blockDim.y))
+            finished[i] = 0;
+    int which;
+    channel_part part = part_of(p, (int)blockIdx.x, WIDTH, &which);
+    f = of_part(f, which, m.channels);
+    A sum[2 * WIDTH];
+    for (int v = 0; v < 2 * WIDTH; v++) sum[v] = 0;
+    if (part.any) {
+        line<A> l[WIDTH];
+        load_lines<A, WIDTH>(l, f, part.column);
+        int64_t step = blockDim.y, at = part.first * m.channels + part.column;
+        for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
+            ahead<T, WIDTH, MASK> in;
+            in.load_rows(dy, x, y, at, part.end - row, step, m.channels);
+            for (int u = 0; u < BACKWARD_UNROLL; u++)
+                if (row + u * step < part.end) {
+                    pack<T, WIDTH> out;
+                    for (int v = 0; v < WIDTH; v++) {
+                        A value = load(in.x[u].at[v]), d = in.masked_dy(u, v, l[v]);
+                        sum[v] += d;
+                        sum[WIDTH + v] = multiply_add(d, value - l[v].mean, sum[WIDTH + v]);
+                        out.at[v] = store<T>(d);
+                    }
+                    if (dresidual) store_pack<T, WIDTH>(dresidual + at + u * step * m.channels, out);
+                }
+            at += BACKWARD_UNROLL * step * m.channels;
+        }
+    }
+    sum_down<A, 2 * WIDTH>(sum, shared);
+    if (threadIdx.y != 0 || !part.any) return;
+    A *to = partial + (int64_t)blockIdx.x * 2 * m.channels + part.column;
+    store_run<A, WIDTH>(to, sum);
+    store_run<A, WIDTH>(to + m.channels, sum + WIDTH);
+}
+
+/* dweight and dbias: sums over the parts, in the parts' order. */
+template <typename A> struct weight_gradients {
+    A *dweight, *dbias;
+    double *of_parts;   /* (parts, 2, channels) */
+    unsigned *finished; /* of each block along x: parts that have written theirs; the last one adds them up */
+};
+
+template <typename A>
+__device__ static void add_parts(const weight_gradients<A> &w, const part_rows &p, int c, bool any) {
+    CLD_SHARED(bool, last, [1]);
+    const volatile double *of_parts = w.of_parts;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x + threadIdx.y == 0)
+        last[0] = atomicAdd(&w.finished[blockIdx.x], 1u) == (unsigned)p.count - 1;
+    __syncthreads();
+    if (!last[0] || !any || threadIdx.y != 0) return;
+    __threadfence();
+    double dbias = 0, dweight = 0;
+    for (int part = 0; part < p.count; part++) {
+        const volatile double *from = of_parts + (int64_t)part * 2 * p.m.channels + c;
+        dbias += from[0];
+        dweight += from[p.m.channels];
+    }
+    if (w.dbias) w.dbias[c] = (A)dbias;
+    if (w.dweight) w.dweight[c] = (A)dweight;
+}
+
+/* With xhat = (x - mean) invstd and M rows of the part, in training:
+ *     dx = weight invstd (dy - sum(dy) / M - xhat sum(dy xhat) / M)
+ * The last two terms are how mean and invstd depend on x; with running statistics they do not. through (parts, 2,
+ * channels):
+ *     dx = scale dy + through[0] (x - mean) + through[1]
+ * A block takes part blockIdx.y. */
+template <typename A>
+__global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
+    finish_sums(A *through, weight_gradients<A> w, const A *partial, affine<A> f, part_rows p,
+                bool training) {
+    CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
+    const channel_rows &m = p.m;
+    int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x), part = (int)blockIdx.y;
+    bool any = c < m.channels;
+    partial += (int64_t)part * m.chunks * 2 * m.channels;
+    A sums[FINISH_SHARE], sums_x[FINISH_SHARE];
+    load_share<A>(sums, partial + c, 2 * m.channels, any ? m.chunks : 0);
+    load_share<A>(sums_x, partial + m.channels + c, 2 * m.channels, any ? m.chunks : 0);
+    double sum = 0, sum_x = 0;
+#pragma unroll
+    for (int i = 0; i < FINISH_SHARE; i++) sum += (double)sums[i], sum_x += (double)sums_x[i];
+    sum = sum_of_column(sum, shared);
+    sum_x = sum_of_column(sum_x, shared);
+    if (any && threadIdx.y == 0) {
+        line<A> l;
+        f = of_part(f, part, m.channels);
+        load_lines<A, 1>(&l, f, c);
+        double invstd = f.invstd[c], scale = l.scale, rows = (double)rows_of_part(p, part);
+        int64_t at = (int64_t)part * 2 * m.channels + c;
+        through[at] = training ? (A)(-scale * invstd * invstd * sum_x / rows) : (A)0;
+        through[at + m.channels] = training ? (A)(-scale * sum / rows) : (A)0;
+        if (p.count > 1) {
+            w.of_parts[at] = sum;
+            w.of_parts[at + m.channels] = sum_x * invstd;
+        } else {
+            if (w.dbias) w.dbias[c] = (A)sum;
+            if (w.dweight) w.dweight[c] = (A)(sum_x * invstd);
+        }
+    }
+    if (p.count > 1 && (w.dbias || w.dweight)) add_parts(w, p, c, any);
+}
+
+template <typename T, int WIDTH, int MASK>
+__global__ void gradient(T *dx, const T *dy, const T *x, const T *y,
+                         const typename cld_compute<T>::type *through,
+                         affine<typename cld_compute<T>::type> f, part_rows p) {
+    typedef typename cld_compute<T>::type A;
+    const channel_rows &m = p.m;
+    int which;
+    channel_part part = part_of(p, (int)(gridDim.x - 1 - blockIdx.x), WIDTH, &which);
+    if (!part.any) return;
+    line<A> l[WIDTH];
+    A slope[WIDTH], level[WIDTH];
+    f = of_part(f, which, m.channels);
+    through += (int64_t)which * 2 * m.channels;
+    load_lines<A, WIDTH>(l, f, part.column);
+    load_run<A, WIDTH>(slope, through + part.column);
+    load_run<A, WIDTH>(level, through + m.channels + part.column);
+    int64_t step = blockDim.y, at = part.first * m.channels + part.column;
+    for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
+        ahead<T, WIDTH, MASK> in;
+        in.load_rows(dy, x, y, at, part.end - row, step, m.channels);
+        for (int u = 0; u < BACKWARD_UNROLL; u++)
+            if (row + u * step < part.end) {
+                pack<T, WIDTH> out;
+                for (int v = 0; v < WIDTH; v++) {
+                    A value = load(in.x[u].at[v]), d = in.masked_dy(u, v, l[v]);
+                    A rest = multiply_add(slope[v], value - l[v].mean, level[v]);
+                    out.at[v] = store<T>(multiply_add(l[v].scale, d, rest));
+                }
+                store_pack<T, WIDTH>(dx + at + u * step * m.channels, out);
+            }
+        at += BACKWARD_UNROLL * step * m.channels;
+    }
+}
+
+/* ---- launches ------------------------------------------------------------------------------------------------------ */
+
+typedef struct gradients {
+    const cld_array *dx, *dresidual, *dweight, *dbias, *dy, *x, *y, *weight, *bias, *mean, *invstd;
+    const cld_norm_params *params;
+} gradients;
+
+template <typename T, int WIDTH, int MASK> static cld_status write_gradients(const gradients &g) {
+    typedef typename cld_compute<T>::type A;
+    part_launch l = launch_parts(g.x, &g.params->parts, WIDTH);
+    affine<A> f = affine_of<A>(g.mean, g.invstd, g.weight, g.bias);
+    const T *dy = (const T *)g.dy->data, *x = (const T *)g.x->data, *y = vector_of<T>(g.y);
+    T *dresidual = vector_of<T>(g.dresidual);
+    dim3 finish = finish_blocks(l.rows);
+    bool any = l.rows.m.chunks > 0;
+    CLD_SCRATCH partial, through, of_parts;
+    CLD_TRY(cld_cuda_scratch(&partial, partial_bytes(l.rows, sizeof(A))));
+    size_t vectors = 2 * (size_t)l.rows.count * (size_t)l.rows.m.channels;
+    CLD_TRY(cld_cuda_scratch(&through, vectors * sizeof(A)));
+    weight_gradients<A> w = {vector_of<A>(g.dweight), vector_of<A>(g.dbias), NULL, NULL};
+    if (l.rows.count > 1) {
+        CLD_TRY(cld_cuda_scratch(&of_parts, vectors * sizeof(double) + finish.x * sizeof(unsigned)));
+        w.of_parts = (double *)of_parts.data;
+        w.finished = (unsigned *)(w.of_parts + vectors);
+    }
+    if (any)
+        CLD_TRY(CLD_LAUNCH((sums<T, WIDTH, MASK>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
+                           (A *)partial.data, w.finished, dresidual, dy, x, y, f, l.rows));
+    CLD_TRY(CLD_LAUNCH((finish_sums<A>), finish, finish_threads(), 0, (A *)through.data, w,
+                       (const A *)partial.data, f, l.rows, g.params->training));
+    if (!g.dx || !any) return CLD_OK;
+    if (dresidual)
+        return CLD_LAUNCH((gradient<T, WIDTH, MASK_NONE>), l.blocks, l.threads, 0, (T *)g.dx->data,
+                          (const T *)dresidual, x, (const T *)NULL, (const A *)through.data, f, l.rows);
+    return CLD_LAUNCH((gradient<T, WIDTH, MASK>), l.blocks, l.threads, 0, (T *)g.dx->data, dy, x, y,
+                      (const A *)through.data, f, l.rows);
+}
+
+template <typename T, int WIDTH>
+static cld_status write_masked_gradients(const gradients &g, enum mask mask) {
+    switch (mask) {
+    case MASK_FROM_X: return write_gradients<T, WIDTH, MASK_FROM_X>(g);
+    case MASK_FROM_Y: return write_gradients<T, WIDTH, MASK_FROM_Y>(g);
+    default: return write_gradients<T, WIDTH, MASK_NONE>(g);
+    }
+}
+
+/* ---- the table's entry --------------------------------------------------------------------------------------------- */
+
+cld_status cld_cuda_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
+                                  const cld_array *dbias, const cld_array *dy, const cld_array *x,
+                                  const cld_array *y, const cld_array *weight, const cld_array *bias,
+                                  const cld_array *mean, const cld_array *invstd, const cld_norm_params *p) {
+    if (x->shape[1] == 0) return CLD_OK;
+    CLD_SCRATCH blocks[5];
+    cld_array arrays[5];
+    gradients g = {NULL, NULL, dweight, dbias, NULL, NULL, NULL, weight, bias, mean, invstd, p};
+    CLD_TRY(write_activation(&arrays[0], &g.dx, &blocks[0], dx));
+    CLD_TRY(write_activation(&arrays[1], &g.dresidual, &blocks[1], dresidual));
+    CLD_TRY(read_activation(&arrays[2], &g.dy, &blocks[2], dy));
+    CLD_TRY(read_activation(&arrays[3], &g.x, &blocks[3], x));
+    CLD_TRY(read_activation(&arrays[4], &g.y, &blocks[4], y));
+    enum mask mask = !p->relu ? MASK_NONE : y ? MASK_FROM_Y : MASK_FROM_X;
+    const void *all[] = {address(g.dx), address(g.dresidual), address(g.dy),   address(g.x), address(g.y),
+                         address(mean), address(invstd),      address(weight), address(bias)};
+    CLD_BY_WIDTH(write_masked_gradients, x, all, g, mask);
+    if (dx) CLD_TRY(cld_cuda_deliver(dx, g.dx));
+    return dresidual ? cld_cuda_deliver(dresidual, g.dresidual) : CLD_OK;
+}
