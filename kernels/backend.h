@@ -388,18 +388,42 @@ typedef struct cld_loss_ops {
                                const cld_array *queries, int64_t k, double temperature);
 } cld_loss_ops;
 
-/* ---- optimizers: kernels/cpu/optim.c -------------------------------------------------------------------------- */
+/* ---- optimizers: kernels/cpu/optim*.c -------------------------------------------------------------------------- */
 
-typedef struct cld_sgd_params {
-    double lr, momentum, weight_decay, dampening;
+/* What a step does to each parameter; each is defined in its file of runtime/optim. */
+typedef enum cld_rule { CLD_SGD, CLD_LARS, CLD_ADAM } cld_rule;
+
+/* The settings of a group of parameters. A rule looks at those that are its own. */
+typedef struct cld_rule_settings {
+    double lr, lr_factor; /* the rate is their product */
+    double weight_decay;
+    double momentum, dampening; /* sgd; lars: momentum */
     bool nesterov;
-} cld_sgd_params;
+    bool adapt; /* lars: false is neither trust ratio nor weight decay */
+    double eta; /* lars: the trust coefficient */
+    double beta1, beta2, eps;
+    bool decoupled; /* adam: the decay is of the weight (AdamW), else part of the gradient */
+} cld_rule_settings;
+
+/* One parameter of a step, and what belongs to it. All of it is dense, n elements, and but for the gradient's and the
+ * copy's of one dtype, f32 or f64. */
+typedef struct cld_step_tensor {
+    void *param;
+    const void *grad;
+    void *slots[2]; /* the rule's state: sgd, lars: momentum (NULL where that is 0); adam: the two moments */
+    int64_t *steps; /* those made with it, counted on; NULL: nobody asks */
+    void *copy;     /* of the new values, in 16 bits. NULL in this version: none is made */
+    int64_t n;
+    cld_dtype dtype, grad_dtype, copy_dtype; /* the gradient's is dtype in this version */
+    int settings;                            /* which of the step's; they ascend from tensor to tensor */
+} cld_step_tensor;
 
 /* Values of one element on the device that a step goes by; each may be NULL. */
 typedef struct cld_step_control {
-    const cld_array *lr;        /* f64: in place of the parameters' lr */
+    const cld_array *lr;        /* f64: in place of the settings' lr */
     const cld_array *condition; /* u8: nothing is written where it is 0 */
     const cld_array *scale;     /* f32: of the loss; the gradients are divided by it */
+    const cld_array *factor;    /* f64: the gradients are multiplied by it */
 } cld_step_control;
 
 typedef struct cld_scale_params {
@@ -408,13 +432,21 @@ typedef struct cld_scale_params {
 } cld_scale_params;
 
 typedef struct cld_optim_ops {
-    /* One call for all tensors, which are dense, each f32 or f64; the rule is in runtime/optim/optim.h. Written are
-     * params and buffers; buffers is NULL where momentum is 0. */
-    cld_status (*sgd)(int count, const cld_array *params, const cld_array *grads, const cld_array *buffers,
-                      const cld_sgd_params *p, const cld_step_control *control);
-    /* target = decay * target + (1 - decay) * source; nothing where the one element of condition (u8, or NULL) is 0 */
+    /* One call for all parameters of all groups. On a device that queues one launch for each dtype (lars: two), as
+     * long as the tensors' addresses fit into a launch: 560 tensors in 16 groups always do. */
+    cld_status (*step)(cld_rule rule, int count, const cld_step_tensor *tensors,
+                       const cld_rule_settings *settings, const cld_step_control *control);
+    /* target = decay * target + (1 - decay) * source; nothing where the one element of condition (u8, or NULL) is 0.
+     * decay_tensor (f64, one element, or NULL) stands in place of decay. */
     cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay,
-                      const cld_array *condition);
+                      const cld_array *decay_tensor, const cld_array *condition);
+    /* The Euclidean norm of all gradients together (dense, each f32 or f64), divided by scale; NaN where condition is 0.
+     * norm: one element, f32 or f64; factor (f64, one element): min(1, max_norm / (norm + 1e-6)), NaN if the norm is, 1
+     * if max_norm is infinite. Of control scale and condition are looked at. The same bits each time. */
+    cld_status (*grad_norm)(const cld_array *norm, const cld_array *factor, int count, const cld_array *grads,
+                            double max_norm, const cld_step_control *control);
+    /* Each array (dense, f32 or f64) times the one element of factor (f64). */
+    cld_status (*scale)(int count, const cld_array *arrays, const cld_array *factor);
     /* flag (u8, one element) becomes 0 where an element of the arrays (dense, floats) is not finite, else it stays. */
     cld_status (*all_finite)(const cld_array *flag, int count, const cld_array *arrays);
     /* The dynamic loss scale (Micikevicius et al., "Mixed Precision Training", ICLR 2018): where condition is 0, scale

@@ -1,91 +1,26 @@
-/* SGD, the exponential moving average, and the loss scale: one pass over all tensors.
- *
- * Every thread takes an equal share of all elements, whatever tensors they lie in: a network has a few large
- * tensors and many tiny ones, and a loop per tensor would spend its time starting threads. What each thread
- * does per tensor is bounded by memory bandwidth.
- */
+/* What an optimizer does beside its step: the exponential moving average, the loss scale, factors. */
 #include <math.h>
 #include <omp.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/optim.h"
 #include "kernels/cpu/simd.h"
 
-/* body(context, tensor i, its elements [start, end)) over all elements of all tensors. */
-static void for_all(int count, const cld_array *tensors, const void *context,
-                    void (*body)(const void *context, int i, int64_t start, int64_t end)) {
+void cld__for_all(int count, cld__size_of size, const void *context,
+                  void (*body)(const void *context, int i, int64_t start, int64_t end)) {
     int64_t total = 0;
-    for (int i = 0; i < count; i++) total += cld_numel(&tensors[i]);
+    for (int i = 0; i < count; i++) total += size(context, i);
 #pragma omp parallel if (total > CLD_PARALLEL_MIN)
     {
         int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
         int64_t first = total * thread / threads & ~INT64_C(15), at = 0;
         int64_t last = thread + 1 == threads ? total : (total * (thread + 1) / threads & ~INT64_C(15));
         for (int i = 0; i < count && at < last; i++) {
-            int64_t n = cld_numel(&tensors[i]);
+            int64_t n = size(context, i);
             int64_t start = first > at ? first - at : 0, end = last - at < n ? last - at : n;
             if (start < end) body(context, i, start, end);
             at += n;
         }
     }
-}
-
-/* ---- SGD ----------------------------------------------------------------------------------------------- */
-
-typedef struct sgd_context {
-    const cld_array *params, *grads, *buffers;
-    const cld_sgd_params *p;
-    double unscale; /* what the gradients are multiplied by */
-} sgd_context;
-
-CLD_SIMD static void sgd_f32(float *w, const float *grad, float *buffer, int64_t n, const cld_sgd_params *p,
-                             float unscale) {
-    float lr = (float)p->lr, momentum = (float)p->momentum, decay = (float)p->weight_decay;
-    float fresh = (float)(1 - p->dampening);
-    bool nesterov = p->nesterov;
-    if (!buffer) {
-        for (int64_t i = 0; i < n; i++) w[i] -= lr * (unscale * grad[i] + decay * w[i]);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        float g = unscale * grad[i] + decay * w[i], b = momentum * buffer[i] + fresh * g;
-        buffer[i] = b;
-        w[i] -= lr * (nesterov ? g + momentum * b : b);
-    }
-}
-
-static void sgd_f64(double *w, const double *grad, double *buffer, int64_t n, const cld_sgd_params *p,
-                    double unscale) {
-    for (int64_t i = 0; i < n; i++) {
-        double g = unscale * grad[i] + p->weight_decay * w[i];
-        if (buffer) {
-            buffer[i] = p->momentum * buffer[i] + (1 - p->dampening) * g;
-            g = p->nesterov ? g + p->momentum * buffer[i] : buffer[i];
-        }
-        w[i] -= p->lr * g;
-    }
-}
-
-static void sgd_range(const void *context, int i, int64_t start, int64_t end) {
-    const sgd_context *c = context;
-    void *w = c->params[i].data, *buffer = c->buffers ? c->buffers[i].data : NULL;
-    const void *grad = c->grads[i].data;
-    if (c->params[i].dtype == CLD_F32)
-        sgd_f32((float *)w + start, (const float *)grad + start, buffer ? (float *)buffer + start : NULL,
-                end - start, c->p, (float)c->unscale);
-    else
-        sgd_f64((double *)w + start, (const double *)grad + start, buffer ? (double *)buffer + start : NULL,
-                end - start, c->p, c->unscale);
-}
-
-static cld_status sgd(int count, const cld_array *params, const cld_array *grads, const cld_array *buffers,
-                      const cld_sgd_params *p, const cld_step_control *control) {
-    cld_sgd_params options = *p;
-    sgd_context c = {params, grads, buffers, &options, 1};
-    if (control && !cld__holds(control->condition)) return CLD_OK;
-    if (control && control->lr) options.lr = *(const double *)control->lr->data;
-    if (control && control->scale) c.unscale = 1 / (double)*(const float *)control->scale->data;
-    for_all(count, params, &c, sgd_range);
-    return CLD_OK;
 }
 
 /* ---- moving average ------------------------------------------------------------------------------------ */
@@ -114,10 +49,14 @@ static void ema_range(const void *context, int i, int64_t start, int64_t end) {
         ema_f64((double *)target + start, (const double *)source + start, end - start, c->decay);
 }
 
+static int64_t ema_size(const void *context, int i) {
+    return cld_numel(&((const ema_context *)context)->targets[i]);
+}
+
 static cld_status ema(int count, const cld_array *targets, const cld_array *sources, double decay,
-                      const cld_array *condition) {
-    ema_context c = {targets, sources, decay};
-    if (cld__holds(condition)) for_all(count, targets, &c, ema_range);
+                      const cld_array *decay_tensor, const cld_array *condition) {
+    ema_context c = {targets, sources, decay_tensor ? *(const double *)decay_tensor->data : decay};
+    if (cld__holds(condition)) cld__for_all(count, ema_size, &c, ema_range);
     return CLD_OK;
 }
 
@@ -163,9 +102,13 @@ static void finite_range(const void *context, int i, int64_t start, int64_t end)
     *c->flag = 0;
 }
 
+static int64_t finite_size(const void *context, int i) {
+    return cld_numel(&((const finite_context *)context)->arrays[i]);
+}
+
 static cld_status all_finite(const cld_array *flag, int count, const cld_array *arrays) {
     finite_context c = {arrays, flag->data};
-    for_all(count, arrays, &c, finite_range);
+    cld__for_all(count, finite_size, &c, finite_range);
     return CLD_OK;
 }
 
@@ -184,9 +127,37 @@ static cld_status update_scale(const cld_array *scale, const cld_array *good, co
     return CLD_OK;
 }
 
+/* ---- factors ------------------------------------------------------------------------------------------- */
+
+typedef struct scale_context {
+    const cld_array *arrays;
+    double factor;
+} scale_context;
+
+static int64_t scale_size(const void *context, int i) {
+    return cld_numel(&((const scale_context *)context)->arrays[i]);
+}
+
+static void scale_range(const void *context, int i, int64_t start, int64_t end) {
+    const scale_context *c = context;
+    void *data = c->arrays[i].data;
+    if (c->arrays[i].dtype == CLD_F32)
+        for (int64_t k = start; k < end; k++) ((float *)data)[k] *= (float)c->factor;
+    else
+        for (int64_t k = start; k < end; k++) ((double *)data)[k] *= c->factor;
+}
+
+static cld_status scale(int count, const cld_array *arrays, const cld_array *factor) {
+    scale_context c = {arrays, *(const double *)factor->data};
+    cld__for_all(count, scale_size, &c, scale_range);
+    return CLD_OK;
+}
+
 const cld_optim_ops cld_cpu_optim = {
-    .sgd = sgd,
+    .step = cld__optim_step,
     .ema = ema,
+    .grad_norm = cld__optim_grad_norm,
+    .scale = scale,
     .all_finite = all_finite,
     .update_scale = update_scale,
 };

@@ -1,18 +1,8 @@
-/* SGD, moving averages and the check for finite gradients: one launch for all tensors.
- *
- * A network has a few large tensors and many tiny ones, and a launch per tensor would cost more than its work. So the
- * tensors' addresses travel in a table that is part of the kernel's parameters, each block takes chunk<T>::SIZE elements of one
- * tensor, and finds which by bisection. The table lies in constant memory: nothing is copied to the device before the
- * launch, and a captured graph holds it.
- *
- * A rule says what happens to one element of each of its arrays; those that it writes come first. */
-#include "kernels/cuda/block.cuh"
+/* What an optimizer does beside its step: moving averages, the check for finite gradients, factors, the loss scale. A rule
+ * says what happens to one element of each of its arrays; those that it writes come first. */
+#include "kernels/cuda/optim.cuh"
 
-enum { THREADS = 256, ROUNDS = 4, FEW = 64, MANY = 800 }; /* MANY: what the 32 KB of parameters hold */
-
-template <typename T> struct chunk {
-    static const int SIZE = THREADS * ROUNDS * wide<T>::COUNT; /* elements of a block */
-};
+enum { MANY = 800 }; /* tensors in a launch */
 
 template <int ARRAYS, int CAPACITY> struct tensor_table {
     int count;
@@ -21,19 +11,6 @@ template <int ARRAYS, int CAPACITY> struct tensor_table {
     void *data[ARRAYS][CAPACITY];
 };
 
-template <int ARRAYS, int CAPACITY>
-__device__ inline int tensor_of(const tensor_table<ARRAYS, CAPACITY> &table, int block) {
-    int low = 0, high = table.count; /* the last that starts at block or before */
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (table.first[middle] <= block)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* All loads of a thread's ROUNDS groups are under way before the first is used. */
 template <typename T, typename rule, int CAPACITY>
 __global__ void __launch_bounds__(THREADS, 2)
@@ -41,7 +18,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     const int WIDTH = wide<T>::COUNT;
     typename rule::template on<T> r(parameters);
     if (!r.holds()) return;
-    int i = tensor_of(table, (int)blockIdx.x);
+    int i = tensor_of(table.first, table.count, (int)blockIdx.x);
     int64_t start = (int64_t)((int)blockIdx.x - table.first[i]) * chunk<T>::SIZE;
     int64_t rest = table.n[i] - start;
     int n = rest < chunk<T>::SIZE ? (int)rest : chunk<T>::SIZE;
@@ -96,7 +73,7 @@ static cld_status launch_some(int *from, int count, const cld_array *const array
     table.count = 0;
     for (; *from < count && table.count < CAPACITY; ++*from) {
         const cld_array *a = &arrays[0][*from];
-        int64_t n = cld_numel(a), more = (n + chunk<T>::SIZE - 1) / chunk<T>::SIZE;
+        int64_t n = cld_numel(a), more = chunk<T>::blocks(n);
         if (a->dtype != dtype || n == 0) continue;
         if (blocks + more > INT32_MAX && table.count > 0) break;
         int i = table.count++;
@@ -130,88 +107,49 @@ static cld_status to_all_wide(int count, const cld_array *const arrays[rule::ARR
     return to_all<double, rule>(count, arrays, CLD_F64, parameters);
 }
 
-template <typename T> static const T *data_of(const cld_array *a) { return a ? (const T *)a->data : NULL; }
-
-/* ---- SGD: the rule is in runtime/optim/optim.h -------------------------------------------------------------------- */
-
-struct sgd_control {
-    cld_sgd_params p;
-    const double *lr;
-    const uint8_t *condition;
-    const float *scale;
-};
-
-template <typename T> struct sgd_scalars {
-    T lr, momentum, decay, fresh, unscale;
-    bool nesterov, made;
-    __device__ explicit sgd_scalars(const sgd_control &c)
-        : lr((T)(c.lr ? *c.lr : c.p.lr)), momentum((T)c.p.momentum), decay((T)c.p.weight_decay),
-          fresh((T)(1 - c.p.dampening)), unscale(c.scale ? (T)(1 / (double)*c.scale) : (T)1),
-          nesterov(c.p.nesterov), made(!c.condition || *c.condition != 0) {}
-    __device__ bool holds() const { return made; }
-    __device__ T gradient(T g, T w) const { return unscale * g + decay * w; }
-};
-
-/* w, g */
-struct sgd_plain {
-    static const int ARRAYS = 2, WRITTEN = 1;
-    sgd_control control;
-    template <typename T> struct on : sgd_scalars<T> {
-        __device__ explicit on(const sgd_plain &p) : sgd_scalars<T>(p.control) {}
-        __device__ void apply(T *v) const { v[0] -= this->lr * this->gradient(v[1], v[0]); }
-    };
-};
-
-/* w, buffer, g */
-struct sgd_momentum {
-    static const int ARRAYS = 3, WRITTEN = 2;
-    sgd_control control;
-    template <typename T> struct on : sgd_scalars<T> {
-        __device__ explicit on(const sgd_momentum &p) : sgd_scalars<T>(p.control) {}
-        __device__ void apply(T *v) const {
-            T g = this->gradient(v[2], v[0]);
-            v[1] = this->momentum * v[1] + this->fresh * g;
-            v[0] -= this->lr * (this->nesterov ? g + this->momentum * v[1] : v[1]);
-        }
-    };
-};
-
-static cld_status sgd(int count, const cld_array *params, const cld_array *grads, const cld_array *buffers,
-                      const cld_sgd_params *p, const cld_step_control *control) {
-    sgd_control c = {*p, NULL, NULL, NULL};
-    if (control) {
-        c.lr = data_of<double>(control->lr);
-        c.condition = data_of<uint8_t>(control->condition);
-        c.scale = data_of<float>(control->scale);
-    }
-    if (!buffers) {
-        const cld_array *const arrays[] = {params, grads};
-        return to_all_wide(count, arrays, sgd_plain{c});
-    }
-    const cld_array *const arrays[] = {params, buffers, grads};
-    return to_all_wide(count, arrays, sgd_momentum{c});
-}
-
 /* ---- moving average: target, source ------------------------------------------------------------------------------- */
 
 struct average {
     static const int ARRAYS = 2, WRITTEN = 1;
     double decay;
+    const double *decay_on_device; /* in place of it, or NULL */
     const uint8_t *condition;
     template <typename T> struct on {
         T keep, take;
         bool made;
-        __device__ explicit on(const average &p)
-            : keep((T)p.decay), take((T)(1 - p.decay)), made(!p.condition || *p.condition != 0) {}
+        __device__ explicit on(const average &p) : made(!p.condition || *p.condition != 0) {
+            double decay = p.decay_on_device ? *p.decay_on_device : p.decay;
+            keep = (T)decay;
+            take = (T)(1 - decay);
+        }
         __device__ bool holds() const { return made; }
         __device__ void apply(T *v) const { v[0] = keep * v[0] + take * v[1]; }
     };
 };
 
 static cld_status ema(int count, const cld_array *targets, const cld_array *sources, double decay,
-                      const cld_array *condition) {
+                      const cld_array *decay_tensor, const cld_array *condition) {
     const cld_array *const arrays[] = {targets, sources};
-    return to_all_wide(count, arrays, average{decay, data_of<uint8_t>(condition)});
+    return to_all_wide(count, arrays,
+                       average{decay, data_of<double>(decay_tensor), data_of<uint8_t>(condition)});
+}
+
+/* ---- factors ------------------------------------------------------------------------------------------------------ */
+
+struct multiplication {
+    static const int ARRAYS = 1, WRITTEN = 1;
+    const double *factor;
+    template <typename T> struct on {
+        T factor;
+        __device__ explicit on(const multiplication &p) : factor((T)*p.factor) {}
+        __device__ bool holds() const { return true; }
+        __device__ void apply(T *v) const { v[0] *= factor; }
+    };
+};
+
+static cld_status scale(int count, const cld_array *arrays, const cld_array *factor) {
+    const cld_array *const lists[] = {arrays};
+    return to_all_wide(count, lists, multiplication{data_of<double>(factor)});
 }
 
 /* ---- is every element finite? ------------------------------------------------------------------------------------- */
@@ -260,4 +198,5 @@ static cld_status update_scale(const cld_array *scale, const cld_array *good, co
                       data_of<uint8_t>(condition), *p);
 }
 
-extern const cld_optim_ops cld_cuda_optim = {sgd, ema, all_finite, update_scale};
+extern const cld_optim_ops cld_cuda_optim = {cld__optim_step, ema,        cld__optim_grad_norm,
+                                             scale,           all_finite, update_scale};

@@ -3,6 +3,10 @@
 --   local sgd = cld.optim.sgd(net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 5e-4 })
 --   sgd:zero_grad(); loss:backward(); sgd:step()      -- as in PyTorch, or all three at once:
 --   local made = sgd:step(loss, { lr = 0.02 })        -- skips, and counts in sgd.skipped, a loss that is not finite
+--
+--   sgd:begin()                                       -- a step from several losses, whose gradients add up:
+--   for _, part in ipairs(parts) do sgd:add(loss(part), #part / n) end
+--   local made = sgd:finish { lr = 0.02, clip = 1 }
 local caller = require "cld.caller"
 local core = require "cld.core"
 local functional = core.optim
@@ -15,11 +19,11 @@ local function is_module(value) return type(value) == "table" and value.named_pa
 local function listed(params) return is_module(params) and params:parameters() or params end
 
 -- {{params =, settings...}, ...} as one list of tensors and {{number of them, settings...}, ...}.
-local function flattened(groups)
+local function flattened(name, groups)
   local all, settings = {}, {}
   for i, group in ipairs(groups) do
     local params = type(group) == "table" and listed(group.params)
-    if type(params) ~= "table" then caller.raise("sgd: group %d lacks its list 'params'", i) end
+    if type(params) ~= "table" then caller.raise("%s: group %d lacks its list 'params'", name, i) end
     table.move(params, 1, #params, #all + 1, all)
     settings[i] = { #params }
     for key, value in pairs(group) do
@@ -29,54 +33,85 @@ local function flattened(groups)
   return all, settings
 end
 
---- sgd(params, {lr, momentum = 0, weight_decay = 0, dampening = 0, nesterov = false}): params is a list of tensors
--- or a module, or a list of groups {params =, settings that differ...}, whose params are either. PyTorch's form:
--- g = grad + weight_decay * w; buf = momentum * buf + (1 - dampening) * g, the first time g itself; w = w - lr * buf.
+--- sgd(params, settings), lars(...), adamw(...), adam(...): params is a list of tensors or a module, or a list of
+-- groups {params =, settings that differ...}, whose params are either. The equations are in
+-- runtime/optim/{sgd,lars,adam}.c.
 --
--- :step([{lr =}]) applies the gradients at hand; parameters without one stay. :step(loss[, {lr =}]) is zero_grad,
--- backward and step. Where the loss is not finite it changes nothing: no parameter, no momentum, no row of a memory
--- bank. Whether it was made is known where the kernels run, and nothing waits for it: what :step returns is a tensor
--- (u8, of no dimension: 1 or 0), for cld.optim.ema and queue:enqueue to go by; to Lua it is always true. sgd.skipped,
--- the number of steps not made, waits for the device. (Of a dampened momentum the first step does too.)
+--   all    lr; lr_factor = 1, by which the group's rate is multiplied, a step's own too; weight_decay = 0, of adamw
+--          0.01; adapt = true: what lars alone heeds may stand in the groups of any
+--   sgd    momentum = 0, dampening = 0, nesterov = false; as torch.optim.SGD
+--   lars   momentum = 0.9, eta = 0.001: each tensor's gradient g + weight_decay w times eta |w| / |g|; adapt = false,
+--          for biases and norms: g as it is, and no decay. You et al., 2017, as Grill et al., 2020 (BYOL), have it
+--   adamw  betas = {0.9, 0.999}, eps = 1e-8; as torch.optim.AdamW, without amsgrad. Loshchilov and Hutter, ICLR 2019
+--   adam   the same, as torch.optim.Adam: the decay is part of the gradient. Kingma and Ba, ICLR 2015
 --
--- In the precision fp16, :step(loss) multiplies the loss by sgd.loss_scale, so that small gradients do not vanish, and
--- divides by it in the step: it starts at 65536, doubles after 2000 good steps and is halved where a gradient is not
--- finite, in which case the step is not made and counted as skipped. Until the next step .grad holds the larger values.
+-- :step([{lr =, clip =, grad_norm =}]) applies the gradients at hand; parameters without one stay. :step(loss[,
+-- {...}]) is zero_grad, backward and step. Where the loss is not finite it changes nothing: no parameter, no
+-- momentum, no row of a memory bank. Whether it was made is known where the kernels run, and nothing waits for it:
+-- what :step returns is a tensor (u8, of no dimension: 1 or 0), for cld.optim.ema and queue:enqueue to go by; to Lua
+-- it is always true. .skipped, the number of steps not made, waits for the device.
 --
--- A step's lr, a number or a tensor of one element, is for all groups; a step without one takes the group's, or sgd.lr,
--- which may be assigned. :zero_grad(), :state_dict(), :load_state_dict(state).
--- The state: the momentum of parameter i, counted through all groups, as "momentum.<i>", an empty tensor where it has
--- none yet; "skipped"; and once there was a step in fp16 "loss_scale" and "good_steps".
-function optim.sgd(params, options)
-  local first = not is_module(params) and type(params) == "table" and params[1]
-  if type(first) == "table" then
-    local all, groups = flattened(params)
-    return caller.call("sgd", functional.sgd, all, options, groups)
+-- :begin(), :add(loss[, weight = 1]) as often as there are losses, :finish([{...}]) is the same step from the sum of
+-- the weighted losses, each of which is let go of as soon as it was added. One that is not finite skips the whole
+-- step; the rows of a memory bank that the losses used change in finish, in the order of add. zero_grad, or an error
+-- in any of the three, ends what begin began, and nothing but the gradients has changed.
+--
+-- A step's lr, a number or a tensor of one element, is for all groups; a step without one takes the group's, or .lr,
+-- which may be assigned. clip: the gradients are scaled down to that common norm where they exceed it. .grad_norm is
+-- their norm before that in the last step with clip or grad_norm = true (f32 of no dimension, the same tensor always):
+-- NaN if that was not made, or there was none.
+--
+-- In the precision fp16 losses are multiplied by .loss_scale, so that small gradients do not vanish, and the step
+-- divides by it: it starts at 65536, doubles after 2000 good steps and is halved where a gradient is not finite in
+-- the end, in which case the step is not made, no row of a memory bank changes, and it is counted as skipped. Until
+-- the next step .grad holds the larger values, which :step() and clip_grad_norm refuse.
+--
+-- .groups is a list of tables {params =, every setting =} to read. :zero_grad(), :state_dict(),
+-- :load_state_dict(state). The state: of parameter i, counted through all groups, "momentum.<i>" (sgd, lars), or
+-- "exp_avg.<i>" and "exp_avg_sq.<i>" (adam, adamw), empty tensors where it has none yet; "step.<i>", where the rule
+-- counts the steps made with it (adam, adamw, and sgd with dampening; i64); "groups" (i64), the number of parameters
+-- in each; "skipped"; and once there was a step in fp16 "loss_scale" and "good_steps".
+for name, new in pairs(functional.rules) do
+  optim[name] = function(params, settings)
+    local first = not is_module(params) and type(params) == "table" and params[1]
+    if type(first) == "table" then
+      local all, groups = flattened(name, params)
+      return caller.call(name, new, all, settings, groups)
+    end
+    params = listed(params)
+    return caller.call(name, new, params, settings, { { type(params) == "table" and #params or 0 } })
   end
-  params = listed(params)
-  return caller.call("sgd", functional.sgd, params, options, { { type(params) == "table" and #params or 0 } })
 end
 
---- clip_grad_norm(params, max_norm) -> total norm: the gradients of params (a list of tensors, or a module), scaled
--- in place where their common norm exceeds max_norm. The norm before that is a tensor of no dimension.
-function optim.clip_grad_norm(params, max_norm)
-  local _ <close> = core.autograd.no_grad()
-  local grads, squares = {}, {}
-  for _, param in ipairs(listed(params)) do
-    local grad = param.grad
-    if grad then
-      local square <close> = grad * grad
-      grads[#grads + 1], squares[#squares + 1] = grad, square:sum()
-    end
+--- no_decay(net) -> groups for an optimizer: {params = those of two dimensions and more}, {params = biases and norms,
+-- weight_decay = 0, adapt = false}, each in the order of registration; one that would be empty is left out. net is a
+-- module, or a list of tensors.
+function optim.no_decay(net)
+  local params = listed(net)
+  if type(params) ~= "table" then
+    caller.raise("no_decay: expected a module or a list of tensors, got %s", caller.shown(net))
   end
-  if #grads == 0 then return core.tensor.zeros({}) end
-  local all <close> = core.tensor.stack(squares)
-  for _, square in ipairs(squares) do square:close() end
-  local sum <close> = all:sum()
-  local total = sum:sqrt()
-  local scale <close> = (max_norm / (total + 1e-6)):clamp_(nil, 1)
-  for _, grad in ipairs(grads) do grad:mul_(scale) end
-  return total
+  local wide, narrow = { params = {} }, { params = {}, weight_decay = 0, adapt = false }
+  for i, param in ipairs(params) do
+    if not core.tensor.is_tensor(param) then
+      caller.raise("no_decay: entry %d of the list is %s, not a tensor", i, caller.shown(param))
+    end
+    local list = (#param.shape >= 2 and wide or narrow).params
+    list[#list + 1] = param
+  end
+  local groups = {}
+  for _, group in ipairs { wide, narrow } do
+    if #group.params > 0 then groups[#groups + 1] = group end
+  end
+  return groups
+end
+
+--- clip_grad_norm(params, max_norm) -> total norm: the gradients of params (a list of tensors, or a module), scaled in
+-- place where their common norm exceeds max_norm, as torch.nn.utils.clip_grad_norm_. The norm before that is a tensor
+-- of no dimension; nothing waits for it. For gradients at hand: where an optimizer's step makes them, its `clip` does
+-- this.
+function optim.clip_grad_norm(params, max_norm)
+  return caller.call("clip_grad_norm", functional.clip_grad_norm, listed(params), max_norm)
 end
 
 -- Two modules' parameters as two lists in the same order, by name.
@@ -94,8 +129,12 @@ local function matched(target, source)
 end
 
 --- ema(target, source, decay[, made]): target = decay * target + (1 - decay) * source, in place, for every parameter.
--- Both are modules (matched by name; buffers are left alone) or lists of tensors. Nothing changes where `made`, what
--- sgd:step returned, is 0.
+-- Both are modules (matched by name; buffers are left alone) or lists of tensors. decay is a number from 0 to 1, or a
+-- tensor of one element, which is read where the parameters are: a captured step takes it as an argument, and follows a
+-- schedule. Nothing changes where `made`, what optimizer:step returned, is 0.
+--
+-- MoCo v2 moves its key encoder before the step, in front of the keys' forward, and so without `made`; BYOL moves its
+-- target after the step, with it.
 function optim.ema(target, source, decay, made)
   if is_module(target) and is_module(source) then target, source = matched(target, source) end
   caller.call("ema", functional.ema, target, source, decay, made)

@@ -6,44 +6,61 @@
 
 /* ---- callbacks after backward -------------------------------------------------------------------------- */
 
-typedef struct callback {
-    struct callback *next;
+typedef struct cld_callback {
+    struct cld_callback *next;
     cld_status (*fn)(void *context);
     void (*destroy)(void *context);
     void *context;
-} callback;
+} cld_callback;
 
-static _Thread_local callback *first_callback, **last_callback;
-static _Thread_local bool in_backward;
-static _Thread_local cld_tensor *running_condition; /* borrowed from cld_backward_if's caller */
+static _Thread_local cld_deferred *asked;           /* where callbacks go; NULL: no backward is running */
+static _Thread_local cld_tensor *running_condition; /* borrowed from cld_deferred_run's caller */
 
 cld_tensor *cld_backward_condition(void) { return running_condition; }
 
 cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(void *context),
                               void *context) {
-    callback *c = in_backward ? malloc(sizeof *c) : NULL;
+    cld_callback *c = asked ? malloc(sizeof *c) : NULL;
     if (!c) {
         if (destroy) destroy(context);
-        return cld_fail(CLD_NOMEM, "after_backward: %s",
-                        in_backward ? "out of memory" : "no backward is running");
+        return cld_fail(CLD_NOMEM, "after_backward: %s", asked ? "out of memory" : "no backward is running");
     }
-    *c = (callback){.fn = fn, .destroy = destroy, .context = context};
-    *last_callback = c;
-    last_callback = &c->next;
+    *c = (cld_callback){.fn = fn, .destroy = destroy, .context = context};
+    if (asked->last)
+        asked->last->next = c;
+    else
+        asked->first = c;
+    asked->last = c;
     return CLD_OK;
 }
 
-static cld_status run_callbacks(cld_status status) {
-    while (first_callback) {
-        callback *c = first_callback;
-        first_callback = c->next;
-        if (!first_callback) last_callback = &first_callback; /* fn may ask for more */
+/* fn may ask for more. */
+static cld_status run_callbacks(cld_deferred *list, cld_status status) {
+    while (list->first) {
+        cld_callback *c = list->first;
+        list->first = c->next;
+        if (!c->next) list->last = NULL;
         if (status == CLD_OK) status = c->fn(c->context);
         if (c->destroy) c->destroy(c->context);
         free(c);
     }
     return status;
 }
+
+cld_status cld_deferred_run(cld_deferred *later, cld_tensor *condition) {
+    if (asked) return cld_fail(CLD_INVALID, "backward: its end is called inside another backward");
+    cld_grad_scope off;
+    cld_grad_scope_begin(&off, false);
+    asked = later;
+    running_condition = condition;
+    cld_status status = run_callbacks(later, CLD_OK);
+    asked = NULL;
+    running_condition = NULL;
+    cld_grad_scope_end(&off);
+    return status;
+}
+
+void cld_deferred_drop(cld_deferred *later) { run_callbacks(later, CLD_INVALID); }
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
@@ -234,41 +251,43 @@ static cld_status run_plan(plan *p, cld_tensor *root, cld_tensor *gradient, bool
     return CLD_OK;
 }
 
-cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
-    return cld_backward_if(root, gradient, keep, NULL);
+/* The gradient that backward begins with. */
+static cld_tensor *seed_of(const cld_tensor *root, cld_tensor *gradient) {
+    if (gradient && (!cld_same_shape(&gradient->a, &root->a) || gradient->a.dtype != root->a.dtype))
+        return cld_fail_null(CLD_INVALID, "backward: the gradient is %s, the tensor %s",
+                             cld_describe(&gradient->a), cld_describe(&root->a));
+    if (gradient) return cld_tensor_retain(gradient);
+    if (cld_numel(&root->a) != 1)
+        return cld_fail_null(
+            CLD_INVALID, "backward: a gradient must be given for %s; only one-element tensors have a default",
+            cld_describe(&root->a));
+    return cld_tensor_full(root->a.dtype, root->a.ndim, root->a.shape, cld_device(root), 1.0);
 }
 
-cld_status cld_backward_if(cld_tensor *root, cld_tensor *gradient, bool keep, cld_tensor *condition) {
-    if (in_backward) return cld_fail(CLD_INVALID, "backward: called inside another backward");
+cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, bool keep, cld_deferred *later) {
+    if (asked) return cld_fail(CLD_INVALID, "backward: called inside another backward");
     if (!cld_wants_grad(root))
         return cld_fail(CLD_INVALID,
                         "backward: the tensor does not depend on anything that requires a gradient");
-    CLD_AUTO cld_tensor *seed = cld_tensor_retain(gradient);
-    if (!seed) {
-        if (cld_numel(&root->a) != 1)
-            return cld_fail(
-                CLD_INVALID,
-                "backward: a gradient must be given for %s; only one-element tensors have a default",
-                cld_describe(&root->a));
-        seed = cld_tensor_full(root->a.dtype, root->a.ndim, root->a.shape, cld_device(root), 1.0);
-        if (!seed) return cld_error_code();
-    } else if (!cld_same_shape(&seed->a, &root->a) || seed->a.dtype != root->a.dtype) {
-        return cld_fail(CLD_INVALID, "backward: the gradient is %s, the tensor %s", cld_describe(&seed->a),
-                        cld_describe(&root->a));
-    }
+    CLD_AUTO cld_tensor *seed = seed_of(root, gradient);
+    if (!seed) return cld_error_code();
     if (!root->node) return accumulate_leaf(root, cld_tensor_retain(seed));
 
     cld_grad_scope off;
     cld_grad_scope_begin(&off, false);
-    in_backward = true;
-    running_condition = condition;
-    first_callback = NULL;
-    last_callback = &first_callback;
+    asked = later;
     plan p = {0};
-    cld_status status = run_callbacks(run_plan(&p, root, seed, keep));
+    cld_status status = run_plan(&p, root, seed, keep);
     free_plan(&p);
-    in_backward = false;
-    running_condition = NULL;
+    asked = NULL;
     cld_grad_scope_end(&off);
+    return status;
+}
+
+cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
+    cld_deferred later = {0};
+    cld_status status = cld_backward_deferring(root, gradient, keep, &later);
+    if (status == CLD_OK) return cld_deferred_run(&later, NULL);
+    cld_deferred_drop(&later);
     return status;
 }

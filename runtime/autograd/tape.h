@@ -95,10 +95,11 @@ bool cld_node_has(const cld_node *n, int slot);
 #define cld_node_params(n, type)                                                                             \
     ((type *)(void *)((n)->params + 0 * sizeof(char[sizeof(type) <= CLD_NODE_PARAMS ? 1 : -1])))
 
-/* Run fn(context) once the whole of the running backward is done, in the order asked for; destroy(context) always.
- * This is how a memory bank is updated after the gradient has used the old rows. */
+/* Run fn(context) once the whole of the running backward is done, in the order asked for, or when whoever called
+ * cld_backward_deferring says so; destroy(context) always. This is how a memory bank is updated after the gradient has
+ * used the old rows. */
 cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(void *context), void *context);
-/* What cld_backward_if was given, borrowed; fn changes nothing where it is 0. NULL: no condition. */
+/* What cld_deferred_run was given, borrowed; fn changes nothing where it is 0. NULL: no condition. */
 cld_tensor *cld_backward_condition(void);
 
 /* ---- for users of the tape ---- */
@@ -117,9 +118,16 @@ void cld_grad_scope_end(cld_grad_scope *s);
  * what is there. keep: saved tensors stay, so that backward may run again. An error where root needs no gradient, where
  * a saved tensor was written in place since, or an earlier backward has let go of it. */
 cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep);
-/* The same, but what is to happen after it (cld_after_backward) depends on the one element of condition, u8 or NULL,
- * which is known on the device alone. The gradients come in any case. */
-cld_status cld_backward_if(cld_tensor *root, cld_tensor *gradient, bool keep, cld_tensor *condition);
+/* What backwards have asked for (cld_after_backward) and is still to be done: {0} is nothing. */
+typedef struct cld_deferred {
+    struct cld_callback *first, *last;
+} cld_deferred;
+/* As cld_backward, but what is to happen after it is added to `later`. */
+cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, bool keep, cld_deferred *later);
+/* Do it now, in order, up to the first error; the rest is dropped. It depends on the one element of condition (u8, or
+ * NULL), which is known on the device alone. */
+cld_status cld_deferred_run(cld_deferred *later, cld_tensor *condition);
+void cld_deferred_drop(cld_deferred *later);
 
 /* On the tape, or a leaf that asks for a gradient. */
 static inline bool cld_wants_grad(const cld_tensor *t) { return t && (t->node || t->requires_grad); }

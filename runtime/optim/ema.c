@@ -1,5 +1,5 @@
 /* The moving average of a list of tensors: checks; the pass over them is the backend's. */
-#include "runtime/optim/optim.h"
+#include "runtime/optim/ema.h"
 
 #include <stdlib.h>
 
@@ -16,9 +16,13 @@ static cld_status check_pair(const cld_tensor *target, const cld_tensor *source,
     return CLD_OK;
 }
 
-cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int count, double decay,
+cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int count, cld_decay decay,
                    cld_tensor *condition) {
-    if (!(decay >= 0 && decay <= 1)) return cld_fail(CLD_INVALID, "ema: decay is %g; expected 0 to 1", decay);
+    if (!decay.tensor && !(decay.value >= 0 && decay.value <= 1))
+        return cld_fail(CLD_INVALID, "ema: decay is %g; expected 0 to 1", decay.value);
+    if (decay.tensor && cld_numel(&decay.tensor->a) != 1)
+        return cld_fail(CLD_INVALID, "ema: decay is %s; expected one element",
+                        cld_describe(&decay.tensor->a));
     if (count < 1) return CLD_OK;
     const cld_backend *device = cld_device(targets[0]);
     if (!cld_slot(device, optim, ema)) return cld_unsupported("ema", device);
@@ -28,6 +32,8 @@ cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int c
         if (cld_device(targets[i]) != device || cld_device(sources[i]) != device)
             return cld_fail(CLD_INVALID, "ema: tensor %d is not on %s like the first", i + 1, device->name);
     }
+    CLD_AUTO cld_tensor *on_device = decay.tensor ? cld_tensor_as(decay.tensor, CLD_F64, device) : NULL;
+    if (decay.tensor && !on_device) return cld_error_code();
     cld_array *arrays = calloc(2 * (size_t)count, sizeof *arrays);
     if (!arrays) return cld_fail(CLD_NOMEM, "ema: out of memory");
     for (int i = 0; i < count; i++) {
@@ -35,7 +41,8 @@ cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int c
         arrays[count + i] = sources[i]->a;
         atomic_fetch_add(&targets[i]->storage->version, 1);
     }
-    cld_status status = device->optim->ema(count, arrays, arrays + count, decay, cld_array_of(condition));
+    cld_status status = device->optim->ema(count, arrays, arrays + count, decay.value,
+                                           cld_array_of(on_device), cld_array_of(condition));
     free(arrays);
     return status;
 }

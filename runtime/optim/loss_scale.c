@@ -1,5 +1,5 @@
 /* The dynamic scale of the loss in fp16: where it lies, and what is asked of the device for it. Nothing here waits. */
-#include "runtime/optim/optim.h"
+#include "runtime/optim/loss_scale.h"
 
 #include <stdlib.h>
 
@@ -25,16 +25,18 @@ void cld_loss_scale_drop(cld_loss_scale *s) {
     *s = (cld_loss_scale){0};
 }
 
-cld_tensor *cld_loss_scale_gradient(const cld_loss_scale *s, const cld_tensor *loss) {
+cld_tensor *cld_loss_scale_gradient(const cld_loss_scale *s, const cld_tensor *loss, double weight) {
     CLD_AUTO cld_tensor *scale = cld_tensor_as(s->scale, loss->a.dtype, cld_device(loss));
-    return scale ? cld_reshape(scale, loss->a.ndim, loss->a.shape) : NULL;
+    CLD_AUTO cld_tensor *weighted =
+        !scale || weight == 1 ? cld_tensor_retain(scale) : cld_unary_op(CLD_MUL_SCALAR, scale, weight, 0);
+    return weighted ? cld_reshape(weighted, loss->a.ndim, loss->a.shape) : NULL;
 }
 
 cld_status cld_loss_scale_check(cld_tensor *made, cld_tensor *const *params, int count) {
     const cld_backend *device = cld_device(made);
     cld_array *grads = calloc((size_t)count, sizeof *grads);
     int found = 0;
-    if (!grads) return cld_fail(CLD_NOMEM, "sgd: out of memory");
+    if (!grads) return cld_fail(CLD_NOMEM, "optimizer: out of memory");
     for (int i = 0; i < count; i++)
         if (params[i]->grad) grads[found++] = params[i]->grad->a;
     cld_status status = cld_kernel(device, optim, all_finite, &made->a, found, grads);

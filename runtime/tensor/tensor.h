@@ -46,6 +46,7 @@ struct cld_tensor {
     cld_storage *storage;
     atomic_int refs;
     bool requires_grad;
+    bool loss_scaled; /* a gradient that is multiplied by an optimizer's loss scale */
     cld_tensor *grad; /* leaves only: what backward accumulated */
     cld_node *node;   /* what produced it on the tape; NULL for leaves and constants */
     int output;       /* which of node's outputs */

@@ -127,19 +127,24 @@ static void scale() {
 
 static void step() {
     std::vector<float> w(4100, 2), gradient(4100, 24);
-    const double rate = 0.25;
+    const double rate = 0.25, half = 0.5;
     const float eight = 8;
     for (uint8_t made : {0, 1}) {
         device_array params(CLD_F32, w.data(), 4100, 4), grads(CLD_F32, gradient.data(), 4100);
         device_array lr(CLD_F64, &rate, 1), condition(CLD_U8, &made, 1), factor(CLD_F32, &eight, 1);
-        const cld_sgd_params p = {100, 0, 0.5, 0, false};
-        const cld_step_control control = {&lr, &condition, &factor};
-        WORKS(optim->sgd(1, &params, &grads, NULL, &p, &control));
-        float wanted = made ? 2 - 0.25f * (24 / 8.0f + 0.5f * 2) : 2;
+        cld_rule_settings settings[2] = {};
+        settings[1].lr = 100, settings[1].lr_factor = 2, settings[1].weight_decay = 0.5;
+        cld_step_tensor tensor = {};
+        tensor.param = params.data, tensor.grad = grads.data, tensor.n = 4100;
+        tensor.dtype = tensor.grad_dtype = CLD_F32, tensor.settings = 1;
+        device_array clip(CLD_F64, &half, 1);
+        const cld_step_control control = {&lr, &condition, &factor, &clip};
+        WORKS(optim->step(CLD_SGD, 1, &tensor, settings, &control));
+        float wanted = made ? 2 - 2 * 0.25f * (0.5f * 24 / 8.0f + 0.5f * 2) : 2;
         bool all = true;
         for (float value : params.values<float>()) all = all && value == wanted;
         CHECK(all);
-        WORKS(optim->ema(1, &params, &grads, 0.5, &condition));
+        WORKS(optim->ema(1, &params, &grads, 7, &clip, &condition)); /* by the one on the device */
         CHECK(params.values<float>()[4099] == (made ? 0.5f * wanted + 12 : wanted));
     }
 }
