@@ -156,11 +156,12 @@ static int optimizer_begin(lua_State *L) {
 /* add(loss[, weight = 1]) */
 static int optimizer_add(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
+    lua_settop(L, 3);
     cld_tensor *loss = cldL_test_tensor(L, 2);
     if (!loss)
         return luaL_error(L, "%s: expected a loss, got a %s", cldL_method_name(L, s, "add"),
                           luaL_typename(L, 2));
-    if (!lua_isnoneornil(L, 3) && !lua_isnumber(L, 3))
+    if (!lua_isnil(L, 3) && !lua_isnumber(L, 3))
         return luaL_error(L, "%s: the weight of a loss is a %s; expected a number",
                           cldL_method_name(L, s, "add"), luaL_typename(L, 3));
     double weight = luaL_optnumber(L, 3, 1);

@@ -297,6 +297,28 @@ describe("clip_grad_norm", function()
 
   it("takes a module, and is 0 where there is no gradient", function()
     assert.equal(0, cld.optim.clip_grad_norm(cld.nn.linear(2, 2), 1):item())
+    assert.equal(0, cld.optim.clip_grad_norm({}, 1):item())
+  end)
+
+  it("is f64 of gradients that all are, and tells that they are not finite", function()
+    local w = cld.zeros({ 1 }, "f64"):requires_grad_()
+    w.grad = cld.tensor({ 1e-9 }, "f64")
+    local total = cld.optim.clip_grad_norm({ w }, 1)
+    assert.same({ "f64", 1e-9 }, { total.dtype, total:item() })
+    w.grad = cld.tensor({ 1 / 0 }, "f64")
+    assert.equal(1 / 0, cld.optim.clip_grad_norm({ w }, 1):item())
+  end)
+
+  it("says what is wrong", function()
+    local w = cld.zeros(2):requires_grad_()
+    check.fails(function() cld.optim.clip_grad_norm({ w }, 0) end, "the largest norm is 0; expected a number above 0")
+    check.fails(function() cld.optim.clip_grad_norm({ w }) end,
+      "optim_spec.lua:%d+: clip_grad_norm: the largest norm is a n[%a ]+; expected a number")
+    check.fails(function() cld.optim.clip_grad_norm({ 3 }, 1) end, "entry 1 of the list is a number, not a tensor")
+    local half = cld.zeros({ 2 }, "bf16"):requires_grad_()
+    half.grad = cld.zeros({ 2 }, "bf16")
+    check.fails(function() cld.optim.clip_grad_norm({ w, half }, 1) end,
+      "the gradient of parameter 2 is bf16%[2%]; expected dense f32 or f64")
   end)
 end)
 
@@ -336,6 +358,16 @@ describe("ema", function()
       check.close(target[1], { 2, 3 })
       check.close(target[2], { { 2 } })
     end
+  end)
+
+  it("takes its decay from a tensor of one element", function()
+    for _, dtype in ipairs { "f64", "f32" } do
+      local target = cld.tensor({ 1, 2 }, dtype)
+      cld.optim.ema({ target }, { cld.tensor({ 5, 6 }, dtype) }, cld.tensor({ 0.75 }, dtype))
+      check.close(target, { 2, 3 })
+    end
+    check.fails(function() cld.optim.ema({ cld.ones(1) }, { cld.ones(1) }, cld.ones(2)) end,
+      "ema: decay is f32%[2%]; expected one element")
   end)
 
   it("changes nothing where the condition is 0", function()

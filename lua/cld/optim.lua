@@ -53,8 +53,8 @@ end
 --
 -- :begin(), :add(loss[, weight = 1]) as often as there are losses, :finish([{...}]) is the same step from the sum of
 -- the weighted losses, each of which is let go of as soon as it was added. One that is not finite skips the whole
--- step; the rows of a memory bank that the losses used change in finish, in the order of add. zero_grad, or an error
--- in any of the three, ends what begin began, and nothing but the gradients has changed.
+-- step; the rows of a memory bank that the losses used change in finish, in the order of add. zero_grad, a loss that
+-- cannot be followed, or a step that cannot be made ends what begin began, and nothing but the gradients has changed.
 --
 -- A step's lr, a number or a tensor of one element, is for all groups; a step without one takes the group's, or .lr,
 -- which may be assigned. clip: the gradients are scaled down to that common norm where they exceed it. .grad_norm is
