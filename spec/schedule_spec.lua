@@ -50,6 +50,44 @@ describe("schedule", function()
     assert.equal(3, cld.schedule.constant { base = 3 }(77))
   end)
 
+  it("is a cosine that keeps each epoch's rate, counted from 0 or from 1", function()
+    local function rate(epoch) return 0.001 + (0.03 - 0.001) * (1 + math.cos(math.pi * epoch / 200)) / 2 end
+    local given = { base = 0.03, minimum = 0.001, epochs = 200, steps_per_epoch = 10 }
+    local lr = cld.schedule.cosine_epochs(given)
+    assert.same({ 0.03, 0.03 }, { lr(0), lr(9.5) })
+    for _, epoch in ipairs { 1, 77, 199 } do
+      check.close({ lr(10 * epoch), lr(10 * epoch + 9) }, { rate(epoch), rate(epoch) }, { rtol = 1e-14 })
+    end
+    check.close(lr(5000), rate(199), { rtol = 1e-14 })
+    check.close(lr(10 * (1 - 1e-11)), rate(1), { rtol = 1e-14 }) -- a place in epochs, rounded
+    given.first = 1
+    local later = cld.schedule.cosine_epochs(given)
+    check.close({ later(0), later(1985), later(1990), later(9999) }, { rate(1), rate(199), 0.001, 0.001 },
+      { rtol = 1e-14 })
+    given.first = 2
+    check.fails(function() cld.schedule.cosine_epochs(given) end,
+      "schedule.cosine_epochs: 'first' must be 0 or 1, got 2")
+    check.fails(function() cld.schedule.cosine_epochs { base = 1, epochs = 0, steps_per_epoch = 1 } end,
+      "schedule.cosine_epochs: 'epochs' must be at least 1")
+  end)
+
+  it("is made from options with a rate for another batch size, or for any", function()
+    local opt = {
+      lr = 0.03, batch_size = 64, epochs = 200, schedule = "cosine-epochs", warmup_epochs = 5, warmup_factor = 100,
+      lr_min = 0,
+    }
+    for lr_at, base in pairs { [256] = 0.0075, [0] = 0.03, [128] = 0.015 } do
+      opt.lr_at = lr_at
+      check.close(cld.schedule.from_options(opt, 10)(9), base, { rtol = 1e-14 })
+      opt.schedule = "step"
+      opt.milestones = "120,160"
+      check.close(cld.schedule.from_options(opt, 10)(60), base, { rtol = 1e-14 })
+      opt.schedule = "cosine-epochs"
+    end
+    opt.lr_at = nil
+    check.close(cld.schedule.from_options(opt, 10)(1005), 0.0075, { rtol = 1e-14 })
+  end)
+
   it("is made from a recipe's options", function()
     local opt = { lr = 0.03, batch_size = 256, epochs = 200, schedule = "cosine", warmup_epochs = 5,
       warmup_factor = 100, milestones = "120, 160" }
@@ -83,7 +121,7 @@ describe("schedule", function()
     local make = cld.schedule
     local given = { base = 1, epochs = 2, steps_per_epoch = 10 }
     local rates = {
-      cosine = make.cosine(given), warmup_cosine = make.warmup_cosine(given),
+      cosine = make.cosine(given), cosine_epochs = make.cosine_epochs(given), warmup_cosine = make.warmup_cosine(given),
       step = make.step { base = 1, steps_per_epoch = 10, milestones = { 1 }, warmup_epochs = 1 },
       delayed = make.delayed(3, make.constant { base = 1 }),
     }

@@ -86,6 +86,26 @@ function schedule.cosine(given)
   return of_steps("cosine", half_cosine(s.base, s.minimum, math.max(s.epochs * s.steps_per_epoch, 1)))
 end
 
+--- cosine_epochs{base, steps_per_epoch, epochs, minimum = 0, first = 0}: half a cosine in steps of an epoch, as MoCo's
+-- published scripts have it (He et al., 2020): minimum + (base - minimum) (1 + cos(pi e / epochs)) / 2 all through
+-- epoch e, counted from `first`, 0 or 1 (PyContrast's scripts, InfoMin's among them, count from 1). No warm-up.
+function schedule.cosine_epochs(given)
+  local s = settings("cosine_epochs", given, {
+    base = true, steps_per_epoch = true, epochs = true, minimum = 0, first = 0,
+  })
+  if s.first ~= 0 and s.first ~= 1 then
+    caller.raise("schedule.cosine_epochs: 'first' must be 0 or 1, got %s", tostring(s.first))
+  end
+  if s.epochs < 1 or s.steps_per_epoch == 0 then
+    caller.raise "schedule.cosine_epochs: 'epochs' must be at least 1, and 'steps_per_epoch' above 0"
+  end
+  local rate = half_cosine(s.base, s.minimum, s.epochs)
+  return of_steps("cosine_epochs", function(step)
+    local epoch = math.floor(step / s.steps_per_epoch + 1e-9) -- a resumed run's step may have a rounded fraction
+    return rate(math.min(epoch, s.epochs - 1) + s.first)
+  end)
+end
+
 --- step{base, steps_per_epoch, milestones, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}: times gamma at each of
 -- the milestones {120, 160}, which are numbers of epochs done.
 function schedule.step(given)
@@ -126,15 +146,16 @@ function schedule.delayed(steps, rate)
   return of_steps("delayed", function(step) return step < steps and 0 or rate(step - steps) end)
 end
 
---- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine" or
--- "step"), warmup_epochs, warmup_factor, milestones; and where declared lr_min, gamma, and fill_epochs, which come
--- before all else and at the rate 0 (milestones are counted from their end). The base is lr * batch_size / 128 (Goyal
--- et al.'s linear scaling).
+--- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine",
+-- "cosine-epochs", which has no warm-up, or "step"), warmup_epochs, warmup_factor, milestones; and where declared
+-- lr_min, gamma, lr_at, and fill_epochs, which come before all else and at the rate 0 (milestones are counted from
+-- their end). The base is lr * batch_size / lr_at (Goyal et al.'s linear scaling); lr_at = 0: lr as it is; not
+-- declared: 128.
 function schedule.from_options(opt, steps_per_epoch)
-  local fill = rawget(opt, "fill_epochs") or 0
+  local fill, lr_at = rawget(opt, "fill_epochs") or 0, rawget(opt, "lr_at") or 128
   local given = {
-    base = opt.lr * opt.batch_size / 128, steps_per_epoch = steps_per_epoch, warmup_epochs = opt.warmup_epochs,
-    warmup_factor = opt.warmup_factor,
+    base = lr_at > 0 and opt.lr * opt.batch_size / lr_at or opt.lr, steps_per_epoch = steps_per_epoch,
+    warmup_epochs = opt.warmup_epochs, warmup_factor = opt.warmup_factor,
   }
   if fill > 0 and fill >= opt.epochs then
     user_error.raise("option '--fill-epochs': expected fewer than the %d of --epochs, got %d", opt.epochs, fill)
@@ -145,7 +166,12 @@ function schedule.from_options(opt, steps_per_epoch)
     rate = schedule.step(given)
   else
     given.epochs, given.minimum = opt.epochs - fill, rawget(opt, "lr_min")
-    rate = schedule.warmup_cosine(given)
+    if opt.schedule == "cosine-epochs" then
+      given.warmup_epochs, given.warmup_factor = nil, nil
+      rate = schedule.cosine_epochs(given)
+    else
+      rate = schedule.warmup_cosine(given)
+    end
   end
   return fill > 0 and schedule.delayed(fill * steps_per_epoch, rate) or rate
 end

@@ -166,7 +166,9 @@ groups.cld = group {
 --- The optimizer: cld.optim.sgd, the loader.
 groups.sgd = group {
   { "batch-size",   256,  "images per step; the last step of an epoch takes what is left", min = 2, max = 65536 },
-  { "lr",           0.03, "learning rate at batch size 128, scaled linearly", above = 0 },
+  { "lr",           0.03, "learning rate at a batch size of --lr-at, scaled linearly", above = 0 },
+  { "lr-at",        128,  "the batch size that --lr is meant for; 0: --lr as it is, whatever the batch size", min = 0,
+    max = 1048576 },
   { "momentum",     0.9,  "SGD momentum", min = 0, max = 1 },
   { "weight-decay", 7e-4, "SGD weight decay", min = 0 },
 }
@@ -174,7 +176,8 @@ groups.sgd = group {
 --- How long, and the learning rate over that time: cld.schedule.from_options, which reads lr and batch-size too.
 groups.schedule = group {
   { "epochs",        200,       "training epochs", min = 1, max = 1000000 },
-  { "schedule",      "cosine",  "learning rate over time", choices = { "cosine", "step" } },
+  { "schedule",      "cosine",  "learning rate over time: cosine, falling at every step; cosine-epochs, after every"
+    .. " epoch, without warm-up; step, at the milestones", choices = { "cosine", "cosine-epochs", "step" } },
   { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0 },
   { "warmup-factor", 100,       "the warm-up starts at lr divided by this", min = 1 },
   { "lr-min",        1e-6,      "where the cosine ends", min = 0 },
