@@ -25,10 +25,9 @@ typedef enum cld_rule_setting_kind {
 typedef struct cld_rule_setting {
     const char *name; /* PyTorch's */
     cld_rule_setting_kind kind;
-    size_t offset; /* in cld_rule_settings */
-    const char *
-        label; /* when the optimizer is printed; of a switch, when it differs from the default; NULL: never */
-    bool always; /* print it where it is the default as well */
+    size_t offset;     /* in cld_rule_settings */
+    const char *label; /* in print(optimizer), where it is not the default; NULL: never */
+    bool always;       /* there too (not of a switch) */
 } cld_rule_setting;
 
 /* What must be known of the steps made with a parameter. */
@@ -42,8 +41,7 @@ typedef struct cld_optim_rule {
     const char *name; /* in Lua, in errors, when printed */
     cld_rule kernel;
     int slots; /* tensors of state for each parameter, of its shape and dtype, zero at first */
-    const char
-        *slot_names[2]; /* their keys in the state are these and the parameter's number: "momentum.3" */
+    const char *slot_names[2];        /* with the parameter's number their keys in the state: "momentum.3" */
     const cld_rule_setting *settings; /* the last has no name */
     cld_rule_settings defaults;
     cld_status (*check)(const cld_rule_settings *s);      /* of the rule's own settings; (optional) */
@@ -87,9 +85,8 @@ typedef struct cld_optimizer {
     cld_tensor **slots[2]; /* of each parameter; NULL entries: no step has been made with it */
     cld_tensor *steps;     /* i64 (count): steps made with each; NULL: no group counts them */
     cld_optim_group *groups;
-    double lr; /* NaN: none given, each step must bring its own */
-    cld_tensor *
-        skipped; /* i64 of no dimension: steps not made because a loss, or in fp16 a gradient, was not finite */
+    double lr;               /* NaN: none given, each step must bring its own */
+    cld_tensor *skipped;     /* i64 of no dimension: steps that were not made */
     cld_tensor *grad_norm;   /* f32 of no dimension: NaN, or what a step was asked for */
     cld_tensor *clip_factor; /* f64 of no dimension */
     cld_loss_scale loss_scale;
