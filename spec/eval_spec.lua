@@ -76,13 +76,38 @@ describe("eval.features", function()
     check.fails(function() cld.eval.features(mean_and_one, {}) end,
       "the second argument must be a data set of cld.data, got a table")
     check.fails(function() cld.eval.features(function() end, set) end, "to return a tensor, got nil")
+    check.fails(function() cld.eval.features(function(x) return x:flatten(1, 2):flatten(2, 3) end, set) end,
+      "expected features of 2 images, one row each, got f32%[6, 24%]")
+    check.fails(function() cld.eval.features(mean_and_one, set, { layer = "instance", branch = mean_and_one }) end,
+      "give layer or branch, one of them")
   end)
 end)
 
 describe("eval.knn", function()
   it("scores", function()
     local score = cld.eval.knn { net = mean_and_one, memory = dataset(20), queries = dataset(6), k = 5 }
-    assert.same({ top1 = 1, top5 = 1 }, score)
+    assert.same({ top1 = 1 }, score) -- of two classes, of which the first five are all
+    local five = cld.data.tensors { images = cld.zeros({ 5, 4, 6, 3 }, "u8"), labels = cld.arange(0, 5, 1, "i64") }
+    assert.same({ top1 = 0.2, top5 = 1 }, cld.eval.knn { net = mean_and_one, memory = five, queries = five, k = 5 })
+  end)
+
+  it("compares features by their cosine, whatever their length", function()
+    local function longer(images) return mean_and_one(images) * cld.arange(1, #images + 1, 1, "f32"):unsqueeze(2) end
+    assert.same({ top1 = 1 }, cld.eval.knn { net = longer, memory = dataset(20), queries = dataset(6), k = 5 })
+  end)
+
+  it("compares the layer that it is told to", function()
+    local Net = nn.module "net"
+    function Net.features(_, images) return mean_and_one(images) end
+    function Net.forward(_, images) return images:flatten(2, -1) * 0 + 1 end
+    local function top1(layer)
+      return cld.eval.knn { net = Net(), memory = dataset(20), queries = dataset(6), k = 1, layer = layer }.top1
+    end
+    assert.same({ 1, 0.5, 0.5 }, { top1 "features", top1 "instance", top1(nil) })
+    check.fails(function() top1 "heads" end, "eval.knn: layer must be 'instance' .*, got 'heads'")
+    check.fails(function()
+      cld.eval.knn { net = mean_and_one, memory = dataset(20), queries = dataset(6), layer = "features" }
+    end, "the network has no method 'features'")
   end)
 
   it("says what is wrong", function()

@@ -34,7 +34,7 @@
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 local data_loader = require "cld.data.loader"
-local eval = require "cld.eval"
+local extract = require "cld.eval.extract"
 local checkpoint = require "cld.run.checkpoint"
 local figures = require "cld.run.figures"
 local folder = require "cld.run.folder"
@@ -204,12 +204,12 @@ function Run:epochs(objects)
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
   system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
-  eval.on_batch = function() self:heed_signal_in_evaluation() end
-  eval.on_not_finite = function(problem) self:end_diverged(problem) end
+  extract.on_batch = function() self:heed_signal_in_evaluation() end
+  extract.on_not_finite = function(problem) self:end_diverged(problem) end
   data_loader.on_signal = function(loader) self:heed_signal_while_waiting(loader) end
   local close = setmetatable({}, { __close = function(_, problem)
     if not problem then self:heed_signal_at_break() end
-    eval.on_batch, eval.on_not_finite, data_loader.on_signal = nil, nil, nil
+    extract.on_batch, extract.on_not_finite, data_loader.on_signal = nil, nil, nil
     system.restore_signals()
     let_go(self)
   end })

@@ -1,0 +1,181 @@
+--- The features of a data set: its images, un-augmented and in order, through a network in evaluation mode and without
+-- a tape. For all that judges a frozen network: kNN, the linear probe, files of features.
+local augment = require "cld.augment"
+local caller = require "cld.caller"
+local core = require "cld.core"
+local data = require "cld.data"
+local nn = require "cld.nn"
+local user_error = require "cld.user_error"
+local create, no_grad, raise = core.tensor, core.autograd.no_grad, caller.raise
+
+local extract = {}
+
+--- If set, a function that is called before each batch: from there cld.run heeds signals, for which a pass over a
+-- large data set is too long to wait.
+extract.on_batch = nil
+
+--- If set, a function that is told of features that are not finite, before that is an error: cld.run ends the
+-- training, whose checkpoint is not the one that has diverged.
+extract.on_not_finite = nil
+
+--- The options that `batches` and `all` take.
+extract.options = {
+  "batch_size", "augment", "branch", "layer", "mean", "std", "device", "dtype", "workers", "max_bad", "strict",
+}
+
+-- ---- the network --------------------------------------------------------------
+
+--- Evaluation mode until the guard is closed, which sets every module back to what it was.
+function extract.in_eval_mode(net)
+  if not nn.is_module(net) then return nil end
+  local was = {}
+  for _, module in ipairs(net:modules()) do was[module] = module.training end
+  net:eval()
+  return setmetatable({}, {
+    __close = function()
+      for module, training in pairs(was) do module.training = training end
+    end,
+  })
+end
+
+--- Raises unless net is a module or a function, and dataset, called `what`, a data set.
+function extract.check(name, net, dataset, what)
+  local meta = getmetatable(net)
+  if type(net) ~= "function" and not (type(net) == "table" and meta and meta.__call) then
+    raise("%s: net must be a module or a function, got %s", name, caller.shown(net))
+  elseif not data.is_dataset(dataset) then
+    raise("%s: %s must be a data set of cld.data, got %s", name, what, caller.shown(dataset))
+  end
+end
+
+local function has_features(net) return nn.is_module(net) and type(net.features) == "function" end
+
+local layers = {}
+function layers.instance(net, images) return (net(images)) end
+function layers.features(net, images) return net:features(images) end
+
+--- A function (net, images) that returns the layer's output: "instance" is the network's first output, "features" what
+-- net:features(images) returns, which is what the heads see.
+function extract.layer(name, net, layer)
+  if not layers[layer] then
+    raise("%s: layer must be 'instance' (the first output) or 'features' (what the heads see), got %s", name,
+      caller.shown(layer))
+  elseif layer == "features" and not has_features(net) then
+    raise("%s: the network has no method 'features', so its layer can only be 'instance', the first output", name)
+  end
+  return layers[layer]
+end
+
+--- The layer that a linear classifier sees: what the heads see, where a network says what that is.
+function extract.last_layer(net) return has_features(net) and "features" or "instance" end
+
+local function branch_of(name, net, options)
+  if not options.branch then return extract.layer(name, net, options.layer or "instance") end
+  if options.layer then raise("%s: give layer or branch, one of them", name) end
+  return options.branch
+end
+
+--- Where the network computes: options.device, or its parameters', else the cpu.
+function extract.device(net, options)
+  if options.device then return options.device end
+  local first = nn.is_module(net) and net:parameters()[1]
+  return first and first.device or "cpu"
+end
+
+--- What is done to an image: options.augment, or nothing but normalizing by mean and std (default: CIFAR's).
+function extract.view(dataset, options)
+  if not options.augment then
+    local height, width = dataset:size()
+    if not height then
+      raise("eval: the images of %s have sizes of their own: give an augment, such as cld.augment.center { size = 224 }"
+        , dataset.name)
+    end
+    return augment.none { size = { height, width }, mean = options.mean, std = options.std }
+  elseif options.mean or options.std then
+    raise "eval: mean and std are settings of the augmentation: give it or them"
+  end
+  return options.augment
+end
+
+-- ---- passes over a data set -----------------------------------------------------
+
+--- `for batch, features in extract.batches(name, net, dataset, options) do`: batch is the loader's, features (n, ...)
+-- is what the network makes of its images, f32 if it was of 16 bits.
+function extract.batches(name, net, dataset, options)
+  local branch = branch_of(name, net, options)
+  local loader = data.loader {
+    dataset, batch_size = options.batch_size or 256, views = 1, shuffle = false, drop_single = false,
+    augment = extract.view(dataset, options), device = extract.device(net, options), dtype = options.dtype,
+    decode = "exact", workers = options.workers, max_bad = options.max_bad, strict = options.strict,
+  }
+  local batches, _, _, closing = loader:epoch(1)
+  return function()
+    local batch = batches()
+    if not batch then return nil end
+    if extract.on_batch then extract.on_batch() end
+    local _ <close> = extract.in_eval_mode(net)
+    local _ <close> = no_grad()
+    local features = branch(net, batch.views[1])
+    if not create.is_tensor(features) then
+      raise("%s: expected the network (or `branch`) to return a tensor, got %s", name, caller.shown(features))
+    elseif features.ndim < 1 or #features ~= #batch.labels then
+      raise("%s: expected features of %d images, one row each, got %s", name, #batch.labels, caller.shown(features))
+    end
+    local is_half = features.dtype == "bf16" or features.dtype == "f16"
+    return batch, is_half and features:float() or features
+  end, nil, nil, closing
+end
+
+--- How many rows of a tensor hold something that is not finite: a tensor of no dimension, which nothing waits for.
+function extract.odd_rows(x)
+  local _ <close> = no_grad()
+  local rows <close> = x:flatten(2, -1)
+  local finite <close> = rows:isfinite()
+  local whole <close> = finite:all(2)
+  local count <close> = whole:sum()
+  return #x - count
+end
+
+--- Features that are not finite are an error, of which a run is told first.
+function extract.raise_not_finite(odd, count)
+  local problem = ("the network's features of %d of %d images are not finite"):format(odd, count)
+  if extract.on_not_finite then extract.on_not_finite(problem) end
+  user_error.raise("%s: the checkpoint has diverged, or the precision is too low", problem)
+end
+
+-- Sums up tensors of no dimension, where they are.
+local function add(sum, x)
+  if not sum then return x end
+  local _ <close> = sum
+  local _ <close> = x
+  return sum + x
+end
+
+--- all(name, net, dataset, options[, rows]) -> features (n, ...), labels i64 (n), on the device. With `rows` they must
+-- be (n, dim) and finite; rows == "unit" makes each row as long as 1.
+function extract.all(name, net, dataset, options, rows)
+  local features, odd
+  local labels, done = {}, 0
+  for batch, part in extract.batches(name, net, dataset, options) do
+    local _ <close> = no_grad()
+    if rows then
+      if part.ndim ~= 2 then
+        raise("%s: the network must make features (images, dim), got %s", name, caller.shown(part))
+      end
+      odd = add(odd, extract.odd_rows(part))
+    end
+    if not features then
+      features = create.empty({ #dataset, table.unpack(part.shape, 2) }, { dtype = part.dtype, device = part.device })
+    end
+    local unit <close> = rows == "unit" and part:normalize() or nil
+    local place <close> = features:narrow(1, done + 1, #part)
+    place:copy_(unit or part)
+    done = done + #part
+    labels[#labels + 1] = batch.labels
+  end
+  local count = odd and odd:item() or 0
+  if count > 0 then extract.raise_not_finite(count, #dataset) end
+  return features, create.cat(labels, 1):to(features.device)
+end
+
+return extract
