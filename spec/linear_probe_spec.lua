@@ -1,5 +1,5 @@
---- cld.eval.linear_probe and cld.eval.linear: the protocols' tables, steps against PyTorch's, what is kept and what must
--- not change, and wrong data. Recipes that use it are in linear_recipe_spec.
+--- cld.eval.linear_probe and cld.eval.linear: the protocols' tables, steps against PyTorch's, what is kept and what
+-- must not change, and wrong data. The recipe is in evaluation_recipes_spec.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"
@@ -28,7 +28,7 @@ local function probe_of(more)
   return cld.eval.linear_probe(options)
 end
 
--- The published epochs of which tested(p, epoch) is true, and the rate of each published epoch.
+-- The epochs that are tested, in the published count from `first` on.
 local function tested(p, first)
   local list = {}
   for epoch = 1, p.epochs do
@@ -121,7 +121,8 @@ describe("eval.linear_probe", function()
         end)
         local losses = {}
         for s = 1, #fixture.x do
-          local batch = { views = { fixture.x[s]:reshape(12, 3, 1, 1):to(device) }, labels = fixture.labels[s]:to(device) }
+          local images = fixture.x[s]:reshape(12, 3, 1, 1):to(device)
+          local batch = { views = { images }, labels = fixture.labels[s]:to(device) }
           losses[s] = probe:step(batch, fixture.rates[s]:item()).loss:item()
         end
         check.close(losses, fixture[case .. "/losses"], { atol = 1e-3, rtol = 1e-4 })
@@ -193,7 +194,7 @@ describe("eval.linear_probe", function()
 
   it("keeps the best classifier", function()
     local probe = probe_of { net = function(x) return x:mean(4):mean(3) end }
-    local test, kept = set_of(12, 6), nil
+    local test = set_of(12, 6)
     assert.is_nil(probe.best)
     cld.no_grad(function()
       probe.weight:zero_()
@@ -201,7 +202,7 @@ describe("eval.linear_probe", function()
     end)
     probe:test(test, 1)
     check.close(probe.best.top1, 1 / 6)
-    kept = probe.bias:clone()
+    local kept = probe.bias:clone()
     cld.no_grad(function() probe.bias:copy_(cld.tensor { 1, 0, 0, 0, 0, 0 }) end)
     probe:test(test, 2) -- as good, not better
     assert.equal(1, probe.best.epoch)

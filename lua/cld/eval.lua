@@ -53,12 +53,12 @@ end
 -- ---- features ---------------------------------------------------------------
 
 --- features(net, dataset, {batch_size = 256, layer = "instance", branch, mean, std, augment, device, dtype}) ->
--- features (n, d), labels i64 (n), in the data set's order, un-augmented, in eval mode. net is a module or a function of
--- the images. layer: "instance", its first output, or "features", what net:features(images) returns: what the heads
--- see. Or branch, a function (net, images) that returns what is wanted. Images keep their size and are normalized by
--- mean and std (per channel, default CIFAR's), unless an augmentation is given. All happens on the device, by default
--- that of the module's parameters, or the cpu: there are the features and the labels. dtype is the images', as the
--- loader's: f32.
+-- features (n, d), labels i64 (n), in the data set's order, un-augmented, in eval mode. net is a module or a function
+-- of the images. layer: "instance", its first output, or "features", what net:features(images) returns: what the
+-- heads see. Or branch, a function (net, images) that returns what is wanted. Images keep their size and are normalized
+-- by mean and std (per channel, default CIFAR's), unless an augmentation is given. All happens on the device, by
+-- default that of the module's parameters, or the cpu: there are the features and the labels. dtype is the images', as
+-- the loader's: f32.
 function eval.features(net, dataset, options)
   caller.check_fields("eval.features", options, extract.options)
   extract.check("eval.features", net, dataset, "the second argument")

@@ -31,7 +31,8 @@ end
 -- protocol's settings, and the options of features} -> {top1 =, top5 =, many =, medium =, few =, epoch =} of the best
 -- tested epoch, as shares, and the probe. Settings: protocols.lua. view: the training augmentation, by default the
 -- protocol's at the size and with the statistics of test_view. on_test(epoch, values) is called after each test.
--- Labels that the training set lacks, images without one, a set of one class and a network that is not finite are errors.
+-- Labels that the training set lacks, images without one, a set of one class and a network that is not finite are the
+-- user's errors.
 function linear.evaluate(options)
   local names = table.move(own_fields, 1, #own_fields, 1, {})
   for _, list in ipairs { probe_fields, protocols.fields } do table.move(list, 1, #list, #names + 1, names) end

@@ -90,14 +90,16 @@ end
 -- ---- made -------------------------------------------------------------------------
 
 local fields = {
-  "net", "train", "test", "test_view", "protocol", "layer", "branch", "device", "batch_size", "workers", "max_bad", "strict",
-  "dtype", "lr", "momentum", "weight_decay", "init",
+  "net", "train", "test", "test_view", "protocol", "layer", "branch", "device", "batch_size", "workers", "max_bad",
+  "strict", "dtype", "lr", "momentum", "weight_decay", "init", "shared",
 }
 
 --- linear_probe{net =, train =, test, protocol = "moco"|"infomin"|{...}, test_view, layer, branch, lr, momentum,
--- weight_decay, init, and the options of features}: a classifier of the classes of `train`, its weights drawn from the
--- global generator. test: the set that probe:test takes if it is given none. test_view is the augmentation for tests; layer is "features" by default if the network has that,
--- else "instance". The protocol's settings can be replaced one by one (protocols.lua).
+-- weight_decay, init, shared, and the options of features}: a classifier of the classes of `train`, its weights drawn
+-- from the global generator. test: the set that probe:test takes if it is given none. test_view is the augmentation for
+-- tests. layer is "features" by default if the network has that, else "instance". The protocol's settings can be
+-- replaced one by one (protocols.lua). shared: another probe's `shared`, of the same network and layer: what both keep
+-- of it is there once.
 -- probe.weight (classes, dim), probe.bias (classes); probe.best: {top1 =, epoch =} or nil; probe.skipped: steps whose
 -- loss was not finite. state_dict and load_state_dict: the classifier, its optimizer, the best one; not the network.
 local function new(options)
@@ -110,7 +112,7 @@ local function new(options)
   local layer = options.branch == nil and (options.layer or extract.last_layer(net)) or nil
   local self = setmetatable({
     net = net, test_view = options.test_view, device = extract.device(net, options), counts = shots.counts(train),
-    test_set = options.test, branch = options.branch or extract.layer("eval.linear_probe", net, layer), kept = {},
+    test_set = options.test, branch = options.branch or extract.layer("eval.linear_probe", net, layer),
     passes = {
       augment = options.test_view, branch = options.branch, layer = layer, device = options.device,
       batch_size = options.batch_size, workers = options.workers, max_bad = options.max_bad, strict = options.strict,
@@ -121,7 +123,7 @@ local function new(options)
     extract.check("eval.linear_probe", net, options.test, "test")
     shots.check_test(self.counts, options.test)
   end
-  self.frozen = frozen_state(net)
+  self.shared = options.shared or { frozen = frozen_state(net), features = {} }
   self.weight, self.bias = new_weights(#self.counts, feature_dim(self, train), p.init, self.device)
   self.sgd = optim.sgd({ self.weight, self.bias },
     { lr = p.lr, momentum = p.momentum, weight_decay = p.weight_decay })
@@ -166,17 +168,17 @@ end
 
 -- Of a test set, kept for the next test if they are small: the network does not change.
 local function features_of(self, set)
-  local kept = self.kept[set]
+  local kept = self.shared.features[set]
   if kept then return kept[1], kept[2] end
   local features, labels = extract.all("eval.linear_probe", self.net, set, self.passes, "rows")
   features = features:to "f32"
-  if features:numel() * 4 <= KEPT_BYTES then self.kept[set] = { features, labels } end
+  if features:numel() * 4 <= KEPT_BYTES then self.shared.features[set] = { features, labels } end
   return features, labels
 end
 
---- test(data set or nil[, epoch]) -> {top1 =, top5 =, many =, medium =, few =} as shares (eval/shots.lua): top5 only of 5
--- classes and more, the others only where at least two of them have classes. With an epoch the classifier is kept as
--- the best so far, if it is.
+--- test(data set or nil[, epoch]) -> {top1 =, top5 =, many =, medium =, few =} as shares (eval/shots.lua): top5 only
+-- of 5 classes and more, the others only where at least two of them have classes. With an epoch the classifier is kept
+-- as the best so far, if it is.
 function methods:test(set, epoch)
   set = set or self.test_set
   extract.check("linear_probe:test", self.net, set, "the data set")
@@ -198,8 +200,9 @@ end
 function methods:check_frozen()
   if not nn.is_module(self.net) then return end
   local now = self.net:state_dict()
-  for _, name in ipairs(sorted_keys(self.frozen)) do
-    if not now[name] or not same_bits(self.frozen[name], now[name]) then
+  local frozen = self.shared.frozen
+  for _, name in ipairs(sorted_keys(frozen)) do
+    if not now[name] or not same_bits(frozen[name], now[name]) then
       user_error.raise("linear evaluation: '%s' of the frozen network is no longer what it was in the checkpoint", name)
     end
   end

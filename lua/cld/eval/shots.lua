@@ -54,8 +54,8 @@ function shots.check_test(counts, test)
   local ones <close> = create.ones({ #test }, "f64")
   for c, count in ipairs(sums_by_class(test.labels, ones, math.max(test.classes, #counts))) do
     if count > 0 and (counts[c] or 0) == 0 then
-      user_error.raise("linear evaluation: %s has %d images of class %s, and the training set has none of it", test.name,
-        math.tointeger(count), class_shown(test, c - 1))
+      user_error.raise("linear evaluation: %s has %d images of class %s, and the training set has none of it",
+        test.name, math.tointeger(count), class_shown(test, c - 1))
     end
   end
 end
