@@ -27,9 +27,21 @@ static int writer_close(lua_State *L) {
     return 0;
 }
 
-/* w:put(string) */
+/* The elements of a tensor, row by row, as they lie in memory. */
+static int put_tensor(lua_State *L, writer *w, cld_tensor *x) {
+    cld_tensor **near = cldL_new_tensor(L);
+    *near = cld_tensor_on_host(x);
+    if (!*near) return cldL_raise(L);
+    const cld_array *a = &(*near)->a;
+    cldL_check_status(L, cld_writer_put(&w->file, a->data, (size_t)cld_numel(a) * cld_dtype_size(a->dtype)));
+    return 0;
+}
+
+/* w:put(string, or tensor) */
 static int writer_put(lua_State *L) {
     writer *w = check_writer(L);
+    cld_tensor *x = cldL_test_tensor(L, 2);
+    if (x) return put_tensor(L, w, x);
     size_t bytes;
     const char *data = luaL_checklstring(L, 2, &bytes);
     cldL_check_status(L, cld_writer_put(&w->file, data, bytes));

@@ -64,6 +64,7 @@ local step = cld.graph(function(views, rate)
   return means
 end, { enabled = opt.graph, device = opt.device })
 
+run:describe { test_view = sets.test_view, layer = "instance" }
 for epoch in run:epochs { net = net, keys = keys, queue = queue, sgd = sgd, loader = loader } do
   for batch in loader:epoch(epoch) do
     run:track(step(batch.views, lr(run.step)))

@@ -68,6 +68,7 @@ local fill_step  = stepper(function(loss)                   -- renews the bank's
   loss:backward()
 end)
 
+run:describe { test_view = sets.test_view, layer = "instance" }
 for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } do
   local step = epoch > opt.fill_epochs and train_step or fill_step
   for batch in loader:epoch(epoch) do

@@ -1,49 +1,47 @@
---- kNN accuracy of a checkpoint, beside that of raw pixels and of an untrained network with --baselines.
+--- kNN accuracy of a checkpoint of any recipe, or of published weights; beside that of raw pixels and of an untrained
+-- network with --baselines. Images, their preparation, k, T and the layer are the run's own unless they are given.
 --
---   cldlua recipes/knn.lua --checkpoint runs/NAME/checkpoint.safetensors --baselines
+--   cldlua recipes/knn.lua --checkpoint runs/NAME --baselines
+--   cldlua recipes/knn.lua --checkpoint moco_v2_800ep_pretrain.pth.tar --data /imagenet --dataset imagenet
 local cld = require "cld"
 local user_error = require "cld.user_error"
+local subject = require "cld.eval.subject"
 
 local opt = cld.options {
   about = "kNN accuracy of a checkpoint",
-  { "checkpoint", "checkpoint.safetensors", "runs/NAME/checkpoint.safetensors, or runs/NAME", nonempty = true },
-  { "data",       "",    "folder that holds the data set; empty: where the run had it" },
-  cld.options.knn,
-  { "baselines",  false, "also score raw pixels and an untrained network" },
-  { "device",     "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
-  { "precision",  "fp32", "of convolutions and linear layers, whatever the run's was",
-    choices = { "fp32", "tf32", "bf16", "fp16" } },
-  { "threads",    0,     "compute threads; 0: OMP_NUM_THREADS, or one per core", min = 0 },
+  cld.options.checkpoint,
+  { "knn-k",     0,      "neighbours that vote; 0: as many as in the run, or 200", min = 0 },
+  { "knn-t",     0.0,    "temperature of their votes; 0: the run's, or 0.1", min = 0 },
+  { "layer",     "auto", "what is compared: instance (the first output), features (what the heads see); auto: as in"
+    .. " the run, of published weights features", choices = { "auto", "instance", "features" } },
+  { "baselines", false,  "also score raw pixels and an untrained network" },
+  cld.options.machine,
 }
-local device = user_error.call(cld.cuda.resolve, opt.device)
-cld.set_precision(opt.precision)
-if opt.threads > 0 then user_error.call(cld.set_num_threads, opt.threads) end
+local device     = subject.set_up(opt)
+local net, about = subject.load(opt)
+local sets, data = subject.sets(opt, about)
+if not sets.test then user_error.raise("%s: it has no test images with classes to score", data.data) end
+local view       = subject.view(opt, about, sets)
+local k          = opt.knn_k > 0 and opt.knn_k or about.knn.k or 200
+local t          = opt.knn_t > 0 and opt.knn_t or about.knn.temperature or 0.1
+local layer      = opt.layer ~= "auto" and opt.layer or about.layer
+local memory     = sets.memory or sets.train
 
--- The network and its data as the run had them.
-local run   = cld.run.load(opt.checkpoint, {
-  { "dataset", "cifar10", "the kind of data set", choices = cld.data.splits.names },
-  cld.options.encoder,
-  { "seed", 1, "of the untrained network" },
-})
-local was   = run.options
-if opt.data ~= "" then was.data = opt.data end
-local sets  = cld.data.splits(was)
-if not sets.test then user_error.raise("%s: it has no test images with classes to score", was.data) end
-cld.manual_seed(was.seed)
-local net   = cld.models.from_options(was):to(device)
+print(("k %d, T %g, layer %s, memory of %d images, %d queries"):format(k, t, layer, #memory, #sets.test))
+print("images: " .. subject.view_text(view))
 
-local function score(what, branch)
+local function score(what, encoder, branch)
   local r = cld.eval.knn {
-    net = net, memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k, temperature = opt.knn_t,
-    branch = branch, augment = sets.test_view,
+    net = encoder:to(device), memory = memory, queries = sets.test, k = k, temperature = t, augment = view,
+    layer = not branch and layer or nil, branch = branch, workers = opt.workers,
   }
-  print(("%-20s top-1 %5.1f %%   top-5 %5.1f %%"):format(what, 100 * r.top1, 100 * r.top5))
+  local top5 = r.top5 and ("   top-5 %5.1f %%"):format(100 * r.top5) or ""
+  print(("%-20s top-1 %5.1f %%%s"):format(what, 100 * r.top1, top5))
 end
 
 if opt.baselines then
-  score("raw pixels", function(_, images) return images:flatten(2, -1):normalize() end)
-  score("untrained network")
+  score("raw pixels", net, function(_, images) return images:flatten(2, -1) end)
+  cld.manual_seed(data.seed)
+  if about.description then score("untrained network", cld.models.build(about.description)) end
 end
-
-cld.run.restore(run, { net = net })
-score(("after %d epochs"):format(run.position.epoch))
+score(about.epoch and ("after %d epochs"):format(about.epoch) or "published", net)

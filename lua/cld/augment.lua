@@ -178,6 +178,37 @@ function augment.list(steps)
   return list
 end
 
+--- The steps as plain tables, such as a file can hold: {{op = "flip", p = 0.5}, ...}. from_table makes a list of them.
+function List:to_table()
+  local plain = {}
+  for i = 1, check_entries(self) do
+    plain[i] = {}
+    for key, value in pairs(self[i]) do plain[i][key] = copy(value) end
+  end
+  return plain
+end
+
+--- from_table(what to_table returned) -> the same list. What is wrong with a step is an error that names it.
+function augment.from_table(steps)
+  if type(steps) ~= "table" then
+    caller.raise("augment.from_table: expected a list of steps, got %s", caller.shown(steps))
+  end
+  local made = {}
+  for i = 1, check_entries(steps) do
+    local given, step = steps[i], {}
+    local kind = type(given) == "table" and kinds[given.op]
+    if not kind then
+      caller.raise("augment.from_table: step %d is %s; expected {op = its kind, settings}", i,
+        type(given) == "table" and "of the kind " .. caller.shown(given.op) or caller.shown(given))
+    end
+    for key, value in pairs(given) do
+      if key ~= "op" then step[key] = value end
+    end
+    made[i] = construct(kind, step)
+  end
+  return augment.list(made)
+end
+
 -- ---- presets ----------------------------------------------------------------
 
 -- A preset's settings: its own, then the caller's.

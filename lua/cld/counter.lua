@@ -1,7 +1,7 @@
 --- How far a long job is, on a terminal alone: one line, redrawn in place. Elsewhere nothing is printed.
 --
 --   local count = counter.new("train", #set)
---   count:step()          -- once for each
+--   count:step()          -- once for each; or count:step(64), of so many at once
 --   count:clear()         -- before anything else is printed, and at the end
 local clock = require "cld.core".system.clock
 local duration = require "cld.run.progress".duration
@@ -18,9 +18,10 @@ function counter.new(what, total)
     Counter)
 end
 
-function Counter:step()
-  self.done = self.done + 1
-  if not self.line.columns or self.done % 16 ~= 0 or clock() - self.drawn_at < redrawn.every then return end
+function Counter:step(count)
+  local before = self.done
+  self.done = before + (count or 1)
+  if not self.line.columns or self.done // 16 == before // 16 or clock() - self.drawn_at < redrawn.every then return end
   self.drawn_at = clock()
   local rate = self.done / math.max(self.drawn_at - self.started, 1e-9)
   self.line:draw(("%s: %d of %d images, %.0f a second, %s left"):format(self.what, self.done, self.total, rate,

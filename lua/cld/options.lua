@@ -24,8 +24,8 @@ local values = require "cld.options.values"
 local options = {}
 
 --- Groups of options that recipes share (options/groups.lua): .encoder, .images, .cifar, .folder, .imagenet, .stl10,
--- .kitchen_hc, .npid, .moco, .cld, .sgd, .schedule, .knn, .training. Each is a list of declarations; called with
--- {name = value}, with other defaults.
+-- .kitchen_hc, .npid, .moco, .cld, .sgd, .schedule, .knn, .checkpoint, .machine, .training. Each is a list of
+-- declarations; called with {name = value}, with other defaults.
 for name, group in pairs(groups) do options[name] = group end
 
 -- ---- declarations -----------------------------------------------------------

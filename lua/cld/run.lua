@@ -1,6 +1,7 @@
 --- A training run: its folder, log, progress, checkpoints, and its going on where it was stopped.
 --
 --   local run = cld.run(opt)                                          -- opt of cld.options{..., cld.options.training}
+--   run:describe { test_view = view, layer = "instance" }             -- for whoever takes up its checkpoint later
 --   for epoch in run:epochs { net = net, sgd = sgd, loader = loader } do
 --     for batch in loader:epoch(epoch) do
 --       ...; sgd:step(loss, { lr = lr(run.step) })                    -- run.step counts all steps from 0
@@ -36,6 +37,7 @@ local user_error = require "cld.user_error"
 local data_loader = require "cld.data.loader"
 local extract = require "cld.eval.extract"
 local checkpoint = require "cld.run.checkpoint"
+local description = require "cld.run.description"
 local figures = require "cld.run.figures"
 local folder = require "cld.run.folder"
 local divergence = require "cld.run.divergence"
@@ -185,6 +187,14 @@ end
 -- Whether a loader counts the seconds for which its batches were waited for.
 local function has_waited(loader) return type(loader) == "table" and type(rawget(loader, "waited")) == "number" end
 
+--- describe{test_view =, layer = "instance"|"features", knn = {k =, temperature =}, source}: what the checkpoint is to
+-- say of its networks beside how they are made (run/description.lua): the augmentation of test images, which output is
+-- compared, and how; knn is by default that of the options. Before run:epochs.
+function Run:describe(given)
+  if self.states then error("run:describe: call it before run:epochs", 2) end
+  self.described = description.fields(given)
+end
+
 --- `for epoch in run:epochs { name = object, ..., loader = loader } do`: 1 to opt.epochs, or what a resumed run has
 -- left of them. The objects have state_dict and load_state_dict, or are tensors, or tables {name = tensor}, which are
 -- restored in place; a loader needs no state: on resume in the middle of an epoch it is told to begin at the image
@@ -193,6 +203,7 @@ function Run:epochs(objects)
   local _ <close> = c_locale()
   if not self.held then error("run:epochs: this run has ended; cld.run with resume = true goes on with it", 2) end
   self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
+  self.description = description.of(objects, self.described, self.opt)
   self.shape = position.shape(self.loader, self.opt)
   self.steps_per_epoch = self.shape.steps
   if self.loaded then resume(self) else record.write(self.held, self.opt, self.sources) end
@@ -356,6 +367,7 @@ function Run:save()
   stored.order = order.of(self.opt, self.loader)
   local ok, message = pcall(checkpoint.save, self.held, folder.checkpoint, self.states, {
     options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(), position = stored,
+    description = self.description,
   })
   if not ok then
     self:check_folder()

@@ -115,7 +115,7 @@ local function of_cifar(opt)
       mirror = rawget(opt, "mirror"),
     }
   end
-  return { train = set "train", test = set "test" }
+  return { train = set "train", test = set "test", test_view = augment.none() }
 end
 
 local function of_stl10(opt)
@@ -152,7 +152,7 @@ local by_name = {
 
 --- splits(opt) -> {train =, test =, memory =, test_view =} of the options of cld.options.cifar, .folder, .imagenet,
 -- .stl10 or .kitchen_hc: opt.dataset says which. test: the queries of kNN, nil if there are none; memory: nil if it is
--- train; test_view: nil if images need no more than to be normalized.
+-- train; test_view: how an image is prepared for evaluation.
 local function new(opt)
   local make = by_name[opt.dataset]
   if not make then caller.raise("data.splits: no data set is called '%s'", tostring(opt.dataset)) end
@@ -162,5 +162,51 @@ end
 
 --- The names that opt.dataset can have.
 splits.names = sorted_keys(by_name)
+
+-- ---- of a run, later ------------------------------------------------------------
+
+local native = { cifar10 = 32, cifar100 = 32, kitchen_hc = 32, stl10 = 96 } -- the sizes of the published recipes
+
+-- The options of a data set with their defaults, and of a run of the same data set those that it had.
+local function options_of(name, stored, where)
+  local groups = require "cld.options"
+  local group = groups[name:find "^cifar" and "cifar" or name]
+  local opt = { seed = 1, size = native[name] or 224, workers = stored.workers }
+  local was = stored.dataset == name and stored or {}
+  for _, list in ipairs { group, { { "seed", 1, "of the held out images", min = 0 } }, groups.images } do
+    for _, declaration in ipairs(list) do
+      local field = declaration[1]:gsub("-", "_")
+      if opt[field] == nil then opt[field] = declaration[2] end
+      if was[field] ~= nil then
+        groups.check(where, { declaration }, was)
+        opt[field] = was[field]
+      end
+    end
+  end
+  opt.dataset = name
+  return opt
+end
+
+--- of_run(where, stored, {dataset, data, size}) -> what splits returns, and the options that say so: the data set that
+-- a run's stored options name; or as given another one, of another place, at another size. `where` is the checkpoint's
+-- path, for messages. A data set that no option names is a folder.
+function splits.of_run(where, stored, given)
+  local name = given.dataset or stored.dataset or "folder"
+  if not by_name[name] then
+    user_error.raise("%s: its option 'dataset' is %s; expected one of %s", where, caller.shown(name),
+      table.concat(splits.names, ", "))
+  end
+  local data = given.data or stored.dataset == name and stored.data
+  if type(data) ~= "string" then
+    user_error.raise("%s does not say where images like those of its run are: give --data%s", where,
+      given.dataset and "" or " and --dataset, which is 'folder' otherwise")
+  end
+  local opt = options_of(name, stored, where)
+  opt.data, opt.size, opt.download = data, given.size or opt.size, false
+  local ok, result = pcall(new, opt)
+  if ok then return result, opt end
+  if given.dataset or not given.data or name == "folder" then error(result, 0) end
+  user_error.raise("%s; --dataset folder takes it for a folder of images", tostring(result))
+end
 
 return setmetatable(splits, { __call = function(_, opt) return new(opt) end })

@@ -4,6 +4,7 @@ local data = require "cld.data"
 local extract = require "cld.eval.extract"
 local linear_probe = require "cld.eval.linear_probe"
 local protocols = require "cld.eval.protocols"
+local user_error = require "cld.user_error"
 
 local linear = {}
 
@@ -64,6 +65,83 @@ function linear.evaluate(options)
   end
   best.epoch = probe.best.epoch
   return best, probe
+end
+
+-- ---- for the recipe -----------------------------------------------------------------
+
+--- settle(opt): options epochs, batch_size and lr that are 0 become the protocol's, before cld.run.
+function linear.settle(opt)
+  local p = protocols.named[opt.protocol]
+  for _, name in ipairs { "epochs", "batch_size", "lr" } do
+    if opt[name] == 0 then opt[name] = p[name] end
+  end
+end
+
+--- protocol(opt) -> its settings, with what opt replaces.
+function linear.protocol(opt)
+  return protocols.settings("linear", opt.protocol, { epochs = opt.epochs, batch_size = opt.batch_size, lr = opt.lr })
+end
+
+--- view(protocol, test view) -> the training augmentation at the test view's size and with its statistics.
+function linear.view(p, view)
+  local mean, std = view:statistics()
+  local height, width = view:size(224, 224) -- of a view without a size of its own, that of such images
+  return protocols.view(p, { size = { height, width }, mean = mean, std = std })
+end
+
+--- training_sets(opt, sets, data) -> a list: the labelled training images, or with --folds STL-10's ten folds of them.
+function linear.training_sets(opt, sets, of)
+  if not sets.test then user_error.raise("%s: it has no test images with classes to score", of.data) end
+  if not opt.folds then return { sets.memory or sets.train } end
+  if of.dataset ~= "stl10" then
+    user_error.raise("option '--folds': only stl10 has them, and these images are %s", of.dataset)
+  end
+  local list = {}
+  for fold = 1, 10 do list[fold] = data.stl10 { root = of.data, split = "train", fold = fold } end
+  return list
+end
+
+-- What MoCo v2 + CLD's authors report for a ResNet-50 after 200 epochs on ImageNet, by head and number of branches.
+local reported = { ["norm_mlp 2"] = 70.0, ["mlp 2"] = 69.2, ["mlp 1"] = 67.5 }
+
+-- The published accuracy of such a network: as its file was recognised, or as this recipe's settings are the published
+-- ones. nil for any other.
+local function published_of(about)
+  local how, was = about.description, about.options
+  if about.published or not how or how.constructor ~= "resnet50" then return about.published end
+  local is_published = was.dataset == "imagenet" and was.classes == "" and was.epochs == 200 and was.queue
+  local s = how.settings
+  if not is_published or s.width ~= 64 or s.small or type(s.branches) ~= "table" then return nil end
+  return reported[("%s %d"):format(tostring(s.head), #s.branches)]
+end
+
+--- source(run, about, data) -> what the checkpoint of a linear evaluation says of the network's origin. A resumed run
+-- has it in its own checkpoint.
+function linear.source(run, about, of)
+  if run.loaded then return about.source end
+  local plain = {}
+  for name, value in pairs(of) do plain[name] = value end
+  return {
+    path = about.path, layout = about.layout, epoch = about.epoch, published = published_of(about), data = plain,
+  }
+end
+
+local function percent(share) return ("%.2f %%"):format(100 * share) end
+
+-- "published for such weights: top-1 69.2 %", where the images are those of the published number.
+local function published_text(source, p, of)
+  local is_imagenet = of.dataset == "imagenet" and of.classes == "" and of.size == 224
+  if type(source.published) ~= "number" or not is_imagenet then return nil end
+  return ("published for such weights: top-1 %.1f %%, by the whole protocol (%d epochs here)"):format(
+    source.published, p.epochs)
+end
+
+--- summary(run, source, protocol, data) -> lines: the best epoch, and the published number to compare it with.
+function linear.summary(run, source, p, of)
+  local lines, best = {}, run.best
+  if best then lines[1] = ("best top-1 %s, epoch %d of %d"):format(percent(best.value), best.epoch, p.epochs) end
+  lines[#lines + 1] = published_text(source, p, of)
+  return lines
 end
 
 return linear

@@ -111,8 +111,9 @@ local function new(options)
   })
   local layer = options.branch == nil and (options.layer or extract.last_layer(net)) or nil
   local self = setmetatable({
-    net = net, test_view = options.test_view, device = extract.device(net, options), counts = shots.counts(train),
-    test_set = options.test, branch = options.branch or extract.layer("eval.linear_probe", net, layer),
+    net = net, layer = layer, test_view = options.test_view, device = extract.device(net, options),
+    counts = shots.counts(train), test_set = options.test,
+    branch = options.branch or extract.layer("eval.linear_probe", net, layer),
     passes = {
       augment = options.test_view, branch = options.branch, layer = layer, device = options.device,
       batch_size = options.batch_size, workers = options.workers, max_bad = options.max_bad, strict = options.strict,

@@ -67,4 +67,17 @@ function description.of(net)
   return { constructor = noted.constructor, settings = copied(noted.settings, 0) }
 end
 
+--- "resnet50 { dim = 128, head = 'mlp' }": a description as a message shows it.
+function description.text(how)
+  local function shown(value)
+    if type(value) ~= "table" then return type(value) == "string" and ("'%s'"):format(value) or tostring(value) end
+    local words = {}
+    for i, item in ipairs(value) do words[i] = shown(item) end
+    return "{ " .. table.concat(words, ", ") .. " }"
+  end
+  local words = {}
+  for i, name in ipairs(sorted_keys(how.settings)) do words[i] = ("%s = %s"):format(name, shown(how.settings[name])) end
+  return ("%s { %s }"):format(how.constructor, table.concat(words, ", "))
+end
+
 return description

@@ -59,6 +59,27 @@ groups.training = group {
   { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0 },
 }
 
+--- A checkpoint that is judged, and the images to do it by: cld.eval.subject.
+groups.checkpoint = group {
+  { "checkpoint", "checkpoint.safetensors", "of any recipe, or its run's folder; or published weights: .pth, .pth.tar,"
+    .. " .t7, .safetensors", nonempty = true },
+  { "require",    "",    "a Lua file that makes your own networks known (cld.models.define)" },
+  { "data",       "",    "folder that holds the images; empty: where the run had them" },
+  { "dataset",    "own", "the kind of data set; own: the run's, or a folder", choices = {
+    "own", "cifar10", "cifar100", "folder", "imagenet", "kitchen_hc", "stl10" } },
+  { "size",       0,     "height and width of the network's input, in pixels; 0: what it was trained for", min = 0,
+    max = 3584 },
+}
+
+--- Where to compute, for what is no training: cld.eval.subject.
+groups.machine = group {
+  { "device",    "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
+  { "precision", "fp32", "of convolutions and linear layers, whatever the run's was",
+    choices = { "fp32", "tf32", "bf16", "fp16" } },
+  { "threads",   0,      "compute threads; 0: OMP_NUM_THREADS, or one per core", min = 0 },
+  { "workers",   1,      "threads that read and decode images; 0: none of their own", min = 0, max = 256 },
+}
+
 --- The encoder: cld.models.from_options.
 groups.encoder = group {
   { "arch",        "resnet18", "encoder", choices = { "resnet18", "resnet34", "resnet50" } },
@@ -185,7 +206,7 @@ groups.schedule = group {
   { "gamma",         0.1,       "its factor", min = 0 },
 }
 
---- The evaluation: cld.eval.knn.
+--- The evaluation: cld.eval.knn. cld.run:describe keeps both in the checkpoint.
 groups.knn = group {
   { "knn-k", 200, "neighbours that vote", min = 1 },
   { "knn-t", 0.1, "temperature of their votes", above = 0 },

@@ -1,9 +1,10 @@
 --- Checkpoints: the state of named objects in one safetensors file. The tensor `conv1.weight` of the object `net` lies
--- there as "net.conv1.weight"; what is no tensor is JSON in the metadata: "options", and "position" (epoch, step,
--- random numbers, best score). An object is anything with state_dict() -> {name = tensor} and load_state_dict(state);
--- checkpoint.object makes one of plain tensors.
+-- there as "net.conv1.weight"; what is no tensor is JSON in the metadata: "options", "position" (epoch, step, random
+-- numbers, best score), and "description" (run/description.lua). An object is anything with state_dict() -> {name =
+-- tensor} and load_state_dict(state); checkpoint.object makes one of plain tensors.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local described = require "cld.models.description"
 local folder = require "cld.run.folder"
 local json = require "cld.json"
 local options = require "cld.options"
@@ -78,17 +79,35 @@ local function decode(path, metadata, key)
   return value
 end
 
---- load(path of a checkpoint, or of its run's folder) -> {path, options, position, states = {object name = {name =
--- tensor}}, unread = {key = why}}.
+--- The file that is meant by the path of a checkpoint, or of its run's folder.
+function checkpoint.file(path)
+  return core.io.exists(path) == "folder" and path .. "/" .. folder.checkpoint or path
+end
+
+--- Whether the metadata of a file are those of a run's checkpoint.
+function checkpoint.is_ours(metadata)
+  return metadata.format == "cldlua checkpoint 1" and metadata.options ~= nil and metadata.position ~= nil
+end
+
+--- load(path of a checkpoint, or of its run's folder) -> {path, options, position, description or nil, states = {object
+-- name = {name = tensor}}, unread = {key = why}}.
 -- `declarations` are the options that the caller goes by, as cld.options takes them: the checkpoint's must fit them.
 function checkpoint.load(path, declarations)
-  if core.io.exists(path) == "folder" then path = path .. "/" .. folder.checkpoint end
+  path = checkpoint.file(path)
   local tensors, metadata, unread = user_error.call(core.io.load, path)
-  if metadata.format ~= "cldlua checkpoint 1" or not metadata.options or not metadata.position then
+  if not checkpoint.is_ours(metadata) then
     user_error.raise("%s: not a checkpoint of a run (its metadata say nothing of one)", path)
   end
-  local loaded = { path = path, states = {}, unread = unread }
+  local loaded = checkpoint.read(path, tensors, metadata, unread)
+  if declarations then options.check(path, declarations, loaded.options) end
+  return loaded
+end
+
+--- The same of what cld.load returned.
+function checkpoint.read(path, tensors, metadata, unread)
+  local loaded = { path = path, states = {}, unread = unread or {} }
   for _, key in ipairs { "options", "position" } do loaded[key] = decode(path, metadata, key) end
+  if metadata.description then loaded.description = decode(path, metadata, "description") end
   for _, field in ipairs(position_fields) do
     local name, is_valid = table.unpack(field)
     if not is_valid(loaded.position[name]) then
@@ -96,7 +115,6 @@ function checkpoint.load(path, declarations)
         caller.shown(loaded.position[name]))
     end
   end
-  if declarations then options.check(path, declarations, loaded.options) end
   for key, tensor in pairs(tensors) do
     local prefix, name = key:match "^([^.]+)%.(.+)$"
     if not prefix then user_error.raise("%s: not a checkpoint of a run: what is '%s'?", path, key) end
@@ -112,6 +130,17 @@ local function restore_object(loaded, name, object)
   if ok then return nil end
   user_error.check_memory(("%s: '%s'"):format(loaded.path, name), message)
   return ("'%s': %s"):format(name, (tostring(message):gsub("^[^:%s]*:%d+: ", ""))) -- without the line that found it
+end
+
+-- "; its 'net' is a resnet50 { ... }", of those that were asked for and are described.
+local function held(loaded, objects)
+  local words, models = {}, loaded.description and loaded.description.models
+  for _, name in ipairs(sorted_keys(type(models) == "table" and models or {})) do
+    if objects[name] and type(models[name]) == "table" and type(models[name].settings) == "table" then
+      words[#words + 1] = ("; its '%s' is a %s"):format(name, described.text(models[name]))
+    end
+  end
+  return table.concat(words)
 end
 
 --- Put the loaded states into the objects {name = object}; others of the checkpoint are left alone where `some` is
@@ -130,7 +159,7 @@ function checkpoint.restore(loaded, objects, some)
     problems[#problems + 1] = restore_object(loaded, name, objects[name])
   end
   if #problems > 0 then
-    user_error.raise("%s does not fit this run: %s", loaded.path, table.concat(problems, "; "))
+    user_error.raise("%s does not fit this run: %s%s", loaded.path, table.concat(problems, "; "), held(loaded, objects))
   end
 end
 

@@ -1,0 +1,119 @@
+--- Features as files: NAME.npy, f32 (images, dim), and NAME.txt, the images' paths, one a line, in the order of the
+-- rows. Both are put in their places as a whole, the .npy last: where it is, the rest is.
+local core = require "cld.core"
+local data = require "cld.data"
+local extract = require "cld.eval.extract"
+local subject = require "cld.eval.subject"
+local user_error = require "cld.user_error"
+local io_ = core.io
+
+local features_file = {}
+
+local HEADER_BYTES = 128
+
+local function header(rows, dim)
+  local text = ("{'descr': '<f4', 'fortran_order': False, 'shape': (%d, %d), }"):format(rows, dim)
+  local room = HEADER_BYTES - 10
+  return "\x93NUMPY\1\0" .. string.pack("<I2", room) .. text .. (" "):rep(room - 1 - #text) .. "\n"
+end
+
+local function base_of(name) return (name:gsub("%.npy$", "")) end
+
+--- Raises where a file of that name is there, unless `force`.
+function features_file.check_absent(name, force)
+  for _, ending in ipairs(force and {} or { ".npy", ".txt" }) do
+    local path = base_of(name) .. ending
+    if io_.exists(path) then user_error.raise("option '--out': '%s' is there already; --force replaces it", path) end
+  end
+end
+
+--- images(opt, about) -> the data set that the options of recipes/features.lua name, and the sets it is one of, or nil.
+function features_file.images(opt, about)
+  local is_folder = opt.dataset == "folder" or opt.dataset == "own" and opt.data ~= ""
+  if not is_folder then
+    local sets, of = subject.sets(opt, about)
+    if not sets[opt.split] then user_error.raise("%s: it has no %s images", of.data, opt.split) end
+    return sets[opt.split], sets
+  end
+  if opt.data == "" then user_error.raise "option '--data': expected a folder of images, or a .tar" end
+  local settings = { layout = "plain", upright = opt.upright }
+  local is_archive = opt.data:lower():find "%.tar$"
+  settings[is_archive and "path" or "root"] = opt.data
+  return (is_archive and data.tar or data.folder)(settings)
+end
+
+local File = { __name = "cld.features_file" }
+File.__index = File
+function File:__close() self.writer:close() end
+
+--- open(NAME, data set): nothing is there before commit.
+function features_file.open(name, set)
+  local base = base_of(name)
+  return setmetatable({
+    base = base, set = set, path_of = rawget(set, "path_of"), writer = user_error.call(io_.writer, base .. ".npy"),
+    rows = 0, seen = 0, paths = {},
+  }, File)
+end
+
+-- The positions, from 1, of rows whose image is the one that is due: of another, which took an unreadable one's place,
+-- the features are written where it is due itself.
+local function due(self, index)
+  local rows = {}
+  for i, at in ipairs(index:totable()) do
+    if at == self.seen + i - 1 then rows[#rows + 1] = i end
+  end
+  return rows
+end
+
+local function remember(self, at)
+  local path = self.path_of(at)
+  if path:find "[\r\n]" then user_error.raise("'%s': a path with a line break cannot be a line of a text", path) end
+  self.paths[#self.paths + 1] = path
+end
+
+--- The features (n, dim) of the next images of the set, of which index, i64 (n), tells which ones they are.
+function File:add(index, features)
+  if features.ndim ~= 2 then
+    user_error.raise("the network makes features of %d dimensions, not rows", features.ndim)
+  end
+  local odd = extract.odd_rows(features):item()
+  if odd > 0 then extract.raise_not_finite(odd, #features) end
+  if not self.dim then
+    self.dim = features.shape[2]
+    user_error.call(self.writer.put, self.writer, header(0, self.dim))
+  end
+  local rows = due(self, index)
+  for _, i in ipairs(self.path_of and rows or {}) do remember(self, self.seen + i) end
+  self.seen, self.rows = self.seen + #index, self.rows + #rows
+  if #rows == 0 then return end
+  local kept = features:to "f32"
+  if #rows < #index then
+    local positions = {}
+    for k, i in ipairs(rows) do positions[k] = i - 1 end
+    kept = kept:index_select(1, core.tensor.tensor(positions, "i64"):to(kept.device))
+  end
+  user_error.call(self.writer.put, self.writer, kept)
+end
+
+--- Both files in their places; without rows neither.
+function File:commit()
+  if self.rows == 0 then return end
+  user_error.call(self.writer.patch, self.writer, 0, header(self.rows, self.dim))
+  local list = self.base .. ".txt"
+  if self.path_of then
+    user_error.call(io_.write_atomic, list, table.concat(self.paths, "\n") .. "\n")
+  elseif io_.exists(list) then
+    os.remove(list) -- of the file that is replaced
+  end
+  user_error.call(self.writer.commit, self.writer)
+end
+
+--- What was written, in words.
+function File:text()
+  local left = self.seen - self.rows
+  return ("%s.npy: f32 (%d, %d)%s%s"):format(self.base, self.rows, self.dim,
+    self.path_of and ("; %s.txt: their paths"):format(self.base) or "; this data set has no files to list",
+    left > 0 and ("; %d images could not be read and are left out"):format(left) or "")
+end
+
+return features_file

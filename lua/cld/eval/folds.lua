@@ -1,0 +1,57 @@
+--- Loaders in turn as one, for the folds of a data set: an epoch has the steps of all of them, one after the other. It
+-- is what run:epochs takes for a loader, so that a run stopped in the middle of an epoch goes on in its fold.
+local caller = require "cld.caller"
+
+local folds = {}
+
+local Folds = { __name = "cld.folds" }
+Folds.__index = Folds
+
+--- loader(list of loaders of equally many steps).
+function folds.loader(list)
+  for i, loader in ipairs(list) do
+    if #loader ~= #list[1] then
+      caller.raise("eval.folds: fold %d has %d steps, and fold 1 has %d", i, #loader, #list[1])
+    end
+  end
+  return setmetatable({ list = list, batch_size = list[1].batch_size }, Folds)
+end
+
+function Folds:__len() return #self.list * #self.list[1] end
+
+--- `for batch, fold in loader:epoch(epoch) do`: fold counts from 1. Begins at the image first_image, counted from 0 as
+-- if each batch were full.
+function Folds:epoch(epoch)
+  local step = (self.first_image or 0) // self.batch_size
+  local fold = step // #self.list[1] + 1
+  local first = step % #self.list[1] * self.batch_size
+  local batches, closing
+  return function()
+    while fold <= #self.list do
+      if not batches then
+        local made, _, _, to_close = self.list[fold]:epoch(epoch, first)
+        batches, closing = made, to_close
+      end
+      local batch = batches()
+      if batch then return batch, fold end
+      fold, first, batches, closing = fold + 1, 0, nil, nil
+    end
+  end, nil, nil, setmetatable({}, { __close = function()
+    if closing then getmetatable(closing).__close(closing) end
+  end })
+end
+
+--- {top1 =, top1_deviation =, ...}: the mean of each score over the folds, and of top1 the deviation of a sample.
+function folds.mean(scores)
+  local means, squares = {}, 0
+  for name in pairs(scores[1]) do
+    local sum = 0
+    for _, values in ipairs(scores) do sum = sum + values[name] end
+    means[name] = sum / #scores
+  end
+  for _, values in ipairs(scores) do squares = squares + (values.top1 - means.top1) ^ 2 end
+  if #scores > 1 then means.top1_deviation = math.sqrt(squares / (#scores - 1)) end
+  return means
+end
+
+return folds

@@ -1,0 +1,70 @@
+--- What a recipe that judges a checkpoint works on: the network, its images and how they are prepared, by the options
+-- of cld.options.checkpoint. All is the run's own unless an option says otherwise.
+local augment = require "cld.augment"
+local core = require "cld.core"
+local models = require "cld.models"
+local published = require "cld.models.load"
+local say = require "cld.say"
+local splits = require "cld.data.splits"
+local user_error = require "cld.user_error"
+
+local subject = {}
+
+local function given(opt, name, absent)
+  local value = rawget(opt, name)
+  return value ~= absent and value or nil
+end
+
+--- The device, the precision and the threads of a recipe that is no run, by cld.options.machine. Returns the device.
+function subject.set_up(opt)
+  local device = user_error.call(core.cuda.resolve, opt.device)
+  core.autograd.set_precision(opt.precision)
+  if opt.threads > 0 then user_error.call(core.system.set_num_threads, opt.threads) end
+  return device
+end
+
+--- load(opt[, path]) -> net, about: of opt.checkpoint, or of another path, with a line that says what it holds.
+function subject.load(opt, path)
+  local net, about = models.load(path or opt.checkpoint, { models_file = given(opt, "require", "") })
+  say(published.text(about))
+  return net, about
+end
+
+-- A view of another size: the middle of the image if the view has that, else all of it.
+local function resized(view, size)
+  local mean, std = view:statistics()
+  local make = augment.none
+  for _, step in ipairs(view) do
+    if step.op == "center_crop" then make = augment.center end
+  end
+  return make { size = size, mean = mean, std = std }
+end
+
+--- view(opt, about, sets or nil) -> how an image becomes the network's input: as the checkpoint says, or as evaluation
+-- of its data set does; at --size if that is given.
+function subject.view(opt, about, sets)
+  local size = given(opt, "size", 0)
+  local known = about.test_view or about.options.dataset and sets and sets.test_view
+  if known then return size and resized(known, size) or known end
+  if not size then
+    user_error.raise("%s does not say how images are prepared for its network: give --size", about.path)
+  end
+  return augment.center { size = size }
+end
+
+--- sets(opt, about) -> {train =, memory =, test =, test_view =} and the options of that data set (cld.data.splits).
+function subject.sets(opt, about)
+  local stored = about.source and about.source.data or about.options
+  return splits.of_run(about.path, stored, {
+    dataset = given(opt, "dataset", "own"), data = given(opt, "data", ""), size = given(opt, "size", 0),
+  })
+end
+
+--- "resize { size = 256 }, center_crop { size = 224 }, normalize { ... }"
+function subject.view_text(view)
+  local words = {}
+  for i, step in ipairs(view) do words[i] = tostring(step):gsub("^cld%.augment%.", "") end
+  return table.concat(words, ", ")
+end
+
+return subject

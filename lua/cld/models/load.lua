@@ -1,0 +1,139 @@
+--- A network out of a file: of any recipe's checkpoint, which says how it was made, or of one that others published.
+local augment = require "cld.augment"
+local caller = require "cld.caller"
+local checkpoint = require "cld.run.checkpoint"
+local core = require "cld.core"
+local described = require "cld.models.description"
+local description = require "cld.run.description"
+local options = require "cld.options"
+local sorted_keys = require "cld.sorted_keys"
+local user_error = require "cld.user_error"
+
+local load = {}
+
+local ran = {} -- paths of models_file, each of which is run once
+
+local function run_file(path)
+  if ran[path] then return end
+  local chunk, problem = loadfile(path)
+  if not chunk then user_error.raise("cannot load the file of models: %s", problem) end
+  user_error.call(chunk)
+  ran[path] = true
+end
+
+-- ---- checkpoints of our own -------------------------------------------------------
+
+-- The object that is meant: `net`, or the only one of which the checkpoint says how it was made.
+local function name_of(loaded, models, wanted)
+  if wanted or loaded.states.net then return wanted or "net" end
+  local names = sorted_keys(models)
+  if #names == 1 then return names[1] end
+  user_error.raise("%s: it has no object 'net'%s", loaded.path, #names > 0
+    and "; give one of its networks as object: " .. table.concat(names, ", ")
+    or "; it holds " .. table.concat(sorted_keys(loaded.states), ", "))
+end
+
+-- Of a checkpoint that does not say how its network was made: by the options of cld.options.encoder.
+local function from_old_options(models, loaded, name)
+  local stored = loaded.options
+  if stored.arch == nil then
+    user_error.raise("%s does not say how its '%s' is made: it is older than that, or no constructor of cld.models made"
+      .. " the network (cld.models.define makes one's own known)", loaded.path, name)
+  end
+  options.check(loaded.path, { options.encoder }, stored)
+  if stored.size ~= nil or stored.stem ~= nil then options.check(loaded.path, { options.images }, stored) end
+  return models.from_options(stored)
+end
+
+local function build(models, loaded, how, name)
+  if not how then return from_old_options(models, loaded, name) end
+  if not models.constructors[how.constructor] then
+    user_error.raise("%s: its '%s' is a %s, which is not defined here: --require FILE.lua, of the file that calls"
+      .. " cld.models.define", loaded.path, name, how.constructor)
+  end
+  return user_error.call(models.build, how)
+end
+
+-- Of a checkpoint without a description: the options of cld.options.knn.
+local function old_knn(stored)
+  local t = stored.knn_t
+  return { k = math.type(stored.knn_k) == "integer" and stored.knn_k or nil, temperature = math.type(t) and t or nil }
+end
+
+local function of_checkpoint(models, loaded, wanted)
+  local said = description.read(loaded.path, loaded.description)
+  local name = name_of(loaded, said.models, wanted)
+  if not loaded.states[name] then user_error.raise("%s: it has no object '%s'", loaded.path, name) end
+  local net = build(models, loaded, said.models[name], name)
+  checkpoint.restore(loaded, { [name] = net }, true)
+  local how = models.description(net)
+  local epoch = said.source and said.source.epoch or not said.source and loaded.position.epoch or nil
+  return net, {
+    path = loaded.path, layout = "cldlua", object = name, arch = how and how.constructor, epoch = epoch,
+    description = how, test_view = said.test_view, layer = said.layer or "instance",
+    knn = loaded.description and said.knn or old_knn(loaded.options),
+    options = loaded.options, source = said.source, left_out = {},
+  }
+end
+
+-- ---- those of others --------------------------------------------------------------
+
+-- How images of a published network are prepared: {size, mean, std, kind}.
+local function view_of(view)
+  if not view then return nil end
+  local make = view.kind == "none" and augment.none or augment.center
+  return make { size = view.size, mean = view.mean, std = view.std }
+end
+
+local function of_published(models, path, value)
+  local found = require "cld.models.published".recognise(value)
+  if not found then
+    user_error.raise("%s: this file holds no network of a known layout: expected a checkpoint of a run, of MoCo v2 +"
+      .. " CLD, InfoMin + CLD, CIFAR's NPID or MoCo, of moco, PyContrast or torchvision", path)
+  end
+  local net = user_error.call(models.build, { constructor = found.constructor, settings = found.settings })
+  local ok, problem = pcall(net.load_state_dict, net, found.state)
+  if not ok then
+    user_error.raise("%s: %s, as which it was recognised (%s), does not fit: %s", path,
+      described.text { constructor = found.constructor, settings = found.settings }, found.layout, tostring(problem))
+  end
+  return net, {
+    path = path, layout = found.layout, arch = found.arch, epoch = found.epoch, description = models.description(net),
+    test_view = view_of(found.view), layer = "features", knn = {}, options = {}, left_out = found.left_out or {},
+    published = found.published,
+  }
+end
+
+-- ---- any file ---------------------------------------------------------------------
+
+--- load(models, path[, {models_file, object}]): see cld.models.load.
+function load.from(models, path, given)
+  if type(path) ~= "string" then caller.raise("models.load: expected a path, got %s", caller.shown(path)) end
+  caller.check_fields("models.load", given, { "models_file", "object" })
+  given = given or {}
+  if given.models_file then run_file(given.models_file) end
+  path = checkpoint.file(path)
+  local value, facts, unread = user_error.call(core.io.load, path)
+  if checkpoint.is_ours(facts or {}) then
+    return of_checkpoint(models, checkpoint.read(path, value, facts, unread), given.object)
+  end
+  return of_published(models, path, value)
+end
+
+--- The file, in words: "runs/a/checkpoint.safetensors: resnet18_cifar { ... }, after 3 epochs; left out: fc (2)".
+function load.text(about)
+  local words = { ("%s: %s"):format(about.path, about.description and described.text(about.description)
+    or tostring(about.arch)) }
+  local source = about.source
+  if source and source.path then words[#words + 1] = ", that of " .. tostring(source.path) end
+  if about.layout ~= "cldlua" then words[#words + 1] = ", as the file of " .. about.layout end
+  if about.epoch then words[#words + 1] = (", after %d epochs"):format(about.epoch) end
+  local left = {}
+  for _, name in ipairs(sorted_keys(about.left_out)) do
+    left[#left + 1] = ("%s (%s)"):format(name, tostring(about.left_out[name]))
+  end
+  if #left > 0 then words[#words + 1] = "; left out: " .. table.concat(left, ", ") end
+  return table.concat(words)
+end
+
+return load

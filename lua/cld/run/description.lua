@@ -1,0 +1,109 @@
+--- What a checkpoint says of the networks in it, for those who take it up without the recipe: cld.models.load, and the
+-- recipes that evaluate. JSON in the checkpoint's metadata, "description":
+--
+--   models     {net = {constructor = "resnet50", settings = {...}}, ...}: how the networks are made (cld.models)
+--   test_view  the steps that turn an image into the network's input, where the recipe has said it
+--   layer      "instance" or "features": what the recipe compares (cld.eval.knn)
+--   knn        {k =, temperature =}: how
+--   source     of a run on a frozen network: where that came from {path, layout, epoch, published, data = the options
+--              that name its images}
+local augment = require "cld.augment"
+local caller = require "cld.caller"
+local models = require "cld.models"
+local nn = require "cld.nn"
+local say = require "cld.say"
+local sorted_keys = require "cld.sorted_keys"
+local user_error = require "cld.user_error"
+
+local description = {}
+
+local function check_knn(name, knn)
+  caller.check_fields(name .. ": knn", knn, { "k", "temperature" })
+  return knn
+end
+
+--- What run:describe was given, checked and plain.
+function description.fields(given)
+  local name = "run:describe"
+  caller.require_fields(name, given, { "test_view", "layer", "knn", "source" })
+  local layer = given.layer
+  if layer ~= nil and layer ~= "instance" and layer ~= "features" then
+    caller.raise("%s: layer must be 'instance' or 'features', got %s", name, caller.shown(layer))
+  end
+  if given.test_view ~= nil and not augment.is_list(given.test_view) then
+    caller.raise("%s: test_view must be an augmentation of cld.augment, got %s", name, caller.shown(given.test_view))
+  end
+  return {
+    layer = layer, test_view = given.test_view and given.test_view:to_table(), knn = check_knn(name, given.knn),
+    source = given.source,
+  }
+end
+
+-- A network whose tensors have changed is told: nobody will read it by its constructor.
+local function models_of(objects)
+  local found = {}
+  for _, name in ipairs(sorted_keys(objects)) do
+    if nn.is_module(objects[name]) then
+      local how, reason = models.description(objects[name])
+      found[name] = how
+      if not how and reason:find "no longer" then
+        say(("the checkpoint will not say how '%s' is made: %s"):format(name, reason))
+      end
+    end
+  end
+  return found
+end
+
+--- of(objects of run:epochs, what `fields` returned or nil, opt) -> the description. knn is that of opt, of
+-- cld.options.knn, where the recipe has said nothing of it.
+function description.of(objects, fields, opt)
+  fields = fields or {}
+  local k, temperature = rawget(opt, "knn_k"), rawget(opt, "knn_t")
+  local own = (k or temperature) and { k = k, temperature = temperature } or nil
+  return {
+    models = models_of(objects), layer = fields.layer, test_view = fields.test_view, knn = fields.knn or own,
+    source = fields.source,
+  }
+end
+
+-- ---- read -----------------------------------------------------------------------
+
+local function damaged(path, what, value)
+  user_error.raise("%s: damaged checkpoint: its description's %s is %s", path, what, caller.shown(value))
+end
+
+local function optional(path, what, value, kind)
+  if value ~= nil and type(value) ~= kind then damaged(path, what, value) end
+  return value
+end
+
+--- read(path, description of a checkpoint or nil) -> {models, test_view = a list of cld.augment, layer, knn, source}:
+-- every field but models may be missing. `path` is for messages.
+function description.read(path, stored)
+  if not stored then return { models = {}, knn = {} } end
+  local made = { models = optional(path, "models", stored.models, "table") or {} }
+  for name, how in pairs(made.models) do
+    if type(how) ~= "table" or type(how.constructor) ~= "string" or type(how.settings) ~= "table" then
+      damaged(path, "model '" .. tostring(name) .. "'", how)
+    end
+  end
+  made.layer = optional(path, "layer", stored.layer, "string")
+  made.source = optional(path, "source", stored.source, "table")
+  if made.source then
+    optional(path, "source's epoch", made.source.epoch, "number")
+    optional(path, "source's data", made.source.data, "table")
+  end
+  local knn = optional(path, "knn", stored.knn, "table") or {}
+  made.knn = {
+    k = math.tointeger(optional(path, "k", knn.k, "number")),
+    temperature = optional(path, "temperature", knn.temperature, "number"),
+  }
+  if stored.test_view ~= nil then
+    local ok, view = pcall(augment.from_table, stored.test_view)
+    if not ok then user_error.raise("%s: damaged checkpoint: its test view: %s", path, tostring(view)) end
+    made.test_view = view
+  end
+  return made
+end
+
+return description
