@@ -120,13 +120,13 @@ function load.from(models, path, given)
   return of_published(models, path, value)
 end
 
---- The file, in words: "runs/a/checkpoint.safetensors: resnet18_cifar { ... }, after 3 epochs; left out: fc (2)".
+--- The file, in words: "runs/a/checkpoint.safetensors: resnet18_cifar { ... }, after 3 epochs", "v2.pth.tar: layout MoCo
+-- v2, resnet50 { ... }, after 200 epochs; left out: optimizer (161)".
 function load.text(about)
-  local words = { ("%s: %s"):format(about.path, about.description and described.text(about.description)
-    or tostring(about.arch)) }
+  local words = { about.path, ": ", about.layout ~= "cldlua" and ("layout %s, "):format(about.layout) or "",
+    about.description and described.text(about.description) or tostring(about.arch) }
   local source = about.source
   if source and source.path then words[#words + 1] = ", that of " .. tostring(source.path) end
-  if about.layout ~= "cldlua" then words[#words + 1] = ", as the file of " .. about.layout end
   if about.epoch then words[#words + 1] = (", after %d epochs"):format(about.epoch) end
   local left = {}
   for _, name in ipairs(sorted_keys(about.left_out)) do
