@@ -30,8 +30,8 @@ local opt = cld.options {
 features_file.check_absent(opt.out, opt.force)
 local device     = subject.set_up(opt)
 local net, about = subject.load(opt)
-local set, sets  = features_file.images(opt, about)
-local view       = subject.view(opt, about, sets)
+local set        = features_file.images(opt, about)
+local view       = subject.view(opt, about)
 net:to(device)
 print(("layer %s of %d images: %s"):format(opt.layer, #set, subject.view_text(view)))
 

@@ -21,7 +21,7 @@ local device     = subject.set_up(opt)
 local net, about = subject.load(opt)
 local sets, data = subject.sets(opt, about)
 if not sets.test then user_error.raise("%s: it has no test images with classes to score", data.data) end
-local view       = subject.view(opt, about, sets)
+local view       = subject.view(opt, about)
 local k          = opt.knn_k > 0 and opt.knn_k or about.knn.k or 200
 local t          = opt.knn_t > 0 and opt.knn_t or about.knn.temperature or 0.1
 local layer      = opt.layer ~= "auto" and opt.layer or about.layer

@@ -28,7 +28,7 @@ local run        = cld.run(opt)
 local net, about = subject.load(opt, run.loaded and run.checkpoint) -- a resumed run has the network in its checkpoint
 local sets, data = subject.sets(opt, about)
 local trains     = linear.training_sets(opt, sets, data)
-local view       = subject.view(opt, about, sets)
+local view       = subject.view(opt, about)
 local protocol   = linear.protocol(opt)
 net:to(opt.device)
 
@@ -58,9 +58,9 @@ for epoch in run:epochs(objects) do
   for batch, fold in loader:epoch(epoch) do
     run:track(steps[fold or 1](batch.views, batch.labels, lr(run.step)))
   end
-  if epoch == 1 then probes[1]:check_frozen() end
-  if protocols.is_tested(protocol, epoch) then
+  if protocols.is_tested(protocol, epoch) then           -- the first epoch is
     local scores = {}
+    probes[1]:check_frozen()
     for i, probe in ipairs(probes) do scores[i] = probe:test(sets.test, epoch) end
     run:score(folds.mean(scores))
   end

@@ -29,8 +29,8 @@ describe("recipes that judge a checkpoint", function()
   setup(function()
     folder, toy = recipes.start()
     ok("cifar10_npid_cld", "--data", toy, "--runs", folder .. "/runs", "--name", "npid", "--epochs", "1",
-      "--batch-size", "24", "--width", "4", "--low-dim", "8", "--clusters", "4", "--warmup-epochs", "0", "--threads", "1",
-      "--knn-k", "7", "--knn-t", "0.2")
+      "--batch-size", "24", "--width", "4", "--low-dim", "8", "--clusters", "4", "--warmup-epochs", "0",
+      "--threads", "1", "--knn-k", "7", "--knn-t", "0.2")
     trained = checkpoint "npid"
     trained_metadata = metadata_of(trained)
   end)
@@ -79,7 +79,8 @@ describe("recipes that judge a checkpoint", function()
         local event = cld.json.decode(line)
         if event.event == "score" then score = event.values end
       end
-      assert.truthy(out:find(("top-1 %5.1f %%   top-5 %5.1f %%"):format(100 * score.top1, 100 * score.top5), 1, true), out)
+      local expected = ("top-1 %5.1f %%   top-5 %5.1f %%"):format(100 * score.top1, 100 * score.top5)
+      assert.truthy(out:find(expected, 1, true), out)
     end)
 
     it("goes by what it is given", function()
@@ -104,7 +105,7 @@ describe("recipes that judge a checkpoint", function()
       refused("unknown: its 'net' is a resnet19_cifar, which is not defined here: %-%-require FILE", "knn",
         "--checkpoint", changed("unknown", { description = cld.json.encode(said) }))
       said.models.net = { constructor = "resnet18_cifar", settings = { width = 8, low_dim = 8 } }
-      refused("other does not fit this run: 'net': .*of another shape: .*; its 'net' is a resnet18_cifar { low_dim = 8, ",
+      refused("other does not fit this run: 'net': .*of another shape: .*; its 'net' is a resnet18_cifar { low_dim",
         "knn", "--checkpoint", changed("other", { description = cld.json.encode(said) }))
       said.test_view[1].op = "stretch"
       refused("its test view: .*step 1 is of the kind 'stretch'", "knn", "--checkpoint",
@@ -119,8 +120,8 @@ describe("recipes that judge a checkpoint", function()
       end
       local out = ok("knn", "--checkpoint", trained, "--data", photos, "--dataset", "folder")
       assert.matches("\nafter 1 epochs +top%-1 +[%d.]+ %%\n$", out)
-      out = ok("linear", "--checkpoint", trained, "--data", photos, "--dataset", "folder", "--runs", folder .. "/runs", "--name",
-        "three", "--epochs", "1", "--threads", "1")
+      out = ok("linear", "--checkpoint", trained, "--data", photos, "--dataset", "folder", "--runs", folder .. "/runs",
+        "--name", "three", "--epochs", "1", "--threads", "1")
       assert.matches("\nepoch 1/1  top1 [%d.]+ %%  %(best", out)
     end)
   end)
@@ -169,18 +170,19 @@ describe("recipes that judge a checkpoint", function()
     end)
 
     it("is evaluated linearly, and its features are written", function()
-      local out = ok("linear", "--checkpoint", checkpoint "own", "--require", mine, "--runs", folder .. "/runs", "--name",
-        "own-linear", "--epochs", "1", "--threads", "1")
+      local out = ok("linear", "--checkpoint", checkpoint "own", "--require", mine, "--runs", folder .. "/runs",
+        "--name", "own-linear", "--epochs", "1", "--threads", "1")
       assert.matches("\nbest top%-1 [%d.]+ %%, epoch 1 of 1\n$", out)
-      ok("features", "--checkpoint", checkpoint "own", "--require", mine, "--out", folder .. "/own", "--layer", "instance")
+      ok("features", "--checkpoint", checkpoint "own", "--require", mine, "--layer", "instance", "--out",
+        folder .. "/own")
       assert.same({ 48, 5 }, cld.io.load_npy(folder .. "/own.npy").shape)
     end)
   end)
 
   describe("linear", function()
     local function arguments(name, ...)
-      return "--checkpoint", trained, "--runs", folder .. "/runs", "--name", name, "--epochs", "3", "--batch-size", "16",
-        "--lr", "1", "--threads", "1", ...
+      return "--checkpoint", trained, "--runs", folder .. "/runs", "--name", name, "--epochs", "3", "--batch-size",
+        "16", "--lr", "1", "--threads", "1", ...
     end
 
     it("trains a classifier, keeps the best and says what it is", function()
@@ -248,7 +250,8 @@ describe("recipes that judge a checkpoint", function()
     it("refuses images of one class, and folds of what has none", function()
       local one = folder .. "/one"
       for i = 1, 4 do files.write(("%s/train/a/%d.ppm"):format(one, i), files.ppm(8, 8, { i, 0, 0 })) end
-      refused("one: it has no test images with classes to score", "linear", arguments("one", "--data", one, "--dataset", "folder"))
+      refused("one: it has no test images with classes to score", "linear",
+        arguments("one", "--data", one, "--dataset", "folder"))
       refused("no files in [^\n]*; %-%-dataset folder takes it for a folder of images", "linear",
         arguments("one", "--data", one))
       refused("option '%-%-folds': only stl10 has them, and these images are cifar10", "linear",
@@ -287,7 +290,8 @@ describe("recipes that judge a checkpoint", function()
     end)
 
     it("are an array of rows and a list of their files, those of cld.eval.features", function()
-      local out = ok("features", "--checkpoint", trained, "--data", photos, "--out", folder .. "/f", "--batch-size", "3")
+      local out = ok("features", "--checkpoint", trained, "--data", photos, "--out", folder .. "/f", "--batch-size",
+        "3")
       assert.matches("/f.npy: f32 %(4, 32%); [^\n]*/f.txt: their paths\n$", out)
       local set = cld.data.folder { root = photos, layout = "plain" }
       assert.equal(table.concat(set.paths, "\n") .. "\n", process.read(folder .. "/f.txt"))
@@ -312,7 +316,8 @@ describe("recipes that judge a checkpoint", function()
     it("leave out an image that cannot be read, and its path", function()
       local damaged = folder .. "/damaged"
       assert(os.execute(("cp -r %s %s && printf x > %s/a/1.ppm"):format(photos, damaged, damaged)))
-      local out = ok("features", "--checkpoint", trained, "--data", damaged, "--out", folder .. "/d", "--max-bad", "0.3")
+      local out = ok("features", "--checkpoint", trained, "--data", damaged, "--out", folder .. "/d", "--max-bad",
+        "0.3")
       assert.matches("d.npy: f32 %(3, 32%);[^\n]*; 1 images could not be read and are left out\n$", out)
       assert.same({ 3, 32 }, cld.io.load_npy(folder .. "/d.npy").shape)
       local listed = process.read(folder .. "/d.txt")

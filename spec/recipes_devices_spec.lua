@@ -22,6 +22,16 @@ devices.each("recipes", function(device)
     assert.equal("", recipes.differences("plain", "captured"))
   end)
 
+  it("evaluate linearly with captured steps as with plain ones", function()
+    train("cifar10_npid_cld", "network", "--epochs", "1")
+    for run, graph in pairs { ["linear-plain"] = "--no-graph", ["linear-captured"] = "--graph" } do
+      local result = recipes.run("linear", "--checkpoint", recipes.checkpoint "network", "--runs", folder .. "/runs",
+        "--name", run, "--device", device, "--batch-size", "10", "--epochs", "2", "--lr", "1", graph)
+      assert.equal(0, result.code, result.err)
+    end
+    assert.equal("", recipes.differences("linear-plain", "linear-captured"))
+  end)
+
   it("end with captured steps, and resumed, as with plain ones", function()
     train("cifar10_moco_cld", "moco-plain", "--no-graph", "--queue", "40", "--epochs", "2")
     train("cifar10_moco_cld", "moco-captured", "--queue", "40", "--epochs", "1")

@@ -125,10 +125,10 @@ function models.from_options(opt) return models.constructors[opt.arch .. "_cifar
 
 --- load(path[, {models_file =, object = "net"}]) -> a net and what is known of it, of a checkpoint of any recipe (or
 -- its run's folder), or of a file that others published: .pth, .pt, .pth.tar, .t7, .safetensors. The network is the
--- online encoder, on the cpu. models_file: a Lua file that calls models.define, run before. object: which of a checkpoint's
--- networks, if it is not `net`. What is known, as far as it is: {path, layout ("cldlua" for one of ours), arch, epoch,
--- description, test_view (a list of cld.augment), layer, knn = {k, temperature}, options (of the run), left_out,
--- source, published (the accuracy that its authors report)}.
+-- online encoder, on the cpu. models_file: a Lua file that calls models.define, run before. object: which of a
+-- checkpoint's networks, if it is not `net`. What is known, as far as it is: {path, layout ("cldlua" for one of ours),
+-- arch, epoch, description, test_view (a list of cld.augment), layer, knn = {k, temperature}, options (of the run),
+-- left_out, source, published (the accuracy that its authors report)}.
 function models.load(path, given) return require "cld.models.load".from(models, path, given) end
 
 local function unknown(_, key)

@@ -102,7 +102,7 @@ local function of_folder(opt)
   if #train < 2 then user_error.raise("%s: training needs two images or more, and has %d", opt.data, #train) end
   say(("%s: %d training images%s%s"):format(opt.data, #train, classes_shown(train),
     test and (", %d to measure kNN accuracy by"):format(#test) or ""))
-  return { train = train, test = test, test_view = augment.center { size = opt.size } }
+  return { train = train, test = test }
 end
 
 -- ---- by name ------------------------------------------------------------------
@@ -115,7 +115,7 @@ local function of_cifar(opt)
       mirror = rawget(opt, "mirror"),
     }
   end
-  return { train = set "train", test = set "test", test_view = augment.none() }
+  return { train = set "train", test = set "test" }
 end
 
 local function of_stl10(opt)
@@ -125,7 +125,6 @@ local function of_stl10(opt)
   return {
     train = opt.split == "train" and train or stl10.new { root = opt.data, split = opt.split },
     memory = train, test = stl10.new { root = opt.data, split = "test" },
-    test_view = augment.none { size = opt.size, mean = 0.5, std = 0.5 },
   }
 end
 
@@ -134,7 +133,7 @@ local function of_kitchen(opt)
   local train = folder.kitchen_hc { root = opt.data, split = "train" }
   local test = folder.kitchen_hc { root = opt.data, split = "test" }
   user_error.call(train.listing.check_same_classes, train.listing, test.listing)
-  return { train = train, test = test, test_view = augment.none { size = opt.size } }
+  return { train = train, test = test }
 end
 
 local function of_imagenet(opt)
@@ -142,13 +141,30 @@ local function of_imagenet(opt)
   local train = imagenet.new { root = opt.data, split = "train", classes = classes }
   local test = imagenet.new { root = opt.data, split = "val", classes = classes }
   imagenet.check_same_classes(opt.data, train, test)
-  return { train = train, test = test, test_view = augment.center { size = opt.size } }
+  return { train = train, test = test }
 end
 
 local by_name = {
   cifar10 = of_cifar, cifar100 = of_cifar, folder = of_folder, imagenet = of_imagenet, kitchen_hc = of_kitchen,
   stl10 = of_stl10,
 }
+
+-- How an image of each is prepared for evaluation.
+local test_views = {
+  cifar10 = function() return augment.none() end,
+  cifar100 = function() return augment.none() end,
+  folder = function(size) return augment.center { size = size } end,
+  imagenet = function(size) return augment.center { size = size } end,
+  kitchen_hc = function(size) return augment.none { size = size } end,
+  stl10 = function(size) return augment.none { size = size, mean = 0.5, std = 0.5 } end,
+}
+
+--- test_view(options of a run) -> how an image of its data set is prepared for evaluation; nil if they do not tell.
+function splits.test_view(opt)
+  local make, size = test_views[rawget(opt, "dataset")], rawget(opt, "size")
+  if not make or size ~= nil and math.type(size) ~= "integer" then return nil end
+  return (size or opt.dataset:find "^cifar") and make(size) or nil
+end
 
 --- splits(opt) -> {train =, test =, memory =, test_view =} of the options of cld.options.cifar, .folder, .imagenet,
 -- .stl10 or .kitchen_hc: opt.dataset says which. test: the queries of kNN, nil if there are none; memory: nil if it is
@@ -157,6 +173,7 @@ local function new(opt)
   local make = by_name[opt.dataset]
   if not make then caller.raise("data.splits: no data set is called '%s'", tostring(opt.dataset)) end
   local result = make(opt)
+  result.test_view = splits.test_view(opt)
   return rawget(opt, "max_bad") and with_reading(result, opt) or result
 end
 

@@ -27,13 +27,13 @@ function features_file.check_absent(name, force)
   end
 end
 
---- images(opt, about) -> the data set that the options of recipes/features.lua name, and the sets it is one of, or nil.
+--- images(opt, about) -> the data set that the options of recipes/features.lua name.
 function features_file.images(opt, about)
   local is_folder = opt.dataset == "folder" or opt.dataset == "own" and opt.data ~= ""
   if not is_folder then
     local sets, of = subject.sets(opt, about)
     if not sets[opt.split] then user_error.raise("%s: it has no %s images", of.data, opt.split) end
-    return sets[opt.split], sets
+    return sets[opt.split]
   end
   if opt.data == "" then user_error.raise "option '--data': expected a folder of images, or a .tar" end
   local settings = { layout = "plain", upright = opt.upright }

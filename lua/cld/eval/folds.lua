@@ -46,8 +46,8 @@ function folds.mean(scores)
   local means, squares = {}, 0
   for name in pairs(scores[1]) do
     local sum = 0
-    for _, values in ipairs(scores) do sum = sum + values[name] end
-    means[name] = sum / #scores
+    for _, values in ipairs(scores) do sum = sum + (values[name] or 0 / 0) end -- NaN: not of every fold
+    means[name] = sum == sum and sum / #scores or nil
   end
   for _, values in ipairs(scores) do squares = squares + (values.top1 - means.top1) ^ 2 end
   if #scores > 1 then means.top1_deviation = math.sqrt(squares / (#scores - 1)) end

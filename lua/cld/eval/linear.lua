@@ -56,8 +56,8 @@ function linear.evaluate(options)
       probe:step(batch, rate(step))
       step = step + 1
     end
-    if epoch == 1 then probe:check_frozen() end
-    if protocols.is_tested(p, epoch) then
+    if protocols.is_tested(p, epoch) then -- the first is
+      probe:check_frozen()
       local values = probe:test(options.test, epoch)
       if options.on_test then options.on_test(epoch, values) end
       if probe.best.epoch == epoch then best = values end

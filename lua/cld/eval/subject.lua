@@ -40,11 +40,9 @@ local function resized(view, size)
   return make { size = size, mean = mean, std = std }
 end
 
---- view(opt, about, sets or nil) -> how an image becomes the network's input: as the checkpoint says, or as evaluation
--- of its data set does; at --size if that is given.
-function subject.view(opt, about, sets)
-  local size = given(opt, "size", 0)
-  local known = about.test_view or about.options.dataset and sets and sets.test_view
+--- view(opt, about) -> how an image becomes the network's input: as the checkpoint says, at --size if that is given.
+function subject.view(opt, about)
+  local size, known = given(opt, "size", 0), about.test_view
   if known then return size and resized(known, size) or known end
   if not size then
     user_error.raise("%s does not say how images are prepared for its network: give --size", about.path)

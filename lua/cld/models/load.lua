@@ -6,6 +6,8 @@ local core = require "cld.core"
 local described = require "cld.models.description"
 local description = require "cld.run.description"
 local options = require "cld.options"
+local published = require "cld.models.published"
+local splits = require "cld.data.splits"
 local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
 
@@ -70,7 +72,8 @@ local function of_checkpoint(models, loaded, wanted)
   local epoch = said.source and said.source.epoch or not said.source and loaded.position.epoch or nil
   return net, {
     path = loaded.path, layout = "cldlua", object = name, arch = how and how.constructor, epoch = epoch,
-    description = how, test_view = said.test_view, layer = said.layer or "instance",
+    description = how, test_view = said.test_view or splits.test_view(loaded.options),
+    layer = said.layer or "instance",
     knn = loaded.description and said.knn or old_knn(loaded.options),
     options = loaded.options, source = said.source, left_out = {},
   }
@@ -120,8 +123,8 @@ function load.from(models, path, given)
   return of_published(models, path, value)
 end
 
---- The file, in words: "runs/a/checkpoint.safetensors: resnet18_cifar { ... }, after 3 epochs", "v2.pth.tar: layout MoCo
--- v2, resnet50 { ... }, after 200 epochs; left out: optimizer (161)".
+--- The file, in words: "runs/a/checkpoint.safetensors: resnet18_cifar { ... }, after 3 epochs", "v2.pth.tar: layout
+-- MoCo v2, resnet50 { ... }, after 200 epochs; left out: optimizer (161)".
 function load.text(about)
   local words = { about.path, ": ", about.layout ~= "cldlua" and ("layout %s, "):format(about.layout) or "",
     about.description and described.text(about.description) or tostring(about.arch) }
