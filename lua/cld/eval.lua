@@ -52,6 +52,9 @@ end
 
 -- ---- features ---------------------------------------------------------------
 
+--- The names of the options of features, for whoever hands them on.
+eval.feature_options = extract.options
+
 --- features(net, dataset, {batch_size = 256, layer = "instance", branch, mean, std, augment, device, dtype}) ->
 -- features (n, d), labels i64 (n), in the data set's order, un-augmented, in eval mode. net is a module or a function
 -- of the images. layer: "instance", its first output, or "features", what net:features(images) returns: what the
