@@ -326,3 +326,52 @@ describe("eval.linear", function()
     check.fails(function() evaluate { lr = -1 } end, "lr must be a number of at least 0, got %-1")
   end)
 end)
+
+describe("folds", function()
+  local folds = require "cld.eval.folds"
+
+  -- Three folds of five images in batches of two: three steps each.
+  local function made()
+    local list = {}
+    for f = 1, 3 do
+      list[f] = cld.data.loader { sets.pixels { f, f, f, f, f }, batch_size = 2, views = 1, drop_single = false }
+    end
+    return folds.loader(list)
+  end
+
+  local function seen(loader)
+    local words = {}
+    for batch, fold in loader:epoch(1) do
+      words[#words + 1] = ("%d:%d x%d"):format(fold, batch.labels[1]:item(), #batch.labels)
+    end
+    return table.concat(words, " ")
+  end
+
+  it("come one after the other, each with its short last batch", function()
+    assert.equal(9, #made())
+    assert.equal("1:1 x2 1:1 x2 1:1 x1 2:2 x2 2:2 x2 2:2 x1 3:3 x2 3:3 x2 3:3 x1", seen(made()))
+  end)
+
+  it("go on in the fold where a run stood", function()
+    local loader = made()
+    for step, expected in pairs { [2] = "1:1 x1 2:2 x2 2:2 x2 2:2 x1 3:3 x2 3:3 x2 3:3 x1",
+      [3] = "2:2 x2 2:2 x2 2:2 x1 3:3 x2 3:3 x2 3:3 x1", [7] = "3:3 x2 3:3 x1", [9] = "" } do
+      loader.first_image = step * 2
+      assert.equal(expected, seen(loader))
+    end
+  end)
+
+  it("have as many steps each", function()
+    local function of(n) return cld.data.loader { set_of(n, 2), batch_size = 2, views = 1 } end
+    check.fails(function() folds.loader { of(4), of(8) } end, "fold 2 has 4 steps, and fold 1 has 2")
+  end)
+
+  it("have a mean, and a deviation of top-1", function()
+    local means = folds.mean {
+      { top1 = 0.2, top5 = 0.8 }, { top1 = 0.4, top5 = 1 }, { top1 = 0.6, top5 = 0.9, few = 1 },
+    }
+    check.close({ means.top1, means.top1_deviation, means.top5 }, { 0.4, 0.2, 0.9 })
+    assert.is_nil(folds.mean { { top1 = 1, few = 1 }, { top1 = 1 } }.few)
+    assert.same({ top1 = 1 }, folds.mean { { top1 = 1 } })
+  end)
+end)

@@ -81,18 +81,17 @@ end
 
 -- ---- those of others --------------------------------------------------------------
 
--- How images of a published network are prepared: {size, mean, std, kind}.
+-- How images of a published network are prepared for a test.
 local function view_of(view)
-  if not view then return nil end
-  local make = view.kind == "none" and augment.none or augment.center
+  local make = view.kind == "cifar" and augment.none or augment.center
   return make { size = view.size, mean = view.mean, std = view.std }
 end
 
 local function of_published(models, path, value)
-  local found = require "cld.models.published".recognise(value)
+  local found, why = published.recognise(value)
   if not found then
-    user_error.raise("%s: this file holds no network of a known layout: expected a checkpoint of a run, of MoCo v2 +"
-      .. " CLD, InfoMin + CLD, CIFAR's NPID or MoCo, of moco, PyContrast or torchvision", path)
+    user_error.raise("%s: %s; expected a checkpoint of a run, of MoCo v2 + CLD, InfoMin + CLD, CIFAR's NPID or MoCo, of"
+      .. " moco, PyContrast or torchvision", path, why)
   end
   local net = user_error.call(models.build, { constructor = found.constructor, settings = found.settings })
   local ok, problem = pcall(net.load_state_dict, net, found.state)
@@ -102,7 +101,8 @@ local function of_published(models, path, value)
   end
   return net, {
     path = path, layout = found.layout, arch = found.arch, epoch = found.epoch, description = models.description(net),
-    test_view = view_of(found.view), layer = "features", knn = {}, options = {}, left_out = found.left_out or {},
+    test_view = view_of(found.view), layer = found.constructor:find "_cifar$" and "instance" or "features", knn = {},
+    options = {}, left_out = found.left_out,
     published = found.published,
   }
 end
