@@ -4,8 +4,9 @@
 --   run:describe { test_view = view, layer = "instance" }             -- for whoever takes up its checkpoint later
 --   for epoch in run:epochs { net = net, sgd = sgd, loader = loader } do
 --     for batch in loader:epoch(epoch) do
---       ...; sgd:step(loss, { lr = lr(run.step) })                    -- run.step counts all steps from 0
---       run:track { loss = loss }                                     -- once per step, at its end
+--       local rate = lr(run.step)                                     -- run.step counts all steps from 0
+--       ...; sgd:step(loss, { lr = rate })
+--       run:track({ loss = loss }, { lr = rate })                     -- once per step, at its end
 --     end
 --     run:score { top1 = accuracy }
 --   end
@@ -27,6 +28,8 @@
 -- The run holds its folder: it goes on in one that is renamed or moved, and ends with one line and status 1 when it is
 -- removed or replaced (run/README.md).
 --
+-- What the log says of a run: run/README.md.
+--
 -- A training that has diverged (run/divergence.lua) ends with one line and status 1, its last good checkpoint kept.
 --
 -- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings: what
@@ -35,6 +38,7 @@
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 local data_loader = require "cld.data.loader"
+local diagnostics = require "cld.diagnostics"
 local extract = require "cld.eval.extract"
 local checkpoint = require "cld.run.checkpoint"
 local description = require "cld.run.description"
@@ -121,7 +125,7 @@ local function start(opt)
   if not in_session() then system.leave_on_signals() end
   local self = setmetatable({
     opt = opt, step = 0, step_in_epoch = 0, images_seen = 0, epochs_done = 0, seconds = 0, best = nil,
-    meters = new_meters(),
+    meters = new_meters(), now = {},
   }, Run)
   local resume = settings.get(opt, "resume")
   self.claim = folder.claim { runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume }
@@ -202,7 +206,8 @@ end
 function Run:epochs(objects)
   local _ <close> = c_locale()
   if not self.held then error("run:epochs: this run has ended; cld.run with resume = true goes on with it", 2) end
-  self.states, self.loader, self.sgd = stateful(self, objects), objects.loader, objects.sgd
+  self.states, self.loader = stateful(self, objects), objects.loader
+  self.counters = divergence.counters(objects)
   self.description = description.of(objects, self.described, self.opt)
   self.shape = position.shape(self.loader, self.opt)
   self.steps_per_epoch = self.shape.steps
@@ -233,7 +238,7 @@ function Run:next_epoch()
   if self.epochs_done >= self.opt.epochs then return nil end
   self.epoch = self.epochs_done + 1
   self.reported = self.step_in_epoch > 0 and self.step_in_epoch == self.steps_per_epoch -- stopped in its evaluation
-  self.watch = divergence.watch(self.sgd)
+  self.watch = divergence.watch(self.counters)
   self.is_whole = self.images_seen == 0
   position.begin_epoch(self)
   self.line:start_epoch()
@@ -258,10 +263,21 @@ end
 
 -- ---- steps, scores ----------------------------------------------------------
 
--- Steps whose loss was not finite.
-local function skipped(self)
-  local count = divergence.skipped(self.sgd)
-  return count > 0 and ("  skipped %d"):format(count) or ""
+-- "instance 9.1  lr 0.03  skipped 2": means, what holds now, and steps that were not made.
+local function shown(self, means, skipped)
+  local text = progress.values(means)
+  if next(self.now) then text = text .. "  " .. progress.values(self.now) end
+  return skipped > 0 and ("%s  skipped %d"):format(text, skipped) or text
+end
+
+-- What both the progress line and the epoch's tell; `draw(text)` shows it.
+local function tell(self, event, images_per_second, draw)
+  local means, skipped = self.meters:read(), divergence.skipped(self.counters)
+  draw(shown(self, means, skipped))
+  return {
+    event = event, means = means, now = next(self.now) and self.now or nil, skipped = skipped,
+    images_per_second = images_per_second, data = self.line:data_share(),
+  }
 end
 
 -- A line of the log: where the run is, and `fields`. A run whose folder is gone ends here: it could keep nothing.
@@ -284,36 +300,39 @@ end
 
 function Run:elapsed() return self.seconds + system.clock() - self.resumed_at end
 
---- Once per step, at its end: {name = tensor of one element, or number}. Prints running means over the epoch; after
--- a signal writes a checkpoint and leaves.
-function Run:track(values)
+--- track(values[, now]), once per step, at its end. values: {name = tensor of one element, or number}, of which running
+-- means over the epoch are printed and logged; now: what is told as it is at this step and not as a mean, such as
+-- { lr = rate }. After a signal writes a checkpoint and leaves.
+function Run:track(values, now)
   local _ <close> = c_locale()
   if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
   figures.check("run:track", values)
+  self.now = now and figures.numbers("run:track", now) or {}
   local images, share = position.advance(self)
   self.meters:track(values, share)
   local due = self.line:step(self.shape.batch_size and images or 0)
   if self.step_in_epoch == self.steps_per_epoch then
     self:report_epoch() -- before the evaluation, whose time is not the epoch's
   elseif due then
-    local means = self.meters:read()
-    self.line:draw(self, progress.values(means) .. skipped(self))
-    if system.clock() - self.logged >= settings.get(self.opt, "print_every") then
-      self:remember {
-        event = "progress", step_in_epoch = self.step_in_epoch, means = means, data = self.line:data_share(),
-      }
-    end
+    self:report_progress()
   end
   self:heed_signal()
+end
+
+function Run:report_progress()
+  local told = tell(self, "progress", self.line:speed(), function(text) self.line:draw(self, text) end)
+  if system.clock() - self.logged < settings.get(self.opt, "print_every") then return end
+  told.step_in_epoch = self.step_in_epoch
+  self:remember(told)
 end
 
 -- The line of an epoch's steps: once, when the first score comes or the epoch ends.
 function Run:report_epoch()
   if self.reported then return end
   self.reported = true
-  local means = self.meters:read()
-  self.line:finish_epoch(self.epoch, progress.values(means) .. skipped(self))
-  self:remember { event = "epoch", means = means, data = self.line:data_share() }
+  self:remember(tell(self, "epoch", self.line:epoch_speed(), function(text)
+    self.line:finish_epoch(self.epoch, text)
+  end))
   self:check_divergence(self.is_whole and self.line.epoch_steps or nil)
 end
 
@@ -345,6 +364,20 @@ function Run:score(values)
   self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, self.opt.epochs, figures.percentages(values),
     best and ("  (best %s %.2f %%, epoch %d)"):format(best.name, 100 * best.value, best.epoch) or ""))
   self:remember { event = "score", values = values, best = self.best }
+end
+
+--- What is seen of the training without labels (cld.diagnostics), at an epoch's end: {effective_rank = number, ...}.
+-- Printed and logged; with the epoch's mean of uniformity it tells a collapse, which ends no run.
+function Run:diagnose(values)
+  local _ <close> = c_locale()
+  if not self.epoch then error("run:diagnose: call it inside `for epoch in run:epochs{...}`", 2) end
+  values = figures.numbers("run:diagnose", values)
+  self:report_epoch()
+  local uniformity = self.meters:read().uniformity
+  local collapse = diagnostics.collapse { effective_rank = values.effective_rank, uniformity = uniformity }
+  self.line:print(("epoch %d/%d  %s"):format(self.epoch, self.opt.epochs, progress.values(values)))
+  if collapse then self.line:print(("epoch %d/%d  %s"):format(self.epoch, self.opt.epochs, collapse)) end
+  self:remember { event = "diagnostics", values = values, collapse = collapse }
 end
 
 -- ---- checkpoints ------------------------------------------------------------

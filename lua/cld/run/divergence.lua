@@ -4,10 +4,26 @@ local core = require "cld.core"
 
 local divergence = {}
 
---- Steps that the optimizer has skipped, where it counts them.
-function divergence.skipped(optimizer)
-  local ok, count = pcall(function() return optimizer.skipped end)
-  return ok and math.type(count) and count or 0
+-- Steps that an object has skipped; nil if it counts none.
+local function skipped(object)
+  local ok, count = pcall(function() return object.skipped end)
+  return ok and math.type(count) == "integer" and count or nil
+end
+
+--- Those of {name = object} that count skipped steps: they answer `.skipped` with an integer.
+function divergence.counters(objects)
+  local counters = {}
+  for _, object in pairs(objects) do
+    if skipped(object) then counters[#counters + 1] = object end
+  end
+  return counters
+end
+
+--- Steps that they have skipped, all together. Waits for their device.
+function divergence.skipped(counters)
+  local sum = 0
+  for _, object in ipairs(counters) do sum = sum + (skipped(object) or 0) end
+  return sum
 end
 
 local function is_network(object)
@@ -37,22 +53,28 @@ end
 local Watch = {}
 Watch.__index = Watch
 
---- watch(optimizer): from an epoch's start on.
-function divergence.watch(optimizer)
-  return setmetatable({ optimizer = optimizer, before = divergence.skipped(optimizer) }, Watch)
+--- watch(counters): from an epoch's start on.
+function divergence.watch(counters)
+  local before = {}
+  for i, object in ipairs(counters) do before[i] = skipped(object) or 0 end
+  return setmetatable({ counters = counters, before = before }, Watch)
 end
 
---- What is wrong, or nil. `steps`: made since the watch began, all of which may have been skipped; states: {name =
--- object}, of which the networks are looked at once a step was skipped.
+--- What is wrong, or nil. `steps`: made since the watch began, all of which one of the counters may have skipped;
+-- states: {name = object}, of which the networks are looked at once a step was skipped.
 function Watch:problem(states, steps)
-  local skipped = divergence.skipped(self.optimizer) - self.before
-  if skipped == 0 then return nil end
-  if skipped == steps then
-    local what = core.autograd.precision() == "fp16" and "the loss or a gradient" or "the loss"
-    return ("%s was not finite in any of %d steps"):format(what, steps)
+  local sum = 0
+  for i, object in ipairs(self.counters) do
+    local count = (skipped(object) or 0) - self.before[i]
+    if count > 0 and count == steps then
+      local what = core.autograd.precision() == "fp16" and "the loss or a gradient" or "the loss"
+      return ("%s was not finite in any of %d steps"):format(what, steps)
+    end
+    sum = sum + count
   end
+  if sum == 0 then return nil end
   local name = broken(states)
-  return name and ("'%s' is not finite, and %d steps were skipped"):format(name, skipped)
+  return name and ("'%s' is not finite, and %d steps were skipped"):format(name, sum)
 end
 
 return divergence

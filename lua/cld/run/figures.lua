@@ -27,13 +27,19 @@ function figures.check(what, values)
   end
 end
 
---- The same, as numbers; at least one.
-function figures.scores(values)
-  figures.check("run:score", values)
-  if not next(values) then caller.raise "run:score: expected at least one score, such as top1" end
+--- The same, as numbers: waits for those that are on a device.
+function figures.numbers(what, values)
+  figures.check(what, values)
   local numbers = {}
   for name, value in pairs(values) do numbers[name] = type(value) == "number" and value or value:item() end
   return numbers
+end
+
+--- Those of run:score: at least one.
+function figures.scores(values)
+  figures.check("run:score", values)
+  if not next(values) then caller.raise "run:score: expected at least one score, such as top1" end
+  return figures.numbers("run:score", values)
 end
 
 --- The name and the value of the score that tells which of two epochs is better: top1, or the first name.

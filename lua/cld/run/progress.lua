@@ -65,16 +65,23 @@ function Line:eta(steps_done)
   return (clock() - self.started) / self.steps * math.max(self.epochs * self.steps_per_epoch - steps_done, 0)
 end
 
-local function rate(images, seconds)
-  return images == 0 and "" or ("  %.0f images/s"):format(images / math.max(seconds, 1e-9))
-end
+-- Images per second; nil where their number is not known.
+local function speed(images, since) return images > 0 and images / math.max(clock() - since, 1e-9) or nil end
+
+--- Since the last line was drawn; nil if unknown.
+function Line:speed() return speed(self.window_images, self.window_start) end
+
+--- Of the running epoch.
+function Line:epoch_speed() return speed(self.epoch_images, self.epoch_start) end
+
+local function rate(value) return value and ("  %.0f images/s"):format(value) or "" end
 
 --- Draw the state of the running epoch. position: {epoch, step_in_epoch, step}.
 function Line:draw(position, text)
   local eta = self:eta(position.step)
   local line = ("epoch %d/%d  step %d%s  %s%s%s%s"):format(position.epoch, self.epochs,
     math.floor(position.step_in_epoch), self.steps_per_epoch and "/" .. self.steps_per_epoch or "", text,
-    rate(self.window_images, clock() - self.window_start), data(share(self, self.window_waited, self.window_start)),
+    rate(self:speed()), data(share(self, self.window_waited, self.window_start)),
     eta and "  ETA " .. duration(eta) or "")
   self.window_start, self.window_images = clock(), 0
   self.window_waited = self.waited and self.waited() or 0
@@ -88,7 +95,7 @@ function Line:print(text) self.shown:print(text) end
 
 function Line:finish_epoch(epoch, text)
   local seconds = clock() - self.epoch_start
-  self:print(("epoch %d/%d  %s%s%s  %s"):format(epoch, self.epochs, text, rate(self.epoch_images, seconds),
+  self:print(("epoch %d/%d  %s%s%s  %s"):format(epoch, self.epochs, text, rate(self:epoch_speed()),
     data(self:data_share()), duration(seconds)))
 end
 
