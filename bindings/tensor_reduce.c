@@ -130,6 +130,15 @@ static int reduce_cumsum(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* x:eigvalsh(): of a symmetric matrix (n, n), of which the lower half counts, the eigenvalues (n), ascending */
+static int reduce_eigvalsh(lua_State *L) {
+    cldL_check_count(L, 1);
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_eigvalsh(x);
+    return cldL_result(L, *out);
+}
+
 /* cld.cross_entropy(logits (n, classes), labels i64 (n)[, options]), or (classes) with one label of no dimension, or
  * (n, classes, ...) with (n, ...); the options and their defaults are
  * {reduction = "mean", or "sum", or "none", temperature = 1 (logits are divided by it), label_smoothing = 0,
@@ -169,6 +178,7 @@ const luaL_Reg cldL_reduce_ops[] = {
     {"norm", reduce_norm},
     {"logsumexp", reduce_logsumexp},
     {"cumsum", reduce_cumsum},
+    {"eigvalsh", reduce_eigvalsh},
     {"var", reduce_var},
     {"std", reduce_std},
     {"argmax", reduce_argmax},

@@ -4,7 +4,8 @@
 local core = require "cld.core"
 
 local composed = {
-  "augment", "data", "eval", "graph", "image", "json", "losses", "models", "nn", "optim", "options", "run", "schedule",
+  "augment", "data", "diagnostics", "eval", "graph", "image", "json", "losses", "models", "nn", "optim", "options",
+  "run", "schedule",
 }
 
 local cld = {}

@@ -121,6 +121,10 @@ cld_tensor *cld_logsumexp(cld_tensor *x, const int *dims, int ndims, bool keepdi
 /* ---- scan.c ---- */
 cld_tensor *cld_cumsum(cld_tensor *x, int dim); /* integers give i64 */
 
+/* ---- eigenvalues.c: of a symmetric matrix (n, n), of which the lower half counts: (n), ascending. Computed on the host
+ * in f64, for which it waits; no gradient. ---- */
+cld_tensor *cld_eigvalsh(cld_tensor *x);
+
 /* ---- mask.c: what is not 0 is chosen; these read the count back from the device ---- */
 cld_tensor *cld_nonzero(cld_tensor *x); /* i64 (chosen, ndim): the positions, row-major, 0-based */
 /* The chosen elements in one dimension; x and the mask broadcast. */

@@ -1,0 +1,119 @@
+--- What is seen of a training without labels, against NumPy and PyTorch (fixtures/make_diagnostics.py), and on devices.
+local cld = require "cld"
+local check = require "spec.support.check"
+local devices = require "spec.support.devices"
+local process = require "spec.support.process"
+
+local fixture = cld.load "spec/fixtures/diagnostics.safetensors"
+local diagnostics = cld.diagnostics
+
+describe("diagnostics", function()
+  it("alignment and uniformity are Wang and Isola's", function()
+    local seen = diagnostics.views(fixture.q1, fixture.q2)
+    check.close(seen.alignment, fixture.alignment, { atol = 1e-13, rtol = 0 })
+    check.close(seen.uniformity, fixture.uniformity, { atol = 1e-13, rtol = 0 })
+    local single = diagnostics.views(fixture.q1:float(), fixture.q2:float())
+    check.close(single.uniformity:double(), fixture.uniformity, { atol = 1e-5, rtol = 0 })
+  end)
+
+  devices.each("alignment and uniformity", function(device)
+    it("are captured, read nothing back and stay off the tape", function()
+      local weight = cld.ones({ 1 }, { dtype = "f64", device = device }):requires_grad_()
+      local step = cld.graph(function(q1, q2) return diagnostics.views(q1 * weight, q2) end, { device = device })
+      for _ = 1, 4 do
+        local seen = step(fixture.q1:to(device), fixture.q2:to(device))
+        check.close(seen.alignment:cpu(), fixture.alignment, { atol = 1e-13, rtol = 0 })
+        check.close(seen.uniformity:cpu(), fixture.uniformity, { atol = 1e-13, rtol = 0 })
+        assert.is_false(seen.alignment.requires_grad or seen.uniformity.requires_grad)
+      end
+    end)
+  end)
+
+  it("the uniformity of equal rows is 0, of a single row NaN", function()
+    local same = cld.ones({ 5, 4 }, "f64") / 2
+    check.close(diagnostics.uniformity(same), cld.tensor(0, "f64"), { atol = 1e-14, rtol = 0 })
+    local one = diagnostics.uniformity(same[{ { 1, 1 } }]):item()
+    assert.is_true(one ~= one)
+  end)
+
+  for _, case in ipairs { "wide", "tall", "flat", "collapsed" } do
+    it("the effective rank is RankMe's: " .. case, function()
+      local rank = diagnostics.effective_rank(fixture["features." .. case])
+      assert.is_true(math.abs(rank - fixture["rank." .. case]:item()) < 1e-9)
+    end)
+  end
+
+  it("the effective rank is that of equal singular values where they are, 0 of zeros, NaN of NaN", function()
+    assert.is_true(math.abs(diagnostics.effective_rank(cld.eye(6)) - 6) < 1e-9)
+    assert.equal(0, diagnostics.effective_rank(cld.zeros(3, 4)))
+    local bad = diagnostics.effective_rank(cld.tensor { { 1, 0 / 0 } })
+    assert.is_true(bad ~= bad)
+  end)
+
+  it("the effective rank of more rows and dimensions than 512 is that of the first rows", function()
+    local x = cld.zeros(514, 600)
+    for i = 1, 514 do x[{ i, i <= 512 and (i - 1) % 3 + 1 or i }] = 1 end
+    assert.is_true(math.abs(diagnostics.effective_rank(x) - 3) < 1e-2)
+  end)
+
+  it("a network's rank is that of its pooled features in evaluation mode, which it leaves", function()
+    local bias = cld.nn.batch_norm1d(3)
+    local net = cld.nn.sequential(bias)
+    function net:features(images) return self(images) end
+    local images = cld.randn(10, 3)
+    local rank = diagnostics.rank(net, images, { rows = 4 })
+    assert.is_true(math.abs(rank - diagnostics.effective_rank(images)) < 1e-6)
+    assert.is_true(bias.training)
+    assert.equal(0, bias.running_mean:abs():sum():item())
+  end)
+
+  it("features that are not 2-d are refused", function()
+    check.fails(function() diagnostics.uniformity(cld.zeros(3)) end,
+      "diagnostics.uniformity: expected features %(images, dim%)")
+    check.fails(function() diagnostics.rank(cld.nn.relu(), cld.zeros(1), { row = 1 }) end, "'row'")
+  end)
+
+  it("a collapse is named by the rank, or by views and images in one place", function()
+    assert.matches("effective rank 1.20", diagnostics.collapse { effective_rank = 1.2 })
+    assert.matches("alignment 1.0e%-05", diagnostics.collapse { alignment = 1e-5, uniformity = -1e-4 })
+    assert.is_nil(diagnostics.collapse { effective_rank = 3, alignment = 1e-5, uniformity = -1 })
+    assert.is_nil(diagnostics.collapse { effective_rank = 0 / 0, alignment = 0 / 0, uniformity = 0 / 0 })
+    assert.is_nil(diagnostics.collapse {})
+  end)
+end)
+
+describe("run:diagnose", function()
+  local recipe = [[
+    local cld = require "cld"
+    local opt = cld.options { about = "", { "epochs", 1, "" }, { "same", 0.0, "" }, cld.options.training }
+    local run = cld.run(opt)
+    for _ in run:epochs { w = cld.zeros(1) } do
+      for _ = 1, 3 do run:track { alignment = opt.same, uniformity = -opt.same } end
+      run:diagnose { effective_rank = cld.tensor(25.5) }
+    end]]
+
+  local function run(...)
+    local folder <close> = setmetatable({ path = process.temporary_folder() }, {
+      __close = function(self) process.remove(self.path) end,
+    })
+    local script = process.write(folder.path .. "/r.lua", recipe)
+    local result = process.run { script, "--runs", folder.path, "--name", "r", "--threads", "1", ... }
+    assert.equal(0, result.code, result.err)
+    for line in io.lines(folder.path .. "/r/log.jsonl") do
+      local event = cld.json.decode(line)
+      if event.event == "diagnostics" then return result.out, event end
+    end
+  end
+
+  it("prints and logs what is seen", function()
+    local out, event = run("--same", "0.5")
+    assert.matches("\nepoch 1/1  effective_rank 25.5\ndone: ", out)
+    assert.same({ { effective_rank = 25.5 }, 1, nil }, { event.values, event.epoch, event.collapse })
+  end)
+
+  it("names a collapse, and goes on", function()
+    local out, event = run("--same", "0.00001")
+    assert.matches("\nepoch 1/1  the features have collapsed: [^\n]*\ndone: ", out)
+    assert.matches("^the features have collapsed", event.collapse)
+  end)
+end)
