@@ -29,6 +29,28 @@ describe("diagnostics", function()
     end)
   end)
 
+  it("the figures of parts are those of the whole batch", function()
+    local function of(values, q1, q2, counts)
+      local told, first = diagnostics.over_parts(fixture.q2), 1
+      for _, count in ipairs(counts) do
+        local rows = { { first, first + count - 1 } }
+        told:add({ loss = values[rows]:mean() }, { q1[rows], q2 and q2[rows] or nil }, count)
+        first = first + count
+      end
+      return told:means { extra = values[1] }
+    end
+    local values = fixture.q1[{ {}, 1 }]
+    for _, counts in ipairs { { 12 }, { 5, 4, 3 } } do
+      for _, q2 in ipairs { fixture.q2, false } do
+        local told = of(values, fixture.q1, q2, counts)
+        check.close(told.loss, values:mean(), { atol = 1e-14, rtol = 0 })
+        check.close(told.alignment, fixture.alignment, { atol = 1e-13, rtol = 0 })
+        check.close(told.uniformity, fixture.uniformity, { atol = 1e-13, rtol = 0 })
+        assert.equal(values[1]:item(), told.extra:item())
+      end
+    end
+  end)
+
   it("the uniformity of equal rows is 0, of a single row NaN", function()
     local same = cld.ones({ 5, 4 }, "f64") / 2
     check.close(diagnostics.uniformity(same), cld.tensor(0, "f64"), { atol = 1e-14, rtol = 0 })
@@ -56,21 +78,24 @@ describe("diagnostics", function()
     assert.is_true(math.abs(diagnostics.effective_rank(x) - 3) < 1e-2)
   end)
 
-  it("a network's rank is that of its pooled features in evaluation mode, which it leaves", function()
-    local bias = cld.nn.batch_norm1d(3)
-    local net = cld.nn.sequential(bias)
-    function net:features(images) return self(images) end
-    local images = cld.randn(10, 3)
-    local rank = diagnostics.rank(net, images, { rows = 4 })
-    assert.is_true(math.abs(rank - diagnostics.effective_rank(images)) < 1e-6)
-    assert.is_true(bias.training)
-    assert.equal(0, bias.running_mean:abs():sum():item())
+  it("a network's rank is that of its pooled features of images spread over the set, in evaluation mode", function()
+    local norm = cld.nn.batch_norm2d(3)
+    local net = cld.nn.sequential(norm)
+    function net:features(images) return self(images):flatten(2, -1) end
+    local set = cld.data.tensors { images = cld.randint(0, 256, { 10, 4, 4, 3 }):to "u8" }
+    local view = cld.augment.none { size = 4 }
+    local kept = cld.data.subset { set, indices = cld.tensor({ 0, 3, 6 }, "i64") }
+    local images = cld.data.loader { kept, views = 1, augment = view, shuffle = false }:epoch(1)().views[1]
+    local rank = diagnostics.rank { net = net, set = set, images = 3, augment = view, batch_size = 2 }
+    assert.is_true(math.abs(rank - diagnostics.effective_rank(images:flatten(2, -1))) < 1e-3)
+    assert.is_true(norm.training)
+    assert.equal(0, norm.running_mean:abs():sum():item())
   end)
 
   it("features that are not 2-d are refused", function()
     check.fails(function() diagnostics.uniformity(cld.zeros(3)) end,
       "diagnostics.uniformity: expected features %(images, dim%)")
-    check.fails(function() diagnostics.rank(cld.nn.relu(), cld.zeros(1), { row = 1 }) end, "'row'")
+    check.fails(function() diagnostics.rank { nets = cld.nn.relu() } end, "diagnostics.rank: unknown field 'nets'")
   end)
 
   it("a collapse is named by the rank, or by views and images in one place", function()

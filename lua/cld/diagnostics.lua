@@ -2,14 +2,15 @@
 -- and whether the features still use their dimensions.
 --
 --   local seen = cld.diagnostics.views(q1, q2)               -- {alignment =, uniformity =}, tensors without dimensions
---   local rank = cld.diagnostics.rank(net, batch.views[1])   -- a number, at the end of an epoch
+--   local rank = cld.diagnostics.rank { net = net, set = train, augment = view }      -- a number, at an epoch's end
 --   run:diagnose { effective_rank = rank }                   -- printed, logged, and told where it shows a collapse
 --
--- alignment and uniformity belong into a step: some small launches, nothing read back. The rank is computed on the host
--- and waits for the device.
+-- alignment and uniformity belong into a step: some small launches, nothing read back. The rank is of 512 images, and its
+-- eigenvalues are found on the host.
 local caller = require "cld.caller"
 local core = require "cld.core"
-local nn = require "cld.nn"
+local data = require "cld.data"
+local eval = require "cld.eval"
 local create, no_grad = core.tensor, core.autograd.no_grad
 
 local diagnostics = {}
@@ -55,6 +56,45 @@ function diagnostics.views(q1, q2)
   return { alignment = diagnostics.alignment(q1, q2), uniformity = diagnostics.uniformity(q1) }
 end
 
+-- ---- a batch in parts -------------------------------------------------------
+
+local Parts = {}
+Parts.__index = Parts
+
+--- over_parts(key (n, d)) -> what collects the figures of a step that goes through its n images in parts:
+--
+--   local told = cld.diagnostics.over_parts(key)
+--   told:add({ instance = loss, ... }, q, count)          -- once for each part of `count` images; q: its query views
+--   return told:means { grad_norm = sgd.grad_norm }       -- of all images; with alignment and uniformity
+--
+-- The means are what one part of all images would have, so they do not depend on how many there are. Without a second
+-- query view the alignment is that of the query and the key.
+function diagnostics.over_parts(key)
+  check_rows("diagnostics.over_parts", key)
+  return setmetatable({ key = key, images = #key, sums = {}, queries = { {}, {} } }, Parts)
+end
+
+function Parts:add(values, queries, count)
+  local _ <close> = no_grad()
+  for name, value in pairs(values) do
+    local weighted = value:detach()
+    if count < self.images then weighted = weighted * (count / self.images) end
+    self.sums[name] = self.sums[name] and self.sums[name] + weighted or weighted
+  end
+  for v, rows in ipairs(queries) do table.insert(self.queries[v], rows:detach()) end
+end
+
+local function joined(parts) return #parts > 1 and create.cat(parts, 1) or parts[1] end
+
+function Parts:means(others)
+  local _ <close> = no_grad()
+  local means = diagnostics.views(joined(self.queries[1]), joined(self.queries[2]) or self.key)
+  for _, values in ipairs { self.sums, others or {} } do
+    for name, value in pairs(values) do means[name] = value end
+  end
+  return means
+end
+
 -- ---- effective rank ---------------------------------------------------------
 
 local MOST = 512 -- rows of the matrix whose eigenvalues are sought: 0.05 s
@@ -86,38 +126,26 @@ function diagnostics.effective_rank(x)
   return math.exp(entropy)
 end
 
--- Evaluation mode until the guard is closed.
-local function in_eval_mode(net)
-  if not nn.is_module(net) then return nil end
-  local was = {}
-  for _, module in ipairs(net:modules()) do was[module] = module.training end
-  net:eval()
-  return setmetatable({}, {
-    __close = function()
-      for module, training in pairs(was) do module.training = training end
-    end,
-  })
+-- So many images of the set, spread over it evenly: class after class, where it is in that order.
+local function some(set, count)
+  if #set <= count then return set end
+  local indices = {}
+  for i = 0, count - 1 do indices[i + 1] = i * #set // count end
+  return data.subset { set, indices = create.tensor(indices, "i64") }
 end
 
--- In runs of so many images: no more memory than a block of the training step takes.
-local function pooled(net, images, most)
-  local parts, n = {}, math.min(#images, MOST)
-  for first = 1, n, most do
-    local part <close> = images[{ { first, math.min(first + most - 1, n) } }]
-    local features <close> = net:features(part)
-    parts[#parts + 1] = features:float()
+local function pooled(net, images) return net:features(images) end
+
+--- rank{net =, set =, images = 512, and the options of cld.eval.features} -> effective_rank of net:features, the pooled
+-- features, of so many images of a data set, un-augmented, the same ones each time. The network stays as it is.
+function diagnostics.rank(options)
+  caller.require_fields("diagnostics.rank", options, { "net", "set", "images", table.unpack(eval.feature_options) })
+  local count = caller.integer("diagnostics.rank", "images", options.images or MOST, 1)
+  local given = { branch = pooled }
+  for name, value in pairs(options) do
+    if name ~= "net" and name ~= "set" and name ~= "images" then given[name] = value end
   end
-  return create.cat(parts, 1)
-end
-
---- rank(net, images (n, ...)[, {rows = 64}]) -> effective_rank of net:features(images), the pooled features, of at most
--- 512 images; in evaluation mode, so many rows at a time. The network stays as it is.
-function diagnostics.rank(net, images, options)
-  caller.check_fields("diagnostics.rank", options, { "rows" })
-  local rows = caller.integer("diagnostics.rank", "rows", options and options.rows or 64, 1)
-  local _ <close> = in_eval_mode(net)
-  local _ <close> = no_grad()
-  local features <close> = pooled(net, images, rows)
+  local features <close> = (eval.features(options.net, some(options.set, count), given))
   return diagnostics.effective_rank(features)
 end
 

@@ -23,10 +23,13 @@ local values = require "cld.options.values"
 
 local options = {}
 
---- Groups of options that recipes share (options/groups.lua): .encoder, .images, .cifar, .folder, .imagenet, .stl10,
--- .kitchen_hc, .npid, .moco, .cld, .sgd, .schedule, .knn, .checkpoint, .machine, .training. Each is a list of
--- declarations; called with {name = value}, with other defaults.
+--- Groups of options that recipes share (options/groups.lua): .encoder, .resnet, .images, .view, .cifar, .folder,
+-- .imagenet, .stl10, .kitchen_hc, .npid, .moco, .moco_v2, .cld, .blocks, .sgd, .schedule, .knn, .knn_every,
+-- .checkpoint, .machine, .training. Each is a list of declarations; called with {name = value}, with other defaults.
 for name, group in pairs(groups) do options[name] = group end
+
+--- check_moco_v2(opt): that the options of MoCo v2 + CLD agree (options/moco_v2.lua).
+function options.check_moco_v2(opt) return require "cld.options.moco_v2"(opt) end
 
 -- ---- declarations -----------------------------------------------------------
 

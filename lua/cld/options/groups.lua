@@ -5,6 +5,7 @@
 --   cld.options.cld { clusters = 200, lambda = 0.8 },
 --
 -- What reads a group stands beside it: a recipe that has the group hands its options to that.
+local models = require "cld.models"
 local user_error = require "cld.user_error"
 local values = require "cld.options.values"
 
@@ -88,11 +89,26 @@ groups.encoder = group {
   { "norm-linear", false,      "NormLinear heads instead of Linear" },
 }
 
+--- An encoder of torchvision's kind: cld.models[opt.arch].
+groups.resnet = group {
+  { "arch",  "resnet50", "encoder", choices = models.resnets },
+  { "width", 64,         "channels of the first layer; all others are proportional", min = 1, max = 4096 },
+  { "head",  "mlp",      "what makes the compared features of the pooled ones", choices = models.head_names },
+  { "dim",   128,        "dimension of the compared features", min = 1, max = 65536 },
+  { "small", false,      "for small images: the first layer 3x3 with stride 1, and no max-pool" },
+}
+
+-- As large as can be: evaluation resizes to 8/7 of it, and no view may be larger than 4096.
+local size = { "size", 224, "height and width of a view, in pixels; half as many take a quarter of the time", min = 16,
+  max = 3584 }
+
+--- The views' size alone.
+groups.view = group { size }
+
 --- What the size of the images decides, for recipes of images that are not CIFAR's: the views' size, and of the encoder
 -- (cld.models.from_options) the stem and the pooling.
 groups.images = group {
-  { "size", 224,    "height and width of a view, in pixels; half as many take a quarter of the time", min = 16,
-    max = 3584 }, -- whose evaluation resizes to 4096
+  size,
   { "stem", "auto", "the encoder's first layers: cifar (3x3, stride 1), imagenet (7x7 and max-pool, each of stride 2);"
     .. " auto: imagenet from 128 pixels on", choices = { "auto", "cifar", "imagenet" } },
   { "pool", "all",  "what of the last maps is averaged: all, or the 7x7 in the top-left corner, as published for 96"
@@ -175,10 +191,31 @@ groups.moco = group {
   { "moco-m", 0.999, "momentum of the key encoder", min = 0, max = 1 },
 }
 
+--- That of MoCo v2 with one or two query views: cld.losses.moco_queue, cld.optim.ema.
+groups.moco_v2 = group {
+  { "queue",   65536, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216 },
+  { "moco-t",  0.2,   "temperature", above = 0 },
+  { "moco-m",  0.999, "momentum of the key encoder", min = 0, max = 1 },
+  { "queries", 2,     "query views of an image; 1, which needs --lambda 0, is MoCo v2 as it was published", min = 1,
+    max = 2 },
+}
+
+--- How a batch is cut: cld.nn.blocks, the loader. Batch statistics are of a block of images and one view, as of one of
+-- several GPUs; block after block, a step needs less memory.
+groups.blocks = group {
+  { "block",      64,      "images that share batch statistics; sizes of a batch's blocks differ by at most one",
+    min = 2, max = 65536 },
+  { "cld-rows",   "block", "the rows that CLD groups: of a block, as published, or of the whole batch", choices = {
+    "block", "batch" } },
+  { "accumulate", 1,       "parts of whole blocks that a step makes one after the other, to the same result: as much"
+    .. " less memory", min = 1, max = 65536 },
+  { "last",       "drop",  "the last, smaller batch of an epoch: drop or keep", choices = { "drop", "keep" } },
+}
+
 --- The group branch, CLD: cld.losses.cld.
 groups.cld = group {
   { "lambda",     1.0, "weight of the CLD loss; 0 is the method without it", min = 0 },
-  { "clusters",   128, "k-means groups per batch and view", min = 1, max = 65536 },
+  { "clusters",   128, "k-means groups of the rows of a view", min = 1, max = 65536 },
   { "iterations", 5,   "k-means iterations", min = 1, max = 1000 },
   { "cld-t",      0.2, "temperature", above = 0 },
   { "detach-centroids", false, "no gradient through the centroids" },
@@ -211,5 +248,8 @@ groups.knn = group {
   { "knn-k", 200, "neighbours that vote", min = 1 },
   { "knn-t", 0.1, "temperature of their votes", above = 0 },
 }
+
+--- How often it is made.
+groups.knn_every = group { { "knn-every", 1, "epochs between evaluations by kNN; 0: none", min = 0 } }
 
 return groups
