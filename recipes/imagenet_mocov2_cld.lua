@@ -3,10 +3,10 @@
 -- --lambda 0 --queries 1 --batch-size 256 --lr 0.03 --head mlp.
 --
 --   cldlua recipes/imagenet_mocov2_cld.lua --data /imagenet
---   cldlua recipes/imagenet_mocov2_cld.lua --data /imagenet --accumulate 4         -- less memory, the same result
+--   cldlua recipes/imagenet_mocov2_cld.lua --data /imagenet --accumulate 4       -- less memory, the same result
 local cld = require "cld"
 
--- What is ImageNet's here. A recipe for other images runs this one with its own (cld.run.recipe), and has no other step.
+-- What is ImageNet's here. A recipe for other images runs this one with its own (cld.run.recipe), and no other step.
 local task = cld.run.task {
   about = "MoCo v2 + CLD on ImageNet",
   options = { cld.options.imagenet, cld.options.view { size = 224 } },
@@ -47,7 +47,7 @@ local queue  = cld.losses.moco_queue {
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
--- Of some whole blocks of the batch (`part`, of cld.nn.blocks): the loss, what is told of it, and the queries' features.
+-- Of some whole blocks of the batch (`part`, of cld.nn.blocks): the loss, what is told of it, the queries' features.
 local function losses(views, key, part)
   local rows, queries = { { part.first, part.first + part.count - 1 } }, {}
   for v = 1, opt.queries do queries[v] = views[v][rows] end
@@ -64,7 +64,7 @@ local function losses(views, key, part)
 end
 
 local step = cld.graph(function(views, rate)
-  cld.optim.ema(keys, net, opt.moco_m)                         -- of the weights before this step, whatever becomes of it
+  cld.optim.ema(keys, net, opt.moco_m)                         -- from the weights before this step, made or not
   local key = cld.no_grad(function()
     local k = cld.nn.shuffled(keys, views[#views], { block = opt.block, groups = opt.accumulate })
     return k:normalize()

@@ -98,11 +98,11 @@ describe("diagnostics", function()
     check.fails(function() diagnostics.rank { nets = cld.nn.relu() } end, "diagnostics.rank: unknown field 'nets'")
   end)
 
-  it("a collapse is named by the rank, or by views and images in one place", function()
+  it("a collapse is named by the rank, or by images in one place", function()
     assert.matches("effective rank 1.20", diagnostics.collapse { effective_rank = 1.2 })
-    assert.matches("alignment 1.0e%-05", diagnostics.collapse { alignment = 1e-5, uniformity = -1e-4 })
-    assert.is_nil(diagnostics.collapse { effective_rank = 3, alignment = 1e-5, uniformity = -1 })
-    assert.is_nil(diagnostics.collapse { effective_rank = 0 / 0, alignment = 0 / 0, uniformity = 0 / 0 })
+    assert.matches("uniformity %-1.0e%-04", diagnostics.collapse { effective_rank = 20, uniformity = -1e-4 })
+    assert.is_nil(diagnostics.collapse { effective_rank = 3, uniformity = -1 })
+    assert.is_nil(diagnostics.collapse { effective_rank = 0 / 0, uniformity = 0 / 0 })
     assert.is_nil(diagnostics.collapse {})
   end)
 end)
@@ -113,7 +113,7 @@ describe("run:diagnose", function()
     local opt = cld.options { about = "", { "epochs", 1, "" }, { "same", 0.0, "" }, cld.options.training }
     local run = cld.run(opt)
     for _ in run:epochs { w = cld.zeros(1) } do
-      for _ = 1, 3 do run:track { alignment = opt.same, uniformity = -opt.same } end
+      for _ = 1, 3 do run:track { uniformity = -opt.same } end
       run:diagnose { effective_rank = cld.tensor(25.5) }
     end]]
 

@@ -99,6 +99,14 @@ for _, method in ipairs { "npid", "moco" } do
   end)
   add_peer(method .. " PyTorch", ("peer_step.py %s %s"):format(method, sizes))
 end
+-- ResNet-50 at 224 pixels: a step more takes a minute.
+for method, batch in pairs { mocov2 = 64, resnet50 = 32 } do
+  local large = ("--batch %d --size 224 --steps %d --queue 65536"):format(batch, math.min(opt.steps, 2))
+  add("224: " .. method, function() return run("'%s' %s/step.lua --method %s %s", ours, here, method, large) end)
+  for name, flag in pairs { [""] = "", [" channels-last"] = " --channels-last" } do
+    add_peer(("224: %s PyTorch%s"):format(method, name), ("peer_step.py %s %s%s"):format(method, large, flag))
+  end
+end
 add_peer("npid PyTorch channels-last", "peer_step.py npid --channels-last " .. sizes)
 local one_core = "OMP_NUM_THREADS=1 taskset -c 0 "
 add("images: CIFAR augmentation", function()
@@ -186,6 +194,14 @@ if peer then speed("  against PyTorch in channels-last", "npid", "npid PyTorch c
 row("  peak resident memory", "MB", field("npid", "peak_mb"), field("npid PyTorch", "peak_mb"),
   ratio(field("npid", "peak_mb"), field("npid PyTorch", "peak_mb")), 0.6)
 speed("MoCo + CLD step, 3 views, queue 4,096", "moco", "moco PyTorch", 1.6)
+for _, entry in ipairs { { "MoCo v2 + CLD step at 224, batch 64", "mocov2" }, { "ResNet-50 at 224, batch 32",
+  "resnet50" } } do
+  local what, mine = entry[1], "224: " .. entry[2]
+  speed(what, mine, mine .. " PyTorch", 1.4)
+  if peer then speed("  against PyTorch in channels-last", mine, mine .. " PyTorch channels-last", 1.4) end
+  local peak = field(mine .. " PyTorch", "peak_mb")
+  row("  peak resident memory", "MB", field(mine, "peak_mb"), peak, ratio(field(mine, "peak_mb"), peak), 0.55)
+end
 speed("base augmentation, one core", "images: CIFAR augmentation", "images: CIFAR augmentation torchvision", 8)
 
 local function files(what, mine, theirs, goal, key)

@@ -1,9 +1,10 @@
---- A data set of random CIFAR-sized images: 512 of them, over and over.
+--- A data set of random images, (count[, side = 32]): 512 of CIFAR's size, or 32 larger ones, over and over.
 local cld = require "cld"
 
-return function(count)
-  local images = cld.empty(count, 32, 32, 3, "u8")
-  local few = cld.rand(512, 32, 32, 3):mul(256):to "u8"
+return function(count, side)
+  side = side or 32
+  local images = cld.empty(count, side, side, 3, "u8")
+  local few = cld.rand(side == 32 and 512 or 32, side, side, 3):mul(256):to "u8"
   for first = 1, count, #few do
     local n = math.min(#few, count - first + 1)
     images:narrow(1, first, n):copy_(few:narrow(1, 1, n))

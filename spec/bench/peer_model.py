@@ -71,6 +71,19 @@ class ResNet18(nn.Module):
         return F.normalize(self.linear(x), dim=1), self.groupDis(x)
 
 
+class TwoHeads(nn.Module):
+    """MoCo v2 + CLD's: a hidden layer, and on it the instance and the group branch, rows of unit length."""
+
+    def __init__(self, features, low_dim):
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(features, features), nn.ReLU())
+        self.instance, self.group = NormLinear(features, low_dim), NormLinear(features, low_dim)
+
+    def forward(self, x):
+        x = self.hidden(x)
+        return F.normalize(self.instance(x), dim=1), F.normalize(self.group(x), dim=1)
+
+
 def kmeans(x, k, iterations):
     """Lloyd's algorithm from the first k rows; the centroids carry the gradient of the last means."""
     points = x.detach()

@@ -1,4 +1,5 @@
-"""The peer's whole training step: `python3 peer_step.py npid|moco [--batch 128] [--steps 3] ...` prints one JSON line.
+"""The peer's whole training step: `python3 peer_step.py npid|moco|mocov2|resnet50 [--batch 128] [--steps 3] ...` prints
+one JSON line.
 
 To the peer's advantage its views are ready-made tensors: no loader and no augmentation is in its time or its memory,
 while ours has both. The first step is warm-up.
@@ -12,7 +13,7 @@ import time
 
 import torch
 
-from peer_model import MemoryBank, Queue, ResNet18, cld_loss, ema
+from peer_model import MemoryBank, Queue, ResNet18, TwoHeads, cld_loss, ema
 
 
 def memory_format(options):
@@ -63,6 +64,53 @@ def moco_step(options):
     return 3, step
 
 
+def resnet50(options):
+    import torchvision
+
+    return torchvision.models.resnet50().to(memory_format=memory_format(options))
+
+
+def mocov2_step(options):
+    """The published step on one GPU's 64 images: no shuffle among GPUs, and each row of the batch a group of its own."""
+    net = resnet50(options)
+    net.fc = TwoHeads(2048, 128)
+    momentum_net = copy.deepcopy(net)
+    queue = Queue(options.queue, 128, temperature=0.2)
+    sgd = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9, weight_decay=1e-4)
+
+    def step(views, index):
+        (q1, g1), (q2, g2) = net(views[0]), net(views[1])
+        ema(momentum_net, net, 0.999)
+        with torch.no_grad():
+            key, _ = momentum_net(views[2])
+        instance = (queue.loss(q1, key) + queue.loss(q2, key)) / 2
+        loss = instance + 0.25 * cld_loss(g1, g2, 120, 0.4)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        queue.enqueue(key)
+        return loss.item()
+
+    return 3, step
+
+
+def resnet50_step(options):
+    net = resnet50(options)
+    sgd = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9, weight_decay=1e-4)
+
+    def step(views, index):
+        loss = torch.nn.functional.cross_entropy(net(views[0]), index % 1000)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        return loss.item()
+
+    return 1, step
+
+
+STEPS = {"npid": npid_step, "moco": moco_step, "mocov2": mocov2_step, "resnet50": resnet50_step}
+
+
 def peak_mb():
     """The highest resident memory of this process, in MB (what getrusage calls ru_maxrss)."""
     with open("/proc/self/status") as status:
@@ -71,8 +119,8 @@ def peak_mb():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("method", choices=["npid", "moco"])
-    defaults = {"batch": 128, "steps": 3, "width": 64, "clusters": 128, "bank": 50000, "queue": 4096,
+    parser.add_argument("method", choices=list(STEPS))
+    defaults = {"batch": 128, "size": 32, "steps": 3, "width": 64, "clusters": 128, "bank": 50000, "queue": 4096,
                 "threads": len(os.sched_getaffinity(0))}
     for name, default in defaults.items():
         parser.add_argument("--" + name, type=int, default=default)
@@ -81,8 +129,9 @@ def main():
     torch.set_num_threads(options.threads)
     import_mb = peak_mb()
     torch.manual_seed(1)
-    views, step = (npid_step if options.method == "npid" else moco_step)(options)
-    images = [torch.randn(options.batch, 3, 32, 32).contiguous(memory_format=memory_format(options)) for _ in range(views)]
+    views, step = STEPS[options.method](options)
+    shape = options.batch, 3, options.size, options.size
+    images = [torch.randn(shape).contiguous(memory_format=memory_format(options)) for _ in range(views)]
     seconds = []
     for _ in range(1 + options.steps):
         index = torch.randperm(options.bank)[: options.batch]

@@ -9,8 +9,9 @@ local median = require "spec.bench.median"
 
 local opt = cld.options {
   about = "One side of the benchmark: whole training steps on random images",
-  { "method",   "npid", "what to train", choices = { "npid", "moco" } },
+  { "method",   "npid", "what to train", choices = { "npid", "moco", "mocov2", "resnet50" } },
   { "batch",    128,    "images per step", min = 2 },
+  { "size",     32,     "height and width of a view; from 64 on the images are of 256 x 256", min = 8 },
   { "steps",    3,      "timed steps, after two for warm-up", min = 1 },
   { "width",    64,     "channels of the first stage", min = 1 },
   { "clusters", 128,    "k-means groups", min = 1 },
@@ -63,6 +64,42 @@ function methods.moco()
       cld.optim.ema(keys, net, 0.999)
       queue:enqueue(features[5])
     end,
+  }
+end
+
+-- ResNet-50 with the published settings: as recipes/imagenet_mocov2_cld.lua, in one part.
+function methods.mocov2()
+  local net = cld.models.resnet50 { head = "norm_mlp", width = opt.width }
+  local keys = net:clone()
+  local queue = cld.losses.moco_queue { size = opt.queue, dim = 128, temperature = 0.2, init = "normal" }
+  return {
+    net = net, views = 3,
+    encode = function(views)
+      local q, g = net:each({ views[1], views[2] }, { block = 64, normalize = true })
+      cld.optim.ema(keys, net, 0.999)
+      local key = cld.no_grad(function()
+        local k = cld.nn.shuffled(keys, views[3], { block = 64 })
+        return k:normalize()
+      end)
+      return { q[1], q[2], g[1], g[2], key }
+    end,
+    score = function(features)
+      local q1, q2, g1, g2, key = table.unpack(features)
+      local group = cld.losses.cld(g1, g2, { clusters = 120, iterations = 5, temperature = 0.4, block = 64 })
+      return (queue:loss(q1, key) + queue:loss(q2, key)) / 2 + 0.25 * group
+    end,
+    finish = function(features) queue:enqueue(features[5]) end,
+  }
+end
+
+-- ResNet-50 alone, as a classifier of 1000 classes.
+function methods.resnet50()
+  local net = cld.models.resnet50 { head = "linear", branches = { "instance" }, dim = 1000, width = opt.width }
+  return {
+    net = net, views = 1,
+    encode = function(views) return { net(views[1]) } end,
+    score = function(features, index) return cld.cross_entropy(features[1], index % 1000) end,
+    finish = function() end,
   }
 end
 
@@ -138,12 +175,22 @@ end
 
 local method = methods[opt.method]()
 local sgd = cld.optim.sgd(method.net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 7e-4 })
+local is_large = opt.size >= 64
 local loader = cld.data.loader {
-  require("spec.bench.images")(opt.bank), batch_size = opt.batch, views = method.views, augment = cld.augment.cifar(),
+  require("spec.bench.images")(is_large and opt.batch or opt.bank, is_large and 256 or 32), batch_size = opt.batch,
+  views = method.views, augment = is_large and cld.augment.plus { size = opt.size } or cld.augment.cifar(),
   drop_last = true,
 }
 
-local next_batch = loader:epoch(1)
+-- Batch after batch, epoch after epoch.
+local epoch, batches = 0, nil
+local function next_batch()
+  local batch = batches and batches()
+  if batch then return batch end
+  epoch = epoch + 1
+  batches = loader:epoch(epoch)
+  return batches()
+end
 local totals, parts = {}, {}
 local batch, loss
 for step = 1, 2 + opt.steps do

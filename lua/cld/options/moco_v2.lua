@@ -1,5 +1,5 @@
---- What options of MoCo v2 + CLD (the groups moco_v2, blocks, cld and sgd) must agree on, once a run has taken over those
--- that it was started with.
+--- What the options of MoCo v2 + CLD (the groups moco_v2, blocks, cld and sgd) must agree on, once a run has taken over
+-- those that it was started with.
 local nn = require "cld.nn"
 local say = require "cld.say"
 local user_error = require "cld.user_error"
@@ -7,8 +7,8 @@ local user_error = require "cld.user_error"
 local function check_accumulate(opt)
   local blocks = nn.blocks(opt.batch_size, { block = opt.block })[1].blocks
   if opt.accumulate > 1 and opt.cld_rows == "batch" then
-    user_error.raise("option '--accumulate': expected 1 with --cld-rows batch, which groups all rows of a batch at once,"
-      .. " got %d", opt.accumulate)
+    user_error.raise("option '--accumulate': expected 1 with --cld-rows batch, which groups all rows of a batch at"
+      .. " once, got %d", opt.accumulate)
   elseif opt.accumulate > blocks then
     user_error.raise("option '--accumulate': expected at most %d, the blocks of a batch (--batch-size %d, --block %d),"
       .. " got %d", blocks, opt.batch_size, opt.block, opt.accumulate)

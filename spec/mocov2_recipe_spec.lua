@@ -1,0 +1,172 @@
+--- The recipes of MoCo v2 + CLD, run as a person runs them, on a few generated files: each trains an epoch; what their
+-- options mean; stopped and resumed.
+local cld = require "cld"
+local process = require "spec.support.process"
+local recipes = require "spec.support.recipes"
+
+describe("MoCo v2 + CLD", function()
+  local folder, photos
+  setup(function()
+    folder = recipes.start()
+    photos = folder .. "/photos"
+    assert(recipes.run("make_toy_data", "--out", photos, "--layout", "files", "--train", "44", "--test", "20",
+      "--least-side", "16", "--most-side", "24").code == 0)
+  end)
+  teardown(recipes.remove)
+
+  -- Two steps of 20 images in blocks of 7, 7 and 6, and 4 images that are left.
+  local function arguments(data, run, ...)
+    return "--data", data, "--runs", folder .. "/runs", "--name", run, "--epochs", "1", "--batch-size", "20", "--block",
+      "8", "--size", "16", "--small", "--arch", "resnet18", "--width", "4", "--dim", "8", "--queue", "48", "--clusters",
+      "4", "--threads", "1", "--knn-k", "10", "--device", "cpu", ...
+  end
+  local function train(name, data, run, ...) return recipes.run(name, arguments(data, run, ...)) end
+
+  local function trains(name, data, run, ...)
+    local result = train(name, data, run, ...)
+    assert.equal(0, result.code, result.err)
+    assert.matches("\ndone: %d epochs", result.out)
+    return result.out
+  end
+
+  -- The means of a run's last epoch.
+  local function log(run, event)
+    local found
+    for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, run)) do
+      local entry = cld.json.decode(line)
+      if entry.event == event then found = entry end
+    end
+    return found
+  end
+
+  -- Class folders by these names, an image in each, as train/ and val/.
+  local function imagenet(name, wnids)
+    local root = folder .. "/" .. name
+    os.execute(("mkdir -p %s/train %s/val"):format(root, root))
+    local images = io.popen(("ls %s/train/*/*.jpg"):format(photos))
+    local paths = {}
+    for path in images:lines() do paths[#paths + 1] = path end
+    images:close()
+    local commands = {}
+    for i, wnid in ipairs(wnids) do
+      for _, split in ipairs { "train", "val" } do
+        commands[#commands + 1] = ("mkdir %s/%s/%s && cp %s %s/%s/%s/%d.JPEG"):format(root, split, wnid,
+          paths[i % #paths + 1], root, split, wnid, i)
+      end
+    end
+    process.write(root .. "/make.sh", table.concat(commands, "\n"))
+    assert(os.execute(("sh %s/make.sh"):format(root)))
+    return root
+  end
+
+  it("trains on a folder, its figures in the log", function()
+    local out = trains("folder_mocov2_cld", photos, "folder")
+    assert.matches("\nepoch 1/1  effective_rank [%d.]+\nepoch 1/1  top1 [%d.]+ %%", out)
+    local epoch = log("folder", "epoch")
+    for _, name in ipairs {
+      "instance", "cld", "group_accuracy", "empty_groups", "alignment", "uniformity", "grad_norm",
+    } do
+      assert.equal("number", type(epoch.means[name]), name)
+    end
+    assert.same({ lr = 0.05 }, epoch.now)
+    assert.is_true(log("folder", "diagnostics").values.effective_rank > 1)
+    assert.equal(3, epoch.step) -- --last keep
+  end)
+
+  it("trains on ImageNet, without kNN and the last images unless they are asked for", function()
+    local wnids = {}
+    for i = 1, 44 do wnids[i] = ("n%08d"):format(i) end
+    local root = imagenet("imagenet", wnids)
+    local out = trains("imagenet_mocov2_cld", root, "imagenet")
+    assert.is_nil(out:find "top1")
+    assert.equal(2, log("imagenet", "epoch").step)
+    out = trains("imagenet_mocov2_cld", root, "imagenet-knn", "--knn-every", "2", "--epochs", "3", "--last", "keep")
+    assert.equal(1, select(2, out:gsub("\nepoch %d/3  top1", "")))
+    assert.matches("\nepoch 2/3  top1", out)
+    assert.equal(9, log("imagenet-knn", "epoch").step)
+  end)
+
+  it("trains on ImageNet-100 out of ImageNet", function()
+    local wnids = table.move(require "cld.data.imagenet100", 1, 100, 1, {})
+    wnids[101] = "n00000001"
+    trains("imagenet100_mocov2_cld", imagenet("imagenet100", wnids), "hundred")
+    assert.equal(5, log("hundred", "epoch").step)
+  end)
+
+  it("is MoCo v2 with --lambda 0 --queries 1: two views, no group head", function()
+    local out = trains("folder_mocov2_cld", photos, "baseline", "--lambda", "0", "--queries", "1", "--head", "mlp")
+    assert.is_nil(out:find "group_accuracy")
+    local state = cld.load(recipes.checkpoint "baseline")
+    assert.is_not_nil(state["net.fc.2.weight"])
+    assert.is_nil(state["net.groupDis.weight"])
+    assert.equal(44 // 20 + 1, state["net.bn1.num_batches_tracked"]:item()) -- one query view a step
+  end)
+
+  it("has two query views and no group head with --lambda 0", function()
+    trains("folder_mocov2_cld", photos, "no-cld", "--lambda", "0")
+    local state = cld.load(recipes.checkpoint "no-cld")
+    assert.is_nil(state["net.groupDis.weight"])
+    assert.equal(2 * (44 // 20 + 1), state["net.bn1.num_batches_tracked"]:item())
+  end)
+
+  it("groups the rows of a block, or of the batch", function()
+    assert.matches("%-%-clusters 7, and CLD sees 7 rows at a time: each is a group of its own",
+      trains("folder_mocov2_cld", photos, "own-groups", "--clusters", "7"))
+    local out = trains("folder_mocov2_cld", photos, "batch", "--clusters", "7", "--cld-rows", "batch")
+    assert.is_nil(out:find "a group of its own")
+  end)
+
+  it("starts from a queue of rows of unit length, the key encoder as the encoder", function()
+    local result = recipes.run_after(recipes.stopped_at(1, "TERM"), "folder_mocov2_cld",
+      arguments(photos, "first", "--lr", "1e-30", "--queue", "60"))
+    assert.equal(143, result.code, result.err)
+    local state = cld.load(recipes.checkpoint "first")
+    assert.is_true((state["queue.memory"]:square():sum(2) - 1):abs():max():item() < 1e-5)
+    assert.equal(20, state["queue.pointer"]:item())
+    assert.equal(0, state["net.conv1.weight"]:ne(state["keys.conv1.weight"]):any():item())
+    assert.equal(1, state["net.bn1.running_mean"]:ne(state["keys.bn1.running_mean"]):any():item())
+  end)
+
+  it("enqueues nothing and changes nothing where a part of a step is not finite", function()
+    local poisoned = [[
+      local counted, count = cld.losses.cld, 0
+      function cld.losses.cld(...)
+        count = count + 1
+        local value, hit, empty = counted(...)
+        if count == 2 then io.popen("kill -TERM " .. cld.host().pid):close() end
+        return count == 2 and value * (0 / 0) or value, hit, empty
+      end]]
+    local result = recipes.run_after(poisoned, "folder_mocov2_cld", arguments(photos, "poisoned", "--accumulate", "3"))
+    assert.equal(143, result.code, result.err)
+    local state = cld.load(recipes.checkpoint "poisoned")
+    assert.same({ 0, 1 }, { state["queue.pointer"]:item(), state["sgd.skipped"]:item() })
+    assert.equal(0, state["net.conv1.weight"]:ne(state["keys.conv1.weight"]):any():item())
+  end)
+
+  it("ends as if undisturbed where it was stopped in mid-epoch, in parts too", function()
+    for parts = 1, 2 do
+      local more = { "--epochs", "2", "--accumulate", tostring(parts) }
+      local whole, stopped = "whole-" .. parts, "stopped-" .. parts
+      trains("folder_mocov2_cld", photos, whole, table.unpack(more))
+      local code = recipes.stopped_at(4 * parts, "TERM")
+      local result = recipes.run_after(code, "folder_mocov2_cld", arguments(photos, stopped, table.unpack(more)))
+      assert.equal(143, result.code, result.err)
+      trains("folder_mocov2_cld", photos, stopped, "--resume", table.unpack(more))
+      assert.equal("", recipes.differences(whole, stopped))
+    end
+  end)
+
+  it("refuses options that do not fit together, in a line", function()
+    for pattern, change in pairs {
+      ["'%-%-queries': 1 leaves CLD %(%-%-lambda 0.25%) no second view"] = { "--queries", "1" },
+      ["'%-%-queue': expected at least the 20 of %-%-batch%-size, got 19"] = { "--queue", "19" },
+      ["'%-%-accumulate': expected at most 3, the blocks of a batch .*, got 4"] = { "--accumulate", "4" },
+      ["'%-%-accumulate': expected 1 with %-%-cld%-rows batch"] = { "--accumulate", "2", "--cld-rows", "batch" },
+    } do
+      local result = train("folder_mocov2_cld", photos, "never", "--runs", folder .. "/never", table.unpack(change))
+      assert.equal(1, result.code)
+      assert.matches("^cldlua: option " .. pattern .. "[^\n]*\n$", result.err)
+      assert.is_nil(cld.io.exists(folder .. "/never/never"))
+    end
+  end)
+end)

@@ -1,0 +1,136 @@
+--- Three whole steps of recipes/imagenet_mocov2_cld.lua against PyTorch (fixtures/make_mocov2.py): the recipe itself as
+-- a child process, given that script's images, weights, queue and shuffles. In parts of the batch it ends the same.
+local cld = require "cld"
+local check = require "spec.support.check"
+local recipes = require "spec.support.recipes"
+
+-- As in make_mocov2.py.
+local given = [[
+  local formula = require "spec.support.formula"
+  local dtype, BATCH, SIZE, ROWS, DIM = "%s", 10, 16, 24, 8
+
+  local resnet18 = cld.models.resnet18
+  function cld.models.resnet18(settings) return formula.fill(resnet18(settings), dtype) end
+
+  local new_queue = cld.losses.moco_queue
+  function cld.losses.moco_queue(options)
+    options.dtype = dtype
+    local queue = new_queue(options)
+    queue:load_state_dict { memory = formula.uniform("memory", { ROWS, DIM }, dtype):normalize() }
+    return queue
+  end
+
+  local function images(step)
+    local views = {}
+    for v = 1, 3 do
+      views[v] = formula.uniform(("view%%d.step%%d"):format(v, step), { BATCH, 3, SIZE, SIZE }, dtype)
+        + formula.uniform("step" .. step, { BATCH, 3, 1, 1 }, dtype, 2)
+    end
+    local all = cld.stack(views)
+    return { all[1], all[2], all[3] }
+  end
+
+  local new_loader = cld.data.loader
+  function cld.data.loader(options)
+    local loader = new_loader(options)
+    local epoch = loader.epoch
+    function loader:epoch(number)
+      local batches, _, _, closing = epoch(self, number)
+      return function()
+        local batch = batches()
+        if batch then batch.views = images(number - 1) end
+        return batch
+      end, nil, nil, closing
+    end
+    return loader
+  end
+
+  local steps, shuffled = 0, cld.nn.shuffled
+  function cld.nn.shuffled(net, images, options)
+    local order = {}
+    for i = 0, BATCH - 1 do order[i + 1] = (7 * i + 3 + steps) %% BATCH end
+    options.order, steps = cld.tensor(order, "i64"), steps + 1
+    return shuffled(net, images, options)
+  end
+
+  function cld.diagnostics.rank() return 1 end]]
+
+describe("three steps of MoCo v2 + CLD", function()
+  local folder, photos
+  setup(function()
+    folder = recipes.start()
+    photos = folder .. "/photos"
+    assert(recipes.run("make_toy_data", "--out", photos, "--layout", "files", "--train", "10", "--test", "10",
+      "--least-side", "16", "--most-side", "20").code == 0)
+  end)
+  teardown(recipes.remove)
+
+  -- The checkpoint, and each epoch's figures; an epoch is a step.
+  local function train(dtype, clusters, run, ...)
+    local result = recipes.run_after(given:format(dtype), "folder_mocov2_cld", "--data", photos, "--runs",
+      folder .. "/runs", "--name", run, "--threads", "1", "--device", "cpu", "--size", "16", "--small", "--width", "4",
+      "--dim", "8", "--batch-size", "10", "--block", "4", "--queue", "24", "--moco-m", "0.9", "--lr", "0.05",
+      "--epochs", "3", "--clusters", clusters, "--knn-every", "0", ...)
+    assert.equal(0, result.code, result.err)
+    local figures = {}
+    for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, run)) do
+      local event = cld.json.decode(line)
+      if event.event == "epoch" then
+        local means = event.means
+        figures[#figures + 1] = {
+          means.instance, means.cld, means.group_accuracy, means.alignment, means.uniformity, means.grad_norm,
+        }
+      end
+    end
+    return cld.load(recipes.checkpoint(run)), cld.tensor(figures, "f64")
+  end
+
+  local fixture = cld.load "spec/fixtures/mocov2.safetensors"
+
+  local function compare(actual, expected, what, tolerance)
+    expected = expected:double()
+    local ok, message = pcall(check.close, actual:double(), expected,
+      { atol = tolerance * math.max(expected:abs():amax():item(), 1e-3), rtol = 0 })
+    assert(ok, what .. ": " .. tostring(message))
+  end
+
+  local function agree(state, figures, case, tolerance)
+    compare(figures, fixture[case .. ".losses"], "losses", tolerance)
+    local compared = 0
+    for entry, expected in pairs(fixture) do
+      local name = entry:match("^" .. case .. "%.(.*)$")
+      local norm = name and name:match "^norm%.(.*)$"
+      if norm then
+        compare(state[norm]:double():square():sum():sqrt(), expected, name, tolerance)
+      elseif name == "memory" or name == "pointer" then
+        compare(state["queue." .. name], expected, name, tolerance)
+      elseif name and name ~= "losses" then
+        compare(state[name], expected, name, tolerance)
+      end
+      compared = compared + (name and 1 or 0)
+    end
+    assert.is_true(compared > 100)
+  end
+
+  -- f64 shows that the mathematics is the same; f32 drifts a little in each step.
+  local tolerances = { f64 = 1e-9, f32 = 5e-3 }
+  for case, clusters in pairs { groups = "2", rows = "6" } do
+    for dtype, tolerance in pairs(tolerances) do
+      it(("agree with PyTorch: %s, %s"):format(case, dtype), function()
+        local state, figures = train(dtype, clusters, case .. dtype)
+        agree(state, figures, case, tolerance)
+      end)
+    end
+  end
+
+  for parts = 2, 3 do
+    it(("are the same in %d parts"):format(parts), function()
+      local state, figures = train("f64", "2", "whole" .. parts)
+      local other, others = train("f64", "2", "parts" .. parts, "--accumulate", tostring(parts))
+      compare(others, figures, "figures", 1e-10)
+      for name, tensor in pairs(state) do
+        if tensor:numel() > 0 and not name:find "^meters" then compare(other[name], tensor, name, 1e-10) end
+      end
+    end)
+  end
+end)
