@@ -11,5 +11,14 @@ cld.options.defaults {
 }
 cld.run.recipe("imagenet_mocov2_cld.lua", {
   about = "MoCo v2 + CLD on a folder of images",
-  options = { cld.options.folder, cld.options.view { size = 224 } },
+  options = {
+    cld.options.folder,
+    cld.options.view { size = 224 },
+    { "augment", "plus", "views: MoCo v2's plus, or base (any hue, no blur)", choices = { "base", "plus" } },
+  },
+  sets = function(opt)
+    local sets, colours = cld.data.splits(opt), cld.augment.statistics.imagenet
+    sets.views = cld.augment[opt.augment] { size = opt.size, mean = colours.mean, std = colours.std }
+    return sets
+  end,
 })

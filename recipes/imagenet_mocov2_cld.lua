@@ -10,7 +10,11 @@ local cld = require "cld"
 local task = cld.run.task {
   about = "MoCo v2 + CLD on ImageNet",
   options = { cld.options.imagenet, cld.options.view { size = 224 } },
-  sets = cld.data.splits,
+  sets = function(opt)
+    local sets, colours = cld.data.splits(opt), cld.augment.statistics.imagenet
+    sets.views = cld.augment.plus { size = opt.size, mean = colours.mean, std = colours.std }
+    return sets
+  end,
 }
 
 local opt = cld.options {
@@ -21,18 +25,16 @@ local opt = cld.options {
   cld.options.cld { lambda = 0.25, clusters = 120, iterations = 5, cld_t = 0.4 },
   cld.options.blocks { block = 64 },
   cld.options.sgd { batch_size = 512, lr = 0.2, lr_at = 0, weight_decay = 1e-4 },
-  cld.options.schedule { epochs = 200, schedule = "cosine-epochs", warmup_epochs = 0 },
+  cld.options.schedule { epochs = 200, schedule = "cosine-epochs", warmup_epochs = 0, lr_min = 0 },
   cld.options.knn, cld.options.knn_every { knn_every = 0 },
   cld.options.training,
 }
 
-local run  = cld.run(opt)
+local run    = cld.run(opt)
 cld.options.check_moco_v2(opt)
-local sets = task.sets(opt)
-local colours = cld.augment.statistics.imagenet
-local plus   = cld.augment.plus { size = opt.size, mean = colours.mean, std = colours.std }
+local sets   = task.sets(opt)
 local loader = cld.data.loader {                               -- the query views of an image, and the key's
-  sets.train, batch_size = opt.batch_size, views = opt.queries + 1, augment = plus, drop_last = opt.last == "drop",
+  sets.train, batch_size = opt.batch_size, views = opt.queries + 1, augment = sets.views, drop_last = opt.last == "drop",
   seed = opt.seed, workers = opt.workers, device = opt.device, dtype = "auto",
 }
 local has_cld = opt.lambda > 0

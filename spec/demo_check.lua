@@ -1,5 +1,5 @@
---- `make demo-check`: the demo learns. Runs `make demo` with three seeds and reads the table that it ends with: the
--- trained network's kNN must be at least 20 points above that of raw pixels and 10 above the untrained network's.
+--- `make demo-check`: a demo learns. Runs `make demo`, or another, with three seeds and reads the table of its kNN: the
+-- trained network's must be at least 20 points above that of raw pixels and 10 above the untrained network's.
 --
 --   cldlua spec/demo_check.lua make demo        -- the command; SEED=<n> is appended
 local command = table.concat(arg, " ")

@@ -59,6 +59,28 @@ describe("MoCo v2 + CLD", function()
     return root
   end
 
+  -- What --help says of each option, "(default: ...)" with it.
+  local function defaults(name)
+    local values, text = {}, recipes.run(name, "--help").out:gsub("%s+", " ")
+    for option, value in text:gmatch "%-%-([%w-]+) [^()]-%([^()]*default: ([^(),;]*)" do values[option] = value end
+    return values
+  end
+
+  it("has the published settings", function()
+    local found = defaults "imagenet_mocov2_cld"
+    for option, value in pairs {
+      arch = "resnet50", width = "64", head = "norm_mlp", dim = "128", size = "224", epochs = "200", lr = "0.2",
+      ["batch-size"] = "512", block = "64", queue = "65536", ["moco-t"] = "0.2", ["moco-m"] = "0.999", queries = "2",
+      clusters = "120", iterations = "5", ["cld-t"] = "0.4", lambda = "0.25", momentum = "0.9", ["lr-at"] = "0",
+      ["weight-decay"] = "0.0001", schedule = "cosine-epochs", ["warmup-epochs"] = "0", ["lr-min"] = "0.0",
+      accumulate = "1", ["cld-rows"] = "block", last = "drop", ["knn-every"] = "0", ["knn-k"] = "200", ["knn-t"] = "0.1",
+    } do
+      assert.equal(value, found[option], option)
+    end
+    found = defaults "imagenet100_mocov2_cld"
+    assert.same({ "256", "0.1", "16384" }, { found["batch-size"], found.lr, found.queue })
+  end)
+
   it("trains on a folder, its figures in the log", function()
     local out = trains("folder_mocov2_cld", photos, "folder")
     assert.matches("\nepoch 1/1  effective_rank [%d.]+\nepoch 1/1  top1 [%d.]+ %%", out)
