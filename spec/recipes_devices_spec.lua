@@ -39,6 +39,23 @@ devices.each("recipes", function(device)
     assert.equal("", recipes.differences("moco-plain", "moco-captured"))
   end)
 
+  -- Three steps an epoch of 12 images in blocks of 4, in two parts.
+  it("end with captured steps in parts, and resumed, as with plain ones: MoCo v2 + CLD", function()
+    local photos = folder .. "/photos"
+    assert.equal(0, recipes.run("make_toy_data", "--out", photos, "--layout", "files", "--train", "36", "--test", "10",
+      "--least-side", "8", "--most-side", "12").code)
+    local function trains(run, ...)
+      local result = recipes.run("folder_mocov2_cld", "--data", photos, "--runs", folder .. "/runs", "--name", run,
+        "--device", device, "--precision", "fp32", "--batch-size", "12", "--block", "4", "--accumulate", "2", "--size",
+        "16", "--small", "--width", "2", "--dim", "8", "--clusters", "3", "--queue", "30", "--knn-every", "0", ...)
+      assert.equal(0, result.code, result.err)
+    end
+    trains("mocov2-plain", "--no-graph", "--epochs", "2")
+    trains("mocov2-captured", "--epochs", "1")
+    trains("mocov2-captured", "--resume", "--epochs", "2")
+    assert.equal("", recipes.differences("mocov2-plain", "mocov2-captured"))
+  end)
+
   -- 8 and 4 images: the step of the last is captured in the third epoch, with more clusters than it has rows.
   for recipe, option in pairs { cifar10_npid_cld = { "--nce-k", "8" }, cifar10_moco_cld = { "--queue", "30" } } do
     it("end with a captured step for the short last batch as with plain ones: " .. recipe, function()
