@@ -2,7 +2,7 @@
 #
 #   make            build/cldlua, build/cld/core.so (for a stock lua5.4), build/libcld_cuda.so where CUDA is
 #   make setup      install the Debian packages that are missing
-#   make demo       toy data, then the real recipe on it; demo-images: the same on image files
+#   make demo       toy data, then the real recipe on it; demo-images, demo-moco: on image files
 #   make test       every spec
 #   make bench      the performance table, as ratios
 #   make demo-check the demo for three seeds, its margins asserted

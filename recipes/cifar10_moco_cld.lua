@@ -50,25 +50,31 @@ local step = cld.graph(function(views, rate)
   local q, g = net:each { views[1], views[2] }
   local k = cld.no_grad(function() return (keys(views[3])) end)
   local loss = (queue:loss(q[1], k) + queue:loss(q[2], k)) / 2
-  local means = { instance = loss }
+  local means = cld.diagnostics.views(q[1], q[2])            -- alignment and uniformity
+  means.instance = loss
   if opt.lambda > 0 then
-    means.cld, means.group_accuracy = cld.losses.cld(g[1], g[2], {
+    means.cld, means.group_accuracy, means.empty_groups = cld.losses.cld(g[1], g[2], {
       clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
       detach_centroids = opt.detach_centroids,
     })
     loss = loss + opt.lambda * means.cld
   end
-  local made = sgd:step(loss, { lr = rate })                -- 0 where the loss is not finite: nothing changes then
+  local made = sgd:step(loss, { lr = rate, grad_norm = true }) -- 0 where the loss is not finite: nothing changes then
   cld.optim.ema(keys, net, opt.moco_m, made)
   queue:enqueue(k, made)
+  means.grad_norm = sgd.grad_norm
   return means
 end, { enabled = opt.graph, device = opt.device })
 
 run:describe { test_view = sets.test_view, layer = "instance" }
 for epoch in run:epochs { net = net, keys = keys, queue = queue, sgd = sgd, loader = loader } do
   for batch in loader:epoch(epoch) do
-    run:track(step(batch.views, lr(run.step)))
+    local rate = lr(run.step)
+    run:track(step(batch.views, rate), { lr = rate })
   end
+  run:diagnose { effective_rank = cld.diagnostics.rank {
+    net = net, set = sets.train, augment = sets.test_view, workers = opt.workers,
+  } }
   if sets.test then
     run:score(cld.eval.knn {
       net = net, memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k, temperature = opt.knn_t,

@@ -50,19 +50,23 @@ local function stepper(learn)
   return cld.graph(function(views, index, rate)
     local f, g = net:each(views)                            -- features of both views, for the bank and for the groups
     local loss = (bank:loss(f[1], index) + bank:loss(f[2], index)) / 2
-    local means = { instance = loss }
+    local means = cld.diagnostics.views(f[1], f[2])         -- alignment and uniformity
+    means.instance = loss
     if opt.lambda > 0 then
-      means.cld, means.group_accuracy = cld.losses.cld(g[1], g[2], {
+      means.cld, means.group_accuracy, means.empty_groups = cld.losses.cld(g[1], g[2], {
         clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
         detach_centroids = opt.detach_centroids,
       })
       loss = loss + opt.lambda * means.cld
     end
-    learn(loss, rate)
+    means.grad_norm = learn(loss, rate)
     return means
   end, { enabled = opt.graph, device = opt.device })
 end
-local train_step = stepper(function(loss, rate) sgd:step(loss, { lr = rate }) end)
+local train_step = stepper(function(loss, rate)
+  sgd:step(loss, { lr = rate, grad_norm = true })
+  return sgd.grad_norm
+end)
 local fill_step  = stepper(function(loss)                   -- renews the bank's rows; the network stays
   sgd:zero_grad()
   loss:backward()
@@ -72,8 +76,12 @@ run:describe { test_view = sets.test_view, layer = "instance" }
 for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } do
   local step = epoch > opt.fill_epochs and train_step or fill_step
   for batch in loader:epoch(epoch) do
-    run:track(step(batch.views, batch.index, lr(run.step)))
+    local rate = lr(run.step)
+    run:track(step(batch.views, batch.index, rate), { lr = rate })
   end
+  run:diagnose { effective_rank = cld.diagnostics.rank {
+    net = net, set = sets.train, augment = sets.test_view, workers = opt.workers,
+  } }
   if sets.test then
     run:score(cld.eval.knn {
       net = net, memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k, temperature = opt.knn_t,

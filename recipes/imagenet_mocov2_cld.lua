@@ -33,9 +33,10 @@ local opt = cld.options {
 local run    = cld.run(opt)
 cld.options.check_moco_v2(opt)
 local sets   = task.sets(opt)
-local loader = cld.data.loader {                               -- the query views of an image, and the key's
-  sets.train, batch_size = opt.batch_size, views = opt.queries + 1, augment = sets.views, drop_last = opt.last == "drop",
-  seed = opt.seed, workers = opt.workers, device = opt.device, dtype = "auto",
+local loader = cld.data.loader {
+  sets.train, batch_size = opt.batch_size, drop_last = opt.last == "drop", seed = opt.seed, workers = opt.workers,
+  views = opt.queries + 1, augment = sets.views,               -- the query views of an image, and its key's
+  device = opt.device, dtype = "auto",
 }
 local has_cld = opt.lambda > 0
 local net    = cld.models[opt.arch] {

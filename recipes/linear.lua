@@ -56,7 +56,8 @@ for i = 2, #probes do objects["probe_" .. i] = probes[i] end
 run:describe { test_view = view, layer = about.layer, knn = about.knn, source = source }
 for epoch in run:epochs(objects) do
   for batch, fold in loader:epoch(epoch) do
-    run:track(steps[fold or 1](batch.views, batch.labels, lr(run.step)))
+    local rate = lr(run.step)
+    run:track(steps[fold or 1](batch.views, batch.labels, rate), { lr = rate })
   end
   if protocols.is_tested(protocol, epoch) then           -- the first epoch is
     local scores = {}

@@ -20,7 +20,7 @@ demo-images)
 demo-moco)
 	toy=$build/toy-moco-$seed recipe=folder_mocov2_cld.lua what="toy images of 60 to 220 pixels a side, JPEG and PNG files"
 	data_options="--layout files --train 2000 --test 500"
-	options="--size 32 --small --augment base --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.06 --schedule cosine
+	options="--size 32 --small --augment base --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15 --schedule cosine
 		--epochs 12" tested=500 ;;
 *)
 	echo "demo.sh: no demo is called '$demo'"; exit 2 ;;
@@ -41,13 +41,19 @@ if [ ! -d "$toy" ]; then
 	echo "$toy: $what"
 fi
 
-if [ -e "$run" ]; then
-	flock -n -E 75 "$run" rm -rf "$run" || { [ $? != 75 ] ||
-		fail "a run is going on in $run; wait for its end, or give this one another SEED"; }
-fi
+for old in "$run" "$run-linear"; do
+	[ ! -e "$old" ] || flock -n -E 75 "$old" rm -rf "$old" || { [ $? != 75 ] ||
+		fail "a run is going on in $old; wait for its end, or give this one another SEED"; }
+done
 
 [ $demo = demo-moco ] && echo "$name: 12 epochs are short, so the key encoder's momentum is 0.99 and not 0.999"
 "$build/cldlua" recipes/$recipe --data "$toy" $options --width 16 --batch-size 128 --warmup-epochs 2 --seed "$seed" \
 	--runs "$build/runs" --name "$name" &&
 	echo "kNN accuracy on $toy, $tested test images of ten textures:" &&
-	"$build/cldlua" recipes/knn.lua --checkpoint "$run/checkpoint.safetensors" --baselines
+	"$build/cldlua" recipes/knn.lua --checkpoint "$run/checkpoint.safetensors" --baselines || exit 1
+
+[ $demo != demo-moco ] || {
+	echo "the same network frozen, and a linear classifier on its features:" &&
+		"$build/cldlua" recipes/linear.lua --checkpoint "$run/checkpoint.safetensors" --epochs 5 --lr 3 \
+			--runs "$build/runs" --name "$name-linear"
+}

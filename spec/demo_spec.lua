@@ -1,4 +1,4 @@
---- `make demo` and `make demo-images`, their programs replaced by one that notes what it is told: what becomes of the
+--- `make demo`, `make demo-images` and `make demo-moco`, their programs replaced by one that notes what it is told: what becomes of the
 -- last demo's run.
 local cld = require "cld"
 local process = require "spec.support.process"
@@ -42,6 +42,17 @@ describe("make demo", function()
     assert.is_nil(cld.io.exists(build .. "/runs/demo-images-1"))
     assert.is_not_nil(cld.io.exists(run))
     assert.equal("recipes/folder_npid_cld.lua\nrecipes/knn.lua\n", process.read(build .. "/told"))
+  end)
+
+  it("evaluates MoCo v2 + CLD by a linear classifier too, in a run of its own", function()
+    cld.io.mkdir(build .. "/toy-moco-1")
+    cld.io.mkdir(build .. "/runs/demo-moco-1-linear")
+    local result = demo(nil, "demo-moco")
+    assert.equal(0, result.code, result.err)
+    assert.matches("momentum is 0.99 and not 0.999", result.out)
+    assert.is_nil(cld.io.exists(build .. "/runs/demo-moco-1-linear"))
+    assert.equal("recipes/folder_mocov2_cld.lua\nrecipes/knn.lua\nrecipes/linear.lua\n",
+      process.read(build .. "/told"))
   end)
 
   it("leaves the folder of a run that is going on", function()
