@@ -26,22 +26,19 @@ local opt = cld.options {
   cld.options.blocks { block = 64 },
   cld.options.sgd { batch_size = 512, lr = 0.2, lr_at = 0, weight_decay = 1e-4 },
   cld.options.schedule { epochs = 200, schedule = "cosine-epochs", warmup_epochs = 0, lr_min = 0 },
-  cld.options.knn, cld.options.knn_every { knn_every = 0 },
-  cld.options.training,
+  cld.options.knn, cld.options.knn_every { knn_every = 0 }, cld.options.training,
 }
 
 local run    = cld.run(opt)
 cld.options.check_moco_v2(opt)
 local sets   = task.sets(opt)
-local loader = cld.data.loader {
-  sets.train, batch_size = opt.batch_size, drop_last = opt.last == "drop", seed = opt.seed, workers = opt.workers,
-  views = opt.queries + 1, augment = sets.views,               -- the query views of an image, and its key's
-  device = opt.device, dtype = "auto",
+local loader = cld.data.loader {                               -- the query views of an image, and its key's
+  sets.train, batch_size = opt.batch_size, views = opt.queries + 1, augment = sets.views, seed = opt.seed,
+  drop_last = opt.last == "drop", workers = opt.workers, device = opt.device, dtype = "auto",
 }
-local has_cld = opt.lambda > 0
 local net    = cld.models[opt.arch] {
   head = opt.head, dim = opt.dim, width = opt.width, small = opt.small,
-  branches = has_cld and { "instance", "group" } or { "instance" },
+  branches = opt.lambda > 0 and { "instance", "group" } or { "instance" },
 }:to(opt.device)
 local keys   = net:clone()                                     -- the momentum encoder: net's average over time
 local queue  = cld.losses.moco_queue {
@@ -57,7 +54,7 @@ local function losses(views, key, part)
   local q, g = net:each(queries, { block = opt.block, normalize = true, done = part.done, total = part.total })
   local instance = queue:loss(q[1], key[rows])
   if q[2] then instance = (instance + queue:loss(q[2], key[rows])) / 2 end
-  if not has_cld then return instance, { instance = instance }, q end
+  if not g then return instance, { instance = instance }, q end
   local group, hit, empty = cld.losses.cld(g[1], g[2], {
     clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
     detach_centroids = opt.detach_centroids, block = opt.cld_rows == "block" and opt.block or nil,

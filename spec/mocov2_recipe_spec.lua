@@ -73,7 +73,8 @@ describe("MoCo v2 + CLD", function()
       ["batch-size"] = "512", block = "64", queue = "65536", ["moco-t"] = "0.2", ["moco-m"] = "0.999", queries = "2",
       clusters = "120", iterations = "5", ["cld-t"] = "0.4", lambda = "0.25", momentum = "0.9", ["lr-at"] = "0",
       ["weight-decay"] = "0.0001", schedule = "cosine-epochs", ["warmup-epochs"] = "0", ["lr-min"] = "0.0",
-      accumulate = "1", ["cld-rows"] = "block", last = "drop", ["knn-every"] = "0", ["knn-k"] = "200", ["knn-t"] = "0.1",
+      accumulate = "1", ["cld-rows"] = "block", last = "drop", ["knn-every"] = "0", ["knn-k"] = "200",
+      ["knn-t"] = "0.1",
     } do
       assert.equal(value, found[option], option)
     end
