@@ -126,22 +126,27 @@ function diagnostics.effective_rank(x)
   return math.exp(entropy)
 end
 
+local chosen = setmetatable({}, { __mode = "k" }) -- {set = {count = subset}}: a damaged image is named once
+
 -- So many images of the set, spread over it evenly: class after class, where it is in that order.
 local function some(set, count)
   if #set <= count then return set end
-  local indices = {}
-  for i = 0, count - 1 do indices[i + 1] = i * #set // count end
-  return data.subset { set, indices = create.tensor(indices, "i64") }
+  chosen[set] = chosen[set] or {}
+  if not chosen[set][count] then
+    local indices = {}
+    for i = 0, count - 1 do indices[i + 1] = i * #set // count end
+    chosen[set][count] = data.subset { set, indices = create.tensor(indices, "i64") }
+  end
+  return chosen[set][count]
 end
 
-local function pooled(net, images) return net:features(images) end
-
 --- rank{net =, set =, images = 512, and the options of cld.eval.features} -> effective_rank of net:features, the pooled
--- features, of so many images of a data set, un-augmented, the same ones each time. The network stays as it is.
+-- features, of so many images of a data set, un-augmented, the same ones each time. The network stays as it is. However
+-- many of the images are damaged (max_bad = 1): that is the training's to judge.
 function diagnostics.rank(options)
   caller.require_fields("diagnostics.rank", options, { "net", "set", "images", table.unpack(eval.feature_options) })
   local count = caller.integer("diagnostics.rank", "images", options.images or MOST, 1)
-  local given = { branch = pooled }
+  local given = { layer = "features", max_bad = 1, strict = false }
   for name, value in pairs(options) do
     if name ~= "net" and name ~= "set" and name ~= "images" then given[name] = value end
   end
