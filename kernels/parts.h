@@ -27,16 +27,42 @@ CLD_HOST_DEVICE static inline int cld_part_count(const cld_parts *p) {
     return cld_parts_views(p) * cld_parts_blocks(p);
 }
 
-/* The first row of a part of `rows` rows; `rows` for the part behind the last. */
-CLD_HOST_DEVICE static inline int64_t cld_part_begin(const cld_parts *p, int64_t rows, int part) {
-    int64_t unit = cld_parts_unit(p), images = rows / (cld_parts_views(p) * unit);
-    int64_t blocks = cld_parts_blocks(p), view = part / blocks, block = part % blocks;
-    int64_t larger = images % blocks, before = block < larger ? block : larger;
-    return (view * images + block * (images / blocks) + before) * unit;
+/* Where so many rows are cut: the divisions, done once, so that a GPU's threads do none of 64 bits. */
+typedef struct cld_cut {
+    int64_t view, block, image; /* rows of a view, of one of its smaller blocks, of an image */
+    int views, blocks, larger;  /* the first `larger` blocks of a view have an image more than the rest */
+} cld_cut;
+
+CLD_HOST_DEVICE static inline cld_cut cld_cut_of(const cld_parts *p, int64_t rows) {
+    cld_cut c;
+    c.views = cld_parts_views(p);
+    c.blocks = cld_parts_blocks(p);
+    c.image = cld_parts_unit(p);
+    int64_t images = rows / (c.views * c.image);
+    c.view = images * c.image;
+    c.block = images / c.blocks * c.image;
+    c.larger = (int)(images % c.blocks);
+    return c;
 }
 
-CLD_HOST_DEVICE static inline int64_t cld_part_rows(const cld_parts *p, int64_t rows, int part) {
-    return cld_part_begin(p, rows, part + 1) - cld_part_begin(p, rows, part);
+CLD_HOST_DEVICE static inline int64_t cld_cut_begin(const cld_cut *c, int part) {
+    int view = part / c->blocks, block = part % c->blocks;
+    return view * c->view + block * c->block + (block < c->larger ? block : c->larger) * c->image;
+}
+
+CLD_HOST_DEVICE static inline int64_t cld_cut_rows(const cld_cut *c, int part) {
+    return c->block + (part % c->blocks < c->larger ? c->image : 0);
+}
+
+/* The first row of a part of `rows` rows; `rows` for the part behind the last. */
+static inline int64_t cld_part_begin(const cld_parts *p, int64_t rows, int part) {
+    cld_cut c = cld_cut_of(p, rows);
+    return cld_cut_begin(&c, part);
+}
+
+static inline int64_t cld_part_rows(const cld_parts *p, int64_t rows, int part) {
+    cld_cut c = cld_cut_of(p, rows);
+    return cld_cut_rows(&c, part);
 }
 
 /* Blocks of at most `block` images (0: one block of all). No block has one image alone where there are more: there are then

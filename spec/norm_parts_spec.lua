@@ -3,6 +3,7 @@ local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"
 local formula = require "spec.support.formula"
+local process = require "spec.support.process"
 local nn = cld.nn.functional
 
 local close = { f64 = { atol = 1e-12, rtol = 1e-12 }, f32 = { atol = 1e-5, rtol = 1e-5 } }
@@ -232,3 +233,29 @@ describe("batch norm by parts", function()
     end, "more than one value per channel, and block 2 of 2 of 3 images has one")
   end)
 end)
+
+if cld.cuda.is_emulated() then
+  describe("batch norm by parts on the emulated device", function()
+    it("takes as many launches as without", function()
+      local folder = process.temporary_folder()
+      local script = process.write(folder .. "/norm.lua", [==[
+        local cld = require "cld"
+        local bn = cld.nn.batch_norm2d(16):to "cuda"
+        local x = cld.randn({ 32, 16, 3, 3 }, { device = "cuda" }):requires_grad_()
+        local y = cld.nn.with_parts({ views = 2, blocks = tonumber(arg[1]) }, bn, x, { relu = true })
+        y:backward(y:detach())
+        cld.cuda.synchronize()
+      ]==])
+      local function launches(blocks)
+        local path = folder .. "/" .. blocks
+        process.run { script, tostring(blocks), env = { CLD_HOST_LAUNCHES = path } }
+        local _, count = process.read(path):gsub("\n", "\n")
+        return count
+      end
+      local one = launches(1)
+      assert.is_true(one >= 6) -- three forward, three backward
+      assert.equal(one, launches(8))
+      process.remove(folder)
+    end)
+  end)
+end

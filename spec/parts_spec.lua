@@ -388,6 +388,24 @@ describe("nn.shuffled", function()
   end)
 end)
 
+devices.each("the loader's views", function(device)
+  it("are joined as the device's convolutions want them", function()
+    for _, resident in ipairs { true, false } do
+      local loader = cld.data.loader {
+        require "spec.bench.images"(8), batch_size = 4, views = 2, device = device, dtype = "bf16", resident = resident,
+      }
+      for batch in loader:epoch(1) do
+        local y = nn.each(function(x) return x end, batch.views)
+        local whole = nn.functional.join_rows(batch.views)
+        for v = 1, 2 do
+          check.close(y[v], batch.views[v], { atol = 0, rtol = 0 })
+          check.close(whole:narrow(1, 4 * v - 3, 4), batch.views[v], { atol = 0, rtol = 0 })
+        end
+      end
+    end
+  end)
+end)
+
 devices.each("a captured step under parts", function(device)
   it("is captured anew where they differ", function()
     local bn = nn.batch_norm2d(3):to(device)

@@ -13,18 +13,9 @@ enum { THREADS = 128, DEPTH = 128 /* dimensions that are kept in shared memory a
 
 /* The rows' parts, each with k centroids. */
 typedef struct row_parts {
-    cld_parts parts;
-    int64_t rows; /* of all */
+    cld_cut cut;
     int64_t dim, k;
 } row_parts;
-
-/* A part's first row and the number of its rows. */
-static __device__ inline int64_t begin_of(const row_parts &p, int part) {
-    return cld_part_begin(&p.parts, p.rows, part);
-}
-static __device__ inline int64_t rows_of(const row_parts &p, int part) {
-    return cld_part_rows(&p.parts, p.rows, part);
-}
 
 /* The first k rows, or zeros where there are fewer. columns: the centroids transposed, (dim, k), for assign(). A block takes
  * part blockIdx.y. */
@@ -33,10 +24,10 @@ static __global__ void __launch_bounds__(THREADS)
     start(T *centroids, T *columns, float *empty, const T *x, row_parts p) {
     int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x, dim = p.dim, k = p.k;
     int part = (int)blockIdx.y;
-    int64_t first = part * k * dim, n = rows_of(p, part);
+    int64_t first = part * k * dim, n = cld_cut_rows(&p.cut, part);
     if (e == 0) empty[part] = k > n ? (float)(n - k) : 0.0f;
     if (e >= k * dim) return;
-    T value = e < n * dim ? x[begin_of(p, part) * dim + e] : (T)0;
+    T value = e < n * dim ? x[cld_cut_begin(&p.cut, part) * dim + e] : (T)0;
     centroids[first + e] = value;
     columns[first + e % dim * k + e / dim] = value;
 }
@@ -52,14 +43,14 @@ template <typename T> struct nearest {
 
 /* ROWS rows of part blockIdx.y a block, each thread one centroid after the other. */
 template <typename T, int ROWS>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS, 4)
     assign(int64_t *labels, int64_t *group, const T *x, const T *columns, row_parts p) {
     CLD_SHARED(T, row, [ROWS][DEPTH]);
     CLD_SHARED(T, distances, [ROWS][THREADS / 32]);
     CLD_SHARED(int, numbers, [ROWS][THREADS / 32]);
     int part = (int)blockIdx.y;
-    int64_t first = (int64_t)blockIdx.x * ROWS, begin = begin_of(p, part), n = rows_of(p, part);
-    int64_t dim = p.dim, k = p.k;
+    const int64_t begin = cld_cut_begin(&p.cut, part), dim = p.dim, k = p.k;
+    const int n = (int)cld_cut_rows(&p.cut, part), first = (int)blockIdx.x * ROWS;
     if (first >= n) return; /* a part that is smaller than the first */
     x += begin * dim;
     columns += part * k * dim;
@@ -73,9 +64,9 @@ static __global__ void __launch_bounds__(THREADS)
             int depth = dim - d < DEPTH ? (int)(dim - d) : (int)DEPTH;
             __syncthreads();
             for (int e = threadIdx.x; e < ROWS * depth; e += THREADS) {
-                int64_t i = first + e / depth;
+                int i = first + e / depth;
                 if (i >= n) i = n - 1; /* the last block may be short */
-                row[e / depth][e % depth] = x[i * dim + d + e % depth];
+                row[e / depth][e % depth] = x[(int64_t)i * dim + d + e % depth];
             }
             __syncthreads();
             const T *column = columns + d * k + j;
@@ -103,7 +94,7 @@ static __global__ void __launch_bounds__(THREADS)
         }
     }
     __syncthreads();
-    if (threadIdx.x >= ROWS || first + threadIdx.x >= n) return;
+    if ((int)threadIdx.x >= ROWS || first + (int)threadIdx.x >= n) return;
     nearest<T> result = {limits<T>::infinity(), 0};
     for (int w = 0; w < THREADS / 32; w++) result.offer(distances[threadIdx.x][w], numbers[threadIdx.x][w]);
     labels[begin + first + threadIdx.x] = result.centroid;
@@ -120,7 +111,7 @@ static __global__ void __launch_bounds__(THREADS)
     CLD_SHARED(int, members, [THREADS]);
     int64_t j = blockIdx.x, d = (int64_t)blockIdx.y * THREADS + threadIdx.x, size = 0;
     int part = (int)blockIdx.z;
-    int64_t begin = begin_of(p, part), n = rows_of(p, part), dim = p.dim, k = p.k;
+    int64_t begin = cld_cut_begin(&p.cut, part), n = cld_cut_rows(&p.cut, part), dim = p.dim, k = p.k;
     x += begin * dim;
     labels += begin;
     centroids += part * k * dim;
@@ -151,13 +142,13 @@ static cld_status kmeans(const cld_array *labels, const cld_array *group, const 
                          const cld_array *sizes, const cld_array *empty, const cld_array *x,
                          const cld_parts *parts, int iterations) {
     unsigned count = (unsigned)cld_part_count(parts);
-    row_parts p = {*parts, x->shape[0], x->shape[1], centroids->shape[0] / count};
-    int64_t largest = cld_part_rows(parts, p.rows, 0), values = p.k * p.dim;
+    row_parts p = {cld_cut_of(parts, x->shape[0]), x->shape[1], centroids->shape[0] / count};
+    int64_t largest = cld_cut_rows(&p.cut, 0), values = p.k * p.dim;
     const T *rows = (const T *)x->data;
     T *c = (T *)centroids->data;
     int64_t *assigned = (int64_t *)labels->data, *groups = group ? (int64_t *)group->data : NULL;
     float *without = (float *)empty->data;
-    bool few = p.rows <= 8 * 132; /* so that more multiprocessors have work */
+    bool few = x->shape[0] <= 8 * 132; /* so that more multiprocessors have work */
     dim3 tiles((unsigned)(few ? (largest + 1) / 2 : (largest + 7) / 8), count);
     dim3 means((unsigned)p.k, (unsigned)((p.dim + THREADS - 1) / THREADS), count);
     CLD_SCRATCH block;

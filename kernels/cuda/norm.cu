@@ -36,16 +36,17 @@ __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
     channel_part part = part_of(p, (int)blockIdx.x, WIDTH, &which);
     A first[WIDTH], mean[WIDTH], m2[WIDTH];
     for (int v = 0; v < WIDTH; v++) first[v] = mean[v] = m2[v] = 0;
-    int64_t count = 0, step = blockDim.y;
-    if (part.any && part.first < part.end) {
+    /* Of the chunk; a thread takes every step-th from its own on. */
+    int rows = (int)(part.end - (part.first - (int)threadIdx.y)), step = (int)blockDim.y, count = 0;
+    if (part.any && (int)threadIdx.y < rows) {
         const T *from = x + part.first * m.channels + part.column;
-        for (int64_t row = part.first; row < part.end; row += CHANNEL_UNROLL * step) {
+        for (int row = (int)threadIdx.y; row < rows; row += CHANNEL_UNROLL * step) {
             pack<T, WIDTH> in[CHANNEL_UNROLL];
             for (int u = 0; u < CHANNEL_UNROLL; u++)
-                if (row + u * step < part.end) in[u] = load_pack<T, WIDTH>(from + u * step * m.channels);
-            for (int v = 0; v < WIDTH && row == part.first; v++) first[v] = load(in[0].at[v]);
+                if (row + u * step < rows) in[u] = load_pack<T, WIDTH>(from + u * step * m.channels);
+            for (int v = 0; v < WIDTH && row == (int)threadIdx.y; v++) first[v] = load(in[0].at[v]);
             for (int u = 0; u < CHANNEL_UNROLL; u++)
-                if (row + u * step < part.end) {
+                if (row + u * step < rows) {
                     count++;
                     for (int v = 0; v < WIDTH; v++) {
                         A d = load(in[u].at[v]) - first[v];
@@ -64,7 +65,6 @@ __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
     }
 
     int threads = (int)(blockDim.x * blockDim.y), at = (int)(threadIdx.y * blockDim.x + threadIdx.x);
-    int64_t rows = part.end - (part.first - (int)threadIdx.y);
     for (int v = 0; v < WIDTH; v++) {
         shared[v * threads + at] = mean[v];
         shared[(WIDTH + v) * threads + at] = m2[v];
@@ -112,11 +112,11 @@ template <typename A> struct running {
 /* A channel's statistic of a view: the mean over its blocks, weighted with their rows. */
 template <typename A>
 __device__ inline double of_view(const volatile A *of_parts, const part_rows &p, int view, int c) {
-    int blocks = cld_parts_blocks(&p.parts), first = view * blocks;
+    int blocks = p.cut.blocks, first = view * blocks;
     if (blocks == 1) return (double)of_parts[(int64_t)first * p.m.channels + c];
     double sum = 0, rows = 0;
     for (int part = first; part < first + blocks; part++) {
-        double here = (double)rows_of_part(p, part);
+        double here = (double)cld_cut_rows(&p.cut, part);
         sum += here * (double)of_parts[(int64_t)part * p.m.channels + c];
         rows += here;
     }
@@ -132,7 +132,7 @@ template <typename A> __device__ inline void move_one(A *r, int c, const cld_run
 template <typename A>
 __device__ inline double of_views(const volatile A *of_parts, const part_rows &p, double momentum, int c) {
     double sum = 0;
-    for (int view = 0; view < cld_parts_views(&p.parts); view++)
+    for (int view = 0; view < p.cut.views; view++)
         sum = (1 - momentum) * sum + momentum * of_view(of_parts, p, view, c);
     return sum;
 }
@@ -142,7 +142,7 @@ template <typename A>
 __device__ static void move_running(const running<A> &r, const A *batch_mean, const part_rows &p) {
     CLD_SHARED(bool, last, [1]);
     int at = (int)(threadIdx.y * FINISH_CHANNELS + threadIdx.x), step = FINISH_CHANNELS * FINISH_DOWN;
-    int channels = p.m.channels, views = cld_parts_views(&p.parts), counted = 0;
+    int channels = p.m.channels, views = p.cut.views, counted = 0;
     const volatile A *mean = batch_mean, *var = r.batch_var; /* of other blocks: not from this one's cache */
     __threadfence();
     __syncthreads();
@@ -176,13 +176,13 @@ __device__ static void move_running(const running<A> &r, const A *batch_mean, co
 /* The whole of a part's chunks, in double: the mean of their means, then the squared differences from that. A block takes
  * part blockIdx.y. */
 template <typename A>
-__global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
+__global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN, 1)
     finish_statistics(A *mean_out, A *invstd_out, running<A> r, const A *partial, part_rows p, double eps) {
     CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
     const channel_rows &m = p.m;
     int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x), part = (int)blockIdx.y;
     bool any = c < m.channels;
-    int64_t rows = rows_of_part(p, part), at = (int64_t)part * m.channels + c;
+    int64_t rows = cld_cut_rows(&p.cut, part), at = (int64_t)part * m.channels + c;
     partial += (int64_t)part * m.chunks * 2 * m.channels;
     A means[FINISH_SHARE], squares[FINISH_SHARE];
     load_share<A>(means, partial + c, 2 * m.channels, any ? m.chunks : 0);

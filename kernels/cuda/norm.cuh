@@ -20,14 +20,9 @@ template <typename A> __device__ inline affine<A> of_part(affine<A> f, int part,
 /* The rows of each part. */
 typedef struct part_rows {
     channel_rows m; /* of the largest part, which is the first */
-    cld_parts parts;
-    int64_t images, positions; /* rows: images of all parts times positions */
-    int count;                 /* of parts */
+    cld_cut cut;    /* of rows: images times positions */
+    int count;      /* of parts */
 } part_rows;
-
-__device__ inline int64_t rows_of_part(const part_rows &p, int part) {
-    return p.count == 1 ? p.m.rows : cld_part_rows(&p.parts, p.images, part) * p.positions;
-}
 
 /* The share of a thread in chunk `chunk` of all parts', of which p.m.chunks belong to each; *part: whose it is. */
 __device__ inline channel_part part_of(const part_rows &p, int chunk, int width, int *part) {
@@ -35,8 +30,7 @@ __device__ inline channel_part part_of(const part_rows &p, int chunk, int width,
     if (p.count == 1) return part_of(p.m, chunk, width);
     *part = chunk / p.m.chunks;
     channel_part share = part_of(p.m, chunk % p.m.chunks, width);
-    int64_t begin = cld_part_begin(&p.parts, p.images, *part) * p.positions;
-    int64_t rows = rows_of_part(p, *part);
+    int64_t begin = cld_cut_begin(&p.cut, *part), rows = cld_cut_rows(&p.cut, *part);
     share.first += begin;
     share.end = begin + (share.end < rows ? share.end : rows);
     return share;
@@ -69,12 +63,14 @@ typedef struct part_launch {
 
 static inline part_launch launch_parts(const cld_array *x, const cld_parts *parts, int width) {
     part_launch l = {};
-    l.rows.parts = *parts;
-    l.rows.images = x->shape[0];
-    l.rows.positions = x->shape[2] * x->shape[3];
+    int64_t positions = x->shape[2] * x->shape[3];
+    cld_cut *cut = &l.rows.cut;
+    *cut = cld_cut_of(parts, x->shape[0]);
+    cut->view *= positions;
+    cut->block *= positions;
+    cut->image *= positions;
     l.rows.count = cld_part_count(parts);
-    int64_t rows = cld_part_rows(parts, x->shape[0], 0) * l.rows.positions;
-    channel_launch of_part = launch_of(rows, x->shape[1], width, l.rows.count);
+    channel_launch of_part = launch_of(cld_cut_rows(cut, 0), x->shape[1], width, l.rows.count);
     l.rows.m = of_part.m;
     l.blocks = of_part.blocks;
     l.threads = of_part.threads;

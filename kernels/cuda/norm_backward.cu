@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
         line<A> l;
         f = of_part(f, part, m.channels);
         load_lines<A, 1>(&l, f, c);
-        double invstd = f.invstd[c], scale = l.scale, rows = (double)rows_of_part(p, part);
+        double invstd = f.invstd[c], scale = l.scale, rows = (double)cld_cut_rows(&p.cut, part);
         int64_t at = (int64_t)part * 2 * m.channels + c;
         through[at] = training ? (A)(-scale * invstd * invstd * sum_x / rows) : (A)0;
         through[at + m.channels] = training ? (A)(-scale * sum / rows) : (A)0;
