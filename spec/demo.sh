@@ -20,8 +20,8 @@ demo-images)
 demo-moco)
 	toy=$build/toy-moco-$seed recipe=folder_mocov2_cld.lua what="toy images of 60 to 220 pixels a side, JPEG and PNG files"
 	data_options="--layout files --train 2000 --test 500"
-	options="--size 32 --small --augment base --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15 --schedule cosine
-		--epochs 12 --knn-every 4" tested=500 ;;
+	options="--size 32 --small --augment base --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15 --clusters 64
+		--schedule cosine --epochs 16 --knn-every 4" tested=500 ;;
 *)
 	echo "demo.sh: no demo is called '$demo'"; exit 2 ;;
 esac
@@ -46,7 +46,7 @@ for old in "$run" "$run-linear"; do
 		fail "a run is going on in $old; wait for its end, or give this one another SEED"; }
 done
 
-[ $demo = demo-moco ] && echo "$name: 12 epochs are short, so the key encoder's momentum is 0.99 and not 0.999"
+[ $demo = demo-moco ] && echo "$name: 16 epochs are short, so the key encoder's momentum is 0.99 and not 0.999"
 "$build/cldlua" recipes/$recipe --data "$toy" $options --width 16 --batch-size 128 --warmup-epochs 2 --seed "$seed" \
 	--runs "$build/runs" --name "$name" &&
 	echo "kNN accuracy on $toy, $tested test images of ten textures:" &&
