@@ -5,7 +5,10 @@
 --     sgd:step(loss, { lr = rate })
 --     return { loss = loss }
 --   end)
---   for batch in loader:epoch(epoch) do run:track(step(batch.views, batch.index, lr(run.step))) end
+--   for batch in loader:epoch(epoch) do
+--     local rate = lr(run.step)
+--     run:track(step(batch.views, batch.index, rate), { lr = rate })
+--   end
 local caller = require "cld.caller"
 local core = require "cld.core"
 local noted = require "cld.nn.noted"
