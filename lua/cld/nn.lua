@@ -8,9 +8,9 @@
 --   end
 --   function Head:forward(x) return self.linear(x) * self.scale end
 --
--- nn/module.lua says what else a field may be, nn/tree.lua what every module can do, nn/parts.lua how several views go
--- through a network as one batch, nn/shown.lua how one is printed, nn/scope.lua what becomes of a forward's temporaries:
--- nn.transient(Head) after the above has them closed at its end. nn.functional has the functions.
+-- nn/module.lua says what else a field may be, nn/tree.lua what every module can do, nn/shown.lua how one is printed,
+-- nn/parts.lua how several views go through a network as one batch, nn/scope.lua what becomes of a forward's
+-- temporaries: nn.transient(Head) after the above has them closed at its end. nn.functional has the functions.
 local core = require "cld.core"
 local module = require "cld.nn.module"
 local layers = require "cld.nn.layers"
