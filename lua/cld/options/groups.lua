@@ -223,7 +223,8 @@ groups.cld = group {
 
 --- The optimizer: cld.optim.sgd, the loader.
 groups.sgd = group {
-  { "batch-size",   256,  "images per step; the last step of an epoch takes what is left", min = 2, max = 65536 },
+  { "batch-size",   256,  "images per step; the last step of an epoch takes what is left, if kept", min = 2,
+    max = 65536 },
   { "lr",           0.03, "learning rate at a batch size of --lr-at, scaled linearly", above = 0 },
   { "lr-at",        128,  "the batch size that --lr is meant for; 0: --lr as it is, whatever the batch size", min = 0,
     max = 1048576 },
