@@ -1,4 +1,4 @@
-"""The peer's whole training step: `python3 peer_step.py npid|moco|mocov2|resnet50 [--batch 128] [--steps 3] ...` prints
+"""The peer's whole training step: `python3 peer_step.py npid|moco|mocov2 [--batch 128] [--steps 3] ...` prints
 one JSON line.
 
 To the peer's advantage its views are ready-made tensors: no loader and no augmentation is in its time or its memory,
@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from peer_model import MemoryBank, Queue, ResNet18, TwoHeads, cld_loss, ema
+from peer_model import MemoryBank, Queue, ResNet18, TwoHeads, cld_loss, ema, peak_mb
 
 
 def memory_format(options):
@@ -64,15 +64,11 @@ def moco_step(options):
     return 3, step
 
 
-def resnet50(options):
-    import torchvision
-
-    return torchvision.models.resnet50().to(memory_format=memory_format(options))
-
-
 def mocov2_step(options):
     """The published step on one GPU's 64 images: no shuffle among GPUs, and each row of the batch a group of its own."""
-    net = resnet50(options)
+    import torchvision
+
+    net = torchvision.models.resnet50().to(memory_format=memory_format(options))
     net.fc = TwoHeads(2048, 128)
     momentum_net = copy.deepcopy(net)
     queue = Queue(options.queue, 128, temperature=0.2)
@@ -94,27 +90,7 @@ def mocov2_step(options):
     return 3, step
 
 
-def resnet50_step(options):
-    net = resnet50(options)
-    sgd = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9, weight_decay=1e-4)
-
-    def step(views, index):
-        loss = torch.nn.functional.cross_entropy(net(views[0]), index % 1000)
-        sgd.zero_grad()
-        loss.backward()
-        sgd.step()
-        return loss.item()
-
-    return 1, step
-
-
-STEPS = {"npid": npid_step, "moco": moco_step, "mocov2": mocov2_step, "resnet50": resnet50_step}
-
-
-def peak_mb():
-    """The highest resident memory of this process, in MB (what getrusage calls ru_maxrss)."""
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+STEPS = {"npid": npid_step, "moco": moco_step, "mocov2": mocov2_step}
 
 
 def main():

@@ -6,10 +6,11 @@
 -- activations of a real pass. With --floor the same convolutions are timed as bare oneDNN primitives as well.
 local cld = require "cld"
 local median = require "spec.bench.median"
+local peak_mb = require "spec.bench.peak_mb"
 
 local opt = cld.options {
   about = "One side of the benchmark: whole training steps on random images",
-  { "method",   "npid", "what to train", choices = { "npid", "moco", "mocov2", "resnet50" } },
+  { "method",   "npid", "what to train", choices = { "npid", "moco", "mocov2" } },
   { "batch",    128,    "images per step", min = 2 },
   { "size",     32,     "height and width of a view; from 64 on the images are of 256 x 256", min = 8 },
   { "steps",    3,      "timed steps, after two for warm-up", min = 1 },
@@ -20,7 +21,7 @@ local opt = cld.options {
   { "floor",    false,  "time the convolutions as oneDNN primitives too" },
 }
 
--- ---- the two methods: encode a batch, score it, what follows the optimizer ------
+-- ---- the methods: encode a batch, score it, what follows the optimizer ------
 
 local function group_loss(g1, g2)
   return (cld.losses.cld(g1, g2, { clusters = opt.clusters, iterations = 5, temperature = 0.2 }))
@@ -92,17 +93,6 @@ function methods.mocov2()
   }
 end
 
--- ResNet-50 alone, as a classifier of 1000 classes.
-function methods.resnet50()
-  local net = cld.models.resnet50 { head = "linear", branches = { "instance" }, dim = 1000, width = opt.width }
-  return {
-    net = net, views = 1,
-    encode = function(views) return { net(views[1]) } end,
-    score = function(features, index) return cld.cross_entropy(features[1], index % 1000) end,
-    finish = function() end,
-  }
-end
-
 -- ---- time ------------------------------------------------------------------------
 
 -- seconds[part] grows by what f() took; returns what f returned.
@@ -164,14 +154,6 @@ local function profile(method, batch)
 end
 
 -- ---- the measurement -----------------------------------------------------------------
-
--- The highest resident memory of this process, in MB (what getrusage calls ru_maxrss).
-local function peak_mb()
-  for line in io.lines "/proc/self/status" do
-    local kb = line:match "^VmHWM:%s*(%d+)"
-    if kb then return kb / 1024 end
-  end
-end
 
 local method = methods[opt.method]()
 local sgd = cld.optim.sgd(method.net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 7e-4 })
