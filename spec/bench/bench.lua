@@ -208,13 +208,14 @@ local function best(key, better)
   local a, b = field("encoder PyTorch", key), field("encoder PyTorch channels-last", key)
   return a and b and better(a, b) or a or b
 end
-local images, peer_images = field("encoder", "images_per_s"), best("images_per_s", math.max)
-row(("ResNet-50 training, %d px, batch %d / PyTorch's best"):format(opt.encoder_size, opt.encoder_batch), "images/s",
-  images, peer_images, ratio(images, peer_images), 1.4, true)
-row("  processor time of a step", "s", field("encoder", "processor_s"), best("processor_s", math.min),
-  ratio(field("encoder", "processor_s"), best("processor_s", math.min)))
-row("  peak resident memory", "MB", field("encoder", "peak_mb"), best("peak_mb", math.min),
-  ratio(field("encoder", "peak_mb"), best("peak_mb", math.min)), 0.55)
+local function encoder_row(what, unit, key, better, goal, higher)
+  local mine, theirs = field("encoder", key), best(key, better)
+  row(what, unit, mine, theirs, ratio(mine, theirs), goal, higher)
+end
+encoder_row(("ResNet-50 training, %d px, batch %d / PyTorch's best"):format(opt.encoder_size, opt.encoder_batch),
+  "images/s", "images_per_s", math.max, 1.4, true)
+encoder_row("  processor time of a step", "s", "processor_s", math.min)
+encoder_row("  peak resident memory", "MB", "peak_mb", math.min, 0.55)
 speed("base augmentation, one core", "images: CIFAR augmentation", "images: CIFAR augmentation torchvision", 8)
 
 local function files(what, mine, theirs, goal, key)
