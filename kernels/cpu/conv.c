@@ -19,11 +19,11 @@ static cld_layout layout(cld_dtype dtype, const int64_t *shape) {
     return blocked && cld_onednn_isa() != CLD_ISA_OTHER ? CLD_BLOCKED : CLD_STRIDED;
 }
 
-/* oneDNN has Winograd's algorithm for AVX-512 alone; for AVX2 it is ours. */
+/* oneDNN has Winograd's algorithm for AVX-512 alone, and is faster than ours there where channels are many. */
 static cld_status convolve(cld_conv_direction direction, const cld_conv_arrays *arrays,
                            const cld_conv_params *p) {
     bool winograd = use_winograd;
-    if (winograd && cld_onednn_isa() == CLD_ISA_AVX2 && cld_winograd_takes(arrays, p))
+    if (winograd && cld_onednn_isa() != CLD_ISA_OTHER && cld_winograd_takes(arrays, p))
         return cld_winograd_conv(direction, arrays, p);
     return cld_onednn_conv(direction, arrays, p, winograd);
 }

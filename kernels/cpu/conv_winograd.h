@@ -1,11 +1,12 @@
-/* f32 convolutions of 3 x 3 kernels in steps of 1, by Winograd's algorithm: what conv.c calls where oneDNN has none. */
+/* f32 convolutions of 3 x 3 kernels in steps of 1, by Winograd's algorithm: what conv.c calls with AVX2, where oneDNN
+ * has none, and with AVX-512 where it is faster than oneDNN's. */
 #ifndef CLD_CPU_CONV_WINOGRAD_H
 #define CLD_CPU_CONV_WINOGRAD_H
 
 #include "kernels/cpu/conv_onednn.h"
 
 /* True where this file computes the convolution: blocked x and y, 3 x 3, stride and dilation 1, padding 0 to 2, no
- * groups, no bias, and enough of it. */
+ * groups, no bias, and enough of it; with AVX-512 many tiles for its channels. */
 bool cld_winograd_takes(const cld_conv_arrays *arrays, const cld_conv_params *p);
 cld_status cld_winograd_conv(cld_conv_direction direction, const cld_conv_arrays *arrays,
                              const cld_conv_params *p);
