@@ -280,6 +280,9 @@ typedef struct cld_conv_ops {
     /* (optional) Use Winograd's algorithm where it is faster: about one decimal digit less precise in f32. On at
      * first; returns what it was. */
     bool (*set_winograd)(bool on);
+    /* (optional) Whether conv2d's output, (N, O, H', W') of x and w's shapes, had better be computed again in backward
+     * than be kept for it. */
+    bool (*rebuilds)(const int64_t *x, const int64_t *w, const int64_t *y);
     /* As PyTorch's: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O) or NULL, y (N, O, H', W'). The two
      * gradients: dx from dy and w; dw, and dbias where it is not NULL, from x and dy. */
     cld_status (*conv2d)(const cld_array *y, const cld_array *x, const cld_array *w, const cld_array *bias,

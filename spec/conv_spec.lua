@@ -77,6 +77,72 @@ describe("conv2d", function()
     assert(ok, message)
   end)
 
+  -- A batch norm that follows keeps its input, unless the input is cheap to compute again: larger than what the
+  -- convolution reads, and of few products.
+  describe("whose output backward computes again", function()
+    local shape, widening = { 3, 16, 6, 5 }, { 64, 16, 1, 1 }
+
+    -- conv2d and batch_norm; `kept`: with an op between, whose output is kept.
+    local function chain(kept)
+      return function(t)
+        local y = nn.batch_norm(t.x, nil, nil, nil, nil, { training = true, relu = true })
+        local z = nn.conv2d(y, t.w, nil, {})
+        return nn.batch_norm(kept and z:mul(1) or z, nil, nil, nil, nil, { training = true })
+      end
+    end
+
+    it("gives the same bits as one that is kept", function()
+      for _, dtype in ipairs { "f32", "f64" } do
+        local all = { x = shape, w = widening }
+        local again, kept = layers.run(chain(false), all, dtype), layers.run(chain(true), all, dtype)
+        for name, tensor in pairs(kept) do check.close(again[name], tensor, { atol = 0, rtol = 0 }) end
+      end
+    end)
+
+    -- Bytes that are free once only backward still knows the convolution's output.
+    local function freed(weight, trained)
+      local t = { x = formula.uniform("x", { 16, 16, 32, 32 }):requires_grad_(), w = formula.uniform("w", weight) }
+      if trained then t.w:requires_grad_() end
+      local z = nn.conv2d(t.x, t.w, nil, {})
+      local y = nn.batch_norm(z, nil, nil, nil, nil, { training = true })
+      local before = cld.memory().in_use
+      z:close()
+      return before - cld.memory().in_use, y
+    end
+
+    it("is not in memory until then, if it is larger than the input", function()
+      assert.equal(16 * 64 * 32 * 32 * 4, (freed({ 64, 16, 1, 1 }, true)))
+      assert.equal(0, (freed({ 16, 16, 1, 1 }, true)))
+    end)
+
+    it("is in memory where the weight is not trained, which keeps no input", function()
+      assert.equal(0, (freed({ 64, 16, 1, 1 }, false)))
+    end)
+
+    it("is computed again as often as a retained graph asks", function()
+      local x, w = formula.uniform("x", shape):requires_grad_(), formula.uniform("w", widening):requires_grad_()
+      local y = chain(false) { x = x, w = w }
+      local total = (y * layers.weights(y)):sum()
+      total:backward { retain_graph = true }
+      local first = { x.grad:clone(), w.grad:clone() }
+      total:backward()
+      check.close(x.grad, first[1] * 2, { atol = 1e-6, rtol = 1e-6 })
+      check.close(w.grad, first[2] * 2, { atol = 1e-6, rtol = 1e-6 })
+    end)
+
+    it("notices writes into the output, and into the weight", function()
+      local function changed(what)
+        local x, w = formula.uniform("x", shape):requires_grad_(), formula.uniform("w", widening):requires_grad_()
+        local z = nn.conv2d(x, w, nil, {})
+        local y = nn.batch_norm(z, nil, nil, nil, nil, { training = true })
+        cld.no_grad(function() (what == "output" and z or w):mul_(2) end)
+        y:sum():backward()
+      end
+      check.fails(function() changed "output" end, "which batch_norm had saved, was changed in place")
+      check.fails(function() changed "weight" end, "which conv2d had saved, was changed in place")
+    end)
+  end)
+
   it("gives the same bits every time", function()
     local case = { { 20, 32, 8, 8 }, { 32, 32, 3, 3 }, { padding = 1 } }
     local first, second = layers.run(layer(case), shapes(case), "f32"), layers.run(layer(case), shapes(case), "f32")

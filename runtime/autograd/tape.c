@@ -123,6 +123,16 @@ cld_tensor *cld_node_saved(cld_node *n, int slot) {
     return s->rebuild ? s->rebuild->op->rebuild(s->rebuild) : cld_tensor_retain(s->tensor);
 }
 
+cld_tensor *cld_node_saved_kept(cld_node *n, int slot) {
+    cld_saved *s = &n->saved[slot];
+    CLD_AUTO cld_tensor *t = cld_node_saved(n, slot);
+    if (!t || !s->rebuild) return cld_tensor_steal(&t);
+    cld_node_free(s->rebuild);
+    cld_storage_unwatch(s->watched);
+    *s = (cld_saved){.tensor = cld_tensor_retain(t), .version = atomic_load(&t->storage->version)};
+    return cld_tensor_steal(&t);
+}
+
 void cld_node_release(cld_node *n) {
     for (int i = 0; i < CLD_NODE_SAVED; i++) {
         n->released = n->released || cld_node_has(n, i);

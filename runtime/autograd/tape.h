@@ -90,6 +90,8 @@ void cld_node_save(cld_node *n, int slot, cld_tensor *t);
 /* A new reference (rebuilt if need be); NULL with an error if it was written in place since, or never saved. */
 cld_tensor *cld_node_saved(cld_node *n, int slot);
 bool cld_node_has(const cld_node *n, int slot);
+/* The same, and what had to be rebuilt stays until the node is released: for what will soon be asked for again. */
+cld_tensor *cld_node_saved_kept(cld_node *n, int slot);
 
 /* The op's plain data: cld_node_params(n, my_params)->field. */
 #define cld_node_params(n, type)                                                                             \

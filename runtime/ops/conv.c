@@ -1,5 +1,8 @@
 /* conv2d: shape rule, forward, gradient.
  *
+ * Where the device finds that it pays, an output is computed again in backward from what is kept for the convolution's
+ * own gradient (`rebuilds` in kernels/backend.h): a batch norm that follows keeps no copy of its input.
+ *
  * In 16 bits (precision.h) x and y are of 16 bits, the weight is rounded to them, and its gradient is in f32. A device
  * without such kernels computes in f32 from factors that are rounded all the same: the casts of x and y are then ops of
  * their own on the tape. */
@@ -144,7 +147,28 @@ static cld_status conv_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     return CLD_OK;
 }
 
-static const cld_op conv_op = {"conv2d", conv_backward, NULL, NULL};
+/* The output again. Its input is kept: the convolution's own gradient, which comes next, needs it too. */
+static cld_tensor *conv_rebuild(cld_node *n) {
+    const conv_node *c = cld_node_params(n, conv_node);
+    const cld_array *out = &n->output_meta[0];
+    CLD_AUTO cld_tensor *x = cld_node_saved_kept(n, SAVED_X), *w = NULL;
+    if (x) w = cld_node_saved(n, SAVED_W);
+    if (!w) return NULL;
+    CLD_AUTO cld_tensor *y = cld_tensor_new_activation(out->dtype, out->shape, n->device);
+    if (!y) return NULL;
+    CLD_TRY_NULL(cld_kernel(n->device, conv, conv2d, &y->a, &x->a, &w->a, NULL, &c->params));
+    return cld_tensor_steal(&y);
+}
+
+static const cld_op conv_op = {"conv2d", conv_backward, NULL, conv_rebuild};
+
+/* From what is saved anyway, without a bias; and the device has to find that it pays. */
+static bool can_rebuild(const cld_node *n, const cld_tensor *bias) {
+    const conv_node *c = cld_node_params(n, conv_node);
+    bool saved = cld_node_has(n, SAVED_X) && cld_node_has(n, SAVED_W);
+    return saved && !bias && cld_slot(n->device, conv, rebuilds) &&
+           n->device->conv->rebuilds(c->x, c->w, n->output_meta[0].shape);
+}
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
@@ -181,6 +205,7 @@ static cld_tensor *convolve(cld_tensor *x, cld_tensor *weight, cld_tensor *bias,
         memcpy(c->w, weight->a.shape, sizeof c->w);
         if (cld_node_needs(n, INPUT_W) || cld_node_needs(n, INPUT_BIAS)) cld_node_save(n, SAVED_X, input);
         if (cld_node_needs(n, INPUT_X)) cld_node_save(n, SAVED_W, w);
+        n->rebuildable = can_rebuild(n, bias);
     }
     return cld_tensor_steal(&y);
 }
