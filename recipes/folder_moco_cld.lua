@@ -14,10 +14,7 @@ cld.run.recipe("cifar10_moco_cld.lua", {
   },
   sets = function(opt)
     local sets = cld.data.splits(opt)
-    if opt.queue > #sets.train then
-      print(("--queue %d is more than the %d images: it holds old keys of every image as negatives"):format(opt.queue,
-        #sets.train))
-    end
+    cld.options.tell_of_queue(opt, #sets.train)
     local statistics = cld.augment.statistics.imagenet
     sets.views = cld.augment[opt.augment] { size = opt.size, mean = statistics.mean, std = statistics.std }
     return sets

@@ -1,13 +1,13 @@
 --- MoCo v2 + CLD on a folder of images of your own: folder_npid_cld.lua's data, imagenet_mocov2_cld.lua's method. The
 -- settings are ours; nothing is published for such data. Smaller blocks than a batch keep batch statistics from telling
--- a query its key.
+-- a query its key; half as many groups as a block has images are groups indeed (--clusters).
 --
 --   cldlua recipes/folder_mocov2_cld.lua --data ~/photos
 --   cldlua recipes/folder_mocov2_cld.lua --data ~/icons --size 32 --small
 local cld = require "cld"
 
 cld.options.defaults {
-  arch = "resnet18", batch_size = 128, block = 32, last = "keep", lr = 0.05, queue = 4096, knn_every = 1,
+  arch = "resnet18", batch_size = 128, block = 32, clusters = 16, last = "keep", lr = 0.05, queue = 4096, knn_every = 1,
 }
 cld.run.recipe("imagenet_mocov2_cld.lua", {
   about = "MoCo v2 + CLD on a folder of images",

@@ -2,8 +2,7 @@
 -- settings: 200 epochs of 512 images, after which a linear classifier reaches a top-1 of 70.0. MoCo v2 itself, 67.5:
 -- --lambda 0 --queries 1 --batch-size 256 --lr 0.03 --head mlp.
 --
---   cldlua recipes/imagenet_mocov2_cld.lua --data /imagenet
---   cldlua recipes/imagenet_mocov2_cld.lua --data /imagenet --accumulate 4       -- less memory, the same result
+--   cldlua recipes/imagenet_mocov2_cld.lua --data /imagenet [--accumulate 4]     -- less memory, the same result
 local cld = require "cld"
 
 -- What is ImageNet's here. A recipe for other images runs this one with its own (cld.run.recipe), and no other step.
@@ -32,6 +31,7 @@ local opt = cld.options {
 local run    = cld.run(opt)
 cld.options.check_moco_v2(opt)
 local sets   = task.sets(opt)
+cld.options.check_moco_v2_images(opt, #sets.train)
 local loader = cld.data.loader {                               -- the query views of an image, and its key's
   sets.train, batch_size = opt.batch_size, views = opt.queries + 1, augment = sets.views, seed = opt.seed,
   drop_last = opt.last == "drop", workers = opt.workers, device = opt.device, dtype = "auto",

@@ -82,6 +82,17 @@ describe("MoCo v2 + CLD", function()
     assert.same({ "256", "0.1", "16384" }, { found["batch-size"], found.lr, found.queue })
   end)
 
+  it("makes groups of the images of a folder, without being asked to", function()
+    local found = defaults "folder_mocov2_cld"
+    assert.is_true(tonumber(found.clusters) < tonumber(found.block))
+  end)
+
+  it("says so where the queue is larger than the data set", function()
+    assert.matches("\n%-%-queue 48 is more than the 44 images: it holds old keys of every image as negatives\n",
+      trains("folder_mocov2_cld", photos, "large-queue"))
+    assert.is_nil(trains("folder_mocov2_cld", photos, "all-keys", "--queue", "44"):find "old keys")
+  end)
+
   it("trains on a folder, its figures in the log", function()
     local out = trains("folder_mocov2_cld", photos, "folder")
     assert.matches("\nepoch 1/1  effective_rank [%d.]+\nepoch 1/1  top1 [%d.]+ %%", out)
@@ -179,12 +190,25 @@ describe("MoCo v2 + CLD", function()
     end
   end)
 
+  it("says which network a run has that cannot go on with another", function()
+    trains("folder_mocov2_cld", photos, "begun")
+    local result = train("folder_mocov2_cld", photos, "begun", "--resume", "--epochs", "2", "--head", "mlp")
+    assert.equal(1, result.code)
+    assert.matches("does not fit this run: 'net', 'keys': a resnet18 [^\n]*head = 'mlp'[^\n]* here, a resnet18"
+      .. " [^\n]*head = 'norm_mlp'[^\n]* in it[^\n]*\n$", result.err)
+    assert.is_nil(result.err:find "of another shape: instDis")
+  end)
+
   it("refuses options that do not fit together, in a line", function()
     for pattern, change in pairs {
       ["'%-%-queries': 1 leaves CLD %(%-%-lambda 0.25%) no second view"] = { "--queries", "1" },
       ["'%-%-queue': expected at least the 20 of %-%-batch%-size, got 19"] = { "--queue", "19" },
       ["'%-%-accumulate': expected at most 3, the blocks of a batch .*, got 4"] = { "--accumulate", "4" },
       ["'%-%-accumulate': expected 1 with %-%-cld%-rows batch"] = { "--accumulate", "2", "--cld-rows", "batch" },
+      ["'%-%-width': expected at least 16 with %-%-arch resnext50_32x4d, got 15"] = {
+        "--arch", "resnext50_32x4d", "--width", "15" },
+      ["'%-%-batch%-size': expected at most the 44 training images, since %-%-last drop .* got 45; %-%-last keep"] = {
+        "--batch-size", "45", "--last", "drop" },
     } do
       local result = train("folder_mocov2_cld", photos, "never", "--runs", folder .. "/never", table.unpack(change))
       assert.equal(1, result.code)

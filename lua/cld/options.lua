@@ -28,8 +28,13 @@ local options = {}
 -- .checkpoint, .machine, .training. Each is a list of declarations; called with {name = value}, with other defaults.
 for name, group in pairs(groups) do options[name] = group end
 
---- check_moco_v2(opt): that the options of MoCo v2 + CLD agree (options/moco_v2.lua).
-function options.check_moco_v2(opt) return require "cld.options.moco_v2"(opt) end
+--- check_moco_v2(opt): that the options of MoCo v2 + CLD agree; check_moco_v2_images(opt, count): that they fit so many
+-- training images (options/moco_v2.lua).
+function options.check_moco_v2(opt) return require "cld.options.moco_v2".check(opt) end
+function options.check_moco_v2_images(opt, count) return require "cld.options.moco_v2".check_images(opt, count) end
+
+--- tell_of_queue(opt, count): a notice where --queue is more than so many training images.
+function options.tell_of_queue(opt, count) return require "cld.options.moco_v2".tell_of_queue(opt, count) end
 
 -- ---- declarations -----------------------------------------------------------
 

@@ -217,10 +217,22 @@ resnet.kinds = {
 --- The settings of each, with their defaults.
 resnet.defaults = { head = "mlp", dim = 128, branches = { "instance", "group" }, width = 64, small = false }
 
+-- Below this width a group of the 3x3 convolutions would have no channel.
+local function least_width(kind)
+  return kind.block == Bottleneck and (64 + kind.width_per_group - 1) // kind.width_per_group or 1
+end
+
+--- least_width(name) -> the smallest setting `width` of a ResNet of resnet.kinds.
+function resnet.least_width(name)
+  for _, entry in ipairs(resnet.kinds) do
+    if entry[1] == name then return least_width(entry[2]) end
+  end
+end
+
 local function check_width(name, kind, width)
-  if kind.block ~= Bottleneck or inner_width(width, kind) > 0 then return end
+  if width >= least_width(kind) then return end
   caller.raise("%s: width %d leaves a group of the 3x3 convolutions no channel; the smallest width is %d", name, width,
-    (64 + kind.width_per_group - 1) // kind.width_per_group)
+    least_width(kind))
 end
 
 --- check(name, kind, settings) raises if a setting is wrong. Integers given as floats (64.0) become integers.

@@ -1,6 +1,7 @@
---- What the options of MoCo v2 + CLD (the groups moco_v2, blocks, cld and sgd) must agree on, once a run has taken over
--- those that it was started with.
+--- What the options of MoCo v2 + CLD (the groups resnet, moco_v2, blocks, cld and sgd) must agree on, once a run has
+-- taken over those that it was started with.
 local nn = require "cld.nn"
+local resnet = require "cld.models.resnet"
 local say = require "cld.say"
 local user_error = require "cld.user_error"
 
@@ -23,8 +24,18 @@ local function tell_of_clusters(opt, blocks)
     opt.clusters, rows, rows < opt.batch_size and "; --cld-rows batch, or fewer clusters, make groups" or ""))
 end
 
+local function check_width(opt)
+  local least = resnet.least_width(opt.arch)
+  if opt.width < least then
+    user_error.raise("option '--width': expected at least %d with --arch %s, got %d", least, opt.arch, opt.width)
+  end
+end
+
+local moco_v2 = {}
+
 --- check(opt): what does not fit is the user's error; a notice where every row is a group of its own.
-return function(opt)
+function moco_v2.check(opt)
+  check_width(opt)
   if opt.queries == 1 and opt.lambda > 0 then
     user_error.raise("option '--queries': 1 leaves CLD (--lambda %g) no second view; expected 2, or --lambda 0",
       opt.lambda)
@@ -33,3 +44,21 @@ return function(opt)
   end
   tell_of_clusters(opt, check_accumulate(opt))
 end
+
+--- tell_of_queue(opt, count): a notice where the queue holds more keys than there are training images.
+function moco_v2.tell_of_queue(opt, count)
+  if opt.queue > count then
+    say(("--queue %d is more than the %d images: it holds old keys of every image as negatives"):format(opt.queue, count))
+  end
+end
+
+--- check_images(opt, count): what does not fit so many training images is the user's error; and tell_of_queue.
+function moco_v2.check_images(opt, count)
+  if rawget(opt, "last") == "drop" and opt.batch_size > count then
+    user_error.raise("option '--batch-size': expected at most the %d training images, since --last drop leaves a smaller"
+      .. " batch out, got %d; --last keep trains on it", count, opt.batch_size)
+  end
+  moco_v2.tell_of_queue(opt, count)
+end
+
+return moco_v2
