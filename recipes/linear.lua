@@ -25,6 +25,7 @@ local opt = cld.options {
 }
 linear.settle(opt)                                         -- 0 becomes the protocol's
 local run        = cld.run(opt)
+linear.check_resumed(run)
 local net, about = subject.load(opt, run.loaded and run.checkpoint) -- a resumed run has the network in its checkpoint
 local sets, data = subject.sets(opt, about)
 local trains     = linear.training_sets(opt, sets, data)

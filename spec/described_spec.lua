@@ -129,6 +129,15 @@ describe("models.load", function()
     assert.equal(0, loaded.fc[2 + 1].weight:ne(net.fc[2 + 1].weight):any():item())
   end)
 
+  it("says which tensor of a network that it knows is of another shape, and names no line of a program", function()
+    local state = cld.models.resnet18 { width = 4, head = false }:state_dict()
+    state["layer3.0.conv1.weight"] = cld.zeros(5, 5, 3, 3)
+    cld.save(folder .. "/odd.safetensors", state)
+    check.fails(function() cld.models.load(folder .. "/odd.safetensors") end,
+      "odd.safetensors: resnet18 {[^}]*}, as which it was recognised %([^)]*%), does not fit: resnet: the state does not"
+      .. " fit: 1 of another shape: layer3.0.conv1.weight")
+  end)
+
   it("says of a file without a network what would be one", function()
     cld.save(folder .. "/x.safetensors", { a = cld.zeros(1) })
     check.fails(function() cld.models.load(folder .. "/x.safetensors") end,

@@ -236,6 +236,8 @@ describe("recipes that judge a checkpoint", function()
       local out = ok("linear", "--runs", folder .. "/runs", "--name", "stopped", "--resume")
       assert.matches("resumed from .*, after step 2 of epoch 2\n", out)
       assert.equal("", differences("linear", "stopped"))
+      refused("option '%-%-checkpoint': [^\n]*/stopped goes on with the network of '[^\n]*', which its checkpoint holds",
+        "linear", "--runs", folder .. "/runs", "--name", "stopped", "--resume", "--checkpoint", trained)
     end)
 
     it("takes InfoMin's protocol", function()

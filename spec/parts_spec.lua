@@ -267,7 +267,7 @@ describe("net:each", function()
   it("names what is wrong", function()
     local net = nn.linear(2, 3)
     check.fails(function() net:each(cld.zeros { 2, 2 }) end, "each: expected a list of views, got")
-    check.fails(function() net:each {} end, "each: expected a list of views")
+    check.fails(function() net:each {} end, "each: expected a list of views, got an empty table")
     check.fails(function() net:each { cld.zeros { 2, 2 }, 5 } end, "view 2: expected a tensor, got 5")
     check.fails(function() net:each { cld.zeros { 2, 2 }, cld.zeros { 3, 2 } } end,
       "view 2 is f32%[3, 2%], view 1 f32%[2, 2%]")

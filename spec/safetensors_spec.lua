@@ -164,6 +164,11 @@ describe("safetensors", function()
     assert.same({ ["a\0b"] = "😀é\0" }, metadata)
   end)
 
+  it("says of a file without a byte that it is empty", function()
+    process.write(path, "")
+    check.fails(function() cld.load(path) end, "x%.safetensors: the file is empty")
+  end)
+
   it("names the tensor of a checkpoint that could not be read", function()
     local checkpoint = require "cld.run.checkpoint"
     local header = '{"__metadata__":{"format":"cldlua checkpoint 1","options":"{}","position":'
@@ -231,7 +236,7 @@ describe("safetensors", function()
     it("is found at every truncation, with the file's name in the message", function()
       cld.save(path, { a = cld.tensor { 1, 2 }, b = cld.tensor({ 3 }, "u8") }, { k = "v" })
       local whole = process.read(path)
-      for length = 0, #whole - 1 do
+      for length = 1, #whole - 1 do -- of none: see above
         process.write(path, whole:sub(1, length))
         local message = fails("x%.safetensors: ")
         assert.truthy(message:find("not a safetensors file", 1, true) or message:find("damaged file", 1, true))

@@ -25,6 +25,13 @@ function caller.raise(format, ...)
   error(position() .. printable_line(format:format(...)), 0)
 end
 
+--- The text of an error that a pcall has caught, without the line at its beginning.
+function caller.without_place(problem)
+  local message, place = tostring(problem), position()
+  if place ~= "" and message:sub(1, #place) == place then return message:sub(#place + 1) end
+  return (message:gsub("^[^:%s]*:%d+: ", ""))
+end
+
 local function settle(name, ok, ...)
   if ok then return ... end
   local message = ...

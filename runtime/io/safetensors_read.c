@@ -53,6 +53,7 @@ static cld_status foreign(const cld_safetensors *f, const char *why) {
 static cld_status read_text(cld_safetensors *f) {
     unsigned char prefix[8];
     uint64_t length = 0, size = f->reader.bytes;
+    if (size == 0) return cld_fail(CLD_IO, "%s: the file is empty", f->reader.path);
     if (size < sizeof prefix) return foreign(f, "shorter than its length prefix");
     CLD_TRY(cld_reader_get(&f->reader, prefix, 0, sizeof prefix));
     for (int i = 7; i >= 0; i--) length = length << 8 | prefix[i];

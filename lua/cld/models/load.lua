@@ -97,7 +97,8 @@ local function of_published(models, path, value)
   local ok, problem = pcall(net.load_state_dict, net, found.state)
   if not ok then
     user_error.raise("%s: %s, as which it was recognised (%s), does not fit: %s", path,
-      described.text { constructor = found.constructor, settings = found.settings }, found.layout, tostring(problem))
+      described.text { constructor = found.constructor, settings = found.settings }, found.layout,
+      caller.without_place(problem))
   end
   return net, {
     path = path, layout = found.layout, arch = found.arch, epoch = found.epoch, description = models.description(net),

@@ -98,7 +98,8 @@ end
 
 local function check_views(views)
   if type(views) ~= "table" or getmetatable(views) or #views == 0 then
-    raise("each: expected a list of views, got %s", caller.shown(views))
+    local is_empty = type(views) == "table" and next(views) == nil
+    raise("each: expected a list of views, got %s", is_empty and "an empty table" or caller.shown(views))
   end
   local first = views[1]
   for i, view in ipairs(views) do

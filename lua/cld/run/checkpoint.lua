@@ -124,30 +124,59 @@ function checkpoint.read(path, tensors, metadata, unread)
   return loaded
 end
 
+-- {object name = how the checkpoint says that it was made}.
+local function described_in(loaded)
+  local all, models = {}, loaded.description and loaded.description.models
+  for name, how in pairs(type(models) == "table" and models or {}) do
+    if type(how) == "table" and type(how.settings) == "table" then all[name] = how end
+  end
+  return all
+end
+
 -- What does not fit, or nil.
 local function restore_object(loaded, name, object)
   local ok, message = pcall(object.load_state_dict, object, loaded.states[name] or {})
   if ok then return nil end
   user_error.check_memory(("%s: '%s'"):format(loaded.path, name), message)
-  return ("'%s': %s"):format(name, (tostring(message):gsub("^[^:%s]*:%d+: ", ""))) -- without the line that found it
+  return ("'%s': %s"):format(name, caller.without_place(message))
 end
 
--- "; its 'net' is a resnet50 { ... }", of those that were asked for and are described.
-local function held(loaded, objects)
-  local words, models = {}, loaded.description and loaded.description.models
-  for _, name in ipairs(sorted_keys(type(models) == "table" and models or {})) do
-    if objects[name] and type(models[name]) == "table" and type(models[name].settings) == "table" then
-      words[#words + 1] = ("; its '%s' is a %s"):format(name, described.text(models[name]))
+-- How a network that does not fit was made: "a resnet34 { ... } here, a resnet18 { ... } in it" where that differs, or
+-- nil; and what the checkpoint says of it.
+local function difference(theirs, object)
+  local known, own = pcall(described.of, object)
+  if not known or not own then return nil end
+  local same = { constructor = own.constructor, settings = {} } -- what theirs tells of it
+  for name in pairs(theirs.settings) do same.settings[name] = own.settings[name] end
+  if described.text(same) == described.text(theirs) then return nil end
+  return ("a %s here, a %s in it"):format(described.text(own), described.text(theirs))
+end
+
+-- The objects that do not fit, in words: networks that are made in another way together, and the others one by one.
+local function restore_objects(loaded, objects)
+  local problems, held, alike, theirs = {}, {}, {}, described_in(loaded)
+  for _, name in ipairs(sorted_keys(objects)) do
+    local problem = restore_object(loaded, name, objects[name])
+    local text = problem and theirs[name] and difference(theirs[name], objects[name])
+    if text and alike[text] then
+      problems[alike[text]] = ("'%s', %s"):format(name, problems[alike[text]])
+    elseif text then
+      problems[#problems + 1] = ("'%s': %s"):format(name, text)
+      alike[text] = #problems
+    else
+      problems[#problems + 1] = problem
+      local how = problem and theirs[name]
+      if how then held[#held + 1] = ("; its '%s' is a %s"):format(name, described.text(how)) end
     end
   end
-  return table.concat(words)
+  return problems, table.concat(held)
 end
 
 --- Put the loaded states into the objects {name = object}; others of the checkpoint are left alone where `some` is
 -- true. One error lists all that does not fit.
 function checkpoint.restore(loaded, objects, some)
   local problems = {}
-  for name in pairs(loaded.states) do
+  for _, name in ipairs(sorted_keys(loaded.states)) do
     if not some and not objects[name] then problems[#problems + 1] = ("'%s' is not in this run"):format(name) end
   end
   for _, key in ipairs(sorted_keys(loaded.unread)) do
@@ -155,11 +184,10 @@ function checkpoint.restore(loaded, objects, some)
       problems[#problems + 1] = ("'%s' could not be read: %s"):format(key, loaded.unread[key])
     end
   end
-  for _, name in ipairs(sorted_keys(objects)) do
-    problems[#problems + 1] = restore_object(loaded, name, objects[name])
-  end
+  local unfit, held = restore_objects(loaded, objects)
+  table.move(unfit, 1, #unfit, #problems + 1, problems)
   if #problems > 0 then
-    user_error.raise("%s does not fit this run: %s%s", loaded.path, table.concat(problems, "; "), held(loaded, objects))
+    user_error.raise("%s does not fit this run: %s%s", loaded.path, table.concat(problems, "; "), held)
   end
 end
 
