@@ -18,9 +18,10 @@ local opt = cld.options {
   cld.options.checkpoint,
   { "out",     "features", "NAME of NAME.npy and NAME.txt", nonempty = true },
   { "force",   false,      "replace files that are there" },
-  { "split",   "train",    "of a data set that has them: train or test", choices = { "train", "test" } },
-  { "layer",   "features", "features (what the heads see), or instance (the first output)", choices = {
-    "features", "instance" } },
+  { "split",   "train",    "of a data set that has them, not of a folder (--data): train or test", choices = {
+    "train", "test" } },
+  { "layer",   "auto",     "features (what the heads see), or instance (the first output); auto: features if the"
+    .. " network has them", choices = { "auto", "features", "instance" } },
   { "batch-size", 64,      "images at a time", min = 1, max = 65536 },
   { "upright", false,      "turn images of a folder as their EXIF orientation says" },
   { "max-bad", 0.01,       "share of the images that may be unreadable", min = 0, max = 1 },
@@ -32,14 +33,15 @@ local device     = subject.set_up(opt)
 local net, about = subject.load(opt)
 local set        = features_file.images(opt, about)
 local view       = subject.view(opt, about)
+local layer      = subject.layer(opt, net, about)
 net:to(device)
-print(("layer %s of %d images: %s"):format(opt.layer, #set, subject.view_text(view)))
+print(("layer %s of %d images: %s"):format(layer, #set, subject.view_text(view)))
 
 cld.catch_signals()
 local file <close> = features_file.open(opt.out, set)
 local count = counter.new(opt.out .. ".npy", #set)
 for batch, features in extract.batches("features", net, set, {
-  augment = view, layer = opt.layer, batch_size = opt.batch_size, device = device, workers = opt.workers,
+  augment = view, layer = layer, batch_size = opt.batch_size, device = device, workers = opt.workers,
   max_bad = opt.max_bad, strict = opt.strict,
 }) do
   local signal, number = cld.interrupted()

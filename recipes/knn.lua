@@ -24,7 +24,7 @@ if not sets.test then user_error.raise("%s: it has no test images with classes t
 local view       = subject.view(opt, about)
 local k          = opt.knn_k > 0 and opt.knn_k or about.knn.k or 200
 local t          = opt.knn_t > 0 and opt.knn_t or about.knn.temperature or 0.1
-local layer      = opt.layer ~= "auto" and opt.layer or about.layer
+local layer      = subject.layer(opt, net, about, about.layer)
 local memory     = sets.memory or sets.train
 
 print(("k %d, T %g, layer %s, memory of %d images, %d queries"):format(k, t, layer, #memory, #sets.test))

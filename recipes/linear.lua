@@ -37,7 +37,7 @@ local probes, loaders, steps = {}, {}, {}
 for i, train in ipairs(trains) do
   probes[i] = cld.eval.linear_probe {
     net = net, train = train, test = sets.test, test_view = view, protocol = protocol, workers = opt.workers,
-    layer = opt.layer ~= "auto" and opt.layer or nil, shared = i > 1 and probes[1].shared or nil,
+    layer = subject.layer(opt, net, about), shared = i > 1 and probes[1].shared or nil,
   }
   loaders[i] = linear.loader {
     train, batch_size = opt.batch_size, view = linear.view(protocol, view), seed = opt.seed, workers = opt.workers,

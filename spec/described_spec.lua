@@ -118,6 +118,14 @@ describe("models.load", function()
       "does not say how its 'net' is made: it is older than that, or no constructor of cld.models made the network")
   end)
 
+  it("says so where a described checkpoint does not describe what is asked for, whatever its options", function()
+    local net = small()
+    net.extra = cld.nn.linear(2, 2)
+    local path = written({ net = net, other = small() }, { arch = "resnet18", width = 4 })
+    check.fails(function() cld.models.load(path) end,
+      "does not say how its 'net' is made: it is no network, or no constructor .* or it was changed since")
+  end)
+
   it("reads a plain state dict as the layout that its names tell", function()
     local net = cld.models.resnet18 { width = 4, dim = 8, branches = { "instance" } }
     local state = {}
@@ -134,8 +142,8 @@ describe("models.load", function()
     state["layer3.0.conv1.weight"] = cld.zeros(5, 5, 3, 3)
     cld.save(folder .. "/odd.safetensors", state)
     check.fails(function() cld.models.load(folder .. "/odd.safetensors") end,
-      "odd.safetensors: resnet18 {[^}]*}, as which it was recognised %([^)]*%), does not fit: resnet: the state does not"
-      .. " fit: 1 of another shape: layer3.0.conv1.weight")
+      "odd.safetensors: resnet18 {[^}]*}, as which it was recognised %([^)]*%), does not fit: resnet: the state does"
+      .. " not fit: 1 of another shape: layer3.0.conv1.weight")
   end)
 
   it("says of a file without a network what would be one", function()

@@ -173,9 +173,16 @@ describe("recipes that judge a checkpoint", function()
       local out = ok("linear", "--checkpoint", checkpoint "own", "--require", mine, "--runs", folder .. "/runs",
         "--name", "own-linear", "--epochs", "1", "--threads", "1")
       assert.matches("\nbest top%-1 [%d.]+ %%, epoch 1 of 1\n$", out)
-      ok("features", "--checkpoint", checkpoint "own", "--require", mine, "--layer", "instance", "--out",
-        folder .. "/own")
+      out = ok("features", "--checkpoint", checkpoint "own", "--require", mine, "--out", folder .. "/own")
+      assert.matches("\nlayer instance of 48 images", out)
       assert.same({ 48, 5 }, cld.io.load_npy(folder .. "/own.npy").shape)
+    end)
+
+    it("has no features unless it says what they are", function()
+      for _, name in ipairs { "knn", "features", "linear" } do
+        refused("option '%-%-layer': [^\n]* has a network without a method 'features'; expected instance", name,
+          "--checkpoint", checkpoint "own", "--require", mine, "--layer", "features")
+      end
     end)
   end)
 
@@ -188,6 +195,7 @@ describe("recipes that judge a checkpoint", function()
     it("trains a classifier, keeps the best and says what it is", function()
       local out = ok("linear", arguments "linear")
       assert.matches("\nimages to test by: resize { size = { 32, 32 }", out)
+      assert.matches("\nepoch 3/3  loss [%d.]+  train_top1 [%d.]+  lr", out)
       for epoch = 1, 3 do assert.matches(("\nepoch %d/3  top1 [%%d.]+ %%%%  top5"):format(epoch), out) end
       assert.matches("\nbest top%-1 [%d.]+ %%, epoch %d of 3\n$", out)
       local state = cld.load(checkpoint "linear")
@@ -236,7 +244,7 @@ describe("recipes that judge a checkpoint", function()
       local out = ok("linear", "--runs", folder .. "/runs", "--name", "stopped", "--resume")
       assert.matches("resumed from .*, after step 2 of epoch 2\n", out)
       assert.equal("", differences("linear", "stopped"))
-      refused("option '%-%-checkpoint': [^\n]*/stopped goes on with the network of '[^\n]*', which its checkpoint holds",
+      refused("option '%-%-checkpoint': [^\n]*/stopped goes on with the network of '[^\n]*', which its checkpoint",
         "linear", "--runs", folder .. "/runs", "--name", "stopped", "--resume", "--checkpoint", trained)
     end)
 
@@ -300,6 +308,11 @@ describe("recipes that judge a checkpoint", function()
       local net, about = cld.models.load(trained)
       local expected = cld.eval.features(net, set, { layer = "features", augment = about.test_view, batch_size = 3 })
       check.close(cld.io.load_npy(folder .. "/f.npy"), expected, { atol = 1e-6 })
+    end)
+
+    it("are of all images of a folder, of which no part can be asked for", function()
+      refused("option '%-%-split': all images of %-%-data are taken; expected the part itself as %-%-data, such as",
+        "features", "--checkpoint", trained, "--data", photos, "--out", folder .. "/part", "--split", "train")
     end)
 
     it("replace no files unless they are told to", function()

@@ -259,7 +259,7 @@ describe("safetensors", function()
     local one = '"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
     local data = ("\0"):rep(8)
     local cases = {
-      { "a foreign file", "#!/bin/sh\necho hello\n", "not a safetensors file" },
+      { "a foreign file", "#!/bin/sh\necho hello\n", "not a safetensors file, nor one of PyTorch's" },
       { "another length", string.pack("<I8", 16) .. "PK\3\4 and so on .", "not a safetensors file" },
       { "broken JSON", { '{"a":}' }, "not JSON" },
       { "text after the JSON", { "{}x" }, "not JSON" },

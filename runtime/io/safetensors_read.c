@@ -46,7 +46,7 @@ static const struct dtype {
     (cld_fail(CLD_IO, __VA_ARGS__), cld_fail_in("%s: damaged file", (file)->reader.path))
 
 static cld_status foreign(const cld_safetensors *f, const char *why) {
-    return cld_fail(CLD_IO, "%s: not a safetensors file (%s)", f->reader.path, why);
+    return cld_fail(CLD_IO, "%s: not a safetensors file, nor one of PyTorch's (%s)", f->reader.path, why);
 }
 
 /* Reads the header's text; sets data_start. */

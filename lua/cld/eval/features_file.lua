@@ -3,6 +3,7 @@
 local core = require "cld.core"
 local data = require "cld.data"
 local extract = require "cld.eval.extract"
+local options = require "cld.options"
 local subject = require "cld.eval.subject"
 local user_error = require "cld.user_error"
 local io_ = core.io
@@ -36,6 +37,10 @@ function features_file.images(opt, about)
     return sets[opt.split]
   end
   if opt.data == "" then user_error.raise "option '--data': expected a folder of images, or a .tar" end
+  if options.details(opt).given.split then
+    user_error.raise("option '--split': all images of --data are taken; expected the part itself as --data, such as"
+      .. " %s/%s", opt.data, opt.split)
+  end
   local settings = { layout = "plain", upright = opt.upright }
   local is_archive = opt.data:lower():find "%.tar$"
   settings[is_archive and "path" or "root"] = opt.data

@@ -155,14 +155,14 @@ function methods:features(images)
 end
 
 --- A training step of a loader's batch {views =, labels =}, of which the first view is taken, at a rate: a number or a
--- tensor of one element. Returns {loss =, top1 =}, of no dimension: the batch's mean cross entropy, and the share of
--- its rows whose highest logit is their class.
+-- tensor of one element. Returns {loss =, train_top1 =}, of no dimension: the batch's mean cross entropy, and the share
+-- of its rows whose highest logit is their class.
 function methods:step(batch, rate)
   local features = self:features(batch.views[1]) -- the network's own: left to the collector
   local out = logits(features, self.weight, self.bias)
   local loss, hit = create.cross_entropy(out, batch.labels, { accuracy = true })
   self.sgd:step(loss, { lr = rate })
-  return { loss = loss, top1 = hit }
+  return { loss = loss, train_top1 = hit }
 end
 
 -- ---- tests ------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 -- of cld.options.checkpoint. All is the run's own unless an option says otherwise.
 local augment = require "cld.augment"
 local core = require "cld.core"
+local extract = require "cld.eval.extract"
 local models = require "cld.models"
 local published = require "cld.models.load"
 local say = require "cld.say"
@@ -48,6 +49,18 @@ function subject.view(opt, about)
     user_error.raise("%s does not say how images are prepared for its network: give --size", about.path)
   end
   return augment.center { size = size }
+end
+
+--- layer(opt, net, about[, usual]) -> --layer, or where that is auto `usual`, or else what the heads see if the network
+-- says what that is, and its first output if not.
+function subject.layer(opt, net, about, usual)
+  local last = extract.last_layer(net)
+  local layer = given(opt, "layer", "auto") or usual or last
+  if layer == "features" and last ~= "features" then
+    user_error.raise("option '--layer': %s has a network without a method 'features'; expected instance, its output",
+      about.path)
+  end
+  return layer
 end
 
 --- sets(opt, about) -> {train =, memory =, test =, test_view =} and the options of that data set (cld.data.splits).

@@ -35,10 +35,13 @@ local function name_of(loaded, models, wanted)
     or "; it holds " .. table.concat(sorted_keys(loaded.states), ", "))
 end
 
--- Of a checkpoint that does not say how its network was made: by the options of cld.options.encoder.
+-- Of a checkpoint that says of none of its networks how it was made: by the options of cld.options.encoder.
 local function from_old_options(models, loaded, name)
   local stored = loaded.options
-  if stored.arch == nil then
+  if loaded.description then
+    user_error.raise("%s does not say how its '%s' is made: it is no network, or no constructor of cld.models made it,"
+      .. " or it was changed since (cld.models.define makes one's own known)", loaded.path, name)
+  elseif stored.arch == nil then
     user_error.raise("%s does not say how its '%s' is made: it is older than that, or no constructor of cld.models made"
       .. " the network (cld.models.define makes one's own known)", loaded.path, name)
   end

@@ -48,15 +48,16 @@ end
 --- tell_of_queue(opt, count): a notice where the queue holds more keys than there are training images.
 function moco_v2.tell_of_queue(opt, count)
   if opt.queue > count then
-    say(("--queue %d is more than the %d images: it holds old keys of every image as negatives"):format(opt.queue, count))
+    say(("--queue %d is more than the %d images: it holds old keys of every image as negatives"):format(opt.queue,
+      count))
   end
 end
 
 --- check_images(opt, count): what does not fit so many training images is the user's error; and tell_of_queue.
 function moco_v2.check_images(opt, count)
   if rawget(opt, "last") == "drop" and opt.batch_size > count then
-    user_error.raise("option '--batch-size': expected at most the %d training images, since --last drop leaves a smaller"
-      .. " batch out, got %d; --last keep trains on it", count, opt.batch_size)
+    user_error.raise("option '--batch-size': expected at most the %d training images, since --last drop leaves a"
+      .. " smaller batch out, got %d; --last keep trains on it", count, opt.batch_size)
   end
   moco_v2.tell_of_queue(opt, count)
 end
