@@ -112,6 +112,23 @@ describe("recipes that judge a checkpoint", function()
         changed("view", { description = cld.json.encode(said) }))
     end)
 
+    it("says what is no checkpoint by the option's name", function()
+      refused("option '%-%-checkpoint': there is no '[^\n]*/none'; expected a run's folder", "knn", "--checkpoint",
+        folder .. "/none")
+      refused("option '%-%-checkpoint': the folder '[^\n]*/runs' holds no checkpoint", "knn", "--checkpoint",
+        folder .. "/runs")
+    end)
+
+    it("leaves at Ctrl-C without a traceback", function()
+      local result = recipes.run_after([[
+        function cld.eval.knn()
+          io.popen("kill -INT " .. cld.host().pid):close()
+          while true do end
+        end]], "knn", "--checkpoint", trained)
+      assert.equal(130, result.code)
+      assert.is_nil(result.err:find "traceback")
+    end)
+
     it("has no top-5 of three classes", function()
       local photos = folder .. "/three"
       for i = 1, 24 do

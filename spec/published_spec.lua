@@ -68,6 +68,10 @@ local function linear(name, out, into)
   return { [name .. ".weight"] = { out, into or 2048 }, [name .. ".bias"] = { out } }
 end
 local function norm_linear(name, out, into) return { [name .. ".weight"] = { into or 2048, out } } end
+local function merge_tensors(into, from)
+  for name, value in pairs(from) do into[name] = value end
+  return into
+end
 local function merge(...)
   local all = {}
   for _, shapes in ipairs { ... } do for name, shape in pairs(shapes) do all[name] = shape end end
@@ -243,6 +247,20 @@ describe("published weights", function()
     assert.equal("PyContrast", published.recognise({ model = trunk(50, { prefix = "module.encoder." }) }).layout)
     local linear_head = with(trunk(50, { prefix = "module.encoder." }), linear("module.head.0", 128))
     assert.equal("linear", published.recognise({ model = linear_head }).settings.head)
+  end)
+
+  it("of PyContrast's CMC, whose first encoder is taken", function()
+    local state = merge_tensors(trunk(18, { prefix = "module.encoder1." }), trunk(18, { prefix = "module.encoder2." }))
+    local found = published.recognise { model = state }
+    assert.same({ "PyContrast", "resnet18" }, { found.layout, found.arch })
+    assert.truthy(found.left_out["module.encoder2."])
+  end)
+
+  it("with counters that are no integers, as of a state dict that was averaged as a whole", function()
+    local state = trunk(18)
+    state["bn1.num_batches_tracked"] = cld.tensor(7.0)
+    local counter = published.recognise(state).state["bn1.num_batches_tracked"]
+    assert.same({ "i64", 7 }, { counter.dtype, counter:item() })
   end)
 
   it("of CIFAR's MoCo + CLD", function()

@@ -2,6 +2,7 @@
 -- of cld.options.checkpoint. All is the run's own unless an option says otherwise.
 local augment = require "cld.augment"
 local core = require "cld.core"
+local checkpoint = require "cld.run.checkpoint"
 local extract = require "cld.eval.extract"
 local models = require "cld.models"
 local published = require "cld.models.load"
@@ -16,16 +17,31 @@ local function given(opt, name, absent)
   return value ~= absent and value or nil
 end
 
---- The device, the precision and the threads of a recipe that is no run, by cld.options.machine. Returns the device.
+--- The device, the precision and the threads of a recipe that is no run, by cld.options.machine; Ctrl-C ends it without
+-- a traceback. Returns the device.
 function subject.set_up(opt)
+  core.system.leave_on_signals()
   local device = user_error.call(core.cuda.resolve, opt.device)
   core.autograd.set_precision(opt.precision)
   if opt.threads > 0 then user_error.call(core.system.set_num_threads, opt.threads) end
   return device
 end
 
+-- What --checkpoint names is there.
+local function check_path(path)
+  local kind = core.io.exists(path)
+  if not kind then
+    user_error.raise("option '--checkpoint': there is no '%s'; expected a run's folder or checkpoint, or published"
+      .. " weights", path)
+  elseif kind == "folder" and not core.io.exists(checkpoint.file(path)) then
+    user_error.raise("option '--checkpoint': the folder '%s' holds no checkpoint.safetensors; expected that of a run,"
+      .. " after its first epoch", path)
+  end
+end
+
 --- load(opt[, path]) -> net, about: of opt.checkpoint, or of another path, with a line that says what it holds.
 function subject.load(opt, path)
+  if not path then check_path(opt.checkpoint) end
   local net, about = models.load(path or opt.checkpoint, { models_file = given(opt, "require", "") })
   say(published.text(about))
   return net, about

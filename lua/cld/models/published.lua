@@ -178,9 +178,14 @@ local function accuracy(found)
   return found.arch == "resnet50" and found.settings.width == 64 and by_epoch and by_epoch[found.epoch] or nil
 end
 
+-- A counter of batches that is no integer (a state dict that was averaged or halved as a whole) is made one again.
+local function whole(name, tensor)
+  return name:find "num_batches_tracked$" and tensor.dtype:find "^b?f" and tensor:to "i64" or tensor
+end
+
 local function take(found, state, from, to, taken)
   if state[from] then
-    found.state[to] = state[from]
+    found.state[to] = whole(to, state[from])
     taken[from] = true
   end
 end
@@ -206,7 +211,7 @@ end
 local function describe_imagenet(found, state, prefix, shape, taken)
   local layout, at = find_heads(state, prefix)
   found.layout = layout and layout.name
-    or prefix:find "encoder_q%.$" and "MoCo" or prefix:find "encoder%.$" and "PyContrast"
+    or prefix:find "encoder_q%.$" and "MoCo" or prefix:find "encoder1?%.$" and "PyContrast"
     or prefix == "" and linear(state, "fc") and "torchvision" or "state dict"
   found.constructor = shape.arch
   found.settings = { head = false, width = shape.width, small = shape.small }
