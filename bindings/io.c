@@ -59,7 +59,7 @@ void cldL_check_saved(lua_State *L, cld_status status) {
 /* ---- safetensors --------------------------------------------------------------------------------------- */
 
 /* load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read}; of a file of PyTorch's its
- * value and {format = string}. The content tells which. */
+ * value, {format = string} and {}. The content tells which. */
 static int io_load(lua_State *L) {
     const char *path = check_text(L, 1);
     bool is_torch;

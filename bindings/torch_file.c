@@ -207,7 +207,7 @@ static void fill(walk *w, uint32_t i) {
     lua_pop(w->L, 1);
 }
 
-/* load(path) of a PyTorch file -> its value, {format = "PyTorch zip", "PyTorch legacy" or "pickle"} */
+/* load(path) of a PyTorch file -> its value, {format = "PyTorch zip", "PyTorch legacy" or "pickle"}, {} */
 int cldL_load_torch(lua_State *L, const char *path) {
     static const char *const formats[] = {[CLD_TORCH_ZIP] = "PyTorch zip",
                                           [CLD_TORCH_LEGACY] = "PyTorch legacy",
@@ -233,7 +233,8 @@ int cldL_load_torch(lua_State *L, const char *path) {
     lua_setfield(L, -2, "format");
     cld_torch_close(*f);
     *f = NULL;
-    return 2;
+    lua_newtable(L);
+    return 3;
 }
 
 /* is_torch(path) -> whether load reads the file as one of PyTorch's; an error if it is of another known kind */

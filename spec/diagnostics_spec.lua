@@ -96,6 +96,9 @@ describe("diagnostics", function()
     check.fails(function() diagnostics.uniformity(cld.zeros(3)) end,
       "diagnostics.uniformity: expected features %(images, dim%)")
     check.fails(function() diagnostics.rank { nets = cld.nn.relu() } end, "diagnostics.rank: unknown field 'nets'")
+    check.fails(function() diagnostics.rank {} end, "diagnostics.rank: net must be a module or a function, got nil")
+    check.fails(function() diagnostics.rank { net = cld.nn.relu(), set = 3 } end,
+      "diagnostics.rank: set must be a data set of cld.data, got 3")
   end)
 
   it("a collapse is named by the rank, or by images in one place", function()

@@ -177,6 +177,18 @@ describe("a PyTorch file", function()
     assert.equal([[\x1b[2J.x with 1 items]], tostring(odd))
   end)
 
+  it("goes into a module as cld.load gives it", function()
+    local text = torch_files.text
+    local pickle = "}(" .. text "weight" .. torch_files.tensor("a", 6, 0, 6) .. text "bias"
+      .. torch_files.tensor("b", 2, 0, 2) .. "u"
+    process.write(path, torch_files.legacy(pickle,
+      { { "a", 6, string.pack("<ffffff", 1, 2, 3, 4, 5, 6) }, { "b", 2, string.pack("<ff", 7, 8) } }))
+    local net = cld.nn.module "pair"()
+    net.weight, net.bias = cld.nn.parameter(cld.zeros(6)), cld.nn.parameter(cld.zeros(2))
+    net:load_state_dict(cld.load(path))
+    assert.same({ { 1, 2, 3, 4, 5, 6 }, { 7, 8 } }, { net.weight:totable(), net.bias:totable() })
+  end)
+
   it("may be larger than 4 GB", function()
     local elements = 1 << 29 -- complex numbers, which stay in the file: a hole in it
     local complex = torch_files.storage("a", elements, "ComplexFloatStorage")

@@ -11,6 +11,7 @@ local caller = require "cld.caller"
 local core = require "cld.core"
 local data = require "cld.data"
 local eval = require "cld.eval"
+local extract = require "cld.eval.extract"
 local create, no_grad = core.tensor, core.autograd.no_grad
 
 local diagnostics = {}
@@ -145,6 +146,7 @@ end
 -- many of the images are damaged (max_bad = 1): that is the training's to judge.
 function diagnostics.rank(options)
   caller.require_fields("diagnostics.rank", options, { "net", "set", "images", table.unpack(eval.feature_options) })
+  extract.check("diagnostics.rank", options.net, options.set, "set")
   local count = caller.integer("diagnostics.rank", "images", options.images or MOST, 1)
   local given = { layer = "features", max_bad = 1, strict = false }
   for name, value in pairs(options) do

@@ -23,7 +23,7 @@ cld.autograd = core.autograd -- cld.Function is cld.autograd.Function too
 -- cld.load(path), whose content tells what it is:
 --   safetensors -> {name = tensor}, {key = string}, {name = why that tensor could not be read}
 --   PyTorch's (.pth, .pt, .pth.tar, .t7; cld.io.is_torch(path) says so) -> the value, {format = "PyTorch zip",
---     "PyTorch legacy" or "pickle"}. No code of the file runs. Dictionaries become tables with their keys, lists,
+--     "PyTorch legacy" or "pickle"}, {}. No code of the file runs. Dictionaries become tables with their keys, lists,
 --     tuples and sets tables from 1 on, None cld.io.none, tensors, parameters, storages and NumPy arrays tensors on the
 --     cpu; i8 and i16 become i32, bool u8. Tensors that share a storage share it here. An object of any other class is
 --     a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state, items, entries}; its metatable
