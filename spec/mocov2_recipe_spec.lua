@@ -190,6 +190,24 @@ describe("MoCo v2 + CLD", function()
     end
   end)
 
+  it("says so where a run is too short for the key encoder's momentum", function()
+    local function told(fields)
+      local script = process.write(folder .. "/told.lua", ([[
+        local opt = { epochs = 200, batch_size = 128, queue = 128, moco_m = 0.999, last = "keep" }
+        for name, value in pairs(%s) do opt[name] = value end
+        require "cld".options.check_moco_v2_images(opt, 200)]]):format(fields))
+      local result = process.run { script }
+      assert.equal(0, result.code, result.err)
+      return result.out
+    end
+    assert.equal("--moco-m 0.999 is for longer runs: after 400 steps 67 % of the key encoder are the weights that it"
+      .. " began with; with --moco-m 0.989, 1 %\n", told "{}")
+    for _, fields in ipairs { "{ moco_m = 0.99 }", "{ epochs = 2000 }", "{ epochs = 40 }" } do
+      assert.equal("", told(fields))
+    end
+    assert.matches("after 200 steps", told '{ last = "drop" }')
+  end)
+
   it("says which network a run has that cannot go on with another", function()
     trains("folder_mocov2_cld", photos, "begun")
     local result = train("folder_mocov2_cld", photos, "begun", "--resume", "--epochs", "2", "--head", "mlp")

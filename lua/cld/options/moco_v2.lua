@@ -53,13 +53,26 @@ function moco_v2.tell_of_queue(opt, count)
   end
 end
 
---- check_images(opt, count): what does not fit so many training images is the user's error; and tell_of_queue.
+local FEWEST_STEPS = 100 -- of a run that is meant to learn something
+
+-- A short run's keys come from a network that is still much the one it began as: a tenth of it or more.
+local function tell_of_momentum(opt, count)
+  local steps = opt.epochs * ((count + (opt.last == "drop" and 0 or opt.batch_size - 1)) // opt.batch_size)
+  local rest = opt.moco_m ^ steps
+  if steps < FEWEST_STEPS or rest < 0.1 then return end
+  say(("--moco-m %g is for longer runs: after %d steps %.0f %% of the key encoder are the weights that it began with;"
+    .. " with --moco-m %.3g, 1 %%"):format(opt.moco_m, steps, 100 * rest, 0.01 ^ (1 / steps)))
+end
+
+--- check_images(opt, count): what does not fit so many training images is the user's error; tell_of_queue; and a notice
+-- where the key encoder hardly moves in so few steps.
 function moco_v2.check_images(opt, count)
   if rawget(opt, "last") == "drop" and opt.batch_size > count then
     user_error.raise("option '--batch-size': expected at most the %d training images, since --last drop leaves a"
       .. " smaller batch out, got %d; --last keep trains on it", count, opt.batch_size)
   end
   moco_v2.tell_of_queue(opt, count)
+  tell_of_momentum(opt, count)
 end
 
 return moco_v2
