@@ -134,7 +134,8 @@ describe("the input of", function()
     local result = recipe("knn", "--checkpoint", folder .. "/runs/scored", "--device", "cpu")
     assert.equal(0, result.code, result.err)
     assert.matches("after 1 epochs +top%-1", result.out)
-    fails(recipe("knn", "--checkpoint", folder .. "/photos"), "cannot read '.*/photos/checkpoint.safetensors'")
+    fails(recipe("knn", "--checkpoint", folder .. "/photos"),
+      "'%-%-checkpoint': the folder '.*/photos' holds no checkpoint%.safetensors")
   end)
 
   describe("recipes/views.lua:", function()
