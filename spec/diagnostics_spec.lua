@@ -51,11 +51,19 @@ describe("diagnostics", function()
     end
   end)
 
-  it("the uniformity of equal rows is 0, of a single row NaN", function()
+  it("the uniformity of equal rows is 0, whatever their length, of a single row NaN", function()
     local same = cld.ones({ 5, 4 }, "f64") / 2
-    check.close(diagnostics.uniformity(same), cld.tensor(0, "f64"), { atol = 1e-14, rtol = 0 })
+    for _, length in ipairs { 1, 0, 1e-3, 30 } do
+      check.close(diagnostics.uniformity(same * length), cld.tensor(0, "f64"), { atol = 1e-12, rtol = 0 })
+    end
     local one = diagnostics.uniformity(same[{ { 1, 1 } }]):item()
     assert.is_true(one ~= one)
+  end)
+
+  it("the uniformity of rows of any length goes by their distance", function()
+    local rows = cld.tensor({ { 0, 0 }, { 0.3, 0.4 }, { 0, 0 }, { 3, 4 } }, "f64") -- 0.5, 0, 5, 0.5, 4.5 and 5 apart
+    local mean = (1 + 2 * math.exp(-2 * 0.25) + 2 * math.exp(-2 * 25) + math.exp(-2 * 20.25)) / 6
+    check.close(diagnostics.uniformity(rows), cld.tensor(math.log(mean), "f64"), { atol = 1e-14, rtol = 0 })
   end)
 
   for _, case in ipairs { "wide", "tall", "flat", "collapsed" } do

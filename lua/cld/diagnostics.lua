@@ -34,16 +34,21 @@ function diagnostics.alignment(a, b)
   return sum / #a
 end
 
---- uniformity(x (n, d), rows of unit length) -> log of the mean over all pairs of rows of exp(-2 |x_i - x_j|^2), from 0
--- (all rows are equal) down to about -4 (they are spread over the sphere; Wang and Isola, ICML 2020, with t = 2). A
--- tensor without dimensions and off the tape; of a single row it is NaN.
+--- uniformity(x (n, d)) -> log of the mean over all pairs of rows of exp(-2 |x_i - x_j|^2): from 0 (all rows are equal)
+-- down, for rows of unit length, to about -4 (they are spread over the sphere; Wang and Isola, ICML 2020, with t = 2).
+-- Rows of zeros, which a head whose units are all dead makes, are equal too. A tensor without dimensions and off the
+-- tape; of a single row it is NaN.
 function diagnostics.uniformity(x)
   check_rows("diagnostics.uniformity", x)
   local _ <close> = no_grad()
   local n = #x
   local turned <close> = x:t()
   local products <close> = x:matmul(turned)
-  local exponents <close> = products:mul_(4):sub_(4) -- -2 |x - y|^2 = 4 x.y - 4
+  local all <close> = products:flatten()
+  -- -2 |x - y|^2 = 4 x.y - 2 x.x - 2 y.y, all of the same products: a row is at exactly 0 from itself.
+  local squares <close> = all[{ { 1, n * n, n + 1 } }] * 2
+  local column <close> = squares:unsqueeze(2)
+  local exponents <close> = products:mul_(4):sub_(squares):sub_(column)
   local values <close> = exponents:exp()
   local sum <close> = values:sum()
   local pairs_twice <close> = sum:sub_(n) -- without each row's own, exp(0)
