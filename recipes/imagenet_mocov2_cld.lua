@@ -1,6 +1,6 @@
 --- MoCo v2 + CLD on ImageNet (Wang, Liu and Yu, CVPR 2021; MoCo v2: Chen et al., 2020). The defaults are the published
--- settings: 200 epochs of 512 images, after which a linear classifier reaches a top-1 of 70.0. MoCo v2 itself, 67.5:
--- --lambda 0 --queries 1 --batch-size 256 --lr 0.03 --head mlp.
+-- settings: 200 epochs of 512 images, after which a linear classifier reaches a top-1 of 70.0. MoCo v2 itself, 67.5,
+-- whose eight GPUs had 32 images each: --lambda 0 --queries 1 --batch-size 256 --block 32 --lr 0.03 --head mlp.
 --
 --   cldlua recipes/imagenet_mocov2_cld.lua --data /imagenet [--accumulate 4]     -- less memory, the same result
 local cld = require "cld"
