@@ -4,6 +4,7 @@ local data = require "cld.data"
 local extract = require "cld.eval.extract"
 local linear_probe = require "cld.eval.linear_probe"
 local protocols = require "cld.eval.protocols"
+local reported = require "cld.eval.reported"
 local user_error = require "cld.user_error"
 
 local linear = {}
@@ -110,20 +111,6 @@ function linear.training_sets(opt, sets, of)
   return list
 end
 
--- What MoCo v2 + CLD's authors report for a ResNet-50 after 200 epochs on ImageNet, by head and number of branches.
-local reported = { ["norm_mlp 2"] = 70.0, ["mlp 2"] = 69.2, ["mlp 1"] = 67.5 }
-
--- The published accuracy of such a network: as its file was recognised, or as this recipe's settings are the published
--- ones. nil for any other.
-local function published_of(about)
-  local how, was = about.description, about.options
-  if about.published or not how or how.constructor ~= "resnet50" then return about.published end
-  local is_published = was.dataset == "imagenet" and was.classes == "" and was.epochs == 200 and was.queue
-  local s = how.settings
-  if not is_published or s.width ~= 64 or s.small or type(s.branches) ~= "table" then return nil end
-  return reported[("%s %d"):format(tostring(s.head), #s.branches)]
-end
-
 --- source(run, about, data) -> what the checkpoint of a linear evaluation says of the network's origin. A resumed run
 -- has it in its own checkpoint.
 function linear.source(run, about, of)
@@ -131,7 +118,8 @@ function linear.source(run, about, of)
   local plain = {}
   for name, value in pairs(of) do plain[name] = value end
   return {
-    path = about.path, layout = about.layout, epoch = about.epoch, published = published_of(about), data = plain,
+    path = about.path, layout = about.layout, epoch = about.epoch, data = plain,
+    published = about.published or reported.of(about.description, about.options, about.epoch),
   }
 end
 
