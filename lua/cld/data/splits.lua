@@ -101,7 +101,7 @@ local function of_folder(opt)
   if note then say(("%s: %s"):format(opt.data, note)) end
   if #train < 2 then user_error.raise("%s: training needs two images or more, and has %d", opt.data, #train) end
   say(("%s: %d training images%s%s"):format(opt.data, #train, classes_shown(train),
-    test and (", %d to measure kNN accuracy by"):format(#test) or ""))
+    test and (", %d to test by"):format(#test) or ""))
   return { train = train, test = test }
 end
 
