@@ -20,7 +20,7 @@ demo-images)
 demo-moco)
 	toy=$build/toy-moco-$seed recipe=folder_mocov2_cld.lua what="toy images of 60 to 220 pixels a side, JPEG and PNG files"
 	data_options="--layout files --train 2000 --test 500"
-	options="--size 32 --small --augment base --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15 --clusters 64
+	options="--size 32 --small --augment base --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15 --clusters 32
 		--schedule cosine --epochs 16 --knn-every 4" tested=500 ;;
 *)
 	echo "demo.sh: no demo is called '$demo'"; exit 2 ;;
