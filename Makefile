@@ -9,6 +9,7 @@
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make fuzz       the image decoders and the reader of PyTorch's files on damaged files, FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
+#   make gpu-count  nodes and bytes of a captured training step, counted without a GPU
 #   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
 #   make cuda-report  registers and spills of every CUDA kernel
 #   make install    PREFIX=/usr/local: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
@@ -318,6 +319,10 @@ $(BUILD)/bench/%.so: spec/bench/%.c $(BUILD)/flags
 	@echo "  CC    $@"
 	$(Q)$(CC) $(COMMON) $(CFLAGS) -shared -o $@ $< $(LDFLAGS) $(LIBS)
 
+# What a captured training step consists of: nodes, and bytes by kernel, on the emulated device. A minute or two.
+gpu-count: all $(CUDA_HOST)
+	$(Q)$(BUILD)/cldlua spec/gpu/count.lua --build $(BUILD) $(GPU_COUNT)
+
 # ---- where there is a GPU -------------------------------------------------------
 
 # The CUDA backend against the CPU. Ends with "N passed, N failed".
@@ -341,5 +346,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all cuda cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench demo-check gpu-check gpu-bench bundle clean \
+.PHONY: all cuda cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench demo-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE

@@ -35,7 +35,7 @@ $(BUILD)/spec/failing_files.so $(BUILD)/spec/stalling.so: $(BUILD)/spec/%.so: sp
 CORE_TEXT := $(patsubst %,$(BUILD)/obj/runtime/core/%.o,error text)
 
 # What the emulator of CUDA promises its kernels, and what it does about mistakes: spec/emulator_spec.lua.
-EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device) $(CORE_TEXT)
+EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device traffic) $(CORE_TEXT)
 EMULATOR_TESTS := $(addprefix $(BUILD)/spec/emulator_,test mistakes)
 $(EMULATOR_TESTS): $(BUILD)/spec/%: spec/support/%.cu $(EMULATOR) $(BUILD)/cuda_host/flags
 	@mkdir -p $(@D)
@@ -50,7 +50,7 @@ $(BUILD)/spec/%.o: spec/support/% $(BUILD)/cuda_host/flags
 	@echo "  CC    $<"
 	$(Q)$(if $(filter %.c,$<),$(CC) -std=gnu11,$(CXX) -std=gnu++17) $(HOST_COMMON) $(CUDA_INC) -MMD -MP -c -o $@ $<
 
-HOST_DEVICE := $(addprefix $(BUILD)/cuda_host/,$(addsuffix .o,memory.c pool.c fault.c plans.c host/device.cpp host/launch.cpp host/fiber.cpp))
+HOST_DEVICE := $(addprefix $(BUILD)/cuda_host/,$(addsuffix .o,memory.c pool.c fault.c plans.c host/device.cpp host/launch.cpp host/fiber.cpp host/traffic.cpp))
 CUDA_DEVICE := $(addprefix $(BUILD)/cuda/,$(addsuffix .o,memory.c pool.c fault.c device.c staging.c blas.c dnn.c dnn_plan.c dnn_libraries.c plans.c tune.c compare.cu))
 $(BUILD)/spec/cuda_libraries_host: $(BUILD)/spec/cuda_libraries.cpp.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/blas.cpp.o $(BUILD)/cuda_host/host/dnn.cpp.o
 $(BUILD)/spec/cuda_blas: $(BUILD)/spec/cuda_libraries.cpp.o $(BUILD)/spec/cuda_blas.c.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/dnn.cpp.o

@@ -19,6 +19,7 @@ local opt = cld.options {
   { "bank",      50000,  "rows of the memory bank, images of the data set", min = 1 },
   { "queries",   10000,  "test images of the kNN evaluation", min = 1 },
   { "plans",     "",     "file of the convolutions' plans: used if it is there, then written" },
+  { "once",      false,  "end after the first replay: nothing is timed" },
   { "epoch",     false,  "also time a whole epoch with its kNN evaluation (npid)" },
 }
 local device = cld.cuda.resolve(opt.device)
@@ -117,6 +118,11 @@ end
 local count, step, whole_epoch = work[opt.what]()
 local function wait() if on_gpu then cld.cuda.synchronize() end end
 local loss
+if opt.once then
+  for _ = 1, 3 do loss = step() end -- two as they are, one captured and replayed
+  wait()
+  return print(cld.json.encode { device = device, loss = loss:item() })
+end
 for _ = 1, on_gpu and 6 or 1 do loss = step() end -- two as they are, one captured, plans chosen
 wait()
 if keeps_plans then cld.io.write_atomic(opt.plans, cld.json.encode(cld.cuda.plans())) end

@@ -58,7 +58,7 @@ static void multiply(R *c, const S *a_data, const S *b_data, const cld_product &
 template <typename S, typename R>
 static cld_status multiply_all(void *c, const void *a, const void *b, const cld_product *p) {
     cld_product q = *p;
-    return cld_host_enqueue("matmul", [=]() {
+    return cld_host_enqueue({"matmul", CLD_HOST_LIBRARY, NULL}, [=]() {
         for (int64_t i = 0; i < q.batch; i++)
             multiply(static_cast<R *>(c) + i * q.stride_c, static_cast<const S *>(a) + i * q.stride_a,
                      static_cast<const S *>(b) + i * q.stride_b, q);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "kernels/cuda/host/launch.h"
+#include "kernels/cuda/host/traffic.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #    include <sanitizer/asan_interface.h>
@@ -81,13 +82,18 @@ static cld_status check_guards(const char *when) {
     return cld_fail(CLD_BACKEND, "%s", message.c_str());
 }
 
+/* What lies before a block's data, its guard last, and what the data's address is a multiple of. */
+static size_t block_unit() { return cld_host_counts_traffic() ? cld_host_page() : GUARD; }
+
 cld_status cld_cuda_malloc(void **out, size_t bytes) {
     std::lock_guard<std::mutex> guard(lock);
     *out = NULL;
     size_t total = total_memory();
     bool fits = bytes <= total && in_use <= total - bytes;
-    char *base = fits ? (char *)aligned_alloc(GUARD, (bytes + 3 * GUARD - 1) / GUARD * GUARD) : NULL;
+    size_t unit = block_unit();
+    char *base = fits ? (char *)aligned_alloc(unit, (bytes + GUARD + 2 * unit - 1) / unit * unit) : NULL;
     if (!base) return cld_fail(CLD_NOMEM, "allocating device memory: out of memory");
+    base += unit - GUARD;
     memset(base + GUARD, 0xff, bytes);
     set_guard(base);
     set_guard(base + GUARD + bytes);
@@ -107,7 +113,7 @@ void cld_cuda_free(void *data) {
     ASAN_UNPOISON_MEMORY_REGION(block + found->second, GUARD);
     in_use -= found->second;
     blocks.erase(found);
-    free(block - GUARD);
+    free(block - block_unit());
 }
 
 cld_status cld_cuda_malloc_locked(void **out, size_t bytes) {
@@ -151,7 +157,7 @@ int cld_cuda_multiprocessors(void) { return 4; }
 
 namespace {
 struct step {
-    std::string name;
+    cld_host_work of;
     std::function<void()> work;
 };
 typedef std::vector<step> graph;
@@ -159,14 +165,44 @@ typedef std::vector<step> graph;
 
 static graph *captured; /* while one is */
 
-static cld_status run(const char *name, const std::function<void()> &work) {
-    work();
-    return check_guards(name);
+/* CLD_HOST_LAUNCHES=FILE: each piece of work is added to that file, a line for each, its name first. */
+static FILE *list() {
+    static const char *const path = getenv("CLD_HOST_LAUNCHES");
+    static FILE *const file = path && *path ? fopen(path, "a") : NULL;
+    return file;
 }
 
-cld_status cld_host_enqueue(const char *name, std::function<void()> work) {
-    if (!captured) return run(name, work);
-    captured->push_back(step{name, std::move(work)});
+/* With CLD_HOST_TRAFFIC also its kind, the bytes it fetched and left, and what the kernel's template was made with. */
+static void list_traffic(const cld_host_work &of, const std::function<void()> &work) {
+    static const char *const kinds[] = {"kernel", "library", "memory"};
+    cld_host_traffic traffic = {0, 0};
+    if (of.kind == CLD_HOST_LIBRARY) {
+        work();
+    } else {
+        std::lock_guard<std::mutex> guard(lock);
+        cld_host_traffic_begin(&blocks);
+        work();
+        traffic = cld_host_traffic_end();
+    }
+    const char *with = of.within ? strchr(of.within, '[') : NULL;
+    fprintf(list(), "%s\t%s\t%llu\t%llu\t%s\n", of.name, kinds[of.kind], (unsigned long long)traffic.read,
+            (unsigned long long)traffic.written, with ? with : "");
+}
+
+static cld_status run(const cld_host_work &of, const std::function<void()> &work) {
+    if (list() && cld_host_counts_traffic()) {
+        list_traffic(of, work);
+    } else {
+        if (list()) fprintf(list(), "%s\n", of.name);
+        work();
+    }
+    if (list()) fflush(list());
+    return check_guards(of.name);
+}
+
+cld_status cld_host_enqueue(const cld_host_work &of, std::function<void()> work) {
+    if (!captured) return run(of, work);
+    captured->push_back(step{of, std::move(work)});
     return CLD_OK;
 }
 
@@ -179,9 +215,12 @@ void *cld_cuda_stream(void) { return NULL; }
 
 cld_status cld_cuda_copy_from_host(void *device, const void *host, size_t bytes) {
     if (bytes == 0) return CLD_OK;
-    if (!captured) return cld_host_enqueue("copying to the device", [=]() { memcpy(device, host, bytes); });
+    if (!captured)
+        return cld_host_enqueue({"copying to the device", CLD_HOST_MEMORY, NULL},
+                                [=]() { memcpy(device, host, bytes); });
     std::vector<char> kept((const char *)host, (const char *)host + bytes);
-    return cld_host_enqueue("copying to the device", [=]() { memcpy(device, kept.data(), bytes); });
+    return cld_host_enqueue({"copying to the device", CLD_HOST_MEMORY, NULL},
+                            [=]() { memcpy(device, kept.data(), bytes); });
 }
 
 cld_status cld_cuda_copy_to_host(void *host, const void *device, size_t bytes) {
@@ -198,12 +237,14 @@ cld_status cld_cuda_queue_to_host(void *locked, const void *device, size_t bytes
 
 cld_status cld_cuda_copy(void *to, const void *from, size_t bytes) {
     if (bytes == 0) return CLD_OK;
-    return cld_host_enqueue("copying on the device", [=]() { memmove(to, from, bytes); });
+    return cld_host_enqueue({"copying on the device", CLD_HOST_MEMORY, NULL},
+                            [=]() { memmove(to, from, bytes); });
 }
 
 cld_status cld_cuda_clear(void *data, size_t bytes) {
     if (bytes == 0) return CLD_OK;
-    return cld_host_enqueue("clearing device memory", [=]() { memset(data, 0, bytes); });
+    return cld_host_enqueue({"clearing device memory", CLD_HOST_MEMORY, NULL},
+                            [=]() { memset(data, 0, bytes); });
 }
 
 cld_status cld_cuda_wait(void) {
@@ -252,7 +293,8 @@ cld_status cld_cuda_end_capture(void **out) {
 
 cld_status cld_cuda_launch_graph(void *of) {
     CLD_TRY(not_captured("launching a graph"));
-    for (const step &s : *(const graph *)of) CLD_TRY(run(s.name.c_str(), s.work));
+    if (list() && cld_host_counts_traffic()) fputs("replay\n", list());
+    for (const step &s : *(const graph *)of) CLD_TRY(run(s.of, s.work));
     return CLD_OK;
 }
 

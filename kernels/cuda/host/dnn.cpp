@@ -137,7 +137,7 @@ cld_status cld_cuda_convolve(cld_dnn_kind kind, void *x, void *w, void *y, const
     static const char *const names[] = {"conv2d", "conv2d_data", "conv2d_weight"};
     cld_dnn_shape shape = *s;
     CLD_TRY(note_plan(kind, s));
-    CLD_BY_FLOAT(s->dtype, S, return cld_host_enqueue(names[kind], [=]() {
+    CLD_BY_FLOAT(s->dtype, S, return cld_host_enqueue({names[kind], CLD_HOST_LIBRARY, NULL}, [=]() {
                      convolve(kind, static_cast<S *>(x), static_cast<S *>(w), static_cast<S *>(y), shape);
                  }));
 }

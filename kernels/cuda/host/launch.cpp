@@ -325,20 +325,10 @@ cld_status cld_host_check(const char *name, cld_host_extents blocks, cld_host_ex
         name, blocks.x, blocks.y, blocks.z, threads.x, threads.y, threads.z, shared);
 }
 
-/* CLD_HOST_LAUNCHES=FILE: the kernel's name is added to that file, a line for each launch. */
-static void record_launch(const char *name) {
-    static const char *const path = getenv("CLD_HOST_LAUNCHES");
-    static FILE *const file = path && *path ? fopen(path, "a") : NULL;
-    if (!file) return;
-    fprintf(file, "%s\n", name);
-    fflush(file);
-}
-
 void cld_host_run(const char *name, dim3 blocks, dim3 threads, size_t shared,
                   void (*body)(const void *context), const void *context) {
     static std::mutex one_at_a_time; /* of several OS threads, all launch */
     std::lock_guard<std::mutex> guard(one_at_a_time);
-    record_launch(name);
     int count = (int)(threads.x * threads.y * threads.z);
     block.name = name;
     block.body = body;

@@ -49,8 +49,16 @@ constexpr int warpSize = 32;
 
 /* ---- launches ---------------------------------------------------------------------------------------------------- */
 
-/* Run the work now, or, while a graph is captured, keep it for each replay: host/device.cpp. */
-cld_status cld_host_enqueue(const char *name, std::function<void()> work);
+/* What a piece of work is: a kernel of ours, a call of cuBLAS or cuDNN, a copy or a fill with zeros. */
+typedef enum cld_host_kind { CLD_HOST_KERNEL, CLD_HOST_LIBRARY, CLD_HOST_MEMORY } cld_host_kind;
+typedef struct cld_host_work {
+    const char *name;
+    cld_host_kind kind;
+    const char *within; /* the function that launches it, with its template's arguments; NULL: none */
+} cld_host_work;
+
+/* Run the work now, or, while a graph is captured, keep it for each replay: host/device.cpp. The names stay. */
+cld_status cld_host_enqueue(const cld_host_work &of, std::function<void()> work);
 
 /* The order in which blocks and threads run from now on: ascending, or not. Returns what it was; CLD_HOST_ORDER=reverse
  * sets it at first. */
@@ -73,13 +81,13 @@ void cld_host_run(const char *name, dim3 blocks, dim3 threads, size_t shared,
                   void (*body)(const void *context), const void *context);
 
 template <typename Kernel, typename... A>
-cld_status cld_host_launch(const char *name, cld_host_extents blocks, cld_host_extents threads, size_t shared,
-                           Kernel kernel, A... arguments) {
+cld_status cld_host_launch(const char *name, const char *within, cld_host_extents blocks,
+                           cld_host_extents threads, size_t shared, Kernel kernel, A... arguments) {
     CLD_TRY(cld_host_check(name, blocks, threads, shared));
     dim3 grid((unsigned)blocks.x, (unsigned)blocks.y, (unsigned)blocks.z);
     dim3 block((unsigned)threads.x, (unsigned)threads.y, (unsigned)threads.z);
     auto body = [=]() { kernel(arguments...); };
-    return cld_host_enqueue(name, [=]() {
+    return cld_host_enqueue({name, CLD_HOST_KERNEL, within}, [=]() {
         cld_host_run(
             name, grid, block, shared,
             [](const void *context) { (*static_cast<decltype(body) const *>(context))(); }, &body);
@@ -89,8 +97,8 @@ cld_status cld_host_launch(const char *name, cld_host_extents blocks, cld_host_e
 /* The lambda lets template arguments be deduced, as a launch does. */
 #define CLD_LAUNCH(kernel, blocks, threads, shared_bytes, ...)                                               \
     cld_host_launch(                                                                                         \
-        #kernel, blocks, threads, shared_bytes, [=](auto... cld_arguments) { kernel(cld_arguments...); },    \
-        ##__VA_ARGS__)
+        #kernel, __PRETTY_FUNCTION__, blocks, threads, shared_bytes,                                         \
+        [=](auto... cld_arguments) { kernel(cld_arguments...); }, ##__VA_ARGS__)
 
 /* ---- shared memory ----------------------------------------------------------------------------------------------- */
 
