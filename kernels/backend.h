@@ -29,7 +29,7 @@
 extern "C" {
 #endif
 
-#define CLD_BACKEND_VERSION 6
+#define CLD_BACKEND_VERSION 7
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
@@ -196,6 +196,8 @@ typedef struct cld_cross_entropy_params {
 typedef struct cld_math_ops {
     /* Copy with cast between any dtypes, strides and layouts; x broadcasts to out by zero strides. */
     cld_status (*copy)(const cld_array *out, const cld_array *x);
+    /* (optional) outs[i] = xs[i], of the same shape each, as copy does it, in few launches. */
+    cld_status (*copy_many)(int count, const cld_array *outs, const cld_array *xs);
     cld_status (*fill)(const cld_array *out, cld_scalar value);
     /* out and inputs share shape and (but for comparisons) dtype; inputs may broadcast by zero strides. */
     cld_status (*unary)(cld_unary kind, const cld_array *out, const cld_array *x, cld_scalar a, cld_scalar b);
@@ -277,6 +279,11 @@ typedef struct cld_conv_ops {
     /* (optional) The same for a convolution's weight (O, C / groups, kernel, kernel); strided where it is NULL. */
     cld_layout (*weight_layout)(cld_dtype dtype, const int64_t *shape);
     bool accepts_half; /* bf16 and f16 activations, in every function here */
+    /* The share of the memory in use up to which the outputs of norms are kept for backward; beyond it, and on a device
+     * that says 0, they are computed again. */
+    double keeps_below;
+    bool adds_dy;     /* norm_backward takes the two terms of dy */
+    bool weight_like; /* dw may be of x's dtype and in weight_layout */
     /* (optional) Use Winograd's algorithm where it is faster: about one decimal digit less precise in f32. On at
      * first; returns what it was. */
     bool (*set_winograd)(bool on);
@@ -307,11 +314,13 @@ typedef struct cld_conv_ops {
                              const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                              const cld_norm_params *p);
     /* dx, dresidual, and the pair dweight, dbias (C), sums over the parts, may be NULL. y: the forward's output, where relu followed a residual;
-     * else NULL, and relu's mask is computed again from x. dx or dresidual (not both) may be dy's own memory. */
+     * else NULL, and relu's mask is computed again from x. dx or dresidual (not both) may be dy's own memory. more_dy: NULL, or where
+     * adds_dy says so what is to be added to dy. */
     cld_status (*norm_backward)(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
-                                const cld_array *dbias, const cld_array *dy, const cld_array *x,
-                                const cld_array *y, const cld_array *weight, const cld_array *bias,
-                                const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
+                                const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
+                                const cld_array *x, const cld_array *y, const cld_array *weight,
+                                const cld_array *bias, const cld_array *mean, const cld_array *invstd,
+                                const cld_norm_params *p);
     /* argmax: the position in the input plane, h * W + w; laid out as y. */
     cld_status (*max_pool)(const cld_array *y, const cld_array *argmax_i32, const cld_array *x,
                            const cld_pool_params *p);

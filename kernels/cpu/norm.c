@@ -327,9 +327,11 @@ static void run_backward(const backward *b) {
 }
 
 cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
-                                 const cld_array *dbias, const cld_array *dy, const cld_array *x,
-                                 const cld_array *y, const cld_array *weight, const cld_array *bias,
-                                 const cld_array *mean, const cld_array *invstd, const cld_norm_params *p) {
+                                 const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
+                                 const cld_array *x, const cld_array *y, const cld_array *weight,
+                                 const cld_array *bias, const cld_array *mean, const cld_array *invstd,
+                                 const cld_norm_params *p) {
+    (void)more_dy; /* adds_dy is not set */
     if (x->dtype == CLD_F64) {
         cld_reference_norm_backward(dx, dresidual, dweight, dbias, dy, x, y, weight, bias, mean, invstd, p);
         return CLD_OK;

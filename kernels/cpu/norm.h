@@ -13,9 +13,10 @@ cld_status cld_cpu_norm_apply(const cld_array *y, const cld_array *x, const cld_
                               const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                               const cld_norm_params *p);
 cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
-                                 const cld_array *dbias, const cld_array *dy, const cld_array *x,
-                                 const cld_array *y, const cld_array *weight, const cld_array *bias,
-                                 const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
+                                 const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
+                                 const cld_array *x, const cld_array *y, const cld_array *weight,
+                                 const cld_array *bias, const cld_array *mean, const cld_array *invstd,
+                                 const cld_norm_params *p);
 
 /* ---- norm_loops.c -------------------------------------------------------------------------------------- */
 

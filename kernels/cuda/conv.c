@@ -1,6 +1,7 @@
 /* The table for convolution, normalization and pooling. Convolutions are cuDNN's (dnn.h), channels last; here weights are
  * brought to the activations' dtype and to that layout, and the bias is added. So the gradient of a weight is rounded to 16
- * bits where they have 16: cuDNN has no engine that sums in f32 and leaves it there. */
+ * bits where they have 16: cuDNN has no engine that sums in f32 and leaves it there. A caller that can do with it as it
+ * comes out gets it so, and casts those of all weights at once (copy_many). */
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/dnn.h"
@@ -107,6 +108,9 @@ const cld_conv_ops cld_cuda_conv = {
     .layout = layout,
     .weight_layout = layout,
     .accepts_half = true,
+    .weight_like = true,
+    .keeps_below = 0.25,
+    .adds_dy = true,
     .conv2d = conv2d,
     .conv2d_data = conv2d_data,
     .conv2d_weight = conv2d_weight,

@@ -5,6 +5,7 @@
 
 const cld_math_ops cld_cuda_math = {
     .copy = cld_cuda_copy_array,
+    .copy_many = cld_cuda_copy_many,
     .fill = cld_cuda_fill_array,
     .unary = cld_cuda_unary,
     .binary = cld_cuda_binary,

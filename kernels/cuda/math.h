@@ -8,8 +8,9 @@
 extern "C" {
 #endif
 
-/* copy.cu, elementwise.cu */
+/* copy.cu, copy_many.cu, elementwise.cu */
 cld_status cld_cuda_copy_array(const cld_array *out, const cld_array *x);
+cld_status cld_cuda_copy_many(int count, const cld_array *outs, const cld_array *xs);
 cld_status cld_cuda_fill_array(const cld_array *out, cld_scalar value);
 cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array *x, cld_scalar a,
                           cld_scalar b);

@@ -15,22 +15,27 @@ template <int MASK, typename A> __device__ inline A masked(A dy, A x, A y, const
 /* What both passes of backward read: so many rows, step apart, all loads before the first use. */
 template <typename T, int WIDTH, int MASK> struct ahead {
     typedef typename cld_compute<T>::type A;
-    pack<T, WIDTH> dy[BACKWARD_UNROLL], x[BACKWARD_UNROLL], y[BACKWARD_UNROLL];
+    pack<T, WIDTH> dy[BACKWARD_UNROLL], more[BACKWARD_UNROLL], x[BACKWARD_UNROLL], y[BACKWARD_UNROLL];
+    bool has_more;
 
-    __device__ void load_rows(const T *from_dy, const T *from_x, const T *from_y, int64_t at, int64_t rows,
-                              int64_t step, int64_t channels) {
+    __device__ void load_rows(const T *from_dy, const T *from_more, const T *from_x, const T *from_y,
+                              int64_t at, int64_t rows, int64_t step, int64_t channels) {
+        has_more = from_more != NULL;
         for (int u = 0; u < BACKWARD_UNROLL; u++)
             if (u * step < rows) {
                 int64_t here = at + u * step * channels;
                 x[u] = load_pack<T, WIDTH>(from_x + here);
                 dy[u] = load_pack<T, WIDTH>(from_dy + here);
+                if (has_more) more[u] = load_pack<T, WIDTH>(from_more + here);
                 if (MASK == MASK_FROM_Y) y[u] = load_pack<T, WIDTH>(from_y + here);
             }
     }
     /* dy where relu let the output through, else 0. */
     __device__ A masked_dy(int u, int v, const line<A> &l) const {
         A of_y = MASK == MASK_FROM_Y ? (A)load(y[u].at[v]) : (A)0;
-        return masked<MASK>((A)load(dy[u].at[v]), (A)load(x[u].at[v]), of_y, l);
+        A sum = load(dy[u].at[v]);
+        if (has_more) sum += (A)load(more[u].at[v]);
+        return masked<MASK>(sum, (A)load(x[u].at[v]), of_y, l);
     }
 };
 
@@ -38,7 +43,8 @@ template <typename T, int WIDTH, int MASK> struct ahead {
  * counters of finish_sums, one for each of its blocks along x. */
 template <typename T, int WIDTH, int MASK>
 __global__ void sums(typename cld_compute<T>::type *partial, unsigned *finished, T *dresidual, const T *dy,
-                     const T *x, const T *y, affine<typename cld_compute<T>::type> f, part_rows p) {
+                     const T *more_dy, const T *x, const T *y, affine<typename cld_compute<T>::type> f,
+                     part_rows p) {
     typedef typename cld_compute<T>::type A;
     CLD_DYNAMIC_SHARED(A, shared);
     const channel_rows &m = p.m;
@@ -57,7 +63,7 @@ __global__ void sums(typename cld_compute<T>::type *partial, unsigned *finished,
         int64_t step = blockDim.y, at = part.first * m.channels + part.column;
         for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
             ahead<T, WIDTH, MASK> in;
-            in.load_rows(dy, x, y, at, part.end - row, step, m.channels);
+            in.load_rows(dy, more_dy, x, y, at, part.end - row, step, m.channels);
             for (int u = 0; u < BACKWARD_UNROLL; u++)
                 if (row + u * step < part.end) {
                     pack<T, WIDTH> out;
@@ -150,7 +156,7 @@ __global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
 }
 
 template <typename T, int WIDTH, int MASK>
-__global__ void gradient(T *dx, const T *dy, const T *x, const T *y,
+__global__ void gradient(T *dx, const T *dy, const T *more_dy, const T *x, const T *y,
                          const typename cld_compute<T>::type *through,
                          affine<typename cld_compute<T>::type> f, part_rows p) {
     typedef typename cld_compute<T>::type A;
@@ -168,7 +174,7 @@ __global__ void gradient(T *dx, const T *dy, const T *x, const T *y,
     int64_t step = blockDim.y, at = part.first * m.channels + part.column;
     for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
         ahead<T, WIDTH, MASK> in;
-        in.load_rows(dy, x, y, at, part.end - row, step, m.channels);
+        in.load_rows(dy, more_dy, x, y, at, part.end - row, step, m.channels);
         for (int u = 0; u < BACKWARD_UNROLL; u++)
             if (row + u * step < part.end) {
                 pack<T, WIDTH> out;
@@ -186,7 +192,7 @@ __global__ void gradient(T *dx, const T *dy, const T *x, const T *y,
 /* ---- launches ------------------------------------------------------------------------------------------------------ */
 
 typedef struct gradients {
-    const cld_array *dx, *dresidual, *dweight, *dbias, *dy, *x, *y, *weight, *bias, *mean, *invstd;
+    const cld_array *dx, *dresidual, *dweight, *dbias, *dy, *more_dy, *x, *y, *weight, *bias, *mean, *invstd;
     const cld_norm_params *params;
 } gradients;
 
@@ -194,7 +200,8 @@ template <typename T, int WIDTH, int MASK> static cld_status write_gradients(con
     typedef typename cld_compute<T>::type A;
     part_launch l = launch_parts(g.x, &g.params->parts, WIDTH);
     affine<A> f = affine_of<A>(g.mean, g.invstd, g.weight, g.bias);
-    const T *dy = (const T *)g.dy->data, *x = (const T *)g.x->data, *y = vector_of<T>(g.y);
+    const T *dy = (const T *)g.dy->data, *more_dy = vector_of<T>(g.more_dy), *x = (const T *)g.x->data,
+            *y = vector_of<T>(g.y);
     T *dresidual = vector_of<T>(g.dresidual);
     dim3 finish = finish_blocks(l.rows);
     bool any = l.rows.m.chunks > 0;
@@ -210,14 +217,15 @@ template <typename T, int WIDTH, int MASK> static cld_status write_gradients(con
     }
     if (any)
         CLD_TRY(CLD_LAUNCH((sums<T, WIDTH, MASK>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
-                           (A *)partial.data, w.finished, dresidual, dy, x, y, f, l.rows));
+                           (A *)partial.data, w.finished, dresidual, dy, more_dy, x, y, f, l.rows));
     CLD_TRY(CLD_LAUNCH((finish_sums<A>), finish, finish_threads(), 0, (A *)through.data, w,
                        (const A *)partial.data, f, l.rows, g.params->training));
     if (!g.dx || !any) return CLD_OK;
     if (dresidual)
         return CLD_LAUNCH((gradient<T, WIDTH, MASK_NONE>), l.blocks, l.threads, 0, (T *)g.dx->data,
-                          (const T *)dresidual, x, (const T *)NULL, (const A *)through.data, f, l.rows);
-    return CLD_LAUNCH((gradient<T, WIDTH, MASK>), l.blocks, l.threads, 0, (T *)g.dx->data, dy, x, y,
+                          (const T *)dresidual, (const T *)NULL, x, (const T *)NULL, (const A *)through.data,
+                          f, l.rows);
+    return CLD_LAUNCH((gradient<T, WIDTH, MASK>), l.blocks, l.threads, 0, (T *)g.dx->data, dy, more_dy, x, y,
                       (const A *)through.data, f, l.rows);
 }
 
@@ -233,21 +241,24 @@ static cld_status write_masked_gradients(const gradients &g, enum mask mask) {
 /* ---- the table's entry --------------------------------------------------------------------------------------------- */
 
 cld_status cld_cuda_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
-                                  const cld_array *dbias, const cld_array *dy, const cld_array *x,
-                                  const cld_array *y, const cld_array *weight, const cld_array *bias,
-                                  const cld_array *mean, const cld_array *invstd, const cld_norm_params *p) {
+                                  const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
+                                  const cld_array *x, const cld_array *y, const cld_array *weight,
+                                  const cld_array *bias, const cld_array *mean, const cld_array *invstd,
+                                  const cld_norm_params *p) {
     if (x->shape[1] == 0) return CLD_OK;
-    CLD_SCRATCH blocks[5];
-    cld_array arrays[5];
-    gradients g = {NULL, NULL, dweight, dbias, NULL, NULL, NULL, weight, bias, mean, invstd, p};
+    CLD_SCRATCH blocks[6];
+    cld_array arrays[6];
+    gradients g = {NULL, NULL, dweight, dbias, NULL, NULL, NULL, NULL, weight, bias, mean, invstd, p};
     CLD_TRY(write_activation(&arrays[0], &g.dx, &blocks[0], dx));
     CLD_TRY(write_activation(&arrays[1], &g.dresidual, &blocks[1], dresidual));
     CLD_TRY(read_activation(&arrays[2], &g.dy, &blocks[2], dy));
     CLD_TRY(read_activation(&arrays[3], &g.x, &blocks[3], x));
     CLD_TRY(read_activation(&arrays[4], &g.y, &blocks[4], y));
+    CLD_TRY(read_activation(&arrays[5], &g.more_dy, &blocks[5], more_dy));
     enum mask mask = !p->relu ? MASK_NONE : y ? MASK_FROM_Y : MASK_FROM_X;
-    const void *all[] = {address(g.dx), address(g.dresidual), address(g.dy),   address(g.x), address(g.y),
-                         address(mean), address(invstd),      address(weight), address(bias)};
+    const void *all[] = {address(g.dx),   address(g.dresidual), address(g.dy), address(g.more_dy),
+                         address(g.x),    address(g.y),         address(mean), address(invstd),
+                         address(weight), address(bias)};
     CLD_BY_WIDTH(write_masked_gradients, x, all, g, mask);
     if (dx) CLD_TRY(cld_cuda_deliver(dx, g.dx));
     return dresidual ? cld_cuda_deliver(dresidual, g.dresidual) : CLD_OK;

@@ -70,11 +70,18 @@ typedef struct entry {
     cld_tensor **gradients;
 } entry;
 
+/* A gradient of a leaf that is not as a .grad must be. */
+typedef struct waiting {
+    cld_tensor *leaf, *gradient; /* owned */
+} waiting;
+
 typedef struct plan {
     entry *entries; /* by sequence, descending: the order in which backward runs */
     size_t count, room;
-    size_t *slots; /* hash table from node to 1 + its entry */
-    size_t table;  /* size of slots, a power of two */
+    size_t *slots;    /* hash table from node to 1 + its entry */
+    size_t table;     /* size of slots, a power of two */
+    waiting *waiting; /* to be cast at the end, with all others */
+    int waiting_count, waiting_room;
 } plan;
 
 /* The middle bits of the product: addresses of nodes have their low bits in common. */
@@ -132,8 +139,13 @@ static cld_status make_plan(plan *p, cld_node *root) {
     return index_entries(p, p->table);
 }
 
+static bool takes_terms(const cld_node *n) { return n->op->takes_terms && n->op->takes_terms(n); }
+
+/* Of the outputs, and behind them the second terms, which stay NULL where backward takes none. */
+static int gradient_slots(const cld_node *n) { return 2 * n->outputs; }
+
 static void drop_gradients(entry *e) {
-    for (int i = 0; e->gradients && i < e->node->outputs; i++) cld_tensor_free(e->gradients[i]);
+    for (int i = 0; e->gradients && i < gradient_slots(e->node); i++) cld_tensor_free(e->gradients[i]);
     free(e->gradients);
     e->gradients = NULL;
 }
@@ -143,6 +155,11 @@ static void free_plan(plan *p) {
         drop_gradients(&p->entries[i]);
         cld_node_free(p->entries[i].node);
     }
+    for (int i = 0; i < p->waiting_count; i++) {
+        cld_tensor_free(p->waiting[i].leaf);
+        cld_tensor_free(p->waiting[i].gradient);
+    }
+    free(p->waiting);
     free(p->entries);
     free(p->slots);
 }
@@ -190,29 +207,114 @@ static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     } else if (can_be_kept(g)) {
         leaf->grad = cld_tensor_retain(g);
     } else {
-        leaf->grad = cld_tensor_cast(g, g->a.dtype);
+        leaf->grad = cld_tensor_cast(g, leaf->a.dtype);
         if (!leaf->grad) status = cld_error_code();
     }
     cld_tensor_free(g);
     return status;
 }
 
+/* ---- gradients that wait ------------------------------------------------------------------------------- */
+
+/* g, whose reference is taken over, for a leaf that has none yet. */
+static cld_status wait_for_others(plan *p, cld_tensor *leaf, cld_tensor *g) {
+    if (p->waiting_count == p->waiting_room) {
+        int room = p->waiting_room ? 2 * p->waiting_room : 64;
+        waiting *grown = realloc(p->waiting, (size_t)room * sizeof *grown);
+        if (!grown) {
+            cld_tensor_free(g);
+            return cld_fail(CLD_NOMEM, "backward: out of memory");
+        }
+        p->waiting = grown;
+        p->waiting_room = room;
+    }
+    p->waiting[p->waiting_count++] = (waiting){cld_tensor_retain(leaf), g};
+    return CLD_OK;
+}
+
+static bool is_waiting(const plan *p, const cld_tensor *leaf) {
+    for (int i = 0; i < p->waiting_count; i++)
+        if (p->waiting[i].leaf == leaf) return true;
+    return false;
+}
+
+/* The casts of `count` of one device, in few launches where it has such. */
+static cld_status cast_all(const waiting *w, cld_array *to, cld_array *from, int count) {
+    const cld_backend *device = cld_device(w[0].leaf);
+    for (int i = 0; i < count; i++) {
+        cld_tensor *leaf = w[i].leaf;
+        leaf->grad = cld_tensor_new(leaf->a.dtype, leaf->a.ndim, leaf->a.shape, device);
+        if (!leaf->grad) return cld_error_code();
+        to[i] = leaf->grad->a;
+        from[i] = w[i].gradient->a;
+    }
+    if (cld_slot(device, math, copy_many)) return device->math->copy_many(count, to, from);
+    for (int i = 0; i < count; i++) CLD_TRY(cld_kernel(device, math, copy, &to[i], &from[i]));
+    return CLD_OK;
+}
+
+/* All that wait become .grad. */
+static cld_status end_waiting(plan *p) {
+    int count = p->waiting_count;
+    if (count == 0) return CLD_OK;
+    cld_array *arrays = calloc(2 * (size_t)count, sizeof *arrays);
+    if (!arrays) return cld_fail(CLD_NOMEM, "backward: out of memory");
+    cld_status status = cast_all(p->waiting, arrays, arrays + count, count);
+    free(arrays);
+    for (int i = 0; i < count; i++) {
+        if (status != CLD_OK) { /* none is half done */
+            cld_tensor_free(p->waiting[i].leaf->grad);
+            p->waiting[i].leaf->grad = NULL;
+        }
+        cld_tensor_free(p->waiting[i].leaf);
+        cld_tensor_free(p->waiting[i].gradient);
+    }
+    p->waiting_count = 0;
+    return status;
+}
+
+/* What is not as a .grad must be waits; a second one for the same leaf waits for nothing. */
+static cld_status send_to_leaf(plan *p, cld_tensor *leaf, cld_tensor *g) {
+    bool fits = g->a.dtype == leaf->a.dtype;
+    if (is_waiting(p, leaf)) {
+        cld_status status = end_waiting(p);
+        if (status != CLD_OK) {
+            cld_tensor_free(g);
+            return status;
+        }
+    }
+    if (!leaf->grad && (!fits || g->a.layout != CLD_STRIDED)) return wait_for_others(p, leaf, g);
+    if (!fits) {
+        cld_tensor *cast = cld_tensor_cast(g, leaf->a.dtype);
+        cld_tensor_free(g);
+        if (!cast) return cld_error_code();
+        g = cast;
+    }
+    return accumulate_leaf(leaf, g);
+}
+
 /* An op that returned a gradient of another shape or dtype than its input's is at fault: say which. */
 static cld_status check_gradient(const cld_node *n, int input, const cld_tensor *g) {
     const cld_edge *e = &n->edges[input];
     const cld_array *wanted = e->leaf ? &e->leaf->a : &e->node->output_meta[e->output];
-    if (cld_same_shape(&g->a, wanted) && g->a.dtype == wanted->dtype) return CLD_OK;
+    bool fits = g->a.dtype == wanted->dtype || (e->leaf && cld_dtype_is_float(g->a.dtype));
+    if (cld_same_shape(&g->a, wanted) && fits) return CLD_OK;
     return cld_fail(CLD_INVALID, "in the gradient of %s: input %d is %s, its gradient came out as %s",
                     n->op->name, input + 1, cld_describe(wanted), cld_describe(&g->a));
 }
 
 static cld_status send(plan *p, const cld_edge *e, cld_tensor *g) {
-    if (e->leaf) return accumulate_leaf(e->leaf, g);
+    if (e->leaf) return send_to_leaf(p, e->leaf, g);
     entry *to = &p->entries[*slot_of(p, e->node) - 1];
-    if (!to->gradients) to->gradients = calloc((size_t)e->node->outputs, sizeof *to->gradients);
+    if (!to->gradients) to->gradients = calloc((size_t)gradient_slots(e->node), sizeof *to->gradients);
     if (!to->gradients) {
         cld_tensor_free(g);
         return cld_fail(CLD_NOMEM, "backward: out of memory");
+    }
+    cld_tensor **second = &to->gradients[e->node->outputs + e->output];
+    if (to->gradients[e->output] && !*second && takes_terms(e->node)) {
+        *second = g;
+        return CLD_OK;
     }
     return accumulate(&to->gradients[e->output], g);
 }
@@ -248,7 +350,7 @@ static cld_status run_plan(plan *p, cld_tensor *root, cld_tensor *gradient, bool
     cld_edge start = {.node = root->node, .output = root->output};
     CLD_TRY(send(p, &start, cld_tensor_retain(gradient)));
     for (size_t i = 0; i < p->count; i++) CLD_TRY(run_node(p, &p->entries[i], keep));
-    return CLD_OK;
+    return end_waiting(p);
 }
 
 /* The gradient that backward begins with. */

@@ -10,7 +10,7 @@
  *         din[0] = cld_mul(dout[0], y);                  // y = exp(x), so dx = dy * y
  *         return din[0] ? CLD_OK : cld_error_code();
  *     }
- *     static const cld_op exp_op = {"exp", exp_backward, NULL};
+ *     static const cld_op exp_op = {.name = "exp", .backward = exp_backward};
  *
  *     cld_tensor *cld_exp(cld_tensor *x) {
  *         CLD_AUTO cld_tensor *y = ...;
@@ -21,7 +21,8 @@
  *
  * Conventions. backward ASSIGNS din[i] a new reference for every i with cld_node_needs(n, i), and leaves the others
  * NULL; the engine sums where a tensor was used twice. dout[i] is NULL where no gradient reached output i. backward
- * runs with recording off, so it may call ops freely. Gradients have the dtype and shape of what they belong to.
+ * runs with recording off, so it may call ops freely. Gradients have the dtype and shape of what they belong to; those of
+ * leaves may have another floating-point dtype and any layout: they are cast together when all have come.
  * Saved tensors are dropped as backward passes them; saved outputs make no cycle (they are saved off the tape).
  */
 #ifndef CLD_AUTOGRAD_TAPE_H
@@ -38,6 +39,9 @@ typedef struct cld_op {
     void (*destroy)(cld_node *n); /* (optional) release what params point at */
     /* (optional) output 0 again, from what was saved: for nodes marked rebuildable */
     cld_tensor *(*rebuild)(cld_node *n);
+    /* (optional) Does backward take the sum of two gradients as its terms? Then dout has twice as many entries, and
+     * dout[outputs + i], where it is not NULL, is to be added to dout[i]: no pass over memory adds them up before. */
+    bool (*takes_terms)(const cld_node *n);
 } cld_op;
 
 /* Where a gradient goes: to an output of a node, or to a leaf's .grad. Neither: nowhere. */

@@ -14,7 +14,7 @@ static cld_status kmeans_backward(cld_node *n, cld_tensor *const *dout, cld_tens
     return din[0] ? CLD_OK : cld_error_code();
 }
 
-static const cld_op kmeans_op = {"kmeans", kmeans_backward, NULL, NULL};
+static const cld_op kmeans_op = {.name = "kmeans", .backward = kmeans_backward};
 
 cld_status cld__check_kmeans(const char *op, const cld_tensor *x, int64_t k, int64_t iterations) {
     if (k < 1)

@@ -63,7 +63,7 @@ static cld_status bank_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
 
 static void bank_destroy(cld_node *n) { cld_tensor_free(cld_node_params(n, bank_node)->memory); }
 
-static const cld_op bank_op = {"memory_bank", bank_backward, bank_destroy, NULL};
+static const cld_op bank_op = {.name = "memory_bank", .backward = bank_backward, .destroy = bank_destroy};
 
 static void record(cld_tensor *loss, cld_tensor *df, cld_tensor *f, cld_tensor *memory, cld_tensor *index,
                    const cld_bank_params *p) {

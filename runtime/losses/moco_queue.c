@@ -9,7 +9,7 @@ static cld_status queue_backward(cld_node *n, cld_tensor *const *dout, cld_tenso
     return din[0] ? CLD_OK : cld_error_code();
 }
 
-static const cld_op queue_op = {"moco_queue", queue_backward, NULL, NULL};
+static const cld_op queue_op = {.name = "moco_queue", .backward = queue_backward};
 
 cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue, double temperature) {
     CLD_TRY_NULL(cld__check_alike("moco_queue", "query", query, "queue", queue));

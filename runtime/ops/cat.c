@@ -22,7 +22,7 @@ static cld_status cat_backward(cld_node *n, cld_tensor *const *dout, cld_tensor 
 
 static void cat_destroy(cld_node *n) { free(cld_node_params(n, cat_params)->starts); }
 
-static const cld_op cat_op = {"cat", cat_backward, cat_destroy, NULL};
+static const cld_op cat_op = {.name = "cat", .backward = cat_backward, .destroy = cat_destroy};
 
 /* y's shape into shape; all but dim must agree. */
 static cld_status cat_shape(cld_tensor *const *xs, int count, int *dim, int64_t *shape) {

@@ -110,17 +110,20 @@ typedef struct conv_node {
 static cld_status weight_gradient(cld_node *n, cld_tensor *dy, cld_tensor **dw, cld_tensor **dbias) {
     const conv_node *c = cld_node_params(n, conv_node);
     cld_dtype dtype = cld_vector_dtype(dy->a.dtype);
+    bool as_it_comes = n->device->conv->weight_like && n->edges[INPUT_W].leaf;
     CLD_AUTO cld_tensor *x = cld_node_saved(n, SAVED_X);
     if (!x) return cld_error_code();
-    CLD_AUTO cld_tensor *weight = cld_tensor_new(dtype, 4, c->w, n->device), *bias = NULL;
+    CLD_AUTO cld_tensor *weight = cld_tensor_new(as_it_comes ? dy->a.dtype : dtype, 4, c->w, n->device),
+                        *bias = NULL;
     if (!weight) return cld_error_code();
+    if (as_it_comes) weight->a.layout = n->device->conv->weight_layout(dy->a.dtype, c->w);
     if (cld_node_needs(n, INPUT_BIAS)) {
         bias = cld_tensor_new(dtype, 1, c->w, n->device);
         if (!bias) return cld_error_code();
     }
     CLD_TRY(cld_kernel(n->device, conv, conv2d_weight, &weight->a, cld_array_of(bias), &x->a, &dy->a,
                        &c->params));
-    *dw = cld_tensor_as(weight, c->weight, n->device);
+    *dw = as_it_comes ? cld_tensor_retain(weight) : cld_tensor_as(weight, c->weight, n->device);
     *dbias = bias ? cld_tensor_as(bias, c->bias, n->device) : NULL;
     return *dw && (*dbias || !bias) ? CLD_OK : cld_error_code();
 }
@@ -160,7 +163,7 @@ static cld_tensor *conv_rebuild(cld_node *n) {
     return cld_tensor_steal(&y);
 }
 
-static const cld_op conv_op = {"conv2d", conv_backward, NULL, conv_rebuild};
+static const cld_op conv_op = {.name = "conv2d", .backward = conv_backward, .rebuild = conv_rebuild};
 
 /* From what is saved anyway, without a bias; and the device has to find that it pays. */
 static bool can_rebuild(const cld_node *n, const cld_tensor *bias) {

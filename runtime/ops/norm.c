@@ -3,7 +3,7 @@
  *
  * What is kept for backward is x and the batch's mean and invstd; the normalized value is computed again from them.
  * Without a residual the output itself can be computed again as cheaply (one pass), so the node says that it is
- * rebuildable: a convolution that follows keeps no copy of its input. With a residual the output is kept, for relu's
+ * rebuildable: a convolution that follows keeps no copy of its input, but on a device with memory to spare. With a residual the output is kept, for relu's
  * mask; the next convolution keeps the same memory. */
 #include "runtime/ops/ops.h"
 
@@ -133,6 +133,8 @@ static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     CLD_TRY(take_saved(n, &s));
     CLD_AUTO cld_tensor *dy = cld_to_activation(dout[0]);
     if (!dy) return cld_error_code();
+    CLD_AUTO cld_tensor *more = dout[1] ? cld_to_activation(dout[1]) : NULL; /* its second term */
+    if (dout[1] && !more) return cld_error_code();
     bool reuse = is_ours(dy, dout[0]);
     if (cld_node_needs(n, INPUT_RESIDUAL)) {
         din[INPUT_RESIDUAL] = reuse ? cld_tensor_retain(dy) : cld_tensor_new_like(dy);
@@ -149,8 +151,8 @@ static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
         if (!din[i]) return cld_error_code();
     }
     return cld_kernel(n->device, conv, norm_backward, array(din[INPUT_X]), array(din[INPUT_RESIDUAL]),
-                      array(din[INPUT_WEIGHT]), array(din[INPUT_BIAS]), &dy->a, &s.x->a, array(s.y),
-                      array(s.weight), array(s.bias), &s.mean->a, &s.invstd->a,
+                      array(din[INPUT_WEIGHT]), array(din[INPUT_BIAS]), &dy->a, array(more), &s.x->a,
+                      array(s.y), array(s.weight), array(s.bias), &s.mean->a, &s.invstd->a,
                       cld_node_params(n, cld_norm_params));
 }
 
@@ -164,7 +166,10 @@ static cld_tensor *norm_rebuild(cld_node *n) {
     return cld_tensor_steal(&y);
 }
 
-static const cld_op norm_op = {"batch_norm", norm_backward, NULL, norm_rebuild};
+static bool takes_terms(const cld_node *n) { return n->device->conv->adds_dy; }
+
+static const cld_op norm_op = {
+    .name = "batch_norm", .backward = norm_backward, .rebuild = norm_rebuild, .takes_terms = takes_terms};
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
@@ -178,6 +183,13 @@ static cld_tensor *in_f32(cld_tensor *x, cld_tensor *residual, cld_tensor *weigh
     CLD_AUTO cld_tensor *y =
         cld_batch_norm(wide, wide_residual, weight, bias, running_mean, running_var, batches, p);
     return y ? cld_cast(y, x->a.dtype) : NULL;
+}
+
+/* To keep an output, where that is worth more than its memory. */
+static bool has_room(const cld_backend *device) {
+    if (!(device->conv->keeps_below > 0)) return false;
+    cld_memory_info memory = device->memory->info();
+    return (double)memory.in_use < device->conv->keeps_below * (double)memory.limit;
 }
 
 static cld_tensor *optional_contiguous(cld_tensor *t) { return t ? cld_tensor_contiguous(t) : NULL; }
@@ -217,7 +229,7 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
         cld_node_save(n, SAVED_BIAS, b);
         cld_node_save(n, SAVED_MEAN, mean);
         cld_node_save(n, SAVED_INVSTD, invstd);
-        n->rebuildable = !residual;
+        n->rebuildable = !residual && !has_room(device);
     }
     return cld_tensor_steal(&y);
 }

@@ -72,7 +72,7 @@ static cld_tensor *in_f32(cld_tensor *(*pool)(cld_tensor *, const cld_pool_param
 }
 
 cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p) {
-    static const cld_op op = {"max_pool2d", pool_backward, NULL, NULL};
+    static const cld_op op = {.name = "max_pool2d", .backward = pool_backward};
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
@@ -92,7 +92,7 @@ cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p) {
 }
 
 cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p) {
-    static const cld_op op = {"avg_pool2d", pool_backward, NULL, NULL};
+    static const cld_op op = {.name = "avg_pool2d", .backward = pool_backward};
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));

@@ -1,10 +1,10 @@
 #include "runtime/ops/precision.h"
 
-#include <pthread.h>
 #include <string.h>
 
 #include "runtime/ops/ops.h"
 #include "runtime/tensor/device.h"
+#include "runtime/tensor/kept.h"
 
 static const char *const names[] = {
 #define CLD_NAME(name, text, dtype) [CLD_PRECISION_##name] = text,
@@ -67,36 +67,67 @@ static bool is_in_form(const cld_tensor *weight, cld_weight_form form) {
     return weight->a.dtype == form.dtype && form.rounded == form.dtype && form.layout == CLD_STRIDED;
 }
 
-/* Guards what weights keep: a network may serve several threads. */
-static pthread_mutex_t keeping = PTHREAD_MUTEX_INITIALIZER;
-
-static cld_tensor *take_kept(cld_tensor *weight, cld_weight_form form, unsigned version) {
-    const cld_kept_copy *kept = &weight->kept;
-    pthread_mutex_lock(&keeping);
-    bool valid = kept->tensor && kept->version == version && kept->epoch == cld_capture_epoch() &&
-                 kept->rounded == form.rounded && kept->tensor->a.dtype == form.dtype &&
-                 kept->tensor->a.layout == form.layout;
-    cld_tensor *copy = valid ? cld_tensor_retain(kept->tensor) : NULL;
-    pthread_mutex_unlock(&keeping);
-    return copy;
+/* In dtype and layout alone: what copy_many can do. */
+static bool is_plain(cld_dtype rounded, cld_dtype dtype, const cld_tensor *weight) {
+    return rounded == dtype || rounded == weight->a.dtype;
 }
 
-static void keep(cld_tensor *weight, cld_kept_copy copy) {
-    pthread_mutex_lock(&keeping);
-    cld_tensor *before = weight->kept.tensor;
-    weight->kept = copy;
-    pthread_mutex_unlock(&keeping);
-    cld_tensor_free(before);
+enum { RENEWED_AT_ONCE = 512 };
+
+/* Copies of `count` weights, in few launches. */
+static cld_status renew_some(const cld_backend *device, const cld_kept_stale *stale, int count) {
+    cld_array from[RENEWED_AT_ONCE], to[RENEWED_AT_ONCE];
+    cld_tensor *copies[RENEWED_AT_ONCE];
+    unsigned versions[RENEWED_AT_ONCE];
+    int made = 0;
+    cld_status status = CLD_OK;
+    for (; made < count && status == CLD_OK; made++) {
+        cld_tensor *weight = stale[made].weight;
+        versions[made] = atomic_load(&weight->storage->version);
+        copies[made] = cld_tensor_new(stale[made].dtype, weight->a.ndim, weight->a.shape, device);
+        if (!copies[made]) break;
+        copies[made]->a.layout = stale[made].layout;
+        from[made] = weight->a;
+        to[made] = copies[made]->a;
+    }
+    status = made < count ? cld_error_code() : device->math->copy_many(count, to, from);
+    for (int i = 0; i < made; i++) {
+        if (status == CLD_OK)
+            cld_kept_set(stale[i].weight, copies[i], stale[i].rounded, versions[i]);
+        else
+            cld_tensor_free(copies[i]);
+    }
+    return status;
+}
+
+/* The copies of all weights that go with the one that is asked for. */
+static cld_status renew_all(const cld_backend *device) {
+    cld_kept_stale stale[RENEWED_AT_ONCE];
+    int count = cld_kept_take_stale(device, stale, RENEWED_AT_ONCE), plain = 0;
+    for (int i = 0; i < count; i++) {
+        cld_kept_stale s = stale[i];
+        if (is_plain(s.rounded, s.dtype, s.weight)) {
+            stale[i] = stale[plain];
+            stale[plain++] = s;
+        }
+    }
+    cld_status status = plain ? renew_some(device, stale, plain) : CLD_OK;
+    for (int i = 0; i < count; i++) cld_tensor_free(stale[i].weight);
+    return status;
 }
 
 cld_tensor *cld_weight_as(cld_tensor *weight, cld_weight_form form) {
+    const cld_backend *device = cld_device(weight);
     if (is_in_form(weight, form)) return cld_tensor_contiguous(weight);
     unsigned version = atomic_load(&weight->storage->version);
-    CLD_AUTO cld_tensor *copy = take_kept(weight, form, version);
-    if (copy) return cld_tensor_steal(&copy);
-    keep(weight, (cld_kept_copy){0}); /* what was kept is out of date: its memory goes first */
+    cld_tensor *copy = cld_kept_take(weight, form.rounded, form.dtype, form.layout);
+    if (!copy && weight->kept.tensor && cld_slot(device, math, copy_many)) {
+        CLD_TRY_NULL(renew_all(device));
+        copy = cld_kept_take(weight, form.rounded, form.dtype, form.layout);
+    }
+    if (copy) return copy;
+    cld_kept_drop(weight); /* what was kept is out of date: its memory goes first */
     copy = copy_of(weight, form);
-    if (copy && !weight->node)
-        keep(weight, (cld_kept_copy){cld_tensor_retain(copy), form.rounded, version, cld_capture_epoch()});
-    return cld_tensor_steal(&copy);
+    if (copy && !weight->node) cld_kept_set(weight, cld_tensor_retain(copy), form.rounded, version);
+    return copy;
 }

@@ -47,7 +47,8 @@ typedef struct cld_weight_form {
     cld_layout layout;
 } cld_weight_form;
 /* weight itself (retained) where it is so, else a copy off the tape. A leaf keeps the copy until it is written to, so
- * that the views of a step, and all batches of an evaluation, share it. */
+ * that the views of a step, and all batches of an evaluation, share it; then those of all weights in use are renewed
+ * together. */
 cld_tensor *cld_weight_as(cld_tensor *weight, cld_weight_form form);
 
 #endif

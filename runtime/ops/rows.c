@@ -53,7 +53,7 @@ static cld_status split_backward(cld_node *n, cld_tensor *const *dout, cld_tenso
     return CLD_OK;
 }
 
-static const cld_op split_op = {"split_rows", split_backward, NULL, NULL};
+static const cld_op split_op = {.name = "split_rows", .backward = split_backward};
 
 cld_status cld_split_rows(cld_tensor **out, cld_tensor *x, int count) {
     int64_t rows = x->a.ndim ? x->a.shape[0] : 0;

@@ -42,9 +42,9 @@ static cld_status reshape_backward(cld_node *n, cld_tensor *const *dout, cld_ten
     return status_of(din[0]);
 }
 
-static const cld_op reshape_op = {"reshape", reshape_backward, NULL, NULL};
-static const cld_op squeeze_op = {"squeeze", reshape_backward, NULL, NULL};
-static const cld_op unsqueeze_op = {"unsqueeze", reshape_backward, NULL, NULL};
+static const cld_op reshape_op = {.name = "reshape", .backward = reshape_backward};
+static const cld_op squeeze_op = {.name = "squeeze", .backward = reshape_backward};
+static const cld_op unsqueeze_op = {.name = "unsqueeze", .backward = reshape_backward};
 
 /* Fill in the one -1 of wanted; the element count must be x's. */
 static cld_status infer_shape(const char *op, const cld_tensor *x, int ndim, const int64_t *wanted,
@@ -193,7 +193,7 @@ static cld_status permute_backward(cld_node *n, cld_tensor *const *dout, cld_ten
     return status_of(din[0]);
 }
 
-static const cld_op permute_op = {"permute", permute_backward, NULL, NULL};
+static const cld_op permute_op = {.name = "permute", .backward = permute_backward};
 
 cld_tensor *cld_permute(cld_tensor *x, const int *dims) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
@@ -243,7 +243,7 @@ static cld_status part_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     return CLD_OK;
 }
 
-static const cld_op narrow_op = {"narrow", part_backward, NULL, NULL};
+static const cld_op narrow_op = {.name = "narrow", .backward = part_backward};
 
 static cld_tensor *slice(cld_tensor *x, int dim, int64_t start, int64_t length, int64_t step) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
@@ -287,7 +287,7 @@ cld_tensor *cld_slice(cld_tensor *x, int dim, int64_t start, int64_t length, int
     return slice(x, dim, start, length, step);
 }
 
-static const cld_op select_op = {"select", part_backward, NULL, NULL};
+static const cld_op select_op = {.name = "select", .backward = part_backward};
 
 cld_tensor *cld_select(cld_tensor *x, int dim, int64_t position) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
@@ -318,7 +318,7 @@ static cld_status expand_backward(cld_node *n, cld_tensor *const *dout, cld_tens
     return status_of(din[0]);
 }
 
-static const cld_op expand_op = {"expand", expand_backward, NULL, NULL};
+static const cld_op expand_op = {.name = "expand", .backward = expand_backward};
 
 static cld_tensor *cannot_expand(const char *op, const cld_tensor *x, int ndim, const int64_t *wanted) {
     cld_array as_asked = {.dtype = x->a.dtype, .ndim = ndim < CLD_MAX_DIMS ? ndim : CLD_MAX_DIMS};
@@ -350,7 +350,7 @@ static cld_status copy_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     return CLD_OK;
 }
 
-static const cld_op clone_op = {"clone", copy_backward, NULL, NULL};
+static const cld_op clone_op = {.name = "clone", .backward = copy_backward};
 
 cld_tensor *cld_clone(cld_tensor *x) {
     cld_tensor *y = cld_tensor_cast(x, x->a.dtype);

@@ -1,5 +1,6 @@
 /* Storage, views, and the plain facts about tensors. Movement of data is in move.c. */
 #include "runtime/tensor/tensor.h"
+#include "runtime/tensor/kept.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,7 +201,7 @@ void cld_node_free(cld_node *n);
 void cld_tensor_free(cld_tensor *x) {
     if (!x || atomic_fetch_sub(&x->refs, 1) != 1) return;
     cld_tensor_free(x->grad);
-    cld_tensor_free(x->kept.tensor);
+    cld_kept_drop(x);
     cld_node_free(x->node);
     storage_free(x->storage);
     atomic_fetch_sub(&tensors_alive, 1);

@@ -32,13 +32,15 @@ typedef struct cld_storage {
     uint64_t born; /* cld_capture_epoch() then */
 } cld_storage;
 
-/* What a weight keeps for the next call (cld_weight_as in runtime/ops/precision.h): its own values in another dtype or
- * layout, good while nobody has written to it since. */
+/* What a weight keeps for the next call (kept.h): its own values in another dtype or layout, good while nobody has
+ * written to it since. */
 typedef struct cld_kept_copy {
-    cld_tensor *tensor; /* NULL: nothing is kept */
-    cld_dtype rounded;  /* to this dtype first */
-    unsigned version;   /* of the weight's storage then */
-    uint64_t epoch;     /* cld_capture_epoch() then */
+    cld_tensor *tensor;           /* NULL: nothing is kept */
+    cld_dtype rounded;            /* to this dtype first */
+    unsigned version;             /* of the weight's storage then */
+    uint64_t epoch;               /* cld_capture_epoch() then */
+    uint64_t used;                /* kept.c's count of renewals then */
+    cld_tensor *next, **previous; /* of all weights that keep one */
 } cld_kept_copy;
 
 struct cld_tensor {

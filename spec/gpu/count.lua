@@ -1,11 +1,14 @@
---- What a captured training step of NPID + CLD consists of, counted on the emulated device: its nodes, and the bytes that
--- our own kernels, copies and fills with zeros move in it, by kind and by kernel. No GPU is needed.
+--- What a captured training step of NPID + CLD consists of, counted on the emulated device: its nodes, and the bytes
+-- that our own kernels, copies and fills with zeros move in it, by kind and by kernel. No GPU is needed.
 --
 --   cldlua count.lua --build build            ResNet-18 of width 64, bf16, 2 x 256 images, a memory bank of 50000 rows
 --
--- Nodes do not depend on the batch. Bytes are counted for two small batches and go on in a straight line from there, as
--- arrays do. The partial sums of batch norm, of which a large batch has no more from some size on, come out too large
--- by it: about a fiftieth of all. A byte counts once for each kernel that reads it, and once for each that writes it.
+-- Nodes do not depend on the batch but for the bank, which comes in chunks of at most 8 MB of logits: 50000 rows are 7
+-- chunks at 256 images and 4 for a small batch, and each takes three nodes for each view. So 18 are to be added.
+--
+-- Bytes are counted for two small batches and go on in a straight line from there, as arrays do. The partial sums of
+-- batch norm, of which a large batch has no more from some size on, come out too large by it: about a fiftieth of all.
+-- A byte counts once for each kernel that reads it, and once for each that writes it.
 local cld = require "cld"
 
 local opt = cld.options {
@@ -15,7 +18,7 @@ local opt = cld.options {
   { "bank",     50000,   "rows of the memory bank", min = 1 },
   { "clusters", 128,     "k-means groups", min = 1 },
   { "batch",    256,     "images of the step that is described", min = 2 },
-  { "small",    4,       "images of the smaller of the two steps that are counted; the other has twice as many", min = 2 },
+  { "small",    4,       "images of one step that is counted; the other has twice as many", min = 2 },
   { "nodes",    false,   "count nodes alone: the small step will do" },
 }
 
@@ -91,5 +94,6 @@ else
   end
   print(("%d nodes: %d kernels, %d calls of cuDNN and cuBLAS, %d copies and fills"):format(
     #small, total.kernel, total.library, total.memory))
+  print "(18 more at 256 images and a bank of 50000 rows, which comes in more chunks then)"
   print(("%.2f GB moved by ours"):format((total.read + total.written) / 1e9))
 end
