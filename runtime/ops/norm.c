@@ -3,8 +3,8 @@
  *
  * What is kept for backward is x and the batch's mean and invstd; the normalized value is computed again from them.
  * Without a residual the output itself can be computed again as cheaply (one pass), so the node says that it is
- * rebuildable: a convolution that follows keeps no copy of its input, but on a device with memory to spare. With a residual the output is kept, for relu's
- * mask; the next convolution keeps the same memory. */
+ * rebuildable: a convolution that follows keeps no copy of its input, but on a device with memory to spare. With a residual
+ * the output is kept, for relu's mask; the next convolution keeps the same memory. */
 #include "runtime/ops/ops.h"
 
 enum { INPUT_X, INPUT_RESIDUAL, INPUT_WEIGHT, INPUT_BIAS, INPUTS };
