@@ -150,6 +150,12 @@ describe("MoCo v2 + CLD", function()
     assert.is_nil(out:find "a group of its own")
   end)
 
+  -- The average of equal weights is equal to a rounding: 0.999 w + 0.001 w.
+  local function follows(state)
+    local weight = state["net.conv1.weight"]
+    return (state["keys.conv1.weight"] - weight):abs():le(1e-6 * weight:abs()):all():item() ~= 0
+  end
+
   it("starts from a queue of rows of unit length, the key encoder as the encoder", function()
     local result = recipes.run_after(recipes.stopped_at(1, "TERM"), "folder_mocov2_cld",
       arguments(photos, "first", "--lr", "1e-30", "--queue", "60"))
@@ -157,7 +163,7 @@ describe("MoCo v2 + CLD", function()
     local state = cld.load(recipes.checkpoint "first")
     assert.is_true((state["queue.memory"]:square():sum(2) - 1):abs():max():item() < 1e-5)
     assert.equal(20, state["queue.pointer"]:item())
-    assert.equal(0, state["net.conv1.weight"]:ne(state["keys.conv1.weight"]):any():item())
+    assert.is_true(follows(state))
     assert.equal(1, state["net.bn1.running_mean"]:ne(state["keys.bn1.running_mean"]):any():item())
   end)
 
@@ -174,7 +180,7 @@ describe("MoCo v2 + CLD", function()
     assert.equal(143, result.code, result.err)
     local state = cld.load(recipes.checkpoint "poisoned")
     assert.same({ 0, 1 }, { state["queue.pointer"]:item(), state["sgd.skipped"]:item() })
-    assert.equal(0, state["net.conv1.weight"]:ne(state["keys.conv1.weight"]):any():item())
+    assert.is_true(follows(state))
   end)
 
   it("ends as if undisturbed where it was stopped in mid-epoch, in parts too", function()
