@@ -83,7 +83,7 @@ describe("the input of", function()
 
     it("classes: tells how many images train and how many are kept", function()
       local out = trains(train "photos", "3 of its 12 images are kept from training %(%-%-holdout 0.1%)\n")
-      assert.matches("/photos: 9 training images of 3 classes %(class 1, class 2, class 3%), 3 to measure", out)
+      assert.matches("/photos: 9 training images of 3 classes %(class 1, class 2, class 3%), 3 to test by", out)
     end)
 
     it("splits of other names, which are taken for classes", function()
