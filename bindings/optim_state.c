@@ -37,7 +37,7 @@ static void set_groups(lua_State *L, const cld_optimizer *s) {
     lua_setfield(L, -2, "groups");
 }
 
-/* state_dict() -> {["<slot>.<i>"] = tensor; ["step.<i>"] = i64, where it is counted; skipped = i64; groups = i64 (groups);
+/* state_dict() -> {["<slot>.<i>"] = tensor; ["step.<i>"] = i64, if it is counted; skipped = i64; groups = i64 (groups);
  * once a step was made in fp16: loss_scale = f32, good_steps = i32} */
 int cldL_optimizer_state_dict(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
@@ -53,7 +53,7 @@ int cldL_optimizer_state_dict(lua_State *L) {
 
 /* ---- load_state_dict --------------------------------------------------------------------------------------- */
 
-/* The tensor `name` of the state at arg 2, borrowed: the state keeps it. NULL where there is none. */
+/* The tensor `name` of the state at arg 2, borrowed: the state keeps it. NULL if there is none. */
 static cld_tensor *opt_entry(lua_State *L, const cld_optimizer *s, const char *name) {
     bool is_nil = lua_getfield(L, 2, name) == LUA_TNIL;
     cld_tensor *t = cldL_test_tensor(L, -1);

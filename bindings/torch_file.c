@@ -63,7 +63,7 @@ static void push_none(lua_State *L) {
 
 /* ---- plain values -------------------------------------------------------------------------------------- */
 
-enum { SHORT_STRING = 240 }; /* is made anew for each place where it stands */
+enum { SHORT_STRING = 240 }; /* made anew at each of its places */
 
 static void push_string(walk *w, uint32_t i, const cld_pickle_value *v) {
     char text[SHORT_STRING + 8];
@@ -144,7 +144,7 @@ static void push_value(walk *w, uint32_t i) {
 
 /* ---- filling ------------------------------------------------------------------------------------------- */
 
-/* The field of the table on the top, where there is such a value. */
+/* The field of the table on the top, if there is such a value. */
 static void set_field(walk *w, const char *name, uint32_t i) {
     if (!i) return;
     push_value(w, i);

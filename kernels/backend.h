@@ -422,7 +422,7 @@ typedef struct cld_rule_settings {
 typedef struct cld_step_tensor {
     void *param;
     const void *grad;
-    void *slots[2]; /* the rule's state: sgd, lars: momentum (NULL where that is 0); adam: the two moments */
+    void *slots[2]; /* the rule's state: sgd, lars: momentum (NULL if that is 0); adam: the two moments */
     int64_t *steps; /* those made with it, counted on; NULL: nobody asks */
     void *copy;     /* of the new values, in 16 bits. NULL in this version: none is made */
     int64_t n;

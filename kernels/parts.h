@@ -65,7 +65,7 @@ static inline int64_t cld_part_rows(const cld_parts *p, int64_t rows, int part) 
     return cld_cut_rows(&c, part);
 }
 
-/* Blocks of at most `block` images (0: one block of all). No block has one image alone where there are more: there are then
+/* Blocks of at most `block` images (0: one block of all). No block has one image alone if there are more: there are then
  * fewer blocks, and one of them is longer. */
 static inline int64_t cld_block_count(int64_t images, int64_t block) {
     int64_t blocks = block > 0 ? (images + block - 1) / block : 1, most = images / 2;

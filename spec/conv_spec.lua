@@ -55,7 +55,7 @@ describe("conv2d", function()
     end
   end)
 
-  -- oneDNN takes Winograd's algorithm in training from 17 images on, ours from 64 tiles on, with AVX-512 where there
+  -- oneDNN takes Winograd's algorithm in training from 17 images on, ours from 64 tiles on, with AVX-512 if there
   -- are 4 tiles to a channel (the last three): maps that are no multiple of a tile's 4 x 4, every padding, more and
   -- fewer channels out than in.
   local winograd = {

@@ -20,7 +20,7 @@
 #include <string.h>
 
 #define MIN_TILES         64        /* fewer are not worth the transform of the weights */
-#define TILES_PER_CHANNEL 4         /* with AVX-512; where there are fewer, oneDNN's is faster */
+#define TILES_PER_CHANNEL 4         /* with AVX-512; if there are fewer, oneDNN's is faster */
 #define CHUNK             24        /* tiles of a forward chunk: a multiple of the loops' rows */
 #define WAVE_BYTES        (8 << 20) /* of a wave's transformed tiles: about what a shared cache can hold */
 

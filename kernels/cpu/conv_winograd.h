@@ -1,5 +1,5 @@
 /* f32 convolutions of 3 x 3 kernels in steps of 1, by Winograd's algorithm: what conv.c calls with AVX2, where oneDNN
- * has none, and with AVX-512 where it is faster than oneDNN's. */
+ * has none, and with AVX-512 if it is faster than oneDNN's. */
 #ifndef CLD_CPU_CONV_WINOGRAD_H
 #define CLD_CPU_CONV_WINOGRAD_H
 

@@ -17,7 +17,7 @@ typedef struct row_parts {
     int64_t dim, k;
 } row_parts;
 
-/* The first k rows, or zeros where there are fewer. columns: the centroids transposed, (dim, k), for assign(). A block takes
+/* The first k rows, or zeros if there are fewer. columns: the centroids transposed, (dim, k), for assign(). A block takes
  * part blockIdx.y. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)

@@ -3,7 +3,7 @@
 --
 --   local seen = cld.diagnostics.views(q1, q2)               -- {alignment =, uniformity =}, tensors without dimensions
 --   local rank = cld.diagnostics.rank { net = net, set = train, augment = view }      -- a number, at an epoch's end
---   run:diagnose { effective_rank = rank }                   -- printed, logged, and told where it shows a collapse
+--   run:diagnose { effective_rank = rank }                   -- printed, logged, and told if it shows a collapse
 --
 -- alignment and uniformity belong into a step: some small launches, nothing read back. The rank is of 512 images; its
 -- eigenvalues are found on the host.
@@ -108,7 +108,7 @@ local MOST = 512 -- rows of the matrix whose eigenvalues are sought: 0.05 s
 --- effective_rank(x (n, d)) -> exp of the entropy of x's singular values, taken as shares of their sum (Roy and
 -- Vetterli, 2007; as a measure of pretrained features RankMe: Garrido et al., ICML 2023): from 1 (all rows are
 -- multiples of one) to the smaller of n and d. Not centred. Of more than 512 rows and dimensions the first 512 rows
--- count. 0 where x is zero, NaN where it is not finite.
+-- count. 0 if x is zero, NaN if it is not finite.
 function diagnostics.effective_rank(x)
   check_rows("diagnostics.effective_rank", x)
   local _ <close> = no_grad()
@@ -134,7 +134,7 @@ end
 
 local chosen = setmetatable({}, { __mode = "k" }) -- {set = {count = subset}}: a damaged image is named once
 
--- So many images of the set, spread over it evenly: class after class, where it is in that order.
+-- So many images of the set, spread over it evenly: class after class, if it is in that order.
 local function some(set, count)
   if #set <= count then return set end
   chosen[set] = chosen[set] or {}

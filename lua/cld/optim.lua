@@ -57,7 +57,7 @@ end
 -- cannot be followed, or a step that cannot be made ends what begin began, and nothing but the gradients has changed.
 --
 -- A step's lr, a number or a tensor of one element, is for all groups; a step without one takes the group's, or .lr,
--- which may be assigned. clip: the gradients are scaled down to that common norm where they exceed it. .grad_norm is
+-- which may be assigned. clip: the gradients are scaled down to that common norm if they exceed it. .grad_norm is
 -- their norm before that in the last step with clip or grad_norm = true (f32 of no dimension, the same tensor always):
 -- NaN if that was not made, or there was none.
 --
@@ -68,7 +68,7 @@ end
 --
 -- .groups is a list of tables {params =, every setting =} to read. :zero_grad(), :state_dict(),
 -- :load_state_dict(state). The state: of parameter i, counted through all groups, "momentum.<i>" (sgd, lars), or
--- "exp_avg.<i>" and "exp_avg_sq.<i>" (adam, adamw), empty tensors where it has none yet; "step.<i>", where the rule
+-- "exp_avg.<i>" and "exp_avg_sq.<i>" (adam, adamw), empty tensors if it has none yet; "step.<i>", where the rule
 -- counts the steps made with it (adam, adamw, and sgd with dampening; i64); "groups" (i64), the number of parameters
 -- in each; "skipped"; and once there was a step in fp16 "loss_scale" and "good_steps".
 for name, new in pairs(functional.rules) do

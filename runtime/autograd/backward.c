@@ -238,7 +238,7 @@ static bool is_waiting(const plan *p, const cld_tensor *leaf) {
     return false;
 }
 
-/* The casts of `count` of one device, in few launches where it has such. */
+/* The casts of `count` of one device, in few launches if it has such. */
 static cld_status cast_all(const waiting *w, cld_array *to, cld_array *from, int count) {
     const cld_backend *device = cld_device(w[0].leaf);
     for (int i = 0; i < count; i++) {

@@ -40,7 +40,7 @@ typedef struct cld_op {
     /* (optional) output 0 again, from what was saved: for nodes marked rebuildable */
     cld_tensor *(*rebuild)(cld_node *n);
     /* (optional) Does backward take the sum of two gradients as its terms? Then dout has twice as many entries, and
-     * dout[outputs + i], where it is not NULL, is to be added to dout[i]: no pass over memory adds them up before. */
+     * dout[outputs + i], if it is not NULL, is to be added to dout[i]: no pass over memory adds them up before. */
     bool (*takes_terms)(const cld_node *n);
 } cld_op;
 
@@ -105,7 +105,7 @@ cld_tensor *cld_node_saved_kept(cld_node *n, int slot);
  * cld_backward_deferring says so; destroy(context) always. This is how a memory bank is updated after the gradient has
  * used the old rows. */
 cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(void *context), void *context);
-/* What cld_deferred_run was given, borrowed; fn changes nothing where it is 0. NULL: no condition. */
+/* What cld_deferred_run was given, borrowed; fn changes nothing if it is 0. NULL: no condition. */
 cld_tensor *cld_backward_condition(void);
 
 /* ---- for users of the tape ---- */

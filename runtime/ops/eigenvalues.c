@@ -11,7 +11,7 @@
 #define NOTHING (DBL_MIN / DBL_EPSILON) /* a square, beside the matrix's largest value, 1 */
 
 /* Of the n values x, the reflection I - 2 v v' / (v' v) that leaves x[0] alone not zero: v in place of x, and what
- * becomes of x[0]. `scale` is 2 / (v' v), or 0 where there is nothing to do. */
+ * becomes of x[0]. `scale` is 2 / (v' v), or 0 if there is nothing to do. */
 static double reflection(double *x, int64_t n, double *scale) {
     double rest = 0;
     for (int64_t i = 1; i < n; i++) rest += x[i] * x[i];
@@ -80,7 +80,7 @@ static bool is_small(const double *d, const double *off, int64_t k) {
     return fabs(off[k]) <= DBL_EPSILON * fmax(fabs(d[k]) + fabs(d[k + 1]), DBL_EPSILON);
 }
 
-/* d becomes the eigenvalues. False where they are not found in 60 steps for each: no finite matrix is known to need
+/* d becomes the eigenvalues. False if they are not found in 60 steps for each: no finite matrix is known to need
  * more than some. */
 static bool diagonalize(double *d, double *off, int64_t n) {
     int64_t last = n - 1;

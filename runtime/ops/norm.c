@@ -185,7 +185,7 @@ static cld_tensor *in_f32(cld_tensor *x, cld_tensor *residual, cld_tensor *weigh
     return y ? cld_cast(y, x->a.dtype) : NULL;
 }
 
-/* To keep an output, where that is worth more than its memory. */
+/* To keep an output, if that is worth more than its memory. */
 static bool has_room(const cld_backend *device) {
     if (!(device->conv->keeps_below > 0)) return false;
     cld_memory_info memory = device->memory->info();

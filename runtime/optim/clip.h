@@ -7,7 +7,7 @@
 
 /* The Euclidean norm of all gradients of the parameters together, as it was before they are multiplied in place by
  * min(1, max_norm / (norm + 1e-6)), as PyTorch's clip_grad_norm_. Of no dimension, on the gradients' device, f64 if they
- * all are, else f32; 0 where there is no gradient. Two launches; nothing waits. An error where the gradients are multiplied
+ * all are, else f32; 0 if there is no gradient. Two launches; nothing waits. An error if the gradients are multiplied
  * by an optimizer's loss scale: then the step itself clips. */
 cld_tensor *cld_clip_grad_norm(cld_tensor *const *params, int count, double max_norm);
 

@@ -13,7 +13,7 @@ typedef struct cld_loss_scale {
     cld_tensor *good;  /* i32: steps made since it last changed */
 } cld_loss_scale;
 
-cld_status cld_loss_scale_start(cld_loss_scale *s, const cld_backend *device); /* where it has not */
+cld_status cld_loss_scale_start(cld_loss_scale *s, const cld_backend *device); /* if it has not */
 void cld_loss_scale_drop(cld_loss_scale *s);
 /* The gradient that the loss begins with: weight times the scale. */
 cld_tensor *cld_loss_scale_gradient(const cld_loss_scale *s, const cld_tensor *loss, double weight);

@@ -26,7 +26,7 @@ typedef struct cld_rule_setting {
     const char *name; /* PyTorch's */
     cld_rule_setting_kind kind;
     size_t offset;     /* in cld_rule_settings */
-    const char *label; /* in print(optimizer), where it is not the default; NULL: never */
+    const char *label; /* in print(optimizer), if it is not the default; NULL: never */
     bool always;       /* there too (not of a switch) */
 } cld_rule_setting;
 
@@ -99,7 +99,7 @@ cld_optimizer *cld_optimizer_new(const cld_optim_rule *rule, cld_tensor *const *
                                  const cld_optim_group *groups, int group_count, double lr);
 void cld_optimizer_free(cld_optimizer *s);
 cld_status cld_optimizer_set_lr(cld_optimizer *s, double lr);
-/* The group's rate in a step that was given lr, NaN where it was given none. */
+/* The group's rate in a step that was given lr, NaN if it was given none. */
 double cld_optimizer_rate(const cld_optimizer *s, const cld_optim_group *g, double lr);
 
 /* ---- a step ---- */
@@ -115,7 +115,7 @@ typedef struct cld_step_params {
 
 /* Drops the gradients: .grad is NULL. Ends what begin began. */
 void cld_optimizer_zero_grad(cld_optimizer *s);
-/* From the gradients at hand. An error where they are multiplied by the loss scale: finish alone divides by it. */
+/* From the gradients at hand. An error if they are multiplied by the loss scale: finish alone divides by it. */
 cld_status cld_optimizer_step(cld_optimizer *s, const cld_step_params *p);
 
 /* ---- accumulate.c: a step from losses ---- */
@@ -137,7 +137,7 @@ cld_tensor *cld_optimizer_minimize(cld_optimizer *s, cld_tensor *loss, const cld
 
 /* ---- for these files ---- */
 
-/* made: nothing changes where it is 0, or NULL. scale: of the gradients at hand, or NULL. */
+/* made: nothing changes if it is 0, or NULL. scale: of the gradients at hand, or NULL. */
 cld_status cld__optimizer_step(cld_optimizer *s, const cld_step_params *p, cld_tensor *made,
                                const cld_tensor *scale);
 cld_status cld__optimizer_check_step(const cld_optimizer *s, const cld_step_params *p);
@@ -156,7 +156,7 @@ typedef struct cld_optimizer_state {
 /* Go on from it, with copies. What is there is written in place, since a captured graph writes to it. Where something does
  * not fit nothing has changed. */
 cld_status cld_optimizer_load(cld_optimizer *s, const cld_optimizer_state *state);
-/* The count of steps made with parameter i, a view without dimensions; NULL where it is not kept, without an error. */
+/* The count of steps made with parameter i, a view without dimensions; NULL if it is not kept, without an error. */
 cld_tensor *cld_optimizer_steps(const cld_optimizer *s, int i);
 cld_counting cld_optimizer_counting(const cld_optimizer *s, int i);
 

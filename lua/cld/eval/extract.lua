@@ -143,7 +143,7 @@ function extract.raise_not_finite(odd, count)
   user_error.raise("%s: the checkpoint has diverged, or the precision is too low", problem)
 end
 
--- Sums up tensors of no dimension, where they are.
+-- Sums up tensors of no dimension, on their device.
 local function add(sum, x)
   if not sum then return x end
   local _ <close> = sum

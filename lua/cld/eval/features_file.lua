@@ -1,5 +1,5 @@
 --- Features as files: NAME.npy, f32 (images, dim), and NAME.txt, the images' paths, one a line, in the order of the
--- rows. Both are put in their places as a whole, the .npy last: where it is, the rest is.
+-- rows. Both are put in their places as a whole, the .npy last: once it is there, so is the rest.
 local core = require "cld.core"
 local data = require "cld.data"
 local extract = require "cld.eval.extract"
@@ -61,7 +61,7 @@ function features_file.open(name, set)
 end
 
 -- The positions, from 1, of rows whose image is the one that is due: of another, which took an unreadable one's place,
--- the features are written where it is due itself.
+-- the features are written when its own turn comes.
 local function due(self, index)
   local rows = {}
   for i, at in ipairs(index:totable()) do

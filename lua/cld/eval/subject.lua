@@ -67,7 +67,7 @@ function subject.view(opt, about)
   return augment.center { size = size }
 end
 
---- layer(opt, net, about[, usual]) -> --layer, or where that is auto `usual`, or else what the heads see if the network
+--- layer(opt, net, about[, usual]) -> --layer, or if that is auto `usual`, or else what the heads see if the network
 -- says what that is, and its first output if not.
 function subject.layer(opt, net, about, usual)
   local last = extract.last_layer(net)

@@ -45,7 +45,7 @@ local function state_of(value)
   return next(state) and state
 end
 
--- An average of another network, that is: the weights to take only where there are no others.
+-- An average of another network, that is: the weights to take only if there are no others.
 local function is_average(name)
   for _, word in ipairs { "encoder_k", "ema", "momentum", "teacher", "target" } do
     if name:find(word, 1, true) then return true end
@@ -66,7 +66,7 @@ local function trunk_prefix(state)
   return best
 end
 
--- The state dict of the file, where it stands ("" is the whole), and the prefix of its trunk.
+-- The state dict of the file, its place in it ("" is the whole), and the prefix of its trunk.
 local function find_state(value)
   local places = { "state_dict", "model", "net" }
   local known = { state_dict = true, model = true, net = true }

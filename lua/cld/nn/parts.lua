@@ -29,11 +29,11 @@ local parts = {}
 -- By coroutine: one that yields takes its own along, and gives nobody else's away.
 local held = setmetatable({}, { __mode = "k" })
 
---- nn.parts() -> {views =, blocks =, unit =}, and where they come in groups done, rows and total; or nil: the batch is
+--- nn.parts() -> {views =, blocks =, unit =}, and of a batch in groups done, rows and total; or nil: the batch is
 -- one part. The table is to be read only.
 function parts.current() return held[coroutine.running()] end
 
---- The same in a word, which differs where they differ.
+--- The same in a word, which differs if they differ.
 function parts.described()
   local now = parts.current()
   if not now then return "whole" end

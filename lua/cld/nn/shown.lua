@@ -68,7 +68,7 @@ end
 
 local function with_facts(self, facts) return facts == "" and self._name or ("%s(%s)"):format(self._name, facts) end
 
--- "3 x bottleneck(64 -> 256, ...)", where there are several children, all of one class; else nil.
+-- "3 x bottleneck(64 -> 256, ...)", if there are several children, all of one class; else nil.
 local function alike(children)
   if #children < 2 or children[1].kind ~= "module" then return nil end
   local first, same = children[1].value, true

@@ -141,7 +141,7 @@ local function restore_object(loaded, name, object)
   return ("'%s': %s"):format(name, caller.without_place(message))
 end
 
--- How a network that does not fit was made: "a resnet34 { ... } here, a resnet18 { ... } in it" where that differs, or
+-- How a network that does not fit was made: "a resnet34 { ... } here, a resnet18 { ... } in it" if that differs, or
 -- nil; and what the checkpoint says of it.
 local function difference(theirs, object)
   local known, own = pcall(described.of, object)

@@ -5,7 +5,7 @@
 --   test_view  the steps that turn an image into the network's input, where the recipe has said it
 --   layer      "instance" or "features": what the recipe compares (cld.eval.knn)
 --   knn        {k =, temperature =}: how
---   source     of a run on a frozen network: where that came from {path, layout, epoch, published, data = the options
+--   source     of a run on a frozen network: its origin {path, layout, epoch, published, data = the options
 --              that name its images}
 local augment = require "cld.augment"
 local caller = require "cld.caller"
