@@ -16,13 +16,38 @@
 
 /* ---- without an editor --------------------------------------------------------------------------------- */
 
-/* As the editor's read, but that Ctrl-C gives up the whole line in the terminal already: what comes is EINTR. */
+/* Print the prompt and wait until a terminal has something to read; false after Ctrl-C. Signals are blocked from before
+ * the prompt is seen until then: one that came between the prompt and the read would not end the read. */
+static bool plain_wait(const char *prompt) {
+    int number = 0;
+    cldL_wait_begin();
+    fputs(prompt, stdout);
+    fflush(stdout);
+    while (number != SIGINT && (number = cldL_wait_key()))
+        if (number != SIGINT && number != SIGCONT && number != SIGWINCH) cldL_wait_obey(number);
+    cldL_wait_end();
+    return number != SIGINT;
+}
+
+static int plain_gave_up(lua_State *L) {
+    putchar('\n');
+    lua_pushboolean(L, 0);
+    return 1;
+}
+
+/* As the editor's read, but that Ctrl-C gives up the whole line in the terminal already: what comes is EINTR when the
+ * read has begun. */
 static int plain_read(lua_State *L) {
     char piece[512];
     luaL_Buffer text;
     bool any = false;
-    fputs(luaL_checkstring(L, 1), stdout);
-    fflush(stdout);
+    const char *prompt = luaL_checkstring(L, 1);
+    if (isatty(STDIN_FILENO)) {
+        if (!plain_wait(prompt)) return plain_gave_up(L);
+    } else {
+        fputs(prompt, stdout);
+        fflush(stdout);
+    }
     luaL_buffinit(L, &text);
     errno = 0;
     while (fgets(piece, sizeof piece, stdin)) {
@@ -35,10 +60,9 @@ static int plain_read(lua_State *L) {
     luaL_pushresult(&text);
     if (gave_up) {
         clearerr(stdin);
-        putchar('\n');
-        lua_pushboolean(L, 0);
-    } else if (!any)
-        lua_pushnil(L);
+        return plain_gave_up(L);
+    }
+    if (!any) lua_pushnil(L);
     return 1;
 }
 
@@ -101,7 +125,10 @@ int cldL_open_terminal(lua_State *L) {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     lua_settop(L, 1);
     cldL_set_session(true);
-    if (isatty(STDIN_FILENO)) survive_interrupts();
+    if (isatty(STDIN_FILENO)) {
+        survive_interrupts();
+        setvbuf(stdin, NULL, _IONBF, 0); /* plain_wait sees what the terminal has, not what a buffer would */
+    }
     luaL_newlib(L, functions);
     bool editing = cldL_open_editor(L);
     lua_settop(L, 2);
