@@ -49,14 +49,14 @@ int cldL_raise(lua_State *L);
 void cldL_set_named(lua_State *L, const luaL_Reg *functions);
 /* The name of such a function, from within; NULL in any other. */
 const char *cldL_name(lua_State *L);
-/* 1 result, already on the stack: raises where it is NULL. */
+/* 1 result, already on the stack: raises if it is NULL. */
 int cldL_result(lua_State *L, const void *result);
 /* No result: raises unless CLD_OK. */
 void cldL_check_status(lua_State *L, cld_status status);
 /* What every save ends with: an error is raised; what else the writer has to say goes to stderr. */
 void cldL_check_saved(lua_State *L, cld_status status);
 
-/* An error where there are more than that many arguments: nothing is ignored silently. */
+/* An error if there are more than that many arguments: nothing is ignored silently. */
 void cldL_check_count(lua_State *L, int most);
 /* true or false; the fallback for none or nil. */
 bool cldL_check_flag(lua_State *L, int arg, bool fallback);
@@ -75,7 +75,7 @@ int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]);
 double cldL_field_number(lua_State *L, int arg, const char *name, double fallback);
 lua_Integer cldL_field_integer(lua_State *L, int arg, const char *name, lua_Integer fallback);
 bool cldL_field_boolean(lua_State *L, int arg, const char *name, bool fallback);
-/* These two leave the value, where there is one, on the stack: a metamethod may have made it for this call. */
+/* These two leave the value, if there is one, on the stack: a metamethod may have made it for this call. */
 const char *cldL_field_string(lua_State *L, int arg, const char *name, const char *fallback);
 cld_tensor *cldL_field_tensor(lua_State *L, int arg, const char *name); /* NULL where absent */
 /* The tensors of the list at arg, at least one; they stay on the stack, on top of their array. */

@@ -6,7 +6,7 @@
 #include "runtime/tensor/device.h"
 
 /* devices() -> {{name = "NVIDIA H200", memory = bytes, capability = "9.0", multiprocessors = 132}, ...}; the empty list
- * and the reason where there are none */
+ * and the reason if there are none */
 static int cuda_devices(lua_State *L) {
     int count;
     cldL_check_count(L, 0);

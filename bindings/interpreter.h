@@ -23,10 +23,10 @@ void cldL_track_coroutines(lua_State *L);
 /* Lua function: takes the completer, returns the table through which lua/cld/repl.lua talks to the terminal. */
 int cldL_open_terminal(lua_State *L);
 
-/* Puts read and remember into the table at 2; false where there can be no editor. The completer is at 1. */
+/* Puts read and remember into the table at 2; false if there can be no editor. The completer is at 1. */
 bool cldL_open_editor(lua_State *L);
 
-/* Between begin and end, wait_key returns 0 where a key can be read, or the number of a signal that came first: of
+/* Between begin and end, wait_key returns 0 when a key can be read, or the number of a signal that came first: of
  * Ctrl-C, stop, continue, resize, or one of those that end a process. wait_obey lets it do what it does by itself,
  * and returns where the process goes on. */
 void cldL_wait_begin(void);

@@ -37,7 +37,7 @@ static const char version[] =
     "print(('" PROGRAM " %s (%s) on %s, %s'):format(v.cldlua, v.commit, v.lua, v.cpu_library))";
 
 typedef struct command_line {
-    int argc, script; /* script: its index in argv, argc where there is none */
+    int argc, script; /* script: its index in argv, argc if there is none */
     char **argv;
     bool interactive, version, execute, ignore_environment, help;
     const char *bad; /* the option that is not one, or lacks its argument */

@@ -115,7 +115,7 @@ static int nn_block_count(lua_State *L) {
     return 1;
 }
 
-/* join_rows({a, b, ...}): as cat, without a copy where they lie one after the other in one memory, off the tape */
+/* join_rows({a, b, ...}): as cat, without a copy if they lie one after the other in one memory, off the tape */
 static int nn_join_rows(lua_State *L) {
     int count;
     lua_settop(L, 1);

@@ -105,7 +105,7 @@ static int optimizer_gc(lua_State *L) {
 
 /* ---- steps ----------------------------------------------------------------------------------------------- */
 
-/* The tensor in the field lr, which the table keeps; NULL where there is a number or nothing. */
+/* The tensor in the field lr, which the table keeps; NULL if there is a number or nothing. */
 static cld_tensor *lr_tensor(lua_State *L, int arg) {
     if (!lua_istable(L, arg)) return NULL;
     lua_getfield(L, arg, "lr");

@@ -1,5 +1,5 @@
 /* The terminal as lua/cld/repl.lua sees it: reading a line, the history, stoppable calls. What the session does
- * with a line is Lua's business. Lines are edited where there can be an editor (repl_edit.c).
+ * with a line is Lua's business. Lines are edited if there can be an editor (repl_edit.c).
  */
 #include "bindings/interpreter.h"
 #include "runtime/core/process.h"
@@ -87,14 +87,14 @@ static void survive_interrupts(void) {
 
 /* ---- files --------------------------------------------------------------------------------------------- */
 
-/* make_folder(path): with the folders above it, for the user's eyes only; true where it is there now. */
+/* make_folder(path): with the folders above it, for the user's eyes only; true if it is there now. */
 static int make_folder(lua_State *L) {
     bool created;
     lua_pushboolean(L, cld_make_folder(luaL_checkstring(L, 1), 0700, &created) == CLD_OK);
     return 1;
 }
 
-/* make_file(path): a plain file for the user's eyes only, its content kept; true where it can be read and written.
+/* make_file(path): a plain file for the user's eyes only, its content kept; true if it can be read and written.
  * Never waits, as opening a pipe would. */
 static int make_file(lua_State *L) {
     struct stat status;

@@ -27,7 +27,7 @@ static int resume(lua_State *L, lua_State *co, int arguments) {
     return results;
 }
 
-/* Run its pending __close; the status, and where that is an error, its message on co. */
+/* Run its pending __close; the status, and if that is an error, its message on co. */
 static int shut(lua_State *L, lua_State *co) {
     lua_State *before = cldL_switch(co);
 #if LUA_VERSION_RELEASE_NUM >= 50406

@@ -192,7 +192,7 @@ int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]) {
 
 /* ---- fields of option tables --------------------------------------------------------------------------------- */
 
-/* Pushes the field; false (and nothing pushed) where it is absent. */
+/* Pushes the field; false (and nothing pushed) if it is absent. */
 static bool push_field(lua_State *L, int arg, const char *name) {
     if (lua_isnoneornil(L, arg)) return false;
     luaL_checktype(L, arg, LUA_TTABLE);

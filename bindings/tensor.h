@@ -60,7 +60,7 @@ void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg);
 /* tensor_view.c: one of x's dimensions at arg, or a table of them; returns how many. */
 int cldL_check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MAX_DIMS]);
 
-/* y at 2 times the alpha at 3, where there is one: takes its place. */
+/* y at 2 times the alpha at 3, if there is one: takes its place. */
 void cldL_scale_operand(lua_State *L);
 /* The tensor at 1 clamped to the bounds at 2 and 3, on top of the stack. */
 cld_tensor **cldL_clamp(lua_State *L);

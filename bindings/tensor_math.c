@@ -194,7 +194,7 @@ static int math_long(lua_State *L) { return cast_to(L, CLD_I64); }
 static int math_int(lua_State *L) { return cast_to(L, CLD_I32); }
 static int math_byte(lua_State *L) { return cast_to(L, CLD_U8); }
 
-/* x on the device, itself where it is there already. */
+/* x on the device, itself if it is there already. */
 static int move_to(lua_State *L, const cld_backend *device) {
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     if (cld_device(x) != device && cld_needs_grad(&x, 1))

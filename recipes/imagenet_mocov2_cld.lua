@@ -76,7 +76,7 @@ local step = cld.graph(function(views, rate)
     sgd:add(loss, part.count / #key)
     told:add(values, q, part.count)
   end
-  local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 where a loss is not finite: nothing changes then
+  local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 if a loss is not finite: nothing changes then
   queue:enqueue(key, made)
   return told:means { grad_norm = sgd.grad_norm }
 end, { enabled = opt.graph, device = opt.device })

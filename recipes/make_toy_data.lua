@@ -156,7 +156,7 @@ local function batch(count)
 end
 
 local function write_cifar()
-  writer.folder(opt.out, opt.layout) -- where it cannot be made, that is told before the work
+  writer.folder(opt.out, opt.layout) -- if it cannot be made, that is told before the work
   local names = {}
   for i, texture in ipairs(textures) do names[i] = texture[1] end
   local train, test = batch(opt.train), batch(opt.test)

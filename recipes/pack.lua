@@ -106,7 +106,7 @@ local function npy_header(count)
   return "\x93NUMPY\1\0" .. string.pack("<I2", room) .. text .. (" "):rep(room - 1 - #text) .. "\n"
 end
 
--- The images come last into their place: where they are, the rest is.
+-- The images come last into their place: if they are there, the rest is.
 local function write_npy(set, files, each)
   local images <close> = user_error.call(cld.io.writer, files.images)
   local labels = {}

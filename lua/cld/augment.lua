@@ -93,7 +93,7 @@ end
 
 -- ---- lists ------------------------------------------------------------------
 
---- A list of steps: list[i], #list, table.insert and table.remove. Edited, it is checked where it is used next.
+--- A list of steps: list[i], #list, table.insert and table.remove. Edited, it is checked when it is used next.
 local List = { __name = "cld.augment.list" }
 List.__index = List
 

@@ -27,7 +27,7 @@ end
 
 local encode
 
--- Items on one line, or each on its own where there is an indent.
+-- Items on one line, or each on its own if there is an indent.
 local function enclose(open, items, close, indent, depth)
   if #items == 0 then return open .. close end
   if not indent then return open .. table.concat(items, ",") .. close end

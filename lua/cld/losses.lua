@@ -156,7 +156,7 @@ end
 
 --- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain. Keys are not looked at:
 -- after a step that was skipped for a loss that is not finite they do not belong here, since one NaN among them makes
--- every loss NaN until its row is replaced. So give what sgd:step returned as `made`: nothing changes where it is 0.
+-- every loss NaN until its row is replaced. So give what sgd:step returned as `made`: nothing changes if it is 0.
 function MocoQueue:enqueue(keys, made)
   caller.call("enqueue", functional.enqueue, self.memory, self.pointer, keys, made)
 end

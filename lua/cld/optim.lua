@@ -62,7 +62,7 @@ end
 -- NaN if that was not made, or there was none.
 --
 -- In the precision fp16 losses are multiplied by .loss_scale, so that small gradients do not vanish, and the step
--- divides by it: it starts at 65536, doubles after 2000 good steps and is halved where a gradient is not finite in
+-- divides by it: it starts at 65536, doubles after 2000 good steps and is halved when a gradient is not finite in
 -- the end, in which case the step is not made, no row of a memory bank changes, and it is counted as skipped. Until
 -- the next step .grad holds the larger values, which :step() and clip_grad_norm refuse.
 --

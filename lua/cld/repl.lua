@@ -27,7 +27,7 @@ local function history_path(terminal)
   return path and terminal.make_file(path) and path or nil
 end
 
--- Read what earlier sessions left; the file is cut to its last lines where it has grown to twice what is kept.
+-- Read what earlier sessions left; the file is cut to its last lines when it has grown to twice what is kept.
 local function load_history(terminal, path)
   local file = path and open(path)
   if not file then return end
@@ -70,7 +70,7 @@ local function prompt(name, default)
   return ok and text or default
 end
 
--- The next chunk; false where it has an error or was given up; nil at the end of the input.
+-- The next chunk; false if it has an error or was given up; nil at the end of the input.
 local function read_chunk(terminal, path)
   local line = terminal.read(prompt("_PROMPT", "> "))
   local text = line and sub(line, 1, 1) == "=" and "return " .. sub(line, 2) or line -- as lua takes it since 5.0

@@ -34,7 +34,7 @@
 --
 -- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings: what
 -- --threads 0 stood for is stored, and a resumed run takes it again unless it is given another. On a machine with fewer
--- cores too, where that is slower than need be: it says so, and --threads trades the last bits for speed.
+-- cores too, if that is slower than need be: it says so, and --threads trades the last bits for speed.
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 local data_loader = require "cld.data.loader"

@@ -37,7 +37,7 @@ local function bare(word) return (word:gsub("^%-+", "")) end
 
 local function letters(word) return (word:lower():gsub("[-_]", "")) end
 
--- Letters to change; 0 where the name begins with the word, at most 1 where one holds the other, the less the longer
+-- Letters to change; 0 if the name begins with the word, at most 1 if one holds the other, the less the longer
 -- it is. Leading dashes are none of either.
 local function distance(word, name)
   word, name = bare(word), bare(name)
@@ -48,7 +48,7 @@ local function distance(word, name)
   return core.system.edit_distance(word, name)
 end
 
---- "; did you mean 'epochs'?", or nothing where no name is near.
+--- "; did you mean 'epochs'?", or nothing if no name is near.
 function user_error.hint(word, names)
   local best, least = nil, math.huge
   for _, name in ipairs(names) do

@@ -20,7 +20,7 @@
  *     }
  *
  * Conventions. backward ASSIGNS din[i] a new reference for every i with cld_node_needs(n, i), and leaves the others
- * NULL; the engine sums where a tensor was used twice. dout[i] is NULL where no gradient reached output i. backward
+ * NULL; the engine sums if a tensor was used twice. dout[i] is NULL if no gradient reached output i. backward
  * runs with recording off, so it may call ops freely. Gradients have the dtype and shape of what they belong to; those of
  * leaves may have another floating-point dtype and any layout: they are cast together when all have come.
  * Saved tensors are dropped as backward passes them; saved outputs make no cycle (they are saved off the tape).
@@ -110,7 +110,7 @@ cld_tensor *cld_backward_condition(void);
 
 /* ---- for users of the tape ---- */
 
-/* Whether ops are recorded: what the newest scope says that has not ended, true where there is none. Scopes may end in
+/* Whether ops are recorded: what the newest scope says that has not ended, true if there is none. Scopes may end in
  * any order, so one that was forgotten ends without a trace. */
 typedef struct cld_grad_scope {
     struct cld_grad_scope *outer;

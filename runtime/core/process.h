@@ -53,7 +53,7 @@ typedef struct cld_host {
 } cld_host;
 cld_host cld_host_facts(void);
 
-/* Standard output's width; 80 where it is no terminal or does not say. */
+/* Standard output's width; 80 if it is no terminal or does not say. */
 int cld_terminal_columns(void);
 /* Standard output is a terminal that moves its cursor when it is told to: TERM is set, and neither "dumb" nor "unknown"
  * (an editor's shell window, a CI's pseudo-terminal). */

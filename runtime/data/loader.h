@@ -50,7 +50,7 @@ typedef struct cld_epoch_rest {
 /* What an epoch has from the image at place first_image of its order on (0: the whole of it). Checks every setting: the
  * error is the first that makes no sense, with what would. */
 cld_status cld_loader_rest(cld_epoch_rest *out, const cld_loader *l, int64_t first_image);
-/* *out: the images on that device, where it makes views itself and they take no more than half of its free memory; else
+/* *out: the images on that device, if it makes views itself and they take no more than half of its free memory; else
  * NULL, and the host reads them. */
 cld_status cld_loader_resident(cld_tensor **out, const cld_dataset *set, const cld_backend *device);
 

@@ -21,7 +21,7 @@ cld_status cld_graph_begin(const cld_backend *device); /* one at a time in the p
 bool cld_graph_capturing(void);
 /* What was recorded since begin; it has not been done once. On failure too the capture is over. */
 cld_graph *cld_graph_end(void);
-void cld_graph_abandon(void); /* the end of a capture that failed; nothing where there is none */
+void cld_graph_abandon(void); /* the end of a capture that failed; nothing if there is none */
 
 cld_status cld_graph_replay(cld_graph *g);
 void cld_graph_free(cld_graph *g);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 /* jansson 2.14 does not look whether the buffer of the token that it reads has grown, and ends the process by an assertion
- * where a number did not fit. Such a buffer, whose size is a power of two, gets its memory from here then; the next block
+ * when a number did not fit. Such a buffer, whose size is a power of two, gets its memory from here then; the next block
  * of any other size fails in the open. Enough for numbers of 4095 digits. */
 static _Thread_local char reserve[8192] __attribute__((aligned(16)));
 static _Thread_local size_t reserved;

@@ -8,7 +8,7 @@
 --   set.images         u8 (N, H, W, 3), where all of them lie in memory; else nil
 --   set.paths          the files, in order, if there are files; else nil
 --   set:read(i)        image i, counted from 1: u8 (H, W, 3), and its label. On the caller's thread
---   set:size()         height and width of every image; nil where they differ, or are not known
+--   set:size()         height and width of every image; nil if they differ, or are not known
 --   set.digest         of files: an integer that tells which ones they are, by their names and labels; else nil
 --   set.name           for messages
 --   set.reading        {decode =, max_bad =, strict =}: what its loaders do unless they are told otherwise; or nil

@@ -66,7 +66,7 @@ function extract.layer(name, net, layer)
   return layers[layer]
 end
 
---- The layer that a linear classifier sees: what the heads see, where a network says what that is.
+--- The layer that a linear classifier sees: what the heads see, if a network says what that is.
 function extract.last_layer(net) return has_features(net) and "features" or "instance" end
 
 local function branch_of(name, net, options)

@@ -20,7 +20,7 @@ end
 
 local function base_of(name) return (name:gsub("%.npy$", "")) end
 
---- Raises where a file of that name is there, unless `force`.
+--- Raises if a file of that name is there, unless `force`.
 function features_file.check_absent(name, force)
   for _, ending in ipairs(force and {} or { ".npy", ".txt" }) do
     local path = base_of(name) .. ending

@@ -4,7 +4,7 @@
 -- What a field is, is decided when it is assigned:
 --   a module                                  is a child;
 --   nn.parameter(t), nn.buffer(t)             are that, wherever they are assigned;
---   another tensor off the tape               is a parameter where it requires a gradient, else a buffer, if it is
+--   another tensor off the tape               is a parameter if it requires a gradient, else a buffer, if it is
 --                                             assigned inside `build` or to the name of a member; elsewhere (a value
 --                                             that forward keeps) it is a plain field;
 --   a tensor on the tape, and anything else   is a plain field.

@@ -52,9 +52,9 @@ groups.training = group {
     .. " before", choices = { "auto", "fp32", "tf32", "bf16", "fp16" } },
   { "graph",       true,   "capture the training step as a CUDA graph" },
   { "runs",        "runs", "folder of the run folders", nonempty = true },
-  { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered where it exists" },
+  { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered if it exists" },
   { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"
-    .. " where there is none a new one. It goes on where it stands in epochs, whatever batch size, epochs or schedule"
+    .. " if there is none a new one. It goes on where it stands in epochs, whatever batch size, epochs or schedule"
     .. " are given anew", value = "optional" },
   { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000 },
   { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0 },

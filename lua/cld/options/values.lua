@@ -32,7 +32,7 @@ function values.expected(d)
   return text .. (range:find "^at" and " of " or " ") .. range
 end
 
---- "120, 160" -> {120, 160}; nil where they are not positive, ascending integers, at least one.
+--- "120, 160" -> {120, 160}; nil if they are not positive, ascending integers, at least one.
 function values.integers(text)
   local list = {}
   for word in (text .. ","):gmatch "%s*(.-)%s*," do

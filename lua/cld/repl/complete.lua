@@ -73,7 +73,7 @@ local function last_step(text)
   if key and not find(before, "[%w_]$") then return before, key, true end
 end
 
--- The value of such a text; nil where it is nothing that can be looked at, such as a call or a literal.
+-- The value of such a text; nil if it is nothing that can be looked at, such as a call or a literal.
 local function value_of(text)
   local before, key, is_name = last_step(text)
   if not before then return nil end
@@ -84,7 +84,7 @@ local function value_of(text)
   return lookup(_G, key)
 end
 
--- "a.b:c" before the cursor: the value of a.b, ":" and "c"; nil where there is nothing to complete.
+-- "a.b:c" before the cursor: the value of a.b, ":" and "c"; nil if there is nothing to complete.
 local function parse(text)
   local before, stem = match(text, "^(.-)([%w_]*)$")
   if find(stem, "^%d") then return nil end

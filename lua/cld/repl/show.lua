@@ -30,7 +30,7 @@ end
 
 local content
 
--- A table inside a table: whole where that is short, else how much is in it.
+-- A table inside a table: whole if that is short, else how much is in it.
 local function brief_table(value, depth)
   local count = 0
   for _ in next, value do count = count + 1 end

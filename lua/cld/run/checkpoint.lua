@@ -20,7 +20,7 @@ local function has_state(value)
   return ok and method ~= nil
 end
 
---- `value` where it has a state_dict; an object where it is a tensor (whose state is {value = tensor}) or a table
+--- `value` if it has a state_dict; an object if it is a tensor (whose state is {value = tensor}) or a table
 -- {name = tensor}: restored in place. Nil for anything else.
 function checkpoint.object(value)
   if has_state(value) then return value end

@@ -1,4 +1,4 @@
---- Where a run lives. A fresh run without a name takes the recipe's, numbered where that is taken: npid, npid-2, ...
+--- Where a run lives. A fresh run without a name takes the recipe's, numbered if that is taken: npid, npid-2, ...
 -- A folder is taken once a run has trained in it (it has a log) or while one is using it (it is locked); one that a
 -- run has made and left empty, because it failed before its first epoch, goes with the run. A folder that holds a
 -- checkpoint is never started afresh.
@@ -14,7 +14,7 @@ local folder = {}
 --- The file that a run resumes from.
 folder.checkpoint = "checkpoint.safetensors"
 
--- The recipe's name: the script that was started (where there is one), without folder and ending.
+-- The recipe's name: the script that was started (if there is one), without folder and ending.
 local function recipe_name()
   local script = arg and arg[-1] and arg[0]
   local name = script and script:match "[^/]*$":gsub("%.lua$", "")

@@ -44,7 +44,7 @@ function Meters:scale(factor)
   end
 end
 
---- {name = mean so far}; NaN where no value was finite.
+--- {name = mean so far}; NaN if no value was finite.
 function Meters:read()
   local means = {}
   for name, sum in pairs(self.sums) do means[name] = sum:item() / self.counts[name]:item() end

@@ -25,7 +25,7 @@ local function change(field, was, now)
   return ("%s (%s%s, was %s)"):format(option, tostring(now[name]), unit, tostring(was[name]))
 end
 
---- check(what checkpoint.load returned, now): the user's error where it was written in the middle of an epoch and the
+--- check(what checkpoint.load returned, now): the user's error if it was written in the middle of an epoch and the
 -- order is another now.
 function order.check(loaded, now)
   local position, changes = loaded.position, {}

@@ -26,7 +26,7 @@ local function read(path)
   return text
 end
 
---- {file name = text} of the script that was started (arg[0], where there is one) and those it runs. Read before the
+--- {file name = text} of the script that was started (arg[0], if there is one) and those it runs. Read before the
 -- recipe goes on: it may move to another working folder.
 function record.sources()
   local texts = {}

@@ -7,7 +7,7 @@ local system = core.system
 
 local settings = {}
 
--- What opt lacks where it is a recipe's own table; cld.options.training declares the same.
+-- What opt lacks if it is a recipe's own table; cld.options.training declares the same.
 local defaults = {
   runs = "runs", name = "", resume = false, save_every = 1, print_every = 10, seed = 1, threads = 0, device = "cpu",
 }
@@ -69,7 +69,7 @@ function settings.adopt(where, opt, stored)
   return changed
 end
 
-local asked = setmetatable({}, { __mode = "k" }) -- opt.device as it was, where it has become a device's own name
+local asked = setmetatable({}, { __mode = "k" }) -- opt.device as it was, if it has become a device's own name
 
 --- What opt.device said before set_up_process: "auto" is stored as such, so that a resumed run finds its machine's.
 function settings.asked_device(opt) return asked[opt] or rawget(opt, "device") end
