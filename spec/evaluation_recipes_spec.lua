@@ -285,6 +285,21 @@ describe("recipes that judge a checkpoint", function()
         arguments("no-folds", "--folds"))
     end)
 
+    it("takes another image for one that cannot be read, the first too", function()
+      local damaged = folder .. "/first-damaged"
+      for i = 1, 6 do
+        for _, part in ipairs { "train", "test" } do
+          for c, class in ipairs { "a", "b" } do
+            files.write(("%s/%s/%s/%d.ppm"):format(damaged, part, class, i), files.ppm(8, 8, { 40 * i, 90 * c, 0 }))
+          end
+        end
+      end
+      files.write(damaged .. "/train/a/1.ppm", "x")
+      local out = ok("linear", arguments("damaged", "--data", damaged, "--dataset", "folder"))
+      assert.matches("another takes its place %(1 of 12 so far%): [^\n]*train/a/1.ppm: ", out)
+      assert.matches("\nbest top%-1 [%d.]+ %%, epoch %d of 3\n$", out)
+    end)
+
     it("refuses a class that the training images lack", function()
       local images = cifar.images(3)
       cifar_writer.cifar10(folder .. "/lacking", "python", { labels = { 0, 1, 0, 1, 0, 1 },

@@ -75,12 +75,13 @@ local function same_bits(a, b)
   return not differs(x, y)
 end
 
--- The dimension of the features, by those of one image.
+-- The dimension of the features, by those of one image: the first, or another if that cannot be read.
 local function feature_dim(self, set)
-  local image = set:read(1)
-  local view = extract.view(set, { augment = self.test_view }):views(image):to(self.device)
-  local features = self:features(view)
-  if features.ndim ~= 2 or #features ~= 1 then
+  local one = setmetatable({ batch_size = 1 }, { __index = self.passes })
+  local batches, _, _, closing = extract.batches("eval.linear_probe", self.net, set, one)
+  local _ <close> = closing
+  local _, features = batches()
+  if features.ndim ~= 2 then
     caller.raise("eval.linear_probe: the network must make features (images, dim), got %s", caller.shown(features))
   end
   if extract.odd_rows(features):item() > 0 then extract.raise_not_finite(1, 1) end
