@@ -186,6 +186,11 @@ describe("recipes that judge a checkpoint", function()
         "--require", "/nowhere.lua")
     end)
 
+    it("is not made known by a recipe, which would train", function()
+      refused("own.lua is a recipe, with options of its own; expected a file that calls cld.models.define and no more",
+        "knn", "--checkpoint", checkpoint "own", "--require", script)
+    end)
+
     it("is evaluated linearly, and its features are written", function()
       local out = ok("linear", "--checkpoint", checkpoint "own", "--require", mine, "--runs", folder .. "/runs",
         "--name", "own-linear", "--epochs", "1", "--threads", "1")

@@ -117,9 +117,13 @@ local facts = setmetatable({}, { __mode = "k" })
 --- details(opt) -> {declarations, given = {field = true}} of what cld.options returned; nil for any other table.
 function options.details(opt) return facts[opt] end
 
+--- If set, why no recipe can begin now: the error of cld.options until it is nil again.
+options.refusal = nil
+
 --- cld.options(spec[, arguments]): `arguments` stands in for the command line: a list of its strings, and for the rest
 -- {field = value}.
 setmetatable(options, { __call = function(_, spec, arguments)
+  if options.refusal then user_error.raise("%s", options.refusal) end
   local _ <close> = core.text.c_locale() -- --lr 0.5 is that in any
   local declarations = collect(spec)
   apply_defaults(declarations)

@@ -15,11 +15,16 @@ local load = {}
 
 local ran = {} -- paths of models_file, each of which is run once
 
+-- A recipe that defines its network itself is no such file: to run it would be to train.
 local function run_file(path)
   if ran[path] then return end
   local chunk, problem = loadfile(path)
   if not chunk then user_error.raise("cannot load the file of models: %s", problem) end
-  user_error.call(chunk)
+  options.refusal = ("cannot load the file of models: %s is a recipe, with options of its own; expected a file that"
+    .. " calls cld.models.define and no more, which the recipe can require as well"):format(path)
+  local ok, failure = pcall(user_error.call, chunk)
+  options.refusal = nil
+  if not ok then error(failure, 0) end
   ran[path] = true
 end
 
