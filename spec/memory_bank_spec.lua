@@ -231,6 +231,15 @@ describe("memory_bank", function()
       "1 unexpected: pointer")
   end)
 
+  it("prints itself in a line", function()
+    local settings = { size = 4, dim = 3, temperature = 0.07 }
+    assert.equal("memory_bank: 4 rows x 3, temperature 0.07, f32 on cpu; momentum 0.5, all rows",
+      tostring(cld.losses.memory_bank(settings)))
+    settings.negatives = 2
+    assert.equal("memory_bank: 4 rows x 3, temperature 0.07, f32 on cpu; momentum 0.5, 2 negatives",
+      tostring(cld.losses.memory_bank(settings)))
+  end)
+
   it("says at once what it cannot be made of", function()
     local function fails(options, pattern)
       local message = check.fails(function() cld.losses.memory_bank(options) end, pattern)

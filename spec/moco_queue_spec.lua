@@ -155,6 +155,11 @@ describe("moco_queue", function()
     assert.equal(0, queue.pointer:item())
   end)
 
+  it("prints itself in a line", function()
+    local queue = cld.losses.moco_queue { size = 4, dim = 3, temperature = 0.2, dtype = "f64" }
+    assert.equal("moco_queue: 4 keys x 3, temperature 0.2, f64 on cpu", tostring(queue))
+  end)
+
   it("says at once what it cannot be made of", function()
     local function fails(options, pattern)
       local message = check.fails(function() cld.losses.moco_queue(options) end, pattern)

@@ -79,10 +79,24 @@ local function counter(memory) return create.zeros({}, { dtype = "i64", device =
 -- A published checkpoint has the memory alone: the rest stays as it is.
 local own_affair = { optional = function(name) return name ~= "memory" end }
 
+-- "65536 keys x 128, temperature 0.2, f32 on cpu", of a bank's or queue's memory.
+local function shown(self, rows)
+  local memory = self.memory
+  local _ <close> = core.text.c_locale()
+  return ("%d %s x %d, temperature %g, %s on %s"):format(memory.shape[1], rows, memory.shape[2], self.temperature,
+    memory.dtype, memory.device)
+end
+
 -- ---- memory bank ------------------------------------------------------------
 
 local MemoryBank = {}
 MemoryBank.__index = MemoryBank
+
+function MemoryBank:__tostring()
+  local _ <close> = core.text.c_locale()
+  return ("memory_bank: %s; momentum %g, %s"):format(shown(self, "rows"), self.momentum,
+    self.negatives > 0 and self.negatives .. " negatives" or "all rows")
+end
 
 --- memory_bank{size =, dim =, momentum = 0.5, temperature = 0.1, negatives = 0, dtype = "f32", device = "cpu"}:
 -- one row per training image (Wu et al., CVPR 2018). negatives = 0 is the full softmax over all rows; K > 0 is NCE
@@ -132,6 +146,8 @@ end
 
 local MocoQueue = {}
 MocoQueue.__index = MocoQueue
+
+function MocoQueue:__tostring() return "moco_queue: " .. shown(self, "keys") end
 
 --- moco_queue{size =, dim =, temperature = 0.07, init = "uniform", dtype = "f32", device = "cpu"}: a ring of keys, the
 -- negatives of MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer:item() the row to be
