@@ -53,9 +53,12 @@ static cld_status take_result(lua_set *set, cld_source *s) {
     if (!lua_isnil(L, -1)) {
         int is_integer;
         s->label = lua_tointegerx(L, -1, &is_integer);
-        if (!is_integer)
-            return cld_fail(CLD_INVALID, "read must return an integer as the label, or nothing; got a %s",
-                            luaL_typename(L, -1));
+        if (!is_integer) {
+            const cld_tensor *label = cldL_test_tensor(L, -1);
+            return cld_fail(CLD_INVALID, "read must return an integer as the label, or nothing; got a %s%s",
+                            label ? cld_describe(&label->a) : luaL_typename(L, -1),
+                            label ? ", whose number is its :item()" : "");
+        }
         s->has_label = true;
     }
     cld_tensor_free(set->image);
