@@ -127,6 +127,19 @@ describe("MoCo v2 + CLD", function()
     assert.equal(5, log("hundred", "epoch").step)
   end)
 
+  it("is judged on the classes of its run, or those that --classes names", function()
+    local wnids = {}
+    for i = 1, 44 do wnids[i] = ("n%08d"):format(i) end
+    trains("imagenet_mocov2_cld", imagenet("judged", wnids), "judged")
+    process.write(folder .. "/three.txt", "n00000001\nn00000007\nn00000044\n")
+    local function queries(...)
+      local run = ("%s/runs/judged"):format(folder)
+      return recipes.run("knn", "--checkpoint", run, ...).out:match "memory of (%d+) images, (%d+) queries"
+    end
+    assert.same({ "44", "44" }, { queries() })
+    assert.same({ "3", "3" }, { queries("--classes", folder .. "/three.txt") })
+  end)
+
   it("is MoCo v2 with --lambda 0 --queries 1: two views, no group head", function()
     local out = trains("folder_mocov2_cld", photos, "baseline", "--lambda", "0", "--queries", "1", "--head", "mlp")
     assert.is_nil(out:find "group_accuracy")

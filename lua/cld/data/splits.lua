@@ -204,14 +204,18 @@ local function options_of(name, stored, where)
   return opt
 end
 
---- of_run(where, stored, {dataset, data, size}) -> what splits returns, and the options that say so: the data set that
--- a run's stored options name; or as given another one, of another place, at another size. `where` is the checkpoint's
--- path, for messages. A data set that no option names is a folder.
+--- of_run(where, stored, {dataset, data, size, classes}) -> what splits returns, and the options that say so: the data set that
+-- a run's stored options name; or as given another one, of another place, at another size; classes: of
+-- ImageNet, as its option, or "all". `where` is the checkpoint's path, for messages. A data set that no option names is
+-- a folder.
 function splits.of_run(where, stored, given)
   local name = given.dataset or stored.dataset or "folder"
   if not by_name[name] then
     user_error.raise("%s: its option 'dataset' is %s; expected one of %s", where, caller.shown(name),
       table.concat(splits.names, ", "))
+  end
+  if given.classes and name ~= "imagenet" then
+    user_error.raise("option '--classes': only imagenet takes it, and these images are %s", name)
   end
   local data = given.data or stored.dataset == name and stored.data
   if type(data) ~= "string" then
@@ -220,6 +224,7 @@ function splits.of_run(where, stored, given)
   end
   local opt = options_of(name, stored, where)
   opt.data, opt.size, opt.download = data, given.size or opt.size, false
+  if given.classes then opt.classes = given.classes ~= "all" and given.classes or "" end
   local ok, result = pcall(new, opt)
   if ok then return result, opt end
   if given.dataset or not given.data or name == "folder" then error(result, 0) end

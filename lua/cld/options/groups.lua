@@ -68,6 +68,8 @@ groups.checkpoint = group {
   { "data",       "",    "folder that holds the images; empty: where the run had them" },
   { "dataset",    "own", "the kind of data set; own: the run's, or a folder", choices = {
     "own", "cifar10", "cifar100", "folder", "imagenet", "kitchen_hc", "stl10" } },
+  { "classes",    "own", "of ImageNet's: all, imagenet100, or a text file with a WordNet id a line; own: the run's, or"
+    .. " all", nonempty = true },
   { "size",       0,     "height and width of the network's input, in pixels; 0: what it was trained for", min = 0,
     max = 3584 },
 }
