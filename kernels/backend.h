@@ -29,7 +29,7 @@
 extern "C" {
 #endif
 
-#define CLD_BACKEND_VERSION 7
+#define CLD_BACKEND_VERSION 8
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
@@ -269,6 +269,12 @@ typedef struct cld_norm_params {
     int64_t done, rows, total;
 } cld_norm_params;
 
+/* Relu's mask, for a device that masks: of each 16 bytes of x, in the order in which they lie in the device's own layout, a
+ * byte that has a bit for each element, set where relu let it through, the first lowest. */
+static inline int64_t cld_norm_mask_bytes(const cld_array *x) {
+    return (cld_numel(x) * (int64_t)cld_dtype_size(x->dtype) + 15) / 16;
+}
+
 typedef struct cld_pool_params {
     int kernel[2], stride[2], padding[2]; /* rows, columns */
 } cld_pool_params;
@@ -282,7 +288,8 @@ typedef struct cld_conv_ops {
     /* The share of the memory in use up to which the outputs of norms are kept for backward; beyond it, and on a device
      * that says 0, they are computed again. */
     double keeps_below;
-    bool adds_dy;     /* norm_backward takes the two terms of dy */
+    bool adds_dy; /* norm_backward takes the two terms of dy */
+    bool masks;   /* norm writes relu's mask behind a residual, and norm_backward takes it in place of y */
     bool weight_like; /* dw may be of x's dtype and in weight_layout */
     /* (optional) Use Winograd's algorithm where it is faster: about one decimal digit less precise in f32. On at
      * first; returns what it was. */
@@ -304,21 +311,22 @@ typedef struct cld_conv_ops {
      * element) counts the views; or they are NULL. Of a view they take the mean over its blocks, weighted with the blocks'
      * rows. A view whose mean or variance is not finite in some channel moves none of them; of a call that has a share of
      * its views' images (total > 0), one such view keeps all from moving, and the call with done 0 alone counts. residual,
-     * weight, bias may be NULL. */
-    cld_status (*norm)(const cld_array *y, const cld_array *mean, const cld_array *invstd, const cld_array *x,
-                       const cld_array *residual, const cld_array *weight, const cld_array *bias,
-                       const cld_array *running_mean, const cld_array *running_var, const cld_array *batches,
-                       const cld_norm_params *p);
+     * weight, bias may be NULL. mask: NULL, or if the device masks and relu follows a residual, cld_norm_mask_bytes(x) of u8. */
+    cld_status (*norm)(const cld_array *y, const cld_array *mask, const cld_array *mean,
+                       const cld_array *invstd, const cld_array *x, const cld_array *residual,
+                       const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
+                       const cld_array *running_var, const cld_array *batches, const cld_norm_params *p);
     /* The last step of norm alone, without a residual: the same y, bit for bit, from the mean and invstd given. */
     cld_status (*norm_apply)(const cld_array *y, const cld_array *x, const cld_array *weight,
                              const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                              const cld_norm_params *p);
-    /* dx, dresidual, and the pair dweight, dbias (C), sums over the parts, may be NULL. y: the forward's output, where relu followed a residual;
-     * else NULL, and relu's mask is computed again from x. dx or dresidual (not both) may be dy's own memory. more_dy: NULL, or where
-     * adds_dy says so what is to be added to dy. */
+    /* dx, dresidual, and the pair dweight, dbias (C), sums over the parts, may be NULL. gate: if relu followed a residual,
+     * what tells where it let the value through, y or, on a device that masks, the mask; else NULL, and relu's input is
+     * computed again from x. dx or dresidual (not both) may be dy's own memory. more_dy: NULL, or if the device adds_dy what
+     * is to be added to dy. */
     cld_status (*norm_backward)(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                 const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
-                                const cld_array *x, const cld_array *y, const cld_array *weight,
+                                const cld_array *x, const cld_array *gate, const cld_array *weight,
                                 const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                                 const cld_norm_params *p);
     /* argmax: the position in the input plane, h * W + w; laid out as y. */

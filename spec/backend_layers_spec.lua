@@ -136,6 +136,43 @@ devices.each("batch_norm", function(device)
     end, { flat }, { gradients = true, atol = 1e-5, rtol = 1e-4 })
   end)
 
+  -- Gradients of relu(batch_norm(x) + r) for dy; the arrays begin `shifts` elements behind what is aligned.
+  local function gated(dtype, shape, shifts, overwrite)
+    local count = shape[1] * shape[2] * shape[3] * shape[4]
+    local function array(name)
+      local shift = shifts[name] or 0
+      local flat = cld.zeros({ count + shift }, { dtype = dtype, device = device })
+      local part = flat:narrow(1, shift + 1, count)
+      part:copy_(formula.uniform(name, { count }, "f64"):to(dtype):to(device))
+      return part:reshape(table.unpack(shape))
+    end
+    local x, r = array("x"):requires_grad_(), array("r"):requires_grad_()
+    local y = nn.batch_norm(x, nil, nil, nil, nil, { training = true, relu = true, residual = r })
+    if overwrite then y:detach():zero_() end
+    y:backward(array "dy")
+    return { x.grad:to "f64":to "cpu", r.grad:to "f64":to "cpu" }
+  end
+
+  it("has one mask behind a residual, however the arrays lie", function()
+    for _, dtype in ipairs { "bf16", "f32", "f64" } do
+      for _, shape in ipairs { { 9, 16, 1, 1 }, { 9, 11, 1, 1 } } do -- of one position: taken as they lie
+        local aligned = gated(dtype, shape, {})
+        assert.is_true(aligned[2]:eq(0):sum():item() > 20)
+        for _, shifts in ipairs { { r = 1 }, { dy = 1 }, { x = 1, dy = 1 } } do
+          local shifted = gated(dtype, shape, shifts)
+          check.close(shifted[2], aligned[2], { atol = 0, rtol = 0 })
+          check.close(shifted[1], aligned[1], { atol = dtype == "bf16" and 2e-2 or 1e-5 })
+        end
+      end
+    end
+  end)
+
+  it("needs its output no longer, behind a residual", function()
+    local shape = { 4, 16, 5, 3 }
+    local kept, overwritten = gated("f32", shape, {}), gated("f32", shape, {}, true)
+    for i = 1, 2 do check.close(overwritten[i], kept[i], { atol = 0, rtol = 0 }) end
+  end)
+
   it("lets NaN through", function()
     local x = formula.uniform("x", { 2, 8, 3, 3 }, "f32")
     x[1][2][1][1] = 0 / 0

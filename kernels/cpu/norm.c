@@ -182,10 +182,11 @@ static cld_status unsupported(void) {
     return cld_fail(CLD_UNSUPPORTED, "batch_norm: the cpu computes it in f32 and f64");
 }
 
-cld_status cld_cpu_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
-                        const cld_array *x, const cld_array *residual, const cld_array *weight,
-                        const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
-                        const cld_array *batches, const cld_norm_params *p) {
+cld_status cld_cpu_norm(const cld_array *y, const cld_array *mask, const cld_array *mean,
+                        const cld_array *invstd, const cld_array *x, const cld_array *residual,
+                        const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
+                        const cld_array *running_var, const cld_array *batches, const cld_norm_params *p) {
+    (void)mask; /* masks is not set */
     if (x->dtype != CLD_F32 && x->dtype != CLD_F64) return unsupported();
     forward f = {
         .y = y, .mean = mean, .invstd = invstd, .x = x, .residual = residual, .weight = weight, .bias = bias};
@@ -328,12 +329,13 @@ static void run_backward(const backward *b) {
 
 cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                  const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
-                                 const cld_array *x, const cld_array *y, const cld_array *weight,
+                                 const cld_array *x, const cld_array *gate, const cld_array *weight,
                                  const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                                  const cld_norm_params *p) {
     (void)more_dy; /* adds_dy is not set */
     if (x->dtype == CLD_F64) {
-        cld_reference_norm_backward(dx, dresidual, dweight, dbias, dy, x, y, weight, bias, mean, invstd, p);
+        cld_reference_norm_backward(dx, dresidual, dweight, dbias, dy, x, gate, weight, bias, mean, invstd,
+                                    p);
         return CLD_OK;
     }
     if (x->dtype != CLD_F32) return unsupported();
@@ -343,7 +345,7 @@ cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual
                   dbias,
                   dy,
                   x,
-                  y,
+                  gate,
                   weight,
                   bias,
                   mean,
@@ -351,7 +353,7 @@ cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual
                   p,
                   cells_of(x, &p->parts),
                   !p->relu ? CLD_MASK_NONE
-                  : y      ? CLD_MASK_FROM_Y
+                  : gate   ? CLD_MASK_FROM_Y
                            : CLD_MASK_FROM_X,
                   NULL,
                   NULL};

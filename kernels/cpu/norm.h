@@ -5,16 +5,16 @@
 
 #include "kernels/backend.h"
 
-cld_status cld_cpu_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
-                        const cld_array *x, const cld_array *residual, const cld_array *weight,
-                        const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
-                        const cld_array *batches, const cld_norm_params *p);
+cld_status cld_cpu_norm(const cld_array *y, const cld_array *mask, const cld_array *mean,
+                        const cld_array *invstd, const cld_array *x, const cld_array *residual,
+                        const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
+                        const cld_array *running_var, const cld_array *batches, const cld_norm_params *p);
 cld_status cld_cpu_norm_apply(const cld_array *y, const cld_array *x, const cld_array *weight,
                               const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                               const cld_norm_params *p);
 cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                  const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
-                                 const cld_array *x, const cld_array *y, const cld_array *weight,
+                                 const cld_array *x, const cld_array *gate, const cld_array *weight,
                                  const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                                  const cld_norm_params *p);
 

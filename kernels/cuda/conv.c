@@ -111,6 +111,7 @@ const cld_conv_ops cld_cuda_conv = {
     .weight_like = true,
     .keeps_below = 0.25,
     .adds_dy = true,
+    .masks = true,
     .conv2d = conv2d,
     .conv2d_data = conv2d_data,
     .conv2d_weight = conv2d_weight,

@@ -8,8 +8,9 @@
  * Each part of the batch (kernels/parts.h) has statistics of its own, and chunks that lie in it alone; the launches are the
  * same, whatever the number of parts.
  *
- * Where dresidual is wanted, the first pass of backward writes it: the masked dy, which the second then reads in place of
- * dy and the mask.
+ * Behind a residual the second pass of forward leaves relu's mask as bits, a sixteenth of what y would be to read. If
+ * dresidual is wanted, the first pass of backward writes it: the masked dy, which the second then reads in place of dy
+ * and the mask.
  */
 #include "kernels/cuda/norm.cuh"
 
@@ -215,11 +216,18 @@ __global__ void use_running(A *mean, A *invstd, const A *running_mean, const A *
     invstd[c] = (A)(1 / sqrt((running_var ? (double)running_var[c] : 1.0) + eps));
 }
 
-/* ---- y ----------------------------------------------------------------------------------------------------------------- */
+/* ---- y, and relu's mask (cld_norm_mask_bytes) ----------------------------------------------------------------------------------------------------------------- */
 
+template <typename T, int WIDTH> __device__ inline unsigned char bits_of(const pack<T, WIDTH> &y) {
+    unsigned bits = 0;
+    for (int v = 0; v < WIDTH; v++) bits |= (unsigned)!(load(y.at[v]) <= 0) << v;
+    return (unsigned char)bits;
+}
+
+/* mask: NULL, or with packs of 16 bytes. */
 template <typename T, int WIDTH, bool ADD>
-__global__ void apply(T *y, const T *x, const T *residual, affine<typename cld_compute<T>::type> f,
-                      part_rows p, bool with_relu) {
+__global__ void apply(T *y, unsigned char *mask, const T *x, const T *residual,
+                      affine<typename cld_compute<T>::type> f, part_rows p, bool with_relu) {
     typedef typename cld_compute<T>::type A;
     enum { UNROLL = ADD ? CHANNEL_UNROLL / 2 : CHANNEL_UNROLL };
     const channel_rows &m = p.m;
@@ -244,10 +252,22 @@ __global__ void apply(T *y, const T *x, const T *residual, affine<typename cld_c
                     if (ADD) value += load(add[u].at[v]);
                     out.at[v] = store<T>(with_relu ? relu(value) : value);
                 }
-                store_pack<T, WIDTH>(y + at + u * step * m.channels, out);
+                int64_t to = at + u * step * m.channels;
+                store_pack<T, WIDTH>(y + to, out);
+                if (ADD && mask) mask[to / WIDTH] = bits_of<T, WIDTH>(out);
             }
         at += UNROLL * step * m.channels;
     }
+}
+
+/* Of y as it lies, if apply had no packs. */
+template <typename T> __global__ void mask_of(unsigned char *mask, const T *y, int64_t count) {
+    enum { WIDTH = 16 / sizeof(T) };
+    int64_t at = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (at * WIDTH >= count) return;
+    pack<T, WIDTH> in;
+    for (int v = 0; v < WIDTH; v++) in.at[v] = at * WIDTH + v < count ? y[at * WIDTH + v] : store<T>(0.0f);
+    mask[at] = bits_of<T, WIDTH>(in);
 }
 
 /* ---- launches ------------------------------------------------------------------------------------------------------ */
@@ -289,17 +309,21 @@ static cld_status batch_statistics(const cld_array *mean, const cld_array *invst
 }
 
 template <typename T, int WIDTH>
-static cld_status write_y(const cld_array *y, const cld_array *x, const cld_array *residual,
-                          const cld_array *weight, const cld_array *bias, const cld_array *mean,
-                          const cld_array *invstd, const cld_norm_params *p) {
+static cld_status write_y(const cld_array *y, const cld_array *mask, const cld_array *x,
+                          const cld_array *residual, const cld_array *weight, const cld_array *bias,
+                          const cld_array *mean, const cld_array *invstd, const cld_norm_params *p) {
     typedef typename cld_compute<T>::type A;
     part_launch l = launch_parts(x, &p->parts, WIDTH);
     affine<A> f = affine_of<A>(mean, invstd, weight, bias);
-    if (residual)
-        return CLD_LAUNCH((apply<T, WIDTH, true>), l.blocks, l.threads, 0, (T *)y->data, (const T *)x->data,
-                          (const T *)residual->data, f, l.rows, p->relu);
-    return CLD_LAUNCH((apply<T, WIDTH, false>), l.blocks, l.threads, 0, (T *)y->data, (const T *)x->data,
-                      (const T *)NULL, f, l.rows, p->relu);
+    unsigned char *bits = vector_of<unsigned char>(mask);
+    if (!residual)
+        return CLD_LAUNCH((apply<T, WIDTH, false>), l.blocks, l.threads, 0, (T *)y->data,
+                          (unsigned char *)NULL, (const T *)x->data, (const T *)NULL, f, l.rows, p->relu);
+    CLD_TRY(CLD_LAUNCH((apply<T, WIDTH, true>), l.blocks, l.threads, 0, (T *)y->data, WIDTH > 1 ? bits : NULL,
+                       (const T *)x->data, (const T *)residual->data, f, l.rows, p->relu));
+    if (!bits || WIDTH > 1) return CLD_OK;
+    return CLD_LAUNCH((mask_of<T>), (unsigned)((mask->shape[0] + 255) / 256), 256, 0, bits,
+                      (const T *)y->data, cld_numel(y));
 }
 
 /* ---- the table's entries ------------------------------------------------------------------------------------------- */
@@ -315,20 +339,20 @@ static cld_status running_statistics(const cld_array *mean, const cld_array *inv
     return CLD_OK;
 }
 
-static cld_status normalize(const cld_array *y, const cld_array *x, const cld_array *residual,
-                            const cld_array *weight, const cld_array *bias, const cld_array *mean,
-                            const cld_array *invstd, const cld_norm_params *p) {
+static cld_status normalize(const cld_array *y, const cld_array *mask, const cld_array *x,
+                            const cld_array *residual, const cld_array *weight, const cld_array *bias,
+                            const cld_array *mean, const cld_array *invstd, const cld_norm_params *p) {
     if (cld_numel(x) == 0) return CLD_OK;
     const void *arrays[] = {address(y),      address(x),      address(residual), address(mean),
                             address(invstd), address(weight), address(bias)};
-    CLD_BY_WIDTH(write_y, x, arrays, y, x, residual, weight, bias, mean, invstd, p);
+    CLD_BY_WIDTH(write_y, x, arrays, y, mask, x, residual, weight, bias, mean, invstd, p);
     return CLD_OK;
 }
 
-cld_status cld_cuda_norm(const cld_array *y_given, const cld_array *mean, const cld_array *invstd,
-                         const cld_array *x_given, const cld_array *residual_given, const cld_array *weight,
-                         const cld_array *bias, const cld_array *running_mean, const cld_array *running_var,
-                         const cld_array *batches, const cld_norm_params *p) {
+cld_status cld_cuda_norm(const cld_array *y_given, const cld_array *mask, const cld_array *mean,
+                         const cld_array *invstd, const cld_array *x_given, const cld_array *residual_given,
+                         const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
+                         const cld_array *running_var, const cld_array *batches, const cld_norm_params *p) {
     if (x_given->shape[1] == 0) return CLD_OK;
     CLD_SCRATCH blocks[3];
     cld_array arrays[3];
@@ -342,7 +366,7 @@ cld_status cld_cuda_norm(const cld_array *y_given, const cld_array *mean, const 
     } else {
         CLD_TRY(running_statistics(mean, invstd, running_mean, running_var, p->eps));
     }
-    CLD_TRY(normalize(y, x, residual, weight, bias, mean, invstd, p));
+    CLD_TRY(normalize(y, mask, x, residual, weight, bias, mean, invstd, p));
     return cld_cuda_deliver(y_given, y);
 }
 
@@ -354,6 +378,6 @@ cld_status cld_cuda_norm_apply(const cld_array *y_given, const cld_array *x_give
     const cld_array *y, *x;
     CLD_TRY(write_activation(&arrays[0], &y, &blocks[0], y_given));
     CLD_TRY(read_activation(&arrays[1], &x, &blocks[1], x_given));
-    CLD_TRY(normalize(y, x, NULL, weight, bias, mean, invstd, p));
+    CLD_TRY(normalize(y, NULL, x, NULL, weight, bias, mean, invstd, p));
     return cld_cuda_deliver(y_given, y);
 }

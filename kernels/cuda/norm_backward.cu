@@ -4,22 +4,18 @@
 
 #define BACKWARD_UNROLL 2 /* of two or three arrays */
 
-enum mask { MASK_NONE, MASK_FROM_X, MASK_FROM_Y };
-
-/* dy where relu let the value through, else 0. x is computed with as apply does. */
-template <int MASK, typename A> __device__ inline A masked(A dy, A x, A y, const line<A> &l) {
-    if (MASK == MASK_FROM_X) y = multiply_add(x - l.mean, l.scale, l.shift);
-    return MASK != MASK_NONE && y <= 0 ? 0 : dy;
-}
+enum mask { MASK_NONE, MASK_FROM_X, MASK_BITS };
 
 /* What both passes of backward read: so many rows, step apart, all loads before the first use. */
 template <typename T, int WIDTH, int MASK> struct ahead {
     typedef typename cld_compute<T>::type A;
-    pack<T, WIDTH> dy[BACKWARD_UNROLL], more[BACKWARD_UNROLL], x[BACKWARD_UNROLL], y[BACKWARD_UNROLL];
+    pack<T, WIDTH> dy[BACKWARD_UNROLL], more[BACKWARD_UNROLL], x[BACKWARD_UNROLL];
+    unsigned bits[BACKWARD_UNROLL];
     bool has_more;
 
-    __device__ void load_rows(const T *from_dy, const T *from_more, const T *from_x, const T *from_y,
-                              int64_t at, int64_t rows, int64_t step, int64_t channels) {
+    __device__ void load_rows(const T *from_dy, const T *from_more, const T *from_x,
+                              const unsigned char *gate, int64_t at, int64_t rows, int64_t step,
+                              int64_t channels) {
         has_more = from_more != NULL;
         for (int u = 0; u < BACKWARD_UNROLL; u++)
             if (u * step < rows) {
@@ -27,15 +23,21 @@ template <typename T, int WIDTH, int MASK> struct ahead {
                 x[u] = load_pack<T, WIDTH>(from_x + here);
                 dy[u] = load_pack<T, WIDTH>(from_dy + here);
                 if (has_more) more[u] = load_pack<T, WIDTH>(from_more + here);
-                if (MASK == MASK_FROM_Y) y[u] = load_pack<T, WIDTH>(from_y + here);
+                if (MASK == MASK_BITS) bits[u] = bits_at(gate, here);
             }
     }
-    /* dy where relu let the output through, else 0. */
+    /* The mask's bits from element `at` on (cld_norm_mask_bytes). */
+    __device__ static unsigned bits_at(const unsigned char *gate, int64_t at) {
+        enum { IN_BYTE = 16 / sizeof(T) };
+        return (unsigned)gate[at / IN_BYTE] >> (WIDTH == 1 ? (int)(at % IN_BYTE) : 0);
+    }
+    /* dy where relu let the value through, else 0. From x it is computed as apply does. */
     __device__ A masked_dy(int u, int v, const line<A> &l) const {
-        A of_y = MASK == MASK_FROM_Y ? (A)load(y[u].at[v]) : (A)0;
         A sum = load(dy[u].at[v]);
         if (has_more) sum += (A)load(more[u].at[v]);
-        return masked<MASK>(sum, (A)load(x[u].at[v]), of_y, l);
+        if (MASK == MASK_BITS) return bits[u] >> v & 1 ? sum : 0;
+        if (MASK == MASK_NONE) return sum;
+        return multiply_add((A)load(x[u].at[v]) - l.mean, l.scale, l.shift) <= 0 ? 0 : sum;
     }
 };
 
@@ -43,8 +45,8 @@ template <typename T, int WIDTH, int MASK> struct ahead {
  * counters of finish_sums, one for each of its blocks along x. */
 template <typename T, int WIDTH, int MASK>
 __global__ void sums(typename cld_compute<T>::type *partial, unsigned *finished, T *dresidual, const T *dy,
-                     const T *more_dy, const T *x, const T *y, affine<typename cld_compute<T>::type> f,
-                     part_rows p) {
+                     const T *more_dy, const T *x, const unsigned char *gate,
+                     affine<typename cld_compute<T>::type> f, part_rows p) {
     typedef typename cld_compute<T>::type A;
     CLD_DYNAMIC_SHARED(A, shared);
     const channel_rows &m = p.m;
@@ -63,7 +65,7 @@ __global__ void sums(typename cld_compute<T>::type *partial, unsigned *finished,
         int64_t step = blockDim.y, at = part.first * m.channels + part.column;
         for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
             ahead<T, WIDTH, MASK> in;
-            in.load_rows(dy, more_dy, x, y, at, part.end - row, step, m.channels);
+            in.load_rows(dy, more_dy, x, gate, at, part.end - row, step, m.channels);
             for (int u = 0; u < BACKWARD_UNROLL; u++)
                 if (row + u * step < part.end) {
                     pack<T, WIDTH> out;
@@ -156,7 +158,7 @@ __global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
 }
 
 template <typename T, int WIDTH, int MASK>
-__global__ void gradient(T *dx, const T *dy, const T *more_dy, const T *x, const T *y,
+__global__ void gradient(T *dx, const T *dy, const T *more_dy, const T *x, const unsigned char *gate,
                          const typename cld_compute<T>::type *through,
                          affine<typename cld_compute<T>::type> f, part_rows p) {
     typedef typename cld_compute<T>::type A;
@@ -174,7 +176,7 @@ __global__ void gradient(T *dx, const T *dy, const T *more_dy, const T *x, const
     int64_t step = blockDim.y, at = part.first * m.channels + part.column;
     for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
         ahead<T, WIDTH, MASK> in;
-        in.load_rows(dy, more_dy, x, y, at, part.end - row, step, m.channels);
+        in.load_rows(dy, more_dy, x, gate, at, part.end - row, step, m.channels);
         for (int u = 0; u < BACKWARD_UNROLL; u++)
             if (row + u * step < part.end) {
                 pack<T, WIDTH> out;
@@ -192,7 +194,8 @@ __global__ void gradient(T *dx, const T *dy, const T *more_dy, const T *x, const
 /* ---- launches ------------------------------------------------------------------------------------------------------ */
 
 typedef struct gradients {
-    const cld_array *dx, *dresidual, *dweight, *dbias, *dy, *more_dy, *x, *y, *weight, *bias, *mean, *invstd;
+    const cld_array *dx, *dresidual, *dweight, *dbias, *dy, *more_dy, *x, *gate, *weight, *bias, *mean,
+        *invstd;
     const cld_norm_params *params;
 } gradients;
 
@@ -200,8 +203,8 @@ template <typename T, int WIDTH, int MASK> static cld_status write_gradients(con
     typedef typename cld_compute<T>::type A;
     part_launch l = launch_parts(g.x, &g.params->parts, WIDTH);
     affine<A> f = affine_of<A>(g.mean, g.invstd, g.weight, g.bias);
-    const T *dy = (const T *)g.dy->data, *more_dy = vector_of<T>(g.more_dy), *x = (const T *)g.x->data,
-            *y = vector_of<T>(g.y);
+    const T *dy = (const T *)g.dy->data, *more_dy = vector_of<T>(g.more_dy), *x = (const T *)g.x->data;
+    const unsigned char *gate = vector_of<unsigned char>(g.gate);
     T *dresidual = vector_of<T>(g.dresidual);
     dim3 finish = finish_blocks(l.rows);
     bool any = l.rows.m.chunks > 0;
@@ -217,23 +220,23 @@ template <typename T, int WIDTH, int MASK> static cld_status write_gradients(con
     }
     if (any)
         CLD_TRY(CLD_LAUNCH((sums<T, WIDTH, MASK>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
-                           (A *)partial.data, w.finished, dresidual, dy, more_dy, x, y, f, l.rows));
+                           (A *)partial.data, w.finished, dresidual, dy, more_dy, x, gate, f, l.rows));
     CLD_TRY(CLD_LAUNCH((finish_sums<A>), finish, finish_threads(), 0, (A *)through.data, w,
                        (const A *)partial.data, f, l.rows, g.params->training));
     if (!g.dx || !any) return CLD_OK;
     if (dresidual)
         return CLD_LAUNCH((gradient<T, WIDTH, MASK_NONE>), l.blocks, l.threads, 0, (T *)g.dx->data,
-                          (const T *)dresidual, (const T *)NULL, x, (const T *)NULL, (const A *)through.data,
-                          f, l.rows);
-    return CLD_LAUNCH((gradient<T, WIDTH, MASK>), l.blocks, l.threads, 0, (T *)g.dx->data, dy, more_dy, x, y,
-                      (const A *)through.data, f, l.rows);
+                          (const T *)dresidual, (const T *)NULL, x, (const unsigned char *)NULL,
+                          (const A *)through.data, f, l.rows);
+    return CLD_LAUNCH((gradient<T, WIDTH, MASK>), l.blocks, l.threads, 0, (T *)g.dx->data, dy, more_dy, x,
+                      gate, (const A *)through.data, f, l.rows);
 }
 
 template <typename T, int WIDTH>
 static cld_status write_masked_gradients(const gradients &g, enum mask mask) {
     switch (mask) {
     case MASK_FROM_X: return write_gradients<T, WIDTH, MASK_FROM_X>(g);
-    case MASK_FROM_Y: return write_gradients<T, WIDTH, MASK_FROM_Y>(g);
+    case MASK_BITS: return write_gradients<T, WIDTH, MASK_BITS>(g);
     default: return write_gradients<T, WIDTH, MASK_NONE>(g);
     }
 }
@@ -242,23 +245,22 @@ static cld_status write_masked_gradients(const gradients &g, enum mask mask) {
 
 cld_status cld_cuda_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                   const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
-                                  const cld_array *x, const cld_array *y, const cld_array *weight,
+                                  const cld_array *x, const cld_array *gate, const cld_array *weight,
                                   const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                                   const cld_norm_params *p) {
     if (x->shape[1] == 0) return CLD_OK;
-    CLD_SCRATCH blocks[6];
-    cld_array arrays[6];
-    gradients g = {NULL, NULL, dweight, dbias, NULL, NULL, NULL, NULL, weight, bias, mean, invstd, p};
+    CLD_SCRATCH blocks[5];
+    cld_array arrays[5];
+    gradients g = {NULL, NULL, dweight, dbias, NULL, NULL, NULL, gate, weight, bias, mean, invstd, p};
     CLD_TRY(write_activation(&arrays[0], &g.dx, &blocks[0], dx));
     CLD_TRY(write_activation(&arrays[1], &g.dresidual, &blocks[1], dresidual));
     CLD_TRY(read_activation(&arrays[2], &g.dy, &blocks[2], dy));
     CLD_TRY(read_activation(&arrays[3], &g.x, &blocks[3], x));
-    CLD_TRY(read_activation(&arrays[4], &g.y, &blocks[4], y));
-    CLD_TRY(read_activation(&arrays[5], &g.more_dy, &blocks[5], more_dy));
-    enum mask mask = !p->relu ? MASK_NONE : y ? MASK_FROM_Y : MASK_FROM_X;
-    const void *all[] = {address(g.dx),   address(g.dresidual), address(g.dy), address(g.more_dy),
-                         address(g.x),    address(g.y),         address(mean), address(invstd),
-                         address(weight), address(bias)};
+    CLD_TRY(read_activation(&arrays[4], &g.more_dy, &blocks[4], more_dy));
+    enum mask mask = !p->relu ? MASK_NONE : gate ? MASK_BITS : MASK_FROM_X;
+    const void *all[] = {address(g.dx),      address(g.dresidual), address(g.dy),
+                         address(g.more_dy), address(g.x),         address(mean),
+                         address(invstd),    address(weight),      address(bias)};
     CLD_BY_WIDTH(write_masked_gradients, x, all, g, mask);
     if (dx) CLD_TRY(cld_cuda_deliver(dx, g.dx));
     return dresidual ? cld_cuda_deliver(dresidual, g.dresidual) : CLD_OK;

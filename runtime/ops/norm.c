@@ -4,11 +4,11 @@
  * What is kept for backward is x and the batch's mean and invstd; the normalized value is computed again from them.
  * Without a residual the output itself can be computed again as cheaply (one pass), so the node says that it is
  * rebuildable: a convolution that follows keeps no copy of its input, but on a device with memory to spare. With a residual
- * the output is kept, for relu's mask; the next convolution keeps the same memory. */
+ * relu's mask is kept: of a device that masks its bits, else the output, whose memory the next convolution keeps as well. */
 #include "runtime/ops/ops.h"
 
 enum { INPUT_X, INPUT_RESIDUAL, INPUT_WEIGHT, INPUT_BIAS, INPUTS };
-enum { SAVED_X, SAVED_Y, SAVED_WEIGHT, SAVED_BIAS, SAVED_MEAN, SAVED_INVSTD };
+enum { SAVED_X, SAVED_GATE, SAVED_WEIGHT, SAVED_BIAS, SAVED_MEAN, SAVED_INVSTD };
 
 /* ---- shape rule ---------------------------------------------------------------------------------------- */
 
@@ -98,12 +98,12 @@ static const cld_array *array(const cld_tensor *t) { return t ? &t->a : NULL; }
 
 /* What the node saved; weight and bias stay NULL where there were none. */
 typedef struct saved {
-    cld_tensor *x, *y, *weight, *bias, *mean, *invstd;
+    cld_tensor *x, *gate, *weight, *bias, *mean, *invstd;
 } saved;
 
 static void drop_saved(saved *s) {
     cld_tensor_free(s->x);
-    cld_tensor_free(s->y);
+    cld_tensor_free(s->gate);
     cld_tensor_free(s->weight);
     cld_tensor_free(s->bias);
     cld_tensor_free(s->mean);
@@ -111,10 +111,10 @@ static void drop_saved(saved *s) {
 }
 
 static cld_status take_saved(cld_node *n, saved *s) {
-    cld_tensor **slots[] = {[SAVED_X] = &s->x,       [SAVED_Y] = &s->y,       [SAVED_WEIGHT] = &s->weight,
+    cld_tensor **slots[] = {[SAVED_X] = &s->x,       [SAVED_GATE] = &s->gate, [SAVED_WEIGHT] = &s->weight,
                             [SAVED_BIAS] = &s->bias, [SAVED_MEAN] = &s->mean, [SAVED_INVSTD] = &s->invstd};
     for (int i = 0; i <= SAVED_INVSTD; i++) {
-        bool optional = i == SAVED_Y || i == SAVED_WEIGHT || i == SAVED_BIAS;
+        bool optional = i == SAVED_GATE || i == SAVED_WEIGHT || i == SAVED_BIAS;
         if (optional && !cld_node_has(n, i)) continue;
         *slots[i] = cld_node_saved(n, i);
         if (!*slots[i]) return cld_error_code();
@@ -152,7 +152,7 @@ static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     }
     return cld_kernel(n->device, conv, norm_backward, array(din[INPUT_X]), array(din[INPUT_RESIDUAL]),
                       array(din[INPUT_WEIGHT]), array(din[INPUT_BIAS]), &dy->a, array(more), &s.x->a,
-                      array(s.y), array(s.weight), array(s.bias), &s.mean->a, &s.invstd->a,
+                      array(s.gate), array(s.weight), array(s.bias), &s.mean->a, &s.invstd->a,
                       cld_node_params(n, cld_norm_params));
 }
 
@@ -214,17 +214,25 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, x->a.shape, device);
     if (!input || (residual && !added) || (weight && !w) || (bias && !b) || !mean || !invstd || !y)
         return NULL;
-    CLD_TRY_NULL(cld_kernel(device, conv, norm, &y->a, &mean->a, &invstd->a, &input->a, array(added),
-                            array(w), array(b), array(running_mean), array(running_var), array(batches), p));
+    cld_tensor *inputs[] = {x, residual, weight, bias};
+    CLD_AUTO cld_tensor *mask = NULL;
+    if (device->conv->masks && residual && p->relu && cld_needs_grad(inputs, INPUTS)) {
+        int64_t bytes = cld_norm_mask_bytes(&y->a);
+        mask = cld_tensor_new(CLD_U8, 1, &bytes, device);
+        if (!mask) return NULL;
+    }
+    CLD_TRY_NULL(cld_kernel(device, conv, norm, &y->a, array(mask), &mean->a, &invstd->a, &input->a,
+                            array(added), array(w), array(b), array(running_mean), array(running_var),
+                            array(batches), p));
     if (p->training && running_mean) atomic_fetch_add(&running_mean->storage->version, 1);
     if (p->training && running_var) atomic_fetch_add(&running_var->storage->version, 1);
     if (p->training && batches) atomic_fetch_add(&batches->storage->version, 1);
 
-    cld_node *n = cld_record(&norm_op, &y, 1, (cld_tensor *[]){x, residual, weight, bias}, INPUTS);
+    cld_node *n = cld_record(&norm_op, &y, 1, inputs, INPUTS);
     if (n) {
         *cld_node_params(n, cld_norm_params) = *p;
         cld_node_save(n, SAVED_X, input);
-        if (residual && p->relu) cld_node_save(n, SAVED_Y, y);
+        if (residual && p->relu) cld_node_save(n, SAVED_GATE, mask ? mask : y);
         cld_node_save(n, SAVED_WEIGHT, w);
         cld_node_save(n, SAVED_BIAS, b);
         cld_node_save(n, SAVED_MEAN, mean);
