@@ -11,7 +11,7 @@ if cld.cuda.is_emulated() then
       }
       assert.equal("", result.err)
       local nodes = tonumber(result.out)
-      assert.is_true(nodes ~= nil and nodes > 100 and nodes <= 273, result.out)
+      assert.is_true(nodes ~= nil and nodes > 100 and nodes <= 233, result.out)
     end)
   end)
 end

@@ -123,6 +123,21 @@ for _, device in ipairs { "cpu", table.unpack(devices.names) } do
       end
     end
 
+    -- 520 groups, and 514 slices of channels in two parts: CUDA has 512 tickets (kernels/cuda/ticket.cuh).
+    for what, case in pairs {
+      ["more parts"] = { shape = { 262, 100, 1, 1 }, parts = { views = 2, blocks = 65 } },
+      ["more channels"] = { shape = { 5, 16420, 1, 1 }, parts = { views = 1, blocks = 2 } },
+    } do
+      it("is a call for each part, of " .. what .. " than there are tickets", function()
+        local one, each = layer(case.shape, "f32", device), layer(case.shape, "f32", device)
+        local mean, var = moved(one, case.parts)
+        local expected = apart(each, case.parts, true)
+        for i, actual in ipairs(together(one, case.parts, true)) do near(actual, expected[i], close.f32) end
+        near(one.mean, mean, close.f32)
+        near(one.var, var, close.f32)
+      end)
+    end
+
     it("of 16 bits is that of f32, rounded", function()
       for _, dtype in ipairs { "bf16", "f16" } do
         local parts = { views = 2, blocks = 3 }

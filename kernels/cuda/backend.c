@@ -31,6 +31,7 @@ static cld_status open_all(int ordinal) {
     CLD_TRY(cld_cuda_dnn_check());
     CLD_TRY(cld_cuda_open(ordinal));
     CLD_TRY(cld_cuda_open_faults());
+    CLD_TRY(cld_cuda_open_tickets());
     return try_launch();
 }
 

@@ -24,11 +24,30 @@ __global__ void add_bias(T *y, const typename cld_compute<T>::type *bias, channe
     }
 }
 
-/* partial (chunks, channels) */
+/* partial (chunks, channels) of a slice, added up. */
+template <typename A, int WIDTH>
+__device__ static void finish_sum(A *out, const A *partial, const channel_rows &m, int slice,
+                                  double *shared) {
+    enum { COUNT = ending<WIDTH>::COUNT, ROWS = ending<WIDTH>::ROWS };
+    ending<WIDTH> e(slice);
+    bool any = e.column < m.channels;
+    double sum[COUNT];
+    for (int v = 0; v < COUNT; v++) sum[v] = 0;
+    for (int chunk = e.first; any && chunk < m.chunks; chunk += e.step) {
+        A in[COUNT];
+        load_run<A, COUNT>(in, partial + (int64_t)chunk * m.channels + e.column);
+        for (int v = 0; v < COUNT; v++) sum[v] += (double)in[v];
+    }
+    sum_down<double, COUNT, ROWS>(sum, shared);
+    for (int v = 0; v < COUNT && threadIdx.y < ROWS && any; v++) out[e.column + v] = (A)sum[v];
+}
+
+/* partial (chunks, channels): sums over each chunk. */
 template <typename T, int WIDTH>
-__global__ void sum_rows(typename cld_compute<T>::type *partial, const T *dy, channel_rows m) {
+__global__ void sum_rows(typename cld_compute<T>::type *out, typename cld_compute<T>::type *partial,
+                         unsigned *tickets, const T *dy, channel_rows m) {
     typedef typename cld_compute<T>::type A;
-    CLD_DYNAMIC_SHARED(A, shared);
+    CLD_DYNAMIC_SHARED(double, shared);
     channel_part part = part_of(m, (int)blockIdx.x, WIDTH);
     A sum[WIDTH];
     for (int v = 0; v < WIDTH; v++) sum[v] = 0;
@@ -42,20 +61,13 @@ __global__ void sum_rows(typename cld_compute<T>::type *partial, const T *dy, ch
                 for (int v = 0; v < WIDTH; v++) sum[v] += load(in[u].at[v]);
         at += CHANNEL_UNROLL * step * m.channels;
     }
-    sum_down<A, WIDTH>(sum, shared);
-    if (threadIdx.y != 0 || !part.any) return;
-    store_run<A, WIDTH>(partial + (int64_t)blockIdx.x * m.channels + part.column, sum);
-}
-
-template <typename A> __global__ void finish_sum(A *out, const A *partial, channel_rows m) {
-    CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
-    int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x);
-    bool any = c < m.channels;
-    double sum = 0;
-    for (int chunk = (int)threadIdx.y; any && chunk < m.chunks; chunk += FINISH_DOWN)
-        sum += (double)partial[(int64_t)chunk * m.channels + c];
-    sum = sum_of_column(sum, shared);
-    if (any && threadIdx.y == 0) out[c] = (A)sum;
+    sum_down<A, WIDTH>(sum, (A *)shared);
+    if (threadIdx.y == 0 && part.any)
+        store_run<A, WIDTH>(partial + (int64_t)part.chunk * m.channels + part.column, sum);
+    int ticket = part.slice % CLD_TICKETS;
+    if (!comes_last(tickets + ticket, (unsigned)(m.chunks * groups_of_ticket(part.slice, m.slices)))) return;
+    for (int slice = ticket; slice < m.slices; slice += CLD_TICKETS)
+        finish_sum<A, WIDTH>(out, partial, m, slice, shared);
 }
 
 /* ---- launches ---------------------------------------------------------------------------------------------------------- */
@@ -73,12 +85,10 @@ template <typename T, int WIDTH> static cld_status sum(const cld_array *dbias, c
     channel_launch l = launch_of(rows_of(dy), dy->shape[1], WIDTH);
     CLD_SCRATCH partial;
     CLD_TRY(cld_cuda_scratch(&partial, (size_t)l.m.chunks * (size_t)l.m.channels * sizeof(A)));
-    CLD_TRY(CLD_LAUNCH((sum_rows<T, WIDTH>), l.blocks, l.threads,
-                       (size_t)l.threads.x * l.threads.y * WIDTH * sizeof(A), (A *)partial.data,
-                       (const T *)dy->data, l.m));
-    int blocks = (l.m.channels + FINISH_CHANNELS - 1) / FINISH_CHANNELS;
-    return CLD_LAUNCH((finish_sum<A>), blocks, dim3(FINISH_CHANNELS, FINISH_DOWN), 0, (A *)dbias->data,
-                      (const A *)partial.data, l.m);
+    if (l.blocks == 0) return cld_cuda_clear(dbias->data, (size_t)l.m.channels * sizeof(A));
+    return CLD_LAUNCH((sum_rows<T, WIDTH>), l.blocks, l.threads,
+                      (size_t)l.threads.x * l.threads.y * WIDTH * sizeof(double), (A *)dbias->data,
+                      (A *)partial.data, cld_cuda_tickets(), (const T *)dy->data, l.m);
 }
 
 cld_status cld_cuda_add_bias(const cld_array *y, const cld_array *bias) {

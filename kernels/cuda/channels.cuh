@@ -2,14 +2,16 @@
  * by side. norm.cuh and bias.cu.
  *
  * A thread keeps to `width` channels, 16 bytes where the number of channels allows, and goes down a chunk of rows; a block
- * is `threads.x` such columns times `threads.y` rows at a time. What is per channel is loaded once per thread, and sums
- * over rows need no exchange but at the chunk's end: a tree over threads.y in shared memory, then, in another kernel, the
- * chunks in their order. The cut depends on the shape alone: sums come out the same on every GPU.
+ * is `threads.x` such columns, a slice, times `threads.y` rows at a time. What is per channel is loaded once per thread, and
+ * sums over rows need no exchange but at the chunk's end: a tree over threads.y in shared memory, which leaves a partial
+ * result. The last block of a slice to come so far (ticket.cuh) adds up those of all chunks, in their order: so slices are
+ * narrow, for one block to do that quickly. The cut depends on the shape alone: sums come out the same on every GPU.
  */
 #ifndef CLD_CUDA_CHANNELS_CUH
 #define CLD_CUDA_CHANNELS_CUH
 
 #include "kernels/cuda/number.cuh"
+#include "kernels/cuda/ticket.cuh"
 
 /* Neighbours that are loaded and stored as one. */
 template <typename T, int WIDTH> struct alignas(sizeof(T) * WIDTH) pack { T at[WIDTH]; };
@@ -46,24 +48,27 @@ __device__ inline double multiply_add(double a, double b, double c) { return fma
 
 typedef struct channel_rows {
     int64_t rows, chunk_rows;
-    int channels, chunks;
+    int channels, chunks, slices;
 } channel_rows;
 
 typedef struct channel_launch {
     channel_rows m;
-    dim3 blocks, threads;
+    unsigned blocks; /* the slices of the first chunk, those of the second, ... */
+    dim3 threads;
 } channel_launch;
 
 #define CHANNEL_THREADS 256
-#define CHANNEL_COLUMNS 64 /* threads side by side, at most: 1 KiB of a row */
+#define CHANNEL_COLUMNS 8  /* packs side by side, at most: 128 bytes of a row, what a cache keeps as one */
+#define CHANNEL_SINGLES 64 /* single elements */
 #define CHANNEL_BLOCKS                                                                                       \
     (6 * 132)            /* whole waves, at two or three of them on each multiprocessor of a large GPU */
 #define CHANNEL_UNROLL 4 /* rows of one array that a thread has in flight */
 
-/* Of `parts` matrices with so many rows each, or fewer: blocks.x counts the chunks of all. */
+/* Of `parts` matrices with so many rows each, or fewer: blocks are those of all. */
 static inline channel_launch launch_of(int64_t rows, int64_t channels, int width, int parts = 1) {
     channel_launch l = {};
-    int64_t groups = channels / width, slices = (groups + CHANNEL_COLUMNS - 1) / CHANNEL_COLUMNS;
+    int64_t most = width > 1 ? CHANNEL_COLUMNS : CHANNEL_SINGLES;
+    int64_t groups = channels / width, slices = (groups + most - 1) / most;
     int64_t columns = (groups + slices - 1) / slices, down = 1;
     while (2 * down * columns <= CHANNEL_THREADS) down *= 2;
     int64_t wanted = CHANNEL_BLOCKS / slices / parts, least = down * CHANNEL_UNROLL;
@@ -74,7 +79,8 @@ static inline channel_launch launch_of(int64_t rows, int64_t channels, int width
     l.m.chunk_rows = chunk_rows;
     l.m.channels = (int)channels;
     l.m.chunks = (int)((rows + chunk_rows - 1) / chunk_rows);
-    l.blocks = dim3((unsigned)(l.m.chunks * parts), (unsigned)slices);
+    l.m.slices = (int)slices;
+    l.blocks = (unsigned)(l.m.chunks * parts * slices);
     l.threads = dim3((unsigned)columns, (unsigned)down);
     return l;
 }
@@ -82,16 +88,25 @@ static inline channel_launch launch_of(int64_t rows, int64_t channels, int width
 /* The part of a thread: rows first, first + blockDim.y, ... below end, all of them `column` and its neighbours. */
 typedef struct channel_part {
     int64_t first, end;
-    int column;
+    int column, chunk, slice;
     bool any; /* column lies in the matrix */
 } channel_part;
 
-__device__ inline channel_part part_of(const channel_rows &m, int chunk, int width) {
+/* Of a thread's columns in a slice the first. */
+__device__ inline int column_of(int slice, int width) {
+    return (slice * (int)blockDim.x + (int)threadIdx.x) * width;
+}
+
+/* In the block-th block of a matrix. */
+__device__ inline channel_part part_of(const channel_rows &m, int block, int width) {
     channel_part p;
+    p.chunk = block / m.slices;
+    p.slice = block % m.slices;
+    int64_t chunk = p.chunk;
     int64_t begin = chunk * m.chunk_rows, end = begin + m.chunk_rows;
     p.first = begin + (int)threadIdx.y;
     p.end = end < m.rows ? end : m.rows;
-    p.column = (int)(blockIdx.y * blockDim.x + threadIdx.x) * width;
+    p.column = column_of(p.slice, width);
     p.any = p.column < m.channels;
     return p;
 }
@@ -112,11 +127,22 @@ static inline bool lies_in_packs(int64_t channels, const void *const *arrays, in
                      CLD_TRY((function<T, (int)(16 / sizeof(T))>(__VA_ARGS__)));                             \
                  else CLD_TRY((function<T, 1>(__VA_ARGS__))))
 
-/* Sums over threadIdx.y, in a tree: they end up in the threads of row 0. `shared`: COUNT values per thread. */
-template <typename A, int COUNT> __device__ inline void sum_down(A *value, A *shared) {
+/* How a block takes the partial results of a slice: a thread COUNT of its column's channels, ROWS threads a chunk. */
+template <int WIDTH> struct ending {
+    enum { COUNT = WIDTH > 4 ? 4 : WIDTH, ROWS = WIDTH / COUNT };
+    int column, first, step; /* the first channel; chunks first, first + step, ... */
+    __device__ explicit ending(int slice)
+        : column(column_of(slice, WIDTH) + (int)threadIdx.y % ROWS * COUNT), first((int)threadIdx.y / ROWS),
+          step((int)blockDim.y / ROWS) {}
+};
+
+/* Sums over threadIdx.y, in a tree, of each ROWS-th row (a power of two, at most blockDim.y): they end up in the threads of
+ * the first ROWS. `shared`: COUNT values per thread; what it held before is no longer needed. */
+template <typename A, int COUNT, int ROWS = 1> __device__ inline void sum_down(A *value, A *shared) {
     int threads = (int)(blockDim.x * blockDim.y), at = (int)(threadIdx.y * blockDim.x + threadIdx.x);
+    __syncthreads();
     for (int i = 0; i < COUNT; i++) shared[i * threads + at] = value[i];
-    for (int step = (int)blockDim.y / 2; step > 0; step /= 2) {
+    for (int step = (int)blockDim.y / 2; step >= ROWS; step /= 2) {
         __syncthreads();
         if ((int)threadIdx.y >= step) continue;
         for (int i = 0; i < COUNT; i++) {
@@ -124,37 +150,6 @@ template <typename A, int COUNT> __device__ inline void sum_down(A *value, A *sh
             shared[i * threads + at] = value[i];
         }
     }
-}
-
-/* ---- the end of a reduction: few channels per block, so that few channels too fill several multiprocessors ------ */
-
-#define FINISH_CHANNELS 8  /* 32 bytes of a row of partial sums: what memory fetches */
-#define FINISH_DOWN     64 /* threads for the chunks of each */
-#define FINISH_SHARE    ((CHANNEL_BLOCKS + FINISH_DOWN - 1) / FINISH_DOWN) /* chunks of a thread, at most */
-
-/* A thread's share of a column of partial results, from row to row `pitch` apart: of the chunks threadIdx.y, threadIdx.y +
- * FINISH_DOWN, ...; 0 where there is none. All is under way before the first is used: this is all that the kernel waits
- * for, and a network has it four times per layer. */
-template <typename A>
-__device__ inline void load_share(A share[FINISH_SHARE], const A *column, int64_t pitch, int chunks) {
-#pragma unroll
-    for (int i = 0; i < FINISH_SHARE; i++) {
-        int chunk = (int)threadIdx.y + i * FINISH_DOWN;
-        share[i] = chunk < chunks ? column[chunk * pitch] : (A)0;
-    }
-}
-
-/* The sum over threadIdx.y, in every thread. */
-__device__ inline double sum_of_column(double value, double *shared) {
-    int at = (int)(threadIdx.y * FINISH_CHANNELS + threadIdx.x);
-    __syncthreads();
-    shared[at] = value;
-    for (int step = FINISH_DOWN / 2; step > 0; step /= 2) {
-        __syncthreads();
-        if ((int)threadIdx.y < step) shared[at] += shared[at + step * FINISH_CHANNELS];
-    }
-    __syncthreads();
-    return shared[threadIdx.x];
 }
 
 #endif

@@ -74,6 +74,12 @@ cld_status cld_cuda_fetch_faults(void); /* before a wait for the device */
 cld_status cld_cuda_check_faults(void); /* after it; clears the record */
 cld_status cld_cuda_end_step(void);     /* of the contract */
 
+/* ---- tickets, ticket.cuh: ticket.c ------------------------------------------------------------------------------- */
+
+enum { CLD_TICKETS = 512 };
+unsigned *cld_cuda_tickets(void);       /* for kernels: twice CLD_TICKETS counters, 0 between launches */
+cld_status cld_cuda_open_tickets(void); /* with the device */
+
 #ifdef __cplusplus
 }
 #endif

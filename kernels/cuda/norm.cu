@@ -1,8 +1,8 @@
 /* Batch normalization, channels last (channels.cuh), f32, bf16 and f16 with sums in f32, and f64.
  *
  * Memory is all that it costs. Forward: a pass over x for the statistics, a pass that writes y. Backward: a pass over x
- * and dy for two sums per channel, a pass that writes dx. Each first pass leaves one partial result per chunk of rows;
- * a small kernel makes the whole of them. The second pass takes the chunks in reverse: those that the first read last are
+ * and dy for two sums per channel, a pass that writes dx. Each first pass leaves one partial result per chunk of rows,
+ * and its last block makes the whole of them. The second pass takes the chunks in reverse: those that the first read last are
  * still in the L2 cache.
  *
  * Each part of the batch (kernels/parts.h) has statistics of its own, and chunks that lie in it alone; the launches are the
@@ -24,14 +24,129 @@ __device__ inline int64_t rows_at(int64_t rows, int modulus, int at) {
     return (rows - at + modulus - 1) / modulus;
 }
 
-/* partial (chunks of all parts, 2, channels): mean, and sum of squared differences from it. A thread sums differences from its first
- * value, which keeps the digits that a mean far from zero would take; threads are merged as Chan, Golub and LeVeque do. */
+/* The running statistics, each of which may be NULL, and how they move. */
+template <typename A> struct running {
+    A *mean, *var;
+    int64_t *batches;
+    double momentum;
+    cld_running_move move;
+    bool by_share; /* all views are one move (cld_move_by_share), */
+    bool counts;   /* and whether it counts them */
+    A *batch_var;  /* (parts, channels): the parts', unbiased */
+};
+
+/* A channel's statistic of a view: the mean over its blocks, weighted with their rows. */
+template <typename A>
+__device__ inline double of_view(const A *of_parts, const part_rows &p, int view, int c) {
+    int blocks = p.cut.blocks, first = view * blocks;
+    if (blocks == 1) return (double)of_parts[(int64_t)first * p.m.channels + c];
+    double sum = 0, rows = 0;
+    for (int part = first; part < first + blocks; part++) {
+        double here = (double)cld_cut_rows(&p.cut, part);
+        sum += here * (double)of_parts[(int64_t)part * p.m.channels + c];
+        rows += here;
+    }
+    return sum / rows;
+}
+
+/* r moved by s, as far as it is there. */
+template <typename A> __device__ inline void move_one(A *r, int c, const cld_running_move &move, double s) {
+    if (r) r[c] = (A)(move.keep * (double)r[c] + move.gain * s);
+}
+
+/* Of all views: sum of m (1 - m)^(V - v) s_v. */
+template <typename A>
+__device__ inline double of_views(const A *of_parts, const part_rows &p, double momentum, int c) {
+    double sum = 0;
+    for (int view = 0; view < p.cut.views; view++)
+        sum = (1 - momentum) * sum + momentum * of_view(of_parts, p, view, c);
+    return sum;
+}
+
+/* Not by a view that is not finite: a step is skipped for it, and what is written here would stay. */
+template <typename A>
+__device__ static void move_running(const running<A> &r, const A *mean, const part_rows &p) {
+    int at = (int)(threadIdx.y * blockDim.x + threadIdx.x), step = (int)(blockDim.x * blockDim.y);
+    int channels = p.m.channels, views = p.cut.views, counted = 0;
+    const A *var = r.batch_var;
+    for (int view = 0; view < views; view++) {
+        int odd = 0;
+        for (int c = at; c < channels; c += step) {
+            double m = of_view(mean, p, view, c), v = of_view(var, p, view, c);
+            odd |= !(m - m == 0 && v - v == 0);
+        }
+        odd = __syncthreads_or(odd);
+        if (odd && r.by_share) return;
+        if (odd || r.by_share) continue;
+        counted++;
+        for (int c = at; c < channels; c += step) {
+            move_one(r.mean, c, r.move, of_view(mean, p, view, c));
+            move_one(r.var, c, r.move, of_view(var, p, view, c));
+        }
+    }
+    for (int c = at; r.by_share && c < channels; c += step) {
+        move_one(r.mean, c, r.move, of_views(mean, p, r.momentum, c));
+        move_one(r.var, c, r.move, of_views(var, p, r.momentum, c));
+    }
+    if (r.by_share) counted = r.counts ? views : 0;
+    if (r.batches && at == 0) *r.batches += counted;
+}
+
+/* Of `rows` rows those of a chunk; a part that is smaller than the first may have fewer chunks. */
+__device__ inline double rows_of_chunk(int64_t rows, int64_t chunk_rows, int chunk) {
+    int64_t left = rows - chunk * chunk_rows;
+    return left < 0 ? 0 : (double)(left < chunk_rows ? left : chunk_rows);
+}
+
+/* The whole of a group's chunks, in double: means as differences from the first, so that they keep their digits. */
+template <typename A, int WIDTH>
+__device__ static void finish_statistics(A *mean_out, A *invstd_out, A *batch_var, const A *partial,
+                                         const part_rows &p, int group, double eps, double *shared) {
+    const channel_rows &m = p.m;
+    enum { COUNT = ending<WIDTH>::COUNT, ROWS = ending<WIDTH>::ROWS };
+    ending<WIDTH> e(group % m.slices);
+    int part = group / m.slices;
+    bool any = e.column < m.channels;
+    double rows = (double)cld_cut_rows(&p.cut, part), sum[COUNT], m2[COUNT];
+    A first[COUNT];
+    for (int v = 0; v < COUNT; v++) sum[v] = m2[v] = first[v] = 0;
+    partial += (int64_t)part * m.chunks * 2 * m.channels + e.column;
+    if (any) load_run<A, COUNT>(first, partial);
+    for (int chunk = e.first; any && chunk < m.chunks; chunk += e.step) {
+        A means[COUNT], squares[COUNT];
+        const A *from = partial + (int64_t)chunk * 2 * m.channels;
+        load_run<A, COUNT>(means, from);
+        load_run<A, COUNT>(squares, from + m.channels);
+        double here = rows_of_chunk(cld_cut_rows(&p.cut, part), m.chunk_rows, chunk);
+        for (int v = 0; v < COUNT; v++) {
+            double d = (double)means[v] - (double)first[v];
+            sum[v] += here * d;
+            m2[v] += (double)squares[v] + here * d * d;
+        }
+    }
+    sum_down<double, COUNT, ROWS>(sum, shared);
+    sum_down<double, COUNT, ROWS>(m2, shared);
+    int64_t at = (int64_t)part * m.channels + e.column;
+    for (int v = 0; v < COUNT && any && threadIdx.y < ROWS; v++) {
+        double whole = m2[v] - sum[v] * sum[v] / rows;
+        whole = whole < 0 ? 0 : whole;
+        mean_out[at + v] = (A)((double)first[v] + sum[v] / rows);
+        invstd_out[at + v] = (A)(1 / sqrt(whole / rows + eps));
+        batch_var[at + v] = (A)(whole / (rows - 1));
+    }
+}
+
+/* mean and invstd (parts, channels), and the move of the running statistics. partial (chunks of all parts, 2, channels): mean,
+ * and sum of squared differences from it. A thread sums differences from its first value, which keeps the digits that a
+ * mean far from zero would take; threads are merged as Chan, Golub and LeVeque do. */
 template <typename T, int WIDTH>
 __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
-    statistics(typename cld_compute<T>::type *partial, unsigned *finished, const T *x, part_rows p) {
+    statistics(typename cld_compute<T>::type *mean_out, typename cld_compute<T>::type *invstd_out,
+               running<typename cld_compute<T>::type> r, typename cld_compute<T>::type *partial,
+               unsigned *tickets, const T *x, part_rows p, double eps) {
     typedef typename cld_compute<T>::type A;
-    CLD_DYNAMIC_SHARED(A, shared);
-    if (blockIdx.x + blockIdx.y + threadIdx.x + threadIdx.y == 0) *finished = 0;
+    CLD_DYNAMIC_SHARED(double, whole);
+    A *shared = (A *)whole;
     const channel_rows &m = p.m;
     int which;
     channel_part part = part_of(p, (int)blockIdx.x, WIDTH, &which);
@@ -84,126 +199,20 @@ __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
             *my_m2 += *their_m2 + d * d * here * share;
         }
     }
-    if (threadIdx.y != 0 || !part.any) return; /* row 0 reads what it wrote itself */
-    A *to = partial + (int64_t)blockIdx.x * 2 * m.channels + part.column;
-    for (int v = 0; v < WIDTH; v++) {
-        to[v] = shared[v * threads + at];
-        to[m.channels + v] = shared[(WIDTH + v) * threads + at];
-    }
-}
-
-/* Of `rows` rows those of a thread's share for which its i-th partial result stands. */
-__device__ inline double rows_of_share(int64_t rows, int64_t chunk_rows, int i) {
-    int64_t left = rows - ((int)threadIdx.y + i * FINISH_DOWN) * chunk_rows;
-    return left < 0 ? 0 : (double)(left < chunk_rows ? left : chunk_rows);
-}
-
-/* The running statistics, each of which may be NULL, and how they move. */
-template <typename A> struct running {
-    A *mean, *var;
-    int64_t *batches;
-    double momentum;
-    cld_running_move move;
-    bool by_share;      /* all views are one move (cld_move_by_share), */
-    bool counts;        /* and whether it counts them */
-    A *batch_var;       /* (parts, channels): the parts', unbiased */
-    unsigned *finished; /* blocks that have written theirs; the last one moves all */
-};
-
-/* A channel's statistic of a view: the mean over its blocks, weighted with their rows. */
-template <typename A>
-__device__ inline double of_view(const volatile A *of_parts, const part_rows &p, int view, int c) {
-    int blocks = p.cut.blocks, first = view * blocks;
-    if (blocks == 1) return (double)of_parts[(int64_t)first * p.m.channels + c];
-    double sum = 0, rows = 0;
-    for (int part = first; part < first + blocks; part++) {
-        double here = (double)cld_cut_rows(&p.cut, part);
-        sum += here * (double)of_parts[(int64_t)part * p.m.channels + c];
-        rows += here;
-    }
-    return sum / rows;
-}
-
-/* r moved by s, as far as it is there. */
-template <typename A> __device__ inline void move_one(A *r, int c, const cld_running_move &move, double s) {
-    if (r) r[c] = (A)(move.keep * (double)r[c] + move.gain * s);
-}
-
-/* Of all views: sum of m (1 - m)^(V - v) s_v. */
-template <typename A>
-__device__ inline double of_views(const volatile A *of_parts, const part_rows &p, double momentum, int c) {
-    double sum = 0;
-    for (int view = 0; view < p.cut.views; view++)
-        sum = (1 - momentum) * sum + momentum * of_view(of_parts, p, view, c);
-    return sum;
-}
-
-/* Not by a view that is not finite: a step is skipped for it, and what is written here would stay. */
-template <typename A>
-__device__ static void move_running(const running<A> &r, const A *batch_mean, const part_rows &p) {
-    CLD_SHARED(bool, last, [1]);
-    int at = (int)(threadIdx.y * FINISH_CHANNELS + threadIdx.x), step = FINISH_CHANNELS * FINISH_DOWN;
-    int channels = p.m.channels, views = p.cut.views, counted = 0;
-    const volatile A *mean = batch_mean, *var = r.batch_var; /* of other blocks: not from this one's cache */
-    __threadfence();
-    __syncthreads();
-    if (at == 0) last[0] = atomicAdd(r.finished, 1u) == gridDim.x * gridDim.y - 1;
-    __syncthreads();
-    if (!last[0]) return;
-    __threadfence();
-    for (int view = 0; view < views; view++) {
-        int odd = 0;
-        for (int c = at; c < channels; c += step) {
-            double m = of_view(mean, p, view, c), v = of_view(var, p, view, c);
-            odd |= !(m - m == 0 && v - v == 0);
-        }
-        odd = __syncthreads_or(odd);
-        if (odd && r.by_share) return;
-        if (odd || r.by_share) continue;
-        counted++;
-        for (int c = at; c < channels; c += step) {
-            move_one(r.mean, c, r.move, of_view(mean, p, view, c));
-            move_one(r.var, c, r.move, of_view(var, p, view, c));
+    if (threadIdx.y == 0 && part.any) { /* row 0 reads what it wrote itself */
+        A *to = partial + (int64_t)part.chunk * 2 * m.channels + part.column;
+        for (int v = 0; v < WIDTH; v++) {
+            to[v] = shared[v * threads + at];
+            to[m.channels + v] = shared[(WIDTH + v) * threads + at];
         }
     }
-    for (int c = at; r.by_share && c < channels; c += step) {
-        move_one(r.mean, c, r.move, of_views(mean, p, r.momentum, c));
-        move_one(r.var, c, r.move, of_views(var, p, r.momentum, c));
-    }
-    if (r.by_share) counted = r.counts ? views : 0;
-    if (r.batches && at == 0) *r.batches += counted;
-}
-
-/* The whole of a part's chunks, in double: the mean of their means, then the squared differences from that. A block takes
- * part blockIdx.y. */
-template <typename A>
-__global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN, 1)
-    finish_statistics(A *mean_out, A *invstd_out, running<A> r, const A *partial, part_rows p, double eps) {
-    CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
-    const channel_rows &m = p.m;
-    int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x), part = (int)blockIdx.y;
-    bool any = c < m.channels;
-    int64_t rows = cld_cut_rows(&p.cut, part), at = (int64_t)part * m.channels + c;
-    partial += (int64_t)part * m.chunks * 2 * m.channels;
-    A means[FINISH_SHARE], squares[FINISH_SHARE];
-    load_share<A>(means, partial + c, 2 * m.channels, any ? m.chunks : 0);
-    load_share<A>(squares, partial + m.channels + c, 2 * m.channels, any ? m.chunks : 0);
-    double sum = 0, m2 = 0;
-#pragma unroll
-    for (int i = 0; i < FINISH_SHARE; i++) sum += rows_of_share(rows, m.chunk_rows, i) * (double)means[i];
-    double mean = sum_of_column(sum, shared) / (double)rows;
-#pragma unroll
-    for (int i = 0; i < FINISH_SHARE; i++) {
-        double d = (double)means[i] - mean;
-        m2 += (double)squares[i] + d * d * rows_of_share(rows, m.chunk_rows, i);
-    }
-    m2 = sum_of_column(m2, shared);
-    if (any && threadIdx.y == 0) {
-        mean_out[at] = (A)mean;
-        invstd_out[at] = (A)(1 / sqrt(m2 / (double)rows + eps));
-        r.batch_var[at] = (A)(m2 / (double)(rows - 1));
-    }
-    if (r.mean || r.var || r.batches) move_running(r, mean_out, p);
+    int first_group = completed_groups(p, tickets, which, part.slice), groups = p.count * m.slices;
+    if (first_group < 0) return;
+    for (int group = first_group; group < groups; group += CLD_TICKETS)
+        finish_statistics<A, WIDTH>(mean_out, invstd_out, r.batch_var, partial, p, group, eps, whole);
+    int tickets_used = groups < CLD_TICKETS ? groups : CLD_TICKETS;
+    if ((r.mean || r.var || r.batches) && comes_last(tickets + CLD_TICKETS, (unsigned)tickets_used))
+        move_running(r, mean_out, p);
 }
 
 /* In evaluation. */
@@ -298,14 +307,12 @@ static cld_status batch_statistics(const cld_array *mean, const cld_array *invst
     size_t bytes = partial_bytes(l.rows, sizeof(A));
     size_t vectors = (size_t)l.rows.count * (size_t)l.rows.m.channels * sizeof(A);
     CLD_SCRATCH partial;
-    CLD_TRY(cld_cuda_scratch(&partial, bytes + vectors + sizeof(unsigned)));
+    CLD_TRY(cld_cuda_scratch(&partial, bytes + vectors));
     running<A> r = running_of<A>(running_mean, running_var, batches, p);
     r.batch_var = (A *)((char *)partial.data + bytes);
-    r.finished = (unsigned *)((char *)partial.data + bytes + vectors);
-    CLD_TRY(CLD_LAUNCH((statistics<T, WIDTH>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
-                       (A *)partial.data, r.finished, (const T *)x->data, l.rows));
-    return CLD_LAUNCH((finish_statistics<A>), finish_blocks(l.rows), finish_threads(), 0, vector_of<A>(mean),
-                      vector_of<A>(invstd), r, (const A *)partial.data, l.rows, p->eps);
+    return CLD_LAUNCH((statistics<T, WIDTH>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
+                      vector_of<A>(mean), vector_of<A>(invstd), r, (A *)partial.data, cld_cuda_tickets(),
+                      (const T *)x->data, l.rows, p->eps);
 }
 
 template <typename T, int WIDTH>

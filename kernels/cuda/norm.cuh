@@ -24,16 +24,27 @@ typedef struct part_rows {
     int count;      /* of parts */
 } part_rows;
 
-/* The share of a thread in chunk `chunk` of all parts', of which p.m.chunks belong to each; *part: whose it is. */
-__device__ inline channel_part part_of(const part_rows &p, int chunk, int width, int *part) {
+/* The share of a thread in block `block` of all parts', of which p.m.chunks chunks belong to each; *part: whose it is.
+ * Its chunk is one of all parts'. */
+__device__ inline channel_part part_of(const part_rows &p, int block, int width, int *part) {
     *part = 0;
-    if (p.count == 1) return part_of(p.m, chunk, width);
-    *part = chunk / p.m.chunks;
-    channel_part share = part_of(p.m, chunk % p.m.chunks, width);
+    if (p.count == 1) return part_of(p.m, block, width);
+    int blocks = p.m.chunks * p.m.slices;
+    *part = block / blocks;
+    channel_part share = part_of(p.m, block % blocks, width);
+    share.chunk += *part * p.m.chunks;
     int64_t begin = cld_cut_begin(&p.cut, *part), rows = cld_cut_rows(&p.cut, *part);
     share.first += begin;
     share.end = begin + (share.end < rows ? share.end : rows);
     return share;
+}
+
+/* A group is a slice of a part, and its partial results are those of its blocks. Whether this block, with its partial result
+ * written, completes those of all groups that share its ticket: the first of them, CLD_TICKETS apart, else -1. */
+__device__ inline int completed_groups(const part_rows &p, unsigned *tickets, int part, int slice) {
+    int group = part * p.m.slices + slice, ticket = group % CLD_TICKETS;
+    int expected = p.m.chunks * groups_of_ticket(group, p.count * p.m.slices);
+    return comes_last(tickets + ticket, (unsigned)expected) ? ticket : -1;
 }
 
 /* y = (x - mean) * scale + shift */
@@ -58,7 +69,8 @@ template <typename A, int COUNT> __device__ inline void load_lines(line<A> *l, c
 
 typedef struct part_launch {
     part_rows rows;
-    dim3 blocks, threads; /* blocks.x: the chunks of all parts */
+    unsigned blocks; /* of all parts */
+    dim3 threads;
 } part_launch;
 
 static inline part_launch launch_parts(const cld_array *x, const cld_parts *parts, int width) {
@@ -86,16 +98,11 @@ static inline affine<A> affine_of(const cld_array *mean, const cld_array *invstd
     return f;
 }
 
-static inline dim3 finish_blocks(const part_rows &p) {
-    return dim3((unsigned)((p.m.channels + FINISH_CHANNELS - 1) / FINISH_CHANNELS), (unsigned)p.count);
-}
-static inline dim3 finish_threads() { return dim3(FINISH_CHANNELS, FINISH_DOWN); }
-
 static inline size_t partial_bytes(const part_rows &p, size_t element) {
     return (size_t)p.count * (size_t)p.m.chunks * 2 * (size_t)p.m.channels * element;
 }
 
-/* Shared memory of a block that reduces 2 WIDTH values per thread. */
+/* Shared memory of a block that reduces 2 WIDTH values per thread, and later WIDTH doubles. */
 static inline size_t shared_bytes(const part_launch &l, int width, size_t element) {
     return (size_t)l.threads.x * l.threads.y * 2 * (size_t)width * element;
 }

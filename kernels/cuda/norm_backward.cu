@@ -41,27 +41,95 @@ template <typename T, int WIDTH, int MASK> struct ahead {
     }
 };
 
-/* partial (chunks of all parts, 2, channels): sums of the masked dy and of its products with x - mean. finished: the
- * counters of finish_sums, one for each of its blocks along x. */
-template <typename T, int WIDTH, int MASK>
-__global__ void sums(typename cld_compute<T>::type *partial, unsigned *finished, T *dresidual, const T *dy,
-                     const T *more_dy, const T *x, const unsigned char *gate,
-                     affine<typename cld_compute<T>::type> f, part_rows p) {
-    typedef typename cld_compute<T>::type A;
-    CLD_DYNAMIC_SHARED(A, shared);
+/* dweight and dbias: sums over the parts, in the parts' order. */
+template <typename A> struct weight_gradients {
+    A *dweight, *dbias;
+    double *of_parts; /* (parts, 2, channels), if there are several */
+};
+
+/* Of slice `slice`. */
+template <typename A, int WIDTH>
+__device__ static void add_parts(const weight_gradients<A> &w, const part_rows &p, int slice) {
+    int width = (int)blockDim.x * WIDTH, begin = slice * width, channels = p.m.channels;
+    int end = begin + width < channels ? begin + width : channels;
+    for (int c = begin + (int)(threadIdx.y * blockDim.x + threadIdx.x); c < end;
+         c += (int)(blockDim.x * blockDim.y)) {
+        double dbias = 0, dweight = 0;
+        for (int part = 0; part < p.count; part++) {
+            const double *from = w.of_parts + (int64_t)part * 2 * channels + c;
+            dbias += from[0];
+            dweight += from[channels];
+        }
+        if (w.dbias) w.dbias[c] = (A)dbias;
+        if (w.dweight) w.dweight[c] = (A)dweight;
+    }
+}
+
+/* With xhat = (x - mean) invstd and M rows of the part, in training:
+ *     dx = weight invstd (dy - sum(dy) / M - xhat sum(dy xhat) / M)
+ * The last two terms are how mean and invstd depend on x; with running statistics they do not. through (parts, 2,
+ * channels):
+ *     dx = scale dy + through[0] (x - mean) + through[1]
+ * Of a group, from its chunks. */
+template <typename A, int WIDTH>
+__device__ static void finish_sums(A *through, const weight_gradients<A> &w, const A *partial, affine<A> f,
+                                   const part_rows &p, bool training, int group, double *shared) {
     const channel_rows &m = p.m;
-    if (p.count > 1 && blockIdx.x + blockIdx.y == 0)
-        for (int i = (int)(threadIdx.y * blockDim.x + threadIdx.x); i * FINISH_CHANNELS < m.channels;
-             i += (int)(blockDim.x * blockDim.y))
-            finished[i] = 0;
+    enum { COUNT = ending<WIDTH>::COUNT, ROWS = ending<WIDTH>::ROWS };
+    ending<WIDTH> e(group % m.slices);
+    int part = group / m.slices;
+    bool any = e.column < m.channels;
+    double sum[COUNT], sum_x[COUNT];
+    for (int v = 0; v < COUNT; v++) sum[v] = sum_x[v] = 0;
+    partial += (int64_t)part * m.chunks * 2 * m.channels + e.column;
+    for (int chunk = e.first; any && chunk < m.chunks; chunk += e.step) {
+        A in[COUNT], in_x[COUNT];
+        const A *from = partial + (int64_t)chunk * 2 * m.channels;
+        load_run<A, COUNT>(in, from);
+        load_run<A, COUNT>(in_x, from + m.channels);
+        for (int v = 0; v < COUNT; v++) sum[v] += (double)in[v], sum_x[v] += (double)in_x[v];
+    }
+    sum_down<double, COUNT, ROWS>(sum, shared);
+    sum_down<double, COUNT, ROWS>(sum_x, shared);
+    if (!any || threadIdx.y >= ROWS) return;
+    f = of_part(f, part, m.channels);
+    double rows = (double)cld_cut_rows(&p.cut, part);
+    for (int v = 0; v < COUNT; v++) {
+        line<A> l;
+        int c = e.column + v;
+        load_lines<A, 1>(&l, f, c);
+        double invstd = f.invstd[c], scale = l.scale;
+        int64_t at = (int64_t)part * 2 * m.channels + c;
+        through[at] = training ? (A)(-scale * invstd * invstd * sum_x[v] / rows) : (A)0;
+        through[at + m.channels] = training ? (A)(-scale * sum[v] / rows) : (A)0;
+        if (p.count > 1) {
+            w.of_parts[at] = sum[v];
+            w.of_parts[at + m.channels] = sum_x[v] * invstd;
+        } else {
+            if (w.dbias) w.dbias[c] = (A)sum[v];
+            if (w.dweight) w.dweight[c] = (A)(sum_x[v] * invstd);
+        }
+    }
+}
+
+/* through, dweight, dbias and, unless it is NULL, dresidual. partial (chunks of all parts, 2, channels): sums of the masked dy
+ * and of its products with x - mean. */
+template <typename T, int WIDTH, int MASK>
+__global__ void sums(typename cld_compute<T>::type *through,
+                     weight_gradients<typename cld_compute<T>::type> w,
+                     typename cld_compute<T>::type *partial, unsigned *tickets, T *dresidual, const T *dy,
+                     const T *more_dy, const T *x, const unsigned char *gate,
+                     affine<typename cld_compute<T>::type> f, part_rows p, bool training) {
+    typedef typename cld_compute<T>::type A;
+    CLD_DYNAMIC_SHARED(double, shared);
+    const channel_rows &m = p.m;
     int which;
     channel_part part = part_of(p, (int)blockIdx.x, WIDTH, &which);
-    f = of_part(f, which, m.channels);
     A sum[2 * WIDTH];
     for (int v = 0; v < 2 * WIDTH; v++) sum[v] = 0;
     if (part.any) {
         line<A> l[WIDTH];
-        load_lines<A, WIDTH>(l, f, part.column);
+        load_lines<A, WIDTH>(l, of_part(f, which, m.channels), part.column);
         int64_t step = blockDim.y, at = part.first * m.channels + part.column;
         for (int64_t row = part.first; row < part.end; row += BACKWARD_UNROLL * step) {
             ahead<T, WIDTH, MASK> in;
@@ -80,81 +148,21 @@ __global__ void sums(typename cld_compute<T>::type *partial, unsigned *finished,
             at += BACKWARD_UNROLL * step * m.channels;
         }
     }
-    sum_down<A, 2 * WIDTH>(sum, shared);
-    if (threadIdx.y != 0 || !part.any) return;
-    A *to = partial + (int64_t)blockIdx.x * 2 * m.channels + part.column;
-    store_run<A, WIDTH>(to, sum);
-    store_run<A, WIDTH>(to + m.channels, sum + WIDTH);
-}
-
-/* dweight and dbias: sums over the parts, in the parts' order. */
-template <typename A> struct weight_gradients {
-    A *dweight, *dbias;
-    double *of_parts;   /* (parts, 2, channels) */
-    unsigned *finished; /* of each block along x: parts that have written theirs; the last one adds them up */
-};
-
-template <typename A>
-__device__ static void add_parts(const weight_gradients<A> &w, const part_rows &p, int c, bool any) {
-    CLD_SHARED(bool, last, [1]);
-    const volatile double *of_parts = w.of_parts;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x + threadIdx.y == 0)
-        last[0] = atomicAdd(&w.finished[blockIdx.x], 1u) == (unsigned)p.count - 1;
-    __syncthreads();
-    if (!last[0] || !any || threadIdx.y != 0) return;
-    __threadfence();
-    double dbias = 0, dweight = 0;
-    for (int part = 0; part < p.count; part++) {
-        const volatile double *from = of_parts + (int64_t)part * 2 * p.m.channels + c;
-        dbias += from[0];
-        dweight += from[p.m.channels];
+    sum_down<A, 2 * WIDTH>(sum, (A *)shared);
+    if (threadIdx.y == 0 && part.any) {
+        A *to = partial + (int64_t)part.chunk * 2 * m.channels + part.column;
+        store_run<A, WIDTH>(to, sum);
+        store_run<A, WIDTH>(to + m.channels, sum + WIDTH);
     }
-    if (w.dbias) w.dbias[c] = (A)dbias;
-    if (w.dweight) w.dweight[c] = (A)dweight;
-}
-
-/* With xhat = (x - mean) invstd and M rows of the part, in training:
- *     dx = weight invstd (dy - sum(dy) / M - xhat sum(dy xhat) / M)
- * The last two terms are how mean and invstd depend on x; with running statistics they do not. through (parts, 2,
- * channels):
- *     dx = scale dy + through[0] (x - mean) + through[1]
- * A block takes part blockIdx.y. */
-template <typename A>
-__global__ void __launch_bounds__(FINISH_CHANNELS *FINISH_DOWN)
-    finish_sums(A *through, weight_gradients<A> w, const A *partial, affine<A> f, part_rows p,
-                bool training) {
-    CLD_SHARED(double, shared, [FINISH_DOWN * FINISH_CHANNELS]);
-    const channel_rows &m = p.m;
-    int c = (int)(blockIdx.x * FINISH_CHANNELS + threadIdx.x), part = (int)blockIdx.y;
-    bool any = c < m.channels;
-    partial += (int64_t)part * m.chunks * 2 * m.channels;
-    A sums[FINISH_SHARE], sums_x[FINISH_SHARE];
-    load_share<A>(sums, partial + c, 2 * m.channels, any ? m.chunks : 0);
-    load_share<A>(sums_x, partial + m.channels + c, 2 * m.channels, any ? m.chunks : 0);
-    double sum = 0, sum_x = 0;
-#pragma unroll
-    for (int i = 0; i < FINISH_SHARE; i++) sum += (double)sums[i], sum_x += (double)sums_x[i];
-    sum = sum_of_column(sum, shared);
-    sum_x = sum_of_column(sum_x, shared);
-    if (any && threadIdx.y == 0) {
-        line<A> l;
-        f = of_part(f, part, m.channels);
-        load_lines<A, 1>(&l, f, c);
-        double invstd = f.invstd[c], scale = l.scale, rows = (double)cld_cut_rows(&p.cut, part);
-        int64_t at = (int64_t)part * 2 * m.channels + c;
-        through[at] = training ? (A)(-scale * invstd * invstd * sum_x / rows) : (A)0;
-        through[at + m.channels] = training ? (A)(-scale * sum / rows) : (A)0;
-        if (p.count > 1) {
-            w.of_parts[at] = sum;
-            w.of_parts[at + m.channels] = sum_x * invstd;
-        } else {
-            if (w.dbias) w.dbias[c] = (A)sum;
-            if (w.dweight) w.dweight[c] = (A)(sum_x * invstd);
-        }
+    int first = completed_groups(p, tickets, which, part.slice), groups = p.count * m.slices;
+    for (int group = first; group >= 0 && group < groups; group += CLD_TICKETS) {
+        finish_sums<A, WIDTH>(through, w, partial, f, p, training, group, shared);
+        if (p.count == 1 || !(w.dweight || w.dbias)) continue;
+        int slice = group % m.slices, ticket = slice % CLD_TICKETS;
+        int expected = p.count * groups_of_ticket(slice, m.slices);
+        if (!comes_last(tickets + CLD_TICKETS + ticket, (unsigned)expected)) continue;
+        for (slice = ticket; slice < m.slices; slice += CLD_TICKETS) add_parts<A, WIDTH>(w, p, slice);
     }
-    if (p.count > 1 && (w.dbias || w.dweight)) add_parts(w, p, c, any);
 }
 
 template <typename T, int WIDTH, int MASK>
@@ -206,24 +214,23 @@ template <typename T, int WIDTH, int MASK> static cld_status write_gradients(con
     const T *dy = (const T *)g.dy->data, *more_dy = vector_of<T>(g.more_dy), *x = (const T *)g.x->data;
     const unsigned char *gate = vector_of<unsigned char>(g.gate);
     T *dresidual = vector_of<T>(g.dresidual);
-    dim3 finish = finish_blocks(l.rows);
-    bool any = l.rows.m.chunks > 0;
+    size_t vector = (size_t)l.rows.m.channels, vectors = 2 * (size_t)l.rows.count * vector;
+    weight_gradients<A> w = {vector_of<A>(g.dweight), vector_of<A>(g.dbias), NULL};
+    if (l.blocks == 0) { /* no rows */
+        if (w.dweight) CLD_TRY(cld_cuda_clear(w.dweight, vector * sizeof(A)));
+        return w.dbias ? cld_cuda_clear(w.dbias, vector * sizeof(A)) : CLD_OK;
+    }
     CLD_SCRATCH partial, through, of_parts;
     CLD_TRY(cld_cuda_scratch(&partial, partial_bytes(l.rows, sizeof(A))));
-    size_t vectors = 2 * (size_t)l.rows.count * (size_t)l.rows.m.channels;
     CLD_TRY(cld_cuda_scratch(&through, vectors * sizeof(A)));
-    weight_gradients<A> w = {vector_of<A>(g.dweight), vector_of<A>(g.dbias), NULL, NULL};
     if (l.rows.count > 1) {
-        CLD_TRY(cld_cuda_scratch(&of_parts, vectors * sizeof(double) + finish.x * sizeof(unsigned)));
+        CLD_TRY(cld_cuda_scratch(&of_parts, vectors * sizeof(double)));
         w.of_parts = (double *)of_parts.data;
-        w.finished = (unsigned *)(w.of_parts + vectors);
     }
-    if (any)
-        CLD_TRY(CLD_LAUNCH((sums<T, WIDTH, MASK>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
-                           (A *)partial.data, w.finished, dresidual, dy, more_dy, x, gate, f, l.rows));
-    CLD_TRY(CLD_LAUNCH((finish_sums<A>), finish, finish_threads(), 0, (A *)through.data, w,
-                       (const A *)partial.data, f, l.rows, g.params->training));
-    if (!g.dx || !any) return CLD_OK;
+    CLD_TRY(CLD_LAUNCH((sums<T, WIDTH, MASK>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
+                       (A *)through.data, w, (A *)partial.data, cld_cuda_tickets(), dresidual, dy, more_dy, x,
+                       gate, f, l.rows, g.params->training));
+    if (!g.dx) return CLD_OK;
     if (dresidual)
         return CLD_LAUNCH((gradient<T, WIDTH, MASK_NONE>), l.blocks, l.threads, 0, (T *)g.dx->data,
                           (const T *)dresidual, (const T *)NULL, x, (const unsigned char *)NULL,
