@@ -1,17 +1,33 @@
---- How many nodes the captured step of NPID + CLD has, as `make gpu-count` counts them: no more than today.
+--- How many nodes the captured step of NPID + CLD has, as `make gpu-count` counts them: no more than today;
+--- and that a device that runs nothing, on which it counts them, lists the same work.
 local cld = require "cld"
 local process = require "spec.support.process"
 
 if cld.cuda.is_emulated() then
   describe("the captured step of NPID + CLD", function()
     it("has no more nodes than it had", function()
-      -- The bank is one chunk here; each further one takes three nodes for each of the two views.
-      local result = process.run {
-        "spec/gpu/count.lua", "--nodes", "--width", "8", "--bank", "64", "--small", "4", "--build", process.build,
-      }
+      local result = process.run { "spec/gpu/count.lua", "--nodes", "--build", process.build }
       assert.equal("", result.err)
       local nodes = tonumber(result.out)
-      assert.is_true(nodes ~= nil and nodes > 100 and nodes <= 233, result.out)
+      assert.is_true(nodes ~= nil and nodes > 100 and nodes <= 271, result.out)
+    end)
+
+    it("is the same on a device that runs nothing", function()
+      local function listed(idle)
+        local path = os.tmpname()
+        local result = process.run {
+          "spec/gpu/step.lua", "--device", "cuda", "--once", "--batch", "4", "--width", "8", "--bank", "64",
+          "--clusters", "2",
+          env = { CLD_HOST_LAUNCHES = path, CLD_HOST_IDLE = idle },
+        }
+        assert.equal("", result.err)
+        local list <close> = assert(io.open(path))
+        os.remove(path)
+        return list:read "a"
+      end
+      local run = listed ""
+      assert.equal(run, listed "1")
+      assert.is_true(select(2, run:gsub("\n", "")) > 400)
     end)
   end)
 end

@@ -3,11 +3,15 @@
 --
 --   cldlua count.lua --build build            ResNet-18 of width 64, bf16, 2 x 256 images, a memory bank of 50000 rows
 --
--- Nodes do not depend on the batch but for the bank, which comes in chunks of at most 8 MB of logits: 50000 rows are 7
--- chunks at 256 images and 4 for a small batch, and each takes three nodes for each view. So 18 are to be added.
+-- Nodes are those of the step at its full size, queued on a device that runs nothing: CLD_HOST_IDLE. Bytes are counted
+-- for two small batches and go on in a straight line from there, as arrays do. The memory bank comes in more chunks at
+-- the full size than in a small batch, which move the same bytes together.
 --
--- Bytes are counted for two small batches and go on in a straight line from there, as arrays do. The partial sums of
--- batch norm, of which a large batch has no more from some size on, come out too large by it: about a fiftieth of all.
+-- The partial sums of batch norm do not go on so: a large batch is cut into no more blocks from some size on. A block
+-- leaves two f32 for each of its channels, and the last one reads them; what a kernel reads of what it has written
+-- itself the device does not see. So for these kernels the partial sums of the blocks that a straight line would have
+-- and the step has not are taken off again, and those that it has are added to what is read.
+--
 -- A byte counts once for each kernel that reads it, and once for each that writes it.
 local cld = require "cld"
 
@@ -19,31 +23,35 @@ local opt = cld.options {
   { "clusters", 128,     "k-means groups", min = 1 },
   { "batch",    256,     "images of the step that is described", min = 2 },
   { "small",    4,       "images of one step that is counted; the other has twice as many", min = 2 },
-  { "nodes",    false,   "count nodes alone: the small step will do" },
+  { "nodes",    false,   "count nodes alone" },
 }
 
 local function absolute(path) return path:sub(1, 1) == "/" and path or os.getenv "PWD" .. "/" .. path end
 
--- Each node of the step's replay, in order: {name, kind, read, written}.
-local function nodes_of(batch)
+-- Each node of the step's replay, in order: {name, kind, read, written, blocks, partial}; partial: the bytes of partial
+-- sums that a block leaves. `idle`: nothing is run, on a device with the memory of a large GPU.
+local function nodes_of(batch, idle)
   local list = os.tmpname()
-  local command = ("CLD_CUDA_PLUGIN='%s/libcld_cuda_host.so' CLD_HOST_TRAFFIC=1 CLD_HOST_LAUNCHES='%s' '%s/cldlua' " ..
-    "spec/gpu/step.lua --device cuda --once --batch %d --width %d --bank %d --clusters %d"):format(
-    absolute(opt.build), list, opt.build, batch, opt.width, opt.bank, math.max(1, opt.clusters * batch // opt.batch))
+  local command = ("CLD_CUDA_PLUGIN='%s/libcld_cuda_host.so' CLD_HOST_TRAFFIC=1 CLD_HOST_LAUNCHES='%s' %s " ..
+    "'%s/cldlua' spec/gpu/step.lua --device cuda --once --batch %d --width %d --bank %d --clusters %d"):format(
+    absolute(opt.build), list, idle and "CLD_HOST_IDLE=1 CLD_HOST_MEMORY=141000000000" or "", opt.build, batch,
+    opt.width, opt.bank, math.max(1, opt.clusters * batch // opt.batch))
   local program <close> = assert(io.popen(command))
   local said = program:read "a"
   local ok = program:close()
   local nodes = {}
   for line in io.lines(list) do
-    local name, kind, read, written, with = line:match "^([^\t]+)\t(%a+)\t(%d+)\t(%d+)\t(.*)$"
+    local name, kind, read, written, blocks, columns, with =
+      line:match "^([^\t]+)\t(%a+)\t(%d+)\t(%d+)\t(%d+)\t(%d+)\t(.*)$"
     if line == "replay" then
       nodes = {}
     else
       local what = with:match "Job = ([^;%]]+)" or with:match "MASK = ([^;%]]+)"
+      local short = kind == "kernel" and name:match "[%w_]+" or name
       nodes[#nodes + 1] = {
-        name = (kind == "kernel" and name:match "[%w_]+" or name)
-          .. (what and " " .. what:gsub("cld_host_narrow<cld_host_bfloat16_format>%s?", "bf16") or ""),
-        kind = kind, read = tonumber(read), written = tonumber(written),
+        name = short .. (what and " " .. what:gsub("cld_host_narrow<cld_host_bfloat16_format>%s?", "bf16") or ""),
+        kind = kind, read = tonumber(read), written = tonumber(written), blocks = tonumber(blocks),
+        partial = (short == "statistics" or short == "sums") and 2 * 4 * columns * with:match "WIDTH = (%d+)" or nil,
       }
     end
   end
@@ -52,28 +60,45 @@ local function nodes_of(batch)
   return nodes
 end
 
-local small = nodes_of(opt.small)
-local large = opt.nodes and small or nodes_of(2 * opt.small)
+local full = nodes_of(opt.batch, true)
+if opt.nodes then
+  print(#full)
+  return
+end
+local small, large = nodes_of(opt.small), nodes_of(2 * opt.small)
 assert(#small == #large, "the number of nodes depends on the batch")
 
--- Rows of the table: by kind and by kernel.
 local function at_full_size(i, field)
-  if opt.nodes then return small[i][field] end
   return small[i][field] + (large[i][field] - small[i][field]) * (opt.batch / opt.small - 1)
 end
 
-local rows, total = {}, { kernel = 0, library = 0, memory = 0, read = 0, written = 0 }
+local total = { kernel = 0, library = 0, memory = 0, read = 0, written = 0 }
+local count, with_partials = {}, {}
+for _, node in ipairs(full) do
+  total[node.kind] = total[node.kind] + 1
+  count[node.name] = (count[node.name] or 0) + 1
+  if node.partial then with_partials[#with_partials + 1] = node end
+end
+
+-- Rows of the table: by kind and by kernel.
+local rows, partials = {}, 0
 for i, node in ipairs(small) do
   assert(node.name == large[i].name, "the nodes depend on the batch")
   local row = rows[node.name]
   if not row then
-    row = { name = node.name, kind = node.kind, count = 0, read = 0, written = 0 }
+    row = { name = node.name, kind = node.kind, count = count[node.name] or 0, read = 0, written = 0 }
     rows[node.name], rows[#rows + 1] = row, row
   end
-  row.count = row.count + 1
-  total[node.kind] = total[node.kind] + 1
+  local more = { read = 0, written = 0 }
+  if node.partial then
+    partials = partials + 1
+    local of_step = with_partials[partials]
+    assert(of_step and of_step.name == node.name and of_step.partial == node.partial, "the norms depend on the batch")
+    more.read = node.partial * of_step.blocks
+    more.written = node.partial * (of_step.blocks - at_full_size(i, "blocks"))
+  end
   for _, field in ipairs { "read", "written" } do
-    local bytes = at_full_size(i, field)
+    local bytes = at_full_size(i, field) + more[field]
     row[field] = row[field] + bytes
     total[field] = total[field] + bytes
   end
@@ -84,16 +109,11 @@ table.sort(rows, function(a, b)
   return a.name < b.name
 end)
 
-if opt.nodes then
-  print(#small)
-else
-  print "nodes   read MB  written MB"
-  for _, row in ipairs(rows) do
-    print(("%5d  %8.1f  %10.1f  %s%s"):format(row.count, row.read / 1e6, row.written / 1e6,
-      row.kind == "kernel" and "" or row.kind .. ": ", row.name))
-  end
-  print(("%d nodes: %d kernels, %d calls of cuDNN and cuBLAS, %d copies and fills"):format(
-    #small, total.kernel, total.library, total.memory))
-  print "(18 more at 256 images and a bank of 50000 rows, which comes in more chunks then)"
-  print(("%.2f GB moved by ours"):format((total.read + total.written) / 1e9))
+print "nodes   read MB  written MB"
+for _, row in ipairs(rows) do
+  print(("%5d  %8.1f  %10.1f  %s%s"):format(row.count, row.read / 1e6, row.written / 1e6,
+    row.kind == "kernel" and "" or row.kind .. ": ", row.name))
 end
+print(("%d nodes: %d kernels, %d calls of cuDNN and cuBLAS, %d copies and fills"):format(
+  #full, total.kernel, total.library, total.memory))
+print(("%.2f GB moved by ours"):format((total.read + total.written) / 1e9))

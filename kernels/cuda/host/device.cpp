@@ -82,6 +82,13 @@ static cld_status check_guards(const char *when) {
     return cld_fail(CLD_BACKEND, "%s", message.c_str());
 }
 
+/* CLD_HOST_IDLE: kernels and the libraries' calls are listed, but not run, and memory is not filled. So a program whose
+ * course does not depend on what they compute queues in moments what would take hours. */
+static bool is_idle() {
+    static const char *const wanted = getenv("CLD_HOST_IDLE");
+    return wanted && *wanted;
+}
+
 /* What lies before a block's data, its guard last, and what the data's address is a multiple of. */
 static size_t block_unit() { return cld_host_counts_traffic() ? cld_host_page() : GUARD; }
 
@@ -94,7 +101,7 @@ cld_status cld_cuda_malloc(void **out, size_t bytes) {
     char *base = fits ? (char *)aligned_alloc(unit, (bytes + GUARD + 2 * unit - 1) / unit * unit) : NULL;
     if (!base) return cld_fail(CLD_NOMEM, "allocating device memory: out of memory");
     base += unit - GUARD;
-    memset(base + GUARD, 0xff, bytes);
+    if (!is_idle()) memset(base + GUARD, 0xff, bytes);
     set_guard(base);
     set_guard(base + GUARD + bytes);
     blocks[base + GUARD] = bytes;
@@ -172,12 +179,17 @@ static FILE *list() {
     return file;
 }
 
-/* With CLD_HOST_TRAFFIC also its kind, the bytes it fetched and left, and what the kernel's template was made with. */
+static void do_work(const cld_host_work &of, const std::function<void()> &work) {
+    if (of.kind == CLD_HOST_MEMORY || !is_idle()) work();
+}
+
+/* With CLD_HOST_TRAFFIC also its kind, the bytes it fetched and left, a kernel's blocks and their threads side by side, and
+ * what its template was made with. */
 static void list_traffic(const cld_host_work &of, const std::function<void()> &work) {
     static const char *const kinds[] = {"kernel", "library", "memory"};
     cld_host_traffic traffic = {0, 0};
-    if (of.kind == CLD_HOST_LIBRARY) {
-        work();
+    if (is_idle() || of.kind == CLD_HOST_LIBRARY) {
+        do_work(of, work);
     } else {
         std::lock_guard<std::mutex> guard(lock);
         cld_host_traffic_begin(&blocks);
@@ -185,8 +197,9 @@ static void list_traffic(const cld_host_work &of, const std::function<void()> &w
         traffic = cld_host_traffic_end();
     }
     const char *with = of.within ? strchr(of.within, '[') : NULL;
-    fprintf(list(), "%s\t%s\t%llu\t%llu\t%s\n", of.name, kinds[of.kind], (unsigned long long)traffic.read,
-            (unsigned long long)traffic.written, with ? with : "");
+    fprintf(list(), "%s\t%s\t%llu\t%llu\t%llu\t%u\t%s\n", of.name, kinds[of.kind],
+            (unsigned long long)traffic.read, (unsigned long long)traffic.written,
+            (unsigned long long)of.blocks, of.columns, with ? with : "");
 }
 
 static cld_status run(const cld_host_work &of, const std::function<void()> &work) {
@@ -194,7 +207,7 @@ static cld_status run(const cld_host_work &of, const std::function<void()> &work
         list_traffic(of, work);
     } else {
         if (list()) fprintf(list(), "%s\n", of.name);
-        work();
+        do_work(of, work);
     }
     if (list()) fflush(list());
     return check_guards(of.name);

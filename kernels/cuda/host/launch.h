@@ -54,7 +54,9 @@ typedef enum cld_host_kind { CLD_HOST_KERNEL, CLD_HOST_LIBRARY, CLD_HOST_MEMORY 
 typedef struct cld_host_work {
     const char *name;
     cld_host_kind kind;
-    const char *within; /* the function that launches it, with its template's arguments; NULL: none */
+    const char *within;   /* the function that launches it, with its template's arguments; NULL: none */
+    uint64_t blocks = 0;  /* of a kernel, */
+    unsigned columns = 0; /* and its threads side by side */
 } cld_host_work;
 
 /* Run the work now, or, while a graph is captured, keep it for each replay: host/device.cpp. The names stay. */
@@ -87,7 +89,8 @@ cld_status cld_host_launch(const char *name, const char *within, cld_host_extent
     dim3 grid((unsigned)blocks.x, (unsigned)blocks.y, (unsigned)blocks.z);
     dim3 block((unsigned)threads.x, (unsigned)threads.y, (unsigned)threads.z);
     auto body = [=]() { kernel(arguments...); };
-    return cld_host_enqueue({name, CLD_HOST_KERNEL, within}, [=]() {
+    cld_host_work work = {name, CLD_HOST_KERNEL, within, (uint64_t)grid.x * grid.y * grid.z, block.x};
+    return cld_host_enqueue(work, [=]() {
         cld_host_run(
             name, grid, block, shared,
             [](const void *context) { (*static_cast<decltype(body) const *>(context))(); }, &body);
