@@ -270,6 +270,13 @@ describe("recipes that judge a checkpoint", function()
         "linear", "--runs", folder .. "/runs", "--name", "stopped", "--resume", "--checkpoint", trained)
     end)
 
+    it("and a training say which recipe's a run is that they cannot resume", function()
+      refused("/npid is a run of cifar10_npid_cld.lua, not of linear.lua: resume it with recipes/cifar10_npid_cld.lua",
+        "linear", "--resume", folder .. "/runs/npid")
+      refused("/linear is a run of linear.lua, not of cifar10_moco_cld.lua: resume it with recipes/linear.lua",
+        "cifar10_moco_cld", "--resume", checkpoint "linear")
+    end)
+
     it("takes InfoMin's protocol", function()
       local out = ok("linear", "--checkpoint", trained, "--runs", folder .. "/runs", "--name", "infomin", "--protocol",
         "infomin", "--epochs", "2", "--threads", "1")

@@ -108,6 +108,7 @@ Run.__index = Run
 -- Take over what the folder holds; returns a list of the settings that the user changed.
 local function continue(self)
   local held, path = self.claim.held, self.folder .. "/options.json"
+  record.check_recipe(held, self.folder)
   if held:exists(folder.checkpoint) then self.loaded, path = checkpoint.load(self.checkpoint), self.checkpoint end
   if held:where() ~= self.folder then -- the checkpoint is read by its path: was that ours?
     user_error.raise("the run folder '%s' was moved, removed or replaced while it was read", self.folder)

@@ -14,9 +14,12 @@ local folder = {}
 --- The file that a run resumes from.
 folder.checkpoint = "checkpoint.safetensors"
 
--- The recipe's name: the script that was started (if there is one), without folder and ending.
+--- The recipe's path: that of the script that was started, or nil if there is none.
+function folder.recipe() return arg and arg[-1] and arg[0] or nil end
+
+-- The recipe's name: its path without folder and ending.
 local function recipe_name()
-  local script = arg and arg[-1] and arg[0]
+  local script = folder.recipe()
   local name = script and script:match "[^/]*$":gsub("%.lua$", "")
   return name and name ~= "" and name or "run"
 end

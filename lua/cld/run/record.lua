@@ -4,6 +4,7 @@ local core = require "cld.core"
 local json = require "cld.json"
 local user_error = require "cld.user_error"
 local figures = require "cld.run.figures"
+local folder = require "cld.run.folder"
 local options = require "cld.options"
 local say = require "cld.say"
 local settings = require "cld.run.settings"
@@ -30,7 +31,7 @@ end
 -- recipe goes on: it may move to another working folder.
 function record.sources()
   local texts = {}
-  local paths = table.move(sources, 1, #sources, 2, { arg and arg[-1] and arg[0] or nil })
+  local paths = table.move(sources, 1, #sources, 2, { folder.recipe() })
   for _, path in pairs(paths) do texts[path:match "[^/]*$"] = read(path) end
   return texts
 end
@@ -60,6 +61,17 @@ function record.read_options(held, path)
   return values
 end
 
+--- check_recipe(held, path): a run is resumed by the recipe that began it, as far as both are known: the user's error
+-- if the name of its file is another. `path` is the folder's, for messages.
+function record.check_recipe(held, path)
+  local own, text = folder.recipe(), held:read "versions.json"
+  local ok, facts = pcall(json.decode, text or "{}")
+  local began = ok and type(facts) == "table" and facts.recipe
+  if not own or type(began) ~= "string" or began:match "[^/]*$" == own:match "[^/]*$" then return end
+  user_error.raise("%s is a run of %s, not of %s: resume it with %s", path, began:match "[^/]*$", own:match "[^/]*$",
+    began)
+end
+
 --- A fresh run's files; `texts` are what record.sources gave.
 function record.write(held, opt, texts)
   write_options(held, opt)
@@ -69,7 +81,7 @@ function record.write(held, opt, texts)
   local gpu = device and device ~= "cpu" and record.gpu(device) or nil
   local facts = {
     versions = core.system.versions(), host = core.system.host(), threads = core.system.get_num_threads(),
-    gpu = gpu, cuda_library = gpu and core.cuda.library(), command = command,
+    gpu = gpu, cuda_library = gpu and core.cuda.library(), command = command, recipe = folder.recipe(),
   }
   write(held, "versions.json", json.encode(facts, 2) .. "\n")
   for name, text in pairs(texts) do write(held, name, text) end
@@ -137,10 +149,10 @@ end
 --- What cld.cuda.devices says of "cuda:N".
 function record.gpu(device) return core.cuda.devices()[device:match "%d+$" + 1] end
 
---- The run's folder and its settings, in columns.
-function record.print(folder, opt)
+--- The path of the run's folder and its settings, in columns.
+function record.print(path, opt)
   local versions, host = core.system.versions(), core.system.host()
-  say(("%s  (cldlua %s %s, %s, %d threads on %s)"):format(folder, versions.cldlua, versions.commit,
+  say(("%s  (cldlua %s %s, %s, %d threads on %s)"):format(path, versions.cldlua, versions.commit,
     versions.cpu_library, core.system.get_num_threads(), host.cpu))
   local device = rawget(opt, "device")
   if device and device ~= "cpu" then
