@@ -13,19 +13,21 @@ local subject = require "cld.eval.subject"
 local opt = cld.options {
   about = "linear evaluation of a checkpoint",
   cld.options.checkpoint,
-  { "protocol",   "moco", "which one; the settings below replace its own", choices = { "moco", "infomin" } },
+  { "protocol",   "moco", "which one; the settings below replace its own", choices = { "moco", "infomin" },
+    fixed = "by which its classifier was trained so far" },
   { "epochs",     0,   "training epochs; 0: 100 of moco, 61 of infomin; with others the rate falls in proportion",
     min = 0, max = 1000000 },
   { "batch-size", 0,   "images per step; 0: 256", min = 0, max = 65536 },
   { "lr",         0.0, "learning rate at the beginning, whatever the batch size; 0: 30", min = 0 },
   { "layer",      "auto", "what the classifier sees: features (what the heads see), instance (the first output); auto:"
-    .. " features if the network has them", choices = { "auto", "features", "instance" } },
-  { "folds",      false, "train on each of STL-10's ten folds of 1,000 images: mean and deviation" },
+    .. " features if the network has them", choices = { "auto", "features", "instance" },
+    fixed = "on which its classifier was trained so far" },
+  { "folds",      false, "train on each of STL-10's ten folds of 1,000 images: mean and deviation",
+    fixed = "which is how many classifiers it has" },
   cld.options.training { precision = "fp32" },
 }
 linear.settle(opt)                                         -- 0 becomes the protocol's
 local run        = cld.run(opt)
-linear.check_resumed(run)
 local net, about = subject.load(opt, run.loaded and run.checkpoint) -- a resumed run has the network in its checkpoint
 local sets, data = subject.sets(opt, about)
 local trains     = linear.training_sets(opt, sets, data)

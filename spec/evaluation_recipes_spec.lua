@@ -266,8 +266,22 @@ describe("recipes that judge a checkpoint", function()
       local out = ok("linear", "--runs", folder .. "/runs", "--name", "stopped", "--resume")
       assert.matches("resumed from .*, after step 2 of epoch 2\n", out)
       assert.equal("", differences("linear", "stopped"))
-      refused("option '%-%-checkpoint': [^\n]*/stopped goes on with the network of '[^\n]*', which its checkpoint",
-        "linear", "--runs", folder .. "/runs", "--name", "stopped", "--resume", "--checkpoint", trained)
+    end)
+
+    it("takes no other network, protocol, layer or folds for a run that goes on", function()
+      for option, values in pairs {
+        checkpoint = { folder .. "/runs/npid", trained, "whose network its checkpoint holds" },
+        protocol = { "infomin", "moco", "by which its classifier was trained so far" },
+        layer = { "instance", "auto", "on which its classifier was trained so far" },
+      } do
+        local given, was, why = table.unpack(values)
+        local message = "option '%%-%%-%s': [^\n]*/linear/checkpoint.safetensors goes on with %%-%%-%s %s, %s; without"
+        refused(message:format(option, option, (was:gsub("%p", "%%%0")), why), "linear", "--runs", folder .. "/runs",
+          "--name", "linear", "--resume", "--" .. option, given)
+      end
+      refused("option '%-%-folds': [^\n]* goes on with %-%-no%-folds, which is", "linear", "--runs", folder .. "/runs",
+        "--name", "linear", "--resume", "--folds")
+      ok("linear", "--runs", folder .. "/runs", "--name", "linear", "--resume", "--protocol", "moco")
     end)
 
     it("and a training say which recipe's a run is that they cannot resume", function()

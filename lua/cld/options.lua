@@ -12,8 +12,9 @@
 --
 -- The type of the default is the type of the option. Further fields: min, max, above (exclusive), choices, nonempty (a
 -- text that may not be ""), and value = "optional" for a flag that may also take a text, "integers" for a text of
--- ascending positive integers (options.integers makes a list of it), or "device" for a text such as "cuda:1". opt is a
--- plain table of values, but for a name that was not declared, which is an error.
+-- ascending positive integers (options.integers makes a list of it), or "device" for a text such as "cuda:1"; fixed:
+-- why a resumed run cannot be given another value (run/settings.lua). opt is a plain table of values, but for a name
+-- that was not declared, which is an error.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local command_line = require "cld.options.command_line"

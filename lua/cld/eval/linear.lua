@@ -78,15 +78,6 @@ function linear.settle(opt)
   end
 end
 
---- check_resumed(run): a resumed run goes on with the network that it began with, whose weights its checkpoint holds.
-function linear.check_resumed(run)
-  local began = run.loaded and run.loaded.options.checkpoint
-  if began and began ~= run.opt.checkpoint then
-    user_error.raise("option '--checkpoint': %s goes on with the network of '%s', which its checkpoint holds; without"
-      .. " --resume '%s' has a run of its own", run.folder, tostring(began), run.opt.checkpoint)
-  end
-end
-
 --- protocol(opt) -> its settings, with what opt replaces.
 function linear.protocol(opt)
   return protocols.settings("linear", opt.protocol, { epochs = opt.epochs, batch_size = opt.batch_size, lr = opt.lr })

@@ -63,7 +63,7 @@ groups.training = group {
 --- A checkpoint that is judged, and the images to do it by: cld.eval.subject.
 groups.checkpoint = group {
   { "checkpoint", "checkpoint.safetensors", "of any recipe, or its run's folder; or published weights: .pth, .pth.tar,"
-    .. " .t7, .safetensors", nonempty = true },
+    .. " .t7, .safetensors", nonempty = true, fixed = "whose network its checkpoint holds" },
   { "require",    "",    "a Lua file that makes your own networks known (cld.models.define)" },
   { "data",       "",    "folder that holds the images; empty: where the run had them" },
   { "dataset",    "own", "the kind of data set; own: the run's, or a folder", choices = {

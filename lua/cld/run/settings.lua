@@ -40,20 +40,29 @@ local function adopt_threads(where, opt, stored)
   end
 end
 
--- {field = declaration} of those that the user has not given anew.
-local function adoptable(opt)
+-- {field = declaration} of those that the user has not given anew. One that is given anew and is fixed is the user's
+-- error.
+local function adoptable(where, opt, stored)
   local by_field, details = {}, options.details(opt)
   for _, d in ipairs(details and details.declarations or {}) do
-    if not details.given[d.field] then by_field[d.field] = d end
+    local was = stored[d.field]
+    if not details.given[d.field] then
+      by_field[d.field] = d
+    elseif d.fixed and was ~= nil and was ~= opt[d.field] then
+      local own = d.kind == "boolean" and (was and "--" or "--no-") .. d[1] or ("--%s %s"):format(d[1], tostring(was))
+      user_error.raise("option '--%s': %s goes on with %s, %s; without --resume it is a run of its own", d[1], where,
+        own, d.fixed)
+    end
   end
   return by_field
 end
 
 --- adopt(where, opt, stored): a resumed run has the settings it was started with (`stored`, which come from the file
--- `where`), but for those that the user gives anew. Returns a list of these, as text.
+-- `where`), but for those that the user gives anew. Returns a list of these, as text. A setting that is declared as
+-- fixed (cld.options) cannot be given anew.
 function settings.adopt(where, opt, stored)
   adopt_threads(where, opt, stored)
-  local changed, by_field = {}, adoptable(opt)
+  local changed, by_field = {}, adoptable(where, opt, stored)
   for name, value in pairs(stored) do
     local own, d = rawget(opt, name), by_field[name]
     if addresses[name] or own == nil or own == value then goto continue end
