@@ -2,6 +2,7 @@
 -- What C offers (`cld.core`, one table per binding file) and what is composed of it in Lua (one file each here,
 -- loaded on first use).
 local core = require "cld.core"
+require "cld.built".watch()
 
 local composed = {
   "augment", "data", "diagnostics", "eval", "graph", "image", "json", "losses", "models", "nn", "optim", "options",
