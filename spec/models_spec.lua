@@ -95,6 +95,12 @@ describe("torchvision's ResNets", function()
     check.close(group, whole_group)
   end)
 
+  it("says of a network without heads neither branches nor their dimension", function()
+    local how = models.description(models.resnet18 { width = 4, head = false, dim = 5 })
+    assert.same({ width = 4, small = false, head = false }, how.settings)
+    assert.same(how, models.description(models.build(how)))
+  end)
+
   it("with the small stem keep the maps' size", function()
     local net = models.resnet18 { width = 4, small = true, head = false }
     assert.same({ 4, 3, 3, 3 }, net.conv1.weight.shape)

@@ -235,7 +235,8 @@ local function check_width(name, kind, width)
     least_width(kind))
 end
 
---- check(name, kind, settings) raises if a setting is wrong. Integers given as floats (64.0) become integers.
+--- check(name, kind, settings) raises if a setting is wrong. Integers given as floats (64.0) become integers; without
+-- heads there are neither branches nor their dimension.
 function resnet.check(name, kind, settings)
   settings.width = caller.integer(name, "width", settings.width)
   settings.dim = caller.integer(name, "dim", settings.dim)
@@ -244,6 +245,7 @@ function resnet.check(name, kind, settings)
   end
   check_width(name, kind, settings.width)
   heads.check(name, settings)
+  if not settings.head then settings.dim, settings.branches = nil, nil end
 end
 
 --- net(images) -> the branches' features, or with head = false the pooled ones.
