@@ -10,7 +10,7 @@ local subject = require "cld.eval.subject"
 local opt = cld.options {
   about = "kNN accuracy of a checkpoint",
   cld.options.checkpoint,
-  { "knn-k",     0,      "neighbours that vote; 0: as many as in the run, or 200", min = 0 },
+  { "knn-k",     0,      "neighbours that vote, at most all; 0: as many as in the run, or 200", min = 0 },
   { "knn-t",     0.0,    "temperature of their votes; 0: the run's, or 0.1", min = 0 },
   { "layer",     "auto", "what is compared: instance (the first output), features (what the heads see); auto: as in"
     .. " the run, of published weights features", choices = { "auto", "instance", "features" } },
@@ -22,12 +22,14 @@ local net, about = subject.load(opt)
 local sets, data = subject.sets(opt, about)
 if not sets.test then user_error.raise("%s: it has no test images with classes to score", data.data) end
 local view       = subject.view(opt, about)
-local k          = opt.knn_k > 0 and opt.knn_k or about.knn.k or 200
+local wanted     = opt.knn_k > 0 and opt.knn_k or about.knn.k or 200
 local t          = opt.knn_t > 0 and opt.knn_t or about.knn.temperature or 0.1
 local layer      = subject.layer(opt, net, about, about.layer)
 local memory     = sets.memory or sets.train
+local k          = math.min(wanted, #memory)
 
-print(("k %d, T %g, layer %s, memory of %d images, %d queries"):format(k, t, layer, #memory, #sets.test))
+local fewer = k < wanted and (" (all that there are, of %d)"):format(wanted) or ""
+print(("k %d%s, T %g, layer %s, memory of %d images, %d queries"):format(k, fewer, t, layer, #memory, #sets.test))
 print("images: " .. subject.view_text(view))
 
 local function score(what, encoder, branch)

@@ -178,7 +178,7 @@ describe("recipes that judge a checkpoint", function()
     it("is scored where its constructor is known", function()
       local out = ok("knn", "--checkpoint", checkpoint "own", "--require", mine)
       assert.matches(": tiny { width = 5 }, after 1 epochs\n", out)
-      assert.matches("\nk 200, T 0.1, layer instance, memory of 48 images", out)
+      assert.matches("\nk 48 %(all that there are, of 200%), T 0.1, layer instance, memory of 48 images", out)
       assert.matches("\nimages: resize { size = { 16, 16 }", out)
       refused("its 'net' is a tiny, which is not defined here: %-%-require FILE.lua, of the file that calls"
         .. " cld.models.define", "knn", "--checkpoint", checkpoint "own")

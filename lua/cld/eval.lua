@@ -16,8 +16,8 @@ local function check_finite(name, what, x)
 end
 
 --- weighted_knn(memory (n, d), labels i64 (n), queries (m, d), {k = 200, temperature = 0.1, classes}) ->
--- class scores (m, classes): each of the k most similar memory rows (dot product) votes exp(similarity / temperature)
--- for its class (Wu et al., CVPR 2018). What is not finite is an error.
+-- class scores (m, classes): each of the k most similar memory rows (dot product), or of all if there are fewer, votes
+-- exp(similarity / temperature) for its class (Wu et al., CVPR 2018). What is not finite is an error.
 function eval.weighted_knn(memory, labels, queries, options)
   check_finite("eval.weighted_knn", "the features in the memory", memory)
   check_finite("eval.weighted_knn", "the features of the queries", queries)

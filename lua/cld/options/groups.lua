@@ -248,7 +248,7 @@ groups.schedule = group {
 
 --- The evaluation: cld.eval.knn. cld.run:describe keeps both in the checkpoint.
 groups.knn = group {
-  { "knn-k", 200, "neighbours that vote", min = 1 },
+  { "knn-k", 200, "neighbours that vote, at most all images of the memory", min = 1 },
   { "knn-t", 0.1, "temperature of their votes", above = 0 },
 }
 
