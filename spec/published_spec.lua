@@ -124,6 +124,38 @@ describe("published weights", function()
     assert.same({ 224, "imagenet" }, { found.view.size, found.view.kind })
   end)
 
+  -- As MoCo's convert-pretrain-to-detectron2.py renames them.
+  local function detectron2(state)
+    local renamed = {}
+    for name, value in pairs(state) do
+      if not name:find "layer" then name = "stem." .. name end
+      name = name:gsub("layer(%d)", function(layer) return "res" .. math.tointeger(layer + 1) end)
+      name = name:gsub("bn(%d)", "conv%1.norm"):gsub("downsample%.0", "shortcut"):gsub("downsample%.1", "shortcut.norm")
+      renamed[name] = value
+    end
+    return renamed
+  end
+
+  it("of detectron2 are torchvision's under other names, without heads", function()
+    for _, prefix in ipairs { "", "backbone.bottom_up." } do
+      local state = {}
+      for name, value in pairs(detectron2(with(trunk(50), linear("fc.0", 2048)))) do state[prefix .. name] = value end
+      assert.truthy(state[prefix .. "res2.0.shortcut.norm.running_mean"])
+      local found = published.recognise { model = state, __author__ = "MOCO", matching_heuristics = true }
+      assert.same({ "detectron2", "resnet50", 318 }, { found.layout, found.arch, count(found.state) })
+      for name in pairs(trunk(50)) do assert.truthy(found.state[name], name) end
+      assert.same({ [prefix .. "stem."] = 2 }, found.left_out)
+    end
+  end)
+
+  it("of CMC's two networks are none of one that takes RGB", function()
+    local state = trunk(50, { prefix = "module.encoder1.", channels = 1, width = 32 })
+    merge_tensors(state, trunk(50, { prefix = "module.encoder2.", channels = 2, width = 32 }))
+    local found, why = published.recognise { model = state }
+    assert.is_nil(found)
+    assert.matches("two networks of CMC", why)
+  end)
+
   it("stand behind any prefix, in any part of the file", function()
     for _, prefix in ipairs { "module.", "backbone.", "module.backbone.", "_orig_mod." } do
       for _, place in ipairs { "state_dict", "model", "weights" } do

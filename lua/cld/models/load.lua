@@ -99,7 +99,7 @@ local function of_published(models, path, value)
   local found, why = published.recognise(value)
   if not found then
     user_error.raise("%s: %s; expected a checkpoint of a run, of MoCo v2 + CLD, InfoMin + CLD, CIFAR's NPID or MoCo, of"
-      .. " moco, PyContrast or torchvision", path, why)
+      .. " moco, PyContrast, detectron2 or torchvision", path, why)
   end
   local net = user_error.call(models.build, { constructor = found.constructor, settings = found.settings })
   local ok, problem = pcall(net.load_state_dict, net, found.state)

@@ -6,10 +6,11 @@
 --   net:load_state_dict(found.state)
 --
 -- A state dict is found by its trunk: names that begin alike and go on as torchvision's (conv1.weight,
--- layer1.0.conv1.weight). The heads that stand beside it, and how the file is divided, tell whose it is. The
--- architecture is read from the tensors' shapes, never from what the file says.
+-- layer1.0.conv1.weight), or as detectron2's (models/detectron2.lua). The heads that stand beside it, and how the file
+-- is divided, tell whose it is. The architecture is read from the tensors' shapes, never from what the file says.
 local core = require "cld.core"
 local architecture = require "cld.models.architecture"
+local detectron2 = require "cld.models.detectron2"
 
 local published = {}
 
@@ -66,7 +67,8 @@ local function trunk_prefix(state)
   return best
 end
 
--- The state dict of the file, its place in it ("" is the whole), and the prefix of its trunk.
+-- The state dict of the file, its place in it ("" is the whole), the prefix of its trunk, and whether its names were
+-- detectron2's.
 local function find_state(value)
   local places = { "state_dict", "model", "net" }
   local known = { state_dict = true, model = true, net = true }
@@ -81,8 +83,9 @@ local function find_state(value)
   end
   for _, place in ipairs(places) do
     local state = state_of(place == "" and value or type(value) == "table" and value[place] or nil)
-    local prefix = state and trunk_prefix(state)
-    if prefix then return state, place, prefix end
+    local translated = state and detectron2.translate(state)
+    local prefix = state and trunk_prefix(translated or state)
+    if prefix then return translated or state, place, prefix, translated ~= nil end
   end
 end
 
@@ -232,9 +235,17 @@ local function copy_view(view)
   return { size = view.size, mean = { table.unpack(view.mean) }, std = { table.unpack(view.std) }, kind = view.kind }
 end
 
+-- Contrastive Multiview Coding (Tian et al., ECCV 2020) on Lab images: encoder1 sees L, encoder2 a and b.
+local function is_cmc(state, prefix)
+  local outer = prefix:match "^(.*)encoder1%.$"
+  if not outer then return false end
+  local light, colour = state[prefix .. "conv1.weight"], state[outer .. "encoder2.conv1.weight"]
+  return #light.shape == 4 and light.shape[2] == 1 and colour ~= nil and #colour.shape == 4 and colour.shape[2] == 2
+end
+
 --- recognise(value): what cld.load made of a file -> a table, or nil and why:
 --   layout       "MoCo v2 + CLD", "InfoMin + CLD", "CIFAR NPID + CLD", "CIFAR MoCo + CLD" and these without CLD,
---                "MoCo v1", "MoCo v2", "PyContrast", "torchvision", "state dict"
+--                "MoCo v1", "MoCo v2", "PyContrast", "torchvision", "detectron2", "state dict"
 --   arch         "resnet50"; constructor and settings: cld.models[constructor](settings) is the network
 --   state        {name = tensor} as that network's state_dict names them. Heads that have no place there are left out,
 --                and so is a classifier.
@@ -244,8 +255,12 @@ end
 --   view         {size, mean, std, kind = "imagenet" | "cifar"}: what the network was trained to see
 --   published    top-1 of linear evaluation in percent that the paper gives for such a file, or nil
 function published.recognise(value)
-  local state, place, prefix = find_state(value)
+  local state, place, prefix, is_detectron2 = find_state(value)
   if not state then return nil, "it holds no ResNet: no names like conv1.weight and layer1.0.conv1.weight" end
+  if is_cmc(state, prefix) then
+    return nil, "it holds the two networks of CMC, one of an image's lightness and one of its two colours in Lab; the"
+      .. " networks here take RGB"
+  end
   local shape, why = architecture.read(state, prefix)
   if not shape then return nil, why end
   local found = { arch = shape.arch, state = {}, epoch = type(value.epoch) == "number" and value.epoch or nil }
@@ -255,6 +270,7 @@ function published.recognise(value)
     describe_cifar(found, value, state, prefix, shape, taken)
   else
     describe_imagenet(found, state, prefix, shape, taken)
+    if is_detectron2 then found.layout = "detectron2" end
   end
   found.view = copy_view(shape.small and CIFAR or IMAGENET)
   found.queue = find_queue(value, state)
