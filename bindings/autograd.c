@@ -61,7 +61,7 @@ static int is_grad_enabled(lua_State *L) {
 
 /* ---- precision ----------------------------------------------------------------------------------------- */
 
-/* precision() -> "fp32", "tf32", "bf16" or "fp16": what convolutions and linear layers round their factors to */
+/* precision() -> "fp32", "tf32", "bf16" or "fp16": what convolutions round their factors to */
 static int precision(lua_State *L) {
     cldL_check_count(L, 0);
     lua_pushstring(L, cld_precision_name(cld_get_precision()));

@@ -334,7 +334,8 @@ typedef struct cld_conv_ops {
                            const cld_pool_params *p);
     cld_status (*max_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_array *argmax_i32,
                                     const cld_pool_params *p);
-    /* Padding counts as zeros, as in PyTorch's count_include_pad. */
+    /* Padding counts as zeros, as in PyTorch's count_include_pad. Beside an x of 16 bits y may be of f32; so their
+     * gradients. */
     cld_status (*avg_pool)(const cld_array *y, const cld_array *x, const cld_pool_params *p);
     cld_status (*avg_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_pool_params *p);
 } cld_conv_ops;

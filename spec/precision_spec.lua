@@ -130,17 +130,41 @@ describe("precision", function()
         end
       end)
 
-      it("rounds linear's factors, and gives f32", function()
+      it("gives the average of a whole map in f32, not rounded", function()
+        for _, channels in ipairs { 16, 5 } do
+          local x = leaf_of("x", { 2, channels, 6, 5 }, dtype)
+          local r = rounded(x, dtype)
+          local y = with(half.precision, function() return nn.adaptive_avg_pool2d(x, 1) end)
+          local expected = nn.adaptive_avg_pool2d(r, 1)
+          single(y, expected)
+          assert.is_true(layers.error(y:detach():to("cpu"):to(dtype), expected) > 1e-4) -- rounding would be seen
+          local dy = layers.weights(expected)
+          y:backward(dy:to "f32":to(device))
+          expected:backward(dy)
+          assert.equal(dtype, x.grad.dtype)
+          one_rounding(x.grad, r.grad, half)
+          assert.equal(dtype, nn.adaptive_avg_pool2d(x, 1).dtype) -- one's own choice, without the precision
+          assert.equal(dtype, with(half.precision, function() return nn.avg_pool2d(x, 3) end).dtype) -- still maps
+        end
+      end)
+
+      it("has linear round the weight as its input is, and give f32", function()
         for _, given in ipairs { "f32", dtype } do
           local x, w, b = leaf_of("x", { 2, 5, 12 }, given), leaf_of("w", { 7, 12 }), leaf_of("b", { 7 })
           local y = with(half.precision, function() return nn.linear(x, w, b) end)
-          local rx, rw, rb = rounded(x, dtype), rounded(w, dtype), rounded(b, "f32")
+          local rx, rw, rb = rounded(x, given), rounded(w, given), rounded(b, "f32")
           local expected = nn.linear(rx, rw, rb)
-          single(y, expected)
+          local near = 2e-6
+          if given == "f32" and device ~= "cpu" then near = 2e-3 end -- tf32 is allowed there
+          local function close(actual, wanted)
+            assert.equal("f32", actual.dtype)
+            assert.is_true(layers.error(actual:detach():to "cpu", wanted) <= near)
+          end
+          close(y, expected)
           backward(y, expected, dtype)
           assert.equal(given, x.grad.dtype)
-          if given == "f32" then single(x.grad, rx.grad) else one_rounding(x.grad, rx.grad, half) end
-          single(w.grad, rw.grad)
+          if given == "f32" then close(x.grad, rx.grad) else one_rounding(x.grad, rx.grad, half) end
+          close(w.grad, rw.grad)
           single(b.grad, rb.grad)
         end
       end)
@@ -151,7 +175,7 @@ describe("precision", function()
         local y = with(half.precision, function() return nn.conv2d(x, w, b) end)
         check.close(nn.conv2d(x:to(dtype), w, b), y, exactly)
         local v = leaf_of("v", { 4, 5 })
-        y = with(half.precision, function() return nn.linear(x, v) end)
+        y = with(half.precision, function() return nn.linear(x:to(dtype), v) end)
         check.close(nn.linear(x:to(dtype), v), y, exactly)
         check.fails(function() nn.conv2d(x, w:to(dtype)) end, "must share a floating%-point dtype")
         check.fails(function() nn.linear(x, v:to(dtype)) end, "of one dtype")
@@ -222,7 +246,7 @@ describe("precision", function()
         local x <close> = formula.uniform("x", { 2, 16, 5, 5 })
         local rows <close> = formula.uniform("x", { 6, 8 })
         probe(function(a, w) return nn.conv2d(a, w) end, { 16, 16, 3, 3 }, x)
-        probe(function(a, w) return nn.linear(a, w) end, { 3, 8 }, rows)
+        probe(function(a, w) return nn.linear(a, w) end, { 3, 8 }, rows:to "bf16")
       end)
     end)
 
@@ -238,13 +262,13 @@ describe("precision", function()
 
     it("renews it after a step of the optimizer", function()
       with("bf16", function()
-        local x, layer = formula.uniform("x", { 4, 6 }), cld.nn.linear(6, 3)
+        local x, layer = formula.uniform("x", { 4, 6 }):to "bf16", cld.nn.linear(6, 3)
         local sgd = cld.optim.sgd(layer:parameters(), { lr = 0.5 })
         for _ = 1, 2 do
           local before = layer(x):detach()
           sgd:step(layer(x):square():sum())
           local weight = layer.weight:detach():to "bf16"
-          local expected = nn.linear(x:to "bf16":to "f64", weight:to "f64", layer.bias:to "f64")
+          local expected = nn.linear(x:to "f64", weight:to "f64", layer.bias:to "f64")
           check.close(layer(x):to "f64", expected, { atol = 1e-5 })
           assert.is_true(layers.error(before, expected) > 0.01)
         end
@@ -393,7 +417,9 @@ describe("precision", function()
       end)
     end)
     assert.equal(20 + 20 + 1 + 2, #seen)
-    for _, what in ipairs(seen) do assert.matches(what:find "^linear" and " f32$" or " bf16$", what) end
+    for _, what in ipairs(seen) do
+      assert.matches((what:find "^linear" or what:find "^avg_pool") and " f32$" or " bf16$", what)
+    end
     for name, p in pairs(net:named_parameters()) do
       assert.same({ name, "f32", "f32" }, { name, p.dtype, p.grad and p.grad.dtype })
     end

@@ -120,9 +120,10 @@ __global__ void max_pool_backward(T *dx, const T *dy, const int32_t *argmax, poo
 
 /* ---- average ----------------------------------------------------------------------------------------------------------- */
 
-/* Padding counts, and every window lies within the padded map: all have as many taps. */
+/* Padding counts, and every window lies within the padded map: all have as many taps. S, the small map's, is T or what T is
+ * computed in. */
 
-template <typename T, int WIDTH> __global__ void avg_pool(T *y, const T *x, pool s) {
+template <typename T, typename S, int WIDTH> __global__ void avg_pool(S *y, const T *x, pool s) {
     typedef typename cld_compute<T>::type A;
     int image = (int)(blockIdx.x / (unsigned)s.y.height), i = (int)(blockIdx.x % (unsigned)s.y.height);
     int groups = s.channels / WIDTH;
@@ -139,13 +140,13 @@ template <typename T, int WIDTH> __global__ void avg_pool(T *y, const T *x, pool
                 pack<T, WIDTH> in = load_pack<T, WIDTH>(from + h * s.x.row + w * s.x.column);
                 for (int v = 0; v < WIDTH; v++) sum[v] += load(in.at[v]);
             }
-        pack<T, WIDTH> out;
-        for (int v = 0; v < WIDTH; v++) out.at[v] = store<T>(sum[v] / taps);
-        store_pack<T, WIDTH>(y + image * s.y.image + i * s.y.row + j * s.y.column + c * s.y.channel, out);
+        S out[WIDTH];
+        for (int v = 0; v < WIDTH; v++) out[v] = store<S>(sum[v] / taps);
+        store_run<S, WIDTH>(y + image * s.y.image + i * s.y.row + j * s.y.column + c * s.y.channel, out);
     }
 }
 
-template <typename T, int WIDTH> __global__ void avg_pool_backward(T *dx, const T *dy, pool s) {
+template <typename T, typename S, int WIDTH> __global__ void avg_pool_backward(T *dx, const S *dy, pool s) {
     typedef typename cld_compute<T>::type A;
     int image = (int)(blockIdx.x / (unsigned)s.x.height), h = (int)(blockIdx.x % (unsigned)s.x.height);
     int groups = s.channels / WIDTH;
@@ -158,9 +159,10 @@ template <typename T, int WIDTH> __global__ void avg_pool_backward(T *dx, const 
         for (int v = 0; v < WIDTH; v++) sum[v] = 0;
         for (int i = rows.first; i < rows.last; i++)
             for (int j = columns.first; j < columns.last; j++) {
-                pack<T, WIDTH> in = load_pack<T, WIDTH>(dy + image * s.y.image + i * s.y.row +
-                                                        j * s.y.column + c * s.y.channel);
-                for (int v = 0; v < WIDTH; v++) sum[v] += load(in.at[v]) / taps;
+                S in[WIDTH];
+                load_run<S, WIDTH>(in,
+                                   dy + image * s.y.image + i * s.y.row + j * s.y.column + c * s.y.channel);
+                for (int v = 0; v < WIDTH; v++) sum[v] += load(in[v]) / taps;
             }
         pack<T, WIDTH> out;
         for (int v = 0; v < WIDTH; v++) out.at[v] = store<T>(sum[v]);
@@ -171,6 +173,15 @@ template <typename T, int WIDTH> __global__ void avg_pool_backward(T *dx, const 
 /* ---- launches ---------------------------------------------------------------------------------------------------------- */
 
 typedef enum which { MAX, MAX_BACKWARD, AVG, AVG_BACKWARD } which;
+
+template <typename T, typename S, int WIDTH>
+static cld_status launch_average(bool backward, dim3 blocks, int threads, const cld_array *x,
+                                 const cld_array *y, const pool &s) {
+    if (backward)
+        return CLD_LAUNCH((avg_pool_backward<T, S, WIDTH>), blocks, threads, 0, (T *)x->data,
+                          (const S *)y->data, s);
+    return CLD_LAUNCH((avg_pool<T, S, WIDTH>), blocks, threads, 0, (S *)y->data, (const T *)x->data, s);
+}
 
 template <typename T, int WIDTH>
 static cld_status launch(which kind, const cld_array *x, const cld_array *y, int32_t *argmax, const pool &s) {
@@ -185,8 +196,9 @@ static cld_status launch(which kind, const cld_array *x, const cld_array *y, int
     case MAX_BACKWARD:
         return CLD_LAUNCH((max_pool_backward<T, WIDTH>), blocks, threads, 0, large, (const T *)small,
                           (const int32_t *)argmax, s);
-    case AVG: return CLD_LAUNCH((avg_pool<T, WIDTH>), blocks, threads, 0, small, (const T *)large, s);
-    default: return CLD_LAUNCH((avg_pool_backward<T, WIDTH>), blocks, threads, 0, large, (const T *)small, s);
+    default:
+        if (y->dtype == x->dtype) return launch_average<T, T, WIDTH>(backward, blocks, threads, x, y, s);
+        return launch_average<T, typename cld_compute<T>::type, WIDTH>(backward, blocks, threads, x, y, s);
     }
 }
 

@@ -137,10 +137,6 @@ cld_tensor *cld_outer(cld_tensor *a, cld_tensor *b) {
 
 /* ---- linear -------------------------------------------------------------------------------------------- */
 
-typedef struct linear_node {
-    cld_dtype x, factors; /* its dtype; what it and the weight were rounded to */
-} linear_node;
-
 /* The elements of a dense x (..., columns) as a matrix, off the tape. */
 static cld_tensor *as_matrix(cld_tensor *x) {
     CLD_AUTO cld_tensor *dense = cld_tensor_contiguous(x);
@@ -150,12 +146,16 @@ static cld_tensor *as_matrix(cld_tensor *x) {
     return cld_tensor_view(dense, 2, shape, strides, dense->a.data);
 }
 
-/* y = x W^T + b: dx = dy W, dW = dy^T x, db = the sum of dy's rows. x and W were saved as they were multiplied; dy is
- * rounded as they were. */
+typedef struct linear_node {
+    cld_dtype x; /* its dtype, which the weight and dy are rounded to */
+} linear_node;
+
+/* y = x W^T + b: dx = dy W, dW = dy^T x, db = the sum of dy's rows. W was saved as it was multiplied; dy is rounded as
+ * it was. */
 static cld_status linear_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const linear_node *p = cld_node_params(n, linear_node);
     CLD_AUTO cld_tensor *given = as_matrix(dout[0]);
-    CLD_AUTO cld_tensor *dy = given ? cld_tensor_as(given, p->factors, n->device) : NULL;
+    CLD_AUTO cld_tensor *dy = given ? cld_tensor_as(given, p->x, n->device) : NULL;
     if (!dy) return cld_error_code();
     if (cld_node_needs(n, 0)) {
         CLD_AUTO cld_tensor *weight = cld_node_saved(n, 1);
@@ -200,15 +200,13 @@ static cld_status check_linear(const cld_tensor *x, const cld_tensor *weight, co
 
 cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias) {
     const cld_backend *device = cld_device(x);
-    cld_dtype factors = cld_factor_dtype(x);
     CLD_TRY_NULL(check_linear(x, weight, bias));
     int64_t shape[CLD_MAX_DIMS], rows = 1, out = weight->a.shape[0];
     for (int i = 0; i < x->a.ndim - 1; i++) rows *= shape[i] = x->a.shape[i];
     shape[x->a.ndim - 1] = out;
-    CLD_AUTO cld_tensor *given = as_matrix(x);
-    CLD_AUTO cld_tensor *matrix = given ? cld_tensor_as(given, factors, device) : NULL;
+    CLD_AUTO cld_tensor *matrix = as_matrix(x);
     CLD_AUTO cld_tensor *w =
-        matrix ? cld_weight_as(weight, (cld_weight_form){factors, factors, CLD_STRIDED}) : NULL;
+        matrix ? cld_weight_as(weight, (cld_weight_form){x->a.dtype, x->a.dtype, CLD_STRIDED}) : NULL;
     CLD_AUTO cld_tensor *wt = w ? transposed(w) : NULL;
     CLD_AUTO cld_tensor *y = wt ? cld_tensor_new(weight->a.dtype, x->a.ndim, shape, device) : NULL;
     if (!y) return NULL;
@@ -218,8 +216,8 @@ cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias) {
     CLD_TRY_NULL(cld_kernel(device, math, gemm, &y_matrix->a, &matrix->a, &wt->a, bias ? &bias->a : NULL));
     cld_tensor *inputs[] = {x, weight, bias};
     cld_node *n = cld_record(&linear_op, &y, 1, inputs, bias ? 3 : 2);
-    if (n) *cld_node_params(n, linear_node) = (linear_node){x->a.dtype, factors};
-    if (n && cld_node_needs(n, 1)) cld_node_save(n, 0, x->a.dtype == factors ? x : matrix);
+    if (n) *cld_node_params(n, linear_node) = (linear_node){x->a.dtype};
+    if (n && cld_node_needs(n, 1)) cld_node_save(n, 0, x);
     if (n && cld_node_needs(n, 0)) cld_node_save(n, 1, w);
     return cld_tensor_steal(&y);
 }

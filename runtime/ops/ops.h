@@ -152,8 +152,8 @@ cld_tensor *cld_one_hot(cld_tensor *labels, int64_t classes);
 /* ---- matmul.c ---- */
 cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b); /* PyTorch's rules, 1-d to batched */
 cld_tensor *cld_outer(cld_tensor *a, cld_tensor *b);  /* a (n), b (m): (n, m) */
-/* x W^T + b; bias may be NULL. One dtype; or x has 16 bits and the others f32, and so the result. Goes by the precision,
- * which matmul does not: it is what losses are made of. */
+/* x W^T + b; bias may be NULL. One dtype; or x has 16 bits and the others f32, and so the result: the weight is then
+ * rounded as x was. Neither this nor matmul goes by the precision. */
 cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias);
 
 /* ---- softmax.c, normalize.c: lines along dim ---- */

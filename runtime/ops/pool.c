@@ -34,6 +34,7 @@ static cld_status output_shape(int64_t shape[4], const char *op, const cld_array
 typedef struct pool_node {
     cld_pool_params params;
     int64_t x[4]; /* its shape */
+    cld_dtype dtype;
 } pool_node;
 
 enum { SAVED_ARGMAX };
@@ -42,12 +43,13 @@ static void set_node(cld_node *n, const cld_tensor *x, const cld_pool_params *p)
     pool_node *node = cld_node_params(n, pool_node);
     node->params = *p;
     memcpy(node->x, x->a.shape, sizeof node->x);
+    node->dtype = x->a.dtype;
 }
 
 static cld_status pool_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const pool_node *p = cld_node_params(n, pool_node);
     CLD_AUTO cld_tensor *dy = cld_to_activation(dout[0]);
-    CLD_AUTO cld_tensor *dx = cld_tensor_new_activation(dout[0]->a.dtype, p->x, n->device);
+    CLD_AUTO cld_tensor *dx = cld_tensor_new_activation(p->dtype, p->x, n->device);
     if (!dy || !dx) return cld_error_code();
     if (cld_node_has(n, SAVED_ARGMAX)) {
         CLD_AUTO cld_tensor *argmax = cld_node_saved(n, SAVED_ARGMAX);
@@ -62,13 +64,13 @@ static cld_status pool_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
 
 /* ---- the two pools ------------------------------------------------------------------------------------- */
 
-/* 16 bits where the device has no kernels for them. */
+/* 16 bits if the device has no kernels for them: computed in f32, and rounded to dtype. */
 static cld_tensor *in_f32(cld_tensor *(*pool)(cld_tensor *, const cld_pool_params *), cld_tensor *x,
-                          const cld_pool_params *p) {
+                          const cld_pool_params *p, cld_dtype dtype) {
     CLD_AUTO cld_tensor *wide = cld_cast(x, CLD_F32);
     if (!wide) return NULL;
     CLD_AUTO cld_tensor *y = pool(wide, p);
-    return y ? cld_cast(y, x->a.dtype) : NULL;
+    return y ? cld_cast(y, dtype) : NULL;
 }
 
 cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p) {
@@ -77,7 +79,7 @@ cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p) {
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
     if (cld_dtype_is_half(x->a.dtype) && !cld_device_accepts_half(device))
-        return in_f32(cld_max_pool2d, x, p);
+        return in_f32(cld_max_pool2d, x, p, x->a.dtype);
     CLD_AUTO cld_tensor *input = cld_to_activation(x), *argmax = cld_tensor_new(CLD_I32, 4, shape, device);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
     if (!input || !argmax || !y) return NULL;
@@ -96,10 +98,12 @@ cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
+    /* One value of each map is no map but a feature. */
+    cld_dtype dtype = shape[2] == 1 && shape[3] == 1 ? cld_feature_dtype(x) : x->a.dtype;
     if (cld_dtype_is_half(x->a.dtype) && !cld_device_accepts_half(device))
-        return in_f32(cld_avg_pool2d, x, p);
+        return in_f32(cld_avg_pool2d, x, p, dtype);
     CLD_AUTO cld_tensor *input = cld_to_activation(x);
-    CLD_AUTO cld_tensor *y = cld_tensor_new_activation(x->a.dtype, shape, device);
+    CLD_AUTO cld_tensor *y = cld_tensor_new_activation(dtype, shape, device);
     if (!input || !y) return NULL;
     CLD_TRY_NULL(cld_kernel(device, conv, avg_pool, &y->a, &input->a, p));
     cld_node *n = cld_record(&op, &y, 1, &x, 1);

@@ -42,9 +42,14 @@ cld_dtype cld_factor_dtype(const cld_tensor *x) {
     return x->a.dtype == CLD_F32 ? factor_dtypes[cld_get_precision()] : x->a.dtype;
 }
 
-cld_tensor *cld_unrounded(cld_tensor *x) {
+cld_dtype cld_feature_dtype(const cld_tensor *x) {
     bool widen = cld_dtype_is_half(x->a.dtype) && factor_dtypes[cld_get_precision()] != CLD_F32;
-    return widen ? cld_cast(x, CLD_F32) : cld_tensor_retain(x);
+    return widen ? CLD_F32 : x->a.dtype;
+}
+
+cld_tensor *cld_unrounded(cld_tensor *x) {
+    cld_dtype dtype = cld_feature_dtype(x);
+    return dtype == x->a.dtype ? cld_tensor_retain(x) : cld_cast(x, dtype);
 }
 
 /* ---- weights ------------------------------------------------------------------------------------------- */

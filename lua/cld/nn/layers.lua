@@ -161,7 +161,8 @@ end
 
 local Linear = modules.class "linear"
 
---- nn.linear(in_features, out_features, {bias = true})
+--- nn.linear(in_features, out_features, {bias = true}). Goes by its input, not by the precision: of f32 nothing is
+-- rounded, of 16 bits the weight is as well, and the result is f32.
 function Linear:build(input, output, options)
   check_fields("linear", options, { "bias" })
   input, output = integer("linear", "in_features", input), integer("linear", "out_features", output)
@@ -188,7 +189,7 @@ end
 
 function NormLinear:extra_repr() return ("%d -> %d"):format(self.weight.shape[1], self.weight.shape[2]) end
 
--- In the weight's dtype, whatever the precision: these products are what a loss is made of.
+-- In the weight's dtype, whatever that of x: these products are what a loss is made of.
 local function cosines(x, weight)
   local wide <close> = x:to(weight.dtype)
   local rows <close> = wide:normalize()

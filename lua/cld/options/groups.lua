@@ -48,7 +48,7 @@ groups.training = group {
   { "winograd",    true,   "faster 3 x 3 convolutions, at most a decimal digit less precise" },
   { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
   { "device",      "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
-  { "precision",   "auto", "of convolutions and linear layers; auto: bf16 on a GPU that has it, else fp32; resumed: as"
+  { "precision",   "auto", "of convolutions, the rest is fp32; auto: bf16 on a GPU that has it, else fp32; resumed: as"
     .. " before", choices = { "auto", "fp32", "tf32", "bf16", "fp16" } },
   { "graph",       true,   "capture the training step as a CUDA graph" },
   { "runs",        "runs", "folder of the run folders", nonempty = true },
@@ -77,7 +77,7 @@ groups.checkpoint = group {
 --- Where to compute, for what is no training: cld.eval.subject.
 groups.machine = group {
   { "device",    "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
-  { "precision", "fp32", "of convolutions and linear layers, whatever the run's was",
+  { "precision", "fp32", "of convolutions, the rest is fp32; whatever the run's was",
     choices = { "fp32", "tf32", "bf16", "fp16" } },
   { "threads",   0,      "compute threads; 0: OMP_NUM_THREADS, or one per core", min = 0 },
   { "workers",   1,      "threads that read and decode images; 0: none of their own", min = 0, max = 256 },
