@@ -427,17 +427,24 @@ typedef struct cld_rule_settings {
 } cld_rule_settings;
 
 /* One parameter of a step, and what belongs to it. All of it is dense, n elements, and but for the gradient's and the
- * copy's of one dtype, f32 or f64. */
+ * copy's of one dtype, f32 or f64.
+ *
+ * What has 16 bits, which is for f32 parameters where takes_half says so, may lie with channels last, as convolutions
+ * have it: of a parameter (out, channels, inner) that lies so, it lies (out, inner, channels). */
 typedef struct cld_step_tensor {
     void *param;
     const void *grad;
     void *slots[2]; /* the rule's state: sgd, lars: momentum (NULL if that is 0); adam: the two moments */
     int64_t *steps; /* those made with it, counted on; NULL: nobody asks */
-    void *copy;     /* of the new values, in 16 bits. NULL in this version: none is made */
+    void *copy;     /* of the new values, in 16 bits, or NULL; without a step (condition) it stays as it is */
     int64_t n;
-    cld_dtype dtype, grad_dtype, copy_dtype; /* the gradient's is dtype in this version */
+    int64_t channels;                        /* of what has 16 bits; where inner is 1 nobody asks */
+    int64_t inner;                           /* at most CLD_STEP_INNER; 1: it lies as the parameter does */
+    cld_dtype dtype, grad_dtype, copy_dtype; /* the gradient's: dtype, or of 16 bits */
     int settings;                            /* which of the step's; they ascend from tensor to tensor */
 } cld_step_tensor;
+
+#define CLD_STEP_INNER 1024
 
 /* Values of one element on the device that a step goes by; each may be NULL. */
 typedef struct cld_step_control {
@@ -454,14 +461,15 @@ typedef struct cld_scale_params {
 
 typedef struct cld_optim_ops {
     /* One call for all parameters of all groups. On a device that queues one launch for each dtype (lars: two), as
-     * long as the tensors' addresses fit into a launch: 560 tensors in 16 groups always do. */
+     * long as the tensors' addresses fit into a launch: 560 tensors in 16 groups always do, 400 if any has 16 bits. */
     cld_status (*step)(cld_rule rule, int count, const cld_step_tensor *tensors,
                        const cld_rule_settings *settings, const cld_step_control *control);
     /* target = decay * target + (1 - decay) * source; nothing where the one element of condition (u8, or NULL) is 0.
      * decay_tensor (f64, one element, or NULL) stands in place of decay. */
     cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay,
                       const cld_array *decay_tensor, const cld_array *condition);
-    /* The Euclidean norm of all gradients together (dense, each f32 or f64), divided by scale; NaN where condition is 0.
+    /* The Euclidean norm of all gradients together (dense in any layout, each f32 or f64, or of 16 bits where takes_half
+     * says so), divided by scale; NaN where condition is 0.
      * norm: one element, f32 or f64; factor (f64, one element): min(1, max_norm / (norm + 1e-6)), NaN if the norm is, 1
      * if max_norm is infinite. Of control scale and condition are looked at. The same bits each time. */
     cld_status (*grad_norm)(const cld_array *norm, const cld_array *factor, int count, const cld_array *grads,
@@ -475,6 +483,9 @@ typedef struct cld_optim_ops {
      * good = 0. */
     cld_status (*update_scale)(const cld_array *scale, const cld_array *good, const cld_array *condition,
                                const cld_scale_params *p);
+    /* step and grad_norm take gradients of 16 bits, and step writes copies in them; then this device's blocked layout is
+     * channels last. */
+    bool takes_half;
 } cld_optim_ops;
 
 /* ---- images: views as they were drawn (kernels/view.h) --------------------------------------------------------- */

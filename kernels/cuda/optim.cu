@@ -198,5 +198,5 @@ static cld_status update_scale(const cld_array *scale, const cld_array *good, co
                       data_of<uint8_t>(condition), *p);
 }
 
-extern const cld_optim_ops cld_cuda_optim = {cld__optim_step, ema,        cld__optim_grad_norm,
-                                             scale,           all_finite, update_scale};
+extern const cld_optim_ops cld_cuda_optim = {cld__optim_step, ema, cld__optim_grad_norm, scale, all_finite,
+                                             update_scale,    true};

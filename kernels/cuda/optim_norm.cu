@@ -9,7 +9,7 @@ template <int CAPACITY> struct gradient_table {
     const void *data[CAPACITY];
 };
 
-/* What a launch adds to: there are several only if the gradients have two dtypes or are too many for one. */
+/* What a launch adds to: there are several only if the gradients have several dtypes or are too many for one. */
 struct norm_sum {
     double *partial; /* of each block of all launches */
     int offset;      /* this launch's first */
@@ -47,6 +47,8 @@ __device__ static void add_up(const norm_sum &s, double *shared) {
     write_norm(s, s.condition && *s.condition == 0 ? (double)NAN : norm);
 }
 
+template <typename T> __device__ static double square_of(T x) { return (double)load(x) * (double)load(x); }
+
 template <typename T, int CAPACITY>
 __global__ void __launch_bounds__(THREADS)
     sum_squares(const gradient_table<CAPACITY> table, const norm_sum s) {
@@ -63,9 +65,9 @@ __global__ void __launch_bounds__(THREADS)
     for (int e = (int)threadIdx.x * WIDTH; e < whole; e += THREADS * WIDTH) {
         wide<T> v = *(const wide<T> *)(x + e);
 #pragma unroll
-        for (int l = 0; l < WIDTH; l++) sum += (double)v.v[l] * (double)v.v[l];
+        for (int l = 0; l < WIDTH; l++) sum += square_of(v.v[l]);
     }
-    for (int e = whole + (int)threadIdx.x; e < n; e += THREADS) sum += (double)x[e] * (double)x[e];
+    for (int e = whole + (int)threadIdx.x; e < n; e += THREADS) sum += square_of(x[e]);
     sum = block_sum(sum, shared);
     if (threadIdx.x == 0) {
         s.partial[s.offset + (int)blockIdx.x] = sum;
@@ -117,12 +119,16 @@ static cld_status sum_dtype(int count, const cld_array *grads, cld_dtype dtype, 
     return CLD_OK;
 }
 
+static int64_t blocks_of(const cld_array *grad) {
+    int64_t n = cld_numel(grad);
+    if (grad->dtype == CLD_F64) return chunk<double>::blocks(n);
+    return grad->dtype == CLD_F32 ? chunk<float>::blocks(n) : chunk<bf16>::blocks(n);
+}
+
 cld_status cld__optim_grad_norm(const cld_array *norm, const cld_array *factor, int count,
                                 const cld_array *grads, double max_norm, const cld_step_control *control) {
     int64_t total = 0;
-    for (int i = 0; i < count; i++)
-        total += grads[i].dtype == CLD_F32 ? chunk<float>::blocks(cld_numel(&grads[i]))
-                                           : chunk<double>::blocks(cld_numel(&grads[i]));
+    for (int i = 0; i < count; i++) total += blocks_of(&grads[i]);
     if (total > INT32_MAX) return cld_fail(CLD_UNSUPPORTED, "grad_norm: the gradients are too large");
     norm_sum s = {NULL,
                   0,
@@ -138,5 +144,7 @@ cld_status cld__optim_grad_norm(const cld_array *norm, const cld_array *factor, 
     CLD_TRY(cld_cuda_scratch(&partial, sizeof(double) * (size_t)total));
     s.partial = (double *)partial.data;
     CLD_TRY(sum_dtype<float>(count, grads, CLD_F32, &s));
+    CLD_TRY(sum_dtype<bf16>(count, grads, CLD_BF16, &s));
+    CLD_TRY(sum_dtype<f16>(count, grads, CLD_F16, &s));
     return sum_dtype<double>(count, grads, CLD_F64, &s);
 }

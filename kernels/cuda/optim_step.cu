@@ -2,10 +2,12 @@
  * it, of norms. A rule is three things: what the first thread of a block finds out for all (a power, a ratio), the numbers
  * that every thread then holds in its own type, and what happens to one element of each array. */
 #include "kernels/cuda/optim.cuh"
+#include "kernels/cuda/optim_half.cuh" /* what has 16 bits */
 
 enum { GROUPS = 16 }; /* whose settings a launch has room for */
 
-template <int SLOTS, int CAPACITY> struct step_table {
+/* HALF: some of the tensors have a copy or a gradient of 16 bits. */
+template <int SLOTS, int CAPACITY, bool HALF> struct step_table {
     int count;
     int first[CAPACITY + 1]; /* the block that tensor i starts with; last: the number of blocks */
     int64_t n[CAPACITY];     /* elements */
@@ -15,6 +17,7 @@ template <int SLOTS, int CAPACITY> struct step_table {
     int64_t *steps[CAPACITY];     /* NULL: not counted */
     uint8_t group[CAPACITY];
     cld_rule_settings settings[GROUPS];
+    half_table<HALF ? CAPACITY : 1> half;
 };
 
 struct step_values {
@@ -32,14 +35,16 @@ struct step_values {
 };
 
 /* What belongs to this block. */
-template <typename T> struct share {
-    int tensor, n;
+template <typename T, bool HALF> struct share {
+    int tensor, n, block; /* block: of the tensor's */
     int64_t start;
     template <typename table_type> __device__ explicit share(const table_type &table) {
         tensor = tensor_of(table.first, table.count, (int)blockIdx.x);
-        start = (int64_t)((int)blockIdx.x - table.first[tensor]) * chunk<T>::SIZE;
+        block = (int)blockIdx.x - table.first[tensor];
+        int size = HALF ? table.half.size[tensor] : chunk<T>::SIZE;
+        start = (int64_t)block * size;
         int64_t rest = table.n[tensor] - start;
-        n = rest < chunk<T>::SIZE ? (int)rest : chunk<T>::SIZE;
+        n = rest < size ? (int)rest : size;
     }
 };
 
@@ -134,20 +139,23 @@ struct adam {
 
 /* ---- lars: |w|^2 and |g|^2 of each block, then the ratio of its tensor ---------------------------------------------- */
 
-template <typename T, int CAPACITY>
+template <typename T, int CAPACITY, bool HALF>
 __global__ void __launch_bounds__(THREADS)
-    lars_norms(const step_table<1, CAPACITY> table, const step_values c) {
+    lars_norms(const step_table<1, CAPACITY, HALF> table, const step_values c) {
     CLD_SHARED(double, shared, [BLOCK_WARPS]);
+    CLD_SHARED(uint16_t, tile, [HALF ? HALF_TILE : 1]);
     if (!c.holds()) return;
-    share<T> mine(table);
+    share<T, HALF> mine(table);
     const cld_rule_settings &p = table.settings[table.group[mine.tensor]];
     if (!p.adapt) return;
     const T *w = (const T *)table.param[mine.tensor] + mine.start;
     const T *grad = (const T *)table.grad[mine.tensor] + mine.start;
     lars::gradient<T> g(p, c);
+    half_tile<HALF> half(table.half, mine.tensor, mine.block, tile);
+    half.fetch(table.grad[mine.tensor], mine.n);
     double weights = 0, gradients = 0;
     for (int e = (int)threadIdx.x; e < mine.n; e += THREADS) {
-        T x = w[e], y = g.of(grad[e], x);
+        T x = w[e], y = g.of(half.has_grad() ? (T)half.grad(e) : grad[e], x);
         weights += (double)x * (double)x;
         gradients += (double)y * (double)y;
     }
@@ -174,9 +182,10 @@ __device__ static double ratio_of(const table_type &table, int tensor, const cld
 
 /* ---- the step ------------------------------------------------------------------------------------------------------ */
 
-/* To n elements from at[] on. All loads of a thread's ROUNDS groups are under way before the first is used. */
-template <typename T, typename rule>
-__device__ static void apply_all(T *const *at, int n, const typename rule::template on<T> &r) {
+/* To n elements from at[] on (NULL: none, or in the tile). All loads of a thread's ROUNDS groups are under way before the first is used. */
+template <typename T, typename rule, bool HALF>
+__device__ static void apply_all(T *const *at, int n, const typename rule::template on<T> &r,
+                                 const half_tile<HALF> &half) {
     const int WIDTH = wide<T>::COUNT, ARRAYS = rule::SLOTS + 2, WRITTEN = rule::SLOTS + 1;
     bool aligned = true;
 #pragma unroll
@@ -199,7 +208,9 @@ __device__ static void apply_all(T *const *at, int n, const typename rule::templ
             T values[ARRAYS];
 #pragma unroll
             for (int k = 0; k < ARRAYS; k++) values[k] = v[j][k].v[l];
+            if (half.has_grad()) values[ARRAYS - 1] = (T)half.grad(e + l);
             r.apply(values);
+            if (half.has_copy()) half.put(e + l, (float)values[0]);
 #pragma unroll
             for (int k = 0; k < WRITTEN; k++) v[j][k].v[l] = values[k];
         }
@@ -212,20 +223,23 @@ __device__ static void apply_all(T *const *at, int n, const typename rule::templ
 #pragma unroll
         for (int k = 0; k < ARRAYS; k++)
             if (at[k]) values[k] = at[k][e];
+        if (half.has_grad()) values[ARRAYS - 1] = (T)half.grad(e);
         r.apply(values);
+        if (half.has_copy()) half.put(e, (float)values[0]);
 #pragma unroll
         for (int k = 0; k < WRITTEN; k++)
             if (at[k]) at[k][e] = values[k];
     }
 }
 
-template <typename T, typename rule, int CAPACITY>
+template <typename T, typename rule, int CAPACITY, bool HALF>
 __global__ void __launch_bounds__(THREADS, 2)
-    make_step(const step_table<rule::SLOTS, CAPACITY> table, const step_values c) {
+    make_step(const step_table<rule::SLOTS, CAPACITY, HALF> table, const step_values c) {
     CLD_SHARED(double, found, [2]);
     CLD_SHARED(double, shared, [BLOCK_WARPS]);
+    CLD_SHARED(uint16_t, tile, [HALF ? HALF_TILE : 1]);
     if (!c.holds()) return;
-    share<T> mine(table);
+    share<T, HALF> mine(table);
     int i = mine.tensor;
     const cld_rule_settings &p = table.settings[table.group[i]];
     bool any = false;
@@ -246,8 +260,11 @@ __global__ void __launch_bounds__(THREADS, 2)
 #pragma unroll
     for (int k = 0; k < rule::SLOTS; k++)
         at[k + 1] = table.slots[k][i] ? (T *)table.slots[k][i] + mine.start : NULL;
-    at[rule::SLOTS + 1] = (T *)table.grad[i] + mine.start;
-    apply_all<T, rule>(at, mine.n, r);
+    half_tile<HALF> half(table.half, i, mine.block, tile);
+    half.fetch(table.grad[i], mine.n);
+    at[rule::SLOTS + 1] = half.has_grad() ? NULL : (T *)table.grad[i] + mine.start;
+    apply_all<T, rule, HALF>(at, mine.n, r, half);
+    half.deliver(mine.n);
 }
 
 /* ---- launches ------------------------------------------------------------------------------------------------------ */
@@ -261,15 +278,17 @@ struct step_call {
 };
 
 /* Tensors `from` on, as many as the table holds; returns the number of blocks. */
-template <typename T, typename table_type>
+template <typename T, bool HALF, typename table_type>
 static int64_t fill_table(table_type *table, int capacity, int slots, int *from, const step_call &call) {
     int64_t blocks = 0;
     int groups = 0, last_group = -1;
     table->count = 0;
     for (; *from < call.count && table->count < capacity; ++*from) {
         const cld_step_tensor *t = &call.tensors[*from];
-        int64_t more = chunk<T>::blocks(t->n);
         if (t->dtype != call.dtype || t->n == 0) continue;
+        if (HALF) place_half(&table->half, table->count, t, chunk<T>::SIZE);
+        int64_t size = HALF ? table->half.size[table->count] : chunk<T>::SIZE;
+        int64_t more = (t->n + size - 1) / size;
         if (blocks + more > INT32_MAX && table->count > 0) break;
         if (t->settings != last_group) {
             if (groups == GROUPS) break;
@@ -291,50 +310,52 @@ static int64_t fill_table(table_type *table, int capacity, int slots, int *from,
 }
 
 /* The launch before the step itself, of those rules that have one. */
-template <typename T, typename rule, int CAPACITY> struct sums {
-    static cld_status launch(const step_table<rule::SLOTS, CAPACITY> &, int, step_values *,
+template <typename T, typename rule, int CAPACITY, bool HALF> struct sums {
+    static cld_status launch(const step_table<rule::SLOTS, CAPACITY, HALF> &, int, step_values *,
                              cld_scratch_block *) {
         return CLD_OK;
     }
 };
-template <typename T, int CAPACITY> struct sums<T, lars, CAPACITY> {
-    static cld_status launch(const step_table<1, CAPACITY> &table, int blocks, step_values *values,
+template <typename T, int CAPACITY, bool HALF> struct sums<T, lars, CAPACITY, HALF> {
+    static cld_status launch(const step_table<1, CAPACITY, HALF> &table, int blocks, step_values *values,
                              cld_scratch_block *scratch) {
         CLD_TRY(cld_cuda_scratch(scratch, sizeof(double) * 2 * (size_t)blocks));
         values->partial = (double *)scratch->data;
-        return CLD_LAUNCH((lars_norms<T, CAPACITY>), blocks, THREADS, 0, table, *values);
+        return CLD_LAUNCH((lars_norms<T, CAPACITY, HALF>), blocks, THREADS, 0, table, *values);
     }
 };
 
-template <typename T, typename rule, int CAPACITY>
+template <typename T, typename rule, int CAPACITY, bool HALF>
 static cld_status launch_some(int *from, const step_call &call) {
-    step_table<rule::SLOTS, CAPACITY> table;
+    step_table<rule::SLOTS, CAPACITY, HALF> table;
     static_assert(sizeof table + sizeof(step_values) <= MOST_PARAMETERS, "a launch takes no more");
     step_values values = call.values;
-    int blocks = (int)fill_table<T>(&table, CAPACITY, rule::SLOTS, from, call);
+    int blocks = (int)fill_table<T, HALF>(&table, CAPACITY, rule::SLOTS, from, call);
     if (blocks == 0) return CLD_OK;
     CLD_SCRATCH scratch;
-    CLD_TRY((sums<T, rule, CAPACITY>::launch(table, blocks, &values, &scratch)));
-    return CLD_LAUNCH((make_step<T, rule, CAPACITY>), blocks, THREADS, 0, table, values);
+    CLD_TRY((sums<T, rule, CAPACITY, HALF>::launch(table, blocks, &values, &scratch)));
+    return CLD_LAUNCH((make_step<T, rule, CAPACITY, HALF>), blocks, THREADS, 0, table, values);
 }
 
 /* MANY: what the table of a rule with so many slots has room for. */
-template <typename T, typename rule> static cld_status launch_all(const step_call &call) {
-    const int MANY = rule::SLOTS == 1 ? 660 : 560;
+template <typename T, typename rule, bool HALF> static cld_status launch_all(const step_call &call) {
+    const int MANY = (HALF ? 400 : 560) + (rule::SLOTS == 1 ? HALF ? 50 : 100 : 0);
     for (int from = 0; from < call.count;) {
         if (call.count - from <= FEW)
-            CLD_TRY((launch_some<T, rule, FEW>(&from, call)));
+            CLD_TRY((launch_some<T, rule, FEW, HALF>(&from, call)));
         else
-            CLD_TRY((launch_some<T, rule, MANY>(&from, call)));
+            CLD_TRY((launch_some<T, rule, MANY, HALF>(&from, call)));
     }
     return CLD_OK;
 }
 
 template <typename rule> static cld_status step_by(step_call call) {
+    bool half = false;
+    for (int i = 0; i < call.count; i++) half = half || has_half(&call.tensors[i]);
     call.dtype = CLD_F32;
-    CLD_TRY((launch_all<float, rule>(call)));
+    CLD_TRY((half ? launch_all<float, rule, true>(call) : launch_all<float, rule, false>(call)));
     call.dtype = CLD_F64;
-    return launch_all<double, rule>(call);
+    return launch_all<double, rule, false>(call);
 }
 
 cld_status cld__optim_step(cld_rule rule, int count, const cld_step_tensor *tensors,

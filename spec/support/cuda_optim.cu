@@ -1,5 +1,5 @@
 /* What the optimizers of kernels/cuda do by values that lie on the device: the check for finite gradients, the dynamic
- * loss scale, steps whose gradients are scaled, steps that are not made. Says what does not hold; the exit code is 1 where
+ * loss scale, steps whose gradients are scaled, steps that are not made, gradients and copies of 16 bits. Says what does not hold; the exit code is 1 where
  * anything did not. spec/cuda_optim_spec.lua runs it on the host; it runs on a GPU as well (make gpu-check). */
 #include <math.h>
 #include <stdarg.h>
@@ -149,6 +149,108 @@ static void step() {
     }
 }
 
+/* ---- a step with gradients and copies of 16 bits ---- */
+
+/* of a number that is a small integer over 64: exact in either */
+static uint16_t half_bits(cld_dtype dtype, float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (dtype == CLD_BF16) return (uint16_t)(bits >> 16);
+    if (value == 0) return 0;
+    return (uint16_t)((bits >> 16 & 0x8000) | ((bits >> 23 & 255) - 127 + 15) << 10 | (bits >> 13 & 1023));
+}
+
+/* Its weight, its state and the norm of its gradient, as a step leaves them, and its copy. */
+struct outcome {
+    std::vector<float> weight, slots[2];
+    std::vector<uint16_t> copy;
+    float norm;
+};
+
+static outcome step_of(cld_rule rule, const int64_t (&shape)[3], bool half_grad, cld_dtype half, size_t shift,
+                       uint8_t made) {
+    int64_t n = shape[0] * shape[1] * shape[2];
+    std::vector<float> w((size_t)n), g((size_t)n), zero((size_t)n, 0.125f);
+    std::vector<uint16_t> narrow((size_t)n), none((size_t)n, 7);
+    for (int64_t o = 0, e = 0; o < shape[0]; o++)
+        for (int64_t c = 0; c < shape[1]; c++)
+            for (int64_t k = 0; k < shape[2]; k++, e++) {
+                w[(size_t)e] = (float)(e % 29 - 14) / 16;
+                g[(size_t)e] = (float)((e * 7 + c) % 61 - 30) / 64;
+                narrow[(size_t)((o * shape[2] + k) * shape[1] + c)] = half_bits(half, g[(size_t)e]);
+            }
+    device_array params(CLD_F32, w.data(), n, shift), wide(CLD_F32, g.data(), n),
+        grads(half, narrow.data(), n), first(CLD_F32, zero.data(), n), second(CLD_F32, zero.data(), n),
+        copy(half, none.data(), n), condition(CLD_U8, &made, 1), norm(CLD_F32, w.data(), 1),
+        factor(CLD_F64, NULL, 1);
+    const int64_t before = 3;
+    device_array steps(CLD_I64, &before, 1);
+    cld_rule_settings settings = {};
+    settings.lr = settings.lr_factor = 0.5, settings.weight_decay = 0.25, settings.momentum = 0.5;
+    settings.adapt = true, settings.eta = 0.5, settings.beta1 = settings.beta2 = 0.5, settings.eps = 0.125;
+    cld_step_tensor t = {};
+    t.param = params.data, t.grad = half_grad ? grads.data : wide.data, t.slots[0] = first.data;
+    if (rule == CLD_ADAM) t.slots[1] = second.data, t.steps = (int64_t *)steps.data;
+    t.copy = half_grad ? copy.data : NULL;
+    t.n = n, t.channels = shape[1], t.inner = shape[2], t.dtype = CLD_F32;
+    t.grad_dtype = half_grad ? half : CLD_F32, t.copy_dtype = half;
+    const cld_step_control control = {NULL, &condition, NULL, NULL};
+    WORKS(optim->grad_norm(&norm, &factor, 1, half_grad ? &grads : &wide, INFINITY, &control));
+    WORKS(optim->step(rule, 1, &t, &settings, &control));
+    return {params.values<float>(),
+            {first.values<float>(), second.values<float>()},
+            copy.values<uint16_t>(),
+            norm.value<float>()};
+}
+
+static bool same(const std::vector<float> &a, const std::vector<float> &b) {
+    return memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/* To 16 bits, to the nearest, ties to even: by the device's own copy. */
+static std::vector<uint16_t> rounded(const std::vector<float> &x, cld_dtype half, const cld_math_ops *math) {
+    device_array from(CLD_F32, x.data(), (int64_t)x.size()), to(half, NULL, (int64_t)x.size());
+    WORKS(math->copy(&to, &from));
+    return to.values<uint16_t>();
+}
+
+static void half_step(cld_rule rule, const int64_t (&shape)[3], cld_dtype half, size_t shift,
+                      const cld_math_ops *math) {
+    outcome wide = step_of(rule, shape, false, half, shift, 1),
+            narrow = step_of(rule, shape, true, half, shift, 1),
+            skipped = step_of(rule, shape, true, half, shift, 0);
+    if (rule == CLD_LARS) { /* the norms' blocks are others: the ratio may differ in its last bit */
+        double worst = 0;
+        for (size_t e = 0; e < wide.weight.size(); e++)
+            worst = fmax(worst, fabs((double)wide.weight[e] - (double)narrow.weight[e]));
+        CHECK(worst < 1e-6);
+    } else {
+        CHECK(same(wide.weight, narrow.weight));
+        CHECK(same(wide.slots[0], narrow.slots[0]) && same(wide.slots[1], narrow.slots[1]));
+    }
+    CHECK(fabsf(wide.norm - narrow.norm) <= 1e-6f * wide.norm);
+    std::vector<uint16_t> values = rounded(narrow.weight, half, math);
+    bool all = true, none = true;
+    for (int64_t o = 0, e = 0; o < shape[0]; o++)
+        for (int64_t c = 0; c < shape[1]; c++)
+            for (int64_t k = 0; k < shape[2]; k++, e++)
+                all = all && narrow.copy[(size_t)((o * shape[2] + k) * shape[1] + c)] == values[(size_t)e];
+    for (uint16_t bits : skipped.copy) none = none && bits == 7;
+    CHECK(all);
+    CHECK(none);
+    CHECK(isnan(skipped.norm));
+}
+
+static void half_steps(const cld_math_ops *math) {
+    /* (out, channels, inner): several rows to a block, parts of one, a prime number of channels, nothing last */
+    const int64_t shapes[][3] = {{150, 3, 9}, {9, 64, 9},   {2, 512, 9},
+                                 {2, 97, 49}, {5, 2, 1024}, {3, 3001, 1}};
+    for (auto &shape : shapes)
+        for (cld_dtype half : {CLD_BF16, CLD_F16})
+            for (size_t shift : {(size_t)0, sizeof(float)})
+                for (cld_rule rule : {CLD_SGD, CLD_LARS, CLD_ADAM}) half_step(rule, shape, half, shift, math);
+}
+
 int main() {
     static const cld_plugin_host host = {fail, error_code, error_message};
     const cld_backend *device = cld_plugin_entry(&host)->open(0);
@@ -158,6 +260,7 @@ int main() {
     finite();
     scale();
     step();
+    half_steps(device->math);
     CHECK(memory->info().in_use == 0);
     printf("%d checks, %d failures\n", checks, failures);
     return failures > 0;
