@@ -6,12 +6,14 @@
 
 #include "runtime/ops/ops.h"
 #include "runtime/tensor/device.h"
+#include "runtime/tensor/kept.h"
 
 struct cld_graph {
     const cld_backend *device;
     void *recorded;   /* the device's */
     cld_tensor *base; /* i64: the generator's position when a replay begins */
     uint64_t drawn;   /* random numbers of one replay */
+    cld_kept_uses kept;
 };
 
 static cld_graph *current; /* being captured */
@@ -33,6 +35,7 @@ cld_status cld_graph_begin(const cld_backend *device) {
     current = g;
     cld_begin_recorded_draws(&g->base->a);
     cld_set_capturing(true);
+    cld_kept_begin_capture(device, &g->kept);
     return CLD_OK;
 }
 
@@ -42,6 +45,7 @@ cld_graph *cld_graph_end(void) {
     current = NULL;
     g->drawn = cld_end_recorded_draws();
     cld_set_capturing(false);
+    cld_kept_end_capture();
     if (g->device->graph->end(&g->recorded) == CLD_OK) return g;
     cld_graph_free(g);
     return NULL;
@@ -56,16 +60,19 @@ void cld_graph_abandon(void) {
 cld_status cld_graph_replay(cld_graph *g) {
     cld_generator generator = cld_get_generator();
     if (g->drawn) CLD_TRY(cld_tensor_from_host(g->base, &generator.position, sizeof generator.position));
+    CLD_TRY(cld_kept_before_replay(g->device, &g->kept));
     CLD_TRY(g->device->graph->replay(g->recorded));
     generator.position += g->drawn;
     cld_set_generator(generator);
     cld_capture_turn();
+    cld_kept_after_replay(&g->kept);
     return cld_device_end_step(g->device);
 }
 
 void cld_graph_free(cld_graph *g) {
     if (!g) return;
     if (g->recorded) g->device->graph->free(g->recorded);
+    cld_kept_drop_uses(&g->kept);
     cld_tensor_free(g->base);
     free(g);
 }

@@ -5,6 +5,9 @@
  * and its results lie where they lay. What it works on and did not allocate itself must live as long as the graph.
  * Its own memory is apart: whoever holds a tensor of it may keep that beyond the graph's end.
  *
+ * The 16-bit copies that weights keep (runtime/tensor/kept.h) are taken from before the capture, if they were good then, and
+ * held: a replay renews those that others' writes to the weights have left behind, before its work.
+ *
  * Random numbers go on: a replay draws those that the work, done once more, would have drawn. The generator's seed is
  * that of the capture.
  */

@@ -6,6 +6,7 @@
 
 #include "runtime/ops/ops.h"
 #include "runtime/tensor/device.h"
+#include "runtime/tensor/kept.h"
 
 static cld_status check_lr(const cld_optim_rule *rule, double lr) {
     if (lr < 0)
@@ -158,7 +159,18 @@ static cld_status make_slots(cld_optimizer *s, int i) {
     return CLD_OK;
 }
 
-static cld_status describe_tensor(cld_step_tensor *out, cld_optimizer *s, int i, int group) {
+/* Does what has 16 bits of a parameter lie so that a step can take it? Sets channels and inner, if it does. */
+static bool lies_well(cld_step_tensor *t, const cld_array *param, const cld_array *half) {
+    bool last = half->layout == CLD_BLOCKED;
+    if (param->dtype != CLD_F32 || (!last && !cld_is_contiguous(half))) return false;
+    if (last && (param->ndim != 4 || param->shape[2] * param->shape[3] > CLD_STEP_INNER)) return false;
+    t->channels = last ? param->shape[1] : 1;
+    t->inner = last ? param->shape[2] * param->shape[3] : 1;
+    return true;
+}
+
+/* *copy: written with the new values, or NULL. */
+static cld_status describe_tensor(cld_step_tensor *out, cld_tensor **copy, cld_optimizer *s, int i, int group) {
     const cld_rule_settings *settings = &s->groups[group].settings;
     cld_tensor *p = s->params[i];
     CLD_TRY(check_gradient(s, i));
@@ -168,21 +180,30 @@ static cld_status describe_tensor(cld_step_tensor *out, cld_optimizer *s, int i,
                              .dtype = p->a.dtype,
                              .grad_dtype = p->grad->a.dtype,
                              .copy_dtype = p->a.dtype,
+                             .inner = 1,
                              .settings = group};
     if (!s->rule->keeps_slots || s->rule->keeps_slots(settings)) {
         CLD_TRY(make_slots(s, i));
         for (int k = 0; k < s->rule->slots; k++) out->slots[k] = s->slots[k][i]->a.data;
     }
     if (counts(s->rule, &s->groups[group])) out->steps = (int64_t *)s->steps->a.data + i;
+    *copy = cld_device(p)->optim->takes_half ? cld_kept_writable(p) : NULL;
+    if (*copy && lies_well(out, &p->a, &(*copy)->a)) {
+        out->copy = (*copy)->a.data;
+        out->copy_dtype = (*copy)->a.dtype;
+    } else {
+        cld_tensor_free(*copy);
+        *copy = NULL;
+    }
     return CLD_OK;
 }
 
 /* Those that have a gradient; returns how many, or -1. */
-static int describe_all(cld_step_tensor *out, cld_optimizer *s) {
+static int describe_all(cld_step_tensor *out, cld_tensor **copies, cld_optimizer *s) {
     int found = 0;
     for (int g = 0, i = 0; g < s->group_count; g++)
         for (int end = i + s->groups[g].count; i < end; i++)
-            if (s->params[i]->grad && describe_tensor(&out[found++], s, i, g) != CLD_OK) return -1;
+            if (s->params[i]->grad && describe_tensor(&out[found++], &copies[i], s, i, g) != CLD_OK) return -1;
     return found;
 }
 
@@ -233,6 +254,16 @@ static cld_status run(cld_optimizer *s, const cld_step_params *p, const cld_step
     return status;
 }
 
+/* The parameters have new values, and so have the copies, if all went well. */
+static void end_step(cld_optimizer *s, cld_tensor **copies, bool well) {
+    for (int i = 0; i < s->count; i++) {
+        cld_tensor *p = s->params[i];
+        if (p->grad) atomic_fetch_add(&p->storage->version, 1);
+        if (copies[i] && well) cld_kept_written(p, copies[i]);
+        cld_tensor_free(copies[i]);
+    }
+}
+
 cld_status cld__optimizer_step(cld_optimizer *s, const cld_step_params *p, cld_tensor *made,
                                const cld_tensor *scale) {
     const cld_backend *device = cld_device(s->params[0]);
@@ -243,12 +274,17 @@ cld_status cld__optimizer_step(cld_optimizer *s, const cld_step_params *p, cld_t
     cld_step_control control = {
         .lr = cld_array_of(lr), .condition = cld_array_of(made), .scale = cld_array_of(scale)};
     cld_step_tensor *tensors = calloc((size_t)s->count, sizeof *tensors);
-    if (!tensors) return cld_fail(CLD_NOMEM, "%s: out of memory", s->rule->name);
-    int count = describe_all(tensors, s);
-    cld_status status = count < 0 ? cld_error_code() : run(s, p, tensors, count, &control);
+    cld_tensor **copies = calloc((size_t)s->count, sizeof *copies); /* of each parameter */
+    cld_status status = CLD_NOMEM;
+    if (tensors && copies) {
+        int count = describe_all(tensors, copies, s);
+        status = count < 0 ? cld_error_code() : run(s, p, tensors, count, &control);
+        end_step(s, copies, status == CLD_OK);
+    } else {
+        status = cld_fail(CLD_NOMEM, "%s: out of memory", s->rule->name);
+    }
     free(tensors);
-    for (int i = 0; i < s->count; i++)
-        if (s->params[i]->grad) atomic_fetch_add(&s->params[i]->storage->version, 1);
+    free(copies);
     return status;
 }
 

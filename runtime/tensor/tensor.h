@@ -40,6 +40,7 @@ typedef struct cld_kept_copy {
     unsigned version;             /* of the weight's storage then */
     uint64_t epoch;               /* cld_capture_epoch() then */
     uint64_t used;                /* kept.c's count of renewals then */
+    bool taken;                   /* since a step wrote it with the weight */
     cld_tensor *next, **previous; /* of all weights that keep one */
 } cld_kept_copy;
 
