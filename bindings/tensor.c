@@ -140,8 +140,7 @@ static void set_grad(lua_State *L, cld_tensor *x, int arg) {
     if (grad && (grad == x || grad->node || grad->requires_grad))
         luaL_error(L, "grad: the gradient must be a tensor off the tape; use detach()");
     cld_tensor_retain(grad);
-    cld_tensor_free(x->grad);
-    x->grad = grad;
+    cld_set_gradient(x, grad);
 }
 
 static int tensor_detach(lua_State *L) {
@@ -214,8 +213,8 @@ static int property_grad(lua_State *L) {
         return 1;
     }
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_tensor_retain(x->grad);
-    return 1;
+    if (cld_dense_gradients(&x, 1) == CLD_OK) *out = cld_tensor_retain(x->grad);
+    return cldL_result(L, *out);
 }
 
 static int property_transposed(lua_State *L) {

@@ -50,6 +50,24 @@ if #devices.names > 0 and cld.cuda.is_emulated() then
       end)
     end
 
+    it("of a step in 16 bits cast neither weights nor gradients of convolutions", function()
+      local names = launches [[
+        cld.set_precision "bf16"
+        local net = cld.nn.sequential(cld.nn.conv2d(8, 8, 3, { bias = false }), cld.nn.relu(),
+          cld.nn.conv2d(8, 16, 3, { bias = false })):to("cuda")
+        local sgd, x = cld.optim.sgd(net:parameters(), { lr = 0.1 }), cld.ones({ 2, 8, 6, 6 }, { device = "cuda" })
+        local function step() sgd:step(net(x):square():mean()) end
+        step()
+        mark()
+        step()]]
+      local made = 0
+      for _, name in ipairs(names) do
+        assert.not_equal("copy_tiles", name)
+        if name == "make_step" then made = made + 1 end
+      end
+      assert.equal(1, made)
+    end)
+
     it("of clipping, in a step and by itself", function()
       assert.same({ "sum_squares", "make_step" },
         launches "local o = cld.optim.sgd(groups, {}); o:step(); mark(); o:step { clip = 1 }")

@@ -1,7 +1,7 @@
 /* The table for convolution, normalization and pooling. Convolutions are cuDNN's (dnn.h), channels last; here weights are
  * brought to the activations' dtype and to that layout, and the bias is added. So the gradient of a weight is rounded to 16
  * bits if they have 16: cuDNN has no engine that sums in f32 and leaves it there. A caller that can do with it as it
- * comes out gets it so, and casts those of all weights at once (copy_many). */
+ * comes out gets it so: an optimizer reads it, and what it cannot read is cast for all weights at once (copy_many). */
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/dnn.h"

@@ -203,7 +203,8 @@ static bool can_be_kept(const cld_tensor *g) {
 static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     cld_status status = CLD_OK;
     if (leaf->grad) {
-        status = cld_add_(leaf->grad, g);
+        status = cld_dense_gradients(&leaf, 1);
+        if (status == CLD_OK) status = cld_add_(leaf->grad, g);
     } else if (can_be_kept(g)) {
         leaf->grad = cld_tensor_retain(g);
     } else {
@@ -253,7 +254,31 @@ static cld_status cast_all(const waiting *w, cld_array *to, cld_array *from, int
     return CLD_OK;
 }
 
-/* All that wait become .grad. */
+/* Of 16 bits, where an optimizer takes it so. */
+static bool can_stay(const waiting *w) {
+    const cld_tensor *g = w->gradient;
+    const cld_backend *device = cld_device(w->leaf);
+    return device->optim && device->optim->takes_half && w->leaf->a.dtype == CLD_F32 && !w->leaf->grad &&
+           cld_dtype_is_half(g->a.dtype) && is_exclusive(g) &&
+           (size_t)cld_numel(&g->a) * cld_dtype_size(g->a.dtype) == g->storage->bytes;
+}
+
+/* Those that can are .grad as they came; the others still wait. */
+static void keep_as_they_came(plan *p) {
+    int rest = 0;
+    for (int i = 0; i < p->waiting_count; i++) {
+        waiting w = p->waiting[i];
+        if (can_stay(&w)) {
+            cld_set_gradient(w.leaf, w.gradient);
+            cld_tensor_free(w.leaf);
+        } else {
+            p->waiting[rest++] = w;
+        }
+    }
+    p->waiting_count = rest;
+}
+
+/* All that wait become .grad, dense. */
 static cld_status end_waiting(plan *p) {
     int count = p->waiting_count;
     if (count == 0) return CLD_OK;
@@ -345,11 +370,12 @@ static cld_status run_node(plan *p, entry *e, bool keep) {
     return status;
 }
 
-static cld_status run_plan(plan *p, cld_tensor *root, cld_tensor *gradient, bool keep) {
+static cld_status run_plan(plan *p, cld_tensor *root, cld_tensor *gradient, bool keep, bool as_they_come) {
     CLD_TRY(make_plan(p, root->node));
     cld_edge start = {.node = root->node, .output = root->output};
     CLD_TRY(send(p, &start, cld_tensor_retain(gradient)));
     for (size_t i = 0; i < p->count; i++) CLD_TRY(run_node(p, &p->entries[i], keep));
+    if (as_they_come) keep_as_they_came(p);
     return end_waiting(p);
 }
 
@@ -366,7 +392,8 @@ static cld_tensor *seed_of(const cld_tensor *root, cld_tensor *gradient) {
     return cld_tensor_full(root->a.dtype, root->a.ndim, root->a.shape, cld_device(root), 1.0);
 }
 
-cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, bool keep, cld_deferred *later) {
+static cld_status go_back(cld_tensor *root, cld_tensor *gradient, bool keep, bool as_they_come,
+                          cld_deferred *later) {
     if (asked) return cld_fail(CLD_INVALID, "backward: called inside another backward");
     if (!cld_wants_grad(root))
         return cld_fail(CLD_INVALID,
@@ -379,16 +406,20 @@ cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, bool k
     cld_grad_scope_begin(&off, false);
     asked = later;
     plan p = {0};
-    cld_status status = run_plan(&p, root, seed, keep);
+    cld_status status = run_plan(&p, root, seed, keep, as_they_come);
     free_plan(&p);
     asked = NULL;
     cld_grad_scope_end(&off);
     return status;
 }
 
+cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, cld_deferred *later) {
+    return go_back(root, gradient, false, true, later);
+}
+
 cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
     cld_deferred later = {0};
-    cld_status status = cld_backward_deferring(root, gradient, keep, &later);
+    cld_status status = go_back(root, gradient, keep, false, &later);
     if (status == CLD_OK) return cld_deferred_run(&later, NULL);
     cld_deferred_drop(&later);
     return status;

@@ -128,12 +128,20 @@ cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep);
 typedef struct cld_deferred {
     struct cld_callback *first, *last;
 } cld_deferred;
-/* As cld_backward, but what is to happen after it is added to `later`. */
-cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, bool keep, cld_deferred *later);
+/* As cld_backward for an optimizer's step: what is to happen after it is added to `later`, and gradients of weights may
+ * stay as they came (cld_dense_gradients). */
+cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, cld_deferred *later);
 /* Do it now, in order, up to the first error; the rest is dropped. It depends on the one element of condition (u8, or
  * NULL), which is known on the device alone. */
 cld_status cld_deferred_run(cld_deferred *later, cld_tensor *condition);
 void cld_deferred_drop(cld_deferred *later);
+
+/* The gradient of a weight may be kept as its convolution left it, in 16 bits and the device's layout, for an optimizer
+ * that can read it so. This makes those of `count` leaves of one device, as far as they have any, dense and of their
+ * leaf's dtype, in few launches; of a captured step it brings in what the last replay left. */
+cld_status cld_dense_gradients(cld_tensor *const *leaves, int count);
+/* In place of the leaf's gradient. Takes over the reference; NULL: none. */
+void cld_set_gradient(cld_tensor *leaf, cld_tensor *gradient);
 
 /* On the tape, or a leaf that asks for a gradient. */
 static inline bool cld_wants_grad(const cld_tensor *t) { return t && (t->node || t->requires_grad); }

@@ -19,10 +19,7 @@ static cld_status closed(cld_optimizer *s, cld_status status) {
 
 void cld_optimizer_zero_grad(cld_optimizer *s) {
     close_sum(s);
-    for (int i = 0; i < s->count; i++) {
-        cld_tensor_free(s->params[i]->grad);
-        s->params[i]->grad = NULL;
-    }
+    for (int i = 0; i < s->count; i++) cld_set_gradient(s->params[i], NULL);
 }
 
 cld_status cld_optimizer_begin(cld_optimizer *s) {
@@ -83,7 +80,8 @@ static cld_status make_seed(cld_tensor **out, const cld_optimizer *s, const cld_
 static cld_status follow(cld_optimizer *s, cld_tensor *loss, double weight) {
     CLD_AUTO cld_tensor *seed = NULL;
     CLD_TRY(make_seed(&seed, s, loss, weight));
-    CLD_TRY(cld_backward_deferring(loss, seed, false, &s->sum.later));
+    CLD_TRY(cld_dense_gradients(s->params, s->count)); /* of the losses before: they are added to in f32 */
+    CLD_TRY(cld_backward_deferring(loss, seed, &s->sum.later));
     if (!cld__optimizer_has_gradient(s))
         return cld_fail(CLD_INVALID,
                         "%s: the loss reached none of the parameters; does none require a gradient, or was "

@@ -136,16 +136,21 @@ bool cld__optimizer_has_gradient(const cld_optimizer *s) {
 
 /* ---- the step ------------------------------------------------------------------------------------------ */
 
-static cld_status check_gradient(const cld_optimizer *s, int i) {
+static cld_status check_device(const cld_optimizer *s, int i) {
     const cld_tensor *p = s->params[i], *first = s->params[0];
     if (cld_device(p) != cld_device(first) || cld_device(p->grad) != cld_device(p))
         return cld_fail(CLD_INVALID, "%s: parameter %d is on %s, its gradient on %s, parameter 1 on %s",
                         s->rule->name, i + 1, cld_device(p)->name, cld_device(p->grad)->name,
                         cld_device(first)->name);
-    if (!cld_same_shape(&p->a, &p->grad->a) || p->a.dtype != p->grad->a.dtype ||
-        !cld_is_contiguous(&p->grad->a))
+    return CLD_OK;
+}
+
+static cld_status check_form(const cld_optimizer *s, int i) {
+    const cld_tensor *p = s->params[i];
+    const cld_array *g = &p->grad->a;
+    if (!cld_same_shape(&p->a, g) || p->a.dtype != g->dtype || !cld_is_contiguous(g))
         return cld_fail(CLD_INVALID, "%s: parameter %d is %s, its gradient %s", s->rule->name, i + 1,
-                        cld_describe(&p->a), cld_describe(&p->grad->a));
+                        cld_describe(&p->a), cld_describe(g));
     return CLD_OK;
 }
 
@@ -169,26 +174,40 @@ static bool lies_well(cld_step_tensor *t, const cld_array *param, const cld_arra
     return true;
 }
 
+/* A gradient of 16 bits that the step cannot take as it came is made dense. */
+static cld_status place_gradient(cld_step_tensor *t, const cld_optimizer *s, int i) {
+    cld_tensor *p = s->params[i];
+    CLD_TRY(check_device(s, i));
+    bool half = cld_dtype_is_half(p->grad->a.dtype) && lies_well(t, &p->a, &p->grad->a);
+    if (!half) {
+        CLD_TRY(cld_dense_gradients(&p, 1));
+        CLD_TRY(check_form(s, i));
+    }
+    t->grad = p->grad->a.data;
+    t->grad_dtype = p->grad->a.dtype;
+    return CLD_OK;
+}
+
 /* *copy: written with the new values, or NULL. */
-static cld_status describe_tensor(cld_step_tensor *out, cld_tensor **copy, cld_optimizer *s, int i, int group) {
+static cld_status describe_tensor(cld_step_tensor *out, cld_tensor **copy, cld_optimizer *s, int i,
+                                  int group) {
     const cld_rule_settings *settings = &s->groups[group].settings;
     cld_tensor *p = s->params[i];
-    CLD_TRY(check_gradient(s, i));
     *out = (cld_step_tensor){.param = p->a.data,
-                             .grad = p->grad->a.data,
                              .n = cld_numel(&p->a),
                              .dtype = p->a.dtype,
-                             .grad_dtype = p->grad->a.dtype,
                              .copy_dtype = p->a.dtype,
                              .inner = 1,
                              .settings = group};
+    CLD_TRY(place_gradient(out, s, i));
     if (!s->rule->keeps_slots || s->rule->keeps_slots(settings)) {
         CLD_TRY(make_slots(s, i));
         for (int k = 0; k < s->rule->slots; k++) out->slots[k] = s->slots[k][i]->a.data;
     }
     if (counts(s->rule, &s->groups[group])) out->steps = (int64_t *)s->steps->a.data + i;
     *copy = cld_device(p)->optim->takes_half ? cld_kept_writable(p) : NULL;
-    if (*copy && lies_well(out, &p->a, &(*copy)->a)) {
+    bool alike = *copy && (out->grad_dtype == p->a.dtype || (*copy)->a.layout == p->grad->a.layout);
+    if (alike && lies_well(out, &p->a, &(*copy)->a)) {
         out->copy = (*copy)->a.data;
         out->copy_dtype = (*copy)->a.dtype;
     } else {
@@ -203,7 +222,8 @@ static int describe_all(cld_step_tensor *out, cld_tensor **copies, cld_optimizer
     int found = 0;
     for (int g = 0, i = 0; g < s->group_count; g++)
         for (int end = i + s->groups[g].count; i < end; i++)
-            if (s->params[i]->grad && describe_tensor(&out[found++], &copies[i], s, i, g) != CLD_OK) return -1;
+            if (s->params[i]->grad && describe_tensor(&out[found++], &copies[i], s, i, g) != CLD_OK)
+                return -1;
     return found;
 }
 

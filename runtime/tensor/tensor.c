@@ -75,6 +75,7 @@ static cld_storage *storage_new(const cld_backend *device, size_t bytes) {
     s->device = device;
     s->bytes = bytes;
     s->born = cld_capture_epoch();
+    s->recorded = cld_capturing();
     return s;
 }
 
@@ -201,6 +202,7 @@ void cld_node_free(cld_node *n);
 void cld_tensor_free(cld_tensor *x) {
     if (!x || atomic_fetch_sub(&x->refs, 1) != 1) return;
     cld_tensor_free(x->grad);
+    cld_tensor_free(x->grad_came);
     cld_kept_drop(x);
     cld_node_free(x->node);
     storage_free(x->storage);

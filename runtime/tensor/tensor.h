@@ -30,6 +30,7 @@ typedef struct cld_storage {
     void *data;
     size_t bytes;
     uint64_t born; /* cld_capture_epoch() then */
+    bool recorded; /* in a capture: replays may write to it */
 } cld_storage;
 
 /* What a weight keeps for the next call (kept.h): its own values in another dtype or layout, good while nobody has
@@ -49,10 +50,12 @@ struct cld_tensor {
     cld_storage *storage;
     atomic_int refs;
     bool requires_grad;
-    bool loss_scaled; /* a gradient that is multiplied by an optimizer's loss scale */
-    cld_tensor *grad; /* leaves only: what backward accumulated */
-    cld_node *node;   /* what produced it on the tape; NULL for leaves and constants */
-    int output;       /* which of node's outputs */
+    bool loss_scaled;      /* a gradient that is multiplied by an optimizer's loss scale */
+    cld_tensor *grad;      /* leaves only: what backward accumulated; cld_dense_gradients before it is read */
+    cld_tensor *grad_came; /* what replays write to and grad was made of (autograd/gradient.c), or NULL */
+    uint64_t grad_epoch;   /* cld_capture_epoch() then */
+    cld_node *node;        /* what produced it on the tape; NULL for leaves and constants */
+    int output;            /* which of node's outputs */
     cld_kept_copy kept;
 };
 
