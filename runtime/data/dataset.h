@@ -54,8 +54,8 @@ struct cld_dataset {
     const cld_dataset_ops *ops;
     int64_t count;
     int height, width; /* of every image, if they have one size; else 0 */
-    cld_tensor *
-        tensor; /* u8 (count, height, width, 3) on the cpu: all images, if they lie in memory; else NULL */
+    cld_tensor
+        *tensor; /* u8 (count, height, width, 3) on the cpu: all images, if they lie in memory; else NULL */
     bool one_thread; /* open only on the thread that made the set (it calls Lua) */
     bool upright;    /* EXIF orientation is applied */
     _Atomic int references;

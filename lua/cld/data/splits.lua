@@ -204,10 +204,10 @@ local function options_of(name, stored, where)
   return opt
 end
 
---- of_run(where, stored, {dataset, data, size, classes}) -> what splits returns, and the options that say so: the data set that
--- a run's stored options name; or as given another one, of another place, at another size; classes: of
--- ImageNet, as its option, or "all". `where` is the checkpoint's path, for messages. A data set that no option names is
--- a folder.
+--- of_run(where, stored, {dataset, data, size, classes}) -> what splits returns, and the options that say so: the data
+-- set that a run's stored options name; or as given another one, of another place, at another size; classes: of
+-- ImageNet's, as its option, or "all". `where` is the checkpoint's path, for messages. A data set that no option names
+-- is a folder.
 function splits.of_run(where, stored, given)
   local name = given.dataset or stored.dataset or "folder"
   if not by_name[name] then
