@@ -50,10 +50,11 @@ struct cld_zip {
     const char *name; /* of the member at hand */
 };
 
-/* libarchive does not always set the number, and has many words for it. */
+/* libarchive does not always set its own number, and has many words for it; a format's check that found no memory has
+ * none, and is taken for one of another format. Then errno tells, which is 0 before a call that may fail. */
 static bool lacks_memory(const cld_zip *z) {
     const char *words = lib.archive_error_string(z->archive);
-    return lib.archive_errno(z->archive) == ENOMEM ||
+    return errno == ENOMEM || lib.archive_errno(z->archive) == ENOMEM ||
            (words && (strstr(words, "memory") || strstr(words, "llocate")));
 }
 
@@ -75,6 +76,7 @@ cld_zip *cld_zip_open(cld_reader *reader) {
         return cld_fail_null(CLD_NOMEM, "%s: out of memory", reader->path);
     }
     z->path = reader->path;
+    errno = 0;
     lib.archive_read_support_format_zip_seekable(z->archive);
 #    ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
     lib.archive_read_set_options(z->archive, "zip:ignorecrc32"); /* or all damage would end there */
@@ -102,6 +104,7 @@ cld_status cld_zip_next(cld_zip *z, cld_zip_member *member) {
     struct archive_entry *entry;
     z->name = NULL;
     *member = (cld_zip_member){0};
+    errno = 0;
     int code = lib.archive_read_next_header(z->archive, &entry);
     if (code == ARCHIVE_EOF) return CLD_OK;
     if (code < ARCHIVE_WARN) return fail(z, "truncated or damaged: a member of the zip archive");
@@ -112,6 +115,7 @@ cld_status cld_zip_next(cld_zip *z, cld_zip_member *member) {
 }
 
 cld_status cld_zip_read(cld_zip *z, void *out, size_t bytes) {
+    errno = 0;
     for (char *to = out; bytes > 0;) {
         la_ssize_t got = lib.archive_read_data(z->archive, to, bytes);
         if (got < 0) return fail(z, "truncated or damaged: the member");
