@@ -2,6 +2,7 @@
  * gradients of its outputs have arrived. Nothing here recurses, so a graph may be as deep as memory allows. */
 #include <stdlib.h>
 
+#include "runtime/autograd/waiting.h"
 #include "runtime/ops/ops.h"
 
 /* ---- callbacks after backward -------------------------------------------------------------------------- */
@@ -70,18 +71,12 @@ typedef struct entry {
     cld_tensor **gradients;
 } entry;
 
-/* A gradient of a leaf that is not as a .grad must be. */
-typedef struct waiting {
-    cld_tensor *leaf, *gradient; /* owned */
-} waiting;
-
 typedef struct plan {
     entry *entries; /* by sequence, descending: the order in which backward runs */
     size_t count, room;
-    size_t *slots;    /* hash table from node to 1 + its entry */
-    size_t table;     /* size of slots, a power of two */
-    waiting *waiting; /* to be cast at the end, with all others */
-    int waiting_count, waiting_room;
+    size_t *slots; /* hash table from node to 1 + its entry */
+    size_t table;  /* size of slots, a power of two */
+    cld_waiting waiting;
 } plan;
 
 /* The middle bits of the product: addresses of nodes have their low bits in common. */
@@ -155,19 +150,9 @@ static void free_plan(plan *p) {
         drop_gradients(&p->entries[i]);
         cld_node_free(p->entries[i].node);
     }
-    for (int i = 0; i < p->waiting_count; i++) {
-        cld_tensor_free(p->waiting[i].leaf);
-        cld_tensor_free(p->waiting[i].gradient);
-    }
-    free(p->waiting);
+    cld__drop_waiting(&p->waiting);
     free(p->entries);
     free(p->slots);
-}
-
-/* Nobody else sees g's memory, and each element has its own place in it. */
-static bool is_exclusive(const cld_tensor *g) {
-    return atomic_load(&g->refs) == 1 && atomic_load(&g->storage->refs) == 1 &&
-           (g->a.layout == CLD_BLOCKED || cld_is_contiguous(&g->a));
 }
 
 /* *sum += g, taking over the reference g. A gradient may be shared with another edge, or with the user: then
@@ -177,8 +162,8 @@ static cld_status accumulate(cld_tensor **sum, cld_tensor *g) {
         *sum = g;
         return CLD_OK;
     }
-    if (is_exclusive(*sum) || is_exclusive(g)) {
-        bool into_sum = is_exclusive(*sum);
+    if (cld__is_exclusive(*sum) || cld__is_exclusive(g)) {
+        bool into_sum = cld__is_exclusive(*sum);
         cld_tensor *into = into_sum ? *sum : g, *from = into_sum ? g : *sum;
         cld_status status = cld_add_(into, from);
         cld_tensor_free(from);
@@ -195,8 +180,7 @@ static cld_status accumulate(cld_tensor **sum, cld_tensor *g) {
 
 /* As a leaf's .grad: row-major, and no part of something larger. */
 static bool can_be_kept(const cld_tensor *g) {
-    return is_exclusive(g) && g->a.layout == CLD_STRIDED &&
-           (size_t)cld_numel(&g->a) * cld_dtype_size(g->a.dtype) == g->storage->bytes;
+    return cld__is_exclusive(g) && g->a.layout == CLD_STRIDED && cld__is_whole(g);
 }
 
 /* A leaf's .grad is its own row-major memory, so that optimizers and users may write to it. */
@@ -215,100 +199,17 @@ static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     return status;
 }
 
-/* ---- gradients that wait ------------------------------------------------------------------------------- */
-
-/* g, whose reference is taken over, for a leaf that has none yet. */
-static cld_status wait_for_others(plan *p, cld_tensor *leaf, cld_tensor *g) {
-    if (p->waiting_count == p->waiting_room) {
-        int room = p->waiting_room ? 2 * p->waiting_room : 64;
-        waiting *grown = realloc(p->waiting, (size_t)room * sizeof *grown);
-        if (!grown) {
-            cld_tensor_free(g);
-            return cld_fail(CLD_NOMEM, "backward: out of memory");
-        }
-        p->waiting = grown;
-        p->waiting_room = room;
-    }
-    p->waiting[p->waiting_count++] = (waiting){cld_tensor_retain(leaf), g};
-    return CLD_OK;
-}
-
-static bool is_waiting(const plan *p, const cld_tensor *leaf) {
-    for (int i = 0; i < p->waiting_count; i++)
-        if (p->waiting[i].leaf == leaf) return true;
-    return false;
-}
-
-/* The casts of `count` of one device, in few launches if it has such. */
-static cld_status cast_all(const waiting *w, cld_array *to, cld_array *from, int count) {
-    const cld_backend *device = cld_device(w[0].leaf);
-    for (int i = 0; i < count; i++) {
-        cld_tensor *leaf = w[i].leaf;
-        leaf->grad = cld_tensor_new(leaf->a.dtype, leaf->a.ndim, leaf->a.shape, device);
-        if (!leaf->grad) return cld_error_code();
-        to[i] = leaf->grad->a;
-        from[i] = w[i].gradient->a;
-    }
-    if (cld_slot(device, math, copy_many)) return device->math->copy_many(count, to, from);
-    for (int i = 0; i < count; i++) CLD_TRY(cld_kernel(device, math, copy, &to[i], &from[i]));
-    return CLD_OK;
-}
-
-/* Of 16 bits, where an optimizer takes it so. */
-static bool can_stay(const waiting *w) {
-    const cld_tensor *g = w->gradient;
-    const cld_backend *device = cld_device(w->leaf);
-    return device->optim && device->optim->takes_half && w->leaf->a.dtype == CLD_F32 && !w->leaf->grad &&
-           cld_dtype_is_half(g->a.dtype) && is_exclusive(g) &&
-           (size_t)cld_numel(&g->a) * cld_dtype_size(g->a.dtype) == g->storage->bytes;
-}
-
-/* Those that can are .grad as they came; the others still wait. */
-static void keep_as_they_came(plan *p) {
-    int rest = 0;
-    for (int i = 0; i < p->waiting_count; i++) {
-        waiting w = p->waiting[i];
-        if (can_stay(&w)) {
-            cld_set_gradient(w.leaf, w.gradient);
-            cld_tensor_free(w.leaf);
-        } else {
-            p->waiting[rest++] = w;
-        }
-    }
-    p->waiting_count = rest;
-}
-
-/* All that wait become .grad, dense. */
-static cld_status end_waiting(plan *p) {
-    int count = p->waiting_count;
-    if (count == 0) return CLD_OK;
-    cld_array *arrays = calloc(2 * (size_t)count, sizeof *arrays);
-    if (!arrays) return cld_fail(CLD_NOMEM, "backward: out of memory");
-    cld_status status = cast_all(p->waiting, arrays, arrays + count, count);
-    free(arrays);
-    for (int i = 0; i < count; i++) {
-        if (status != CLD_OK) { /* none is half done */
-            cld_tensor_free(p->waiting[i].leaf->grad);
-            p->waiting[i].leaf->grad = NULL;
-        }
-        cld_tensor_free(p->waiting[i].leaf);
-        cld_tensor_free(p->waiting[i].gradient);
-    }
-    p->waiting_count = 0;
-    return status;
-}
-
 /* What is not as a .grad must be waits; a second one for the same leaf waits for nothing. */
 static cld_status send_to_leaf(plan *p, cld_tensor *leaf, cld_tensor *g) {
     bool fits = g->a.dtype == leaf->a.dtype;
-    if (is_waiting(p, leaf)) {
-        cld_status status = end_waiting(p);
+    if (cld__is_waiting(&p->waiting, leaf)) {
+        cld_status status = cld__end_waiting(&p->waiting);
         if (status != CLD_OK) {
             cld_tensor_free(g);
             return status;
         }
     }
-    if (!leaf->grad && (!fits || g->a.layout != CLD_STRIDED)) return wait_for_others(p, leaf, g);
+    if (!leaf->grad && (!fits || g->a.layout != CLD_STRIDED)) return cld__wait(&p->waiting, leaf, g);
     if (!fits) {
         cld_tensor *cast = cld_tensor_cast(g, leaf->a.dtype);
         cld_tensor_free(g);
@@ -375,8 +276,8 @@ static cld_status run_plan(plan *p, cld_tensor *root, cld_tensor *gradient, bool
     cld_edge start = {.node = root->node, .output = root->output};
     CLD_TRY(send(p, &start, cld_tensor_retain(gradient)));
     for (size_t i = 0; i < p->count; i++) CLD_TRY(run_node(p, &p->entries[i], keep));
-    if (as_they_come) keep_as_they_came(p);
-    return end_waiting(p);
+    if (as_they_come) cld__keep_as_they_came(&p->waiting);
+    return cld__end_waiting(&p->waiting);
 }
 
 /* The gradient that backward begins with. */

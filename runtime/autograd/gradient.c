@@ -23,12 +23,6 @@ static void take_over(cld_tensor *leaf, cld_tensor *dense) {
         cld_tensor_free(came);
 }
 
-static cld_status copy_all(const cld_backend *device, const cld_array *to, const cld_array *from, int count) {
-    if (cld_slot(device, math, copy_many)) return device->math->copy_many(count, to, from);
-    for (int i = 0; i < count; i++) CLD_TRY(cld_kernel(device, math, copy, &to[i], &from[i]));
-    return CLD_OK;
-}
-
 /* dense[i]: of those leaves that need one; else NULL. Returns how many of arrays are to be copied, or -1. */
 static int gather(cld_tensor *const *leaves, int count, cld_tensor **dense, cld_array *to, cld_array *from) {
     int found = 0;
@@ -63,8 +57,8 @@ cld_status cld_dense_gradients(cld_tensor *const *leaves, int count) {
     cld_status status = CLD_NOMEM;
     if (arrays && dense) {
         int found = gather(leaves, count, dense, arrays, arrays + count);
-        status =
-            found < 0 ? cld_error_code() : copy_all(cld_device(leaves[0]), arrays, arrays + count, found);
+        status = found < 0 ? cld_error_code()
+                           : cld_copy_many(cld_device(leaves[0]), found, arrays, arrays + count);
     } else {
         status = cld_fail(CLD_NOMEM, "grad: out of memory");
     }

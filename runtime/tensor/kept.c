@@ -164,11 +164,7 @@ cld_status cld_kept_before_replay(const cld_backend *device, cld_kept_uses *of) 
         arrays[of->count + count++] = u->weight->a;
         atomic_fetch_add(&u->copy->storage->version, 1);
     }
-    if (count && cld_slot(device, math, copy_many))
-        status = device->math->copy_many(count, arrays, arrays + of->count);
-    else
-        for (int i = 0; i < count && status == CLD_OK; i++)
-            status = cld_kernel(device, math, copy, &arrays[i], &arrays[of->count + i]);
+    if (count) status = cld_copy_many(device, count, arrays, arrays + of->count);
     free(arrays);
     return status;
 }

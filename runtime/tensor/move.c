@@ -10,6 +10,12 @@ cld_tensor *cld_tensor_cast(const cld_tensor *x, cld_dtype dtype) {
     return cld_tensor_steal(&y);
 }
 
+cld_status cld_copy_many(const cld_backend *device, int count, const cld_array *to, const cld_array *from) {
+    if (cld_slot(device, math, copy_many)) return device->math->copy_many(count, to, from);
+    for (int i = 0; i < count; i++) CLD_TRY(cld_kernel(device, math, copy, &to[i], &from[i]));
+    return CLD_OK;
+}
+
 cld_tensor *cld_tensor_strided(cld_tensor *x) {
     return x->a.layout == CLD_STRIDED ? cld_tensor_retain(x) : cld_tensor_cast(x, x->a.dtype);
 }

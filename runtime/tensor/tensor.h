@@ -132,6 +132,8 @@ cld_status cld_tensor_unblock(cld_tensor *x);
 cld_tensor *cld_tensor_contiguous(cld_tensor *x);
 /* A row-major copy, cast to dtype. */
 cld_tensor *cld_tensor_cast(const cld_tensor *x, cld_dtype dtype);
+/* to[i] = from[i], of the same shape each, in any dtypes and layouts; in few launches, if the device has such. */
+cld_status cld_copy_many(const cld_backend *device, int count, const cld_array *to, const cld_array *from);
 /* A row-major copy on another device, or on x's own; the cpu is one end of every copy between two. */
 cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device);
 /* x itself (retained) where it has that dtype and lies on that device, else a row-major copy. */
