@@ -172,6 +172,36 @@ for _, device in ipairs(devices.names) do
       end
     end
 
+    it("have gradients that others' graphs leave alone, and their own step's renews", function()
+      both(device, "bf16", function()
+        cld.manual_seed(3)
+        local w = (cld.randn(8, 8, 3, 3) * 0.1):to(device):requires_grad_()
+        local sgd, x = cld.optim.sgd({ w }, { lr = 0.1 }), cld.randn(2, 8, 5, 5):to(device)
+        local function loss_of(input) return cld.nn.functional.conv2d(input, w):to("f32"):square():mean() end
+        local step = cld.graph(function(input) sgd:step(loss_of(input)) end)
+        local other = cld.graph(function(input) return input * 2 end)
+        for _ = 1, 4 do
+          step(x)
+          other(x)
+        end
+        local function gradient() return w.grad:cpu():totable() end
+        local left = gradient()
+        cld.no_grad(function() w.grad:fill_(1) end)
+        other(x)
+        assert.same(cld.ones(8, 8, 3, 3):totable(), gradient())
+        loss_of(x):backward()
+        local sum = gradient()
+        assert.not_same(cld.ones(8, 8, 3, 3):totable(), sum)
+        other(x)
+        assert.same(sum, gradient())
+        local before = w:detach():cpu()
+        step(x)
+        local moved = (before - w:detach():cpu()) * 10
+        assert.not_same(left, gradient())
+        assert.is_false(not ((moved - w.grad:cpu()):abs():max():item() <= 1e-5))
+      end)
+    end)
+
     it("have gradients that keep no memory when they were read", function()
       both(device, "bf16", function()
         local w = (cld.randn(8, 8, 3, 3) * 0.1):to(device):requires_grad_()

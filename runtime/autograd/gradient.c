@@ -6,9 +6,12 @@
 
 static bool is_as_it_came(const cld_tensor *leaf) { return leaf->grad->a.dtype != leaf->a.dtype; }
 
-/* Has a replay written to what the gradient was made of? */
+static uint64_t replays_of(const cld_tensor *came) { return cld_recording_replays(came->storage->recording); }
+
+/* Has a replay written to what the gradient was made of? One of another graph has not, and what others have written to the
+ * gradient since stays. */
 static bool is_behind(const cld_tensor *leaf) {
-    return leaf->grad_came && leaf->grad_epoch != cld_capture_epoch() && !cld_capturing();
+    return leaf->grad_came && leaf->grad_replays != replays_of(leaf->grad_came) && !cld_capturing();
 }
 
 /* What a replay writes to is kept, so that the next that asks sees its new values. */
@@ -16,11 +19,12 @@ static void take_over(cld_tensor *leaf, cld_tensor *dense) {
     cld_tensor *came = leaf->grad;
     dense->loss_scaled = came->loss_scaled;
     leaf->grad = dense;
-    leaf->grad_epoch = cld_capture_epoch();
-    if (came->storage->recorded && !cld_capturing())
+    if (came->storage->recording && !cld_capturing()) {
         leaf->grad_came = came;
-    else
+        leaf->grad_replays = replays_of(came);
+    } else {
         cld_tensor_free(came);
+    }
 }
 
 /* dense[i]: of those leaves that need one; else NULL. Returns how many of arrays are to be copied, or -1. */
@@ -69,7 +73,7 @@ cld_status cld_dense_gradients(cld_tensor *const *leaves, int count) {
         } else if (dense[i]) {
             take_over(leaf, dense[i]);
         } else if (leaf->grad && is_behind(leaf)) {
-            leaf->grad_epoch = cld_capture_epoch();
+            leaf->grad_replays = replays_of(leaf->grad_came);
             atomic_fetch_add(&leaf->grad->storage->version, 1);
         }
     }

@@ -13,6 +13,7 @@ struct cld_graph {
     void *recorded;   /* the device's */
     cld_tensor *base; /* i64: the generator's position when a replay begins */
     uint64_t drawn;   /* random numbers of one replay */
+    cld_recording *recording;
     cld_kept_uses kept;
 };
 
@@ -28,13 +29,14 @@ cld_status cld_graph_begin(const cld_backend *device) {
     if (!g) return cld_fail(CLD_NOMEM, "graph: out of memory");
     g->device = device;
     g->base = cld_tensor_full(CLD_I64, 0, NULL, device, 0);
-    if (!g->base || device->graph->begin() != CLD_OK) {
+    g->recording = g->base ? cld_recording_new() : NULL;
+    if (!g->recording || device->graph->begin() != CLD_OK) {
         cld_graph_free(g);
         return cld_error_code();
     }
     current = g;
     cld_begin_recorded_draws(&g->base->a);
-    cld_set_capturing(true);
+    cld_capture_begin(g->recording);
     cld_kept_begin_capture(device, &g->kept);
     return CLD_OK;
 }
@@ -44,7 +46,7 @@ cld_graph *cld_graph_end(void) {
     if (!g) return cld_fail_null(CLD_INVALID, "graph: none is being captured");
     current = NULL;
     g->drawn = cld_end_recorded_draws();
-    cld_set_capturing(false);
+    cld_capture_end();
     cld_kept_end_capture();
     if (g->device->graph->end(&g->recorded) == CLD_OK) return g;
     cld_graph_free(g);
@@ -64,7 +66,7 @@ cld_status cld_graph_replay(cld_graph *g) {
     CLD_TRY(g->device->graph->replay(g->recorded));
     generator.position += g->drawn;
     cld_set_generator(generator);
-    cld_capture_turn();
+    cld_recording_replayed(g->recording);
     cld_kept_after_replay(&g->kept);
     return cld_device_end_step(g->device);
 }
@@ -74,6 +76,7 @@ void cld_graph_free(cld_graph *g) {
     if (g->recorded) g->device->graph->free(g->recorded);
     cld_kept_drop_uses(&g->kept);
     cld_tensor_free(g->base);
+    cld_recording_free(g->recording);
     free(g);
 }
 

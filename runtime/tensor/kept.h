@@ -34,7 +34,7 @@ typedef struct cld_kept_uses {
     int count, room;
 } cld_kept_uses;
 
-/* The beginning of a capture on that device, which is a turn already (cld_capture_turn): from now on `uses` grows, until
+/* The beginning of a capture on that device, which is a turn already (cld_capture_begin): from now on `uses` grows, until
  * the end, which is one too. */
 void cld_kept_begin_capture(const cld_backend *device, cld_kept_uses *uses);
 void cld_kept_end_capture(void);

@@ -10,19 +10,6 @@ static atomic_llong tensors_alive;
 
 int64_t cld_tensors_alive(void) { return atomic_load(&tensors_alive); }
 
-static atomic_ullong captures;
-
-uint64_t cld_capture_epoch(void) { return atomic_load(&captures); }
-void cld_capture_turn(void) { atomic_fetch_add(&captures, 1); }
-
-static atomic_bool capturing;
-
-bool cld_capturing(void) { return atomic_load(&capturing); }
-void cld_set_capturing(bool on) {
-    atomic_store(&capturing, on);
-    cld_capture_turn();
-}
-
 /* ---- facts --------------------------------------------------------------------------------------------------- */
 
 static const char *const dtype_names[] = {
@@ -75,7 +62,7 @@ static cld_storage *storage_new(const cld_backend *device, size_t bytes) {
     s->device = device;
     s->bytes = bytes;
     s->born = cld_capture_epoch();
-    s->recorded = cld_capturing();
+    s->recording = cld_capture_current();
     return s;
 }
 
@@ -91,6 +78,7 @@ void cld_storage_unwatch(cld_storage *s) {
 static void storage_free(cld_storage *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     s->device->memory->release(s->data, s->bytes);
+    cld_recording_free(s->recording);
     cld_storage_unwatch(s);
 }
 

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 
 #include "kernels/backend.h"
+#include "runtime/tensor/capture.h"
 
 typedef struct cld_node cld_node; /* runtime/autograd/tape.h */
 typedef struct cld_tensor cld_tensor;
@@ -30,7 +31,7 @@ typedef struct cld_storage {
     void *data;
     size_t bytes;
     uint64_t born; /* cld_capture_epoch() then */
-    bool recorded; /* in a capture: replays may write to it */
+    cld_recording *recording; /* the capture that it was made in, whose replays may write to it; NULL: none */
 } cld_storage;
 
 /* What a weight keeps for the next call (kept.h): its own values in another dtype or layout, good while nobody has
@@ -53,7 +54,7 @@ struct cld_tensor {
     bool loss_scaled;      /* a gradient that is multiplied by an optimizer's loss scale */
     cld_tensor *grad;      /* leaves only: what backward accumulated; cld_dense_gradients before it is read */
     cld_tensor *grad_came; /* what replays write to and grad was made of (autograd/gradient.c), or NULL */
-    uint64_t grad_epoch;   /* cld_capture_epoch() then */
+    uint64_t grad_replays; /* cld_recording_replays() of grad_came's then */
     cld_node *node;        /* what produced it on the tape; NULL for leaves and constants */
     int output;            /* which of node's outputs */
     cld_kept_copy kept;
@@ -96,14 +97,6 @@ static inline const cld_backend *cld_device(const cld_tensor *x) { return x->sto
 
 /* "f32[2, 3]" into a ring of per-thread buffers: up to eight may be alive in one message. */
 const char *cld_describe(const cld_array *a);
-
-/* Counts the beginnings, ends and replays of captured graphs: where it has moved, values may have changed without their
- * storage's version, and what was computed then may have been recorded, and not computed (runtime/graph). */
-uint64_t cld_capture_epoch(void);
-void cld_capture_turn(void); /* counts one */
-/* Between a beginning and its end; either is a turn. */
-bool cld_capturing(void);
-void cld_set_capturing(bool on);
 
 /* The number of tensors alive, for leak checks. */
 int64_t cld_tensors_alive(void);
