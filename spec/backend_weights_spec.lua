@@ -1,5 +1,6 @@
 --- Copies of weights and gradients of weights, which a device may make for all at once.
 local cld = require "cld"
+local check = require "spec.support.check"
 local devices = require "spec.support.devices"
 
 local function both(device, precision, f)
@@ -171,6 +172,24 @@ for _, device in ipairs(devices.names) do
         end
       end
     end
+
+    it("of several devices are refused by a step of two losses and by clipping too", function()
+      both(device, "bf16", function()
+        local one, two = cld.ones(8, 8, 3, 3):requires_grad_(), cld.ones(8, 8, 3, 3):to(device):requires_grad_()
+        local x = cld.ones(1, 8, 3, 3):to(device)
+        local function loss() return cld.nn.functional.conv2d(x, two):to("f32"):square():mean() end
+        local sgd = cld.optim.sgd({ one, two }, { lr = 0.1 })
+        sgd:begin()
+        sgd:add(loss())
+        sgd:add(loss())
+        check.fails(function() sgd:finish() end,
+          "sgd: parameter 2 is on cuda:0, its gradient on cuda:0, parameter 1 on cpu")
+        two.grad = nil
+        check.fails(function() sgd:step(loss()) end, "sgd: parameter 2 is on cuda:0")
+        check.fails(function() cld.optim.clip_grad_norm({ one, two }, 1) end, "clip_grad_norm: .* on cuda:0")
+        assert.equal("f32", two.grad.dtype)
+      end)
+    end)
 
     it("have gradients that others' graphs leave alone, and their own step's renews", function()
       both(device, "bf16", function()

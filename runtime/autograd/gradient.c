@@ -27,14 +27,18 @@ static void take_over(cld_tensor *leaf, cld_tensor *dense) {
     }
 }
 
-/* dense[i]: of those leaves that need one; else NULL. Returns how many of arrays are to be copied, or -1. */
-static int gather(cld_tensor *const *leaves, int count, cld_tensor **dense, cld_array *to, cld_array *from) {
+static bool needs_work(const cld_tensor *leaf) {
+    return leaf->grad && (is_as_it_came(leaf) || is_behind(leaf));
+}
+
+/* dense[i]: of those leaves of the device that need one; else NULL. Returns how many of arrays are to be copied, or -1. */
+static int gather(cld_tensor *const *leaves, int count, const cld_backend *device, cld_tensor **dense,
+                  cld_array *to, cld_array *from) {
     int found = 0;
     for (int i = 0; i < count; i++) {
         cld_tensor *leaf = leaves[i];
-        if (!leaf->grad) continue;
+        if (cld_device(leaf) != device || !needs_work(leaf)) continue;
         bool fresh = is_as_it_came(leaf);
-        if (!fresh && !is_behind(leaf)) continue;
         if (fresh && cld_capturing() && leaf->grad->storage->born != cld_capture_epoch()) {
             cld_fail(CLD_INVALID,
                      "graph: the gradient of %s is that of a step before the capture; call zero_grad() first",
@@ -42,7 +46,7 @@ static int gather(cld_tensor *const *leaves, int count, cld_tensor **dense, cld_
             return -1;
         }
         if (fresh) {
-            dense[i] = cld_tensor_new(leaf->a.dtype, leaf->a.ndim, leaf->a.shape, cld_device(leaf));
+            dense[i] = cld_tensor_new(leaf->a.dtype, leaf->a.ndim, leaf->a.shape, device);
             if (!dense[i]) return -1;
         }
         to[found] = fresh ? dense[i]->a : leaf->grad->a;
@@ -51,31 +55,42 @@ static int gather(cld_tensor *const *leaves, int count, cld_tensor **dense, cld_
     return found;
 }
 
-cld_status cld_dense_gradients(cld_tensor *const *leaves, int count) {
-    bool any = false;
-    for (int i = 0; i < count && !any; i++)
-        any = leaves[i]->grad && (is_as_it_came(leaves[i]) || is_behind(leaves[i]));
-    if (!any) return CLD_OK;
-    cld_array *arrays = calloc(2 * (size_t)count, sizeof *arrays);
-    cld_tensor **dense = calloc((size_t)count, sizeof *dense);
-    cld_status status = CLD_NOMEM;
-    if (arrays && dense) {
-        int found = gather(leaves, count, dense, arrays, arrays + count);
-        status = found < 0 ? cld_error_code()
-                           : cld_copy_many(cld_device(leaves[0]), found, arrays, arrays + count);
-    } else {
-        status = cld_fail(CLD_NOMEM, "grad: out of memory");
-    }
-    for (int i = 0; dense && i < count; i++) {
-        cld_tensor *leaf = leaves[i];
-        if (status != CLD_OK) {
+static void bring_up(cld_tensor *leaf) {
+    leaf->grad_replays = replays_of(leaf->grad_came);
+    atomic_fetch_add(&leaf->grad->storage->version, 1);
+}
+
+/* Of those of the device; arrays: 2 count, dense: count times NULL, and so again in the end. */
+static cld_status make_dense(cld_tensor *const *leaves, int count, const cld_backend *device,
+                             cld_tensor **dense, cld_array *arrays) {
+    int found = gather(leaves, count, device, dense, arrays, arrays + count);
+    cld_status status = found < 0 ? cld_error_code() : cld_copy_many(device, found, arrays, arrays + count);
+    for (int i = 0; i < count; i++) {
+        if (status != CLD_OK)
             cld_tensor_free(dense[i]);
-        } else if (dense[i]) {
-            take_over(leaf, dense[i]);
-        } else if (leaf->grad && is_behind(leaf)) {
-            leaf->grad_replays = replays_of(leaf->grad_came);
-            atomic_fetch_add(&leaf->grad->storage->version, 1);
+        else if (dense[i])
+            take_over(leaves[i], dense[i]);
+        else if (cld_device(leaves[i]) == device && needs_work(leaves[i]))
+            bring_up(leaves[i]);
+        dense[i] = NULL;
+    }
+    return status;
+}
+
+cld_status cld_dense_gradients(cld_tensor *const *leaves, int count) {
+    cld_array *arrays = NULL;
+    cld_tensor **dense = NULL;
+    cld_status status = CLD_OK;
+    for (int i = 0; i < count && status == CLD_OK; i++) {
+        if (!needs_work(leaves[i])) continue;
+        if (!arrays) {
+            arrays = calloc(2 * (size_t)count, sizeof *arrays);
+            dense = calloc((size_t)count, sizeof *dense);
         }
+        if (arrays && dense)
+            status = make_dense(leaves, count, cld_device(leaves[i]), dense, arrays);
+        else
+            status = cld_fail(CLD_NOMEM, "grad: out of memory");
     }
     free(arrays);
     free(dense);

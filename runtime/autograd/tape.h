@@ -137,8 +137,8 @@ cld_status cld_deferred_run(cld_deferred *later, cld_tensor *condition);
 void cld_deferred_drop(cld_deferred *later);
 
 /* The gradient of a weight may be kept as its convolution left it, in 16 bits and the device's layout, for an optimizer
- * that can read it so. This makes those of `count` leaves of one device, as far as they have any, dense and of their
- * leaf's dtype, in few launches; of a captured step it brings in what the last replay left. */
+ * that can read it so. This makes those of `count` leaves, as far as they have any, dense and of their leaf's
+ * dtype, in few launches for each device; of a captured step it brings in what the last replay left. */
 cld_status cld_dense_gradients(cld_tensor *const *leaves, int count);
 /* In place of the leaf's gradient. Takes over the reference; NULL: none. */
 void cld_set_gradient(cld_tensor *leaf, cld_tensor *gradient);
