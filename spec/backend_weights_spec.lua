@@ -186,6 +186,12 @@ for _, device in ipairs(devices.names) do
           "sgd: parameter 2 is on cuda:0, its gradient on cuda:0, parameter 1 on cpu")
         two.grad = nil
         check.fails(function() sgd:step(loss()) end, "sgd: parameter 2 is on cuda:0")
+        both(device, "fp16", function()
+          check.fails(function() sgd:step(loss()) end, "sgd: parameter 2 is on cuda:0")
+          sgd:zero_grad()
+        end)
+        sgd:begin()
+        sgd:add(loss())
         check.fails(function() cld.optim.clip_grad_norm({ one, two }, 1) end, "clip_grad_norm: .* on cuda:0")
         assert.equal("f32", two.grad.dtype)
       end)

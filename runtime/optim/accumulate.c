@@ -124,7 +124,10 @@ static cld_status skip(cld_optimizer *s, const cld_step_params *p) {
 }
 
 static cld_status make(cld_optimizer *s, const cld_step_params *p, cld_tensor *made) {
-    if (s->sum.scaled) CLD_TRY(cld_loss_scale_check(made, s->params, s->count));
+    if (s->sum.scaled) {
+        CLD_TRY(cld__optimizer_check_devices(s)); /* the step does so too, but one kernel comes before it */
+        CLD_TRY(cld_loss_scale_check(made, s->params, s->count));
+    }
     CLD_TRY(cld__optimizer_step(s, p, made, s->sum.scaled ? s->loss_scale.scale : NULL));
     CLD_TRY(cld_deferred_run(&s->sum.later, made));
     return cld_device_end_step(cld_device(made));

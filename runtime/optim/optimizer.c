@@ -145,6 +145,12 @@ static cld_status check_device(const cld_optimizer *s, int i) {
     return CLD_OK;
 }
 
+cld_status cld__optimizer_check_devices(const cld_optimizer *s) {
+    for (int i = 0; i < s->count; i++)
+        if (s->params[i]->grad) CLD_TRY(check_device(s, i));
+    return CLD_OK;
+}
+
 static cld_status check_form(const cld_optimizer *s, int i) {
     const cld_tensor *p = s->params[i];
     const cld_array *g = &p->grad->a;
@@ -177,7 +183,6 @@ static bool lies_well(cld_step_tensor *t, const cld_array *param, const cld_arra
 /* A gradient of 16 bits that the step cannot take as it came is made dense. */
 static cld_status place_gradient(cld_step_tensor *t, const cld_optimizer *s, int i) {
     cld_tensor *p = s->params[i];
-    CLD_TRY(check_device(s, i));
     bool half = cld_dtype_is_half(p->grad->a.dtype) && lies_well(t, &p->a, &p->grad->a);
     if (!half) {
         CLD_TRY(cld_dense_gradients(&p, 1));
@@ -288,6 +293,7 @@ cld_status cld__optimizer_step(cld_optimizer *s, const cld_step_params *p, cld_t
                                const cld_tensor *scale) {
     const cld_backend *device = cld_device(s->params[0]);
     CLD_TRY(cld__optimizer_check_step(s, p));
+    CLD_TRY(cld__optimizer_check_devices(s));
     if (!cld_slot(device, optim, step)) return cld_unsupported(s->rule->name, device);
     CLD_AUTO cld_tensor *lr = p->lr_tensor ? cld_tensor_as(p->lr_tensor, CLD_F64, device) : NULL;
     if (p->lr_tensor && !lr) return cld_error_code();

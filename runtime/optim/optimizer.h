@@ -141,6 +141,8 @@ cld_tensor *cld_optimizer_minimize(cld_optimizer *s, cld_tensor *loss, const cld
 cld_status cld__optimizer_step(cld_optimizer *s, const cld_step_params *p, cld_tensor *made,
                                const cld_tensor *scale);
 cld_status cld__optimizer_check_step(const cld_optimizer *s, const cld_step_params *p);
+/* An error where parameters that have a gradient, or one and its gradient, lie on several devices. */
+cld_status cld__optimizer_check_devices(const cld_optimizer *s);
 bool cld__optimizer_has_gradient(const cld_optimizer *s);
 
 /* ---- state.c ---- */
