@@ -223,7 +223,7 @@ typedef struct cld_math_ops {
     /* The loss of row i of logits (n, classes) is 0 if it is ignored, else -sum_c q_c log p_c: p is the softmax of
      * row / temperature, q is 1 at labels[i], softened by s = label_smoothing: 1 - s there, plus s / classes everywhere.
      * labels (n) are i64 and checked by the backend. loss: one element, or (n) for CLD_EACH_ROW. share (f32, one element,
-     * or NULL): of the rows whose largest logit, the first of equals, NaN before all else, is at their label. dlogits (or
+     * or NULL): of the rows whose largest logit, the first of equals, is at their label; NaN has none. dlogits (or
      * NULL): the gradient of loss, for CLD_EACH_ROW of each. All of one dtype but share and labels, dense and row-major. */
     cld_status (*cross_entropy)(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
                                 const cld_array *logits, const cld_array *labels,

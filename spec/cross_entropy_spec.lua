@@ -1,4 +1,4 @@
---- Cross entropy's rows that are left out: PyTorch's ignore_index.
+--- Cross entropy's rows that are left out, PyTorch's ignore_index, and those that have no largest logit.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"
@@ -105,5 +105,16 @@ for _, device in ipairs { "cpu", table.unpack(devices.names) } do
     it("other labels out of range stay an error", function()
       check.fails(function() logits():cross_entropy(labels(0, -1, 1)):item() end, "label.* %-1")
     end)
+  end)
+
+  it("a row of cross_entropy with a NaN is no hit on " .. device, function()
+    for _, classes in ipairs { 3, 5000 } do
+      local x = cld.zeros({ 5, classes }, { dtype = "f32", device = device })
+      x[{ {}, 1 }] = 1
+      x[1], x[{ 2, 1 }], x[{ 3, classes }] = nan, nan, nan
+      local at = cld.zeros({ 5 }, { dtype = "i64", device = device })
+      local _, share = x:cross_entropy(at, { accuracy = true })
+      check.close(share, 0.4, { rtol = 1e-6 })
+    end
   end)
 end

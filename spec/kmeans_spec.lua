@@ -148,6 +148,14 @@ describe("cld", function()
     assert.equal(1, accuracy:item())
   end)
 
+  it("finds no row's group by a NaN, with fewer clusters than rows and with more", function()
+    local g = cld.full({ 4, 2 }, 0 / 0)
+    for _, clusters in ipairs { 2, 8 } do
+      local _, accuracy = cld.losses.cld(g, g, { clusters = clusters })
+      assert.equal(0, accuracy:item())
+    end
+  end)
+
   it("says what does not fit", function()
     local g = cld.zeros { 4, 3 }
     check.fails(function() cld.losses.cld(g, cld.zeros { 5, 3 }, options) end, "g1 is f32%[4, 3%], g2 f32%[5, 3%]")

@@ -45,11 +45,6 @@ typedef struct row {
         int any = 0;                                                                                         \
         for (int64_t i = 0; i < n; i++) any |= !(x[i] <= v);                                                 \
         return any;                                                                                          \
-    }                                                                                                        \
-    CLD_SIMD static bool any_nan_##name(const T *x, int64_t n) {                                             \
-        int any = 0;                                                                                         \
-        for (int64_t i = 0; i < n; i++) any |= x[i] != x[i];                                                 \
-        return any;                                                                                          \
     }
 
 DEFINE_LOOPS(float, float, cld_expf)
@@ -99,17 +94,15 @@ static double loss_of(const job *j, const row *r) {
     return loss + j->scale * j->smoothing * (r->largest - total / (double)j->classes);
 }
 
-/* Is the label where argmax would look: at the first NaN, else at the first of the largest? */
+/* Is the label's logit the first of the largest? A row with a NaN has no largest. */
 static bool is_hit(const job *j, const row *r) {
     cld_piece in;
-    bool nan = isnan(r->at_label), beaten = false;
+    bool beaten = isnan(r->at_label);
     EACH_PIECE(first, n, 0, r->label) {
-        const void *x = load(j, &in, r, first, n);
-        beaten |= nan ? CALL(j->compute, any_nan, x, n) : CALL(j->compute, any_not_below, x, n, r->at_label);
+        beaten |= CALL(j->compute, any_not_below, load(j, &in, r, first, n), n, r->at_label);
     }
     EACH_PIECE(first, n, r->label + 1, j->classes) {
-        const void *x = load(j, &in, r, first, n);
-        beaten |= !nan && CALL(j->compute, any_above, x, n, r->at_label);
+        beaten |= CALL(j->compute, any_above, load(j, &in, r, first, n), n, r->at_label);
     }
     return !beaten;
 }

@@ -1,5 +1,5 @@
-/* Cross entropy of rows of logits with labels, with its gradient and the share of hits, in one pass: the loss and
- * argmax's verdict follow from a row's largest logit, the sum of exp(x - largest), and whether any logit beats the
+/* Cross entropy of rows of logits with labels, with its gradient and the share of hits, in one pass: a row's loss and
+ * whether it is a hit follow from its largest logit, the sum of exp(x - largest), and whether any logit beats the
  * label's.
  *
  * The threads of a row (lines.cuh) each go over their part of it once, and what they found is merged. Sums are kept
@@ -53,7 +53,7 @@ template <typename T, int WIDTH> struct piece {
 /* What some elements of a row say of all of it. */
 template <typename C> struct mass {
     C largest;
-    int beaten;         /* one of them beats the label's: argmax would choose it */
+    int beaten;         /* one of them beats the label's, or is NaN: such a row has no largest */
     double sum, logits; /* of exp(scale (x - largest)); of the logits themselves, where labels are smoothed */
 };
 
@@ -78,10 +78,7 @@ __device__ inline mass<C> mass_of(const piece<T, WIDTH> &x, int64_t length, int6
         C v = x.v[j];
         bool before = x.at(j) < label, nan = v != v;
         m = v > m ? v : m;
-        if (at_label != at_label)
-            own.beaten |= before && nan; /* the first NaN wins */
-        else
-            own.beaten |= nan || (before ? v >= at_label : v > at_label); /* else the first of the largest */
+        own.beaten |= nan || (before ? v >= at_label : v > at_label); /* not the first of the largest */
         if (q.smoothing != 0 && x.at(j) < length) own.logits += v;
     }
     C base = m == -(C)INFINITY ? (C)0 : m; /* so that exp(-infinity - m) is 0 */

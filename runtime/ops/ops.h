@@ -163,8 +163,8 @@ cld_tensor *cld_normalize(cld_tensor *x, int dim); /* x / ||x||, zero stays zero
 
 /* ---- cross_entropy.c: logits (n, classes), labels i64 (n), each 0 .. classes - 1, or ignored; as in PyTorch also
  * (classes) with one label, and (n, classes, ...) with labels (n, ...) ---- */
-/* *accuracy, where that is not NULL: the share of rows whose largest logit, the first of equals, is at their label; f32,
- * 0-d, a constant. */
+/* *accuracy, where that is not NULL: the share of rows whose largest logit, the first of equals, is at their label, which
+ * it is in no row that has a NaN; f32, 0-d, a constant. */
 cld_tensor *cld_cross_entropy(cld_tensor **accuracy, cld_tensor *logits, cld_tensor *labels,
                               const cld_cross_entropy_params *p);
 
