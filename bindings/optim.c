@@ -49,12 +49,10 @@ static int ema(lua_State *L) {
 /* clip_grad_norm(params, max_norm) -> the norm before */
 static int clip_grad_norm(lua_State *L) {
     int count;
-    if (!lua_isnumber(L, 2))
-        return luaL_error(L, "clip_grad_norm: the largest norm is a %s; expected a number",
-                          luaL_typename(L, 2));
+    double max_norm = luaL_checknumber(L, 2);
     cld_tensor **params = check_tensors(L, 1, "clip_grad_norm", &count);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_clip_grad_norm(params, count, lua_tonumber(L, 2));
+    *out = cld_clip_grad_norm(params, count, max_norm);
     return cldL_result(L, *out);
 }
 

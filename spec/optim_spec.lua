@@ -247,7 +247,19 @@ describe("sgd", function()
 
     it("says what is wrong", function()
       local w, v = cld.ones(2):requires_grad_(), cld.ones(1):requires_grad_()
-      check.fails(function() cld.optim.sgd({ { params = { w } }, { v } }, {}) end, "group 2 lacks its list 'params'")
+      check.fails(function() cld.optim.sgd({ { params = { w } }, { v } }, {}) end, "group 2 lacks its list 'params'$")
+      check.fails(function() cld.optim.sgd({ { parms = { w }, lr = 1 } }, {}) end,
+        "sgd: group 1 lacks its list 'params', and has 'parms'$")
+      check.fails(function() cld.optim.sgd({ { params = w } }, {}) end,
+        "sgd: group 1: expected a list of tensors or a module, got f32%[2%]; a list of one is {tensor}$")
+      check.fails(function() cld.optim.sgd({ { params = { w } }, v }, {}) end,
+        "sgd: group 2 is f32%[1%]; expected {params =, settings}$")
+      check.fails(function() cld.optim.sgd({ cld.nn.linear(1, 1), cld.nn.linear(1, 1) }, {}) end,
+        "sgd: group 1 is a module; expected {params =, settings}$")
+      check.fails(function() cld.optim.sgd { params = { w }, weight_decay = 0 } end,
+        "sgd: the list of parameters has a field 'params'; .*a group is an entry of a list, {{params = ...}}$")
+      check.fails(function() cld.optim.sgd({ { params = { w }, lr = "fast" } }, {}) end,
+        "optim_spec.lua:%d+: sgd: field 'lr': expected a number, got string$")
       check.fails(function() cld.optim.sgd({ { params = { w }, momentun = 1 } }, {}) end, "did you mean 'momentum'")
       check.fails(function() cld.optim.sgd({ { params = { w } }, { params = { v, w } } }, {}) end,
         "optim_spec.lua:%d+: sgd: parameters 1 and 3 are the same tensor, f32%[2%]")
@@ -278,6 +290,10 @@ describe("sgd", function()
     check.fails(function() cld.optim.sgd({ w, w * 2 }, {}) end, "parameter 2, .*only leaves")
     check.fails(function() cld.optim.sgd({ cld.zeros(2, 3):t():requires_grad_() }, {}) end, "is a strided view")
     check.fails(function() cld.optim.sgd({ 3 }, {}) end, "entry 1 of the list is a number")
+    check.fails(function() cld.optim.sgd(w, {}) end,
+      "optim_spec.lua:%d+: sgd: expected a list of tensors or a module, got f32%[3%]; a list of one is {tensor}$")
+    check.fails(function() cld.optim.sgd { w, lr = 1 } end,
+      "sgd: the list of parameters has a field 'lr'; settings are a table of their own after it")
     check.fails(function() cld.optim.sgd({ w }, { momentun = 1 }) end, "did you mean 'momentum'")
     check.fails(function() cld.optim.sgd({ w }, { nesterov = true }) end, "nesterov needs a momentum")
   end)
@@ -313,7 +329,8 @@ describe("clip_grad_norm", function()
     local w = cld.zeros(2):requires_grad_()
     check.fails(function() cld.optim.clip_grad_norm({ w }, 0) end, "the largest norm is 0; expected a number above 0")
     check.fails(function() cld.optim.clip_grad_norm({ w }) end,
-      "optim_spec.lua:%d+: clip_grad_norm: the largest norm is a n[%a ]+; expected a number")
+      "optim_spec.lua:%d+: clip_grad_norm: max_norm, the largest norm, is nil; expected a number above 0$")
+    check.fails(function() cld.optim.clip_grad_norm(w, 1) end, "clip_grad_norm: expected a list of tensors or a module")
     check.fails(function() cld.optim.clip_grad_norm({ 3 }, 1) end, "entry 1 of the list is a number, not a tensor")
     local half = cld.zeros({ 2 }, "bf16"):requires_grad_()
     half.grad = cld.zeros({ 2 }, "bf16")
@@ -401,6 +418,10 @@ describe("ema", function()
     check.fails(function() cld.optim.ema({ cld.zeros(2) }, { cld.zeros(3) }, 0.9) end,
       "tensor 1 is f32%[2%] in the target, f32%[3%] in the source")
     check.fails(function() cld.optim.ema({ cld.zeros(2) }, {}, 0.9) end, "1 tensors in the target, 0 in the source")
+    check.fails(function() cld.optim.ema(cld.nn.linear(1, 1), { cld.zeros(2) }, 0.9) end,
+      "ema: the target is a module and the source a table; expected two modules, or two lists of tensors$")
+    check.fails(function() cld.optim.ema(cld.zeros(2), cld.zeros(2), 0.9) end,
+      "ema: target: expected a list of tensors or a module, got f32%[2%]")
     check.fails(function() cld.optim.ema({ cld.zeros(2) }, { cld.zeros(2) }, 1.5) end, "decay is 1.5")
     check.fails(function() cld.optim.ema({}, {}) end, "optim_spec.lua:%d+: ema: decay is a nil")
     check.fails(function() cld.optim.ema(cld.nn.linear(2, 2), cld.nn.linear(2, 2, { bias = false }), 0.9) end,

@@ -36,7 +36,7 @@ local function settle(name, ok, ...)
   if ok then return ... end
   local message = ...
   if type(message) == "string" then
-    message = message:gsub("^[^\n]-cld/[%w_/]+%.lua:%d+: ", "")
+    message = message:gsub("^[^\n]-cld/[%w_/]+%.lua:%d+: ", ""):gsub("^field '", name .. ": %0")
     message = position() .. message:gsub("^(bad argument #%d+ to) '%?'", "%1 '" .. name .. "'")
   end
   error(message, 0)

@@ -9,25 +9,61 @@
 --   local made = sgd:finish { lr = 0.02, clip = 1 }
 local caller = require "cld.caller"
 local core = require "cld.core"
+local user_error = require "cld.user_error"
 local functional = core.optim
 
 local optim = {}
 
 local function is_module(value) return type(value) == "table" and value.named_parameters ~= nil end
 
+-- The table's fields that have names, in order.
+local function named(list)
+  local names = {}
+  for key in pairs(list) do
+    if type(key) == "string" then names[#names + 1] = key end
+  end
+  table.sort(names)
+  return names
+end
+
 -- A list of tensors, or a module's.
-local function listed(params) return is_module(params) and params:parameters() or params end
+local function listed(name, params)
+  if is_module(params) then return params:parameters() end
+  if type(params) ~= "table" then
+    caller.raise("%s: expected a list of tensors or a module, got %s%s", name, caller.shown(params),
+      core.tensor.is_tensor(params) and "; a list of one is {tensor}" or "")
+  end
+  local field = named(params)[1]
+  if field then
+    caller.raise("%s: the list of parameters has a field '%s'; settings are a table of their own after it, and a group"
+      .. " is an entry of a list, {{params = ...}}", name, field)
+  end
+  return params
+end
+
+local function check_group(name, i, group)
+  if type(group) ~= "table" or is_module(group) then
+    caller.raise("%s: group %d is %s; expected {params =, settings}", name, i,
+      is_module(group) and "a module" or caller.shown(group))
+  elseif group.params == nil then
+    local has = ""
+    for _, key in ipairs(named(group)) do
+      if user_error.hint(key, { "params" }) ~= "" then has = (", and has '%s'"):format(key) end
+    end
+    caller.raise("%s: group %d lacks its list 'params'%s", name, i, has)
+  end
+end
 
 -- {{params =, settings...}, ...} as one list of tensors and {{number of them, settings...}, ...}.
 local function flattened(name, groups)
   local all, settings = {}, {}
   for i, group in ipairs(groups) do
-    local params = type(group) == "table" and listed(group.params)
-    if type(params) ~= "table" then caller.raise("%s: group %d lacks its list 'params'", name, i) end
+    check_group(name, i, group)
+    local params = listed(("%s: group %d"):format(name, i), group.params)
     table.move(params, 1, #params, #all + 1, all)
     settings[i] = { #params }
-    for key, value in pairs(group) do
-      if type(key) == "string" and key ~= "params" then settings[i][key] = value end
+    for _, key in ipairs(named(group)) do
+      if key ~= "params" then settings[i][key] = group[key] end
     end
   end
   return all, settings
@@ -73,13 +109,12 @@ end
 -- in each; "skipped"; and once there was a step in fp16 "loss_scale" and "good_steps".
 for name, new in pairs(functional.rules) do
   optim[name] = function(params, settings)
-    local first = not is_module(params) and type(params) == "table" and params[1]
-    if type(first) == "table" then
+    params = listed(name, params)
+    if type(params[1]) == "table" then
       local all, groups = flattened(name, params)
       return caller.call(name, new, all, settings, groups)
     end
-    params = listed(params)
-    return caller.call(name, new, params, settings, { { type(params) == "table" and #params or 0 } })
+    return caller.call(name, new, params, settings, { { #params } })
   end
 end
 
@@ -87,10 +122,7 @@ end
 -- weight_decay = 0, adapt = false}, each in the order of registration; one that would be empty is left out. net is a
 -- module, or a list of tensors.
 function optim.no_decay(net)
-  local params = listed(net)
-  if type(params) ~= "table" then
-    caller.raise("no_decay: expected a module or a list of tensors, got %s", caller.shown(net))
-  end
+  local params = listed("no_decay", net)
   local wide, narrow = { params = {} }, { params = {}, weight_decay = 0, adapt = false }
   for i, param in ipairs(params) do
     if not core.tensor.is_tensor(param) then
@@ -111,7 +143,11 @@ end
 -- of no dimension; nothing waits for it. For gradients at hand: where an optimizer's step makes them, its `clip` does
 -- this.
 function optim.clip_grad_norm(params, max_norm)
-  return caller.call("clip_grad_norm", functional.clip_grad_norm, listed(params), max_norm)
+  local list = listed("clip_grad_norm", params)
+  if type(max_norm) ~= "number" then
+    caller.raise("clip_grad_norm: max_norm, the largest norm, is %s; expected a number above 0", caller.shown(max_norm))
+  end
+  return caller.call("clip_grad_norm", functional.clip_grad_norm, list, max_norm)
 end
 
 -- Two modules' parameters as two lists in the same order, by name.
@@ -136,7 +172,13 @@ end
 -- MoCo v2 moves its key encoder before the step, in front of the keys' forward, and so without `made`; BYOL moves its
 -- target after the step, with it.
 function optim.ema(target, source, decay, made)
-  if is_module(target) and is_module(source) then target, source = matched(target, source) end
+  if is_module(target) ~= is_module(source) then
+    local function shown(value) return is_module(value) and "a module" or caller.shown(value) end
+    caller.raise("ema: the target is %s and the source %s; expected two modules, or two lists of tensors",
+      shown(target), shown(source))
+  end
+  if is_module(target) then target, source = matched(target, source) end
+  target, source = listed("ema: target", target), listed("ema: source", source)
   caller.call("ema", functional.ema, target, source, decay, made)
 end
 
