@@ -206,6 +206,7 @@ describe("eval.linear_probe", function()
     cld.no_grad(function() probe.bias:copy_(cld.tensor { 1, 0, 0, 0, 0, 0 }) end)
     probe:test(test, 2) -- as good, not better
     assert.equal(1, probe.best.epoch)
+    assert.equal("linear_probe: 6 classes of 3 outputs, f32 on cpu; best top-1 16.67 %, epoch 1", tostring(probe))
     assert.same(kept:totable(), probe:state_dict()["best.bias"]:totable())
   end)
 end)
@@ -359,6 +360,18 @@ describe("folds", function()
       loader.first_image = step * 2
       assert.equal(expected, seen(loader))
     end
+  end)
+
+  it("count the images that there are, and the seconds that were waited for them", function()
+    local list = {}
+    for f = 1, 2 do list[f] = cld.data.loader { set_of(20, 2), batch_size = 256, views = 1 } end
+    local loader = folds.loader(list)
+    assert.equal(20, loader.batch_size)
+    assert.equal(0, loader.waited)
+    seen(loader)
+    assert.is_true(loader.waited > 0 and loader.waited == list[1].waited + list[2].waited)
+    loader.first_image = 20
+    assert.matches("^2:%d x20$", seen(loader))
   end)
 
   it("have as many steps each", function()

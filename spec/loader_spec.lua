@@ -66,6 +66,13 @@ describe("loader", function()
     assert.not_same(first, other)
   end)
 
+  it("prints itself in a line", function()
+    assert.equal("loader: 3 batches of 8, 1 view, f32 on cpu, of tensors: 20 images of 2 x 3, 20 classes",
+      tostring(loader(dataset(20), { batch_size = 8, views = 1 })))
+    assert.equal("loader: 1 batch of 32, 2 views, dtype auto on cpu, of tensors: 20 images of 2 x 3, 20 classes",
+      tostring(loader(dataset(20), { batch_size = 32, dtype = "auto" })))
+  end)
+
   it("gives images, indices and labels that belong together", function()
     local augment = cld.augment.none { size = { 2, 3 }, mean = { 0, 0, 0 }, std = { 1, 1, 1 } }
     for _, batch in ipairs(collect(loader(dataset(30), { batch_size = 10, views = 2, augment = augment }), 3)) do

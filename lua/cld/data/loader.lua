@@ -150,6 +150,15 @@ end
 function Loader:steps() return self.step_count end
 Loader.__len = Loader.steps
 
+--- "loader: 196 batches of 256, 2 views, f32 on cpu, of cifar10 train: 50000 images of 32 x 32, 10 classes"
+function Loader:__tostring()
+  local settings = self.settings
+  local views = #settings.programs
+  return ("loader: %d batch%s of %d, %d view%s, %s on %s, of %s"):format(self.step_count,
+    self.step_count == 1 and "" or "es", self.batch_size, views, views == 1 and "" or "s",
+    settings.dtype == "auto" and "dtype auto" or settings.dtype, settings.device, tostring(self.dataset))
+end
+
 --- What is left of an epoch from its image first_image (counted from 0) on: steps, and the images in them.
 function Loader:rest(first_image)
   if math.type(first_image) ~= "integer" then

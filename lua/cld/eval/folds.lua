@@ -7,24 +7,29 @@ local folds = {}
 local Folds = { __name = "cld.folds" }
 Folds.__index = Folds
 
---- loader(list of loaders of equally many steps).
+--- loader(list of loaders of equally many steps). Its batch_size is what the steps of a fold have in the mean, so that
+-- images are counted as they are: the last batch of each fold is shorter. .waited is a loader's, over all of them.
 function folds.loader(list)
   for i, loader in ipairs(list) do
     if #loader ~= #list[1] then
       caller.raise("eval.folds: fold %d has %d steps, and fold 1 has %d", i, #loader, #list[1])
     end
   end
-  return setmetatable({ list = list, batch_size = list[1].batch_size }, Folds)
+  local steps, images = list[1]:rest(0)
+  return setmetatable({ list = list, batch_size = math.max(1, math.ceil(images / math.max(1, steps))), waited = 0 },
+    Folds)
 end
+
+function Folds:__tostring() return ("folds: %d of them; the first: %s"):format(#self.list, tostring(self.list[1])) end
 
 function Folds:__len() return #self.list * #self.list[1] end
 
 --- `for batch, fold in loader:epoch(epoch) do`: fold counts from 1. Begins at the image first_image, counted from 0 as
--- if each batch were full.
+-- if each batch had batch_size.
 function Folds:epoch(epoch)
   local step = (self.first_image or 0) // self.batch_size
   local fold = step // #self.list[1] + 1
-  local first = step % #self.list[1] * self.batch_size
+  local first = step % #self.list[1] * self.list[1].batch_size
   local batches, closing
   return function()
     while fold <= #self.list do
@@ -32,7 +37,9 @@ function Folds:epoch(epoch)
         local made, _, _, to_close = self.list[fold]:epoch(epoch, first)
         batches, closing = made, to_close
       end
+      local before = self.list[fold].waited
       local batch = batches()
+      self.waited = self.waited + self.list[fold].waited - before
       if batch then return batch, fold end
       fold, first, batches, closing = fold + 1, 0, nil, nil
     end

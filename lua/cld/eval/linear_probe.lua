@@ -138,6 +138,15 @@ end
 
 local methods = {}
 
+--- "linear_probe: 10 classes of 512 features, f32 on cpu; best top-1 52.30 %, epoch 3"
+function Probe:__tostring()
+  local _ <close> = core.text.c_locale()
+  local best, weight = self.best, self.weight
+  return ("linear_probe: %d classes of %d %s, f32 on %s%s"):format(weight.shape[1], weight.shape[2],
+    self.layer == "instance" and "outputs" or "features", weight.device,
+    best and ("; best top-1 %.2f %%, epoch %d"):format(100 * best.top1, best.epoch) or "")
+end
+
 function Probe.__index(self, key)
   if key == "skipped" then return rawget(self, "sgd").skipped end
   if key == "best" then
