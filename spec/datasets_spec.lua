@@ -166,7 +166,7 @@ describe("a data set", function()
       ["labels out of range"] = { function() return { images = images(), labels = i64 { 0, 3, 1 }, classes = 3 } end,
         "labels must be 0 to 2, or %-1 for none; got 3" },
       ["labels below -1"] = { function() return { images = images(), labels = i64 { 0, -2, 1 } } end,
-        "labels must be 0 to 1, or %-1 for none; got %-2" },
+        "labels must be at least 0, or %-1 for none; got %-2" },
       ["names of another number"] = { function() return { images = images(), classes = 3, class_names = { "a" } } end,
         "class_names has 1 names, and classes is 3" },
       ["names that are none"] = { function() return { images = images(), class_names = { 1 } } end,
@@ -210,7 +210,7 @@ describe("a data set", function()
     end
     it("refuses labels below -1, and out of range", function()
       fails(function() npy(3, write("y.npy", files.npy("|i1", "(3,)", "\0\xfe\0"))) end,
-        "labels must be 0 to 0, or %-1 for none; got %-2")
+        "labels must be at least 0, or %-1 for none; got %-2")
       cld.io.save_npy(root .. "/x.npy", files.images(3, 1, 1))
       fails(function() data.npy { images = root .. "/x.npy", labels = i64 { 0, 2, 1 }, classes = 2 } end,
         "data.npy: labels must be 0 to 1, or %-1 for none; got 2")

@@ -116,8 +116,8 @@ local function check_labels(name, labels, count, classes)
   labels = labels:to("cpu"):contiguous()
   local low, high = labels:min():item(), labels:max():item()
   if low < -1 or classes and high >= classes then
-    user_error.raise("data.%s: labels must be 0 to %d, or -1 for none; got %d", name, (classes or high + 1) - 1,
-      low < -1 and low or high)
+    user_error.raise("data.%s: labels must be %s, or -1 for none; got %d", name,
+      classes and ("0 to %d"):format(classes - 1) or "at least 0", low < -1 and low or high)
   end
   return labels, classes or high + 1
 end

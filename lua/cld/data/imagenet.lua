@@ -28,8 +28,12 @@ local function number_of(name) return math.tointeger(tonumber(name:match "^ILSVR
 
 local function read_list(path)
   local file, problem = io.open(path, "rb")
-  local text = file and file:read "a"
-  if file then file:close() end
+  local text
+  if file then
+    text, problem = file:read "a"
+    problem = problem and path .. ": " .. problem -- of a folder
+    file:close()
+  end
   if not text then
     user_error.raise("data.imagenet: classes: cannot read the list %s%s", problem or path,
       user_error.hint(path, { "imagenet100" }))
