@@ -353,9 +353,12 @@ describe("published weights", function()
       return reason
     end
     local nothing = "it holds no ResNet: no names like conv1.weight and layer1.0.conv1.weight"
-    for _, value in ipairs { {}, 5, "text", { state_dict = {} }, { model = { a = cld.zeros(1) } }, cld.io.none } do
+    for _, value in ipairs { {}, 5, "text", { state_dict = {} }, cld.io.none } do
       assert.equal(nothing, why(value))
     end
+    assert.equal(nothing .. ", and its tensors are a", why { model = { a = cld.zeros(1) } })
+    assert.equal(nothing .. ", and its tensors are backbone.0.weight and 1 more",
+      why { epoch = 3, state_dict = { ["backbone.0.weight"] = cld.zeros(1), ["backbone.1.bias"] = cld.zeros(1) } })
     assert.equal("its first convolution takes 1 channels; images have 3",
       why { model = trunk(50, { prefix = "module.encoder1.", channels = 1 }) })
     local short = trunk(50)

@@ -145,6 +145,9 @@ function load.text(about)
     left[#left + 1] = ("%s (%s)"):format(name, tostring(about.left_out[name]))
   end
   if #left > 0 then words[#words + 1] = "; left out: " .. table.concat(left, ", ") end
+  if about.layout == "detectron2" then -- whose own networks are trained on BGR unless they are told otherwise
+    words[#words + 1] = "; taken to see RGB, as what MoCo's and torchvision's converters write does"
+  end
   return table.concat(words)
 end
 

@@ -11,6 +11,7 @@
 local core = require "cld.core"
 local architecture = require "cld.models.architecture"
 local detectron2 = require "cld.models.detectron2"
+local sorted_keys = require "cld.sorted_keys"
 
 local published = {}
 
@@ -235,6 +236,19 @@ local function copy_view(view)
   return { size = view.size, mean = { table.unpack(view.mean) }, std = { table.unpack(view.std) }, kind = view.kind }
 end
 
+-- ", and its tensors are backbone.0.weight and 121 more": those of the first place that has any; "" if none has.
+local function names_in(value)
+  for _, place in ipairs { "state_dict", "model", "net", "" } do
+    local state = state_of(place == "" and value or type(value) == "table" and value[place] or nil)
+    if state then
+      local names = sorted_keys(state)
+      local more = #names > 1 and (" and %d more"):format(#names - 1) or ""
+      return (", and its tensors are %s%s"):format(names[1], more)
+    end
+  end
+  return ""
+end
+
 -- Contrastive Multiview Coding (Tian et al., ECCV 2020) on Lab images: encoder1 sees L, encoder2 a and b.
 local function is_cmc(state, prefix)
   local outer = prefix:match "^(.*)encoder1%.$"
@@ -256,7 +270,9 @@ end
 --   published    top-1 of linear evaluation in percent that the paper gives for such a file, or nil
 function published.recognise(value)
   local state, place, prefix, is_detectron2 = find_state(value)
-  if not state then return nil, "it holds no ResNet: no names like conv1.weight and layer1.0.conv1.weight" end
+  if not state then
+    return nil, "it holds no ResNet: no names like conv1.weight and layer1.0.conv1.weight" .. names_in(value)
+  end
   if is_cmc(state, prefix) then
     return nil, "it holds the two networks of CMC, one of an image's lightness and one of its two colours in Lab; the"
       .. " networks here take RGB"
