@@ -46,4 +46,4 @@ if opt.baselines then
   cld.manual_seed(data.seed)
   if about.description then score("untrained network", cld.models.build(about.description)) end
 end
-score(about.epoch and ("after %d epochs"):format(about.epoch) or "published", net)
+score(about.epoch and ("after %d epochs"):format(about.epoch) or "these weights", net)

@@ -112,6 +112,14 @@ describe("recipes that judge a checkpoint", function()
         changed("view", { description = cld.json.encode(said) }))
     end)
 
+    it("scores weights that name no epoch as these, not as a published number", function()
+      local path = folder .. "/weights.safetensors"
+      cld.save(path, cld.models.resnet18({ small = true, width = 4, head = false }):state_dict())
+      local out = ok("knn", "--checkpoint", path, "--data", toy, "--dataset", "cifar10")
+      assert.matches("weights.safetensors: layout state dict, resnet18 { [^\n]*width = 4 }\n", out)
+      assert.matches("\nthese weights +top%-1 +[%d.]+ %%   top%-5 +[%d.]+ %%\n$", out)
+    end)
+
     it("says what is no checkpoint by the option's name", function()
       refused("option '%-%-checkpoint': there is no '[^\n]*/none'; expected a run's folder", "knn", "--checkpoint",
         folder .. "/none")
