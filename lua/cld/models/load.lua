@@ -73,7 +73,10 @@ end
 local function of_checkpoint(models, loaded, wanted)
   local said = description.read(loaded.path, loaded.description)
   local name = name_of(loaded, said.models, wanted)
-  if not loaded.states[name] then user_error.raise("%s: it has no object '%s'", loaded.path, name) end
+  if not loaded.states[name] then
+    user_error.raise("%s: it has no object '%s'; it holds %s", loaded.path, name,
+      table.concat(sorted_keys(loaded.states), ", "))
+  end
   local net = build(models, loaded, said.models[name], name)
   checkpoint.restore(loaded, { [name] = net }, true)
   local how = models.description(net)
