@@ -30,7 +30,7 @@ typedef struct cld_storage {
     const cld_backend *device;
     void *data;
     size_t bytes;
-    uint64_t born; /* cld_capture_epoch() then */
+    uint64_t born;            /* cld_capture_epoch() then */
     cld_recording *recording; /* the capture that it was made in, whose replays may write to it; NULL: none */
 } cld_storage;
 
