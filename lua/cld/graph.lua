@@ -226,8 +226,9 @@ end
 -- tensors are looked at again, where they lay: they must be neither closed nor put in another's place; what is to
 -- become of them is written into them, as load_state_dict does. Of the cpu's tensors step may move only those that it
 -- makes. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients begin in it:
--- sgd:step(loss), sgd:begin() or sgd:zero_grad() comes before what adds to them; a parameter's .grad outside of it is
--- not that of a replay. Random numbers go on as without it; another seed begins anew.
+-- sgd:step(loss), sgd:begin() or sgd:zero_grad() comes before what adds to them; outside of it a parameter's .grad is
+-- that of the step captured last, if of any: do not rely on it. Random numbers go on as without it; another seed begins
+-- anew.
 local function graph(step, options)
   if type(step) ~= "function" then caller.raise("graph: expected a function, got %s", caller.shown(step)) end
   caller.check_fields("graph", options, { "enabled", "device" })
