@@ -43,6 +43,7 @@ keys:load_state_dict(net:state_dict())
 local queue  = cld.losses.moco_queue {
   size = opt.queue, dim = opt.low_dim, temperature = opt.moco_t, device = opt.device,
 }
+local groups  = cld.losses.cld_settings(opt)
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
@@ -53,10 +54,7 @@ local step = cld.graph(function(views, rate)
   local means = cld.diagnostics.views(q[1], q[2])            -- alignment and uniformity
   means.instance = loss
   if opt.lambda > 0 then
-    means.cld, means.group_accuracy, means.empty_groups = cld.losses.cld(g[1], g[2], {
-      clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
-      detach_centroids = opt.detach_centroids,
-    })
+    means.cld, means.group_accuracy, means.empty_groups = cld.losses.cld(g[1], g[2], groups)
     loss = loss + opt.lambda * means.cld
   end
   local made = sgd:step(loss, { lr = rate, grad_norm = true }) -- 0 where the loss is not finite: nothing changes then
@@ -72,13 +70,5 @@ for epoch in run:epochs { net = net, keys = keys, queue = queue, sgd = sgd, load
     local rate = lr(run.step)
     run:track(step(batch.views, rate), { lr = rate })
   end
-  run:diagnose { effective_rank = cld.diagnostics.rank {
-    net = net, set = sets.train, augment = sets.test_view, workers = opt.workers,
-  } }
-  if sets.test then
-    run:score(cld.eval.knn {
-      net = net, memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k, temperature = opt.knn_t,
-      augment = sets.test_view, workers = opt.workers,
-    })
-  end
+  run:evaluate(net, sets)
 end

@@ -42,6 +42,7 @@ local bank   = cld.losses.memory_bank {
   size = #sets.train, dim = opt.low_dim, momentum = opt.nce_m, temperature = opt.nce_t, negatives = opt.nce_k,
   device = opt.device,
 }
+local groups  = cld.losses.cld_settings(opt)
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
@@ -53,10 +54,7 @@ local function stepper(learn)
     local means = cld.diagnostics.views(f[1], f[2])         -- alignment and uniformity
     means.instance = loss
     if opt.lambda > 0 then
-      means.cld, means.group_accuracy, means.empty_groups = cld.losses.cld(g[1], g[2], {
-        clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
-        detach_centroids = opt.detach_centroids,
-      })
+      means.cld, means.group_accuracy, means.empty_groups = cld.losses.cld(g[1], g[2], groups)
       loss = loss + opt.lambda * means.cld
     end
     means.grad_norm = learn(loss, rate)
@@ -79,13 +77,5 @@ for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } d
     local rate = lr(run.step)
     run:track(step(batch.views, batch.index, rate), { lr = rate })
   end
-  run:diagnose { effective_rank = cld.diagnostics.rank {
-    net = net, set = sets.train, augment = sets.test_view, workers = opt.workers,
-  } }
-  if sets.test then
-    run:score(cld.eval.knn {
-      net = net, memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k, temperature = opt.knn_t,
-      augment = sets.test_view, workers = opt.workers,
-    })
-  end
+  run:evaluate(net, sets)
 end

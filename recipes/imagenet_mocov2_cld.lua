@@ -44,6 +44,7 @@ local keys   = net:clone()                                     -- the momentum e
 local queue  = cld.losses.moco_queue {
   size = opt.queue, dim = opt.dim, temperature = opt.moco_t, init = "normal", device = opt.device,
 }
+local groups  = cld.losses.cld_settings(opt)
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
@@ -55,10 +56,7 @@ local function losses(views, key, part)
   local instance = queue:loss(q[1], key[rows])
   if q[2] then instance = (instance + queue:loss(q[2], key[rows])) / 2 end
   if not g then return instance, { instance = instance }, q end
-  local group, hit, empty = cld.losses.cld(g[1], g[2], {
-    clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
-    detach_centroids = opt.detach_centroids, block = opt.cld_rows == "block" and opt.block or nil,
-  })
+  local group, hit, empty = cld.losses.cld(g[1], g[2], groups)
   return instance + opt.lambda * group,
     { instance = instance, cld = group, group_accuracy = hit, empty_groups = empty }, q
 end
@@ -87,13 +85,5 @@ for epoch in run:epochs { net = net, keys = keys, queue = queue, sgd = sgd, load
     local rate = lr(run.step)
     run:track(step(batch.views, rate), { lr = rate })
   end
-  run:diagnose { effective_rank = cld.diagnostics.rank {
-    net = net, set = sets.train, augment = sets.test_view, batch_size = opt.block, workers = opt.workers,
-  } }
-  if sets.test and opt.knn_every > 0 and epoch % opt.knn_every == 0 then
-    run:score(cld.eval.knn {
-      net = net, layer = "features", memory = sets.memory or sets.train, queries = sets.test, k = opt.knn_k,
-      temperature = opt.knn_t, augment = sets.test_view, workers = opt.workers,
-    })
-  end
+  run:evaluate(net, sets)
 end

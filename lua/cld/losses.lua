@@ -49,6 +49,15 @@ local function temperature(what, options, default)
     "a number above 0")
 end
 
+--- cld_settings(opt) -> the third argument of losses.cld, of a recipe's options: cld.options.cld, and if there is one
+-- cld.options.blocks.
+function losses.cld_settings(opt)
+  return {
+    clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
+    detach_centroids = opt.detach_centroids, block = rawget(opt, "cld_rows") == "block" and opt.block or nil,
+  }
+end
+
 local draws = {}
 
 -- Uniform in (-s, s) with s = 1 / sqrt(dim / 3), which makes unit rows on average.

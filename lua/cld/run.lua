@@ -8,7 +8,7 @@
 --       ...; sgd:step(loss, { lr = rate })
 --       run:track({ loss = loss }, { lr = rate })                     -- once per step, at its end
 --     end
---     run:score { top1 = accuracy }
+--     run:evaluate(net, sets)                                         -- or run:score { top1 = accuracy }
 --   end
 --
 -- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors; of a run
@@ -45,6 +45,7 @@ local description = require "cld.run.description"
 local figures = require "cld.run.figures"
 local folder = require "cld.run.folder"
 local divergence = require "cld.run.divergence"
+local evaluation = require "cld.run.evaluation"
 local new_meters = require "cld.run.meters"
 local order = require "cld.run.order"
 local plans = require "cld.run.plans"
@@ -379,6 +380,13 @@ function Run:diagnose(values)
   self.line:print(("epoch %d/%d  %s"):format(self.epoch, self.opt.epochs, progress.values(values)))
   if collapse then self.line:print(("epoch %d/%d  %s"):format(self.epoch, self.opt.epochs, collapse)) end
   self:remember { event = "diagnostics", values = values, collapse = collapse }
+end
+
+--- evaluate(net, {train =, test =, memory =, test_view =}), at an epoch's end: what cld.options.knn, knn_every, workers
+-- and block ask for. The pooled features' effective rank on the training images goes to run:diagnose; with `test` the
+-- accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; it compares the layer of run:describe.
+function Run:evaluate(net, sets)
+  evaluation.of(self, net, sets, self.described and self.described.layer)
 end
 
 -- ---- checkpoints ------------------------------------------------------------

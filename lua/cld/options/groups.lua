@@ -214,7 +214,7 @@ groups.blocks = group {
   { "last",       "drop",  "the last, smaller batch of an epoch: drop or keep", choices = { "drop", "keep" } },
 }
 
---- The group branch, CLD: cld.losses.cld.
+--- The group branch, CLD: cld.losses.cld_settings.
 groups.cld = group {
   { "lambda",     1.0, "weight of the CLD loss; 0 is the method without it", min = 0 },
   { "clusters",   128, "k-means groups of the rows of a view", min = 1, max = 65536 },
