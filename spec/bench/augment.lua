@@ -1,16 +1,28 @@
---- Our side of the augmentation: base CIFAR views per second through the loader with one worker. Run on one core
--- (bench.lua does, with taskset); prints one JSON line.
+--- Our side of the augmentation: views per second through the loader with one worker, of the base augmentation of CIFAR
+-- images, or of RandAugment alone on 224 pixels. Run on one core (bench.lua does, with taskset); prints one JSON line.
 local cld = require "cld"
 
 local opt = cld.options {
-  about = "One side of the benchmark: base augmentation on one core",
-  { "views", 100000, "views to make", min = 1 },
+  about = "One side of the benchmark: augmentation on one core",
+  { "what",  "base", "the augmentation", choices = { "base", "rand_augment" } },
+  { "views", 100000, "views to make", min = 2 },
 }
 
+local imagenet = cld.augment.statistics.imagenet
+-- RandAugment: both operations are made, as torchvision's are, and the view is normalized.
+local side, augment = 32, cld.augment.cifar()
+if opt.what == "rand_augment" then
+  side, augment = 224, cld.augment.list { cld.augment.rand_augment { p = 1 }, cld.augment.normalize(imagenet) }
+end
+
 local loader = cld.data.loader {
-  require("spec.bench.images")(opt.views), batch_size = 128, views = 2, augment = cld.augment.cifar(), workers = 1,
+  require("spec.bench.images")(side == 32 and opt.views or 512, side), batch_size = 32 * 128 // side, views = 2,
+  augment = augment, workers = 1,
 }
 -- Of processor time: the consumer's is nearly none.
-local made, start = 0, os.clock()
-for batch in loader:epoch(1) do made = made + 2 * #batch.index end
+local made, epoch, start = 0, 0, os.clock()
+while made < opt.views do
+  epoch = epoch + 1
+  for batch in loader:epoch(epoch) do made = made + 2 * #batch.index end
+end
 print(cld.json.encode { what = "cldlua", views_per_s = made / (os.clock() - start) })

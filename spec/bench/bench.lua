@@ -114,13 +114,17 @@ add("encoder", function() return run("'%s' %s/encoder.lua %s", ours, here, encod
 add_peer("encoder PyTorch", "peer_encoder.py " .. encoder)
 add_peer("encoder PyTorch channels-last", "peer_encoder.py --channels-last " .. encoder)
 local one_core = "OMP_NUM_THREADS=1 taskset -c 0 "
-add("images: CIFAR augmentation", function()
-  return run("%s'%s' %s/augment.lua --views %d", one_core, ours, here, opt.views)
-end)
-if peer then
-  add("images: CIFAR augmentation torchvision", function()
-    return run("%s'%s' %s/peer_augment.py --views %d", one_core, peer, here, math.max(opt.views // 8, 500))
+for _, one in ipairs { { "CIFAR augmentation", "base", 1, 8 }, { "RandAugment", "rand_augment", 8, 2 } } do
+  local name, what, less, peer_less = table.unpack(one)
+  add("images: " .. name, function()
+    return run("%s'%s' %s/augment.lua --what %s --views %d", one_core, ours, here, what, opt.views // less)
   end)
+  if peer then
+    add(("images: %s torchvision"):format(name), function()
+      return run("%s'%s' %s/peer_augment.py --what %s --views %d", one_core, peer, here, what,
+        math.max(opt.views // less // peer_less, 500))
+    end)
+  end
 end
 -- Image files: made once, in a folder that is put in its place when all are there.
 local image_files = opt.build .. "/bench/images"
@@ -217,6 +221,8 @@ encoder_row(("ResNet-50 training, %d px, batch %d / PyTorch's best"):format(opt.
 encoder_row("  processor time of a step", "s", "processor_s", math.min)
 encoder_row("  peak resident memory", "MB", "peak_mb", math.min, 0.55)
 speed("base augmentation, one core", "images: CIFAR augmentation", "images: CIFAR augmentation torchvision", 8)
+speed("RandAugment of 224 pixels, both operations made, one core", "images: RandAugment",
+  "images: RandAugment torchvision", 4)
 
 local function files(what, mine, theirs, goal, key)
   local a, b = field("images: " .. mine, "images_per_s"), field("images: " .. theirs, key or "images_per_s")
