@@ -73,39 +73,111 @@ CLD_VIEW_AVX2 static inline __m256d cubic(__m256d a, __m256d b, __m256d c, __m25
     return polynomial(b, _mm256_sub_pd(c, a), p3, p4, x);
 }
 
-CLD_VIEW_AVX2 static inline int32_t pixel_of(__m256d levels) {
-    levels = _mm256_min_pd(_mm256_max_pd(levels, _mm256_setzero_pd()), _mm256_set1_pd(255.0));
-    __m128i words = _mm_packus_epi32(_mm256_cvttpd_epi32(levels), _mm_setzero_si128());
-    return _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+/* Levels of four pixels, cut to integers and packed with saturation: 0 to 255, as a clamp before the cut makes them. */
+CLD_VIEW_AVX2 static inline __m128i pack_pixels(const __m256d pixel[4]) {
+    __m128i a = _mm_packus_epi32(_mm256_cvttpd_epi32(pixel[0]), _mm256_cvttpd_epi32(pixel[1]));
+    __m128i b = _mm_packus_epi32(_mm256_cvttpd_epi32(pixel[2]), _mm256_cvttpd_epi32(pixel[3]));
+    return _mm_packus_epi16(a, b);
+}
+
+/* cld_pixel_place of four pixels side by side. */
+typedef struct four_places {
+    int32_t offset
+        [4]; /* of the pixel at (x, y), in the copy's pixels; of the first interior one, if it is not interior */
+    __m256d dx, dy;
+    int inside;   /* bit i: pixel i lies in the canvas */
+    int interior; /* and so do all that it looks at, `before` pixels to the one side and `after` to the other */
+} four_places;
+
+CLD_VIEW_AVX2 static inline __m256d at_least(__m256d a, double b) {
+    return _mm256_cmp_pd(a, _mm256_set1_pd(b), _CMP_GE_OQ);
+}
+
+CLD_VIEW_AVX2 static inline __m256d below(__m256d a, double b) {
+    return _mm256_cmp_pd(a, _mm256_set1_pd(b), _CMP_LT_OQ);
+}
+
+CLD_VIEW_AVX2 static inline four_places places_of(const cld_canvas *c, const double m[6], int x, int y,
+                                                  int before, int after) {
+    __m256d at_x = _mm256_add_pd(_mm256_set1_pd(x), _mm256_set_pd(3.5, 2.5, 1.5, 0.5));
+    double at_y = y + 0.5;
+    __m256d from_x = _mm256_mul_pd(_mm256_set1_pd(m[0]), at_x),
+            from_y = _mm256_mul_pd(_mm256_set1_pd(m[3]), at_x);
+    from_x = _mm256_add_pd(_mm256_add_pd(from_x, _mm256_set1_pd(m[1] * at_y)), _mm256_set1_pd(m[2]));
+    from_y = _mm256_add_pd(_mm256_add_pd(from_y, _mm256_set1_pd(m[4] * at_y)), _mm256_set1_pd(m[5]));
+    __m256d in_x = _mm256_and_pd(at_least(from_x, 0), below(from_x, c->width));
+    __m256d in_y = _mm256_and_pd(at_least(from_y, 0), below(from_y, c->height));
+    four_places places = {.inside = _mm256_movemask_pd(_mm256_and_pd(in_x, in_y))};
+    from_x = _mm256_sub_pd(from_x, _mm256_set1_pd(0.5));
+    from_y = _mm256_sub_pd(from_y, _mm256_set1_pd(0.5));
+    in_x = _mm256_and_pd(at_least(from_x, before), below(from_x, c->width - after));
+    in_y = _mm256_and_pd(at_least(from_y, before), below(from_y, c->height - after));
+    __m128i column = _mm256_cvttpd_epi32(from_x), row = _mm256_cvttpd_epi32(from_y);
+    places.dx = _mm256_sub_pd(from_x, _mm256_cvtepi32_pd(column));
+    places.dy = _mm256_sub_pd(from_y, _mm256_cvtepi32_pd(row));
+    __m128i offset = _mm_add_epi32(_mm_mullo_epi32(row, _mm_set1_epi32(c->width)), column);
+    __m256d is_interior = _mm256_and_pd(in_x, in_y);
+    places.interior = _mm256_movemask_pd(is_interior);
+    __m256i wide = _mm256_permutevar8x32_epi32(_mm256_castpd_si256(is_interior),
+                                               _mm256_setr_epi32(0, 2, 4, 6, 0, 0, 0, 0));
+    __m128i first = _mm_set1_epi32(before * (c->width + 1));
+    offset = _mm_blendv_epi8(first, offset, _mm256_castsi256_si128(wide));
+    _mm_storeu_si128((__m128i *)places.offset, offset);
+    return places;
+}
+
+CLD_VIEW_AVX2 static inline __m256d bilinear_at(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
+    return line(row_line(p, dx), row_line(p + stride, dx), dy);
+}
+
+CLD_VIEW_AVX2 static inline __m256d bicubic_at(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
+    p -= stride + 4;
+    return cubic(row_cubic(p, dx), row_cubic(p + stride, dx), row_cubic(p + 2 * stride, dx),
+                 row_cubic(p + 3 * stride, dx), dy);
+}
+
+/* A pixel outside of the canvas, or one that looks beyond its border. */
+CLD_VIEW_AVX2 static void put_odd_pixels(uint8_t *row, const four_places *at, const cld_canvas *c,
+                                         const cld_view_instruction *s, int x, int y) {
+    for (int i = 0; i < 4; i++) {
+        if (at->interior >> i & 1) continue;
+        if (at->inside >> i & 1)
+            put_pixel(row + 4 * (x + i), c, s, x + i, y);
+        else
+            memcpy(row + 4 * (x + i), s->affine.fill, 3);
+    }
+}
+
+#    define LANE(of, i)  _mm256_permute4x64_pd(of, 0x55 * (i))
+#    define PIXEL(at, i) look_at(copy + 4 * (at).offset[i], stride, LANE((at).dx, i), LANE((at).dy, i))
+
+/* `look_at` is a constant of each call. */
+CLD_VIEW_AVX2 static inline __attribute__((always_inline)) void
+transform_row_avx2(uint8_t *row, const uint8_t *copy, const cld_canvas *c, const cld_view_instruction *s,
+                   int y, bool bicubic, __m256d (*look_at)(const uint8_t *, size_t, __m256d, __m256d)) {
+    size_t stride = 4 * (size_t)c->width;
+    int x = 0;
+    for (; x + 4 <= c->width; x += 4) {
+        four_places at = places_of(c, s->affine.matrix, x, y, bicubic, bicubic ? 2 : 1);
+        if (at.interior) {
+            __m256d pixel[4] = {PIXEL(at, 0), PIXEL(at, 1), PIXEL(at, 2), PIXEL(at, 3)};
+            _mm_storeu_si128((__m128i *)(row + 4 * x), pack_pixels(pixel));
+        }
+        if (at.interior != 0xf) put_odd_pixels(row, &at, c, s, x, y);
+    }
+    for (; x < c->width; x++) put_pixel(row + 4 * x, c, s, x, y);
 }
 
 CLD_VIEW_AVX2 static void transform_avx2(cld_canvas *c, const cld_view_instruction *s) {
-    size_t n = cld__view_pixels(c), width = (size_t)c->width, stride = 4 * width;
+    size_t n = cld__view_pixels(c);
     uint8_t *copy = c->work, *row = copy + 4 * n;
     cld__view_join_row(copy, c->data, n, n);
-    const bool bicubic = s->affine.filter == CLD_FILTER_BICUBIC;
-    const int32_t fill = s->affine.fill[0] | s->affine.fill[1] << 8 | s->affine.fill[2] << 16;
-    const int before = bicubic, after = bicubic ? 2 : 1; /* pixels that are looked at, to either side */
     for (int y = 0; y < c->height; y++) {
-        for (int x = 0; x < c->width; x++) {
-            cld_place at;
-            int32_t pixel = fill;
-            if (cld_pixel_place(&at, s->affine.matrix, x, y, c->height, c->width)) {
-                if (at.x < before || at.y < before || at.x + after >= c->width || at.y + after >= c->height) {
-                    put_pixel(row + 4 * x, c, s, x, y);
-                    continue;
-                }
-                const uint8_t *p = copy + (size_t)(at.y - before) * stride + 4 * (size_t)(at.x - before);
-                __m256d dx = _mm256_set1_pd(at.dx), dy = _mm256_set1_pd(at.dy);
-                pixel =
-                    bicubic
-                        ? pixel_of(cubic(row_cubic(p, dx), row_cubic(p + stride, dx),
-                                         row_cubic(p + 2 * stride, dx), row_cubic(p + 3 * stride, dx), dy))
-                        : pixel_of(line(row_line(p, dx), row_line(p + stride, dx), dy));
-            }
-            memcpy(row + 4 * x, &pixel, sizeof pixel);
-        }
-        cld__view_split_row(c->spare + (size_t)y * width, n, row, c->width);
+        if (s->affine.filter == CLD_FILTER_BICUBIC)
+            transform_row_avx2(row, copy, c, s, y, true, bicubic_at);
+        else
+            transform_row_avx2(row, copy, c, s, y, false, bilinear_at);
+        cld__view_split_row(c->spare + (size_t)y * (size_t)c->width, n, row, c->width);
     }
 }
 #endif
