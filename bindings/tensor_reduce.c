@@ -139,6 +139,19 @@ static int reduce_eigvalsh(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* x:eigh([k]): of a symmetric matrix (n, n), or of each of (count, n, n), f32 or f64, of which the lower half counts: the
+ * eigenvalues (n), ascending, and the eigenvectors of the k smallest (all), the columns of (n, k), of unit length, of whose
+ * largest entries by absolute value the first is positive. NaN throughout where a value is not finite. */
+static int reduce_eigh(lua_State *L) {
+    cldL_check_count(L, 2);
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_Integer k = luaL_optinteger(L, 2, x->a.ndim > 0 ? x->a.shape[x->a.ndim - 1] : 0);
+    cld_tensor **values = cldL_new_tensor(L), **vectors = cldL_new_tensor(L);
+    *values = cld_eigh(vectors, x, k);
+    cldL_result(L, *values);
+    return 2;
+}
+
 /* cld.cross_entropy(logits (n, classes), labels i64 (n)[, options]), or (classes) with one label of no dimension, or
  * (n, classes, ...) with (n, ...); the options and their defaults are
  * {reduction = "mean", or "sum", or "none", temperature = 1 (logits are divided by it), label_smoothing = 0,
@@ -178,6 +191,7 @@ const luaL_Reg cldL_reduce_ops[] = {
     {"norm", reduce_norm},
     {"logsumexp", reduce_logsumexp},
     {"cumsum", reduce_cumsum},
+    {"eigh", reduce_eigh},
     {"eigvalsh", reduce_eigvalsh},
     {"var", reduce_var},
     {"std", reduce_std},

@@ -29,7 +29,7 @@
 extern "C" {
 #endif
 
-#define CLD_BACKEND_VERSION 8
+#define CLD_BACKEND_VERSION 9
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
@@ -241,6 +241,11 @@ typedef struct cld_math_ops {
     /* Stable; the first k of each line along dim, in order. k = extent sorts. */
     cld_status (*topk)(const cld_array *values, const cld_array *index_i64, const cld_array *x, int dim,
                        bool descending);
+    /* Of each symmetric matrix of a (count, n, n), of which the lower half counts, the eigenvalues, ascending, as values
+     * (count, n), and as vectors (count, n, k), or NULL, the eigenvectors of the k smallest: columns of unit length, of
+     * whose largest entries by absolute value the first is positive. All dense, f32 or f64. A matrix that has a value that
+     * is not finite gives NaN throughout. */
+    cld_status (*eigh)(const cld_array *values, const cld_array *vectors, const cld_array *a);
     /* Element i (in row-major order) is a pure function of (seed, position + i); the one element of base (i64, or NULL)
      * is added to position. */
     cld_status (*random)(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,

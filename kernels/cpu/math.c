@@ -23,5 +23,6 @@ const cld_math_ops cld_cpu_math = {
     .index_add = cld__index_add,
     .index_copy = cld__index_copy,
     .topk = cld__topk,
+    .eigh = cld__eigh,
     .random = cld__random,
 };

@@ -75,6 +75,7 @@ cld_status cld__index_add(const cld_array *out, int dim, const cld_array *index,
 cld_status cld__index_copy(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
 cld_status cld__topk(const cld_array *values, const cld_array *index, const cld_array *x, int dim,
                      bool descending);
+cld_status cld__eigh(const cld_array *values, const cld_array *vectors, const cld_array *a);
 cld_status cld__random(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
                        uint64_t position, const cld_array *base);
 

@@ -26,6 +26,7 @@ const cld_math_ops cld_cuda_math = {
     .index_add = cld_cuda_index_add,
     .index_copy = cld_cuda_index_copy,
     .topk = cld_cuda_topk,
+    .eigh = cld_cuda_eigh,
     .random = cld_cuda_random,
     .allow_tf32 = cld_cuda_allow_tf32,
 };

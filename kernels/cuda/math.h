@@ -41,9 +41,10 @@ cld_status cld_cuda_scatter_add(const cld_array *out, int dim, const cld_array *
 cld_status cld_cuda_index_select(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
 cld_status cld_cuda_index_add(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
 cld_status cld_cuda_index_copy(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
-/* sort.cu, nonzero.cu, random.cu */
+/* sort.cu, eigen.cu, nonzero.cu, random.cu */
 cld_status cld_cuda_topk(const cld_array *values, const cld_array *index, const cld_array *x, int dim,
                          bool descending);
+cld_status cld_cuda_eigh(const cld_array *values, const cld_array *vectors, const cld_array *a);
 cld_status cld_cuda_nonzero(const cld_array *out, const cld_array *x);
 cld_status cld_cuda_random(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
                            uint64_t position, const cld_array *base);

@@ -121,8 +121,12 @@ cld_tensor *cld_logsumexp(cld_tensor *x, const int *dims, int ndims, bool keepdi
 /* ---- scan.c ---- */
 cld_tensor *cld_cumsum(cld_tensor *x, int dim); /* integers give i64 */
 
-/* ---- eigenvalues.c: of a symmetric matrix (n, n), of which the lower half counts: (n), ascending. Computed on the host
- * in f64, for which it waits; no gradient. ---- */
+/* ---- eigenvalues.c: of symmetric matrices, of which the lower half counts; no gradient ---- */
+/* Of x (n, n), or of each of (count, n, n), f32 or f64: the eigenvalues (n), ascending, and *vectors (n, k): the
+ * eigenvectors of the k smallest, columns of unit length, of whose largest entries by absolute value the first is positive.
+ * A matrix with a value that is not finite gives NaN throughout. Waits for nothing. */
+cld_tensor *cld_eigh(cld_tensor **vectors, cld_tensor *x, int64_t k);
+/* Of one (n, n) the eigenvalues: computed on the host in f64, for which it waits. */
 cld_tensor *cld_eigvalsh(cld_tensor *x);
 
 /* ---- mask.c: what is not 0 is chosen; these read the count back from the device ---- */
