@@ -1,6 +1,8 @@
 /* cld.losses in C: the functions without state; lua/cld/losses.lua makes the bank and the queue of them. */
 #include "bindings/bindings.h"
 
+#include <string.h>
+
 #include "runtime/losses/losses.h"
 
 /* bank_loss(features, memory, index, temperature, momentum) */
@@ -63,14 +65,35 @@ static int kmeans(lua_State *L) {
     return 2;
 }
 
-/* cld(g1, g2, {clusters, iterations, temperature, detach_centroids, block}) -> loss, group accuracy, share of empty
+/* normalized_cuts(x, {eigenvectors, clusters, iterations}) -> labels, centroids, eigenvalues */
+static int normalized_cuts(lua_State *L) {
+    static const char *const names[] = {"eigenvectors", "clusters", "iterations", NULL};
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    cldL_check_fields(L, 2, "normalized_cuts", names);
+    int64_t clusters = cldL_field_integer(L, 2, "clusters", 128);
+    int64_t iterations = cldL_field_integer(L, 2, "iterations", 5);
+    int64_t eigenvectors = cldL_field_integer(L, 2, "eigenvectors", 0);
+    cld_tensor **empty = cldL_new_tensor(L), **labels = cldL_new_tensor(L), **centroids = cldL_new_tensor(L);
+    cld_tensor **values = cldL_new_tensor(L);
+    *centroids = cld_normalized_cuts(labels, empty, values, x, eigenvectors, clusters, iterations, 1);
+    cldL_result(L, *centroids);
+    return 3;
+}
+
+/* cld(g1, g2, {grouping, eigenvectors, clusters, iterations, temperature, detach_centroids, block}) -> loss, group accuracy, share of empty
  * groups */
 static int cross_level(lua_State *L) {
-    static const char *const names[] = {"clusters",         "iterations", "temperature",
-                                        "detach_centroids", "block",      NULL};
+    static const char *const names[] = {"grouping",    "eigenvectors",     "clusters", "iterations",
+                                        "temperature", "detach_centroids", "block",    NULL};
     cld_tensor *g1 = cldL_check_tensor(L, 1), *g2 = cldL_check_tensor(L, 2);
     cldL_check_fields(L, 3, "cld", names);
-    cld_group_params p = {.clusters = cldL_field_integer(L, 3, "clusters", 128),
+    const char *grouping = cldL_field_string(L, 3, "grouping", "kmeans");
+    bool is_cut = strcmp(grouping, "ncut") == 0;
+    if (!is_cut && strcmp(grouping, "kmeans") != 0)
+        return luaL_error(L, "cld: grouping must be 'kmeans' or 'ncut', got '%s'", grouping);
+    cld_group_params p = {.grouping = is_cut ? CLD_BY_NORMALIZED_CUTS : CLD_BY_KMEANS,
+                          .eigenvectors = cldL_field_integer(L, 3, "eigenvectors", 0),
+                          .clusters = cldL_field_integer(L, 3, "clusters", 128),
                           .iterations = cldL_field_integer(L, 3, "iterations", 5),
                           .temperature = cldL_field_number(L, 3, "temperature", 0.2),
                           .detach_centroids = cldL_field_boolean(L, 3, "detach_centroids", false),
@@ -103,6 +126,7 @@ int cldL_open_losses(lua_State *L) {
         {"queue_loss", queue_loss},
         {"enqueue", enqueue},
         {"kmeans", kmeans},
+        {"normalized_cuts", normalized_cuts},
         {"cld", cross_level},
         {"weighted_knn", weighted_knn},
         {NULL, NULL},

@@ -16,12 +16,13 @@ local losses = {
   kmeans = functional.kmeans,
 
   --- cld(g1 (n, d), g2 (n, d), {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false, block =
-  -- 0}) -> loss, group accuracy, share of empty groups: (CE(g1 C2' / T, c2) + CE(g2 C1' / T, c1)) / 2 with labels c
-  -- and centroids C by k-means on each view (Wang, Liu and Yu, CVPR 2021). The accuracy, a 0-d tensor in 0..1, is the
+  -- 0, grouping = "kmeans", eigenvectors = 0}) -> loss, group accuracy, share of empty groups: (CE(g1 C2' / T, c2) +
+  -- CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on each view (Wang, Liu and Yu, CVPR 2021), or
+  -- with grouping = "ncut" by normalized_cuts of so many eigenvectors. The accuracy, a 0-d tensor in 0..1, is the
   -- share of rows whose largest logit of g1 C2' is c2. The third result, a 0-d constant in f32, is the share of groups
   -- that no row belongs to, of the min(clusters, rows) that can have one, over both views.
   --
-  -- block: the rows are cut into blocks of at most so many (nn.blocks), each with its own k-means and its own
+  -- block: the rows are cut into blocks of at most so many (nn.blocks), each with its own groups and its own
   -- centroids in the logits; all three results are means over the blocks, weighted with their rows. 0: one block.
   -- Where clusters are as many as a block's rows or more, each row is a group of its own (the first of equal rows has
   -- them all), and the other centroids are zero vectors, whose logits are 0: cross-view discrimination of the rows
@@ -53,9 +54,32 @@ end
 -- cld.options.blocks.
 function losses.cld_settings(opt)
   return {
+    grouping = opt.grouping, eigenvectors = opt.eigenvectors,
     clusters = opt.clusters, iterations = opt.iterations, temperature = opt.cld_t,
     detach_centroids = opt.detach_centroids, block = rawget(opt, "cld_rows") == "block" and opt.block or nil,
   }
+end
+
+--- normalized_cuts(x (n, d), {eigenvectors = 0, clusters = 128, iterations = 5, sigma}) -> labels i64 (n), centroids
+-- (clusters, d), eigenvalues (as many as eigenvectors): groups by normalized cuts (Shi and Malik, PAMI 2000; as CLD's
+-- authors have them), on x's device, where nothing waits for it.
+--
+-- With W_ij = |cos(x_i, x_j)|, 0 on the diagonal, and D its row sums: the eigenvectors of D^-1/2 (D - W) D^-1/2 that
+-- have the smallest eigenvalues, times D^-1/2, then k-means on their rows. Centroids are the means of x's rows by those
+-- labels and differentiable as such; labels and eigenvalues (ascending, from 0) are constants. An empty group's
+-- centroid is the zero vector.
+--
+-- eigenvectors: 0 is as many as clusters; of more than rows, as many as rows, as published. sigma: the authors divide W
+-- by it, which changes neither labels nor eigenvalues; it may be given, and nothing goes by it. A row that is similar
+-- to none, of zeros for example, has an eigenvalue of 1 to itself, and all such rows have one label. A value that is
+-- not finite makes the eigenvalues NaN and all labels 0.
+function losses.normalized_cuts(x, options)
+  options = options or {}
+  caller.require_fields("normalized_cuts", options, { "eigenvectors", "clusters", "iterations", "sigma" })
+  number("normalized_cuts", options, "sigma", 1, function(s) return s > 0 and s < math.huge end, "a number above 0")
+  return caller.call("normalized_cuts", functional.normalized_cuts, x, {
+    eigenvectors = options.eigenvectors, clusters = options.clusters, iterations = options.iterations,
+  })
 end
 
 local draws = {}

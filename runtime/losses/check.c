@@ -42,6 +42,12 @@ cld_status cld__check_temperature(const char *op, double temperature) {
     return cld_fail(CLD_INVALID, "%s: the temperature is %g; expected a number above 0", op, temperature);
 }
 
+cld_status cld__check_eigenvectors(const char *op, int64_t eigenvectors) {
+    if (eigenvectors >= 0) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: %lld eigenvectors; expected at least 1, or 0 for as many as clusters",
+                    op, (long long)eigenvectors);
+}
+
 cld_status cld__check_counter(const char *op, const char *what, const cld_tensor *x, const char *other,
                               const cld_tensor *y) {
     if (x->a.dtype != CLD_I64 || cld_numel(&x->a) != 1)

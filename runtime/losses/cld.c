@@ -52,7 +52,11 @@ static cld_tensor *loss_against(cld_tensor **accuracy, cld_tensor *g, cld_tensor
 
 static cld_tensor *clusters_of(cld_tensor **labels, cld_tensor **empty, cld_tensor *g,
                                const cld_group_params *p, const blocks *b) {
-    CLD_AUTO cld_tensor *centroids = cld_kmeans(labels, empty, g, p->clusters, p->iterations, (int)b->count);
+    int count = (int)b->count;
+    CLD_AUTO cld_tensor *centroids =
+        p->grouping == CLD_BY_KMEANS
+            ? cld_kmeans(labels, empty, g, p->clusters, p->iterations, count)
+            : cld_normalized_cuts(labels, empty, NULL, g, p->eigenvectors, p->clusters, p->iterations, count);
     if (!centroids) return NULL;
     return p->detach_centroids ? cld_tensor_detach(centroids) : cld_tensor_steal(&centroids);
 }
@@ -86,6 +90,7 @@ cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor **empty, cld_
     CLD_TRY_NULL(cld__check_alike("cld", "g1", g1, "g2", g2));
     CLD_TRY_NULL(cld__check_temperature("cld", p->temperature));
     CLD_TRY_NULL(cld__check_kmeans("cld", g1, p->clusters, p->iterations));
+    CLD_TRY_NULL(cld__check_eigenvectors("cld", p->eigenvectors));
     if (!cld_same_shape(&g1->a, &g2->a))
         return cld_fail_null(CLD_INVALID, "cld: g1 is %s, g2 %s; expected the same shape",
                              cld_describe(&g1->a), cld_describe(&g2->a));

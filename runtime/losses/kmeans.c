@@ -26,29 +26,46 @@ cld_status cld__check_kmeans(const char *op, const cld_tensor *x, int64_t k, int
     return CLD_OK;
 }
 
-cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor **empty, cld_tensor *x, int64_t k, int64_t iterations,
-                       int blocks) {
-    CLD_TRY_NULL(cld__check_rows("kmeans", "x", x));
-    CLD_TRY_NULL(cld__check_kmeans("kmeans", x, k, iterations));
+void cld__free_groups(cld_groups *g) {
+    cld_tensor_free(g->labels);
+    cld_tensor_free(g->own);
+    cld_tensor_free(g->sizes);
+    cld_tensor_free(g->empty);
+}
+
+cld_tensor *cld__find_groups(cld_groups *out, const char *op, cld_tensor *x, int64_t k, int64_t iterations,
+                             int blocks) {
+    CLD_TRY_NULL(cld__check_rows(op, "x", x));
+    CLD_TRY_NULL(cld__check_kmeans(op, x, k, iterations));
     const cld_backend *device = cld_device(x);
-    if (!cld_slot(device, loss, kmeans)) return (void)cld_unsupported("kmeans", device), NULL;
+    if (!cld_slot(device, loss, kmeans)) return (void)cld_unsupported(op, device), NULL;
     const cld_parts parts = {.blocks = blocks};
     int64_t groups[2] = {blocks * k, x->a.shape[1]}, counts[2] = {blocks * k, 1}, each[1] = {blocks};
     CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(x);
-    CLD_AUTO cld_tensor *assigned = cld_tensor_new(CLD_I64, 1, x->a.shape, device), *own = NULL;
     CLD_AUTO cld_tensor *centroids = cld_tensor_new(x->a.dtype, 2, groups, device);
-    CLD_AUTO cld_tensor *sizes = cld_tensor_new(x->a.dtype, 2, counts, device);
-    CLD_AUTO cld_tensor *without = cld_tensor_new(CLD_F32, 1, each, device);
-    if (blocks > 1) own = cld_tensor_new(CLD_I64, 1, x->a.shape, device);
-    if (!rows || !assigned || !centroids || !sizes || !without || (blocks > 1 && !own)) return NULL;
-    CLD_TRY_NULL(device->loss->kmeans(&assigned->a, own ? &own->a : NULL, &centroids->a, &sizes->a,
-                                      &without->a, &rows->a, &parts, (int)iterations));
+    out->labels = cld_tensor_new(CLD_I64, 1, x->a.shape, device);
+    out->sizes = cld_tensor_new(x->a.dtype, 2, counts, device);
+    out->empty = cld_tensor_new(CLD_F32, 1, each, device);
+    bool is_one = blocks == 1;
+    if (out->labels)
+        out->own = is_one ? cld_tensor_retain(out->labels) : cld_tensor_new(CLD_I64, 1, x->a.shape, device);
+    if (!rows || !centroids || !out->own || !out->sizes || !out->empty) return NULL;
+    CLD_TRY_NULL(device->loss->kmeans(&out->labels->a, is_one ? NULL : &out->own->a, &centroids->a,
+                                      &out->sizes->a, &out->empty->a, &rows->a, &parts, (int)iterations));
+    return cld_tensor_steal(&centroids);
+}
+
+cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor **empty, cld_tensor *x, int64_t k, int64_t iterations,
+                       int blocks) {
+    CLD_GROUPS found = {0};
+    CLD_AUTO cld_tensor *centroids = cld__find_groups(&found, "kmeans", x, k, iterations, blocks);
+    if (!centroids) return NULL;
     cld_node *n = cld_record(&kmeans_op, &centroids, 1, &x, 1);
     if (n) {
-        cld_node_save(n, SAVED_GROUP, own ? own : assigned);
-        cld_node_save(n, SAVED_SIZES, sizes);
+        cld_node_save(n, SAVED_GROUP, found.own);
+        cld_node_save(n, SAVED_SIZES, found.sizes);
     }
-    *labels = cld_tensor_steal(&assigned);
-    *empty = cld_tensor_steal(&without);
+    *labels = cld_tensor_steal(&found.labels);
+    *empty = cld_tensor_steal(&found.empty);
     return cld_tensor_steal(&centroids);
 }

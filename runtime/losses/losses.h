@@ -48,9 +48,41 @@ cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys,
 cld_tensor *cld_kmeans(cld_tensor **labels, cld_tensor **empty, cld_tensor *x, int64_t k, int64_t iterations,
                        int blocks);
 
+/* What it finds, off the tape, for groupings that are made of it. Centroids are returned; labels and empty are as above. */
+typedef struct cld_groups {
+    cld_tensor *labels, *own; /* own (rows): the row of centroids that is a row's, block * k + label */
+    cld_tensor *sizes;        /* (blocks * k, 1): rows of a group, but at least 1 */
+    cld_tensor *empty;
+} cld_groups;
+void cld__free_groups(cld_groups *g);
+#define CLD_GROUPS __attribute__((cleanup(cld__free_groups))) cld_groups /* CLD_GROUPS g = {0}; */
+cld_tensor *cld__find_groups(cld_groups *out, const char *op, cld_tensor *x, int64_t k, int64_t iterations,
+                             int blocks);
+
+/* ---- normalized_cuts.c: normalized cuts (Shi and Malik, PAMI 2000), as CLD's authors group by them ---- */
+
+/* In each block of x's rows by itself: W_ij = |cos(x_i, x_j)|, 0 on the diagonal; D, the diagonal matrix of W's row sums; L =
+ * D^-1/2 (D - W) D^-1/2 and its eigenvectors of the smallest eigenvalues, times D^-1/2; k-means on their rows. Centroids,
+ * *labels and *empty are as kmeans has them, with the means taken of x's rows: the gradient flows through these means alone.
+ *
+ * eigenvectors: at most the block's rows are used, as in the authors' code; 0: as many as there are clusters.
+ * *eigenvalues, or NULL, where there is one block: those smallest ones, ascending, a constant.
+ *
+ * Neither the eigenvectors' signs nor a common factor change the labels (the authors divide by the top-left entry), but where
+ * the last eigenvector belongs to an eigenvalue that has more, which of them it is is the solver's choice.
+ * A row that is similar to none (its sum in W is 0; zeros) has the eigenvalue 1 to itself and lies at 0. A row that is not
+ * finite makes all eigenvalues of its block NaN and all labels 0, and so a loss NaN. */
+cld_tensor *cld_normalized_cuts(cld_tensor **labels, cld_tensor **empty, cld_tensor **eigenvalues,
+                                cld_tensor *x, int64_t eigenvectors, int64_t k, int64_t iterations,
+                                int blocks);
+
 /* ---- cld.c: cross-level discrimination (Wang, Liu and Yu, CVPR 2021) ---- */
 
+typedef enum cld_grouping { CLD_BY_KMEANS, CLD_BY_NORMALIZED_CUTS } cld_grouping;
+
 typedef struct cld_group_params {
+    cld_grouping grouping;
+    int64_t eigenvectors; /* of normalized cuts */
     int64_t clusters, iterations;
     double temperature;
     bool detach_centroids; /* no gradient through the centroids */
@@ -58,7 +90,7 @@ typedef struct cld_group_params {
         block; /* rows of a block at most (cld_block_count), each with groups of its own; 0: all rows are one */
 } cld_group_params;
 
-/* (CE(g1 C2^T / T, c2) + CE(g2 C1^T / T, c1)) / 2, with labels c and centroids C by k-means on each view's
+/* (CE(g1 C2^T / T, c2) + CE(g2 C1^T / T, c1)) / 2, with labels c and centroids C by the grouping of each view's
  * features (batch, dim), in each block by itself; the mean is over all rows. *accuracy: the share of rows whose largest
  * logit of g1 C2^T is c2. *empty: the share of groups without a row, of the min(clusters, rows) that a block can have; the
  * mean over both views and over the blocks, weighted with their rows. Both are 0-d constants, *empty f32. */
@@ -93,6 +125,7 @@ cld_status cld__check_together(const char *op, const char *what, const cld_tenso
 cld_status cld__check_entries(const char *op, const char *what, const cld_tensor *index, const cld_tensor *x);
 cld_status cld__check_temperature(const char *op, double temperature);
 cld_status cld__check_kmeans(const char *op, const cld_tensor *x, int64_t k, int64_t iterations);
+cld_status cld__check_eigenvectors(const char *op, int64_t eigenvectors); /* 0 or more */
 /* x is i64 with one element, on the device of y. */
 cld_status cld__check_counter(const char *op, const char *what, const cld_tensor *x, const char *other,
                               const cld_tensor *y);
