@@ -21,7 +21,7 @@ local opt = cld.options {
   task.options,
   cld.options.resnet { arch = "resnet50", head = "norm_mlp", dim = 128 },
   cld.options.moco_v2 { queue = 65536, moco_t = 0.2, moco_m = 0.999, queries = 2 },
-  cld.options.cld { lambda = 0.25, clusters = 120, iterations = 5, cld_t = 0.4 },
+  cld.options.cld { lambda = 0.25, clusters = 120, iterations = 5, cld_t = 0.4, eigenvectors = 100 },
   cld.options.blocks { block = 64 },
   cld.options.sgd { batch_size = 512, lr = 0.2, lr_at = 0, weight_decay = 1e-4 },
   cld.options.schedule { epochs = 200, schedule = "cosine-epochs", warmup_epochs = 0, lr_min = 0 },

@@ -20,7 +20,8 @@ describe("a group of options", function()
 
   it("called has other defaults, of the declared types", function()
     local given = defaults(cld.options.cld { clusters = 200, lambda = 2, cld_t = 0.4 })
-    assert.same({ lambda = 2.0, clusters = 200, iterations = 5, cld_t = 0.4, detach_centroids = false }, given)
+    assert.same({ lambda = 2.0, grouping = "kmeans", clusters = 200, iterations = 5, eigenvectors = 0, cld_t = 0.4,
+      detach_centroids = false }, given)
     assert.equal("float", math.type(given.lambda))
   end)
 
@@ -66,9 +67,11 @@ local common = {
   "--data <text> (default: ./data)",
   "--detach-centroids (default: no, --no-detach-centroids)",
   "--device <device> (default: auto)",
+  "--eigenvectors <integer> (from 0 to 65536; default: 0)",
   "--epochs <integer> (from 1 to 1000000; default: 200)",
   "--gamma <number> (at least 0; default: 0.1)",
   "--graph (default: yes; --no-graph turns it off)",
+  "--grouping {kmeans,ncut} (default: kmeans)",
   "--iterations <integer> (from 1 to 1000; default: 5)",
   "--knn-k <integer> (at least 1; default: 200)",
   "--knn-t <number> (above 0; default: 0.1)",

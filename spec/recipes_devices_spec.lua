@@ -22,6 +22,13 @@ devices.each("recipes", function(device)
     assert.equal("", recipes.differences("plain", "captured"))
   end)
 
+  it("end with captured steps as with plain ones by normalized cuts", function()
+    for run, graph in pairs { ["ncut-plain"] = "--no-graph", ["ncut-captured"] = "--graph" } do
+      train("cifar10_npid_cld", run, graph, "--epochs", "1", "--grouping", "ncut", "--width", "2")
+    end
+    assert.equal("", recipes.differences("ncut-plain", "ncut-captured"))
+  end)
+
   it("evaluate linearly with captured steps as with plain ones", function()
     train("cifar10_npid_cld", "network", "--epochs", "1")
     for run, graph in pairs { ["linear-plain"] = "--no-graph", ["linear-captured"] = "--graph" } do

@@ -36,6 +36,9 @@ describe("recipes", function()
 
   it("train NPID + CLD", function() trains("cifar10_npid_cld", "npid") end)
   it("train NPID with drawn negatives", function() trains("cifar10_npid_cld", "nce", "--nce-k", "32") end)
+  it("train MoCo with groups by normalized cuts", function()
+    trains("cifar10_moco_cld", "moco-ncut", "--queue", "40", "--grouping", "ncut", "--eigenvectors", "5")
+  end)
   it("train MoCo + CLD", function() trains("cifar10_moco_cld", "moco", "--queue", "40") end)
   it("train the other encoders", function()
     trains("cifar10_npid_cld", "resnet50", "--arch", "resnet50", "--schedule", "step", "--milestones", "1,2",
@@ -151,6 +154,7 @@ describe("recipes", function()
   for name, case in pairs {
     ["NPID"] = { "cifar10_npid_cld", "bank.memory" },
     ["NPID with drawn negatives"] = { "cifar10_npid_cld", "bank.draws", "--nce-k", "8" },
+    ["NPID by normalized cuts"] = { "cifar10_npid_cld", "bank.memory", "--grouping", "ncut" },
     ["MoCo"] = { "cifar10_moco_cld", "queue.pointer", "--queue", "40" },
   } do
     it("end as if undisturbed where stopped in the middle of an epoch, and killed: " .. name, function()

@@ -30,6 +30,7 @@ function reported.of(description, options, epoch)
   local s = description and description.constructor == "resnet50" and description.settings
   if not s or s.width ~= 64 or s.dim ~= 128 or s.small or type(s.branches) ~= "table" then return nil end
   if epoch ~= shared.epochs or not agree(options, shared) then return nil end
+  if (options.grouping or "kmeans") ~= "kmeans" then return nil end
   for _, experiment in ipairs(experiments) do
     if #s.branches == experiment.branches and agree(options, experiment.options) then
       return experiment.by_head[s.head]

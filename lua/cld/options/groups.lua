@@ -217,8 +217,11 @@ groups.blocks = group {
 --- The group branch, CLD: cld.losses.cld_settings.
 groups.cld = group {
   { "lambda",     1.0, "weight of the CLD loss; 0 is the method without it", min = 0 },
-  { "clusters",   128, "k-means groups of the rows of a view", min = 1, max = 65536 },
-  { "iterations", 5,   "k-means iterations", min = 1, max = 1000 },
+  { "grouping",   "kmeans", "how the rows of a view are grouped: by k-means, or by normalized cuts", choices = {
+    "kmeans", "ncut" } },
+  { "clusters",   128, "groups of the rows of a view", min = 1, max = 65536 },
+  { "iterations", 5,   "k-means iterations; ncut makes them too", min = 1, max = 1000 },
+  { "eigenvectors", 0, "of ncut: how many, at most as many as rows; 0: as many as --clusters", min = 0, max = 65536 },
   { "cld-t",      0.2, "temperature", above = 0 },
   { "detach-centroids", false, "no gradient through the centroids" },
 }
