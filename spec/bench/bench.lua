@@ -167,6 +167,7 @@ for neighbours = 0, 2 do
   end
 end
 add("kernels", function() return run("'%s' %s/kernels.lua", ours, here) end)
+add_peer("kernels PyTorch", "peer_cuts.py")
 add("start", function()
   local command, seconds = ("'%s' -e ''"):format(ours), {}
   for i = 1, 21 do
@@ -240,6 +241,8 @@ row("loader's memory at 16 workers, batches left out", "MB", field("images: memo
   field("images: memory", "peak_mb"), 300)
 local kernels = found.kernels or {}
 row("k-means 256 x 128, k 128, 5 iterations", "ms", kernels.kmeans_ms, nil, kernels.kmeans_ms, 1)
+row("normalized cuts 256 x 128, 100 eigenvectors, k 128", "ms", kernels.cut_ms, field("kernels PyTorch", "cut_ms"),
+  kernels.cut_ms, 20)
 row("kNN 10,000 x 50,000 x 128 / its matrix product", "s", kernels.knn_s, kernels.product_s,
   ratio(kernels.knn_s, kernels.product_s), 2)
 local wait_goals = { [0] = 0.98, [2] = 3 }

@@ -1,9 +1,10 @@
---- The single kernels of the table: k-means in ms, weighted kNN and its matrix product in s. Prints one JSON line.
+--- The single kernels of the table: k-means and normalized cuts in ms, weighted kNN and its matrix product in s.
+-- Prints one JSON line.
 local cld = require "cld"
 local median = require "spec.bench.median"
 
 local opt = cld.options {
-  about = "Part of the benchmark: k-means and kNN",
+  about = "Part of the benchmark: k-means, normalized cuts and kNN",
   { "memory",  50000, "rows of the kNN memory", min = 1 },
   { "queries", 10000, "kNN queries", min = 1 },
 }
@@ -24,6 +25,9 @@ local function features(rows) return cld.randn(rows, 128):normalize() end
 
 local x = features(256)
 local kmeans_s = measure(51, function() cld.losses.kmeans(x, 128, 5) end)
+local cut_s = measure(51, function()
+  cld.losses.normalized_cuts(x, { eigenvectors = 100, clusters = 128, iterations = 5 })
+end)
 
 local memory, queries = features(opt.memory), features(opt.queries)
 local labels = cld.randint(0, 10, { opt.memory })
@@ -40,4 +44,4 @@ local product_s = measure(3, function()
   end
 end)
 
-print(cld.json.encode { kmeans_ms = kmeans_s * 1e3, knn_s = knn_s, product_s = product_s })
+print(cld.json.encode { kmeans_ms = kmeans_s * 1e3, cut_ms = cut_s * 1e3, knn_s = knn_s, product_s = product_s })
