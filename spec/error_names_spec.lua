@@ -78,6 +78,7 @@ describe("errors name the function:", function()
     { "masked_select", function() cld.zeros(2):masked_select(cld.zeros(2)) end },
     { "cld", function() cld.losses.cld(cld.ones(2, 3), cld.ones(2, 3), { clusters = 0 }) end },
     { "cld", function() cld.losses.cld(cld.ones(2, 3), cld.ones(2, 3), { iterations = 0 }) end },
+    { "normalized_cuts", function() cld.losses.normalized_cuts(cld.ones(2, 3), { clusters = 0 }) end },
     { "batch_norm1d", function() cld.nn.batch_norm1d(4)(cld.zeros(2, 3)) end },
     { "batch_norm1d", function() cld.nn.batch_norm1d(3)(cld.zeros(1, 3)) end },
     { "sgd:step", function() cld.optim.sgd({ cld.zeros(1):requires_grad_() }, { lr = 1 }):step "x" end },

@@ -59,7 +59,8 @@ describe("the reported accuracy", function()
   it("is none where an option of the training differs: groups of the whole batch, for one", function()
     local opt = options_of()
     local others = { cld_rows = "batch", block = 32, batch_size = 256, lr = 0.1, clusters = 32, cld_t = 0.2, lambda = 1,
-      queue = 4096, epochs = 100, classes = "imagenet100", moco_m = 0.99, size = 112, detach_centroids = true }
+      queue = 4096, epochs = 100, classes = "imagenet100", moco_m = 0.99, size = 112, detach_centroids = true,
+      grouping = "ncut" }
     for name, value in pairs(others) do
       local was = opt[name]
       assert(was ~= nil and was ~= value, name)

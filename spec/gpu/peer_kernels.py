@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench"))
+from peer_cuts import cut  # noqa: E402
 from peer_model import MemoryBank, kmeans  # noqa: E402
 
 STAGES = [(64, 32), (128, 16), (256, 8), (512, 4)]
@@ -125,6 +126,7 @@ def main():
     measure("memory bank loss, gradient, update, 256 against 50,000", bank_step)
     with torch.no_grad():
         measure("k-means 256 x 128, 128 groups, 5 iterations", lambda: kmeans(features, 128, 5))
+        measure("normalized cuts 256 x 128, 100 eigenvectors, 128 groups", lambda: cut(features, 100, 128))
         memory = F.normalize(torch.randn(size, 128, device=device), dim=1)
         labels, k = torch.randint(0, 10, (size,), device=device), min(200, size)
         queries = F.normalize(torch.randn(scaled(10000), 128, device=device), dim=1)

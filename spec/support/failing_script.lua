@@ -155,6 +155,7 @@ local jobs = {
     local f, g = cld.randn(4, 4):requires_grad_(), cld.randn(4, 4):requires_grad_()
     local a, b, index = f:normalize(), g:normalize(), cld.tensor({ 0, 2, 4, 6 }, "i64")
     local group = cld.losses.cld(a, b, { clusters = 2, iterations = 3, temperature = 0.2 })
+      + cld.losses.cld(a, b, { grouping = "ncut", clusters = 2, iterations = 3, block = 2 })
     local loss = bank:loss(a, index) + nce:loss(a, index) + queue:loss(a, b:detach()) + group
     loss:backward()
     queue:enqueue(b:detach())
