@@ -164,6 +164,7 @@ typedef enum cld_unary {
     CLD_ISNAN, CLD_ISFINITE,
     CLD_ADD_SCALAR, CLD_MUL_SCALAR, CLD_POW_SCALAR, CLD_RSUB_SCALAR, CLD_RDIV_SCALAR, /* x+a  x*a  x^a  a-x  a/x */
     CLD_CLAMP,                                                                        /* to [a, b] */
+    CLD_GELU, CLD_GELU_TANH, CLD_SILU, CLD_SOFTPLUS, CLD_LEAKY_RELU, /* activation.h; a: the slope below 0 */
     CLD_EQ_SCALAR, CLD_NE_SCALAR, CLD_LT_SCALAR, CLD_LE_SCALAR, CLD_GT_SCALAR, CLD_GE_SCALAR /* out is u8 */
 } cld_unary;
 
@@ -172,7 +173,8 @@ typedef enum cld_binary {
     CLD_FLOOR_DIVIDE, CLD_REMAINDER, /* floor(a/b), a - b floor(a/b), as Lua's // and %. No integer b is 0, or
                                         the device reports it. */
     CLD_EQ, CLD_NE, CLD_LT, CLD_LE, CLD_GT, CLD_GE, CLD_AND, CLD_OR, /* out is u8 */
-    CLD_RELU_BACKWARD                                                /* 0 where b <= 0, else a */
+    CLD_RELU_BACKWARD,                                               /* 0 where b <= 0, else a */
+    CLD_GELU_BACKWARD, CLD_GELU_TANH_BACKWARD, CLD_SILU_BACKWARD     /* a times the slope at b */
 } cld_binary;
 /* clang-format on */
 
@@ -232,6 +234,21 @@ typedef struct cld_math_ops {
     cld_status (*normalize)(const cld_array *out, const cld_array *norms, const cld_array *x);
     cld_status (*normalize_backward)(const cld_array *dx, const cld_array *y, const cld_array *norms,
                                      const cld_array *dout);
+    /* Of x (n, channels, inner), y alike: each image's channels in mean's columns of equal groups, to mean 0 and variance 1
+     * in each, then times weight and plus bias (channels; or NULL). mean and invstd = 1 / sqrt(variance + eps) are
+     * (n, groups), kept for backward. Layer norm: one group, inner 1. All dense; x and y of one dtype, the vectors of it or,
+     * beside 16 bits, f32. */
+    cld_status (*group_norm)(const cld_array *y, const cld_array *mean, const cld_array *invstd,
+                             const cld_array *x, const cld_array *weight, const cld_array *bias, double eps);
+    /* dx, and the pair dweight, dbias, may be NULL. The same bits each time. */
+    cld_status (*group_norm_backward)(const cld_array *dx, const cld_array *dweight, const cld_array *dbias,
+                                      const cld_array *dy, const cld_array *x, const cld_array *weight,
+                                      const cld_array *mean, const cld_array *invstd);
+    /* y (outer, rows, inner) = sums over a window of x (outer, extent, inner): row i is the sum of weights[i][k] times x's
+     * row first[i] + k. weights (rows, width) and first (rows, i64) are the runtime's own; a row outside of x has the
+     * weight 0, and no row is read that has. All dense, and all but first of one dtype, f32 or f64. */
+    cld_status (*window_sums)(const cld_array *y, const cld_array *x, const cld_array *first,
+                              const cld_array *weights);
     /* PyTorch's: index i64, checked by the backend against x's extent along dim. */
     cld_status (*gather)(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
     cld_status (*scatter_add)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);

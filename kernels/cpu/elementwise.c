@@ -1,5 +1,6 @@
 /* Unary and binary operations, and where. Each operation is one line of a list, expanded to one loop per compute type;
  * convert.c and walk.c deal with dtypes and strides. Comparisons give 0 or 1, stored as u8. */
+#include "kernels/activation.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -37,6 +38,11 @@
     X(RSUB_SCALAR, a - x)                                                                                    \
     X(RDIV_SCALAR, a / x)                                                                                    \
     X(CLAMP, a != a ? a : b != b ? b : x < a ? (a > b ? b : a) : x > b ? b : x)                              \
+    X(GELU, C(cld_gelu)(x))                                                                                  \
+    X(GELU_TANH, C(cld_gelu_tanh)(x))                                                                        \
+    X(SILU, C(cld_silu)(x))                                                                                  \
+    X(SOFTPLUS, C(cld_softplus)(x))                                                                          \
+    X(LEAKY_RELU, x > 0 ? x : x * a)                                                                         \
     X(EQ_SCALAR, x == a)                                                                                     \
     X(NE_SCALAR, x != a)                                                                                     \
     X(LT_SCALAR, x < a)                                                                                      \
@@ -81,6 +87,8 @@ static int64_t int_pow(int64_t x, int64_t power) {
 
 #define FLOAT_FN(name)  name##f
 #define DOUBLE_FN(name) name
+CLD_DEFINE_ACTIVATIONS(float, FLOAT_FN, cld_expf, cld_erff)
+CLD_DEFINE_ACTIVATIONS(double, DOUBLE_FN, exp, erf)
 
 #define UNARY_CASE(kind, value)                                                                              \
     case CLD_##kind:                                                                                         \
@@ -170,7 +178,10 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
     X(DIV, x / y)                                                                                            \
     X(POW, C(pow)(x, y))                                                                                     \
     X(FLOOR_DIVIDE, C(floor_of_quotient)(x, y))                                                              \
-    X(REMAINDER, C(remainder_of_floor)(x, y))
+    X(REMAINDER, C(remainder_of_floor)(x, y))                                                                \
+    X(GELU_BACKWARD, x *C(cld_gelu_slope)(y))                                                                \
+    X(GELU_TANH_BACKWARD, x *C(cld_gelu_tanh_slope)(y))                                                      \
+    X(SILU_BACKWARD, x *C(cld_silu_slope)(y))
 #define BINARY_INT(X)                                                                                        \
     BINARY_COMMON(X)                                                                                         \
     X(ADD, WRAP(x, +, y))                                                                                    \

@@ -1,6 +1,7 @@
 /* Unary and binary operations, and where. Each operation is one line of a list, expanded to one case of a switch per
  * compute type: the kind is a kernel's argument, the same for all threads, and a switch costs nothing beside memory.
  * Outputs may be an input's own memory. */
+#include "kernels/activation.h"
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/walk.cuh"
@@ -45,6 +46,17 @@ CALLED(sine, sin(x))
 CALLED(cosine, cos(x))
 template <typename C> __device__ __attribute__((noinline)) static C power(C x, C y) { return pow(x, y); }
 
+#define SAME_NAME(name) name
+CLD_DEFINE_ACTIVATIONS(float, SAME_NAME, expf, cld_erff)
+CLD_DEFINE_ACTIVATIONS(double, SAME_NAME, exp, erf)
+CALLED(gelu, cld_gelu(x))
+CALLED(gelu_tanh, cld_gelu_tanh(x))
+CALLED(silu, cld_silu(x))
+CALLED(softplus, cld_softplus(x))
+CALLED(gelu_slope, cld_gelu_slope(x))
+CALLED(gelu_tanh_slope, cld_gelu_tanh_slope(x))
+CALLED(silu_slope, cld_silu_slope(x))
+
 /* ---- unary --------------------------------------------------------------------------------------------------------- */
 
 /* kind, value of x, a, b. A comparison with NaN is false: written so that NaN comes through relu and clamp. */
@@ -83,7 +95,12 @@ template <typename C> __device__ __attribute__((noinline)) static C power(C x, C
     X(MUL_SCALAR, x *a)                                                                                      \
     X(POW_SCALAR, power(x, a))                                                                               \
     X(RSUB_SCALAR, a - x)                                                                                    \
-    X(RDIV_SCALAR, a / x)
+    X(RDIV_SCALAR, a / x)                                                                                    \
+    X(GELU, gelu(x))                                                                                         \
+    X(GELU_TANH, gelu_tanh(x))                                                                               \
+    X(SILU, silu(x))                                                                                         \
+    X(SOFTPLUS, softplus(x))                                                                                 \
+    X(LEAKY_RELU, x > 0 ? x : x * a)
 /* Integers wrap around: the arithmetic is done unsigned. The rest is real: the runtime has cast to f32. */
 #define UNARY_INTEGER(X)                                                                                     \
     UNARY_ANY(X)                                                                                             \
@@ -226,7 +243,10 @@ cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array 
     X(DIV, x / y)                                                                                            \
     X(POW, power(x, y))                                                                                      \
     X(FLOOR_DIVIDE, floor_of_quotient(x, y))                                                                 \
-    X(REMAINDER, remainder_of_floor(x, y))
+    X(REMAINDER, remainder_of_floor(x, y))                                                                   \
+    X(GELU_BACKWARD, x *gelu_slope(y))                                                                       \
+    X(GELU_TANH_BACKWARD, x *gelu_tanh_slope(y))                                                             \
+    X(SILU_BACKWARD, x *silu_slope(y))
 #define BINARY_INTEGER(X)                                                                                    \
     BINARY_ANY(X)                                                                                            \
     X(ADD, WRAP(x, +, y))                                                                                    \

@@ -35,6 +35,15 @@ cld_status cld_cuda_cross_entropy(const cld_array *loss, const cld_array *share,
 cld_status cld_cuda_normalize(const cld_array *out, const cld_array *norms, const cld_array *x);
 cld_status cld_cuda_normalize_backward(const cld_array *dx, const cld_array *y, const cld_array *norms,
                                        const cld_array *dout);
+/* group_norm.cu, window_sums.cu */
+cld_status cld_cuda_group_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
+                               const cld_array *x, const cld_array *weight, const cld_array *bias,
+                               double eps);
+cld_status cld_cuda_group_norm_backward(const cld_array *dx, const cld_array *dweight, const cld_array *dbias,
+                                        const cld_array *dy, const cld_array *x, const cld_array *weight,
+                                        const cld_array *mean, const cld_array *invstd);
+cld_status cld_cuda_window_sums(const cld_array *y, const cld_array *x, const cld_array *first,
+                                const cld_array *weights);
 /* index.cu */
 cld_status cld_cuda_gather(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
 cld_status cld_cuda_scatter_add(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
