@@ -118,6 +118,11 @@ void cldL_add_torch(lua_State *L);
 /* views.c. The program that cld.core.views.program made; Lua owns it. */
 const cld_program *cldL_check_program(lua_State *L, int arg);
 
+/* nn.c. The field, one integer for both axes or a pair of them; out stays as it is if there is none. nn_functions.c: more of
+ * nn's table. */
+void cldL_field_pair(lua_State *L, int arg, const char *function, const char *name, int out[2]);
+extern const luaL_Reg cldL_nn_functions[];
+
 /* Openers: each pushes one table (or registers methods and pushes one). */
 int cldL_open_tensor(lua_State *L);   /* tensor.c, tensor_*.c: creation functions; methods on the metatable */
 int cldL_open_autograd(lua_State *L); /* autograd.c */

@@ -1,4 +1,4 @@
-/* cld.nn.functional: convolution, batch normalization, pooling, linear. Modules are made of them in
+/* cld.nn.functional: convolution, batch normalization, pooling, linear; the rest is in nn_functions.c. Modules are made of them in
  * lua/cld/nn/layers.lua. */
 #include "bindings/bindings.h"
 
@@ -31,7 +31,7 @@ static void pop_pair(lua_State *L, const char *function, const char *what, int o
     lua_pop(L, 1);
 }
 
-static void field_pair(lua_State *L, int arg, const char *function, const char *name, int out[2]) {
+void cldL_field_pair(lua_State *L, int arg, const char *function, const char *name, int out[2]) {
     if (lua_isnoneornil(L, arg)) return;
     if (lua_getfield(L, arg, name) == LUA_TNIL)
         lua_pop(L, 1);
@@ -47,9 +47,9 @@ static int nn_conv2d(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_check_tensor(L, 2), *bias = cldL_opt_tensor(L, 3);
     cld_conv_params p = {.stride = {1, 1}, .dilation = {1, 1}};
     cldL_check_fields(L, 4, "conv2d", fields);
-    field_pair(L, 4, "conv2d", "stride", p.stride);
-    field_pair(L, 4, "conv2d", "padding", p.padding);
-    field_pair(L, 4, "conv2d", "dilation", p.dilation);
+    cldL_field_pair(L, 4, "conv2d", "stride", p.stride);
+    cldL_field_pair(L, 4, "conv2d", "padding", p.padding);
+    cldL_field_pair(L, 4, "conv2d", "dilation", p.dilation);
     lua_Integer groups = cldL_field_integer(L, 4, "groups", 1);
     if (groups < 1 || groups > INT32_MAX)
         return luaL_error(L, "conv2d: groups must be at least 1 and less than 2^31, got %I",
@@ -178,8 +178,8 @@ static cld_pool_params check_pool(lua_State *L, const char *function) {
     p.stride[0] = p.kernel[0];
     p.stride[1] = p.kernel[1];
     cldL_check_fields(L, 3, function, fields);
-    field_pair(L, 3, function, "stride", p.stride);
-    field_pair(L, 3, function, "padding", p.padding);
+    cldL_field_pair(L, 3, function, "stride", p.stride);
+    cldL_field_pair(L, 3, function, "padding", p.padding);
     return p;
 }
 
@@ -199,12 +199,15 @@ static int nn_avg_pool2d(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* adaptive_avg_pool2d(x, 1): the mean over each map, (N, C, 1, 1). */
+/* adaptive_avg_pool2d(x, size or {height, width}): means over windows that share each map out evenly */
 static int nn_adaptive_avg_pool2d(lua_State *L) {
+    int size[2];
+    cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    luaL_argcheck(L, luaL_checkinteger(L, 2) == 1, 2, "the only output size there is, is 1");
+    luaL_checkany(L, 2);
+    pop_pair(L, "adaptive_avg_pool2d", "the output size", size);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_global_avg_pool2d(x);
+    *out = cld_adaptive_avg_pool2d(x, size[0], size[1]);
     return cldL_result(L, *out);
 }
 
@@ -240,5 +243,6 @@ int cldL_open_nn(lua_State *L) {
     };
     lua_newtable(L);
     cldL_set_named(L, functions);
+    cldL_set_named(L, cldL_nn_functions);
     return 1;
 }

@@ -153,7 +153,7 @@ static int reduce_eigh(lua_State *L) {
 }
 
 /* cld.cross_entropy(logits (n, classes), labels i64 (n)[, options]), or (classes) with one label of no dimension, or
- * (n, classes, ...) with (n, ...); the options and their defaults are
+ * (n, classes, ...) with (n, ...), or probabilities of the logits' shape in place of labels; the options and their defaults are
  * {reduction = "mean", or "sum", or "none", temperature = 1 (logits are divided by it), label_smoothing = 0,
  * ignore_index = -100 (rows with this label count in nothing), accuracy = false}. With accuracy a second result: the
  * share of rows whose largest logit is at their label, f32, 0-d. */

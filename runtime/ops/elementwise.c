@@ -114,6 +114,9 @@ static const cld_op binary_ops[] = {
     BINARY(AND, "logical_and"),
     BINARY(OR, "logical_or"),
     BINARY(RELU_BACKWARD, "relu_backward"),
+    BINARY(GELU_BACKWARD, "gelu_backward"),
+    BINARY(GELU_TANH_BACKWARD, "gelu_backward"),
+    BINARY(SILU_BACKWARD, "silu_backward"),
     BINARY(FLOOR_DIVIDE, "floor_divide"),
     BINARY(REMAINDER, "remainder"),
 };

@@ -3,6 +3,8 @@
  * the same but for lines shorter than it). */
 #include "runtime/ops/ops.h"
 
+#include <math.h>
+
 /* y = x / |x|: dx = (dy - y (y . dy)) / |x| */
 static cld_status normalize_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     CLD_AUTO cld_tensor *y = cld_node_saved(n, 0);                /* (rows, dim) */
@@ -47,4 +49,30 @@ cld_tensor *cld_normalize(cld_tensor *given, int dim) {
     if (!shaped || x->a.ndim == 0) return cld_tensor_steal(&shaped);
     CLD_AUTO cld_tensor *back = cld_transpose(shaped, dim, last);
     return back ? cld_contiguous(back) : NULL;
+}
+
+/* x / max(|x|, eps), lines along dim. */
+static cld_tensor *to_unit(cld_tensor *x, int dim, double eps) {
+    CLD_AUTO cld_tensor *norm = cld_norm(x, 2, &dim, 1, true);
+    CLD_AUTO cld_tensor *least = norm ? cld_unary_op(CLD_CLAMP, norm, eps, INFINITY) : NULL;
+    return least ? cld_div(x, least) : NULL;
+}
+
+cld_tensor *cld_cosine_similarity(cld_tensor *a, cld_tensor *b, int dim, double eps) {
+    const char *op = "cosine_similarity";
+    cld_shape shape;
+    CLD_TRY_NULL(cld_check_float(op, a));
+    CLD_TRY_NULL(cld_check_float(op, b));
+    CLD_TRY_NULL(cld_check_same_device(op, a, b));
+    CLD_TRY_NULL(cld_broadcast_shapes(op, &a->a, &b->a, &shape));
+    if (!(eps >= 0)) return cld_fail_null(CLD_INVALID, "%s: eps must not be negative, got %g", op, eps);
+    CLD_AUTO cld_tensor *x = cld_unrounded(a), *y = x ? cld_unrounded(b) : NULL;
+    CLD_AUTO cld_tensor *wide_x = y ? cld_expand_for(op, x, shape.ndim, shape.extents) : NULL;
+    CLD_AUTO cld_tensor *wide_y = wide_x ? cld_expand_for(op, y, shape.ndim, shape.extents) : NULL;
+    if (!wide_y) return NULL;
+    CLD_TRY_NULL(cld_check_dim(op, wide_x, dim, &dim));
+    CLD_AUTO cld_tensor *unit_x = to_unit(wide_x, dim, eps);
+    CLD_AUTO cld_tensor *unit_y = unit_x ? to_unit(wide_y, dim, eps) : NULL;
+    CLD_AUTO cld_tensor *product = unit_y ? cld_mul(unit_x, unit_y) : NULL;
+    return product ? cld_sum(product, &dim, 1, false) : NULL;
 }

@@ -160,13 +160,38 @@ cld_tensor *cld_outer(cld_tensor *a, cld_tensor *b);  /* a (n), b (m): (n, m) */
  * rounded as x was. Neither this nor matmul goes by the precision. */
 cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias);
 
+/* ---- loss.c: of two tensors of one shape ---- */
+typedef enum cld_loss_reduction {
+    CLD_LOSS_MEAN,
+    CLD_LOSS_SUM,
+    CLD_LOSS_NONE,
+    CLD_LOSS_BATCH_MEAN /* the sum divided by the first dimension: kl_div */
+} cld_loss_reduction;
+cld_tensor *cld_mse_loss(cld_tensor *x, cld_tensor *target, cld_loss_reduction reduction);
+/* weight and pos_weight broadcast to x, or are NULL: of an element's loss, of its term for target 1. */
+cld_tensor *cld_bce_with_logits(cld_tensor *x, cld_tensor *target, cld_tensor *weight, cld_tensor *pos_weight,
+                                cld_loss_reduction reduction);
+/* target (log target - x), and 0 where the target is 0: x are log probabilities, and so is the target if log_target. */
+cld_tensor *cld_kl_div(cld_tensor *x, cld_tensor *target, bool log_target, cld_loss_reduction reduction);
+
 /* ---- softmax.c, normalize.c: lines along dim ---- */
 cld_tensor *cld_softmax(cld_tensor *x, int dim);
 cld_tensor *cld_log_softmax(cld_tensor *x, int dim);
 cld_tensor *cld_normalize(cld_tensor *x, int dim); /* x / ||x||, zero stays zero */
+/* a . b / (max(|a|, eps) max(|b|, eps)) of the two, broadcast to one shape, without dim. */
+cld_tensor *cld_cosine_similarity(cld_tensor *a, cld_tensor *b, int dim, double eps);
+
+/* ---- group_norm.c: x - mean over sqrt(variance + eps), times weight and plus bias, which may be NULL; they are in f32
+ * beside an x of 16 bits, which y is of as well ---- */
+/* Statistics over the last `ndim` dimensions, of that shape, as weight and bias are. */
+cld_tensor *cld_layer_norm(cld_tensor *x, int ndim, const int64_t *shape, cld_tensor *weight,
+                           cld_tensor *bias, double eps);
+/* x (N, C, ...): statistics of each image over each C / groups channels; weight and bias (C). */
+cld_tensor *cld_group_norm(cld_tensor *x, int64_t groups, cld_tensor *weight, cld_tensor *bias, double eps);
 
 /* ---- cross_entropy.c: logits (n, classes), labels i64 (n), each 0 .. classes - 1, or ignored; as in PyTorch also
- * (classes) with one label, and (n, classes, ...) with labels (n, ...) ---- */
+ * (classes) with one label, and (n, classes, ...) with labels (n, ...); or probabilities of the logits' shape, of which
+ * none are ignored ---- */
 /* *accuracy, where that is not NULL: the share of rows whose largest logit, the first of equals, is at their label, which
  * it is in no row that has a NaN; f32, 0-d, a constant. */
 cld_tensor *cld_cross_entropy(cld_tensor **accuracy, cld_tensor *logits, cld_tensor *labels,
@@ -225,6 +250,32 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
 cld_tensor *cld_max_pool2d(cld_tensor *x, const cld_pool_params *p);
 cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p);
 cld_tensor *cld_global_avg_pool2d(cld_tensor *x); /* (N, C, 1, 1) */
+
+/* ---- resize.c: the last two dimensions of x (N, C, H, W) ---- */
+/* Means over windows, as PyTorch cuts them: from floor(i H / height) to ceil((i + 1) H / height). */
+cld_tensor *cld_adaptive_avg_pool2d(cld_tensor *x, int64_t height, int64_t width);
+typedef struct cld_resize_params {
+    enum { CLD_NEAREST, CLD_BILINEAR } mode;
+    int64_t size[2];    /* rows, columns; 0: they follow from the factor */
+    double factor[2];   /* 0: it follows from the size */
+    bool align_corners; /* bilinear: the corners' centres stay where they are */
+    bool antialias;     /* bilinear: a window grows with the reduction */
+} cld_resize_params;
+cld_tensor *cld_interpolate(cld_tensor *x, const cld_resize_params *p);
+
+/* ---- pad.c ---- */
+typedef enum cld_pad_mode {
+    CLD_PAD_CONSTANT,
+    CLD_PAD_REFLECT,
+    CLD_PAD_REPLICATE,
+    CLD_PAD_CIRCULAR
+} cld_pad_mode;
+/* pads[2 i] elements in front and pads[2 i + 1] behind in dimension -1 - i, for i < count. A constant's may be negative:
+ * that much is cut off. */
+cld_tensor *cld_pad(cld_tensor *x, int count, const int64_t *pads, cld_pad_mode mode, double value);
+
+/* ---- dropout.c: each element 0 with probability p, else 1 / (1 - p) times itself ---- */
+cld_tensor *cld_dropout(cld_tensor *x, double p);
 
 /* ---- random.c: a global generator, (seed, position) ---- */
 typedef struct cld_generator {

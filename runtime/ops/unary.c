@@ -73,6 +73,7 @@ static cld_tensor *unary_slope(const unary_params *p, cld_tensor *x, cld_tensor 
         CLD_AUTO cld_tensor *rest = cld_unary_op(CLD_RSUB_SCALAR, y, 1, 0);
         return rest ? cld_mul(y, rest) : NULL;
     }
+    case CLD_SOFTPLUS: return cld_unary_op(CLD_SIGMOID, x, 0, 0);
     case CLD_POW_SCALAR: *scale = p->a.d; return cld_unary_op(CLD_POW_SCALAR, x, p->a.d - 1, 0);
     default: return cld_fail_null(CLD_UNSUPPORTED, "%s has no gradient", unary_rules[p->kind].op.name);
     }
@@ -84,6 +85,13 @@ static cld_tensor *divided(cld_tensor *dy, cld_tensor *by, double scale) {
     return !ratio || scale == 1 ? cld_tensor_steal(&ratio) : cld_mul_scalar(ratio, scale);
 }
 
+/* dy where x > 0, elsewhere slope times it: also where x is NaN, as y is then. */
+static cld_tensor *leaky_gradient(cld_tensor *dy, cld_tensor *x, double slope) {
+    CLD_AUTO cld_tensor *above = cld_unary_op(CLD_GT_SCALAR, x, 0, 0);
+    CLD_AUTO cld_tensor *below = above ? cld_mul_scalar(dy, slope) : NULL;
+    return below ? cld_where(above, dy, below) : NULL;
+}
+
 static cld_tensor *unary_gradient(const unary_params *p, cld_tensor *dy, cld_tensor *x, cld_tensor *y) {
     double scale = 1;
     switch (p->kind) {
@@ -92,6 +100,10 @@ static cld_tensor *unary_gradient(const unary_params *p, cld_tensor *dy, cld_ten
     case CLD_RSUB_SCALAR: return cld_unary_op(CLD_NEG, dy, 0, 0);
     case CLD_MUL_SCALAR: return cld_unary_with(CLD_MUL_SCALAR, dy, p->a, p->b);
     case CLD_RELU: return cld_binary_op(CLD_RELU_BACKWARD, dy, y);
+    case CLD_GELU: return cld_binary_op(CLD_GELU_BACKWARD, dy, x);
+    case CLD_GELU_TANH: return cld_binary_op(CLD_GELU_TANH_BACKWARD, dy, x);
+    case CLD_SILU: return cld_binary_op(CLD_SILU_BACKWARD, dy, x);
+    case CLD_LEAKY_RELU: return leaky_gradient(dy, x, p->a.d);
     case CLD_LOG: return divided(dy, x, 1);
     case CLD_SQRT: return divided(dy, y, 0.5);
     case CLD_RDIV_SCALAR: {
@@ -154,6 +166,11 @@ static const unary_rule unary_rules[] = {
     RULE(RSUB_SCALAR, "sub", 0),
     RULE(RDIV_SCALAR, "div", SAVE_X | SAVE_Y | REAL_ONLY),
     RULE(CLAMP, "clamp", SAVE_X),
+    RULE(GELU, "gelu", SAVE_X | REAL_ONLY),
+    RULE(GELU_TANH, "gelu", SAVE_X | REAL_ONLY),
+    RULE(SILU, "silu", SAVE_X | REAL_ONLY),
+    RULE(SOFTPLUS, "softplus", SAVE_X | REAL_ONLY),
+    RULE(LEAKY_RELU, "leaky_relu", SAVE_X | REAL_ONLY),
     RULE(EQ_SCALAR, "eq", BOOLEAN),
     RULE(NE_SCALAR, "ne", BOOLEAN),
     RULE(LT_SCALAR, "lt", BOOLEAN),

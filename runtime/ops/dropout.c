@@ -1,0 +1,17 @@
+/* Dropout. Its numbers are the generator's, one of f32 for each element of x, whatever x's dtype. */
+#include "runtime/ops/ops.h"
+
+cld_tensor *cld_dropout(cld_tensor *x, double p) {
+    CLD_TRY_NULL(cld_check_float("dropout", x));
+    if (!(p >= 0 && p <= 1))
+        return cld_fail_null(CLD_INVALID, "dropout: p must be a number from 0 to 1, got %g", p);
+    if (p == 0) return cld_tensor_retain(x);
+    if (p == 1) return cld_mul_scalar(x, 0);
+    CLD_AUTO cld_tensor *noise = cld_tensor_new(CLD_F32, x->a.ndim, x->a.shape, cld_device(x));
+    if (!noise) return NULL;
+    CLD_TRY_NULL(cld_uniform_(noise, 0, 1));
+    CLD_AUTO cld_tensor *kept = cld_unary_op(CLD_GE_SCALAR, noise, p, 0);
+    CLD_AUTO cld_tensor *mask = kept ? cld_cast(kept, x->a.dtype) : NULL;
+    CLD_AUTO cld_tensor *scale = mask ? cld_mul_scalar(mask, 1 / (1 - p)) : NULL;
+    return scale ? cld_mul(x, scale) : NULL;
+}
