@@ -99,7 +99,7 @@ for _, device in ipairs { "cpu", table.unpack(devices.names) } do
         wanted:sum():backward()
       end
       assert.same(rows.grad:totable(), maps.grad:permute(1, 3, 4, 2):reshape(8, 3):totable())
-      check.fails(function() maps:cross_entropy(where) end, "or %(n, classes, ...%) and %(n, ...%), got")
+      check.fails(function() maps:cross_entropy(where) end, "or %(n, classes, ...%) and %(n, ...%), or prob")
     end)
 
     it("other labels out of range stay an error", function()

@@ -67,9 +67,12 @@ end
 
 local Conv2d = modules.class "conv2d"
 
---- nn.conv2d(in_channels, out_channels, kernel, {stride = 1, padding = 0, dilation = 1, groups = 1, bias = true})
+local padding_modes = { zeros = true, reflect = true, replicate = true, circular = true }
+
+--- nn.conv2d(in_channels, out_channels, kernel, {stride = 1, padding = 0, dilation = 1, groups = 1, bias = true,
+-- padding_mode = "zeros"}): or filled from the input as nn.functional.pad does it, "reflect", "replicate", "circular".
 function Conv2d:build(input, output, kernel, options)
-  check_fields("conv2d", options, { "stride", "padding", "dilation", "groups", "bias" })
+  check_fields("conv2d", options, { "stride", "padding", "dilation", "groups", "bias", "padding_mode" })
   input, output = integer("conv2d", "in_channels", input), integer("conv2d", "out_channels", output)
   local size = pair("conv2d", "kernel", kernel)
   local groups = integer("conv2d", "groups", option("conv2d", options, "groups", 1))
@@ -86,16 +89,36 @@ function Conv2d:build(input, output, kernel, options)
     dilation = pair("conv2d", "dilation", options.dilation or 1),
     groups = groups,
   }
+  local mode = option("conv2d", options, "padding_mode", "zeros")
+  if not padding_modes[mode] then
+    raise("conv2d: padding_mode must be 'zeros', 'reflect', 'replicate' or 'circular', got %s", caller.shown(mode))
+  end
+  if mode ~= "zeros" then
+    self.padding_mode, self.unpadded = mode, {}
+    for name, value in pairs(self.settings) do self.unpadded[name] = value end
+    self.unpadded.padding = 0
+  end
 end
 
 function Conv2d:extra_repr()
   local shape, settings = self.weight.shape, self.settings
-  return ("%d -> %d, %s%s%s"):format(shape[2] * settings.groups, shape[1],
+  return ("%d -> %d, %s%s%s%s"):format(shape[2] * settings.groups, shape[1],
     shown_window({ shape[3], shape[4] }, settings, { stride = 1, padding = 0, dilation = 1 }),
+    self.padding_mode and ", " .. self.padding_mode or "",
     settings.groups > 1 and (", %d groups"):format(settings.groups) or "", self.bias and "" or ", no bias")
 end
 
-function Conv2d:forward(x) return apply("conv2d", functional.conv2d, x, self.weight, self.bias, self.settings) end
+-- The padding filled from x.
+local function conv2d_padded(x, layer)
+  local height, width = layer.settings.padding[1], layer.settings.padding[2]
+  local padded <close> = functional.pad(x, { width, width, height, height }, { mode = layer.padding_mode })
+  return functional.conv2d(padded, layer.weight, layer.bias, layer.unpadded)
+end
+
+function Conv2d:forward(x)
+  if self.padding_mode then return apply("conv2d", conv2d_padded, x, self) end
+  return apply("conv2d", functional.conv2d, x, self.weight, self.bias, self.settings)
+end
 
 -- ---- batch normalization ----------------------------------------------------
 
@@ -157,6 +180,69 @@ function BatchNorm1d:forward(x)
   return y:reshape(shape)
 end
 
+-- ---- norms of each image by itself -------------------------------------------
+
+local function check_eps(name, options)
+  local eps = option(name, options, "eps", 1e-5)
+  if eps <= 0 or eps ~= eps then raise("%s: eps must be above 0, got %s", name, caller.shown(eps)) end
+  return eps
+end
+
+local LayerNorm = modules.class "layer_norm"
+
+--- nn.layer_norm(shape, {eps = 1e-5, affine = true}): of each row over its last dimensions, which the shape names (an
+-- integer, or a table of them). Ba, Kiros and Hinton, "Layer Normalization", 2016.
+function LayerNorm:build(shape, options)
+  check_fields("layer_norm", options, { "eps", "affine" })
+  self.shape = {}
+  local listed = type(shape) == "table" and #shape > 0
+  for i = 1, listed and #shape or 1 do
+    self.shape[i] = integer("layer_norm", "shape", listed and shape[i] or shape)
+  end
+  if option("layer_norm", options, "affine", true) then
+    self.weight = parameter(create.ones(self.shape))
+    self.bias = parameter(create.zeros(self.shape))
+  end
+  self.eps = check_eps("layer_norm", options)
+end
+
+function LayerNorm:extra_repr()
+  return ("%s%s"):format(table.concat(self.shape, "x"), self.weight and "" or ", not affine")
+end
+
+function LayerNorm:forward(x)
+  return apply("layer_norm", functional.layer_norm, x, self.shape, self.weight, self.bias, { eps = self.eps })
+end
+
+local GroupNorm = modules.class "group_norm"
+
+--- nn.group_norm(groups, channels, {eps = 1e-5, affine = true}): of each image over each group of channels, so that no
+-- running statistics are needed, and no parts of a batch. Wu and He, "Group Normalization", ECCV 2018.
+function GroupNorm:build(groups, channels, options)
+  check_fields("group_norm", options, { "eps", "affine" })
+  self.groups, self.channels = integer("group_norm", "groups", groups), integer("group_norm", "channels", channels)
+  if self.channels % self.groups ~= 0 then
+    raise("group_norm: %d groups do not divide %d channels", self.groups, self.channels)
+  end
+  if option("group_norm", options, "affine", true) then
+    self.weight = parameter(create.ones(self.channels))
+    self.bias = parameter(create.zeros(self.channels))
+  end
+  self.eps = check_eps("group_norm", options)
+end
+
+function GroupNorm:extra_repr()
+  return ("%d groups of %d%s"):format(self.groups, self.channels, self.weight and "" or ", not affine")
+end
+
+function GroupNorm:forward(x)
+  local shape = create.is_tensor(x) and x.shape or {}
+  if shape[2] and shape[2] ~= self.channels then
+    raise("group_norm: expected %d channels in dimension 2, got %s", self.channels, caller.shown(x))
+  end
+  return apply("group_norm", functional.group_norm, x, self.groups, self.weight, self.bias, { eps = self.eps })
+end
+
 -- ---- linear -----------------------------------------------------------------
 
 local Linear = modules.class "linear"
@@ -214,18 +300,9 @@ end
 
 function Dropout:extra_repr() return ("%g"):format(self.p) end
 
-local function drop(x, p)
-  if p == 1 then return x:mul(0) end
-  local noise <close> = create.rand(x.shape, { device = x.device })
-  local kept <close> = noise:ge(p)
-  local mask <close> = kept:to(x.dtype)
-  local scale <close> = mask:div(1 - p)
-  return x:mul(scale)
-end
-
 function Dropout:forward(x)
   if not self.training or self.p == 0 then return x end
-  return apply("dropout", drop, x, self.p)
+  return apply("dropout", functional.dropout, x, self.p)
 end
 
 -- ---- functions as modules ---------------------------------------------------
@@ -260,21 +337,52 @@ end
 
 local AdaptiveAvgPool2d = modules.class "adaptive_avg_pool2d"
 
---- nn.adaptive_avg_pool2d(1): the mean over each map, (N, C, 1, 1).
-function AdaptiveAvgPool2d.build(_, size)
-  if size ~= 1 then
-    raise("adaptive_avg_pool2d: the only output size there is, is 1, got %s", caller.shown(size))
+--- nn.adaptive_avg_pool2d(size, or {height, width}): means over windows that share each map out evenly; of size 1 over
+-- all of it, (N, C, 1, 1).
+function AdaptiveAvgPool2d:build(size) self.size = pair("adaptive_avg_pool2d", "the output size", size) end
+
+function AdaptiveAvgPool2d:extra_repr() return shown_pair(self.size) end
+
+function AdaptiveAvgPool2d:forward(x)
+  return apply("adaptive_avg_pool2d", functional.adaptive_avg_pool2d, x, self.size)
+end
+
+local Gelu = modules.class "gelu"
+
+--- nn.gelu{approximate = "none", or "tanh"}: x times the normal distribution's share below x.
+function Gelu:build(options)
+  check_fields("gelu", options, { "approximate" })
+  self.approximate = option("gelu", options, "approximate", "none")
+  if self.approximate ~= "none" and self.approximate ~= "tanh" then
+    raise("gelu: approximate must be 'none' or 'tanh', got %s", caller.shown(self.approximate))
   end
 end
 
-function AdaptiveAvgPool2d.forward(_, x)
-  return apply("adaptive_avg_pool2d", functional.adaptive_avg_pool2d, x, 1)
+function Gelu:extra_repr() return self.approximate == "none" and "" or self.approximate end
+
+function Gelu:forward(x) return apply("gelu", functional.gelu, x, { approximate = self.approximate }) end
+
+local LeakyRelu = modules.class "leaky_relu"
+
+--- nn.leaky_relu(negative_slope = 0.01): x, times the slope below 0.
+function LeakyRelu:build(slope)
+  if slope == nil then slope = 0.01 end
+  if type(slope) ~= "number" then raise("leaky_relu: negative_slope must be a number, got %s", caller.shown(slope)) end
+  self.negative_slope = slope
 end
 
+function LeakyRelu:extra_repr() return ("%g"):format(self.negative_slope) end
+
+function LeakyRelu:forward(x) return apply("leaky_relu", functional.leaky_relu, x, self.negative_slope) end
+
 layers.conv2d, layers.batch_norm2d, layers.batch_norm1d = Conv2d, BatchNorm2d, BatchNorm1d
+layers.layer_norm, layers.group_norm = LayerNorm, GroupNorm
 layers.linear, layers.norm_linear, layers.dropout = Linear, NormLinear, Dropout
 layers.relu, layers.sigmoid, layers.tanh = stateless("relu", create.relu), stateless("sigmoid", create.sigmoid),
   stateless("tanh", create.tanh)
+layers.gelu, layers.leaky_relu = Gelu, LeakyRelu
+--- nn.silu(): x times its sigmoid
+layers.silu = stateless("silu", functional.silu)
 --- normalize: rows to unit length. flatten: (N, ...) to (N, features).
 layers.normalize = stateless("normalize", function(x) return x:normalize() end)
 layers.flatten = stateless("flatten", function(x) return x:flatten(2, -1) end)
