@@ -276,19 +276,41 @@ typedef struct where_job {
     cld_dtype value, condition;
 } where_job;
 
-#define WHERE(T) LOOP((T *)out)[i] = c[i] != 0 ? ((const T *)a)[i] : ((const T *)b)[i]
+/* Both values are read, so that the loop needs no branch. M: the condition's type. */
+#define DEFINE_WHERE(name, T, M)                                                                             \
+    CLD_SIMD static void where_##name(T *out, const M *c, const T *a, const T *b, int64_t n) {               \
+        LOOP {                                                                                               \
+            T x = a[i], y = b[i];                                                                            \
+            out[i] = c[i] != 0 ? x : y;                                                                      \
+        }                                                                                                    \
+    }
+DEFINE_WHERE(float, float, uint8_t)
+DEFINE_WHERE(double, double, uint8_t)
+DEFINE_WHERE(int, int64_t, uint8_t)
+DEFINE_WHERE(float_by_number, float, double)
+DEFINE_WHERE(double_by_number, double, double)
+DEFINE_WHERE(int_by_number, int64_t, double)
 
 static void where_body(const void *context, char *const data[], const int64_t strides[], int64_t n) {
     const where_job *j = context;
     cld_piece c_buffer, a_buffer, b_buffer, out_buffer;
-    const double *c = cld__load(CLD_COMPUTE_DOUBLE, &c_buffer, data[1], j->condition, strides[1], n);
     const void *a = cld__load(j->compute, &a_buffer, data[2], j->value, strides[2], n);
     const void *b = cld__load(j->compute, &b_buffer, data[3], j->value, strides[3], n);
     void *out = cld__store_target(j->compute, &out_buffer, data[0], j->value, strides[0]);
-    switch (j->compute) {
-    case CLD_COMPUTE_FLOAT: WHERE(float); break;
-    case CLD_COMPUTE_DOUBLE: WHERE(double); break;
-    case CLD_COMPUTE_INT: WHERE(int64_t); break;
+    if (j->condition == CLD_U8 && strides[1] == 1) {
+        const uint8_t *c = (const uint8_t *)data[1];
+        switch (j->compute) {
+        case CLD_COMPUTE_FLOAT: where_float(out, c, a, b, n); break;
+        case CLD_COMPUTE_DOUBLE: where_double(out, c, a, b, n); break;
+        case CLD_COMPUTE_INT: where_int(out, c, a, b, n); break;
+        }
+    } else {
+        const double *c = cld__load(CLD_COMPUTE_DOUBLE, &c_buffer, data[1], j->condition, strides[1], n);
+        switch (j->compute) {
+        case CLD_COMPUTE_FLOAT: where_float_by_number(out, c, a, b, n); break;
+        case CLD_COMPUTE_DOUBLE: where_double_by_number(out, c, a, b, n); break;
+        case CLD_COMPUTE_INT: where_int_by_number(out, c, a, b, n); break;
+        }
     }
     cld__store(j->compute, out, data[0], j->value, strides[0], n);
 }
