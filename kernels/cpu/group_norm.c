@@ -1,7 +1,7 @@
 /* Group norm, of which layer norm is a case. A group of an image is a line of memory; it is gone through in runs, in which
  * either the weight is one (inner > 1) or there is one for each element (inner 1).
  *
- * dweight and dbias are added up for some groups at a time, whose number goes by the sizes alone, and those sums in order. */
+ * dweight and dbias are added up over shares of the lines, whose number goes by the sizes alone, and those sums in order. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -15,6 +15,12 @@
     CLD_SIMD static double squares_##name(const T *x, int64_t n, T m) {                                      \
         CLD_LANE_SUM(T, (x[i] - m) * (x[i] - m));                                                            \
     }                                                                                                        \
+    CLD_SIMD static void scale_##name(T *y, const T *x, int64_t n, T m, T by, T plus) {                      \
+        for (int64_t i = 0; i < n; i++) y[i] = (x[i] - m) * by + plus;                                       \
+    }                                                                                                        \
+    CLD_SIMD static void scale_each_##name(T *y, const T *x, const T *w, const T *b, int64_t n, T m, T r) {  \
+        for (int64_t i = 0; i < n; i++) y[i] = (x[i] - m) * r * w[i] + b[i];                                 \
+    }                                                                                                        \
     CLD_SIMD static double dot_##name(const T *dy, const T *x, int64_t n, T m) {                             \
         CLD_LANE_SUM(T, dy[i] * (x[i] - m));                                                                 \
     }                                                                                                        \
@@ -24,12 +30,6 @@
     CLD_SIMD static double weighted_dot_##name(const T *dy, const T *w, const T *x, int64_t n, T m) {        \
         CLD_LANE_SUM(T, dy[i] * w[i] * (x[i] - m));                                                          \
     }                                                                                                        \
-    CLD_SIMD static void scale_##name(T *y, const T *x, int64_t n, T m, T by, T plus) {                      \
-        for (int64_t i = 0; i < n; i++) y[i] = (x[i] - m) * by + plus;                                       \
-    }                                                                                                        \
-    CLD_SIMD static void scale_each_##name(T *y, const T *x, const T *w, const T *b, int64_t n, T m, T r) {  \
-        for (int64_t i = 0; i < n; i++) y[i] = (x[i] - m) * r * w[i] + b[i];                                 \
-    }                                                                                                        \
     CLD_SIMD static void back_##name(T *dx, const T *dy, const T *x, int64_t n, T m, T r, T w, T a, T b) {   \
         for (int64_t i = 0; i < n; i++) dx[i] = (dy[i] * w - b - (x[i] - m) * a) * r;                        \
     }                                                                                                        \
@@ -37,11 +37,18 @@
                                           T a, T b) {                                                        \
         for (int64_t i = 0; i < n; i++) dx[i] = (dy[i] * w[i] - b - (x[i] - m) * a) * r;                     \
     }                                                                                                        \
-    CLD_SIMD static void add_each_##name(double *dw, double *db, const T *dy, const T *x, int64_t n, T m,    \
-                                         T r) {                                                              \
+    CLD_SIMD static void add_each_##name(void *dw, void *db, const T *dy, const T *x, int64_t n, T m, T r) { \
+        T *restrict to_dw = dw, *restrict to_db = db;                                                        \
         for (int64_t i = 0; i < n; i++) {                                                                    \
-            dw[i] += (double)(dy[i] * (x[i] - m) * r);                                                       \
-            db[i] += (double)dy[i];                                                                          \
+            to_dw[i] += dy[i] * (x[i] - m) * r;                                                              \
+            to_db[i] += dy[i];                                                                               \
+        }                                                                                                    \
+    }                                                                                                        \
+    static void flush_##name(double *to, void *sums, int64_t n) {                                            \
+        T *from = sums;                                                                                      \
+        for (int64_t i = 0; i < n; i++) {                                                                    \
+            to[i] += (double)from[i];                                                                        \
+            from[i] = 0;                                                                                     \
         }                                                                                                    \
     }
 
@@ -96,10 +103,14 @@ static void store(const job *j, const void *from, int64_t line, int64_t at, int6
     cld__store(j->compute, from, address(j, j->out, line, at), j->out->dtype, 1, n);
 }
 
+/* Bytes of the compute type. */
+static int64_t size_of(const job *j) {
+    return (int64_t)(j->compute == CLD_COMPUTE_FLOAT ? sizeof(float) : sizeof(double));
+}
+
 /* Where the vector has what belongs to a channel of a line's group; its value there. */
 static const void *vector_at(const job *j, const char *vector, int64_t line, int64_t channel) {
-    size_t size = j->compute == CLD_COMPUTE_FLOAT ? sizeof(float) : sizeof(double);
-    return vector + (line % j->groups * j->channels + channel) * (int64_t)size;
+    return vector + (line % j->groups * j->channels + channel) * size_of(j);
 }
 
 static double vector_value(const job *j, const char *vector, int64_t line, int64_t channel) {
@@ -186,26 +197,37 @@ cld_status cld__group_norm(const cld_array *y, const cld_array *mean, const cld_
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
-/* dw and db, of all channels, or NULL: sums that the line adds to. */
-static void backward_line(const job *j, double m, double r, double *dw, double *db, int64_t line) {
+/* What a share of the lines adds to dweight and dbias, of all channels: in double, and where a channel has one element of a
+ * line, for FEW lines at a time in the compute type. NULL where nobody asks. */
+typedef struct share {
+    double *dw, *db;
+    char *few_dw, *few_db;
+} share;
+
+enum { MOST_SHARES = 64, FEW = 64 };
+
+static void backward_line(const job *j, double m, double r, const share *s, int64_t line) {
     cld_piece in, in_dy, out;
     cld_compute c = j->compute;
     int64_t first = line % j->groups * j->channels;
     double dot = 0, sum = 0; /* of g (x - m) and of g = dy w */
     EACH_RUN(k, j) {
         const void *x = load(j, &in, j->x, line, k.at, k.n), *dy = load(j, &in_dy, j->dy, line, k.at, k.n);
+        int64_t channel = first + k.channel;
         if (j->inner == 1) {
             const void *w = vector_at(j, j->weight, line, k.channel);
             dot += CALL(c, weighted_dot, dy, w, x, k.n, m);
             sum += CALL(c, weighted, dy, w, k.n);
-            if (dw) CALL(c, add_each, dw + first + k.channel, db + first + k.channel, dy, x, k.n, m, r);
+            if (s->dw)
+                CALL(c, add_each, s->few_dw + channel * size_of(j), s->few_db + channel * size_of(j), dy, x,
+                     k.n, m, r);
         } else {
             double w = vector_value(j, j->weight, line, k.channel);
             double run_dot = CALL(c, dot, dy, x, k.n, m), run_sum = CALL(c, sum, dy, k.n);
             dot += w * run_dot;
             sum += w * run_sum;
-            if (dw) dw[first + k.channel] += run_dot * r;
-            if (dw) db[first + k.channel] += run_sum;
+            if (s->dw) s->dw[channel] += run_dot * r;
+            if (s->dw) s->db[channel] += run_sum;
         }
     }
     if (!j->out) return;
@@ -221,37 +243,54 @@ static void backward_line(const job *j, double m, double r, double *dw, double *
     }
 }
 
-enum { MOST_SHARES = 64 }; /* into which the lines are cut, each with sums of its own */
+static void backward_share(const job *j, const cld_array *mean, const cld_array *invstd, const share *s,
+                           int64_t begin, int64_t end) {
+    int64_t channels = j->groups * j->channels;
+    for (int64_t line = begin; line < end; line++) {
+        backward_line(j, value_of(mean, line), value_of(invstd, line), s, line);
+        if (!s->dw || j->inner != 1 || ((line - begin) % FEW != FEW - 1 && line != end - 1)) continue;
+        CALL(j->compute, flush, s->dw, s->few_dw, channels);
+        CALL(j->compute, flush, s->db, s->few_db, channels);
+    }
+}
+
+/* The sums of all shares, in order. */
+static void add_shares(const cld_array *vector, const double *sums, int64_t shares, int64_t apart) {
+    for (int64_t i = 0; i < vector->shape[0]; i++) {
+        double sum = 0;
+        for (int64_t k = 0; k < shares; k++) sum += sums[k * apart + i];
+        set_value(vector, i, sum);
+    }
+}
 
 cld_status cld__group_norm_backward(const cld_array *dx, const cld_array *dweight, const cld_array *dbias,
                                     const cld_array *dy, const cld_array *x, const cld_array *weight,
                                     const cld_array *mean, const cld_array *invstd) {
     job j = job_of(dx, x, mean);
     j.dy = dy;
-    int64_t lines = j.images * j.groups, channels = x->shape[1];
-    int64_t shares = lines < MOST_SHARES ? lines : MOST_SHARES, sums = dweight ? 2 * shares * channels : 0;
-    size_t vector = (size_t)channels * sizeof(double), bytes = vector + (size_t)sums * sizeof(double);
+    int64_t lines = j.images * j.groups, channels = x->shape[1], apart = 4 * channels;
+    int64_t shares = lines < MOST_SHARES ? lines : MOST_SHARES;
+    size_t vector = (size_t)channels * sizeof(double),
+           sums = dweight ? (size_t)(shares * apart) * sizeof(double) : 0;
     void *workspace;
-    CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
+    CLD_TRY(cld_cpu_memory.allocate(&workspace, vector + sums));
     j.weight = workspace;
     read_vector(&j, j.weight, weight, 1);
     double *partial = dweight ? (double *)(j.weight + vector) : NULL;
-    if (partial) memset(partial, 0, (size_t)sums * sizeof(double));
+    if (partial) memset(partial, 0, sums);
 #pragma omp parallel for schedule(static) if (cld_numel(x) >= CLD_PARALLEL_MIN)
-    for (int64_t share = 0; share < shares; share++) {
-        double *dw = partial ? partial + 2 * share * channels : NULL, *db = dw ? dw + channels : NULL;
-        for (int64_t line = lines * share / shares; line < lines * (share + 1) / shares; line++)
-            backward_line(&j, value_of(mean, line), value_of(invstd, line), dw, db, line);
-    }
-    for (int64_t i = 0; partial && i < channels; i++) {
-        double dw = 0, db = 0;
-        for (int64_t share = 0; share < shares; share++) {
-            dw += partial[2 * share * channels + i];
-            db += partial[(2 * share + 1) * channels + i];
+    for (int64_t k = 0; k < shares; k++) {
+        share s = {0};
+        if (partial) {
+            s.dw = partial + k * apart;
+            s.db = s.dw + channels;
+            s.few_dw = (char *)(s.db + channels);
+            s.few_db = (char *)(s.db + 2 * channels);
         }
-        set_value(dweight, i, dw);
-        set_value(dbias, i, db);
+        backward_share(&j, mean, invstd, &s, lines * k / shares, lines * (k + 1) / shares);
     }
-    cld_cpu_memory.release(workspace, bytes);
+    if (partial) add_shares(dweight, partial, shares, apart);
+    if (partial) add_shares(dbias, partial + channels, shares, apart);
+    cld_cpu_memory.release(workspace, vector + sums);
     return CLD_OK;
 }
