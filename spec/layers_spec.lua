@@ -116,6 +116,15 @@ describe("functions as layers", function()
     check.close(nn.group_norm(2, 4, { eps = 0.1 })(x), f.group_norm(x, 2, nil, nil, { eps = 0.1 }))
   end)
 
+  it("a convolution that pads from its input says in its own name what does not fit", function()
+    local function conv(padding) return nn.conv2d(3, 4, 3, { padding = padding, padding_mode = "reflect" }) end
+    fails(function() conv(5)(cld.ones(1, 3, 4, 4)) end, "conv2d: padding_mode 'reflect' adds at most 3 to each end of")
+    fails(function() conv(1)(cld.ones(3, 4)) end, "conv2d: expected a 4%-d input %(N, C, H, W%), got f32%[3, 4%]")
+    fails(function() conv(1)(cld.ones(1, 2, 4, 4)) end, "conv2d: input f32%[1, 2, 4, 4%] has 2 channels")
+    local layer, x = conv(1), cld.randn(1, 3, 5, 5)
+    check.close(layer:clone()(x), layer(x))
+  end)
+
   it("norms of each image have weights that are trained, or none", function()
     for _, layer in ipairs { nn.layer_norm(3), nn.group_norm(2, 4) } do
       local y = layer(cld.randn(2, 4, 5, 3))

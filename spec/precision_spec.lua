@@ -148,6 +148,26 @@ describe("precision", function()
         end
       end)
 
+      it("has losses of two tensors give f32, and norms of each image 16 bits", function()
+        local x, t = leaf_of("x", { 3, 4 }, dtype), leaf_of("t", { 3, 4 }, dtype)
+        local share = t:detach():float():softmax(2):to(dtype)
+        for name, f in pairs {
+          mse_loss = function(a) return nn.mse_loss(a, share:to(a.dtype)) end,
+          bce_with_logits = function(a) return nn.bce_with_logits(a, share:to(a.dtype)) end,
+          kl_div = function(a) return nn.kl_div(a, share:to(a.dtype), { reduction = "sum" }) end,
+          cosine_similarity = function(a) return nn.cosine_similarity(a, share:to(a.dtype)) end,
+          cross_entropy = function(a) return nn.cross_entropy(a, share:to(a.dtype)) end,
+        } do
+          local y = with(half.precision, function() return f(x) end)
+          assert.equal("f32", y.dtype, name)
+          check.close(y:detach():cpu(), f(x:detach():to "f32"):cpu(), { atol = 1e-2, rtol = 1e-2 })
+          y:sum():backward()
+          assert.equal(dtype, x.grad.dtype)
+        end
+        assert.equal(dtype, with(half.precision, function() return nn.layer_norm(x, 4) end).dtype)
+        assert.equal(dtype, with(half.precision, function() return nn.group_norm(x, 2) end).dtype)
+      end)
+
       it("has linear round the weight as its input is, and give f32", function()
         for _, given in ipairs { "f32", dtype } do
           local x, w, b = leaf_of("x", { 2, 5, 12 }, given), leaf_of("w", { 7, 12 }), leaf_of("b", { 7 })

@@ -108,11 +108,18 @@ function Conv2d:extra_repr()
     settings.groups > 1 and (", %d groups"):format(settings.groups) or "", self.bias and "" or ", no bias")
 end
 
--- The padding filled from x.
+-- The padding filled from x; conv2d itself says what is wrong with an x that it cannot take.
 local function conv2d_padded(x, layer)
-  local height, width = layer.settings.padding[1], layer.settings.padding[2]
-  local padded <close> = functional.pad(x, { width, width, height, height }, { mode = layer.padding_mode })
-  return functional.conv2d(padded, layer.weight, layer.bias, layer.unpadded)
+  local shape, settings, weight = x.shape, layer.settings, layer.weight
+  if #shape ~= 4 or shape[2] ~= weight.shape[2] * settings.groups then
+    return functional.conv2d(x, weight, layer.bias, settings)
+  end
+  local height, width = settings.padding[1], settings.padding[2]
+  local ok, padded = pcall(functional.pad, x, { width, width, height, height }, { mode = layer.padding_mode })
+  if not ok then error(tostring(padded):gsub("pad: mode", "conv2d: padding_mode"), 0) end
+  local y = functional.conv2d(padded, weight, layer.bias, layer.unpadded)
+  padded:close()
+  return y
 end
 
 function Conv2d:forward(x)
