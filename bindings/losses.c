@@ -55,6 +55,15 @@ static int enqueue(lua_State *L) {
     return 0;
 }
 
+/* nt_xent(z1, z2, temperature) */
+static int nt_xent(lua_State *L) {
+    cld_tensor *z1 = cldL_check_tensor(L, 1), *z2 = cldL_check_tensor(L, 2);
+    double temperature = luaL_checknumber(L, 3);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_nt_xent(z1, z2, temperature);
+    return cldL_result(L, *out);
+}
+
 /* kmeans(x, k, iterations) -> labels, centroids */
 static int kmeans(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -125,6 +134,7 @@ int cldL_open_losses(lua_State *L) {
         {"sample_negatives", sample_negatives},
         {"queue_loss", queue_loss},
         {"enqueue", enqueue},
+        {"nt_xent", nt_xent},
         {"kmeans", kmeans},
         {"normalized_cuts", normalized_cuts},
         {"cld", cross_level},

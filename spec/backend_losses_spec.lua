@@ -76,6 +76,45 @@ devices.each("bank_softmax, queue_softmax", function(device)
   end)
 end)
 
+devices.each("nt_xent, byol", function(device)
+  for dtype, limits in pairs(close) do
+    it("with gradients, " .. dtype, function()
+      for _, shape in ipairs { { 2, 1 }, { 5, 33 }, { 70, 8 }, { 160, 16 } } do
+        local inputs = {}
+        for i, name in ipairs { "a", "b", "c", "d" } do inputs[i] = formula.uniform(name, shape, dtype) end
+        devices.same(device, function(a, b) return functional.nt_xent(a, b, 0.2) end, { inputs[1], inputs[2] },
+          with(limits, { gradients = true }))
+        devices.same(device, function(a, b)
+          return cld.losses.byol(a, b, inputs[3]:to(a.device), inputs[4]:to(a.device), 4)
+        end, { inputs[1], inputs[2] }, with(limits, { gradients = true }))
+      end
+    end)
+  end
+
+  it("of a row that is zero, and without a number", function()
+    local x = formula.uniform("x", { 4, 3 }, "f32")
+    x[2] = 0
+    local nan = x:clone()
+    nan[{ 3, 1 }] = 0 / 0
+    for _, rows in ipairs { x, nan } do
+      devices.same(device, function(a, b)
+        return functional.nt_xent(a, b, 0.2), cld.losses.byol(a, b, b, a)
+      end, { rows, formula.uniform("y", { 4, 3 }, "f32") }, close.f32)
+    end
+  end)
+
+  it("wait for nothing", function()
+    local a, b = formula.uniform("a", { 6, 4 }, "f32"):to(device), formula.uniform("b", { 6, 4 }, "f32"):to(device)
+    a:requires_grad_()
+    cld.cuda.forbid_waiting(true)
+    local ok, message = pcall(function()
+      (cld.losses.nt_xent(a, b, 0.5) + cld.losses.byol(a, b, b, b)):backward()
+    end)
+    cld.cuda.forbid_waiting(false)
+    assert(ok, message)
+  end)
+end)
+
 devices.each("the bank's update", function(device)
   for dtype, limits in pairs(close) do
     it("of rows that come twice and of none that is not zero, " .. dtype, function()

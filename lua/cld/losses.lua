@@ -5,6 +5,7 @@
 --   loss:backward()                                   -- then the rows `index` of bank.memory are updated
 --
 -- Everything a bank or a queue knows is in its state_dict.
+local byol = require "cld.losses.byol"
 local caller = require "cld.caller"
 local core = require "cld.core"
 local state = require "cld.state"
@@ -28,6 +29,16 @@ local losses = {
   -- them all), and the other centroids are zero vectors, whose logits are 0: cross-view discrimination of the rows
   -- inside their block.
   cld = functional.cld,
+
+  --- byol(p1 (n, dim), p2, t1, t2[, scale = 1]) -> scale / 2 ((1 - cos(p1, t2)) + (1 - cos(p2, t1))), the mean over the
+  -- n images (Grill et al., 2020): the predictions of two views, each against the target's projection of the other
+  -- view. The gradient flows to p1 and p2 only. scale 4 is the published sum of two squared distances.
+  byol = byol,
+
+  --- nt_xent(z1 (n, dim), z2 (n, dim), temperature) -> SimCLR's loss of two views of n images, not normalised (Chen et
+  -- al., ICML 2020, equation 1): each of the 2 n rows is to find the other view of its image among the 2 n - 1 other
+  -- rows, the mean over all of the cross entropy of their cosines / temperature. The gradient flows to both.
+  nt_xent = functional.nt_xent,
 }
 
 local function integer(what, options, name, least, default)

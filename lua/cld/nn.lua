@@ -16,13 +16,14 @@ local module = require "cld.nn.module"
 local layers = require "cld.nn.layers"
 local containers = require "cld.nn.containers"
 local parts = require "cld.nn.parts"
+local projector = require "cld.nn.projector"
 local scope = require "cld.nn.scope"
 require "cld.nn.tree"
 require "cld.nn.shown"
 
 local nn = {
   module = module.class, parameter = module.parameter, buffer = module.buffer, is_module = module.is_module,
-  sequential = containers.sequential, module_list = containers.module_list,
+  sequential = containers.sequential, module_list = containers.module_list, projector = projector,
   functional = core.nn,
   transient = scope.transient, scope = scope.run, chain = scope.chain,
   parts = parts.current, with_parts = parts.with, blocks = parts.blocks, each = parts.each, shuffled = parts.shuffled,

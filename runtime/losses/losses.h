@@ -1,4 +1,4 @@
-/* Losses that keep something beside the network, the clustering they need, and the nearest-neighbour score.
+/* Losses that keep something beside the network or need kernels, the clustering, and the nearest-neighbour score.
  *
  * The state (a bank, a queue) is an ordinary tensor that the caller owns and passes in: these functions hold
  * none. Features are rows, f32 or f64; index and labels i64, 0-based. A loss is a 0-d tensor on the tape, the
@@ -38,6 +38,12 @@ cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue
  * looked at: one that is not finite makes every loss NaN until its row is replaced, so keys of a step that was skipped
  * for its loss do not belong here. */
 cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys, cld_tensor *condition);
+
+/* ---- nt_xent.c: SimCLR (Chen et al., ICML 2020) ---- */
+
+/* Equation 1: z1, z2 (n, dim) are two views of n images. Each of the 2 n rows is to find the other view of its image among
+ * the 2 n - 1 other rows: the mean over all rows of the cross entropy of their cosines / T. The gradient flows to both. */
+cld_tensor *cld_nt_xent(cld_tensor *z1, cld_tensor *z2, double temperature);
 
 /* ---- kmeans.c ---- */
 

@@ -1,0 +1,25 @@
+--- The projector, and the predictor, of BYOL and SimCLR.
+local caller = require "cld.caller"
+local containers = require "cld.nn.containers"
+local layers = require "cld.nn.layers"
+local modules = require "cld.nn.module"
+local scope = require "cld.nn.scope"
+
+local Projector = modules.class "projector"
+
+--- nn.projector(input, hidden, output): (N, input) to (N, output), two layers with a norm between them: Linear without
+-- bias, batch norm, relu, Linear with bias (BYOL: Grill et al., 2020; SimCLR: Chen et al., 2020). The parameters are
+-- `layers.0.weight`, `layers.1.weight`, `layers.1.bias`, `layers.3.weight`, `layers.3.bias`. Training needs at least
+-- two rows; where a batch has parts (nn/parts.lua), in each.
+function Projector:build(input, hidden, output)
+  input, hidden = caller.integer("projector", "input", input), caller.integer("projector", "hidden", hidden)
+  output = caller.integer("projector", "output", output)
+  self.layers = containers.sequential(layers.linear(input, hidden, { bias = false }), layers.batch_norm1d(hidden),
+    layers.relu(), layers.linear(hidden, output))
+end
+
+function Projector:forward(x) return self.layers(x) end
+
+scope.transient(Projector)
+
+return Projector
