@@ -191,11 +191,16 @@ describe("models.description", function()
   it("has all settings", function()
     assert.same({
       constructor = "resnet18",
-      settings = { head = "linear", dim = 128, branches = { "instance", "group" }, width = 2, small = false },
+      settings = {
+        head = "linear", dim = 128, branches = { "instance", "group" }, projector = false, width = 2, small = false,
+      },
     }, models.description(models.resnet18 { head = "linear", width = 2 }))
     assert.same({
       constructor = "resnet18_cifar",
-      settings = { stem = "cifar", low_dim = 4, width = 2, norm_linear = false, pool_window = { 3, 3 } },
+      settings = {
+        stem = "cifar", low_dim = 4, branches = { "instance", "group" }, projector = false, width = 2,
+        norm_linear = false, pool_window = { 3, 3 },
+      },
     }, models.description(models.resnet18_cifar { low_dim = 4, width = 2.0, pool_window = { 3, 3 } }))
   end)
 

@@ -12,11 +12,13 @@
 --             then the pooled features
 --   dim       dimension of each branch's features (128)
 --   branches  { "instance", "group" } or one of them; net(images) gives their features in this order
+--   projector {hidden =, dim =}: the instance branch is an nn.projector of these widths (BYOL, SimCLR) (false)
 --   width     channels of the stem (64); all others are proportional
 --   small     for small images: a 3x3 stem of stride 1 without max-pool, so that maps keep their size (false)
 --
 -- resnet18_cifar, 34, 50 (models/cifar.lua): the published CIFAR encoder with its names and rows of unit length.
--- Settings: stem = "cifar" or "imagenet", low_dim = 128, width = 64, norm_linear = false, pool_window = false.
+-- Settings: stem = "cifar" or "imagenet", low_dim = 128, width = 64, norm_linear = false, pool_window = false, and
+-- branches and projector as above; a projector's rows are not normalised.
 --
 -- A network knows how it was made: cld.models.build(cld.models.description(net)) is another of the same names and
 -- shapes.
@@ -119,9 +121,15 @@ function models.build(description)
   return constructor(description.settings)
 end
 
---- from_options(opt): the CIFAR encoder that a recipe's options ask for: arch, width, low_dim and norm_linear, of
--- cld.options.encoder; and where declared (cld.options.images) size, stem and pool. Without them the stem is CIFAR's.
-function models.from_options(opt) return models.constructors[opt.arch .. "_cifar"](cifar.settings_of(opt)) end
+--- from_options(opt[, {branches =, projector =}]): the CIFAR encoder that a recipe's options ask for: arch, width,
+-- low_dim and norm_linear, of cld.options.encoder; and where declared (cld.options.images) size, stem and pool. Without
+-- them the stem is CIFAR's. Settings that no option says are given beside them.
+function models.from_options(opt, given)
+  caller.check_fields("models.from_options", given, { "branches", "projector" })
+  local settings = cifar.settings_of(opt)
+  for name, value in pairs(given or {}) do settings[name] = value end
+  return models.constructors[opt.arch .. "_cifar"](settings)
+end
 
 --- load(path[, {models_file =, object = "net"}]) -> a net and what is known of it, of a checkpoint of any recipe (or
 -- its run's folder), or of a file that others published: .pth, .pt, .pth.tar, .t7, .safetensors. The network is the

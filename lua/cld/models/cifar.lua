@@ -2,6 +2,7 @@
 -- but for names and initialisation: `shortcut.0` for `downsample.0`, heads `linear` and `groupDis.0`, and both features
 -- have unit length. With the stem "imagenet" the same encoder takes larger images.
 local caller = require "cld.caller"
+local heads = require "cld.models.heads"
 local nn = require "cld.nn"
 local resnet = require "cld.models.resnet"
 local user_error = require "cld.user_error"
@@ -14,23 +15,45 @@ local Encoder = nn.module("cifar_resnet", resnet.trunk)
 function Encoder:build(kind, settings)
   local small, head = settings.stem == "cifar", settings.norm_linear and nn.norm_linear or nn.linear
   resnet.trunk.build(self, kind, { width = settings.width, small = small, shortcut = "shortcut" })
-  self.linear = head(self.feature_width, settings.low_dim)
-  self.groupDis = nn.sequential(head(self.feature_width, settings.low_dim), nn.normalize())
+  self.branches = settings.branches
+  for _, branch in ipairs(settings.branches) do
+    if branch == "group" then
+      self.groupDis = nn.sequential(head(self.feature_width, settings.low_dim), nn.normalize())
+    elseif settings.projector then
+      self.projector = nn.projector(self.feature_width, settings.projector.hidden, settings.projector.dim)
+    else
+      self.linear = head(self.feature_width, settings.low_dim)
+    end
+  end
   self.pool_window = settings.pool_window
   if not small then resnet.draw_convolutions(self) end
 end
 
---- net:heads(features (N, F)) -> the instance and the group features, (N, low_dim) each, rows of unit length.
-function Encoder:heads(features) return self.linear(features):normalize(), self.groupDis(features) end
+function Encoder:branch(name, features)
+  if name == "group" then return self.groupDis(features) end
+  return self.projector and self.projector(features) or self.linear(features):normalize()
+end
+
+--- net:heads(features (N, F)) -> the instance and the group features, (N, low_dim) each, rows of unit length, in the
+-- order of `branches`. A projector's rows are of its own dimension, and not normalised.
+function Encoder:heads(features)
+  local first, second = self.branches[1], self.branches[2]
+  if not second then return self:branch(first, features) end
+  return self:branch(first, features), self:branch(second, features)
+end
 
 function Encoder:forward(x) return self:heads(self:features(x)) end
 
 nn.transient(Encoder)
 
---- The settings, with their defaults. norm_linear makes the heads NormLinear layers. The maps are pooled as a whole, or
--- with pool_window (an integer or {height, width}) over the one window of this size that fits, which is the top-left
--- corner: the published code pools 7 of the 12 rows and columns that 96-pixel images come to.
-cifar.defaults = { stem = "cifar", low_dim = 128, width = 64, norm_linear = false, pool_window = false }
+--- The settings, with their defaults. norm_linear makes the heads NormLinear layers; projector = {hidden =, dim =}
+-- makes the instance branch an nn.projector (BYOL, SimCLR). The maps are pooled as a whole, or with pool_window (an
+-- integer or {height, width}) over the one window of this size that fits, which is the top-left corner: the published
+-- code pools 7 of the 12 rows and columns that 96-pixel images come to.
+cifar.defaults = {
+  stem = "cifar", low_dim = 128, branches = { "instance", "group" }, projector = false, width = 64, norm_linear = false,
+  pool_window = false,
+}
 
 cifar.kinds = {}
 for _, entry in ipairs(resnet.kinds) do
@@ -41,6 +64,7 @@ for _, entry in ipairs(resnet.kinds) do
 end
 
 function cifar.check(name, _, settings)
+  heads.check_branches(name, settings.branches, settings.projector)
   for _, key in ipairs { "low_dim", "width" } do settings[key] = caller.integer(name, key, settings[key]) end
   if settings.stem ~= "cifar" and settings.stem ~= "imagenet" then
     caller.raise("%s: stem is %s; expected 'cifar' or 'imagenet'", name, caller.shown(settings.stem))

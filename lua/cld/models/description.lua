@@ -73,6 +73,9 @@ function description.text(how)
     if type(value) ~= "table" then return type(value) == "string" and ("'%s'"):format(value) or tostring(value) end
     local words = {}
     for i, item in ipairs(value) do words[i] = shown(item) end
+    for _, name in ipairs(#words == 0 and sorted_keys(value) or {}) do
+      words[#words + 1] = ("%s = %s"):format(name, shown(value[name]))
+    end
     return "{ " .. table.concat(words, ", ") .. " }"
   end
   local words = {}

@@ -1,7 +1,7 @@
 --- The heads of an encoder: what makes the branches' features of the pooled ones. One entry for each kind:
 --
---   build(net, F, {dim, branches})    assigns the layers to the net, under the published names
---   forward(net, features (N, F))     -> the features (N, dim) of each of net.branches, not normalised
+--   build(net, F, {dim, branches})               assigns the layers to the net, under the published names
+--   forward(net, features (N, F), branches)      -> the features (N, dim) of each branch, not normalised
 --
 -- A head keeps nothing of the net that it was built for, so that clones and moved nets run their own layers.
 --
@@ -12,6 +12,9 @@
 --
 -- mlp: the hidden layer fc.0 is F x F with bias (MoCo v2, Chen et al. 2020), and both branches stand on it (CLD, Wang
 -- et al. 2021). norm_ makes the last layers NormLinear; fc.0 is a Linear in both.
+--
+-- With settings.projector = {hidden =, dim =} the instance branch is `projector`, an nn.projector on the pooled
+-- features (BYOL, SimCLR), and the group branch what the kind makes it alone.
 local caller = require "cld.caller"
 local nn = require "cld.nn"
 local sorted_keys = require "cld.sorted_keys"
@@ -26,9 +29,9 @@ local function wants(branches, wanted)
   return false
 end
 
--- What the layers of {branch = layer} make of x, in the order of net.branches.
-local function apply(net, layers, x)
-  local first, second = net.branches[1], net.branches[2]
+-- What the layers of {branch = layer} make of x, in the order of the branches.
+local function apply(branches, layers, x)
+  local first, second = branches[1], branches[2]
   if not second then return layers[first](x) end
   return layers[first](x), layers[second](x)
 end
@@ -39,7 +42,9 @@ local function linear(last)
       if wants(settings.branches, "instance") then net.fc = last(F, settings.dim) end
       if wants(settings.branches, "group") then net.groupDis = last(F, settings.dim) end
     end,
-    forward = function(net, features) return apply(net, { instance = net.fc, group = net.groupDis }, features) end,
+    forward = function(net, features, branches)
+      return apply(branches, { instance = net.fc, group = net.groupDis }, features)
+    end,
   }
 end
 
@@ -54,10 +59,10 @@ local function mlp(last)
       if wants(settings.branches, "instance") then net.instDis = last(F, settings.dim) end
       net.groupDis = last(F, settings.dim)
     end,
-    forward = function(net, features)
+    forward = function(net, features, branches)
       local hidden = net.fc(features)
       if not net.groupDis then return hidden end
-      return apply(net, { instance = net.instDis, group = net.groupDis }, hidden)
+      return apply(branches, { instance = net.instDis, group = net.groupDis }, hidden)
     end,
   }
 end
@@ -66,10 +71,34 @@ local kinds = {
   linear = linear(nn.linear), norm_linear = linear(nn.norm_linear),
   mlp = mlp(nn.linear), norm_mlp = mlp(nn.norm_linear),
 }
-for kind, head in pairs(kinds) do heads[kind] = head end
 
 --- The kinds' names.
 heads.names = sorted_keys(kinds)
+
+local GROUP = { "group" }
+
+--- build(net, F, {head, dim, branches, projector}): the layers of all branches.
+function heads.build(net, F, settings)
+  local branches = settings.branches
+  if settings.projector then
+    if wants(branches, "instance") then
+      net.projector = nn.projector(F, settings.projector.hidden, settings.projector.dim)
+    end
+    if not wants(branches, "group") then return end
+    branches = GROUP
+  end
+  kinds[settings.head].build(net, F, { dim = settings.dim, branches = branches })
+end
+
+--- forward(net, features (N, F)) -> the features of net.branches, by the head of the kind net.head.
+function heads.forward(net, features)
+  local kind, branches = kinds[net.head], net.branches
+  if not net.projector then return kind.forward(net, features, branches) end
+  if #branches == 1 then return net.projector(features) end
+  local instance, group = net.projector(features), kind.forward(net, features, GROUP)
+  if branches[1] == "group" then return group, instance end
+  return instance, group
+end
 
 local function check_branches(name, branches)
   local expected = "branches must be { 'instance', 'group' } or one of them"
@@ -86,10 +115,28 @@ local function check_branches(name, branches)
   end
 end
 
---- check(name, settings) raises unless settings.head is a kind or false, and settings.branches names branches.
+--- check_branches(name, branches, projector) raises unless they are branches, and the projector, if there is one, a
+-- table of two widths.
+function heads.check_branches(name, branches, projector)
+  check_branches(name, branches)
+  if projector == false then return end
+  if type(projector) ~= "table" then
+    caller.raise("%s: projector is %s; expected {hidden =, dim =} or false", name, caller.shown(projector))
+  end
+  caller.require_fields(name .. ": projector", projector, { "hidden", "dim" })
+  for _, field in ipairs { "hidden", "dim" } do
+    projector[field] = caller.integer(name .. ": projector", field, projector[field])
+  end
+end
+
+--- check(name, settings) raises unless settings.head is a kind or false, and the branches and the projector are right.
 function heads.check(name, settings)
-  check_branches(name, settings.branches)
+  heads.check_branches(name, settings.branches, settings.projector)
   local head = settings.head
+  if head == false and settings.projector then
+    caller.raise("%s: a projector is the instance branch of a head, and head is false; expected %s", name,
+      table.concat(heads.names, ", "))
+  end
   if head == false or type(head) == "string" and kinds[head] then return end
   caller.raise("%s: head is %s; expected %s or false%s", name, caller.shown(head), table.concat(heads.names, ", "),
     type(head) == "string" and user_error.hint(head, heads.names) or "")

@@ -166,7 +166,7 @@ function ResNet:build(kind, settings)
   Trunk.build(self, kind, settings)
   resnet.draw_convolutions(self)
   self.head, self.branches = settings.head, settings.branches
-  if self.head then heads[self.head].build(self, self.feature_width, settings) end
+  if self.head then heads.build(self, self.feature_width, settings) end
 end
 
 function ResNet:extra_repr()
@@ -178,7 +178,7 @@ end
 -- Without heads: the features.
 function ResNet:heads(features)
   if not self.head then return features end
-  return heads[self.head].forward(self, features)
+  return heads.forward(self, features)
 end
 
 function ResNet:forward(x) return self:heads(self:features(x)) end
@@ -215,7 +215,9 @@ resnet.kinds = {
 }
 
 --- The settings of each, with their defaults.
-resnet.defaults = { head = "mlp", dim = 128, branches = { "instance", "group" }, width = 64, small = false }
+resnet.defaults = {
+  head = "mlp", dim = 128, branches = { "instance", "group" }, projector = false, width = 64, small = false,
+}
 
 -- Below this width a group of the 3x3 convolutions would have no channel.
 local function least_width(kind)
@@ -245,7 +247,7 @@ function resnet.check(name, kind, settings)
   end
   check_width(name, kind, settings.width)
   heads.check(name, settings)
-  if not settings.head then settings.dim, settings.branches = nil, nil end
+  if not settings.head then settings.dim, settings.branches, settings.projector = nil, nil, nil end
 end
 
 --- net(images) -> the branches' features, or with head = false the pooled ones.
