@@ -64,6 +64,23 @@ describe("the rule of", function()
   end
 
   for _, device in ipairs(everywhere) do
+    for dtype, tolerance in pairs { f64 = { rtol = 1e-12 }, f32 = { rtol = 1e-6, atol = 1e-6 } } do
+      it(("lars takes 90 steps of BYOL's rates as DeepMind's does, %s on %s"):format(dtype, device), function()
+        local all = cld.load "spec/fixtures/byol.safetensors"
+        local function tensor(name, step) return (step and all[name][step] or all[name]):to(dtype):to(device) end
+        local w, b = tensor "lars.w0":requires_grad_(), tensor "lars.b0":requires_grad_()
+        local optimizer = cld.optim.from_options({ w, b }, {
+          optimizer = "lars", lars_eta = 1e-3, momentum = 0.9, weight_decay = 1.5e-6,
+        })
+        for step = 1, 90 do
+          w.grad, b.grad = tensor("lars.gw", step), tensor("lars.gb", step)
+          optimizer:step { lr = all.rates[step]:item() }
+        end
+        check.close(w:detach(), all["lars.w"][90], tolerance)
+        check.close(b:detach(), all["lars.b"][90], tolerance)
+      end)
+    end
+
     it("lars takes the gradient as it is where a norm is 0, on " .. device, function()
       local function on(...) return cld.tensor(...):to(device):requires_grad_() end
       local zero, still = on { 0, 0 }, on { 3, 4 }

@@ -92,7 +92,7 @@ local common = {
   "--seed <integer> (at least 0; default: 1)",
   "--threads <integer> (at least 0; default: 0)",
   "--warmup-epochs <integer> (at least 0; default: 5)",
-  "--warmup-factor <integer> (at least 1; default: 100)",
+  "--warmup-factor <integer> (at least 0; default: 100)",
   "--width <integer> (from 1 to 4096; default: 64)",
   "--winograd (default: yes; --no-winograd turns it off)",
   "--workers <integer> (from 0 to 256; default: 1)",

@@ -30,6 +30,21 @@ describe("schedule", function()
     assert.equal(2, cld.schedule.warmup_cosine(given)(0))
   end)
 
+  it("has BYOL's rate, from 0, and momentum, up to 1, as DeepMind's code has them", function()
+    local fixture = cld.load "spec/fixtures/byol.safetensors"
+    local lr = cld.schedule.from_options({
+      lr = 0.3, lr_at = 256, batch_size = 4096, epochs = 9, schedule = "cosine", warmup_epochs = 2, warmup_factor = 0,
+      lr_min = 0,
+    }, 10)
+    local tau = cld.schedule.byol_tau { base = 0.996, steps = 90 }
+    for step = 0, 90 do
+      check.close(lr(step), fixture.rates[step + 1]:item(), { atol = 1e-14, rtol = 1e-13 })
+      check.close(tau(step), fixture.taus[step + 1]:item(), { atol = 0, rtol = 1e-14 })
+    end
+    assert.same({ 0, 0.996, 1, 1 }, { lr(0), tau(0), tau(90), tau(1000) })
+    check.fails(function() tau(-1) end, "schedule.byol_tau: .* counted from 0; got %-1")
+  end)
+
   it("lasts when the training ends within the warm-up", function()
     local lr = cld.schedule.warmup_cosine { base = 1, steps_per_epoch = 10, epochs = 2, warmup_epochs = 5 }
     check.close(lr(19), (99 * 19 / 50 + 1) / 100, { rtol = 1e-14 })
@@ -146,8 +161,10 @@ describe("schedule", function()
     end
     check.fails(function() make.constant { base = -1 } end, "'base' must be a number of at least 0, got %-1")
     check.fails(function() make.constant { base = 0 / 0 } end, "'base' must be")
-    check.fails(function()
-      make.warmup_cosine { base = 1, epochs = 1, steps_per_epoch = 1, warmup_factor = 0 }
-    end, "must be above 0")
+    check.fails(function() make.warmup_cosine { base = 1, epochs = 1, steps_per_epoch = 1, warmup_factor = -1 } end,
+      "'warmup_factor' must be a number of at least 0, got %-1")
+    for _, given in ipairs { { base = 1.5, steps = 10 }, { base = 0.99, steps = 0 } } do
+      check.fails(function() make.byol_tau(given) end, "schedule.byol_tau: 'base' must be 0 to 1, and 'steps' above 0")
+    end
   end)
 end)

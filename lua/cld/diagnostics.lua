@@ -67,17 +67,18 @@ end
 local Parts = {}
 Parts.__index = Parts
 
---- over_parts(key (n, d)) -> what collects the figures of a step that goes through its n images in parts:
+--- over_parts(key (n, d), or n) -> what collects the figures of a step that goes through its n images in parts:
 --
 --   local told = cld.diagnostics.over_parts(key)
 --   told:add({ instance = loss, ... }, q, count)          -- once for each part of `count` images; q: its query views
 --   return told:means { grad_norm = sgd.grad_norm }       -- of all images; with alignment and uniformity
 --
 -- The means are what one part of all images would have, so they do not depend on how many there are. Without a second
--- query view the alignment is that of the query and the key.
+-- query view the alignment is that of the query and the key; with two, the number of images will do.
 function diagnostics.over_parts(key)
-  check_rows("diagnostics.over_parts", key)
-  return setmetatable({ key = key, images = #key, sums = {}, queries = { {}, {} } }, Parts)
+  local images = math.type(key) == "integer" and key
+  if not images then check_rows("diagnostics.over_parts", key) end
+  return setmetatable({ key = not images and key, images = images or #key, sums = {}, queries = { {}, {} } }, Parts)
 end
 
 function Parts:add(values, queries, count)

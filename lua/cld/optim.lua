@@ -118,6 +118,16 @@ for name, new in pairs(functional.rules) do
   end
 end
 
+--- from_options(net, opt) -> the optimizer of a recipe's options: momentum and weight_decay of cld.options.sgd, and of
+-- cld.options.optimizer which one. LARS leaves biases and norms out (no_decay), as Grill et al., 2020, and Chen et al.,
+-- 2020 (SimCLR), have it; SGD decays all. net is a module, or a list of tensors.
+function optim.from_options(net, opt)
+  local settings = { momentum = opt.momentum, weight_decay = opt.weight_decay }
+  if rawget(opt, "optimizer") ~= "lars" then return optim.sgd(net, settings) end
+  settings.eta = opt.lars_eta
+  return optim.lars(optim.no_decay(net), settings)
+end
+
 --- no_decay(net) -> groups for an optimizer: {params = those of two dimensions and more}, {params = biases and norms,
 -- weight_decay = 0, adapt = false}, each in the order of registration; one that would be empty is left out. net is a
 -- module, or a list of tensors.
@@ -150,22 +160,20 @@ function optim.clip_grad_norm(params, max_norm)
   return caller.call("clip_grad_norm", functional.clip_grad_norm, list, max_norm)
 end
 
--- Two modules' parameters as two lists in the same order, by name.
+-- The target's parameters and the source's of the same names, as two lists.
 local function matched(target, source)
   local targets, sources, others = {}, {}, {}
   for name, tensor in source:named_parameters() do others[name] = tensor end
   for name, tensor in target:named_parameters() do
     if not others[name] then caller.raise("ema: the source has no parameter '%s'", name) end
     targets[#targets + 1], sources[#sources + 1] = tensor, others[name]
-    others[name] = nil
   end
-  local extra = next(others)
-  if extra then caller.raise("ema: the target has no parameter '%s'", extra) end
   return targets, sources
 end
 
---- ema(target, source, decay[, made]): target = decay * target + (1 - decay) * source, in place, for every parameter.
--- Both are modules (matched by name; buffers are left alone) or lists of tensors. decay is a number from 0 to 1, or a
+--- ema(target, source, decay[, made]): target = decay * target + (1 - decay) * source, in place, for every parameter of
+-- the target. Both are modules (matched by name: the source may have others too, as BYOL's online network has its group
+-- branch; buffers are left alone) or lists of tensors. decay 0 copies. decay is a number from 0 to 1, or a
 -- tensor of one element, which is read where the parameters are: a captured step takes it as an argument, and follows a
 -- schedule. Nothing changes where `made`, what optimizer:step returned, is 0.
 --

@@ -25,14 +25,18 @@ local values = require "cld.options.values"
 local options = {}
 
 --- Groups of options that recipes share (options/groups.lua): .encoder, .resnet, .images, .view, .cifar, .folder,
--- .imagenet, .stl10, .kitchen_hc, .npid, .moco, .moco_v2, .cld, .blocks, .sgd, .schedule, .knn, .knn_every,
--- .checkpoint, .machine, .training. Each is a list of declarations; called with {name = value}, with other defaults.
+-- .imagenet, .stl10, .kitchen_hc, .npid, .moco, .moco_v2, .byol, .simclr, .cld, .blocks, .micro_batches, .sgd,
+-- .optimizer, .schedule, .knn, .knn_every, .checkpoint, .machine, .training. Each is a list of declarations; called
+-- with {name = value}, with other defaults.
 for name, group in pairs(groups) do options[name] = group end
 
 --- check_moco_v2(opt): that the options of MoCo v2 + CLD agree; check_moco_v2_images(opt, count): that they fit so many
 -- training images (options/moco_v2.lua).
 function options.check_moco_v2(opt) return require "cld.options.moco_v2".check(opt) end
 function options.check_moco_v2_images(opt, count) return require "cld.options.moco_v2".check_images(opt, count) end
+
+--- check_byol(opt, count): the same of BYOL + CLD (options/byol.lua).
+function options.check_byol(opt, count) return require "cld.options.byol".check(opt, count) end
 
 --- tell_of_queue(opt, count): a notice where --queue is more than so many training images.
 function options.tell_of_queue(opt, count) return require "cld.options.moco_v2".tell_of_queue(opt, count) end
@@ -43,9 +47,12 @@ options.integers = values.integers
 
 local pending = {} -- defaults for the next options{...}
 
---- Other defaults for the next cld.options: a recipe that is another one with other settings. {lambda = 0.25, ...}
+--- Other defaults for the next cld.options: a recipe that is another one with other settings. {lambda = 0.25, ...} Of a
+-- name that is given twice the first counts: a recipe that runs this one says it before this one does.
 function options.defaults(settings)
-  for name, value in pairs(settings) do pending[name] = value end
+  for name, value in pairs(settings) do
+    if pending[name] == nil then pending[name] = value end
+  end
 end
 
 local function field_name(name) return (name:gsub("-", "_")) end

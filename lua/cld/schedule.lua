@@ -37,19 +37,17 @@ local function of_steps(maker, rate)
 end
 
 -- base / factor at step 0, straight up to base at the last step of the warm-up (Goyal et al., 2017; as the published
--- CLD scripts: lr = base / f * ((f - 1) * s / W + 1) for s <= W). Then `after`, whose step 0 is the warm-up's end.
--- A factor below 1 is the share of base to start at.
+-- CLD scripts: lr = base / f * ((f - 1) * s / W + 1) for s <= W). Then `after`, whose step 0 is the warm-up's end. A
+-- factor below 1 is the share of base to start at: 0 starts at 0, as BYOL and SimCLR do (Grill et al., Chen et al.,
+-- 2020).
 local function with_warmup(s, after)
   local last = math.floor(s.warmup_epochs * s.steps_per_epoch + 0.5)
-  local factor = s.warmup_factor < 1 and 1 / s.warmup_factor or s.warmup_factor
+  local factor = s.warmup_factor
   return function(step)
     if step >= last then return after(step - last) end
+    if factor < 1 then return s.base * (factor + (1 - factor) * step / last) end
     return s.base / factor * ((factor - 1) * step / last + 1)
   end, last
-end
-
-local function check_factor(maker, s)
-  if s.warmup_factor == 0 then caller.raise("schedule.%s: 'warmup_factor' must be above 0", maker) end
 end
 
 local function check_milestones(list)
@@ -75,7 +73,6 @@ function schedule.warmup_cosine(given)
   local s = settings("warmup_cosine", given, {
     base = true, steps_per_epoch = true, epochs = true, warmup_epochs = 5, warmup_factor = 100, minimum = 1e-6,
   })
-  check_factor("warmup_cosine", s)
   local steps = math.max((s.epochs - s.warmup_epochs) * s.steps_per_epoch, 1)
   return of_steps("warmup_cosine", (with_warmup(s, half_cosine(s.base, s.minimum, steps))))
 end
@@ -112,7 +109,6 @@ function schedule.step(given)
   local s = settings("step", given, {
     base = true, steps_per_epoch = true, milestones = true, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100,
   })
-  check_factor("step", s)
   check_milestones(s.milestones)
   local rate, warmup
   rate, warmup = with_warmup(s, function(after_warmup)
@@ -123,6 +119,17 @@ function schedule.step(given)
     return value
   end)
   return of_steps("step", rate)
+end
+
+--- byol_tau{base, steps}: the momentum of BYOL's target over so many steps, from base up to 1: 1 - (1 - base) (1 +
+-- cos(pi k / steps)) / 2 at step k (Grill et al., 2020). For cld.optim.ema.
+function schedule.byol_tau(given)
+  local s = settings("byol_tau", given, { base = true, steps = true })
+  if s.base > 1 or s.steps == 0 then
+    caller.raise("schedule.byol_tau: 'base' must be 0 to 1, and 'steps' above 0; got %s and %s", tostring(s.base),
+      tostring(s.steps))
+  end
+  return of_steps("byol_tau", half_cosine(s.base, 1, s.steps))
 end
 
 --- constant{base}

@@ -202,16 +202,55 @@ groups.moco_v2 = group {
     max = 2 },
 }
 
+-- The widths of a projector (cld.nn.projector).
+local function projector(hidden, dim)
+  return { "hidden", hidden, "width of the hidden layer of the projector, and of a predictor", min = 1, max = 65536 },
+    { "projection-dim", dim, "dimension of what they make", min = 1, max = 65536 }
+end
+
+--- BYOL: its networks, cld.losses.byol, cld.schedule.byol_tau.
+local hidden, dim = projector(4096, 256)
+groups.byol = group {
+  hidden, dim,
+  { "tau",          0.99,     "momentum of the target at the first step", min = 0, max = 1 },
+  { "tau-schedule", "cosine", "how it goes on: cosine, up to 1 at the last step; or constant", choices = {
+    "cosine", "constant" } },
+  { "byol-scale",   4.0,      "factor of BYOL's loss; 4, the published sum of two squared distances, or 1, the mean of"
+    .. " two cosine distances", above = 0 },
+}
+
+--- SimCLR: its projector, cld.losses.nt_xent.
+hidden, dim = projector(2048, 128)
+groups.simclr = group {
+  hidden, dim,
+  { "simclr-t", 0.5, "temperature", above = 0 },
+}
+
+-- Which rows CLD groups, and the last batch: of every method that cuts its batches.
+local cld_rows = { "cld-rows", "block", "the rows that CLD groups: of a block, as published, or of the whole batch",
+  choices = { "block", "batch" } }
+local last = { "last", "drop", "the last, smaller batch of an epoch: drop or keep", choices = { "drop", "keep" } }
+
 --- How a batch is cut: cld.nn.blocks, the loader. Batch statistics are of a block of images and one view, as of one of
 -- several GPUs; block after block, a step needs less memory.
 groups.blocks = group {
   { "block",      64,      "images that share batch statistics; sizes of a batch's blocks differ by at most one",
     min = 2, max = 65536 },
-  { "cld-rows",   "block", "the rows that CLD groups: of a block, as published, or of the whole batch", choices = {
-    "block", "batch" } },
+  cld_rows,
   { "accumulate", 1,       "parts of whole blocks that a step makes one after the other, to the same result: as much"
     .. " less memory", min = 1, max = 65536 },
-  { "last",       "drop",  "the last, smaller batch of an epoch: drop or keep", choices = { "drop", "keep" } },
+  last,
+}
+
+--- The same of a method whose batch statistics are of all images that go through the network at once, and whose blocks
+-- are CLD's alone.
+groups.micro_batches = group {
+  { "block",      64, "images that CLD groups by themselves; sizes of a batch's blocks differ by at most one", min = 2,
+    max = 65536 },
+  cld_rows,
+  { "accumulate", 1,  "micro-batches that a step makes one after the other, each with batch statistics and groups of"
+    .. " its own: as much less memory", min = 1, max = 65536 },
+  last,
 }
 
 --- The group branch, CLD: cld.losses.cld_settings.
@@ -233,8 +272,15 @@ groups.sgd = group {
   { "lr",           0.03, "learning rate at a batch size of --lr-at, scaled linearly", above = 0 },
   { "lr-at",        128,  "the batch size that --lr is meant for; 0: --lr as it is, whatever the batch size", min = 0,
     max = 1048576 },
-  { "momentum",     0.9,  "SGD momentum", min = 0, max = 1 },
-  { "weight-decay", 7e-4, "SGD weight decay", min = 0 },
+  { "momentum",     0.9,  "momentum of the gradients", min = 0, max = 1 },
+  { "weight-decay", 7e-4, "weight decay", min = 0 },
+}
+
+--- Which optimizer: cld.optim.from_options.
+groups.optimizer = group {
+  { "optimizer", "sgd", "sgd, or lars for large batches, which leaves biases and norms out of its own rates and of the"
+    .. " decay", choices = { "sgd", "lars" } },
+  { "lars-eta",  0.001, "LARS: a tensor's step, as a share of its norm, at the rate 1", above = 0 },
 }
 
 --- How long, and the learning rate over that time: cld.schedule.from_options, which reads lr and batch-size too.
@@ -243,7 +289,7 @@ groups.schedule = group {
   { "schedule",      "cosine",  "learning rate over time: cosine, falling at every step; cosine-epochs, after every"
     .. " epoch, without warm-up; step, at the milestones", choices = { "cosine", "cosine-epochs", "step" } },
   { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0 },
-  { "warmup-factor", 100,       "the warm-up starts at lr divided by this", min = 1 },
+  { "warmup-factor", 100,       "the warm-up starts at lr divided by this; 0: at 0", min = 0 },
   { "lr-min",        1e-6,      "where the cosine ends", min = 0 },
   { "milestones",    "120,160", "epochs at which --schedule step takes the rate times gamma", value = "integers" },
   { "gamma",         0.1,       "its factor", min = 0 },

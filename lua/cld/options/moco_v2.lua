@@ -17,32 +17,34 @@ local function check_accumulate(opt)
   return blocks
 end
 
-local function tell_of_clusters(opt, blocks)
-  local rows = opt.cld_rows == "batch" and opt.batch_size or (opt.batch_size + blocks - 1) // blocks
+local moco_v2 = {}
+
+--- tell_of_clusters(opt, rows): a notice where CLD sees so few rows at a time that each is a group of its own.
+function moco_v2.tell_of_clusters(opt, rows)
   if opt.lambda == 0 or opt.clusters < rows then return end
   say(("--clusters %d, and CLD sees %d rows at a time: each is a group of its own, as published for ImageNet%s"):format(
     opt.clusters, rows, rows < opt.batch_size and "; --cld-rows batch, or fewer clusters, make groups" or ""))
 end
 
-local function check_width(opt)
+--- check_width(opt): that the encoder has channels enough.
+function moco_v2.check_width(opt)
   local least = resnet.least_width(opt.arch)
   if opt.width < least then
     user_error.raise("option '--width': expected at least %d with --arch %s, got %d", least, opt.arch, opt.width)
   end
 end
 
-local moco_v2 = {}
-
 --- check(opt): what does not fit is the user's error; a notice where every row is a group of its own.
 function moco_v2.check(opt)
-  check_width(opt)
+  moco_v2.check_width(opt)
   if opt.queries == 1 and opt.lambda > 0 then
     user_error.raise("option '--queries': 1 leaves CLD (--lambda %g) no second view; expected 2, or --lambda 0",
       opt.lambda)
   elseif opt.queue < opt.batch_size then
     user_error.raise("option '--queue': expected at least the %d of --batch-size, got %d", opt.batch_size, opt.queue)
   end
-  tell_of_clusters(opt, check_accumulate(opt))
+  local blocks = check_accumulate(opt)
+  moco_v2.tell_of_clusters(opt, opt.cld_rows == "batch" and opt.batch_size or (opt.batch_size + blocks - 1) // blocks)
 end
 
 --- tell_of_queue(opt, count): a notice where the queue holds more keys than there are training images.
@@ -64,13 +66,18 @@ local function tell_of_momentum(opt, count)
     .. " with --moco-m %.3g, 1 %%"):format(opt.moco_m, steps, 100 * rest, 0.01 ^ (1 / steps)))
 end
 
---- check_images(opt, count): what does not fit so many training images is the user's error; tell_of_queue; and a notice
--- where the key encoder hardly moves in so few steps.
-function moco_v2.check_images(opt, count)
+--- check_last(opt, count): that an epoch of so many images has a batch.
+function moco_v2.check_last(opt, count)
   if rawget(opt, "last") == "drop" and opt.batch_size > count then
     user_error.raise("option '--batch-size': expected at most the %d training images, since --last drop leaves a"
       .. " smaller batch out, got %d; --last keep trains on it", count, opt.batch_size)
   end
+end
+
+--- check_images(opt, count): what does not fit so many training images is the user's error; tell_of_queue; and a notice
+-- where the key encoder hardly moves in so few steps.
+function moco_v2.check_images(opt, count)
+  moco_v2.check_last(opt, count)
   moco_v2.tell_of_queue(opt, count)
   tell_of_momentum(opt, count)
 end
