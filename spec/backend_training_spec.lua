@@ -77,6 +77,31 @@ function methods.moco(device, net, sgd)
   end, { queue = queue }
 end
 
+-- Both views at once, LARS, and a momentum of the target that differs from step to step.
+function methods.byol(device, net)
+  local predictor, target = nn.projector(sizes.dim, 16, sizes.dim):to(device), net:clone()
+  local lars = cld.optim.lars(cld.optim.no_decay(nn.module_list(net, predictor)), { weight_decay = 1e-4, eta = 0.02 })
+  return 2, function(views, _, rate)
+    local z, g = net:each(views)
+    local p = predictor:each(z)
+    local t = cld.no_grad(function() return (target:each(views)) end)
+    local instance = cld.losses.byol(p[1], p[2], t[1], t[2], 4)
+    local group = cld.losses.cld(g[1], g[2], { clusters = 4, iterations = 5, temperature = 0.2 })
+    local made = lars:step(instance + group, { lr = rate })
+    cld.optim.ema(target, net, rate * 10, made)
+    return { instance = instance, group = group }
+  end, { predictor = predictor, target = target }
+end
+
+function methods.simclr(_, net, sgd)
+  return 2, function(views, _, rate)
+    local z = net:each(views)
+    local instance = cld.losses.nt_xent(z[1], z[2], 0.5)
+    sgd:step(instance, { lr = rate })
+    return { instance = instance }
+  end, {}
+end
+
 -- {name = {values}} of every step, and the state of all at the end, on the cpu. settings: {device, method, precision,
 -- graph, rate}. A high rate soon makes one row change its group, and two devices' losses part.
 local function train(settings)
@@ -124,7 +149,7 @@ local function check_states(actual, expected, options)
 end
 
 devices.each("a training step", function(device)
-  for _, method in ipairs { "npid", "nce", "moco" } do
+  for _, method in ipairs { "npid", "nce", "moco", "byol", "simclr" } do
     it(method .. ": the losses of the cpu, from the same seed", function()
       local losses = train { device = device, method = method, rate = 1e-3 }
       local expected = train { device = "cpu", method = method, rate = 1e-3 }
