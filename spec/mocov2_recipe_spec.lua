@@ -39,25 +39,7 @@ describe("MoCo v2 + CLD", function()
     return found
   end
 
-  -- Class folders by these names, an image in each, as train/ and val/.
-  local function imagenet(name, wnids)
-    local root = folder .. "/" .. name
-    os.execute(("mkdir -p %s/train %s/val"):format(root, root))
-    local images = io.popen(("ls %s/train/*/*.jpg"):format(photos))
-    local paths = {}
-    for path in images:lines() do paths[#paths + 1] = path end
-    images:close()
-    local commands = {}
-    for i, wnid in ipairs(wnids) do
-      for _, split in ipairs { "train", "val" } do
-        commands[#commands + 1] = ("mkdir %s/%s/%s && cp %s %s/%s/%s/%d.JPEG"):format(root, split, wnid,
-          paths[i % #paths + 1], root, split, wnid, i)
-      end
-    end
-    process.write(root .. "/make.sh", table.concat(commands, "\n"))
-    assert(os.execute(("sh %s/make.sh"):format(root)))
-    return root
-  end
+  local function imagenet(name, wnids) return recipes.imagenet(folder .. "/" .. name, photos, wnids) end
 
   -- What --help says of each option, "(default: ...)" with it.
   local function defaults(name)

@@ -46,6 +46,18 @@ devices.each("recipes", function(device)
     assert.equal("", recipes.differences("moco-plain", "moco-captured"))
   end)
 
+  for recipe, more in pairs {
+    cifar10_byol_cld = { "--accumulate", "2", "--tau-schedule", "cosine" }, cifar10_simclr = { "--lambda", "0.25" },
+  } do
+    it("end with captured steps as with plain ones: " .. recipe, function()
+      local plain, captured = recipe .. "-plain", recipe .. "-captured"
+      table.move({ "--hidden", "8", "--projection-dim", "6", "--optimizer", "lars" }, 1, 6, #more + 1, more)
+      train(recipe, plain, "--no-graph", "--epochs", "1", table.unpack(more))
+      train(recipe, captured, "--epochs", "1", table.unpack(more))
+      assert.equal("", recipes.differences(plain, captured))
+    end)
+  end
+
   -- Three steps an epoch of 12 images in blocks of 4, in two parts.
   it("end with captured steps in parts, and resumed, as with plain ones: MoCo v2 + CLD", function()
     local photos = folder .. "/photos"

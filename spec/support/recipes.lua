@@ -36,6 +36,25 @@ end
 
 function recipes.remove() process.remove(folder) end
 
+--- root: class folders by these names, an image of photos/train in each, as train/ and val/.
+function recipes.imagenet(root, photos, wnids)
+  os.execute(("mkdir -p %s/train %s/val"):format(root, root))
+  local images = io.popen(("ls %s/train/*/*.jpg"):format(photos))
+  local paths = {}
+  for path in images:lines() do paths[#paths + 1] = path end
+  images:close()
+  local commands = {}
+  for i, wnid in ipairs(wnids) do
+    for _, split in ipairs { "train", "val" } do
+      commands[#commands + 1] = ("mkdir %s/%s/%s && cp %s %s/%s/%s/%d.JPEG"):format(root, split, wnid,
+        paths[i % #paths + 1], root, split, wnid, i)
+    end
+  end
+  process.write(root .. "/make.sh", table.concat(commands, "\n"))
+  assert(os.execute(("sh %s/make.sh"):format(root)))
+  return root
+end
+
 --- Where the run's checkpoint is.
 function recipes.checkpoint(run) return ("%s/runs/%s/checkpoint.safetensors"):format(folder, run) end
 
