@@ -1,5 +1,6 @@
-/* Cross entropy of rows of logits, with its gradient: a pass for the maximum, one for the sum, one to write. The rows'
- * losses are added up in order, so that the sum does not depend on the number of threads. */
+/* Cross entropy of rows of logits, with its gradient: a pass for the maximum, one for the sum, one to write. Where the
+ * gradient's dtype is that of the computation the second pass leaves the exponentials in its place, for the third to scale.
+ * The rows' losses are added up in order, so that the sum does not depend on the number of threads. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
@@ -13,6 +14,7 @@ typedef struct job {
     int64_t classes;
     double scale, smoothing; /* scale: 1 / temperature */
     double weight;           /* of a row in the loss */
+    bool keeps;              /* the exponentials, where the gradient will be */
 } job;
 
 /* Of one row. */
@@ -30,6 +32,13 @@ typedef struct row {
     CLD_SIMD static T max_##name(const T *x, int64_t n, T m) { CLD_LANE_MAX(T, m); }                         \
     CLD_SIMD static double sum_exp_##name(const T *x, int64_t n, T m, T scale) {                             \
         CLD_LANE_SUM(T, E((x[i] - m) * scale));                                                              \
+    }                                                                                                        \
+    CLD_SIMD static double keep_exp_##name(T *e, const T *x, int64_t n, T m, T scale) {                      \
+        for (int64_t i = 0; i < n; i++) e[i] = E((x[i] - m) * scale);                                        \
+        CLD_LANE_SUM(T, e[i]);                                                                               \
+    }                                                                                                        \
+    CLD_SIMD static void scale_##name(T *dx, int64_t n, T share, T soft, T weight) {                         \
+        for (int64_t i = 0; i < n; i++) dx[i] = (dx[i] * share - soft) * weight;                             \
     }                                                                                                        \
     CLD_SIMD static double sum_##name(const T *x, int64_t n) { CLD_LANE_SUM(double, (double)x[i]); }         \
     CLD_SIMD static void gradient_##name(T *dx, const T *x, int64_t n, T m, T scale, T share, T soft,        \
@@ -69,6 +78,10 @@ static double logit(const job *j, const row *r, int64_t i) {
     return j->compute == CLD_COMPUTE_FLOAT ? (double)*(const float *)x : *(const double *)x;
 }
 
+static char *gradient_row(const job *j, int64_t i) {
+    return (char *)j->dlogits->data + i * j->classes * (int64_t)cld_dtype_size(j->dlogits->dtype);
+}
+
 static row read_row(const job *j, int64_t i, int64_t label) {
     cld_piece in;
     size_t bytes = cld_dtype_size(j->logits->dtype);
@@ -78,8 +91,12 @@ static row read_row(const job *j, int64_t i, int64_t label) {
     EACH_PIECE(first, n, 0, j->classes) {
         r.largest = CALL(j->compute, max, load(j, &in, &r, first, n), n, r.largest);
     }
+    char *exps = j->keeps ? gradient_row(j, i) : NULL;
     EACH_PIECE(first, n, 0, j->classes) {
-        r.sum += CALL(j->compute, sum_exp, load(j, &in, &r, first, n), n, r.largest, j->scale);
+        const void *x = load(j, &in, &r, first, n);
+        r.sum += exps ? CALL(j->compute, keep_exp, (void *)(exps + first * (int64_t)bytes), x, n, r.largest,
+                             j->scale)
+                      : CALL(j->compute, sum_exp, x, n, r.largest, j->scale);
     }
     return r;
 }
@@ -111,9 +128,10 @@ static void write_gradient(const job *j, const row *r, int64_t i) {
     cld_piece in, out;
     cld_dtype dtype = j->dlogits->dtype;
     int64_t bytes = (int64_t)cld_dtype_size(dtype);
-    char *dx = (char *)j->dlogits->data + i * j->classes * bytes;
+    char *dx = gradient_row(j, i);
     double soft = j->smoothing / (double)j->classes, weight = j->weight * j->scale;
-    EACH_PIECE(first, n, 0, j->classes) {
+    if (j->keeps) CALL(j->compute, scale, (void *)dx, j->classes, 1 / r->sum, soft, weight);
+    EACH_PIECE(first, n, 0, j->keeps ? 0 : j->classes) {
         const void *x = load(j, &in, r, first, n);
         void *to = cld__store_target(j->compute, &out, dx + first * bytes, dtype, 1);
         CALL(j->compute, gradient, to, x, n, r->largest, j->scale, 1 / r->sum, soft, weight);
@@ -162,7 +180,9 @@ cld_status cld__cross_entropy(const cld_array *loss, const cld_array *share, con
                    .classes = classes,
                    .scale = 1 / p->temperature,
                    .smoothing = p->label_smoothing,
-                   .weight = weight};
+                   .weight = weight,
+                   .keeps = dlogits && dlogits->dtype == logits->dtype &&
+                            (logits->dtype == CLD_F32 || logits->dtype == CLD_F64)};
     size_t bytes = (size_t)rows * sizeof(double);
     void *workspace;
     CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
