@@ -106,6 +106,9 @@ local large = ("mocov2 --batch 64 --size 224 --steps %d --queue 65536"):format(m
 add("224", function() return run("'%s' %s/step.lua --method %s", ours, here, large) end)
 add_peer("224 PyTorch", "peer_step.py " .. large)
 add_peer("224 PyTorch channels-last", "peer_step.py --channels-last " .. large)
+local byol = ("byol --batch 32 --size 64 --steps %d"):format(opt.steps)
+add("byol", function() return run("'%s' %s/step.lua --method %s", ours, here, byol) end)
+add_peer("byol PyTorch", "peer_step.py " .. byol)
 add_peer("npid PyTorch channels-last", "peer_step.py npid --channels-last " .. sizes)
 -- An encoder alone, in both of the peer's memory formats: its best is what counts.
 local encoder = ("--arch resnet50 --size %d --batch %d --steps %d"):format(opt.encoder_size, opt.encoder_batch,
@@ -204,6 +207,7 @@ if peer then speed("  against PyTorch in channels-last", "npid", "npid PyTorch c
 row("  peak resident memory", "MB", field("npid", "peak_mb"), field("npid PyTorch", "peak_mb"),
   ratio(field("npid", "peak_mb"), field("npid PyTorch", "peak_mb")), 0.6)
 speed("MoCo + CLD step, 3 views, queue 4,096", "moco", "moco PyTorch", 1.6)
+speed("BYOL + CLD step, ResNet-50 at 64, batch 32", "byol", "byol PyTorch", 1.5)
 speed("MoCo v2 + CLD step at 224, batch 64", "224", "224 PyTorch", 1.4)
 if peer then speed("  against PyTorch in channels-last", "224", "224 PyTorch channels-last", 1.4) end
 row("  peak resident memory", "MB", field("224", "peak_mb"), field("224 PyTorch", "peak_mb"),
@@ -245,6 +249,8 @@ row("normalized cuts 256 x 128, 100 eigenvectors, k 128", "ms", kernels.cut_ms, 
   kernels.cut_ms, 20)
 row("kNN 10,000 x 50,000 x 128 / its matrix product", "s", kernels.knn_s, kernels.product_s,
   ratio(kernels.knn_s, kernels.product_s), 2)
+row("NT-Xent 512 x 128, with gradient / its products", "ms", kernels.nt_xent_ms, kernels.nt_xent_products_ms,
+  ratio(kernels.nt_xent_ms, kernels.nt_xent_products_ms), 1.2)
 local wait_goals = { [0] = 0.98, [2] = 3 }
 for neighbours = 0, 2 do
   local function images(name) return field(("%d neighbours %s"):format(neighbours, name), "images_per_s") end

@@ -1,4 +1,4 @@
---- The single kernels of the table: k-means and normalized cuts in ms, weighted kNN and its matrix product in s.
+--- The single kernels of the table: k-means and normalized cuts, weighted kNN and NT-Xent and their matrix products.
 -- Prints one JSON line.
 local cld = require "cld"
 local median = require "spec.bench.median"
@@ -29,6 +29,22 @@ local cut_s = measure(51, function()
   cld.losses.normalized_cuts(x, { eigenvectors = 100, clusters = 128, iterations = 5 })
 end)
 
+-- NT-Xent, forward and backward, and the products in it alone: of all rows with each other, and of the gradient and its
+-- transpose with the rows.
+local z1, z2 = cld.randn(512, 128):requires_grad_(), cld.randn(512, 128):requires_grad_()
+local nt_xent_s = measure(51, function()
+  z1.grad, z2.grad = nil, nil
+  local loss <close> = cld.losses.nt_xent(z1, z2, 0.5)
+  loss:backward()
+end)
+local rows, pairs_gradient = features(1024), cld.randn(1024, 1024)
+local rows_t, gradient_t = rows:t(), pairs_gradient:t()
+local nt_xent_products_s = measure(51, function()
+  rows:matmul(rows_t):close()
+  pairs_gradient:matmul(rows):close()
+  gradient_t:matmul(rows):close()
+end)
+
 local memory, queries = features(opt.memory), features(opt.queries)
 local labels = cld.randint(0, 10, { opt.memory })
 local knn_s = measure(3, function()
@@ -44,4 +60,7 @@ local product_s = measure(3, function()
   end
 end)
 
-print(cld.json.encode { kmeans_ms = kmeans_s * 1e3, cut_ms = cut_s * 1e3, knn_s = knn_s, product_s = product_s })
+print(cld.json.encode {
+  kmeans_ms = kmeans_s * 1e3, cut_ms = cut_s * 1e3, knn_s = knn_s, product_s = product_s, nt_xent_ms = nt_xent_s * 1e3,
+  nt_xent_products_ms = nt_xent_products_s * 1e3,
+})

@@ -84,31 +84,6 @@ class TwoHeads(nn.Module):
         return F.normalize(self.instance(x), dim=1), F.normalize(self.group(x), dim=1)
 
 
-def projector(features, hidden, outputs):
-    return nn.Sequential(nn.Linear(features, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(),
-                         nn.Linear(hidden, outputs))
-
-
-class InfoMinHeads(nn.Module):
-    """InfoMin + CLD's: the two branches, and the jigsaw branch of nine patches in a random order, rows of unit length."""
-
-    def __init__(self, features, low_dim):
-        super().__init__()
-        self.branches = TwoHeads(features, low_dim)
-        self.jigsaw_hidden = nn.Sequential(nn.Linear(features, features), nn.ReLU(), NormLinear(features, low_dim))
-        self.jigsaw = NormLinear(9 * low_dim, low_dim)
-
-    def forward(self, x):
-        return self.branches(x)
-
-    def of_patches(self, x):
-        x = self.jigsaw_hidden(x)
-        x = x.view(len(x) // 9, 9, -1)
-        order = torch.argsort(torch.rand(x.shape[:2]), dim=1)
-        x = x.gather(1, order[:, :, None].expand_as(x)).flatten(1)
-        return F.normalize(self.jigsaw(x), dim=1)
-
-
 def kmeans(x, k, iterations):
     """Lloyd's algorithm from the first k rows; the centroids carry the gradient of the last means."""
     points = x.detach()

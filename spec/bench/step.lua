@@ -1,5 +1,5 @@
---- Our side of the whole training step: `cldlua step.lua --method npid|moco ...` prints one JSON line with views per
--- second, peak resident memory and where the time goes.
+--- Our side of the whole training step: `cldlua step.lua --method npid|moco|mocov2|byol ...` prints one JSON line with
+-- views per second, peak resident memory and where the time goes.
 --
 -- Unlike the peer's, this time has the loader and the augmentation in it. Convolutions and norms run deep inside
 -- backward, where a clock cannot be put around them: afterwards each is run again alone, forward and backward, on the
@@ -10,7 +10,7 @@ local peak_mb = require "spec.bench.peak_mb"
 
 local opt = cld.options {
   about = "One side of the benchmark: whole training steps on random images",
-  { "method",   "npid", "what to train", choices = { "npid", "moco", "mocov2" } },
+  { "method",   "npid", "what to train", choices = { "npid", "moco", "mocov2", "byol" } },
   { "batch",    128,    "images per step", min = 2 },
   { "size",     32,     "height and width of a view; from 64 on the images are of 256 x 256", min = 8 },
   { "steps",    3,      "timed steps, after two for warm-up", min = 1 },
@@ -90,6 +90,32 @@ function methods.mocov2()
       return (queue:loss(q1, key) + queue:loss(q2, key)) / 2 + 0.25 * group
     end,
     finish = function(features) queue:enqueue(features[5]) end,
+  }
+end
+
+-- ResNet-50 with the published widths, as recipes/imagenet_byol_cld.lua in one part, but SGD, which the peer has too.
+function methods.byol()
+  local projector = { hidden = 4096, dim = 256 }
+  local net = cld.models.resnet50 { head = "norm_mlp", width = opt.width, projector = projector }
+  local target = cld.models.resnet50 {
+    head = "norm_mlp", width = opt.width, projector = projector, branches = { "instance" },
+  }
+  cld.optim.ema(target, net, 0)
+  local predictor = cld.nn.projector(256, 4096, 256)
+  return {
+    net = cld.nn.module_list(net, predictor), views = 2,
+    encode = function(views)
+      local z, g = net:each(views)
+      local p = predictor:each(z)
+      local t = cld.no_grad(function() return (target:each(views)) end)
+      return { p[1], p[2], g[1]:normalize(), g[2]:normalize(), t[1], t[2] }
+    end,
+    score = function(features)
+      local p1, p2, g1, g2, t1, t2 = table.unpack(features)
+      local group = cld.losses.cld(g1, g2, { clusters = 120, iterations = 5, temperature = 0.4, block = 64 })
+      return cld.losses.byol(p1, p2, t1, t2, 4) + group
+    end,
+    finish = function() cld.optim.ema(target, net, 0.99) end,
   }
 end
 
