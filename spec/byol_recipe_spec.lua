@@ -1,5 +1,5 @@
---- The recipes of BYOL + CLD and of SimCLR, and MoCo + CLD's of STL-10 and Kitchen-HC, run as a person runs them, on a few
--- generated images: each trains an epoch; what their options mean; stopped and resumed.
+--- The recipes of BYOL + CLD and of SimCLR, and MoCo + CLD's of STL-10 and Kitchen-HC, run as a person runs them, on a
+-- few generated images: each trains an epoch; what their options mean; stopped and resumed.
 local cld = require "cld"
 local files = require "spec.support.data_files"
 local recipes = require "spec.support.recipes"
@@ -131,7 +131,8 @@ describe("BYOL + CLD and SimCLR", function()
       local own = name:match "^target%.(.*)$"
       if own and not own:find "running_" and not own:find "num_batches" then
         local weight = state["net." .. own]
-        assert.is_true((tensor - weight):abs():le(1e-5 * weight:abs() + 1e-20):all():item() ~= 0, own) -- began as a copy
+        local near = (tensor - weight):abs():le(1e-5 * weight:abs() + 1e-20)
+        assert.is_true(near:all():item() ~= 0, own) -- it began as a copy
         compared = compared + 1
       end
     end
@@ -141,6 +142,25 @@ describe("BYOL + CLD and SimCLR", function()
     assert.is_nil(state["target.groupDis.0.weight"])
     assert.equal(6, state["target.bn1.num_batches_tracked"]:item()) -- two views in each of three steps
     assert.equal(6, state["net.projector.layers.1.num_batches_tracked"]:item())
+  end)
+
+  it("leaves network and target alone in a step whose loss is not finite", function()
+    local more = { "--tau", "0.5" }
+    local poisoned = [[
+      local count, loss = 0, cld.losses.byol
+      function cld.losses.byol(...)
+        count = count + 1
+        return count == 3 and loss(...) * (0 / 0) or loss(...)
+      end]]
+    local result = recipes.run_after(poisoned, "cifar10_byol_cld", arguments("cifar10_byol_cld", toy, "skipped",
+      table.unpack(more)))
+    assert.equal(0, result.code, result.err)
+    assert.matches("skipped 1", result.out)
+    assert.equal(143, recipes.run_after(recipes.stopped_at(2, "TERM"), "cifar10_byol_cld",
+      arguments("cifar10_byol_cld", toy, "two-steps", table.unpack(more))).code)
+    local differing = recipes.differences("skipped", "two-steps"):gsub("[%w_.]*running_%w+", ""):gsub(
+      "[%w_.]*num_batches_tracked", ""):gsub("meters[%w_.]*", ""):gsub("optimizer.skipped", "")
+    assert.equal("", (differing:gsub("[, ]", "")))
   end)
 
   it("is the method without CLD with --lambda 0: no group head", function()
@@ -196,7 +216,8 @@ describe("BYOL + CLD and SimCLR", function()
   end)
 
   it("says what is wrong with its options", function()
-    fails("'%-%-batch%-size': expected an integer from 2 to 65536, got '1'", "cifar10_byol_cld", toy, "--batch-size", "1")
+    fails("'%-%-batch%-size': expected an integer from 2 to 65536, got '1'", "cifar10_byol_cld", toy, "--batch-size",
+      "1")
     fails("'%-%-accumulate': expected at most 8, since batch norm needs two images in a micro%-batch "
       .. "%(%-%-batch%-size 16%), got 9", "cifar10_byol_cld", toy, "--accumulate", "9")
     fails("'%-%-batch%-size': expected at most the 48 training images, since %-%-last drop", "cifar10_byol_cld", toy,
