@@ -172,6 +172,60 @@ describe("heads", function()
     end)
   end
 
+  local projector = { hidden = 5, dim = 3 }
+  local layers = { "projector.layers.0.weight 5x16", "projector.layers.1.weight 5", "projector.layers.1.bias 5",
+    "projector.layers.3.weight 3x5", "projector.layers.3.bias 3" }
+
+  it("have a projector as the instance branch, and beside it the group branch alone", function()
+    local function names(more) return table.move(more, 1, #more, #layers + 1, table.move(layers, 1, #layers, 1, {})) end
+    for head, group in pairs {
+      norm_linear = { "groupDis.weight 16x7" },
+      norm_mlp = { "fc.0.weight 16x16", "fc.0.bias 16", "groupDis.weight 16x7" },
+    } do
+      local settings = { width = 2, dim = 7, head = head, projector = projector }
+      assert.same(names(group), head_names(settings))
+      settings.branches = { "instance" }
+      assert.same(layers, head_names(settings))
+      settings.branches = { "group" }
+      assert.same(group, head_names(settings))
+    end
+    local net = models.resnet18_cifar { width = 2, low_dim = 7, projector = projector }
+    assert.is_not_nil(net:get_parameter "projector.layers.3.weight")
+    assert.is_nil(net:named_parameters()["linear.weight"])
+    assert.is_nil(models.resnet18_cifar { width = 2, branches = { "instance" } }:named_parameters()["groupDis.0.weight"])
+  end)
+
+  it("give a projector's rows as they are, in the order of the branches", function()
+    local x = cld.randn(2, 3, 32, 32)
+    for _, settings in ipairs { { "resnet18", "dim" }, { "resnet18_cifar", "low_dim" } } do
+      local name, dim = table.unpack(settings)
+      local net = models[name] { width = 2, [dim] = 7, projector = projector }:eval()
+      local other = models[name] { width = 2, [dim] = 7, projector = projector, branches = { "group", "instance" } }
+      other:load_state_dict(net:state_dict())
+      local instance, group = net(x)
+      local second, first = other:eval()(x)
+      check.close(instance, net.projector(net:features(x)), { rtol = 1e-6 })
+      assert.same({ { 2, 3 }, { 2, 7 } }, { instance.shape, group.shape })
+      check.close(first, instance, { atol = 0, rtol = 0 })
+      check.close(second, group, { atol = 0, rtol = 0 })
+    end
+  end)
+
+  it("say what is wrong with a projector", function()
+    local function fails(value, message)
+      check.fails(function() models.resnet18 { width = 2, projector = value } end, message)
+      check.fails(function() models.resnet18_cifar { width = 2, projector = value } end, message)
+    end
+    fails(256, "projector is 256; expected {hidden =, dim =} or false")
+    fails({ hidden = 0, dim = 2 }, "projector: hidden must be a positive integer, got 0")
+    fails({ hidden = 2 }, "projector: dim must be a positive integer, got nil")
+    fails({ hidden = 2, dims = 2 }, "projector: unknown field 'dims'")
+    check.fails(function() models.resnet18 { head = false, projector = projector } end,
+      "a projector is the instance branch of a head, and head is false")
+    check.fails(function() models.resnet18_cifar { branches = { "instance", "instance" } } end, "'instance' twice")
+    check.fails(function() models.from_options({}, { head = "mlp" }) end, "models.from_options: unknown field 'head'")
+  end)
+
   it("of a clone use the clone's own weights", function()
     for _, head in ipairs(cld.models.head_names) do
       local net = models.resnet18 { width = 2, dim = 3, head = head }:eval()

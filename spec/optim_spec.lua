@@ -366,6 +366,20 @@ describe("sgd, looked at,", function()
   end)
 end)
 
+describe("from_options", function()
+  it("is made of a recipe's options: sgd for all parameters alike, lars without biases", function()
+    local net, opt = cld.nn.linear(3, 2), { momentum = 0.8, weight_decay = 0.1, optimizer = "lars", lars_eta = 0.02 }
+    local lars = cld.optim.from_options(net, opt)
+    assert.same({ 0.02, 0.8, 0.1, true }, { lars.groups[1].eta, lars.groups[1].momentum, lars.groups[1].weight_decay,
+      lars.groups[1].adapt })
+    assert.same({ 0, false }, { lars.groups[2].weight_decay, lars.groups[2].adapt })
+    opt.optimizer = "sgd"
+    local sgd = cld.optim.from_options(net, opt)
+    assert.equal(1, #sgd.groups)
+    assert.same({ 0.8, 0.1 }, { sgd.groups[1].momentum, sgd.groups[1].weight_decay })
+  end)
+end)
+
 describe("ema", function()
   it("moves every tensor of the target towards the source", function()
     for _, dtype in ipairs { "f64", "f32" } do
@@ -412,6 +426,15 @@ describe("ema", function()
     check.close(target.weight:detach(), { 2, 2 })
     check.close(target.bias:detach(), { -2, -2 })
     check.close(target.running_mean, { 1, 1 })
+  end)
+
+  it("moves what the target has of a larger module, and with a decay of 0 copies it", function()
+    local target = cld.nn.sequential(cld.nn.linear(2, 3))
+    local source = cld.nn.sequential(cld.nn.linear(2, 3), cld.nn.linear(3, 1))
+    cld.optim.ema(target, source, 0)
+    check.close(target[1].weight:detach(), source[1].weight:detach(), { atol = 0, rtol = 0 })
+    check.close(target[1].bias:detach(), source[1].bias:detach(), { atol = 0, rtol = 0 })
+    check.fails(function() cld.optim.ema(source, target, 0) end, "ema: the source has no parameter '1.weight'")
   end)
 
   it("says what does not fit", function()

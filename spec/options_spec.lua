@@ -95,6 +95,10 @@ describe("options", function()
     local opt = parse()
     assert.same({ 7, 1.0 }, { opt.epochs, opt.lr })
     assert.equal(200, parse().epochs)
+    cld.options.defaults { epochs = 8 }
+    cld.options.defaults { epochs = 9, lr = 2 } -- of a recipe that the first one runs
+    opt = parse()
+    assert.same({ 8, 2.0 }, { opt.epochs, opt.lr })
     cld.options.defaults { epoch = 7 }
     check.fails(parse, "defaults: no option 'epoch'")
     assert.equal(200, parse().epochs)

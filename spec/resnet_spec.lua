@@ -116,8 +116,8 @@ end
 
 local Headed = cld.nn.module "headed"
 function Headed:build(kind, branches)
-  self.branches = branches
-  heads[kind].build(self, 12, { dim = 5, branches = branches })
+  self.head, self.branches = kind, branches
+  heads.build(self, 12, { head = kind, dim = 5, branches = branches })
 end
 
 describe("heads", function()
@@ -129,7 +129,7 @@ describe("heads", function()
           local expected = encoders.entries(cld.load(path), "head." .. name .. ".")
           local net = formula.fill(Headed(kind, branches), case.dtype)
           local x = formula.uniform("input", { 4, 12 }, case.dtype):requires_grad_()
-          local features, total = { heads[kind].forward(net, x) }, 0
+          local features, total = { heads.forward(net, x) }, 0
           for i, branch in ipairs(branches) do
             compare(features[i], expected[branch], branch, case.tolerance)
             total = total + (features[i] * formula.uniform(branch, features[i].shape, case.dtype)):sum()
