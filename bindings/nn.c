@@ -70,7 +70,8 @@ static int check_count(lua_State *L, int table, const char *name, lua_Integer ot
     return (int)v;
 }
 
-static const char *const part_fields[] = {"views", "blocks", "unit", "done", "rows", "total", NULL};
+static const char *const part_fields[] = {"views", "blocks", "unit", "done",
+                                          "rows",  "total",  "before", "after", NULL};
 
 static cld_parts check_parts(lua_State *L, int table) {
     cldL_check_fields(L, table, "parts", part_fields);
@@ -87,9 +88,11 @@ static void field_parts(lua_State *L, int arg, cld_norm_params *p) {
         int table = lua_gettop(L);
         luaL_checktype(L, table, LUA_TTABLE);
         p->parts = check_parts(L, table);
-        p->total = check_count(L, table, "total", 0, 0);
-        p->done = check_count(L, table, "done", 0, 0);
-        p->rows = check_count(L, table, "rows", 0, 0);
+        p->share = (cld_share){.done = check_count(L, table, "done", 0, 0),
+                               .rows = check_count(L, table, "rows", 0, 0),
+                               .total = check_count(L, table, "total", 0, 0),
+                               .before = check_count(L, table, "before", 0, 0),
+                               .after = check_count(L, table, "after", 0, 0)};
     }
     lua_pop(L, 1);
 }

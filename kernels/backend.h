@@ -286,9 +286,7 @@ typedef struct cld_norm_params {
     double momentum, eps;
     cld_parts
         parts; /* of x's images (its first dimension), each with statistics of its own; in evaluation all are one */
-    /* Where calls bring the images of a view bit by bit (cld_move_by_share): `rows` of `total` in this call, `done` before
-     * it. total 0: this call has them all. */
-    int64_t done, rows, total;
+    cld_share share; /* of a step's images, where they come bit by bit */
 } cld_norm_params;
 
 /* Relu's mask, for a device that masks: of each 16 bytes of x, in the order in which they lie in the device's own layout, a

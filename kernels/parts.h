@@ -83,16 +83,26 @@ typedef struct cld_running_move {
     double keep, gain;
 } cld_running_move;
 
-/* Where calls bring a view's images bit by bit, `done` of `total` before this call and `rows` in it, all its V views are one
- * move: s is the sum over v of m (1 - m)^(V - v) s_v. With w = rows / total, l the share that later calls will bring, and
- * K = 1 - (1 - m)^V:
- *     r <- ((1 - K (w + l)) r + w s) / (1 - K l)
- * After the last call r is what one call with all images makes of it, (1 - K) r + sum of w s. */
-static inline cld_running_move cld_move_by_share(double momentum, int views, int64_t done, int64_t rows,
-                                                 int64_t total) {
-    double whole = 1 - pow(1 - momentum, views), share = (double)rows / (double)total;
-    double later = (double)(total - done - rows) / (double)total, left = 1 - whole * later;
-    cld_running_move move = {(1 - whole * (share + later)) / left, share / left};
+/* Where the images of a step come bit by bit: a call has `rows` of `total`, `done` came before. Its views are not all that
+ * a step has of an image: other calls with these images bring `before` views earlier and `after` views later (views of
+ * another size, say). total 0: a call has all images. */
+typedef struct cld_share {
+    int64_t done, rows, total;
+    int before, after;
+} cld_share;
+
+/* The V views of such a call are one move: s is the sum over v of m (1 - m)^(V - v) s_v. All calls of the step make, of the
+ * images' B + V + A views in order (B: before, A: after), r <- (1 - K) r + sum of w s (1 - m)^A, with w = rows / total and
+ * K = 1 - (1 - m)^(B + V + A). Of K this call brings k = w (1 - m)^A (1 - (1 - m)^V), and later ones the rest
+ * l = w (1 - (1 - m)^A) + (total - done - rows) / total K:
+ *     r <- ((1 - k - l) r + w (1 - m)^A s) / (1 - l)
+ * After the step's last call r is what calls with all images, each view in its turn, make of it. */
+static inline cld_running_move cld_move_by_share(double momentum, int views, const cld_share *of) {
+    double share = (double)of->rows / (double)of->total, fade = pow(1 - momentum, of->after);
+    double whole = 1 - pow(1 - momentum, of->before + views + of->after);
+    double here = share * fade * (1 - pow(1 - momentum, views));
+    double later = share * (1 - fade) + (double)(of->total - of->done - of->rows) / (double)of->total * whole;
+    cld_running_move move = {(1 - here - later) / (1 - later), share * fade / (1 - later)};
     return move;
 }
 

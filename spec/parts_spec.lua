@@ -190,6 +190,22 @@ for _, device in ipairs { "cpu", table.unpack(devices.names) } do
       same_state(net, other, limits.f64)
     end)
 
+    it("in groups of blocks leaves the statistics of one call of each, of views and of patches", function()
+      local net, other = twins("f64", device)
+      local v, patches = views(7, 2, "f64", device), views(21, 1, "f64", device)[1] -- three rows of an image
+      net:each(v, { block = 3 })
+      net:each({ patches }, { block = 3, unit = 3 })
+      for _, group in ipairs(nn.blocks(7, { block = 3, groups = 2 })) do
+        local done, total = group.done, group.total
+        local here = { v[1]:narrow(1, group.first, group.count), v[2]:narrow(1, group.first, group.count) }
+        other:each(here, { block = 3, done = done, total = total, after = 1 })
+        other:each({ patches:narrow(1, 3 * done + 1, 3 * group.count) },
+          { block = 3, unit = 3, done = done, total = total, before = 2 })
+      end
+      assert.equal(3, other.bn1.num_batches_tracked:item())
+      same_state(net, other, limits.f64)
+    end)
+
     it("gives an image that has several rows to one block", function()
       local net, other = twins("f64", device)
       local patches = views(10, 1, "f64", device)[1] -- 5 images of 2 rows: blocks of 3 and 2 images

@@ -62,7 +62,7 @@ void cld_norm_move_running(const cld_array *running_mean, const cld_array *runni
                            const cld_array *batches, const cld_batch_statistics *batch, const cld_array *x,
                            const cld_norm_params *p) {
     const cld_array *given = running_mean ? running_mean : running_var;
-    bool wide = !given || given->dtype == CLD_F64, by_share = p->total > 0;
+    bool wide = !given || given->dtype == CLD_F64, by_share = p->share.total > 0;
     int64_t channels = x->shape[1], counted = 0;
     int views = cld_parts_views(&p->parts);
     cld_running_move of_a_view = {1 - p->momentum, p->momentum};
@@ -78,9 +78,8 @@ void cld_norm_move_running(const cld_array *running_mean, const cld_array *runni
         }
     }
     if (by_share) {
-        move_all(running_mean, running_var, cld_move_by_share(p->momentum, views, p->done, p->rows, p->total),
-                 batch, channels);
-        counted = p->done == 0 ? views : 0;
+        move_all(running_mean, running_var, cld_move_by_share(p->momentum, views, &p->share), batch, channels);
+        counted = p->share.done == 0 ? views : 0;
     }
     if (batches) *(int64_t *)batches->data += counted;
 }

@@ -289,12 +289,11 @@ static running<A> running_of(const cld_array *running_mean, const cld_array *run
     r.var = vector_of<A>(running_var);
     r.batches = vector_of<int64_t>(batches);
     r.momentum = p->momentum;
-    r.by_share = p->total > 0;
-    r.counts = p->done == 0;
+    r.by_share = p->share.total > 0;
+    r.counts = p->share.done == 0;
     r.move.keep = 1 - p->momentum;
     r.move.gain = p->momentum;
-    if (r.by_share)
-        r.move = cld_move_by_share(p->momentum, cld_parts_views(&p->parts), p->done, p->rows, p->total);
+    if (r.by_share) r.move = cld_move_by_share(p->momentum, cld_parts_views(&p->parts), &p->share);
     return r;
 }
 

@@ -48,10 +48,15 @@ static cld_status check_parts(const cld_tensor *x, const cld_norm_params *p) {
             "batch_norm: %lld rows are not %d views of images of %d rows, in %d blocks of at least "
             "one image each",
             (long long)rows, parts->views, parts->unit, parts->blocks);
-    if (p->total != 0 && !(p->done >= 0 && p->rows > 0 && p->done + p->rows <= p->total))
+    const cld_share *share = &p->share;
+    if (share->total != 0 &&
+        !(share->done >= 0 && share->rows > 0 && share->done + share->rows <= share->total))
         return cld_fail(CLD_INVALID,
                         "batch_norm: %lld of a view's images behind %lld others are no part of %lld",
-                        (long long)p->rows, (long long)p->done, (long long)p->total);
+                        (long long)share->rows, (long long)share->done, (long long)share->total);
+    if (share->before < 0 || share->after < 0)
+        return cld_fail(CLD_INVALID, "batch_norm: %d views before and %d after; expected at least 0",
+                        share->before, share->after);
     int64_t least = count > 1 ? cld_part_rows(parts, rows, (int)count / views - 1) : rows;
     if (least * x->a.shape[2] * x->a.shape[3] >= 2) return CLD_OK;
     if (count == 1)

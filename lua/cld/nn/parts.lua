@@ -15,7 +15,14 @@
 --
 -- A batch that does not fit into memory at once can come in groups of whole blocks (nn.blocks), one call for each: the
 -- parts then also say that this call has `rows` of a view's `total` images, and that `done` came before. The running
--- statistics move by each call so that after the last one they are what one call with all images makes of them.
+-- statistics move by each call so that after the last one they are what one call with all images makes of them. Where
+-- views of another size go as a batch of their own in each group, `before` and `after` say how many views of the same
+-- images other calls bring earlier and later (kernels/parts.h):
+--
+--   for _, part in ipairs(nn.blocks(n, { block = 64, groups = 4 })) do
+--     local q = net:each(views_of(part), { block = 64, done = part.done, total = n, after = 1 })        -- two views
+--     local small = net:each(small_of(part), { block = 64, done = part.done, total = n, before = 2 })   -- and a third
+--   end
 local core = require "cld.core"
 local caller = require "cld.caller"
 local module = require "cld.nn.module"
@@ -29,20 +36,23 @@ local parts = {}
 -- By coroutine: one that yields takes its own along, and gives nobody else's away.
 local held = setmetatable({}, { __mode = "k" })
 
---- nn.parts() -> {views =, blocks =, unit =}, and of a batch in groups done, rows and total; or nil: the batch is
--- one part. The table is to be read only.
+--- nn.parts() -> {views =, blocks =, unit =}, and of a batch in groups done, rows, total, before and after; or nil: the
+-- batch is one part. The table is to be read only.
 function parts.current() return held[coroutine.running()] end
 
 --- The same in a word, which differs if they differ.
 function parts.described()
   local now = parts.current()
   if not now then return "whole" end
-  return ("parts %d %d %d %s %s %s"):format(now.views, now.blocks, now.unit, now.done, now.rows, now.total)
+  return ("parts %d %d %d %s %s %s %s %s"):format(now.views, now.blocks, now.unit, now.done, now.rows, now.total,
+    now.before, now.after)
 end
 
 local function checked(given)
   if given == nil then return nil end
-  caller.check_fields("nn.with_parts", given, { "views", "blocks", "unit", "done", "rows", "total" })
+  caller.check_fields("nn.with_parts", given, {
+    "views", "blocks", "unit", "done", "rows", "total", "before", "after",
+  })
   local new = {}
   for _, name in ipairs { "views", "blocks", "unit" } do
     new[name] = integer("nn.with_parts", name, given[name] == nil and 1 or given[name])
@@ -50,6 +60,9 @@ local function checked(given)
   if given.total == nil and given.rows == nil and given.done == nil then return new end
   new.total, new.rows = integer("nn.with_parts", "total", given.total), integer("nn.with_parts", "rows", given.rows)
   new.done = integer("nn.with_parts", "done", given.done or 0, 0)
+  for _, name in ipairs { "before", "after" } do
+    if given[name] ~= nil then new[name] = integer("nn.with_parts", name, given[name], 0) end
+  end
   if new.done + new.rows > new.total then
     raise("nn.with_parts: %d images behind %d others are no part of %d", new.rows, new.done, new.total)
   end
@@ -57,7 +70,7 @@ local function checked(given)
 end
 
 --- nn.with_parts(parts, f, ...) -> f(...), while these parts hold: {views = 1, blocks = 1, unit = 1[, done, rows,
--- total]}, or nil for none. Those that held before do so again afterwards, after an error too.
+-- total, before = 0, after = 0]}, or nil for none. Those that held before do so again afterwards, after an error too.
 function parts.with(given, f, ...)
   local thread = coroutine.running()
   local before = held[thread]
@@ -136,22 +149,26 @@ local function by_view(views, normalize, ...)
   return table.unpack(lists, 1, lists.n)
 end
 
---- nn.each(f, {v1, v2, ...}, {block =, unit = 1, normalize = false, done =, total =}) -> one list per output of f,
--- each with an entry per view. f, a module or a function, is called once with all views' rows, under parts of its own:
+--- nn.each(f, {v1, v2, ...}, {block =, unit = 1, normalize = false, done =, total =, before = 0, after = 0}) -> one
+-- list per output of f, each with an entry per view. f, a module or a function, is called once with all views' rows, under parts of its own:
 -- those that held outside mean nothing inside. net:each(views, options) is the same.
 --
 -- views: alike in shape, dtype and device; (n * unit, ...) each. Views that lie one after the other in one memory, as
 -- a loader's do, are not copied. block: images of a block at most; nil: each view is one. normalize: the rows of every
 -- output (rows, d) are divided by their length. The first dimension of an output must be a multiple of the number of
--- views. total: where these are n of so many images of a step, and `done` came before (nn.blocks).
+-- views. total: where these are n of so many images of a step, and `done` came before (nn.blocks); before, after: views
+-- of these n images that go through f in other calls of the step.
 function parts.each(f, views, options)
-  caller.check_fields("each", options, { "block", "unit", "normalize", "done", "total" })
+  caller.check_fields("each", options, { "block", "unit", "normalize", "done", "total", "before", "after" })
   options = options or {}
   check_views(views)
   local unit = integer("each", "unit", options.unit == nil and 1 or options.unit)
   local images = images_of("each", views[1].shape[1], unit)
   local given = { views = #views, blocks = block_of("each", options, images), unit = unit }
-  if options.total ~= nil then given.total, given.done, given.rows = options.total, options.done, images end
+  if options.total ~= nil then
+    given.total, given.done, given.rows = options.total, options.done, images
+    given.before, given.after = options.before, options.after
+  end
   local rows = #views == 1 and views[1] or caller.call("each", functional.join_rows, views)
   return by_view(#views, options.normalize, parts.with(given, f, rows))
 end
