@@ -55,6 +55,15 @@ static int enqueue(lua_State *L) {
     return 0;
 }
 
+/* enqueue_after(loss, queue, pointer, keys) -> loss */
+static int enqueue_after(lua_State *L) {
+    cld_tensor *loss = cldL_check_tensor(L, 1), *queue = cldL_check_tensor(L, 2),
+               *pointer = cldL_check_tensor(L, 3), *keys = cldL_check_tensor(L, 4);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_enqueue_after(loss, queue, pointer, keys);
+    return cldL_result(L, *out);
+}
+
 /* nt_xent(z1, z2, temperature) */
 static int nt_xent(lua_State *L) {
     cld_tensor *z1 = cldL_check_tensor(L, 1), *z2 = cldL_check_tensor(L, 2);
@@ -134,6 +143,7 @@ int cldL_open_losses(lua_State *L) {
         {"sample_negatives", sample_negatives},
         {"queue_loss", queue_loss},
         {"enqueue", enqueue},
+        {"enqueue_after", enqueue_after},
         {"nt_xent", nt_xent},
         {"kmeans", kmeans},
         {"normalized_cuts", normalized_cuts},

@@ -39,6 +39,11 @@ cld_tensor *cld_queue_loss(cld_tensor *query, cld_tensor *key, cld_tensor *queue
  * for its loss do not belong here. */
 cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys, cld_tensor *condition);
 
+/* loss, any tensor on the tape: when a backward through the result has run, keys replace the oldest rows of the ring as
+ * above, unless the optimizer's step that it was made for is skipped; with several in one step, in the order of their
+ * backwards. Off the tape it is loss, and nothing is enqueued. */
+cld_tensor *cld_enqueue_after(cld_tensor *loss, cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys);
+
 /* ---- nt_xent.c: SimCLR (Chen et al., ICML 2020) ---- */
 
 /* Equation 1: z1, z2 (n, dim) are two views of n images. Each of the 2 n rows is to find the other view of its image among
