@@ -125,6 +125,27 @@ describe("torchvision's ResNets", function()
     assert.same({ 16, 16, 1 }, inner("wide_resnet50_2", 8))
   end)
 
+  it("have InfoMin's names, which mean others and a width", function()
+    local function described(name, settings)
+      local how = models.description(models[name](settings))
+      return { how.constructor, how.settings.width, how.settings.stem }
+    end
+    assert.same({ "resnet50", 8 }, described("resnet50x2", { width = 4, head = false }))
+    assert.same({ "resnet50", 16, 64 }, described("resnet50x4", { width = 4, head = false, stem = 64 }))
+    assert.same({ "resnext101_32x8d", 8 }, described("resnext101v2", { width = 8, head = false }))
+    assert.same({ 8192, 2048 }, { undrawn(function() return models.resnet50x4 { head = false } end).feature_width,
+      undrawn(function() return models.resnext50 { head = false } end).feature_width })
+    check.fails(function() models.resnet50x2 { width = 1.5 } end,
+      "models_spec.lua:%d+: models.resnet50x2: width must be a positive integer, got 1.5")
+  end)
+
+  it("have a first convolution of other channels than the first stage", function()
+    local net = models.resnet18 { width = 4, stem = 6, head = false }:eval()
+    assert.same({ "6x3x7x7", "4x6x3x3", "4x6x1x1" },
+      shapes(net.conv1.weight, net.layer1[1].conv1.weight, net.layer1[1].downsample[1].weight))
+    assert.same({ 1, 32 }, net(cld.randn(1, 3, 33, 33)).shape)
+  end)
+
   it("say the smallest width of groups", function()
     check.fails(function() models.resnext50_32x4d { width = 15 } end,
       "models_spec.lua:%d+: models.resnext50_32x4d: width 15 leaves a group of the 3x3 convolutions no channel;"
@@ -136,7 +157,12 @@ describe("torchvision's ResNets", function()
     local function fails(settings, expected)
       check.fails(function() models.resnet18(settings) end, "models_spec.lua:%d+: models.resnet18: " .. expected)
     end
-    fails({ stem = "cifar" }, "unknown field 'stem'")
+    fails({ stem = "cifar" }, "stem must be a positive integer, got 'cifar'")
+    fails({ low_dim = 8 }, "unknown field 'low_dim'")
+    fails({ layout = "infomim" }, "layout is 'infomim'; expected 'moco' or 'infomin'; did you mean 'infomin'")
+    fails({ jigsaw = true }, "only layout 'infomin' has a head for jigsaw patches")
+    fails({ layout = "infomin", jigsaw = 1 }, "jigsaw must be true or false, got 1")
+    fails({ layout = "infomin", head = false }, "layout 'infomin' has a head; expected head = 'mlp'.*, got false")
     fails({ head = "normmlp" }, "head is 'normmlp'; expected linear, mlp, norm_linear, norm_mlp or false; did you mean")
     fails({ head = true }, "head is true; expected")
     fails({ dim = 0 }, "dim must be a positive integer, got 0")

@@ -253,35 +253,74 @@ describe("published weights", function()
     assert.equal(1, found.left_out["module.queue"])
   end)
 
-  it("of InfoMin + CLD, with either head", function()
-    local jigsaw = merge(linear("module.head_jig.fc1.0", 2048), linear("module.head_jig.fc2", 128, 1152))
-    local function file(heads, epoch)
-      return { model = with(trunk(50, { prefix = "module.encoder." }), merge(heads, jigsaw)), epoch = epoch,
-        contrast = { memory = cld.zeros(5, 128) }, optimizer = { state = {}, param_groups = {} },
-        model_ema = trunk(50, { prefix = "encoder." }) }
-    end
-    local proj = merge(norm_linear("module.proj1.0", 128), norm_linear("module.proj2.0", 128))
-    local found = published.recognise(file(merge(linear("module.head.0", 2048), proj), 200))
-    assert.same({ "InfoMin + CLD", "norm_mlp", 71.5 }, { found.layout, found.settings.head, found.published })
-    assert.same({ 2048, 128 }, found.state["groupDis.weight"].shape)
-    assert.same({ 2048, 2048 }, found.state["fc.0.weight"].shape)
-    assert.same({ contrast = 1, model_ema = 318, optimizer = 1, ["module.head_jig."] = 4 }, found.left_out)
-    assert.same({ { 5, 128 } }, { found.queue.keys.shape, found.queue.pointer })
+  -- As InfoMin + CLD and PyContrast save it: the trunk behind "module.encoder.", heads beside it.
+  local function infomin(heads, fields, depth)
+    local encoder = trunk(depth or 18, { prefix = "module.encoder.", width = depth and 64 or 8 })
+    local value = {
+      model = with(encoder, heads), model_ema = trunk(18, { prefix = "encoder." }),
+      contrast = { memory = cld.zeros(5, 128) }, optimizer = { state = {}, param_groups = {} },
+    }
+    for name, field in pairs(fields or {}) do value[name] = field end
+    return value
+  end
 
-    found = published.recognise(file(merge(linear("module.proj1.0", 128), linear("module.proj2.0", 128)), 100))
-    assert.same({ "InfoMin + CLD", "linear" }, { found.layout, found.settings.head })
-    assert.truthy(found.state["fc.bias"] and found.state["groupDis.bias"])
+  -- All of them go into our network, by names without "module.".
+  local function fits(found, heads)
+    for name in pairs(heads) do assert.truthy(found.state[name:gsub("^module%.", "")], name) end
+    local net = cld.models[found.constructor](found.settings)
+    net:load_state_dict(found.state)
+  end
+
+  it("of InfoMin + CLD, with either head and patches", function()
+    local jigsaw = merge(linear("module.head_jig.fc1.0", 64, 64), norm_linear("module.head_jig.fc1.2", 128, 64),
+      norm_linear("module.head_jig.fc2", 128, 1152))
+    local heads = merge(linear("module.head.0", 64, 64), norm_linear("module.proj1.0", 128, 64),
+      norm_linear("module.proj2.0", 128, 64), jigsaw)
+    assert.equal(71.5, published.recognise(infomin(heads, { epoch = 200 }, 50)).published)
+    local found = published.recognise(infomin(heads, { epoch = 200 }))
+    assert.same({ "InfoMin + CLD", "resnet18" }, { found.layout, found.arch })
+    assert.same({ layout = "infomin", head = "norm_mlp", dim = 128, branches = { "instance", "group" }, width = 8,
+      small = false, jigsaw = true }, found.settings)
+    assert.same({ contrast = 1, model_ema = 120, optimizer = 1 }, found.left_out)
+    assert.same({ { 5, 128 } }, { found.queue.keys.shape, found.queue.pointer })
+    fits(found, heads)
+
+    heads = merge(linear("module.proj1.0", 128, 64), linear("module.proj2.0", 128, 64),
+      linear("module.head_jig.fc1", 128, 64), linear("module.head_jig.fc2", 128, 1152))
+    found = published.recognise(infomin(heads, { epoch = 100 }))
+    assert.same({ "InfoMin + CLD", "linear", true }, { found.layout, found.settings.head, found.settings.jigsaw })
+    fits(found, heads)
   end)
 
-  it("of PyContrast", function()
-    local heads = merge(linear("module.head.0", 2048), linear("module.head.2", 128))
-    local found = published.recognise { model = with(trunk(50, { prefix = "module.encoder." }), heads) }
-    assert.same({ "PyContrast", "mlp", { "instance" } },
-      { found.layout, found.settings.head, found.settings.branches })
-    assert.same({ 128, 2048 }, found.state["fc.2.weight"].shape)
+  it("of PyContrast, with patches and without", function()
+    local heads = merge(linear("module.head.0", 64, 64), linear("module.head.2", 128, 64))
+    local found = published.recognise(infomin(heads))
+    assert.same({ "PyContrast", "infomin", "mlp", { "instance" } },
+      { found.layout, found.settings.layout, found.settings.head, found.settings.branches })
+    assert.is_nil(found.settings.jigsaw)
+    fits(found, heads)
+    heads = merge(heads, linear("module.head_jig.fc1.0", 64, 64), linear("module.head_jig.fc1.2", 128, 64),
+      linear("module.head_jig.fc2", 128, 1152))
+    found = published.recognise(infomin(heads))
+    assert.is_true(found.settings.jigsaw)
+    fits(found, heads)
     assert.equal("PyContrast", published.recognise({ model = trunk(50, { prefix = "module.encoder." }) }).layout)
-    local linear_head = with(trunk(50, { prefix = "module.encoder." }), linear("module.head.0", 128))
-    assert.equal("linear", published.recognise({ model = linear_head }).settings.head)
+    assert.equal("linear", published.recognise(infomin(linear("module.head.0", 128, 64))).settings.head)
+  end)
+
+  it("with a head for patches that is not whole leave it out", function()
+    local heads = merge(linear("module.head.0", 64, 64), linear("module.head.2", 128, 64))
+    local found = published.recognise(infomin(merge(heads, linear("module.head_jig.fc2", 128, 1152))))
+    assert.is_nil(found.settings.jigsaw)
+    assert.equal(2, found.left_out["module.head_jig."])
+  end)
+
+  it("of ours in the layout of InfoMin, and with a stem of its own", function()
+    local net = cld.models.resnet18 {
+      layout = "infomin", head = "norm_mlp", jigsaw = true, width = 4, stem = 8, dim = 6,
+    }
+    local found = published.recognise(net:state_dict())
+    assert.same(cld.models.description(net).settings, found.settings)
   end)
 
   it("of PyContrast's CMC, whose first encoder is taken", function()

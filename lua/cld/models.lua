@@ -6,14 +6,19 @@
 --
 -- torchvision's ResNets (models/resnet.lua), with its names of parameters and its initialisation: resnet18, 34, 50,
 -- 101, 152, wide_resnet50_2, wide_resnet101_2, resnext50_32x4d, resnext101_32x4d, _32x8d, _64x4d, and resnext152
--- likewise.
+-- likewise. Some have InfoMin's names too: resnet50x2 and x4 (width times 2 and 4), resnext50 (32x4d), resnext101v1, v2
+-- and v3 (32x4d, 32x8d, 64x4d), and resnext152 likewise.
 -- Settings:
 --   head      "mlp" (the default), "norm_mlp", "linear", "norm_linear" (models/heads.lua), or false: net(images) is
 --             then the pooled features
 --   dim       dimension of each branch's features (128)
 --   branches  { "instance", "group" } or one of them; net(images) gives their features in this order
 --   projector {hidden =, dim =}: the instance branch is an nn.projector of these widths (BYOL, SimCLR) (false)
---   width     channels of the stem (64); all others are proportional
+--   width     channels of the first stage's blocks (64); all others are proportional
+--   stem      channels of the first convolution (false: as many as `width`; InfoMin's are at least 64)
+--   layout    "moco" (models/heads.lua, the default), or "infomin" (models/infomin.lua): other names, outputs of unit
+--             length
+--   jigsaw    with layout "infomin": a head for jigsaw patches, net:jigsaw(patches, order) (false)
 --   small     for small images: a 3x3 stem of stride 1 without max-pool, so that maps keep their size (false)
 --
 -- resnet18_cifar, 34, 50 (models/cifar.lua): the published CIFAR encoder with its names and rows of unit length.
@@ -28,6 +33,7 @@ local described = require "cld.models.description"
 local heads = require "cld.models.heads"
 local nn = require "cld.nn"
 local resnet = require "cld.models.resnet"
+require "cld.models.infomin" -- one of its layouts
 local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
 
@@ -80,6 +86,22 @@ for _, family in ipairs { resnet, cifar } do
     register(name, function(settings) return family.build(kind, settings) end, family.defaults,
       function(full, settings) family.check(full, kind, settings) end)
   end
+end
+
+--- InfoMin's names of ResNets, of which a description says the usual name and the width.
+models.infomin_names = {}
+
+for i, alias in ipairs(resnet.aliases) do
+  local name, of, times = table.unpack(alias)
+  models.infomin_names[i] = name
+  by_name[name] = function(settings)
+    local own = {}
+    caller.check_fields("models." .. name, settings, sorted_keys(resnet.defaults))
+    for key, value in pairs(settings or {}) do own[key] = value end
+    own.width = times * caller.integer("models." .. name, "width", own.width or resnet.defaults.width)
+    return models.constructors[of](own)
+  end
+  models.constructors[name] = by_name[name]
 end
 
 --- define(name, constructor[, defaults]): cld.models[name] { ... } is then a constructor like the others.

@@ -48,8 +48,8 @@ local function read_groups(state, prefix, planes)
   return inner // per_group, 64 * per_group // planes
 end
 
---- read(state, prefix) -> {arch, width, small, is_cifar, names}, or nil and why. width: the planes of the first layer,
--- 64 as published; small: a 3x3 stem; is_cifar: the published CIFAR code's names; names: the trunk's, as far as they
+--- read(state, prefix) -> {arch, width, stem, small, is_cifar, names}, or nil and why. width: the planes of the first
+-- layer, 64 as published; stem: the first convolution's channels, if they are not as many; small: a 3x3 stem; is_cifar: the published CIFAR code's names; names: the trunk's, as far as they
 -- are there.
 function architecture.read(state, prefix)
   local stem = state[prefix .. "conv1.weight"]
@@ -72,7 +72,7 @@ function architecture.read(state, prefix)
     return nil, unknown:format(depth, width_per_group)
   end
   return {
-    arch = arch, width = planes, small = stem.shape[3] == 3, names = list_names(state, prefix),
+    arch = arch, width = planes, stem = stem.shape[1] ~= planes and stem.shape[1] or nil, small = stem.shape[3] == 3, names = list_names(state, prefix),
     is_cifar = state[prefix .. "layer2.0.shortcut.0.weight"] ~= nil,
   }
 end

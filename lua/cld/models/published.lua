@@ -99,7 +99,15 @@ local function linear(state, name)
   return { norm = not bias, dim = weight.shape[bias and 1 or 2] }
 end
 
--- Where each layer of our heads (cld.models) stands in a layout, and by which of its layers a layout is known.
+-- Of layers under the names that ours have.
+local function same(names)
+  local layers = {}
+  for _, name in ipairs(names) do layers[name] = name end
+  return layers
+end
+
+-- Where each layer of our heads (cld.models) stands in a layout, and which is the last. Those that stand beside the
+-- trunk are of our layout "infomin".
 local heads = {
   { name = "MoCo v2 + CLD", branches = { "instance", "group" }, head = "mlp", last = "instDis",
     layers = { ["fc.0"] = "fc.0", instDis = "instDis", groupDis = "groupDis" } },
@@ -109,15 +117,27 @@ local heads = {
     layers = { ["fc.0"] = "fc.0", ["fc.2"] = "fc.2" } },
   { name = "MoCo v1", momentum = true, branches = { "instance" }, head = "linear", last = "fc",
     layers = { fc = "fc" } },
-  { name = "InfoMin + CLD", beside = true, branches = { "instance", "group" }, head = "mlp", last = "instDis",
-    layers = { ["fc.0"] = "head.0", instDis = "proj1.0", groupDis = "proj2.0" } },
-  { name = "InfoMin + CLD", beside = true, branches = { "instance", "group" }, head = "linear", last = "fc",
-    layers = { fc = "proj1.0", groupDis = "proj2.0" } },
-  { name = "PyContrast", beside = true, branches = { "instance" }, head = "mlp", last = "fc.2",
-    layers = { ["fc.0"] = "head.0", ["fc.2"] = "head.2" } },
-  { name = "PyContrast", beside = true, branches = { "instance" }, head = "linear", last = "fc",
-    layers = { fc = "head.0" } },
+  { name = "InfoMin + CLD", beside = true, branches = { "instance", "group" }, head = "mlp", last = "proj1.0",
+    layers = same { "head.0", "proj1.0", "proj2.0" } },
+  { name = "InfoMin + CLD", beside = true, branches = { "instance", "group" }, head = "linear", last = "proj1.0",
+    layers = same { "proj1.0", "proj2.0" } },
+  { name = "PyContrast", beside = true, branches = { "instance" }, head = "mlp", last = "head.2",
+    layers = same { "head.0", "head.2" } },
+  { name = "PyContrast", beside = true, branches = { "instance" }, head = "linear", last = "head.0",
+    layers = same { "head.0" } },
 }
+
+-- The head for jigsaw patches, which may stand beside the latter four.
+local jigsaw_layers = {
+  mlp = { "head_jig.fc1.0", "head_jig.fc1.2", "head_jig.fc2" }, linear = { "head_jig.fc1", "head_jig.fc2" },
+}
+
+local function has_jigsaw(state, at, head)
+  for _, layer in ipairs(jigsaw_layers[head]) do
+    if not linear(state, at .. layer) then return false end
+  end
+  return true
+end
 
 -- The first layout whose layers are all there. Those of MoCo follow the trunk's prefix, those of InfoMin and PyContrast
 -- stand beside it ("module.encoder.conv1" and "module.head.0"). A lone `fc` is a classifier unless MoCo wrote it.
@@ -215,21 +235,38 @@ local function describe_cifar(found, value, state, prefix, shape, taken)
   end
 end
 
+-- Layers as a layout has them, {ours = theirs}.
+local function take_layers(found, state, at, layers, taken)
+  for ours, theirs in pairs(layers) do
+    for _, part in ipairs { ".weight", ".bias" } do take(found, state, at .. theirs .. part, ours .. part, taken) end
+  end
+end
+
+-- Ours of the layout "infomin": the trunk's names begin with "encoder.".
+local function as_infomin(found, state, at, head, taken)
+  local trunk = found.state
+  found.state = {}
+  for name, tensor in pairs(trunk) do found.state["encoder." .. name] = tensor end
+  found.settings.layout = "infomin"
+  if not has_jigsaw(state, at, head) then return end
+  found.settings.jigsaw = true
+  take_layers(found, state, at, same(jigsaw_layers[head]), taken)
+end
+
 local function describe_imagenet(found, state, prefix, shape, taken)
   local layout, at = find_heads(state, prefix)
   found.layout = layout and layout.name
     or prefix:find "encoder_q%.$" and "MoCo" or prefix:find "encoder1?%.$" and "PyContrast"
     or prefix == "" and linear(state, "fc") and "torchvision" or "state dict"
   found.constructor = shape.arch
-  found.settings = { head = false, width = shape.width, small = shape.small }
+  found.settings = { head = false, width = shape.width, stem = shape.stem, small = shape.small }
   if not layout then return end
   local last = linear(state, at .. layout.layers[layout.last])
   found.settings.head = (last.norm and "norm_" or "") .. layout.head
   found.settings.dim = last.dim
   found.settings.branches = table.move(layout.branches, 1, #layout.branches, 1, {})
-  for ours, theirs in pairs(layout.layers) do
-    for _, part in ipairs { ".weight", ".bias" } do take(found, state, at .. theirs .. part, ours .. part, taken) end
-  end
+  if layout.beside then as_infomin(found, state, at, layout.head, taken) end
+  take_layers(found, state, at, layout.layers, taken)
 end
 
 local function copy_view(view)

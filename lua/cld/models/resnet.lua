@@ -7,6 +7,7 @@ local autograd = require "cld.core".autograd
 local caller = require "cld.caller"
 local heads = require "cld.models.heads"
 local nn = require "cld.nn"
+local user_error = require "cld.user_error"
 
 local resnet = {}
 
@@ -101,19 +102,20 @@ local function stage(kind, depth, input, planes, stride, shortcut)
   return nn.sequential(table.unpack(blocks))
 end
 
---- Trunk(kind, {width, small, shortcut = "downsample"}): what comes before the heads. width: channels of the stem; the
--- stages' planes are 1, 2, 4 and 8 times that. small: for small images, a 3x3 stem of stride 1 without max-pool, in
+--- Trunk(kind, {width, stem = width, small, shortcut = "downsample"}): what comes before the heads. width: planes of the
+-- first stage; the stages' planes are 1, 2, 4 and 8 times that. stem: channels of the first convolution. small: for small images, a 3x3 stem of stride 1 without max-pool, in
 -- place of 7x7 and max-pool, each of stride 2. The convolutions have PyTorch's default initialisation.
 function Trunk:build(kind, settings)
   local width, expansion = settings.width, kind.block.expansion
+  local stem = settings.stem or width
   if settings.small then
-    self.conv1 = nn.conv2d(3, width, 3, { padding = 1, bias = false })
+    self.conv1 = nn.conv2d(3, stem, 3, { padding = 1, bias = false })
   else
-    self.conv1 = nn.conv2d(3, width, 7, { stride = 2, padding = 3, bias = false })
+    self.conv1 = nn.conv2d(3, stem, 7, { stride = 2, padding = 3, bias = false })
   end
-  self.bn1 = nn.batch_norm2d(width)
+  self.bn1 = nn.batch_norm2d(stem)
   if not settings.small then self.maxpool = nn.max_pool2d(3, { stride = 2, padding = 1 }) end
-  local input = width
+  local input = stem
   for i, depth in ipairs(kind.depths) do
     local planes = width << (i - 1)
     self["layer" .. i] = stage(kind, depth, input, planes, i == 1 and 1 or 2, settings.shortcut or "downsample")
@@ -214,9 +216,32 @@ resnet.kinds = {
   { "resnext152_64x4d", bottleneck(D152, 64, 4) },
 }
 
+--- InfoMin's names of some (Tian et al., NeurIPS 2020; PyContrast): {name, the name above, by how much `width` is
+-- multiplied}. x2 and x4 multiply all channels.
+resnet.aliases = {
+  { "resnet50x2", "resnet50", 2 }, { "resnet50x4", "resnet50", 4 },
+  { "resnext50", "resnext50_32x4d", 1 },
+  { "resnext101v1", "resnext101_32x4d", 1 }, { "resnext101v2", "resnext101_32x8d", 1 },
+  { "resnext101v3", "resnext101_64x4d", 1 },
+  { "resnext152v1", "resnext152_32x4d", 1 }, { "resnext152v2", "resnext152_32x8d", 1 },
+  { "resnext152v3", "resnext152_64x4d", 1 },
+}
+
 --- The settings of each, with their defaults.
 resnet.defaults = {
-  head = "mlp", dim = 128, branches = { "instance", "group" }, projector = false, width = 64, small = false,
+  layout = "moco", head = "mlp", dim = 128, branches = { "instance", "group" }, projector = false, width = 64,
+  stem = false, small = false, jigsaw = false,
+}
+
+--- {name = {check(name, settings), build(kind, settings)}}: where the trunk and the heads are in the network.
+resnet.layouts = {
+  moco = {
+    check = function(name, settings)
+      if settings.jigsaw then caller.raise("%s: only layout 'infomin' has a head for jigsaw patches", name) end
+      settings.layout, settings.jigsaw = nil, nil -- a description says nothing of the usual layout
+    end,
+    build = ResNet,
+  },
 }
 
 -- Below this width a group of the 3x3 convolutions would have no channel.
@@ -224,8 +249,11 @@ local function least_width(kind)
   return kind.block == Bottleneck and (64 + kind.width_per_group - 1) // kind.width_per_group or 1
 end
 
---- least_width(name) -> the smallest setting `width` of a ResNet of resnet.kinds.
+--- least_width(name) -> the smallest setting `width` of a ResNet of resnet.kinds or resnet.aliases.
 function resnet.least_width(name)
+  for _, alias in ipairs(resnet.aliases) do
+    if alias[1] == name then return (resnet.least_width(alias[2]) + alias[3] - 1) // alias[3] end
+  end
   for _, entry in ipairs(resnet.kinds) do
     if entry[1] == name then return least_width(entry[2]) end
   end
@@ -237,20 +265,36 @@ local function check_width(name, kind, width)
     least_width(kind))
 end
 
+local function layout_of(name, settings)
+  local layout = settings.layout == nil and "moco" or settings.layout
+  local found = type(layout) == "string" and resnet.layouts[layout]
+  if found then return found end
+  caller.raise("%s: layout is %s; expected 'moco' or 'infomin'%s", name, caller.shown(layout),
+    type(layout) == "string" and user_error.hint(layout, { "moco", "infomin" }) or "")
+end
+
+-- A stem as wide as the first stage is the usual one.
+local function check_stem(name, settings)
+  if settings.stem then settings.stem = caller.integer(name, "stem", settings.stem) end
+  if settings.stem == settings.width or not settings.stem then settings.stem = nil end
+end
+
 --- check(name, kind, settings) raises if a setting is wrong. Integers given as floats (64.0) become integers; without
 -- heads there are neither branches nor their dimension.
 function resnet.check(name, kind, settings)
   settings.width = caller.integer(name, "width", settings.width)
+  check_stem(name, settings)
   settings.dim = caller.integer(name, "dim", settings.dim)
   if type(settings.small) ~= "boolean" then
     caller.raise("%s: small must be true or false, got %s", name, caller.shown(settings.small))
   end
   check_width(name, kind, settings.width)
   heads.check(name, settings)
+  layout_of(name, settings).check(name, settings)
   if not settings.head then settings.dim, settings.branches, settings.projector = nil, nil, nil end
 end
 
 --- net(images) -> the branches' features, or with head = false the pooled ones.
-function resnet.build(kind, settings) return ResNet(kind, settings) end
+function resnet.build(kind, settings) return layout_of("resnet", settings).build(kind, settings) end
 
 return resnet
