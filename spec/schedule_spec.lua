@@ -86,6 +86,47 @@ describe("schedule", function()
       "schedule.cosine_epochs: 'epochs' must be at least 1")
   end)
 
+  -- The rates of all steps as PyContrast's adjust_learning_rate and warmup_learning_rate set them.
+  local function published(lr, epochs, n, batch_size)
+    local list, eta_min = {}, lr * 0.1 ^ 3
+    local warm = batch_size > 256
+    local warm_epochs = epochs > 500 and 10 or 5
+    local warmup_to = eta_min + (lr - eta_min) * (1 + math.cos(math.pi * warm_epochs / epochs)) / 2
+    for epoch = 1, epochs do
+      for batch = 0, n - 1 do
+        local rate = eta_min + (lr - eta_min) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+        if warm and epoch <= warm_epochs then
+          local p = (batch + (epoch - 1) * n) / (warm_epochs * n)
+          rate = 0.01 + p * (warmup_to - 0.01)
+        end
+        list[#list + 1] = rate
+      end
+    end
+    return list
+  end
+
+  it("is InfoMin's, with the warm-up of large batches", function()
+    for _, case in ipairs { { 0.2, 100, 7, 512 }, { 0.03, 200, 3, 256 }, { 0.2, 600, 2, 257 }, { 0.2, 3, 5, 512 } } do
+      local lr, epochs, n, batch_size = table.unpack(case)
+      local rate = cld.schedule.infomin { base = lr, epochs = epochs, steps_per_epoch = n, batch_size = batch_size }
+      local rates = {}
+      for step = 0, epochs * n - 1 do rates[step + 1] = rate(step) end
+      check.close(rates, published(lr, epochs, n, batch_size), { rtol = 1e-6 })
+      if epochs > 10 then assert.equal(rate(epochs * n - 1), rate(epochs * n + 5)) end
+    end
+    local given = { base = 1, epochs = 0, steps_per_epoch = 1, batch_size = 2 }
+    check.fails(function() cld.schedule.infomin(given) end, "schedule.infomin: 'epochs' must be at least 1")
+  end)
+
+  it("is InfoMin's by a recipe's options", function()
+    local opt = { lr = 0.2, lr_at = 0, batch_size = 512, epochs = 100, schedule = "infomin", warmup_epochs = 5,
+      warmup_factor = 100, lr_min = 1e-6 }
+    local lr = cld.schedule.from_options(opt, 10)
+    check.close({ lr(0), lr(999) }, { 0.01, 0.0002 }, { rtol = 1e-12 })
+    opt.batch_size = 256
+    check.close(cld.schedule.from_options(opt, 10)(0), published(0.2, 100, 10, 256)[1], { rtol = 1e-12 })
+  end)
+
   it("is made from options with a rate for another batch size, or for any", function()
     local opt = {
       lr = 0.03, batch_size = 64, epochs = 200, schedule = "cosine-epochs", warmup_epochs = 5, warmup_factor = 100,

@@ -103,6 +103,26 @@ function schedule.cosine_epochs(given)
   end)
 end
 
+--- infomin{base, steps_per_epoch, epochs, batch_size}: that of InfoMin's published script (PyContrast; InfoMin + CLD has
+-- it too). Epochs count from 1, and epoch e has the rate eta + (base - eta) (1 + cos(pi e / epochs)) / 2 all through,
+-- eta = base / 1000. Batches of more than 256 images warm up: over the first 5 epochs (10 of more than 500) the rate
+-- goes at every step along a straight line from 0.01 at step 0 to the cosine's value at the 5th (10th) epoch.
+function schedule.infomin(given)
+  local s = settings("infomin", given, { base = true, steps_per_epoch = true, epochs = true, batch_size = true })
+  if s.epochs < 1 or s.steps_per_epoch == 0 then
+    caller.raise "schedule.infomin: 'epochs' must be at least 1, and 'steps_per_epoch' above 0"
+  end
+  local least, start = s.base / 1000, 0.01
+  local function of_epoch(e) return least + (s.base - least) * (1 + math.cos(math.pi * e / s.epochs)) / 2 end
+  local warm_epochs = s.epochs > 500 and 10 or 5
+  local warm_steps = s.batch_size > 256 and warm_epochs * s.steps_per_epoch or 0
+  return of_steps("infomin", function(step)
+    if step < warm_steps then return start + step / warm_steps * (of_epoch(warm_epochs) - start) end
+    local epoch = math.floor(step / s.steps_per_epoch + 1e-9) + 1 -- a resumed run's step may have a rounded fraction
+    return of_epoch(math.min(epoch, s.epochs))
+  end)
+end
+
 --- step{base, steps_per_epoch, milestones, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}: times gamma at each of
 -- the milestones {120, 160}, which are numbers of epochs done.
 function schedule.step(given)
@@ -154,7 +174,7 @@ function schedule.delayed(steps, rate)
 end
 
 --- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine",
--- "cosine-epochs", which has no warm-up, or "step"), warmup_epochs, warmup_factor, milestones; and where declared
+-- "cosine-epochs", which has no warm-up, "infomin", which has its own, or "step"), warmup_epochs, warmup_factor, milestones; and where declared
 -- lr_min, gamma, lr_at, and fill_epochs, which come before all else and at the rate 0 (milestones are counted from
 -- their end). The base is lr * batch_size / lr_at (Goyal et al.'s linear scaling); lr_at = 0: lr as it is; not
 -- declared: 128.
@@ -172,12 +192,14 @@ function schedule.from_options(opt, steps_per_epoch)
     given.milestones, given.gamma = milestones(opt.milestones), rawget(opt, "gamma")
     rate = schedule.step(given)
   else
-    given.epochs, given.minimum = opt.epochs - fill, rawget(opt, "lr_min")
-    if opt.schedule == "cosine-epochs" then
-      given.warmup_epochs, given.warmup_factor = nil, nil
-      rate = schedule.cosine_epochs(given)
+    given.epochs = opt.epochs - fill
+    if opt.schedule ~= "cosine" then given.warmup_epochs, given.warmup_factor = nil, nil end
+    if opt.schedule == "infomin" then
+      given.batch_size = opt.batch_size
+      rate = schedule.infomin(given)
     else
-      rate = schedule.warmup_cosine(given)
+      given.minimum = rawget(opt, "lr_min")
+      rate = opt.schedule == "cosine" and schedule.warmup_cosine(given) or schedule.cosine_epochs(given)
     end
   end
   return fill > 0 and schedule.delayed(fill * steps_per_epoch, rate) or rate
