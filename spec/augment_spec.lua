@@ -46,6 +46,8 @@ describe("a preset", function()
     infomin = { augment.infomin(),
       { cut(224, 0.2), flip, jitter(0.8, 0.8, 0.8, 0.2, 0.8), taps(0.5), rand, grey, imagenet } },
     infomin_jigsaw = { augment.infomin_jigsaw(), { cut(255, 0.6), flip, "jigsaw { size = 64 }", imagenet } },
+    ["infomin_jigsaw beside 32 pixels"] = { augment.infomin_jigsaw { view = 32 },
+      { cut(36, 0.6), flip, "jigsaw { size = 9 }", imagenet } },
     byol_1 = { augment.byol_1(), { cut(224, 0.08), flip, jitter(0.4, 0.4, 0.2, 0.1, 0.8), grey, taps(1), imagenet } },
     byol_2 = { augment.byol_2(),
       { cut(224, 0.08), flip, jitter(0.4, 0.4, 0.2, 0.1, 0.8), grey, taps(0.1), solarize, imagenet } },

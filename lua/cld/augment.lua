@@ -321,10 +321,17 @@ function augment.infomin(options)
     augment.rand_augment(), augment.random_grayscale { p = 0.2 }, normalized(a))
 end
 
---- InfoMin's jigsaw patches, nine of 64 pixels.
--- infomin_jigsaw{size = 255, scale = {0.6, 1}, ratio, mean, std, patch = 64}
+--- InfoMin's jigsaw patches, nine of 64 pixels out of 255.
+-- infomin_jigsaw{view = 224, size = view * 255 / 224, patch = view * 64 / 224, scale = {0.6, 1}, ratio, mean, std}:
+-- view, a number, is the size of the views that they go with.
 function augment.infomin_jigsaw(options)
-  local a = settings("infomin_jigsaw", with(large, { size = 255, scale = { 0.6, 1 }, patch = 64 }), options)
+  local own = with(large, { view = 224, size = false, scale = { 0.6, 1 }, patch = false })
+  local a = settings("infomin_jigsaw", own, options)
+  if math.type(a.view) ~= "integer" or a.view < 1 then
+    caller.raise("augment.infomin_jigsaw: view must be a number of pixels, got %s", caller.shown(a.view))
+  end
+  a.size = a.size or math.floor(a.view * 255 / 224 + 0.5)
+  a.patch = a.patch or math.floor(a.view * 64 / 224 + 0.5)
   return list_of(cut(a), augment.flip(), augment.jigsaw { size = a.patch }, normalized(a))
 end
 
