@@ -8,6 +8,7 @@
 local byol = require "cld.losses.byol"
 local caller = require "cld.caller"
 local core = require "cld.core"
+local infomin = require "cld.losses.infomin"
 local state = require "cld.state"
 local functional, create = core.losses, core.tensor
 
@@ -221,6 +222,13 @@ function MocoQueue:enqueue(keys, made)
   caller.call("enqueue", functional.enqueue, self.memory, self.pointer, keys, made)
 end
 
+--- The same as what the result's backward leaves behind: loss, any tensor on the tape -> loss. When a backward through
+-- it has run, the keys replace the oldest rows, unless the optimizer's step that it was made for is skipped. Several of a
+-- step (sgd:add) do so in the order of their backwards. A loss off the tape enqueues nothing.
+function MocoQueue:enqueue_after(loss, keys)
+  return caller.call("enqueue_after", functional.enqueue_after, loss, self.memory, self.pointer, keys)
+end
+
 --- {memory, pointer}; the pointer is 0-d, i64.
 function MocoQueue:state_dict() return { memory = self.memory, pointer = self.pointer } end
 
@@ -234,5 +242,9 @@ function MocoQueue:load_state_dict(given)
   end
   state.load("moco_queue", self:state_dict(), given, own_affair)
 end
+
+--- infomin{queue =, beta = 0.5, double_enqueue = false}: InfoMin's loss with jigsaw patches, on a moco_queue:
+-- losses/infomin.lua.
+function losses.infomin(options) return infomin.new(options, function(q) return getmetatable(q) == MocoQueue end) end
 
 return losses

@@ -1,0 +1,98 @@
+--- InfoMin's loss (Tian et al., NeurIPS 2020; with jigsaw patches: PIRL, Misra and van der Maaten, CVPR 2020), and that
+-- of InfoMin + CLD (Wang, Liu and Yu, CVPR 2021), which calls it for two views of an image.
+--
+--   local queue = cld.losses.moco_queue { size = 65536, dim = 128, temperature = 0.15, init = "normal" }
+--   local infomin = cld.losses.infomin { queue = queue, beta = 0.5 }
+--   local loss = infomin:loss(q1, q2, q_jig, k)              -- all (n, dim), rows of unit length
+--   sgd:step(loss)                                           -- then the keys are in the queue
+--
+-- A call for a view q is (1 - beta) CE(q) + beta CE(q_jig), CE(x) being the queue's loss of x and the keys k: the mean
+-- cross entropy of [x . k, x memory'] / temperature against class 0. With two views the loss is the mean of both calls.
+--
+-- double_enqueue: as the authors' code has it, whose published numbers are of this: the keys are enqueued after each
+-- call, so the second sees them in the queue, each of which is a positive there too, and the queue holds every key
+-- twice. Otherwise both calls see the queue before the step, and the keys are enqueued once.
+local caller = require "cld.caller"
+local core = require "cld.core"
+local is_tensor = core.tensor.is_tensor
+
+local infomin = {}
+
+local InfoMin = { __name = "cld.losses.infomin" }
+InfoMin.__index = InfoMin
+
+function InfoMin:__tostring()
+  local _ <close> = core.text.c_locale()
+  return ("infomin: beta %g%s, %s"):format(self.beta, self.double_enqueue and ", keys twice" or "",
+    tostring(self.queue))
+end
+
+--- new(options of losses.infomin, is_queue)
+function infomin.new(options, is_queue)
+  caller.require_fields("infomin", options, { "queue", "beta", "double_enqueue" })
+  local beta = options.beta == nil and 0.5 or options.beta
+  if not is_queue(options.queue) then
+    caller.raise("infomin: queue is %s; expected one of cld.losses.moco_queue", caller.shown(options.queue))
+  elseif type(beta) ~= "number" or not (beta >= 0 and beta <= 1) then
+    caller.raise("infomin: beta is %s; expected 0 to 1", caller.shown(beta))
+  elseif options.double_enqueue ~= nil and type(options.double_enqueue) ~= "boolean" then
+    caller.raise("infomin: double_enqueue is %s; expected true or false", caller.shown(options.double_enqueue))
+  end
+  return setmetatable({ queue = options.queue, beta = beta, double_enqueue = options.double_enqueue or false }, InfoMin)
+end
+
+local function check(self, q1, q2, q_jig, k)
+  if not is_tensor(k) or #k.shape ~= 2 then
+    caller.raise("infomin: the keys are %s; expected (n, %d)", caller.shown(k), self.queue.memory.shape[2])
+  end
+  local given = { q1 = q1, q2 = q2, q_jig = q_jig }
+  for _, name in ipairs { "q1", "q2", "q_jig" } do
+    local x = given[name]
+    if name == "q1" or x ~= nil then
+      if not is_tensor(x) or table.concat(x.shape, " ") ~= table.concat(k.shape, " ") then
+        caller.raise("infomin: %s is %s, the keys are %s; expected the same shape", name, caller.shown(x),
+          caller.shown(k))
+      end
+    end
+  end
+  local size = self.queue.memory.shape[1]
+  if size < k.shape[1] then
+    caller.raise("infomin: %d keys do not fit into a queue of %d; expected a queue of a batch or more", k.shape[1],
+      size)
+  end
+end
+
+-- The queue as it is after the keys: a copy, since a step that is skipped must leave the queue alone.
+local function with_keys(queue, k)
+  local _ <close> = core.autograd.no_grad()
+  local memory, pointer <close> = queue.memory:clone(), queue.pointer:clone()
+  core.losses.enqueue(memory, pointer, k)
+  return memory
+end
+
+--- loss(q1 (n, dim)[, q2[, q_jig]], k (n, dim)) -> the mean loss, 0-d. q2, q_jig: nil: one call, without patches. The
+-- gradient flows to the queries only. When a backward through the loss has run, the keys are in the queue (in the order
+-- of sgd:add, if a step is made of several); nothing is enqueued if the step is skipped. double_enqueue needs all keys of
+-- a step in one call.
+function InfoMin:loss(q1, q2, q_jig, k)
+  check(self, q1, q2, q_jig, k)
+  local queue = self.queue
+  local function entropy(x, memory)
+    return caller.call("infomin", core.losses.queue_loss, x, k, memory, queue.temperature)
+  end
+  local function call(q, memory)
+    if not q_jig then return entropy(q, memory) end
+    return entropy(q, memory) * (1 - self.beta) + entropy(q_jig, memory) * self.beta
+  end
+  if not q2 then return queue:enqueue_after(call(q1, queue.memory), k) end
+  if self.double_enqueue then
+    local later = with_keys(queue, k)
+    local both = (call(q1, queue.memory) + call(q2, later)) / 2
+    return queue:enqueue_after(queue:enqueue_after(both, k), k)
+  end
+  local views = (entropy(q1, queue.memory) + entropy(q2, queue.memory)) / 2
+  if not q_jig then return queue:enqueue_after(views, k) end
+  return queue:enqueue_after(views * (1 - self.beta) + entropy(q_jig, queue.memory) * self.beta, k)
+end
+
+return infomin
