@@ -88,7 +88,7 @@ local common = {
   "--resume [<path>]",
   "--runs <text> (default: runs)",
   "--save-every <integer> (from 1 to 1000000; default: 1)",
-  "--schedule {cosine,cosine-epochs,step} (default: cosine)",
+  "--schedule {cosine,cosine-epochs,infomin,step} (default: cosine)",
   "--seed <integer> (at least 0; default: 1)",
   "--threads <integer> (at least 0; default: 0)",
   "--warmup-epochs <integer> (at least 0; default: 5)",

@@ -25,8 +25,8 @@ local values = require "cld.options.values"
 local options = {}
 
 --- Groups of options that recipes share (options/groups.lua): .encoder, .resnet, .images, .view, .cifar, .folder,
--- .imagenet, .stl10, .kitchen_hc, .npid, .moco, .moco_v2, .byol, .simclr, .cld, .blocks, .micro_batches, .sgd,
--- .optimizer, .schedule, .knn, .knn_every, .checkpoint, .machine, .training. Each is a list of declarations; called
+-- .imagenet, .stl10, .kitchen_hc, .npid, .moco, .moco_v2, .infomin, .byol, .simclr, .cld, .blocks, .micro_batches,
+-- .sgd, .optimizer, .schedule, .knn, .knn_every, .checkpoint, .machine, .training. Each is a list of declarations; called
 -- with {name = value}, with other defaults.
 for name, group in pairs(groups) do options[name] = group end
 
@@ -34,6 +34,9 @@ for name, group in pairs(groups) do options[name] = group end
 -- training images (options/moco_v2.lua).
 function options.check_moco_v2(opt) return require "cld.options.moco_v2".check(opt) end
 function options.check_moco_v2_images(opt, count) return require "cld.options.moco_v2".check_images(opt, count) end
+
+--- check_infomin(opt): that the options of InfoMin + CLD agree (options/infomin.lua). check_moco_v2_images is theirs too.
+function options.check_infomin(opt) return require "cld.options.infomin".check(opt) end
 
 --- check_byol(opt, count): the same of BYOL + CLD (options/byol.lua).
 function options.check_byol(opt, count) return require "cld.options.byol".check(opt, count) end

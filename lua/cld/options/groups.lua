@@ -91,9 +91,13 @@ groups.encoder = group {
   { "norm-linear", false,      "NormLinear heads instead of Linear" },
 }
 
+local archs = table.move(models.infomin_names, 1, #models.infomin_names, #models.resnets + 1,
+  table.move(models.resnets, 1, #models.resnets, 1, {}))
+
 --- An encoder of torchvision's kind: cld.models[opt.arch].
 groups.resnet = group {
-  { "arch",  "resnet50", "encoder", choices = models.resnets },
+  { "arch",  "resnet50", "encoder; some by InfoMin's names: resnext101v1 to v3 are 32x4d, 32x8d and 64x4d, x2 and x4"
+    .. " have so many times the channels", choices = archs },
   { "width", 64,         "channels of the first layer; all others are proportional", min = 1, max = 4096 },
   { "head",  "mlp",      "what makes the compared features of the pooled ones", choices = models.head_names },
   { "dim",   128,        "dimension of the compared features", min = 1, max = 65536 },
@@ -202,6 +206,19 @@ groups.moco_v2 = group {
     max = 2 },
 }
 
+--- The instance branch of InfoMin: cld.losses.moco_queue, cld.losses.infomin, cld.optim.ema.
+groups.infomin = group {
+  { "queue",          65536, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216 },
+  { "moco-t",         0.15,  "temperature", above = 0 },
+  { "moco-m",         0.999, "momentum of the key encoder, which moves after each step", min = 0, max = 1 },
+  { "queries",        2,     "query views of an image; 1, which needs --lambda 0, is InfoMin as it was published",
+    min = 1, max = 2 },
+  { "jigsaw",         true,  "nine patches of each image as a further query" },
+  { "beta",           0.5,   "weight of the patches' loss, that of the views' being one less it", min = 0, max = 1 },
+  { "double-enqueue", false, "enqueue the keys after each query view, so that the second has them as negatives too:"
+    .. " the habit of the authors' code, with which the published accuracy was reached" },
+}
+
 -- The widths of a projector (cld.nn.projector).
 local function projector(hidden, dim)
   return { "hidden", hidden, "width of the hidden layer of the projector, and of a predictor", min = 1, max = 65536 },
@@ -287,7 +304,8 @@ groups.optimizer = group {
 groups.schedule = group {
   { "epochs",        200,       "training epochs", min = 1, max = 1000000 },
   { "schedule",      "cosine",  "learning rate over time: cosine, falling at every step; cosine-epochs, after every"
-    .. " epoch, without warm-up; step, at the milestones", choices = { "cosine", "cosine-epochs", "step" } },
+    .. " epoch, without warm-up; infomin, after every epoch to lr / 1000, and batches above 256 warm up from 0.01 over"
+    .. " 5 epochs; step, at the milestones", choices = { "cosine", "cosine-epochs", "infomin", "step" } },
   { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0 },
   { "warmup-factor", 100,       "the warm-up starts at lr divided by this; 0: at 0", min = 0 },
   { "lr-min",        1e-6,      "where the cosine ends", min = 0 },

@@ -1,0 +1,19 @@
+--- What the options of InfoMin + CLD (the groups resnet, infomin, blocks, cld and sgd) must agree on, once a run has
+-- taken over those that it was started with.
+local moco_v2 = require "cld.options.moco_v2"
+local user_error = require "cld.user_error"
+
+local infomin = {}
+
+--- check(opt): what does not fit is the user's error; otherwise as moco_v2.check.
+function infomin.check(opt)
+  if opt.double_enqueue and opt.accumulate > 1 then
+    user_error.raise("option '--accumulate': expected 1 with --double-enqueue, whose second call needs all keys of a"
+      .. " batch in the queue, got %d", opt.accumulate)
+  elseif opt.double_enqueue and opt.queries == 1 then
+    user_error.raise "option '--double-enqueue': with --queries 1 there is no second call; expected 2, or leave it out"
+  end
+  moco_v2.check(opt)
+end
+
+return infomin

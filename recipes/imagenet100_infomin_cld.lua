@@ -1,0 +1,8 @@
+--- InfoMin + CLD on ImageNet-100, the hundred classes of CMC (Tian et al., 2020), out of ImageNet's own folder. The
+-- settings are ours, imagenet_infomin_cld.lua's for a tenth of the images; nothing is published for them.
+--
+--   cldlua recipes/imagenet100_infomin_cld.lua --data /imagenet
+local cld = require "cld"
+
+cld.options.defaults { classes = "imagenet100", batch_size = 256, lr = 0.1, queue = 16384, epochs = 200 }
+cld.run.recipe "imagenet_infomin_cld.lua"
