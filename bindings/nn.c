@@ -70,8 +70,8 @@ static int check_count(lua_State *L, int table, const char *name, lua_Integer ot
     return (int)v;
 }
 
-static const char *const part_fields[] = {"views", "blocks", "unit", "done",
-                                          "rows",  "total",  "before", "after", NULL};
+static const char *const part_fields[] = {"views", "blocks", "unit",  "done", "rows",
+                                          "total", "before", "after", NULL};
 
 static cld_parts check_parts(lua_State *L, int table) {
     cldL_check_fields(L, table, "parts", part_fields);

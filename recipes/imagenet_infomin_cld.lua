@@ -1,8 +1,8 @@
 --- InfoMin + CLD on ImageNet (Wang, Liu and Yu, CVPR 2021; InfoMin: Tian et al., NeurIPS 2020). The defaults are the
 -- published settings: 100 epochs of 512 images. After them a linear classifier (linear.lua --protocol infomin) reaches
--- the authors' top-1 of 70.1, and with --epochs 200 71.5, if the keys are enqueued twice in a step as their code does it:
--- --double-enqueue. InfoMin itself, 67.4 after 100 epochs, whose eight GPUs had 32 images each:
--- --lambda 0 --queries 1 --batch-size 256 --block 32 --lr 0.03 --head mlp.
+-- the authors' top-1 of 70.1, and with --epochs 200 71.5, if the keys are enqueued twice in a step as their code does
+-- it: --double-enqueue. InfoMin itself, 67.4 after 100 epochs, whose eight GPUs had 32 images each: --lambda 0
+-- --queries 1 --batch-size 256 --block 32 --lr 0.03 --head mlp.
 --
 --   cldlua recipes/imagenet_infomin_cld.lua --data /imagenet [--accumulate 4]    -- less memory, the same result
 local cld = require "cld"

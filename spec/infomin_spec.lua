@@ -1,6 +1,6 @@
---- Three whole steps of recipes/imagenet_infomin_cld.lua against PyTorch (fixtures/make_infomin.py): the recipe itself as
--- a child process, given that script's images, weights, queue, shuffles and orders of patches. In parts of the batch it
--- ends the same, and so it does on a device.
+--- Three whole steps of recipes/imagenet_infomin_cld.lua against PyTorch (fixtures/make_infomin.py): the recipe itself
+-- as a child process, given that script's images, weights, queue, shuffles and orders of patches. In parts of the batch
+-- it ends the same, and so it does on a device.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -10,21 +10,24 @@ describe("the reported accuracy", function()
   teardown(function() process.remove(folder) end)
 
   -- What a run of the recipe keeps of its options; it ends before it looks for images.
-  local function options_of(...)
+  local function options_of_recipe(recipe, ...)
     local init = process.write(folder .. "/init.lua", [[
       local cld = require "cld"
-      function cld.options.check_moco_v2(opt)
+      local function tell(opt)
         local plain = {}
         for name, value in pairs(opt) do plain[name] = value end
         print("OPTIONS " .. cld.json.encode(plain))
         os.exit(0)
-      end]])
+      end
+      cld.options.check_moco_v2, cld.options.check_infomin = tell, tell]])
     runs = runs + 1
-    local result = process.run { "recipes/imagenet_mocov2_cld.lua", env = { LUA_INIT = "@" .. init }, "--runs", folder,
+    local result = process.run { "recipes/" .. recipe .. ".lua", env = { LUA_INIT = "@" .. init }, "--runs", folder,
       "--name", "run" .. runs, "--device", "cpu", ... }
     assert.equal(0, result.code, result.err)
     return cld.json.decode(result.out:match "OPTIONS ([^\n]+)")
   end
+
+  local function options_of(...) return options_of_recipe("imagenet_mocov2_cld", ...) end
 
   local function network(opt, settings)
     local all = { head = opt.head, dim = opt.dim, width = opt.width, small = opt.small,
@@ -44,6 +47,24 @@ describe("the reported accuracy", function()
     local opt = options_of("--lambda", "0", "--queries", "1", "--head", "mlp", "--batch-size", "256", "--block", "32",
       "--lr", "0.03")
     assert.equal(67.5, reported.of(network(opt), opt, 200))
+  end)
+
+  it("is that of InfoMin + CLD where the keys are enqueued twice, and InfoMin's", function()
+    local layout = { layout = "infomin", jigsaw = true }
+    local function of(opt, epochs, head)
+      return reported.of(network(opt, { layout = "infomin", jigsaw = true, head = head }), opt, epochs)
+    end
+    local opt = options_of_recipe("imagenet_infomin_cld", "--double-enqueue")
+    assert.same({ 70.1, 69.5 }, { of(opt, 100), of(opt, 100, "mlp") })
+    assert.is_nil(reported.of(network(opt), opt, 100))
+    assert.is_nil(of(opt, 99))
+    opt = options_of_recipe("imagenet_infomin_cld", "--double-enqueue", "--epochs", "200")
+    assert.same({ 71.5, 70.6 }, { of(opt, 200), of(opt, 200, "mlp") })
+    opt = options_of_recipe "imagenet_infomin_cld"
+    assert.is_nil(of(opt, 100))
+    opt = options_of_recipe("imagenet_infomin_cld", "--lambda", "0", "--queries", "1", "--head", "mlp", "--batch-size",
+      "256", "--block", "32", "--lr", "0.03")
+    assert.equal(67.4, reported.of(network(opt, layout), opt, 100))
   end)
 
   it("is none where the network differs, or is not trained to the end", function()

@@ -78,7 +78,8 @@ void cld_norm_move_running(const cld_array *running_mean, const cld_array *runni
         }
     }
     if (by_share) {
-        move_all(running_mean, running_var, cld_move_by_share(p->momentum, views, &p->share), batch, channels);
+        move_all(running_mean, running_var, cld_move_by_share(p->momentum, views, &p->share), batch,
+                 channels);
         counted = p->share.done == 0 ? views : 0;
     }
     if (batches) *(int64_t *)batches->data += counted;

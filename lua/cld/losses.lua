@@ -223,8 +223,8 @@ function MocoQueue:enqueue(keys, made)
 end
 
 --- The same as what the result's backward leaves behind: loss, any tensor on the tape -> loss. When a backward through
--- it has run, the keys replace the oldest rows, unless the optimizer's step that it was made for is skipped. Several of a
--- step (sgd:add) do so in the order of their backwards. A loss off the tape enqueues nothing.
+-- it has run, the keys replace the oldest rows, unless the optimizer's step that it was made for is skipped. Several of
+-- a step (sgd:add) do so in the order of their backwards. A loss off the tape enqueues nothing.
 function MocoQueue:enqueue_after(loss, keys)
   return caller.call("enqueue_after", functional.enqueue_after, loss, self.memory, self.pointer, keys)
 end

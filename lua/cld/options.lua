@@ -35,7 +35,8 @@ for name, group in pairs(groups) do options[name] = group end
 function options.check_moco_v2(opt) return require "cld.options.moco_v2".check(opt) end
 function options.check_moco_v2_images(opt, count) return require "cld.options.moco_v2".check_images(opt, count) end
 
---- check_infomin(opt): that the options of InfoMin + CLD agree (options/infomin.lua). check_moco_v2_images is theirs too.
+--- check_infomin(opt): that the options of InfoMin + CLD agree (options/infomin.lua). check_moco_v2_images is theirs
+-- too.
 function options.check_infomin(opt) return require "cld.options.infomin".check(opt) end
 
 --- check_byol(opt, count): the same of BYOL + CLD (options/byol.lua).

@@ -103,10 +103,10 @@ function schedule.cosine_epochs(given)
   end)
 end
 
---- infomin{base, steps_per_epoch, epochs, batch_size}: that of InfoMin's published script (PyContrast; InfoMin + CLD has
--- it too). Epochs count from 1, and epoch e has the rate eta + (base - eta) (1 + cos(pi e / epochs)) / 2 all through,
--- eta = base / 1000. Batches of more than 256 images warm up: over the first 5 epochs (10 of more than 500) the rate
--- goes at every step along a straight line from 0.01 at step 0 to the cosine's value at the 5th (10th) epoch.
+--- infomin{base, steps_per_epoch, epochs, batch_size}: that of InfoMin's published script (PyContrast; InfoMin + CLD
+-- has it too). Epochs count from 1, and epoch e has the rate eta + (base - eta) (1 + cos(pi e / epochs)) / 2 all
+-- through, eta = base / 1000. Batches of more than 256 images warm up: over the first 5 epochs (10 of more than 500)
+-- the rate goes at every step along a straight line from 0.01 at step 0 to the cosine's value at the 5th (10th) epoch.
 function schedule.infomin(given)
   local s = settings("infomin", given, { base = true, steps_per_epoch = true, epochs = true, batch_size = true })
   if s.epochs < 1 or s.steps_per_epoch == 0 then
@@ -174,10 +174,10 @@ function schedule.delayed(steps, rate)
 end
 
 --- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine",
--- "cosine-epochs", which has no warm-up, "infomin", which has its own, or "step"), warmup_epochs, warmup_factor, milestones; and where declared
--- lr_min, gamma, lr_at, and fill_epochs, which come before all else and at the rate 0 (milestones are counted from
--- their end). The base is lr * batch_size / lr_at (Goyal et al.'s linear scaling); lr_at = 0: lr as it is; not
--- declared: 128.
+-- "cosine-epochs", which has no warm-up, "infomin", which has its own, or "step"), warmup_epochs, warmup_factor,
+-- milestones; and where declared lr_min, gamma, lr_at, and fill_epochs, which come before all else and at the rate 0
+-- (milestones are counted from their end). The base is lr * batch_size / lr_at (Goyal et al.'s linear scaling); lr_at =
+-- 0: lr as it is; not declared: 128.
 function schedule.from_options(opt, steps_per_epoch)
   local fill, lr_at = rawget(opt, "fill_epochs") or 0, rawget(opt, "lr_at") or 128
   local given = {

@@ -99,7 +99,8 @@ static void after_destroy(cld_node *n) {
     cld_tensor_free(cld_node_params(n, after_node)->pointer);
 }
 
-static const cld_op after_op = {.name = "enqueue_after", .backward = after_backward, .destroy = after_destroy};
+static const cld_op after_op = {
+    .name = "enqueue_after", .backward = after_backward, .destroy = after_destroy};
 
 cld_tensor *cld_enqueue_after(cld_tensor *loss, cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys) {
     CLD_TRY_NULL(check_ring(queue, pointer, keys));

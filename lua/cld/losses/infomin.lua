@@ -72,8 +72,8 @@ end
 
 --- loss(q1 (n, dim)[, q2[, q_jig]], k (n, dim)) -> the mean loss, 0-d. q2, q_jig: nil: one call, without patches. The
 -- gradient flows to the queries only. When a backward through the loss has run, the keys are in the queue (in the order
--- of sgd:add, if a step is made of several); nothing is enqueued if the step is skipped. double_enqueue needs all keys of
--- a step in one call.
+-- of sgd:add, if a step is made of several); nothing is enqueued if the step is skipped. double_enqueue needs all keys
+-- of a step in one call.
 function InfoMin:loss(q1, q2, q_jig, k)
   check(self, q1, q2, q_jig, k)
   local queue = self.queue

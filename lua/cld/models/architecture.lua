@@ -49,8 +49,8 @@ local function read_groups(state, prefix, planes)
 end
 
 --- read(state, prefix) -> {arch, width, stem, small, is_cifar, names}, or nil and why. width: the planes of the first
--- layer, 64 as published; stem: the first convolution's channels, if they are not as many; small: a 3x3 stem; is_cifar: the published CIFAR code's names; names: the trunk's, as far as they
--- are there.
+-- layer, 64 as published; stem: the first convolution's channels, if they are not as many; small: a 3x3 stem; is_cifar:
+-- the published CIFAR code's names; names: the trunk's, as far as they are there.
 function architecture.read(state, prefix)
   local stem = state[prefix .. "conv1.weight"]
   if not is_4d(stem) then return nil, "its conv1.weight has no 4 dimensions" end
@@ -72,7 +72,8 @@ function architecture.read(state, prefix)
     return nil, unknown:format(depth, width_per_group)
   end
   return {
-    arch = arch, width = planes, stem = stem.shape[1] ~= planes and stem.shape[1] or nil, small = stem.shape[3] == 3, names = list_names(state, prefix),
+    arch = arch, width = planes, stem = stem.shape[1] ~= planes and stem.shape[1] or nil,
+    small = stem.shape[3] == 3, names = list_names(state, prefix),
     is_cifar = state[prefix .. "layer2.0.shortcut.0.weight"] ~= nil,
   }
 end

@@ -1,5 +1,6 @@
---- The layout "infomin": InfoMin's network (Tian et al., NeurIPS 2020) as PyContrast and InfoMin + CLD published it. The
--- trunk's names begin with `encoder.`, the outputs are rows of unit length, and jigsaw patches have a head of their own.
+--- The layout "infomin": InfoMin's network (Tian et al., NeurIPS 2020) as PyContrast and InfoMin + CLD published it.
+-- The trunk's names begin with `encoder.`, the outputs are rows of unit length, and jigsaw patches have a head of their
+-- own.
 --
 -- | kind | instance and group | instance alone | group alone |
 -- |---|---|---|---|
@@ -29,7 +30,7 @@ end
 -- Each image's rows of y (9 n, dim) in its order (n, 9), side by side: (n, 9 dim).
 local function arranged(y, order)
   local images = order.shape[1]
-  local nines = create.full({ images }, PATCHES, { dtype = "i64", device = order.device }) -- nothing comes from the host
+  local nines = create.full({ images }, PATCHES, { dtype = "i64", device = order.device }) -- none comes from the host
   local rows = (order + (nines:cumsum(1) - PATCHES):reshape { images, 1 }):reshape { images * PATCHES }
   return y:index_select(1, rows):reshape { images, -1 }
 end
@@ -126,7 +127,8 @@ local function heads_of(self, features)
   return table.unpack(rows)
 end
 
---- net:heads(features (N, F)) -> the branches' features, (N, dim) each, rows of unit length, in the order of `branches`.
+--- net:heads(features (N, F)) -> the branches' features, (N, dim) each, rows of unit length, in the order of
+-- `branches`.
 function InfoMin:heads(features) return nn.scope(heads_of, self, features) end
 
 function InfoMin:forward(x) return self:heads(self:features(x)) end
@@ -141,8 +143,8 @@ local function jigsaw_of(self, patches, order)
   return self.head_jig(features, order):normalize(-1)
 end
 
---- net:jigsaw(patches (9 N, 3, h, w)[, order i64 (N, 9)]) -> (N, dim), rows of unit length. The nine patches of an image
--- are side by side, as the loader makes them (cld.augment.jigsaw). order, from 0: place j of the nine takes patch
+--- net:jigsaw(patches (9 N, 3, h, w)[, order i64 (N, 9)]) -> (N, dim), rows of unit length. The nine patches of an
+-- image are side by side, as the loader makes them (cld.augment.jigsaw). order, from 0: place j of the nine takes patch
 -- order[j] of its image. Without it one is drawn for each image, from the global generator, where the patches are. On
 -- the cpu an order that is none is an error; elsewhere it is not looked at.
 --

@@ -102,9 +102,10 @@ local function stage(kind, depth, input, planes, stride, shortcut)
   return nn.sequential(table.unpack(blocks))
 end
 
---- Trunk(kind, {width, stem = width, small, shortcut = "downsample"}): what comes before the heads. width: planes of the
--- first stage; the stages' planes are 1, 2, 4 and 8 times that. stem: channels of the first convolution. small: for small images, a 3x3 stem of stride 1 without max-pool, in
--- place of 7x7 and max-pool, each of stride 2. The convolutions have PyTorch's default initialisation.
+--- Trunk(kind, {width, stem = width, small, shortcut = "downsample"}): what comes before the heads. width: planes of
+-- the first stage; the stages' planes are 1, 2, 4 and 8 times that. stem: channels of the first convolution. small: for
+-- small images, a 3x3 stem of stride 1 without max-pool, in place of 7x7 and max-pool, each of stride 2. The
+-- convolutions have PyTorch's default initialisation.
 function Trunk:build(kind, settings)
   local width, expansion = settings.width, kind.block.expansion
   local stem = settings.stem or width

@@ -150,8 +150,8 @@ local function by_view(views, normalize, ...)
 end
 
 --- nn.each(f, {v1, v2, ...}, {block =, unit = 1, normalize = false, done =, total =, before = 0, after = 0}) -> one
--- list per output of f, each with an entry per view. f, a module or a function, is called once with all views' rows, under parts of its own:
--- those that held outside mean nothing inside. net:each(views, options) is the same.
+-- list per output of f, each with an entry per view. f, a module or a function, is called once with all views' rows,
+-- under parts of its own: those that held outside mean nothing inside. net:each(views, options) is the same.
 --
 -- views: alike in shape, dtype and device; (n * unit, ...) each. Views that lie one after the other in one memory, as
 -- a loader's do, are not copied. block: images of a block at most; nil: each view is one. normalize: the rows of every
