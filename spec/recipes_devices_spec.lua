@@ -75,6 +75,24 @@ devices.each("recipes", function(device)
     assert.equal("", recipes.differences("mocov2-plain", "mocov2-captured"))
   end)
 
+  it("end with captured steps as with plain ones, in parts or with keys enqueued twice: InfoMin + CLD", function()
+    local photos = folder .. "/few-photos"
+    assert.equal(0, recipes.run("make_toy_data", "--out", photos, "--layout", "files", "--train", "24", "--test", "10",
+      "--least-side", "8", "--most-side", "12").code)
+    local function trains(run, ...)
+      local result = recipes.run("folder_infomin_cld", "--data", photos, "--runs", folder .. "/runs", "--name", run,
+        "--device", device, "--precision", "fp32", "--batch-size", "12", "--block", "4", "--size", "16", "--small",
+        "--width", "2", "--dim", "8", "--clusters", "3", "--queue", "30", "--epochs", "2", "--knn-every",
+        "0", ...)
+      assert.equal(0, result.code, result.err)
+    end
+    for method, option in pairs { once = { "--accumulate", "2" }, twice = { "--double-enqueue" } } do
+      trains(method .. "-plain", "--no-graph", table.unpack(option))
+      trains(method .. "-captured", table.unpack(option))
+      assert.equal("", recipes.differences(method .. "-plain", method .. "-captured"))
+    end
+  end)
+
   -- 8 and 4 images: the step of the last is captured in the third epoch, with more clusters than it has rows.
   for recipe, option in pairs { cifar10_npid_cld = { "--nce-k", "8" }, cifar10_moco_cld = { "--queue", "30" } } do
     it("end with a captured step for the short last batch as with plain ones: " .. recipe, function()
