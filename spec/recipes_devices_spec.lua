@@ -81,8 +81,8 @@ devices.each("recipes", function(device)
       "--least-side", "8", "--most-side", "12").code)
     local function trains(run, ...)
       local result = recipes.run("folder_infomin_cld", "--data", photos, "--runs", folder .. "/runs", "--name", run,
-        "--device", device, "--precision", "fp32", "--batch-size", "12", "--block", "4", "--size", "16", "--small",
-        "--width", "2", "--dim", "8", "--clusters", "3", "--queue", "30", "--epochs", "2", "--knn-every",
+        "--device", device, "--precision", "fp32", "--batch-size", "6", "--block", "3", "--size", "16", "--small",
+        "--width", "2", "--dim", "8", "--clusters", "3", "--queue", "30", "--epochs", "1", "--knn-every",
         "0", ...)
       assert.equal(0, result.code, result.err)
     end
