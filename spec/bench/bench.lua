@@ -106,6 +106,11 @@ local large = ("mocov2 --batch 64 --size 224 --steps %d --queue 65536"):format(m
 add("224", function() return run("'%s' %s/step.lua --method %s", ours, here, large) end)
 add_peer("224 PyTorch", "peer_step.py " .. large)
 add_peer("224 PyTorch channels-last", "peer_step.py --channels-last " .. large)
+-- InfoMin + CLD with ResNet-50 at 64 pixels, patches of 18.
+local infomin = ("infomin --batch 32 --size 64 --steps %d --queue 65536"):format(opt.steps)
+add("infomin", function() return run("'%s' %s/step.lua --method %s", ours, here, infomin) end)
+add_peer("infomin PyTorch", "peer_step.py " .. infomin)
+add_peer("infomin PyTorch channels-last", "peer_step.py --channels-last " .. infomin)
 local byol = ("byol --batch 32 --size 64 --steps %d"):format(opt.steps)
 add("byol", function() return run("'%s' %s/step.lua --method %s", ours, here, byol) end)
 add_peer("byol PyTorch", "peer_step.py " .. byol)
@@ -212,6 +217,8 @@ speed("MoCo v2 + CLD step at 224, batch 64", "224", "224 PyTorch", 1.4)
 if peer then speed("  against PyTorch in channels-last", "224", "224 PyTorch channels-last", 1.4) end
 row("  peak resident memory", "MB", field("224", "peak_mb"), field("224 PyTorch", "peak_mb"),
   ratio(field("224", "peak_mb"), field("224 PyTorch", "peak_mb")), 0.55)
+speed("InfoMin + CLD step at 64, batch 32", "infomin", "infomin PyTorch", 1.5)
+if peer then speed("  against PyTorch in channels-last", "infomin", "infomin PyTorch channels-last") end
 -- The better of the peer's two formats, by the comparison: the faster one, or the one with less memory.
 local function best(key, better)
   local a, b = field("encoder PyTorch", key), field("encoder PyTorch channels-last", key)

@@ -84,6 +84,27 @@ class TwoHeads(nn.Module):
         return F.normalize(self.instance(x), dim=1), F.normalize(self.group(x), dim=1)
 
 
+class InfoMin(nn.Module):
+    """InfoMin + CLD's network on an encoder whose features have no head: as TwoHeads, and a head for jigsaw patches."""
+
+    def __init__(self, encoder, features, low_dim):
+        super().__init__()
+        self.encoder, self.heads = encoder, TwoHeads(features, low_dim)
+        hidden = nn.Linear(features, features)
+        self.patch = nn.Sequential(hidden, nn.ReLU(), NormLinear(features, low_dim))
+        self.image = NormLinear(9 * low_dim, low_dim)
+
+    def forward(self, x):
+        return self.heads(self.encoder(x))
+
+    def jigsaw(self, patches):
+        x = self.patch(self.encoder(patches))
+        x = x.reshape(len(patches) // 9, 9, -1)
+        order = torch.rand(x.shape[:2]).argsort(1)
+        x = x.gather(1, order[:, :, None].expand_as(x))
+        return F.normalize(self.image(x.flatten(1)), dim=1)
+
+
 def kmeans(x, k, iterations):
     """Lloyd's algorithm from the first k rows; the centroids carry the gradient of the last means."""
     points = x.detach()

@@ -1,4 +1,4 @@
-"""The peer's whole training step: `python3 peer_step.py npid|moco|mocov2|byol [--batch 128] [--steps 3] ...`
+"""The peer's whole training step: `python3 peer_step.py npid|moco|mocov2|infomin|byol [--batch 128] [--steps 3] ...`
 prints one JSON line.
 
 To the peer's advantage its views are ready-made tensors: no loader and no augmentation is in its time or its memory,
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from peer_model import MemoryBank, NormLinear, Queue, ResNet18, TwoHeads, cld_loss, ema, peak_mb
+from peer_model import InfoMin, MemoryBank, NormLinear, Queue, ResNet18, TwoHeads, cld_loss, ema, peak_mb
 
 
 def memory_format(options):
@@ -92,6 +92,35 @@ def mocov2_step(options):
     return 3, step
 
 
+def infomin_step(options):
+    """The published step on one GPU's images, the keys enqueued once."""
+    import torchvision
+
+    trunk = torchvision.models.resnet50()
+    trunk.fc = torch.nn.Identity()
+    net = InfoMin(trunk, 2048, 128).to(memory_format=memory_format(options))
+    momentum_net = copy.deepcopy(net)
+    queue = Queue(options.queue, 128, temperature=0.15)
+    sgd = torch.optim.SGD(net.parameters(), 0.03, momentum=0.9, weight_decay=1e-4)
+    side = int(options.size * 64 / 224 + 0.5)
+    patches = torch.randn(9 * options.batch, 3, side, side).contiguous(memory_format=memory_format(options))
+
+    def step(views, index):
+        with torch.no_grad():
+            key, _ = momentum_net(views[2])
+        (q1, g1), (q2, g2), jigsaw = net(views[0]), net(views[1]), net.jigsaw(patches)
+        instance = 0.5 * (queue.loss(q1, key) + queue.loss(q2, key)) / 2 + 0.5 * queue.loss(jigsaw, key)
+        loss = instance + 0.25 * cld_loss(g1, g2, 120, 0.8)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        queue.enqueue(key)
+        ema(momentum_net, net, 0.999)
+        return loss.item()
+
+    return 3, step
+
+
 def projector(features):
     return nn.Sequential(nn.Linear(features, 4096, bias=False), nn.BatchNorm1d(4096), nn.ReLU(), nn.Linear(4096, 256))
 
@@ -125,7 +154,7 @@ def byol_step(options):
     return 2, step
 
 
-STEPS = {"npid": npid_step, "moco": moco_step, "mocov2": mocov2_step, "byol": byol_step}
+STEPS = {"npid": npid_step, "moco": moco_step, "mocov2": mocov2_step, "infomin": infomin_step, "byol": byol_step}
 
 
 def main():

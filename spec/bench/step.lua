@@ -10,7 +10,7 @@ local peak_mb = require "spec.bench.peak_mb"
 
 local opt = cld.options {
   about = "One side of the benchmark: whole training steps on random images",
-  { "method",   "npid", "what to train", choices = { "npid", "moco", "mocov2", "byol" } },
+  { "method",   "npid", "what to train", choices = { "npid", "moco", "mocov2", "infomin", "byol" } },
   { "batch",    128,    "images per step", min = 2 },
   { "size",     32,     "height and width of a view; from 64 on the images are of 256 x 256", min = 8 },
   { "steps",    3,      "timed steps, after two for warm-up", min = 1 },
@@ -90,6 +90,30 @@ function methods.mocov2()
       return (queue:loss(q1, key) + queue:loss(q2, key)) / 2 + 0.25 * group
     end,
     finish = function(features) queue:enqueue(features[5]) end,
+  }
+end
+
+-- ResNet-50 with the published settings: as recipes/imagenet_infomin_cld.lua, in one part.
+function methods.infomin()
+  local net = cld.models.resnet50 { layout = "infomin", head = "norm_mlp", jigsaw = true, width = opt.width }
+  local keys = net:clone()
+  local queue = cld.losses.moco_queue { size = opt.queue, dim = 128, temperature = 0.15, init = "normal" }
+  local infomin = cld.losses.infomin { queue = queue }
+  local view = cld.augment.infomin { size = opt.size }
+  return {
+    net = net, views = 3, programs = { view, view, view, cld.augment.infomin_jigsaw { view = opt.size } },
+    encode = function(views)
+      local key = cld.no_grad(function() return (cld.nn.shuffled(keys, views[3], { block = 64 })) end)
+      local q, g = net:each({ views[1], views[2] }, { block = 64 })
+      local jigsaw = cld.nn.each(function(x) return net:jigsaw(x) end, { views[4] }, { block = 64, unit = 9 })
+      return { q[1], q[2], g[1], g[2], jigsaw[1], key }
+    end,
+    score = function(features)
+      local q1, q2, g1, g2, jigsaw, key = table.unpack(features)
+      local group = cld.losses.cld(g1, g2, { clusters = 120, iterations = 5, temperature = 0.8, block = 64 })
+      return infomin:loss(q1, q2, jigsaw, key) + 0.25 * group
+    end,
+    finish = function() cld.optim.ema(keys, net, 0.999) end,
   }
 end
 
@@ -184,10 +208,13 @@ end
 local method = methods[opt.method]()
 local sgd = cld.optim.sgd(method.net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 7e-4 })
 local is_large = opt.size >= 64
+local programs = method.programs or {}
+for v = #programs + 1, method.programs and 0 or method.views do
+  programs[v] = programs[1] or is_large and cld.augment.plus { size = opt.size } or cld.augment.cifar()
+end
 local loader = cld.data.loader {
   require("spec.bench.images")(is_large and opt.batch or opt.bank, is_large and 256 or 32), batch_size = opt.batch,
-  views = method.views, augment = is_large and cld.augment.plus { size = opt.size } or cld.augment.cifar(),
-  drop_last = true,
+  views = programs, drop_last = true,
 }
 
 -- Batch after batch, epoch after epoch.

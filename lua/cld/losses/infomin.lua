@@ -86,7 +86,7 @@ function InfoMin:loss(q1, q2, q_jig, k)
   end
   if not q2 then return queue:enqueue_after(call(q1, queue.memory), k) end
   if self.double_enqueue then
-    local later = with_keys(queue, k)
+    local later <close> = with_keys(queue, k) -- the tape has no need of it
     local both = (call(q1, queue.memory) + call(q2, later)) / 2
     return queue:enqueue_after(queue:enqueue_after(both, k), k)
   end
