@@ -17,8 +17,8 @@ describe("InfoMin + CLD", function()
   -- Two steps of 20 images in blocks of 7, 7 and 6, and 4 images that are left; patches of 5 pixels.
   local function arguments(run, ...)
     return "--data", photos, "--runs", folder .. "/runs", "--name", run, "--epochs", "1", "--batch-size", "20",
-      "--block", "8", "--size", "16", "--small", "--arch", "resnet18", "--width", "4", "--dim", "8", "--queue", "44", "--clusters",
-      "4", "--threads", "1", "--knn-k", "10", "--device", "cpu", ...
+      "--block", "8", "--size", "16", "--small", "--arch", "resnet18", "--width", "4", "--dim", "8", "--queue", "44",
+      "--clusters", "4", "--threads", "1", "--knn-k", "10", "--device", "cpu", ...
   end
   local function train(run, ...) return recipes.run("folder_infomin_cld", arguments(run, ...)) end
 
