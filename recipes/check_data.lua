@@ -18,8 +18,8 @@ local opt = cld.options({
   about = "what a folder of images holds, and what is wrong with it",
   { "data",    "", "the folder, or a .tar; its path alone does, too", nonempty = true },
   { "inside",  "", "of a .tar: the folder in it" },
-  { "workers", 1,  "threads that read and decode; 0: none of their own", min = 0, max = 256 },
-  { "show",    20, "lines of each list; 0: all", min = 0 },
+  { "workers", 1,  "threads that read and decode; 0: none of their own", min = 0, max = 256, integer = true },
+  { "show",    20, "lines of each list; 0: all", min = 0, integer = true },
 }, arguments)
 if opt.data == "" then user_error.raise("check_data: which folder? check_data.lua FOLDER") end
 

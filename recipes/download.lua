@@ -21,7 +21,8 @@ local opt = cld.options {
     choices = { "auto", "python", "binary" } },
   { "mirror", "",       "another address to fetch it from: the archive's, or of the folder that holds it" },
   { "keep",   false,    "keep the archive as well" },
-  { "stall",  60,       "seconds without a byte after which the server is given up", min = 1, max = 86400 },
+  { "stall",  60,       "seconds without a byte after which the server is given up",
+    min = 1, max = 86400, integer = true },
 }
 if not name then
   require "cld.user_error".raise "which data set? download.lua NAME, NAME being cifar10, cifar100 or stl10"

@@ -22,7 +22,7 @@ local opt = cld.options {
     "train", "test" } },
   { "layer",   "auto",     "features (what the heads see), or instance (the first output); auto: features if the"
     .. " network has them", choices = { "auto", "features", "instance" } },
-  { "batch-size", 64,      "images at a time", min = 1, max = 65536 },
+  { "batch-size", 64,      "images at a time", min = 1, max = 65536, integer = true },
   { "upright", false,      "turn images of a folder as their EXIF orientation says" },
   { "max-bad", 0.01,       "share of the images that may be unreadable", min = 0, max = 1 },
   { "strict",  false,      "end at the first image that cannot be read" },

@@ -10,7 +10,8 @@ local subject = require "cld.eval.subject"
 local opt = cld.options {
   about = "kNN accuracy of a checkpoint",
   cld.options.checkpoint,
-  { "knn-k",     0,      "neighbours that vote, at most all; 0: as many as in the run, or 200", min = 0 },
+  { "knn-k",     0,      "neighbours that vote, at most all; 0: as many as in the run, or 200",
+    min = 0, integer = true },
   { "knn-t",     0.0,    "temperature of their votes; 0: the run's, or 0.1", min = 0 },
   { "layer",     "auto", "what is compared: instance (the first output), features (what the heads see); auto: as in"
     .. " the run, of published weights features", choices = { "auto", "instance", "features" } },

@@ -16,8 +16,8 @@ local opt = cld.options {
   { "protocol",   "moco", "which one; the settings below replace its own", choices = { "moco", "infomin" },
     fixed = "by which its classifier was trained so far" },
   { "epochs",     0,   "training epochs; 0: 100 of moco, 61 of infomin; with others the rate falls in proportion",
-    min = 0, max = 1000000 },
-  { "batch-size", 0,   "images per step; 0: 256", min = 0, max = 65536 },
+    min = 0, max = 1000000, integer = true },
+  { "batch-size", 0,   "images per step; 0: 256", min = 0, max = 65536, integer = true },
   { "lr",         0.0, "learning rate at the beginning, whatever the batch size; 0: 30", min = 0 },
   { "layer",      "auto", "what the classifier sees: features (what the heads see), instance (the first output); auto:"
     .. " features if the network has them", choices = { "auto", "features", "instance" },

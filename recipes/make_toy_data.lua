@@ -11,19 +11,19 @@ local writer = require "cld.cifar_writer"
 local opt = cld.options {
   about = "procedural images in CIFAR-10's file layout, or as image files",
   { "out",      "build/toy", "folder to write to", nonempty = true },
-  { "train",    2000,     "training images", min = 10, max = 1000000 },
-  { "test",     1000,     "test images", min = 10, max = 1000000 },
+  { "train",    2000,     "training images", min = 10, max = 1000000, integer = true },
+  { "test",     1000,     "test images", min = 10, max = 1000000, integer = true },
   { "layout",   "python", "CIFAR-10's python or binary one; files: JPEG and some PNG, train/CLASS/ and test/CLASS/",
     choices = { "python", "binary", "files" } },
-  { "least-side", 60,     "of an image file, in pixels", min = 8, max = 4096 },
-  { "most-side", 220,     "of an image file, in pixels", min = 8, max = 4096 },
+  { "least-side", 60,     "of an image file, in pixels", min = 8, max = 4096, integer = true },
+  { "most-side", 220,     "of an image file, in pixels", min = 8, max = 4096, integer = true },
   { "period",   6.0,      "pixels per repetition of the texture, at least, in an image of 32 x 32", min = 2, max = 32 },
   { "range",    1.6,      "at most this many times that", min = 1, max = 10 },
   { "contrast", 0.45,     "difference in brightness of the two colours", min = 0, max = 1 },
   { "saturation", 0.4,    "of both colours", min = 0, max = 1 },
   { "shade",    0.25,     "how much the light varies across an image", min = 0, max = 1 },
   { "noise",    0.06,     "standard deviation of each pixel's noise", min = 0, max = 1 },
-  { "seed",     1,        "seed" },
+  { "seed",     1,        "seed", integer = true },
 }
 
 local pi, sin, cos, floor, abs = math.pi, math.sin, math.cos, math.floor, math.abs

@@ -17,11 +17,11 @@ local opt = cld.options {
     "folder", "cifar10", "cifar100", "stl10", "kitchen_hc", "imagenet" } },
   { "augment", "plus",   "which views", choices = presets },
   { "size",    0,        "pixels of a view; 0: those of the training recipe, or the augmentation's own", min = 0,
-    max = 4096 },
-  { "images",  6,        "images, chosen at random", min = 1, max = 1000 },
-  { "views",   7,        "views of each", min = 1, max = 64 },
-  { "epoch",   1,        "whose views: those that training with this seed would see", min = 0 },
-  { "seed",    1,        "seed", min = 0 },
+    max = 4096, integer = true },
+  { "images",  6,        "images, chosen at random", min = 1, max = 1000, integer = true },
+  { "views",   7,        "views of each", min = 1, max = 64, integer = true },
+  { "epoch",   1,        "whose views: those that training with this seed would see", min = 0, integer = true },
+  { "seed",    1,        "seed", min = 0, integer = true },
   { "out",     "views.png", "the picture, .png or .jpg", nonempty = true },
 }
 

@@ -8,7 +8,8 @@ local process = require "spec.support.process"
 local recipe = [[
 local cld = require "cld"
 local opt = cld.options {
-  about = "an example", { "epochs", 1, "epochs", min = 1 }, { "size", 5, "of the images" }, cld.options.training,
+  about = "an example", { "epochs", 1, "epochs", min = 1, integer = true },
+  { "size", 5, "of the images", integer = true }, cld.options.training,
 }
 local run = cld.run(opt)
 local weight = cld.ones(4, 3, 3, 3):to(opt.device)

@@ -44,7 +44,8 @@ describe("run:describe", function()
     local folder = process.temporary_folder()
     local script = process.write(folder .. "/late.lua", [[
       local cld = require "cld"
-      local run = cld.run(cld.options { about = "late", { "epochs", 1, "epochs" }, cld.options.training })
+      local run = cld.run(cld.options { about = "late",
+      { "epochs", 1, "epochs", integer = true }, cld.options.training })
       for _ in run:epochs { w = cld.zeros(1) } do run:describe {} end]])
     local result = process.run { script, "--runs", folder .. "/runs" }
     assert.equal(1, result.code)

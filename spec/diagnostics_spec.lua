@@ -121,7 +121,8 @@ end)
 describe("run:diagnose", function()
   local recipe = [[
     local cld = require "cld"
-    local opt = cld.options { about = "", { "epochs", 1, "" }, { "same", 0.0, "" }, cld.options.training }
+    local opt = cld.options { about = "", { "epochs", 1, "", integer = true },
+    { "same", 0.0, "" }, cld.options.training }
     local run = cld.run(opt)
     for _ in run:epochs { w = cld.zeros(1) } do
       for _ = 1, 3 do run:track { uniformity = -opt.same } end

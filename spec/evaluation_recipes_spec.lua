@@ -165,7 +165,8 @@ describe("recipes that judge a checkpoint", function()
       script = process.write(folder .. "/own.lua", ([[
         dofile(%q)
         local cld = require "cld"
-        local opt = cld.options { about = "mine", { "epochs", 1, "epochs" }, cld.options.cifar, cld.options.training }
+        local opt = cld.options { about = "mine",
+        { "epochs", 1, "epochs", integer = true }, cld.options.cifar, cld.options.training }
         local run = cld.run(opt)
         local sets = cld.data.splits(opt)
         local net = cld.models.tiny { width = 5 }

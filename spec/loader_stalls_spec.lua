@@ -30,7 +30,7 @@ end
 
 local training = prelude .. [[
 local opt = cld.options {
-  { "epochs", 1, "" }, { "signal", "", "" }, { "evaluates", false, "" }, cld.options.training,
+  { "epochs", 1, "", integer = true }, { "signal", "", "" }, { "evaluates", false, "" }, cld.options.training,
 }
 local set = cld.data.tensors { images = cld.zeros({ 8, 16, 16, 3 }, "u8"), labels = cld.zeros({ 8 }, "i64") }
 local loader = cld.data.loader {

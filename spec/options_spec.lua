@@ -6,13 +6,14 @@ local process = require "spec.support.process"
 local function declarations()
   return {
     about = "An example",
-    { "epochs",      200,      "training epochs", min = 1 },
-    { "batch-size",  256,      "images per step", min = 2, max = 1024 },
+    { "epochs",      200,      "training epochs", min = 1, integer = true },
+    { "batch-size",  256,      "images per step", min = 2, max = 1024, integer = true },
     { "lr",          0.03,     "learning rate", above = 0 },
     { "schedule",    "cosine", "learning rate over time", choices = { "cosine", "step" } },
     { "norm-linear", true,     "NormLinear heads" },
     { "erase",       false,    "random erasing" },
     { "at",          "2,4",    "epochs", value = "integers" },
+    { "rates",       "1,0.1",  "to try", value = "numbers", above = 0 },
     cld.options.training,
   }
 end
@@ -41,6 +42,34 @@ describe("options", function()
     assert.equal(5, cld.options(declarations(), { epochs = 5 }).epochs)
     assert.equal(1e-3, cld.options({ { "x", 0.5, "", min = -1 } }, { "--x", "1e-3" }).x)
     assert.equal(-1, cld.options({ { "x", 0.5, "", min = -1 } }, { "--x", "-1" }).x)
+  end)
+
+  it("take a number with a fraction and one without alike", function()
+    for _, default in ipairs { 1, 1.0, 0.5 } do
+      local function given(text) return cld.options({ { "lr", default, "" } }, { "--lr", text }).lr end
+      assert.same({ 1, 0.5, -2 }, { given "1", given "0.5", given "-2" })
+      assert.same({ "1", "1.0" }, { tostring(given "1"):sub(1, 1), tostring(given "1" / 1) })
+    end
+  end)
+
+  it("make a number without a fraction what the default is written as", function()
+    local function kind(default, text) return math.type(cld.options({ { "x", default, "" } }, { "--x", text }).x) end
+    assert.same({ "integer", "integer", "float" }, { kind(3, "1"), kind(3, "1.0"), kind(3, "1.5") })
+    assert.same({ "float", "float" }, { kind(0.5, "1"), kind(1.0, "1") })
+  end)
+
+  it("make a list of numbers", function()
+    assert.same({ 1, 0.1 }, cld.options.numbers(parse().rates))
+    assert.same({ 5, 1e-3 }, cld.options.numbers(parse("--rates", "5, 1e-3").rates))
+    assert.same({ 0.5 }, cld.options.numbers(cld.options(declarations(), { rates = 0.5 }).rates))
+  end)
+
+  it("take what stands beside them if that is declared", function()
+    local list = { { "runs", {}, "folders", value = "arguments" }, { "top", 3, "so many", integer = true } }
+    local opt = cld.options(list, { "a", "--top", "2", "b/c" })
+    assert.same({ { "a", "b/c" }, 2 }, { opt.runs, opt.top })
+    assert.same({}, cld.options(list, {}).runs)
+    check.fails(function() cld.options(list, { "--runs", "a" }) end, "unknown option '%-%-runs'")
   end)
 
   it("raise for a name that was not declared", function()
@@ -73,6 +102,11 @@ describe("options", function()
     { { "--at", "5,5" }, "expected ascending integers .* got '5,5'" },
     { { "--at", "0" }, "expected ascending integers .* got '0'" },
     { { "--at", "1.5" }, "expected ascending integers .* got '1.5'" },
+    { { "--rates", "" }, "expected different numbers, each above 0, with commas between, got ''" },
+    { { "--rates", "1,0" }, "expected different numbers, each above 0, .* got '1,0'" },
+    { { "--rates", "1,1.0" }, "got '1,1.0'" },
+    { { "--rates", "1 2" }, "got '1 2'" },
+    { { "--rates", "-1" }, "got '%-1'" },
     { { "stray" }, "unexpected argument 'stray'" },
     { { lr = "fast" }, "expected a number above 0, got 'fast'" },
     { { erase = 1 }, "expected true or false, got '1'" },
@@ -88,6 +122,10 @@ describe("options", function()
   it("refuse bad declarations", function()
     check.fails(function() cld.options({ { "a", 1, "" }, { "a", 2, "" } }, {}) end, "'a' is declared twice")
     check.fails(function() cld.options({ "a" }, {}) end, "entry 1 is a string")
+    check.fails(function() cld.options({ { "a", 0.5, "", integer = true } }, {}) end,
+      "options: 'a': integer = true, and the default is 0.5")
+    check.fails(function() cld.options({ { "a", "b", "", integer = true } }, {}) end,
+      "options: 'a': integer = true is of numbers")
   end)
 
   it("can be given other defaults, once", function()
@@ -110,8 +148,9 @@ describe("options", function()
       folder = process.temporary_folder()
       script = process.write(folder .. "/recipe.lua", [[
         local cld = require "cld"
-        local opt = cld.options { about = "An example", { "epochs", 200, "training epochs", min = 1 },
-          { "erase", true, "random erasing" }, cld.options.training }
+        local opt = cld.options { about = "An example", { "epochs", 200, "training epochs", min = 1,
+          integer = true }, { "rate", 1, "how fast" }, { "erase", true, "random erasing" },
+          { "images", {}, "folders", value = "arguments" }, cld.options.training }
         print(opt.epochs, opt.erase)]])
     end)
     teardown(function() process.remove(folder) end)
@@ -119,7 +158,9 @@ describe("options", function()
     it("are listed by --help with their defaults", function()
       local result = process.run { script, "--help" }
       assert.equal(0, result.code)
-      assert.matches("usage: cldlua recipe%.lua %[options%]", result.out)
+      assert.matches("usage: cldlua recipe%.lua %[options%] IMAGES%.%.%.\n", result.out)
+      assert.matches("\n +IMAGES +folders\n", result.out)
+      assert.matches("%-%-rate <number> +how fast %(default: 1%)", result.out)
       assert.matches("%-%-epochs <integer> +training epochs %(at least 1; default: 200%)", result.out)
       assert.matches("%-%-erase +random erasing %(default: yes; %-%-no%-erase turns it off%)", result.out)
       for _, declaration in ipairs(cld.options.training) do

@@ -16,7 +16,8 @@ describe("a recipe that runs another", function()
       cld.options.defaults { epochs = 1, batch_size = 20, width = 16, clusters = 4, warmup_epochs = 0, knn_k = 5 }
       cld.run.recipe(%q, {
         about = "mine",
-        options = { { "hue", 7, "of all images", min = 0, max = 255 }, cld.options.images { size = 16 } },
+        options = {
+        { "hue", 7, "of all images", min = 0, max = 255, integer = true }, cld.options.images { size = 16 } },
         sets = function(opt)
           local images = cld.full({ 40, opt.size, opt.size, 3 }, opt.hue, { dtype = "u8" })
           local set = cld.data.tensors { images = images, labels = cld.zeros({ 40 }, "i64") }

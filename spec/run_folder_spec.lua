@@ -222,7 +222,7 @@ describe("a run in its folder", function()
   local function fail_after(command)
     process.write(script, ([[
       local cld = require "cld"
-      local run = cld.run(cld.options { { "epochs", 1, "epochs" }, cld.options.training })
+      local run = cld.run(cld.options { { "epochs", 1, "epochs", integer = true }, cld.options.training })
       io.popen("%s"):close()
       error("no data", 0)]]):format(command))
     assert.equal(1, start().code)
@@ -252,7 +252,7 @@ describe("a run in its folder", function()
   it("is removed when the recipe has changed its working folder", function()
     process.write(script, [[
       local cld = require "cld"
-      local run = cld.run(cld.options { { "epochs", 1, "epochs" }, cld.options.training })
+      local run = cld.run(cld.options { { "epochs", 1, "epochs", integer = true }, cld.options.training })
       require "lfs".chdir "/"
       error("no data", 0)]])
     local result = process.run { "example.lua", directory = folder, program = process.absolute(process.cldlua) }

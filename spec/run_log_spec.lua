@@ -6,7 +6,8 @@ local process = require "spec.support.process"
 local recipe = [[
 local cld = require "cld"
 local opt = cld.options {
-  about = "an example", { "epochs", 2, "epochs", min = 1 }, { "batch-size", 8, "images per step" },
+  about = "an example", { "epochs", 2, "epochs", min = 1, integer = true },
+  { "batch-size", 8, "images per step", integer = true },
   { "first", "", "" }, { "second", "", "" }, { "count-images", true, "" }, { "odd", false, "" }, cld.options.training,
 }
 local run = cld.run(opt)

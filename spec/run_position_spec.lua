@@ -8,11 +8,14 @@ local process = require "spec.support.process"
 local recipe = [[
 local cld = require "cld"
 local opt = cld.options {
-  about = "an example", { "epochs", 8, "epochs", min = 1 }, { "batch-size", 8, "images per step" },
+  about = "an example", { "epochs", 8, "epochs", min = 1, integer = true },
+  { "batch-size", 8, "images per step", integer = true },
   { "lr", 0.1, "at batch size 128" }, { "schedule", "cosine", "" }, { "milestones", "120,160", "" },
-  { "warmup-epochs", 0, "" }, { "warmup-factor", 100, "" }, { "lr-min", 0.0, "" }, { "fill-epochs", 0, "" },
-  { "images", 40, "in the data set" }, { "drop-last", false, "" }, { "stop", 0, "" }, { "skip", false, "" },
-  { "pause", 0.0, "seconds that each step takes" }, { "passes", 1, "through the loader in an epoch" },
+  { "warmup-epochs", 0, "", integer = true }, { "warmup-factor", 100, "", integer = true }, { "lr-min", 0.0, "" },
+  { "fill-epochs", 0, "", integer = true },
+  { "images", 40, "in the data set", integer = true }, { "drop-last", false, "" }, { "stop", 0, "", integer = true },
+  { "skip", false, "" },
+  { "pause", 0.0, "seconds that each step takes" }, { "passes", 1, "through the loader in an epoch", integer = true },
   { "trace", "", "file to write to" }, cld.options.training,
 }
 local run = cld.run(opt)

@@ -369,7 +369,7 @@ describe("run", function()
     for signal, code in pairs { INT = 130, TERM = 143 } do
       process.write(script, ([[
         local cld = require "cld"
-        cld.run(cld.options { { "epochs", 1, "epochs" }, cld.options.training })
+        cld.run(cld.options { { "epochs", 1, "epochs", integer = true }, cld.options.training })
         io.popen("kill -%s " .. cld.host().pid):close()
         while true do end]]):format(signal))
       local result = start()
@@ -420,7 +420,7 @@ describe("run", function()
   it("turns Winograd's convolutions off where told", function()
     process.write(script, [[
       local cld = require "cld"
-      cld.run(cld.options { { "epochs", 1, "epochs" }, cld.options.training })
+      cld.run(cld.options { { "epochs", 1, "epochs", integer = true }, cld.options.training })
       print("winograd was " .. tostring(cld.nn.functional.set_winograd(true)))]])
     assert.matches("winograd was true", succeed().out)
     assert.matches("winograd was false", succeed("--no-winograd").out)

@@ -9,7 +9,8 @@ local cld = require "cld"
 local over = cld.clock() + 60
 local function is_over() return cld.clock() > over end
 local opt = cld.options {
-  { "epochs", 2, "" }, { "at", -1, "" }, { "do", "", "" }, { "endless", false, "" }, cld.options.training,
+  { "epochs", 2, "", integer = true }, { "at", -1, "", integer = true }, { "do", "", "" },
+  { "endless", false, "" }, cld.options.training,
 }
 local run = cld.run(opt)
 local w = cld.zeros(1)

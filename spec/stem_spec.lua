@@ -148,7 +148,7 @@ end)
 
 describe("models.from_options", function()
   local function declared(...)
-    return cld.options({ cld.options.encoder, cld.options.images, { "seed", 1, "" } }, { ... })
+    return cld.options({ cld.options.encoder, cld.options.images, { "seed", 1, "", integer = true } }, { ... })
   end
 
   it("takes the stem by the size", function()

@@ -156,7 +156,8 @@ describe("a name with escape codes", function()
 
   local recipe = [[
     local cld = require "cld"
-    local opt = cld.options { { "epochs", 1, "" }, { "data", "x", "" }, { "n", 1, "" }, cld.options.training }
+    local opt = cld.options { { "epochs", 1, "", integer = true }, { "data", "x", "" },
+    { "n", 1, "", integer = true }, cld.options.training }
     local run = cld.run(opt)
     local states = { w = cld.zeros(1) }
     if opt.n == 2 then states.w = cld.zeros(2) end
@@ -265,7 +266,7 @@ describe("a terminal", function()
 
   local recipe = [[
     local cld = require "cld"
-    local run = cld.run(cld.options { { "epochs", 1, "" }, cld.options.training })
+    local run = cld.run(cld.options { { "epochs", 1, "", integer = true }, cld.options.training })
     for _ in run:epochs { w = cld.zeros(1) } do
       local started = cld.clock()
       while cld.clock() - started < 0.6 do run:track { loss = 1 } end
@@ -321,7 +322,7 @@ describe("a path that is not UTF-8", function()
     folder = process.temporary_folder()
     script = process.write(folder .. "/r.lua", [[
       local cld = require "cld"
-      local opt = cld.options { { "epochs", 1, "" }, { "data", "x", "" }, cld.options.training }
+      local opt = cld.options { { "epochs", 1, "", integer = true }, { "data", "x", "" }, cld.options.training }
       local run = cld.run(opt)
       for _ in run:epochs { w = cld.zeros(1) } do run:track { loss = 1 } end
       local out = io.open(arg[0]:match "^(.*)/[^/]*$" .. "/data", "w")

@@ -2,7 +2,8 @@
 --
 --   local opt = cld.options {
 --     about = "what the recipe does",
---     { "epochs",   200,      "training epochs", min = 1 },
+--     { "epochs",   200,      "training epochs", min = 1, integer = true },
+--     { "lr",       0.03,     "learning rate", above = 0 },
 --     { "method",   "npid",   "what to train", choices = { "npid", "moco" } },
 --     { "erase",    false,    "random erasing" },       -- --erase, --no-erase
 --     cld.options.cld { clusters = 200 },               -- a list of further declarations, with other defaults
@@ -10,11 +11,18 @@
 --   }
 --   opt.epochs                                          -- dashes in a name become underscores
 --
--- The type of the default is the type of the option. Further fields: min, max, above (exclusive), choices, nonempty (a
--- text that may not be ""), and value = "optional" for a flag that may also take a text, "integers" for a text of
--- ascending positive integers (options.integers makes a list of it), or "device" for a text such as "cuda:1"; fixed:
--- why a resumed run cannot be given another value (run/settings.lua). opt is a plain table of values, but for a name
--- that was not declared, which is an error.
+-- The type of the default is the type of the option. A number may have a fraction, whether the default has one or not,
+-- unless `integer` is true. It is a Lua integer if it has none and the default is written as an integer, and else a
+-- float. Further fields: min, max, above (exclusive), choices, nonempty (a text that may not be ""); fixed: why a
+-- resumed run cannot be given another value (run/settings.lua); and value:
+--
+--   "optional"   a flag that may also take a text
+--   "integers"   a text of ascending positive integers: options.integers(text) makes a list of it
+--   "numbers"    a text of different numbers, each within min, above and max: options.numbers(text), a list of floats
+--   "device"     a text such as "cuda:1"
+--   "arguments"  the list of what stands on the command line beside the options: { "runs", {}, help, value = ... }
+--
+-- opt is a plain table of values, but for a name that was not declared, which is an error.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local command_line = require "cld.options.command_line"
@@ -47,7 +55,7 @@ function options.tell_of_queue(opt, count) return require "cld.options.moco_v2".
 
 -- ---- declarations -----------------------------------------------------------
 
-options.integers = values.integers
+options.integers, options.numbers = values.integers, values.numbers
 
 local pending = {} -- defaults for the next options{...}
 
@@ -73,6 +81,8 @@ local function collect(list, into)
     else
       local field = field_name(entry[1])
       if into[field] then error(("options: '%s' is declared twice"):format(entry[1]), 4) end
+      local fault = values.fault(entry)
+      if fault then error(("options: '%s': %s"):format(entry[1], fault), 4) end
       local declaration = setmetatable({ field = field, kind = values.kind(entry) }, { __index = entry })
       into[#into + 1], into[field] = declaration, declaration
     end

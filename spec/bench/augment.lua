@@ -5,7 +5,7 @@ local cld = require "cld"
 local opt = cld.options {
   about = "One side of the benchmark: augmentation on one core",
   { "what",  "base", "the augmentation", choices = { "base", "rand_augment" } },
-  { "views", 100000, "views to make", min = 2 },
+  { "views", 100000, "views to make", min = 2, integer = true },
 }
 
 local imagenet = cld.augment.statistics.imagenet

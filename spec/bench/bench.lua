@@ -8,12 +8,12 @@ local median = require "spec.bench.median"
 
 local opt = cld.options {
   about = "The performance table: ours against PyTorch's, in one run",
-  { "batch",  128,   "images per training step", min = 2 },
-  { "width",  64,    "channels of the encoder's first stage", min = 1 },
-  { "steps",  3,     "timed steps per process", min = 1 },
-  { "rounds", 3,     "processes per measurement", min = 1 },
-  { "views",  20000, "views of the augmentation", min = 1 },
-  { "images", 600,   "images of each measurement of image files", min = 1 },
+  { "batch",  128,   "images per training step", min = 2, integer = true },
+  { "width",  64,    "channels of the encoder's first stage", min = 1, integer = true },
+  { "steps",  3,     "timed steps per process", min = 1, integer = true },
+  { "rounds", 3,     "processes per measurement", min = 1, integer = true },
+  { "views",  20000, "views of the augmentation", min = 1, integer = true },
+  { "images", 600,   "images of each measurement of image files", min = 1, integer = true },
   { "encoder_size",  224, "pixels of the encoder's images", min = 32 },
   { "encoder_batch", 32,  "images per step of the encoder", min = 2 },
   { "only",   "",    "measure just those whose name has this in it, such as neighbours, images or npid" },

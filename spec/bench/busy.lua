@@ -4,10 +4,10 @@ local cld = require "cld"
 
 local opt = cld.options {
   about = "NPID + CLD of a small network, for some seconds, beside busy programs",
-  { "neighbours", 0,   "programs that compute all the time", min = 0, max = 64 },
+  { "neighbours", 0,   "programs that compute all the time", min = 0, max = 64, integer = true },
   { "seconds",    4.0, "how long to train, after two steps of warm-up", above = 0 },
-  { "width",      8,   "channels of the first stage", min = 1 },
-  { "batch",      64,  "images per step", min = 2 },
+  { "width",      8,   "channels of the first stage", min = 1, integer = true },
+  { "batch",      64,  "images per step", min = 2, integer = true },
 }
 
 -- ---- neighbours: they end with this program, or after a while by themselves ------------

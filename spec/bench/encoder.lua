@@ -8,9 +8,9 @@ local peak_mb = require "spec.bench.peak_mb"
 local opt = cld.options {
   about = "One side of the benchmark: training an encoder on random images",
   { "arch",  "resnet50", "the encoder, of cld.models" },
-  { "size",  224,        "pixels in a row and column", min = 32 },
-  { "batch", 32,         "images per step", min = 2 },
-  { "steps", 3,          "timed steps, after one for warm-up", min = 1 },
+  { "size",  224,        "pixels in a row and column", min = 32, integer = true },
+  { "batch", 32,         "images per step", min = 2, integer = true },
+  { "steps", 3,          "timed steps, after one for warm-up", min = 1, integer = true },
 }
 
 cld.manual_seed(1)

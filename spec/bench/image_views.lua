@@ -12,8 +12,8 @@ local opt = cld.options {
   about = "One side of the benchmark: image files on one core",
   { "what",    "jpeg", "what to measure", choices = { "jpeg", "plus", "npy", "decode", "png", "memory" } },
   { "data",    "build/bench/images", "folder of make_images.lua", nonempty = true },
-  { "images",  600,    "images to take", min = 1 },
-  { "workers", 1,      "threads of the loader", min = 0 },
+  { "images",  600,    "images to take", min = 1, integer = true },
+  { "workers", 1,      "threads of the loader", min = 0, integer = true },
 }
 
 -- ---- decoding -----------------------------------------------------------------

@@ -5,8 +5,8 @@ local median = require "spec.bench.median"
 
 local opt = cld.options {
   about = "Part of the benchmark: k-means, normalized cuts and kNN",
-  { "memory",  50000, "rows of the kNN memory", min = 1 },
-  { "queries", 10000, "kNN queries", min = 1 },
+  { "memory",  50000, "rows of the kNN memory", min = 1, integer = true },
+  { "queries", 10000, "kNN queries", min = 1, integer = true },
 }
 
 -- The median time of f(), after one call for warm-up.

@@ -9,9 +9,9 @@ local cld = require "cld"
 local opt = cld.options {
   about = "image files for the benchmark",
   { "out",   "build/bench/images", "folder to write to", nonempty = true },
-  { "count", 300,                  "JPEG files", min = 1, max = 99999 },
-  { "png",   60,                   "of them also as PNG", min = 0 },
-  { "kb",    40,                   "thousands of bytes of a JPEG file, on average", min = 1 },
+  { "count", 300,                  "JPEG files", min = 1, max = 99999, integer = true },
+  { "png",   60,                   "of them also as PNG", min = 0, integer = true },
+  { "kb",    40,                   "thousands of bytes of a JPEG file, on average", min = 1, integer = true },
 }
 
 local QUALITY = 90

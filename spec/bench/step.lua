@@ -11,13 +11,13 @@ local peak_mb = require "spec.bench.peak_mb"
 local opt = cld.options {
   about = "One side of the benchmark: whole training steps on random images",
   { "method",   "npid", "what to train", choices = { "npid", "moco", "mocov2", "infomin", "byol" } },
-  { "batch",    128,    "images per step", min = 2 },
-  { "size",     32,     "height and width of a view; from 64 on the images are of 256 x 256", min = 8 },
-  { "steps",    3,      "timed steps, after two for warm-up", min = 1 },
-  { "width",    64,     "channels of the first stage", min = 1 },
-  { "clusters", 128,    "k-means groups", min = 1 },
-  { "bank",     50000,  "rows of the memory bank, images of the data set", min = 1 },
-  { "queue",    4096,   "keys in the queue", min = 1 },
+  { "batch",    128,    "images per step", min = 2, integer = true },
+  { "size",     32,     "height and width of a view; from 64 on the images are of 256 x 256", min = 8, integer = true },
+  { "steps",    3,      "timed steps, after two for warm-up", min = 1, integer = true },
+  { "width",    64,     "channels of the first stage", min = 1, integer = true },
+  { "clusters", 128,    "k-means groups", min = 1, integer = true },
+  { "bank",     50000,  "rows of the memory bank, images of the data set", min = 1, integer = true },
+  { "queue",    4096,   "keys in the queue", min = 1, integer = true },
   { "floor",    false,  "time the convolutions as oneDNN primitives too" },
 }
 

@@ -15,7 +15,7 @@ local opt = cld.options {
   about = "The CUDA backend against the CPU, on this machine's GPU",
   { "build",   "build", "folder of the build", nonempty = true },
   { "only",    "specs,programs,recipe,memcheck,racecheck", "which parts", nonempty = true },
-  { "minutes", 8,       "of compute-sanitizer, at most, for each of its tools", min = 1 },
+  { "minutes", 8,       "of compute-sanitizer, at most, for each of its tools", min = 1, integer = true },
 }
 
 local parts = {}

@@ -18,11 +18,11 @@ local cld = require "cld"
 local opt = cld.options {
   about = "Nodes and bytes of a captured training step, counted without a GPU",
   { "build",    "build", "where make built the program and the emulated device", nonempty = true },
-  { "width",    64,      "channels of the first stage", min = 8 },
-  { "bank",     50000,   "rows of the memory bank", min = 1 },
-  { "clusters", 128,     "k-means groups", min = 1 },
-  { "batch",    256,     "images of the step that is described", min = 2 },
-  { "small",    4,       "images of one step that is counted; the other has twice as many", min = 2 },
+  { "width",    64,      "channels of the first stage", min = 8, integer = true },
+  { "bank",     50000,   "rows of the memory bank", min = 1, integer = true },
+  { "clusters", 128,     "k-means groups", min = 1, integer = true },
+  { "batch",    256,     "images of the step that is described", min = 2, integer = true },
+  { "small",    4,       "images of one step that is counted; the other has twice as many", min = 2, integer = true },
   { "nodes",    false,   "count nodes alone" },
 }
 

@@ -10,10 +10,11 @@ local example = {}
 example.recipe = [[
 local cld = require "cld"
 local opt = cld.options {
-  about = "an example", { "epochs", 3, "epochs", min = 1 }, { "batch-size", 8, "images per step" },
-  { "rate", 0.5, "decay" }, { "size", 3, "of the tensor" }, { "extra", false, "one object more" },
-  { "centre", 2, "size of another" },
-  { "at", -1, "step to stop at" }, { "with", "", "signals to send to itself" },
+  about = "an example", { "epochs", 3, "epochs", min = 1, integer = true },
+  { "batch-size", 8, "images per step", integer = true },
+  { "rate", 0.5, "decay" }, { "size", 3, "of the tensor", integer = true }, { "extra", false, "one object more" },
+  { "centre", 2, "size of another", integer = true },
+  { "at", -1, "step to stop at", integer = true }, { "with", "", "signals to send to itself" },
   { "pause", 0.0, "seconds that each step takes" }, cld.options.training,
 }
 local run = cld.run(opt)

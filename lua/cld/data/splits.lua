@@ -190,7 +190,8 @@ local function options_of(name, stored, where)
   local group = groups[name:find "^cifar" and "cifar" or name]
   local opt = { seed = 1, size = native[name] or 224, workers = stored.workers }
   local was = stored.dataset == name and stored or {}
-  for _, list in ipairs { group, { { "seed", 1, "of the held out images", min = 0 } }, groups.images } do
+  local seed = { "seed", 1, "of the held out images", min = 0, integer = true }
+  for _, list in ipairs { group, { seed }, groups.images } do
     for _, declaration in ipairs(list) do
       local field = declaration[1]:gsub("-", "_")
       if opt[field] == nil then opt[field] = declaration[2] end

@@ -7,25 +7,35 @@ local command_line = {}
 
 -- "(at least 1; default: 200)": what a declaration's line of the help ends with.
 local function facts(d)
-  local range = (d.kind == "integer" or d.kind == "float") and values.range(d) or ""
+  local range = values.is_number(d) and values.range(d) or ""
   local default
   if d.kind == "boolean" then
     default = d[2] and ("default: yes; --no-%s turns it off"):format(d[1]) or ("default: no, --no-%s"):format(d[1])
-  elseif d[2] ~= "" and d.kind ~= "optional" then
+  elseif d[2] ~= "" and d.kind ~= "optional" and d.kind ~= "arguments" then
     default = "default: " .. tostring(d[2])
   end
   local text = table.concat({ range ~= "" and range or default, range ~= "" and default or nil }, "; ")
   return text ~= "" and " (" .. text .. ")" or ""
 end
 
-local placeholders = { integer = "<integer>", float = "<number>", optional = "<path>", integers = "<integers>",
-  device = "<device>" }
+local placeholders = { integer = "<integer>", number = "<number>", optional = "<path>", integers = "<integers>",
+  numbers = "<numbers>", device = "<device>" }
 
 local function build_parser(program, about, declarations)
-  local parser = argparse(program, about):usage(("usage: cldlua %s [options]"):format(program))
-  parser:help_max_width(110):help_description_margin(27)
-  parser:argument("unexpected"):args("*"):hidden(true)
+  local others
   for _, d in ipairs(declarations) do
+    if d.kind == "arguments" then others = d end
+  end
+  local after = others and (" %s..."):format(others[1]:upper()) or ""
+  local parser = argparse(program, about):usage(("usage: cldlua %s [options]%s"):format(program, after))
+  parser:help_max_width(110):help_description_margin(27)
+  if others then
+    parser:argument(others[1]:upper()):target(others.field):description(others[3]):args "*"
+  else
+    parser:argument("unexpected"):args("*"):hidden(true)
+  end
+  for _, d in ipairs(declarations) do
+    if d.kind == "arguments" then goto continue end
     local name, help = "--" .. d[1], d[3] .. facts(d)
     if d.kind == "boolean" then
       parser:flag(name):target(d.field):description(help):action("store_true")
@@ -34,6 +44,7 @@ local function build_parser(program, about, declarations)
       local placeholder = d.choices and "{" .. table.concat(d.choices, ",") .. "}" or placeholders[d.kind] or "<text>"
       parser:option(name):target(d.field):description(help):argname(placeholder):args(d.kind == "optional" and "?" or 1)
     end
+    ::continue::
   end
   return parser
 end
@@ -41,7 +52,7 @@ end
 local function unknown_option(name, declarations)
   local names = { "--help" }
   for _, d in ipairs(declarations) do
-    names[#names + 1] = "--" .. d[1]
+    if d.kind ~= "arguments" then names[#names + 1] = "--" .. d[1] end
     if d.kind == "boolean" then names[#names + 1] = "--no-" .. d[1] end
   end
   user_error.raise("unknown option '%s'%s (--help lists the options)", name, user_error.hint(name, names))
@@ -59,14 +70,16 @@ end
 
 -- What stands after the option d and begins with one '-': argparse takes it for an option.
 local function dashed_value(d, argument)
-  if d.kind == "integer" or d.kind == "float" then return end
+  if values.is_number(d) or d.kind == "numbers" then return end
   user_error.raise("option '--%s': the value '%s' begins with '-'; --%s=%s gives it", d[1], argument, d[1], argument)
 end
 
 -- The arguments so that argparse reads them as they were meant, or the user's error.
 local function prepare(arguments, declarations)
   local by_name, out = {}, {}
-  for _, d in ipairs(declarations) do by_name[d[1]] = d end
+  for _, d in ipairs(declarations) do
+    if d.kind ~= "arguments" then by_name[d[1]] = d end
+  end
   for _, argument in ipairs(arguments) do
     local before = out[#out]
     local d = before and by_name[before:match "^%-%-(.+)$"]

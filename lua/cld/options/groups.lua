@@ -43,10 +43,11 @@ local groups = {}
 
 --- What every training recipe has beside its method: the run folder, the machine. See cld.run.
 groups.training = group {
-  { "seed",        1,      "seed of all that is random", min = 0 },
-  { "threads",     0,      "threads of the kernels; 0: OMP_NUM_THREADS, or one per core; resumed: as before", min = 0 },
+  { "seed",        1,      "seed of all that is random", min = 0, integer = true },
+  { "threads",     0,      "threads of the kernels; 0: OMP_NUM_THREADS, or one per core; resumed: as before",
+    min = 0, integer = true },
   { "winograd",    true,   "faster 3 x 3 convolutions, at most a decimal digit less precise" },
-  { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256 },
+  { "workers",     1,      "threads of the loader; 0: none of its own", min = 0, max = 256, integer = true },
   { "device",      "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
   { "precision",   "auto", "of convolutions, the rest is fp32; auto: bf16 on a GPU that has it, else fp32; resumed: as"
     .. " before", choices = { "auto", "fp32", "tf32", "bf16", "fp16" } },
@@ -56,8 +57,9 @@ groups.training = group {
   { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"
     .. " if there is none a new one. It goes on where it stands in epochs, whatever batch size, epochs or schedule"
     .. " are given anew", value = "optional" },
-  { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000 },
-  { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0 },
+  { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000, integer = true },
+  { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0,
+    integer = true },
 }
 
 --- A checkpoint that is judged, and the images to do it by: cld.eval.subject.
@@ -71,7 +73,7 @@ groups.checkpoint = group {
   { "classes",    "own", "of ImageNet's: all, imagenet100, or a text file with a WordNet id a line; own: the run's, or"
     .. " all", nonempty = true },
   { "size",       0,     "height and width of the network's input, in pixels; 0: what it was trained for", min = 0,
-    max = 3584 },
+    max = 3584, integer = true },
 }
 
 --- Where to compute, for what is no training: cld.eval.subject.
@@ -79,15 +81,16 @@ groups.machine = group {
   { "device",    "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
   { "precision", "fp32", "of convolutions, the rest is fp32; whatever the run's was",
     choices = { "fp32", "tf32", "bf16", "fp16" } },
-  { "threads",   0,      "compute threads; 0: OMP_NUM_THREADS, or one per core", min = 0 },
-  { "workers",   1,      "threads that read and decode images; 0: none of their own", min = 0, max = 256 },
+  { "threads",   0,      "compute threads; 0: OMP_NUM_THREADS, or one per core", min = 0, integer = true },
+  { "workers",   1,      "threads that read and decode images; 0: none of their own",
+    min = 0, max = 256, integer = true },
 }
 
 --- The encoder: cld.models.from_options.
 groups.encoder = group {
   { "arch",        "resnet18", "encoder", choices = { "resnet18", "resnet34", "resnet50" } },
-  { "width",       64,         "channels of the first stage", min = 1, max = 4096 },
-  { "low-dim",     128,        "dimension of the features", min = 1, max = 65536 },
+  { "width",       64,         "channels of the first stage", min = 1, max = 4096, integer = true },
+  { "low-dim",     128,        "dimension of the features", min = 1, max = 65536, integer = true },
   { "norm-linear", false,      "NormLinear heads instead of Linear" },
 }
 
@@ -98,15 +101,16 @@ local archs = table.move(models.infomin_names, 1, #models.infomin_names, #models
 groups.resnet = group {
   { "arch",  "resnet50", "encoder; some by InfoMin's names: resnext101v1 to v3 are 32x4d, 32x8d and 64x4d, x2 and x4"
     .. " have so many times the channels", choices = archs },
-  { "width", 64,         "channels of the first layer; all others are proportional", min = 1, max = 4096 },
+  { "width", 64,         "channels of the first layer; all others are proportional", min = 1, max = 4096,
+    integer = true },
   { "head",  "mlp",      "what makes the compared features of the pooled ones", choices = models.head_names },
-  { "dim",   128,        "dimension of the compared features", min = 1, max = 65536 },
+  { "dim",   128,        "dimension of the compared features", min = 1, max = 65536, integer = true },
   { "small", false,      "for small images: the first layer 3x3 with stride 1, and no max-pool" },
 }
 
 -- As large as can be: evaluation resizes to 8/7 of it, and no view may be larger than 4096.
 local size = { "size", 224, "height and width of a view, in pixels; half as many take a quarter of the time", min = 16,
-  max = 3584 }
+  max = 3584, integer = true }
 
 --- The views' size alone.
 groups.view = group { size }
@@ -184,35 +188,36 @@ groups.kitchen_hc = named("kitchen_hc", {
 --- The instance branch of NPID: cld.losses.memory_bank.
 groups.npid = group {
   { "nce-t",       0.1, "temperature", above = 0 },
-  { "nce-k",       0,   "negatives drawn per image; 0 is the full softmax", min = 0, max = 1048576 },
+  { "nce-k",       0,   "negatives drawn per image; 0 is the full softmax", min = 0, max = 1048576, integer = true },
   { "nce-m",       0.5, "momentum of the memory bank's rows", min = 0, max = 1 },
   { "fill-epochs", 0,   "epochs before the warm-up in which only the memory bank learns; fewer than --epochs",
-    min = 0 },
+    min = 0, integer = true },
 }
 
 --- The instance branch of MoCo: cld.losses.moco_queue, cld.optim.ema.
 groups.moco = group {
-  { "queue",  12288, "keys in the queue: the negatives", min = 1, max = 16777216 },
+  { "queue",  12288, "keys in the queue: the negatives", min = 1, max = 16777216, integer = true },
   { "moco-t", 0.07,  "temperature", above = 0 },
   { "moco-m", 0.999, "momentum of the key encoder", min = 0, max = 1 },
 }
 
 --- That of MoCo v2 with one or two query views: cld.losses.moco_queue, cld.optim.ema.
 groups.moco_v2 = group {
-  { "queue",   65536, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216 },
+  { "queue",   65536, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216, integer = true },
   { "moco-t",  0.2,   "temperature", above = 0 },
   { "moco-m",  0.999, "momentum of the key encoder", min = 0, max = 1 },
   { "queries", 2,     "query views of an image; 1, which needs --lambda 0, is MoCo v2 as it was published", min = 1,
-    max = 2 },
+    max = 2, integer = true },
 }
 
 --- The instance branch of InfoMin: cld.losses.moco_queue, cld.losses.infomin, cld.optim.ema.
 groups.infomin = group {
-  { "queue",          65536, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216 },
+  { "queue",          65536, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216,
+    integer = true },
   { "moco-t",         0.15,  "temperature", above = 0 },
   { "moco-m",         0.999, "momentum of the key encoder, which moves after each step", min = 0, max = 1 },
   { "queries",        2,     "query views of an image; 1, which needs --lambda 0, is InfoMin as it was published",
-    min = 1, max = 2 },
+    min = 1, max = 2, integer = true },
   { "jigsaw",         true,  "nine patches of each image as a further query" },
   { "beta",           0.5,   "weight of the patches' loss, that of the views' being one less it", min = 0, max = 1 },
   { "double-enqueue", false, "enqueue the keys after each query view, so that the second has them as negatives too:"
@@ -221,8 +226,9 @@ groups.infomin = group {
 
 -- The widths of a projector (cld.nn.projector).
 local function projector(hidden, dim)
-  return { "hidden", hidden, "width of the hidden layer of the projector, and of a predictor", min = 1, max = 65536 },
-    { "projection-dim", dim, "dimension of what they make", min = 1, max = 65536 }
+  return { "hidden", hidden, "width of the hidden layer of the projector, and of a predictor", min = 1, max = 65536,
+      integer = true },
+    { "projection-dim", dim, "dimension of what they make", min = 1, max = 65536, integer = true }
 end
 
 --- BYOL: its networks, cld.losses.byol, cld.schedule.byol_tau.
@@ -252,10 +258,10 @@ local last = { "last", "drop", "the last, smaller batch of an epoch: drop or kee
 -- several GPUs; block after block, a step needs less memory.
 groups.blocks = group {
   { "block",      64,      "images that share batch statistics; sizes of a batch's blocks differ by at most one",
-    min = 2, max = 65536 },
+    min = 2, max = 65536, integer = true },
   cld_rows,
   { "accumulate", 1,       "parts of whole blocks that a step makes one after the other, to the same result: as much"
-    .. " less memory", min = 1, max = 65536 },
+    .. " less memory", min = 1, max = 65536, integer = true },
   last,
 }
 
@@ -263,10 +269,10 @@ groups.blocks = group {
 -- are CLD's alone.
 groups.micro_batches = group {
   { "block",      64, "images that CLD groups by themselves; sizes of a batch's blocks differ by at most one", min = 2,
-    max = 65536 },
+    max = 65536, integer = true },
   cld_rows,
   { "accumulate", 1,  "micro-batches that a step makes one after the other, each with batch statistics and groups of"
-    .. " its own: as much less memory", min = 1, max = 65536 },
+    .. " its own: as much less memory", min = 1, max = 65536, integer = true },
   last,
 }
 
@@ -275,9 +281,10 @@ groups.cld = group {
   { "lambda",     1.0, "weight of the CLD loss; 0 is the method without it", min = 0 },
   { "grouping",   "kmeans", "how the rows of a view are grouped: by k-means, or by normalized cuts", choices = {
     "kmeans", "ncut" } },
-  { "clusters",   128, "groups of the rows of a view", min = 1, max = 65536 },
-  { "iterations", 5,   "k-means iterations; ncut makes them too", min = 1, max = 1000 },
-  { "eigenvectors", 0, "of ncut: how many, at most as many as rows; 0: as many as --clusters", min = 0, max = 65536 },
+  { "clusters",   128, "groups of the rows of a view", min = 1, max = 65536, integer = true },
+  { "iterations", 5,   "k-means iterations; ncut makes them too", min = 1, max = 1000, integer = true },
+  { "eigenvectors", 0, "of ncut: how many, at most as many as rows; 0: as many as --clusters", min = 0,
+    max = 65536, integer = true },
   { "cld-t",      0.2, "temperature", above = 0 },
   { "detach-centroids", false, "no gradient through the centroids" },
 }
@@ -285,10 +292,10 @@ groups.cld = group {
 --- The optimizer: cld.optim.sgd, the loader.
 groups.sgd = group {
   { "batch-size",   256,  "images per step; the last step of an epoch takes what is left, if kept", min = 2,
-    max = 65536 },
+    max = 65536, integer = true },
   { "lr",           0.03, "learning rate at a batch size of --lr-at, scaled linearly", above = 0 },
   { "lr-at",        128,  "the batch size that --lr is meant for; 0: --lr as it is, whatever the batch size", min = 0,
-    max = 1048576 },
+    max = 1048576, integer = true },
   { "momentum",     0.9,  "momentum of the gradients", min = 0, max = 1 },
   { "weight-decay", 7e-4, "weight decay", min = 0 },
 }
@@ -302,12 +309,12 @@ groups.optimizer = group {
 
 --- How long, and the learning rate over that time: cld.schedule.from_options, which reads lr and batch-size too.
 groups.schedule = group {
-  { "epochs",        200,       "training epochs", min = 1, max = 1000000 },
+  { "epochs",        200,       "training epochs", min = 1, max = 1000000, integer = true },
   { "schedule",      "cosine",  "learning rate over time: cosine, falling at every step; cosine-epochs, after every"
     .. " epoch, without warm-up; infomin, after every epoch to lr / 1000, and batches above 256 warm up from 0.01 over"
     .. " 5 epochs; step, at the milestones", choices = { "cosine", "cosine-epochs", "infomin", "step" } },
-  { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0 },
-  { "warmup-factor", 100,       "the warm-up starts at lr divided by this; 0: at 0", min = 0 },
+  { "warmup-epochs", 5,         "epochs of linear warm-up", min = 0, integer = true },
+  { "warmup-factor", 100,       "the warm-up starts at lr divided by this; 0: at 0", min = 0, integer = true },
   { "lr-min",        1e-6,      "where the cosine ends", min = 0 },
   { "milestones",    "120,160", "epochs at which --schedule step takes the rate times gamma", value = "integers" },
   { "gamma",         0.1,       "its factor", min = 0 },
@@ -315,11 +322,11 @@ groups.schedule = group {
 
 --- The evaluation: cld.eval.knn. cld.run:describe keeps both in the checkpoint.
 groups.knn = group {
-  { "knn-k", 200, "neighbours that vote, at most all images of the memory", min = 1 },
+  { "knn-k", 200, "neighbours that vote, at most all images of the memory", min = 1, integer = true },
   { "knn-t", 0.1, "temperature of their votes", above = 0 },
 }
 
 --- How often it is made.
-groups.knn_every = group { { "knn-every", 1, "epochs between evaluations by kNN; 0: none", min = 0 } }
+groups.knn_every = group { { "knn-every", 1, "epochs between evaluations by kNN; 0: none", min = 0, integer = true } }
 
 return groups

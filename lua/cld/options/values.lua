@@ -5,10 +5,25 @@ local values = {}
 
 local function shown(number) return tostring(math.tointeger(number) or number) end
 
---- What a declaration's values are: the type of its default, or what its field `value` says.
+--- What a declaration's values are: what its field `value` says, or the type of its default; of numbers "integer" if
+-- the field `integer` is true, and else "number".
 function values.kind(declaration)
-  return declaration.value or math.type(declaration[2]) or type(declaration[2])
+  local kind = declaration.value or type(declaration[2])
+  return kind == "number" and declaration.integer and "integer" or kind
 end
+
+--- Why a declaration is wrong, whatever the user types; or nil.
+function values.fault(declaration)
+  if not declaration.integer then return nil end
+  if values.kind(declaration) ~= "integer" then return "integer = true is of numbers" end
+  if not math.tointeger(declaration[2]) then
+    return ("integer = true, and the default is %s"):format(tostring(declaration[2]))
+  end
+  return nil
+end
+
+--- Whether the values are one number each.
+function values.is_number(d) return d.kind == "integer" or d.kind == "number" end
 
 --- "from 1 to 10", "at least 1", "above 0"; "" where any number will do.
 function values.range(d)
@@ -26,7 +41,12 @@ function values.expected(d)
   if d.kind == "boolean" then return "true or false" end
   if d.kind == "device" then return "auto, cpu, cuda or cuda:N" end
   if d.kind == "integers" then return "ascending integers of at least 1, such as 120,160" end
-  if d.kind ~= "integer" and d.kind ~= "float" then return d.nonempty and "a text that is not empty" or "a text" end
+  if d.kind == "arguments" then return "texts" end
+  if d.kind == "numbers" then
+    local range = values.range(d)
+    return ("different numbers%s, with commas between"):format(range ~= "" and ", each " .. range or "")
+  end
+  if not values.is_number(d) then return d.nonempty and "a text that is not empty" or "a text" end
   local text, range = d.kind == "integer" and "an integer" or "a number", values.range(d)
   if range == "" then return text end
   return text .. (range:find "^at" and " of " or " ") .. range
@@ -48,9 +68,22 @@ local function in_range(d, number)
     and not (d.max and number > d.max) and not (d.above and number <= d.above)
 end
 
+--- "0.1, 1" -> {0.1, 1.0}; nil if they are not different numbers in the range of the declaration `d`, at least one.
+function values.numbers(text, d)
+  local list, seen = {}, {}
+  for word in (text .. ","):gmatch "%s*(.-)%s*," do
+    local number = tonumber(word)
+    if not number or seen[number] or not in_range(d or {}, number) then return nil end
+    list[#list + 1], seen[number] = number + 0.0, true
+  end
+  return list
+end
+
 local function convert_text(d, value)
+  if d.kind == "numbers" and type(value) == "number" then value = shown(value) end
   if type(value) ~= "string" or d.nonempty and value == "" then return nil end
   if d.kind == "integers" and not values.integers(value) then return nil end
+  if d.kind == "numbers" and not values.numbers(value, d) then return nil end
   if d.kind == "device" and value ~= "auto" and not core.cuda.is_name(value) then return nil end
   for _, choice in ipairs(d.choices or { value }) do
     if choice == value then return value end
@@ -65,11 +98,13 @@ function values.convert(d, value)
     if type(value) == "boolean" then return value end
     return nil
   end
-  if d.kind == "string" or d.kind == "integers" or d.kind == "device" then return convert_text(d, value) end
+  if d.kind == "arguments" then return type(value) == "table" and value or nil end
+  if not values.is_number(d) then return convert_text(d, value) end
   local number = tonumber(value)
   if number and d.kind == "integer" then number = math.tointeger(number) end
   if not number or not in_range(d, number) then return nil end
-  return d.kind == "float" and number + 0.0 or number
+  if math.type(d[2]) == "float" then return number + 0.0 end
+  return math.tointeger(number) or number -- as the default, if it is integral: `1` and `1.0` are one value
 end
 
 return values

@@ -31,7 +31,7 @@ local function adopt_threads(where, opt, stored)
   local details = options.details(opt)
   local given = details and details.given.threads or settings.get(opt, "threads") > 0
   if given or not stored.threads then return resolve_threads(opt) end
-  options.check(where, { { "threads", 1, "of the kernels", min = 1 } }, stored)
+  options.check(where, { { "threads", 1, "of the kernels", min = 1, integer = true } }, stored)
   opt.threads = stored.threads
   local cores = system.host().cores
   if opt.threads > cores then
