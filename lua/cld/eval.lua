@@ -100,6 +100,8 @@ end
 -- linear{...}: a whole linear evaluation (eval/linear.lua). protocols: those that were published, by name.
 eval.linear_probe = require "cld.eval.linear_probe"
 eval.linear = require "cld.eval.linear".evaluate
+-- finetuning{...}: all layers with a new one of classes, trained over a grid of rates (eval/finetune.lua).
+eval.finetuning = require "cld.eval.finetune"
 eval.protocols = require "cld.eval.protocols".named
 
 return eval

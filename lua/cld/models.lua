@@ -25,10 +25,14 @@
 -- Settings: stem = "cifar" or "imagenet", low_dim = 128, width = 64, norm_linear = false, pool_window = false, and
 -- branches and projector as above; a projector's rows are not normalised.
 --
+-- classifier (models/classifier.lua): an encoder with a layer `fc` of classes: { encoder = a description of a network,
+-- classes, dim = that of its features, layer = "features" }; net(images) gives the logits.
+--
 -- A network knows how it was made: cld.models.build(cld.models.description(net)) is another of the same names and
 -- shapes.
 local caller = require "cld.caller"
 local cifar = require "cld.models.cifar"
+local classifier = require "cld.models.classifier"
 local described = require "cld.models.description"
 local heads = require "cld.models.heads"
 local nn = require "cld.nn"
@@ -103,6 +107,10 @@ for i, alias in ipairs(resnet.aliases) do
   end
   models.constructors[name] = by_name[name]
 end
+
+register("classifier", function(settings)
+  return classifier.build(models.build(settings.encoder), settings)
+end, nil, classifier.check)
 
 --- define(name, constructor[, defaults]): cld.models[name] { ... } is then a constructor like the others.
 -- constructor(settings) -> a module; settings is a table of plain values (numbers, strings, booleans and tables of

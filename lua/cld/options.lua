@@ -18,7 +18,8 @@
 --
 --   "optional"   a flag that may also take a text
 --   "integers"   a text of ascending positive integers: options.integers(text) makes a list of it
---   "numbers"    a text of different numbers, each within min, above and max: options.numbers(text), a list of floats
+--   "numbers"    a text of different numbers, each within min, above and max: options.numbers(text), a list of floats;
+--                it may be empty if the default is
 --   "device"     a text such as "cuda:1"
 --   "arguments"  the list of what stands on the command line beside the options: { "runs", {}, help, value = ... }
 --

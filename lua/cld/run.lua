@@ -127,7 +127,7 @@ local function start(opt)
   if not in_session() then system.leave_on_signals() end
   local self = setmetatable({
     opt = opt, step = 0, step_in_epoch = 0, images_seen = 0, epochs_done = 0, seconds = 0, best = nil,
-    meters = new_meters(), now = {},
+    meters = new_meters(), now = {}, rounds = 1,
   }, Run)
   local resume = settings.get(opt, "resume")
   self.claim = folder.claim { runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume }
@@ -169,6 +169,9 @@ local function stateful(self, objects)
   return states
 end
 
+-- All epochs of the run.
+local function total(self) return self.opt.epochs * self.rounds end
+
 local function resume(self)
   local stored = self.loaded.position
   local now = order.of(self.opt, self.loader)
@@ -180,7 +183,7 @@ local function resume(self)
   self.best, self.seconds, self.loaded = stored.best, stored.seconds, nil
   record.update(self.held, self.opt, self.sources, self.epochs_done)
   say(("resumed from %s, after %s%s"):format(self.checkpoint, position.describe(self),
-    self.epochs_done >= self.opt.epochs and ": nothing is left to do" or ""))
+    self.epochs_done >= total(self) and ": nothing is left to do" or ""))
 end
 
 -- The loop has ended, however it did: from here on the folder is anyone's, while `self` may live on in a session.
@@ -201,6 +204,16 @@ function Run:describe(given)
   self.described = description.fields(given)
 end
 
+--- repeats(n): the run is n trainings of opt.epochs one after the other, as of a grid of settings; its epochs are those
+-- of all of them. Before run:epochs.
+function Run:repeats(n)
+  if self.states then error("run:repeats: call it before run:epochs", 2) end
+  if math.type(n) ~= "integer" or n < 1 then
+    error(("run:repeats: expected a number of trainings, got %s"):format(tostring(n)), 2)
+  end
+  self.rounds = n
+end
+
 --- `for epoch in run:epochs { name = object, ..., loader = loader } do`: 1 to opt.epochs, or what a resumed run has
 -- left of them. The objects have state_dict and load_state_dict, or are tensors, or tables {name = tensor}, which are
 -- restored in place; a loader needs no state: on resume in the middle of an epoch it is told to begin at the image
@@ -217,7 +230,7 @@ function Run:epochs(objects)
   self.log = record.open_log(self.held)
   self.log { event = "start", epoch = self.epochs_done, step = self.step, versions = system.versions() }
   self.line = progress.new {
-    epochs = self.opt.epochs, steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
+    epochs = total(self), steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
     waited = has_waited(self.loader) and function() return self.loader.waited end or nil,
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
@@ -237,7 +250,7 @@ end
 function Run:next_epoch()
   local _ <close> = c_locale()
   if self.epoch then self:end_epoch() end
-  if self.epochs_done >= self.opt.epochs then return nil end
+  if self.epochs_done >= total(self) then return nil end
   self.epoch = self.epochs_done + 1
   self.reported = self.step_in_epoch > 0 and self.step_in_epoch == self.steps_per_epoch -- stopped in its evaluation
   self.watch = divergence.watch(self.counters)
@@ -252,12 +265,12 @@ function Run:end_epoch()
   position.end_epoch(self)
   self.epoch = nil
   self.meters:reset()
-  local last = self.epochs_done == self.opt.epochs
+  local last = self.epochs_done == total(self)
   local signal = system.interrupted()
   if last or signal or self.epochs_done % settings.get(self.opt, "save_every") == 0 then self:save() end
   if last then
     self:remember { event = "end" }
-    self.line:print(("done: %d epochs in %s; %s/%s"):format(self.opt.epochs, progress.duration(self:elapsed()),
+    self.line:print(("done: %d epochs in %s; %s/%s"):format(total(self), progress.duration(self:elapsed()),
       self:where(), folder.checkpoint))
   end
   if signal then self:leave() end
@@ -363,7 +376,7 @@ function Run:score(values)
     self.best = { epoch = self.epoch, name = name, value = value }
   end
   local best = self.best
-  self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, self.opt.epochs, figures.percentages(values),
+  self.line:print(("epoch %d/%d  %s%s"):format(self.epoch, total(self), figures.percentages(values),
     best and ("  (best %s %.2f %%, epoch %d)"):format(best.name, 100 * best.value, best.epoch) or ""))
   self:remember { event = "score", values = values, best = self.best }
 end
@@ -377,8 +390,8 @@ function Run:diagnose(values)
   self:report_epoch()
   local uniformity = self.meters:read().uniformity
   local collapse = diagnostics.collapse { effective_rank = values.effective_rank, uniformity = uniformity }
-  self.line:print(("epoch %d/%d  %s"):format(self.epoch, self.opt.epochs, progress.values(values)))
-  if collapse then self.line:print(("epoch %d/%d  %s"):format(self.epoch, self.opt.epochs, collapse)) end
+  self.line:print(("epoch %d/%d  %s"):format(self.epoch, total(self), progress.values(values)))
+  if collapse then self.line:print(("epoch %d/%d  %s"):format(self.epoch, total(self), collapse)) end
   self:remember { event = "diagnostics", values = values, collapse = collapse }
 end
 

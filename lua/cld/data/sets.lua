@@ -376,13 +376,17 @@ function sets.listed(set, path)
     end
     if taken then indices[#indices + 1] = i - 1 end
   end
-  local absent
+  local absent, names, unknown = nil, 0, 0
   for _, entries in pairs(by_base) do
     for _, entry in ipairs(entries) do
+      names, unknown = names + 1, unknown + (entry.file and 0 or 1)
       if not entry.file and (not absent or entry.line < absent.line) then absent = entry end
     end
   end
-  if absent then user_error.raise("%s, line %d: %s has no file '%s'", path, absent.line, set.name, absent.name) end
+  if absent then
+    user_error.raise("%s, line %d: %d of its %d names are unknown; %s has no file '%s'", path, absent.line, unknown,
+      names, set.name, absent.name)
+  end
   return rows_of(set, create.tensor(indices, "i64"), { name = ("%s, listed by %s"):format(set.name, path) })
 end
 

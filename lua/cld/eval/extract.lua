@@ -143,6 +143,20 @@ function extract.raise_not_finite(odd, count)
   user_error.raise("%s: the checkpoint has diverged, or the precision is too low", problem)
 end
 
+--- dim(name, net, dataset, options) -> the dimension of the features, by those of one image: the first, or another if
+-- that cannot be read.
+function extract.dim(name, net, dataset, options)
+  local one = setmetatable({ batch_size = 1 }, { __index = options })
+  local batches, _, _, closing = extract.batches(name, net, dataset, one)
+  local _ <close> = closing
+  local _, features = batches()
+  if features.ndim ~= 2 then
+    raise("%s: the network must make features (images, dim), got %s", name, caller.shown(features))
+  end
+  if extract.odd_rows(features):item() > 0 then extract.raise_not_finite(1, 1) end
+  return features.shape[2]
+end
+
 -- Sums up tensors of no dimension, on their device.
 local function add(sum, x)
   if not sum then return x end

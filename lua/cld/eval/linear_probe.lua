@@ -75,19 +75,6 @@ local function same_bits(a, b)
   return not differs(x, y)
 end
 
--- The dimension of the features, by those of one image: the first, or another if that cannot be read.
-local function feature_dim(self, set)
-  local one = setmetatable({ batch_size = 1 }, { __index = self.passes })
-  local batches, _, _, closing = extract.batches("eval.linear_probe", self.net, set, one)
-  local _ <close> = closing
-  local _, features = batches()
-  if features.ndim ~= 2 then
-    caller.raise("eval.linear_probe: the network must make features (images, dim), got %s", caller.shown(features))
-  end
-  if extract.odd_rows(features):item() > 0 then extract.raise_not_finite(1, 1) end
-  return features.shape[2]
-end
-
 -- ---- made -------------------------------------------------------------------------
 
 local fields = {
@@ -113,7 +100,7 @@ local function new(options)
   local layer = options.branch == nil and (options.layer or extract.last_layer(net)) or nil
   local self = setmetatable({
     net = net, layer = layer, test_view = options.test_view, device = extract.device(net, options),
-    counts = shots.counts(train), test_set = options.test,
+    counts = shots.counts(train, "linear evaluation"), test_set = options.test,
     branch = options.branch or extract.layer("eval.linear_probe", net, layer),
     passes = {
       augment = options.test_view, branch = options.branch, layer = layer, device = options.device,
@@ -123,10 +110,11 @@ local function new(options)
   }, Probe)
   if options.test then
     extract.check("eval.linear_probe", net, options.test, "test")
-    shots.check_test(self.counts, options.test)
+    shots.check_test(self.counts, options.test, "linear evaluation")
   end
   self.shared = options.shared or { frozen = frozen_state(net), features = {} }
-  self.weight, self.bias = new_weights(#self.counts, feature_dim(self, train), p.init, self.device)
+  local dim = extract.dim("eval.linear_probe", net, train, self.passes)
+  self.weight, self.bias = new_weights(#self.counts, dim, p.init, self.device)
   self.sgd = optim.sgd({ self.weight, self.bias },
     { lr = p.lr, momentum = p.momentum, weight_decay = p.weight_decay })
   self.best_of = {
@@ -193,7 +181,7 @@ end
 function methods:test(set, epoch)
   set = set or self.test_set
   extract.check("linear_probe:test", self.net, set, "the data set")
-  shots.check_test(self.counts, set)
+  shots.check_test(self.counts, set, "linear evaluation")
   local _ <close> = no_grad()
   local features, labels = features_of(self, set)
   local values = shots.score(logits(features, self.weight, self.bias), labels, self.counts)

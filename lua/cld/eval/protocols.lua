@@ -32,8 +32,8 @@ protocols.named = {
 --- The names of the settings.
 protocols.fields = sorted_keys(protocols.named.moco)
 
--- The milestones of a training of other length lie at the same share of it; those that fall together are one.
-local function scaled(milestones, from, to)
+--- The milestones of a training of other length lie at the same share of it; those that fall together are one.
+function protocols.scaled(milestones, from, to)
   local list = {}
   for _, milestone in ipairs(milestones) do
     local at = math.floor(milestone * to / from + 0.5)
@@ -78,7 +78,7 @@ function protocols.settings(name, protocol, own)
   end
   check(name, all)
   if rawequal(all.milestones, base.milestones) and all.epochs ~= base.epochs then
-    all.milestones = scaled(all.milestones, base.epochs, all.epochs)
+    all.milestones = protocols.scaled(all.milestones, base.epochs, all.epochs)
   end
   return all
 end

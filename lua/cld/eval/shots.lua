@@ -23,18 +23,18 @@ local function sums_by_class(labels, weights, classes)
   return sums:totable()
 end
 
-local function check_labelled(set)
+local function check_labelled(set, what)
   local absent <close> = set.labels:lt(0)
   local count <close> = absent:sum()
   if count:item() > 0 then
-    user_error.raise("linear evaluation: %d of the %d images of %s have no label", count:item(), #set, set.name)
+    user_error.raise("%s: %d of the %d images of %s have no label", what, count:item(), #set, set.name)
   end
 end
 
---- counts(training set) -> {images of class 0, of class 1, ...}. Images without a label, or of one class alone, are the
--- user's error.
-function shots.counts(train)
-  check_labelled(train)
+--- counts(training set, what) -> {images of class 0, of class 1, ...}. Images without a label, or of one class alone,
+-- are the user's error, which begins with `what` is done: "linear evaluation".
+function shots.counts(train, what)
+  check_labelled(train, what)
   local ones <close> = create.ones({ #train }, "f64")
   local counts, present = sums_by_class(train.labels, ones, train.classes), 0
   for c, count in ipairs(counts) do
@@ -42,21 +42,33 @@ function shots.counts(train)
     if count > 0 then present = present + 1 end
   end
   if present < 2 then
-    user_error.raise("linear evaluation: the %d images of %s are of one class: there is nothing to tell apart", #train,
+    user_error.raise("%s: the %d images of %s are of one class: there is nothing to tell apart", what, #train,
       train.name)
   end
   return counts
 end
 
 --- Raises where the test set has a class of which the training set has no image.
-function shots.check_test(counts, test)
-  check_labelled(test)
+function shots.check_test(counts, test, what)
+  check_labelled(test, what)
   local ones <close> = create.ones({ #test }, "f64")
   for c, count in ipairs(sums_by_class(test.labels, ones, math.max(test.classes, #counts))) do
     if count > 0 and (counts[c] or 0) == 0 then
-      user_error.raise("linear evaluation: %s has %d images of class %s, and the training set has none of it",
-        test.name, math.tointeger(count), class_shown(test, c - 1))
+      user_error.raise("%s: %s has %d images of class %s, and the training set has none of it", what, test.name,
+        math.tointeger(count), class_shown(test, c - 1))
     end
+  end
+end
+
+--- check_every_class(counts, set, what, advice): the user's error if the training set has a class without an image.
+function shots.check_every_class(counts, set, what, advice)
+  local absent, first = 0, nil
+  for c, count in ipairs(counts) do
+    if count == 0 then absent, first = absent + 1, first or c - 1 end
+  end
+  if absent > 0 then
+    user_error.raise("%s: %d of the %d classes of %s have no image (the first: %s)%s", what, absent, #counts, set.name,
+      class_shown(set, first), advice)
   end
 end
 

@@ -82,6 +82,7 @@ end
 local function convert_text(d, value)
   if d.kind == "numbers" and type(value) == "number" then value = shown(value) end
   if type(value) ~= "string" or d.nonempty and value == "" then return nil end
+  if d.kind == "numbers" and value == "" and d[2] == "" then return value end -- none, where the default is none
   if d.kind == "integers" and not values.integers(value) then return nil end
   if d.kind == "numbers" and not values.numbers(value, d) then return nil end
   if d.kind == "device" and value ~= "auto" and not core.cuda.is_name(value) then return nil end
