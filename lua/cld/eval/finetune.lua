@@ -15,7 +15,6 @@ local extract = require "cld.eval.extract"
 local models = require "cld.models"
 local optim = require "cld.optim"
 local protocols = require "cld.eval.finetune_protocols"
-local schedule = require "cld.schedule"
 local shots = require "cld.eval.shots"
 local sorted_keys = require "cld.sorted_keys"
 local state = require "cld.state"
@@ -23,6 +22,7 @@ local user_error = require "cld.user_error"
 local create, no_grad = core.tensor, core.autograd.no_grad
 
 local WHAT = "fine-tuning" -- what messages begin with
+local NONE = -1 -- in place of a score that there is not
 
 -- ---- the network ------------------------------------------------------------------
 
@@ -79,14 +79,14 @@ local function new(options)
     caller.raise("eval.finetuning: grid must be a list of at least one {lr =, head_lr =}, got %s",
       caller.shown(options.grid))
   end
+  shots.check_every_class(options.train, WHAT, "; a larger share of the labels would have")
   local counts = shots.counts(options.train, WHAT)
-  shots.check_every_class(counts, options.train, WHAT, "; a larger share of the labels would have")
   shots.check_test(counts, options.test, WHAT)
   local self = setmetatable({
     protocol = protocols.settings("eval.finetuning", options.protocol), grid = options.grid, counts = counts,
     test_set = options.test, steps_per_epoch = options.steps_per_epoch, net = with_classes(options, #counts),
     passes = { augment = options.test_view, layer = "instance", workers = options.workers },
-    results = create.full({ #options.grid, #columns }, 0 / 0, "f64"), at = create.zeros({}, "i64"),
+    results = create.full({ #options.grid, #columns }, NONE, "f64"), at = create.zeros({}, "i64"),
   }, Tuning)
   if #self.grid > 1 then self.start, self.best = copies_of(self.net), copies_of(self.net) end
   return self
@@ -135,18 +135,15 @@ end
 function methods:rate(step)
   local p, steps = self.protocol, self.steps_per_epoch
   local own = step - (self.training - 1) * p.epochs * steps
-  return schedule.step {
-    base = self.grid[self.training].lr, steps_per_epoch = steps, milestones = p.milestones, gamma = p.gamma,
-  }(math.max(own, 0))
+  return protocols.rate(p, self.grid[self.training].lr, steps)(math.max(own, 0))
 end
 
 -- ---- tests ------------------------------------------------------------------------
 
 local function keep(self, own, values)
   local row = self.results[self.training]
-  local best = row[6]:item()
-  for i = 1, 5 do row[i]:fill_(values[columns[i]] or 0 / 0) end
-  if values.top1 and (best ~= best or values.top1 > best) then
+  for i = 1, 5 do row[i]:fill_(values[columns[i]] or NONE) end
+  if values.top1 and values.top1 > row[6]:item() then
     row[6]:fill_(values.top1)
     row[7]:fill_(own)
   end
@@ -154,7 +151,7 @@ end
 
 -- Which training has the highest top1 in its last test; the first of equal ones, nil if none has any.
 local function best_training(self)
-  local best, at = -1, nil
+  local best, at = NONE, nil
   for i, row in ipairs(self.results:totable()) do
     if row[1] > best then best, at = row[1], i end
   end
@@ -170,8 +167,8 @@ local function end_training(self)
 end
 
 --- test(own epoch) -> {top1 =, top5 =, many =, medium =, few =} as shares (eval/shots.lua), of the test set by
--- tuning.net as it is now; nil if a training of a grid has diverged. In the last epoch of a training its network is kept
--- if that is the best so far; after all of them tuning.net is the best one.
+-- tuning.net as it is now; nil if a training of a grid has diverged. In the last epoch of a training its network is
+-- kept if that is the best so far; after all of them tuning.net is the best one.
 function methods:test(own)
   local _ <close> = no_grad()
   local logits, labels = extract.all("eval.finetuning", self.net, self.test_set, self.passes)
@@ -184,18 +181,18 @@ end
 
 -- ---- what came of it ----------------------------------------------------------------
 
-local function percent(share) return share == share and ("%.2f %%"):format(100 * share) or "-" end
+local function percent(share) return share ~= NONE and ("%.2f %%"):format(100 * share) or "-" end
 
 --- A table of the trainings as lines, the best named: by its last epoch, beside which the best epoch of each is told
 -- apart, since the test images chose that.
 function methods:summary()
   local _ <close> = core.text.c_locale()
-  local rows, shown = self.results:totable(), { "top1", "top5" }
-  for i = 3, 5 do
-    if rows[1][i] == rows[1][i] then shown[#shown + 1] = columns[i] end
+  local rows, best = self.results:totable(), best_training(self)
+  local at, shown = {}, {}
+  for i, name in ipairs(columns) do
+    at[name] = i
+    if i <= at.top1 or i < 6 and best and rows[best][i] ~= NONE then shown[#shown + 1] = name end
   end
-  local at = {}
-  for i, name in ipairs(columns) do at[name] = i end
   local words = { ("%10s %8s"):format("lr", "head x") }
   for _, name in ipairs(shown) do words[#words + 1] = ("%9s"):format(name) end
   local lines = { table.concat(words, " ") .. "   best epoch" }
@@ -203,15 +200,17 @@ function methods:summary()
     local entry = self.grid[i]
     words = { ("%10g %8g"):format(entry.lr, entry.head_lr) }
     for _, name in ipairs(shown) do words[#words + 1] = ("%9s"):format(percent(row[at[name]])) end
-    lines[#lines + 1] = row[1] ~= row[1] and ("%10g %8g  diverged"):format(entry.lr, entry.head_lr)
+    lines[#lines + 1] = row[1] == NONE and ("%10g %8g  diverged"):format(entry.lr, entry.head_lr)
       or ("%s   %s, epoch %d"):format(table.concat(words, " "), percent(row[6]), math.tointeger(row[7]))
   end
-  local best = best_training(self)
-  lines[#lines + 1] = best
-    and ("last epoch: top-1 %s, top-5 %s (lr %g, head x %g); best epoch: top-1 %s, epoch %d"):format(
-      percent(rows[best][1]), percent(rows[best][2]), self.grid[best].lr, self.grid[best].head_lr,
-      percent(rows[best][6]), math.tointeger(rows[best][7]))
-    or "every training of the grid has diverged: lower rates (--lr) would do"
+  if not best then
+    lines[#lines + 1] = "every training of the grid has diverged: lower rates (--lr) would do"
+    return lines
+  end
+  local row, entry = rows[best], self.grid[best]
+  local top5 = row[2] ~= NONE and (", top-5 %s"):format(percent(row[2])) or ""
+  lines[#lines + 1] = ("last epoch: top-1 %s%s (lr %g, head x %g); best epoch: top-1 %s, epoch %d"):format(
+    percent(row[1]), top5, entry.lr, entry.head_lr, percent(row[6]), math.tointeger(row[7]))
   return lines
 end
 

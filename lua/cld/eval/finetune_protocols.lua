@@ -62,6 +62,11 @@ function protocols.settings(name, protocol, own)
   return all
 end
 
+--- The rate as a function of the step, from 0, that begins at `lr`.
+function protocols.rate(p, lr, steps_per_epoch)
+  return protocols_of_linear.rate({ lr = lr, milestones = p.milestones, gamma = p.gamma }, steps_per_epoch)
+end
+
 --- The training images' augmentation, at the test view's size and with its statistics.
 function protocols.view(p, test_view)
   local mean, std = test_view:statistics()

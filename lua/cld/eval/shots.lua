@@ -60,9 +60,11 @@ function shots.check_test(counts, test, what)
   end
 end
 
---- check_every_class(counts, set, what, advice): the user's error if the training set has a class without an image.
-function shots.check_every_class(counts, set, what, advice)
-  local absent, first = 0, nil
+--- check_every_class(training set, what, advice): the user's error if it has a class without an image.
+function shots.check_every_class(set, what, advice)
+  check_labelled(set, what)
+  local ones <close> = create.ones({ #set }, "f64")
+  local counts, absent, first = sums_by_class(set.labels, ones, set.classes), 0, nil
   for c, count in ipairs(counts) do
     if count == 0 then absent, first = absent + 1, first or c - 1 end
   end
