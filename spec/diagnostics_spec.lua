@@ -100,6 +100,69 @@ describe("diagnostics", function()
     assert.equal(0, norm.running_mean:abs():sum():item())
   end)
 
+  it("the mutual information is 1 of the same groups, whatever they are called, and 0 of unrelated ones", function()
+    local function nmi(a, b) return diagnostics.nmi(cld.tensor(a, "i64"), cld.tensor(b, "i64")) end
+    check.close(nmi({ 0, 0, 1, 2 }, { 5, 5, 0, 1 }), 1)
+    check.close(nmi({ 0, 0, 1, 1 }, { 0, 1, 0, 1 }), 0)
+    check.close(nmi({ 0, 0, 1, 1 }, { 0, 0, 0, 1 }), 0.34371101848545077, { atol = 1e-12 }) -- scikit-learn's
+    assert.equal(0, nmi({ 3, 3, 3 }, { 1, 1, 1 }))
+    check.fails(function() nmi({ 0, 1 }, { 0 }) end, "diagnostics.nmi: expected labels i64 %(n%) of the same rows")
+  end)
+
+  describe("two views of the same images", function()
+    local net = cld.nn.sequential(cld.nn.batch_norm2d(3))
+    local set = cld.data.tensors { images = cld.randint(0, 256, { 40, 6, 6, 3 }):to "u8" }
+    local function rows(_, images) return images:flatten(2, -1) end
+    local function seen(more)
+      local options = { net = function(images) return rows(nil, images) end, set = set,
+        views = cld.augment.base { size = 6 } }
+      for name, value in pairs(more or {}) do options[name] = value end
+      return diagnostics.two_views(options)
+    end
+
+    it("are the same each time, and move no random numbers", function()
+      local before = cld.get_rng_state()
+      local first = seen()
+      assert.same(before, cld.get_rng_state())
+      cld.manual_seed(99)
+      assert.same(first, seen { batch_size = 7, workers = 0 })
+      assert.is_true(first.nmi > 0 and first.nmi < 1 and first.alignment > 0 and first.uniformity < 0)
+    end)
+
+    it("are one view twice if nothing is drawn: the same groups, no distance", function()
+      local same = seen { views = cld.augment.none { size = 6 } }
+      check.close(same.nmi, 1)
+      check.close(same.alignment, 0)
+    end)
+
+    it("may have two augmentations, of which a list holds the first two", function()
+      local plain, drawn = cld.augment.none { size = 6 }, cld.augment.base { size = 6 }
+      assert.is_true(seen { views = { plain, drawn } }.alignment > 0)
+      check.close(seen { views = { plain, plain, drawn } }.alignment, 0)
+      check.close(seen { views = { plain } }.alignment, 0)
+    end)
+
+    it("leave the network as it is, in training mode", function()
+      local before = net[1].running_mean:clone()
+      function net:features(images) return self(images):flatten(2, -1) end
+      seen { net = net, layer = "features" }
+      assert.is_true(net[1].training)
+      check.close(net[1].running_mean, before)
+    end)
+
+    it("are NaN if a feature is not finite", function()
+      local bad = seen { net = function(images) return images:flatten(2, -1) / 0 end }
+      for _, name in ipairs { "alignment", "uniformity", "nmi" } do assert.is_true(bad[name] ~= bad[name], name) end
+    end)
+
+    it("say what is wrong with what they are given", function()
+      check.fails(function() seen { views = {} } end, "data.loader: views is an empty list")
+      check.fails(function() seen { groups = 0 } end, "diagnostics.two_views: groups must be")
+      check.fails(function() seen { layer = "last" } end, "diagnostics.two_views: layer must be 'instance'")
+      check.fails(function() seen { net = 3 } end, "diagnostics.two_views: net must be a module or a function, got 3")
+    end)
+  end)
+
   it("features that are not 2-d are refused", function()
     check.fails(function() diagnostics.uniformity(cld.zeros(3)) end,
       "diagnostics.uniformity: expected features %(images, dim%)")

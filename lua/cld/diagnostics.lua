@@ -3,15 +3,18 @@
 --
 --   local seen = cld.diagnostics.views(q1, q2)               -- {alignment =, uniformity =}, tensors without dimensions
 --   local rank = cld.diagnostics.rank { net = net, set = train, augment = view }      -- a number, at an epoch's end
---   run:diagnose { effective_rank = rank }                   -- printed, logged, and told if it shows a collapse
+--   local same = cld.diagnostics.two_views { net = net, set = train, views = views }  -- {alignment, uniformity, nmi}
+--   run:diagnose { effective_rank = rank, nmi = same.nmi }   -- printed, logged, and told if it shows a collapse
 --
--- alignment and uniformity belong into a step: some small launches, nothing read back. The rank is of 512 images; its
--- eigenvalues are found on the host.
+-- views belongs into a step: some small launches, nothing read back. rank and two_views are of the same 512 images each
+-- time; the eigenvalues are found on the host, and the groups of images are counted there.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local data = require "cld.data"
 local eval = require "cld.eval"
 local extract = require "cld.eval.extract"
+local losses = require "cld.losses"
+local sorted_keys = require "cld.sorted_keys"
 local create, no_grad = core.tensor, core.autograd.no_grad
 
 local diagnostics = {}
@@ -160,6 +163,107 @@ function diagnostics.rank(options)
   end
   local features <close> = (eval.features(options.net, some(options.set, count), given))
   return diagnostics.effective_rank(features)
+end
+
+-- ---- two views, at an epoch's end ---------------------------------------------
+
+--- nmi(a, b), labels i64 (n) of the same n rows -> the normalized mutual information 2 I(a; b) / (H(a) + H(b)), of the
+-- shares of the rows: from 0 (neither says anything of the other) to 1 (they are the same groups). 0 if both have one
+-- group only. By chance it is above 0, the more so the more groups there are: figures of different numbers of groups
+-- cannot be compared.
+function diagnostics.nmi(a, b)
+  local x, y = a:totable(), b:totable()
+  if type(x) ~= "table" or type(y) ~= "table" or #x ~= #y or #x == 0 then
+    caller.raise("diagnostics.nmi: expected labels i64 (n) of the same rows, got %s and %s", caller.shown(a),
+      caller.shown(b))
+  end
+  local function entropy(counts)
+    local sum = 0
+    for _, key in ipairs(sorted_keys(counts)) do
+      local share = counts[key] / #x
+      sum = sum - share * math.log(share)
+    end
+    return sum
+  end
+  local of_x, of_y, of_both = {}, {}, {}
+  for i = 1, #x do
+    local both = ("%d %d"):format(x[i], y[i])
+    of_x[x[i]], of_y[y[i]] = (of_x[x[i]] or 0) + 1, (of_y[y[i]] or 0) + 1
+    of_both[both] = (of_both[both] or 0) + 1
+  end
+  local alone = entropy(of_x) + entropy(of_y)
+  return alone > 0 and math.max(0, 2 * (alone - entropy(of_both)) / alone) or 0
+end
+
+-- Rows spread over the set first, which are where k-means begins: `some` is class after class in many a set.
+local function spread_first(n, k)
+  local order, taken = {}, {}
+  for i = 0, k - 1 do
+    order[i + 1] = i * n // k
+    taken[i * n // k] = true
+  end
+  for i = 0, n - 1 do
+    if not taken[i] then order[#order + 1] = i end
+  end
+  return create.tensor(order, "i64")
+end
+
+-- The first two of the views that a recipe trains on: one augmentation, which is both, or a list of them.
+local function two_of(views)
+  if getmetatable(views) ~= nil or type(views) ~= "table" then return { views, views } end
+  return { views[1], views[2] or views[1] }
+end
+
+local NMI_GROUPS = 32 -- of 512 images: the same for all runs, whatever groups they are trained with
+
+-- The features of both views (n, d), rows of unit length.
+local function features_of_views(options, set)
+  local branch = extract.layer("diagnostics.two_views", options.net, options.layer or "instance")
+  local loader = data.loader {
+    set, views = two_of(options.views), batch_size = options.batch_size or 256, shuffle = false, drop_single = false,
+    device = extract.device(options.net, options), workers = options.workers, max_bad = 1, strict = false, seed = 0,
+  }
+  local parts = { {}, {} }
+  for batch in loader:epoch(1) do
+    if extract.on_batch then extract.on_batch() end
+    local _ <close> = extract.in_eval_mode(options.net)
+    local _ <close> = no_grad()
+    for v = 1, 2 do
+      local made = branch(options.net, batch.views[v]) -- the network's own: left to the collector
+      table.insert(parts[v], made:float():normalize())
+    end
+  end
+  return create.cat(parts[1], 1), create.cat(parts[2], 1)
+end
+
+--- two_views{net =, set =, views =, layer = "instance", images = 512, groups = 32, workers, batch_size, device} ->
+-- {alignment =, uniformity =, nmi =}, numbers: of so many images of a data set, the same ones each time and augmented
+-- the same way, and the features that the layer makes of two views of each, rows made as long as 1, by the network in
+-- evaluation mode. nmi: of the groups that k-means makes of either view's rows (10 iterations, at least 8 images a
+-- group), which begin at the same images; the number does not follow the run's own, so that runs can be compared.
+-- views: an augmentation, or a list of which the first two count. The random numbers of the program stay where they
+-- are. All are NaN if a feature is not finite. It costs a forward of 1,024 images.
+function diagnostics.two_views(options)
+  local name = "diagnostics.two_views"
+  caller.require_fields(name, options, {
+    "net", "set", "views", "layer", "images", "groups", "workers", "batch_size", "device",
+  })
+  extract.check(name, options.net, options.set, "set")
+  local set = some(options.set, caller.integer(name, "images", options.images or MOST, 2))
+  local groups = caller.integer(name, "groups", options.groups or NMI_GROUPS, 1)
+  local _ <close> = no_grad()
+  local a, b = features_of_views(options, set)
+  if extract.odd_rows(a):item() + extract.odd_rows(b):item() > 0 then
+    return { alignment = 0 / 0, uniformity = 0 / 0, nmi = 0 / 0 }
+  end
+  local k = math.max(1, math.min(groups, #set // 8))
+  local order = spread_first(#set, k):to(a.device)
+  local in_a = losses.kmeans(a:index_select(1, order), k, 10)
+  local in_b = losses.kmeans(b:index_select(1, order), k, 10)
+  local seen = diagnostics.views(a, b)
+  return {
+    alignment = seen.alignment:item(), uniformity = seen.uniformity:item(), nmi = diagnostics.nmi(in_a, in_b),
+  }
 end
 
 -- ---- collapse ---------------------------------------------------------------

@@ -388,15 +388,16 @@ function Run:diagnose(values)
   if not self.epoch then error("run:diagnose: call it inside `for epoch in run:epochs{...}`", 2) end
   values = figures.numbers("run:diagnose", values)
   self:report_epoch()
-  local uniformity = self.meters:read().uniformity
+  local uniformity = self.meters:read().uniformity or values.uniformity
   local collapse = diagnostics.collapse { effective_rank = values.effective_rank, uniformity = uniformity }
   self.line:print(("epoch %d/%d  %s"):format(self.epoch, total(self), progress.values(values)))
   if collapse then self.line:print(("epoch %d/%d  %s"):format(self.epoch, total(self), collapse)) end
   self:remember { event = "diagnostics", values = values, collapse = collapse }
 end
 
---- evaluate(net, {train =, test =, memory =, test_view =}), at an epoch's end: what cld.options.knn, knn_every, workers
--- and block ask for. The pooled features' effective rank on the training images goes to run:diagnose; with `test` the
+--- evaluate(net, {train =, views =, test =, memory =, test_view =}), at an epoch's end: what cld.options.knn, knn_every,
+-- workers and block ask for. What is seen without labels (run/evaluation.lua) goes to run:diagnose: the pooled features'
+-- effective rank on the training images; of the training's `views` also nmi, alignment and uniformity. With `test` the
 -- accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; it compares the layer of run:describe.
 function Run:evaluate(net, sets)
   evaluation.of(self, net, sets, self.described and self.described.layer)

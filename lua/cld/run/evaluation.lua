@@ -1,6 +1,9 @@
 --- What a run sees of its network at an epoch's end: run:evaluate.
 --
--- Without labels, every epoch: the effective rank of the pooled features of 512 training images (cld.diagnostics).
+-- Without labels, every epoch (cld.diagnostics): the effective rank of the pooled features of 512 training images; and
+-- of two augmented views of each, and the layer that the run compares, alignment, uniformity and the normalized mutual
+-- information of both views' groups. These are there for every method, with or without a group branch, and are what
+-- recipes/select.lua compares runs by.
 -- With a set for tests, every opt.knn_every epochs: the accuracy of kNN (cld.eval.knn) with opt.knn_k and opt.knn_t.
 local diagnostics = require "cld.diagnostics"
 local eval = require "cld.eval"
@@ -16,9 +19,14 @@ end
 --- of(run, net, sets, layer): layer is the output that kNN compares.
 function evaluation.of(run, net, sets, layer)
   local opt, augment = run.opt, sets.test_view
-  run:diagnose { effective_rank = diagnostics.rank {
-    net = net, set = sets.train, augment = augment, workers = rawget(opt, "workers"), batch_size = rawget(opt, "block"),
-  } }
+  local workers, block = rawget(opt, "workers"), rawget(opt, "block")
+  local seen = sets.views and diagnostics.two_views {
+    net = net, set = sets.train, views = sets.views, layer = layer, workers = workers, batch_size = block,
+  } or {}
+  seen.effective_rank = diagnostics.rank {
+    net = net, set = sets.train, augment = augment, workers = workers, batch_size = block,
+  }
+  run:diagnose(seen)
   if not sets.test or not is_due(opt, run.epoch) then return end
   run:score(eval.knn {
     net = net, layer = layer, memory = sets.memory or sets.train, queries = sets.test, augment = augment,
