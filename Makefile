@@ -6,6 +6,7 @@
 #   make test       every spec
 #   make bench      the performance table, as ratios
 #   make demo-check the demo for three seeds, its margins asserted
+#   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make fuzz       the image decoders and the reader of PyTorch's files on damaged files, FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
@@ -308,6 +309,10 @@ demo-check: all
 	$(Q)$(BUILD)/cldlua spec/demo_check.lua $(MAKE) --no-print-directory demo BUILD=$(BUILD)
 	$(Q)$(BUILD)/cldlua spec/demo_check.lua $(MAKE) --no-print-directory demo-moco BUILD=$(BUILD)
 
+# How well recipes/select.lua's orders of runs agree with kNN, over 15 small runs. SELECT="--seed 2 --epochs 10"
+select-check: all
+	$(Q)$(BUILD)/cldlua spec/select_check.lua --build $(BUILD) $(SELECT)
+
 # ---- measurements --------------------------------------------------------------
 
 # Ratios to PyTorch, where a python3 (or PEER_PYTHON) has it. BENCH="--rounds 1 --steps 1 --batch 32" for a quick look.
@@ -346,5 +351,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all cuda cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench demo-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all cuda cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench demo-check select-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE

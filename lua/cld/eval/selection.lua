@@ -1,0 +1,276 @@
+--- Which of several runs is best, without labels: by what each has logged at an epoch's end (run/evaluation.lua), and
+-- how well that agrees with kNN where the runs have it. For recipes/select.lua.
+--
+-- Criteria, each of which puts the runs in an order:
+--   effective_rank        the higher the better (RankMe: Garrido et al., ICML 2023)
+--   alignment             the lower the better, and
+--   uniformity            the lower the better (Wang and Isola, ICML 2020); a collapse has the best alignment, so that
+--   alignment_uniformity  is their sum, which stands for both in the mean
+--   group_accuracy        the higher the better: of runs with a group branch, over the epoch's steps
+--   nmi                   the higher the better: of the groups of two views
+--   mean                  the lower the better: the mean of a run's places by effective_rank, alignment_uniformity,
+--                         group_accuracy and nmi, of those that all the runs have
+local core = require "cld.core"
+local json = require "cld.json"
+local user_error = require "cld.user_error"
+
+local selection = {}
+
+-- Whether more is better.
+local criteria = {
+  { "effective_rank", true }, { "alignment", false }, { "uniformity", false }, { "alignment_uniformity", false },
+  { "group_accuracy", true }, { "nmi", true },
+}
+local in_mean = { effective_rank = true, alignment_uniformity = true, group_accuracy = true, nmi = true }
+
+--- The criteria's names, "mean" first.
+selection.names = { "mean" }
+for i, entry in ipairs(criteria) do selection.names[i + 1] = entry[1] end
+
+-- ---- what a run has logged --------------------------------------------------------
+
+local function decoded(text)
+  local ok, value = pcall(json.decode, text or "")
+  return ok and type(value) == "table" and value or nil
+end
+
+local function read(path)
+  local file = io.open(path, "rb")
+  local text = file and file:read "a"
+  if file then file:close() end
+  return text
+end
+
+local function number(values, name)
+  local value = type(values) == "table" and values[name]
+  return math.type(value) and value or nil
+end
+
+-- {[epoch] = {diagnostics =, means =, score =}}, the last epoch with diagnostics, and whether the run has ended.
+local function epochs_of(text)
+  local epochs, last, ended = {}, nil, false
+  for line in text:gmatch "[^\n]+" do
+    local event = decoded(line)
+    local epoch = event and math.tointeger(event.epoch)
+    if epoch then
+      epochs[epoch] = epochs[epoch] or {}
+      if event.event == "diagnostics" then epochs[epoch].diagnostics, last = event.values, epoch end
+      if event.event == "epoch" then epochs[epoch].means = event.means end
+      if event.event == "score" then epochs[epoch].score = event.values end
+      ended = event.event == "end" or ended and event.event == "start"
+    end
+  end
+  return epochs, last, ended
+end
+
+-- The last kNN score up to an epoch: not every epoch has one.
+local function score_at(epochs, epoch)
+  for e = epoch, 1, -1 do
+    local score = epochs[e] and number(epochs[e].score, "top1")
+    if score then return score end
+  end
+end
+
+--- read(folder, epoch or nil) -> {name, recipe, epoch, epochs, ended, values = {criterion = number}, knn}; or nil and
+-- why not. Without an epoch, the last one that has diagnostics. The alignment and the uniformity of a run whose log is
+-- older than those at the epoch's end are those of its steps.
+function selection.read(folder, epoch)
+  local log, options = read(folder .. "/log.jsonl"), decoded(read(folder .. "/options.json"))
+  if not core.io.exists(folder) then return nil, "there is no such folder" end
+  if not log or not options then return nil, "no run's folder (log.jsonl and options.json are not both in it)" end
+  local epochs, last, ended = epochs_of(log)
+  if not last then return nil, "its log has no diagnostics: no epoch has ended with run:evaluate or run:diagnose" end
+  local at = epoch or last
+  local own = epochs[at]
+  if not own or not own.diagnostics then
+    return nil, ("its log has no diagnostics of epoch %d; the last are of epoch %d"):format(at, last)
+  end
+  local values = {}
+  for _, entry in ipairs(criteria) do
+    local name = entry[1]
+    values[name] = number(own.diagnostics, name) or number(own.means, name)
+  end
+  if values.alignment and values.uniformity then
+    values.alignment_uniformity = values.alignment + values.uniformity
+  end
+  local facts = decoded(read(folder .. "/versions.json")) or {}
+  return {
+    name = folder, recipe = type(facts.recipe) == "string" and facts.recipe:match "[^/]*$" or nil, epoch = at,
+    epochs = math.tointeger(options.epochs), ended = ended, values = values, knn = score_at(epochs, at),
+  }
+end
+
+-- ---- orders ------------------------------------------------------------------------
+
+--- places({number or nil, ...}, n, more is better) -> {place, ...}, from 1; equal ones share the mean of their places,
+-- and those without a number the last ones.
+function selection.places(values, n, more)
+  local keys, places = {}, {}
+  for i = 1, n do
+    local value = values[i]
+    keys[i] = (not value or value ~= value) and math.huge or more and -value or value
+  end
+  for i = 1, n do
+    local before, equal = 0, 0
+    for j = 1, n do
+      before, equal = before + (keys[j] < keys[i] and 1 or 0), equal + (keys[j] == keys[i] and 1 or 0)
+    end
+    places[i] = before + (equal + 1) / 2
+  end
+  return places
+end
+
+--- spearman(places, other places) -> Spearman's rho: the correlation of the two; nil if one of them is constant.
+function selection.spearman(a, b)
+  local n, mean = #a, (#a + 1) / 2
+  local ab, aa, bb = 0, 0, 0
+  for i = 1, n do
+    ab, aa, bb = ab + (a[i] - mean) * (b[i] - mean), aa + (a[i] - mean) ^ 2, bb + (b[i] - mean) ^ 2
+  end
+  return aa > 0 and bb > 0 and ab / math.sqrt(aa * bb) or nil
+end
+
+local function column(runs, name)
+  local values, all = {}, true
+  for i, run in ipairs(runs) do
+    values[i] = run.values[name]
+    all = all and values[i] ~= nil
+  end
+  return values, all
+end
+
+--- rank(runs) -> {places = {criterion = {place of each run}}, shared = names that all have, rho = {criterion =
+-- Spearman's rho with kNN} or nil}. rho is of at least three runs, all of which have a kNN accuracy, and of criteria
+-- that all have.
+function selection.rank(runs)
+  local places, shared, sums, count = {}, {}, {}, 0
+  for i = 1, #runs do sums[i] = 0 end
+  for _, entry in ipairs(criteria) do
+    local name = entry[1]
+    local values, all = column(runs, name)
+    places[name] = selection.places(values, #runs, entry[2])
+    if all then shared[#shared + 1] = name end
+    if all and in_mean[name] then
+      count = count + 1
+      for i, place in ipairs(places[name]) do sums[i] = sums[i] + place end
+    end
+  end
+  for i, sum in ipairs(sums) do sums[i] = count > 0 and sum / count or 1 end
+  places.mean = sums
+  if count > 0 then table.insert(shared, 1, "mean") end
+  local knn, rho = {}, {}
+  for i, run in ipairs(runs) do knn[i] = run.knn or 0 / 0 end
+  for _, value in ipairs(knn) do
+    if value ~= value then rho = nil end
+  end
+  if #runs < 3 then rho = nil end
+  if rho then
+    local by_knn = selection.places(knn, #runs, true)
+    for _, name in ipairs(shared) do
+      local own = places[name]
+      if name == "mean" then own = selection.places(own, #runs, false) end
+      rho[name] = selection.spearman(own, by_knn)
+    end
+  end
+  return { places = places, shared = shared, rho = rho }
+end
+
+-- ---- text --------------------------------------------------------------------------
+
+local titles = {
+  { "effective_rank", "rank", "%.1f" }, { "alignment", "align", "%.3f" }, { "uniformity", "uniform", "%.3f" },
+  { "alignment_uniformity", "sum", "%.3f" }, { "group_accuracy", "group", "%.3f" }, { "nmi", "nmi", "%.3f" },
+}
+
+local function place_text(place) return (place % 1 == 0 and "%d" or "%.1f"):format(place) end
+
+-- A line of words in columns as wide as their widest.
+local function table_lines(rows)
+  local widths, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for c, word in ipairs(row) do widths[c] = math.max(widths[c] or 0, #word) end
+  end
+  for r, row in ipairs(rows) do
+    local words = {}
+    for c = 1, #row do words[c] = (c == 1 and "%-" or "%") .. widths[c] .. "s" end
+    lines[r] = (table.concat(words, "  ")):format(table.unpack(row))
+  end
+  return lines
+end
+
+--- lines(runs, ranked, by) -> a table: a row for each run, the best by the criterion `by` first; each value with the
+-- run's place by it; then Spearman's rho with kNN.
+function selection.lines(runs, ranked, by)
+  local _ <close> = core.text.c_locale()
+  local order = {}
+  for i = 1, #runs do order[i] = i end
+  local places = ranked.places[by]
+  table.sort(order, function(a, b)
+    if places[a] ~= places[b] then return places[a] < places[b] end
+    return a < b
+  end)
+  local rows = { { "run", "epoch" } }
+  for _, title in ipairs(titles) do table.insert(rows[1], title[2]) end
+  table.insert(rows[1], "mean place")
+  table.insert(rows[1], "kNN")
+  for _, i in ipairs(order) do
+    local run = runs[i]
+    local row = { run.name, tostring(run.epoch) }
+    for _, title in ipairs(titles) do
+      local value = run.values[title[1]]
+      row[#row + 1] = value and (title[3] .. " (%s)"):format(value, place_text(ranked.places[title[1]][i])) or "-"
+    end
+    row[#row + 1] = ("%.2f"):format(ranked.places.mean[i])
+    row[#row + 1] = run.knn and ("%.2f %%"):format(100 * run.knn) or "-"
+    rows[#rows + 1] = row
+  end
+  local lines = table_lines(rows)
+  if ranked.rho then
+    local words = {}
+    for _, name in ipairs(ranked.shared) do
+      words[#words + 1] = ("%s %s"):format(name, ranked.rho[name] and ("%.2f"):format(ranked.rho[name]) or "-")
+    end
+    lines[#lines + 1] = ("Spearman's rho with kNN over %d runs: %s"):format(#runs, table.concat(words, ", "))
+  end
+  return lines
+end
+
+--- notices(runs) -> what there is to know before the runs are compared, as lines.
+function selection.notices(runs)
+  local lines, recipes, names = {}, {}, {}
+  for _, run in ipairs(runs) do
+    if not run.ended then
+      lines[#lines + 1] = ("%s: unfinished: epoch %d%s counts"):format(run.name, run.epoch,
+        run.epochs and (" of %d"):format(run.epochs) or "")
+    end
+    local recipe = run.recipe or "an unknown recipe"
+    if not recipes[recipe] then names[#names + 1], recipes[recipe] = recipe, true end
+  end
+  if #names > 1 then
+    lines[#lines + 1] = ("runs of %d recipes (%s): other heads and losses give other figures, whatever the features"
+      .. " are worth"):format(#names, table.concat(names, ", "))
+  end
+  return lines
+end
+
+--- of_folders(folders, epoch or nil) -> runs, and lines that say which were left out and why. None that is left is the
+-- user's error.
+function selection.of_folders(folders, epoch)
+  if #folders == 0 then
+    user_error.raise "expected folders of runs: cldlua recipes/select.lua runs/a runs/b (--help lists the options)"
+  end
+  local runs, left_out = {}, {}
+  for _, folder in ipairs(folders) do
+    folder = folder:gsub("(.)/+$", "%1")
+    local run, why = selection.read(folder, epoch)
+    runs[#runs + 1] = run
+    if not run then left_out[#left_out + 1] = ("%s: left out: %s"):format(folder, why) end
+  end
+  if #runs == 0 then
+    user_error.raise("none of these can be ranked: %s%s", left_out[1],
+      #left_out > 1 and ("; and %d more"):format(#left_out - 1) or "")
+  end
+  return runs, left_out
+end
+
+return selection
