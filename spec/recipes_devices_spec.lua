@@ -39,6 +39,18 @@ devices.each("recipes", function(device)
     assert.equal("", recipes.differences("linear-plain", "linear-captured"))
   end)
 
+  -- Four steps a training, of which the last two are replayed; the optimizer of the next training is another one.
+  it("fine-tune over a grid with captured steps as with plain ones", function()
+    train("cifar10_npid_cld", "untuned", "--epochs", "1", "--width", "2")
+    for run, graph in pairs { ["tuned-plain"] = "--no-graph", ["tuned-captured"] = "--graph" } do
+      local result = recipes.run("finetune", "--checkpoint", recipes.checkpoint "untuned", "--runs", folder .. "/runs",
+        "--name", run, "--device", device, "--precision", "fp32", "--labels", "0.5", "--batch-size", "12", "--epochs",
+        "2", "--lr", "0.01", "--head-lr", "1,10", graph)
+      assert.equal(0, result.code, result.err)
+    end
+    assert.equal("", recipes.differences("tuned-plain", "tuned-captured"))
+  end)
+
   it("end with captured steps, and resumed, as with plain ones", function()
     train("cifar10_moco_cld", "moco-plain", "--no-graph", "--queue", "40", "--epochs", "2")
     train("cifar10_moco_cld", "moco-captured", "--queue", "40", "--epochs", "1")
