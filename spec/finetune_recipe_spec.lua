@@ -141,6 +141,11 @@ describe("finetune", function()
       arguments("rates", "--head-lr", "1,1"))
   end)
 
+  it("refuses batches of one image", function()
+    refused("option '%-%-batch%-size': expected at least 2, since batch norm is trained, got 1",
+      arguments("single", "--batch-size", "1"))
+  end)
+
   it("takes SwAV's rates for their share only, or those that it is given", function()
     refused("option '%-%-protocol': swav has rates for 1 %% and 10 %% of the labels, and these are 50 %%",
       "--checkpoint", start, "--runs", folder .. "/runs", "--name", "swav", "--labels", "0.5", "--protocol", "swav",

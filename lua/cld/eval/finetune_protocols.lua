@@ -82,6 +82,9 @@ function protocols.settle(opt)
   for _, name in ipairs { "epochs", "batch_size" } do
     if opt[name] == 0 then opt[name] = p[name] end
   end
+  if opt.batch_size == 1 then
+    user_error.raise "option '--batch-size': expected at least 2, since batch norm is trained, got 1"
+  end
   if opt.weight_decay < 0 then opt.weight_decay = p.weight_decay end
 end
 
