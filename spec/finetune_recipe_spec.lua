@@ -95,8 +95,8 @@ describe("finetune", function()
     local photos
     local function on_folder(name, ...)
       return "--checkpoint", start, "--runs", folder .. "/runs", "--name", name, "--dataset", "folder", "--data",
-        photos, "--lr", "0.01", "--head-lr", "1", "--epochs", "1", "--batch-size", "4", "--threads", "1", "--workers", "0",
-        ...
+        photos, "--lr", "0.01", "--head-lr", "1", "--epochs", "1", "--batch-size", "4", "--threads", "1", "--workers",
+        "0", ...
     end
 
     setup(function()

@@ -47,7 +47,7 @@ describe("a locale", function()
         local cld = require "cld"
         assert(os.setlocale "%s")
         local opt = cld.options {
-          { "epochs", 1, "" }, { "lr", 0.25, "", min = 0 }, { "text", "", "" }, cld.options.training,
+          { "epochs", 1, "", integer = true }, { "lr", 0.25, "", min = 0 }, { "text", "", "" }, cld.options.training,
         }
         local training = cld.run(opt)
         local w = cld.zeros(1)

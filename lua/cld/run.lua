@@ -395,10 +395,11 @@ function Run:diagnose(values)
   self:remember { event = "diagnostics", values = values, collapse = collapse }
 end
 
---- evaluate(net, {train =, views =, test =, memory =, test_view =}), at an epoch's end: what cld.options.knn, knn_every,
--- workers and block ask for. What is seen without labels (run/evaluation.lua) goes to run:diagnose: the pooled features'
--- effective rank on the training images; of the training's `views` also nmi, alignment and uniformity. With `test` the
--- accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; it compares the layer of run:describe.
+--- evaluate(net, {train =, views =, test =, memory =, test_view =}), at an epoch's end: what cld.options.knn,
+-- knn_every, workers and block ask for. What is seen without labels (run/evaluation.lua) goes to run:diagnose: the
+-- pooled features' effective rank on the training images; of the training's `views` also nmi, alignment and uniformity.
+-- With `test` the accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; it compares the layer of
+-- run:describe.
 function Run:evaluate(net, sets)
   evaluation.of(self, net, sets, self.described and self.described.layer)
 end
