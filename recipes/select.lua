@@ -4,6 +4,8 @@
 --
 --   cldlua recipes/select.lua runs/*
 --   cldlua recipes/select.lua runs/a runs/b --epoch 50 --by effective_rank
+--
+-- How well each order agreed with kNN where that was measured: recipes/README.md.
 local cld = require "cld"
 local say = require "cld.say"
 local selection = require "cld.eval.selection"
@@ -12,10 +14,10 @@ local opt = cld.options {
   about = "ranks runs without labels",
   { "runs",  {},     "folders of runs", value = "arguments" },
   { "epoch", 0,      "which epoch counts; 0: of each run the last one that it has logged", min = 0, integer = true },
-  { "by",    "mean", "what puts them in order; mean: the mean of the places by effective rank, alignment + uniformity,"
+  { "by",    "nmi", "what puts them in order; mean: the mean of the places by effective rank, alignment + uniformity,"
     .. " group accuracy and nmi, of those that all runs have", choices = selection.names },
 }
 local runs, left_out = selection.of_folders(opt.runs, opt.epoch > 0 and opt.epoch or nil)
 for _, line in ipairs(left_out) do say(line) end
-for _, line in ipairs(selection.notices(runs)) do say(line) end
+for _, line in ipairs(selection.notices(runs, opt.by)) do say(line) end
 for _, line in ipairs(selection.lines(runs, selection.rank(runs), opt.by)) do say(line) end

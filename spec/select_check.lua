@@ -59,7 +59,7 @@ local function ranked(what, names)
   local all = selection.of_folders(names)
   for _, run in ipairs(all) do run.name = run.name:match "[^/]*$" end
   print(what)
-  for _, line in ipairs(selection.lines(all, selection.rank(all), "mean")) do print(line) end
+  for _, line in ipairs(selection.lines(all, selection.rank(all), "nmi")) do print(line) end
 end
 local every, grouped = {}, {}
 for _, run in ipairs(list) do

@@ -109,9 +109,9 @@ describe("selection", function()
       for line in result.out:gmatch "[^\n]+" do lines[#lines + 1] = line end
       assert.equal(5, #lines)
       assert.matches("^run +epoch +rank +align +uniform +sum +group +nmi +mean place +kNN$", lines[1])
+      assert.matches("/b +2 ", lines[2])
       assert.matches("/a +2 +30.0 %(1%) +0.200 %(2%) +%-3.000 %(1%) +%-2.800 %(1%) +0.600 %(1%) +0.500 %(2%) +1.25 "
-        .. "+70.00 %%$", lines[2])
-      assert.matches("/b +2 ", lines[3])
+        .. "+70.00 %%$", lines[3])
       assert.matches("/c +2 ", lines[4])
       assert.equal("Spearman's rho with kNN over 3 runs: mean 1.00, effective_rank 1.00, alignment -0.50, "
         .. "uniformity 1.00, alignment_uniformity 1.00, group_accuracy 1.00, nmi 0.50", lines[5])
@@ -120,6 +120,12 @@ describe("selection", function()
     it("takes another epoch, and another order", function()
       local result = select(a, b, c, "--epoch", "1", "--by", "effective_rank")
       assert.matches("\n[^\n]*/c +1 +7.0 [^\n]*\n[^\n]*/b +1 [^\n]*\n[^\n]*/a +1 ", result.out)
+    end)
+
+    it("puts a run last that lacks the criterion, and says so", function()
+      local result = select(run_of("old", { { 99, 0, -9 } }), a, "--by", "nmi")
+      assert.matches("/old: it has logged no nmi, and comes last\n[^\n]*\n[^\n]*/a +2 [^\n]*\n[^\n]*/old +1 ",
+        result.out)
     end)
 
     it("leaves out, in a line each, what cannot be ranked", function()
@@ -138,6 +144,7 @@ describe("selection", function()
       local half = run_of("half", { { 5, 0, -1, 0.1, 0.1 } }, { unfinished = true, of = 8, recipe = "b.lua" })
       local result = select(a, half)
       assert.matches("/half: unfinished: epoch 1 of 8 counts\n", result.out)
+      assert.is_nil(result.out:find("comes last", 1, true))
       assert.matches("\nruns of 2 recipes %(a.lua, b.lua%): [^\n]*\n", result.out)
       assert.is_nil(result.out:find("/a: unfinished", 1, true))
     end)

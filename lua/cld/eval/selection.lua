@@ -235,10 +235,13 @@ function selection.lines(runs, ranked, by)
   return lines
 end
 
---- notices(runs) -> what there is to know before the runs are compared, as lines.
-function selection.notices(runs)
+--- notices(runs, by) -> what there is to know before the runs are compared by a criterion, as lines.
+function selection.notices(runs, by)
   local lines, recipes, names = {}, {}, {}
   for _, run in ipairs(runs) do
+    if by ~= "mean" and not run.values[by] then
+      lines[#lines + 1] = ("%s: it has logged no %s, and comes last"):format(run.name, by)
+    end
     if not run.ended then
       lines[#lines + 1] = ("%s: unfinished: epoch %d%s counts"):format(run.name, run.epoch,
         run.epochs and (" of %d"):format(run.epochs) or "")
