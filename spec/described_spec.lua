@@ -49,7 +49,7 @@ describe("run:describe", function()
       for _ in run:epochs { w = cld.zeros(1) } do run:describe {} end]])
     local result = process.run { script, "--runs", folder .. "/runs" }
     assert.equal(1, result.code)
-    assert.matches("late.lua:3: run:describe: call it before run:epochs", result.err)
+    assert.matches("late.lua:4: run:describe: call it before run:epochs", result.err)
     process.remove(folder)
   end)
 end)

@@ -175,9 +175,13 @@ resnet.layouts.infomin = {
     if not settings.head then
       caller.raise("%s: layout 'infomin' has a head; expected head = 'mlp' or another kind, got false", name)
     end
+    if settings.projector then
+      caller.raise("%s: layout 'infomin' has no projector; expected projector = false", name)
+    end
     if type(settings.jigsaw) ~= "boolean" then
       caller.raise("%s: jigsaw must be true or false, got %s", name, caller.shown(settings.jigsaw))
     end
+    settings.projector = nil
   end,
   build = InfoMin,
 }
