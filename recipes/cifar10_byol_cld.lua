@@ -9,12 +9,16 @@ local cld = require "cld"
 -- What is CIFAR's here. A recipe for other images runs this one with its own (cld.run.recipe), and has no other step.
 local task = cld.run.task {
   about = "BYOL + CLD on CIFAR; kNN accuracy after every epoch",
-  options = { cld.options.cifar },
+  options = {
+    cld.options.cifar,
+    { "augment", "byol", "views: byol, the two of BYOL; or base, CLD's, of any hue", choices = { "byol", "base" } },
+  },
   encoder = { cld.options.encoder { norm_linear = true } },
   sets = function(opt)
     local sets, colours = cld.data.splits(opt), cld.augment.statistics.cifar
     local given = { size = 32, mean = colours.mean, std = colours.std }
     sets.views = { cld.augment.byol_1(given), cld.augment.byol_2(given) }
+    if opt.augment == "base" then sets.views = { cld.augment.base(given), cld.augment.base(given) } end
     return sets
   end,
   network = cld.models.from_options,                           -- of opt and {projector =, branches =}

@@ -10,10 +10,13 @@ local cld = require "cld"
 -- What is CIFAR's here. A recipe for other images runs this one with its own (cld.run.recipe), and has no other step.
 local task = cld.run.task {
   about = "SimCLR on CIFAR; kNN accuracy after every epoch",
-  options = { cld.options.cifar },
+  options = {
+    cld.options.cifar,
+    { "augment", "simclr", "views: simclr, or base, CLD's, of any hue", choices = { "simclr", "base" } },
+  },
   sets = function(opt)
     local sets = cld.data.splits(opt)
-    sets.views = cld.augment.list {
+    sets.views = opt.augment == "base" and cld.augment.base {} or cld.augment.list {
       cld.augment.random_resized_crop { size = 32, scale = { 0.08, 1 } },
       cld.augment.flip(),
       cld.augment.color_jitter { brightness = 0.4, contrast = 0.4, saturation = 0.4, hue = 0.1, p = 0.8 },

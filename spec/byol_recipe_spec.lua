@@ -64,7 +64,8 @@ describe("BYOL + CLD and SimCLR", function()
 
   local settings = {
     cifar10_byol_cld = {
-      arch = "resnet18", hidden = "1024", ["projection-dim"] = "256", tau = "0.99", ["tau-schedule"] = "constant",
+      augment = "byol", arch = "resnet18",
+      hidden = "1024", ["projection-dim"] = "256", tau = "0.99", ["tau-schedule"] = "constant",
       ["byol-scale"] = "1.0", lambda = "0.25", ["cld-t"] = "0.2", clusters = "128", ["cld-rows"] = "batch",
       ["low-dim"] = "128", ["batch-size"] = "256", lr = "0.06", ["lr-at"] = "128", ["weight-decay"] = "0.0005",
       momentum = "0.9", optimizer = "sgd", epochs = "200", schedule = "cosine", ["warmup-epochs"] = "0",
@@ -86,7 +87,8 @@ describe("BYOL + CLD and SimCLR", function()
       ["weight-decay"] = "1e-06",
     },
     cifar10_simclr = {
-      arch = "resnet18", hidden = "512", ["projection-dim"] = "128", ["simclr-t"] = "0.5", lambda = "0.0",
+      augment = "simclr", arch = "resnet18",
+      hidden = "512", ["projection-dim"] = "128", ["simclr-t"] = "0.5", lambda = "0.0",
       ["batch-size"] = "512", lr = "1.0", ["lr-at"] = "256", ["weight-decay"] = "1e-06", optimizer = "lars",
       epochs = "1000", ["warmup-epochs"] = "10", ["warmup-factor"] = "0",
     },
@@ -205,6 +207,15 @@ describe("BYOL + CLD and SimCLR", function()
       assert.equal(steps, log(name, "epoch").step)
       assert.is_not_nil(cld.load(recipes.checkpoint(name))["net.fc.0.weight"])
       assert.is_nil(cld.load(recipes.checkpoint(name))["target.fc.0.weight"])
+    end
+  end)
+
+  it("takes CLD's views instead of its own", function()
+    for name, run in pairs { cifar10_byol_cld = "byol-base", cifar10_simclr = "simclr-base" } do
+      local own = name .. "-own"
+      trains(name, toy, own)
+      trains(name, toy, run, "--augment", "base")
+      assert.is_not.equal(log(own, "epoch").means.instance, log(run, "epoch").means.instance)
     end
   end)
 
