@@ -339,8 +339,11 @@ static const luaL_Reg own_functions[] = {
 
 int cldL_open_tensor(lua_State *L) {
     static const luaL_Reg *const as_functions[] = {
-        own_functions,   cldL_creation_functions, cldL_random_functions, cldL_view_ops, cldL_math_ops,
-        cldL_reduce_ops, cldL_select_ops,         cldL_select_functions, NULL,
+        own_functions,         cldL_creation_functions,
+        cldL_random_functions, cldL_view_ops,
+        cldL_math_ops,         cldL_math_functions,
+        cldL_reduce_ops,       cldL_select_ops,
+        cldL_select_functions, NULL,
     };
     static const luaL_Reg *const as_methods[] = {
         own_methods,     cldL_random_methods, cldL_view_ops,         cldL_math_ops,     cldL_reduce_ops,

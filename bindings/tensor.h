@@ -8,9 +8,10 @@
 extern const luaL_Reg cldL_creation_functions[]; /* tensor_create.c: cld.zeros, ... */
 extern const luaL_Reg cldL_random_functions[];   /* tensor_random.c: cld.rand, cld.manual_seed, ... */
 extern const luaL_Reg cldL_random_methods[];     /* tensor_random.c: x:uniform_(a, b), ... */
-extern const luaL_Reg cldL_view_ops[];     /* tensor_view.c: both cld.reshape(x, ...) and x:reshape(...) */
-extern const luaL_Reg cldL_math_ops[];     /* tensor_math.c: both */
-extern const luaL_Reg cldL_cast_methods[]; /* tensor_math.c: x:to("f64"), ... */
+extern const luaL_Reg cldL_view_ops[];       /* tensor_view.c: both cld.reshape(x, ...) and x:reshape(...) */
+extern const luaL_Reg cldL_math_ops[];       /* tensor_math.c: both */
+extern const luaL_Reg cldL_math_functions[]; /* tensor_math.c: cld.einsum(equation, a, b) */
+extern const luaL_Reg cldL_cast_methods[];   /* tensor_math.c: x:to("f64"), ... */
 extern const luaL_Reg cldL_math_metamethods[]; /* tensor_math.c: __add, ... */
 extern const luaL_Reg cldL_reduce_ops[];       /* tensor_reduce.c: both */
 extern const luaL_Reg cldL_select_ops[];       /* tensor_select.c: both: gather, topk, sort, ... */

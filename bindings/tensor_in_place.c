@@ -46,6 +46,74 @@ static int in_place_sub(lua_State *L) {
 static int in_place_mul(lua_State *L) { return update(L, "mul_", CLD_MUL); }
 static int in_place_div(lua_State *L) { return update(L, "div_", CLD_DIV); }
 
+static int in_place_pow(lua_State *L) { return update(L, "pow_", CLD_POW); }
+
+/* x = f(x) */
+static int update_itself(lua_State *L, const char *name, cld_unary kind) {
+    cldL_check_count(L, 1);
+    return return_self(L, cld_unary_(name, kind, check_target(L, name)));
+}
+
+#define ITSELF(name, kind)                                                                                   \
+    static int in_place_##name(lua_State *L) { return update_itself(L, #name "_", CLD_##kind); }
+ITSELF(neg, NEG)
+ITSELF(abs, ABS)
+ITSELF(sign, SIGN)
+ITSELF(exp, EXP)
+ITSELF(log, LOG)
+ITSELF(sqrt, SQRT)
+ITSELF(rsqrt, RSQRT)
+ITSELF(square, SQUARE)
+ITSELF(reciprocal, RECIPROCAL)
+ITSELF(sin, SIN)
+ITSELF(cos, COS)
+ITSELF(tanh, TANH)
+ITSELF(sigmoid, SIGMOID)
+ITSELF(relu, RELU)
+ITSELF(floor, FLOOR)
+ITSELF(ceil, CEIL)
+ITSELF(round, ROUND)
+
+/* The number or the tensor of one element at arg; what there is not is 1. */
+static cld_factor check_factor(lua_State *L, int arg) {
+    cld_factor f = {.number = cld_integer(1)};
+    if (lua_isnoneornil(L, arg)) return f;
+    if (lua_type(L, arg) == LUA_TNUMBER)
+        f.number = cldL_scalar(L, arg);
+    else
+        f.tensor = cldL_check_tensor(L, arg);
+    return f;
+}
+
+static cld_tensor *check_source(lua_State *L, const char *name, int arg) {
+    cld_tensor *y = cldL_check_tensor(L, arg);
+    if (cld_needs_grad(&y, 1))
+        luaL_error(L,
+                   "%s: a write in place carries no gradient, and argument %d needs one; use detach() or "
+                   "cld.no_grad",
+                   name, arg - 1);
+    return y;
+}
+
+/* x:lerp_(y, weight): x = x + weight (y - x), the weight a number or a tensor of one element */
+static int in_place_lerp(lua_State *L) {
+    cldL_check_count(L, 3);
+    cld_tensor *x = check_target(L, "lerp_"), *y = check_source(L, "lerp_", 2);
+    luaL_checkany(L, 3);
+    return return_self(L, cld_lerp_(x, y, check_factor(L, 3)));
+}
+
+/* x:addcmul_(a, b[, value = 1]), x:addcdiv_(a, b[, value = 1]): x = x + value a b, x + value a / b; the value a number or
+ * a tensor of one element */
+static int add_scaled(lua_State *L, const char *name, cld_binary kind) {
+    cldL_check_count(L, 4);
+    cld_tensor *x = check_target(L, name), *a = check_source(L, name, 2), *b = check_source(L, name, 3);
+    return return_self(L, cld_add_scaled_(name, kind, x, a, b, check_factor(L, 4)));
+}
+
+static int in_place_addcmul(lua_State *L) { return add_scaled(L, "addcmul_", CLD_MUL); }
+static int in_place_addcdiv(lua_State *L) { return add_scaled(L, "addcdiv_", CLD_DIV); }
+
 /* x:clamp_([low[, high]]) */
 static int in_place_clamp(lua_State *L) {
     cld_tensor *x = check_target(L, "clamp_"), **clamped = cldL_clamp(L);
@@ -85,6 +153,27 @@ const luaL_Reg cldL_in_place_methods[] = {
     {"sub_", in_place_sub},
     {"mul_", in_place_mul},
     {"div_", in_place_div},
+    {"pow_", in_place_pow},
+    {"neg_", in_place_neg},
+    {"abs_", in_place_abs},
+    {"sign_", in_place_sign},
+    {"exp_", in_place_exp},
+    {"log_", in_place_log},
+    {"sqrt_", in_place_sqrt},
+    {"rsqrt_", in_place_rsqrt},
+    {"square_", in_place_square},
+    {"reciprocal_", in_place_reciprocal},
+    {"sin_", in_place_sin},
+    {"cos_", in_place_cos},
+    {"tanh_", in_place_tanh},
+    {"sigmoid_", in_place_sigmoid},
+    {"relu_", in_place_relu},
+    {"floor_", in_place_floor},
+    {"ceil_", in_place_ceil},
+    {"round_", in_place_round},
+    {"lerp_", in_place_lerp},
+    {"addcmul_", in_place_addcmul},
+    {"addcdiv_", in_place_addcdiv},
     {"clamp_", in_place_clamp},
     {"fill_", in_place_fill},
     {"zero_", in_place_zero},

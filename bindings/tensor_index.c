@@ -2,7 +2,7 @@
  *
  * Positions are 1-based; negative ones count from the end. In the table form entry k speaks of the next dimension: an
  * integer takes one position (and drops the dimension), {a, b} the positions a to b, {a, b, step} every step-th of them, {}
- * all. An i64 tensor selects by the integers that lie in it, 0-based or negative, from the end; several of them broadcast.
+ * all. {-1, 1, -1} is all from the last to the first, a copy. An i64 tensor selects by the integers that lie in it, 0-based or negative, from the end; several of them broadcast.
  * A u8 tensor, which comparisons give, is a mask of as many dimensions as it has. */
 #include "bindings/tensor.h"
 

@@ -176,6 +176,57 @@ static int math_outer(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* cld.einsum(equation, a, b, ...) or cld.einsum(equation, {a, b, ...}) */
+static int math_einsum(lua_State *L) {
+    const char *equation = luaL_checkstring(L, 1);
+    int count = lua_gettop(L) - 1;
+    if (lua_istable(L, 2)) {
+        cldL_check_count(L, 2);
+    } else {
+        lua_createtable(L, count, 0);
+        for (int i = 1; i <= count; i++) {
+            cldL_check_tensor(L, i + 1);
+            lua_pushvalue(L, i + 1);
+            lua_rawseti(L, -2, i);
+        }
+        lua_insert(L, 2);
+    }
+    cld_tensor **list = cldL_check_list(L, 2, &count), **out = cldL_new_tensor(L);
+    *out = cld_einsum(equation, list, count);
+    return cldL_result(L, *out);
+}
+
+/* cld.cdist(a (..., n, d), b (..., m, d)) -> the Euclidean distances of their rows (..., n, m), from the differences
+ * themselves: equal rows are at 0, and get no gradient of it. */
+static int math_cdist(lua_State *L) {
+    cldL_check_count(L, 3);
+    cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2);
+    if (luaL_optnumber(L, 3, 2) != 2)
+        return luaL_error(L, "cdist: p is %f; the only norm there is, is 2", lua_tonumber(L, 3));
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_cdist(a, b);
+    return cldL_result(L, *out);
+}
+
+/* cld.allclose(a, b[, {rtol = 1e-5, atol = 1e-8, equal_nan = false}]) -> whether everywhere |a - b| <= atol + rtol |b|;
+ * it waits for the device. */
+static int math_allclose(lua_State *L) {
+    static const char *const names[] = {"rtol", "atol", "equal_nan", NULL};
+    double all = 0;
+    cldL_check_count(L, 3);
+    cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2);
+    cldL_check_fields(L, 3, "allclose", names);
+    double rtol = cldL_field_number(L, 3, "rtol", 1e-5), atol = cldL_field_number(L, 3, "atol", 1e-8);
+    bool equal_nan = cldL_field_boolean(L, 3, "equal_nan", false);
+    cld_tensor **close = cldL_new_tensor(L), **one = cldL_new_tensor(L);
+    *close = cld_isclose(a, b, rtol, atol, equal_nan);
+    *one = *close ? cld_all(*close, NULL, 0, false) : NULL;
+    cldL_result(L, *one);
+    cldL_check_status(L, cld_tensor_item(*one, &all));
+    lua_pushboolean(L, all != 0);
+    return 1;
+}
+
 /* ---- casts and devices --------------------------------------------------------------------------------- */
 
 static int cast_to(lua_State *L, cld_dtype dtype) {
@@ -274,8 +325,12 @@ const luaL_Reg cldL_math_ops[] = {
     {"bmm", math_bmm},
     {"dot", math_dot},
     {"outer", math_outer},
+    {"cdist", math_cdist},
+    {"allclose", math_allclose},
     {NULL, NULL},
 };
+
+const luaL_Reg cldL_math_functions[] = {{"einsum", math_einsum}, {NULL, NULL}};
 
 const luaL_Reg cldL_cast_methods[] = {
     {"cast", math_cast},         {"to", math_to},     {"cpu", math_cpu},   {"float", math_float},

@@ -67,6 +67,39 @@ static int view_t(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* x:movedim(from, to), x:movedim({from, from}, {to, to}): the others keep their order. */
+static int view_movedim(lua_State *L) {
+    cldL_check_count(L, 3);
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int from[CLD_MAX_DIMS], to[CLD_MAX_DIMS], count = cldL_check_lines(L, 2, x, from);
+    luaL_argcheck(L, cldL_check_lines(L, 3, x, to) == count, 3, "expected as many dimensions as to move");
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_movedim(x, from, to, count);
+    return cldL_result(L, *out);
+}
+
+/* x:diagonal([offset = 0[, dim1 = 1[, dim2 = 2]]]): a view of the elements (i, i + offset), the last dimension */
+static int view_diagonal(lua_State *L) {
+    cldL_check_count(L, 4);
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_Integer offset = luaL_optinteger(L, 2, 0);
+    int rows = lua_isnoneornil(L, 3) ? 0 : cldL_check_dim(L, 3, x);
+    int columns = lua_isnoneornil(L, 4) ? 1 : cldL_check_dim(L, 4, x);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_diagonal(x, offset, rows, columns);
+    return cldL_result(L, *out);
+}
+
+/* x:diag([offset = 0]): a matrix's diagonal, copied; or the matrix of zeros that has the vector there */
+static int view_diag(lua_State *L) {
+    cldL_check_count(L, 2);
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_Integer offset = luaL_optinteger(L, 2, 0);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_diag(x, offset);
+    return cldL_result(L, *out);
+}
+
 /* x:narrow(dim, start, length): start is 1-based, or negative, from the end. */
 static int view_narrow(lua_State *L) {
     cldL_check_count(L, 4);
@@ -306,28 +339,18 @@ static int view_stack(lua_State *L) {
 }
 
 const luaL_Reg cldL_view_ops[] = {
-    {"reshape", view_reshape},
-    {"view", view_view},
-    {"expand", view_expand},
-    {"expand_as", view_expand_as},
-    {"permute", view_permute},
-    {"transpose", view_transpose},
+    {"reshape", view_reshape},    {"view", view_view},
+    {"expand", view_expand},      {"expand_as", view_expand_as},
+    {"permute", view_permute},    {"transpose", view_transpose},
     {"swapaxes", view_transpose}, /* as NumPy calls it */
-    {"t", view_t},
-    {"narrow", view_narrow},
-    {"select", view_select},
-    {"squeeze", view_squeeze},
-    {"unsqueeze", view_unsqueeze},
-    {"flatten", view_flatten},
-    {"contiguous", view_contiguous},
-    {"clone", view_clone},
-    {"tile", view_tile},
-    {"flip", view_flip},
-    {"roll", view_roll},
-    {"split", view_split},
-    {"chunk", view_chunk},
-    {"unbind", view_unbind},
-    {"cat", view_cat},
-    {"stack", view_stack},
-    {NULL, NULL},
+    {"movedim", view_movedim},    {"t", view_t},
+    {"diagonal", view_diagonal},  {"diag", view_diag},
+    {"narrow", view_narrow},      {"select", view_select},
+    {"squeeze", view_squeeze},    {"unsqueeze", view_unsqueeze},
+    {"flatten", view_flatten},    {"contiguous", view_contiguous},
+    {"clone", view_clone},        {"tile", view_tile},
+    {"flip", view_flip},          {"roll", view_roll},
+    {"split", view_split},        {"chunk", view_chunk},
+    {"unbind", view_unbind},      {"cat", view_cat},
+    {"stack", view_stack},        {NULL, NULL},
 };

@@ -74,3 +74,13 @@ cld_status cld_binary_(const char *op, cld_binary kind, cld_tensor *x, cld_tenso
     CLD_AUTO cld_tensor *result = cld_binary_op(kind, x, y);
     return result ? cld_store_(op, x, result) : cld_error_code();
 }
+
+cld_status cld_unary_(const char *op, cld_unary kind, cld_tensor *x) {
+    CLD_TRY(cld_check_in_place(op, x));
+    if (cld_dtype_is_float(x->a.dtype)) {
+        atomic_fetch_add(&x->storage->version, 1);
+        return cld_kernel(cld_device(x), math, unary, kind, &x->a, &x->a, cld_integer(0), cld_integer(0));
+    }
+    CLD_AUTO cld_tensor *result = cld_unary_op(kind, x, 0, 0);
+    return result ? cld_store_(op, x, result) : cld_error_code();
+}

@@ -11,11 +11,13 @@
 
 /* ---- one key after another ------------------------------------------------------------------------------ */
 
-/* What the positions and ranges leave of x, and the index tensors with the dimension of it that each one indexes. */
+/* What the positions and ranges leave of x, and the index tensors with the dimension of it that each one indexes. The
+ * view runs forwards: turned are those of its dimensions whose range runs backwards. */
 typedef struct selection {
     cld_tensor *view;
     int count, dims[CLD_MAX_DIMS];
     cld_tensor *index[CLD_MAX_DIMS];
+    int turns, turned[CLD_MAX_DIMS];
 } selection;
 
 static void drop_selection(selection *s) {
@@ -99,13 +101,21 @@ static cld_status add_key(selection *s, const cld_tensor *x, int original, int *
     CLD_TRY(cld_check_position(x, original, &first));
     if (key->kind == CLD_KEY_POSITION) return narrow_to(s, cld_select(s->view, *dim, first));
     CLD_TRY(cld_check_position(x, original, &last));
-    if (key->step < 1)
-        return cld_fail(CLD_INVALID, "index %d: the step is %lld; expected at least 1, flip() turns round",
-                        original + 1, (long long)key->step);
-    if (last < first)
-        return cld_fail(CLD_INVALID, "index %d: the range {%lld, %lld} runs backwards", original + 1,
-                        (long long)first + 1, (long long)last + 1);
-    return narrow_to(s, cld_slice(s->view, (*dim)++, first, (last - first) / key->step + 1, key->step));
+    int64_t step = key->step, apart = last - first;
+    if (step == 0 || step == INT64_MIN)
+        return cld_fail(CLD_INVALID, "index %d: the step is %lld; expected another integer", original + 1,
+                        (long long)step);
+    if (step > 0 ? apart < 0 : apart > 0)
+        return cld_fail(CLD_INVALID, "index %d: the range {%lld, %lld} runs %s, its step is %lld",
+                        original + 1, (long long)first + 1, (long long)last + 1,
+                        step > 0 ? "backwards" : "forwards", (long long)step);
+    int64_t length = apart / step + 1;
+    if (step < 0) {
+        s->turned[s->turns++] = *dim;
+        first += (length - 1) * step;
+        step = -step;
+    }
+    return narrow_to(s, cld_slice(s->view, (*dim)++, first, length, step));
 }
 
 static cld_status select_keys(selection *s, cld_tensor *x, const cld_key *keys, int count) {
@@ -242,6 +252,7 @@ cld_tensor *cld_index(cld_tensor *x, const cld_key *keys, int count) {
     if (is_lone_mask(keys, count)) return cld_mask_rows(x, keys[0].tensor);
     __attribute__((cleanup(drop_selection))) selection s = {0};
     CLD_TRY_NULL(select_keys(&s, x, keys, count));
+    if (s.turns > 0) CLD_TRY_NULL(narrow_to(&s, cld_flip(s.view, s.turned, s.turns)));
     return s.count == 0 ? cld_tensor_retain(s.view) : gathered(&s);
 }
 
@@ -269,6 +280,17 @@ static cld_status scatter(const selection *s, cld_tensor *value) {
     return back ? cld_tensor_copy(permuted, back) : cld_error_code();
 }
 
+/* value's dimensions turned round in place of the view's. */
+static cld_status put_turned(const selection *s, cld_tensor *value) {
+    if (s->count > 0)
+        return cld_fail(
+            CLD_INVALID,
+            "assignment: a range that runs backwards beside an index tensor; assign to a forward range");
+    CLD_AUTO cld_tensor *wide = cld_expand_for("assignment", value, s->view->a.ndim, s->view->a.shape);
+    CLD_AUTO cld_tensor *turned = wide ? cld_flip(wide, s->turned, s->turns) : NULL;
+    return turned ? cld_copy_("assignment", s->view, turned) : cld_error_code();
+}
+
 cld_status cld_index_put_(cld_tensor *x, const cld_key *keys, int count, cld_tensor *value) {
     CLD_TRY(cld_check_off_tape("assignment", x));
     if (is_lone_mask(keys, count)) return cld_mask_assign(x, keys[0].tensor, value);
@@ -277,6 +299,7 @@ cld_status cld_index_put_(cld_tensor *x, const cld_key *keys, int count, cld_ten
     __attribute__((cleanup(drop_selection))) selection s = {0};
     if (!plain) return cld_error_code();
     CLD_TRY(select_keys(&s, plain, keys, count));
+    if (s.turns > 0) return put_turned(&s, value);
     if (s.count == 0) return cld_copy_("assignment", s.view, value);
     CLD_TRY(cld_check_in_place("assignment by index", s.view));
     if (cld_device(x) == cld_device(value)) return scatter(&s, value);

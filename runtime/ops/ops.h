@@ -54,6 +54,20 @@ cld_status cld_check_in_place(const char *op, const cld_tensor *x);
 /* The first half of it, for a write into a part of x. */
 cld_status cld_check_off_tape(const char *op, const cld_tensor *x);
 
+/* In place of itself: f(x), of x's dtype. */
+cld_status cld_unary_(const char *op, cld_unary kind, cld_tensor *x);
+
+/* ---- lerp.c: in place too; a factor is a number, or a tensor of one element that is read on the device ---- */
+typedef struct cld_factor {
+    cld_tensor *tensor; /* NULL: the number */
+    cld_scalar number;
+} cld_factor;
+/* x = (1 - weight) x + weight y: exactly x at 0, and y at 1. y broadcasts and is cast. */
+cld_status cld_lerp_(cld_tensor *x, cld_tensor *y, cld_factor weight);
+/* x += value * (a op b), for CLD_MUL and CLD_DIV; a op b broadcasts to x. */
+cld_status cld_add_scaled_(const char *op, cld_binary kind, cld_tensor *x, cld_tensor *a, cld_tensor *b,
+                           cld_factor value);
+
 /* ---- view.c: share storage ---- */
 /* One -1 is inferred; copies if it must. op: whose errors they are. */
 cld_tensor *cld_reshape_for(const char *op, cld_tensor *x, int ndim, const int64_t *shape);
@@ -63,6 +77,8 @@ static inline cld_tensor *cld_reshape(cld_tensor *x, int ndim, const int64_t *sh
 /* Dimension i of the view is x's dims[i]. */
 cld_tensor *cld_permute(cld_tensor *x, const int *dims);
 cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1);
+/* x's dimensions from[i] become those numbered to[i]; the others keep their order. */
+cld_tensor *cld_movedim(cld_tensor *x, const int *from, const int *to, int count);
 cld_tensor *cld_t(cld_tensor *x); /* of a matrix; x itself if it has fewer dimensions */
 /* start and index are 0-based, or negative, from the end; select drops dim. */
 #define CLD_NOWHERE INT64_MIN /* a position that none is: 0 where they count from 1 */
@@ -82,6 +98,12 @@ cld_tensor *cld_unsqueeze(cld_tensor *x, int dim);
 cld_tensor *cld_flatten(cld_tensor *x, int first, int last);
 cld_tensor *cld_contiguous(cld_tensor *x); /* x itself (retained) where it is dense and row-major */
 cld_tensor *cld_clone(cld_tensor *x);      /* a row-major copy */
+
+/* ---- diagonal.c ---- */
+/* A view: the elements (i, i + offset) of the dimensions rows and columns, which become one, the last. */
+cld_tensor *cld_diagonal(cld_tensor *x, int64_t offset, int rows, int columns);
+/* Of a matrix: a copy of that diagonal. Of a vector: the square matrix that has it there, and else zeros. */
+cld_tensor *cld_diag(cld_tensor *x, int64_t offset);
 
 /* ---- cat.c: count >= 1 tensors of one device, whose shapes agree but for cat's dim; dtypes are promoted. As in PyTorch
  * cat leaves out what has the shape (0). ---- */
@@ -156,6 +178,15 @@ cld_tensor *cld_one_hot(cld_tensor *labels, int64_t classes);
 /* ---- matmul.c ---- */
 cld_tensor *cld_matmul(cld_tensor *a, cld_tensor *b); /* PyTorch's rules, 1-d to batched */
 cld_tensor *cld_outer(cld_tensor *a, cld_tensor *b);  /* a (n), b (m): (n, m) */
+/* ---- einsum.c: count >= 1 tensors of one device; dtypes are promoted. The equation as in PyTorch: "ij,jk->ik", "bii->b",
+ * "...d,d->...". From left to right, each pair as one product. ---- */
+cld_tensor *cld_einsum(const char *equation, cld_tensor *const *xs, int count);
+/* ---- distance.c ---- */
+/* a (..., n, d), b (..., m, d): the Euclidean distances (..., n, m) of their rows. No gradient where it is 0. */
+cld_tensor *cld_cdist(cld_tensor *a, cld_tensor *b);
+/* u8: |a - b| <= atol + rtol |b|, or both the same infinity, or with equal_nan both NaN. */
+cld_tensor *cld_isclose(cld_tensor *a, cld_tensor *b, double rtol, double atol, bool equal_nan);
+
 /* x W^T + b; bias may be NULL. One dtype; or x has 16 bits and the others f32, and so the result: the weight is then
  * rounded as x was. Neither this nor matmul goes by the precision. */
 cld_tensor *cld_linear(cld_tensor *x, cld_tensor *weight, cld_tensor *bias);
@@ -212,7 +243,8 @@ cld_status cld_index_assign(cld_tensor *x, cld_tensor *index, cld_tensor *source
 /* ---- index_key.c: a key for each of x's first dimensions ---- */
 typedef struct cld_key {
     enum { CLD_KEY_ALL, CLD_KEY_POSITION, CLD_KEY_RANGE, CLD_KEY_TENSOR } kind;
-    int64_t first, last, step; /* 0-based, or negative, from the end; a range's last is included */
+    int64_t first, last, step; /* 0-based, or negative, from the end; a range's last is included, and
+                                  before first if step is below 0 */
     cld_tensor *tensor;        /* i64, as first; or a mask (u8), whose dimensions are as many of x's */
 } cld_key;
 cld_tensor *cld_index(cld_tensor *x, const cld_key *keys, int count);

@@ -220,6 +220,27 @@ cld_tensor *cld_transpose(cld_tensor *x, int dim0, int dim1) {
     return cld_permute(x, dims);
 }
 
+cld_tensor *cld_movedim(cld_tensor *x, const int *from, const int *to, int count) {
+    int dims[CLD_MAX_DIMS], next = 0;
+    bool moved[CLD_MAX_DIMS] = {false}, taken[CLD_MAX_DIMS] = {false};
+    for (int i = 0; i < count; i++) {
+        int source, target;
+        CLD_TRY_NULL(cld_check_dim("movedim", x, from[i], &source));
+        CLD_TRY_NULL(cld_check_dim("movedim", x, to[i], &target));
+        if (moved[source] || taken[target])
+            return cld_fail_null(CLD_INVALID, "movedim: dimension %d of %s is listed twice",
+                                 (moved[source] ? source : target) + 1, cld_describe(&x->a));
+        moved[source] = taken[target] = true;
+        dims[target] = source;
+    }
+    for (int d = 0; d < x->a.ndim; d++) {
+        if (taken[d]) continue;
+        while (moved[next]) next++;
+        dims[d] = next++;
+    }
+    return cld_permute(x, dims);
+}
+
 cld_tensor *cld_t(cld_tensor *x) {
     if (x->a.ndim < 2) return cld_tensor_retain(x);
     if (x->a.ndim == 2) return cld_transpose(x, 0, 1);
