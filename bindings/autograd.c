@@ -90,13 +90,16 @@ lua_State *cldL_begin_backward(lua_State *L) {
 
 void cldL_end_backward(lua_State *outer) { backward_caller = outer; }
 
+lua_State *cldL_backward_state(lua_State *main) { return backward_caller ? backward_caller : main; }
+
 /* t:backward([gradient]) or t:backward{gradient =, retain_graph =} */
 int cldL_backward_method(lua_State *L) {
-    static const char *const names[] = {"gradient", "retain_graph", NULL};
+    static const char *const names[] = {"gradient", "retain_graph", "create_graph", NULL};
     cld_tensor *x = cldL_check_tensor(L, 1), *gradient = NULL;
     bool keep = false;
     if (lua_istable(L, 2)) {
         cldL_check_fields(L, 2, "backward", names);
+        cldL_check_no_create_graph(L, 2, "backward");
         gradient = cldL_field_tensor(L, 2, "gradient");
         keep = cldL_field_boolean(L, 2, "retain_graph", false);
     } else {
@@ -190,7 +193,7 @@ static int call_backward(lua_State *L) {
 }
 
 static cld_status function_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    lua_State *L = backward_caller ? backward_caller : cld_node_params(n, call_params)->main;
+    lua_State *L = cldL_backward_state(cld_node_params(n, call_params)->main);
     backward_call c = {n, dout, din};
     int top = lua_gettop(L);
     if (!lua_checkstack(L, 4)) return cld_fail(CLD_NOMEM, "Lua stack overflow");
@@ -317,6 +320,7 @@ int cldL_open_autograd(lua_State *L) {
         {"precision", precision},
         {"set_precision", set_precision},
         {"Function", function_new},
+        {"grad", cldL_grad},
         {NULL, NULL},
     };
     static const luaL_Reg context_methods[] = {{"save", context_save}, {NULL, NULL}};

@@ -101,6 +101,8 @@ bool cldL_is_near(const char *word, const char *name);
  * is waiting. begin returns what end wants; nothing in between may raise. */
 lua_State *cldL_begin_backward(lua_State *L);
 void cldL_end_backward(lua_State *outer);
+/* That coroutine; the main one where nobody called. */
+lua_State *cldL_backward_state(lua_State *main);
 
 /* files.c. Theirs too. */
 cld_listing *cldL_check_listing(lua_State *L, int arg);

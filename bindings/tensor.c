@@ -164,6 +164,7 @@ static const luaL_Reg own_methods[] = {
     {"detach", tensor_detach},
     {"requires_grad_", tensor_requires_grad},
     {"backward", cldL_backward_method},
+    {"register_hook", cldL_register_hook},
     {NULL, NULL},
 };
 
@@ -350,6 +351,7 @@ int cldL_open_tensor(lua_State *L) {
         cldL_select_ops, cldL_select_methods, cldL_in_place_methods, cldL_cast_methods, NULL,
     };
     reclaim_by_collecting(L);
+    cldL_open_hooks(L);
     luaL_newmetatable(L, CLDL_TENSOR);
     luaL_setfuncs(L, metamethods, 0);
     luaL_setfuncs(L, cldL_math_metamethods, 0);

@@ -35,6 +35,13 @@ int64_t cldL_position(lua_Integer i);
 /* autograd.c */
 int cldL_backward_method(lua_State *L);
 
+/* autograd_grad.c: cld.autograd.grad, t:register_hook */
+int cldL_grad(lua_State *L);
+int cldL_register_hook(lua_State *L);
+void cldL_open_hooks(lua_State *L); /* the type of what register_hook returns */
+/* An error if the field create_graph of the table at arg is true. */
+void cldL_check_no_create_graph(lua_State *L, int arg, const char *function);
+
 /* The options that end the arguments of a creation function: a dtype string or {dtype=, device=, requires_grad=}. */
 typedef struct cldL_options {
     cld_dtype dtype;

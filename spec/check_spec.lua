@@ -85,7 +85,7 @@ describe("check.gradcheck", function()
 
   it("refuses a result that is not f64", function()
     check.fails(function() check.gradcheck(function(x) return x:to "f32" end, { cld.tensor({ 1 }, "f64") }) end,
-      "returned a tensor of f32")
+      "gradcheck: f returned f32%[1%]; expected a tensor of f64")
   end)
 end)
 

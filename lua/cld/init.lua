@@ -5,8 +5,8 @@ local core = require "cld.core"
 require "cld.built".watch()
 
 local composed = {
-  "augment", "data", "diagnostics", "eval", "graph", "image", "json", "losses", "models", "nn", "optim", "options",
-  "run", "schedule",
+  "augment", "autograd", "data", "diagnostics", "eval", "graph", "image", "json", "losses", "models", "nn", "optim",
+  "options", "run", "schedule",
 }
 
 local cld = {}
@@ -20,7 +20,6 @@ for name, functions in pairs(core) do
     for key, value in pairs(functions) do cld[key] = value end
   end
 end
-cld.autograd = core.autograd -- cld.Function is cld.autograd.Function too
 -- cld.load(path), whose content tells what it is:
 --   safetensors -> {name = tensor}, {key = string}, {name = why that tensor could not be read}
 --   PyTorch's (.pth, .pt, .pth.tar, .t7; cld.io.is_torch(path) says so) -> the value, {format = "PyTorch zip",
@@ -34,6 +33,7 @@ core.io.record.__tostring = function(record) return require "cld.record" (record
 
 -- lua/cld/<name>.lua stands in front of the C table of the same name.
 for _, name in ipairs(composed) do cld[name] = nil end
+cld.grad = nil -- in cld.autograd, which has cld.Function and the like too
 cld.picture = nil -- image files: in cld.image
 cld.scope = nil -- scopes of temporaries: nn.scope
 

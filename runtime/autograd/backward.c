@@ -2,158 +2,11 @@
  * gradients of its outputs have arrived. Nothing here recurses, so a graph may be as deep as memory allows. */
 #include <stdlib.h>
 
-#include "runtime/autograd/waiting.h"
+#include "runtime/autograd/deferred.h"
+#include "runtime/autograd/plan.h"
 #include "runtime/ops/ops.h"
 
-/* ---- callbacks after backward -------------------------------------------------------------------------- */
-
-typedef struct cld_callback {
-    struct cld_callback *next;
-    cld_status (*fn)(void *context);
-    void (*destroy)(void *context);
-    void *context;
-} cld_callback;
-
-static _Thread_local cld_deferred *asked;           /* where callbacks go; NULL: no backward is running */
-static _Thread_local cld_tensor *running_condition; /* borrowed from cld_deferred_run's caller */
-
-cld_tensor *cld_backward_condition(void) { return running_condition; }
-
-cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(void *context),
-                              void *context) {
-    cld_callback *c = asked ? malloc(sizeof *c) : NULL;
-    if (!c) {
-        if (destroy) destroy(context);
-        return cld_fail(CLD_NOMEM, "after_backward: %s", asked ? "out of memory" : "no backward is running");
-    }
-    *c = (cld_callback){.fn = fn, .destroy = destroy, .context = context};
-    if (asked->last)
-        asked->last->next = c;
-    else
-        asked->first = c;
-    asked->last = c;
-    return CLD_OK;
-}
-
-/* fn may ask for more. */
-static cld_status run_callbacks(cld_deferred *list, cld_status status) {
-    while (list->first) {
-        cld_callback *c = list->first;
-        list->first = c->next;
-        if (!c->next) list->last = NULL;
-        if (status == CLD_OK) status = c->fn(c->context);
-        if (c->destroy) c->destroy(c->context);
-        free(c);
-    }
-    return status;
-}
-
-cld_status cld_deferred_run(cld_deferred *later, cld_tensor *condition) {
-    if (asked) return cld_fail(CLD_INVALID, "backward: its end is called inside another backward");
-    cld_grad_scope off;
-    cld_grad_scope_begin(&off, false);
-    asked = later;
-    running_condition = condition;
-    cld_status status = run_callbacks(later, CLD_OK);
-    asked = NULL;
-    running_condition = NULL;
-    cld_grad_scope_end(&off);
-    return status;
-}
-
-void cld_deferred_drop(cld_deferred *later) { run_callbacks(later, CLD_INVALID); }
-
 /* ---- backward ------------------------------------------------------------------------------------------ */
-
-/* Every node that root depends on, with the gradients that have reached its outputs so far. */
-typedef struct entry {
-    cld_node *node;
-    cld_tensor **gradients;
-} entry;
-
-typedef struct plan {
-    entry *entries; /* by sequence, descending: the order in which backward runs */
-    size_t count, room;
-    size_t *slots; /* hash table from node to 1 + its entry */
-    size_t table;  /* size of slots, a power of two */
-    cld_waiting waiting;
-} plan;
-
-/* The middle bits of the product: addresses of nodes have their low bits in common. */
-static size_t hash_of(const cld_node *n, size_t table) {
-    return ((uint64_t)(uintptr_t)n * 0x9E3779B97F4A7C15u >> 32) & (table - 1);
-}
-
-static size_t *slot_of(const plan *p, const cld_node *n) {
-    size_t i = hash_of(n, p->table);
-    while (p->slots[i] && p->entries[p->slots[i] - 1].node != n) i = (i + 1) & (p->table - 1);
-    return &p->slots[i];
-}
-
-static cld_status index_entries(plan *p, size_t table) {
-    size_t *slots = calloc(table, sizeof *slots);
-    if (!slots) return cld_fail(CLD_NOMEM, "backward: out of memory");
-    free(p->slots);
-    p->slots = slots;
-    p->table = table;
-    for (size_t i = 0; i < p->count; i++) *slot_of(p, p->entries[i].node) = i + 1;
-    return CLD_OK;
-}
-
-static cld_status add_node(plan *p, cld_node *n) {
-    if (p->table && *slot_of(p, n)) return CLD_OK;
-    if (p->count == p->room) {
-        size_t room = p->room ? 2 * p->room : 256;
-        entry *grown = realloc(p->entries, room * sizeof *grown);
-        if (!grown) return cld_fail(CLD_NOMEM, "backward: out of memory");
-        p->entries = grown;
-        p->room = room;
-        CLD_TRY(index_entries(p, 4 * room));
-    }
-    p->entries[p->count] = (entry){.node = cld_node_retain(n)};
-    *slot_of(p, n) = ++p->count;
-    return CLD_OK;
-}
-
-static int later_first(const void *a, const void *b) {
-    uint64_t x = ((const entry *)a)->node->sequence, y = ((const entry *)b)->node->sequence;
-    return (x < y) - (x > y);
-}
-
-static cld_status make_plan(plan *p, cld_node *root) {
-    CLD_TRY(add_node(p, root));
-    for (size_t i = 0; i < p->count; i++) {
-        cld_node *n = p->entries[i].node;
-        if (n->incomplete)
-            return cld_fail(CLD_NOMEM,
-                            "backward: the graph is incomplete: memory ran out while it was recorded");
-        for (int k = 0; k < n->inputs; k++)
-            if (n->edges[k].node) CLD_TRY(add_node(p, n->edges[k].node));
-    }
-    qsort(p->entries, p->count, sizeof *p->entries, later_first);
-    return index_entries(p, p->table);
-}
-
-static bool takes_terms(const cld_node *n) { return n->op->takes_terms && n->op->takes_terms(n); }
-
-/* Of the outputs, and behind them the second terms, which stay NULL where backward takes none. */
-static int gradient_slots(const cld_node *n) { return 2 * n->outputs; }
-
-static void drop_gradients(entry *e) {
-    for (int i = 0; e->gradients && i < gradient_slots(e->node); i++) cld_tensor_free(e->gradients[i]);
-    free(e->gradients);
-    e->gradients = NULL;
-}
-
-static void free_plan(plan *p) {
-    for (size_t i = 0; i < p->count; i++) {
-        drop_gradients(&p->entries[i]);
-        cld_node_free(p->entries[i].node);
-    }
-    cld__drop_waiting(&p->waiting);
-    free(p->entries);
-    free(p->slots);
-}
 
 /* *sum += g, taking over the reference g. A gradient may be shared with another edge, or with the user: then
  * the sum needs memory of its own. */
@@ -199,9 +52,49 @@ static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     return status;
 }
 
+/* *g as the leaf's dtype has it, in strides. */
+static cld_status cast_for_leaf(const cld_tensor *leaf, cld_tensor **g) {
+    if ((*g)->a.dtype == leaf->a.dtype && (*g)->a.layout == CLD_STRIDED) return CLD_OK;
+    cld_tensor *cast = cld_tensor_cast(*g, leaf->a.dtype);
+    if (!cast) return cld_error_code();
+    cld_tensor_free(*g);
+    *g = cast;
+    return CLD_OK;
+}
+
+/* To a sum apart, taking over the reference. */
+static cld_status add_to_sum(cld_tensor **sum, const cld_tensor *leaf, cld_tensor *g) {
+    cld_status status = leaf ? cast_for_leaf(leaf, &g) : CLD_OK;
+    if (status == CLD_OK) return accumulate(sum, g);
+    cld_tensor_free(g);
+    return status;
+}
+
+/* Where the gradient of this leaf is summed up apart, if anywhere; *nowhere: nobody has asked for it. */
+static cld_status sum_apart(cld_plan *p, cld_tensor *leaf, cld_tensor ***sum, bool *nowhere) {
+    *nowhere = false;
+    if (p->asked.count > 0) {
+        *sum = cld__collected_leaf(&p->asked, leaf);
+        *nowhere = !*sum;
+        return CLD_OK;
+    }
+    *sum = NULL;
+    if (!cld__has_hooks(leaf->hooks, 0)) return CLD_OK;
+    if (!cld__collected_leaf(&p->hooked, leaf)) CLD_TRY(cld__collect(&p->hooked, leaf));
+    *sum = cld__collected_leaf(&p->hooked, leaf);
+    return CLD_OK;
+}
+
 /* What is not as a .grad must be waits; a second one for the same leaf waits for nothing. */
-static cld_status send_to_leaf(plan *p, cld_tensor *leaf, cld_tensor *g) {
-    bool fits = g->a.dtype == leaf->a.dtype;
+static cld_status send_to_leaf(cld_plan *p, cld_tensor *leaf, cld_tensor *g) {
+    bool fits = g->a.dtype == leaf->a.dtype, nowhere;
+    cld_tensor **sum;
+    cld_status found = sum_apart(p, leaf, &sum, &nowhere);
+    if (found == CLD_OK && sum) return add_to_sum(sum, leaf, g);
+    if (found != CLD_OK || nowhere) {
+        cld_tensor_free(g);
+        return found;
+    }
     if (cld__is_waiting(&p->waiting, leaf)) {
         cld_status status = cld__end_waiting(&p->waiting);
         if (status != CLD_OK) {
@@ -210,13 +103,10 @@ static cld_status send_to_leaf(plan *p, cld_tensor *leaf, cld_tensor *g) {
         }
     }
     if (!leaf->grad && (!fits || g->a.layout != CLD_STRIDED)) return cld__wait(&p->waiting, leaf, g);
-    if (!fits) {
-        cld_tensor *cast = cld_tensor_cast(g, leaf->a.dtype);
-        cld_tensor_free(g);
-        if (!cast) return cld_error_code();
-        g = cast;
-    }
-    return accumulate_leaf(leaf, g);
+    cld_status status = cast_for_leaf(leaf, &g);
+    if (status == CLD_OK) return accumulate_leaf(leaf, g);
+    cld_tensor_free(g);
+    return status;
 }
 
 /* An op that returned a gradient of another shape or dtype than its input's is at fault: say which. */
@@ -229,25 +119,47 @@ static cld_status check_gradient(const cld_node *n, int input, const cld_tensor 
                     n->op->name, input + 1, cld_describe(wanted), cld_describe(&g->a));
 }
 
-static cld_status send(plan *p, const cld_edge *e, cld_tensor *g) {
+static cld_status send(cld_plan *p, const cld_edge *e, cld_tensor *g) {
     if (e->leaf) return send_to_leaf(p, e->leaf, g);
-    entry *to = &p->entries[*slot_of(p, e->node) - 1];
-    if (!to->gradients) to->gradients = calloc((size_t)gradient_slots(e->node), sizeof *to->gradients);
+    cld_entry *to = cld__entry_of(p, e->node);
+    if (!to->gradients) to->gradients = calloc((size_t)cld__gradient_slots(e->node), sizeof *to->gradients);
     if (!to->gradients) {
         cld_tensor_free(g);
         return cld_fail(CLD_NOMEM, "backward: out of memory");
     }
     cld_tensor **second = &to->gradients[e->node->outputs + e->output];
-    if (to->gradients[e->output] && !*second && takes_terms(e->node)) {
+    bool whole = cld__has_hooks(e->node->hooks, e->output); /* a hook sees the sum */
+    if (to->gradients[e->output] && !*second && !whole && cld__takes_terms(e->node)) {
         *second = g;
         return CLD_OK;
     }
     return accumulate(&to->gradients[e->output], g);
 }
 
-static cld_status run_node(plan *p, entry *e, bool keep) {
+/* The gradients of the outputs have all come: hooks are called, and what was asked for is noted. */
+static cld_status complete_outputs(cld_plan *p, cld_entry *e) {
+    cld_node *n = e->node;
+    for (int i = 0; i < n->outputs; i++) {
+        if (!e->gradients[i]) continue;
+        cld_tensor **sum = p->asked.count > 0 ? cld__collected_output(&p->asked, n, i) : NULL;
+        if ((e->leads || sum) && cld__has_hooks(n->hooks, i))
+            CLD_TRY(cld__run_hooks(&n->hooks, i, &e->gradients[i]));
+        if (!sum) continue;
+        *sum = cld_tensor_retain(e->gradients[i]);
+        cld_tensor *second = e->gradients[n->outputs + i];
+        if (second) CLD_TRY(accumulate(sum, cld_tensor_retain(second)));
+    }
+    return CLD_OK;
+}
+
+static cld_status run_node(cld_plan *p, cld_entry *e, bool keep) {
     cld_node *n = e->node;
     if (!e->gradients) return CLD_OK; /* none of its outputs mattered */
+    CLD_TRY(complete_outputs(p, e));
+    if (!e->leads) {
+        cld__drop_gradients(e);
+        return CLD_OK;
+    }
     if (n->released)
         return cld_fail(CLD_INVALID,
                         "backward: the graph through %s was released by an earlier backward; call "
@@ -257,8 +169,9 @@ static cld_status run_node(plan *p, entry *e, bool keep) {
     if (!din) return cld_fail(CLD_NOMEM, "backward: out of memory");
     cld_status status = n->op->backward(n, e->gradients, din);
     if (status != CLD_OK) status = cld_fail_in("in the gradient of %s", n->op->name);
-    drop_gradients(e);
+    cld__drop_gradients(e);
     if (!keep) cld_node_release(n);
+    if (!keep) cld__drop_hooks(&n->hooks);
     for (int i = 0; i < n->inputs; i++) {
         bool wanted = status == CLD_OK && din[i] && cld_node_needs(n, i);
         if (wanted) status = check_gradient(n, i, din[i]);
@@ -271,57 +184,149 @@ static cld_status run_node(plan *p, entry *e, bool keep) {
     return status;
 }
 
-static cld_status run_plan(plan *p, cld_tensor *root, cld_tensor *gradient, bool keep, bool as_they_come) {
-    CLD_TRY(make_plan(p, root->node));
-    cld_edge start = {.node = root->node, .output = root->output};
-    CLD_TRY(send(p, &start, cld_tensor_retain(gradient)));
+/* Hooks of leaves, and where their gradients go then. */
+static cld_status end_hooked(cld_plan *p) {
+    for (int i = 0; i < p->hooked.count; i++) {
+        cld_tensor *leaf = p->hooked.sums[i].of, **sum = &p->hooked.sums[i].sum;
+        CLD_TRY(cld__run_hooks(&leaf->hooks, 0, sum));
+        CLD_TRY(accumulate_leaf(leaf, cld_tensor_steal(sum)));
+    }
+    return CLD_OK;
+}
+
+typedef struct start_points {
+    cld_tensor *const *roots;
+    cld_tensor **seeds;
+    int count;
+} start_points;
+
+static cld_status run_plan(cld_plan *p, const start_points *from, bool keep, bool as_they_come) {
+    CLD_TRY(cld__make_plan(p, from->roots, from->count));
+    for (int i = 0; i < from->count; i++) {
+        cld_tensor *root = from->roots[i];
+        cld_edge start = {.node = root->node, .output = root->output, .leaf = root->node ? NULL : root};
+        CLD_TRY(send(p, &start, cld_tensor_retain(from->seeds[i])));
+    }
     for (size_t i = 0; i < p->count; i++) CLD_TRY(run_node(p, &p->entries[i], keep));
+    CLD_TRY(end_hooked(p));
     if (as_they_come) cld__keep_as_they_came(&p->waiting);
     return cld__end_waiting(&p->waiting);
 }
 
 /* The gradient that backward begins with. */
-static cld_tensor *seed_of(const cld_tensor *root, cld_tensor *gradient) {
+static cld_tensor *seed_of(const char *op, const cld_tensor *root, cld_tensor *gradient) {
     if (gradient && (!cld_same_shape(&gradient->a, &root->a) || gradient->a.dtype != root->a.dtype))
-        return cld_fail_null(CLD_INVALID, "backward: the gradient is %s, the tensor %s",
+        return cld_fail_null(CLD_INVALID, "%s: the gradient is %s, the tensor %s", op,
                              cld_describe(&gradient->a), cld_describe(&root->a));
+    if (gradient) CLD_TRY_NULL(cld_check_same_device(op, gradient, root));
     if (gradient) return cld_tensor_retain(gradient);
     if (cld_numel(&root->a) != 1)
-        return cld_fail_null(
-            CLD_INVALID, "backward: a gradient must be given for %s; only one-element tensors have a default",
-            cld_describe(&root->a));
+        return cld_fail_null(CLD_INVALID,
+                             "%s: a gradient must be given for %s; only one-element tensors have a default",
+                             op, cld_describe(&root->a));
     return cld_tensor_full(root->a.dtype, root->a.ndim, root->a.shape, cld_device(root), 1.0);
 }
 
-static cld_status go_back(cld_tensor *root, cld_tensor *gradient, bool keep, bool as_they_come,
-                          cld_deferred *later) {
-    if (asked) return cld_fail(CLD_INVALID, "backward: called inside another backward");
-    if (!cld_wants_grad(root))
-        return cld_fail(CLD_INVALID,
-                        "backward: the tensor does not depend on anything that requires a gradient");
-    CLD_AUTO cld_tensor *seed = seed_of(root, gradient);
-    if (!seed) return cld_error_code();
-    if (!root->node) return accumulate_leaf(root, cld_tensor_retain(seed));
+static cld_status check_root(const char *op, const cld_tensor *root) {
+    if (cld_wants_grad(root)) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: the tensor does not depend on anything that requires a gradient", op);
+}
 
+static cld_status go_back(cld_plan *p, const start_points *from, bool keep, bool as_they_come) {
     cld_grad_scope off;
     cld_grad_scope_begin(&off, false);
-    asked = later;
-    plan p = {0};
-    cld_status status = run_plan(&p, root, seed, keep, as_they_come);
-    free_plan(&p);
-    asked = NULL;
+    cld_status status = run_plan(p, from, keep, as_they_come);
     cld_grad_scope_end(&off);
     return status;
 }
 
+static cld_status backward_of(cld_tensor *root, cld_tensor *gradient, bool keep, bool as_they_come,
+                              cld_deferred *later) {
+    CLD_TRY(check_root("backward", root));
+    CLD_AUTO cld_tensor *seed = seed_of("backward", root, gradient);
+    if (!seed) return cld_error_code();
+    cld_plan p = {0};
+    start_points from = {&root, &seed, 1};
+    CLD_TRY(cld__begin_deferring("backward", later));
+    cld_status status = go_back(&p, &from, keep, as_they_come);
+    cld__end_deferring();
+    cld__free_plan(&p);
+    return status;
+}
+
 cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, cld_deferred *later) {
-    return go_back(root, gradient, false, true, later);
+    return backward_of(root, gradient, false, true, later);
 }
 
 cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
     cld_deferred later = {0};
-    cld_status status = go_back(root, gradient, keep, false, &later);
+    cld_status status = backward_of(root, gradient, keep, false, &later);
     if (status == CLD_OK) return cld_deferred_run(&later, NULL);
     cld_deferred_drop(&later);
+    return status;
+}
+
+/* ---- gradients that are returned ------------------------------------------------------------------------- */
+
+static cld_status collect_inputs(cld_plan *p, cld_tensor *const *inputs, int count) {
+    for (int i = 0; i < count; i++) {
+        const cld_tensor *x = inputs[i];
+        if (!cld_wants_grad(x))
+            return cld_fail(CLD_INVALID,
+                            "grad: input %d, %s, needs no gradient; requires_grad_() asks for one", i + 1,
+                            cld_describe(&x->a));
+        CLD_TRY(cld__collect(&p->asked, inputs[i]));
+    }
+    return CLD_OK;
+}
+
+/* The sums, as tensors that nobody else has a part of. An input that comes twice has its gradient at both places. */
+static cld_status take_asked(cld_plan *p, cld_tensor **out) {
+    for (int i = 0; i < p->asked.count; i++) {
+        cld_tensor *x = p->asked.sums[i].of, **sum = &p->asked.sums[i].sum;
+        if (*sum && !x->node && cld__has_hooks(x->hooks, 0)) CLD_TRY(cld__run_hooks(&x->hooks, 0, sum));
+    }
+    for (int i = 0; i < p->asked.count; i++) {
+        const cld_tensor *x = p->asked.sums[i].of;
+        cld_tensor **sum = x->node ? cld__collected_output(&p->asked, x->node, x->output)
+                                   : cld__collected_leaf(&p->asked, x);
+        if (!*sum) continue;
+        out[i] = can_be_kept(*sum) ? cld_tensor_retain(*sum) : cld_tensor_cast(*sum, x->a.dtype);
+        if (!out[i]) return cld_error_code();
+    }
+    return CLD_OK;
+}
+
+static cld_status seeds_of(start_points *from, cld_tensor *const *gradients) {
+    for (int i = 0; i < from->count; i++) {
+        CLD_TRY(check_root("grad", from->roots[i]));
+        from->seeds[i] = seed_of("grad", from->roots[i], gradients[i]);
+        if (!from->seeds[i]) return cld_error_code();
+    }
+    return CLD_OK;
+}
+
+cld_status cld_gradients(cld_tensor **out, cld_tensor *const *inputs, int count, cld_tensor *const *roots,
+                         cld_tensor *const *gradients, int root_count, bool keep) {
+    cld_plan p = {0};
+    cld_deferred later = {0};
+    start_points from = {roots, calloc((size_t)root_count, sizeof *from.seeds), root_count};
+    cld_status status = from.seeds ? seeds_of(&from, gradients) : cld_fail(CLD_NOMEM, "grad: out of memory");
+    if (status == CLD_OK) status = collect_inputs(&p, inputs, count);
+    if (status == CLD_OK) status = cld__begin_deferring("grad", &later);
+    if (status == CLD_OK) {
+        status = go_back(&p, &from, keep, false);
+        if (status == CLD_OK) status = take_asked(&p, out);
+        cld__end_deferring();
+    }
+    for (int i = 0; from.seeds && i < root_count; i++) cld_tensor_free(from.seeds[i]);
+    free(from.seeds);
+    cld__free_plan(&p);
+    if (status == CLD_OK) return cld_deferred_run(&later, NULL);
+    cld_deferred_drop(&later);
+    for (int i = 0; i < count; i++) {
+        cld_tensor_free(out[i]);
+        out[i] = NULL;
+    }
     return status;
 }

@@ -164,6 +164,7 @@ void cld_node_free(cld_node *n) {
         cld_node *dead = pending;
         pending = dead->next_dead;
         cld_node_release(dead);
+        cld__drop_hooks(&dead->hooks);
         if (dead->op->destroy) dead->op->destroy(dead);
         for (int i = 0; i < dead->inputs; i++) {
             cld_node_free(dead->edges[i].node);

@@ -58,6 +58,8 @@ typedef struct cld_saved {
     unsigned version;     /* of its storage, when saved */
 } cld_saved;
 
+typedef struct cld_hook cld_hook;
+
 struct cld_node {
     const cld_op *op;
     atomic_int refs;
@@ -68,6 +70,7 @@ struct cld_node {
     unsigned version;       /* of output 0's storage, when recorded */
     const cld_backend *device;
     cld_saved saved[CLD_NODE_SAVED];
+    cld_hook *hooks;     /* what is called with gradients of the outputs; NULL: nothing */
     cld_node *next_dead; /* in the list of nodes being freed */
     bool released;       /* backward has passed: what it had saved is gone */
     bool incomplete;     /* memory ran out while it was recorded: backward must not pass */
@@ -124,6 +127,27 @@ void cld_grad_scope_end(cld_grad_scope *s);
  * what is there. keep: saved tensors stay, so that backward may run again. An error where root needs no gradient, where
  * a saved tensor was written in place since, or an earlier backward has let go of it. */
 cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep);
+/* The gradients of the roots together with regard to the inputs, leaves or tensors on the tape: out[i] is of input i's
+ * dtype, dense, in memory of its own, or NULL if the roots do not depend on it. No .grad changes; of the graph only what
+ * leads to the inputs is walked. gradients[i]: as in cld_backward, for root i. */
+cld_status cld_gradients(cld_tensor **out, cld_tensor *const *inputs, int count, cld_tensor *const *roots,
+                         cld_tensor *const *gradients, int root_count, bool keep);
+
+/* hooks.c. fn(context, gradient) is called in each backward when the gradient of t is complete: of what is on the tape
+ * before the op behind it is passed; of a leaf at the end, before it is added to .grad, dense and of its dtype. It returns
+ * a reference: what takes the gradient's place (of the same dtype and shape), the gradient itself retained, or NULL with
+ * an error. A hook of what is on the tape goes when backward has passed for good, or with the graph; a leaf's with the
+ * leaf. destroy(context) always, here too if it fails. The caller owns the reference that it gets. */
+cld_hook *cld_add_hook(cld_tensor *t, cld_tensor *(*fn)(void *context, cld_tensor *gradient),
+                       void (*destroy)(void *context), void *context);
+/* It is called no more, and its context is gone. */
+void cld_hook_remove(cld_hook *h);
+void cld_hook_free(cld_hook *h); /* the caller's reference; NULL is fine */
+/* For backward: is there a hook for this output, and those of it, in the order in which they were added. */
+bool cld__has_hooks(const cld_hook *list, int output);
+cld_status cld__run_hooks(cld_hook **list, int output, cld_tensor **gradient);
+void cld__drop_hooks(cld_hook **list);
+
 /* What backwards have asked for (cld_after_backward) and is still to be done: {0} is nothing. */
 typedef struct cld_deferred {
     struct cld_callback *first, *last;

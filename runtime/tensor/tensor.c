@@ -186,6 +186,7 @@ cld_tensor *cld_tensor_retain(cld_tensor *x) {
 }
 
 void cld_node_free(cld_node *n);
+void cld__drop_hooks(struct cld_hook **list);
 
 void cld_tensor_free(cld_tensor *x) {
     if (!x || atomic_fetch_sub(&x->refs, 1) != 1) return;
@@ -193,6 +194,7 @@ void cld_tensor_free(cld_tensor *x) {
     cld_tensor_free(x->grad_came);
     cld_kept_drop(x);
     cld_node_free(x->node);
+    cld__drop_hooks(&x->hooks);
     storage_free(x->storage);
     atomic_fetch_sub(&tensors_alive, 1);
     free(x);

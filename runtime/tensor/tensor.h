@@ -57,6 +57,7 @@ struct cld_tensor {
     uint64_t grad_replays; /* cld_recording_replays() of grad_came's then */
     cld_node *node;        /* what produced it on the tape; NULL for leaves and constants */
     int output;            /* which of node's outputs */
+    struct cld_hook *hooks; /* leaves only: what backward calls with the gradient (autograd/tape.h) */
     cld_kept_copy kept;
 };
 
