@@ -125,6 +125,33 @@ describe("in place", function()
     check.close(own:addcmul_(own:t(), own, 2), x + x:t() * x * 2)
   end)
 
+  it("of more than is computed at a time", function()
+    local x, a, b = waves(150001):to "f32", waves(150001):to "f32" + 1, waves(150001):to "f32" + 3
+    check.close(x:clone():addcmul_(a, b, 0.3), x + a * b * 0.3)
+    check.close(x:clone():addcdiv_(a, b, cld.tensor(0.3, "f64")), x + a / b * 0.3)
+    check.close(x:clone():addcmul_(x, x), x + x * x)
+  end)
+
+  it("with an operand that broadcasts, of another dtype, of the other layout", function()
+    local x, y = waves(4, 5):to "f32", waves(4, 5):to "f32" + 3
+    for _, name in ipairs { "add", "sub", "mul", "div", "pow" } do
+      local plain, x1 = x.abs(x), x:abs()
+      check.close(x1[name .. "_"](x1, y[1]), plain[name](plain, y[1]))
+      check.close(plain:clone()[name .. "_"](plain:clone(), y:t():contiguous():t()), plain[name](plain, y))
+      check.close(plain:clone()[name .. "_"](plain:clone(), cld.tensor(0.5, "f64")), plain[name](plain, 0.5))
+      check.close(plain:to("bf16")[name .. "_"](plain:to "bf16", y:to "bf16"),
+        plain:to("bf16")[name](plain:to "bf16", y:to "bf16"))
+    end
+    local map = cld.nn.functional.conv2d(waves(2, 3, 4, 4):to "f32", waves(16, 3, 1, 1):to "f32")
+    local other = cld.nn.functional.conv2d(waves(2, 3, 4, 4):to "f32", waves(16, 3, 1, 1):to "f32" + 1)
+    local expected = map:clone():contiguous() * other:clone():contiguous()
+    check.close(map:clone():mul_(other), expected)
+    map:mul_(other)
+    check.close(map, expected)
+    map:mul_(cld.tensor(2))
+    check.close(map, expected * 2)
+  end)
+
   it("each is its function", function()
     for _, name in ipairs { "neg", "abs", "sign", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal", "sin", "cos",
       "tanh", "sigmoid", "relu", "floor", "ceil", "round" } do

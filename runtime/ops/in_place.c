@@ -33,16 +33,19 @@ cld_status cld_copy_(const char *op, cld_tensor *x, const cld_tensor *y) {
     return copy_across(x, y) == CLD_OK ? CLD_OK : cld_fail_in("%s", op);
 }
 
-cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
-    CLD_TRY(cld_check_in_place("add_", x));
-    CLD_TRY(cld_check_same_device("add_", x, y));
+/* Does y broadcast to x's own shape? */
+static bool broadcasts_to(const cld_tensor *y, const cld_tensor *x) {
     cld_shape own = cld_shape_of(&x->a), shape;
-    CLD_TRY(cld_broadcast_shapes("add_", &x->a, &y->a, &shape));
-    bool fits = shape.ndim == own.ndim;
-    for (int i = 0; fits && i < own.ndim; i++) fits = shape.extents[i] == own.extents[i];
-    if (!fits || (cld_dtype_is_float(y->a.dtype) && !cld_dtype_is_float(x->a.dtype)))
-        return cld_fail(CLD_INVALID, "add_: %s cannot hold the sum with %s", cld_describe(&x->a),
-                        cld_describe(&y->a));
+    if (cld_broadcast_shapes("in place", &x->a, &y->a, &shape) != CLD_OK || shape.ndim != own.ndim)
+        return false;
+    for (int i = 0; i < own.ndim; i++)
+        if (shape.extents[i] != own.extents[i]) return false;
+    return true;
+}
+
+/* x = x op y in one pass, y broadcasting to x's shape and cast to its dtype. */
+static cld_status binary_into(cld_binary kind, cld_tensor *x, cld_tensor *y) {
+    cld_shape own = cld_shape_of(&x->a);
     CLD_AUTO cld_tensor *same_layout = NULL;
     if (y->a.layout == x->a.layout && y->a.dtype == x->a.dtype && !cld_tensor_overlaps(x, y)) {
         same_layout = cld_tensor_retain(y);
@@ -55,7 +58,18 @@ cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
     const cld_array *term = &same_layout->a;
     cld_array wide = term->layout == CLD_BLOCKED ? *term : cld_broadcast_array(term, &own);
     atomic_fetch_add(&x->storage->version, 1);
-    return cld_kernel(cld_device(x), math, binary, CLD_ADD, &x->a, &x->a, &wide);
+    return cld_kernel(cld_device(x), math, binary, kind, &x->a, &x->a, &wide);
+}
+
+cld_status cld_add_(cld_tensor *x, cld_tensor *y) {
+    CLD_TRY(cld_check_in_place("add_", x));
+    CLD_TRY(cld_check_same_device("add_", x, y));
+    cld_shape shape;
+    CLD_TRY(cld_broadcast_shapes("add_", &x->a, &y->a, &shape));
+    if (!broadcasts_to(y, x) || (cld_dtype_is_float(y->a.dtype) && !cld_dtype_is_float(x->a.dtype)))
+        return cld_fail(CLD_INVALID, "add_: %s cannot hold the sum with %s", cld_describe(&x->a),
+                        cld_describe(&y->a));
+    return binary_into(CLD_ADD, x, y);
 }
 
 cld_status cld_store_(const char *op, cld_tensor *x, const cld_tensor *y) {
@@ -70,7 +84,10 @@ cld_status cld_store_(const char *op, cld_tensor *x, const cld_tensor *y) {
 
 cld_status cld_binary_(const char *op, cld_binary kind, cld_tensor *x, cld_tensor *y) {
     CLD_TRY(cld_check_in_place(op, x));
-    if (kind == CLD_ADD && cld_same_shape(&x->a, &y->a) && x->a.dtype == y->a.dtype) return cld_add_(x, y);
+    bool direct = cld_device(x) == cld_device(y) && kind <= CLD_MINIMUM && cld_dtype_is_float(x->a.dtype) &&
+                  cld_result_dtype(&x->a, &y->a) == x->a.dtype && broadcasts_to(y, x) &&
+                  (x->a.layout == CLD_STRIDED || cld_same_shape(&x->a, &y->a));
+    if (direct) return binary_into(kind, x, y);
     CLD_AUTO cld_tensor *result = cld_binary_op(kind, x, y);
     return result ? cld_store_(op, x, result) : cld_error_code();
 }
