@@ -60,7 +60,7 @@ end, { enabled = opt.graph, device = opt.device })
 for epoch in run:epochs { net = net, probe = probe, sgd = sgd, probe_sgd = probe_sgd, loader = loader } do
   for batch in loader:epoch(epoch) do run:track(step(batch.views[1], batch.labels, lr(run.step))) end
   local logits, truth = cld.eval.features(net, sets.test, { device = opt.device })
-  local function probed(images) return probe(net:inner(images)) end
-  local guesses = cld.eval.features(probed, sets.test, { device = opt.device })
+  local function probed(trained, images) return probe(trained:inner(images)) end
+  local guesses = cld.eval.features(net, sets.test, { device = opt.device, branch = probed })
   run:score { top1 = cld.eval.accuracy(logits, truth, { 1 }), probe = cld.eval.accuracy(guesses, truth, { 1 }) }
 end

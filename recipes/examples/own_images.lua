@@ -1,5 +1,5 @@
 --- Images of one's own: a data set that is a function in Lua, or a folder of files; and an augmentation of one's own.
--- The method is NPID (Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018).
+-- The method is NPID (Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018).
 --
 --   cldlua recipes/examples/own_images.lua                    # discs and bars that this file draws
 --   cldlua recipes/examples/own_images.lua --data ~/photos    # a folder with a folder per class

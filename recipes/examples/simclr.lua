@@ -1,5 +1,5 @@
---- SimCLR (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020) on CIFAR-10:
--- a loss of one's own, written in plain tensor functions, whose gradient comes by itself.
+--- SimCLR (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020) on CIFAR-10: a
+-- loss of one's own, written in plain tensor functions, whose gradient comes by itself.
 --
 --   cldlua recipes/examples/simclr.lua --data ./data
 local cld = require "cld"
