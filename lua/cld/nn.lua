@@ -10,11 +10,13 @@
 --
 -- nn/module.lua says what else a field may be, nn/tree.lua what every module can do, nn/shown.lua how one is printed,
 -- nn/parts.lua how several views go through a network as one batch, nn/scope.lua what becomes of a forward's
--- temporaries: nn.transient(Head) after the above has them closed at its end. nn.functional has the functions.
+-- temporaries: nn.transient(Head) after the above has them closed at its end. nn.functional has the functions,
+-- nn.init what weights begin with.
 local core = require "cld.core"
 local module = require "cld.nn.module"
 local layers = require "cld.nn.layers"
 local containers = require "cld.nn.containers"
+local init = require "cld.nn.init"
 local parts = require "cld.nn.parts"
 local projector = require "cld.nn.projector"
 local scope = require "cld.nn.scope"
@@ -24,7 +26,7 @@ require "cld.nn.shown"
 local nn = {
   module = module.class, parameter = module.parameter, buffer = module.buffer, is_module = module.is_module,
   sequential = containers.sequential, module_list = containers.module_list, projector = projector,
-  functional = core.nn,
+  functional = core.nn, init = init,
   transient = scope.transient, scope = scope.run, chain = scope.chain,
   parts = parts.current, with_parts = parts.with, blocks = parts.blocks, each = parts.each, shuffled = parts.shuffled,
 }

@@ -1,5 +1,5 @@
---- An optimizer of one's own: AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019) in plain
--- tensor functions, here on a supervised ResNet-18 of CIFAR-10. On a GPU its step is captured with the rest.
+--- An optimizer of one's own: AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019)
+-- in plain tensor functions, here on a supervised ResNet-18 of CIFAR-10. On a GPU its step is captured with the rest.
 --
 --   cldlua recipes/examples/own_adamw.lua --data ./data
 local cld = require "cld"

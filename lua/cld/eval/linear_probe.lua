@@ -25,12 +25,11 @@ local Probe = { __name = "cld.eval.linear_probe" }
 
 local function new_weights(classes, dim, init, device)
   local weight, bias = create.empty(classes, dim), create.zeros(classes)
-  local bound = 1 / math.sqrt(dim)
   if init == "normal" then
-    weight:normal_(0, 0.01)
+    nn.init.normal_(weight, 0, 0.01)
   else
-    weight:uniform_(-bound, bound)
-    bias:uniform_(-bound, bound)
+    nn.init.fan_in_uniform_(weight, dim)
+    nn.init.fan_in_uniform_(bias, dim)
   end
   return weight:to(device):requires_grad_(), bias:to(device):requires_grad_()
 end

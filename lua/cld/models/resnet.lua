@@ -3,7 +3,6 @@
 --
 -- Names are torchvision's: conv1, bn1, layer1 .. layer4, and in a block conv1, bn1, ..., downsample.0, downsample.1.
 -- Parameters are listed in the order in which they are made: the trunk's in torchvision's order, then the heads'.
-local autograd = require "cld.core".autograd
 local caller = require "cld.caller"
 local heads = require "cld.models.heads"
 local nn = require "cld.nn"
@@ -125,13 +124,10 @@ function Trunk:build(kind, settings)
   self.feature_width = input
 end
 
---- Draw the convolutions of the network from N(0, sqrt(2 / fan_out)), fan_out = output channels * kernel area (He et
--- al. 2015, kaiming_normal_ of mode fan_out): torchvision's initialisation.
+--- Draw the convolutions of the network as torchvision does: by kaiming_normal_ of mode fan_out.
 function resnet.draw_convolutions(net)
-  local _ <close> = autograd.no_grad()
   for _, weight in ipairs(net:parameters()) do
-    local shape = weight.shape
-    if #shape == 4 then weight:normal_(0, math.sqrt(2 / (shape[1] * shape[3] * shape[4]))) end
+    if weight.ndim == 4 then nn.init.kaiming_normal_(weight, { mode = "fan_out", nonlinearity = "relu" }) end
   end
 end
 

@@ -1,6 +1,7 @@
 --- The layers: what has weights, and the functions among them as modules.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local init = require "cld.nn.init"
 local modules = require "cld.nn.module"
 local parts = require "cld.nn.parts"
 local scope = require "cld.nn.scope"
@@ -57,11 +58,7 @@ local function apply(name, f, x, ...)
   return caller.call(name, f, x, ...)
 end
 
--- PyTorch's default for convolutions and linear layers: kaiming-uniform with a = sqrt(5), which is this bound.
-local function uniform_fan_in(shape, fan_in)
-  local bound = 1 / math.sqrt(fan_in)
-  return parameter(create.empty(shape):uniform_(-bound, bound))
-end
+local function uniform_fan_in(shape, fan_in) return parameter(init.fan_in_uniform_(create.empty(shape), fan_in)) end
 
 -- ---- convolution ------------------------------------------------------------
 
