@@ -200,6 +200,12 @@ describe("cdist", function()
     check.close(a:cdist(a + 0.0625), { { 0.0625 * math.sqrt(2) } })
   end)
 
+  it("of 16 bits, whose squares would be too large", function()
+    local a = cld.tensor({ { 300, 400 }, { 0, 0 } }, "f16")
+    assert.same({ { 0, 500 }, { 500, 0 } }, a:cdist(a):totable())
+    assert.equal("f16", a:cdist(a).dtype)
+  end)
+
   it("of more rows than fit at a time, of none", function()
     local a, b = waves(700, 64):to "f32", waves(90, 64):to "f32"
     check.close(a:cdist(b)[{ 699, 80 }], (a[699] - b[80]):norm())

@@ -5,8 +5,10 @@
 
 /* ---- cdist --------------------------------------------------------------------------------------------- */
 
-/* What the differences of some rows may take: as many elements at a time. */
-#define MOST_DIFFERENCES ((int64_t)1 << 21)
+/* As many differences at a time: on the host they stay in its caches. */
+static int64_t most_differences(const cld_backend *device) {
+    return (int64_t)1 << (device == cld_cpu_backend() ? 16 : 24);
+}
 
 /* a (batch, n, d), b (batch, m, d), off the tape. From the differences themselves, not |a|^2 + |b|^2 - 2ab, which
  * rounds near rows apart: equal rows are at 0. */
@@ -15,12 +17,16 @@ static cld_tensor *distances(cld_tensor *a, cld_tensor *b, int64_t first, int64_
     CLD_AUTO cld_tensor *rows = part ? cld_unsqueeze(part, 2) : NULL;
     CLD_AUTO cld_tensor *columns = rows ? cld_unsqueeze(b, 1) : NULL;
     CLD_AUTO cld_tensor *apart = columns ? cld_sub(rows, columns) : NULL;
-    return apart ? cld_norm(apart, 2, (int[]){3}, 1, false) : NULL;
+    if (!apart) return NULL;
+    CLD_TRY_NULL(cld_unary_("cdist", CLD_SQUARE, apart));
+    CLD_AUTO cld_tensor *sums = cld_sum(apart, (int[]){3}, 1, false);
+    return sums ? cld_unary_op(CLD_SQRT, sums, 0, 0) : NULL;
 }
 
 static cld_status fill_distances(cld_tensor *y, cld_tensor *a, cld_tensor *b) {
-    int64_t n = a->a.shape[1], each = a->a.shape[0] * b->a.shape[1] * a->a.shape[2];
-    int64_t step = each > 0 && MOST_DIFFERENCES / each > 1 ? MOST_DIFFERENCES / each : each > 0 ? 1 : n;
+    int64_t n = a->a.shape[1], each = a->a.shape[0] * b->a.shape[1] * a->a.shape[2], step = n;
+    if (each > 0) step = most_differences(cld_device(a)) / each;
+    if (step < 1) step = 1;
     for (int64_t first = 0; first < n; first += step) {
         int64_t count = n - first < step ? n - first : step;
         CLD_AUTO cld_tensor *part = distances(a, b, first, count);
@@ -115,16 +121,17 @@ cld_tensor *cld_cdist(cld_tensor *a, cld_tensor *b) {
     batch_b.ndim -= 2;
     CLD_TRY_NULL(cld_broadcast_shapes("cdist", &batch_a, &batch_b, &shape));
     for (int i = 0; i < shape.ndim; i++) count *= shape.extents[i];
-    cld_dtype dtype = cld_result_dtype(&a->a, &b->a);
-    CLD_AUTO cld_tensor *left = cld_cast(a, dtype);
-    CLD_AUTO cld_tensor *right = left ? cld_cast(b, dtype) : NULL;
+    cld_dtype dtype = cld_result_dtype(&a->a, &b->a), wide = cld_dtype_is_half(dtype) ? CLD_F32 : dtype;
+    CLD_AUTO cld_tensor *left = cld_cast(a, wide);
+    CLD_AUTO cld_tensor *right = left ? cld_cast(b, wide) : NULL;
     CLD_AUTO cld_tensor *x0 = right ? batched(left, &shape, count) : NULL;
     CLD_AUTO cld_tensor *x1 = x0 ? batched(right, &shape, count) : NULL;
     CLD_AUTO cld_tensor *y = x1 ? cdist_batches(x0, x1) : NULL;
     if (!y) return NULL;
     shape.extents[shape.ndim++] = y->a.shape[1];
     shape.extents[shape.ndim++] = y->a.shape[2];
-    return cld_reshape(y, shape.ndim, shape.extents);
+    CLD_AUTO cld_tensor *shaped = cld_reshape(y, shape.ndim, shape.extents);
+    return shaped ? cld_cast(shaped, dtype) : NULL;
 }
 
 /* ---- isclose ------------------------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 --- How weights begin: torch.nn.init's functions. Each fills a tensor in place, a parameter too, by numbers of the
--- global generator (cld.manual_seed), and returns it. A weight is (out, in) or (out, in / groups, rows, columns). fan_in
--- is the number of inputs that make an output, fan_out the number of outputs that an input has a part in.
+-- global generator (cld.manual_seed), and returns it. A weight is (out, in) or (out, in / groups, rows, columns).
+-- fan_in is the number of inputs that make an output, fan_out the number of outputs that an input has a part in.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local user_error = require "cld.user_error"
