@@ -104,7 +104,8 @@ describe("BYOL + CLD and SimCLR", function()
 
   it("trains, its figures in the log, and is judged by the other recipes", function()
     local out = trains("cifar10_byol_cld", toy, "byol", "--epochs", "2", "--tau-schedule", "cosine")
-    assert.matches("\nepoch 2/2  effective_rank [%d.]+\nepoch 2/2  top1 [%d.]+ %%", out)
+    assert.matches("\nepoch 2/2  alignment [%d.]+  effective_rank [%d.]+  nmi [%d.]+  uniformity [%d.-]+\n"
+      .. "epoch 2/2  top1 [%d.]+ %%", out)
     local epoch = log("byol", "epoch")
     for _, name in ipairs {
       "instance", "cld", "group_accuracy", "empty_groups", "alignment", "uniformity", "grad_norm",

@@ -65,7 +65,8 @@ describe("InfoMin + CLD", function()
 
   it("trains, and the linear evaluation, kNN and the features take its network", function()
     local out = trains "whole"
-    assert.matches("\nepoch 1/1  effective_rank [%d.]+\nepoch 1/1  top1 [%d.]+ %%", out)
+    assert.matches("\nepoch 1/1  alignment [%d.]+  effective_rank [%d.]+  nmi [%d.]+  uniformity [%d.-]+\n"
+      .. "epoch 1/1  top1 [%d.]+ %%", out)
     local epoch = log("whole", "epoch")
     for _, name in ipairs { "instance", "cld", "group_accuracy", "empty_groups", "alignment", "grad_norm" } do
       assert.equal("number", type(epoch.means[name]), name)

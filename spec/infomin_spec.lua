@@ -73,7 +73,8 @@ local given = [[
     return shuffled(net, images, options)
   end
 
-  function cld.diagnostics.rank() return 1 end]]
+  function cld.diagnostics.rank() return 1 end
+  function cld.diagnostics.two_views() return {} end]]
 
 describe("three steps of InfoMin + CLD", function()
   local folder, photos
