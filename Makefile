@@ -6,6 +6,7 @@
 #   make test       every spec
 #   make bench      the performance table, as ratios
 #   make demo-check the demo for three seeds, its margins asserted
+#   make compare-methods  every method with and without CLD on generated images; hours
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make fuzz       the image decoders and the reader of PyTorch's files on damaged files, FUZZ_SECONDS=600 each
@@ -261,6 +262,7 @@ install: all
 	$(if $(HAVE_CUDA),install -Dm755 $(CUDA_PLUGIN) '$(INSTALL_CUDA)/libcld_cuda.so')
 	cd lua && find cld -name '*.lua' -exec install -Dm644 {} '$(INSTALL_LUA)/{}' \;
 	install -Dm644 -t '$(INSTALL_RECIPES)' recipes/*.lua recipes/README.md
+	install -Dm644 -t '$(INSTALL_RECIPES)/examples' recipes/examples/*.lua recipes/examples/README.md
 
 uninstall:
 	rm -rf '$(INSTALL_BIN)' '$(INSTALL_C)' '$(INSTALL_LUA)/cld' '$(DESTDIR)$(PREFIX)/share/cldlua' '$(INSTALL_CUDA)'
@@ -304,10 +306,15 @@ lint:
 	cppcheck --quiet --std=c11 --enable=warning --error-exitcode=1 --inline-suppr -U__cplusplus \
 	  --suppressions-list=spec/support/cppcheck.supp -j $$(nproc) -I. $(filter %.c,$(C_FILES))
 
-# The demos' results for three seeds, with the margins that they must have; about half an hour.
+# The demos' results for three seeds, with the margins that they must have, and each CIFAR recipe once; an hour.
 demo-check: all
 	$(Q)$(BUILD)/cldlua spec/demo_check.lua $(MAKE) --no-print-directory demo BUILD=$(BUILD)
 	$(Q)$(BUILD)/cldlua spec/demo_check.lua $(MAKE) --no-print-directory demo-moco BUILD=$(BUILD)
+	$(Q)$(BUILD)/cldlua spec/compare_methods.lua --build $(BUILD) --only cifar --seeds 1 --no-plain --linear
+
+# Every method with and without CLD on generated images, at equal time; hours. COMPARE="--only BYOL --seeds 1" for one.
+compare-methods: all
+	$(Q)$(BUILD)/cldlua spec/compare_methods.lua --build $(BUILD) $(COMPARE)
 
 # How well recipes/select.lua's orders of runs agree with kNN, over 15 small runs. SELECT="--seed 2 --epochs 10"
 select-check: all

@@ -1,34 +1,45 @@
---- `make compare-methods`: every method with and without CLD on generated images of 32 pixels, several seeds each, at
--- equal time. Prints a table in Markdown of kNN top-1, and fails if a method does not leave its untrained network
--- behind.
+--- `make compare-methods`: every method with and without CLD on generated images of 32 pixels, several seeds each, for
+-- the same time. Prints a table in Markdown of kNN top-1, and fails if a method does not leave its untrained network
+-- behind. `make demo-check` runs each CIFAR recipe with it.
 --
 --   cldlua spec/compare_methods.lua --build build --only BYOL --seeds 1
 --
--- The method without CLD trains for as many epochs more as its steps are faster, measured beforehand by a short run of
--- each. A run's folder is build/compare/runs/NAME-SEED; one that ended is not made again.
+-- Time is a run's processor time on one thread, which busy neighbours change little. The seeds run side by side. The
+-- method without CLD trains for as many epochs more as its epochs are faster, by a short run of each beforehand. Runs
+-- are kept in build/compare/runs; one that ended is not made again.
 local cld = require "cld"
 
 local opt = cld.options {
   about = "Every method with and without CLD on generated images, at equal time",
   { "build",  "build", "the build folder", nonempty = true },
   { "seeds",  "1,2,3", "seeds of images and runs", value = "integers" },
-  { "only",   "",      "just the methods whose name has this in it" },
+  { "only",   "",      "just those with this in the method's name or the recipe's" },
+  { "plain",  true,    "compare with the method without CLD" },
   { "epochs", 14,      "of a run with CLD", min = 4, integer = true },
   { "linear", false,   "the accuracy of a linear classifier as well" },
 }
 local ABOVE_UNTRAINED = 10 -- points
 
-local small = "--width 16 --batch-size 128 --warmup-epochs 2"
-local patches = " --size 32 --small --augment base --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15 --clusters 32"
+local small = "--width 16 --batch-size 128 --warmup-epochs 2 --threads 1 --workers 0"
+local cifar = "--augment base --clusters 64"
+local files = "--size 32 --small --augment base --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15 --clusters 32"
   .. " --schedule cosine --knn-every 100"
 
--- Of each: the recipe, what all its runs are given, and what makes it plain. A bank or a queue of random rows upsets so
--- small a run: the bank is filled with the untrained network's features first, the queue is small.
+-- Of each: its name, the recipe, what all its runs are given, and what makes it plain. The settings are for so short a
+-- training: a small queue, quick momentum; and a bank, whose random rows would upset it, that is filled with the
+-- untrained network's features first.
 local methods = {
-  { "NPID", recipe = "cifar10_npid_cld.lua", options = "--clusters 64 --fill-epochs 1", plain = "--lambda 0" },
-  { "MoCo", recipe = "cifar10_moco_cld.lua", options = "--clusters 64 --queue 512 --moco-m 0.99 --augment base"
-    .. " --no-erasing --lr 0.1", plain = "--lambda 0" },
-  { "MoCo v2", recipe = "folder_mocov2_cld.lua", files = true, options = patches, plain = "--lambda 0 --queries 1" },
+  { "NPID", "cifar10_npid_cld.lua", cifar .. " --fill-epochs 1", "--lambda 0" },
+  { "NPID, 256 negatives", "cifar10_npid_cld.lua", cifar .. " --fill-epochs 1 --nce-k 256", "--lambda 0" },
+  { "MoCo", "cifar10_moco_cld.lua", cifar .. " --no-erasing --queue 512 --moco-m 0.99 --lr 0.1", "--lambda 0" },
+  { "BYOL", "cifar10_byol_cld.lua", cifar, "--lambda 0" },
+  { "NPID as for CIFAR-100", "cifar100_npid_cld.lua", cifar .. " --dataset cifar10 --fill-epochs 1", "--lambda 0" },
+  { "MoCo as for CIFAR-100", "cifar100_moco_cld.lua", cifar .. " --dataset cifar10 --queue 512 --moco-m 0.99 --lr 0.1",
+    "--lambda 0" },
+  { "BYOL as for CIFAR-100", "cifar100_byol_cld.lua", cifar .. " --dataset cifar10", "--lambda 0" },
+  { "SimCLR", "cifar10_simclr.lua", cifar .. " --lambda 0.25", "--lambda 0" },
+  { "MoCo v2", "folder_mocov2_cld.lua", files, "--lambda 0 --queries 1" },
+  { "InfoMin", "folder_infomin_cld.lua", files, "--lambda 0 --queries 1" },
 }
 
 -- ---- commands ----------------------------------------------------------------------
@@ -48,10 +59,11 @@ local function lines_of(format, ...)
 end
 
 local function data_of(method, seed)
-  local path = ("%s/%s-%d"):format(folder, method.files and "files" or "cifar", seed)
+  local is_files = method[2]:find "^folder" ~= nil
+  local path = ("%s/%s-%d"):format(folder, is_files and "files" or "cifar", seed)
   if not cld.io.exists(path) then
-    lines_of("rm -rf '%s.new'; '%s' recipes/make_toy_data.lua --out '%s.new' --seed %d --test 500 %s", path, cldlua, path,
-      seed, method.files and "--layout files" or "")
+    lines_of("rm -rf '%s.new'; '%s' recipes/make_toy_data.lua --out '%s.new' --seed %d --test 500 %s", path, cldlua,
+      path, seed, is_files and "--layout files" or "")
     assert(os.rename(path .. ".new", path))
   end
   return path
@@ -72,26 +84,47 @@ local function ended(run)
   return #events > 0 and events[#events].event == "end"
 end
 
--- Runs the method unless that is done; the run's folder.
-local function trained(method, name, seed, epochs, more)
-  local run = ("%s/runs/%s-%d"):format(folder, name, seed)
-  if not ended(run) then
-    os.execute(("rm -rf '%s'"):format(run))
-    lines_of("'%s' recipes/%s --data '%s' %s %s %s --epochs %d --seed %d --runs '%s/runs' --name '%s-%d'", cldlua,
-      method.recipe, data_of(method, seed), small, method.options, more, epochs, seed, folder, name, seed)
+local function file_name(method, kind)
+  return method[1]:lower():gsub("[^a-z0-9]", "") .. "-" .. kind
+end
+
+-- Runs the method with all seeds side by side, those that are not done. {folder of seed 1, ...}
+local function train(method, kind, seeds, epochs, more)
+  local runs, going = {}, {}
+  for i, seed in ipairs(seeds) do
+    local name = ("%s-%d"):format(file_name(method, kind), seed)
+    runs[i] = ("%s/runs/%s"):format(folder, name)
+    if not ended(runs[i]) then
+      os.execute(("rm -rf '%s'"):format(runs[i]))
+      local command = ("'%s' recipes/%s --data '%s' --runs '%s/runs' --name '%s' --seed %d --epochs %d %s %s %s")
+        :format(cldlua, method[2], data_of(method, seed), folder, name, seed, epochs, small, method[3], more)
+      going[#going + 1] = { command, assert(io.popen(("exec 2>&1; %s; code=$?; times; exit $code"):format(command))),
+        runs[i] }
+    end
   end
-  return run
+  for _, one in ipairs(going) do
+    local command, pipe, run = table.unpack(one)
+    local lines = {}
+    for line in pipe:lines() do lines[#lines + 1] = line end
+    if not pipe:close() then
+      io.stderr:write(table.concat(lines, "\n"), "\n")
+      error("failed: " .. command, 0)
+    end
+    local minutes, seconds = lines[#lines]:match "^(%d+)m([%d.]+)s" -- the user time of the shell's children
+    local file = assert(io.open(run .. "/processor_seconds", "w"))
+    file:write(60 * minutes + seconds, "\n")
+    assert(file:close())
+  end
+  return runs
 end
 
 -- ---- figures -----------------------------------------------------------------------
 
--- Images a second of the last epoch, and training's seconds.
-local function speed(run)
-  local events, images = log_of(run), nil
-  for _, event in ipairs(events) do
-    if event.event == "epoch" then images = event.images_per_second end
-  end
-  return images, events[#events].seconds
+local function processor_seconds(run)
+  local file = assert(io.open(run .. "/processor_seconds"))
+  local seconds = file:read "n"
+  file:close()
+  return seconds
 end
 
 -- top-1 in percent of the rows that knn.lua prints.
@@ -106,8 +139,8 @@ local function knn(run)
 end
 
 local function linear(run)
-  local lines = lines_of("rm -rf '%s-linear'; '%s' recipes/linear.lua --checkpoint '%s' --epochs 5 --lr 3 --runs '%s/runs'"
-    .. " --name '%s-linear'", run, cldlua, run, folder, run:match "[^/]+$")
+  local lines = lines_of("rm -rf '%s-linear'; '%s' recipes/linear.lua --checkpoint '%s' --epochs 5 --lr 3"
+    .. " --runs '%s/runs' --name '%s-linear'", run, cldlua, run, folder, run:match "[^/]+$")
   local best
   for _, line in ipairs(lines) do best = tonumber(line:match "top1 ([%d.]+) %%") or best end
   return best or error(run .. ": linear.lua printed no top1", 0)
@@ -128,55 +161,74 @@ end
 
 -- ---- the comparison ----------------------------------------------------------------
 
-local failures = {}
+local failures, count = {}, 0
+
+local seeds = {}
+for seed in opt.seeds:gmatch "%d+" do seeds[#seeds + 1] = math.tointeger(seed) end
 
 -- One kind of run of a method over all seeds.
 local function measured(method, kind, epochs, more)
   local result = { knn = {}, untrained = {}, linear = {}, seconds = {} }
-  for seed in opt.seeds:gmatch "%d+" do
-    seed = math.tointeger(seed)
-    local name = ("%s-%s"):format(method[1]:lower():gsub(" ", ""), kind)
-    local run = trained(method, name, seed, epochs, more)
+  for i, run in ipairs(train(method, kind, seeds, epochs, more)) do
     local top1 = knn(run)
-    table.insert(result.knn, top1.trained)
-    table.insert(result.untrained, top1.untrained)
-    table.insert(result.seconds, (select(2, speed(run))))
-    if opt.linear then table.insert(result.linear, linear(run)) end
-    io.stderr:write(("%s, %s, seed %d: %d epochs, %.0f s, kNN %.1f, untrained %.1f\n"):format(method[1], kind, seed,
-      epochs, result.seconds[#result.seconds], top1.trained, top1.untrained))
+    result.knn[i], result.untrained[i], result.seconds[i] = top1.trained, top1.untrained, processor_seconds(run)
+    if opt.linear then result.linear[i] = linear(run) end
+    io.stderr:write(("%s, %s, seed %d: %d epochs, %.0f s, kNN %.1f, untrained %.1f\n"):format(method[1], kind, seeds[i],
+      epochs, result.seconds[i], top1.trained, top1.untrained))
+    count = count + 1
     if not (top1.trained >= top1.untrained + ABOVE_UNTRAINED) then
-      table.insert(failures, ("%s, %s, seed %d: kNN %.1f, untrained %.1f"):format(method[1], kind, seed, top1.trained,
-        top1.untrained))
+      table.insert(failures, ("%s, %s, seed %d: kNN %.1f, untrained %.1f"):format(method[1], kind, seeds[i],
+        top1.trained, top1.untrained))
     end
   end
   return result
 end
 
+local SHORT, LONG = 1, 3 -- epochs
+
+-- The processor seconds of an epoch.
+local function epoch_seconds(method, kind, more)
+  local short = processor_seconds(train(method, kind .. "-short", { seeds[1] }, SHORT, more)[1])
+  local long = processor_seconds(train(method, kind .. "-long", { seeds[1] }, LONG, more)[1])
+  return (long - short) / (LONG - SHORT)
+end
+
 -- As many epochs as the method with CLD has time for.
 local function plain_epochs(method)
-  local name = method[1]:lower():gsub(" ", "")
-  local with_cld = speed(trained(method, name .. "-probe-cld", 1, 3, ""))
-  local plain = speed(trained(method, name .. "-probe-plain", 1, 3, method.plain))
-  return math.floor(opt.epochs * plain / with_cld + 0.5)
+  return math.floor(opt.epochs * epoch_seconds(method, "cld", "") / epoch_seconds(method, "plain", method[4]) + 0.5)
 end
+
+local function seconds(results)
+  local words = {}
+  for i, result in ipairs(results) do words[i] = ("%.0f"):format(mean(result.seconds)) end
+  return table.concat(words, ", ")
+end
+
+local heads = { "method", "recipe", "epochs", "seconds", "untrained", "kNN with CLD" }
+local function head(name) heads[#heads + 1] = name end
+if opt.plain then head "kNN without" end
+if opt.linear then head "linear with CLD" end
+if opt.linear and opt.plain then head "linear without" end
 
 local rows = {}
 for _, method in ipairs(methods) do
-  if method[1]:lower():find(opt.only:lower(), 1, true) then
-    local epochs = plain_epochs(method)
-    local with_cld = measured(method, "cld", opt.epochs, "")
-    local plain = measured(method, "plain", epochs, method.plain)
-    table.insert(rows, { method[1], shown(with_cld.knn), shown(plain.knn), shown(plain.untrained),
-      ("%d, %d"):format(opt.epochs, epochs), ("%.0f, %.0f"):format(mean(with_cld.seconds), mean(plain.seconds)),
-      opt.linear and shown(with_cld.linear) or nil, opt.linear and shown(plain.linear) or nil })
+  if (method[1] .. " " .. method[2]):lower():find(opt.only:lower(), 1, true) then
+    local epochs, results = { opt.epochs }, { measured(method, "cld", opt.epochs, "") }
+    if opt.plain then
+      epochs[2] = plain_epochs(method)
+      results[2] = measured(method, "plain", epochs[2], method[4])
+    end
+    local row = { method[1], "`" .. method[2] .. "`", table.concat(epochs, ", "), seconds(results),
+      shown(results[1].untrained) }
+    for _, result in ipairs(results) do row[#row + 1] = shown(result.knn) end
+    for _, result in ipairs(opt.linear and results or {}) do row[#row + 1] = shown(result.linear) end
+    rows[#rows + 1] = row
   end
 end
 
-local heads = { "method", "kNN with CLD", "without", "untrained", "epochs", "seconds" }
-if opt.linear then table.move({ "linear with CLD", "without" }, 1, 2, #heads + 1, heads) end
 print("| " .. table.concat(heads, " | ") .. " |")
 print("|" .. ("---|"):rep(#heads))
 for _, row in ipairs(rows) do print("| " .. table.concat(row, " | ") .. " |") end
 for _, failure in ipairs(failures) do print("FAILED: " .. failure) end
-print(("%d runs below their untrained network + %d points"):format(#failures, ABOVE_UNTRAINED))
+print(("%d of %d runs below their untrained network + %d points"):format(#failures, count, ABOVE_UNTRAINED))
 os.exit(#failures == 0 and 0 or 1, true)
