@@ -89,7 +89,7 @@ describe("BYOL + CLD and SimCLR", function()
     cifar10_simclr = {
       augment = "simclr", arch = "resnet18",
       hidden = "512", ["projection-dim"] = "128", ["simclr-t"] = "0.5", lambda = "0.0",
-      ["batch-size"] = "512", lr = "1.0", ["lr-at"] = "256", ["weight-decay"] = "1e-06", optimizer = "lars",
+      ["batch-size"] = "512", lr = "1.0", ["lr-at"] = "256", ["weight-decay"] = "0.0001", optimizer = "lars",
       epochs = "1000", ["warmup-epochs"] = "10", ["warmup-factor"] = "0",
     },
     stl10_moco_cld = { size = "96", augment = "base", queue = "4096", clusters = "200" },
