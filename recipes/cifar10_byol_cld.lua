@@ -48,8 +48,8 @@ local function encoder(...)                                    -- trunk and proj
   local projector = { hidden = opt.hidden, dim = opt.projection_dim }
   return task.network(opt, { projector = projector, branches = { ... } }):to(opt.device)
 end
-local net       = encoder("instance", opt.lambda > 0 and "group" or nil)
 local predictor = cld.nn.projector(opt.projection_dim, opt.hidden, opt.projection_dim):to(opt.device)
+local net       = encoder("instance", opt.lambda > 0 and "group" or nil)
 local target    = encoder "instance"                           -- net's average over time
 cld.optim.ema(target, net, 0)                                  -- begins as a copy
 local optimizer = cld.optim.from_options(cld.nn.module_list(net, predictor), opt)

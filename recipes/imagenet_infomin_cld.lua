@@ -42,14 +42,14 @@ local loader = cld.data.loader {
   sets.train, batch_size = opt.batch_size, views = views, seed = opt.seed, drop_last = opt.last == "drop",
   workers = opt.workers, device = opt.device, dtype = "auto",
 }
+local queue  = cld.losses.moco_queue {
+  size = opt.queue, dim = opt.dim, temperature = opt.moco_t, init = "normal", device = opt.device,
+}
 local net    = cld.models[opt.arch] {
   layout = "infomin", head = opt.head, dim = opt.dim, width = opt.width, small = opt.small, jigsaw = opt.jigsaw,
   branches = opt.lambda > 0 and { "instance", "group" } or { "instance" },
 }:to(opt.device)
 local keys   = net:clone()                                     -- the momentum encoder: net's average over time
-local queue  = cld.losses.moco_queue {
-  size = opt.queue, dim = opt.dim, temperature = opt.moco_t, init = "normal", device = opt.device,
-}
 local infomin = cld.losses.infomin { queue = queue, beta = opt.beta, double_enqueue = opt.double_enqueue }
 local groups  = cld.losses.cld_settings(opt)
 local sgd     = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })

@@ -36,14 +36,14 @@ local loader = cld.data.loader {                               -- the query view
   sets.train, batch_size = opt.batch_size, views = opt.queries + 1, augment = sets.views, seed = opt.seed,
   drop_last = opt.last == "drop", workers = opt.workers, device = opt.device, dtype = "auto",
 }
+local queue  = cld.losses.moco_queue {
+  size = opt.queue, dim = opt.dim, temperature = opt.moco_t, init = "normal", device = opt.device,
+}
 local net    = cld.models[opt.arch] {
   head = opt.head, dim = opt.dim, width = opt.width, small = opt.small,
   branches = opt.lambda > 0 and { "instance", "group" } or { "instance" },
 }:to(opt.device)
 local keys   = net:clone()                                     -- the momentum encoder: net's average over time
-local queue  = cld.losses.moco_queue {
-  size = opt.queue, dim = opt.dim, temperature = opt.moco_t, init = "normal", device = opt.device,
-}
 local groups  = cld.losses.cld_settings(opt)
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)

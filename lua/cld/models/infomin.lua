@@ -106,8 +106,9 @@ function InfoMin:build(kind, settings)
   elseif wants(settings, "instance") then
     self.proj1 = nn.sequential(last(F, dim))
   end
+  local jigsaw = settings.jigsaw and JigsawHead(F, dim, last, is_mlp) or nil -- drawn alike without a group branch
   if has_group then self.proj2 = nn.sequential(last(F, dim)) end
-  if settings.jigsaw then self.head_jig = JigsawHead(F, dim, last, is_mlp) end
+  self.head_jig = jigsaw
 end
 
 function InfoMin:extra_repr()
