@@ -29,6 +29,15 @@ describe("examples", function()
       assert.matches("top1 %d", result.out)
     end)
 
+    for _, option in ipairs { "--width", "--batch-size", "--epochs" } do
+      it(name .. " takes no half for " .. option, function()
+        local result = recipes.run("examples/" .. name, option, "8.5")
+        assert.equal(1, result.code)
+        assert.matches(("^cldlua: option '%s': expected an integer of at least %%d, got '8.5'\n$"):format(
+          option:gsub("%-", "%%-")), result.err)
+      end)
+    end
+
     it(name .. " is under seventy lines", function()
       local _, lines = process.read(("recipes/examples/%s.lua"):format(name)):gsub("\n", "")
       assert.is_true(lines < 70, name .. " has " .. lines)

@@ -7,12 +7,12 @@ local nn = cld.nn
 local opt = cld.options {
   about = "BYOL on CIFAR-10, with its target network written in Lua",
   cld.options.cifar,
-  { "width",        64,    "channels of the first stage", min = 1 }, { "hidden", 1024, "of the projector", min = 1 },
-  { "tau",          0.99,  "share of the target that a step keeps at first; it rises to 1", min = 0, max = 1 },
-  { "batch-size",   256,   "images per step", min = 2 }, { "lr", 1e-3, "learning rate of AdamW", above = 0 },
-  { "epochs",       100,   "training epochs", min = 1 },
-  cld.options.knn,
-  cld.options.training,
+  { "width", 64, "channels of the first stage", min = 1, integer = true },
+  { "hidden", 1024, "of the projector", min = 1, integer = true },
+  { "tau", 0.99, "share of the target that a step keeps at first; it rises to 1", min = 0, max = 1 },
+  { "batch-size", 256, "images per step", min = 2, integer = true },
+  { "lr", 1e-3, "learning rate of AdamW", above = 0 }, { "epochs", 100, "training epochs", min = 1, integer = true },
+  cld.options.knn, cld.options.training,
 }
 
 local function mlp(input, output)

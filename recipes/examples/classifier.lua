@@ -8,11 +8,11 @@ local nn = cld.nn
 local opt = cld.options {
   about = "a supervised classifier on CIFAR-10, and a linear probe of an inner stage",
   cld.options.cifar,
-  { "width",           32,   "channels of the first stage", min = 1 },
+  { "width",           32,   "channels of the first stage", min = 1, integer = true },
   { "label-smoothing", 0.1,  "of the classifier's targets", min = 0, max = 0.9 },
-  { "batch-size",      128,  "images per step", min = 2 },
+  { "batch-size",      128,  "images per step", min = 2, integer = true },
   { "lr",              0.1,  "learning rate of SGD", above = 0 },
-  { "epochs",          30,   "training epochs", min = 1 },
+  { "epochs",          30,   "training epochs", min = 1, integer = true },
   cld.options.training,
 }
 

@@ -42,10 +42,10 @@ function AdamW:load_state_dict(given)
 end
 
 local opt = cld.options {
-  about = "a supervised ResNet-18 on CIFAR-10 by an AdamW written in Lua",
-  cld.options.cifar,
-  { "width", 64, "channels of the first stage", min = 1 }, { "batch-size", 128, "images per step", min = 2 },
-  { "lr", 1e-3, "learning rate", above = 0 },              { "epochs", 30, "training epochs", min = 1 },
+  about = "a supervised ResNet-18 on CIFAR-10 by an AdamW written in Lua", cld.options.cifar,
+  { "width", 64, "channels of the first stage", min = 1, integer = true },
+  { "batch-size", 128, "images per step", min = 2, integer = true },
+  { "lr", 1e-3, "learning rate", above = 0 }, { "epochs", 30, "training epochs", min = 1, integer = true },
   cld.options.training,
 }
 local run    = cld.run(opt)

@@ -8,12 +8,12 @@ local cld = require "cld"
 local opt = cld.options {
   about = "NPID on images of one's own, drawn by a function in Lua or read from a folder",
   { "data",       "",   "folder of class folders; empty: what this file draws" },
-  { "count",      2000, "images to draw", min = 10 },
-  { "width",      32,   "channels of the encoder's first stage", min = 1 },
-  { "batch-size", 64,   "images per step", min = 2 }, { "lr", 0.03, "learning rate of SGD", above = 0 },
-  { "epochs",     20,   "training epochs", min = 1 },
-  cld.options.knn { knn_k = 20 },
-  cld.options.training,
+  { "count",      2000, "images to draw", min = 10, integer = true },
+  { "width",      32,   "channels of the encoder's first stage", min = 1, integer = true },
+  { "batch-size", 64,   "images per step", min = 2, integer = true },
+  { "lr",         0.03, "learning rate of SGD", above = 0 },
+  { "epochs",     20,   "training epochs", min = 1, integer = true },
+  cld.options.knn { knn_k = 20 }, cld.options.training,
 }
 
 local SIZE = 32 -- of the views, in pixels

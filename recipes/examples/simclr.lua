@@ -7,12 +7,12 @@ local cld = require "cld"
 local opt = cld.options {
   about = "SimCLR on CIFAR-10, with its loss written in Lua",
   cld.options.cifar,
-  { "width",        64,   "channels of the encoder's first stage", min = 1 },
+  { "width",        64,   "channels of the encoder's first stage", min = 1, integer = true },
   { "temperature",  0.5,  "of the cosines", above = 0 },
-  { "batch-size",   256,  "images per step, each in two views", min = 2 },
+  { "batch-size",   256,  "images per step, each in two views", min = 2, integer = true },
   { "lr",           1e-3, "learning rate of AdamW", above = 0 },
   { "weight-decay", 1e-4, "its weight decay", min = 0 },
-  { "epochs",       100,  "training epochs", min = 1 },
+  { "epochs",       100,  "training epochs", min = 1, integer = true },
   cld.options.knn,
   cld.options.training,
 }
