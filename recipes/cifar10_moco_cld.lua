@@ -32,6 +32,7 @@ local opt = cld.options {
 }
 
 local run    = cld.run(opt)
+cld.options.check_queue(opt)
 local sets   = task.sets(opt)
 local loader = cld.data.loader {
   sets.train, batch_size = opt.batch_size, views = 3, augment = sets.views,

@@ -51,6 +51,9 @@ function options.check_infomin(opt) return require "cld.options.infomin".check(o
 --- check_byol(opt, count): the same of BYOL + CLD (options/byol.lua).
 function options.check_byol(opt, count) return require "cld.options.byol".check(opt, count) end
 
+--- check_queue(opt): that --queue takes the keys of a batch.
+function options.check_queue(opt) return require "cld.options.moco_v2".check_queue(opt) end
+
 --- tell_of_queue(opt, count): a notice where --queue is more than so many training images.
 function options.tell_of_queue(opt, count) return require "cld.options.moco_v2".tell_of_queue(opt, count) end
 

@@ -196,7 +196,7 @@ groups.npid = group {
 
 --- The instance branch of MoCo: cld.losses.moco_queue, cld.optim.ema.
 groups.moco = group {
-  { "queue",  12288, "keys in the queue: the negatives", min = 1, max = 16777216, integer = true },
+  { "queue",  12288, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216, integer = true },
   { "moco-t", 0.07,  "temperature", above = 0 },
   { "moco-m", 0.999, "momentum of the key encoder", min = 0, max = 1 },
 }

@@ -34,15 +34,21 @@ function moco_v2.check_width(opt)
   end
 end
 
+--- check_queue(opt): that a batch's keys fit into the queue.
+function moco_v2.check_queue(opt)
+  if opt.queue < opt.batch_size then
+    user_error.raise("option '--queue': expected at least the %d of --batch-size, got %d", opt.batch_size, opt.queue)
+  end
+end
+
 --- check(opt): what does not fit is the user's error; a notice where every row is a group of its own.
 function moco_v2.check(opt)
   moco_v2.check_width(opt)
   if opt.queries == 1 and opt.lambda > 0 then
     user_error.raise("option '--queries': 1 leaves CLD (--lambda %g) no second view; expected 2, or --lambda 0",
       opt.lambda)
-  elseif opt.queue < opt.batch_size then
-    user_error.raise("option '--queue': expected at least the %d of --batch-size, got %d", opt.batch_size, opt.queue)
   end
+  moco_v2.check_queue(opt)
   local blocks = check_accumulate(opt)
   moco_v2.tell_of_clusters(opt, opt.cld_rows == "batch" and opt.batch_size or (opt.batch_size + blocks - 1) // blocks)
 end
