@@ -141,6 +141,11 @@ describe("finetune", function()
       arguments("rates", "--head-lr", "1,1"))
   end)
 
+  it("refuses a weight decay below 0 that is not the protocol's", function()
+    refused("option '%-%-weight%-decay': expected %-1 or at least 0, got %-0.5",
+      arguments("decay", "--weight-decay", "-0.5"))
+  end)
+
   it("refuses batches of one image", function()
     refused("option '%-%-batch%-size': expected at least 2, since batch norm is trained, got 1",
       arguments("single", "--batch-size", "1"))

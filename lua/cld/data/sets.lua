@@ -268,7 +268,7 @@ function sets.long_tailed(options)
     local count = math.floor(most * share)
     if count > #list then
       user_error.raise("data.long_tailed: class %s of %s has %d images; a factor of %g wants %d of them",
-        set.class_names and set.class_names[c] or c - 1, set.name, #list, factor, count)
+        set.class_names and caller.shown(set.class_names[c]) or c - 1, set.name, #list, factor, count)
     end
     table.move(list, 1, count, #indices + 1, indices)
   end

@@ -79,7 +79,7 @@ local function new(options)
     caller.raise("eval.finetuning: grid must be a list of at least one {lr =, head_lr =}, got %s",
       caller.shown(options.grid))
   end
-  shots.check_every_class(options.train, WHAT, "; a larger share of the labels would have")
+  shots.check_every_class(options.train, WHAT, "; a larger share of the labels, or a longer list, would have")
   local counts = shots.counts(options.train, WHAT)
   shots.check_test(counts, options.test, WHAT)
   local self = setmetatable({

@@ -85,7 +85,10 @@ function protocols.settle(opt)
   if opt.batch_size == 1 then
     user_error.raise "option '--batch-size': expected at least 2, since batch norm is trained, got 1"
   end
-  if opt.weight_decay < 0 then opt.weight_decay = p.weight_decay end
+  if opt.weight_decay == -1 then opt.weight_decay = p.weight_decay end
+  if opt.weight_decay < 0 then
+    user_error.raise("option '--weight-decay': expected -1 or at least 0, got %g", opt.weight_decay)
+  end
 end
 
 --- of_options(opt) -> the protocol's settings, with what opt replaces.
