@@ -139,6 +139,7 @@ describe("jigsaw patches", function()
       local given = table.pack(...)
       check.fails(function() net:jigsaw(table.unpack(given, 1, given.n)) end, "infomin_parts_spec.lua:%d+: " .. pattern)
     end
+    check.fails(function() net.orders(2.5) end, "orders: images must be an integer of at least 0, got 2.5")
     fails("jigsaw: 17 patches are not nine of each image", patches:narrow(1, 1, 17))
     fails("jigsaw: 8 patches are not nine of each image", patches:narrow(1, 1, 8))
     fails("jigsaw: the patches are .*; expected %(9 n, 3, height, width%), nine of each image", cld.randn(18, 3))

@@ -167,6 +167,7 @@ end
 --- net.orders(images, device) -> i64 (images, 9): a permutation of the patches for each image, drawn from the global
 -- generator: the order of nine uniform numbers. At each replay of a captured step they are new.
 function InfoMin.orders(images, device)
+  caller.integer("orders", "images", images, 0)
   local keys <close> = create.rand({ images, PATCHES }, { device = device })
   return keys:argsort(2)
 end

@@ -67,7 +67,7 @@ end
 --- fan_in_uniform_(t, fan_in): uniform in +-1 / sqrt(fan_in), with which PyTorch's linear and convolutional layers
 -- begin, weights and biases: kaiming_uniform_ with a = sqrt(5).
 function init.fan_in_uniform_(t, fan_in)
-  local bound = 1 / math.sqrt(fan_in)
+  local bound = 1 / math.sqrt(caller.integer("fan_in_uniform_", "fan_in", fan_in))
   return fill("fan_in_uniform_", t, "uniform_", -bound, bound)
 end
 
@@ -158,7 +158,9 @@ end
 function init.orthogonal_(t, gain)
   check_tensor("orthogonal_", t)
   gain = check_number("orthogonal_", "gain", gain, 1)
-  if #t.shape < 2 or t:numel() == 0 then
+  if not t.dtype:find "f" then
+    caller.raise("orthogonal_: expected a floating point tensor, got %s", caller.shown(t))
+  elseif #t.shape < 2 or t:numel() == 0 then
     caller.raise("orthogonal_: expected two dimensions and more, none of them 0, got %s", caller.shown(t))
   end
   local _ <close> = no_grad()
