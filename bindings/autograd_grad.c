@@ -156,8 +156,8 @@ static void hook_destroy(void *context) {
  * where it is dense and has the leaf's dtype, also in optimizer:step(loss). f returns nil, or what takes the gradient's
  * place; it must not change it in place. In an accumulated step it is called for each :add(loss), with that part; in the
  * precision fp16 with the gradient times the loss scale. In a captured step f runs at the capture alone, and the device
- * repeats what f did with tensors. net:to(device) makes other leaves: register after it. A hook of a result goes with its graph, a leaf's with the leaf: one whose function holds
- * the leaf itself keeps it alive until :remove(). */
+ * repeats what f did with tensors. net:to(device) makes other leaves: register after it. A hook of a result goes with
+ * its graph, a leaf's with the leaf: one whose function holds the leaf itself keeps it alive until :remove(). */
 int cldL_register_hook(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *t = cldL_check_tensor(L, 1);

@@ -208,6 +208,8 @@ static void new_class(lua_State *L, const char *name, const luaL_Reg *metamethod
 int cldL_open_loader(lua_State *L) {
     new_class(L, CLDL_EPOCH, epoch_metamethods, epoch_methods);
     new_class(L, CLDL_BAD, bad_metamethods, bad_methods);
-    luaL_newlib(L, functions);
+    luaL_newlibtable(L, functions);
+    lua_pushliteral(L, "loader"); /* the name in their errors */
+    luaL_setfuncs(L, functions, 1);
     return 1;
 }

@@ -175,7 +175,7 @@ static int nn_batch_norm(lua_State *L) {
 static cld_pool_params check_pool(lua_State *L, const char *function) {
     static const char *const fields[] = {"stride", "padding", NULL};
     cld_pool_params p = {0};
-    luaL_checkany(L, 2);
+    lua_settop(L, lua_gettop(L) < 2 ? 2 : lua_gettop(L));
     lua_pushvalue(L, 2);
     pop_pair(L, function, "kernel", p.kernel);
     p.stride[0] = p.kernel[0];
@@ -207,7 +207,7 @@ static int nn_adaptive_avg_pool2d(lua_State *L) {
     int size[2];
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
-    luaL_checkany(L, 2);
+    lua_settop(L, 2);
     pop_pair(L, "adaptive_avg_pool2d", "the output size", size);
     cld_tensor **out = cldL_new_tensor(L);
     *out = cld_adaptive_avg_pool2d(x, size[0], size[1]);

@@ -201,8 +201,10 @@ static bool push_field(lua_State *L, int arg, const char *name) {
     return false;
 }
 
+/* The field's value is at the top: a number is shown, of anything else what it is. */
 static int field_error(lua_State *L, const char *name, const char *expected) {
-    const char *function = cldL_name(L), *found = luaL_typename(L, -1);
+    const char *function = cldL_name(L);
+    const char *found = lua_type(L, -1) == LUA_TNUMBER ? luaL_tolstring(L, -1, NULL) : luaL_typename(L, -1);
     if (!function) return luaL_error(L, "field '%s': expected %s, got %s", name, expected, found);
     return luaL_error(L, "%s: field '%s': expected %s, got %s", function, name, expected, found);
 }

@@ -99,7 +99,8 @@ static cld_tensor *check_source(lua_State *L, const char *name, int arg) {
 static int in_place_lerp(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = check_target(L, "lerp_"), *y = check_source(L, "lerp_", 2);
-    luaL_checkany(L, 3);
+    int weight = lua_type(L, 3);
+    if (weight != LUA_TNUMBER && !cldL_test_tensor(L, 3)) return luaL_typeerror(L, 3, "number or cld.tensor");
     return return_self(L, cld_lerp_(x, y, check_factor(L, 3)));
 }
 

@@ -364,7 +364,7 @@ describe("a mistake", function()
   it("in what a view is drawn for is named", function()
     local function draw(key) return function() augment.base():draw(key, 8, 8) end end
     fails(draw { smaple = 1 }, "augment: unknown field 'smaple'; did you mean 'sample'%?")
-    fails(draw { sample = 1.5 }, "draw: field 'sample': expected an integer, got number")
+    fails(draw { sample = 1.5 }, "draw: field 'sample': expected an integer, got 1.5")
     fails(draw { sample = -1 }, "bad argument #2 to 'draw' %(sample must be 0 to 2%^36 %- 1%)")
     fails(draw { epoch = 1 << 22 }, ".*epoch must be 0 to 4194303")
     fails(draw { view = 65 }, ".*view must be 1 to 64")

@@ -55,7 +55,7 @@ local mistakes = {
     function() f.mse_loss(m(), integers()) end },
   { "bce_with_logits: pos_weight f32[2] does not broadcast to the input f32[2, 3]",
     function() f.bce_with_logits(m(), m(), { pos_weight = cld.ones(2) }) end },
-  { "bce_with_logits: field 'weight': expected a tensor, got number",
+  { "bce_with_logits: field 'weight': expected a tensor, got 3",
     function() f.bce_with_logits(m(), m(), { weight = 3 }) end },
   { "kl_div: reduction must be 'mean', 'sum', 'none' or 'batchmean', got 'batch'",
     function() f.kl_div(m(), m(), { reduction = "batch" }) end },
@@ -129,8 +129,9 @@ local mistakes = {
     function() f.adaptive_avg_pool2d(maps(), 0) end },
   { "adaptive_avg_pool2d: the output size must be an integer or a pair of integers, got 1.5",
     function() f.adaptive_avg_pool2d(maps(), { 2, 1.5 }) end },
-  { "bad argument #2 to 'adaptive_avg_pool2d' (value expected)",
+  { "adaptive_avg_pool2d: the output size must be an integer or a pair of integers, got nil",
     function() f.adaptive_avg_pool2d(maps()) end },
+  { "max_pool2d: kernel must be an integer or a pair of integers, got nil", function() f.max_pool2d(maps()) end },
 }
 
 describe("bad input of a function", function()

@@ -325,11 +325,11 @@ describe("loader", function()
     fails({ batch_size = 2, views = 0 }, "views must be 1 to 16, got 0")
     fails({ batch_size = 2, workers = -1 }, "workers must be 0 to 256, got %-1")
     fails({ batch_size = 2, prefetch = 0 }, "prefetch must be 1 to 1024 batches, got 0")
-    fails({ batch_size = 2.5 }, "field 'batch_size': expected an integer")
+    fails({ batch_size = 2.5 }, "loader: field 'batch_size': expected an integer, got 2.5")
     for _, size in ipairs { 8.9, 1e30, 0 / 0, "wide" } do
       check.fails(function() cld.augment.none { size = { 8, size } } end, "augment.resize: size must be")
     end
-    fails({ batch_size = 2, shuffle = 1 }, "field 'shuffle': expected true or false, got number")
+    fails({ batch_size = 2, shuffle = 1 }, "loader: field 'shuffle': expected true or false, got 1")
     check.fails(function() cld.data.loader { batch_size = 2 } end,
       "the first entry must be a data set of cld.data, got nil")
     local l = loader(set, { batch_size = 5 })
