@@ -44,6 +44,27 @@ describe("examples", function()
     end)
   end
 
+  it("own_images resumes in the middle of an epoch, with as many images as it began with", function()
+    local stopped = recipes.run_after([[
+      local count, bank = 0, cld.losses.memory_bank
+      function cld.losses.memory_bank(...)
+        local made = bank(...)
+        local class = getmetatable(made).__index
+        local loss = class.loss
+        function class.loss(...)
+          count = count + 1
+          if count == 3 then io.popen("kill -INT " .. cld.host().pid):close() end
+          return loss(...)
+        end
+        return made
+      end]], "examples/own_images", "--runs", folder .. "/runs", "--width", "4", "--batch-size", "8", "--count", "40",
+      "--epochs", "1", "--device", "cpu", "--no-graph", "--name", "stopped")
+    assert.matches("interrupted %(SIGINT%) after step %d of epoch 1", stopped.out .. stopped.err)
+    local result = recipes.run("examples/own_images", "--resume", folder .. "/runs/stopped")
+    assert.equal("", result.err)
+    assert.matches("\ndone: 1 epoch", result.out)
+  end)
+
   it("own_adamw resumes", function()
     run("own_adamw", "--epochs", "1", "--device", "cpu", "--name", "first")
     local result = run("own_adamw", "--epochs", "2", "--device", "cpu", "--resume", folder .. "/runs/first")

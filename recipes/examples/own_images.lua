@@ -33,6 +33,7 @@ local function draw(i)
   return image, label
 end
 
+local run = cld.run(opt)                                    -- first: --resume gives opt what the run began with
 local set = opt.data ~= "" and cld.data.folder { root = opt.data }
   or cld.data.custom { count = opt.count, read = draw, class_names = { "bar", "disc" } }
 
@@ -47,7 +48,6 @@ local views = augment.list {                                -- done in this orde
 }
 local test_view = augment.list { augment.resize { size = { SIZE, SIZE } }, normalize }
 
-local run    = cld.run(opt)
 local train, test = cld.data.split { set, share = 0.2, seed = opt.seed }
 local loader = cld.data.loader { train, batch_size = opt.batch_size, views = 2, augment = views, seed = opt.seed,
   workers = opt.workers, device = opt.device, dtype = "auto" }
