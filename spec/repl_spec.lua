@@ -153,6 +153,14 @@ describe("the session", function()
       has_not(out, "traceback")
     end)
 
+    it("are one line where the library refuses what was typed", function()
+      local out = session {
+        "cld.losses.infomin { queue = 1 }" .. ENTER, { "cldlua: infomin: queue is 1; expected one of" },
+        "cld.optoins" .. ENTER, { "cld has no 'optoins'; did you mean 'options'?" }, "1 + 1" .. ENTER, { "\n2\r" },
+      }
+      has_not(out, "traceback")
+    end)
+
     it("in functions have a traceback that ends in the typed line", function()
       local out = session {
         "function f() error 'boom' end" .. ENTER, { "> " }, "x = f()" .. ENTER, { "boom" }, { "in function 'f'" },

@@ -91,7 +91,13 @@ end
 
 -- ---- calling and printing --------------------------------------------------------------------------------------
 
--- The traceback without the session's own frames, and without any where only the typed chunk itself is left.
+-- A frame that tells a person nothing: C's, the typed chunk's, and the library's where its error is not in itself.
+local function is_plain(frame, within_library)
+  return find(frame, "^%s*%[C%]") or find(frame, "stdin:%d+: in main chunk")
+    or not within_library and (find(frame, "/cld/[%w_/]+%.lua:%d") or find(frame, "^%s*%(%.%.%.tail calls"))
+end
+
+-- The traceback without the session's own frames, and without any if none of the others is a person's.
 local function trim(message)
   local head, trace = match(message, "^(.-)\nstack traceback:\n(.*)$")
   if not head then return message end
@@ -101,10 +107,8 @@ local function trim(message)
     frames[#frames + 1] = frame
   end
   if #frames > 0 and find(frames[#frames], "^%s*%[C%]") then frames[#frames] = nil end -- terminal.call
-  local plain = true
-  for _, frame in ipairs(frames) do
-    plain = plain and (find(frame, "^%s*%[C%]") or find(frame, "stdin:%d+: in main chunk")) ~= nil
-  end
+  local plain, within_library = true, find(head, "^[^:]*/cld/[%w_/]+%.lua:%d")
+  for _, frame in ipairs(frames) do plain = plain and is_plain(frame, within_library) end
   return plain and head or head .. "\nstack traceback:\n" .. concat(frames, "\n")
 end
 
