@@ -52,6 +52,13 @@ describe("options", function()
     end
   end)
 
+  it("take of numbers, too, the choices alone", function()
+    local list = { { "parts", 2, "so many", choices = { 1, 2 } } }
+    assert.equal(1, cld.options(list, { parts = "1.0" }).parts)
+    check.fails(function() cld.options(list, { "--parts", "3" }) end,
+      "option '%-%-parts': expected one of 1, 2, got '3'")
+  end)
+
   it("make a number without a fraction what the default is written as", function()
     local function kind(default, text) return math.type(cld.options({ { "x", default, "" } }, { "--x", text }).x) end
     assert.same({ "integer", "integer", "float" }, { kind(3, "1"), kind(3, "1.0"), kind(3, "1.5") })
@@ -126,6 +133,12 @@ describe("options", function()
       "options: 'a': integer = true, and the default is 0.5")
     check.fails(function() cld.options({ { "a", "b", "", integer = true } }, {}) end,
       "options: 'a': integer = true is of numbers")
+    check.fails(function() cld.options({ { "a", 5, "", max = 3 } }, {}) end,
+      "options: 'a': the default is 5; expected a number of at most 3")
+    check.fails(function() cld.options({ { "a", "z", "", choices = { "x", "y" } } }, {}) end,
+      "options: 'a': the default is z; expected one of x, y")
+    check.fails(function() cld.options({ { "a", 5, "", int = true } }, {}) end,
+      "options: 'a': unknown field 'int'; there are")
   end)
 
   it("can be given other defaults, once", function()

@@ -33,7 +33,7 @@ local function total(results, weights)
   return sum
 end
 
-local function number(options, field, default)
+local function setting(options, field, default)
   local value = options and options[field]
   if value == nil then return default end
   if type(value) == "number" and value >= 0 and value < math.huge then return value end
@@ -90,8 +90,8 @@ function autograd.gradcheck(f, inputs, options)
     caller.raise("gradcheck: expected a list of inputs, got %s", caller.shown(inputs))
   end
   caller.check_fields("gradcheck", options, { "eps", "atol", "rtol", "device" })
-  local eps, atol = number(options, "eps", 1e-5), number(options, "atol", 1e-7)
-  local rtol = number(options, "rtol", 1e-5)
+  local eps, atol = setting(options, "eps", 1e-5), setting(options, "atol", 1e-7)
+  local rtol = setting(options, "rtol", 1e-5)
   if eps == 0 then caller.raise "gradcheck: eps must be above 0, got 0" end
   local arguments, leaves = arguments_of(inputs, options and options.device)
   local gradients, weights = analytic_gradients(results_of(f, arguments), leaves)

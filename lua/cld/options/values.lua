@@ -12,16 +12,6 @@ function values.kind(declaration)
   return kind == "number" and declaration.integer and "integer" or kind
 end
 
---- Why a declaration is wrong, whatever the user types; or nil.
-function values.fault(declaration)
-  if not declaration.integer then return nil end
-  if values.kind(declaration) ~= "integer" then return "integer = true is of numbers" end
-  if not math.tointeger(declaration[2]) then
-    return ("integer = true, and the default is %s"):format(tostring(declaration[2]))
-  end
-  return nil
-end
-
 --- Whether the values are one number each.
 function values.is_number(d) return d.kind == "integer" or d.kind == "number" end
 
@@ -79,6 +69,13 @@ function values.numbers(text, d)
   return list
 end
 
+local function is_choice(d, value)
+  for _, choice in ipairs(d.choices or { value }) do
+    if choice == value then return true end
+  end
+  return false
+end
+
 local function convert_text(d, value)
   if d.kind == "numbers" and type(value) == "number" then value = shown(value) end
   if type(value) ~= "string" or d.nonempty and value == "" then return nil end
@@ -86,10 +83,7 @@ local function convert_text(d, value)
   if d.kind == "integers" and not values.integers(value) then return nil end
   if d.kind == "numbers" and not values.numbers(value, d) then return nil end
   if d.kind == "device" and value ~= "auto" and not core.cuda.is_name(value) then return nil end
-  for _, choice in ipairs(d.choices or { value }) do
-    if choice == value then return value end
-  end
-  return nil
+  return is_choice(d, value) and value or nil
 end
 
 --- The value as the declared type, or nil. Command line arguments are strings; other callers may give the type itself.
@@ -103,9 +97,32 @@ function values.convert(d, value)
   if not values.is_number(d) then return convert_text(d, value) end
   local number = tonumber(value)
   if number and d.kind == "integer" then number = math.tointeger(number) end
-  if not number or not in_range(d, number) then return nil end
+  if not number or not in_range(d, number) or not is_choice(d, number) then return nil end
   if math.type(d[2]) == "float" then return number + 0.0 end
   return math.tointeger(number) or number -- as the default, if it is integral: `1` and `1.0` are one value
+end
+
+local FIELDS = { "min", "max", "above", "integer", "choices", "nonempty", "value", "fixed" }
+local known = { true, true, true } -- the name, the default, the help
+for _, name in ipairs(FIELDS) do known[name] = true end
+
+--- Why a declaration is wrong, whatever the user types; or nil.
+function values.fault(declaration)
+  for name in pairs(declaration) do
+    if not known[name] then
+      return ("unknown field '%s'; there are %s"):format(tostring(name), table.concat(FIELDS, ", "))
+    end
+  end
+  local kind, default = values.kind(declaration), declaration[2]
+  if declaration.integer and kind ~= "integer" then return "integer = true is of numbers" end
+  if kind == "integer" and not math.tointeger(default) then
+    return ("integer = true, and the default is %s"):format(tostring(default))
+  end
+  local d = setmetatable({ kind = kind }, { __index = declaration })
+  if (values.is_number(d) or d.choices) and values.convert(d, default) == nil then
+    return ("the default is %s; expected %s"):format(tostring(default), values.expected(d))
+  end
+  return nil
 end
 
 return values
