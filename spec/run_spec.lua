@@ -448,6 +448,7 @@ describe("run", function()
 
   it("says how it is to be used", function()
     check.fails(function() cld.run {} end, "the options lack an integer 'epochs'")
+    check.fails(function() cld.run() end, "run: expected what cld.options returned, got nil")
     for _, case in ipairs {
       { "run:track {}", "%(command line%):1: run:track: call it inside `for epoch in run:epochs" },
       { "run:save()", "run:save: call it inside" },

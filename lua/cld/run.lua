@@ -35,6 +35,7 @@
 -- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings: what
 -- --threads 0 stood for is stored, and a resumed run takes it again unless it is given another. On a machine with fewer
 -- cores too, if that is slower than need be: it says so, and --threads trades the last bits for speed.
+local caller = require "cld.caller"
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 local data_loader = require "cld.data.loader"
@@ -123,6 +124,7 @@ local function in_session() return package.loaded["cld.repl"] ~= nil end
 -- the random numbers, sets the number of threads and prints the settings.
 local function start(opt)
   local _ <close> = c_locale()
+  if type(opt) ~= "table" then error("run: expected what cld.options returned, got " .. caller.shown(opt), 3) end
   if math.type(rawget(opt, "epochs")) ~= "integer" then error("run: the options lack an integer 'epochs'", 3) end
   if not in_session() then system.leave_on_signals() end
   local self = setmetatable({
