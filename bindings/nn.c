@@ -7,9 +7,10 @@
 static int check_size(lua_State *L, const char *function, const char *what) {
     int is_integer;
     lua_Integer v = lua_tointegerx(L, -1, &is_integer);
-    if (!is_integer || v < 0)
+    if (!is_integer)
         luaL_error(L, "%s: %s must be an integer or a pair of integers, got %s", function, what,
                    luaL_tolstring(L, -1, NULL));
+    if (v < 0) luaL_error(L, "%s: %s must not be below 0, got %I", function, what, (LUAI_UACINT)v);
     if (v > INT32_MAX) luaL_error(L, "%s: %s must be less than 2^31, got %I", function, what, (LUAI_UACINT)v);
     return (int)v;
 }

@@ -131,6 +131,8 @@ local mistakes = {
     function() f.adaptive_avg_pool2d(maps(), { 2, 1.5 }) end },
   { "adaptive_avg_pool2d: the output size must be an integer or a pair of integers, got nil",
     function() f.adaptive_avg_pool2d(maps()) end },
+  { "conv2d: padding must not be below 0, got -1",
+    function() f.conv2d(maps(), cld.ones(1, 4, 3, 3), nil, { padding = -1 }) end },
   { "max_pool2d: kernel must be an integer or a pair of integers, got nil", function() f.max_pool2d(maps()) end },
 }
 
