@@ -212,7 +212,7 @@ describe("a data set", function()
       fails(function() data.long_tailed { data.tensors { images = files.images(2, 1, 1) } } end,
         "data.long_tailed: tensors has no labels")
       fails(function() data.long_tailed { pixels { 0, 0, 0, 0, 1 }, factor = 2 } end,
-        "class 1 of tensors has 1 images; a factor of 2 wants 2 of them")
+        "class 1 of tensors has 1 images; a factor of 2 wants 2 of them %(it is for classes of")
     end)
   end)
 

@@ -267,7 +267,8 @@ function sets.long_tailed(options)
       or #classes == 1 and 1 or (1 / factor) ^ ((c - 1) / (#classes - 1))
     local count = math.floor(most * share)
     if count > #list then
-      user_error.raise("data.long_tailed: class %s of %s has %d images; a factor of %g wants %d of them",
+      user_error.raise("data.long_tailed: class %s of %s has %d images; a factor of %g wants %d of them"
+        .. " (it is for classes of about one size)",
         set.class_names and caller.shown(set.class_names[c]) or c - 1, set.name, #list, factor, count)
     end
     table.move(list, 1, count, #indices + 1, indices)
