@@ -187,7 +187,7 @@ groups.kitchen_hc = named("kitchen_hc", {
 
 --- The instance branch of NPID: cld.losses.memory_bank.
 groups.npid = group {
-  { "nce-t",       0.1, "temperature", above = 0 },
+  { "nce-t",       0.1, "temperature of the comparison with the memory bank", above = 0 },
   { "nce-k",       0,   "negatives drawn per image; 0 is the full softmax", min = 0, max = 1048576, integer = true },
   { "nce-m",       0.5, "momentum of the memory bank's rows", min = 0, max = 1 },
   { "fill-epochs", 0,   "epochs before the warm-up in which only the memory bank learns; fewer than --epochs",
@@ -197,14 +197,14 @@ groups.npid = group {
 --- The instance branch of MoCo: cld.losses.moco_queue, cld.optim.ema.
 groups.moco = group {
   { "queue",  12288, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216, integer = true },
-  { "moco-t", 0.07,  "temperature", above = 0 },
+  { "moco-t", 0.07,  "temperature of the comparison with the keys", above = 0 },
   { "moco-m", 0.999, "momentum of the key encoder", min = 0, max = 1 },
 }
 
 --- That of MoCo v2 with one or two query views: cld.losses.moco_queue, cld.optim.ema.
 groups.moco_v2 = group {
   { "queue",   65536, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216, integer = true },
-  { "moco-t",  0.2,   "temperature", above = 0 },
+  { "moco-t",  0.2,   "temperature of the comparison with the keys", above = 0 },
   { "moco-m",  0.999, "momentum of the key encoder", min = 0, max = 1 },
   { "queries", 2,     "query views of an image; 1, which needs --lambda 0, is MoCo v2 as it was published", min = 1,
     max = 2, integer = true },
@@ -214,7 +214,7 @@ groups.moco_v2 = group {
 groups.infomin = group {
   { "queue",          65536, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216,
     integer = true },
-  { "moco-t",         0.15,  "temperature", above = 0 },
+  { "moco-t",         0.15,  "temperature of the comparison with the keys", above = 0 },
   { "moco-m",         0.999, "momentum of the key encoder, which moves after each step", min = 0, max = 1 },
   { "queries",        2,     "query views of an image; 1, which needs --lambda 0, is InfoMin as it was published",
     min = 1, max = 2, integer = true },
@@ -246,7 +246,7 @@ groups.byol = group {
 hidden, dim = projector(2048, 128)
 groups.simclr = group {
   hidden, dim,
-  { "simclr-t", 0.5, "temperature", above = 0 },
+  { "simclr-t", 0.5, "temperature of NT-Xent", above = 0 },
 }
 
 -- Which rows CLD groups, and the last batch: of every method that cuts its batches.
@@ -285,7 +285,7 @@ groups.cld = group {
   { "iterations", 5,   "k-means iterations; ncut makes them too", min = 1, max = 1000, integer = true },
   { "eigenvectors", 0, "of ncut: how many, at most as many as rows; 0: as many as --clusters", min = 0,
     max = 65536, integer = true },
-  { "cld-t",      0.2, "temperature", above = 0 },
+  { "cld-t",      0.2, "temperature of the CLD loss", above = 0 },
   { "detach-centroids", false, "no gradient through the centroids" },
 }
 
