@@ -44,6 +44,12 @@ describe("recipes", function()
     assert.equal(1, result.code)
     assert.matches("cldlua: option '%-%-queue': expected at least the 16 of %-%-batch%-size, got 15\n$", result.err)
   end)
+  it("say in one line that there is too little memory", function()
+    local result = recipes.run("cifar10_moco_cld", arguments("large", "--queue", "16777216", "--low-dim", "65536"))
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: recipes/cifar10_moco_cld.lua:%d+: [^\n]*: out of memory: wanted [^\n]*\n$",
+      (result.err:gsub("no GPU is used[^\n]*\n", "")))
+  end)
   it("train MoCo + CLD", function() trains("cifar10_moco_cld", "moco", "--queue", "40") end)
   it("train the other encoders", function()
     trains("cifar10_npid_cld", "resnet50", "--arch", "resnet50", "--schedule", "step", "--milestones", "1,2",
