@@ -79,7 +79,8 @@ static int add_traceback(lua_State *L) {
         if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
         message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
     }
-    if (strstr(message, ": out of memory: wanted ")) return 1; /* what was asked for is too much: no mistake */
+    /* What was asked for is too much: no mistake of the program. */
+    if (strstr(message, ": out of memory: wanted ")) return 1;
     luaL_traceback(L, L, message, 1);
     return 1;
 }
