@@ -1,7 +1,9 @@
 /* Image.transform(AFFINE) of the canvas: each output pixel looks for its place in the old one. Doubles, as Pillow's.
  *
  * With AVX2 the three channels of a pixel are computed side by side, from a copy of the canvas with four bytes a pixel
- * (R, G, B, 0), except along the border, where taps repeat. Step by step it is the arithmetic of kernels/pixel.h.
+ * (R, G, B, 0), except along the border, where taps repeat. Step by step it is the arithmetic of kernels/pixel.h. A shear or
+ * a shift leaves rows or columns in their places: the fraction there is 0, the polynomial in it is its first level exactly,
+ * and one line of taps is all that is looked at.
  */
 #include "kernels/cpu/view.h"
 #include "kernels/pixel.h"
@@ -56,14 +58,18 @@ CLD_VIEW_AVX2 static inline __m256d widen(__m128i words) {
     return _mm256_cvtepi32_pd(_mm_cvtepi16_epi32(words));
 }
 
-/* cld_pixel_cubic of four pixels a, b, c, d side by side; its parameters are integers. */
-CLD_VIEW_AVX2 static inline __m256d row_cubic(const uint8_t *p, __m256d dx) {
-    __m256i four = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
+/* cld_pixel_cubic of four pixels a, b, c, d; its parameters are integers. */
+CLD_VIEW_AVX2 static inline __m256d cubic_of(__m128i pixels, __m256d dx) {
+    __m256i four = _mm256_cvtepu8_epi16(pixels);
     __m128i ab = _mm256_castsi256_si128(four), cd = _mm256_extracti128_si256(four, 1);
     __m128i b = _mm_srli_si128(ab, 8), sums = _mm_add_epi16(ab, cd); /* a + c, b + d */
     __m128i p4 = _mm_sub_epi16(_mm_srli_si128(sums, 8), sums);
     __m128i p3 = _mm_sub_epi16(_mm_sub_epi16(ab, b), p4);
     return polynomial(widen(b), widen(_mm_sub_epi16(cd, ab)), widen(p3), widen(p4), dx);
+}
+
+CLD_VIEW_AVX2 static inline __m256d row_cubic(const uint8_t *p, __m256d dx) {
+    return cubic_of(_mm_loadu_si128((const __m128i *)p), dx);
 }
 
 CLD_VIEW_AVX2 static inline __m256d cubic(__m256d a, __m256d b, __m256d c, __m256d d, __m256d x) {
@@ -126,6 +132,9 @@ CLD_VIEW_AVX2 static inline four_places places_of(const cld_canvas *c, const dou
     return places;
 }
 
+/* What the levels at a place are: `stride` bytes lie between rows. */
+typedef __m256d look(const uint8_t *p, size_t stride, __m256d dx, __m256d dy);
+
 CLD_VIEW_AVX2 static inline __m256d bilinear_at(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
     return line(row_line(p, dx), row_line(p + stride, dx), dy);
 }
@@ -134,6 +143,37 @@ CLD_VIEW_AVX2 static inline __m256d bicubic_at(const uint8_t *p, size_t stride, 
     p -= stride + 4;
     return cubic(row_cubic(p, dx), row_cubic(p + stride, dx), row_cubic(p + 2 * stride, dx),
                  row_cubic(p + 3 * stride, dx), dy);
+}
+
+/* dy is 0 */
+CLD_VIEW_AVX2 static inline __m256d bilinear_in_row(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
+    (void)stride, (void)dy;
+    return row_line(p, dx);
+}
+
+CLD_VIEW_AVX2 static inline __m256d bicubic_in_row(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
+    (void)stride, (void)dy;
+    return row_cubic(p - 4, dx);
+}
+
+CLD_VIEW_AVX2 static inline __m128i pixel_at(const uint8_t *p) {
+    int32_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    return _mm_cvtsi32_si128(bytes);
+}
+
+/* dx is 0 */
+CLD_VIEW_AVX2 static inline __m256d bilinear_in_column(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
+    (void)dx;
+    __m256d a = _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(pixel_at(p)));
+    return line(a, _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(pixel_at(p + stride))), dy);
+}
+
+CLD_VIEW_AVX2 static inline __m256d bicubic_in_column(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
+    (void)dx;
+    __m128i ab = _mm_unpacklo_epi32(pixel_at(p - stride), pixel_at(p));
+    __m128i cd = _mm_unpacklo_epi32(pixel_at(p + stride), pixel_at(p + 2 * stride));
+    return cubic_of(_mm_unpacklo_epi64(ab, cd), dy);
 }
 
 /* A pixel outside of the canvas, or one that looks beyond its border. */
@@ -154,7 +194,7 @@ CLD_VIEW_AVX2 static void put_odd_pixels(uint8_t *row, const four_places *at, co
 /* `look_at` is a constant of each call. */
 CLD_VIEW_AVX2 static inline __attribute__((always_inline)) void
 transform_row_avx2(uint8_t *row, const uint8_t *copy, const cld_canvas *c, const cld_view_instruction *s,
-                   int y, bool bicubic, __m256d (*look_at)(const uint8_t *, size_t, __m256d, __m256d)) {
+                   int y, bool bicubic, look *look_at) {
     size_t stride = 4 * (size_t)c->width;
     int x = 0;
     for (; x + 4 <= c->width; x += 4) {
@@ -168,15 +208,29 @@ transform_row_avx2(uint8_t *row, const uint8_t *copy, const cld_canvas *c, const
     for (; x < c->width; x++) put_pixel(row + 4 * x, c, s, x, y);
 }
 
+static bool is_whole(double x) { return x == rint(x) && fabs(x) < 0x1p30; }
+
 CLD_VIEW_AVX2 static void transform_avx2(cld_canvas *c, const cld_view_instruction *s) {
+    const double *m = s->affine.matrix;
     size_t n = cld__view_pixels(c);
     uint8_t *copy = c->work, *row = copy + 4 * n;
+    bool bicubic = s->affine.filter == CLD_FILTER_BICUBIC;
+    bool in_row = m[3] == 0 && m[4] == 1 && is_whole(m[5]), in_column = m[0] == 1 && m[1] == 0 && is_whole(m[2]);
     cld__view_join_row(copy, c->data, n, n);
     for (int y = 0; y < c->height; y++) {
-        if (s->affine.filter == CLD_FILTER_BICUBIC)
-            transform_row_avx2(row, copy, c, s, y, true, bicubic_at);
+#    define ROW(look_at, bicubic) transform_row_avx2(row, copy, c, s, y, bicubic, look_at)
+        if (in_row && bicubic)
+            ROW(bicubic_in_row, true);
+        else if (in_row)
+            ROW(bilinear_in_row, false);
+        else if (in_column && bicubic)
+            ROW(bicubic_in_column, true);
+        else if (in_column)
+            ROW(bilinear_in_column, false);
+        else if (bicubic)
+            ROW(bicubic_at, true);
         else
-            transform_row_avx2(row, copy, c, s, y, false, bilinear_at);
+            ROW(bilinear_at, false);
         cld__view_split_row(c->spare + (size_t)y * (size_t)c->width, n, row, c->width);
     }
 }
