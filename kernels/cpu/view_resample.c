@@ -231,15 +231,47 @@ void cld__view_split_row(uint8_t *out, size_t plane, const uint8_t *pixels, int 
     choose_loops().split(out, plane, pixels, width);
 }
 
-CLD_VIEW_SIMD void cld__view_join_row(uint8_t *restrict pixels, const uint8_t *restrict planes, size_t plane,
-                                      size_t width) {
+/* From pixel x on. */
+static void join_from(uint8_t *pixels, const uint8_t *planes, size_t plane, size_t x, size_t width) {
     const uint8_t *r = planes, *g = r + plane, *b = g + plane;
-    for (size_t i = 0; i < width; i++) {
-        pixels[4 * i] = r[i];
-        pixels[4 * i + 1] = g[i];
-        pixels[4 * i + 2] = b[i];
-        pixels[4 * i + 3] = 0;
+    for (; x < width; x++) {
+        pixels[4 * x] = r[x];
+        pixels[4 * x + 1] = g[x];
+        pixels[4 * x + 2] = b[x];
+        pixels[4 * x + 3] = 0;
     }
+}
+
+#ifdef CLD_VIEW_AVX2
+CLD_VIEW_AVX2 static void join_avx2(uint8_t *pixels, const uint8_t *planes, size_t plane, size_t width) {
+    size_t x = 0;
+    for (; x + 32 <= width; x += 32) {
+        __m256i part[3]; /* the middle quarters changed, so that what unpacking takes from each half is in order */
+        for (size_t c = 0; c < 3; c++)
+            part[c] = _mm256_permute4x64_epi64(
+                _mm256_loadu_si256((const __m256i *)(planes + c * plane + x)), 0xd8);
+        __m256i zero = _mm256_setzero_si256();
+        __m256i rg[2] = {_mm256_unpacklo_epi8(part[0], part[1]), _mm256_unpackhi_epi8(part[0], part[1])};
+        __m256i b0[2] = {_mm256_unpacklo_epi8(part[2], zero), _mm256_unpackhi_epi8(part[2], zero)};
+        for (size_t k = 0; k < 2; k++) {
+            __m256i low = _mm256_unpacklo_epi16(rg[k], b0[k]), high = _mm256_unpackhi_epi16(rg[k], b0[k]);
+            __m256i *to = (__m256i *)(pixels + 4 * x + 64 * k);
+            _mm256_storeu_si256(to, _mm256_permute2x128_si256(low, high, 0x20));
+            _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
+        }
+    }
+    join_from(pixels, planes, plane, x, width);
+}
+#endif
+
+void cld__view_join_row(uint8_t *pixels, const uint8_t *planes, size_t plane, size_t width) {
+#ifdef CLD_VIEW_AVX2
+    if (cld__view_has_avx2()) {
+        join_avx2(pixels, planes, plane, width);
+        return;
+    }
+#endif
+    join_from(pixels, planes, plane, 0, width);
 }
 
 /* ---- the instruction --------------------------------------------------------------------------------------------------- */
