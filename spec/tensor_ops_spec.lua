@@ -44,6 +44,23 @@ describe("views", function()
     check.fails(function() x:t() end, "t: expected at most two dimensions")
   end)
 
+  -- Larger than the tiles in which the CPU turns what is transposed, and no multiple of them.
+  for _, dtype in ipairs { "u8", "f16", "f32", "f64", "i64" } do
+    it("copies and adds what is transposed: " .. dtype, function()
+      local function ramp(n, step) return cld.arange(0, n, 1):mul(step):to(dtype) end
+      local i, j, k = ramp(3, 60):reshape(3, 1, 1), ramp(67, 2):reshape(1, 67, 1), ramp(35, 1):reshape(1, 1, 35)
+      local x, turned = i + j + k, i + j:transpose(2, 3) + k:transpose(2, 3)
+      assert.same(turned:totable(), x:transpose(2, 3):contiguous():totable())
+      assert.same((turned + turned):totable(), (turned + x:transpose(2, 3)):totable())
+      assert.same((turned + turned):to("f64"):totable(), (x:transpose(2, 3) + turned):to("f64"):totable())
+      local back = x:flip({ 2 }):transpose(2, 3)
+      assert.same(turned:flip({ 3 }):totable(), back:contiguous():totable())
+      local into = cld.zeros(3, 35, 67, "f64")
+      into:copy_(x:transpose(2, 3))
+      assert.same(turned:to("f64"):totable(), into:totable())
+    end)
+  end
+
   it("narrow, select, squeeze, unsqueeze, flatten", function()
     local x = counting(3, 4)
     assert.same({ { 2, 3 }, { 6, 7 }, { 10, 11 } }, x:narrow(2, 2, 2):totable())

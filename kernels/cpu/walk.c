@@ -1,5 +1,7 @@
 /* The one loop over arrays of any strides: see math.h. Dimensions are reordered so that the array written is walked in
- * memory order, and merged where all arrays allow it; what is dense in all of them becomes a single line. */
+ * memory order, and merged where all arrays allow it; what is dense in all of them becomes a single line. If an input is
+ * transposed against the array written, tiles of it are turned first: a cache line of it is read once, and bodies see it
+ * dense. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -123,6 +125,99 @@ static void run(const loops *l, char *const base[], int64_t first, int64_t last,
     }
 }
 
+static void run_lines(const loops *l, char *const base[], cld_walk_body body, const void *context) {
+    int64_t numel = 1, length = l->shape[l->ndim - 1];
+    for (int d = 0; d < l->ndim; d++) numel *= l->shape[d];
+    int64_t pieces_per_line = (length + CLD_PIECE - 1) / CLD_PIECE, pieces = numel / length * pieces_per_line;
+    if (numel < CLD_PARALLEL_MIN) {
+        run(l, base, 0, pieces, pieces_per_line, body, context);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t block = 0; block < 64; block++)
+        run(l, base, pieces * block / 64, pieces * (block + 1) / 64, pieces_per_line, body, context);
+}
+
+/* ---- transposed inputs --------------------------------------------------------------------------------- */
+
+/* A tile, of LINES lines of COLUMNS elements, is copied for the body in the order of the array written. */
+#define LINES   16
+#define COLUMNS 64
+
+/* Does an input lie densely along the second dimension from within, and not along the innermost? */
+static bool is_turned(const loops *l, int k) {
+    int inner = l->ndim - 1;
+    return l->strides[k][inner - 1] == (int64_t)l->size[k] && llabs(l->strides[k][inner]) > 1;
+}
+
+static bool any_is_turned(const loops *l) {
+    int inner = l->ndim - 1;
+    if (inner < 1 || l->shape[inner] < LINES || l->shape[inner - 1] < LINES) return false;
+    for (int k = 1; k < l->count; k++)
+        if (is_turned(l, k)) return true;
+    return false;
+}
+
+#define TURN(T)                                                                                              \
+    {                                                                                                        \
+        T *y = to;                                                                                           \
+        for (int64_t column = 0; column < columns; column++) {                                               \
+            const T *x = (const T *)from + column * stride;                                                  \
+            for (int64_t line = 0; line < lines; line++) y[line * COLUMNS + column] = x[line];               \
+        }                                                                                                    \
+    }
+
+static void turn(void *to, const char *from, int64_t stride, size_t size, int64_t lines, int64_t columns) {
+    switch (size) {
+    case 1: TURN(uint8_t) break;
+    case 2: TURN(uint16_t) break;
+    case 4: TURN(uint32_t) break;
+    default: TURN(uint64_t) break;
+    }
+}
+
+/* The lines from start[] on. */
+static void run_tile(const loops *l, char *const start[], int64_t lines, int64_t columns, cld_walk_body body,
+                     const void *context) {
+    uint64_t copies[CLD_WALK_ARRAYS][LINES * COLUMNS];
+    int inner = l->ndim - 1;
+    char *data[CLD_WALK_ARRAYS];
+    int64_t strides[CLD_WALK_ARRAYS], steps[CLD_WALK_ARRAYS];
+    for (int k = 0; k < l->count; k++) {
+        bool turned = k > 0 && is_turned(l, k);
+        if (turned) turn(copies[k], start[k], l->strides[k][inner], l->size[k], lines, columns);
+        data[k] = turned ? (char *)copies[k] : start[k];
+        strides[k] = turned ? 1 : l->strides[k][inner];
+        steps[k] = turned ? COLUMNS * (int64_t)l->size[k] : l->strides[k][inner - 1];
+    }
+    for (int64_t line = 0; line < lines; line++) {
+        char *at[CLD_WALK_ARRAYS];
+        for (int k = 0; k < l->count; k++) at[k] = data[k] + line * steps[k];
+        body(context, at, strides, columns);
+    }
+}
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static void run_tiles(const loops *l, char *const base[], cld_walk_body body, const void *context) {
+    int inner = l->ndim - 1;
+    int64_t length = l->shape[inner], height = l->shape[inner - 1], outer = 1;
+    int64_t across = (length + COLUMNS - 1) / COLUMNS, down = (height + LINES - 1) / LINES;
+    for (int d = 0; d < inner - 1; d++) outer *= l->shape[d];
+#pragma omp parallel for schedule(static) if (outer * height * length >= CLD_PARALLEL_MIN)
+    for (int64_t tile = 0; tile < outer * down * across; tile++) {
+        int64_t column = tile % across * COLUMNS, line = tile / across % down * LINES;
+        char *start[CLD_WALK_ARRAYS];
+        for (int k = 0; k < l->count; k++)
+            start[k] = base[k] + line * l->strides[k][inner - 1] +
+                       column * l->strides[k][inner] * (int64_t)l->size[k];
+        int64_t rest = tile / across / down;
+        for (int d = inner - 2; d >= 0; rest /= l->shape[d--])
+            for (int k = 0; k < l->count; k++) start[k] += rest % l->shape[d] * l->strides[k][d];
+        run_tile(l, start, least(height - line, LINES), least(length - column, COLUMNS), body, context);
+    }
+}
+
 void cld__walk(const cld_array *const arrays[], int count, cld_walk_body body, const void *context) {
     cld_array a[CLD_WALK_ARRAYS] = {0};
     char *base[CLD_WALK_ARRAYS];
@@ -136,13 +231,8 @@ void cld__walk(const cld_array *const arrays[], int count, cld_walk_body body, c
         base[k] = a[k].data;
     }
     merge(&l, a, count);
-    int64_t length = l.shape[l.ndim - 1], pieces_per_line = (length + CLD_PIECE - 1) / CLD_PIECE;
-    int64_t pieces = numel / length * pieces_per_line;
-    if (numel < CLD_PARALLEL_MIN) {
-        run(&l, base, 0, pieces, pieces_per_line, body, context);
-        return;
-    }
-#pragma omp parallel for schedule(static)
-    for (int64_t block = 0; block < 64; block++)
-        run(&l, base, pieces * block / 64, pieces * (block + 1) / 64, pieces_per_line, body, context);
+    if (any_is_turned(&l))
+        run_tiles(&l, base, body, context);
+    else
+        run_lines(&l, base, body, context);
 }
