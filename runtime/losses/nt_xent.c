@@ -34,13 +34,12 @@ static cld_tensor *partners(int64_t n, const cld_backend *device) {
     return rows ? cld_roll(rows, &n, (int[]){0}, 1) : NULL;
 }
 
-/* Of similarities u u^T with gradient ds: (ds + ds^T) u. */
-static cld_tensor *gradient_of(cld_tensor *ds, cld_tensor *u) {
-    CLD_AUTO cld_tensor *as_row = cld_matmul(ds, u), *transposed = cld_transpose(ds, 0, 1);
-    CLD_AUTO cld_tensor *as_column = as_row && transposed ? cld_matmul(transposed, u) : NULL;
-    if (!as_column) return NULL;
-    CLD_TRY_NULL(cld_add_(as_row, as_column));
-    return cld_tensor_steal(&as_row);
+/* Of similarities s = u u^T with gradient ds: (ds + ds^T) u, one product. The sum is written over s. */
+static cld_tensor *gradient_of(cld_tensor *s, cld_tensor *ds, cld_tensor *u) {
+    CLD_AUTO cld_tensor *transposed = cld_transpose(ds, 0, 1);
+    if (!transposed) return NULL;
+    CLD_TRY_NULL(cld_kernel(cld_device(u), math, binary, CLD_ADD, &s->a, &ds->a, &transposed->a));
+    return cld_matmul(s, u);
 }
 
 /* Of unit rows u (2 n, dim): the loss, and where it is wanted du. */
@@ -54,7 +53,7 @@ static cld_tensor *of_units(cld_tensor **du, cld_tensor *u, double temperature) 
     if (!loss || (du && !ds)) return NULL;
     CLD_TRY_NULL(
         cld_kernel(device, math, cross_entropy, &loss->a, NULL, cld_array_of(ds), &s->a, &labels->a, &p));
-    if (du && !(*du = gradient_of(ds, u))) return NULL;
+    if (du && !(*du = gradient_of(s, ds, u))) return NULL;
     return cld_tensor_steal(&loss);
 }
 
