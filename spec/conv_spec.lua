@@ -15,6 +15,8 @@ local odd = {
   { { 2, 3, 4, 4 }, { 3, 1, 3, 3 }, { groups = 3, padding = 1, dilation = { 1, 2 } } },
   { { 2, 3, 3, 5 }, { 4, 3, 1, 1 }, { stride = 2 }, bias = true },
   { { 2, 3, 4, 3 }, { 5, 3, 4, 3 }, {}, bias = true },
+  { { 3, 5, 1, 1 }, { 4, 5, 3, 3 }, { padding = 1 } },
+  { { 1, 3, 2, 2 }, { 5, 3, 3, 3 }, { padding = 1, stride = 2 } },
 }
 
 -- What ResNets are made of, and shapes that need reorders: channels that do not fill a block, groups, dilation.
@@ -75,6 +77,41 @@ describe("conv2d", function()
     local ok, message = pcall(layers.like_f64, layer(case), shapes(case), 2e-6)
     assert.is_false(nn.set_winograd(true))
     assert(ok, message)
+  end)
+
+  -- Products of matrices, one for each pair of an output and an input pixel that a tap joins: on single pixels for any
+  -- number of channels and images, else from 2^22 multiplications on. Row-major and blocked, and with taps, inputs or
+  -- outputs that no pair has.
+  local tiny = {
+    ["a single pixel"] = {
+      { { 5, 20, 1, 1 }, { 13, 20, 3, 3 }, { padding = 1 } },
+      { { 1, 32, 1, 1 }, { 48, 32, 3, 3 }, { padding = 1 } },
+      { { 1, 7, 1, 1 }, { 16, 7, 5, 3 }, { padding = { 2, 1 }, stride = 2 } },
+      { { 288, 64, 1, 1 }, { 96, 64, 1, 1 }, {} },
+    },
+    ["a few"] = {
+      { { 180, 160, 2, 2 }, { 160, 160, 3, 3 }, { padding = 1 } },
+      { { 130, 181, 2, 2 }, { 182, 181, 3, 3 }, { padding = 1 } },
+      { { 140, 176, 3, 3 }, { 181, 176, 3, 3 }, { padding = 1, stride = 2 } },
+      { { 1100, 64, 1, 1 }, { 64, 64, 1, 1 }, { padding = 4, stride = 4 } },
+      { { 130, 181, 5, 4 }, { 182, 181, 1, 1 }, { stride = 2 } },
+    },
+  }
+  for size, cases in pairs(tiny) do
+    it("on maps of " .. size .. " is the f64 loops' to 2e-6 of the largest value", function()
+      for _, case in ipairs(cases) do layers.like_f64(layer(case), shapes(case), 2e-6) end
+    end)
+  end
+
+  it("on maps of a few pixels adds to the gradients that are there", function()
+    for _, case in ipairs { tiny["a single pixel"][1], tiny["a few"][1], tiny["a few"][5] } do
+      local x, w = formula.uniform("x", case[1]):requires_grad_(), formula.uniform("w", case[2]):requires_grad_()
+      nn.conv2d(x, w, nil, case[3]):sum():backward()
+      local once = { x.grad:clone(), w.grad:clone() }
+      nn.conv2d(x, w, nil, case[3]):sum():backward()
+      check.close(x.grad, once[1] * 2, { atol = 0, rtol = 1e-6 })
+      check.close(w.grad, once[2] * 2, { atol = 0, rtol = 1e-6 })
+    end
   end)
 
   -- A batch norm that follows keeps its input, unless the input is cheap to compute again: larger than what the

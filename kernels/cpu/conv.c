@@ -1,5 +1,6 @@
-/* The CPU's table for convolution, normalization and pooling, and the choice between the two convolutions:
- * oneDNN for f32, plain loops for f64. */
+/* The CPU's table for convolution, normalization and pooling, and which convolution serves: for f32 products
+ * of matrices on maps of a few pixels, Winograd's algorithm or oneDNN, plain loops for f64. */
+#include "kernels/cpu/conv_matrix.h"
 #include "kernels/cpu/conv_onednn.h"
 #include "kernels/cpu/conv_reference.h"
 #include "kernels/cpu/conv_winograd.h"
@@ -32,6 +33,7 @@ static bool rebuilds(const int64_t *x, const int64_t *w, const int64_t *y) {
 static cld_status convolve(cld_conv_direction direction, const cld_conv_arrays *arrays,
                            const cld_conv_params *p) {
     bool winograd = use_winograd;
+    if (cld_matrix_takes(arrays, p)) return cld_matrix_conv(direction, arrays, p);
     if (winograd && cld_onednn_isa() != CLD_ISA_OTHER && cld_winograd_takes(arrays, p))
         return cld_winograd_conv(direction, arrays, p);
     return cld_onednn_conv(direction, arrays, p, winograd);
