@@ -38,28 +38,10 @@ describe("BYOL + CLD and SimCLR", function()
     return result.out
   end
 
-  local function log(run, event)
-    local found
-    for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, run)) do
-      local entry = cld.json.decode(line)
-      if entry.event == event then found = entry end
-    end
-    return found
-  end
-
   local function fails(message, name, data, ...)
     local result = train(name, data, "never", ...)
     assert.equal(1, result.code)
     assert.matches("^cldlua: [^\n]*" .. message .. "[^\n]*\n$", result.err)
-  end
-
-  -- What --help says of each option, "(default: ...)" with it.
-  local function defaults(name)
-    local values, text = {}, recipes.run(name, "--help").out:gsub("\n          +", " ") -- an entry a line
-    for entry in text:gmatch "\n +(%-%-[^\n]+)" do
-      values[entry:match "^%-%-([%w-]+)"] = entry:match "default: ([^(),;]*)"
-    end
-    return values
   end
 
   local settings = {
@@ -97,7 +79,7 @@ describe("BYOL + CLD and SimCLR", function()
   }
   for name, expected in pairs(settings) do
     it("has its settings: " .. name, function()
-      local found = defaults(name)
+      local found = recipes.defaults(name)
       for option, value in pairs(expected) do assert.equal(value, found[option], option) end
     end)
   end
@@ -106,7 +88,7 @@ describe("BYOL + CLD and SimCLR", function()
     local out = trains("cifar10_byol_cld", toy, "byol", "--epochs", "2", "--tau-schedule", "cosine")
     assert.matches("\nepoch 2/2  alignment [%d.]+  effective_rank [%d.]+  nmi [%d.]+  uniformity [%d.-]+\n"
       .. "epoch 2/2  top1 [%d.]+ %%", out)
-    local epoch = log("byol", "epoch")
+    local epoch = recipes.last("byol", "epoch")
     for _, name in ipairs {
       "instance", "cld", "group_accuracy", "empty_groups", "alignment", "uniformity", "grad_norm",
     } do
@@ -205,7 +187,7 @@ describe("BYOL + CLD and SimCLR", function()
       local out = trains(name, root, name, "--batch-size", "20", "--accumulate", "2", "--block", "5", "--size", "16",
         "--small", "--arch", "resnet18", "--dim", "8")
       assert.is_nil(out:find "top1")
-      assert.equal(steps, log(name, "epoch").step)
+      assert.equal(steps, recipes.last(name, "epoch").step)
       assert.is_not_nil(cld.load(recipes.checkpoint(name))["net.fc.0.weight"])
       assert.is_nil(cld.load(recipes.checkpoint(name))["target.fc.0.weight"])
     end
@@ -216,14 +198,14 @@ describe("BYOL + CLD and SimCLR", function()
       local own = name .. "-own"
       trains(name, toy, own)
       trains(name, toy, run, "--augment", "base")
-      assert.is_not.equal(log(own, "epoch").means.instance, log(run, "epoch").means.instance)
+      assert.is_not.equal(recipes.last(own, "epoch").means.instance, recipes.last(run, "epoch").means.instance)
     end
   end)
 
   it("leaves out a last batch of one image", function()
     for name, run in pairs { cifar10_byol_cld = "byol-one", cifar10_simclr = "simclr-one" } do
       trains(name, toy, run, "--batch-size", "47")
-      assert.equal(1, log(run, "epoch").step)
+      assert.equal(1, recipes.last(run, "epoch").step)
     end
   end)
 

@@ -1,8 +1,8 @@
 --- Three whole steps of recipes/cifar10_byol_cld.lua against PyTorch (fixtures/make_byol.py): the recipe itself as a
 -- child process, given that script's images and weights.
 local cld = require "cld"
-local check = require "spec.support.check"
 local recipes = require "spec.support.recipes"
+local steps = require "spec.support.steps"
 
 -- As in make_byol.py.
 local given = [[
@@ -58,6 +58,9 @@ describe("three steps of BYOL + CLD", function()
   end)
   teardown(recipes.remove)
 
+  local fixture = cld.load "spec/fixtures/byol.safetensors"
+  local names = { "instance", "cld", "group_accuracy", "alignment", "uniformity", "grad_norm" }
+
   -- The checkpoint, and each epoch's figures; an epoch is a step.
   local function train(dtype, case)
     local run = case .. dtype
@@ -66,26 +69,7 @@ describe("three steps of BYOL + CLD", function()
       "--hidden", "12", "--projection-dim", "6", "--clusters", "3", "--batch-size", "10", "--epochs", "3",
       table.unpack(cases[case]))
     assert.equal(0, result.code, result.err)
-    local figures = {}
-    for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, run)) do
-      local event = cld.json.decode(line)
-      if event.event == "epoch" then
-        local means = event.means
-        figures[#figures + 1] = {
-          means.instance, means.cld, means.group_accuracy, means.alignment, means.uniformity, means.grad_norm,
-        }
-      end
-    end
-    return cld.load(recipes.checkpoint(run)), cld.tensor(figures, "f64")
-  end
-
-  local fixture = cld.load "spec/fixtures/byol.safetensors"
-
-  local function compare(actual, expected, what, tolerance)
-    expected = expected:double()
-    local ok, message = pcall(check.close, actual:double(), expected,
-      { atol = tolerance * math.max(expected:abs():amax():item(), 1e-3), rtol = 0 })
-    assert(ok, what .. ": " .. tostring(message))
+    return steps.of(run, names)
   end
 
   -- f64 shows that the mathematics is the same; f32 drifts a little in each step.
@@ -93,22 +77,8 @@ describe("three steps of BYOL + CLD", function()
     for dtype, tolerance in pairs { f64 = 1e-9, f32 = 5e-3 } do
       it(("agree with PyTorch: %s, %s"):format(case, dtype), function()
         local state, figures = train(dtype, case)
-        for column, f32 in ipairs { false, false, true, false, false, true } do -- two figures are f32 in any
-          compare(figures[{ {}, column }], fixture[case .. ".losses"][{ {}, column }], "figure " .. column,
-            math.max(tolerance, f32 and 1e-6 or 0))
-        end
-        local compared = 0
-        for entry, expected in pairs(fixture) do
-          local name = entry:match("^" .. case .. "%.(.*)$")
-          local norm = name and name:match "^norm%.(.*)$"
-          if norm then
-            compare(state[norm]:double():square():sum():sqrt(), expected, name, tolerance)
-          elseif name and state[name] then
-            compare(state[name], expected, name, tolerance)
-          end
-          compared = compared + ((norm or name and state[name]) and 1 or 0)
-        end
-        assert.is_true(compared > 150, compared)
+        steps.compare_figures(figures, fixture[case .. ".losses"], names, tolerance)
+        steps.agree(state, fixture, case, tolerance, 150)
       end)
     end
   end

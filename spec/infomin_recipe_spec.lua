@@ -29,25 +29,8 @@ describe("InfoMin + CLD", function()
     return result.out
   end
 
-  -- The means of a run's last epoch.
-  local function log(run, event)
-    local found
-    for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, run)) do
-      local entry = cld.json.decode(line)
-      if entry.event == event then found = entry end
-    end
-    return found
-  end
-
-  -- What --help says of each option, "(default: ...)" with it.
-  local function defaults(name)
-    local values, text = {}, recipes.run(name, "--help").out:gsub("%s+", " ")
-    for option, value in text:gmatch "%-%-([%w-]+) [^()]-%([^()]*default: ([^(),;]*)" do values[option] = value end
-    return values
-  end
-
   it("has the published settings", function()
-    local found = defaults "imagenet_infomin_cld"
+    local found = recipes.defaults "imagenet_infomin_cld"
     for option, value in pairs {
       arch = "resnet50", width = "64", head = "norm_mlp", dim = "128", size = "224", epochs = "100", lr = "0.2",
       ["batch-size"] = "512", block = "64", queue = "65536", ["moco-t"] = "0.15", ["moco-m"] = "0.999", queries = "2",
@@ -57,9 +40,9 @@ describe("InfoMin + CLD", function()
     } do
       assert.equal(value, found[option], option)
     end
-    found = defaults "imagenet100_infomin_cld"
+    found = recipes.defaults "imagenet100_infomin_cld"
     assert.same({ "256", "0.1", "16384" }, { found["batch-size"], found.lr, found.queue })
-    found = defaults "folder_infomin_cld"
+    found = recipes.defaults "folder_infomin_cld"
     assert.is_true(tonumber(found.clusters) < tonumber(found.block))
   end)
 
@@ -67,7 +50,7 @@ describe("InfoMin + CLD", function()
     local out = trains "whole"
     assert.matches("\nepoch 1/1  alignment [%d.]+  effective_rank [%d.]+  nmi [%d.]+  uniformity [%d.-]+\n"
       .. "epoch 1/1  top1 [%d.]+ %%", out)
-    local epoch = log("whole", "epoch")
+    local epoch = recipes.last("whole", "epoch")
     for _, name in ipairs { "instance", "cld", "group_accuracy", "empty_groups", "alignment", "grad_norm" } do
       assert.equal("number", type(epoch.means[name]), name)
     end
@@ -194,7 +177,7 @@ describe("InfoMin + CLD", function()
     for recipe, steps in pairs { imagenet_infomin_cld = 101 // 20, imagenet100_infomin_cld = 5 } do
       local result = recipes.run(recipe, arguments(recipe, "--data", root))
       assert.equal(0, result.code, result.err)
-      assert.equal(steps, log(recipe, "epoch").step)
+      assert.equal(steps, recipes.last(recipe, "epoch").step)
     end
   end)
 end)

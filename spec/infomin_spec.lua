@@ -2,9 +2,9 @@
 -- as a child process, given that script's images, weights, queue, shuffles and orders of patches. In parts of the batch
 -- it ends the same, and so it does on a device.
 local cld = require "cld"
-local check = require "spec.support.check"
 local devices = require "spec.support.devices"
 local recipes = require "spec.support.recipes"
+local steps = require "spec.support.steps"
 
 -- As in make_infomin.py.
 local given = [[
@@ -86,6 +86,18 @@ describe("three steps of InfoMin + CLD", function()
   end)
   teardown(recipes.remove)
 
+  local fixture = cld.load "spec/fixtures/infomin.safetensors"
+
+  local function names_of(run)
+    if run:find "^plain" then return { "instance", "grad_norm" } end
+    return { "instance", "cld", "group_accuracy", "grad_norm" }
+  end
+
+  local function agree(state, figures, case, tolerance)
+    steps.compare_figures(figures, fixture[case .. ".losses"], names_of(case), tolerance)
+    steps.agree(state, fixture, case, tolerance, 100)
+  end
+
   -- The checkpoint, and each epoch's figures; an epoch is a step.
   local function train(dtype, device, run, ...)
     local result = recipes.run_after(given:format(dtype, device), "folder_infomin_cld", "--data", photos, "--runs",
@@ -93,53 +105,7 @@ describe("three steps of InfoMin + CLD", function()
       "--size", "16", "--small", "--width", "4", "--dim", "8", "--batch-size", "10", "--block", "4", "--queue", "24",
       "--moco-m", "0.9", "--lr", "0.05", "--epochs", "3", "--clusters", "2", "--knn-every", "0", ...)
     assert.equal(0, result.code, result.err)
-    local figures = {}
-    for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, run)) do
-      local event = cld.json.decode(line)
-      if event.event == "epoch" then
-        local means = event.means
-        figures[#figures + 1] = means.cld and { means.instance, means.cld, means.group_accuracy, means.grad_norm }
-          or { means.instance, means.grad_norm }
-      end
-    end
-    return cld.load(recipes.checkpoint(run)), cld.tensor(figures, "f64")
-  end
-
-  local fixture = cld.load "spec/fixtures/infomin.safetensors"
-
-  local function compare(actual, expected, what, tolerance)
-    expected = expected:double()
-    local ok, message = pcall(check.close, actual:double(), expected,
-      { atol = tolerance * math.max(expected:abs():amax():item(), 1e-3), rtol = 0 })
-    assert(ok, what .. ": " .. tostring(message))
-  end
-
-  -- The group accuracy and the norm of the gradients are f32 in any.
-  local function compare_figures(actual, expected, tolerance)
-    local columns = expected.shape[2]
-    for column = 1, columns do
-      local is_f32 = column > 2 or column == columns
-      compare(actual[{ {}, column }], expected[{ {}, column }], "figure " .. column,
-        math.max(tolerance, is_f32 and 1e-6 or 0))
-    end
-  end
-
-  local function agree(state, figures, case, tolerance)
-    compare_figures(figures, fixture[case .. ".losses"], tolerance)
-    local compared = 0
-    for entry, expected in pairs(fixture) do
-      local name = entry:match("^" .. case .. "%.(.*)$")
-      local norm = name and name:match "^norm%.(.*)$"
-      if norm then
-        compare(state[norm]:double():square():sum():sqrt(), expected, name, tolerance)
-      elseif name == "memory" or name == "pointer" then
-        compare(state["queue." .. name], expected, name, tolerance)
-      elseif name and name ~= "losses" then
-        compare(state[name], expected, name, tolerance)
-      end
-      compared = compared + (name and 1 or 0)
-    end
-    assert.is_true(compared > 100)
+    return steps.of(run, names_of(run))
   end
 
   local cases = {
@@ -166,10 +132,8 @@ describe("three steps of InfoMin + CLD", function()
     local state, figures = train("f64", "cpu", "whole")
     for parts = 2, 3 do
       local other, others = train("f64", "cpu", "parts" .. parts, "--accumulate", tostring(parts))
-      compare_figures(others, figures, 1e-10)
-      for name, tensor in pairs(state) do
-        if tensor:numel() > 0 and not name:find "^meters" then compare(other[name], tensor, name, 1e-10) end
-      end
+      steps.compare_figures(others, figures, names_of "whole", 1e-10)
+      steps.same(state, other, 1e-10)
     end
   end)
 end)

@@ -29,27 +29,10 @@ describe("MoCo v2 + CLD", function()
     return result.out
   end
 
-  -- The means of a run's last epoch.
-  local function log(run, event)
-    local found
-    for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, run)) do
-      local entry = cld.json.decode(line)
-      if entry.event == event then found = entry end
-    end
-    return found
-  end
-
   local function imagenet(name, wnids) return recipes.imagenet(folder .. "/" .. name, photos, wnids) end
 
-  -- What --help says of each option, "(default: ...)" with it.
-  local function defaults(name)
-    local values, text = {}, recipes.run(name, "--help").out:gsub("%s+", " ")
-    for option, value in text:gmatch "%-%-([%w-]+) [^()]-%([^()]*default: ([^(),;]*)" do values[option] = value end
-    return values
-  end
-
   it("has the published settings", function()
-    local found = defaults "imagenet_mocov2_cld"
+    local found = recipes.defaults "imagenet_mocov2_cld"
     for option, value in pairs {
       arch = "resnet50", width = "64", head = "norm_mlp", dim = "128", size = "224", epochs = "200", lr = "0.2",
       ["batch-size"] = "512", block = "64", queue = "65536", ["moco-t"] = "0.2", ["moco-m"] = "0.999", queries = "2",
@@ -60,12 +43,12 @@ describe("MoCo v2 + CLD", function()
     } do
       assert.equal(value, found[option], option)
     end
-    found = defaults "imagenet100_mocov2_cld"
+    found = recipes.defaults "imagenet100_mocov2_cld"
     assert.same({ "256", "0.1", "16384" }, { found["batch-size"], found.lr, found.queue })
   end)
 
   it("makes groups of the images of a folder, without being asked to", function()
-    local found = defaults "folder_mocov2_cld"
+    local found = recipes.defaults "folder_mocov2_cld"
     assert.is_true(tonumber(found.clusters) < tonumber(found.block))
   end)
 
@@ -79,14 +62,14 @@ describe("MoCo v2 + CLD", function()
     local out = trains("folder_mocov2_cld", photos, "folder")
     assert.matches("\nepoch 1/1  alignment [%d.]+  effective_rank [%d.]+  nmi [%d.]+  uniformity [%d.-]+\n"
       .. "epoch 1/1  top1 [%d.]+ %%", out)
-    local epoch = log("folder", "epoch")
+    local epoch = recipes.last("folder", "epoch")
     for _, name in ipairs {
       "instance", "cld", "group_accuracy", "empty_groups", "alignment", "uniformity", "grad_norm",
     } do
       assert.equal("number", type(epoch.means[name]), name)
     end
     assert.same({ lr = 0.05 }, epoch.now)
-    assert.is_true(log("folder", "diagnostics").values.effective_rank > 1)
+    assert.is_true(recipes.last("folder", "diagnostics").values.effective_rank > 1)
     assert.equal(3, epoch.step) -- --last keep
   end)
 
@@ -96,18 +79,18 @@ describe("MoCo v2 + CLD", function()
     local root = imagenet("imagenet", wnids)
     local out = trains("imagenet_mocov2_cld", root, "imagenet")
     assert.is_nil(out:find "top1")
-    assert.equal(2, log("imagenet", "epoch").step)
+    assert.equal(2, recipes.last("imagenet", "epoch").step)
     out = trains("imagenet_mocov2_cld", root, "imagenet-knn", "--knn-every", "2", "--epochs", "3", "--last", "keep")
     assert.equal(1, select(2, out:gsub("\nepoch %d/3  top1", "")))
     assert.matches("\nepoch 2/3  top1", out)
-    assert.equal(9, log("imagenet-knn", "epoch").step)
+    assert.equal(9, recipes.last("imagenet-knn", "epoch").step)
   end)
 
   it("trains on ImageNet-100 out of ImageNet", function()
     local wnids = table.move(require "cld.data.imagenet100", 1, 100, 1, {})
     wnids[101] = "n00000001"
     trains("imagenet100_mocov2_cld", imagenet("imagenet100", wnids), "hundred")
-    assert.equal(5, log("hundred", "epoch").step)
+    assert.equal(5, recipes.last("hundred", "epoch").step)
   end)
 
   it("is judged on the classes of its run, or those that --classes names", function()

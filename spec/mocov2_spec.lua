@@ -1,8 +1,8 @@
 --- Three whole steps of recipes/imagenet_mocov2_cld.lua against PyTorch (fixtures/make_mocov2.py): the recipe itself as
 -- a child process, given that script's images, weights, queue and shuffles. In parts of the batch it ends the same.
 local cld = require "cld"
-local check = require "spec.support.check"
 local recipes = require "spec.support.recipes"
+local steps = require "spec.support.steps"
 
 -- As in make_mocov2.py.
 local given = [[
@@ -65,6 +65,9 @@ describe("three steps of MoCo v2 + CLD", function()
   end)
   teardown(recipes.remove)
 
+  local fixture = cld.load "spec/fixtures/mocov2.safetensors"
+  local names = { "instance", "cld", "group_accuracy", "alignment", "uniformity", "grad_norm" }
+
   -- The checkpoint, and each epoch's figures; an epoch is a step.
   local function train(dtype, clusters, run, ...)
     local result = recipes.run_after(given:format(dtype), "folder_mocov2_cld", "--data", photos, "--runs",
@@ -72,52 +75,7 @@ describe("three steps of MoCo v2 + CLD", function()
       "--dim", "8", "--batch-size", "10", "--block", "4", "--queue", "24", "--moco-m", "0.9", "--lr", "0.05",
       "--epochs", "3", "--clusters", clusters, "--knn-every", "0", ...)
     assert.equal(0, result.code, result.err)
-    local figures = {}
-    for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, run)) do
-      local event = cld.json.decode(line)
-      if event.event == "epoch" then
-        local means = event.means
-        figures[#figures + 1] = {
-          means.instance, means.cld, means.group_accuracy, means.alignment, means.uniformity, means.grad_norm,
-        }
-      end
-    end
-    return cld.load(recipes.checkpoint(run)), cld.tensor(figures, "f64")
-  end
-
-  local fixture = cld.load "spec/fixtures/mocov2.safetensors"
-
-  local function compare(actual, expected, what, tolerance)
-    expected = expected:double()
-    local ok, message = pcall(check.close, actual:double(), expected,
-      { atol = tolerance * math.max(expected:abs():amax():item(), 1e-3), rtol = 0 })
-    assert(ok, what .. ": " .. tostring(message))
-  end
-
-  -- The group accuracy and the norm of the gradients are f32 in any.
-  local function compare_figures(actual, expected, tolerance)
-    for column, f32 in ipairs { false, false, true, false, false, true } do
-      compare(actual[{ {}, column }], expected[{ {}, column }], "figure " .. column,
-        math.max(tolerance, f32 and 1e-6 or 0))
-    end
-  end
-
-  local function agree(state, figures, case, tolerance)
-    compare_figures(figures, fixture[case .. ".losses"], tolerance)
-    local compared = 0
-    for entry, expected in pairs(fixture) do
-      local name = entry:match("^" .. case .. "%.(.*)$")
-      local norm = name and name:match "^norm%.(.*)$"
-      if norm then
-        compare(state[norm]:double():square():sum():sqrt(), expected, name, tolerance)
-      elseif name == "memory" or name == "pointer" then
-        compare(state["queue." .. name], expected, name, tolerance)
-      elseif name and name ~= "losses" then
-        compare(state[name], expected, name, tolerance)
-      end
-      compared = compared + (name and 1 or 0)
-    end
-    assert.is_true(compared > 100)
+    return steps.of(run, names)
   end
 
   -- f64 shows that the mathematics is the same; f32 drifts a little in each step.
@@ -126,7 +84,8 @@ describe("three steps of MoCo v2 + CLD", function()
     for dtype, tolerance in pairs(tolerances) do
       it(("agree with PyTorch: %s, %s"):format(case, dtype), function()
         local state, figures = train(dtype, clusters, case .. dtype)
-        agree(state, figures, case, tolerance)
+        steps.compare_figures(figures, fixture[case .. ".losses"], names, tolerance)
+        steps.agree(state, fixture, case, tolerance, 100)
       end)
     end
   end
@@ -135,10 +94,8 @@ describe("three steps of MoCo v2 + CLD", function()
     it(("are the same in %d parts"):format(parts), function()
       local state, figures = train("f64", "2", "whole" .. parts)
       local other, others = train("f64", "2", "parts" .. parts, "--accumulate", tostring(parts))
-      compare_figures(others, figures, 1e-10)
-      for name, tensor in pairs(state) do
-        if tensor:numel() > 0 and not name:find "^meters" then compare(other[name], tensor, name, 1e-10) end
-      end
+      steps.compare_figures(others, figures, names, 1e-10)
+      steps.same(state, other, 1e-10)
     end)
   end
 end)

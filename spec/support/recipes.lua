@@ -58,6 +58,31 @@ end
 --- Where the run's checkpoint is.
 function recipes.checkpoint(run) return ("%s/runs/%s/checkpoint.safetensors"):format(folder, run) end
 
+--- The events of a kind in a run's log, or all of them.
+function recipes.events(run, kind)
+  local found = {}
+  for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, run)) do
+    local event = cld.json.decode(line)
+    if not kind or event.event == kind then found[#found + 1] = event end
+  end
+  return found
+end
+
+--- The last one.
+function recipes.last(run, kind)
+  local events = recipes.events(run, kind)
+  return events[#events]
+end
+
+--- {option = its default}, as --help has them.
+function recipes.defaults(name)
+  local values, text = {}, recipes.run(name, "--help").out:gsub("\n          +", " ") -- an entry a line
+  for entry in text:gmatch "\n +(%-%-[^\n]+)" do
+    values[entry:match "^%-%-([%w-]+)"] = entry:match "default: ([^(),;]*)"
+  end
+  return values
+end
+
 --- The names of the tensors in which two runs differ.
 function recipes.differences(a, b)
   local state, other = cld.load(recipes.checkpoint(a)), cld.load(recipes.checkpoint(b))
