@@ -163,13 +163,15 @@ CLD_VIEW_AVX2 static inline __m128i pixel_at(const uint8_t *p) {
 }
 
 /* dx is 0 */
-CLD_VIEW_AVX2 static inline __m256d bilinear_in_column(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
+CLD_VIEW_AVX2 static inline __m256d bilinear_in_column(const uint8_t *p, size_t stride, __m256d dx,
+                                                       __m256d dy) {
     (void)dx;
     __m256d a = _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(pixel_at(p)));
     return line(a, _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(pixel_at(p + stride))), dy);
 }
 
-CLD_VIEW_AVX2 static inline __m256d bicubic_in_column(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
+CLD_VIEW_AVX2 static inline __m256d bicubic_in_column(const uint8_t *p, size_t stride, __m256d dx,
+                                                      __m256d dy) {
     (void)dx;
     __m128i ab = _mm_unpacklo_epi32(pixel_at(p - stride), pixel_at(p));
     __m128i cd = _mm_unpacklo_epi32(pixel_at(p + stride), pixel_at(p + 2 * stride));
@@ -215,7 +217,8 @@ CLD_VIEW_AVX2 static void transform_avx2(cld_canvas *c, const cld_view_instructi
     size_t n = cld__view_pixels(c);
     uint8_t *copy = c->work, *row = copy + 4 * n;
     bool bicubic = s->affine.filter == CLD_FILTER_BICUBIC;
-    bool in_row = m[3] == 0 && m[4] == 1 && is_whole(m[5]), in_column = m[0] == 1 && m[1] == 0 && is_whole(m[2]);
+    bool in_row = m[3] == 0 && m[4] == 1 && is_whole(m[5]),
+         in_column = m[0] == 1 && m[1] == 0 && is_whole(m[2]);
     cld__view_join_row(copy, c->data, n, n);
     for (int y = 0; y < c->height; y++) {
 #    define ROW(look_at, bicubic) transform_row_avx2(row, copy, c, s, y, bicubic, look_at)

@@ -246,10 +246,11 @@ static void join_from(uint8_t *pixels, const uint8_t *planes, size_t plane, size
 CLD_VIEW_AVX2 static void join_avx2(uint8_t *pixels, const uint8_t *planes, size_t plane, size_t width) {
     size_t x = 0;
     for (; x + 32 <= width; x += 32) {
-        __m256i part[3]; /* the middle quarters changed, so that what unpacking takes from each half is in order */
+        __m256i part
+            [3]; /* the middle quarters changed, so that what unpacking takes from each half is in order */
         for (size_t c = 0; c < 3; c++)
-            part[c] = _mm256_permute4x64_epi64(
-                _mm256_loadu_si256((const __m256i *)(planes + c * plane + x)), 0xd8);
+            part[c] =
+                _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(planes + c * plane + x)), 0xd8);
         __m256i zero = _mm256_setzero_si256();
         __m256i rg[2] = {_mm256_unpacklo_epi8(part[0], part[1]), _mm256_unpackhi_epi8(part[0], part[1])};
         __m256i b0[2] = {_mm256_unpacklo_epi8(part[2], zero), _mm256_unpackhi_epi8(part[2], zero)};
