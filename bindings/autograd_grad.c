@@ -153,7 +153,7 @@ static void hook_destroy(void *context) {
 
 /* t:register_hook(f) -> a handle with :remove(). f(gradient) is called in each backward (and cld.autograd.grad) when t's
  * gradient is complete: of a result before the op behind it is passed, of a leaf at the end, before it is added to .grad,
- * where it is dense and has the leaf's dtype, also in optimizer:step(loss). f returns nil, or what takes the gradient's
+ * if it is dense and has the leaf's dtype, also in optimizer:step(loss). f returns nil, or what takes the gradient's
  * place; it must not change it in place. In an accumulated step it is called for each :add(loss), with that part; in the
  * precision fp16 with the gradient times the loss scale. In a captured step f runs at the capture alone, and the device
  * repeats what f did with tensors. net:to(device) makes other leaves: register after it. A hook of a result goes with

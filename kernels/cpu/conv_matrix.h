@@ -1,4 +1,4 @@
-/* f32 convolutions of maps of a few pixels, as matrix products: what conv.c calls where that is faster than oneDNN's
+/* f32 convolutions of maps of a few pixels, as matrix products: what conv.c calls if that is faster than oneDNN's
  * convolution. */
 #ifndef CLD_CPU_CONV_MATRIX_H
 #define CLD_CPU_CONV_MATRIX_H

@@ -188,7 +188,7 @@ static int ascending(const void *a, const void *b) {
                                 : (x->row > y->row) - (x->row < y->row);
 }
 
-/* The lower half of x, which counts, as a whole matrix; returns the largest absolute value, NaN or infinity where there is
+/* The lower half of x, which counts, as a whole matrix; returns the largest absolute value, NaN or infinity if there is
  * one. */
 static double mirror(double *a, const void *x, cld_dtype dtype, int64_t n) {
     double largest = 0;

@@ -57,7 +57,7 @@ local function arguments_of(inputs, device)
   return arguments, leaves
 end
 
--- What backward says: gradients by number of the input, false where there is none; weights by number of the result.
+-- What backward says: gradients by number of the input, false if there is none; weights by number of the result.
 local function analytic_gradients(results, leaves)
   local tracked, seeds, weights, inputs, numbers = {}, {}, {}, {}, {}
   for i = 1, results.n do

@@ -77,7 +77,7 @@ cld_tensor *cld__find_groups(cld_groups *out, const char *op, cld_tensor *x, int
  * *labels and *empty are as kmeans has them, with the means taken of x's rows: the gradient flows through these means alone.
  *
  * eigenvectors: at most the block's rows are used, as in the authors' code; 0: as many as there are clusters.
- * *eigenvalues, or NULL, where there is one block: those smallest ones, ascending, a constant.
+ * *eigenvalues, or NULL, if there is one block: those smallest ones, ascending, a constant.
  *
  * Neither the eigenvectors' signs nor a common factor change the labels (the authors divide by the top-left entry), but where
  * the last eigenvector belongs to an eigenvalue that has more, which of them it is is the solver's choice.

@@ -42,7 +42,7 @@ static cld_tensor *gradient_of(cld_tensor *s, cld_tensor *ds, cld_tensor *u) {
     return cld_matmul(s, u);
 }
 
-/* Of unit rows u (2 n, dim): the loss, and where it is wanted du. */
+/* Of unit rows u (2 n, dim): the loss, and du if it is wanted. */
 static cld_tensor *of_units(cld_tensor **du, cld_tensor *u, double temperature) {
     const cld_cross_entropy_params p = {.reduction = CLD_MEAN_OF_ROWS, .temperature = temperature};
     const cld_backend *device = cld_device(u);

@@ -182,7 +182,7 @@ cld_tensor *cld_outer(cld_tensor *a, cld_tensor *b);  /* a (n), b (m): (n, m) */
  * "...d,d->...". From left to right, each pair as one product. ---- */
 cld_tensor *cld_einsum(const char *equation, cld_tensor *const *xs, int count);
 /* ---- distance.c ---- */
-/* a (..., n, d), b (..., m, d): the Euclidean distances (..., n, m) of their rows. No gradient where it is 0. */
+/* a (..., n, d), b (..., m, d): the Euclidean distances (..., n, m) of their rows. No gradient if it is 0. */
 cld_tensor *cld_cdist(cld_tensor *a, cld_tensor *b);
 /* u8: |a - b| <= atol + rtol |b|, or both the same infinity, or with equal_nan both NaN. */
 cld_tensor *cld_isclose(cld_tensor *a, cld_tensor *b, double rtol, double atol, bool equal_nan);
