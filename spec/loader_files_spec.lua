@@ -3,6 +3,7 @@
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"
+local process = require "spec.support.process"
 
 local folder = os.tmpname()
 os.remove(folder)
@@ -116,6 +117,20 @@ describe("a loader of files", function()
         assert.same(view:totable()[1], exact.views[v][i])
       end
     end
+  end)
+
+  it("makes patches of a file that cannot be shrunk from the pixels of the whole", function()
+    local root = process.temporary_folder()
+    local png = root .. "/one.png"
+    cld.image.write(png, picture(3, 172, 219))
+    local image, program = cld.image.read(png), cld.augment.infomin_jigsaw { view = 32 }
+    local one = cld.data.folder { root = root }
+    for seed = 1, 40 do
+      local batch = loader(one, { batch_size = 1, views = { program }, seed = seed, drop_single = false }):epoch(1)()
+      local whole = program:views(image, { seed = seed, epoch = 1, sample = 0, view = 1 })
+      assert.equal(0, batch.views[1]:ne(whole):any():item(), "seed " .. seed)
+    end
+    process.remove(root)
   end)
 
   it("decodes at a smaller scale only if every view shrinks the image by far more, to nearly the same views", function()

@@ -113,13 +113,22 @@ static int scale_for(const cld_epoch *e, cld_slot *slot, int64_t i, cld_image_wo
     return shrink;
 }
 
-/* What its views need of the image at this scale, in pixels of the full size. */
+/* What the view needs of the image at this scale, in pixels of the full size; and at larger ones, since not every kind of
+ * file can be shrunk as it is decoded, and what is needed there may begin or end some pixels further out. */
+static cld_rect part_of(const cld_view *v, int height, int width, int shrink) {
+    cld_rect part = cld_view_part(v, height, width, 1);
+    for (int scale = 2; scale <= shrink; scale *= 2)
+        part = hull(part, cld_view_part(v, height, width, scale));
+    return part;
+}
+
+/* The same of all its views. */
 static cld_rect part_for(const cld_epoch *e, cld_slot *slot, int64_t i, int height, int width, int shrink,
                          cld_image_worker *w) {
     cld_rect all = {0};
     for (int v = 0; v < e->loader.views; v++)
         for (int k = 0; k < e->program[v].images; k++) {
-            cld_rect part = cld_view_part(view_at(e, slot, i, v, k, w), height, width, shrink);
+            cld_rect part = part_of(view_at(e, slot, i, v, k, w), height, width, shrink);
             all = v == 0 && k == 0 ? part : hull(all, part);
         }
     return all;
