@@ -212,7 +212,7 @@ describe("a data set", function()
       fails(function() data.long_tailed { data.tensors { images = files.images(2, 1, 1) } } end,
         "data.long_tailed: tensors has no labels")
       fails(function() data.long_tailed { pixels { 0, 0, 0, 0, 1 }, factor = 2 } end,
-        "class 1 of tensors has 1 images; a factor of 2 wants 2 of them %(it is for classes of")
+        "tensors cannot be long%-tailed by 2: class 1 would keep 2 images and has 1; expected classes of about one size")
     end)
   end)
 
@@ -277,7 +277,8 @@ describe("a data set", function()
       end)
       it("may name folders too", function() assert.same({ 10, 30 }, reds(listed "b/1.ppm\na/1.png\n")) end)
       it("names what is not there, and its line", function()
-        fails(function() listed "2.jpg\nc/1.ppm\n3.jpg\n" end, "list.txt, line 2: .*/photos has no file 'c/1.ppm'$")
+        fails(function() listed "2.jpg\nc/1.ppm\n3.jpg\n" end,
+          "list.txt, line 2: 'c/1.ppm' is not among the 3 images of .*/photos %(2 of 3 names are not%)$")
       end)
       it("refuses a name of two files", function()
         write("photos/b/2.jpg", files.ppm(1, 1, { 40, 0, 0 }))

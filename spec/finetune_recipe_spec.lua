@@ -55,9 +55,10 @@ describe("finetune", function()
     it("leaves a checkpoint that knn and the linear evaluation take up", function()
       local top1 = out:match "\nlast epoch: top%-1 ([%d.]+) %%"
       local knn = ok("knn", "--checkpoint", folder .. "/runs/grid")
-      assert.matches("grid/checkpoint.safetensors: classifier { classes = 10, dim = 16, [^\n]*, that of [^\n]*npid/",
-        knn)
+      assert.matches("grid/checkpoint.safetensors: classifier { classes = 10, dim = 16, [^\n]*, that of [^\n]*npid/[^\n]*, after 1 epoch, "
+        .. "fine%-tuned\n", knn)
       assert.matches("\nk 7, T 0.2, layer features, memory of 48 images", knn)
+      assert.matches("\nfine%-tuned +top%-1 ", knn)
       local net = cld.models.load(folder .. "/runs/grid")
       local test = cld.data.cifar10 { root = toy, split = "test" }
       local logits, labels = cld.eval.features(net, test, { layer = "instance" })
@@ -118,9 +119,9 @@ describe("finetune", function()
       assert.matches("\nlast epoch: top%-1 ", out)
     end)
 
-    it("says how many names of a list are unknown, and the first", function()
-      refused("list.txt, line 2: 2 of its 4 names are unknown; [^\n]* has no file 'c1.ppm'", on_folder("unknown",
-        "--list", process.write(folder .. "/list.txt", "a1.ppm\nc1.ppm\nb1.ppm\nd1.ppm\n")))
+    it("says how many names of a list are no training images, and the first", function()
+      refused("list.txt, line 2: 'c1.ppm' is not among the 12 images of [^\n]* %(2 of 4 names are not%)",
+        on_folder("unknown", "--list", process.write(folder .. "/list.txt", "a1.ppm\nc1.ppm\nb1.ppm\nd1.ppm\n")))
     end)
 
     it("refuses a list that leaves a class without an image", function()

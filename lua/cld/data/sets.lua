@@ -267,9 +267,9 @@ function sets.long_tailed(options)
       or #classes == 1 and 1 or (1 / factor) ^ ((c - 1) / (#classes - 1))
     local count = math.floor(most * share)
     if count > #list then
-      user_error.raise("data.long_tailed: class %s of %s has %d images; a factor of %g wants %d of them"
-        .. " (it is for classes of about one size)",
-        set.class_names and caller.shown(set.class_names[c]) or c - 1, set.name, #list, factor, count)
+      user_error.raise("%s cannot be long-tailed by %g: class %s would keep %d images and has %d; expected classes of"
+        .. " about one size", set.name, factor, set.class_names and caller.shown(set.class_names[c]) or c - 1, count,
+        #list)
     end
     table.move(list, 1, count, #indices + 1, indices)
   end
@@ -385,8 +385,8 @@ function sets.listed(set, path)
     end
   end
   if absent then
-    user_error.raise("%s, line %d: %d of its %d names are unknown; %s has no file '%s'", path, absent.line, unknown,
-      names, set.name, absent.name)
+    user_error.raise("%s, line %d: '%s' is not among the %d images of %s (%d of %d names are not)", path, absent.line,
+      absent.name, #set, set.name, unknown, names)
   end
   return rows_of(set, create.tensor(indices, "i64"), { name = ("%s, listed by %s"):format(set.name, path) })
 end
