@@ -69,7 +69,7 @@ local function stepper()
 end
 
 run:repeats(#tuning.grid)
-run:describe { test_view = view, layer = "features", knn = about.knn, source = linear.source(run, about, data) }
+run:describe { test_view = view, layer = "features", knn = about.knn, source = linear.source(run, about, data, true) }
 local step
 for epoch in run:epochs { net = tuning.net, tuning = tuning, loader = loader } do
   local own, begins = tuning:begin(epoch)                  -- the epoch of the running training

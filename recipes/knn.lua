@@ -47,4 +47,4 @@ if opt.baselines then
   cld.manual_seed(data.seed)
   if about.description then score("untrained network", cld.models.build(about.description)) end
 end
-score(about.epoch and ("after %d epochs"):format(about.epoch) or "these weights", net)
+score(subject.weights_text(about), net)

@@ -71,7 +71,7 @@ describe("recipes that judge a checkpoint", function()
   describe("knn", function()
     it("goes by the run's own k, T, layer and images, and says so", function()
       local out = ok("knn", "--checkpoint", folder .. "/runs/npid")
-      assert.matches("npid/checkpoint.safetensors: resnet18_cifar { [^\n]*width = 4 }, after 1 epochs\n", out)
+      assert.matches("npid/checkpoint.safetensors: resnet18_cifar { [^\n]*width = 4 }, after 1 epoch\n", out)
       assert.matches("\nk 7, T 0.2, layer instance, memory of 48 images, 16 queries\n", out)
       assert.matches("\nimages: resize { size = { 32, 32 }[^\n]*normalize { mean = { 0.4914, ", out)
       local score
@@ -93,8 +93,8 @@ describe("recipes that judge a checkpoint", function()
 
     it("scores a checkpoint that is older than descriptions, by its options", function()
       local old = changed("old.safetensors", { description = cld.json.null })
-      local expected = ok("knn", "--checkpoint", trained):match "after 1 epochs +(top[^\n]*)"
-      assert.equal(expected, ok("knn", "--checkpoint", old):match "after 1 epochs +(top[^\n]*)")
+      local expected = assert(ok("knn", "--checkpoint", trained):match "after 1 epoch +(top[^\n]*)")
+      assert.equal(expected, ok("knn", "--checkpoint", old):match "after 1 epoch +(top[^\n]*)")
     end)
 
     it("says what is wrong with a description", function()
@@ -144,7 +144,7 @@ describe("recipes that judge a checkpoint", function()
           files.ppm(8, 8, { 80 * (i % 3), i, 0 }))
       end
       local out = ok("knn", "--checkpoint", trained, "--data", photos, "--dataset", "folder")
-      assert.matches("\nafter 1 epochs +top%-1 +[%d.]+ %%\n$", out)
+      assert.matches("\nafter 1 epoch +top%-1 +[%d.]+ %%\n$", out)
       out = ok("linear", "--checkpoint", trained, "--data", photos, "--dataset", "folder", "--runs", folder .. "/runs",
         "--name", "three", "--epochs", "1", "--threads", "1")
       assert.matches("\nepoch 1/1  top1 [%d.]+ %%  %(best", out)
@@ -186,7 +186,7 @@ describe("recipes that judge a checkpoint", function()
 
     it("is scored where its constructor is known", function()
       local out = ok("knn", "--checkpoint", checkpoint "own", "--require", mine)
-      assert.matches(": tiny { width = 5 }, after 1 epochs\n", out)
+      assert.matches(": tiny { width = 5 }, after 1 epoch\n", out)
       assert.matches("\nk 48 %(all that there are, of 200%), T 0.1, layer instance, memory of 48 images", out)
       assert.matches("\nimages: resize { size = { 16, 16 }", out)
       refused("its 'net' is a tiny, which is not defined here: %-%-require FILE.lua, of the file that calls"
@@ -245,9 +245,9 @@ describe("recipes that judge a checkpoint", function()
       end
       assert.is_true(compared > 100)
       local out = ok("knn", "--checkpoint", folder .. "/runs/linear")
-      assert.matches("that of [^\n]*npid/checkpoint.safetensors, after 1 epochs\n", out)
-      assert.equal(ok("knn", "--checkpoint", trained):match "after 1 epochs +(top[^\n]*)",
-        out:match "\nafter 1 epochs +(top[^\n]*)")
+      assert.matches("that of [^\n]*npid/checkpoint.safetensors, after 1 epoch\n", out)
+      local expected = assert(ok("knn", "--checkpoint", trained):match "after 1 epoch +(top[^\n]*)")
+      assert.equal(expected, out:match "\nafter 1 epoch +(top[^\n]*)")
     end)
 
     it("goes on where it was stopped, bit for bit, without the first checkpoint", function()

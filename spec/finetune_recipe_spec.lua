@@ -55,8 +55,8 @@ describe("finetune", function()
     it("leaves a checkpoint that knn and the linear evaluation take up", function()
       local top1 = out:match "\nlast epoch: top%-1 ([%d.]+) %%"
       local knn = ok("knn", "--checkpoint", folder .. "/runs/grid")
-      assert.matches("grid/checkpoint.safetensors: classifier { classes = 10, dim = 16, [^\n]*, that of [^\n]*npid/[^\n]*, after 1 epoch, "
-        .. "fine%-tuned\n", knn)
+      assert.matches("grid/checkpoint.safetensors: classifier { classes = 10, dim = 16, [^\n]*, that of [^\n]*npid/"
+        .. "[^\n]*, after 1 epoch, fine%-tuned\n", knn)
       assert.matches("\nk 7, T 0.2, layer features, memory of 48 images", knn)
       assert.matches("\nfine%-tuned +top%-1 ", knn)
       local net = cld.models.load(folder .. "/runs/grid")

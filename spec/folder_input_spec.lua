@@ -133,7 +133,7 @@ describe("the input of", function()
     trains(train("photos", "--name", "scored"), "9 training images")
     local result = recipe("knn", "--checkpoint", folder .. "/runs/scored", "--device", "cpu")
     assert.equal(0, result.code, result.err)
-    assert.matches("after 1 epochs +top%-1", result.out)
+    assert.matches("after 1 epoch +top%-1", result.out)
     fails(recipe("knn", "--checkpoint", folder .. "/photos"),
       "'%-%-checkpoint': the folder '.*/photos' holds no checkpoint%.safetensors")
   end)

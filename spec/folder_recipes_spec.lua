@@ -127,7 +127,7 @@ describe("recipes of image files", function()
     trains("folder_npid_cld", photos, "scored", "--epochs", "1")
     local result = recipes.run("knn", "--checkpoint", checkpoint "scored", "--baselines", "--knn-k", "10")
     assert.equal(0, result.code, result.err)
-    for _, row in ipairs { "raw pixels", "untrained network", "after 1 epochs" } do
+    for _, row in ipairs { "raw pixels", "untrained network", "after 1 epoch" } do
       assert.matches(row .. " +top%-1 +[%d.]+ %%", result.out)
     end
     trains("folder_npid_cld", photos .. "/train", "unscored", "--epochs", "1", "--holdout", "0")

@@ -102,14 +102,14 @@ function linear.training_sets(opt, sets, of)
   return list
 end
 
---- source(run, about, data) -> what the checkpoint of a linear evaluation says of the network's origin. A resumed run
--- has it in its own checkpoint.
-function linear.source(run, about, of)
+--- source(run, about, data[, fine_tuned]) -> what the checkpoint of an evaluation says of the network's origin, and
+-- whether it has been trained on since. A resumed run has it in its own checkpoint.
+function linear.source(run, about, of, fine_tuned)
   if run.loaded then return about.source end
   local plain = {}
   for name, value in pairs(of) do plain[name] = value end
   return {
-    path = about.path, layout = about.layout, epoch = about.epoch, data = plain,
+    path = about.path, fine_tuned = fine_tuned, layout = about.layout, epoch = about.epoch, data = plain,
     published = about.published or reported.of(about.description, about.options, about.epoch),
   }
 end

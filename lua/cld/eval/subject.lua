@@ -88,6 +88,9 @@ function subject.sets(opt, about)
   })
 end
 
+--- What the weights are, in two words: "after 3 epochs", "fine-tuned", "these weights".
+subject.weights_text = published.weights_text
+
 --- "resize { size = 256 }, center_crop { size = 224 }, normalize { ... }"
 function subject.view_text(view)
   local words = {}

@@ -87,6 +87,7 @@ local function of_checkpoint(models, loaded, wanted)
     layer = said.layer or "instance",
     knn = loaded.description and said.knn or old_knn(loaded.options),
     options = loaded.options, source = said.source, left_out = {},
+    fine_tuned = said.source and said.source.fine_tuned,
   }
 end
 
@@ -135,6 +136,13 @@ function load.from(models, path, given)
   return of_published(models, path, value)
 end
 
+local function epochs_text(about)
+  return about.epoch == 1 and "after 1 epoch" or about.epoch and ("after %d epochs"):format(about.epoch)
+end
+
+--- As subject.weights_text.
+function load.weights_text(about) return about.fine_tuned and "fine-tuned" or epochs_text(about) or "these weights" end
+
 --- The file, in words: "runs/a/checkpoint.safetensors: resnet18_cifar { ... }, after 3 epochs", "v2.pth.tar: layout
 -- MoCo v2, resnet50 { ... }, after 200 epochs; left out: optimizer (161)".
 function load.text(about)
@@ -142,7 +150,8 @@ function load.text(about)
     about.description and described.text(about.description) or tostring(about.arch) }
   local source = about.source
   if source and source.path then words[#words + 1] = ", that of " .. tostring(source.path) end
-  if about.epoch then words[#words + 1] = (", after %d epochs"):format(about.epoch) end
+  if about.epoch then words[#words + 1] = ", " .. epochs_text(about) end
+  if about.fine_tuned then words[#words + 1] = ", fine-tuned" end
   local left = {}
   for _, name in ipairs(sorted_keys(about.left_out)) do
     left[#left + 1] = ("%s (%s)"):format(name, tostring(about.left_out[name]))

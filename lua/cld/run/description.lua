@@ -5,8 +5,8 @@
 --   test_view  the steps that turn an image into the network's input, where the recipe has said it
 --   layer      "instance" or "features": what the recipe compares (cld.eval.knn)
 --   knn        {k =, temperature =}: how
---   source     of a run on a frozen network: its origin {path, layout, epoch, published, data = the options
---              that name its images}
+--   source     of a run on another's network: its origin {path, layout, epoch, published, data = the options
+--              that name its images}, and fine_tuned if it has been trained on since
 local augment = require "cld.augment"
 local caller = require "cld.caller"
 local models = require "cld.models"
