@@ -13,10 +13,15 @@ cld.options.defaults {
 }
 cld.run.recipe("imagenet_infomin_cld.lua", {
   about = "InfoMin + CLD on a folder of images",
-  options = { cld.options.folder, cld.options.view { size = 224 } },
+  options = {
+    cld.options.folder,
+    cld.options.view { size = 224 },
+    { "augment", "infomin", "views: InfoMin's, with RandAugment and blur, or base (any hue, neither)", choices = {
+      "base", "infomin" } },
+  },
   sets = function(opt)
     local sets, colours = cld.data.splits(opt), cld.augment.statistics.imagenet
-    sets.views = cld.augment.infomin { size = opt.size, mean = colours.mean, std = colours.std }
+    sets.views = cld.augment[opt.augment] { size = opt.size, mean = colours.mean, std = colours.std }
     sets.patches = cld.augment.infomin_jigsaw { view = opt.size, mean = colours.mean, std = colours.std }
     return sets
   end,
