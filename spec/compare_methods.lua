@@ -15,14 +15,15 @@ local opt = cld.options {
   { "seeds",  "1,2,3", "seeds of images and runs", value = "integers" },
   { "only",   "",      "just those with this in the method's name or the recipe's" },
   { "plain",  true,    "compare with the method without CLD" },
-  { "epochs", 14,      "of a run with CLD", min = 4, integer = true },
+  { "epochs", 10,      "of a run with CLD", min = 4, integer = true },
   { "linear", false,   "the accuracy of a linear classifier as well" },
 }
 local ABOVE_UNTRAINED = 10 -- points
 
-local small = "--width 16 --batch-size 128 --warmup-epochs 2 --threads 1 --workers 0"
-local cifar = "--augment base --clusters 64"
-local files = "--size 32 --small --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15 --clusters 32"
+local small = "--width 16 --warmup-epochs 2 --augment base --threads 1 --workers 0"
+local cifar = "--batch-size 128 --clusters 64"
+local byol = "--batch-size 32 --clusters 16 --lr 1.5 --weight-decay 1e-5 --tau 0.95"
+local files = "--batch-size 128 --clusters 32 --size 32 --small --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15"
   .. " --schedule cosine --knn-every 100"
 
 -- Of each: its name, the recipe, what all its runs are given, and what makes it plain; without that it is the method of
@@ -34,13 +35,13 @@ local methods = {
   { "NPID", "cifar10_npid_cld.lua", cifar .. " --fill-epochs 1", "--lambda 0" },
   { "NPID, 256 negatives", "cifar10_npid_cld.lua", cifar .. " --nce-k 256 --nce-t 0.5", "--lambda 0" },
   { "MoCo", "cifar10_moco_cld.lua", cifar .. " --no-erasing --queue 512 --moco-m 0.99 --lr 0.1", "--lambda 0" },
-  { "BYOL", "cifar10_byol_cld.lua", cifar, "--lambda 0" },
+  { "BYOL", "cifar10_byol_cld.lua", byol, "--lambda 0" },
   { "NPID as for CIFAR-100", "cifar100_npid_cld.lua", cifar .. " --dataset cifar10 --fill-epochs 1" },
   { "MoCo as for CIFAR-100", "cifar100_moco_cld.lua",
     cifar .. " --dataset cifar10 --queue 512 --moco-m 0.99 --lr 0.1" },
-  { "BYOL as for CIFAR-100", "cifar100_byol_cld.lua", cifar .. " --dataset cifar10" },
+  { "BYOL as for CIFAR-100", "cifar100_byol_cld.lua", byol .. " --dataset cifar10" },
   { "SimCLR", "cifar10_simclr.lua", cifar .. " --lambda 0.25", "--lambda 0" },
-  { "MoCo v2", "folder_mocov2_cld.lua", files .. " --augment base", "--lambda 0 --queries 1" },
+  { "MoCo v2", "folder_mocov2_cld.lua", files, "--lambda 0 --queries 1" },
   { "InfoMin", "folder_infomin_cld.lua", files, "--lambda 0 --queries 1" },
 }
 
