@@ -187,7 +187,7 @@ local function measured(method, kind, epochs, more)
   return result
 end
 
-local SHORT, LONG = 1, 3 -- epochs
+local SHORT, LONG = 2, 4 -- epochs, more than those in which only a memory bank is filled
 
 -- The processor seconds of an epoch.
 local function epoch_seconds(method, kind, more)
