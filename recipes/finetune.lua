@@ -19,8 +19,8 @@ local opt = cld.options {
     .. " one; which ones, --seed says", above = 0, max = 1, fixed = "which are the images that it trains on" },
   { "list",       "",  "a text file that names the labelled images instead, a file name a line",
     fixed = "which are the images that it trains on" },
-  { "long-tail",  1,   "leave so many times fewer images of the last class than of the first, before --labels; 1: as"
-    .. " they are", min = 1, max = 1000000, fixed = "which are the images that it trains on" },
+  { "long-tail",  1,   "leave so many times fewer images of the last class than of the first, instead; 1: as they are",
+    min = 1, max = 1000000, fixed = "which are the images that it trains on" },
   { "long-tail-kind", "exponential", "how the classes in between fall: exponential; step: the second half is small",
     choices = { "exponential", "step" }, fixed = "which are the images that it trains on" },
   { "protocol",   "openselfsup", "which one; the settings below replace its own", choices = protocols.names,
@@ -44,7 +44,7 @@ protocols.settle(opt)                                      -- 0 becomes the prot
 local run          = cld.run(opt)
 local net, about   = subject.load(opt, run.loaded and run.checkpoint) -- a resumed run has the network in its checkpoint
 local sets, data   = subject.sets(opt, about)
-local train, share = protocols.training_set(opt, sets, data)
+local train, share = protocols.training_set(run, sets, data)
 local view         = subject.view(opt, about)
 local protocol     = protocols.of_options(opt)
 local tuning       = cld.eval.finetuning {

@@ -212,7 +212,7 @@ describe("a data set", function()
       fails(function() data.long_tailed { data.tensors { images = files.images(2, 1, 1) } } end,
         "data.long_tailed: tensors has no labels")
       fails(function() data.long_tailed { pixels { 0, 0, 0, 0, 1 }, factor = 2 } end,
-        "tensors cannot be long%-tailed by 2: class 1 would keep 2 images and has 1; expected classes of about one size")
+        "tensors cannot be long%-tailed by 2: class 1 would keep 2 images and has 1; expected classes of about")
     end)
   end)
 
@@ -290,6 +290,7 @@ describe("a data set", function()
         fails(function() listed "\n \n" end, "list.txt: the list is empty$")
         fails(function() data.labelled_share { folder(), list = root .. "/none" } end,
           "cannot read the list .*none: No such file")
+        fails(function() data.labelled_share { folder(), list = root } end, "cannot read the list .*: Is a directory$")
       end)
     end)
   end)

@@ -185,11 +185,11 @@ describe("run:diagnose", function()
   local recipe = [[
     local cld = require "cld"
     local opt = cld.options { about = "", { "epochs", 1, "", integer = true },
-    { "same", 0.0, "" }, cld.options.training }
+    { "same", 0.0, "" }, { "rank", 25.5, "" }, cld.options.training }
     local run = cld.run(opt)
     for _ in run:epochs { w = cld.zeros(1) } do
       for _ = 1, 3 do run:track { uniformity = -opt.same } end
-      run:diagnose { effective_rank = cld.tensor(25.5) }
+      run:diagnose { effective_rank = cld.tensor(opt.rank > 0 and opt.rank or 0 / 0) }
     end]]
 
   local function run(...)
@@ -198,7 +198,7 @@ describe("run:diagnose", function()
     })
     local script = process.write(folder.path .. "/r.lua", recipe)
     local result = process.run { script, "--runs", folder.path, "--name", "r", "--threads", "1", ... }
-    assert.equal(0, result.code, result.err)
+    if result.code ~= 0 then return result.err end
     for line in io.lines(folder.path .. "/r/log.jsonl") do
       local event = cld.json.decode(line)
       if event.event == "diagnostics" then return result.out, event end
@@ -215,5 +215,10 @@ describe("run:diagnose", function()
     local out, event = run("--same", "0.00001")
     assert.matches("\nepoch 1/1  the features have collapsed: [^\n]*\ndone: ", out)
     assert.matches("^the features have collapsed", event.collapse)
+  end)
+
+  it("ends a run whose features are not finite", function()
+    assert.matches("^cldlua: epoch 1: features of the training images are not finite: the training has diverged [^\n]*"
+      .. "; there is no checkpoint\n$", (run("--rank", "0")))
   end)
 end)

@@ -44,6 +44,12 @@ describe("examples", function()
     end)
   end
 
+  it("classifier that diverges says so in a line", function()
+    local result = run("classifier", "--epochs", "2", "--lr", "1e20", "--device", "cpu", "--name", "diverged")
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: epoch 1: [^\n]*: the training has diverged [^\n]*\n$", result.err)
+  end)
+
   it("own_images resumes in the middle of an epoch, with as many images as it began with", function()
     local stopped = recipes.run_after([[
       local count, bank = 0, cld.losses.memory_bank

@@ -146,6 +146,10 @@ describe("InfoMin + CLD", function()
     for pattern, change in pairs {
       ["'%-%-queries': 1 leaves CLD %(%-%-lambda 0.25%) no second view"] = { "--queries", "1" },
       ["'%-%-queue': expected at least the 20 of %-%-batch%-size, got 19"] = { "--queue", "19" },
+      ["'%-%-queue': expected at least 40 with %-%-double%-enqueue, twice the 20 of %-%-batch%-size, got 39"] = {
+        "--queue", "39", "--double-enqueue" },
+      ["'%-%-warmup%-epochs': the schedule infomin has its own warm%-up; expected 0, [^\n]*, got 3"] = {
+        "--warmup-epochs", "3" },
       ["'%-%-batch%-size': expected .*2.*, got '1'"] = { "--batch-size", "1" },
       ["'%-%-accumulate': expected 1 with %-%-double%-enqueue, whose second call needs all keys .*, got 2"] = {
         "--double-enqueue", "--accumulate", "2" },

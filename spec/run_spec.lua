@@ -246,7 +246,8 @@ describe("run", function()
       local files = { "checkpoint.safetensors", "options.json", "log.jsonl" }
       local before = {}
       for i, file in ipairs(files) do before[i] = process.read(path("example", file)) end
-      refused("does not fit this run: 'net': net: w is %[4%] here, %[3%] in the state", "--resume", "--size", "4")
+      refused("does not fit this run: 'net': net: w is %[4%] here, %[3%] in the state; given anew: size 4 %(was 3%)",
+        "--resume", "--size", "4")
       refused("does not fit this run: 'extra': net: w is missing", "--resume", "--extra")
       refused("'centre': tensors: the state does not fit: 1 of another shape: value %(%[3%] here, %[2%] in the state%)",
         "--resume", "--centre", "3")

@@ -37,7 +37,11 @@ function eval.accuracy(scores, labels, ks)
   local unknown <close> = scores:isnan()
   local any <close> = unknown:any(2)
   local count <close> = any:sum()
-  if count:item() > 0 then raise("eval.accuracy: the scores of %d of %d rows are NaN", count:item(), shape[1]) end
+  if count:item() > 0 then
+    local problem = ("the scores of %d of %d rows are NaN"):format(count:item(), shape[1])
+    if extract.on_not_finite then extract.on_not_finite(problem) end
+    raise("eval.accuracy: %s", problem)
+  end
   local shares = {}
   local truth <close> = labels:unsqueeze(2)
   for i, k in ipairs(ks) do

@@ -136,12 +136,12 @@ local function start(opt)
   self.folder, self.held = self.claim.path, self.claim.held
   self.checkpoint = self.folder .. "/" .. folder.checkpoint
   self.sources = record.sources()
-  local changed = self.claim.continues and continue(self) or {}
+  self.changed = self.claim.continues and continue(self) or {}
   settings.set_up_process(opt)
 
   record.print(self.folder, opt)
   self.given_plans = self.loaded and plans.use(self.held, rawget(opt, "device")) or {}
-  if #changed > 0 then say("changed on resume: " .. table.concat(changed, ", ")) end
+  if #self.changed > 0 then say("changed on resume: " .. table.concat(self.changed, ", ")) end
   if resume and not self.loaded then
     say("nothing to resume in " .. self.folder .. ": starting from the first epoch")
   end
@@ -179,7 +179,10 @@ local function resume(self)
   local now = order.of(self.opt, self.loader)
   order.check(self.loaded, now)
   local ok, problem = pcall(checkpoint.restore, self.loaded, self.states)
-  if not ok then user_error.raise("%s%s", tostring(problem), order.explain(self.loaded, now)) end
+  if not ok then
+    local anew = #self.changed > 0 and "; given anew: " .. table.concat(self.changed, ", ") or ""
+    user_error.raise("%s%s%s", tostring(problem), order.explain(self.loaded, now), anew)
+  end
   core.tensor.set_rng_state(stored.rng)
   self.meters:scale(position.resume(self, stored))
   self.best, self.seconds, self.loaded = stored.best, stored.seconds, nil
@@ -384,7 +387,8 @@ function Run:score(values)
 end
 
 --- What is seen of the training without labels (cld.diagnostics), at an epoch's end: {effective_rank = number, ...}.
--- Printed and logged; with the epoch's mean of uniformity it tells a collapse, which ends no run.
+-- Printed and logged; with the epoch's mean of uniformity it tells a collapse, which ends no run. An effective rank that
+-- is NaN does: it is that of features that are not finite.
 function Run:diagnose(values)
   local _ <close> = c_locale()
   if not self.epoch then error("run:diagnose: call it inside `for epoch in run:epochs{...}`", 2) end
@@ -395,6 +399,8 @@ function Run:diagnose(values)
   self.line:print(("epoch %d/%d  %s"):format(self.epoch, total(self), progress.values(values)))
   if collapse then self.line:print(("epoch %d/%d  %s"):format(self.epoch, total(self), collapse)) end
   self:remember { event = "diagnostics", values = values, collapse = collapse }
+  local rank = values.effective_rank
+  if rank and rank ~= rank then self:end_diverged "features of the training images are not finite" end
 end
 
 --- evaluate(net, {train =, views =, test =, memory =, test_view =}), at an epoch's end: what cld.options.knn,

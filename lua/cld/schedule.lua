@@ -173,12 +173,23 @@ function schedule.delayed(steps, rate)
   return of_steps("delayed", function(step) return step < steps and 0 or rate(step - steps) end)
 end
 
+-- A warm-up that the user has asked for and the schedule does not have.
+local function check_warmup(opt)
+  local details = options.details(opt)
+  if details and details.given.warmup_epochs and opt.warmup_epochs > 0
+    and (opt.schedule == "infomin" or opt.schedule == "cosine-epochs") then
+    user_error.raise("option '--warmup-epochs': the schedule %s has %s; expected 0, or --schedule cosine or step, got"
+      .. " %d", opt.schedule, opt.schedule == "infomin" and "its own warm-up" or "no warm-up", opt.warmup_epochs)
+  end
+end
+
 --- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine",
 -- "cosine-epochs", which has no warm-up, "infomin", which has its own, or "step"), warmup_epochs, warmup_factor,
 -- milestones; and where declared lr_min, gamma, lr_at, and fill_epochs, which come before all else and at the rate 0
 -- (milestones are counted from their end). The base is lr * batch_size / lr_at (Goyal et al.'s linear scaling); lr_at =
 -- 0: lr as it is; not declared: 128.
 function schedule.from_options(opt, steps_per_epoch)
+  check_warmup(opt)
   local fill, lr_at = rawget(opt, "fill_epochs") or 0, rawget(opt, "lr_at") or 128
   local given = {
     base = lr_at > 0 and opt.lr * opt.batch_size / lr_at or opt.lr, steps_per_epoch = steps_per_epoch,

@@ -338,9 +338,13 @@ local function base_of(path) return path:match "^.*/(.*)$" or path end
 -- The names in a list, by the part after their last slash: {base = {{name =, line =}, ...}}.
 local function read_names(path)
   local file, problem = io.open(path, "rb")
-  local text = file and file:read "a"
-  if file then file:close() end
-  if not text then user_error.raise("data.labelled_share: cannot read the list %s", problem or path) end
+  local text
+  if file then
+    text, problem = file:read "a"
+    file:close()
+    problem = problem and ("%s: %s"):format(path, problem)
+  end
+  if not text then user_error.raise("cannot read the list %s", problem) end
   local by_base, number = {}, 0
   for line in (text .. "\n"):gmatch "(.-)\r?\n" do
     number = number + 1

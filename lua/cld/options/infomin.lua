@@ -14,6 +14,10 @@ function infomin.check(opt)
     user_error.raise "option '--double-enqueue': with --queries 1 there is no second call; expected 2, or leave it out"
   end
   moco_v2.check(opt)
+  if opt.double_enqueue and opt.queue < 2 * opt.batch_size then
+    user_error.raise("option '--queue': expected at least %d with --double-enqueue, twice the %d of --batch-size, got"
+      .. " %d", 2 * opt.batch_size, opt.batch_size, opt.queue)
+  end
 end
 
 return infomin
