@@ -56,7 +56,7 @@ for p, part in ipairs(parts) do shells[p] = assert(io.popen(part)) end
 for _, shell in ipairs(shells) do assert(shell:close(), "a run has failed") end
 
 local function ranked(what, names)
-  local all = selection.of_folders(names)
+  local all = selection.of_folders(names, nil, "nmi")
   for _, run in ipairs(all) do run.name = run.name:match "[^/]*$" end
   print(what)
   for _, line in ipairs(selection.lines(all, selection.rank(all), "nmi")) do print(line) end

@@ -45,7 +45,7 @@ describe("selection", function()
     c = run_of("c", { { 7, 0.5, -1, 0.3, 0.1, 0.9 }, { 10, 0.1, -1, 0.1, 0.1, 0.5 } })
   end)
 
-  local function ranked(runs) return selection.rank((selection.of_folders(runs))) end
+  local function ranked(runs) return selection.rank((selection.of_folders(runs, nil, "mean"))) end
 
   describe("of a run", function()
     it("takes the last epoch that has diagnostics, in place of the steps' own figures", function()
@@ -61,11 +61,10 @@ describe("selection", function()
       assert.equal(5, selection.read(a, 1).values.effective_rank)
     end)
 
-    it("takes the steps' figures where the epoch's end has none, and what came last of an epoch made twice", function()
-      local run = selection.read(run_of("old", { { 5 } }, { last = cld.json.encode {
-        event = "diagnostics", epoch = 1, values = { effective_rank = 8, nmi = "nan" } } .. "\n{\"event\": \"half" }))
-      assert.same({ 8, 9, 9, nil }, { run.values.effective_rank, run.values.alignment, run.values.uniformity,
-        run.values.nmi })
+    it("takes what came last of an epoch made twice", function()
+      local run = selection.read(run_of("twice", { { 5 } }, { last = cld.json.encode {
+        event = "diagnostics", epoch = 1, values = { effective_rank = 8 } } .. "\n{\"event\": \"half" }))
+      assert.same({ effective_rank = 8 }, run.values)
     end)
   end)
 
@@ -136,8 +135,16 @@ describe("selection", function()
       assert.matches("/none: left out: its log has no diagnostics: [^\n]*\n", result.out)
       assert.matches("/other: left out: no run's folder [^\n]*\n", result.out)
       assert.matches("/nowhere: left out: there is no such folder\n", result.out)
-      result = select(a, run_of("long", { { 1, 0, -1 }, { 1, 0, -1 }, { 1, 0, -1 } }), "--epoch", "3")
+      result = select(a, run_of("long", { { 1 }, { 1 }, { 1, [5] = 0.1 } }), "--epoch", "3")
       assert.matches("/a: left out: its log has no diagnostics of epoch 3; the last are of epoch 2\n", result.out)
+    end)
+
+    it("leaves out a run whose features were not finite, and one that was given before", function()
+      local bad = run_of("bad", { { "nan", "nan", "nan", 0.1, "nan" } })
+      local result = select(bad, a, a .. "/", b)
+      assert.matches("/bad: left out: its features were not finite in epoch 1\n", result.out)
+      assert.matches("/a: left out: it was given before\n", result.out)
+      assert.equal(1, _G.select(2, result.out:gsub("\n[^\n]*/a +2 ", "")))
     end)
 
     it("says that a run is unfinished, and that runs are of different recipes", function()
@@ -152,11 +159,14 @@ describe("selection", function()
     for what, case in pairs {
       ["nothing"] = { {}, "expected folders of runs: cldlua recipes/select.lua runs/a runs/b" },
       ["a folder that is no run"] = { { "spec" }, "none of these can be ranked: spec: left out: no run's folder" },
+      ["an order by what no run has logged"] = { { "@ranks", "--by", "nmi" },
+        "option '%-%-by': none of these runs has logged nmi; they have effective_rank" },
       ["runs without diagnostics"] = { { "@none", "spec" },
         "none of these can be ranked: [^\n]*/none: left out: its log has no diagnostics: [^\n]*; and 1 more" },
     } do
       it("refuses " .. what, function()
         run_of("none", { { 5 } }, { plain = true })
+        run_of("ranks", { { 5 } })
         local given = {}
         for i, word in ipairs(case[1]) do given[i] = word:gsub("^@", folder .. "/") end
         local result = select(table.unpack(given))

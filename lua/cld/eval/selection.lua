@@ -12,6 +12,7 @@
 --                         group_accuracy and nmi, of those that all the runs have
 local core = require "cld.core"
 local json = require "cld.json"
+local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
 
 local selection = {}
@@ -71,9 +72,17 @@ local function score_at(epochs, epoch)
   end
 end
 
+-- A value of a log that is not finite is a string there.
+local function not_finite(diagnostics)
+  for _, entry in ipairs(criteria) do
+    if type(diagnostics[entry[1]]) == "string" then return true end
+  end
+  return false
+end
+
 --- read(folder, epoch or nil) -> {name, recipe, epoch, epochs, ended, values = {criterion = number}, knn}; or nil and
--- why not. Without an epoch, the last one that has diagnostics. The alignment and the uniformity of a run whose log is
--- older than those at the epoch's end are those of its steps.
+-- why not. Without an epoch, the last one that has diagnostics. The accuracy of the groups is that of the epoch's steps,
+-- all else of its end.
 function selection.read(folder, epoch)
   local log, options = read(folder .. "/log.jsonl"), decoded(read(folder .. "/options.json"))
   if not core.io.exists(folder) then return nil, "there is no such folder" end
@@ -82,13 +91,15 @@ function selection.read(folder, epoch)
   if not last then return nil, "its log has no diagnostics: no epoch has ended with run:evaluate or run:diagnose" end
   local at = epoch or last
   local own = epochs[at]
-  if not own or not own.diagnostics then
+  if not own or type(own.diagnostics) ~= "table" then
     return nil, ("its log has no diagnostics of epoch %d; the last are of epoch %d"):format(at, last)
+  elseif not_finite(own.diagnostics) then
+    return nil, ("its features were not finite in epoch %d"):format(at)
   end
-  local values = {}
+  local values = { group_accuracy = number(own.means, "group_accuracy") }
   for _, entry in ipairs(criteria) do
     local name = entry[1]
-    values[name] = number(own.diagnostics, name) or number(own.means, name)
+    values[name] = values[name] or number(own.diagnostics, name)
   end
   if values.alignment and values.uniformity then
     values.alignment_uniformity = values.alignment + values.uniformity
@@ -155,7 +166,7 @@ function selection.rank(runs)
       for i, place in ipairs(places[name]) do sums[i] = sums[i] + place end
     end
   end
-  for i, sum in ipairs(sums) do sums[i] = count > 0 and sum / count or 1 end
+  for i, sum in ipairs(sums) do sums[i] = count > 0 and sum / count or 1 end -- all alike, if there is nothing shared
   places.mean = sums
   if count > 0 then table.insert(shared, 1, "mean") end
   local knn, rho = {}, {}
@@ -220,7 +231,7 @@ function selection.lines(runs, ranked, by)
       local value = run.values[title[1]]
       row[#row + 1] = value and (title[3] .. " (%s)"):format(value, place_text(ranked.places[title[1]][i])) or "-"
     end
-    row[#row + 1] = ("%.2f"):format(ranked.places.mean[i])
+    row[#row + 1] = ranked.shared[1] == "mean" and ("%.2f"):format(ranked.places.mean[i]) or "-"
     row[#row + 1] = run.knn and ("%.2f %%"):format(100 * run.knn) or "-"
     rows[#rows + 1] = row
   end
@@ -256,23 +267,36 @@ function selection.notices(runs, by)
   return lines
 end
 
---- of_folders(folders, epoch or nil) -> runs, and lines that say which were left out and why. None that is left is the
--- user's error.
-function selection.of_folders(folders, epoch)
+-- Runs none of which has the criterion cannot be ordered by it.
+local function check_criterion(runs, by)
+  local known = {}
+  for _, run in ipairs(runs) do
+    if by == "mean" or run.values[by] then return end
+    for name in pairs(run.values) do known[name] = true end
+  end
+  user_error.raise("option '--by': none of these runs has logged %s; they have %s", by,
+    table.concat(sorted_keys(known), ", "))
+end
+
+--- of_folders(folders, epoch or nil, by) -> runs, and lines that say which were left out and why. None that is left, or
+-- none that has the criterion `by`, is the user's error.
+function selection.of_folders(folders, epoch, by)
   if #folders == 0 then
     user_error.raise "expected folders of runs: cldlua recipes/select.lua runs/a runs/b (--help lists the options)"
   end
-  local runs, left_out = {}, {}
+  local runs, left_out, seen = {}, {}, {}
   for _, folder in ipairs(folders) do
     folder = folder:gsub("(.)/+$", "%1")
-    local run, why = selection.read(folder, epoch)
-    runs[#runs + 1] = run
+    local run, why = nil, "it was given before"
+    if not seen[folder] then run, why = selection.read(folder, epoch) end
+    runs[#runs + 1], seen[folder] = run, true
     if not run then left_out[#left_out + 1] = ("%s: left out: %s"):format(folder, why) end
   end
   if #runs == 0 then
     user_error.raise("none of these can be ranked: %s%s", left_out[1],
       #left_out > 1 and ("; and %d more"):format(#left_out - 1) or "")
   end
+  check_criterion(runs, by)
   return runs, left_out
 end
 
