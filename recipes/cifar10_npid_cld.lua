@@ -68,6 +68,7 @@ end)
 local fill_step  = stepper(function(loss)                   -- renews the bank's rows; the network stays
   sgd:zero_grad()
   loss:backward()
+  bank:reset_normalizer()                                   -- which is to be of the filled bank
 end)
 
 run:describe { test_view = sets.test_view, layer = "instance" }

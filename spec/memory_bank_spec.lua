@@ -183,6 +183,17 @@ describe("memory_bank", function()
     check.close(two.normalizer, one.normalizer, { atol = 0, rtol = 0 })
   end)
 
+  it("measures Z anew once it is reset, of the rows as they are then", function()
+    local options = { size = 3, dim = 2, negatives = 2, temperature = 0.5 }
+    local bank, alike = cld.losses.memory_bank(options), cld.tensor { { 0.6, 0.8 }, { 0.6, 0.8 }, { 0.6, 0.8 } }
+    bank:loss(cld.tensor { { 0.6, 0.8 } }, indices { 1 })
+    bank:load_state_dict { memory = alike }
+    bank:reset_normalizer()
+    bank:loss(cld.tensor { { 0.6, 0.8 } }, indices { 1 })
+    check.close(bank.normalizer, { 3 * math.exp(2) }, { rtol = 1e-5 })
+    assert.is_nil(cld.losses.memory_bank({ size = 3, dim = 2 }):reset_normalizer())
+  end)
+
   it("takes a memory alone, and goes on with its own Z and draws", function()
     local bank = cld.losses.memory_bank { size = 3, dim = 2, negatives = 2 }
     local memory = cld.tensor { { 1, 0 }, { 0, 1 }, { 0.6, 0.8 } }

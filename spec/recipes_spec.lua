@@ -121,7 +121,7 @@ describe("recipes", function()
     assert.equal("1", metadata.epoch)
     result = train("cifar10_npid_cld", "exploded", "--lr", "1e30", "--warmup-epochs", "0")
     assert.equal(1, result.code)
-    assert.matches("^cldlua: epoch 1: the network's features of 48 of 48 images are not finite: the training has "
+    assert.matches("^cldlua: epoch 1: features of the training images are not finite: the training has "
       .. "diverged [^\n]*; there is no checkpoint\n$", result.err)
     assert.is_nil(cld.io.exists(checkpoint "exploded"))
   end)
@@ -146,14 +146,15 @@ describe("recipes", function()
     assert.matches("changed on resume: .*batch_size 24 %(was 18%)", result.out)
   end)
 
-  it("only fill the bank in --fill-epochs", function()
+  it("only fill the bank in --fill-epochs, and measure the normalizer of the negatives afterwards", function()
     assert.equal(143, recipe_after(stopped_at(3, "TERM"), "cifar10_npid_cld", arguments("filled", "--fill-epochs",
-      "1")).code)
+      "1", "--nce-k", "8")).code)
     local state = cld.load(checkpoint "filled")
     cld.manual_seed(1)
     for name, tensor in cld.models.resnet18_cifar { width = 16, low_dim = 16 }:named_parameters() do
       assert.equal(0, tensor:detach():ne(state["net." .. name]):any():item(), name)
     end
+    assert.equal(0, state["bank.normalizer"]:item())
     local lengths = (state["bank.memory"] * state["bank.memory"]):sum(2)
     assert.is_true((lengths - 1):abs():max():item() < 1e-5)
     for name, tensor in pairs(state) do

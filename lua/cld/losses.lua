@@ -176,6 +176,11 @@ function MemoryBank:loss(features, index)
     self.temperature, self.momentum)
 end
 
+--- The normalizer of the negatives, if there are any, is measured anew by the next loss: of the rows as they are then.
+function MemoryBank:reset_normalizer()
+  if self.normalizer then self.normalizer:zero_() end
+end
+
 --- {memory}, and with negatives {memory, normalizer, draws}.
 function MemoryBank:state_dict()
   return { memory = self.memory, normalizer = self.normalizer, draws = self.draws }

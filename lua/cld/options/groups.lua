@@ -190,8 +190,8 @@ groups.npid = group {
   { "nce-t",       0.1, "temperature of the comparison with the memory bank", above = 0 },
   { "nce-k",       0,   "negatives drawn per image; 0 is the full softmax", min = 0, max = 1048576, integer = true },
   { "nce-m",       0.5, "momentum of the memory bank's rows", min = 0, max = 1 },
-  { "fill-epochs", 0,   "epochs before the warm-up in which only the memory bank learns; fewer than --epochs",
-    min = 0, integer = true },
+  { "fill-epochs", 0,   "epochs before the warm-up in which only the memory bank learns, of which --nce-k then takes"
+    .. " its normalizer; fewer than --epochs", min = 0, integer = true },
 }
 
 --- The instance branch of MoCo: cld.losses.moco_queue, cld.optim.ema.
