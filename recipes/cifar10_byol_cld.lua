@@ -34,7 +34,7 @@ local opt = cld.options {
   cld.options.sgd { batch_size = 256, lr = 0.06, weight_decay = 5e-4 },
   cld.options.optimizer { optimizer = "sgd" },
   cld.options.schedule { epochs = 200, warmup_epochs = 0, lr_min = 0 },
-  cld.options.knn, cld.options.knn_every, cld.options.training,
+  cld.options.knn, cld.options.training,
 }
 
 local run    = cld.run(opt)

@@ -28,7 +28,7 @@ local opt = cld.options {
   cld.options.blocks { block = 64 },
   cld.options.sgd { batch_size = 512, lr = 0.2, lr_at = 0, weight_decay = 1e-4 },
   cld.options.schedule { epochs = 100, schedule = "infomin" },
-  cld.options.knn, cld.options.knn_every { knn_every = 0 }, cld.options.training,
+  cld.options.knn { knn_every = 0 }, cld.options.training,
 }
 
 local run    = cld.run(opt)

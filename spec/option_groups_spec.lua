@@ -73,6 +73,7 @@ local common = {
   "--graph (default: yes; --no-graph turns it off)",
   "--grouping {kmeans,ncut} (default: kmeans)",
   "--iterations <integer> (from 1 to 1000; default: 5)",
+  "--knn-every <integer> (at least 0; default: 1)",
   "--knn-k <integer> (at least 1; default: 200)",
   "--knn-t <number> (above 0; default: 0.1)",
   "--layout {auto,python,binary} (default: auto)",

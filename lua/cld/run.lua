@@ -387,8 +387,8 @@ function Run:score(values)
 end
 
 --- What is seen of the training without labels (cld.diagnostics), at an epoch's end: {effective_rank = number, ...}.
--- Printed and logged; with the epoch's mean of uniformity it tells a collapse, which ends no run. An effective rank that
--- is NaN does: it is that of features that are not finite.
+-- Printed and logged; with the epoch's mean of uniformity it tells a collapse, which ends no run. An effective rank
+-- that is NaN does: it is that of features that are not finite.
 function Run:diagnose(values)
   local _ <close> = c_locale()
   if not self.epoch then error("run:diagnose: call it inside `for epoch in run:epochs{...}`", 2) end
@@ -404,10 +404,9 @@ function Run:diagnose(values)
 end
 
 --- evaluate(net, {train =, views =, test =, memory =, test_view =}), at an epoch's end: what cld.options.knn,
--- knn_every, workers and block ask for. What is seen without labels (run/evaluation.lua) goes to run:diagnose: the
--- pooled features' effective rank on the training images; of the training's `views` also nmi, alignment and uniformity.
--- With `test` the accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; it compares the layer of
--- run:describe.
+-- workers and block ask for. What is seen without labels (run/evaluation.lua) goes to run:diagnose: the effective rank
+-- of the pooled features of training images; of the training's `views` also nmi, alignment and uniformity. With `test`
+-- the accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; its layer is that of run:describe.
 function Run:evaluate(net, sets)
   evaluation.of(self, net, sets, self.described and self.described.layer)
 end

@@ -81,8 +81,8 @@ local function not_finite(diagnostics)
 end
 
 --- read(folder, epoch or nil) -> {name, recipe, epoch, epochs, ended, values = {criterion = number}, knn}; or nil and
--- why not. Without an epoch, the last one that has diagnostics. The accuracy of the groups is that of the epoch's steps,
--- all else of its end.
+-- why not. Without an epoch, the last one that has diagnostics. The accuracy of the groups is that of the epoch's
+-- steps, all else of its end.
 function selection.read(folder, epoch)
   local log, options = read(folder .. "/log.jsonl"), decoded(read(folder .. "/options.json"))
   if not core.io.exists(folder) then return nil, "there is no such folder" end

@@ -320,13 +320,12 @@ groups.schedule = group {
   { "gamma",         0.1,       "its factor", min = 0 },
 }
 
---- The evaluation: cld.eval.knn. cld.run:describe keeps both in the checkpoint.
+--- The evaluation by kNN, and how often: cld.run's evaluate. cld.run:describe keeps k and the temperature in the
+-- checkpoint.
 groups.knn = group {
-  { "knn-k", 200, "neighbours that vote, at most all images of the memory", min = 1, integer = true },
-  { "knn-t", 0.1, "temperature of their votes", above = 0 },
+  { "knn-k",     200, "neighbours that vote, at most all images of the memory", min = 1, integer = true },
+  { "knn-t",     0.1, "temperature of their votes", above = 0 },
+  { "knn-every", 1,   "epochs between evaluations by kNN; 0: none", min = 0, integer = true },
 }
-
---- How often it is made.
-groups.knn_every = group { { "knn-every", 1, "epochs between evaluations by kNN; 0: none", min = 0, integer = true } }
 
 return groups
