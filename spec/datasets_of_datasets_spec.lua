@@ -288,6 +288,7 @@ describe("a data set", function()
       end)
       it("refuses an empty text, or none", function()
         fails(function() listed "\n \n" end, "list.txt: the list is empty$")
+        fails(function() listed "\xff\xd8\xff\xe0\0\16JFIF" end, "list.txt: it is no text; expected a list")
         fails(function() data.labelled_share { folder(), list = root .. "/none" } end,
           "cannot read the list .*none: No such file")
         fails(function() data.labelled_share { folder(), list = root } end, "cannot read the list .*: Is a directory$")

@@ -345,6 +345,9 @@ local function read_names(path)
     problem = problem and ("%s: %s"):format(path, problem)
   end
   if not text then user_error.raise("cannot read the list %s", problem) end
+  if text:find("\0", 1, true) then
+    user_error.raise("%s: it is no text; expected a list, a file name a line", path)
+  end
   local by_base, number = {}, 0
   for line in (text .. "\n"):gmatch "(.-)\r?\n" do
     number = number + 1

@@ -260,8 +260,8 @@ groups.blocks = group {
   { "block",      64,      "images that share batch statistics; sizes of a batch's blocks differ by at most one",
     min = 2, max = 65536, integer = true },
   cld_rows,
-  { "accumulate", 1,       "parts of whole blocks that a step makes one after the other, to the same result: as much"
-    .. " less memory", min = 1, max = 65536, integer = true },
+  { "accumulate", 1,       "parts of whole blocks that a step makes one after the other, to the same result up to"
+    .. " rounding: as much less memory", min = 1, max = 65536, integer = true },
   last,
 }
 

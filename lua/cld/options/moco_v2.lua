@@ -22,8 +22,9 @@ local moco_v2 = {}
 --- tell_of_clusters(opt, rows): a notice where CLD sees so few rows at a time that each is a group of its own.
 function moco_v2.tell_of_clusters(opt, rows)
   if opt.lambda == 0 or opt.clusters < rows then return end
-  say(("--clusters %d, and CLD sees %d rows at a time: each is a group of its own, as published for ImageNet%s"):format(
-    opt.clusters, rows, rows < opt.batch_size and "; --cld-rows batch, or fewer clusters, make groups" or ""))
+  say(("--clusters %d, and CLD sees %d rows at a time: each is a group of its own, as in the published settings of"
+    .. " ImageNet; fewer clusters%s make groups"):format(opt.clusters, rows,
+    rows < opt.batch_size and ", or --cld-rows batch," or ""))
 end
 
 --- check_width(opt): that the encoder has channels enough.
