@@ -22,18 +22,16 @@ local ABOVE_UNTRAINED = 10 -- points
 
 local small = "--width 16 --warmup-epochs 2 --augment base --threads 1 --workers 0"
 local cifar = "--batch-size 128 --clusters 64"
-local byol = "--batch-size 32 --clusters 16 --lr 1.5 --weight-decay 1e-5 --tau 0.95"
+local byol = "--batch-size 32 --clusters 16 --lr 1.5 --weight-decay 1e-5 --tau 0.9"
 local files = "--batch-size 128 --clusters 32 --size 32 --small --dim 64 --block 64 --queue 512 --moco-m 0.99 --lr 0.15"
   .. " --schedule cosine --knn-every 100"
 
 -- Of each: its name, the recipe, what all its runs are given, and what makes it plain; without that it is the method of
 -- another entry, and only --no-plain runs it. The settings are for so short a training: a small queue, quick momentum;
--- and a bank, whose random rows would upset it, that is filled with the untrained network's features first. NCE keeps
--- the normalizer of its first batch, which is far off once the features of so few kinds of images are alike, unless the
--- temperature is high.
+-- and a bank, whose random rows would upset it, that is filled with the untrained network's features first.
 local methods = {
   { "NPID", "cifar10_npid_cld.lua", cifar .. " --fill-epochs 1", "--lambda 0" },
-  { "NPID, 256 negatives", "cifar10_npid_cld.lua", cifar .. " --nce-k 256 --nce-t 0.5", "--lambda 0" },
+  { "NPID, 256 negatives", "cifar10_npid_cld.lua", cifar .. " --fill-epochs 1 --nce-k 256 --nce-t 0.2", "--lambda 0" },
   { "MoCo", "cifar10_moco_cld.lua", cifar .. " --no-erasing --queue 512 --moco-m 0.99 --lr 0.1", "--lambda 0" },
   { "BYOL", "cifar10_byol_cld.lua", byol, "--lambda 0" },
   { "NPID as for CIFAR-100", "cifar100_npid_cld.lua", cifar .. " --dataset cifar10 --fill-epochs 1" },
