@@ -1,10 +1,10 @@
 --- InfoMin + CLD on a folder of images of your own: folder_npid_cld.lua's data, imagenet_infomin_cld.lua's method. The
 -- settings are ours; nothing is published for such data. Smaller blocks than a batch keep batch statistics from telling
 -- a query its key; half as many groups as a block has images are groups indeed (--clusters). The patches' size follows
--- --size: 64 pixels at 224, 9 at 32.
+-- --size: 64 pixels at 224, 9 at 32. RandAugment and blur leave little of views so small: --augment base has neither.
 --
 --   cldlua recipes/folder_infomin_cld.lua --data ~/photos
---   cldlua recipes/folder_infomin_cld.lua --data ~/icons --size 32 --small
+--   cldlua recipes/folder_infomin_cld.lua --data ~/icons --size 32 --small --augment base
 local cld = require "cld"
 
 cld.options.defaults {
