@@ -27,14 +27,14 @@ local files = "--batch-size 128 --clusters 32 --size 32 --small --dim 64 --block
   .. " --schedule cosine --knn-every 100"
 
 -- Of each: its name, the recipe, what all its runs are given, and what makes it plain; without that it is the method of
--- another entry, and only --no-plain runs it; `times` as many epochs are for one that learns slowly. The settings are
--- for so short a training: a small queue, quick momentum; and a bank, whose random rows would upset it, that is filled
--- with the untrained network's features first.
+-- another entry, and only --no-plain runs it; `times` as many epochs are for one that is slow to learn without CLD. The
+-- settings are for so short a training: a small queue, quick momentum; and a bank, whose random rows would upset it,
+-- that is filled with the untrained network's features first.
 local methods = {
   { "NPID", "cifar10_npid_cld.lua", cifar .. " --fill-epochs 1", "--lambda 0" },
   { "NPID, 256 negatives", "cifar10_npid_cld.lua", cifar .. " --fill-epochs 1 --nce-k 256 --nce-t 0.2", "--lambda 0" },
   { "MoCo", "cifar10_moco_cld.lua", cifar .. " --no-erasing --queue 512 --moco-m 0.99 --lr 0.1", "--lambda 0" },
-  { "BYOL", "cifar10_byol_cld.lua", byol, "--lambda 0" },
+  { "BYOL", "cifar10_byol_cld.lua", byol, "--lambda 0", times = 4 },
   { "NPID as for CIFAR-100", "cifar100_npid_cld.lua", cifar .. " --dataset cifar10 --fill-epochs 1" },
   { "MoCo as for CIFAR-100", "cifar100_moco_cld.lua",
     cifar .. " --dataset cifar10 --queue 512 --moco-m 0.99 --lr 0.1" },
@@ -94,7 +94,7 @@ end
 local function train(method, kind, seeds, epochs, more)
   local runs, going = {}, {}
   for i, seed in ipairs(seeds) do
-    local name = ("%s-%d"):format(file_name(method, kind), seed)
+    local name = ("%s-%d-epochs-%d"):format(file_name(method, kind), epochs, seed)
     runs[i] = ("%s/runs/%s"):format(folder, name)
     if not ended(runs[i]) then
       os.execute(("rm -rf '%s'"):format(runs[i]))
@@ -190,8 +190,8 @@ local SHORT, LONG = 2, 4 -- epochs, more than those in which only a memory bank 
 
 -- The processor seconds of an epoch.
 local function epoch_seconds(method, kind, more)
-  local short = processor_seconds(train(method, kind .. "-short", { seeds[1] }, SHORT, more)[1])
-  local long = processor_seconds(train(method, kind .. "-long", { seeds[1] }, LONG, more)[1])
+  local short = processor_seconds(train(method, kind, { seeds[1] }, SHORT, more)[1])
+  local long = processor_seconds(train(method, kind, { seeds[1] }, LONG, more)[1])
   return (long - short) / (LONG - SHORT)
 end
 
@@ -216,7 +216,7 @@ local rows = {}
 for _, method in ipairs(methods) do
   local is_wanted = (method[1] .. " " .. method[2]):lower():find(opt.only:lower(), 1, true)
   if is_wanted and (method[4] or not opt.plain) then
-    local epochs = { math.floor(opt.epochs * (method.times or 1)) }
+    local epochs = { math.floor(opt.epochs * (opt.plain and method.times or 1)) }
     local results = { measured(method, "cld", epochs[1], "") }
     if opt.plain then
       epochs[2] = plain_epochs(method, epochs[1])
