@@ -6,7 +6,7 @@
 #   make test       every spec
 #   make bench      the performance table, as ratios
 #   make demo-check the demo for three seeds, its margins asserted
-#   make compare-methods  every method with and without CLD on generated images; hours
+#   make compare-methods  every method with and without CLD on generated images; an hour
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make fuzz       the image decoders and the reader of PyTorch's files on damaged files, FUZZ_SECONDS=600 each
@@ -312,7 +312,7 @@ demo-check: all
 	$(Q)$(BUILD)/cldlua spec/demo_check.lua $(MAKE) --no-print-directory demo-moco BUILD=$(BUILD)
 	$(Q)$(BUILD)/cldlua spec/compare_methods.lua --build $(BUILD) --only cifar --seeds 1 --no-plain --linear
 
-# Every method with and without CLD on generated images, at equal time; hours. COMPARE="--only BYOL --seeds 1" for one.
+# Every method with and without CLD on generated images, at equal time; an hour on two cores. COMPARE="--only BYOL --seeds 1" for one.
 compare-methods: all
 	$(Q)$(BUILD)/cldlua spec/compare_methods.lua --build $(BUILD) $(COMPARE)
 
