@@ -312,7 +312,8 @@ demo-check: all
 	$(Q)$(BUILD)/cldlua spec/demo_check.lua $(MAKE) --no-print-directory demo-moco BUILD=$(BUILD)
 	$(Q)$(BUILD)/cldlua spec/compare_methods.lua --build $(BUILD) --only cifar --seeds 1 --no-plain --linear
 
-# Every method with and without CLD on generated images, at equal time; an hour on two cores. COMPARE="--only BYOL --seeds 1" for one.
+# Every method with and without CLD on generated images, at equal time; an hour on two cores. For one method
+# COMPARE="--only BYOL --seeds 1".
 compare-methods: all
 	$(Q)$(BUILD)/cldlua spec/compare_methods.lua --build $(BUILD) $(COMPARE)
 
