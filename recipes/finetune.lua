@@ -19,7 +19,7 @@ local opt = cld.options {
     .. " one; which ones, --seed says", above = 0, max = 1, fixed = "which are the images that it trains on" },
   { "list",       "",  "a text file that names the labelled images instead, a file name a line",
     fixed = "which are the images that it trains on" },
-  { "long-tail",  1,   "leave so many times fewer images of the last class than of the first, instead; 1: as they are",
+  { "long-tail",  1,   "in place of either: so many times fewer images of the last class than of the first; 1: all",
     min = 1, max = 1000000, fixed = "which are the images that it trains on" },
   { "long-tail-kind", "exponential", "how the classes in between fall: exponential; step: the second half is small",
     choices = { "exponential", "step" }, fixed = "which are the images that it trains on" },
@@ -38,13 +38,13 @@ local opt = cld.options {
   { "layer",      "auto", "what the new layer sees: features (what the heads see), instance (the first output); auto:"
     .. " features if the network has them", choices = { "auto", "features", "instance" },
     fixed = "on which its new layer was trained so far" },
-  cld.options.training,
+  cld.options.training:fixed { seed = "which says which images have labels" },
 }
 protocols.settle(opt)                                      -- 0 becomes the protocol's
 local run          = cld.run(opt)
 local net, about   = subject.load(opt, run.loaded and run.checkpoint) -- a resumed run has the network in its checkpoint
 local sets, data   = subject.sets(opt, about)
-local train, share = protocols.training_set(run, sets, data)
+local train, share = protocols.training_set(opt, sets, data)
 local view         = subject.view(opt, about)
 local protocol     = protocols.of_options(opt)
 local tuning       = cld.eval.finetuning {

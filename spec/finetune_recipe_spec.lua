@@ -84,8 +84,8 @@ describe("finetune", function()
       assert.equal(out:match "\n( +lr +head x.*)$", again:match "\n( +lr +head x.*)$")
     end)
 
-    it("is not resumed as another grid, with other labels or epochs", function()
-      for option, value in pairs { lr = "0.1", labels = "1", epochs = "3", ["head-lr"] = "1" } do
+    it("is not resumed as another grid, with other labels, their seed or epochs", function()
+      for option, value in pairs { lr = "0.1", labels = "1", seed = "9", epochs = "3", ["head-lr"] = "1" } do
         refused(("option '%%-%%-%s': "):format(option:gsub("%-", "%%-")) .. "[^\n]* goes on with ", "--runs",
           folder .. "/runs", "--name", "grid", "--resume", "--" .. option, value)
       end

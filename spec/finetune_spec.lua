@@ -293,7 +293,7 @@ describe("the protocols of fine-tuning", function()
     local whole = set_of { 40, 40, 40 }
     local function greys_of(share)
       local opt = options_of { labels = share }
-      local part, own = protocols.training_set({ opt = opt }, { train = whole, test = whole }, { data = "x" })
+      local part, own = protocols.training_set(opt, { train = whole, test = whole }, { data = "x" })
       check.close(own, share)
       local counts, seen = { 0, 0, 0 }, {}
       for i, label in ipairs(part.labels:totable()) do
@@ -313,16 +313,9 @@ describe("the protocols of fine-tuning", function()
 
   it("make the set long-tailed", function()
     local whole = set_of { 100, 100 }
-    local part = protocols.training_set({ opt = options_of { long_tail = 10 } }, { train = whole, test = whole },
+    local part = protocols.training_set(options_of { long_tail = 10 }, { train = whole, test = whole },
       { data = "x" })
     assert.equal(110, #part)
-  end)
-
-  it("keep the labelled images of a run that is resumed", function()
-    local whole = set_of { 6, 6 }
-    local run = { opt = options_of { labels = 0.5, seed = 2 }, loaded = { options = { seed = 1 } }, checkpoint = "x" }
-    check.fails(function() protocols.training_set(run, { train = whole, test = whole }, { data = "x" }) end,
-      "^option '%-%-seed': x goes on with %-%-seed 1, which says which images have labels")
   end)
 
   for what, case in pairs {
@@ -334,14 +327,13 @@ describe("the protocols of fine-tuning", function()
     it("refuse " .. what, function()
       local whole = set_of { 6, 6 }
       check.fails(function()
-        protocols.training_set({ opt = options_of(case[1]) }, { train = whole, test = whole }, { data = "x" })
+        protocols.training_set(options_of(case[1]), { train = whole, test = whole }, { data = "x" })
       end, case[2])
     end)
   end
 
   it("refuse images without classes", function()
-    local run = { opt = options_of() }
-    check.fails(function() protocols.training_set(run, { train = set_of { 3 } }, { data = "photos" }) end,
+    check.fails(function() protocols.training_set(options_of(), { train = set_of { 3 } }, { data = "photos" }) end,
       "^photos: it has no training and test images with classes$")
   end)
 end)

@@ -50,6 +50,11 @@ describe("a group of options", function()
       "options: the group has no 'cluster'; did you mean 'clusters'%?")
   end)
 
+  it("refuses to fix what it does not declare", function()
+    check.fails(function() cld.options.cld:fixed { cluster = "why" } end,
+      "options: the group has no 'cluster'; did you mean 'clusters'%?")
+  end)
+
   it("refuses a default out of range", function()
     check.fails(function() cld.options.cld { clusters = 0 } end,
       "options: the default 'clusters' is 0; expected an integer from 1 to 65536")

@@ -36,7 +36,7 @@ local options = {}
 --- Groups of options that recipes share (options/groups.lua): .encoder, .resnet, .images, .view, .cifar, .folder,
 -- .imagenet, .stl10, .kitchen_hc, .npid, .moco, .moco_v2, .infomin, .byol, .simclr, .cld, .blocks, .micro_batches,
 -- .sgd, .optimizer, .schedule, .knn, .checkpoint, .machine, .training. Each is a list of declarations; called with
--- {name = value}, with other defaults.
+-- {name = value}, with other defaults; :fixed { name = why }, with options that a resumed run may not be given anew.
 for name, group in pairs(groups) do options[name] = group end
 
 --- check_moco_v2(opt): that the options of MoCo v2 + CLD agree; check_moco_v2_images(opt, count): that they fit so many

@@ -97,15 +97,9 @@ function protocols.of_options(opt)
     { epochs = opt.epochs, batch_size = opt.batch_size, weight_decay = opt.weight_decay })
 end
 
---- training_set(run, sets, data) -> the labelled images that --long-tail, --labels or --list leave of the training set,
--- and which share they are of it. A resumed run keeps those it has.
-function protocols.training_set(run, all, of)
-  local opt = run.opt
-  local seed = run.loaded and run.loaded.options.seed or opt.seed
-  if seed ~= opt.seed and (opt.long_tail > 1 or opt.labels < 1) then
-    user_error.raise("option '--seed': %s goes on with --seed %s, which says which images have labels; without --resume"
-      .. " it is a run of its own", run.checkpoint, tostring(seed))
-  end
+--- training_set(opt, sets, data) -> the labelled images that --long-tail, --labels or --list leave of the training set,
+-- and which share they are of it.
+function protocols.training_set(opt, all, of)
   local whole = all.memory or all.train
   if not all.test or whole.classes < 2 then
     user_error.raise("%s: it has no training and test images with classes", of.data)

@@ -4,6 +4,8 @@
 --   cld.options.knn,
 --   cld.options.cld { clusters = 200, lambda = 0.8 },
 --
+-- and group:fixed { name = why } has options that a resumed run may not be given anew (cld.options, fixed).
+--
 -- What reads a group stands beside it: a recipe that has the group hands its options to that.
 local models = require "cld.models"
 local user_error = require "cld.user_error"
@@ -11,14 +13,28 @@ local values = require "cld.options.values"
 
 local function field_name(name) return (name:gsub("-", "_")) end
 
+-- Raises if a field of `given` is none of the group's.
+local function check_fields(group, given)
+  local fields, rest = {}, {}
+  for field in pairs(given) do rest[field] = true end
+  for i, declaration in ipairs(group) do
+    fields[i] = field_name(declaration[1])
+    rest[fields[i]] = nil
+  end
+  local unknown = next(rest)
+  if unknown ~= nil then
+    error(("options: the group has no '%s'%s"):format(tostring(unknown), user_error.hint(tostring(unknown), fields)), 3)
+  end
+end
+
 -- A list of the same declarations with other defaults.
 local function with_defaults(group, defaults)
-  local copy, fields, rest = {}, {}, {}
-  for field in pairs(defaults) do rest[field] = true end
+  check_fields(group, defaults)
+  local copy = {}
   for i, declaration in ipairs(group) do
     local field = field_name(declaration[1])
     local value = defaults[field]
-    fields[i], copy[i], rest[field] = field, declaration, nil
+    copy[i] = declaration
     if value ~= nil then
       local own = setmetatable({ kind = values.kind(declaration) }, { __index = declaration })
       local converted = values.convert(own, value)
@@ -28,14 +44,21 @@ local function with_defaults(group, defaults)
       copy[i] = setmetatable({ declaration[1], converted, declaration[3] }, { __index = declaration })
     end
   end
-  local unknown = next(rest)
-  if unknown ~= nil then
-    error(("options: the group has no '%s'%s"):format(tostring(unknown), user_error.hint(tostring(unknown), fields)), 2)
+  return setmetatable(copy, getmetatable(group))
+end
+
+-- A list of the same declarations, of which some may not be given anew to a resumed run.
+local function with_fixed(group, reasons)
+  check_fields(group, reasons)
+  local copy = {}
+  for i, declaration in ipairs(group) do
+    local reason = reasons[field_name(declaration[1])]
+    copy[i] = reason and setmetatable({ fixed = reason }, { __index = declaration }) or declaration
   end
   return setmetatable(copy, getmetatable(group))
 end
 
-local Group = { __call = with_defaults }
+local Group = { __call = with_defaults, __index = { fixed = with_fixed } }
 
 local function group(list) return setmetatable(list, Group) end
 
