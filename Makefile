@@ -96,7 +96,7 @@ LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS))
 
 Q := $(if $(V),,@)
 
-all: $(BUILD)/cldlua $(BUILD)/cld/core.so cuda
+all: $(BUILD)/cldlua $(BUILD)/cld/core.so cuda mpi
 
 $(BUILD)/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 	@echo "  LINK  $@"
@@ -250,22 +250,48 @@ $(BUILD)/cuda_host/%.o: kernels/cuda/% $(BUILD)/cuda_host/flags
 comma := ,
 -include $(CUDA_OBJ:.o=.d) $(HOST_OBJ:.o=.d)
 
+# ---- MPI ----------------------------------------------------------------------------
+
+# build/libcld_mpi.so, where mpicc is: for jobs of several processes.
+MPICC      := $(if $(filter none,$(MPI)),,$(shell command -v mpicc 2>/dev/null))
+MPI_PLUGIN := $(BUILD)/libcld_mpi.so
+MPI_OBJ    := $(patsubst kernels/mpi/%.c,$(BUILD)/mpi/%.o,$(wildcard kernels/mpi/*.c))
+MPI_CC     := $(MPICC) -std=gnu11 $(OPT) $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -I. $(SANITIZE)
+mpi: $(if $(MPICC),$(MPI_PLUGIN),$(BUILD)/mpi/flags)
+
+$(BUILD)/mpi/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(MPI_CC)' | cmp -s - $@ || { \
+	    $(if $(MPICC),echo "  ✓ MPI",echo "  ✗ MPI: no mpicc (without it: no jobs of several processes)"); \
+	    echo '$(MPI_CC)' > $@; }
+
+$(MPI_PLUGIN): $(MPI_OBJ)
+	@echo "  LINK  $@"
+	$(Q)$(MPICC) $(SANITIZE) -shared -o $@ $^ $(LDFLAGS) -lpthread
+
+$(BUILD)/mpi/%.o: kernels/mpi/%.c $(BUILD)/mpi/flags
+	@echo "  CC    $<"
+	$(Q)$(MPI_CC) -MMD -MP -c -o $@ $<
+
+-include $(MPI_OBJ:.o=.d)
+
 # The Lua files lie where a stock Lua looks as well: one copy serves both.
 INSTALL_BIN     := $(DESTDIR)$(PREFIX)/bin/cldlua
 INSTALL_C       := $(DESTDIR)$(PREFIX)/lib/lua/5.4/cld
 INSTALL_LUA     := $(DESTDIR)$(PREFIX)/share/lua/5.4
 INSTALL_RECIPES := $(DESTDIR)$(PREFIX)/share/cldlua/recipes
-INSTALL_CUDA    := $(DESTDIR)$(PREFIX)/lib/cldlua
+INSTALL_PLUGINS := $(DESTDIR)$(PREFIX)/lib/cldlua
 install: all
 	install -Dm755 $(BUILD)/cldlua '$(INSTALL_BIN)'
 	install -Dm755 $(BUILD)/cld/core.so '$(INSTALL_C)/core.so'
-	$(if $(HAVE_CUDA),install -Dm755 $(CUDA_PLUGIN) '$(INSTALL_CUDA)/libcld_cuda.so')
+	$(if $(HAVE_CUDA),install -Dm755 $(CUDA_PLUGIN) '$(INSTALL_PLUGINS)/libcld_cuda.so')
+	$(if $(MPICC),install -Dm755 $(MPI_PLUGIN) '$(INSTALL_PLUGINS)/libcld_mpi.so')
 	cd lua && find cld -name '*.lua' -exec install -Dm644 {} '$(INSTALL_LUA)/{}' \;
 	install -Dm644 -t '$(INSTALL_RECIPES)' recipes/*.lua recipes/README.md
 	install -Dm644 -t '$(INSTALL_RECIPES)/examples' recipes/examples/*.lua recipes/examples/README.md
 
 uninstall:
-	rm -rf '$(INSTALL_BIN)' '$(INSTALL_C)' '$(INSTALL_LUA)/cld' '$(DESTDIR)$(PREFIX)/share/cldlua' '$(INSTALL_CUDA)'
+	rm -rf '$(INSTALL_BIN)' '$(INSTALL_C)' '$(INSTALL_LUA)/cld' '$(DESTDIR)$(PREFIX)/share/cldlua' '$(INSTALL_PLUGINS)'
 
 # ---- a first look ------------------------------------------------------------
 
@@ -359,5 +385,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all cuda cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench demo-check select-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all cuda mpi cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench demo-check select-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE

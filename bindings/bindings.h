@@ -21,6 +21,7 @@
 
 #include "runtime/core/text.h"
 #include "runtime/data/dataset.h"
+#include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 #include "runtime/views/program.h"
 
@@ -70,6 +71,9 @@ const cld_backend *cldL_check_device(lua_State *L, int arg);
 void cldL_push_memory(lua_State *L, cld_memory_info info);
 /* A shape from a table at arg, or from the numbers at arg, arg + 1, ...; returns ndim. */
 int cldL_check_shape(lua_State *L, int arg, int64_t shape[CLD_MAX_DIMS]);
+
+/* Push {split =, total =, block =, begin =, rows =}, dist.c. */
+void cldL_push_share(lua_State *L, const cld_batch_share *s);
 
 /* Fields of an options table at arg (absent: the default). Unknown fields: cldL_check_fields names the nearest. */
 double cldL_field_number(lua_State *L, int arg, const char *name, double fallback);
@@ -140,6 +144,7 @@ int cldL_open_data(lua_State *L);     /* data.c: CIFAR's files */
 int cldL_open_dataset(lua_State *L);  /* dataset.c */
 int cldL_open_loader(lua_State *L);   /* loader.c */
 int cldL_open_files(lua_State *L);    /* files.c: the images of folders and archives */
+int cldL_open_dist(lua_State *L);
 int cldL_open_download(lua_State *L); /* download.c: fetching, checksums, unpacking */
 int cldL_open_io(lua_State *L);       /* io.c: safetensors, npy, files */
 int cldL_open_json(lua_State *L);     /* json.c */

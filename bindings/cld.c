@@ -7,6 +7,7 @@ static const luaL_Reg openers[] = {
     {"cuda", cldL_open_cuda},
     {"data", cldL_open_data},
     {"dataset", cldL_open_dataset},
+    {"dist", cldL_open_dist},
     {"files", cldL_open_files},
     {"download", cldL_open_download},
     {"graph", cldL_open_graph},

@@ -83,6 +83,7 @@ static cld_loader check_loader(lua_State *L, int arg) {
     l.fast = cldL_field_boolean(L, arg, "fast", false);
     l.drop_last = cldL_field_boolean(L, arg, "drop_last", false);
     l.drop_single = cldL_field_boolean(L, arg, "drop_single", false);
+    l.block = cldL_field_integer(L, arg, "block", 0);
     l.rank = clamp_int(cldL_field_integer(L, arg, "rank", 0));
     l.world = clamp_int(cldL_field_integer(L, arg, "world", 0));
     return l;
@@ -147,7 +148,8 @@ static int epoch_waited(lua_State *L) {
     return 1;
 }
 
-/* -> {views = {(n, 3, height, width), ...}, index = i64 (n), labels = i64 (n)} on the device; nil; false. */
+/* -> {views = {(n, 3, height, width), ...}, index = i64 (n), labels = i64 (n)} on the device, and share, as cldL_push_share
+ * has it; nil; false. */
 static int epoch_next(lua_State *L) {
     cld_epoch *e = check_epoch(L);
     /* The userdata first: nothing below may leak what the worker made. */
@@ -174,6 +176,8 @@ static int epoch_next(lua_State *L) {
     for (int v = 0; v < count; v++) *views[v] = batch.view[v];
     *index = batch.index;
     *labels = batch.labels;
+    cldL_push_share(L, &batch.share);
+    lua_setfield(L, -2, "share");
     return 1;
 }
 

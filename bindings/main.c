@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "runtime/core/process.h"
+#include "runtime/dist/dist.h"
 
 #define PROGRAM "cldlua"
 
@@ -330,6 +331,30 @@ static void ignore_own_variables(void) {
     }
 }
 
+/* What is printed is rank 0's; the others do the same. */
+static bool be_silent(void) {
+    int null = open("/dev/null", O_WRONLY);
+    bool ok = null >= 0 && dup2(null, STDOUT_FILENO) >= 0;
+    if (null > STDERR_FILENO) close(null);
+    return ok;
+}
+
+/* All ranks leave the job together where they end well. One that does not must not wait for the others. */
+static void leave_job(int status, void *unused) {
+    (void)unused;
+    if (status == EXIT_SUCCESS) cld_dist_end();
+}
+
+static bool join_job(void) {
+    if (cld_dist_start() != CLD_OK) {
+        complain(cld_error_message(), strlen(cld_error_message()));
+        return false;
+    }
+    if (cld_dist_alone()) return true;
+    on_exit(leave_job, NULL);
+    return cld_dist_ranks().rank == 0 || be_silent();
+}
+
 int main(int argc, char **argv) {
     if (!open_standard_streams()) return perror(PROGRAM ": /dev/null"), EXIT_FAILURE;
     command_line c = parse(argc, argv);
@@ -344,6 +369,7 @@ int main(int argc, char **argv) {
         return EXIT_FAILURE;
     }
     if (c.help) return fputs(usage, stdout) < 0;
+    if (!join_job()) return EXIT_FAILURE;
     /* A file that becomes larger than the user's limit is an error of its write, not the end. */
     cld_handle_signal(SIGXFSZ, do_nothing, SA_RESTART, NULL);
     lua_State *L = luaL_newstate();

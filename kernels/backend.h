@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/comm.h"
 #include "kernels/parts.h"
 #include "kernels/view.h"
 #include "runtime/core/error.h"
@@ -29,7 +30,7 @@
 extern "C" {
 #endif
 
-#define CLD_BACKEND_VERSION 9
+#define CLD_BACKEND_VERSION 10
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */
@@ -557,6 +558,8 @@ typedef struct cld_backend {
     const cld_image_ops *image;
     const cld_graph_ops *graph; /* (optional) */
     const cld_plan_ops *plans;  /* (optional) */
+    const cld_comm_ops *comm;   /* (optional) kernels/comm.h */
+    const cld_lane_ops *lane;   /* (optional) */
 } cld_backend;
 
 const cld_backend *cld_cpu_backend(void);

@@ -15,6 +15,8 @@
 
 typedef struct cld_parts {
     int views, blocks, unit; /* 0: 1 */
+    int64_t total, begin;
+    int of, first;
 } cld_parts;
 
 CLD_HOST_DEVICE static inline int cld_parts_views(const cld_parts *p) { return p->views > 0 ? p->views : 1; }

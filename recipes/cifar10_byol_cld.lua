@@ -42,7 +42,7 @@ local sets   = task.sets(opt)
 cld.options.check_byol(opt, #sets.train)
 local loader = cld.data.loader {
   sets.train, batch_size = opt.batch_size, views = sets.views, seed = opt.seed, drop_last = opt.last == "drop",
-  workers = opt.workers, device = opt.device, dtype = "auto",
+  workers = opt.workers, device = opt.device, dtype = "auto", block = -(-opt.batch_size // opt.accumulate),
 }
 local function encoder(...)                                    -- trunk and projector; and the group branch, if named
   local projector = { hidden = opt.hidden, dim = opt.projection_dim }
@@ -60,7 +60,8 @@ if opt.tau_schedule == "cosine" then tau = cld.schedule.byol_tau { base = opt.ta
 
 -- Of some images of the batch (`part`, of cld.nn.blocks): the loss, what is told of it, and both views' projections.
 local function losses(views, part)
-  local rows, given = { { part.first, part.first + part.count - 1 } }, { done = part.done, total = part.total }
+  local rows = { { part.first, part.first + part.count - 1 } }
+  local given = { block = part.block, done = part.done, total = part.total }
   local images = { views[1][rows], views[2][rows] }
   local z, g = net:each(images, given)
   local p = predictor:each(z, given)
@@ -69,7 +70,7 @@ local function losses(views, part)
   local values = { instance = loss }
   if opt.lambda > 0 then
     values.cld, values.group_accuracy, values.empty_groups =
-      cld.losses.cld(g[1]:normalize(), g[2]:normalize(), groups)
+      cld.losses.cld(g[1]:normalize(), g[2]:normalize(), groups, part)
     loss = loss + opt.lambda * values.cld
   end
   return loss, values, { z[1]:detach():normalize(), z[2]:detach():normalize() }
@@ -79,7 +80,7 @@ local step = cld.graph(function(views, rate, momentum)
   local images = #views[1]
   local told = cld.diagnostics.over_parts(images)
   optimizer:begin()
-  for _, part in ipairs(cld.nn.blocks(images, { block = -(-images // opt.accumulate), groups = opt.accumulate })) do
+  for _, part in ipairs(cld.nn.blocks(images, { count = opt.accumulate, groups = opt.accumulate })) do
     local loss, values, z = losses(views, part)
     optimizer:add(loss, part.count / images)
     told:add(values, z, part.count)

@@ -40,7 +40,7 @@ for v = 1, opt.queries + 1 do views[v] = sets.views end
 if opt.jigsaw then views[#views + 1] = sets.patches end
 local loader = cld.data.loader {
   sets.train, batch_size = opt.batch_size, views = views, seed = opt.seed, drop_last = opt.last == "drop",
-  workers = opt.workers, device = opt.device, dtype = "auto",
+  workers = opt.workers, device = opt.device, dtype = "auto", block = opt.block,
 }
 local queue  = cld.losses.moco_queue {
   size = opt.queue, dim = opt.dim, temperature = opt.moco_t, init = "normal", device = opt.device,

@@ -34,7 +34,7 @@ local sets   = task.sets(opt)
 cld.options.check_moco_v2_images(opt, #sets.train)
 local loader = cld.data.loader {                               -- the query views of an image, and its key's
   sets.train, batch_size = opt.batch_size, views = opt.queries + 1, augment = sets.views, seed = opt.seed,
-  drop_last = opt.last == "drop", workers = opt.workers, device = opt.device, dtype = "auto",
+  drop_last = opt.last == "drop", workers = opt.workers, device = opt.device, dtype = "auto", block = opt.block,
 }
 local queue  = cld.losses.moco_queue {
   size = opt.queue, dim = opt.dim, temperature = opt.moco_t, init = "normal", device = opt.device,

@@ -60,9 +60,11 @@ function diagnostics.uniformity(x)
 end
 
 --- views(q1 (n, d), q2 (n, d)) -> {alignment =, uniformity =} of the features of two views, rows of unit length: for
--- run:track. The uniformity is that of q1.
+-- run:track. The uniformity is that of q1, of all ranks' rows.
 function diagnostics.views(q1, q2)
-  return { alignment = diagnostics.alignment(q1, q2), uniformity = diagnostics.uniformity(q1) }
+  local alignment = diagnostics.alignment(q1, q2)
+  local _ <close> = no_grad()
+  return { alignment = alignment, uniformity = diagnostics.uniformity(core.dist.gather_rows(q1)) }
 end
 
 -- ---- a batch in parts -------------------------------------------------------

@@ -11,6 +11,7 @@
 --   end
 local caller = require "cld.caller"
 local core = require "cld.core"
+local dist = require "cld.dist"
 local noted = require "cld.nn.noted"
 local parts = require "cld.nn.parts"
 local create, is_tensor = core.tensor, core.tensor.is_tensor
@@ -97,6 +98,7 @@ end
 local function kind_of_call(arguments)
   local words = { tostring(core.autograd.is_grad_enabled()), core.autograd.precision() }
   words[#words + 1] = parts.described()
+  words[#words + 1] = dist.described()
   for i = 1, arguments.n do describe(arguments[i], words) end
   return table.concat(words, " ")
 end

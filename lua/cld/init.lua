@@ -5,8 +5,8 @@ local core = require "cld.core"
 require "cld.built".watch()
 
 local composed = {
-  "augment", "autograd", "data", "diagnostics", "eval", "graph", "image", "json", "losses", "models", "nn", "optim",
-  "options", "run", "schedule",
+  "augment", "autograd", "data", "diagnostics", "dist", "eval", "graph", "image", "json", "losses", "models", "nn",
+  "optim", "options", "run", "schedule",
 }
 
 local cld = {}

@@ -8,9 +8,32 @@
 local byol = require "cld.losses.byol"
 local caller = require "cld.caller"
 local core = require "cld.core"
+local dist = require "cld.dist"
 local infomin = require "cld.losses.infomin"
 local state = require "cld.state"
 local functional, create = core.losses, core.tensor
+
+-- A loss whose rows need each other is of the whole batch, on each of its ranks (cld.dist); the gradient finds its rows.
+local function of_whole_batch(name, x)
+  if dist.world == 1 or not create.is_tensor(x) then return x end
+  return caller.call(name, core.dist.gather_rows, x)
+end
+
+-- Whether groups of at most `block` rows (0: one of all) have rows on several ranks.
+local function spans_ranks(block)
+  local batch = dist.world > 1 and core.dist.batch()
+  return batch and core.dist.spans(batch, block)
+end
+
+local function cld(g1, g2, settings, part)
+  settings = settings or {}
+  local block = settings.block or part and part.block or 0
+  if part and block ~= settings.block then settings = setmetatable({ block = block }, { __index = settings }) end
+  if math.type(block) == "integer" and spans_ranks(block) then
+    g1, g2 = of_whole_batch("cld", g1), of_whole_batch("cld", g2)
+  end
+  return caller.call("cld", functional.cld, g1, g2, settings)
+end
 
 local losses = {
   --- kmeans(x (n, d), k, iterations) -> labels i64 (n), centroids (k, d): Lloyd's algorithm from the first k rows. An
@@ -18,7 +41,7 @@ local losses = {
   kmeans = functional.kmeans,
 
   --- cld(g1 (n, d), g2 (n, d), {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false, block =
-  -- 0, grouping = "kmeans", eigenvectors = 0}) -> loss, group accuracy, share of empty groups: (CE(g1 C2' / T, c2) +
+  -- 0, grouping = "kmeans", eigenvectors = 0}[, part]) -> loss, group accuracy, share of empty groups: (CE(g1 C2' / T, c2) +
   -- CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on each view (Wang, Liu and Yu, CVPR 2021), or
   -- with grouping = "ncut" by normalized_cuts of so many eigenvectors. The accuracy, a 0-d tensor in 0..1, is the
   -- share of rows whose largest logit of g1 C2' is c2. The third result, a 0-d constant in f32, is the share of groups
@@ -28,8 +51,9 @@ local losses = {
   -- centroids in the logits; all three results are means over the blocks, weighted with their rows. 0: one block.
   -- Where clusters are as many as a block's rows or more, each row is a group of its own (the first of equal rows has
   -- them all), and the other centroids are zero vectors, whose logits are 0: cross-view discrimination of the rows
-  -- inside their block.
-  cld = functional.cld,
+  -- inside their block. part: of nn.blocks, if the rows are its: a block is then as large as its are. A block that has
+  -- rows on several ranks is grouped as a whole.
+  cld = cld,
 
   --- byol(p1 (n, dim), p2, t1, t2[, scale = 1]) -> scale / 2 ((1 - cos(p1, t2)) + (1 - cos(p2, t1))), the mean over the
   -- n images (Grill et al., 2020): the predictions of two views, each against the target's projection of the other
@@ -38,8 +62,12 @@ local losses = {
 
   --- nt_xent(z1 (n, dim), z2 (n, dim), temperature) -> SimCLR's loss of two views of n images, not normalised (Chen et
   -- al., ICML 2020, equation 1): each of the 2 n rows is to find the other view of its image among the 2 n - 1 other
-  -- rows, the mean over all of the cross entropy of their cosines / temperature. The gradient flows to both.
-  nt_xent = functional.nt_xent,
+  -- rows, the mean over all of the cross entropy of their cosines / temperature. The gradient flows to both. Of several
+  -- ranks n are the images of all.
+  nt_xent = function(z1, z2, temperature)
+    return caller.call("nt_xent", functional.nt_xent, of_whole_batch("nt_xent", z1), of_whole_batch("nt_xent", z2),
+      temperature)
+  end,
 }
 
 local function integer(what, options, name, least, default)
@@ -163,6 +191,28 @@ function losses.memory_bank(options)
   return self
 end
 
+-- Those of this rank's rows, of what is drawn for all ranks' (rows, negatives).
+local function draw_negatives(self, features)
+  local share = core.dist.images("memory_bank", features.shape[1])
+  local drawn = functional.sample_negatives(self.draws, share.total, self.negatives, self.memory.shape[1])
+  if share.rows == share.total then return drawn end
+  local _ <close> = drawn
+  return drawn:narrow(1, share.begin + 1, share.rows):clone()
+end
+
+-- The normalizer is of the first batch, of all ranks. Whether it is known already nobody here can tell, so it is measured
+-- each time: of this rank's rows, then their mean over the ranks.
+local function measure_normalizer(self, features, index, negatives)
+  local _ <close> = core.autograd.no_grad()
+  local rows <close> = features:detach()
+  local measured <close> = create.zeros_like(self.normalizer)
+  functional.bank_nce_loss(rows, self.memory, index, negatives, measured, self.temperature, self.momentum):close()
+  local mean <close> = core.dist.all_reduce(measured * core.dist.weight(), "sum")
+  local unknown <close> = self.normalizer:le(0)
+  local normalizer <close> = create.where(unknown, mean, self.normalizer)
+  self.normalizer:copy_(normalizer)
+end
+
 --- The mean loss of features (batch, dim) whose images are index (i64 (batch), 0-based) against the memory as it is
 -- now. The rows become normalize(momentum * row + (1 - momentum) * feature) when a backward through the loss has run:
 -- with two views in one backward, view 2 first, then view 1.
@@ -170,8 +220,8 @@ function MemoryBank:loss(features, index)
   if self.negatives == 0 then
     return caller.call("loss", functional.bank_loss, features, self.memory, index, self.temperature, self.momentum)
   end
-  local rows, size = features.shape[1], self.memory.shape[1]
-  local negatives <close> = functional.sample_negatives(self.draws, rows, self.negatives, size)
+  local negatives <close> = draw_negatives(self, features)
+  if dist.world > 1 then measure_normalizer(self, features, index, negatives) end
   return caller.call("loss", functional.bank_nce_loss, features, self.memory, index, negatives, self.normalizer,
     self.temperature, self.momentum)
 end

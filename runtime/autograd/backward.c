@@ -4,6 +4,7 @@
 
 #include "runtime/autograd/deferred.h"
 #include "runtime/autograd/plan.h"
+#include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
@@ -39,7 +40,11 @@ static bool can_be_kept(const cld_tensor *g) {
 /* A leaf's .grad is its own row-major memory, so that optimizers and users may write to it. */
 static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     cld_status status = CLD_OK;
-    if (leaf->grad) {
+    if (leaf->grad && leaf->grad->summed) {
+        status = cld_fail(CLD_INVALID,
+                          "backward: the gradient of %s is the sum over the ranks already: zero_grad() first",
+                          cld_describe(&leaf->a));
+    } else if (leaf->grad) {
         status = cld_dense_gradients(&leaf, 1);
         if (status == CLD_OK) status = cld_add_(leaf->grad, g);
     } else if (can_be_kept(g)) {
@@ -240,10 +245,17 @@ static cld_status go_back(cld_plan *p, const start_points *from, bool keep, bool
     return status;
 }
 
+/* Of several ranks each has its share of the job's loss (runtime/dist). */
+static cld_tensor *weighted_seed(const cld_tensor *root, cld_tensor *gradient) {
+    CLD_AUTO cld_tensor *seed = seed_of("backward", root, gradient);
+    if (!seed || cld_dist_alone()) return cld_tensor_steal(&seed);
+    return cld_mul_scalar(seed, cld_batch_weight());
+}
+
 static cld_status backward_of(cld_tensor *root, cld_tensor *gradient, bool keep, bool as_they_come,
                               cld_deferred *later) {
     CLD_TRY(check_root("backward", root));
-    CLD_AUTO cld_tensor *seed = seed_of("backward", root, gradient);
+    CLD_AUTO cld_tensor *seed = weighted_seed(root, gradient);
     if (!seed) return cld_error_code();
     cld_plan p = {0};
     start_points from = {&root, &seed, 1};
@@ -261,6 +273,7 @@ cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, cld_de
 cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
     cld_deferred later = {0};
     cld_status status = backward_of(root, gradient, keep, false, &later);
+    if (status == CLD_OK) status = cld_pending_settle();
     if (status == CLD_OK) return cld_deferred_run(&later, NULL);
     cld_deferred_drop(&later);
     return status;

@@ -75,8 +75,8 @@ void cld__image_worker_free(cld_image_worker *w);
 
 /* ---- slot.c -------------------------------------------------------------------------------------------- */
 
-/* This rank's part of the step's batch: places [*begin, *begin + return) of the order. */
-int64_t cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin);
+/* This rank's part of the step's batch: places [*begin, *begin + rows) of the order. */
+cld_batch_share cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin);
 /* Its tensors. On the consumer's thread, as all here but merge_bounds. */
 cld_status cld__slot_allocate(cld_slot *s, const cld_epoch *e, int64_t step);
 /* What is made becomes the batch on its device. A second try, after one that ran out of memory, goes on where that

@@ -42,10 +42,11 @@ static cld_status check(const cld_loader *l) {
     if (l->world < 1 || l->rank < 0 || l->rank >= l->world)
         return cld_fail(CLD_INVALID, "loader: rank must be 0 to world - 1, got rank %d of world %d", l->rank,
                         l->world);
-    if (l->batch_size < 1 || l->batch_size % l->world != 0)
-        return cld_fail(CLD_INVALID,
-                        "loader: batch_size must be a positive multiple of the %d ranks, got %lld", l->world,
-                        (long long)l->batch_size);
+    if (l->batch_size < l->world)
+        return cld_fail(CLD_INVALID, "loader: batch_size must be at least 1 for each of %d ranks, got %lld",
+                        l->world, (long long)l->batch_size);
+    if (l->block < 0)
+        return cld_fail(CLD_INVALID, "loader: block must be at least 0, got %lld", (long long)l->block);
     if (is_dropped(l, count))
         return cld_fail(CLD_INVALID,
                         "loader: batch_size %lld is more than the %lld images of the data set, and %s "

@@ -20,6 +20,7 @@
 
 #include "runtime/data/bad_images.h"
 #include "runtime/data/dataset.h"
+#include "runtime/dist/dist.h"
 #include "runtime/views/program.h"
 
 #define CLD_MAX_VIEWS 16
@@ -39,8 +40,9 @@ typedef struct cld_loader {
     bool fast;                   /* decode at a smaller scale where every view shrinks the image by more */
     bool drop_last, drop_single; /* no batch smaller than batch_size; none of one image that is smaller */
     cld_bad_images *bad;
-    /* This rank takes the rank-th of `world` parts of each batch. Their sizes differ by one at most: of a batch with
-     * fewer images than ranks some get none. */
+    /* This rank takes the rank-th of `world` parts of each batch (cld_split_batch): whole blocks of at most `block` images, if
+     * there are enough of them (0: no matter). Of a batch with fewer images than ranks each has all. */
+    int64_t block;
     int rank, world;
 } cld_loader;
 
@@ -58,6 +60,7 @@ typedef struct cld_batch { /* all owned by the caller, on the loader's device */
     int views;
     cld_tensor *view[CLD_MAX_VIEWS]; /* (n * images of the program, 3, height, width) */
     cld_tensor *index, *labels;      /* i64 (n): rows of the data set; their labels */
+    cld_batch_share share;           /* which rows of the job's batch these are */
 } cld_batch;
 void cld_batch_free(cld_batch *b);
 

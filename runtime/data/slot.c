@@ -5,13 +5,13 @@
 
 /* ---- what is in a batch -------------------------------------------------------------------------------- */
 
-int64_t cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin) {
+cld_batch_share cld__part_of_step(const cld_epoch *e, int64_t step, int64_t *begin) {
     const cld_loader *l = &e->loader;
     int64_t left = e->rest.images - step * l->batch_size;
     int64_t batch = left < l->batch_size ? left : l->batch_size;
-    int64_t from = batch * l->rank / l->world, to = batch * (l->rank + 1) / l->world;
-    *begin = e->first_image + step * l->batch_size + from;
-    return to - from;
+    cld_batch_share share = cld_split_batch(batch, l->block, l->world, l->rank);
+    *begin = e->first_image + step * l->batch_size + share.begin;
+    return share;
 }
 
 void cld_batch_free(cld_batch *b) {
@@ -73,7 +73,8 @@ static bool allocate_view(cld_slot *s, const cld_epoch *e, int v) {
 
 cld_status cld__slot_allocate(cld_slot *s, const cld_epoch *e, int64_t step) {
     int64_t begin;
-    *s = (cld_slot){.count = cld__part_of_step(e, step, &begin)};
+    cld_batch_share share = cld__part_of_step(e, step, &begin);
+    *s = (cld_slot){.count = share.rows, .batch.share = share};
     s->batch.views = e->loader.views;
     bool complete = true;
     for (int v = 0; v < e->loader.views; v++) complete &= allocate_view(s, e, v);

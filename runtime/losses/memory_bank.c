@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "runtime/dist/dist.h"
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 
@@ -26,7 +27,11 @@ typedef struct update {
 
 static cld_status run_update(void *context) {
     update *u = context;
-    CLD_AUTO cld_tensor *f = cld_tensor_contiguous(u->f), *index = cld_tensor_contiguous(u->index);
+    CLD_AUTO cld_tensor *all_f = cld_gather_rows("memory_bank", u->f), *f = NULL, *index = NULL;
+    CLD_AUTO cld_tensor *all_index = all_f ? cld_gather_rows("memory_bank", u->index) : NULL;
+    if (!all_index) return cld_error_code();
+    f = cld_tensor_contiguous(all_f);
+    index = cld_tensor_contiguous(all_index);
     if (!f || !index) return cld_error_code();
     cld_tensor *condition = cld_backward_condition();
     CLD_TRY(cld_check_condition("memory_bank", condition, cld_device(f)));

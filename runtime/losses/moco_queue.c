@@ -1,6 +1,7 @@
 /* MoCo's queue: its loss, and the ring. As in memory_bank.c, forward computes the query's gradient with the loss. */
 #include <stdlib.h>
 
+#include "runtime/dist/dist.h"
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 
@@ -45,10 +46,12 @@ static cld_status check_ring(cld_tensor *queue, cld_tensor *pointer, cld_tensor 
     return CLD_OK;
 }
 
-cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *keys, cld_tensor *condition) {
+cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *given, cld_tensor *condition) {
     const cld_backend *device = cld_device(queue);
-    CLD_TRY(check_ring(queue, pointer, keys));
+    CLD_TRY(check_ring(queue, pointer, given));
     CLD_TRY(cld_check_condition("moco_queue", condition, device));
+    CLD_AUTO cld_tensor *keys = cld_gather_rows("moco_queue", given); /* in the batch's order */
+    if (!keys) return cld_error_code();
     bool own = keys->storage == queue->storage; /* rows are read that others have replaced */
     CLD_AUTO cld_tensor *rows = own ? cld_tensor_cast(keys, keys->a.dtype) : cld_tensor_contiguous(keys);
     if (!rows) return cld_error_code();

@@ -1,5 +1,22 @@
-/* Dropout. Its numbers are the generator's, one of f32 for each element of x, whatever x's dtype. */
+/* Dropout. Its numbers are the generator's, one of f32 for each element of x, whatever x's dtype. Of a batch that is
+ * split over ranks they are drawn for all rows, so that ranks draw others and go on alike. */
+#include <string.h>
+
+#include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
+
+static cld_tensor *noise_for(const cld_tensor *x) {
+    cld_batch_share batch = cld_batch_at_hand();
+    int64_t shape[CLD_MAX_DIMS], rows = x->a.ndim ? x->a.shape[0] : 0;
+    memcpy(shape, x->a.shape, sizeof shape);
+    bool split = batch.split && rows > 0 && rows % batch.rows == 0;
+    if (split) shape[0] = rows / batch.rows * batch.total;
+    CLD_AUTO cld_tensor *noise = cld_tensor_new(CLD_F32, x->a.ndim, shape, cld_device(x));
+    if (!noise) return NULL;
+    CLD_TRY_NULL(cld_uniform_(noise, 0, 1));
+    if (!split) return cld_tensor_steal(&noise);
+    return cld_tensor_rows(noise, rows / batch.rows * batch.begin, rows);
+}
 
 cld_tensor *cld_dropout(cld_tensor *x, double p) {
     CLD_TRY_NULL(cld_check_float("dropout", x));
@@ -7,10 +24,8 @@ cld_tensor *cld_dropout(cld_tensor *x, double p) {
         return cld_fail_null(CLD_INVALID, "dropout: p must be a number from 0 to 1, got %g", p);
     if (p == 0) return cld_tensor_retain(x);
     if (p == 1) return cld_mul_scalar(x, 0);
-    CLD_AUTO cld_tensor *noise = cld_tensor_new(CLD_F32, x->a.ndim, x->a.shape, cld_device(x));
-    if (!noise) return NULL;
-    CLD_TRY_NULL(cld_uniform_(noise, 0, 1));
-    CLD_AUTO cld_tensor *kept = cld_unary_op(CLD_GE_SCALAR, noise, p, 0);
+    CLD_AUTO cld_tensor *noise = noise_for(x);
+    CLD_AUTO cld_tensor *kept = !noise ? NULL : cld_unary_op(CLD_GE_SCALAR, noise, p, 0);
     CLD_AUTO cld_tensor *mask = kept ? cld_cast(kept, x->a.dtype) : NULL;
     CLD_AUTO cld_tensor *scale = mask ? cld_mul_scalar(mask, 1 / (1 - p)) : NULL;
     return scale ? cld_mul(x, scale) : NULL;

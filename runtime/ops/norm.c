@@ -5,6 +5,7 @@
  * Without a residual the output itself can be computed again as cheaply (one pass), so the node says that it is
  * rebuildable: a convolution that follows keeps no copy of its input, but on a device with memory to spare. With a residual
  * relu's mask is kept: of a device that masks its bits, else the output, whose memory the next convolution keeps as well. */
+#include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 
 enum { INPUT_X, INPUT_RESIDUAL, INPUT_WEIGHT, INPUT_BIAS, INPUTS };
@@ -178,6 +179,12 @@ static const cld_op norm_op = {
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
+/* By this rank's rows alone, if the batch is split: the ranks' statistics are brought together later. */
+static cld_status was_moved(cld_tensor *running, const cld_norm_params *p) {
+    atomic_fetch_add(&running->storage->version, 1);
+    return cld_batch_at_hand().split && p->parts.total == 0 ? cld_pending_add(running) : CLD_OK;
+}
+
 /* 16 bits where the device has no kernels for them. */
 static cld_tensor *in_f32(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
                           cld_tensor *running_mean, cld_tensor *running_var, cld_tensor *batches,
@@ -229,8 +236,8 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
     CLD_TRY_NULL(cld_kernel(device, conv, norm, &y->a, array(mask), &mean->a, &invstd->a, &input->a,
                             array(added), array(w), array(b), array(running_mean), array(running_var),
                             array(batches), p));
-    if (p->training && running_mean) atomic_fetch_add(&running_mean->storage->version, 1);
-    if (p->training && running_var) atomic_fetch_add(&running_var->storage->version, 1);
+    if (p->training && running_mean) CLD_TRY_NULL(was_moved(running_mean, p));
+    if (p->training && running_var) CLD_TRY_NULL(was_moved(running_var, p));
     if (p->training && batches) atomic_fetch_add(&batches->storage->version, 1);
 
     cld_node *n = cld_record(&norm_op, &y, 1, inputs, INPUTS);

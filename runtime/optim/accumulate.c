@@ -1,6 +1,7 @@
 /* A step from one loss or from several: begin, add, finish. optimizer.h says what each promises. */
 #include <math.h>
 
+#include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 #include "runtime/ops/precision.h"
 #include "runtime/optim/optimizer.h"
@@ -47,10 +48,11 @@ static cld_tensor *is_finite(cld_tensor *loss, const cld_backend *device) {
     return cld_tensor_steal(&flag);
 }
 
-/* The sum's flag goes out with the first loss that is not finite. */
+/* The sum's flag goes out with the first loss that is not finite, of any rank: all follow a loss, or none. */
 static cld_status lower_flag(cld_optimizer *s, cld_tensor *loss) {
     CLD_AUTO cld_tensor *finite = is_finite(loss, cld_device(s->skipped));
     if (!finite) return cld_error_code();
+    CLD_TRY(cld_all_reduce(&finite, 1, CLD_COMM_MIN, 1));
     if (!s->sum.made) {
         s->sum.made = cld_tensor_steal(&finite);
         return CLD_OK;
@@ -119,11 +121,14 @@ static cld_status count_skipped(cld_optimizer *s, cld_tensor *made) {
 
 /* On the cpu, where backward of a step that is not made was not run. */
 static cld_status skip(cld_optimizer *s, const cld_step_params *p) {
+    CLD_TRY(cld_pending_settle());
     if (!p->grad_norm && !(p->clip > 0)) return CLD_OK;
     return cld_tensor_fill(s->grad_norm, cld_real(NAN));
 }
 
 static cld_status make(cld_optimizer *s, const cld_step_params *p, cld_tensor *made) {
+    CLD_TRY(cld_pending_settle());
+    CLD_TRY(cld_reduce_gradients(s->params, s->count));
     if (s->sum.scaled) {
         CLD_TRY(cld__optimizer_check_devices(s)); /* the step does so too, but one kernel comes before it */
         CLD_TRY(cld_loss_scale_check(made, s->params, s->count));

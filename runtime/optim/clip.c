@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "runtime/autograd/tape.h"
+#include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 
 static cld_status check(const cld_tensor *grad, const cld_backend *device, int i) {
@@ -55,6 +56,7 @@ cld_tensor *cld_clip_grad_norm(cld_tensor *const *params, int count, double max_
     if (!(max_norm > 0))
         return cld_fail_null(CLD_INVALID, "clip_grad_norm: the largest norm is %g; expected a number above 0",
                              max_norm);
+    CLD_TRY_NULL(cld_reduce_gradients(params, count));
     CLD_TRY_NULL(cld_dense_gradients(params, count)); /* they are written to */
     cld_array *grads = calloc((size_t)count + 1, sizeof *grads);
     if (!grads) return cld_fail_null(CLD_NOMEM, "clip_grad_norm: out of memory");

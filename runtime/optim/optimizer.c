@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 #include "runtime/tensor/device.h"
 #include "runtime/tensor/kept.h"
@@ -325,6 +326,7 @@ cld_status cld_optimizer_step(cld_optimizer *s, const cld_step_params *p) {
                 "%s: the gradients of a step in fp16 are multiplied by the loss scale; step(loss) "
                 "and finish divide by it, step() does not",
                 s->rule->name);
+    CLD_TRY(cld_reduce_gradients(s->params, s->count));
     CLD_TRY(cld__optimizer_step(s, p, NULL, NULL));
     return cld_device_end_step(cld_device(s->params[0]));
 }

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/core/beside.h"
+
 #define LIBRARY "libcld_cuda.so"
 
 /* ---- libraries that the system's loader does not find ------------------------------------------------------------- */
@@ -123,36 +125,10 @@ static void *open_library(const char *path) {
     }
 }
 
-/* The folder of this program, or of the module that a stock Lua has loaded, with '/'. */
-static void own_folder(char *out, size_t room) {
-    Dl_info self;
-    char path[PATH_MAX];
-    out[0] = '\0';
-    if (!dladdr((const void *)cld__plugin_load, &self) || !self.dli_fname) return;
-    /* a program started through PATH knows itself by that word only */
-    bool resolved = realpath(strchr(self.dli_fname, '/') ? self.dli_fname : "/proc/self/exe", path) != NULL;
-    char *slash = resolved ? strrchr(path, '/') : NULL;
-    if (slash && (size_t)(slash + 2 - path) <= room)
-        snprintf(out, room, "%.*s", (int)(slash + 1 - path), path);
-}
-
-static bool find_library(char *out, size_t room) {
-    static const char *const places[] = {"", "../", "../lib/cldlua/", "../../../cldlua/"};
-    const char *named = getenv("CLD_CUDA_PLUGIN");
-    char folder[PATH_MAX];
-    if (named && *named)
-        return snprintf(out, room, "%s%s", strchr(named, '/') ? "" : "./", named) < (int)room;
-    own_folder(folder, sizeof folder);
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-        if (snprintf(out, room, "%s%s" LIBRARY, folder, places[i]) < (int)room && access(out, R_OK) == 0)
-            return true;
-    return false;
-}
-
 static const cld_plugin *load(void) {
     static const cld_plugin_host host = {cld_fail, cld_error_code, cld_error_message};
     char path[PATH_MAX];
-    if (!find_library(path, sizeof path))
+    if (!cld_find_beside(path, sizeof path, LIBRARY, "CLD_CUDA_PLUGIN"))
         return cld_fail_null(CLD_UNSUPPORTED, "built without CUDA (there is no " LIBRARY
                                               " beside the program; make builds it where nvcc is)");
     void *library = open_library(path);

@@ -3,6 +3,7 @@ local augment = require "cld.augment"
 local caller = require "cld.caller"
 local core = require "cld.core"
 local dataset = require "cld.data.dataset"
+local dist = require "cld.dist"
 local say = require "cld.say"
 local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
@@ -13,7 +14,7 @@ local Loader = { __name = "cld.loader" }
 Loader.__index = Loader
 
 local defaults = {
-  batch_size = 256,   -- images per step, over all ranks
+  batch_size = 256,   -- images per step, of all ranks together
   views = 2,          -- of each image, drawn independently; or a list of augmentations, one for each view
   augment = false,    -- of all views, one of cld.augment; default: augment.none at the images' size
   device = "cpu",     -- where batches lie
@@ -28,8 +29,9 @@ local defaults = {
   strict = false,     -- the first image that cannot be read is an error
   drop_last = false,  -- leave out the last batch of an epoch if it is smaller
   drop_single = true, -- leave it out if it is of one image, on which batch norm cannot train; false to evaluate
-  rank = 0,           -- of the processes that train together; each takes its part of every batch
-  world = 1,
+  block = 0,          -- ranks get whole blocks of at most so many images, if there are enough; 0: no matter
+  rank = dist.rank,   -- of the processes that train together: each takes its part of every batch (cld.dist)
+  world = dist.world,
 }
 
 local names = sorted_keys(defaults)
@@ -187,9 +189,11 @@ function Loader:unreadable()
 end
 
 local Epoch = { __name = "cld.epoch" }
+Epoch.__index = Epoch
 
 -- The next batch; nil after the last.
 function Epoch:__call()
+  if self.ended then return nil end
   local ok, batch
   repeat
     ok, batch = pcall(self.batches)
@@ -201,10 +205,31 @@ function Epoch:__call()
       loader.on_signal(self.loader)
     end
   until batch ~= false
+  if batch then
+    self:be_at_hand(batch.share)
+  else
+    self:leave()
+  end
   return batch
 end
 
-function Epoch:__close() getmetatable(self.batches).__close(self.batches) end
+-- Steps are of this batch now (cld.dist). A loader whose parts are not the job's ranks changes nothing.
+function Epoch:be_at_hand(share)
+  if dist.world == 1 or self.loader.settings.world ~= dist.world then return end
+  local before = core.dist.set_batch(share)
+  if not self.begun then self.begun, self.before = true, before end
+end
+
+-- What was at hand before the first batch is so again.
+function Epoch:leave()
+  if self.begun and not self.ended then core.dist.set_batch(self.before) end
+  self.ended = true
+end
+
+function Epoch:__close()
+  self:leave()
+  getmetatable(self.batches).__close(self.batches)
+end
 
 local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
 

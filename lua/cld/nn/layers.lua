@@ -148,7 +148,7 @@ local function normalize(self, name, x, fuse)
   return apply(name, functional.batch_norm, x, self.weight, self.bias, self.running_mean, self.running_var, {
     training = self.training or not tracked, momentum = self.momentum, eps = self.eps,
     relu = fuse and fuse.relu, residual = fuse and fuse.residual, num_batches_tracked = self.num_batches_tracked,
-    parts = parts.current(),
+    parts = (self.training or not tracked) and create.is_tensor(x) and parts.of_norm(x.shape[1]) or nil,
   })
 end
 

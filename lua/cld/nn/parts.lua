@@ -23,8 +23,13 @@
 --     local q = net:each(views_of(part), { block = 64, done = part.done, total = n, after = 1 })        -- two views
 --     local small = net:each(small_of(part), { block = 64, done = part.done, total = n, before = 2 })   -- and a third
 --   end
+--
+-- Of several ranks (cld.dist) each has some of the batch's images, and all counts above are of those; but blocks are cut
+-- from the whole batch. A block inside one rank is its own affair. If a block has images on several, the parts say
+-- which of the whole batch's `images` and `of` blocks are here (`begin`, `first`), and statistics are those of all ranks.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local dist = require "cld.dist"
 local module = require "cld.nn.module"
 local functional, create = core.nn, core.tensor
 local is_tensor, raise, integer = create.is_tensor, caller.raise, caller.integer
@@ -40,20 +45,48 @@ local held = setmetatable({}, { __mode = "k" })
 -- batch is one part. The table is to be read only.
 function parts.current() return held[coroutine.running()] end
 
+--- What parts batch norm of so many rows goes by: those that hold, or where none do and the batch is split over ranks,
+-- those that make the whole batch one part.
+function parts.of_norm(rows)
+  local now = parts.current()
+  if now or dist.world == 1 then return now end
+  local batch = core.dist.batch()
+  if not batch then return nil end
+  local unit = rows % batch.rows == 0 and rows // batch.rows or 1
+  return parts.of_ranks(core.dist.images("batch_norm", rows // unit), 0, 1, unit)
+end
+
+--- of_ranks(share, block, views, unit) -> what parts hold of a batch that is split over the ranks, if a block has images
+-- on several; else nil.
+function parts.of_ranks(share, block, views, unit)
+  if not share.split or not core.dist.spans(share, block) then return nil end
+  local blocks = functional.block_count(share.total, block)
+  local first, last = 0, blocks - 1
+  while functional.part_begin({ blocks = blocks }, share.total, first + 1) <= share.begin do first = first + 1 end
+  while functional.part_begin({ blocks = blocks }, share.total, last) >= share.begin + share.rows do last = last - 1 end
+  return {
+    views = views, unit = unit, blocks = last - first + 1, images = share.total, begin = share.begin, of = blocks,
+    first = first,
+  }
+end
+
 --- The same in a word, which differs if they differ.
 function parts.described()
   local now = parts.current()
   if not now then return "whole" end
-  return ("parts %d %d %d %s %s %s %s %s"):format(now.views, now.blocks, now.unit, now.done, now.rows, now.total,
-    now.before, now.after)
+  return ("parts %d %d %d %s %s %s %s %s %s %s"):format(now.views, now.blocks, now.unit, now.done, now.rows, now.total,
+    now.before, now.after, now.images, now.of)
 end
 
 local function checked(given)
   if given == nil then return nil end
   caller.check_fields("nn.with_parts", given, {
-    "views", "blocks", "unit", "done", "rows", "total", "before", "after",
+    "views", "blocks", "unit", "done", "rows", "total", "before", "after", "images", "begin", "of", "first",
   })
   local new = {}
+  for _, name in ipairs { "images", "begin", "of", "first" } do
+    if given[name] ~= nil then new[name] = integer("nn.with_parts", name, given[name], 0) end
+  end
   for _, name in ipairs { "views", "blocks", "unit" } do
     new[name] = integer("nn.with_parts", name, given[name] == nil and 1 or given[name])
   end
@@ -81,28 +114,64 @@ end
 
 -- ---- cuts --------------------------------------------------------------------
 
-local function block_of(name, options, images)
+local function size_of_block(name, options)
   local block = options and options.block
-  return functional.block_count(images, block == nil and 0 or integer(name, "block", block))
+  return block == nil and 0 or integer(name, "block", block)
 end
 
---- nn.blocks(n, {block = images (nil: one block of all), groups = 1}) -> {{first =, count =, blocks =, done =, total
--- =}, ...}: n images in groups of whole blocks, no more groups than blocks, whose sizes in blocks differ by at most
--- one, the larger ones first. A group has `count` images from `first` (counted from 1) on, in `blocks` blocks; `done`
--- images lie before it, of `total` = n. No block has one image alone, unless that is all.
+-- The block that makes so many of all the batch's images.
+local function block_of_count(name, options, images)
+  local count = integer(name, "count", options.count)
+  if options.block ~= nil then raise("%s: give block or count, one of them", name) end
+  return -(-images // count)
+end
+
+-- How many of a rank's images lie in how many whole blocks; and the fewest blocks that a rank has.
+local function whole_blocks(share, block)
+  local all = functional.block_count(share.total, block)
+  if not share.split then return all, all end
+  local own, fewest, from, rank = all, all, 0, 0
+  for next_rank = 1, dist.world do
+    local to = from
+    while to < all and functional.part_begin({ blocks = all }, share.total, to) < core.dist.begin(share, next_rank) do
+      to = to + 1
+    end
+    if rank == dist.rank then own = to - from end
+    fewest, from, rank = math.min(fewest, to - from), to, next_rank
+  end
+  return own, fewest
+end
+
+--- nn.blocks(n, {block = images (nil: one block of all), or count = of so many blocks; groups = 1}) -> {{first =, count
+-- =, blocks =, done =, total =, block =}, ...}: n images in groups of whole blocks, no more groups than blocks, whose
+-- sizes in blocks differ by at most one, the larger ones first. A group has `count` images from `first` (counted from
+-- 1) on, in `blocks` blocks of at most `block` images; `done` images lie before it, of `total` = n. No block has one
+-- image alone, unless that is all.
+--
+-- Of a batch that is split over ranks (cld.dist) n are this rank's images, and block and count are of the whole batch.
+-- Every rank has as many groups; if a block has images on several ranks, that is one.
 function parts.blocks(n, options)
-  caller.check_fields("nn.blocks", options, { "block", "groups" })
+  caller.check_fields("nn.blocks", options, { "block", "count", "groups" })
+  options = options or {}
   n = integer("nn.blocks", "n", n)
-  local blocks = block_of("nn.blocks", options, n)
+  local groups = integer("nn.blocks", "groups", options.groups == nil and 1 or options.groups)
+  local share = core.dist.images("nn.blocks", n)
+  local block = options.count and block_of_count("nn.blocks", options, share.total)
+    or size_of_block("nn.blocks", options)
+  local of_ranks = parts.of_ranks(share, block, 1, 1)
+  if of_ranks then
+    return { { first = 1, count = n, blocks = of_ranks.blocks, done = 0, total = n, block = block } }
+  end
+  local blocks, fewest = whole_blocks(share, block)
   local cut = { blocks = blocks }
-  local groups = math.min(integer("nn.blocks", "groups", options and options.groups or 1), blocks)
+  groups = math.min(groups, fewest)
   local list = {}
   for i = 0, groups - 1 do
     local from = functional.part_begin({ blocks = groups }, blocks, i)
     local to = functional.part_begin({ blocks = groups }, blocks, i + 1)
     local done = functional.part_begin(cut, n, from)
     local count = functional.part_begin(cut, n, to) - done
-    list[i + 1] = { first = done + 1, count = count, blocks = to - from, done = done, total = n }
+    list[i + 1] = { first = done + 1, count = count, blocks = to - from, done = done, total = n, block = block }
   end
   return list
 end
@@ -149,6 +218,14 @@ local function by_view(views, normalize, ...)
   return table.unpack(lists, 1, lists.n)
 end
 
+-- Of a step's groups of whole blocks each is one rank's; only a batch as a whole may have blocks on several.
+local function parts_of_views(views, images, unit, options)
+  local block = size_of_block("each", options)
+  local of_ranks = dist.world > 1 and (options.total == nil or options.total == images)
+    and parts.of_ranks(core.dist.images("each", images), block, views, unit)
+  return of_ranks or { views = views, blocks = functional.block_count(images, block), unit = unit }
+end
+
 --- nn.each(f, {v1, v2, ...}, {block =, unit = 1, normalize = false, done =, total =, before = 0, after = 0}) -> one
 -- list per output of f, each with an entry per view. f, a module or a function, is called once with all views' rows,
 -- under parts of its own: those that held outside mean nothing inside. net:each(views, options) is the same.
@@ -164,7 +241,7 @@ function parts.each(f, views, options)
   check_views(views)
   local unit = integer("each", "unit", options.unit == nil and 1 or options.unit)
   local images = images_of("each", views[1].shape[1], unit)
-  local given = { views = #views, blocks = block_of("each", options, images), unit = unit }
+  local given = parts_of_views(#views, images, unit, options)
   if options.total ~= nil then
     given.total, given.done, given.rows = options.total, options.done, images
     given.before, given.after = options.before, options.after
@@ -191,7 +268,7 @@ local function check_order(order, n, images)
   return order
 end
 
--- A random one, drawn where the images are: the same on every device.
+-- A random one of the whole batch, drawn where the images are: the same on every device and every rank.
 local function drawn_order(n, device)
   local keys <close> = create.rand({ n }, { device = device })
   return keys:argsort()
@@ -213,10 +290,10 @@ local function unshuffled(y, inverse, n)
 end
 
 -- The network's outputs for each group, one below the other.
-local function run_groups(net, groups, unit, take)
+local function run_groups(net, groups, unit, of_ranks, take)
   local outputs, count = {}, 0
   for g, group in ipairs(groups) do
-    local given = { blocks = group.blocks, unit = unit }
+    local given = of_ranks or { blocks = group.blocks, unit = unit }
     if #groups > 1 then given.done, given.rows, given.total = group.done, group.count, group.total end
     local results = table.pack(parts.with(given, net, take(group)))
     count = results.n
@@ -239,7 +316,8 @@ end
 -- back in theirs. order: i64 (n), from 0: the image at each place. Without it one is drawn from the global generator
 -- at each call and each replay of a captured step: the stable order of n uniform numbers. In evaluation, or where all
 -- images are one block, there is nothing to shuffle, and nothing is drawn. groups: the blocks go through in so many
--- calls (nn.blocks), with the memory of one.
+-- calls (nn.blocks), with the memory of one. Of several ranks n are this rank's images, and the order is of all of them:
+-- the images are gathered, and each rank takes as many as it had.
 function parts.shuffled(net, images, options)
   caller.check_fields("nn.shuffled", options, { "block", "unit", "order", "groups" })
   options = options or {}
@@ -248,19 +326,23 @@ function parts.shuffled(net, images, options)
   end
   local unit = integer("nn.shuffled", "unit", options.unit == nil and 1 or options.unit)
   local n = images_of("nn.shuffled", images.shape[1], unit)
+  local share, block = core.dist.images("nn.shuffled", n), size_of_block("nn.shuffled", options)
+  local of_ranks = parts.of_ranks(share, block, 1, unit)
   local groups = parts.blocks(n, { block = options.block, groups = options.groups })
   local training = not module.is_module(net) or net.training
-  local several = #groups > 1 or groups[1].blocks > 1
-  local order = options.order and check_order(options.order, n, images)
-  if not training or not several then order = nil else order = order or drawn_order(n, images.device) end
-  local outputs, count = run_groups(net, groups, unit, function(group)
-    if order then return images:index_select(1, rows_of(order:narrow(1, group.first, group.count), unit)) end
+  local several = functional.block_count(share.total, block) > 1
+  local order = options.order and check_order(options.order, share.total, images)
+  if not training or not several then order = nil else order = order or drawn_order(share.total, images.device) end
+  if order then images = core.dist.gather_rows(images) end
+  local outputs, count = run_groups(net, groups, unit, of_ranks, function(group)
+    local first = order and share.begin + group.first or group.first
+    if order then return images:index_select(1, rows_of(order:narrow(1, first, group.count), unit)) end
     if #groups == 1 then return images end
     return images:narrow(1, group.done * unit + 1, group.count * unit)
   end)
   if order then
-    local inverse = order:argsort()
-    for i = 1, count do outputs[i] = unshuffled(outputs[i], inverse, n) end
+    local inverse = order:argsort():narrow(1, share.begin + 1, share.rows)
+    for i = 1, count do outputs[i] = unshuffled(core.dist.gather_rows(outputs[i]), inverse, share.total) end
   end
   return table.unpack(outputs, 1, count)
 end

@@ -1,8 +1,10 @@
 --- Running means of what run:track is given, over the images: a short batch counts by its share of a full one. Sums
 -- and counts are tensors where their values are: a training step then waits for no device, and a value is read only
--- when it is printed. Values that are not finite (of a step that was
--- skipped) are left out.
+-- when it is printed. Values that are not finite (of a step that was skipped) are left out. Of several ranks each sums
+-- up its own part, until the sums are brought together: then rank 0 has them.
 local core = require "cld.core"
+local dist = require "cld.dist"
+local sorted_keys = require "cld.sorted_keys"
 local create, no_grad = core.tensor, core.autograd.no_grad
 
 local Meters = {}
@@ -28,6 +30,7 @@ end
 --- values: {name = tensor of one element, or number}; share: of a full batch, default 1.
 function Meters:track(values, share)
   local _ <close> = no_grad()
+  if dist.world > 1 then share = (share or 1) * core.dist.weight() end
   for name, value in pairs(values) do
     local x <close> = type(value) == "number" and create.tensor({ value }, "f64") or value:detach():double():reshape(1)
     local finite <close> = x:isfinite()
@@ -44,8 +47,22 @@ function Meters:scale(factor)
   end
 end
 
---- {name = mean so far}; NaN if no value was finite.
+--- Bring the ranks' sums together; rank 0 keeps them. Every rank has tracked the same names.
+function Meters:settle()
+  if dist.world == 1 then return end
+  local names, list = sorted_keys(self.sums), {}
+  if #names == 0 then return end
+  for i, name in ipairs(names) do
+    list[2 * i - 1], list[2 * i] = self.sums[name], self.counts[name]
+  end
+  local all = core.dist.all_reduce(create.cat(list, 1):to "cpu", "sum")
+  if dist.rank > 0 then all = create.zeros_like(all) end
+  for i, tensor in ipairs(list) do tensor:copy_(all[{ { i, i } }]) end
+end
+
+--- {name = mean so far} of all ranks, on rank 0; NaN if no value was finite, and on the others. Every rank calls it.
 function Meters:read()
+  self:settle()
   local means = {}
   for name, sum in pairs(self.sums) do means[name] = sum:item() / self.counts[name]:item() end
   return means
@@ -78,6 +95,7 @@ function Meters:load_state_dict(state)
     if not read.sum[name] then error(("'sum.%s' is missing"):format(name), 0) end
   end
   self.sums, self.counts = read.sum, read.count
+  if dist.rank > 0 then self:scale(0) end
 end
 
 return new

@@ -1,0 +1,236 @@
+/* cld.core.dist: the ranks of the job, collectives, the batch at hand. lua/cld/dist.lua is what recipes see. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bindings/bindings.h"
+#include "runtime/dist/dist.h"
+
+/* ranks() -> {rank, local_rank (from 0), world, local_world, machines, library or nil} */
+static int dist_ranks(lua_State *L) {
+    cld_ranks r = cld_dist_ranks();
+    const struct {
+        const char *name;
+        int value;
+    } fields[] = {{"rank", r.rank},
+                  {"local_rank", r.local_rank},
+                  {"world", r.world},
+                  {"local_world", r.local_world},
+                  {"machines", r.machines}};
+    lua_createtable(L, 0, 6);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        lua_pushinteger(L, fields[i].value);
+        lua_setfield(L, -2, fields[i].name);
+    }
+    lua_pushstring(L, cld_dist_library()); /* nil if there is none */
+    lua_setfield(L, -2, "library");
+    return 1;
+}
+
+/* ---- collectives ----------------------------------------------------------------------------------------- */
+
+/* all_reduce(t, "sum"|"mean"|"max"|"min") -> t, in place */
+static int dist_all_reduce(lua_State *L) {
+    static const char *const names[] = {"sum", "mean", "max", "min", NULL};
+    static const cld_comm_kind kinds[] = {CLD_COMM_SUM, CLD_COMM_SUM, CLD_COMM_MAX, CLD_COMM_MIN};
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int op = luaL_checkoption(L, 2, "sum", names);
+    bool mean = op == 1;
+    luaL_argcheck(L, !mean || cld_dtype_is_float(x->a.dtype), 1, "the mean is of floats");
+    cldL_check_status(L, cld_check_in_place("all_reduce", x));
+    cldL_check_status(L, cld_all_reduce(&x, 1, kinds[op], mean ? 1.0 / cld_dist_ranks().world : 1));
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* all_gather(t) -> the ranks' rows, one below the other, on the tape */
+static int dist_all_gather(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_all_gather_rows(x);
+    return cldL_result(L, *out);
+}
+
+/* gather_rows(t) -> the rows of the batch at hand, in its order, on the tape; t where all ranks have the same */
+static int dist_gather_rows(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_gather_rows("gather_rows", x);
+    return cldL_result(L, *out);
+}
+
+/* broadcast(t, from) -> t, in place */
+static int dist_broadcast(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    lua_Integer from = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, from >= 0 && from < cld_dist_ranks().world, 2, "expected a rank, from 0");
+    cldL_check_status(L, cld_check_in_place("broadcast", x));
+    cldL_check_status(L, cld_broadcast(&x, 1, (int)from));
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int dist_barrier(lua_State *L) {
+    cldL_check_status(L, cld_barrier());
+    return 0;
+}
+
+/* ---- strings --------------------------------------------------------------------------------------------- */
+
+/* A string of malloc's, which an error of Lua's would lose: freed first. */
+static void push_bytes(lua_State *L, unsigned char *bytes, size_t size) {
+    luaL_Buffer b;
+    char *to = luaL_buffinitsize(L, &b, size ? size : 1);
+    memcpy(to, bytes, size);
+    free(bytes);
+    luaL_pushresultsize(&b, size);
+}
+
+/* broadcast_string(s) -> rank 0's */
+static int dist_broadcast_string(lua_State *L) {
+    size_t size;
+    const char *s = luaL_checklstring(L, 1, &size);
+    unsigned char *bytes = malloc(size ? size : 1);
+    if (!bytes) return luaL_error(L, "broadcast: out of memory");
+    memcpy(bytes, s, size);
+    cld_status status = cld_broadcast_bytes(&bytes, &size, 0);
+    if (status != CLD_OK) free(bytes);
+    cldL_check_status(L, status);
+    push_bytes(L, bytes, size);
+    return 1;
+}
+
+/* gather_strings(s) -> {each rank's} */
+static int dist_gather_strings(lua_State *L) {
+    size_t size;
+    const char *s = luaL_checklstring(L, 1, &size);
+    int world = cld_dist_ranks().world;
+    size_t *ends = lua_newuserdatauv(L, (size_t)world * sizeof *ends, 0);
+    unsigned char *all = NULL;
+    lua_createtable(L, world, 0);
+    cld_status status = cld_gather_bytes(&all, ends, s, size);
+    cldL_check_status(L, status);
+    push_bytes(L, all, ends[world - 1]);
+    const char *text = lua_tostring(L, -1);
+    for (int r = 0; r < world; r++) {
+        size_t begin = r ? ends[r - 1] : 0;
+        lua_pushlstring(L, text + begin, ends[r] - begin);
+        lua_seti(L, -3, r + 1);
+    }
+    lua_pop(L, 1);
+    return 1;
+}
+
+/* agree({wish, ...}) -> {the largest of the ranks', of the call before} */
+static int dist_agree(lua_State *L) {
+    int64_t wishes[CLD_WISHES], agreed[CLD_WISHES];
+    luaL_checktype(L, 1, LUA_TTABLE);
+    for (int i = 0; i < CLD_WISHES; i++) {
+        lua_geti(L, 1, i + 1);
+        wishes[i] = lua_isnil(L, -1) ? 0 : luaL_checkinteger(L, -1);
+        lua_pop(L, 1);
+    }
+    cldL_check_status(L, cld_agree(wishes, agreed));
+    lua_createtable(L, CLD_WISHES, 0);
+    for (int i = 0; i < CLD_WISHES; i++) {
+        lua_pushinteger(L, agreed[i]);
+        lua_seti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/* ---- the batch at hand ------------------------------------------------------------------------------------- */
+
+void cldL_push_share(lua_State *L, const cld_batch_share *s) {
+    lua_createtable(L, 0, 5);
+    lua_pushboolean(L, s->split);
+    lua_setfield(L, -2, "split");
+    const struct {
+        const char *name;
+        int64_t value;
+    } fields[] = {{"total", s->total}, {"block", s->block}, {"begin", s->begin}, {"rows", s->rows}};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        lua_pushinteger(L, fields[i].value);
+        lua_setfield(L, -2, fields[i].name);
+    }
+}
+
+static cld_batch_share check_share(lua_State *L, int arg) {
+    luaL_checktype(L, arg, LUA_TTABLE);
+    return (cld_batch_share){.split = cldL_field_boolean(L, arg, "split", false),
+                             .total = cldL_field_integer(L, arg, "total", 0),
+                             .block = cldL_field_integer(L, arg, "block", 0),
+                             .begin = cldL_field_integer(L, arg, "begin", 0),
+                             .rows = cldL_field_integer(L, arg, "rows", 0)};
+}
+
+/* batch() -> the share at hand, or nil if all ranks have the same */
+static int dist_batch(lua_State *L) {
+    cld_batch_share share = cld_batch_at_hand();
+    if (!share.split) return lua_pushnil(L), 1;
+    cldL_push_share(L, &share);
+    return 1;
+}
+
+/* set_batch(share or nil) -> the one before, or nil if all ranks had the same */
+static int dist_set_batch(lua_State *L) {
+    cld_batch_share before = cld_batch_at_hand();
+    bool none = lua_isnoneornil(L, 1);
+    cld_batch_share next = none ? (cld_batch_share){0} : check_share(L, 1);
+    cldL_check_status(L, cld_set_batch_at_hand(none ? NULL : &next));
+    if (!before.split) return lua_pushnil(L), 1;
+    cldL_push_share(L, &before);
+    return 1;
+}
+
+/* images(op, n) -> {split, total, block, begin, rows}: which of the batch's so many on this rank are */
+static int dist_images(lua_State *L) {
+    cld_batch_share share;
+    cldL_check_status(L, cld_images_of_batch(&share, luaL_checkstring(L, 1), luaL_checkinteger(L, 2)));
+    cldL_push_share(L, &share);
+    return 1;
+}
+
+/* begin(share, rank) -> where the rank's rows begin; of rank world: total */
+static int dist_begin(lua_State *L) {
+    cld_batch_share share = check_share(L, 1);
+    lua_pushinteger(L, cld_batch_begin(share.total, share.block, cld_dist_ranks().world,
+                                       (int)luaL_checkinteger(L, 2)));
+    return 1;
+}
+
+/* spans(share, block) -> has a block images on several ranks? */
+static int dist_spans(lua_State *L) {
+    cld_batch_share share = check_share(L, 1);
+    lua_pushboolean(L, cld_batch_spans(&share, luaL_checkinteger(L, 2)));
+    return 1;
+}
+
+static int dist_weight(lua_State *L) {
+    lua_pushnumber(L, cld_batch_weight());
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"agree", dist_agree},
+    {"all_gather", dist_all_gather},
+    {"all_reduce", dist_all_reduce},
+    {"barrier", dist_barrier},
+    {"batch", dist_batch},
+    {"begin", dist_begin},
+    {"broadcast", dist_broadcast},
+    {"broadcast_string", dist_broadcast_string},
+    {"gather_rows", dist_gather_rows},
+    {"gather_strings", dist_gather_strings},
+    {"images", dist_images},
+    {"ranks", dist_ranks},
+    {"set_batch", dist_set_batch},
+    {"spans", dist_spans},
+    {"weight", dist_weight},
+    {NULL, NULL},
+};
+
+int cldL_open_dist(lua_State *L) {
+    lua_newtable(L);
+    cldL_set_named(L, functions);
+    return 1;
+}

@@ -1,0 +1,56 @@
+/* What the files of this folder share. */
+#ifndef CLD_KERNELS_MPI_COMM_H
+#define CLD_KERNELS_MPI_COMM_H
+
+#include <mpi.h>
+
+#include "kernels/backend.h"
+#include "kernels/comm.h"
+
+typedef enum cld_mpi_kind {
+    CLD_MPI_REDUCE,
+    CLD_MPI_GATHER,
+    CLD_MPI_REDUCE_SCATTER,
+    CLD_MPI_BROADCAST,
+    CLD_MPI_STOP
+} cld_mpi_kind;
+
+typedef struct cld_mpi_order {
+    cld_mpi_kind kind;
+    const void *in; /* NULL: in place */
+    void *out;
+    int count; /* elements of one rank */
+    cld_dtype dtype;
+    MPI_Op op;
+    double scale; /* of a sum's values, before they are added up */
+    int from;
+    struct cld_mpi_order *next;
+} cld_mpi_order;
+
+/* ---- thread.c ---- */
+
+/* Starts the thread, which joins the job and then serves the queue. */
+cld_status cld_mpi_thread_start(cld_ranks *out);
+/* Serves what is queued, leaves the job and ends the thread. */
+void cld_mpi_thread_stop(void);
+/* Takes over a copy of the order. */
+cld_status cld_mpi_queue(const cld_mpi_order *order);
+/* Until all that was queued is done. An error of any of it stays. */
+cld_status cld_mpi_wait(void);
+cld_status cld_mpi_check(void);
+
+/* ---- plugin.c: on the thread ---- */
+
+/* MPI_Init, and who is here. The text of an error is at most `room` long. */
+bool cld_mpi_join_job(cld_ranks *out, char *problem, size_t room);
+
+/* ---- comm.c ---- */
+
+extern const cld_comm_ops cld_mpi_comm;
+extern const cld_lane_ops cld_mpi_lane;
+
+/* The program's error record. */
+extern const cld_plugin_host *cld_mpi_host;
+#define cld_mpi_fail(...) (cld_mpi_host->fail(__VA_ARGS__))
+
+#endif

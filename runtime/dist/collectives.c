@@ -1,0 +1,302 @@
+/* Collectives of tensors: what travels is dense, and many small tensors travel as one. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/dist/plugin.h"
+
+/* ---- who carries it -------------------------------------------------------------------------------------- */
+
+typedef struct carrier {
+    const cld_comm_ops *comm;
+    const cld_lane_ops *lane;
+} carrier;
+
+/* A device's own communicator begins at its first collective: rank 0's id goes to all by way of the CPU. */
+static cld_status start_on(const cld_backend *device) {
+    static const cld_backend *started;
+    if (started == device || !device->comm->start) return CLD_OK;
+    cld_ranks r = cld_dist_ranks();
+    unsigned char *id = malloc(CLD_COMM_ID_BYTES);
+    size_t size = CLD_COMM_ID_BYTES;
+    cld_status status = id ? CLD_OK : cld_fail(CLD_NOMEM, "%s: out of memory", device->name);
+    if (status == CLD_OK && r.rank == 0) status = device->comm->make_id(id);
+    if (status == CLD_OK) status = cld_broadcast_bytes(&id, &size, 0);
+    if (status == CLD_OK) status = device->comm->start(id, r.rank, r.world);
+    free(id);
+    if (status == CLD_OK) started = device;
+    return status;
+}
+
+static cld_status find_carrier(carrier *out, const cld_backend *device) {
+    if (device == cld_cpu_backend()) {
+        *out = (carrier){cld__dist_plugin()->comm, cld__dist_plugin()->lane};
+        return CLD_OK;
+    }
+    if (!device->comm || !device->lane)
+        return cld_fail(CLD_UNSUPPORTED, "%s: this device cannot exchange tensors with other ranks",
+                        device->name);
+    *out = (carrier){device->comm, device->lane};
+    return start_on(device);
+}
+
+/* ---- what is on its way ---------------------------------------------------------------------------------- */
+
+/* Between begin and join: what travels, and where its values go then. */
+typedef struct flight {
+    cld_tensor *packed;  /* dense, of a dtype that travels */
+    cld_tensor **owners; /* (count) retained; what lies packed one after the other */
+    int count;
+    struct flight *next;
+} flight;
+
+static flight *flying;
+
+static cld_dtype travels_as(cld_dtype dtype) { return cld_dtype_is_half(dtype) ? CLD_F32 : dtype; }
+
+static void land(flight *f) {
+    for (int i = 0; i < f->count; i++) cld_tensor_free(f->owners[i]);
+    free(f->owners);
+    cld_tensor_free(f->packed);
+    free(f);
+}
+
+/* One array for each owner, parts of the packed one. */
+static cld_array *parts_of(const flight *f) {
+    cld_array *parts = calloc((size_t)f->count, sizeof *parts);
+    char *data = f->packed->a.data;
+    for (int i = 0; parts && i < f->count; i++) {
+        parts[i] = f->owners[i]->a;
+        parts[i].dtype = f->packed->a.dtype;
+        parts[i].layout = CLD_STRIDED;
+        parts[i].data = data;
+        int64_t stride = 1;
+        for (int d = parts[i].ndim - 1; d >= 0; d--) {
+            parts[i].strides[d] = stride;
+            stride *= parts[i].shape[d];
+        }
+        data += (size_t)stride * cld_dtype_size(parts[i].dtype);
+    }
+    if (!parts) (void)cld_fail(CLD_NOMEM, "all_reduce: out of memory");
+    return parts;
+}
+
+/* Between the owners and the packed array. */
+static cld_status move(const flight *f, bool pack) {
+    if (f->packed == f->owners[0]) return CLD_OK;
+    cld_array *parts = parts_of(f), *own = calloc((size_t)f->count, sizeof *own);
+    cld_status status = own && parts ? CLD_OK : cld_fail(CLD_NOMEM, "all_reduce: out of memory");
+    for (int i = 0; status == CLD_OK && i < f->count; i++) own[i] = f->owners[i]->a;
+    if (status == CLD_OK)
+        status = cld_copy_many(cld_device(f->packed), f->count, pack ? parts : own, pack ? own : parts);
+    free(parts);
+    free(own);
+    return status;
+}
+
+static bool travels_itself(const cld_tensor *x) {
+    return cld_is_contiguous(&x->a) && travels_as(x->a.dtype) == x->a.dtype;
+}
+
+static cld_status pack(flight *f, cld_tensor *const *xs, int count) {
+    int64_t elements = 0;
+    f->owners = calloc((size_t)count, sizeof *f->owners);
+    if (!f->owners) return cld_fail(CLD_NOMEM, "all_reduce: out of memory");
+    for (; f->count < count; f->count++) {
+        f->owners[f->count] = cld_tensor_retain(xs[f->count]);
+        elements += cld_numel(&xs[f->count]->a);
+    }
+    if (count == 1 && travels_itself(xs[0])) {
+        f->packed = cld_tensor_retain(xs[0]);
+        return CLD_OK;
+    }
+    f->packed = cld_tensor_new(travels_as(xs[0]->a.dtype), 1, &elements, cld_device(xs[0]));
+    return f->packed ? move(f, true) : cld_error_code();
+}
+
+/* ---- a list of tensors of one dtype ------------------------------------------------------------------------ */
+
+static cld_status check_list(const char *op, cld_tensor *const *xs, int count) {
+    for (int i = 0; i < count; i++) {
+        if (xs[i]->a.dtype == xs[0]->a.dtype && cld_device(xs[i]) == cld_device(xs[0])) continue;
+        return cld_fail(CLD_INVALID,
+                        "%s: a list of tensors has one dtype and one device, got %s on %s and %s on %s", op,
+                        cld_describe(&xs[0]->a), cld_device(xs[0])->name, cld_describe(&xs[i]->a),
+                        cld_device(xs[i])->name);
+    }
+    return CLD_OK;
+}
+
+typedef struct reduction {
+    cld_comm_kind kind;
+    double scale;
+    int from; /* a broadcast from this rank, where it is not -1 */
+} reduction;
+
+static cld_status begin(cld_tensor *const *xs, int count, const reduction *r) {
+    const char *op = r->from < 0 ? "all_reduce" : "broadcast";
+    carrier by;
+    if (count == 0 || cld_dist_alone()) return CLD_OK;
+    CLD_TRY(check_list(op, xs, count));
+    CLD_TRY(find_carrier(&by, cld_device(xs[0])));
+    flight *f = calloc(1, sizeof *f);
+    if (!f) return cld_fail(CLD_NOMEM, "%s: out of memory", op);
+    cld_status status = pack(f, xs, count);
+    if (status == CLD_OK) status = by.lane->fork();
+    if (status == CLD_OK)
+        status = r->from < 0 ? by.comm->all_reduce(1, &f->packed->a, r->kind, r->scale)
+                             : by.comm->broadcast(1, &f->packed->a, r->from);
+    if (status != CLD_OK) {
+        land(f);
+        return status;
+    }
+    flight **last = &flying;
+    while (*last) last = &(*last)->next;
+    *last = f;
+    return CLD_OK;
+}
+
+cld_status cld_dist_join(const cld_backend *device) {
+    carrier by;
+    if (cld_dist_alone()) return CLD_OK;
+    CLD_TRY(find_carrier(&by, device));
+    cld_status status = by.lane->join();
+    for (flight **at = &flying; *at;) {
+        flight *f = *at;
+        if (cld_device(f->packed) != device) {
+            at = &f->next;
+            continue;
+        }
+        if (status == CLD_OK) status = move(f, false);
+        for (int i = 0; i < f->count; i++) atomic_fetch_add(&f->owners[i]->storage->version, 1);
+        *at = f->next;
+        land(f);
+    }
+    return status;
+}
+
+cld_status cld_all_reduce_begin(cld_tensor *const *xs, int count, cld_comm_kind kind, double scale) {
+    return begin(xs, count, &(reduction){kind, scale, -1});
+}
+
+cld_status cld_all_reduce(cld_tensor *const *xs, int count, cld_comm_kind kind, double scale) {
+    CLD_TRY(cld_all_reduce_begin(xs, count, kind, scale));
+    return count ? cld_dist_join(cld_device(xs[0])) : CLD_OK;
+}
+
+cld_status cld_broadcast(cld_tensor *const *xs, int count, int from) {
+    CLD_TRY(begin(xs, count, &(reduction){.from = from}));
+    return count ? cld_dist_join(cld_device(xs[0])) : CLD_OK;
+}
+
+cld_status cld_barrier(void) {
+    CLD_AUTO cld_tensor *one = cld_tensor_full(CLD_I32, 0, NULL, cld_cpu_backend(), 1);
+    return one ? cld_all_reduce(&one, 1, CLD_COMM_SUM, 1) : cld_error_code();
+}
+
+/* ---- gather, scatter --------------------------------------------------------------------------------------- */
+
+cld_tensor *cld_all_gather(cld_tensor *x) {
+    int64_t shape[CLD_MAX_DIMS] = {cld_dist_ranks().world};
+    if (x->a.ndim == CLD_MAX_DIMS)
+        return cld_fail_null(CLD_INVALID, "all_gather: %s has no room for another dimension",
+                             cld_describe(&x->a));
+    memcpy(shape + 1, x->a.shape, (size_t)x->a.ndim * sizeof *shape);
+    CLD_AUTO cld_tensor *in = cld_tensor_contiguous(x);
+    CLD_AUTO cld_tensor *out = in ? cld_tensor_new(x->a.dtype, x->a.ndim + 1, shape, cld_device(x)) : NULL;
+    if (!out) return NULL;
+    if (cld_dist_alone()) {
+        cld_array only = in->a;
+        only.data = out->a.data;
+        CLD_TRY_NULL(cld_kernel(cld_device(x), math, copy, &only, &in->a));
+        return cld_tensor_steal(&out);
+    }
+    /* bytes, so that any dtype travels */
+    cld_array from = {.data = in->a.data, .dtype = CLD_U8, .ndim = 1, .strides = {1}};
+    from.shape[0] = cld_numel(&in->a) * (int64_t)cld_dtype_size(in->a.dtype);
+    cld_array to = from;
+    to.data = out->a.data;
+    to.shape[0] *= shape[0];
+    carrier by;
+    CLD_TRY_NULL(find_carrier(&by, cld_device(x)));
+    CLD_TRY_NULL(by.lane->fork());
+    CLD_TRY_NULL(by.comm->all_gather(&to, &from));
+    CLD_TRY_NULL(by.lane->join());
+    return cld_tensor_steal(&out);
+}
+
+/* ---- bytes of the host ------------------------------------------------------------------------------------- */
+
+static cld_tensor *host_bytes(const void *data, size_t size, size_t room) {
+    const int64_t shape = (int64_t)room;
+    cld_tensor *x = cld_tensor_new(CLD_U8, 1, &shape, cld_cpu_backend());
+    if (x && size) memcpy(x->a.data, data, size);
+    return x;
+}
+
+static cld_tensor *host_number(int64_t v) {
+    return cld_tensor_scalar(CLD_I64, cld_integer(v), cld_cpu_backend());
+}
+
+static int64_t number_of(const cld_tensor *x) { return *(const int64_t *)x->a.data; }
+
+cld_status cld_broadcast_bytes(unsigned char **data, size_t *size, int from) {
+    cld_ranks r = cld_dist_ranks();
+    if (r.world == 1) return CLD_OK;
+    CLD_AUTO cld_tensor *count = host_number(r.rank == from ? (int64_t)*size : 0);
+    if (!count) return cld_error_code();
+    CLD_TRY(cld_broadcast(&count, 1, from));
+    size_t bytes = (size_t)number_of(count);
+    CLD_AUTO cld_tensor *x = host_bytes(r.rank == from ? *data : NULL, r.rank == from ? bytes : 0, bytes);
+    if (!x) return cld_error_code();
+    if (bytes > 0) CLD_TRY(cld_broadcast(&x, 1, from));
+    if (r.rank == from) return CLD_OK;
+    unsigned char *own = realloc(*data, bytes ? bytes : 1);
+    if (!own) return cld_fail(CLD_NOMEM, "broadcast: out of memory");
+    memcpy(own, x->a.data, bytes);
+    *data = own;
+    *size = bytes;
+    return CLD_OK;
+}
+
+cld_status cld_gather_bytes(unsigned char **all, size_t *ends, const void *data, size_t size) {
+    int world = cld_dist_ranks().world;
+    CLD_AUTO cld_tensor *count = host_number((int64_t)size);
+    CLD_AUTO cld_tensor *counts = count ? cld_all_gather(count) : NULL;
+    if (!counts) return cld_error_code();
+    size_t most = 0, total = 0;
+    for (int r = 0; r < world; r++) {
+        size_t n = (size_t)((const int64_t *)counts->a.data)[r];
+        most = n > most ? n : most;
+        ends[r] = total += n;
+    }
+    CLD_AUTO cld_tensor *own = host_bytes(data, size, most ? most : 1); /* all are as long as the longest */
+    CLD_AUTO cld_tensor *gathered = own ? cld_all_gather(own) : NULL;
+    *all = gathered ? malloc(total ? total : 1) : NULL;
+    if (!*all) return gathered ? cld_fail(CLD_NOMEM, "gather: out of memory") : cld_error_code();
+    for (int r = 0; r < world; r++) {
+        size_t begin = r ? ends[r - 1] : 0;
+        memcpy(*all + begin, (const char *)gathered->a.data + (size_t)r * (most ? most : 1), ends[r] - begin);
+    }
+    return CLD_OK;
+}
+
+/* ---- wishes ------------------------------------------------------------------------------------------------ */
+
+cld_status cld_agree(const int64_t wishes[CLD_WISHES], int64_t agreed[CLD_WISHES]) {
+    static cld_tensor *last; /* on its way since the call before, or NULL */
+    const int64_t shape = CLD_WISHES;
+    if (cld_dist_alone()) {
+        memcpy(agreed, wishes, CLD_WISHES * sizeof *agreed);
+        return CLD_OK;
+    }
+    memset(agreed, 0, CLD_WISHES * sizeof *agreed);
+    if (last) {
+        CLD_TRY(cld_dist_join(cld_cpu_backend()));
+        memcpy(agreed, last->a.data, CLD_WISHES * sizeof *agreed);
+        cld_tensor_free(last);
+    }
+    last = cld_tensor_new(CLD_I64, 1, &shape, cld_cpu_backend());
+    if (!last) return cld_error_code();
+    memcpy(last->a.data, wishes, CLD_WISHES * sizeof *wishes);
+    return cld_all_reduce_begin(&last, 1, CLD_COMM_MAX, 1);
+}

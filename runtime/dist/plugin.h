@@ -1,0 +1,10 @@
+/* For the files of this folder: who carries what. */
+#ifndef CLD_DIST_PLUGIN_H
+#define CLD_DIST_PLUGIN_H
+
+#include "runtime/dist/dist.h"
+
+/* The CPU's; NULL where there is no job. */
+const cld_comm_plugin *cld__dist_plugin(void);
+
+#endif

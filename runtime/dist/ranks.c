@@ -1,0 +1,62 @@
+/* Which ranks there are. */
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdlib.h>
+
+#include "runtime/core/beside.h"
+#include "runtime/dist/plugin.h"
+
+#define LIBRARY "libcld_mpi.so"
+
+static struct {
+    const cld_comm_plugin *plugin; /* NULL: no job */
+    cld_ranks ranks;
+} job = {.ranks = {0, 1, 0, 1, 1}};
+
+cld_ranks cld_dist_ranks(void) { return job.ranks; }
+
+const char *cld_dist_library(void) { return job.plugin ? job.plugin->comm->library() : NULL; }
+
+const cld_comm_plugin *cld__dist_plugin(void) { return job.plugin; }
+
+static const cld_comm_plugin *load(void) {
+    static const cld_plugin_host host = {cld_fail, cld_error_code, cld_error_message};
+    char path[PATH_MAX];
+    if (!cld_find_beside(path, sizeof path, LIBRARY, "CLD_MPI_PLUGIN"))
+        return cld_fail_null(CLD_UNSUPPORTED,
+                             "built without MPI (there is no " LIBRARY " beside the program)");
+    void *library =
+        dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* MPI loads parts of its own, which look for its symbols */
+    if (!library) return cld_fail_null(CLD_BACKEND, "cannot load '%s': %s", path, dlerror());
+    cld_comm_entry_function entry;
+    *(void **)&entry = dlsym(library, CLD_COMM_ENTRY);
+    const cld_comm_plugin *plugin = entry ? entry(&host) : NULL;
+    if (!plugin) return cld_fail_null(CLD_BACKEND, "'%s' is no library of cldlua's collectives", path);
+    if (plugin->version != CLD_BACKEND_VERSION)
+        return cld_fail_null(CLD_BACKEND,
+                             "'%s' has version %d of the contract, this program %d: build both from the same "
+                             "source",
+                             path, plugin->version, CLD_BACKEND_VERSION);
+    return plugin;
+}
+
+cld_status cld_dist_start(void) {
+    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
+    if (!size || atoi(size) < 2 || getenv("CLD_RANK_TAKEN")) return CLD_OK;
+    const cld_comm_plugin *plugin = load();
+    if (!plugin) return cld_error_code();
+    cld_ranks ranks;
+    CLD_TRY(plugin->start(&ranks));
+    setenv("CLD_RANK_TAKEN", "1", 1);
+    if (ranks.world < 2) return CLD_OK;
+    job.plugin = plugin;
+    job.ranks = ranks;
+    return CLD_OK;
+}
+
+void cld_dist_end(void) {
+    if (!job.plugin) return;
+    job.plugin->stop();
+    job.plugin = NULL;
+    job.ranks = (cld_ranks){0, 1, 0, 1, 1};
+}
