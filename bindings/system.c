@@ -19,15 +19,16 @@ static int most_threads(void) {
     return several > 64 ? several : 64;
 }
 
-/* The number that OpenMP has from its start. Without a word from the environment it knows of the cores that the process
- * may run on, and of no control group's quota. A small machine may have the environment of a large one. */
+/* Without a word from the environment OpenMP has the number of cores that the process could run on at its start: a rank
+ * has taken its share since then (runtime/dist/cores.h), and of a control group's quota it knows nothing. A small machine
+ * may have the environment of a large one. */
 static void limit_threads(void) {
     const char *asked = getenv("OMP_NUM_THREADS");
     int cores = cld_usable_cores();
     if (omp_get_max_threads() > most_threads())
         fprintf(stderr, "cld: OMP_NUM_THREADS is %s on %d cores: %d threads are used\n",
                 asked ? asked : "too many", cores, cores);
-    else if (asked || omp_get_max_threads() <= cores)
+    else if (asked)
         return;
     omp_set_num_threads(cores);
 }

@@ -34,6 +34,13 @@ $(BUILD)/spec/failing_files.so $(BUILD)/spec/stalling.so: $(BUILD)/spec/%.so: sp
 # Error messages, for programs that link little else.
 CORE_TEXT := $(patsubst %,$(BUILD)/obj/runtime/core/%.o,error text)
 
+# What a rank is told by its launcher, and its cores: spec/launcher_spec.lua, spec/cores_spec.lua.
+RANK_PARTS := $(patsubst %,$(BUILD)/obj/runtime/%.o,dist/launcher dist/cores core/limits) $(CORE_TEXT)
+$(BUILD)/spec/rank: spec/support/rank.c $(RANK_PARTS) $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(COMMON) $(CFLAGS) -o $@ $< $(RANK_PARTS) $(LDFLAGS) -lm
+
 # What the emulator of CUDA promises its kernels, and what it does about mistakes: spec/emulator_spec.lua.
 EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device traffic) $(CORE_TEXT)
 EMULATOR_TESTS := $(addprefix $(BUILD)/spec/emulator_,test mistakes)
@@ -75,7 +82,7 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
-TEST_PROGRAMS := $(HOST_PROGRAMS) $(BUILD)/spec/pty $(BUILD)/spec/server $(addprefix $(BUILD)/spec/,failing_files.so stalling.so) $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
+TEST_PROGRAMS := $(HOST_PROGRAMS) $(addprefix $(BUILD)/spec/,pty server rank failing_files.so stalling.so) $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
                  $(CUDA_CHECKS)
 
 # Decoding image files beside libjpeg and libpng called directly.

@@ -210,11 +210,28 @@ size_t cld_addresses_left(void) {
     return addresses < writable ? addresses : writable;
 }
 
+int cld_share_of(int total, int part, int parts, int *begin) {
+    *begin = (int)((long long)total * part / parts);
+    int end = (int)((long long)total * (part + 1) / parts);
+    return end > *begin ? end : *begin + 1;
+}
+
+static int quota_part = 0, quota_parts = 1;
+
+void cld_share_quota(int part, int parts) { quota_part = part, quota_parts = parts; }
+
+int cld_cores_under(int cores, double quota) {
+    int begin;
+    if (quota < INT_MAX) { /* the sum of what the parts have is the quota's whole cores */
+        int end = cld_share_of((int)ceil(quota), quota_part, quota_parts, &begin);
+        if (end - begin < cores) cores = end - begin;
+    }
+    return cores > 0 ? cores : 1;
+}
+
 int cld_usable_cores(void) {
     cpu_set_t set;
     long cores =
         sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
-    double quota = ceil(cld_control_group_limits("").cores);
-    if (quota < (double)cores) cores = (long)quota;
-    return cores > 0 ? (int)cores : 1;
+    return cld_cores_under((int)cores, cld_control_group_limits("").cores);
 }

@@ -38,6 +38,16 @@ size_t cld_addresses_left(void);
  * that is less, rounded up; at least 1. */
 int cld_usable_cores(void);
 
+/* From here on the control groups' share of processor time is that of `parts` processes like this one, of which this
+ * is number `part`. */
+void cld_share_quota(int part, int parts);
+/* What that makes of so many cores to run on, under a quota; cld_usable_cores with its own. */
+int cld_cores_under(int cores, double quota);
+
+/* Of `total` things that are cut into parts, which differ by one at most, this one begins at *begin and ends before what
+ * is returned. At least one: if there are more parts than things, several have the same. */
+int cld_share_of(int total, int part, int parts, int *begin);
+
 /* What the control groups alone say: SIZE_MAX and INFINITY if they set no limit. root: "", or a folder with the
  * files of another machine in proc/self and sys/fs/cgroup. */
 typedef struct cld_control_groups {

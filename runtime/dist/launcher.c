@@ -1,0 +1,116 @@
+/* Who has started this process: the variables of Open MPI's mpirun, MPICH's, PMIx and Slurm. */
+#include "runtime/dist/launcher.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The variable's value, an integer of at least 0; else -1. */
+static int number(const char *variable) {
+    const char *text = getenv(variable);
+    char *end;
+    if (!text || *text < '0' || *text > '9') return -1;
+    long value = strtol(text, &end, 10);
+    return *end == '\0' && value <= INT_MAX ? (int)value : -1;
+}
+
+/* Variables of one kind of launcher; NULL if it has none for that. */
+typedef struct names {
+    const char *rank, *world, *local_rank, *local_world;
+} names;
+
+static const names open_mpi = {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+                               "OMPI_COMM_WORLD_LOCAL_SIZE"};
+static const names hydra = {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"};
+/* Never SLURM_NTASKS: a batch script has it, in which one process is one process. A step's tasks alone have this. */
+static const names slurm = {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", NULL};
+
+static cld_launcher read_as(const char *name, const names *of) {
+    cld_launcher l = {.name = name, .local_rank = -1, .local_world = -1};
+    l.rank = number(of->rank);
+    l.world = number(of->world);
+    if (of->local_rank) l.local_rank = number(of->local_rank);
+    if (of->local_world) l.local_world = number(of->local_world);
+    if (l.rank < 0 || l.rank >= l.world) l.name = NULL;
+    return l;
+}
+
+/* A rank of mpirun in a Slurm job has Slurm's variables as well: those of the step that has started its daemon. So
+ * mpirun's go first, and srun's own PMI and PMIx are told by their rank being Slurm's. */
+cld_launcher cld_launcher_around(void) {
+    cld_launcher found = read_as("mpirun", &open_mpi), step = read_as("srun", &slurm);
+    if (found.name) return found;
+    found = read_as("mpirun", &hydra);
+    if (found.name && (!step.name || step.rank != found.rank || step.world != found.world)) return found;
+    int rank = number("PMIX_RANK");
+    if (step.name && (rank < 0 || rank == step.rank)) return step;
+    if (rank < 0) return (cld_launcher){NULL, -1, -1, -1, -1};
+    return (cld_launcher){"mpirun", -1, rank, -1, -1}; /* PMIx's own prterun: MPI knows the rest */
+}
+
+/* ---- the mark ---- */
+
+/* What no two jobs have alike, and the rank. */
+static void identify(char *text, size_t size) {
+    static const char *const of_job[] = {"PMIX_NAMESPACE", "PMI_JOBID", "SLURM_JOB_ID", "SLURM_STEP_ID"};
+    cld_launcher l = cld_launcher_around();
+    int used = snprintf(text, size, "%s:%d/%d", l.name ? l.name : "", l.rank, l.world);
+    for (size_t i = 0; i < sizeof of_job / sizeof *of_job && used >= 0 && (size_t)used < size; i++) {
+        const char *value = getenv(of_job[i]);
+        used += snprintf(text + used, size - (size_t)used, ":%s", value ? value : "");
+    }
+}
+
+cld_launcher cld_find_launcher(void) {
+    char here[512];
+    const char *mark = getenv(CLD_RANK_TAKEN);
+    identify(here, sizeof here);
+    if (mark && strcmp(mark, here) == 0) return (cld_launcher){NULL, -1, -1, -1, -1};
+    return cld_launcher_around();
+}
+
+cld_status cld_launcher_taken(void) {
+    char here[512];
+    identify(here, sizeof here);
+    if (setenv(CLD_RANK_TAKEN, here, 1) != 0)
+        return cld_fail(CLD_NOMEM, "ranks: not enough memory to mark the environment");
+    return CLD_OK;
+}
+
+/* ---- messages ---- */
+
+/* "mpirun has started 4 processes of this program" */
+static const char *started(char text[96], const cld_launcher *l) {
+    if (l->world > 1)
+        snprintf(text, 96, "%s has started %d processes of this program", l->name, l->world);
+    else
+        snprintf(text, 96, "%s has started %s of this program", l->name,
+                 l->world == 1 ? "one process" : "several processes");
+    return text;
+}
+
+cld_status cld_launcher_without_mpi(const cld_launcher *l) {
+    char text[96];
+    return cld_fail(CLD_UNSUPPORTED,
+                    "%s, which was built without MPI: install libopenmpi-dev and openmpi-bin, then make",
+                    started(text, l));
+}
+
+cld_status cld_launcher_apart(const cld_launcher *l, const char *library) {
+    char text[96];
+    started(text, l);
+    if (strcmp(l->name, "srun") == 0)
+        return cld_fail(
+            CLD_INVALID,
+            "%s, but they do not find each other: its MPI, %s, was told nothing of the others. Start "
+            "them with `srun --mpi=pmix`; `srun --mpi=list` shows whether this Slurm has pmix. Where "
+            "it has not, use mpirun inside the job",
+            text, library);
+    return cld_fail(
+        CLD_INVALID,
+        "%s, but they do not find each other: the program has %s, and this mpirun is another MPI's. "
+        "Start it with the mpirun of %s (`mpirun --version` says whose it is)",
+        text, library, library);
+}
