@@ -1,9 +1,23 @@
-/* The interpreter's own parts: main.c (command line), waiting.c (OpenMP's threads), repl_call.c and repl_coroutine.c
- * (calls that Ctrl-C can stop), repl.c (the terminal), repl_edit.c and repl_wait.c (its edited line). */
+/* The interpreter's own parts: main.c (command line), launch.c (--ranks), waiting.c (OpenMP's threads), repl_call.c and
+ * repl_coroutine.c (calls that Ctrl-C can stop), repl.c (the terminal), repl_edit.c and repl_wait.c (its edited line). */
 #ifndef CLD_BINDINGS_INTERPRETER_H
 #define CLD_BINDINGS_INTERPRETER_H
 
+#include <limits.h>
+
 #include "bindings/bindings.h"
+
+/* This executable's path; false if the system does not say. */
+bool cldL_find_self(char path[PATH_MAX]);
+
+/* Becomes mpirun, of so many ranks with this command line, whose script is at argv[script]. Returns CLD_NOT_LAUNCHED if
+ * one rank is wanted, which is this process; else the exit status, after a message. shared: all of the ranks would need
+ * the terminal or the standard input. */
+enum { CLD_NOT_LAUNCHED = -1 };
+int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool shared);
+
+/* A process that a launcher has started becomes a rank; any other stays as it is. False with an error in the record. */
+bool cldL_join_job(void);
 
 /* Take out of the environment what waiting.c has put there, so that programs started from here do not see it. */
 void cldL_forget_restart(void);

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "runtime/core/process.h"
-#include "runtime/dist/dist.h"
+#include "runtime/dist/launcher.h"
 
 #define PROGRAM "cldlua"
 
@@ -29,6 +29,7 @@ static const char usage[] = "usage: " PROGRAM " [options] [script [args]]\n"
                             "  -v            show version information\n"
                             "  -E            ignore environment variables (LUA_*, CLD_*)\n"
                             "  -W            turn warnings on\n"
+                            "  --ranks N     run as N processes on this machine, which share the work\n"
                             "  -h, --help    show this text\n"
                             "  --            stop handling options\n"
                             "  -             stop handling options and execute stdin\n";
@@ -40,8 +41,9 @@ static const char version[] =
 typedef struct command_line {
     int argc, script; /* script: its index in argv, argc if there is none */
     char **argv;
-    bool interactive, version, execute, ignore_environment, help;
-    const char *bad; /* the option that is not one, or lacks its argument */
+    bool interactive, version, execute, ignore_environment, help, lacks;
+    const char *bad;   /* the option that is not one, or lacks its argument */
+    const char *ranks; /* as they were written; NULL: not asked for */
 } command_line;
 
 static command_line parse(int argc, char **argv) {
@@ -66,11 +68,16 @@ static command_line parse(int argc, char **argv) {
             c.ignore_environment = true;
         else if (!strcmp(a, "-W"))
             continue;
+        else if (!strncmp(a, "--ranks=", 8))
+            c.ranks = a + 8;
+        else if (!strcmp(a, "--ranks"))
+            c.lacks = !(c.ranks = argv[++i]);
         else if (a[1] == 'e' || a[1] == 'l') {
             c.execute |= a[1] == 'e';
-            if (a[2] == 0 && (++i >= argc || argv[i][0] == '-')) c.bad = a;
+            c.lacks = a[2] == 0 && (++i >= argc || argv[i][0] == '-');
         } else
             c.bad = a;
+        if (c.lacks) c.bad = a;
         if (c.bad) return c;
     }
     return c;
@@ -142,9 +149,14 @@ static int run_options(lua_State *L, const command_line *c) {
     return LUA_OK;
 }
 
+/* Is the script "-"? Not if "--" has ended the options. */
+static bool is_stdin(const command_line *c) {
+    return !strcmp(c->argv[c->script], "-") && strcmp(c->argv[c->script - 1], "--") != 0;
+}
+
 static int run_script(lua_State *L, const command_line *c) {
     const char *file = c->argv[c->script];
-    if (!strcmp(file, "-") && strcmp(c->argv[c->script - 1], "--") != 0) file = NULL; /* stdin */
+    if (is_stdin(c)) file = NULL;
     int status = luaL_loadfile(L, file);
     if (status != LUA_OK) return report(L, status);
     int arguments = c->argc - c->script - 1;
@@ -223,18 +235,18 @@ static int not_found(lua_State *L) {
 
 /* This executable, which /proc/self/exe names: unless /proc is not mounted, or the program runs as `ld.so cldlua`, when
  * it names ld.so. */
-static bool find_self(char path[PATH_MAX]) {
+bool cldL_find_self(char path[PATH_MAX]) {
     Dl_info self;
     bool is_linker = getauxval(AT_BASE) == 0;
     ssize_t length = is_linker ? 0 : readlink("/proc/self/exe", path, PATH_MAX - 1);
     if (length > 0) return path[length] = 0, true;
     if (!is_linker) return realpath((const char *)getauxval(AT_EXECFN), path) != NULL;
-    return dladdr((const void *)find_self, &self) && self.dli_fname && realpath(self.dli_fname, path);
+    return dladdr((const void *)cldL_find_self, &self) && self.dli_fname && realpath(self.dli_fname, path);
 }
 
 /* The folder above the executable's; false where the system does not say. */
 static bool find_home(char folder[PATH_MAX]) {
-    if (!find_self(folder)) return false;
+    if (!cldL_find_self(folder)) return false;
     for (int up = 0; up < 2; up++) { /* the executable's name, then its folder */
         char *slash = strrchr(folder, '/');
         if (slash) *slash = 0;
@@ -321,38 +333,23 @@ static bool open_standard_streams(void) {
     return true;
 }
 
-/* -E: every variable of ours. Lua's own are skipped by what reads them (LUA_NOENV). */
+/* -E: every variable of ours but one, which is no setting. Lua's own are skipped by what reads them (LUA_NOENV). */
 static void ignore_own_variables(void) {
     for (char **entry = environ; *entry;) {
         const char *end = strchr(*entry, '=');
-        char *name = end && strncmp(*entry, "CLD_", 4) == 0 ? strndup(*entry, (size_t)(end - *entry)) : NULL;
+        bool ours = strncmp(*entry, "CLD_", 4) == 0 &&
+                    strncmp(*entry, CLD_RANK_TAKEN "=", sizeof CLD_RANK_TAKEN) != 0;
+        char *name = end && ours ? strndup(*entry, (size_t)(end - *entry)) : NULL;
         if (!name || unsetenv(name) != 0) entry++; /* unset: the next one has moved here */
         free(name);
     }
 }
 
-/* What is printed is rank 0's; the others do the same. */
-static bool be_silent(void) {
-    int null = open("/dev/null", O_WRONLY);
-    bool ok = null >= 0 && dup2(null, STDOUT_FILENO) >= 0;
-    if (null > STDERR_FILENO) close(null);
-    return ok;
-}
-
-/* All ranks leave the job together where they end well. One that does not must not wait for the others. */
-static void leave_job(int status, void *unused) {
-    (void)unused;
-    if (status == EXIT_SUCCESS) cld_dist_end();
-}
-
-static bool join_job(void) {
-    if (cld_dist_start() != CLD_OK) {
-        complain(cld_error_message(), strlen(cld_error_message()));
-        return false;
-    }
-    if (cld_dist_alone()) return true;
-    on_exit(leave_job, NULL);
-    return cld_dist_ranks().rank == 0 || be_silent();
+/* Only one of several ranks would have what is typed. */
+static int launch(const command_line *c) {
+    bool script = c->script < c->argc;
+    bool from_stdin = script ? is_stdin(c) : !c->execute && !c->version;
+    return cldL_launch_ranks(c->ranks, c->argc, c->argv, c->script, c->interactive || from_stdin);
 }
 
 int main(int argc, char **argv) {
@@ -361,15 +358,21 @@ int main(int argc, char **argv) {
     cldL_forget_restart();
     if (c.ignore_environment) ignore_own_variables();
     if (c.bad) {
-        bool lacks = (c.bad[1] == 'e' || c.bad[1] == 'l') && c.bad[2] == 0;
         char option[256];
         cld_printable(option, sizeof option, c.bad, strlen(c.bad), CLD_ONE_LINE);
-        fprintf(stderr, PROGRAM ": %s '%s'\n%s", lacks ? "argument missing after" : "unrecognized option",
+        fprintf(stderr, PROGRAM ": %s '%s'\n%s", c.lacks ? "argument missing after" : "unrecognized option",
                 option, usage);
         return EXIT_FAILURE;
     }
     if (c.help) return fputs(usage, stdout) < 0;
-    if (!join_job()) return EXIT_FAILURE;
+    if (c.ranks) {
+        int status = launch(&c);
+        if (status != CLD_NOT_LAUNCHED) return status;
+    }
+    if (!cldL_join_job()) {
+        complain(cld_error_message(), strlen(cld_error_message()));
+        return EXIT_FAILURE;
+    }
     /* A file that becomes larger than the user's limit is an error of its write, not the end. */
     cld_handle_signal(SIGXFSZ, do_nothing, SA_RESTART, NULL);
     lua_State *L = luaL_newstate();

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "runtime/core/beside.h"
+#include "runtime/dist/cores.h"
+#include "runtime/dist/launcher.h"
 #include "runtime/dist/plugin.h"
 
 #define LIBRARY "libcld_mpi.so"
@@ -19,7 +21,7 @@ const char *cld_dist_library(void) { return job.plugin ? job.plugin->comm->libra
 
 const cld_comm_plugin *cld__dist_plugin(void) { return job.plugin; }
 
-static const cld_comm_plugin *load(void) {
+static const cld_comm_plugin *load(const cld_launcher *l) {
     static const cld_plugin_host host = {cld_fail, cld_error_code, cld_error_message};
     char path[PATH_MAX];
     if (!cld_find_beside(path, sizeof path, LIBRARY, "CLD_MPI_PLUGIN"))
@@ -40,15 +42,30 @@ static const cld_comm_plugin *load(void) {
     return plugin;
 }
 
+/* Before MPI and OpenMP have threads. Under srun only MPI knows how many ranks a machine has; then its own thread keeps what
+ * it had, which is enough for it. */
+static cld_status take_cores(const cld_launcher *l, const cld_ranks *r) {
+    if ((l->local_world > 0) != (r == NULL)) return CLD_OK;
+    cld_status status =
+        r ? cld_take_cores(r->local_rank, r->local_world) : cld_take_cores(l->local_rank, l->local_world);
+    return status == CLD_UNSUPPORTED ? CLD_OK : status; /* it has those that it was given */
+}
+
 cld_status cld_dist_start(void) {
-    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
-    if (!size || atoi(size) < 2 || getenv("CLD_RANK_TAKEN")) return CLD_OK;
-    const cld_comm_plugin *plugin = load();
+    cld_launcher l = cld_find_launcher();
+    if (!l.name || l.world == 1) return CLD_OK;
+    const cld_comm_plugin *plugin = load(&l);
     if (!plugin) return cld_error_code();
     cld_ranks ranks;
+    CLD_TRY(take_cores(&l, NULL));
     CLD_TRY(plugin->start(&ranks));
-    setenv("CLD_RANK_TAKEN", "1", 1);
-    if (ranks.world < 2) return CLD_OK;
+    CLD_TRY(take_cores(&l, &ranks));
+    if (ranks.world == 1 && l.world > 1) return cld_launcher_apart(&l, plugin->comm->library());
+    CLD_TRY(cld_launcher_taken());
+    if (ranks.world == 1) {
+        plugin->stop();
+        return CLD_OK;
+    }
     job.plugin = plugin;
     job.ranks = ranks;
     return CLD_OK;

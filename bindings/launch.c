@@ -1,0 +1,133 @@
+/* `cldlua --ranks N ...`: the same command line by N processes on this machine, which Open MPI's mpirun starts. This
+ * process becomes mpirun, so that signals and the exit status are its own.
+ *
+ * mpirun binds nothing: the ranks divide the cores (runtime/dist/cores.h). It says nothing of a rank that has failed,
+ * the rank does. When it ends the others it waits a minute before it kills them: they may be writing a checkpoint.
+ */
+#define _GNU_SOURCE
+#include "bindings/interpreter.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/core/process.h"
+#include "runtime/dist/launcher.h"
+
+enum { MOST_RANKS = 4096 };
+
+static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static int complain(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("cldlua: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return EXIT_FAILURE;
+}
+
+/* 0 if the text is no number of ranks. */
+static int parse_ranks(const char *text) {
+    char *end;
+    if (*text < '0' || *text > '9') return 0;
+    long n = strtol(text, &end, 10);
+    return *end == '\0' && n <= MOST_RANKS ? (int)n : 0;
+}
+
+/* What `mpirun --version` prints first, made safe to show; the status as of wait(). */
+static int ask_version(char *line, size_t size) {
+    char raw[256] = "";
+    FILE *f = popen("mpirun --version 2>&1 </dev/null", "re");
+    if (!f) return -1;
+    while (fgets(raw, sizeof raw, f) && raw[strspn(raw, " \n")] == '\0') continue;
+    for (int c = 0; c != EOF;) c = fgetc(f); /* the rest: a program that is cut off fails */
+    raw[strcspn(raw, "\n")] = '\0';
+    cld_printable(line, size, raw, strlen(raw), CLD_ONE_LINE);
+    return pclose(f);
+}
+
+/* The first number of Open MPI's version; 0 after a message: there is none. */
+static int find_open_mpi(void) {
+    char line[512];
+    int major, status = ask_version(line, sizeof line);
+    if (status == -1) return complain("--ranks: mpirun --version: %s", strerror(errno)), 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        return complain("--ranks needs Open MPI's mpirun, and there is none on PATH: apt install openmpi-bin "
+                        "(elsewhere: "
+                        "dnf install openmpi, or a cluster's `module load openmpi`)"),
+               0;
+    if (status != 0) return complain("--ranks: `mpirun --version` failed: %s", line), 0;
+    const char *version = strstr(line, "(Open MPI) ");
+    if (version && sscanf(version, "(Open MPI) %d", &major) == 1 && major > 0) return major;
+    complain(
+        "--ranks needs Open MPI's mpirun, and the one on PATH is another MPI's: `mpirun --version` says '%s'",
+        line);
+    return 0;
+}
+
+/* mpirun, its options, this program and its arguments without --ranks. */
+static const char **command(const char *self, const char *ranks, int major, int argc, char **argv,
+                            int script) {
+    /* Open MPI 5 has these of its launcher, PRRTE. */
+    const char *set = major >= 5 ? "--prtemca" : "--mca";
+    const char *quiet = major >= 5 ? "prte_execute_quiet" : "orte_execute_quiet";
+    const char *const options[] = {"mpirun",
+                                   "-n",
+                                   ranks,
+                                   "--bind-to",
+                                   "none",
+                                   "--map-by", /* no refusal if there are more than cores, or Slurm's tasks */
+                                   ":OVERSUBSCRIBE",
+                                   set,
+                                   "odls_base_sigkill_timeout",
+                                   "60",
+                                   set,
+                                   quiet,
+                                   "1"};
+    size_t count = sizeof options / sizeof *options;
+    const char **words = malloc((count + (size_t)argc + 3) * sizeof *words);
+    if (!words) return NULL;
+    memcpy(words, options, sizeof options);
+    if (geteuid() == 0) words[count++] = "--allow-run-as-root";
+    words[count++] = self;
+    for (int i = 1; i < argc; i++) {
+        bool ours = i < script && strncmp(argv[i], "--ranks", 7) == 0;
+        if (!ours)
+            words[count++] = argv[i];
+        else if (argv[i][7] == '\0')
+            i++;
+    }
+    words[count] = NULL;
+    return words;
+}
+
+int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool shared) {
+    char self[PATH_MAX], shown[64];
+    int n = parse_ranks(ranks), major;
+    cld_printable(shown, sizeof shown, ranks, strlen(ranks), CLD_ONE_LINE);
+    if (n == 0) return complain("--ranks: expected an integer from 1 to %d, got '%s'", MOST_RANKS, shown);
+    cld_launcher l = cld_launcher_around();
+    if (l.name && (l.world != 1 || strcmp(l.name, "srun") != 0)) /* srun --pty gives a shell that way */
+        return complain("--ranks %d inside a job: %s has started this process already; use one of the two", n,
+                        l.name);
+    if (n == 1) return CLD_NOT_LAUNCHED;
+    if (shared)
+        return complain(
+            "--ranks %d needs a script or -e, without -i: the ranks have no terminal and no input in "
+            "common",
+            n);
+    if ((major = find_open_mpi()) == 0) return EXIT_FAILURE;
+    if (!cldL_find_self(self)) return complain("--ranks: this executable's path is not known");
+    /* A rank's output is a terminal of mpirun's own, wherever it goes. */
+    if (!isatty(STDOUT_FILENO)) setenv("TERM", "dumb", 1);
+    const char **words = command(self, ranks, major, argc, argv, script);
+    if (words) execvp(words[0], (char *const *)words);
+    free(words);
+    return complain("--ranks: mpirun: %s", strerror(errno));
+}
