@@ -20,8 +20,8 @@ end
 
 -- The machine's, as a process that nobody has bound sees them. One core has several with hardware threads.
 local function machine()
-  local every = process.run { "-c", "taskset -pc 0-8191 $$ >/dev/null; sed -n 's/^Cpus_allowed_list:.//p' /proc/$$/status",
-    program = "sh" }
+  local script = "taskset -pc 0-8191 $$ >/dev/null; sed -n 's/^Cpus_allowed_list:.//p' /proc/$$/status"
+  local every = process.run { "-c", script, program = "sh" }
   return numbers(every.out:match "%S+")
 end
 

@@ -28,7 +28,10 @@ local function srun()
 end
 
 describe("the launcher of", function()
-  local function is(expected, env) assert.same({ expected .. "\n", "" }, { rank(env, "launcher").out, rank(env, "launcher").err }) end
+  local function is(expected, env)
+    local result = rank(env, "launcher")
+    assert.same({ expected .. "\n", "" }, { result.out, result.err })
+  end
 
   it("a plain process is none", function() is("none", {}) end)
 
@@ -101,9 +104,9 @@ describe("the error of a launch", function()
   end)
 
   it("by srun without PMIx names the right one", function()
-    assert.equal("srun has started 8 processes of this program, but they do not find each other: its MPI, Open MPI 4.1.4,"
-      .. " was told nothing of the others. Start them with `srun --mpi=pmix`; `srun --mpi=list` shows whether this Slurm"
-      .. " has pmix. Where it has not, use mpirun inside the job\n", rank(srun(), "apart").err)
+    assert.equal("srun has started 8 processes of this program, but they do not find each other: its MPI, Open MPI"
+      .. " 4.1.4, was told nothing of the others. Start them with `srun --mpi=pmix`; `srun --mpi=list` shows whether"
+      .. " this Slurm has pmix. Where it has not, use mpirun inside the job\n", rank(srun(), "apart").err)
   end)
 
   it("by another MPI's mpirun names the program's own", function()
