@@ -10,9 +10,9 @@
 /* This executable's path; false if the system does not say. */
 bool cldL_find_self(char path[PATH_MAX]);
 
-/* Becomes mpirun, of so many ranks with this command line, whose script is at argv[script]. Returns CLD_NOT_LAUNCHED if
- * one rank is wanted, which is this process; else the exit status, after a message. shared: all of the ranks would need
- * the terminal or the standard input. */
+/* So many ranks, started by mpirun, with this command line, whose script is at argv[script]. Returns the exit status when
+ * they have ended, or after a message; CLD_NOT_LAUNCHED if one rank is wanted, which is this process. shared: all of the
+ * ranks would need the terminal or the standard input. */
 enum { CLD_NOT_LAUNCHED = -1 };
 int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool shared);
 

@@ -1,18 +1,23 @@
-/* `cldlua --ranks N ...`: the same command line by N processes on this machine, which Open MPI's mpirun starts. This
- * process becomes mpirun, so that signals and the exit status are its own.
+/* `cldlua --ranks N ...`: the same command line by N processes on this machine, which Open MPI's mpirun starts.
  *
  * mpirun binds nothing: the ranks divide the cores (runtime/dist/cores.h). It says nothing of a rank that has failed,
- * the rank does. When it ends the others it waits a minute before it kills them: they may be writing a checkpoint.
+ * the rank does. This process stays above it for the sake of signals. When mpirun itself is told to end, or a rank has
+ * failed, it waits for its kill timeout, sends SIGTERM, waits that long again, and kills, be all of them gone meanwhile.
+ * So that time is short here, and who wishes the job to end is heard another way: mpirun hands SIGUSR1 on at once, and
+ * a training then ends with a checkpoint, in its own time.
  */
 #define _GNU_SOURCE
 #include "bindings/interpreter.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +25,7 @@
 #include "runtime/dist/launcher.h"
 
 enum { MOST_RANKS = 4096 };
+#define KILL_TIMEOUT "3" /* seconds */
 
 static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static int complain(const char *format, ...) {
@@ -86,7 +92,7 @@ static const char **command(const char *self, const char *ranks, int major, int 
                                    ":OVERSUBSCRIBE",
                                    set,
                                    "odls_base_sigkill_timeout",
-                                   "60",
+                                   KILL_TIMEOUT,
                                    set,
                                    quiet,
                                    "1"};
@@ -105,6 +111,54 @@ static const char **command(const char *self, const char *ranks, int major, int 
     }
     words[count] = NULL;
     return words;
+}
+
+/* ---- while mpirun runs ---- */
+
+static pid_t mpirun;
+static volatile sig_atomic_t first_wish;
+
+/* The first wish ends the job in good order, a SIGINT after it at once; batch systems repeat the others. */
+static void hand_on(int number) {
+    if (!first_wish)
+        kill(mpirun, SIGUSR1);
+    else if (number == SIGINT)
+        kill(mpirun, SIGTERM);
+    if (!first_wish) first_wish = number;
+}
+
+/* In a group of its own, so that a terminal's Ctrl-C comes here alone; from there it could not read the terminal. */
+static void become_mpirun(const char *const *words, pid_t parent, const sigset_t *mask) {
+    int nothing = open("/dev/null", O_RDONLY);
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (nothing >= 0 && dup2(nothing, STDIN_FILENO) == STDIN_FILENO && getppid() == parent) {
+        if (nothing > STDERR_FILENO) close(nothing);
+        sigprocmask(SIG_SETMASK, mask, NULL);
+        execvp(words[0], (char *const *)words);
+    }
+    complain("--ranks: mpirun: %s", strerror(errno));
+    _exit(EXIT_FAILURE);
+}
+
+/* mpirun's exit status; killed by a signal, 128 and its number, as a shell has it. */
+static int run_mpirun(const char *const *words) {
+    static const int wishes[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+    sigset_t all, before;
+    int status;
+    pid_t self = getpid();
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before); /* none is lost before there is someone to tell */
+    mpirun = fork();
+    if (mpirun == 0) become_mpirun(words, self, &before);
+    if (mpirun < 0) return complain("--ranks: no new process: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++)
+        cld_handle_signal(wishes[i], hand_on, SA_RESTART, NULL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    while (waitpid(mpirun, &status, 0) < 0 && errno == EINTR) continue;
+    status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    return first_wish && status == 128 + SIGUSR1 ? 128 + first_wish
+                                                 : status; /* a rank that did not catch it */
 }
 
 int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool shared) {
@@ -127,7 +181,8 @@ int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool
     /* A rank's output is a terminal of mpirun's own, wherever it goes. */
     if (!isatty(STDOUT_FILENO)) setenv("TERM", "dumb", 1);
     const char **words = command(self, ranks, major, argc, argv, script);
-    if (words) execvp(words[0], (char *const *)words);
+    if (!words) return complain("--ranks: not enough memory");
+    int status = run_mpirun(words);
     free(words);
-    return complain("--ranks: mpirun: %s", strerror(errno));
+    return status;
 }

@@ -45,10 +45,10 @@ describe("--ranks starts mpirun", function()
     return all
   end
 
-  local four = { "-n", "3", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "--mca", "odls_base_sigkill_timeout", "60",
-    "--mca", "orte_execute_quiet", "1" }
+  local four = { "-n", "3", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "--mca", "odls_base_sigkill_timeout",
+    "3", "--mca", "orte_execute_quiet", "1" }
   local five = { "-n", "3", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "--prtemca", "odls_base_sigkill_timeout",
-    "60", "--prtemca", "prte_execute_quiet", "1" }
+    "3", "--prtemca", "prte_execute_quiet", "1" }
 
   it("of Open MPI 4 with its options, this program, and the arguments as they were", function()
     assert.same(expected(four, { "-W", "-e", "x = 1", "s.lua", "--ranks", "7", "two words", "*" }),
@@ -124,7 +124,7 @@ describe("--ranks starts mpirun", function()
     local unset = { "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK" }
     local task = process.run { "--ranks", "2", "s.lua", unset = unset,
       env = { SLURM_STEP_NUM_TASKS = "2", SLURM_PROCID = "0" } }
-    assert.equal("cldlua: --ranks 2 inside a job: srun has started this process already; use one of the two\n", task.err)
+    assert.matches("^cldlua: %-%-ranks 2 inside a job: srun has started this process already; use one", task.err)
   end)
 
   it("for what needs no terminal and no common input", function()
@@ -153,8 +153,9 @@ describe("two ranks of a real mpirun", function()
 
   it("run the same command line", function()
     local folder = process.temporary_folder()
-    local script = process.write(folder .. "/s.lua",
-      "io.write(('%s of %s: %s %s %s\\n'):format(os.getenv 'OMPI_COMM_WORLD_RANK', os.getenv 'OMPI_COMM_WORLD_SIZE', x, ...))")
+    local script = process.write(folder .. "/s.lua", "local rank = os.getenv 'OMPI_COMM_WORLD_RANK'\n"
+      .. "local world = os.getenv 'OMPI_COMM_WORLD_SIZE'\n"
+      .. "io.write(('%s of %s: %s %s %s\\n'):format(rank, world, x, ...))")
     local result = run { "--ranks", "2", "-e", "x = 'set'", script, "a b", "c" }
     process.remove(folder)
     local lines = {}
@@ -166,5 +167,42 @@ describe("two ranks of a real mpirun", function()
   it("have what is a terminal only if the user has one", function()
     local result = run { "--ranks", "2", "-e", "print(require 'cld.core'.system.terminal())", env = { TERM = "xterm" } }
     assert.equal("\n\n", (result.out:gsub("nil", "")))
+  end)
+
+  it("fail with their own words, without mpirun's", function()
+    local script = "if os.getenv 'OMPI_COMM_WORLD_RANK' == '1' then error('reason', 0) end"
+    local result = run { "--ranks", "2", "-e", script }
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: reason\nstack traceback:\n[^\n]*\n[^\n]*\n[^\n]*\n$", result.err)
+  end)
+
+  it("end within seconds if one fails and the others wait", function()
+    local script = "if os.getenv 'OMPI_COMM_WORLD_RANK' == '1' then os.exit(5) end while true do end"
+    assert.equal(5, run { "--ranks", "2", "-e", script, timeout = 20 }.code)
+  end)
+
+  -- Two ranks that say "running", and what Ctrl-C makes of them.
+  local function interrupted(script, keys)
+    local steps = { { "wait", "running" }, { "wait", "running" } }
+    for _ = 1, keys do steps[#steps + 1] = { "send", "\3" } end
+    return process.terminal { "--ranks", "2", "-e", script, timeout = 20, unset = launchers, script = steps }
+  end
+
+  it("stop at Ctrl-C, at once", function()
+    local result = interrupted("print 'running' while true do end", 1)
+    assert.same({ 130, "running\nrunning\n^C" }, { result.code, result.plain })
+  end)
+
+  it("hear of Ctrl-C as a wish that they grant in their own time", function()
+    local result = interrupted([[
+      local system = require "cld.core".system
+      system.catch_signals()
+      print "running"
+      while not system.interrupted() do end
+      local till = system.clock() + 1
+      while system.clock() < till do end
+      print(system.interrupted())
+      os.exit(3)]], 1)
+    assert.same({ 3, "running\nrunning\n^CUSR1\t10\nUSR1\t10\n" }, { result.code, (result.plain:gsub(" +", "\t")) })
   end)
 end)
