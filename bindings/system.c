@@ -176,6 +176,13 @@ static int system_interrupted(lua_State *L) {
     return 2;
 }
 
+/* signal_name(number) -> "INT" */
+static int system_signal_name(lua_State *L) {
+    const char *name = cld_signal_name((int)luaL_checkinteger(L, 1));
+    lua_pushstring(L, name ? name : "?");
+    return 1;
+}
+
 /* leave_on_signals(): until they are caught, SIGINT and SIGTERM end the process at once. */
 static int system_leave_on_signals(lua_State *L) {
     (void)L;
@@ -199,6 +206,7 @@ int cldL_open_system(lua_State *L) {
         {"catch_signals", system_catch_signals},
         {"restore_signals", system_restore_signals},
         {"interrupted", system_interrupted},
+        {"signal_name", system_signal_name},
         {"leave_on_signals", system_leave_on_signals},
         {NULL, NULL},
     };

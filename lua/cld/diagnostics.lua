@@ -232,7 +232,7 @@ local function features_of_views(options, set)
     local _ <close> = no_grad()
     for v = 1, 2 do
       local made = branch(options.net, batch.views[v]) -- the network's own: left to the collector
-      table.insert(parts[v], made:float():normalize())
+      table.insert(parts[v], core.dist.gather_rows(made:float():normalize()))
     end
   end
   return create.cat(parts[1], 1), create.cat(parts[2], 1)

@@ -9,6 +9,8 @@
 -- With one rank they give back what they are given.
 local caller = require "cld.caller"
 local core = require "cld.core"
+local json = require "cld.json"
+local user_error = require "cld.user_error"
 local functional = core.dist
 local ranks = functional.ranks()
 
@@ -52,6 +54,72 @@ end
 
 --- barrier(): returns when every rank has called it.
 function dist.barrier() functional.barrier() end
+
+-- ---- for cld's own files ---------------------------------------------------------
+
+--- shared(f, ...) -> what f(...) returns on rank 0, the only one that calls it: a value that JSON can hold. Its error is
+-- every rank's.
+function dist.shared(f, ...)
+  if dist.world == 1 then return f(...) end
+  local told = {}
+  if dist.rank == 0 then
+    local ok, value = pcall(f, ...)
+    told = ok and { value = value } or { problem = tostring(value) }
+    if not ok then told.is_users = user_error.is(value) end
+  end
+  told = json.decode(functional.broadcast_string(json.encode(told)))
+  if not told.problem then return told.value end
+  if told.is_users then user_error.raise("%s", told.problem) end
+  error(told.problem, 0)
+end
+
+--- tensors({tensor, ...}) -> those of rank 0; the others give nil.
+function dist.tensors(list)
+  if dist.world == 1 then return list end
+  local facts = {}
+  for i, tensor in ipairs(list or {}) do facts[i] = { dtype = tensor.dtype, shape = tensor.shape } end
+  facts = json.decode(functional.broadcast_string(json.encode(facts)))
+  local all = {}
+  for i, fact in ipairs(facts) do
+    all[i] = dist.rank == 0 and list[i] or core.tensor.empty(fact.shape, { dtype = fact.dtype })
+    if all[i]:numel() > 0 then functional.broadcast(all[i], 0) end
+  end
+  return all
+end
+
+local function shown(value, long)
+  if type(value) == "string" and #value > 80 then return long end
+  return tostring(value)
+end
+
+--- check_alike(values, named): the user's error if {name = value} (of JSON) is not the same on every rank; it names
+-- the first that differs, and the rank. `named(name)` is how it is called there.
+function dist.check_alike(values, named)
+  if dist.world == 1 then return end
+  local texts = functional.gather_strings(json.encode { host = core.system.host().name, values = values })
+  local first = json.decode(texts[1])
+  for rank = 1, dist.world - 1 do
+    local other = json.decode(texts[rank + 1])
+    local names = {}
+    for name in pairs(first.values) do names[name] = true end
+    for name in pairs(other.values) do names[name] = true end
+    for _, name in ipairs(require "cld.sorted_keys" (names)) do
+      local a, b = first.values[name], other.values[name]
+      if json.encode(a) ~= json.encode(b) then
+        user_error.raise("%s differs between the ranks: %s on rank 0 (%s), %s on rank %d (%s); all ranks run the same"
+          .. " recipe, on the same data, with the same options", named(name), shown(a, "one"), first.host,
+          shown(b, "another"), rank, other.host)
+      end
+    end
+  end
+end
+
+--- Until the guard is closed all ranks have the same rows, whatever batch is at hand.
+function dist.whole_batch()
+  if dist.world == 1 then return nil end
+  local before = functional.set_batch(nil)
+  return setmetatable({}, { __close = function() functional.set_batch(before) end })
+end
 
 --- How the batch at hand is split, in a word that is the same on all ranks.
 function dist.described()

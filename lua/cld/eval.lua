@@ -1,6 +1,7 @@
 --- Evaluation: what a frozen encoder is worth. Passes over a data set are eval/extract.lua's; the linear classifier on
 -- frozen features has files of its own (eval/README.md).
 local core = require "cld.core"
+local dist = require "cld.dist"
 local caller = require "cld.caller"
 local extract = require "cld.eval.extract"
 local create, raise = core.tensor, caller.raise
@@ -74,10 +75,20 @@ end
 
 -- ---- nearest neighbours -----------------------------------------------------
 
+-- The same scores on every rank of a job, each of which has computed those of some queries.
+local function scores_of_all(memory, labels, queries, options)
+  local count = #queries
+  if dist.world == 1 or count < dist.world then return eval.weighted_knn(memory, labels, queries, options) end
+  local first, last = count * dist.rank // dist.world, count * (dist.rank + 1) // dist.world
+  local own <close> = queries:narrow(1, first + 1, last - first)
+  local scores <close> = eval.weighted_knn(memory, labels, own, options)
+  return dist.all_gather(scores)
+end
+
 --- score(memory (n, d), labels i64 (n), queries (m, d), truth i64 (m), {k = 200, temperature = 0.1, classes}) ->
 -- {top1 =, top5 =} as shares; of fewer than 5 classes there is no top5.
 function eval.score(memory, labels, queries, truth, options)
-  local scores <close> = eval.weighted_knn(memory, labels, queries, options)
+  local scores <close> = scores_of_all(memory, labels, queries, options)
   if scores.shape[2] < 5 then return { top1 = (eval.accuracy(scores, truth, { 1 })) } end
   local top1, top5 = eval.accuracy(scores, truth)
   return { top1 = top1, top5 = top5 }

@@ -40,6 +40,7 @@ local core = require "cld.core"
 local user_error = require "cld.user_error"
 local data_loader = require "cld.data.loader"
 local diagnostics = require "cld.diagnostics"
+local dist = require "cld.dist"
 local extract = require "cld.eval.extract"
 local checkpoint = require "cld.run.checkpoint"
 local description = require "cld.run.description"
@@ -110,12 +111,30 @@ Run.__index = Run
 -- Take over what the folder holds; returns a list of the settings that the user changed.
 local function continue(self)
   local held, path = self.claim.held, self.folder .. "/options.json"
-  record.check_recipe(held, self.folder)
-  if held:exists(folder.checkpoint) then self.loaded, path = checkpoint.load(self.checkpoint), self.checkpoint end
-  if held:where() ~= self.folder then -- the checkpoint is read by its path: was that ours?
-    user_error.raise("the run folder '%s' was moved, removed or replaced while it was read", self.folder)
-  end
-  return settings.adopt(path, self.opt, self.loaded and self.loaded.options or record.read_options(held, path))
+  local stored = dist.shared(function()
+    record.check_recipe(held, self.folder)
+    if held:exists(folder.checkpoint) then self.loaded = checkpoint.load(self.checkpoint) end
+    if held:where() ~= self.folder then -- the checkpoint is read by its path: was that ours?
+      user_error.raise("the run folder '%s' was moved, removed or replaced while it was read", self.folder)
+    end
+    return { options = not self.loaded and record.read_options(held, path) or nil }
+  end)
+  self.loaded = checkpoint.of_all(self.loaded)
+  if not self.loaded then return settings.adopt(path, self.opt, stored.options) end
+  return settings.adopt(self.checkpoint, self.opt, self.loaded.options, self.loaded.position.ranks)
+end
+
+local function version() return ("%s (%s)"):format(system.versions().cldlua, system.versions().commit) end
+
+-- Ranks that were started with different programs or command lines would wait for each other in vain.
+local function check_ranks(self)
+  local digests = {}
+  for name, text in pairs(self.sources) do digests["the recipe " .. name] = text end
+  digests["cldlua's version"] = version()
+  dist.check_alike(digests, function(name) return name end)
+  local plain = record.plain(self.opt)
+  plain.threads = nil -- a machine may have fewer cores
+  dist.check_alike(plain, function(name) return "option --" .. name:gsub("_", "-") end)
 end
 
 local function in_session() return package.loaded["cld.repl"] ~= nil end
@@ -132,10 +151,11 @@ local function start(opt)
     meters = new_meters(), now = {}, rounds = 1,
   }, Run)
   local resume = settings.get(opt, "resume")
-  self.claim = folder.claim { runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume }
+  self.sources = record.sources()
+  check_ranks(self)
+  self.claim = folder.claim_for_all { runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume }
   self.folder, self.held = self.claim.path, self.claim.held
   self.checkpoint = self.folder .. "/" .. folder.checkpoint
-  self.sources = record.sources()
   self.changed = self.claim.continues and continue(self) or {}
   settings.set_up_process(opt)
 
@@ -227,6 +247,7 @@ function Run:epochs(objects)
   local _ <close> = c_locale()
   if not self.held then error("run:epochs: this run has ended; cld.run with resume = true goes on with it", 2) end
   self.states, self.loader = stateful(self, objects), objects.loader
+  dist.check_alike(order.of(self.opt, self.loader), function(name) return "the data's " .. name end)
   self.counters = divergence.counters(objects)
   self.description = description.of(objects, self.described, self.opt)
   self.shape = position.shape(self.loader, self.opt)
@@ -240,7 +261,7 @@ function Run:epochs(objects)
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
   system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
-  extract.on_batch = function() self:heed_signal_in_evaluation() end
+  extract.on_batch = function() self:heed_signal_in_evaluation(self:agree {}) end
   extract.on_not_finite = function(problem) self:end_diverged(problem) end
   data_loader.on_signal = function(loader) self:heed_signal_while_waiting(loader) end
   local close = setmetatable({}, { __close = function(_, problem)
@@ -271,14 +292,24 @@ function Run:end_epoch()
   self.epoch = nil
   self.meters:reset()
   local last = self.epochs_done == total(self)
-  local signal = system.interrupted()
+  local signal = self:agree({}).signal
   if last or signal or self.epochs_done % settings.get(self.opt, "save_every") == 0 then self:save() end
   if last then
     self:remember { event = "end" }
     self.line:print(("done: %d epochs in %s; %s/%s"):format(total(self), progress.duration(self:elapsed()),
       self:where(), folder.checkpoint))
   end
-  if signal then self:leave() end
+  if signal then self:leave(signal) end
+end
+
+-- ---- what the ranks agree on -------------------------------------------------
+
+--- agree{report = boolean} -> {signal = number or nil, report = boolean}, the same on all ranks: whether any has a signal,
+-- or is to print. One that is alone knows at once; of several all know at the next call.
+function Run:agree(wishes)
+  local _, number = system.interrupted()
+  local agreed = core.dist.agree { number or 0, wishes.report and 1 or 0 }
+  return { signal = agreed[1] > 0 and agreed[1] or nil, report = agreed[2] > 0 }
 end
 
 -- ---- steps, scores ----------------------------------------------------------
@@ -330,13 +361,13 @@ function Run:track(values, now)
   self.now = now and figures.numbers("run:track", now) or {}
   local images, share = position.advance(self)
   self.meters:track(values, share)
-  local due = self.line:step(self.shape.batch_size and images or 0)
+  local agreed = self:agree { report = self.line:step(self.shape.batch_size and images or 0) and dist.rank == 0 }
   if self.step_in_epoch == self.steps_per_epoch then
     self:report_epoch() -- before the evaluation, whose time is not the epoch's
-  elseif due then
+  elseif agreed.report then
     self:report_progress()
   end
-  self:heed_signal()
+  self:heed_signal(agreed)
 end
 
 function Run:report_progress()
@@ -408,6 +439,7 @@ end
 -- of the pooled features of training images; of the training's `views` also nmi, alignment and uniformity. With `test`
 -- the accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; its layer is that of run:describe.
 function Run:evaluate(net, sets)
+  local _ <close> = dist.whole_batch()
   evaluation.of(self, net, sets, self.described and self.described.layer)
 end
 
@@ -425,54 +457,64 @@ function Run:save()
   local _ <close> = c_locale()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
   if self.epoch then self:check_divergence() end
+  self.meters:settle()
   keep_plans(self) -- before the checkpoint that a resumed run goes by
   local stored = position.store(self)
+  stored.ranks = dist.world
   stored.seconds, stored.best, stored.rng = self:elapsed(), self.best, core.tensor.get_rng_state()
   stored.order = order.of(self.opt, self.loader)
-  local ok, message = pcall(checkpoint.save, self.held, folder.checkpoint, self.states, {
-    options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(), position = stored,
-    description = self.description,
-  })
-  if not ok then
+  dist.shared(function()
+    local ok, message = pcall(checkpoint.save, self.held, folder.checkpoint, self.states, {
+      options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(), position = stored,
+      description = self.description,
+    })
+    if ok then return end
     self:check_folder()
     self.line:clear()
     user_error.raise("%s%s", tostring(message),
       self.held:exists(folder.checkpoint) and "; the checkpoint before it is as it was" or "")
-  end
+  end)
 end
 
-function Run:heed_signal()
-  if not system.interrupted() then return end
+function Run:heed_signal(agreed)
+  if not agreed.signal then return end
   self:save()
-  self:leave()
+  self:leave(agreed.signal)
 end
 
 -- At the epoch's end only: earlier, the optimizer may have made a step that run:track has not counted yet.
-function Run:heed_signal_in_evaluation()
-  if self.epoch and self.step_in_epoch == self.steps_per_epoch then self:heed_signal() end
+function Run:heed_signal_in_evaluation(agreed)
+  if self.epoch and self.step_in_epoch == self.steps_per_epoch then self:heed_signal(agreed) end
 end
 
--- The training's own loader waits between two steps, all of which run:track has counted.
+-- The training's own loader waits between two steps, all of which run:track has counted. Of several ranks each waits by
+-- itself: they heed it when they meet.
 function Run:heed_signal_while_waiting(loader)
-  if rawequal(loader, self.loader) then self:heed_signal() else self:heed_signal_in_evaluation() end
+  if dist.world > 1 then return end
+  local agreed = self:agree {}
+  if rawequal(loader, self.loader) then self:heed_signal(agreed) else self:heed_signal_in_evaluation(agreed) end
 end
 
 -- The loop was left by a break or a return after a signal. In the middle of an epoch its last checkpoint stays: the
 -- optimizer may have made a step that run:track has not counted.
 function Run:heed_signal_at_break()
-  if self.is_leaving or not system.interrupted() then return end
+  if self.is_leaving then return end
+  self:agree {} -- of several ranks the next call knows of it
+  local agreed = self:agree {}
+  if not agreed.signal then return end
   if self.epoch and self.reported then self:save() end
-  self:leave()
+  self:leave(agreed.signal)
 end
 
 -- After a signal, the checkpoint written.
-function Run:leave()
+function Run:leave(number)
   self.is_leaving = true
-  local name, number = system.interrupted()
+  local name = system.signal_name(number)
   self:remember { event = "interrupted", signal = name }
   local where = position.describe(self)
   system.catch_signals() -- to the very end: a closed pipe must not change the status
   self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, where, self:where()))
+  dist.barrier()
   os.exit(128 + number, true)
 end
 

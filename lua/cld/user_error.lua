@@ -15,6 +15,9 @@ function user_error.raise(format, ...)
   error(setmetatable({ message = printable_line(message) }, UserError), 0)
 end
 
+--- Whether an error's value is such a one.
+function user_error.is(value) return getmetatable(value) == UserError end
+
 local shortages = { "not enough memory", "out of memory", "Cannot allocate memory" } -- Lua's, ours, the C library's
 
 --- For whoever makes an error of its own of the problem that a pcall gave: raises "<what>: <problem>" if the problem is

@@ -25,8 +25,7 @@ static const cld_comm_plugin *load(const cld_launcher *l) {
     static const cld_plugin_host host = {cld_fail, cld_error_code, cld_error_message};
     char path[PATH_MAX];
     if (!cld_find_beside(path, sizeof path, LIBRARY, "CLD_MPI_PLUGIN"))
-        return cld_fail_null(CLD_UNSUPPORTED,
-                             "built without MPI (there is no " LIBRARY " beside the program)");
+        return (void)cld_launcher_without_mpi(l), NULL;
     void *library =
         dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* MPI loads parts of its own, which look for its symbols */
     if (!library) return cld_fail_null(CLD_BACKEND, "cannot load '%s': %s", path, dlerror());

@@ -4,6 +4,7 @@ local augment = require "cld.augment"
 local caller = require "cld.caller"
 local core = require "cld.core"
 local data = require "cld.data"
+local dist = require "cld.dist"
 local nn = require "cld.nn"
 local user_error = require "cld.user_error"
 local create, no_grad, raise = core.tensor, core.autograd.no_grad, caller.raise
@@ -99,8 +100,16 @@ end
 
 -- ---- passes over a data set -----------------------------------------------------
 
+-- Each rank has made some of the batch's rows; all have all of them.
+local function of_all_ranks(batch, features)
+  if dist.world == 1 then return batch, features end
+  local gather = core.dist.gather_rows
+  return { views = batch.views, index = gather(batch.index), labels = gather(batch.labels) }, gather(features)
+end
+
 --- `for batch, features in extract.batches(name, net, dataset, options) do`: batch is the loader's, features (n, ...)
--- is what the network makes of its images, f32 if it was of 16 bits.
+-- is what the network makes of its images, f32 if it was of 16 bits. Ranks share the work, and each has all rows (of the
+-- views its own).
 function extract.batches(name, net, dataset, options)
   local branch = branch_of(name, net, options)
   local loader = data.loader {
@@ -122,7 +131,7 @@ function extract.batches(name, net, dataset, options)
       raise("%s: expected features of %d images, one row each, got %s", name, #batch.labels, caller.shown(features))
     end
     local is_half = features.dtype == "bf16" or features.dtype == "f16"
-    return batch, is_half and features:float() or features
+    return of_all_ranks(batch, is_half and features:float() or features)
   end, nil, nil, closing
 end
 

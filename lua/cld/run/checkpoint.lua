@@ -5,6 +5,7 @@
 local core = require "cld.core"
 local caller = require "cld.caller"
 local described = require "cld.models.description"
+local dist = require "cld.dist"
 local folder = require "cld.run.folder"
 local json = require "cld.json"
 local options = require "cld.options"
@@ -122,6 +123,34 @@ function checkpoint.read(path, tensors, metadata, unread)
     loaded.states[prefix][name] = tensor
   end
   return loaded
+end
+
+--- of_all(loaded or nil) -> on every rank of a job what rank 0 has loaded, with tensors on the cpu.
+function checkpoint.of_all(loaded)
+  if dist.world == 1 then return loaded end
+  local keys, list = {}, {}
+  for _, object in ipairs(sorted_keys(loaded and loaded.states or {})) do
+    for _, name in ipairs(sorted_keys(loaded.states[object])) do
+      keys[#keys + 1] = { object, name }
+      list[#list + 1] = loaded.states[object][name]
+    end
+  end
+  local told = dist.shared(function()
+    if not loaded then return {} end
+    local plain = { keys = keys }
+    for _, field in ipairs { "path", "options", "position", "description", "unread" } do plain[field] = loaded[field] end
+    return { loaded = plain }
+  end)
+  if not told.loaded then return nil end
+  local tensors = dist.tensors(list)
+  if dist.rank == 0 then return loaded end
+  local own = told.loaded
+  own.states = {}
+  for i, key in ipairs(own.keys) do
+    own.states[key[1]] = own.states[key[1]] or {}
+    own.states[key[1]][key[2]] = tensors[i]
+  end
+  return own
 end
 
 -- {object name = how the checkpoint says that it was made}.

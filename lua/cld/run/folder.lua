@@ -6,6 +6,7 @@
 -- A run holds its folder (core.io.claim, runtime/io/folder.h) and reads and writes through it, not by its path: it
 -- writes on in a folder that is moved or renamed, and never in another that comes to lie at its path.
 local core = require "cld.core"
+local dist = require "cld.dist"
 local user_error = require "cld.user_error"
 local io_, printable_line = core.io, core.text.printable_line
 
@@ -126,6 +127,25 @@ function folder.claim(options)
   end
   remove_leftovers(held)
   return { path = path, held = held, continues = continues }
+end
+
+-- What stands for the folder on the other ranks, which read and write nothing there.
+local function nobodys(path)
+  local function nothing() end
+  return {
+    where = function() return path end, exists = function() return false end, list = function() return {} end,
+    read = nothing, write = nothing, append = nothing, save = nothing, close = nothing,
+  }
+end
+
+--- The same on every rank of a job: rank 0 claims it.
+function folder.claim_for_all(options)
+  local own
+  local told = dist.shared(function()
+    own = folder.claim(options)
+    return { path = own.path, continues = own.continues }
+  end)
+  return own or { path = told.path, continues = told.continues, held = nobodys(told.path) }
 end
 
 return folder

@@ -154,7 +154,11 @@ function record.print(path, opt)
   local versions, host = core.system.versions(), core.system.host()
   say(("%s  (cldlua %s %s, %s, %d threads on %s)"):format(path, versions.cldlua, versions.commit,
     versions.cpu_library, core.system.get_num_threads(), host.cpu))
-  local device = rawget(opt, "device")
+  local device, ranks = rawget(opt, "device"), core.dist.ranks()
+  if ranks.world > 1 then
+    say(("%d ranks on %d machine%s, %s"):format(ranks.world, ranks.machines, ranks.machines == 1 and "" or "s",
+      ranks.library))
+  end
   if device and device ~= "cpu" then
     say(("%s: %s (%s)"):format(device, record.gpu(device).name, core.cuda.library()))
   end

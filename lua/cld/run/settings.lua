@@ -1,5 +1,6 @@
 --- A run's settings, and what a resumed run takes over of those it was started with.
 local core = require "cld.core"
+local dist = require "cld.dist"
 local options = require "cld.options"
 local say = require "cld.say"
 local user_error = require "cld.user_error"
@@ -27,10 +28,11 @@ local function resolve_threads(opt)
   if settings.get(opt, "threads") == 0 then opt.threads = system.get_num_threads() end
 end
 
-local function adopt_threads(where, opt, stored)
+-- Of another number of ranks each has another share of a machine.
+local function adopt_threads(where, opt, stored, ranks)
   local details = options.details(opt)
   local given = details and details.given.threads or settings.get(opt, "threads") > 0
-  if given or not stored.threads then return resolve_threads(opt) end
+  if given or not stored.threads or ranks ~= dist.world then return resolve_threads(opt) end
   options.check(where, { { "threads", 1, "of the kernels", min = 1, integer = true } }, stored)
   opt.threads = stored.threads
   local cores = system.host().cores
@@ -57,11 +59,11 @@ local function adoptable(where, opt, stored)
   return by_field
 end
 
---- adopt(where, opt, stored): a resumed run has the settings it was started with (`stored`, which come from the file
--- `where`), but for those that the user gives anew. Returns a list of these, as text. A setting that is declared as
+--- adopt(where, opt, stored[, ranks = 1]): a resumed run has the settings it was started with (`stored`, which come from
+-- the file `where`, of a job of so many ranks), but for those that the user gives anew. Returns a list of these, as text. A setting that is declared as
 -- fixed (cld.options) cannot be given anew.
-function settings.adopt(where, opt, stored)
-  adopt_threads(where, opt, stored)
+function settings.adopt(where, opt, stored, ranks)
+  adopt_threads(where, opt, stored, ranks or 1)
   local changed, by_field = {}, adoptable(where, opt, stored)
   for name, value in pairs(stored) do
     local own, d = rawget(opt, name), by_field[name]
