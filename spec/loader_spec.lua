@@ -193,12 +193,30 @@ describe("loader", function()
     end
     local whole = collect(loader(set, { batch_size = 12, views = 1, drop_last = false }), 2)
     local parts = { rank(0, false), rank(1, false), rank(2, false) }
-    for step = 1, 3 do
+    for step = 1, 2 do
       local joined = {}
       for r = 1, 3 do table.move(parts[r][step].index, 1, #parts[r][step].index, #joined + 1, joined) end
       assert.same(whole[step].index, joined)
     end
     assert.equal(4, #rank(1, true)[2].index)
+    for r = 1, 3 do assert.same(whole[3].index, parts[r][3].index) end -- of two images all have both
+  end)
+
+  it("gives a rank whole blocks, if there are enough of them", function()
+    local set = dataset(40)
+    local function sizes(world, block)
+      local rows = {}
+      for r = 0, world - 1 do
+        local options = { batch_size = 40, views = 1, rank = r, world = world, block = block }
+        local share = loader(set, options):epoch(1)().share
+        rows[r + 1] = share.rows
+        assert.equal(40, share.total)
+      end
+      return rows
+    end
+    assert.same({ 16, 16, 8 }, sizes(3, 8)) -- five blocks of 8
+    assert.same({ 14, 13, 13 }, sizes(3, 20)) -- two blocks: rows, as evenly as can be
+    assert.same({ 20, 20 }, sizes(2, 0))
   end)
 
   it("gives each rank its part of what is left of an epoch", function()
@@ -317,8 +335,8 @@ describe("loader", function()
       "loader: batch_size 2 is more than the 1 images of the data set, and drop_single leaves nothing")
     local _, message = pcall(loader, set, { batch_size = 11, drop_last = true })
     assert.equal("cld.user_error", getmetatable(message).__name) -- one line for the user, no traceback
-    fails({ batch_size = 0 }, "loader: batch_size must be a positive multiple of the 1 ranks, got 0")
-    fails({ batch_size = 5, world = 2 }, "positive multiple of the 2 ranks, got 5")
+    fails({ batch_size = 0 }, "loader: batch_size must be at least 1, and at least the number of ranks, 1, got 0")
+    fails({ batch_size = 1, world = 2 }, "at least the number of ranks, 2, got 1")
     fails({ batch_size = 2, dtype = "float32" },
       "loader_spec.lua:%d+: data.loader: dtype must be one of f32, bf16, f16, auto, got 'float32'")
     fails({ batch_size = 4, world = 2, rank = 2 }, "rank must be 0 to world %- 1, got rank 2 of world 2")

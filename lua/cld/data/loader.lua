@@ -193,7 +193,6 @@ Epoch.__index = Epoch
 
 -- The next batch; nil after the last.
 function Epoch:__call()
-  if self.ended then return nil end
   local ok, batch
   repeat
     ok, batch = pcall(self.batches)
