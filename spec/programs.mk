@@ -41,6 +41,14 @@ $(BUILD)/spec/rank: spec/support/rank.c $(RANK_PARTS) $(BUILD)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) $(COMMON) $(CFLAGS) -o $@ $< $(RANK_PARTS) $(LDFLAGS) -lm
 
+# Jobs under the watch over ranks, without MPI: spec/watch_spec.lua.
+WATCH := $(call OBJ,$(wildcard runtime/dist/watch*.c) $(addprefix runtime/core/,error.c text.c process.c limits.c workers.c))
+$(BUILD)/spec/watch: spec/support/watch.c $(WATCH)
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(COMMON) $(CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(WATCH) $(LDFLAGS) -lpthread -lm
+-include $(BUILD)/spec/watch.d
+
 # What the emulator of CUDA promises its kernels, and what it does about mistakes: spec/emulator_spec.lua.
 EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device traffic) $(CORE_TEXT)
 EMULATOR_TESTS := $(addprefix $(BUILD)/spec/emulator_,test mistakes)
@@ -82,7 +90,7 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
-TEST_PROGRAMS := $(HOST_PROGRAMS) $(addprefix $(BUILD)/spec/,pty server rank failing_files.so stalling.so) $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
+TEST_PROGRAMS := $(HOST_PROGRAMS) $(addprefix $(BUILD)/spec/,pty server rank watch failing_files.so stalling.so) $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
                  $(CUDA_CHECKS)
 
 # Decoding image files beside libjpeg and libpng called directly.
