@@ -4,6 +4,7 @@
 
 #include "bindings/bindings.h"
 #include "runtime/dist/dist.h"
+#include "runtime/dist/watch.h"
 
 /* ranks() -> {rank, local_rank (from 0), world, local_world, machines, library or nil} */
 static int dist_ranks(lua_State *L) {
@@ -193,8 +194,8 @@ static int dist_images(lua_State *L) {
 /* begin(share, rank) -> where the rank's rows begin; of rank world: total */
 static int dist_begin(lua_State *L) {
     cld_batch_share share = check_share(L, 1);
-    lua_pushinteger(L, cld_batch_begin(share.total, share.block, cld_dist_ranks().world,
-                                       (int)luaL_checkinteger(L, 2)));
+    lua_pushinteger(
+        L, cld_batch_begin(share.total, share.block, cld_dist_ranks().world, (int)luaL_checkinteger(L, 2)));
     return 1;
 }
 
@@ -205,9 +206,21 @@ static int dist_spans(lua_State *L) {
     return 1;
 }
 
+/* waited() -> seconds for which this rank has waited for others */
+static int dist_waited(lua_State *L) {
+    lua_pushnumber(L, cld_dist_waited());
+    return 1;
+}
+
 static int dist_weight(lua_State *L) {
     lua_pushnumber(L, cld_batch_weight());
     return 1;
+}
+
+/* set_timeout(seconds): that a rank may keep the others waiting; 0: any time */
+static int dist_set_timeout(lua_State *L) {
+    cld_watch_set_timeout(luaL_checknumber(L, 1));
+    return 0;
 }
 
 static const luaL_Reg functions[] = {
@@ -224,7 +237,9 @@ static const luaL_Reg functions[] = {
     {"images", dist_images},
     {"ranks", dist_ranks},
     {"set_batch", dist_set_batch},
+    {"set_timeout", dist_set_timeout},
     {"spans", dist_spans},
+    {"waited", dist_waited},
     {"weight", dist_weight},
     {NULL, NULL},
 };

@@ -5,6 +5,7 @@
 
 #include "bindings/interpreter.h"
 #include "runtime/dist/dist.h"
+#include "runtime/dist/watch.h"
 
 /* What is printed is rank 0's; the others do the same. */
 static cld_status be_silent(void) {
@@ -14,9 +15,10 @@ static cld_status be_silent(void) {
     return ok ? CLD_OK : cld_fail(CLD_IO, "cannot open /dev/null");
 }
 
-/* All ranks leave the job together if they end well. One that does not must not wait for the others. */
+/* All ranks leave the job together if they end well. One that does not must not wait for the others: MPI would. */
 static void leave_job(int status, void *unused) {
     (void)unused;
+    cld_watch_end();
     if (status == EXIT_SUCCESS) cld_dist_end();
 }
 

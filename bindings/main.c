@@ -18,6 +18,7 @@
 
 #include "runtime/core/process.h"
 #include "runtime/dist/launcher.h"
+#include "runtime/dist/watch.h"
 
 #define PROGRAM "cldlua"
 
@@ -91,7 +92,8 @@ static void complain(const char *message, size_t length) {
     char *text = malloc(size);
     if (text) cld_printable(text, size, message, length, CLD_LINES);
     fflush(stdout);
-    fprintf(stderr, PROGRAM ": %s\n", text ? text : "not enough memory for the error's message");
+    if (cld_watch_fail(text ? text : "out of memory")) /* an error of all ranks is told once */
+        fprintf(stderr, PROGRAM ": %s\n", text ? text : "not enough memory for the error's message");
     free(text);
 }
 

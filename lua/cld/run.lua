@@ -53,6 +53,7 @@ local order = require "cld.run.order"
 local plans = require "cld.run.plans"
 local position = require "cld.run.position"
 local progress = require "cld.run.progress"
+local ranks = require "cld.run.ranks"
 local record = require "cld.run.record"
 local say = require "cld.say"
 local settings = require "cld.run.settings"
@@ -260,6 +261,7 @@ function Run:epochs(objects)
     waited = has_waited(self.loader) and function() return self.loader.waited end or nil,
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
+  self.of_ranks = dist.world > 1 and settings.get(self.opt, "print_ranks") and ranks.new(self.line.waited) or nil
   system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
   extract.on_batch = function() self:heed_signal_in_evaluation(self:agree {}) end
   extract.on_not_finite = function(problem) self:end_diverged(problem) end
@@ -283,6 +285,7 @@ function Run:next_epoch()
   self.is_whole = self.images_seen == 0
   position.begin_epoch(self)
   self.line:start_epoch()
+  if self.of_ranks then self.of_ranks:begin() end
   return self.epoch
 end
 
@@ -384,6 +387,9 @@ function Run:report_epoch()
   self:remember(tell(self, "epoch", self.line:epoch_speed(), function(text)
     self.line:finish_epoch(self.epoch, text)
   end))
+  if self.of_ranks then
+    for _, text in ipairs(self.of_ranks:lines(self.line.epoch_steps)) do self.line:print(text) end
+  end
   self:check_divergence(self.is_whole and self.line.epoch_steps or nil)
 end
 

@@ -2,7 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/core/process.h"
 #include "runtime/dist/plugin.h"
+#include "runtime/dist/watch.h"
 
 /* ---- who carries it -------------------------------------------------------------------------------------- */
 
@@ -155,11 +157,25 @@ static cld_status begin(cld_tensor *const *xs, int count, const reduction *r) {
     return CLD_OK;
 }
 
+static double waited;
+
+double cld_dist_waited(void) { return waited; }
+
+/* The watch is told while this rank waits for the others. */
+static cld_status join(const carrier *by) {
+    double start = cld_clock();
+    cld_watch_begun();
+    cld_status status = by->lane->join();
+    cld_watch_completed();
+    waited += cld_clock() - start;
+    return status;
+}
+
 cld_status cld_dist_join(const cld_backend *device) {
     carrier by;
     if (cld_dist_alone()) return CLD_OK;
     CLD_TRY(find_carrier(&by, device));
-    cld_status status = by.lane->join();
+    cld_status status = join(&by);
     for (flight **at = &flying; *at;) {
         flight *f = *at;
         if (cld_device(f->packed) != device) {
@@ -220,7 +236,7 @@ cld_tensor *cld_all_gather(cld_tensor *x) {
     CLD_TRY_NULL(find_carrier(&by, cld_device(x)));
     CLD_TRY_NULL(by.lane->fork());
     CLD_TRY_NULL(by.comm->all_gather(&to, &from));
-    CLD_TRY_NULL(by.lane->join());
+    CLD_TRY_NULL(join(&by));
     return cld_tensor_steal(&out);
 }
 

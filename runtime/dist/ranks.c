@@ -7,6 +7,7 @@
 #include "runtime/dist/cores.h"
 #include "runtime/dist/launcher.h"
 #include "runtime/dist/plugin.h"
+#include "runtime/dist/watch.h"
 
 #define LIBRARY "libcld_mpi.so"
 
@@ -50,6 +51,21 @@ static cld_status take_cores(const cld_launcher *l, const cld_ranks *r) {
     return status == CLD_UNSUPPORTED ? CLD_OK : status; /* it has those that it was given */
 }
 
+#define TIMEOUT 600 /* seconds, before --timeout says otherwise */
+
+/* The ranks tell each other where they listen, and watch from here on. */
+static cld_status start_watch(void) {
+    cld_watch_address mine, *all = NULL;
+    size_t *ends = calloc((size_t)job.ranks.world, sizeof *ends);
+    cld_status status = ends ? cld_watch_listen(&mine) : cld_fail(CLD_NOMEM, "ranks: out of memory");
+    if (status == CLD_OK) status = cld_gather_bytes((unsigned char **)&all, ends, &mine, sizeof mine);
+    const cld_watch_settings settings = {job.ranks.rank, job.ranks.world, all, TIMEOUT};
+    if (status == CLD_OK) status = cld_watch_start(&settings);
+    free(all);
+    free(ends);
+    return status;
+}
+
 cld_status cld_dist_start(void) {
     cld_launcher l = cld_find_launcher();
     if (!l.name || l.world == 1) return CLD_OK;
@@ -67,7 +83,7 @@ cld_status cld_dist_start(void) {
     }
     job.plugin = plugin;
     job.ranks = ranks;
-    return CLD_OK;
+    return start_watch();
 }
 
 void cld_dist_end(void) {

@@ -222,6 +222,19 @@ static void allow_descriptors(int world) {
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static void set_timeout(double seconds) {
+    w.timeout = seconds > 0 ? seconds : INFINITY;
+    w.silence = fmin(w.timeout, CLD_WATCH_SILENCE);
+    w.beat = fmin(1, w.silence / 4);
+}
+
+void cld_watch_set_timeout(double seconds) {
+    if (!running) return;
+    pthread_mutex_lock(&w.lock);
+    set_timeout(seconds);
+    pthread_mutex_unlock(&w.lock);
+}
+
 static cld_status prepare(const cld_watch_settings *s) {
     size_t world = (size_t)s->world;
     w.rank = s->rank;
@@ -229,9 +242,7 @@ static cld_status prepare(const cld_watch_settings *s) {
     w.key = s->addresses[0].key;
     w.unreachable = -1;
     w.worst.rank = -1;
-    w.timeout = s->timeout > 0 ? s->timeout : INFINITY;
-    w.silence = fmin(w.timeout, CLD_WATCH_SILENCE);
-    w.beat = fmin(1, w.silence / 4);
+    set_timeout(s->timeout);
     w.capacity = s->world + SPARE;
     w.addresses = malloc(world * sizeof *w.addresses);
     w.peers = calloc(world, sizeof *w.peers);

@@ -41,6 +41,9 @@ cld_status cld_watch_listen(cld_watch_address *mine);
  * is to be said first. */
 cld_status cld_watch_start(const cld_watch_settings *settings);
 
+/* Another timeout, from here on: the same on all ranks. */
+void cld_watch_set_timeout(double seconds);
+
 /* This rank has come to its next collective: called as often, and in the same order, on all ranks. */
 void cld_watch_begun(void);
 /* All that it has begun are complete. A rank that has begun more waits; a main thread that works in between must say so,

@@ -83,6 +83,9 @@ groups.training = group {
   { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000, integer = true },
   { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0,
     integer = true },
+  { "print-ranks", false,  "of several ranks: with each epoch, what each one's steps took and waited for" },
+  { "timeout",     600,    "of several ranks: seconds that one may keep the others waiting; 0: any time", min = 0,
+    integer = true },
 }
 
 --- A checkpoint that is judged, and the images to do it by: cld.eval.subject.

@@ -11,6 +11,7 @@ local settings = {}
 -- What opt lacks if it is a recipe's own table; cld.options.training declares the same.
 local defaults = {
   runs = "runs", name = "", resume = false, save_every = 1, print_every = 10, seed = 1, threads = 0, device = "cpu",
+  print_ranks = false, timeout = 600,
 }
 
 -- These say which run is meant, and are not its settings.
@@ -85,8 +86,25 @@ local asked = setmetatable({}, { __mode = "k" }) -- opt.device as it was, if it 
 --- What opt.device said before set_up_process: "auto" is stored as such, so that a resumed run finds its machine's.
 function settings.asked_device(opt) return asked[opt] or rawget(opt, "device") end
 
+-- A rank's own GPU is that of its number on the machine; or the only one that it is given to see.
+local function own_gpu(device)
+  if dist.world == 1 or device == "cpu" then return device end
+  if device:find "^cuda:" then
+    user_error.raise("option '--device': %s for each of %d ranks; expected cuda: each rank takes a GPU of its own",
+      device, dist.world)
+  end
+  local ok, gpus = pcall(core.cuda.devices)
+  local count = ok and #gpus or 0
+  if count == 1 and device == "cuda" or count == 0 then return device end
+  if count > 1 and dist.local_rank >= count then
+    user_error.raise("rank %d is the %d. on its machine, which has %d GPUs: start at most %d ranks a machine", dist.rank,
+      dist.local_rank + 1, count, count)
+  end
+  return device == "auto" and count == 1 and device or "cuda:" .. dist.local_rank
+end
+
 local function resolve_device(opt)
-  local name, reason = user_error.call(core.cuda.resolve, settings.get(opt, "device"))
+  local name, reason = user_error.call(core.cuda.resolve, own_gpu(settings.get(opt, "device")))
   if rawget(opt, "device") == nil then return end
   asked[opt] = opt.device
   opt.device = name
@@ -113,6 +131,7 @@ function settings.set_up_process(opt)
   resolve_device(opt)
   set_precision(opt)
   user_error.call(system.set_num_threads, opt.threads)
+  core.dist.set_timeout(settings.get(opt, "timeout"))
   core.tensor.manual_seed(settings.get(opt, "seed"))
   local winograd = rawget(opt, "winograd")
   if winograd ~= nil then core.nn.set_winograd(winograd) end
