@@ -170,7 +170,7 @@ CUDA_HOST   := $(BUILD)/libcld_cuda_host.so
 
 CUDA_C    := $(wildcard kernels/cuda/*.c)
 CUDA_CU   := $(wildcard kernels/cuda/*.cu)
-CUDA_OBJ  := $(patsubst kernels/cuda/%,$(BUILD)/cuda/%.o,$(CUDA_C) $(CUDA_CU))
+CUDA_OBJ  := $(patsubst kernels/cuda/%,$(BUILD)/cuda/%.o,$(CUDA_C) $(CUDA_CU)) $(call OBJ,runtime/core/libraries.c)
 CUDA_CC   := $(CC) -std=gnu11 $(OPT) $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -I. $(CUDA_INC)
 # Code for each architecture, and for later ones the last in an intermediate form that the driver compiles.
 CUDA_LAST := $(lastword $(CUDA_ARCH))
