@@ -225,10 +225,11 @@ cuda-report: $(if $(HAVE_CUDA),$(BUILD)/cuda/report.txt)
 	@! grep -E '^sm_90 +[0-9]+ registers +[1-9][0-9]* spilled' $< >/dev/null || { echo "cuda-report: kernels spill"; exit 1; }
 
 # The same kernels on the host, for the specs: kernels/cuda/host in place of what needs a GPU.
-HOST_C   := $(filter-out $(addprefix kernels/cuda/,device.c staging.c blas.c dnn%.c),$(CUDA_C))
+HOST_C   := $(filter-out $(addprefix kernels/cuda/,device.c staging.c blas.c dnn%.c nccl.c),$(CUDA_C))
 HOST_CXX := $(CUDA_CU) $(wildcard kernels/cuda/host/*.cpp)
 HOST_OBJ := $(patsubst kernels/cuda/%,$(BUILD)/cuda_host/%.o,$(HOST_C) $(HOST_CXX))
 HOST_COMMON := $(if $(SANITIZE),-O1 -fno-omit-frame-pointer,-O2) -fopenmp $(WARN) -Wno-unknown-pragmas $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -DCLD_ON_HOST -I. $(SANITIZE)
+HOST_LIBS   := -lgomp -lrt -lpthread -lm
 HOST_FLAGS  := $(CC) $(CXX) $(HOST_COMMON)
 
 $(BUILD)/cuda_host/flags: FORCE
@@ -237,7 +238,7 @@ $(BUILD)/cuda_host/flags: FORCE
 
 $(CUDA_HOST): $(HOST_OBJ)
 	@echo "  LINK  $@"
-	$(Q)$(CXX) $(SANITIZE) -shared -Wl,-Bsymbolic $(if $(SANITIZE),,-Wl$(comma)--no-undefined) -o $@ $^ $(LDFLAGS) -lgomp -lpthread -lm
+	$(Q)$(CXX) $(SANITIZE) -shared -Wl,-Bsymbolic $(if $(SANITIZE),,-Wl$(comma)--no-undefined) -o $@ $^ $(LDFLAGS) $(HOST_LIBS)
 
 $(BUILD)/cuda_host/%.c.o: kernels/cuda/%.c $(BUILD)/cuda_host/flags
 	@echo "  CC    $< (host)"

@@ -48,6 +48,8 @@ static const cld_backend *open_device(int ordinal) {
         .image = &cld_cuda_image,
         .graph = &cld_cuda_graph,
         .plans = &cld_cuda_plans,
+        .comm = &cld_cuda_comm,
+        .lane = &cld_cuda_lane,
     };
     if (opened == ordinal) return &cuda;
     if (opened >= 0)

@@ -18,6 +18,8 @@ extern const cld_loss_ops cld_cuda_loss;         /* loss.c: bank.cu, kmeans.cu, 
 extern const cld_optim_ops cld_cuda_optim;       /* optim.cu */
 extern const cld_image_ops cld_cuda_image;       /* view.cu */
 extern const cld_graph_ops cld_cuda_graph;       /* graph.c */
+extern const cld_comm_ops cld_cuda_comm;         /* comm.c: nccl.h */
+extern const cld_lane_ops cld_cuda_lane;         /* lane.c */
 
 /* ---- scratch memory: from the caching allocator, so that it may be released right after the launch that uses it --- */
 
@@ -73,6 +75,13 @@ cld_status cld_cuda_open_faults(void);  /* with the device */
 cld_status cld_cuda_fetch_faults(void); /* before a wait for the device */
 cld_status cld_cuda_check_faults(void); /* after it; clears the record */
 cld_status cld_cuda_end_step(void);     /* of the contract */
+
+/* ---- the lane of collectives: lane.c ------------------------------------------------------------------------------- */
+
+/* Its stream, for a collective; an error of `what` if a graph is being captured that the lane is no part of. */
+cld_status cld_cuda_use_lane(const char *what, void **stream);
+bool cld_cuda_lane_is_open(void); /* between its fork, or a collective, and its join */
+void cld_cuda_close_lane(void);   /* what was queued there is lost, with the capture that it was part of */
 
 /* ---- tickets, ticket.cuh: ticket.c ------------------------------------------------------------------------------- */
 

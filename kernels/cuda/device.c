@@ -16,6 +16,8 @@ static struct {
     int major, minor; /* compute capability */
     cudaStream_t stream;
     cudaEvent_t marks[2], steps[CLD_STEPS_AHEAD];
+    cudaStream_t lane; /* NULL: nobody has asked for it; its events are for */
+    cudaEvent_t forked, joined;
     bool capturing;
 } device = {.ordinal = -1};
 
@@ -243,6 +245,43 @@ cld_status cld_cuda_check_lost(const char *what) {
     cudaError_t error = cudaStreamQuery(device.stream);
     cld__ignore(error);
     return is_sticky(error) ? status_of(error, what) : CLD_OK;
+}
+
+/* ---- the lane ------------------------------------------------------------------------------------------------------ */
+
+#define FIRST -100 /* is taken for the highest priority that the device has */
+
+static cld_status make_event(cudaEvent_t *out) {
+    if (*out) return CLD_OK; /* by an attempt that failed later */
+    return status_of(cudaEventCreateWithFlags(out, cudaEventDisableTiming), "making an event");
+}
+
+/* Its few blocks go first: the other ranks wait for them. */
+cld_status cld_cuda_lane_stream(void **out) {
+    enter();
+    CLD_TRY(make_event(&device.forked));
+    CLD_TRY(make_event(&device.joined));
+    if (!device.lane)
+        CLD_TRY(status_of(cudaStreamCreateWithPriority(&device.lane, cudaStreamNonBlocking, FIRST),
+                          "making a stream"));
+    *out = device.lane;
+    return CLD_OK;
+}
+
+static cld_status put_in_order(cudaStream_t before, cudaEvent_t event, cudaStream_t after) {
+    CLD_TRY(status_of(cudaEventRecord(event, before), "recording an event"));
+    return status_of(cudaStreamWaitEvent(after, event, 0), "waiting for an event");
+}
+
+cld_status cld_cuda_fork_lane(void) {
+    void *lane;
+    CLD_TRY(cld_cuda_lane_stream(&lane));
+    return put_in_order(device.stream, device.forked, lane);
+}
+
+cld_status cld_cuda_join_lane(void) {
+    enter();
+    return put_in_order(device.lane, device.joined, device.stream);
 }
 
 /* ---- steps -------------------------------------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
  * CUDA runtime, host/device.cpp on the host, where a launch runs at once or, while a graph is captured, is kept for its
  * replay. Nothing else in this folder calls the CUDA runtime, but for the launches (launch.h).
  *
- * All work goes to one stream. Status of the runtime becomes one message: what was being done, and CUDA's own text.
+ * All work goes to one stream, but for collectives. Status of the runtime becomes one message: what was being done, and CUDA's own text.
  */
 #ifndef CLD_CUDA_DEVICE_H
 #define CLD_CUDA_DEVICE_H
@@ -51,6 +51,12 @@ cld_status cld_cuda_launched(const char *kernel);
 /* After a call of a library that failed: an error of `what` where the device is lost by work before it, which the library
  * does not say; else CLD_OK. */
 cld_status cld_cuda_check_lost(const char *what);
+
+/* ---- the lane: a second stream, for collectives ---- */
+
+cld_status cld_cuda_lane_stream(void **out); /* a cudaStream_t */
+cld_status cld_cuda_fork_lane(void); /* what follows there waits for what was queued on the stream before, */
+cld_status cld_cuda_join_lane(void); /* and the other way round */
 
 /* ---- steps: fault.c has the host wait for those that are some way back ---- */
 

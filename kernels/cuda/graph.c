@@ -20,8 +20,17 @@ static void free_graph(void *of) {
     free(g);
 }
 
+/* A graph is in order with the lane only if that is forked and joined within it. */
+static cld_status must_be_joined(const char *done) {
+    if (!cld_cuda_lane_is_open()) return CLD_OK;
+    return cld_fail(CLD_INVALID,
+                    "a graph cannot be %s while a collective is under way: the lane must be joined before",
+                    done);
+}
+
 static cld_status begin(void) {
     if (current) return cld_fail(CLD_INVALID, "a graph is being captured already");
+    CLD_TRY(must_be_joined("captured"));
     graph *g = calloc(1, sizeof *g);
     if (!g) return cld_fail(CLD_NOMEM, "out of memory for a graph");
     g->pool = cld_cuda_begin_pool();
@@ -45,6 +54,11 @@ static cld_status end(void **out) {
     current = NULL;
     cld_status status = cld_cuda_end_capture(&g->recorded);
     cld_cuda_end_pool();
+    if (cld_cuda_lane_is_open())
+        status = cld_fail(CLD_INVALID,
+                          "the graph's capture ends while a collective is under way: the lane was forked "
+                          "within it, and must be joined before its end");
+    cld_cuda_close_lane();
     if (status == CLD_OK)
         *out = g;
     else
@@ -54,6 +68,7 @@ static cld_status end(void **out) {
 
 static cld_status replay(void *of) {
     if (current) return cld_fail(CLD_INVALID, "a graph cannot be replayed while another is captured");
+    CLD_TRY(must_be_joined("replayed"));
     return cld_cuda_launch_graph(((graph *)of)->recorded);
 }
 

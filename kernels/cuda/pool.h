@@ -1,6 +1,6 @@
 /* The caching allocator under memory.c: blocks cut out of segments, and whose the segments are. No locks, no retries.
  *
- * All work goes to one stream, so a block may be handed out again as soon as it is released: whatever still uses it is
+ * All work goes to one stream (collectives aside, whose arrays are held until they are joined), so a block may be handed out again as soon as it is released: whatever still uses it is
  * queued before what the next owner queues. A captured graph breaks that order, for it runs again and again: so it has a
  * pool of its own. See cld__pool_begin_graph.
  */

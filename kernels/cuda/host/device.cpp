@@ -36,7 +36,7 @@ static const unsigned char PATTERN = 0xA5;
 static std::mutex lock;                 /* of these three */
 static std::map<char *, size_t> blocks; /* data, bytes */
 static size_t in_use;
-static std::string broken; /* the first violated guard that was not reported yet */
+static std::string broken; /* what went wrong first, a violated guard say, and was not told yet */
 
 static size_t total_memory() {
     const char *bytes = getenv("CLD_HOST_MEMORY");
@@ -203,7 +203,9 @@ static void list_traffic(const cld_host_work &of, const std::function<void()> &w
 }
 
 static cld_status run(const cld_host_work &of, const std::function<void()> &work) {
-    if (list() && cld_host_counts_traffic()) {
+    if (of.kind == CLD_HOST_SILENT) {
+        do_work(of, work);
+    } else if (list() && cld_host_counts_traffic()) {
         list_traffic(of, work);
     } else {
         if (list()) fprintf(list(), "%s\n", of.name);
@@ -217,6 +219,11 @@ cld_status cld_host_enqueue(const cld_host_work &of, std::function<void()> work)
     if (!captured) return run(of, work);
     captured->push_back(step{of, std::move(work)});
     return CLD_OK;
+}
+
+void cld_host_report(const std::string &text) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (broken.empty()) broken = text;
 }
 
 static cld_status not_captured(const char *what) {
@@ -269,6 +276,31 @@ cld_status cld_cuda_launched(const char *kernel) { return captured ? CLD_OK : ch
 
 cld_status cld_cuda_check_lost(const char *) { return CLD_OK; }
 
+/* ---- the lane: its work is done when it is joined -------------------------------------------------------------------- */
+
+static graph lane;
+
+cld_status cld_host_enqueue_on_lane(const cld_host_work &of, std::function<void()> work) {
+    lane.push_back(step{of, std::move(work)});
+    return CLD_OK;
+}
+
+bool cld_host_lane_is_empty() { return lane.empty(); }
+
+cld_status cld_cuda_lane_stream(void **out) {
+    *out = &lane;
+    return CLD_OK;
+}
+
+cld_status cld_cuda_fork_lane(void) { return CLD_OK; }
+
+cld_status cld_cuda_join_lane(void) {
+    graph steps;
+    steps.swap(lane);
+    for (step &s : steps) CLD_TRY(cld_host_enqueue(s.of, std::move(s.work)));
+    return CLD_OK;
+}
+
 /* ---- steps: all is done at once ------------------------------------------------------------------------------------- */
 
 cld_status cld_cuda_mark_step(int) { return not_captured("recording an event"); }
@@ -301,6 +333,7 @@ cld_status cld_cuda_begin_capture(void) {
 cld_status cld_cuda_end_capture(void **out) {
     *out = captured;
     captured = NULL;
+    lane.clear(); /* of what was not joined nothing is left */
     return *out ? CLD_OK : cld_fail(CLD_BACKEND, "ending a graph's capture: none was begun");
 }
 

@@ -22,6 +22,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <string>
 
 #include "runtime/core/error.h"
 
@@ -49,8 +50,14 @@ constexpr int warpSize = 32;
 
 /* ---- launches ---------------------------------------------------------------------------------------------------- */
 
-/* What a piece of work is: a kernel of ours, a call of cuBLAS or cuDNN, a copy or a fill with zeros. */
-typedef enum cld_host_kind { CLD_HOST_KERNEL, CLD_HOST_LIBRARY, CLD_HOST_MEMORY } cld_host_kind;
+/* What a piece of work is: a kernel of ours, a call of cuBLAS, cuDNN or NCCL, a copy or a fill with zeros; or the emulator's
+ * own, which no list has. */
+typedef enum cld_host_kind {
+    CLD_HOST_KERNEL,
+    CLD_HOST_LIBRARY,
+    CLD_HOST_MEMORY,
+    CLD_HOST_SILENT
+} cld_host_kind;
 typedef struct cld_host_work {
     const char *name;
     cld_host_kind kind;
@@ -61,6 +68,11 @@ typedef struct cld_host_work {
 
 /* Run the work now, or, while a graph is captured, keep it for each replay: host/device.cpp. The names stay. */
 cld_status cld_host_enqueue(const cld_host_work &of, std::function<void()> work);
+/* The same on the lane: as late as may be, when it is joined. */
+cld_status cld_host_enqueue_on_lane(const cld_host_work &of, std::function<void()> work);
+bool cld_host_lane_is_empty(void);
+/* Of work that is running: it has failed. The call that runs it says so. */
+void cld_host_report(const std::string &text);
 
 /* The order in which blocks and threads run from now on: ascending, or not. Returns what it was; CLD_HOST_ORDER=reverse
  * sets it at first. */

@@ -1,0 +1,34 @@
+/* The lane: a stream of its own for collectives, beside the one that all else is queued to. Fork and join put the two in
+ * order, as events, which in a graph that is captured become edges.
+ *
+ * No kernel of ours runs there: so scratch memory, faults and tickets are the other stream's alone, and the allocator need
+ * not know of the lane, as long as arrays are held from their collective to the join. */
+#include "kernels/cuda/cuda.h"
+
+static bool open; /* something was queued there since the last join, or may be */
+
+static cld_status fork_lane(void) {
+    CLD_TRY(cld_cuda_fork_lane());
+    open = true;
+    return CLD_OK;
+}
+
+static cld_status join_lane(void) {
+    if (!open) return CLD_OK;
+    CLD_TRY(cld_cuda_join_lane());
+    open = false;
+    return CLD_OK;
+}
+
+/* Without a fork the lane would do it now, and not when the graph is replayed. */
+cld_status cld_cuda_use_lane(const char *what, void **stream) {
+    if (cld_cuda_capturing() && !open)
+        return cld_fail(CLD_INVALID, "%s: while a graph is captured, the lane must be forked before", what);
+    open = true;
+    return cld_cuda_lane_stream(stream);
+}
+
+bool cld_cuda_lane_is_open(void) { return open; }
+void cld_cuda_close_lane(void) { open = false; }
+
+const cld_lane_ops cld_cuda_lane = {.fork = fork_lane, .join = join_lane};
