@@ -8,7 +8,7 @@ CUDA_PROGRAMS := $(if $(HAVE_CUDA),$(PROGRAMS:%=$(BUILD)/cuda/spec/%))
 $(BUILD)/spec/%: spec/support/%.cu $(HOST_OBJ)
 	@mkdir -p $(@D)
 	@echo "  CXX   $< (host)"
-	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -o $@ -x c++ $< -x none $(HOST_OBJ) $(LDFLAGS) -lgomp -lpthread -lm
+	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -o $@ -x c++ $< -x none $(HOST_OBJ) $(LDFLAGS) $(HOST_LIBS)
 
 $(BUILD)/cuda/spec/%: spec/support/%.cu $(CUDA_OBJ)
 	@mkdir -p $(@D)
@@ -72,11 +72,16 @@ $(BUILD)/spec/cuda_blas: $(BUILD)/spec/cuda_libraries.cpp.o $(BUILD)/spec/cuda_b
 $(BUILD)/spec/cuda_plans: $(BUILD)/spec/cuda_plans.c.o $(BUILD)/cuda/plans.c.o $(BUILD)/cuda/tune.c.o
 $(BUILD)/spec/cuda_libraries: $(BUILD)/spec/cuda_libraries.cpp.o $(CUDA_DEVICE)
 # The real device.c, on a CUDA runtime of the specs' own.
-$(BUILD)/spec/cuda_device: $(addprefix $(BUILD)/spec/cuda_,device.cpp.o runtime_fake.cpp.o) $(addprefix $(BUILD)/cuda/,$(addsuffix .c.o,memory pool fault graph device staging))
-CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries device))
+$(BUILD)/spec/cuda_device: $(addprefix $(BUILD)/spec/cuda_,device.cpp.o runtime_fake.cpp.o) $(addprefix $(BUILD)/cuda/,$(addsuffix .c.o,memory pool fault graph lane device staging))
+$(BUILD)/spec/cuda_nccl: $(BUILD)/spec/cuda_nccl.c.o $(BUILD)/cuda/nccl.c.o $(call OBJ,runtime/core/libraries.c) | $(BUILD)/spec/nccl/libnccl.so.2
+CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries device nccl))
 $(CUDA_CHECKS): $(CORE_TEXT)
 	@echo "  LINK  $@"
 	$(Q)$(CXX) $(SANITIZE) -o $@ $^ $(LDFLAGS) $(if $(HAVE_CUDA),$(CUDA_LIBS)) -lgomp -lpthread -lm
+$(BUILD)/spec/nccl/libnccl.so.2: spec/support/cuda_nccl_fake.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) -std=gnu11 -fPIC -shared $(WARN) $(CFLAGS) -o $@ $<
 -include $(wildcard $(BUILD)/spec/*.d)
 
 # The interpreter with an allocator that fails when told to: spec/allocation_spec.lua.

@@ -1,6 +1,6 @@
 /* What kernels/cuda asks of the CUDA runtime, on one without a GPU (cuda_runtime_fake.h): memory that is copied from and
  * steps that are queued while the device lags behind, faults, captures that go wrong, a device that is lost, and what is
- * said where there is none. Says what does not hold; the exit code is 1 where anything did not. "small": with little
+ * said where there is none; and the order of the lane. Says what does not hold; the exit code is 1 where anything did not. "small": with little
  * page-locked memory. */
 #include <signal.h>
 #include <stdio.h>
@@ -319,6 +319,72 @@ static void lose_a_capture() {
     CHECK(memory->info().in_use == 0);
 }
 
+/* ---- the lane ---- */
+
+static cudaStream_t lane_stream() {
+    void *stream = NULL;
+    WORKS(cld_cuda_lane_stream(&stream));
+    return (cudaStream_t)stream;
+}
+
+/* *to = 10 * *from, as a collective. */
+static cld_status queue_collective(int *to, const int *from) {
+    void *stream;
+    CLD_TRY(cld_cuda_use_lane("all_reduce", &stream));
+    fake_launch([=]() { *to = 10 * *from; }, (cudaStream_t)stream);
+    return cld_cuda_launched("collective");
+}
+
+/* It waits for what was queued before its fork, and is waited for at its join: neither for more. */
+static void fork_and_join() {
+    int *x = (int *)allocate(sizeof *x), *y = (int *)allocate(sizeof *y), *z = (int *)allocate(sizeof *z);
+    int value = 0;
+    CHECK(lane_stream() != cld_cuda_stream());
+    for (int *p : {x, y, z}) WORKS(memory->from_host(p, &value, sizeof value));
+    WORKS(queue_step(x, 1, 1));
+    WORKS(cld_cuda_lane.fork());
+    WORKS(queue_step(z, 1, 1));
+    WORKS(queue_collective(y, x));
+    fake_run_alone(lane_stream());
+    CHECK(*y == 10 && *z == 0);
+    WORKS(queue_collective(y, y)); /* lags behind */
+    CHECK(value_of(z) == 1 && *y == 10);
+    WORKS(cld_cuda_lane.join());
+    WORKS(cld_cuda_copy(z, y, sizeof *z));
+    CHECK(value_of(z) == 100);
+    for (int *p : {x, y, z}) memory->release(p, sizeof *p);
+}
+
+static void capture_the_lane() {
+    int *x = (int *)allocate(sizeof *x), value = 1;
+    void *graph;
+    WORKS(memory->from_host(x, &value, sizeof value));
+    WORKS(graphs->begin());
+    FAILS(queue_collective(x, x), "all_reduce: while a graph is captured, the lane must be forked before");
+    WORKS(cld_cuda_lane.fork());
+    WORKS(queue_collective(x, x));
+    WORKS(cld_cuda_lane.join());
+    WORKS(queue_step(x, 1, 2));
+    WORKS(graphs->end(&graph));
+    if (!graph) return;
+    CHECK(value_of(x) == 1);
+    for (int i = 0; i < 2; i++) WORKS(graphs->replay(graph));
+    CHECK(value_of(x) == 122);
+    graphs->free(graph);
+    WORKS(graphs->begin());
+    WORKS(cld_cuda_lane.fork());
+    WORKS(queue_collective(x, x));
+    FAILS(graphs->end(&graph), "must be joined before its end");
+    CHECK(graph == NULL);
+    WORKS(cld_cuda_launched("after it")); /* no error is left */
+    WORKS(cld_cuda_lane.fork());
+    FAILS(graphs->begin(), "a graph cannot be captured while a collective is under way");
+    WORKS(queue_collective(x, x));
+    WORKS(cld_cuda_lane.join());
+    CHECK(value_of(x) == 1220);
+    memory->release(x, sizeof *x);
+}
+
 static void run_out_of_memory() {
     void *data;
     FAILS(memory->allocate(&data, fake.memory + 1),
@@ -371,6 +437,8 @@ int main(int, char **arguments) {
     replay_copies();
     free_one_while_another_is_captured();
     lose_a_capture();
+    fork_and_join();
+    capture_the_lane();
     run_out_of_memory();
     lose_the_device();
     printf("%d checks, %d failures\n", checks, failures);

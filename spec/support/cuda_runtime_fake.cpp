@@ -36,40 +36,54 @@ extern "C" const char *cudaGetErrorString(cudaError_t error) {
     }
 }
 
-/* ---- the queue, and what is captured ---- */
+/* ---- the streams, and what is captured ---- */
 
 typedef std::function<void()> work;
 struct graph {
-    std::vector<work> steps;
+    std::vector<work> steps; /* in an order that they may have */
+};
+struct stream {
+    std::deque<work> queue;
+    size_t done;    /* works of the queue's past */
+    bool captured;  /* what is queued here becomes part of the graph, */
+    bool is_joined; /* and the first stream waits for all of it */
+    size_t now() const { return done + queue.size(); }
 };
 struct event {
+    stream *of;
     size_t position; /* of the queue, when it was recorded */
     bool captured;
 };
 
-static std::deque<work> queue;
-static size_t done; /* works of the queue's past */
+static stream streams[2]; /* a capture begins on the first */
+static int made;
 static graph *capture;
 static bool invalidated;
 
-static void drain(size_t position) {
-    while (done < position) {
-        work next = queue.front();
-        queue.pop_front();
-        done++;
+static void drain(stream &s, size_t position) {
+    while (s.done < position) {
+        work next = s.queue.front();
+        s.queue.pop_front();
+        s.done++;
         next();
     }
 }
 
-static size_t now() { return done + queue.size(); }
+static void drain_all() {
+    for (stream &s : streams) drain(s, s.now());
+}
 
-static cudaError_t enqueue(work w) {
+void fake_run_alone(cudaStream_t s) { drain(*(stream *)s, ((stream *)s)->now()); }
+
+static cudaError_t enqueue(cudaStream_t on, work w) {
+    stream &s = *(stream *)on;
     if (fake.lost != cudaSuccess) return say(fake.lost);
     if (invalidated) return say(cudaErrorStreamCaptureInvalidated);
-    if (capture)
+    s.is_joined = false;
+    if (s.captured)
         capture->steps.push_back(w);
     else
-        queue.push_back(w);
+        s.queue.push_back(w);
     return cudaSuccess;
 }
 
@@ -80,10 +94,10 @@ static cudaError_t breaks_capture() {
     return say(cudaErrorStreamCaptureUnsupported);
 }
 
-cudaError_t fake_launch(std::function<void()> w) {
-    return fake.launch == cudaSuccess ? enqueue(w) : say(fake.launch);
+cudaError_t fake_launch(std::function<void()> w, cudaStream_t on) {
+    return fake.launch == cudaSuccess ? enqueue(on ? on : (cudaStream_t)streams, w) : say(fake.launch);
 }
-size_t fake_queued() { return queue.size(); }
+size_t fake_queued() { return streams[0].queue.size() + streams[1].queue.size(); }
 
 /* ---- the device ---- */
 
@@ -109,21 +123,43 @@ extern "C" cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
 
 extern "C" cudaError_t cudaSetDevice(int) { return say(cudaSuccess); }
 
-extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-    *stream = (cudaStream_t)&queue;
+extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
+    if (made == 2) return say(cudaErrorUnknown);
+    *out = (cudaStream_t)&streams[made++];
     return say(cudaSuccess);
 }
 
-extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t) {
+extern "C" cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int) {
+    return cudaStreamCreateWithFlags(out, flags);
+}
+
+/* The stream waits for what was queued on the event's before it was recorded; so it joins a capture, or is joined by it. */
+extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t after, cudaEvent_t of, unsigned) {
+    event e = *(event *)of;
+    stream &s = *(stream *)after;
+    if (fake.lost != cudaSuccess) return say(fake.lost);
+    if (!capture && !e.captured) return enqueue(after, [=]() { drain(*e.of, e.position); });
+    if (!capture || !e.captured) {
+        invalidated = invalidated || capture;
+        return say(cudaErrorStreamCaptureIsolation);
+    }
+    if (&s == streams)
+        e.of->is_joined = true;
+    else
+        s.captured = true, s.is_joined = false;
+    return say(cudaSuccess);
+}
+
+extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     cudaError_t error = breaks_capture();
     if (error != cudaSuccess) return error;
-    drain(now());
+    drain(*(stream *)s, ((stream *)s)->now());
     return say(cudaSuccess);
 }
 
-extern "C" cudaError_t cudaStreamQuery(cudaStream_t) {
+extern "C" cudaError_t cudaStreamQuery(cudaStream_t s) {
     cudaError_t error = breaks_capture();
-    return error != cudaSuccess ? error : say(queue.empty() ? cudaSuccess : cudaErrorNotReady);
+    return error != cudaSuccess ? error : say(((stream *)s)->queue.empty() ? cudaSuccess : cudaErrorNotReady);
 }
 
 /* ---- memory ---- */
@@ -150,7 +186,7 @@ static cudaError_t take(std::map<char *, size_t> &from, size_t limit, void **out
 static cudaError_t give(std::map<char *, size_t> &to, void *data) {
     if (!data) return say(cudaSuccess);
     if (!to.count((char *)data)) return say(cudaErrorInvalidValue);
-    if (!capture) drain(now());
+    if (!capture) drain_all();
     memset(data, 0xee, to[(char *)data]); /* whoever still reads it sees so */
     to.erase((char *)data);
     free(data);
@@ -177,10 +213,10 @@ extern "C" cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned) {
 
 /* Unlike cudaFree it waits for no one here: what is queued must not need it. */
 extern "C" cudaError_t cudaFreeHost(void *data) {
-    std::deque<work> kept;
-    kept.swap(queue);
+    std::deque<work> kept[2];
+    for (int i = 0; i < 2; i++) kept[i].swap(streams[i].queue);
     cudaError_t error = give(on_host, data);
-    kept.swap(queue);
+    for (int i = 0; i < 2; i++) kept[i].swap(streams[i].queue);
     return error;
 }
 
@@ -192,27 +228,27 @@ extern "C" cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
 
 /* Of memory that is not page-locked: at once, which a capture does not stand. */
 extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
-                                       cudaStream_t) {
+                                       cudaStream_t s) {
     const void *host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : NULL;
     if (host && !is_page_locked(host)) {
         cudaError_t error = breaks_capture();
         if (error != cudaSuccess) return error;
-        drain(now());
+        drain(*(stream *)s, ((stream *)s)->now());
         if (fake.lost == cudaSuccess) memcpy(to, from, bytes);
         return say(cudaSuccess);
     }
-    return enqueue([=]() { memmove(to, from, bytes); });
+    return enqueue(s, [=]() { memmove(to, from, bytes); });
 }
 
-extern "C" cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cudaStream_t) {
-    return enqueue([=]() { memset(data, value, bytes); });
+extern "C" cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cudaStream_t s) {
+    return enqueue(s, [=]() { memset(data, value, bytes); });
 }
 
 /* ---- events ---- */
 
 extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
     if (fake.event != cudaSuccess) return say(fake.event);
-    *out = (cudaEvent_t) new event{0, false};
+    *out = (cudaEvent_t) new event{streams, 0, false};
     return say(cudaSuccess);
 }
 #undef cudaEventCreate
@@ -223,8 +259,9 @@ extern "C" cudaError_t cudaEventDestroy(cudaEvent_t e) {
     return say(cudaSuccess);
 }
 
-extern "C" cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) {
-    *(event *)e = {now(), capture != NULL};
+extern "C" cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t on) {
+    stream &s = *(stream *)on;
+    *(event *)e = {&s, s.now(), s.captured};
     return say(cudaSuccess);
 }
 
@@ -236,12 +273,13 @@ static cudaError_t may_ask(cudaEvent_t e) {
 
 extern "C" cudaError_t cudaEventQuery(cudaEvent_t e) {
     cudaError_t error = may_ask(e);
-    return error != cudaSuccess || ((event *)e)->position <= done ? error : say(cudaErrorNotReady);
+    return error != cudaSuccess || ((event *)e)->position <= ((event *)e)->of->done ? error
+                                                                                    : say(cudaErrorNotReady);
 }
 
 extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t e) {
     cudaError_t error = may_ask(e);
-    if (error == cudaSuccess) drain(((event *)e)->position);
+    if (error == cudaSuccess) drain(*((event *)e)->of, ((event *)e)->position);
     return error;
 }
 
@@ -256,18 +294,21 @@ extern "C" cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMod
     if (capture) return say(cudaErrorIllegalState);
     if (say(cudaSuccess) != cudaSuccess) return fake.lost;
     capture = new graph;
+    streams[0].captured = true;
     return cudaSuccess;
 }
 
 extern "C" cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out) {
     graph *ended = capture;
-    bool failed = invalidated || fake.lost != cudaSuccess;
+    bool unjoined = streams[1].captured && !streams[1].is_joined;
+    bool failed = invalidated || unjoined || fake.lost != cudaSuccess;
     capture = NULL;
+    for (stream &s : streams) s.captured = false;
     invalidated = false;
     *out = failed ? NULL : (cudaGraph_t)ended;
     if (!failed) return say(cudaSuccess);
     delete ended;
-    return say(cudaErrorStreamCaptureInvalidated);
+    return say(unjoined ? cudaErrorStreamCaptureUnjoined : cudaErrorStreamCaptureInvalidated);
 }
 
 extern "C" cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long) {
@@ -285,9 +326,9 @@ extern "C" cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) {
     return say(cudaSuccess);
 }
 
-extern "C" cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t) {
+extern "C" cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t on) {
     cudaError_t error = breaks_capture();
     if (error != cudaSuccess) return error;
-    for (const work &step : ((graph *)g)->steps) enqueue(step);
+    for (const work &step : ((graph *)g)->steps) enqueue(on, step);
     return say(cudaSuccess);
 }

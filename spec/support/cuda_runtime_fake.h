@@ -1,5 +1,5 @@
-/* A CUDA runtime without a GPU, for kernels/cuda/device.c and staging.c: work that is queued lies in the queue until
- * something waits, and a capture is ended by what ends it on a GPU. What goes wrong is chosen here. */
+/* A CUDA runtime without a GPU, for kernels/cuda/device.c and staging.c: work that is queued lies in its stream's queue
+ * until something waits, and a capture is ended by what ends it on a GPU. What goes wrong is chosen here. */
 #ifndef CLD_SPEC_CUDA_RUNTIME_FAKE_H
 #define CLD_SPEC_CUDA_RUNTIME_FAKE_H
 
@@ -18,8 +18,10 @@ struct cld_fake_settings {
 };
 extern cld_fake_settings fake;
 
-/* As a kernel's launch. */
-cudaError_t fake_launch(std::function<void()> work);
+/* As a kernel's launch; on the first stream, if none is named. */
+cudaError_t fake_launch(std::function<void()> work, cudaStream_t on = nullptr);
+/* What is queued on this stream is done, and of others what it waits for. */
+void fake_run_alone(cudaStream_t stream);
 /* Page-locked bytes that are held, how often some were asked for, and things queued that were not done yet. */
 size_t fake_page_locked();
 int fake_page_locked_calls();
