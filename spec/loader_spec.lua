@@ -335,8 +335,8 @@ describe("loader", function()
       "loader: batch_size 2 is more than the 1 images of the data set, and drop_single leaves nothing")
     local _, message = pcall(loader, set, { batch_size = 11, drop_last = true })
     assert.equal("cld.user_error", getmetatable(message).__name) -- one line for the user, no traceback
-    fails({ batch_size = 0 }, "loader: batch_size must be at least 1, and at least the number of ranks, 1, got 0")
-    fails({ batch_size = 1, world = 2 }, "at least the number of ranks, 2, got 1")
+    fails({ batch_size = 0 }, "loader: batch_size must be at least 1, got 0")
+    fails({ batch_size = 4, rank = 2, world = 2 }, "rank must be 0 to world %- 1, got rank 2 of world 2")
     fails({ batch_size = 2, dtype = "float32" },
       "loader_spec.lua:%d+: data.loader: dtype must be one of f32, bf16, f16, auto, got 'float32'")
     fails({ batch_size = 4, world = 2, rank = 2 }, "rank must be 0 to world %- 1, got rank 2 of world 2")

@@ -42,11 +42,9 @@ static cld_status check(const cld_loader *l) {
     if (l->world < 1 || l->rank < 0 || l->rank >= l->world)
         return cld_fail(CLD_INVALID, "loader: rank must be 0 to world - 1, got rank %d of world %d", l->rank,
                         l->world);
-    if (l->batch_size < l->world)
-        return cld_fail(
-            CLD_INVALID,
-            "loader: batch_size must be at least 1, and at least the number of ranks, %d, got %lld", l->world,
-            (long long)l->batch_size);
+    if (l->batch_size < 1)
+        return cld_fail(CLD_INVALID, "loader: batch_size must be at least 1, got %lld",
+                        (long long)l->batch_size);
     if (l->block < 0)
         return cld_fail(CLD_INVALID, "loader: block must be at least 0, got %lld", (long long)l->block);
     if (is_dropped(l, count))
