@@ -4,6 +4,11 @@
  * side and belong to one image. Of each view the images are cut into `blocks` runs whose sizes differ by at most one, the
  * larger ones first. A part is one block of one view, and part = view * blocks + block. So three integers are the whole
  * partition, and {0, 0, 0} is one part, all rows.
+ *
+ * If several ranks share a batch (total > 0), the whole batch's `total` images are cut, into `of` blocks, and the n images
+ * here, of each view, are those from `begin` on. Parts are then the blocks that have images here, with the rows that they
+ * have here: `blocks` of them, the first of which is number `first` of the batch. Of the first and the last block other
+ * images may be elsewhere (cld_parts_here).
  */
 #ifndef CLD_KERNELS_PARTS_H
 #define CLD_KERNELS_PARTS_H
@@ -15,7 +20,7 @@
 
 typedef struct cld_parts {
     int views, blocks, unit; /* 0: 1 */
-    int64_t total, begin;
+    int64_t total, begin;    /* 0, 0: all images are here */
     int of, first;
 } cld_parts;
 
@@ -31,8 +36,12 @@ CLD_HOST_DEVICE static inline int cld_part_count(const cld_parts *p) {
 
 /* Where so many rows are cut: the divisions, done once, so that a GPU's threads do none of 64 bits. */
 typedef struct cld_cut {
-    int64_t view, block, image; /* rows of a view, of one of its smaller blocks, of an image */
-    int views, blocks, larger;  /* the first `larger` blocks of a view have an image more than the rest */
+    int64_t view;         /* rows of a view here */
+    int64_t block, image; /* rows of one of the batch's smaller blocks, of an image */
+    int64_t before;       /* rows of a view that lie before those here */
+    int views, blocks;    /* here */
+    int of, first;        /* blocks of a view in the whole batch, the number of the first that is here */
+    int larger;           /* so many blocks, the first ones, have an image more than the rest */
 } cld_cut;
 
 CLD_HOST_DEVICE static inline cld_cut cld_cut_of(const cld_parts *p, int64_t rows) {
@@ -40,20 +49,44 @@ CLD_HOST_DEVICE static inline cld_cut cld_cut_of(const cld_parts *p, int64_t row
     c.views = cld_parts_views(p);
     c.blocks = cld_parts_blocks(p);
     c.image = cld_parts_unit(p);
-    int64_t images = rows / (c.views * c.image);
-    c.view = images * c.image;
-    c.block = images / c.blocks * c.image;
-    c.larger = (int)(images % c.blocks);
+    int64_t here = rows / (c.views * c.image), images = p->total > 0 ? p->total : here;
+    c.view = here * c.image;
+    c.before = p->total > 0 ? p->begin * c.image : 0;
+    c.of = p->total > 0 ? p->of : c.blocks;
+    c.first = p->total > 0 ? p->first : 0;
+    c.block = images / c.of * c.image;
+    c.larger = (int)(images % c.of);
     return c;
 }
 
+/* Of a view's rows here those before block number `number` of the batch. */
+CLD_HOST_DEVICE static inline int64_t cld_cut_until(const cld_cut *c, int number) {
+    int64_t row = number * c->block + (number < c->larger ? number : c->larger) * c->image - c->before;
+    return row < 0 ? 0 : row < c->view ? row : c->view;
+}
+
 CLD_HOST_DEVICE static inline int64_t cld_cut_begin(const cld_cut *c, int part) {
-    int view = part / c->blocks, block = part % c->blocks;
-    return view * c->view + block * c->block + (block < c->larger ? block : c->larger) * c->image;
+    return part / c->blocks * c->view + cld_cut_until(c, c->first + part % c->blocks);
 }
 
 CLD_HOST_DEVICE static inline int64_t cld_cut_rows(const cld_cut *c, int part) {
-    return c->block + (part % c->blocks < c->larger ? c->image : 0);
+    int number = c->first + part % c->blocks;
+    return cld_cut_until(c, number + 1) - cld_cut_until(c, number);
+}
+
+/* The rows of the largest part: the first or the second, because only some of the first block may be here. */
+CLD_HOST_DEVICE static inline int64_t cld_cut_most(const cld_cut *c) {
+    int64_t first = cld_cut_rows(c, 0), second = c->blocks > 1 ? cld_cut_rows(c, 1) : 0;
+    return first > second ? first : second;
+}
+
+/* The rows of a part's block in the whole batch, and the part's number among those of the whole batch. */
+CLD_HOST_DEVICE static inline int64_t cld_cut_whole_rows(const cld_cut *c, int part) {
+    return c->block + (c->first + part % c->blocks < c->larger ? c->image : 0);
+}
+
+CLD_HOST_DEVICE static inline int cld_cut_whole_part(const cld_cut *c, int part) {
+    return part / c->blocks * c->of + c->first + part % c->blocks;
 }
 
 /* The first row of a part of `rows` rows; `rows` for the part behind the last. */
@@ -66,6 +99,42 @@ static inline int64_t cld_part_rows(const cld_parts *p, int64_t rows, int part) 
     cld_cut c = cld_cut_of(p, rows);
     return cld_cut_rows(&c, part);
 }
+
+/* ---- a batch that several ranks share ------------------------------------------------------------------------------- */
+
+/* The block of an image, when `total` images are cut into `of` blocks. */
+static inline int cld_block_at(int64_t total, int of, int64_t image) {
+    int64_t size = total / of, larger = total % of;
+    return (int)(image < larger * (size + 1) ? image / (size + 1) : (image - larger) / size);
+}
+
+/* The parts of images [begin, begin + images), of each view, of a batch of `total` in `of` blocks. 1 <= of <= total, and
+ * images >= 1. */
+static inline cld_parts cld_parts_here(int views, int unit, int of, int64_t total, int64_t begin,
+                                       int64_t images) {
+    int first = cld_block_at(total, of, begin), last = cld_block_at(total, of, begin + images - 1);
+    cld_parts p = {views, last - first + 1, unit, total, begin, of, first};
+    return p;
+}
+
+/* Those of the whole batch. If all images are here, the same parts. */
+static inline cld_parts cld_parts_whole(const cld_parts *p) {
+    if (p->total == 0) return *p;
+    cld_parts whole = {p->views, p->of, p->unit, 0, 0, 0, 0};
+    return whole;
+}
+
+static inline int64_t cld_parts_whole_rows(const cld_parts *p, int64_t rows) {
+    return p->total > 0 ? cld_parts_views(p) * p->total * cld_parts_unit(p) : rows;
+}
+
+/* The rows of a part's block in the whole batch. */
+static inline int64_t cld_part_whole_rows(const cld_parts *p, int64_t rows, int part) {
+    cld_cut c = cld_cut_of(p, rows);
+    return cld_cut_whole_rows(&c, part);
+}
+
+/* ---- blocks ----------------------------------------------------------------------------------------------------------- */
 
 /* Blocks of at most `block` images (0: one block of all). No block has one image alone if there are more: there are then
  * fewer blocks, and one of them is longer. */

@@ -143,7 +143,7 @@ static cld_status kmeans(const cld_array *labels, const cld_array *group, const 
                          const cld_parts *parts, int iterations) {
     unsigned count = (unsigned)cld_part_count(parts);
     row_parts p = {cld_cut_of(parts, x->shape[0]), x->shape[1], centroids->shape[0] / count};
-    int64_t largest = cld_cut_rows(&p.cut, 0), values = p.k * p.dim;
+    int64_t largest = cld_cut_most(&p.cut), values = p.k * p.dim;
     const T *rows = (const T *)x->data;
     T *c = (T *)centroids->data;
     int64_t *assigned = (int64_t *)labels->data, *groups = group ? (int64_t *)group->data : NULL;
