@@ -332,11 +332,17 @@ typedef struct cld_conv_ops {
      * element) counts the views; or they are NULL. Of a view they take the mean over its blocks, weighted with the blocks'
      * rows. A view whose mean or variance is not finite in some channel moves none of them; of a call that has a share of
      * its views' images (total > 0), one such view keeps all from moving, and the call with done 0 alone counts. residual,
-     * weight, bias may be NULL. mask: NULL, or if the device masks and relu follows a residual, cld_norm_mask_bytes(x) of u8. */
+     * weight, bias may be NULL. mask: NULL, or if the device masks and relu follows a residual, cld_norm_mask_bytes(x) of u8.
+     * sums: NULL, or in training those of norm_sums, added up over the ranks that share the batch (parts.total > 0). Then
+     * mean and invstd are those of whole blocks, and the running statistics move by all blocks of each view. */
     cld_status (*norm)(const cld_array *y, const cld_array *mask, const cld_array *mean,
                        const cld_array *invstd, const cld_array *x, const cld_array *residual,
                        const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
-                       const cld_array *running_var, const cld_array *batches, const cld_norm_params *p);
+                       const cld_array *running_var, const cld_array *batches, const cld_array *sums,
+                       const cld_norm_params *p);
+    /* sums (parts of the whole batch, 2, C), f64: of x and of its squares, over the rows that are here; 0 where a part has
+     * none here. parts.total > 0. */
+    cld_status (*norm_sums)(const cld_array *sums, const cld_array *x, const cld_norm_params *p);
     /* The last step of norm alone, without a residual: the same y, bit for bit, from the mean and invstd given. */
     cld_status (*norm_apply)(const cld_array *y, const cld_array *x, const cld_array *weight,
                              const cld_array *bias, const cld_array *mean, const cld_array *invstd,
@@ -344,12 +350,21 @@ typedef struct cld_conv_ops {
     /* dx, dresidual, and the pair dweight, dbias (C), sums over the parts, may be NULL. gate: if relu followed a residual,
      * what tells where it let the value through, y or, on a device that masks, the mask; else NULL, and relu's input is
      * computed again from x. dx or dresidual (not both) may be dy's own memory. more_dy: NULL, or if the device adds_dy what
-     * is to be added to dy. */
+     * is to be added to dy.
+     * sums: NULL, or those of norm_backward_sums, added up over the ranks. Then dx alone is computed, with the counts of whole
+     * blocks: dresidual, if it is not NULL, is what norm_backward_sums wrote, and is read; dweight and dbias are NULL. */
     cld_status (*norm_backward)(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                 const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
                                 const cld_array *x, const cld_array *gate, const cld_array *weight,
                                 const cld_array *bias, const cld_array *mean, const cld_array *invstd,
-                                const cld_norm_params *p);
+                                const cld_array *sums, const cld_norm_params *p);
+    /* All of norm_backward but dx, of the rows that are here, and sums as norm_sums has them: of dy behind relu's mask, and
+     * of its products with x - mean. parts.total > 0. */
+    cld_status (*norm_backward_sums)(const cld_array *sums, const cld_array *dresidual,
+                                     const cld_array *dweight, const cld_array *dbias, const cld_array *dy,
+                                     const cld_array *more_dy, const cld_array *x, const cld_array *gate,
+                                     const cld_array *weight, const cld_array *bias, const cld_array *mean,
+                                     const cld_array *invstd, const cld_norm_params *p);
     /* argmax: the position in the input plane, h * W + w; laid out as y. */
     cld_status (*max_pool)(const cld_array *y, const cld_array *argmax_i32, const cld_array *x,
                            const cld_pool_params *p);

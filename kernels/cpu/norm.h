@@ -1,5 +1,6 @@
-/* Batch normalization on the CPU: the entries of the backend's table (norm.c), the f32 inner loops
- * (norm_loops.c), the running statistics (norm_running.c) and the f64 reference (norm_reference.c). */
+/* Batch normalization on the CPU: the entries of the backend's table (norm.c, norm_backward.c), the f32 inner loops
+ * (norm_loops.c), the running statistics (norm_running.c), the sums of blocks that ranks share (norm_sums.c) and the f64
+ * reference (norm_reference.c). */
 #ifndef CLD_CPU_NORM_H
 #define CLD_CPU_NORM_H
 
@@ -8,7 +9,9 @@
 cld_status cld_cpu_norm(const cld_array *y, const cld_array *mask, const cld_array *mean,
                         const cld_array *invstd, const cld_array *x, const cld_array *residual,
                         const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
-                        const cld_array *running_var, const cld_array *batches, const cld_norm_params *p);
+                        const cld_array *running_var, const cld_array *batches, const cld_array *sums,
+                        const cld_norm_params *p);
+cld_status cld_cpu_norm_sums(const cld_array *sums, const cld_array *x, const cld_norm_params *p);
 cld_status cld_cpu_norm_apply(const cld_array *y, const cld_array *x, const cld_array *weight,
                               const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                               const cld_norm_params *p);
@@ -16,7 +19,12 @@ cld_status cld_cpu_norm_backward(const cld_array *dx, const cld_array *dresidual
                                  const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
                                  const cld_array *x, const cld_array *gate, const cld_array *weight,
                                  const cld_array *bias, const cld_array *mean, const cld_array *invstd,
-                                 const cld_norm_params *p);
+                                 const cld_array *sums, const cld_norm_params *p);
+cld_status cld_cpu_norm_backward_sums(const cld_array *sums, const cld_array *dresidual,
+                                      const cld_array *dweight, const cld_array *dbias, const cld_array *dy,
+                                      const cld_array *more_dy, const cld_array *x, const cld_array *gate,
+                                      const cld_array *weight, const cld_array *bias, const cld_array *mean,
+                                      const cld_array *invstd, const cld_norm_params *p);
 
 /* ---- norm_loops.c -------------------------------------------------------------------------------------- */
 
@@ -53,7 +61,7 @@ typedef struct cld_norm_coefficients {
     cld_norm_lanes mean, scale, shift, dy_scale, x_scale, dx_shift;
 } cld_norm_coefficients;
 
-/* (parts, channels): of each part of a batch; the variance unbiased. */
+/* (parts, channels): of each part of the whole batch; the variance unbiased. */
 typedef struct cld_batch_statistics {
     double *mean, *var;
 } cld_batch_statistics;
@@ -79,6 +87,19 @@ void cld_norm_move_running(const cld_array *running_mean, const cld_array *runni
                            const cld_array *batches, const cld_batch_statistics *batch, const cld_array *x,
                            const cld_norm_params *p);
 
+/* ---- norm_sums.c: (parts of the whole batch, 2, channels), f64 ------------------------------------------ */
+
+/* Those of a part here. */
+typedef struct cld_norm_pair {
+    double *first, *second; /* (channels) */
+} cld_norm_pair;
+cld_norm_pair cld_norm_pair_of(const cld_array *sums, const cld_cut *cut, int part);
+
+void cld_norm_clear_sums(const cld_array *sums);
+/* mean and invstd of the parts here, and the statistics of all, from sums of x and of its squares. */
+void cld_norm_use_sums(const cld_array *mean, const cld_array *invstd, const cld_batch_statistics *batch,
+                       const cld_array *sums, const cld_array *x, const cld_norm_params *p);
+
 /* ---- norm_reference.c: f64, row-major; as in the table, but the batch's statistics go to batch, in training --- */
 
 void cld_reference_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
@@ -91,6 +112,13 @@ void cld_reference_norm_apply(const cld_array *y, const cld_array *x, const cld_
 void cld_reference_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                  const cld_array *dbias, const cld_array *dy, const cld_array *x,
                                  const cld_array *y, const cld_array *weight, const cld_array *bias,
-                                 const cld_array *mean, const cld_array *invstd, const cld_norm_params *p);
+                                 const cld_array *mean, const cld_array *invstd, const cld_array *sums,
+                                 const cld_norm_params *p);
+void cld_reference_norm_sums(const cld_array *sums, const cld_array *x, const cld_norm_params *p);
+void cld_reference_norm_backward_sums(const cld_array *sums, const cld_array *dresidual,
+                                      const cld_array *dweight, const cld_array *dbias, const cld_array *dy,
+                                      const cld_array *x, const cld_array *y, const cld_array *weight,
+                                      const cld_array *bias, const cld_array *mean, const cld_array *invstd,
+                                      const cld_norm_params *p);
 
 #endif

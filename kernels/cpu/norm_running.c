@@ -62,12 +62,14 @@ void cld_norm_move_running(const cld_array *running_mean, const cld_array *runni
                            const cld_array *batches, const cld_batch_statistics *batch, const cld_array *x,
                            const cld_norm_params *p) {
     const cld_array *given = running_mean ? running_mean : running_var;
+    cld_parts whole = cld_parts_whole(&p->parts);
+    int64_t images = cld_parts_whole_rows(&p->parts, x->shape[0]);
     bool wide = !given || given->dtype == CLD_F64, by_share = p->share.total > 0;
     int64_t channels = x->shape[1], counted = 0;
     int views = cld_parts_views(&p->parts);
     cld_running_move of_a_view = {1 - p->momentum, p->momentum};
     for (int view = 0; view < views; view++) {
-        cld_batch_statistics s = merge_blocks(batch, x->shape[0], channels, &p->parts, view);
+        cld_batch_statistics s = merge_blocks(batch, images, channels, &whole, view);
         bool finite = all_finite(&s, channels, wide);
         if (!finite && by_share) return;
         if (by_share) { /* all views are one move: gathered where the first one's lie */

@@ -21,7 +21,9 @@ cld_status cld_cuda_bias_gradient(const cld_array *dbias, const cld_array *dy);
 cld_status cld_cuda_norm(const cld_array *y, const cld_array *mask, const cld_array *mean,
                          const cld_array *invstd, const cld_array *x, const cld_array *residual,
                          const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
-                         const cld_array *running_var, const cld_array *batches, const cld_norm_params *p);
+                         const cld_array *running_var, const cld_array *batches, const cld_array *sums,
+                         const cld_norm_params *p);
+cld_status cld_cuda_norm_sums(const cld_array *sums, const cld_array *x, const cld_norm_params *p);
 cld_status cld_cuda_norm_apply(const cld_array *y, const cld_array *x, const cld_array *weight,
                                const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                                const cld_norm_params *p);
@@ -29,7 +31,12 @@ cld_status cld_cuda_norm_backward(const cld_array *dx, const cld_array *dresidua
                                   const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
                                   const cld_array *x, const cld_array *gate, const cld_array *weight,
                                   const cld_array *bias, const cld_array *mean, const cld_array *invstd,
-                                  const cld_norm_params *p);
+                                  const cld_array *sums, const cld_norm_params *p);
+cld_status cld_cuda_norm_backward_sums(const cld_array *sums, const cld_array *dresidual,
+                                       const cld_array *dweight, const cld_array *dbias, const cld_array *dy,
+                                       const cld_array *more_dy, const cld_array *x, const cld_array *gate,
+                                       const cld_array *weight, const cld_array *bias, const cld_array *mean,
+                                       const cld_array *invstd, const cld_norm_params *p);
 
 /* ---- pooling.cu ---- */
 

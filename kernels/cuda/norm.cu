@@ -6,13 +6,14 @@
  * still in the L2 cache.
  *
  * Each part of the batch (kernels/parts.h) has statistics of its own, and chunks that lie in it alone; the launches are the
- * same, whatever the number of parts.
+ * same, whatever the number of parts. Where ranks share a batch, the first pass ends with the sums of the rows that are here,
+ * and another launch makes statistics of those of all ranks.
  *
  * Behind a residual the second pass of forward leaves relu's mask as bits, a sixteenth of what y would be to read. If
  * dresidual is wanted, the first pass of backward writes it: the masked dy, which the second then reads in place of dy
  * and the mask.
  */
-#include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/norm_running.cuh"
 
 /* NaN stays NaN: a step that has diverged is seen to have. */
 template <typename A> __device__ inline A relu(A v) { return v <= 0 ? 0 : v; }
@@ -24,90 +25,47 @@ __device__ inline int64_t rows_at(int64_t rows, int modulus, int at) {
     return (rows - at + modulus - 1) / modulus;
 }
 
-/* The running statistics, each of which may be NULL, and how they move. */
-template <typename A> struct running {
-    A *mean, *var;
-    int64_t *batches;
-    double momentum;
-    cld_running_move move;
-    bool by_share; /* all views are one move (cld_move_by_share), */
-    bool counts;   /* and whether it counts them */
-    A *batch_var;  /* (parts, channels): the parts', unbiased */
-};
-
-/* A channel's statistic of a view: the mean over its blocks, weighted with their rows. */
-template <typename A>
-__device__ inline double of_view(const A *of_parts, const part_rows &p, int view, int c) {
-    int blocks = p.cut.blocks, first = view * blocks;
-    if (blocks == 1) return (double)of_parts[(int64_t)first * p.m.channels + c];
-    double sum = 0, rows = 0;
-    for (int part = first; part < first + blocks; part++) {
-        double here = (double)cld_cut_rows(&p.cut, part);
-        sum += here * (double)of_parts[(int64_t)part * p.m.channels + c];
-        rows += here;
-    }
-    return sum / rows;
-}
-
-/* r moved by s, as far as it is there. */
-template <typename A> __device__ inline void move_one(A *r, int c, const cld_running_move &move, double s) {
-    if (r) r[c] = (A)(move.keep * (double)r[c] + move.gain * s);
-}
-
-/* Of all views: sum of m (1 - m)^(V - v) s_v. */
-template <typename A>
-__device__ inline double of_views(const A *of_parts, const part_rows &p, double momentum, int c) {
-    double sum = 0;
-    for (int view = 0; view < p.cut.views; view++)
-        sum = (1 - momentum) * sum + momentum * of_view(of_parts, p, view, c);
-    return sum;
-}
-
-/* Not by a view that is not finite: a step is skipped for it, and what is written here would stay. */
-template <typename A>
-__device__ static void move_running(const running<A> &r, const A *mean, const part_rows &p) {
-    int at = (int)(threadIdx.y * blockDim.x + threadIdx.x), step = (int)(blockDim.x * blockDim.y);
-    int channels = p.m.channels, views = p.cut.views, counted = 0;
-    const A *var = r.batch_var;
-    for (int view = 0; view < views; view++) {
-        int odd = 0;
-        for (int c = at; c < channels; c += step) {
-            double m = of_view(mean, p, view, c), v = of_view(var, p, view, c);
-            odd |= !(m - m == 0 && v - v == 0);
-        }
-        odd = __syncthreads_or(odd);
-        if (odd && r.by_share) return;
-        if (odd || r.by_share) continue;
-        counted++;
-        for (int c = at; c < channels; c += step) {
-            move_one(r.mean, c, r.move, of_view(mean, p, view, c));
-            move_one(r.var, c, r.move, of_view(var, p, view, c));
-        }
-    }
-    for (int c = at; r.by_share && c < channels; c += step) {
-        move_one(r.mean, c, r.move, of_views(mean, p, r.momentum, c));
-        move_one(r.var, c, r.move, of_views(var, p, r.momentum, c));
-    }
-    if (r.by_share) counted = r.counts ? views : 0;
-    if (r.batches && at == 0) *r.batches += counted;
-}
-
-/* Of `rows` rows those of a chunk; a part that is smaller than the first may have fewer chunks. */
+/* Of `rows` rows those of a chunk; a part that is smaller than the largest may have fewer chunks. */
 __device__ inline double rows_of_chunk(int64_t rows, int64_t chunk_rows, int chunk) {
     int64_t left = rows - chunk * chunk_rows;
     return left < 0 ? 0 : (double)(left < chunk_rows ? left : chunk_rows);
 }
 
+/* What the statistics of parts are written to: mean, invstd and the unbiased variance, or sums alone if that is not NULL. */
+template <typename A> struct statistics_out {
+    A *mean, *invstd, *var; /* (parts, channels) */
+    double *sums;           /* (parts of the whole batch, 2, channels): of x and of its squares */
+};
+
+/* first + sum / rows is the mean of a part's channel, m2 the squared differences from first. */
+template <typename A>
+__device__ inline void write_statistics(const statistics_out<A> &out, const part_rows &p, int part, int c,
+                                        double first, double sum, double m2, double eps) {
+    double rows = (double)cld_cut_rows(&p.cut, part), mean = first + sum / rows;
+    m2 -= sum * sum / rows;
+    m2 = m2 < 0 ? 0 : m2;
+    if (out.sums) {
+        double *to = sums_of_part(out.sums, p, part) + c;
+        to[0] = rows * mean;
+        to[p.m.channels] = m2 + rows * mean * mean;
+        return;
+    }
+    int64_t at = (int64_t)part * p.m.channels + c;
+    out.mean[at] = (A)mean;
+    out.invstd[at] = (A)(1 / sqrt(m2 / rows + eps));
+    out.var[at] = (A)(m2 / (rows - 1));
+}
+
 /* The whole of a group's chunks, in double: means as differences from the first, so that they keep their digits. */
 template <typename A, int WIDTH>
-__device__ static void finish_statistics(A *mean_out, A *invstd_out, A *batch_var, const A *partial,
-                                         const part_rows &p, int group, double eps, double *shared) {
+__device__ static void finish_statistics(const statistics_out<A> &out, const A *partial, const part_rows &p,
+                                         int group, double eps, double *shared) {
     const channel_rows &m = p.m;
     enum { COUNT = ending<WIDTH>::COUNT, ROWS = ending<WIDTH>::ROWS };
     ending<WIDTH> e(group % m.slices);
     int part = group / m.slices;
     bool any = e.column < m.channels;
-    double rows = (double)cld_cut_rows(&p.cut, part), sum[COUNT], m2[COUNT];
+    double sum[COUNT], m2[COUNT];
     A first[COUNT];
     for (int v = 0; v < COUNT; v++) sum[v] = m2[v] = first[v] = 0;
     partial += (int64_t)part * m.chunks * 2 * m.channels + e.column;
@@ -126,24 +84,18 @@ __device__ static void finish_statistics(A *mean_out, A *invstd_out, A *batch_va
     }
     sum_down<double, COUNT, ROWS>(sum, shared);
     sum_down<double, COUNT, ROWS>(m2, shared);
-    int64_t at = (int64_t)part * m.channels + e.column;
-    for (int v = 0; v < COUNT && any && threadIdx.y < ROWS; v++) {
-        double whole = m2[v] - sum[v] * sum[v] / rows;
-        whole = whole < 0 ? 0 : whole;
-        mean_out[at + v] = (A)((double)first[v] + sum[v] / rows);
-        invstd_out[at + v] = (A)(1 / sqrt(whole / rows + eps));
-        batch_var[at + v] = (A)(whole / (rows - 1));
-    }
+    for (int v = 0; v < COUNT && any && threadIdx.y < ROWS; v++)
+        write_statistics(out, p, part, e.column + v, (double)first[v], sum[v], m2[v], eps);
 }
 
-/* mean and invstd (parts, channels), and the move of the running statistics. partial (chunks of all parts, 2, channels): mean,
+/* What `out` asks for, and the move of the running statistics. partial (chunks of all parts, 2, channels): mean,
  * and sum of squared differences from it. A thread sums differences from its first value, which keeps the digits that a
  * mean far from zero would take; threads are merged as Chan, Golub and LeVeque do. */
 template <typename T, int WIDTH>
 __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
-    statistics(typename cld_compute<T>::type *mean_out, typename cld_compute<T>::type *invstd_out,
-               running<typename cld_compute<T>::type> r, typename cld_compute<T>::type *partial,
-               unsigned *tickets, const T *x, part_rows p, double eps) {
+    statistics(statistics_out<typename cld_compute<T>::type> out, running<typename cld_compute<T>::type> r,
+               typename cld_compute<T>::type *partial, unsigned *tickets, const T *x, part_rows p,
+               double eps) {
     typedef typename cld_compute<T>::type A;
     CLD_DYNAMIC_SHARED(double, whole);
     A *shared = (A *)whole;
@@ -209,10 +161,10 @@ __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
     int first_group = completed_groups(p, tickets, which, part.slice), groups = p.count * m.slices;
     if (first_group < 0) return;
     for (int group = first_group; group < groups; group += CLD_TICKETS)
-        finish_statistics<A, WIDTH>(mean_out, invstd_out, r.batch_var, partial, p, group, eps, whole);
+        finish_statistics<A, WIDTH>(out, partial, p, group, eps, whole);
     int tickets_used = groups < CLD_TICKETS ? groups : CLD_TICKETS;
     if ((r.mean || r.var || r.batches) && comes_last(tickets + CLD_TICKETS, (unsigned)tickets_used))
-        move_running(r, mean_out, p);
+        move_running(r, out.mean, out.var, p);
 }
 
 /* In evaluation. */
@@ -281,22 +233,6 @@ template <typename T> __global__ void mask_of(unsigned char *mask, const T *y, i
 
 /* ---- launches ------------------------------------------------------------------------------------------------------ */
 
-template <typename A>
-static running<A> running_of(const cld_array *running_mean, const cld_array *running_var,
-                             const cld_array *batches, const cld_norm_params *p) {
-    running<A> r = {};
-    r.mean = vector_of<A>(running_mean);
-    r.var = vector_of<A>(running_var);
-    r.batches = vector_of<int64_t>(batches);
-    r.momentum = p->momentum;
-    r.by_share = p->share.total > 0;
-    r.counts = p->share.done == 0;
-    r.move.keep = 1 - p->momentum;
-    r.move.gain = p->momentum;
-    if (r.by_share) r.move = cld_move_by_share(p->momentum, cld_parts_views(&p->parts), &p->share);
-    return r;
-}
-
 template <typename T, int WIDTH>
 static cld_status batch_statistics(const cld_array *mean, const cld_array *invstd, const cld_array *x,
                                    const cld_array *running_mean, const cld_array *running_var,
@@ -308,10 +244,23 @@ static cld_status batch_statistics(const cld_array *mean, const cld_array *invst
     CLD_SCRATCH partial;
     CLD_TRY(cld_cuda_scratch(&partial, bytes + vectors));
     running<A> r = running_of<A>(running_mean, running_var, batches, p);
-    r.batch_var = (A *)((char *)partial.data + bytes);
-    return CLD_LAUNCH((statistics<T, WIDTH>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
-                      vector_of<A>(mean), vector_of<A>(invstd), r, (A *)partial.data, cld_cuda_tickets(),
-                      (const T *)x->data, l.rows, p->eps);
+    statistics_out<A> out = {vector_of<A>(mean), vector_of<A>(invstd), (A *)((char *)partial.data + bytes),
+                             NULL};
+    return CLD_LAUNCH((statistics<T, WIDTH>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)), out, r,
+                      (A *)partial.data, cld_cuda_tickets(), (const T *)x->data, l.rows, p->eps);
+}
+
+template <typename T, int WIDTH>
+static cld_status batch_sums(const cld_array *sums, const cld_array *x, const cld_norm_params *p) {
+    typedef typename cld_compute<T>::type A;
+    part_launch l = launch_parts(x, &p->parts, WIDTH);
+    if (l.blocks == 0) return CLD_OK;
+    CLD_SCRATCH partial;
+    CLD_TRY(cld_cuda_scratch(&partial, partial_bytes(l.rows, sizeof(A))));
+    running<A> none = {};
+    statistics_out<A> out = {NULL, NULL, NULL, vector_of<double>(sums)};
+    return CLD_LAUNCH((statistics<T, WIDTH>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)), out,
+                      none, (A *)partial.data, cld_cuda_tickets(), (const T *)x->data, l.rows, p->eps);
 }
 
 template <typename T, int WIDTH>
@@ -358,7 +307,8 @@ static cld_status normalize(const cld_array *y, const cld_array *mask, const cld
 cld_status cld_cuda_norm(const cld_array *y_given, const cld_array *mask, const cld_array *mean,
                          const cld_array *invstd, const cld_array *x_given, const cld_array *residual_given,
                          const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
-                         const cld_array *running_var, const cld_array *batches, const cld_norm_params *p) {
+                         const cld_array *running_var, const cld_array *batches, const cld_array *sums,
+                         const cld_norm_params *p) {
     if (x_given->shape[1] == 0) return CLD_OK;
     CLD_SCRATCH blocks[3];
     cld_array arrays[3];
@@ -366,7 +316,9 @@ cld_status cld_cuda_norm(const cld_array *y_given, const cld_array *mask, const 
     CLD_TRY(write_activation(&arrays[0], &y, &blocks[0], y_given));
     CLD_TRY(read_activation(&arrays[1], &x, &blocks[1], x_given));
     CLD_TRY(read_activation(&arrays[2], &residual, &blocks[2], residual_given));
-    if (p->training) {
+    if (sums) {
+        CLD_TRY(cld_cuda_norm_use_sums(mean, invstd, sums, x, running_mean, running_var, batches, p));
+    } else if (p->training) {
         const void *one[] = {address(x)};
         CLD_BY_WIDTH(batch_statistics, x, one, mean, invstd, x, running_mean, running_var, batches, p);
     } else {
@@ -374,6 +326,18 @@ cld_status cld_cuda_norm(const cld_array *y_given, const cld_array *mask, const 
     }
     CLD_TRY(normalize(y, mask, x, residual, weight, bias, mean, invstd, p));
     return cld_cuda_deliver(y_given, y);
+}
+
+cld_status cld_cuda_norm_sums(const cld_array *sums, const cld_array *x_given, const cld_norm_params *p) {
+    if (x_given->shape[1] == 0) return CLD_OK;
+    CLD_SCRATCH block;
+    cld_array array;
+    const cld_array *x;
+    CLD_TRY(cld_cuda_clear(sums->data, (size_t)cld_numel(sums) * sizeof(double)));
+    CLD_TRY(read_activation(&array, &x, &block, x_given));
+    const void *one[] = {address(x)};
+    CLD_BY_WIDTH(batch_sums, x, one, sums, x, p);
+    return CLD_OK;
 }
 
 cld_status cld_cuda_norm_apply(const cld_array *y_given, const cld_array *x_given, const cld_array *weight,

@@ -19,7 +19,7 @@ template <typename A> __device__ inline affine<A> of_part(affine<A> f, int part,
 
 /* The rows of each part. */
 typedef struct part_rows {
-    channel_rows m; /* of the largest part, which is the first */
+    channel_rows m; /* of the largest part */
     cld_cut cut;    /* of rows: images times positions */
     int count;      /* of parts */
 } part_rows;
@@ -37,6 +37,11 @@ __device__ inline channel_part part_of(const part_rows &p, int block, int width,
     share.first += begin;
     share.end = begin + (share.end < rows ? share.end : rows);
     return share;
+}
+
+/* Of a part among those of the whole batch, in sums (parts of the whole batch, 2, channels): the first of its channels. */
+__device__ inline double *sums_of_part(double *sums, const part_rows &p, int part) {
+    return sums + (int64_t)cld_cut_whole_part(&p.cut, part) * 2 * p.m.channels;
 }
 
 /* A group is a slice of a part, and its partial results are those of its blocks. Whether this block, with its partial result
@@ -73,16 +78,23 @@ typedef struct part_launch {
     dim3 threads;
 } part_launch;
 
+/* Of rows that are the positions of so many images. */
+static inline cld_cut cut_of_positions(const cld_parts *parts, int64_t images, int64_t positions) {
+    cld_cut cut = cld_cut_of(parts, images);
+    cut.view *= positions;
+    cut.block *= positions;
+    cut.image *= positions;
+    cut.before *= positions;
+    return cut;
+}
+
 static inline part_launch launch_parts(const cld_array *x, const cld_parts *parts, int width) {
     part_launch l = {};
     int64_t positions = x->shape[2] * x->shape[3];
     cld_cut *cut = &l.rows.cut;
-    *cut = cld_cut_of(parts, x->shape[0]);
-    cut->view *= positions;
-    cut->block *= positions;
-    cut->image *= positions;
+    *cut = cut_of_positions(parts, x->shape[0], positions);
     l.rows.count = cld_part_count(parts);
-    channel_launch of_part = launch_of(cld_cut_rows(cut, 0), x->shape[1], width, l.rows.count);
+    channel_launch of_part = launch_of(cld_cut_most(cut), x->shape[1], width, l.rows.count);
     l.rows.m = of_part.m;
     l.blocks = of_part.blocks;
     l.threads = of_part.threads;

@@ -65,15 +65,44 @@ __device__ static void add_parts(const weight_gradients<A> &w, const part_rows &
     }
 }
 
-/* With xhat = (x - mean) invstd and M rows of the part, in training:
+/* With xhat = (x - mean) invstd and M rows of the part's block, in training:
  *     dx = weight invstd (dy - sum(dy) / M - xhat sum(dy xhat) / M)
  * The last two terms are how mean and invstd depend on x; with running statistics they do not. through (parts, 2,
  * channels):
  *     dx = scale dy + through[0] (x - mean) + through[1]
- * Of a group, from its chunks. */
+ * Of a channel, f being that of its part. */
+template <typename A>
+__device__ inline void write_through(A *through, const affine<A> &f, const part_rows &p, int part, int c,
+                                     double sum, double sum_x, bool training) {
+    line<A> l;
+    load_lines<A, 1>(&l, f, c);
+    double rows = (double)cld_cut_whole_rows(&p.cut, part), invstd = f.invstd[c], scale = l.scale;
+    int64_t at = (int64_t)part * 2 * p.m.channels + c;
+    through[at] = training ? (A)(-scale * invstd * invstd * sum_x / rows) : (A)0;
+    through[at + p.m.channels] = training ? (A)(-scale * sum / rows) : (A)0;
+}
+
+/* Of a batch that ranks share, from the sums of all of them. */
+template <typename A> __global__ void shared_through(A *through, double *sums, affine<A> f, part_rows p) {
+    int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    int part = (int)(at / p.m.channels), c = (int)(at % p.m.channels);
+    if (part >= p.count) return;
+    const double *from = sums_of_part(sums, p, part) + c;
+    write_through(through, of_part(f, part, p.m.channels), p, part, c, from[0], from[p.m.channels], true);
+}
+
+/* What the first pass ends with: one of the two, the other is NULL. sums (parts of the whole batch, 2, channels): of the masked
+ * dy, and of its products with x - mean. */
+template <typename A> struct sums_out {
+    A *through;
+    double *sums;
+};
+
+/* Of a group, from its chunks. */
 template <typename A, int WIDTH>
-__device__ static void finish_sums(A *through, const weight_gradients<A> &w, const A *partial, affine<A> f,
-                                   const part_rows &p, bool training, int group, double *shared) {
+__device__ static void finish_sums(const sums_out<A> &out, const weight_gradients<A> &w, const A *partial,
+                                   affine<A> f, const part_rows &p, bool training, int group,
+                                   double *shared) {
     const channel_rows &m = p.m;
     enum { COUNT = ending<WIDTH>::COUNT, ROWS = ending<WIDTH>::ROWS };
     ending<WIDTH> e(group % m.slices);
@@ -93,15 +122,17 @@ __device__ static void finish_sums(A *through, const weight_gradients<A> &w, con
     sum_down<double, COUNT, ROWS>(sum_x, shared);
     if (!any || threadIdx.y >= ROWS) return;
     f = of_part(f, part, m.channels);
-    double rows = (double)cld_cut_rows(&p.cut, part);
     for (int v = 0; v < COUNT; v++) {
-        line<A> l;
         int c = e.column + v;
-        load_lines<A, 1>(&l, f, c);
-        double invstd = f.invstd[c], scale = l.scale;
+        double invstd = f.invstd[c];
         int64_t at = (int64_t)part * 2 * m.channels + c;
-        through[at] = training ? (A)(-scale * invstd * invstd * sum_x[v] / rows) : (A)0;
-        through[at + m.channels] = training ? (A)(-scale * sum[v] / rows) : (A)0;
+        if (out.sums) {
+            double *to = sums_of_part(out.sums, p, part) + c;
+            to[0] = sum[v];
+            to[m.channels] = sum_x[v];
+        } else {
+            write_through(out.through, f, p, part, c, sum[v], sum_x[v], training);
+        }
         if (p.count > 1) {
             w.of_parts[at] = sum[v];
             w.of_parts[at + m.channels] = sum_x[v] * invstd;
@@ -112,10 +143,10 @@ __device__ static void finish_sums(A *through, const weight_gradients<A> &w, con
     }
 }
 
-/* through, dweight, dbias and, unless it is NULL, dresidual. partial (chunks of all parts, 2, channels): sums of the masked dy
- * and of its products with x - mean. */
+/* through or sums, dweight, dbias and, unless it is NULL, dresidual. partial (chunks of all parts, 2, channels): sums of the
+ * masked dy and of its products with x - mean. */
 template <typename T, int WIDTH, int MASK>
-__global__ void sums(typename cld_compute<T>::type *through,
+__global__ void sums(sums_out<typename cld_compute<T>::type> result,
                      weight_gradients<typename cld_compute<T>::type> w,
                      typename cld_compute<T>::type *partial, unsigned *tickets, T *dresidual, const T *dy,
                      const T *more_dy, const T *x, const unsigned char *gate,
@@ -156,7 +187,7 @@ __global__ void sums(typename cld_compute<T>::type *through,
     }
     int first = completed_groups(p, tickets, which, part.slice), groups = p.count * m.slices;
     for (int group = first; group >= 0 && group < groups; group += CLD_TICKETS) {
-        finish_sums<A, WIDTH>(through, w, partial, f, p, training, group, shared);
+        finish_sums<A, WIDTH>(result, w, partial, f, p, training, group, shared);
         if (p.count == 1 || !(w.dweight || w.dbias)) continue;
         int slice = group % m.slices, ticket = slice % CLD_TICKETS;
         int expected = p.count * groups_of_ticket(slice, m.slices);
@@ -205,38 +236,69 @@ typedef struct gradients {
     const cld_array *dx, *dresidual, *dweight, *dbias, *dy, *more_dy, *x, *gate, *weight, *bias, *mean,
         *invstd;
     const cld_norm_params *params;
+    const cld_array *given, *wanted; /* sums of the whole batch's parts, or NULL; one of them at most */
 } gradients;
+
+/* The second pass. Where the first wrote the masked dy as dresidual, it is read in place of dy, more_dy and gate. */
+template <typename T, int WIDTH, int MASK>
+static cld_status write_dx(const gradients &g, const part_launch &l,
+                           const affine<typename cld_compute<T>::type> &f,
+                           const typename cld_compute<T>::type *through) {
+    T *dx = (T *)g.dx->data;
+    const T *x = (const T *)g.x->data;
+    if (g.dresidual)
+        return CLD_LAUNCH((gradient<T, WIDTH, MASK_NONE>), l.blocks, l.threads, 0, dx,
+                          (const T *)g.dresidual->data, (const T *)NULL, x, (const unsigned char *)NULL,
+                          through, f, l.rows);
+    return CLD_LAUNCH((gradient<T, WIDTH, MASK>), l.blocks, l.threads, 0, dx, (const T *)g.dy->data,
+                      (const T *)vector_of<T>(g.more_dy), x,
+                      (const unsigned char *)vector_of<unsigned char>(g.gate), through, f, l.rows);
+}
+
+/* The first pass. */
+template <typename T, int WIDTH, int MASK>
+static cld_status add_up(const gradients &g, const part_launch &l,
+                         const affine<typename cld_compute<T>::type> &f,
+                         const sums_out<typename cld_compute<T>::type> &out) {
+    typedef typename cld_compute<T>::type A;
+    weight_gradients<A> w = {vector_of<A>(g.dweight), vector_of<A>(g.dbias), NULL};
+    CLD_SCRATCH partial, of_parts;
+    CLD_TRY(cld_cuda_scratch(&partial, partial_bytes(l.rows, sizeof(A))));
+    if (l.rows.count > 1) {
+        size_t vectors = 2 * (size_t)l.rows.count * (size_t)l.rows.m.channels;
+        CLD_TRY(cld_cuda_scratch(&of_parts, vectors * sizeof(double)));
+        w.of_parts = (double *)of_parts.data;
+    }
+    return CLD_LAUNCH((sums<T, WIDTH, MASK>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)), out, w,
+                      (A *)partial.data, cld_cuda_tickets(), vector_of<T>(g.dresidual), (const T *)g.dy->data,
+                      (const T *)vector_of<T>(g.more_dy), (const T *)g.x->data,
+                      (const unsigned char *)vector_of<unsigned char>(g.gate), f, l.rows, g.params->training);
+}
+
+/* Of no rows. */
+template <typename A> static cld_status clear_gradients(const gradients &g, size_t channels) {
+    if (g.dweight) CLD_TRY(cld_cuda_clear(g.dweight->data, channels * sizeof(A)));
+    return g.dbias ? cld_cuda_clear(g.dbias->data, channels * sizeof(A)) : CLD_OK;
+}
 
 template <typename T, int WIDTH, int MASK> static cld_status write_gradients(const gradients &g) {
     typedef typename cld_compute<T>::type A;
     part_launch l = launch_parts(g.x, &g.params->parts, WIDTH);
     affine<A> f = affine_of<A>(g.mean, g.invstd, g.weight, g.bias);
-    const T *dy = (const T *)g.dy->data, *more_dy = vector_of<T>(g.more_dy), *x = (const T *)g.x->data;
-    const unsigned char *gate = vector_of<unsigned char>(g.gate);
-    T *dresidual = vector_of<T>(g.dresidual);
-    size_t vector = (size_t)l.rows.m.channels, vectors = 2 * (size_t)l.rows.count * vector;
-    weight_gradients<A> w = {vector_of<A>(g.dweight), vector_of<A>(g.dbias), NULL};
-    if (l.blocks == 0) { /* no rows */
-        if (w.dweight) CLD_TRY(cld_cuda_clear(w.dweight, vector * sizeof(A)));
-        return w.dbias ? cld_cuda_clear(w.dbias, vector * sizeof(A)) : CLD_OK;
+    size_t vectors = 2 * (size_t)l.rows.count * (size_t)l.rows.m.channels;
+    if (l.blocks == 0) return clear_gradients<A>(g, (size_t)l.rows.m.channels);
+    CLD_SCRATCH through;
+    sums_out<A> out = {NULL, vector_of<double>(g.wanted)};
+    if (!g.wanted) {
+        CLD_TRY(cld_cuda_scratch(&through, vectors * sizeof(A)));
+        out.through = (A *)through.data;
     }
-    CLD_SCRATCH partial, through, of_parts;
-    CLD_TRY(cld_cuda_scratch(&partial, partial_bytes(l.rows, sizeof(A))));
-    CLD_TRY(cld_cuda_scratch(&through, vectors * sizeof(A)));
-    if (l.rows.count > 1) {
-        CLD_TRY(cld_cuda_scratch(&of_parts, vectors * sizeof(double)));
-        w.of_parts = (double *)of_parts.data;
-    }
-    CLD_TRY(CLD_LAUNCH((sums<T, WIDTH, MASK>), l.blocks, l.threads, shared_bytes(l, WIDTH, sizeof(A)),
-                       (A *)through.data, w, (A *)partial.data, cld_cuda_tickets(), dresidual, dy, more_dy, x,
-                       gate, f, l.rows, g.params->training));
-    if (!g.dx) return CLD_OK;
-    if (dresidual)
-        return CLD_LAUNCH((gradient<T, WIDTH, MASK_NONE>), l.blocks, l.threads, 0, (T *)g.dx->data,
-                          (const T *)dresidual, (const T *)NULL, x, (const unsigned char *)NULL,
-                          (const A *)through.data, f, l.rows);
-    return CLD_LAUNCH((gradient<T, WIDTH, MASK>), l.blocks, l.threads, 0, (T *)g.dx->data, dy, more_dy, x,
-                      gate, (const A *)through.data, f, l.rows);
+    if (g.given)
+        CLD_TRY(CLD_LAUNCH((shared_through<A>), (unsigned)((vectors / 2 + 255) / 256), 256, 0, out.through,
+                           vector_of<double>(g.given), f, l.rows));
+    else
+        CLD_TRY((add_up<T, WIDTH, MASK>(g, l, f, out)));
+    return g.dx ? write_dx<T, WIDTH, MASK>(g, l, f, out.through) : CLD_OK;
 }
 
 template <typename T, int WIDTH>
@@ -248,27 +310,48 @@ static cld_status write_masked_gradients(const gradients &g, enum mask mask) {
     }
 }
 
-/* ---- the table's entry --------------------------------------------------------------------------------------------- */
+/* ---- the table's entries ------------------------------------------------------------------------------------------- */
+
+/* Of arrays as they were given. */
+static cld_status compute_gradients(gradients g) {
+    if (g.x->shape[1] == 0) return CLD_OK;
+    CLD_SCRATCH blocks[5];
+    cld_array arrays[5];
+    const cld_array *dx = g.dx, *dresidual = g.dresidual;
+    CLD_TRY(write_activation(&arrays[0], &g.dx, &blocks[0], dx));
+    if (g.given)
+        CLD_TRY(read_activation(&arrays[1], &g.dresidual, &blocks[1], dresidual));
+    else
+        CLD_TRY(write_activation(&arrays[1], &g.dresidual, &blocks[1], dresidual));
+    CLD_TRY(read_activation(&arrays[2], &g.dy, &blocks[2], g.dy));
+    CLD_TRY(read_activation(&arrays[3], &g.x, &blocks[3], g.x));
+    CLD_TRY(read_activation(&arrays[4], &g.more_dy, &blocks[4], g.more_dy));
+    enum mask mask = !g.params->relu ? MASK_NONE : g.gate ? MASK_BITS : MASK_FROM_X;
+    const void *all[] = {address(g.dx),      address(g.dresidual), address(g.dy),
+                         address(g.more_dy), address(g.x),         address(g.mean),
+                         address(g.invstd),  address(g.weight),    address(g.bias)};
+    CLD_BY_WIDTH(write_masked_gradients, g.x, all, g, mask);
+    if (dx) CLD_TRY(cld_cuda_deliver(dx, g.dx));
+    return dresidual && !g.given ? cld_cuda_deliver(dresidual, g.dresidual) : CLD_OK;
+}
 
 cld_status cld_cuda_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                   const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
                                   const cld_array *x, const cld_array *gate, const cld_array *weight,
                                   const cld_array *bias, const cld_array *mean, const cld_array *invstd,
-                                  const cld_norm_params *p) {
-    if (x->shape[1] == 0) return CLD_OK;
-    CLD_SCRATCH blocks[5];
-    cld_array arrays[5];
-    gradients g = {NULL, NULL, dweight, dbias, NULL, NULL, NULL, gate, weight, bias, mean, invstd, p};
-    CLD_TRY(write_activation(&arrays[0], &g.dx, &blocks[0], dx));
-    CLD_TRY(write_activation(&arrays[1], &g.dresidual, &blocks[1], dresidual));
-    CLD_TRY(read_activation(&arrays[2], &g.dy, &blocks[2], dy));
-    CLD_TRY(read_activation(&arrays[3], &g.x, &blocks[3], x));
-    CLD_TRY(read_activation(&arrays[4], &g.more_dy, &blocks[4], more_dy));
-    enum mask mask = !p->relu ? MASK_NONE : gate ? MASK_BITS : MASK_FROM_X;
-    const void *all[] = {address(g.dx),      address(g.dresidual), address(g.dy),
-                         address(g.more_dy), address(g.x),         address(mean),
-                         address(invstd),    address(weight),      address(bias)};
-    CLD_BY_WIDTH(write_masked_gradients, x, all, g, mask);
-    if (dx) CLD_TRY(cld_cuda_deliver(dx, g.dx));
-    return dresidual ? cld_cuda_deliver(dresidual, g.dresidual) : CLD_OK;
+                                  const cld_array *sums, const cld_norm_params *p) {
+    gradients g = {dx,     dresidual, dweight, dbias,  dy, more_dy, x,   gate,
+                   weight, bias,      mean,    invstd, p,  sums,    NULL};
+    return compute_gradients(g);
+}
+
+cld_status cld_cuda_norm_backward_sums(const cld_array *sums, const cld_array *dresidual,
+                                       const cld_array *dweight, const cld_array *dbias, const cld_array *dy,
+                                       const cld_array *more_dy, const cld_array *x, const cld_array *gate,
+                                       const cld_array *weight, const cld_array *bias, const cld_array *mean,
+                                       const cld_array *invstd, const cld_norm_params *p) {
+    CLD_TRY(cld_cuda_clear(sums->data, (size_t)cld_numel(sums) * sizeof(double)));
+    gradients g = {NULL,   dresidual, dweight, dbias,  dy, more_dy, x,   gate,
+                   weight, bias,      mean,    invstd, p,  NULL,    sums};
+    return compute_gradients(g);
 }

@@ -1,5 +1,6 @@
 /* batch_norm, alone or fused with the relu and the residual addition that follow it: shape rule, forward, gradient. In
- * training the parts of a batch (kernels/parts.h) have statistics of their own.
+ * training the parts of a batch (kernels/parts.h) have statistics of their own. Where ranks share a batch, the sums of the rows
+ * here are added up over them before they are used, in both directions ("SyncBN").
  *
  * What is kept for backward is x and the batch's mean and invstd; the normalized value is computed again from them.
  * Without a residual the output itself can be computed again as cheaply (one pass), so the node says that it is
@@ -37,19 +38,41 @@ static cld_status check_counter(const cld_tensor *x, const cld_tensor *batches) 
                     cld_describe(&batches->a));
 }
 
-/* The parts of a batch in training. */
-static cld_status check_parts(const cld_tensor *x, const cld_norm_params *p) {
-    const cld_parts *parts = &p->parts;
+/* Of a batch that ranks share: which of its images, and blocks, are here. */
+static cld_status check_here(const cld_parts *parts, int64_t images) {
+    if (parts->begin < 0 || parts->begin + images > parts->total)
+        return cld_fail(CLD_INVALID, "batch_norm: %lld images from %lld on are not all of a batch of %lld",
+                        (long long)images, (long long)parts->begin, (long long)parts->total);
+    if (parts->of < 1 || parts->of > parts->total)
+        return cld_fail(CLD_INVALID, "batch_norm: %lld images make no %d blocks of at least one each",
+                        (long long)parts->total, parts->of);
+    cld_parts right =
+        cld_parts_here(parts->views, parts->unit, parts->of, parts->total, parts->begin, images);
+    if (parts->first == right.first && cld_parts_blocks(parts) == right.blocks) return CLD_OK;
+    return cld_fail(
+        CLD_INVALID,
+        "batch_norm: images %lld to %lld of %lld, in %d blocks, lie in %d from block %d on, not in "
+        "%d from %d on",
+        (long long)parts->begin, (long long)(parts->begin + images - 1), (long long)parts->total, parts->of,
+        right.blocks, right.first, cld_parts_blocks(parts), parts->first);
+}
+
+/* x's rows are whole views of whole images, and each block has some. */
+static cld_status check_cut(const cld_tensor *x, const cld_parts *parts) {
     int views = cld_parts_views(parts), blocks = cld_parts_blocks(parts), unit = cld_parts_unit(parts);
-    int64_t rows = x->a.shape[0], of_view = (int64_t)views * unit, count = cld_part_count(parts);
+    int64_t rows = x->a.shape[0], of_view = (int64_t)views * unit;
+    bool cut = (int64_t)views * blocks > 1 || parts->total != 0; /* else no row is right as well */
     if (parts->views < 0 || parts->blocks < 0 || parts->unit < 0 || (int64_t)views * blocks > INT32_MAX ||
-        rows % of_view != 0 || (count > 1 && rows / of_view < blocks))
+        (int64_t)views * parts->of > INT32_MAX || rows % of_view != 0 || (cut && rows / of_view < blocks))
         return cld_fail(
             CLD_INVALID,
             "batch_norm: %lld rows are not %d views of images of %d rows, in %d blocks of at least "
             "one image each",
             (long long)rows, parts->views, parts->unit, parts->blocks);
-    const cld_share *share = &p->share;
+    return parts->total != 0 ? check_here(parts, rows / of_view) : CLD_OK;
+}
+
+static cld_status check_share(const cld_share *share) {
     if (share->total != 0 &&
         !(share->done >= 0 && share->rows > 0 && share->done + share->rows <= share->total))
         return cld_fail(CLD_INVALID,
@@ -58,7 +81,17 @@ static cld_status check_parts(const cld_tensor *x, const cld_norm_params *p) {
     if (share->before < 0 || share->after < 0)
         return cld_fail(CLD_INVALID, "batch_norm: %d views before and %d after; expected at least 0",
                         share->before, share->after);
-    int64_t least = count > 1 ? cld_part_rows(parts, rows, (int)count / views - 1) : rows;
+    return CLD_OK;
+}
+
+/* The parts of a batch in training. Of one that ranks share whole blocks count: then all ranks find the same. */
+static cld_status check_parts(const cld_tensor *x, const cld_norm_params *p) {
+    CLD_TRY(check_cut(x, &p->parts));
+    CLD_TRY(check_share(&p->share));
+    cld_parts whole = cld_parts_whole(&p->parts);
+    int views = cld_parts_views(&whole), blocks = cld_parts_blocks(&whole);
+    int64_t rows = cld_parts_whole_rows(&p->parts, x->a.shape[0]), count = cld_part_count(&whole);
+    int64_t least = count > 1 ? cld_part_rows(&whole, rows, blocks - 1) : rows;
     if (least * x->a.shape[2] * x->a.shape[3] >= 2) return CLD_OK;
     if (count == 1)
         return cld_fail(CLD_INVALID,
@@ -68,7 +101,7 @@ static cld_status check_parts(const cld_tensor *x, const cld_norm_params *p) {
         CLD_INVALID,
         "batch_norm: training needs more than one value per channel, and block %d of %d of %lld images "
         "has one, input %s",
-        blocks, blocks, (long long)(rows / of_view), cld_describe(&x->a));
+        blocks, blocks, (long long)(rows / ((int64_t)views * cld_parts_unit(&whole))), cld_describe(&x->a));
 }
 
 static cld_status check(const cld_tensor *x, const cld_tensor *residual, const cld_tensor *weight,
@@ -98,9 +131,20 @@ static cld_status check(const cld_tensor *x, const cld_tensor *residual, const c
     return p->training ? check_parts(x, p) : CLD_OK;
 }
 
-/* ---- gradient ------------------------------------------------------------------------------------------ */
+/* ---- sums over the ranks ------------------------------------------------------------------------------- */
 
 static const cld_array *array(const cld_tensor *t) { return t ? &t->a : NULL; }
+
+/* Room for those of the whole batch's parts. */
+static cld_tensor *new_sums(const cld_tensor *x, const cld_parts *parts) {
+    cld_parts whole = cld_parts_whole(parts);
+    int64_t shape[3] = {cld_part_count(&whole), 2, x->a.shape[1]};
+    return cld_tensor_new(CLD_F64, 3, shape, cld_device(x));
+}
+
+static cld_status add_up(cld_tensor *sums) { return cld_all_reduce(&sums, 1, CLD_COMM_SUM, 1); }
+
+/* ---- gradient ------------------------------------------------------------------------------------------ */
 
 /* What the node saved; weight and bias stay NULL where there were none. */
 typedef struct saved {
@@ -134,6 +178,28 @@ static bool is_ours(const cld_tensor *dy, const cld_tensor *given) {
     return dy->refs == (dy == given ? 2 : 1) && dy->storage->refs == 1;
 }
 
+/* The two terms of dy, the second of which may be NULL, to the gradients that din has room for. dx alone depends on the other
+ * ranks' rows; the gradients of weight and bias are those of this rank's, as all parameters' are. */
+static cld_status compute_gradients(cld_node *n, const saved *s, const cld_tensor *dy, const cld_tensor *more,
+                                    cld_tensor *const *din) {
+    const cld_norm_params *p = cld_node_params(n, cld_norm_params);
+    const cld_array *dx = array(din[INPUT_X]), *dresidual = array(din[INPUT_RESIDUAL]);
+    const cld_array *dweight = array(din[INPUT_WEIGHT]), *dbias = array(din[INPUT_BIAS]);
+    CLD_AUTO cld_tensor *sums = NULL;
+    if (p->parts.total != 0 && dx) {
+        sums = new_sums(s->x, &p->parts);
+        if (!sums) return cld_error_code();
+        CLD_TRY(cld_kernel(n->device, conv, norm_backward_sums, &sums->a, dresidual, dweight, dbias, &dy->a,
+                           array(more), &s->x->a, array(s->gate), array(s->weight), array(s->bias),
+                           &s->mean->a, &s->invstd->a, p));
+        CLD_TRY(add_up(sums));
+        dweight = dbias = NULL;
+    }
+    return cld_kernel(n->device, conv, norm_backward, dx, dresidual, dweight, dbias, &dy->a, array(more),
+                      &s->x->a, array(s->gate), array(s->weight), array(s->bias), &s->mean->a, &s->invstd->a,
+                      array(sums), p);
+}
+
 static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     __attribute__((cleanup(drop_saved))) saved s = {0};
     CLD_TRY(take_saved(n, &s));
@@ -156,10 +222,7 @@ static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
         din[i] = cld_tensor_new(s.mean->a.dtype, 1, &s.x->a.shape[1], n->device);
         if (!din[i]) return cld_error_code();
     }
-    return cld_kernel(n->device, conv, norm_backward, array(din[INPUT_X]), array(din[INPUT_RESIDUAL]),
-                      array(din[INPUT_WEIGHT]), array(din[INPUT_BIAS]), &dy->a, array(more), &s.x->a,
-                      array(s.gate), array(s.weight), array(s.bias), &s.mean->a, &s.invstd->a,
-                      cld_node_params(n, cld_norm_params));
+    return compute_gradients(n, &s, dy, more, din);
 }
 
 static cld_tensor *norm_rebuild(cld_node *n) {
@@ -204,6 +267,13 @@ static bool has_room(const cld_backend *device) {
     return (double)memory.in_use < device->conv->keeps_below * (double)memory.limit;
 }
 
+static cld_status sum_input(cld_tensor **sums, const cld_tensor *x, const cld_norm_params *p) {
+    *sums = new_sums(x, &p->parts);
+    if (!*sums) return cld_error_code();
+    CLD_TRY(cld_kernel(cld_device(x), conv, norm_sums, &(*sums)->a, &x->a, p));
+    return add_up(*sums);
+}
+
 static cld_tensor *optional_contiguous(cld_tensor *t) { return t ? cld_tensor_contiguous(t) : NULL; }
 
 cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
@@ -233,9 +303,11 @@ cld_tensor *cld_batch_norm(cld_tensor *x, cld_tensor *residual, cld_tensor *weig
         mask = cld_tensor_new(CLD_U8, 1, &bytes, device);
         if (!mask) return NULL;
     }
+    CLD_AUTO cld_tensor *sums = NULL;
+    if (p->parts.total != 0) CLD_TRY_NULL(sum_input(&sums, input, p));
     CLD_TRY_NULL(cld_kernel(device, conv, norm, &y->a, array(mask), &mean->a, &invstd->a, &input->a,
                             array(added), array(w), array(b), array(running_mean), array(running_var),
-                            array(batches), p));
+                            array(batches), array(sums), p));
     if (p->training && running_mean) CLD_TRY_NULL(was_moved(running_mean, p));
     if (p->training && running_var) CLD_TRY_NULL(was_moved(running_var, p));
     if (p->training && batches) atomic_fetch_add(&batches->storage->version, 1);
