@@ -71,14 +71,23 @@ static int check_count(lua_State *L, int table, const char *name, lua_Integer ot
     return (int)v;
 }
 
-static const char *const part_fields[] = {"views", "blocks", "unit",  "done", "rows",
-                                          "total", "before", "after", NULL};
+static const char *const part_fields[] = {"views", "blocks", "unit",  "done", "rows",  "total", "before",
+                                          "after", "images", "begin", "of",   "first", NULL};
 
 static cld_parts check_parts(lua_State *L, int table) {
     cldL_check_fields(L, table, "parts", part_fields);
     cld_parts parts = {.views = check_count(L, table, "views", 1, 1),
                        .blocks = check_count(L, table, "blocks", 1, 1),
-                       .unit = check_count(L, table, "unit", 1, 1)};
+                       .unit = check_count(L, table, "unit", 1, 1),
+                       .total = check_count(L, table, "images", 0, 0),
+                       .begin = check_count(L, table, "begin", 0, 0),
+                       .of = check_count(L, table, "of", 0, 0),
+                       .first = check_count(L, table, "first", 0, 0)};
+    if (parts.total == 0 && (parts.begin || parts.of || parts.first))
+        luaL_error(L, "parts: begin, of and first are of a batch of so many images; images is missing");
+    if (parts.total > 0 && (parts.of < 1 || parts.of > parts.total))
+        luaL_error(L, "parts: of must be 1 to %I, the number of images, got %d", (LUAI_UACINT)parts.total,
+                   parts.of);
     return parts;
 }
 

@@ -24,9 +24,11 @@
 --     local small = net:each(small_of(part), { block = 64, done = part.done, total = n, before = 2 })   -- and a third
 --   end
 --
--- Of several ranks (cld.dist) each has some of the batch's images, and all counts above are of those; but blocks are cut
--- from the whole batch. A block inside one rank is its own affair. If a block has images on several, the parts say
--- which of the whole batch's `images` and `of` blocks are here (`begin`, `first`), and statistics are those of all ranks.
+-- Of several ranks (cld.dist) each has some of the batch's images, and all counts above are of those; but blocks are
+-- cut from the whole batch. A block inside one rank is its own affair. If a block has images on several, parts also say
+-- that the batch has `images` images, cut into `of` blocks, that those here are the ones from `begin` (from 0) on, and
+-- that `first` (from 0) is the first block that has images here; `blocks` counts the blocks that have. Statistics are
+-- then those of all ranks.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local dist = require "cld.dist"
@@ -41,8 +43,8 @@ local parts = {}
 -- By coroutine: one that yields takes its own along, and gives nobody else's away.
 local held = setmetatable({}, { __mode = "k" })
 
---- nn.parts() -> {views =, blocks =, unit =}, and of a batch in groups done, rows, total, before and after; or nil: the
--- batch is one part. The table is to be read only.
+--- nn.parts() -> {views =, blocks =, unit =}, of a batch in groups done, rows, total, before and after, and of one that
+-- ranks share images, begin, of and first; or nil: the batch is one part. The table is to be read only.
 function parts.current() return held[coroutine.running()] end
 
 --- What parts batch norm of so many rows goes by: those that hold, or where none do and the batch is split over ranks,
@@ -74,8 +76,29 @@ end
 function parts.described()
   local now = parts.current()
   if not now then return "whole" end
-  return ("parts %d %d %d %s %s %s %s %s %s %s"):format(now.views, now.blocks, now.unit, now.done, now.rows, now.total,
-    now.before, now.after, now.images, now.of)
+  return ("parts %d %d %d %s %s %s %s %s %s %s %s %s"):format(now.views, now.blocks, now.unit, now.done, now.rows,
+    now.total, now.before, now.after, now.images, now.begin, now.of, now.first)
+end
+
+-- Which images and blocks of a batch that ranks share are here.
+local function check_here(new, given)
+  if given.images == nil then
+    for _, name in ipairs { "begin", "of", "first" } do
+      if given[name] ~= nil then
+        raise("nn.with_parts: %s is of a batch of so many images; images is missing", name)
+      end
+    end
+    return
+  end
+  new.images, new.of = integer("nn.with_parts", "images", given.images), integer("nn.with_parts", "of", given.of)
+  new.begin = integer("nn.with_parts", "begin", given.begin or 0, 0)
+  new.first = integer("nn.with_parts", "first", given.first or 0, 0)
+  if new.of > new.images then raise("nn.with_parts: %d images make no %d blocks", new.images, new.of) end
+  if new.begin >= new.images then
+    raise("nn.with_parts: image %d, from 0, is none of %d", new.begin, new.images)
+  elseif new.first + new.blocks > new.of then
+    raise("nn.with_parts: %d blocks from %d on are not all of %d", new.blocks, new.first, new.of)
+  end
 end
 
 local function checked(given)
@@ -84,12 +107,10 @@ local function checked(given)
     "views", "blocks", "unit", "done", "rows", "total", "before", "after", "images", "begin", "of", "first",
   })
   local new = {}
-  for _, name in ipairs { "images", "begin", "of", "first" } do
-    if given[name] ~= nil then new[name] = integer("nn.with_parts", name, given[name], 0) end
-  end
   for _, name in ipairs { "views", "blocks", "unit" } do
     new[name] = integer("nn.with_parts", name, given[name] == nil and 1 or given[name])
   end
+  check_here(new, given)
   if given.total == nil and given.rows == nil and given.done == nil then return new end
   new.total, new.rows = integer("nn.with_parts", "total", given.total), integer("nn.with_parts", "rows", given.rows)
   new.done = integer("nn.with_parts", "done", given.done or 0, 0)
@@ -103,7 +124,8 @@ local function checked(given)
 end
 
 --- nn.with_parts(parts, f, ...) -> f(...), while these parts hold: {views = 1, blocks = 1, unit = 1[, done, rows,
--- total, before = 0, after = 0]}, or nil for none. Those that held before do so again afterwards, after an error too.
+-- total, before = 0, after = 0][, images, of, begin = 0, first = 0]}, or nil for none. Those that held
+-- before do so again afterwards, after an error too.
 function parts.with(given, f, ...)
   local thread = coroutine.running()
   local before = held[thread]
