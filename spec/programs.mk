@@ -95,7 +95,18 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
-TEST_PROGRAMS := $(HOST_PROGRAMS) $(addprefix $(BUILD)/spec/,pty server rank watch failing_files.so stalling.so) $(BUILD)/cldlua-failing $(EMULATOR_TESTS) \
+# The interpreter with sums over ranks that one process plays in turn: spec/norm_ranks_spec.lua.
+$(BUILD)/ranks.so: spec/support/ranks.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(COMMON) -fvisibility=default $(CFLAGS) -MMD -MP -shared -o $@ $<
+-include $(BUILD)/ranks.d
+
+$(BUILD)/cldlua-ranks: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/ranks.so
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(SANITIZE) -Wl,-E -Wl,--wrap=cld_all_reduce -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
+
+TEST_PROGRAMS := $(HOST_PROGRAMS) $(addprefix $(BUILD)/spec/,pty server rank watch failing_files.so stalling.so) $(BUILD)/cldlua-failing $(BUILD)/cldlua-ranks $(EMULATOR_TESTS) \
                  $(CUDA_CHECKS)
 
 # Decoding image files beside libjpeg and libpng called directly.

@@ -10,9 +10,9 @@
 -- The jigsaw head, of the nine patches of an image: head_jig.fc1 of each patch (of mlp and norm_mlp fc1.0, relu,
 -- fc1.2), then head_jig.fc2 of the nine results side by side. norm_ makes all last layers NormLinear; the hidden ones,
 -- head.0 and head_jig.fc1.0, are F x F with bias in both.
-local autograd = require "cld.core".autograd
 local caller = require "cld.caller"
-local create = require "cld.core".tensor
+local core = require "cld.core"
+local autograd, create = core.autograd, core.tensor
 local nn = require "cld.nn"
 local resnet = require "cld.models.resnet"
 
