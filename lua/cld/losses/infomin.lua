@@ -38,7 +38,9 @@ function infomin.new(options, is_queue)
   elseif options.double_enqueue ~= nil and type(options.double_enqueue) ~= "boolean" then
     caller.raise("infomin: double_enqueue is %s; expected true or false", caller.shown(options.double_enqueue))
   end
-  return setmetatable({ queue = options.queue, beta = beta, double_enqueue = options.double_enqueue or false }, InfoMin)
+  return setmetatable({
+    queue = options.queue, beta = beta, double_enqueue = options.double_enqueue or false, keys = {},
+  }, InfoMin)
 end
 
 local function check(self, q1, q2, q_jig, k)
@@ -70,13 +72,26 @@ local function with_keys(queue, k)
   return memory
 end
 
---- loss(q1 (n, dim)[, q2[, q_jig]], k (n, dim)) -> the mean loss, 0-d. q2, q_jig: nil: one call, without patches. The
--- gradient flows to the queries only. When a backward through the loss has run, the keys are in the queue (in the order
--- of sgd:add, if a step is made of several); nothing is enqueued if the step is skipped. double_enqueue needs all keys
--- of a step in one call.
-function InfoMin:loss(q1, q2, q_jig, k)
+-- The keys that are to be enqueued with those of this part of a step (nn.blocks): with the last one all, in order; or
+-- nil, before that.
+local function collected(self, k, part)
+  if not part or part.count >= part.total then return k end
+  if part.done == 0 then self.keys = {} end
+  table.insert(self.keys, k)
+  if part.done + part.count < part.total then return nil end
+  local keys = core.tensor.cat(self.keys, 1)
+  self.keys = {}
+  return keys
+end
+
+--- loss(q1 (n, dim)[, q2[, q_jig]], k (n, dim)[, part]) -> the mean loss, 0-d. q2, q_jig: nil: one call, without patches.
+-- The gradient flows to the queries only. When a backward through the loss has run, the keys are in the queue; nothing
+-- is enqueued if the step is skipped. part: of nn.blocks, if these are a part of the step's images: all keys are
+-- enqueued after the last part's backward, so that those of several ranks lie in the batch's order. double_enqueue needs
+-- all keys of a step in one call.
+function InfoMin:loss(q1, q2, q_jig, k, part)
   check(self, q1, q2, q_jig, k)
-  local queue = self.queue
+  local queue, keys = self.queue, collected(self, k, part)
   local function entropy(x, memory)
     return caller.call("infomin", core.losses.queue_loss, x, k, memory, queue.temperature)
   end
@@ -84,15 +99,16 @@ function InfoMin:loss(q1, q2, q_jig, k)
     if not q_jig then return entropy(q, memory) end
     return entropy(q, memory) * (1 - self.beta) + entropy(q_jig, memory) * self.beta
   end
-  if not q2 then return queue:enqueue_after(call(q1, queue.memory), k) end
+  local function then_enqueue(loss) return keys and queue:enqueue_after(loss, keys) or loss end
+  if not q2 then return then_enqueue(call(q1, queue.memory)) end
   if self.double_enqueue then
     local later <close> = with_keys(queue, k) -- the tape has no need of it
     local both = (call(q1, queue.memory) + call(q2, later)) / 2
     return queue:enqueue_after(queue:enqueue_after(both, k), k)
   end
   local views = (entropy(q1, queue.memory) + entropy(q2, queue.memory)) / 2
-  if not q_jig then return queue:enqueue_after(views, k) end
-  return queue:enqueue_after(views * (1 - self.beta) + entropy(q_jig, queue.memory) * self.beta, k)
+  if not q_jig then return then_enqueue(views) end
+  return then_enqueue(views * (1 - self.beta) + entropy(q_jig, queue.memory) * self.beta)
 end
 
 return infomin
