@@ -71,7 +71,7 @@ end
 -- The part's loss, what is told of it, the queries' features.
 local function losses(batch, order, key, part)
   local rows, q, g, jigsaw = encode(batch, order, part)
-  local instance = infomin:loss(q[1], q[2], jigsaw, key[rows], part) -- and the keys into the queue, when the step is made
+  local instance = infomin:loss(q[1], q[2], jigsaw, key[rows], part) -- the step puts the keys into the queue
   if not g then return instance, { instance = instance }, q end
   local group, hit, empty = cld.losses.cld(g[1], g[2], groups)
   return instance + opt.lambda * group,

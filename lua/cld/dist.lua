@@ -1,5 +1,6 @@
---- The ranks of a job: processes that a launcher has started (mpirun, srun) and that train together. A recipe needs none of
--- this: the loader, the losses, optimizers and cld.run know the ranks. runtime/dist/README.md says what they compute.
+--- The ranks of a job: processes that a launcher has started (mpirun, srun) and that train together. A recipe needs
+-- none of this: the loader, the losses, optimizers and cld.run know the ranks. runtime/dist/README.md says what they
+-- compute.
 --
 --   print(cld.dist.rank, cld.dist.world)                     -- 0 and 1 where there is no job
 --   cld.dist.all_reduce(x, { op = "mean" })                  -- in place, of all ranks
@@ -57,8 +58,8 @@ function dist.barrier() functional.barrier() end
 
 -- ---- for cld's own files ---------------------------------------------------------
 
---- shared(f, ...) -> what f(...) returns on rank 0, the only one that calls it: a value that JSON can hold. Its error is
--- every rank's.
+--- shared(f, ...) -> what f(...) returns on rank 0, the only one that calls it: a value that JSON can hold. Its error
+-- is every rank's.
 function dist.shared(f, ...)
   if dist.world == 1 then return f(...) end
   local told = {}

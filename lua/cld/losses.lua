@@ -13,7 +13,8 @@ local infomin = require "cld.losses.infomin"
 local state = require "cld.state"
 local functional, create = core.losses, core.tensor
 
--- A loss whose rows need each other is of the whole batch, on each of its ranks (cld.dist); the gradient finds its rows.
+-- A loss whose rows need each other is of the whole batch, on each of its ranks (cld.dist); the gradient finds its
+-- rows.
 local function of_whole_batch(name, x)
   if dist.world == 1 or not create.is_tensor(x) then return x end
   return caller.call(name, core.dist.gather_rows, x)
@@ -41,9 +42,9 @@ local losses = {
   kmeans = functional.kmeans,
 
   --- cld(g1 (n, d), g2 (n, d), {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false, block =
-  -- 0, grouping = "kmeans", eigenvectors = 0}[, part]) -> loss, group accuracy, share of empty groups: (CE(g1 C2' / T, c2) +
-  -- CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on each view (Wang, Liu and Yu, CVPR 2021), or
-  -- with grouping = "ncut" by normalized_cuts of so many eigenvectors. The accuracy, a 0-d tensor in 0..1, is the
+  -- 0, grouping = "kmeans", eigenvectors = 0}[, part]) -> loss, group accuracy, share of empty groups: (CE(g1 C2' / T,
+  -- c2) + CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on each view (Wang, Liu and Yu, CVPR 2021),
+  -- or with grouping = "ncut" by normalized_cuts of so many eigenvectors. The accuracy, a 0-d tensor in 0..1, is the
   -- share of rows whose largest logit of g1 C2' is c2. The third result, a 0-d constant in f32, is the share of groups
   -- that no row belongs to, of the min(clusters, rows) that can have one, over both views.
   --
@@ -200,8 +201,8 @@ local function draw_negatives(self, features)
   return drawn:narrow(1, share.begin + 1, share.rows):clone()
 end
 
--- The normalizer is of the first batch, of all ranks. Whether it is known already nobody here can tell, so it is measured
--- each time: of this rank's rows, then their mean over the ranks.
+-- The normalizer is of the first batch, of all ranks. Whether it is known already nobody here can tell, so it is
+-- measured each time: of this rank's rows, then their mean over the ranks.
 local function measure_normalizer(self, features, index, negatives)
   local _ <close> = core.autograd.no_grad()
   local rows <close> = features:detach()

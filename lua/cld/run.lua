@@ -154,7 +154,9 @@ local function start(opt)
   local resume = settings.get(opt, "resume")
   self.sources = record.sources()
   check_ranks(self)
-  self.claim = folder.claim_for_all { runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume }
+  self.claim = folder.claim_for_all {
+    runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume,
+  }
   self.folder, self.held = self.claim.path, self.claim.held
   self.checkpoint = self.folder .. "/" .. folder.checkpoint
   self.changed = self.claim.continues and continue(self) or {}
@@ -248,7 +250,7 @@ function Run:epochs(objects)
   local _ <close> = c_locale()
   if not self.held then error("run:epochs: this run has ended; cld.run with resume = true goes on with it", 2) end
   self.states, self.loader = stateful(self, objects), objects.loader
-  dist.check_alike(order.of(self.opt, self.loader), function(name) return "the data's " .. name end)
+  dist.check_alike(order.of(self.opt, self.loader), order.named)
   self.counters = divergence.counters(objects)
   self.description = description.of(objects, self.described, self.opt)
   self.shape = position.shape(self.loader, self.opt)
@@ -307,9 +309,9 @@ end
 
 -- ---- what the ranks agree on -------------------------------------------------
 
---- agree{report = boolean} -> {signal = number or nil, report = boolean}, the same on all ranks: whether any has a signal,
--- or is to print. One that is alone knows at once; of several all know at the next call.
-function Run:agree(wishes)
+--- agree{report = boolean} -> {signal = number or nil, report = boolean}, the same on all ranks: whether any has a
+-- signal, or is to print. One that is alone knows at once; of several all know at the next call.
+function Run.agree(_, wishes)
   local _, number = system.interrupted()
   local agreed = core.dist.agree { number or 0, wishes.report and 1 or 0 }
   return { signal = agreed[1] > 0 and agreed[1] or nil, report = agreed[2] > 0 }

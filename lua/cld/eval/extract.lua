@@ -108,8 +108,8 @@ local function of_all_ranks(batch, features)
 end
 
 --- `for batch, features in extract.batches(name, net, dataset, options) do`: batch is the loader's, features (n, ...)
--- is what the network makes of its images, f32 if it was of 16 bits. Ranks share the work, and each has all rows (of the
--- views its own).
+-- is what the network makes of its images, f32 if it was of 16 bits. Ranks share the work, and each has all rows (of
+-- the views its own).
 function extract.batches(name, net, dataset, options)
   local branch = branch_of(name, net, options)
   local loader = data.loader {

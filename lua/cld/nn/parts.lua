@@ -58,8 +58,8 @@ function parts.of_norm(rows)
   return parts.of_ranks(core.dist.images("batch_norm", rows // unit), 0, 1, unit)
 end
 
---- of_ranks(share, block, views, unit) -> what parts hold of a batch that is split over the ranks, if a block has images
--- on several; else nil.
+--- of_ranks(share, block, views, unit) -> what parts hold of a batch that is split over the ranks, if a block has
+-- images on several; else nil.
 function parts.of_ranks(share, block, views, unit)
   if not share.split or not core.dist.spans(share, block) then return nil end
   local blocks = functional.block_count(share.total, block)
@@ -338,8 +338,8 @@ end
 -- back in theirs. order: i64 (n), from 0: the image at each place. Without it one is drawn from the global generator
 -- at each call and each replay of a captured step: the stable order of n uniform numbers. In evaluation, or where all
 -- images are one block, there is nothing to shuffle, and nothing is drawn. groups: the blocks go through in so many
--- calls (nn.blocks), with the memory of one. Of several ranks n are this rank's images, and the order is of all of them:
--- the images are gathered, and each rank takes as many as it had.
+-- calls (nn.blocks), with the memory of one. Of several ranks n are this rank's images, and the order is of all of
+-- them: the images are gathered, and each rank takes as many as it had.
 function parts.shuffled(net, images, options)
   caller.check_fields("nn.shuffled", options, { "block", "unit", "order", "groups" })
   options = options or {}

@@ -138,7 +138,9 @@ function checkpoint.of_all(loaded)
   local told = dist.shared(function()
     if not loaded then return {} end
     local plain = { keys = keys }
-    for _, field in ipairs { "path", "options", "position", "description", "unread" } do plain[field] = loaded[field] end
+    for _, field in ipairs { "path", "options", "position", "description", "unread" } do
+      plain[field] = loaded[field]
+    end
     return { loaded = plain }
   end)
   if not told.loaded then return nil end

@@ -16,6 +16,11 @@ function order.of(opt, loader)
   }
 end
 
+local names = { images = "the number of images", files = "what the images' files are", dataset = "the data set" }
+
+--- What a field of `of` is called in a sentence.
+function order.named(field) return names[field] or "the " .. field:gsub("_", " ") end
+
 -- "--seed (2, was 1)": what differs.
 local function change(field, was, now)
   local name, option = table.unpack(field)

@@ -21,11 +21,12 @@ function Watch:begin() self.start, self.data, self.others = clock(), self.waited
 
 local function line(of, steps)
   local own = of.seconds - of.data - of.others
-  return ("rank %d on %s  %.3f s a step: %.3f s its own, %.3f s for data, %.3f s for other ranks"):format(of.rank, of.host,
-    of.seconds / steps, own / steps, of.data / steps, of.others / steps), own + of.data
+  return ("rank %d on %s  %.3f s a step: %.3f s its own, %.3f s for data, %.3f s for other ranks"):format(of.rank,
+    of.host, of.seconds / steps, own / steps, of.data / steps, of.others / steps), own + of.data
 end
 
---- lines(steps) -> a line for each rank, of so many steps since begin, and one that names the slowest. Every rank calls it.
+--- lines(steps) -> a line for each rank, of so many steps since begin, and one that names the slowest. Every rank
+-- calls it.
 function Watch:lines(steps)
   local own = json.encode {
     rank = dist.rank, host = core.system.host().name, seconds = clock() - self.start,

@@ -60,15 +60,17 @@ local function adoptable(where, opt, stored)
   return by_field
 end
 
---- adopt(where, opt, stored[, ranks = 1]): a resumed run has the settings it was started with (`stored`, which come from
--- the file `where`, of a job of so many ranks), but for those that the user gives anew. Returns a list of these, as text. A setting that is declared as
--- fixed (cld.options) cannot be given anew.
+--- adopt(where, opt, stored[, ranks = 1]): a resumed run has the settings it was started with (`stored`, which come
+-- from the file `where`, of a job of so many ranks), but for those that the user gives anew. Returns a list of these,
+-- as text. A setting that is declared as fixed (cld.options) cannot be given anew.
 function settings.adopt(where, opt, stored, ranks)
   adopt_threads(where, opt, stored, ranks or 1)
   local changed, by_field = {}, adoptable(where, opt, stored)
+  local others = (ranks or 1) ~= dist.world
   for name, value in pairs(stored) do
     local own, d = rawget(opt, name), by_field[name]
-    if addresses[name] or own == nil or own == value then goto continue end
+    local is_settled = addresses[name] or name == "threads" and others
+    if is_settled or own == nil or own == value then goto continue end
     if d then
       options.check(where, { d }, stored)
       opt[name] = value
@@ -97,8 +99,8 @@ local function own_gpu(device)
   local count = ok and #gpus or 0
   if count == 1 and device == "cuda" or count == 0 then return device end
   if count > 1 and dist.local_rank >= count then
-    user_error.raise("rank %d is the %d. on its machine, which has %d GPUs: start at most %d ranks a machine", dist.rank,
-      dist.local_rank + 1, count, count)
+    user_error.raise("rank %d is number %d on its machine, which has %d GPUs: start at most %d ranks a machine",
+      dist.rank, dist.local_rank + 1, count, count)
   end
   return device == "auto" and count == 1 and device or "cuda:" .. dist.local_rank
 end

@@ -1,0 +1,186 @@
+--- cld.dist: collectives among real processes, the batch that they share, and what is one process's without a job.
+local cld = require "cld"
+local core = require "cld.core"
+local check = require "spec.support.check"
+local process = require "spec.support.process"
+local ranks = require "spec.support.ranks"
+local missing = ranks.missing()
+
+describe("cld.dist without a job", function()
+  it("is one rank", function()
+    assert.same({ 0, 0, 1 }, { cld.dist.rank, cld.dist.local_rank, cld.dist.world })
+  end)
+
+  it("gives back what it is given", function()
+    local x = cld.tensor { { 1.0, 2.0 }, { 3.0, 4.0 } }
+    for _, op in ipairs { "sum", "mean", "max", "min" } do
+      assert.same({ { 1, 2 }, { 3, 4 } }, cld.dist.all_reduce(x, { op = op }):totable())
+    end
+    assert.same({ { 1, 2 }, { 3, 4 } }, cld.dist.all_gather(x):totable())
+    assert.same({ { 1, 2 }, { 3, 4 } }, cld.dist.broadcast(x):totable())
+    cld.dist.barrier()
+  end)
+
+  it("says what is wrong", function()
+    check.fails(function() cld.dist.all_reduce(1) end, "dist.all_reduce: expected a tensor, got 1")
+    check.fails(function() cld.dist.all_reduce(cld.zeros(2), { op = "prod" }) end,
+      "dist.all_reduce: op must be sum, mean, max or min, got 'prod'")
+    check.fails(function() cld.dist.broadcast(cld.zeros(2), { from = 1 }) end,
+      "dist.broadcast: from must be a rank, 0 to 0, got 1")
+    check.fails(function() cld.dist.all_gather(cld.tensor(1.5)) end, "all_gather: expected rows, got one number")
+  end)
+end)
+
+describe("the batch at hand", function()
+  local function share(total, block) return { split = true, total = total, block = block, begin = 0, rows = 1 } end
+
+  it("is cut evenly, the larger parts first, or into whole blocks", function()
+    -- core.dist.begin goes by the job's ranks: here there is one
+    assert.same({ 0, 80 }, { core.dist.begin(share(80, 64), 0), core.dist.begin(share(80, 64), 1) })
+  end)
+end)
+
+describe("ranks", function()
+  if missing then return pending(missing) end
+
+  it("reduce, of any dtype", function()
+    local out = ranks.script(3, [[
+      for _, dtype in ipairs { "f32", "f64", "bf16", "f16", "i64", "i32", "u8" } do
+        local line = { dtype }
+        for _, op in ipairs { "sum", "max", "min" } do
+          local x = cld.full({ 5 }, dist.rank + 1, dtype)
+          line[#line + 1] = tostring(dist.all_reduce(x, { op = op })[5]:item())
+        end
+        print(table.concat(line, " "))
+      end
+      print(dist.all_reduce(cld.full({}, dist.rank + 1.0), { op = "mean" }):item())]])
+    local floats = "%s 6.0 3.0 1.0\n"
+    assert.equal(floats:format "f32" .. floats:format "f64" .. floats:format "bf16" .. floats:format "f16"
+      .. "i64 6 3 1\ni32 6 3 1\nu8 6 3 1\n2.0\n", out)
+  end)
+
+  it("gather rows of different numbers, in order, and the gradient finds its rows", function()
+    local _, err = ranks.script(3, [[
+      local x = cld.full({ dist.rank + 1, 2 }, dist.rank + 1.0, "f64"):requires_grad_()
+      local all = dist.all_gather(x)
+      assert(all:sum(2):to "i64":totable()[4] == 6 and #all == 6);
+      (all * all):sum():backward()                       -- each rank's loss counts a third
+      assert(x.grad:eq(x * 2):all():item() == 1)
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\nright\n", err)
+  end)
+
+  it("get what one of them has, and strings", function()
+    local _, err = ranks.script(2, [[
+      local core = require "cld.core"
+      local x = dist.broadcast(cld.full({ 3 }, dist.rank + 5.0), { from = 1 })
+      assert(x[1]:item() == 6)
+      assert(core.dist.broadcast_string(dist.rank == 0 and "zero" or "") == "zero")
+      local all = core.dist.gather_strings(("x"):rep(dist.rank))
+      assert(#all == 2 and all[1] == "" and all[2] == "x")
+      local value = dist.shared(function() return { 1, "two", { three = 3.5 } } end)
+      assert(value[2] == "two" and value[3].three == 3.5)
+      local ok, message = pcall(dist.shared, function() error("no such thing", 0) end)
+      assert(not ok and message == "no such thing")
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\n", err)
+  end)
+
+  it("know at a step what any has wished at the one before", function()
+    local _, err = ranks.script(2, [[
+      local core = require "cld.core"
+      local first = core.dist.agree { dist.rank == 1 and 10 or 0 }
+      local second = core.dist.agree {}
+      assert(first[1] == 0 and second[1] == 10)
+      assert(core.dist.agree {}[1] == 0)
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\n", err)
+  end)
+
+  it("give a batch's rows to each, and gather them in the batch's order", function()
+    local _, err = ranks.script(3, [[
+      local core = require "cld.core"
+      local images = cld.zeros({ 11, 8, 8, 3 }, "u8")
+      local set = cld.data.tensors { images = images, labels = cld.arange(0, 11, 1), classes = 11 }
+      local seen = {}
+      for batch in cld.data.loader { set, batch_size = 8, views = 1, shuffle = false, workers = 0 }:epoch(1) do
+        seen[#seen + 1] = #batch.labels
+        local all = core.dist.gather_rows(batch.labels):totable()
+        for i, label in ipairs(all) do assert(label == i - 1 + 8 * (#seen - 1)) end
+      end
+      assert(table.concat(seen, " ") == ({ [0] = "3 1", "3 1", "2 1" })[dist.rank], table.concat(seen, " "))
+      assert(core.dist.batch() == nil)
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\nright\n", err)
+  end)
+
+  it("have all of a batch that is smaller than they are", function()
+    local _, err = ranks.script(3, [[
+      local core = require "cld.core"
+      local images = cld.zeros({ 2, 8, 8, 3 }, "u8")
+      local set = cld.data.tensors { images = images, labels = cld.arange(0, 2, 1), classes = 2 }
+      local batch = cld.data.loader { set, batch_size = 8, views = 1, workers = 0 }:epoch(1)()
+      assert(#batch.labels == 2 and #core.dist.gather_rows(batch.labels) == 2)
+      assert(core.dist.weight() == 1 / 3)
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\nright\n", err)
+  end)
+
+  it("sum up gradients, those that some have not as zeros", function()
+    local _, err = ranks.script(2, [[
+      local a, b, c = cld.ones(2):requires_grad_(), cld.ones(2):requires_grad_(), cld.ones(2):requires_grad_()
+      local sgd = cld.optim.sgd({ a, b, c }, { lr = 1 })
+      local loss = (a * 3):sum()
+      if dist.rank == 1 then loss = loss + (b * 4):sum() end
+      sgd:step(loss)                                      -- each rank's loss counts a half
+      assert(a[1]:item() == -2 and b[1]:item() == -1 and c[1]:item() == 1 and c.grad == nil)
+      sgd:zero_grad(); (a * 3):sum():backward(); sgd:step()
+      assert(a[1]:item() == -5)
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\n", err)
+  end)
+
+  it("skip a step that one of them must skip", function()
+    local _, err = ranks.script(2, [[
+      local w = cld.ones(2):requires_grad_()
+      local sgd = cld.optim.sgd({ w }, { lr = 1 })
+      local made = sgd:step(dist.rank == 1 and (w * (0 / 0)):sum() or w:sum())
+      assert(made:item() == 0 and w[1]:item() == 1 and sgd.skipped == 1)
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\n", err)
+  end)
+
+  it("print once", function() assert.equal("hello\n", (ranks.script(2, "print 'hello'"))) end)
+
+  it("start programs that are no ranks", function()
+    local out = ranks.script(2, ([[
+      local pipe = io.popen("%s -e 'print(require(\"cld\").dist.world)'")
+      print(pipe:read "a"); pipe:close()]]):format(process.absolute(process.cldlua)))
+    assert.equal("1\n\n", out)
+  end)
+
+  local function fails(n, text)
+    local folder = process.temporary_folder()
+    local path = process.write(folder .. "/script.lua", "local cld = require 'cld'\n" .. text)
+    local result = ranks.run(n, { path })
+    process.remove(folder)
+    assert.is_not.equal(0, result.code)
+    return result.err
+  end
+
+  it("tell an error of all of them once", function()
+    local err = fails(2, "error 'of all'")
+    assert.matches("^cldlua: [^\n]*of all\n", err)
+    assert.equal(1, select(2, err:gsub("of all", "")))
+  end)
+
+  it("end when one of them fails, with its error", function()
+    assert.matches("^\n?cldlua: rank 1 on [^\n]* failed: [^\n]*of one\n",
+      fails(2, "if cld.dist.rank == 1 then error 'of one' end cld.dist.barrier()"))
+  end)
+
+  it("end when one of them is killed, and say which", function()
+    assert.matches("^\n?cldlua: rank 1 on [^\n]* has died[^\n]*\n$",
+      fails(2, "if cld.dist.rank == 1 then os.execute 'kill -9 $PPID' end cld.dist.barrier()"))
+  end)
+end)

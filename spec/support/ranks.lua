@@ -1,0 +1,50 @@
+--- Jobs of several ranks, by the installed mpirun.
+local cld = require "cld"
+local process = require "spec.support.process"
+
+local ranks = {}
+
+-- What an mpirun around the specs has told this process is not for the jobs that they start.
+local launchers = { "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
+  "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "OMP_NUM_THREADS" }
+
+--- nil, or why there can be no job here.
+function ranks.missing()
+  if not io.open(process.cldlua:match "^(.*)/" .. "/libcld_mpi.so") then return "this was built without MPI" end
+  if not os.execute "command -v mpirun >/dev/null" then return "mpirun is not installed" end
+end
+
+--- The result of `cldlua --ranks n ...`: code, out, err. n 1 is no job.
+function ranks.run(n, options)
+  local words = { unset = launchers, env = options.env, timeout = options.timeout or 120 }
+  if n > 1 then words[1], words[2] = "--ranks", tostring(n) end
+  table.move(options, 1, #options, #words + 1, words)
+  return process.run(words)
+end
+
+--- What a Lua text prints on rank 0, and with `err`, what all ranks say there; the job must end well.
+function ranks.script(n, text)
+  local folder = process.temporary_folder()
+  local path = process.write(folder .. "/script.lua", "local cld = require 'cld'\nlocal dist = cld.dist\n" .. text)
+  local result = ranks.run(n, { path })
+  process.remove(folder)
+  assert(result.code == 0, result.err)
+  return result.out, result.err
+end
+
+--- The largest difference between two checkpoints' tensors, as a share of the tensor's largest value (of 1e-3 at
+-- least), and where it is.
+function ranks.difference(a, b)
+  local state, other = cld.load(a), cld.load(b)
+  local worst, at = 0, "nothing"
+  for name, x in pairs(state) do
+    local y = assert(other[name], name)
+    if x:numel() > 0 and not name:find "^meters%." then
+      local apart = (x:double() - y:double()):abs():max():item() / math.max(1e-3, x:double():abs():max():item())
+      if not (apart <= worst) then worst, at = apart, name end
+    end
+  end
+  return worst, at
+end
+
+return ranks
