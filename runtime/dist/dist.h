@@ -76,13 +76,6 @@ cld_status cld_gather_bytes(unsigned char **all, size_t *ends, const void *data,
 enum { CLD_WISHES = 4 };
 cld_status cld_agree(const int64_t wishes[CLD_WISHES], int64_t agreed[CLD_WISHES]);
 
-/* ---- gather.c ---- */
-
-/* The ranks' rows one below the other, whatever their numbers, on the tape. */
-cld_tensor *cld_all_gather_rows(cld_tensor *x);
-/* The rows of all ranks in the batch's order, (total * k, ...) of (rows * k, ...), on the tape: the gradient is the sum
- * over the ranks of theirs for this rank's rows. x itself, retained, where all ranks have the same rows. */
-cld_tensor *cld_gather_rows(const char *op, cld_tensor *x);
 /* ---- reduce_gradients.c ---- */
 
 /* Each parameter's .grad becomes the sum over the ranks, unless it is that already (summed). One that has none on some ranks

@@ -116,6 +116,13 @@ cld_tensor *cld_join_rows(cld_tensor *const *xs, int count);
 /* out[0 .. count - 1]: equal parts of x's rows, views of it. */
 cld_status cld_split_rows(cld_tensor **out, cld_tensor *x, int count);
 
+/* ---- gather_rows.c: rows of several ranks (runtime/dist) ---- */
+/* The ranks' rows one below the other, whatever their numbers. */
+cld_tensor *cld_all_gather_rows(cld_tensor *x);
+/* The rows of all ranks in the batch's order, (total * k, ...) of (rows * k, ...): the gradient is the sum over the ranks
+ * of theirs for this rank's rows. x itself, retained, where all ranks have the same rows. */
+cld_tensor *cld_gather_rows(const char *op, cld_tensor *x);
+
 /* ---- reduce.c: dims NULL with ndims 0 means all ---- */
 cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim);

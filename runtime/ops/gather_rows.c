@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/autograd/tape.h"
 #include "runtime/dist/dist.h"
+#include "runtime/ops/ops.h"
 
 /* Where each rank's rows begin among all of them: world + 1 entries, malloc's. */
 typedef struct rows_of_ranks {
