@@ -206,9 +206,16 @@ static int dist_spans(lua_State *L) {
     return 1;
 }
 
-/* waited() -> seconds for which this rank has waited for others */
-static int dist_waited(lua_State *L) {
-    lua_pushnumber(L, cld_dist_waited());
+/* counted() -> {collectives =, bytes =, waited = seconds}, of this rank so far */
+static int dist_counted(lua_State *L) {
+    cld_dist_traffic t = cld_dist_counted();
+    lua_createtable(L, 0, 3);
+    lua_pushinteger(L, t.collectives);
+    lua_setfield(L, -2, "collectives");
+    lua_pushinteger(L, t.bytes);
+    lua_setfield(L, -2, "bytes");
+    lua_pushnumber(L, t.waited);
+    lua_setfield(L, -2, "waited");
     return 1;
 }
 
@@ -232,6 +239,7 @@ static const luaL_Reg functions[] = {
     {"begin", dist_begin},
     {"broadcast", dist_broadcast},
     {"broadcast_string", dist_broadcast_string},
+    {"counted", dist_counted},
     {"gather_rows", dist_gather_rows},
     {"gather_strings", dist_gather_strings},
     {"images", dist_images},
@@ -239,7 +247,6 @@ static const luaL_Reg functions[] = {
     {"set_batch", dist_set_batch},
     {"set_timeout", dist_set_timeout},
     {"spans", dist_spans},
-    {"waited", dist_waited},
     {"weight", dist_weight},
     {NULL, NULL},
 };

@@ -263,7 +263,7 @@ function Run:epochs(objects)
     waited = has_waited(self.loader) and function() return self.loader.waited end or nil,
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
-  self.of_ranks = dist.world > 1 and settings.get(self.opt, "print_ranks") and ranks.new(self.line.waited) or nil
+  self.of_ranks = dist.world > 1 and ranks.new(self.line.waited) or nil
   system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
   extract.on_batch = function() self:heed_signal_in_evaluation(self:agree {}) end
   extract.on_not_finite = function(problem) self:end_diverged(problem) end
@@ -386,10 +386,12 @@ end
 function Run:report_epoch()
   if self.reported then return end
   self.reported = true
-  self:remember(tell(self, "epoch", self.line:epoch_speed(), function(text)
+  local told = tell(self, "epoch", self.line:epoch_speed(), function(text)
     self.line:finish_epoch(self.epoch, text)
-  end))
-  if self.of_ranks then
+  end)
+  told.ranks = self.of_ranks and self.of_ranks:told(self.line.epoch_steps)
+  self:remember(told)
+  if self.of_ranks and settings.get(self.opt, "print_ranks") then
     for _, text in ipairs(self.of_ranks:lines(self.line.epoch_steps)) do self.line:print(text) end
   end
   self:check_divergence(self.is_whole and self.line.epoch_steps or nil)

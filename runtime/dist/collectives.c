@@ -41,6 +41,17 @@ static cld_status find_carrier(carrier *out, const cld_backend *device) {
     return start_on(device);
 }
 
+/* ---- how much ---------------------------------------------------------------------------------------------- */
+
+static cld_dist_traffic traffic;
+
+cld_dist_traffic cld_dist_counted(void) { return traffic; }
+
+static void note(const cld_array *a) {
+    traffic.collectives++;
+    traffic.bytes += cld_numel(a) * (int64_t)cld_dtype_size(a->dtype);
+}
+
 /* ---- what is on its way ---------------------------------------------------------------------------------- */
 
 /* Between begin and join: what travels, and where its values go then. */
@@ -151,15 +162,12 @@ static cld_status begin(cld_tensor *const *xs, int count, const reduction *r) {
         land(f);
         return status;
     }
+    note(&f->packed->a);
     flight **last = &flying;
     while (*last) last = &(*last)->next;
     *last = f;
     return CLD_OK;
 }
-
-static double waited;
-
-double cld_dist_waited(void) { return waited; }
 
 /* The watch is told while this rank waits for the others. */
 static cld_status join(const carrier *by) {
@@ -167,7 +175,7 @@ static cld_status join(const carrier *by) {
     cld_watch_begun();
     cld_status status = by->lane->join();
     cld_watch_completed();
-    waited += cld_clock() - start;
+    traffic.waited += cld_clock() - start;
     return status;
 }
 
@@ -236,6 +244,7 @@ cld_tensor *cld_all_gather(cld_tensor *x) {
     CLD_TRY_NULL(find_carrier(&by, cld_device(x)));
     CLD_TRY_NULL(by.lane->fork());
     CLD_TRY_NULL(by.comm->all_gather(&to, &from));
+    note(&from);
     CLD_TRY_NULL(join(&by));
     return cld_tensor_steal(&out);
 }

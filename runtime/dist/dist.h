@@ -59,8 +59,13 @@ cld_status cld_all_reduce(cld_tensor *const *xs, int count, cld_comm_kind kind, 
 cld_tensor *cld_all_gather(cld_tensor *x);
 cld_status cld_broadcast(cld_tensor *const *xs, int count, int from);
 cld_status cld_barrier(void);
-/* Seconds for which this rank has waited for collectives so far, on the host. */
-double cld_dist_waited(void);
+/* So far: collectives and the bytes that this rank gave to them, the seconds for which its host has waited for them. A
+ * captured step counts once. */
+typedef struct cld_dist_traffic {
+    int64_t collectives, bytes;
+    double waited;
+} cld_dist_traffic;
+cld_dist_traffic cld_dist_counted(void);
 
 /* The same two without a wait: from begin to the next join nobody may touch the tensors, which are held until then. */
 cld_status cld_all_reduce_begin(cld_tensor *const *xs, int count, cld_comm_kind kind, double scale);

@@ -17,7 +17,17 @@ function ranks.new(waited)
 end
 
 --- From here on.
-function Watch:begin() self.start, self.data, self.others = clock(), self.waited(), core.dist.waited() end
+function Watch:begin() self.start, self.data, self.count = clock(), self.waited(), core.dist.counted() end
+
+--- told(steps) -> what this rank gave to collectives in a step, of so many since begin: for the log.
+function Watch:told(steps)
+  local now = core.dist.counted()
+  steps = math.max(steps, 1)
+  return {
+    world = dist.world, collectives = (now.collectives - self.count.collectives) / steps,
+    bytes = (now.bytes - self.count.bytes) / steps, waited = (now.waited - self.count.waited) / steps,
+  }
+end
 
 local function line(of, steps)
   local own = of.seconds - of.data - of.others
@@ -30,7 +40,7 @@ end
 function Watch:lines(steps)
   local own = json.encode {
     rank = dist.rank, host = core.system.host().name, seconds = clock() - self.start,
-    data = self.waited() - self.data, others = core.dist.waited() - self.others,
+    data = self.waited() - self.data, others = core.dist.counted().waited - self.count.waited,
   }
   local lines, slowest, most = {}, nil, -1
   for i, text in ipairs(core.dist.gather_strings(own)) do
