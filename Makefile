@@ -4,7 +4,7 @@
 #   make setup      install the Debian packages that are missing
 #   make demo       toy data, then the real recipe on it; demo-images, demo-moco: on image files
 #   make test       every spec
-#   make bench      the performance table, as ratios
+#   make bench      the performance table, as ratios;  make bench-ranks: two ranks beside two threads
 #   make demo-check the demo for three seeds, its margins asserted
 #   make compare-methods  every method with and without CLD on generated images; an hour
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
@@ -369,6 +369,10 @@ gpu-count: all $(CUDA_HOST)
 gpu-check: all $(CUDA_PROGRAMS) $(if $(HAVE_CUDA),$(BUILD)/spec/cuda_libraries)
 	$(Q)$(BUILD)/cldlua spec/gpu/check.lua --build $(BUILD) $(GPU_CHECK)
 
+# Two ranks beside two threads, and a prediction for many GPUs. BENCH_RANKS="--rounds 1" for a quick look.
+bench-ranks: all
+	$(Q)$(BUILD)/cldlua spec/bench/ranks.lua --build $(BUILD) $(BENCH_RANKS)
+
 # The GPU table. GPU_BENCH="--rounds 1 --quick" for a first look.
 gpu-bench: all
 	$(Q)$(BUILD)/cldlua spec/gpu/bench.lua --build $(BUILD) $(GPU_BENCH)
@@ -386,5 +390,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all cuda mpi cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench demo-check select-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all cuda mpi cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE
