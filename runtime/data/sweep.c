@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/core/digest.h"
 #include "runtime/core/process.h"
 #include "runtime/core/workers.h"
 #include "runtime/images/follow.h"
@@ -41,21 +42,6 @@ struct cld_sweep {
 };
 
 /* ---- what is made of one image --------------------------------------------------------------------------- */
-
-/* MurmurHash64A (Austin Appleby, public domain), of whole words; the rest padded with zeros. */
-static uint64_t digest_of(const uint8_t *bytes, size_t length) {
-    const uint64_t m = 0xc6a4a7935bd1e995u;
-    uint64_t h = 0x9e3779b97f4a7c15u ^ (length * m);
-    for (size_t at = 0; at < length; at += 8) {
-        uint64_t k = 0;
-        memcpy(&k, bytes + at, length - at < 8 ? length - at : 8);
-        k *= m;
-        k ^= k >> 47;
-        h = (h ^ (k * m)) * m;
-    }
-    h = (h ^ (h >> 47)) * m;
-    return h ^ (h >> 47);
-}
 
 /* A copy of the whole file. */
 static cld_status copy_file(cld_sweep_item *item, const cld_source *s) {
@@ -147,7 +133,7 @@ static cld_status read_row(cld_sweep_item *item, const cld_sweep *s, worker *w) 
     if (source->bytes) {
         item->is_file = true;
         item->file_bytes = source->length;
-        item->digest = digest_of(source->bytes, source->length);
+        item->digest = cld_digest(source->bytes, source->length);
     }
     CLD_TRY(status);
     item->height = source->height;
