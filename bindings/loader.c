@@ -29,15 +29,24 @@ static int bad_gc(lua_State *L) {
     return 0;
 }
 
-/* #bad, and bad:reason(i), i from 1 in the order in which they were found */
+/* #bad, and bad:reason(i) -> why, row from 0; i from 1 in the order in which they were found */
 static int bad_len(lua_State *L) {
     lua_pushinteger(L, cld_bad_images_kept(check_bad(L, 1)));
     return 1;
 }
 
 static int bad_reason(lua_State *L) {
-    lua_pushstring(L, cld_bad_images_reason(check_bad(L, 1), luaL_checkinteger(L, 2) - 1));
-    return 1;
+    int64_t row;
+    lua_pushstring(L, cld_bad_images_reason(check_bad(L, 1), luaL_checkinteger(L, 2) - 1, &row));
+    lua_pushinteger(L, row);
+    return 2;
+}
+
+/* bad:add(row, reason): of another rank. An error if there are too many now */
+static int bad_add(lua_State *L) {
+    cld_bad_images *b = check_bad(L, 1);
+    cldL_check_status(L, cld_bad_images_add(b, luaL_checkinteger(L, 2), luaL_checkstring(L, 3)));
+    return 0;
 }
 
 /* ---- the settings -------------------------------------------------------------------------------------- */
@@ -190,7 +199,7 @@ static const luaL_Reg epoch_metamethods[] = {
 
 static const luaL_Reg epoch_methods[] = {{"waited", epoch_waited}, {NULL, NULL}};
 static const luaL_Reg bad_metamethods[] = {{"__gc", bad_gc}, {"__len", bad_len}, {NULL, NULL}};
-static const luaL_Reg bad_methods[] = {{"reason", bad_reason}, {NULL, NULL}};
+static const luaL_Reg bad_methods[] = {{"add", bad_add}, {"reason", bad_reason}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
     {"bad_images", loader_bad_images},

@@ -10,6 +10,11 @@
 
 #define SHOWN 5 /* in the error of too many */
 
+typedef struct bad_image {
+    int64_t row;
+    char *reason;
+} bad_image;
+
 struct cld_bad_images {
     pthread_mutex_t lock;
     _Atomic int references;
@@ -17,8 +22,8 @@ struct cld_bad_images {
     bool strict;
     uint8_t *seen; /* (images / 8) */
     int64_t count; /* images that were found */
-    char **reasons;
-    int64_t kept, room; /* of their reasons */
+    bad_image *found;
+    int64_t kept, room; /* of them, with their reasons */
 };
 
 cld_bad_images *cld_bad_images_new(int64_t images, double share, bool strict) {
@@ -47,25 +52,25 @@ cld_bad_images *cld_bad_images_retain(cld_bad_images *b) {
 
 void cld_bad_images_free(cld_bad_images *b) {
     if (!b || atomic_fetch_sub(&b->references, 1) != 1) return;
-    for (int64_t i = 0; i < b->kept; i++) free(b->reasons[i]);
+    for (int64_t i = 0; i < b->kept; i++) free(b->found[i].reason);
     pthread_mutex_destroy(&b->lock);
-    free(b->reasons);
+    free(b->found);
     free(b->seen);
     free(b);
 }
 
 /* With the lock held. Where memory is out the image is counted, and its reason is not kept. */
-static void keep(cld_bad_images *b, const char *reason) {
+static void keep(cld_bad_images *b, int64_t row, const char *reason) {
     b->count++;
     if (b->kept == b->room) {
         int64_t room = b->room ? 2 * b->room : 16;
-        char **more = realloc(b->reasons, (size_t)room * sizeof *more);
+        bad_image *more = realloc(b->found, (size_t)room * sizeof *more);
         if (!more) return;
-        b->reasons = more;
+        b->found = more;
         b->room = room;
     }
     char *copy = strdup(reason);
-    if (copy) b->reasons[b->kept++] = copy;
+    if (copy) b->found[b->kept++] = (bad_image){row, copy};
 }
 
 static cld_status too_many(const cld_bad_images *b) {
@@ -73,7 +78,7 @@ static cld_status too_many(const cld_bad_images *b) {
     size_t length = 0;
     for (int64_t i = 0; i < b->kept && i < SHOWN && length < sizeof list - 1; i++)
         length +=
-            (size_t)snprintf(list + length, sizeof list - length, "%s %.150s", i ? ";" : "", b->reasons[i]);
+            (size_t)snprintf(list + length, sizeof list - length, "%s %.150s", i ? ";" : "", b->found[i].reason);
     return cld_fail(CLD_IO,
                     "%lld of %lld images cannot be read, more than the %lld that are allowed (max-bad):%s%s",
                     (long long)b->count, (long long)b->images, (long long)b->allowed, list,
@@ -87,7 +92,7 @@ cld_status cld_bad_images_add(cld_bad_images *b, int64_t row, const char *reason
     uint8_t bit = (uint8_t)(1u << (row % 8));
     if (!(b->seen[row / 8] & bit)) {
         b->seen[row / 8] |= bit;
-        keep(b, reason);
+        keep(b, row, reason);
     }
     if (b->count > b->allowed) status = too_many(b); /* each time: who asks again gets the same answer */
     pthread_mutex_unlock(&b->lock);
@@ -101,9 +106,11 @@ int64_t cld_bad_images_kept(cld_bad_images *b) {
     return count;
 }
 
-const char *cld_bad_images_reason(cld_bad_images *b, int64_t i) {
+const char *cld_bad_images_reason(cld_bad_images *b, int64_t i, int64_t *row) {
+    bad_image image = {0};
     pthread_mutex_lock(&b->lock);
-    const char *reason = i >= 0 && i < b->kept ? b->reasons[i] : NULL;
+    if (i >= 0 && i < b->kept) image = b->found[i];
     pthread_mutex_unlock(&b->lock);
-    return reason;
+    *row = image.row;
+    return image.reason;
 }

@@ -19,7 +19,8 @@ void cld_bad_images_free(cld_bad_images *b); /* the last reference frees it; NUL
 cld_status cld_bad_images_add(cld_bad_images *b, int64_t row, const char *reason);
 /* How many reasons there are: of every image that was found, unless memory ran out. */
 int64_t cld_bad_images_kept(cld_bad_images *b);
-/* The i-th reason in the order in which they were found, from 0; NULL if there are not so many. Valid as long as b. */
-const char *cld_bad_images_reason(cld_bad_images *b, int64_t i);
+/* The i-th reason in the order in which they were found, from 0, and the image's row; NULL if there are not so many. Valid
+ * as long as b. */
+const char *cld_bad_images_reason(cld_bad_images *b, int64_t i, int64_t *row);
 
 #endif

@@ -57,7 +57,7 @@ local function bad_images_of(set, settings)
   local all = rawget(set, "bad_images") or {}
   set.bad_images = all
   all[key] = all[key] or {
-    found = user_error.call(core.loader.bad_images, #set, settings.max_bad, settings.strict), told = 0,
+    found = user_error.call(core.loader.bad_images, #set, settings.max_bad, settings.strict), told = 0, shared = 0,
   }
   return all[key]
 end
@@ -177,15 +177,39 @@ local function tell_bad(self)
   while bad.told < #bad.found do
     bad.told = bad.told + 1
     say(("cannot read an image, another takes its place (%d of %d so far): %s"):format(bad.told, #self.dataset,
-      bad.found:reason(bad.told)))
+      (bad.found:reason(bad.told))))
   end
 end
 
 --- Images that could not be read so far: a list of lines that name each and say why.
 function Loader:unreadable()
   local list, found = {}, self.bad.found
-  for i = 1, #found do list[i] = found:reason(i) end
+  for i = 1, #found do list[i] = (found:reason(i)) end
   return list
+end
+
+-- Each rank notices those among its own rows. At an epoch's end all ranks come to know all: rank 0 names them, and too
+-- many of the job's are one error on all.
+local function share_bad(self)
+  local bad, own = self.bad, {}
+  for i = bad.shared + 1, #bad.found do
+    local reason, row = bad.found:reason(i)
+    own[#own + 1] = ("<i8s4"):pack(row, reason)
+  end
+  local texts, problem = core.dist.gather_strings(table.concat(own)), nil
+  if table.concat(texts) == "" then return end
+  for _, text in ipairs(texts) do
+    local at, row, reason, ok, message = 1, nil, nil, nil, nil
+    while at <= #text do
+      row, reason, at = ("<i8s4"):unpack(text, at)
+      ok, message = pcall(bad.found.add, bad.found, row, reason)
+      if not ok then problem = tostring(message) end
+    end
+  end
+  bad.shared = #bad.found
+  tell_bad(self)
+  problem = dist.shared(function() return problem end)
+  if problem then user_error.raise("%s", problem) end
 end
 
 local Epoch = { __name = "cld.epoch" }
@@ -206,15 +230,19 @@ function Epoch:__call()
   until batch ~= false
   if batch then
     self:be_at_hand(batch.share)
-  else
+  elseif not self.ended then
     self:leave()
+    if self:is_of_job() then share_bad(self.loader) end
   end
   return batch
 end
 
--- Steps are of this batch now (cld.dist). A loader whose parts are not the job's ranks changes nothing.
+-- A loader whose parts are not the job's ranks is no matter of theirs.
+function Epoch:is_of_job() return dist.world > 1 and self.loader.settings.world == dist.world end
+
+-- Steps are of this batch now (cld.dist).
 function Epoch:be_at_hand(share)
-  if dist.world == 1 or self.loader.settings.world ~= dist.world then return end
+  if not self:is_of_job() then return end
   local before = core.dist.set_batch(share)
   if not self.begun then self.begun, self.before = true, before end
 end
