@@ -224,10 +224,20 @@ static int dist_weight(lua_State *L) {
     return 1;
 }
 
-/* set_timeout(seconds): that a rank may keep the others waiting; 0: any time */
+/* set_timeout(seconds) -> those before: that a rank may keep the others waiting; 0: any time */
 static int dist_set_timeout(lua_State *L) {
+    double before = cld_watch_timeout();
     cld_watch_set_timeout(luaL_checknumber(L, 1));
-    return 0;
+    lua_pushnumber(L, before);
+    return 1;
+}
+
+/* checksum(t) -> an integer, of its elements' bits */
+static int dist_checksum(lua_State *L) {
+    uint64_t sum;
+    cldL_check_status(L, cld_tensor_checksum(&sum, cldL_check_tensor(L, 1)));
+    lua_pushinteger(L, (lua_Integer)sum);
+    return 1;
 }
 
 static const luaL_Reg functions[] = {
@@ -239,6 +249,7 @@ static const luaL_Reg functions[] = {
     {"begin", dist_begin},
     {"broadcast", dist_broadcast},
     {"broadcast_string", dist_broadcast_string},
+    {"checksum", dist_checksum},
     {"counted", dist_counted},
     {"gather_rows", dist_gather_rows},
     {"gather_strings", dist_gather_strings},

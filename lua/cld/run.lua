@@ -55,6 +55,7 @@ local position = require "cld.run.position"
 local progress = require "cld.run.progress"
 local ranks = require "cld.run.ranks"
 local record = require "cld.run.record"
+local replicas = require "cld.run.replicas"
 local say = require "cld.say"
 local settings = require "cld.run.settings"
 local system, c_locale = core.system, core.text.c_locale
@@ -125,19 +126,6 @@ local function continue(self)
   return settings.adopt(self.checkpoint, self.opt, self.loaded.options, self.loaded.position.ranks)
 end
 
-local function version() return ("%s (%s)"):format(system.versions().cldlua, system.versions().commit) end
-
--- Ranks that were started with different programs or command lines would wait for each other in vain.
-local function check_ranks(self)
-  local digests = {}
-  for name, text in pairs(self.sources) do digests["the recipe " .. name] = text end
-  digests["cldlua's version"] = version()
-  dist.check_alike(digests, function(name) return name end)
-  local plain = record.plain(self.opt)
-  plain.threads = nil -- a machine may have fewer cores
-  dist.check_alike(plain, function(name) return "option --" .. name:gsub("_", "-") end)
-end
-
 local function in_session() return package.loaded["cld.repl"] ~= nil end
 
 --- cld.run(opt): opt is what cld.options returned, or a plain table with at least `epochs`. Takes the run folder, seeds
@@ -153,13 +141,14 @@ local function start(opt)
   }, Run)
   local resume = settings.get(opt, "resume")
   self.sources = record.sources()
-  check_ranks(self)
+  ranks.check_alike(opt, self.sources)
   self.claim = folder.claim_for_all {
     runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume,
   }
   self.folder, self.held = self.claim.path, self.claim.held
   self.checkpoint = self.folder .. "/" .. folder.checkpoint
   self.changed = self.claim.continues and continue(self) or {}
+  self.is_kept = self.loaded ~= nil -- by a checkpoint
   settings.set_up_process(opt)
 
   record.print(self.folder, opt)
@@ -293,6 +282,7 @@ end
 
 function Run:end_epoch()
   self:report_epoch()
+  replicas.check(self.states)
   position.end_epoch(self)
   self.epoch = nil
   self.meters:reset()
@@ -406,8 +396,7 @@ end
 function Run:end_diverged(problem)
   self.line:clear()
   user_error.raise("epoch %d: %s: the training has diverged (is the learning rate too high?)%s", self.epoch, problem,
-    self.held:exists(folder.checkpoint) and ("; %s/%s is as it was"):format(self:where(), folder.checkpoint)
-      or "; there is no checkpoint")
+    self.is_kept and ("; %s/%s is as it was"):format(self:where(), folder.checkpoint) or "; there is no checkpoint")
 end
 
 --- The epoch's accuracy, as shares: {top1 =, top5 =}. Logs and prints it, and keeps the best: run.best is
@@ -482,8 +471,9 @@ function Run:save()
     self:check_folder()
     self.line:clear()
     user_error.raise("%s%s", tostring(message),
-      self.held:exists(folder.checkpoint) and "; the checkpoint before it is as it was" or "")
+      self.is_kept and "; the checkpoint before it is as it was" or "")
   end)
+  self.is_kept = true
 end
 
 function Run:heed_signal(agreed)

@@ -87,6 +87,11 @@ cld_status cld_agree(const int64_t wishes[CLD_WISHES], int64_t agreed[CLD_WISHES
  * counts as zeros there; one that has none anywhere stays without. */
 cld_status cld_reduce_gradients(cld_tensor *const *params, int count);
 
+/* ---- checksum.c ---- */
+
+/* Of the elements' bits, on whatever device: equal on all ranks for what all hold alike. Waits for the device. */
+cld_status cld_tensor_checksum(uint64_t *out, cld_tensor *x);
+
 /* ---- pending.c ---- */
 
 /* The tensor was changed by this rank's rows of the batch at hand, and is to be the mean over the ranks, by their weights. */

@@ -235,6 +235,14 @@ void cld_watch_set_timeout(double seconds) {
     pthread_mutex_unlock(&w.lock);
 }
 
+double cld_watch_timeout(void) {
+    if (!running) return 0;
+    pthread_mutex_lock(&w.lock);
+    double seconds = isinf(w.timeout) ? 0 : w.timeout;
+    pthread_mutex_unlock(&w.lock);
+    return seconds;
+}
+
 static cld_status prepare(const cld_watch_settings *s) {
     size_t world = (size_t)s->world;
     w.rank = s->rank;

@@ -43,6 +43,8 @@ cld_status cld_watch_start(const cld_watch_settings *settings);
 
 /* Another timeout, from here on: the same on all ranks. */
 void cld_watch_set_timeout(double seconds);
+/* The one that holds; 0: any time, or no watch. */
+double cld_watch_timeout(void);
 
 /* This rank has come to its next collective: called as often, and in the same order, on all ranks. */
 void cld_watch_begun(void);

@@ -6,6 +6,8 @@ local checkpoint = require "cld.run.checkpoint"
 local extract = require "cld.eval.extract"
 local models = require "cld.models"
 local published = require "cld.models.load"
+local ranks = require "cld.run.ranks"
+local record = require "cld.run.record"
 local say = require "cld.say"
 local splits = require "cld.data.splits"
 local user_error = require "cld.user_error"
@@ -21,6 +23,7 @@ end
 -- a traceback. Returns the device.
 function subject.set_up(opt)
   core.system.leave_on_signals()
+  ranks.check_alike(opt, record.sources())
   local device = user_error.call(core.cuda.resolve, opt.device)
   core.autograd.set_precision(opt.precision)
   if opt.threads > 0 then user_error.call(core.system.set_num_threads, opt.threads) end

@@ -1,10 +1,24 @@
---- --print-ranks: what each rank's steps took, what they waited for, and which rank the others wait for.
+--- The ranks of a run: whether all were started alike; and --print-ranks: what each rank's steps took, what they waited
+-- for, and which rank the others wait for.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local json = require "cld.json"
+local record = require "cld.run.record"
 local clock = core.system.clock
 
 local ranks = {}
+
+--- check_alike(opt, sources of record.sources): the user's error if the ranks were started with different programs or
+-- command lines, which would wait for each other in vain.
+function ranks.check_alike(opt, sources)
+  local versions, digests = core.system.versions(), {}
+  for name, text in pairs(sources) do digests["the recipe " .. name] = text end
+  digests["cldlua's version"] = ("%s (%s)"):format(versions.cldlua, versions.commit)
+  dist.check_alike(digests, function(name) return name end)
+  local plain = record.plain(opt)
+  plain.threads = nil -- a machine may have fewer cores
+  dist.check_alike(plain, function(name) return "option --" .. name:gsub("_", "-") end)
+end
 
 local Watch = {}
 Watch.__index = Watch
