@@ -21,6 +21,7 @@ local opt = cld.options({
   { "workers", 1,  "threads that read and decode; 0: none of their own", min = 0, max = 256, integer = true },
   { "show",    20, "lines of each list; 0: all", min = 0, integer = true },
 }, arguments)
+cld.dist.first_only()
 if opt.data == "" then user_error.raise("check_data: which folder? check_data.lua FOLDER") end
 
 -- ---- findings ---------------------------------------------------------------

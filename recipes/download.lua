@@ -24,6 +24,7 @@ local opt = cld.options {
   { "stall",  60,       "seconds without a byte after which the server is given up",
     min = 1, max = 86400, integer = true },
 }
+cld.dist.first_only()
 if not name then
   require "cld.user_error".raise "which data set? download.lua NAME, NAME being cifar10, cifar100 or stl10"
 end

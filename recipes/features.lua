@@ -44,7 +44,7 @@ for batch, features in extract.batches("features", net, set, {
   augment = view, layer = layer, batch_size = opt.batch_size, device = device, workers = opt.workers,
   max_bad = opt.max_bad, strict = opt.strict,
 }) do
-  local signal, number = cld.interrupted()
+  local signal, number = cld.dist.interrupted()
   if signal then
     count:clear()
     say(("interrupted (SIG%s); nothing was written"):format(signal))

@@ -25,6 +25,7 @@ local opt = cld.options {
   { "noise",    0.06,     "standard deviation of each pixel's noise", min = 0, max = 1 },
   { "seed",     1,        "seed", integer = true },
 }
+cld.dist.first_only()
 
 local pi, sin, cos, floor, abs = math.pi, math.sin, math.cos, math.floor, math.abs
 local random = math.random

@@ -38,6 +38,7 @@ local opt = cld.options {
     min = 0, max = 1 },
   { "overwrite", false, "replace what is there" },
 }
+cld.dist.first_only()
 local is_npy = opt.format == "npy"
 if opt.data == "" then user_error.raise("pack: --data is missing: the folder of images") end
 if opt.out == "" then user_error.raise("pack: --out is missing: what the names of the files begin with") end

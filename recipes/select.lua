@@ -17,6 +17,7 @@ local opt = cld.options {
   { "by",    "nmi", "what puts them in order; mean: the mean of the places by effective rank, alignment + uniformity,"
     .. " group accuracy and nmi, of those that all runs have", choices = selection.names },
 }
+cld.dist.first_only()
 local runs, left_out = selection.of_folders(opt.runs, opt.epoch > 0 and opt.epoch or nil, opt.by)
 for _, line in ipairs(left_out) do say(line) end
 for _, line in ipairs(selection.notices(runs, opt.by)) do say(line) end

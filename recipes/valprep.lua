@@ -15,6 +15,7 @@ local opt = cld.options {
   { "list",   "",    "or a text with lines 'mv NAME WNID/', such as valprep.sh; it is read, not run" },
   { "move",   false, "move them; without it nothing is changed" },
 }
+cld.dist.first_only()
 
 -- ---- which image goes where -------------------------------------------------
 

@@ -24,6 +24,7 @@ local opt = cld.options {
   { "seed",    1,        "seed", min = 0, integer = true },
   { "out",     "views.png", "the picture, .png or .jpg", nonempty = true },
 }
+cld.dist.first_only()
 
 if not cld.image.can_write(opt.out) then
   user_error.raise("option '--out': expected the name of a .png, .jpg or .ppm file, got '%s'", opt.out)

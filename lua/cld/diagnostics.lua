@@ -11,6 +11,7 @@
 local caller = require "cld.caller"
 local core = require "cld.core"
 local data = require "cld.data"
+local dist = require "cld.dist"
 local eval = require "cld.eval"
 local extract = require "cld.eval.extract"
 local losses = require "cld.losses"
@@ -254,6 +255,7 @@ function diagnostics.two_views(options)
   local set = some(options.set, caller.integer(name, "images", options.images or MOST, 2))
   local groups = caller.integer(name, "groups", options.groups or NMI_GROUPS, 1)
   local _ <close> = no_grad()
+  local _ <close> = dist.whole_batch() -- every rank has all rows of the two
   local a, b = features_of_views(options, set)
   if extract.odd_rows(a):item() + extract.odd_rows(b):item() > 0 then
     return { alignment = 0 / 0, uniformity = 0 / 0, nmi = 0 / 0 }

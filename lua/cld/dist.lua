@@ -56,6 +56,23 @@ end
 --- barrier(): returns when every rank has called it.
 function dist.barrier() functional.barrier() end
 
+--- first_only(): from here on there is rank 0 alone, and the others wait for its end. For what several processes cannot
+-- share, such as a script that writes files.
+function dist.first_only()
+  if dist.world == 1 then return end
+  functional.set_timeout(0)
+  if dist.rank > 0 then os.exit(true, true) end -- to leave is to wait for all
+  dist.world = 1
+end
+
+--- interrupted() -> name and number of a signal that has come to any rank while signals are caught (cld.catch_signals),
+-- or nil: the same on all. Of several ranks all know it at the next call.
+function dist.interrupted()
+  local _, number = core.system.interrupted()
+  number = functional.agree({ number or 0 })[1]
+  if number > 0 then return core.system.signal_name(number), number end
+end
+
 -- ---- for cld's own files ---------------------------------------------------------
 
 --- shared(f, ...) -> what f(...) returns on rank 0, the only one that calls it: a value that JSON can hold. Its error
@@ -72,6 +89,13 @@ function dist.shared(f, ...)
   if not told.problem then return told.value end
   if told.is_users then user_error.raise("%s", told.problem) end
   error(told.problem, 0)
+end
+
+--- Until the guard is closed a rank may keep the others waiting for as long as it likes: what one does for all, such as
+-- a download.
+function dist.without_timeout()
+  local before = functional.set_timeout(0)
+  return setmetatable({}, { __close = function() functional.set_timeout(before) end })
 end
 
 --- tensors({tensor, ...}) -> those of rank 0; the others give nil.

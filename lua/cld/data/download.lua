@@ -9,6 +9,7 @@
 local core = require "cld.core"
 local bar = require "cld.data.bar"
 local caller = require "cld.caller"
+local dist = require "cld.dist"
 local say = require "cld.say"
 local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
@@ -356,10 +357,7 @@ local defaults = {
 }
 local fields = { "name", "entry", "layout", table.unpack(sorted_keys(defaults)) }
 
---- download{name | entry, root, mirror, layout = "auto", keep, stall, retries, every, quiet} -> the folder of the set.
--- Does nothing if they are there: those with a known md5 are read and compared. An archive that lies in the root is
--- checked and unpacked as if it had been fetched. `entry` is one as in download.sets.
-function download.get(options)
+local function get(options)
   caller.require_fields("data.download", options, fields)
   local settings = {}
   for name, default in pairs(defaults) do
@@ -379,6 +377,15 @@ function download.get(options)
     end
     return bring(list[1], settings)
   end, list[1], settings)
+end
+
+--- download{name | entry, root, mirror, layout = "auto", keep, stall, retries, every, quiet} -> the folder of the set,
+-- which of several ranks rank 0 fetches for all.
+-- Does nothing if they are there: those with a known md5 are read and compared. An archive that lies in the root is
+-- checked and unpacked as if it had been fetched. `entry` is one as in download.sets.
+function download.get(options)
+  local _ <close> = dist.without_timeout()
+  return dist.shared(get, options)
 end
 
 --- For the readers, with their own options: those of a set that may be fetched, if options.download says so.

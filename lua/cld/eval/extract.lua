@@ -112,6 +112,8 @@ end
 -- the views its own).
 function extract.batches(name, net, dataset, options)
   local branch = branch_of(name, net, options)
+  dist.check_alike({ images = #dataset, files = rawget(dataset, "digest") },
+    function(fact) return "the data's " .. fact end)
   local loader = data.loader {
     dataset, batch_size = options.batch_size or 256, views = 1, shuffle = false, drop_single = false,
     augment = extract.view(dataset, options), device = extract.device(net, options), dtype = options.dtype,

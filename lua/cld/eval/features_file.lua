@@ -1,7 +1,9 @@
 --- Features as files: NAME.npy, f32 (images, dim), and NAME.txt, the images' paths, one a line, in the order of the
--- rows. Both are put in their places as a whole, the .npy last: once it is there, so is the rest.
+-- rows. Both are put in their places as a whole, the .npy last: once it is there, so is the rest. Of several ranks, of
+-- which each is given all rows, rank 0 writes them.
 local core = require "cld.core"
 local data = require "cld.data"
+local dist = require "cld.dist"
 local extract = require "cld.eval.extract"
 local options = require "cld.options"
 local subject = require "cld.eval.subject"
@@ -51,11 +53,18 @@ local File = { __name = "cld.features_file" }
 File.__index = File
 function File:__close() self.writer:close() end
 
+-- What a rank that writes nothing has for a writer.
+local function nobodys()
+  local function nothing() end
+  return { put = nothing, patch = nothing, commit = nothing, close = nothing }
+end
+
 --- open(NAME, data set): nothing is there before commit.
 function features_file.open(name, set)
   local base = base_of(name)
+  local writer = dist.rank == 0 and user_error.call(io_.writer, base .. ".npy") or nobodys()
   return setmetatable({
-    base = base, set = set, path_of = rawget(set, "path_of"), writer = user_error.call(io_.writer, base .. ".npy"),
+    base = base, set = set, path_of = rawget(set, "path_of"), writer = writer,
     rows = 0, seen = 0, paths = {},
   }, File)
 end
@@ -102,7 +111,7 @@ end
 
 --- Both files in their places; without rows neither.
 function File:commit()
-  if self.rows == 0 then return end
+  if self.rows == 0 or dist.rank > 0 then return end
   user_error.call(self.writer.patch, self.writer, 0, header(self.rows, self.dim))
   local list = self.base .. ".txt"
   if self.path_of then
