@@ -75,6 +75,14 @@ static int dist_barrier(lua_State *L) {
     return 0;
 }
 
+/* reduce_gradients({tensor, ...}): each one's .grad becomes the sum over the ranks */
+static int dist_reduce_gradients(lua_State *L) {
+    int count;
+    cld_tensor **params = cldL_check_list(L, 1, &count);
+    cldL_check_status(L, cld_reduce_gradients(params, count));
+    return 0;
+}
+
 /* ---- strings --------------------------------------------------------------------------------------------- */
 
 /* A string of malloc's, which an error of Lua's would lose: freed first. */
@@ -255,6 +263,7 @@ static const luaL_Reg functions[] = {
     {"gather_strings", dist_gather_strings},
     {"images", dist_images},
     {"ranks", dist_ranks},
+    {"reduce_gradients", dist_reduce_gradients},
     {"set_batch", dist_set_batch},
     {"set_timeout", dist_set_timeout},
     {"spans", dist_spans},

@@ -1,6 +1,7 @@
 --- The ranks of a job: processes that a launcher has started (mpirun, srun) and that train together. A recipe needs
 -- none of this: the loader, the losses, optimizers and cld.run know the ranks. runtime/dist/README.md says what they
--- compute.
+-- compute. What is written in Lua needs it in two places: a loss whose rows need each other gathers them (gather_rows),
+-- and an optimizer's gradients are those of all ranks (reduce_gradients).
 --
 --   print(cld.dist.rank, cld.dist.world)                     -- 0 and 1 where there is no job
 --   cld.dist.all_reduce(x, { op = "mean" })                  -- in place, of all ranks
@@ -42,6 +43,20 @@ end
 function dist.all_gather(t)
   check("all_gather", t)
   return caller.call("dist.all_gather", functional.all_gather, t)
+end
+
+--- gather_rows(t) -> the rows of the whole batch at hand, in its order, of those that each rank has made of its images;
+-- differentiable. t itself where every rank has the whole batch.
+function dist.gather_rows(t)
+  check("gather_rows", t)
+  return caller.call("dist.gather_rows", functional.gather_rows, t)
+end
+
+--- reduce_gradients(params), after backward: each one's .grad becomes the sum over the ranks, that of the whole batch's
+-- loss. For an optimizer of one's own: those of cld.optim do it. params: a list of tensors, or a module.
+function dist.reduce_gradients(params)
+  if type(params) == "table" and params.named_parameters then params = params:parameters() end
+  caller.call("dist.reduce_gradients", functional.reduce_gradients, params)
 end
 
 --- broadcast(t[, {from = 0}]) -> t, in place: that of the rank `from`.

@@ -3,7 +3,6 @@
 --
 --   cldlua recipes/examples/own_adamw.lua --data ./data
 local cld = require "cld"
-
 local AdamW = {}
 AdamW.__index = AdamW
 
@@ -20,6 +19,7 @@ function AdamW:step(loss, lr)
   local beta1, beta2 = table.unpack(self.settings.betas)
   for _, p in ipairs(self.params) do p.grad = nil end
   loss:backward()
+  cld.dist.reduce_gradients(self.params)                    -- of several ranks: those of the whole batch
   local _ <close> = cld.no_grad()
   self.count:add_(1)
   local size, root = -lr / (1 - beta1 ^ self.count), (1 - beta2 ^ self.count):sqrt()

@@ -40,7 +40,7 @@ end
 -- What runs in a step is captured on a GPU: no value of a tensor is read here.
 local step = cld.graph(function(views, rate)
   local z = net:each(views)                                 -- both views as one batch, each with its own statistics
-  local loss = nt_xent(z[1], z[2])
+  local loss = nt_xent(cld.dist.gather_rows(z[1]), cld.dist.gather_rows(z[2])) -- the rows of all ranks
   adamw:step(loss, { lr = rate })
   local means = cld.diagnostics.views(z[1]:normalize(), z[2]:normalize())
   means.loss = loss
