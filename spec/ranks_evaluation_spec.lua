@@ -1,0 +1,251 @@
+--- What two ranks of a real mpirun make of everything but pre-training: the recipes that judge a checkpoint, those that
+-- write data, images that cannot be read, and what all ranks hold.
+local cld = require "cld"
+local files = require "spec.support.data_files"
+local process = require "spec.support.process"
+
+local launchers = { "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
+  "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "LUA_INIT", "LUA_INIT_5_4" }
+
+local function reason()
+  if not cld.io.exists(process.build .. "/libcld_mpi.so") then return "there is no libcld_mpi.so (make, with mpicc)" end
+  if not os.execute "command -v mpirun >/dev/null" then return "mpirun is not installed" end
+end
+
+describe("several ranks,", function()
+  local folder, weights, photos
+
+  local function run(ranks, ...)
+    return process.run { "--ranks", tostring(ranks), unset = launchers, env = { OMP_NUM_THREADS = "1" }, ... }
+  end
+
+  local function ok(...)
+    local result = run(...)
+    if result.code ~= 0 then error(result.out .. result.err, 2) end
+    return result.out
+  end
+
+  local function recipe(ranks, name, ...) return ok(ranks, "recipes/" .. name .. ".lua", ...) end
+
+  if reason() then
+    pending(reason() .. ": no ranks were started")
+    return
+  end
+
+  setup(function()
+    folder = process.temporary_folder()
+    process.run { "recipes/make_toy_data.lua", "--out", folder .. "/toy", "--train", "40", "--test", "17" }
+    weights = folder .. "/weights.safetensors"
+    cld.manual_seed(1)
+    cld.save(weights, cld.models.resnet18({ small = true, width = 4, head = false }):state_dict())
+    photos = folder .. "/photos"
+    for i = 0, 11 do
+      files.write(("%s/%s/%02d.ppm"):format(photos, i % 2 == 0 and "a" or "b", i), files.ppm(8, 8, { 20 * i, 9, 200 }))
+    end
+    -- In the set's order class after class: of batches of 12 rank 0 has a, and rank 1 has b.
+    files.write(photos .. "/b/05.ppm", "no image")
+  end)
+  teardown(function() process.remove(folder) end)
+
+  local judged = { "--threads", "1" }
+  local function of_toy(...)
+    local list = { "--checkpoint", weights, "--data", folder .. "/toy", "--dataset", "cifar10", "--size", "32",
+      table.unpack(judged) }
+    return table.unpack(table.move({ ... }, 1, select("#", ...), #list + 1, list))
+  end
+
+  -- What the run has logged: {event, values} of epochs and scores.
+  local function logged(name)
+    local list = {}
+    for line in io.lines(("%s/runs/%s/log.jsonl"):format(folder, name)) do
+      local event = cld.json.decode(line)
+      if event.event == "epoch" then list[#list + 1] = event.means end
+      if event.event == "score" then list[#list + 1] = event.values end
+    end
+    return list
+  end
+
+  local function assert_same_log(one, two, tolerance)
+    local a, b = logged(one), logged(two)
+    assert.is_true(#a > 1 and #a == #b)
+    for i, values in ipairs(a) do
+      for name, value in pairs(values) do
+        local difference = math.abs(value - b[i][name]) / (1 + math.abs(value))
+        if not (difference <= tolerance) then error(("%s: %g and %g"):format(name, value, b[i][name])) end
+      end
+    end
+  end
+
+  it("score by kNN what one process does", function()
+    local one, two = recipe(1, "knn", of_toy("--baselines")), recipe(2, "knn", of_toy("--baselines"))
+    assert.matches("\nraw pixels +top%-1 +[%d.]+ %%", one)
+    assert.equal(one, two)
+  end)
+
+  it("evaluate linearly as one process does", function()
+    for ranks = 1, 2 do
+      recipe(ranks, "linear", of_toy("--epochs", "2", "--batch-size", "15", "--runs", folder .. "/runs", "--name",
+        "linear-" .. ranks))
+    end
+    assert_same_log("linear-1", "linear-2", 1e-5)
+  end)
+
+  it("fine-tune as one process does", function()
+    for ranks = 1, 2 do
+      recipe(ranks, "finetune", of_toy("--epochs", "1", "--batch-size", "20", "--lr", "0.01,0.001", "--head-lr", "1",
+        "--runs", folder .. "/runs", "--name", "finetune-" .. ranks))
+    end
+    assert_same_log("finetune-1", "finetune-2", 1e-3)
+  end)
+
+  it("write features once", function()
+    local only_0 = "local dist, core = require 'cld.dist', require 'cld.core' if dist.rank > 0 then"
+      .. " function core.io.writer() error('rank 1 writes', 0) end end"
+    local function features(ranks, name)
+      local out = ok(ranks, "-e", only_0, "recipes/features.lua", of_toy("--batch-size", "5", "--split", "test", "--out",
+        folder .. name))
+      assert.matches("npy: f32 %(17, 32%)", out)
+      return cld.io.load_npy(folder .. name .. ".npy")
+    end
+    local difference = (features(1, "/one") - features(2, "/two")):abs():amax():item()
+    assert.is_true(difference <= 1e-5)
+  end)
+
+  it("pack a folder as one process does, without the ranks that are in its way", function()
+    recipe(1, "pack", "--data", photos .. "/a", "--out", folder .. "/one")
+    recipe(2, "pack", "--data", photos .. "/a", "--out", folder .. "/two")
+    assert.equal(process.read(folder .. "/one.tar"), process.read(folder .. "/two.tar"))
+  end)
+
+  -- Features of the photos, each batch of 12 images: what rank 0 prints.
+  local function read_photos(settings)
+    return run(2, process.write(folder .. "/read.lua", ([[
+      local cld = require "cld"
+      local set = cld.data.folder { root = "%s" }
+      local function net(images) return images:flatten(2, -1) end
+      local settings = { augment = cld.augment.none { size = 8 }, batch_size = 12, %s }
+      for _ = 1, 2 do cld.eval.features(net, set, settings) end
+      print(#cld.data.loader({ set, augment = settings.augment, %s }):unreadable())]]):format(photos, settings, settings)))
+  end
+
+  it("name an image that one of them cannot read once, and count it for all", function()
+    local result = read_photos "max_bad = 0.1"
+    assert.same({ 0, "" }, { result.code, result.err })
+    assert.matches("^cannot read an image, another takes its place %(1 of 12 so far%): [^\n]*/b/05.ppm: [^\n]*\n1\n$",
+      result.out)
+  end)
+
+  it("end where all together cannot read too many", function()
+    files.write(photos .. "/a/02.ppm", "no image") -- rank 0's: each rank has one, which is allowed
+    local result = read_photos "max_bad = 0.1"
+    files.write(photos .. "/a/02.ppm", files.ppm(8, 8, { 1, 2, 3 }))
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: 2 of 12 images cannot be read, more than the 1 that are allowed %(max%-bad%): [^\n]*\n$",
+      result.err)
+    for _, name in ipairs { "a/02.ppm", "b/05.ppm" } do assert.truthy(result.out:find(name, 1, true)) end
+  end)
+
+  it("end with the cause where one may not go on", function()
+    local result = read_photos "strict = true"
+    assert.equal(1, result.code)
+    assert.matches("^\n?cldlua: rank 1 on [^\n]* failed: [^\n]*/b/05.ppm: [^\n]*\n$", result.err)
+    assert.equal("", result.out)
+  end)
+
+  -- A run of a linear layer by an optimizer and a loss over rows of its own; `change` is run at the second epoch's end.
+  local function train(ranks, change)
+    return run(ranks, process.write(folder .. "/train.lua", ([[
+      local cld = require "cld"
+      local net, set = cld.nn.linear(12, 3), cld.data.tensors { images = cld.arange(10 * 12):reshape { 10, 2, 2, 3 }:to "u8" }
+      net.weight:detach():copy_(cld.arange(36):reshape { 3, 12 } / 36)
+      local run = cld.run { epochs = 3, seed = 1, threads = 1, runs = "%s/runs", name = "own-%d" }
+      local loader = cld.data.loader { set, batch_size = 4, views = 1 }
+      local momentum = cld.zeros_like(net.weight)
+      for epoch in run:epochs { net = net, own = { momentum = momentum }, loader = loader } do
+        for batch in loader:epoch(epoch) do
+          local rows = cld.dist.gather_rows(net(batch.views[1]:flatten(2, -1)))
+          local loss = rows:matmul(rows:t()):tanh():mean()
+          for _, p in ipairs(net:parameters()) do p.grad = nil end
+          loss:backward()
+          cld.dist.reduce_gradients(net)
+          local _ <close> = cld.no_grad()
+          net.weight:sub_(momentum:mul_(0.9):add_(net.weight.grad))
+          run:track { loss = loss }
+        end
+        if epoch == 2 then %s end
+      end
+      print(("%%.5f"):format(net.weight:square():sum():item()))]]):format(folder, ranks, change)))
+  end
+
+  it("train by a loss and an optimizer in Lua as one process does", function()
+    local one, two = train(1, ""), train(2, "")
+    assert.same({ 0, 0 }, { one.code, two.code }, two.err)
+    assert.equal(one.out:match "[^\n]+\n$", two.out:match "[^\n]+\n$")
+    assert_same_log("own-1", "own-2", 1e-5)
+  end)
+
+  it("end at an epoch's end where they do not hold the same", function()
+    local result = train(3, "if cld.dist.rank == 1 then momentum[1][2]:add_(1e-7) end")
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: 'own.momentum' of rank 1 is not that of rank 0: [^\n]*\n$", result.err)
+    assert.matches("\nepoch 2/3 [^\n]*\n$", result.out)
+  end)
+
+  it("hear of a signal that one of them got", function()
+    local out = ok(2, "-e", [[
+      local cld = require "cld"
+      cld.catch_signals()
+      if cld.dist.rank == 1 then io.popen("kill -USR1 " .. cld.host().pid):close() end
+      local name, number
+      repeat name, number = cld.dist.interrupted() until name
+      print(name, number)]])
+    assert.equal("USR1\t10\n", out)
+  end)
+
+  it("are told apart where their data differ", function()
+    local result = run(2, process.write(folder .. "/differ.lua", ([[
+      local cld = require "cld"
+      local set = cld.data.folder { root = "%s/" .. (cld.dist.rank == 0 and "a" or "b"), layout = "plain" }
+      cld.eval.features(function(x) return x:flatten(2, -1) end, set, { augment = cld.augment.none { size = 8 } })
+    ]]):format(photos)))
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: the data's files differs between the ranks: %-?%d+ on rank 0 ", result.err)
+  end)
+end)
+
+describe("cld.dist of one process", function()
+  local script = [[
+    local cld = require "cld"
+    local dist = cld.dist
+    local x, y = cld.tensor({ 1, 2, 3 }):requires_grad_(), cld.tensor { 4, 5 }
+    assert(dist.rank == 0 and dist.local_rank == 0 and dist.world == 1)
+    for _, op in ipairs { "sum", "mean", "max", "min" } do assert(rawequal(dist.all_reduce(y, { op = op }), y)) end
+    assert(rawequal(dist.broadcast(y, { from = 0 }), y) and y[1]:item() == 4 and y[2]:item() == 5)
+    for _, gather in ipairs { dist.all_gather, dist.gather_rows } do
+      x.grad = nil
+      gather(x):square():sum():backward()
+      assert(x.grad[3]:item() == 6 and #gather(x) == 3)
+    end
+    dist.reduce_gradients { x }
+    dist.barrier()
+    dist.first_only()
+    assert(x.grad[3]:item() == 6 and dist.interrupted() == nil)
+    print "identities"]]
+
+  it("is identities in cldlua", function()
+    assert.equal("identities\n", process.run { "-e", script, unset = launchers }.out)
+  end)
+
+  it("and in a stock Lua", function()
+    local result = process.run { "-e", script, program = "lua5.4", unset = launchers,
+      env = { LUA_PATH = "lua/?.lua;lua/?/init.lua;;", LUA_CPATH = process.build .. "/?.so;;" } }
+    assert.equal("identities\n", result.out, result.err)
+  end)
+
+  it("is identities in a session", function()
+    local result = process.terminal { unset = launchers, script = {
+      { "wait", "> " }, { "send", "cld.dist.world, cld.dist.all_gather(cld.ones { 2 }):sum():item()\n" },
+      { "wait", "1\t2.0" }, { "wait", "> " }, { "send", "\4" } } }
+    assert.same({ 0, "" }, { result.code, result.err })
+  end)
+end)
