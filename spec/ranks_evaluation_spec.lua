@@ -19,6 +19,13 @@ describe("several ranks,", function()
     return process.run { "--ranks", tostring(ranks), unset = launchers, env = { OMP_NUM_THREADS = "1" }, ... }
   end
 
+  -- The same of a job that fails, after which mpirun waits for as long as it is told.
+  local function fails(ranks, ...)
+    return process.run { "-n", tostring(ranks), "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "--mca",
+      "odls_base_sigkill_timeout", "1", "--mca", "orte_execute_quiet", "1", process.cldlua, program = "mpirun",
+      unset = launchers, env = { OMPI_ALLOW_RUN_AS_ROOT = "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = "1" }, ... }
+  end
+
   local function ok(...)
     local result = run(...)
     if result.code ~= 0 then error(result.out .. result.err, 2) end
@@ -117,9 +124,9 @@ describe("several ranks,", function()
     assert.equal(process.read(folder .. "/one.tar"), process.read(folder .. "/two.tar"))
   end)
 
-  -- Features of the photos, each batch of 12 images: what rank 0 prints.
-  local function read_photos(settings)
-    return run(2, process.write(folder .. "/read.lua", ([[
+  -- Features of the photos, twice, each batch of 12 images. `start`: run, or fails.
+  local function read_photos(start, settings)
+    return start(2, process.write(folder .. "/read.lua", ([[
       local cld = require "cld"
       local set = cld.data.folder { root = "%s" }
       local function net(images) return images:flatten(2, -1) end
@@ -129,7 +136,7 @@ describe("several ranks,", function()
   end
 
   it("name an image that one of them cannot read once, and count it for all", function()
-    local result = read_photos "max_bad = 0.1"
+    local result = read_photos(run, "max_bad = 0.1")
     assert.same({ 0, "" }, { result.code, result.err })
     assert.matches("^cannot read an image, another takes its place %(1 of 12 so far%): [^\n]*/b/05.ppm: [^\n]*\n1\n$",
       result.out)
@@ -137,7 +144,7 @@ describe("several ranks,", function()
 
   it("end where all together cannot read too many", function()
     files.write(photos .. "/a/02.ppm", "no image") -- rank 0's: each rank has one, which is allowed
-    local result = read_photos "max_bad = 0.1"
+    local result = read_photos(fails, "max_bad = 0.1")
     files.write(photos .. "/a/02.ppm", files.ppm(8, 8, { 1, 2, 3 }))
     assert.equal(1, result.code)
     assert.matches("^cldlua: 2 of 12 images cannot be read, more than the 1 that are allowed %(max%-bad%): [^\n]*\n$",
@@ -146,15 +153,15 @@ describe("several ranks,", function()
   end)
 
   it("end with the cause where one may not go on", function()
-    local result = read_photos "strict = true"
+    local result = read_photos(fails, "strict = true")
     assert.equal(1, result.code)
     assert.matches("^\n?cldlua: rank 1 on [^\n]* failed: [^\n]*/b/05.ppm: [^\n]*\n$", result.err)
     assert.equal("", result.out)
   end)
 
   -- A run of a linear layer by an optimizer and a loss over rows of its own; `change` is run at the second epoch's end.
-  local function train(ranks, change)
-    return run(ranks, process.write(folder .. "/train.lua", ([[
+  local function train(start, ranks, change)
+    return start(ranks, process.write(folder .. "/train.lua", ([[
       local cld = require "cld"
       local net, set = cld.nn.linear(12, 3), cld.data.tensors { images = cld.arange(10 * 12):reshape { 10, 2, 2, 3 }:to "u8" }
       net.weight:detach():copy_(cld.arange(36):reshape { 3, 12 } / 36)
@@ -178,14 +185,14 @@ describe("several ranks,", function()
   end
 
   it("train by a loss and an optimizer in Lua as one process does", function()
-    local one, two = train(1, ""), train(2, "")
+    local one, two = train(run, 1, ""), train(run, 2, "")
     assert.same({ 0, 0 }, { one.code, two.code }, two.err)
     assert.equal(one.out:match "[^\n]+\n$", two.out:match "[^\n]+\n$")
     assert_same_log("own-1", "own-2", 1e-5)
   end)
 
   it("end at an epoch's end where they do not hold the same", function()
-    local result = train(3, "if cld.dist.rank == 1 then momentum[1][2]:add_(1e-7) end")
+    local result = train(fails, 3, "if cld.dist.rank == 1 then momentum[1][2]:add_(1e-7) end")
     assert.equal(1, result.code)
     assert.matches("^cldlua: 'own.momentum' of rank 1 is not that of rank 0: [^\n]*\n$", result.err)
     assert.matches("\nepoch 2/3 [^\n]*\n$", result.out)
@@ -203,7 +210,7 @@ describe("several ranks,", function()
   end)
 
   it("are told apart where their data differ", function()
-    local result = run(2, process.write(folder .. "/differ.lua", ([[
+    local result = fails(2, process.write(folder .. "/differ.lua", ([[
       local cld = require "cld"
       local set = cld.data.folder { root = "%s/" .. (cld.dist.rank == 0 and "a" or "b"), layout = "plain" }
       cld.eval.features(function(x) return x:flatten(2, -1) end, set, { augment = cld.augment.none { size = 8 } })
