@@ -109,8 +109,8 @@ describe("several ranks,", function()
     local only_0 = "local dist, core = require 'cld.dist', require 'cld.core' if dist.rank > 0 then"
       .. " function core.io.writer() error('rank 1 writes', 0) end end"
     local function features(ranks, name)
-      local out = ok(ranks, "-e", only_0, "recipes/features.lua", of_toy("--batch-size", "5", "--split", "test", "--out",
-        folder .. name))
+      local out = ok(ranks, "-e", only_0, "recipes/features.lua",
+        of_toy("--batch-size", "5", "--split", "test", "--out", folder .. name))
       assert.matches("npy: f32 %(17, 32%)", out)
       return cld.io.load_npy(folder .. name .. ".npy")
     end
@@ -130,9 +130,9 @@ describe("several ranks,", function()
       local cld = require "cld"
       local set = cld.data.folder { root = "%s" }
       local function net(images) return images:flatten(2, -1) end
-      local settings = { augment = cld.augment.none { size = 8 }, batch_size = 12, %s }
-      for _ = 1, 2 do cld.eval.features(net, set, settings) end
-      print(#cld.data.loader({ set, augment = settings.augment, %s }):unreadable())]]):format(photos, settings, settings)))
+      local view = cld.augment.none { size = 8 }
+      for _ = 1, 2 do cld.eval.features(net, set, { augment = view, batch_size = 12, %s }) end
+      print(#cld.data.loader({ set, augment = view, %s }):unreadable())]]):format(photos, settings, settings)))
   end
 
   it("name an image that one of them cannot read once, and count it for all", function()
@@ -163,7 +163,8 @@ describe("several ranks,", function()
   local function train(start, ranks, change)
     return start(ranks, process.write(folder .. "/train.lua", ([[
       local cld = require "cld"
-      local net, set = cld.nn.linear(12, 3), cld.data.tensors { images = cld.arange(10 * 12):reshape { 10, 2, 2, 3 }:to "u8" }
+      local images = cld.arange(10 * 12):reshape { 10, 2, 2, 3 }:to "u8"
+      local net, set = cld.nn.linear(12, 3), cld.data.tensors { images = images }
       net.weight:detach():copy_(cld.arange(36):reshape { 3, 12 } / 36)
       local run = cld.run { epochs = 3, seed = 1, threads = 1, runs = "%s/runs", name = "own-%d" }
       local loader = cld.data.loader { set, batch_size = 4, views = 1 }

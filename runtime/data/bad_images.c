@@ -77,8 +77,8 @@ static cld_status too_many(const cld_bad_images *b) {
     char list[900] = "";
     size_t length = 0;
     for (int64_t i = 0; i < b->kept && i < SHOWN && length < sizeof list - 1; i++)
-        length +=
-            (size_t)snprintf(list + length, sizeof list - length, "%s %.150s", i ? ";" : "", b->found[i].reason);
+        length += (size_t)snprintf(list + length, sizeof list - length, "%s %.150s", i ? ";" : "",
+                                   b->found[i].reason);
     return cld_fail(CLD_IO,
                     "%lld of %lld images cannot be read, more than the %lld that are allowed (max-bad):%s%s",
                     (long long)b->count, (long long)b->images, (long long)b->allowed, list,

@@ -196,15 +196,13 @@ local function share_bad(self)
     local reason, row = bad.found:reason(i)
     own[#own + 1] = ("<i8s4"):pack(row, reason)
   end
-  local texts, problem = core.dist.gather_strings(table.concat(own)), nil
-  if table.concat(texts) == "" then return end
-  for _, text in ipairs(texts) do
-    local at, row, reason, ok, message = 1, nil, nil, nil, nil
-    while at <= #text do
-      row, reason, at = ("<i8s4"):unpack(text, at)
-      ok, message = pcall(bad.found.add, bad.found, row, reason)
-      if not ok then problem = tostring(message) end
-    end
+  local all, at, problem = table.concat(core.dist.gather_strings(table.concat(own))), 1, nil
+  if all == "" then return end
+  while at <= #all do
+    local row, reason, after = ("<i8s4"):unpack(all, at)
+    local ok, message = pcall(bad.found.add, bad.found, row, reason)
+    if not ok then problem = tostring(message) end
+    at = after
   end
   bad.shared = #bad.found
   tell_bad(self)

@@ -1,5 +1,5 @@
---- What all ranks of a job hold is the same on all, bit for bit: whatever makes them differ is found at the epoch's end,
--- and not after a hundred epochs of two trainings that are averaged.
+--- What all ranks of a job hold is the same on all, bit for bit: what makes them differ is found at the epoch's end,
+-- and not after a hundred epochs of trainings that went apart.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local sorted_keys = require "cld.sorted_keys"
