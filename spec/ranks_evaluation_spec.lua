@@ -199,6 +199,38 @@ describe("several ranks,", function()
     assert.matches("\nepoch 2/3 [^\n]*\n$", result.out)
   end)
 
+  it("see of a network what one process does, within a batch too", function()
+    local script = process.write(folder .. "/seen.lua", ([[
+      local cld = require "cld"
+      cld.set_num_threads(1)
+      local net = cld.models.resnet18 { small = true, width = 4, branches = { "instance" } }
+      local set, views = cld.data.cifar10 { root = "%s/toy" }, cld.augment.base { size = 32 }
+      for batch in cld.data.loader { set, batch_size = 40, views = 1 }:epoch(1) do
+        local seen = cld.diagnostics.two_views { net = net, set = set, views = views, groups = 4 }
+        seen.rank = cld.diagnostics.rank { net = net, set = set }
+        for _, name in ipairs { "alignment", "uniformity", "nmi", "rank" } do print(("%%.4g"):format(seen[name])) end
+        local rows = cld.dist.gather_rows(batch.index)
+        print(#rows, rows:sum():item()) -- the batch is at hand again
+      end]]):format(folder))
+    local one = ok(1, script)
+    assert.matches("\n40\t780\n$", one)
+    assert.equal(one, ok(2, script))
+  end)
+
+  it("fetch a data set once, and wait for it", function()
+    local out = ok(2, "-e", [[
+      local cld, core = require "cld", require "cld.core"
+      if cld.dist.rank == 1 then
+        for name in pairs(core.download) do core.download[name] = function() error("rank 1 fetches", 0) end end
+      end
+      local set = { name = "cifar10", root = "]] .. folder .. [[/none", mirror = "http://127.0.0.1:9/", retries = 0 }
+      local _, problem = pcall(cld.data.download, set)
+      for _, text in ipairs(core.dist.gather_strings(tostring(problem))) do print(text:match "cannot fetch '[^']*'") end
+      print(core.dist.set_timeout(600))]])
+    local line = "cannot fetch 'http://127.0.0.1:9/cifar-10-python.tar.gz'\n"
+    assert.equal(line .. line .. "600.0\n", out:match "\n(.*)$")
+  end)
+
   it("hear of a signal that one of them got", function()
     local out = ok(2, "-e", [[
       local cld = require "cld"
