@@ -1,6 +1,7 @@
 --- What two ranks of a real mpirun make of everything but pre-training: the recipes that judge a checkpoint, those that
 -- write data, images that cannot be read, and what all ranks hold.
 local cld = require "cld"
+local devices = require "spec.support.devices"
 local files = require "spec.support.data_files"
 local process = require "spec.support.process"
 
@@ -250,6 +251,35 @@ describe("several ranks,", function()
     ]]):format(photos)))
     assert.equal(1, result.code)
     assert.matches("^cldlua: the data's files differs between the ranks: %-?%d+ on rank 0 ", result.err)
+  end)
+end)
+
+describe("a tensor's checksum", function()
+  local checksum = require("cld.core").dist.checksum
+
+  it("is that of its elements' bits, in order, however they lie and wherever", function()
+    local x = cld.arange(1, 36):reshape { 5, 7 }
+    local sum = checksum(x)
+    assert.equal(sum, checksum(x:clone()))
+    assert.equal(sum, checksum(x:t():contiguous():t()))
+    assert.are_not.equal(sum, checksum(x:flip(1)))
+    for _, device in ipairs(devices.names) do assert.equal(sum, checksum(x:to(device))) end
+  end)
+
+  it("is another for a change of any bit, in a last element that is no whole word too", function()
+    for _, dtype in ipairs { "f32", "f64", "bf16", "i64", "u8" } do
+      for _, count in ipairs { 1, 3, 8, 9 } do
+        local x = cld.zeros({ count }, { dtype = dtype })
+        local sum = checksum(x)
+        for i = 1, count do
+          local y = x:clone()
+          y[i]:fill_(1)
+          assert.are_not.equal(sum, checksum(y))
+        end
+      end
+    end
+    assert.are_not.equal(checksum(cld.tensor { 0.0 }), checksum(cld.tensor { -0.0 }))
+    assert.are_not.equal(checksum(cld.zeros { 2 }), checksum(cld.zeros { 3 }))
   end)
 end)
 
