@@ -227,6 +227,25 @@ static int dist_counted(lua_State *L) {
     return 1;
 }
 
+/* buckets() -> of gradients, so far: {begun, early (before the end of their backward), bytes} */
+static int dist_buckets(lua_State *L) {
+    cld_bucket_figures f = cld_dist_buckets();
+    lua_createtable(L, 0, 3);
+    lua_pushinteger(L, f.begun);
+    lua_setfield(L, -2, "begun");
+    lua_pushinteger(L, f.early);
+    lua_setfield(L, -2, "early");
+    lua_pushinteger(L, f.bytes);
+    lua_setfield(L, -2, "bytes");
+    return 1;
+}
+
+/* set_bucket_bytes(n): the same on all ranks, before the first step */
+static int dist_set_bucket_bytes(lua_State *L) {
+    cld_set_bucket_bytes(luaL_checkinteger(L, 1));
+    return 0;
+}
+
 static int dist_weight(lua_State *L) {
     lua_pushnumber(L, cld_batch_weight());
     return 1;
@@ -257,6 +276,7 @@ static const luaL_Reg functions[] = {
     {"begin", dist_begin},
     {"broadcast", dist_broadcast},
     {"broadcast_string", dist_broadcast_string},
+    {"buckets", dist_buckets},
     {"checksum", dist_checksum},
     {"counted", dist_counted},
     {"gather_rows", dist_gather_rows},
@@ -265,6 +285,7 @@ static const luaL_Reg functions[] = {
     {"ranks", dist_ranks},
     {"reduce_gradients", dist_reduce_gradients},
     {"set_batch", dist_set_batch},
+    {"set_bucket_bytes", dist_set_bucket_bytes},
     {"set_timeout", dist_set_timeout},
     {"spans", dist_spans},
     {"weight", dist_weight},

@@ -151,10 +151,11 @@ static int optimizer_begin(lua_State *L) {
     return 0;
 }
 
-/* add(loss[, weight = 1]) */
+/* add(loss[, weight = 1[, {last = false}]]) */
 static int optimizer_add(lua_State *L) {
+    static const char *const names[] = {"last", NULL};
     cld_optimizer *s = cldL_check_optimizer(L);
-    lua_settop(L, 3);
+    lua_settop(L, 4);
     cld_tensor *loss = cldL_test_tensor(L, 2);
     if (!loss)
         return luaL_error(L, "%s: expected a loss, got a %s", cldL_method_name(L, s, "add"),
@@ -163,8 +164,10 @@ static int optimizer_add(lua_State *L) {
         return luaL_error(L, "%s: the weight of a loss is a %s; expected a number",
                           cldL_method_name(L, s, "add"), luaL_typename(L, 3));
     double weight = luaL_optnumber(L, 3, 1);
+    cldL_check_fields(L, 4, cldL_method_name(L, s, "add"), names);
+    bool last = cldL_field_boolean(L, 4, "last", false);
     lua_State *outer = cldL_begin_backward(L);
-    cld_status status = cld_optimizer_add(s, loss, weight);
+    cld_status status = cld_optimizer_add(s, loss, weight, last);
     cldL_end_backward(outer);
     cldL_check_status(L, status);
     return 0;
@@ -218,6 +221,30 @@ static int optimizer_grad_norm(lua_State *L) {
     return cldL_push_tensor(L, cld_tensor_retain(cldL_check_optimizer(L)->grad_norm));
 }
 
+/* {{parameters of a bucket by number, in the order in which they travel}, ...}; nil: nothing was summed up yet while backward
+ * went on. */
+static int optimizer_buckets(lua_State *L) {
+    const cld_optimizer *s = cldL_check_optimizer(L);
+    int place;
+    lua_newtable(L);
+    for (int i = 0; i < s->count; i++) {
+        int bucket = cld_overlap_bucket(s->overlap, i, &place);
+        if (bucket < 0) continue;
+        if (lua_geti(L, -1, bucket + 1) == LUA_TNIL) {
+            lua_pop(L, 1);
+            lua_newtable(L);
+            lua_pushvalue(L, -1);
+            lua_seti(L, -3, bucket + 1);
+        }
+        lua_pushinteger(L, i + 1);
+        lua_seti(L, -2, place + 1);
+        lua_pop(L, 1);
+    }
+    if (lua_geti(L, -1, 1) == LUA_TNIL) return 1;
+    lua_pop(L, 1);
+    return 1;
+}
+
 /* Upvalues: the methods, the properties. */
 static int optimizer_index(lua_State *L) {
     cldL_check_optimizer(L);
@@ -268,6 +295,7 @@ static void make_class(lua_State *L) {
         {"skipped", optimizer_skipped},
         {"loss_scale", optimizer_loss_scale},
         {"grad_norm", optimizer_grad_norm},
+        {"buckets", optimizer_buckets},
         {"groups", cldL_optimizer_groups},
         {NULL, NULL},
     };

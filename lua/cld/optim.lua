@@ -5,7 +5,7 @@
 --   local made = sgd:step(loss, { lr = 0.02 })        -- skips, and counts in sgd.skipped, a loss that is not finite
 --
 --   sgd:begin()                                       -- a step from several losses, whose gradients add up:
---   for _, part in ipairs(parts) do sgd:add(loss(part), #part / n) end
+--   for i, part in ipairs(parts) do sgd:add(loss(part), #part / n, { last = i == #parts }) end
 --   local made = sgd:finish { lr = 0.02, clip = 1 }
 local caller = require "cld.caller"
 local core = require "cld.core"
@@ -87,10 +87,14 @@ end
 -- what :step returns is a tensor (u8, of no dimension: 1 or 0), for cld.optim.ema and queue:enqueue to go by; to Lua
 -- it is always true. .skipped, the number of steps not made, waits for the device.
 --
--- :begin(), :add(loss[, weight = 1]) as often as there are losses, :finish([{...}]) is the same step from the sum of
--- the weighted losses, each of which is let go of as soon as it was added. One that is not finite skips the whole
--- step; the rows of a memory bank that the losses used change in finish, in the order of add. zero_grad, a loss that
--- cannot be followed, or a step that cannot be made ends what begin began, and nothing but the gradients has changed.
+-- :begin(), :add(loss[, weight = 1[, {last = false}]]) as often as there are losses, :finish([{...}]) is the same step
+-- from the sum of the weighted losses, each of which is let go of as soon as it was added. One that is not finite skips
+-- the whole step; the rows of a memory bank that the losses used change in finish, in the order of add. zero_grad, a
+-- loss that cannot be followed, or a step that cannot be made ends what begin began, and nothing but the gradients has
+-- changed.
+-- last: no other loss follows. Of several ranks (cld.dist) the gradients are summed up while it is followed; without a
+-- last one, in finish, which takes longer. .buckets: the parameters' numbers, in lists, as they are summed up together
+-- in that way; nil before the first such step.
 --
 -- A step's lr, a number or a tensor of one element, is for all groups; a step without one takes the group's, or .lr,
 -- which may be assigned. clip: the gradients are scaled down to that common norm if they exceed it. .grad_norm is

@@ -100,7 +100,7 @@ static cld_status send_to_leaf(cld_plan *p, cld_tensor *leaf, cld_tensor *g) {
         cld_tensor_free(g);
         return found;
     }
-    if (cld__is_waiting(&p->waiting, leaf)) {
+    if (cld__waiting_for(&p->waiting, leaf)) {
         cld_status status = cld__end_waiting(&p->waiting);
         if (status != CLD_OK) {
             cld_tensor_free(g);
@@ -207,12 +207,16 @@ typedef struct start_points {
 
 static cld_status run_plan(cld_plan *p, const start_points *from, bool keep, bool as_they_come) {
     CLD_TRY(cld__make_plan(p, from->roots, from->count));
+    CLD_TRY(cld__foresee(p));
     for (int i = 0; i < from->count; i++) {
         cld_tensor *root = from->roots[i];
         cld_edge start = {.node = root->node, .output = root->output, .leaf = root->node ? NULL : root};
         CLD_TRY(send(p, &start, cld_tensor_retain(from->seeds[i])));
     }
-    for (size_t i = 0; i < p->count; i++) CLD_TRY(run_node(p, &p->entries[i], keep));
+    for (size_t i = 0; i < p->count; i++) {
+        CLD_TRY(run_node(p, &p->entries[i], keep));
+        CLD_TRY(cld__passed(p, p->entries[i].node));
+    }
     CLD_TRY(end_hooked(p));
     if (as_they_come) cld__keep_as_they_came(&p->waiting);
     return cld__end_waiting(&p->waiting);
@@ -252,27 +256,29 @@ static cld_tensor *weighted_seed(const cld_tensor *root, cld_tensor *gradient) {
     return cld_mul_scalar(seed, cld_batch_weight());
 }
 
-static cld_status backward_of(cld_tensor *root, cld_tensor *gradient, bool keep, bool as_they_come,
-                              cld_deferred *later) {
+static cld_status backward_of(cld_plan *p, cld_tensor *root, cld_tensor *gradient, bool keep,
+                              bool as_they_come, cld_deferred *later) {
     CLD_TRY(check_root("backward", root));
     CLD_AUTO cld_tensor *seed = weighted_seed(root, gradient);
     if (!seed) return cld_error_code();
-    cld_plan p = {0};
     start_points from = {&root, &seed, 1};
     CLD_TRY(cld__begin_deferring("backward", later));
-    cld_status status = go_back(&p, &from, keep, as_they_come);
+    cld_status status = go_back(p, &from, keep, as_they_come);
     cld__end_deferring();
-    cld__free_plan(&p);
+    cld__free_plan(p);
     return status;
 }
 
-cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, cld_deferred *later) {
-    return backward_of(root, gradient, false, true, later);
+cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, const cld_follower *follower,
+                                  cld_deferred *later) {
+    cld_plan p = {.follower = follower};
+    return backward_of(&p, root, gradient, false, true, later);
 }
 
 cld_status cld_backward(cld_tensor *root, cld_tensor *gradient, bool keep) {
     cld_deferred later = {0};
-    cld_status status = backward_of(root, gradient, keep, false, &later);
+    cld_plan p = {0};
+    cld_status status = backward_of(&p, root, gradient, keep, false, &later);
     if (status == CLD_OK) status = cld_pending_settle();
     if (status == CLD_OK) return cld_deferred_run(&later, NULL);
     cld_deferred_drop(&later);

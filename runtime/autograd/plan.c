@@ -76,6 +76,34 @@ cld_status cld__make_plan(cld_plan *p, cld_tensor *const *roots, int count) {
     return CLD_OK;
 }
 
+cld_status cld__foresee(const cld_plan *p) {
+    if (!p->follower) return CLD_OK;
+    for (size_t i = 0; i < p->count; i++) {
+        const cld_node *n = p->entries[i].node;
+        for (int k = 0; k < n->inputs; k++)
+            if (n->edges[k].leaf) n->edges[k].leaf->edges_left++;
+        p->follower->foresee(p->follower->context, n);
+    }
+    return p->follower->start(p->follower->context);
+}
+
+cld_status cld__passed(cld_plan *p, const cld_node *n) {
+    for (int k = 0; p->follower && k < n->inputs; k++) {
+        cld_tensor *leaf = n->edges[k].leaf, *none = NULL;
+        if (!leaf || --leaf->edges_left > 0 || cld__has_hooks(leaf->hooks, 0)) continue;
+        cld_tensor **came = cld__waiting_for(&p->waiting, leaf);
+        CLD_TRY(p->follower->complete(p->follower->context, leaf, came ? came : &none));
+        if (came && !*came) cld__stop_waiting(&p->waiting, leaf);
+    }
+    return CLD_OK;
+}
+
+/* After an error some were not passed. */
+static void forget_edges(const cld_node *n) {
+    for (int k = 0; k < n->inputs; k++)
+        if (n->edges[k].leaf) n->edges[k].leaf->edges_left = 0;
+}
+
 void cld__drop_gradients(cld_entry *e) {
     for (int i = 0; e->gradients && i < cld__gradient_slots(e->node); i++) cld_tensor_free(e->gradients[i]);
     free(e->gradients);
@@ -85,6 +113,7 @@ void cld__drop_gradients(cld_entry *e) {
 void cld__free_plan(cld_plan *p) {
     for (size_t i = 0; i < p->count; i++) {
         cld__drop_gradients(&p->entries[i]);
+        if (p->follower) forget_edges(p->entries[i].node);
         cld_node_free(p->entries[i].node);
     }
     cld__drop_waiting(&p->waiting);

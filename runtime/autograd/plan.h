@@ -19,12 +19,17 @@ typedef struct cld_plan {
     size_t *slots; /* hash table from node to 1 + its entry */
     size_t table;  /* size of slots, a power of two */
     cld_waiting waiting;
-    cld_collected hooked; /* gradients of leaves with hooks */
-    cld_collected asked;  /* what cld_gradients is to return; then no other leaf gets any */
+    cld_collected hooked;         /* gradients of leaves with hooks */
+    cld_collected asked;          /* what cld_gradients is to return; then no other leaf gets any */
+    const cld_follower *follower; /* or NULL */
 } cld_plan;
 
 /* All nodes behind the roots, in order; of p->asked which of them lead there. */
 cld_status cld__make_plan(cld_plan *p, cld_tensor *const *roots, int count);
+/* Tells the follower what will be walked, and counts the edges to each leaf. */
+cld_status cld__foresee(const cld_plan *p);
+/* The node was passed: tells the follower of the leaves to which no other edge leads. */
+cld_status cld__passed(cld_plan *p, const cld_node *n);
 cld_entry *cld__entry_of(const cld_plan *p, const cld_node *n);
 void cld__drop_gradients(cld_entry *e);
 void cld__free_plan(cld_plan *p);

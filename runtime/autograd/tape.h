@@ -152,9 +152,22 @@ void cld__drop_hooks(cld_hook **list);
 typedef struct cld_deferred {
     struct cld_callback *first, *last;
 } cld_deferred;
+/* Who is told how a backward goes on, as it does. */
+typedef struct cld_follower {
+    void *context;
+    /* Before it begins: each node that it will come to, in that order; then that these were all. */
+    void (*foresee)(void *context, const cld_node *n);
+    cld_status (*start)(void *context);
+    /* No other edge leads to this leaf. Its gradient is *came, of any floating-point dtype and layout, which the follower
+     * may take over, and then sets to NULL. If that is NULL already it is .grad, if it has any. Of leaves with hooks
+     * nobody is told: their gradients are complete when backward is. */
+    cld_status (*complete)(void *context, cld_tensor *leaf, cld_tensor **came);
+} cld_follower;
+
 /* As cld_backward for an optimizer's step: what is to happen after it is added to `later`, and gradients of weights may
- * stay as they came (cld_dense_gradients). */
-cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, cld_deferred *later);
+ * stay as they came (cld_dense_gradients). follower: or NULL. */
+cld_status cld_backward_deferring(cld_tensor *root, cld_tensor *gradient, const cld_follower *follower,
+                                  cld_deferred *later);
 /* Do it now, in order, up to the first error; the rest is dropped. It depends on the one element of condition (u8, or
  * NULL), which is known on the device alone. */
 cld_status cld_deferred_run(cld_deferred *later, cld_tensor *condition);

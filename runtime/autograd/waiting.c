@@ -20,10 +20,21 @@ cld_status cld__wait(cld_waiting *w, cld_tensor *leaf, cld_tensor *g) {
     return CLD_OK;
 }
 
-bool cld__is_waiting(const cld_waiting *w, const cld_tensor *leaf) {
+cld_tensor **cld__waiting_for(const cld_waiting *w, const cld_tensor *leaf) {
     for (int i = 0; i < w->count; i++)
-        if (w->of[i].leaf == leaf) return true;
-    return false;
+        if (w->of[i].leaf == leaf) return &w->of[i].gradient;
+    return NULL;
+}
+
+void cld__stop_waiting(cld_waiting *w, const cld_tensor *leaf) {
+    int rest = 0;
+    for (int i = 0; i < w->count; i++) {
+        if (w->of[i].leaf == leaf)
+            cld_tensor_free(w->of[i].leaf);
+        else
+            w->of[rest++] = w->of[i];
+    }
+    w->count = rest;
 }
 
 /* Of 16 bits, and the device's optimizers take it so. */

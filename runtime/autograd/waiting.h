@@ -15,7 +15,10 @@ typedef struct cld_waiting {
 
 /* g, whose reference is taken over, for a leaf that has none yet and none that waits. */
 cld_status cld__wait(cld_waiting *w, cld_tensor *leaf, cld_tensor *g);
-bool cld__is_waiting(const cld_waiting *w, const cld_tensor *leaf);
+/* The gradient that waits for this leaf, or NULL. */
+cld_tensor **cld__waiting_for(const cld_waiting *w, const cld_tensor *leaf);
+/* Somebody has taken it over. */
+void cld__stop_waiting(cld_waiting *w, const cld_tensor *leaf);
 /* Those that an optimizer can take are .grad as they came (cld_dense_gradients); the others still wait. */
 void cld__keep_as_they_came(cld_waiting *w);
 /* All that wait become .grad, dense and of their leaf's dtype; on an error none does. */

@@ -79,11 +79,21 @@ static cld_status make_seed(cld_tensor **out, const cld_optimizer *s, const cld_
     return *out ? CLD_OK : cld_error_code();
 }
 
-static cld_status follow(cld_optimizer *s, cld_tensor *loss, double weight) {
+/* Of the last loss the gradients are those of all, and backward's end is their sum over the ranks. */
+static cld_status go_back(cld_optimizer *s, cld_tensor *loss, cld_tensor *seed, bool last) {
+    if (!last || cld_dist_alone()) return cld_backward_deferring(loss, seed, NULL, &s->sum.later);
+    if (!s->overlap && !(s->overlap = cld_overlap_new(s->params, s->count))) return cld_error_code();
+    cld_status status = cld_backward_deferring(loss, seed, cld_overlap_begin(s->overlap), &s->sum.later);
+    if (status == CLD_OK) status = cld_overlap_end(s->overlap);
+    cld_overlap_reset(s->overlap);
+    return status;
+}
+
+static cld_status follow(cld_optimizer *s, cld_tensor *loss, double weight, bool last) {
     CLD_AUTO cld_tensor *seed = NULL;
     CLD_TRY(make_seed(&seed, s, loss, weight));
     CLD_TRY(cld_dense_gradients(s->params, s->count)); /* of the losses before: they are added to in f32 */
-    CLD_TRY(cld_backward_deferring(loss, seed, &s->sum.later));
+    CLD_TRY(go_back(s, loss, seed, last));
     if (!cld__optimizer_has_gradient(s))
         return cld_fail(CLD_INVALID,
                         "%s: the loss reached none of the parameters; does none require a gradient, or was "
@@ -94,8 +104,10 @@ static cld_status follow(cld_optimizer *s, cld_tensor *loss, double weight) {
     return CLD_OK;
 }
 
-static cld_status add(cld_optimizer *s, cld_tensor *loss, double weight) {
+static cld_status add(cld_optimizer *s, cld_tensor *loss, double weight, bool last) {
     if (!s->sum.open) return cld_fail(CLD_INVALID, "%s: add without begin", s->rule->name);
+    if (s->sum.ended)
+        return cld_fail(CLD_INVALID, "%s: add after the last loss; expected finish", s->rule->name);
     if (cld_numel(&loss->a) != 1)
         return cld_fail(CLD_INVALID, "%s: the loss is %s; expected one element", s->rule->name,
                         cld_describe(&loss->a));
@@ -103,11 +115,12 @@ static cld_status add(cld_optimizer *s, cld_tensor *loss, double weight) {
         return cld_fail(CLD_INVALID, "%s: the weight of a loss is %g; expected a finite number",
                         s->rule->name, weight);
     CLD_TRY(lower_flag(s, loss));
-    return is_skipped(s->sum.made) ? CLD_OK : follow(s, loss, weight);
+    s->sum.ended = last;
+    return is_skipped(s->sum.made) ? CLD_OK : follow(s, loss, weight, last);
 }
 
-cld_status cld_optimizer_add(cld_optimizer *s, cld_tensor *loss, double weight) {
-    cld_status status = add(s, loss, weight);
+cld_status cld_optimizer_add(cld_optimizer *s, cld_tensor *loss, double weight, bool last) {
+    cld_status status = add(s, loss, weight, last);
     return status == CLD_OK ? CLD_OK : closed(s, status);
 }
 
@@ -128,7 +141,7 @@ static cld_status skip(cld_optimizer *s, const cld_step_params *p) {
 
 static cld_status make(cld_optimizer *s, const cld_step_params *p, cld_tensor *made) {
     CLD_TRY(cld_pending_settle());
-    CLD_TRY(cld_reduce_gradients(s->params, s->count));
+    if (!s->sum.ended) CLD_TRY(cld_reduce_gradients(s->params, s->count));
     if (s->sum.scaled) {
         CLD_TRY(cld__optimizer_check_devices(s)); /* the step does so too, but one kernel comes before it */
         CLD_TRY(cld_loss_scale_check(made, s->params, s->count));
@@ -158,6 +171,6 @@ cld_tensor *cld_optimizer_finish(cld_optimizer *s, const cld_step_params *p) {
 cld_tensor *cld_optimizer_minimize(cld_optimizer *s, cld_tensor *loss, const cld_step_params *p) {
     CLD_TRY_NULL(cld__optimizer_check_step(s, p));
     CLD_TRY_NULL(cld_optimizer_begin(s));
-    CLD_TRY_NULL(cld_optimizer_add(s, loss, 1));
+    CLD_TRY_NULL(cld_optimizer_add(s, loss, 1, true));
     return cld_optimizer_finish(s, p);
 }

@@ -109,6 +109,7 @@ void cld_optimizer_free(cld_optimizer *s) {
     cld_tensor *const own[] = {s->steps, s->skipped, s->grad_norm, s->clip_factor, s->sum.made};
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) cld_tensor_free(own[i]);
     cld_deferred_drop(&s->sum.later);
+    cld_overlap_free(s->overlap);
     cld_loss_scale_drop(&s->loss_scale);
     free(s->params);
     for (int k = 0; k < s->rule->slots; k++) free(s->slots[k]);

@@ -10,6 +10,7 @@
 #define CLD_OPTIM_OPTIMIZER_H
 
 #include "runtime/autograd/tape.h"
+#include "runtime/dist/dist.h"
 #include "runtime/optim/loss_scale.h"
 
 /* ---- a rule ---- */
@@ -74,6 +75,7 @@ typedef struct cld_optim_group {
 /* Between begin and finish. */
 typedef struct cld_gradient_sum {
     bool open, scaled;  /* scaled: by the loss scale */
+    bool ended;         /* the last loss was added */
     cld_tensor *made;   /* u8: were all losses finite? NULL: none was added */
     cld_deferred later; /* what their backwards asked for */
 } cld_gradient_sum;
@@ -91,6 +93,7 @@ typedef struct cld_optimizer {
     cld_tensor *clip_factor; /* f64 of no dimension */
     cld_loss_scale loss_scale;
     cld_gradient_sum sum;
+    cld_overlap *overlap; /* of several ranks, since the first loss that was said to be the last; else NULL */
 } cld_optimizer;
 
 /* Retains params, as many as the groups count together: leaves, contiguous, f32 or f64, none twice. An error names the
@@ -126,11 +129,14 @@ cld_status cld_optimizer_step(cld_optimizer *s, const cld_step_params *p);
  * step that was not made, the parameters and the optimizer's state stay as they are, skipped counts it, and grad_norm is
  * NaN, if it was asked for.
  *
+ * last: no other loss follows. Of several ranks the gradients are then summed up while this backward goes on; if no loss is said
+ * to be the last, in finish.
+ *
  * In fp16 the gradients are multiplied by the loss scale, which is read at begin and moves in finish alone; a gradient
  * that is not finite in the end is as a loss that is not. Any error ends what begin began: nothing has changed but the
- * gradients. begin twice, step in between, and add or finish without begin are errors. */
+ * gradients. begin twice, step in between, add or finish without begin, and add after the last are errors. */
 cld_status cld_optimizer_begin(cld_optimizer *s);
-cld_status cld_optimizer_add(cld_optimizer *s, cld_tensor *loss, double weight);
+cld_status cld_optimizer_add(cld_optimizer *s, cld_tensor *loss, double weight, bool last);
 cld_tensor *cld_optimizer_finish(cld_optimizer *s, const cld_step_params *p);
 /* begin, add and finish in one. */
 cld_tensor *cld_optimizer_minimize(cld_optimizer *s, cld_tensor *loss, const cld_step_params *p);

@@ -53,6 +53,7 @@ struct cld_tensor {
     bool requires_grad;
     bool loss_scaled;      /* a gradient that is multiplied by an optimizer's loss scale */
     bool summed;           /* a gradient that is the sum over the ranks (runtime/dist) */
+    int edges_left;        /* leaves only: edges to it that a followed backward has yet to pass, else 0 */
     cld_tensor *grad;      /* leaves only: what backward accumulated; cld_dense_gradients before it is read */
     cld_tensor *grad_came; /* what replays write to and grad was made of (autograd/gradient.c), or NULL */
     uint64_t grad_replays; /* cld_recording_replays() of grad_came's then */
