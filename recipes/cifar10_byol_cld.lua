@@ -82,7 +82,7 @@ local step = cld.graph(function(views, rate, momentum)
   optimizer:begin()
   for _, part in ipairs(cld.nn.blocks(images, { count = opt.accumulate, groups = opt.accumulate })) do
     local loss, values, z = losses(views, part)
-    optimizer:add(loss, part.count / images)
+    optimizer:add(loss, part.count / images, { last = part.last })
     told:add(values, z, part.count)
   end
   local made = optimizer:finish { lr = rate, grad_norm = true } -- 0 if a loss is not finite: nothing changes then

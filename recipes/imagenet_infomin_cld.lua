@@ -87,7 +87,7 @@ local step = cld.graph(function(batch, rate)
   sgd:begin()
   for _, part in ipairs(cld.nn.blocks(#key, { block = opt.block, groups = opt.accumulate })) do
     local loss, values, q = losses(batch, order, key, part)
-    sgd:add(loss, part.count / #key)
+    sgd:add(loss, part.count / #key, { last = part.last })
     told:add(values, q, part.count)
   end
   local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 if a loss is not finite: nothing changes then

@@ -165,10 +165,10 @@ local function whole_blocks(share, block)
 end
 
 --- nn.blocks(n, {block = images (nil: one block of all), or count = of so many blocks; groups = 1}) -> {{first =, count
--- =, blocks =, done =, total =, block =}, ...}: n images in groups of whole blocks, no more groups than blocks, whose
+-- =, blocks =, done =, total =, block =, last =}, ...}: n images in groups of whole blocks, no more than blocks, whose
 -- sizes in blocks differ by at most one, the larger ones first. A group has `count` images from `first` (counted from
--- 1) on, in `blocks` blocks of at most `block` images; `done` images lie before it, of `total` = n. No block has one
--- image alone, unless that is all.
+-- 1) on, in `blocks` blocks of at most `block` images; `done` images lie before it, of `total` = n; `last`: no other
+-- follows. No block has one image alone, unless that is all.
 --
 -- Of a batch that is split over ranks (cld.dist) n are this rank's images, and block and count are of the whole batch.
 -- Every rank has as many groups; if a block has images on several ranks, that is one.
@@ -182,7 +182,7 @@ function parts.blocks(n, options)
     or size_of_block("nn.blocks", options)
   local of_ranks = parts.of_ranks(share, block, 1, 1)
   if of_ranks then
-    return { { first = 1, count = n, blocks = of_ranks.blocks, done = 0, total = n, block = block } }
+    return { { first = 1, count = n, blocks = of_ranks.blocks, done = 0, total = n, block = block, last = true } }
   end
   local blocks, fewest = whole_blocks(share, block)
   local cut = { blocks = blocks }
@@ -193,7 +193,8 @@ function parts.blocks(n, options)
     local to = functional.part_begin({ blocks = groups }, blocks, i + 1)
     local done = functional.part_begin(cut, n, from)
     local count = functional.part_begin(cut, n, to) - done
-    list[i + 1] = { first = done + 1, count = count, blocks = to - from, done = done, total = n, block = block }
+    list[i + 1] = { first = done + 1, count = count, blocks = to - from, done = done, total = n, block = block,
+      last = i == groups - 1 }
   end
   return list
 end
