@@ -4,6 +4,7 @@
 
 #include "bindings/bindings.h"
 #include "runtime/dist/dist.h"
+#include "runtime/optim/overlap.h"
 #include "runtime/dist/watch.h"
 
 /* ranks() -> {rank, local_rank (from 0), world, local_world, machines, library or nil} */

@@ -81,40 +81,10 @@ cld_status cld_gather_bytes(unsigned char **all, size_t *ends, const void *data,
 enum { CLD_WISHES = 4 };
 cld_status cld_agree(const int64_t wishes[CLD_WISHES], int64_t agreed[CLD_WISHES]);
 
-/* ---- reduce_gradients.c ---- */
-
-/* Each parameter's .grad becomes the sum over the ranks, unless it is that already (summed). One that has none on some ranks
- * counts as zeros there; one that has none anywhere stays without. */
-cld_status cld_reduce_gradients(cld_tensor *const *params, int count);
-
 /* ---- checksum.c ---- */
 
 /* Of the elements' bits, on whatever device: equal on all ranks for what all hold alike. Waits for the device. */
 cld_status cld_tensor_checksum(uint64_t *out, cld_tensor *x);
-
-/* ---- overlap.c ---- */
-
-/* The same while backward goes on, for one list of parameters, which is borrowed. In a step of several ranks: begin, a
- * backward that the follower is told of (runtime/autograd/tape.h), end. After an error: reset. */
-typedef struct cld_overlap cld_overlap;
-struct cld_follower;
-cld_overlap *cld_overlap_new(cld_tensor *const *params, int count);
-void cld_overlap_free(cld_overlap *o); /* NULL is fine */
-const struct cld_follower *cld_overlap_begin(cld_overlap *o);
-cld_status cld_overlap_end(cld_overlap *o);
-void cld_overlap_reset(cld_overlap *o);
-/* The parameter's bucket, and its place there; -1: it is in none yet. o may be NULL. */
-int cld_overlap_bucket(const cld_overlap *o, int param, int *place);
-
-/* ---- buckets.c ---- */
-
-/* A bucket is full when it has as many. The same on all ranks, before the first step. */
-void cld_set_bucket_bytes(int64_t bytes);
-/* Buckets that were begun so far; those of them that were begun before their backward had ended; bytes of all. */
-typedef struct cld_bucket_figures {
-    int64_t begun, early, bytes;
-} cld_bucket_figures;
-cld_bucket_figures cld_dist_buckets(void);
 
 /* ---- pending.c ---- */
 

@@ -1,7 +1,7 @@
 /* A step from one loss or from several: begin, add, finish. optimizer.h says what each promises. */
 #include <math.h>
 
-#include "runtime/dist/dist.h"
+#include "runtime/optim/overlap.h"
 #include "runtime/ops/ops.h"
 #include "runtime/ops/precision.h"
 #include "runtime/optim/optimizer.h"

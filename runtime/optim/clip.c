@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "runtime/autograd/tape.h"
-#include "runtime/dist/dist.h"
+#include "runtime/optim/overlap.h"
 #include "runtime/ops/ops.h"
 
 static cld_status check(const cld_tensor *grad, const cld_backend *device, int i) {

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "runtime/dist/dist.h"
+#include "runtime/optim/overlap.h"
 #include "runtime/ops/ops.h"
 #include "runtime/tensor/device.h"
 #include "runtime/tensor/kept.h"

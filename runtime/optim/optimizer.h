@@ -10,7 +10,7 @@
 #define CLD_OPTIM_OPTIMIZER_H
 
 #include "runtime/autograd/tape.h"
-#include "runtime/dist/dist.h"
+#include "runtime/optim/overlap.h"
 #include "runtime/optim/loss_scale.h"
 
 /* ---- a rule ---- */

@@ -95,9 +95,9 @@ local function bandwidth(n) return n > 8 and far or near end
 local function all_reduce(n, bytes) return latency(n) + 2 * (n - 1) / n * bytes / bandwidth(n) end
 local function all_gather(n, bytes) return latency(n) / 2 + (n - 1) * bytes / bandwidth(n) end
 
--- forward: passes of a row, gradients of them included (backward is two); small: collectives that nothing hides; the
--- shuffle of the keys' images, of `bytes` a rank. Gradients are reduced beside the backward, which is half the time: what
--- does not fit into it is waited for, and the last bucket of 25 MB always is.
+-- forward: passes of a row, gradients of them included (backward is two). small: collectives that nothing hides. The
+-- shuffle of the keys' images, of so many bytes a rank. Gradients are reduced beside the backward, which is half the
+-- time: what does not fit into it is waited for, and the last bucket of 25 MB always is.
 local predictions = {
   { name = "CIFAR ResNet-18, NPID + CLD, 256 rows a GPU, batch norm over all ranks", gflop = 1.11, rows = 256,
     forward = 6, gradients = 45e6, small = 40 + 6, small_bytes = 8e3, shuffled = 0 },

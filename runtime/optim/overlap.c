@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "runtime/autograd/tape.h"
-#include "runtime/dist/buckets.h"
-#include "runtime/dist/dist.h"
+#include "runtime/optim/buckets.h"
+#include "runtime/optim/overlap.h"
 
 typedef struct known_leaf {
     const cld_tensor *leaf;

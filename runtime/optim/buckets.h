@@ -1,8 +1,8 @@
 /* Gradients that travel together: some large messages instead of many small ones. What is packed is one array, which is
  * summed up over the ranks; then each leaf's .grad is its part of that.
  */
-#ifndef CLD_DIST_BUCKETS_H
-#define CLD_DIST_BUCKETS_H
+#ifndef CLD_OPTIM_BUCKETS_H
+#define CLD_OPTIM_BUCKETS_H
 
 #include "runtime/tensor/tensor.h"
 

@@ -1,9 +1,9 @@
-#include "runtime/dist/buckets.h"
+#include "runtime/optim/buckets.h"
 
 #include <stdlib.h>
 
 #include "runtime/autograd/tape.h"
-#include "runtime/dist/dist.h"
+#include "runtime/optim/overlap.h"
 #include "runtime/ops/ops.h"
 
 enum { ALIGNED = 16 }; /* bytes: kernels read as many at once */

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "runtime/autograd/tape.h"
-#include "runtime/dist/buckets.h"
-#include "runtime/dist/dist.h"
+#include "runtime/optim/buckets.h"
+#include "runtime/optim/overlap.h"
 
 cld_tensor *cld__begin_presence(const uint8_t *has, int count) {
     const int64_t shape = count;
