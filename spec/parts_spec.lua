@@ -326,6 +326,21 @@ for _, device in ipairs { "cpu", table.unpack(devices.names) } do
       same_state(net, other, limits.f64)
     end)
 
+    it("shuffles more than 512 images in each 512 by itself", function()
+      local rows, seen = cld.arange(0, 1030, 1):to("f64"):reshape(1030, 1):to(device), nil
+      local y = nn.shuffled(function(x)
+        seen = x:flatten():totable()
+        return x
+      end, rows, { block = 64 })
+      local moved = 0
+      for i, row in ipairs(seen) do
+        assert.equal((i - 1) // 512, row // 512)
+        if row ~= i - 1 then moved = moved + 1 end
+      end
+      assert.is_true(moved > 900)
+      assert.equal(0, y:ne(rows):sum():item())
+    end)
+
     it("keeps the rows of an image together", function()
       local rows = cld.arange(0, 8, 1):to("f64"):reshape(8, 1):to(device)
       local seen

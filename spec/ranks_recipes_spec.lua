@@ -84,6 +84,16 @@ describe("a recipe on several ranks", function()
     end
   end)
 
+  it("is so on the emulated device, and has the same bits captured and not", function()
+    if not os.getenv "CLD_CUDA_PLUGIN" then return pending "there is no emulated device here" end
+    local cuda = { "--device", "cuda", "--precision", "fp32", "--epochs", "1" }
+    local one = train("moco v2", 1, false, "--batch-size", "40", "--queue", "40", table.unpack(cuda))
+    local two = train("moco v2", 2, false, "--batch-size", "40", "--queue", "40", table.unpack(cuda))
+    compare(1e-5, one, two)
+    compare(0, train("moco v2", 2, false, table.unpack(cuda)), train("moco v2", 2, false, "--no-graph",
+      table.unpack(cuda)))
+  end)
+
   it("has the same bits each time", function()
     local a, b = train("moco v2", 2, false, "--epochs", "2"), train("moco v2", 2, false, "--epochs", "2")
     local state, other = cld.load(a), cld.load(b)

@@ -291,9 +291,19 @@ local function check_order(order, n, images)
   return order
 end
 
--- A random one of the whole batch, drawn where the images are: the same on every device and every rank.
+local MOST_SHUFFLED = 512
+
+-- A random one of the whole batch, drawn where the images are: the same on every device and every rank. Of more images
+-- than were ever shuffled together (eight GPUs' of 64) those of each 512 by themselves: that the images of thousands
+-- meet buys nothing, and ranks would have to exchange all of them.
 local function drawn_order(n, device)
   local keys <close> = create.rand({ n }, { device = device })
+  if n > MOST_SHUFFLED then
+    for first = MOST_SHUFFLED, n - 1, MOST_SHUFFLED do
+      local behind <close> = keys:narrow(1, first + 1, n - first)
+      behind:add_(1)
+    end
+  end
   return keys:argsort()
 end
 
@@ -337,10 +347,10 @@ end
 -- ShuffleBN (He et al., "Momentum Contrast", CVPR 2020) on one device: the images (n * unit, ...) go through the
 -- network in a random order, so that a key's batch statistics are not those of its query's block, and the outputs come
 -- back in theirs. order: i64 (n), from 0: the image at each place. Without it one is drawn from the global generator
--- at each call and each replay of a captured step: the stable order of n uniform numbers. In evaluation, or where all
--- images are one block, there is nothing to shuffle, and nothing is drawn. groups: the blocks go through in so many
--- calls (nn.blocks), with the memory of one. Of several ranks n are this rank's images, and the order is of all of
--- them: the images are gathered, and each rank takes as many as it had.
+-- at each call and each replay of a captured step: the stable order of n uniform numbers, in each 512 by itself if
+-- there are more. In evaluation, or where all images are one block, there is nothing to shuffle, and nothing is drawn.
+-- groups: the blocks go through in so many calls (nn.blocks), with the memory of one. Of several ranks n are this
+-- rank's images, and the order is of all of them: the images are gathered, and each rank takes as many as it had.
 function parts.shuffled(net, images, options)
   caller.check_fields("nn.shuffled", options, { "block", "unit", "order", "groups" })
   options = options or {}

@@ -159,7 +159,11 @@ function record.print(path, opt)
     say(("%d ranks on %d machine%s, %s"):format(ranks.world, ranks.machines, ranks.machines == 1 and "" or "s",
       ranks.library))
   end
-  if device and device ~= "cpu" then
+  if device and device ~= "cpu" and ranks.world > 1 then
+    local own = ("rank %d: %s of %s, %s (%s; tensors by NCCL)"):format(ranks.rank, device, host.name,
+      record.gpu(device).name, core.cuda.library())
+    for _, line in ipairs(core.dist.gather_strings(own)) do say(line) end
+  elseif device and device ~= "cpu" then
     say(("%s: %s (%s)"):format(device, record.gpu(device).name, core.cuda.library()))
   end
   local cells, widest = {}, 0
