@@ -252,6 +252,13 @@ static int dist_weight(lua_State *L) {
     return 1;
 }
 
+/* leave(): this rank is through, and returns when all are; what follows may end with any status */
+static int dist_leave(lua_State *L) {
+    (void)L;
+    cld_watch_end();
+    return 0;
+}
+
 /* set_timeout(seconds) -> those before: that a rank may keep the others waiting; 0: any time */
 static int dist_set_timeout(lua_State *L) {
     double before = cld_watch_timeout();
@@ -283,6 +290,7 @@ static const luaL_Reg functions[] = {
     {"gather_rows", dist_gather_rows},
     {"gather_strings", dist_gather_strings},
     {"images", dist_images},
+    {"leave", dist_leave},
     {"ranks", dist_ranks},
     {"reduce_gradients", dist_reduce_gradients},
     {"set_batch", dist_set_batch},

@@ -1,5 +1,6 @@
 /* A rank's beginning and end as a process: standard output is rank 0's, and all leave together. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -15,10 +16,18 @@ static cld_status be_silent(void) {
     return ok ? CLD_OK : cld_fail(CLD_IO, "cannot open /dev/null");
 }
 
-/* All ranks leave the job together if they end well. One that does not must not wait for the others: MPI would. */
+#define TOGETHER 2 /* seconds */
+
+/* Ranks that end well leave the job together. So do those that all end with another status, at the same place in the same
+ * script; one that ends so alone ends the job, and must not wait for the others, as MPI would. */
 static void leave_job(int status, void *unused) {
+    char message[64];
     (void)unused;
-    cld_watch_end();
+    snprintf(message, sizeof message, "it ended with status %d", status);
+    if (status == EXIT_SUCCESS)
+        cld_watch_end();
+    else if (!cld_watch_end_within(TOGETHER))
+        cld_watch_fail(message);
     if (status == EXIT_SUCCESS) cld_dist_end();
 }
 

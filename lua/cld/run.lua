@@ -514,7 +514,7 @@ function Run:leave(number)
   local where = position.describe(self)
   system.catch_signals() -- to the very end: a closed pipe must not change the status
   self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, where, self:where()))
-  dist.barrier()
+  core.dist.leave()
   os.exit(128 + number, true)
 end
 

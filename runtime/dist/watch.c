@@ -313,14 +313,24 @@ bool cld_watch_fail(const char *message) {
     return prints;
 }
 
-void cld_watch_end(void) {
-    if (!running) return;
-    pthread_mutex_lock(&w.lock);
-    bool failing = w.failing;
-    w.ended = !failing;
+/* With the lock. Returns whether all ranks have come to their end, which this one waits for. */
+static bool await_end(double seconds) {
+    w.ended = true;
     wake_up();
-    while (!failing && !w.finished) pthread_cond_wait(&w.changed, &w.lock);
-    if (failing && w.answered) wait_until(&w.told, ANSWER_SECONDS);
-    pthread_mutex_unlock(&w.lock);
-    if (!failing) stop(); /* else the process is about to be over */
+    if (seconds < INFINITY) return wait_until(&w.finished, seconds);
+    while (!w.finished) pthread_cond_wait(&w.changed, &w.lock);
+    return true;
 }
+
+bool cld_watch_end_within(double seconds) {
+    if (!running) return true;
+    pthread_mutex_lock(&w.lock);
+    bool failing = w.failing, together = failing || await_end(seconds);
+    if (failing && w.answered) wait_until(&w.told, ANSWER_SECONDS);
+    if (!together) w.ended = false;
+    pthread_mutex_unlock(&w.lock);
+    if (!failing && together) stop(); /* if it fails the process is about to be over */
+    return together;
+}
+
+void cld_watch_end(void) { (void)cld_watch_end_within(INFINITY); }

@@ -60,5 +60,7 @@ bool cld_watch_fail(const char *message);
 /* This rank is through, and waits until all are. One that comes here while others wait in a collective has ended too early,
  * which ends the job. */
 void cld_watch_end(void);
+/* The same for so long at most: false if others are not through by then, and this rank is a rank like any other again. */
+bool cld_watch_end_within(double seconds);
 
 #endif
