@@ -4,11 +4,12 @@ local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"
 local process = require "spec.support.process"
+local jobs = require "spec.support.ranks"
 
 -- Another job that waits for the processors makes this take longer.
 local function run(folder, ranks, device)
   local result = process.run { "--ranks", tostring(ranks), "spec/support/gradient_buckets.lua", folder, device,
-    timeout = 120 }
+    timeout = 120, env = jobs.environment() }
   assert.same({ 0, "" }, { result.code, result.err })
 end
 

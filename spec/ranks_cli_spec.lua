@@ -1,12 +1,13 @@
 --- `cldlua --ranks N`: what mpirun is started with, what is said where it cannot be, and two real processes.
 local process = require "spec.support.process"
+local jobs = require "spec.support.ranks"
 
 local cldlua = process.absolute(process.cldlua)
 local launchers = { "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
   "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "LUA_INIT", "LUA_INIT_5_4", "OMPI_ALLOW_RUN_AS_ROOT" }
 
 local function run(options)
-  options.unset = launchers
+  options.unset, options.env = launchers, jobs.environment(options.env)
   return process.run(options)
 end
 
@@ -187,7 +188,8 @@ describe("two ranks of a real mpirun", function()
   local function interrupted(script, keys)
     local steps = { { "wait", "running" } }
     for _ = 1, keys do steps[#steps + 1] = { "send", "\3" } end
-    return process.terminal { "--ranks", "2", "-e", script, timeout = 20, unset = launchers, script = steps }
+    return process.terminal { "--ranks", "2", "-e", script, timeout = 20, unset = launchers, script = steps,
+      env = jobs.environment() }
   end
 
   it("stop at Ctrl-C, at once", function()

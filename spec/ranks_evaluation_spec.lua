@@ -4,6 +4,7 @@ local cld = require "cld"
 local devices = require "spec.support.devices"
 local files = require "spec.support.data_files"
 local process = require "spec.support.process"
+local jobs = require "spec.support.ranks"
 
 local launchers = { "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
   "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "LUA_INIT", "LUA_INIT_5_4" }
@@ -17,14 +18,16 @@ describe("several ranks,", function()
   local folder, weights, photos
 
   local function run(ranks, ...)
-    return process.run { "--ranks", tostring(ranks), unset = launchers, env = { OMP_NUM_THREADS = "1" }, ... }
+    return process.run { "--ranks", tostring(ranks), unset = launchers,
+      env = jobs.environment { OMP_NUM_THREADS = "1" }, ... }
   end
 
   -- The same of a job that fails, after which mpirun waits for as long as it is told.
   local function fails(ranks, ...)
     return process.run { "-n", tostring(ranks), "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "--mca",
       "odls_base_sigkill_timeout", "1", "--mca", "orte_execute_quiet", "1", process.cldlua, program = "mpirun",
-      unset = launchers, env = { OMPI_ALLOW_RUN_AS_ROOT = "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = "1" }, ... }
+      unset = launchers,
+      env = jobs.environment { OMPI_ALLOW_RUN_AS_ROOT = "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = "1" }, ... }
   end
 
   local function ok(...)
