@@ -1,6 +1,7 @@
 /* cld.nn.functional, what has no state: activations, norms of each image, losses, resizing, padding, dropout. */
 #include "bindings/bindings.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* The place of the field's string in a list that ends with NULL; absent: the first. */
@@ -51,17 +52,19 @@ static int nn_leaky_relu(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* dropout(x, p = 0.5, training = true): x itself if not training */
+/* dropout(x, p = 0.5, training = true, views = 1): x itself if not training */
 static int nn_dropout(lua_State *L) {
-    cldL_check_count(L, 3);
+    cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     double p = luaL_optnumber(L, 2, 0.5);
+    lua_Integer views = luaL_optinteger(L, 4, 1);
+    luaL_argcheck(L, views >= 1 && views <= INT_MAX, 4, "expected a number of views");
     if (!cldL_check_flag(L, 3, true)) {
         lua_settop(L, 1);
         return 1;
     }
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_dropout(x, p);
+    *out = cld_dropout(x, p, (int)views);
     return cldL_result(L, *out);
 }
 

@@ -1,30 +1,33 @@
 /* Dropout. Its numbers are the generator's, one of f32 for each element of x, whatever x's dtype. Of a batch that is
- * split over ranks they are drawn for all rows, so that ranks draw others and go on alike. */
-#include <string.h>
-
+ * split over ranks they are drawn for all rows of each view, so that ranks draw others and go on alike. */
 #include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 
-static cld_tensor *noise_for(const cld_tensor *x) {
+static cld_tensor *noise_for(cld_tensor *x, int views) {
     cld_batch_share batch = cld_batch_at_hand();
-    int64_t shape[CLD_MAX_DIMS], rows = x->a.ndim ? x->a.shape[0] : 0;
-    memcpy(shape, x->a.shape, sizeof shape);
-    bool split = batch.split && rows > 0 && rows % batch.rows == 0;
-    if (split) shape[0] = rows / batch.rows * batch.total;
-    CLD_AUTO cld_tensor *noise = cld_tensor_new(CLD_F32, x->a.ndim, shape, cld_device(x));
+    int64_t rows = x->a.ndim ? x->a.shape[0] : 0;
+    if (!batch.split || rows == 0 || rows % batch.rows != 0) {
+        CLD_AUTO cld_tensor *noise = cld_tensor_new(CLD_F32, x->a.ndim, x->a.shape, cld_device(x));
+        if (noise) CLD_TRY_NULL(cld_uniform_(noise, 0, 1));
+        return cld_tensor_steal(&noise);
+    }
+    if (rows % (batch.rows * views) != 0) views = 1;
+    int64_t image = cld_numel(&x->a) / (views * batch.rows); /* numbers for each image of each view */
+    int64_t shape[] = {views, batch.total * image};
+    CLD_AUTO cld_tensor *noise = cld_tensor_new(CLD_F32, 2, shape, cld_device(x));
     if (!noise) return NULL;
     CLD_TRY_NULL(cld_uniform_(noise, 0, 1));
-    if (!split) return cld_tensor_steal(&noise);
-    return cld_tensor_rows(noise, rows / batch.rows * batch.begin, rows);
+    CLD_AUTO cld_tensor *here = cld_narrow(noise, 1, batch.begin * image, batch.rows * image);
+    return here ? cld_reshape(here, x->a.ndim, x->a.shape) : NULL;
 }
 
-cld_tensor *cld_dropout(cld_tensor *x, double p) {
+cld_tensor *cld_dropout(cld_tensor *x, double p, int views) {
     CLD_TRY_NULL(cld_check_float("dropout", x));
     if (!(p >= 0 && p <= 1))
         return cld_fail_null(CLD_INVALID, "dropout: p must be a number from 0 to 1, got %g", p);
     if (p == 0) return cld_tensor_retain(x);
     if (p == 1) return cld_mul_scalar(x, 0);
-    CLD_AUTO cld_tensor *noise = noise_for(x);
+    CLD_AUTO cld_tensor *noise = noise_for(x, views);
     CLD_AUTO cld_tensor *kept = !noise ? NULL : cld_unary_op(CLD_GE_SCALAR, noise, p, 0);
     CLD_AUTO cld_tensor *mask = kept ? cld_cast(kept, x->a.dtype) : NULL;
     CLD_AUTO cld_tensor *scale = mask ? cld_mul_scalar(mask, 1 / (1 - p)) : NULL;

@@ -314,7 +314,7 @@ typedef enum cld_pad_mode {
 cld_tensor *cld_pad(cld_tensor *x, int count, const int64_t *pads, cld_pad_mode mode, double value);
 
 /* ---- dropout.c: each element 0 with probability p, else 1 / (1 - p) times itself ---- */
-cld_tensor *cld_dropout(cld_tensor *x, double p);
+cld_tensor *cld_dropout(cld_tensor *x, double p, int views); /* x: the rows of so many views */
 
 /* ---- random.c: a global generator, (seed, position) ---- */
 typedef struct cld_generator {
