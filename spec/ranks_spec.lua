@@ -174,6 +174,47 @@ describe("ranks", function()
     assert.equal(1, select(2, err:gsub("of all", "")))
   end)
 
+  it("are told of calls that are not alike", function()
+    assert.matches("dist: the ranks call different things: all_reduce of f32%[[23]%], sum on rank [01], all_reduce of"
+      .. " f32%[[23]%], sum on rank [01]\n", fails(2, "cld.dist.all_reduce(cld.zeros(2 + cld.dist.rank))"))
+  end)
+
+  it("are told of parameters that differ before the first step", function()
+    assert.matches("sgd: parameter 2 is not the same on rank 0 and on rank 1 before the first step", fails(2, [[
+      local a, b = cld.ones(2):requires_grad_(), cld.full({ 2 }, cld.dist.rank + 0.5):requires_grad_()
+      cld.optim.sgd({ a, b }, { lr = 1 }):step((a * b):sum())]]))
+  end)
+
+  local batches = [[
+    local function loader(n, batch)
+      local set = cld.data.tensors {
+        images = cld.zeros({ n, 8, 8, 3 }, "u8"), labels = cld.arange(0, n, 1), classes = n,
+      }
+      return cld.data.loader { set, batch_size = batch, views = 1, workers = 0 }
+    end
+    local net = cld.nn.batch_norm2d(3)
+  ]]
+
+  it("are told of a step of two loaders whose batches differ", function()
+    assert.matches("loader: another loader's batch is at hand", fails(2, batches .. [[
+      local b = loader(9, 3):epoch(1)
+      for batch in loader(12, 4):epoch(1) do net(batch.views[1]) net(b().views[1]) end]]))
+  end)
+
+  it("go on with a batch after a break, and compute alike under whole_batch", function()
+    local _, err = ranks.script(2, batches .. [[
+      local kept
+      for batch in loader(7, 7):epoch(1) do kept = batch break end
+      net(kept.views[1])
+      assert(require "cld.core".dist.batch().total == 7)
+      do
+        local _ <close> = dist.whole_batch()
+        net(cld.ones(12, 3, 8, 8))
+      end
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\n", err)
+  end)
+
   it("end when one of them fails, with its error", function()
     assert.matches("^\n?cldlua: rank 1 on [^\n]* failed: [^\n]*of one\n",
       fails(2, "if cld.dist.rank == 1 then error 'of one' end cld.dist.barrier()"))

@@ -82,7 +82,11 @@ static void serve(const cld_mpi_order *o) {
     char text[MPI_MAX_ERROR_STRING];
     MPI_Error_string(code, text, &length);
     pthread_mutex_lock(&mpi.lock);
-    snprintf(mpi.problem, sizeof mpi.problem, "a collective of MPI failed: %.*s", length, text);
+    snprintf(
+        mpi.problem, sizeof mpi.problem,
+        "a collective of MPI failed (are the ranks at different calls, or do their tensors have different "
+        "shapes?): %.*s",
+        length, text);
     mpi.failed = true;
     pthread_mutex_unlock(&mpi.lock);
 }

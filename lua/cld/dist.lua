@@ -28,6 +28,18 @@ local function check(name, t, options, fields)
   return options or {}
 end
 
+-- Calls that are not alike would wait for each other in vain, or mix what does not belong together.
+local function check_same_call(name, t, shape, setting)
+  if dist.world == 1 then return end
+  local own = ("%s of %s[%s]%s"):format(name, t.dtype, table.concat(shape, ", "), setting)
+  for rank, other in ipairs(functional.gather_strings(own)) do
+    if other ~= own then
+      caller.raise("dist: the ranks call different things: %s on rank %d, %s on rank %d", own, dist.rank, other,
+        rank - 1)
+    end
+  end
+end
+
 --- all_reduce(t[, {op = "sum"|"mean"|"max"|"min"}]) -> t, in place: each element over all ranks.
 function dist.all_reduce(t, options)
   local op = check("all_reduce", t, options, { "op" }).op or "sum"
@@ -35,6 +47,7 @@ function dist.all_reduce(t, options)
   if not known[op] then
     caller.raise("dist.all_reduce: op must be sum, mean, max or min, got %s", caller.shown(op))
   end
+  check_same_call("all_reduce", t, t.shape, ", " .. op)
   return caller.call("dist.all_reduce", functional.all_reduce, t, op)
 end
 
@@ -42,6 +55,7 @@ end
 -- gradient of a rank's rows is the sum of what all ranks have made of them.
 function dist.all_gather(t)
   check("all_gather", t)
+  check_same_call("all_gather", t, table.move(t.shape, 2, #t.shape, 1, {}), " rows")
   return caller.call("dist.all_gather", functional.all_gather, t)
 end
 
@@ -65,6 +79,7 @@ function dist.broadcast(t, options)
   if math.type(from) ~= "integer" or from < 0 or from >= dist.world then
     caller.raise("dist.broadcast: from must be a rank, 0 to %d, got %s", dist.world - 1, caller.shown(from))
   end
+  check_same_call("broadcast", t, t.shape, ", from rank " .. from)
   return caller.call("dist.broadcast", functional.broadcast, t, from)
 end
 
@@ -86,6 +101,14 @@ function dist.interrupted()
   local _, number = core.system.interrupted()
   number = functional.agree({ number or 0 })[1]
   if number > 0 then return core.system.signal_name(number), number end
+end
+
+--- whole_batch() -> a guard: until it is closed what is computed is of rows that all ranks have alike, whatever batch
+-- of a loader is at hand. For a forward of a tensor of one's own between the batches.
+function dist.whole_batch()
+  if dist.world == 1 then return nil end
+  local before = functional.set_batch(nil)
+  return setmetatable({}, { __close = function() functional.set_batch(before) end })
 end
 
 -- ---- for cld's own files ---------------------------------------------------------
@@ -152,13 +175,6 @@ function dist.check_alike(values, named)
       end
     end
   end
-end
-
---- Until the guard is closed all ranks have the same rows, whatever batch is at hand.
-function dist.whole_batch()
-  if dist.world == 1 then return nil end
-  local before = functional.set_batch(nil)
-  return setmetatable({}, { __close = function() functional.set_batch(before) end })
 end
 
 --- How the batch at hand is split, in a word that is the same on all ranks.

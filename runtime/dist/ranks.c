@@ -51,7 +51,11 @@ static cld_status take_cores(const cld_launcher *l, const cld_ranks *r) {
     return status == CLD_UNSUPPORTED ? CLD_OK : status; /* it has those that it was given */
 }
 
-#define TIMEOUT 600 /* seconds, before --timeout says otherwise */
+/* Seconds, before --timeout says otherwise. */
+static double first_timeout(void) {
+    const char *given = getenv("CLD_TIMEOUT");
+    return given && *given ? strtod(given, NULL) : 600;
+}
 
 /* The ranks tell each other where they listen, and watch from here on. */
 static cld_status start_watch(void) {
@@ -59,7 +63,7 @@ static cld_status start_watch(void) {
     size_t *ends = calloc((size_t)job.ranks.world, sizeof *ends);
     cld_status status = ends ? cld_watch_listen(&mine) : cld_fail(CLD_NOMEM, "ranks: out of memory");
     if (status == CLD_OK) status = cld_gather_bytes((unsigned char **)&all, ends, &mine, sizeof mine);
-    const cld_watch_settings settings = {job.ranks.rank, job.ranks.world, all, TIMEOUT};
+    const cld_watch_settings settings = {job.ranks.rank, job.ranks.world, all, first_timeout()};
     if (status == CLD_OK) status = cld_watch_start(&settings);
     free(all);
     free(ends);

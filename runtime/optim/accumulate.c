@@ -27,6 +27,7 @@ cld_status cld_optimizer_begin(cld_optimizer *s) {
     if (s->sum.open)
         return closed(s, cld_fail(CLD_INVALID, "%s: begin a second time without finish", s->rule->name));
     bool scaled = cld_get_precision() == CLD_PRECISION_FP16;
+    CLD_TRY(cld__optimizer_compare(s));
     if (scaled) CLD_TRY(cld_loss_scale_start(&s->loss_scale, cld_device(s->skipped)));
     cld_optimizer_zero_grad(s);
     s->sum.open = true;

@@ -316,6 +316,13 @@ cld_status cld__optimizer_step(cld_optimizer *s, const cld_step_params *p, cld_t
     return status;
 }
 
+cld_status cld__optimizer_compare(cld_optimizer *s) {
+    if (s->compared) return CLD_OK;
+    CLD_TRY(cld_check_params_alike(s->rule->name, s->params, s->count));
+    s->compared = true;
+    return CLD_OK;
+}
+
 cld_status cld_optimizer_step(cld_optimizer *s, const cld_step_params *p) {
     if (s->sum.open)
         return cld_fail(CLD_INVALID, "%s: step between begin and finish; it is finish that makes the step",
@@ -327,6 +334,7 @@ cld_status cld_optimizer_step(cld_optimizer *s, const cld_step_params *p) {
                 "%s: the gradients of a step in fp16 are multiplied by the loss scale; step(loss) "
                 "and finish divide by it, step() does not",
                 s->rule->name);
+    CLD_TRY(cld__optimizer_compare(s));
     CLD_TRY(cld_reduce_gradients(s->params, s->count));
     CLD_TRY(cld__optimizer_step(s, p, NULL, NULL));
     return cld_device_end_step(cld_device(s->params[0]));

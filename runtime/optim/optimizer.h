@@ -93,6 +93,7 @@ typedef struct cld_optimizer {
     cld_tensor *clip_factor; /* f64 of no dimension */
     cld_loss_scale loss_scale;
     cld_gradient_sum sum;
+    bool compared;        /* the ranks' parameters, before the first step */
     cld_overlap *overlap; /* of several ranks, since the first loss that was said to be the last; else NULL */
 } cld_optimizer;
 
@@ -147,6 +148,8 @@ cld_tensor *cld_optimizer_minimize(cld_optimizer *s, cld_tensor *loss, const cld
 cld_status cld__optimizer_step(cld_optimizer *s, const cld_step_params *p, cld_tensor *made,
                                const cld_tensor *scale);
 cld_status cld__optimizer_check_step(const cld_optimizer *s, const cld_step_params *p);
+/* Before the first step, of several ranks: have they the same parameters? */
+cld_status cld__optimizer_compare(cld_optimizer *s);
 /* An error where parameters that have a gradient, or one and its gradient, lie on several devices. */
 cld_status cld__optimizer_check_devices(const cld_optimizer *s);
 bool cld__optimizer_has_gradient(const cld_optimizer *s);

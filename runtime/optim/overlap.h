@@ -11,6 +11,11 @@
  * counts as zeros there; one that has none anywhere stays without. */
 cld_status cld_reduce_gradients(cld_tensor *const *params, int count);
 
+/* ---- alike.c ---- */
+
+/* An error if a parameter is not the same on all ranks. Waits for the device. */
+cld_status cld_check_params_alike(const char *name, cld_tensor *const *params, int count);
+
 /* ---- overlap.c ---- */
 
 /* The same while backward goes on, for one list of parameters, which is borrowed. In a step of several ranks: begin, a

@@ -238,21 +238,31 @@ end
 -- A loader whose parts are not the job's ranks is no matter of theirs.
 function Epoch:is_of_job() return dist.world > 1 and self.loader.settings.world == dist.world end
 
--- Steps are of this batch now (cld.dist).
-function Epoch:be_at_hand(share)
-  if not self:is_of_job() then return end
-  local before = core.dist.set_batch(share)
-  if not self.begun then self.begun, self.before = true, before end
+local function same(a, b)
+  return a and b and a.total == b.total and a.begin == b.begin and a.rows == b.rows
 end
 
--- What was at hand before the first batch is so again.
-function Epoch:leave()
-  if self.begun and not self.ended then core.dist.set_batch(self.before) end
+-- Steps are of this batch now (cld.dist). A loader whose parts are not the job's ranks changes nothing.
+function Epoch:be_at_hand(share)
+  if dist.world == 1 or self.loader.settings.world ~= dist.world then return end
+  if self.begun and self.share.split and not same(core.dist.batch(), self.share) then
+    user_error.raise("loader: another loader's batch is at hand, of other rows than this one's: on several ranks a step"
+      .. " is of one loader's batch, or of several loaders' whose batches have one size")
+  end
+  local before = core.dist.set_batch(share)
+  if not self.begun then self.begun, self.before = true, before end
+  self.share = share
+end
+
+-- What was at hand before the first batch is so again. After a break the batch stays at hand, if there was none before:
+-- the script may go on with it.
+function Epoch:leave(is_break)
+  if self.begun and not self.ended and not (is_break and not self.before) then core.dist.set_batch(self.before) end
   self.ended = true
 end
 
 function Epoch:__close()
-  self:leave()
+  self:leave(true)
   getmetatable(self.batches).__close(self.batches)
 end
 

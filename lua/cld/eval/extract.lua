@@ -158,6 +158,7 @@ end
 -- that cannot be read.
 function extract.dim(name, net, dataset, options)
   local one = setmetatable({ batch_size = 1 }, { __index = options })
+  local _ <close> = dist.whole_batch()
   local batches, _, _, closing = extract.batches(name, net, dataset, one)
   local _ <close> = closing
   local _, features = batches()

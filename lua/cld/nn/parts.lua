@@ -47,6 +47,19 @@ local held = setmetatable({}, { __mode = "k" })
 -- ranks share images, begin, of and first; or nil: the batch is one part. The table is to be read only.
 function parts.current() return held[coroutine.running()] end
 
+-- That each rank has as many rows for an image of the batch. If the ranks have as many images each, that is seen here;
+-- else they ask each other, for rows that are more than its images.
+local function check_unit(batch, unit)
+  if unit == 1 or batch.total == batch.rows * dist.world then return end
+  for rank, other in ipairs(core.dist.gather_strings(tostring(unit))) do
+    if other ~= tostring(unit) then
+      raise("batch_norm: the rows are %d times the batch's images here and %s times on rank %d: if they are not of the"
+        .. " loader's batch, but the same on all ranks, close a cld.dist.whole_batch() after the call", unit, other,
+        rank - 1)
+    end
+  end
+end
+
 --- What parts batch norm of so many rows goes by: those that hold, or where none do and the batch is split over ranks,
 -- those that make the whole batch one part.
 function parts.of_norm(rows)
@@ -55,6 +68,7 @@ function parts.of_norm(rows)
   local batch = core.dist.batch()
   if not batch then return nil end
   local unit = rows % batch.rows == 0 and rows // batch.rows or 1
+  check_unit(batch, unit)
   return parts.of_ranks(core.dist.images("batch_norm", rows // unit), 0, 1, unit)
 end
 
