@@ -93,6 +93,23 @@ describe("a program that a rank starts", function()
   end)
 end)
 
+describe("a task of srun", function()
+  local function told(library, env) return rank(env, "told", library).out end
+
+  it("is told nothing of the others without --mpi, if its MPI is Open MPI", function()
+    assert.equal("no\n", told("Open MPI 4.1.4", srun()))
+  end)
+
+  it("may be told of them otherwise, which its MPI knows", function()
+    assert.equal("yes\n", told("MPICH 4.0.2", srun()))
+    assert.equal("yes\n", told("Open MPI 4.1.4", with(srun(), { PMIX_RANK = "3" })))
+    assert.equal("yes\n", told("Open MPI 4.1.4", with(srun(), { PMI_RANK = "3", PMI_SIZE = "8" })))
+    assert.equal("yes\n", told("Open MPI 4.1.4", open_mpi("4", "1")))
+    local one = with(srun(), { SLURM_STEP_NUM_TASKS = "1", SLURM_PROCID = "0" })
+    assert.equal("yes\n", told("Open MPI 4.1.4", one))
+  end)
+end)
+
 describe("the error of a launch", function()
   it("of a program without MPI says what to install", function()
     local result = rank(open_mpi("4", "1"), "without")

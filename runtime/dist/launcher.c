@@ -50,6 +50,13 @@ cld_launcher cld_launcher_around(void) {
     return (cld_launcher){"mpirun", -1, rank, -1, -1}; /* PMIx's own prterun: MPI knows the rest */
 }
 
+/* srun alone: without --mpi, or with one that sets no rank. */
+bool cld_launcher_told_nothing(const cld_launcher *l, const char *library) {
+    bool is_srun = l->name && strcmp(l->name, "srun") == 0 && l->world > 1;
+    return is_srun && strncmp(library, "Open MPI", 8) == 0 && number("PMIX_RANK") < 0 &&
+           number("PMI_RANK") < 0;
+}
+
 /* ---- the mark ---- */
 
 /* What no two jobs have alike, and the rank. */

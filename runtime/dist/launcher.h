@@ -7,6 +7,8 @@
 #ifndef CLD_DIST_LAUNCHER_H
 #define CLD_DIST_LAUNCHER_H
 
+#include <stdbool.h>
+
 #include "runtime/core/error.h"
 
 /* The mark's variable, which `cldlua -E` must keep. */
@@ -26,6 +28,10 @@ cld_launcher cld_launcher_around(void);
 
 /* From here on what this process starts, and cld_find_launcher, see no job. Before threads that read the environment. */
 cld_status cld_launcher_taken(void);
+
+/* Whether it is known before MPI_Init that the MPI of these tasks, `library`, will not find the others. Open MPI would end
+ * the process there, with words of its own. */
+bool cld_launcher_told_nothing(const cld_launcher *l, const char *library);
 
 /* ---- what is wrong with a launch: each fails, with the sentence for the user ---- */
 

@@ -75,11 +75,13 @@ cld_status cld_dist_start(void) {
     if (!l.name || l.world == 1) return CLD_OK;
     const cld_comm_plugin *plugin = load(&l);
     if (!plugin) return cld_error_code();
+    const char *library = plugin->comm->library();
+    if (cld_launcher_told_nothing(&l, library)) return cld_launcher_apart(&l, library);
     cld_ranks ranks;
     CLD_TRY(take_cores(&l, NULL));
     CLD_TRY(plugin->start(&ranks));
     CLD_TRY(take_cores(&l, &ranks));
-    if (ranks.world == 1 && l.world > 1) return cld_launcher_apart(&l, plugin->comm->library());
+    if (ranks.world == 1 && l.world > 1) return cld_launcher_apart(&l, library);
     CLD_TRY(cld_launcher_taken());
     if (ranks.world == 1) {
         plugin->stop();
