@@ -156,6 +156,9 @@ static int run_mpirun(const char *const *words) {
         cld_handle_signal(wishes[i], hand_on, SA_RESTART, NULL);
     sigprocmask(SIG_SETMASK, &before, NULL);
     while (waitpid(mpirun, &status, 0) < 0 && errno == EINTR) continue;
+    if (WIFSIGNALED(status)) /* its ranks leave without a word */
+        complain("--ranks: mpirun was ended by signal %d (%s); --resume goes on from the last checkpoint",
+                 WTERMSIG(status), strsignal(WTERMSIG(status)));
     status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     return first_wish && status == 128 + SIGUSR1 ? 128 + first_wish
                                                  : status; /* a rank that did not catch it */

@@ -96,6 +96,16 @@ describe("--ranks starts mpirun", function()
       { "--ranks", "2", "s.lua", program = cldlua, env = { PATH = folder } })
   end)
 
+  it("and says so if that is killed", function()
+    local env = fake(folder, "mpirun (Open MPI) 4.1.4")
+    process.write(folder .. "/mpirun", [[#!/bin/sh
+      if [ "$1" = --version ]; then echo 'mpirun (Open MPI) 4.1.4'; else kill -9 $$; fi]])
+    local result = run { "--ranks", "2", "s.lua", env = env }
+    assert.equal(137, result.code)
+    assert.equal("cldlua: --ranks: mpirun was ended by signal 9 (Killed); --resume goes on from the last checkpoint\n",
+      result.err)
+  end)
+
   it("if it is Open MPI's", function()
     fails("--ranks needs Open MPI's mpirun, and the one on PATH is another MPI's: `mpirun --version` says"
       .. " 'HYDRA build details:'", { "--ranks", "2", "s.lua", env = fake(folder, "\nHYDRA build details:") })
