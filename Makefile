@@ -8,6 +8,7 @@
 #   make demo-check the demo for three seeds, its margins asserted
 #   make compare-methods  every method with and without CLD on generated images; an hour
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
+#   make ranks-check  jobs of several ranks killed at random, on two machines of namespaces, under Slurm; half an hour
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make fuzz       the image decoders and the reader of PyTorch's files on damaged files, FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
@@ -290,6 +291,7 @@ install: all
 	cd lua && find cld -name '*.lua' -exec install -Dm644 {} '$(INSTALL_LUA)/{}' \;
 	install -Dm644 -t '$(INSTALL_RECIPES)' recipes/*.lua recipes/README.md
 	install -Dm644 -t '$(INSTALL_RECIPES)/examples' recipes/examples/*.lua recipes/examples/README.md
+	install -Dm644 -t '$(INSTALL_RECIPES)/cluster' recipes/cluster/*
 
 uninstall:
 	rm -rf '$(INSTALL_BIN)' '$(INSTALL_C)' '$(INSTALL_LUA)/cld' '$(DESTDIR)$(PREFIX)/share/cldlua' '$(INSTALL_PLUGINS)'
@@ -348,6 +350,11 @@ compare-methods: all
 select-check: all
 	$(Q)$(BUILD)/cldlua spec/select_check.lua --build $(BUILD) $(SELECT)
 
+# Jobs of several ranks: killed 200 times, on two machines made of namespaces, under a real Slurm. Ends with "N passed,
+# N failed"; half an hour. RANKS_CHECK="--only kills --count 20" for one part of it.
+ranks-check: all
+	$(Q)$(BUILD)/cldlua spec/ranks/check.lua --build $(BUILD) $(RANKS_CHECK)
+
 # ---- measurements --------------------------------------------------------------
 
 # Ratios to PyTorch, where a python3 (or PEER_PYTHON) has it. BENCH="--rounds 1 --steps 1 --batch 32" for a quick look.
@@ -390,5 +397,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all cuda mpi cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all cuda mpi cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE
