@@ -10,7 +10,7 @@ local kills = {}
 
 local TOLERANCE = 1e-8
 local SOON = 10     -- seconds in which all ranks have left after one is killed
-local LONG = 120    -- seconds that a run may take at all
+local LONG = 900    -- seconds that a run may take at all
 local MOST = 6      -- disturbances of a training
 
 -- ---- what is drawn ------------------------------------------------------------------------------------------------
@@ -94,7 +94,8 @@ local function check_words(self, job, rank, had_begun)
   jobs.wait(SOON, function() return #lines_of(job) > 0 or job:code() end)
   local lines = lines_of(job)
   for _, line in ipairs(lines) do count(self, kind_of(line)) end
-  local through = job:out():find "\ndone: " ~= nil
+  local out = job:out()
+  local through = (out:find "\ndone: " or out:find "nothing is left to do") ~= nil
   if #lines == 0 then
     count(self, not had_begun and "(nothing, before its first line)" or through and "(nothing, at its end)"
       or "(nothing)")
