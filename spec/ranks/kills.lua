@@ -162,7 +162,8 @@ local function try(self, trial)
   end
   local last = start(self, training, world, trial.by_mpirun, true)
   if last:finish(LONG) ~= 0 then return "the run that was to go on failed", last end
-  if last:out():find "\nresumed from " then self.resumed = self.resumed + 1 end
+  local out = last:out()
+  if out:find "\nresumed from " and not out:find "nothing is left to do" then self.resumed = self.resumed + 1 end
   local path = ("%s/%s/checkpoint.safetensors"):format(self.runs, name)
   local difference = trainings.difference(wanted.path, path, trial.wide and TOLERANCE or nil)
   if difference then return "the result is another: " .. difference, last end
@@ -183,8 +184,8 @@ function kills.run(options, report)
       problem and ("%s\n%s\n  %s"):format(problem, job and job:told() or "", again))
     seed, self.trials = seed + 1, self.trials + 1
   end
-  print(("%d trainings, %d kills, %d stops; the last run of %d began at a checkpoint; after a kill all ranks had left"
-    .. " within %.1f s"):format(self.trials, self.kills, self.stops, self.resumed, self.slowest))
+  print(("%d trainings, %d kills, %d stops; the last run of %d went on from a checkpoint; after a kill all ranks had"
+    .. " left within %.1f s"):format(self.trials, self.kills, self.stops, self.resumed, self.slowest))
   for what, times in pairs(self.told) do print(("  %4d times: %s"):format(times, what)) end
 end
 
