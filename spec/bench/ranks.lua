@@ -27,6 +27,7 @@ local ours = interpreter()
 -- ---- measured --------------------------------------------------------------------------
 
 local toy = ("%s/bench-ranks-%d"):format(opt.build, opt.images)
+local photos = toy .. "-files"
 
 local function shell(format, ...)
   local command = format:format(...)
@@ -34,6 +35,8 @@ local function shell(format, ...)
 end
 
 local methods = {
+  { "MoCo v2 + CLD: blocks of 64 rows, a rank has whole ones", "folder_mocov2_cld",
+    "--size 32 --small --augment base --block 64 --queue 4096", photos },
   { "NPID + CLD: batch norm over the ranks", "cifar10_npid_cld", "" },
   { "MoCo + CLD: three views, queue 4,096", "cifar10_moco_cld", "--queue 4096" },
 }
@@ -44,7 +47,7 @@ local function train(method, ranks, threads)
   os.execute("rm -rf " .. name)
   shell("'%s' %s recipes/%s.lua --data '%s' --runs '%s' --name bench-ranks-run --epochs 1 --knn-every 0 --device cpu"
     .. " --batch-size %d --width %d --threads %d --warmup-epochs 0 %s", ours, ranks > 1 and "--ranks " .. ranks or "",
-    method[2], toy, opt.build, opt.batch, opt.width, threads, method[3])
+    method[2], method[4] or toy, opt.build, opt.batch, opt.width, threads, method[3])
   for line in io.lines(name .. "/log.jsonl") do
     local event = cld.json.decode(line)
     if event.event == "epoch" then return event end
@@ -64,6 +67,10 @@ end
 
 if not cld.io.exists(toy) then
   shell("'%s' recipes/make_toy_data.lua --out '%s' --train %d --test 10", ours, toy, opt.images)
+end
+if not cld.io.exists(photos) then
+  shell("'%s' recipes/make_toy_data.lua --out '%s' --train %d --test 20 --layout files --least-side 32 --most-side 48",
+    ours, photos, opt.images)
 end
 print(("ResNet-18 width %d, batch %d, images/s:"):format(opt.width, opt.batch))
 print "| what | 2 ranks of 1 thread | 1 process of 2 threads | ratio | collectives a step | bytes a step and rank |"
