@@ -184,8 +184,9 @@ static int dist_batch(lua_State *L) {
 /* set_batch(share or nil) -> the one before, or nil if all ranks had the same */
 static int dist_set_batch(lua_State *L) {
     cld_batch_share before = cld_batch_at_hand();
+    cld_batch_share next = {0};
     bool none = lua_isnoneornil(L, 1);
-    cld_batch_share next = none ? (cld_batch_share){0} : check_share(L, 1);
+    if (!none) next = check_share(L, 1);
     cldL_check_status(L, cld_set_batch_at_hand(none ? NULL : &next));
     if (!before.split) return lua_pushnil(L), 1;
     cldL_push_share(L, &before);

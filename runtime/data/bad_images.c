@@ -69,8 +69,10 @@ static void keep(cld_bad_images *b, int64_t row, const char *reason) {
         b->found = more;
         b->room = room;
     }
-    char *copy = strdup(reason);
-    if (copy) b->found[b->kept++] = (bad_image){row, copy};
+    bad_image *next = &b->found[b->kept];
+    next->row = row;
+    next->reason = strdup(reason);
+    if (next->reason) b->kept++;
 }
 
 static cld_status too_many(const cld_bad_images *b) {
