@@ -3,7 +3,7 @@
 -- compute. What is written in Lua needs it in two places: a loss whose rows need each other gathers them (gather_rows),
 -- and an optimizer's gradients are those of all ranks (reduce_gradients).
 --
---   print(cld.dist.rank, cld.dist.world)                     -- 0 and 1 where there is no job
+--   print(cld.dist.rank, cld.dist.world)                     -- 0 and 1 without a job
 --   cld.dist.all_reduce(x, { op = "mean" })                  -- in place, of all ranks
 --   local all = cld.dist.all_gather(x)                       -- the ranks' rows one below the other, differentiable
 --

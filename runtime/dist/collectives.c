@@ -142,7 +142,7 @@ static cld_status check_list(const char *op, cld_tensor *const *xs, int count) {
 typedef struct reduction {
     cld_comm_kind kind;
     double scale;
-    int from; /* a broadcast from this rank, where it is not -1 */
+    int from; /* a broadcast from this rank, if it is not -1 */
 } reduction;
 
 static cld_status begin(cld_tensor *const *xs, int count, const reduction *r) {

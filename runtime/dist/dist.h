@@ -18,7 +18,7 @@ cld_status cld_dist_start(void);
 /* Leaves it, together with the others. */
 void cld_dist_end(void);
 
-/* {0, 1, 0, 1, 1} where there is no job. */
+/* {0, 1, 0, 1, 1} without a job. */
 cld_ranks cld_dist_ranks(void);
 static inline bool cld_dist_alone(void) { return cld_dist_ranks().world == 1; }
 /* Who carries the CPU's tensors: "Open MPI 4.1.4"; NULL: nobody. */

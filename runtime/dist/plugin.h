@@ -4,7 +4,7 @@
 
 #include "runtime/dist/dist.h"
 
-/* The CPU's; NULL where there is no job. */
+/* The CPU's; NULL without a job. */
 const cld_comm_plugin *cld__dist_plugin(void);
 
 #endif

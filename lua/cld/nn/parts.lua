@@ -60,7 +60,7 @@ local function check_unit(batch, unit)
   end
 end
 
---- What parts batch norm of so many rows goes by: those that hold, or where none do and the batch is split over ranks,
+--- What parts batch norm of so many rows goes by: those that hold, or if none do and the batch is split over ranks,
 -- those that make the whole batch one part.
 function parts.of_norm(rows)
   local now = parts.current()
