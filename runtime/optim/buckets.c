@@ -6,7 +6,8 @@
 #include "runtime/optim/overlap.h"
 #include "runtime/ops/ops.h"
 
-enum { ALIGNED = 16 }; /* bytes: kernels read as many at once */
+enum { ALIGNED = 16 };         /* bytes: kernels read as many at once */
+enum { LAST_BYTES = 1 << 20 }; /* of the last bucket, which nothing hides: it is full when backward is over */
 
 static int64_t bucket_bytes =
     25 << 20; /* as PyTorch's DistributedDataParallel has them (Li et al., VLDB 2020) */
@@ -21,6 +22,19 @@ void cld__count_early(void) { figures.early++; }
 static bool fits(const cld_bucket *b, const cld_tensor *first, const cld_tensor *x) {
     return first->a.dtype == x->a.dtype && cld_device(first) == cld_device(x) &&
            b->elements * (int64_t)cld_dtype_size(x->a.dtype) < bucket_bytes;
+}
+
+static int64_t bytes_of(const cld_tensor *x) {
+    return cld_numel(&x->a) * (int64_t)cld_dtype_size(x->a.dtype);
+}
+
+/* The first leaf of the last bucket: `count` if buckets are small anyway. */
+static int begin_of_last(cld_tensor *const *leaves, int count) {
+    int64_t bytes = 0;
+    int first = count;
+    if (bucket_bytes <= LAST_BYTES) return count;
+    while (first > 0 && bytes + bytes_of(leaves[first - 1]) <= LAST_BYTES) bytes += bytes_of(leaves[--first]);
+    return first;
 }
 
 /* Room for one more leaf at the end of a bucket; returns where it begins. */
@@ -45,9 +59,10 @@ cld_status cld__cut_buckets(cld_buckets *b, cld_tensor *const *leaves, int count
         cld__free_buckets(b);
         return cld_fail(CLD_NOMEM, "gradients: out of memory");
     }
+    int begin = begin_of_last(leaves, count);
     for (int i = 0; i < count; i++) {
         cld_bucket *last = b->bucket_count ? &b->buckets[b->bucket_count - 1] : NULL;
-        if (!last || !fits(last, leaves[last->first], leaves[i])) {
+        if (!last || i == begin || !fits(last, leaves[last->first], leaves[i])) {
             last = &b->buckets[b->bucket_count++];
             last->first = i;
         }

@@ -23,7 +23,7 @@ typedef struct cld_buckets {
     int begun; /* so many of them */
 } cld_buckets;
 
-/* *b is {0}. Neighbours of one dtype and device, up to the size of a bucket. */
+/* *b is {0}. Neighbours of one dtype and device, up to the size of a bucket; the last one is small, since nothing hides it. */
 cld_status cld__cut_buckets(cld_buckets *b, cld_tensor *const *leaves, int count);
 /* The next one is on its way. The gradients in it are complete; a leaf that has none counts as zeros. */
 cld_status cld__begin_bucket(cld_buckets *b);
