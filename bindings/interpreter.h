@@ -18,6 +18,8 @@ int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool
 
 /* A process that a launcher has started becomes a rank; any other stays as it is. False with an error in the record. */
 bool cldL_join_job(void);
+/* Whether this process is to tell that error: one that all ranks have is told once on each machine. */
+bool cldL_tells_of_job(void);
 
 /* Take out of the environment what waiting.c has put there, so that programs started from here do not see it. */
 void cldL_forget_restart(void);

@@ -6,6 +6,7 @@
 
 #include "bindings/interpreter.h"
 #include "runtime/dist/dist.h"
+#include "runtime/dist/launcher.h"
 #include "runtime/dist/watch.h"
 
 /* What is printed is rank 0's; the others do the same. */
@@ -30,6 +31,8 @@ static void leave_job(int status, void *unused) {
         cld_watch_fail(message);
     if (status == EXIT_SUCCESS) cld_dist_end();
 }
+
+bool cldL_tells_of_job(void) { return cld_find_launcher().local_rank <= 0 || !cld_dist_fails_alike(); }
 
 bool cldL_join_job(void) {
     if (cld_dist_start() != CLD_OK) return false;

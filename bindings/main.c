@@ -372,7 +372,7 @@ int main(int argc, char **argv) {
         if (status != CLD_NOT_LAUNCHED) return status;
     }
     if (!cldL_join_job()) {
-        complain(cld_error_message(), strlen(cld_error_message()));
+        if (cldL_tells_of_job()) complain(cld_error_message(), strlen(cld_error_message()));
         return EXIT_FAILURE;
     }
     /* A file that becomes larger than the user's limit is an error of its write, not the end. */

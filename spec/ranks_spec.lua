@@ -168,6 +168,12 @@ describe("ranks", function()
     return result.err
   end
 
+  it("tell once that there is no library for them", function()
+    local result = ranks.run(2, { "-e", "", env = { CLD_MPI_PLUGIN = "/none.so" } })
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: cannot load '/none.so': [^\n]*\n$", result.err)
+  end)
+
   it("tell an error of all of them once", function()
     local err = fails(2, "error 'of all'")
     assert.matches("^cldlua: [^\n]*of all\n", err)

@@ -15,6 +15,8 @@
 /* Joins the job, if a launcher has started this program (mpirun, srun): before anything else. An error says what is wrong
  * with the launch. A program that such a process starts is not part of the job. */
 cld_status cld_dist_start(void);
+/* After an error of start: every rank of the machine has it, and one need tell it. */
+bool cld_dist_fails_alike(void);
 /* Leaves it, together with the others. */
 void cld_dist_end(void);
 

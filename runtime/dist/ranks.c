@@ -22,6 +22,10 @@ const char *cld_dist_library(void) { return job.plugin ? job.plugin->comm->libra
 
 const cld_comm_plugin *cld__dist_plugin(void) { return job.plugin; }
 
+static bool loaded_nothing;
+
+bool cld_dist_fails_alike(void) { return loaded_nothing; }
+
 static const cld_comm_plugin *load(const cld_launcher *l) {
     static const cld_plugin_host host = {cld_fail, cld_error_code, cld_error_message};
     char path[PATH_MAX];
@@ -74,6 +78,7 @@ cld_status cld_dist_start(void) {
     cld_launcher l = cld_find_launcher();
     if (!l.name || l.world == 1) return CLD_OK;
     const cld_comm_plugin *plugin = load(&l);
+    loaded_nothing = !plugin;
     if (!plugin) return cld_error_code();
     const char *library = plugin->comm->library();
     if (cld_launcher_told_nothing(&l, library)) return cld_launcher_apart(&l, library);
