@@ -311,7 +311,8 @@ describe("cld.dist of one process", function()
 
   it("and in a stock Lua", function()
     local result = process.run { "-e", script, program = "lua5.4", unset = launchers,
-      env = { LUA_PATH = "lua/?.lua;lua/?/init.lua;;", LUA_CPATH = process.build .. "/?.so;;" } }
+      env = { LUA_PATH = "lua/?.lua;lua/?/init.lua;;", LUA_CPATH = process.build .. "/?.so;;",
+        LD_PRELOAD = process.sanitizer() } }
     assert.equal("identities\n", result.out, result.err)
   end)
 

@@ -2,20 +2,12 @@
 local process = require "spec.support.process"
 
 describe("a stock lua5.4", function()
-  -- Under AddressSanitizer the module needs the sanitizer's runtime to be loaded first.
-  local function preload()
-    local pipe = assert(io.popen(("ldd '%s' | sed -n 's/.*=> \\(.*libasan[^ ]*\\).*/\\1/p'"):format(process.cldlua)))
-    local path = pipe:read("l")
-    pipe:close()
-    return path
-  end
-
   local function run(code, path, cpath)
     return process.run {
       "-e", code, program = "lua5.4", unset = { "LUA_INIT", "LUA_INIT_5_4" },
       env = {
         LUA_PATH = path or "lua/?.lua;lua/?/init.lua;;", LUA_CPATH = cpath or process.build .. "/?.so;;",
-        LD_PRELOAD = preload(),
+        LD_PRELOAD = process.sanitizer(),
       },
     }
   end

@@ -34,6 +34,14 @@ local function read_and_remove(path)
   return text
 end
 
+--- What a stock Lua must preload: under AddressSanitizer the module needs the sanitizer's runtime to be loaded first.
+function process.sanitizer()
+  local pipe = assert(io.popen(("ldd '%s' | sed -n 's/.*=> \\(.*libasan[^ ]*\\).*/\\1/p'"):format(process.cldlua)))
+  local path = pipe:read("l")
+  pipe:close()
+  return path
+end
+
 --- A fresh folder; remove it with process.remove.
 function process.temporary_folder()
   local pipe = assert(io.popen("mktemp -d /tmp/cld-spec.XXXXXX"))
