@@ -7,7 +7,7 @@ local hosts = {}
 
 local TOLERANCE = 1e-8
 local SILENCE = 30  -- seconds after which a rank that is not heard of is given up, unless --timeout is shorter
-local TIMEOUT = 5   -- seconds, where that is given
+local TIMEOUT = 5   -- seconds, if that is given
 local SOON = 40     -- seconds beyond these in which a broken job is over, mpirun's patience included
 local LONG = 900    -- seconds that a run may take at all
 
