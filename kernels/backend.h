@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-#define CLD_BACKEND_VERSION 10
+#define CLD_BACKEND_VERSION 11
 #define CLD_MAX_DIMS        8
 
 /* ---- what a kernel sees of a tensor ------------------------------------------------------------------------- */

@@ -20,6 +20,8 @@
 #ifndef CLD_KERNELS_COMM_H
 #define CLD_KERNELS_COMM_H
 
+#include <stdint.h>
+
 #include "runtime/core/error.h"
 
 #ifdef __cplusplus
@@ -31,6 +33,13 @@ typedef enum cld_comm_kind { CLD_COMM_SUM, CLD_COMM_MAX, CLD_COMM_MIN } cld_comm
 enum { CLD_COMM_ID_BYTES = 128 };
 
 struct cld_array;
+
+/* Bytes that go to another rank, or come from it. */
+typedef struct cld_comm_piece {
+    int rank;
+    void *data;
+    int64_t bytes;
+} cld_comm_piece;
 
 /* Arrays are dense and row-major: f32, f64, i64, i32 or u8. */
 typedef struct cld_comm_ops {
@@ -47,6 +56,11 @@ typedef struct cld_comm_ops {
     /* out is this rank's part of the sum over the ranks of in, which has a part for each, one after the other. */
     cld_status (*reduce_scatter)(const struct cld_array *out, const struct cld_array *in);
     cld_status (*broadcast)(int count, const struct cld_array *arrays, int from);
+    /* Among neighbours: each rank names the ranks that it sends to, and those that it receives from, each once at most; of
+     * every two both give the same number of bytes. Every rank has one piece at least: its own, which it may send to
+     * itself. */
+    cld_status (*exchange)(int sends, const cld_comm_piece *sent, int receives,
+                           const cld_comm_piece *received);
     /* Whether something that was queued has failed, as far as is known; waits for nothing. */
     cld_status (*check)(void);
 } cld_comm_ops;

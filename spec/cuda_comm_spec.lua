@@ -36,6 +36,8 @@ describe("collectives of CUDA devices", function()
     pass_with({ 1, 2, 3 }, { "move" })
   end)
 
+  it("exchange bytes among neighbours, in a graph too", function() pass_with({ 1, 2, 3 }, { "neighbours" }) end)
+
   it("make the same bits on all ranks, and each time", function() pass_with({ 2, 3 }, { "bits" }) end)
 
   it("see what was computed before the fork, and are seen after the join", function()
@@ -53,10 +55,14 @@ describe("collectives of CUDA devices", function()
 end)
 
 describe("the specs' own NCCL", function()
-  local mistakes = { "collective", "count", "dtype", "kind", "root", "order", "graph" }
+  local mistakes = { "collective", "count", "dtype", "kind", "root", "order", "exchange", "graph" }
   for _, what in ipairs(mistakes) do
     it("names both calls where the ranks' differ in " .. what, function() pass_with({ 2, 3 }, { "other_" .. what }) end)
   end
+
+  it("names both ranks of a message that has other sizes for them", function()
+    pass_with({ 2, 3 }, { "other_bytes" })
+  end)
 
   it("refuses to capture what has never run", function() passes("never_run", 2) end)
 

@@ -165,6 +165,26 @@ static cld_status broadcast(int count, const cld_array *arrays, int from) {
     return status_of(result != ncclSuccess ? result : ended, "broadcast");
 }
 
+static ncclResult_t exchange_each(int sends, const cld_comm_piece *sent, int receives,
+                                  const cld_comm_piece *received, void *stream) {
+    ncclResult_t result = nccl->GroupStart();
+    if (result != ncclSuccess) return result;
+    for (int i = 0; i < sends && result == ncclSuccess; i++)
+        result = nccl->Send(sent[i].data, (size_t)sent[i].bytes, ncclUint8, sent[i].rank, comm, stream);
+    for (int i = 0; i < receives && result == ncclSuccess; i++)
+        result = nccl->Recv(received[i].data, (size_t)received[i].bytes, ncclUint8, received[i].rank, comm,
+                            stream);
+    ncclResult_t ended = nccl->GroupEnd();
+    return result != ncclSuccess ? result : ended;
+}
+
+static cld_status exchange(int sends, const cld_comm_piece *sent, int receives,
+                           const cld_comm_piece *received) {
+    void *stream;
+    CLD_TRY(begin("exchange", &stream));
+    return status_of(exchange_each(sends, sent, receives, received, stream), "exchange");
+}
+
 static cld_status check(void) {
     ncclResult_t found = ncclSuccess;
     if (!comm) return CLD_OK;
@@ -180,5 +200,6 @@ const cld_comm_ops cld_cuda_comm = {
     .all_gather = all_gather,
     .reduce_scatter = reduce_scatter,
     .broadcast = broadcast,
+    .exchange = exchange,
     .check = check,
 };

@@ -70,7 +70,11 @@ typedef enum ncclScalarResidence_t { ncclScalarHostImmediate = 1 } ncclScalarRes
       (const void *send, void *receive, size_t sent, ncclDataType_t type, ncclComm_t comm, void *stream))    \
     X(Broadcast, ncclResult_t,                                                                               \
       (const void *send, void *receive, size_t count, ncclDataType_t type, int root, ncclComm_t comm,        \
-       void *stream))
+       void *stream))                                                                                        \
+    X(Send, ncclResult_t,                                                                                    \
+      (const void *send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, void *stream))        \
+    X(Recv, ncclResult_t,                                                                                    \
+      (void *receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, void *stream))
 
 /* ---- what was found ----------------------------------------------------------------------------------------------- */
 

@@ -1,6 +1,7 @@
 /* The table of collectives: what is asked for becomes an order for the thread (thread.c). */
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/mpi/mpi_comm.h"
@@ -17,11 +18,15 @@ static const char *library(void) {
 }
 
 /* MPI counts in ints. */
+static cld_status check_count(int64_t n, const char *what) {
+    if (n <= INT_MAX) return CLD_OK;
+    return cld_mpi_fail(CLD_UNSUPPORTED, "%s: %lld elements at once; MPI takes at most %d", what,
+                        (long long)n, INT_MAX);
+}
+
 static cld_status count_of(int *out, const cld_array *a, const char *what) {
     int64_t n = cld_numel(a);
-    if (n > INT_MAX)
-        return cld_mpi_fail(CLD_UNSUPPORTED, "%s: %lld elements at once; MPI takes at most %d", what,
-                            (long long)n, INT_MAX);
+    CLD_TRY(check_count(n, what));
     *out = (int)n;
     return CLD_OK;
 }
@@ -71,6 +76,20 @@ static cld_status broadcast(int count, const cld_array *arrays, int from) {
     return CLD_OK;
 }
 
+static cld_status exchange(int sends, const cld_comm_piece *sent, int receives,
+                           const cld_comm_piece *received) {
+    cld_mpi_order order = {.kind = CLD_MPI_EXCHANGE, .sends = sends, .receives = receives};
+    for (int i = 0; i < sends; i++) CLD_TRY(check_count(sent[i].bytes, "exchange"));
+    for (int i = 0; i < receives; i++) CLD_TRY(check_count(received[i].bytes, "exchange"));
+    order.pieces = malloc((size_t)(sends + receives) * sizeof *order.pieces);
+    if (!order.pieces) return cld_mpi_fail(CLD_NOMEM, "exchange: out of memory");
+    memcpy(order.pieces, sent, (size_t)sends * sizeof *sent);
+    memcpy(order.pieces + sends, received, (size_t)receives * sizeof *received);
+    cld_status status = cld_mpi_queue(&order);
+    if (status != CLD_OK) free(order.pieces);
+    return status;
+}
+
 /* What the main thread has computed lies in memory already. */
 static cld_status lane_fork(void) { return CLD_OK; }
 
@@ -79,5 +98,6 @@ const cld_comm_ops cld_mpi_comm = {.library = library,
                                    .all_gather = all_gather,
                                    .reduce_scatter = reduce_scatter,
                                    .broadcast = broadcast,
+                                   .exchange = exchange,
                                    .check = cld_mpi_check};
 const cld_lane_ops cld_mpi_lane = {.fork = lane_fork, .join = cld_mpi_wait};

@@ -12,6 +12,7 @@ typedef enum cld_mpi_kind {
     CLD_MPI_GATHER,
     CLD_MPI_REDUCE_SCATTER,
     CLD_MPI_BROADCAST,
+    CLD_MPI_EXCHANGE,
     CLD_MPI_STOP
 } cld_mpi_kind;
 
@@ -24,6 +25,8 @@ typedef struct cld_mpi_order {
     MPI_Op op;
     double scale; /* of a sum's values, before they are added up */
     int from;
+    int sends, receives;    /* of an exchange */
+    cld_comm_piece *pieces; /* those that are sent, then those that are received; malloc's, the order's own */
     struct cld_mpi_order *next;
 } cld_mpi_order;
 

@@ -44,26 +44,48 @@ static void scale(const cld_mpi_order *o) {
         for (int i = 0; i < o->count; i++) ((double *)o->out)[i] *= o->scale;
 }
 
-static int begin(const cld_mpi_order *o, MPI_Request *request) {
+static int begin_exchange(const cld_mpi_order *o, MPI_Request *requests) {
+    enum { TAG = 1 };
+    int code = MPI_SUCCESS;
+    for (int i = 0; i < o->sends + o->receives; i++) {
+        const cld_comm_piece *p = &o->pieces[i];
+        int bytes = (int)p->bytes;
+        if (code != MPI_SUCCESS)
+            requests[i] = MPI_REQUEST_NULL;
+        else if (i < o->sends)
+            code = MPI_Isend(p->data, bytes, MPI_BYTE, p->rank, TAG, MPI_COMM_WORLD, &requests[i]);
+        else
+            code = MPI_Irecv(p->data, bytes, MPI_BYTE, p->rank, TAG, MPI_COMM_WORLD, &requests[i]);
+    }
+    return code;
+}
+
+/* An exchange has a request for each piece, all else one. */
+static int requests_of(const cld_mpi_order *o) {
+    return o->kind == CLD_MPI_EXCHANGE ? o->sends + o->receives : 1;
+}
+
+static int begin(const cld_mpi_order *o, MPI_Request *requests) {
     MPI_Datatype type = type_of(o->dtype);
     switch (o->kind) {
+    case CLD_MPI_EXCHANGE: return begin_exchange(o, requests);
     case CLD_MPI_REDUCE:
         scale(o);
-        return MPI_Iallreduce(MPI_IN_PLACE, o->out, o->count, type, o->op, MPI_COMM_WORLD, request);
+        return MPI_Iallreduce(MPI_IN_PLACE, o->out, o->count, type, o->op, MPI_COMM_WORLD, requests);
     case CLD_MPI_GATHER:
-        return MPI_Iallgather(o->in, o->count, type, o->out, o->count, type, MPI_COMM_WORLD, request);
+        return MPI_Iallgather(o->in, o->count, type, o->out, o->count, type, MPI_COMM_WORLD, requests);
     case CLD_MPI_REDUCE_SCATTER:
-        return MPI_Ireduce_scatter_block(o->in, o->out, o->count, type, o->op, MPI_COMM_WORLD, request);
-    default: return MPI_Ibcast(o->out, o->count, type, o->from, MPI_COMM_WORLD, request);
+        return MPI_Ireduce_scatter_block(o->in, o->out, o->count, type, o->op, MPI_COMM_WORLD, requests);
+    default: return MPI_Ibcast(o->out, o->count, type, o->from, MPI_COMM_WORLD, requests);
     }
 }
 
 enum { SPINS = 2000, PAUSE_NS = 50000 };
 
 /* Somebody who waits has nothing better to do with the core; after a while another process may have. */
-static int await(MPI_Request *request) {
+static int await(int count, MPI_Request *requests) {
     for (int looks = 0;;) {
-        int complete = 0, code = MPI_Test(request, &complete, MPI_STATUS_IGNORE);
+        int complete = 0, code = MPI_Testall(count, requests, &complete, MPI_STATUSES_IGNORE);
         if (code != MPI_SUCCESS || complete) return code;
         bool waiting = __atomic_load_n(&mpi.waiting, __ATOMIC_RELAXED) > 0;
         looks = waiting ? looks + 1 : 0;
@@ -74,10 +96,16 @@ static int await(MPI_Request *request) {
     }
 }
 
+static int serve_with(const cld_mpi_order *o, MPI_Request *requests) {
+    int code = begin(o, requests);
+    return code == MPI_SUCCESS ? await(requests_of(o), requests) : code;
+}
+
 static void serve(const cld_mpi_order *o) {
-    MPI_Request request;
-    int code = begin(o, &request), length = 0;
-    if (code == MPI_SUCCESS) code = await(&request);
+    enum { FEW = 16 };
+    MPI_Request few[FEW], *many = requests_of(o) > FEW ? calloc((size_t)requests_of(o), sizeof *many) : few;
+    int code = many ? serve_with(o, many) : MPI_ERR_NO_MEM, length = 0;
+    if (many != few) free(many);
     if (code == MPI_SUCCESS || mpi.failed) return;
     char text[MPI_MAX_ERROR_STRING];
     MPI_Error_string(code, text, &length);
@@ -104,6 +132,7 @@ static cld_mpi_order *take(void) {
 }
 
 static void finish(cld_mpi_order *o) {
+    free(o->pieces);
     free(o);
     pthread_mutex_lock(&mpi.lock);
     mpi.finished++;

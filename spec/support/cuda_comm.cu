@@ -230,6 +230,62 @@ static void move() {
     }
 }
 
+/* A part for each rank, itself included, from each; of every two another number of bytes, and none between the last two. */
+static size_t bytes_between(int from, int to) {
+    bool is_cut = world > 2 && from != to && from + to == 2 * world - 3;
+    return is_cut ? 0 : (size_t)(1000 * (from + 1) + to);
+}
+
+struct exchanged {
+    std::vector<cld_array> out, in;
+    std::vector<cld_comm_piece> sent, received;
+};
+
+static exchanged new_exchange() {
+    exchanged e;
+    for (int r = 0; r < world; r++) {
+        e.out.push_back(new_array(made<uint8_t>(bytes_between(rank, r), [=](size_t i) {
+            return (uint8_t)(i * 7 + (size_t)(rank * world + r));
+        })));
+        e.in.push_back(new_array(std::vector<uint8_t>(bytes_between(r, rank))));
+        if (bytes_between(rank, r) == 0) continue;
+        e.sent.push_back({r, e.out.back().data, e.out.back().shape[0]});
+        e.received.push_back({r, e.in.back().data, e.in.back().shape[0]});
+    }
+    return e;
+}
+
+static cld_status exchange(const exchanged &e) {
+    return comm->exchange((int)e.sent.size(), e.sent.data(), (int)e.received.size(), e.received.data());
+}
+
+static void check_exchanged(const exchanged &e) {
+    for (int r = 0; r < world; r++)
+        CHECK(values_of<uint8_t>(e.in[(size_t)r]) == made<uint8_t>(bytes_between(r, rank), [=](size_t i) {
+                  return (uint8_t)(i * 7 + (size_t)(r * world + rank));
+              }));
+}
+
+static void release(const exchanged &e) {
+    for (const cld_array &a : e.out) release(a);
+    for (const cld_array &a : e.in) release(a);
+}
+
+static void neighbours() {
+    void *graph;
+    exchanged once = new_exchange(), captured = new_exchange();
+    WORKS(alone([&]() { return exchange(once); }));
+    check_exchanged(once);
+    WORKS(graphs->begin());
+    WORKS(alone([&]() { return exchange(captured); }));
+    WORKS(graphs->end(&graph));
+    WORKS(graphs->replay(graph));
+    check_exchanged(captured);
+    graphs->free(graph);
+    release(once);
+    release(captured);
+}
+
 /* Sums that depend on their order: the same bits on all ranks and each time; on the host, in the order of the ranks. */
 static void bits() {
     const size_t n = 5000;
@@ -407,6 +463,23 @@ static void other_order() {
            both(y, x));
 }
 
+static void other_bytes() {
+    cld_array x = shared_float(12);
+    int next = (rank + 1) % world;
+    cld_comm_piece sent = {next, x.data, 8}, received = {(rank + world - 1) % world, x.data, 8};
+    if (rank == 1) received.bytes = 4;
+    auto call = [=]() { return comm->exchange(1, &sent, 1, &received); };
+    differ("rank 0 sends 8 bytes to rank 1, which receives 4", call, call);
+}
+
+static void other_exchange() {
+    cld_array x = shared_float(12);
+    cld_comm_piece own = {rank, x.data, 8}, to = {rank, (char *)x.data + 16, 8};
+    differ(
+        "rank 0 calls ncclSend and ncclRecv, and rank 1 ncclAllReduce(12 f32, sum)",
+        [=]() { return comm->exchange(1, &own, 1, &to); }, [=]() { return all_reduce(x, CLD_COMM_SUM); });
+}
+
 static void record(void **graph, const cld_array &x) {
     WORKS(graphs->begin());
     WORKS(alone([=]() { return all_reduce(x, CLD_COMM_SUM); }));
@@ -508,6 +581,7 @@ static const struct part {
     {"scale", scale, false, false, false},
     {"lists", lists, false, false, false},
     {"move", move, false, false, false},
+    {"neighbours", neighbours, false, false, false},
     {"bits", bits, false, false, false},
     {"order", order, false, false, false},
     {"capture", capture, false, false, false},
@@ -518,6 +592,8 @@ static const struct part {
     {"other_kind", other_kind, false, true, false},
     {"other_root", other_root, false, true, false},
     {"other_order", other_order, false, true, false},
+    {"other_bytes", other_bytes, false, true, false},
+    {"other_exchange", other_exchange, false, true, false},
     {"other_graph", other_graph, false, true, false},
     {"never_run", never_run, false, true, false},
     {"ended", ended, false, true, false},

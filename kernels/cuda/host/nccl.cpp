@@ -90,19 +90,6 @@ static ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error) 
     return ncclSuccess;
 }
 
-static int depth; /* of groups; what is called within one is queued at once */
-
-static ncclResult_t ncclGroupStart() {
-    depth++;
-    return ncclSuccess;
-}
-
-static ncclResult_t ncclGroupEnd() {
-    if (depth == 0) return fail(ncclInvalidUsage, "ncclGroupEnd without ncclGroupStart");
-    depth--;
-    return ncclSuccess;
-}
-
 /* ---- types and operators ------------------------------------------------------------------------------------------ */
 
 /* Of values of a type: x += y and its like, and x *= scale. */
@@ -183,6 +170,8 @@ static ncclResult_t ncclRedOpDestroy(ncclRedOp_t op, ncclComm_t) {
 }
 
 /* ---- collectives -------------------------------------------------------------------------------------------------- */
+
+static int depth; /* of groups; collectives that are called within one are queued at once */
 
 struct call {
     const char *name;
@@ -329,6 +318,145 @@ static ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count,
     size_t sent = comm && comm->rank == root ? count : 0;
     return queue({"ncclBroadcast", send, receive, count, type, ncclSum, root, sent, count}, run_broadcast,
                  comm, stream);
+}
+
+/* ---- sends and receives ------------------------------------------------------------------------------------------- */
+
+struct message {
+    bool is_sent;
+    char *data;
+    size_t bytes;
+    int peer;
+};
+typedef std::vector<message> messages;
+
+static messages of_group; /* what was called since the outermost group began */
+
+static ncclResult_t add(const call &c, int peer, ncclComm_t comm, void *stream) {
+    ncclResult_t status = check(c, comm, stream);
+    std::string name = c.name;
+    if (status != ncclSuccess) return status;
+    if (peer < 0 || peer >= comm->world) return fail(ncclInvalidArgument, name + ": no such peer");
+    if (depth == 0) return fail(ncclInvalidUsage, name + ": outside of a group, it may wait for ever");
+    const void *data = c.send ? c.send : c.receive;
+    of_group.push_back({c.send != nullptr, static_cast<char *>(const_cast<void *>(data)),
+                        c.count * find(c.type)->size, peer});
+    return ncclSuccess;
+}
+
+/* Bytes from each rank to each: what every rank says of its own messages must fit what the others say. */
+struct tables {
+    std::vector<uint64_t> sent, received; /* (world, world): from, to */
+};
+
+static bool tell_each(ncclComm *comm, const messages &own, tables &all) {
+    size_t world = (size_t)comm->world, row = 2 * world * sizeof(uint64_t);
+    std::vector<uint64_t> mine(2 * world);
+    for (const message &m : own) mine[(m.is_sent ? 0 : world) + (size_t)m.peer] += m.bytes;
+    all.sent.resize(world * world);
+    all.received.resize(world * world);
+    return comm->peers.exchange(reinterpret_cast<const char *>(mine.data()), row, [&](size_t, size_t) {
+        for (size_t r = 0; r < world; r++) {
+            const uint64_t *theirs = reinterpret_cast<const uint64_t *>(comm->peers.box((int)r));
+            for (size_t other = 0; other < world; other++) {
+                all.sent[r * world + other] = theirs[other];
+                all.received[other * world + r] = theirs[world + other];
+            }
+        }
+    });
+}
+
+static bool fit(ncclComm *comm, const tables &all) {
+    size_t world = (size_t)comm->world;
+    for (size_t i = 0; i < world * world; i++) {
+        if (all.sent[i] == all.received[i]) continue;
+        comm->peers.problem = "rank " + std::to_string(i / world) + " sends " + std::to_string(all.sent[i]) +
+                              " bytes to rank " + std::to_string(i % world) + ", which receives " +
+                              std::to_string(all.received[i]);
+        return false;
+    }
+    return true;
+}
+
+/* The bytes that go from one rank to another: all meet for it. */
+static void deliver(ncclComm *comm, const messages &own, const std::vector<std::vector<char>> &kept, int from,
+                    int to, size_t bytes) {
+    const char *shown = nullptr;
+    char *place = nullptr;
+    for (size_t i = 0; i < own.size(); i++) {
+        if (own[i].is_sent && comm->rank == from && own[i].peer == to) shown = kept[i].data();
+        if (!own[i].is_sent && comm->rank == to && own[i].peer == from) place = own[i].data;
+    }
+    comm->peers.exchange(shown, bytes, [=](size_t at, size_t part) {
+        if (place) memcpy(place + at, comm->peers.box(from), part);
+    });
+}
+
+static void run_messages(ncclComm *comm, const messages &own, const std::vector<std::vector<char>> &kept,
+                         bool captured) {
+    tables all;
+    if (!comm->peers.agree(std::string("ncclSend and ncclRecv") + (captured ? " in a graph" : ""))) return;
+    if (!tell_each(comm, own, all) || !fit(comm, all)) return;
+    int world = comm->world;
+    for (int i = 0; i < world * world; i++)
+        if (all.sent[(size_t)i] > 0) deliver(comm, own, kept, i / world, i % world, all.sent[(size_t)i]);
+}
+
+static ncclResult_t queue_messages(ncclComm *comm) {
+    messages own;
+    own.swap(of_group);
+    bool captured = cld_cuda_capturing(), late = false;
+    auto kept = std::make_shared<std::vector<std::vector<char>>>(own.size());
+    auto keep = [=]() {
+        for (size_t i = 0; i < own.size(); i++)
+            if (own[i].is_sent) (*kept)[i].assign(own[i].data, own[i].data + own[i].bytes);
+    };
+    for (const message &m : own) {
+        call c = {"", nullptr, nullptr, m.bytes, ncclUint8, ncclSum, -1, 0, 0};
+        if (m.is_sent) {
+            c.send = m.data;
+            c.sent = m.bytes;
+        } else {
+            c.receive = m.data;
+            c.received = m.bytes;
+        }
+        late = follows_another(c) || late;
+    }
+    cld_status queued = late ? CLD_OK : cld_host_enqueue({"ncclSend", CLD_HOST_SILENT, NULL}, [=]() {
+        keep();
+        for (const message &m : own)
+            if (!m.is_sent) memset(m.data, 0xff, m.bytes);
+    });
+    if (queued == CLD_OK)
+        queued = cld_host_enqueue_on_lane({"ncclSend", CLD_HOST_LIBRARY, NULL}, [=]() {
+            if (late) keep();
+            run_messages(comm, own, *kept, captured);
+            comm->done.insert("ncclSend");
+            comm->done.insert("ncclRecv");
+            if (!comm->peers.problem.empty()) cld_host_report(comm->peers.problem);
+        });
+    return queued == CLD_OK ? ncclSuccess : fail(ncclSystemError, cld_error_message());
+}
+
+static ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                             void *stream) {
+    return add({"ncclSend", send, nullptr, count, type, ncclSum, -1, count, 0}, peer, comm, stream);
+}
+
+static ncclResult_t ncclRecv(void *receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                             void *stream) {
+    return add({"ncclRecv", nullptr, receive, count, type, ncclSum, -1, 0, count}, peer, comm, stream);
+}
+
+static ncclResult_t ncclGroupStart() {
+    depth++;
+    return ncclSuccess;
+}
+
+static ncclResult_t ncclGroupEnd() {
+    if (depth == 0) return fail(ncclInvalidUsage, "ncclGroupEnd without ncclGroupStart");
+    if (--depth > 0 || of_group.empty()) return ncclSuccess;
+    return queue_messages(joined);
 }
 
 /* ---- in place of a library that is opened ------------------------------------------------------------------------- */
