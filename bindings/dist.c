@@ -60,6 +60,25 @@ static int dist_gather_rows(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* gather_group(t, images) -> the rows of the batch's groups of so many images that have some here, on the tape, and the
+ * image (from 0) at which they begin. They arrive with the next join, before which nobody may touch them or t. */
+static int dist_gather_group(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    int64_t first, images = luaL_checkinteger(L, 2);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_gather_group_begin(&first, "gather_group", x, images);
+    (void)cldL_result(L, *out);
+    lua_pushinteger(L, first);
+    return 2;
+}
+
+/* join(t) -> t: what was begun on its device has arrived */
+static int dist_join(lua_State *L) {
+    cldL_check_status(L, cld_dist_join(cld_device(cldL_check_tensor(L, 1))));
+    lua_settop(L, 1);
+    return 1;
+}
+
 /* broadcast(t, from) -> t, in place */
 static int dist_broadcast(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -288,9 +307,11 @@ static const luaL_Reg functions[] = {
     {"buckets", dist_buckets},
     {"checksum", dist_checksum},
     {"counted", dist_counted},
+    {"gather_group", dist_gather_group},
     {"gather_rows", dist_gather_rows},
     {"gather_strings", dist_gather_strings},
     {"images", dist_images},
+    {"join", dist_join},
     {"leave", dist_leave},
     {"ranks", dist_ranks},
     {"reduce_gradients", dist_reduce_gradients},

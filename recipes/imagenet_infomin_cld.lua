@@ -69,8 +69,7 @@ local function encode(batch, order, part)
 end
 
 -- The part's loss, what is told of it, the queries' features.
-local function losses(batch, order, key, part)
-  local rows, q, g, jigsaw = encode(batch, order, part)
+local function losses(key, part, rows, q, g, jigsaw)
   local instance = infomin:loss(q[1], q[2], jigsaw, key[rows], part) -- the step puts the keys into the queue
   if not g then return instance, { instance = instance }, q end
   local group, hit, empty = cld.losses.cld(g[1], g[2], groups)
@@ -79,16 +78,18 @@ local function losses(batch, order, key, part)
 end
 
 local step = cld.graph(function(batch, rate)
-  local key = cld.no_grad(function()
-    return (cld.nn.shuffled(keys, batch[opt.queries + 1], { block = opt.block, groups = opt.accumulate }))
-  end)
-  local order = opt.jigsaw and net.orders(#key, opt.device) or nil
-  local told = cld.diagnostics.over_parts(key)
+  local parts = cld.nn.blocks(#batch[1], { block = opt.block, groups = opt.accumulate })
+  local shuffled = cld.nn.shuffle(keys, batch[opt.queries + 1], { block = opt.block, groups = opt.accumulate })
+  local order = opt.jigsaw and net.orders(#batch[1], opt.device) or nil
   sgd:begin()
-  for _, part in ipairs(cld.nn.blocks(#key, { block = opt.block, groups = opt.accumulate })) do
-    local loss, values, q = losses(batch, order, key, part)
+  local rows, q, g, jigsaw = encode(batch, order, parts[1])    -- while the keys' images come from the ranks near by
+  local key = cld.no_grad(function() return (shuffled()) end)
+  local told = cld.diagnostics.over_parts(key)
+  for i, part in ipairs(parts) do
+    if i > 1 then rows, q, g, jigsaw = encode(batch, order, part) end
+    local loss, values, features = losses(key, part, rows, q, g, jigsaw)
     sgd:add(loss, part.count / #key, { last = part.last })
-    told:add(values, q, part.count)
+    told:add(values, features, part.count)
   end
   local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 if a loss is not finite: nothing changes then
   cld.optim.ema(keys, net, opt.moco_m, made)                   -- after the step, of its weights; MoCo v2 does it before

@@ -48,11 +48,16 @@ local groups  = cld.losses.cld_settings(opt)
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
--- Of some whole blocks of the batch (`part`, of cld.nn.blocks): the loss, what is told of it, the queries' features.
-local function losses(views, key, part)
+-- The queries of some whole blocks of the batch (`part`, of cld.nn.blocks) through the network.
+local function encode(views, part)
   local rows, queries = { { part.first, part.first + part.count - 1 } }, {}
   for v = 1, opt.queries do queries[v] = views[v][rows] end
   local q, g = net:each(queries, { block = opt.block, normalize = true, done = part.done, total = part.total })
+  return rows, q, g
+end
+
+-- Their loss, what is told of it, the features.
+local function losses(key, rows, q, g)
   local instance = queue:loss(q[1], key[rows])
   if q[2] then instance = (instance + queue:loss(q[2], key[rows])) / 2 end
   if not g then return instance, { instance = instance }, q end
@@ -62,17 +67,18 @@ local function losses(views, key, part)
 end
 
 local step = cld.graph(function(views, rate)
+  local parts = cld.nn.blocks(#views[1], { block = opt.block, groups = opt.accumulate })
+  local shuffled = cld.nn.shuffle(keys, views[#views], { block = opt.block, groups = opt.accumulate })
   cld.optim.ema(keys, net, opt.moco_m)                         -- from the weights before this step, made or not
-  local key = cld.no_grad(function()
-    local k = cld.nn.shuffled(keys, views[#views], { block = opt.block, groups = opt.accumulate })
-    return k:normalize()
-  end)
-  local told = cld.diagnostics.over_parts(key)
   sgd:begin()
-  for _, part in ipairs(cld.nn.blocks(#key, { block = opt.block, groups = opt.accumulate })) do
-    local loss, values, q = losses(views, key, part)
+  local rows, q, g = encode(views, parts[1])                   -- while the keys' images come from the ranks near by
+  local key = cld.no_grad(function() return shuffled():normalize() end)
+  local told = cld.diagnostics.over_parts(key)
+  for i, part in ipairs(parts) do
+    if i > 1 then rows, q, g = encode(views, part) end
+    local loss, values, features = losses(key, rows, q, g)
     sgd:add(loss, part.count / #key, { last = part.last })
-    told:add(values, q, part.count)
+    told:add(values, features, part.count)
   end
   local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 if a loss is not finite: nothing changes then
   queue:enqueue(key, made)

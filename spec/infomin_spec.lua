@@ -65,12 +65,12 @@ local given = [[
     return loader
   end
 
-  local shuffled = cld.nn.shuffled
-  function cld.nn.shuffled(net, images, options)
+  local shuffle = cld.nn.shuffle
+  function cld.nn.shuffle(net, images, options)
     local order = {}
     for i = 0, BATCH - 1 do order[i + 1] = (7 * i + 3 + steps) %% BATCH end
     options.order, steps = cld.tensor(order, "i64"):to(device), steps + 1
-    return shuffled(net, images, options)
+    return shuffle(net, images, options)
   end
 
   function cld.diagnostics.rank() return 1 end

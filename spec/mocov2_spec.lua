@@ -45,12 +45,12 @@ local given = [[
     return loader
   end
 
-  local steps, shuffled = 0, cld.nn.shuffled
-  function cld.nn.shuffled(net, images, options)
+  local steps, shuffle = 0, cld.nn.shuffle
+  function cld.nn.shuffle(net, images, options)
     local order = {}
     for i = 0, BATCH - 1 do order[i + 1] = (7 * i + 3 + steps) %% BATCH end
     options.order, steps = cld.tensor(order, "i64"), steps + 1
-    return shuffled(net, images, options)
+    return shuffle(net, images, options)
   end
 
   function cld.diagnostics.rank() return 1 end]]

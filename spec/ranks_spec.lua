@@ -126,6 +126,74 @@ describe("ranks", function()
     assert.equal("right\nright\nright\n", err)
   end)
 
+  -- 22 rows in blocks of 4, so 4 + 4 + 4 + 4 + 3 + 3, on three ranks: 8, 8, 6.
+  local batch_of_22 = [[
+    local core = require "cld.core"
+    local set = cld.data.tensors {
+      images = cld.zeros({ 22, 8, 8, 3 }, "u8"), labels = cld.arange(0, 22, 1), classes = 22,
+    }
+    local loader = cld.data.loader { set, batch_size = 22, views = 1, shuffle = false, workers = 0, block = 4 }
+    local own
+    for batch in loader:epoch(1) do own = batch.labels break end
+  ]]
+
+  it("get the rows of the groups of images that they share with others, and no more", function()
+    local _, err = ranks.script(3, batch_of_22 .. [[
+      local before = core.dist.counted().bytes
+      local all, first = core.dist.gather_group(own, 10)           -- 0 to 9, 10 to 19, 20 and 21
+      core.dist.join(all)
+      local from, to = table.unpack(({ [0] = { 0, 9 }, { 0, 19 }, { 10, 21 } })[dist.rank])
+      assert(first == from and #all == to - from + 1)
+      for i, label in ipairs(all:totable()) do assert(label == from + i - 1) end
+      -- of rank 0's eight rows rank 1 needs all; of rank 1's the first two go to rank 0, the last six to rank 2
+      assert(core.dist.counted().bytes - before == 8 * ({ [0] = 8, 2 + 6, 4 })[dist.rank])
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\nright\n", err)
+  end)
+
+  it("give back the gradients of such rows to the ranks that have them", function()
+    local _, err = ranks.script(3, batch_of_22 .. [[
+      for _, dtype in ipairs { "f64", "bf16" } do
+        local x = cld.ones({ 2 * #own, 3 }, dtype):requires_grad_()  -- two rows for an image
+        local all, first = core.dist.gather_group(x, 10)
+        core.dist.join(all)
+        local weight = cld.full({ #all, 1 }, 2.0 ^ dist.rank, dtype)
+        ;(all * weight):sum():backward(cld.tensor(1.0, dtype))
+        local share = core.dist.batch()
+        for i, row in ipairs(x.grad:double():totable()) do
+          local image = share.begin + (i - 1) // 2
+          -- each rank's loss counts by its rows: 8, 8 and 6 of 22
+          local sum = ((image < 10 and 1 * 8 or 0) + (image < 20 and 2 * 8 or 0) + (image >= 10 and 4 * 6 or 0)) / 22
+          assert(math.abs(row[1] - sum) <= (dtype == "f64" and 1e-12 or 0.02) and row[3] == row[1],
+            ("image %d: %g, not %g"):format(image, row[1], sum))
+        end
+      end
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\nright\n", err)
+  end)
+
+  it("shuffle images, in each 512 by themselves, as one process does", function()
+    local script = [[
+      local core = require "cld.core"
+      cld.manual_seed(3)
+      local n = 1200
+      local set = cld.data.tensors {
+        images = cld.zeros({ n, 8, 8, 3 }, "u8"), labels = cld.arange(0, n, 1), classes = n,
+      }
+      local loader = cld.data.loader { set, batch_size = n, views = 1, workers = 0, block = 100, shuffle = false }
+      local norm = cld.nn.batch_norm1d(2):to "f64"
+      for batch in loader:epoch(1) do
+        local x = batch.labels:double():reshape { #batch.labels, 1 } * cld.tensor({ { 1.0, -0.5 } }, "f64")
+        local y = cld.no_grad(function() return (cld.nn.shuffled(norm, x, { block = 100 })) end)
+        local all = core.dist.gather_rows(y)
+        print(("%.9f %.9f %.9f"):format(all[1][1]:item(), all[600][2]:item(), all[1200][1]:item()))
+        print(("%.9f"):format((all * cld.arange(0, n, 1):double():reshape { n, 1 }):sum():item()))
+      end]]
+    local alone = ranks.script(1, script)
+    assert.equal(alone, (ranks.script(3, script)))
+    assert.equal(alone, (ranks.script(2, script)))
+  end)
+
   it("sum up gradients, those that some have not as zeros", function()
     local _, err = ranks.script(2, [[
       local a, b, c = cld.ones(2):requires_grad_(), cld.ones(2):requires_grad_(), cld.ones(2):requires_grad_()

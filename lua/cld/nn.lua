@@ -18,6 +18,7 @@ local layers = require "cld.nn.layers"
 local containers = require "cld.nn.containers"
 local init = require "cld.nn.init"
 local parts = require "cld.nn.parts"
+local shuffle = require "cld.nn.shuffle"
 local projector = require "cld.nn.projector"
 local scope = require "cld.nn.scope"
 require "cld.nn.tree"
@@ -28,7 +29,8 @@ local nn = {
   sequential = containers.sequential, module_list = containers.module_list, projector = projector,
   functional = core.nn, init = init,
   transient = scope.transient, scope = scope.run, chain = scope.chain,
-  parts = parts.current, with_parts = parts.with, blocks = parts.blocks, each = parts.each, shuffled = parts.shuffled,
+  parts = parts.current, with_parts = parts.with, blocks = parts.blocks, each = parts.each,
+  shuffle = shuffle.shuffle, shuffled = shuffle.shuffled,
 }
 for name, class in pairs(layers) do nn[name] = class end
 

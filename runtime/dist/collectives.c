@@ -56,9 +56,10 @@ static void note(const cld_array *a) {
 
 /* Between begin and join: what travels, and where its values go then. */
 typedef struct flight {
-    cld_tensor *packed;  /* dense, of a dtype that travels */
+    cld_tensor *packed;  /* dense, of a dtype that travels; NULL: the owners' own memory does */
     cld_tensor **owners; /* (count) retained; what lies packed one after the other */
     int count;
+    int sources; /* of the owners these come last and are not written to: an exchange sends them */
     struct flight *next;
 } flight;
 
@@ -95,7 +96,7 @@ static cld_array *parts_of(const flight *f) {
 
 /* Between the owners and the packed array. */
 static cld_status move(const flight *f, bool pack) {
-    if (f->packed == f->owners[0]) return CLD_OK;
+    if (!f->packed || f->packed == f->owners[0]) return CLD_OK;
     cld_array *parts = parts_of(f), *own = calloc((size_t)f->count, sizeof *own);
     cld_status status = own && parts ? CLD_OK : cld_fail(CLD_NOMEM, "all_reduce: out of memory");
     for (int i = 0; status == CLD_OK && i < f->count; i++) own[i] = f->owners[i]->a;
@@ -124,6 +125,13 @@ static cld_status pack(flight *f, cld_tensor *const *xs, int count) {
     }
     f->packed = cld_tensor_new(travels_as(xs[0]->a.dtype), 1, &elements, cld_device(xs[0]));
     return f->packed ? move(f, true) : cld_error_code();
+}
+
+/* The last one lands last. */
+static void take_off(flight *f) {
+    flight **last = &flying;
+    while (*last) last = &(*last)->next;
+    *last = f;
 }
 
 /* ---- a list of tensors of one dtype ------------------------------------------------------------------------ */
@@ -163,9 +171,7 @@ static cld_status begin(cld_tensor *const *xs, int count, const reduction *r) {
         return status;
     }
     note(&f->packed->a);
-    flight **last = &flying;
-    while (*last) last = &(*last)->next;
-    *last = f;
+    take_off(f);
     return CLD_OK;
 }
 
@@ -186,12 +192,12 @@ cld_status cld_dist_join(const cld_backend *device) {
     cld_status status = join(&by);
     for (flight **at = &flying; *at;) {
         flight *f = *at;
-        if (cld_device(f->packed) != device) {
+        if (cld_device(f->owners[0]) != device) {
             at = &f->next;
             continue;
         }
         if (status == CLD_OK) status = move(f, false);
-        for (int i = 0; i < f->count; i++) atomic_fetch_add(&f->owners[i]->storage->version, 1);
+        for (int i = 0; i < f->count - f->sources; i++) atomic_fetch_add(&f->owners[i]->storage->version, 1);
         *at = f->next;
         land(f);
     }
@@ -247,6 +253,57 @@ cld_tensor *cld_all_gather(cld_tensor *x) {
     note(&from);
     CLD_TRY_NULL(join(&by));
     return cld_tensor_steal(&out);
+}
+
+/* ---- among neighbours ---------------------------------------------------------------------------------------- */
+
+/* The flight that holds what is received and what is sent. */
+static flight *hold(const cld_parcel *sent, int sends, const cld_parcel *received, int receives) {
+    flight *f = calloc(1, sizeof *f);
+    if (f) f->owners = calloc((size_t)(sends + receives), sizeof *f->owners);
+    if (!f || !f->owners) {
+        free(f);
+        return cld_fail_null(CLD_NOMEM, "exchange: out of memory");
+    }
+    for (int i = 0; i < receives; i++) f->owners[f->count++] = cld_tensor_retain(received[i].rows);
+    for (int i = 0; i < sends; i++) f->owners[f->count++] = cld_tensor_retain(sent[i].rows);
+    f->sources = sends;
+    return f;
+}
+
+static void list_pieces(cld_comm_piece *out, const cld_parcel *parcels, int count) {
+    for (int i = 0; i < count; i++) {
+        const cld_array *a = &parcels[i].rows->a;
+        out[i] = (cld_comm_piece){parcels[i].rank, a->data, cld_numel(a) * (int64_t)cld_dtype_size(a->dtype)};
+    }
+}
+
+static void note_sent(const cld_parcel *sent, int sends) {
+    traffic.collectives++;
+    for (int i = 0; i < sends; i++)
+        if (sent[i].rank != cld_dist_ranks().rank)
+            traffic.bytes += cld_numel(&sent[i].rows->a) * (int64_t)cld_dtype_size(sent[i].rows->a.dtype);
+}
+
+cld_status cld_exchange_begin(const cld_parcel *sent, int sends, const cld_parcel *received, int receives) {
+    carrier by;
+    CLD_TRY(find_carrier(&by, cld_device(sent[0].rows)));
+    cld_comm_piece *pieces = calloc((size_t)(sends + receives), sizeof *pieces);
+    flight *f = pieces ? hold(sent, sends, received, receives) : NULL;
+    cld_status status = f ? by.lane->fork() : cld_fail(CLD_NOMEM, "exchange: out of memory");
+    if (status == CLD_OK) {
+        list_pieces(pieces, sent, sends);
+        list_pieces(pieces + sends, received, receives);
+        status = by.comm->exchange(sends, pieces, receives, pieces + sends);
+    }
+    free(pieces);
+    if (status == CLD_OK) {
+        note_sent(sent, sends);
+        take_off(f);
+    } else if (f) {
+        land(f);
+    }
+    return status;
 }
 
 /* ---- bytes of the host ------------------------------------------------------------------------------------- */

@@ -73,6 +73,15 @@ cld_dist_traffic cld_dist_counted(void);
 cld_status cld_all_reduce_begin(cld_tensor *const *xs, int count, cld_comm_kind kind, double scale);
 cld_status cld_dist_join(const cld_backend *device);
 
+/* Rows for another rank, or from it: dense, of any dtype. */
+typedef struct cld_parcel {
+    int rank;
+    cld_tensor *rows;
+} cld_parcel;
+/* Among neighbours, as kernels/comm.h's exchange: each has a parcel for itself. From begin to the next join nobody may
+ * touch the tensors, which are held until then. */
+cld_status cld_exchange_begin(const cld_parcel *sent, int sends, const cld_parcel *received, int receives);
+
 /* Bytes of the host, for what is no tensor. Rank `from` has *data, malloc's, of *size; the others get them. */
 cld_status cld_broadcast_bytes(unsigned char **data, size_t *size, int from);
 /* Each rank's bytes: *all is malloc's, ends[r] where rank r's end. */

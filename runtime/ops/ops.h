@@ -123,6 +123,12 @@ cld_tensor *cld_all_gather_rows(cld_tensor *x);
  * of theirs for this rank's rows. x itself, retained, where all ranks have the same rows. */
 cld_tensor *cld_gather_rows(const char *op, cld_tensor *x);
 
+/* ---- gather_group.c ---- */
+/* The same of a batch that is cut into groups of `images` images (the last one may have fewer): the rows of all groups that
+ * have images on this rank, which begin at image *first. They arrive with the next join (runtime/dist); nobody may read
+ * them before. */
+cld_tensor *cld_gather_group_begin(int64_t *first, const char *op, cld_tensor *x, int64_t images);
+
 /* ---- reduce.c: dims NULL with ndims 0 means all ---- */
 cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim);
 cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim);

@@ -1,7 +1,6 @@
 --- Several views of the same images through a network as one batch, with the statistics that each would have alone.
 --
 --   local q, g = net:each({ view1, view2 }, { block = 64, normalize = true }) -- a list per output: q[1], q[2]
---   local keys = cld.no_grad(function() return (nn.shuffled(encoder, view3, { block = 64 })) end)
 --
 -- A batch falls into parts. Its rows are the views one after the other, and of each view the images are cut into
 -- blocks whose sizes differ by at most one, the larger ones first (80 images, block 64: 40 + 40; 65: 33 + 32). `unit`
@@ -150,7 +149,8 @@ end
 
 -- ---- cuts --------------------------------------------------------------------
 
-local function size_of_block(name, options)
+--- size_of_block(name, options) -> options.block, checked; 0 if there is none.
+function parts.size_of_block(name, options)
   local block = options and options.block
   return block == nil and 0 or integer(name, "block", block)
 end
@@ -193,7 +193,7 @@ function parts.blocks(n, options)
   local groups = integer("nn.blocks", "groups", options.groups == nil and 1 or options.groups)
   local share = core.dist.images("nn.blocks", n)
   local block = options.count and block_of_count("nn.blocks", options, share.total)
-    or size_of_block("nn.blocks", options)
+    or parts.size_of_block("nn.blocks", options)
   local of_ranks = parts.of_ranks(share, block, 1, 1)
   if of_ranks then
     return { { first = 1, count = n, blocks = of_ranks.blocks, done = 0, total = n, block = block, last = true } }
@@ -233,8 +233,8 @@ local function check_views(views)
   if #first.shape == 0 then raise("each: a view of no dimension has no images") end
 end
 
--- The images among so many rows.
-local function images_of(name, rows, unit)
+--- images_of(name, rows, unit) -> the images among so many rows.
+function parts.images_of(name, rows, unit)
   if rows == 0 or rows % unit ~= 0 then
     raise("%s: %d rows are no whole number of images of %d rows", name, rows, unit)
   end
@@ -257,7 +257,7 @@ end
 
 -- Of a step's groups of whole blocks each is one rank's; only a batch as a whole may have blocks on several.
 local function parts_of_views(views, images, unit, options)
-  local block = size_of_block("each", options)
+  local block = parts.size_of_block("each", options)
   local of_ranks = dist.world > 1 and (options.total == nil or options.total == images)
     and parts.of_ranks(core.dist.images("each", images), block, views, unit)
   return of_ranks or { views = views, blocks = functional.block_count(images, block), unit = unit }
@@ -277,7 +277,7 @@ function parts.each(f, views, options)
   options = options or {}
   check_views(views)
   local unit = integer("each", "unit", options.unit == nil and 1 or options.unit)
-  local images = images_of("each", views[1].shape[1], unit)
+  local images = parts.images_of("each", views[1].shape[1], unit)
   local given = parts_of_views(#views, images, unit, options)
   if options.total ~= nil then
     given.total, given.done, given.rows = options.total, options.done, images
@@ -288,110 +288,5 @@ function parts.each(f, views, options)
 end
 
 module.base.each = parts.each
-
--- ---- shuffled ----------------------------------------------------------------
-
-local function check_order(order, n, images)
-  if not is_tensor(order) or order.dtype ~= "i64" or #order.shape ~= 1 or order.shape[1] ~= n then
-    raise("nn.shuffled: the order of %d images is an i64[%d], got %s", n, n, caller.shown(order))
-  elseif order.device ~= images.device then
-    raise("nn.shuffled: the order is on %s, the images on %s", order.device, images.device)
-  elseif order.device == "cpu" then -- elsewhere looking would wait for the device
-    local sorted <close> = order:sort()
-    local range <close> = create.arange(0, n, 1)
-    local same <close> = sorted:eq(range)
-    if same:sum():item() ~= n then raise("nn.shuffled: the order has not each of 0 to %d once", n - 1) end
-  end
-  return order
-end
-
-local MOST_SHUFFLED = 512
-
--- A random one of the whole batch, drawn where the images are: the same on every device and every rank. Of more images
--- than were ever shuffled together (eight GPUs' of 64) those of each 512 by themselves: that the images of thousands
--- meet buys nothing, and ranks would have to exchange all of them.
-local function drawn_order(n, device)
-  local keys <close> = create.rand({ n }, { device = device })
-  if n > MOST_SHUFFLED then
-    for first = MOST_SHUFFLED, n - 1, MOST_SHUFFLED do
-      local behind <close> = keys:narrow(1, first + 1, n - first)
-      behind:add_(1)
-    end
-  end
-  return keys:argsort()
-end
-
--- order (n) of images as one of rows, `unit` of which belong to an image.
-local function rows_of(order, unit)
-  if unit == 1 then return order end
-  local within = create.arange(0, unit, 1):to(order.device)
-  return ((order * unit):reshape { order.shape[1], 1 } + within:reshape { 1, unit }):reshape { order.shape[1] * unit }
-end
-
--- The rows of an output of all images in the images' own order.
-local function unshuffled(y, inverse, n)
-  if y.shape[1] % n ~= 0 then
-    raise("nn.shuffled: %s has no whole number of rows for each of %d images", caller.shown(y), n)
-  end
-  return y:index_select(1, rows_of(inverse, y.shape[1] // n))
-end
-
--- The network's outputs for each group, one below the other.
-local function run_groups(net, groups, unit, of_ranks, take)
-  local outputs, count = {}, 0
-  for g, group in ipairs(groups) do
-    local given = of_ranks or { blocks = group.blocks, unit = unit }
-    if #groups > 1 then given.done, given.rows, given.total = group.done, group.count, group.total end
-    local results = table.pack(parts.with(given, net, take(group)))
-    count = results.n
-    for i = 1, count do
-      if not is_tensor(results[i]) then
-        raise("nn.shuffled: output %d: expected a tensor, got %s", i, caller.shown(results[i]))
-      end
-      outputs[i] = outputs[i] or {}
-      outputs[i][g] = results[i]
-    end
-  end
-  for i = 1, count do outputs[i] = #groups > 1 and create.cat(outputs[i], 1) or outputs[i][1] end
-  return outputs, count
-end
-
---- nn.shuffled(net, images, {block =, unit = 1, order =, groups = 1}) -> the network's outputs, in the images' order.
---
--- ShuffleBN (He et al., "Momentum Contrast", CVPR 2020) on one device: the images (n * unit, ...) go through the
--- network in a random order, so that a key's batch statistics are not those of its query's block, and the outputs come
--- back in theirs. order: i64 (n), from 0: the image at each place. Without it one is drawn from the global generator
--- at each call and each replay of a captured step: the stable order of n uniform numbers, in each 512 by itself if
--- there are more. In evaluation, or where all images are one block, there is nothing to shuffle, and nothing is drawn.
--- groups: the blocks go through in so many calls (nn.blocks), with the memory of one. Of several ranks n are this
--- rank's images, and the order is of all of them: the images are gathered, and each rank takes as many as it had.
-function parts.shuffled(net, images, options)
-  caller.check_fields("nn.shuffled", options, { "block", "unit", "order", "groups" })
-  options = options or {}
-  if not is_tensor(images) or #images.shape == 0 then
-    raise("nn.shuffled: expected a tensor of images, got %s", caller.shown(images))
-  end
-  local unit = integer("nn.shuffled", "unit", options.unit == nil and 1 or options.unit)
-  local n = images_of("nn.shuffled", images.shape[1], unit)
-  local share, block = core.dist.images("nn.shuffled", n), size_of_block("nn.shuffled", options)
-  local of_ranks = parts.of_ranks(share, block, 1, unit)
-  local groups = parts.blocks(n, { block = options.block, groups = options.groups })
-  local training = not module.is_module(net) or net.training
-  local several = functional.block_count(share.total, block) > 1
-  local order = options.order and check_order(options.order, share.total, images)
-  if not training or not several then order = nil else order = order or drawn_order(share.total, images.device) end
-  if order then images = core.dist.gather_rows(images) end
-  local outputs, count = run_groups(net, groups, unit, of_ranks, function(group)
-    local first = order and share.begin + group.first or group.first
-    if order then return images:index_select(1, rows_of(order:narrow(1, first, group.count), unit)) end
-    if #groups == 1 then return images end
-    return images:narrow(1, group.done * unit + 1, group.count * unit)
-  end)
-  if order then
-    local inverse = order:argsort():narrow(1, share.begin + 1, share.rows)
-    for i = 1, count do outputs[i] = unshuffled(core.dist.gather_rows(outputs[i]), inverse, share.total) end
-  end
-  return table.unpack(outputs, 1, count)
-end
 
 return parts

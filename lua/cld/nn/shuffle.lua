@@ -1,0 +1,160 @@
+--- ShuffleBN (He et al., "Momentum Contrast", CVPR 2020): the images of a batch go through the key network in a random
+-- order, so that a key's batch statistics are not those of its query's block, and its outputs come back in theirs.
+--
+--   local keys = cld.no_grad(function() return (cld.nn.shuffled(encoder, view3, { block = 64 })) end)
+--
+-- Of several ranks (cld.dist) each takes images of the others near it. So that a step need not wait for them:
+--
+--   local shuffled = cld.nn.shuffle(encoder, view3, { block = 64 })           -- the images are on their way
+--   local q = net:each({ view1 }, { block = 64 })                             -- what needs no keys
+--   local keys = cld.no_grad(shuffled)
+local core = require "cld.core"
+local caller = require "cld.caller"
+local module = require "cld.nn.module"
+local parts = require "cld.nn.parts"
+local functional, create = core.nn, core.tensor
+local is_tensor, raise, integer = create.is_tensor, caller.raise, caller.integer
+
+local function check_order(order, n, images)
+  if not is_tensor(order) or order.dtype ~= "i64" or #order.shape ~= 1 or order.shape[1] ~= n then
+    raise("nn.shuffle: the order of %d images is an i64[%d], got %s", n, n, caller.shown(order))
+  elseif order.device ~= images.device then
+    raise("nn.shuffle: the order is on %s, the images on %s", order.device, images.device)
+  elseif order.device == "cpu" then -- elsewhere looking would wait for the device
+    local sorted <close> = order:sort()
+    local range <close> = create.arange(0, n, 1)
+    local same <close> = sorted:eq(range)
+    if same:sum():item() ~= n then raise("nn.shuffle: the order has not each of 0 to %d once", n - 1) end
+  end
+  return order
+end
+
+local MOST_SHUFFLED = 512
+
+-- A random one of the whole batch, drawn where the images are: the same on every device and every rank. Of more images
+-- than were ever shuffled together (eight GPUs' of 64) those of each 512 by themselves: that the images of thousands
+-- meet buys nothing, and ranks would have to exchange all of them.
+local function drawn_order(n, device)
+  local keys <close> = create.rand({ n }, { device = device })
+  if n > MOST_SHUFFLED then
+    for first = MOST_SHUFFLED, n - 1, MOST_SHUFFLED do
+      local behind <close> = keys:narrow(1, first + 1, n - first)
+      behind:add_(1)
+    end
+  end
+  return keys:argsort()
+end
+
+-- order (n) of images as one of rows, `unit` of which belong to an image.
+local function rows_of(order, unit)
+  if unit == 1 then return order end
+  local within = create.arange(0, unit, 1):to(order.device)
+  return ((order * unit):reshape { order.shape[1], 1 } + within:reshape { 1, unit }):reshape { order.shape[1] * unit }
+end
+
+-- The network's outputs for each group, one below the other.
+local function run_groups(net, groups, unit, of_ranks, take)
+  local outputs, count = {}, 0
+  for g, group in ipairs(groups) do
+    local given = of_ranks or { blocks = group.blocks, unit = unit }
+    if #groups > 1 then given.done, given.rows, given.total = group.done, group.count, group.total end
+    local results = table.pack(parts.with(given, net, take(group)))
+    count = results.n
+    for i = 1, count do
+      if not is_tensor(results[i]) then
+        raise("nn.shuffle: output %d: expected a tensor, got %s", i, caller.shown(results[i]))
+      end
+      outputs[i] = outputs[i] or {}
+      outputs[i][g] = results[i]
+    end
+  end
+  for i = 1, count do outputs[i] = #groups > 1 and create.cat(outputs[i], 1) or outputs[i][1] end
+  return outputs, count
+end
+
+-- What is known before the network is: a table with the images of this rank (share), the order of all, and how many
+-- images (`group`) are shuffled among themselves.
+local function settle(net, images, options)
+  caller.check_fields("nn.shuffle", options, { "block", "unit", "order", "groups" })
+  options = options or {}
+  if not is_tensor(images) or #images.shape == 0 then
+    raise("nn.shuffle: expected a tensor of images, got %s", caller.shown(images))
+  end
+  local unit = integer("nn.shuffle", "unit", options.unit == nil and 1 or options.unit)
+  local n = parts.images_of("nn.shuffle", images.shape[1], unit)
+  local share, block = core.dist.images("nn.shuffle", n), parts.size_of_block("nn.shuffle", options)
+  local known = {
+    unit = unit, share = share, of_ranks = parts.of_ranks(share, block, 1, unit),
+    groups = parts.blocks(n, { block = options.block, groups = options.groups }),
+  }
+  local order = options.order and check_order(options.order, share.total, images)
+  local training = not module.is_module(net) or net.training
+  if training and functional.block_count(share.total, block) > 1 then
+    known.order = order or drawn_order(share.total, images.device)
+    known.group = order and share.total or math.min(share.total, MOST_SHUFFLED)
+  end
+  return known
+end
+
+-- The places in `order` from `first` on, as those of rows of which the first is that of the image `from` (from 0).
+local function places(order, first, count, from, unit)
+  local cut = order:narrow(1, first, count)
+  return rows_of(from > 0 and cut - from or cut, unit)
+end
+
+-- As they are: there is nothing to shuffle.
+local function run_in_order(net, images, known)
+  return run_groups(net, known.groups, known.unit, known.of_ranks, function(group)
+    if #known.groups == 1 then return images end
+    return images:narrow(1, group.done * known.unit + 1, group.count * known.unit)
+  end)
+end
+
+-- near: the images of this rank and of those with which it shuffles, of which the first is `from`.
+local function run_shuffled(net, near, from, known)
+  local share, unit = known.share, known.unit
+  core.dist.join(near)
+  local outputs, count = run_groups(net, known.groups, unit, known.of_ranks, function(group)
+    return near:index_select(1, places(known.order, share.begin + group.first, group.count, from, unit))
+  end)
+  local inverse, n = known.order:argsort(), #near // unit
+  for i = 1, count do
+    local y = core.dist.join((core.dist.gather_group(outputs[i], known.group)))
+    if #y % n ~= 0 then
+      raise("nn.shuffle: %s has no whole number of rows for each of %d images", caller.shown(y), n)
+    end
+    outputs[i] = y:index_select(1, places(inverse, share.begin + 1, share.rows, from, #y // n))
+  end
+  return outputs, count
+end
+
+--- nn.shuffle(net, images, {block =, unit = 1, order =, groups = 1}) -> a function without arguments that gives the
+-- network's outputs, in the images' order; to be called once, with the network as it is then.
+--
+-- images: (n * unit, ...). order: i64 (n), from 0: the image at each place. Without it one is drawn from the global
+-- generator at each nn.shuffle and each replay of a captured step: the stable order of n uniform numbers, in each 512
+-- by itself if there are more. In evaluation, or where all images are one block, there is nothing to shuffle, and
+-- nothing is drawn. groups: the blocks go through in so many calls (nn.blocks), with the memory of one.
+--
+-- Of several ranks n are this rank's images, and the order is of all of them. Each rank gets the images of the 512, or
+-- more, that it has a part of. They are on their way from nn.shuffle on; nobody may write to the images until the
+-- function has been called.
+local function shuffle(net, images, options)
+  local known = settle(net, images, options)
+  local near, from
+  if known.order then near, from = core.dist.gather_group(images, known.group) end
+  return function()
+    local outputs, count
+    if near then
+      outputs, count = run_shuffled(net, near, from, known)
+    else
+      outputs, count = run_in_order(net, images, known)
+    end
+    return table.unpack(outputs, 1, count)
+  end
+end
+
+--- nn.shuffled(net, images, options) -> the outputs, at once.
+local function shuffled(net, images, options) return shuffle(net, images, options)() end
+
+return { shuffle = shuffle, shuffled = shuffled }
