@@ -118,8 +118,9 @@ local function run_shuffled(net, near, from, known)
     return near:index_select(1, places(known.order, share.begin + group.first, group.count, from, unit))
   end)
   local inverse, n = known.order:argsort(), #near // unit
+  for i = 1, count do outputs[i] = core.dist.gather_group(outputs[i], known.group) end
   for i = 1, count do
-    local y = core.dist.join((core.dist.gather_group(outputs[i], known.group)))
+    local y = core.dist.join(outputs[i])
     if #y % n ~= 0 then
       raise("nn.shuffle: %s has no whole number of rows for each of %d images", caller.shown(y), n)
     end
