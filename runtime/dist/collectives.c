@@ -255,6 +255,28 @@ cld_tensor *cld_all_gather(cld_tensor *x) {
     return cld_tensor_steal(&out);
 }
 
+cld_tensor *cld_reduce_scatter(cld_tensor *x) {
+    int world = cld_dist_ranks().world;
+    int64_t shape[CLD_MAX_DIMS];
+    memcpy(shape, x->a.shape, sizeof shape);
+    if (x->a.ndim == 0 || shape[0] % world != 0)
+        return cld_fail_null(CLD_INVALID, "reduce_scatter: %s has not as many rows for each of %d ranks",
+                             cld_describe(&x->a), world);
+    shape[0] /= world;
+    if (cld_dist_alone()) return cld_tensor_contiguous(x);
+    cld_dtype dtype = travels_as(x->a.dtype);
+    CLD_AUTO cld_tensor *in = dtype == x->a.dtype ? cld_tensor_contiguous(x) : cld_tensor_cast(x, dtype);
+    CLD_AUTO cld_tensor *out = in ? cld_tensor_new(dtype, x->a.ndim, shape, cld_device(x)) : NULL;
+    if (!out) return NULL;
+    carrier by;
+    CLD_TRY_NULL(find_carrier(&by, cld_device(x)));
+    CLD_TRY_NULL(by.lane->fork());
+    CLD_TRY_NULL(by.comm->reduce_scatter(&out->a, &in->a));
+    note(&in->a);
+    CLD_TRY_NULL(join(&by));
+    return dtype == x->a.dtype ? cld_tensor_steal(&out) : cld_tensor_cast(out, x->a.dtype);
+}
+
 /* ---- among neighbours ---------------------------------------------------------------------------------------- */
 
 /* The flight that holds what is received and what is sent. */

@@ -59,6 +59,8 @@ bool cld_batch_spans(const cld_batch_share *share, int64_t block);
 cld_status cld_all_reduce(cld_tensor *const *xs, int count, cld_comm_kind kind, double scale);
 /* Of equal shapes on all ranks: (world, ...), new, off the tape. */
 cld_tensor *cld_all_gather(cld_tensor *x);
+/* This rank's rows of the sum over the ranks, new, off the tape: x's rows are as many for each rank, in their order. */
+cld_tensor *cld_reduce_scatter(cld_tensor *x);
 cld_status cld_broadcast(cld_tensor *const *xs, int count, int from);
 cld_status cld_barrier(void);
 /* So far: collectives and the bytes that this rank gave to them, the seconds for which its host has waited for them. A

@@ -70,15 +70,21 @@ static cld_tensor *joined(const cld_tensor *all, const cld_tensor *x, const rows
 
 typedef struct gather_node {
     int64_t begin, rows; /* this rank's, of the gathered ones */
+    bool even;           /* every rank has as many */
 } gather_node;
 
-static cld_status gather_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
-    const gather_node *own = cld_node_params(n, gather_node);
-    CLD_AUTO cld_tensor *sum = cld_tensor_cast(dout[0], dout[0]->a.dtype);
-    if (!sum) return cld_error_code();
-    CLD_TRY(cld_all_reduce(&sum, 1, CLD_COMM_SUM, 1));
+/* The sum over the ranks, of this rank's rows. */
+static cld_tensor *sum_of_own(cld_tensor *gradient, const gather_node *own) {
+    if (own->even) return cld_reduce_scatter(gradient);
+    CLD_AUTO cld_tensor *sum = cld_tensor_cast(gradient, gradient->a.dtype);
+    if (!sum) return NULL;
+    CLD_TRY_NULL(cld_all_reduce(&sum, 1, CLD_COMM_SUM, 1));
     CLD_AUTO cld_tensor *part = cld_tensor_rows(sum, own->begin, own->rows);
-    din[0] = part ? cld_tensor_cast(part, part->a.dtype) : NULL;
+    return part ? cld_tensor_cast(part, part->a.dtype) : NULL;
+}
+
+static cld_status gather_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
+    din[0] = sum_of_own(dout[0], cld_node_params(n, gather_node));
     return din[0] ? CLD_OK : cld_error_code();
 }
 
@@ -90,7 +96,9 @@ static cld_tensor *gather(cld_tensor *x, const rows_of_ranks *r) {
     CLD_AUTO cld_tensor *out = all ? joined(all, x, r) : NULL;
     if (!out) return NULL;
     cld_node *n = cld_record(&gather_op, &out, 1, &x, 1);
-    if (n) *cld_node_params(n, gather_node) = (gather_node){r->begin[cld_dist_ranks().rank], x->a.shape[0]};
+    if (n)
+        *cld_node_params(n, gather_node) = (gather_node){r->begin[cld_dist_ranks().rank], x->a.shape[0],
+                                                         r->most * r->world == r->begin[r->world]};
     return cld_tensor_steal(&out);
 }
 
