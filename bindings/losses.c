@@ -122,17 +122,26 @@ static int cross_level(lua_State *L) {
     return 3;
 }
 
-/* weighted_knn(memory, labels, queries, {k, temperature, classes}) -> class scores */
-static int weighted_knn(lua_State *L) {
-    static const char *const names[] = {"k", "temperature", "classes", NULL};
-    cld_tensor *memory = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2),
-               *queries = cldL_check_tensor(L, 3);
-    cldL_check_fields(L, 4, "weighted_knn", names);
-    cld_knn_params p = {.k = cldL_field_integer(L, 4, "k", 200),
-                        .classes = cldL_field_integer(L, 4, "classes", 0),
-                        .temperature = cldL_field_number(L, 4, "temperature", 0.1)};
+/* nearest(memory, queries, k) -> similarities, index */
+static int nearest(lua_State *L) {
+    cld_tensor *memory = cldL_check_tensor(L, 1), *queries = cldL_check_tensor(L, 2);
+    lua_Integer k = luaL_checkinteger(L, 3);
+    cld_tensor **similarities = cldL_new_tensor(L), **index = cldL_new_tensor(L);
+    *similarities = cld_nearest(index, memory, queries, k);
+    cldL_result(L, *similarities);
+    return 2;
+}
+
+/* vote(similarities, labels, {k, classes, temperature}) -> class scores */
+static int vote(lua_State *L) {
+    static const char *const names[] = {"k", "classes", "temperature", NULL};
+    cld_tensor *similarities = cldL_check_tensor(L, 1), *labels = cldL_check_tensor(L, 2);
+    cldL_check_fields(L, 3, "vote", names);
+    cld_vote_params p = {.k = cldL_field_integer(L, 3, "k", 0),
+                         .classes = cldL_field_integer(L, 3, "classes", 0),
+                         .temperature = cldL_field_number(L, 3, "temperature", 0)};
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_weighted_knn(memory, labels, queries, &p);
+    *out = cld_vote(similarities, labels, &p);
     return cldL_result(L, *out);
 }
 
@@ -148,7 +157,8 @@ int cldL_open_losses(lua_State *L) {
         {"kmeans", kmeans},
         {"normalized_cuts", normalized_cuts},
         {"cld", cross_level},
-        {"weighted_knn", weighted_knn},
+        {"nearest", nearest},
+        {"vote", vote},
         {NULL, NULL},
     };
     luaL_newlib(L, functions);

@@ -438,11 +438,17 @@ typedef struct cld_loss_ops {
     cld_status (*kmeans)(const cld_array *labels, const cld_array *group, const cld_array *centroids,
                          const cld_array *sizes, const cld_array *empty, const cld_array *x,
                          const cld_parts *parts, int iterations);
-    /* scores (queries, classes) = sum of exp(similarity / temperature) over the k most similar memory rows of each
-     * class; of equally similar ones the first. k <= memory rows. A query whose scores could leave the dtype's range
-     * gets them divided by exp(largest similarity / temperature). */
-    cld_status (*weighted_knn)(const cld_array *scores, const cld_array *memory, const cld_array *labels,
-                               const cld_array *queries, int64_t k, double temperature);
+    /* similarities and index (queries, k): by dot product, of the k <= rows most similar rows of memory (rows, dim) to
+     * each of queries (queries, dim); in the order of the rows. Of equally similar ones the first count. Where fewer than k
+     * are similar by more than -infinity, which NaN is not, -infinity and 0 follow. A similarity depends on its two rows
+     * alone, to the last bit: a memory may be cut into parts, and the lists put side by side. */
+    cld_status (*nearest)(const cld_array *similarities, const cld_array *index, const cld_array *memory,
+                          const cld_array *queries);
+    /* scores (queries, classes): each of the k <= n largest similarities (queries, n), of equal ones the first, adds
+     * exp(similarity / temperature) to its class in labels (queries, n), in their order; NaN and -infinity add nothing. A
+     * query whose scores could leave the dtype's range gets them divided by exp(largest similarity / temperature). */
+    cld_status (*vote)(const cld_array *scores, const cld_array *similarities, const cld_array *labels,
+                       int64_t k, double temperature);
 } cld_loss_ops;
 
 /* ---- optimizers: kernels/cpu/optim*.c -------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@ local core = require "cld.core"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"
 local formula = require "spec.support.formula"
+local neighbours = require "cld.eval.neighbours"
 local functional = core.losses
 
 local exact = { atol = 0, rtol = 0 }
@@ -251,6 +252,8 @@ devices.each("kmeans", function(device)
   end)
 end)
 
+local function knn(...) return (neighbours.scores("weighted_knn", ...)) end
+
 devices.each("weighted_knn", function(device)
   for dtype in pairs(close) do
     it("the first of equally similar rows, " .. dtype, function()
@@ -258,7 +261,7 @@ devices.each("weighted_knn", function(device)
       for _, case in ipairs(cases) do
         local size, dim, k = table.unpack(case)
         devices.same(device, function(m, labels, queries)
-          return functional.weighted_knn(m, labels, queries, { k = k, temperature = 0.5, classes = 7 })
+          return knn(m, labels, queries, { k = k, temperature = 0.5, classes = 7 })
         end, { grid("memory", { size, dim }, dtype), indices(7, size), grid("queries", { 6, dim }, dtype) },
           { rtol = dtype == "f32" and 1e-5 or 1e-10 })
       end
@@ -267,8 +270,8 @@ devices.each("weighted_knn", function(device)
 
   it("of more queries and classes than a tile, and similarities too large for exp", function()
     devices.same(device, function(m, labels, queries)
-      return functional.weighted_knn(m, labels, queries, { k = 9, temperature = 0.5, classes = 300 }),
-        functional.weighted_knn(m, labels, queries, { k = 9, temperature = 1e-3, classes = 300 })
+      return knn(m, labels, queries, { k = 9, temperature = 0.5, classes = 300 }),
+        knn(m, labels, queries, { k = 9, temperature = 1e-3, classes = 300 })
     end, { grid("memory", { 150, 3 }, "f32"), indices(300, 150), grid("queries", { 140, 3 }, "f32") },
       { rtol = 1e-4 })
   end)
@@ -279,25 +282,44 @@ devices.each("weighted_knn", function(device)
     queries[3][2] = 0 / 0
     for _, k in ipairs { 1, 4, 30 } do
       devices.same(device, function(m, labels, q)
-        return functional.weighted_knn(m, labels, q, { k = k, temperature = 0.5, classes = 7 })
+        return knn(m, labels, q, { k = k, temperature = 0.5, classes = 7 })
       end, { memory, indices(7, 30), queries }, { rtol = 1e-5 })
     end
     devices.same(device, function(m, labels, q)
-      return functional.weighted_knn(m, labels, q, { k = 1, temperature = 0.5, classes = 2 })
+      return knn(m, labels, q, { k = 1, temperature = 0.5, classes = 2 })
     end, { cld.tensor { { -1e-30 }, { 1e-30 } }:tile(1, 8), cld.tensor({ 0, 1 }, "i64"),
       cld.tensor { { 1e-30 } }:tile(1, 8) }, exact)
   end)
 
   it("of more queries than are taken at a time", function()
     devices.same(device, function(m, labels, queries)
-      return functional.weighted_knn(m, labels, queries, { k = 2, temperature = 0.5, classes = 3 })
+      return knn(m, labels, queries, { k = 2, temperature = 0.5, classes = 3 })
     end, { grid("memory", { 9, 2 }, "f32"), indices(3, 9), grid("queries", { 1030, 2 }, "f32") }, { rtol = 1e-5 })
   end)
 
+  -- Lists of rows on either side, and what the vote selects from lists that are longer than k.
+  it("nearest and vote, by themselves, of parts of a memory too", function()
+    for dtype in pairs(close) do
+      local memory, queries = grid("memory", { 203, 3 }, dtype), grid("queries", { 7, 3 }, dtype)
+      memory[2][1], memory[5][3], memory[9][2], queries[3][2] = 0 / 0, -math.huge, math.huge, 0 / 0
+      for _, k in ipairs { 1, 5, 67 } do
+        devices.same(device, function(m, q)
+          local lists, rows = {}, {}
+          for part = 0, 2 do -- 67 rows, 67, 69
+            local values, index = functional.nearest(m:narrow(1, 1 + part * 67, part < 2 and 67 or 69), q, k)
+            lists[part + 1], rows[part + 1] = values, index
+          end
+          local values, index = cld.cat(lists, 2), cld.cat(rows, 2)
+          return values, index, functional.vote(values, index, { k = k, classes = 69, temperature = 0.5 })
+        end, { memory, queries }, { rtol = dtype == "f32" and 1e-6 or 1e-12 })
+      end
+    end
+  end)
+
   it("reports a label out of range", function()
-    local memory, labels = grid("memory", { 3, 2 }, "f32"):to(device), cld.tensor({ 0, 1, 9 }, "i64"):to(device)
+    local similarities, labels = cld.ones(1, 3):to(device), cld.tensor({ { 0, 1, 9 } }, "i64"):to(device)
     check.fails(function()
-      functional.weighted_knn(memory, labels, memory, { k = 1, temperature = 0.5, classes = 3 }):totable()
+      functional.vote(similarities, labels, { k = 3, temperature = 0.5, classes = 3 }):totable()
     end, "weighted_knn: label 9")
   end)
 end)

@@ -240,7 +240,7 @@ cld_status cld__queue_softmax(const cld_array *loss, const cld_array *df, const 
 
 cld_status cld__check_index(const char *op, const char *what, const cld_array *index, int64_t size) {
     const int64_t *entries = index->data;
-    for (int64_t i = 0; i < index->shape[0]; i++)
+    for (int64_t i = 0; i < cld_numel(index); i++)
         if (entries[i] < 0 || entries[i] >= size)
             return cld_fail(CLD_INVALID, "%s: entry %lld of %s is %lld; expected 0 to %lld", op,
                             (long long)i + 1, what, (long long)entries[i], (long long)size - 1);

@@ -1,15 +1,17 @@
-/* Weighted k nearest neighbours by dot product, exact: QUERIES queries against ROWS memory rows at a time.
+/* k nearest neighbours by dot product, exact, and the vote of their classes.
  *
- * Each thread takes blocks of queries and multiplies them with one block of the memory after the other. Per query it
- * keeps a shortlist: rows that beat the k-th best of the last selection. Where the shortlist is full, the k best are
- * selected and raise that bar. Few rows pass it, so that selecting costs a fraction of multiplying.
+ * nearest takes QUERIES queries against ROWS memory rows at a time. Each thread takes blocks of queries and multiplies
+ * them with one block of the memory after the other. Per query it keeps a shortlist: rows that beat the k-th best of
+ * the last selection. Where the shortlist is full, the k best are selected and raise that bar. Few rows pass it, so
+ * that selecting costs a fraction of multiplying.
  *
  * A product's last bits depend on where in its blocks a row lies, so that equal rows may come out unequal. It only
  * screens: the bar is lower than the k-th best by what two products may be off, and the similarities of those that
  * remain are computed again, each in the same order.
  *
  * A shortlisted row is one integer: its similarity's bits, mapped so that they order as the floats do, above the
- * complement of its number. Larger is then better, and of equally similar rows the first is larger: the tie rule.
+ * complement of its number. Larger is then better, and of equally similar rows the first is larger: the tie rule. The
+ * list stays in the order of the rows: what a selection reorders is a copy.
  */
 #include "kernels/cpu/loss.h"
 #include "kernels/cpu/onednn.h"
@@ -22,46 +24,12 @@
 enum { QUERIES = 256, ROWS = 1024, SLACK = 512, SCREEN = 32, AHEAD = 8 };
 
 typedef struct problem {
-    int64_t size, dim, queries, classes, k;
+    int64_t size, dim, queries, k;
     const void *memory, *query;
-    const int64_t *labels;
-    double temperature;
     double largest_norm; /* f32: of the memory's rows */
 } problem;
 
-/* What to subtract from a query's similarities before exp(similarity / T): nothing, unless a sum of k of them, the
- * largest among them, might not be a number of the dtype. */
-static double shift_of(double largest, const problem *q, double log_of_most) {
-    bool fits = fabs(largest / q->temperature) + log((double)q->k) < log_of_most;
-    return fits || !isfinite(largest) ? 0 : largest;
-}
-
-/* ---- f32 ----------------------------------------------------------------------------------------------- */
-
-typedef struct shortlist {
-    uint64_t *keys; /* k + SLACK of them */
-    int64_t count;
-    float bar;          /* rows that do not exceed it are not among the k best */
-    float margin;       /* how far products may put two rows the wrong way round */
-    const float *query; /* (dim) */
-} shortlist;
-
-CLD_INLINE uint64_t key_of(float similarity, int64_t row) {
-    uint32_t bits;
-    memcpy(&bits, &similarity, sizeof bits);
-    bits = bits >> 31 ? ~bits : bits | 0x80000000u;
-    return (uint64_t)bits << 32 | (uint32_t)~row;
-}
-
-static float similarity_of(uint64_t key) {
-    uint32_t bits = (uint32_t)(key >> 32);
-    bits = bits >> 31 ? bits & 0x7FFFFFFFu : ~bits;
-    float similarity;
-    memcpy(&similarity, &bits, sizeof similarity);
-    return similarity;
-}
-
-static int64_t row_of(uint64_t key) { return (uint32_t)~key; }
+/* ---- the largest of some keys ------------------------------------------------------------------------------ */
 
 /* Move the k largest of n to the front: quickselect. The partition moves every key whether it must or not, so that it
  * has no branch that a processor would guess wrong every other time. */
@@ -87,20 +55,90 @@ static void select_largest(uint64_t *keys, int64_t n, int64_t k) {
     }
 }
 
+/* The k-th largest, k <= n; the keys' order is lost. */
+static uint64_t kth_largest(uint64_t *keys, int64_t n, int64_t k) {
+    select_largest(keys, n, k);
+    uint64_t least = keys[0];
+    for (int64_t i = 1; i < k; i++) least = keys[i] < least ? keys[i] : least;
+    return least;
+}
+
+/* Of a similarity by itself; 0 for what is no neighbour: NaN and -infinity. */
+static uint64_t key_of_similarity(double similarity) {
+    uint64_t bits;
+    if (!(similarity > -INFINITY)) return 0;
+    if (similarity == 0) similarity = 0; /* as similar as -0 */
+    memcpy(&bits, &similarity, sizeof bits);
+    return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
+}
+
+/* The places of the k largest of n such keys, of equal ones the first, in their order: a key of 0 has none. Their number is
+ * returned. spare (n) is looked at if k < n. */
+static int64_t largest_places(int64_t *places, uint64_t *spare, const uint64_t *keys, int64_t n, int64_t k) {
+    uint64_t bar = 0;
+    if (k < n) {
+        memcpy(spare, keys, (size_t)n * sizeof *keys);
+        bar = kth_largest(spare, n, k);
+    }
+    int64_t equals = k, count = 0; /* so many that equal the bar are wanted */
+    for (int64_t i = 0; i < n; i++) equals -= keys[i] > bar;
+    for (int64_t i = 0; i < n; i++) {
+        if (keys[i] == 0 || keys[i] < bar || (keys[i] == bar && equals-- <= 0)) continue;
+        places[count++] = i;
+    }
+    return count;
+}
+
+/* ---- nearest, f32 ------------------------------------------------------------------------------------------ */
+
+typedef struct shortlist {
+    uint64_t *keys;  /* k + SLACK of them, */
+    uint64_t *spare; /* and as many, which a thread's lists share */
+    int64_t count;
+    float bar;          /* rows that do not exceed it are not among the k best */
+    float margin;       /* how far products may put two rows the wrong way round */
+    const float *query; /* (dim) */
+} shortlist;
+
+CLD_INLINE uint64_t key_of(float similarity, int64_t row) {
+    uint32_t bits;
+    if (similarity == 0) similarity = 0; /* as similar as -0 */
+    memcpy(&bits, &similarity, sizeof bits);
+    bits = bits >> 31 ? ~bits : bits | 0x80000000u;
+    return (uint64_t)bits << 32 | (uint32_t)~row;
+}
+
+static float similarity_of(uint64_t key) {
+    uint32_t bits = (uint32_t)(key >> 32);
+    bits = bits >> 31 ? bits & 0x7FFFFFFFu : ~bits;
+    float similarity;
+    memcpy(&similarity, &bits, sizeof similarity);
+    return similarity;
+}
+
+static int64_t row_of(uint64_t key) { return (uint32_t)~key; }
+
+static void keep_from(shortlist *s, uint64_t least) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < s->count; i++) {
+        s->keys[kept] = s->keys[i];
+        kept += s->keys[kept] >= least;
+    }
+    s->count = kept;
+}
+
+static uint64_t kth_of(const shortlist *s, int64_t k) {
+    memcpy(s->spare, s->keys, (size_t)s->count * sizeof *s->keys);
+    return kth_largest(s->spare, s->count, k);
+}
+
 /* Keep what may be among the k best: the k best products, and those within the margin. */
 static void shorten(shortlist *s, int64_t k) {
     if (s->count <= k) return;
-    select_largest(s->keys, s->count, k);
-    uint64_t least = s->keys[0];
-    for (int64_t i = 1; i < k; i++) least = s->keys[i] < least ? s->keys[i] : least;
+    uint64_t least = kth_of(s, k);
     s->bar = similarity_of(least) - s->margin;
     uint64_t bar = key_of(s->bar, 0); /* the largest key of this similarity */
-    int64_t kept = k;
-    for (int64_t i = k; i < s->count; i++) {
-        s->keys[kept] = s->keys[i];
-        kept += s->keys[kept] > bar;
-    }
-    s->count = kept;
+    keep_from(s, least <= bar ? least : bar + 1);
 }
 
 static const float *memory_row(const problem *q, int64_t row) {
@@ -109,15 +147,17 @@ static const float *memory_row(const problem *q, int64_t row) {
 
 /* Keep the k best, by similarities that equal rows share to the last bit. The rows lie anywhere: fetched ahead. */
 CLD_SIMD static void settle(shortlist *s, const problem *q) {
+    int64_t kept = 0;
     for (int64_t i = 0; i < s->count; i++) {
         int64_t row = row_of(s->keys[i]);
         const float *m = memory_row(q, row), *soon = memory_row(q, row_of(s->keys[(i + AHEAD) % s->count]));
         for (int64_t d = 0; d < q->dim; d += 16) __builtin_prefetch(soon + d);
-        s->keys[i] = key_of(cld__dot_f32(s->query, m, q->dim), row);
+        float similarity = cld__dot_f32(s->query, m, q->dim);
+        s->keys[kept] = key_of(similarity, row);
+        kept += similarity > -INFINITY;
     }
-    if (s->count <= q->k) return;
-    select_largest(s->keys, s->count, q->k);
-    s->count = q->k;
+    s->count = kept;
+    if (s->count > q->k) keep_from(s, kth_of(s, q->k));
 }
 
 /* Room for SLACK / 2 more at least, even where every row of the memory is the same. */
@@ -159,16 +199,6 @@ static cld_status search(shortlist *lists, float *similarity, const problem *q, 
     return CLD_OK;
 }
 
-static void vote(float *scores, double *votes, const shortlist *s, const problem *q) {
-    uint64_t best = 0;
-    for (int64_t i = 0; i < s->count; i++) best = s->keys[i] > best ? s->keys[i] : best;
-    double shift = shift_of(similarity_of(best), q, log(FLT_MAX));
-    for (int64_t c = 0; c < q->classes; c++) votes[c] = 0;
-    for (int64_t i = 0; i < s->count; i++)
-        votes[q->labels[row_of(s->keys[i])]] += exp((similarity_of(s->keys[i]) - shift) / q->temperature);
-    for (int64_t c = 0; c < q->classes; c++) scores[c] = (float)votes[c];
-}
-
 CLD_SIMD static double norm_of(const float *x, int64_t n) {
     double squares = 0;
 #pragma omp simd reduction(+ : squares)
@@ -188,20 +218,29 @@ static double largest_norm_of(const float *rows, int64_t count, int64_t dim) {
 
 /* A sum of dim products in any order is off by at most dim u |query| |row|, u = FLT_EPSILON / 2: two of one pair differ
  * by twice that, and so may the row and the k-th best each. */
-static shortlist shortlist_of(uint64_t *keys, const float *query, const problem *q) {
+static shortlist shortlist_of(uint64_t *keys, uint64_t *spare, const float *query, const problem *q) {
     double margin = 2.0 * (double)(q->dim + 2) * FLT_EPSILON * norm_of(query, q->dim) * q->largest_norm;
-    return (shortlist){
-        .keys = keys, .bar = -INFINITY, .margin = (float)fmin(margin, FLT_MAX), .query = query};
+    return (shortlist){.keys = keys,
+                       .spare = spare,
+                       .bar = -INFINITY,
+                       .margin = (float)fmin(margin, FLT_MAX),
+                       .query = query};
 }
 
-static cld_status knn_f32(float *scores, const problem *q) {
+static void write_list(float *similarities, int64_t *index, const shortlist *s, int64_t k) {
+    for (int64_t i = 0; i < k; i++) {
+        bool found = i < s->count;
+        similarities[i] = found ? similarity_of(s->keys[i]) : -INFINITY;
+        index[i] = found ? row_of(s->keys[i]) : 0;
+    }
+}
+
+static cld_status nearest_f32(float *similarities, int64_t *index, const problem *q) {
     int64_t blocks = (q->queries + QUERIES - 1) / QUERIES;
     int threads = omp_get_max_threads() < blocks ? omp_get_max_threads() : (int)blocks;
-    size_t list_keys = (size_t)(q->k + SLACK), key_bytes = QUERIES * list_keys * sizeof(uint64_t);
-    size_t vote_bytes = (size_t)q->classes * sizeof(double), list_bytes = QUERIES * sizeof(shortlist);
-    size_t similarity_bytes = QUERIES * ROWS * sizeof(float);
-    size_t thread_bytes = cld__lines(key_bytes) + cld__lines(vote_bytes) + cld__lines(list_bytes) +
-                          cld__lines(similarity_bytes);
+    size_t list_keys = (size_t)(q->k + SLACK), key_bytes = (QUERIES + 1) * list_keys * sizeof(uint64_t);
+    size_t list_bytes = QUERIES * sizeof(shortlist), similarity_bytes = QUERIES * ROWS * sizeof(float);
+    size_t thread_bytes = cld__lines(key_bytes) + cld__lines(list_bytes) + cld__lines(similarity_bytes);
     size_t bytes = (size_t)threads * thread_bytes;
     void *workspace;
     CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
@@ -209,74 +248,131 @@ static cld_status knn_f32(float *scores, const problem *q) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t b = 0; b < blocks; b++) {
         char *mine = (char *)workspace + (size_t)omp_get_thread_num() * thread_bytes;
-        uint64_t *keys = cld__carve(&mine, key_bytes);
-        double *votes = cld__carve(&mine, vote_bytes);
+        uint64_t *keys = cld__carve(&mine, key_bytes), *spare = keys + QUERIES * list_keys;
         shortlist *lists = cld__carve(&mine, list_bytes);
-        float *similarity = cld__carve(&mine, similarity_bytes);
+        float *products = cld__carve(&mine, similarity_bytes);
         int64_t start = b * QUERIES, n = q->queries - start < QUERIES ? q->queries - start : QUERIES;
         for (int64_t i = 0; i < n; i++)
-            lists[i] =
-                shortlist_of(keys + (size_t)i * list_keys, (const float *)q->query + (start + i) * q->dim, q);
-        cld_status status = search(lists, similarity, q, start, n);
+            lists[i] = shortlist_of(keys + (size_t)i * list_keys, spare,
+                                    (const float *)q->query + (start + i) * q->dim, q);
+        cld_status status = search(lists, products, q, start, n);
         if (status != CLD_OK) {
 #pragma omp atomic write
             failed = status;
         }
         for (int64_t i = 0; i < n && status == CLD_OK; i++)
-            vote(scores + (start + i) * q->classes, votes, &lists[i], q);
+            write_list(similarities + (start + i) * q->k, index + (start + i) * q->k, &lists[i], q->k);
     }
     cld_cpu_memory.release(workspace, bytes);
     return cld_onednn_fail(failed, "weighted_knn: a matrix product");
 }
 
-/* ---- f64: every row sorted, the reference -------------------------------------------------------------- */
+/* ---- nearest, f64: every row, the reference ---------------------------------------------------------------- */
 
-typedef struct neighbour {
-    double similarity;
-    int64_t row;
-} neighbour;
-
-static int better_first(const void *a, const void *b) {
-    const neighbour *x = a, *y = b;
-    if (x->similarity != y->similarity) return x->similarity > y->similarity ? -1 : 1;
-    return (x->row > y->row) - (x->row < y->row);
-}
-
-static cld_status knn_f64(double *scores, const problem *q) {
-    size_t bytes = (size_t)q->size * sizeof(neighbour);
+static cld_status nearest_f64(double *similarities, int64_t *index, const problem *q) {
+    size_t part = cld__lines((size_t)q->size * sizeof(uint64_t)), bytes = 3 * part;
     void *workspace;
     CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
-    neighbour *all = workspace;
-    for (int64_t i = 0; i < q->queries; i++, scores += q->classes) {
+    char *at = workspace;
+    double *all = cld__carve(&at, part);
+    uint64_t *keys = cld__carve(&at, part), *spare = cld__carve(&at, part);
+    for (int64_t i = 0; i < q->queries; i++, similarities += q->k, index += q->k) {
         const double *query = (const double *)q->query + i * q->dim;
-        for (int64_t j = 0; j < q->size; j++)
-            all[j] = (neighbour){cld__dot_f64(query, (const double *)q->memory + j * q->dim, q->dim), j};
-        qsort(all, (size_t)q->size, sizeof *all, better_first);
-        double shift = shift_of(all[0].similarity, q, log(DBL_MAX));
-        for (int64_t c = 0; c < q->classes; c++) scores[c] = 0;
-        for (int64_t j = 0; j < q->k; j++)
-            scores[q->labels[all[j].row]] += exp((all[j].similarity - shift) / q->temperature);
+        for (int64_t j = 0; j < q->size; j++) {
+            all[j] = cld__dot_f64(query, (const double *)q->memory + j * q->dim, q->dim);
+            keys[j] = key_of_similarity(all[j]);
+        }
+        int64_t count = largest_places(index, spare, keys, q->size, q->k);
+        for (int64_t j = 0; j < count; j++) similarities[j] = all[index[j]];
+        for (int64_t j = count; j < q->k; j++) similarities[j] = -INFINITY, index[j] = 0;
     }
     cld_cpu_memory.release(workspace, bytes);
     return CLD_OK;
 }
 
-/* ---- the contract -------------------------------------------------------------------------------------- */
-
-cld_status cld__weighted_knn(const cld_array *scores, const cld_array *memory, const cld_array *labels,
-                             const cld_array *queries, int64_t k, double temperature) {
+cld_status cld__nearest(const cld_array *similarities, const cld_array *index, const cld_array *memory,
+                        const cld_array *queries) {
     problem q = {.size = memory->shape[0],
                  .dim = memory->shape[1],
                  .queries = queries->shape[0],
-                 .classes = scores->shape[1],
-                 .k = k,
+                 .k = index->shape[1],
                  .memory = memory->data,
-                 .query = queries->data,
-                 .labels = labels->data,
-                 .temperature = temperature};
-    CLD_TRY(cld__check_index("weighted_knn", "labels", labels, q.classes));
+                 .query = queries->data};
     if (q.queries == 0) return CLD_OK;
-    if (scores->dtype == CLD_F64) return knn_f64(scores->data, &q);
+    if (memory->dtype == CLD_F64) return nearest_f64(similarities->data, index->data, &q);
     q.largest_norm = largest_norm_of(memory->data, q.size, q.dim);
-    return knn_f32(scores->data, &q);
+    return nearest_f32(similarities->data, index->data, &q);
+}
+
+/* ---- vote -------------------------------------------------------------------------------------------------- */
+
+/* What to subtract from a query's similarities before exp(similarity / T): nothing, unless a sum of k of them, the
+ * largest among them, might not be a number of the dtype. */
+static double shift_of(double largest, int64_t k, double temperature, cld_dtype dtype) {
+    double log_of_most = log(dtype == CLD_F64 ? DBL_MAX : FLT_MAX);
+    bool fits = fabs(largest / temperature) + log((double)k) < log_of_most;
+    return fits || !isfinite(largest) ? 0 : largest;
+}
+
+static double value_of(const cld_array *a, int64_t i) {
+    return a->dtype == CLD_F64 ? ((const double *)a->data)[i] : (double)((const float *)a->data)[i];
+}
+
+/* What a thread needs for a query. */
+typedef struct ballot {
+    uint64_t *keys, *spare; /* (entries) */
+    int64_t *places;        /* (k) */
+    double *votes;          /* (classes) */
+} ballot;
+
+/* Of the entries from `first` on. */
+static void count_votes(const ballot *b, const cld_array *similarities, const int64_t *labels, int64_t first,
+                        int64_t classes, int64_t k, double temperature) {
+    int64_t entries = similarities->shape[1];
+    double largest = -INFINITY;
+    for (int64_t i = 0; i < entries; i++) {
+        double similarity = value_of(similarities, first + i);
+        b->keys[i] = key_of_similarity(similarity);
+        if (similarity > largest) largest = similarity;
+    }
+    int64_t count = largest_places(b->places, b->spare, b->keys, entries, k);
+    double shift = shift_of(largest, k, temperature, similarities->dtype);
+    for (int64_t c = 0; c < classes; c++) b->votes[c] = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = first + b->places[i];
+        b->votes[labels[at]] += exp((value_of(similarities, at) - shift) / temperature);
+    }
+}
+
+cld_status cld__vote(const cld_array *scores, const cld_array *similarities, const cld_array *labels,
+                     int64_t k, double temperature) {
+    int64_t queries = scores->shape[0], classes = scores->shape[1], entries = similarities->shape[1];
+    CLD_TRY(cld__check_index("weighted_knn", "labels", labels, classes));
+    if (queries == 0) return CLD_OK;
+    int threads = omp_get_max_threads() < queries ? omp_get_max_threads() : (int)queries;
+    size_t list_bytes = (size_t)entries * sizeof(uint64_t), place_bytes = (size_t)k * sizeof(int64_t);
+    size_t vote_bytes = (size_t)classes * sizeof(double);
+    size_t thread_bytes = 2 * cld__lines(list_bytes) + cld__lines(place_bytes) + cld__lines(vote_bytes);
+    size_t bytes = (size_t)threads * thread_bytes;
+    void *workspace;
+    CLD_TRY(cld_cpu_memory.allocate(&workspace, bytes));
+#pragma omp parallel num_threads(threads)
+    {
+        char *mine = (char *)workspace + (size_t)omp_get_thread_num() * thread_bytes;
+        ballot b;
+        b.keys = cld__carve(&mine, list_bytes), b.spare = cld__carve(&mine, list_bytes);
+        b.places = cld__carve(&mine, place_bytes), b.votes = cld__carve(&mine, vote_bytes);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < queries; i++) {
+            count_votes(&b, similarities, labels->data, i * entries, classes, k, temperature);
+            for (int64_t c = 0; c < classes; c++) {
+                if (scores->dtype == CLD_F64)
+                    ((double *)scores->data)[i * classes + c] = b.votes[c];
+                else
+                    ((float *)scores->data)[i * classes + c] = (float)b.votes[c];
+            }
+        }
+    }
+    cld_cpu_memory.release(workspace, bytes);
+    return CLD_OK;
 }

@@ -9,5 +9,6 @@ const cld_loss_ops cld_cpu_loss = {
     .bank_update = cld__bank_update,
     .enqueue = cld__enqueue,
     .kmeans = cld__kmeans,
-    .weighted_knn = cld__weighted_knn,
+    .nearest = cld__nearest,
+    .vote = cld__vote,
 };

@@ -53,7 +53,9 @@ cld_status cld__kmeans(const cld_array *labels, const cld_array *group, const cl
                        const cld_parts *parts, int iterations);
 
 /* knn.c */
-cld_status cld__weighted_knn(const cld_array *scores, const cld_array *memory, const cld_array *labels,
-                             const cld_array *queries, int64_t k, double temperature);
+cld_status cld__nearest(const cld_array *similarities, const cld_array *index, const cld_array *memory,
+                        const cld_array *queries);
+cld_status cld__vote(const cld_array *scores, const cld_array *similarities, const cld_array *labels,
+                     int64_t k, double temperature);
 
 #endif

@@ -1,10 +1,11 @@
-/* Weighted k nearest neighbours by dot product, exact: some queries at a time against the whole memory.
+/* k nearest neighbours by dot product, exact, some queries at a time against the whole memory; and the vote of their
+ * classes.
  *
  * Equal rows must come out equally similar, and of equally similar ones the first counts. A library's product does not
  * promise that, nor may its factors be rounded here: the similarities come from a tiled product of our own, in which
  * every pair is summed up in the order of the dimensions. Then a block per query finds the k-th largest by radix
  * selection, 11 bits of the number at a time, and lists what is larger, and as many of its equals as are wanted, in the
- * order of the rows. Votes are added up in that order too.
+ * order of the rows. The vote selects in the same way from a list that has more than k, and adds up in that order.
  *
  * A large memory is cut into parts of PART_ROWS rows. The nearest of each part are candidates, side by side in the order of
  * the rows, and the nearest of those are selected in the same way: what comes out is the same to the last bit. What is
@@ -23,17 +24,9 @@ enum { SIDE = 16, PRODUCT_THREADS = SIDE * SIDE, DEPTH = 8, SELECT_THREADS = 512
 enum { DIGIT_BITS = 11, BINS = 1 << DIGIT_BITS, OWN_BINS = BINS / SELECT_THREADS };
 
 template <typename T> struct knn_problem {
-    int64_t size, dim, queries, classes, k, pitch; /* pitch: from one query's similarities to the next's */
+    int64_t size, dim, queries, k, pitch; /* pitch: from one query's similarities to the next's */
     const T *memory, *query;
-    const int64_t *labels;
-    double temperature;
 };
-
-static __global__ void __launch_bounds__(VOTE_THREADS)
-    check_labels(const int64_t *labels, int64_t size, int64_t classes, cld_fault *fault) {
-    int64_t i = (int64_t)blockIdx.x * VOTE_THREADS + threadIdx.x;
-    if (i < size) checked(fault, CLD_FAULT_KNN_LABEL, labels[i], classes);
-}
 
 /* ---- similarities ------------------------------------------------------------------------------------------------- */
 
@@ -151,17 +144,16 @@ static __device__ inline uint64_t key_of(double v) {
 template <typename T> struct lines {
     const T *similarities; /* (queries, pitch), the first `size` of each */
     int64_t size, pitch;
-    const int64_t *labels; /* (size), or with a label_pitch (queries, label_pitch) */
-    int64_t label_pitch;
+    const int64_t *
+        entries; /* (queries, pitch), what goes with each; NULL: its place in the line, counted from `first` */
+    int64_t first;
 };
 
-/* Those of each query: k, or fewer where not so many are neighbours. */
+/* Those of each query: k; where not so many are neighbours, what is missing is -infinity, with the entry 0. */
 template <typename T> struct neighbours {
     int64_t k, pitch; /* pitch: from one query's to the next's */
     T *similarities;  /* (queries, pitch) */
-    int64_t *labels;  /* (queries, pitch) */
-    double *weights;  /* (queries, pitch) */
-    int64_t *counts; /* (queries); NULL: what is missing is filled in with -infinity, which is no neighbour */
+    int64_t *entries; /* (queries, pitch) */
 };
 
 /* The largest digits that are not yet told apart: which of BINS holds the *wanted-th, counted from the largest; *wanted
@@ -185,16 +177,15 @@ static __device__ inline int find_bin(int *wanted, const int *bins, int *found, 
     return found[0];
 }
 
-/* A block per query. */
-template <typename T>
+/* A block per query. Lines are read WIDTH elements at a time, which are aligned to that. */
+template <typename T, int WIDTH>
 static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbours<T> out, lines<T> in) {
     typedef decltype(key_of(T())) bits;
     CLD_SHARED(int, bins, [BINS]);
     CLD_SHARED(int, found, [2]);
     CLD_SHARED(int, shared, [BLOCK_WARPS]);
-    const int WIDTH = wide<T>::COUNT;
     const T *line = in.similarities + blockIdx.x * in.pitch;
-    const int64_t *labels = in.labels + blockIdx.x * in.label_pitch;
+    const int64_t *entries = in.entries ? in.entries + blockIdx.x * in.pitch : NULL;
     bits bar = 0, known = 0; /* the k-th largest key; which of its bits are found */
     int wanted = (int)out.k;
     for (int shift = (int)sizeof(bits) * 8; shift > 0;) {
@@ -204,7 +195,7 @@ static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbou
         for (int b = threadIdx.x; b < BINS; b += SELECT_THREADS) bins[b] = 0;
         __syncthreads();
         for (int64_t e = (int64_t)threadIdx.x * WIDTH; e < in.size; e += SELECT_THREADS * WIDTH) {
-            wide<T> v = *(const wide<T> *)(line + e);
+            wide<T, WIDTH> v = *(const wide<T, WIDTH> *)(line + e);
 #pragma unroll
             for (int l = 0; l < WIDTH; l++) {
                 bits key = key_of(v.v[l]);
@@ -220,9 +211,9 @@ static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbou
     int above = 0, equal = 0; /* so far */
     for (int64_t first = 0; first < in.size; first += SELECT_THREADS * WIDTH) {
         int64_t e = first + (int64_t)threadIdx.x * WIDTH;
-        wide<T> v;
+        wide<T, WIDTH> v = {};
         int mine = 0, total; /* above, and equal << 16 */
-        if (e < in.size) v = *(const wide<T> *)(line + e);
+        if (e < in.size) v = *(const wide<T, WIDTH> *)(line + e);
 #pragma unroll
         for (int l = 0; l < WIDTH; l++) {
             bits key = key_of(v.v[l]);
@@ -236,7 +227,7 @@ static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbou
             if (key > bar || equal_before < wanted) {
                 int64_t at = start + above_before + (equal_before < wanted ? equal_before : wanted);
                 out.similarities[at] = v.v[l];
-                out.labels[at] = labels[e + l];
+                out.entries[at] = entries ? entries[e + l] : in.first + e + l;
             }
             above_before += key > bar;
             equal_before += key == bar;
@@ -245,43 +236,13 @@ static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbou
         equal += total >> 16;
     }
     int64_t count = above + (equal < wanted ? equal : wanted);
-    if (out.counts) {
-        if (threadIdx.x == 0) out.counts[blockIdx.x] = count;
-        return;
-    }
-    for (int64_t i = count + threadIdx.x; i < out.k; i += SELECT_THREADS)
+    for (int64_t i = count + threadIdx.x; i < out.k; i += SELECT_THREADS) {
         out.similarities[start + i] = -limits<T>::infinity();
-}
-
-/* ---- votes -------------------------------------------------------------------------------------------------------- */
-
-static __device__ inline double log_of_most(float) { return log((double)FLT_MAX); }
-static __device__ inline double log_of_most(double) { return log(DBL_MAX); }
-
-/* A block per query. What is subtracted from the similarities before exp(similarity / T): nothing, unless a sum of k of
- * them, the largest among them, might not be a number of the dtype. */
-template <typename T>
-static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, neighbours<T> in, knn_problem<T> q) {
-    CLD_SHARED(T, shared, [BLOCK_WARPS]);
-    int64_t start = blockIdx.x * in.pitch, count = in.counts[blockIdx.x];
-    T most = -limits<T>::infinity();
-    for (int64_t i = threadIdx.x; i < count; i += VOTE_THREADS)
-        most = larger(most, in.similarities[start + i]);
-    most = block_largest(most, shared);
-    bool fits = fabs((double)most / q.temperature) + log((double)q.k) < log_of_most(T());
-    double shift = fits || !(most <= limits<T>::most() && most >= -limits<T>::most()) ? 0 : (double)most;
-    for (int64_t i = threadIdx.x; i < count; i += VOTE_THREADS)
-        in.weights[start + i] = exp((in.similarities[start + i] - shift) / q.temperature);
-    __syncthreads();
-    for (int64_t c = threadIdx.x; c < q.classes; c += VOTE_THREADS) {
-        double sum = 0;
-        for (int64_t i = 0; i < count; i++)
-            if (in.labels[start + i] == c) sum += in.weights[start + i];
-        scores[blockIdx.x * q.classes + c] = (T)sum;
+        out.entries[start + i] = 0;
     }
 }
 
-/* ---- the contract ------------------------------------------------------------------------------------------------- */
+/* ---- nearest ------------------------------------------------------------------------------------------------------ */
 
 static int64_t rounded_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 static int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -290,22 +251,22 @@ static int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
 template <typename T>
 static cld_status select_candidates(neighbours<T> candidates, T *similarities, knn_problem<T> q, int64_t from,
                                     int64_t n) {
-    const int TILE = tiling<T>::TILE;
+    const int TILE = tiling<T>::TILE, WIDTH = wide<T>::COUNT;
     for (int64_t at = 0; at < q.size; at += PART_ROWS) {
         knn_problem<T> part = q;
         part.memory += at * q.dim, part.size = smaller_of(q.size - at, PART_ROWS);
-        lines<T> in = {similarities, part.size, q.pitch, q.labels + at, 0};
+        lines<T> in = {similarities, part.size, q.pitch, NULL, at};
         neighbours<T> out = candidates;
         out.k = smaller_of(q.k, part.size);
         dim3 tiles((unsigned)((part.size + TILE - 1) / TILE), (unsigned)((n + TILE - 1) / TILE));
         CLD_TRY(CLD_LAUNCH((multiply<T>), tiles, PRODUCT_THREADS, 0, similarities, part, from, n));
-        CLD_TRY(CLD_LAUNCH((select_nearest<T>), (int)n, SELECT_THREADS, 0, out, in));
-        candidates.similarities += out.k, candidates.labels += out.k;
+        CLD_TRY(CLD_LAUNCH((select_nearest<T, WIDTH>), (int)n, SELECT_THREADS, 0, out, in));
+        candidates.similarities += out.k, candidates.entries += out.k;
     }
     return CLD_OK;
 }
 
-template <typename T> static cld_status knn(T *scores, knn_problem<T> q) {
+template <typename T> static cld_status nearest(neighbours<T> near, knn_problem<T> q) {
     const int WIDTH = wide<T>::COUNT, TILE = tiling<T>::TILE;
     int64_t part = smaller_of(q.size, PART_ROWS), last = q.size % part ? q.size % part : part;
     int64_t parts = (q.size + part - 1) / part;
@@ -317,50 +278,110 @@ template <typename T> static cld_status knn(T *scores, knn_problem<T> q) {
     int64_t pitch = rounded_up(found, WIDTH);
     CLD_SCRATCH similarity_block;
     CLD_SCRATCH candidate_block;
-    CLD_SCRATCH candidate_label_block;
-    CLD_SCRATCH value_block;
-    CLD_SCRATCH label_block;
-    CLD_SCRATCH weight_block;
-    CLD_SCRATCH count_block;
+    CLD_SCRATCH entry_block;
     CLD_TRY(cld_cuda_scratch(&similarity_block, (size_t)(most * q.pitch) * sizeof(T)));
     if (parts > 1) {
         CLD_TRY(cld_cuda_scratch(&candidate_block, (size_t)(most * pitch) * sizeof(T)));
-        CLD_TRY(cld_cuda_scratch(&candidate_label_block, (size_t)(most * pitch) * sizeof(int64_t)));
+        CLD_TRY(cld_cuda_scratch(&entry_block, (size_t)(most * pitch) * sizeof(int64_t)));
     }
-    CLD_TRY(cld_cuda_scratch(&value_block, (size_t)(most * q.k) * sizeof(T)));
-    CLD_TRY(cld_cuda_scratch(&label_block, (size_t)(most * q.k) * sizeof(int64_t)));
-    CLD_TRY(cld_cuda_scratch(&weight_block, (size_t)(most * q.k) * sizeof(double)));
-    CLD_TRY(cld_cuda_scratch(&count_block, (size_t)most * sizeof(int64_t)));
-    neighbours<T> near = {q.k,
-                          q.k,
-                          (T *)value_block.data,
-                          (int64_t *)label_block.data,
-                          (double *)weight_block.data,
-                          (int64_t *)count_block.data};
-    neighbours<T> candidates = {q.k,  pitch, (T *)candidate_block.data, (int64_t *)candidate_label_block.data,
-                                NULL, NULL};
-    lines<T> all = {candidates.similarities, found, pitch, candidates.labels, pitch};
-    CLD_TRY(CLD_LAUNCH(check_labels, (int)((q.size + VOTE_THREADS - 1) / VOTE_THREADS), VOTE_THREADS, 0,
-                       q.labels, q.size, q.classes, cld_cuda_fault()));
+    neighbours<T> candidates = {q.k, pitch, (T *)candidate_block.data, (int64_t *)entry_block.data};
+    lines<T> all = {candidates.similarities, found, pitch, candidates.entries, 0};
     for (int64_t from = 0; from < q.queries; from += most) {
         int64_t n = smaller_of(q.queries - from, most);
         CLD_TRY(select_candidates(parts > 1 ? candidates : near, (T *)similarity_block.data, q, from, n));
-        if (parts > 1) CLD_TRY(CLD_LAUNCH((select_nearest<T>), (int)n, SELECT_THREADS, 0, near, all));
-        CLD_TRY(CLD_LAUNCH((vote<T>), (int)n, VOTE_THREADS, 0, scores + from * q.classes, near, q));
+        if (parts > 1) CLD_TRY(CLD_LAUNCH((select_nearest<T, WIDTH>), (int)n, SELECT_THREADS, 0, near, all));
+        near.similarities += n * near.pitch, near.entries += n * near.pitch;
     }
     return CLD_OK;
 }
 
-cld_status cld_cuda_weighted_knn(const cld_array *scores, const cld_array *memory, const cld_array *labels,
-                                 const cld_array *queries, int64_t k, double temperature) {
-    if (cld_numel(scores) == 0) return CLD_OK;
-    CLD_BY_WIDE(scores->dtype, T, {
+cld_status cld_cuda_nearest(const cld_array *similarities, const cld_array *index, const cld_array *memory,
+                            const cld_array *queries) {
+    if (cld_numel(index) == 0) return CLD_OK;
+    CLD_BY_WIDE(memory->dtype, T, {
         knn_problem<T> q = {};
         q.size = memory->shape[0], q.dim = memory->shape[1], q.queries = queries->shape[0];
-        q.classes = scores->shape[1], q.k = k;
-        q.memory = (const T *)memory->data, q.query = (const T *)queries->data;
-        q.labels = (const int64_t *)labels->data, q.temperature = temperature;
-        return knn<T>((T *)scores->data, q);
+        q.k = index->shape[1], q.memory = (const T *)memory->data, q.query = (const T *)queries->data;
+        neighbours<T> near = {q.k, q.k, (T *)similarities->data, (int64_t *)index->data};
+        return nearest<T>(near, q);
+    });
+    return CLD_OK;
+}
+
+/* ---- vote --------------------------------------------------------------------------------------------------------- */
+
+template <typename T> struct ballots {
+    const T *similarities; /* (queries, k) */
+    const int64_t *labels; /* (queries, k) */
+    double *weights;       /* (queries, k), to be written */
+    int64_t k, classes;
+    double temperature;
+};
+
+static __device__ inline double log_of_most(float) { return log((double)FLT_MAX); }
+static __device__ inline double log_of_most(double) { return log(DBL_MAX); }
+
+/* A block per query. What is subtracted from the similarities before exp(similarity / T): nothing, unless a sum of k of
+ * them, the largest among them, might not be a number of the dtype. */
+template <typename T>
+static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, ballots<T> in, cld_fault *fault) {
+    CLD_SHARED(T, shared, [BLOCK_WARPS]);
+    int64_t start = blockIdx.x * in.k;
+    T most = -limits<T>::infinity();
+    for (int64_t i = threadIdx.x; i < in.k; i += VOTE_THREADS)
+        most = larger(most, in.similarities[start + i]);
+    most = block_largest(most, shared);
+    bool fits = fabs((double)most / in.temperature) + log((double)in.k) < log_of_most(T());
+    double shift = fits || !(most <= limits<T>::most() && most >= -limits<T>::most()) ? 0 : (double)most;
+    for (int64_t i = threadIdx.x; i < in.k; i += VOTE_THREADS) {
+        T similarity = in.similarities[start + i];
+        bool votes = similarity > -limits<T>::infinity();
+        in.weights[start + i] = votes ? exp((similarity - shift) / in.temperature) : 0;
+        checked(fault, CLD_FAULT_KNN_LABEL, in.labels[start + i], in.classes);
+    }
+    __syncthreads();
+    for (int64_t c = threadIdx.x; c < in.classes; c += VOTE_THREADS) {
+        double sum = 0;
+        for (int64_t i = 0; i < in.k; i++)
+            if (in.labels[start + i] == c) sum += in.weights[start + i];
+        scores[blockIdx.x * in.classes + c] = (T)sum;
+    }
+}
+
+/* all: the queries' lines, of any length and alignment. */
+template <typename T> static cld_status count_votes(T *scores, int64_t queries, lines<T> all, ballots<T> q) {
+    int64_t most = smaller_of(queries, MOST_QUERIES);
+    bool selects = q.k < all.size;
+    CLD_SCRATCH weight_block;
+    CLD_SCRATCH value_block;
+    CLD_SCRATCH label_block;
+    CLD_TRY(cld_cuda_scratch(&weight_block, (size_t)(most * q.k) * sizeof(double)));
+    if (selects) {
+        CLD_TRY(cld_cuda_scratch(&value_block, (size_t)(most * q.k) * sizeof(T)));
+        CLD_TRY(cld_cuda_scratch(&label_block, (size_t)(most * q.k) * sizeof(int64_t)));
+    }
+    neighbours<T> near = {q.k, q.k, (T *)value_block.data, (int64_t *)label_block.data};
+    q.weights = (double *)weight_block.data;
+    for (int64_t from = 0; from < queries; from += most) {
+        int n = (int)smaller_of(queries - from, most);
+        if (selects) CLD_TRY(CLD_LAUNCH((select_nearest<T, 1>), n, SELECT_THREADS, 0, near, all));
+        q.similarities = selects ? near.similarities : all.similarities;
+        q.labels = selects ? near.entries : all.entries;
+        CLD_TRY(CLD_LAUNCH((vote<T>), n, VOTE_THREADS, 0, scores + from * q.classes, q, cld_cuda_fault()));
+        all.similarities += n * all.pitch, all.entries += n * all.pitch;
+    }
+    return CLD_OK;
+}
+
+cld_status cld_cuda_vote(const cld_array *scores, const cld_array *similarities, const cld_array *labels,
+                         int64_t k, double temperature) {
+    if (cld_numel(scores) == 0) return CLD_OK;
+    CLD_BY_WIDE(scores->dtype, T, {
+        int64_t size = similarities->shape[1];
+        lines<T> all = {(const T *)similarities->data, size, size, (const int64_t *)labels->data, 0};
+        ballots<T> q = {};
+        q.k = k, q.classes = scores->shape[1], q.temperature = temperature;
+        return count_votes<T>((T *)scores->data, scores->shape[0], all, q);
     });
     return CLD_OK;
 }

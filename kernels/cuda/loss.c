@@ -9,5 +9,6 @@ const cld_loss_ops cld_cuda_loss = {
     .bank_update = cld_cuda_bank_update,
     .enqueue = cld_cuda_enqueue,
     .kmeans = cld_cuda_kmeans,
-    .weighted_knn = cld_cuda_weighted_knn,
+    .nearest = cld_cuda_nearest,
+    .vote = cld_cuda_vote,
 };

@@ -28,8 +28,10 @@ cld_status cld_cuda_bank_nce(const cld_array *loss, const cld_array *df, const c
 cld_status cld_cuda_kmeans(const cld_array *labels, const cld_array *group, const cld_array *centroids,
                            const cld_array *sizes, const cld_array *empty, const cld_array *x,
                            const cld_parts *parts, int iterations);
-cld_status cld_cuda_weighted_knn(const cld_array *scores, const cld_array *memory, const cld_array *labels,
-                                 const cld_array *queries, int64_t k, double temperature);
+cld_status cld_cuda_nearest(const cld_array *similarities, const cld_array *index, const cld_array *memory,
+                            const cld_array *queries);
+cld_status cld_cuda_vote(const cld_array *scores, const cld_array *similarities, const cld_array *labels,
+                         int64_t k, double temperature);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@ local core = require "cld.core"
 local dist = require "cld.dist"
 local caller = require "cld.caller"
 local extract = require "cld.eval.extract"
+local neighbours = require "cld.eval.neighbours"
 local create, raise = core.tensor, caller.raise
 
 local eval = {}
@@ -22,7 +23,7 @@ end
 function eval.weighted_knn(memory, labels, queries, options)
   check_finite("eval.weighted_knn", "the features in the memory", memory)
   check_finite("eval.weighted_knn", "the features of the queries", queries)
-  return caller.call("eval.weighted_knn", core.losses.weighted_knn, memory, labels, queries, options)
+  return neighbours.scores("eval.weighted_knn", memory, labels, queries, options)
 end
 
 --- accuracy(scores (m, classes), labels i64 (m), ks = {1, 5}) -> the shares of rows whose label is among their k

@@ -108,20 +108,23 @@ typedef struct cld_group_params {
 cld_tensor *cld_cross_level_loss(cld_tensor **accuracy, cld_tensor **empty, cld_tensor *g1, cld_tensor *g2,
                                  const cld_group_params *p);
 
-/* ---- weighted_knn.c ---- */
+/* ---- weighted_knn.c: Wu et al., CVPR 2018; lua/cld/eval/neighbours.lua puts the two together ---- */
 
-typedef struct cld_knn_params {
-    int64_t k;       /* at most the memory's rows are used */
-    int64_t classes; /* 0: the largest label + 1 */
+/* The k rows of memory (rows, dim), k at most the rows, that are most similar to each query by dot product, in the order of
+ * the rows: similarities (queries, k), and *index. Exact; of equally similar rows the first count. Where fewer than k are
+ * similar by more than -infinity, -infinity and index 0 follow. */
+cld_tensor *cld_nearest(cld_tensor **index, cld_tensor *memory, cld_tensor *queries, int64_t k);
+
+typedef struct cld_vote_params {
+    int64_t k; /* at most n */
+    int64_t classes;
     double temperature;
-} cld_knn_params;
+} cld_vote_params;
 
-/* Class scores (queries, classes): each of the k rows of memory (rows, dim) most similar to a query by dot product adds
- * exp(similarity / T) to its class labels[row]. Exact; of equally similar rows the first wins. Scores of a query that
- * could leave the dtype's range (f32, unit rows: T below about 0.012) are those divided by exp of its largest
- * similarity / T: the classes keep their order. */
-cld_tensor *cld_weighted_knn(cld_tensor *memory, cld_tensor *labels, cld_tensor *queries,
-                             const cld_knn_params *p);
+/* Scores (queries, classes): each of the k largest similarities (queries, n), of equal ones the first, adds exp(similarity /
+ * T) to its class in labels (queries, n). Scores of a query that could leave the dtype's range (f32, unit rows: T below about
+ * 0.012) are those divided by exp of its largest similarity / T: the classes keep their order. */
+cld_tensor *cld_vote(cld_tensor *similarities, cld_tensor *labels, const cld_vote_params *p);
 
 /* ---- check.c: shared by these files ---- */
 

@@ -1,38 +1,48 @@
-/* The weighted nearest-neighbour score: checks and allocation; the search is the backend's. */
+/* The weighted nearest-neighbour score, in two steps: checks and allocation; the search and the votes are the backend's. */
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 
-/* *classes = the largest label + 1 */
-static cld_status count_classes(int64_t *classes, cld_tensor *labels) {
-    double largest;
-    CLD_AUTO cld_tensor *last = cld_amax(labels, NULL, 0, false);
-    if (!last) return cld_error_code();
-    CLD_TRY(cld_tensor_item(last, &largest));
-    if (!(largest < INT32_MAX))
-        return cld_fail(CLD_INVALID, "weighted_knn: the largest label is %.0f; labels are classes from 0 on",
-                        largest);
-    *classes = (int64_t)largest + 1;
-    return CLD_OK;
+static const char op[] = "weighted_knn";
+
+cld_tensor *cld_nearest(cld_tensor **index, cld_tensor *memory, cld_tensor *queries, int64_t k) {
+    CLD_TRY_NULL(cld__check_alike(op, "memory", memory, "queries", queries));
+    if (k < 1 || k > memory->a.shape[0])
+        return cld_fail_null(CLD_INVALID, "%s: k is %lld; expected 1 to %lld, the rows of the memory", op,
+                             (long long)k, (long long)memory->a.shape[0]);
+    const cld_backend *device = cld_device(memory);
+    if (!cld_slot(device, loss, nearest)) return (void)cld_unsupported(op, device), NULL;
+    const int64_t shape[] = {queries->a.shape[0], k};
+    CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(memory), *asked = cld_tensor_contiguous(queries);
+    CLD_AUTO cld_tensor *similarities = cld_tensor_new(memory->a.dtype, 2, shape, device);
+    CLD_AUTO cld_tensor *found = cld_tensor_new(CLD_I64, 2, shape, device);
+    if (!rows || !asked || !similarities || !found) return NULL;
+    CLD_TRY_NULL(device->loss->nearest(&similarities->a, &found->a, &rows->a, &asked->a));
+    *index = cld_tensor_steal(&found);
+    return cld_tensor_steal(&similarities);
 }
 
-cld_tensor *cld_weighted_knn(cld_tensor *memory, cld_tensor *labels, cld_tensor *queries,
-                             const cld_knn_params *p) {
-    CLD_TRY_NULL(cld__check_alike("weighted_knn", "memory", memory, "queries", queries));
-    CLD_TRY_NULL(cld__check_entries("weighted_knn", "labels", labels, memory));
-    CLD_TRY_NULL(cld__check_temperature("weighted_knn", p->temperature));
-    int64_t classes = p->classes;
-    if (classes == 0) CLD_TRY_NULL(count_classes(&classes, labels));
-    if (p->k < 1 || classes < 1)
-        return cld_fail_null(CLD_INVALID, "weighted_knn: k is %lld and classes %lld; expected at least 1",
-                             (long long)p->k, (long long)classes);
-    const cld_backend *device = cld_device(memory);
-    if (!cld_slot(device, loss, weighted_knn)) return (void)cld_unsupported("weighted_knn", device), NULL;
-    int64_t k = p->k < memory->a.shape[0] ? p->k : memory->a.shape[0];
-    CLD_AUTO cld_tensor *rows = cld_tensor_contiguous(memory), *asked = cld_tensor_contiguous(queries);
-    CLD_AUTO cld_tensor *entries = cld_tensor_contiguous(labels);
-    CLD_AUTO cld_tensor *scores =
-        cld_tensor_new(memory->a.dtype, 2, (int64_t[]){queries->a.shape[0], classes}, device);
-    if (!rows || !asked || !entries || !scores) return NULL;
-    CLD_TRY_NULL(device->loss->weighted_knn(&scores->a, &rows->a, &entries->a, &asked->a, k, p->temperature));
+static cld_status check_vote(const cld_tensor *similarities, const cld_tensor *labels,
+                             const cld_vote_params *p) {
+    CLD_TRY(cld__check_rows(op, "similarities", similarities));
+    if (labels->a.dtype != CLD_I64 || labels->a.ndim != 2 || labels->a.shape[0] != similarities->a.shape[0] ||
+        labels->a.shape[1] != similarities->a.shape[1])
+        return cld_fail(CLD_INVALID, "%s: expected i64 labels, one for each of similarities %s, got %s", op,
+                        cld_describe(&similarities->a), cld_describe(&labels->a));
+    CLD_TRY(cld__check_together(op, "similarities", similarities, "labels", labels));
+    CLD_TRY(cld__check_temperature(op, p->temperature));
+    if (p->k >= 1 && p->k <= similarities->a.shape[1] && p->classes >= 1) return CLD_OK;
+    return cld_fail(CLD_INVALID, "%s: k is %lld of %lld similarities, and classes %lld; expected at least 1",
+                    op, (long long)p->k, (long long)similarities->a.shape[1], (long long)p->classes);
+}
+
+cld_tensor *cld_vote(cld_tensor *similarities, cld_tensor *labels, const cld_vote_params *p) {
+    CLD_TRY_NULL(check_vote(similarities, labels, p));
+    const cld_backend *device = cld_device(similarities);
+    if (!cld_slot(device, loss, vote)) return (void)cld_unsupported(op, device), NULL;
+    const int64_t shape[] = {similarities->a.shape[0], p->classes};
+    CLD_AUTO cld_tensor *values = cld_tensor_contiguous(similarities), *of = cld_tensor_contiguous(labels);
+    CLD_AUTO cld_tensor *scores = cld_tensor_new(similarities->a.dtype, 2, shape, device);
+    if (!values || !of || !scores) return NULL;
+    CLD_TRY_NULL(device->loss->vote(&scores->a, &values->a, &of->a, p->k, p->temperature));
     return cld_tensor_steal(&scores);
 }
