@@ -4,14 +4,13 @@
  * computes. Outputs come first, then inputs, then sizes and a parameter struct. Nothing here knows of tensors,
  * autograd or Lua. A slot may be NULL: the runtime then reports CLD_UNSUPPORTED and names the op.
  *
- * kernels/cpu fills it in, and is linked in always. kernels/cuda fills it in as a library of its own, libcld_cuda.so,
- * which is looked for when a program asks for such a device (runtime/tensor/device.c). The version stands first in what
- * such a library hands over: one that was built from another contract is refused.
+ * kernels/cpu is linked in always. kernels/cuda is a library of its own, libcld_cuda.so, looked for when a program asks
+ * for such a device (runtime/tensor/device.c); one that was built from another version of the contract is refused.
  *
  * Queues. A device may queue its work and go on: then nothing here waits for it but to_host and synchronize, and
  * end_step for earlier steps. What a kernel only finds out on the device, an index that is out of range, is reported by
- * the next of these. So that a step need not wait, values that change from step to step can be arrays of one element on
- * the device: the learning rate, the condition under which a step is made, the position of the random numbers.
+ * the next of these. So that a step need not wait, what changes from step to step can be an array of one element on the
+ * device: the learning rate, the condition under which a step is made, the position of the random numbers.
  */
 #ifndef CLD_KERNELS_BACKEND_H
 #define CLD_KERNELS_BACKEND_H
@@ -104,10 +103,9 @@ static inline cld_array cld_in_each_row(const cld_array *vector, const cld_array
     return rows;
 }
 
-/* A number that stands beside tensors. Kernels on integers take i, which is exact, kernels on floats take d; both are always
- * filled in, and a number that no int64 can be is the nearest one in i. */
+/* A number that stands beside tensors. Kernels on integers take i, those on floats d; both are always filled in. */
 typedef struct cld_scalar {
-    bool is_integer; /* i is its whole value */
+    bool is_integer; /* i is its whole value; else the nearest that an int64 can be */
     int64_t i;
     double d;
 } cld_scalar;
@@ -137,8 +135,8 @@ typedef struct cld_memory_info {
 } cld_memory_info;
 
 typedef struct cld_memory_ops {
-    /* 64-byte aligned; the contents are undefined. Where there is no memory it calls what set_reclaim was given, which
-     * releases what it can, empties the cache, and tries once more: for tensors and for a kernel's workspace alike. */
+    /* 64-byte aligned; the contents are undefined. Where there is no memory it calls what set_reclaim was given, empties
+     * the cache, and tries once more: for tensors and for a kernel's workspace alike. */
     cld_status (*allocate)(void **out, size_t bytes);
     void (*release)(void *data, size_t bytes); /* bytes as given to allocate */
     /* Dense bytes between this device's memory and the host's. to_host waits for what was queued; from_host does not,
@@ -148,10 +146,9 @@ typedef struct cld_memory_ops {
     void (*set_reclaim)(void (*reclaim)(void *context), void *context); /* NULL: nothing to call */
     cld_memory_info (*info)(void);
     cld_status (*synchronize)(void); /* (optional) wait for queued work */
-    /* (optional) While on, whatever waits for the device is an error that says so. Returns what it was. */
-    bool (*forbid_waiting)(bool on);
-    /* (optional) A training step's work is queued. Waits for that of the step a few before it, so that the host is never far
-     * ahead: what a kernel of it found wrong is an error here, and a program that is to stop stops soon. */
+    bool (*forbid_waiting)(bool on); /* (optional) while on, to wait is an error. Returns what it was */
+    /* (optional) A training step's work is queued. Waits for that of the step a few before it, so that the host is never
+     * far ahead: what a kernel of it found wrong is an error here. */
     cld_status (*end_step)(void);
     void (*reset_peak)(void); /* (optional) peak is in_use again */
 } cld_memory_ops;
@@ -171,8 +168,7 @@ typedef enum cld_unary {
 
 typedef enum cld_binary {
     CLD_ADD, CLD_SUB, CLD_MUL, CLD_DIV, CLD_POW, CLD_MAXIMUM, CLD_MINIMUM,
-    CLD_FLOOR_DIVIDE, CLD_REMAINDER, /* floor(a/b), a - b floor(a/b), as Lua's // and %. No integer b is 0, or
-                                        the device reports it. */
+    CLD_FLOOR_DIVIDE, CLD_REMAINDER, /* floor(a/b), a - b floor(a/b), as Lua's // and %; an integer b of 0 is reported */
     CLD_EQ, CLD_NE, CLD_LT, CLD_LE, CLD_GT, CLD_GE, CLD_AND, CLD_OR, /* out is u8 */
     CLD_RELU_BACKWARD,                                               /* 0 where b <= 0, else a */
     CLD_GELU_BACKWARD, CLD_GELU_TANH_BACKWARD, CLD_SILU_BACKWARD     /* a times the slope at b */
@@ -181,10 +177,7 @@ typedef enum cld_binary {
 
 typedef enum cld_reduction { CLD_SUM, CLD_PROD, CLD_MAX, CLD_MIN, CLD_ANY, CLD_ALL } cld_reduction;
 
-typedef enum cld_random {
-    CLD_RANDOM_UNIFORM, /* in [a, b) */
-    CLD_RANDOM_NORMAL   /* of mean a and deviation b */
-} cld_random;
+typedef enum cld_random { CLD_RANDOM_UNIFORM, CLD_RANDOM_NORMAL } cld_random; /* [a, b); mean, deviation */
 
 typedef enum cld_row_reduction { CLD_MEAN_OF_ROWS, CLD_SUM_OF_ROWS, CLD_EACH_ROW } cld_row_reduction;
 
@@ -259,17 +252,16 @@ typedef struct cld_math_ops {
     /* Stable; the first k of each line along dim, in order. k = extent sorts. */
     cld_status (*topk)(const cld_array *values, const cld_array *index_i64, const cld_array *x, int dim,
                        bool descending);
-    /* Of each symmetric matrix of a (count, n, n), of which the lower half counts, the eigenvalues, ascending, as values
-     * (count, n), and as vectors (count, n, k), or NULL, the eigenvectors of the k smallest: columns of unit length, of
-     * whose largest entries by absolute value the first is positive. All dense, f32 or f64. A matrix that has a value that
-     * is not finite gives NaN throughout. */
+    /* Of each symmetric matrix of a (count, n, n), of which the lower half counts: values (count, n), the eigenvalues,
+     * ascending, and vectors (count, n, k), or NULL, the eigenvectors of the k smallest: columns of unit length, the first of
+     * whose largest entries is positive. All dense, f32 or f64. One value that is not finite makes its matrix's all NaN. */
     cld_status (*eigh)(const cld_array *values, const cld_array *vectors, const cld_array *a);
     /* Element i (in row-major order) is a pure function of (seed, position + i); the one element of base (i64, or NULL)
      * is added to position. */
     cld_status (*random)(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
                          uint64_t position, const cld_array *base);
-    /* (optional) Let products and convolutions of f32 round their factors to tf32 (10 bits). Returns what it was. */
-    bool (*allow_tf32)(bool on);
+    bool (*allow_tf32)(
+        bool on); /* (optional) products and convolutions of f32 may use it. Returns what it was */
 } cld_math_ops;
 
 /* ---- convolution, normalization, pooling: kernels/cpu/{conv,norm,pool}*.c ------------------------------------ */
@@ -285,13 +277,12 @@ typedef struct cld_norm_params {
     bool training; /* batch statistics, running ones updated; else the running ones */
     bool relu;     /* out = relu(norm(x) [+ residual]) */
     double momentum, eps;
-    cld_parts
-        parts; /* of x's images (its first dimension), each with statistics of its own; in evaluation all are one */
+    cld_parts parts; /* of x's images, each with statistics of its own; in evaluation all are one */
     cld_share share; /* of a step's images, where they come bit by bit */
 } cld_norm_params;
 
-/* Relu's mask, for a device that masks: of each 16 bytes of x, in the order in which they lie in the device's own layout, a
- * byte that has a bit for each element, set where relu let it through, the first lowest. */
+/* Relu's mask, for a device that masks: for each 16 bytes of x, as they lie in the device's own layout, a byte with a bit for
+ * each element, set where relu let it through, the first lowest. */
 static inline int64_t cld_norm_mask_bytes(const cld_array *x) {
     return (cld_numel(x) * (int64_t)cld_dtype_size(x->dtype) + 15) / 16;
 }
@@ -306,20 +297,16 @@ typedef struct cld_conv_ops {
     /* (optional) The same for a convolution's weight (O, C / groups, kernel, kernel); strided where it is NULL. */
     cld_layout (*weight_layout)(cld_dtype dtype, const int64_t *shape);
     bool accepts_half; /* bf16 and f16 activations, in every function here */
-    /* The share of the memory in use up to which the outputs of norms are kept for backward; beyond it, and on a device
-     * that says 0, they are computed again. */
-    double keeps_below;
+    double
+        keeps_below; /* norms' outputs are kept for backward while less than this share of the memory is in use */
     bool adds_dy; /* norm_backward takes the two terms of dy */
     bool masks;   /* norm writes relu's mask behind a residual, and norm_backward takes it in place of y */
     bool weight_like; /* dw may be of x's dtype and in weight_layout */
-    /* (optional) Use Winograd's algorithm where it is faster: about one decimal digit less precise in f32. On at
-     * first; returns what it was. */
+    /* (optional) Use Winograd's algorithm where it is faster: a digit less precise in f32. On at first; returns what it was. */
     bool (*set_winograd)(bool on);
-    /* (optional) Whether conv2d's output, (N, O, H', W') of x and w's shapes, had better be computed again in backward
-     * than be kept for it. */
+    /* (optional) Whether conv2d's output y had better be computed again in backward than be kept; by shapes. */
     bool (*rebuilds)(const int64_t *x, const int64_t *w, const int64_t *y);
-    /* As PyTorch's: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O) or NULL, y (N, O, H', W'). The two
-     * gradients: dx from dy and w; dw, and dbias where it is not NULL, from x and dy. */
+    /* As PyTorch's: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O), y (N, O, H', W'). bias, dbias may be NULL. */
     cld_status (*conv2d)(const cld_array *y, const cld_array *x, const cld_array *w, const cld_array *bias,
                          const cld_conv_params *p);
     cld_status (*conv2d_data)(const cld_array *dx, const cld_array *dy, const cld_array *w,
@@ -351,8 +338,8 @@ typedef struct cld_conv_ops {
      * what tells where it let the value through, y or, on a device that masks, the mask; else NULL, and relu's input is
      * computed again from x. dx or dresidual (not both) may be dy's own memory. more_dy: NULL, or if the device adds_dy what
      * is to be added to dy.
-     * sums: NULL, or those of norm_backward_sums, added up over the ranks. Then dx alone is computed, with the counts of whole
-     * blocks: dresidual, if it is not NULL, is what norm_backward_sums wrote, and is read; dweight and dbias are NULL. */
+     * sums: NULL, or those of norm_backward_sums, added up over the ranks. Then dx alone is computed, with the counts of
+     * whole blocks: dresidual, if it is not NULL, is what norm_backward_sums wrote, and is read; dweight and dbias are NULL. */
     cld_status (*norm_backward)(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                 const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
                                 const cld_array *x, const cld_array *gate, const cld_array *weight,
@@ -370,17 +357,15 @@ typedef struct cld_conv_ops {
                            const cld_pool_params *p);
     cld_status (*max_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_array *argmax_i32,
                                     const cld_pool_params *p);
-    /* Padding counts as zeros, as in PyTorch's count_include_pad. Beside an x of 16 bits y may be of f32; so their
-     * gradients. */
+    /* Padding counts as zeros (PyTorch's count_include_pad). Beside an x of 16 bits y may be of f32; so their gradients. */
     cld_status (*avg_pool)(const cld_array *y, const cld_array *x, const cld_pool_params *p);
     cld_status (*avg_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_pool_params *p);
 } cld_conv_ops;
 
 /* ---- plans of convolutions: optional ------------------------------------------------------------------------------ */
 
-/* Which algorithm of the device's library computes a convolution of one shape. If that is chosen by time, another process
- * may choose another, whose sums round differently: so a run keeps them. They mean something to the same library on the
- * same chip alone. */
+/* Which algorithm of the device's library computes a convolution of one shape. If it is chosen by time, another process may
+ * choose another, which rounds differently: so a run keeps them, for the same library on the same chip. */
 enum { CLD_PLAN_KNOBS = 48 };
 typedef struct cld_conv_plan {
     int kind; /* 0: conv2d, 1: conv2d_data, 2: conv2d_weight */
@@ -389,8 +374,8 @@ typedef struct cld_conv_plan {
     int64_t x[4], w[4], y[4];
     cld_conv_params params;
     int64_t alignment; /* bytes, of all three arrays */
-    int64_t engine;    /* the library's number of the algorithm, */
-    int knob_count;    /* and its settings */
+    int64_t engine;    /* the library's number of the algorithm */
+    int knob_count;
     struct {
         int64_t type, value;
     } knobs[CLD_PLAN_KNOBS];
@@ -405,12 +390,10 @@ typedef struct cld_plan_ops {
 
 /* ---- losses, clustering, nearest neighbours: kernels/cpu/{bank,nce,kmeans,knn}.c ----------------------------- */
 
-/* Every array is dense and row-major, f32 or f64, all of one dtype; index, labels and negatives are i64 and checked
- * by the backend. A loss is one element, the mean over the rows; its gradient df (rows, dim) comes with it, or is
- * not computed where df is NULL. */
+/* Every array is dense and row-major, f32 or f64, all of one dtype; index, labels and negatives are i64 and checked by the
+ * backend. A loss is one element, the mean over the rows; its gradient df (rows, dim) comes with it, or is NULL. */
 typedef struct cld_loss_ops {
-    /* Cross entropy of f . bank^T / temperature against class index[i], streamed over the bank (size, dim): no
-     * array of rows x size exists. */
+    /* Cross entropy of f . bank^T / temperature against class index[i], streamed: no array of rows x size exists. */
     cld_status (*bank_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                const cld_array *bank, const cld_array *index, double temperature);
     /* The same with the positive f . key as class 0 in front of those of the queue. */
@@ -432,9 +415,9 @@ typedef struct cld_loss_ops {
     cld_status (*enqueue)(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
                           const cld_array *condition);
     /* Lloyd's algorithm as CLD defines it, in each part of the rows by itself: labels (rows), 0 .. k - 1; centroids
-     * (parts * k, dim), part after part; sizes (parts * k): members, but at least 1. group (rows, or NULL): the row of
-     * centroids that is a row's own, part * k + label. empty (parts), f32: centroids without a member after the last
-     * assignment, less those that can have none because k exceeds the part's rows. */
+     * (parts * k, dim), part after part; sizes (parts * k): members, but at least 1. group (rows, or NULL): a row's own
+     * centroid, part * k + label. empty (parts), f32: centroids without a member in the end, less those that can have none
+     * because k exceeds the part's rows. */
     cld_status (*kmeans)(const cld_array *labels, const cld_array *group, const cld_array *centroids,
                          const cld_array *sizes, const cld_array *empty, const cld_array *x,
                          const cld_parts *parts, int iterations);
@@ -468,11 +451,9 @@ typedef struct cld_rule_settings {
     bool decoupled; /* adam: the decay is of the weight (AdamW), else part of the gradient */
 } cld_rule_settings;
 
-/* One parameter of a step, and what belongs to it. All of it is dense, n elements, and but for the gradient's and the
- * copy's of one dtype, f32 or f64.
- *
- * What has 16 bits, which is for f32 parameters where takes_half says so, may lie with channels last, as convolutions
- * have it: of a parameter (out, channels, inner) that lies so, it lies (out, inner, channels). */
+/* One parameter of a step, and what belongs to it. All is dense, n elements, of one dtype, f32 or f64; where takes_half
+ * says so, an f32 parameter's gradient and copy may have 16 bits. These may lie with channels last, as convolutions have it:
+ * of a parameter (out, channels, inner), (out, inner, channels). */
 typedef struct cld_step_tensor {
     void *param;
     const void *grad;
@@ -480,13 +461,12 @@ typedef struct cld_step_tensor {
     int64_t *steps; /* those made with it, counted on; NULL: nobody asks */
     void *copy;     /* of the new values, in 16 bits, or NULL; without a step (condition) it stays as it is */
     int64_t n;
-    int64_t channels;                        /* of what has 16 bits; where inner is 1 nobody asks */
-    int64_t inner;                           /* at most CLD_STEP_INNER; 1: it lies as the parameter does */
+    int64_t channels, inner;                 /* of what has 16 bits; inner 1: it lies as the parameter does */
     cld_dtype dtype, grad_dtype, copy_dtype; /* the gradient's: dtype, or of 16 bits */
     int settings;                            /* which of the step's; they ascend from tensor to tensor */
 } cld_step_tensor;
 
-#define CLD_STEP_INNER 1024
+#define CLD_STEP_INNER 1024 /* the most that inner may be */
 
 /* Values of one element on the device that a step goes by; each may be NULL. */
 typedef struct cld_step_control {
@@ -510,10 +490,9 @@ typedef struct cld_optim_ops {
      * decay_tensor (f64, one element, or NULL) stands in place of decay. */
     cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay,
                       const cld_array *decay_tensor, const cld_array *condition);
-    /* The Euclidean norm of all gradients together (dense in any layout, each f32 or f64, or of 16 bits where takes_half
-     * says so), divided by scale; NaN where condition is 0.
-     * norm: one element, f32 or f64; factor (f64, one element): min(1, max_norm / (norm + 1e-6)), NaN if the norm is, 1
-     * if max_norm is infinite. Of control scale and condition are looked at. The same bits each time. */
+    /* norm (one element, f32 or f64): the Euclidean norm of all gradients together (dense in any layout, of a step's
+     * dtypes), divided by scale; NaN where condition is 0. factor (f64, one element): min(1, max_norm / (norm + 1e-6)), NaN
+     * if the norm is, 1 if max_norm is infinite. Nothing else of control is looked at. The same bits each time. */
     cld_status (*grad_norm)(const cld_array *norm, const cld_array *factor, int count, const cld_array *grads,
                             double max_norm, const cld_step_control *control);
     /* Each array (dense, f32 or f64) times the one element of factor (f64). */
@@ -525,8 +504,7 @@ typedef struct cld_optim_ops {
      * good = 0. */
     cld_status (*update_scale)(const cld_array *scale, const cld_array *good, const cld_array *condition,
                                const cld_scale_params *p);
-    /* step and grad_norm take gradients of 16 bits, and step writes copies in them; then this device's blocked layout is
-     * channels last. */
+    /* step and grad_norm take gradients of 16 bits, and step writes such copies; blocked is channels last then. */
     bool takes_half;
 } cld_optim_ops;
 
@@ -548,16 +526,15 @@ typedef struct cld_image_ops {
     cld_status (*canvas)(uint8_t *out, const cld_view *v, const cld_pixels *image, cld_scratch *scratch);
     /* (optional) Of images on a device that queues: views (n, 3, height, width), f32, bf16 or f16, as conv.layout wants
      * it, by drawn (u8, (n, stride)) of the rows (i64, a divisor of n: so many views follow of each; or NULL: the first n)
-     * of images (u8, (N, H, W, 3), dense).
-     * Before the rounding to the views' dtype the same values as the CPU's. */
+     * of images (u8, (N, H, W, 3), dense). Rounded from the CPU's values. */
     cld_status (*views)(const cld_array *views, const cld_array *images, const cld_array *rows,
                         const cld_array *drawn, const cld_view_batch *batch);
 } cld_image_ops;
 
 /* ---- graphs: optional ------------------------------------------------------------------------------------------ */
 
-/* A captured graph is the work that was queued while it was captured, to be queued again as a whole. Memory that was
- * allocated meanwhile is the graph's own: no one else gets it before the graph is freed. */
+/* The work that was queued while it was captured, to be queued again as a whole. Memory that was allocated meanwhile is the
+ * graph's own: no one else gets it before the graph is freed. */
 typedef struct cld_graph_ops {
     cld_status (*begin)(void);       /* from here on work is recorded, and not done */
     cld_status (*end)(void **graph); /* the end of the recording; on failure too nothing records any more */
