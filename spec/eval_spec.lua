@@ -121,7 +121,7 @@ describe("eval.knn", function()
     check.fails(function() cld.eval.knn { net = maps, memory = set, queries = set } end,
       "eval_spec.lua:%d+: eval.knn: the network must make features %(images, dim%), got f32%[%d+, 1, ")
     check.fails(function() cld.eval.knn { net = mean_and_one, memory = set, queries = set, k = 0 } end,
-      "eval_spec.lua:%d+: eval.%g+: k must be a positive integer, got 0")
+      "eval_spec.lua:%d+: eval.knn: k must be a positive integer, got 0")
   end)
 end)
 

@@ -93,6 +93,68 @@ describe("several ranks,", function()
     assert.equal(one, two)
   end)
 
+  -- Ties within the parts and between them; k above a part's rows and above all; classes that a part has none of; ranks
+  -- without a row or a query; queries that are taken some at a time.
+  it("have the scores of one process to the last bit, each by a part of the memory", function()
+    local script = process.write(folder .. "/nearest.lua", [[
+      local cld, core = require "cld", require "cld.core"
+      local extract, neighbours = require "cld.eval.extract", require "cld.eval.neighbours"
+      local dist, checksum = cld.dist, core.dist.checksum
+      cld.set_num_threads(1)
+      local function part(x)
+        local begin, count = extract.part(#x)
+        return x:narrow(1, begin + 1, count)
+      end
+      for _, case in ipairs { { 301, 4, 23, 7, "f32", 20 }, { 300, 16, 9, 6, "f32", 150, true },
+        { 50, 3, 8, 5, "f64", 200 }, { 2, 3, 1, 2, "f32", 1 }, { 7, 2, 2, 3, "f32", 3 } } do
+        local size, dim, queries, classes, dtype, k, has_no_ties = table.unpack(case)
+        cld.manual_seed(size)
+        local memory, asked = cld.randn(size, dim):to(dtype), cld.randn(queries, dim):to(dtype)
+        if not has_no_ties then memory, asked = memory:mul(2):round(), asked:mul(2):round() end
+        local labels = cld.arange(0, size, 1):to "i64":floor_divide(size // classes + 1)
+        local truth = cld.arange(0, queries, 1):to "i64":remainder(classes)
+        for _, bytes in ipairs { 128 << 20, 1 } do
+          neighbours.list_bytes = bytes
+          local scores = dist.all_gather(neighbours.scores("scores", part(memory), part(labels), part(asked),
+            { k = k, classes = classes }, dist.world > 1))
+          local seen = cld.eval.score(memory, labels, asked, truth, { k = k })
+          print(checksum(scores), checksum(scores:argmax(2)), seen.top1, seen.top5)
+        end
+      end]])
+    local one = ok(1, script)
+    assert.matches("\t0%.21739130434783\t0%.65", one)
+    for ranks = 2, 3 do assert.equal(one, ok(ranks, script)) end
+  end)
+
+  it("hold a part of the memory each for kNN of a network", function()
+    local script = process.write(folder .. "/parts.lua", [[
+      local cld, core = require "cld", require "cld.core"
+      local rows, nearest = {}, core.losses.nearest
+      function core.losses.nearest(memory, ...)
+        rows[#rows + 1] = #memory
+        return nearest(memory, ...)
+      end
+      local set = cld.data.tensors { images = cld.arange(11 * 12):reshape { 11, 2, 2, 3 }:to "u8",
+        labels = cld.arange(11):to "i64":remainder(5) }
+      local seen = cld.eval.knn { net = function(x) return x:flatten(2, -1) end, memory = set, queries = set, k = 4,
+        batch_size = 4 }
+      local held = {}
+      for _, one in ipairs(core.dist.gather_strings(table.concat(rows, " "))) do held[#held + 1] = one end
+      print(seen.top1, seen.top5, table.concat(held, ", "))]])
+    local score = ok(1, script):match "^(.*)\t11\n$"
+    assert.equal(score .. "\t3, 4, 4\n", ok(3, script))
+  end)
+
+  it("say alike what is wrong with the labels that one of them has", function()
+    local result = fails(2, process.write(folder .. "/labels.lua", [[
+      local cld = require "cld"
+      local rows = cld.ones(4, 2)
+      cld.eval.score(rows, cld.tensor({ 0, 1, 2, 9 }, "i64"), rows, cld.zeros({ 4 }, "i64"), { classes = 3 })]]))
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: [^\n]*labels.lua:3: eval.score: label 9 is none of 3 classes; expected 0 to 2\n",
+      result.err)
+  end)
+
   it("evaluate linearly as one process does", function()
     for ranks = 1, 2 do
       recipe(ranks, "linear", of_toy("--epochs", "2", "--batch-size", "15", "--runs", folder .. "/runs", "--name",

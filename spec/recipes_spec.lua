@@ -199,7 +199,7 @@ describe("recipes", function()
         if options.views == 1 then io.popen("kill -TERM " .. cld.host().pid):close() end
         return new_loader(options)
       end
-      cld.eval.score = nil]]
+      require("cld.eval.neighbours").scores = nil]]
     assert.equal(0, train("cifar10_npid_cld", "evaluated").code)
     local result = recipe_after(stop, "cifar10_npid_cld", arguments "evaluating")
     assert.equal(143, result.code, result.err)

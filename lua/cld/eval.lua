@@ -17,6 +17,12 @@ local function check_finite(name, what, x)
   if odd > 0 then raise("%s: %s of %d of %d rows are not finite", name, what, odd, shape[1]) end
 end
 
+local function check_labels(name, rows, labels)
+  if create.is_tensor(rows) and rows.ndim == 2 and create.is_tensor(labels) and labels.ndim == 1
+    and #labels == #rows then return end
+  raise("%s: expected rows (n, d) and their labels (n), got %s and %s", name, caller.shown(rows), caller.shown(labels))
+end
+
 --- weighted_knn(memory (n, d), labels i64 (n), queries (m, d), {k = 200, temperature = 0.1, classes}) ->
 -- class scores (m, classes): each of the k most similar memory rows (dot product), or of all if there are fewer, votes
 -- exp(similarity / temperature) for its class (Wu et al., CVPR 2018). What is not finite is an error.
@@ -24,6 +30,38 @@ function eval.weighted_knn(memory, labels, queries, options)
   check_finite("eval.weighted_knn", "the features in the memory", memory)
   check_finite("eval.weighted_knn", "the features of the queries", queries)
   return neighbours.scores("eval.weighted_knn", memory, labels, queries, options)
+end
+
+-- How many rows have scores of NaN, and for each k how many have their label among the k highest.
+local function count_hits(scores, labels, ks)
+  local counts = {}
+  for i = 0, #ks do counts[i + 1] = 0 end
+  if #scores == 0 then return counts end
+  local unknown <close> = scores:isnan()
+  local any <close> = unknown:any(2)
+  local count <close> = any:sum()
+  counts[1] = count:item()
+  local truth <close> = labels:unsqueeze(2)
+  for i, k in ipairs(ks) do
+    local _, best = scores:topk(math.min(caller.integer("eval.accuracy", "k", k), scores.shape[2]), 2)
+    local hit <close> = best:eq(truth):float()
+    local total <close> = hit:sum()
+    best:close()
+    counts[i + 1] = total:item()
+  end
+  return counts
+end
+
+-- Their shares of so many rows.
+local function shares_of(counts, rows)
+  if counts[1] > 0 then
+    local problem = ("the scores of %d of %d rows are NaN"):format(counts[1], rows)
+    if extract.on_not_finite then extract.on_not_finite(problem) end
+    raise("eval.accuracy: %s", problem)
+  end
+  local shares = {}
+  for i = 2, #counts do shares[i - 1] = counts[i] / rows end
+  return shares
 end
 
 --- accuracy(scores (m, classes), labels i64 (m), ks = {1, 5}) -> the shares of rows whose label is among their k
@@ -36,24 +74,7 @@ function eval.accuracy(scores, labels, ks)
     raise("eval.accuracy: expected scores (m, classes) and labels (m), got %s and %s", caller.shown(scores),
       caller.shown(labels))
   end
-  local unknown <close> = scores:isnan()
-  local any <close> = unknown:any(2)
-  local count <close> = any:sum()
-  if count:item() > 0 then
-    local problem = ("the scores of %d of %d rows are NaN"):format(count:item(), shape[1])
-    if extract.on_not_finite then extract.on_not_finite(problem) end
-    raise("eval.accuracy: %s", problem)
-  end
-  local shares = {}
-  local truth <close> = labels:unsqueeze(2)
-  for i, k in ipairs(ks) do
-    local _, best = scores:topk(math.min(caller.integer("eval.accuracy", "k", k), shape[2]), 2)
-    local hit <close> = best:eq(truth):float()
-    local total <close> = hit:sum()
-    best:close()
-    shares[i] = total:item() / shape[1]
-  end
-  return table.unpack(shares)
+  return table.unpack(shares_of(count_hits(scores, labels, ks), shape[1]))
 end
 
 -- ---- features ---------------------------------------------------------------
@@ -76,36 +97,45 @@ end
 
 -- ---- nearest neighbours -----------------------------------------------------
 
--- The same scores on every rank of a job, each of which has computed those of some queries.
-local function scores_of_all(memory, labels, queries, options)
-  local count = #queries
-  if dist.world == 1 or count < dist.world then return eval.weighted_knn(memory, labels, queries, options) end
-  local first, last = count * dist.rank // dist.world, count * (dist.rank + 1) // dist.world
-  local own <close> = queries:narrow(1, first + 1, last - first)
-  local scores <close> = eval.weighted_knn(memory, labels, own, options)
-  return dist.all_gather(scores)
+-- Of the queries of all ranks, each of which has some, and a part of the memory; with one rank of all.
+local function score(name, memory, labels, queries, truth, options)
+  local is_shared = dist.world > 1
+  local scores <close> = neighbours.scores(name, memory, labels, queries, options, is_shared)
+  local counts = count_hits(scores, truth, scores.shape[2] < 5 and { 1 } or { 1, 5 })
+  counts[#counts + 1] = #queries
+  if is_shared then counts = core.dist.all_reduce(create.tensor(counts, "f64"), "sum"):totable() end
+  local shares = shares_of(counts, table.remove(counts))
+  return { top1 = shares[1], top5 = shares[2] }
 end
 
 --- score(memory (n, d), labels i64 (n), queries (m, d), truth i64 (m), {k = 200, temperature = 0.1, classes}) ->
--- {top1 =, top5 =} as shares; of fewer than 5 classes there is no top5.
+-- {top1 =, top5 =} as shares; of fewer than 5 classes there is no top5. Of several ranks all have all rows, and share
+-- the work.
 function eval.score(memory, labels, queries, truth, options)
-  local scores <close> = scores_of_all(memory, labels, queries, options)
-  if scores.shape[2] < 5 then return { top1 = (eval.accuracy(scores, truth, { 1 })) } end
-  local top1, top5 = eval.accuracy(scores, truth)
-  return { top1 = top1, top5 = top5 }
+  check_finite("eval.score", "the features in the memory", memory)
+  check_finite("eval.score", "the features of the queries", queries)
+  check_labels("eval.score", memory, labels)
+  check_labels("eval.score", queries, truth)
+  local own = {}
+  for i, x in ipairs { memory, labels, queries, truth } do
+    local begin, count = extract.part(#x)
+    own[i] = x:narrow(1, begin + 1, count)
+  end
+  return score("eval.score", own[1], own[2], own[3], own[4], options)
 end
 
 --- knn{net =, memory =, queries =, k = 200, temperature = 0.1, classes, and the options of features} ->
 -- {top1 =, top5 =} as shares: the training images' features (recomputed, un-augmented) are the memory, the test images
--- the queries. Features are compared by their cosine: each row is made as long as 1.
+-- the queries. Features are compared by their cosine: each row is made as long as 1. Of several ranks each holds its
+-- part of both.
 function eval.knn(options)
   caller.require_fields("eval.knn", options,
     { "net", "memory", "queries", "k", "temperature", "classes", table.unpack(extract.options) })
   extract.check("eval.knn", options.net, options.memory, "memory")
   extract.check("eval.knn", options.net, options.queries, "queries")
-  local memory <close>, labels = extract.all("eval.knn", options.net, options.memory, options, "unit")
-  local queries <close>, truth = extract.all("eval.knn", options.net, options.queries, options, "unit")
-  return eval.score(memory, labels, queries, truth, {
+  local memory <close>, labels = extract.all("eval.knn", options.net, options.memory, options, "unit", "part")
+  local queries <close>, truth = extract.all("eval.knn", options.net, options.queries, options, "unit", "part")
+  return score("eval.knn", memory, labels, queries, truth, {
     k = options.k, temperature = options.temperature, classes = options.classes or options.memory.classes,
   })
 end

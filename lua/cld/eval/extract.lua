@@ -177,31 +177,46 @@ local function add(sum, x)
   return sum + x
 end
 
---- all(name, net, dataset, options[, rows]) -> features (n, ...), labels i64 (n), on the device. With `rows` they must
--- be (n, dim) and finite; rows == "unit" makes each row as long as 1.
-function extract.all(name, net, dataset, options, rows)
+--- part(count) -> begin (from 0), rows: this rank's of so many, which are cut over the ranks in their order. A rank may
+-- have none.
+function extract.part(count)
+  local begin = count * dist.rank // dist.world
+  return begin, count * (dist.rank + 1) // dist.world - begin
+end
+
+--- all(name, net, dataset, options[, rows[, part]]) -> features (n, ...), labels i64 (n), on the device. With `rows`
+-- they must be (n, dim) and finite; rows == "unit" makes each row as long as 1. With `part` a rank keeps its own rows
+-- alone, as extract.part has them.
+function extract.all(name, net, dataset, options, rows, part)
   local features, odd
   local labels, done = {}, 0
-  for batch, part in extract.batches(name, net, dataset, options) do
+  local begin, count = 0, #dataset
+  if part then begin, count = extract.part(count) end
+  for batch, made in extract.batches(name, net, dataset, options) do
     local _ <close> = no_grad()
     if rows then
-      if part.ndim ~= 2 then
-        raise("%s: the network must make features (images, dim), got %s", name, caller.shown(part))
+      if made.ndim ~= 2 then
+        raise("%s: the network must make features (images, dim), got %s", name, caller.shown(made))
       end
-      odd = add(odd, extract.odd_rows(part))
+      odd = add(odd, extract.odd_rows(made))
     end
     if not features then
-      features = create.empty({ #dataset, table.unpack(part.shape, 2) }, { dtype = part.dtype, device = part.device })
+      features = create.empty({ count, table.unpack(made.shape, 2) }, { dtype = made.dtype, device = made.device })
     end
-    local unit <close> = rows == "unit" and part:normalize() or nil
-    local place <close> = features:narrow(1, done + 1, #part)
-    place:copy_(unit or part)
-    done = done + #part
-    labels[#labels + 1] = batch.labels
+    local from, to = math.max(done, begin), math.min(done + #made, begin + count)
+    if from < to then
+      local own <close> = made:narrow(1, from - done + 1, to - from)
+      local unit <close> = rows == "unit" and own:normalize() or nil
+      local place <close> = features:narrow(1, from - begin + 1, to - from)
+      place:copy_(unit or own)
+      labels[#labels + 1] = batch.labels:narrow(1, from - done + 1, to - from)
+    end
+    done = done + #made
   end
-  local count = odd and odd:item() or 0
-  if count > 0 then extract.raise_not_finite(count, #dataset) end
-  return features, create.cat(labels, 1):to(features.device)
+  local odd_rows = odd and odd:item() or 0
+  if odd_rows > 0 then extract.raise_not_finite(odd_rows, #dataset) end
+  local own = #labels > 0 and create.cat(labels, 1) or create.zeros({ 0 }, "i64")
+  return features, own:to(features.device)
 end
 
 return extract

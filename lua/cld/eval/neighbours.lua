@@ -12,8 +12,10 @@ local gather = core.dist.all_gather
 
 local neighbours = {}
 
-local LIST_BYTES = 128 << 20 -- of the lists that are there at a time
-local ENTRY_BYTES = 20       -- of one in a list: its similarity, f32, its row and its label
+--- What lists may take at a time, in bytes: so many queries are taken at once.
+neighbours.list_bytes = 128 << 20
+
+local ENTRY_BYTES = 20 -- of one in a list: its similarity, f32, its row and its label
 
 -- ---- what is asked for ----------------------------------------------------------
 
@@ -133,7 +135,7 @@ function neighbours.scores(name, memory, labels, queries, options, shared)
   local facts = facts_of(memory, labels, queries, shared)
   local settings = settled(name, options or {}, facts)
   local length = math.min(settings.k, most(facts, "rows"))
-  local step = math.max(1, LIST_BYTES // (#facts * #facts * length * ENTRY_BYTES))
+  local step = math.max(1, neighbours.list_bytes // (#facts * #facts * length * ENTRY_BYTES))
   local scores = create.empty({ #queries, settings.classes }, { dtype = queries.dtype, device = queries.device })
   for first = 0, most(facts, "queries") - 1, step do
     local count = taken({ queries = #queries }, first, step)
