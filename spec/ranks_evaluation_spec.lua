@@ -95,8 +95,8 @@ describe("several ranks,", function()
 
   -- Ties within the parts and between them; k above a part's rows and above all; classes that a part has none of; ranks
   -- without a row or a query; queries that are taken some at a time.
-  it("have the scores of one process to the last bit, each by a part of the memory", function()
-    local script = process.write(folder .. "/nearest.lua", [[
+  local function score_parts(device)
+    return process.write(folder .. "/nearest.lua", ([[
       local cld, core = require "cld", require "cld.core"
       local extract, neighbours = require "cld.eval.extract", require "cld.eval.neighbours"
       local dist, checksum = cld.dist, core.dist.checksum
@@ -112,7 +112,8 @@ describe("several ranks,", function()
         local memory, asked = cld.randn(size, dim):to(dtype), cld.randn(queries, dim):to(dtype)
         if not has_no_ties then memory, asked = memory:mul(2):round(), asked:mul(2):round() end
         local labels = cld.arange(0, size, 1):to "i64":floor_divide(size // classes + 1)
-        local truth = cld.arange(0, queries, 1):to "i64":remainder(classes)
+        local truth = cld.arange(0, queries, 1):to "i64":remainder(classes):to "DEVICE"
+        memory, labels, asked = memory:to "DEVICE", labels:to "DEVICE", asked:to "DEVICE"
         for _, bytes in ipairs { 128 << 20, 1 } do
           neighbours.list_bytes = bytes
           local scores = dist.all_gather(neighbours.scores("scores", part(memory), part(labels), part(asked),
@@ -120,10 +121,20 @@ describe("several ranks,", function()
           local seen = cld.eval.score(memory, labels, asked, truth, { k = k })
           print(checksum(scores), checksum(scores:argmax(2)), seen.top1, seen.top5)
         end
-      end]])
+      end]]):gsub("DEVICE", device))
+  end
+
+  it("have the scores of one process to the last bit, each by a part of the memory", function()
+    local script = score_parts "cpu"
     local one = ok(1, script)
     assert.matches("\t0%.21739130434783\t0%.65", one)
     for ranks = 2, 3 do assert.equal(one, ok(ranks, script)) end
+  end)
+
+  it("have them so on the emulated device", function()
+    if not os.getenv "CLD_CUDA_PLUGIN" then return pending "there is no emulated device here" end
+    local script = score_parts "cuda"
+    assert.equal(ok(1, script), ok(3, script))
   end)
 
   it("hold a part of the memory each for kNN of a network", function()
