@@ -67,7 +67,7 @@ static uint64_t kth_largest(uint64_t *keys, int64_t n, int64_t k) {
 static uint64_t key_of_similarity(double similarity) {
     uint64_t bits;
     if (!(similarity > -INFINITY)) return 0;
-    if (similarity == 0) similarity = 0; /* as similar as -0 */
+    similarity += 0.0; /* -0 is as similar as 0 */
     memcpy(&bits, &similarity, sizeof bits);
     return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
 }
@@ -102,7 +102,7 @@ typedef struct shortlist {
 
 CLD_INLINE uint64_t key_of(float similarity, int64_t row) {
     uint32_t bits;
-    if (similarity == 0) similarity = 0; /* as similar as -0 */
+    similarity += 0.0F; /* -0 is as similar as 0 */
     memcpy(&bits, &similarity, sizeof bits);
     bits = bits >> 31 ? ~bits : bits | 0x80000000u;
     return (uint64_t)bits << 32 | (uint32_t)~row;

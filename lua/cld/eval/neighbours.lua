@@ -95,7 +95,7 @@ local function listed(name, memory, labels, queries, length)
   local similarities, index = caller.call(name, losses.nearest, memory, queries, found)
   local _ <close> = index
   local flat <close> = index:reshape { -1 }
-  local chosen <close> = labels:index_select(1, flat)
+  local chosen <close> = labels:gather(1, flat)
   return padded(similarities, length, -math.huge), padded(chosen:reshape { #queries, found }, length, 0)
 end
 
