@@ -140,6 +140,7 @@ describe("weighted_knn", function()
       "the largest label is 9223372036854775807")
     check.fails(function() knn(memory, labels, memory, { temperature = 0 }) end, "the temperature is 0")
     check.fails(function() knn(cld.zeros { 0, 2 }, cld.zeros({ 0 }, "i64"), memory, {}) end, "the memory has no rows")
+    check.fails(function() knn(memory, labels, cld.zeros { 0, 2 }, {}) end, "there are no queries")
   end)
 end)
 

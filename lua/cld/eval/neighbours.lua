@@ -62,6 +62,7 @@ local function settled(name, options, facts)
   end
   for _, one in ipairs(facts) do rows, smallest = rows + one.rows, math.min(smallest, one.smallest) end
   if rows == 0 then caller.raise("%s: the memory has no rows", name) end
+  if most(facts, "queries") == 0 then caller.raise("%s: there are no queries", name) end
   local largest = most(facts, "largest")
   if not options.classes and largest >= (1 << 31) - 1 then
     caller.raise("%s: the largest label is %d; labels are classes from 0 on", name, largest)
