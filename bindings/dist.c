@@ -7,7 +7,7 @@
 #include "runtime/optim/overlap.h"
 #include "runtime/dist/watch.h"
 
-/* ranks() -> {rank, local_rank (from 0), world, local_world, machines, library or nil} */
+/* ranks() -> {rank, local_rank (from 0), world, local_world, machines, alone, library or nil} */
 static int dist_ranks(lua_State *L) {
     cld_ranks r = cld_dist_ranks();
     const struct {
@@ -18,11 +18,13 @@ static int dist_ranks(lua_State *L) {
                   {"world", r.world},
                   {"local_world", r.local_world},
                   {"machines", r.machines}};
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 7);
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         lua_pushinteger(L, fields[i].value);
         lua_setfield(L, -2, fields[i].name);
     }
+    lua_pushboolean(L, cld_dist_alone());
+    lua_setfield(L, -2, "alone");
     lua_pushstring(L, cld_dist_library()); /* nil if there is none */
     lua_setfield(L, -2, "library");
     return 1;

@@ -33,7 +33,7 @@ describe("a recipe on several ranks", function()
 
   local count = 0
 
-  -- Trains, in f64 or f32; returns the checkpoint's path.
+  -- Trains, in f64 or f32; returns the checkpoint's path. n = "job of one": a rank that goes through all collectives.
   local function train(method, n, is_wide, ...)
     local recipe = methods[method]
     count = count + 1
@@ -46,7 +46,7 @@ describe("a recipe on several ranks", function()
     }, recipe[2], recipe[3] or {}, { ... } } do
       table.move(list, 1, #list, #words + 1, words)
     end
-    local result = ranks.run(n, words)
+    local result = n == "job of one" and ranks.of_one(words) or ranks.run(n, words)
     assert.equal(0, result.code, result.err)
     return folder .. "/" .. name .. "/checkpoint.safetensors"
   end
@@ -92,6 +92,26 @@ describe("a recipe on several ranks", function()
     compare(1e-5, one, two)
     compare(0, train("moco v2", 2, false, table.unpack(cuda)), train("moco v2", 2, false, "--no-graph",
       table.unpack(cuda)))
+  end)
+
+  -- One batch norm has its sums added up where a block is the whole batch of 8, and not where there are two blocks.
+  it("is that of no job, bit for bit, in a job of one rank", function() -- gpu_check_spec.lua: a device
+    for _, block in ipairs { "4", "8" } do
+      local words = { "--epochs", "1", "--block", block }
+      local alone = train("moco v2", 1, false, table.unpack(words))
+      compare(0, alone, train("moco v2", "job of one", false, table.unpack(words)))
+    end
+  end)
+
+  it("goes through all collectives in a job of one rank", function()
+    local function collectives(n, block)
+      local path = train("moco v2", n, false, "--epochs", "1", "--block", block)
+      for line in io.lines((path:gsub("[^/]*$", "log.jsonl"))) do
+        local event = cld.json.decode(line)
+        if event.event == "epoch" then return event.ranks.collectives end
+      end
+    end
+    for _, block in ipairs { "4", "8" } do assert.equal(collectives(2, block), collectives("job of one", block)) end
   end)
 
   it("has the same bits each time", function()

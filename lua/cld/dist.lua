@@ -20,6 +20,7 @@ local dist = {
   rank = ranks.rank,              -- from 0
   local_rank = ranks.local_rank,  -- among those on this machine, from 0
   world = ranks.world,            -- how many there are
+  alone = ranks.alone,            -- no job: there are no collectives (runtime/dist/dist.h)
 }
 
 local function check(name, t, options, fields)
@@ -30,7 +31,7 @@ end
 
 -- Calls that are not alike would wait for each other in vain, or mix what does not belong together.
 local function check_same_call(name, t, shape, setting)
-  if dist.world == 1 then return end
+  if dist.alone then return end
   local own = ("%s of %s[%s]%s"):format(name, t.dtype, table.concat(shape, ", "), setting)
   for rank, other in ipairs(functional.gather_strings(own)) do
     if other ~= own then
@@ -89,10 +90,10 @@ function dist.barrier() functional.barrier() end
 --- first_only(): from here on there is rank 0 alone, and the others wait for its end. For what several processes cannot
 -- share, such as a script that writes files.
 function dist.first_only()
-  if dist.world == 1 then return end
+  if dist.alone then return end
   functional.set_timeout(0)
   if dist.rank > 0 then os.exit(true, true) end -- to leave is to wait for all
-  dist.world = 1
+  dist.world, dist.alone = 1, true
 end
 
 --- interrupted() -> name and number of a signal that has come to any rank while signals are caught (cld.catch_signals),
@@ -106,7 +107,7 @@ end
 --- whole_batch() -> a guard: until it is closed what is computed is of rows that all ranks have alike, whatever batch
 -- of a loader is at hand. For a forward of a tensor of one's own between the batches.
 function dist.whole_batch()
-  if dist.world == 1 then return nil end
+  if dist.alone then return nil end
   local before = functional.set_batch(nil)
   return setmetatable({}, { __close = function() functional.set_batch(before) end })
 end
@@ -116,7 +117,7 @@ end
 --- shared(f, ...) -> what f(...) returns on rank 0, the only one that calls it: a value that JSON can hold. Its error
 -- is every rank's.
 function dist.shared(f, ...)
-  if dist.world == 1 then return f(...) end
+  if dist.alone then return f(...) end
   local told = {}
   if dist.rank == 0 then
     local ok, value = pcall(f, ...)
@@ -138,7 +139,7 @@ end
 
 --- tensors({tensor, ...}) -> those of rank 0; the others give nil.
 function dist.tensors(list)
-  if dist.world == 1 then return list end
+  if dist.alone then return list end
   local facts = {}
   for i, tensor in ipairs(list or {}) do facts[i] = { dtype = tensor.dtype, shape = tensor.shape } end
   facts = json.decode(functional.broadcast_string(json.encode(facts)))
@@ -158,7 +159,7 @@ end
 --- check_alike(values, named): the user's error if {name = value} (of JSON) is not the same on every rank; it names
 -- the first that differs, and the rank. `named(name)` is how it is called there.
 function dist.check_alike(values, named)
-  if dist.world == 1 then return end
+  if dist.alone then return end
   local texts = functional.gather_strings(json.encode { host = core.system.host().name, values = values })
   local first = json.decode(texts[1])
   for rank = 1, dist.world - 1 do
@@ -179,7 +180,7 @@ end
 
 --- How the batch at hand is split, in a word that is the same on all ranks.
 function dist.described()
-  if dist.world == 1 then return "" end
+  if dist.alone then return "" end
   local share = functional.batch()
   return share and ("split %d by %d"):format(share.total, share.block) or "whole"
 end

@@ -99,7 +99,7 @@ end
 
 -- Of the queries of all ranks, each of which has some, and a part of the memory; with one rank of all.
 local function score(name, memory, labels, queries, truth, options)
-  local is_shared = dist.world > 1
+  local is_shared = not dist.alone
   local scores <close> = neighbours.scores(name, memory, labels, queries, options, is_shared)
   local counts = count_hits(scores, truth, scores.shape[2] < 5 and { 1 } or { 1, 5 })
   counts[#counts + 1] = #queries

@@ -16,13 +16,13 @@ local functional, create = core.losses, core.tensor
 -- A loss whose rows need each other is of the whole batch, on each of its ranks (cld.dist); the gradient finds its
 -- rows.
 local function of_whole_batch(name, x)
-  if dist.world == 1 or not create.is_tensor(x) then return x end
+  if dist.alone or not create.is_tensor(x) then return x end
   return caller.call(name, core.dist.gather_rows, x)
 end
 
 -- Whether groups of at most `block` rows (0: one of all) have rows on several ranks.
 local function spans_ranks(block)
-  local batch = dist.world > 1 and core.dist.batch()
+  local batch = not dist.alone and core.dist.batch()
   return batch and core.dist.spans(batch, block)
 end
 
@@ -222,7 +222,7 @@ function MemoryBank:loss(features, index)
     return caller.call("loss", functional.bank_loss, features, self.memory, index, self.temperature, self.momentum)
   end
   local negatives <close> = draw_negatives(self, features)
-  if dist.world > 1 then measure_normalizer(self, features, index, negatives) end
+  if not dist.alone then measure_normalizer(self, features, index, negatives) end
   return caller.call("loss", functional.bank_nce_loss, features, self.memory, index, negatives, self.normalizer,
     self.temperature, self.momentum)
 end

@@ -252,7 +252,7 @@ function Run:epochs(objects)
     waited = has_waited(self.loader) and function() return self.loader.waited end or nil,
   }
   self.logged, self.resumed_at = system.clock(), system.clock()
-  self.of_ranks = dist.world > 1 and ranks.new(self.line.waited) or nil
+  self.of_ranks = not dist.alone and ranks.new(self.line.waited) or nil
   system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
   extract.on_batch = function() self:heed_signal_in_evaluation(self:agree {}) end
   extract.on_not_finite = function(problem) self:end_diverged(problem) end
@@ -490,7 +490,7 @@ end
 -- The training's own loader waits between two steps, all of which run:track has counted. Of several ranks each waits by
 -- itself: they heed it when they meet.
 function Run:heed_signal_while_waiting(loader)
-  if dist.world > 1 then return end
+  if not dist.alone then return end
   local agreed = self:agree {}
   if rawequal(loader, self.loader) then self:heed_signal(agreed) else self:heed_signal_in_evaluation(agreed) end
 end

@@ -16,7 +16,8 @@ int64_t cld_batch_begin(int64_t total, int64_t block, int world, int rank) {
 
 cld_batch_share cld_split_batch(int64_t total, int64_t block, int world, int rank) {
     cld_batch_share share = {.total = total, .block = block, .rows = total};
-    if (world == 1 || total < world) return share;
+    bool of_one = world == 1 && (cld_dist_alone() || cld_dist_ranks().world > 1);
+    if (of_one || total < world) return share;
     share.split = true;
     share.begin = cld_batch_begin(total, block, world, rank);
     share.rows = cld_batch_begin(total, block, world, rank + 1) - share.begin;
@@ -58,6 +59,7 @@ cld_status cld_images_of_batch(cld_batch_share *out, const char *op, int64_t ima
 bool cld_batch_spans(const cld_batch_share *share, int64_t block) {
     if (!share->split) return false;
     int64_t blocks = cld_block_count(share->total, block);
+    if (blocks == 1) return true;
     const cld_parts cut = {.blocks = (int)blocks};
     int world = cld_dist_ranks().world, next = 0;
     for (int rank = 1; rank < world; rank++) { /* does every rank begin where a block does? */

@@ -345,7 +345,7 @@ static int64_t number_of(const cld_tensor *x) { return *(const int64_t *)x->a.da
 
 cld_status cld_broadcast_bytes(unsigned char **data, size_t *size, int from) {
     cld_ranks r = cld_dist_ranks();
-    if (r.world == 1) return CLD_OK;
+    if (cld_dist_alone()) return CLD_OK;
     CLD_AUTO cld_tensor *count = host_number(r.rank == from ? (int64_t)*size : 0);
     if (!count) return cld_error_code();
     CLD_TRY(cld_broadcast(&count, 1, from));

@@ -22,7 +22,9 @@ void cld_dist_end(void);
 
 /* {0, 1, 0, 1, 1} without a job. */
 cld_ranks cld_dist_ranks(void);
-static inline bool cld_dist_alone(void) { return cld_dist_ranks().world == 1; }
+/* There is no job, and no collective. A launcher's one process is alone too, unless CLD_JOB_OF_ONE=1 in the environment
+ * makes it a job of one rank, for checks: its batches are split, and it goes through every collective, as one of several. */
+bool cld_dist_alone(void);
 /* Who carries the CPU's tensors: "Open MPI 4.1.4"; NULL: nobody. */
 const char *cld_dist_library(void);
 
@@ -38,7 +40,7 @@ typedef struct cld_batch_share {
 /* Rank r's rows of a batch begin here; r = world: total. If there are as many blocks as ranks (cld_block_count), a rank
  * has whole ones. Sizes differ by one row, or one block, at most. */
 int64_t cld_batch_begin(int64_t total, int64_t block, int world, int rank);
-/* A rank's share; not split if there are fewer rows than ranks. */
+/* A rank's share; not split if there are fewer rows than ranks, or one rank that is no job. */
 cld_batch_share cld_split_batch(int64_t total, int64_t block, int world, int rank);
 
 /* From here on steps are of this batch. NULL: of what all ranks have alike. What is pending is settled before. */
@@ -50,7 +52,8 @@ double cld_batch_weight(void);
 /* Which of the batch's images so many on this rank are: all that it has of the batch at hand, or as many on each rank, if
  * that is split evenly; *out is split if the ranks' differ. An error says that these are neither. */
 cld_status cld_images_of_batch(cld_batch_share *out, const char *op, int64_t images);
-/* Does a block of at most `block` images (0: one of all) have images on several ranks? The same answer on all of them. */
+/* Does a block of at most `block` images (0: one of all) have images on several ranks? The same answer on all of them. The
+ * block of all does in a job of one, too. */
 bool cld_batch_spans(const cld_batch_share *share, int64_t block);
 
 /* ---- collectives.c ---- */
@@ -90,7 +93,7 @@ cld_status cld_broadcast_bytes(unsigned char **data, size_t *size, int from);
 cld_status cld_gather_bytes(unsigned char **all, size_t *ends, const void *data, size_t size);
 
 /* What each rank wishes at this step, the largest over the ranks of each value. It is known at the next call, which
- * returns it: a wish waits one step, and nobody waits for it. With one rank it is known at once. */
+ * returns it: a wish waits one step, and nobody waits for it. Without a job it is known at once. */
 enum { CLD_WISHES = 4 };
 cld_status cld_agree(const int64_t wishes[CLD_WISHES], int64_t agreed[CLD_WISHES]);
 

@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/core/beside.h"
 #include "runtime/dist/cores.h"
@@ -17,6 +18,13 @@ static struct {
 } job = {.ranks = {0, 1, 0, 1, 1}};
 
 cld_ranks cld_dist_ranks(void) { return job.ranks; }
+
+bool cld_dist_alone(void) { return !job.plugin; }
+
+static bool is_job_of_one(void) {
+    const char *given = getenv("CLD_JOB_OF_ONE");
+    return given && strcmp(given, "1") == 0;
+}
 
 const char *cld_dist_library(void) { return job.plugin ? job.plugin->comm->library() : NULL; }
 
@@ -76,7 +84,7 @@ static cld_status start_watch(void) {
 
 cld_status cld_dist_start(void) {
     cld_launcher l = cld_find_launcher();
-    if (!l.name || l.world == 1) return CLD_OK;
+    if (!l.name || (l.world == 1 && !is_job_of_one())) return CLD_OK;
     const cld_comm_plugin *plugin = load(&l);
     loaded_nothing = !plugin;
     if (!plugin) return cld_error_code();
@@ -88,7 +96,7 @@ cld_status cld_dist_start(void) {
     CLD_TRY(take_cores(&l, &ranks));
     if (ranks.world == 1 && l.world > 1) return cld_launcher_apart(&l, library);
     CLD_TRY(cld_launcher_taken());
-    if (ranks.world == 1) {
+    if (ranks.world == 1 && !is_job_of_one()) {
         plugin->stop();
         return CLD_OK;
     }

@@ -29,6 +29,14 @@ function ranks.run(n, options)
   return process.run(words)
 end
 
+--- The result of a job of one rank, which goes through every collective (runtime/dist/dist.h).
+function ranks.of_one(options)
+  local words = { "-n", "1", process.cldlua, program = "mpirun", unset = launchers, timeout = options.timeout or 120,
+    env = ranks.environment { CLD_JOB_OF_ONE = "1", OMPI_ALLOW_RUN_AS_ROOT = "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = "1" }
+  }
+  return process.run(table.move(options, 1, #options, #words + 1, words))
+end
+
 --- What a Lua text prints on rank 0, and with `err`, what all ranks say there; the job must end well.
 function ranks.script(n, text)
   local folder = process.temporary_folder()

@@ -236,7 +236,7 @@ function Epoch:__call()
 end
 
 -- A loader whose parts are not the job's ranks is no matter of theirs.
-function Epoch:is_of_job() return dist.world > 1 and self.loader.settings.world == dist.world end
+function Epoch:is_of_job() return not dist.alone and self.loader.settings.world == dist.world end
 
 local function same(a, b)
   return a and b and a.total == b.total and a.begin == b.begin and a.rows == b.rows
@@ -244,7 +244,7 @@ end
 
 -- Steps are of this batch now (cld.dist). A loader whose parts are not the job's ranks changes nothing.
 function Epoch:be_at_hand(share)
-  if dist.world == 1 or self.loader.settings.world ~= dist.world then return end
+  if dist.alone or self.loader.settings.world ~= dist.world then return end
   if self.begun and self.share.split and not same(core.dist.batch(), self.share) then
     user_error.raise("loader: another loader's batch is at hand, of other rows than this one's: on several ranks a step"
       .. " is of one loader's batch, or of several loaders' whose batches have one size")

@@ -102,7 +102,7 @@ end
 
 -- Each rank has made some of the batch's rows; all have all of them.
 local function of_all_ranks(batch, features)
-  if dist.world == 1 then return batch, features end
+  if dist.alone then return batch, features end
   local gather = core.dist.gather_rows
   return { views = batch.views, index = gather(batch.index), labels = gather(batch.labels) }, gather(features)
 end

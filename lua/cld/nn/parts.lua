@@ -63,7 +63,7 @@ end
 -- those that make the whole batch one part.
 function parts.of_norm(rows)
   local now = parts.current()
-  if now or dist.world == 1 then return now end
+  if now or dist.alone then return now end
   local batch = core.dist.batch()
   if not batch then return nil end
   local unit = rows % batch.rows == 0 and rows // batch.rows or 1
@@ -258,7 +258,7 @@ end
 -- Of a step's groups of whole blocks each is one rank's; only a batch as a whole may have blocks on several.
 local function parts_of_views(views, images, unit, options)
   local block = parts.size_of_block("each", options)
-  local of_ranks = dist.world > 1 and (options.total == nil or options.total == images)
+  local of_ranks = not dist.alone and (options.total == nil or options.total == images)
     and parts.of_ranks(core.dist.images("each", images), block, views, unit)
   return of_ranks or { views = views, blocks = functional.block_count(images, block), unit = unit }
 end

@@ -127,7 +127,7 @@ end
 
 --- of_all(loaded or nil) -> on every rank of a job what rank 0 has loaded, with tensors on the cpu.
 function checkpoint.of_all(loaded)
-  if dist.world == 1 then return loaded end
+  if dist.alone then return loaded end
   local keys, list = {}, {}
   for _, object in ipairs(sorted_keys(loaded and loaded.states or {})) do
     for _, name in ipairs(sorted_keys(loaded.states[object])) do

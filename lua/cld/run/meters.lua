@@ -30,7 +30,7 @@ end
 --- values: {name = tensor of one element, or number}; share: of a full batch, default 1.
 function Meters:track(values, share)
   local _ <close> = no_grad()
-  if dist.world > 1 then share = (share or 1) * core.dist.weight() end
+  if not dist.alone then share = (share or 1) * core.dist.weight() end
   for name, value in pairs(values) do
     local x <close> = type(value) == "number" and create.tensor({ value }, "f64") or value:detach():double():reshape(1)
     local finite <close> = x:isfinite()
@@ -49,7 +49,7 @@ end
 
 --- Bring the ranks' sums together; rank 0 keeps them. Every rank has tracked the same names.
 function Meters:settle()
-  if dist.world == 1 then return end
+  if dist.alone then return end
   local names, list = sorted_keys(self.sums), {}
   if #names == 0 then return end
   for i, name in ipairs(names) do

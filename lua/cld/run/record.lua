@@ -155,11 +155,11 @@ function record.print(path, opt)
   say(("%s  (cldlua %s %s, %s, %d threads on %s)"):format(path, versions.cldlua, versions.commit,
     versions.cpu_library, core.system.get_num_threads(), host.cpu))
   local device, ranks = rawget(opt, "device"), core.dist.ranks()
-  if ranks.world > 1 then
-    say(("%d ranks on %d machine%s, %s"):format(ranks.world, ranks.machines, ranks.machines == 1 and "" or "s",
-      ranks.library))
+  if not ranks.alone then
+    say(("%d rank%s on %d machine%s, %s"):format(ranks.world, ranks.world == 1 and "" or "s", ranks.machines,
+      ranks.machines == 1 and "" or "s", ranks.library))
   end
-  if device and device ~= "cpu" and ranks.world > 1 then
+  if device and device ~= "cpu" and not ranks.alone then
     local own = ("rank %d: %s of %s, %s (%s; tensors by NCCL)"):format(ranks.rank, device, host.name,
       record.gpu(device).name, core.cuda.library())
     for _, line in ipairs(core.dist.gather_strings(own)) do say(line) end

@@ -37,7 +37,7 @@ end
 --- check({name = object with a state_dict}): the user's error if a tensor is not the same on all ranks; it names the
 -- first, and the ranks. Every rank calls it.
 function replicas.check(states)
-  if dist.world == 1 then return end
+  if dist.alone then return end
   local _ <close> = dist.whole_batch() -- nothing is pending
   local names, own = checksums(states)
   local texts = core.dist.gather_strings(own)
