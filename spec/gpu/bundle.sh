@@ -16,10 +16,11 @@ grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' | while read -r lib
 done
 [ -e "$build/libcld_cuda.so" ] || { echo "bundle: make has built no $build/libcld_cuda.so" >&2; exit 1; }
 cp "$build/libcld_cuda.so" "$out/build/"
+[ ! -e "$build/libcld_mpi.so" ] || cp "$build/libcld_mpi.so" "$out/build/" # MPI itself is that of the machine
 mkdir -p "$out/build/spec" "$out/build/cuda/spec"
 cp "$build/spec/cuda_libraries" "$out/build/spec/"
 find "$build/cuda/spec" -type f -executable -exec cp {} "$out/build/cuda/spec/" \;
-strip --strip-unneeded "$out/build/cldlua" "$out/build/libcld_cuda.so" "$out"/build/spec/* "$out"/build/cuda/spec/*
+strip --strip-unneeded "$out/build/cldlua" "$out"/build/libcld_*.so "$out"/build/spec/* "$out"/build/cuda/spec/*
 
 # Lua modules: ours, argparse, and busted with what it needs, its C modules too.
 cp -r lua recipes "$out/"

@@ -8,22 +8,23 @@
 --   programs   the libraries, the allocator and the optimizers by themselves
 --   recipe     the recipe on toy data on both: its losses in each of 20 steps agree to 1e-3 in fp32, with a graph and
 --              without, in other precisions to a few percent; a checkpoint of one device goes on on the other
+--   ranks      a job of one rank, by Open MPI and NCCL, against no job: bit for bit (one_rank.lua)
 --   memcheck, racecheck   NVIDIA's compute-sanitizer, if it is there, over the kernels' specs
 local cld = require "cld"
 
 local opt = cld.options {
   about = "The CUDA backend against the CPU, on this machine's GPU",
   { "build",   "build", "folder of the build", nonempty = true },
-  { "only",    "specs,programs,recipe,memcheck,racecheck", "which parts", nonempty = true },
+  { "only",    "specs,programs,recipe,ranks,memcheck,racecheck", "which parts", nonempty = true },
   { "minutes", 8,       "of compute-sanitizer, at most, for each of its tools", min = 1, integer = true },
 }
 
 local parts = {}
 for part in opt.only:gmatch "[^,%s]+" do
   parts[part] = true
-  if not (" specs kernels graph programs recipe memcheck racecheck "):find(" " .. part .. " ", 1, true) then
+  if not (" specs kernels graph programs recipe ranks memcheck racecheck "):find(" " .. part .. " ", 1, true) then
     io.stderr:write(("gpu-check: --only: there is no part '%s'; expected specs, kernels, graph, programs, recipe,"
-      .. " memcheck, racecheck\n"):format(part))
+      .. " ranks, memcheck, racecheck\n"):format(part))
     os.exit(1)
   end
 end
@@ -216,6 +217,13 @@ if parts.specs or parts.graph then run_specs { "graph" } end
 if parts.specs then run_specs { "backend_gradients", "backend_training", "precision" } end
 if parts.programs then run_programs() end
 if parts.recipe then run_recipe() end
+if parts.ranks then
+  require "spec.gpu.one_rank" {
+    cldlua = cldlua, build = opt.build, runs = runs, read = read, limited = limited, count = count, exists = exists,
+    sizes = cld.cuda.is_emulated() and { images = 20, rows = 4, pixels = 16, width = 2 }
+      or { images = 640, rows = 64, pixels = 64, width = 16 },
+  }
+end
 for _, tool in ipairs { "memcheck", "racecheck" } do
   local sanitizer = not cld.cuda.is_emulated() and read "command -v compute-sanitizer":match "%S+"
     or exists "/usr/local/cuda/bin/compute-sanitizer" and "/usr/local/cuda/bin/compute-sanitizer"
