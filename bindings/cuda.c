@@ -163,24 +163,34 @@ static void push_plan(lua_State *L, cld_conv_plan *p) {
     lua_setfield(L, -2, "knobs");
 }
 
-/* plans() -> {library = "cuDNN 9.19.0", plans = {{kind = "conv2d", x = {n, c, h, w}, ..., engine =, knobs =}, ...}}: which
- * algorithm each shape's convolution has, so that another process can be given them; nil on a device that has no choice */
+/* plans([first = 1]) -> {library = "cuDNN 9.19.0", plans = {{kind = "conv2d", x = {n, c, h, w}, ..., engine =, knobs =}, ...}}:
+ * which algorithm each shape's convolution has, so that another process can be given them, from number `first` on in the
+ * order in which the shapes came; nil on a device that has no choice */
 static int cuda_plans(lua_State *L) {
-    cldL_check_count(L, 0);
+    int first = (int)luaL_optinteger(L, 1, 1) - 1;
     const cld_plan_ops *plans = check_opened(L)->plans;
+    luaL_argcheck(L, first >= 0, 1, "expected a number of at least 1");
     if (!plans) return 0;
-    int count = plans->count();
+    int count = plans->count() - first;
     lua_createtable(L, 0, 2);
     lua_pushstring(L, plans->library());
     lua_setfield(L, -2, "library");
-    lua_createtable(L, count, 0);
+    lua_createtable(L, count > 0 ? count : 0, 0);
     for (int i = 0; i < count; i++) {
         cld_conv_plan plan;
-        plans->get(i, &plan);
+        plans->get(first + i, &plan);
         push_plan(L, &plan);
         lua_rawseti(L, -2, i + 1);
     }
     lua_setfield(L, -2, "plans");
+    return 1;
+}
+
+/* plan_library() -> whose plans they are, or nil on a device that has no choice */
+static int cuda_plan_library(lua_State *L) {
+    cldL_check_count(L, 0);
+    const cld_plan_ops *plans = check_opened(L)->plans;
+    lua_pushstring(L, plans ? plans->library() : NULL);
     return 1;
 }
 
@@ -257,7 +267,7 @@ static const char *read_plan(lua_State *L, cld_conv_plan *p) {
 }
 
 /* use_plan(plan): one of what plans() gave, by the same library on the same chip. Its shape's convolutions are computed so
- * from now on; if that cannot be made any more, or has been chosen already, the plan is ignored. */
+ * from now on, whatever was chosen before; a plan that cannot be made is ignored. */
 static int cuda_use_plan(lua_State *L) {
     cld_conv_plan plan = {0};
     cldL_check_count(L, 1);
@@ -282,6 +292,7 @@ int cldL_open_cuda(lua_State *L) {
         {"library", cuda_library},
         {"reset_peak", cuda_reset_peak},
         {"plans", cuda_plans},
+        {"plan_library", cuda_plan_library},
         {"use_plan", cuda_use_plan},
         {NULL, NULL},
     };

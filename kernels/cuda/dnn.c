@@ -4,7 +4,8 @@
  * round more than they may are left out, and so are those that sum in an order of their own at every run, as long as any
  * other is left: training from the same seed repeats. Those that remain are tried on the caller's own arrays, where the
  * device may be waited for (tune.h), and the best is kept for the shape. What was chosen can be told to another process
- * (plans.h), which then makes the same plan, and chooses only if that cannot be made.
+ * (plans.h), which then makes the same plan, and chooses only if that cannot be made. It may be told later, too: a plan that
+ * was made stays, for a graph may have it, and another one is made.
  */
 #include "kernels/cuda/dnn.h"
 
@@ -186,21 +187,26 @@ static cudnnStatus_t tune(cld_dnn_plan *out, const cld_dnn_target *target, cudnn
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* The plan that was given for this, or one that is chosen. */
+/* The plan that was given for what the graph does, or none. */
+static void make_given(cld_dnn_plan *out, cld_conv_plan *record, const cld_dnn_target *t,
+                       cudnnBackendDescriptor_t graph) {
+    SCOPED config = NULL;
+    const cld_conv_plan *given = cld_plans_given(record);
+    if (given && cld__dnn_make_config(&config, graph, given, t) == CUDNN_STATUS_SUCCESS &&
+        cld__dnn_make_plan(out, t, &config) == CUDNN_STATUS_SUCCESS)
+        *record = *given;
+    else
+        cld__dnn_discard(out);
+}
+
+/* That, or one that is chosen if may_choose. */
 static cudnnStatus_t find_plan(cld_dnn_plan *out, cld_conv_plan *record, const cld_dnn_target *t,
-                               cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a) {
+                               cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a,
+                               bool may_choose) {
     SCOPED graph = NULL;
     TRY_DNN(cld__dnn_describe_graph(&graph, t, kind, s, record->alignment));
-    const cld_conv_plan *given = cld_plans_given(record);
-    if (given) {
-        SCOPED config = NULL;
-        if (cld__dnn_make_config(&config, graph, given, t) == CUDNN_STATUS_SUCCESS &&
-            cld__dnn_make_plan(out, t, &config) == CUDNN_STATUS_SUCCESS) {
-            *record = *given;
-            return CUDNN_STATUS_SUCCESS;
-        }
-        cld__dnn_discard(out);
-    }
+    make_given(out, record, t, graph);
+    if (out->plan || !may_choose) return CUDNN_STATUS_SUCCESS;
     cld_memory_info before = cld_cuda_memory_ops.info();
     cudnnStatus_t status = tune(out, t, graph, kind, s, a);
     cld_cuda_forget_use_since(&before);
@@ -211,11 +217,38 @@ static cudnnStatus_t find_plan(cld_dnn_plan *out, cld_conv_plan *record, const c
 typedef struct chosen_plan {
     cld_choice choice;
     cld_dnn_plan plan;
+    cld_conv_plan record;
+    int64_t round; /* it was what is to be used then */
 } chosen_plan;
 
-static cld_status choose(chosen_plan **out, cudnnHandle_t handle, cld_dnn_kind kind, const cld_dnn_arrays *a,
-                         const cld_dnn_shape *s) {
-    static cld_choices table;
+static cld_choices table; /* of a key's plans the last is found */
+
+static cld_status keep(chosen_plan **out, const int64_t *key, cld_dnn_plan *found,
+                       const cld_conv_plan *record) {
+    *out = calloc(1, sizeof **out);
+    if (!*out) return cld_fail(CLD_NOMEM, "%s: out of memory", cld__dnn_name((cld_dnn_kind)record->kind));
+    move(&(*out)->plan, found);
+    (*out)->record = *record;
+    (*out)->round = cld_plans_round();
+    cld_choice_keep(&table, key, &(*out)->choice);
+    return CLD_OK;
+}
+
+/* A plan was made for this; since then others were given. If one was for this, it takes its place, if it can be made. */
+static cld_status heed_given(chosen_plan **known, const int64_t *key, const cld_dnn_target *t,
+                             cld_dnn_kind kind, const cld_dnn_shape *s) {
+    __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan found = {0};
+    cld_conv_plan record = (*known)->record;
+    const cld_conv_plan *given = cld_plans_given(&record);
+    (*known)->round = cld_plans_round();
+    if (!given || cld_same_engine(given, &record)) return CLD_OK;
+    if (find_plan(&found, &record, t, kind, s, NULL, false) != CUDNN_STATUS_SUCCESS || !found.plan)
+        return cld_plans_chosen(&(*known)->record);
+    return keep(known, key, &found, &record);
+}
+
+static cld_status choose(chosen_plan **out, const cld_dnn_target *t, cld_dnn_kind kind,
+                         const cld_dnn_arrays *a, const cld_dnn_shape *s) {
     int64_t alignment =
         cld_alignment((void *)((uintptr_t)a->x | (uintptr_t)a->w | (uintptr_t)a->y), MOST_ALIGNMENT);
     const int64_t key[CLD_CHOICE_KEY] = {kind,           cld_cuda_tf32(),
@@ -229,25 +262,16 @@ static cld_status choose(chosen_plan **out, cudnnHandle_t handle, cld_dnn_kind k
                                          s->dilation[0], s->dilation[1],
                                          s->groups,      alignment};
     *out = (chosen_plan *)cld_choice_find(&table, key);
-    if (*out) return CLD_OK;
+    if (*out) return (*out)->round == cld_plans_round() ? CLD_OK : heed_given(out, key, t, kind, s);
 
-    cld_dnn_plan found = {0};
+    __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan found = {0};
     cld_conv_plan record = cld_plan_for(kind, s, cld_cuda_tf32(), alignment);
-    cld_dnn_target t = {handle, NULL};
-    cudnnStatus_t status = find_plan(&found, &record, &t, kind, s, a);
-    if (status == CUDNN_STATUS_SUCCESS && !found.plan) return no_engine(kind, s);
-    cld_status kept = status == CUDNN_STATUS_SUCCESS ? cld__dnn_check_folders(cld__dnn_name(kind))
-                                                     : failed(status, kind, s);
-    if (kept == CLD_OK) kept = cld_plans_chosen(&record);
-    *out = kept == CLD_OK ? calloc(1, sizeof **out) : NULL;
-    if (kept == CLD_OK && !*out) kept = cld_fail(CLD_NOMEM, "%s: out of memory", cld__dnn_name(kind));
-    if (kept != CLD_OK) {
-        cld__dnn_discard(&found);
-        return kept;
-    }
-    (*out)->plan = found;
-    cld_choice_keep(&table, key, &(*out)->choice);
-    return CLD_OK;
+    cudnnStatus_t status = find_plan(&found, &record, t, kind, s, a, true);
+    if (status != CUDNN_STATUS_SUCCESS) return failed(status, kind, s);
+    if (!found.plan) return no_engine(kind, s);
+    CLD_TRY(cld__dnn_check_folders(cld__dnn_name(kind)));
+    CLD_TRY(cld_plans_chosen(&record));
+    return keep(out, key, &found, &record);
 }
 
 static cudnnStatus_t opened(cudnnHandle_t *out) {
@@ -269,7 +293,8 @@ cld_status cld_cuda_convolve(cld_dnn_kind kind, void *x, void *w, void *y, const
     chosen_plan *chosen;
     cudnnStatus_t status = opened(&handle);
     if (status != CUDNN_STATUS_SUCCESS) return failed(status, kind, s);
-    CLD_TRY(choose(&chosen, handle, kind, &a, s));
+    const cld_dnn_target target = {handle, NULL};
+    CLD_TRY(choose(&chosen, &target, kind, &a, s));
     CLD_SCRATCH workspace = {NULL, 0};
     if (chosen->plan.workspace > 0) CLD_TRY(cld_cuda_scratch(&workspace, (size_t)chosen->plan.workspace));
     status = cld__dnn_execute(handle, &chosen->plan, &a, workspace.data);

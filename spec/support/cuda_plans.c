@@ -54,7 +54,7 @@ static const double *costs, *errors;
 static int case_count; /* of both; beyond them a plan takes as long as the last, and is right */
 static double clock_now, marks[2];
 static int wrong_packs, runs;
-static const cld_dnn_arrays given = {&clock_now, &marks[0], &marks[1]};
+static cld_dnn_arrays given = {&clock_now, &marks[0], &marks[1]};
 
 /* A pack cannot be read: what it was given. */
 static int64_t names[3];
@@ -122,11 +122,6 @@ static void fail(const char *what, const char *why) {
     printf("%s: %s%s\n", what, why, tf32 ? " tf32" : "");
 }
 
-static bool same_engine(const cld_conv_plan *a, const cld_conv_plan *b) {
-    return a->engine == b->engine && a->knob_count == b->knob_count &&
-           memcmp(a->knobs, b->knobs, (size_t)a->knob_count * sizeof *a->knobs) == 0;
-}
-
 /* What was read of a plan makes it once more: of which the same is read. */
 static void check_again(const cld_dnn_target *t, cudnnBackendDescriptor_t graph, const cld_dnn_plan *p) {
     cld_conv_plan first = {0}, second = {0};
@@ -138,7 +133,7 @@ static void check_again(const cld_dnn_target *t, cudnnBackendDescriptor_t graph,
              cld__dnn_make_plan(&again, t, &config) != CUDNN_STATUS_SUCCESS)
         fail("a plan", "it cannot be made again from what it is");
     else if (cld__dnn_read_config(&second, again.config) != CUDNN_STATUS_SUCCESS ||
-             !same_engine(&first, &second) || again.workspace != p->workspace)
+             !cld_same_engine(&first, &second) || again.workspace != p->workspace)
         fail("a plan", "made again it is another");
 }
 
@@ -237,7 +232,7 @@ static void check_choice(const cld_dnn_target *t) {
         cld_conv_plan record = cld_plan_for(CLD_DNN_FORWARD, &s, false, MOST_ALIGNMENT), next = record;
         costs = tests[i].costs, errors = tests[i].errors, capturing = tests[i].capturing;
         case_count = 5, seen_count = 0, clock_now = 0;
-        cudnnStatus_t status = find_plan(&found, &record, t, CLD_DNN_FORWARD, &s, &given);
+        cudnnStatus_t status = find_plan(&found, &record, t, CLD_DNN_FORWARD, &s, &given, true);
         int best = 0;
         while (best < seen_count && seen[best] != found.plan) best++;
         if (seen_count == 0) best = -1;
@@ -249,8 +244,8 @@ static void check_choice(const cld_dnn_target *t) {
         }
         runs = 0, capturing = false;
         if (cld_cuda_plans.use(&record) != CLD_OK ||
-            find_plan(&again, &next, t, CLD_DNN_FORWARD, &s, &given) != CUDNN_STATUS_SUCCESS || runs > 0 ||
-            !same_engine(&record, &next))
+            find_plan(&again, &next, t, CLD_DNN_FORWARD, &s, &given, true) != CUDNN_STATUS_SUCCESS ||
+            runs > 0 || !cld_same_engine(&record, &next))
             fail("a plan that was given", "another was chosen");
     }
     /* An engine that there is no more: chosen anew. */
@@ -260,9 +255,34 @@ static void check_choice(const cld_dnn_target *t) {
     record.engine = 123456;
     runs = 0;
     if (cld_cuda_plans.use(&record) != CLD_OK ||
-        find_plan(&found, &record, t, CLD_DNN_FORWARD, &s, &given) != CUDNN_STATUS_SUCCESS || runs == 0 ||
-        !found.plan || record.engine == 123456)
+        find_plan(&found, &record, t, CLD_DNN_FORWARD, &s, &given, true) != CUDNN_STATUS_SUCCESS ||
+        runs == 0 || !found.plan || record.engine == 123456)
         fail("a plan that cannot be made", "none was chosen");
+}
+
+/* A plan that is given after one was chosen takes its place, which stays if it cannot be made. */
+static void check_given_later(const cld_dnn_target *t) {
+    static const double first_is_best[] = {1, 9}, second_is_best[] = {9, 1, 9}, none[3] = {0};
+    cld_dnn_shape s = square(CLD_BF16, 301, 64, 32, 64, 3, 1, 1);
+    chosen_plan *first = NULL, *later = NULL;
+    __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan found = {0};
+    cld_conv_plan other = cld_plan_for(CLD_DNN_FORWARD, &s, tf32, MOST_ALIGNMENT);
+    errors = none, costs = second_is_best, case_count = 3, seen_count = 0, clock_now = 0;
+    if (find_plan(&found, &other, t, CLD_DNN_FORWARD, &s, &given, true) != CUDNN_STATUS_SUCCESS)
+        fail("the second plan", "it was not chosen");
+    costs = first_is_best, case_count = 2, seen_count = 0;
+    cld_dnn_arrays aligned = {(void *)4096, (void *)4096, (void *)4096};
+    given = aligned;
+    if (choose(&first, t, CLD_DNN_FORWARD, &aligned, &s) != CLD_OK || cld_same_engine(&first->record, &other))
+        fail("the first plan", "it was not chosen");
+    runs = 0;
+    if (cld_cuda_plans.use(&other) != CLD_OK || choose(&later, t, CLD_DNN_FORWARD, &aligned, &s) != CLD_OK ||
+        later == first || runs > 0 || !cld_same_engine(&later->record, &other))
+        fail("a plan that was given later", "it is not used");
+    other.engine = 123456;
+    if (cld_cuda_plans.use(&other) != CLD_OK || choose(&first, t, CLD_DNN_FORWARD, &aligned, &s) != CLD_OK ||
+        first != later || runs > 0 || cld_plans_given(&other)->engine == other.engine)
+        fail("a plan that was given later and cannot be made", "the one before was not kept");
 }
 
 /* An installation that does not fit is told from one that does. */
@@ -309,6 +329,7 @@ int main(void) {
     tf32 = true;
     check_dtype(&t, CLD_F32);
     check_choice(&t);
+    check_given_later(&t);
     check_installation();
     check_message();
     printf("%s: %d plans for %d operations, %d failures\n", cld_cuda_dnn_version(), plans, shapes, failures);
