@@ -14,6 +14,7 @@ local core = require "cld.core"
 local dist = require "cld.dist"
 local noted = require "cld.nn.noted"
 local parts = require "cld.nn.parts"
+local plans = require "cld.plans"
 local create, is_tensor = core.tensor, core.tensor.is_tensor
 
 -- The calls of each kind that are made before the one that is captured: what they set up (momentum buffers, the
@@ -172,6 +173,15 @@ local function capture(kind, step, device, given)
   kind.graph, kind.results = core.graph.record(device, run_step, kind, step, given)
 end
 
+-- The first call chooses convolutions. If the ranks have met in it, they do so before the last, and then use the same.
+local function warm_up(kind, step, device, given)
+  if kind.calls == WARM_UP and kind.meets then plans.exchange(device) end
+  local before = core.dist.counted().collectives
+  local results = run_step(kind, step, given)
+  kind.meets = core.dist.counted().collectives > before
+  return results
+end
+
 local function close(kind)
   if kind.graph then kind.graph:close() end
 end
@@ -205,7 +215,7 @@ local function call_captured(step, captured, device, arguments)
   local kind = kind_for(captured, device, arguments)
   local given = fill(kind, arguments)
   kind.calls = kind.calls + 1
-  if kind.calls <= WARM_UP then return run_step(kind, step, given) end
+  if kind.calls <= WARM_UP then return warm_up(kind, step, device, given) end
   if not kind.graph then capture(kind, step, device, given) end
   kind.graph:replay()
   return map_list(kind.results, detached) -- tensors of the caller's own, which it may close

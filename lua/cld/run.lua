@@ -51,6 +51,7 @@ local evaluation = require "cld.run.evaluation"
 local new_meters = require "cld.run.meters"
 local order = require "cld.run.order"
 local plans = require "cld.run.plans"
+local plans_of_job = require "cld.plans"
 local position = require "cld.run.position"
 local progress = require "cld.run.progress"
 local ranks = require "cld.run.ranks"
@@ -283,6 +284,7 @@ end
 function Run:end_epoch()
   self:report_epoch()
   replicas.check(self.states)
+  self:exchange_plans()
   position.end_epoch(self)
   self.epoch = nil
   self.meters:reset()
@@ -346,6 +348,12 @@ end
 
 function Run:elapsed() return self.seconds + system.clock() - self.resumed_at end
 
+-- Which convolutions were chosen, the ranks tell each other where they meet: from here on all use the same.
+function Run:exchange_plans()
+  plans_of_job.exchange(rawget(self.opt, "device"))
+  self.has_exchanged = true
+end
+
 --- track(values[, now]), once per step, at its end. values: {name = tensor of one element, or number}, of which running
 -- means over the epoch are printed and logged; now: what is told as it is at this step and not as a mean, such as
 -- { lr = rate }. After a signal writes a checkpoint and leaves.
@@ -356,6 +364,7 @@ function Run:track(values, now)
   self.now = now and figures.numbers("run:track", now) or {}
   local images, share = position.advance(self)
   self.meters:track(values, share)
+  if not self.has_exchanged then self:exchange_plans() end
   local agreed = self:agree { report = self.line:step(self.shape.batch_size and images or 0) and dist.rank == 0 }
   if self.step_in_epoch == self.steps_per_epoch then
     self:report_epoch() -- before the evaluation, whose time is not the epoch's
@@ -445,6 +454,7 @@ end
 -- ---- checkpoints ------------------------------------------------------------
 
 local function keep_plans(self)
+  self:exchange_plans()
   local changed = plans.keep(self.held, rawget(self.opt, "device"), self.given_plans)
   if changed == 0 then return end
   self.line:print(("%d of the run's convolutions cannot be made as they were, and were chosen anew"):format(changed))

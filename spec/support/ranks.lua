@@ -29,12 +29,29 @@ function ranks.run(n, options)
   return process.run(words)
 end
 
+-- The result of mpirun itself.
+local function mpirun(words, env)
+  words.program, words.unset, words.timeout, words.env = "mpirun", launchers, 120, ranks.environment(env)
+  words.env.OMPI_ALLOW_RUN_AS_ROOT, words.env.OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = "1", "1"
+  return process.run(words)
+end
+
 --- The result of a job of one rank, which goes through every collective (runtime/dist/dist.h).
 function ranks.of_one(options)
-  local words = { "-n", "1", process.cldlua, program = "mpirun", unset = launchers, timeout = options.timeout or 120,
-    env = ranks.environment { CLD_JOB_OF_ONE = "1", OMPI_ALLOW_RUN_AS_ROOT = "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = "1" }
-  }
-  return process.run(table.move(options, 1, #options, #words + 1, words))
+  local words = { "-n", "1", process.cldlua }
+  return mpirun(table.move(options, 1, #options, #words + 1, words), { CLD_JOB_OF_ONE = "1" })
+end
+
+--- The result of a job whose ranks have the variable's values in their environments, one each.
+function ranks.with_variable(name, values, options)
+  local words = { "--oversubscribe" }
+  for i, value in ipairs(values) do
+    local own = { "-n", "1", "-x", name .. "=" .. value, process.cldlua }
+    if i > 1 then table.insert(own, 1, ":") end
+    table.move(own, 1, #own, #words + 1, words)
+    table.move(options, 1, #options, #words + 1, words)
+  end
+  return mpirun(words)
 end
 
 --- What a Lua text prints on rank 0, and with `err`, what all ranks say there; the job must end well.

@@ -1,88 +1,104 @@
 --- Which algorithms a GPU's convolutions have is found out by timing them, and others round otherwise: a resumed run
--- takes those that the run had. They lie in the run folder, plans-<chip>.json, one file for each chip.
+-- takes those that the run had, on all its ranks. They lie in the run folder, plans-<chip>.json, a file for each chip.
 local core = require "cld.core"
+local dist = require "cld.dist"
 local json = require "cld.json"
+local of_job = require "cld.plans"
 local say = require "cld.say"
+local sorted_keys = require "cld.sorted_keys"
 
 local printable_line = core.text.printable_line
 
 local plans = {}
 
-local function file_of(device)
-  local gpu = core.cuda.devices()[device:match "%d+$" + 1]
-  return ("plans-%s.json"):format((gpu.name:lower():gsub("%W+", "-")))
-end
+local function file_of(chip) return ("plans-%s.json"):format(chip) end
 
-local function has_plans(device) return device and device ~= "cpu" and core.cuda.plans() ~= nil end
-
--- The plans that a file's text holds, or nil and why they cannot be used.
+-- A file's plans and their library, or nil and what is wrong with it.
 local function decode(text)
   local ok, stored = pcall(json.decode, text)
   if not ok then return nil, "damaged file: " .. tostring(stored) end
   if type(stored) ~= "table" or type(stored.plans) ~= "table" then return nil, "it holds no plans" end
-  local library = core.cuda.plans().library
-  if stored.library == library then return stored.plans end
-  return nil, ("it is of %s, here is %s"):format(tostring(stored.library), library)
+  return stored.plans, tostring(stored.library)
 end
 
--- What a plan is for, as text: all of it but what was chosen.
-local function purpose(plan)
-  local fields = {}
-  for name, value in pairs(plan) do
-    if name ~= "engine" and name ~= "knobs" then fields[name] = value end
+-- Those of this chip: the list, or nil and why they cannot be used.
+local function own_plans(files, chip)
+  local name = file_of(chip)
+  if not files[name] then
+    name = next(files) and sorted_keys(files)[1]
+    return name, nil, "it is another chip's"
   end
-  return json.encode(fields)
+  local list, library = decode(files[name])
+  if not list then return name, nil, library end
+  local here = core.cuda.plan_library()
+  if library == here then return name, list end
+  return name, nil, ("it is of %s, here is %s"):format(library, here)
 end
 
-local function other_chips_file(held)
-  for _, name in ipairs(held:list()) do
-    if name:find "^plans%-.*%.json$" then return name end
+-- What the job's ranks on other chips have.
+local function give_others(files, device)
+  for name, text in pairs(files) do
+    local chip, list, library = name:match "^plans%-(.*)%.json$", decode(text)
+    for _, plan in ipairs(list and chip ~= of_job.chip(device) and list or {}) do
+      of_job.give(device, of_job.kind(chip, library), plan)
+    end
   end
 end
 
---- use(held, device): before a resumed run computes anything. Says in a line what cannot be used. Returns the
--- plans that were, as texts, by what they are for.
+--- use(held, device): before a resumed run computes anything, on all ranks; what rank 0 reads is for all. Says in a
+-- line what cannot be used. Returns the plans that were, as texts, by what they are for.
 function plans.use(held, device)
-  if not has_plans(device) then return {} end
-  local name = file_of(device)
-  local text = held:read(name)
-  if not text then name = other_chips_file(held) end
-  if not name then return {} end
-  local stored, problem = nil, "it is another chip's"
-  if text then stored, problem = decode(text) end
-  local path = ("%s/%s"):format(held:where() or "", name)
-  if not stored then say(("%s is not used, convolutions are chosen anew: %s"):format(path, problem)) end
-  local used, failed, first = {}, 0, nil
-  for _, plan in ipairs(stored or {}) do
-    local ok, message = pcall(core.cuda.use_plan, plan)
+  local stored = dist.shared(function()
+    local files = {}
+    for _, name in ipairs(held:list()) do
+      if name:find "^plans%-.*%.json$" then files[name] = held:read(name) end
+    end
+    return { folder = held:where() or "", files = files }
+  end)
+  if not of_job.has(device) or not next(stored.files) then return {} end
+  give_others(stored.files, device)
+  local chip = of_job.chip(device)
+  local name, list, problem = own_plans(stored.files, chip)
+  local path = ("%s/%s"):format(stored.folder, name)
+  if not list then say(("%s is not used, convolutions are chosen anew: %s"):format(path, problem)) end
+  local used, failed, first, kind = {}, 0, nil, of_job.kind(chip, core.cuda.plan_library())
+  for _, plan in ipairs(list or {}) do
+    local ok, message = pcall(of_job.give, device, kind, plan)
     if ok then
-      used[purpose(plan)] = json.encode(plan)
+      used[of_job.purpose(plan)] = json.encode(plan)
     else
       failed, first = failed + 1, first or tostring(message)
     end
   end
   if failed > 0 then
-    say(("%s: %d of %d plans cannot be read (%s)"):format(path, failed, #stored, first:gsub("^[^:]*:%d+: ", "")))
+    say(("%s: %d of %d plans cannot be read (%s)"):format(path, failed, #list, first:gsub("^[^:]*:%d+: ", "")))
   end
   return used
 end
 
---- keep(held, device, given): with each checkpoint. Writes what was chosen, if the file does not say so; a run goes on
--- without it. Returns how many of those that it was given (what plans.use returned) could not be made.
-function plans.keep(held, device, given)
-  if not has_plans(device) then return 0 end
-  local chosen, name = core.cuda.plans(), file_of(device)
-  local lines, changed = {}, 0
-  for i, plan in ipairs(chosen.plans) do
-    lines[i] = json.encode(plan)
-    local before = given[purpose(plan)]
-    if before and before ~= lines[i] then changed = changed + 1 end
-  end
-  local text = ('{"library": %s, "plans": [\n%s\n]}\n'):format(json.encode(chosen.library),
-    table.concat(lines, ",\n"))
-  if text == held:read(name) then return 0 end
+-- A run goes on without the file.
+local function write(held, name, library, lines)
+  local text = ('{"library": %s, "plans": [\n%s\n]}\n'):format(json.encode(library), table.concat(lines, ",\n"))
+  if text == held:read(name) then return end
   local ok, message = pcall(held.write, held, name, text)
   if not ok then io.stderr:write(printable_line(tostring(message)), "\n") end
+end
+
+--- keep(held, device, given): with each checkpoint, once the ranks have exchanged theirs. Rank 0 writes what was
+-- chosen, if the files do not say so. Returns how many of those that it was given (what plans.use returned) could not
+-- be made.
+function plans.keep(held, device, given)
+  if not of_job.has(device) or dist.rank > 0 then return 0 end
+  local chosen, lines, changed = core.cuda.plans(), {}, 0
+  for i, plan in ipairs(chosen.plans) do
+    lines[i] = json.encode(plan)
+    local before = given[of_job.purpose(plan)]
+    if before and before ~= lines[i] then changed = changed + 1 end
+  end
+  write(held, file_of(of_job.chip(device)), chosen.library, lines)
+  for _, other in ipairs(of_job.of_other_chips(device)) do
+    write(held, file_of(other.chip), other.library, other.plans)
+  end
   return changed
 end
 

@@ -1,0 +1,126 @@
+--- The plans of a GPU's convolutions (kernels/backend.h) are the same on all ranks of a job. Each rank chooses one by
+-- time when it meets a shape, where it cannot wait for the others; when all ranks meet, they exchange what they have
+-- chosen since, and of each shape all use from there on what the lowest rank has that knew it: rank 0's, wherever it
+-- has met that shape. What was settled so stays. A captured step exchanges before its last call that is not captured
+-- (graph.lua), a run after its first step, at each epoch's end and with each checkpoint (run.lua).
+--
+-- Plans mean something on one kind of chip, to one library: ranks that have another settle theirs among themselves.
+local core = require "cld.core"
+local dist = require "cld.dist"
+local json = require "cld.json"
+local say = require "cld.say"
+
+local plans = {}
+
+local settled = {} -- {[kind] = {list of purposes, [purpose] = the plan as text}}: the whole job's
+local seen = 0     -- so many of this rank's own were looked at
+local told = {}    -- what was said once
+
+--- What a plan is for, as text: all of it but what was chosen.
+function plans.purpose(plan)
+  local fields = {}
+  for name, value in pairs(plan) do
+    if name ~= "engine" and name ~= "knobs" then fields[name] = value end
+  end
+  return json.encode(fields)
+end
+
+--- The chip of a device such as "cuda:0", in a word.
+function plans.chip(device) return (core.cuda.devices()[device:match "%d+$" + 1].name:lower():gsub("%W+", "-")) end
+
+--- Whether the device's convolutions have plans.
+function plans.has(device) return device and device ~= "cpu" and core.cuda.plan_library() ~= nil end
+
+--- Where plans mean the same, as text.
+function plans.kind(chip, library) return json.encode { chip, library } end
+
+local function kind_of(device) return plans.kind(plans.chip(device), core.cuda.plan_library()) end
+
+-- The plan becomes the job's if nothing is settled for its purpose. One of this rank's own kind is used from now on.
+local function settle(kind, plan, own_kind)
+  local of, purpose = settled[kind] or {}, plans.purpose(plan)
+  settled[kind] = of
+  if of[purpose] then return end
+  if kind == own_kind then core.cuda.use_plan(plan) end
+  of[#of + 1], of[purpose] = purpose, json.encode(plan)
+end
+
+local function settle_all(kind, list, own_kind)
+  for _, plan in ipairs(list) do settle(kind, plan, own_kind) end
+end
+
+-- Of the list, those for which nothing is settled.
+local function unsettled(kind, list)
+  local left, of = {}, settled[kind] or {}
+  for _, plan in ipairs(list) do
+    if not of[plans.purpose(plan)] then left[#left + 1] = plan end
+  end
+  return left
+end
+
+-- How many of this rank's are not those that were settled, since these cannot be made here.
+local function count_others(kind)
+  local count = 0
+  for _, plan in ipairs(core.cuda.plans().plans) do
+    local text = settled[kind][plans.purpose(plan)]
+    if text and text ~= json.encode(plan) then count = count + 1 end
+  end
+  return count
+end
+
+local function say_once(rank, text)
+  if told[rank .. text] then return end
+  told[rank .. text] = true
+  say(text)
+end
+
+-- What rank 0 has to say of another one.
+local function tell(rank, own_kind, other)
+  if other.kind ~= own_kind then
+    local chip, library = table.unpack(json.decode(other.kind))
+    say_once(rank, ("rank %d chooses its convolutions itself: it is on %s with %s, rank 0 on %s with %s"):format(rank,
+      chip, library, table.unpack(json.decode(own_kind))))
+  elseif other.others > 0 then
+    say_once(rank, ("%d of rank %d's convolutions cannot be made as the other ranks', and were chosen anew"):format(
+      other.others, rank))
+  end
+end
+
+--- exchange(device): called by all ranks alike, each with its own; a device without plans has nothing to exchange, and
+-- so have all ranks then.
+function plans.exchange(device)
+  if dist.alone or not plans.has(device) then return end
+  local kind = kind_of(device)
+  local own = unsettled(kind, core.cuda.plans(seen + 1).plans)
+  local first = json.decode(core.dist.broadcast_string(json.encode { kind = kind, plans = own }))
+  settle_all(first.kind, first.plans, kind)
+  own = unsettled(kind, own)
+  local others = settled[kind] and count_others(kind) or 0
+  local is_news = #own > 0 or kind ~= first.kind or others > 0
+  local texts = core.dist.gather_strings(is_news and json.encode { kind = kind, plans = own, others = others } or "")
+  for i, text in ipairs(texts) do
+    local other = text ~= "" and json.decode(text)
+    if other then
+      settle_all(other.kind, other.plans, kind)
+      tell(i - 1, first.kind, other)
+    end
+  end
+  seen = seen + #core.cuda.plans(seen + 1).plans
+end
+
+--- give(device, kind, plan): one that the job had before. On every rank alike.
+function plans.give(device, kind, plan) settle(kind, plan, kind_of(device)) end
+
+--- of_other_chips(device) -> {{chip =, library =, plans = {text, ...}}, ...}: what is settled for other chips.
+function plans.of_other_chips(device)
+  local list, own = {}, plans.chip(device)
+  for kind, of in pairs(settled) do
+    local chip, library = table.unpack(json.decode(kind))
+    local texts = {}
+    for i, purpose in ipairs(of) do texts[i] = of[purpose] end
+    if chip ~= own then list[#list + 1] = { chip = chip, library = library, plans = texts } end
+  end
+  return list
+end
+
+return plans
