@@ -52,19 +52,32 @@ static int nn_leaky_relu(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* dropout(x, p = 0.5, training = true, views = 1): x itself if not training */
+/* Of parts as nn.parts() returns them, at arg, or nil: whose rows these are. */
+static cld_dropout_rows check_rows(lua_State *L, int arg) {
+    cld_dropout_rows of = {.views = 1};
+    if (lua_isnoneornil(L, arg)) return of;
+    luaL_checktype(L, arg, LUA_TTABLE);
+    int64_t views = cldL_field_integer(L, arg, "views", 1);
+    of.done = cldL_field_integer(L, arg, "done", 0);
+    of.images = cldL_field_integer(L, arg, "rows", 0);
+    luaL_argcheck(L, views >= 1 && views <= INT_MAX && of.done >= 0 && of.images >= 0, arg,
+                  "expected parts of a batch, as nn.parts() returns them");
+    of.views = (int)views;
+    return of;
+}
+
+/* dropout(x, p = 0.5, training = true, parts = nil): x itself if not training */
 static int nn_dropout(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
     double p = luaL_optnumber(L, 2, 0.5);
-    lua_Integer views = luaL_optinteger(L, 4, 1);
-    luaL_argcheck(L, views >= 1 && views <= INT_MAX, 4, "expected a number of views");
+    cld_dropout_rows of = check_rows(L, 4);
     if (!cldL_check_flag(L, 3, true)) {
         lua_settop(L, 1);
         return 1;
     }
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_dropout(x, p, (int)views);
+    *out = cld_dropout(x, p, &of);
     return cldL_result(L, *out);
 }
 

@@ -12,6 +12,7 @@
 -- nn/parts.lua how several views go through a network as one batch, nn/scope.lua what becomes of a forward's
 -- temporaries: nn.transient(Head) after the above has them closed at its end. nn.functional has the functions,
 -- nn.init what weights begin with.
+local caller = require "cld.caller"
 local core = require "cld.core"
 local module = require "cld.nn.module"
 local layers = require "cld.nn.layers"
@@ -37,6 +38,16 @@ for name, class in pairs(layers) do nn[name] = class end
 -- PyTorch users look for these here.
 for _, name in ipairs { "relu", "sigmoid", "tanh", "softmax", "log_softmax", "normalize", "cross_entropy" } do
   nn.functional[name] = core.tensor[name]
+end
+
+local dropout = nn.functional.dropout
+
+--- functional.dropout(x, p = 0.5, training = true, parts = nn.parts()) -> x, in training each element of which is 0
+-- with probability p, and 1 / (1 - p) times itself otherwise. Its numbers are drawn for the whole batch at hand, of
+-- which each of several ranks takes those of its rows: one process's, if x has rows for all of the rank's images. With
+-- groups of blocks (nn.blocks) they are others than in one process. parts: whose rows x has.
+function nn.functional.dropout(x, p, training, given, ...)
+  return caller.call("dropout", dropout, x, p, training, given == nil and parts.current() or given, ...)
 end
 
 return nn

@@ -320,7 +320,14 @@ typedef enum cld_pad_mode {
 cld_tensor *cld_pad(cld_tensor *x, int count, const int64_t *pads, cld_pad_mode mode, double value);
 
 /* ---- dropout.c: each element 0 with probability p, else 1 / (1 - p) times itself ---- */
-cld_tensor *cld_dropout(cld_tensor *x, double p, int views); /* x: the rows of so many views */
+
+/* Whose rows x has: of each of so many views those of `images` of this rank's images (0: of all), from number `done` on. */
+typedef struct cld_dropout_rows {
+    int views;
+    int64_t done, images;
+} cld_dropout_rows;
+
+cld_tensor *cld_dropout(cld_tensor *x, double p, const cld_dropout_rows *of);
 
 /* ---- random.c: a global generator, (seed, position) ---- */
 typedef struct cld_generator {

@@ -306,8 +306,7 @@ function Dropout:extra_repr() return ("%g"):format(self.p) end
 
 function Dropout:forward(x)
   if not self.training or self.p == 0 then return x end
-  local now = parts.current()
-  return apply("dropout", functional.dropout, x, self.p, true, now and now.views or 1)
+  return apply("dropout", functional.dropout, x, self.p)
 end
 
 -- ---- functions as modules ---------------------------------------------------
