@@ -96,11 +96,61 @@ function dist.first_only()
   dist.world, dist.alone = 1, true
 end
 
+--- draw_rows(n, draw) -> this rank's n rows of draw(m), which returns random numbers with m rows: those of the whole
+-- batch at hand, m = n where every rank has it. So the ranks together have the numbers of one process, and their
+-- generators go on alike, whatever each one's share is.
+--
+--   local noise = cld.dist.draw_rows(#batch.labels, function(m) return cld.randn(m, 128) end)
+function dist.draw_rows(n, draw)
+  n = caller.integer("dist.draw_rows", "n", n)
+  local batch = functional.batch()
+  if not batch then return draw(n) end
+  local unit = n % batch.rows == 0 and n // batch.rows or 1
+  local share = caller.call("dist.draw_rows", functional.images, "draw_rows", n // unit)
+  local all <close> = draw(share.total * unit)
+  if not core.tensor.is_tensor(all) or all.shape[1] ~= share.total * unit then
+    caller.raise("dist.draw_rows: expected a tensor of %d rows, got %s", share.total * unit, caller.shown(all))
+  end
+  return all:narrow(1, share.begin * unit + 1, share.rows * unit)
+end
+
+-- The generators' places differ: the user's error, the same on all ranks.
+local function raise_apart(own)
+  local texts, other, others = functional.gather_strings(json.encode(own)), nil, {}
+  for i, text in ipairs(texts) do
+    other = other or text ~= texts[1] and text
+    if text == other then others[#others + 1] = i - 1 end
+  end
+  local first, there = json.decode(texts[1]), json.decode(other)
+  local what = first.seed ~= there.seed and "seed" or "position"
+  user_error.raise("the random numbers of rank 0 are at %s %d, those of rank%s %s at %d: from here on the ranks would"
+    .. " draw different ones. What a recipe draws for each of its rows goes through cld.dist.draw_rows, and all else"
+    .. " all ranks draw alike", what, first[what], #others > 1 and "s" or "", table.concat(others, ", "), there[what])
+end
+
+-- The generator's place as a number of 62 bits.
+local function place(state) return (state.position ~ state.seed * 0x9E3779B97F4A7C15) & (1 << 62) - 1 end
+
+local last_place -- the generator's state at the last call of agree
+
+--- agree(a, b) -> the largest of the ranks' whole numbers a, and of b, that were given at the call before; without a
+-- job those given now. It also tells whether the ranks' generators were then at the same place: the user's error if
+-- not. Every rank calls it, at the same steps.
+function dist.agree(a, b)
+  if dist.alone then return a, b end
+  local state = core.tensor.get_rng_state()
+  local at = place(state)
+  local agreed = functional.agree { a, b, at, -at }
+  if agreed[3] ~= -agreed[4] then raise_apart(last_place) end
+  last_place = state
+  return agreed[1], agreed[2]
+end
+
 --- interrupted() -> name and number of a signal that has come to any rank while signals are caught (cld.catch_signals),
 -- or nil: the same on all. Of several ranks all know it at the next call.
 function dist.interrupted()
   local _, number = core.system.interrupted()
-  number = functional.agree({ number or 0 })[1]
+  number = dist.agree(number or 0, 0)
   if number > 0 then return core.system.signal_name(number), number end
 end
 

@@ -305,8 +305,8 @@ end
 -- signal, or is to print. One that is alone knows at once; of several all know at the next call.
 function Run.agree(_, wishes)
   local _, number = system.interrupted()
-  local agreed = core.dist.agree { number or 0, wishes.report and 1 or 0 }
-  return { signal = agreed[1] > 0 and agreed[1] or nil, report = agreed[2] > 0 }
+  local signal, report = dist.agree(number or 0, wishes.report and 1 or 0)
+  return { signal = signal > 0 and signal or nil, report = report > 0 }
 end
 
 -- ---- steps, scores ----------------------------------------------------------
