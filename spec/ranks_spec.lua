@@ -220,6 +220,15 @@ describe("ranks", function()
 
   it("print once", function() assert.equal("hello\n", (ranks.script(2, "print 'hello'"))) end)
 
+  it("have all cores if there is one of them, though mpirun binds it to one", function()
+    local print_cores = [[for l in io.lines "/proc/self/status" do
+      if l:find "Cpus_allowed_list" then print(l) end end]]
+    local alone = process.run { "-e", print_cores }
+    local bound = process.run { program = "mpirun", "--allow-run-as-root", "-n", "1",
+      process.absolute(process.cldlua), "-e", print_cores, env = ranks.environment() }
+    assert.equal(alone.out, bound.out)
+  end)
+
   it("start programs that are no ranks", function()
     local out = ranks.script(2, ([[
       local pipe = io.popen("%s -e 'print(require(\"cld\").dist.world)'")

@@ -84,7 +84,9 @@ static cld_status start_watch(void) {
 
 cld_status cld_dist_start(void) {
     cld_launcher l = cld_find_launcher();
-    if (!l.name || (l.world == 1 && !is_job_of_one())) return CLD_OK;
+    if (!l.name) return CLD_OK;
+    if (l.world == 1 && !is_job_of_one())
+        return take_cores(&l, NULL); /* mpirun binds one process to one core */
     const cld_comm_plugin *plugin = load(&l);
     loaded_nothing = !plugin;
     if (!plugin) return cld_error_code();

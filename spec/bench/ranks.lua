@@ -103,10 +103,10 @@ local function all_reduce(n, bytes) return latency(n) + 2 * (n - 1) / n * bytes 
 local function all_gather(n, bytes) return latency(n) / 2 + (n - 1) * bytes / bandwidth(n) end
 
 -- forward: passes of a row, gradients of them included (backward is two). small: collectives that nothing hides.
--- gathered: bytes of a rank's keys that all others get for their queues. shuffled: bytes of a rank's images of the keys,
--- which those of its 512 get (`among` GPUs), while the queries go forward (`meanwhile` passes): what does not fit into
--- that is waited for. Gradients are reduced beside the backward, which is half the time; the last bucket, of 1 MB, always
--- is waited for.
+-- gathered: bytes of a rank's keys that all others get for their queues. shuffled: bytes of a rank's images of the
+-- keys, which those of its 512 get (`among` GPUs), while the queries go forward (`meanwhile` passes): what does not
+-- fit into that is waited for. Gradients are reduced beside the backward, which is half the time; the last bucket, of
+-- 1 MB, always is waited for.
 local predictions = {
   { name = "CIFAR ResNet-18, NPID + CLD, 256 rows a GPU, batch norm over all ranks", gflop = 1.11, rows = 256,
     forward = 6, gradients = 45e6, small = 40 + 6, small_bytes = 8e3 },
