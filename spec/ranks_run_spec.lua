@@ -96,7 +96,7 @@ describe("a run of several ranks", function()
     local result = train(2, nil, "--epochs", "2", "--name", "threads", "--resume")
     assert.equal(0, result.code, result.err)
     local share = math.max(1, cld.host().cores // 2)
-    assert.matches((", %d threads on "):format(share), result.out)
+    assert.matches((", %d thread%s on "):format(share, share == 1 and "" or "s"), result.out)
   end)
 
   local function fails(message, n, code, ...)

@@ -152,8 +152,9 @@ function record.gpu(device) return core.cuda.devices()[device:match "%d+$" + 1] 
 --- The path of the run's folder and its settings, in columns.
 function record.print(path, opt)
   local versions, host = core.system.versions(), core.system.host()
-  say(("%s  (cldlua %s %s, %s, %d threads on %s)"):format(path, versions.cldlua, versions.commit,
-    versions.cpu_library, core.system.get_num_threads(), host.cpu))
+  local threads = core.system.get_num_threads()
+  say(("%s  (cldlua %s %s, %s, %d thread%s on %s)"):format(path, versions.cldlua, versions.commit, versions.cpu_library,
+    threads, threads == 1 and "" or "s", host.cpu))
   local device, ranks = rawget(opt, "device"), core.dist.ranks()
   if not ranks.alone then
     say(("%d rank%s on %d machine%s, %s"):format(ranks.world, ranks.world == 1 and "" or "s", ranks.machines,
