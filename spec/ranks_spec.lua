@@ -27,7 +27,19 @@ describe("cld.dist without a job", function()
       "dist.all_reduce: op must be sum, mean, max or min, got 'prod'")
     check.fails(function() cld.dist.broadcast(cld.zeros(2), { from = 1 }) end,
       "dist.broadcast: from must be a rank, 0 to 0, got 1")
-    check.fails(function() cld.dist.all_gather(cld.tensor(1.5)) end, "all_gather: expected rows, got one number")
+    check.fails(function() cld.dist.all_gather(cld.tensor(1.5)) end,
+      "spec.lua:%d+: dist.all_gather: expected rows, got one number")
+  end)
+
+  it("names what was called once, with its module", function()
+    local w = cld.zeros(2):requires_grad_()
+    check.fails(function() cld.dist.all_reduce(w) end, "spec.lua:%d+: dist.all_reduce: in%-place on f32")
+    check.fails(function() cld.dist.broadcast(w) end, "spec.lua:%d+: dist.broadcast: in%-place on f32")
+    check.fails(function() cld.dist.all_reduce(cld.zeros(2, "i64"), { op = "mean" }) end,
+      "spec.lua:%d+: bad argument #1 to 'dist.all_reduce' %(the mean is of floats")
+    w:close()
+    check.fails(function() cld.dist.all_reduce(w) end,
+      "spec.lua:%d+: dist.all_reduce: expected a tensor, got a closed tensor")
   end)
 end)
 

@@ -37,7 +37,10 @@ local function settle(name, ok, ...)
   local message = ...
   if type(message) == "string" then
     message = message:gsub("^[^\n]-cld/[%w_/]+%.lua:%d+: ", ""):gsub("^field '", name .. ": %0")
-    message = position() .. message:gsub("^(bad argument #%d+ to) '%?'", "%1 '" .. name .. "'")
+    message = message:gsub("^(bad argument #%d+ to) '%?'", "%1 '" .. name .. "'")
+    local module, own = name:match "^(.*%.)(.*)$"
+    if own and message:sub(1, #own + 2) == own .. ": " then message = module .. message end
+    message = position() .. message
   end
   error(message, 0)
 end

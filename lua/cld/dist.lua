@@ -23,8 +23,10 @@ local dist = {
   alone = ranks.alone,            -- no job: there are no collectives (runtime/dist/dist.h)
 }
 
+local function is_open(t) return core.tensor.is_tensor(t) and pcall(function() return t.dtype end) end
+
 local function check(name, t, options, fields)
-  if not core.tensor.is_tensor(t) then caller.raise("dist.%s: expected a tensor, got %s", name, caller.shown(t)) end
+  if not is_open(t) then caller.raise("dist.%s: expected a tensor, got %s", name, caller.shown(t)) end
   if fields then caller.check_fields("dist." .. name, options, fields) end
   return options or {}
 end
