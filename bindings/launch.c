@@ -24,7 +24,7 @@
 #include "runtime/core/process.h"
 #include "runtime/dist/launcher.h"
 
-enum { MOST_RANKS = 4096 };
+enum { RANKS_PER_CORE = 16 };
 #define KILL_TIMEOUT "3" /* seconds */
 
 static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -38,12 +38,12 @@ static int complain(const char *format, ...) {
     return EXIT_FAILURE;
 }
 
-/* 0 if the text is no number of ranks. */
-static int parse_ranks(const char *text) {
+/* 0 if the text is no number of ranks, or too large a one for this machine. */
+static int parse_ranks(const char *text, int most) {
     char *end;
     if (*text < '0' || *text > '9') return 0;
     long n = strtol(text, &end, 10);
-    return *end == '\0' && n <= MOST_RANKS ? (int)n : 0;
+    return *end == '\0' && n <= most ? (int)n : 0;
 }
 
 /* What `mpirun --version` prints first, made safe to show; the status as of wait(). */
@@ -166,9 +166,12 @@ static int run_mpirun(const char *const *words) {
 
 int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool shared) {
     char self[PATH_MAX], shown[64];
-    int n = parse_ranks(ranks), major;
+    int cores = cld_usable_cores(), most = RANKS_PER_CORE * cores, n = parse_ranks(ranks, most), major;
     cld_printable(shown, sizeof shown, ranks, strlen(ranks), CLD_ONE_LINE);
-    if (n == 0) return complain("--ranks: expected an integer from 1 to %d, got '%s'", MOST_RANKS, shown);
+    if (n == 0)
+        return complain(
+            "--ranks: expected an integer from 1 to %d, %d for each core that this process may use, got '%s'",
+            most, RANKS_PER_CORE, shown);
     cld_launcher l = cld_launcher_around();
     if (l.name && (l.world != 1 || strcmp(l.name, "srun") != 0)) /* srun --pty gives a shell that way */
         return complain("--ranks %d inside a job: %s has started this process already; use one of the two", n,

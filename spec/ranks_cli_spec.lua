@@ -22,6 +22,7 @@ echo "TERM=$TERM"]]):format(version, code or 0))
 end
 
 local root = io.popen "id -u":read "l" == "0"
+local cores = require "cld".host().cores
 
 describe("--ranks starts mpirun", function()
   local folder
@@ -117,9 +118,11 @@ describe("--ranks starts mpirun", function()
   end)
 
   it("with a number", function()
-    for _, bad in ipairs { "0", "-1", "4097", "2x", "two", "", " 2", "2.0", "99999999999999999999" } do
-      fails(("--ranks: expected an integer from 1 to 4096, got '%s'"):format(bad), { "--ranks=" .. bad, "s.lua" })
-      fails(("--ranks: expected an integer from 1 to 4096, got '%s'"):format(bad), { "--ranks", bad, "s.lua" })
+    local most = 16 * cores
+    for _, bad in ipairs { "0", "-1", most + 1, "2x", "two", "", " 2", "2.0", "99999999999999999999" } do
+      local expect = ("--ranks: expected an integer from 1 to %d, 16 for each core that this process may use, got '%s'")
+      fails(expect:format(most, bad), { "--ranks=" .. bad, "s.lua" })
+      fails(expect:format(most, bad), { "--ranks", tostring(bad), "s.lua" })
     end
     local without = run { "--ranks" }
     assert.same({ 1, "cldlua: argument missing after '--ranks'" }, { without.code, without.err:match "[^\n]+" })
