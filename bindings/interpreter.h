@@ -14,6 +14,7 @@ bool cldL_find_self(char path[PATH_MAX]);
  * they have ended, or after a message; CLD_NOT_LAUNCHED if one rank is wanted, which is this process. shared: all of the
  * ranks would need the terminal or the standard input. */
 enum { CLD_NOT_LAUNCHED = -1 };
+#define CLDL_NO_COMMON_INPUT "needs a script or -e, without -i: ranks have no terminal and no input in common"
 int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool shared);
 
 /* A process that a launcher has started becomes a rank; any other stays as it is. False with an error in the record. */

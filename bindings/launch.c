@@ -177,11 +177,7 @@ int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool
         return complain("--ranks %d inside a job: %s has started this process already; use one of the two", n,
                         l.name);
     if (n == 1) return CLD_NOT_LAUNCHED;
-    if (shared)
-        return complain(
-            "--ranks %d needs a script or -e, without -i: the ranks have no terminal and no input in "
-            "common",
-            n);
+    if (shared) return complain("--ranks %d " CLDL_NO_COMMON_INPUT, n);
     if ((major = find_open_mpi()) == 0) return EXIT_FAILURE;
     if (!cldL_find_self(self)) return complain("--ranks: this executable's path is not known");
     /* A rank's output is a terminal of mpirun's own, wherever it goes. */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "runtime/core/process.h"
+#include "runtime/dist/dist.h"
 #include "runtime/dist/launcher.h"
 #include "runtime/dist/watch.h"
 
@@ -348,10 +349,13 @@ static void ignore_own_variables(void) {
 }
 
 /* Only one of several ranks would have what is typed. */
-static int launch(const command_line *c) {
+static bool needs_input(const command_line *c) {
     bool script = c->script < c->argc;
-    bool from_stdin = script ? is_stdin(c) : !c->execute && !c->version;
-    return cldL_launch_ranks(c->ranks, c->argc, c->argv, c->script, c->interactive || from_stdin);
+    return c->interactive || (script ? is_stdin(c) : !c->execute && !c->version);
+}
+
+static int launch(const command_line *c) {
+    return cldL_launch_ranks(c->ranks, c->argc, c->argv, c->script, needs_input(c));
 }
 
 int main(int argc, char **argv) {
@@ -373,6 +377,12 @@ int main(int argc, char **argv) {
     }
     if (!cldL_join_job()) {
         if (cldL_tells_of_job()) complain(cld_error_message(), strlen(cld_error_message()));
+        return EXIT_FAILURE;
+    }
+    if (needs_input(&c) && !cld_dist_alone()) {
+        char text[256];
+        snprintf(text, sizeof text, "a job of %d ranks " CLDL_NO_COMMON_INPUT, cld_dist_ranks().world);
+        complain(text, strlen(text));
         return EXIT_FAILURE;
     }
     /* A file that becomes larger than the user's limit is an error of its write, not the end. */

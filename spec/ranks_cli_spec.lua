@@ -143,7 +143,7 @@ describe("--ranks starts mpirun", function()
 
   it("for what needs no terminal and no common input", function()
     for _, rest in ipairs { {}, { "-" }, { "-i", "s.lua" } } do
-      fails("--ranks 2 needs a script or -e, without -i: the ranks have no terminal and no input in common",
+      fails("--ranks 2 needs a script or -e, without -i: ranks have no terminal and no input in common",
         { "--ranks", "2", table.unpack(rest) })
     end
   end)
@@ -196,6 +196,14 @@ describe("two ranks of a real mpirun", function()
     local result = run { "--ranks", "2", "-e", script, timeout = 20 }
     assert.is_true(result.code ~= 0 and result.code ~= 124)
     assert.matches("^\n?cldlua: rank 1 on [^\n]* failed: it ended with status 5\n$", result.err)
+  end)
+
+  it("have no prompt, and no script from the input", function()
+    local options = { "-n", "2", "--oversubscribe", cldlua, program = "mpirun",
+      env = { OMPI_ALLOW_RUN_AS_ROOT = "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = "1" } }
+    local result = run(options)
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: a job of 2 ranks needs a script or %-e, without %-i: ranks have no terminal", result.err)
   end)
 
   -- Two ranks, of which the first says "running", and what Ctrl-C makes of them.
