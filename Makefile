@@ -90,7 +90,7 @@ ARCHIVE_CFLAGS := $(shell pkg-config --exists libarchive 2>/dev/null && echo -DC
 # ---- end of settings ---------------------------------------------------------
 
 RUNTIME  := $(wildcard runtime/*/*.c kernels/cpu/*.c kernels/cpu/*.cpp)
-INTERP   := $(addprefix bindings/,main.c job.c launch.c waiting.c) $(wildcard bindings/repl*.c)
+INTERP   := $(addprefix bindings/,main.c job.c launch.c relay.c waiting.c) $(wildcard bindings/repl*.c)
 BINDINGS := $(filter-out $(INTERP),$(wildcard bindings/*.c))
 OBJ      = $(patsubst %,$(BUILD)/obj/%.o,$(basename $(1)))
 LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS))

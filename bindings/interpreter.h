@@ -1,9 +1,12 @@
-/* The interpreter's own parts: main.c (command line), launch.c (--ranks), waiting.c (OpenMP's threads), repl_call.c and
- * repl_coroutine.c (calls that Ctrl-C can stop), repl.c (the terminal), repl_edit.c and repl_wait.c (its edited line). */
+/* The interpreter's own parts: main.c (command line), launch.c and relay.c (--ranks), waiting.c (OpenMP's threads),
+ * repl_call.c and repl_coroutine.c (calls that Ctrl-C can stop), repl.c (the terminal), repl_edit.c and repl_wait.c (its
+ * edited line). */
 #ifndef CLD_BINDINGS_INTERPRETER_H
 #define CLD_BINDINGS_INTERPRETER_H
 
 #include <limits.h>
+#include <signal.h>
+#include <time.h>
 
 #include "bindings/bindings.h"
 
@@ -16,6 +19,27 @@ bool cldL_find_self(char path[PATH_MAX]);
 enum { CLD_NOT_LAUNCHED = -1 };
 #define CLDL_NO_COMMON_INPUT "needs a script or -e, without -i: ranks have no terminal and no input in common"
 int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool shared);
+
+/* relay.c: a child's standard output and error, handed on. */
+typedef struct cldL_way {
+    int to, from,
+        into; /* this process's descriptor; the pipe's ends: to read from, -1 after its end, and the child's */
+    bool gone; /* nobody takes it any more */
+} cldL_way;
+typedef struct cldL_relay {
+    cldL_way ways[2];
+    int count;
+} cldL_relay;
+/* Before the fork; false with errno. */
+bool cldL_relay_open(cldL_relay *r);
+/* In the child: its output goes into the pipes. */
+bool cldL_relay_enter(const cldL_relay *r);
+/* In the parent, after the fork; at the end. */
+void cldL_relay_begin(cldL_relay *r);
+void cldL_relay_end(cldL_relay *r);
+/* Waits, under the mask, for something to hand on, for a signal, or for so long (NULL: any time). Returns whether there
+ * was something. *broken: a reader has closed its pipe, of which SIGPIPE, to be caught, is not the end. */
+bool cldL_relay_wait(cldL_relay *r, const struct timespec *longest, const sigset_t *mask, bool *broken);
 
 /* A process that a launcher has started becomes a rank; any other stays as it is. False with an error in the record. */
 bool cldL_join_job(void);

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "bindings/interpreter.h"
+#include "runtime/core/process.h"
+#include "runtime/dist/board.h"
 #include "runtime/dist/dist.h"
 #include "runtime/dist/launcher.h"
 #include "runtime/dist/watch.h"
@@ -29,14 +31,22 @@ static void leave_job(int status, void *unused) {
         cld_watch_end();
     else if (!cld_watch_end_within(TOGETHER))
         cld_watch_fail(message);
-    if (status == EXIT_SUCCESS) cld_dist_end();
+    if (status == EXIT_SUCCESS) return cld_dist_end();
+    cld_board_tell(); /* with this status, if not in words */
+    int left = cld_board_hand_over(status);
+    if (left == status) return;
+    fflush(NULL);
+    _exit(left);
 }
 
 bool cldL_tells_of_job(void) { return cld_find_launcher().local_rank <= 0 || !cld_dist_fails_alike(); }
 
 bool cldL_join_job(void) {
+    cld_board_find();
+    cld_signals_mean(cld_board_signal);
     if (cld_dist_start() != CLD_OK) return false;
     if (cld_dist_alone()) return true;
+    cld_board_join();
     on_exit(leave_job, NULL);
     return cld_dist_ranks().rank == 0 || be_silent() == CLD_OK;
 }

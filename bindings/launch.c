@@ -4,7 +4,8 @@
  * the rank does. This process stays above it for the sake of signals. When mpirun itself is told to end, or a rank has
  * failed, it waits for its kill timeout, sends SIGTERM, waits that long again, and kills, be all of them gone meanwhile.
  * So that time is short here, and who wishes the job to end is heard another way: mpirun hands SIGUSR1 on at once, and
- * a training then ends with a checkpoint, in its own time.
+ * a training then ends with a checkpoint, in its own time. Which signal it was, and with which status ranks leave that
+ * end the job themselves, is on the board (runtime/dist/board.h).
  */
 #define _GNU_SOURCE
 #include "bindings/interpreter.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,10 +24,12 @@
 #include <unistd.h>
 
 #include "runtime/core/process.h"
+#include "runtime/dist/board.h"
 #include "runtime/dist/launcher.h"
 
 enum { RANKS_PER_CORE = 16 };
 #define KILL_TIMEOUT "3" /* seconds */
+#define STRAGGLERS   10. /* seconds: until all ranks have left after one that ended the job */
 
 static int complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static int complain(const char *format, ...) {
@@ -83,6 +87,8 @@ static const char **command(const char *self, const char *ranks, int major, int 
     /* Open MPI 5 has these of its launcher, PRRTE. */
     const char *set = major >= 5 ? "--prtemca" : "--mca";
     const char *quiet = major >= 5 ? "prte_execute_quiet" : "orte_execute_quiet";
+    /* Status 0 without MPI_Finalize is of a rank that has handed its status over. */
+    const char *early = major >= 5 ? "prte_allowed_exit_without_sync" : "orte_allowed_exit_without_sync";
     const char *const options[] = {"mpirun",
                                    "-n",
                                    ranks,
@@ -95,6 +101,9 @@ static const char **command(const char *self, const char *ranks, int major, int 
                                    KILL_TIMEOUT,
                                    set,
                                    quiet,
+                                   "1",
+                                   set,
+                                   early,
                                    "1"};
     size_t count = sizeof options / sizeof *options;
     const char **words = malloc((count + (size_t)argc + 3) * sizeof *words);
@@ -116,52 +125,115 @@ static const char **command(const char *self, const char *ranks, int major, int 
 /* ---- while mpirun runs ---- */
 
 static pid_t mpirun;
-static volatile sig_atomic_t first_wish;
+static cld_board *board; /* NULL: none */
+static volatile sig_atomic_t first_wish, has_ended;
 
 /* The first wish ends the job in good order, a SIGINT after it at once; batch systems repeat the others. */
 static void hand_on(int number) {
-    if (!first_wish)
+    if (!first_wish) {
+        first_wish = number;
+        if (board) atomic_store(&board->wish, number);
         kill(mpirun, SIGUSR1);
-    else if (number == SIGINT)
+    } else if (number == SIGINT)
         kill(mpirun, SIGTERM);
-    if (!first_wish) first_wish = number;
 }
 
+static void note_end(int number) { has_ended = number; }
+static void do_nothing(int number) { (void)number; }
+
 /* In a group of its own, so that a terminal's Ctrl-C comes here alone; from there it could not read the terminal. */
-static void become_mpirun(const char *const *words, pid_t parent, const sigset_t *mask) {
+static void become_mpirun(const char *const *words, pid_t parent, const sigset_t *mask,
+                          const cldL_relay *relay) {
     int nothing = open("/dev/null", O_RDONLY);
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (nothing >= 0 && dup2(nothing, STDIN_FILENO) == STDIN_FILENO && getppid() == parent) {
+    bool ready = nothing >= 0 && dup2(nothing, STDIN_FILENO) == STDIN_FILENO && getppid() == parent;
+    if (ready && cldL_relay_enter(relay)) {
         if (nothing > STDERR_FILENO) close(nothing);
         sigprocmask(SIG_SETMASK, mask, NULL);
         execvp(words[0], (char *const *)words);
     }
     complain("--ranks: mpirun: %s", strerror(errno));
+    if (board) atomic_store(&board->told, 1);
     _exit(EXIT_FAILURE);
 }
 
-/* mpirun's exit status; killed by a signal, 128 and its number, as a shell has it. */
-static int run_mpirun(const char *const *words) {
+static void take_signals(bool *pipes_end) {
     static const int wishes[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
-    sigset_t all, before;
-    int status;
+    cld_handle_signal(SIGCHLD, note_end, SA_RESTART, NULL);
+    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++)
+        cld_handle_signal(wishes[i], hand_on, SA_RESTART, NULL);
+    *pipes_end = cld_handle_signal(SIGPIPE, do_nothing, SA_RESTART, NULL);
+}
+
+/* Until mpirun has ended and all is handed on. A rank that stands still while the others have left is mpirun's to kill. */
+static void attend(cldL_relay *relay, const sigset_t *mask, bool pipes_end) {
+    static const struct timespec at_once = {0, 0}, second = {1, 0};
+    double last = INFINITY;
+    for (bool more = true; more || !has_ended;) {
+        bool broken = false;
+        more = cldL_relay_wait(relay, has_ended ? &at_once : &second, mask, &broken);
+        if (broken && pipes_end) hand_on(SIGPIPE);
+        double now = cld_clock();
+        if (last == INFINITY && board && atomic_load(&board->status)) last = now + STRAGGLERS;
+        if (!has_ended && now > last) {
+            kill(mpirun, SIGTERM);
+            last = now + STRAGGLERS;
+        }
+    }
+}
+
+/* A job that has failed without a word: nobody was there yet to say it, or no more. Returns the status. */
+static int explain(int status, int ranks) {
+    const char *when = atomic_load(&board->joined) < ranks ? " before the ranks had found each other"
+                                                           : "; --resume goes on from the last checkpoint";
+    if (status > 128)
+        complain("--ranks: a rank was ended by signal %d (%s)%s", status - 128, strsignal(status - 128),
+                 when);
+    else
+        complain("--ranks: mpirun ended with status %d%s", status, when);
+    return status;
+}
+
+/* The job's exit status; killed by a signal, 128 and its number, as a shell has it. */
+static int judge(int how, int ranks) {
+    if (WIFSIGNALED(how) && first_wish && WTERMSIG(how) == SIGUSR1)
+        return 128 + first_wish; /* it had just begun */
+    if (WIFSIGNALED(how)) {      /* its ranks leave without a word */
+        complain("--ranks: mpirun was ended by signal %d (%s); --resume goes on from the last checkpoint",
+                 WTERMSIG(how), strsignal(WTERMSIG(how)));
+        return 128 + WTERMSIG(how);
+    }
+    int status = WEXITSTATUS(how), told = board ? atomic_load(&board->status) : 0;
+    if (first_wish && status == 128 + SIGUSR1) return 128 + first_wish; /* a rank that did not catch it */
+    if (status == 0) return told;
+    bool silent = board && !told && !atomic_load(&board->told) && !first_wish;
+    return silent ? explain(status, ranks) : status;
+}
+
+static int run_mpirun(const char *const *words, int ranks) {
+    cldL_relay relay;
+    sigset_t all, before, mask;
+    bool pipes_end;
+    int how;
     pid_t self = getpid();
+    if (!cldL_relay_open(&relay)) return complain("--ranks: no pipe: %s", strerror(errno));
+    board = cld_board_new();
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before); /* none is lost before there is someone to tell */
     mpirun = fork();
-    if (mpirun == 0) become_mpirun(words, self, &before);
+    if (mpirun == 0) become_mpirun(words, self, &before, &relay);
     if (mpirun < 0) return complain("--ranks: no new process: %s", strerror(errno));
-    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++)
-        cld_handle_signal(wishes[i], hand_on, SA_RESTART, NULL);
+    cldL_relay_begin(&relay);
+    take_signals(&pipes_end);
+    mask = before;
+    sigdelset(&mask, SIGCHLD);
+    sigaddset(&before, SIGCHLD); /* comes in attend's wait alone, which it ends */
     sigprocmask(SIG_SETMASK, &before, NULL);
-    while (waitpid(mpirun, &status, 0) < 0 && errno == EINTR) continue;
-    if (WIFSIGNALED(status)) /* its ranks leave without a word */
-        complain("--ranks: mpirun was ended by signal %d (%s); --resume goes on from the last checkpoint",
-                 WTERMSIG(status), strsignal(WTERMSIG(status)));
-    status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    return first_wish && status == 128 + SIGUSR1 ? 128 + first_wish
-                                                 : status; /* a rank that did not catch it */
+    attend(&relay, &mask, pipes_end);
+    while (waitpid(mpirun, &how, 0) < 0 && errno == EINTR) continue;
+    cldL_relay_end(&relay);
+    return judge(how, ranks);
 }
 
 int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool shared) {
@@ -178,13 +250,15 @@ int cldL_launch_ranks(const char *ranks, int argc, char **argv, int script, bool
                         l.name);
     if (n == 1) return CLD_NOT_LAUNCHED;
     if (shared) return complain("--ranks %d " CLDL_NO_COMMON_INPUT, n);
+    signal(SIGCHLD,
+           SIG_DFL); /* whoever ignores it, and lets that be inherited, would have the statuses lost */
     if ((major = find_open_mpi()) == 0) return EXIT_FAILURE;
     if (!cldL_find_self(self)) return complain("--ranks: this executable's path is not known");
     /* A rank's output is a terminal of mpirun's own, wherever it goes. */
     if (!isatty(STDOUT_FILENO)) setenv("TERM", "dumb", 1);
     const char **words = command(self, ranks, major, argc, argv, script);
     if (!words) return complain("--ranks: not enough memory");
-    int status = run_mpirun(words);
+    int status = run_mpirun(words, n);
     free(words);
     return status;
 }

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "runtime/core/process.h"
+#include "runtime/dist/board.h"
 #include "runtime/dist/dist.h"
 #include "runtime/dist/launcher.h"
 #include "runtime/dist/watch.h"
@@ -93,8 +94,10 @@ static void complain(const char *message, size_t length) {
     char *text = malloc(size);
     if (text) cld_printable(text, size, message, length, CLD_LINES);
     fflush(stdout);
-    if (cld_watch_fail(text ? text : "out of memory")) /* an error of all ranks is told once */
+    if (cld_watch_fail(text ? text : "out of memory")) { /* an error of all ranks is told once */
+        cld_board_tell();
         fprintf(stderr, PROGRAM ": %s\n", text ? text : "not enough memory for the error's message");
+    }
     free(text);
 }
 
@@ -336,12 +339,13 @@ static bool open_standard_streams(void) {
     return true;
 }
 
-/* -E: every variable of ours but one, which is no setting. Lua's own are skipped by what reads them (LUA_NOENV). */
+/* -E: every variable of ours but those that are no setting. Lua's own are skipped by what reads them (LUA_NOENV). */
 static void ignore_own_variables(void) {
     for (char **entry = environ; *entry;) {
         const char *end = strchr(*entry, '=');
         bool ours = strncmp(*entry, "CLD_", 4) == 0 &&
-                    strncmp(*entry, CLD_RANK_TAKEN "=", sizeof CLD_RANK_TAKEN) != 0;
+                    strncmp(*entry, CLD_RANK_TAKEN "=", sizeof CLD_RANK_TAKEN) != 0 &&
+                    strncmp(*entry, CLD_BOARD "=", sizeof CLD_BOARD) != 0;
         char *name = end && ours ? strndup(*entry, (size_t)(end - *entry)) : NULL;
         if (!name || unsetenv(name) != 0) entry++; /* unset: the next one has moved here */
         free(name);
@@ -377,7 +381,7 @@ int main(int argc, char **argv) {
     }
     if (!cldL_join_job()) {
         if (cldL_tells_of_job()) complain(cld_error_message(), strlen(cld_error_message()));
-        return EXIT_FAILURE;
+        return cld_dist_fails_alike() ? cld_board_hand_over(EXIT_FAILURE) : EXIT_FAILURE;
     }
     if (needs_input(&c) && !cld_dist_alone()) {
         char text[256];

@@ -42,7 +42,7 @@ $(BUILD)/spec/rank: spec/support/rank.c $(RANK_PARTS) $(BUILD)/flags
 	$(Q)$(CC) $(COMMON) $(CFLAGS) -o $@ $< $(RANK_PARTS) $(LDFLAGS) -lm
 
 # Jobs under the watch over ranks, without MPI: spec/watch_spec.lua.
-WATCH := $(call OBJ,$(wildcard runtime/dist/watch*.c) $(addprefix runtime/core/,error.c text.c process.c limits.c workers.c))
+WATCH := $(call OBJ,$(wildcard runtime/dist/watch*.c) runtime/dist/board.c $(addprefix runtime/core/,error.c text.c process.c limits.c workers.c))
 $(BUILD)/spec/watch: spec/support/watch.c $(WATCH)
 	@mkdir -p $(@D)
 	@echo "  CC    $<"

@@ -48,9 +48,9 @@ describe("--ranks starts mpirun", function()
   end
 
   local four = { "-n", "3", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "--mca", "odls_base_sigkill_timeout",
-    "3", "--mca", "orte_execute_quiet", "1" }
+    "3", "--mca", "orte_execute_quiet", "1", "--mca", "orte_allowed_exit_without_sync", "1" }
   local five = { "-n", "3", "--bind-to", "none", "--map-by", ":OVERSUBSCRIBE", "--prtemca", "odls_base_sigkill_timeout",
-    "3", "--prtemca", "prte_execute_quiet", "1" }
+    "3", "--prtemca", "prte_execute_quiet", "1", "--prtemca", "prte_allowed_exit_without_sync", "1" }
 
   it("of Open MPI 4 with its options, this program, and the arguments as they were", function()
     assert.same(expected(four, { "-W", "-e", "x = 1", "s.lua", "--ranks", "7", "two words", "*" }),
@@ -105,6 +105,23 @@ describe("--ranks starts mpirun", function()
     assert.equal(137, result.code)
     assert.equal("cldlua: --ranks: mpirun was ended by signal 9 (Killed); --resume goes on from the last checkpoint\n",
       result.err)
+  end)
+
+  it("and says so if a rank is killed before it can", function()
+    local env = fake(folder, "mpirun (Open MPI) 4.1.4")
+    for code, how in pairs { [137] = "a rank was ended by signal 9 (Killed)", [1] = "mpirun ended with status 1" } do
+      process.write(folder .. "/mpirun", ([[#!/bin/sh
+        if [ "$1" = --version ]; then echo 'mpirun (Open MPI) 4.1.4'; else exit %d; fi]]):format(code))
+      local result = run { "--ranks", "2", "s.lua", env = env }
+      assert.same({ code, "", ("cldlua: --ranks: %s before the ranks had found each other\n"):format(how) },
+        { result.code, result.out, result.err })
+    end
+  end)
+
+  it("whose status it learns even if SIGCHLD is ignored", function()
+    local env = fake(folder, "mpirun (Open MPI) 4.1.4")
+    local script = ("trap '' CHLD; exec %s --ranks 2 s.lua"):format(cldlua)
+    assert.equal(0, run { "-c", script, program = "sh", env = env }.code)
   end)
 
   it("if it is Open MPI's", function()
@@ -198,6 +215,42 @@ describe("two ranks of a real mpirun", function()
     assert.matches("^\n?cldlua: rank 1 on [^\n]* failed: it ended with status 5\n$", result.err)
   end)
 
+  -- mpirun is told 0, and so does not wait before it ends what is over.
+  it("end with an error of all of them as one process does, without mpirun's knowing", function()
+    local folder = process.temporary_folder()
+    process.write(folder .. "/mpirun", ([[#!/bin/sh
+      PATH='%s'
+      mpirun "$@"
+      code=$?
+      [ "$1" = --version ] || echo $code >'%s/code'
+      exit $code]]):format(os.getenv "PATH", folder))
+    assert(os.execute("chmod +x " .. folder .. "/mpirun"))
+    local env = { PATH = folder .. ":" .. os.getenv "PATH" }
+    for script, expect in pairs {
+      ["error('reason', 0)"] = { 1, "^cldlua: reason\nstack traceback:\n[^\n]*\n[^\n]*\n[^\n]*\n$" },
+      ["os.exit(3)"] = { 3, "^$" },
+    } do
+      local result = run { "--ranks", "2", "-e", script, env = env }
+      assert.same({ expect[1], "0\n" }, { result.code, process.read(folder .. "/code") })
+      assert.matches(expect[2], result.err)
+    end
+    process.remove(folder)
+  end)
+
+  it("end in silence when the reader of their output has gone", function()
+    local line = ("%s --ranks 2 -e \"for i = 1, 100000 do print 'a line' end\""):format(cldlua)
+    local script = ("{ %s; echo $? >&2; } | head -n 1"):format(line)
+    local result = run { "-c", script, program = "sh" }
+    assert.same({ "a line\n", "141\n" }, { (result.out:gsub("\r", "")), result.err })
+  end)
+
+  it("print the same bytes, in the same order, as one process", function()
+    local result = run { "--ranks", "2", "-e", "for i = 1, 20000 do print(i) end io.stdout:flush()" }
+    local expect = {}
+    for i = 1, 20000 do expect[i] = i .. "\n" end
+    assert.is_true(table.concat(expect) == result.out:gsub("\r", ""))
+  end)
+
   it("have no prompt, and no script from the input", function()
     local options = { "-n", "2", "--oversubscribe", cldlua, program = "mpirun",
       env = { OMPI_ALLOW_RUN_AS_ROOT = "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = "1" } }
@@ -230,6 +283,6 @@ describe("two ranks of a real mpirun", function()
       while system.clock() < till do end
       print(system.interrupted())
       os.exit(3)]], 1)
-    assert.same({ 3, "running\n^CUSR1\t10\n" }, { result.code, (result.plain:gsub(" +", "\t")) })
+    assert.same({ 3, "running\n^CINT\t2\n" }, { result.code, (result.plain:gsub(" +", "\t")) })
   end)
 end)

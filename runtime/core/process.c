@@ -80,16 +80,26 @@ bool cld_handle_signal(int number, void (*handler)(int), int flags, struct sigac
     return now.sa_handler != SIG_IGN && sigaction(number, &action, NULL) == 0;
 }
 
+static int (*volatile meaning)(int number);
+
+static int meant(int number) { return meaning ? meaning(number) : number; }
+
+void cld_signals_mean(int (*what)(int number)) { meaning = what; }
+
 static void note(int signal_number) {
     if (interrupted && signal_number == SIGINT) _exit(128 + SIGINT);
-    if (!interrupted) interrupted = signal_number;
+    if (!interrupted) interrupted = meant(signal_number);
 }
+
+static void (*volatile leave_by)(int status) = _exit;
+
+static void leave(int signal_number) { leave_by(128 + meant(signal_number)); }
 
 /* The host program's own handler is its own affair, but for Ctrl-C and the request to end. */
 static bool is_ours(int number) {
     struct sigaction now;
     return number == SIGINT || number == SIGTERM ||
-           (sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
+           (sigaction(number, NULL, &now) == 0 && (now.sa_handler == SIG_DFL || now.sa_handler == leave));
 }
 
 void cld_catch_signals(cld_caught which) {
@@ -116,16 +126,24 @@ const char *cld_signal_name(int number) {
     return NULL;
 }
 
-static void (*volatile leave_by)(int status) = _exit;
-
-static void leave(int signal_number) { leave_by(128 + signal_number); }
-
 void cld_leave_with(void (*how)(int status)) { leave_by = how ? how : _exit; }
 
 void cld_leave_on_signals(void) {
     if (caught) return;
     cld_handle_signal(SIGINT, leave, 0, NULL);
     cld_handle_signal(SIGTERM, leave, 0, NULL);
+}
+
+void cld_leave_on(int number) {
+    struct sigaction now;
+    bool unhandled = sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_DFL;
+    if (unhandled) cld_handle_signal(number, leave, SA_RESTART, NULL);
+}
+
+void cld_leave_no_more(int number) {
+    struct sigaction now;
+    bool leaves = sigaction(number, NULL, &now) == 0 && now.sa_handler == leave;
+    if (leaves) cld_handle_signal(number, SIG_DFL, 0, NULL);
 }
 
 /* ---- the wish to stop ---------------------------------------------------------------------------------- */

@@ -84,8 +84,13 @@ const char *cld_signal_name(int number); /* "INT"; NULL if it is none of those t
 /* Until they are caught, SIGINT and SIGTERM end the process at once, status 130 and 143: for a training that has
  * nothing to save yet. The others do so by themselves. */
 void cld_leave_on_signals(void);
+/* One that nobody handles does so as well, until no more; it can still be caught. */
+void cld_leave_on(int number);
+void cld_leave_no_more(int number);
 /* What does that instead, if others are to be told first: called in the handler with the status. NULL: the default. */
 void cld_leave_with(void (*leave)(int status));
+/* What signals stand for, if it is not themselves: called in handlers. NULL: themselves. */
+void cld_signals_mean(int (*meaning)(int number));
 
 void cld_request_stop(bool wanted); /* from a signal handler, too */
 bool cld_stop_requested(void);

@@ -14,6 +14,7 @@
 
 #include "runtime/core/process.h"
 #include "runtime/core/workers.h"
+#include "runtime/dist/board.h"
 #include "runtime/dist/watch_parts.h"
 
 enum { SPARE = 64 }; /* connections beyond one for each rank: attempts, strangers */
@@ -24,8 +25,6 @@ enum { SPARE = 64 }; /* connections beyond one for each rank: attempts, stranger
 static cld_watch_state w = {.listener = -1, .wake = -1};
 static bool running;
 static pthread_t thread;
-static struct sigaction term_before;
-static bool took_term;
 
 /* What costs the main thread nothing to say. */
 static _Atomic uint64_t begun, completed;
@@ -173,20 +172,17 @@ static void leave(int status) {
     errno = error;
 }
 
-static void on_term(int number) { leave(128 + number); }
-
+/* SIGUSR1 is how `cldlua --ranks` hands on what the user wishes. */
 static void take_signals(void) {
-    struct sigaction now;
-    took_term = sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == SIG_DFL &&
-                cld_handle_signal(SIGTERM, on_term, SA_RESTART, &term_before);
     cld_leave_with(leave);
+    cld_leave_on(SIGTERM);
+    if (cld_board_found()) cld_leave_on(SIGUSR1);
 }
 
 static void give_back_signals(void) {
-    struct sigaction now;
+    cld_leave_no_more(SIGTERM);
+    cld_leave_no_more(SIGUSR1);
     cld_leave_with(NULL);
-    if (took_term && sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler == on_term)
-        sigaction(SIGTERM, &term_before, NULL);
 }
 
 static void release(void) {

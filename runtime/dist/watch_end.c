@@ -1,6 +1,7 @@
 /* From the first report to _exit. Nothing here may wait for the main thread, which may stand in a collective, hold
  * stdio's lock or be out of memory: the line is written by write(2), and the process left by _exit. */
 #define _GNU_SOURCE
+#include "runtime/dist/board.h"
 #include "runtime/dist/watch_parts.h"
 
 #include <signal.h>
@@ -96,11 +97,16 @@ void cld__watch_obey(cld_watch_state *w, const cld_watch_message *verdict, doubl
     answer(w, w->own_line);
 }
 
+static void leave(const cld_watch_state *w) {
+    _exit(cld_board_hand_over(w->heard_signal ? w->leave_status : EXIT_FAILURE));
+}
+
 static void print_line(const cld_watch_state *w) {
     char line[CLD_WATCH_TEXT + 512];
     line[0] = '\n'; /* standard output may stand in the middle of a line */
     size_t begin = isatty(STDOUT_FILENO) ? 0 : 1;
     size_t end = 1 + cld__watch_words(w, &w->worst, line + 1, sizeof line - 1);
+    cld_board_tell();
     if (write(STDERR_FILENO, line + begin, end - begin) < 0) return; /* nobody is there to be told */
 }
 
@@ -137,8 +143,7 @@ static bool all_know(const cld_watch_state *w) {
 /* The others know, or cannot be told. A main thread that prints leaves by itself, unless that takes too long. */
 static void leave_when_told(cld_watch_state *w, double now) {
     if (now < w->leave_from || (now < w->leave_at && !all_know(w))) return;
-    if (!w->own_line || now >= w->leave_from + PRINTING)
-        _exit(w->heard_signal ? w->leave_status : EXIT_FAILURE);
+    if (!w->own_line || now >= w->leave_from + PRINTING) leave(w);
     pthread_mutex_lock(&w->lock);
     w->told = true;
     pthread_cond_broadcast(&w->changed);
@@ -150,6 +155,6 @@ void cld__watch_settle(cld_watch_state *w, double now) {
     bool wrong = w->worst.cause != CLD_WATCH_WELL;
     if (!w->leaving && centre && wrong && now >= w->decide_at) decide(w, now);
     /* Whoever was signalled leaves in any case, also if the centre does not answer. */
-    if (!w->leaving && !centre && w->heard_signal && now >= w->leave_at) _exit(w->leave_status);
+    if (!w->leaving && !centre && w->heard_signal && now >= w->leave_at) leave(w);
     if (w->leaving) leave_when_told(w, now);
 }
