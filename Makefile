@@ -8,7 +8,7 @@
 #   make demo-check the demo for three seeds, its margins asserted
 #   make compare-methods  every method with and without CLD on generated images; an hour
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
-#   make ranks-check  jobs of several ranks killed at random, on two machines of namespaces, under Slurm; half an hour
+#   make ranks-check  every recipe on 1 to 4 ranks; jobs killed at random, on two machines of namespaces, under Slurm; forty minutes
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make fuzz       the image decoders and the reader of PyTorch's files on damaged files, FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
@@ -350,8 +350,8 @@ compare-methods: all
 select-check: all
 	$(Q)$(BUILD)/cldlua spec/select_check.lua --build $(BUILD) $(SELECT)
 
-# Jobs of several ranks: killed 200 times, on two machines made of namespaces, under a real Slurm. Ends with "N passed,
-# N failed"; half an hour. RANKS_CHECK="--only kills --count 20" for one part of it.
+# Jobs of several ranks: every recipe on 1 to 4, killed 200 times, on two machines made of namespaces, under a real Slurm.
+# Ends with "N passed, N failed"; forty minutes. RANKS_CHECK="--only kills --count 20" for one part of it.
 ranks-check: all
 	$(Q)$(BUILD)/cldlua spec/ranks/check.lua --build $(BUILD) $(RANKS_CHECK)
 

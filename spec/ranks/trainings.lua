@@ -106,13 +106,21 @@ local function different_bits(x, y)
   end
 end
 
--- Meters are of f32, and nothing is trained with them.
-local function far_apart(a, b, tolerance)
-  local x, y = cld.load(a), cld.load(b)
+--- The largest difference between two checkpoints' tensors, and whose it is. Meters are of f32, and nothing is trained
+-- with them.
+function trainings.farthest(a, b)
+  local x, y, worst, whose = cld.load(a), cld.load(b), 0, "none"
   for name, tensor in pairs(x) do
     local d = name:find "^meters" and 0 or distance(tensor, y[name])
-    if not (d <= tolerance) then return ("%s differs by %.3g"):format(name, d) end
+    if d ~= d then return d, name end
+    if d > worst then worst, whose = d, name end
   end
+  return worst, whose
+end
+
+local function far_apart(a, b, tolerance)
+  local d, name = trainings.farthest(a, b)
+  if not (d <= tolerance) then return ("%s differs by %.3g"):format(name, d) end
 end
 
 --- What differs between two final checkpoints, in words, or nil. Without a tolerance: every bit of every tensor, and
