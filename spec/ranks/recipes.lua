@@ -78,7 +78,7 @@ local own = {
   { "stl10", { ["epochs"] = 1 } },              -- whose images are formulas, one much like the other
   { "cifar100", { ["dataset"] = "cifar10" } },  -- which the toy images are
   { "examples/", { ["lr"] = 0.001 } },
-  { "examples/byol", { ["epochs"] = 1 } },      -- AdamW makes a step of the rounding of a gradient that is 0
+  { "examples/byol", { ["lr"] = 1e-4 } },       -- AdamW makes a step of the rounding of a gradient that is 0
   { "examples/classifier", { ["epochs"] = 1, ["batch-size"] = 40 } },
 }
 
