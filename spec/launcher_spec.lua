@@ -94,7 +94,23 @@ describe("a program that a rank starts", function()
 end)
 
 describe("a task of srun", function()
-  local function told(library, env) return rank(env, "told", library).out end
+  local function told(library, env, folder) return rank(env, "told", library, folder).out end
+
+  local function pmi2() return with(srun(), { PMI_RANK = "3", PMI_SIZE = "8" }) end
+
+  it("is told nothing by --mpi=pmi2 that an Open MPI without the part for it understands", function()
+    local folder = process.temporary_folder()
+    assert(os.execute(("mkdir %s/openmpi3"):format(folder)))
+    local function add(name) process.write(folder .. "/openmpi3/" .. name, "") end
+    assert.equal("no\n", told("Open MPI 5.0.7", pmi2()))
+    assert.equal("yes\n", told("Open MPI 4.1.4", pmi2(), folder)) -- its parts may be in the library
+    add "mca_pmix_ext3x.so"
+    assert.equal("no\n", told("Open MPI 4.1.4", pmi2(), folder))
+    assert.equal("yes\n", told("MPICH 4.0.2", pmi2(), folder))
+    add "mca_pmix_s2.so"
+    assert.equal("yes\n", told("Open MPI 4.1.4", pmi2(), folder))
+    process.remove(folder)
+  end)
 
   it("is told nothing of the others without --mpi, if its MPI is Open MPI", function()
     assert.equal("no\n", told("Open MPI 4.1.4", srun()))
@@ -103,7 +119,7 @@ describe("a task of srun", function()
   it("may be told of them otherwise, which its MPI knows", function()
     assert.equal("yes\n", told("MPICH 4.0.2", srun()))
     assert.equal("yes\n", told("Open MPI 4.1.4", with(srun(), { PMIX_RANK = "3" })))
-    assert.equal("yes\n", told("Open MPI 4.1.4", with(srun(), { PMI_RANK = "3", PMI_SIZE = "8" })))
+    assert.equal("yes\n", told("Open MPI 4.1.4", pmi2()))
     assert.equal("yes\n", told("Open MPI 4.1.4", open_mpi("4", "1")))
     local one = with(srun(), { SLURM_STEP_NUM_TASKS = "1", SLURM_PROCID = "0" })
     assert.equal("yes\n", told("Open MPI 4.1.4", one))

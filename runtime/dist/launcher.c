@@ -1,6 +1,8 @@
 /* Who has started this process: the variables of Open MPI's mpirun, MPICH's, PMIx and Slurm. */
+#define _GNU_SOURCE
 #include "runtime/dist/launcher.h"
 
+#include <glob.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -50,11 +52,31 @@ cld_launcher cld_launcher_around(void) {
     return (cld_launcher){"mpirun", -1, rank, -1, -1}; /* PMIx's own prterun: MPI knows the rest */
 }
 
-/* srun alone: without --mpi, or with one that sets no rank. */
-bool cld_launcher_told_nothing(const cld_launcher *l, const char *library) {
+/* A part of Open MPI of such a name, where it is installed by itself or as Debian does it. */
+static bool has_part(const char *folder, const char *pattern) {
+    char path[PATH_MAX];
+    glob_t found;
+    int length = snprintf(path, sizeof path, "%s/{,openmpi/lib/}openmpi*/%s", folder, pattern);
+    if (length < 0 || (size_t)length >= sizeof path || glob(path, GLOB_BRACE, NULL, &found) != 0)
+        return false;
+    globfree(&found);
+    return true;
+}
+
+/* Slurm's PMI-2, and Cray's, are what Open MPI 4 understands by a part of its own, which Debian's has not, and 5 not at all.
+ * If no such parts are files, they may be in the library. */
+static bool understands_pmi(const char *library, const char *folder) {
+    int major;
+    if (sscanf(library, "Open MPI %d", &major) == 1 && major >= 5) return false;
+    return !folder || !has_part(folder, "mca_pmix_*.so") || has_part(folder, "mca_pmix_s[12].so") ||
+           has_part(folder, "mca_pmix_cray.so");
+}
+
+/* srun without --mpi, or with one that sets no rank, or that this MPI does not understand. */
+bool cld_launcher_told_nothing(const cld_launcher *l, const char *library, const char *folder) {
     bool is_srun = l->name && strcmp(l->name, "srun") == 0 && l->world > 1;
-    return is_srun && strncmp(library, "Open MPI", 8) == 0 && number("PMIX_RANK") < 0 &&
-           number("PMI_RANK") < 0;
+    bool untold = is_srun && strncmp(library, "Open MPI", 8) == 0 && number("PMIX_RANK") < 0;
+    return untold && (number("PMI_RANK") < 0 || !understands_pmi(library, folder));
 }
 
 /* ---- the mark ---- */

@@ -30,8 +30,8 @@ cld_launcher cld_launcher_around(void);
 cld_status cld_launcher_taken(void);
 
 /* Whether it is known before MPI_Init that the MPI of these tasks, `library`, will not find the others. Open MPI would end
- * the process there, with words of its own. */
-bool cld_launcher_told_nothing(const cld_launcher *l, const char *library);
+ * the process there, with words of its own. folder: where its shared library lies; NULL: unknown. */
+bool cld_launcher_told_nothing(const cld_launcher *l, const char *library, const char *folder);
 
 /* ---- what is wrong with a launch: each fails, with the sentence for the user ---- */
 

@@ -1,4 +1,5 @@
 /* Which ranks there are. */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -54,6 +55,16 @@ static const cld_comm_plugin *load(const cld_launcher *l) {
     return plugin;
 }
 
+/* Where MPI's shared library lies, its links followed; NULL if that is not known. */
+static const char *library_folder(char path[PATH_MAX]) {
+    Dl_info found;
+    void *call = dlsym(RTLD_DEFAULT, "MPI_Init_thread");
+    if (!call || !dladdr(call, &found) || !found.dli_fname || !realpath(found.dli_fname, path)) return NULL;
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = '\0';
+    return path;
+}
+
 /* Before MPI and OpenMP have threads. Under srun only MPI knows how many ranks a machine has; then its own thread keeps what
  * it had, which is enough for it. */
 static cld_status take_cores(const cld_launcher *l, const cld_ranks *r) {
@@ -91,7 +102,9 @@ cld_status cld_dist_start(void) {
     loaded_nothing = !plugin;
     if (!plugin) return cld_error_code();
     const char *library = plugin->comm->library();
-    if (cld_launcher_told_nothing(&l, library)) return cld_launcher_apart(&l, library);
+    char folder[PATH_MAX];
+    if (cld_launcher_told_nothing(&l, library, library_folder(folder)))
+        return cld_launcher_apart(&l, library);
     cld_ranks ranks;
     CLD_TRY(take_cores(&l, NULL));
     CLD_TRY(plugin->start(&ranks));

@@ -149,12 +149,14 @@ local cases = {
   end },
 
   { "srun without PMIx is told how to start", function(self)
-    local job = self:start(("srun -N 1 -n 2 %s"):format(trainings.command(self.training "none", 1)))
-    local code = job:finish(LONG)
-    print("  " .. (job:err():match "[^\n]+" or "(nothing)"))
-    local words = "^cldlua: srun has started 2 processes .* Start them with `srun %-%-mpi=pmix`"
-    if code == 0 or not job:err():find(words) then
-      return "the first line of standard error does not say it\n" .. job:told()
+    for _, how in ipairs { "", "--mpi=pmi2" } do
+      local job = self:start(("srun %s -N 1 -n 2 %s"):format(how, trainings.command(self.training "none", 1)))
+      local code = job:finish(LONG)
+      print("  " .. (job:err():match "[^\n]+" or "(nothing)"))
+      local words = "^cldlua: srun has started 2 processes .* Start them with `srun %-%-mpi=pmix`"
+      if code == 0 or not job:err():find(words) then
+        return "the first line of standard error does not say it\n" .. job:told()
+      end
     end
   end },
 

@@ -3,7 +3,7 @@
  *     rank launcher           "mpirun 4 1 1 4": name, world, rank, local rank, local world; "none"
  *     rank child              the same from a program that it starts, after it has taken its place
  *     rank other NAME=VALUE   the same, the program being another job's
- *     rank told LIBRARY       "yes"; "no": its MPI will not find the others
+ *     rank told LIBRARY [FOLDER]    "yes"; "no": its MPI, whose files lie there, will not find the others
  *     rank apart | without    the errors of a wrong launch
  *     rank cores [RANK WORLD] takes its cores, of the launcher's local ranks or these: "0-1 2", the list and how many
  *                             are usable
@@ -57,8 +57,8 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "child")) return start_other(argv[0], NULL);
     if (!strcmp(what, "other") && argc == 3) return start_other(argv[0], argv[2]);
     if (!strcmp(what, "apart")) return cld_launcher_apart(&l, "Open MPI 4.1.4"), fail();
-    if (!strcmp(what, "told") && argc == 3)
-        return puts(cld_launcher_told_nothing(&l, argv[2]) ? "no" : "yes") < 0;
+    if (!strcmp(what, "told") && (argc == 3 || argc == 4))
+        return puts(cld_launcher_told_nothing(&l, argv[2], argv[3]) ? "no" : "yes") < 0;
     if (!strcmp(what, "without")) return cld_launcher_without_mpi(&l), fail();
     if (!strcmp(what, "cores") && argc == 2) return show_cores(l.local_rank, l.local_world);
     if (!strcmp(what, "cores") && argc == 4) return show_cores(atoi(argv[2]), atoi(argv[3]));
