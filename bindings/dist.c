@@ -62,13 +62,14 @@ static int dist_gather_rows(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* gather_group(t, images) -> the rows of the batch's groups of so many images that have some here, on the tape, and the
- * image (from 0) at which they begin. They arrive with the next join, before which nobody may touch them or t. */
+/* gather_group(t, here, images) -> of t, the rows of so many images here: the rows of the batch's groups of `images` that
+ * have some here, on the tape, and the image (from 0) at which they begin. They arrive with the next join, before which
+ * nobody may touch them or t. */
 static int dist_gather_group(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
-    int64_t first, images = luaL_checkinteger(L, 2);
+    int64_t first, here = luaL_checkinteger(L, 2), images = luaL_checkinteger(L, 3);
     cld_tensor **out = cldL_new_tensor(L);
-    *out = cld_gather_group_begin(&first, "gather_group", x, images);
+    *out = cld_gather_group_begin(&first, "gather_group", x, here, images);
     (void)cldL_result(L, *out);
     lua_pushinteger(L, first);
     return 2;

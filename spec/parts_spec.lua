@@ -416,6 +416,10 @@ describe("nn.shuffled", function()
     check.fails(function() nn.shuffled(print, 5) end, "expected a tensor of images, got 5")
     check.fails(function() nn.shuffled(print, x, { unit = 3 }) end, "4 rows are no whole number of images of 3 rows")
     check.fails(function() nn.shuffled(function() return 1 end, x, { block = 2 }) end, "output 1: expected a tensor")
+    for shape, y in pairs { ["f32[]"] = x:sum(), ["f32[1, 1]"] = cld.ones(1, 1), ["f32[6, 1]"] = cld.ones(6, 1) } do
+      check.fails(function() nn.shuffled(function() return y end, x, { block = 2 }) end,
+        "nn.shuffle: " .. shape:gsub("%p", "%%%0") .. " has no whole number of rows for each of 4 images")
+    end
   end)
 end)
 

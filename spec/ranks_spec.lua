@@ -152,7 +152,7 @@ describe("ranks", function()
   it("get the rows of the groups of images that they share with others, and no more", function()
     local _, err = ranks.script(3, batch_of_22 .. [[
       local before = core.dist.counted().bytes
-      local all, first = core.dist.gather_group(own, 10)           -- 0 to 9, 10 to 19, 20 and 21
+      local all, first = core.dist.gather_group(own, #own, 10)     -- 0 to 9, 10 to 19, 20 and 21
       core.dist.join(all)
       local from, to = table.unpack(({ [0] = { 0, 9 }, { 0, 19 }, { 10, 21 } })[dist.rank])
       assert(first == from and #all == to - from + 1)
@@ -167,7 +167,7 @@ describe("ranks", function()
     local _, err = ranks.script(3, batch_of_22 .. [[
       for _, dtype in ipairs { "f64", "bf16" } do
         local x = cld.ones({ 2 * #own, 3 }, dtype):requires_grad_()  -- two rows for an image
-        local all, first = core.dist.gather_group(x, 10)
+        local all, first = core.dist.gather_group(x, #own, 10)
         core.dist.join(all)
         local weight = cld.full({ #all, 1 }, 2.0 ^ dist.rank, dtype)
         ;(all * weight):sum():backward(cld.tensor(1.0, dtype))
@@ -204,6 +204,26 @@ describe("ranks", function()
     local alone = ranks.script(1, script)
     assert.equal(alone, (ranks.script(3, script)))
     assert.equal(alone, (ranks.script(2, script)))
+  end)
+
+  it("shuffle some of the batch's images, of any number of rows, among themselves", function()
+    local _, err = ranks.script(2, [[
+      local set = cld.data.tensors { images = cld.zeros({ 24, 8, 8, 3 }, "u8"), labels = cld.arange(0, 24, 1), classes = 24 }
+      for batch in cld.data.loader { set, batch_size = 24, views = 1, workers = 0 }:epoch(1) do
+        for unit, images in pairs { [2] = 6, [9] = 4 } do -- of twelve here
+          local x = batch.labels:double():narrow(1, 1, images):reshape { images, 1 } * cld.ones({ 1, unit }, "f64")
+          local seen
+          local function net(rows)
+            seen = rows:reshape { images, unit }
+            return seen * 1, rows * 2
+          end
+          local y, z = cld.nn.shuffled(net, x:reshape { images * unit, 1 }, { block = 2, unit = unit })
+          assert(seen:ne(x):any():item() and seen:eq(seen:narrow(2, 1, 1)):all():item())
+          assert(y:eq(x):all():item() and z:reshape { images, unit }:eq(x * 2):all():item())
+        end
+      end
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\n", err)
   end)
 
   it("sum up gradients, those that some have not as zeros", function()

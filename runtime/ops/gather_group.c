@@ -130,18 +130,19 @@ static cld_tensor *gather(cld_tensor *x, const groups *g) {
     return cld_tensor_steal(&out);
 }
 
-cld_tensor *cld_gather_group_begin(int64_t *first, const char *op, cld_tensor *x, int64_t images) {
-    cld_batch_share batch = cld_batch_at_hand();
+cld_tensor *cld_gather_group_begin(int64_t *first, const char *op, cld_tensor *x, int64_t here,
+                                   int64_t images) {
     groups g = {.images = images, .unit = 1};
     *first = 0;
     if (cld_dist_alone()) return cld_tensor_retain(x);
     if (x->a.ndim == 0) return cld_fail_null(CLD_INVALID, "%s: expected rows, got one number", op);
     if (images < 1) return cld_fail_null(CLD_INVALID, "%s: a group of %lld images", op, (long long)images);
-    int64_t rows = x->a.shape[0];
-    bool whole = batch.split && rows % batch.rows == 0;
-    CLD_TRY_NULL(cld_images_of_batch(&g.share, op, whole ? batch.rows : rows));
+    if (here < 1 || x->a.shape[0] == 0 || x->a.shape[0] % here != 0)
+        return cld_fail_null(CLD_INVALID, "%s: %s has no whole number of rows for each of %lld images", op,
+                             cld_describe(&x->a), (long long)here);
+    CLD_TRY_NULL(cld_images_of_batch(&g.share, op, here));
     if (!g.share.split) return cld_tensor_retain(x);
-    if (whole) g.unit = rows / batch.rows;
+    g.unit = x->a.shape[0] / here;
     *first = near(&g, cld_dist_ranks().rank).begin;
     return gather(x, &g);
 }

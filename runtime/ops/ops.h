@@ -125,9 +125,10 @@ cld_tensor *cld_gather_rows(const char *op, cld_tensor *x);
 
 /* ---- gather_group.c ---- */
 /* The same of a batch that is cut into groups of `images` images (the last one may have fewer): the rows of all groups that
- * have images on this rank, which begin at image *first. They arrive with the next join (runtime/dist); nobody may read
- * them before. */
-cld_tensor *cld_gather_group_begin(int64_t *first, const char *op, cld_tensor *x, int64_t images);
+ * have images on this rank, which begin at image *first. x has as many rows for each of the `here` images of this rank. They
+ * arrive with the next join (runtime/dist); nobody may read them before. */
+cld_tensor *cld_gather_group_begin(int64_t *first, const char *op, cld_tensor *x, int64_t here,
+                                   int64_t images);
 
 /* ---- reduce.c: dims NULL with ndims 0 means all ---- */
 cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim);

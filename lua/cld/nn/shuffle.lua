@@ -110,21 +110,27 @@ local function run_in_order(net, images, known)
   end)
 end
 
+-- How many rows an output has for each of so many images.
+local function unit_of(y, images)
+  if y.ndim == 0 or #y == 0 or #y % images ~= 0 then
+    raise("nn.shuffle: %s has no whole number of rows for each of %d images", caller.shown(y), images)
+  end
+  return #y // images
+end
+
 -- near: the images of this rank and of those with which it shuffles, of which the first is `from`.
 local function run_shuffled(net, near, from, known)
-  local share, unit = known.share, known.unit
+  local share, unit, units = known.share, known.unit, {}
   core.dist.join(near)
   local outputs, count = run_groups(net, known.groups, unit, known.of_ranks, function(group)
     return near:index_select(1, places(known.order, share.begin + group.first, group.count, from, unit))
   end)
-  local inverse, n = known.order:argsort(), #near // unit
-  for i = 1, count do outputs[i] = core.dist.gather_group(outputs[i], known.group) end
+  local inverse = known.order:argsort()
+  for i = 1, count do units[i] = unit_of(outputs[i], share.rows) end
+  for i = 1, count do outputs[i] = core.dist.gather_group(outputs[i], share.rows, known.group) end
   for i = 1, count do
     local y = core.dist.join(outputs[i])
-    if #y % n ~= 0 then
-      raise("nn.shuffle: %s has no whole number of rows for each of %d images", caller.shown(y), n)
-    end
-    outputs[i] = y:index_select(1, places(inverse, share.begin + 1, share.rows, from, #y // n))
+    outputs[i] = y:index_select(1, places(inverse, share.begin + 1, share.rows, from, units[i]))
   end
   return outputs, count
 end
@@ -143,7 +149,7 @@ end
 local function shuffle(net, images, options)
   local known = settle(net, images, options)
   local near, from
-  if known.order then near, from = core.dist.gather_group(images, known.group) end
+  if known.order then near, from = core.dist.gather_group(images, known.share.rows, known.group) end
   return function()
     local outputs, count
     if near then
