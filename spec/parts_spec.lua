@@ -404,6 +404,12 @@ describe("nn.shuffled", function()
     assert.same(x:totable(), nn.shuffled(function(y) return y end, x, { block = 2 }):totable())
   end)
 
+  it("gives its outputs once", function()
+    local shuffled = nn.shuffle(function(y) return y end, cld.ones(6, 1), { block = 2 })
+    shuffled()
+    check.fails(shuffled, "nn.shuffle: its function was called before")
+  end)
+
   it("names what is wrong", function()
     local x = cld.zeros { 4, 2 }
     local function order(list)

@@ -208,7 +208,9 @@ describe("ranks", function()
 
   it("shuffle some of the batch's images, of any number of rows, among themselves", function()
     local _, err = ranks.script(2, [[
-      local set = cld.data.tensors { images = cld.zeros({ 24, 8, 8, 3 }, "u8"), labels = cld.arange(0, 24, 1), classes = 24 }
+      local set = cld.data.tensors {
+        images = cld.zeros({ 24, 8, 8, 3 }, "u8"), labels = cld.arange(0, 24, 1), classes = 24,
+      }
       for batch in cld.data.loader { set, batch_size = 24, views = 1, workers = 0 }:epoch(1) do
         for unit, images in pairs { [2] = 6, [9] = 4 } do -- of twelve here
           local x = batch.labels:double():narrow(1, 1, images):reshape { images, 1 } * cld.ones({ 1, unit }, "f64")
@@ -221,6 +223,25 @@ describe("ranks", function()
           assert(seen:ne(x):any():item() and seen:eq(seen:narrow(2, 1, 1)):all():item())
           assert(y:eq(x):all():item() and z:reshape { images, unit }:eq(x * 2):all():item())
         end
+      end
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\n", err)
+  end)
+
+  it("hold no images of each other's while shuffled ones go through their network", function()
+    local _, err = ranks.script(2, [[
+      local set = cld.data.tensors { images = cld.zeros({ 8, 8, 8, 3 }, "u8") }
+      for batch in cld.data.loader { set, batch_size = 8, views = 1, workers = 0 }:epoch(1) do
+        local x = cld.zeros(4, 1 << 18)
+        collectgarbage()
+        collectgarbage "stop"
+        local before, held = cld.memory().in_use, nil
+        cld.nn.shuffled(function(rows)
+          held = cld.memory().in_use - before
+          return rows
+        end, x, { block = 2 })
+        collectgarbage "restart"
+        assert(held >= 4 << 20 and held < 5 << 20, held)           -- its own four, shuffled
       end
       io.stderr:write("right\n")]])
     assert.equal("right\nright\n", err)

@@ -118,12 +118,14 @@ local function unit_of(y, images)
   return #y // images
 end
 
--- near: the images of this rank and of those with which it shuffles, of which the first is `from`.
+-- near: the images of this rank and of those with which it shuffles, of which the first is `from`. It is closed.
 local function run_shuffled(net, near, from, known)
   local share, unit, units = known.share, known.unit, {}
   core.dist.join(near)
   local outputs, count = run_groups(net, known.groups, unit, known.of_ranks, function(group)
-    return near:index_select(1, places(known.order, share.begin + group.first, group.count, from, unit))
+    local own = near:index_select(1, places(known.order, share.begin + group.first, group.count, from, unit))
+    if group.last then near:close() end -- the network runs without them
+    return own
   end)
   local inverse = known.order:argsort()
   for i = 1, count do units[i] = unit_of(outputs[i], share.rows) end
@@ -148,9 +150,11 @@ end
 -- function has been called.
 local function shuffle(net, images, options)
   local known = settle(net, images, options)
-  local near, from
+  local near, from, called
   if known.order then near, from = core.dist.gather_group(images, known.share.rows, known.group) end
   return function()
+    if called then raise "nn.shuffle: its function was called before; the images are there for one call" end
+    called = true
     local outputs, count
     if near then
       outputs, count = run_shuffled(net, near, from, known)
