@@ -247,6 +247,21 @@ describe("ranks", function()
     assert.equal("right\nright\n", err)
   end)
 
+  it("have batch statistics of the whole batch where each has one row of it", function()
+    local _, err = ranks.script(3, [[
+      local set = cld.data.tensors {
+        images = cld.zeros({ 3, 8, 8, 3 }, "u8"), labels = cld.arange(0, 3, 1), classes = 3,
+      }
+      local norm = cld.nn.batch_norm1d(1):to "f64"
+      for batch in cld.data.loader { set, batch_size = 3, views = 1, workers = 0, shuffle = false }:epoch(1) do
+        local y = norm(batch.labels:double():reshape { 1, 1 }):item()
+        assert(math.abs(y - (dist.rank - 1) * 1.5 ^ 0.5) <= 1e-4, y)
+      end
+      assert(not pcall(norm, cld.ones({ 1, 1 }, "f64")))
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\nright\n", err)
+  end)
+
   it("sum up gradients, those that some have not as zeros", function()
     local _, err = ranks.script(2, [[
       local a, b, c = cld.ones(2):requires_grad_(), cld.ones(2):requires_grad_(), cld.ones(2):requires_grad_()

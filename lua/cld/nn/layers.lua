@@ -176,7 +176,7 @@ function BatchNorm1d:forward(x)
     raise("batch_norm1d: expected a tensor (N, C) or (N, C, L), got %s", caller.shown(x))
   elseif shape[2] ~= self.channels then
     raise("batch_norm1d: expected %d features in dimension 2, got %s", self.channels, caller.shown(x))
-  elseif self.training and shape[1] * (shape[3] or 1) == 1 then
+  elseif self.training and shape[1] * (shape[3] or 1) == 1 and not core.dist.batch() then -- ranks may have one each
     raise("batch_norm1d: training needs more than one value per feature, got %s", caller.shown(x))
   end
   local maps <close> = x:reshape { shape[1], shape[2], shape[3] or 1, 1 }
