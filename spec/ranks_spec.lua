@@ -247,6 +247,36 @@ describe("ranks", function()
     assert.equal("right\nright\n", err)
   end)
 
+  it("let go of what was begun and never asked for at the next collective", function()
+    local _, err = ranks.script(2, [[
+      local set = cld.data.tensors { images = cld.zeros({ 8, 8, 8, 3 }, "u8") }
+      for batch in cld.data.loader { set, batch_size = 8, views = 1, workers = 0 }:epoch(1) do
+        local function abandoned()
+          local x <close> = cld.zeros(4, 1 << 18)
+          assert(not pcall(function()
+            local shuffled = cld.nn.shuffle(function(rows) return rows end, x, { block = 2 })
+            error(shuffled)
+          end))
+        end
+        local row = cld.ones(1, 1):requires_grad_()
+        for _, collective in ipairs {
+          function() dist.all_reduce(cld.ones(1)) end, function() dist.all_gather(cld.ones(1)) end,
+          function()
+            local all = dist.all_gather(row)
+            abandoned()
+            all:sum():backward()                                      -- a reduce_scatter
+          end,
+        } do
+          abandoned()
+          collective()
+          collectgarbage()
+          assert(cld.memory().in_use < 1 << 20, cld.memory().in_use)
+        end
+      end
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\n", err)
+  end)
+
   it("have batch statistics of the whole batch where each has one row of it", function()
     local _, err = ranks.script(3, [[
       local set = cld.data.tensors {

@@ -176,10 +176,10 @@ static cld_status begin(cld_tensor *const *xs, int count, const reduction *r) {
 }
 
 /* The watch is told while this rank waits for the others. */
-static cld_status join(const carrier *by) {
+static cld_status wait_for(const cld_lane_ops *lane) {
     double start = cld_clock();
     cld_watch_begun();
-    cld_status status = by->lane->join();
+    cld_status status = lane->join();
     cld_watch_completed();
     traffic.waited += cld_clock() - start;
     return status;
@@ -189,7 +189,7 @@ cld_status cld_dist_join(const cld_backend *device) {
     carrier by;
     if (cld_dist_alone()) return CLD_OK;
     CLD_TRY(find_carrier(&by, device));
-    cld_status status = join(&by);
+    cld_status status = wait_for(by.lane);
     for (flight **at = &flying; *at;) {
         flight *f = *at;
         if (cld_device(f->owners[0]) != device) {
@@ -251,7 +251,7 @@ cld_tensor *cld_all_gather(cld_tensor *x) {
     CLD_TRY_NULL(by.lane->fork());
     CLD_TRY_NULL(by.comm->all_gather(&to, &from));
     note(&from);
-    CLD_TRY_NULL(join(&by));
+    CLD_TRY_NULL(cld_dist_join(cld_device(x)));
     return cld_tensor_steal(&out);
 }
 
@@ -273,7 +273,7 @@ cld_tensor *cld_reduce_scatter(cld_tensor *x) {
     CLD_TRY_NULL(by.lane->fork());
     CLD_TRY_NULL(by.comm->reduce_scatter(&out->a, &in->a));
     note(&in->a);
-    CLD_TRY_NULL(join(&by));
+    CLD_TRY_NULL(cld_dist_join(cld_device(x)));
     return dtype == x->a.dtype ? cld_tensor_steal(&out) : cld_tensor_cast(out, x->a.dtype);
 }
 
