@@ -169,6 +169,16 @@ describe("several ranks,", function()
       result.err)
   end)
 
+  it("say what MPI says where they exchange other numbers of rows", function()
+    local result = fails(2, process.write(folder .. "/rows.lua", [[
+      local core = require "cld.core"
+      local rows = 4 + 2 * core.dist.ranks().rank
+      core.dist.set_batch { split = true, total = 2 * rows, block = 1, rows = rows }
+      core.dist.join((core.dist.gather_group(require "cld".ones(rows, 2), rows, 20)))]]))
+    assert.equal(1, result.code)
+    assert.matches("do their tensors have different shapes%?%): MPI_ERR_TRUNCATE", result.err)
+  end)
+
   it("evaluate linearly as one process does", function()
     for ranks = 1, 2 do
       recipe(ranks, "linear", of_toy("--epochs", "2", "--batch-size", "15", "--runs", folder .. "/runs", "--name",

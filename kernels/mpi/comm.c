@@ -18,15 +18,15 @@ static const char *library(void) {
 }
 
 /* MPI counts in ints. */
-static cld_status check_count(int64_t n, const char *what) {
+static cld_status check_count(int64_t n, const char *unit, const char *what) {
     if (n <= INT_MAX) return CLD_OK;
-    return cld_mpi_fail(CLD_UNSUPPORTED, "%s: %lld elements at once; MPI takes at most %d", what,
-                        (long long)n, INT_MAX);
+    return cld_mpi_fail(CLD_UNSUPPORTED, "%s: %lld %s at once; MPI takes at most %d", what, (long long)n,
+                        unit, INT_MAX);
 }
 
 static cld_status count_of(int *out, const cld_array *a, const char *what) {
     int64_t n = cld_numel(a);
-    CLD_TRY(check_count(n, what));
+    CLD_TRY(check_count(n, a->dtype == CLD_U8 ? "bytes" : "elements", what));
     *out = (int)n;
     return CLD_OK;
 }
@@ -79,8 +79,8 @@ static cld_status broadcast(int count, const cld_array *arrays, int from) {
 static cld_status exchange(int sends, const cld_comm_piece *sent, int receives,
                            const cld_comm_piece *received) {
     cld_mpi_order order = {.kind = CLD_MPI_EXCHANGE, .sends = sends, .receives = receives};
-    for (int i = 0; i < sends; i++) CLD_TRY(check_count(sent[i].bytes, "exchange"));
-    for (int i = 0; i < receives; i++) CLD_TRY(check_count(received[i].bytes, "exchange"));
+    for (int i = 0; i < sends; i++) CLD_TRY(check_count(sent[i].bytes, "bytes", "exchange"));
+    for (int i = 0; i < receives; i++) CLD_TRY(check_count(received[i].bytes, "bytes", "exchange"));
     order.pieces = malloc((size_t)(sends + receives) * sizeof *order.pieces);
     if (!order.pieces) return cld_mpi_fail(CLD_NOMEM, "exchange: out of memory");
     memcpy(order.pieces, sent, (size_t)sends * sizeof *sent);

@@ -82,10 +82,22 @@ static int begin(const cld_mpi_order *o, MPI_Request *requests) {
 
 enum { SPINS = 2000, PAUSE_NS = 50000 };
 
+/* As MPI_Testall, of which an error says only that it is one of some request. */
+static int test_each(int count, MPI_Request *requests, bool *complete) {
+    *complete = true;
+    for (int i = 0; i < count; i++) {
+        int done = 0, code = MPI_Test(&requests[i], &done, MPI_STATUS_IGNORE);
+        if (code != MPI_SUCCESS) return code;
+        *complete = *complete && done;
+    }
+    return MPI_SUCCESS;
+}
+
 /* Somebody who waits has nothing better to do with the core; after a while another process may have. */
 static int await(int count, MPI_Request *requests) {
     for (int looks = 0;;) {
-        int complete = 0, code = MPI_Testall(count, requests, &complete, MPI_STATUSES_IGNORE);
+        bool complete;
+        int code = test_each(count, requests, &complete);
         if (code != MPI_SUCCESS || complete) return code;
         bool waiting = __atomic_load_n(&mpi.waiting, __ATOMIC_RELAXED) > 0;
         looks = waiting ? looks + 1 : 0;
