@@ -169,6 +169,16 @@ describe("several ranks,", function()
       result.err)
   end)
 
+  it("say alike what is wrong with features of which only some of them have rows", function()
+    local result = fails(3, process.write(folder .. "/features.lua", [[
+      local cld = require "cld"
+      local labels = cld.zeros({ 2 }, "i64")
+      cld.eval.score(cld.ones(2, 4), labels, cld.ones(2, 3), labels)]]))
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: [^\n]*features.lua:3: eval.score: memory is f32%[2, 4%], queries f32%[2, 3%]; expected the"
+      .. " same dtype and dimension\n", result.err)
+  end)
+
   it("say what MPI says where they exchange other numbers of rows", function()
     local result = fails(2, process.write(folder .. "/rows.lua", [[
       local core = require "cld.core"

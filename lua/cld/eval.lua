@@ -112,10 +112,10 @@ end
 -- {top1 =, top5 =} as shares; of fewer than 5 classes there is no top5. Of several ranks all have all rows, and share
 -- the work.
 function eval.score(memory, labels, queries, truth, options)
+  neighbours.check("eval.score", memory, labels, queries, options)
+  check_labels("eval.score", queries, truth)
   check_finite("eval.score", "the features in the memory", memory)
   check_finite("eval.score", "the features of the queries", queries)
-  check_labels("eval.score", memory, labels)
-  check_labels("eval.score", queries, truth)
   local own = {}
   for i, x in ipairs { memory, labels, queries, truth } do
     local begin, count = extract.part(#x)

@@ -19,12 +19,20 @@ local ENTRY_BYTES = 20 -- of one in a list: its similarity, f32, its row and its
 
 -- ---- what is asked for ----------------------------------------------------------
 
-local function check(name, memory, labels, queries, options)
+--- Errors begin with the name.
+function neighbours.check(name, memory, labels, queries, options)
   caller.check_fields(name, options, { "k", "temperature", "classes" })
   for _, one in ipairs { { "memory", memory }, { "queries", queries } } do
-    if not create.is_tensor(one[2]) or one[2].ndim ~= 2 then
-      caller.raise("%s: expected %s as f32 or f64 (rows, dim), got %s", name, one[1], caller.shown(one[2]))
+    local x = one[2]
+    if not create.is_tensor(x) or x.ndim ~= 2 or x.dtype ~= "f32" and x.dtype ~= "f64" then
+      caller.raise("%s: expected %s as f32 or f64 (rows, dim), got %s", name, one[1], caller.shown(x))
     end
+  end
+  if memory.dtype ~= queries.dtype or memory.shape[2] ~= queries.shape[2] then
+    caller.raise("%s: memory is %s, queries %s; expected the same dtype and dimension", name, caller.shown(memory),
+      caller.shown(queries))
+  elseif memory.device ~= queries.device then
+    caller.raise("%s: memory is on %s, queries on %s", name, memory.device, queries.device)
   end
   if not create.is_tensor(labels) or labels.dtype ~= "i64" or labels.ndim ~= 1 or #labels ~= #memory then
     caller.raise("%s: expected labels as i64[%d], one per row of %s, got %s", name, #memory, caller.shown(memory),
@@ -131,7 +139,7 @@ end
 -- scores (m, classes) of these queries. With `shared` every rank calls it, each with its part of the memory, the parts
 -- in the order of the ranks, and with its own queries; of both a rank may have none. Errors begin with the name.
 function neighbours.scores(name, memory, labels, queries, options, shared)
-  check(name, memory, labels, queries, options)
+  neighbours.check(name, memory, labels, queries, options)
   local _ <close> = no_grad()
   local facts = facts_of(memory, labels, queries, shared)
   local settings = settled(name, options or {}, facts)
