@@ -14,7 +14,7 @@
  *     lane->join();                        what is computed from here on sees the sum
  *
  * All of it may be captured in a graph: fork and join become edges. Each collective must have run once before a
- * capture. Nobody writes to, or lets go of, an array between its collective and the join (runtime/dist holds them).
+ * capture, an exchange with the same ranks. Nobody writes to, or lets go of, an array between its collective and the join (runtime/dist holds them).
  * Ranks that do different things hang; that they do the same is the runtime's to see to.
  */
 #ifndef CLD_KERNELS_COMM_H

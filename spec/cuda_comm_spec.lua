@@ -64,7 +64,10 @@ describe("the specs' own NCCL", function()
     pass_with({ 2, 3 }, { "other_bytes" })
   end)
 
-  it("refuses to capture what has never run", function() passes("never_run", 2) end)
+  it("refuses to capture what has never run, or not with these ranks", function()
+    passes("never_run", 2)
+    pass_with({ 2, 3 }, { "new_neighbour" })
+  end)
 
   it("waits neither for a rank that has ended nor for ever", function() pass_with({ 2, 3 }, { "ended", "stalled" }) end)
 end)

@@ -511,6 +511,27 @@ static void never_run() {
     graphs->free(graph);
 }
 
+/* Each with itself, then, captured, with the next one too. */
+static void new_neighbour() {
+    void *graph;
+    cld_array x = shared_float(12);
+    int next = (rank + 1) % world, before = (rank + world - 1) % world;
+    char *data = (char *)x.data;
+    cld_comm_piece sent[] = {{rank, data, 8}, {next, data, 8}};
+    cld_comm_piece received[] = {{rank, data + 16, 8}, {before, data + 32, 8}};
+    WORKS(alone([&]() { return comm->exchange(1, sent, 1, received); }));
+    WORKS(graphs->begin());
+    WORKS(alone([&]() { return comm->exchange(1, sent, 1, received); }));
+    FAILS(alone([&]() { return comm->exchange(2, sent, 2, received); }),
+          "is captured in a graph, but has never run before");
+    CHECK(strstr(message, "ncclSend with rank "));
+    cld_cuda_close_lane();
+    WORKS(graphs->end(&graph));
+    WORKS(graphs->replay(graph)); /* of the second, nothing was queued */
+    graphs->free(graph);
+    WORKS(alone([&]() { return comm->exchange(2, sent, 2, received); }));
+}
+
 /* The last rank ends before a collective that the others have begun, or does not come to it. */
 static void ended() {
     cld_array x = shared_float(12);
@@ -596,6 +617,7 @@ static const struct part {
     {"other_exchange", other_exchange, false, true, false},
     {"other_graph", other_graph, false, true, false},
     {"never_run", never_run, false, true, false},
+    {"new_neighbour", new_neighbour, false, true, false},
     {"ended", ended, false, true, false},
     {"stalled", stalled, false, true, false},
 };

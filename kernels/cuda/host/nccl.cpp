@@ -330,14 +330,28 @@ struct message {
 };
 typedef std::vector<message> messages;
 
-static messages of_group; /* what was called since the outermost group began */
+static messages of_group;                      /* what was called since the outermost group began */
+static ncclResult_t of_group_is = ncclSuccess; /* or what is wrong with one of them: then none is queued */
 
-static ncclResult_t add(const call &c, int peer, ncclComm_t comm, void *stream) {
+static std::string with_peer(const std::string &name, int peer) {
+    return name + " with rank " + std::to_string(peer);
+}
+
+static ncclResult_t check_message(const call &c, int peer, ncclComm_t comm, void *stream) {
     ncclResult_t status = check(c, comm, stream);
     std::string name = c.name;
     if (status != ncclSuccess) return status;
     if (peer < 0 || peer >= comm->world) return fail(ncclInvalidArgument, name + ": no such peer");
     if (depth == 0) return fail(ncclInvalidUsage, name + ": outside of a group, it may wait for ever");
+    if (cld_cuda_capturing() && !comm->done.count(with_peer(name, peer)))
+        return fail(ncclInvalidUsage,
+                    with_peer(name, peer) + " is captured in a graph, but has never run before");
+    return ncclSuccess;
+}
+
+static ncclResult_t add(const call &c, int peer, ncclComm_t comm, void *stream) {
+    ncclResult_t status = check_message(c, peer, comm, stream);
+    if (status != ncclSuccess) return of_group_is = status;
     const void *data = c.send ? c.send : c.receive;
     of_group.push_back({c.send != nullptr, static_cast<char *>(const_cast<void *>(data)),
                         c.count * find(c.type)->size, peer});
@@ -431,8 +445,11 @@ static ncclResult_t queue_messages(ncclComm *comm) {
         queued = cld_host_enqueue_on_lane({"ncclSend", CLD_HOST_LIBRARY, NULL}, [=]() {
             if (late) keep();
             run_messages(comm, own, *kept, captured);
-            comm->done.insert("ncclSend");
-            comm->done.insert("ncclRecv");
+            for (const message &m : own) {
+                std::string name = m.is_sent ? "ncclSend" : "ncclRecv";
+                comm->done.insert(name);
+                comm->done.insert(with_peer(name, m.peer));
+            }
             if (!comm->peers.problem.empty()) cld_host_report(comm->peers.problem);
         });
     return queued == CLD_OK ? ncclSuccess : fail(ncclSystemError, cld_error_message());
@@ -455,8 +472,11 @@ static ncclResult_t ncclGroupStart() {
 
 static ncclResult_t ncclGroupEnd() {
     if (depth == 0) return fail(ncclInvalidUsage, "ncclGroupEnd without ncclGroupStart");
-    if (--depth > 0 || of_group.empty()) return ncclSuccess;
-    return queue_messages(joined);
+    if (--depth > 0) return ncclSuccess;
+    ncclResult_t status = of_group_is;
+    of_group_is = ncclSuccess;
+    if (status != ncclSuccess) of_group.clear();
+    return status != ncclSuccess || of_group.empty() ? status : queue_messages(joined);
 }
 
 /* ---- in place of a library that is opened ------------------------------------------------------------------------- */
