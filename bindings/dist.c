@@ -215,10 +215,12 @@ static int dist_set_batch(lua_State *L) {
     return 1;
 }
 
-/* images(op, n) -> {split, total, block, begin, rows}: which of the batch's so many on this rank are */
+/* images(op, n) -> {split, total, block, begin, rows}: which of the batch's so many on this rank are. Errors begin with
+ * the op. */
 static int dist_images(lua_State *L) {
     cld_batch_share share;
-    cldL_check_status(L, cld_images_of_batch(&share, luaL_checkstring(L, 1), luaL_checkinteger(L, 2)));
+    if (cld_images_of_batch(&share, luaL_checkstring(L, 1), luaL_checkinteger(L, 2)) != CLD_OK)
+        return luaL_error(L, "%s", cld_error_message());
     cldL_push_share(L, &share);
     return 1;
 }

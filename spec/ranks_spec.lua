@@ -247,6 +247,25 @@ describe("ranks", function()
     assert.equal("right\nright\n", err)
   end)
 
+  it("name the user's line where images are not those of the batch", function()
+    local _, err = ranks.script(2, [[
+      local set, nn = cld.data.tensors { images = cld.zeros({ 11, 8, 8, 3 }, "u8") }, cld.nn
+      for _ in cld.data.loader { set, batch_size = 11, views = 1, workers = 0 }:epoch(1) do
+        local x = cld.ones(4, 3)
+        for name, call in pairs {
+          ["nn.shuffle"] = function() nn.shuffle(print, x, { block = 2 }) end,
+          ["nn.blocks"] = function() nn.blocks(4) end,
+          each = function() nn.each(print, { x }) end,
+          batch_norm = function() local _ = nn.batch_norm1d(3)(x) end,
+        } do
+          local text = select(2, pcall(call))
+          assert(text:find("script.lua:%d+: " .. name .. ": 4 images on this rank, which has [56] of the batch"), text)
+        end
+      end
+      io.stderr:write("right\n")]])
+    assert.equal("right\nright\n", err)
+  end)
+
   it("let go of what was begun and never asked for at the next collective", function()
     local _, err = ranks.script(2, [[
       local set = cld.data.tensors { images = cld.zeros({ 8, 8, 8, 3 }, "u8") }

@@ -194,7 +194,7 @@ end
 
 -- Those of this rank's rows, of what is drawn for all ranks' (rows, negatives).
 local function draw_negatives(self, features)
-  local share = core.dist.images("memory_bank", features.shape[1])
+  local share = caller.call("memory_bank", core.dist.images, "memory_bank", features.shape[1])
   local drawn = functional.sample_negatives(self.draws, share.total, self.negatives, self.memory.shape[1])
   if share.rows == share.total then return drawn end
   local _ <close> = drawn

@@ -168,7 +168,7 @@ end
 -- generator: the order of nine uniform numbers. At each replay of a captured step they are new.
 function InfoMin.orders(images, device)
   caller.integer("orders", "images", images, 0)
-  local share = core.dist.images("orders", images) -- drawn for all ranks' images
+  local share = caller.call("orders", core.dist.images, "orders", images) -- drawn for all ranks' images
   local keys <close> = create.rand({ share.total, PATCHES }, { device = device })
   local own <close> = keys:narrow(1, share.begin + 1, share.rows)
   return own:argsort(2)

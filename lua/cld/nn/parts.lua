@@ -68,7 +68,7 @@ function parts.of_norm(rows)
   if not batch then return nil end
   local unit = rows % batch.rows == 0 and rows // batch.rows or 1
   check_unit(batch, unit)
-  return parts.of_ranks(core.dist.images("batch_norm", rows // unit), 0, 1, unit)
+  return parts.of_ranks(caller.call("batch_norm", core.dist.images, "batch_norm", rows // unit), 0, 1, unit)
 end
 
 --- of_ranks(share, block, views, unit) -> what parts hold of a batch that is split over the ranks, if a block has
@@ -191,7 +191,7 @@ function parts.blocks(n, options)
   options = options or {}
   n = integer("nn.blocks", "n", n)
   local groups = integer("nn.blocks", "groups", options.groups == nil and 1 or options.groups)
-  local share = core.dist.images("nn.blocks", n)
+  local share = caller.call("nn.blocks", core.dist.images, "nn.blocks", n)
   local block = options.count and block_of_count("nn.blocks", options, share.total)
     or parts.size_of_block("nn.blocks", options)
   local of_ranks = parts.of_ranks(share, block, 1, 1)
@@ -259,7 +259,7 @@ end
 local function parts_of_views(views, images, unit, options)
   local block = parts.size_of_block("each", options)
   local of_ranks = not dist.alone and (options.total == nil or options.total == images)
-    and parts.of_ranks(core.dist.images("each", images), block, views, unit)
+    and parts.of_ranks(caller.call("each", core.dist.images, "each", images), block, views, unit)
   return of_ranks or { views = views, blocks = functional.block_count(images, block), unit = unit }
 end
 

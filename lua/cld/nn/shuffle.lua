@@ -82,7 +82,8 @@ local function settle(net, images, options)
   end
   local unit = integer("nn.shuffle", "unit", options.unit == nil and 1 or options.unit)
   local n = parts.images_of("nn.shuffle", images.shape[1], unit)
-  local share, block = core.dist.images("nn.shuffle", n), parts.size_of_block("nn.shuffle", options)
+  local share = caller.call("nn.shuffle", core.dist.images, "nn.shuffle", n)
+  local block = parts.size_of_block("nn.shuffle", options)
   local known = {
     unit = unit, share = share, of_ranks = parts.of_ranks(share, block, 1, unit),
     groups = parts.blocks(n, { block = options.block, groups = options.groups }),
@@ -138,7 +139,8 @@ local function run_shuffled(net, near, from, known)
 end
 
 --- nn.shuffle(net, images, {block =, unit = 1, order =, groups = 1}) -> a function without arguments that gives the
--- network's outputs, in the images' order; to be called once, with the network as it is then.
+-- network's outputs, in the images' order; to be called once, with the network as it is then. (A step of several ranks
+-- that is captured must call it: what it does not wait for has no place in its graph.)
 --
 -- images: (n * unit, ...). order: i64 (n), from 0: the image at each place. Without it one is drawn from the global
 -- generator at each nn.shuffle and each replay of a captured step: the stable order of n uniform numbers, in each 512
