@@ -263,7 +263,7 @@ cld_tensor *cld_reduce_scatter(cld_tensor *x) {
         return cld_fail_null(CLD_INVALID, "reduce_scatter: %s has not as many rows for each of %d ranks",
                              cld_describe(&x->a), world);
     shape[0] /= world;
-    if (cld_dist_alone()) return cld_tensor_contiguous(x);
+    if (cld_dist_alone()) return cld_tensor_cast(x, x->a.dtype);
     cld_dtype dtype = travels_as(x->a.dtype);
     CLD_AUTO cld_tensor *in = dtype == x->a.dtype ? cld_tensor_contiguous(x) : cld_tensor_cast(x, dtype);
     CLD_AUTO cld_tensor *out = in ? cld_tensor_new(dtype, x->a.ndim, shape, cld_device(x)) : NULL;

@@ -74,7 +74,8 @@ typedef struct cld_dist_traffic {
 } cld_dist_traffic;
 cld_dist_traffic cld_dist_counted(void);
 
-/* The same two without a wait: from begin to the next join nobody may touch the tensors, which are held until then. */
+/* all_reduce without a wait: from begin to the next join nobody may touch the tensors, which are held until then. Whatever
+ * waits for a collective of the device joins. */
 cld_status cld_all_reduce_begin(cld_tensor *const *xs, int count, cld_comm_kind kind, double scale);
 cld_status cld_dist_join(const cld_backend *device);
 
