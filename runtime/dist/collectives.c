@@ -6,6 +6,13 @@
 #include "runtime/dist/plugin.h"
 #include "runtime/dist/watch.h"
 
+/* A library may wait for the other ranks when a call is queued: NCCL connects two of them at their first. */
+static cld_status has_queued(cld_status status) {
+    cld_watch_completed();
+    return status;
+}
+#define WATCHED(call) (cld_watch_begun(), has_queued(call))
+
 /* ---- who carries it -------------------------------------------------------------------------------------- */
 
 typedef struct carrier {
@@ -23,7 +30,7 @@ static cld_status start_on(const cld_backend *device) {
     cld_status status = id ? CLD_OK : cld_fail(CLD_NOMEM, "%s: out of memory", device->name);
     if (status == CLD_OK && r.rank == 0) status = device->comm->make_id(id);
     if (status == CLD_OK) status = cld_broadcast_bytes(&id, &size, 0);
-    if (status == CLD_OK) status = device->comm->start(id, r.rank, r.world);
+    if (status == CLD_OK) status = WATCHED(device->comm->start(id, r.rank, r.world));
     free(id);
     if (status == CLD_OK) started = device;
     return status;
@@ -164,8 +171,8 @@ static cld_status begin(cld_tensor *const *xs, int count, const reduction *r) {
     cld_status status = pack(f, xs, count);
     if (status == CLD_OK) status = by.lane->fork();
     if (status == CLD_OK)
-        status = r->from < 0 ? by.comm->all_reduce(1, &f->packed->a, r->kind, r->scale)
-                             : by.comm->broadcast(1, &f->packed->a, r->from);
+        status = WATCHED(r->from < 0 ? by.comm->all_reduce(1, &f->packed->a, r->kind, r->scale)
+                                     : by.comm->broadcast(1, &f->packed->a, r->from));
     if (status != CLD_OK) {
         land(f);
         return status;
@@ -249,7 +256,7 @@ cld_tensor *cld_all_gather(cld_tensor *x) {
     carrier by;
     CLD_TRY_NULL(find_carrier(&by, cld_device(x)));
     CLD_TRY_NULL(by.lane->fork());
-    CLD_TRY_NULL(by.comm->all_gather(&to, &from));
+    CLD_TRY_NULL(WATCHED(by.comm->all_gather(&to, &from)));
     note(&from);
     CLD_TRY_NULL(cld_dist_join(cld_device(x)));
     return cld_tensor_steal(&out);
@@ -271,7 +278,7 @@ cld_tensor *cld_reduce_scatter(cld_tensor *x) {
     carrier by;
     CLD_TRY_NULL(find_carrier(&by, cld_device(x)));
     CLD_TRY_NULL(by.lane->fork());
-    CLD_TRY_NULL(by.comm->reduce_scatter(&out->a, &in->a));
+    CLD_TRY_NULL(WATCHED(by.comm->reduce_scatter(&out->a, &in->a)));
     note(&in->a);
     CLD_TRY_NULL(cld_dist_join(cld_device(x)));
     return dtype == x->a.dtype ? cld_tensor_steal(&out) : cld_tensor_cast(out, x->a.dtype);
@@ -316,7 +323,7 @@ cld_status cld_exchange_begin(const cld_parcel *sent, int sends, const cld_parce
     if (status == CLD_OK) {
         list_pieces(pieces, sent, sends);
         list_pieces(pieces + sends, received, receives);
-        status = by.comm->exchange(sends, pieces, receives, pieces + sends);
+        status = WATCHED(by.comm->exchange(sends, pieces, receives, pieces + sends));
     }
     free(pieces);
     if (status == CLD_OK) {
