@@ -75,6 +75,29 @@ static int dist_gather_group(lua_State *L) {
     return 2;
 }
 
+/* The numbers of a list, one for each rank; a userdata's, which stays on the stack. */
+static const int64_t *check_rows(lua_State *L, int arg) {
+    int world = cld_dist_ranks().world;
+    int64_t *rows = lua_newuserdatauv(L, (size_t)world * sizeof *rows, 0);
+    luaL_checktype(L, arg, LUA_TTABLE);
+    for (int r = 0; r < world; r++) {
+        lua_geti(L, arg, r + 1);
+        rows[r] = luaL_checkinteger(L, -1);
+        luaL_argcheck(L, rows[r] >= 0, arg, "expected numbers of rows");
+        lua_pop(L, 1);
+    }
+    return rows;
+}
+
+/* all_to_all(t, {rows to each rank}, {rows from each rank}) -> the rows from all ranks, off the tape */
+static int dist_all_to_all(lua_State *L) {
+    cld_tensor *x = cldL_check_tensor(L, 1);
+    const int64_t *sent = check_rows(L, 2), *received = check_rows(L, 3);
+    cld_tensor **out = cldL_new_tensor(L);
+    *out = cld_all_to_all(x, sent, received);
+    return cldL_result(L, *out);
+}
+
 /* join(t) -> t: what was begun on its device has arrived */
 static int dist_join(lua_State *L) {
     cldL_check_status(L, cld_dist_join(cld_device(cldL_check_tensor(L, 1))));
@@ -304,6 +327,7 @@ static const luaL_Reg functions[] = {
     {"agree", dist_agree},
     {"all_gather", dist_all_gather},
     {"all_reduce", dist_all_reduce},
+    {"all_to_all", dist_all_to_all},
     {"barrier", dist_barrier},
     {"batch", dist_batch},
     {"begin", dist_begin},

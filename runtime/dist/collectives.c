@@ -335,6 +335,49 @@ cld_status cld_exchange_begin(const cld_parcel *sent, int sends, const cld_parce
     return status;
 }
 
+/* x's rows cut into those that go to each rank, or come from it; parcels without rows are left out. Returns their number,
+ * -1 if there is no memory. */
+static int cut_rows(cld_parcel *out, const cld_tensor *x, const int64_t *rows) {
+    int64_t first = 0;
+    int count = 0;
+    for (int r = 0; r < cld_dist_ranks().world; first += rows[r++]) {
+        if (rows[r] == 0) continue;
+        out[count] = (cld_parcel){r, cld_tensor_rows(x, first, rows[r])};
+        if (!out[count].rows) break;
+        count++;
+    }
+    return first == x->a.shape[0] ? count : -1;
+}
+
+static int64_t sum_of(const int64_t *rows) {
+    int64_t sum = 0;
+    for (int r = 0; r < cld_dist_ranks().world; r++) sum += rows[r];
+    return sum;
+}
+
+cld_tensor *cld_all_to_all(cld_tensor *x, const int64_t *sent, const int64_t *received) {
+    int world = cld_dist_ranks().world;
+    int64_t shape[CLD_MAX_DIMS];
+    memcpy(shape, x->a.shape, sizeof shape);
+    if (x->a.ndim == 0 || shape[0] != sum_of(sent))
+        return cld_fail_null(CLD_INVALID, "all_to_all: %s has not the %lld rows that are to be sent",
+                             cld_describe(&x->a), (long long)sum_of(sent));
+    shape[0] = sum_of(received);
+    CLD_AUTO cld_tensor *in = cld_tensor_contiguous(x);
+    CLD_AUTO cld_tensor *out = in ? cld_tensor_new(x->a.dtype, x->a.ndim, shape, cld_device(x)) : NULL;
+    if (!out) return NULL;
+    cld_parcel *to = calloc(2 * (size_t)world, sizeof *to);
+    if (!to) return cld_fail_null(CLD_NOMEM, "all_to_all: out of memory");
+    cld_parcel *from = to + world;
+    int sends = cut_rows(to, in, sent), receives = cut_rows(from, out, received);
+    cld_status status =
+        sends < 0 || receives < 0 ? cld_error_code() : cld_exchange_begin(to, sends, from, receives);
+    if (status == CLD_OK) status = cld_dist_join(cld_device(x));
+    for (int i = 0; i < 2 * world; i++) cld_tensor_free(to[i].rows);
+    free(to);
+    return status == CLD_OK ? cld_tensor_steal(&out) : NULL;
+}
+
 /* ---- bytes of the host ------------------------------------------------------------------------------------- */
 
 static cld_tensor *host_bytes(const void *data, size_t size, size_t room) {

@@ -88,6 +88,10 @@ typedef struct cld_parcel {
  * touch the tensors, which are held until then. */
 cld_status cld_exchange_begin(const cld_parcel *sent, int sends, const cld_parcel *received, int receives);
 
+/* x's rows go to the ranks, sent[r] of them to rank r; the result, off the tape, has those that came, received[r] from rank
+ * r. Some go from every rank. */
+cld_tensor *cld_all_to_all(cld_tensor *x, const int64_t *sent, const int64_t *received);
+
 /* Bytes of the host, for what is no tensor. Rank `from` has *data, malloc's, of *size; the others get them. */
 cld_status cld_broadcast_bytes(unsigned char **data, size_t *size, int from);
 /* Each rank's bytes: *all is malloc's, ends[r] where rank r's end. */

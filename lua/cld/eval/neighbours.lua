@@ -1,9 +1,9 @@
 --- Weighted k nearest neighbours (Wu et al., CVPR 2018): of one process, or of all ranks of a job.
 --
 -- Shared, the memory's rows are cut over the ranks, in their order, and each rank has queries of its own. Some queries
--- of all ranks at a time meet all parts: they are gathered, each rank lists the k nearest of its part, and the rank
--- that asked selects the k nearest from the lists of all parts, side by side. A similarity depends on its two rows
--- alone, and lists are in the order of the rows: the scores are those of one process, to the last bit.
+-- of all ranks at a time meet all parts: they are gathered, and each rank lists the k nearest of its part. The lists go
+-- to the rank that asked, which selects the k nearest from those of all parts, side by side. A similarity depends on
+-- its two rows alone, and lists are in the order of the rows: the scores are those of one process, to the last bit.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local dist = require "cld.dist"
@@ -108,15 +108,16 @@ local function listed(name, memory, labels, queries, length)
   return padded(similarities, length, -math.huge), padded(chosen:reshape { #queries, found }, length, 0)
 end
 
--- All ranks' lists (queries, length) side by side, of `count` queries from `begin` on (counted from 0): (count, world *
--- length). Closes x.
-local function side_by_side(x, begin, count)
+-- The lists (queries of all ranks, length) go to the ranks that asked, asked[r] of them to rank r. Those from all ranks
+-- then lie side by side: (count, world * length) of this rank's `count` queries. Closes x.
+local function handed_back(x, asked, count)
   local _ <close> = x
-  local all <close> = gather(x)
-  local by_rank <close> = all:reshape { dist.world, #x, x.shape[2] }
-  local own <close> = by_rank:narrow(2, begin + 1, count)
-  local turned <close> = own:permute(2, 1, 3)
-  return turned:reshape { count, dist.world * x.shape[2] }
+  local from, length = {}, x.shape[2]
+  for rank = 1, dist.world do from[rank] = count end
+  local all <close> = core.dist.all_to_all(x, asked, from)
+  local by_rank <close> = all:reshape { dist.world, count, length }
+  local turned <close> = by_rank:permute(2, 1, 3)
+  return turned:reshape { count, dist.world * length }
 end
 
 -- Of a rank's queries from `first` on at most `step`: their number.
@@ -124,13 +125,13 @@ local function taken(one, first, step) return math.max(0, math.min(one.queries -
 
 -- listed of this rank's queries `own`, from all ranks' memories. All ask at once.
 local function listed_by_all(name, memory, labels, own, length, facts, first, step)
-  local begin = 0
-  for rank = 1, dist.rank do begin = begin + taken(facts[rank], first, step) end
-  local asked <close> = gather(own)
-  local similarities, of = listed(name, memory, labels, asked, length)
+  local asked = {}
+  for rank, one in ipairs(facts) do asked[rank] = taken(one, first, step) end
+  local queries <close> = gather(own)
+  local similarities, of = listed(name, memory, labels, queries, length)
   local _ <close> = of
   local small = of:to "i32" -- what travels
-  similarities, small = side_by_side(similarities, begin, #own), side_by_side(small, begin, #own)
+  similarities, small = handed_back(similarities, asked, #own), handed_back(small, asked, #own)
   local _ <close> = small
   return similarities, small:to "i64"
 end
@@ -144,7 +145,7 @@ function neighbours.scores(name, memory, labels, queries, options, shared)
   local facts = facts_of(memory, labels, queries, shared)
   local settings = settled(name, options or {}, facts)
   local length = math.min(settings.k, most(facts, "rows"))
-  local step = math.max(1, neighbours.list_bytes // (#facts * #facts * length * ENTRY_BYTES))
+  local step = math.max(1, neighbours.list_bytes // ((shared and 2 or 1) * #facts * length * ENTRY_BYTES))
   local scores = create.empty({ #queries, settings.classes }, { dtype = queries.dtype, device = queries.device })
   for first = 0, most(facts, "queries") - 1, step do
     local count = taken({ queries = #queries }, first, step)
