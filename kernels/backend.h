@@ -382,9 +382,9 @@ typedef struct cld_conv_plan {
 } cld_conv_plan;
 
 typedef struct cld_plan_ops {
-    const char *(*library)(void);                 /* whose they are: "cuDNN 9.19.0" */
-    int (*count)(void);                           /* chosen or given so far */
-    void (*get)(int i, cld_conv_plan *out);       /* 0 <= i < count, in the order in which their shapes came */
+    const char *(*library)(void);           /* whose they are: "cuDNN 9.19.0" */
+    int (*count)(void);                     /* chosen or given so far */
+    void (*get)(int i, cld_conv_plan *out); /* 0 <= i < count, in the order in which their shapes came */
     /* For this shape from its next call on, whatever was chosen before, if it can be made here. A graph that was captured
      * keeps what it has. */
     cld_status (*use)(const cld_conv_plan *plan);
