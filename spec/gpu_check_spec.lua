@@ -2,12 +2,14 @@
 -- what is said if there can be no job.
 local cld = require "cld"
 local process = require "spec.support.process"
-local missing = require("spec.support.ranks").missing()
+local ranks = require "spec.support.ranks"
+local missing = ranks.missing()
 
 if cld.cuda.is_emulated() then
   describe("gpu-check of a job of one rank", function()
     local function run(env)
-      return process.run { "spec/gpu/check.lua", "--build", process.build, "--only", "ranks", env = env, timeout = 240 }
+      return process.run { "spec/gpu/check.lua", "--build", process.build, "--only", "ranks",
+        env = ranks.environment(env), timeout = 240 }
     end
 
     it("passes", function()

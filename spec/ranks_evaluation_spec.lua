@@ -182,8 +182,9 @@ describe("several ranks,", function()
   it("say what MPI says where they exchange other numbers of rows", function()
     local result = fails(2, process.write(folder .. "/rows.lua", [[
       local core = require "cld.core"
-      local rows = 4 + 2 * core.dist.ranks().rank
-      core.dist.set_batch { split = true, total = 2 * rows, block = 1, rows = rows }
+      local rank = core.dist.ranks().rank
+      local rows = 4 + 2 * rank
+      core.dist.set_batch { split = true, total = 2 * rows, block = 1, begin = rank * rows, rows = rows }
       core.dist.join((core.dist.gather_group(require "cld".ones(rows, 2), rows, 20)))]]))
     assert.equal(1, result.code)
     assert.matches("do their tensors have different shapes%?%): MPI_ERR_TRUNCATE", result.err)

@@ -54,7 +54,7 @@ static void drop(parcels *p) {
  * it, which others have. */
 static cld_status cut(parcels *out, const groups *g, const cld_tensor *rows, bool keeps) {
     cld_ranks r = cld_dist_ranks();
-    int64_t first = keeps ? g->share.begin : near(g, r.rank).begin;
+    int64_t first = keeps ? images_of(g, r.rank).begin : near(g, r.rank).begin;
     *out = (parcels){calloc((size_t)r.world, sizeof *out->of), 0};
     if (!out->of) return cld_fail(CLD_NOMEM, "gather_group: out of memory");
     for (int other = 0; other < r.world; other++) {
