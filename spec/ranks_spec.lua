@@ -55,6 +55,12 @@ end)
 describe("ranks", function()
   if missing then return pending(missing) end
 
+  -- What is asserted in the text holds on each of n ranks, which all come to its end.
+  local function hold(n, text)
+    local _, err = ranks.script(n, text .. '\nio.stderr:write("right\\n")')
+    assert.equal(("right\n"):rep(n), err)
+  end
+
   it("reduce, of any dtype", function()
     local out = ranks.script(3, [[
       for _, dtype in ipairs { "f32", "f64", "bf16", "f16", "i64", "i32", "u8" } do
@@ -72,18 +78,16 @@ describe("ranks", function()
   end)
 
   it("gather rows of different numbers, in order, and the gradient finds its rows", function()
-    local _, err = ranks.script(3, [[
+    hold(3, [[
       local x = cld.full({ dist.rank + 1, 2 }, dist.rank + 1.0, "f64"):requires_grad_()
       local all = dist.all_gather(x)
       assert(all:sum(2):to "i64":totable()[4] == 6 and #all == 6);
       (all * all):sum():backward()                       -- each rank's loss counts a third
-      assert(x.grad:eq(x * 2):all():item() == 1)
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\nright\n", err)
+      assert(x.grad:eq(x * 2):all():item() == 1)]])
   end)
 
   it("get what one of them has, and strings", function()
-    local _, err = ranks.script(2, [[
+    hold(2, [[
       local core = require "cld.core"
       local x = dist.broadcast(cld.full({ 3 }, dist.rank + 5.0), { from = 1 })
       assert(x[1]:item() == 6)
@@ -93,24 +97,20 @@ describe("ranks", function()
       local value = dist.shared(function() return { 1, "two", { three = 3.5 } } end)
       assert(value[2] == "two" and value[3].three == 3.5)
       local ok, message = pcall(dist.shared, function() error("no such thing", 0) end)
-      assert(not ok and message == "no such thing")
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\n", err)
+      assert(not ok and message == "no such thing")]])
   end)
 
   it("know at a step what any has wished at the one before", function()
-    local _, err = ranks.script(2, [[
+    hold(2, [[
       local core = require "cld.core"
       local first = core.dist.agree { dist.rank == 1 and 10 or 0 }
       local second = core.dist.agree {}
       assert(first[1] == 0 and second[1] == 10)
-      assert(core.dist.agree {}[1] == 0)
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\n", err)
+      assert(core.dist.agree {}[1] == 0)]])
   end)
 
   it("give a batch's rows to each, and gather them in the batch's order", function()
-    local _, err = ranks.script(3, [[
+    hold(3, [[
       local core = require "cld.core"
       local images = cld.zeros({ 11, 8, 8, 3 }, "u8")
       local set = cld.data.tensors { images = images, labels = cld.arange(0, 11, 1), classes = 11 }
@@ -121,21 +121,17 @@ describe("ranks", function()
         for i, label in ipairs(all) do assert(label == i - 1 + 8 * (#seen - 1)) end
       end
       assert(table.concat(seen, " ") == ({ [0] = "3 1", "3 1", "2 1" })[dist.rank], table.concat(seen, " "))
-      assert(core.dist.batch() == nil)
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\nright\n", err)
+      assert(core.dist.batch() == nil)]])
   end)
 
   it("have all of a batch that is smaller than they are", function()
-    local _, err = ranks.script(3, [[
+    hold(3, [[
       local core = require "cld.core"
       local images = cld.zeros({ 2, 8, 8, 3 }, "u8")
       local set = cld.data.tensors { images = images, labels = cld.arange(0, 2, 1), classes = 2 }
       local batch = cld.data.loader { set, batch_size = 8, views = 1, workers = 0 }:epoch(1)()
       assert(#batch.labels == 2 and #core.dist.gather_rows(batch.labels) == 2)
-      assert(core.dist.weight() == 1 / 3)
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\nright\n", err)
+      assert(core.dist.weight() == 1 / 3)]])
   end)
 
   -- 22 rows in blocks of 4, so 4 + 4 + 4 + 4 + 3 + 3, on three ranks: 8, 8, 6.
@@ -150,7 +146,7 @@ describe("ranks", function()
   ]]
 
   it("get the rows of the groups of images that they share with others, and no more", function()
-    local _, err = ranks.script(3, batch_of_22 .. [[
+    hold(3, batch_of_22 .. [[
       local before = core.dist.counted().bytes
       local all, first = core.dist.gather_group(own, #own, 10)     -- 0 to 9, 10 to 19, 20 and 21
       core.dist.join(all)
@@ -158,13 +154,11 @@ describe("ranks", function()
       assert(first == from and #all == to - from + 1)
       for i, label in ipairs(all:totable()) do assert(label == from + i - 1) end
       -- of rank 0's eight rows rank 1 needs all; of rank 1's the first two go to rank 0, the last six to rank 2
-      assert(core.dist.counted().bytes - before == 8 * ({ [0] = 8, 2 + 6, 4 })[dist.rank])
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\nright\n", err)
+      assert(core.dist.counted().bytes - before == 8 * ({ [0] = 8, 2 + 6, 4 })[dist.rank])]])
   end)
 
   it("give back the gradients of such rows to the ranks that have them", function()
-    local _, err = ranks.script(3, batch_of_22 .. [[
+    hold(3, batch_of_22 .. [[
       for _, dtype in ipairs { "f64", "bf16" } do
         local x = cld.ones({ 2 * #own, 3 }, dtype):requires_grad_()  -- two rows for an image
         local all, first = core.dist.gather_group(x, #own, 10)
@@ -179,9 +173,7 @@ describe("ranks", function()
           assert(math.abs(row[1] - sum) <= (dtype == "f64" and 1e-12 or 0.02) and row[3] == row[1],
             ("image %d: %g, not %g"):format(image, row[1], sum))
         end
-      end
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\nright\n", err)
+      end]])
   end)
 
   it("shuffle images, in each 512 by themselves, as one process does", function()
@@ -207,7 +199,7 @@ describe("ranks", function()
   end)
 
   it("shuffle some of the batch's images, of any number of rows, among themselves", function()
-    local _, err = ranks.script(2, [[
+    hold(2, [[
       local set = cld.data.tensors {
         images = cld.zeros({ 24, 8, 8, 3 }, "u8"), labels = cld.arange(0, 24, 1), classes = 24,
       }
@@ -223,13 +215,11 @@ describe("ranks", function()
           assert(seen:ne(x):any():item() and seen:eq(seen:narrow(2, 1, 1)):all():item())
           assert(y:eq(x):all():item() and z:reshape { images, unit }:eq(x * 2):all():item())
         end
-      end
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\n", err)
+      end]])
   end)
 
   it("hold no images of each other's while shuffled ones go through their network", function()
-    local _, err = ranks.script(2, [[
+    hold(2, [[
       local set = cld.data.tensors { images = cld.zeros({ 8, 8, 8, 3 }, "u8") }
       for batch in cld.data.loader { set, batch_size = 8, views = 1, workers = 0 }:epoch(1) do
         local x = cld.zeros(4, 1 << 18)
@@ -242,13 +232,11 @@ describe("ranks", function()
         end, x, { block = 2 })
         collectgarbage "restart"
         assert(held >= 4 << 20 and held < 5 << 20, held)           -- its own four, shuffled
-      end
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\n", err)
+      end]])
   end)
 
   it("name the user's line where images are not those of the batch", function()
-    local _, err = ranks.script(2, [[
+    hold(2, [[
       local set, nn = cld.data.tensors { images = cld.zeros({ 11, 8, 8, 3 }, "u8") }, cld.nn
       for _ in cld.data.loader { set, batch_size = 11, views = 1, workers = 0 }:epoch(1) do
         local x = cld.ones(4, 3)
@@ -261,13 +249,11 @@ describe("ranks", function()
           local text = select(2, pcall(call))
           assert(text:find("script.lua:%d+: " .. name .. ": 4 images on this rank, which has [56] of the batch"), text)
         end
-      end
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\n", err)
+      end]])
   end)
 
   it("let go of what was begun and never asked for at the next collective", function()
-    local _, err = ranks.script(2, [[
+    hold(2, [[
       local set = cld.data.tensors { images = cld.zeros({ 8, 8, 8, 3 }, "u8") }
       for batch in cld.data.loader { set, batch_size = 8, views = 1, workers = 0 }:epoch(1) do
         local function abandoned()
@@ -291,13 +277,11 @@ describe("ranks", function()
           collectgarbage()
           assert(cld.memory().in_use < 1 << 20, cld.memory().in_use)
         end
-      end
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\n", err)
+      end]])
   end)
 
   it("have batch statistics of the whole batch where each has one row of it", function()
-    local _, err = ranks.script(3, [[
+    hold(3, [[
       local set = cld.data.tensors {
         images = cld.zeros({ 3, 8, 8, 3 }, "u8"), labels = cld.arange(0, 3, 1), classes = 3,
       }
@@ -306,13 +290,11 @@ describe("ranks", function()
         local y = norm(batch.labels:double():reshape { 1, 1 }):item()
         assert(math.abs(y - (dist.rank - 1) * 1.5 ^ 0.5) <= 1e-4, y)
       end
-      assert(not pcall(norm, cld.ones({ 1, 1 }, "f64")))
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\nright\n", err)
+      assert(not pcall(norm, cld.ones({ 1, 1 }, "f64")))]])
   end)
 
   it("sum up gradients, those that some have not as zeros", function()
-    local _, err = ranks.script(2, [[
+    hold(2, [[
       local a, b, c = cld.ones(2):requires_grad_(), cld.ones(2):requires_grad_(), cld.ones(2):requires_grad_()
       local sgd = cld.optim.sgd({ a, b, c }, { lr = 1 })
       local loss = (a * 3):sum()
@@ -320,19 +302,15 @@ describe("ranks", function()
       sgd:step(loss)                                      -- each rank's loss counts a half
       assert(a[1]:item() == -2 and b[1]:item() == -1 and c[1]:item() == 1 and c.grad == nil)
       sgd:zero_grad(); (a * 3):sum():backward(); sgd:step()
-      assert(a[1]:item() == -5)
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\n", err)
+      assert(a[1]:item() == -5)]])
   end)
 
   it("skip a step that one of them must skip", function()
-    local _, err = ranks.script(2, [[
+    hold(2, [[
       local w = cld.ones(2):requires_grad_()
       local sgd = cld.optim.sgd({ w }, { lr = 1 })
       local made = sgd:step(dist.rank == 1 and (w * (0 / 0)):sum() or w:sum())
-      assert(made:item() == 0 and w[1]:item() == 1 and sgd.skipped == 1)
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\n", err)
+      assert(made:item() == 0 and w[1]:item() == 1 and sgd.skipped == 1)]])
   end)
 
   it("print once", function() assert.equal("hello\n", (ranks.script(2, "print 'hello'"))) end)
@@ -402,7 +380,7 @@ describe("ranks", function()
   end)
 
   it("go on with a batch after a break, and compute alike under whole_batch", function()
-    local _, err = ranks.script(2, batches .. [[
+    hold(2, batches .. [[
       local kept
       for batch in loader(7, 7):epoch(1) do kept = batch break end
       net(kept.views[1])
@@ -410,9 +388,7 @@ describe("ranks", function()
       do
         local _ <close> = dist.whole_batch()
         net(cld.ones(12, 3, 8, 8))
-      end
-      io.stderr:write("right\n")]])
-    assert.equal("right\nright\n", err)
+      end]])
   end)
 
   it("end when one of them fails, with its error", function()
