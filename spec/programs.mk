@@ -5,6 +5,7 @@ PROGRAMS      := $(basename $(notdir $(wildcard spec/support/cuda_*.cu)))
 HOST_PROGRAMS := $(PROGRAMS:%=$(BUILD)/spec/%)
 CUDA_PROGRAMS := $(if $(HAVE_CUDA),$(PROGRAMS:%=$(BUILD)/cuda/spec/%))
 
+$(HOST_PROGRAMS) $(CUDA_PROGRAMS): spec/support/plugin_host.h
 $(BUILD)/spec/cuda_comm $(BUILD)/cuda/spec/cuda_comm: spec/support/cuda_comm.h
 $(BUILD)/spec/%: spec/support/%.cu $(HOST_OBJ)
 	@mkdir -p $(@D)

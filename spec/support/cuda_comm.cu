@@ -12,8 +12,6 @@
 
 #include "kernels/cuda/launch.h"
 
-extern "C" const cld_plugin *cld_plugin_entry(const cld_plugin_host *host);
-
 /* ---- parts: what each computes ---- */
 
 template <typename T> static T reduced(size_t i, cld_comm_kind kind) {
@@ -514,8 +512,7 @@ static const struct part {
 };
 
 static int be_rank(const part &p) {
-    static const cld_plugin_host host = {fail, error_code, error_message};
-    const cld_plugin *plugin = cld_plugin_entry(&host);
+    const cld_plugin *plugin = cld_plugin_entry(&plugin_host);
     emulated = plugin->emulated;
     device = plugin->open(emulated || p.same_chip ? 0 : rank);
     if (!device) return printf("rank %d: %s\n", rank, message), 1;
@@ -549,10 +546,9 @@ enum { EMULATED = 100, NO_NCCL };
 
 /* This process itself opens no device, for what it forks could not use it. */
 static int count_devices() {
-    static const cld_plugin_host host = {fail, error_code, error_message};
     fflush(stdout);
     if (fork() == 0) {
-        const cld_plugin *plugin = cld_plugin_entry(&host);
+        const cld_plugin *plugin = cld_plugin_entry(&plugin_host);
         int devices = 0;
         if (plugin->count(&devices) != CLD_OK) printf("%s\n", message);
         bool is_missing = strstr(cld_cuda_comm.library(), "not here");

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <functional>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <string>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "kernels/cuda/cuda.h"
+#include "spec/support/plugin_host.h"
 
 static const cld_backend *device;
 static const cld_comm_ops *comm;
@@ -26,23 +26,6 @@ static struct shared {
     std::atomic<int> checks, failures, ids, arrived;
     unsigned char id[CLD_COMM_ID_BYTES];
 } * common;
-
-/* ---- a program's error record ---- */
-
-static cld_status code;
-static char message[1024];
-
-static cld_status fail(cld_status c, const char *format, ...) {
-    char text[sizeof message];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    memcpy(message, text, sizeof text);
-    return code = c;
-}
-static cld_status error_code() { return code; }
-static const char *error_message() { return message; }
 
 /* ---- checks ---- */
 

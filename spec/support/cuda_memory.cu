@@ -2,7 +2,6 @@
  * zones. Says what does not hold; the exit code is 1 where anything did not. spec/cuda_memory_spec.lua runs it on the
  * host, with CLD_HOST_CACHE=1 and without; it runs on a GPU as well (make gpu-check). */
 #include <map>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,29 +11,11 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/pool.h"
-
-extern "C" const cld_plugin *cld_plugin_entry(const cld_plugin_host *host);
+#include "spec/support/plugin_host.h"
 
 static const size_t MiB = 1 << 20;
 static const cld_memory_ops *memory;
 static const cld_graph_ops *graphs;
-
-/* ---- a program's error record ---- */
-
-static cld_status code;
-static char message[1024];
-
-static cld_status fail(cld_status c, const char *format, ...) {
-    char text[sizeof message];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    memcpy(message, text, sizeof text);
-    return code = c;
-}
-static cld_status error_code() { return code; }
-static const char *error_message() { return message; }
 
 /* ---- checks ---- */
 
@@ -342,8 +323,7 @@ static void strictness() {
 #endif
 
 int main() {
-    static const cld_plugin_host host = {fail, error_code, error_message};
-    const cld_plugin *plugin = cld_plugin_entry(&host);
+    const cld_plugin *plugin = cld_plugin_entry(&plugin_host);
     int devices = 0;
     if (plugin->count(&devices) != CLD_OK) return printf("%s\n", message), 1;
     const cld_backend *device = plugin->open(0);

@@ -2,32 +2,16 @@
  * loss scale, steps whose gradients are scaled, steps that are not made, gradients and copies of 16 bits. Says what does not hold; the exit code is 1 where
  * anything did not. spec/cuda_optim_spec.lua runs it on the host; it runs on a GPU as well (make gpu-check). */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <vector>
 
-#include "kernels/backend.h"
-
-extern "C" const cld_plugin *cld_plugin_entry(const cld_plugin_host *host);
+#include "spec/support/plugin_host.h"
 
 static const cld_memory_ops *memory;
 static const cld_optim_ops *optim;
 
-/* ---- a program's error record, and checks ---- */
-
-static cld_status code;
-static char message[1024];
-
-static cld_status fail(cld_status c, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    return code = c;
-}
-static cld_status error_code() { return code; }
-static const char *error_message() { return message; }
+/* ---- checks ---- */
 
 static int checks, failures;
 
@@ -252,8 +236,7 @@ static void half_steps(const cld_math_ops *math) {
 }
 
 int main() {
-    static const cld_plugin_host host = {fail, error_code, error_message};
-    const cld_backend *device = cld_plugin_entry(&host)->open(0);
+    const cld_backend *device = cld_plugin_entry(&plugin_host)->open(0);
     if (!device) return printf("%s\n", message), 1;
     memory = device->memory;
     optim = device->optim;
