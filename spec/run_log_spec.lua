@@ -67,7 +67,7 @@ describe("the log of a run", function()
       assert.equal(count, #lines)
       for _, line in ipairs(lines) do
         assert.is_true(line.images_per_second > 0)
-        assert.is_true(line.data >= 0 and line.data <= 1)
+        assert.is_true(line.data_wait >= 0 and line.data_wait <= 1)
       end
     end
   end)
@@ -75,7 +75,7 @@ describe("the log of a run", function()
   it("leaves out what is not known", function()
     assert.equal(0, start("--no-count-images").code)
     local line = log "epoch"[1]
-    assert.is_nil(line.data)
+    assert.is_nil(line.data_wait)
   end)
 
   it("sums the steps that all optimizers have skipped, whatever their names", function()

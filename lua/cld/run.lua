@@ -247,7 +247,10 @@ function Run:epochs(objects)
   self.steps_per_epoch = self.shape.steps
   if self.loaded then resume(self) else record.write(self.held, self.opt, self.sources) end
   self.log = record.open_log(self.held)
-  self.log { event = "start", epoch = self.epochs_done, step = self.step, versions = system.versions() }
+  self.log {
+    event = "start", epoch = self.epochs_done, step = self.step, steps_per_epoch = self.steps_per_epoch,
+    versions = system.versions(),
+  }
   self.line = progress.new {
     epochs = total(self), steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
     waited = has_waited(self.loader) and function() return self.loader.waited end or nil,
@@ -324,7 +327,7 @@ local function tell(self, event, images_per_second, draw)
   draw(shown(self, means, skipped))
   return {
     event = event, means = means, now = next(self.now) and self.now or nil, skipped = skipped,
-    images_per_second = images_per_second, data = self.line:data_share(),
+    images_per_second = images_per_second, data_wait = self.line:data_share(),
   }
 end
 

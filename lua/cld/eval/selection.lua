@@ -11,7 +11,7 @@
 --   mean                  the lower the better: the mean of a run's places by effective_rank, alignment_uniformity,
 --                         group_accuracy and nmi, of those that all the runs have
 local core = require "cld.core"
-local json = require "cld.json"
+local history = require "cld.run.history"
 local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
 
@@ -30,38 +30,22 @@ for i, entry in ipairs(criteria) do selection.names[i + 1] = entry[1] end
 
 -- ---- what a run has logged --------------------------------------------------------
 
-local function decoded(text)
-  local ok, value = pcall(json.decode, text or "")
-  return ok and type(value) == "table" and value or nil
-end
-
-local function read(path)
-  local file = io.open(path, "rb")
-  local text = file and file:read "a"
-  if file then file:close() end
-  return text
-end
-
 local function number(values, name)
   local value = type(values) == "table" and values[name]
   return math.type(value) and value or nil
 end
 
--- {[epoch] = {diagnostics =, means =, score =}}, the last epoch with diagnostics, and whether the run has ended.
-local function epochs_of(text)
-  local epochs, last, ended = {}, nil, false
-  for line in text:gmatch "[^\n]+" do
-    local event = decoded(line)
-    local epoch = event and math.tointeger(event.epoch)
-    if epoch then
-      epochs[epoch] = epochs[epoch] or {}
-      if event.event == "diagnostics" then epochs[epoch].diagnostics, last = event.values, epoch end
-      if event.event == "epoch" then epochs[epoch].means = event.means end
-      if event.event == "score" then epochs[epoch].score = event.values end
-      ended = event.event == "end" or ended and event.event == "start"
-    end
+-- {[epoch] = {diagnostics =, means =, score =}}, and the last epoch with diagnostics.
+local function epochs_of(events)
+  local epochs, last = {}, nil
+  for _, event in ipairs(events) do
+    local own = epochs[event.epoch] or {}
+    epochs[event.epoch] = own
+    if event.event == "diagnostics" then own.diagnostics, last = event.values, event.epoch end
+    if event.event == "epoch" then own.means = event.means end
+    if event.event == "score" then own.score = event.values end
   end
-  return epochs, last, ended
+  return epochs, last
 end
 
 -- The last kNN score up to an epoch: not every epoch has one.
@@ -84,10 +68,9 @@ end
 -- why not. Without an epoch, the last one that has diagnostics. The accuracy of the groups is that of the epoch's
 -- steps, all else of its end.
 function selection.read(folder, epoch)
-  local log, options = read(folder .. "/log.jsonl"), decoded(read(folder .. "/options.json"))
-  if not core.io.exists(folder) then return nil, "there is no such folder" end
-  if not log or not options then return nil, "no run's folder (log.jsonl and options.json are not both in it)" end
-  local epochs, last, ended = epochs_of(log)
+  local run, why = history.read(folder)
+  if not run then return nil, why end
+  local epochs, last = epochs_of(run.events)
   if not last then return nil, "its log has no diagnostics: no epoch has ended with run:evaluate or run:diagnose" end
   local at = epoch or last
   local own = epochs[at]
@@ -104,10 +87,9 @@ function selection.read(folder, epoch)
   if values.alignment and values.uniformity then
     values.alignment_uniformity = values.alignment + values.uniformity
   end
-  local facts = decoded(read(folder .. "/versions.json")) or {}
   return {
-    name = folder, recipe = type(facts.recipe) == "string" and facts.recipe:match "[^/]*$" or nil, epoch = at,
-    epochs = math.tointeger(options.epochs), ended = ended, values = values, knn = score_at(epochs, at),
+    name = folder, recipe = run.recipe, epoch = at, epochs = math.tointeger(run.options.epochs),
+    ended = run.state == "ended", values = values, knn = score_at(epochs, at),
   }
 end
 

@@ -1,0 +1,126 @@
+--- What a run folder tells after the fact, or while the run goes on: its settings, and all that it has logged as
+-- curves. For whoever looks at runs: recipes/select.lua, reports, a terminal, TensorBoard.
+--
+--   local history = require "cld.run.history"
+--   local run, why = history.read "runs/NAME"       -- nil and why not, if that is no run's folder
+--   for name, curve in pairs(run.curves) do         -- curve[i] = {epoch = 1.5, step = 300, seconds = 61, value = 0.3}
+--     print(name, curve[#curve].value)
+--   end
+--
+-- A run that was killed and resumed has logged some steps twice. What it logged after the place where it went on never
+-- came to be, and is left out here: a curve's steps only grow.
+local core = require "cld.core"
+local json = require "cld.json"
+
+local history = {}
+
+local function decoded(text)
+  local ok, value = pcall(json.decode, text or "")
+  return ok and type(value) == "table" and value or nil
+end
+
+local function read(path)
+  local file = io.open(path, "rb")
+  local text = file and file:read "a"
+  if file then file:close() end
+  return text
+end
+
+-- ---- events -------------------------------------------------------------------------
+
+-- Whether an event lies after the place (epochs done, step) where a run went on.
+local function is_undone(event, start)
+  if event.epoch <= start.epoch then return false end
+  return event.epoch > start.epoch + 1 or (event.step or 0) > (start.step or 0)
+end
+
+--- events(text of a log.jsonl) -> its events in their order, without those that a resumed run has made anew. A line
+-- that is no whole JSON object, as of a full disk or a run that is writing it, is left out.
+function history.events(text)
+  local events = {}
+  for line in text:gmatch "[^\n]+" do
+    local event = decoded(line)
+    if event and math.type(event.epoch) == "integer" and type(event.event) == "string" then
+      event.step = math.type(event.step) and event.step or nil
+      while event.event == "start" and #events > 0 and is_undone(events[#events], event) do
+        events[#events] = nil
+      end
+      events[#events + 1] = event
+    end
+  end
+  return events
+end
+
+-- ---- curves -------------------------------------------------------------------------
+
+-- A number that is not finite is a text in the log.
+local odd = { nan = 0 / 0, inf = math.huge, ["-inf"] = -math.huge }
+
+local function number(value) return math.type(value) and value or odd[value] end
+
+-- What an event tells: f(name, value).
+local function each_value(event, f)
+  for _, part in ipairs { "means", "now", "values" } do
+    for name, value in pairs(type(event[part]) == "table" and event[part] or {}) do
+      if type(name) == "string" then f(name, number(value)) end
+    end
+  end
+  f("images_per_second", number(event.images_per_second))
+  f("data_wait", number(event.data_wait))
+end
+
+--- curves(events) -> {name = {{epoch =, step =, seconds =, value =}, ...}}: `epoch` is how many were done, with a
+-- fraction inside of one if `steps_per_epoch` is in the log. Of means they are those over the epoch so far.
+function history.curves(events)
+  local curves, steps_per_epoch = {}, nil
+  for _, event in ipairs(events) do
+    steps_per_epoch = event.event == "start" and number(event.steps_per_epoch) or steps_per_epoch
+    local epoch = event.epoch
+    if event.event == "progress" and steps_per_epoch and number(event.step_in_epoch) then
+      epoch = epoch - 1 + event.step_in_epoch / steps_per_epoch
+    end
+    each_value(event, function(name, value)
+      if not value then return end
+      curves[name] = curves[name] or {}
+      table.insert(curves[name], { epoch = epoch, step = event.step, seconds = number(event.seconds), value = value })
+    end)
+  end
+  return curves
+end
+
+-- ---- a folder -----------------------------------------------------------------------
+
+local function recipe_of(facts) return type(facts.recipe) == "string" and facts.recipe:match "[^/]*$" or nil end
+
+-- "ended", "interrupted" or "unfinished": it goes on, or it was killed.
+local function state(events)
+  local last = events[#events]
+  for i = #events, 1, -1 do
+    if events[i].event == "end" then return "ended" end
+    if events[i].event == "start" then break end
+  end
+  return last and last.event == "interrupted" and "interrupted" or "unfinished"
+end
+
+--- read(folder) -> {path, name, recipe, options, facts (versions.json), events, curves, epochs_done, state = "ended",
+-- "interrupted" or "unfinished", best = {epoch, name, value} or nil, seconds}; or nil and why not. A run that has made
+-- no step has no curves.
+function history.read(folder)
+  folder = folder:gsub("(.)/+$", "%1")
+  if not core.io.exists(folder) then return nil, "there is no such folder" end
+  local log, options = read(folder .. "/log.jsonl"), decoded(read(folder .. "/options.json"))
+  if not log or not options then return nil, "no run's folder (log.jsonl and options.json are not both in it)" end
+  local facts, events = decoded(read(folder .. "/versions.json")) or {}, history.events(log)
+  local run = {
+    path = folder, name = folder:match "[^/]*$", recipe = recipe_of(facts), options = options, facts = facts,
+    events = events, curves = history.curves(events), epochs_done = 0, state = state(events),
+  }
+  for _, event in ipairs(events) do
+    if event.event == "epoch" or event.event == "start" then run.epochs_done = event.epoch end
+    if type(event.best) == "table" then run.best = event.best end
+    run.seconds = number(event.seconds) or run.seconds
+  end
+  return run
+end
+
+return history

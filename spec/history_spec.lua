@@ -1,0 +1,97 @@
+--- cld.run.history: what a run's folder tells those who look at it.
+local cld = require "cld"
+local files = require "spec.support.data_files"
+local history = require "cld.run.history"
+local process = require "spec.support.process"
+
+describe("history", function()
+  local folder
+  setup(function() folder = process.temporary_folder() end)
+  teardown(function() process.remove(folder) end)
+
+  local function run_of(name, events, more)
+    local lines = {}
+    for i, event in ipairs(events) do lines[i] = cld.json.encode(event) end
+    local path = folder .. "/" .. name
+    files.write(path .. "/log.jsonl", table.concat(lines, "\n") .. (more or "\n"))
+    files.write(path .. "/options.json", cld.json.encode { epochs = 3 })
+    files.write(path .. "/versions.json", cld.json.encode { recipe = "recipes/a.lua" })
+    return path
+  end
+
+  local function start(epoch, step) return { event = "start", epoch = epoch, step = step, steps_per_epoch = 10 } end
+  local function progress(epoch, step, loss)
+    return { event = "progress", epoch = epoch, step = step, step_in_epoch = step % 10, means = { loss = loss } }
+  end
+  local function epoch(e, loss) return { event = "epoch", epoch = e, step = 10 * e, means = { loss = loss } } end
+
+  local function points(run, name)
+    local list = {}
+    for i, point in ipairs(run.curves[name]) do list[i] = { point.step, point.epoch, point.value } end
+    return list
+  end
+
+  it("has a curve of each thing that was logged, by step and by epochs done", function()
+    local run = history.read(run_of("plain", { start(0, 0), progress(1, 5, 3), epoch(1, 2), progress(2, 15, 1) }))
+    assert.same({ { 5, 0.5, 3 }, { 10, 1, 2 }, { 15, 1.5, 1 } }, points(run, "loss"))
+  end)
+
+  it("has what holds at a step, scores, diagnostics and speeds as curves of their own", function()
+    local run = history.read(run_of("kinds", { start(0, 0), {
+      event = "epoch", epoch = 1, step = 10, means = { loss = 1 }, now = { lr = 0.5 }, images_per_second = 7,
+      data_wait = 0.25,
+    }, { event = "score", epoch = 1, step = 10, values = { top1 = 0.75 } } }))
+    local last = {}
+    for name, curve in pairs(run.curves) do last[name] = curve[#curve].value end
+    assert.same({ loss = 1, lr = 0.5, images_per_second = 7, data_wait = 0.25, top1 = 0.75 }, last)
+  end)
+
+  it("leaves out what a resumed run has made anew", function()
+    local run = history.read(run_of("killed", {
+      start(0, 0), epoch(1, 9), progress(2, 15, 8), epoch(2, 7), start(1, 10), progress(2, 14, 6), epoch(2, 5),
+    }))
+    assert.same({ { 10, 1, 9 }, { 14, 1.4, 6 }, { 20, 2, 5 } }, points(run, "loss"))
+  end)
+
+  it("keeps what was logged up to the step inside of an epoch where the run goes on", function()
+    local run = history.read(run_of("inside", {
+      start(0, 0), progress(1, 4, 9), progress(1, 8, 8), start(0, 4), progress(1, 6, 7),
+    }))
+    assert.same({ { 4, 0.4, 9 }, { 6, 0.6, 7 } }, points(run, "loss"))
+  end)
+
+  it("reads a value that was not finite", function()
+    local run = history.read(run_of("odd", { start(0, 0), epoch(1, "nan"), epoch(2, "-inf") }))
+    local loss = run.curves.loss
+    assert.is_true(loss[1].value ~= loss[1].value and loss[2].value == -math.huge)
+  end)
+
+  it("leaves out a line that is not whole", function()
+    local run = history.read(run_of("cut", { start(0, 0), epoch(1, 2) }, '\n{"event":"epoch","epoch":2,"me'))
+    assert.same({ { 10, 1, 2 } }, points(run, "loss"))
+  end)
+
+  for state, last in pairs { ended = "end", interrupted = "interrupted", unfinished = "progress" } do
+    it("knows a run that is " .. state, function()
+      local run = history.read(run_of(state, { start(0, 0), epoch(1, 2), { event = last, epoch = 1, step = 10 } }))
+      assert.same({ state, 1 }, { run.state, run.epochs_done })
+    end)
+  end
+
+  it("knows a run that goes on after its end as unfinished", function()
+    local run = history.read(run_of("longer", {
+      start(0, 0), epoch(1, 2), { event = "end", epoch = 1, step = 10 }, start(1, 10),
+    }))
+    assert.equal("unfinished", run.state)
+  end)
+
+  it("says that there is no folder", function()
+    assert.same({ nil, "there is no such folder" }, { history.read(folder .. "/none") })
+  end)
+
+  it("says that a folder is no run's", function()
+    files.write(folder .. "/other/a.txt", "")
+    assert.same({ nil, "no run's folder (log.jsonl and options.json are not both in it)" },
+      { history.read(folder .. "/other") })
+  end)
+end)
