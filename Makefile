@@ -40,7 +40,8 @@ endif
 # has just installed.
 
 PACKAGES := gcc g++ libc6-dev make pkg-config libdnnl-dev liblua5.4-dev lua5.4 lua-busted lua-argparse libjansson-dev libedit-dev \
-            libjpeg62-turbo-dev libpng-dev zlib1g-dev libcurl4-openssl-dev libarchive-dev util-linux
+            libjpeg62-turbo-dev libpng-dev zlib1g-dev libcurl4-openssl-dev libarchive-dev libprotobuf-c-dev protobuf-c-compiler \
+            util-linux
 
 ifeq ($(filter setup,$(MAKECMDGOALS)):$(MAKE_RESTARTS),setup:)
 include $(BUILD)/setup.done
@@ -86,6 +87,12 @@ endif
 # Downloads: the headers alone count here, the libraries are loaded on first use.
 CURL_CFLAGS    := $(shell pkg-config --exists libcurl 2>/dev/null && echo -DCLD_HAVE_CURL $$(pkg-config --cflags libcurl))
 ARCHIVE_CFLAGS := $(shell pkg-config --exists libarchive 2>/dev/null && echo -DCLD_HAVE_ARCHIVE $$(pkg-config --cflags libarchive))
+# Files made of protobuf messages: ONNX, TensorBoard's events.
+HAVE_PROTOBUF  := $(shell pkg-config --exists libprotobuf-c 2>/dev/null && command -v protoc-c >/dev/null && echo 1)
+ifeq ($(HAVE_PROTOBUF),1)
+PROTOBUF_CFLAGS := -DCLD_HAVE_PROTOBUF $(shell pkg-config --cflags libprotobuf-c) -I$(BUILD)
+LIBS            += $(shell pkg-config --libs libprotobuf-c)
+endif
 
 # ---- end of settings ---------------------------------------------------------
 
@@ -93,7 +100,8 @@ RUNTIME  := $(wildcard runtime/*/*.c kernels/cpu/*.c kernels/cpu/*.cpp)
 INTERP   := $(addprefix bindings/,main.c job.c launch.c relay.c waiting.c) $(wildcard bindings/repl*.c)
 BINDINGS := $(filter-out $(INTERP),$(wildcard bindings/*.c))
 OBJ      = $(patsubst %,$(BUILD)/obj/%.o,$(basename $(1)))
-LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS))
+PROTOS   := $(if $(HAVE_PROTOBUF),$(patsubst runtime/io/%.proto,%,$(wildcard runtime/io/*.proto)))
+LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS)) $(PROTOS:%=$(BUILD)/obj/proto/%.pb-c.o)
 
 Q := $(if $(V),,@)
 
@@ -118,6 +126,17 @@ $(BUILD)/obj/%.o: %.cpp $(BUILD)/flags
 	@echo "  CXX   $<"
 	$(Q)$(CXX) $(patsubst -std=%,-std=gnu++17,$(COMMON)) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# proto/NAME.pb-c.h of each runtime/io/NAME.proto, for all that write or read such messages.
+$(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: runtime/io/%.proto
+	@mkdir -p $(@D)
+	@echo "  PROTO $<"
+	$(Q)protoc-c -Iruntime/io --c_out=$(BUILD)/proto $<
+
+$(BUILD)/obj/proto/%.o: $(BUILD)/proto/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(COMMON) $(CFLAGS) $(PROTOBUF_CFLAGS) -MMD -MP -c -o $@ $<
+
 # oneDNN's exceptions pass through these.
 $(call OBJ,kernels/cpu/conv_onednn.c): COMMON += -fexceptions
 
@@ -125,7 +144,7 @@ $(call OBJ,kernels/cpu/conv_onednn.c): COMMON += -fexceptions
 # found(name, header, flags, remedy, what its absence means)
 found = if echo '\#include <$(2)>' | $(CC) $(3) -E -x c - >/dev/null 2>&1; then echo "  ✓ $(1)"; \
         else echo "  ✗ $(1): make setup, or install $(4)$(5)"; $(if $(5),,missing=1;) fi
-FLAGS := $(CC) $(CXX) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) $(CURL_CFLAGS) $(ARCHIVE_CFLAGS) $(LDFLAGS) $(LIBS)
+FLAGS := $(CC) $(CXX) $(COMMON) $(CFLAGS) $(EDIT_CFLAGS) $(CURL_CFLAGS) $(ARCHIVE_CFLAGS) $(PROTOBUF_CFLAGS) $(LDFLAGS) $(LIBS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || { \
@@ -138,6 +157,7 @@ $(BUILD)/flags: FORCE
 	    $(call found,libedit,histedit.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
 	    $(call found,libcurl,curl/curl.h,$(or $(CURL_CFLAGS),--none),libcurl4-openssl-dev, (without it: no downloads)); \
 	    $(call found,libarchive,archive.h,$(or $(ARCHIVE_CFLAGS),--none),libarchive-dev, (without it: no archives but .tar, and no PyTorch files but legacy ones)); \
+	    $(call found,protobuf-c,protobuf-c/protobuf-c.h,$(or $(PROTOBUF_CFLAGS),--none),libprotobuf-c-dev protobuf-c-compiler, (without it: no ONNX and no TensorBoard files)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
 # What cld.versions() says. Rewritten only where it changes, so that a new commit compiles one file.
