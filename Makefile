@@ -132,6 +132,8 @@ $(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: runtime/io/%.proto
 	@echo "  PROTO $<"
 	$(Q)protoc-c -Iruntime/io --c_out=$(BUILD)/proto $<
 
+.PRECIOUS: $(BUILD)/proto/%.pb-c.c
+
 $(BUILD)/obj/proto/%.o: $(BUILD)/proto/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
