@@ -314,6 +314,7 @@ install: all
 	install -Dm644 -t '$(INSTALL_RECIPES)' recipes/*.lua recipes/README.md
 	install -Dm644 -t '$(INSTALL_RECIPES)/examples' recipes/examples/*.lua recipes/examples/README.md
 	install -Dm644 -t '$(INSTALL_RECIPES)/cluster' recipes/cluster/*
+	install -Dm644 -t '$(INSTALL_RECIPES)/guide' recipes/guide/*.md
 
 uninstall:
 	rm -rf '$(INSTALL_BIN)' '$(INSTALL_C)' '$(INSTALL_LUA)/cld' '$(DESTDIR)$(PREFIX)/share/cldlua' '$(INSTALL_PLUGINS)'

@@ -23,7 +23,7 @@ function Small:forward(x)
   return self.linear(pooled):normalize(), self.groupDis(pooled)
 end
 
--- On the emulated device few steps of that; on a GPU those that the README speaks of.
+-- On the emulated device few steps of that; on a GPU those that the guide speaks of.
 local sizes = { images = 512, batch = 64, pixels = 32, steps = 20, dim = 128 }
 local function network() return cld.models.resnet18_cifar { width = 16 } end
 if cld.cuda.is_emulated() then

@@ -1,4 +1,4 @@
---- `make bench`: the table of the README, as ratios to PyTorch, side by side in one run.
+--- `make bench`: the table of spec/bench/README.md, as ratios to PyTorch, side by side in one run.
 --
 -- Every measurement is a process of its own, ours and the peer's in turn, several rounds; the table has the medians.
 -- The peers are peer_*.py beside this file, run by $PEER_PYTHON or the first python3 that imports torch; without one

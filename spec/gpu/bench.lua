@@ -1,5 +1,5 @@
---- `make gpu-bench`: the README's GPU table, ours against PyTorch's on the same GPU in one run. Prints every figure as
--- it comes, then the tables, and keeps what it has in build/gpu-bench.json at all times.
+--- `make gpu-bench`: the GPU table of recipes/guide/gpu.md, ours against PyTorch's on the same GPU in one run. Prints
+-- every figure as it comes, then the tables, and keeps what it has in build/gpu-bench.json at all times.
 --
 -- Every measurement is a process of its own, which may fail or take too long without harm to the others; the round is
 -- repeated and the medians count. The peer is $PEER_PYTHON or the first python3 that imports torch; its best mode
