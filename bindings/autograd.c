@@ -51,9 +51,17 @@ static int with_grad_mode(lua_State *L, bool enabled) {
     return results;
 }
 
+/* --- cld.no_grad(f, ...) -> f's results, cld.no_grad() -> guard: f(...) with recording off; or off until
+ * the end of the block with `local _ <close> = cld.no_grad()`.
+ *
+ *     local w = cld.ones(2):requires_grad_()
+ *     print(cld.no_grad(function() return w * 2 end).requires_grad)  --> false */
 static int no_grad(lua_State *L) { return with_grad_mode(L, false); }
+/* --- cld.enable_grad(f, ...) -> f's results, cld.enable_grad() -> guard: recording on again inside of
+ * no_grad. */
 static int enable_grad(lua_State *L) { return with_grad_mode(L, true); }
 
+/* --- cld.is_grad_enabled() -> boolean: whether ops are recorded. */
 static int is_grad_enabled(lua_State *L) {
     lua_pushboolean(L, cld_grad_enabled());
     return 1;
@@ -61,14 +69,16 @@ static int is_grad_enabled(lua_State *L) {
 
 /* ---- precision ----------------------------------------------------------------------------------------- */
 
-/* precision() -> "fp32", "tf32", "bf16" or "fp16": what convolutions round their factors to */
+/* --- cld.precision() -> "fp32", "tf32", "bf16" or "fp16": what convolutions round their factors to. */
 static int precision(lua_State *L) {
     cldL_check_count(L, 0);
     lua_pushstring(L, cld_precision_name(cld_get_precision()));
     return 1;
 }
 
-/* set_precision(name) -> what it was */
+/* --- cld.set_precision(name) -> the one before: "fp32", "tf32" (on CUDA), "bf16" or "fp16" for convolutions
+ * and what comes between them. Weights, losses and optimizers stay in f32; fp16 needs the optimizer's loss
+ * scale, which :step(loss) applies. */
 static int set_precision(lua_State *L) {
     cld_precision p;
     cldL_check_status(L, cld_precision_parse(luaL_checkstring(L, 1), &p));
@@ -92,7 +102,10 @@ void cldL_end_backward(lua_State *outer) { backward_caller = outer; }
 
 lua_State *cldL_backward_state(lua_State *main) { return backward_caller ? backward_caller : main; }
 
-/* t:backward([gradient]) or t:backward{gradient =, retain_graph =} */
+/* --- x:backward([gradient]), x:backward{gradient =, retain_graph = false}: follows the tape from x, which
+ * has one element unless its gradient is given, and adds to the .grad of every leaf that requires one. The
+ * graph is gone after it unless retain_graph. There is no create_graph: gradients are not differentiated
+ * again. */
 int cldL_backward_method(lua_State *L) {
     static const char *const names[] = {"gradient", "retain_graph", "create_graph", NULL};
     cld_tensor *x = cldL_check_tensor(L, 1), *gradient = NULL;
@@ -288,10 +301,18 @@ static int function_call(lua_State *L) {
     return results;
 }
 
-/* cld.Function{name =, forward =, backward =} makes a function of tensors. forward(ctx, ...) returns its
- * results; backward(ctx, gradient of each result...) returns the gradient of each argument (nil for those
- * that have none). Both run with recording off. Keep tensors for backward with ctx:save: a result kept as a
- * field of ctx would keep the whole graph alive. */
+/* --- cld.Function{name =, forward =, backward =} -> function: a function of tensors with a gradient of its
+ * own. forward(ctx, ...) returns its results; backward(ctx, gradient of each result...) the gradient of each
+ * argument, nil for those that have none. Both run with recording off. Keep tensors for backward with
+ * ctx:save: a result kept as a field of ctx would keep the whole graph alive.
+ *
+ *     local double = cld.Function {
+ *       forward = function(ctx, x) return x * 2 end,
+ *       backward = function(ctx, gradient) return gradient * 2 end,
+ *     }
+ *     local x = cld.ones(3):requires_grad_()
+ *     double(x):sum():backward()
+ *     print(x.grad[1]:item())                   --> 2.0 */
 static int function_new(lua_State *L) {
     static const char *const names[] = {"name", "forward", "backward", NULL};
     luaL_checktype(L, 1, LUA_TTABLE);

@@ -57,10 +57,13 @@ static int unused_input(lua_State *L, int number, const cld_tensor *x) {
                       number, cld_describe(&x->a));
 }
 
-/* grad(outputs, inputs[, {grad_outputs, retain_graph = false, allow_unused = false}]) -> a list of gradients, as
- * torch.autograd.grad: of the sum of the outputs, each times its entry in grad_outputs, with regard to each input, a leaf
- * or what is on the tape. No .grad changes. outputs and inputs: a tensor, or a list. An input that the outputs do not
- * depend on is an error, or with allow_unused false in the list. */
+/* --- cld.autograd.grad(outputs, inputs[, {grad_outputs, retain_graph = false, allow_unused = false}]) ->
+ * {gradient, ...}: as torch.autograd.grad: of the sum of the outputs, each times its entry in grad_outputs,
+ * with regard to each input, a leaf or what is on the tape. No .grad changes. outputs and inputs: a tensor,
+ * or a list. An input that the outputs do not depend on is an error, or with allow_unused false in the list.
+ *
+ *     local x = cld.tensor({ 3 }):requires_grad_()
+ *     print(cld.autograd.grad(x:square():sum(), x)[1]:item())  --> 6.0 */
 int cldL_grad(lua_State *L) {
     static const char *const names[] = {"grad_outputs", "retain_graph", "allow_unused", "create_graph", NULL};
     int roots_count, count;
@@ -151,13 +154,18 @@ static void hook_destroy(void *context) {
     free(c);
 }
 
-/* t:register_hook(f) -> a handle with :remove(). f(gradient) is called in each backward (and cld.autograd.grad) when t's
- * gradient is complete: of a result before the op behind it is passed, of a leaf at the end, before it is added to .grad,
- * if it is dense and has the leaf's dtype, also in optimizer:step(loss). f returns nil, or what takes the gradient's
- * place; it must not change it in place. In an accumulated step it is called for each :add(loss), with that part; in the
- * precision fp16 with the gradient times the loss scale. In a captured step f runs at the capture alone, and the device
- * repeats what f did with tensors. net:to(device) makes other leaves: register after it. A hook of a result goes with
- * its graph, a leaf's with the leaf: one whose function holds the leaf itself keeps it alive until :remove(). */
+/* --- x:register_hook(f) -> handle: f(gradient) is called in each backward (and cld.autograd.grad) when x's
+ * gradient is complete, of a leaf before it is added to .grad; handle:remove() ends that. f returns nil, or
+ * what takes the gradient's place; it must not change it in place. In an accumulated step it is called for
+ * each :add(loss), with that part; in the precision fp16 with the gradient times the loss scale. In a
+ * captured step f runs at the capture alone, and the device repeats what f did with tensors. net:to(device)
+ * makes other leaves: register after it. A hook of a result goes with its graph, a leaf's with the leaf: one
+ * whose function holds the leaf itself keeps it alive until :remove().
+ *
+ *     local x = cld.ones(2):requires_grad_()
+ *     x:register_hook(function(gradient) return gradient * 10 end)
+ *     x:sum():backward()
+ *     print(x.grad[1]:item())                   --> 10.0 */
 int cldL_register_hook(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *t = cldL_check_tensor(L, 1);

@@ -1,12 +1,12 @@
-/* cld.cuda: which CUDA devices there are, and the one that this process computes on. */
+/* --- cld.cuda: which CUDA devices there are, and the one that this process computes on. */
 #include "bindings/bindings.h"
 
 #include <string.h>
 
 #include "runtime/tensor/device.h"
 
-/* devices() -> {{name = "NVIDIA H200", memory = bytes, capability = "9.0", multiprocessors = 132}, ...}; the empty list
- * and the reason if there are none */
+/* --- cld.cuda.devices() -> {{name =, memory = bytes, capability = "9.0", multiprocessors = 132}, ...}: the
+ * GPUs; without any the empty list and the reason. */
 static int cuda_devices(lua_State *L) {
     int count;
     cldL_check_count(L, 0);
@@ -32,7 +32,7 @@ static int cuda_devices(lua_State *L) {
     return 1;
 }
 
-/* is_available() -> true, or false and the reason: whether "auto" means such a device */
+/* --- cld.cuda.is_available() -> true, or false and the reason: whether the device "auto" means a GPU. */
 static int cuda_is_available(lua_State *L) {
     cldL_check_count(L, 0);
     bool available = cld_device_auto() != cld_cpu_backend();
@@ -42,7 +42,8 @@ static int cuda_is_available(lua_State *L) {
     return 2;
 }
 
-/* resolve("auto" | "cpu" | "cuda" | "cuda:N") -> the device's name; for "auto" on the cpu also why it is not CUDA */
+/* --- cld.cuda.resolve("auto"|"cpu"|"cuda"|"cuda:N") -> name: the device that it means; for "auto" on the
+ * cpu also why it is not a GPU. One that is not there is an error. */
 static int cuda_resolve(lua_State *L) {
     const char *name = luaL_checkstring(L, 1);
     bool chosen = strcmp(name, "auto") == 0;
@@ -54,11 +55,13 @@ static int cuda_resolve(lua_State *L) {
     return 2;
 }
 
+/* --- cld.cuda.is_name(text) -> boolean: whether text is written as a device: "cpu", "cuda" or "cuda:N". */
 static int cuda_is_name(lua_State *L) {
     lua_pushboolean(L, cld_device_named(luaL_checkstring(L, 1)));
     return 1;
 }
 
+/* --- cld.cuda.is_emulated() -> boolean: whether the devices are the specs' own, which compute on the host. */
 static int cuda_is_emulated(lua_State *L) {
     cldL_check_count(L, 0);
     lua_pushboolean(L, cld_device_emulated());
@@ -72,36 +75,36 @@ static const cld_backend *check_opened(lua_State *L) {
     return device;
 }
 
-/* memory() -> {in_use, peak, reserved, limit} in bytes, of the device */
+/* --- cld.cuda.memory() -> {in_use =, peak =, reserved =, limit =}: bytes, of the device. */
 static int cuda_memory(lua_State *L) {
     cldL_check_count(L, 0);
     cldL_push_memory(L, check_opened(L)->memory->info());
     return 1;
 }
 
-/* reset_peak(): memory().peak counts from now on */
+/* --- cld.cuda.reset_peak(): cld.cuda.memory().peak counts from now on. */
 static int cuda_reset_peak(lua_State *L) {
     cldL_check_count(L, 0);
     check_opened(L)->memory->reset_peak();
     return 0;
 }
 
-/* synchronize(): wait for what is queued */
+/* --- cld.cuda.synchronize(): waits for what is queued on the device; for measuring times. */
 static int cuda_synchronize(lua_State *L) {
     cldL_check_count(L, 0);
     cldL_check_status(L, check_opened(L)->memory->synchronize());
     return 0;
 }
 
-/* forbid_waiting(on) -> what it was. While on, whatever waits for the device (item(), totable(), printing a tensor) is
- * an error: for finding such places in a step. */
+/* --- cld.cuda.forbid_waiting(on) -> boolean: while on, whatever waits for the device (item(), totable(),
+ * printing a tensor) is an error: for finding such places in a step. Returns what it was. */
 static int cuda_forbid_waiting(lua_State *L) {
     bool on = cldL_check_flag(L, 1, true);
     lua_pushboolean(L, check_opened(L)->memory->forbid_waiting(on));
     return 1;
 }
 
-/* library() -> "CUDA 13.0, ..." */
+/* --- cld.cuda.library() -> text: the versions of CUDA's libraries in use. */
 static int cuda_library(lua_State *L) {
     lua_pushstring(L, check_opened(L)->library());
     return 1;
@@ -163,9 +166,9 @@ static void push_plan(lua_State *L, cld_conv_plan *p) {
     lua_setfield(L, -2, "knobs");
 }
 
-/* plans([first = 1]) -> {library = "cuDNN 9.19.0", plans = {{kind = "conv2d", x = {n, c, h, w}, ..., engine =, knobs =}, ...}}:
- * which algorithm each shape's convolution has, so that another process can be given them, from number `first` on in the
- * order in which the shapes came; nil on a device that has no choice */
+/* --- cld.cuda.plans([first = 1]) -> {library =, plans = {...}} or nil: which algorithm each shape's
+ * convolution has, so that another process can be given them, from number first on in the order in which the
+ * shapes came; nil on a device that has no choice. */
 static int cuda_plans(lua_State *L) {
     int first = (int)luaL_optinteger(L, 1, 1) - 1;
     const cld_plan_ops *plans = check_opened(L)->plans;
@@ -186,7 +189,8 @@ static int cuda_plans(lua_State *L) {
     return 1;
 }
 
-/* plan_library() -> whose plans they are, or nil on a device that has no choice */
+/* --- cld.cuda.plan_library() -> text or nil: the library whose plans these are; nil on a device that has no
+ * choice. */
 static int cuda_plan_library(lua_State *L) {
     cldL_check_count(L, 0);
     const cld_plan_ops *plans = check_opened(L)->plans;
@@ -266,8 +270,8 @@ static const char *read_plan(lua_State *L, cld_conv_plan *p) {
     return read_knobs(L, p) ? NULL : "knobs";
 }
 
-/* use_plan(plan): one of what plans() gave, by the same library on the same chip. Its shape's convolutions are computed so
- * from now on, whatever was chosen before; a plan that cannot be made is ignored. */
+/* --- cld.cuda.use_plan(plan): one of what plans() gave, by the same library on the same chip. Its shape's
+ * convolutions are computed so from now on; a plan that cannot be made is ignored. */
 static int cuda_use_plan(lua_State *L) {
     cld_conv_plan plan = {0};
     cldL_check_count(L, 1);

@@ -1,5 +1,5 @@
-/* cld.core.dataset: data sets as the runtime sees them; lua/cld/data puts labels, classes and names on top. Rows count
- * from 0 here. */
+/* --- cld.dataset: data sets as the runtime sees them. cld.data puts labels, classes and names on top, and is what programs
+ * use. Rows count from 0 here. */
 #include "bindings/bindings.h"
 #include "runtime/core/process.h"
 #include "runtime/data/dataset.h"
@@ -114,7 +114,9 @@ static void lua_free(cld_dataset *d) {
 
 static const cld_dataset_ops lua_ops = {"custom", lua_open, lua_describe, lua_free};
 
-/* custom(count, function): function(i), i from 1, returns an image u8 (H, W, 3) and, if it likes, its label. */
+/* --- cld.dataset.custom(count, f) -> source: a data set without labels and names, which cld.data puts on
+ * top: f(i), i from 1, returns an image u8 (H, W, 3) and, if it likes, its label. cld.data.custom is what
+ * programs use. */
 static int dataset_custom(lua_State *L) {
     lua_Integer count = luaL_checkinteger(L, 1);
     luaL_argcheck(L, count >= 1, 1, "a data set has at least one image");
@@ -139,7 +141,8 @@ static int dataset_custom(lua_State *L) {
 
 /* ---- the others ---------------------------------------------------------------------------------------- */
 
-/* memory(images u8 (N, H, W, 3)) */
+/* --- cld.dataset.memory(images) -> source: of u8 (N, H, W, 3) on the cpu. cld.data.tensors is what programs
+ * use. */
 static int dataset_memory(lua_State *L) {
     cld_tensor *images = cldL_check_tensor(L, 1);
     cld_dataset **box = new_dataset(L);
@@ -147,7 +150,8 @@ static int dataset_memory(lua_State *L) {
     return cldL_result(L, *box);
 }
 
-/* npy(path) */
+/* --- cld.dataset.npy(path) -> source: of the images u1 (N, H, W, 3) in a .npy file, read as they are asked
+ * for. */
 static int dataset_npy(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     cld_dataset **box = new_dataset(L);
@@ -155,7 +159,7 @@ static int dataset_npy(lua_State *L) {
     return cldL_result(L, *box);
 }
 
-/* files(listing), members(tar, listing) */
+/* --- cld.dataset.files(listing) -> source: of the image files of a listing (cld.files.list). */
 static int dataset_files(lua_State *L) {
     cld_listing *listing = cldL_check_listing(L, 1);
     cld_dataset **box = new_dataset(L);
@@ -163,6 +167,7 @@ static int dataset_files(lua_State *L) {
     return cldL_result(L, *box);
 }
 
+/* --- cld.dataset.members(tar, listing) -> source: of the members of a .tar archive (cld.files.tar). */
 static int dataset_members(lua_State *L) {
     const cld_tar *tar = cldL_check_tar(L, 1);
     cld_listing *listing = cldL_check_listing(L, 2);
@@ -172,7 +177,8 @@ static int dataset_members(lua_State *L) {
     return cldL_result(L, *box);
 }
 
-/* planes(path, height, width, by_columns) */
+/* --- cld.dataset.planes(path, height, width, by_columns) -> source: of raw images of three planes, as
+ * STL-10's files have them; by_columns: a plane lies column by column. */
 static int dataset_planes(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     lua_Integer height = luaL_checkinteger(L, 2), width = luaL_checkinteger(L, 3);
@@ -192,7 +198,8 @@ static cld_tensor *check_indices(lua_State *L, int arg, cld_dtype dtype) {
     return t;
 }
 
-/* select({sets}, rows i64 (n)[, parts i32 (n)]): image i is rows[i] of sets[parts[i] + 1], or of the first. */
+/* --- cld.dataset.select({source, ...}, rows[, parts]) -> source: image i is rows[i] (i64, from 0) of source
+ * parts[i] (i32, from 0), or of the first. */
 static int dataset_select(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_Integer count = luaL_len(L, 1);

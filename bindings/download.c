@@ -1,9 +1,9 @@
-/* cld.core.download: what fetches, sums up and unpacks files, as jobs that go on in slices of time:
+/* --- cld.download: what fetches, sums up and unpacks files, as jobs that go on in slices of time:
  *
- *     local job <close> = download.fetch(...)
- *     local state, have, text = job:step(0.1)      -- "running", "complete" or "failed"; bytes so far
+ *   local job <close> = cld.download.fetch(...)
+ *   local state, have, text = job:step(0.1)      -- "running", "complete" or "failed"; bytes so far
  *
- * lua/cld/data/download.lua makes data sets of them. */
+ * cld.data.download gets data sets with them, and is what programs use. */
 #include "bindings/bindings.h"
 
 #include <string.h>
@@ -53,7 +53,9 @@ static int give_state(lua_State *L, const char *state, uint64_t have, const char
 
 /* ---- fetch --------------------------------------------------------------------------------------------- */
 
-/* fetch(address, path, {bytes = 0, stall = 60}) -> a job; its text, if it has failed, is the reason */
+/* --- cld.download.fetch(address, path, {bytes = 0, stall = 60}) -> job: a file from the network; bytes: its
+ * size, if known, stall: seconds without a byte before it gives up. job:step() goes on. cld.data.download is
+ * what programs use. */
 static int download_fetch(lua_State *L) {
     cld_fetch_settings s = {.address = check_text(L, 1), .path = check_text(L, 2)};
     lua_Integer bytes = cldL_field_integer(L, 3, "bytes", 0), stall = cldL_field_integer(L, 3, "stall", 60);
@@ -79,7 +81,7 @@ static int fetch_close(lua_State *L) {
 
 /* ---- checksum ------------------------------------------------------------------------------------------ */
 
-/* checksum(path) -> a job; its text, when it is complete, is the file's MD5 */
+/* --- cld.download.checksum(path) -> job: its text, when it is complete, is the file's MD5. */
 static int download_checksum(lua_State *L) {
     const char *path = check_text(L, 1);
     void **job = new_job(L, CHECKSUM);
@@ -103,7 +105,7 @@ static int checksum_close(lua_State *L) {
 
 /* ---- unpack -------------------------------------------------------------------------------------------- */
 
-/* unpack(archive, folder) -> a job */
+/* --- cld.download.unpack(archive, folder) -> job: an archive's files, none of them outside of the folder. */
 static int download_unpack(lua_State *L) {
     const char *archive = check_text(L, 1), *folder = check_text(L, 2);
     void **job = new_job(L, UNPACK);
@@ -123,7 +125,7 @@ static int unpack_close(lua_State *L) {
     return 0;
 }
 
-/* empty(folder): removes all that is in it */
+/* --- cld.download.empty(folder): removes all that is in it. */
 static int download_empty(lua_State *L) {
     cldL_check_status(L, cld_empty_folder(check_text(L, 1)));
     return 0;

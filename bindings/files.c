@@ -1,4 +1,4 @@
-/* cld.files: which images there are, in folders and archives. lua/cld/data.lua makes data sets of it. */
+/* --- cld.files: which images there are, in folders and archives. cld.data makes data sets of it. */
 #include "bindings/bindings.h"
 
 #include <stdlib.h>
@@ -98,8 +98,9 @@ static void push_strings(lua_State *L, const cld_strings *s) {
     }
 }
 
-/* list(folder[, {layout =, classes =, bear = false}]) -> a listing, {problems}: those that it bears, and leaves out what they
- * concern */
+/* --- cld.files.list(folder[, {layout, classes, bear = false}]) -> listing, {problem, ...}: the image files
+ * below a folder and their classes; with bear problems are listed and left out, else they are errors.
+ * cld.data.folder is what programs use. */
 static int files_list(lua_State *L) {
     const char *folder = check_text(L, 1);
     static const char *const names[] = {"bear", "classes", "layout", NULL};
@@ -115,7 +116,7 @@ static int files_list(lua_State *L) {
     return 2;
 }
 
-/* find_split(root, "train"|"test"|"val") -> the folder that holds it */
+/* --- cld.files.find_split(root, "train"|"test"|"val") -> folder: the folder below root that holds it. */
 static int files_find_split(lua_State *L) {
     static const char *const splits[] = {"train", "test", "val", NULL};
     const char *root = check_text(L, 1);
@@ -233,8 +234,9 @@ static int new_tar(lua_State *L, cld_tar *(*how)(const char *path)) {
     return cldL_result(L, *box);
 }
 
-/* tar(path): from its index if there is one; scan_tar(path): read through */
+/* --- cld.files.tar(path) -> archive: a .tar archive's members, from the index beside it if there is one. */
 static int files_tar(lua_State *L) { return new_tar(L, cld_tar_open); }
+/* --- cld.files.scan_tar(path) -> archive: the same, read through, whatever index there is. */
 static int files_scan_tar(lua_State *L) { return new_tar(L, cld_tar_scan); }
 
 static int tar_length(lua_State *L) {
@@ -284,7 +286,8 @@ static int devkit_gc(lua_State *L) {
     return 0;
 }
 
-/* devkit(path) -> a list: the WordNet id of each validation image, in order */
+/* --- cld.files.devkit(path) -> {id, ...}: the WordNet id of each validation image, in order, out of
+ * ImageNet's development kit. */
 static int files_devkit(lua_State *L) {
     const char *path = check_text(L, 1);
     cld_devkit **box = lua_newuserdatauv(L, sizeof *box, 0);

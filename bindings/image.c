@@ -13,26 +13,51 @@ static int apply(lua_State *L, cld_image_op op, double value) {
     return cldL_result(L, *out);
 }
 
+/* --- cld.image.adjust_brightness(image, factor) -> image: Pillow's and torchvision's, on u8 (H, W, 3), with
+ * the same pixels; 1 changes nothing, 0 is black.
+ *
+ *     local image = cld.full({ 2, 2, 3 }, 100, "u8")
+ *     print(cld.image.adjust_brightness(image, 1.5)[{ 1, 1, 1 }]:item())  --> 150 */
 static int image_adjust_brightness(lua_State *L) {
     return apply(L, CLD_IMAGE_BRIGHTNESS, luaL_checknumber(L, 2));
 }
+/* --- cld.image.adjust_contrast(image, factor) -> image: u8 (H, W, 3), as Pillow; 1 changes nothing, 0 is
+ * the mean grey. */
 static int image_adjust_contrast(lua_State *L) {
     return apply(L, CLD_IMAGE_CONTRAST, luaL_checknumber(L, 2));
 }
+/* --- cld.image.adjust_saturation(image, factor) -> image: u8 (H, W, 3), as Pillow; 1 changes nothing, 0 is
+ * grey. */
 static int image_adjust_saturation(lua_State *L) {
     return apply(L, CLD_IMAGE_SATURATION, luaL_checknumber(L, 2));
 }
+/* --- cld.image.adjust_sharpness(image, factor) -> image: u8 (H, W, 3), as Pillow; 1 changes nothing, 0 is
+ * smoothed. */
 static int image_adjust_sharpness(lua_State *L) {
     return apply(L, CLD_IMAGE_SHARPNESS, luaL_checknumber(L, 2));
 }
+/* --- cld.image.solarize(image, threshold) -> image: u8 (H, W, 3): values at the threshold (0 to 256) and
+ * above are inverted, as Pillow. */
 static int image_solarize(lua_State *L) { return apply(L, CLD_IMAGE_SOLARIZE, luaL_checknumber(L, 2)); }
+/* --- cld.image.posterize(image, bits) -> image: u8 (H, W, 3): only so many of each value's highest bits
+ * stay, as Pillow. */
 static int image_posterize(lua_State *L) { return apply(L, CLD_IMAGE_POSTERIZE, luaL_checknumber(L, 2)); }
+/* --- cld.image.invert(image) -> image: u8 (H, W, 3): 255 less each value. */
 static int image_invert(lua_State *L) { return apply(L, CLD_IMAGE_INVERT, 0); }
+/* --- cld.image.autocontrast(image) -> image: u8 (H, W, 3): each channel stretched to 0 to 255, as Pillow. */
 static int image_autocontrast(lua_State *L) { return apply(L, CLD_IMAGE_AUTOCONTRAST, 0); }
+/* --- cld.image.equalize(image) -> image: u8 (H, W, 3): each channel's histogram made even, as Pillow. */
 static int image_equalize(lua_State *L) { return apply(L, CLD_IMAGE_EQUALIZE, 0); }
+/* --- cld.image.adjust_hue(image, shift) -> image: u8 (H, W, 3), as torchvision; the shift, -0.5 to 0.5, is
+ * a share of the colour circle. */
 static int image_adjust_hue(lua_State *L) { return apply(L, CLD_IMAGE_HUE, luaL_checknumber(L, 2)); }
+/* --- cld.image.gaussian_blur(image, sigma) -> image: u8 (H, W, 3), as Pillow's GaussianBlur, sigma in
+ * pixels. */
 static int image_gaussian_blur(lua_State *L) { return apply(L, CLD_IMAGE_BLUR, luaL_checknumber(L, 2)); }
+/* --- cld.image.grayscale(image) -> image: u8 (H, W, 3), all channels the luminance, as torchvision's with
+ * three channels. */
 static int image_grayscale(lua_State *L) { return apply(L, CLD_IMAGE_GRAYSCALE, 0); }
+/* --- cld.image.hflip(image) -> image: u8 (H, W, 3), left and right exchanged. */
 static int image_hflip(lua_State *L) { return apply(L, CLD_IMAGE_HFLIP, 0); }
 
 static int check_int(lua_State *L, int arg) {
@@ -57,7 +82,9 @@ static cld_filter check_filter(lua_State *L, int arg) {
     return luaL_checkoption(L, arg, "bilinear", names) == 0 ? CLD_FILTER_BILINEAR : CLD_FILTER_BICUBIC;
 }
 
-/* image.resized_crop(image, top, left, height, width, size | {height, width}[, filter]): pixels, from 0. */
+/* --- cld.image.resized_crop(image, top, left, height, width, size[, filter = "bilinear"]) -> image: a
+ * rectangle of u8 (H, W, 3), in pixels from 0, scaled to size, a number or {height, width}; filter
+ * "bilinear" or "bicubic", with antialiasing as Pillow. */
 static int image_resized_crop(lua_State *L) {
     const cld_tensor *image = cldL_check_tensor(L, 1);
     cld_rect crop = {check_int(L, 2), check_int(L, 3), check_int(L, 4), check_int(L, 5)};
@@ -69,7 +96,8 @@ static int image_resized_crop(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* image.resize(image, size | {height, width}[, filter]): Image.resize; filter "bilinear" or "bicubic". */
+/* --- cld.image.resize(image, size[, filter = "bilinear"]) -> image: u8 (H, W, 3) scaled to size, a number
+ * for both sides or {height, width}, as Pillow's Image.resize. */
 static int image_resize(lua_State *L) {
     const cld_tensor *image = cldL_check_tensor(L, 1);
     int64_t size[CLD_MAX_DIMS];
@@ -93,7 +121,8 @@ static void check_channels(lua_State *L, int arg, float out[3]) {
     }
 }
 
-/* image.normalize(image[, mean, std]) -> f32 (3, height, width): (image / 255 - mean) / std, per channel. */
+/* --- cld.image.normalize(image[, mean, std]) -> f32 (3, height, width): (image / 255 - mean) / std of u8
+ * (H, W, 3); mean and std are lists of three. */
 static int image_normalize(lua_State *L) {
     const cld_tensor *image = cldL_check_tensor(L, 1);
     float mean[3] = {0, 0, 0}, std[3] = {1, 1, 1};
@@ -129,9 +158,9 @@ static void check_view(lua_State *L, cld_view *v, int height, int width) {
     cldL_check_status(L, cld_image_finish_view(v, count, height, width));
 }
 
-/* follow(image, view[, {sparing =, shrink =}]) -> u8 (height, width, 3), or f32 (3, height, width) if it is normalized. A
- * view is a list of instructions, how the image is given cld_image_given, both as in runtime/images/image.h. For specs and
- * experiments; cld.augment draws views. */
+/* --- cld.image.follow(image, view[, {sparing = false, shrink = 1}]) -> u8 (height, width, 3), or f32 (3,
+ * height, width) if it is normalized: does what a list of drawn instructions says ({{"contrast", 1.4},
+ * {"flip"}}, runtime/images/image.h). For specs and experiments; cld.augment draws such lists. */
 static int image_follow(lua_State *L) {
     static const char *const names[] = {"sparing", "shrink", NULL};
     const cld_tensor *image = cldL_check_tensor(L, 1);
@@ -154,7 +183,8 @@ static int image_follow(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* follow_all(images, rows | nil, {view, ...}[, dtype]) -> (n, 3, height, width), made where the images are. */
+/* --- cld.image.follow_all(images, rows or nil, {view, ...}[, dtype = "f32"]) -> (n, 3, height, width):
+ * follow for images u8 (N, H, W, 3), of which rows (i64, from 0) says which, on their device. */
 static int image_follow_all(lua_State *L) {
     cld_tensor *images = cldL_check_tensor(L, 1), *rows = cldL_opt_tensor(L, 2);
     luaL_checktype(L, 3, LUA_TTABLE);

@@ -1,4 +1,4 @@
-/* cld.io: cld.load and cld.save (safetensors; PyTorch's files in torch_file.c), .npy, whole files, folders. */
+/* --- cld.io: files: cld.load and cld.save (safetensors; PyTorch's files in torch_file.c), .npy, whole files, folders. */
 #include "bindings/bindings.h"
 
 #include <stdio.h>
@@ -58,8 +58,14 @@ void cldL_check_saved(lua_State *L, cld_status status) {
 
 /* ---- safetensors --------------------------------------------------------------------------------------- */
 
-/* load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read}; of a file of PyTorch's its
- * value, {format = string} and {}. The content tells which. */
+/* --- cld.load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read},
+ * cld.io.load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read}: a file,
+ * whose content tells what it is: safetensors, or PyTorch's (.pth, .pt, .pth.tar, .t7; help "checkpoint"),
+ * of which the first result is the value and the second {format = string}. No code of the file runs.
+ *
+ *     cld.save("weights.safetensors", { w = cld.ones(2, 2) }, { made = "today" })
+ *     local tensors, notes = cld.load "weights.safetensors"
+ *     print(tensors.w:sum():item(), notes.made)  --> 4.0 today */
 static int io_load(lua_State *L) {
     const char *path = check_text(L, 1);
     bool is_torch;
@@ -164,7 +170,9 @@ static contents check_contents(lua_State *L, int arg) {
     return c;
 }
 
-/* save(path, {name = tensor}[, {key = string or number or boolean}]) */
+/* --- cld.save(path, {name = tensor}[, {key = string, number or boolean}]), cld.io.save(path, {name =
+ * tensor}[, {key = string, number or boolean}]): writes a safetensors file, under a temporary name first, so
+ * that the old file stays until the new one is whole. */
 static int io_save(lua_State *L) {
     const char *path = check_text(L, 1);
     contents c = check_contents(L, 2);
@@ -174,6 +182,7 @@ static int io_save(lua_State *L) {
 
 /* ---- .npy ---------------------------------------------------------------------------------------------- */
 
+/* --- cld.io.load_npy(path) -> tensor: a NumPy file. */
 static int io_load_npy(lua_State *L) {
     const char *path = check_text(L, 1);
     cld_tensor **t = cldL_new_tensor(L);
@@ -181,6 +190,7 @@ static int io_load_npy(lua_State *L) {
     return cldL_result(L, *t);
 }
 
+/* --- cld.io.save_npy(path, tensor): writes a NumPy file of format 1.0; bf16 has no place in it. */
 static int io_save_npy(lua_State *L) {
     cldL_check_saved(L, cld_npy_save(check_text(L, 1), cldL_check_tensor(L, 2)));
     return 0;
@@ -188,7 +198,8 @@ static int io_save_npy(lua_State *L) {
 
 /* ---- files and folders --------------------------------------------------------------------------------- */
 
-/* write_atomic(path, string): the old file stays until the new one is on the disk. */
+/* --- cld.io.write_atomic(path, string): writes a whole file; the old one stays until the new one is on the
+ * disk. */
 static int io_write_atomic(lua_State *L) {
     const char *path = check_text(L, 1);
     size_t bytes;
@@ -200,7 +211,7 @@ static int io_write_atomic(lua_State *L) {
     return 0;
 }
 
-/* mkdir(path) -> true where the folder is new; missing parents are made too. */
+/* --- cld.io.mkdir(path) -> boolean: makes the folder and those above it; true if it is new. */
 static int io_mkdir(lua_State *L) {
     bool created;
     cldL_check_status(L, cld_make_folder(check_text(L, 1), 0777, &created));
@@ -217,7 +228,7 @@ static const char *kind_name(cld_path_kind kind) {
     return names[kind];
 }
 
-/* exists(path) -> "file", "folder", "other" or nil */
+/* --- cld.io.exists(path) -> "file", "folder", "other" or nil: what is there. */
 static int io_exists(lua_State *L) {
     lua_pushstring(L, kind_name(cld_path(check_text(L, 1)))); /* NULL pushes nil */
     return 1;
@@ -237,7 +248,7 @@ static int push_names(lua_State *L, guard *g) {
     return 1;
 }
 
-/* list(path) -> the names in the folder, sorted */
+/* --- cld.io.list(path) -> {name, ...}: the names in the folder, sorted. */
 static int io_list(lua_State *L) {
     const char *path = check_text(L, 1);
     guard *g = new_names(L);
@@ -266,11 +277,12 @@ static int hold(lua_State *L, cld_status (*how)(cld_folder *f, const char *path)
     return f->fd >= 0;
 }
 
-/* lock(folder) -> the folder, marked as in use until it is closed or collected; nothing when it is marked already. */
+/* --- cld.io.lock(folder) -> folder or nil: held by its descriptor and marked as in use until it is closed
+ * or collected; nil if another process holds it. */
 static int io_lock(lua_State *L) { return hold(L, cld_folder_open); }
 
-/* claim(folder): the same, and the folder is made if there is none. One that was made, and is still empty when it is
- * closed, is removed again. */
+/* --- cld.io.claim(folder) -> folder or nil: as lock, and the folder is made if there is none. One that was
+ * made, and is still empty when it is closed, is removed again. */
 static int io_claim(lua_State *L) { return hold(L, cld_folder_claim); }
 
 static int folder_close(lua_State *L) {

@@ -1,4 +1,4 @@
-/* cld.core.loader: an epoch of batches. lua/cld/data/loader.lua has the settings and their defaults. */
+/* --- cld.loader: an epoch of batches. cld.data.loader has the settings and their defaults, and is what programs use. */
 #include "bindings/bindings.h"
 #include "runtime/data/loader.h"
 
@@ -10,7 +10,8 @@ static cld_bad_images *check_bad(lua_State *L, int arg) {
     return *(cld_bad_images **)luaL_checkudata(L, arg, CLDL_BAD);
 }
 
-/* bad_images(count, share, strict) */
+/* --- cld.loader.bad_images(count, share, strict) -> list: which of a data set's so many images could not be
+ * read; more than that share, or with strict any, is an error. #list, list:reason(i). */
 static int loader_bad_images(lua_State *L) {
     lua_Integer count = luaL_checkinteger(L, 1);
     double share = luaL_checknumber(L, 2);
@@ -98,7 +99,8 @@ static cld_loader check_loader(lua_State *L, int arg) {
     return l;
 }
 
-/* rest(settings, first_image) -> the steps of an epoch from there on, and the images in them; checks every setting. */
+/* --- cld.loader.rest(settings, first_image) -> steps, images: what is left of an epoch from there on;
+ * checks every setting. */
 static int loader_rest(lua_State *L) {
     cld_loader l = check_loader(L, 1);
     cld_epoch_rest rest;
@@ -108,7 +110,8 @@ static int loader_rest(lua_State *L) {
     return 2;
 }
 
-/* resident(set, device) -> the images on that device, or nil if the host reads them. */
+/* --- cld.loader.resident(set, device) -> tensor or nil: the set's images on that device; nil if the host
+ * reads them. */
 static int loader_resident(lua_State *L) {
     cld_dataset *set = cldL_check_dataset(L, 1);
     const cld_backend *device = cldL_check_device(L, 2);
@@ -123,8 +126,8 @@ static int loader_resident(lua_State *L) {
 
 /* ---- an epoch ------------------------------------------------------------------------------------------ */
 
-/* epoch(settings, epoch, first_image, dtype): its call gives the next batch, nil after the last, false if a signal came
- * while it waited; closing it stops the workers. */
+/* --- cld.loader.epoch(settings, epoch, first_image, dtype) -> function: its call gives the next batch, nil
+ * after the last, and false if a signal came while it waited. cld.data.loader is what programs use. */
 static int loader_epoch(lua_State *L) {
     cld_loader l = check_loader(L, 1);
     l.dtype = cldL_check_dtype(L, 4);

@@ -42,7 +42,12 @@ void cldL_field_pair(lua_State *L, int arg, const char *function, const char *na
 
 /* ---- functions ---- */
 
-/* conv2d(x, weight, bias or nil, {stride = 1, padding = 0, dilation = 1, groups = 1}) */
+/* --- cld.nn.functional.conv2d(x, weight[, bias[, {stride = 1, padding = 0, dilation = 1, groups = 1}]]) ->
+ * tensor: x (N, C, H, W), weight (out, C / groups, h, w), bias (out) or nil. Settings are integers or
+ * {height, width}. Factors are rounded to cld.precision().
+ *
+ *     local y = cld.nn.functional.conv2d(cld.ones(1, 1, 4, 4), cld.ones(2, 1, 3, 3), nil, { padding = 1 })
+ *     print(y[{ 1, 1, 2, 2 }]:item())           --> 9.0 */
 static int nn_conv2d(lua_State *L) {
     static const char *const fields[] = {"stride", "padding", "dilation", "groups", NULL};
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_check_tensor(L, 2), *bias = cldL_opt_tensor(L, 3);
@@ -107,7 +112,8 @@ static void field_parts(lua_State *L, int arg, cld_norm_params *p) {
     lua_pop(L, 1);
 }
 
-/* part_begin({views = 1, blocks = 1, unit = 1}, rows, part) -> the first row of a part, both from 0; rows behind the last */
+/* --- cld.nn.functional.part_begin({views = 1, blocks = 1, unit = 1}, rows, part) -> integer: the first row
+ * of a part of a batch, both from 0; of part number `parts` the number of rows. See cld.nn.parts. */
 static int nn_part_begin(lua_State *L) {
     cld_parts parts = check_parts(L, 1);
     lua_Integer rows = luaL_checkinteger(L, 2), part = luaL_checkinteger(L, 3);
@@ -119,7 +125,8 @@ static int nn_part_begin(lua_State *L) {
     return 1;
 }
 
-/* block_count(images, block or 0) -> the blocks that so many images have */
+/* --- cld.nn.functional.block_count(images, block) -> integer: into how many blocks of at most so many
+ * images they are cut; block 0 is one block. */
 static int nn_block_count(lua_State *L) {
     lua_Integer images = luaL_checkinteger(L, 1), block = luaL_checkinteger(L, 2);
     luaL_argcheck(L, images >= 0, 1, "expected at least 0");
@@ -128,7 +135,8 @@ static int nn_block_count(lua_State *L) {
     return 1;
 }
 
-/* join_rows({a, b, ...}): as cat, without a copy if they lie one after the other in one memory, off the tape */
+/* --- cld.nn.functional.join_rows({a, b, ...}) -> tensor: as cld.cat along the rows, without a copy if they
+ * lie one after the other in one memory, off the tape. */
 static int nn_join_rows(lua_State *L) {
     int count;
     lua_settop(L, 1);
@@ -140,7 +148,8 @@ static int nn_join_rows(lua_State *L) {
 
 enum { MOST_SPLIT = 64 };
 
-/* split_rows(x, count) -> {equal parts of its rows}, which share x's memory */
+/* --- cld.nn.functional.split_rows(x, count) -> {tensor, ...}: equal parts of its rows, which share x's
+ * memory; the gradients are joined without a copy if that can be. */
 static int nn_split_rows(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), *parts[MOST_SPLIT];
     lua_Integer count = luaL_checkinteger(L, 2);
@@ -158,11 +167,11 @@ static int nn_split_rows(lua_State *L) {
 
 /* ---- batch normalization ---- */
 
-/* batch_norm(x, weight, bias, running_mean, running_var,
- *            {training = false, momentum = 0.1, eps = 1e-5, relu = false, residual = nil, num_batches_tracked = nil,
- *             parts = nil})
- * weight, bias and, in training, the running statistics may be nil. num_batches_tracked (one element, i64) counts on in
- * training. parts, a table as nn.parts() returns it: those of x's rows that have statistics of their own in training. */
+/* --- cld.nn.functional.batch_norm(x, weight, bias, running_mean, running_var[, {training = false, momentum
+ * = 0.1, eps = 1e-5, relu = false, residual, num_batches_tracked, parts}]) -> tensor: x (N, C) or (N, C, H,
+ * W). weight, bias and, in training, the running statistics may be nil. residual is added, and relu applied,
+ * in the same pass. num_batches_tracked (one element, i64) counts on in training. parts, as nn.parts()
+ * returns them: those of x's rows that have statistics of their own in training. */
 static int nn_batch_norm(lua_State *L) {
     static const char *const fields[] = {
         "training", "momentum", "eps", "relu", "residual", "num_batches_tracked", "parts", NULL};
@@ -196,6 +205,8 @@ static cld_pool_params check_pool(lua_State *L, const char *function) {
     return p;
 }
 
+/* --- cld.nn.functional.max_pool2d(x, kernel[, {stride = kernel, padding = 0}]) -> tensor: the largest of
+ * each window of x (N, C, H, W); numbers or {height, width}. */
 static int nn_max_pool2d(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     cld_pool_params p = check_pool(L, "max_pool2d");
@@ -204,6 +215,8 @@ static int nn_max_pool2d(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* --- cld.nn.functional.avg_pool2d(x, kernel[, {stride = kernel, padding = 0}]) -> tensor: the mean of each
+ * window; padding counts as zeros, as PyTorch has it by default. */
 static int nn_avg_pool2d(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     cld_pool_params p = check_pool(L, "avg_pool2d");
@@ -212,7 +225,8 @@ static int nn_avg_pool2d(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* adaptive_avg_pool2d(x, size or {height, width}): means over windows that share each map out evenly */
+/* --- cld.nn.functional.adaptive_avg_pool2d(x, size) -> tensor: means over windows that share each map of x
+ * (N, C, H, W) out evenly; size is a number or {height, width}. */
 static int nn_adaptive_avg_pool2d(lua_State *L) {
     int size[2];
     cldL_check_count(L, 2);
@@ -224,14 +238,16 @@ static int nn_adaptive_avg_pool2d(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* set_winograd(on) -> what it was. Faster 3 x 3 convolutions, about one decimal digit less precise. */
+/* --- cld.nn.functional.set_winograd(on) -> boolean: whether the cpu computes 3 x 3 convolutions by
+ * Winograd's algorithm: faster, and about one decimal digit less precise. Returns what it was. */
 static int nn_set_winograd(lua_State *L) {
     luaL_checktype(L, 1, LUA_TBOOLEAN);
     lua_pushboolean(L, cld_cpu_backend()->conv->set_winograd(lua_toboolean(L, 1)));
     return 1;
 }
 
-/* linear(x (..., in), weight (out, in), bias (out) or nil) -> (..., out) */
+/* --- cld.nn.functional.linear(x, weight[, bias]) -> (..., out): x (..., in) times weight (out, in)
+ * transposed, plus bias (out). */
 static int nn_linear(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_check_tensor(L, 2), *bias = cldL_opt_tensor(L, 3);
     cld_tensor **out = cldL_new_tensor(L);

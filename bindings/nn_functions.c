@@ -22,7 +22,8 @@ static int field_choice(lua_State *L, int arg, const char *name, const char *con
 
 /* ---- activations --------------------------------------------------------------------------------------- */
 
-/* gelu(x, {approximate = "none", or "tanh"}) */
+/* --- cld.nn.functional.gelu(x[, {approximate = "none"|"tanh"}]) -> tensor: x times the normal
+ * distribution's share below x. */
 static int nn_gelu(lua_State *L) {
     static const char *const fields[] = {"approximate", NULL}, *const kinds[] = {"none", "tanh", NULL};
     cldL_check_count(L, 2);
@@ -34,7 +35,7 @@ static int nn_gelu(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* silu(x) = x sigmoid(x) */
+/* --- cld.nn.functional.silu(x) -> tensor: x times its sigmoid. */
 static int nn_silu(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -42,7 +43,8 @@ static int nn_silu(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* leaky_relu(x, negative_slope = 0.01): x, times the slope below 0 */
+/* --- cld.nn.functional.leaky_relu(x[, negative_slope = 0.01]) -> tensor: x, times the slope where it is
+ * below 0. */
 static int nn_leaky_relu(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -90,7 +92,8 @@ static double check_eps(lua_State *L, int arg) {
     return cldL_field_number(L, arg, "eps", 1e-5);
 }
 
-/* layer_norm(x, shape, weight or nil, bias or nil, {eps = 1e-5}); shape, one integer or a table: x's last dimensions */
+/* --- cld.nn.functional.layer_norm(x, shape[, weight[, bias[, {eps = 1e-5}]]]) -> tensor: over x's last
+ * dimensions, whose extents shape (an integer or a table) tells; weight and bias have that shape. */
 static int nn_layer_norm(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_opt_tensor(L, 3), *bias = cldL_opt_tensor(L, 4);
     double eps = check_eps(L, 5);
@@ -105,7 +108,8 @@ static int nn_layer_norm(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* group_norm(x (N, C, ...), groups, weight (C) or nil, bias (C) or nil, {eps = 1e-5}) */
+/* --- cld.nn.functional.group_norm(x, groups[, weight[, bias[, {eps = 1e-5}]]]) -> tensor: of each image of
+ * x (N, C, ...) over each group of channels; weight and bias (C). */
 static int nn_group_norm(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), *weight = cldL_opt_tensor(L, 3), *bias = cldL_opt_tensor(L, 4);
     lua_Integer groups = luaL_checkinteger(L, 2);
@@ -125,7 +129,8 @@ static const char *const batch_reductions[] = {[CLD_LOSS_MEAN] = "mean",
                                                [CLD_LOSS_BATCH_MEAN] = "batchmean",
                                                NULL};
 
-/* mse_loss(x, target, {reduction = "mean", or "sum", or "none"}) */
+/* --- cld.nn.functional.mse_loss(x, target[, {reduction = "mean"|"sum"|"none"}]) -> tensor: the squared
+ * difference. */
 static int nn_mse_loss(lua_State *L) {
     static const char *const fields[] = {"reduction", NULL};
     cldL_check_count(L, 3);
@@ -137,7 +142,9 @@ static int nn_mse_loss(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* bce_with_logits(x, target, {weight = nil, pos_weight = nil, reduction = "mean", or "sum", or "none"}) */
+/* --- cld.nn.functional.bce_with_logits(x, target[, {weight, pos_weight, reduction = "mean"|"sum"|"none"}])
+ * -> tensor: the binary cross entropy of sigmoid(x) and targets from 0 to 1, without overflow: torch's
+ * binary_cross_entropy_with_logits. */
 static int nn_bce_with_logits(lua_State *L) {
     static const char *const fields[] = {"weight", "pos_weight", "reduction", NULL};
     cldL_check_count(L, 3);
@@ -150,8 +157,9 @@ static int nn_bce_with_logits(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* kl_div(x, target, {reduction = "mean", or "batchmean", or "sum", or "none", log_target = false}): x are log
- * probabilities; "mean" divides by all elements, "batchmean" by the rows, as the divergence's definition does */
+/* --- cld.nn.functional.kl_div(x, target[, {reduction = "mean"|"batchmean"|"sum"|"none", log_target =
+ * false}]) -> tensor: x are log probabilities, target probabilities (or their logs); "mean" divides by all
+ * elements, "batchmean" by the rows, as the divergence's definition does. */
 static int nn_kl_div(lua_State *L) {
     static const char *const fields[] = {"reduction", "log_target", NULL};
     cldL_check_count(L, 3);
@@ -164,7 +172,11 @@ static int nn_kl_div(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* cosine_similarity(a, b, dim = 2, eps = 1e-8): of the two, broadcast, along dim */
+/* --- cld.nn.functional.cosine_similarity(a, b[, dim = 2[, eps = 1e-8]]) -> tensor: of the two, broadcast,
+ * along dim.
+ *
+ *     local a, b = cld.tensor { { 1, 0 } }, cld.tensor { { 1, 1 } }
+ *     print(cld.nn.functional.cosine_similarity(a, b):square():item() < 0.51)  --> true */
 static int nn_cosine_similarity(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2);
@@ -183,8 +195,9 @@ static int nn_cosine_similarity(lua_State *L) {
 
 /* ---- sizes --------------------------------------------------------------------------------------------- */
 
-/* pad(x, {left, right, top, bottom, ...}, {mode = "constant", or "reflect", or "replicate", or "circular", value = 0}):
- * pairs for the last dimension, the one before it, and so on */
+/* --- cld.nn.functional.pad(x, {left, right, top, bottom, ...}[, {mode =
+ * "constant"|"reflect"|"replicate"|"circular", value = 0}]) -> tensor: pairs for the last dimension, the one
+ * before it, and so on. Negative numbers cut off. */
 static int nn_pad(lua_State *L) {
     static const char *const fields[] = {"mode", "value", NULL};
     static const char *const modes[] = {[CLD_PAD_CONSTANT] = "constant",
@@ -245,8 +258,9 @@ static void field_factor(lua_State *L, int arg, double out[2]) {
     lua_settop(L, table - 1);
 }
 
-/* interpolate(x (N, C, H, W), {size = h or {h, w}, or scale_factor = s or {s, s}, mode = "nearest" or "bilinear",
- * align_corners = false, antialias = false}) */
+/* --- cld.nn.functional.interpolate(x, {size =, scale_factor =, mode = "nearest"|"bilinear", align_corners =
+ * false, antialias = false}) -> tensor: x (N, C, H, W) at another size: either size or scale_factor, a
+ * number or a pair. */
 static int nn_interpolate(lua_State *L) {
     static const char *const fields[] = {"size", "scale_factor", "mode", "align_corners", "antialias", NULL};
     static const char *const modes[] = {[CLD_NEAREST] = "nearest", [CLD_BILINEAR] = "bilinear", NULL};

@@ -125,7 +125,13 @@ static cld_step_params check_step_params(lua_State *L, int arg, const cld_optimi
     return p;
 }
 
-/* step([{options}]); step(loss[, {options}]) -> was it made, u8 of no dimension */
+/* --- optimizer:step([{lr =, clip =, grad_norm =}]) -> made, optimizer:step(loss[, {lr =, clip =, grad_norm
+ * =}]) -> made: applies the gradients at hand, and parameters without one stay; or zero_grad, backward and
+ * step in one. A loss that is not finite changes nothing, no parameter, no momentum, no row of a memory
+ * bank, and is counted in .skipped. Nothing waits for whether the step was made: made is a u8 tensor, 1 or
+ * 0, to be handed to cld.optim.ema and queue:enqueue; to Lua it is always true. lr, a number or a tensor of
+ * one element, is for all groups; without it the group's, or .lr. clip: the gradients are scaled down to
+ * that common norm if they exceed it. grad_norm = true measures it without clipping. */
 static int optimizer_step(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     cld_tensor *loss = cldL_test_tensor(L, 2);
@@ -146,12 +152,23 @@ static int optimizer_step(lua_State *L) {
     return cldL_result(L, *made);
 }
 
+/* --- optimizer:begin(): begins a step from several losses: zero_grad, then :add(loss) for each, and
+ * :finish().
+ *
+ *     local net = cld.nn.linear(2, 1)
+ *     local sgd = cld.optim.sgd(net, { lr = 0.1 })
+ *     sgd:begin()
+ *     for i = 1, 2 do sgd:add(net(cld.ones(4, 2) * i):square():mean(), 0.5, { last = i == 2 }) end
+ *     print(sgd:finish { clip = 1 }:item())     --> 1 */
 static int optimizer_begin(lua_State *L) {
     cldL_check_status(L, cld_optimizer_begin(cldL_check_optimizer(L)));
     return 0;
 }
 
-/* add(loss[, weight = 1[, {last = false}]]) */
+/* --- optimizer:add(loss[, weight = 1[, {last = false}]]): backward of weight times the loss, whose graph is
+ * let go of. last: no other loss follows, so that the gradients of several ranks are summed up meanwhile;
+ * without it that is done in finish, which takes longer. zero_grad, a loss that cannot be followed, or a
+ * step that cannot be made ends what begin began, and nothing but the gradients has changed. */
 static int optimizer_add(lua_State *L) {
     static const char *const names[] = {"last", NULL};
     cld_optimizer *s = cldL_check_optimizer(L);
@@ -173,7 +190,9 @@ static int optimizer_add(lua_State *L) {
     return 0;
 }
 
-/* finish([{options}]) -> was it made */
+/* --- optimizer:finish([{lr =, clip =, grad_norm =}]) -> made: the step from the sum of the weighted losses.
+ * One that was not finite skips all of it. The rows of a memory bank that the losses used change now, in the
+ * order of add. */
 static int optimizer_finish(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     lua_settop(L, 2);
@@ -183,6 +202,7 @@ static int optimizer_finish(lua_State *L) {
     return cldL_result(L, *made);
 }
 
+/* --- optimizer:zero_grad(): forgets the gradients of all its parameters. */
 static int optimizer_zero_grad(lua_State *L) {
     cld_optimizer_zero_grad(cldL_check_optimizer(L));
     return 0;
@@ -190,6 +210,7 @@ static int optimizer_zero_grad(lua_State *L) {
 
 /* ---- fields ---------------------------------------------------------------------------------------------- */
 
+/* --- optimizer.lr -> number: the learning rate of all groups; may be assigned. */
 static int optimizer_lr(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     isnan(s->lr) ? lua_pushnil(L) : lua_pushnumber(L, s->lr);
@@ -202,12 +223,17 @@ lua_Integer cldL_skipped_steps(lua_State *L, const cld_optimizer *s) {
     return (lua_Integer)count;
 }
 
+/* --- optimizer.skipped -> integer: steps not made because a loss or gradient was not finite; it waits for
+ * the device. */
 static int optimizer_skipped(lua_State *L) {
     lua_pushinteger(L, cldL_skipped_steps(L, cldL_check_optimizer(L)));
     return 1;
 }
 
-/* What the loss is multiplied by in fp16; nil before its first step. Waits for the device. */
+/* --- optimizer.loss_scale -> number: in the precision fp16 what losses are multiplied by, so that small
+ * gradients do not vanish: 65536 at first, doubled after 2000 good steps, halved when a gradient is not
+ * finite in the end, in which case the step is not made, and counted as skipped. Until the next step .grad
+ * holds the larger values, which :step() and clip_grad_norm refuse. */
 static int optimizer_loss_scale(lua_State *L) {
     const cld_optimizer *s = cldL_check_optimizer(L);
     double scale;
@@ -217,12 +243,15 @@ static int optimizer_loss_scale(lua_State *L) {
     return 1;
 }
 
+/* --- optimizer.grad_norm -> tensor: the gradients' common norm before clipping in the last step with clip
+ * or grad_norm = true, f32 of no dimension, the same tensor always; NaN if that step was not made, or there
+ * was none. */
 static int optimizer_grad_norm(lua_State *L) {
     return cldL_push_tensor(L, cld_tensor_retain(cldL_check_optimizer(L)->grad_norm));
 }
 
-/* {{parameters of a bucket by number, in the order in which they travel}, ...}; nil: nothing was summed up yet while backward
- * went on. */
+/* --- optimizer.buckets -> {{number, ...}, ...} or nil: the parameters' numbers, in lists, as several ranks
+ * sum their gradients up together; nil before the first such step. */
 static int optimizer_buckets(lua_State *L) {
     const cld_optimizer *s = cldL_check_optimizer(L);
     int place;

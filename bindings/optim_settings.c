@@ -79,6 +79,7 @@ static void push_setting(lua_State *L, cld_rule_settings *s, const cld_rule_sett
     }
 }
 
+/* --- optimizer.groups -> {{params =, every setting =}, ...}: its groups, to read. */
 int cldL_optimizer_groups(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     lua_createtable(L, s->group_count, 0);

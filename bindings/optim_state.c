@@ -37,8 +37,11 @@ static void set_groups(lua_State *L, const cld_optimizer *s) {
     lua_setfield(L, -2, "groups");
 }
 
-/* state_dict() -> {["<slot>.<i>"] = tensor; ["step.<i>"] = i64, if it is counted; skipped = i64; groups = i64 (groups);
- * once a step was made in fp16: loss_scale = f32, good_steps = i32} */
+/* --- optimizer:state_dict() -> {name = tensor}: of parameter i, counted through all groups, "momentum.<i>"
+ * (sgd, lars), or "exp_avg.<i>" and "exp_avg_sq.<i>" (adam, adamw), empty tensors if it has none yet;
+ * "step.<i>", if the rule counts the steps made with it (adam, adamw, and sgd with dampening; i64); "groups"
+ * (i64), the number of parameters in each; "skipped"; and once there was a step in fp16 "loss_scale" and
+ * "good_steps". */
 int cldL_optimizer_state_dict(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     lua_newtable(L);
@@ -109,6 +112,8 @@ static cld_tensor **check_list(lua_State *L, const cld_optimizer *s, const char 
     return list;
 }
 
+/* --- optimizer:load_state_dict(state): copies what state_dict returned in; missing, unexpected and
+ * mis-shaped entries are an error that names them, and nothing is copied then. */
 int cldL_optimizer_load_state_dict(lua_State *L) {
     cld_optimizer *s = cldL_check_optimizer(L);
     luaL_checktype(L, 2, LUA_TTABLE);

@@ -61,7 +61,8 @@ static int sweep_next(lua_State *L) {
     return 1;
 }
 
-/* dataset.sweep(set, "nothing"|"jpeg"|"square", side, quality, workers) */
+/* --- cld.dataset.sweep(source, "nothing"|"jpeg"|"square", side, quality, workers) -> function: every image
+ * once, in order, decoded by so many threads. cld.data.sweep is what programs use. */
 int cldL_sweep(lua_State *L) {
     static const char *const makes[] = {
         [CLD_SWEEP_NOTHING] = "nothing", [CLD_SWEEP_JPEG] = "jpeg", [CLD_SWEEP_SQUARE] = "square", NULL};

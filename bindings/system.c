@@ -33,7 +33,8 @@ static void limit_threads(void) {
     omp_set_num_threads(cores);
 }
 
-/* set_num_threads(n): of the numerical kernels; 0 is one per usable core. The loader's workers are its own option. */
+/* --- cld.set_num_threads(n): threads of the numerical kernels; 0 is one for each usable core. The loader's
+ * workers are its own option. */
 static int system_set_num_threads(lua_State *L) {
     lua_Integer n = luaL_checkinteger(L, 1);
     if (n < 0 || n > most_threads())
@@ -43,12 +44,14 @@ static int system_set_num_threads(lua_State *L) {
     return 0;
 }
 
+/* --- cld.get_num_threads() -> integer: threads of the numerical kernels. */
 static int system_get_num_threads(lua_State *L) {
     lua_pushinteger(L, omp_get_max_threads());
     return 1;
 }
 
-/* memory() -> bytes: {in_use, peak, reserved, limit} of tensors, {resident, resident_peak} of the process */
+/* --- cld.memory() -> {in_use =, peak =, reserved =, limit =, resident =, resident_peak =}: bytes: of
+ * tensors on the cpu, and of the whole process. */
 static int system_memory(lua_State *L) {
     cld_resident resident = cld_resident_memory();
     cldL_push_memory(L, cld_cpu_backend()->memory->info());
@@ -59,20 +62,21 @@ static int system_memory(lua_State *L) {
     return 1;
 }
 
-/* reset_peak(): memory().peak, of tensors, counts from now on */
+/* --- cld.reset_peak(): cld.memory().peak counts from now on. */
 static int system_reset_peak(lua_State *L) {
     cldL_check_count(L, 0);
     cld_cpu_backend()->memory->reset_peak();
     return 0;
 }
 
-/* clock() -> seconds from an arbitrary start, never going back */
+/* --- cld.clock() -> seconds: from an arbitrary start, never going back; for measuring times. */
 static int system_clock(lua_State *L) {
     lua_pushnumber(L, cld_clock());
     return 1;
 }
 
-/* versions() -> {cldlua, commit, lua, cpu_library, images, jansson, compiler} */
+/* --- cld.versions() -> {cldlua =, commit =, lua =, cpu_library =, ...}: what this build is, and what it was
+ * built with. */
 static int system_versions(lua_State *L) {
     const char *const fields[][2] = {
         {"cldlua", CLD_VERSION},
@@ -91,7 +95,7 @@ static int system_versions(lua_State *L) {
     return 1;
 }
 
-/* host() -> {name, cpu, cores, pid} */
+/* --- cld.host() -> {name =, cpu =, cores =, pid =}: the machine and the process. */
 static int system_host(lua_State *L) {
     cld_host host = cld_host_facts();
     lua_newtable(L);
@@ -106,7 +110,8 @@ static int system_host(lua_State *L) {
     return 1;
 }
 
-/* control_groups(root = "") -> {memory, cores}: the limits that they set; root is for the specs. */
+/* --- cld.control_groups([root]) -> {memory =, cores =}: the limits that Linux's control groups set, in
+ * bytes and cores; nil if there are none. */
 static int system_control_groups(lua_State *L) {
     cld_control_groups groups = cld_control_group_limits(luaL_optstring(L, 1, ""));
     lua_newtable(L);
@@ -121,13 +126,14 @@ static int system_control_groups(lua_State *L) {
     return 1;
 }
 
-/* edit_distance(a, b) -> letters to change: for "did you mean" */
+/* --- cld.edit_distance(a, b) -> integer: how many letters to change (Levenshtein), for "did you mean". */
 static int system_edit_distance(lua_State *L) {
     lua_pushinteger(L, cldL_edit_distance(luaL_checkstring(L, 1), luaL_checkstring(L, 2)));
     return 1;
 }
 
-/* check_fields(function, options or nil, {names}): raises for a field of options that is not among the names. */
+/* --- cld.check_fields(function's name, options or nil, {name, ...}): an error with the nearest name if
+ * options has a field that is not among the names. */
 static int system_check_fields(lua_State *L) {
     const char *function = luaL_checkstring(L, 1), *names[64];
     luaL_checktype(L, 3, LUA_TTABLE);
@@ -143,16 +149,17 @@ static int system_check_fields(lua_State *L) {
     return 0;
 }
 
-/* terminal() -> standard output's columns if it is a terminal with a cursor to move (see TERM), else nil */
+/* --- cld.terminal() -> integer or nil: the columns of standard output, if it is a terminal with a cursor to
+ * move. */
 static int system_terminal(lua_State *L) {
     if (!cld_terminal()) return 0;
     lua_pushinteger(L, cld_terminal_columns());
     return 1;
 }
 
-/* catch_signals([{interrupt = true}]): from here to restore_signals() a signal that asks the process to end (SIGINT,
- * SIGTERM, SIGHUP, SIGPIPE, SIGUSR1, ...) only sets what interrupted() tells; after it a SIGINT leaves at once.
- * interrupt = false: SIGINT keeps what it does. */
+/* --- cld.catch_signals([{interrupt = true}]): from here to cld.restore_signals a signal that asks the
+ * process to end (INT, TERM, HUP, PIPE, USR1, ...) only sets what cld.interrupted tells; after it a second
+ * INT leaves at once. interrupt = false: INT keeps what it does. */
 static int system_catch_signals(lua_State *L) {
     static const char *const names[] = {"interrupt", NULL};
     cldL_check_fields(L, 1, "catch_signals", names);
@@ -161,13 +168,15 @@ static int system_catch_signals(lua_State *L) {
     return 0;
 }
 
+/* --- cld.restore_signals(): signals do again what they did before cld.catch_signals. */
 static int system_restore_signals(lua_State *L) {
     (void)L;
     cld_restore_signals();
     return 0;
 }
 
-/* interrupted() -> "INT", "TERM", ..., and its number; nil if no signal came since catch_signals() */
+/* --- cld.interrupted() -> name, number, or nil: the signal that came since cld.catch_signals, such as
+ * "INT". */
 static int system_interrupted(lua_State *L) {
     int number = cld_interrupted();
     if (!number) return 0;
@@ -176,14 +185,14 @@ static int system_interrupted(lua_State *L) {
     return 2;
 }
 
-/* signal_name(number) -> "INT" */
+/* --- cld.signal_name(number) -> name: "INT" of 2. */
 static int system_signal_name(lua_State *L) {
     const char *name = cld_signal_name((int)luaL_checkinteger(L, 1));
     lua_pushstring(L, name ? name : "?");
     return 1;
 }
 
-/* leave_on_signals(): until they are caught, SIGINT and SIGTERM end the process at once. */
+/* --- cld.leave_on_signals(): INT and TERM end the process at once, until they are caught. */
 static int system_leave_on_signals(lua_State *L) {
     (void)L;
     cld_leave_on_signals();

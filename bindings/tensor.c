@@ -35,7 +35,9 @@ static bool is_in_use(lua_State *L, const void *box) {
     return reclaiming;
 }
 
-/* x:close(), and the end of a `<close>` variable. What is in use is left to the collector. */
+/* --- x:close(): gives the memory back now and not when the collector comes by; x is of no use any more.
+ * `local x <close> = ...` does so at the end of the block. A tensor that is still in use is left to the
+ * collector. */
 static int tensor_close(lua_State *L) {
     cld_tensor **box = luaL_checkudata(L, 1, CLDL_TENSOR);
     if (!is_in_use(L, box)) cldL_close(box);
@@ -59,6 +61,8 @@ static int push_integers(lua_State *L, const int64_t *values, int count) {
     return 1;
 }
 
+/* --- x:size([dim]) -> table or integer: all extents, or that of one dimension, from 1. x.shape is the table
+ * too. */
 static int tensor_size(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -67,6 +71,8 @@ static int tensor_size(lua_State *L) {
     return 1;
 }
 
+/* --- x:stride([dim]) -> table or integer: how many elements apart neighbours along a dimension lie in
+ * memory. */
 static int tensor_stride(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -84,16 +90,19 @@ static int tensor_len(lua_State *L) {
     return 1;
 }
 
+/* --- x:numel() -> integer: how many elements there are. */
 static int tensor_numel(lua_State *L) {
     lua_pushinteger(L, cld_numel(&cldL_check_tensor(L, 1)->a));
     return 1;
 }
 
+/* --- x:dim() -> integer: how many dimensions there are, as x.ndim. */
 static int tensor_dim(lua_State *L) {
     lua_pushinteger(L, cldL_check_tensor(L, 1)->a.ndim);
     return 1;
 }
 
+/* --- x:is_contiguous() -> boolean: whether the elements lie in memory row by row. */
 static int tensor_is_contiguous(lua_State *L) {
     lua_pushboolean(L, cld_is_contiguous(&cldL_check_tensor(L, 1)->a));
     return 1;
@@ -122,6 +131,12 @@ static void set_requires_grad(lua_State *L, const char *name, cld_tensor *x, boo
     if (!x->node) x->requires_grad = wanted;
 }
 
+/* --- x:requires_grad_([wanted = true]) -> x: whether backward leaves a gradient in x.grad. Floats only; of
+ * a result of an op it cannot be taken away: detach.
+ *
+ *     local x = cld.tensor({ 2, 3 }):requires_grad_()
+ *     x:square():sum():backward()
+ *     print(x.grad[2]:item())                   --> 6.0 */
 static int tensor_requires_grad(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -143,6 +158,7 @@ static void set_grad(lua_State *L, cld_tensor *x, int arg) {
     cld_set_gradient(x, grad);
 }
 
+/* --- x:detach() -> tensor: the same memory, off the tape: no gradient flows through it. */
 static int tensor_detach(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -170,43 +186,53 @@ static const luaL_Reg own_methods[] = {
 
 /* ---- properties ---------------------------------------------------------------------------------------- */
 
+/* --- x.shape -> table: the extent of each dimension; #x is that of the first. */
 static int property_shape(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     return push_integers(L, x->a.shape, x->a.ndim);
 }
 
+/* --- x.dtype -> string: "f32", "f64", "bf16", "f16", "i64", "i32" or "u8". */
 static int property_dtype(lua_State *L) {
     lua_pushstring(L, cld_dtype_name(cldL_check_tensor(L, 1)->a.dtype));
     return 1;
 }
 
+/* --- x.device -> string: "cpu", "cuda:0", ... */
 static int property_device(lua_State *L) {
     lua_pushstring(L, cld_device(cldL_check_tensor(L, 1))->name);
     return 1;
 }
 
+/* --- x.ndim -> integer: how many dimensions there are. */
 static int property_ndim(lua_State *L) {
     lua_pushinteger(L, cldL_check_tensor(L, 1)->a.ndim);
     return 1;
 }
 
+/* --- x.requires_grad -> boolean: whether a gradient flows to it; may be assigned to for a leaf. */
 static int property_requires_grad(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_pushboolean(L, x->node || x->requires_grad);
     return 1;
 }
 
+/* --- x.is_leaf -> boolean: whether no op on the tape made it, so that backward leaves its gradient in
+ * x.grad. */
 static int property_is_leaf(lua_State *L) {
     lua_pushboolean(L, !cldL_check_tensor(L, 1)->node);
     return 1;
 }
 
+/* --- x.grad_fn -> string or nil: the op that made it, if it is on the tape. */
 static int property_grad_fn(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     lua_pushstring(L, x->node ? x->node->op->name : NULL);
     return 1;
 }
 
+/* --- x.grad -> tensor or nil: what backward has added up; assign nil to forget it, or a tensor of x's
+ * shape, dtype and device off the tape. */
 static int property_grad(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (!x->grad) {
@@ -218,6 +244,7 @@ static int property_grad(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* --- x.T -> tensor: the transpose of a matrix, a view. */
 static int property_transposed(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
     if (x->a.ndim != 2) return luaL_error(L, "T: expected two dimensions, got %s", cld_describe(&x->a));
@@ -321,11 +348,14 @@ static void reclaim_by_collecting(lua_State *L) {
     luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+/* --- cld.tensors_alive() -> integer: how many tensors there are now, those included that wait for the
+ * garbage collector. */
 static int tensors_alive(lua_State *L) {
     lua_pushinteger(L, cld_tensors_alive());
     return 1;
 }
 
+/* --- cld.is_tensor(value) -> boolean: whether value is a tensor, a closed one too. */
 static int is_tensor(lua_State *L) {
     lua_pushboolean(L, luaL_testudata(L, 1, CLDL_TENSOR) != NULL);
     return 1;

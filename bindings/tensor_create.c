@@ -73,9 +73,18 @@ static int filled(lua_State *L, int arg, double value) {
     return cldL_finish(L, out, &o);
 }
 
+/* --- cld.zeros(n, m, ...[, options]) -> tensor, cld.zeros({n, m, ...}[, options]) -> tensor: 0 everywhere.
+ * The options, here and for all that make tensors: a dtype ("f32") or {dtype = "f32", device = "cpu",
+ * requires_grad = false}.
+ *
+ *     local x = cld.zeros({ 2, 3 }, { dtype = "f64", requires_grad = true })
+ *     print(x.dtype, #x)                        --> f64 2 */
 static int create_zeros(lua_State *L) { return filled(L, 1, 0.0); }
+/* --- cld.ones(n, m, ...[, options]) -> tensor: 1 everywhere; shape and options as cld.zeros. */
 static int create_ones(lua_State *L) { return filled(L, 1, 1.0); }
 
+/* --- cld.empty(n, m, ...[, options]) -> tensor: whatever was in memory before; shape and options as
+ * cld.zeros. */
 static int create_empty(lua_State *L) {
     int64_t shape[CLD_MAX_DIMS];
     cldL_options o = defaults(CLD_F32);
@@ -92,7 +101,8 @@ static int full_of(lua_State *L, int arg, cld_tensor **out, const cldL_options *
     return cldL_finish(L, out, o);
 }
 
-/* cld.full(shape table, value[, options]) */
+/* --- cld.full({n, m, ...}, value[, options]) -> tensor: the number everywhere, in f32 unless options say
+ * otherwise. */
 static int create_full(lua_State *L) {
     int64_t shape[CLD_MAX_DIMS];
     cldL_options o = defaults(CLD_F32);
@@ -127,15 +137,20 @@ static int filled_like(lua_State *L, double value) {
     return cldL_finish(L, out, &o);
 }
 
+/* --- cld.zeros_like(x[, options]) -> tensor: 0 everywhere, with x's shape, and its dtype and device unless
+ * options give others. */
 static int create_zeros_like(lua_State *L) { return filled_like(L, 0.0); }
+/* --- cld.ones_like(x[, options]) -> tensor: 1 everywhere, as zeros_like. */
 static int create_ones_like(lua_State *L) { return filled_like(L, 1.0); }
 
+/* --- cld.full_like(x, value[, options]) -> tensor: the number everywhere, as zeros_like. */
 static int create_full_like(lua_State *L) {
     cldL_options o;
     cld_tensor **out = push_like(L, 3, &o);
     return full_of(L, 2, out, &o);
 }
 
+/* --- cld.empty_like(x[, options]) -> tensor: whatever was in memory before, as zeros_like. */
 static int create_empty_like(lua_State *L) {
     cldL_options o;
     cld_tensor **out = push_like(L, 2, &o);
@@ -144,7 +159,10 @@ static int create_empty_like(lua_State *L) {
 
 /* ---- sequences ----------------------------------------------------------------------------------------- */
 
-/* cld.arange([start,] stop[, step][, options]): start, start + step, ... below stop; i64 where all are integers. */
+/* --- cld.arange([start = 0, ]stop[, step = 1][, options]) -> tensor: start, start + step, ... below stop,
+ * which is left out as in PyTorch; i64 if all are integers, else f32.
+ *
+ *     print(cld.arange(1, 6, 2):numel())        --> 3 */
 static int create_arange(lua_State *L) {
     int numbers = lua_gettop(L);
     if (numbers > 0 && !lua_isnumber(L, numbers)) numbers--;
@@ -162,7 +180,8 @@ static int create_arange(lua_State *L) {
     return cldL_finish(L, out, &o);
 }
 
-/* cld.linspace(first, last, count[, options]): both ends included. */
+/* --- cld.linspace(first, last, count[, options]) -> tensor: count numbers in equal steps, both ends
+ * included. */
 static int create_linspace(lua_State *L) {
     cldL_check_count(L, 4);
     cld_scalar first = cldL_scalar(L, 1), last = cldL_scalar(L, 2);
@@ -174,7 +193,7 @@ static int create_linspace(lua_State *L) {
     return cldL_finish(L, out, &o);
 }
 
-/* cld.eye(rows[, columns][, options]) */
+/* --- cld.eye(rows[, columns][, options]) -> tensor: 1 on the diagonal, else 0. */
 static int create_eye(lua_State *L) {
     lua_Integer rows = luaL_checkinteger(L, 1), columns = lua_isnumber(L, 2) ? luaL_checkinteger(L, 2) : rows;
     cldL_options o = defaults(CLD_F32);

@@ -32,20 +32,26 @@ static int update(lua_State *L, const char *name, cld_binary kind) {
     return return_self(L, cld_binary_(name, kind, x, cldL_check_tensor(L, 2)));
 }
 
-/* x:add_(y[, alpha]), x:sub_(y[, alpha]): x + alpha y */
+/* --- x:add_(y[, alpha = 1]) -> x: x + alpha y, written into x, whose shape and dtype stay; y broadcasts. As
+ * every write in place it is not recorded: with recording on, an x on the tape or a y that needs a gradient
+ * is an error. */
 static int in_place_add(lua_State *L) {
     cldL_scale_operand(L);
     return update(L, "add_", CLD_ADD);
 }
 
+/* --- x:sub_(y[, alpha = 1]) -> x: x - alpha y in place, as add_. */
 static int in_place_sub(lua_State *L) {
     cldL_scale_operand(L);
     return update(L, "sub_", CLD_SUB);
 }
 
+/* --- x:mul_(y) -> x: x times y in place, as add_. */
 static int in_place_mul(lua_State *L) { return update(L, "mul_", CLD_MUL); }
+/* --- x:div_(y) -> x: x / y in place, as add_. */
 static int in_place_div(lua_State *L) { return update(L, "div_", CLD_DIV); }
 
+/* --- x:pow_(y) -> x: x to the power y in place, as add_. */
 static int in_place_pow(lua_State *L) { return update(L, "pow_", CLD_POW); }
 
 /* x = f(x) */
@@ -56,22 +62,39 @@ static int update_itself(lua_State *L, const char *name, cld_unary kind) {
 
 #define ITSELF(name, kind)                                                                                   \
     static int in_place_##name(lua_State *L) { return update_itself(L, #name "_", CLD_##kind); }
+/* --- x:neg_() -> x: -x in place. */
 ITSELF(neg, NEG)
+/* --- x:abs_() -> x: the absolute value in place. */
 ITSELF(abs, ABS)
+/* --- x:sign_() -> x: -1, 0 or 1 in place. */
 ITSELF(sign, SIGN)
+/* --- x:exp_() -> x: e to the power x in place. */
 ITSELF(exp, EXP)
+/* --- x:log_() -> x: the natural logarithm in place. */
 ITSELF(log, LOG)
+/* --- x:sqrt_() -> x: the square root in place. */
 ITSELF(sqrt, SQRT)
+/* --- x:rsqrt_() -> x: 1 / sqrt(x) in place. */
 ITSELF(rsqrt, RSQRT)
+/* --- x:square_() -> x: x times x in place. */
 ITSELF(square, SQUARE)
+/* --- x:reciprocal_() -> x: 1 / x in place. */
 ITSELF(reciprocal, RECIPROCAL)
+/* --- x:sin_() -> x: the sine, of radians, in place. */
 ITSELF(sin, SIN)
+/* --- x:cos_() -> x: the cosine, of radians, in place. */
 ITSELF(cos, COS)
+/* --- x:tanh_() -> x: the hyperbolic tangent in place. */
 ITSELF(tanh, TANH)
+/* --- x:sigmoid_() -> x: 1 / (1 + exp(-x)) in place. */
 ITSELF(sigmoid, SIGMOID)
+/* --- x:relu_() -> x: 0 where x is below 0, in place. */
 ITSELF(relu, RELU)
+/* --- x:floor_() -> x: rounded down in place. */
 ITSELF(floor, FLOOR)
+/* --- x:ceil_() -> x: rounded up in place. */
 ITSELF(ceil, CEIL)
+/* --- x:round_() -> x: rounded to the nearest integer, a half to the even one, in place. */
 ITSELF(round, ROUND)
 
 /* The number or the tensor of one element at arg; what there is not is 1. */
@@ -95,7 +118,8 @@ static cld_tensor *check_source(lua_State *L, const char *name, int arg) {
     return y;
 }
 
-/* x:lerp_(y, weight): x = x + weight (y - x), the weight a number or a tensor of one element */
+/* --- x:lerp_(y, weight) -> x: x + weight (y - x) in place; the weight is a number or a tensor of one
+ * element. A moving average: average:lerp_(value, 1 - momentum). */
 static int in_place_lerp(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = check_target(L, "lerp_"), *y = check_source(L, "lerp_", 2);
@@ -112,10 +136,14 @@ static int add_scaled(lua_State *L, const char *name, cld_binary kind) {
     return return_self(L, cld_add_scaled_(name, kind, x, a, b, check_factor(L, 4)));
 }
 
+/* --- x:addcmul_(a, b[, value = 1]) -> x: x + value a b in place; the value is a number or a tensor of one
+ * element. */
 static int in_place_addcmul(lua_State *L) { return add_scaled(L, "addcmul_", CLD_MUL); }
+/* --- x:addcdiv_(a, b[, value = 1]) -> x: x + value a / b in place, as addcmul_. */
 static int in_place_addcdiv(lua_State *L) { return add_scaled(L, "addcdiv_", CLD_DIV); }
 
-/* x:clamp_([low[, high]]) */
+/* --- x:clamp_([low[, high]]) -> x, x:clamp_{min =, max =} -> x: no element below low or above high, in
+ * place. */
 static int in_place_clamp(lua_State *L) {
     cld_tensor *x = check_target(L, "clamp_"), **clamped = cldL_clamp(L);
     cld_status status = cld_store_("clamp_", x, *clamped);
@@ -123,25 +151,28 @@ static int in_place_clamp(lua_State *L) {
     return return_self(L, status);
 }
 
+/* --- x:fill_(value) -> x: the number, or true or false as 1 or 0, everywhere. One that the dtype cannot
+ * hold is an error. */
 static int in_place_fill(lua_State *L) {
     cldL_check_count(L, 2);
     cldL_fill(L, "fill_", check_target(L, "fill_"), 2);
     return return_self(L, CLD_OK);
 }
 
+/* --- x:zero_() -> x: 0 everywhere. */
 static int in_place_zero(lua_State *L) {
     cldL_check_count(L, 1);
     return return_self(L, cld_tensor_fill(check_target(L, "zero_"), cld_integer(0)));
 }
 
-/* x:copy_(y): y broadcasts and is cast, and may lie on another device. */
+/* --- x:copy_(y) -> x: y's values, which broadcast, are cast to x's dtype and may come from another device. */
 static int in_place_copy(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = check_target(L, "copy_"), *y = cldL_check_tensor(L, 2);
     return return_self(L, cld_copy_("copy_", x, y));
 }
 
-/* x:masked_fill_(mask, value) */
+/* --- x:masked_fill_(mask, value) -> x: the value wherever the mask (u8, broadcast) is not 0, in place. */
 static int in_place_masked_fill(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = check_target(L, "masked_fill_"), *mask = cldL_check_tensor(L, 2);

@@ -98,6 +98,7 @@ static int next_row(lua_State *L) {
     return 2;
 }
 
+/* --- x:rows() -> iterator: for i, row in x:rows() do ... end, where row is the view x[i]. */
 int cldL_rows(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (x->a.ndim == 0) return luaL_error(L, "rows: a tensor without dimensions has none");

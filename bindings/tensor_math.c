@@ -54,30 +54,56 @@ void cldL_scale_operand(lua_State *L) {
     lua_settop(L, 2);
 }
 
+/* --- x:add(y[, alpha = 1]) -> tensor: x + alpha y. The shapes broadcast as in PyTorch. Also x + y; two
+ * tensors take the wider dtype, and a number that an integer tensor cannot hold makes f32.
+ *
+ *     print((cld.tensor { 1, 2 } + 10)[2]:item())     --> 12.0 */
 static int math_add(lua_State *L) {
     cldL_scale_operand(L);
     return cldL_binary(L, CLD_ADD);
 }
 
+/* --- x:sub(y[, alpha = 1]) -> tensor: x - alpha y, also x - y, as add. */
 static int math_sub(lua_State *L) {
     cldL_scale_operand(L);
     return cldL_binary(L, CLD_SUB);
 }
 
+/* --- x:mul(y) -> tensor: x times y, element by element, also x * y, as add; x:matmul(y) is the matrix
+ * product. */
 static int math_mul(lua_State *L) { return cldL_binary(L, CLD_MUL); }
+/* --- x:div(y) -> tensor: x / y, also x / y; of two integers f32. */
 static int math_div(lua_State *L) { return cldL_binary(L, CLD_DIV); }
+/* --- x:pow(y) -> tensor: x to the power y, also x ^ y. Integers to a negative power are an error. */
 static int math_pow(lua_State *L) { return cldL_binary(L, CLD_POW); }
+/* --- x:floor_divide(y) -> tensor: x / y rounded down, also x // y; integers stay integers. */
 static int math_floor_divide(lua_State *L) { return cldL_binary(L, CLD_FLOOR_DIVIDE); }
+/* --- x:remainder(y) -> tensor: what is left of floor_divide, with y's sign as in Lua and Python, also x %
+ * y. */
 static int math_remainder(lua_State *L) { return cldL_binary(L, CLD_REMAINDER); }
+/* --- x:maximum(y) -> tensor: the larger of each pair; y is a tensor or a number. NaN wins. */
 static int math_maximum(lua_State *L) { return cldL_binary(L, CLD_MAXIMUM); }
+/* --- x:minimum(y) -> tensor: the smaller of each pair, as maximum. */
 static int math_minimum(lua_State *L) { return cldL_binary(L, CLD_MINIMUM); }
+/* --- x:eq(y) -> u8 tensor: 1 where both are equal, else 0. x == y asks whether both are the same tensor
+ * instead.
+ *
+ *     print(cld.tensor({ 1, 2, 2 }):eq(2):sum():item())  --> 2 */
 static int math_eq(lua_State *L) { return cldL_binary(L, CLD_EQ); }
+/* --- x:ne(y) -> u8 tensor: 1 where the two differ; NaN differs from itself. */
 static int math_ne(lua_State *L) { return cldL_binary(L, CLD_NE); }
+/* --- x:lt(y) -> u8 tensor: 1 where x < y. The operator x < y compares tensors of one element and gives a
+ * boolean. */
 static int math_lt(lua_State *L) { return cldL_binary(L, CLD_LT); }
+/* --- x:le(y) -> u8 tensor: 1 where x <= y, as lt. */
 static int math_le(lua_State *L) { return cldL_binary(L, CLD_LE); }
+/* --- x:gt(y) -> u8 tensor: 1 where x > y, as lt. */
 static int math_gt(lua_State *L) { return cldL_binary(L, CLD_GT); }
+/* --- x:ge(y) -> u8 tensor: 1 where x >= y, as lt. */
 static int math_ge(lua_State *L) { return cldL_binary(L, CLD_GE); }
+/* --- x:logical_and(y) -> u8 tensor: 1 where neither is 0. */
 static int math_and(lua_State *L) { return cldL_binary(L, CLD_AND); }
+/* --- x:logical_or(y) -> u8 tensor: 1 where at least one is not 0. */
 static int math_or(lua_State *L) { return cldL_binary(L, CLD_OR); }
 
 /* ---- one tensor ---------------------------------------------------------------------------------------- */
@@ -89,6 +115,7 @@ static int unary(lua_State *L, cld_unary kind) {
     return cldL_result(L, *out);
 }
 
+/* --- x:neg() -> tensor: -x. */
 static int math_neg(lua_State *L) { return unary(L, CLD_NEG); }
 
 static int math_minus(lua_State *L) { /* Lua hands over the operand twice */
@@ -96,26 +123,46 @@ static int math_minus(lua_State *L) { /* Lua hands over the operand twice */
     return unary(L, CLD_NEG);
 }
 
+/* --- x:abs() -> tensor: the absolute value; its gradient at 0 is 0. */
 static int math_abs(lua_State *L) { return unary(L, CLD_ABS); }
+/* --- x:sign() -> tensor: -1, 0 or 1, in x's dtype. */
 static int math_sign(lua_State *L) { return unary(L, CLD_SIGN); }
+/* --- x:exp() -> tensor: e to the power x; of integers f32, as of all functions that make fractions. */
 static int math_exp(lua_State *L) { return unary(L, CLD_EXP); }
+/* --- x:log() -> tensor: the natural logarithm; of 0 -inf, below it NaN. */
 static int math_log(lua_State *L) { return unary(L, CLD_LOG); }
+/* --- x:sqrt() -> tensor: the square root; below 0 NaN. */
 static int math_sqrt(lua_State *L) { return unary(L, CLD_SQRT); }
+/* --- x:rsqrt() -> tensor: 1 / sqrt(x). */
 static int math_rsqrt(lua_State *L) { return unary(L, CLD_RSQRT); }
+/* --- x:square() -> tensor: x times x. */
 static int math_square(lua_State *L) { return unary(L, CLD_SQUARE); }
+/* --- x:reciprocal() -> tensor: 1 / x; of 0 inf. */
 static int math_reciprocal(lua_State *L) { return unary(L, CLD_RECIPROCAL); }
+/* --- x:sin() -> tensor: the sine, of radians. */
 static int math_sin(lua_State *L) { return unary(L, CLD_SIN); }
+/* --- x:cos() -> tensor: the cosine, of radians. */
 static int math_cos(lua_State *L) { return unary(L, CLD_COS); }
+/* --- x:tanh() -> tensor: the hyperbolic tangent. */
 static int math_tanh(lua_State *L) { return unary(L, CLD_TANH); }
+/* --- x:sigmoid() -> tensor: 1 / (1 + exp(-x)). */
 static int math_sigmoid(lua_State *L) { return unary(L, CLD_SIGMOID); }
+/* --- x:relu() -> tensor: x, and 0 where it is below 0; its gradient at 0 is 0. */
 static int math_relu(lua_State *L) { return unary(L, CLD_RELU); }
+/* --- x:floor() -> tensor: rounded down; integers stay as they are. */
 static int math_floor(lua_State *L) { return unary(L, CLD_FLOOR); }
+/* --- x:ceil() -> tensor: rounded up, as floor. */
 static int math_ceil(lua_State *L) { return unary(L, CLD_CEIL); }
+/* --- x:round() -> tensor: rounded to the nearest integer, a half to the even one. */
 static int math_round(lua_State *L) { return unary(L, CLD_ROUND); }
+/* --- x:logical_not() -> u8 tensor: 1 where x is 0. */
 static int math_not(lua_State *L) { return unary(L, CLD_NOT); }
+/* --- x:isnan() -> u8 tensor: 1 where x is NaN. */
 static int math_isnan(lua_State *L) { return unary(L, CLD_ISNAN); }
+/* --- x:isfinite() -> u8 tensor: 1 where x is neither infinite nor NaN. */
 static int math_isfinite(lua_State *L) { return unary(L, CLD_ISFINITE); }
 
+/* --- x:isinf() -> u8 tensor: 1 where x is infinite, of either sign. */
 static int math_isinf(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -144,6 +191,8 @@ cld_tensor **cldL_clamp(lua_State *L) {
     return out;
 }
 
+/* --- x:clamp([low[, high]]) -> tensor, x:clip([low[, high]]) -> tensor, x:clamp{min =, max =} -> tensor: x,
+ * but nowhere below low or above high; nil leaves that side open. */
 static int math_clamp(lua_State *L) {
     cldL_clamp(L);
     return 1;
@@ -163,12 +212,19 @@ static int product(lua_State *L, const char *name, int ndim) {
     return cldL_result(L, *out);
 }
 
+/* --- x:matmul(y) -> tensor: the matrix product of (..., n, k) and (..., k, m), as torch.matmul: leading
+ * dimensions broadcast, and vectors count as a row or a column. Both need one dtype.
+ *
+ *     print(cld.ones(2, 3):matmul(cld.ones(3, 4)).shape[2])  --> 4 */
 static int math_matmul(lua_State *L) { return product(L, "matmul", 0); }
+/* --- x:mm(y) -> tensor: matmul of two matrices, and of nothing else. */
 static int math_mm(lua_State *L) { return product(L, "mm", 2); }
+/* --- x:bmm(y) -> tensor: matmul of two stacks of matrices (b, n, k) and (b, k, m). */
 static int math_bmm(lua_State *L) { return product(L, "bmm", 3); }
+/* --- x:dot(y) -> tensor: the inner product of two vectors, of no dimension. */
 static int math_dot(lua_State *L) { return product(L, "dot", 1); }
 
-/* a:outer(b): every product of an element of a with one of b, both of one dimension. */
+/* --- x:outer(y) -> tensor (n, m): every product of an element of x (n) with one of y (m). */
 static int math_outer(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
@@ -176,7 +232,10 @@ static int math_outer(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* cld.einsum(equation, a, b, ...) or cld.einsum(equation, {a, b, ...}) */
+/* --- cld.einsum(equation, a, b, ...) -> tensor, cld.einsum(equation, {a, b, ...}) -> tensor: sums of
+ * products by the letters of the equation, as torch.einsum.
+ *
+ *     print(cld.einsum("ij,kj->ik", cld.ones(2, 3), cld.ones(4, 3))[{ 1, 1 }]:item())  --> 3.0 */
 static int math_einsum(lua_State *L) {
     const char *equation = luaL_checkstring(L, 1);
     int count = lua_gettop(L) - 1;
@@ -196,8 +255,9 @@ static int math_einsum(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* cld.cdist(a (..., n, d), b (..., m, d)) -> the Euclidean distances of their rows (..., n, m), from the differences
- * themselves: equal rows are at 0, and get no gradient of it. */
+/* --- x:cdist(y[, p = 2]) -> tensor (..., n, m): the Euclidean distances of the rows of x (..., n, d) and y
+ * (..., m, d), from the differences themselves, so that equal rows are at 0, where there is no gradient.
+ * Other norms are an error. */
 static int math_cdist(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *a = cldL_check_tensor(L, 1), *b = cldL_check_tensor(L, 2);
@@ -208,8 +268,8 @@ static int math_cdist(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* cld.allclose(a, b[, {rtol = 1e-5, atol = 1e-8, equal_nan = false}]) -> whether everywhere |a - b| <= atol + rtol |b|;
- * it waits for the device. */
+/* --- x:allclose(y[, {rtol = 1e-5, atol = 1e-8, equal_nan = false}]) -> boolean: whether |x - y| <= atol +
+ * rtol |y| everywhere. It waits for the device. */
 static int math_allclose(lua_State *L) {
     static const char *const names[] = {"rtol", "atol", "equal_nan", NULL};
     double all = 0;
@@ -236,13 +296,22 @@ static int cast_to(lua_State *L, cld_dtype dtype) {
     return cldL_result(L, *out);
 }
 
+/* --- x:cast(dtype) -> tensor: x in another dtype ("f32", "f64", "bf16", "f16", "i64", "i32" or "u8"),
+ * itself if it has it. Gradients flow between floats. */
 static int math_cast(lua_State *L) { return cast_to(L, cldL_check_dtype(L, 2)); }
+/* --- x:float() -> tensor: x in f32. */
 static int math_float(lua_State *L) { return cast_to(L, CLD_F32); }
+/* --- x:double() -> tensor: x in f64. */
 static int math_double(lua_State *L) { return cast_to(L, CLD_F64); }
+/* --- x:half() -> tensor: x in f16. */
 static int math_half(lua_State *L) { return cast_to(L, CLD_F16); }
+/* --- x:bfloat16() -> tensor: x in bf16. */
 static int math_bfloat16(lua_State *L) { return cast_to(L, CLD_BF16); }
+/* --- x:long() -> tensor: x in i64; fractions are cut off. */
 static int math_long(lua_State *L) { return cast_to(L, CLD_I64); }
+/* --- x:int() -> tensor: x in i32, as long. */
 static int math_int(lua_State *L) { return cast_to(L, CLD_I32); }
+/* --- x:byte() -> tensor: x in u8, as long; it is also the dtype of masks. */
 static int math_byte(lua_State *L) { return cast_to(L, CLD_U8); }
 
 /* x on the device, itself if it is there already. */
@@ -254,9 +323,11 @@ static int move_to(lua_State *L, const cld_backend *device) {
     return cldL_result(L, *out);
 }
 
+/* --- x:cpu() -> tensor: x on the cpu, itself if it is there. */
 static int math_cpu(lua_State *L) { return move_to(L, cld_cpu_backend()); }
 
-/* x:to(dtype), x:to(device), x:to{dtype =, device =} */
+/* --- x:to(dtype or device) -> tensor, x:to{dtype =, device =} -> tensor: "f64", "cuda:0" and the like; x
+ * itself if nothing changes. Moving between devices carries no gradient: detach first. */
 static int math_to(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     cld_dtype dtype;

@@ -34,12 +34,18 @@ static int random_like(lua_State *L, filler *f) {
     return push_filled(L, f, x->a.ndim, x->a.shape, &o);
 }
 
+/* --- cld.rand(n, m, ...[, options]) -> tensor: uniform in [0, 1), from the one generator that
+ * cld.manual_seed starts. Each element takes one position of it, so results depend on neither threads nor
+ * device. Shape and options as cld.zeros. */
 static int random_rand(lua_State *L) { return random_new(L, cld_uniform_); }
+/* --- cld.randn(n, m, ...[, options]) -> tensor: of the normal distribution N(0, 1), as rand. */
 static int random_randn(lua_State *L) { return random_new(L, cld_normal_); }
+/* --- cld.rand_like(x[, options]) -> tensor: rand with x's shape, dtype and device. */
 static int random_rand_like(lua_State *L) { return random_like(L, cld_uniform_); }
+/* --- cld.randn_like(x[, options]) -> tensor: randn with x's shape, dtype and device. */
 static int random_randn_like(lua_State *L) { return random_like(L, cld_normal_); }
 
-/* cld.randint(low, high, shape[, options]): integers in [low, high), i64. */
+/* --- cld.randint(low, high, shape[, options]) -> tensor: integers from low to high - 1, i64. */
 static int random_randint(lua_State *L) {
     int64_t shape[CLD_MAX_DIMS];
     lua_Integer low = luaL_checkinteger(L, 1), high = luaL_checkinteger(L, 2);
@@ -50,7 +56,7 @@ static int random_randint(lua_State *L) {
     return cldL_finish(L, out, &o);
 }
 
-/* cld.randperm(n[, options]): 0 to n - 1 in random order, i64. */
+/* --- cld.randperm(n[, options]) -> tensor: 0 to n - 1 in random order, i64. */
 static int random_randperm(lua_State *L) {
     cldL_check_count(L, 2);
     lua_Integer n = luaL_checkinteger(L, 1);
@@ -70,12 +76,19 @@ static void check_may_seed(lua_State *L) {
                    "the generator cannot be set in a captured step: a replay only goes on with its numbers");
 }
 
+/* --- cld.manual_seed(seed): starts the generator of all random numbers anew. Not in a captured step.
+ *
+ *     cld.manual_seed(1)
+ *     local a = cld.rand(3)
+ *     cld.manual_seed(1)
+ *     print(a:allclose(cld.rand(3)))            --> true */
 static int random_manual_seed(lua_State *L) {
     check_may_seed(L);
     cld_set_generator((cld_generator){.seed = (uint64_t)luaL_checkinteger(L, 1)});
     return 0;
 }
 
+/* --- cld.get_rng_state() -> {seed =, position =}: where the generator stands. */
 static int random_get_state(lua_State *L) {
     cld_generator g = cld_get_generator();
     lua_createtable(L, 0, 2);
@@ -86,6 +99,7 @@ static int random_get_state(lua_State *L) {
     return 1;
 }
 
+/* --- cld.set_rng_state{seed =, position =}: puts the generator where get_rng_state said. */
 static int random_set_state(lua_State *L) {
     static const char *const names[] = {"seed", "position", NULL};
     check_may_seed(L);
@@ -96,8 +110,8 @@ static int random_set_state(lua_State *L) {
     return 0;
 }
 
-/* cld.philox({k0, k1}, {c0, c1, c2, c3}) -> {w0, w1, w2, w3}: the block function under all of these, so that its
- * known answers can be checked. */
+/* --- cld.philox({k0, k1}, {c0, c1, c2, c3}) -> {w0, w1, w2, w3}: the block function (Philox 4x32-10, Salmon
+ * et al., 2011) that all random numbers come from, so that its known answers can be checked. */
 static int random_philox(lua_State *L) {
     uint32_t words[2][4], out[4];
     for (int arg = 1; arg <= 2; arg++) {
@@ -143,8 +157,9 @@ static int fill_with(lua_State *L, const char *name, filler *f) {
     return 1;
 }
 
-/* x:uniform_([low = 0, high = 1]), x:normal_([mean = 0, deviation = 1]) */
+/* --- x:uniform_([low = 0[, high = 1]]) -> x: uniform numbers in [low, high), in place. */
 static int random_uniform(lua_State *L) { return fill_with(L, "uniform_", cld_uniform_); }
+/* --- x:normal_([mean = 0[, std = 1]]) -> x: numbers of N(mean, std^2), in place. */
 static int random_normal(lua_State *L) { return fill_with(L, "normal_", cld_normal_); }
 
 const luaL_Reg cldL_random_methods[] = {

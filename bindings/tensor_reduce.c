@@ -24,17 +24,37 @@ static int reduce_at(lua_State *L, reduction *f, int arg) {
     return cldL_result(L, *out);
 }
 
+/* --- x:sum([dims[, keepdim = false]]) -> tensor: the sum of all elements, or along a dimension or a table
+ * of them, counted from 1 or, negative, from the end. Integers add up to i64; floats keep their dtype.
+ * keepdim leaves extents of 1.
+ *
+ *     local x = cld.tensor { { 1, 2 }, { 3, 4 } }
+ *     print(x:sum():item())                     --> 10.0
+ *     print(x:sum(2):totable()[2])              --> 7.0 */
 static int reduce_sum(lua_State *L) { return reduce_at(L, cld_sum, 2); }
+/* --- x:mean([dims[, keepdim = false]]) -> tensor: the mean, as sum. Floats only: call :float() on integers
+ * first. NaN if there is nothing to average. */
 static int reduce_mean(lua_State *L) { return reduce_at(L, cld_mean, 2); }
+/* --- x:prod([dims[, keepdim = false]]) -> tensor: the product, as sum; of integers i64. */
 static int reduce_prod(lua_State *L) { return reduce_at(L, cld_prod, 2); }
+/* --- x:amax([dims[, keepdim = false]]) -> tensor: the largest element along one or several dimensions, or
+ * of all. Equal ones share the gradient; x:max(dim) gives it to the first and returns positions too. */
 static int reduce_amax(lua_State *L) { return reduce_at(L, cld_amax, 2); }
+/* --- x:amin([dims[, keepdim = false]]) -> tensor: the smallest element, as amax. */
 static int reduce_amin(lua_State *L) { return reduce_at(L, cld_amin, 2); }
+/* --- x:any([dims[, keepdim = false]]) -> u8 tensor: 1 where some element is not 0. */
 static int reduce_any(lua_State *L) { return reduce_at(L, cld_any, 2); }
+/* --- x:all([dims[, keepdim = false]]) -> u8 tensor: 1 where every element differs from 0.
+ *
+ *     local x = cld.tensor { 1, 2, 3 }
+ *     print(x:gt(0):all():item() == 1)          --> true */
 static int reduce_all(lua_State *L) { return reduce_at(L, cld_all, 2); }
 
+/* --- x:logsumexp([dims[, keepdim = false]]) -> tensor: log of the sum of exp(x), without overflow. */
 static int reduce_logsumexp(lua_State *L) { return reduce_at(L, cld_logsumexp, 2); }
 
-/* x:norm([p = 2[, dims[, keepdim]]]): math.huge gives the largest absolute value. */
+/* --- x:norm([p = 2[, dims[, keepdim = false]]]) -> tensor: the p-norm of all elements or along dimensions;
+ * math.huge gives the largest absolute value. Floats only. */
 static int reduce_norm(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -59,7 +79,10 @@ static int reduce_deviation(lua_State *L, deviation *f) {
     return cldL_result(L, *out);
 }
 
+/* --- x:var([dims[, unbiased = true[, keepdim = false]]]) -> tensor: the variance; unbiased divides by n -
+ * 1, else by n. Floats only. */
 static int reduce_var(lua_State *L) { return reduce_deviation(L, cld_var); }
+/* --- x:std([dims[, unbiased = true[, keepdim = false]]]) -> tensor: the standard deviation, as var. */
 static int reduce_std(lua_State *L) { return reduce_deviation(L, cld_std); }
 
 /* ---- the position of an extreme ------------------------------------------------------------------------ */
@@ -79,7 +102,12 @@ static int arg_reduce(lua_State *L, arg_reduction *f) {
     return cldL_result(L, *out);
 }
 
+/* --- x:argmax([dim[, keepdim = false]]) -> i64 tensor: where the largest element lies, counted from 0 as
+ * every integer inside a tensor; without dim in row-major order. Of equal ones the first.
+ *
+ *     print(cld.tensor({ 5, 9, 2 }):argmax():item())  --> 1 */
 static int reduce_argmax(lua_State *L) { return arg_reduce(L, cld_argmax); }
+/* --- x:argmin([dim[, keepdim = false]]) -> i64 tensor: where the smallest element lies, as argmax. */
 static int reduce_argmin(lua_State *L) { return arg_reduce(L, cld_argmin); }
 
 typedef cld_tensor *extreme_at(cld_tensor **index, cld_tensor *x, int dim, bool keepdim);
@@ -99,7 +127,14 @@ static int extreme(lua_State *L, reduction *all, extreme_at *along, cld_binary e
     return 2;
 }
 
+/* --- x:max() -> tensor, x:max(y), x:max(dim[, keepdim = false]) -> values, positions: the largest of all;
+ * the larger of each pair (as maximum); or the largest along a dimension and its i64 positions from 0, to
+ * which alone the gradient goes.
+ *
+ *     local values, positions = cld.tensor({ { 1, 7 }, { 9, 3 } }):max(2)
+ *     print(values[1]:item(), positions[1]:item())    --> 7.0 1 */
 static int reduce_max(lua_State *L) { return extreme(L, cld_amax, cld_max_at, CLD_MAXIMUM); }
+/* --- x:min() -> tensor, x:min(y), x:min(dim[, keepdim = false]) -> values, positions: the smallest, as max. */
 static int reduce_min(lua_State *L) { return extreme(L, cld_amin, cld_min_at, CLD_MINIMUM); }
 
 /* ---- along one dimension ------------------------------------------------------------------------------- */
@@ -115,12 +150,18 @@ static int along_dim(lua_State *L, along *f) {
     return cldL_result(L, *out);
 }
 
-/* x:softmax([dim]): the last dimension by default, as for log_softmax and normalize. */
+/* --- x:softmax([dim = -1]) -> tensor: exp(x) over its sum along dim, the last by default (PyTorch asks for
+ * it). Floats only. */
 static int reduce_softmax(lua_State *L) { return along_dim(L, cld_softmax); }
+/* --- x:log_softmax([dim = -1]) -> tensor: the log of softmax, without overflow. */
 static int reduce_log_softmax(lua_State *L) { return along_dim(L, cld_log_softmax); }
+/* --- x:normalize([dim = -1]) -> tensor: x divided by its Euclidean length along dim, as
+ * torch.nn.functional.normalize, but along the last dimension by default. A line of zeros stays zero.
+ *
+ *     print(cld.tensor({ 3, 4 }):normalize():norm():item())  --> 1.0 */
 static int reduce_normalize(lua_State *L) { return along_dim(L, cld_normalize); }
 
-/* x:cumsum(dim) */
+/* --- x:cumsum(dim) -> tensor: the sums of all elements up to each one along dim; of integers i64. */
 static int reduce_cumsum(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -130,7 +171,8 @@ static int reduce_cumsum(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:eigvalsh(): of a symmetric matrix (n, n), of which the lower half counts, the eigenvalues (n), ascending */
+/* --- x:eigvalsh() -> tensor: the eigenvalues (n), ascending, of a symmetric matrix (n, n). Only its lower
+ * half is read; it is computed on the host in f64. */
 static int reduce_eigvalsh(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -139,9 +181,10 @@ static int reduce_eigvalsh(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:eigh([k]): of a symmetric matrix (n, n), or of each of (count, n, n), f32 or f64, of which the lower half counts: the
- * eigenvalues (n), ascending, and the eigenvectors of the k smallest (all), the columns of (n, k), of unit length, of whose
- * largest entries by absolute value the first is positive. NaN throughout where a value is not finite. */
+/* --- x:eigh([k]) -> values, vectors: of a symmetric matrix (n, n), f32 or f64, or of each of (count, n, n),
+ * whose lower half counts: the eigenvalues (n), ascending, and the eigenvectors of the k smallest (default
+ * all), the columns of (n, k). They have unit length, and their largest entry by absolute value is positive.
+ * NaN throughout if a value is not finite. */
 static int reduce_eigh(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -152,11 +195,15 @@ static int reduce_eigh(lua_State *L) {
     return 2;
 }
 
-/* cld.cross_entropy(logits (n, classes), labels i64 (n)[, options]), or (classes) with one label of no dimension, or
- * (n, classes, ...) with (n, ...), or probabilities of the logits' shape in place of labels; the options and their defaults are
- * {reduction = "mean", or "sum", or "none", temperature = 1 (logits are divided by it), label_smoothing = 0,
- * ignore_index = -100 (rows with this label count in nothing), accuracy = false}. With accuracy a second result: the
- * share of rows whose largest logit is at their label, f32, 0-d. */
+/* --- x:cross_entropy(labels[, {reduction = "mean"|"sum"|"none", temperature = 1, label_smoothing = 0,
+ * ignore_index = -100, accuracy = false}]) -> loss[, accuracy]: x are logits (n, classes), or (n, classes,
+ * ...), or (classes); labels are i64 (n), (n, ...) or of no dimension, counted from 0, or probabilities of
+ * x's shape. Logits are divided by the temperature; rows labelled ignore_index count in nothing. With
+ * accuracy a second result: the share of rows whose largest logit is at their label, f32.
+ *
+ *     local logits = cld.tensor { { 9, 0 }, { 0, 9 } }
+ *     local loss, share = logits:cross_entropy(cld.tensor({ 0, 1 }, "i64"), { accuracy = true })
+ *     print(loss:item() < 1e-3, share:item())         --> true 1.0 */
 static int reduce_cross_entropy(lua_State *L) {
     static const char *const fields[] = {"reduction",    "temperature", "label_smoothing",
                                          "ignore_index", "accuracy",    NULL};

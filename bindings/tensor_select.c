@@ -11,7 +11,8 @@ static cld_tensor *check_choice(lua_State *L, int arg, int other) {
     return cldL_push_number(L, arg, "where", CLD_F32, cld_device(cldL_check_tensor(L, 1)));
 }
 
-/* cld.where(condition, a, b) */
+/* --- cld.where(condition, a, b) -> tensor: a where the condition is not 0, else b; the three broadcast. a
+ * and b may be numbers, which make f32 if both are. */
 static int select_where(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *condition = cldL_check_tensor(L, 1);
@@ -20,7 +21,7 @@ static int select_where(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:where(condition, y): x where the condition holds, else y. */
+/* --- x:where(condition, y) -> tensor: x where the condition is not 0, else y, a tensor or a number. */
 static int select_where_method(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1), *condition = cldL_check_tensor(L, 2);
@@ -29,7 +30,8 @@ static int select_where_method(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:masked_fill(mask, value) */
+/* --- x:masked_fill(mask, value) -> tensor: a copy of x with the value wherever the mask (u8, broadcast) is
+ * not 0. */
 static int select_masked_fill(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1), *mask = cldL_check_tensor(L, 2);
@@ -38,7 +40,8 @@ static int select_masked_fill(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:masked_select(mask): the chosen elements, in one dimension */
+/* --- x:masked_select(mask) -> tensor: the elements at which the mask (u8, as comparisons give it) is not 0,
+ * in one dimension. It waits for the device. */
 static int select_masked_select(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1), *mask = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
@@ -46,7 +49,8 @@ static int select_masked_select(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:nonzero(): the (0-based) positions of what is not 0, a row each */
+/* --- x:nonzero() -> i64 tensor (count, ndim): the positions, from 0, of what is not 0, a row each. It waits
+ * for the device. */
 static int select_nonzero(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -68,7 +72,11 @@ static int take(lua_State *L, by_index *f) {
     return cldL_result(L, *out);
 }
 
+/* --- x:gather(dim, index) -> tensor: at each place the element of x whose position along dim is written
+ * there in index (i64, from 0), as torch.gather. */
 static int select_gather(lua_State *L) { return take(L, cld_gather); }
+/* --- x:index_select(dim, index) -> tensor: the slices of x along dim at the positions in index (i64 vector,
+ * from 0), in that order. */
 static int select_index_select(lua_State *L) { return take(L, cld_index_select); }
 
 typedef cld_tensor *with_source(cld_tensor *x, int dim, cld_tensor *index, cld_tensor *source);
@@ -84,11 +92,18 @@ static int put(lua_State *L, with_source *f) {
     return cldL_result(L, *out);
 }
 
+/* --- x:scatter_add(dim, index, source) -> tensor: a copy of x with every element of source added at its
+ * position along dim, index (i64, from 0). The gradient reaches x and source. */
 static int select_scatter_add(lua_State *L) { return put(L, cld_scatter_add); }
+/* --- x:index_add(dim, index, source) -> tensor: a copy of x with the slices of source added at the
+ * positions in index (i64 vector, from 0). */
 static int select_index_add(lua_State *L) { return put(L, cld_index_add); }
+/* --- x:index_copy(dim, index, source) -> tensor: a copy of x whose slices at the positions in index are
+ * those of source. */
 static int select_index_copy(lua_State *L) { return put(L, cld_index_copy); }
 
-/* labels:one_hot([classes]): i64, with a last dimension of that extent */
+/* --- x:one_hot([classes]) -> i64 tensor: 1 at each label of x (integers from 0), else 0, along a new last
+ * dimension of that extent; without classes the largest label plus 1, for which it waits for the device. */
 static int select_one_hot(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *labels = cldL_check_tensor(L, 1);
@@ -113,12 +128,19 @@ static int keep_triangle(lua_State *L, triangle *f) {
     return cldL_result(L, *out);
 }
 
+/* --- x:tril([diagonal = 0]) -> tensor: the lower triangle of each matrix, the rest 0; diagonal 1 keeps one
+ * more above. */
 static int select_tril(lua_State *L) { return keep_triangle(L, cld_tril); }
+/* --- x:triu([diagonal = 0]) -> tensor: the upper triangle, as tril. */
 static int select_triu(lua_State *L) { return keep_triangle(L, cld_triu); }
 
 /* ---- by rank ------------------------------------------------------------------------------------------- */
 
-/* x:topk(k[, dim = last[, largest = true]]): values and positions, in order. */
+/* --- x:topk(k[, dim = -1[, largest = true]]) -> values, positions: the k largest (or smallest) along dim,
+ * in order, and their i64 positions from 0.
+ *
+ *     local values, positions = cld.tensor({ 3, 9, 5 }):topk(2)
+ *     print(values[1]:item(), positions[1]:item())    --> 9.0 1 */
 static int select_topk(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -131,7 +153,8 @@ static int select_topk(lua_State *L) {
     return 2;
 }
 
-/* x:sort([dim = last[, descending = false]]): values and positions; equals keep their order. */
+/* --- x:sort([dim = -1[, descending = false]]) -> values, positions: sorted along dim, and where each was,
+ * i64 from 0. Equal elements keep their order. */
 static int select_sort(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -143,6 +166,7 @@ static int select_sort(lua_State *L) {
     return 2;
 }
 
+/* --- x:argsort([dim = -1[, descending = false]]) -> i64 tensor: the positions of sort alone. */
 static int select_argsort(lua_State *L) {
     select_sort(L);
     return 1; /* the positions are on top */

@@ -131,7 +131,12 @@ void cldL_fill(lua_State *L, const char *op, cld_tensor *x, int arg) {
     cldL_check_status(L, cld_fill_(op, x, check_number(L, arg)));
 }
 
-/* cld.tensor(nested tables, a number or a tensor[, options]) */
+/* --- cld.tensor(values[, options]) -> tensor: of nested tables of numbers or booleans, whose lengths must
+ * agree, of one number, or a copy of a tensor; f32 unless options say otherwise. Values that the dtype
+ * cannot hold are an error that tells where they are.
+ *
+ *     local x = cld.tensor({ { 1, 2 }, { 3, 4 } }, "f64")
+ *     print(x[2][1]:item())                     --> 3.0 */
 int cldL_tensor_from_table(lua_State *L) {
     cldL_options o = {.dtype = CLD_F32, .device = cld_cpu_backend()};
     cld_tensor *from = cldL_test_tensor(L, 1);
@@ -198,7 +203,8 @@ static int64_t push_table(lua_State *L, const cld_tensor *host, int dim, int64_t
     return at;
 }
 
-/* t:totable(): nested tables; a number for a tensor without dimensions. */
+/* --- x:totable() -> nested tables: the elements as Lua numbers (i64 exactly); of a tensor without
+ * dimensions one number. It waits for the device. */
 int cldL_totable(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (cld_numel(&x->a) > INT32_MAX) return luaL_error(L, "totable: %s is too large", cld_describe(&x->a));
@@ -216,7 +222,8 @@ void cldL_push_item(lua_State *L, cld_tensor *x) {
     lua_remove(L, -2);
 }
 
-/* t:item(): its one element as a Lua integer or float. */
+/* --- x:item() -> number: its one element as a Lua integer or float; more elements are an error. It waits
+ * for the device. */
 int cldL_item(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     if (cld_numel(&x->a) != 1)

@@ -21,10 +21,19 @@ static int with_shape(lua_State *L, const char *op, to_shape *f) {
     return cldL_result(L, *out);
 }
 
+/* --- x:reshape(n, m, ...) -> tensor, x:reshape{n, m, ...} -> tensor: the same elements in another shape;
+ * one extent may be -1. It shares x's memory if it can, else it copies.
+ *
+ *     print(#cld.arange(6):reshape(2, -1).shape)      --> 2 */
 static int view_reshape(lua_State *L) { return with_shape(L, "reshape", cld_reshape_for); }
+/* --- x:view(n, m, ...) -> tensor: reshape, by PyTorch's other name. It copies if x is not contiguous, where
+ * PyTorch has an error. */
 static int view_view(lua_State *L) { return with_shape(L, "view", cld_reshape_for); }
+/* --- x:expand(n, m, ...) -> tensor: a view in which extents of 1 are as large as asked for; -1 leaves one
+ * as it is, and new dimensions may come in front. */
 static int view_expand(lua_State *L) { return with_shape(L, "expand", cld_expand_for); }
 
+/* --- x:expand_as(y) -> tensor: expand to y's shape. */
 static int view_expand_as(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1), *like = cldL_check_tensor(L, 2), **out = cldL_new_tensor(L);
@@ -32,6 +41,10 @@ static int view_expand_as(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* --- x:permute(d1, d2, ...) -> tensor: a view whose k-th dimension is x's dimension dk, from 1; every one
+ * has to be there once.
+ *
+ *     print(cld.zeros(2, 3, 4):permute(3, 1, 2).shape[1])  --> 4 */
 static int view_permute(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t listed[CLD_MAX_DIMS];
@@ -50,6 +63,8 @@ static int view_permute(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* --- x:transpose(dim, dim) -> tensor, x:swapaxes(dim, dim) -> tensor: a view with the two dimensions
+ * exchanged. */
 static int view_transpose(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -59,7 +74,7 @@ static int view_transpose(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:t(): the transpose of a matrix; a vector is its own. */
+/* --- x:t() -> tensor: the transpose of a matrix; a vector is its own. More dimensions are an error. */
 static int view_t(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -67,7 +82,8 @@ static int view_t(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:movedim(from, to), x:movedim({from, from}, {to, to}): the others keep their order. */
+/* --- x:movedim(from, to) -> tensor, x:movedim({from, ...}, {to, ...}) -> tensor: a view with those
+ * dimensions elsewhere; the others keep their order. */
 static int view_movedim(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -78,7 +94,8 @@ static int view_movedim(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:diagonal([offset = 0[, dim1 = 1[, dim2 = 2]]]): a view of the elements (i, i + offset), the last dimension */
+/* --- x:diagonal([offset = 0[, dim1 = 1[, dim2 = 2]]]) -> tensor: a view of the elements (i, i + offset), as
+ * the last dimension. */
 static int view_diagonal(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -90,7 +107,8 @@ static int view_diagonal(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:diag([offset = 0]): a matrix's diagonal, copied; or the matrix of zeros that has the vector there */
+/* --- x:diag([offset = 0]) -> tensor: a copy of a matrix's diagonal; or of a vector the matrix of zeros that
+ * has it there. */
 static int view_diag(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -100,7 +118,8 @@ static int view_diag(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:narrow(dim, start, length): start is 1-based, or negative, from the end. */
+/* --- x:narrow(dim, start, length) -> tensor: a view of that many positions from start on, which counts from
+ * 1 or, negative, from the end. Past the end is an error. */
 static int view_narrow(lua_State *L) {
     cldL_check_count(L, 4);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -111,7 +130,8 @@ static int view_narrow(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:select(dim, position): position is 1-based, or negative, from the end. */
+/* --- x:select(dim, position) -> tensor: a view of one position, from 1 or, negative, from the end; the
+ * dimension is gone. x[i] is x:select(1, i). */
 static int view_select(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -151,7 +171,8 @@ int cldL_check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MA
     return count;
 }
 
-/* x:squeeze([dim or table of them]): without, all extents of 1 go; a dimension of another extent stays, as in PyTorch. */
+/* --- x:squeeze([dim or {dims}]) -> tensor: a view without the dimensions of extent 1, or without these if
+ * their extent is 1. */
 static int view_squeeze(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -166,7 +187,8 @@ static int view_squeeze(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:unsqueeze(dim): the new dimension has number dim in the result; -1 is the last. */
+/* --- x:unsqueeze(dim) -> tensor: a view with a new dimension of extent 1, which has the number dim in the
+ * result; -1 is the last. */
 static int view_unsqueeze(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -177,7 +199,7 @@ static int view_unsqueeze(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:flatten([first[, last]]) */
+/* --- x:flatten([first = 1[, last = -1]]) -> tensor: those dimensions as one; shares memory if it can. */
 static int view_flatten(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -188,6 +210,7 @@ static int view_flatten(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* --- x:contiguous() -> tensor: x itself if it lies in memory row by row, else a copy that does. */
 static int view_contiguous(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -195,6 +218,7 @@ static int view_contiguous(lua_State *L) {
     return cldL_result(L, *out);
 }
 
+/* --- x:clone() -> tensor: a copy; the gradient flows back to x. */
 static int view_clone(lua_State *L) {
     cldL_check_count(L, 1);
     cld_tensor *x = cldL_check_tensor(L, 1), **out = cldL_new_tensor(L);
@@ -204,7 +228,8 @@ static int view_clone(lua_State *L) {
 
 /* ---- repeating, turning round -------------------------------------------------------------------------- */
 
-/* x:tile(2, 3), x:tile{2, 3}: PyTorch's `repeat`, which is a word of the language in Lua. */
+/* --- x:tile(n, m, ...) -> tensor: x repeated that many times along each dimension: PyTorch's x.repeat,
+ * which is a word of the language in Lua. */
 static int view_tile(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t times[CLD_MAX_DIMS];
@@ -214,7 +239,7 @@ static int view_tile(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:flip(dim), x:flip{dim, dim} */
+/* --- x:flip(dim) -> tensor, x:flip{dim, ...} -> tensor: a copy in reverse order along those dimensions. */
 static int view_flip(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -224,7 +249,8 @@ static int view_flip(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* x:roll(shift[, dim]), x:roll({shift, shift}, {dim, dim}); without dimensions over all elements in a line. */
+/* --- x:roll(shift[, dim]) -> tensor, x:roll({shift, ...}, {dim, ...}) -> tensor: what falls off one end
+ * comes in at the other; without dim over all elements in a line. */
 static int view_roll(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -248,8 +274,8 @@ static void append_part(lua_State *L, int list, cld_tensor *x, int dim, int64_t 
     lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
 }
 
-/* x:split(size[, dim = 1]): a list of parts of that length, the last may be shorter; x:split({2, 3}[, dim]) of these
- * lengths. */
+/* --- x:split(size[, dim = 1]) -> {tensor, ...}, x:split({n, m, ...}[, dim = 1]) -> {tensor, ...}: views of
+ * parts of that length, the last of which may be shorter, or of these lengths, which must add up. */
 static int view_split(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -277,7 +303,8 @@ static int view_split(lua_State *L) {
     return 1;
 }
 
-/* x:chunk(count[, dim = 1]): a list of at most that many parts of one length, the last may be shorter. */
+/* --- x:chunk(count[, dim = 1]) -> {tensor, ...}: views of at most that many parts of one length; the last
+ * may be shorter. */
 static int view_chunk(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -291,7 +318,7 @@ static int view_chunk(lua_State *L) {
     return view_split(L);
 }
 
-/* x:unbind([dim = 1]): a list of what lies at each position of that dimension, which is gone. */
+/* --- x:unbind([dim = 1]) -> {tensor, ...}: a view of each position of that dimension, which is gone. */
 static int view_unbind(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -310,7 +337,10 @@ static int view_unbind(lua_State *L) {
 
 /* ---- joining ------------------------------------------------------------------------------------------- */
 
-/* cld.cat({a, b, ...}[, dim]) */
+/* --- cld.cat({a, b, ...}[, dim = 1]) -> tensor: one after the other along a dimension that they have; all
+ * other extents must agree.
+ *
+ *     print(#cld.cat({ cld.zeros(2, 3), cld.ones(1, 3) }))  --> 3 */
 static int view_cat(lua_State *L) {
     cldL_check_count(L, 2);
     int count;
@@ -324,7 +354,7 @@ static int view_cat(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* cld.stack({a, b, ...}[, dim]): dim is that of the new dimension. */
+/* --- cld.stack({a, b, ...}[, dim = 1]) -> tensor: along a new dimension; all shapes must be the same. */
 static int view_stack(lua_State *L) {
     cldL_check_count(L, 2);
     int count;

@@ -1,11 +1,11 @@
-/* cld.text: text that does not follow the locale, and text of any origin made safe to show. */
+/* --- cld.text: text that does not follow the locale, and text of any origin made safe to show. */
 #include "bindings/bindings.h"
 #include "runtime/core/text.h"
 
 #define GUARD "cld.c_locale"
 
-/* c_locale() -> a guard: `local _ <close> = text.c_locale()`. While it is open, string.format, tostring and tonumber
- * write and read 1.5 and not 1,5; patterns and comparisons of strings go by bytes. */
+/* --- cld.text.c_locale() -> guard: `local _ <close> = cld.text.c_locale()`: until the end of the block
+ * string.format, tostring and tonumber write and read numbers with a point, whatever the locale. */
 static int text_c_locale(lua_State *L) {
     locale_t *before = lua_newuserdatauv(L, sizeof *before, 0);
     luaL_setmetatable(L, GUARD);
@@ -31,7 +31,7 @@ void cldL_push_printable(lua_State *L, const char *text, size_t length, cld_newl
     luaL_pushresultsize(&out, needed);
 }
 
-/* printable(text) -> text: what a terminal would obey or cannot show becomes an escape such as \x1b; newlines and
+/* --- cld.text.printable(text) -> text: what a terminal would obey or cannot show becomes an escape such as \x1b; newlines and
  * tabs stay. */
 static int text_printable(lua_State *L) {
     size_t length;
@@ -40,7 +40,7 @@ static int text_printable(lua_State *L) {
     return 1;
 }
 
-/* printable_line(text) -> text: the same, and newlines and tabs are escaped. */
+/* --- cld.text.printable_line(text) -> text: the same, and newlines and tabs are escaped. */
 static int text_printable_line(lua_State *L) {
     size_t length;
     const char *text = luaL_checklstring(L, 1, &length);

@@ -237,7 +237,8 @@ int cldL_load_torch(lua_State *L, const char *path) {
     return 3;
 }
 
-/* is_torch(path) -> whether load reads the file as one of PyTorch's; an error if it is of another known kind */
+/* --- cld.io.is_torch(path) -> boolean: whether cld.load reads the file as one of PyTorch's; an error if it
+ * is of another known kind. */
 int cldL_is_torch(lua_State *L) {
     bool is_torch;
     cldL_check_status(L, cld_torch_recognise(luaL_checkstring(L, 1), &is_torch));

@@ -1,5 +1,6 @@
-/* cld.core.views: the kinds of steps, and programs of them (runtime/views). lua/cld/augment.lua puts constructors and presets
- * on top. Everything here goes by the kinds' tables of settings: a new kind needs nothing.
+/* --- cld.views: the kinds of steps that views are made of, and programs of them (runtime/views). cld.augment puts
+ * constructors and presets on top, and is what programs use. Everything here goes by the kinds' tables of settings: a new
+ * kind needs nothing.
  *
  * A program in Lua is a list of steps, a step a table: its kind's name in `op`, and its settings. */
 #include "bindings/bindings.h"
@@ -85,8 +86,9 @@ static void push_setting(lua_State *L, const cld_setting *s) {
     lua_setfield(L, -2, "high");
 }
 
-/* kinds() -> a list of {name =, help =, images =, settings = {{name =, form =, help =, default =, low =, high =, choices =},
- * ...}}, in order. */
+/* --- cld.views.kinds() -> {{name =, help =, images =, settings = {{name =, form =, help =, default =, low
+ * =, high =, choices =}, ...}}, ...}: the kinds of steps that a view is made of, and their settings.
+ * cld.augment makes its functions of these. */
 static int views_kinds(lua_State *L) {
     lua_newtable(L);
     for (int k = 0; cld_view_kinds[k]; k++) {
@@ -234,7 +236,7 @@ static void read_step(lua_State *L, int arg, int number, cld_program_step *step)
     }
 }
 
-/* check(step): one step's settings. */
+/* --- cld.views.check(step): an error if a setting of the step, {op = "flip", p = 0.5}, is wrong. */
 static int views_check(lua_State *L) {
     cld_program_step step;
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -245,7 +247,7 @@ static int views_check(lua_State *L) {
 
 /* ---- programs ------------------------------------------------------------------------------------------ */
 
-/* program(list) -> the program, checked. */
+/* --- cld.views.program(list) -> program: the steps, checked, in C. */
 static int views_program(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_Unsigned count = lua_rawlen(L, 1);
@@ -273,7 +275,8 @@ static int check_side(lua_State *L, int arg, lua_Integer least) {
     return (int)side;
 }
 
-/* size(program[, height, width]) -> height, width of the views of images of that size, or of any. */
+/* --- cld.views.size(program[, height, width]) -> height, width: of the views of images of that size, or of
+ * any. */
 static int views_size(lua_State *L) {
     const cld_program *p = cldL_check_program(L, 1);
     int height, width;
@@ -283,7 +286,7 @@ static int views_size(lua_State *L) {
     return 2;
 }
 
-/* images(program): views that one image gives, 9 for jigsaw patches. */
+/* --- cld.views.images(program) -> integer: views that one image gives: 9 for jigsaw patches, else 1. */
 static int views_images(lua_State *L) {
     lua_pushinteger(L, cldL_check_program(L, 1)->images);
     return 1;
@@ -397,9 +400,8 @@ static cld_view_key check_key(lua_State *L, int arg) {
                           .view = (int)view - 1};
 }
 
-/* draw(program, key, height, width) -> the views of one image, each a list of instructions as tables, with its height,
- * width, and the pixels of its largest canvas; windows and boxes are {top, left, height, width}, filters 0 to 2: nearest,
- * bilinear, bicubic. */
+/* --- cld.views.draw(program, {seed =, epoch =, sample =, view =}, height, width) -> {view, ...}: what is
+ * drawn for an image of that size, each view a list of instructions with its height and width. */
 static int views_draw(lua_State *L) {
     const cld_program *p = cldL_check_program(L, 1);
     cld_view_key key = check_key(L, 2);
@@ -415,7 +417,8 @@ static int views_draw(lua_State *L) {
     return 1;
 }
 
-/* apply(program, image, key): u8 (H, W, 3) -> f32 (images, 3, height, width). */
+/* --- cld.views.apply(program, image, {seed =, epoch =, sample =, view =}) -> f32 (images, 3, height,
+ * width): what the program makes of u8 (H, W, 3). */
 static int views_apply(lua_State *L) {
     const cld_program *p = cldL_check_program(L, 1);
     cld_tensor *image = cldL_check_tensor(L, 2);

@@ -67,7 +67,9 @@ static int writer_commit(lua_State *L) {
     return 0;
 }
 
-/* writer(path) */
+/* --- cld.io.writer(path) -> writer: a file that is written piece by piece under a temporary name:
+ * w:put(string or tensor), w:patch(offset, string), and w:commit(), which puts it in its place. Closed
+ * without commit it leaves nothing. */
 int cldL_writer(lua_State *L) {
     static const luaL_Reg metamethods[] = {{"__close", writer_close}, {"__gc", writer_close}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"close", writer_close},
