@@ -82,6 +82,33 @@ local function construct(kind, given)
   return setmetatable(step, Step)
 end
 
+--- cld.augment.erasing{p = 0.5, area = {0.02, 0.33}, ratio = {0.3, 3.3}, value = 0} -> step: torchvision's
+-- RandomErasing: a rectangle of that share of the view becomes value.
+--- cld.augment.normalize{mean =, std =} -> step: (x - mean) / std per channel, of values 0 to 1. Only erasing may
+-- come after it.
+--- cld.augment.jigsaw{size = 64} -> step: nine patches of size pixels out of a grid of three by three, as images of
+-- their own. A view has at most one such step.
+--- cld.augment.rand_augment{n = 2, m = 10, mstd = 0.5, p = 0.5, fill = {124, 116, 104}} -> step: n operations of
+-- RandAugment at magnitude m, which varies by mstd, each with probability p, as InfoMin's code has it; fill: the
+-- colour of what comes in at the edges.
+--- cld.augment.solarize{threshold = 128, p = 0.5} -> step: values at the threshold and above are inverted, with
+-- probability p.
+--- cld.augment.gaussian_blur{sigma = {0.1, 2}, p = 1, taps = 0} -> step: blur by a sigma drawn in that range, in
+-- pixels. taps 0: Pillow's boxes, as MoCo's code; an odd number: a kernel of so many weights, as torchvision's
+-- GaussianBlur.
+--- cld.augment.random_grayscale{p = 0.1} -> step: torchvision's RandomGrayscale, with three channels.
+--- cld.augment.color_jitter{brightness = 0, contrast = 0, saturation = 0, hue = 0, p = 1} -> step: torchvision's
+-- ColorJitter: factors within 1 +- each, the hue within +- its share of the colour circle, in an order that is drawn;
+-- with probability p.
+--- cld.augment.flip{p = 0.5} -> step: torchvision's RandomHorizontalFlip.
+--- cld.augment.random_crop{size =, padding = 0} -> step: torchvision's RandomCrop: a place drawn in the image, with
+-- so many black pixels around it.
+--- cld.augment.center_crop{size =} -> step: the middle, a number or {height, width}.
+--- cld.augment.resize{size =, filter = "bilinear"} -> step: torchvision's Resize: a number is the shorter side's,
+-- {height, width} both.
+--- cld.augment.random_resized_crop{size =, scale = {0.08, 1}, ratio = {3/4, 4/3}, filter = "bilinear"} -> step:
+-- torchvision's RandomResizedCrop: a rectangle of that share of the area and that width / height, scaled to size, a
+-- number or {height, width}. A list that begins with it decodes only that part of a JPEG file.
 for name, kind in pairs(kinds) do
   augment[name] = function(given)
     if given ~= nil and type(given) ~= "table" then
@@ -130,22 +157,23 @@ function List:__tostring()
   return table.concat(lines, "\n")
 end
 
---- Whether value is an augmentation: a list of steps.
+--- cld.augment.is_list(value) -> boolean: whether value is an augmentation: a list of steps.
 function augment.is_list(value) return getmetatable(value) == List end
 
---- The program in C, checked, for cld.core: what is wrong with a step is raised at the user's line.
+--- augmentation:program() -> program: the steps, checked, in C: what cld.views takes.
 function List:program()
   check_entries(self)
   return caller.call("augment", views.program, self)
 end
 
---- height, width of the views of images of that size, or of any without it.
+--- augmentation:size([height, width]) -> height, width: of the views of images of that size, or of any.
 function List:size(height, width) return caller.call("size", views.size, self:program(), height, width) end
 
---- Views that it makes of one image: 9 of jigsaw patches, else 1.
+--- augmentation:images() -> integer: views that it makes of one image: 9 of jigsaw patches, else 1.
 function List:images() return views.images(self:program()) end
 
---- mean, std that normalize takes, each a list of 3; 0 and 1 if there is no such step.
+--- augmentation:statistics() -> mean, std: what its normalize takes, each a list of 3; zeros and ones if there is
+-- no such step.
 function List:statistics()
   local mean, std = 0, 1
   for _, step in ipairs(self) do
@@ -155,20 +183,24 @@ function List:statistics()
   return channels(mean), channels(std)
 end
 
---- What is drawn for a view of an image of that size: draw({seed, epoch, sample, view}, height, width) -> a list of
--- instructions (kernels/view.h) for each of its images. sample counts from 0, view from 1.
+--- augmentation:draw({seed =, epoch =, sample =, view =}, height, width) -> {instructions, ...}: what is drawn for
+-- a view of an image of that size, for each of its images (kernels/view.h). sample counts from 0, view from 1.
 function List:draw(key, height, width)
   return caller.call("draw", views.draw, self:program(), key or {}, height, width)
 end
 
---- What it makes of an image, u8 (H, W, 3): views(image[, {seed, epoch, sample, view}]) -> f32 (images, 3, height,
--- width). Those that a loader with this seed makes of the data set's image `sample`.
+--- augmentation:views(image[, {seed =, epoch =, sample =, view =}]) -> f32 (images, 3, height, width): what it
+-- makes of an image, u8 (H, W, 3): the views that a loader with this seed makes of the data set's image `sample`.
 function List:views(image, key) return caller.call("views", views.apply, self:program(), image, key or {}) end
 
---- A list of its own, to be edited.
+--- augmentation:copy() -> list: one of its own, to be edited.
 function List:copy() return copy(self) end
 
---- list{step, step, ...}: an augmentation, at most 32 steps, done in order.
+--- cld.augment.list{step, step, ...} -> list: an augmentation of one's own, at most 32 steps, done in order.
+--
+--     local view = cld.augment.list { cld.augment.resize { size = { 32, 32 } }, cld.augment.flip { p = 1 } }
+--     local image = cld.zeros({ 40, 60, 3 }, "u8")
+--     print(table.concat(view:views(image).shape, " "))  --> 1 3 32 32
 function augment.list(steps)
   if type(steps) ~= "table" then
     caller.raise("augment.list: expected a table of steps, got %s", caller.shown(steps))
@@ -178,7 +210,8 @@ function augment.list(steps)
   return list
 end
 
---- The steps as plain tables, such as a file can hold: {{op = "flip", p = 0.5}, ...}. from_table makes a list of them.
+--- augmentation:to_table() -> {{op =, settings}, ...}: the steps as plain tables, such as a file can hold: {{op =
+-- "flip", p = 0.5}, ...}. cld.augment.from_table makes a list of them.
 function List:to_table()
   local plain = {}
   for i = 1, check_entries(self) do
@@ -188,7 +221,8 @@ function List:to_table()
   return plain
 end
 
---- from_table(what to_table returned) -> the same list. What is wrong with a step is an error that names it.
+--- cld.augment.from_table(steps) -> list: of what to_table returned. What is wrong with a step is an error that
+-- names it.
 function augment.from_table(steps)
   if type(steps) ~= "table" then
     caller.raise("augment.from_table: expected a list of steps, got %s", caller.shown(steps))
@@ -293,37 +327,46 @@ local function with(defaults, own)
   return all
 end
 
---- No augmentation: resize and normalize, for evaluation. none{size = 32, mean, std, ...}
+--- cld.augment.none{size = 32, mean, std, ...} -> list: no augmentation: the whole image, resized and normalized,
+-- for evaluation.
 function augment.none(options) return plain_list("none", with(plain, {}), options) end
 
---- CLD's base augmentation (CIFAR, STL-10, Kitchen-HC). base{size = 32, scale = {0.2, 1}, mean, std, ...}
+--- cld.augment.base{size = 32, scale = {0.2, 1}, mean, std, ...} -> list: CLD's base augmentation (CIFAR, STL-10,
+-- Kitchen-HC): crop, colour jitter, grey in one of five, flip. Further settings: jitter, jitter_p, grayscale, blur,
+-- sigma, flip, erasing.
+--
+--     local views = cld.augment.base { size = 96 }
+--     print(views[1].op, #views)                --> random_resized_crop 5
 function augment.base(options)
   return plain_list("base", with(plain, { crop = true, jitter_p = 1, grayscale = 0.2, flip = 0.5 }), options)
 end
 
---- MoCo v2's: a weaker hue, the jitter in four of five views, and blur. CLD's MoCo on CIFAR-10 adds `erasing = true`.
+--- cld.augment.plus{size = 32, scale = {0.2, 1}, mean, std, ...} -> list: MoCo v2's: a weaker hue, the jitter in
+-- four of five views, and blur in half. CLD's MoCo on CIFAR-10 adds erasing = true.
 function augment.plus(options)
   return plain_list("plus", with(plain, {
     crop = true, jitter_p = 0.8, jitter = { 0.4, 0.4, 0.4, 0.1 }, grayscale = 0.2, blur = 0.5, flip = 0.5,
   }), options)
 end
 
---- base at 32 pixels with CIFAR's mean and deviation.
+--- cld.augment.cifar{...} -> list: base, which is at 32 pixels with CIFAR's statistics unless settings say
+-- otherwise.
 augment.cifar = augment.base
 
 -- The presets below are those of ImageNet: 224 pixels, its statistics.
 local large = { size = 224, scale = { 0.2, 1 }, ratio = crop_ratio, mean = imagenet.mean, std = imagenet.std }
 
---- InfoMin's ('D'): RandAugment on strong jitter. infomin{size = 224, scale = {0.2, 1}, ratio, mean, std}
+--- cld.augment.infomin{size = 224, scale = {0.2, 1}, ratio, mean, std} -> list: InfoMin's ("D"): RandAugment on
+-- strong jitter.
 function augment.infomin(options)
   local a = settings("infomin", large, options)
   return list_of(cut(a), augment.flip(), jitter(0.8, 0.8, 0.8, 0.2, 0.8), augment.gaussian_blur { p = 0.5, taps = 23 },
     augment.rand_augment(), augment.random_grayscale { p = 0.2 }, normalized(a))
 end
 
---- InfoMin's jigsaw patches, nine of 64 pixels out of 255.
--- infomin_jigsaw{view = 224, size = view * 255 / 224, patch = view * 64 / 224, scale = {0.6, 1}, ratio, mean, std}:
--- view, a number, is the size of the views that they go with.
+--- cld.augment.infomin_jigsaw{view = 224, size = view * 255 / 224, patch = view * 64 / 224, scale = {0.6, 1},
+-- ratio, mean, std} -> list: InfoMin's jigsaw patches, nine of 64 pixels out of 255. view, a number, is the size of
+-- the views that they go with.
 function augment.infomin_jigsaw(options)
   local own = with(large, { view = 224, size = false, scale = { 0.6, 1 }, patch = false })
   local a = settings("infomin_jigsaw", own, options)
@@ -346,20 +389,23 @@ local function byol(name, blur, solarize, options)
     augment.gaussian_blur { p = a.blur, taps = 23 }, augment.solarize { p = a.solarize }, normalized(a))
 end
 
---- BYOL's first view. byol_1{size = 224, scale = {0.08, 1}, ratio, mean, std, blur, solarize}: blur and solarize are
--- probabilities; blur is 1 from 64 pixels on, below 0.
+--- cld.augment.byol_1{size = 224, scale = {0.08, 1}, ratio, mean, std, blur, solarize} -> list: BYOL's first view.
+-- blur and solarize are probabilities; blur is 1 from 64 pixels on, below 0.
 function augment.byol_1(options) return byol("byol_1", 1, 0, options) end
 
---- BYOL's second view: as the first, blurred in one of ten, solarized in one of five.
+--- cld.augment.byol_2{size = 224, scale = {0.08, 1}, ratio, mean, std, blur, solarize} -> list: BYOL's second view:
+-- as the first, blurred in one of ten, solarized in one of five.
 function augment.byol_2(options) return byol("byol_2", 0.1, 0.2, options) end
 
---- Crop and flip, for linear evaluation. crop_flip{size = 224, scale = {0.08, 1}, ratio, mean, std}
+--- cld.augment.crop_flip{size = 224, scale = {0.08, 1}, ratio, mean, std} -> list: crop and flip, for linear
+-- evaluation.
 function augment.crop_flip(options)
   local a = settings("crop_flip", with(large, { scale = { 0.08, 1 } }), options)
   return list_of(cut(a), augment.flip(), normalized(a))
 end
 
---- The middle of an image whose shorter side is size * 256 / 224, for evaluation. center{size = 224, mean, std}
+--- cld.augment.center{size = 224, mean, std} -> list: the middle of an image whose shorter side is size * 256 /
+-- 224, for evaluation.
 function augment.center(options)
   local a = settings("center", { size = 224, mean = imagenet.mean, std = imagenet.std }, options)
   local crop = augment.center_crop { size = a.size }

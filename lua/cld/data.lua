@@ -32,6 +32,7 @@ local user_error = require "cld.user_error"
 local create = core.tensor
 
 local data = {
+  --- cld.data.is_dataset(value) -> boolean: whether value is a data set of cld.data.
   is_dataset = dataset.is,
   loader = loader.new,
   concat = sets.concat,
@@ -41,6 +42,8 @@ local data = {
   kitchen_hc = folder.kitchen_hc,
   labelled_share = sets.labelled_share,
   long_tailed = sets.long_tailed,
+  --- cld.data.parts: for recipes that take any path: cld.data.parts.find(path) lists the parts (train, test, val)
+  -- that it has, .open makes a data set of one (lua/cld/data/parts.lua).
   parts = parts,
   split = sets.split,
   splits = splits,

@@ -70,7 +70,7 @@ end
 
 -- ---- a batch in parts -------------------------------------------------------
 
-local Parts = {}
+local Parts = { __name = "cld.over_parts" }
 Parts.__index = Parts
 
 --- over_parts(key (n, d), or n) -> what collects the figures of a step that goes through its n images in parts:
@@ -87,6 +87,8 @@ function diagnostics.over_parts(key)
   return setmetatable({ key = not images and key, images = images or #key, sums = {}, queries = { {}, {} } }, Parts)
 end
 
+--- over_parts:add({name = tensor}, {queries, ...}, count): the figures of a part of `count` images, and its query
+-- views (count, d).
 function Parts:add(values, queries, count)
   local _ <close> = no_grad()
   for name, value in pairs(values) do
@@ -99,6 +101,8 @@ end
 
 local function joined(parts) return #parts > 1 and create.cat(parts, 1) or parts[1] end
 
+--- over_parts:means([{name = value}]) -> {name = tensor}: of all images, with alignment and uniformity, and what is
+-- given beside them: for run:track.
 function Parts:means(others)
   local _ <close> = no_grad()
   local means = diagnostics.views(joined(self.queries[1]), joined(self.queries[2]) or self.key)

@@ -17,10 +17,14 @@ local functional = core.dist
 local ranks = functional.ranks()
 
 local dist = {
-  rank = ranks.rank,              -- from 0
-  local_rank = ranks.local_rank,  -- among those on this machine, from 0
-  world = ranks.world,            -- how many there are
-  alone = ranks.alone,            -- no job: there are no collectives (runtime/dist/dist.h)
+  --- cld.dist.rank: this process's number, from 0.
+  rank = ranks.rank,
+  --- cld.dist.local_rank: its number among those on this machine, from 0.
+  local_rank = ranks.local_rank,
+  --- cld.dist.world: how many processes there are; 1 without a job.
+  world = ranks.world,
+  --- cld.dist.alone: true without a job: there are no collectives then (runtime/dist/dist.h).
+  alone = ranks.alone,
 }
 
 local function is_open(t) return core.tensor.is_tensor(t) and pcall(function() return t.dtype end) end
@@ -86,7 +90,7 @@ function dist.broadcast(t, options)
   return caller.call("dist.broadcast", functional.broadcast, t, from)
 end
 
---- barrier(): returns when every rank has called it.
+--- cld.dist.barrier(): returns when every rank has called it.
 function dist.barrier() functional.barrier() end
 
 --- first_only(): from here on there is rank 0 alone, and the others wait for its end. For what several processes cannot
@@ -189,7 +193,7 @@ function dist.without_timeout()
   return setmetatable({}, { __close = function() functional.set_timeout(before) end })
 end
 
---- tensors({tensor, ...}) -> those of rank 0; the others give nil.
+--- cld.dist.tensors({tensor, ...}) -> {tensor, ...}: those of rank 0; the others give nil.
 function dist.tensors(list)
   if dist.alone then return list end
   local facts = {}

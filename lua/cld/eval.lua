@@ -142,12 +142,14 @@ end
 
 -- ---- a linear classifier ------------------------------------------------------
 
---- linear_probe{...}: a linear classifier on frozen features, trained step by step (eval/linear_probe.lua).
--- linear{...}: a whole linear evaluation (eval/linear.lua). protocols: those that were published, by name.
+--- cld.eval.linear_probe{...} -> probe: a linear classifier on frozen features, trained step by step
+-- (lua/cld/eval/linear_probe.lua tells its settings).
 eval.linear_probe = require "cld.eval.linear_probe"
 eval.linear = require "cld.eval.linear".evaluate
 -- finetuning{...}: all layers with a new one of classes, trained over a grid of rates (eval/finetune.lua).
 eval.finetuning = require "cld.eval.finetune"
+--- cld.eval.protocols: the published protocols of linear evaluation by name, moco and infomin: their epochs, rates
+-- and schedules (help "cld.eval.linear").
 eval.protocols = require "cld.eval.protocols".named
 
 return eval

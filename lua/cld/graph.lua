@@ -223,11 +223,11 @@ end
 
 -- ---- cld.graph ------------------------------------------------------------------
 
---- graph(step[, {enabled = true, device}]) -> a function that does what step does. On the CPU, or not enabled, it calls
--- step. On CUDA the first calls do too; then what a call queues on the device is captured, and from there on replayed,
--- with other values: step's Lua does not run any more. Each kind of call (shapes and dtypes of the tensors, strings,
--- booleans; what the modules that step calls are: training or not, with these tensors) is captured by itself.
--- `device`: where the tensors are to be; default: where the first is on CUDA.
+--- cld.graph(step[, {enabled = true, device}]) -> function: one that does what step does. On the CPU, or not
+-- enabled, it calls step. On CUDA the first calls do too; then what a call queues on the device is captured, and from
+-- there on replayed, with other values: step's Lua does not run any more. Each kind of call (shapes and dtypes of the
+-- tensors, strings, booleans; what the modules that step calls are: training or not, with these tensors) is captured
+-- by itself. `device`: where the tensors are to be; default: where the first is on CUDA.
 --
 -- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors come to the device; captured,
 -- step gets copies, through which no gradient flows, and each number as a tensor (f64, of no dimension). Results are
@@ -239,8 +239,17 @@ end
 -- become of them is written into them, as load_state_dict does. Of the cpu's tensors step may move only those that it
 -- makes. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients begin in it:
 -- sgd:step(loss), sgd:begin() or sgd:zero_grad() comes before what adds to them; outside of it a parameter's .grad is
--- that of the step captured last, if of any: do not rely on it. Random numbers go on as without it; another seed begins
--- anew.
+-- that of the step captured last, if of any: do not rely on it. Random numbers go on as without it; another seed
+-- begins anew.
+--
+--     local net = cld.nn.linear(4, 1)
+--     local sgd = cld.optim.sgd(net, { lr = 0.1 })
+--     local step = cld.graph(function(x)
+--       local loss = net(x):square():mean()
+--       sgd:step(loss)
+--       return { loss = loss }
+--     end)
+--     print(step(cld.ones(8, 4)).loss.ndim)     --> 0
 local function graph(step, options)
   if type(step) ~= "function" then caller.raise("graph: expected a function, got %s", caller.shown(step)) end
   caller.check_fields("graph", options, { "enabled", "device" })

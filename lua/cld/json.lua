@@ -8,6 +8,7 @@ local core = require "cld.core"
 
 local quote, c_locale = core.json.quote, core.text.c_locale
 
+--- cld.json.null: what stands for JSON's null, in what decode returns and encode takes.
 local json = { decode = core.json.decode, null = core.json.null }
 
 local deepest = 100 -- tables in tables; more is taken for a cycle
@@ -64,7 +65,10 @@ function encode(value, indent, depth)
   fail("a %s has no JSON form", kind)
 end
 
---- indent: spaces per level; none: everything on one line.
+--- cld.json.encode(value[, indent]) -> text: indent: spaces per level; without it everything is on one line. Keys
+-- come in order. What JSON cannot say (NaN, functions) is an error.
+--
+--     print(cld.json.encode { b = 1, a = { 1, 2 } })  --> {"a":[1,2],"b":1}
 function json.encode(value, indent)
   local _ <close> = c_locale()
   return encode(value, indent and (" "):rep(indent), 0)

@@ -163,7 +163,7 @@ end
 
 -- ---- memory bank ------------------------------------------------------------
 
-local MemoryBank = {}
+local MemoryBank = { __name = "cld.memory_bank" }
 MemoryBank.__index = MemoryBank
 
 function MemoryBank:__tostring()
@@ -214,9 +214,13 @@ local function measure_normalizer(self, features, index, negatives)
   self.normalizer:copy_(normalizer)
 end
 
---- The mean loss of features (batch, dim) whose images are index (i64 (batch), 0-based) against the memory as it is
--- now. The rows become normalize(momentum * row + (1 - momentum) * feature) when a backward through the loss has run:
--- with two views in one backward, view 2 first, then view 1.
+--- memory_bank:loss(features, index) -> loss: the mean loss of features (batch, dim) whose images are index (i64
+-- (batch), 0-based) against the memory as it is now. The rows become normalize(momentum * row + (1 - momentum) *
+-- feature) when a backward through the loss has run: with two views in one backward, view 2 first, then view 1.
+--
+--     local bank = cld.losses.memory_bank { size = 100, dim = 8 }
+--     local loss = bank:loss(cld.randn(4, 8):normalize(), cld.tensor({ 0, 1, 2, 3 }, "i64"))
+--     print(loss:item() > 0)                    --> true
 function MemoryBank:loss(features, index)
   if self.negatives == 0 then
     return caller.call("loss", functional.bank_loss, features, self.memory, index, self.temperature, self.momentum)
@@ -227,25 +231,27 @@ function MemoryBank:loss(features, index)
     self.temperature, self.momentum)
 end
 
---- The normalizer of the negatives, if there are any, is measured anew by the next loss: of the rows as they are then.
+--- memory_bank:reset_normalizer(): the normalizer of the negatives, if there are any, is measured anew by the next
+-- loss: of the rows as they are then.
 function MemoryBank:reset_normalizer()
   if self.normalizer then self.normalizer:zero_() end
 end
 
---- {memory}, and with negatives {memory, normalizer, draws}.
+--- memory_bank:state_dict() -> {name = tensor}: memory, and with negatives normalizer and draws.
 function MemoryBank:state_dict()
   return { memory = self.memory, normalizer = self.normalizer, draws = self.draws }
 end
 
---- Copies into the bank, in its own dtype. {memory} alone will do: the normalizer and the draws then stay. Otherwise
--- strict: missing, unexpected and mis-shaped entries are an error that names them.
+--- memory_bank:load_state_dict(state): copies into the bank, in its own dtype. The memory alone will do: the
+-- normalizer and the draws then stay. Otherwise strict: missing, unexpected and mis-shaped entries are an error that
+-- names them.
 function MemoryBank:load_state_dict(given)
   state.load("memory_bank", self:state_dict(), given, own_affair)
 end
 
 -- ---- MoCo's queue -----------------------------------------------------------
 
-local MocoQueue = {}
+local MocoQueue = { __name = "cld.moco_queue" }
 MocoQueue.__index = MocoQueue
 
 function MocoQueue:__tostring() return "moco_queue: " .. shown(self, "keys") end
@@ -265,31 +271,37 @@ function losses.moco_queue(options)
   }, MocoQueue)
 end
 
---- The mean cross entropy of [query . key, query memory'] / temperature against class 0; query and key (batch, dim).
--- The gradient flows to the query only.
+--- moco_queue:loss(query, key) -> loss: the mean cross entropy of [query . key, query memory'] / temperature
+-- against class 0; query and key (batch, dim). The gradient flows to the query only.
 function MocoQueue:loss(query, key)
   return caller.call("loss", functional.queue_loss, query, key, self.memory, self.temperature)
 end
 
---- Replace the oldest rows by keys (any number, dim); of more keys than rows the last remain. Keys are not looked at:
--- after a step that was skipped for a loss that is not finite they do not belong here, since one NaN among them makes
--- every loss NaN until its row is replaced. So give what sgd:step returned as `made`: nothing changes if it is 0.
+--- moco_queue:enqueue(keys[, made]): replaces the oldest rows by keys (any number, dim); of more keys than rows the
+-- last remain. Keys are not looked at: after a step that was skipped for a loss that is not finite they do not belong
+-- here, since one NaN among them makes every loss NaN until its row is replaced. So give what sgd:step returned as
+-- `made`: nothing changes if it is 0.
+--
+--     local queue = cld.losses.moco_queue { size = 16, dim = 4 }
+--     queue:enqueue(cld.ones(6, 4):normalize())
+--     print(queue.pointer:item())               --> 6
 function MocoQueue:enqueue(keys, made)
   caller.call("enqueue", functional.enqueue, self.memory, self.pointer, keys, made)
 end
 
---- The same as what the result's backward leaves behind: loss, any tensor on the tape -> loss. When a backward through
--- it has run, the keys replace the oldest rows, unless the optimizer's step that it was made for is skipped. Several of
--- a step (sgd:add) do so in the order of their backwards. A loss off the tape enqueues nothing.
+--- moco_queue:enqueue_after(loss, keys) -> loss: enqueue as what the result's backward leaves behind. When a
+-- backward through it has run, the keys replace the oldest rows, unless the optimizer's step that it was made for is
+-- skipped. Several of a step (sgd:add) do so in the order of their backwards. A loss off the tape enqueues nothing.
 function MocoQueue:enqueue_after(loss, keys)
   return caller.call("enqueue_after", functional.enqueue_after, loss, self.memory, self.pointer, keys)
 end
 
---- {memory, pointer}; the pointer is 0-d, i64.
+--- moco_queue:state_dict() -> {memory =, pointer =}: the pointer, i64 of no dimension, is the row to be replaced
+-- next, from 0.
 function MocoQueue:state_dict() return { memory = self.memory, pointer = self.pointer } end
 
---- Copies into the queue, in its own dtype. {memory} alone will do: the pointer then stays. Otherwise strict: missing,
--- unexpected and mis-shaped entries are an error that names them.
+--- moco_queue:load_state_dict(state): copies into the queue, in its own dtype. The memory alone will do: the
+-- pointer then stays. Otherwise strict: missing, unexpected and mis-shaped entries are an error that names them.
 function MocoQueue:load_state_dict(given)
   local size = self.memory.shape[1]
   local pointer = given.pointer and given.pointer:numel() == 1 and given.pointer:item()
@@ -299,8 +311,9 @@ function MocoQueue:load_state_dict(given)
   state.load("moco_queue", self:state_dict(), given, own_affair)
 end
 
---- infomin{queue =, beta = 0.5, double_enqueue = false}: InfoMin's loss with jigsaw patches, on a moco_queue:
--- losses/infomin.lua.
+--- cld.losses.infomin{queue =, beta = 0.5, double_enqueue = false} -> loss object: InfoMin's loss with jigsaw
+-- patches (Tian et al., NeurIPS 2020), on a cld.losses.moco_queue. beta is the weight of the patches' part;
+-- double_enqueue puts the keys into the queue twice, as the published CLD code does.
 function losses.infomin(options) return infomin.new(options, function(q) return getmetatable(q) == MocoQueue end) end
 
 return losses

@@ -78,12 +78,28 @@ local function register(name, make, defaults, check)
   models.constructors[name], by_name[name] = constructor, constructor
 end
 
---- The kinds of heads, and the names of the ResNets in the order of the list above: choices of a recipe's options.
+--- cld.models.head_names: the kinds of heads, as a list of names.
 models.head_names = heads.names
+--- cld.models.resnets: the names of torchvision's ResNets that there are, in order.
 models.resnets = {}
 
 for i, entry in ipairs(resnet.kinds) do models.resnets[i] = entry[1] end
 
+--- cld.models.resnet18_cifar{low_dim = 128, width = 64, stem = "cifar", norm_linear = false, pool_window = false,
+-- branches, projector} -> net, cld.models.resnet34_cifar{...} -> net, cld.models.resnet50_cifar{...} -> net: the
+-- published CIFAR encoder with its names. net(images (N, 3, H, W)) gives rows of unit length (N, low_dim) for each
+-- branch; a projector's are not normalised. stem "imagenet" is torchvision's, for images from 128 pixels on.
+--- cld.models.resnet18{head = "mlp", dim = 128, branches = {"instance", "group"}, ...}, cld.models.resnet34{...},
+-- cld.models.resnet50{...}, cld.models.resnet101{...}, cld.models.resnet152{...}, cld.models.wide_resnet50_2{...},
+-- cld.models.wide_resnet101_2{...}, cld.models.resnext50_32x4d{...}, cld.models.resnext101_32x4d{...},
+-- cld.models.resnext101_32x8d{...}, cld.models.resnext101_64x4d{...}, cld.models.resnext152_32x4d{...},
+-- cld.models.resnext152_32x8d{...}, cld.models.resnext152_64x4d{...} -> net: torchvision's ResNet of that name, with
+-- its names of parameters and its initialisation. net(images (N, 3, H, W)) gives the features (N, dim) of each branch,
+-- not normalised; net:features(images) the pooled features. With head = false net(images) gives the pooled features.
+-- All settings: help(cld.models).
+--
+--     local net = cld.models.resnet18 { width = 8, head = "linear", dim = 16, branches = { "instance" }, small = true }
+--     print(net(cld.rand(2, 3, 32, 32)).shape[2])      --> 16
 for _, family in ipairs { resnet, cifar } do
   for _, entry in ipairs(family.kinds) do
     local name, kind = table.unpack(entry)
@@ -95,6 +111,11 @@ end
 --- InfoMin's names of ResNets, of which a description says the usual name and the width.
 models.infomin_names = {}
 
+--- cld.models.resnet50x2{...}, cld.models.resnet50x4{...}, cld.models.resnext50{...}, cld.models.resnext101v1{...},
+-- cld.models.resnext101v2{...}, cld.models.resnext101v3{...}, cld.models.resnext152v1{...},
+-- cld.models.resnext152v2{...}, cld.models.resnext152v3{...} -> net: InfoMin's names of ResNets: resnet50 of twice and
+-- four times the width; resnext50_32x4d; and of resnext101 and 152 v1 is 32x4d, v2 32x8d, v3 64x4d. Settings as
+-- cld.models.resnet50.
 for i, alias in ipairs(resnet.aliases) do
   local name, of, times = table.unpack(alias)
   models.infomin_names[i] = name
@@ -108,6 +129,8 @@ for i, alias in ipairs(resnet.aliases) do
   models.constructors[name] = by_name[name]
 end
 
+--- cld.models.classifier{encoder = description, classes =, dim =, layer = "features"} -> net: an encoder with a
+-- layer `fc` of classes; net(images) gives the logits. dim is that of the encoder's features.
 register("classifier", function(settings)
   return classifier.build(models.build(settings.encoder), settings)
 end, nil, classifier.check)
@@ -138,7 +161,8 @@ function models.description(net)
   return described.of(net)
 end
 
---- build(description) -> a new net of that constructor and those settings, its weights drawn.
+--- cld.models.build(description) -> net: a new one of that constructor and those settings (cld.models.description),
+-- its weights drawn.
 function models.build(description)
   caller.require_fields("models.build", description, { "constructor", "settings" })
   local name = description.constructor

@@ -42,10 +42,12 @@ end
 
 local dropout = nn.functional.dropout
 
---- functional.dropout(x, p = 0.5, training = true, parts = nn.parts()) -> x, in training each element of which is 0
--- with probability p, and 1 / (1 - p) times itself otherwise. Its numbers are drawn for the whole batch at hand, of
--- which each of several ranks takes those of its rows: one process's, if x has rows for all of the rank's images. With
--- groups of blocks (nn.blocks) they are others than in one process. parts: whose rows x has.
+--- cld.nn.functional: layers as functions of tensors and weights, without state: what the modules of cld.nn are
+-- made of, under PyTorch's names.
+--- cld.nn.functional.dropout(x[, p = 0.5[, training = true[, parts = nn.parts()]]]) -> tensor: in training each
+-- element is 0 with probability p, and 1 / (1 - p) times itself otherwise. Its numbers are drawn for the whole batch
+-- at hand, of which each of several ranks takes those of its rows: one process's, if x has rows for all of the rank's
+-- images. With groups of blocks (nn.blocks) they are others than in one process. parts: whose rows x has.
 function nn.functional.dropout(x, p, training, given, ...)
   return caller.call("dropout", dropout, x, p, training, given == nil and parts.current() or given, ...)
 end

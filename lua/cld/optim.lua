@@ -1,4 +1,4 @@
---- Optimizers. The steps are C (runtime/optim); here modules are taken apart into their parameters.
+--- Optimizers. The steps are C, and the equations there (runtime/optim/{sgd,lars,adam}.c); here modules are taken apart into their parameters.
 --
 --   local sgd = cld.optim.sgd(net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 5e-4 })
 --   sgd:zero_grad(); loss:backward(); sgd:step()      -- as in PyTorch, or all three at once:
@@ -69,48 +69,22 @@ local function flattened(name, groups)
   return all, settings
 end
 
---- sgd(params, settings), lars(...), adamw(...), adam(...): params is a list of tensors or a module, or a list of
--- groups {params =, settings that differ...}, whose params are either. The equations are in
--- runtime/optim/{sgd,lars,adam}.c.
+--- cld.optim.lars(params[, {lr =, momentum = 0.9, eta = 0.001, weight_decay = 0, adapt = true}]) -> optimizer: each
+-- tensor's gradient g + weight_decay w times eta |w| / |g|. A group with adapt = false, for biases and norms, has g as
+-- it is, and no decay (cld.optim.no_decay makes such groups). You et al., 2017, as Grill et al., 2020 (BYOL), have it.
+--- cld.optim.adam(params[, {lr =, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0}]) -> optimizer: as
+-- torch.optim.Adam: the decay is part of the gradient. Kingma and Ba, ICLR 2015.
+--- cld.optim.adamw(params[, {lr =, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0.01}]) -> optimizer: as
+-- torch.optim.AdamW, without amsgrad. Loshchilov and Hutter, ICLR 2019.
+--- cld.optim.sgd(params[, {lr =, momentum = 0, dampening = 0, nesterov = false, weight_decay = 0}]) -> optimizer:
+-- as torch.optim.SGD. params, here and for the others, is a module or a list of tensors, or a list of groups {params
+-- =, settings that differ...}; a group may have lr_factor = 1 too, by which its rate is multiplied, a step's own as
+-- well.
 --
---   all    lr; lr_factor = 1, by which the group's rate is multiplied, a step's own too; weight_decay = 0, of adamw
---          0.01; adapt = true: what lars alone heeds may stand in the groups of any
---   sgd    momentum = 0, dampening = 0, nesterov = false; as torch.optim.SGD
---   lars   momentum = 0.9, eta = 0.001: each tensor's gradient g + weight_decay w times eta |w| / |g|; adapt = false,
---          for biases and norms: g as it is, and no decay. You et al., 2017, as Grill et al., 2020 (BYOL), have it
---   adamw  betas = {0.9, 0.999}, eps = 1e-8; as torch.optim.AdamW, without amsgrad. Loshchilov and Hutter, ICLR 2019
---   adam   the same, as torch.optim.Adam: the decay is part of the gradient. Kingma and Ba, ICLR 2015
---
--- :step([{lr =, clip =, grad_norm =}]) applies the gradients at hand; parameters without one stay. :step(loss[,
--- {...}]) is zero_grad, backward and step. Where the loss is not finite it changes nothing: no parameter, no
--- momentum, no row of a memory bank. Whether it was made is known where the kernels run, and nothing waits for it:
--- what :step returns is a tensor (u8, of no dimension: 1 or 0), for cld.optim.ema and queue:enqueue to go by; to Lua
--- it is always true. .skipped, the number of steps not made, waits for the device.
---
--- :begin(), :add(loss[, weight = 1[, {last = false}]]) as often as there are losses, :finish([{...}]) is the same step
--- from the sum of the weighted losses, each of which is let go of as soon as it was added. One that is not finite skips
--- the whole step; the rows of a memory bank that the losses used change in finish, in the order of add. zero_grad, a
--- loss that cannot be followed, or a step that cannot be made ends what begin began, and nothing but the gradients has
--- changed.
--- last: no other loss follows. Of several ranks (cld.dist) the gradients are summed up while it is followed; without a
--- last one, in finish, which takes longer. .buckets: the parameters' numbers, in lists, as they are summed up together
--- in that way; nil before the first such step.
---
--- A step's lr, a number or a tensor of one element, is for all groups; a step without one takes the group's, or .lr,
--- which may be assigned. clip: the gradients are scaled down to that common norm if they exceed it. .grad_norm is
--- their norm before that in the last step with clip or grad_norm = true (f32 of no dimension, the same tensor always):
--- NaN if that was not made, or there was none.
---
--- In the precision fp16 losses are multiplied by .loss_scale, so that small gradients do not vanish, and the step
--- divides by it: it starts at 65536, doubles after 2000 good steps and is halved when a gradient is not finite in
--- the end, in which case the step is not made, no row of a memory bank changes, and it is counted as skipped. Until
--- the next step .grad holds the larger values, which :step() and clip_grad_norm refuse.
---
--- .groups is a list of tables {params =, every setting =} to read. :zero_grad(), :state_dict(),
--- :load_state_dict(state). The state: of parameter i, counted through all groups, "momentum.<i>" (sgd, lars), or
--- "exp_avg.<i>" and "exp_avg_sq.<i>" (adam, adamw), empty tensors if it has none yet; "step.<i>", where the rule
--- counts the steps made with it (adam, adamw, and sgd with dampening; i64); "groups" (i64), the number of parameters
--- in each; "skipped"; and once there was a step in fp16 "loss_scale" and "good_steps".
+--     local net = cld.nn.linear(2, 1)
+--     local sgd = cld.optim.sgd(net, { lr = 0.1, momentum = 0.9 })
+--     sgd:step(net(cld.ones(4, 2)):square():mean())    -- zero_grad, backward and step in one
+--     print(sgd.skipped)                        --> 0
 for name, new in pairs(functional.rules) do
   optim[name] = function(params, settings)
     params = listed(name, params)

@@ -33,28 +33,33 @@ local values = require "cld.options.values"
 
 local options = {}
 
+--- cld.options.simclr: declarations of SimCLR's options: its projector, cld.losses.nt_xent.
+--- cld.options.byol: declarations of BYOL's options: its networks, cld.losses.byol, cld.schedule.byol_tau. Named in
+-- cld.options{...}; called with {name = value}, with other defaults.
 --- Groups of options that recipes share (options/groups.lua): .encoder, .resnet, .images, .view, .cifar, .folder,
 -- .imagenet, .stl10, .kitchen_hc, .npid, .moco, .moco_v2, .infomin, .byol, .simclr, .cld, .blocks, .micro_batches,
 -- .sgd, .optimizer, .schedule, .knn, .checkpoint, .machine, .training. Each is a list of declarations; called with
 -- {name = value}, with other defaults; :fixed { name = why }, with options that a resumed run may not be given anew.
 for name, group in pairs(groups) do options[name] = group end
 
---- check_moco_v2(opt): that the options of MoCo v2 + CLD agree; check_moco_v2_images(opt, count): that they fit so many
--- training images (options/moco_v2.lua).
+--- cld.options.check_moco_v2(opt): an error of the user's if the options of MoCo v2 + CLD do not agree.
 function options.check_moco_v2(opt) return require "cld.options.moco_v2".check(opt) end
+--- cld.options.check_moco_v2_images(opt, count): an error of the user's if the options of MoCo v2 + CLD do not fit
+-- so many training images.
 function options.check_moco_v2_images(opt, count) return require "cld.options.moco_v2".check_images(opt, count) end
 
---- check_infomin(opt): that the options of InfoMin + CLD agree (options/infomin.lua). check_moco_v2_images is theirs
--- too.
+--- cld.options.check_infomin(opt): an error of the user's if the options of InfoMin + CLD do not agree
+-- (options/infomin.lua). check_moco_v2_images is theirs too.
 function options.check_infomin(opt) return require "cld.options.infomin".check(opt) end
 
---- check_byol(opt, count): the same of BYOL + CLD (options/byol.lua).
+--- cld.options.check_byol(opt, count): an error of the user's if the options of BYOL + CLD do not agree, or do not
+-- fit so many training images.
 function options.check_byol(opt, count) return require "cld.options.byol".check(opt, count) end
 
---- check_queue(opt): that --queue takes the keys of a batch.
+--- cld.options.check_queue(opt): an error of the user's if --queue does not take the keys of a batch.
 function options.check_queue(opt) return require "cld.options.moco_v2".check_queue(opt) end
 
---- tell_of_queue(opt, count): a notice where --queue is more than so many training images.
+--- cld.options.tell_of_queue(opt, count): prints a notice if --queue is more than so many training images.
 function options.tell_of_queue(opt, count) return require "cld.options.moco_v2".tell_of_queue(opt, count) end
 
 -- ---- declarations -----------------------------------------------------------
@@ -140,7 +145,8 @@ end
 -- so that opt stays a plain table of values.
 local facts = setmetatable({}, { __mode = "k" })
 
---- details(opt) -> {declarations, given = {field = true}} of what cld.options returned; nil for any other table.
+--- cld.options.details(opt) -> {declarations, given = {field = true}} or nil: what is known beside the values of
+-- what cld.options returned: its declarations and which options the user gave; nil for any other table.
 function options.details(opt) return facts[opt] end
 
 --- If set, why no recipe can begin now: the error of cld.options until it is nil again.

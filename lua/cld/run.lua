@@ -214,16 +214,16 @@ end
 -- Whether a loader counts the seconds for which its batches were waited for.
 local function has_waited(loader) return type(loader) == "table" and type(rawget(loader, "waited")) == "number" end
 
---- describe{test_view =, layer = "instance"|"features", knn = {k =, temperature =}, source}: what the checkpoint is to
--- say of its networks beside how they are made (run/description.lua): the augmentation of test images, which output is
--- compared, and how; knn is by default that of the options. Before run:epochs.
+--- run:describe{test_view =, layer = "instance"|"features", knn = {k =, temperature =}, source =}: what the
+-- checkpoint is to say of its networks beside how they are made (run/description.lua): the augmentation of test
+-- images, which output is compared, and how; knn is by default that of the options. Before run:epochs.
 function Run:describe(given)
   if self.states then error("run:describe: call it before run:epochs", 2) end
   self.described = description.fields(given)
 end
 
---- repeats(n): the run is n trainings of opt.epochs one after the other, as of a grid of settings; its epochs are those
--- of all of them. Before run:epochs.
+--- run:repeats(n): the run is n trainings of opt.epochs one after the other, as of a grid of settings; its epochs
+-- are those of all of them. Before run:epochs.
 function Run:repeats(n)
   if self.states then error("run:repeats: call it before run:epochs", 2) end
   if math.type(n) ~= "integer" or n < 1 then
@@ -232,10 +232,10 @@ function Run:repeats(n)
   self.rounds = n
 end
 
---- `for epoch in run:epochs { name = object, ..., loader = loader } do`: 1 to opt.epochs, or what a resumed run has
--- left of them. The objects have state_dict and load_state_dict, or are tensors, or tables {name = tensor}, which are
--- restored in place; a loader needs no state: on resume in the middle of an epoch it is told to begin at the image
--- where the run stood (loader.first_image, counted from 0).
+--- run:epochs{name = object, ...} -> iterator: for epoch in run:epochs { net = net, sgd = sgd, loader = loader }
+-- do: 1 to opt.epochs, or what a resumed run has left of them. The objects have state_dict and load_state_dict, or are
+-- tensors, or tables {name = tensor}, which are restored in place; a loader needs no state: on resume in the middle of
+-- an epoch it is told to begin at the image where the run stood (loader.first_image, counted from 0).
 function Run:epochs(objects)
   local _ <close> = c_locale()
   if not self.held then error("run:epochs: this run has ended; cld.run with resume = true goes on with it", 2) end
@@ -304,8 +304,8 @@ end
 
 -- ---- what the ranks agree on -------------------------------------------------
 
---- agree{report = boolean} -> {signal = number or nil, report = boolean}, the same on all ranks: whether any has a
--- signal, or is to print. One that is alone knows at once; of several all know at the next call.
+--- run:agree{report = boolean} -> {signal = number or nil, report = boolean}: the same on all ranks: whether any
+-- has a signal, or is to print. One that is alone knows at once; of several all know at the next call.
 function Run.agree(_, wishes)
   local _, number = system.interrupted()
   local signal, report = dist.agree(number or 0, wishes.report and 1 or 0)

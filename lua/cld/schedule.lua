@@ -152,7 +152,9 @@ function schedule.byol_tau(given)
   return of_steps("byol_tau", half_cosine(s.base, 1, s.steps))
 end
 
---- constant{base}
+--- cld.schedule.constant{base =} -> rate: a function of the step that always returns base.
+--
+--     print(cld.schedule.constant { base = 0.1 }(1000))  --> 0.1
 function schedule.constant(given)
   local s = settings("constant", given, { base = true })
   return function() return s.base end

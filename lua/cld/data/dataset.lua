@@ -47,8 +47,15 @@ function Dataset:__tostring()
   return ("%s: %d images%s%s"):format(self.name, #self, size, classes and (", %d classes"):format(classes) or "")
 end
 
+--- dataset:size() -> height, width: of every image; nil if they differ, or are not known.
 function Dataset:size() return self.source:size() end
 
+--- dataset:read(i) -> image, label: image i, from 1, decoded: u8 (H, W, 3), and its label, -1 without. #set is the
+-- number of images; set.labels, .classes, .class_names, .images and .paths are what is known of all.
+--
+--     local set = cld.data.tensors { images = cld.zeros({ 5, 8, 8, 3 }, "u8"), labels = cld.zeros({ 5 }, "i64") }
+--     local image, label = set:read(1)
+--     print(#set, image.shape[1], label)        --> 5 8 0
 function Dataset:read(i)
   if math.type(i) ~= "integer" or i < 1 or i > #self then
     caller.raise("read: the data set has images 1 to %d, got %s", #self, caller.shown(i))

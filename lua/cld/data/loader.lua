@@ -110,8 +110,28 @@ local function labels_of(set)
   return dataset.learns_labels(set) and core.tensor.full({ #set }, -1, "i64") or set.labels
 end
 
---- loader{dataset, batch_size, views, augment, ...}: see `defaults` above for every setting.
--- #loader: steps per epoch. Settings that do not fit the data are the user's to mend.
+--- cld.data.loader{dataset, batch_size = 256, views = 2, augment = list, ...} -> loader: batches of views of a data
+-- set's images. views is a number of views drawn independently by `augment`, or a list of augmentations, one for each
+-- view; without either they are as cld.augment.none makes them at the images' size. #loader: steps of an epoch.
+-- Settings that do not fit the data are the user's to mend. Further settings:
+--   device = "cpu"      where batches lie
+--   dtype = "f32"       of the views: f32, bf16, f16, or auto, that of the precision
+--   resident = true     the device holds the images and makes the views, if it can and they fit
+--   workers = 1         threads that read and decode; 0: the caller's own. Batches do not depend on it
+--   prefetch = 3        batches made ahead
+--   seed = 0, shuffle = true
+--   decode = "fast"     a JPEG at a smaller scale, if every view shrinks it by more anyway; or exact
+--   max_bad = 0.01      the share of images that may be unreadable; strict = true: none
+--   drop_last = false   leaves out the last batch of an epoch if it is smaller
+--   drop_single = true  leaves it out if it is of one image, on which batch norm cannot train
+--   block = 0           ranks get whole blocks of at most so many images; rank, world: cld.dist's
+--
+--     local set = cld.data.tensors { images = cld.zeros({ 10, 32, 32, 3 }, "u8") }
+--     local loader = cld.data.loader { set, batch_size = 4, augment = cld.augment.base() }
+--     for batch in loader:epoch(1) do
+--       print(#batch.views, batch.views[1].shape[1], batch.index.dtype)
+--       break
+--     end                                       --> 2 4 i64
 function loader.new(options)
   caller.require_fields("data.loader", options, names)
   local set = options[1]
@@ -148,7 +168,7 @@ function loader.new(options)
   }, Loader)
 end
 
---- Steps per epoch.
+--- loader:steps() -> integer: batches of an epoch; #loader is the same.
 function Loader:steps() return self.step_count end
 Loader.__len = Loader.steps
 
@@ -161,7 +181,8 @@ function Loader:__tostring()
     settings.dtype == "auto" and "dtype auto" or settings.dtype, settings.device, tostring(self.dataset))
 end
 
---- What is left of an epoch from its image first_image (counted from 0) on: steps, and the images in them.
+--- loader:rest(first_image) -> steps, images: what is left of an epoch from its image first_image (counted from 0)
+-- on.
 function Loader:rest(first_image)
   if math.type(first_image) ~= "integer" then
     caller.raise("loader:rest: the first image must be an integer, counted from 0, got %s", caller.shown(first_image))
@@ -181,7 +202,7 @@ local function tell_bad(self)
   end
 end
 
---- Images that could not be read so far: a list of lines that name each and say why.
+--- loader:unreadable() -> {line, ...}: the images that could not be read so far, and why.
 function Loader:unreadable()
   local list, found = {}, self.bad.found
   for i = 1, #found do list[i] = (found:reason(i)) end
@@ -268,10 +289,10 @@ end
 
 local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
 
---- `for batch in loader:epoch(e) do`: the batches of epoch e, from its image first_image on (counted from 0 in the
--- epoch's order; default: loader.first_image, which a resumed run sets). The order does not depend on the batch size:
--- after another one no image comes twice and none is left out, and after the same the batches are those that an
--- undisturbed run would have got. Leaving the loop stops the workers.
+--- loader:epoch(epoch[, first_image = 0]) -> iterator: for batch in loader:epoch(e) do: the batches of epoch e,
+-- from 1, in an order that (seed, epoch) decides; first_image, from 0 in that order, is where a resumed epoch begins.
+-- batch.views is a list of (N, 3, H, W), one for each view; batch.labels and batch.index, the images' positions from
+-- 0, are i64 (N).
 function Loader:epoch(epoch, first_image)
   local dtype = self.settings.dtype
   if dtype == "auto" then dtype = rounded[core.autograd.precision()] or "f32" end

@@ -116,8 +116,9 @@ local function set_training(self, training)
   self.sgd = optimizer(self)
 end
 
---- begin(epoch) -> the epoch of its own training, from 1, and whether tuning.sgd is new: a training begins, or goes on
--- in a resumed run. epoch: of all trainings, one after the other.
+--- finetuning:begin(epoch) -> epoch, is_new: the epoch of its own training, from 1, and whether tuning.sgd is new:
+-- a training begins, or goes on in a resumed run. The argument counts the epochs of all trainings, one after the
+-- other.
 function methods:begin(epoch)
   local epochs = self.protocol.epochs
   local training, own = (epoch - 1) // epochs + 1, (epoch - 1) % epochs + 1
@@ -131,7 +132,7 @@ function methods:begin(epoch)
   return own, is_new
 end
 
---- The rate of the network's layers at a step, counted over all trainings from 0.
+--- finetuning:rate(step) -> number: the rate of the network's layers at a step, counted over all trainings from 0.
 function methods:rate(step)
   local p, steps = self.protocol, self.steps_per_epoch
   local own = step - (self.training - 1) * p.epochs * steps
@@ -166,9 +167,10 @@ local function end_training(self)
   if self.training == #self.grid then self.net:load_state_dict(self.best) end
 end
 
---- test(own epoch) -> {top1 =, top5 =, many =, medium =, few =} as shares (eval/shots.lua), of the test set by
--- tuning.net as it is now; nil if a training of a grid has diverged. In the last epoch of a training its network is
--- kept if that is the best so far; after all of them tuning.net is the best one.
+--- finetuning:test(epoch) -> {top1 =, top5 =, many =, medium =, few =} or nil: shares (eval/shots.lua), of the test
+-- set by tuning.net as it is now, in that epoch of its own training; nil if a training of a grid has diverged. In the
+-- last epoch of a training its network is kept if that is the best so far; after all of them tuning.net is the best
+-- one.
 function methods:test(own)
   local _ <close> = no_grad()
   local logits, labels = extract.all("eval.finetuning", self.net, self.test_set, self.passes)
@@ -183,8 +185,8 @@ end
 
 local function percent(share) return share ~= NONE and ("%.2f %%"):format(100 * share) or "-" end
 
---- A table of the trainings as lines, the best named: by its last epoch, beside which the best epoch of each is told
--- apart, since the test images chose that.
+--- finetuning:summary() -> {line, ...}: a table of the trainings, the best named: by its last epoch, beside which
+-- the best epoch of each is told apart, since the test images chose that.
 function methods:summary()
   local _ <close> = core.text.c_locale()
   local rows, best = self.results:totable(), best_training(self)
@@ -214,6 +216,7 @@ function methods:summary()
   return lines
 end
 
+--- finetuning:text() -> text: which training it is at, and its rates.
 function methods:text()
   local _ <close> = core.text.c_locale()
   local entry = self.grid[self.training]
@@ -231,12 +234,15 @@ local function own_tensors(self)
   return own
 end
 
+--- finetuning:state_dict() -> {name = tensor}: everything but tuning.net.
 function methods:state_dict()
   local all = own_tensors(self)
   for name, tensor in pairs(self.sgd and self.sgd:state_dict() or {}) do all["sgd." .. name] = tensor end
   return all
 end
 
+--- finetuning:load_state_dict(state): copies what state_dict returned in; an entry that does not fit is an error
+-- that names it.
 function methods:load_state_dict(given)
   local own, optimizer_state = {}, {}
   for _, name in ipairs(sorted_keys(given)) do

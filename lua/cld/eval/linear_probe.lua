@@ -144,16 +144,17 @@ function Probe.__index(self, key)
   return methods[key]
 end
 
---- The frozen network's features of images (n, 3, height, width): f32 (n, dim), off the tape.
+--- linear_probe:features(images) -> f32 (n, dim): the frozen network's features of images (n, 3, height, width),
+-- off the tape.
 function methods:features(images)
   local _ <close> = extract.in_eval_mode(self.net)
   local _ <close> = no_grad()
   return self.branch(self.net, images):to "f32"
 end
 
---- A training step of a loader's batch {views =, labels =}, of which the first view is taken, at a rate: a number or a
--- tensor of one element. Returns {loss =, train_top1 =}, of no dimension: the batch's mean cross entropy, and the share
--- of its rows whose highest logit is their class.
+--- linear_probe:step(batch, rate) -> {loss =, train_top1 =}: a training step of a loader's batch {views =, labels
+-- =}, of which the first view is taken, at a rate: a number or a tensor of one element. The result is of no dimension:
+-- the batch's mean cross entropy, and the share of its rows whose highest logit is their class.
 function methods:step(batch, rate)
   local features = self:features(batch.views[1]) -- the network's own: left to the collector
   local out = logits(features, self.weight, self.bias)
@@ -174,9 +175,9 @@ local function features_of(self, set)
   return features, labels
 end
 
---- test(data set or nil[, epoch]) -> {top1 =, top5 =, many =, medium =, few =} as shares (eval/shots.lua): top5 only
--- of 5 classes and more, the others only where at least two of them have classes. With an epoch the classifier is kept
--- as the best so far, if it is.
+--- linear_probe:test([data set[, epoch]]) -> {top1 =, top5 =, many =, medium =, few =}: shares (eval/shots.lua):
+-- top5 only of 5 classes and more, the last three only if at least two of them have classes. With an epoch the
+-- classifier is kept as the best so far, if it is.
 function methods:test(set, epoch)
   set = set or self.test_set
   extract.check("linear_probe:test", self.net, set, "the data set")
@@ -194,7 +195,8 @@ function methods:test(set, epoch)
   return values
 end
 
---- Raises if a tensor of the network is not what it was when the probe was made, bit for bit; the error names it.
+--- linear_probe:check_frozen(): an error if a tensor of the network is not what it was when the probe was made, bit
+-- for bit; it names the tensor.
 function methods:check_frozen()
   if not nn.is_module(self.net) then return end
   local now = self.net:state_dict()
@@ -214,12 +216,15 @@ local function own_tensors(self)
   return own
 end
 
+--- linear_probe:state_dict() -> {name = tensor}: the classifier, its optimizer and the best one; not the network.
 function methods:state_dict()
   local all = own_tensors(self)
   for name, tensor in pairs(self.sgd:state_dict()) do all["sgd." .. name] = tensor end
   return all
 end
 
+--- linear_probe:load_state_dict(state): copies what state_dict returned in; an entry that does not fit is an error
+-- that names it.
 function methods:load_state_dict(given)
   local own, optimizer = {}, {}
   for name, tensor in pairs(given) do

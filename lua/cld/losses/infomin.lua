@@ -84,11 +84,11 @@ local function collected(self, k, part)
   return keys
 end
 
---- loss(q1 (n, dim)[, q2[, q_jig]], k (n, dim)[, part]) -> the mean loss, 0-d. q2, q_jig: nil: one call, without
--- patches. The gradient flows to the queries only. When a backward through the loss has run, the keys are in the
--- queue; nothing is enqueued if the step is skipped. part: of nn.blocks, if these are a part of the step's images: all
--- keys are enqueued after the last part's backward, so that those of several ranks lie in the batch's order.
--- double_enqueue needs all keys of a step in one call.
+--- infomin_loss:loss(q1, q2, q_jig, k[, part]) -> loss: the mean over the images. q1, q2, q_jig and k are (n, dim);
+-- q2 and q_jig may be nil: one call, without patches. The gradient flows to the queries only. When a backward through
+-- the loss has run, the keys are in the queue; nothing is enqueued if the step is skipped. part: of nn.blocks, if
+-- these are a part of the step's images: all keys are enqueued after the last part's backward, so that those of
+-- several ranks lie in the batch's order. double_enqueue needs all keys of a step in one call.
 function InfoMin:loss(q1, q2, q_jig, k, part)
   check(self, q1, q2, q_jig, k)
   local queue, keys = self.queue, collected(self, k, part)

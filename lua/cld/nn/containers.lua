@@ -49,7 +49,7 @@ end
 
 function List.accept(_, value) return value end
 
---- One more at the end.
+--- module_list:append(module) -> module_list: one more at the end.
 function List:append(value)
   self[#self + 1] = value
   return self
@@ -57,15 +57,20 @@ end
 
 -- ---- the two ----------------------------------------------------------------
 
---- nn.module_list(a, b, ...) or {a, b, ...}: for modules that forward calls itself; #, ipairs and list[i] work.
+--- cld.nn.module_list(a, b, ...) -> module, cld.nn.module_list{a, b, ...} -> module: for modules that forward calls
+-- itself; #, ipairs and list[i] work.
 local ModuleList = modules.class("module_list", List)
 
 local Lambda = modules.class "lambda"
 function Lambda:build(f) self.f = f end
 function Lambda:forward(...) return self.f(...) end
 
---- nn.sequential(a, b, ...) or {a, b, ...}: each on the output of the one before; a function counts as a module
--- without weights.
+--- cld.nn.sequential(a, b, ...) -> module, cld.nn.sequential{a, b, ...} -> module: each on the output of the one
+-- before; a function counts as a module without weights. seq[1] to seq[#seq] are its modules; their names in a
+-- state_dict are "0", "1", ... as in PyTorch.
+--
+--     local net = cld.nn.sequential(cld.nn.linear(4, 8), cld.nn.relu(), cld.nn.linear(8, 2))
+--     print(net(cld.ones(3, 4)).shape[2], #net)        --> 2 3
 local Sequential = modules.class("sequential", List)
 
 function Sequential.accept(_, value) return type(value) == "function" and Lambda(value) or value end

@@ -39,13 +39,16 @@ end
 
 -- ---- plain ------------------------------------------------------------------------
 
---- uniform_(t[, low = 0, high = 1]), normal_(t[, mean = 0, std = 1])
+--- cld.nn.init.uniform_(t[, low = 0[, high = 1]]) -> t: uniform numbers in [low, high).
 function init.uniform_(t, low, high) return fill("uniform_", t, "uniform_", low, high) end
+--- cld.nn.init.normal_(t[, mean = 0[, std = 1]]) -> t: numbers of N(mean, std^2).
 function init.normal_(t, mean, std) return fill("normal_", t, "normal_", mean, std) end
 
---- constant_(t, value), ones_(t), zeros_(t)
+--- cld.nn.init.constant_(t, value) -> t: the number everywhere.
 function init.constant_(t, value) return fill("constant_", t, "fill_", value) end
+--- cld.nn.init.ones_(t) -> t: 1 everywhere.
 function init.ones_(t) return fill("ones_", t, "fill_", 1) end
+--- cld.nn.init.zeros_(t) -> t: 0 everywhere.
 function init.zeros_(t) return fill("zeros_", t, "fill_", 0) end
 
 --- trunc_normal_(t[, mean = 0, std = 1, a = -2, b = 2]): N(mean, std^2) between a and b, which are values and not
@@ -91,7 +94,8 @@ local function squared_gain(name, nonlinearity, slope)
   return nonlinearity == "leaky_relu" and gain / (1 + slope * slope) or gain
 end
 
---- calculate_gain(nonlinearity[, slope = 0.01]) -> what a layer before it multiplies by; the slope is leaky_relu's.
+--- cld.nn.init.calculate_gain(nonlinearity[, slope = 0.01]) -> number: what the layer before such a nonlinearity
+-- ("relu", "tanh", "leaky_relu", ...) has its weights multiplied by; the slope is leaky_relu's.
 function init.calculate_gain(nonlinearity, slope)
   return math.sqrt(squared_gain("calculate_gain", nonlinearity, check_number("calculate_gain", "slope", slope, 0.01)))
 end

@@ -66,8 +66,13 @@ local Conv2d = modules.class "conv2d"
 
 local padding_modes = { zeros = true, reflect = true, replicate = true, circular = true }
 
---- nn.conv2d(in_channels, out_channels, kernel, {stride = 1, padding = 0, dilation = 1, groups = 1, bias = true,
--- padding_mode = "zeros"}): or filled from the input as nn.functional.pad does it, "reflect", "replicate", "circular".
+--- cld.nn.conv2d(in_channels, out_channels, kernel[, {stride = 1, padding = 0, dilation = 1, groups = 1, bias =
+-- true, padding_mode = "zeros"}]) -> module: a convolution of images (N, in_channels, H, W). kernel, stride, padding
+-- and dilation are integers or {height, width}; padding_mode "reflect", "replicate" and "circular" fill the padding
+-- from the input. weight is (out, in / groups, h, w), bias (out).
+--
+--     local layer = cld.nn.conv2d(3, 8, 3, { stride = 2, padding = 1 })
+--     print(table.concat(layer(cld.ones(2, 3, 32, 32)).shape, " "))  --> 2 8 16 16
 function Conv2d:build(input, output, kernel, options)
   check_fields("conv2d", options, { "stride", "padding", "dilation", "groups", "bias", "padding_mode" })
   input, output = integer("conv2d", "in_channels", input), integer("conv2d", "out_channels", output)
@@ -154,9 +159,11 @@ end
 
 local BatchNorm2d = modules.class "batch_norm2d"
 
---- nn.batch_norm2d(channels, {momentum = 0.1, eps = 1e-5, affine = true, track_running_stats = true}). A call may fuse
--- what follows: bn(x, {relu = true}), bn(x, {relu = true, residual = r}) = relu(bn(x) + r). A batch that is not finite
--- moves no running statistics. Where a batch has parts (nn/parts.lua), each goes by its own statistics.
+--- cld.nn.batch_norm2d(channels[, {momentum = 0.1, eps = 1e-5, affine = true, track_running_stats = true}]) ->
+-- module: batch normalization of (N, channels, H, W): by the batch's statistics in training, by the running ones in
+-- evaluation. A call may fuse what follows: bn(x, {relu = true}), bn(x, {relu = true, residual = r}) = relu(bn(x) +
+-- r). A batch that is not finite moves no running statistics. If a batch has parts (nn/parts.lua), each goes by its
+-- own statistics.
 function BatchNorm2d:build(channels, options) build_norm(self, "batch_norm2d", channels, options) end
 
 function BatchNorm2d:extra_repr() return tostring(self.channels) end
@@ -220,8 +227,9 @@ end
 
 local GroupNorm = modules.class "group_norm"
 
---- nn.group_norm(groups, channels, {eps = 1e-5, affine = true}): of each image over each group of channels, so that no
--- running statistics are needed, and no parts of a batch. Wu and He, "Group Normalization", ECCV 2018.
+--- cld.nn.group_norm(groups, channels[, {eps = 1e-5, affine = true}]) -> module: normalizes each image over each
+-- group of channels, so that no running statistics are needed, and no parts of a batch. Wu and He, "Group
+-- Normalization", ECCV 2018.
 function GroupNorm:build(groups, channels, options)
   check_fields("group_norm", options, { "eps", "affine" })
   self.groups, self.channels = integer("group_norm", "groups", groups), integer("group_norm", "channels", channels)
@@ -251,8 +259,11 @@ end
 
 local Linear = modules.class "linear"
 
---- nn.linear(in_features, out_features, {bias = true}). Goes by its input, not by the precision: of f32 nothing is
--- rounded, of 16 bits the weight is as well, and the result is f32.
+--- cld.nn.linear(in_features, out_features[, {bias = true}]) -> module: (..., in_features) to (..., out_features);
+-- weight (out, in), bias (out), drawn as PyTorch does. It goes by its input and not by the precision: of f32 nothing
+-- is rounded, of 16 bits the weight is as well, and the result is f32.
+--
+--     print(cld.nn.linear(16, 4)(cld.ones(2, 16)).shape[2])  --> 4
 function Linear:build(input, output, options)
   check_fields("linear", options, { "bias" })
   input, output = integer("linear", "in_features", input), integer("linear", "out_features", output)
@@ -269,8 +280,8 @@ function Linear:forward(x) return apply("linear", functional.linear, x, self.wei
 
 local NormLinear = modules.class "norm_linear"
 
---- nn.norm_linear(in_features, out_features): cosines, normalize(x) . normalize(w) for every column w of the
--- weight, which is in x out, without bias (the NormLinear head of CLD).
+--- cld.nn.norm_linear(in_features, out_features) -> module: cosines: each row of x and each column of the weight
+-- (in, out) is divided by its length before they are multiplied; no bias (the NormLinear head of CLD).
 function NormLinear:build(input, output)
   local columns = create.empty(integer("norm_linear", "in_features", input),
     integer("norm_linear", "out_features", output)):uniform_(-1, 1)
@@ -293,7 +304,8 @@ function NormLinear:forward(x) return apply("norm_linear", cosines, x, self.weig
 
 local Dropout = modules.class "dropout"
 
---- nn.dropout(p = 0.5): in training each element is 0 with probability p, and 1 / (1 - p) times itself otherwise.
+--- cld.nn.dropout([p = 0.5]) -> module: in training each element is 0 with probability p, and 1 / (1 - p) times
+-- itself otherwise; in evaluation nothing changes.
 function Dropout:build(p)
   if p == nil then p = 0.5 end
   if type(p) ~= "number" or not (p >= 0 and p <= 1) then
@@ -341,8 +353,8 @@ end
 
 local AdaptiveAvgPool2d = modules.class "adaptive_avg_pool2d"
 
---- nn.adaptive_avg_pool2d(size, or {height, width}): means over windows that share each map out evenly; of size 1 over
--- all of it, (N, C, 1, 1).
+--- cld.nn.adaptive_avg_pool2d(size) -> module: means over windows that share each map out evenly; size is a number
+-- or {height, width}, 1 for the mean of the whole map, (N, C, 1, 1).
 function AdaptiveAvgPool2d:build(size) self.size = pair("adaptive_avg_pool2d", "the output size", size) end
 
 function AdaptiveAvgPool2d:extra_repr() return shown_pair(self.size) end
@@ -353,7 +365,7 @@ end
 
 local Gelu = modules.class "gelu"
 
---- nn.gelu{approximate = "none", or "tanh"}: x times the normal distribution's share below x.
+--- cld.nn.gelu{approximate = "none"|"tanh"} -> module: x times the normal distribution's share below x.
 function Gelu:build(options)
   check_fields("gelu", options, { "approximate" })
   self.approximate = option("gelu", options, "approximate", "none")
@@ -368,7 +380,7 @@ function Gelu:forward(x) return apply("gelu", functional.gelu, x, { approximate 
 
 local LeakyRelu = modules.class "leaky_relu"
 
---- nn.leaky_relu(negative_slope = 0.01): x, times the slope below 0.
+--- cld.nn.leaky_relu([negative_slope = 0.01]) -> module: x, times the slope where it is below 0.
 function LeakyRelu:build(slope)
   if slope == nil then slope = 0.01 end
   if type(slope) ~= "number" then raise("leaky_relu: negative_slope must be a number, got %s", caller.shown(slope)) end
@@ -382,16 +394,23 @@ function LeakyRelu:forward(x) return apply("leaky_relu", functional.leaky_relu, 
 layers.conv2d, layers.batch_norm2d, layers.batch_norm1d = Conv2d, BatchNorm2d, BatchNorm1d
 layers.layer_norm, layers.group_norm = LayerNorm, GroupNorm
 layers.linear, layers.norm_linear, layers.dropout = Linear, NormLinear, Dropout
+--- cld.nn.tanh() -> module: the hyperbolic tangent.
+--- cld.nn.sigmoid() -> module: 1 / (1 + exp(-x)).
+--- cld.nn.relu() -> module: 0 where x is below 0.
 layers.relu, layers.sigmoid, layers.tanh = stateless("relu", create.relu), stateless("sigmoid", create.sigmoid),
   stateless("tanh", create.tanh)
 layers.gelu, layers.leaky_relu = Gelu, LeakyRelu
---- nn.silu(): x times its sigmoid
+--- cld.nn.silu() -> module: x times its sigmoid.
 layers.silu = stateless("silu", functional.silu)
---- normalize: rows to unit length. flatten: (N, ...) to (N, features).
+--- cld.nn.normalize() -> module: each row, the last dimension, divided by its Euclidean length.
 layers.normalize = stateless("normalize", function(x) return x:normalize() end)
+--- cld.nn.flatten() -> module: (N, ...) to (N, features).
 layers.flatten = stateless("flatten", function(x) return x:flatten(2, -1) end)
+--- cld.nn.identity() -> module: gives back what it is given.
 layers.identity = stateless("identity", function(x) return x end)
---- nn.max_pool2d(kernel, {stride = kernel, padding = 0}), nn.avg_pool2d likewise
+--- cld.nn.max_pool2d(kernel[, {stride = kernel, padding = 0}]), cld.nn.avg_pool2d(kernel[, {stride = kernel,
+-- padding = 0}]) -> module: the largest, or the mean, of each window of (N, C, H, W); numbers or {height, width}.
+-- Padding counts as zeros in the mean.
 layers.max_pool2d, layers.avg_pool2d = pool "max_pool2d", pool "avg_pool2d"
 layers.adaptive_avg_pool2d = AdaptiveAvgPool2d
 

@@ -29,7 +29,7 @@ local classes = setmetatable({}, { __mode = "k" }) -- those that module.class ma
 module.marks = setmetatable({}, { __mode = "k" })
 local marks = module.marks
 
---- Whether value is an instance of a class of modules.
+--- cld.nn.is_module(value) -> boolean: whether value is a module, an instance of a class of cld.nn.module.
 function module.is_module(value) return type(value) == "table" and rawget(value, "_members") ~= nil end
 
 local is_module = module.is_module
@@ -127,8 +127,13 @@ local function construct(class, ...)
   return self
 end
 
---- class(name[, base]): a new class of modules. Class(...) makes one: `build(...)` is its constructor, `forward(...)`
--- what a call does; both are the base's where the class has none.
+--- cld.nn.module(name[, Base]) -> Class: a new class of modules. Class(...) makes one: `build(...)` is its
+-- constructor, `forward(...)` what a call does; both are the base's if the class has none.
+--
+--     local Scale = cld.nn.module "Scale"
+--     function Scale:build(dim) self.weight = cld.nn.parameter(cld.ones(dim)) end
+--     function Scale:forward(x) return x * self.weight end
+--     print(#Scale(4):parameters(), Scale(4)(cld.ones(2, 4)):sum():item())  --> 1 8.0
 function module.class(name, ...)
   local base = Module
   if select("#", ...) > 0 then base = ... end
@@ -147,7 +152,8 @@ local function check_tensor(what, value)
   if not is_tensor(value) then raise("%s: expected a tensor, got %s", what, caller.shown(value)) end
 end
 
---- A tensor that is trained: t itself, or where t is on the tape, its value.
+--- cld.nn.parameter(t) -> tensor: one that is trained when it is assigned to a module's field: t itself, or if t is
+-- on the tape its value. Floats only.
 function module.parameter(t)
   check_tensor("nn.parameter", t)
   if not module.is_floating[t.dtype] then
@@ -158,7 +164,8 @@ function module.parameter(t)
   return leaf
 end
 
---- A tensor that belongs to the state and is not trained: t itself, or where t has a gradient, its value.
+--- cld.nn.buffer(t) -> tensor: one that belongs to a module's state and is not trained: t itself, or if t has a
+-- gradient its value.
 function module.buffer(t)
   check_tensor("nn.buffer", t)
   local leaf = t.requires_grad and t:detach() or t
@@ -180,6 +187,7 @@ function Module:__call(...)
   return module.run_forward(self, ...)
 end
 
+--- module:forward(...) -> ...: what net(...) calls. For a class to define; without it a call is an error.
 function Module:forward() raise("%s has no forward: function %s:forward(x) ... end", self._name, self._name) end
 
 return module

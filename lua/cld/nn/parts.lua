@@ -42,8 +42,10 @@ local parts = {}
 -- By coroutine: one that yields takes its own along, and gives nobody else's away.
 local held = setmetatable({}, { __mode = "k" })
 
---- nn.parts() -> {views =, blocks =, unit =}, of a batch in groups done, rows, total, before and after, and of one that
--- ranks share images, begin, of and first; or nil: the batch is one part. The table is to be read only.
+--- cld.nn.parts() -> {views =, blocks =, unit =, ...} or nil: how the batch that goes through the network now is
+-- cut: into blocks and views with batch statistics of their own; nil if it is one part. Of a batch in groups also
+-- done, rows, total, before and after, and of one that ranks share images, begin, of and first. The table is to be
+-- read only. For a layer of one's own that mixes rows.
 function parts.current() return held[coroutine.running()] end
 
 -- That each rank has as many rows for an image of the batch. If the ranks have as many images each, that is seen here;
@@ -136,9 +138,9 @@ local function checked(given)
   return new
 end
 
---- nn.with_parts(parts, f, ...) -> f(...), while these parts hold: {views = 1, blocks = 1, unit = 1[, done, rows,
--- total, before = 0, after = 0][, images, of, begin = 0, first = 0]}, or nil for none. Those that held
--- before do so again afterwards, after an error too.
+--- cld.nn.with_parts({views = 1, blocks = 1, unit = 1, ...} or nil, f, ...) -> f's results: f(...), while the batch
+-- is cut so (cld.nn.parts tells the fields), or into nothing. Those that held before do so again afterwards, after an
+-- error too.
 function parts.with(given, f, ...)
   local thread = coroutine.running()
   local before = held[thread]
@@ -287,6 +289,12 @@ function parts.each(f, views, options)
   return by_view(#views, options.normalize, parts.with(given, f, rows))
 end
 
+--- module:each({v1, v2, ...}[, options]) -> one list per output, each with an entry per view: cld.nn.each of this module:
+-- several views go through the network as one batch, with batch statistics of their own.
+--
+--     local net = cld.nn.sequential(cld.nn.linear(4, 2), cld.nn.batch_norm1d(2))
+--     local features = net:each({ cld.rand(8, 4), cld.rand(8, 4) }, { normalize = true })
+--     print(#features, features[2].shape[1])    --> 2 8
 module.base.each = parts.each
 
 return parts

@@ -132,7 +132,8 @@ end
 
 -- ---- calls --------------------------------------------------------------------------
 
---- run(f, ...): f(...) in a scope of its own.
+--- cld.nn.scope(f, ...) -> f's results: f(...), and every tensor that f made and does not return is closed at once,
+-- and does not wait for the garbage collector.
 function scope.run(f, ...)
   local frame <close> = open()
   return settle(frame, f(...))
@@ -158,7 +159,8 @@ end
 -- The forwards of declared classes; those that leave nothing behind.
 local transient, leaves = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
 
---- Declare a class, after its forward is defined.
+--- cld.nn.transient(Class): declares, after its forward is defined, that what a call of such a module makes and
+-- does not return may be closed at its end: less memory. Not for a forward that puts tensors into tables of others.
 function scope.transient(class) transient[class.forward] = true end
 
 --- The same for a class whose forward leaves nothing behind, so that it needs no scope of its own.
@@ -192,9 +194,9 @@ local function close_between(tensor, result)
   tensor:close()
 end
 
---- chain(x, stages): x through one stage after the other: a module, {module, second argument}, or a function.
--- What lies between two stages is closed as soon as the second has run (if that is a module), not only at the end of
--- the scope: memory that the tape does not need is free earlier.
+--- cld.nn.chain(x, {stage, ...}) -> tensor: x through one stage after the other: a module, {module, second
+-- argument}, or a function. What lies between two stages is closed as soon as the second has run (if that is a
+-- module).
 function scope.chain(x, stages)
   for i = 1, #stages do
     local stage, argument = stages[i], nil

@@ -232,8 +232,8 @@ local function tree(self, depth, rows)
   return rows
 end
 
---- The whole tree as text: every module below this one with its shapes and number of parameters, equal entries of a
--- list once; the totals at the end.
+--- module:summary() -> text: the whole tree: every module below this one with its shapes and number of parameters,
+-- equal entries of a list once; the totals at the end. print(net) is shorter.
 function Module:summary()
   local _ <close> = core.text.c_locale()
   local lines = aligned(tree(self, 0, {}), "  ")

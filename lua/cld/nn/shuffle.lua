@@ -167,7 +167,8 @@ local function shuffle(net, images, options)
   end
 end
 
---- nn.shuffled(net, images, options) -> the outputs, at once.
+--- cld.nn.shuffled(net, images[, options]) -> outputs: what the function of nn.shuffle gives, at once: the
+-- network's outputs, its batches shuffled between the blocks (MoCo's shuffled batch norm).
 local function shuffled(net, images, options) return shuffle(net, images, options)() end
 
 return { shuffle = shuffle, shuffled = shuffled }

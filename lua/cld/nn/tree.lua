@@ -83,12 +83,13 @@ local function values_of(list)
   return values
 end
 
---- `for name, parameter in net:named_parameters() do`; also a table by name, and # is their number. Each tensor is
--- there once, under its first name.
+--- module:named_parameters() -> list: for name, parameter in net:named_parameters() do ... end; also a table by
+-- name, and # is their number. Each tensor is there once, under its first name.
 function Module:named_parameters() return named_tensors(self, "parameter") end
+--- module:named_buffers() -> list: the buffers, as named_parameters: in the state, but not trained.
 function Module:named_buffers() return named_tensors(self, "buffer") end
 
---- Likewise: the modules that are fields of this one.
+--- module:named_children() -> list: the modules that are fields of this one, as named_parameters.
 function Module:named_children()
   local list, add = new_list()
   local members = members_of(self)
@@ -98,17 +99,20 @@ function Module:named_children()
   return list
 end
 
---- Likewise: this module, named "", and all below it.
+--- module:named_modules() -> list: this module, named "", and all below it, as named_parameters.
 function Module:named_modules()
   local list, add = new_list()
   walk_modules(self, "", add, {})
   return list
 end
 
---- The same as plain lists.
+--- module:parameters() -> {tensor, ...}: what an optimizer takes.
 function Module:parameters() return values_of(self:named_parameters()) end
+--- module:buffers() -> {tensor, ...}: the buffers as a plain list.
 function Module:buffers() return values_of(self:named_buffers()) end
+--- module:children() -> {module, ...}: the modules that are fields of this one.
 function Module:children() return values_of(self:named_children()) end
+--- module:modules() -> {module, ...}: this module and all below it.
 function Module:modules() return values_of(Module.named_modules(self)) end
 
 local function get(self, wanted, name)
@@ -119,14 +123,16 @@ local function get(self, wanted, name)
   return found or raise("%s has no %s '%s'", self._name, wanted, tostring(name))
 end
 
---- The parameter, the buffer with this dotted name, or an error.
+--- module:get_parameter(name) -> tensor: the parameter with this dotted name, such as "layer1.0.conv1.weight"; an
+-- error if there is none.
 function Module:get_parameter(name) return get(self, "parameter", name) end
+--- module:get_buffer(name) -> tensor: the buffer with this dotted name, or an error.
 function Module:get_buffer(name) return get(self, "buffer", name) end
 
 -- ---- state -------------------------------------------------------------------
 
---- {name = tensor}: all parameters and buffers, off the tape, sharing memory with the module. A shared one is there
--- under every name.
+--- module:state_dict() -> {name = tensor}: all parameters and buffers, off the tape, sharing memory with the
+-- module. A shared one is there under every name.
 function Module:state_dict()
   local state = {}
   walk(self, "", function(path, tensor) state[path] = tensor:detach() end)
@@ -136,11 +142,15 @@ end
 -- Older checkpoints have none.
 local function is_counter(name) return name:find "num_batches_tracked$" ~= nil end
 
---- Copy a state_dict in. Strict (the default): one error lists everything that is missing, unexpected or of another
--- shape, and then nothing is copied. {strict = false}, or false, takes what fits and returns the lists.
+--- module:load_state_dict(state[, {strict = true}]) -> {missing =, unexpected =, misshaped =, mistyped =}: copies a
+-- state_dict in. Strict: one error lists everything that is missing, unexpected or of another shape, and then nothing
+-- is copied. {strict = false}, or false, takes what fits and returns the lists. net:load_state_dict(cld.load(path))
+-- hands over all three results of cld.load: with the third, what could not be read, there, the second is the file's
+-- metadata, which say nothing of options. A tensor that is missing because it could not be read is named so.
 --
--- net:load_state_dict(cld.load(path)) hands over all three results of cld.load: with `unread` there, the second is the
--- file's metadata, which say nothing of options. A tensor that is missing because it could not be read is named so.
+--     local a, b = cld.nn.linear(2, 2), cld.nn.linear(2, 2)
+--     b:load_state_dict(a:state_dict())
+--     print(a.weight:allclose(b.weight))        --> true
 function Module:load_state_dict(state, options, unread)
   if type(unread) == "table" then options = nil end
   if type(options) == "boolean" then options = { strict = options } end
@@ -149,8 +159,8 @@ function Module:load_state_dict(state, options, unread)
     { strict = not options or options.strict ~= false, optional = is_counter, unread = unread })
 end
 
---- A copy with tensors of its own; what is shared inside the module is shared inside the copy. Plain fields are not
--- copied: both have the same.
+--- module:clone() -> module: a copy with tensors of its own; what is shared inside the module is shared inside the
+-- copy. Plain fields are not copied: both have the same.
 function Module:clone()
   local modules, tensors = {}, {}
   local function copy_tensor(tensor)
@@ -179,7 +189,7 @@ end
 
 -- ---- the whole tree ----------------------------------------------------------
 
---- f(module) once for every module, children before their parents.
+--- module:apply(f) -> module: calls f(module) once for every module, children before their parents.
 function Module:apply(f)
   local seen = {}
   local function visit(one)
@@ -192,29 +202,32 @@ function Module:apply(f)
   return self
 end
 
---- Training mode (batch statistics, dropout) on or off, for the whole tree.
+--- module:train([mode = true]) -> module: training mode (batch statistics, dropout) on or off, for the whole tree.
 function Module:train(mode)
   self.training = mode ~= false
   for _, child in ipairs(self:children()) do child:train(mode) end
   return self
 end
 
+--- module:eval() -> module: evaluation mode: train(false).
 function Module:eval() return self:train(false) end
 
---- Whether parameters are trained; false freezes them.
+--- module:requires_grad_([wanted = true]) -> module: whether its parameters are trained; false freezes them.
 function Module:requires_grad_(wanted)
   for _, parameter in ipairs(self:parameters()) do parameter:requires_grad_(wanted ~= false) end
   return self
 end
 
+--- module:zero_grad(): forgets the gradients of all its parameters.
 function Module:zero_grad()
   for _, parameter in ipairs(self:parameters()) do parameter.grad = nil end
 end
 
 local is_integer = { i64 = true, i32 = true, u8 = true }
 
---- Move every parameter and buffer to a device, or cast the floating-point ones to a dtype. What moves is a new tensor,
--- as trained or frozen and as shared as the old one: make the optimizer after it.
+--- module:to(device or dtype) -> module: moves every parameter and buffer to a device, or casts the floating-point
+-- ones to a dtype. What moves is a new tensor, as trained or frozen and as shared as the old one: make the optimizer
+-- after it.
 function Module:to(where)
   if type(where) ~= "string" or is_integer[where] then
     raise("to: expected a device or a floating-point dtype, got %s", caller.shown(where))
