@@ -105,7 +105,16 @@ LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS)) $(PROTOS:%=$(BUILD)/obj/proto/%.p
 
 Q := $(if $(V),,@)
 
-all: $(BUILD)/cldlua $(BUILD)/cld/core.so cuda mpi
+# The texts of help, gathered out of the sources (lua/cld/help/write.lua).
+HELP_TEXT    := $(BUILD)/lua/cld/help/text.lua
+HELP_SOURCES := $(shell find lua/cld -name '*.lua' -o -name '*.md') $(wildcard bindings/*.c)
+
+all: $(BUILD)/cldlua $(BUILD)/cld/core.so $(HELP_TEXT) cuda mpi
+
+$(HELP_TEXT): $(BUILD)/cldlua $(HELP_SOURCES)
+	@mkdir -p $(@D)
+	@echo "  HELP  $@"
+	$(Q)$(BUILD)/cldlua -E lua/cld/help/write.lua text $@
 
 $(BUILD)/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 	@echo "  LINK  $@"

@@ -260,6 +260,19 @@ static bool find_home(char folder[PATH_MAX]) {
     return true;
 }
 
+/* What `make` writes, lua/ beside an executable that is not installed, at the end of package.path, which is in the
+ * table at 1. */
+static void add_built_path(lua_State *L) {
+    char self[PATH_MAX];
+    char *slash = cldL_find_self(self) ? strrchr(self, '/') : NULL;
+    if (!slash) return;
+    *slash = 0;
+    if (access(lua_pushfstring(L, "%s/lua/cld/help/text.lua", self), R_OK) != 0) return;
+    lua_getfield(L, 1, "path");
+    lua_pushfstring(L, "%s;%s/lua/?.lua", lua_tostring(L, -1), self);
+    lua_setfield(L, 1, "path");
+}
+
 /* Put the folder of cld's Lua files in front of package.path. */
 static void set_path(lua_State *L) {
     static const char *const beside[] = {"lua", INSTALLED};
@@ -276,6 +289,7 @@ static void set_path(lua_State *L) {
             break;
         }
     }
+    add_built_path(L);
     lua_getfield(L, 1, "searchers");
     lua_pushstring(L, home);
     lua_pushcclosure(L, not_found, 1);

@@ -5,7 +5,7 @@ local core = require "cld.core"
 require "cld.built".watch()
 
 local composed = {
-  "augment", "autograd", "data", "diagnostics", "dist", "eval", "graph", "image", "json", "losses", "models", "nn",
+  "augment", "autograd", "data", "diagnostics", "dist", "eval", "graph", "help", "image", "json", "losses", "models", "nn",
   "optim", "options", "run", "schedule",
 }
 
@@ -29,6 +29,9 @@ end
 --     a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state, items, entries}; its metatable
 --     is cld.io.record.
 cld.load, cld.save = core.io.load, core.io.save
+--- cld.io.none: Python's None, in what cld.load reads out of PyTorch's files.
+--- cld.io.record: the metatable of objects in PyTorch's files that no class here stands for: records {class,
+-- arguments, state, items, entries}, which print themselves.
 core.io.record.__tostring = function(record) return require "cld.record" (record) end
 
 -- lua/cld/<name>.lua stands in front of the C table of the same name.

@@ -137,6 +137,7 @@ local function load_cld()
   local ok, cld = pcall(require, "cld")
   if not ok then return complain(tostring(cld)) end
   rawset(_G, "cld", cld)
+  rawset(_G, "help", cld.help)
   local threads = cld.get_num_threads()
   print(printable(format("cpu: %s, %d %s", cld.host().cpu, threads, threads == 1 and "thread" or "threads")))
   for i, gpu in ipairs(cld.cuda.is_emulated() and {} or cld.cuda.devices() or {}) do

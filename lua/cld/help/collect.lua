@@ -1,0 +1,116 @@
+--- What `make` gathers for help: the texts of all public names, out of the sources and `cld` as it is, and the topics.
+local cld = require "cld"
+local comments = require "cld.help.comments"
+local public = require "cld.help.public"
+
+local collect = {}
+
+-- Of several comments that claim a name the one above the function itself, then one in its file, then the table's own.
+local function fit(entry, value)
+  local own = entry.file:match "lua/cld/[^/]+%.lua$" and 1 or entry.file:find "%.c$" and 0 or -1
+  if type(value) ~= "function" then return own end
+  local where = debug.getinfo(value, "S")
+  local same_file = where.source:match "lua/cld/.*$" == entry.file:match "lua/cld/.*$"
+  if where.what == "C" then return own end
+  return own + (same_file and 2 or 0) + (same_file and where.linedefined == entry.line and 4 or 0)
+end
+
+-- The value of a public name: nil of an object's method; false if it is not there.
+local function values()
+  local all = { cld = cld }
+  public.each(cld, function(name, value) if value ~= nil then all[name] = value end end)
+  for kind, lists in pairs(public.userdata()) do
+    for name, method in pairs(lists.methods) do all[kind .. ":" .. name] = method end
+    for name in pairs(lists.properties) do all[kind .. "." .. name] = true end
+  end
+  return all
+end
+
+-- The kinds whose methods are found by their texts alone.
+local function is_of_kind(name)
+  local kind = name:match "^([%l_]+)[:.]"
+  return kind and kind ~= "cld" and kind ~= "tensor" and kind ~= "optimizer" and public.about_kinds[kind]
+    and not name:find "[:.]__"
+end
+
+--- The entries (comments.lua) of public names in these files, one for each name, in the order of the files.
+function collect.entries(files)
+  local all, chosen, order = values(), {}, {}
+  for _, entry in ipairs(comments.of_files(files)) do
+    local name, value = entry.name, all[entry.name]
+    if value ~= nil or is_of_kind(name) then
+      local score = fit(entry, value)
+      if not chosen[name] then order[#order + 1] = name end
+      if not chosen[name] or score > chosen[name].score then chosen[name] = { score = score, entry = entry } end
+    end
+  end
+  local entries = {}
+  for i, name in ipairs(order) do entries[i] = chosen[name].entry end
+  return entries
+end
+
+--- The public names that have no entry there: a list of names, with those of objects of userdata.
+function collect.missing(entries)
+  local has, missing = {}, {}
+  for _, entry in ipairs(entries) do has[entry.name] = entry.text ~= "" end
+  public.each(cld, function(name, value)
+    local alias = name:match "^cld%.([%w_]+)$"
+    if has[name] or alias and public.is_core_function(name, value) and has["tensor:" .. alias] then return end
+    local functional = name:match "^cld%.nn%.functional%.([%w_]+)$" or name:match "^cld%.autograd%.([%w_]+)$"
+    if functional and rawequal(value, rawget(cld, functional)) then return end
+    missing[#missing + 1] = name
+  end)
+  for kind, lists in pairs(public.userdata()) do
+    for name in pairs(lists.methods) do
+      local is_function = kind == "tensor" and has["cld." .. name]
+      if not is_function and not has[kind .. ":" .. name] then missing[#missing + 1] = kind .. ":" .. name end
+    end
+    for name in pairs(lists.properties) do
+      if not has[kind .. "." .. name] then missing[#missing + 1] = kind .. "." .. name end
+    end
+  end
+  table.sort(missing)
+  return missing
+end
+
+-- The names in a command's output, in order.
+local function lines_of(command)
+  local lines = {}
+  local list = assert(io.popen(command))
+  for line in list:lines() do lines[#lines + 1] = line end
+  list:close()
+  return lines
+end
+
+--- The sources that have texts, of a source tree at `root`.
+function collect.files(root)
+  return lines_of(("cd '%s' && find lua/cld bindings -name '*.lua' -o -name '*.c' | LC_ALL=C sort"):format(root))
+end
+
+-- {name, title, aliases, text} of a topic's file: "# title", "aliases: a, b", and paragraphs.
+local function topic(path)
+  local handle = assert(io.open(path))
+  local source = handle:read "a"
+  handle:close()
+  local title, rest = source:match "^# ([^\n]+)\n(.*)$"
+  assert(title, path .. ": a topic begins with '# its title'")
+  local aliases, text = {}, rest
+  local listed = text:match "^aliases: ([^\n]*)\n"
+  if listed then
+    for alias in listed:gmatch "[^,]+" do aliases[#aliases + 1] = alias:match "^%s*(.-)%s*$" end
+    text = text:gsub("^[^\n]*\n", "", 1)
+  end
+  return { name = path:match "([^/]+)%.md$":gsub("_", " "), title = title, aliases = aliases,
+    text = text:match "^%s*(.-)%s*$" }
+end
+
+--- The topics, lua/cld/help/topics/*.md, by name.
+function collect.topics(root)
+  local topics = {}
+  for i, path in ipairs(lines_of(("ls '%s'/lua/cld/help/topics/*.md | LC_ALL=C sort"):format(root))) do
+    topics[i] = topic(path)
+  end
+  return topics
+end
+
+return collect

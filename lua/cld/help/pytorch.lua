@@ -1,0 +1,4 @@
+--- From PyTorch.
+local pytorch = {rows={}}
+function pytorch.find() end
+return pytorch

@@ -1,0 +1,233 @@
+--- Help as lines for a terminal.
+local core = require "cld.core"
+local data = require "cld.help.data"
+local find = require "cld.help.find"
+local public = require "cld.help.public"
+
+local shown = {}
+
+local WIDEST, NARROWEST = 100, 40
+
+local function width() return math.max(NARROWEST, math.min(WIDEST, (core.system.terminal() or WIDEST) - 1)) end
+
+-- ---- text -------------------------------------------------------------------------------------------------------
+
+-- Appends a text's lines, as long as fit, each after the indent; the first after `first`, if it is given.
+local function wrap(lines, text, indent, first)
+  local line, room = first or indent, width()
+  local is_empty = true
+  for word in text:gmatch "%S+" do
+    if not is_empty and utf8.len(line) + 1 + utf8.len(word) > room then
+      lines[#lines + 1], line, is_empty = line, indent, true
+    end
+    line = is_empty and line .. word or line .. " " .. word
+    is_empty = false
+  end
+  lines[#lines + 1] = line
+end
+
+-- Paragraphs of a text; lines that begin with two spaces stay as they are, list items hang.
+local function add_text(lines, text, indent)
+  for line in (text .. "\n"):gmatch "(.-)\n" do
+    if line == "" then
+      lines[#lines + 1] = ""
+    elseif line:find "^  " then
+      lines[#lines + 1] = indent .. line
+    elseif line:find "^%- " then
+      wrap(lines, line:sub(3), indent .. "  ", indent .. "- ")
+    else
+      wrap(lines, line, indent)
+    end
+  end
+end
+
+--- The first sentence of a text, or its beginning.
+function shown.summary(text)
+  local first = text:match "^[^\n]*"
+  return (first:match "^(.-[^%.]%.)%s+%u" or first:match "^(.-)%.$" or first):gsub("[.:]$", "")
+end
+
+local function cut(text, room)
+  if utf8.len(text) <= room then return text end
+  return text:sub(1, utf8.offset(text, room - 3) - 1):gsub("%s+%S*$", "") .. " ..."
+end
+
+-- "  name    the first sentence", cut to the terminal.
+local function add_rows(lines, rows)
+  local widest = 0
+  for _, row in ipairs(rows) do widest = math.max(widest, #row[1]) end
+  widest = math.min(widest, 34)
+  for _, row in ipairs(rows) do
+    local left = ("  %-" .. widest .. "s  "):format(row[1])
+    lines[#lines + 1] = cut(left .. row[2], width())
+  end
+end
+
+-- Names side by side.
+local function add_names(lines, names)
+  wrap(lines, table.concat(names, ", "), "    ")
+end
+
+-- ---- the kinds of answers ---------------------------------------------------------------------------------------
+
+-- The entry's text with a capital, unless it begins with the name of an argument.
+local function sentence(entry)
+  local word = entry.text:match "^[%w_]+" or ""
+  if entry.signature:find("%f[%w_]" .. word .. "%f[^%w_]") then return entry.text end
+  return (entry.text:gsub("^%l", string.upper))
+end
+
+function shown.entry(entry)
+  local lines = {}
+  for signature in (entry.signature .. "\n"):gmatch "(.-)\n" do wrap(lines, signature, "      ", "") end
+  if entry.text ~= "" then
+    lines[#lines + 1] = ""
+    add_text(lines, sentence(entry), "  ")
+  end
+  if entry.example then
+    lines[#lines + 1] = ""
+    for line in (entry.example .. "\n"):gmatch "(.-)\n" do lines[#lines + 1] = "      " .. line end
+  end
+  lines[#lines + 1] = ""
+  lines[#lines + 1] = ("  (%s:%d)"):format(entry.file, entry.line)
+  return lines
+end
+
+local function rows_of(entries)
+  local rows = {}
+  for i, entry in ipairs(entries) do
+    local name = entry.name:match "^[%w_]+:(.*)$"
+    rows[i] = { name and ":" .. name or entry.name:match "[^.]+$", shown.summary(entry.text) }
+  end
+  return rows
+end
+
+function shown.module(name)
+  local lines = { name, "" }
+  local entry = data().by_name[name]
+  if entry then
+    add_text(lines, sentence(entry), "  ")
+    lines[#lines + 1] = ""
+  end
+  add_rows(lines, rows_of(find.members(name)))
+  lines[#lines + 1] = ""
+  lines[#lines + 1] = ('  help "%s.NAME" tells more of one.'):format(name)
+  return lines
+end
+
+-- A tensor's methods by the file that they are in.
+local GROUPS = {
+  { "tensor%.c", "what it is" }, { "tensor_math", "arithmetic, comparison, products, casts" },
+  { "tensor_reduce", "along dimensions" }, { "tensor_view", "shape" }, { "tensor_select", "choosing elements" },
+  { "tensor_in_place", "in place" }, { "tensor_random", "random numbers, in place" },
+  { "tensor_table", "to Lua" }, { "tensor_index", "rows" }, { "autograd", "gradients" },
+}
+
+local function add_groups(lines, entries)
+  for _, group in ipairs(GROUPS) do
+    local names = {}
+    for _, entry in ipairs(entries) do
+      if entry.file:find(group[1]) then names[#names + 1] = entry.name:match "[^.:]+$" end
+    end
+    lines[#lines + 1] = "  " .. group[2] .. ":"
+    add_names(lines, names)
+  end
+end
+
+function shown.kind(kind, object)
+  local lines = object and shown.entry(object) or { ("%s: %s"):format(kind, public.about_kinds[kind]) }
+  local entries = find.members(kind, true)
+  lines[#lines + 1] = ""
+  if kind == "tensor" then
+    add_groups(lines, entries)
+    lines[#lines + 1] = ""
+    lines[#lines + 1] = '  help "x:sum" or help(x.sum) tells more of one; help "indexing" of x[...].'
+    return lines
+  end
+  if object then lines[#lines + 1] = "  What every module can do:" end
+  add_rows(lines, rows_of(entries))
+  lines[#lines + 1] = ""
+  lines[#lines + 1] = ('  help "%s:NAME" tells more of one.'):format(kind)
+  return lines
+end
+
+function shown.topic(topic)
+  local lines = { topic.title, "" }
+  add_text(lines, topic.text, "  ")
+  return lines
+end
+
+function shown.row(row)
+  local lines = {}
+  wrap(lines, ("%s of PyTorch is here: %s"):format(row[1], row[2]), "  ", "")
+  if row[3] then wrap(lines, row[3], "  ") end
+  lines[#lines + 1] = '  help "from pytorch" has the whole list.'
+  return lines
+end
+
+function shown.list(entries)
+  local lines, rows = { "Several have this name:", "" }, {}
+  for i, entry in ipairs(entries) do rows[i] = { entry.name, shown.summary(entry.text) } end
+  add_rows(lines, rows)
+  return lines
+end
+
+function shown.near(word, names)
+  local text = ("help: nothing is called '%s'"):format(word)
+  if #names > 0 then text = text .. "; near it: " .. table.concat(names, ", ") end
+  return { text }
+end
+
+--- What help() prints.
+function shown.overview()
+  local lines = {
+    'help(x) tells of a value, help "name" of a name or a topic:', "",
+    "  help(cld.nn.conv2d)   help \"conv2d\"   a function: how it is called, what it does, an example",
+    "  help(cld.nn)          a module: what is in it",
+    "  help(x)               a tensor, a network, an optimizer, ...: what it can do",
+    "  help \"resume\"         a topic", "", "Modules:", "",
+  }
+  local rows = {}
+  for _, entry in ipairs(data().entries) do
+    if entry.name:find "^cld%.[%w_]+$" and find.is_module(entry.name) then
+      rows[#rows + 1] = { entry.name, shown.summary(entry.text) }
+    end
+  end
+  table.sort(rows, function(a, b) return a[1] < b[1] end)
+  add_rows(lines, rows)
+  local functions = {}
+  for _, entry in ipairs(find.members "cld") do
+    if not find.is_module(entry.name) then functions[#functions + 1] = entry.name:match "[^.]+$" end
+  end
+  lines[#lines + 1] = ""
+  lines[#lines + 1] = "Functions of cld itself, and every method of a tensor (cld.sum(x) is x:sum()):"
+  lines[#lines + 1] = ""
+  add_names(lines, functions)
+  lines[#lines + 1] = ""
+  lines[#lines + 1] = "Kinds of objects:"
+  lines[#lines + 1] = ""
+  local kinds = {}
+  for kind, about in pairs(public.about_kinds) do kinds[#kinds + 1] = { kind, about } end
+  table.sort(kinds, function(a, b) return a[1] < b[1] end)
+  add_rows(lines, kinds)
+  lines[#lines + 1] = ""
+  lines[#lines + 1] = "Topics:"
+  lines[#lines + 1] = ""
+  rows = {}
+  for i, topic in ipairs(data().topics) do rows[i] = { topic.name, topic.title } end
+  add_rows(lines, rows)
+  return lines
+end
+
+--- The lines for what find has found.
+function shown.found(found, word)
+  if found.entry then return shown.entry(found.entry) end
+  if found.module then return shown.module(found.module) end
+  if found.kind then return shown.kind(found.kind, found.object) end
+  if found.topic then return shown.topic(found.topic) end
+  if found.row then return shown.row(found.row) end
+  if found.list then return shown.list(found.list) end
+  return shown.near(word, found.near)
+end
+
+return shown

@@ -1,0 +1,164 @@
+--- help: every public name has a text, and what help finds and prints.
+local cld = require "cld"
+local collect = require "cld.help.collect"
+local data = require "cld.help.data"
+local find = require "cld.help.find"
+local public = require "cld.help.public"
+local shown = require "cld.help.shown"
+
+local function lines_of(...)
+  local found = type(...) == "string" and find.by_name(...) or find.by_value(...)
+  return table.concat(shown.found(found, (...)), "\n")
+end
+
+local function name_of(found) return found and found.entry and found.entry.name end
+
+describe("the texts of help", function()
+  it("are there for every public name", function()
+    assert.are.same({}, collect.missing(collect.entries(collect.files ".")))
+  end)
+
+  -- Of kinds that are made in Lua: an object of each.
+  local function objects()
+    local set = cld.data.tensors { images = cld.zeros({ 8, 8, 8, 3 }, "u8"), labels = cld.arange(8):remainder(2) }
+    local queue = cld.losses.moco_queue { size = 8, dim = 4 }
+    local net = cld.models.resnet18 { width = 2, dim = 4, small = true, head = "linear" }
+    return {
+      module = require "cld.nn.module".base, memory_bank = cld.losses.memory_bank { size = 8, dim = 4 },
+      moco_queue = queue, infomin_loss = cld.losses.infomin { queue = queue }, augmentation = cld.augment.base(),
+      dataset = set, loader = cld.data.loader { set, batch_size = 4 }, over_parts = cld.diagnostics.over_parts(4),
+      linear_probe = cld.eval.linear_probe { net = net, train = set, protocol = "moco", test_view = cld.augment.none() },
+    }
+  end
+
+  -- The functions of its class.
+  local function methods_of(object)
+    local meta = getmetatable(object)
+    if rawget(object, "forward") then return object end
+    if type(meta.__index) == "table" then return meta.__index end
+    local found = {}
+    for _, name in ipairs { "size", "read", "features", "step", "test", "check_frozen", "state_dict", "load_state_dict" } do
+      local ok, value = pcall(function() return object[name] end)
+      if ok and type(value) == "function" then found[name] = value end
+    end
+    return found
+  end
+
+  for _, kind in ipairs { "module", "memory_bank", "moco_queue", "infomin_loss", "augmentation", "dataset", "loader",
+    "over_parts", "linear_probe" } do
+    it("are there for every method of a " .. kind, function()
+      local missing = {}
+      for name, value in pairs(methods_of(objects()[kind])) do
+        local is_public = type(value) == "function" and not name:find "^__"
+        if is_public and not data().by_name[kind .. ":" .. name] then missing[#missing + 1] = name end
+      end
+      assert.are.same({}, missing)
+    end)
+  end
+
+  it("are one for each name", function()
+    local seen, twice = {}, {}
+    for _, entry in ipairs(data().entries) do
+      if seen[entry.name] then twice[#twice + 1] = entry.name end
+      seen[entry.name] = true
+    end
+    assert.are.same({}, twice)
+  end)
+
+  it("begin with the name that they are of", function()
+    local wrong = {}
+    for _, entry in ipairs(data().entries) do
+      local last = entry.name:match "[^.:]+$"
+      if not entry.signature:match("^[%w_.:]*%f[%w_]" .. last .. "%f[^%w_]") then wrong[#wrong + 1] = entry.signature end
+    end
+    assert.are.same({}, wrong)
+  end)
+end)
+
+describe("help", function()
+  it("finds a function by its whole name", function()
+    assert.are.equal("cld.nn.conv2d", name_of(find.by_name "cld.nn.conv2d"))
+  end)
+
+  it("finds a function by its last name, if only one has it", function()
+    assert.are.equal("cld.augment.rand_augment", name_of(find.by_name "rand_augment"))
+  end)
+
+  it("lists those that share a last name", function()
+    local text = lines_of "conv2d"
+    assert.is_truthy(text:find("cld.nn.conv2d", 1, true) and text:find("cld.nn.functional.conv2d", 1, true), text)
+  end)
+
+  it("takes x: for a tensor's", function() assert.are.equal("tensor:topk", name_of(find.by_name "x:topk")) end)
+
+  it("finds a tensor's function by its name in cld", function()
+    assert.are.equal("tensor:sum", name_of(find.by_name "cld.sum"))
+  end)
+
+  it("finds what a function is", function()
+    assert.are.equal("cld.optim.ema", name_of(find.by_value(cld.optim.ema)))
+  end)
+
+  it("finds a tensor's method by its value", function()
+    assert.are.equal("tensor:sum", name_of(find.by_value(cld.zeros(1).sum)))
+  end)
+
+  it("finds a class of layers", function()
+    assert.are.equal("cld.nn.linear", name_of(find.by_value(cld.nn.linear)))
+  end)
+
+  it("finds a method that only its place tells", function()
+    local queue = cld.losses.moco_queue { size = 4, dim = 2 }
+    assert.are.equal("moco_queue:enqueue", name_of(find.by_value(queue.enqueue)))
+  end)
+
+  it("finds no_grad, which is there twice", function()
+    assert.are.equal("cld.no_grad", name_of(find.by_value(cld.autograd.no_grad)))
+  end)
+
+  it("shows a module's content", function()
+    local text = lines_of(cld.optim)
+    assert.is_truthy(text:find("\n  clip_grad_norm +the gradients"), text)
+  end)
+
+  it("shows a tensor's methods by group", function()
+    local text = lines_of(cld.zeros(1))
+    assert.is_truthy(text:find("shape:\n    .*reshape.*choosing elements:\n    .*topk"), text)
+  end)
+
+  it("shows what a layer is, and what every module can do", function()
+    local text = lines_of(cld.nn.linear(2, 3))
+    assert.is_truthy(text:find "^cld%.nn%.linear%(" and text:find(":state_dict", 1, true), text)
+  end)
+
+  it("shows what an optimizer can do", function()
+    local text = lines_of(cld.optim.sgd({ cld.ones(1):requires_grad_() }, { lr = 1 }))
+    assert.is_truthy(text:find "\n  :step +applies", text)
+  end)
+
+  it("shows a function's example", function()
+    assert.is_truthy(lines_of(cld.cat):find("\n      print(#cld.cat(", 1, true))
+  end)
+
+  it("fits into 100 columns but for what stays as it is written", function()
+    for _, line in ipairs(shown.overview()) do assert.is_true(utf8.len(line) <= 100, line) end
+  end)
+
+  it("names what is near a name that is not there", function()
+    assert.is_truthy(lines_of "linaer":find("cld.nn.linear", 1, true))
+  end)
+
+  it("says that nothing is near", function()
+    assert.are.equal("help: nothing is called 'qqqqqqqqqqqqqqqqq'", lines_of "qqqqqqqqqqqqqqqqq")
+  end)
+
+  it("has nothing on a number", function() assert.is_nil(find.by_value(3)) end)
+
+  it("has a line on each kind of object", function()
+    local without = {}
+    for _, kind in pairs(public.kinds) do
+      if not public.about_kinds[kind] or #find.members(kind, true) == 0 then without[#without + 1] = kind end
+    end
+    assert.are.same({}, without)
+  end)
+end)
