@@ -171,12 +171,18 @@ $(BUILD)/flags: FORCE
 	    $(call found,protobuf-c,protobuf-c/protobuf-c.h,$(or $(PROTOBUF_CFLAGS),--none),libprotobuf-c-dev protobuf-c-compiler, (without it: no ONNX and no TensorBoard files)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
-# What cld.versions() says. Rewritten only where it changes, so that a new commit compiles one file.
+# What cld.versions() and cld.built_with() say. Rewritten only where it changes, so that a new commit compiles one file.
 VERSION := 0.1.0
 COMMIT  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+module_version = $(if $(1),$$(pkg-config --modversion $(2)))
 $(BUILD)/version.h: FORCE
 	@mkdir -p $(@D)
-	@printf '#define CLD_VERSION "%s"\n#define CLD_COMMIT  "%s"\n' '$(VERSION)' '$(COMMIT)' > $@.new
+	@printf '#define CLD_%s "%s"\n' VERSION '$(VERSION)' COMMIT '$(COMMIT)' \
+	    LIBEDIT "$(call module_version,$(HAVE_EDIT),libedit)" LIBCURL "$(call module_version,$(CURL_CFLAGS),libcurl)" \
+	    LIBARCHIVE "$(call module_version,$(ARCHIVE_CFLAGS),libarchive)" \
+	    PROTOBUF_C "$(call module_version,$(HAVE_PROTOBUF),libprotobuf-c)" \
+	    MPI "$(if $(MPICC),$(MPI_VERSION))" \
+	    CUDA "$(if $(HAVE_CUDA),$(CUDA_VERSION)$(CUDNN_VERSION) for $(CUDA_ARCH:%=sm_%))" > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 $(BUILD)/obj/bindings/system.o: $(BUILD)/version.h
 $(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
@@ -197,6 +203,10 @@ has_header = $(shell echo '\#include <$(1)>' | $(CC) $(CUDA_INC) -E -x c - >/dev
 CUDA_MISSING := $(if $(NVCC_PATH),$(if $(call has_header,cublasLt.h),,cuBLAS) $(if $(call has_header,cudnn.h),,cuDNN),nvcc)
 CUDA_MISSING := $(strip $(CUDA_MISSING))
 HAVE_CUDA := $(if $(CUDA_MISSING)$(SANITIZE),,$(if $(strip $(CUDA_ARCH)),1))
+# Text of the shell, for recipes.
+CUDA_VERSION  = $$($(NVCC_PATH) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')
+CUDNN_VERSION = $$(printf '\#include <cudnn_version.h>\ncudnn CUDNN_MAJOR CUDNN_MINOR' | $(CC) $(CUDA_INC) -E -P -x c - | \
+                  sed -n 's/^cudnn \([0-9]*\) \([0-9]*\)$$/, cuDNN \1.\2/p')
 CUDA_PLUGIN := $(BUILD)/libcld_cuda.so
 CUDA_HOST   := $(BUILD)/libcld_cuda_host.so
 
@@ -227,7 +237,7 @@ $(BUILD)/cuda/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CUDA_FLAGS)' | cmp -s - $@ || { \
 	    $(if $(SANITIZE),,$(if $(HAVE_CUDA), \
-	      echo "  ✓ CUDA $$($(NVCC_PATH) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') ($(CUDA_ARCH:%=sm_%) + PTX)", \
+	      echo "  ✓ CUDA $(CUDA_VERSION) ($(CUDA_ARCH:%=sm_%) + PTX)", \
 	      echo "  ✗ CUDA: no $(CUDA_MISSING) (without it: no GPU)");) \
 	    echo '$(CUDA_FLAGS)' > $@; }
 
@@ -287,6 +297,7 @@ comma := ,
 
 # build/libcld_mpi.so, where mpicc is: for jobs of several processes.
 MPICC      := $(if $(filter none,$(MPI)),,$(shell command -v mpicc 2>/dev/null))
+MPI_VERSION = $$($(MPICC) --showme:version 2>/dev/null | sed 's/^[^:]*: //; s/ (.*//' | grep . || echo of an unknown version)
 MPI_PLUGIN := $(BUILD)/libcld_mpi.so
 MPI_OBJ    := $(patsubst kernels/mpi/%.c,$(BUILD)/mpi/%.o,$(wildcard kernels/mpi/*.c))
 MPI_CC     := $(MPICC) -std=gnu11 $(OPT) $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -I. $(SANITIZE)

@@ -30,6 +30,7 @@ static const char usage[] = "usage: " PROGRAM " [options] [script [args]]\n"
                             "  -l mod        require library 'mod' into global 'mod'\n"
                             "  -l g=mod      require library 'mod' into global 'g'\n"
                             "  -v            show version information\n"
+                            "  --version     show it, and what this was built with\n"
                             "  -E            ignore environment variables (LUA_*, CLD_*)\n"
                             "  -W            turn warnings on\n"
                             "  --ranks N     run as N processes on this machine, which share the work\n"
@@ -41,10 +42,12 @@ static const char version[] =
     "local v = require 'cld.core'.system.versions()\n"
     "print(('" PROGRAM " %s (%s) on %s, %s'):format(v.cldlua, v.commit, v.lua, v.cpu_library))";
 
+static const char details[] = "for _, line in ipairs(require 'cld.version'()) do print(line) end";
+
 typedef struct command_line {
     int argc, script; /* script: its index in argv, argc if there is none */
     char **argv;
-    bool interactive, version, execute, ignore_environment, help, lacks;
+    bool interactive, version, details, execute, ignore_environment, help, lacks;
     const char *bad;   /* the option that is not one, or lacks its argument */
     const char *ranks; /* as they were written; NULL: not asked for */
 } command_line;
@@ -67,6 +70,8 @@ static command_line parse(int argc, char **argv) {
             c.interactive = c.version = true;
         else if (!strcmp(a, "-v"))
             c.version = true;
+        else if (!strcmp(a, "--version"))
+            c.version = c.details = true;
         else if (!strcmp(a, "-E"))
             c.ignore_environment = true;
         else if (!strcmp(a, "-W"))
@@ -332,6 +337,7 @@ static int protected_main(lua_State *L) {
     bool session = c->interactive || (!script && !c->execute && !c->version && terminal);
     if (session && !load_session(L)) return 0;
     if ((c->version || session) && run_string(L, version, "=version") != LUA_OK) return 0;
+    if (c->details && run_string(L, details, "=version") != LUA_OK) return 0;
     bool ok = (c->ignore_environment || run_init(L) == LUA_OK) && run_options(L, c) == LUA_OK &&
               (!script || run_script(L, c) == LUA_OK);
     if (ok && session)

@@ -1,0 +1,53 @@
+--- What `cldlua --version` says below its first line: what this was built with, what is there and what is not, and
+-- where it lies. Nothing is loaded for it: neither CUDA nor MPI, nor the libraries that wait for their first use.
+local core = require "cld.core"
+
+local printable_line = core.text.printable_line
+
+-- The folder of these files; nil if it is not known.
+local function lua_folder()
+  local folder = debug.getinfo(1, "S").source:match "^@(.*)/version%.lua$"
+  return folder and (folder:gsub("^%./", ""))
+end
+
+-- The recipes of a source tree lie beside lua/, those of an installed one in share/cldlua, above share/lua/5.4/cld.
+local function recipes_folder(lua)
+  for pattern, place in pairs { ["/lua/cld$"] = "/recipes", ["/lua/5%.4/cld$"] = "/cldlua/recipes" } do
+    local folder, found = ("/" .. (lua or "")):gsub(pattern, place)
+    folder = folder:sub(2)
+    if found == 1 and core.io.exists(folder) == "folder" then return folder end
+  end
+end
+
+-- A library of ours: with what it was built, and where it lies.
+local function plugin(with, path, missing)
+  if not path then return "no: " .. missing end
+  if not core.io.exists(path) then return ("no: there is no %s"):format(path) end
+  return ("%s; %s"):format(with or "of another build", path)
+end
+
+--- version() -> list of lines, such as "libcurl      7.88.1, loaded on first use"; a missing part says what cannot be
+-- done without it.
+return function()
+  local versions, built = core.system.versions(), core.system.built_with()
+  local lua = lua_folder()
+  local function or_else(text, more, missing) return text and text .. more or "no: " .. missing end
+  local rows = {
+    { "compiler", versions.compiler },
+    { "kernels", versions.cpu_library },
+    { "images", versions.images },
+    { "jansson", versions.jansson },
+    { "libedit", or_else(built.libedit, "", "no line editing") },
+    { "libcurl", or_else(built.libcurl, ", loaded on first use", "no downloads") },
+    { "libarchive", or_else(built.libarchive, ", loaded on first use",
+      "no archives but .tar, and of PyTorch's files only legacy ones") },
+    { "protobuf-c", or_else(built.protobuf_c, "", "no ONNX and no TensorBoard files") },
+    { "MPI", plugin(built.mpi, built.mpi_library, "no jobs of several processes") },
+    { "CUDA", plugin(built.cuda, built.cuda_library, "no GPU") },
+    { "Lua files", lua or "not known" },
+    { "recipes", recipes_folder(lua) or "not found" },
+  }
+  local lines = {}
+  for i, row in ipairs(rows) do lines[i] = printable_line(("%-12s %s"):format(row[1], row[2])) end
+  return lines
+end
