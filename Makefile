@@ -15,7 +15,8 @@
 #   make gpu-count  nodes and bytes of a captured training step, counted without a GPU
 #   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
 #   make cuda-report  registers and spills of every CUDA kernel
-#   make install    PREFIX=/usr/local: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
+#   make install    PREFIX=/usr/local, DESTDIR=: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
+#   make deb        Debian packages, under build/package;  make rock: a rockspec and the sources that it builds, there
 #   V=1 shows whole command lines; BUILD=dir builds elsewhere; CUDA_ARCH="80 90" are the GPUs to build for,
 #   CUDA_ARCH= builds for none.
 
@@ -319,25 +320,9 @@ $(BUILD)/mpi/%.o: kernels/mpi/%.c $(BUILD)/mpi/flags
 
 -include $(MPI_OBJ:.o=.d)
 
-# The Lua files lie where a stock Lua looks as well: one copy serves both.
-INSTALL_BIN     := $(DESTDIR)$(PREFIX)/bin/cldlua
-INSTALL_C       := $(DESTDIR)$(PREFIX)/lib/lua/5.4/cld
-INSTALL_LUA     := $(DESTDIR)$(PREFIX)/share/lua/5.4
-INSTALL_RECIPES := $(DESTDIR)$(PREFIX)/share/cldlua/recipes
-INSTALL_PLUGINS := $(DESTDIR)$(PREFIX)/lib/cldlua
-install: all
-	install -Dm755 $(BUILD)/cldlua '$(INSTALL_BIN)'
-	install -Dm755 $(BUILD)/cld/core.so '$(INSTALL_C)/core.so'
-	$(if $(HAVE_CUDA),install -Dm755 $(CUDA_PLUGIN) '$(INSTALL_PLUGINS)/libcld_cuda.so')
-	$(if $(MPICC),install -Dm755 $(MPI_PLUGIN) '$(INSTALL_PLUGINS)/libcld_mpi.so')
-	cd lua && find cld -name '*.lua' -exec install -Dm644 {} '$(INSTALL_LUA)/{}' \;
-	install -Dm644 -t '$(INSTALL_RECIPES)' recipes/*.lua recipes/README.md
-	install -Dm644 -t '$(INSTALL_RECIPES)/examples' recipes/examples/*.lua recipes/examples/README.md
-	install -Dm644 -t '$(INSTALL_RECIPES)/cluster' recipes/cluster/*
-	install -Dm644 -t '$(INSTALL_RECIPES)/guide' recipes/guide/*.md
+# ---- install, and packages -------------------------------------------------------
 
-uninstall:
-	rm -rf '$(INSTALL_BIN)' '$(INSTALL_C)' '$(INSTALL_LUA)/cld' '$(DESTDIR)$(PREFIX)/share/cldlua' '$(INSTALL_PLUGINS)'
+include bindings/package/install.mk
 
 # ---- a first look ------------------------------------------------------------
 
@@ -440,5 +425,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all cuda mpi cuda-report install uninstall setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all cuda mpi cuda-report setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE

@@ -1,12 +1,12 @@
---- The same module in a stock lua5.4: build/cld/core.so and the Lua files.
+--- The same module in a stock lua5.4: build/cld/core.so and the Lua files. Installed: install_spec.lua.
 local process = require "spec.support.process"
 
 describe("a stock lua5.4", function()
-  local function run(code, path, cpath)
+  local function run(code)
     return process.run {
       "-e", code, program = "lua5.4", unset = { "LUA_INIT", "LUA_INIT_5_4" },
       env = {
-        LUA_PATH = path or "lua/?.lua;lua/?/init.lua;;", LUA_CPATH = cpath or process.build .. "/?.so;;",
+        LUA_PATH = "lua/?.lua;lua/?/init.lua;;", LUA_CPATH = process.build .. "/?.so;;",
         LD_PRELOAD = process.sanitizer(),
       },
     }
@@ -22,18 +22,6 @@ describe("a stock lua5.4", function()
     assert.are.equal("", result.err)
     assert.are.equal("30.0\t6.0 8.0\n", result.out)
     assert.are.equal(0, result.code)
-  end)
-
-  it("finds an installed cld", function()
-    local folder = process.temporary_folder()
-    local command = "make -s -o all install BUILD='%s' PREFIX='%s' >/dev/null"
-    assert.is_true(os.execute(command:format(process.build, folder)))
-    local lua = folder .. "/share/lua/5.4/"
-    local result = run("print(require('cld').ones(2, 3):sum():item(), require('cld.nn') == require('cld').nn)",
-      lua .. "?.lua;" .. lua .. "?/init.lua", folder .. "/lib/lua/5.4/?.so")
-    process.remove(folder)
-    assert.are.equal("", result.err)
-    assert.are.equal("6.0\ttrue\n", result.out)
   end)
 
   it("gives errors the position of the script", function()

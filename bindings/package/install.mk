@@ -1,0 +1,41 @@
+# make install, uninstall, deb, rock. The Lua files lie where a stock Lua looks as well: one copy serves both.
+# Each folder can be given alone, such as LUADIR; DESTDIR goes in front of all. PCDIR= installs no cldlua.pc.
+
+BINDIR     ?= $(PREFIX)/bin
+CDIR       ?= $(PREFIX)/lib/lua/5.4
+LUADIR     ?= $(PREFIX)/share/lua/5.4
+PLUGINDIR  ?= $(PREFIX)/lib/cldlua
+RECIPESDIR ?= $(PREFIX)/share/cldlua/recipes
+DOCDIR     ?= $(PREFIX)/share/doc/cldlua
+MANDIR     ?= $(PREFIX)/share/man
+PCDIR      ?= $(PREFIX)/lib/pkgconfig
+
+# What stands between @ in cldlua.pc.in; then the prefix, by pkg-config's word for it.
+PC_SED := s|@prefix@|$(PREFIX)|;s|@version@|$(VERSION)|;s|@bindir@|$(BINDIR)|;s|@cdir@|$(CDIR)|;s|@luadir@|$(LUADIR)|;
+PC_SED += s|@plugindir@|$(PLUGINDIR)|;s|@recipesdir@|$(RECIPESDIR)|;s|@docdir@|$(DOCDIR)|;2,$$s|=$(PREFIX)/|=$${prefix}/|
+
+# The files of the tree $(1), those that $(3) finds, into the folder $(2). A tree that make has not built is left out.
+install_tree = [ ! -d '$(1)' ] || (cd '$(1)' && find . -type f $(3) -exec install -Dm644 {} '$(DESTDIR)$(2)/{}' \;)
+
+install: all
+	install -Dm755 $(BUILD)/cldlua '$(DESTDIR)$(BINDIR)/cldlua'
+	install -Dm755 $(BUILD)/cld/core.so '$(DESTDIR)$(CDIR)/cld/core.so'
+	$(if $(HAVE_CUDA),install -Dm755 $(CUDA_PLUGIN) '$(DESTDIR)$(PLUGINDIR)/libcld_cuda.so')
+	$(if $(MPICC),install -Dm755 $(MPI_PLUGIN) '$(DESTDIR)$(PLUGINDIR)/libcld_mpi.so')
+	$(call install_tree,lua,$(LUADIR),-name '*.lua')
+	$(call install_tree,recipes,$(RECIPESDIR))
+	install -Dm644 -t '$(DESTDIR)$(DOCDIR)' README.md LICENSE
+	$(call install_tree,$(BUILD)/docs,$(DOCDIR)/html)
+	[ ! -f $(BUILD)/cldlua.1 ] || install -Dm644 -t '$(DESTDIR)$(MANDIR)/man1' $(BUILD)/cldlua.1
+	$(if $(PCDIR),mkdir -p '$(DESTDIR)$(PCDIR)' && sed '$(PC_SED)' bindings/package/cldlua.pc.in > '$(DESTDIR)$(PCDIR)/cldlua.pc')
+
+# Then the folders that install may have made and that are empty now. The prefix, its bin, lib and share stay.
+uninstall:
+	rm -rf '$(DESTDIR)$(BINDIR)/cldlua' '$(DESTDIR)$(CDIR)/cld' '$(DESTDIR)$(LUADIR)/cld' '$(DESTDIR)$(PLUGINDIR)' \
+	    '$(DESTDIR)$(RECIPESDIR)' '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(MANDIR)/man1/cldlua.1'
+	$(if $(PCDIR),rm -f '$(DESTDIR)$(PCDIR)/cldlua.pc')
+	@remove_empty() { [ ! -d "$$1" ] || rmdir --ignore-fail-on-non-empty "$$1"; }; \
+	for folder in '$(CDIR)' '$(LUADIR)' '$(MANDIR)/man1' $(if $(PCDIR),'$(PCDIR)'); do remove_empty '$(DESTDIR)'"$$folder"; done; \
+	for child in '$(CDIR)' '$(LUADIR)' '$(RECIPESDIR)' '$(DOCDIR)'; do remove_empty '$(DESTDIR)'"$$(dirname "$$child")"; done
+
+.PHONY: install uninstall
