@@ -24,7 +24,9 @@ describe("a build that lacks a function of the C side", function()
   end)
 
   it("leaves a user's own typing errors what they are", function()
-    local result = process.run { "-e", "print(require 'cld'.io.lod, require 'cld.core'.sytem)" }
-    assert.equal("nil\tnil\n", result.out)
+    local result = process.run { "-e", "print(pcall(function() return require 'cld'.io.lod end)) "
+      .. "print(pcall(function() return require 'cld.core'.sytem end))" }
+    assert.matches("cld.io has no 'lod'; did you mean 'load'%?\n", result.out)
+    assert.matches("cld.core has no 'sytem'; did you mean 'system'%?\n", result.out)
   end)
 end)

@@ -13,7 +13,6 @@
 -- Whoever takes a list checks it.
 local core = require "cld.core"
 local caller = require "cld.caller"
-local user_error = require "cld.user_error"
 local views = core.views
 
 local augment = {}
@@ -413,13 +412,4 @@ function augment.center(options)
   return list_of(augment.resize { size = math.floor(longest * 256 / 224 + 0.5) }, crop, normalized(a))
 end
 
--- A field that is not there is a typing error.
-return setmetatable(augment, {
-  __index = function(self, key)
-    if type(key) ~= "string" then return nil end
-    local names = {}
-    for name in next, self do names[#names + 1] = name end
-    table.sort(names)
-    caller.raise("cld.augment has no '%s'%s", key, user_error.hint(key, names))
-  end,
-})
+return augment

@@ -2,7 +2,6 @@
 -- expected ...". A call that the user's function returns (`return self.linear(x)`) is a tail call, of which Lua keeps
 -- no line; the line before it is named then.
 local core = require "cld.core"
-local user_error = require "cld.user_error"
 local c_locale, printable_line = core.text.c_locale, core.text.printable_line
 
 local caller = {}
@@ -82,17 +81,6 @@ function caller.integer(name, what, value, least)
   if integer and integer >= (least or 1) then return integer end
   caller.raise("%s: %s must be %s, got %s", name, what,
     least and ("an integer of at least %d"):format(least) or "a positive integer", caller.shown(value))
-end
-
---- The module, of which a field that is not there is a typing error.
-function caller.closed(name, module)
-  return setmetatable(module, { __index = function(_, key)
-    if type(key) ~= "string" then return nil end
-    local names = {}
-    for field in next, module do names[#names + 1] = field end
-    table.sort(names)
-    caller.raise("%s has no '%s'%s", name, key, user_error.hint(key, names))
-  end })
 end
 
 return caller

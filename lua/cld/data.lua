@@ -214,4 +214,4 @@ function data.custom(options)
   return dataset.new(set)
 end
 
-return caller.closed("cld.data", data)
+return data

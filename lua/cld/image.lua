@@ -137,4 +137,4 @@ function image.grid(images, options)
   return page
 end
 
-return caller.closed("cld.image", image)
+return image

@@ -3,6 +3,7 @@
 -- loaded on first use).
 local core = require "cld.core"
 require "cld.built".watch()
+local closed = require "cld.closed"
 
 local composed = {
   "augment", "autograd", "data", "diagnostics", "dist", "eval", "graph", "help", "image", "json", "losses", "models", "nn",
@@ -40,22 +41,18 @@ cld.grad = nil -- in cld.autograd, which has cld.Function and the like too
 cld.picture = nil -- image files: in cld.image
 cld.scope = nil -- scopes of temporaries: nn.scope
 
--- A field that is not there is a typing error; whoever only asks uses rawget or pairs.
+-- A field that is not there is a typing error, in every table of functions; whoever only asks uses rawget or pairs.
 return setmetatable(cld, {
   __index = function(self, key)
     for _, name in ipairs(composed) do
       if name == key then
         local _ <close> = core.text.c_locale() -- in which Lua reads the numbers of its files
-        local module = require("cld." .. name)
+        local module = closed.close("cld." .. name, (require("cld." .. name)))
         rawset(self, key, module)
         return module
       end
     end
-    if type(key) ~= "string" then return nil end
-    local names = table.move(composed, 1, #composed, 1, {})
-    for name in next, self do names[#names + 1] = name end
-    table.sort(names)
-    error(("cld has no '%s'%s"):format(key, require "cld.user_error".hint(key, names)), 2)
+    return closed.refuse("cld", self, key, table.move(composed, 1, #composed, 1, {}))
   end,
   __pairs = function(self)
     for _, name in ipairs(composed) do local _ = self[name] end

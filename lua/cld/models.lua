@@ -31,6 +31,7 @@
 -- A network knows how it was made: cld.models.build(cld.models.description(net)) is another of the same names and
 -- shapes.
 local caller = require "cld.caller"
+local closed = require "cld.closed"
 local cifar = require "cld.models.cifar"
 local classifier = require "cld.models.classifier"
 local described = require "cld.models.description"
@@ -44,7 +45,7 @@ local user_error = require "cld.user_error"
 local models = {}
 
 --- {name = function(settings) -> net}, of all that cld.models[name] finds.
-models.constructors = {}
+models.constructors = setmetatable({}, { __index = function() return nil end }) -- a registry: not closed
 
 local by_name = {} -- the same, where cld.models looks names up
 
@@ -194,10 +195,7 @@ end
 function models.load(path, given) return require "cld.models.load".from(models, path, given) end
 
 local function unknown(_, key)
-  if type(key) ~= "string" then return nil end
-  local names = sorted_keys(models.constructors)
-  for name in next, models do names[#names + 1] = name end
-  caller.raise("cld.models has no '%s'%s", key, user_error.hint(key, names))
+  return closed.refuse("cld.models", models, key, sorted_keys(models.constructors))
 end
 
 return setmetatable(models, { __index = setmetatable(by_name, { __index = unknown }) })

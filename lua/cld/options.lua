@@ -149,8 +149,8 @@ local facts = setmetatable({}, { __mode = "k" })
 -- what cld.options returned: its declarations and which options the user gave; nil for any other table.
 function options.details(opt) return facts[opt] end
 
---- If set, why no recipe can begin now: the error of cld.options until it is nil again.
-options.refusal = nil
+--- If set, why no recipe can begin now: the error of cld.options until it is false again.
+options.refusal = false
 
 --- cld.options(spec[, arguments]): `arguments` stands in for the command line: a list of its strings, and for the rest
 -- {field = value}.

@@ -23,7 +23,7 @@ local function run_file(path)
   options.refusal = ("cannot load the file of models: %s is a recipe, with options of its own; expected a file that"
     .. " calls cld.models.define and no more, which the recipe can require as well"):format(path)
   local ok, failure = pcall(user_error.call, chunk)
-  options.refusal = nil
+  options.refusal = false
   if not ok then error(failure, 0) end
   ran[path] = true
 end
