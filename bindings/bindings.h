@@ -100,6 +100,11 @@ int cldL_edit_distance(const char *a, const char *b);
 /* Whether a word may be that name, misspelled, or a part of it. */
 bool cldL_is_near(const char *word, const char *name);
 
+/* For an __index whose upvalues are the methods and the properties, both by name: raises "WHAT has no field 'shaep'; did you
+ * mean 'shape'?", or no method if that is nearer. No result, which is nil, if the name begins with __: those are asked for
+ * by libraries that look at any value. may_ask: nor if no name is near. */
+int cldL_no_such_field(lua_State *L, const char *what, bool may_ask);
+
 /* autograd.c. Bindings call the runtime between these two when it runs backward, so that a Function's Lua runs in the
  * coroutine that called: in another its locals, hooks (Ctrl-C in the REPL) and traceback would be those of a coroutine that
  * is waiting. begin returns what end wants; nothing in between may raise. */

@@ -276,12 +276,12 @@ static int optimizer_buckets(lua_State *L) {
 
 /* Upvalues: the methods, the properties. */
 static int optimizer_index(lua_State *L) {
-    cldL_check_optimizer(L);
+    const char *name = cldL_check_optimizer(L)->rule->name;
     luaL_checkstring(L, 2);
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
     lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return 1;
+    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return cldL_no_such_field(L, name, true);
     return lua_tocfunction(L, -1)(L);
 }
 

@@ -290,6 +290,33 @@ bool cldL_is_near(const char *word, const char *name) {
     return cldL_edit_distance(word, name) <= (far > 2 ? far : 2);
 }
 
+/* The name most like `key` in the table at `index`, if it is nearer than *distance; of equally near ones the first in
+ * the alphabet. */
+static const char *nearer(lua_State *L, int index, const char *key, const char *nearest, int *distance) {
+    lua_pushnil(L);
+    while (lua_next(L, index)) {
+        lua_pop(L, 1);
+        const char *name = lua_tostring(L, -1);
+        int d = cldL_edit_distance(key, name);
+        if (d > *distance || (d == *distance && nearest && strcmp(name, nearest) >= 0)) continue;
+        *distance = d;
+        nearest = name;
+    }
+    return nearest;
+}
+
+int cldL_no_such_field(lua_State *L, const char *what, bool may_ask) {
+    const char *key = lua_tostring(L, 2);
+    int distance = 1 + (int)strlen(key) / 4;
+    if (strncmp(key, "__", 2) == 0) return 0;
+    const char *method = nearer(L, lua_upvalueindex(1), key, NULL, &distance);
+    const char *nearest = nearer(L, lua_upvalueindex(2), key, method, &distance);
+    if (!nearest && may_ask) return 0;
+    if (!nearest) return luaL_error(L, "%s has no field '%s'", what, key);
+    return luaL_error(L, "%s has no %s '%s'; did you mean '%s'?", what,
+                      nearest == method ? "method" : "field", key, nearest);
+}
+
 /* Raises; says which field was meant, or else which there are. */
 static void unknown_field(lua_State *L, const char *function, const char *key, const char *const *names,
                           const char *nearest) {

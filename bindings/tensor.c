@@ -260,39 +260,13 @@ static const luaL_Reg properties[] = {
     {"T", property_transposed},    {NULL, NULL},
 };
 
-/* The name most like `key` in the table at `index`, if it is nearer than *distance; of equally near ones the first in
- * the alphabet. */
-static const char *nearer(lua_State *L, int index, const char *key, const char *nearest, int *distance) {
-    lua_pushnil(L);
-    while (lua_next(L, index)) {
-        lua_pop(L, 1);
-        const char *name = lua_tostring(L, -1);
-        int d = cldL_edit_distance(key, name);
-        if (d > *distance || (d == *distance && nearest && strcmp(name, nearest) >= 0)) continue;
-        *distance = d;
-        nearest = name;
-    }
-    return nearest;
-}
-
-/* Names that begin with __ are asked for by libraries that look at any value. */
-static int no_such_field(lua_State *L) {
-    const char *key = lua_tostring(L, 2);
-    int distance = 1 + (int)strlen(key) / 4;
-    if (strncmp(key, "__", 2) == 0) return 0;
-    const char *name = nearer(L, lua_upvalueindex(1), key, NULL, &distance);
-    name = nearer(L, lua_upvalueindex(2), key, name, &distance);
-    if (!name) return luaL_error(L, "a tensor has no field '%s'", key);
-    return luaL_error(L, "a tensor has no field '%s'; did you mean '%s'?", key, name);
-}
-
 /* Upvalues: the methods, the properties. */
 static int tensor_index(lua_State *L) {
     if (lua_type(L, 2) != LUA_TSTRING) return cldL_index(L, cldL_check_tensor(L, 1));
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
     lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return no_such_field(L);
+    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) return cldL_no_such_field(L, "a tensor", false);
     return lua_tocfunction(L, -1)(L);
 }
 

@@ -247,8 +247,10 @@ describe("conv2d", function()
       local arguments = table.pack(...)
       check.fails(function() nn.conv2d(table.unpack(arguments, 1, arguments.n)) end, pattern)
     end
-    fails("conv2d: input f32%[2, 3, 32, 32%] has 3 channels, weight f32%[64, 16, 3, 3%] expects 16", x,
-      cld.zeros(64, 16, 3, 3))
+    fails("conv2d: x has 3 channels, the weight takes 16 %(x is f32%[2, 3, 32, 32%], the weight f32%[64, 16, 3, 3%]%)",
+      x, cld.zeros(64, 16, 3, 3))
+    fails("conv2d: x has 3 channels, the weight in 2 groups takes 4 %(x is", x, cld.zeros(64, 2, 3, 3), nil,
+      { groups = 2 })
     fails("4%-d input %(N, C, H, W%), got f32%[3, 3%]", cld.zeros(3, 3), cld.zeros(1, 3, 1, 1))
     fails("share a floating%-point dtype", x, cld.zeros({ 1, 3, 1, 1 }, "f64"))
     fails("share a floating%-point dtype", cld.zeros({ 1, 3, 1, 1 }, "i64"), cld.zeros({ 1, 3, 1, 1 }, "i64"))

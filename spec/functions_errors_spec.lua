@@ -25,7 +25,7 @@ local mistakes = {
     function() f.dropout(integers(), 0.5) end },
   { "bad argument #3 to 'dropout' (boolean expected, got number)",
     function() f.dropout(m(), 0.5, 1) end },
-  { "layer_norm: the last dimensions of f32[2, 3] are not those of f32[4]",
+  { "layer_norm: x has 3 features, the shape takes 4 (x is f32[2, 3])",
     function() f.layer_norm(m(), 4) end },
   { "layer_norm: the last dimensions of f32[2, 3] are not those of f32[2, 2, 3]",
     function() f.layer_norm(m(), { 2, 2, 3 }) end },

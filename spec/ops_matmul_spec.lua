@@ -100,8 +100,14 @@ it("errors", function()
   check.fails(function() cld.ones(2, 3):matmul(cld.ones(3, 5, { dtype = "f64" })) end, "matmul: the dtypes differ")
   check.fails(function() cld.tensor(1.0):matmul(cld.ones(3)) end, "at least one dimension")
   check.fails(function() linear(cld.ones(2, 3), cld.ones(4, 5), cld.ones(4)) end,
-    "linear: expected x .* got f32%[2, 3%], f32%[4, 5%] and f32%[4%]")
-  check.fails(function() linear(cld.ones(2, 3), cld.ones(4, 3), cld.ones(3)) end, "linear: expected")
+    "linear: x has 3 features, the weight takes 5$")
+  check.fails(function() linear(cld.ones(2, 3, 4, 4), cld.ones(4, 5)) end,
+    "linear: x has 4 features, the weight takes 5 %(x is f32%[2, 3, 4, 4%]%)$")
+  check.fails(function() linear(cld.ones(2, 3), cld.ones(4, 3), cld.ones(3)) end,
+    "linear: the bias has 3 elements, the weight makes 4 features")
+  check.fails(function() linear(cld.ones({ 2, 3 }, "f64"), cld.ones(4, 3)) end,
+    "linear: x is f64, the weight f32; expected both of one dtype, or x of 16 bits")
+  check.fails(function() linear(cld.ones(2, 3), cld.ones(4, 5, 6)) end, "linear: expected x %(..., in%), weight")
 end)
 
 it("an inner extent of 0 gives zeros", function()

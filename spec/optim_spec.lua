@@ -354,6 +354,13 @@ describe("sgd, looked at,", function()
       "  group 2: 1 parameter, lr 1, momentum 0.9, weight decay 0, dampening 0.5", tostring(grouped))
   end)
 
+  it("names the nearest method or field", function()
+    local sgd = cld.optim.sgd({ cld.zeros(1):requires_grad_() }, { lr = 1 })
+    check.fails(function() sgd:stepp() end, "optim_spec.lua:%d+: sgd has no method 'stepp'; did you mean 'step'%?")
+    check.fails(function() return sgd.grad_nrom end, "sgd has no field 'grad_nrom'; did you mean 'grad_norm'%?")
+    assert.is_nil(sgd.something_else)
+  end)
+
   it("names its methods and properties, for completion", function()
     local sgd = cld.optim.sgd({ cld.zeros(1) }, { lr = 0.5 })
     local meta = getmetatable(sgd)

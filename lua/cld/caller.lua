@@ -1,33 +1,21 @@
 --- Errors at the line of the user's own code, however many frames of the library lie between: "recipe.lua:12: conv2d:
--- expected ...". A call that the user's function returns (`return self.linear(x)`) is a tail call, of which Lua keeps
--- no line; the line before it is named then.
+-- expected ...". In a layer of a network they name it: "recipe.lua:12: sequential: layer 2 (linear): linear: ...".
 local core = require "cld.core"
+local place = require "cld.place"
 local c_locale, printable_line = core.text.c_locale, core.text.printable_line
 
 local caller = {}
 
-local library = debug.getinfo(1, "S").source:match "^(@.*/)caller%.lua$" or "" -- the folder; "": no lines known
-
-local function position()
-  for level = 2, math.huge do
-    local info = debug.getinfo(level, "Sl")
-    if not info then return "" end
-    if info.currentline > 0 and info.source:sub(1, #library) ~= library then
-      return ("%s:%d: "):format(info.short_src, info.currentline)
-    end
-  end
-end
-
 --- The arguments are string.format's.
 function caller.raise(format, ...)
   local _ <close> = c_locale()
-  error(position() .. printable_line(format:format(...)), 0)
+  error(place.position() .. place.layer() .. printable_line(format:format(...)), 0)
 end
 
 --- The text of an error that a pcall has caught, without the line at its beginning.
 function caller.without_place(problem)
-  local message, place = tostring(problem), position()
-  if place ~= "" and message:sub(1, #place) == place then return message:sub(#place + 1) end
+  local message, line = tostring(problem), place.position()
+  if line ~= "" and message:sub(1, #line) == line then return message:sub(#line + 1) end
   return (message:gsub("^[^:%s]*:%d+: ", ""))
 end
 
@@ -39,7 +27,7 @@ local function settle(name, ok, ...)
     message = message:gsub("^(bad argument #%d+ to) '%?'", "%1 '" .. name .. "'")
     local module, own = name:match "^(.*%.)(.*)$"
     if own and message:sub(1, #own + 2) == own .. ": " then message = module .. message end
-    message = position() .. message
+    message = place.position() .. place.layer() .. message
   end
   error(message, 0)
 end
@@ -49,6 +37,10 @@ end
 function caller.call(name, f, ...) return settle(name, pcall(f, ...)) end
 
 local function tensor_shown(t) return ("%s[%s]"):format(t.dtype, table.concat(t.shape, ", ")) end
+
+--- f(...), where f is the user's and its results are the library's: in an error that f returns a call of, f's line is
+-- named.
+caller.user = place.call
 
 --- A value as a message names it.
 function caller.shown(value)

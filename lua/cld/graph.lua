@@ -262,7 +262,7 @@ local function graph(step, options)
   return function(...)
     local arguments = table.pack(...)
     local device = where or device_of(arguments, {})
-    if not device or device == "cpu" then return step(...) end
+    if not device or device == "cpu" then return caller.user(step, ...) end
     local is_captured = options.enabled ~= false and core.graph.available(device)
     local results = not is_captured and call_plainly(step, device, arguments)
       or core.graph.capturing() and call_within(step, device, arguments)

@@ -24,6 +24,7 @@ local projector = require "cld.nn.projector"
 local scope = require "cld.nn.scope"
 require "cld.nn.tree"
 require "cld.nn.shown"
+require "cld.nn.missing"
 
 local nn = {
   module = module.class, parameter = module.parameter, buffer = module.buffer, is_module = module.is_module,

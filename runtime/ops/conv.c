@@ -59,11 +59,13 @@ static cld_status check_channels(const cld_array *x, const cld_array *w, const c
     int64_t channels;
     if (__builtin_mul_overflow(w->shape[1], groups, &channels) || x->shape[1] != channels) {
         if (groups == 1)
-            return cld_fail(CLD_INVALID, "conv2d: input %s has %lld channels, weight %s expects %lld", in,
-                            (long long)x->shape[1], weight, (long long)w->shape[1]);
-        return cld_fail(CLD_INVALID,
-                        "conv2d: input %s has %lld channels, weight %s in %d groups expects %lld", in,
-                        (long long)x->shape[1], weight, groups, (long long)channels);
+            return cld_fail(CLD_INVALID,
+                            "conv2d: x has %lld channels, the weight takes %lld (x is %s, the weight %s)",
+                            (long long)x->shape[1], (long long)w->shape[1], in, weight);
+        return cld_fail(
+            CLD_INVALID,
+            "conv2d: x has %lld channels, the weight in %d groups takes %lld (x is %s, the weight %s)",
+            (long long)x->shape[1], groups, (long long)channels, in, weight);
     }
     if (w->shape[0] % groups != 0)
         return cld_fail(CLD_INVALID,

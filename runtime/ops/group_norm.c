@@ -129,6 +129,9 @@ cld_tensor *cld_layer_norm(cld_tensor *x, int ndim, const int64_t *shape, cld_te
         as.channels *= shape[at];
         fits = shape[at] == x->a.shape[i];
     }
+    if (!fits && ndim == 1 && x->a.ndim >= 1)
+        return cld_fail_null(CLD_INVALID, "layer_norm: x has %lld features, the shape takes %lld (x is %s)",
+                             (long long)x->a.shape[x->a.ndim - 1], (long long)shape[0], cld_describe(&x->a));
     if (!fits) {
         cld_array wanted = {.dtype = x->a.dtype, .ndim = ndim};
         memcpy(wanted.shape, shape, (size_t)ndim * sizeof *shape);

@@ -191,6 +191,20 @@ static cld_status check_linear(const cld_tensor *x, const cld_tensor *weight, co
     bool same =
         x->a.dtype == weight->a.dtype || (cld_dtype_is_half(x->a.dtype) && weight->a.dtype == CLD_F32);
     if (fits && biased && same && (!bias || bias->a.dtype == weight->a.dtype)) return CLD_OK;
+    if (!fits && x->a.ndim >= 1 && weight->a.ndim == 2) {
+        bool plain = x->a.ndim == 2;
+        return cld_fail(CLD_INVALID, "linear: x has %lld features, the weight takes %lld%s%s%s",
+                        (long long)x->a.shape[x->a.ndim - 1], (long long)weight->a.shape[1],
+                        plain ? "" : " (x is ", plain ? "" : cld_describe(&x->a), plain ? "" : ")");
+    }
+    if (fits && !biased && bias->a.ndim == 1)
+        return cld_fail(CLD_INVALID, "linear: the bias has %lld elements, the weight makes %lld features",
+                        (long long)bias->a.shape[0], (long long)weight->a.shape[0]);
+    if (fits && biased && !same)
+        return cld_fail(
+            CLD_INVALID,
+            "linear: x is %s, the weight %s; expected both of one dtype, or x of 16 bits and the weight f32",
+            cld_dtype_name(x->a.dtype), cld_dtype_name(weight->a.dtype));
     return cld_fail(
         CLD_INVALID,
         "linear: expected x (..., in), weight (out, in) and bias (out) of one dtype, or x of 16 bits "

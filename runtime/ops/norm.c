@@ -19,6 +19,9 @@ static cld_status check_vector(const cld_tensor *x, const cld_tensor *v, const c
     if (!v) return CLD_OK;
     CLD_TRY(cld_check_same_device("batch_norm", x, v));
     if (v->a.ndim == 1 && v->a.shape[0] == x->a.shape[1] && v->a.dtype == dtype) return CLD_OK;
+    if (v->a.ndim == 1 && v->a.dtype == dtype)
+        return cld_fail(CLD_INVALID, "batch_norm: x has %lld channels, the %s %lld (x is %s)",
+                        (long long)x->a.shape[1], what, (long long)v->a.shape[0], cld_describe(&x->a));
     return cld_fail(CLD_INVALID, "batch_norm: input %s needs a %s of %s[%lld], got %s", cld_describe(&x->a),
                     what, cld_dtype_name(dtype), (long long)x->a.shape[1], cld_describe(&v->a));
 }

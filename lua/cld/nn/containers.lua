@@ -63,7 +63,7 @@ local ModuleList = modules.class("module_list", List)
 
 local Lambda = modules.class "lambda"
 function Lambda:build(f) self.f = f end
-function Lambda:forward(...) return self.f(...) end
+function Lambda:forward(...) return caller.user(self.f, ...) end
 
 --- cld.nn.sequential(a, b, ...) -> module, cld.nn.sequential{a, b, ...} -> module: each on the output of the one
 -- before; a function counts as a module without weights. seq[1] to seq[#seq] are its modules; their names in a

@@ -168,7 +168,16 @@ function BatchNorm2d:build(channels, options) build_norm(self, "batch_norm2d", c
 
 function BatchNorm2d:extra_repr() return tostring(self.channels) end
 
-function BatchNorm2d:forward(x, fuse) return normalize(self, "batch_norm2d", x, fuse) end
+function BatchNorm2d:forward(x, fuse)
+  if create.is_tensor(x) then
+    if x.ndim ~= 4 then raise("batch_norm2d: expected a 4-d input (N, C, H, W), got %s", caller.shown(x)) end
+    local channels = x:size(2)
+    if channels ~= self.channels then
+      raise("batch_norm2d: x has %d channels, the layer takes %d (x is %s)", channels, self.channels, caller.shown(x))
+    end
+  end
+  return normalize(self, "batch_norm2d", x, fuse)
+end
 
 local BatchNorm1d = modules.class "batch_norm1d"
 
@@ -182,7 +191,7 @@ function BatchNorm1d:forward(x)
   if #shape ~= 2 and #shape ~= 3 then
     raise("batch_norm1d: expected a tensor (N, C) or (N, C, L), got %s", caller.shown(x))
   elseif shape[2] ~= self.channels then
-    raise("batch_norm1d: expected %d features in dimension 2, got %s", self.channels, caller.shown(x))
+    raise("batch_norm1d: x has %d features, the layer takes %d (x is %s)", shape[2], self.channels, caller.shown(x))
   elseif self.training and shape[1] * (shape[3] or 1) == 1 and not core.dist.batch() then -- ranks may have one each
     raise("batch_norm1d: training needs more than one value per feature, got %s", caller.shown(x))
   end
@@ -250,7 +259,7 @@ end
 function GroupNorm:forward(x)
   local shape = create.is_tensor(x) and x.shape or {}
   if shape[2] and shape[2] ~= self.channels then
-    raise("group_norm: expected %d channels in dimension 2, got %s", self.channels, caller.shown(x))
+    raise("group_norm: x has %d channels, the layer takes %d (x is %s)", shape[2], self.channels, caller.shown(x))
   end
   return apply("group_norm", functional.group_norm, x, self.groups, self.weight, self.bias, { eps = self.eps })
 end
@@ -292,6 +301,10 @@ function NormLinear:extra_repr() return ("%d -> %d"):format(self.weight.shape[1]
 
 -- In the weight's dtype, whatever that of x: these products are what a loss is made of.
 local function cosines(x, weight)
+  if x.ndim > 0 and x:size(-1) ~= weight:size(1) then
+    error(("norm_linear: x has %d features, the weight takes %d%s"):format(x:size(-1), weight:size(1),
+      x.ndim == 2 and "" or (" (x is %s)"):format(caller.shown(x))), 0)
+  end
   local wide <close> = x:to(weight.dtype)
   local rows <close> = wide:normalize()
   local columns <close> = weight:normalize(1)

@@ -14,6 +14,7 @@
 -- fields, and that one's is its class.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local place = require "cld.place"
 local create = core.tensor
 local is_tensor, raise = create.is_tensor, caller.raise
 
@@ -22,6 +23,9 @@ local module = {}
 -- ---- instances and classes ---------------------------------------------------
 
 local Module = {}
+
+local function results(...) return ... end
+
 module.base = Module
 local classes = setmetatable({}, { __mode = "k" }) -- those that module.class made
 
@@ -42,7 +46,8 @@ local members_of = module.members_of
 
 local function base_of(class)
   local meta = getmetatable(class)
-  return meta and meta.__index
+  local base = meta and meta.__index
+  return type(base) == "table" and base or nil -- missing.lua stands behind the last
 end
 
 --- An instance without any field. Metamethods are the nearest class's that has them.
@@ -57,7 +62,8 @@ function module.allocate(class)
   end
   local own_call = meta.__call
   if own_call ~= Module.__call then
-    function meta.__call(...) return module.run_own_call(own_call, ...) end
+    function meta.__call(self, ...) return results(module.run_own_call(own_call, self, ...)) end
+    place.call_of_modules(meta.__call)
   end
   meta.__index = fields
   local members = { class = class, names = {}, positions = {}, kinds = {}, fields = fields, building = false }
@@ -181,11 +187,14 @@ module.on_call = nil -- a function of the module: noted.lua sets it
 -- on_assign(value) is told what becomes a field of a module.
 module.run_forward, module.run_own_call, module.on_assign = nil, nil, nil
 
+-- Not a tail call: the module stays on the stack, for an error to name its layer.
 function Module:__call(...)
   local on_call = module.on_call
   if on_call then on_call(self) end
-  return module.run_forward(self, ...)
+  return results(module.run_forward(self, ...))
 end
+
+place.call_of_modules(Module.__call)
 
 --- module:forward(...) -> ...: what net(...) calls. For a class to define; without it a call is an error.
 function Module:forward() raise("%s has no forward: function %s:forward(x) ... end", self._name, self._name) end

@@ -30,6 +30,7 @@
 -- then those of all ranks.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local place = require "cld.place"
 local dist = require "cld.dist"
 local module = require "cld.nn.module"
 local functional, create = core.nn, core.tensor
@@ -148,6 +149,8 @@ function parts.with(given, f, ...)
   held[thread] = checked(given)
   return f(...)
 end
+
+place.keep(parts.with, 2)
 
 -- ---- cuts --------------------------------------------------------------------
 

@@ -19,6 +19,8 @@
 -- nn.scope(f, ...) does the same for a function: f(...), and what f made and does not return is closed.
 local core = require "cld.core"
 local modules = require "cld.nn.module"
+local place = require "cld.place"
+local call = place.call
 local is_tensor, is_module, members_of = core.tensor.is_tensor, modules.is_module, modules.members_of
 local current, enter = core.scope.current, core.scope.enter
 
@@ -149,12 +151,14 @@ local Outside = { __close = function(self) enter(self.made) end }
 -- f(self, ...) may keep what it is given and what it makes.
 local function outside(f, self, ...)
   local frame = frame_now()
-  if not frame then return f(self, ...) end
+  if not frame then return call(f, self, ...) end
   for i = 1, select("#", ...) do keep(frame, (select(i, ...))) end
   local _ <close> = setmetatable({ made = frame.made }, Outside)
   enter(nil)
   return f(self, ...)
 end
+
+for _, f in ipairs { scope.run, inside, outside } do place.keep(f) end
 
 -- The forwards of declared classes; those that leave nothing behind.
 local transient, leaves = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })

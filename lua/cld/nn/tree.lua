@@ -2,6 +2,7 @@
 local core = require "cld.core"
 local states = require "cld.state"
 local caller = require "cld.caller"
+local place = require "cld.place"
 local module = require "cld.nn.module"
 local Module, members_of, marks, is_floating = module.base, module.members_of, module.marks, module.is_floating
 local raise = caller.raise
@@ -32,6 +33,23 @@ local function walk_modules(self, prefix, visit, seen)
       walk_modules(members.fields[name], prefix == "" and name or prefix .. "." .. name, visit, seen)
     end
   end
+end
+
+-- For errors that name a layer.
+function place.path_of(root, wanted)
+  local found
+  walk_modules(root, "", function(path, one)
+    if rawequal(one, wanted) then found = path end
+  end, {})
+  return found
+end
+
+function place.names_of(holder, held)
+  local names = {}
+  for name, value in next, members_of(holder).fields do
+    if rawequal(value, held) and type(name) == "string" then names[#names + 1] = name end
+  end
+  return names
 end
 
 -- An ordered list of (name, value): the iterator of a for loop, and a table by name as well. add(name, value) appends

@@ -1,0 +1,233 @@
+--- Where in the user's own code the library was called, and in which layer of a network.
+--
+-- A call that the user's function returns, `return self.linear(x)`, is a tail call, of which Lua keeps nothing but that
+-- there was one. Which function made it is found at the frame around it: a function of the library that calls a user's
+-- has that as its argument (place.keep), and a line of the user's says what it calls. In that function the line is the
+-- one that returns a call, if there is one alone, or one alone that names what was called; otherwise the line of the
+-- frame around it is taken.
+--
+-- Lines are read from the file when there is an error, as Python's traceback does.
+local core = require "cld.core"
+local debug, io_open = debug, io.open
+local printable_line = core.text.printable_line
+
+local place = {}
+
+local library = debug.getinfo(1, "S").source:match "^(@.*/)place%.lua$" or "" -- the folder; "": no lines known
+
+-- ---- the text of the user's code ---------------------------------------------------
+
+--- source -> text, of chunks that are in no file: what is typed in the session.
+place.texts = {}
+
+local LARGEST = 1 << 22 -- bytes of a file that is looked at
+
+local read = {} -- the file that was read last: source, and lines. It may have been edited since, so not for long
+
+local function lines_of(source)
+  if place.texts[source] == nil and read.source == source then return read.lines end
+  local text = place.texts[source]
+  if text == nil and source:sub(1, 1) == "@" then
+    local file = io_open(source:sub(2), "rb")
+    text = file and file:read(LARGEST)
+    if file then file:close() end
+  elseif text == nil and source:sub(1, 1) ~= "=" then
+    text = source
+  end
+  local lines = {}
+  for line in ((text or "") .. "\n"):gmatch "([^\n]*)\n" do lines[#lines + 1] = line end
+  read = { source = source, lines = lines }
+  return lines
+end
+
+local function line_of(source, number) return lines_of(source)[number] or "" end
+
+--- The text of a line as it is now; "" if it is not known.
+function place.line(source, number)
+  read = {}
+  return line_of(source, number)
+end
+
+-- ---- values by name ------------------------------------------------------------------
+
+-- The variable of this name in the frame, as Lua would find it. level counts from who calls this.
+local function variable(level, f, name)
+  local found, value = false, nil
+  for i = 1, math.huge do
+    local known, is = debug.getlocal(level + 1, i)
+    if not known then break end
+    if known == name then found, value = true, is end -- of several the last hides the others
+  end
+  if found then return value end
+  local environment
+  for i = 1, math.huge do
+    local known, is = debug.getupvalue(f, i)
+    if not known then break end
+    if known == name then return is end
+    if known == "_ENV" then environment = is end
+  end
+  return type(environment or _G) == "table" and rawget(environment or _G, name) or nil
+end
+
+local function field(value, name) return value[name] end
+
+--- The value of "a.b.c" in the frame at that level of who calls this; nil if there is none.
+function place.value(level, f, path)
+  local value
+  for name in path:gmatch "[%a_][%w_]*" do
+    if value == nil then
+      value = variable(level + 1, f, name)
+    else
+      local ok, inner = pcall(field, value, name)
+      value = ok and inner or nil
+    end
+    if value == nil then return nil end
+  end
+  return value
+end
+
+-- ---- calls that were returned -----------------------------------------------------------
+
+local keepers = setmetatable({}, { __mode = "k" })
+
+--- f is a function of the library whose argument number `position` is a function that it calls, not in a tail call.
+function place.keep(f, position) keepers[f] = position or 1 end
+
+local function returned(...) return ... end
+
+--- f(...), for the library's functions that call one of the user's and are done.
+function place.call(f, ...) return returned(f(...)) end
+
+place.keep(place.call)
+
+local function is_library(source) return source:sub(1, #library) == library end
+
+-- A function of the user's.
+local function is_users(f)
+  if type(f) ~= "function" then return false end
+  local info = debug.getinfo(f, "S")
+  return info.what ~= "C" and not is_library(info.source)
+end
+
+local CALL = "[%w_%]%)]%s*[%({\"'%[]"
+
+-- The user's function that the frame called, or that a function of C called (pcall) which the frame called: level is
+-- that of who calls this.
+local function called_from(level, info, through_c)
+  local position = keepers[info.func]
+  if position then
+    local _, f = debug.getlocal(level + 1, position)
+    return is_users(f) and f or nil
+  end
+  if info.currentline <= 0 or is_library(info.source) then return nil end
+  local only
+  local names = through_c and "([%a_][%w_.:]*)" or "([%a_][%w_.:]*)%s*[%({\"']"
+  for path in line_of(info.source, info.currentline):gmatch(names) do
+    local f = place.value(level + 1, info.func, path)
+    if is_users(f) and f ~= only then
+      if only then return nil end
+      only = f
+    end
+  end
+  return only
+end
+
+-- The line of f that returned a call of something called one of `names`, as "file:line: "; nil if that is not clear.
+local function returning(f, names)
+  local info = debug.getinfo(f, "SL")
+  local all, named = {}, {}
+  for number in pairs(info.activelines or {}) do
+    local text = line_of(info.source, number):gsub("%-%-.*$", "")
+    local before, value = text:match "^(.-)%f[%w_]return%f[^%w_](.*)$"
+    local inner = before and before:find "%f[%w_]function%f[^%w_]" and number ~= info.linedefined
+    if value and not inner and value:find(CALL) then
+      all[#all + 1] = number
+      for _, name in ipairs(names) do
+        if value:find("%f[%w_]" .. name:gsub("%p", "%%%0") .. "%f[^%w_]") then
+          named[#named + 1] = number
+          break
+        end
+      end
+    end
+  end
+  local line = #all == 1 and all[1] or #named == 1 and named[1]
+  return line and ("%s:%d: "):format(info.short_src, line) or nil
+end
+
+-- ---- modules ---------------------------------------------------------------------------------
+
+--- Set by nn: names_of(module, held) -> a list of the fields by which the module holds the other. path_of(root,
+-- module) -> its dotted name in the root's tree, "" of the root itself, nil if it is not there.
+place.names_of, place.path_of = nil, nil
+
+local module_calls = setmetatable({}, { __mode = "k" })
+
+--- f is what a call of a module runs: its first argument is the module, and what it calls is not a tail call.
+function place.call_of_modules(f) module_calls[f] = true end
+
+-- ---- what errors begin with ----------------------------------------------------------------
+
+-- The module that runs in the frame at that level of who calls this, or further out.
+local function module_around(level)
+  for at = level + 1, math.huge do
+    local info = debug.getinfo(at, "f")
+    if not info then return nil end
+    if module_calls[info.func] then
+      local _, module = debug.getlocal(at, 1)
+      return module
+    end
+  end
+end
+
+--- "recipe.lua:12: " of the user's code, or "".
+function place.position()
+  read = {}
+  local returned_call, called = false, nil -- the frame before was entered by a tail call; the module that it called
+  local through_c = false
+  for level = 2, math.huge do
+    local info = debug.getinfo(level, "Slft")
+    if not info then return "" end
+    local lost = returned_call and called_from(level, info, through_c)
+    local holder = lost and called and module_around(level)
+    local line = lost and returning(lost, holder and place.names_of(holder, called) or {})
+    if line then return line end
+    if info.currentline > 0 and not is_library(info.source) then
+      return ("%s:%d: "):format(info.short_src, info.currentline)
+    end
+    through_c = info.what == "C" and returned_call
+    returned_call = through_c or info.istailcall
+    if module_calls[info.func] then
+      local _, module = debug.getlocal(level, 1)
+      called = module
+    end
+  end
+end
+
+--- "sequential: layer 2 (linear): " if the library was called by a layer of a network, or "". Of the largest network
+-- that runs and has it; in others than a plain sequential the layer's name is that of net:named_modules().
+function place.layer()
+  local running = {} -- modules, from the innermost on
+  for level = 2, math.huge do
+    local info = debug.getinfo(level, "f")
+    if not info then break end
+    if module_calls[info.func] then
+      local _, module = debug.getlocal(level, 1)
+      running[#running + 1] = module
+    end
+  end
+  for i = #running, 2, -1 do
+    local root, layer = running[i], running[1]
+    local path = place.path_of(root, layer)
+    if path and path ~= "" then
+      local number = root.is_list and path:find "^%d+$" and tonumber(path)
+      return printable_line(number and ("%s: layer %d (%s): "):format(root._name, number + 1, layer._name)
+        or ("%s: %s (%s): "):format(root._name, path, layer._name))
+    end
+  end
+  return ""
+end
+
+--- Whether source, as debug.getinfo has it, is a file of the library.
+place.is_library = is_library
+
+return place
