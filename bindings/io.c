@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/io/keep.h"
 #include "runtime/io/npy.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/torch_file.h"
@@ -58,6 +59,17 @@ void cldL_check_saved(lua_State *L, cld_status status) {
 
 /* ---- safetensors --------------------------------------------------------------------------------------- */
 
+/* Pushes the file's metadata, {key = string}. */
+static void push_metadata(lua_State *L, const cld_safetensors *file) {
+    lua_createtable(L, 0, (int)file->metadata_count);
+    for (size_t i = 0; i < file->metadata_count; i++) {
+        const cld_safetensors_fact *fact = &file->metadata[i];
+        lua_pushlstring(L, fact->key.data, fact->key.length);
+        lua_pushlstring(L, fact->value.data, fact->value.length);
+        lua_rawset(L, -3);
+    }
+}
+
 /* --- cld.load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read},
  * cld.io.load(path) -> {name = tensor}, {key = string}, {name = why that tensor could not be read}: a file,
  * whose content tells what it is: safetensors, or PyTorch's (.pth, .pt, .pth.tar, .t7; help "checkpoint"),
@@ -75,9 +87,9 @@ static int io_load(lua_State *L) {
     cld_safetensors *file = g->held = cld_safetensors_open(path);
     if (!file) return cldL_raise(L);
     lua_createtable(L, 0, (int)file->count);
-    lua_createtable(L, 0, (int)file->metadata_count);
+    push_metadata(L, file);
     lua_newtable(L);
-    int tensors = lua_gettop(L) - 2, metadata = tensors + 1, unread = tensors + 2;
+    int tensors = lua_gettop(L) - 2, unread = tensors + 2;
     for (size_t i = 0; i < file->count; i++) {
         lua_pushlstring(L, file->entries[i].name.data, file->entries[i].name.length);
         cld_tensor **t = cldL_new_tensor(L);
@@ -90,14 +102,19 @@ static int io_load(lua_State *L) {
         }
         lua_rawset(L, is_read ? tensors : unread);
     }
-    for (size_t i = 0; i < file->metadata_count; i++) {
-        const cld_safetensors_fact *fact = &file->metadata[i];
-        lua_pushlstring(L, fact->key.data, fact->key.length);
-        lua_pushlstring(L, fact->value.data, fact->value.length);
-        lua_rawset(L, metadata);
-    }
     release(g);
     return 3;
+}
+
+/* --- load_metadata(path) -> {key = string}: of a safetensors file, of which no tensor is read */
+static int io_load_metadata(lua_State *L) {
+    const char *path = check_text(L, 1);
+    guard *g = new_guard(L, release_file);
+    cld_safetensors *file = g->held = cld_safetensors_open(path);
+    if (!file) return cldL_raise(L);
+    push_metadata(L, file);
+    release(g);
+    return 1;
 }
 
 /* The key below the value on the top of the stack (lua_next's), which must be a string. */
@@ -381,6 +398,19 @@ static int folder_remove_leftover(lua_State *L) {
     return 0;
 }
 
+/* --- folder:keep(name, as): the file gets a further name, in place of what was there, and nothing is written twice
+ * (runtime/io/keep.h). */
+static int folder_keep(lua_State *L) {
+    cldL_check_saved(L, cld_keep_as(check_folder(L), check_text(L, 2), check_text(L, 3)));
+    return 0;
+}
+
+/* --- folder:remove(name): a file of the folder; none is fine */
+static int folder_remove(lua_State *L) {
+    cldL_check_status(L, cld_folder_remove(check_folder(L), check_text(L, 2)));
+    return 0;
+}
+
 static void register_types(lua_State *L) {
     static const luaL_Reg of_folders[] = {
         {"close", folder_close},
@@ -392,6 +422,8 @@ static void register_types(lua_State *L) {
         {"write", folder_write},
         {"save", folder_save},
         {"append", folder_append},
+        {"keep", folder_keep},
+        {"remove", folder_remove},
         {"remove_leftover", folder_remove_leftover},
         {NULL, NULL},
     };
@@ -417,6 +449,7 @@ int cldL_open_io(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"load", io_load},
         {"is_torch", cldL_is_torch},
+        {"load_metadata", io_load_metadata},
         {"save", io_save},
         {"load_npy", io_load_npy},
         {"save_npy", io_save_npy},

@@ -30,11 +30,19 @@ describe("recipes that judge a checkpoint", function()
     folder, toy = recipes.start()
     ok("cifar10_npid_cld", "--data", toy, "--runs", folder .. "/runs", "--name", "npid", "--epochs", "1",
       "--batch-size", "24", "--width", "4", "--low-dim", "8", "--clusters", "4", "--warmup-epochs", "0",
-      "--threads", "1", "--knn-k", "7", "--knn-t", "0.2")
+      "--threads", "1", "--knn-k", "7", "--knn-t", "0.2", "--keep-checkpoints", "1")
     trained = checkpoint "npid"
     trained_metadata = metadata_of(trained)
   end)
   teardown(recipes.remove)
+
+  for _, kept in ipairs { "best", "checkpoint-1" } do
+    it("take a run's " .. kept .. ".safetensors", function()
+      local path = folder .. "/runs/npid/" .. kept .. ".safetensors"
+      assert.matches(path:gsub("%p", "%%%0") .. ": resnet18_cifar {[^\n]*}, after 1 epoch\n",
+        ok("knn", "--checkpoint", path, "--device", "cpu", "--threads", "1"))
+    end)
+  end
 
   -- The checkpoint with other metadata; nil as json.null.
   local function changed(name, facts)

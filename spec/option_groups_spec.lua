@@ -92,6 +92,7 @@ local common = {
   "--precision {auto,fp32,tf32,bf16,fp16} (default: auto)",
   "--print-every <integer> (at least 0; default: 10)",
   "--print-ranks (default: no, --no-print-ranks)",
+  "--keep-checkpoints <integer> (from 0 to 1000000; default: 0)",
   "--resume [<path>]",
   "--runs <text> (default: runs)",
   "--save-every <integer> (from 1 to 1000000; default: 1)",

@@ -11,11 +11,11 @@
 --     run:evaluate(net, sets)                                         -- or run:score { top1 = accuracy }
 --   end
 --
--- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors; of a run
--- on a GPU also the plans of its convolutions. A checkpoint has the state of every object given to run:epochs, the
--- random numbers' position, the meters and the place in the epoch, so that a resumed run continues bit for bit, in the
--- middle of an epoch too. It may be given another batch size, number of epochs or schedule, and goes on where it stands
--- in epochs (run/README.md).
+-- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors, with
+-- --keep-checkpoints those of other epochs too (run/kept.lua); of a run on a GPU also the plans of its convolutions. A
+-- checkpoint has the state of every object given to run:epochs, the random numbers' position, the meters and the place
+-- in the epoch, so that a resumed run continues bit for bit, in the middle of an epoch too. It may be given another
+-- batch size, number of epochs or schedule, and goes on where it stands in epochs (run/README.md).
 --
 -- A signal that asks the run to stop ends the step, writes a checkpoint and exits with 128 and its number: SIGINT,
 -- SIGTERM, SIGHUP (the terminal was closed), SIGPIPE (nobody reads the output: `| head`), SIGUSR1, SIGUSR2 and SIGXCPU
@@ -46,6 +46,7 @@ local checkpoint = require "cld.run.checkpoint"
 local description = require "cld.run.description"
 local figures = require "cld.run.figures"
 local folder = require "cld.run.folder"
+local kept = require "cld.run.kept"
 local divergence = require "cld.run.divergence"
 local evaluation = require "cld.run.evaluation"
 local new_meters = require "cld.run.meters"
@@ -116,7 +117,7 @@ local function continue(self)
   local held, path = self.claim.held, self.folder .. "/options.json"
   local stored = dist.shared(function()
     record.check_recipe(held, self.folder)
-    if held:exists(folder.checkpoint) then self.loaded = checkpoint.load(self.checkpoint) end
+    if held:exists(self.claim.file) then self.loaded = checkpoint.load(self.checkpoint) end
     if held:where() ~= self.folder then -- the checkpoint is read by its path: was that ours?
       user_error.raise("the run folder '%s' was moved, removed or replaced while it was read", self.folder)
     end
@@ -138,7 +139,7 @@ local function start(opt)
   if not in_session() then system.leave_on_signals() end
   local self = setmetatable({
     opt = opt, step = 0, step_in_epoch = 0, images_seen = 0, epochs_done = 0, seconds = 0, best = nil,
-    meters = new_meters(), now = {}, rounds = 1,
+    meters = new_meters(), now = {}, rounds = 1, kept_epoch = 0,
   }, Run)
   local resume = settings.get(opt, "resume")
   self.sources = record.sources()
@@ -147,7 +148,7 @@ local function start(opt)
     runs = settings.get(opt, "runs"), name = settings.get(opt, "name"), resume = resume,
   }
   self.folder, self.held = self.claim.path, self.claim.held
-  self.checkpoint = self.folder .. "/" .. folder.checkpoint
+  self.checkpoint = self.folder .. "/" .. self.claim.file
   self.changed = self.claim.continues and continue(self) or {}
   self.is_kept = self.loaded ~= nil -- by a checkpoint
   settings.set_up_process(opt)
@@ -188,7 +189,7 @@ end
 local function total(self) return self.opt.epochs * self.rounds end
 
 local function resume(self)
-  local stored = self.loaded.position
+  local stored, held = self.loaded.position, self.held
   local now = order.of(self.opt, self.loader)
   order.check(self.loaded, now)
   local ok, problem = pcall(checkpoint.restore, self.loaded, self.states)
@@ -199,7 +200,12 @@ local function resume(self)
   core.tensor.set_rng_state(stored.rng)
   self.meters:scale(position.resume(self, stored))
   self.best, self.seconds, self.loaded = stored.best, stored.seconds, nil
-  record.update(self.held, self.opt, self.sources, self.epochs_done)
+  self.kept_epoch = stored.epoch
+  dist.shared(function()
+    user_error.call(kept.go_on, held, self.claim.file, stored, settings.get(self.opt, "keep_checkpoints"))
+    return {}
+  end)
+  record.update(held, self.opt, self.sources, self.epochs_done)
   say(("resumed from %s, after %s%s"):format(self.checkpoint, position.describe(self),
     self.epochs_done >= total(self) and ": nothing is left to do" or ""))
 end
@@ -293,7 +299,9 @@ function Run:end_epoch()
   self.meters:reset()
   local last = self.epochs_done == total(self)
   local signal = self:agree({}).signal
-  if last or signal or self.epochs_done % settings.get(self.opt, "save_every") == 0 then self:save() end
+  if last or signal or self.epochs_done % settings.get(self.opt, "save_every") == 0 or self:is_best_kept() then
+    self:save()
+  end
   if last then
     self:remember { event = "end" }
     self.line:print(("done: %d epochs in %s; %s/%s"):format(total(self), progress.duration(self:elapsed()),
@@ -464,6 +472,22 @@ local function keep_plans(self)
   self.given_plans = {}
 end
 
+-- Whether the epoch that has just ended is the best so far and its checkpoint is to be kept: the same on all ranks.
+function Run:is_best_kept()
+  if settings.get(self.opt, "keep_checkpoints") == 0 then return false end
+  return dist.shared(function() return { self.best and self.best.epoch == self.epochs_done or false } end)[1]
+end
+
+-- The checkpoint of an epoch's end has been written: further names for it. It stands whatever comes of them.
+local function keep(self)
+  local ok, message = pcall(kept.after, self.held, self.epochs_done, self.best and self.best.epoch,
+    settings.get(self.opt, "keep_checkpoints"), self.kept_epoch)
+  self.kept_epoch = self.epochs_done
+  if ok then return end
+  self:check_folder()
+  self.line:print(tostring(message) .. "; checkpoint.safetensors is written, and the training goes on")
+end
+
 --- Write the checkpoint now, between two steps.
 function Run:save()
   local _ <close> = c_locale()
@@ -480,6 +504,7 @@ function Run:save()
       options = record.plain(self.opt), epoch = self.epochs_done, versions = system.versions(), position = stored,
       description = self.description,
     })
+    if ok and not self.epoch then keep(self) end
     if ok then return end
     self:check_folder()
     self.line:clear()

@@ -3,6 +3,7 @@
  *
  *     FAIL_FOLDER_FSYNC=5     fsync of a folder fails with this errno
  *     FAIL_FOLDER_FLOCK=22    so does flock of a folder
+ *     FAIL_LINK=95            so does linkat
  *     BEFORE_FOLDER_FLOCK, AFTER_FOLDER_FLOCK, BEFORE_RENAME
  *                             a shell command, run once, just before or after the first call of that kind
  */
@@ -54,4 +55,10 @@ int renameat(int from_folder, const char *from, int to_folder, const char *to) {
         (int (*)(int, const char *, int, const char *))dlsym(RTLD_NEXT, "renameat");
     run_once("BEFORE_RENAME");
     return real(from_folder, from, to_folder, to);
+}
+
+int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags) {
+    int (*real)(int, const char *, int, const char *, int) =
+        (int (*)(int, const char *, int, const char *, int))dlsym(RTLD_NEXT, "linkat");
+    return failure("FAIL_LINK") ? -1 : real(from_folder, from, to_folder, to, flags);
 }

@@ -77,10 +77,12 @@ groups.training = group {
   { "graph",       true,   "capture the training step as a CUDA graph" },
   { "runs",        "runs", "folder of the run folders", nonempty = true },
   { "name",        "",     "name of the run folder in it; empty: the recipe's, numbered if it exists" },
-  { "resume",      false,  "continue a run: its folder or checkpoint; alone: --name's, or the recipe's latest, and"
-    .. " if there is none a new one. It goes on where it stands in epochs, whatever batch size, epochs or schedule"
+  { "resume",      false,  "continue a run: its folder or a checkpoint in it; alone: --name's, or the recipe's latest,"
+    .. " and if there is none a new one. It goes on where it stands in epochs, whatever batch size, epochs or schedule"
     .. " are given anew", value = "optional" },
   { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000, integer = true },
+  { "keep-checkpoints", 0, "keep checkpoint-EPOCH.safetensors of the last so many epochs, and best.safetensors of the"
+    .. " one with the best score; 0: checkpoint.safetensors alone", min = 0, max = 1000000, integer = true },
   { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0,
     integer = true },
   { "print-ranks", false,  "of several ranks: with each epoch, what each one's steps took and waited for" },

@@ -15,6 +15,27 @@ local folder = {}
 --- The file that a run resumes from.
 folder.checkpoint = "checkpoint.safetensors"
 
+--- That of the epoch with the best score (kept.lua).
+folder.best = "best.safetensors"
+
+--- epoch_of(name of a file) -> the epoch whose checkpoint has that name (kept.lua), or nil.
+function folder.epoch_of(file)
+  local digits = file:match "^checkpoint%-(%d+)%.safetensors$"
+  return digits and #digits < 16 and digits:find "^[^0]" and math.tointeger(tonumber(digits)) or nil
+end
+
+-- A checkpoint, by its name: of one that a run may go on from.
+local function is_checkpoint(file)
+  return file == folder.checkpoint or file == folder.best or folder.epoch_of(file) ~= nil
+end
+
+-- The first checkpoint in a folder that is held, or nil.
+local function first_checkpoint(held)
+  for _, file in ipairs(user_error.call(held.list, held)) do
+    if is_checkpoint(file) then return file end
+  end
+end
+
 --- The recipe's path: that of the script that was started, or nil if there is none.
 function folder.recipe() return arg and arg[-1] and arg[0] or nil end
 
@@ -57,7 +78,7 @@ local function start_numbered(runs)
     -- By path first, so that nobody finds an old run's folder locked; what counts is what is there once it is held.
     if not is_taken(function(file) return io_.exists(path .. "/" .. file) end) then
       local held = user_error.call(io_.claim, path)
-      if held and not is_taken(function(file) return held:exists(file) end) then return path, held end
+      if held and not held:exists "log.jsonl" and not first_checkpoint(held) then return path, held end
       if held then held:close() end
     end
   end
@@ -65,24 +86,34 @@ end
 
 local function start_named(path)
   local held = hold(io_.claim, path)
-  if held:exists(folder.checkpoint) then
+  if first_checkpoint(held) then
     held:close()
     user_error.raise("the run folder '%s' holds a checkpoint: --resume continues it, --name starts another", path)
   end
   return path, held
 end
 
--- --resume PATH: a run folder, or the checkpoint in it.
+-- --resume PATH: a run folder, or a checkpoint in it, whose name is returned too.
 local function given(path)
   local kind = io_.exists(path)
   if not kind then user_error.raise("--resume: there is no '%s'", path) end
-  if kind == "folder" then return (path:gsub("(.)/+$", "%1")) end
+  if kind == "folder" then return (path:gsub("(.)/+$", "%1")), folder.checkpoint end
   local parent, file = path:match "^(.*)/([^/]*)$"
   if not parent then parent, file = ".", path end
-  if file ~= folder.checkpoint then
-    user_error.raise("--resume: '%s' is neither a run folder nor its checkpoint.safetensors", path)
+  if not is_checkpoint(file) then
+    user_error.raise("--resume: '%s' is neither a run folder nor its checkpoint.safetensors, checkpoint-EPOCH"
+      .. ".safetensors or best.safetensors", path)
   end
-  return parent
+  return parent, file
+end
+
+-- A folder whose checkpoint.safetensors is gone, but not all of the others, is never started afresh.
+local function check_left(path, held)
+  local other = not held:exists(folder.checkpoint) and first_checkpoint(held)
+  if not other then return end
+  held:close()
+  user_error.raise("the run folder '%s' has no checkpoint.safetensors: --resume %s/%s goes on from that one", path,
+    path, other)
 end
 
 -- What a run that was killed in the middle of a write has left (runtime/io/file.h: <file>.<hexadecimal digits>.tmp).
@@ -107,26 +138,28 @@ local function choose(options)
   if not resume and name == "" then return start_numbered(runs) end
   if not resume then return start_named(runs .. "/" .. name) end
   local path, held
+  local file = folder.checkpoint
   if type(resume) == "string" then
-    path = given(resume)
+    path, file = given(resume)
     held = hold(io_.lock, path) -- not made anew, should it be removed at this moment
   else
     path = runs .. "/" .. (name ~= "" and name or latest(runs, recipe_name()) or recipe_name())
     held = hold(io_.claim, path)
   end
-  return path, held, is_begun(function(file) return held:exists(file) end)
+  if file == folder.checkpoint then check_left(path, held) end
+  return path, held, file, file ~= folder.checkpoint or is_begun(function(name_) return held:exists(name_) end)
 end
 
 --- claim{runs =, name =, resume =} -> {path, held = what all of the run's files are read and written through, continues
--- = whether there is a run to continue}.
+-- = whether there is a run to continue, file = the name of the checkpoint to continue from}.
 function folder.claim(options)
-  local path, held, continues = choose(options)
+  local path, held, file, continues = choose(options)
   if not held:locked() then
     io.stderr:write(printable_line(("the file system of '%s' cannot lock folders: start no other run there while this "
       .. "one is going"):format(path)), "\n")
   end
   remove_leftovers(held)
-  return { path = path, held = held, continues = continues }
+  return { path = path, held = held, file = file or folder.checkpoint, continues = continues }
 end
 
 -- What stands for the folder on the other ranks, which read and write nothing there.
@@ -143,9 +176,9 @@ function folder.claim_for_all(options)
   local own
   local told = dist.shared(function()
     own = folder.claim(options)
-    return { path = own.path, continues = own.continues }
+    return { path = own.path, file = own.file, continues = own.continues }
   end)
-  return own or { path = told.path, continues = told.continues, held = nobodys(told.path) }
+  return own or { path = told.path, file = told.file, continues = told.continues, held = nobodys(told.path) }
 end
 
 return folder
