@@ -63,8 +63,8 @@ print("images to test by: " .. subject.view_text(view))
 local function stepper()
   return cld.graph(function(views, labels, rate)
     local loss, hit = cld.cross_entropy(tuning.net(views[1]), labels, { accuracy = true })
-    tuning.sgd:step(loss, { lr = rate })
-    return { loss = loss, train_top1 = hit }
+    tuning.sgd:step(loss, { lr = rate, grad_norm = true })
+    return { loss = loss, train_top1 = hit, grad_norm = tuning.sgd.grad_norm }
   end, { enabled = opt.graph, device = opt.device })
 end
 

@@ -27,6 +27,9 @@ describe("examples", function()
       assert.equal(0, result.code)
       assert.matches("epoch 1/1  .*loss %d", result.out)
       assert.matches("top1 %d", result.out)
+      local epoch = recipes.last(name, "epoch") -- the names that tools read
+      assert.is_true(epoch.now.lr > 0 and epoch.means.grad_norm > 0)
+      assert.is_true(epoch.images_per_second > 0 and epoch.data_wait >= 0)
     end)
 
     for _, option in ipairs { "--width", "--batch-size", "--epochs" } do

@@ -5,8 +5,7 @@
 local cld = require "cld"
 local nn = cld.nn
 local opt = cld.options {
-  about = "BYOL on CIFAR-10, with its target network written in Lua",
-  cld.options.cifar,
+  about = "BYOL on CIFAR-10, with its target network written in Lua", cld.options.cifar,
   { "width", 64, "channels of the first stage", min = 1, integer = true },
   { "hidden", 1024, "of the projector", min = 1, integer = true },
   { "tau", 0.99, "share of the target that a step keeps at first; it rises to 1", min = 0, max = 1 },
@@ -15,9 +14,8 @@ local opt = cld.options {
   cld.options.knn, cld.options.training,
 }
 
-local function mlp(input, output)
-  local h = opt.hidden
-  return nn.sequential(nn.linear(input, h), nn.batch_norm1d(h), nn.relu(), nn.linear(h, output))
+local function mlp(i, o)
+  return nn.sequential(nn.linear(i, opt.hidden), nn.batch_norm1d(opt.hidden), nn.relu(), nn.linear(opt.hidden, o))
 end
 
 -- The online network and the target: an encoder and a projector.
@@ -57,13 +55,15 @@ local function distance(p, t) return 2 - 2 * (p:normalize() * t:normalize()):sum
 local step = cld.graph(function(views, rate, keep)
   local z, t = online:each(views), cld.no_grad(function() return target:each(views) end)
   local loss = distance(predictor(z[1]), t[2]) + distance(predictor(z[2]), t[1])
-  adamw:step(loss, { lr = rate })
+  adamw:step(loss, { lr = rate, grad_norm = true })
   follow(keep)                                              -- after the step
-  return { loss = loss }
+  return { loss = loss, grad_norm = adamw.grad_norm }
 end, { enabled = opt.graph, device = opt.device })
 
 run:describe { layer = "features" }                         -- what kNN compares
 for epoch in run:epochs { net = online, predictor = predictor, target = target, adamw = adamw, loader = loader } do
-  for batch in loader:epoch(epoch) do run:track(step(batch.views, lr(run.step), tau(run.step))) end
+  for batch in loader:epoch(epoch) do
+    run:track(step(batch.views, lr(run.step), tau(run.step)), { lr = lr(run.step) })
+  end
   run:evaluate(online, sets)
 end

@@ -52,13 +52,16 @@ local step = cld.graph(function(images, labels, rate)
   local logits, inner = net(images)
   local loss, top1 = logits:cross_entropy(labels, { label_smoothing = opt.label_smoothing, accuracy = true })
   local probe_loss, probe_top1 = probe(inner:detach()):cross_entropy(labels, { accuracy = true })
-  sgd:step(loss, { lr = rate })
+  sgd:step(loss, { lr = rate, grad_norm = true })
   probe_sgd:step(probe_loss, { lr = rate })
-  return { loss = loss, train_top1 = top1, probe_loss = probe_loss, probe_train_top1 = probe_top1 }
+  return { loss = loss, train_top1 = top1, probe_loss = probe_loss, probe_train_top1 = probe_top1,
+    grad_norm = sgd.grad_norm }
 end, { enabled = opt.graph, device = opt.device })
 
 for epoch in run:epochs { net = net, probe = probe, sgd = sgd, probe_sgd = probe_sgd, loader = loader } do
-  for batch in loader:epoch(epoch) do run:track(step(batch.views[1], batch.labels, lr(run.step))) end
+  for batch in loader:epoch(epoch) do
+    run:track(step(batch.views[1], batch.labels, lr(run.step)), { lr = lr(run.step) })
+  end
   local logits, truth = cld.eval.features(net, sets.test, { device = opt.device })
   local function probed(trained, images) return probe(trained:inner(images)) end
   local guesses = cld.eval.features(net, sets.test, { device = opt.device, branch = probed })

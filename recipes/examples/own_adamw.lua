@@ -1,6 +1,5 @@
 --- An optimizer of one's own: AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019)
 -- in plain tensor functions, here on a supervised ResNet-18 of CIFAR-10. On a GPU its step is captured with the rest.
---
 --   cldlua recipes/examples/own_adamw.lua --data ./data
 local cld = require "cld"
 local AdamW = {}
@@ -29,6 +28,7 @@ function AdamW:step(loss, lr)
     local below <close> = v:sqrt()                          -- <close>: its memory is free for the next at once
     p:mul_(1 - lr * self.settings.weight_decay):addcdiv_(m, below:div_(root):add_(self.settings.eps), size)
   end
+  return cld.optim.clip_grad_norm(self.params, math.huge)   -- clips nothing: the norm, for the log
 end
 
 --- With these two a checkpoint holds it, and --resume goes on bit for bit.
@@ -44,9 +44,8 @@ end
 local opt = cld.options {
   about = "a supervised ResNet-18 on CIFAR-10 by an AdamW written in Lua", cld.options.cifar,
   { "width", 64, "channels of the first stage", min = 1, integer = true },
-  { "batch-size", 128, "images per step", min = 2, integer = true },
-  { "lr", 1e-3, "learning rate", above = 0 }, { "epochs", 30, "training epochs", min = 1, integer = true },
-  cld.options.training,
+  { "batch-size", 128, "images per step", min = 2, integer = true }, { "lr", 1e-3, "learning rate", above = 0 },
+  { "epochs", 30, "training epochs", min = 1, integer = true }, cld.options.training,
 }
 local run    = cld.run(opt)
 local sets   = cld.data.splits(opt)
@@ -59,11 +58,12 @@ local lr     = cld.schedule.cosine { base = opt.lr, steps_per_epoch = #loader, e
 
 local step = cld.graph(function(images, labels, rate)
   local loss, top1 = net(images):cross_entropy(labels, { accuracy = true })
-  adamw:step(loss, rate)
-  return { loss = loss, train_top1 = top1 }
+  return { loss = loss, train_top1 = top1, grad_norm = adamw:step(loss, rate) }
 end, { enabled = opt.graph, device = opt.device })
 
 for epoch in run:epochs { net = net, adamw = adamw, loader = loader } do
-  for batch in loader:epoch(epoch) do run:track(step(batch.views[1], batch.labels, lr(run.step))) end
+  for batch in loader:epoch(epoch) do
+    run:track(step(batch.views[1], batch.labels, lr(run.step)), { lr = lr(run.step) })
+  end
   run:score { top1 = (cld.eval.accuracy(cld.eval.features(net, sets.test))) }
 end

@@ -58,12 +58,12 @@ local sgd    = cld.optim.sgd(net, { momentum = 0.9, weight_decay = 5e-4 })
 local step = cld.graph(function(views_of, index)
   local f = net:each(views_of, { normalize = true })
   local loss = (bank:loss(f[1], index) + bank:loss(f[2], index)) / 2
-  sgd:step(loss, { lr = opt.lr })
-  return { loss = loss }
+  sgd:step(loss, { lr = opt.lr, grad_norm = true })
+  return { loss = loss, grad_norm = sgd.grad_norm }
 end, { enabled = opt.graph, device = opt.device })
 
 run:describe { test_view = test_view, layer = "instance" }
 for epoch in run:epochs { net = net, bank = bank, sgd = sgd, loader = loader } do
-  for batch in loader:epoch(epoch) do run:track(step(batch.views, batch.index)) end
+  for batch in loader:epoch(epoch) do run:track(step(batch.views, batch.index), { lr = opt.lr }) end
   run:evaluate(net, { train = train, test = test, test_view = test_view })
 end

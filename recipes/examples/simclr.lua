@@ -41,9 +41,9 @@ end
 local step = cld.graph(function(views, rate)
   local z = net:each(views)                                 -- both views as one batch, each with its own statistics
   local loss = nt_xent(cld.dist.gather_rows(z[1]), cld.dist.gather_rows(z[2])) -- the rows of all ranks
-  adamw:step(loss, { lr = rate })
+  adamw:step(loss, { lr = rate, grad_norm = true })
   local means = cld.diagnostics.views(z[1]:normalize(), z[2]:normalize())
-  means.loss = loss
+  means.loss, means.grad_norm = loss, adamw.grad_norm
   return means
 end, { enabled = opt.graph, device = opt.device })
 

@@ -152,15 +152,16 @@ function methods:features(images)
   return self.branch(self.net, images):to "f32"
 end
 
---- linear_probe:step(batch, rate) -> {loss =, train_top1 =}: a training step of a loader's batch {views =, labels
--- =}, of which the first view is taken, at a rate: a number or a tensor of one element. The result is of no dimension:
--- the batch's mean cross entropy, and the share of its rows whose highest logit is their class.
+--- linear_probe:step(batch, rate) -> {loss =, train_top1 =, grad_norm =}: a training step of a loader's batch {views =,
+-- labels =}, of which the first view is taken, at a rate: a number or a tensor of one element. The results are of no
+-- dimension: the batch's mean cross entropy, the share of its rows whose highest logit is their class, and the norm of
+-- the classifier's gradient.
 function methods:step(batch, rate)
   local features = self:features(batch.views[1]) -- the network's own: left to the collector
   local out = logits(features, self.weight, self.bias)
   local loss, hit = create.cross_entropy(out, batch.labels, { accuracy = true })
-  self.sgd:step(loss, { lr = rate })
-  return { loss = loss, train_top1 = hit }
+  self.sgd:step(loss, { lr = rate, grad_norm = true })
+  return { loss = loss, train_top1 = hit, grad_norm = self.sgd.grad_norm }
 end
 
 -- ---- tests ------------------------------------------------------------------------
