@@ -189,6 +189,20 @@ static int system_terminal(lua_State *L) {
     return 1;
 }
 
+/* --- cld.terminal_rows() -> standard output's height in rows; 24 if it is no terminal or does not say */
+static int system_terminal_rows(lua_State *L) {
+    lua_pushinteger(L, cld_terminal_rows());
+    return 1;
+}
+
+/* --- cld.sleep(seconds): lets that time pass, at most 11 days, or less if a signal comes that is handled */
+static int system_sleep(lua_State *L) {
+    double seconds = luaL_checknumber(L, 1);
+    luaL_argcheck(L, seconds >= 0, 1, "expected a number of seconds");
+    cld_sleep(seconds);
+    return 0;
+}
+
 /* --- cld.catch_signals([{interrupt = true}]): from here to cld.restore_signals a signal that asks the
  * process to end (INT, TERM, HUP, PIPE, USR1, ...) only sets what cld.interrupted tells; after it a second
  * INT leaves at once. interrupt = false: INT keeps what it does. */
@@ -243,6 +257,8 @@ int cldL_open_system(lua_State *L) {
         {"host", system_host},
         {"control_groups", system_control_groups},
         {"terminal", system_terminal},
+        {"terminal_rows", system_terminal_rows},
+        {"sleep", system_sleep},
         {"edit_distance", system_edit_distance},
         {"check_fields", system_check_fields},
         {"catch_signals", system_catch_signals},

@@ -1,5 +1,5 @@
---- A line that is redrawn in place on a terminal, and elsewhere written anew below the last. What cannot be written
--- (the reader or the terminal is gone, the disk is full) is lost, and the program goes on.
+--- A line, or several, redrawn in place on a terminal, and elsewhere written anew below the last. What cannot be
+-- written (the reader or the terminal is gone, the disk is full) is lost, and the program goes on.
 local core = require "cld.core"
 local terminal, printable_line = core.system.terminal, core.text.printable_line
 
@@ -42,6 +42,24 @@ end
 function Redrawn:print(text)
   self:clear()
   put(printable_line(text), "\n")
+end
+
+-- ---- a block of lines -----------------------------------------------------------
+
+local Block = {}
+Block.__index = Block
+
+--- block() -> several lines that are drawn in place of the last ones, and elsewhere than on a terminal below them.
+-- Their text is taken as it is: whoever makes it makes names printable, and no line wider than the terminal.
+function redrawn.block() return setmetatable({ columns = terminal(), rows = 0 }, Block) end
+
+--- Put this text in the place of the last, of which what has left the top of the terminal stays.
+function Block:draw(text)
+  local _, newlines = text:gsub("\n", "")
+  if not self.columns then return put(text, "\n") end
+  local up = math.min(self.rows, core.system.terminal_rows() - 1)
+  put(up > 0 and ("\r\27[%dA\27[J"):format(up) or "", text, "\n")
+  self.rows = newlines + 1
 end
 
 return redrawn

@@ -55,6 +55,19 @@ int cld_terminal_columns(void) {
     return known ? size.ws_col : 80;
 }
 
+int cld_terminal_rows(void) {
+    struct winsize size;
+    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0;
+    return known ? size.ws_row : 24;
+}
+
+void cld_sleep(double seconds) {
+    if (seconds > 1e6) seconds = 1e6; /* fits a time_t of any size */
+    struct timespec t = {.tv_sec = (time_t)seconds,
+                         .tv_nsec = (long)(1e9 * (seconds - (double)(time_t)seconds))};
+    nanosleep(&t, NULL);
+}
+
 /* ---- signals ------------------------------------------------------------------------------------------- */
 
 /* Those that end a process which does not know them, sent by people, terminals, closed pipes, batch systems

@@ -26,6 +26,8 @@ typedef struct cld_resident {
 cld_resident cld_resident_memory(void);
 
 double cld_clock(void); /* seconds, monotonic, from an arbitrary start */
+/* Let so many seconds pass (at most 11 days), or less if a signal comes that this process handles. */
+void cld_sleep(double seconds);
 
 /* Bytes that this process may have resident: the machine's memory, or the least limit of the control groups that it is
  * in, and those above them. */
@@ -65,6 +67,8 @@ cld_host cld_host_facts(void);
 
 /* Standard output's width; 80 if it is no terminal or does not say. */
 int cld_terminal_columns(void);
+/* Its height; 24 if it does not say. */
+int cld_terminal_rows(void);
 /* Standard output is a terminal that moves its cursor when it is told to: TERM is set, and neither "dumb" nor "unknown"
  * (an editor's shell window, a CI's pseudo-terminal). */
 bool cld_terminal(void);

@@ -1,0 +1,217 @@
+--- Running runs' curves as text, for recipes/watch.lua: what their logs tell (history.lua), a small plot for each curve
+-- (plot/terminal.lua) in a grid that fits the terminal, one line of each for every run.
+local core = require "cld.core"
+local history = require "cld.run.history"
+local progress = require "cld.run.progress"
+local sorted_keys = require "cld.sorted_keys"
+local terminal = require "cld.plot.terminal"
+local user_error = require "cld.user_error"
+local printable_line = core.text.printable_line
+
+local watched = {}
+
+-- The curves in the order in which they are shown as long as there is room; then all others by name.
+local first = {
+  "top1", "loss", "instance", "cld", "jigsaw", "effective_rank", "grad_norm", "lr", "images_per_second", "data_wait",
+}
+
+-- A plot takes this many columns and rows at least.
+local LEAST_WIDTH, LEAST_HEIGHT = 38, 8
+
+-- ---- runs ---------------------------------------------------------------------------
+
+local function size_of(path)
+  local file <close> = io.open(path .. "/log.jsonl", "rb")
+  return file and file:seek "end" or -1
+end
+
+--- open(folders) -> a list of {path, run}: what each run's folder tells, as history.read has it. The user's error if
+-- one is no run's folder.
+function watched.open(folders)
+  if #folders == 0 then user_error.raise "expected the folder of a run, such as runs/NAME" end
+  local list = {}
+  for i, path in ipairs(folders) do
+    local run, why = history.read(path)
+    if not run then user_error.raise("%s: %s", path, why) end
+    list[i] = { path = path, run = run, size = size_of(path) }
+  end
+  return list
+end
+
+--- renew(list) -> whether anything was logged since; the user's error if a folder is gone.
+function watched.renew(list)
+  local is_new = false
+  for _, one in ipairs(list) do
+    local size = size_of(one.path)
+    if size ~= one.size then
+      local run, why = history.read(one.path)
+      if not run then user_error.raise("%s: %s any more", one.path, why) end
+      one.run, one.size, is_new = run, size, true
+    end
+  end
+  return is_new
+end
+
+--- are_over(list) -> whether every run has ended, or was stopped by a signal. One that was killed goes on for all that
+-- its log tells.
+function watched.are_over(list)
+  for _, one in ipairs(list) do
+    if one.run.state == "unfinished" then return false end
+  end
+  return true
+end
+
+-- ---- text ---------------------------------------------------------------------------
+
+local function last(run, name)
+  local curve = run.curves[name]
+  return curve and curve[#curve].value
+end
+
+-- As much of a line as the terminal has columns.
+local function cut(text, columns)
+  return utf8.len(text) <= columns and text or text:sub(1, utf8.offset(text, columns) - 1) .. "…"
+end
+
+local states = { ended = "ended", interrupted = "stopped by a signal", unfinished = "running, or killed" }
+
+-- "runs/npid: running, or killed, 12 of 200 epochs, 0:31, best top1 81.20 % (epoch 10), last line at 2030-01-31T..."
+local function header(one)
+  local run = one.run
+  local words = { ("%s: %s"):format(one.path, states[run.state]) }
+  local epochs = math.type(run.options.epochs) == "integer" and " of " .. run.options.epochs or ""
+  words[#words + 1] = ("%d%s epochs"):format(run.epochs_done, epochs)
+  if run.seconds and run.seconds >= 0 and run.seconds < math.huge then
+    words[#words + 1] = progress.duration(run.seconds)
+  end
+  local best = run.best
+  if best and type(best.name) == "string" and math.type(best.value) and math.type(best.epoch) == "integer" then
+    words[#words + 1] = ("best %s %.2f %% (epoch %d)"):format(best.name, 100 * best.value, best.epoch)
+  end
+  local event = run.events[#run.events]
+  if run.state == "unfinished" and event and type(event.date) == "string" then
+    words[#words + 1] = "last line at " .. event.date
+  end
+  return printable_line(table.concat(words, ", "))
+end
+
+local function exists(list, name)
+  for _, one in ipairs(list) do
+    if one.run.curves[name] then return true end
+  end
+  return false
+end
+
+-- The names of all curves of all runs, in the order in which they are shown.
+local function ordered(list)
+  local names, known = {}, {}
+  for _, name in ipairs(first) do
+    if exists(list, name) then names[#names + 1], known[name] = name, true end
+  end
+  local rest = {}
+  for _, one in ipairs(list) do
+    for name in pairs(one.run.curves) do
+      if not known[name] then rest[name] = true end
+    end
+  end
+  for _, name in ipairs(sorted_keys(rest)) do names[#names + 1] = name end
+  return names
+end
+
+-- Those that --only names, as far as they are there yet; the user's error for one that no run has, if there are others.
+local function chosen(list, only)
+  local names, all = {}, ordered(list)
+  for name in only:gmatch "[^,%s]+" do
+    if exists(list, name) then
+      names[#names + 1] = name
+    elseif #all > 0 then
+      user_error.raise("option '--only': no run has logged '%s'%s; there are %s", name, user_error.hint(name, all),
+        table.concat(all, ", "))
+    end
+  end
+  return names
+end
+
+local function line_of(one, name, is_alone)
+  local line = { x = {}, y = {}, name = not is_alone and one.run.name or nil }
+  for i, point in ipairs(one.run.curves[name] or {}) do line.x[i], line.y[i] = point.epoch, point.value end
+  return line
+end
+
+-- The columns that text takes on a terminal, colours aside.
+local function columns_of(text) return utf8.len((text:gsub("\27%[[%d;]*m", ""))) end
+
+-- Blocks of text beside each other, each as wide as `width`.
+local function beside(blocks, width)
+  local rows, height = {}, 0
+  for i, block in ipairs(blocks) do
+    local row = 0
+    for line in (block .. "\n"):gmatch "([^\n]*)\n" do
+      row = row + 1
+      rows[row] = rows[row] or {}
+      rows[row][i] = line
+    end
+    height = math.max(height, row)
+  end
+  for row = 1, height do
+    local parts = {}
+    for i = 1, #blocks do
+      local line = rows[row] and rows[row][i] or ""
+      parts[i] = i < #blocks and line .. (" "):rep(width - columns_of(line)) or line
+    end
+    rows[row] = table.concat(parts, "  "):gsub("%s+$", "")
+  end
+  return table.concat(rows, "\n")
+end
+
+local function plot(list, name, width, height, color)
+  local lines, values = {}, {}
+  for i, one in ipairs(list) do
+    lines[i] = line_of(one, name, #list == 1)
+    local value = last(one.run, name)
+    values[i] = value and ("%.4g"):format(value) or "-"
+  end
+  return terminal.lines(lines, { width = width, height = height, color = color, x_label = "epoch",
+    title = name .. "  " .. table.concat(values, "  ") })
+end
+
+-- Lines of values for which there was no room.
+local function remaining(list, names, from)
+  local words = {}
+  for i = from, #names do
+    local value = last(list[1].run, names[i])
+    if value then words[#words + 1] = printable_line(("%s %.4g"):format(names[i], value)) end
+  end
+  return table.concat(words, "  ")
+end
+
+--- text(list, {width =, height =, only = "" or names with commas between, color =}) -> the runs' curves as text of so
+-- many columns, and of so many rows if that is at all enough.
+function watched.text(list, options)
+  local _ <close> = core.text.c_locale()
+  local width, parts = options.width, {}
+  for i, one in ipairs(list) do parts[i] = cut(header(one), width) end
+  local names = options.only ~= "" and chosen(list, options.only) or ordered(list)
+  if #names == 0 then
+    parts[#parts + 1] = "nothing is logged yet"
+    return table.concat(parts, "\n")
+  end
+  local per_row = math.max(1, math.min(width // (LEAST_WIDTH + 2), #names))
+  local left = math.max(options.height - #parts - 2, LEAST_HEIGHT)
+  local rows = math.max(1, math.min(left // LEAST_HEIGHT, (#names + per_row - 1) // per_row))
+  if options.only ~= "" then rows = (#names + per_row - 1) // per_row end
+  local shown = math.min(#names, rows * per_row)
+  local each = (width - 2 * (per_row - 1)) // per_row
+  local height = math.max(math.min(left // rows, 24), LEAST_HEIGHT)
+  for at = 1, shown, per_row do
+    local blocks = {}
+    for i = at, math.min(at + per_row - 1, shown) do
+      blocks[#blocks + 1] = plot(list, names[i], each, height, options.color)
+    end
+    parts[#parts + 1] = beside(blocks, each)
+  end
+  if shown < #names and #list == 1 then parts[#parts + 1] = cut(remaining(list, names, shown + 1), width) end
+  return table.concat(parts, "\n")
+end
+
+return watched

@@ -1,0 +1,36 @@
+--- A run's curves in the terminal, drawn anew while it goes on; several runs: a line of each in every plot.
+--
+--   cldlua recipes/watch.lua runs/NAME
+--   cldlua recipes/watch.lua runs/a runs/b --only loss,top1 --once
+--
+-- It reads what the runs have logged and touches nothing. It ends when they do, or by Ctrl-C.
+local cld = require "cld"
+local drawn = require "cld.redrawn"
+local terminal = require "cld.plot.terminal"
+local watched = require "cld.run.watched"
+
+local opt = cld.options {
+  about = "a run's curves in the terminal",
+  { "runs",   {}, "folders of runs", value = "arguments" },
+  { "every",  5,  "seconds between drawings", above = 0 },
+  { "once",   false, "draw once, and leave" },
+  { "only",   "", "which curves, with commas between: loss,top1; empty: as many as there is room for" },
+  { "width",  0,  "columns; 0: the terminal's", min = 0, max = 1000, integer = true },
+  { "height", 0,  "rows; 0: the terminal's", min = 0, max = 1000, integer = true },
+}
+cld.dist.first_only()
+cld.leave_on_signals()
+
+local runs  = watched.open(opt.runs)
+local block = drawn.block()
+repeat
+  block:draw(watched.text(runs, {
+    only = opt.only, color = terminal.has_color(), width = opt.width > 0 and opt.width or (cld.terminal() or 80),
+    height = opt.height > 0 and opt.height or cld.terminal_rows() - 1,
+  }))
+  local is_over = opt.once or watched.are_over(runs)
+  while not is_over do
+    cld.sleep(opt.every)
+    if watched.renew(runs) then break end
+  end
+until is_over

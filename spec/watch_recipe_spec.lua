@@ -1,0 +1,103 @@
+--- recipes/watch.lua as a person runs it: on a terminal and into a pipe, of a run that goes on meanwhile.
+local cld = require "cld"
+local files = require "spec.support.data_files"
+local process = require "spec.support.process"
+
+describe("watch", function()
+  local folder
+  before_each(function() folder = process.temporary_folder() end)
+  after_each(function() process.remove(folder) end)
+
+  local function epoch(e, more)
+    return cld.json.encode { event = "epoch", epoch = e, step = 10 * e, seconds = 60 * e,
+      means = { loss = 1 / e, ["\27[31mred"] = e }, now = { lr = 0.1 }, images_per_second = 7, data_wait = 0.5 }
+      .. "\n" .. (more and cld.json.encode { event = more, epoch = e, step = 10 * e } .. "\n" or "")
+  end
+
+  local function run_of(name, log)
+    files.write(folder .. "/" .. name .. "/log.jsonl",
+      cld.json.encode { event = "start", epoch = 0, step = 0, steps_per_epoch = 10 } .. "\n" .. log)
+    files.write(folder .. "/" .. name .. "/options.json", cld.json.encode { epochs = 3 })
+    return folder .. "/" .. name
+  end
+
+  local function watch(...) return process.run { "recipes/watch.lua", ... } end
+
+  it("draws once, as plain text into a pipe", function()
+    local result = watch(run_of("a", epoch(1) .. epoch(2)), "--once", "--width", "100", "--height", "60")
+    assert.same({ 0, "" }, { result.code, result.err })
+    assert.is_nil(result.out:find "\27")
+    assert.matches("/a: running, or killed, 2 of 3 epochs, 2:00\n", result.out)
+    assert.matches("\nloss  0.5 ", result.out)
+    assert.matches("\n\\x1b%[31mred", result.out)
+  end)
+
+  it("ends when the run has ended", function()
+    local result = watch(run_of("a", epoch(1, "end")))
+    assert.same({ 0, "" }, { result.code, result.err })
+    assert.matches("/a: ended, 1 of 3 epochs", result.out)
+  end)
+
+  it("draws anew in place while the run goes on, and ends with it", function()
+    local path = run_of("a", epoch(1))
+    files.write(folder .. "/more", epoch(2, "end"))
+    local result = process.terminal {
+      "-c", ("(sleep 0.4; cat %s/more >>%s/log.jsonl) & exec %s recipes/watch.lua %s --every 0.05 --only loss,lr")
+        :format(folder, path, process.cldlua, path),
+      program = "/bin/sh", script = { { "wait", "loss  1" }, { "wait", "loss  0.5" } } }
+    assert.equal(0, result.code, result.err)
+    assert.matches("running, or killed, 1 of 3 epochs.*\r\27%[%d+A\27%[J[^\n]*ended, 2 of 3 epochs", result.out)
+  end)
+
+  it("is left by Ctrl-C", function()
+    local result = process.terminal { "recipes/watch.lua", run_of("a", epoch(1)),
+      script = { { "wait", "loss" }, { "pause", "0.1" }, { "send", "\3" } } }
+    assert.equal(130, result.code, result.err)
+    assert.is_nil(result.out:find "traceback")
+  end)
+
+  for name, env in pairs { NO_COLOR = { NO_COLOR = "1" }, ["TERM=dumb"] = { TERM = "dumb" } } do
+    it("has no colours on a terminal with " .. name, function()
+      local result = process.terminal { "recipes/watch.lua", run_of("a", epoch(1) .. epoch(2)), "--once", env = env,
+        script = {} }
+      assert.equal(0, result.code, result.err)
+      assert.is_nil(result.out:find "\27")
+    end)
+  end
+
+  it("has them on another", function()
+    local result = process.terminal { "recipes/watch.lua", run_of("a", epoch(1) .. epoch(2)), "--once", script = {} }
+    assert.matches("\27%[36m", result.out)
+  end)
+
+  it("shows several runs, a line of each, and the curves that it is asked for alone", function()
+    local result = watch(run_of("a", epoch(1) .. epoch(2)), run_of("b", epoch(1, "end")), "--once", "--only", "loss")
+    assert.matches("\nloss  0.5  1\n", result.out)
+    assert.matches("⠤⠤⠤ a  ⠤ ⠤ b\n", result.out)
+    assert.is_nil(result.out:find "\nlr")
+  end)
+
+  it("shows a run that has logged nothing", function()
+    assert.matches("/a: running, or killed, 0 of 3 epochs\nnothing is logged yet\n$",
+      watch(run_of("a", ""), "--once").out)
+  end)
+
+  for name, case in pairs {
+    ["no run"] = { {}, "expected the folder of a run, such as runs/NAME" },
+    ["a folder that is none"] = { { "spec" }, "spec: no run's folder %(log.jsonl and options.json [^\n]*%)" },
+    ["one that is not there"] = { { "/nowhere" }, "/nowhere: there is no such folder" },
+  } do
+    it("says in a line that there is " .. name, function()
+      local result = watch(table.unpack(case[1]))
+      assert.equal(1, result.code)
+      assert.matches("^cldlua: " .. case[2] .. "\n$", result.err)
+    end)
+  end
+
+  it("says which curves there are to one that asks for another", function()
+    local result = watch(run_of("a", epoch(1)), "--once", "--only", "los")
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: option '%-%-only': no run has logged 'los'; did you mean 'loss'%?; there are loss, lr,"
+      .. "[^\n]*\n$", result.err)
+  end)
+end)
