@@ -10,7 +10,7 @@
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
 #   make ranks-check  every recipe on 1 to 4 ranks; jobs killed at random, on two machines of namespaces, under Slurm; forty minutes
 #   make asan       every spec under AddressSanitizer and UBSan
-#   make fuzz       the image decoders and the reader of PyTorch's files on damaged files, FUZZ_SECONDS=600 each
+#   make fuzz       the image decoders, the readers of PyTorch's and TensorBoard's files on damaged ones, FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
 #   make gpu-count  nodes and bytes of a captured training step, counted without a GPU
 #   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
@@ -190,6 +190,8 @@ $(BUILD)/obj/bindings/system.o: COMMON += -I$(BUILD)
 
 $(call OBJ,runtime/io/download.c): COMMON += $(CURL_CFLAGS)
 $(call OBJ,runtime/io/unpack.c runtime/io/zip.c runtime/data/devkit_archive.c): COMMON += $(ARCHIVE_CFLAGS)
+$(call OBJ,runtime/io/event.c): COMMON += $(PROTOBUF_CFLAGS)
+$(call OBJ,runtime/io/event.c): $(if $(HAVE_PROTOBUF),$(BUILD)/proto/event.pb-c.h)
 
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 

@@ -126,6 +126,9 @@ int cldL_load_torch(lua_State *L, const char *path);
 int cldL_is_torch(lua_State *L);
 void cldL_add_torch(lua_State *L);
 
+/* event.c: TensorBoard's files, more of io's table too. */
+void cldL_add_events(lua_State *L);
+
 /* views.c. The program that cld.core.views.program made; Lua owns it. */
 const cld_program *cldL_check_program(lua_State *L, int arg);
 

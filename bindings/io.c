@@ -9,6 +9,7 @@
 #include "runtime/io/npy.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/torch_file.h"
+#include "runtime/io/tsv.h"
 
 /* C memory that a Lua error must not leak: a userdata that knows how to free what it holds. */
 typedef struct guard {
@@ -210,6 +211,12 @@ static int io_load_npy(lua_State *L) {
 /* --- cld.io.save_npy(path, tensor): writes a NumPy file of format 1.0; bf16 has no place in it. */
 static int io_save_npy(lua_State *L) {
     cldL_check_saved(L, cld_npy_save(check_text(L, 1), cldL_check_tensor(L, 2)));
+    return 0;
+}
+
+/* --- save_tsv(path, f32 (rows, columns)): a row a line, tabs between the columns */
+static int io_save_tsv(lua_State *L) {
+    cldL_check_saved(L, cld_tsv_save(check_text(L, 1), cldL_check_tensor(L, 2)));
     return 0;
 }
 
@@ -453,6 +460,7 @@ int cldL_open_io(lua_State *L) {
         {"save", io_save},
         {"load_npy", io_load_npy},
         {"save_npy", io_save_npy},
+        {"save_tsv", io_save_tsv},
         {"write_atomic", io_write_atomic},
         {"writer", cldL_writer},
         {"mkdir", io_mkdir},
@@ -465,5 +473,6 @@ int cldL_open_io(lua_State *L) {
     register_types(L);
     luaL_newlib(L, functions);
     cldL_add_torch(L);
+    cldL_add_events(L);
     return 1;
 }

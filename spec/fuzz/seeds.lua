@@ -1,7 +1,14 @@
---- The first files that `make fuzz` changes: the fixtures' of a kind. seeds.lua jpeg|png|zip|legacy FOLDER
+--- The first files that `make fuzz` changes: the fixtures' of a kind. seeds.lua jpeg|png|zip|legacy|events FOLDER
 local cld = require "cld"
 
 local kind, folder = arg[1], arg[2]
+if kind == "events" then
+  local from <close> = assert(io.open("spec/fixtures/tensorboard.events", "rb"))
+  local to <close> = assert(io.open(folder .. "/tensorboard", "wb"))
+  to:write(from:read "a")
+  return
+end
+
 local is_torch = kind == "zip" or kind == "legacy"
 local patterns = { "^" .. kind .. " (.*)$" }
 if not is_torch then patterns = { "^file:(" .. kind .. ".*)$", "^parts:(" .. kind .. ".*)$" } end

@@ -62,7 +62,7 @@ local function bad_images_of(set, settings)
   return all[key]
 end
 
--- One compiled program a view.
+-- One compiled program a view, and the different augmentations that they are of, in their order.
 local function programs(set, options, settings)
   local views = settings.views
   if type(views) == "table" and getmetatable(views) == nil then
@@ -85,16 +85,19 @@ local function programs(set, options, settings)
     views = {}
     for v = 1, count do views[v] = one end
   end
-  local compiled, list = {}, {}
+  local compiled, list, different = {}, {}, {}
   for v = 1, #views do
     local program = views[v]
     if not augment.is_list(program) then
       caller.raise("data.loader: view %d must be an augmentation of cld.augment, got %s", v, caller.shown(program))
     end
-    compiled[program] = compiled[program] or program:program()
+    if not compiled[program] then
+      compiled[program] = program:program()
+      different[#different + 1] = program:copy()
+    end
     list[v] = compiled[program]
   end
-  return list
+  return list, different
 end
 
 local function choice(settings, field, ...)
@@ -112,7 +115,8 @@ end
 
 --- cld.data.loader{dataset, batch_size = 256, views = 2, augment = list, ...} -> loader: batches of views of a data
 -- set's images. views is a number of views drawn independently by `augment`, or a list of augmentations, one for each
--- view; without either they are as cld.augment.none makes them at the images' size. #loader: steps of an epoch.
+-- view; without either they are as cld.augment.none makes them at the images' size. #loader: steps of an epoch;
+-- loader.augmentations: the different ones of its views.
 -- Settings that do not fit the data are the user's to mend. Further settings:
 --   device = "cpu"      where batches lie
 --   dtype = "f32"       of the views: f32, bf16, f16, or auto, that of the precision
@@ -149,7 +153,8 @@ function loader.new(options)
       settings[key] = default
     end
   end
-  settings.programs = programs(set, options, settings)
+  local augmentations
+  settings.programs, augmentations = programs(set, options, settings)
   if type(settings.device) ~= "string" or not core.cuda.is_name(settings.device) then
     caller.raise("data.loader: device must be cpu, cuda or cuda:N, got %s", caller.shown(settings.device))
   end
@@ -164,7 +169,7 @@ function loader.new(options)
   end
   return setmetatable({
     settings = settings, dataset = set, batch_size = settings.batch_size, step_count = step_count, bad = bad,
-    waited = 0,
+    waited = 0, augmentations = augmentations,
   }, Loader)
 end
 
