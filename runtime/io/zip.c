@@ -19,6 +19,11 @@ cld_status cld_zip_read(cld_zip *z, void *out, size_t bytes) {
     (void)z, (void)out, (void)bytes;
     return CLD_UNSUPPORTED;
 }
+cld_status cld_zip_take(cld_zip *z, void *out, size_t bytes) { return cld_zip_read(z, out, bytes); }
+cld_status cld_zip_finish(cld_zip *z) {
+    (void)z;
+    return CLD_UNSUPPORTED;
+}
 void cld_zip_close(cld_zip *z) { (void)z; }
 
 #else
@@ -26,6 +31,7 @@ void cld_zip_close(cld_zip *z) { (void)z; }
 #    include <archive.h>
 #    include <archive_entry.h>
 #    include <errno.h>
+#    include <locale.h>
 #    include <stdlib.h>
 #    include <string.h>
 #    include <unistd.h>
@@ -48,6 +54,8 @@ struct cld_zip {
     struct archive *archive;
     const char *path; /* the reader's */
     const char *name; /* of the member at hand */
+    locale_t
+        utf8; /* libarchive gives names in the locale's characters, or not at all; 0: there is no such locale */
 };
 
 /* libarchive does not always set its own number, and has many words for it; a format's check that found no memory has
@@ -76,6 +84,7 @@ cld_zip *cld_zip_open(cld_reader *reader) {
         return cld_fail_null(CLD_NOMEM, "%s: out of memory", reader->path);
     }
     z->path = reader->path;
+    z->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
     errno = 0;
     lib.archive_read_support_format_zip_seekable(z->archive);
 #    ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
@@ -105,16 +114,19 @@ cld_status cld_zip_next(cld_zip *z, cld_zip_member *member) {
     z->name = NULL;
     *member = (cld_zip_member){0};
     errno = 0;
+    locale_t before = uselocale(z->utf8);
     int code = lib.archive_read_next_header(z->archive, &entry);
+    const char *name = code >= ARCHIVE_WARN && code != ARCHIVE_EOF ? member_name(entry) : NULL;
+    uselocale(before);
     if (code == ARCHIVE_EOF) return CLD_OK;
     if (code < ARCHIVE_WARN) return fail(z, "truncated or damaged: a member of the zip archive");
     int64_t bytes = lib.archive_entry_size(entry);
     member->bytes = bytes > 0 ? (uint64_t)bytes : 0;
-    z->name = member->name = member_name(entry);
+    z->name = member->name = name;
     return CLD_OK;
 }
 
-cld_status cld_zip_read(cld_zip *z, void *out, size_t bytes) {
+cld_status cld_zip_take(cld_zip *z, void *out, size_t bytes) {
     errno = 0;
     for (char *to = out; bytes > 0;) {
         la_ssize_t got = lib.archive_read_data(z->archive, to, bytes);
@@ -124,6 +136,11 @@ cld_status cld_zip_read(cld_zip *z, void *out, size_t bytes) {
         to += got;
         bytes -= (size_t)got;
     }
+    return CLD_OK;
+}
+
+cld_status cld_zip_finish(cld_zip *z) {
+    errno = 0;
     char more; /* the checksum is compared at the end */
     la_ssize_t got = lib.archive_read_data(z->archive, &more, 1);
     if (got == 0) return CLD_OK;
@@ -131,9 +148,15 @@ cld_status cld_zip_read(cld_zip *z, void *out, size_t bytes) {
     return cld_fail(CLD_IO, "%s: damaged: its member '%.200s' is too long", z->path, z->name);
 }
 
+cld_status cld_zip_read(cld_zip *z, void *out, size_t bytes) {
+    CLD_TRY(cld_zip_take(z, out, bytes));
+    return cld_zip_finish(z);
+}
+
 void cld_zip_close(cld_zip *z) {
     if (!z) return;
     lib.archive_read_free(z->archive);
+    if (z->utf8) freelocale(z->utf8);
     free(z);
 }
 

@@ -28,6 +28,9 @@ cld_zip *cld_zip_open(cld_reader *reader);
 cld_status cld_zip_next(cld_zip *z, cld_zip_member *member);
 /* The whole content of the member at hand, which must have so many bytes. */
 cld_status cld_zip_read(cld_zip *z, void *out, size_t bytes);
+/* The same piece by piece: the next bytes of the member at hand; then that it ends there, and that its checksum is right. */
+cld_status cld_zip_take(cld_zip *z, void *out, size_t bytes);
+cld_status cld_zip_finish(cld_zip *z);
 void cld_zip_close(cld_zip *z); /* NULL is fine */
 
 #endif
