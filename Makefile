@@ -10,7 +10,7 @@
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
 #   make ranks-check  every recipe on 1 to 4 ranks; jobs killed at random, on two machines of namespaces, under Slurm; forty minutes
 #   make asan       every spec under AddressSanitizer and UBSan
-#   make fuzz       the image decoders, the readers of PyTorch's and TensorBoard's files on damaged ones, FUZZ_SECONDS=600 each
+#   make fuzz       the image decoders, the readers of PyTorch's, NumPy's and TensorBoard's files on damaged ones, FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
 #   make gpu-count  nodes and bytes of a captured training step, counted without a GPU
 #   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU

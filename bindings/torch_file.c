@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "runtime/io/recognise.h"
 #include "runtime/io/torch_file.h"
 
 #define FILE_GUARD "cld.io.torch_file"
@@ -240,9 +241,9 @@ int cldL_load_torch(lua_State *L, const char *path) {
 /* --- cld.io.is_torch(path) -> boolean: whether cld.load reads the file as one of PyTorch's; an error if it
  * is of another known kind. */
 int cldL_is_torch(lua_State *L) {
-    bool is_torch;
-    cldL_check_status(L, cld_torch_recognise(luaL_checkstring(L, 1), &is_torch));
-    lua_pushboolean(L, is_torch);
+    cld_file_kind kind;
+    cldL_check_status(L, cld_recognise(luaL_checkstring(L, 1), &kind));
+    lua_pushboolean(L, kind == CLD_FILE_TORCH);
     return 1;
 }
 

@@ -105,8 +105,6 @@ describe("safetensors", function()
 
   -- A tensor `q` that cannot be had here, beside a weight.
   local unreadable = {
-    { "F8_E4M3", "[2]", 2, "its dtype F8_E4M3 is not read" }, { "F8_E5M2", "[2]", 2, "its dtype F8_E5M2" },
-    { "F8_E8M0", "[2]", 2, "its dtype F8_E8M0" }, { "F8_E4M3FNUZ", "[2]", 2, "its dtype F8_E4M3FNUZ" },
     { "F6_E2M3", "[4]", 3, "its dtype F6_E2M3" }, { "F4", "[2,2]", 2, "its dtype F4" },
     { "C64", "[1]", 8, "its dtype C64" }, { "I128", "[1]", 16, "its dtype I128" },
     { "f32", "[1]", 4, "its dtype f32" }, { "", "[1]", 4, "its dtype  is not read" },
@@ -174,13 +172,13 @@ describe("safetensors", function()
     local header = '{"__metadata__":{"format":"cldlua checkpoint 1","options":"{}","position":'
       .. '"{\\"epoch\\":1,\\"step\\":1,\\"step_in_epoch\\":0,\\"seconds\\":1,'
       .. '\\"rng\\":{\\"seed\\":1,\\"position\\":0}}"},'
-      .. '"net.w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},'
-      .. '"other.w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[2,4]}}'
+      .. '"net.w":{"dtype":"F4","shape":[4],"data_offsets":[0,2]},'
+      .. '"other.w":{"dtype":"F4","shape":[4],"data_offsets":[2,4]}}'
     by_hand(header, "\1\2\3\4")
     local loaded = checkpoint.load(path)
     local message = check.fails(function()
       checkpoint.restore(loaded, { net = checkpoint.object { w = cld.zeros(2) } }, true)
-    end, "x%.safetensors does not fit this run: 'net%.w' could not be read: its dtype F8_E4M3")
+    end, "x%.safetensors does not fit this run: 'net%.w' could not be read: its dtype F4")
     assert.is_nil(message:find("other", 1, true))
   end)
 
@@ -321,8 +319,6 @@ describe("safetensors", function()
       check.fails(function() cld.load(folder) end, "not a regular file")
       check.fails(function() cld.save(folder .. "/no/x", {}) end, "cannot write '.*/no/x': No such file")
       check.fails(function() cld.save(folder, {}) end, "not a regular file")
-      check.fails(function() cld.save(path, { a = 1 }) end, "'a' is not an open tensor but a number")
-      check.fails(function() cld.save(path, { cld.tensor { 1 } }) end, "keys must be names, found a number")
       check.fails(function() cld.save(path, { a = cld.tensor { 1 } }, { m = {} }) end, "'m' is a table")
       check.fails(function() cld.save(path, { ["a\0b"] = cld.tensor { 1 } }) end, "zero byte")
       check.fails(function() cld.save(path, { ["\xff"] = cld.tensor { 1 } }) end, "not UTF%-8")

@@ -21,15 +21,8 @@ for name, functions in pairs(core) do
     for key, value in pairs(functions) do cld[key] = value end
   end
 end
--- cld.load(path), whose content tells what it is:
---   safetensors -> {name = tensor}, {key = string}, {name = why that tensor could not be read}
---   PyTorch's (.pth, .pt, .pth.tar, .t7; cld.io.is_torch(path) says so) -> the value, {format = "PyTorch zip",
---     "PyTorch legacy" or "pickle"}, {}. No code of the file runs. Dictionaries become tables with their keys, lists,
---     tuples and sets tables from 1 on, None cld.io.none, tensors, parameters, storages and NumPy arrays tensors on the
---     cpu; i8 and i16 become i32, bool u8. Tensors that share a storage share it here. An object of any other class is
---     a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state, items, entries}; its metatable
---     is cld.io.record.
-cld.load, cld.save = core.io.load, core.io.save
+local saved = require "cld.saved"
+cld.load, cld.save = saved.load, saved.save
 --- cld.io.none: Python's None, in what cld.load reads out of PyTorch's files.
 --- cld.io.record: the metatable of objects in PyTorch's files that no class here stands for: records {class,
 -- arguments, state, items, entries}, which print themselves.

@@ -173,4 +173,4 @@ function Writer:close()
 end
 Writer.__close, Writer.__gc = Writer.close, Writer.close
 
-return caller.closed("cld.tensorboard", tensorboard)
+return tensorboard

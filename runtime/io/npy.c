@@ -158,10 +158,10 @@ static bool find_type(const char *descr, cld_number_type *type) {
     return false;
 }
 
-static cld_status read_text(cld_reader *r, uint64_t start, size_t length, npy_header *h) {
+static cld_status read_text(const cld_npy_source *r, size_t length, npy_header *h) {
     char *text = malloc(length + 1), descr[64] = "";
     if (!text) return cld_fail(CLD_NOMEM, "%s: out of memory for the header", r->path);
-    cld_status status = cld_reader_get(r, text, start, length);
+    cld_status status = r->take(r->from, text, length);
     if (status == CLD_OK) {
         text[length] = '\0';
         const char *at = text, *problem = parse_header(&at, h, descr, sizeof descr);
@@ -181,11 +181,11 @@ static cld_status read_text(cld_reader *r, uint64_t start, size_t length, npy_he
     return status;
 }
 
-static cld_status read_header(cld_reader *r, npy_header *h) {
+static cld_status read_header(const cld_npy_source *r, npy_header *h) {
     unsigned char prefix[12];
     if (r->bytes < 10)
         return cld_fail(CLD_IO, "%s: not an .npy file (it has %d bytes)", r->path, (int)r->bytes);
-    CLD_TRY(cld_reader_get(r, prefix, 0, 10));
+    CLD_TRY(r->take(r->from, prefix, 10));
     if (memcmp(prefix, magic, sizeof magic) != 0)
         return cld_fail(CLD_IO, "%s: not an .npy file (it does not start with \\x93NUMPY)", r->path);
     int version = prefix[6];
@@ -194,7 +194,7 @@ static cld_status read_header(cld_reader *r, npy_header *h) {
     uint64_t start = version == 1 ? 10 : 12, length = prefix[8] | (uint64_t)prefix[9] << 8;
     if (version > 1) {
         if (r->bytes < 12) return cld_fail(CLD_IO, "%s: damaged file: its header is cut off", r->path);
-        CLD_TRY(cld_reader_get(r, prefix, 0, 12));
+        CLD_TRY(r->take(r->from, prefix + 10, 2));
         length |= (uint64_t)prefix[10] << 16 | (uint64_t)prefix[11] << 24;
     }
     if (length > r->bytes - start)
@@ -204,7 +204,7 @@ static cld_status read_header(cld_reader *r, npy_header *h) {
                         "%s: its header has %llu bytes; that of a plain array has at most %u", r->path,
                         (unsigned long long)length, MOST_HEADER);
     h->data_start = start + length;
-    return read_text(r, start, (size_t)length, h);
+    return read_text(r, (size_t)length, h);
 }
 
 /* ---- the elements -------------------------------------------------------------------------------------- */
@@ -216,10 +216,12 @@ static cld_tensor *as_fortran(cld_tensor *t) {
         shape[i] = t->a.shape[t->a.ndim - 1 - i];
         strides[i] = t->a.strides[t->a.ndim - 1 - i];
     }
-    return cld_tensor_view(t, t->a.ndim, shape, strides, t->a.data);
+    cld_tensor *view = cld_tensor_view(t, t->a.ndim, shape, strides, t->a.data);
+    if (view) cld_numbers_hand_on(view, t);
+    return view;
 }
 
-static cld_tensor *read_array(cld_reader *r) {
+cld_tensor *cld_npy_read(const cld_npy_source *r) {
     npy_header h = {0};
     CLD_TRY_NULL(read_header(r, &h));
     int64_t shape[CLD_MAX_DIMS];
@@ -233,22 +235,46 @@ static cld_tensor *read_array(cld_reader *r) {
         return cld_fail_null(CLD_IO,
                              "%s: damaged file: %llu bytes of data do not fill the shape in its header",
                              r->path, (unsigned long long)there);
-    CLD_AUTO cld_tensor *t = cld_read_numbers(r, h.data_start, h.type, h.ndim, shape);
+    void *to;
+    CLD_AUTO cld_tensor *t = cld_numbers_new(h.type, h.ndim, shape, &to);
     if (!t) return (void)cld_fail_in("%s", r->path), NULL;
+    CLD_TRY_NULL(r->take(r->from, to, (size_t)bytes));
+    if (cld_numbers_convert(t, h.type) != CLD_OK) return (void)cld_fail_in("%s", r->path), NULL;
     return h.fortran_order ? as_fortran(t) : cld_tensor_steal(&t);
+}
+
+/* A file from its beginning on. */
+typedef struct place {
+    cld_reader *reader;
+    uint64_t at;
+} place;
+
+static cld_status take_from_file(void *from, void *out, size_t bytes) {
+    place *p = from;
+    CLD_TRY(cld_reader_get(p->reader, out, p->at, bytes));
+    p->at += bytes;
+    return CLD_OK;
+}
+
+static cld_npy_source source_of(place *p) {
+    return (cld_npy_source){p->reader->path, p->reader->bytes, take_from_file, p};
 }
 
 cld_tensor *cld_npy_load(const char *path) {
     cld_reader r;
     CLD_TRY_NULL(cld_reader_open(&r, path));
-    cld_tensor *t = read_array(&r);
+    place from = {.reader = &r};
+    cld_npy_source source = source_of(&from);
+    cld_tensor *t = cld_npy_read(&source);
     cld_reader_close(&r);
     return t;
 }
 
 cld_status cld_npy_find_bytes(cld_npy_bytes *out, cld_reader *r) {
     npy_header h = {0};
-    CLD_TRY(read_header(r, &h));
+    place from = {.reader = r};
+    cld_npy_source source = source_of(&from);
+    CLD_TRY(read_header(&source, &h));
     if (h.type.dtype != CLD_U8 || strcmp(h.type.name, "u1") != 0 || h.fortran_order)
         return cld_fail(CLD_INVALID, "%s: its elements must be u1 in C order", r->path);
     uint64_t bytes = 1, there = r->bytes - h.data_start;
@@ -279,23 +305,44 @@ static size_t write_header(char *out, size_t room, const cld_array *a, const str
     return (size_t)used;
 }
 
+/* What t came as if NumPy has such, else its dtype's; NULL: there is none. */
+static const struct kind *kind_of(const cld_tensor *t) {
+    char kind = 0;
+    uint8_t bytes = 0;
+    bool came = cld_numbers_came_as(t, &kind, &bytes);
+    for (size_t i = 0; i < KINDS && came; i++) {
+        const cld_number_type *type = &kinds[i].type;
+        if (type->dtype == t->a.dtype && type->kind == kind && type->bytes == bytes) return &kinds[i];
+    }
+    for (size_t i = 0; i < KINDS; i++)
+        if (kinds[i].type.dtype == t->a.dtype) return &kinds[i];
+    return NULL;
+}
+
+size_t cld_npy_head(char head[CLD_NPY_HEAD], const cld_tensor *t, cld_number_type *type) {
+    const struct kind *kind = kind_of(t);
+    if (!kind) {
+        cld_fail(CLD_INVALID, "NumPy has no %s; convert the tensor to f32 first", cld_dtype_name(t->a.dtype));
+        return 0;
+    }
+    *type = kind->type;
+    size_t length = write_header(head + 10, CLD_NPY_HEAD - 10, &t->a, kind);
+    memcpy(head, magic, sizeof magic);
+    head[6] = 1;
+    head[7] = 0;
+    head[8] = (char)(length & 255);
+    head[9] = (char)(length >> 8);
+    return 10 + length;
+}
+
 cld_status cld_npy_save(const char *path, cld_tensor *t) {
-    char header[512];
-    const struct kind *kind = NULL;
-    for (size_t i = 0; i < KINDS && !kind; i++)
-        if (kinds[i].type.dtype == t->a.dtype) kind = &kinds[i];
-    if (!kind)
-        return cld_fail(CLD_INVALID, "cannot write '%s': NumPy has no %s; convert the tensor to f32 first",
-                        path, cld_dtype_name(t->a.dtype));
-    CLD_AUTO cld_tensor *dense = cld_tensor_on_host(t);
-    if (!dense) return cld_error_code();
-    size_t length = write_header(header, sizeof header, &dense->a, kind);
-    unsigned char version_and_length[4] = {1, 0, (unsigned char)length, (unsigned char)(length >> 8)};
+    char head[CLD_NPY_HEAD];
+    cld_number_type type;
+    size_t length = cld_npy_head(head, t, &type);
+    if (!length) return cld_fail_in("cannot write '%s'", path);
     cld_writer w;
     CLD_TRY(cld_writer_open(&w, path));
-    cld_writer_put(&w, magic, sizeof magic);
-    cld_writer_put(&w, version_and_length, sizeof version_and_length);
-    cld_writer_put(&w, header, length);
-    cld_writer_put(&w, dense->a.data, (size_t)cld_numel(&dense->a) * cld_dtype_size(dense->a.dtype));
+    cld_writer_put(&w, head, length);
+    if (cld_write_numbers(&w, t, type) != CLD_OK && w.status == CLD_OK) w.status = cld_error_code();
     return cld_writer_commit(&w);
 }

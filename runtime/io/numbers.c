@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "runtime/io/float8.h"
+
 /* Numbers of the file's type, which lie at the end of data, to those of its dtype from the beginning on, which are at
  * least as wide: none is overwritten before it is read. */
 static cld_status convert(char *data, int64_t count, cld_number_type type) {
@@ -23,6 +25,19 @@ static cld_status convert(char *data, int64_t count, cld_number_type type) {
     return CLD_OK;
 }
 
+static void convert_float8(char *data, int64_t count, char kind) {
+    uint32_t values[256];
+    const unsigned char *in = (unsigned char *)data + (size_t)count * 3;
+    cld_float8_values(kind, values);
+    for (int64_t i = 0; i < count; i++) memcpy(data + 4 * i, &values[in[i]], 4);
+}
+
+/* No dtype is of this type: what is to be remembered. */
+static bool is_foreign(cld_number_type type) {
+    return type.bytes != cld_dtype_size(type.dtype) || type.kind == 'b' ||
+           (type.kind == 'u' && type.bytes > 1);
+}
+
 cld_tensor *cld_numbers_new(cld_number_type type, int ndim, const int64_t *shape, void **bytes) {
     cld_tensor *t = cld_tensor_new(type.dtype, ndim, shape, cld_cpu_backend());
     if (!t) return NULL;
@@ -34,7 +49,24 @@ cld_tensor *cld_numbers_new(cld_number_type type, int ndim, const int64_t *shape
 cld_status cld_numbers_convert(cld_tensor *t, cld_number_type type) {
     size_t size = cld_dtype_size(type.dtype);
     bool same_bytes = size == type.bytes && !type.big_endian && !(type.kind == 'u' && size == 8);
-    return same_bytes ? CLD_OK : convert(t->a.data, cld_numel(&t->a), type);
+    if (cld_is_float8(type.kind))
+        convert_float8(t->a.data, cld_numel(&t->a), type.kind);
+    else if (!same_bytes)
+        CLD_TRY(convert(t->a.data, cld_numel(&t->a), type));
+    if (is_foreign(type)) t->stored = (cld_stored){type.kind, type.bytes, atomic_load(&t->storage->version)};
+    return CLD_OK;
+}
+
+void cld_numbers_hand_on(cld_tensor *view, const cld_tensor *whole) {
+    view->stored = whole->stored;
+    view->stored.version = atomic_load(&view->storage->version);
+}
+
+bool cld_numbers_came_as(const cld_tensor *t, char *kind, uint8_t *bytes) {
+    if (!t->stored.kind || t->stored.version != atomic_load(&t->storage->version)) return false;
+    *kind = t->stored.kind;
+    *bytes = t->stored.bytes;
+    return true;
 }
 
 cld_tensor *cld_read_numbers(cld_reader *r, uint64_t offset, cld_number_type type, int ndim,

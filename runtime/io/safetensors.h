@@ -8,9 +8,9 @@
  * The reader believes nothing: lengths, names, dtypes, shapes and offsets are checked against each other and against
  * the file's size before a tensor is made, and any damage is one error that names the file and what is wrong. Its work and
  * memory are in proportion to the header's bytes, whatever they are. A dtype that no dtype here is becomes one that holds
- * its values (numbers.h; BOOL becomes u8); a tensor that cannot be had here (F8_E4M3, nine dimensions) stays in the file,
- * and the others are read. The writer is deterministic: wide dtypes first (so that every tensor is aligned), names in
- * bytewise order.
+ * its values (numbers.h; BOOL becomes u8), and is written as it came; a tensor that cannot be had here (F4, C64, nine
+ * dimensions) stays in the file, and the others are read. The writer is deterministic: wide dtypes first (so that every
+ * tensor is aligned), names in bytewise order.
  */
 #ifndef CLD_IO_SAFETENSORS_H
 #define CLD_IO_SAFETENSORS_H
@@ -60,6 +60,8 @@ typedef struct cld_metadata {
 typedef struct cld_named_tensor {
     const char *name;
     cld_tensor *tensor; /* any layout, strides and device */
+    const char *type;   /* "I8", ...; NULL: what it came as if it was read from a file, else its dtype's */
+    cld_number_type written; /* found by the writer */
 } cld_named_tensor;
 
 /* Sorts both lists in place; names must differ. Written as file.h says: the old file stays until the new one
@@ -69,7 +71,9 @@ cld_status cld_safetensors_write(cld_writer *w, cld_named_tensor *tensors, size_
 cld_status cld_safetensors_save(const char *path, cld_named_tensor *tensors, size_t count,
                                 cld_metadata *metadata, size_t metadata_count);
 
-/* A dtype as the file spells it: "F32". */
-const char *cld_safetensors_dtype(cld_dtype dtype);
+/* By the name that the file has for it, "F32"; NULL if it is not written (C64, F4, ...), or there is none. */
+const cld_number_type *cld_safetensors_type(const char *name);
+/* What t came as from a file, or else its dtype's. */
+const cld_number_type *cld_safetensors_type_of(const cld_tensor *t);
 
 #endif

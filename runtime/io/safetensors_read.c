@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/io/float8.h"
+
 /* The bound of the format's reference reader: 100 MB of names and shapes is not a checkpoint. */
 #define MOST_HEADER 100000000u
 /* Tensors, and entries of the metadata: the largest models have some hundred thousand tensors. */
@@ -28,16 +30,34 @@ static const struct dtype {
     {{'u', 2, false, CLD_I32, "U16"}, 16},
     {{'u', 1, false, CLD_U8, "U8"}, 8},
     {{'b', 1, false, CLD_U8, "BOOL"}, 8},
+    {{CLD_E4M3, 1, false, CLD_F32, "F8_E4M3"}, 8},
+    {{CLD_E5M2, 1, false, CLD_F32, "F8_E5M2"}, 8},
+    {{CLD_E8M0, 1, false, CLD_F32, "F8_E8M0"}, 8},
+    {{CLD_E4M3FNUZ, 1, false, CLD_F32, "F8_E4M3FNUZ"}, 8},
+    {{CLD_E5M2FNUZ, 1, false, CLD_F32, "F8_E5M2FNUZ"}, 8},
     {{.name = "C64"}, 64},
-    {{.name = "F8_E4M3"}, 8},
-    {{.name = "F8_E5M2"}, 8},
-    {{.name = "F8_E8M0"}, 8},
-    {{.name = "F8_E4M3FNUZ"}, 8},
-    {{.name = "F8_E5M2FNUZ"}, 8},
     {{.name = "F6_E2M3"}, 6},
     {{.name = "F6_E3M2"}, 6},
     {{.name = "F4"}, 4},
 };
+#define DTYPES (sizeof dtypes / sizeof *dtypes)
+
+const cld_number_type *cld_safetensors_type(const char *name) {
+    for (size_t i = 0; i < DTYPES; i++)
+        if (strcmp(dtypes[i].type.name, name) == 0) return dtypes[i].type.bytes ? &dtypes[i].type : NULL;
+    return NULL;
+}
+
+const cld_number_type *cld_safetensors_type_of(const cld_tensor *t) {
+    char kind = 0;
+    uint8_t bytes = (uint8_t)cld_dtype_size(t->a.dtype);
+    bool came = cld_numbers_came_as(t, &kind, &bytes);
+    for (size_t i = 0; i < DTYPES; i++) { /* a dtype's own type is the first that becomes it */
+        const cld_number_type *type = &dtypes[i].type;
+        if (type->dtype == t->a.dtype && type->bytes == bytes && (!came || type->kind == kind)) return type;
+    }
+    return NULL; /* cannot be: every dtype has one */
+}
 
 /* ---- the header ---------------------------------------------------------------------------------------- */
 
@@ -177,7 +197,7 @@ static cld_status read_offsets(cld_safetensors *f, cld_safetensors_entry *e, des
 /* Its dtype, known or not, and whether its elements fill its bytes. */
 static cld_status check_size(cld_safetensors *f, cld_safetensors_entry *e, const description *d) {
     const struct dtype *known = NULL;
-    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes && !known; i++)
+    for (size_t i = 0; i < DTYPES && !known; i++)
         if (is(&d->dtype, dtypes[i].type.name)) known = &dtypes[i];
     e->type = known ? known->type : (cld_number_type){.name = d->dtype.data};
     if (!known) return CLD_OK; /* whatever an element takes */
@@ -295,7 +315,7 @@ cld_tensor *cld_safetensors_read(cld_safetensors *f, size_t i) {
     const cld_safetensors_entry *e = &f->entries[i];
     if (e->type.bytes == 0)
         return cld_fail_null(CLD_UNSUPPORTED,
-                             "its dtype %.100s is not read; F64 F32 F16 BF16, I and U of 8 to 64 "
+                             "its dtype %.100s is not read; F64 F32 F16 BF16 F8, I and U of 8 to 64 "
                              "bits and BOOL are",
                              e->type.name);
     if (e->ndim > CLD_MAX_DIMS)

@@ -7,19 +7,10 @@
 
 #include "runtime/io/json_memory.h"
 
-const char *cld_safetensors_dtype(cld_dtype dtype) {
-    static const char *const names[CLD_DTYPE_COUNT] = {
-        [CLD_F32] = "F32", [CLD_F64] = "F64", [CLD_BF16] = "BF16", [CLD_F16] = "F16",
-        [CLD_I64] = "I64", [CLD_I32] = "I32", [CLD_U8] = "U8",
-    };
-    return names[dtype];
-}
-
-/* Wide dtypes first: readers that map the file may then view every tensor at its own alignment. */
+/* Wide types first: readers that map the file may then view every tensor at its own alignment. */
 static int by_width_and_name(const void *a, const void *b) {
     const cld_named_tensor *x = a, *y = b;
-    size_t width_x = cld_dtype_size(x->tensor->a.dtype), width_y = cld_dtype_size(y->tensor->a.dtype);
-    if (width_x != width_y) return width_x > width_y ? -1 : 1;
+    if (x->written.bytes != y->written.bytes) return x->written.bytes > y->written.bytes ? -1 : 1;
     return strcmp(x->name, y->name);
 }
 
@@ -27,17 +18,35 @@ static int by_key(const void *a, const void *b) {
     return strcmp(((const cld_metadata *)a)->key, ((const cld_metadata *)b)->key);
 }
 
-static size_t tensor_bytes(const cld_tensor *t) {
-    return (size_t)cld_numel(&t->a) * cld_dtype_size(t->a.dtype);
+static uint64_t bytes_of(const cld_named_tensor *x) {
+    return (uint64_t)cld_numel(&x->tensor->a) * x->written.bytes;
+}
+
+/* What each is written as. */
+static cld_status find_types(cld_named_tensor *tensors, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const char *name = tensors[i].type;
+        const cld_number_type *type =
+            name ? cld_safetensors_type(name) : cld_safetensors_type_of(tensors[i].tensor);
+        if (!type)
+            return cld_fail(
+                CLD_INVALID,
+                "'%.100s' cannot be of type '%.100s'; there are F64, F32, F16, BF16, I64, I32, I16, I8, "
+                "U64, U32, U16, U8, BOOL, F8_E4M3, F8_E5M2, F8_E8M0, F8_E4M3FNUZ and F8_E5M2FNUZ",
+                tensors[i].name, name);
+        tensors[i].written = *type;
+    }
+    return CLD_OK;
 }
 
 /* jansson's functions take over a NULL value and answer -1, so that one check at the end of a chain is enough. */
-static json_t *describe(const cld_tensor *t, uint64_t begin) {
+static json_t *describe(const cld_named_tensor *x, uint64_t begin) {
+    const cld_tensor *t = x->tensor;
     json_t *shape = json_array();
     for (int i = 0; i < t->a.ndim; i++)
         if (json_array_append_new(shape, json_integer(t->a.shape[i])) != 0) return json_decref(shape), NULL;
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", cld_safetensors_dtype(t->a.dtype), "shape", shape,
-                     "data_offsets", (json_int_t)begin, (json_int_t)(begin + tensor_bytes(t)));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", x->written.name, "shape", shape, "data_offsets",
+                     (json_int_t)begin, (json_int_t)(begin + bytes_of(x)));
 }
 
 static json_t *metadata_object(const cld_metadata *metadata, size_t count) {
@@ -64,11 +73,11 @@ static cld_status fill_header(json_t *header, const cld_named_tensor *tensors, s
         const char *name = tensors[i].name;
         if (strcmp(name, "__metadata__") == 0 || json_object_get(header, name))
             return cld_fail(CLD_INVALID, "a tensor cannot be named '%s': the name is taken", name);
-        if (json_object_set_new(header, name, describe(tensors[i].tensor, at)) != 0)
+        if (json_object_set_new(header, name, describe(&tensors[i], at)) != 0)
             return cld_json_starved()
                        ? cld_fail(CLD_NOMEM, "out of memory for the header")
                        : cld_fail(CLD_INVALID, "the tensor's name '%s' is not UTF-8 text", name);
-        at += tensor_bytes(tensors[i].tensor);
+        at += bytes_of(&tensors[i]);
     }
     return CLD_OK;
 }
@@ -101,26 +110,28 @@ static void put_header(cld_writer *w, const char *text) {
     cld_writer_put(w, "       ", padded - length);
 }
 
-static void put_tensor(cld_writer *w, cld_tensor *t) {
-    CLD_AUTO cld_tensor *dense = cld_tensor_on_host(t);
-    if (dense)
-        cld_writer_put(w, dense->a.data, tensor_bytes(dense));
-    else if (w->status == CLD_OK)
-        w->status = cld_error_code();
+static void put_tensor(cld_writer *w, const cld_named_tensor *x) {
+    cld_status status = cld_write_numbers(w, x->tensor, x->written);
+    if (status == CLD_OK || w->status != CLD_OK) return;
+    cld_fail_in("tensor '%.100s'", x->name);
+    w->status = cld_fail_in("cannot write '%s'", w->path);
 }
 
 cld_status cld_safetensors_write(cld_writer *w, cld_named_tensor *tensors, size_t count,
                                  cld_metadata *metadata, size_t metadata_count) {
-    if (count) qsort(tensors, count, sizeof *tensors, by_width_and_name);
+    char *text = NULL;
     if (metadata_count) qsort(metadata, metadata_count, sizeof *metadata, by_key);
-    char *text = header_text(tensors, count, metadata, metadata_count);
+    if (find_types(tensors, count) == CLD_OK) {
+        if (count) qsort(tensors, count, sizeof *tensors, by_width_and_name);
+        text = header_text(tensors, count, metadata, metadata_count);
+    }
     if (!text) {
         cld_status status = cld_fail_in("cannot write '%s'", w->path);
         cld_writer_abandon(w);
         return status;
     }
     put_header(w, text);
-    for (size_t i = 0; i < count && w->status == CLD_OK; i++) put_tensor(w, tensors[i].tensor);
+    for (size_t i = 0; i < count && w->status == CLD_OK; i++) put_tensor(w, &tensors[i]);
     free(text);
     return cld_writer_commit(w);
 }

@@ -166,7 +166,11 @@ static cld_status write_index(const cld_tar *t, const char *index) {
     CLD_AUTO cld_tensor *name_offsets = new_list(CLD_I64, t->count, t->names, sizeof *t->names);
     if (!offsets || !sizes || !names || !name_offsets) return cld_error_code();
     cld_named_tensor tensors[] = {
-        {"offsets", offsets}, {"sizes", sizes}, {"names", names}, {"name_offsets", name_offsets}};
+        {.name = "offsets", .tensor = offsets},
+        {.name = "sizes", .tensor = sizes},
+        {.name = "names", .tensor = names},
+        {.name = "name_offsets", .tensor = name_offsets},
+    };
     cld_metadata metadata[] = {{"format", FORMAT}, {"archive_bytes", bytes}, {"archive_mtime", mtime}};
     return cld_safetensors_save(index, tensors, 4, metadata, 3);
 }

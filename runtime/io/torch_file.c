@@ -11,25 +11,6 @@
 
 /* ---- what a file is ------------------------------------------------------------------------------------ */
 
-/* What is given in place of weights. */
-static const struct {
-    const char *bytes;
-    size_t length, offset;
-    const char *what;
-} others[] = {
-    {"\x1f\x8b", 2, 0, "it is compressed with gzip; unpack it first"},
-    {"\x89HDF", 4, 0, "it is an HDF5 file (Keras, MATLAB)"},
-    {"\x93NUMPY", 6, 0, "it is a NumPy array; cld.io.load_npy reads it"},
-    {"<!DOCTYPE", 9, 0, "it is a web page; the download went wrong"},
-    {"<html", 5, 0, "it is a web page; the download went wrong"},
-    {"\3\0\0\0\1\0\0", 8, 0, "it is of Lua's Torch 7, and not of PyTorch"},
-    {"\4\0\0\0\1\0\0", 8, 0, "it is of Lua's Torch 7, and not of PyTorch"},
-    {"version https://git-lfs", 23, 0, "it is git-lfs' note of where the file is; git lfs pull fetches it"},
-    {"ustar", 5, 257,
-     "it is a tar archive; if PyTorch before 0.1.10 wrote it, load it with PyTorch 0.1.10 to 1.5 and save it "
-     "again"},
-};
-
 static const uint8_t magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e};
 
 /* The bytes of the pickle of PyTorch's magic number; 0: the file does not begin with it. */
@@ -42,32 +23,6 @@ static size_t magic_length(const uint8_t *head, size_t there) {
 
 static bool is_zip(const uint8_t *head) {
     return memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "PK\5\6", 4) == 0;
-}
-
-/* They begin with a number below 2^40 and a brace; the number may look like the beginning of anything. */
-static bool is_safetensors(const uint8_t *head) { return head[8] == '{' && !head[5] && !head[6] && !head[7]; }
-
-/* Of protocol 2 to 5. */
-static bool is_pickle(const uint8_t *head) { return head[0] == 0x80 && head[1] >= 2 && head[1] <= 5; }
-
-static cld_status recognise(cld_reader *r, bool *is_torch) {
-    uint8_t head[512] = {0};
-    CLD_TRY(cld_reader_get(r, head, 0, r->bytes < sizeof head ? (size_t)r->bytes : sizeof head));
-    if (is_safetensors(head)) return CLD_OK;
-    *is_torch = is_zip(head) || is_pickle(head);
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (memcmp(head + others[i].offset, others[i].bytes, others[i].length) == 0)
-            return cld_fail(CLD_IO, "%s: neither safetensors nor PyTorch's: %s", r->path, others[i].what);
-    return CLD_OK;
-}
-
-cld_status cld_torch_recognise(const char *path, bool *is_torch) {
-    cld_reader r;
-    *is_torch = false;
-    CLD_TRY(cld_reader_open(&r, path));
-    cld_status status = recognise(&r, is_torch);
-    cld_reader_close(&r);
-    return status;
 }
 
 /* ---- pickles ------------------------------------------------------------------------------------------- */

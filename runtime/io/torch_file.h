@@ -23,10 +23,6 @@ typedef enum cld_torch_format { CLD_TORCH_ZIP, CLD_TORCH_LEGACY, CLD_TORCH_PICKL
 
 typedef struct cld_torch_file cld_torch_file;
 
-/* Whether the file is for cld_torch_open, by its first bytes: also a zip archive that then turns out to be another's. An
- * error if it is of another known kind, a tar archive or a web page say, which it names. */
-cld_status cld_torch_recognise(const char *path, bool *is_torch);
-
 /* NULL on failure; every error names the file, and what is wrong with it. */
 cld_torch_file *cld_torch_open(const char *path);
 void cld_torch_close(cld_torch_file *f); /* NULL is fine; tensors stay */

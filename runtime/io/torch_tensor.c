@@ -81,7 +81,9 @@ static cld_status make_view(cld_torch_file *f, const cld__torch_reference *r, co
     uint64_t offset = reached ? first + (uint64_t)begin : 0;
     char *data = (char *)whole->a.data + offset * cld_dtype_size(whole->a.dtype);
     *out = cld_tensor_view(whole, ndim, shape, strides, data);
-    return *out ? CLD_OK : cld_fail_in("%s", f->reader.path);
+    if (!*out) return cld_fail_in("%s", f->reader.path);
+    cld_numbers_hand_on(*out, whole);
+    return CLD_OK;
 }
 
 /* Conjugated or negated, which the elements that are stored are not. */
@@ -165,7 +167,9 @@ static cld_status make_array(cld_torch_file *f, const value *v, cld_tensor **out
         strides[a.axes[i]] = t->a.strides[i];
     }
     *out = cld_tensor_view(t, a.ndim, shape, strides, t->a.data);
-    return *out ? CLD_OK : cld_error_code();
+    if (!*out) return cld_error_code();
+    cld_numbers_hand_on(*out, t);
+    return CLD_OK;
 }
 
 /* ---- calls --------------------------------------------------------------------------------------------- */

@@ -46,6 +46,14 @@ typedef struct cld_kept_copy {
     cld_tensor *next, **previous; /* of all weights that keep one */
 } cld_kept_copy;
 
+/* What the numbers of a file were that a tensor was read from, if they were of a type that no dtype is (io/numbers.h);
+ * nothing that is made of the tensor has it. Good while nobody has written to the storage since. */
+typedef struct cld_stored {
+    char kind; /* 0: nothing is to be remembered */
+    uint8_t bytes;
+    unsigned version; /* of the storage then */
+} cld_stored;
+
 struct cld_tensor {
     cld_array a;
     cld_storage *storage;
@@ -61,6 +69,7 @@ struct cld_tensor {
     int output;            /* which of node's outputs */
     struct cld_hook *hooks; /* leaves only: what backward calls with the gradient (autograd/tape.h) */
     cld_kept_copy kept;
+    cld_stored stored;
 };
 
 /* ---- lifetime ---- */

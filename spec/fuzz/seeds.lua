@@ -1,4 +1,4 @@
---- The first files that `make fuzz` changes: the fixtures' of a kind. seeds.lua jpeg|png|zip|legacy|events FOLDER
+--- The first files that `make fuzz` changes: the fixtures' of a kind. seeds.lua jpeg|png|zip|legacy|npz|events FOLDER
 local cld = require "cld"
 
 local kind, folder = arg[1], arg[2]
@@ -11,7 +11,9 @@ end
 
 local is_torch = kind == "zip" or kind == "legacy"
 local patterns = { "^" .. kind .. " (.*)$" }
-if not is_torch then patterns = { "^file:(" .. kind .. ".*)$", "^parts:(" .. kind .. ".*)$" } end
+local fixture = is_torch and "torch_files" or kind == "npz" and "npz" or "pictures"
+if kind == "npz" then patterns = { "^(.*)$" }
+elseif not is_torch then patterns = { "^file:(" .. kind .. ".*)$", "^parts:(" .. kind .. ".*)$" } end
 
 local function text_of(bytes)
   local parts = {}
@@ -21,7 +23,7 @@ local function text_of(bytes)
   return table.concat(parts)
 end
 
-for name, bytes in pairs(cld.load("spec/fixtures/" .. (is_torch and "torch_files" or "pictures") .. ".safetensors")) do
+for name, bytes in pairs(cld.load("spec/fixtures/" .. fixture .. ".safetensors")) do
   for _, pattern in ipairs(patterns) do
     local seed = name:match(pattern)
     if seed then

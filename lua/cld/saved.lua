@@ -1,0 +1,223 @@
+--- Files of tensors: cld.load and cld.save.
+-- A table of tensors by name is a plain safetensors or .npz file. Any other table (tables in tables, lists, numbers,
+-- text, booleans) is a safetensors file too: its tensors are the file's, named by their places ("layers.2.weight"), so
+-- that other programs see them, and one entry of the metadata says as JSON what the table looks like:
+--
+--   a table {"key": value, ...}; a list ["list", value, ...]; a tensor ["tensor", its name in the file];
+--   text, true, false and whole numbers as JSON has them; a float ["float", "1.5"], which may be inf or nan
+local core = require "cld.core"
+local caller = require "cld.caller"
+local json = require "cld.json"
+local sorted_keys = require "cld.sorted_keys"
+local user_error = require "cld.user_error"
+local is_tensor = core.tensor.is_tensor
+
+local saved = {}
+
+local STRUCTURE = "cldlua.structure" -- the metadata's entry
+local deepest = 90 -- tables in tables; JSON's text has 100
+
+-- ---- what a table is -------------------------------------------------------
+
+local function place(path) return path == "" and "the table" or ("'%s'"):format(path) end
+
+local function beneath(path, key) return path == "" and tostring(key) or path .. "." .. tostring(key) end
+
+-- Whether all keys are 1 to n; an error if they are of no use.
+local function is_list(values, path)
+  local count, names, other = 0, 0, nil
+  for key in next, values do
+    count = count + 1
+    if type(key) == "string" then names = names + 1
+    elseif math.type(key) ~= "integer" or key < 1 then other = key end
+  end
+  if other ~= nil then
+    caller.raise("save: %s has the key %s; keys are names, or positions from 1 on", place(path), caller.shown(other))
+  end
+  if names == count then return false end
+  if names > 0 then caller.raise("save: %s has both names and positions as keys; make two of it", place(path)) end
+  for i = 1, count do
+    if values[i] == nil then caller.raise("save: %s is a list with nothing at position %d", place(path), i) end
+  end
+  return true
+end
+
+local function is_flat(values)
+  for key, value in next, values do
+    if type(key) ~= "string" or not is_tensor(value) then return false end
+  end
+  return true
+end
+
+-- A name that no other tensor has.
+local function free_name(tensors, path)
+  local name, again = path, 1
+  while tensors[name] do
+    again = again + 1
+    name = ("%s (%d)"):format(path, again)
+  end
+  return name
+end
+
+-- The value's description; its tensors are put into `tensors`. `open`: the tables that it lies in, each with its place.
+local function describe(value, path, tensors, open, depth)
+  local kind = type(value)
+  if kind == "string" or kind == "boolean" or math.type(value) == "integer" then return value end
+  if kind == "number" then
+    return { "float", value ~= value and "nan" or ("%.17g"):format(value) }
+  end
+  if is_tensor(value) then
+    if not pcall(function() return value.shape end) then caller.raise("save: %s is a closed tensor", place(path)) end
+    local name = free_name(tensors, path)
+    tensors[name] = value
+    return { "tensor", name }
+  end
+  if kind ~= "table" then
+    caller.raise("save: %s is %s; tensors, numbers, text, booleans and tables of these can be saved", place(path),
+      kind == "function" and "a function" or "a " .. kind)
+  end
+  if open[value] then caller.raise("save: %s lies in itself: it is %s", place(path), place(open[value])) end
+  if depth == deepest then caller.raise("save: %s lies more than %d tables deep", place(path), deepest) end
+  open[value] = path
+  local description = {}
+  if is_list(value, path) then
+    description[1] = "list"
+    for i, item in ipairs(value) do description[i + 1] = describe(item, beneath(path, i), tensors, open, depth + 1) end
+  else
+    for _, key in ipairs(sorted_keys(value)) do
+      description[key] = describe(value[key], beneath(path, key), tensors, open, depth + 1)
+    end
+  end
+  open[value] = nil
+  return description
+end
+
+-- f(...) of C. What is wrong with an argument is told at the user's line, what is wrong with a file as it is.
+local function call(name, f, ...)
+  local results = table.pack(pcall(f, ...))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  local argument = type(results[2]) == "string" and results[2]:match "bad argument #%d+ to '[^']*' (%b())"
+  if argument then caller.raise("%s: %s", name, argument:sub(2, -2)) end
+  error(results[2], 0)
+end
+
+-- ---- saving ----------------------------------------------------------------
+
+local function save_npz(path, values, metadata, options)
+  if metadata ~= nil and next(metadata) ~= nil or options ~= nil and options.types ~= nil then
+    caller.raise "save: an .npz holds arrays alone, no metadata and no types; .safetensors has room for both"
+  end
+  for key, value in next, values do
+    if type(key) ~= "string" or not is_tensor(value) then
+      caller.raise("save: an .npz holds tensors by name, and '%s' is %s; .safetensors takes tables in tables",
+        tostring(key), caller.shown(value))
+    end
+  end
+  call("save", core.io.save_npz, path, values)
+end
+
+--- cld.save(path, values[, metadata[, {types = {name = "I8"}}]]): write a file of tensors; the old one stays until the new
+-- one is whole. values is {name = tensor}, or any table of tables, lists (keys from 1 on), tensors, numbers, text and
+-- booleans, which cld.load gives back as it was. A name that ends in .npz makes NumPy's archive of a {name = tensor},
+-- any other a safetensors file, whose metadata are {key = text, number or boolean}. A tensor that cld.load has read and
+-- nothing has changed is written as the type that it came as (I8, I16, U16, U32, U64, BOOL, F8_E4M3, ...); what was
+-- computed of it has a dtype of its own. types asks for one by the tensor's name: an integer type takes whole numbers
+-- of its range, a float the nearest value.
+--   cld.save("x.safetensors", { net = net:state_dict(), epoch = 3, seen = { 1, 2.5, "three" } })
+--   cld.save("x.npz", { features = x, labels = y })
+function saved.save(path, values, metadata, options)
+  if type(path) ~= "string" then caller.raise("save: expected a file's path, got %s", caller.shown(path)) end
+  if type(values) ~= "table" then
+    caller.raise("save: expected a table of tensors, got %s", caller.shown(values))
+  end
+  caller.check_fields("save", options, { "types" })
+  if path:match "%.npz$" then return save_npz(path, values, metadata, options) end
+  if metadata ~= nil and type(metadata) ~= "table" then
+    caller.raise("save: metadata are a table {key = text}, got %s", caller.shown(metadata))
+  end
+  if metadata and metadata[STRUCTURE] ~= nil then
+    caller.raise("save: the metadata's key '%s' is taken: it says how tables are put together", STRUCTURE)
+  end
+  if is_flat(values) then
+    call("save", core.io.save, path, values, metadata, options and options.types)
+    return
+  end
+  local tensors, entries = {}, {}
+  for key, value in pairs(metadata or {}) do entries[key] = value end
+  local _ <close> = core.text.c_locale()
+  entries[STRUCTURE] = json.encode(describe(values, "", tensors, {}, 0))
+  call("save", core.io.save, path, tensors, entries, options and options.types)
+end
+
+-- ---- loading ---------------------------------------------------------------
+
+local function damaged(path, problem)
+  user_error.raise("%s: damaged file: its metadata's %s %s", path, STRUCTURE, problem)
+end
+
+-- The value of a description. `left`: tensors that none has asked for.
+local function rebuild(description, path, file)
+  if type(description) ~= "table" then
+    if description == json.null then damaged(path, "holds a null") end
+    return description
+  end
+  local kind = description[1]
+  if kind == nil then
+    local made = {}
+    for key, item in pairs(description) do made[key] = rebuild(item, path, file) end
+    return made
+  end
+  if kind == "list" then
+    local made = {}
+    for i = 2, #description do made[i - 1] = rebuild(description[i], path, file) end
+    return made
+  end
+  local word = description[2]
+  if kind == "float" and word == "nan" then return 0 / 0 end
+  if kind == "float" and (word == "inf" or word == "-inf") then return word == "inf" and math.huge or -math.huge end
+  if kind == "float" and type(word) == "string" and tonumber(word) then return tonumber(word) + 0.0 end
+  if kind ~= "tensor" or type(word) ~= "string" then damaged(path, "holds something that no table is made of") end
+  local tensor = file.tensors[word]
+  if not tensor and not file.unread[word] then
+    damaged(path, ("names a tensor that is not there: '%s'"):format(word))
+  end
+  file.left[word] = nil
+  return tensor
+end
+
+-- The table that was saved of what the file holds.
+local function assemble(path, tensors, text, unread)
+  local _ <close> = core.text.c_locale()
+  local read, description = pcall(json.decode, text)
+  if not read then
+    user_error.check_memory(path, description)
+    damaged(path, "is not JSON")
+  end
+  local left = {}
+  for name in pairs(tensors) do left[name] = true end
+  local values = rebuild(description, path, { tensors = tensors, unread = unread, left = left })
+  if type(values) ~= "table" then damaged(path, "is no table") end
+  for _, name in ipairs(sorted_keys(left)) do damaged(path, ("does not name the tensor '%s'"):format(name)) end
+  return values
+end
+
+--- cld.load(path) -> values, metadata, unread: what a file holds; its content tells what it is.
+-- Safetensors: {name = tensor} or the nested table that cld.save was given, {key = text}, {name = why that tensor could
+-- not be read}. NumPy's .npz: {name = tensor}, {}, {name = why}. PyTorch's (.pth, .pt, .pth.tar, .t7;
+-- cld.io.is_torch(path) says so): the value, {format = "PyTorch zip", "PyTorch legacy" or "pickle"}, {}. No code of the
+-- file runs; dictionaries become tables with their keys, lists, tuples and sets tables from 1 on, None cld.io.none,
+-- tensors, parameters, storages and NumPy arrays tensors, which share a storage if they did. An object of any other
+-- class is a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state, items, entries}; its
+-- metatable is cld.io.record. Tensors are on the cpu. What no dtype here is becomes the next that holds it: i8, i16,
+-- u16 i32; u32, u64 i64; bool u8; 8-bit floats f32. cld.save writes it as it came.
+--   local weights = cld.load "resnet50.safetensors"
+function saved.load(path)
+  if type(path) ~= "string" then caller.raise("load: expected a file's path, got %s", caller.shown(path)) end
+  local values, facts, unread = call("load", core.io.load, path)
+  local structure = type(facts) == "table" and facts[STRUCTURE]
+  if not structure then return values, facts, unread end
+  facts[STRUCTURE] = nil
+  return assemble(path, values, structure, unread), facts, unread
+end
+
+return saved
