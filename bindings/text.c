@@ -1,5 +1,7 @@
-/* --- cld.text: text that does not follow the locale, and text of any origin made safe to show. */
+/* --- cld.text: text that does not follow the locale, text of any origin made safe to show, and bytes as text. */
 #include "bindings/bindings.h"
+
+#include "runtime/core/base64.h"
 #include "runtime/core/text.h"
 
 #define GUARD "cld.c_locale"
@@ -48,10 +50,34 @@ static int text_printable_line(lua_State *L) {
     return 1;
 }
 
+/* --- base64(bytes) -> text: the bytes of a string, or of a u8 tensor of any shape, in Base64 (RFC 4648), padded.
+ *
+ *     cld.text.base64 "cld"   --> "Y2xk"
+ */
+static int text_base64(lua_State *L) {
+    cld_tensor *tensor = cldL_test_tensor(L, 1);
+    size_t length = 0;
+    const void *bytes = tensor ? NULL : luaL_checklstring(L, 1, &length);
+    if (tensor) {
+        luaL_argcheck(L, tensor->a.dtype == CLD_U8, 1, "expected a string or a u8 tensor");
+        cld_tensor **host = cldL_new_tensor(L);
+        *host = cld_tensor_on_host(tensor);
+        cldL_result(L, *host);
+        bytes = (*host)->a.data;
+        length = (size_t)cld_numel(&(*host)->a);
+    }
+    luaL_Buffer out;
+    size_t needed = cld_base64_length(length);
+    cld_base64(luaL_buffinitsize(L, &out, needed), bytes, length);
+    luaL_pushresultsize(&out, needed);
+    return 1;
+}
+
 int cldL_open_text(lua_State *L) {
     static const luaL_Reg functions[] = {{"c_locale", text_c_locale},
                                          {"printable", text_printable},
                                          {"printable_line", text_printable_line},
+                                         {"base64", text_base64},
                                          {NULL, NULL}};
     if (luaL_newmetatable(L, GUARD)) {
         lua_pushcfunction(L, guard_close);
