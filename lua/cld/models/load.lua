@@ -83,7 +83,7 @@ local function of_checkpoint(models, loaded, wanted)
   local epoch = said.source and said.source.epoch or not said.source and loaded.position.epoch or nil
   return net, {
     path = loaded.path, layout = "cldlua", object = name, arch = how and how.constructor, epoch = epoch,
-    description = how, test_view = said.test_view or splits.test_view(loaded.options),
+    description = how, test_view = said.test_view or splits.test_view(loaded.options), views = said.views,
     layer = said.layer or "instance",
     knn = loaded.description and said.knn or old_knn(loaded.options),
     options = loaded.options, source = said.source, left_out = {},
@@ -114,6 +114,7 @@ local function of_published(models, path, value)
   end
   return net, {
     path = path, layout = found.layout, arch = found.arch, epoch = found.epoch, description = models.description(net),
+    views = {},
     test_view = view_of(found.view), layer = found.constructor:find "_cifar$" and "instance" or "features", knn = {},
     options = {}, left_out = found.left_out,
     published = found.published,

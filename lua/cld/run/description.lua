@@ -3,6 +3,7 @@
 --
 --   models     {net = {constructor = "resnet50", settings = {...}}, ...}: how the networks are made (cld.models)
 --   test_view  the steps that turn an image into the network's input, where the recipe has said it
+--   views      the lists of steps that its views were made by, each different one once, if it has one of our loaders
 --   layer      "instance" or "features": what the recipe compares (cld.eval.knn)
 --   knn        {k =, temperature =}: how
 --   source     of a run on another's network: its origin {path, layout, epoch, published, data = the options
@@ -54,6 +55,15 @@ local function models_of(objects)
   return found
 end
 
+-- The different augmentations of the loader's views, or nil.
+local function views_of(loader)
+  local views = {}
+  for i, list in ipairs(type(loader) == "table" and rawget(loader, "augmentations") or {}) do
+    views[i] = augment.is_list(list) and list:to_table() or nil
+  end
+  return #views > 0 and views or nil
+end
+
 --- of(objects of run:epochs, what `fields` returned or nil, opt) -> the description. knn is that of opt, of
 -- cld.options.knn, where the recipe has said nothing of it.
 function description.of(objects, fields, opt)
@@ -62,7 +72,7 @@ function description.of(objects, fields, opt)
   local own = (k or temperature) and { k = k, temperature = temperature } or nil
   return {
     models = models_of(objects), layer = fields.layer, test_view = fields.test_view, knn = fields.knn or own,
-    source = fields.source,
+    source = fields.source, views = views_of(objects.loader),
   }
 end
 
@@ -77,10 +87,11 @@ local function optional(path, what, value, kind)
   return value
 end
 
---- read(path, description of a checkpoint or nil) -> {models, test_view = a list of cld.augment, layer, knn, source}:
+--- read(path, description of a checkpoint or nil) -> {models, test_view = a list of cld.augment, views = {such lists},
+-- layer, knn, source}:
 -- every field but models may be missing. `path` is for messages.
 function description.read(path, stored)
-  if not stored then return { models = {}, knn = {} } end
+  if not stored then return { models = {}, knn = {}, views = {} } end
   local made = { models = optional(path, "models", stored.models, "table") or {} }
   for name, how in pairs(made.models) do
     if type(how) ~= "table" or type(how.constructor) ~= "string" or type(how.settings) ~= "table" then
@@ -98,10 +109,15 @@ function description.read(path, stored)
     k = math.tointeger(optional(path, "k", knn.k, "number")),
     temperature = optional(path, "temperature", knn.temperature, "number"),
   }
-  if stored.test_view ~= nil then
-    local ok, view = pcall(augment.from_table, stored.test_view)
-    if not ok then user_error.raise("%s: damaged checkpoint: its test view: %s", path, tostring(view)) end
-    made.test_view = view
+  local function list_of(what, steps)
+    local ok, list = pcall(augment.from_table, steps)
+    if not ok then user_error.raise("%s: damaged checkpoint: its %s: %s", path, what, tostring(list)) end
+    return list
+  end
+  if stored.test_view ~= nil then made.test_view = list_of("test view", stored.test_view) end
+  made.views = {}
+  for i, steps in ipairs(optional(path, "views", stored.views, "table") or {}) do
+    made.views[i] = list_of("views", steps)
   end
   return made
 end
