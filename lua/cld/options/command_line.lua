@@ -85,7 +85,7 @@ local function prepare(arguments, declarations)
     local d = before and by_name[before:match "^%-%-(.+)$"]
     local one_dash = argument:find "^%-[^-]" ~= nil
     if d and d.kind == "boolean" and (argument == "true" or argument == "false") then
-      user_error.raise("option '--%s' takes no value; --no-%s turns it off", d[1], d[1])
+      out[#out] = flag_with_value(("--%s=%s"):format(d[1], argument), by_name)
     elseif d and d.kind ~= "boolean" and one_dash then
       dashed_value(d, argument)
       out[#out] = before .. "=" .. argument
