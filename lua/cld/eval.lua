@@ -124,17 +124,19 @@ function eval.score(memory, labels, queries, truth, options)
   return score("eval.score", own[1], own[2], own[3], own[4], options)
 end
 
---- knn{net =, memory =, queries =, k = 200, temperature = 0.1, classes, and the options of features} ->
+--- knn{net =, memory =, queries =, k = 200, temperature = 0.1, classes, seen, and the options of features} ->
 -- {top1 =, top5 =} as shares: the training images' features (recomputed, un-augmented) are the memory, the test images
 -- the queries. Features are compared by their cosine: each row is made as long as 1. Of several ranks each holds its
--- part of both.
+-- part of both. seen, a function (memory (n, d), labels i64 (n), queries (m, d), truth i64 (m)), is called with what it
+-- compares, and keeps none of it.
 function eval.knn(options)
   caller.require_fields("eval.knn", options,
-    { "net", "memory", "queries", "k", "temperature", "classes", table.unpack(extract.options) })
+    { "net", "memory", "queries", "k", "temperature", "classes", "seen", table.unpack(extract.options) })
   extract.check("eval.knn", options.net, options.memory, "memory")
   extract.check("eval.knn", options.net, options.queries, "queries")
   local memory <close>, labels = extract.all("eval.knn", options.net, options.memory, options, "unit", "part")
   local queries <close>, truth = extract.all("eval.knn", options.net, options.queries, options, "unit", "part")
+  if options.seen then options.seen(memory, labels, queries, truth) end
   return score("eval.knn", memory, labels, queries, truth, {
     k = options.k, temperature = options.temperature, classes = options.classes or options.memory.classes,
   })

@@ -7,7 +7,7 @@ local closed = require "cld.closed"
 
 local composed = {
   "augment", "autograd", "data", "diagnostics", "dist", "eval", "graph", "help", "image", "json", "losses", "models", "nn",
-  "optim", "options", "run", "schedule", "tensorboard",
+  "optim", "options", "report", "run", "schedule", "tensorboard",
 }
 
 local cld = {}

@@ -12,10 +12,11 @@
 --   end
 --
 -- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors, with
--- --keep-checkpoints those of other epochs too (run/kept.lua); of a run on a GPU also the plans of its convolutions. A
--- checkpoint has the state of every object given to run:epochs, the random numbers' position, the meters and the place
--- in the epoch, so that a resumed run continues bit for bit, in the middle of an epoch too. It may be given another
--- batch size, number of epochs or schedule, and goes on where it stands in epochs (run/README.md).
+-- --keep-checkpoints those of other epochs too (run/kept.lua); of a run on a GPU also the plans of its convolutions; at
+-- its end report.html (run/ending.lua). A checkpoint has the state of every object given to run:epochs, the random
+-- numbers' position, the meters and the place in the epoch, so that a resumed run continues bit for bit, in the middle
+-- of an epoch too. It may be given another batch size, number of epochs or schedule, and goes on where it stands in
+-- epochs (run/README.md).
 --
 -- A signal that asks the run to stop ends the step, writes a checkpoint and exits with 128 and its number: SIGINT,
 -- SIGTERM, SIGHUP (the terminal was closed), SIGPIPE (nobody reads the output: `| head`), SIGUSR1, SIGUSR2 and SIGXCPU
@@ -48,6 +49,7 @@ local figures = require "cld.run.figures"
 local folder = require "cld.run.folder"
 local kept = require "cld.run.kept"
 local divergence = require "cld.run.divergence"
+local ending = require "cld.run.ending"
 local evaluation = require "cld.run.evaluation"
 local new_meters = require "cld.run.meters"
 local order = require "cld.run.order"
@@ -306,6 +308,7 @@ function Run:end_epoch()
     self:remember { event = "end" }
     self.line:print(("done: %d epochs in %s; %s/%s"):format(total(self), progress.duration(self:elapsed()),
       self:where(), folder.checkpoint))
+    if not signal and dist.rank == 0 then ending.of(self) end
   end
   if signal then self:leave(signal) end
 end

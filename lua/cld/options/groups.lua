@@ -85,6 +85,7 @@ groups.training = group {
     .. " one with the best score; 0: checkpoint.safetensors alone", min = 0, max = 1000000, integer = true },
   { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0,
     integer = true },
+  { "report",      true,  "at the end write report.html into the run's folder; it takes a minute at most" },
   { "print-ranks", false,  "of several ranks: with each epoch, what each one's steps took and waited for" },
   { "timeout",     600,    "of several ranks: seconds that one may keep the others waiting; 0: any time", min = 0,
     integer = true },

@@ -5,8 +5,14 @@
 -- information of both views' groups. These are there for every method, with or without a group branch, and are what
 -- recipes/select.lua compares runs by.
 -- With a set for tests, every opt.knn_every epochs: the accuracy of kNN (cld.eval.knn) with opt.knn_k and opt.knn_t.
+--
+-- Of its last evaluation a run keeps the network, the sets and, if it is alone, the features that kNN has compared:
+-- what its report is made of (run/ending.lua).
+local core = require "cld.core"
 local diagnostics = require "cld.diagnostics"
+local dist = require "cld.dist"
 local eval = require "cld.eval"
+local settings = require "cld.run.settings"
 
 local evaluation = {}
 
@@ -14,6 +20,29 @@ local evaluation = {}
 local function is_due(opt, epoch)
   local every = rawget(opt, "knn_every") or 1
   return every > 0 and epoch % every == 0
+end
+
+-- As many rows as a report can use, evenly over all: {set, rows, features, labels}.
+local MOST_ROWS = 50000
+
+local function kept(set, features, labels)
+  local rows, count = {}, math.min(#set, MOST_ROWS)
+  for i = 0, count - 1 do rows[i + 1] = i * #set // count end
+  local index = core.tensor.tensor(rows, "i64")
+  return {
+    set = set, rows = rows, features = features:index_select(1, index:to(features.device)),
+    labels = labels:cpu():index_select(1, index):totable(),
+  }
+end
+
+-- What is done with the features of the last kNN, or nil.
+local function keeper(run, sets)
+  if not dist.alone then return nil end
+  return function(memory, labels, queries, truth)
+    run.seen.kept = {
+      memory = kept(sets.memory or sets.train, memory, labels), queries = kept(sets.test, queries, truth),
+    }
+  end
 end
 
 --- of(run, net, sets, layer): layer is the output that kNN compares.
@@ -27,10 +56,13 @@ function evaluation.of(run, net, sets, layer)
     net = net, set = sets.train, augment = augment, workers = workers, batch_size = block,
   }
   run:diagnose(seen)
+  local is_last = run.epoch == run.opt.epochs * run.rounds and settings.get(run.opt, "report")
+  if is_last then run.seen = { net = net, sets = sets } end
   if not sets.test or not is_due(opt, run.epoch) then return end
   run:score(eval.knn {
     net = net, layer = layer, memory = sets.memory or sets.train, queries = sets.test, augment = augment,
     k = rawget(opt, "knn_k"), temperature = rawget(opt, "knn_t"), workers = rawget(opt, "workers"),
+    seen = is_last and keeper(run, sets) or nil,
   })
 end
 

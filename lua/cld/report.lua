@@ -1,0 +1,107 @@
+--- A report of one run or of several: one HTML file that shows what was logged, what the settings were, what the
+-- training saw, and what was learned. It needs nothing else and opens offline, in any browser.
+--
+--   cld.report.write("report.html", { cld.report.of_folder "runs/a", cld.report.of_folder "runs/b" })
+--
+-- A run writes one into its folder when it ends (run/ending.lua); recipes/report.lua makes one of any run.
+local core = require "cld.core"
+local caller = require "cld.caller"
+local curves = require "cld.report.curves"
+local material = require "cld.report.material"
+local neighbours = require "cld.report.neighbours"
+local page = require "cld.report.page"
+local settings = require "cld.report.settings"
+local user_error = require "cld.user_error"
+local views = require "cld.report.views"
+
+local report = { of_folder = material.of_folder, of_run = material.of_run }
+
+-- The parts that look at the network and at images, in order: the field of the data, what the reader is told, and what
+-- makes it.
+local parts = {
+  { "gallery", "The gallery of neighbours could not be made", neighbours.of },
+}
+
+-- The views' pages are pictures of their own.
+local function views_of(one, number, pictures)
+  local made = one:part("The views could not be made", views.of)
+  for i, view in ipairs(made or {}) do
+    view.id = ("views-%d-%d"):format(number, i)
+    pictures[#pictures + 1] = { view.id, view.bytes }
+    view.bytes = nil
+  end
+  if not made and one.sets and #one.views == 0 then
+    one:note "Its checkpoint does not say what views it was trained on."
+  end
+  return made
+end
+
+local function thumbnails(one, number, pictures)
+  local sprite = one:part("The pictures could not be read", function()
+    return one.pictures:sprite { bytes = one.limits.bytes, workers = one.workers, deadline = one:by(0.8) }
+  end)
+  local facts = one.pictures:facts()
+  if sprite then
+    facts.id, facts.columns, facts.count = ("sprite-%d"):format(number), sprite.columns, sprite.count
+    facts.missing = sprite.missing
+    pictures[#pictures + 1] = { facts.id, sprite.bytes }
+  end
+  return facts
+end
+
+-- What the page has of one run.
+local function data_of(one, number, pictures)
+  local told = one.history
+  local data = {
+    name = told.name, facts = settings.facts(told), curves = curves.of(told.events),
+    classes = one:class_names(),
+  }
+  if not next(data.curves) then one:note "The run has logged no step, so there are no curves." end
+  local collapse
+  for _, event in ipairs(told.events) do
+    if type(event.collapse) == "string" then collapse = ("Epoch %d: %s."):format(event.epoch, event.collapse) end
+  end
+  if collapse then one:note(collapse) end
+  data.views = views_of(one, number, pictures)
+  for _, part in ipairs(parts) do data[part[1]] = one:part(part[2], part[3]) end
+  data.pictures = thumbnails(one, number, pictures)
+  data.notes = one.notes
+  return data
+end
+
+local function all_names(runs)
+  local set = {}
+  for _, one in ipairs(runs) do
+    for name in pairs(one.curves) do set[name] = true end
+  end
+  return curves.in_order(set)
+end
+
+--- html(list of what of_folder or of_run returned) -> the text of the file.
+function report.html(list)
+  local _ <close> = core.text.c_locale()
+  if type(list) ~= "table" or #list == 0 then
+    caller.raise("report.html: expected a list of runs, got %s", caller.shown(list))
+  end
+  local pictures, runs, options = {}, {}, {}
+  for i, one in ipairs(list) do
+    runs[i] = data_of(one, i, pictures)
+    options[i] = one.history.options
+  end
+  local names = all_names(runs)
+  return page.html({
+    made = os.date "!%Y-%m-%d %H:%M UTC", version = core.system.versions().cldlua, runs = runs,
+    curves = { names = names, texts = curves.texts(names) }, settings = settings.differing(options),
+  }, pictures)
+end
+
+--- write(path, list of what of_folder or of_run returned) -> the file's size in bytes. An old file is replaced when the
+-- new one is whole.
+function report.write(path, list)
+  if type(path) ~= "string" then caller.raise("report.write: expected a path, got %s", caller.shown(path)) end
+  local text = report.html(list)
+  user_error.call(core.io.write_atomic, path, text)
+  return #text
+end
+
+return caller.closed("cld.report", report)

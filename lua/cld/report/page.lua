@@ -1,0 +1,54 @@
+--- The report as one HTML file, which needs nothing from anywhere: the style and the scripts of page/, the pictures as
+-- data: URLs, and what there is to tell as JSON. No text out of a run's files is markup: all of it is in the JSON, in
+-- which what could end a script is written as an escape, and the scripts put it into the page as text.
+local core = require "cld.core"
+local json = require "cld.json"
+local user_error = require "cld.user_error"
+local base64 = core.text.base64
+
+local page = {}
+
+local folder = debug.getinfo(1, "S").source:match "^@(.*)/page%.lua$"
+
+-- In the order in which the page has them.
+local scripts = { "draw.js", "curves.js", "settings.js", "gallery.js", "map.js", "groups.js", "confusion.js",
+  "main.js" }
+
+local function part(name)
+  local path = ("%s/page/%s"):format(folder or ".", name)
+  local file = io.open(path, "rb")
+  if not file then
+    user_error.raise("the report's '%s' is missing; is cldlua installed as a whole (make install)?", path)
+  end
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+local escapes = {
+  ["<"] = "\\u003c", [">"] = "\\u003e", ["&"] = "\\u0026", ["\u{2028}"] = "\\u2028", ["\u{2029}"] = "\\u2029",
+}
+
+--- safe_json(value) -> its JSON, which can stand inside of a script element whatever text is in it: these characters
+-- can only be in strings.
+function page.safe_json(value)
+  local text = json.encode(value):gsub("[<>&]", escapes)
+  return (text:gsub("\u{2028}", escapes):gsub("\u{2029}", escapes))
+end
+
+local function picture(id, bytes)
+  return ('<img id="%s" class="store" alt="" src="data:image/jpeg;base64,%s">\n'):format(id, base64(bytes))
+end
+
+--- html(data, {{id, bytes of a JPEG}, ...}) -> the file's text. The scripts find a picture by its id.
+function page.html(data, pictures)
+  local style, code, store = part "style.css", {}, {}
+  for i, name in ipairs(scripts) do code[i] = part(name) end
+  for i, one in ipairs(pictures) do store[i] = picture(one[1], one[2]) end
+  local fill = {
+    STYLE = style, SCRIPT = table.concat(code, "\n"), PICTURES = table.concat(store), DATA = page.safe_json(data),
+  }
+  return (part "page.html":gsub("{{(%u+)}}", fill))
+end
+
+return page

@@ -1,0 +1,3 @@
+// The confusion matrix.
+
+function drawConfusion() {}

@@ -1,0 +1,3 @@
+// Sizes of the groups.
+
+function drawGroups() {}

@@ -1,0 +1,3 @@
+// The map of the features.
+
+function drawMap() {}

@@ -1,0 +1,50 @@
+--- A report of runs: report.html, one file that shows their curves, their settings and what they learned, and needs
+-- nothing else. Several runs are shown side by side. A run makes its own when it ends; this makes one of any run, of
+-- one that is going on or was stopped too.
+--
+--   cldlua recipes/report.lua runs/NAME                                  # runs/NAME/report.html
+--   cldlua recipes/report.lua runs/a runs/b --out compared.html
+--   cldlua recipes/report.lua runs/NAME --data /elsewhere/photos         # if the images have moved
+local cld = require "cld"
+local say = require "cld.say"
+local subject = require "cld.eval.subject"
+local user_error = require "cld.user_error"
+
+local images = {} -- where they are: as of any recipe that takes up a checkpoint, which here is the run's
+for _, option in ipairs(cld.options.checkpoint) do
+  if option[1] ~= "checkpoint" then images[#images + 1] = option end
+end
+
+local opt = cld.options {
+  about = "a report of runs: curves, settings, views, neighbours, a map of the features",
+  { "runs",   {},    "folders of runs", value = "arguments" },
+  { "out",    "",    "the file; empty: report.html, in the run's folder if it is one run" },
+  { "points", 10000, "images on the map, at most", min = 10, max = 10000, integer = true },
+  { "memory", 20000, "training images among which neighbours are looked for", min = 10, max = 1000000, integer = true },
+  images,
+  cld.options.machine,
+}
+cld.dist.first_only()
+if #opt.runs == 0 then user_error.raise "expected the folder of a run, or several (--help lists the options)" end
+local device = subject.set_up(opt)
+
+-- Of each further run less: the file stays small enough to be sent around.
+local function limits(number)
+  if number == 1 then return { points = opt.points, memory = opt.memory } end
+  return { points = math.min(opt.points, 1500), memory = opt.memory, bytes = 3 << 19 }
+end
+
+local runs = {}
+for i, path in ipairs(opt.runs) do
+  runs[i] = cld.report.of_folder(path, {
+    device = device, data = opt.data, dataset = opt.dataset, classes = opt.classes, size = opt.size,
+    require = opt.require, workers = opt.workers, limits = limits(i),
+  })
+end
+local out = opt.out
+if out == "" then out = #runs == 1 and runs[1].history.path .. "/report.html" or "report.html" end
+local bytes = cld.report.write(out, runs)
+for _, run in ipairs(runs) do
+  for _, note in ipairs(run.notes) do say(("%s: %s"):format(run.history.name, note)) end
+end
+say(("%s: %d run%s, %.1f MB"):format(out, #runs, #runs == 1 and "" or "s", bytes / 1e6))
