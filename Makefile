@@ -192,6 +192,8 @@ $(call OBJ,runtime/io/download.c): COMMON += $(CURL_CFLAGS)
 $(call OBJ,runtime/io/unpack.c runtime/io/zip.c runtime/data/devkit_archive.c): COMMON += $(ARCHIVE_CFLAGS)
 $(call OBJ,runtime/io/event.c): COMMON += $(PROTOBUF_CFLAGS)
 $(call OBJ,runtime/io/event.c): $(if $(HAVE_PROTOBUF),$(BUILD)/proto/event.pb-c.h)
+$(call OBJ,runtime/io/onnx_write.c): COMMON += $(PROTOBUF_CFLAGS)
+$(call OBJ,runtime/io/onnx_write.c): $(if $(HAVE_PROTOBUF),$(BUILD)/proto/onnx.pb-c.h)
 
 -include $(patsubst %.o,%.d,$(LIBOBJ) $(call OBJ,$(INTERP)))
 

@@ -128,6 +128,8 @@ void cldL_add_torch(lua_State *L);
 
 /* event.c: TensorBoard's files, more of io's table too. */
 void cldL_add_events(lua_State *L);
+/* export.c: more of io's table, which is on the top. */
+void cldL_add_export(lua_State *L);
 
 /* views.c. The program that cld.core.views.program made; Lua owns it. */
 const cld_program *cldL_check_program(lua_State *L, int arg);

@@ -293,5 +293,6 @@ int cldL_open_io(lua_State *L) {
     luaL_setfuncs(L, cldL_tensor_files, 0);
     cldL_add_torch(L);
     cldL_add_events(L);
+    cldL_add_export(L);
     return 1;
 }
