@@ -47,6 +47,7 @@ local models = {}
 --- {name = function(settings) -> net}, of all that cld.models[name] finds.
 models.constructors = setmetatable({}, { __index = function() return nil end }) -- a registry: not closed
 
+local users = {} -- {name = true} of those that models.define made known
 local by_name = {} -- the same, where cld.models looks names up
 
 -- The settings with defaults in place of what is not given. Without a table of defaults any setting is taken.
@@ -151,6 +152,14 @@ function models.define(name, constructor, defaults)
     caller.raise("models.define: the defaults of '%s' must be a table, got %s", name, caller.shown(defaults))
   end
   register(name, constructor, defaults and described.plain("models.define", defaults))
+  users[name] = true
+end
+
+--- is_own(description) -> whether models.define made its constructor, or that of an encoder within, known: whoever
+-- loads such a checkpoint must have the file that does.
+function models.is_own(how)
+  local encoder = how.settings.encoder
+  return users[how.constructor] or type(encoder) == "table" and models.is_own(encoder) or false
 end
 
 --- description(net) -> {constructor = "resnet50", settings = {...}}, all settings, plain values; or nil and the reason:
@@ -186,13 +195,29 @@ function models.from_options(opt, given)
   return models.constructors[opt.arch .. "_cifar"](settings)
 end
 
---- load(path[, {models_file =, object = "net"}]) -> a net and what is known of it, of a checkpoint of any recipe (or
--- its run's folder), or of a file that others published: .pth, .pt, .pth.tar, .t7, .safetensors. The network is the
+--- load(path[, {models_file =, object = "net", encoder = "query"}]) -> a net and what is known of it, of a checkpoint
+-- of any recipe (or its run's folder), or of a file that others published: .pth, .pt, .pth.tar, .t7, .safetensors. The network is the
 -- online encoder, on the cpu. models_file: a Lua file that calls models.define, run before. object: which of a
--- checkpoint's networks, if it is not `net`. What is known, as far as it is: {path, layout ("cldlua" for one of ours),
+-- checkpoint's networks, if it is not `net`. encoder = "key": the one that follows it, MoCo's key encoder or BYOL's
+-- target. What is known, as far as it is: {path, layout ("cldlua" for one of ours),
 -- arch, epoch, description, test_view (a list of cld.augment), layer, knn = {k, temperature}, options (of the run),
 -- left_out, source, published (the accuracy that its authors report)}.
 function models.load(path, given) return require "cld.models.load".from(models, path, given) end
+
+--- export(net, path[, {format = "torchvision", layer = "features", names = "torchvision", size =, view =, force =
+-- false}]) -> how many tensors were written. For PyTorch and others; nothing is half written.
+--
+--   format  "torchvision" (the trunk, a .pth), "pth" (all of the network by our names), "detectron2" (a .pkl), "onnx",
+--           "npy" (a folder of NAME.npy), "safetensors"
+--   layer   of onnx: "features", the pooled ones, or "instance", the first output
+--   names   of safetensors and npy: "torchvision" (the trunk), or "own" (all tensors, as state_dict names them)
+--   size    of onnx: pixels of the images, or {height, width}; without it the view's, or 224
+--   view    the test view (cld.augment), whose mean and std an onnx file tells
+--   force   whether a file that is there may be replaced
+--
+--   local net, about = cld.models.load "runs/NAME"
+--   cld.models.export(net, "encoder.onnx", { format = "onnx", view = about.test_view })
+function models.export(net, path, options) return require "cld.export".write(net, path, options) end
 
 local function unknown(_, key)
   return closed.refuse("cld.models", models, key, sorted_keys(models.constructors))

@@ -42,10 +42,11 @@ local function check_path(path)
   end
 end
 
---- load(opt[, path]) -> net, about: of opt.checkpoint, or of another path, with a line that says what it holds.
-function subject.load(opt, path)
+--- load(opt[, path[, encoder]]) -> net, about: of opt.checkpoint, or of another path, with a line that says what it
+-- holds. encoder: "query" or "key", as cld.models.load takes it.
+function subject.load(opt, path, encoder)
   if not path then check_path(opt.checkpoint) end
-  local net, about = models.load(path or opt.checkpoint, { models_file = given(opt, "require", "") })
+  local net, about = models.load(path or opt.checkpoint, { models_file = given(opt, "require", ""), encoder = encoder })
   say(published.text(about))
   return net, about
 end

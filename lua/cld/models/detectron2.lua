@@ -3,15 +3,41 @@
 -- layer1 .. layer4, bnN and downsample.
 local detectron2 = {}
 
+-- {torchvision's name of a module = detectron2's}: of the stem, and within a block.
+local stem = { conv1 = "stem.conv1", bn1 = "stem.conv1.norm" }
+local block = {
+  conv1 = "conv1", bn1 = "conv1.norm", conv2 = "conv2", bn2 = "conv2.norm", conv3 = "conv3", bn3 = "conv3.norm",
+  ["downsample.0"] = "shortcut", ["downsample.1"] = "shortcut.norm",
+}
+
+local function inverted(names)
+  local inverse = {}
+  for ours, theirs in pairs(names) do inverse[theirs] = ours end
+  return inverse
+end
+
+local stem_of, block_of = inverted(stem), inverted(block)
+stem_of["stem.bn1"] = "bn1" -- as some converters have it
+
+-- "layer1.0.conv1", "weight" of "layer1.0.conv1.weight".
+local function split(name) return name:match "^(.*)%.([^.]+)$" end
+
 -- The torchvision name of a tensor of the trunk; nil of any other.
 local function torchvision_name(name)
-  name = name:gsub("%.conv(%d)%.norm%.", ".bn%1.")
-  local stem = name:match "^stem%.(conv1%.weight)$" or name:match "^stem%.(bn1%..*)$"
-  if stem then return stem end
-  local layer, block = name:match "^res([2-5])(%.%d+%..*)$"
-  if not layer then return nil end
-  block = block:gsub("%.shortcut%.norm%.", ".downsample.1."):gsub("%.shortcut%.", ".downsample.0.")
-  return ("layer%d%s"):format(layer - 1, block)
+  local module, tensor = split(name)
+  if not module then return nil end
+  if stem_of[module] then return stem_of[module] .. "." .. tensor end
+  local stage, at, own = module:match "^res([2-5])%.(%d+)%.(.+)$"
+  return block_of[own] and ("layer%d.%s.%s.%s"):format(stage - 1, at, block_of[own], tensor)
+end
+
+--- name(torchvision's name of a tensor of the trunk) -> detectron2's; nil of any other.
+function detectron2.name(name)
+  local module, tensor = split(name)
+  if not module then return nil end
+  if stem[module] then return stem[module] .. "." .. tensor end
+  local layer, at, own = module:match "^layer([1-4])%.(%d+)%.(.+)$"
+  return block[own] and ("res%d.%s.%s.%s"):format(layer + 1, at, block[own], tensor)
 end
 
 --- translate(state) -> {name = tensor} with the trunk under torchvision's names and the rest as it was; nil if the

@@ -30,6 +30,17 @@ end
 
 -- ---- checkpoints of our own -------------------------------------------------------
 
+-- What recipes call the network that follows `net`: MoCo's key encoder, BYOL's target.
+local KEY_NAMES = { "keys", "target", "key", "teacher", "ema" }
+
+local function key_name(loaded)
+  for _, name in ipairs(KEY_NAMES) do
+    if loaded.states[name] then return name end
+  end
+  user_error.raise("%s: it has no key encoder (no object 'keys' or 'target'); it holds %s", loaded.path,
+    table.concat(sorted_keys(loaded.states), ", "))
+end
+
 -- The object that is meant: `net`, or the only one of which the checkpoint says how it was made.
 local function name_of(loaded, models, wanted)
   if wanted or loaded.states.net then return wanted or "net" end
@@ -70,8 +81,9 @@ local function old_knn(stored)
   return { k = math.type(stored.knn_k) == "integer" and stored.knn_k or nil, temperature = math.type(t) and t or nil }
 end
 
-local function of_checkpoint(models, loaded, wanted)
+local function of_checkpoint(models, loaded, wanted, encoder)
   local said = description.read(loaded.path, loaded.description)
+  if encoder == "key" then wanted = key_name(loaded) end
   local name = name_of(loaded, said.models, wanted)
   if not loaded.states[name] then
     user_error.raise("%s: it has no object '%s'; it holds %s", loaded.path, name,
@@ -123,16 +135,30 @@ end
 
 -- ---- any file ---------------------------------------------------------------------
 
---- load(models, path[, {models_file, object}]): see cld.models.load.
+local function check_given(given)
+  caller.check_fields("models.load", given, { "models_file", "object", "encoder" })
+  given = given or {}
+  local encoder = given.encoder
+  if encoder ~= nil and encoder ~= "query" and encoder ~= "key" then
+    caller.raise("models.load: encoder must be 'query' or 'key', got %s", caller.shown(encoder))
+  elseif encoder == "key" and given.object then
+    caller.raise("models.load: give object or encoder = 'key', one of them")
+  end
+  return given
+end
+
+--- load(models, path[, {models_file, object, encoder}]): see cld.models.load.
 function load.from(models, path, given)
   if type(path) ~= "string" then caller.raise("models.load: expected a path, got %s", caller.shown(path)) end
-  caller.check_fields("models.load", given, { "models_file", "object" })
-  given = given or {}
+  given = check_given(given)
   if given.models_file then run_file(given.models_file) end
   path = checkpoint.file(path)
   local value, facts, unread = user_error.call(core.io.load, path)
   if checkpoint.is_ours(facts or {}) then
-    return of_checkpoint(models, checkpoint.read(path, value, facts, unread), given.object)
+    return of_checkpoint(models, checkpoint.read(path, value, facts, unread), given.object, given.encoder)
+  end
+  if given.encoder == "key" then
+    user_error.raise("%s: published weights, of which only the query encoder is read", path)
   end
   return of_published(models, path, value)
 end

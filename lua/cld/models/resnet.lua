@@ -134,7 +134,7 @@ end
 -- The average over the whole map, or over the one window that fits.
 local function pooled(maps, window)
   local height, width = maps.shape[3], maps.shape[4]
-  local y = caller.call("avg_pool2d", nn.functional.avg_pool2d, maps, window or { height, width })
+  local y = nn.avg_pool2d(window or { height, width })(maps)
   if y.shape[3] * y.shape[4] ~= 1 then
     caller.raise("pool_window: %d x %d windows fit into the %d x %d maps; expected one", y.shape[3], y.shape[4], height,
       width)

@@ -157,6 +157,13 @@ function Module:state_dict()
   return state
 end
 
+--- net:state_list() -> {{name, tensor}, ...}: what state_dict holds, in the order in which PyTorch has it.
+function Module:state_list()
+  local list = {}
+  walk(self, "", function(path, tensor) list[#list + 1] = { path, tensor:detach() } end)
+  return list
+end
+
 -- Older checkpoints have none.
 local function is_counter(name) return name:find "num_batches_tracked$" ~= nil end
 

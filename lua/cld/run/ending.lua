@@ -2,7 +2,10 @@
 -- 0 alone. Not after a signal. Nothing here can fail the run: what cannot be made is told in one line.
 local core = require "cld.core"
 local dist = require "cld.dist"
+local models = require "cld.models"
+local nn = require "cld.nn"
 local settings = require "cld.run.settings"
+local sorted_keys = require "cld.sorted_keys"
 
 local ending = {}
 
@@ -19,7 +22,35 @@ local function write_report(run)
     #text / 1e6, math.ceil(core.system.clock() - began)))
 end
 
-local parts = { { "the report was not written", write_report } }
+-- The network that the run has trained, and its name: `net`, or the only one.
+local function network(run)
+  local names = {}
+  for _, name in ipairs(sorted_keys(run.states)) do
+    if nn.is_module(run.states[name]) then names[#names + 1] = name end
+  end
+  local name = nn.is_module(run.states.net) and "net" or #names == 1 and names[1] or nil
+  return name and run.states[name], name
+end
+
+-- How to use what was learned, in PyTorch, torchvision and here. A classifier on a frozen network has changed nothing
+-- of that network.
+local function tell_usage(run)
+  local net, object = network(run)
+  local source = run.described and run.described.source
+  if not net or source and not source.fine_tuned then return end
+  local how = models.description(net)
+  local view = run.described and run.described.test_view
+  local lines = require "cld.export.usage".of_run {
+    net = net, object = object, folder = run:where(), is_loaded_by_name = how ~= nil and not models.is_own(how),
+    view = view and require "cld.augment".from_table(view) or nil,
+  }
+  run.line:print "what was learned, elsewhere and here:"
+  for _, line in ipairs(lines) do run.line:print("  " .. line) end
+end
+
+local parts = {
+  { "the report was not written", write_report }, { "how to use the weights cannot be said", tell_usage },
+}
 
 --- of(run): all of it, each part by itself.
 function ending.of(run)

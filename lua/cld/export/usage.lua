@@ -1,0 +1,184 @@
+--- How to use what was learned, as commands that run as they stand: what recipes/export.lua prints of what it wrote,
+-- and a run at its end (run/ending.lua).
+--
+--   for _, line in ipairs(usage.of_run { net = net, folder = "runs/a", layer = "features", view = view }) do
+--     print(line)
+--   end
+--
+-- Paths are quoted for the shell, and handed to Python as arguments.
+local core = require "cld.core"
+local export = require "cld.export"
+local trunk = require "cld.models.trunk"
+
+local usage = {}
+
+-- ---- quoting ---------------------------------------------------------------------------
+
+--- shell(text) -> one word of a shell. What a terminal cannot show is written as bash, zsh and ksh read it.
+function usage.shell(text)
+  if text:find "^[%w_./:=@%%+,-]+$" and not text:find "^[-]" then return text end
+  if core.text.printable_line(text) == text and not text:find "\\[xu]" then
+    return "'" .. text:gsub("'", "'\\''") .. "'"
+  end
+  return "$'" .. text:gsub("[\\']", "\\%0"):gsub("[^ -~]", function(byte)
+    return ("\\x%02x"):format(byte:byte())
+  end) .. "'"
+end
+
+-- A text as Lua reads it, on one line and in ASCII.
+local function lua_text(text)
+  return '"' .. text:gsub('[\\"]', "\\%0"):gsub("[^ -~]", function(byte)
+    return ("\\%03d"):format(byte:byte())
+  end) .. '"'
+end
+
+-- ---- torchvision's model ------------------------------------------------------------------
+
+-- What torchvision has a function for; the others are made of the same class.
+local known = {
+  resnet18 = true, resnet34 = true, resnet50 = true, resnet101 = true, resnet152 = true, wide_resnet50_2 = true,
+  wide_resnet101_2 = true, resnext50_32x4d = true, resnext101_32x8d = true, resnext101_64x4d = true,
+}
+local depths = { ["101"] = "3, 4, 23, 3", ["152"] = "3, 8, 36, 3" }
+
+local function constructor(arch)
+  if known[arch] then return ("torchvision.models.%s(weights=None)"):format(arch) end
+  local depth, groups, per_group = arch:match "^resnext(%d+)_(%d+)x(%d+)d$"
+  return ("torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [%s], groups=%s, width_per_group=%s)")
+    :format(depths[depth], groups, per_group)
+end
+
+--- torchvision(found = what trunk.of returned, classes = the layer of classes or nil) -> statements of Python that make
+-- `m` the torchvision model which the weights fit.
+function usage.torchvision(found, classes)
+  local lines = { "m = " .. constructor(found.arch) }
+  local function add(...) lines[#lines + 1] = (...):format(select(2, ...)) end
+  local bias = classes and (classes.bias and "" or ", bias=False")
+  add("m.fc = torch.nn.%s", classes
+    and ("Linear(%d, %d%s)"):format(classes.weight.shape[2], classes.weight.shape[1], bias) or "Identity()")
+  if found.small then
+    add("m.conv1 = torch.nn.Conv2d(3, %d, 3, padding=1, bias=False)", found.stem)
+    add "m.maxpool = torch.nn.Identity()"
+  elseif found.stem ~= 64 then
+    add("m.conv1 = torch.nn.Conv2d(3, %d, 7, stride=2, padding=3, bias=False)", found.stem)
+  end
+  if found.stem ~= 64 then add("m.bn1 = torch.nn.BatchNorm2d(%d)", found.stem) end
+  if found.width ~= 64 or found.stem ~= 64 then
+    add("m.inplanes = %d", found.stem)
+    add('[setattr(m, "layer%%d" %% i, m._make_layer(type(m.layer1[0]), %d << i - 1, len(getattr(m, "layer%%d" %% i)),'
+      .. " 1 + (i > 1))) for i in (1, 2, 3, 4)]", found.width)
+  end
+  if found.window then add("m.avgpool = torch.nn.AvgPool2d((%d, %d))", found.window[1], found.window[2]) end
+  return lines
+end
+
+--- input_text(view = a test view or nil) -> what the network takes, in words: "(N, 3, 32, 32), RGB from 0 to 1, less
+-- the mean ... ".
+function usage.input_text(view)
+  if not view then return "it takes images as its training prepared them" end
+  local mean, std = view:statistics()
+  local ok, height, width = pcall(view.size, view)
+  local function shown(list) return ("(%.4g, %.4g, %.4g)"):format(table.unpack(list)) end
+  return ("it takes (N, 3, %s), RGB from 0 to 1, less the mean %s, divided by the deviation %s"):format(
+    ok and ("%d, %d"):format(height, width) or "H, W", shown(mean), shown(std))
+end
+
+-- ---- commands -----------------------------------------------------------------------------
+
+-- A command of Python; the paths are its arguments.
+local function python(statements, ...)
+  local words = { "python3", "-c", "'" .. table.concat(statements, "; ") .. "'" }
+  for _, path in ipairs { ... } do words[#words + 1] = usage.shell(path) end
+  return table.concat(words, " ")
+end
+
+local function sized(view)
+  local ok, height, width = pcall(function() return view:size() end)
+  if not ok then return 224, 224 end
+  return height, width
+end
+
+local function torchvision_command(found, classes, view, path)
+  local statements = { "import sys, torch, torchvision" }
+  table.move(usage.torchvision(found, classes), 1, 99, 2, statements)
+  statements[#statements + 1] = "m.load_state_dict(torch.load(sys.argv[1], weights_only=True))"
+  statements[#statements + 1] = ("print(m.eval()(torch.zeros(1, 3, %d, %d)).shape)"):format(sized(view))
+  return python(statements, path)
+end
+
+--- of_export(net, path, {format, layer, view}) -> lines: how to read what was exported.
+function usage.of_export(net, path, options)
+  local found = trunk.of(net)
+  local format = options.format
+  if format == "torchvision" then
+    return { torchvision_command(found, export.classes(net), options.view, path) }
+  elseif format == "pth" then
+    return { python({ "import sys, torch", "state = torch.load(sys.argv[1], weights_only=True)",
+      "print(len(state), *state)" }, path) }
+  elseif format == "safetensors" then
+    return { python({ "import sys, safetensors.torch", "state = safetensors.torch.load_file(sys.argv[1])",
+      "print(len(state), *state)" }, path) }
+  elseif format == "npy" then
+    return { python({ "import sys, pathlib, numpy",
+      "state = {p.name[:-4]: numpy.load(p) for p in pathlib.Path(sys.argv[1]).glob(\"*.npy\")}",
+      "print(len(state), *state)" }, path) }
+  elseif format == "detectron2" then
+    return { python({ "import sys, pickle", "model = pickle.load(open(sys.argv[1], \"rb\"))[\"model\"]",
+      "print(len(model), *model)" }, path) }
+  end
+  return { python({ "import sys, numpy, onnxruntime", "net = onnxruntime.InferenceSession(sys.argv[1])",
+    ("print(net.run(None, {\"images\": numpy.zeros((1, 3, %d, %d), \"float32\")})[0].shape)"):format(
+      sized(options.view)) }, path) }
+end
+
+-- The interpreter as it was started.
+local function interpreter()
+  local first = 0
+  while arg and arg[first - 1] do first = first - 1 end
+  return usage.shell(arg and arg[first] or "cldlua")
+end
+
+-- Where recipes/export.lua is: beside the recipe that runs, or where a checkout or an installation has it; or nil.
+local function recipe_path()
+  local here = (debug.getinfo(1, "S").source:match "^@(.*)/lua/cld/export/usage%.lua$")
+  local installed = debug.getinfo(1, "S").source:match "^@(.*)/share/lua/5%.4/cld/export/usage%.lua$"
+  local own = arg and type(arg[0]) == "string" and arg[0]:match "^(.*)/[^/]*$"
+  for _, path in ipairs { own and own .. "/export.lua", here and here .. "/recipes/export.lua",
+    installed and installed .. "/share/cldlua/recipes/export.lua" } do
+    if core.io.exists(path) == "file" then return path end
+  end
+end
+
+local function export_command(checkpoint, out)
+  local recipe = recipe_path()
+  if recipe then
+    return ("%s %s --checkpoint %s --out %s"):format(interpreter(), usage.shell(recipe), usage.shell(checkpoint),
+      usage.shell(out))
+  end
+  local code = ('local models = require "cld.models"; models.export(models.load(%s), %s)'):format(lua_text(checkpoint),
+    lua_text(out))
+  return ("%s -e %s"):format(interpreter(), usage.shell(code))
+end
+
+--- of_run{net, folder = the run's, object = the network's name in the checkpoint, view = its test view or nil,
+-- is_loaded_by_name = whether cld.models makes such a network} -> commands that run where the run was started: the
+-- weights as a PyTorch file, torchvision's model with them, the network here. Of a network of the user's own: its
+-- tensors in PyTorch.
+function usage.of_run(of)
+  local found = of.is_loaded_by_name and trunk.of(of.net)
+  if not found then
+    return { python({ "import sys, safetensors.torch",
+      ("state = {k[%d:]: v for k, v in safetensors.torch.load_file(sys.argv[1]).items() if k.startswith(\"%s.\")}")
+        :format(#of.object + 1, of.object), "print(len(state), *state)" }, of.folder .. "/checkpoint.safetensors") }
+  end
+  local out = of.folder .. "/torchvision.pth"
+  local code = ('local cld = require "cld"; local net, about = cld.models.load(%s); print(net, about.test_view)')
+    :format(lua_text(of.folder))
+  return {
+    export_command(of.folder, out),
+    torchvision_command(found, export.classes(of.net), of.view, out),
+    ("%s -e %s"):format(interpreter(), usage.shell(code)),
+  }
+end
+
+return usage
