@@ -1,11 +1,12 @@
-/* Activation functions and their slopes, written once for every device: a macro makes those of one type.
+/* Activation functions and their slopes, written once for all devices: a macro defines them for one type.
  *
  *     CLD_DEFINE_ACTIVATIONS(T, NAME, EXP, ERF)
  *
- * T is float or double, NAME(f) what the function f is called for it; EXP and ERF are of that type.
+ * T is float or double, and NAME(f) is the name of function f for that type. EXP and ERF are of that type.
  *
- * gelu is x times the normal distribution's share below x (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016),
- * gelu_tanh its approximation there, silu is x times its sigmoid, softplus is log(1 + exp(x)), which does not overflow. */
+ * gelu is x times the normal distribution function of x (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016),
+ * gelu_tanh is the approximation given there, silu is x times its sigmoid, softplus is log(1 + exp(x)), which does not
+ * overflow. */
 #ifndef CLD_KERNELS_ACTIVATION_H
 #define CLD_KERNELS_ACTIVATION_H
 
@@ -15,8 +16,8 @@
 
 #define CLD_ACTIVATION CLD_HOST_DEVICE static inline __attribute__((always_inline, unused))
 
-/* The error function to 5e-7, by a quotient of polynomials: loops with it become vector instructions. Beyond 4 it is 1 in
- * a float. NaN stays NaN. */
+/* The error function to 5e-7, as a quotient of polynomials, so that loops with it vectorize. Beyond 4 it is 1 in a
+ * float. NaN stays NaN. */
 CLD_ACTIVATION float cld_erff(float given) {
     float x = given < -4.0f ? -4.0f : given > 4.0f ? 4.0f : given, z = x * x;
     float p = -2.72614225801306e-10f;
@@ -35,7 +36,7 @@ CLD_ACTIVATION float cld_erff(float given) {
 }
 
 #define CLD_DEFINE_ACTIVATIONS(T, NAME, EXP, ERF)                                                            \
-    /* The normal distribution's share below x. */                                                           \
+    /* The normal distribution function of x. */                                                             \
     CLD_ACTIVATION T NAME(cld_share_below)(T x) { return (T)0.5 * (1 + ERF(x * (T)0.70710678118654752)); }   \
     CLD_ACTIVATION T NAME(cld_gelu)(T x) { return x * NAME(cld_share_below)(x); }                            \
     CLD_ACTIVATION T NAME(cld_gelu_slope)(T x) {                                                             \

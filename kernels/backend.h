@@ -1,15 +1,15 @@
 /* The contract between the runtime and a device: one table of functions that every device fills in.
  *
- * The runtime checks shapes, dtypes and devices and allocates every output before it calls; a backend only
- * computes. Outputs come first, then inputs, then sizes and a parameter struct. Nothing here knows of tensors,
- * autograd or Lua. A slot may be NULL: the runtime then reports CLD_UNSUPPORTED and names the op.
+ * The runtime checks shapes, dtypes and devices and allocates every output before it calls; a backend only computes.
+ * Outputs come first, then inputs, then sizes and a parameter struct. Nothing here knows tensors, autograd or Lua. A slot
+ * may be NULL; the runtime then reports CLD_UNSUPPORTED and names the op.
  *
- * kernels/cpu is linked in always. kernels/cuda is a library of its own, libcld_cuda.so, looked for when a program asks
- * for such a device (runtime/tensor/device.c); one that was built from another version of the contract is refused.
+ * kernels/cpu is always linked in. kernels/cuda is a separate library, libcld_cuda.so, loaded when a program asks for such
+ * a device (runtime/tensor/device.c). A library built from another version of the contract is refused.
  *
- * Queues. A device may queue its work and go on: then nothing here waits for it but to_host and synchronize, and
- * end_step for earlier steps. What a kernel only finds out on the device, an index that is out of range, is reported by
- * the next of these. So that a step need not wait, what changes from step to step can be an array of one element on the
+ * Queues. A device may queue its work and return at once. Then only to_host and synchronize wait for it, and end_step waits
+ * for earlier steps. Errors that a kernel finds on the device, such as an index out of range, are reported by the next of
+ * these calls. A step must not need to wait, so values that change from step to step can be arrays of one element on the
  * device: the learning rate, the condition under which a step is made, the position of the random numbers.
  */
 #ifndef CLD_KERNELS_BACKEND_H
@@ -53,17 +53,17 @@ typedef enum cld_dtype {
 
 typedef enum cld_layout {
     CLD_STRIDED, /* element (i, j, ...) lies at data + i * strides[0] + j * strides[1] + ... */
-    CLD_BLOCKED /* the device's own layout for 4-d activations, dense; strides mean nothing. On the CPU nChw16c:
-                    channels in blocks of 16, [N][C/16][H][W][16], C a multiple of 16. On CUDA channels last:
-                    [N][H][W][C] */
+    CLD_BLOCKED  /* the device's own layout for 4-d activations, dense; strides mean nothing. On the CPU
+                 * nChw16c: channels in blocks of 16, [N][C/16][H][W][16], C a multiple of 16. On CUDA
+                 * channels last: [N][H][W][C] */
 } cld_layout;
 
 typedef struct cld_array {
-    void *data; /* of the first element: a view's offset is already in it */
+    void *data; /* the first element; a view's offset is already applied */
     cld_dtype dtype;
     cld_layout layout;
     int ndim;
-    int64_t shape[CLD_MAX_DIMS];   /* always the logical one: (N, C, H, W) for activations */
+    int64_t shape[CLD_MAX_DIMS];   /* always the logical shape: (N, C, H, W) for activations */
     int64_t strides[CLD_MAX_DIMS]; /* in elements; 0 where broadcast */
 } cld_array;
 
@@ -82,7 +82,7 @@ static inline int64_t cld_numel(const cld_array *a) {
     return n;
 }
 
-/* Dense, row-major, strided; without elements it may have any strides. */
+/* Dense, row-major, strided. An array without elements may have any strides. */
 static inline bool cld_is_contiguous(const cld_array *a) {
     if (a->layout != CLD_STRIDED) return false;
     int64_t expected = 1;
@@ -93,7 +93,7 @@ static inline bool cld_is_contiguous(const cld_array *a) {
     return true;
 }
 
-/* A vector as each row of what has a's shape. */
+/* A vector, as an array of a's shape with the vector in each row. */
 static inline cld_array cld_in_each_row(const cld_array *vector, const cld_array *a) {
     cld_array rows = *a;
     rows.data = vector->data;
@@ -103,9 +103,9 @@ static inline cld_array cld_in_each_row(const cld_array *vector, const cld_array
     return rows;
 }
 
-/* A number that stands beside tensors. Kernels on integers take i, those on floats d; both are always filled in. */
+/* A number that is an operand beside tensors. Integer kernels use i, float kernels use d; both are always filled in. */
 typedef struct cld_scalar {
-    bool is_integer; /* i is its whole value; else the nearest that an int64 can be */
+    bool is_integer; /* i is the exact value; else i is the nearest int64 */
     int64_t i;
     double d;
 } cld_scalar;
@@ -129,31 +129,31 @@ static inline cld_scalar cld_real(double d) {
 /* In bytes. */
 typedef struct cld_memory_info {
     size_t in_use;   /* handed out now, to tensors and workspaces */
-    size_t peak;     /* the most that was in use, ever or since reset_peak */
-    size_t reserved; /* of large blocks: may be held from the system, in use or kept for the next */
-    size_t limit;    /* what in_use may not exceed: the machine's memory, or its control group's limit */
+    size_t peak;     /* the highest in_use so far, or since reset_peak */
+    size_t reserved; /* of large blocks: taken from the system, whether in use or cached */
+    size_t limit;    /* the most that in_use may reach: the machine's memory, or its control group's limit */
 } cld_memory_info;
 
 typedef struct cld_memory_ops {
-    /* 64-byte aligned; the contents are undefined. Where there is no memory it calls what set_reclaim was given, empties
-     * the cache, and tries once more: for tensors and for a kernel's workspace alike. */
+    /* 64-byte aligned; the contents are undefined. If memory runs out it calls the function given to set_reclaim, empties
+     * the cache and tries once more, both for tensors and for a kernel's workspace. */
     cld_status (*allocate)(void **out, size_t bytes);
     void (*release)(void *data, size_t bytes); /* bytes as given to allocate */
-    /* Dense bytes between this device's memory and the host's. to_host waits for what was queued; from_host does not,
-     * and host may be used again when it returns. */
+    /* Copies dense bytes between this device's memory and the host's. to_host waits for queued work. from_host does not;
+     * the host memory may be reused when it returns. */
     cld_status (*to_host)(void *host, const void *device, size_t bytes);
     cld_status (*from_host)(void *device, const void *host, size_t bytes);
     void (*set_reclaim)(void (*reclaim)(void *context), void *context); /* NULL: nothing to call */
     cld_memory_info (*info)(void);
     cld_status (*synchronize)(void); /* (optional) wait for queued work */
-    bool (*forbid_waiting)(bool on); /* (optional) while on, to wait is an error. Returns what it was */
-    /* (optional) A training step's work is queued. Waits for that of the step a few before it, so that the host is never
-     * far ahead: what a kernel of it found wrong is an error here. */
+    bool (*forbid_waiting)(bool on); /* (optional) while on, waiting is an error. Returns what it was */
+    /* (optional) Called when a training step has been queued. Waits for the step a few steps back, so that the host never
+     * gets far ahead. A fault that a kernel found in that step is an error here. */
     cld_status (*end_step)(void);
-    void (*reset_peak)(void); /* (optional) peak is in_use again */
+    void (*reset_peak)(void); /* (optional) sets peak to in_use */
 } cld_memory_ops;
 
-/* ---- elementwise, reductions, products, indexing, random numbers: the files that kernels/cpu/math.c gathers ------ */
+/* ---- elementwise, reductions, products, indexing, random numbers: the files that kernels/cpu/math.c joins ------ */
 
 /* clang-format off */
 typedef enum cld_unary {
@@ -185,104 +185,104 @@ typedef struct cld_cross_entropy_params {
     cld_row_reduction reduction;
     double temperature; /* above 0; 1 is none */
     double label_smoothing;
-    bool ignores; /* rows whose label is `ignored` count in nothing: not in the mean, not in share */
+    bool ignores; /* rows labelled `ignored` are left out of the mean and of share */
     int64_t ignored;
 } cld_cross_entropy_params;
 
 typedef struct cld_math_ops {
-    /* Copy with cast between any dtypes, strides and layouts; x broadcasts to out by zero strides. */
+    /* Copies with a cast between any dtypes, strides and layouts; x broadcasts to out by zero strides. */
     cld_status (*copy)(const cld_array *out, const cld_array *x);
-    /* (optional) outs[i] = xs[i], of the same shape each, as copy does it, in few launches. */
+    /* (optional) outs[i] = xs[i] as by copy, each pair of the same shape, in few launches. */
     cld_status (*copy_many)(int count, const cld_array *outs, const cld_array *xs);
     cld_status (*fill)(const cld_array *out, cld_scalar value);
-    /* out and inputs share shape and (but for comparisons) dtype; inputs may broadcast by zero strides. */
+    /* out and inputs share shape and, except for comparisons, dtype; inputs may broadcast by zero strides. */
     cld_status (*unary)(cld_unary kind, const cld_array *out, const cld_array *x, cld_scalar a, cld_scalar b);
     cld_status (*binary)(cld_binary kind, const cld_array *out, const cld_array *a, const cld_array *b);
     cld_status (*where)(const cld_array *out, const cld_array *condition, const cld_array *a,
                         const cld_array *b);
-    /* out has x's ndim, with 1 in each reduced dimension. Largest and smallest are NaN where x holds one. */
+    /* out has x's ndim, with size 1 in each reduced dimension. Maximum and minimum are NaN if x contains one. */
     cld_status (*reduce)(cld_reduction kind, const cld_array *out, const cld_array *x);
-    /* 0-based positions along dim, of CLD_MAX or CLD_MIN: the first of equals, NaN before all else. */
+    /* 0-based positions along dim of CLD_MAX or CLD_MIN: the first among equals; NaN wins over everything. */
     cld_status (*arg_reduce)(cld_reduction kind, const cld_array *out_i64, const cld_array *x, int dim);
-    /* Sums of the elements up to each one along dim, itself included; reverse: from the other end. */
+    /* Inclusive cumulative sums along dim; reverse: from the other end. */
     cld_status (*cumsum)(const cld_array *out, const cld_array *x, int dim, bool reverse);
-    /* The positions (0-based) of the elements that are not 0, in row-major order; out has as many rows, of x's ndim. */
+    /* The 0-based positions of nonzero elements, in row-major order; out has a row for each, with x's ndim columns. */
     cld_status (*nonzero)(const cld_array *out_i64, const cld_array *x);
-    /* out = a @ b, with bias (a vector, or NULL) added to each row. All 2-d or all 3-d (batched); out is dense, and a's
-     * and b's transposition is in their strides. Of one dtype, but that out and bias may be f32 where a and b are bf16
-     * or f16. */
+    /* out = a @ b, with bias (a vector, or NULL) added to each row. All 2-d or all 3-d (batched); out is dense;
+     * transposition of a and b is expressed by their strides. All of one dtype, except that out and bias may be f32 if a
+     * and b are bf16 or f16. */
     cld_status (*gemm)(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias);
-    /* along dim; log: log-softmax. backward: y is the forward's output. */
+    /* Along dim; log: log-softmax. backward: y is the output of the forward pass. */
     cld_status (*softmax)(const cld_array *out, const cld_array *x, int dim, bool log);
     cld_status (*softmax_backward)(const cld_array *dx, const cld_array *y, const cld_array *dout, int dim,
                                    bool log);
-    /* The loss of row i of logits (n, classes) is 0 if it is ignored, else -sum_c q_c log p_c: p is the softmax of
-     * row / temperature, q is 1 at labels[i], softened by s = label_smoothing: 1 - s there, plus s / classes everywhere.
+    /* The loss of row i of logits (n, classes) is 0 if ignored, else -sum_c q_c log p_c. p is the softmax of row /
+     * temperature. q is the smoothed label: with s = label_smoothing, 1 - s at labels[i], plus s / classes everywhere.
      * labels (n) are i64 and checked by the backend. loss: one element, or (n) for CLD_EACH_ROW. share (f32, one element,
-     * or NULL): of the rows whose largest logit, the first of equals, is at their label; NaN has none. dlogits (or
-     * NULL): the gradient of loss, for CLD_EACH_ROW of each. All of one dtype but share and labels, dense and row-major. */
+     * or NULL): of rows whose largest logit, the first among equals, is at their label; a row with NaN has none. dlogits
+     * (or NULL): the gradient of loss, for CLD_EACH_ROW of each. One dtype except share and labels; dense, row-major. */
     cld_status (*cross_entropy)(const cld_array *loss, const cld_array *share, const cld_array *dlogits,
                                 const cld_array *logits, const cld_array *labels,
                                 const cld_cross_entropy_params *p);
-    /* rows of a 2-d x to unit length; norms (rows) kept for backward; a zero row stays zero. */
+    /* Scales the rows of a 2-d x to unit length; norms (rows) are kept for backward; a zero row stays zero. */
     cld_status (*normalize)(const cld_array *out, const cld_array *norms, const cld_array *x);
     cld_status (*normalize_backward)(const cld_array *dx, const cld_array *y, const cld_array *norms,
                                      const cld_array *dout);
-    /* Of x (n, channels, inner), y alike: each image's channels in mean's columns of equal groups, to mean 0 and variance 1
-     * in each, then times weight and plus bias (channels; or NULL). mean and invstd = 1 / sqrt(variance + eps) are
-     * (n, groups), kept for backward. Layer norm: one group, inner 1. All dense; x and y of one dtype, the vectors of it or,
-     * beside 16 bits, f32. */
+    /* Normalizes x (n, channels, inner) to y of the same shape. Each image's channels are split into equal groups, one per
+     * column of mean; each group is normalized to mean 0 and variance 1, then multiplied by weight and shifted by bias
+     * (channels; or NULL). mean and invstd = 1 / sqrt(variance + eps) are (n, groups), kept for backward. Layer norm: one
+     * group, inner 1. All dense; x and y of one dtype, the vectors of the same or, if it has 16 bits, f32. */
     cld_status (*group_norm)(const cld_array *y, const cld_array *mean, const cld_array *invstd,
                              const cld_array *x, const cld_array *weight, const cld_array *bias, double eps);
-    /* dx, and the pair dweight, dbias, may be NULL. The same bits each time. */
+    /* dx, and the pair dweight, dbias, may be NULL. Repeatable to the bit. */
     cld_status (*group_norm_backward)(const cld_array *dx, const cld_array *dweight, const cld_array *dbias,
                                       const cld_array *dy, const cld_array *x, const cld_array *weight,
                                       const cld_array *mean, const cld_array *invstd);
-    /* y (outer, rows, inner) = sums over a window of x (outer, extent, inner): row i is the sum of weights[i][k] times x's
-     * row first[i] + k. weights (rows, width) and first (rows, i64) are the runtime's own; a row outside of x has the
-     * weight 0, and no row is read that has. All dense, and all but first of one dtype, f32 or f64. */
+    /* y (outer, rows, inner) = sums over windows of x (outer, extent, inner): row i is the sum over k of weights[i][k]
+     * times x's row first[i] + k. weights (rows, width) and first (rows, i64) come from the runtime; a row outside x has
+     * weight 0, and rows with weight 0 are not read. All dense, and all except first of one dtype, f32 or f64. */
     cld_status (*window_sums)(const cld_array *y, const cld_array *x, const cld_array *first,
                               const cld_array *weights);
-    /* PyTorch's: index i64, checked by the backend against x's extent along dim. */
+    /* As PyTorch's: index is i64, checked by the backend against x's extent along dim. */
     cld_status (*gather)(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
     cld_status (*scatter_add)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
     cld_status (*index_select)(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
     cld_status (*index_add)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
     cld_status (*index_copy)(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
-    /* Stable; the first k of each line along dim, in order. k = extent sorts. */
+    /* Stable: the first k of each line along dim, in order. k = extent sorts. */
     cld_status (*topk)(const cld_array *values, const cld_array *index_i64, const cld_array *x, int dim,
                        bool descending);
-    /* Of each symmetric matrix of a (count, n, n), of which the lower half counts: values (count, n), the eigenvalues,
-     * ascending, and vectors (count, n, k), or NULL, the eigenvectors of the k smallest: columns of unit length, the first of
-     * whose largest entries is positive. All dense, f32 or f64. One value that is not finite makes its matrix's all NaN. */
+    /* values (count, n): the eigenvalues of each symmetric matrix of a (count, n, n), ascending; only lower triangles are
+     * read. vectors (count, n, k), or NULL: the eigenvectors of the k smallest, as unit columns whose first largest entry
+     * is positive. All dense, f32 or f64. If a matrix has an entry that is not finite, its results are all NaN. */
     cld_status (*eigh)(const cld_array *values, const cld_array *vectors, const cld_array *a);
-    /* Element i (in row-major order) is a pure function of (seed, position + i); the one element of base (i64, or NULL)
-     * is added to position. */
+    /* Element i (in row-major order) is a pure function of (seed, position + i). The one element of base (i64, or NULL) is
+     * added to position. */
     cld_status (*random)(const cld_array *out, cld_random kind, double a, double b, uint64_t seed,
                          uint64_t position, const cld_array *base);
     bool (*allow_tf32)(
-        bool on); /* (optional) products and convolutions of f32 may use it. Returns what it was */
+        bool on); /* (optional) f32 products and convolutions may use it. Returns the previous setting */
 } cld_math_ops;
 
 /* ---- convolution, normalization, pooling: kernels/cpu/{conv,norm,pool}*.c ------------------------------------ */
 
-/* Activations are 4-d, blocked or row-major; everything else is row-major, but for w, which may be blocked where
- * weight_layout wants it. Activations are f32 or f64, and where accepts_half says so bf16 or f16. Then w may be of their
- * dtype or f32, dw, dbias and the vectors of norm are f32, and sums are in f32. */
+/* Activations are 4-d, blocked or row-major. Everything else is row-major, except that w may be blocked if weight_layout
+ * asks for it. Activations are f32 or f64, and if accepts_half is set also bf16 or f16. In that case w may be of their
+ * dtype or f32; dw, dbias and the vectors of norm are f32, and sums are in f32. */
 typedef struct cld_conv_params {
     int stride[2], padding[2], dilation[2], groups; /* rows, columns */
 } cld_conv_params;
 
 typedef struct cld_norm_params {
-    bool training; /* batch statistics, running ones updated; else the running ones */
+    bool training; /* batch statistics, and the running ones are updated; else the running ones are used */
     bool relu;     /* out = relu(norm(x) [+ residual]) */
     double momentum, eps;
-    cld_parts parts; /* of x's images, each with statistics of its own; in evaluation all are one */
-    cld_share share; /* of a step's images, where they come bit by bit */
+    cld_parts parts; /* of x's images, each with its own statistics; in evaluation there is one part */
+    cld_share share; /* of a step's images, if they come in several calls */
 } cld_norm_params;
 
-/* Relu's mask, for a device that masks: for each 16 bytes of x, as they lie in the device's own layout, a byte with a bit for
- * each element, set where relu let it through, the first lowest. */
+/* Size of relu's mask, for a device that masks. For each 16 bytes of x, in the device's own layout, the mask has a byte
+ * with one bit per element, lowest first, set if relu let the element through. */
 static inline int64_t cld_norm_mask_bytes(const cld_array *x) {
     return (cld_numel(x) * (int64_t)cld_dtype_size(x->dtype) + 15) / 16;
 }
@@ -292,89 +292,90 @@ typedef struct cld_pool_params {
 } cld_pool_params;
 
 typedef struct cld_conv_ops {
-    /* The layout in which this device wants an activation of this dtype and shape (4-d). */
+    /* The layout that this device wants for an activation of this dtype and shape (4-d). */
     cld_layout (*layout)(cld_dtype dtype, const int64_t *shape);
-    /* (optional) The same for a convolution's weight (O, C / groups, kernel, kernel); strided where it is NULL. */
+    /* (optional) The same for a convolution's weight (O, C / groups, kernel, kernel); strided if this slot is NULL. */
     cld_layout (*weight_layout)(cld_dtype dtype, const int64_t *shape);
-    bool accepts_half; /* bf16 and f16 activations, in every function here */
+    bool accepts_half; /* takes bf16 and f16 activations in every function here */
     double
-        keeps_below; /* norms' outputs are kept for backward while less than this share of the memory is in use */
-    bool adds_dy; /* norm_backward takes the two terms of dy */
-    bool masks;   /* norm writes relu's mask behind a residual, and norm_backward takes it in place of y */
-    bool weight_like; /* dw may be of x's dtype and in weight_layout */
-    /* (optional) Use Winograd's algorithm where it is faster: a digit less precise in f32. On at first; returns what it was. */
+        keeps_below; /* keep norms' outputs for backward while less than this share of the memory is in use */
+    bool adds_dy;    /* norm_backward takes dy as two terms */
+    bool masks;      /* norm writes relu's mask after a residual, and norm_backward takes it in place of y */
+    bool weight_like; /* dw may have x's dtype and weight_layout's layout */
+    /* (optional) Use Winograd's algorithm if faster: a digit less precise in f32. On at first; returns what it was. */
     bool (*set_winograd)(bool on);
-    /* (optional) Whether conv2d's output y had better be computed again in backward than be kept; by shapes. */
+    /* (optional) Whether conv2d's output y should be recomputed in backward rather than kept; depends on the shapes. */
     bool (*rebuilds)(const int64_t *x, const int64_t *w, const int64_t *y);
-    /* As PyTorch's: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O), y (N, O, H', W'). bias, dbias may be NULL. */
+    /* As PyTorch's: x (N, C, H, W), w (O, C / groups, kernel, kernel), bias (O), y (N, O, H', W'). bias, dbias: or NULL. */
     cld_status (*conv2d)(const cld_array *y, const cld_array *x, const cld_array *w, const cld_array *bias,
                          const cld_conv_params *p);
     cld_status (*conv2d_data)(const cld_array *dx, const cld_array *dy, const cld_array *w,
                               const cld_conv_params *p);
     cld_status (*conv2d_weight)(const cld_array *dw, const cld_array *dbias, const cld_array *x,
                                 const cld_array *dy, const cld_conv_params *p);
-    /* y = (x - mean) * invstd * weight + bias per channel [+ residual] [then relu], each part of the batch by its own mean
-     * and invstd. These (parts, C) are written: those of each part in training, else the one of the running statistics.
-     * In training the running statistics move (with the unbiased variance), once for each view, and batches (i64, one
-     * element) counts the views; or they are NULL. Of a view they take the mean over its blocks, weighted with the blocks'
-     * rows. A view whose mean or variance is not finite in some channel moves none of them; of a call that has a share of
-     * its views' images (total > 0), one such view keeps all from moving, and the call with done 0 alone counts. residual,
-     * weight, bias may be NULL. mask: NULL, or if the device masks and relu follows a residual, cld_norm_mask_bytes(x) of u8.
-     * sums: NULL, or in training those of norm_sums, added up over the ranks that share the batch (parts.total > 0). Then
-     * mean and invstd are those of whole blocks, and the running statistics move by all blocks of each view. */
+    /* y = (x - mean) * invstd * weight + bias per channel [+ residual] [then relu]. Each part of the batch has its own mean
+     * and invstd; (parts, C) are written: in training the parts' own, else one row from the running statistics. residual,
+     * weight, bias may be NULL. In training the running statistics are updated (with the unbiased variance) once per view,
+     * and batches (i64, one element) counts the views; or all of these are NULL. A view's update uses the mean over its
+     * blocks, weighted with the blocks' rows. If a view's mean or variance is not finite in some channel, the view updates
+     * nothing. If a call has a share of its views' images (total > 0), one such view blocks the whole update, and only a
+     * call with done 0 adds to batches. mask: NULL, or, if the device masks and relu follows a residual,
+     * cld_norm_mask_bytes(x) of u8. sums: NULL, or in training the result of norm_sums, added up over the ranks that share
+     * the batch (parts.total > 0). Then mean and invstd are those of whole blocks, and all blocks of each view update the
+     * running statistics. */
     cld_status (*norm)(const cld_array *y, const cld_array *mask, const cld_array *mean,
                        const cld_array *invstd, const cld_array *x, const cld_array *residual,
                        const cld_array *weight, const cld_array *bias, const cld_array *running_mean,
                        const cld_array *running_var, const cld_array *batches, const cld_array *sums,
                        const cld_norm_params *p);
-    /* sums (parts of the whole batch, 2, C), f64: of x and of its squares, over the rows that are here; 0 where a part has
-     * none here. parts.total > 0. */
+    /* sums (parts of the whole batch, 2, C), f64: sums of x and of x squared over the local rows; 0 for a part without
+     * local rows. parts.total > 0. */
     cld_status (*norm_sums)(const cld_array *sums, const cld_array *x, const cld_norm_params *p);
-    /* The last step of norm alone, without a residual: the same y, bit for bit, from the mean and invstd given. */
+    /* Only the last step of norm, without a residual: the same y, bit for bit, from the given mean and invstd. */
     cld_status (*norm_apply)(const cld_array *y, const cld_array *x, const cld_array *weight,
                              const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                              const cld_norm_params *p);
-    /* dx, dresidual, and the pair dweight, dbias (C), sums over the parts, may be NULL. gate: if relu followed a residual,
-     * what tells where it let the value through, y or, on a device that masks, the mask; else NULL, and relu's input is
-     * computed again from x. dx or dresidual (not both) may be dy's own memory. more_dy: NULL, or if the device adds_dy what
-     * is to be added to dy.
-     * sums: NULL, or those of norm_backward_sums, added up over the ranks. Then dx alone is computed, with the counts of
-     * whole blocks: dresidual, if it is not NULL, is what norm_backward_sums wrote, and is read; dweight and dbias are NULL. */
+    /* dx, dresidual, and the pair dweight, dbias (C), which are sums over the parts, may be NULL. gate: if relu followed a
+     * residual, y or, on a device that masks, the mask, which shows where relu let the value through; else NULL, and relu's
+     * input is recomputed from x. dx or dresidual (not both) may be dy's own memory. more_dy: NULL, or, if the device
+     * adds_dy, a second term to add to dy. sums: NULL, or the result of norm_backward_sums, added up over the ranks. Then
+     * only dx is computed, with the counts of whole blocks: dresidual, if it is not NULL, holds what norm_backward_sums
+     * wrote and is read; dweight and dbias are NULL. */
     cld_status (*norm_backward)(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                 const cld_array *dbias, const cld_array *dy, const cld_array *more_dy,
                                 const cld_array *x, const cld_array *gate, const cld_array *weight,
                                 const cld_array *bias, const cld_array *mean, const cld_array *invstd,
                                 const cld_array *sums, const cld_norm_params *p);
-    /* All of norm_backward but dx, of the rows that are here, and sums as norm_sums has them: of dy behind relu's mask, and
-     * of its products with x - mean. parts.total > 0. */
+    /* All of norm_backward except dx, for the local rows. sums has the shape that norm_sums has: sums of dy after relu's
+     * mask, and of its products with x - mean. parts.total > 0. */
     cld_status (*norm_backward_sums)(const cld_array *sums, const cld_array *dresidual,
                                      const cld_array *dweight, const cld_array *dbias, const cld_array *dy,
                                      const cld_array *more_dy, const cld_array *x, const cld_array *gate,
                                      const cld_array *weight, const cld_array *bias, const cld_array *mean,
                                      const cld_array *invstd, const cld_norm_params *p);
-    /* argmax: the position in the input plane, h * W + w; laid out as y. */
+    /* argmax: the position in the input plane, h * W + w; same layout as y. */
     cld_status (*max_pool)(const cld_array *y, const cld_array *argmax_i32, const cld_array *x,
                            const cld_pool_params *p);
     cld_status (*max_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_array *argmax_i32,
                                     const cld_pool_params *p);
-    /* Padding counts as zeros (PyTorch's count_include_pad). Beside an x of 16 bits y may be of f32; so their gradients. */
+    /* Padding counts as zeros (PyTorch's count_include_pad). If x has 16 bits, y may be f32; so may the gradients. */
     cld_status (*avg_pool)(const cld_array *y, const cld_array *x, const cld_pool_params *p);
     cld_status (*avg_pool_backward)(const cld_array *dx, const cld_array *dy, const cld_pool_params *p);
 } cld_conv_ops;
 
 /* ---- plans of convolutions: optional ------------------------------------------------------------------------------ */
 
-/* Which algorithm of the device's library computes a convolution of one shape. If it is chosen by time, another process may
- * choose another, which rounds differently: so a run keeps them, for the same library on the same chip. */
+/* Which algorithm of the device's library computes a convolution of one shape. If it is chosen by timing, another process
+ * may choose another one, which rounds differently. So a run keeps the choices, for the same library on the same chip. */
 enum { CLD_PLAN_KNOBS = 48 };
 typedef struct cld_conv_plan {
     int kind; /* 0: conv2d, 1: conv2d_data, 2: conv2d_weight */
     cld_dtype dtype;
-    bool tf32; /* of f32: it may be used */
+    bool tf32; /* f32 may be computed as tf32 */
     int64_t x[4], w[4], y[4];
     cld_conv_params params;
-    int64_t alignment; /* bytes, of all three arrays */
-    int64_t engine;    /* the library's number of the algorithm */
+    int64_t alignment; /* in bytes, of all three arrays */
+    int64_t engine;    /* the library's number for the algorithm */
     int knob_count;
     struct {
         int64_t type, value;
@@ -382,164 +383,164 @@ typedef struct cld_conv_plan {
 } cld_conv_plan;
 
 typedef struct cld_plan_ops {
-    const char *(*library)(void);           /* whose they are: "cuDNN 9.19.0" */
-    int (*count)(void);                     /* chosen or given so far */
-    void (*get)(int i, cld_conv_plan *out); /* 0 <= i < count, in the order in which their shapes came */
-    /* For this shape from its next call on, whatever was chosen before, if it can be made here. A graph that was captured
-     * keeps what it has. */
+    const char *(*library)(void);           /* the library they belong to: "cuDNN 9.19.0" */
+    int (*count)(void);                     /* plans chosen or set so far */
+    void (*get)(int i, cld_conv_plan *out); /* 0 <= i < count, in the order their shapes first came */
+    /* Use this plan for its shape from the next call on, in place of an earlier choice, if it can be made here. Graphs that
+     * are already captured keep theirs. */
     cld_status (*use)(const cld_conv_plan *plan);
 } cld_plan_ops;
 
 /* ---- losses, clustering, nearest neighbours: kernels/cpu/{bank,nce,kmeans,knn}.c ----------------------------- */
 
-/* Every array is dense and row-major, f32 or f64, all of one dtype; index, labels and negatives are i64 and checked by the
- * backend. A loss is one element, the mean over the rows; its gradient df (rows, dim) comes with it, or is NULL. */
+/* Every array is dense and row-major, f32 or f64, all of one dtype. index, labels and negatives are i64 and checked by the
+ * backend. A loss is one element, the mean over the rows. Its gradient df (rows, dim) is computed with it, or is NULL. */
 typedef struct cld_loss_ops {
     /* Cross entropy of f . bank^T / temperature against class index[i], streamed: no array of rows x size exists. */
     cld_status (*bank_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                const cld_array *bank, const cld_array *index, double temperature);
-    /* The same with the positive f . key as class 0 in front of those of the queue. */
+    /* The same, with the positive f . key as class 0 in front of the queue's classes. */
     cld_status (*queue_softmax)(const cld_array *loss, const cld_array *df, const cld_array *f,
                                 const cld_array *key, const cld_array *queue, double temperature);
-    /* Uniform in 0 .. size - 1, a pure function of (seed, draw), draw an i64 of one element, which then counts on. */
+    /* Uniform in 0 .. size - 1, a pure function of (seed, draw). draw is an i64 of one element and is advanced. */
     cld_status (*sample_negatives)(const cld_array *negatives, const cld_array *draw, int64_t size,
                                    uint64_t seed);
-    /* NCE against the bank's rows negatives (rows, K). z, one element: <= 0 until the first batch has set it. */
+    /* NCE with the bank's rows negatives (rows, K). z, one element, is <= 0 until the first batch sets it. */
     cld_status (*bank_nce)(const cld_array *loss, const cld_array *df, const cld_array *z, const cld_array *f,
                            const cld_array *bank, const cld_array *index, const cld_array *negatives,
                            double temperature);
-    /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending; nothing where the one
+    /* bank[index[i]] = normalize(momentum * bank[index[i]] + (1 - momentum) * f[i]), i ascending. Nothing if the one
      * element of condition (u8, or NULL) is 0. */
     cld_status (*bank_update)(const cld_array *bank, const cld_array *index, const cld_array *f,
                               double momentum, const cld_array *condition);
-    /* The ring: queue[(pointer + i) mod size] = keys[i] for all i, the last where rows meet, then pointer (i64, one
-     * element) += keys, mod size. Nothing where condition is 0. */
+    /* The ring buffer: queue[(pointer + i) mod size] = keys[i] for all i; if several write the same row, the last one wins.
+     * Then pointer (i64, one element) += number of keys, mod size. Nothing if condition is 0. */
     cld_status (*enqueue)(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
                           const cld_array *condition);
-    /* Lloyd's algorithm as CLD defines it, in each part of the rows by itself: labels (rows), 0 .. k - 1; centroids
-     * (parts * k, dim), part after part; sizes (parts * k): members, but at least 1. group (rows, or NULL): a row's own
-     * centroid, part * k + label. empty (parts), f32: centroids without a member in the end, less those that can have none
-     * because k exceeds the part's rows. */
+    /* Lloyd's algorithm as CLD defines it, in each part of the rows separately. labels (rows): 0 .. k - 1. centroids (parts
+     * * k, dim): part after part. sizes (parts * k): number of members, at least 1. group (rows, or NULL): each row's
+     * centroid, part * k + label. empty (parts), f32: centroids without a member at the end, not counting those that must
+     * be empty because k exceeds the part's rows. */
     cld_status (*kmeans)(const cld_array *labels, const cld_array *group, const cld_array *centroids,
                          const cld_array *sizes, const cld_array *empty, const cld_array *x,
                          const cld_parts *parts, int iterations);
-    /* similarities and index (queries, k): by dot product, of the k <= rows most similar rows of memory (rows, dim) to
-     * each of queries (queries, dim); in the order of the rows. Of equally similar ones the first count. Where fewer than k
-     * are similar by more than -infinity, which NaN is not, -infinity and 0 follow. A similarity depends on its two rows
-     * alone, to the last bit: a memory may be cut into parts, and the lists put side by side. */
+    /* similarities and index (queries, k): the k <= rows rows of memory (rows, dim) that are most similar by dot product to
+     * each of queries (queries, dim), in the order of the rows. Among equally similar rows the first ones win. If fewer
+     * than k have a similarity above -infinity (NaN is not above it), the rest is filled with -infinity and 0. A similarity
+     * depends on its two rows alone, to the last bit, so a memory may be cut into parts and the lists joined. */
     cld_status (*nearest)(const cld_array *similarities, const cld_array *index, const cld_array *memory,
                           const cld_array *queries);
-    /* scores (queries, classes): each of the k <= n largest similarities (queries, n), of equal ones the first, adds
-     * exp(similarity / temperature) to its class in labels (queries, n), in their order; NaN and -infinity add nothing. A
-     * query whose scores could leave the dtype's range gets them divided by exp(largest similarity / temperature). */
+    /* scores (queries, classes): each of the k <= n largest similarities (queries, n), the first among equals, adds
+     * exp(similarity / temperature) to its class in labels (queries, n), in their order. NaN and -infinity add nothing. If
+     * a query's scores could overflow or underflow the dtype, they are divided by exp(largest similarity / temperature). */
     cld_status (*vote)(const cld_array *scores, const cld_array *similarities, const cld_array *labels,
                        int64_t k, double temperature);
 } cld_loss_ops;
 
 /* ---- optimizers: kernels/cpu/optim*.c -------------------------------------------------------------------------- */
 
-/* What a step does to each parameter; each is defined in its file of runtime/optim. */
+/* How a step changes each parameter; each rule is defined in its file of runtime/optim. */
 typedef enum cld_rule { CLD_SGD, CLD_LARS, CLD_ADAM } cld_rule;
 
-/* The settings of a group of parameters. A rule looks at those that are its own. */
+/* The settings of a group of parameters. A rule reads only its own. */
 typedef struct cld_rule_settings {
-    double lr, lr_factor; /* the rate is their product */
+    double lr, lr_factor; /* the rate is the product of the two */
     double weight_decay;
     double momentum, dampening; /* sgd; lars: momentum */
     bool nesterov;
-    bool adapt; /* lars: false is neither trust ratio nor weight decay */
+    bool adapt; /* lars: if false, neither trust ratio nor weight decay */
     double eta; /* lars: the trust coefficient */
     double beta1, beta2, eps;
-    bool decoupled; /* adam: the decay is of the weight (AdamW), else part of the gradient */
+    bool decoupled; /* adam: the decay acts on the weight (AdamW), else it is part of the gradient */
 } cld_rule_settings;
 
-/* One parameter of a step, and what belongs to it. All is dense, n elements, of one dtype, f32 or f64; where takes_half
- * says so, an f32 parameter's gradient and copy may have 16 bits. These may lie with channels last, as convolutions have it:
- * of a parameter (out, channels, inner), (out, inner, channels). */
+/* One parameter of a step with its gradient and state. All is dense, n elements, of one dtype, f32 or f64. If takes_half is
+ * set, the gradient and copy of an f32 parameter may have 16 bits, and may be channels last, as convolutions have them: for
+ * a parameter (out, channels, inner), (out, inner, channels). */
 typedef struct cld_step_tensor {
     void *param;
     const void *grad;
     void *slots[2]; /* the rule's state: sgd, lars: momentum (NULL if that is 0); adam: the two moments */
-    int64_t *steps; /* those made with it, counted on; NULL: nobody asks */
-    void *copy;     /* of the new values, in 16 bits, or NULL; without a step (condition) it stays as it is */
+    int64_t *steps; /* steps made so far, counted up; or NULL */
+    void *copy;     /* the new values in 16 bits, or NULL; if no step is made (condition) it stays as it is */
     int64_t n;
-    int64_t channels, inner;                 /* of what has 16 bits; inner 1: it lies as the parameter does */
-    cld_dtype dtype, grad_dtype, copy_dtype; /* the gradient's: dtype, or of 16 bits */
-    int settings;                            /* which of the step's; they ascend from tensor to tensor */
+    int64_t channels, inner;                 /* shape of 16-bit arrays; inner 1: as the parameter lies */
+    cld_dtype dtype, grad_dtype, copy_dtype; /* the gradient's: dtype, or 16 bits */
+    int settings;                            /* index into the step's settings; ascending over the tensors */
 } cld_step_tensor;
 
 #define CLD_STEP_INNER 1024 /* the most that inner may be */
 
-/* Values of one element on the device that a step goes by; each may be NULL. */
+/* Values of one element on the device that control a step; each may be NULL. */
 typedef struct cld_step_control {
-    const cld_array *lr;        /* f64: in place of the settings' lr */
-    const cld_array *condition; /* u8: nothing is written where it is 0 */
-    const cld_array *scale;     /* f32: of the loss; the gradients are divided by it */
+    const cld_array *lr;        /* f64: replaces the settings' lr */
+    const cld_array *condition; /* u8: if 0, nothing is written */
+    const cld_array *scale;     /* f32: the loss scale; the gradients are divided by it */
     const cld_array *factor;    /* f64: the gradients are multiplied by it */
 } cld_step_control;
 
 typedef struct cld_scale_params {
     double growth, backoff; /* factors */
-    int interval;           /* good steps before it grows */
+    int interval;           /* number of good steps before it grows */
 } cld_scale_params;
 
 typedef struct cld_optim_ops {
-    /* One call for all parameters of all groups. On a device that queues one launch for each dtype (lars: two), as
-     * long as the tensors' addresses fit into a launch: 560 tensors in 16 groups always do, 400 if any has 16 bits. */
+    /* One call for all parameters of all groups. A device that queues makes one launch per dtype (lars: two), if the
+     * tensors' addresses fit into a launch: 560 tensors in 16 groups always do, 400 if any has 16 bits. */
     cld_status (*step)(cld_rule rule, int count, const cld_step_tensor *tensors,
                        const cld_rule_settings *settings, const cld_step_control *control);
-    /* target = decay * target + (1 - decay) * source; nothing where the one element of condition (u8, or NULL) is 0.
-     * decay_tensor (f64, one element, or NULL) stands in place of decay. */
+    /* target = decay * target + (1 - decay) * source. Nothing if the one element of condition (u8, or NULL) is 0.
+     * decay_tensor (f64, one element, or NULL) replaces decay. */
     cld_status (*ema)(int count, const cld_array *targets, const cld_array *sources, double decay,
                       const cld_array *decay_tensor, const cld_array *condition);
     /* norm (one element, f32 or f64): the Euclidean norm of all gradients together (dense in any layout, of a step's
-     * dtypes), divided by scale; NaN where condition is 0. factor (f64, one element): min(1, max_norm / (norm + 1e-6)), NaN
-     * if the norm is, 1 if max_norm is infinite. Nothing else of control is looked at. The same bits each time. */
+     * dtypes), divided by scale; NaN if condition is 0. factor (f64, one element): min(1, max_norm / (norm + 1e-6)), NaN if
+     * the norm is, 1 if max_norm is infinite. The rest of control is ignored. Repeatable to the bit. */
     cld_status (*grad_norm)(const cld_array *norm, const cld_array *factor, int count, const cld_array *grads,
                             double max_norm, const cld_step_control *control);
-    /* Each array (dense, f32 or f64) times the one element of factor (f64). */
+    /* Multiplies each array (dense, f32 or f64) by the one element of factor (f64). */
     cld_status (*scale)(int count, const cld_array *arrays, const cld_array *factor);
-    /* flag (u8, one element) becomes 0 where an element of the arrays (dense, floats) is not finite, else it stays. */
+    /* flag (u8, one element) becomes 0 if any element of the arrays (dense, floats) is not finite, else it is unchanged. */
     cld_status (*all_finite)(const cld_array *flag, int count, const cld_array *arrays);
-    /* The dynamic loss scale (Micikevicius et al., "Mixed Precision Training", ICLR 2018): where condition is 0, scale
-     * (f32) *= backoff and good (i32) = 0; else good += 1, and at the interval scale *= growth, where that is finite, and
-     * good = 0. */
+    /* The dynamic loss scale (Micikevicius et al., "Mixed Precision Training", ICLR 2018). If condition is 0: scale (f32)
+     * *= backoff and good (i32) = 0. Else good += 1, and when good reaches the interval: scale *= growth, if that is
+     * finite, and good = 0. */
     cld_status (*update_scale)(const cld_array *scale, const cld_array *good, const cld_array *condition,
                                const cld_scale_params *p);
-    /* step and grad_norm take gradients of 16 bits, and step writes such copies; blocked is channels last then. */
+    /* step and grad_norm take 16-bit gradients, and step writes 16-bit copies; blocked then means channels last. */
     bool takes_half;
 } cld_optim_ops;
 
 /* ---- images: views as they were drawn (kernels/view.h) --------------------------------------------------------- */
 
-/* What a device must know of a batch of views before it looks into one: cld_view_batch_add of kernels/resample.h. */
+/* What a device must know of a batch of views before it reads them: see cld_view_batch_add in kernels/resample.h. */
 typedef struct cld_view_batch {
-    size_t stride;    /* bytes from a view's instructions to the next one's, a multiple of 8 */
-    int64_t pixels;   /* of the largest canvas of any of them */
-    int64_t narrowed; /* pixels of the largest image between the passes of a RESAMPLE */
-    int64_t taps; /* of the RESAMPLE that has most: weights, and two numbers more per output, along x and y */
-    bool resamples_again; /* a RESAMPLE stands behind another instruction */
+    size_t stride;    /* bytes between the instructions of consecutive views, a multiple of 8 */
+    int64_t pixels;   /* of the largest canvas of any view */
+    int64_t narrowed; /* pixels of the largest intermediate image between the two passes of a RESAMPLE */
+    int64_t taps; /* of the RESAMPLE that has most: weights, and two more numbers per output, along x and y */
+    bool resamples_again; /* a RESAMPLE comes after another instruction */
 } cld_view_batch;
 
 typedef struct cld_image_ops {
-    /* The CPU's: one view on the calling thread. out (3, height, width), f32, dense. */
+    /* CPU only: one view on the calling thread. out (3, height, width), f32, dense. */
     cld_status (*view)(float *out, const cld_view *v, const cld_pixels *image, cld_scratch *scratch);
-    /* The CPU's: the canvas as the view's instructions before NORMALIZE leave it: interleaved u8 (height, width, 3). */
+    /* CPU only: the canvas after the view's instructions up to NORMALIZE: interleaved u8 (height, width, 3). */
     cld_status (*canvas)(uint8_t *out, const cld_view *v, const cld_pixels *image, cld_scratch *scratch);
-    /* (optional) Of images on a device that queues: views (n, 3, height, width), f32, bf16 or f16, as conv.layout wants
-     * it, by drawn (u8, (n, stride)) of the rows (i64, a divisor of n: so many views follow of each; or NULL: the first n)
-     * of images (u8, (N, H, W, 3), dense). Rounded from the CPU's values. */
+    /* (optional) For a device that queues. views (n, 3, height, width): f32, bf16 or f16, laid out by conv.layout. drawn
+     * (u8, (n, stride)): instructions. images: u8, (N, H, W, 3), dense. rows (i64): images, each with equally many
+     * consecutive views, so a divisor of n; or NULL: the first n images. Values are rounded from the CPU's. */
     cld_status (*views)(const cld_array *views, const cld_array *images, const cld_array *rows,
                         const cld_array *drawn, const cld_view_batch *batch);
 } cld_image_ops;
 
 /* ---- graphs: optional ------------------------------------------------------------------------------------------ */
 
-/* The work that was queued while it was captured, to be queued again as a whole. Memory that was allocated meanwhile is the
- * graph's own: no one else gets it before the graph is freed. */
+/* Work that was queued during a capture and can be queued again as a whole. Memory allocated during the capture belongs to
+ * the graph: nobody else gets it before the graph is freed. */
 typedef struct cld_graph_ops {
-    cld_status (*begin)(void);       /* from here on work is recorded, and not done */
-    cld_status (*end)(void **graph); /* the end of the recording; on failure too nothing records any more */
+    cld_status (*begin)(void);       /* from here on work is recorded instead of run */
+    cld_status (*end)(void **graph); /* ends the recording, also on failure */
     cld_status (*replay)(void *graph);
     void (*free)(void *graph);
 } cld_graph_ops;
@@ -549,7 +550,7 @@ typedef struct cld_graph_ops {
 typedef struct cld_backend {
     int version;                  /* CLD_BACKEND_VERSION */
     const char *name;             /* "cpu", "cuda:0" */
-    const char *(*library)(void); /* what it computes with, and the version: "oneDNN 2.6.3" */
+    const char *(*library)(void); /* the library that it computes with, and its version: "oneDNN 2.6.3" */
     const cld_memory_ops *memory;
     const cld_math_ops *math;
     const cld_conv_ops *conv;
@@ -567,7 +568,7 @@ const cld_backend *cld_cpu_backend(void);
 /* ---- a library of devices -------------------------------------------------------------------------------------- */
 
 typedef struct cld_device_facts {
-    char name[128];   /* the chip's */
+    char name[128];   /* the chip's name */
     size_t memory;    /* bytes */
     int major, minor; /* compute capability */
     int multiprocessors;
@@ -575,21 +576,21 @@ typedef struct cld_device_facts {
 
 typedef struct cld_plugin {
     int version;                       /* CLD_BACKEND_VERSION */
-    bool emulated;                     /* its kernels run on the host, for tests: never chosen unless named */
-    cld_status (*count)(int *devices); /* an error that says what is missing: the driver, a newer one, ... */
+    bool emulated;                     /* its kernels run on the host, for tests; never chosen unless named */
+    cld_status (*count)(int *devices); /* an error says what is missing: the driver, a newer one, ... */
     cld_status (*facts)(int ordinal, cld_device_facts *out);
-    /* The device, opened at the first call. A process computes on one: another ordinal later is an error. */
+    /* The device, opened at the first call. A process uses one device: another ordinal later is an error. */
     const cld_backend *(*open)(int ordinal);
 } cld_plugin;
 
-/* What such a library gets: this side's error record, which is the one that its user reads. */
+/* What such a library is given: this side's error record, the one that the user reads. */
 typedef struct cld_plugin_host {
     cld_status (*fail)(cld_status code, const char *format, ...);
     cld_status (*code)(void);
     const char *(*message)(void);
 } cld_plugin_host;
 
-/* The one symbol of such a library. */
+/* The only symbol of such a library. */
 #define CLD_PLUGIN_ENTRY "cld_plugin_entry"
 typedef const cld_plugin *(*cld_plugin_entry_function)(const cld_plugin_host *host);
 

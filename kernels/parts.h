@@ -1,14 +1,14 @@
-/* Parts of a batch: which rows have statistics of their own.
+/* Parts of a batch: the groups of rows that have their own statistics.
  *
- * The views of n images go through a network as one batch of views * n * unit rows, view after view; `unit` rows lie side by
- * side and belong to one image. Of each view the images are cut into `blocks` runs whose sizes differ by at most one, the
- * larger ones first. A part is one block of one view, and part = view * blocks + block. So three integers are the whole
- * partition, and {0, 0, 0} is one part, all rows.
+ * The views of n images go through a network as one batch of views * n * unit rows, view after view; `unit` consecutive
+ * rows belong to one image. Each view's images are cut into `blocks` runs whose sizes differ by at most one, the larger
+ * ones first. A part is one block of one view, and part = view * blocks + block. So three integers describe the whole
+ * partition, and {0, 0, 0} is a single part with all rows.
  *
- * If several ranks share a batch (total > 0), the whole batch's `total` images are cut, into `of` blocks, and the n images
- * here, of each view, are those from `begin` on. Parts are then the blocks that have images here, with the rows that they
- * have here: `blocks` of them, the first of which is number `first` of the batch. Of the first and the last block other
- * images may be elsewhere (cld_parts_here).
+ * If several ranks share a batch (total > 0), the whole batch's `total` images are cut into `of` blocks, and each
+ * view's n local images start at `begin`. The parts are then the blocks that have local images, with their local rows:
+ * `blocks` of them, the first one being number `first` of the batch. The first and the last block may have other images
+ * on other ranks (cld_parts_here).
  */
 #ifndef CLD_KERNELS_PARTS_H
 #define CLD_KERNELS_PARTS_H
@@ -19,7 +19,7 @@
 #include "runtime/core/philox.h" /* CLD_HOST_DEVICE */
 
 typedef struct cld_parts {
-    int views, blocks, unit; /* 0: 1 */
+    int views, blocks, unit; /* 0 means 1 */
     int64_t total, begin;    /* 0, 0: all images are here */
     int of, first;
 } cld_parts;
@@ -34,14 +34,14 @@ CLD_HOST_DEVICE static inline int cld_part_count(const cld_parts *p) {
     return cld_parts_views(p) * cld_parts_blocks(p);
 }
 
-/* Where so many rows are cut: the divisions, done once, so that a GPU's threads do none of 64 bits. */
+/* A partition of that many rows, with the divisions done once, so that a GPU's threads need no 64-bit division. */
 typedef struct cld_cut {
-    int64_t view;         /* rows of a view here */
+    int64_t view;         /* local rows of a view */
     int64_t block, image; /* rows of one of the batch's smaller blocks, of an image */
-    int64_t before;       /* rows of a view that lie before those here */
-    int views, blocks;    /* here */
-    int of, first;        /* blocks of a view in the whole batch, the number of the first that is here */
-    int larger;           /* so many blocks, the first ones, have an image more than the rest */
+    int64_t before;       /* rows of a view before the local ones */
+    int views, blocks;    /* local */
+    int of, first;        /* blocks of a view in the whole batch, and the number of the first local one */
+    int larger;           /* so many blocks, the first ones, have one image more than the rest */
 } cld_cut;
 
 CLD_HOST_DEVICE static inline cld_cut cld_cut_of(const cld_parts *p, int64_t rows) {
@@ -59,7 +59,7 @@ CLD_HOST_DEVICE static inline cld_cut cld_cut_of(const cld_parts *p, int64_t row
     return c;
 }
 
-/* Of a view's rows here those before block number `number` of the batch. */
+/* Of a view's local rows, those before block number `number` of the batch. */
 CLD_HOST_DEVICE static inline int64_t cld_cut_until(const cld_cut *c, int number) {
     int64_t row = number * c->block + (number < c->larger ? number : c->larger) * c->image - c->before;
     return row < 0 ? 0 : row < c->view ? row : c->view;
@@ -74,13 +74,14 @@ CLD_HOST_DEVICE static inline int64_t cld_cut_rows(const cld_cut *c, int part) {
     return cld_cut_until(c, number + 1) - cld_cut_until(c, number);
 }
 
-/* The rows of the largest part: the first or the second, because only some of the first block may be here. */
+/* The number of rows of the largest part. It is the first or the second, because some of the first block's rows may be
+ * elsewhere. */
 CLD_HOST_DEVICE static inline int64_t cld_cut_most(const cld_cut *c) {
     int64_t first = cld_cut_rows(c, 0), second = c->blocks > 1 ? cld_cut_rows(c, 1) : 0;
     return first > second ? first : second;
 }
 
-/* The rows of a part's block in the whole batch, and the part's number among those of the whole batch. */
+/* The number of rows of a part's block in the whole batch, and the part's number among the parts of the whole batch. */
 CLD_HOST_DEVICE static inline int64_t cld_cut_whole_rows(const cld_cut *c, int part) {
     return c->block + (c->first + part % c->blocks < c->larger ? c->image : 0);
 }
@@ -89,7 +90,7 @@ CLD_HOST_DEVICE static inline int cld_cut_whole_part(const cld_cut *c, int part)
     return part / c->blocks * c->of + c->first + part % c->blocks;
 }
 
-/* The first row of a part of `rows` rows; `rows` for the part behind the last. */
+/* The first row of a part of `rows` rows; `rows` for the part after the last. */
 static inline int64_t cld_part_begin(const cld_parts *p, int64_t rows, int part) {
     cld_cut c = cld_cut_of(p, rows);
     return cld_cut_begin(&c, part);
@@ -117,7 +118,7 @@ static inline cld_parts cld_parts_here(int views, int unit, int of, int64_t tota
     return p;
 }
 
-/* Those of the whole batch. If all images are here, the same parts. */
+/* The parts of the whole batch. If all images are local, the same parts. */
 static inline cld_parts cld_parts_whole(const cld_parts *p) {
     if (p->total == 0) return *p;
     cld_parts whole = {p->views, p->of, p->unit, 0, 0, 0, 0};
@@ -128,7 +129,7 @@ static inline int64_t cld_parts_whole_rows(const cld_parts *p, int64_t rows) {
     return p->total > 0 ? cld_parts_views(p) * p->total * cld_parts_unit(p) : rows;
 }
 
-/* The rows of a part's block in the whole batch. */
+/* The number of rows of a part's block in the whole batch. */
 static inline int64_t cld_part_whole_rows(const cld_parts *p, int64_t rows, int part) {
     cld_cut c = cld_cut_of(p, rows);
     return cld_cut_whole_rows(&c, part);
@@ -136,8 +137,8 @@ static inline int64_t cld_part_whole_rows(const cld_parts *p, int64_t rows, int 
 
 /* ---- blocks ----------------------------------------------------------------------------------------------------------- */
 
-/* Blocks of at most `block` images (0: one block of all). No block has one image alone if there are more: there are then
- * fewer blocks, and one of them is longer. */
+/* Blocks of at most `block` images (0: one block with all). No block has a single image if there are more images: then
+ * there are fewer blocks, and one of them is longer. */
 static inline int64_t cld_block_count(int64_t images, int64_t block) {
     int64_t blocks = block > 0 ? (images + block - 1) / block : 1, most = images / 2;
     if (blocks > most) blocks = most;
@@ -146,28 +147,28 @@ static inline int64_t cld_block_count(int64_t images, int64_t block) {
 
 /* ---- running statistics -------------------------------------------------------------------------------------------- */
 
-/* How the running statistics move by those of a call: each r becomes keep r + gain s.
+/* How a call updates the running statistics: each r becomes keep r + gain s.
  *
- * A call that has all images of its views moves view after view, with keep = 1 - m and gain = m (m: the momentum), s being
- * the mean over the view's blocks, each weighted with its rows. */
+ * A call that has all images of its views makes one update per view, with keep = 1 - m and gain = m (m: the momentum).
+ * s is the mean over the view's blocks, each weighted with its rows. */
 typedef struct cld_running_move {
     double keep, gain;
 } cld_running_move;
 
-/* Where the images of a step come bit by bit: a call has `rows` of `total`, `done` came before. Its views are not all that
- * a step has of an image: other calls with these images bring `before` views earlier and `after` views later (views of
- * another size, say). total 0: a call has all images. */
+/* When a step's images come in several calls: this call has `rows` of `total`, `done` came before. Its views need not
+ * be all that a step makes of an image: other calls with these images have `before` views earlier and `after` views
+ * later (for example views of another size). total 0: a call has all images. */
 typedef struct cld_share {
     int64_t done, rows, total;
     int before, after;
 } cld_share;
 
-/* The V views of such a call are one move: s is the sum over v of m (1 - m)^(V - v) s_v. All calls of the step make, of the
- * images' B + V + A views in order (B: before, A: after), r <- (1 - K) r + sum of w s (1 - m)^A, with w = rows / total and
- * K = 1 - (1 - m)^(B + V + A). Of K this call brings k = w (1 - m)^A (1 - (1 - m)^V), and later ones the rest
- * l = w (1 - (1 - m)^A) + (total - done - rows) / total K:
+/* The V views of such a call make one update: s is the sum over v of m (1 - m)^(V - v) s_v. All calls of the step make,
+ * of the images' B + V + A views in order (B: before, A: after), r <- (1 - K) r + sum of w s (1 - m)^A, with w = rows /
+ * total and K = 1 - (1 - m)^(B + V + A). This call contributes k = w (1 - m)^A (1 - (1 - m)^V) to K, and later ones the
+ * rest, l = w (1 - (1 - m)^A) + (total - done - rows) / total K:
  *     r <- ((1 - k - l) r + w (1 - m)^A s) / (1 - l)
- * After the step's last call r is what calls with all images, each view in its turn, make of it. */
+ * After the step's last call, r is the same as after calls with all images, view by view. */
 static inline cld_running_move cld_move_by_share(double momentum, int views, const cld_share *of) {
     double share = (double)of->rows / (double)of->total, fade = pow(1 - momentum, of->after);
     double whole = 1 - pow(1 - momentum, of->before + views + of->after);

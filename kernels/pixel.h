@@ -1,6 +1,6 @@
 /* The arithmetic of one pixel, as Pillow does it, for the host's loops (kernels/cpu/view_*.c) and for devices
- * (kernels/cuda/view.cu); resizing is in kernels/resample.h. Types and order of operations are Pillow's, step by step. Whoever
- * includes this is compiled without fused multiply-adds: they round once where Pillow rounds twice.
+ * (kernels/cuda/view.cu); resizing is in kernels/resample.h. Types and order of operations are Pillow's, step by step.
+ * Files that include this are compiled without fused multiply-adds, which round once where Pillow rounds twice.
  */
 #ifndef CLD_KERNELS_PIXEL_H
 #define CLD_KERNELS_PIXEL_H
@@ -12,8 +12,8 @@
 
 /* ---- blends ------------------------------------------------------------------------------------------------------------ */
 
-/* Image.blend of two levels: a + factor * (b - a), clipped and truncated. Inside [0, 1] it cannot leave the
- * range, so Pillow's unclipped branch is the same. */
+/* Image.blend of two levels: a + factor * (b - a), clipped and truncated. For a factor in [0, 1] the result cannot
+ * leave the range, so Pillow's unclipped branch gives the same. */
 CLD_HOST_DEVICE static inline uint8_t cld_pixel_blend(int a, int b, float factor) {
     float value = (float)a + factor * (float)(b - a);
     value = value < 0.0f ? 0.0f : value;
@@ -26,16 +26,16 @@ CLD_HOST_DEVICE static inline int cld_pixel_grey(int r, int g, int b) {
 
 /* ---- hue --------------------------------------------------------------------------------------------------------------- */
 
-/* Turned by `shift` of 255, in Pillow's HSV of 8 bits, where a hue that is off by one moves a channel by up to six levels.
- * Pillow computes partly in double. These floats have its results for every colour and every shift, which was tried. Where
- * the exact hue is an integer, its roundings may come out one below it: so do these. */
+/* Rotates the hue by `shift` of 255 in Pillow's 8-bit HSV, where a hue that is off by one changes a channel by up to
+ * six levels. Pillow computes partly in double. These floats give its results for every colour and every shift; all
+ * were tested. If the exact hue is an integer, Pillow's rounding may come out one below it, and so does this. */
 CLD_HOST_DEVICE static inline void cld_pixel_turn_hue(uint8_t *r, uint8_t *g, uint8_t *b, int shift) {
     int red = *r, green = *g, blue = *b;
     int most = red > green ? red : green, least = red > green ? green : red;
     most = most > blue ? most : blue;
     least = least < blue ? least : blue;
     int range = most - least, middle = red + green + blue - most - least;
-    /* x: where the middle channel lies, 0 to 1; the sextant is an odd one if it rises with that. */
+    /* x: the position of the middle channel, 0 to 1; the sextant is odd if it rises with x. */
     float x = (float)(most - middle) / (float)(range ? range : 1);
     int is_red = red == most, is_green = !is_red && green == most, is_blue = !is_red && !is_green;
     int odd = (is_red && green == least && blue != least) || (is_green && blue == least) ||
@@ -45,7 +45,7 @@ CLD_HOST_DEVICE static inline void cld_pixel_turn_hue(uint8_t *r, uint8_t *g, ui
     int hue = (int)(turn * 255.0f) & (range ? 255 : 0);
     int saturation = (int)((float)range / (float)(most ? most : 1) * 255.0f);
 
-    /* Back: p, q and t are the levels of the falling, fallen and rising channel. */
+    /* And back: p, q and t are the levels of the falling, fallen and rising channel. */
     int scaled = 6 * ((hue + shift) & 255), sextant = scaled * 0x8081 >> 23; /* scaled / 255 */
     float f = (float)(scaled - 255 * sextant) * (1.0f / 255.0f), s = (float)saturation * (1.0f / 255.0f);
     float value = (float)most;
@@ -84,7 +84,7 @@ CLD_HOST_DEVICE static inline uint8_t cld_pixel_stretch(int v, int low, int high
     return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
 }
 
-/* ImageOps.equalize: 0 leaves the levels as they are. All pixels but those of the last level, 255 steps. */
+/* ImageOps.equalize: 0 leaves the levels as they are. All pixels except those of the last level, in 255 steps. */
 CLD_HOST_DEVICE static inline uint32_t cld_pixel_equalize_step(const uint32_t histogram[256]) {
     uint32_t sum = 0, last = 0;
     for (int v = 0; v < 256; v++) {
@@ -94,7 +94,7 @@ CLD_HOST_DEVICE static inline uint32_t cld_pixel_equalize_step(const uint32_t hi
     return (sum - last) / 255;
 }
 
-/* below: pixels of lower levels */
+/* below: number of pixels with lower levels */
 CLD_HOST_DEVICE static inline uint8_t cld_pixel_equalize(int v, uint32_t below, uint32_t step) {
     if (step == 0) return (uint8_t)v;
     uint32_t level = (step / 2 + below) / step;
@@ -103,18 +103,18 @@ CLD_HOST_DEVICE static inline uint8_t cld_pixel_equalize(int v, uint32_t below, 
 
 /* ---- sharpness --------------------------------------------------------------------------------------------------------- */
 
-/* ImageFilter.SMOOTH: sum of the 3 x 3 levels around, the middle one five times, of 13; rounded. No such sum lies in the
- * middle between two levels, so that integers give what Pillow's floats do. */
+/* ImageFilter.SMOOTH: the sum of the 3 x 3 levels around, the middle one five times, divided by 13 and rounded. No such
+ * sum lies halfway between two levels, so integers give the same as Pillow's floats. */
 CLD_HOST_DEVICE static inline int cld_pixel_smooth(int sum) { return (2 * sum + 13) / 26; }
 
 /* ---- Image.transform(AFFINE): in double, the border pixels repeated --------------------------------------------------- */
 
 typedef struct cld_place {
-    int x, y;      /* the pixel up and left of it; -1 too */
-    double dx, dy; /* from its middle, 0 to 1 */
+    int x, y;      /* the pixel above and to the left; may be -1 */
+    double dx, dy; /* distance from that pixel's centre, 0 to 1 */
 } cld_place;
 
-/* Where output pixel (x, y) comes from; 0: from outside. */
+/* The source position of output pixel (x, y); returns 0 if it lies outside. */
 CLD_HOST_DEVICE static inline int cld_pixel_place(cld_place *p, const double m[6], int x, int y, int height,
                                                   int width) {
     double at_x = x + 0.5, at_y = y + 0.5;
@@ -167,10 +167,10 @@ CLD_HOST_DEVICE static inline uint8_t cld_pixel_bicubic(const uint8_t *plane, co
 
 /* ---- blur -------------------------------------------------------------------------------------------------------------- */
 
-#define CLD_PIXEL_BOXES 3 /* box blurs in each direction: a Gaussian nearly */
+#define CLD_PIXEL_BOXES 3 /* box blurs in each direction: nearly a Gaussian */
 
-/* A box of fractional radius (Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by Extended Box Filtering",
- * SSVM 2011): whole pixels weigh `whole`, the two at its ends `edge`, in 24-bit fixed point. */
+/* A box of fractional radius (Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by Extended Box
+ * Filtering", SSVM 2011): whole pixels have the weight `whole`, the two at the ends `edge`, in 24-bit fixed point. */
 typedef struct cld_box {
     int radius;
     uint32_t whole, edge;
@@ -190,12 +190,12 @@ CLD_HOST_DEVICE static inline cld_box cld_pixel_box(double sigma) {
     return b;
 }
 
-/* sum: of the 2 radius + 1 levels around; before, after: the levels one further out. */
+/* sum: of the 2 radius + 1 levels around; before, after: the levels next to them on either side. */
 CLD_HOST_DEVICE static inline uint8_t cld_pixel_boxed(uint32_t sum, int before, int after, cld_box b) {
     return (uint8_t)((sum * b.whole + ((uint32_t)before + (uint32_t)after) * b.edge + (1u << 23)) >> 24);
 }
 
-/* An index beside a line of n, mirrored at its ends, which are not repeated: as often as it takes. */
+/* An index beyond a line of n, mirrored at its ends as often as needed; the end elements are not repeated. */
 CLD_HOST_DEVICE static inline int cld_pixel_reflect(int i, int n) {
     if (n == 1) return 0;
     int period = 2 * (n - 1);
@@ -204,7 +204,7 @@ CLD_HOST_DEVICE static inline int cld_pixel_reflect(int i, int n) {
     return i < n ? i : period - i;
 }
 
-/* A level as the filter by taps takes it, and back. */
+/* A level as the tap filter's float, and back. */
 CLD_HOST_DEVICE static inline float cld_pixel_unit(int level) { return (float)level / 255.0f; }
 CLD_HOST_DEVICE static inline uint8_t cld_pixel_from_unit(float v) {
     float level = v * 255.0f;

@@ -1,8 +1,8 @@
-/* Image.resize as Pillow does it: which pixels an output is made of, and their weights, along one dimension. Fixed point;
- * the host's loops and the devices' share it, and so does a decoder that wants to know what a view needs.
+/* Image.resize as Pillow does it: the input pixels of an output and their weights, along one dimension. In fixed point.
+ * The host's loops and the devices share it, and decoders use it to find out which part a view needs.
  *
- * Taps end where the box ends, at whole pixels: what Image.crop and then Image.resize do. Pillow's resize(box=) alone would
- * reach over the box into the image.
+ * Taps end at the box's edge, at whole pixels, as Image.crop followed by Image.resize does. Pillow's resize(box=) alone
+ * would reach beyond the box into the image.
  */
 #ifndef CLD_KERNELS_RESAMPLE_H
 #define CLD_KERNELS_RESAMPLE_H
@@ -12,17 +12,17 @@
 #include "kernels/backend.h"
 #include "runtime/core/philox.h"
 
-#define CLD_TAP_BITS 22 /* of a weight: 32 - 8 for the level - 2 for the sum */
+#define CLD_TAP_BITS 22 /* of a weight: 32 bits - 8 for the level - 2 for the sum */
 
-/* One dimension of a RESAMPLE, at the scale of the pixels that are there. */
+/* One dimension of a RESAMPLE, at the scale of the pixels given. */
 typedef struct cld_axis {
-    int base, in;     /* the pixels that the box touches: from base on, so many */
+    int base, in;     /* the pixels that the box touches: `in` of them from base on */
     float start, end; /* of the box, counted from base */
-    int out;          /* what the box becomes */
+    int out;          /* the output size */
     int filter;       /* cld_filter */
 } cld_axis;
 
-/* size: of the image at that scale. */
+/* size: the image's, at that scale. */
 CLD_HOST_DEVICE static inline cld_axis cld_axis_of(float from, float length, int shrink, int size, int out,
                                                    int filter) {
     cld_axis a;
@@ -49,9 +49,9 @@ CLD_HOST_DEVICE static inline cld_axis cld_axis_y(const cld_view_instruction *s,
                        s->resample.filter);
 }
 
-/* How wide the filter is; it widens where the image shrinks ("antialiased"). */
+/* The filter's width. It widens when the image shrinks ("antialiased"). */
 typedef struct cld_filter_width {
-    double scale, stretch, support; /* inputs per output; of the filter; inputs to either side */
+    double scale, stretch, support; /* inputs per output; the filter's stretch; inputs on either side */
 } cld_filter_width;
 
 CLD_HOST_DEVICE static inline cld_filter_width cld_axis_filter(const cld_axis *a) {
@@ -62,14 +62,14 @@ CLD_HOST_DEVICE static inline cld_filter_width cld_axis_filter(const cld_axis *a
     return f;
 }
 
-/* Weights that an output can have. */
+/* The most weights that an output can have. */
 CLD_HOST_DEVICE static inline int cld_axis_room(const cld_axis *a) {
     cld_filter_width f = cld_axis_filter(a);
     int room = (int)ceil(f.support) * 2 + 1;
     return room < a->in ? room : a->in;
 }
 
-/* Output o is made of the inputs *begin up to *end, counted from the base. */
+/* Output o is computed from the inputs *begin to *end - 1, counted from the base. */
 CLD_HOST_DEVICE static inline void cld_axis_span(int *begin, int *end, const cld_axis *a, int o) {
     cld_filter_width f = cld_axis_filter(a);
     double center = (double)a->start + (o + 0.5) * f.scale;
@@ -80,7 +80,7 @@ CLD_HOST_DEVICE static inline void cld_axis_span(int *begin, int *end, const cld
     *end = last;
 }
 
-/* At a distance from the filter's middle. */
+/* The filter's value at a distance from its middle. */
 CLD_HOST_DEVICE static inline double cld_filter_at(int filter, double x) {
     if (x < 0.0) x = -x;
     if (filter != CLD_FILTER_BICUBIC) return x < 1.0 ? 1.0 - x : 0.0;
@@ -88,7 +88,7 @@ CLD_HOST_DEVICE static inline double cld_filter_at(int filter, double x) {
     return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5 : 0.0;
 }
 
-/* The weights of output o, of the inputs from *first on; returns how many. */
+/* The weights of output o, for the inputs from *first on; returns how many. */
 CLD_HOST_DEVICE static inline int cld_axis_taps(int *first, int32_t *weight, const cld_axis *a, int o) {
     cld_filter_width f = cld_axis_filter(a);
     double center = (double)a->start + (o + 0.5) * f.scale, narrow = 1.0 / f.stretch, sum = 0.0;
@@ -105,15 +105,15 @@ CLD_HOST_DEVICE static inline int cld_axis_taps(int *first, int32_t *weight, con
     return end - begin;
 }
 
-/* A sum of weighted levels that began with CLD_TAP_HALF, as a level. */
+/* A sum of weighted levels, started with CLD_TAP_HALF, as a level. */
 #define CLD_TAP_HALF (1 << (CLD_TAP_BITS - 1))
 CLD_HOST_DEVICE static inline uint8_t cld_tap_level(int32_t sum) {
     int32_t level = sum >> CLD_TAP_BITS;
     return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
 }
 
-/* Which pass comes first decides about roundings. As in Pillow from version 13 on: along y if the height shrinks by more than
- * twice what the width does; earlier ones always began along x. */
+/* The order of the passes changes the rounding. As in Pillow from version 13 on: along y first if the height shrinks
+ * more than twice as much as the width. Earlier versions always began along x. */
 CLD_HOST_DEVICE static inline int cld_resample_y_first(const cld_axis *y, const cld_axis *x) {
     return y->in > y->out && (int64_t)y->in - y->out > 2 * ((int64_t)x->in - x->out);
 }
@@ -136,8 +136,8 @@ CLD_HOST_DEVICE static inline cld_rect cld_resample_needs(const cld_view_instruc
     return r;
 }
 
-/* The part of an image of this full size that the view looks at, in pixels of the image as it is after `shrink`. The whole
- * image if the view does not begin with a RESAMPLE. */
+/* The part of an image of this full size that the view reads, in pixels of the image after `shrink`. The whole image if
+ * the view does not begin with a RESAMPLE. */
 CLD_HOST_DEVICE static inline cld_rect cld_view_needs(const cld_view *v, int full_height, int full_width,
                                                       int shrink) {
     cld_rect whole = {0, 0, (full_height + shrink - 1) / shrink, (full_width + shrink - 1) / shrink};
@@ -146,7 +146,7 @@ CLD_HOST_DEVICE static inline cld_rect cld_view_needs(const cld_view *v, int ful
     return cld_resample_needs(v->step, &y, &x);
 }
 
-/* The same in pixels of the full size: what to ask a decoder for that shrinks. */
+/* The same in pixels of the full size: what to ask of a decoder that can shrink. */
 CLD_HOST_DEVICE static inline cld_rect cld_view_part(const cld_view *v, int full_height, int full_width,
                                                      int shrink) {
     cld_rect r = cld_view_needs(v, full_height, full_width, shrink);
@@ -173,7 +173,7 @@ static inline void cld_view_batch_add_resample(cld_view_batch *b, const cld_view
     if (taps > b->taps) b->taps = taps;
 }
 
-/* What the device must know of one more view, of an image of this size that lies there as a whole. Start from zeros. */
+/* Adds what the device must know about one more view, of a whole image of this size on the device. Start from zeros. */
 static inline void cld_view_batch_add(cld_view_batch *b, const cld_view *v, int height, int width) {
     if (v->pixels > b->pixels) b->pixels = v->pixels;
     for (const cld_view_instruction *s = v->step, *end = s + v->count; s < end; s++) {

@@ -1,17 +1,18 @@
-/* A view of an image as it was drawn: a list of instructions, complete with every number that is random or transcendental
- * (runtime/views draws them). The host and other devices follow it with integer and plain float arithmetic alone, built
- * without fused multiply-adds (kernels/pixel.h), so that the pixels do not depend on who makes them.
+/* A drawn view of an image: a list of instructions that contains every random or transcendental number (runtime/views
+ * draws them). The host and other devices execute it with integer and plain float arithmetic only, built without fused
+ * multiply-adds (kernels/pixel.h), so that the pixels do not depend on the device.
  *
- * The canvas is three 8-bit planes. It begins as the image. A CLD_VIEW_RESAMPLE that is the first instruction cuts it out
- * of the image instead, of which then only that part is needed, at a smaller scale perhaps; a later one, out of the canvas
- * so far. CLD_VIEW_NORMALIZE, which is always there, turns the canvas into floats,
- * and only CLD_VIEW_ERASE may follow it. An instruction is 64 bytes, a view a header of 16 and its instructions: bytes that are
+ * The canvas is three 8-bit planes. It starts as the image. If the first instruction is a CLD_VIEW_RESAMPLE, the canvas
+ * is cut out of the image instead; then only that part of the image is needed, possibly at a smaller scale. A later
+ * RESAMPLE cuts from the canvas so far. CLD_VIEW_NORMALIZE is always there and turns the canvas into floats; only
+ * CLD_VIEW_ERASE may follow it. An instruction has 64 bytes. A view is a header of 16 bytes and its instructions,
  * copied to a device as they are.
  *
- * Which part of an image a view needs: cld_view_needs of kernels/resample.h.
+ * cld_view_needs in kernels/resample.h says which part of an image a view needs.
  *
- * A new instruction: its name in CLD_VIEW_OPS, what it holds in cld_view_instruction, its arithmetic in kernels/pixel.h,
- * a row in kernels/cpu/view.c, a case in kernels/cuda/view.cu, its numbers in runtime/images/instructions.c.
+ * To add an instruction: its name in CLD_VIEW_OPS, what it holds in cld_view_instruction, its arithmetic in
+ * kernels/pixel.h, a row in kernels/cpu/view.c, a case in kernels/cuda/view.cu, its numbers in
+ * runtime/images/instructions.c.
  */
 #ifndef CLD_KERNELS_VIEW_H
 #define CLD_KERNELS_VIEW_H
@@ -26,11 +27,11 @@ typedef struct cld_rect {
 /* Part of an image in host memory: interleaved RGB. */
 typedef struct cld_pixels {
     const uint8_t *data;         /* of the pixel at (there.top, there.left) */
-    size_t stride;               /* bytes from a row to the next */
+    size_t stride;               /* bytes between rows */
     int height, width;           /* of the whole image, at this scale */
     cld_rect there;              /* the part that data holds, at this scale */
     int shrink;                  /* the image's full size divided by this one: 1, 2, 4 or 8 */
-    int full_height, full_width; /* in which the boxes of a view count */
+    int full_height, full_width; /* the size that a view's boxes refer to */
 } cld_pixels;
 
 /* All of an image, interleaved RGB without gaps. */
@@ -40,9 +41,9 @@ static inline cld_pixels cld_pixels_whole(const uint8_t *data, int height, int w
 }
 
 #define CLD_VIEW_OPS(X)                                                                                      \
-    X(RESAMPLE)     /* resample: the box, resized to `out`'s size; of that the window is the new canvas */   \
-    X(WINDOW)       /* window: this part is the new canvas; what lies outside the old one is filled */       \
-    X(FLIP)         /* mirrored left to right */                                                             \
+    X(RESAMPLE) /* resample: the box, resized to `out`'s size; the window of the result is the new canvas */ \
+    X(WINDOW)   /* window: this part is the new canvas; pixels outside the old one are filled */             \
+    X(FLIP)     /* mirrored left to right */                                                                 \
     X(BRIGHTNESS)   /* factor: a blend with black */                                                         \
     X(CONTRAST)     /* factor: a blend with the mean grey level */                                           \
     X(SATURATION)   /* factor: a blend with the grey image */                                                \
@@ -51,15 +52,15 @@ static inline cld_pixels cld_pixels_whole(const uint8_t *data, int height, int w
     X(BOX_BLUR)     /* box: Pillow's GaussianBlur, three box blurs along x, then along y */                  \
     X(TAP_BLUR)     /* taps: a symmetric filter along y, then x, in floats, the border reflected */          \
     X(INVERT)       /* 255 - level */                                                                        \
-    X(SOLARIZE)     /* level: inverts levels of at least this */                                             \
+    X(SOLARIZE)     /* level: inverts levels of at least this value */                                       \
     X(SOLARIZE_ADD) /* level: added to levels below 128, at most 255 */                                      \
-    X(POSTERIZE)    /* level: bits that are kept, 0 to 8 */                                                  \
-    X(AUTOCONTRAST) /* ImageOps.autocontrast, by channel */                                                  \
-    X(EQUALIZE)     /* ImageOps.equalize, by channel */                                                      \
+    X(POSTERIZE)    /* level: number of bits kept, 0 to 8 */                                                 \
+    X(AUTOCONTRAST) /* ImageOps.autocontrast, per channel */                                                 \
+    X(EQUALIZE)     /* ImageOps.equalize, per channel */                                                     \
     X(SHARPNESS)    /* factor: ImageEnhance.Sharpness */                                                     \
-    X(AFFINE)       /* affine: Image.transform of the canvas, its size kept */                               \
+    X(AFFINE)       /* affine: Image.transform of the canvas, same size */                                   \
     X(NORMALIZE) /* normalize: (level / 255 - mean) / std, per channel; the canvas is floats from here on */ \
-    X(ERASE)     /* erase: this part of each channel becomes its value; only after NORMALIZE */
+    X(ERASE)     /* erase: sets this part of each channel to its value; only after NORMALIZE */
 
 typedef enum cld_view_op {
 #define CLD_ENUM(name) CLD_VIEW_##name,
@@ -72,17 +73,17 @@ typedef enum cld_filter { CLD_FILTER_NEAREST, CLD_FILTER_BILINEAR, CLD_FILTER_BI
 
 typedef struct cld_view_instruction {
     int32_t op;   /* cld_view_op */
-    int32_t flip; /* RESAMPLE, NORMALIZE: the result is mirrored left to right as well */
+    int32_t flip; /* RESAMPLE, NORMALIZE: the result is also mirrored left to right */
     union {
         struct {
             float top, left, height, width; /* the box, in pixels of the full-size image, or of the canvas */
-            /* What it is resized to: Image.crop of the pixels it touches, then resize(box). */
+            /* The size it is resized to: Image.crop of the pixels that the box touches, then resize(box). */
             int32_t out_height, out_width;
-            int32_t window[4]; /* top, left, height, width: of that */
+            int32_t window[4]; /* top, left, height, width, within the result */
             int32_t filter;    /* cld_filter */
         } resample;
         struct {
-            int32_t top, left, height, width; /* may reach over the canvas' borders */
+            int32_t top, left, height, width; /* may reach beyond the canvas */
             int32_t fill[3];
         } window;
         float factor;
@@ -97,8 +98,8 @@ typedef struct cld_view_instruction {
             float weight[12]; /* of the middle, then outwards */
         } taps;
         struct {
-            /* a to f, the data of Image.transform: an output pixel whose centre is at (x, y), its column and row + 0.5,
-             * comes from the canvas' point (a x + b y + c, d x + e y + f). */
+            /* a to f, the data of Image.transform: the output pixel with its centre at (x, y), that is column and row +
+             * 0.5, is taken from the canvas at (a x + b y + c, d x + e y + f). */
             double matrix[6];
             uint8_t fill[3], filter;
         } affine;
@@ -116,11 +117,11 @@ typedef struct cld_view_instruction {
 typedef struct cld_view {
     int32_t count;               /* instructions */
     int32_t height, width;       /* of the finished view */
-    int32_t pixels;              /* of the largest canvas on the way, the first and the last among them */
+    int32_t pixels;              /* of the largest intermediate canvas, including the first and the last */
     cld_view_instruction step[]; /* (count) */
 } cld_view;
 
-/* The canvas' size before the instruction -> after it. */
+/* The canvas' size before the instruction -> its size after it. */
 static inline void cld_view_resize(const cld_view_instruction *s, int *height, int *width) {
     if (s->op == CLD_VIEW_RESAMPLE) {
         *height = s->resample.window[2];
