@@ -317,12 +317,11 @@ typedef struct cld_conv_ops {
      * and invstd; (parts, C) are written: in training the parts' own, else one row from the running statistics. residual,
      * weight, bias may be NULL. In training the running statistics are updated (with the unbiased variance) once per view,
      * and batches (i64, one element) counts the views; or all of these are NULL. A view's update uses the mean over its
-     * blocks, weighted with the blocks' rows. If a view's mean or variance is not finite in some channel, the view updates
-     * nothing. If a call has a share of its views' images (total > 0), one such view blocks the whole update, and only a
-     * call with done 0 adds to batches. mask: NULL, or, if the device masks and relu follows a residual,
-     * cld_norm_mask_bytes(x) of u8. sums: NULL, or in training the result of norm_sums, added up over the ranks that share
-     * the batch (parts.total > 0). Then mean and invstd are those of whole blocks, and all blocks of each view update the
-     * running statistics. */
+     * blocks, weighted with the blocks' rows. If a view's mean or variance is not finite in a channel, it updates nothing.
+     * If a call has a share of its views' images (total > 0), one such view blocks the whole update, and only a call with
+     * done 0 adds to batches. mask: NULL, or, if the device masks and relu follows a residual, cld_norm_mask_bytes(x) of
+     * u8. sums: NULL, or in training the result of norm_sums, added up over the ranks that share the batch (parts.total >
+     * 0). Then mean and invstd are those of whole blocks, and all blocks of each view update the running statistics. */
     cld_status (*norm)(const cld_array *y, const cld_array *mask, const cld_array *mean,
                        const cld_array *invstd, const cld_array *x, const cld_array *residual,
                        const cld_array *weight, const cld_array *bias, const cld_array *running_mean,

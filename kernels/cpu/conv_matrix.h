@@ -5,7 +5,7 @@
 
 #include "kernels/cpu/conv_onednn.h"
 
-/* True where this file computes the convolution: no groups, no bias, and maps and a batch for which it is faster. */
+/* True if this file computes the convolution: no groups, no bias, and maps and a batch for which it is faster. */
 bool cld_matrix_takes(const cld_conv_arrays *arrays, const cld_conv_params *p);
 cld_status cld_matrix_conv(cld_conv_direction direction, const cld_conv_arrays *arrays,
                            const cld_conv_params *p);

@@ -6,8 +6,8 @@
 
 typedef enum cld_conv_direction { CLD_CONV_FORWARD, CLD_CONV_DATA, CLD_CONV_WEIGHTS } cld_conv_direction;
 
-/* The three arrays of a convolution; which of them is written, the direction says. bias may be NULL: an input
- * in CLD_CONV_FORWARD, an output in CLD_CONV_WEIGHTS, unused in CLD_CONV_DATA. */
+/* The three arrays of a convolution; the direction says which one is written. bias may be NULL. It is an input in
+ * CLD_CONV_FORWARD, an output in CLD_CONV_WEIGHTS, and unused in CLD_CONV_DATA. */
 typedef struct cld_conv_arrays {
     const cld_array *x, *w, *y, *bias;
 } cld_conv_arrays;
@@ -16,7 +16,7 @@ cld_status cld_onednn_conv(cld_conv_direction direction, const cld_conv_arrays *
                            const cld_conv_params *p, bool winograd);
 
 /* What oneDNN compiles for here (DNNL_MAX_CPU_ISA=AVX2 in the environment lowers it). With AVX-512 its fastest kernels
- * take nChw16c as we hold it; with AVX2 it reorders to nChw8c and back. */
+ * take nChw16c as we store it; with AVX2 it reorders to nChw8c and back. */
 typedef enum cld_isa { CLD_ISA_OTHER, CLD_ISA_AVX2, CLD_ISA_AVX512 } cld_isa;
 cld_isa cld_onednn_isa(void);
 

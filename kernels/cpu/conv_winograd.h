@@ -1,12 +1,12 @@
-/* f32 convolutions of 3 x 3 kernels in steps of 1, by Winograd's algorithm: what conv.c calls with AVX2, where oneDNN
- * has none, and with AVX-512 if it is faster than oneDNN's. */
+/* f32 convolutions of 3 x 3 kernels with stride 1, by Winograd's algorithm. conv.c calls these with AVX2, for which
+ * oneDNN has none, and with AVX-512 if they are faster than oneDNN's. */
 #ifndef CLD_CPU_CONV_WINOGRAD_H
 #define CLD_CPU_CONV_WINOGRAD_H
 
 #include "kernels/cpu/conv_onednn.h"
 
-/* True where this file computes the convolution: blocked x and y, 3 x 3, stride and dilation 1, padding 0 to 2, no
- * groups, no bias, and enough of it; with AVX-512 many tiles for its channels. */
+/* True if this file computes the convolution: blocked x and y, 3 x 3, stride and dilation 1, padding 0 to 2, no groups,
+ * no bias, and large enough; with AVX-512, many tiles for its channels. */
 bool cld_winograd_takes(const cld_conv_arrays *arrays, const cld_conv_params *p);
 cld_status cld_winograd_conv(cld_conv_direction direction, const cld_conv_arrays *arrays,
                              const cld_conv_params *p);

@@ -1,12 +1,12 @@
-/* The loops of conv_winograd_loops.h with vectors of LANES floats, 8 or 16: what the compiler makes of vectors that are
- * wider than the processor's is many times slower. Included by a file each. */
+/* The loops of conv_winograd_loops.h with vectors of LANES floats, 8 or 16. Two sizes, because code for vectors wider
+ * than the processor's is many times slower. Each is included by its own file. */
 #include "kernels/cpu/conv_winograd_loops.h"
 #include "kernels/cpu/simd.h"
 
 #include <string.h>
 
 #define VECTORS (16 / LANES)           /* in a panel's 16 channels */
-#define ROWS    (LANES == 16 ? 24 : 6) /* of a product held in registers, by 16 columns */
+#define ROWS    (LANES == 16 ? 24 : 6) /* rows of a product held in registers, by 16 columns */
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(16)));
 typedef float vec_at __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -15,7 +15,7 @@ CLD_INLINE void store(float *p, vec v) { *(vec_at *)p = v; }
 
 /* ---- the transforms in one dimension ------------------------------------------------------------------- */
 
-/* Polynomials of degree 5 are told by their values at 0, -P, P, -Q, Q and infinity. With 5/8 and 3/2 in the place of
+/* Polynomials of degree 5 are determined by their values at 0, -P, P, -Q, Q and infinity. With 5/8 and 3/2 in place of
  * Lavin and Gray's 1 and 2 the rounding errors are about a third (Barabasz et al., "Error Analysis and Improving the
  * Accuracy of Winograd Convolution for Deep Neural Networks", 2020); their squares are exact in f32. */
 #define P  0.625f
@@ -73,7 +73,7 @@ CLD_INLINE void times_g_adjoint(vec o[3], const vec i[6]) { /* G' */
     o[2] = PP * sum + QQ * sum2 + i[5];
 }
 
-/* Both dimensions of a tile: in x in vectors to out x out; element (y, x) lies at [y][x]. */
+/* Both dimensions of a tile: from in x in vectors to out x out; element (y, x) lies at [y][x]. */
 #define TRANSFORM_2D(name, one, in, out)                                                                     \
     CLD_INLINE void name(vec o[out][out], vec i[in][in]) {                                                   \
         vec half[in][out];                                                                                   \
@@ -93,7 +93,7 @@ TRANSFORM_2D(transform_sums, times_g_adjoint, 6, 3)
 
 /* ---- tiles of an activation ---------------------------------------------------------------------------- */
 
-/* Where tile `index` of a block begins: its image's plane, and the position of its first output. */
+/* Where tile `index` of a block begins: the plane of its image, and the position of its first output. */
 typedef struct place {
     float *plane;
     int64_t y, x;
@@ -105,7 +105,7 @@ CLD_INLINE place place_of(const tiled *t, int64_t index, int64_t block) {
                    within % t->across * 4};
 }
 
-/* The side x side part of the plane from (y, x) on, LANES channels from `lane` on; 0 outside the plane. */
+/* The side x side part of the plane that starts at (y, x), LANES channels from `lane` on; 0 outside the plane. */
 #define READ_PART(name, side)                                                                                \
     CLD_INLINE void name(vec part[side][side], const tiled *t, const float *plane, int64_t y, int64_t x,     \
                          int lane) {                                                                         \
@@ -125,7 +125,7 @@ CLD_INLINE place place_of(const tiled *t, int64_t index, int64_t block) {
 READ_PART(read_input, 6)
 READ_PART(read_output, 4)
 
-/* A transformed tile's places lie `step` floats apart. */
+/* The places of a transformed tile lie `step` floats apart. */
 CLD_INLINE void store_places(float *to, int64_t step, const vec v[6][6]) {
     for (int i = 0; i < 6; i++)
         for (int j = 0; j < 6; j++, to += step) store(to, v[i][j]);

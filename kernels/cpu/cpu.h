@@ -1,4 +1,5 @@
-/* Inside the CPU backend: what its files share. Each table is filled in by the file named; backend.c joins them. */
+/* Internal to the CPU backend: what its files share. Each table is filled in by the file named; backend.c joins
+ * them. */
 #ifndef CLD_CPU_H
 #define CLD_CPU_H
 
@@ -11,7 +12,7 @@ extern const cld_loss_ops cld_cpu_loss;     /* loss.c, from bank.c, nce.c, kmean
 extern const cld_optim_ops cld_cpu_optim;   /* optim.c */
 extern const cld_image_ops cld_cpu_image;   /* view.c, from view_*.c */
 
-/* A condition of the contract: u8, one element, or NULL. */
+/* Whether a condition of the contract holds: u8, one element, or NULL. */
 static inline bool cld__holds(const cld_array *condition) {
     return !condition || *(const uint8_t *)condition->data != 0;
 }

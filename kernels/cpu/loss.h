@@ -12,14 +12,14 @@ CLD_INLINE float cld__dot_f32(const float *a, const float *b, int64_t n) {
     return sum;
 }
 
-/* In order: of the f64 reference. */
+/* In order; for the f64 reference. */
 static inline double cld__dot_f64(const double *a, const double *b, int64_t n) {
     double sum = 0;
     for (int64_t d = 0; d < n; d++) sum += a[d] * b[d];
     return sum;
 }
 
-/* A kernel's workspace is one block, of which cld__carve cuts arrays that start on cache lines. */
+/* A kernel's workspace is one block; cld__carve cuts arrays from it that start on cache lines. */
 static inline size_t cld__lines(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
 static inline void *cld__carve(char **at, size_t bytes) {
@@ -37,7 +37,7 @@ cld_status cld__bank_update(const cld_array *bank, const cld_array *index, const
                             double momentum, const cld_array *condition);
 cld_status cld__enqueue(const cld_array *queue, const cld_array *pointer, const cld_array *keys,
                         const cld_array *condition);
-/* Every entry of index in 0 .. size - 1, or an error that names the first that is not. */
+/* Checks that every entry of index is in 0 .. size - 1; else an error names the first that is not. */
 cld_status cld__check_index(const char *op, const char *what, const cld_array *index, int64_t size);
 
 /* nce.c */

@@ -1,10 +1,10 @@
 /* Shared by the files behind cld_math_ops.
  *
  * How elementwise work is done: walk.c merges the dimensions of all arrays into as few loops as their strides allow,
- * cuts the innermost one into pieces of at most CLD_PIECE elements and hands each piece to a body, in parallel where
- * there is enough of it. The body loads its inputs into the compute type (convert.c; a pointer into the array where
- * that needs no work), runs one vectorized loop in L1, and stores. So loops exist per operation and compute type, not
- * per dtype and stride. */
+ * cuts the innermost one into pieces of at most CLD_PIECE elements and hands each piece to a body, in parallel if there
+ * is enough work. The body loads its inputs into the compute type (convert.c; a pointer into the array if no conversion
+ * is needed), runs one vectorized loop in L1, and stores. So there is one loop per operation and compute type, not per
+ * dtype and stride. */
 #ifndef CLD_CPU_MATH_H
 #define CLD_CPU_MATH_H
 
@@ -24,27 +24,28 @@ typedef union cld_piece {
 
 cld_compute cld__compute_type(cld_dtype dtype);
 
-/* n elements of the dtype, stride elements apart, as the compute type: into buffer, or where they lie already. */
+/* n elements of the dtype, stride elements apart, as the compute type: in buffer, or where they already lie. */
 const void *cld__load(cld_compute compute, cld_piece *buffer, const void *from, cld_dtype dtype,
                       int64_t stride, int64_t n);
-/* Where a body should put its n results of the compute type: buffer, or straight into the array. */
+/* Where a body should write its n results of the compute type: buffer, or straight into the array. */
 void *cld__store_target(cld_compute compute, cld_piece *buffer, void *to, cld_dtype dtype, int64_t stride);
-/* From there into the array; nothing where they lie there already. */
+/* Stores them from there into the array; does nothing if they are already there. */
 void cld__store(cld_compute compute, const void *from, void *to, cld_dtype dtype, int64_t stride, int64_t n);
 
 /* a's shape with dense row-major strides, another dtype and no data. */
 cld_array cld__dense_like(const cld_array *a, cld_dtype dtype);
-/* Where line i along dim starts, in elements: lines are counted row-major over the other dimensions. dim -1: where
- * element i lies. */
+/* The offset of line i along dim, in elements; lines are counted row-major over the other dimensions. dim -1: the
+ * offset of element i. */
 int64_t cld__line_offset(const cld_array *a, int dim, int64_t i);
 
-/* A blocked array as the 5-d strided one that it is: (N, C/16, 16, H, W); a strided 4-d one split likewise. */
+/* A blocked array as the 5-d strided array that it is in memory: (N, C/16, 16, H, W). A strided 4-d array is split the
+ * same way. */
 cld_array cld__split_channels(const cld_array *a);
 
-/* data[k] points at the piece's first element of array k, strides in elements. */
+/* data[k] points to the piece's first element of array k; strides are in elements. */
 typedef void (*cld_walk_body)(const void *context, char *const data[], const int64_t strides[], int64_t n);
 
-/* All of the same shape; arrays[0] is the one written. Blocked and strided may mix. */
+/* All arrays have the same shape; arrays[0] is the output. Blocked and strided arrays may be mixed. */
 void cld__walk(const cld_array *const arrays[], int count, cld_walk_body body, const void *context);
 
 /* The functions of the table, by file. */

@@ -28,11 +28,10 @@ cld_status cld_cpu_norm_backward_sums(const cld_array *sums, const cld_array *dr
 
 /* ---- norm_loops.c -------------------------------------------------------------------------------------- */
 
-/* How one part of an activation falls apart. A block is 16 channels side by side (blocked layout) or one channel
- * (row-major); block b of image n is the run of `run` floats at data + (n * blocks + b) * run. The runs of
- * one block, end to end, are cut into chunks of CLD_NORM_CHUNK floats: the unit of work of one thread, small
- * enough for its cache. The cut depends on the shape alone, so sums over chunks do not depend on the number
- * of threads. */
+/* How one part of an activation is split. A block is 16 channels side by side (blocked layout) or one channel
+ * (row-major); block b of image n is the run of `run` floats at data + (n * blocks + b) * run. The runs of one block,
+ * end to end, are cut into chunks of CLD_NORM_CHUNK floats: the unit of work of one thread, small enough for its cache.
+ * The split depends on the shape alone, so sums over chunks do not depend on the number of threads. */
 #define CLD_NORM_CHUNK 16384
 
 typedef struct cld_norm_shape {
@@ -40,12 +39,12 @@ typedef struct cld_norm_shape {
     int lanes;                           /* channels per block: 16 or 1 */
 } cld_norm_shape;
 
-/* A value per lane of a vector; where a block is one channel, all 16 are equal. */
+/* A value per lane of a vector; if a block is one channel, all 16 are equal. */
 typedef struct cld_norm_lanes {
     _Alignas(64) float at[16];
 } cld_norm_lanes;
 
-/* Of one chunk, per channel; m2 is the sum of squared differences from the mean. */
+/* Of one chunk, per channel; m2 is the sum of squared deviations from the mean. */
 typedef struct cld_norm_moments {
     cld_norm_lanes mean, m2;
 } cld_norm_moments;
@@ -61,7 +60,7 @@ typedef struct cld_norm_coefficients {
     cld_norm_lanes mean, scale, shift, dy_scale, x_scale, dx_shift;
 } cld_norm_coefficients;
 
-/* (parts, channels): of each part of the whole batch; the variance unbiased. */
+/* (parts, channels): for each part of the whole batch; the variance is unbiased. */
 typedef struct cld_batch_statistics {
     double *mean, *var;
 } cld_batch_statistics;
@@ -72,7 +71,7 @@ void cld_norm_chunk_moments(cld_norm_moments *out, const cld_norm_shape *s, int6
                             const float *x);
 void cld_norm_chunk_apply(float *y, const cld_norm_shape *s, int64_t block, int64_t chunk, const float *x,
                           const float *residual, const cld_norm_coefficients *c, bool relu);
-/* Also writes the masked dy to `masked`, unless that is NULL. */
+/* Also writes the masked dy to `masked`, unless `masked` is NULL. */
 void cld_norm_chunk_sums(cld_norm_sums *out, float *masked, const cld_norm_shape *s, int64_t block,
                          int64_t chunk, const float *dy, const float *x, const float *y,
                          const cld_norm_coefficients *c, cld_norm_mask mask);
@@ -82,25 +81,25 @@ void cld_norm_chunk_gradient(float *dx, const cld_norm_shape *s, int64_t block, 
 
 /* ---- norm_running.c ------------------------------------------------------------------------------------- */
 
-/* Moves what is not NULL by the statistics of x's parts, which are overwritten. */
+/* Updates the running statistics that are not NULL from the statistics of x's parts, which are overwritten. */
 void cld_norm_move_running(const cld_array *running_mean, const cld_array *running_var,
                            const cld_array *batches, const cld_batch_statistics *batch, const cld_array *x,
                            const cld_norm_params *p);
 
 /* ---- norm_sums.c: (parts of the whole batch, 2, channels), f64 ------------------------------------------ */
 
-/* Those of a part here. */
+/* The sums of a local part. */
 typedef struct cld_norm_pair {
     double *first, *second; /* (channels) */
 } cld_norm_pair;
 cld_norm_pair cld_norm_pair_of(const cld_array *sums, const cld_cut *cut, int part);
 
 void cld_norm_clear_sums(const cld_array *sums);
-/* mean and invstd of the parts here, and the statistics of all, from sums of x and of its squares. */
+/* Computes mean and invstd of the local parts, and the statistics of all parts, from the sums of x and of x squared. */
 void cld_norm_use_sums(const cld_array *mean, const cld_array *invstd, const cld_batch_statistics *batch,
                        const cld_array *sums, const cld_array *x, const cld_norm_params *p);
 
-/* ---- norm_reference.c: f64, row-major; as in the table, but the batch's statistics go to batch, in training --- */
+/* ---- norm_reference.c: f64, row-major; as in the table, but in training the batch's statistics go to batch ------- */
 
 void cld_reference_norm(const cld_array *y, const cld_array *mean, const cld_array *invstd,
                         const cld_array *x, const cld_array *residual, const cld_array *weight,

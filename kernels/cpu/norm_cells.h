@@ -1,9 +1,10 @@
-/* Batch normalization in f32, what both directions share (norm.c, norm_backward.c): which thread does what, when.
+/* Batch normalization in f32, shared by forward and backward (norm.c, norm_backward.c): which thread does what, and
+ * when.
  *
- * Both directions need a reduction over a whole part of the batch before they can write anything, so they go over
- * the data twice. To find it in the cache the second time, it is taken in waves that fit there: all threads reduce
- * the wave's chunks, then write them, each thread the same ones. Memory then sees one pass, not two. What a
- * reduction is over is a cell: a block of channels in one part.
+ * Both need a reduction over a whole part of the batch before they can write anything, so they read the data twice. To
+ * find it in the cache the second time, they work in waves that fit into the cache: all threads reduce the wave's
+ * chunks, then write them, each thread the same chunks. So memory sees one pass instead of two. The unit of a reduction
+ * is a cell: a block of channels in one part.
  */
 #ifndef CLD_CPU_NORM_CELLS_H
 #define CLD_CPU_NORM_CELLS_H
@@ -13,7 +14,7 @@
 
 #include <stddef.h>
 
-/* Of all arrays together: about what a shared cache can hold for a few cores. */
+/* For all arrays together: about what a shared cache can hold for a few cores. */
 #define WAVE_BYTES (8 << 20)
 
 static inline cld_status unsupported(void) {
@@ -24,7 +25,7 @@ static inline int64_t at_least_one(int64_t n) { return n > 0 ? n : 1; }
 
 /* An activation as cells: cell = part * shape.blocks + block. */
 typedef struct cells {
-    cld_norm_shape shape; /* of the largest part */
+    cld_norm_shape shape; /* the shape of the largest part */
     const cld_parts *parts;
     int64_t images, count; /* of all parts; cells */
 } cells;
@@ -35,7 +36,7 @@ static inline int64_t chunks_of(const cld_norm_shape *s) {
 
 static inline cells cells_of(const cld_array *x, const cld_parts *parts) {
     int64_t channels = x->shape[1], positions = x->shape[2] * x->shape[3];
-    /* Maps of one position are row-major, with the bytes of the blocked layout. */
+    /* Maps with one position are row-major, with the same bytes as the blocked layout. */
     bool blocked = x->layout == CLD_BLOCKED || (positions == 1 && channels % 16 == 0);
     cld_cut cut = cld_cut_of(parts, x->shape[0]);
     cld_norm_shape s = {.images = cld_cut_most(&cut), .lanes = blocked ? 16 : 1};
@@ -45,13 +46,13 @@ static inline cells cells_of(const cld_array *x, const cld_parts *parts) {
     return (cells){s, parts, x->shape[0], s.blocks * cld_part_count(parts)};
 }
 
-/* One chunk of a cell: what the loops get, but that the arrays' data begin at the part's first image. */
+/* One chunk of a cell, as the loops take it, except that the arrays' data begin at the part's first image. */
 typedef struct piece {
-    cld_norm_shape shape; /* of this part */
+    cld_norm_shape shape; /* the shape of this part */
     int64_t part, block, chunk;
     int64_t at;     /* its number among the chunks of all cells */
     int64_t offset; /* of the part, in floats */
-    bool any;       /* a part that is smaller than the largest may have fewer chunks */
+    bool any;       /* false if this part is smaller than the largest and has no such chunk */
 } piece;
 
 /* The i-th chunk of a wave of `wave` cells from `first` on. */
@@ -68,7 +69,7 @@ static inline piece piece_at(const cells *c, int64_t first, int64_t wave, int64_
     return p;
 }
 
-/* In the part's whole block. */
+/* Over the part's whole block. */
 static inline double count_per_channel(const cells *c, const piece *p) {
     int64_t images = cld_part_whole_rows(c->parts, c->images, (int)p->part);
     return (double)(images * p->shape.run / p->shape.lanes);
@@ -79,7 +80,7 @@ static inline double count_in_chunk(const cld_norm_shape *s, int64_t chunk) {
     return (double)((all - start < CLD_NORM_CHUNK ? all - start : CLD_NORM_CHUNK) / s->lanes);
 }
 
-/* Cells in a wave, when `arrays` arrays are read twice. */
+/* Number of cells in a wave, if `arrays` arrays are read twice. */
 static inline int64_t wave_of(const cells *c, int arrays) {
     const cld_norm_shape *s = &c->shape;
     int64_t bytes = at_least_one(s->images * s->run * (int64_t)sizeof(float) * arrays),
@@ -107,7 +108,7 @@ static inline float *floats_to(const cld_array *a, int64_t offset) {
     return a ? (float *)a->data + offset : NULL;
 }
 
-/* Where the statistics of a part begin in arrays of (parts, channels). */
+/* Offset of a part's statistics in arrays of (parts, channels). */
 static inline int64_t row_of(const cld_norm_shape *s, int64_t part) { return part * s->blocks * s->lanes; }
 
 static inline void forward_coefficients(cld_norm_coefficients *k, const piece *p, const cld_array *weight,

@@ -1,8 +1,8 @@
 /* oneDNN, called from C.
  *
- * When memory runs out, some of its calls return a status, others throw, and some run into the memory that they did
- * not get. So where the system refuses memory nothing of it is called unless a generous amount is still to be had, and
- * what is thrown becomes an error.
+ * When memory runs out, some of its calls return a status, others throw, and some use the memory that they did not get.
+ * So on systems that can refuse memory nothing of it is called unless a generous amount is still available. Exceptions
+ * become errors.
  */
 #ifndef CLD_CPU_ONEDNN_H
 #define CLD_CPU_ONEDNN_H
@@ -15,14 +15,14 @@
 extern "C" {
 #endif
 
-/* call(context), with any exception made an error. It leaves `call` in the middle: what must be destroyed then belongs
- * in the context. `doing` says in the error what failed. */
+/* Runs call(context) and turns any exception into an error. An exception leaves `call` in the middle, so anything that
+ * must be destroyed afterwards belongs in the context. `doing` tells the error message what failed. */
 cld_status cld_onednn_call(cld_status (*call)(void *context), void *context, const char *doing);
 
-/* A status of oneDNN as ours, with an error "<doing>: ...". */
+/* Converts a oneDNN status to ours, with an error "<doing>: ...". */
 cld_status cld_onednn_check(dnnl_status_t status, const char *doing);
 
-/* The status that another thread's call ended with, with an error in the record of this one. */
+/* Reports on this thread a status with which another thread's call ended, with an error in this thread's record. */
 cld_status cld_onednn_fail(cld_status status, const char *doing);
 
 /* c = alpha a b + beta c, row-major, as dnnl_sgemm. */

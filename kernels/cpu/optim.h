@@ -1,20 +1,20 @@
-/* Loops over all elements of many tensors, for the optimizers: a network has a few large tensors and many tiny ones, and a
- * loop per tensor would spend its time starting threads. */
+/* Loops over all elements of many tensors, for the optimizers. A network has a few large tensors and many tiny ones;
+ * with one loop per tensor, most of the time would go into starting threads. */
 #ifndef CLD_CPU_OPTIM_H
 #define CLD_CPU_OPTIM_H
 
 #include "kernels/cpu/cpu.h"
 
-/* How many elements tensor i has. */
+/* The number of elements of tensor i. */
 typedef int64_t (*cld__size_of)(const void *context, int i);
 
-/* body(context, tensor i, its elements [start, end)) over all elements of all tensors. Every thread takes an equal share,
- * whatever tensors it lies in. */
+/* Runs body(context, tensor i, elements [start, end)) over all elements of all tensors. Every thread takes an equal
+ * share, whichever tensors it falls in. */
 void cld__for_all(int count, cld__size_of size, const void *context,
                   void (*body)(const void *context, int i, int64_t start, int64_t end));
 
-/* Two sums over each tensor: piece gives those over its elements [start, end), and sums[2 i] and sums[2 i + 1] become those
- * over all of them. The same bits with any number of threads. */
+/* Two sums over each tensor: piece returns those over elements [start, end), and sums[2 i] and sums[2 i + 1] receive
+ * the totals. The same bits with any number of threads. */
 cld_status cld__sum_all(double *sums, int count, cld__size_of size, const void *context,
                         void (*piece)(const void *context, int i, int64_t start, int64_t end, double out[2]));
 

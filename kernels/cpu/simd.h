@@ -1,6 +1,6 @@
-/* One binary for every x86-64: CLD_SIMD compiles a function for AVX-512, AVX2 + FMA and the baseline; the
- * loader picks. The loops inside are plain C that the compiler vectorizes. Also here: what such loops need
- * and the C library has no vectorizable form of (exp), and the 16-bit floats.
+/* One binary for every x86-64: CLD_SIMD compiles a function for AVX-512, AVX2 + FMA and the baseline; the loader picks
+ * one. The loops inside are plain C that the compiler vectorizes. Also here: exp, because the C library has no
+ * vectorizable one, and the 16-bit floats.
  */
 #ifndef CLD_CPU_SIMD_H
 #define CLD_CPU_SIMD_H
@@ -18,7 +18,7 @@
 /* Functions called from CLD_SIMD loops must be inlined into each of the clones. */
 #define CLD_INLINE static inline __attribute__((always_inline))
 
-/* Elements below which starting the threads costs more than they save. */
+/* Below this number of elements, starting the threads costs more than it saves. */
 #define CLD_PARALLEL_MIN 32768
 
 #define CLD_LANES 16
@@ -37,7 +37,7 @@
     for (int j = 0; j < CLD_LANES; j++) sum += (double)lanes[j];                                             \
     return sum
 
-/* Return the largest of m and x[i] over i < n, in lanes; a NaN in x is passed over. */
+/* Return the maximum of m and x[i] over i < n, in lanes; NaN in x is ignored. */
 #define CLD_LANE_MAX(T, m)                                                                                   \
     T lanes[CLD_LANES];                                                                                      \
     int64_t whole = n / CLD_LANES * CLD_LANES;                                                               \
@@ -48,10 +48,10 @@
     for (int j = 0; j < CLD_LANES; j++) m = lanes[j] > m ? lanes[j] : m;                                     \
     return m
 
-/* e^x to 2 ulp: 2^n * p(r), n the nearest integer to x / ln 2, r = x - n ln 2 in [-0.35, 0.35]. Overflows to
- * infinity and underflows to zero where expf does (denormal results become zero); NaN stays NaN. */
+/* e^x to 2 ulp: 2^n * p(r), n the nearest integer to x / ln 2, r = x - n ln 2 in [-0.35, 0.35]. Overflows to infinity
+ * and underflows to zero for the same x as expf (denormal results become zero); NaN stays NaN. */
 CLD_INLINE float cld_expf(float x) {
-    float clamped = x > -87.33655f ? (x < 88.72284f ? x : 88.72284f) : -87.33655f; /* NaN too: see the end */
+    float clamped = x > -87.33655f ? (x < 88.72284f ? x : 88.72284f) : -87.33655f; /* NaN too; see the end */
     float shifted = clamped * 1.44269504f + 0x1.8p23f; /* rounds to an integer in the low bits */
     float n = shifted - 0x1.8p23f;
     float r = clamped - n * 0.693359375f + n * 2.12194440e-4f;

@@ -1,9 +1,9 @@
-/* What the threads of a block find out together: sums, largest values, and counts of those before each thread. Always in
- * the same order, so that the same input gives the same bits. Blocks are whole warps; `shared` holds BLOCK_WARPS values,
- * and may be used again by the next call at once.
+/* Reductions over the threads of a block: sums, maxima, and counts over the threads before each thread. Always in the
+ * same order, so that the same input gives the same bits. Blocks are whole warps. `shared` holds BLOCK_WARPS values,
+ * and the next call may use it again at once.
  *
- * And accesses of 16 bytes: wide<T> is as many elements of T as fit, copied by one instruction; wide<T, 1> stands for it
- * where addresses are not aligned to that. */
+ * Also accesses of 16 bytes: wide<T> is as many elements of T as fit, copied by one instruction; wide<T, 1> replaces it
+ * if addresses are not aligned. */
 #ifndef CLD_CUDA_BLOCK_CUH
 #define CLD_CUDA_BLOCK_CUH
 
@@ -28,7 +28,7 @@ __device__ inline float exponential(float x) { return expf(x); }
 __device__ inline double exponential(double x) { return exp(x); }
 __device__ inline float fused(float a, float b, float c) { return fmaf(a, b, c); } /* a b + c, one rounding */
 __device__ inline double fused(double a, double b, double c) { return fma(a, b, c); }
-__device__ inline float larger(float a, float b) { return fmaxf(a, b); } /* of a number and NaN the number */
+__device__ inline float larger(float a, float b) { return fmaxf(a, b); } /* if one is NaN, the other one */
 __device__ inline double larger(double a, double b) { return fmax(a, b); }
 template <typename T> struct limits;
 template <> struct limits<float> {

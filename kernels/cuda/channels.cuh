@@ -1,11 +1,12 @@
-/* Kernels over an activation seen as a matrix: rows are the positions of all images, columns the channels, which lie side
- * by side. norm.cuh and bias.cu.
+/* Kernels over an activation seen as a matrix: rows are the positions of all images, columns the channels, which are
+ * adjacent in memory. For norm.cuh and bias.cu.
  *
- * A thread keeps to `width` channels, 16 bytes where the number of channels allows, and goes down a chunk of rows; a block
- * is `threads.x` such columns, a slice, times `threads.y` rows at a time. What is per channel is loaded once per thread, and
- * sums over rows need no exchange but at the chunk's end: a tree over threads.y in shared memory, which leaves a partial
- * result. The last block of a slice to come so far (ticket.cuh) adds up those of all chunks, in their order: so slices are
- * narrow, for one block to do that quickly. The cut depends on the shape alone: sums come out the same on every GPU.
+ * A thread handles `width` channels, 16 bytes if the number of channels allows, and goes down a chunk of rows. A block
+ * covers `threads.x` such columns, a slice, and `threads.y` rows at a time. Values per channel are loaded once per
+ * thread. Sums over rows need communication only at the chunk's end: a tree reduction over threads.y in shared memory,
+ * which leaves a partial result. The last block of a slice to get this far (ticket.cuh) adds up the partial results of
+ * all chunks, in their order. Slices are narrow, so that one block does that quickly. The partition depends on the
+ * shape alone, so sums are the same on every GPU.
  */
 #ifndef CLD_CUDA_CHANNELS_CUH
 #define CLD_CUDA_CHANNELS_CUH
@@ -13,7 +14,7 @@
 #include "kernels/cuda/number.cuh"
 #include "kernels/cuda/ticket.cuh"
 
-/* Neighbours that are loaded and stored as one. */
+/* Neighbours that are loaded and stored as one access. */
 template <typename T, int WIDTH> struct alignas(sizeof(T) * WIDTH) pack { T at[WIDTH]; };
 
 template <typename T, int WIDTH> __device__ inline pack<T, WIDTH> load_pack(const T *p) {
@@ -24,7 +25,7 @@ template <typename T, int WIDTH> __device__ inline void store_pack(T *p, const p
     *reinterpret_cast<pack<T, WIDTH> *>(p) = v;
 }
 
-/* Neighbours of any number, 16 bytes at a time: values per channel, and sums. */
+/* Any number of neighbours, 16 bytes at a time: values per channel, and sums. */
 template <typename T, int COUNT> __device__ inline void load_run(T *out, const T *p) {
     enum { PART = COUNT * sizeof(T) > 16 ? 16 / sizeof(T) : COUNT };
     for (int k = 0; k < COUNT; k += PART) {
@@ -42,7 +43,7 @@ template <typename T, int COUNT> __device__ inline void store_run(T *p, const T 
     }
 }
 
-/* One rounding, in every kernel and on the host: a value computed again is the same value. */
+/* One rounding, in every kernel and on the host, so that a recomputed value is the same value. */
 __device__ inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
 
@@ -58,13 +59,13 @@ typedef struct channel_launch {
 } channel_launch;
 
 #define CHANNEL_THREADS 256
-#define CHANNEL_COLUMNS 8  /* packs side by side, at most: 128 bytes of a row, what a cache keeps as one */
-#define CHANNEL_SINGLES 64 /* single elements */
+#define CHANNEL_COLUMNS 8  /* at most this many packs side by side: 128 bytes of a row, a cache line */
+#define CHANNEL_SINGLES 64 /* the same for single elements */
 #define CHANNEL_BLOCKS                                                                                       \
-    (6 * 132)            /* whole waves, at two or three of them on each multiprocessor of a large GPU */
+    (6 * 132)            /* whole waves, with two or three blocks on each multiprocessor of a large GPU */
 #define CHANNEL_UNROLL 4 /* rows of one array that a thread has in flight */
 
-/* Of `parts` matrices with so many rows each, or fewer: blocks are those of all. */
+/* For `parts` matrices with at most so many rows each: blocks are those of all parts. */
 static inline channel_launch launch_of(int64_t rows, int64_t channels, int width, int parts = 1) {
     channel_launch l = {};
     int64_t most = width > 1 ? CHANNEL_COLUMNS : CHANNEL_SINGLES;
@@ -85,19 +86,19 @@ static inline channel_launch launch_of(int64_t rows, int64_t channels, int width
     return l;
 }
 
-/* The part of a thread: rows first, first + blockDim.y, ... below end, all of them `column` and its neighbours. */
+/* A thread's share: rows first, first + blockDim.y, ... below end, each with `column` and its neighbours. */
 typedef struct channel_part {
     int64_t first, end;
     int column, chunk, slice;
-    bool any; /* column lies in the matrix */
+    bool any; /* column lies inside the matrix */
 } channel_part;
 
-/* Of a thread's columns in a slice the first. */
+/* The first of a thread's columns in a slice. */
 __device__ inline int column_of(int slice, int width) {
     return (slice * (int)blockDim.x + (int)threadIdx.x) * width;
 }
 
-/* In the block-th block of a matrix. */
+/* In block number `block` of a matrix. */
 __device__ inline channel_part part_of(const channel_rows &m, int block, int width) {
     channel_part p;
     p.chunk = block / m.slices;
@@ -111,7 +112,7 @@ __device__ inline channel_part part_of(const channel_rows &m, int block, int wid
     return p;
 }
 
-/* 16 bytes of T, or one element where the channels are no multiple of that or an array does not lie so. */
+/* 16 bytes of T, or one element if the number of channels is no multiple of that or an array is not aligned. */
 template <typename T>
 static inline bool lies_in_packs(int64_t channels, const void *const *arrays, int count) {
     if (channels % (int64_t)(16 / sizeof(T)) != 0) return false;
@@ -120,14 +121,15 @@ static inline bool lies_in_packs(int64_t channels, const void *const *arrays, in
     return true;
 }
 
-/* Call function<T, 16 bytes or 1> for x's dtype: packs where every one of the arrays lies so. */
+/* Call function<T, 16 bytes or 1> for x's dtype: packs if all of the arrays allow it. */
 #define CLD_BY_WIDTH(function, x, arrays, ...)                                                               \
     CLD_BY_FLOAT((x)->dtype, T,                                                                              \
                  if (lies_in_packs<T>((x)->shape[1], arrays, (int)(sizeof arrays / sizeof *arrays)))         \
                      CLD_TRY((function<T, (int)(16 / sizeof(T))>(__VA_ARGS__)));                             \
                  else CLD_TRY((function<T, 1>(__VA_ARGS__))))
 
-/* How a block takes the partial results of a slice: a thread COUNT of its column's channels, ROWS threads a chunk. */
+/* How a block reads the partial results of a slice: each thread takes COUNT of its column's channels, ROWS threads
+ * share the chunks. */
 template <int WIDTH> struct ending {
     enum { COUNT = WIDTH > 4 ? 4 : WIDTH, ROWS = WIDTH / COUNT };
     int column, first, step; /* the first channel; chunks first, first + step, ... */
@@ -136,8 +138,9 @@ template <int WIDTH> struct ending {
           step((int)blockDim.y / ROWS) {}
 };
 
-/* Sums over threadIdx.y, in a tree, of each ROWS-th row (a power of two, at most blockDim.y): they end up in the threads of
- * the first ROWS. `shared`: COUNT values per thread; what it held before is no longer needed. */
+/* Sums over threadIdx.y, by a tree, separately for each ROWS-th row (ROWS a power of two, at most blockDim.y). The
+ * results end up in the threads of the first ROWS rows. `shared`: COUNT values per thread; its previous content is no
+ * longer needed. */
 template <typename A, int COUNT, int ROWS = 1> __device__ inline void sum_down(A *value, A *shared) {
     int threads = (int)(blockDim.x * blockDim.y), at = (int)(threadIdx.y * blockDim.x + threadIdx.x);
     __syncthreads();

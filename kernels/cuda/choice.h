@@ -1,8 +1,8 @@
-/* What blas.c and dnn.c share: a table from the shape of a call to what was chosen for it, kept for the process, and the
+/* Shared by blas.c and dnn.c: a table from the shape of a call to what was chosen for it, kept for the process, and the
  * words for a message.
  *
- * An entry begins with a cld_choice. Its key is a few whole numbers, all of them compared, so that no padding is. One
- * thread at a time calls the device, as there is one stream: no lock.
+ * An entry begins with a cld_choice. Its key is a few whole numbers, all of which are compared, so that no padding is.
+ * Only one thread at a time calls the device, as there is one stream, so there is no lock.
  */
 #ifndef CLD_CUDA_CHOICE_H
 #define CLD_CUDA_CHOICE_H
@@ -16,7 +16,7 @@ enum { CLD_CHOICE_KEY = 24, CLD_CHOICE_BUCKETS = 256 };
 
 typedef struct cld_choice {
     struct cld_choice *next;
-    int64_t key[CLD_CHOICE_KEY]; /* 0 beyond what a caller uses */
+    int64_t key[CLD_CHOICE_KEY]; /* 0 beyond those that a caller uses */
 } cld_choice;
 
 typedef struct cld_choices {
@@ -29,7 +29,7 @@ static inline cld_choice **cld_choice_bucket(cld_choices *table, const int64_t *
     return &table->buckets[hash >> 56];
 }
 
-/* NULL where there is none. */
+/* NULL if there is none. */
 static inline cld_choice *cld_choice_find(cld_choices *table, const int64_t *key) {
     cld_choice *entry = *cld_choice_bucket(table, key);
     while (entry && memcmp(entry->key, key, sizeof entry->key) != 0) entry = entry->next;
@@ -43,7 +43,7 @@ static inline void cld_choice_keep(cld_choices *table, const int64_t *key, cld_c
     *bucket = entry;
 }
 
-/* Of a pointer, a power of two in bytes, at most `most`. */
+/* The alignment of a pointer, a power of two in bytes, at most `most`. */
 static inline uint32_t cld_alignment(const void *data, uint32_t most) {
     uintptr_t address = (uintptr_t)data | most;
     return (uint32_t)(address & -address);

@@ -1,5 +1,5 @@
-/* The functions of the table for convolution, normalization and pooling that are kernels of ours. As kernels/backend.h
- * says; those of bias.cu, on channels-last activations: */
+/* The functions of the table for convolution, normalization and pooling that are our own kernels, as kernels/backend.h
+ * specifies them. Those of bias.cu work on channels-last activations: */
 #ifndef CLD_CUDA_CONV_H
 #define CLD_CUDA_CONV_H
 
@@ -11,9 +11,9 @@ extern "C" {
 
 /* ---- bias.cu ---- */
 
-/* y += bias, per channel; bias f32, of an f64 y f64. */
+/* y += bias, per channel; bias is f32, or f64 if y is f64. */
 cld_status cld_cuda_add_bias(const cld_array *y, const cld_array *bias);
-/* dbias = sums of dy per channel, of the same dtypes. */
+/* dbias = sums of dy per channel, with the same dtypes. */
 cld_status cld_cuda_bias_gradient(const cld_array *dbias, const cld_array *dy);
 
 /* ---- norm.cu, norm_backward.cu ---- */

@@ -1,5 +1,5 @@
-/* Shared by the files of the plugin: its tables, its scratch memory, and how a kernel reports what it only finds out on
- * the device. */
+/* Shared by the files of the plugin: its tables, its scratch memory, and how a kernel reports errors that it only finds
+ * on the device. */
 #ifndef CLD_CUDA_CUDA_H
 #define CLD_CUDA_CUDA_H
 
@@ -21,14 +21,14 @@ extern const cld_graph_ops cld_cuda_graph;       /* graph.c */
 extern const cld_comm_ops cld_cuda_comm;         /* comm.c: nccl.h */
 extern const cld_lane_ops cld_cuda_lane;         /* lane.c */
 
-/* ---- scratch memory: from the caching allocator, so that it may be released right after the launch that uses it --- */
+/* ---- scratch memory: from the caching allocator, so it may be released right after the launch that uses it --- */
 
 typedef struct cld_scratch_block {
     void *data;
     size_t bytes;
 } cld_scratch_block;
 cld_status cld_cuda_scratch(cld_scratch_block *out, size_t bytes);
-void cld_cuda_scratch_release(cld_scratch_block *block); /* of one that was never filled too */
+void cld_cuda_scratch_release(cld_scratch_block *block); /* also if it was never filled */
 /* CLD_SCRATCH block; is released at the end of its scope. */
 #ifdef __cplusplus
 struct cld_scratch_scope : cld_scratch_block {
@@ -42,8 +42,9 @@ struct cld_scratch_scope : cld_scratch_block {
 
 /* ---- faults: fault.c ---------------------------------------------------------------------------------------------- */
 
-/* A kernel that meets an index out of range goes on with another in its place, and reports it here; the next wait for
- * the device, or for one of its steps, makes an error of it. Name, and what the value is of: "gather: index 12 ...". */
+/* A kernel that meets an index out of range uses another one in its place and reports it here. The next wait for the
+ * device, or for one of its steps, turns it into an error. Name, and what the value belongs to: "gather: index 12
+ * ...". */
 #define CLD_FAULTS(X)                                                                                        \
     X(CROSS_ENTROPY, "cross_entropy: label")                                                                 \
     X(GATHER, "gather: index")                                                                               \
@@ -64,30 +65,31 @@ typedef enum cld_fault_kind {
 #undef CLD_ENUM
 } cld_fault_kind;
 
-/* On the device; what waits has a copy made. */
+/* On the device; a wait copies it to the host. */
 typedef struct cld_fault {
     int kind; /* cld_fault_kind; claimed by the first kernel that reports */
     long long value, extent;
 } cld_fault;
 
 cld_fault *cld_cuda_fault(void);        /* for kernels */
-cld_status cld_cuda_open_faults(void);  /* with the device */
+cld_status cld_cuda_open_faults(void);  /* called when the device is opened */
 cld_status cld_cuda_fetch_faults(void); /* before a wait for the device */
 cld_status cld_cuda_check_faults(void); /* after it; clears the record */
 cld_status cld_cuda_end_step(void);     /* of the contract */
 
 /* ---- the lane of collectives: lane.c ------------------------------------------------------------------------------- */
 
-/* Its stream, for a collective; an error of `what` if a graph is being captured that the lane is no part of. */
+/* Its stream, for a collective. An error of `what` if a graph is being captured that the lane does not belong to. */
 cld_status cld_cuda_use_lane(const char *what, void **stream);
-bool cld_cuda_lane_is_open(void); /* between its fork, or a collective, and its join */
-void cld_cuda_close_lane(void);   /* what was queued there is lost, with the capture that it was part of */
+bool cld_cuda_lane_is_open(void); /* what was queued there is lost, with the capture that it belonged to */
+void cld_cuda_close_lane(void);   /* work that was queued there is lost, along with the capture that it
+                                   * belonged to */
 
 /* ---- tickets, ticket.cuh: ticket.c ------------------------------------------------------------------------------- */
 
 enum { CLD_TICKETS = 512 };
 unsigned *cld_cuda_tickets(void);       /* for kernels: twice CLD_TICKETS counters, 0 between launches */
-cld_status cld_cuda_open_tickets(void); /* with the device */
+cld_status cld_cuda_open_tickets(void); /* called when the device is opened */
 
 #ifdef __cplusplus
 }

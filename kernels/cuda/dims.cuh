@@ -1,4 +1,4 @@
-/* Some dimensions of one or more arrays, counted through by one index in a kernel. */
+/* Some dimensions of one or more arrays, enumerated by one index in a kernel. */
 #ifndef CLD_CUDA_DIMS_CUH
 #define CLD_CUDA_DIMS_CUH
 
@@ -10,7 +10,7 @@
 #    define CLD_UNROLL
 #endif
 
-/* Division by what the host knows: n / divisor = (n * multiplier / 2^32 + n) / 2^shift for n and divisor < 2^31
+/* Division by a number known on the host: n / divisor = (n * multiplier / 2^32 + n) / 2^shift for n and divisor < 2^31
  * (Granlund and Montgomery, "Division by invariant integers using multiplication", PLDI 1994). */
 struct cld_divisor {
     uint32_t divisor, multiplier, shift;
@@ -30,7 +30,7 @@ __host__ __device__ inline int64_t quotient(int64_t n, const cld_divisor &d) {
     return n >> 31 ? n / d.divisor : (int64_t)quotient((uint32_t)n, d);
 }
 
-/* Row-major: the last dimension counts fastest. The first one never divides, and may have any extent. */
+/* Row-major: the last dimension varies fastest. The first one needs no division, and may have any extent. */
 template <int N> struct cld_dims {
     int count;
     int64_t total;
@@ -38,7 +38,7 @@ template <int N> struct cld_dims {
     int64_t strides[N][CLD_MAX_DIMS];
 };
 
-/* Where the index lies in each array. */
+/* The offset of the index in each array. */
 template <int N, typename I> __device__ inline void locate(int64_t at[N], const cld_dims<N> &dims, I index) {
     CLD_UNROLL
     for (int k = 0; k < N; k++) at[k] = 0;
@@ -52,7 +52,7 @@ template <int N, typename I> __device__ inline void locate(int64_t at[N], const 
     for (int k = 0; k < N; k++) at[k] += index * dims.strides[k][0];
 }
 
-/* One more dimension, faster than those before; total starts at 1. */
+/* Adds one more dimension, faster than those before; total starts at 1. */
 template <int N> static inline void push_dim(cld_dims<N> *dims, int64_t extent, const int64_t (&strides)[N]) {
     dims->shape[dims->count] = cld_divisor_of(extent);
     for (int k = 0; k < N; k++) dims->strides[k][dims->count] = strides[k];

@@ -1,4 +1,4 @@
-/* Plans of cuDNN's graph API, for dnn.c: what can compute a convolution, made and run. */
+/* Plans of cuDNN's graph API, for dnn.c: finds, makes and runs the engines that can compute a convolution. */
 #ifndef CLD_CUDA_DNN_PLAN_H
 #define CLD_CUDA_DNN_PLAN_H
 
@@ -17,10 +17,10 @@ static inline void cld__dnn_destroy(cudnnBackendDescriptor_t *d) {
     if (*d) cudnnBackendDestroyDescriptor(*d);
     *d = NULL;
 }
-/* SCOPED d = NULL; is destroyed at the end of its scope. What was made of it keeps what it needs. */
+/* SCOPED d = NULL; is destroyed at the end of its scope. Objects made from it keep what they need. */
 #define SCOPED __attribute__((cleanup(cld__dnn_destroy))) cudnnBackendDescriptor_t
 
-/* What plans are made for: the device of a handle or, to be looked at but not run, one that is described. */
+/* What plans are made for: the device of a handle, or a described device, whose plans can be inspected but not run. */
 typedef struct cld_dnn_target {
     cudnnHandle_t handle;
     cudnnBackendDescriptor_t properties;
@@ -31,26 +31,27 @@ const char *cld__dnn_name(cld_dnn_kind kind);
 cudnnStatus_t cld__dnn_describe_graph(cudnnBackendDescriptor_t *out, const cld_dnn_target *t,
                                       cld_dnn_kind kind, const cld_dnn_shape *s, int64_t alignment);
 
-/* What a heuristic proposes, best first. */
+/* The proposals of a heuristic, best first. */
 typedef struct cld_dnn_configs {
     int count;
     cudnnBackendDescriptor_t list[CLD_MOST_CANDIDATES];
     int64_t engines[CLD_MOST_CANDIDATES];
 } cld_dnn_configs;
 
-/* None if the heuristic says that it cannot. */
+/* None if the heuristic says that it has none. */
 cudnnStatus_t cld__dnn_propose(cld_dnn_configs *out, const cld_dnn_target *t, cudnnBackendDescriptor_t graph,
                                cudnnBackendHeurMode_t mode);
-/* Those that round more than they may go, and with repeatable those that sum in an order of their own at every run. */
+/* Removes those that round more than allowed and, with repeatable, those whose order of summation varies from run to
+ * run. */
 void cld__dnn_keep_precise(cld_dnn_configs *c, const cld_dnn_shape *s, bool repeatable);
 void cld__dnn_destroy_configs(cld_dnn_configs *c);
 
 typedef struct cld_dnn_plan {
-    cudnnBackendDescriptor_t config, plan; /* the configuration lives as long as the plan that came from it */
+    cudnnBackendDescriptor_t config, plan; /* the configuration lives as long as the plan made from it */
     int64_t workspace;
 } cld_dnn_plan;
 
-/* Takes config over. Says CUDNN_STATUS_NOT_SUPPORTED_... of one that cannot be run here. */
+/* Takes ownership of config. Returns CUDNN_STATUS_NOT_SUPPORTED_... if it cannot be run here. */
 cudnnStatus_t cld__dnn_make_plan(cld_dnn_plan *out, const cld_dnn_target *t,
                                  cudnnBackendDescriptor_t *config);
 void cld__dnn_discard(cld_dnn_plan *p);

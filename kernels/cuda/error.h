@@ -1,4 +1,4 @@
-/* The functions of runtime/core/error.h, for this library: they go to the program that loaded it. */
+/* The functions of runtime/core/error.h, for this library: they forward to the program that loaded it. */
 #ifndef CLD_CUDA_ERROR_H
 #define CLD_CUDA_ERROR_H
 
@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-void cld_cuda_set_host(const cld_plugin_host *host); /* before all else */
+void cld_cuda_set_host(const cld_plugin_host *host); /* first of all */
 
 #ifdef __cplusplus
 }

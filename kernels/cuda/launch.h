@@ -1,7 +1,7 @@
 /* For .cu files: what a kernel may use, and how it is launched.
  *
  * Each .cu file is compiled twice: by nvcc for the GPU, and by g++ against host/launch.h, which runs a launch on the
- * host, one cooperative context per thread, so that the specs can run every kernel anywhere. So that both work:
+ * host, one cooperative context per thread, so that the specs can run every kernel anywhere. For both to work:
  *
  *   launches         CLD_TRY(CLD_LAUNCH(scale, blocks, threads, shared_bytes, out, x, n));
  *                    (a kernel with commas in its name goes in parentheses: CLD_LAUNCH((copy<float, int>), ...)); blocks
@@ -15,8 +15,8 @@
  *   half precision   __nv_bfloat16, __half, and their conversions from and to float: load(), store() of number.cuh
  *   not              textures, cooperative groups, tensor-core instructions, printf, recursion, assert
  *
- * Functions that the plugin's tables name have C linkage, take and check nothing that the contract promises, and return
- * the status of the launch.
+ * Functions in the plugin's tables have C linkage, check nothing that the contract already guarantees, and return the
+ * status of the launch.
  */
 #ifndef CLD_CUDA_LAUNCH_H
 #define CLD_CUDA_LAUNCH_H

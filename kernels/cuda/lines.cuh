@@ -1,6 +1,6 @@
-/* Arrays as lines along one dimension. A block is a rectangle of threads: 2^bits of them share a line, the others have
- * the next lines. Where elements of a line lie closer together than those of neighbouring lines ("rows"), neighbouring
- * threads go along the line, else across the lines: either way a warp reads what lies side by side. */
+/* Arrays as lines along one dimension. A block is a rectangle of threads: 2^bits of them share a line, the others take
+ * the next lines. If the elements of a line lie closer together than neighbouring lines ("rows"), neighbouring threads
+ * go along the line, else across the lines. Either way a warp reads adjacent memory. */
 #ifndef CLD_CUDA_LINES_CUH
 #define CLD_CUDA_LINES_CUH
 
@@ -10,10 +10,10 @@
 #include <stdlib.h>
 
 #define CLD_LINE_THREADS 256
-#define CLD_LINE_BLOCKS  1024 /* that keep a GPU busy */
+#define CLD_LINE_BLOCKS  1024 /* enough to keep a GPU busy */
 
 template <int N> struct cld_lines {
-    cld_dims<N> dims; /* that count the lines */
+    cld_dims<N> dims; /* these count the lines */
     int64_t length, strides[N];
     bool rows;
     int bits;
@@ -21,15 +21,15 @@ template <int N> struct cld_lines {
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* The least bits with 2^bits >= count, but no more than `most`. */
+/* The fewest bits with 2^bits >= count, but no more than `most`. */
 static inline int bits_for(int64_t count, int most) {
     int bits = 0;
     while (bits < most && ((int64_t)1 << bits) < count) bits++;
     return bits;
 }
 
-/* Of strided arrays of one shape (but along dim); each thread is to have about `each` elements. The last array has the
- * length, and decides on rows. */
+/* For strided arrays of one shape (except along dim); each thread gets about `each` elements. The last array determines
+ * the length, and decides on rows. */
 template <int N>
 static cld_lines<N> cld_lines_of(const cld_array *const (&arrays)[N], int dim, int64_t each) {
     cld_lines<N> l = {};
@@ -55,8 +55,8 @@ template <int N> static int cld_line_blocks(const cld_lines<N> &l) {
     return (int)ceil_div(l.dims.total, CLD_LINE_THREADS >> l.bits);
 }
 
-/* Into how many parts, a block each, lines of `units` are to be cut that have 2^bits threads and `blocks` blocks: so that
- * all of a GPU has work, and each thread a few rounds of `ahead` units. */
+/* Into how many parts, one block each, to cut lines of `units` that have 2^bits threads and `blocks` blocks, so that
+ * all of a GPU has work and each thread a few rounds of `ahead` units. */
 static inline int cld_line_parts(int64_t blocks, int64_t units, int bits, int64_t ahead) {
     int64_t useful = units / ((ahead * 4) << bits),
             parts = blocks >= CLD_LINE_BLOCKS / 2 ? 1 : CLD_LINE_BLOCKS / blocks;
@@ -64,10 +64,10 @@ static inline int cld_line_parts(int64_t blocks, int64_t units, int bits, int64_
     return parts < 1 ? 1 : (int)parts;
 }
 
-/* A thread's place: number `mine` of the 2^bits threads of its line. */
+/* A thread's position: number `mine` of the 2^bits threads of its line. */
 struct cld_place {
     uint32_t mine, along; /* along = 2^bits */
-    uint32_t apart;       /* how much the next thread of the line is further on in the block */
+    uint32_t apart;       /* distance in the block to the next thread of the line */
     int64_t line;
 };
 
@@ -78,7 +78,8 @@ template <int N> __device__ inline cld_place place_of(const cld_lines<N> &l) {
     return p;
 }
 
-/* The values of a line's threads combined, for each of them; by all threads of the block. `shared` has one for each. */
+/* Combines the values of a line's threads and returns the result to each of them; called by all threads of the block.
+ * `shared` has one value per thread. */
 template <typename W, typename F> __device__ inline W over_line(W *shared, const cld_place &p, W value, F f) {
     shared[threadIdx.x] = value;
     for (uint32_t s = p.along / 2; s > 0; s /= 2) {

@@ -1,7 +1,7 @@
 /* NCCL, as far as collectives need it: its public names and values, and the functions of the library that was found.
  *
- * It is not needed to build, and not linked: nccl.c opens libnccl.so.2 when a job of several processes needs it. In the
- * specs host/nccl.cpp stands in its place. */
+ * The library is not needed to build, and not linked: nccl.c opens libnccl.so.2 when a job of several processes needs
+ * it. In the specs host/nccl.cpp replaces it. */
 #ifndef CLD_CUDA_NCCL_H
 #define CLD_CUDA_NCCL_H
 
@@ -36,7 +36,7 @@ typedef enum ncclDataType_t {
     ncclFloat64 = 8
 } ncclDataType_t;
 
-/* From ncclNumOps on they are those that a program has made. */
+/* From ncclNumOps on, operators are those that a program has made. */
 typedef enum ncclRedOp_t {
     ncclSum = 0,
     ncclMax = 2,
@@ -51,7 +51,8 @@ typedef enum ncclScalarResidence_t { ncclScalarHostImmediate = 1 } ncclScalarRes
 #define CLD_NCCL_FUNCTIONS(X)                                                                                \
     X(GetVersion, ncclResult_t, (int *version))                                                              \
     X(GetErrorString, const char *, (ncclResult_t result))                                                   \
-    X(GetLastError, const char *, (ncclComm_t comm)) /* what the last failed call of any says more */        \
+    X(GetLastError, const char *,                                                                            \
+      (ncclComm_t comm)) /* more about the last failed call of any communicator */                           \
     X(GetUniqueId, ncclResult_t, (ncclUniqueId * id))                                                        \
     X(CommInitRank, ncclResult_t, (ncclComm_t * comm, int ranks, ncclUniqueId id, int rank))                 \
     X(CommGetAsyncError, ncclResult_t, (ncclComm_t comm, ncclResult_t * error))                              \
@@ -84,7 +85,7 @@ typedef struct cld_nccl {
 #undef CLD_POINTER
 } cld_nccl;
 
-/* NULL with an error that says what is missing. Opened once. */
+/* NULL if something is missing; the error says what. Opened once. */
 const cld_nccl *cld__nccl(void);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
-/* What batch norm's two directions share (norm.cu, norm_backward.cu): the rows of a batch's parts, the line that normalizes a
- * channel, how many blocks a launch has. */
+/* Shared by batch norm's forward and backward (norm.cu, norm_backward.cu): the rows of a batch's parts, the line that
+ * normalizes a channel, and the number of blocks of a launch. */
 #ifndef CLD_CUDA_NORM_CUH
 #define CLD_CUDA_NORM_CUH
 
@@ -7,10 +7,10 @@
 #include "kernels/cuda/channels.cuh"
 #include "kernels/cuda/conv.h"
 
-/* Vectors over the channels; those that were not given are NULL. */
+/* Vectors over the channels; NULL if not given. */
 template <typename A> struct affine { const A *mean, *invstd, *weight, *bias; };
 
-/* That of a part: mean and invstd are (parts, channels). */
+/* For a part: mean and invstd are (parts, channels). */
 template <typename A> __device__ inline affine<A> of_part(affine<A> f, int part, int channels) {
     f.mean += (int64_t)part * channels;
     f.invstd += (int64_t)part * channels;
@@ -19,13 +19,13 @@ template <typename A> __device__ inline affine<A> of_part(affine<A> f, int part,
 
 /* The rows of each part. */
 typedef struct part_rows {
-    channel_rows m; /* of the largest part */
+    channel_rows m; /* for the largest part */
     cld_cut cut;    /* of rows: images times positions */
     int count;      /* of parts */
 } part_rows;
 
-/* The share of a thread in block `block` of all parts', of which p.m.chunks chunks belong to each; *part: whose it is.
- * Its chunk is one of all parts'. */
+/* A thread's share in block `block` of all parts' blocks; each part has p.m.chunks chunks. *part: the part it belongs
+ * to. The chunk's number counts over all parts. */
 __device__ inline channel_part part_of(const part_rows &p, int block, int width, int *part) {
     *part = 0;
     if (p.count == 1) return part_of(p.m, block, width);
@@ -39,13 +39,14 @@ __device__ inline channel_part part_of(const part_rows &p, int block, int width,
     return share;
 }
 
-/* Of a part among those of the whole batch, in sums (parts of the whole batch, 2, channels): the first of its channels. */
+/* The first channel of a part in sums (parts of the whole batch, 2, channels). */
 __device__ inline double *sums_of_part(double *sums, const part_rows &p, int part) {
     return sums + (int64_t)cld_cut_whole_part(&p.cut, part) * 2 * p.m.channels;
 }
 
-/* A group is a slice of a part, and its partial results are those of its blocks. Whether this block, with its partial result
- * written, completes those of all groups that share its ticket: the first of them, CLD_TICKETS apart, else -1. */
+/* A group is a slice of a part; its partial results come from its blocks. If this block, with its partial result
+ * written, completes all groups that share its ticket, returns the first of them (they are CLD_TICKETS apart), else
+ * -1. */
 __device__ inline int completed_groups(const part_rows &p, unsigned *tickets, int part, int slice) {
     int group = part * p.m.slices + slice, ticket = group % CLD_TICKETS;
     int expected = p.m.chunks * groups_of_ticket(group, p.count * p.m.slices);
@@ -55,7 +56,7 @@ __device__ inline int completed_groups(const part_rows &p, unsigned *tickets, in
 /* y = (x - mean) * scale + shift */
 template <typename A> struct line { A mean, scale, shift; };
 
-/* Of COUNT neighbours from channel c on. */
+/* For COUNT neighbours from channel c on. */
 template <typename A, int COUNT> __device__ inline void load_lines(line<A> *l, const affine<A> &f, int c) {
     A mean[COUNT], scale[COUNT], factor[COUNT], shift[COUNT];
     load_run<A, COUNT>(mean, f.mean + c);
@@ -78,7 +79,7 @@ typedef struct part_launch {
     dim3 threads;
 } part_launch;
 
-/* Of rows that are the positions of so many images. */
+/* For rows that are the positions of so many images. */
 static inline cld_cut cut_of_positions(const cld_parts *parts, int64_t images, int64_t positions) {
     cld_cut cut = cld_cut_of(parts, images);
     cut.view *= positions;
@@ -121,7 +122,7 @@ static inline size_t shared_bytes(const part_launch &l, int width, size_t elemen
 
 static inline const void *address(const cld_array *a) { return a ? a->data : NULL; }
 
-/* An optional one. */
+/* Of an optional array. */
 static inline cld_status read_activation(cld_array *out, const cld_array **which, cld_scratch_block *block,
                                          const cld_array *a) {
     *which = a ? out : NULL;

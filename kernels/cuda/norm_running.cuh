@@ -1,16 +1,16 @@
-/* How batch norm's running statistics move (norm.cu, norm_sums.cu; kernels/parts.h). */
+/* How batch norm updates its running statistics (norm.cu, norm_sums.cu; kernels/parts.h). */
 #ifndef CLD_CUDA_NORM_RUNNING_CUH
 #define CLD_CUDA_NORM_RUNNING_CUH
 
 #include "kernels/cuda/norm.cuh"
 
-/* The running statistics, each of which may be NULL, and how they move. */
+/* The running statistics, each of which may be NULL, and how they are updated. */
 template <typename A> struct running {
     A *mean, *var;
     int64_t *batches;
     double momentum;
     cld_running_move move;
-    bool by_share; /* all views are one move (cld_move_by_share), */
+    bool by_share; /* all views make one update (cld_move_by_share), */
     bool counts;   /* and whether it counts them */
 };
 
@@ -28,12 +28,12 @@ __device__ inline double of_view(const A *of_parts, const part_rows &p, int view
     return sum / rows;
 }
 
-/* r moved by s, as far as it is there. */
+/* Updates r from s, unless r is NULL. */
 template <typename A> __device__ inline void move_one(A *r, int c, const cld_running_move &move, double s) {
     if (r) r[c] = (A)(move.keep * (double)r[c] + move.gain * s);
 }
 
-/* Of all views: sum of m (1 - m)^(V - v) s_v. */
+/* Over all views: sum of m (1 - m)^(V - v) s_v. */
 template <typename A>
 __device__ inline double of_views(const A *of_parts, const part_rows &p, double momentum, int c) {
     double sum = 0;
@@ -42,8 +42,8 @@ __device__ inline double of_views(const A *of_parts, const part_rows &p, double 
     return sum;
 }
 
-/* By mean and var (parts, channels). Not by a view that is not finite: a step is skipped for it, and what is written here
- * would stay. */
+/* Updates from mean and var (parts, channels). Skips a view that is not finite: the step is skipped because of it, but
+ * what is written here would stay. */
 template <typename A>
 __device__ static void move_running(const running<A> &r, const A *mean, const A *var, const part_rows &p) {
     int at = (int)(threadIdx.y * blockDim.x + threadIdx.x), step = (int)(blockDim.x * blockDim.y);
@@ -89,7 +89,7 @@ static running<A> running_of(const cld_array *running_mean, const cld_array *run
 
 /* ---- norm_sums.cu ------------------------------------------------------------------------------------------------------ */
 
-/* mean and invstd of the parts here, and the move of the running statistics by all of the whole batch. */
+/* Computes mean and invstd of the local parts, and updates the running statistics from all parts of the whole batch. */
 cld_status cld_cuda_norm_use_sums(const cld_array *mean, const cld_array *invstd, const cld_array *sums,
                                   const cld_array *x, const cld_array *running_mean,
                                   const cld_array *running_var, const cld_array *batches,

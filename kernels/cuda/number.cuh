@@ -1,4 +1,4 @@
-/* Numbers in kernels: the element types, their conversion to what is computed with, and reporting of faults. */
+/* Numbers in kernels: the element types, their conversion to the compute type, and reporting of faults. */
 #ifndef CLD_CUDA_NUMBER_CUH
 #define CLD_CUDA_NUMBER_CUH
 
@@ -8,14 +8,14 @@
 typedef __nv_bfloat16 bf16;
 typedef __half f16;
 
-/* What elements of a type are computed in: float for 16 bits, int64_t for integers. */
+/* The type in which elements are computed: float for 16 bits, int64_t for integers. */
 template <typename T> struct cld_compute { typedef T type; };
 template <> struct cld_compute<bf16> { typedef float type; };
 template <> struct cld_compute<f16> { typedef float type; };
 template <> struct cld_compute<int32_t> { typedef int64_t type; };
 template <> struct cld_compute<uint8_t> { typedef int64_t type; };
 
-/* As the compute type. */
+/* Loads as the compute type. */
 __device__ inline float load(float x) { return x; }
 __device__ inline double load(double x) { return x; }
 __device__ inline float load(bf16 x) { return __bfloat162float(x); }
@@ -24,7 +24,7 @@ __device__ inline int64_t load(int64_t x) { return x; }
 __device__ inline int64_t load(int32_t x) { return x; }
 __device__ inline int64_t load(uint8_t x) { return x; }
 
-/* From any arithmetic type, rounded to nearest where it is 16 bits wide. */
+/* Stores from any arithmetic type, rounded to nearest if it has 16 bits. */
 template <typename T> struct cld_store {
     template <typename F> __device__ static T from(F x) { return (T)x; }
 };
@@ -36,14 +36,14 @@ template <> struct cld_store<f16> {
 };
 template <typename T, typename F> __device__ inline T store(F x) { return cld_store<T>::from(x); }
 
-/* The first report stays until the host has read it. */
+/* The first report is kept until the host has read it. */
 __device__ inline void report(cld_fault *fault, cld_fault_kind kind, long long value, long long extent) {
     if (atomicCAS(&fault->kind, (int)CLD_FAULT_NONE, (int)kind) != CLD_FAULT_NONE) return;
     fault->value = value;
     fault->extent = extent;
 }
 
-/* index where it lies in 0 .. extent - 1, else reported, and 0. */
+/* Returns index if it is in 0 .. extent - 1, else reports it and returns 0. */
 __device__ inline int64_t checked(cld_fault *fault, cld_fault_kind kind, int64_t index, int64_t extent) {
     if (index >= 0 && index < extent) return index;
     report(fault, kind, index, extent);
@@ -52,7 +52,7 @@ __device__ inline int64_t checked(cld_fault *fault, cld_fault_kind kind, int64_t
 
 /* Run the statement with T as the array's element type:
  *     CLD_BY_DTYPE(x->dtype, T, CLD_TRY(CLD_LAUNCH((fill<T>), ...)));
- * of floats alone: CLD_BY_FLOAT; of those that losses are computed in: CLD_BY_WIDE (f32, f64). */
+ * for floats only: CLD_BY_FLOAT; for the types that losses are computed in: CLD_BY_WIDE (f32, f64). */
 #define CLD_CASE(dtype_name, c_type, T, ...)                                                                 \
 case CLD_##dtype_name: {                                                                                     \
     typedef c_type T;                                                                                        \

@@ -1,9 +1,9 @@
 /* Many tensors in one launch, for the optimizers.
  *
  * A network has a few large tensors and many tiny ones, and a launch per tensor would cost more than its work. So the
- * tensors' addresses travel in a table that is part of the kernel's parameters, each block takes chunk<T>::SIZE elements of
- * one tensor, and finds which by bisection. The table lies in constant memory: nothing is copied to the device before the
- * launch, and a captured graph holds it. */
+ * tensors' addresses are passed in a table that is part of the kernel's parameters. Each block takes chunk<T>::SIZE
+ * elements of one tensor, and finds the tensor by bisection. The table lies in constant memory: nothing is copied to
+ * the device before the launch, and a captured graph holds it. */
 #ifndef CLD_CUDA_OPTIM_CUH
 #define CLD_CUDA_OPTIM_CUH
 
@@ -12,11 +12,11 @@
 enum { THREADS = 256, ROUNDS = 4, FEW = 64, MOST_PARAMETERS = 32000 /* bytes; a launch takes 32764 */ };
 
 template <typename T> struct chunk {
-    static const int SIZE = THREADS * ROUNDS * wide<T>::COUNT; /* elements of a block */
+    static const int SIZE = THREADS * ROUNDS * wide<T>::COUNT; /* elements per block */
     static int64_t blocks(int64_t n) { return (n + SIZE - 1) / SIZE; }
 };
 
-/* The last tensor that starts at this block or before; first[i] is the block that tensor i starts with. */
+/* The last tensor that starts at or before this block; first[i] is the block at which tensor i starts. */
 __device__ inline int tensor_of(const int *first, int count, int block) {
     int low = 0, high = count;
     while (high - low > 1) {

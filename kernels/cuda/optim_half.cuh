@@ -1,10 +1,11 @@
-/* What has 16 bits in an optimizer's step: gradients as convolutions leave them, copies of the weights as they take them.
+/* The 16-bit arrays of an optimizer's step: gradients as convolutions leave them, and copies of the weights as
+ * convolutions take them.
  *
- * Both lie with channels last, the parameter and the rule's state do not. So a block's share is a piece that is whole in
- * both: some of the parameter's (out) rows of channels times inner, or of one such row some channels with all of inner.
- * It goes by way of a tile in shared memory, which lies as what has 16 bits does: read and written there side by side,
- * while each thread finds in it the elements that it has of the parameter. An element's gradient is read before its copy
- * is put down, by the same thread: one tile serves both. */
+ * Both are channels last; the parameter and the rule's state are not. So a block's share is a piece that is contiguous
+ * in both: some of the parameter's (out) rows of channels times inner, or some channels of one such row with all of
+ * inner. It goes through a tile in shared memory with the 16-bit arrays' layout. Memory is read and written there in
+ * adjacent elements, while each thread finds in the tile the elements that it has of the parameter. The same thread
+ * reads an element's gradient and then stores its copy there, so one tile serves both. */
 #ifndef CLD_CUDA_OPTIM_HALF_CUH
 #define CLD_CUDA_OPTIM_HALF_CUH
 
@@ -15,11 +16,11 @@ enum { HALF_TILE = 4096, HALF_NONE = 0, HALF_BF16 = 1, HALF_F16 = 2 };
 
 template <int CAPACITY> struct half_table {
     void *copy[CAPACITY];     /* NULL: none */
-    uint32_t parts[CAPACITY]; /* of a row's channels; 1: a block has whole rows */
-    uint16_t size[CAPACITY];  /* elements of a block */
-    uint16_t width[CAPACITY]; /* channels of a part */
+    uint32_t parts[CAPACITY]; /* parts of a row of channels; 1: a block has whole rows */
+    uint16_t size[CAPACITY];  /* elements per block */
+    uint16_t width[CAPACITY]; /* channels per part */
     uint16_t inner[CAPACITY];
-    uint8_t grad_kind[CAPACITY]; /* HALF_*; HALF_NONE: of the parameter's dtype */
+    uint8_t grad_kind[CAPACITY]; /* HALF_*; HALF_NONE: the gradient has the parameter's dtype */
     uint8_t copy_kind[CAPACITY];
 };
 
@@ -30,14 +31,14 @@ static inline uint8_t half_kind(cld_dtype d) {
 
 static inline bool has_half(const cld_step_tensor *t) { return t->copy || half_kind(t->grad_dtype); }
 
-/* Tensor i's part of the table; size: the elements of a block. */
+/* Tensor i's part of the table; size: the elements per block. */
 template <typename table_type>
 static void place_half(table_type *table, int i, const cld_step_tensor *t, int size) {
     bool last = has_half(t) && t->inner > 1;
     int64_t inner = last ? t->inner : 1, channels = last ? t->channels : size, parts = 1;
     while (channels % parts || channels / parts * inner > size) parts++;
     int64_t width = channels / parts, rows = parts > 1 ? 1 : size / (width * inner);
-    /* Then the next block's first element is at a multiple of 16 bytes too. */
+    /* Then the next block's first element is 16-byte aligned too. */
     if (rows >= 4) rows -= rows % 4;
     table->copy[i] = t->copy;
     table->parts[i] = (uint32_t)parts;
@@ -48,7 +49,7 @@ static void place_half(table_type *table, int i, const cld_step_tensor *t, int s
     table->copy_kind[i] = t->copy ? half_kind(t->copy_dtype) : (uint8_t)HALF_NONE;
 }
 
-/* A launch in which nothing has 16 bits. */
+/* For a launch without 16-bit arrays. */
 template <bool HALF> struct half_tile {
     template <typename table_type> __device__ half_tile(const table_type &, int, int, uint16_t *) {}
     __device__ bool has_grad() const { return false; }
@@ -62,8 +63,8 @@ template <bool HALF> struct half_tile {
 template <> struct half_tile<true> {
     uint16_t *tile, *copy;
     uint32_t width, inner;
-    uint32_t per_width, per_inner; /* 2^32 over it, rounded up: for numbers below 2^16 exact */
-    int64_t first, pitch;          /* where the tile's rows of `width` begin, and how far apart they are */
+    uint32_t per_width, per_inner; /* 2^32 divided by it, rounded up: exact for numbers below 2^16 */
+    int64_t first, pitch;          /* offset of the tile's rows of `width`, and the distance between them */
     int grad_kind, copy_kind;
 
     template <typename table_type>
@@ -77,17 +78,17 @@ template <> struct half_tile<true> {
     }
     __device__ bool has_grad() const { return grad_kind != HALF_NONE; }
     __device__ bool has_copy() const { return copy_kind != HALF_NONE; }
-    /* x / by for x < 2^16; 1's `per` is 0 */
+    /* x / by for x < 2^16; `per` is 0 for by = 1 */
     __device__ static uint32_t over(uint32_t x, uint32_t per) {
         return per ? (uint32_t)((uint64_t)x * per >> 32) : x;
     }
-    /* Where the share's element e, as the parameter has it, is in the tile. */
+    /* Where element e of the share, counted as in the parameter, is in the tile. */
     __device__ uint32_t place(uint32_t e) const {
         if (inner == 1) return e;
         uint32_t channel = over(e, per_inner), k = e - channel * inner, row = over(channel, per_width);
         return (row * inner + k) * width + (channel - row * width);
     }
-    /* Where the tile's element is among what has 16 bits. */
+    /* Where the tile's element is in the 16-bit array. */
     __device__ int64_t outside(uint32_t at) const {
         uint32_t row = over(at, per_width);
         return first + row * pitch + (at - row * width);
@@ -103,7 +104,7 @@ template <> struct half_tile<true> {
         else
             ((f16 *)tile)[at] = store<f16>(value);
     }
-    /* By all threads of a block. */
+    /* Called by all threads of a block. */
     __device__ void fetch(const void *from, int n) const {
         if (!has_grad()) return;
 #pragma unroll

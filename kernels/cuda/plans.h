@@ -1,5 +1,5 @@
-/* The plans of convolutions that this process has chosen, and those that it was given by another: the table of the contract.
- * What makes plans (dnn.c, host/dnn.cpp) asks here first, and says here what it took. */
+/* The convolution plans that this process has chosen, and those given to it from elsewhere: the table of the contract.
+ * Code that makes plans (dnn.c, host/dnn.cpp) asks here first, and records here what it took. */
 #ifndef CLD_CUDA_PLANS_H
 #define CLD_CUDA_PLANS_H
 
@@ -9,15 +9,15 @@
 extern "C" {
 #endif
 
-/* What a plan is for; it has no engine yet. */
+/* Identifies what a plan is for; it has no engine yet. */
 cld_conv_plan cld_plan_for(cld_dnn_kind kind, const cld_dnn_shape *s, bool tf32, int64_t alignment);
-/* That was given, or chosen, for the same, or NULL. */
+/* The plan that was given or chosen for the same, or NULL. */
 const cld_conv_plan *cld_plans_given(const cld_conv_plan *wanted);
-/* In place of what was given, if anything was. */
+/* Replaces a given plan, if there is one. */
 cld_status cld_plans_chosen(const cld_conv_plan *plan);
-/* How many were given so far: as long as that stays, what was made is what is to be used. */
+/* How many plans were given so far: as long as this number stays the same, the plans made are still the ones to use. */
 int64_t cld_plans_round(void);
-/* Of two plans for the same: is it one algorithm, with the same settings? */
+/* Whether two plans for the same convolution use the same algorithm with the same settings. */
 bool cld_same_engine(const cld_conv_plan *a, const cld_conv_plan *b);
 
 extern const cld_plan_ops cld_cuda_plans;

@@ -1,4 +1,4 @@
-/* Arrays whose innermost dimensions differ, a tile at a time by way of shared memory: copy.cu, copy_many.cu. */
+/* Arrays whose innermost dimensions differ, copied a tile at a time through shared memory: copy.cu, copy_many.cu. */
 #ifndef CLD_CUDA_TRANSPOSE_CUH
 #define CLD_CUDA_TRANSPOSE_CUH
 
@@ -19,8 +19,8 @@ struct tile_shape {
     int64_t out_b, x_a;        /* strides; out's along a and x's along b are 1 */
 };
 
-/* Tile first_a, first_b of each, by all threads of a block. Both ways the lanes of a warp are side by side in memory:
- * along b to read, along a to write. */
+/* Copies tile first_a, first_b, by all threads of a block. In both directions the lanes of a warp access adjacent
+ * memory: along b to read, along a to write. */
 template <typename To, typename From>
 __device__ static void move_tile(To *out, const From *x, const tile_shape &t, uint32_t first_a,
                                  uint32_t first_b, To *shared) {
@@ -30,7 +30,7 @@ __device__ static void move_tile(To *out, const From *x, const tile_shape &t, ui
     x += first_a * t.x_a + first_b;
     uint32_t width_a = t.extent_a - first_a, width_b = t.extent_b - first_b;
     uint32_t count = 1u << (t.bits_a + t.bits_b);
-    From own[TILE / TILE_THREADS]; /* all read before any is put down: many reads are under way at once */
+    From own[TILE / TILE_THREADS]; /* all are read before any is stored: many reads are in flight at once */
     CLD_UNROLL
     for (uint32_t k = 0; k < TILE / TILE_THREADS; k++) {
         uint32_t i = k * TILE_THREADS + threadIdx.x, b = i & ((1u << t.bits_b) - 1), a = i >> t.bits_b;
@@ -49,7 +49,8 @@ __device__ static void move_tile(To *out, const From *x, const tile_shape &t, ui
     }
 }
 
-/* The dimension that is x's innermost and not out's, or -1; `least`: elements of the two for which it is worth the trip. */
+/* The dimension that is innermost in x but not in out, or -1. `least`: the number of elements from which it is worth
+ * transposing. */
 static inline int transposed_dim(const cld_walk *w, int64_t least) {
     int inner = w->ndim - 1;
     if (w->strides[0][inner] != 1 || w->strides[1][inner] == 1 || w->strides[1][inner] == 0) return -1;
@@ -73,7 +74,8 @@ static inline tile_shape tile_of(const cld_walk *w, int b, size_t size) {
     t.bits_a = bits_for(w->shape[a], TILE_BITS / 2);
     t.bits_b = bits_for(w->shape[b], TILE_BITS - t.bits_a);
     t.bits_a = bits_for(w->shape[a], TILE_BITS - t.bits_b);
-    /* Lanes that write read a column of the tile: an odd number of 4-byte words apart they meet no bank twice. */
+    /* Lanes that write read a column of the tile. With an odd number of 4-byte words between rows there are no bank
+     * conflicts. */
     t.pitch = (1 << t.bits_b) + (size < 4 ? 4 / (int)size : 1);
     t.out_b = w->strides[0][b];
     t.x_a = w->strides[1][a];
@@ -85,7 +87,7 @@ static inline size_t tile_bytes(const tile_shape &t, size_t size) {
     return ((size_t)t.pitch << t.bits_a) * size;
 }
 
-/* Kernels for the casts of training and of images alone: others are rare, and walk. */
+/* Kernels only for the casts of training and of images; others are rare and use the walk. */
 template <typename To, typename From> constexpr bool has_transpose() {
     const bool pixels = std::is_same<From, uint8_t>::value, wide = sizeof(To) > 4 || sizeof(From) > 4;
     return std::is_same<To, From>::value ||

@@ -1,7 +1,7 @@
-/* What view.cu's families share: the canvas while one block makes a view.
+/* Shared by view.cu's families: the canvas while one block makes a view.
  *
- * Steps that look at their own pixel alone need no barrier in between: a pixel, in all three planes, is always the same
- * thread's. All others begin with one and end with one.
+ * Steps that only read their own pixel need no barrier in between: a pixel, in all three planes, always belongs to the
+ * same thread. All other steps begin and end with one.
  */
 #ifndef CLD_CUDA_VIEW_CUH
 #define CLD_CUDA_VIEW_CUH
@@ -14,13 +14,13 @@
 typedef cld_view_instruction instruction;
 
 typedef struct canvas {
-    uint8_t *data,
-        *work;     /* data: planes (3, height, width); they take turns. Each has room for 4 bytes a pixel */
-    int32_t *taps; /* of a RESAMPLE */
+    uint8_t *data, *work; /* data: planes (3, height, width); the two alternate. Each has room for 4 bytes per
+                    * pixel */
+    int32_t *taps;        /* for a RESAMPLE */
     int height, width;
 } canvas;
 
-/* In shared memory: what the threads of a block tell each other. */
+/* In shared memory: values exchanged among the threads of a block. */
 typedef union exchange {
     unsigned long long sum;
     uint32_t histogram[3][256];
@@ -36,14 +36,14 @@ __device__ inline void swap_planes(canvas &c) {
     c.work = data;
 }
 
-/* f(r, g, b), references to levels, of every pixel. */
+/* Calls f(r, g, b), references to levels, for every pixel. */
 template <typename F> __device__ inline void each_pixel(const canvas &c, F f) {
     int pixels = c.height * c.width;
     for (int k = thread(); k < pixels; k += threads())
         f(c.data[k], c.data[k + pixels], c.data[k + 2 * pixels]);
 }
 
-/* f(level) of every level. */
+/* Calls f(level) for every level. */
 template <typename F> __device__ inline void each_level(const canvas &c, F f) {
     each_pixel(c, [=](uint8_t &r, uint8_t &g, uint8_t &b) {
         r = f(r);

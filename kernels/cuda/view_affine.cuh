@@ -4,7 +4,7 @@
 
 #include "kernels/cuda/view.cuh"
 
-/* Functions of their own: inlined, they would need more registers than a thread has. */
+/* Not inlined: inlined, they would need more registers than a thread has. */
 __device__ __attribute__((noinline)) static uint8_t bicubic(const uint8_t *plane, cld_place place, int height,
                                                             int width) {
     return cld_pixel_bicubic(plane, &place, height, width);

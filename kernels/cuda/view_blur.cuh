@@ -6,7 +6,8 @@
 
 /* ---- Pillow's GaussianBlur --------------------------------------------------------------------------------------------- */
 
-/* One box blur along x or y, the border repeated: the radius is a few pixels, so that each output sums its own. */
+/* One box blur along x or y, with the border repeated. The radius is a few pixels, so each output sums its own
+ * window. */
 __device__ inline void box_pass(uint8_t *out, const uint8_t *in, const canvas &c, bool along_x,
                                 const cld_box &b) {
     int extent = along_x ? c.width : c.height, stride = along_x ? 1 : c.width, pixels = c.height * c.width;
@@ -32,7 +33,8 @@ __device__ inline void box_blur(const canvas &c, const instruction &s) {
     __syncthreads();
 }
 
-/* ---- by taps, a channel at a time: along y from its levels to work, which holds a plane of floats, along x back ----------- */
+/* ---- by taps, a channel at a time: along y from its levels to work (a plane of floats), along x back
+ * -------------- */
 
 __device__ inline void tap_blur(const canvas &c, const instruction &s, exchange *shared) {
     int pixels = c.height * c.width, radius = s.taps.radius;

@@ -8,7 +8,7 @@ __device__ inline void blend_with_level(const canvas &c, int level, float factor
     each_level(c, [=](int v) { return cld_pixel_blend(level, v, factor); });
 }
 
-/* A sum of integers: the order of the additions does not matter. */
+/* A sum of integers, so the order of the additions does not matter. */
 __device__ inline int mean_grey(const canvas &c, exchange *shared) {
     unsigned part = 0;
     __syncthreads();

@@ -1,4 +1,4 @@
-/* Levels that become others: kernels/cpu/view_levels.c. */
+/* Mappings of levels to levels: kernels/cpu/view_levels.c. */
 #ifndef CLD_CUDA_VIEW_LEVELS_CUH
 #define CLD_CUDA_VIEW_LEVELS_CUH
 
@@ -54,7 +54,7 @@ __device__ inline void autocontrast(const canvas &c, exchange *shared) {
     });
 }
 
-/* Of each channel a thread turns the histogram into a table. */
+/* One thread per channel turns the histogram into a table. */
 __device__ inline void equalize(const canvas &c, exchange *shared) {
     count_levels(c, shared);
     if (thread() < 3) {

@@ -1,22 +1,23 @@
-/* Pillow's resize: kernels/cpu/view_resample.c. From the interleaved image or from the canvas to work, a pass along x or y
- * as Pillow has it, and along the other to data, each rounded to 8 bits. */
+/* Pillow's resize: kernels/cpu/view_resample.c. From the interleaved image or the canvas to work, in a pass along x or
+ * y in Pillow's order, then along the other dimension to data, each rounded to 8 bits. */
 #ifndef CLD_CUDA_VIEW_RESAMPLE_CUH
 #define CLD_CUDA_VIEW_RESAMPLE_CUH
 
 #include "kernels/cuda/view.cuh"
 
-/* What is resampled. */
+/* The input of the resampling. */
 typedef struct source {
     const uint8_t *data;
-    int64_t row, pixel, channel; /* bytes from one to the next */
+    int64_t row, pixel, channel; /* bytes between them */
 } source;
 
-/* Made by one thread for all. */
+/* Filled in by one thread for all. */
 typedef struct resampling {
     source from;
     cld_axis x, y;
     cld_rect needed;
-    /* Numbers for an output's taps: its first input, counted from what is needed; how many; the weights. */
+    /* Numbers for an output's taps: its first input, counted from the start of the needed part; how many; the
+     * weights. */
     int room_x, room_y;
     bool y_first;
 } resampling;
@@ -40,7 +41,7 @@ __device__ inline void make_taps(int32_t *taps, int room, const cld_axis &a, int
     }
 }
 
-/* An output from its levels, `stride` bytes apart, of which input 0 is the first. */
+/* An output from its input levels, `stride` bytes apart; `in` points at input 0. */
 __device__ inline uint8_t tap_sum(const uint8_t *in, int64_t stride, const int32_t *taps) {
     int32_t sum = CLD_TAP_HALF, count = taps[1];
     in += taps[0] * stride;
@@ -48,8 +49,8 @@ __device__ inline uint8_t tap_sum(const uint8_t *in, int64_t stride, const int32
     return cld_tap_level(sum);
 }
 
-/* One dimension of three planes, whose outputs are (rows, columns): an output's levels lie `along` apart, its neighbours'
- * in the other dimension `across`. */
+/* One dimension of three planes with outputs (rows, columns): an output's input levels lie `along` apart, those of its
+ * neighbours in the other dimension `across`. */
 template <bool of_rows>
 __device__ inline void pass(uint8_t *out, int rows, int columns, const uint8_t *in, int64_t along,
                             int64_t across, int64_t channel, const int32_t *taps, int room) {
@@ -62,7 +63,7 @@ __device__ inline void pass(uint8_t *out, int rows, int columns, const uint8_t *
     }
 }
 
-/* Of the image that r->from is, if it has data, or else of the canvas. It has none afterwards. */
+/* Resamples the image r->from, if it has data, else the canvas. Afterwards it has none. */
 __device__ inline void resample(canvas &c, const instruction &s, resampling *r) {
     __syncthreads();
     if (thread() == 0) {

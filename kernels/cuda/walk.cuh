@@ -1,6 +1,6 @@
-/* A walk (walk.h) as a kernel: every elementwise operation is a job for it. A thread takes a few steps of V elements,
- * block-wide apart, so that a warp's accesses are 16 bytes wide and side by side; it reads all of them before it
- * computes, and computes before it writes, so that many reads are under way at once.
+/* A walk (walk.h) as a kernel: every elementwise operation is a job for it. A thread takes a few steps of V elements, a
+ * block's width apart, so that a warp's accesses are adjacent and 16 bytes wide. It reads all of them before it
+ * computes, and computes before it writes, so that many reads are in flight at once.
  *
  *     struct negate_job {
  *         static const int ARRAYS = 2;
@@ -24,8 +24,9 @@
 
 /* ---- wide accesses ------------------------------------------------------------------------------------------------ */
 
-/* V elements, copied by one instruction, and kept as they came: narrow ones in words of 32 bits. Taking one out of its
- * word waits for the word, and so does handing it on as an element where a branch ends: no other read would be under way. */
+/* V elements, copied by one instruction and kept as they came: narrow ones in words of 32 bits. Extracting an element
+ * from its word waits for the word, and so does passing it on as an element at the end of a branch: then no other read
+ * would be in flight. */
 template <typename T, int V, bool IN_WORDS = (sizeof(T) < 4 && sizeof(T) * V >= 4)>
 struct alignas(sizeof(T) * V) cld_pack {
     T e[V];
@@ -50,12 +51,12 @@ template <typename T, int V> struct alignas(sizeof(T) * V) cld_pack<T, V, true> 
     }
 };
 
-/* Elements of a step: 16 bytes of the wider of two types, but no more than 8 of them. */
+/* Elements of a step: 16 bytes of the wider of two types, but at most 8 elements. */
 constexpr int cld_width(size_t size) { return size >= 16 / 8 ? (int)(16 / size) : 8; }
 #define CLD_WIDTH(T, U) cld_width(sizeof(T) > sizeof(U) ? sizeof(T) : sizeof(U))
 
-/* V elements: one access where they lie side by side, one element for all where the stride is 0. The last `V - left` of
- * a partial step become `rest`. */
+/* V elements: one access if they are adjacent, one element for all if the stride is 0. The last `V - left` of a partial
+ * step become `rest`. */
 template <int V, typename T>
 __device__ inline void load_step(cld_pack<T, V> *to, const T *from, bool same, int left, T rest) {
     if (V > 1 && !same && left >= V) {
@@ -84,10 +85,10 @@ template <int V, typename T> __device__ inline void save_step(T *to, const T *fr
 template <int N> struct cld_loops {
     cld_dims<N> dims; /* in steps; strides in elements */
     uint32_t steps, elements;
-    bool same[N]; /* all elements of a step are one in memory */
+    bool same[N]; /* all elements of a step are the same element in memory */
 };
 
-/* How many steps a thread takes. */
+/* Number of steps per thread. */
 #define CLD_WALK_STEPS(V) ((V) == 1 ? 4 : 2)
 #define CLD_WALK_THREADS  256
 
@@ -127,7 +128,7 @@ template <int N> static cld_loops<N> loops_of(const cld_walk *w, int width) {
     return l;
 }
 
-/* V: elements of a step, where the arrays allow it. */
+/* V: elements per step, if the arrays allow it. */
 template <typename Job, int V> static cld_status run_walk(Job job, const cld_walk *w) {
     if (w->numel == 0) return CLD_OK;
     if (w->numel > CLD_WALK_MOST) {

@@ -1,4 +1,4 @@
-/* What the files of this folder share. */
+/* Shared by the files of this folder. */
 #ifndef CLD_KERNELS_MPI_COMM_H
 #define CLD_KERNELS_MPI_COMM_H
 
@@ -20,13 +20,13 @@ typedef struct cld_mpi_order {
     cld_mpi_kind kind;
     const void *in; /* NULL: in place */
     void *out;
-    int count; /* elements of one rank */
+    int count; /* elements per rank */
     cld_dtype dtype;
     MPI_Op op;
-    double scale; /* of a sum's values, before they are added up */
+    double scale; /* applied to the values of a sum before they are added up */
     int from;
     int sends, receives;    /* of an exchange */
-    cld_comm_piece *pieces; /* those that are sent, then those that are received; malloc's, the order's own */
+    cld_comm_piece *pieces; /* the ones to send, then the ones to receive; from malloc, owned by the order */
     struct cld_mpi_order *next;
 } cld_mpi_order;
 
@@ -34,17 +34,17 @@ typedef struct cld_mpi_order {
 
 /* Starts the thread, which joins the job and then serves the queue. */
 cld_status cld_mpi_thread_start(cld_ranks *out);
-/* Serves what is queued, leaves the job and ends the thread. */
+/* Finishes what is queued, leaves the job and ends the thread. */
 void cld_mpi_thread_stop(void);
-/* Takes over a copy of the order. */
+/* Copies the order. */
 cld_status cld_mpi_queue(const cld_mpi_order *order);
-/* Until all that was queued is done. An error of any of it stays. */
+/* Waits until all queued work is done. An error of any of it stays. */
 cld_status cld_mpi_wait(void);
 cld_status cld_mpi_check(void);
 
 /* ---- plugin.c: on the thread ---- */
 
-/* MPI_Init, and who is here. The text of an error is at most `room` long. */
+/* MPI_Init, and which ranks there are. An error's text is at most `room` long. */
 bool cld_mpi_join_job(cld_ranks *out, char *problem, size_t room);
 
 /* ---- comm.c ---- */

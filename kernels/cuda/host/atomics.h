@@ -1,4 +1,5 @@
-/* Atomics: threads take turns only where they wait, so that plain reads and writes do. CUDA's overloads, and no more. */
+/* Atomics: threads switch only when they wait, so plain reads and writes are enough. Only the overloads that CUDA
+ * has. */
 #ifndef CLD_CUDA_HOST_ATOMICS_H
 #define CLD_CUDA_HOST_ATOMICS_H
 

@@ -1,5 +1,5 @@
-/* __half and __nv_bfloat16: 16 bits of storage, computed with in float, rounded to nearest, ties to even. NaN becomes
- * 0x7fff and what is too large infinity, as the device's conversions have it.
+/* __half and __nv_bfloat16: 16 bits of storage, computed in float, rounded to nearest, ties to even. As with the
+ * device's conversions, NaN becomes 0x7fff and values that are too large become infinity.
  */
 #ifndef CLD_CUDA_HOST_HALF_H
 #define CLD_CUDA_HOST_HALF_H
@@ -21,8 +21,8 @@ inline float cld_host_bits_float(uint32_t bits) {
     return x;
 }
 
-/* The float next to x on the side of zero, its last bit set where that is not x itself: to round this to 16 bits is to
- * round x, for a sticky bit is all that rounding asks of what lies below. */
+/* The float next to x on the side of zero, with its last bit set if it is not x itself. Rounding this to 16 bits is
+ * rounding x, because a sticky bit is all that rounding needs to know about the bits below. */
 inline float cld_host_sticky(double x) {
     float near = (float)x;
     if (x != x || (double)near == x) return near;
@@ -38,7 +38,7 @@ struct cld_host_half_format {
         if (magnitude > 0x7f800000u) return 0x7fff;
         if (magnitude >= 0x47800000u)
             return sign | 0x7c00;    /* from 65536 on; rounding carries there from 65520 on */
-        if (magnitude < 0x38800000u) /* below 2^-14 the format has the spacing of floats from 0.5 on: 2^-24 */
+        if (magnitude < 0x38800000u) /* below 2^-14 the spacing is that of floats from 0.5 on: 2^-24 */
             return (uint16_t)(sign |
                               (cld_host_float_bits(cld_host_bits_float(magnitude) + 0.5f) - 0x3f000000u));
         magnitude += 0xfffu + (magnitude >> 13 & 1u);
@@ -141,7 +141,7 @@ template <typename H> inline float __high2float(cld_host_pair<H> v) { return v.y
 
 /* ---- arithmetic ---- */
 
-/* a b + c, rounded once: the product of two is exact in double, and so is what the sum leaves behind. */
+/* a b + c, rounded once: the product is exact in double, and so is the error of the sum. */
 template <typename F>
 inline cld_host_narrow<F> __hfma(cld_host_narrow<F> a, cld_host_narrow<F> b, cld_host_narrow<F> c) {
     double p = (double)(float)a * (double)(float)b, q = (float)c, sum = p + q;
@@ -207,7 +207,7 @@ template <typename F> inline cld_host_narrow<F> __habs(cld_host_narrow<F> a) {
     return cld_host_narrow<F>::of_bits(a.bits & 0x7fffu);
 }
 template <typename F> inline bool __hisnan(cld_host_narrow<F> a) { return isnan((float)a); }
-/* Of a NaN and a number: the number. */
+/* If one is NaN: the other one. */
 template <typename F> inline cld_host_narrow<F> __hmax(cld_host_narrow<F> a, cld_host_narrow<F> b) {
     return fmaxf(a, b);
 }

@@ -1,5 +1,5 @@
-/* CUDA's mathematical functions, conversions and operations on bits, where C has none of that name. What the device
- * computes fast and inexactly is exact here. */
+/* CUDA's mathematical functions, conversions and bit operations, if C has none of that name. Functions that the device
+ * computes fast and inexactly are exact here. */
 #ifndef CLD_CUDA_HOST_INTRINSICS_H
 #define CLD_CUDA_HOST_INTRINSICS_H
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- min and max: CUDA's overloads. Of a NaN and a number: the number ---- */
+/* ---- min and max: CUDA's overloads. If one is NaN: the other one ---- */
 
 #define CLD_HOST_MIN_MAX(A, B, T)                                                                            \
     inline T min(A a, B b) { return (T)a < (T)b ? (T)a : (T)b; }                                             \
@@ -33,7 +33,7 @@ inline double max(float a, double b) { return fmax((double)a, b); }
 inline double min(double a, float b) { return fmin(a, (double)b); }
 inline double max(double a, float b) { return fmax(a, (double)b); }
 
-/* ---- functions; macros where the C library has the name for its own use ---- */
+/* ---- functions; macros if the C library uses the name itself ---- */
 
 inline float rsqrtf(float x) { return (float)(1.0 / sqrt((double)x)); }
 inline double rsqrt(double x) { return 1.0 / sqrt(x); }
@@ -44,7 +44,8 @@ inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __frsqrt_rn(float x) { return rsqrtf(x); }
 inline double __drcp_rn(double x) { return 1.0 / x; }
 
-/* Of x less a whole number of turns, which is exact, and of an angle within a quarter turn: exact zeros are zero. */
+/* Of x minus a whole number of turns, which is exact, and of an angle within a quarter turn, so that exact zeros are
+ * zero. */
 inline double cld_host_sinpi(double x) {
     double half_turns = remainder(x, 2.0),
            rest = fabs(half_turns) > 0.5 ? 1.0 - fabs(half_turns) : fabs(half_turns);
@@ -90,7 +91,7 @@ inline double __ddiv_rn(double a, double b) { return a / b; }
 inline double __dsqrt_rn(double a) { return sqrt(a); }
 inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
 
-/* ---- to integers: what is out of range becomes the nearest end, NaN 0, or the lowest number of 64 bits ---- */
+/* ---- to integers: values out of range become the nearest end, NaN becomes 0, or the lowest number for 64 bits ---- */
 
 template <typename T> inline T cld_host_integer(double whole) {
     const bool is_signed = (T)-1 < 0;

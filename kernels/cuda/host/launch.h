@@ -1,12 +1,13 @@
-/* kernels/cuda/launch.h for g++: CUDA's language as far as that header promises it, and launches that run on the host.
+/* kernels/cuda/launch.h for g++: the part of CUDA's language that that header promises, and launches that run on the
+ * host.
  *
- * Blocks run one after another; the threads of a block take turns. A thread runs alone until it meets a barrier or an
- * operation of its warp; when none can go on, those that wait for all who are there go on. They are run in ascending
- * order, or, with CLD_HOST_ORDER=reverse in the environment, in descending order: a barrier that is missing makes
- * results differ between the two. What no order can bring to an end - threads that wait at different barriers, or for
- * one that waits elsewhere - ends the process with a report of who waits where.
+ * Blocks run one after another; the threads of a block take turns. A thread runs alone until it reaches a barrier or a
+ * warp operation. When none can continue, the barriers at which all present threads wait are released. Threads run in
+ * ascending order, or, with CLD_HOST_ORDER=reverse in the environment, in descending order: a missing barrier makes
+ * results differ between the two. A deadlock (threads that wait at different barriers, or for a thread that waits
+ * elsewhere) ends the process with a report of which thread waits where.
  *
- * Shared memory starts as bytes of 0xff: NaN as floats. A thread that spins until another writes is never relieved.
+ * Shared memory starts as bytes of 0xff: NaN as floats. A thread that spins until another one writes spins for ever.
  *
  * Null pointers among the arguments of a launch are written nullptr. Compile with -ffp-contract=off, so that a product
  * and a sum round twice unless fma says otherwise, and -Wno-unknown-pragmas, for #pragma unroll.
@@ -34,7 +35,7 @@
 #define __constant__
 #define __grid_constant__
 #define __forceinline__        inline __attribute__((always_inline))
-#define __launch_bounds__(...) /* registers are the compiler's affair here */
+#define __launch_bounds__(...) /* registers are up to the compiler here */
 #define __align__(bytes)       __attribute__((aligned(bytes)))
 #define __builtin_assume(x)    ((void)0)
 
@@ -50,8 +51,8 @@ constexpr int warpSize = 32;
 
 /* ---- launches ---------------------------------------------------------------------------------------------------- */
 
-/* What a piece of work is: a kernel of ours, a call of cuBLAS, cuDNN or NCCL, a copy or a fill with zeros; or the emulator's
- * own, which no list has. */
+/* The kind of a piece of work: one of our kernels, a call of cuBLAS, cuDNN or NCCL, a copy or a fill with zeros; or the
+ * emulator's own work, which is not listed. */
 typedef enum cld_host_kind {
     CLD_HOST_KERNEL,
     CLD_HOST_LIBRARY,
@@ -66,19 +67,20 @@ typedef struct cld_host_work {
     unsigned columns = 0; /* and its threads side by side */
 } cld_host_work;
 
-/* Run the work now, or, while a graph is captured, keep it for each replay: host/device.cpp. The names stay. */
+/* Runs the work now, or, while a graph is captured, keeps it for each replay: host/device.cpp. The names must stay
+ * valid. */
 cld_status cld_host_enqueue(const cld_host_work &of, std::function<void()> work);
-/* The same on the lane: as late as may be, when it is joined. */
+/* The same on the lane: run as late as possible, when it is joined. */
 cld_status cld_host_enqueue_on_lane(const cld_host_work &of, std::function<void()> work);
 bool cld_host_lane_is_empty(void);
-/* Of work that is running: it has failed. The call that runs it says so. */
+/* Called by running work to say that it has failed. The call that runs it reports that. */
 void cld_host_report(const std::string &text);
 
-/* The order in which blocks and threads run from now on: ascending, or not. Returns what it was; CLD_HOST_ORDER=reverse
- * sets it at first. */
+/* Sets the order in which blocks and threads run from now on: ascending or descending. Returns the previous order;
+ * CLD_HOST_ORDER=reverse sets it at first. */
 bool cld_host_order(bool reverse);
 
-/* Of blocks or of threads, unchecked. */
+/* For blocks or threads, unchecked. */
 struct cld_host_extents {
     long long x, y, z;
     cld_host_extents(dim3 d) : x(d.x), y(d.y), z(d.z) {}
@@ -109,7 +111,7 @@ cld_status cld_host_launch(const char *name, const char *within, cld_host_extent
     });
 }
 
-/* The lambda lets template arguments be deduced, as a launch does. */
+/* The lambda lets template arguments be deduced, as in a launch. */
 #define CLD_LAUNCH(kernel, blocks, threads, shared_bytes, ...)                                               \
     cld_host_launch(                                                                                         \
         #kernel, __PRETTY_FUNCTION__, blocks, threads, shared_bytes,                                         \
@@ -117,8 +119,8 @@ cld_status cld_host_launch(const char *name, const char *within, cld_host_extent
 
 /* ---- shared memory ----------------------------------------------------------------------------------------------- */
 
-extern uint64_t cld_host_block_serial; /* of the block that runs: no other ever had it */
-/* The block meets these bytes for the first time. */
+extern uint64_t cld_host_block_serial; /* of the running block; unique to it */
+/* Called when the block first uses these bytes. */
 void cld_host_open_shared(void *data, size_t bytes);
 void *cld_host_dynamic_shared(void);
 

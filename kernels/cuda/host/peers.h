@@ -1,5 +1,6 @@
-/* Processes of one machine that exchange bytes, for nccl.cpp: through shared memory, in which each has a box. Nothing here
- * waits for ever: a process that has ended is found at once, and one that does not come after CLD_HOST_PEER_SECONDS (120). */
+/* Processes on one machine that exchange bytes, for nccl.cpp: through shared memory, in which each has a box. Nothing
+ * here waits for ever: a process that has ended is noticed at once, and one that does not come after
+ * CLD_HOST_PEER_SECONDS (120). */
 #ifndef CLD_CUDA_HOST_PEERS_H
 #define CLD_CUDA_HOST_PEERS_H
 
@@ -8,25 +9,26 @@
 #include <stdint.h>
 #include <string>
 
-/* A name that nobody else has, and the shared memory of that name, which the last to join takes away. */
+/* A unique name, and the shared memory with that name, which the last process to join removes. */
 bool cld_peers_make(char *name, size_t room);
 
 class cld_peers {
   public:
-    /* Returns when all have joined; else problem says why not. Each has a chip of its own, or it is one. */
+    /* Returns when all have joined; else problem says why not. Each process needs its own chip; two with the same one
+     * are a problem. */
     cld_peers(const char *name, int rank, int world, uint64_t chip);
     cld_peers(const cld_peers &) = delete;
 
-    /* All call this, and say what they are about to do: they say the same, or it is a problem, which names both. */
+    /* Called by all, each with what it is about to do. If they differ, it is a problem that names both. */
     bool agree(const std::string &what);
-    /* All call this. Each shows bytes (or NULL: nothing), and sees those of each, part by part: where it begins, its size,
+    /* Called by all. Each shows bytes (or NULL: nothing) and sees everybody's, part by part: where it begins, its size,
      * and box(rank). */
     bool exchange(const char *shown, size_t bytes, const std::function<void(size_t, size_t)> &see);
     const char *box(int rank) const;
 
-    std::string problem;    /* "" while all is well; after that everything fails */
-    bool is_theirs = false; /* of another process, or of all */
-    bool is_twice = false;  /* two on one chip */
+    std::string problem;    /* "" while all is well; after a problem everything fails */
+    bool is_theirs = false; /* the problem is of another process, or of all */
+    bool is_twice = false;  /* two processes on one chip */
 
   private:
     struct shared;

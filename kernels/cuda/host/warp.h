@@ -1,4 +1,4 @@
-/* What threads of a block, or lanes of a warp, wait for one another in. */
+/* How threads of a block, or lanes of a warp, wait for one another. */
 #ifndef CLD_CUDA_HOST_WARP_H
 #define CLD_CUDA_HOST_WARP_H
 
@@ -14,13 +14,13 @@ struct cld_host_site {
 #define CLD_HOST_CALLER     const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 struct cld_host_barrier_result {
-    int votes, threads; /* of those that came: with a predicate that holds, and in all */
+    int votes, threads; /* of the threads that came: those whose predicate holds, and all */
 };
 cld_host_barrier_result cld_host_barrier(cld_host_site site, bool predicate);
 
 struct cld_host_meeting_result {
-    uint64_t value;  /* of lane `source`; all ones where that lane did not come: CUDA leaves it undefined */
-    unsigned ballot; /* the lanes of the mask that came with a value other than 0 */
+    uint64_t value;  /* of lane `source`; all ones if that lane did not come: CUDA leaves it undefined */
+    unsigned ballot; /* the lanes of the mask that came with a nonzero value */
     unsigned came;   /* the lanes of the mask that came */
 };
 /* The lanes of mask that have not exited wait here for one another. */
@@ -65,8 +65,8 @@ template <typename T> inline T cld_host_shuffle(cld_host_site site, unsigned mas
     memcpy(&value, &bits, sizeof value);
     return value;
 }
-/* Lanes are shuffled within segments of `width`, a power of two; a lane of another segment is not reached: up, down and
- * xor (of a later segment) then give a lane its own value. */
+/* Lanes are shuffled within segments of `width`, a power of two. Lanes of other segments are not reached: up, down and
+ * xor (for a later segment) then give a lane its own value. */
 inline int cld_host_source(int lane, int width) {
     int own = cld_host_lane();
     return (own & ~(width - 1)) | (lane & (width - 1));
