@@ -1,4 +1,4 @@
-/* The CPU backend, read from here: which file fills in which part of the contract. */
+/* The CPU backend. Start reading here: which file fills in which part of the contract. */
 #include "kernels/cpu/cpu.h"
 
 #include <oneapi/dnnl/dnnl.h>

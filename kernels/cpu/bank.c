@@ -1,12 +1,12 @@
-/* Instance discrimination against a memory: softmax over a bank or a queue, streamed, and what renews the two.
+/* Instance discrimination against a memory: softmax over a bank or a queue, streamed, and the updates of the two.
  *
  *     loss = mean_i [ log sum_j exp(f_i . m_j / T) - s_i ]
  *     d loss / d f_i = (sum_j p_ij m_j - m_i) / (rows T)
  *
  * where s_i is the positive's logit and m_i its row. Both come out of one pass over the memory, BLOCK rows at a time,
- * by the online softmax: each row keeps the largest logit so far, sum exp(logit - largest) and
- * sum exp(logit - largest) m_j, and the sums shrink when a larger logit turns up. What is alive is rows x BLOCK
- * logits per thread, never rows x size; of a batch of more than MOST_ROWS rows so many at a time.
+ * by the online softmax: each row keeps the largest logit so far, sum exp(logit - largest) and sum exp(logit - largest)
+ * m_j; the sums are rescaled when a larger logit appears. Only rows x BLOCK logits per thread are in memory, never rows
+ * x size. Batches of more than MOST_ROWS rows are processed in pieces of that size.
  *
  * The memory is cut into one contiguous part per thread, and the parts are merged by the same rule. The positive is a
  * row of the memory (bank: it takes part in the sum where it lies) or a key of its own (queue: merged at the end).
@@ -21,7 +21,7 @@ enum { BLOCK = 512, MOST_ROWS = 4096 };
 
 typedef struct problem {
     int64_t rows, dim, size;
-    int64_t batch;        /* rows of the whole batch, of which these are some */
+    int64_t batch;        /* rows of the whole batch; these are some of them */
     double scale;         /* 1 / temperature */
     const void *f;        /* (rows, dim) */
     const void *memory;   /* (size, dim) */
@@ -32,11 +32,11 @@ typedef struct problem {
 
 /* ---- f32: blocked -------------------------------------------------------------------------------------- */
 
-/* What one thread knows of its part of the memory. */
+/* One thread's results for its part of the memory. */
 typedef struct part {
     double *sum;     /* (rows): sum of exp(logit - largest) */
     float *largest;  /* (rows) */
-    float *weighted; /* (rows, dim): sum of exp(logit - largest) m, where a gradient is wanted */
+    float *weighted; /* (rows, dim): sum of exp(logit - largest) m, if a gradient is wanted */
     float *logits;   /* (rows, BLOCK) */
 } part;
 
@@ -59,7 +59,7 @@ static part carve_part(char **at, const problem *q) {
     return p;
 }
 
-/* Turn each row's n new logits into exp(logit - largest) and fold them into its sums. */
+/* Replaces each row's n new logits by exp(logit - largest) and adds them to its sums. */
 CLD_SIMD static void fold(part *p, int64_t rows, int64_t n, int64_t dim) {
     for (int64_t i = 0; i < rows; i++) {
         float *logits = p->logits + i * n, largest = p->largest[i], sum = 0;
@@ -78,7 +78,7 @@ CLD_SIMD static void fold(part *p, int64_t rows, int64_t n, int64_t dim) {
     }
 }
 
-/* Memory rows [start, end) into p; positive[i] is set by whoever meets it. */
+/* Adds memory rows [start, end) to p; positive[i] is set by the thread that meets it. */
 static cld_status stream_part(part *p, float *positive, const problem *q, int64_t start, int64_t end) {
     int64_t dim = q->gradient ? q->dim : 0;
     for (int64_t i = 0; i < q->rows; i++) p->largest[i] = -FLT_MAX, p->sum[i] = 0;
@@ -97,7 +97,7 @@ static cld_status stream_part(part *p, float *positive, const problem *q, int64_
     return CLD_OK;
 }
 
-/* Row i's loss from all parts, and its gradient into df where that is not NULL. */
+/* Row i's loss from all parts, and its gradient into df unless df is NULL. */
 static double merge_row(float *df, const part *parts, int count, float positive, const problem *q,
                         int64_t i) {
     const float *target =
@@ -247,7 +247,7 @@ cld_status cld__check_index(const char *op, const char *what, const cld_array *i
     return CLD_OK;
 }
 
-/* Rows one after another, since an index may occur twice. */
+/* One row after another, since an index may occur twice. */
 cld_status cld__bank_update(const cld_array *bank, const cld_array *index, const cld_array *f,
                             double momentum, const cld_array *condition) {
     const int64_t *entries = index->data, dim = f->shape[1];

@@ -1,5 +1,5 @@
-/* The CPU's table for convolution, normalization and pooling, and which convolution serves: for f32 products
- * of matrices on maps of a few pixels, Winograd's algorithm or oneDNN, plain loops for f64. */
+/* The CPU's table for convolution, normalization and pooling, and the choice of a convolution: for f32, matrix products
+ * on maps of a few pixels, Winograd's algorithm or oneDNN; for f64, plain loops. */
 #include "kernels/cpu/conv_matrix.h"
 #include "kernels/cpu/conv_onednn.h"
 #include "kernels/cpu/conv_reference.h"
@@ -10,26 +10,26 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define MOST_PRODUCTS 128 /* of an element that is computed again in backward */
+#define MOST_PRODUCTS 128 /* per element that is recomputed in backward */
 
 static atomic_bool use_winograd = true;
 
 static bool set_winograd(bool on) { return atomic_exchange(&use_winograd, on); }
 
-/* 16 channels side by side fill a vector; a 1 x 1 map is the same bytes either way, and strided is simpler. */
+/* 16 adjacent channels fill a vector. A 1 x 1 map has the same bytes either way, and strided is simpler. */
 static cld_layout layout(cld_dtype dtype, const int64_t *shape) {
     bool blocked = dtype == CLD_F32 && shape[1] > 0 && shape[1] % 16 == 0 && shape[2] * shape[3] != 1;
     return blocked && cld_onednn_isa() != CLD_ISA_OTHER ? CLD_BLOCKED : CLD_STRIDED;
 }
 
-/* An output that is larger than its input is, of few products per element: the third convolution of a bottleneck, the
- * shortcut beside it. ResNet-50 at 224 pixels: 3 to 5 % more time, a quarter less memory. */
+/* True for an output that is larger than its input and has few products per element: the third convolution of a
+ * bottleneck, and the shortcut beside it. ResNet-50 at 224 pixels: 3 to 5 % more time, a quarter less memory. */
 static bool rebuilds(const int64_t *x, const int64_t *w, const int64_t *y) {
     bool larger = y[1] * y[2] * y[3] > x[1] * x[2] * x[3];
     return larger && w[1] * w[2] * w[3] <= MOST_PRODUCTS;
 }
 
-/* oneDNN has Winograd's algorithm for AVX-512 alone, and is faster than ours there where channels are many. */
+/* oneDNN has Winograd's algorithm only for AVX-512, and is faster there than ours if there are many channels. */
 static cld_status convolve(cld_conv_direction direction, const cld_conv_arrays *arrays,
                            const cld_conv_params *p) {
     bool winograd = use_winograd;

@@ -1,31 +1,32 @@
-/* Convolutions of maps of a few pixels as products of matrices, one for each pair of an output and an input pixel that a
- * tap of the kernel joins:
+/* Convolutions of maps of a few pixels as matrix products, one for each pair of an output and an input pixel that a tap
+ * of the kernel connects:
  *
  *     forward   Y[out] = sum of X[in] W[tap]'
  *     data      dX[in] = sum of dY[out] W[tap]
  *     weights   dW[tap] = sum of dY[out]' X[in]
  *
- * X[in] is (images, channels), all images' values at pixel `in`, and W[tap] (out channels, in channels). A convolution
- * that goes over the kernel's taps meets padding more often than pixels on such maps: of a 3 x 3 kernel's 36 products on a
- * map of 2 x 2 16 are left, on a single pixel 1 of 9.
+ * X[in] is (images, channels), all images' values at pixel `in`, and W[tap] (out channels, in channels). On such maps
+ * most of a kernel's taps meet padding: on a 2 x 2 map 16 of a 3 x 3 kernel's 36 products remain, on a single pixel 1
+ * of 9.
  *
- * Activations are gathered into [pixel][image][channel], weights into [tap][out][in]. Neighbouring pixels are neighbouring
- * rows then, so that pairs of one tap that follow one another are one product: all of a 1 x 1 kernel's. Pixels and taps
- * that no pair has are left out. What lies like this already, a map of one pixel or a 1 x 1 kernel, is used where it is.
+ * Activations are gathered into [pixel][image][channel], weights into [tap][out][in]. Then neighbouring pixels are
+ * neighbouring rows, so consecutive pairs of one tap form one product; for a 1 x 1 kernel there is only one. Pixels and
+ * taps without a pair are left out. Operands that are already laid out this way (a map of one pixel, a 1 x 1 kernel)
+ * are used in place.
  */
 #include "kernels/cpu/conv_matrix.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/simd.h"
 
-#define MOST 25 /* pixels of a map, taps of a kernel */
+#define MOST 25 /* the most pixels of a map, and taps of a kernel */
 #define MIN_PRODUCT                                                                                          \
-    (4 << 20) /* multiplications of a pair of pixels; smaller products are not worth the calls */
+    (4 << 20) /* multiplications per pair of pixels; smaller products are not worth the calls */
 
 typedef struct pair {
-    int out, in, tap, count; /* count: pixels from out and from in on that the tap joins one to one */
+    int out, in, tap, count; /* count: pixels from out and from in on that the tap connects one to one */
 } pair;
 
-/* An operand's pixels or taps: which of them any pair has, in order, and where each lies among those; -1: nowhere. */
+/* An operand's pixels or taps: those that occur in a pair, in order, and the position of each among these; -1: none. */
 typedef struct used {
     int all, count, place[MOST];
 } used;
@@ -36,7 +37,7 @@ typedef struct joins {
     used out, in, taps;
 } joins;
 
-/* The input row or column that output `out` reads through `tap`; outside of the map for padding. */
+/* The input row or column that output `out` reads through `tap`; outside the map for padding. */
 static int64_t input_of(int64_t out, int64_t tap, const cld_conv_params *p, int dim) {
     return out * p->stride[dim] - p->padding[dim] + tap * p->dilation[dim];
 }
@@ -63,7 +64,7 @@ static void add_pair(joins *j, int out, int in, int tap) {
     j->pairs[j->count++] = (pair){out, in, tap, 1};
 }
 
-/* The pairs in the order of their taps. visit: the first time marks what is used, the second time adds. */
+/* Visits the pairs in the order of their taps. The first visit marks what is used, the second adds the pairs. */
 static void visit(joins *j, const cld_conv_arrays *a, const cld_conv_params *p, bool add) {
     const int64_t *x = a->x->shape, *w = a->w->shape, *y = a->y->shape;
     for (int tap = 0; tap < j->taps.all; tap++)
@@ -93,8 +94,8 @@ static void join(joins *j, const cld_conv_arrays *a, const cld_conv_params *p) {
 
 /* ---- gathering and scattering -------------------------------------------------------------------------- */
 
-/* An operand as the products want it: [place][rows][columns], of an activation images and channels, of a weight the
- * channels out and in. */
+/* An operand in the form that the products need: [place][rows][columns]. For an activation these are images and
+ * channels, for a weight the channels out and in. */
 typedef struct operand {
     const cld_array *array;
     const used *used;
@@ -111,7 +112,7 @@ static size_t operand_floats(const operand *o) {
     return o->in_place ? 0 : (size_t)(o->used->count * o->rows * o->columns + 15) & ~(size_t)15;
 }
 
-/* One row, all of its places, from or to an array whose columns come in blocks of `lanes`: [block][pixel][lane]. */
+/* One row at all its places, to or from an array whose columns come in blocks of `lanes`: [block][pixel][lane]. */
 CLD_INLINE void move_row(const operand *o, int64_t row, const int64_t lanes, const bool scatter) {
     int64_t all = o->used->all, blocks = o->columns / lanes;
     for (int64_t pixel = 0; pixel < all; pixel++) {
@@ -149,7 +150,7 @@ static void move(const operand *o, bool scatter) {
 
 static float *at(const operand *o, int place) { return o->data + place * o->rows * o->columns; }
 
-/* The product of one pair, or of several in a row; `add`: to what is there. */
+/* The product of one pair, or of several consecutive ones; `add`: adds to the result. */
 static cld_status multiply(cld_conv_direction direction, const operand *x, const operand *w, const operand *y,
                            const pair *p, bool add) {
     int64_t rows = p->count * x->rows, ci = x->columns, co = y->columns;
@@ -161,12 +162,12 @@ static cld_status multiply(cld_conv_direction direction, const operand *x, const
     }
 }
 
-/* Where the result of a pair's first product begins, by the direction. */
+/* The place where the result of a pair's first product begins, depending on the direction. */
 static int target(cld_conv_direction direction, const pair *p) {
     return direction == CLD_CONV_FORWARD ? p->out : direction == CLD_CONV_DATA ? p->in : p->tap;
 }
 
-/* The pairs, cut where some of their results have been begun and others not. */
+/* Multiplies all pairs, splitting them where some of the results have been started and others not. */
 static cld_status multiply_all(cld_conv_direction direction, const operand *x, const operand *w,
                                const operand *y, const joins *j) {
     bool begun[MOST] = {false};

@@ -1,10 +1,10 @@
 /* f32 convolutions on oneDNN.
  *
- * Making a primitive compiles code and takes milliseconds, so each (direction, shapes, parameters, threads)
- * is made once and kept in a bounded table as a `plan`: the primitive, its memory objects, and a reorder for
- * every operand that oneDNN wants in another layout than we hold it in. Executing a plan sets pointers and
- * runs; its scratch memory (reordered operands and oneDNN's own) is one block from the caching allocator,
- * given back at once, so that between convolutions it serves for activations.
+ * Making a primitive compiles code and takes milliseconds, so each (direction, shapes, parameters, threads) is made
+ * once and kept in a bounded table as a `plan`: the primitive, its memory objects, and a reorder for every operand that
+ * oneDNN wants in another layout than ours. Executing a plan sets pointers and runs. Its scratch memory (reordered
+ * operands and oneDNN's own) is one block from the caching allocator, released at once, so that activations can use it
+ * between convolutions.
  *
  * Activations in nChw16c are pinned to that layout; everything else is left to oneDNN ("any").
  */
@@ -27,10 +27,10 @@ typedef struct plan_key {
 
 typedef struct operand {
     int arg;                  /* DNNL_ARG_... */
-    bool output;              /* written, so reordered after */
+    bool output;              /* an output, so reordered afterwards */
     dnnl_memory_t ours;       /* the array as the caller holds it */
     dnnl_memory_t theirs;     /* the same memory object, or scratch in the layout that the primitive wants */
-    dnnl_primitive_t reorder; /* between the two; NULL where they are one */
+    dnnl_primitive_t reorder; /* between the two; NULL if they are the same */
     size_t offset;            /* of theirs in scratch */
 } operand;
 
@@ -45,7 +45,7 @@ typedef struct plan {
     size_t scratchpad_offset, scratch_bytes;
 } plan;
 
-/* One engine and stream; the lock also covers execution, since plans hold the pointers of the running call. */
+/* One engine and stream. The lock also covers execution, because plans hold the pointers of the running call. */
 static struct {
     pthread_mutex_t lock;
     dnnl_engine_t engine;
@@ -86,12 +86,13 @@ static size_t reserve(plan *p, size_t bytes) {
     return offset;
 }
 
-/* A plan in the making, and what is needed for that alone: an exception leaves it all here to be destroyed. */
+/* A plan in the making, with all that is needed only to make it: after an exception, everything is here to be
+ * destroyed. */
 typedef struct making {
     plan *plan;
     dnnl_primitive_attr_t attributes;
     dnnl_primitive_desc_t forward, description,
-        reorder; /* forward: the hint that a gradient's description takes */
+        reorder; /* the forward hint that a gradient's description takes */
 } making;
 
 static void destroy_descriptions(making *m) {
@@ -129,7 +130,7 @@ static cld_status add_operand(making *m, int which, int arg, bool output, const 
     return make_reorder(m, o, ours, theirs);
 }
 
-/* The arrays as we hold them, and as we ask for them. */
+/* The arrays' layouts as we store them, and as we ask for them. */
 typedef struct layouts {
     dnnl_memory_desc_t ours[OPERANDS], asked[OPERANDS];
 } layouts;
@@ -202,7 +203,7 @@ static cld_status describe_primitive(making *m, const layouts *l) {
         doing);
 }
 
-/* Which argument of which primitive each operand is: oneDNN calls what is computed in backward "diff". */
+/* Which argument of which primitive each operand is. oneDNN calls results of backward "diff". */
 static const struct {
     int arg;
     dnnl_query_t query;
@@ -271,7 +272,7 @@ static plan *find_plan(const plan_key *k) {
         if (memcmp(&state.plans[i]->key, k, sizeof *k) == 0) return state.plans[i];
     plan *made = make_plan(k);
     if (!made) return NULL;
-    if (state.count == MAX_PLANS) { /* the least recently used makes room */
+    if (state.count == MAX_PLANS) { /* the least recently used plan makes room */
         slot = 0;
         for (int i = 1; i < MAX_PLANS; i++)
             if (state.plans[i]->last_use < state.plans[slot]->last_use) slot = i;
@@ -341,7 +342,7 @@ static cld_status run_plan(void *context) {
     return check(dnnl_stream_wait(state.stream), "waiting for the result");
 }
 
-/* The plans are our cache; oneDNN's own would keep the halves of what an exception interrupts. */
+/* The plans are our cache; oneDNN's own would keep half-finished objects after an exception. */
 static cld_status prepare(void *unused) {
     (void)unused;
     if (!state.engine) CLD_TRY(check(dnnl_engine_create(&state.engine, dnnl_cpu, 0), "making an engine"));

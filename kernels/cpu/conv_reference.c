@@ -1,10 +1,10 @@
-/* f64 convolutions by plain loops: slow, obvious, and what the other paths are compared with. Any strides.
+/* f64 convolutions by plain loops: slow, obvious, and the reference for the other paths. Any strides.
  *
  *     y[n, o, i, j] = bias[o] + sum over c, u, v of
  *                     x[n, c', i * s0 - p0 + u * d0, j * s1 - p1 + v * d1] w[o, c, u, v]
  *
- * where o's group holds the channels c' = group * C/groups + c, and x is zero outside. The two gradients run
- * over the same pairs (output position, tap) and each computes one element of its result at a time.
+ * where o's group holds the channels c' = group * C/groups + c, and x is zero outside. The two gradients run over the
+ * same pairs (output position, tap) and each computes one element of its result at a time.
  */
 #include "kernels/cpu/conv_reference.h"
 
@@ -20,7 +20,7 @@ static int64_t input_of(const cld_conv_params *p, const cld_array *x, int axis, 
     return at >= 0 && at < x->shape[2 + axis] ? at : -1;
 }
 
-/* The output position whose tap u lies on input coordinate `at`; -1 where there is none. */
+/* The output position whose tap u reads the input coordinate `at`; -1 if there is none. */
 static int64_t output_of(const cld_conv_params *p, const cld_array *y, int axis, int64_t at, int64_t u) {
     int64_t scaled = at + p->padding[axis] - u * p->dilation[axis];
     if (scaled < 0 || scaled % p->stride[axis] != 0) return -1;

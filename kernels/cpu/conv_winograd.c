@@ -1,16 +1,16 @@
 /* Winograd's minimal filtering F(4 x 4, 3 x 3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
- * CVPR 2016): tiles of 4 x 4 outputs, each from 6 x 6 inputs, with 36 multiplications where the definition has 144.
+ * CVPR 2016): tiles of 4 x 4 outputs, each from 6 x 6 inputs, with 36 multiplications instead of 144.
  *
  *     forward   Y = A' [ (G g G') . (B' d B) ] A       . element by element, summed over the input channels
- *     data      the same with g turned by 180 degrees and the channels' roles exchanged
+ *     data      the same with g rotated by 180 degrees and the channels' roles swapped
  *     weights   dg = G' [ (A dY A') . (B' d B) ] G     summed over tiles: the adjoint of the forward map in g
  *
  * At each of the 36 places of a transformed tile the sum over channels (or tiles) is a matrix product. All three
- * matrices are kept in panels of 16 channels side by side, [place][channels / 16][tile][16], which is how the blocked
- * activations come (nChw16c), so that transforms and products read and write whole vectors in order.
+ * matrices are kept in panels of 16 adjacent channels, [place][channels / 16][tile][16], which matches the blocked
+ * activations (nChw16c), so that transforms and products read and write whole vectors in order.
  *
  * Forward: each thread takes chunks of tiles that stay in its cache from transform to output. Weights: all threads
- * transform a wave of tiles, then share out the places of the product; no sum is split, so that the result does not
+ * transform a wave of tiles, then divide the places of the product among them. No sum is split, so the result does not
  * depend on the number of threads. The loops are in conv_winograd_lanes.h.
  */
 #include "kernels/cpu/conv_winograd.h"
@@ -19,10 +19,10 @@
 #include <omp.h>
 #include <string.h>
 
-#define MIN_TILES         64        /* fewer are not worth the transform of the weights */
+#define MIN_TILES         64        /* with fewer tiles, transforming the weights does not pay */
 #define TILES_PER_CHANNEL 4         /* with AVX-512; if there are fewer, oneDNN's is faster */
 #define CHUNK             24        /* tiles of a forward chunk: a multiple of the loops' rows */
-#define WAVE_BYTES        (8 << 20) /* of a wave's transformed tiles: about what a shared cache can hold */
+#define WAVE_BYTES        (8 << 20) /* for a wave's transformed tiles: about what a shared cache can hold */
 
 static const cld_winograd_loops *loops(void) {
     return cld_onednn_isa() == CLD_ISA_AVX512 ? &cld__winograd_16 : &cld__winograd_8;

@@ -1,3 +1,3 @@
-/* Winograd's loops in vectors of 16 floats, AVX-512's. */
+/* Winograd's loops with vectors of 16 floats, for AVX-512. */
 #define LANES 16
 #include "kernels/cpu/conv_winograd_lanes.h"

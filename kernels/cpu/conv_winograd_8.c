@@ -1,3 +1,3 @@
-/* Winograd's loops in vectors of 8 floats, AVX2's. */
+/* Winograd's loops with vectors of 8 floats, for AVX2. */
 #define LANES 8
 #include "kernels/cpu/conv_winograd_lanes.h"

@@ -1,5 +1,5 @@
-/* Copy and fill: between any dtypes, strides and layouts. Two cases are worth loops of their own: no cast (elements
- * move as they are), and row-major to or from the blocked layout, which transposes 16 channels against positions. */
+/* Copy and fill, between any dtypes, strides and layouts. Two cases have their own loops: no cast (elements are moved
+ * as they are), and row-major to or from the blocked layout, which transposes 16 channels against positions. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -44,7 +44,8 @@ static void cast_body(const void *context, char *const data[], const int64_t str
     cld__store(j->compute, x, data[0], j->out, strides[0], n);
 }
 
-/* The type through which x's values reach out: out's own, but a float becomes an integer by way of double. */
+/* The type through which x's values are converted: out's own compute type, except that a float becomes an integer
+ * through double. */
 static cld_compute through(cld_dtype out, cld_dtype x) {
     cld_compute compute = cld__compute_type(out);
     return compute == CLD_COMPUTE_INT && cld__compute_type(x) != CLD_COMPUTE_INT ? CLD_COMPUTE_DOUBLE
@@ -53,7 +54,7 @@ static cld_compute through(cld_dtype out, cld_dtype x) {
 
 /* ---- row-major <-> blocked, f32 ------------------------------------------------------------------------ */
 
-/* Positions (h, w) transposed at a time: 16 channels x 64 positions are 4 KB. */
+/* Positions (h, w) transposed at once: 16 channels x 64 positions are 4 KB. */
 #define POSITIONS 64
 
 CLD_SIMD static void to_block(float *restrict block, const float *restrict planes, int64_t hw) {

@@ -1,23 +1,23 @@
-/* Cross entropy of rows of logits, with its gradient: a pass for the maximum, one for the sum, one to write. Where the
- * gradient's dtype is that of the computation the second pass leaves the exponentials in its place, for the third to scale.
- * The rows' losses are added up in order, so that the sum does not depend on the number of threads. */
+/* Cross entropy of rows of logits, with its gradient: a pass for the maximum, one for the sum, one to write. If the
+ * gradient has the compute dtype, the second pass leaves the exponentials in its memory, and the third scales them. The
+ * rows' losses are added up in order, so the sum does not depend on the number of threads. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
 #include <string.h>
 
-/* What a call computes, of every row alike. */
+/* What a call computes, the same for every row. */
 typedef struct job {
     const cld_array *logits, *dlogits;
     cld_compute compute;
     int64_t classes;
     double scale, smoothing; /* scale: 1 / temperature */
-    double weight;           /* of a row in the loss */
-    bool keeps;              /* the exponentials, where the gradient will be */
+    double weight;           /* weight of a row in the loss */
+    bool keeps;              /* keeps the exponentials in the gradient's memory */
 } job;
 
-/* Of one row. */
+/* State of one row. */
 typedef struct row {
     const char *x;
     int64_t label;
@@ -26,8 +26,8 @@ typedef struct row {
 
 /* ---- loops --------------------------------------------------------------------------------------------- */
 
-/* dx = (p - soft) * weight, p = exp(scale (x - m)) * share. And: is any of x not below v, which is also true of NaN; not
- * at most v? */
+/* dx = (p - soft) * weight, p = exp(scale (x - m)) * share. Two tests: is any of x not below v, which is also true for
+ * NaN? Is any not at most v? */
 #define DEFINE_LOOPS(name, T, E)                                                                             \
     CLD_SIMD static T max_##name(const T *x, int64_t n, T m) { CLD_LANE_MAX(T, m); }                         \
     CLD_SIMD static double sum_exp_##name(const T *x, int64_t n, T m, T scale) {                             \
@@ -101,8 +101,8 @@ static row read_row(const job *j, int64_t i, int64_t label) {
     return r;
 }
 
-/* -sum_c q_c log p_c, where log p_c = scale (x_c - largest) - log(sum). Sums of differences: what all logits share is
- * lost before anything is rounded to its last bit. */
+/* -sum_c q_c log p_c, where log p_c = scale (x_c - largest) - log(sum). The differences remove the offset that all
+ * logits share before anything is rounded to its last bit. */
 static double loss_of(const job *j, const row *r) {
     double loss = log(r->sum) + j->scale * (1 - j->smoothing) * (r->largest - r->at_label), total = 0;
     if (j->smoothing == 0) return loss;
@@ -111,7 +111,7 @@ static double loss_of(const job *j, const row *r) {
     return loss + j->scale * j->smoothing * (r->largest - total / (double)j->classes);
 }
 
-/* Is the label's logit the first of the largest? A row with a NaN has no largest. */
+/* Is the label's logit the first among the largest? A row with a NaN has no largest. */
 static bool is_hit(const job *j, const row *r) {
     cld_piece in;
     bool beaten = isnan(r->at_label);
@@ -153,7 +153,7 @@ static bool is_ignored(const cld_cross_entropy_params *p, int64_t label) {
     return p->ignores && label == p->ignored;
 }
 
-/* *counted: the rows that are not ignored. */
+/* *counted: the number of rows that are not ignored. */
 static cld_status check_labels(const int64_t *labels, int64_t rows, int64_t classes,
                                const cld_cross_entropy_params *p, int64_t *counted) {
     *counted = rows;

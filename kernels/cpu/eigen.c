@@ -1,10 +1,11 @@
 /* Eigenvalues and eigenvectors of symmetric matrices, in f64: reflections (Householder) make a matrix tridiagonal, then
  * implicit QR steps with Wilkinson's shift make it diagonal (Golub and Van Loan, Matrix Computations, 8.3.1 and 8.3.3).
- * Values are right to some roundings of the largest, vectors orthogonal to some roundings, equal eigenvalues or not.
+ * Values are accurate to a few roundings of the largest one, and vectors are orthogonal to a few roundings, even if
+ * eigenvalues are equal.
  *
- * The rotations of some QR steps are kept and then made one after the other on a few columns at a time, which stay in the
- * processor's nearest cache; the reflections, of the asked-for vectors alone. Work is cut by sizes, so that the result
- * does not depend on the number of threads. */
+ * The rotations of several QR steps are collected and then applied one after the other to a few columns at a time,
+ * which stay in the innermost cache. The reflections are applied only to the vectors that are wanted. Work is split by
+ * size, so the result does not depend on the number of threads. */
 #include "kernels/cpu/math.h"
 
 #include <float.h>
@@ -14,20 +15,20 @@
 
 #include "kernels/cpu/simd.h"
 
-#define NOTHING (DBL_MIN / DBL_EPSILON) /* a square, beside the matrix's largest value, 1 */
+#define NOTHING (DBL_MIN / DBL_EPSILON) /* a negligible square, relative to the matrix's largest value, 1 */
 
 enum {
     LANES = 8,
-    SLICE = 4 * LANES /* columns that are rotated at a time */,
+    SLICE = 4 * LANES /* columns that are rotated together */,
     CHUNK = 32,
-    MANY = 512 /* rows: for a thread; from which threads are worth their start */
+    MANY = 512 /* rows: per thread; from which starting threads pays */
 };
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
 
 /* ---- to three diagonals -------------------------------------------------------------------------------- */
 
-/* Of the n values x, the reflection I - 2 v v' / (v' v) that leaves x[0] alone not zero: v in place of x, and what
- * becomes of x[0]. `scale` is 2 / (v' v), or 0 if there is nothing to do. */
+/* The reflection I - 2 v v' / (v' v) that makes all n values x zero except x[0]: v replaces x, and the new x[0] is
+ * returned. `scale` is 2 / (v' v), or 0 if there is nothing to do. */
 static double reflection(double *x, int64_t n, double *scale) {
     double rest = 0;
     for (int64_t i = 1; i < n; i++) rest += x[i] * x[i];
@@ -69,8 +70,8 @@ static void reflect(double *a, int64_t wide, int64_t n, const double *v, double 
         reflect_rows(a, wide, n, first, first + CHUNK < n ? first + CHUNK : n, v, w);
 }
 
-/* diagonal (n) and off (n - 1) of a tridiagonal matrix with a's eigenvalues. Of a remain the reflections: v of the k-th in
- * row k, from column k + 1 on, and its scale in scales[k]. w: n values of work. */
+/* diagonal (n) and off (n - 1) of a tridiagonal matrix with a's eigenvalues. The reflections stay in a: v of the k-th
+ * in row k, from column k + 1 on, and its scale in scales[k]. w: n values of workspace. */
 static void make_tridiagonal(double *a, int64_t n, double *diagonal, double *off, double *scales, double *w) {
     for (int64_t k = 0; k < n; k++) {
         diagonal[k] = a[k * n + k];
@@ -82,22 +83,22 @@ static void make_tridiagonal(double *a, int64_t n, double *diagonal, double *off
     }
 }
 
-/* ---- to one ---------------------------------------------------------------------------------------------- */
+/* ---- to one diagonal ------------------------------------------------------------------------------------- */
 
-/* Rotations of rows k and k + 1 that are yet to be made on vectors. */
+/* Rotations of rows k and k + 1 that are still to be applied to vectors. */
 typedef struct rotation {
     double c, s;
     int64_t k;
 } rotation;
 
 typedef struct rotations {
-    rotation *list; /* NULL: nobody wants the vectors */
+    rotation *list; /* NULL: vectors are not wanted */
     int64_t count, room;
-    double *vectors; /* (n, width): row k is the vector of d[k], before they are sorted */
+    double *vectors; /* (n, width): row k is the vector of d[k], before sorting */
     int64_t width;
 } rotations;
 
-/* SLICE columns. A rotation's second row is mostly the next one's first, and stays in registers on the way there. */
+/* SLICE columns. A rotation's second row is usually the next one's first, and stays in registers. */
 CLD_SIMD static void rotate_slice(double *z, int64_t width, const rotation *list, int64_t count) {
     lanes x[SLICE / LANES] = {{0}};
     for (int64_t r = 0; r < count; r++) {
@@ -121,14 +122,14 @@ static void rotate(rotations *r) {
     r->count = 0;
 }
 
-/* The eigenvalue of [[a, b], [b, c]] that is nearer to c. */
+/* The eigenvalue of [[a, b], [b, c]] that is closer to c. */
 static double shift_of(double a, double b, double c) {
     double half = (a - c) / 2, root = sqrt(half * half + b * b);
     return root == 0 ? c : c - b * b / (half + (half < 0 ? -root : root));
 }
 
-/* One step on rows first..last, of which no off-diagonal is zero: rotations of neighbouring rows chase what the first
- * one leaves beside the three diagonals down to the end. */
+/* One step on rows first..last, where no off-diagonal element is zero. Rotations of neighbouring rows chase the element
+ * that the first one creates outside the three diagonals down to the end. */
 static void qr_step(double *d, double *off, int64_t first, int64_t last, rotations *made) {
     double x = d[first] - shift_of(d[last - 1], off[last - 1], d[last]), z = off[first];
     for (int64_t k = first; k < last; k++) {
@@ -147,13 +148,14 @@ static void qr_step(double *d, double *off, int64_t first, int64_t last, rotatio
     if (made->list && made->room - made->count < made->width) rotate(made);
 }
 
-/* Beside its neighbours, or beside the matrix's largest value, 1: smaller ones, whose squares vanish, cannot be chased. */
+/* Small relative to its neighbours, or to the matrix's largest value, 1. Smaller elements, whose squares underflow,
+ * cannot be chased. */
 static bool is_small(const double *d, const double *off, int64_t k) {
     return fabs(off[k]) <= DBL_EPSILON * fmax(fabs(d[k]) + fabs(d[k + 1]), DBL_EPSILON);
 }
 
-/* d becomes the eigenvalues. False if they are not found in 60 steps for each: no finite matrix is known to need
- * more than some. */
+/* d becomes the eigenvalues. False if they are not found in 60 steps each; no finite matrix is known to need more than
+ * a few. */
 static bool diagonalize(double *d, double *off, int64_t n, rotations *made) {
     int64_t last = n - 1;
     for (int64_t steps = 0; last > 0; steps++) {
@@ -169,17 +171,17 @@ static bool diagonalize(double *d, double *off, int64_t n, rotations *made) {
 
 /* ---- one matrix ------------------------------------------------------------------------------------------ */
 
-/* Where each matrix in turn is worked on. n: rows; k: vectors that are wanted. */
+/* Memory that each matrix in turn is worked on in. n: rows; k: vectors that are wanted. */
 typedef struct workspace {
     int64_t n, k, width;              /* width: n, in whole slices */
-    double *a, *d, *off, *scales, *w; /* (n, n), and n each */
+    double *a, *d, *off, *scales, *w; /* (n, n), and n values each */
     double *vectors;                  /* (n, width) */
     rotation *list;                   /* room of them */
     int64_t room;
     struct place {
         double value;
         int64_t row;
-    } * order; /* n */
+    } * order; /* n values */
 } workspace;
 
 static int ascending(const void *a, const void *b) {
@@ -188,8 +190,8 @@ static int ascending(const void *a, const void *b) {
                                 : (x->row > y->row) - (x->row < y->row);
 }
 
-/* The lower half of x, which counts, as a whole matrix; returns the largest absolute value, NaN or infinity if there is
- * one. */
+/* Copies the lower triangle of x into a whole symmetric matrix; returns the largest absolute value, NaN or infinity if
+ * there is one. */
 static double mirror(double *a, const void *x, cld_dtype dtype, int64_t n) {
     double largest = 0;
     for (int64_t i = 0; i < n; i++)
@@ -202,7 +204,7 @@ static double mirror(double *a, const void *x, cld_dtype dtype, int64_t n) {
     return largest;
 }
 
-/* Of the tridiagonal matrix's vectors the matrix's own: the reflections, the last one first. */
+/* From the tridiagonal matrix's vectors to the original matrix's: applies the reflections, the last one first. */
 static void reflect_back(double *vector, const workspace *s) {
     for (int64_t k = s->n - 2; k >= 0; k--) {
         const double *v = s->a + k * s->n + k + 1;
@@ -212,7 +214,7 @@ static void reflect_back(double *vector, const workspace *s) {
     }
 }
 
-/* 1 or -1, so that the first of its largest entries becomes positive. */
+/* 1 or -1, so that the first among its largest entries becomes positive. */
 static double sign_of(const double *vector, int64_t n) {
     int64_t at = 0;
     for (int64_t i = 1; i < n; i++)
@@ -227,12 +229,12 @@ static void store(void *out, cld_dtype dtype, int64_t i, double value) {
         ((float *)out)[i] = (float)value;
 }
 
-/* s->order: the eigenvalues, ascending, and their rows of s->vectors. False: there are none. */
+/* s->order: the eigenvalues, ascending, and their rows of s->vectors. False: no result. */
 static bool solve(workspace *s, const void *x, cld_dtype dtype) {
     int64_t n = s->n;
     double largest = mirror(s->a, x, dtype, n), unit = largest > 0 ? largest : 1;
     if (!(largest <= DBL_MAX)) return false;
-    for (int64_t i = 0; i < n * n; i++) s->a[i] /= unit; /* so that no square overflows, and few vanish */
+    for (int64_t i = 0; i < n * n; i++) s->a[i] /= unit; /* so that no square overflows, and few underflow */
     make_tridiagonal(s->a, n, s->d, s->off, s->scales, s->w);
     rotations made = {.list = s->list, .room = s->room, .vectors = s->vectors, .width = s->width};
     if (s->list) {

@@ -4,13 +4,13 @@
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
-/* Outputs may be an input's own memory: element i depends on element i only. */
+/* Outputs may be an input's own memory: element i depends only on element i. */
 #define LOOP _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++)
 
 /* ---- unary --------------------------------------------------------------------------------------------- */
 
 /* kind, value of x, a, b; C(name) is the C library's function for the type, E its exponential. A comparison with NaN is
- * false: written so that NaN comes through relu and clamp. */
+ * false; the conditions are written so that relu and clamp pass NaN through. */
 #define UNARY_REAL(X, C, E)                                                                                  \
     X(NEG, -x)                                                                                               \
     X(ABS, C(fabs)(x))                                                                                       \
@@ -50,7 +50,7 @@
     X(GT_SCALAR, x > a)                                                                                      \
     X(GE_SCALAR, x >= a)
 
-/* Integers wrap around: the arithmetic is done unsigned. The rest is real: the runtime has cast to f32. */
+/* Integers wrap around: the arithmetic is done unsigned. The other kinds are real; the runtime has cast to f32. */
 #define WRAP(x, op, y) ((int64_t)((uint64_t)(x)op(uint64_t)(y)))
 #define UNARY_INT(X)                                                                                         \
     X(NEG, WRAP(0, -, x))                                                                                    \
@@ -76,7 +76,7 @@
     X(GT_SCALAR, x > a)                                                                                      \
     X(GE_SCALAR, x >= a)
 
-/* As PyTorch: a negative power of an integer is 0, but for 1 and -1. */
+/* As in PyTorch: a negative power of an integer is 0, except for 1 and -1. */
 static int64_t int_pow(int64_t x, int64_t power) {
     if (power < 0) return x == 1 ? 1 : x == -1 ? (power % 2 ? -1 : 1) : 0;
     uint64_t result = 1, base = (uint64_t)x;
@@ -157,7 +157,7 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
 
 /* ---- binary -------------------------------------------------------------------------------------------- */
 
-/* maximum and minimum hand on NaN from either side. */
+/* maximum and minimum propagate NaN from either side. */
 #define BINARY_COMMON(X)                                                                                     \
     X(EQ, x == y)                                                                                            \
     X(NE, x != y)                                                                                            \
@@ -192,7 +192,7 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
     X(REMAINDER, WRAP(x, -, WRAP(int_floor_divide(x, y), *, y)))
 
 /* The remainder has the divisor's sign, as in Lua. fmod is exact; it has the dividend's sign. The floor is that of the
- * exact quotient, as in Python: x / y may be rounded up to an integer, or -2.3 / inf to -0. */
+ * exact quotient, as in Python; x / y may be rounded up to an integer, and -2.3 / inf to -0. */
 #define DEFINE_DIVISION(real, C)                                                                             \
     static inline real C(remainder_of_floor)(real x, real y) {                                               \
         real r = C(fmod)(x, y);                                                                              \
@@ -206,7 +206,7 @@ cld_status cld__unary(cld_unary kind, const cld_array *out, const cld_array *x, 
 DEFINE_DIVISION(float, FLOAT_FN)
 DEFINE_DIVISION(double, DOUBLE_FN)
 
-/* y is not 0; y = -1 is apart because INT64_MIN / -1 traps. */
+/* y is not 0; y = -1 is handled separately because INT64_MIN / -1 traps. */
 static inline int64_t int_floor_divide(int64_t x, int64_t y) {
     if (y == -1) return WRAP(0, -, x);
     int64_t q = x / y;
@@ -276,7 +276,7 @@ typedef struct where_job {
     cld_dtype value, condition;
 } where_job;
 
-/* Both values are read, so that the loop needs no branch. M: the condition's type. */
+/* Both values are read, so that the loop needs no branch. M: the type of the condition. */
 #define DEFINE_WHERE(name, T, M)                                                                             \
     CLD_SIMD static void where_##name(T *out, const M *c, const T *a, const T *b, int64_t n) {               \
         LOOP {                                                                                               \

@@ -1,12 +1,12 @@
-/* Matrix products. f32 is oneDNN's sgemm; bf16 and f16 are cast to f32 and back; f64 and the integers run
- * through plain loops. Operands in the strides that sgemm cannot take are copied first. */
+/* Matrix products. f32 is oneDNN's sgemm; bf16 and f16 are cast to f32 and back; f64 and integers use plain loops.
+ * Operands with strides that sgemm cannot take are copied first. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/simd.h"
 
 #include <string.h>
 
-/* One matrix as BLAS wants it: row-major, or the transpose of a row-major one. */
+/* A matrix in the form that BLAS takes: row-major, or the transpose of a row-major one. */
 typedef struct matrix {
     void *data;
     int64_t rows, columns, leading;
@@ -41,7 +41,7 @@ static size_t copy_bytes(const cld_array *a) {
     return (size_t)cld_numel(a) * cld_dtype_size(computed_in(a->dtype));
 }
 
-/* a in its compute type, row-major or transposed; *copy, of copy_bytes(a) or NULL, is to be released. */
+/* a in its compute type, row-major or transposed; the caller must release *copy, of copy_bytes(a) or NULL. */
 static cld_status matrix_of(const cld_array *a, matrix *m, void **copy) {
     cld_dtype dtype = computed_in(a->dtype);
     *m = (matrix){.rows = a->shape[a->ndim - 2], .columns = a->shape[a->ndim - 1]};
@@ -89,7 +89,7 @@ static void next_in_batch(matrix *m, cld_dtype dtype) {
     m->data = (char *)m->data + m->batch_stride * (int64_t)cld_dtype_size(dtype);
 }
 
-/* The bias is what sums begin with. */
+/* Sums start with the bias. */
 static cld_status start(const cld_array *out, const cld_array *bias) {
     if (!bias) return cld__fill(out, cld_integer(0));
     cld_array rows = cld_in_each_row(bias, out);

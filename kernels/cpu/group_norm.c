@@ -1,7 +1,8 @@
-/* Group norm, of which layer norm is a case. A group of an image is a line of memory; it is gone through in runs, in which
- * either the weight is one (inner > 1) or there is one for each element (inner 1).
+/* Group norm, and layer norm as a special case. A group of an image is a line of memory. It is processed in runs;
+ * within a run there is either a single weight (inner > 1) or one for each element (inner 1).
  *
- * dweight and dbias are added up over shares of the lines, whose number goes by the sizes alone, and those sums in order. */
+ * dweight and dbias are summed over shares of the lines, and the shares' sums are added in order. The number of shares
+ * depends only on the sizes. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -9,7 +10,8 @@
 
 /* ---- loops --------------------------------------------------------------------------------------------- */
 
-/* y = (x - m) r w + b; of the gradients, g = dy w: dx = (g - b - (x - m) a) r, where a and b are means over the group. */
+/* y = (x - m) r w + b. For the gradients, g = dy w: dx = (g - b - (x - m) a) r, where a and b are means over the
+ * group. */
 #define DEFINE_LOOPS(name, T)                                                                                \
     CLD_SIMD static double sum_##name(const T *x, int64_t n) { CLD_LANE_SUM(T, x[i]); }                      \
     CLD_SIMD static double squares_##name(const T *x, int64_t n, T m) {                                      \
@@ -62,12 +64,12 @@ DEFINE_LOOPS(double, double)
 typedef struct job {
     const cld_array *out, *dy, *x;
     cld_compute compute;
-    int64_t images, groups, inner, channels; /* channels: of a group */
+    int64_t images, groups, inner, channels; /* channels: per group */
     int64_t length;                          /* elements of a group */
-    char *weight, *bias; /* of the compute type, groups * channels of them: 1 and 0 where none were given */
+    char *weight, *bias; /* of the compute type, groups * channels each: 1 and 0 if not given */
 } job;
 
-/* n elements from `at` on in a group, the first of them the group's `channel`. */
+/* n elements of a group from `at` on; the first one belongs to the group's channel `channel`. */
 typedef struct run {
     int64_t at, n, channel;
 } run;
@@ -103,12 +105,12 @@ static void store(const job *j, const void *from, int64_t line, int64_t at, int6
     cld__store(j->compute, from, address(j, j->out, line, at), j->out->dtype, 1, n);
 }
 
-/* Bytes of the compute type. */
+/* Size of the compute type in bytes. */
 static int64_t size_of(const job *j) {
     return (int64_t)(j->compute == CLD_COMPUTE_FLOAT ? sizeof(float) : sizeof(double));
 }
 
-/* Where the vector has what belongs to a channel of a line's group; its value there. */
+/* A pointer into the vector at the first channel of a line's group. */
 static const void *vector_at(const job *j, const char *vector, int64_t line, int64_t channel) {
     return vector + (line % j->groups * j->channels + channel) * size_of(j);
 }
@@ -197,8 +199,8 @@ cld_status cld__group_norm(const cld_array *y, const cld_array *mean, const cld_
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
-/* What a share of the lines adds to dweight and dbias, of all channels: in double, and where a channel has one element of a
- * line, for FEW lines at a time in the compute type. NULL where nobody asks. */
+/* The contribution of a share of the lines to dweight and dbias, for all channels: in double, and, if a channel has
+ * only one element per line, for FEW lines at a time in the compute type. NULL if not wanted. */
 typedef struct share {
     double *dw, *db;
     char *few_dw, *few_db;
@@ -254,7 +256,7 @@ static void backward_share(const job *j, const cld_array *mean, const cld_array 
     }
 }
 
-/* The sums of all shares, in order. */
+/* Adds up the sums of all shares, in order. */
 static void add_shares(const cld_array *vector, const double *sums, int64_t shares, int64_t apart) {
     for (int64_t i = 0; i < vector->shape[0]; i++) {
         double sum = 0;

@@ -1,5 +1,5 @@
-/* Indexing. All indices are checked before anything is written, so that a bad one leaves the output untouched. Where
- * one output may be hit twice, hits are applied in order of the index, whatever the number of threads. */
+/* Indexing. All indices are checked before anything is written, so a bad one leaves the output untouched. If several
+ * indices may hit the same output, they are applied in the order of the index, whatever the number of threads. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -7,7 +7,7 @@
 
 /* ---- checking ------------------------------------------------------------------------------------------ */
 
-/* Name the first index that is not in 0..extent - 1, and where it stands (1-based, as Lua counts). */
+/* Names the first index that is not in 0..extent - 1, and its position (1-based, as Lua counts). */
 static cld_status check_indices(const cld_array *index, int64_t extent) {
     const int64_t *data = index->data;
     int64_t numel = cld_numel(index), bad = numel;
@@ -33,7 +33,7 @@ static cld_status check_indices(const cld_array *index, int64_t extent) {
 
 /* ---- gather, scatter_add: an index for every element --------------------------------------------------- */
 
-/* Offsets of line i (all dimensions of index but dim) in three arrays, in elements. */
+/* Offsets of line i (over all dimensions of index except dim) in three arrays, in elements. */
 static void line_offsets(const cld_array *const arrays[3], int dim, int64_t i, int64_t offsets[3]) {
     const cld_array *index = arrays[0];
     for (int k = 0; k < 3; k++) offsets[k] = 0;
@@ -111,7 +111,7 @@ cld_status cld__scatter_add(const cld_array *out, int dim, const cld_array *inde
 
 /* ---- index_select, index_add, index_copy: an index for every slice ------------------------------------- */
 
-/* Slice i of a along dim, as an array with that dimension of extent 1. */
+/* Slice i of a along dim, as an array with extent 1 in that dimension. */
 static cld_array slice(const cld_array *a, int dim, int64_t i) {
     cld_array s = *a;
     s.data = (char *)a->data + i * a->strides[dim] * (int64_t)cld_dtype_size(a->dtype);

@@ -1,16 +1,16 @@
 /* Lloyd's k-means as CLD defines it (Wang, Liu and Yu, CVPR 2021, and the authors' released code).
  *
- * In each part of the rows by itself: its first k rows are the first centroids; missing ones, where k exceeds the rows, are zero vectors. Each
- * iteration assigns every row to the centroid at the smallest squared distance, the first of equals, and then
- * makes each centroid the mean of its members; one without members becomes the zero vector, and takes part in
- * the next assignment like any other.
+ * Each part of the rows is clustered separately. Its first k rows are the initial centroids; if k exceeds the number of
+ * rows, the missing ones are zero vectors. Each iteration assigns every row to the centroid at the smallest squared
+ * distance, the first among equals, and then sets each centroid to the mean of its members. A centroid without members
+ * becomes the zero vector, and takes part in the next assignment like any other.
  *
- * Distances are sums of (x - c)^2 over the dimensions in ascending order for every pair alike, never the
- * cheaper |c|^2 - 2 x.c: equal centroids then give equal distances to the last bit, and the first of equals
- * is the first. It costs little, since the subtraction runs beside the fused multiply-add.
+ * Distances are sums of (x - c)^2 over the dimensions, in ascending order for every pair, never the cheaper |c|^2 - 2
+ * x.c. So equal centroids give equal distances to the last bit, and the tie rule holds. It costs little, since the
+ * subtraction runs in parallel with the fused multiply-add.
  *
- * Where k is at least the part's rows, one iteration is all: each row is at distance 0 from the centroid that it was itself,
- * and stays with the first row that equals it; the next assignment finds the same.
+ * If k is at least the number of the part's rows, one iteration is enough: each row is at distance 0 from its own
+ * initial centroid, and is assigned to the first row that equals it. The next assignment would find the same.
  */
 #include "kernels/cpu/loss.h"
 
@@ -25,9 +25,9 @@ enum { ROWS = 4, LANES = 8, TILE = 2 * LANES };
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t ints __attribute__((vector_size(LANES * sizeof(int32_t))));
 
-/* Labels of ROWS rows. ct (dim, width): the centroids transposed, width a multiple of TILE, its last columns
- * INFINITY. best and where hold, for each row and lane, the smallest distance so far and the first tile that
- * had it. */
+/* Labels of ROWS rows. ct (dim, width): the transposed centroids; width is a multiple of TILE, and the last columns are
+ * INFINITY. best and where hold, for each row and lane, the smallest distance so far and the first tile with that
+ * distance. */
 CLD_SIMD static void assign_rows(int64_t *labels, const float *const *row, const float *ct, int64_t dim,
                                  int64_t width) {
     lanes best[ROWS][2];
@@ -130,12 +130,12 @@ static void means_f64(double *centroids, double *sizes, const double *x, const i
 
 /* ---- the contract -------------------------------------------------------------------------------------- */
 
-/* Asked between two iterations: a person's Ctrl-C. */
+/* Checked between two iterations: the user's Ctrl-C. */
 static cld_status go_on(void) {
     return cld_stop_requested() ? cld_fail(CLD_INTERRUPTED, "kmeans: interrupted!") : CLD_OK;
 }
 
-/* One part's: n rows of x, and k centroids. */
+/* One part: n rows of x, and k centroids. */
 typedef struct part {
     int64_t *labels;
     void *centroids, *sizes;
@@ -168,7 +168,7 @@ static cld_status cluster_f32(const part *p, int iterations) {
     return status;
 }
 
-/* Centroids without a member, less those that can have none. seen: k marks. */
+/* Centroids without a member, not counting those that must be empty. seen: k flags. */
 static float count_empty(const part *p, bool *seen) {
     int64_t empty = p->k < p->n ? p->k : p->n;
     memset(seen, 0, (size_t)p->k * sizeof *seen);

@@ -1,17 +1,17 @@
-/* k nearest neighbours by dot product, exact, and the vote of their classes.
+/* k nearest neighbours by dot product, exact, and the vote for a class.
  *
- * nearest takes QUERIES queries against ROWS memory rows at a time. Each thread takes blocks of queries and multiplies
- * them with one block of the memory after the other. Per query it keeps a shortlist: rows that beat the k-th best of
- * the last selection. Where the shortlist is full, the k best are selected and raise that bar. Few rows pass it, so
- * that selecting costs a fraction of multiplying.
+ * nearest compares QUERIES queries with ROWS memory rows at a time. Each thread takes blocks of queries and multiplies
+ * them with the blocks of the memory, one after the other. For each query it keeps a shortlist: rows that beat the k-th
+ * best of the last selection. When the shortlist is full, the k best are selected, which raises that bar. Few rows pass
+ * it, so selecting costs a fraction of multiplying.
  *
- * A product's last bits depend on where in its blocks a row lies, so that equal rows may come out unequal. It only
- * screens: the bar is lower than the k-th best by what two products may be off, and the similarities of those that
- * remain are computed again, each in the same order.
+ * A product's last bits depend on a row's position in its block, so equal rows may come out unequal. So the product
+ * only screens: the bar is lower than the k-th best by the largest possible error of two products, and the similarities
+ * of the remaining rows are computed again, all in the same order.
  *
- * A shortlisted row is one integer: its similarity's bits, mapped so that they order as the floats do, above the
- * complement of its number. Larger is then better, and of equally similar rows the first is larger: the tie rule. The
- * list stays in the order of the rows: what a selection reorders is a copy.
+ * A shortlisted row is one integer: the bits of its similarity, mapped so that integers are ordered as the floats,
+ * above the complement of the row's number. So larger is better, and among equally similar rows the first one is
+ * larger: the tie rule. The list stays in the order of the rows, because selection reorders a copy.
  */
 #include "kernels/cpu/loss.h"
 #include "kernels/cpu/onednn.h"
@@ -26,13 +26,13 @@ enum { QUERIES = 256, ROWS = 1024, SLACK = 512, SCREEN = 32, AHEAD = 8 };
 typedef struct problem {
     int64_t size, dim, queries, k;
     const void *memory, *query;
-    double largest_norm; /* f32: of the memory's rows */
+    double largest_norm; /* f32: the largest norm of a memory row */
 } problem;
 
 /* ---- the largest of some keys ------------------------------------------------------------------------------ */
 
-/* Move the k largest of n to the front: quickselect. The partition moves every key whether it must or not, so that it
- * has no branch that a processor would guess wrong every other time. */
+/* Moves the k largest of n to the front: quickselect. The partition moves every key whether it needs to or not, so it
+ * has no branch that the processor would mispredict half of the time. */
 static void select_largest(uint64_t *keys, int64_t n, int64_t k) {
     int64_t low = 0, high = n;
     while (high - low > 1) {
@@ -55,7 +55,7 @@ static void select_largest(uint64_t *keys, int64_t n, int64_t k) {
     }
 }
 
-/* The k-th largest, k <= n; the keys' order is lost. */
+/* The k-th largest, k <= n; the order of the keys is lost. */
 static uint64_t kth_largest(uint64_t *keys, int64_t n, int64_t k) {
     select_largest(keys, n, k);
     uint64_t least = keys[0];
@@ -63,7 +63,7 @@ static uint64_t kth_largest(uint64_t *keys, int64_t n, int64_t k) {
     return least;
 }
 
-/* Of a similarity by itself; 0 for what is no neighbour: NaN and -infinity. */
+/* The key of a similarity alone; 0 for NaN and -infinity, which are no neighbours. */
 static uint64_t key_of_similarity(double similarity) {
     uint64_t bits;
     if (!(similarity > -INFINITY)) return 0;
@@ -72,15 +72,15 @@ static uint64_t key_of_similarity(double similarity) {
     return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
 }
 
-/* The places of the k largest of n such keys, of equal ones the first, in their order: a key of 0 has none. Their number is
- * returned. spare (n) is looked at if k < n. */
+/* The positions of the k largest of n such keys, the first among equals, in their order; a key of 0 is skipped. Returns
+ * how many. spare (n) is used if k < n. */
 static int64_t largest_places(int64_t *places, uint64_t *spare, const uint64_t *keys, int64_t n, int64_t k) {
     uint64_t bar = 0;
     if (k < n) {
         memcpy(spare, keys, (size_t)n * sizeof *keys);
         bar = kth_largest(spare, n, k);
     }
-    int64_t equals = k, count = 0; /* so many that equal the bar are wanted */
+    int64_t equals = k, count = 0; /* how many keys that equal the bar are wanted */
     for (int64_t i = 0; i < n; i++) equals -= keys[i] > bar;
     for (int64_t i = 0; i < n; i++) {
         if (keys[i] == 0 || keys[i] < bar || (keys[i] == bar && equals-- <= 0)) continue;
@@ -93,10 +93,10 @@ static int64_t largest_places(int64_t *places, uint64_t *spare, const uint64_t *
 
 typedef struct shortlist {
     uint64_t *keys;  /* k + SLACK of them, */
-    uint64_t *spare; /* and as many, which a thread's lists share */
+    uint64_t *spare; /* the same size, shared by a thread's lists */
     int64_t count;
     float bar;          /* rows that do not exceed it are not among the k best */
-    float margin;       /* how far products may put two rows the wrong way round */
+    float margin;       /* how far products may rank two rows the wrong way round */
     const float *query; /* (dim) */
 } shortlist;
 
@@ -132,7 +132,7 @@ static uint64_t kth_of(const shortlist *s, int64_t k) {
     return kth_largest(s->spare, s->count, k);
 }
 
-/* Keep what may be among the k best: the k best products, and those within the margin. */
+/* Keeps the candidates for the k best: the k best products, and those within the margin. */
 static void shorten(shortlist *s, int64_t k) {
     if (s->count <= k) return;
     uint64_t least = kth_of(s, k);
@@ -145,7 +145,8 @@ static const float *memory_row(const problem *q, int64_t row) {
     return (const float *)q->memory + row * q->dim;
 }
 
-/* Keep the k best, by similarities that equal rows share to the last bit. The rows lie anywhere: fetched ahead. */
+/* Keeps the k best, by similarities that equal rows share to the last bit. The rows are scattered in memory:
+ * prefetched. */
 CLD_SIMD static void settle(shortlist *s, const problem *q) {
     int64_t kept = 0;
     for (int64_t i = 0; i < s->count; i++) {
@@ -160,7 +161,7 @@ CLD_SIMD static void settle(shortlist *s, const problem *q) {
     if (s->count > q->k) keep_from(s, kth_of(s, q->k));
 }
 
-/* Room for SLACK / 2 more at least, even where every row of the memory is the same. */
+/* Makes room for at least SLACK / 2 more, even if all rows of the memory are the same. */
 static void make_room(shortlist *s, const problem *q) {
     shorten(s, q->k);
     if (s->count > q->k + SLACK / 2) settle(s, q);
@@ -216,8 +217,8 @@ static double largest_norm_of(const float *rows, int64_t count, int64_t dim) {
     return largest;
 }
 
-/* A sum of dim products in any order is off by at most dim u |query| |row|, u = FLT_EPSILON / 2: two of one pair differ
- * by twice that, and so may the row and the k-th best each. */
+/* A sum of dim products in any order has an error of at most dim u |query| |row|, u = FLT_EPSILON / 2. Two products of
+ * one pair differ by at most twice that, and this holds for the row and for the k-th best. */
 static shortlist shortlist_of(uint64_t *keys, uint64_t *spare, const float *query, const problem *q) {
     double margin = 2.0 * (double)(q->dim + 2) * FLT_EPSILON * norm_of(query, q->dim) * q->largest_norm;
     return (shortlist){.keys = keys,
@@ -306,8 +307,8 @@ cld_status cld__nearest(const cld_array *similarities, const cld_array *index, c
 
 /* ---- vote -------------------------------------------------------------------------------------------------- */
 
-/* What to subtract from a query's similarities before exp(similarity / T): nothing, unless a sum of k of them, the
- * largest among them, might not be a number of the dtype. */
+/* What to subtract from a query's similarities before exp(similarity / T): nothing, unless a sum of k such values, the
+ * largest among them, could leave the dtype's range. */
 static double shift_of(double largest, int64_t k, double temperature, cld_dtype dtype) {
     double log_of_most = log(dtype == CLD_F64 ? DBL_MAX : FLT_MAX);
     bool fits = fabs(largest / temperature) + log((double)k) < log_of_most;
@@ -318,14 +319,14 @@ static double value_of(const cld_array *a, int64_t i) {
     return a->dtype == CLD_F64 ? ((const double *)a->data)[i] : (double)((const float *)a->data)[i];
 }
 
-/* What a thread needs for a query. */
+/* The memory that a thread needs for a query. */
 typedef struct ballot {
     uint64_t *keys, *spare; /* (entries) */
     int64_t *places;        /* (k) */
     double *votes;          /* (classes) */
 } ballot;
 
-/* Of the entries from `first` on. */
+/* For the entries from `first` on. */
 static void count_votes(const ballot *b, const cld_array *similarities, const int64_t *labels, int64_t first,
                         int64_t classes, int64_t k, double temperature) {
     int64_t entries = similarities->shape[1];

@@ -1,4 +1,4 @@
-/* Elementwise work, reductions, products, indexing on the CPU, gathered into the backend's table. */
+/* Elementwise work, reductions, products and indexing on the CPU, joined in the backend's table. */
 #include "kernels/cpu/math.h"
 
 const cld_math_ops cld_cpu_math = {

@@ -1,10 +1,10 @@
 /* Host memory: a caching allocator.
  *
- * A training step allocates and frees the same few hundred blocks of up to 100 MB again and again. From malloc each
- * would come as fresh pages, and touching those costs more than computing on them. So large blocks are cut out of
- * one reserved range of addresses: free ranges are kept in address order, merged with their neighbours, and handed
- * out best fit. Pages once touched stay resident until a failed allocation has empty_cache give back those that are
- * free; the highest address in use bounds what is resident. Small blocks go to the C library.
+ * A training step allocates and frees the same few hundred blocks of up to 100 MB again and again. With malloc each
+ * block would be fresh pages, and touching those costs more than computing on them. So large blocks are cut out of one
+ * reserved range of addresses. Free ranges are kept in address order, merged with their neighbours, and handed out best
+ * fit. Pages once touched stay resident until an allocation fails and empty_cache returns the free ones to the system;
+ * the highest address in use bounds the resident memory. Small blocks go to the C library.
  *
  * Under the sanitizers every block goes to the C library, so that they see its bounds.
  */
@@ -21,9 +21,9 @@
 #include "runtime/core/process.h"
 
 #define ALIGNMENT 64
-#define SMALL     (256u << 10) /* below: the C library's */
+#define SMALL     (256u << 10) /* smaller blocks: the C library's */
 #define PAGE      4096u
-#define OTHERS    (64u << 20) /* what is at least left to others when addresses are short */
+#define OTHERS    (64u << 20) /* at least this much is left to others when addresses are short */
 
 typedef struct range {
     size_t start, bytes; /* offset into the reservation */
@@ -37,7 +37,7 @@ static struct {
     size_t count, room;
     size_t high; /* end of the highest range ever handed out since the cache was emptied */
     size_t in_use, peak, limit;
-    bool confined; /* addresses are short: what does not fit in here must not take others' */
+    bool confined; /* addresses are short: what does not fit in here must not take the others' share */
 } arena = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -46,8 +46,8 @@ static struct {
 #    define USE_ARENA 1
 #endif
 
-/* Under `ulimit -v` or -d a reservation counts as if it were used, and so do threads' stacks, the code that oneDNN
- * makes and all that a script keeps. Room is left for those, so that it is tensors that run out. */
+/* Under `ulimit -v` or -d a reservation counts as used memory, and so do thread stacks, oneDNN's generated code and all
+ * that a script keeps. Room is left for those, so that tensors run out first. */
 static size_t share_of_addresses(void) {
     size_t left = cld_addresses_left(), stack = 8u << 20;
     pthread_attr_t defaults;
@@ -67,14 +67,14 @@ static void prepare(void) {
     arena.limit = memory < addresses ? memory : addresses;
     if (arena.limit < PAGE) arena.limit = PAGE;
     arena.confined = addresses < 2 * arena.limit;
-    /* The C library would take 64 MiB of addresses for each thread that allocates. */
+    /* The C library would reserve 64 MiB of addresses for each thread that allocates. */
     if (arena.confined) mallopt(M_ARENA_MAX, 1);
     if (!USE_ARENA) return;
     size_t bytes = (arena.confined ? addresses : 2 * arena.limit) & ~(size_t)(PAGE - 1);
     void *base =
         mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     range *first = malloc(64 * sizeof *first);
-    if (base == MAP_FAILED || !first) { /* no such range of addresses: the C library serves all */
+    if (base == MAP_FAILED || !first) { /* no such range of addresses: the C library serves every block */
         if (base != MAP_FAILED) munmap(base, bytes);
         free(first);
         return;
@@ -133,7 +133,7 @@ static bool give(void *data, size_t bytes) {
     }
     if (arena.count == arena.room) {
         range *grown = realloc(arena.free, 2 * arena.room * sizeof *grown);
-        if (!grown) return false; /* the range is lost to reuse, not to the system */
+        if (!grown) return false; /* the range is lost for reuse, but not to the system */
         arena.free = grown;
         arena.room *= 2;
     }

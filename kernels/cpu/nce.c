@@ -4,8 +4,8 @@
  *
  *     loss = -1/rows sum_i [ log(s_i0 / (s_i0 + c + eps)) + sum_k log(c / (s_ik + c + eps)) ]
  *
- * Z = size * mean exp(f . m / T) over the very first batch, its positives included, and a constant from then on.
- * Each drawn row is used for its logit and for the gradient while it is in cache; nothing of size rows x K is kept.
+ * Z = size * mean exp(f . m / T) over the very first batch, its positives included, and a constant from then on. Each
+ * drawn row is used for its logit and for the gradient while it is in cache; nothing of size rows x K is kept.
  */
 #include "kernels/cpu/loss.h"
 
@@ -46,7 +46,7 @@ static term score(double similarity, bool positive, const problem *q) {
     return (term){log(total / q->noise), s / total / q->temperature};
 }
 
-/* The memory row of draw k of batch row i: the positive first, then the negatives. */
+/* The memory row of draw k for batch row i: the positive first, then the negatives. */
 static int64_t drawn(const problem *q, int64_t i, int64_t k) {
     return k == 0 ? q->index[i] : q->negatives[i * q->count + k - 1];
 }
@@ -61,7 +61,7 @@ CLD_SIMD static double mass_f32(const float *f, const float *bank, const problem
     return sum;
 }
 
-/* One row's loss; its gradient into df where that is not NULL. */
+/* One row's loss; its gradient into df unless df is NULL. */
 CLD_SIMD static double row_f32(float *df, const float *f, const float *bank, const problem *q, int64_t i) {
     double loss = 0;
     for (int64_t d = 0; df && d < q->dim; d++) df[d] = 0;
@@ -127,7 +127,7 @@ cld_status cld__bank_nce(const cld_array *loss, const cld_array *df, const cld_a
         for (int64_t i = 0; i < q.rows; i++) sum += per_row[i];
         q.z = (double)q.size * sum / (double)(q.rows * (q.count + 1));
         if (single)
-            q.z = *(float *)z->data = (float)q.z; /* as later batches will read it */
+            q.z = *(float *)z->data = (float)q.z; /* rounded as later batches will read it */
         else
             *(double *)z->data = q.z;
         sum = 0;

@@ -1,6 +1,6 @@
 /* Batch normalization in f32, forward: statistics, then y. The loops over data are in norm_loops.c, f64 is in
- * norm_reference.c, what becomes of the running statistics in norm_running.c. Of blocks that ranks share, the sums are made
- * here, and used by norm_sums.c. */
+ * norm_reference.c, the update of the running statistics in norm_running.c. For blocks that ranks share, the sums are
+ * computed here and used by norm_sums.c. */
 #include "kernels/cpu/norm_cells.h"
 
 #include <math.h>
@@ -11,14 +11,14 @@ typedef struct forward {
     cells cells;
     cld_norm_moments *moments; /* (cells, chunks); NULL: mean and invstd are given */
     cld_batch_statistics batch;
-    const cld_array *sums; /* NULL, or where the moments go instead; y is then NULL */
+    const cld_array *sums; /* NULL, or the output for the moments; y is then NULL */
 } forward;
 
 typedef struct merged {
     double count, mean, m2;
 } merged;
 
-/* The chunks' moments in their order (Chan, Golub and LeVeque, 1979), in double. */
+/* Merges the chunks' moments in their order (Chan, Golub and LeVeque, 1979), in double. */
 static merged merge_chunks(const forward *f, const piece *p, int lane) {
     merged all = {0, 0, 0};
     for (int64_t chunk = 0; chunk < p->shape.chunks; chunk++) {
@@ -86,7 +86,7 @@ static void run_forward(const forward *f) {
     }
 }
 
-/* In evaluation: the running statistics are those that count. */
+/* In evaluation: uses the running statistics. */
 static void use_running_statistics(const cld_array *mean, const cld_array *invstd,
                                    const cld_array *running_mean, const cld_array *running_var,
                                    int64_t channels, double eps) {

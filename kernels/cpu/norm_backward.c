@@ -43,7 +43,7 @@ static void sum_parts(const backward *b, int64_t channels) {
 
 /* With xhat = (x - mean) invstd and M positions per channel of the part's block, in training:
  *     dx = weight invstd (dy - sum(dy) / M - xhat sum(dy xhat) / M)
- * The last two terms are how mean and invstd depend on x; with running statistics they do not. */
+ * The last two terms come from mean and invstd, which depend on x; running statistics do not. */
 static void backward_coefficients(cld_norm_coefficients *k, const backward *b, const piece *p) {
     const cld_norm_shape *s = &p->shape;
     double count = count_per_channel(&b->cells, p);
@@ -77,7 +77,7 @@ static void sum_wave(const backward *b, int64_t first, int64_t count) {
 static void run_backward(const backward *b) {
     const cells *all = &b->cells;
     int64_t wave = wave_of(all, 2), chunks = all->shape.chunks;
-    /* Where the masked dy was written, the second pass reads that. */
+    /* If the masked dy was written, the second pass reads it. */
     const cld_array *dy_again = b->dresidual ? b->dresidual : b->dy;
     cld_norm_mask mask_again = b->dresidual ? CLD_MASK_NONE : b->mask;
 #pragma omp parallel
@@ -98,7 +98,7 @@ static void run_backward(const backward *b) {
     }
 }
 
-/* Between the totals of the parts here and their place among those of the whole batch. */
+/* Copies between the totals of the local parts and their place among those of the whole batch. */
 static void move_totals(const backward *b, const cld_array *sums, bool to_sums) {
     int64_t channels = b->x->shape[1];
     cld_cut cut = cld_cut_of(b->cells.parts, b->cells.images);
@@ -117,7 +117,7 @@ static void move_totals(const backward *b, const cld_array *sums, bool to_sums) 
     }
 }
 
-/* given, wanted: sums of the whole batch's parts, or NULL; one of them at most. */
+/* given, wanted: sums of the whole batch's parts, or NULL; at most one of them is not NULL. */
 static cld_status backward_f32(backward *b, const cld_array *given, const cld_array *wanted) {
     const cld_parts *parts = &b->params->parts;
     b->cells = cells_of(b->x, parts);

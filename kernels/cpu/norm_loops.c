@@ -1,12 +1,11 @@
-/* The inner loops of batch normalization in f32: one chunk of one block of channels per call (norm.h says
- * what these are), compiled for AVX-512, AVX2 and plain x86-64.
+/* The inner loops of batch normalization in f32: one chunk of one block of channels per call (see norm.h), compiled for
+ * AVX-512, AVX2 and plain x86-64.
  *
- * One code serves both layouts: a vector holds 16 channels of one position (blocked) or 16 positions of one
- * channel (row-major); the coefficients are 16 values or one value 16 times, and only the end of a reduction
- * differs. A run of a row-major activation may end in a partial vector: its missing lanes read as zero and
- * are kept out of sums.
+ * The same code handles both layouts: a vector holds 16 channels of one position (blocked) or 16 positions of one
+ * channel (row-major); the coefficients are 16 values or one value 16 times, and only the end of a reduction differs. A
+ * run of a row-major activation may end in a partial vector; its missing lanes are read as zero and left out of sums.
  *
- * relu keeps NaN (not less than or equal to zero), so that a step that has diverged is seen to have.
+ * relu keeps NaN (the test is "not less than or equal to zero"), so that divergence stays visible.
  */
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/simd.h"
@@ -29,8 +28,8 @@ CLD_INLINE void store_first(float *p, vec v, int64_t n) { memcpy(p, &v, (size_t)
 
 CLD_INLINE vec keep(vec v, bits where) { return (vec)((bits)v & where); }
 
-/* v where y is above zero or NaN, else 0. By halves: AVX2 has no comparison of 64 bytes, and the compiler would make 16
- * of single floats. */
+/* v if y is above zero or NaN, else 0. In halves: AVX2 has no 64-byte comparison, and the compiler would make 16
+ * comparisons of single floats. */
 typedef float half __attribute__((vector_size(32), aligned(16)));
 typedef int32_t half_bits __attribute__((vector_size(32), aligned(16)));
 typedef union halves {
@@ -55,7 +54,7 @@ typedef struct segment {
     int64_t offset, count;
 } segment;
 
-/* Visits the segments of a chunk: start with *position = first_of(chunk). */
+/* Iterates over the segments of a chunk: start with *position = first_of(chunk). */
 CLD_INLINE bool next_segment(segment *out, int64_t *position, const cld_norm_shape *s, int64_t block,
                              int64_t chunk) {
     int64_t end = (chunk + 1) * CLD_NORM_CHUNK, all = s->images * s->run;
@@ -68,7 +67,7 @@ CLD_INLINE bool next_segment(segment *out, int64_t *position, const cld_norm_sha
     return true;
 }
 
-/* Where all lanes belong to one channel: their sum, in every lane. */
+/* If all lanes belong to one channel: their sum, in every lane. */
 CLD_INLINE vec across(vec v, const cld_norm_shape *s) {
     if (s->lanes == 16) return v;
     float sum = 0;
@@ -80,7 +79,7 @@ CLD_INLINE void set_lanes(cld_norm_lanes *l, vec v) { store(l->at, v); }
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
-/* Two sweeps, the second out of the cache: mean, then squared differences from it. */
+/* Two passes, the second from the cache: the mean, then squared deviations from it. */
 CLD_SIMD void cld_norm_chunk_moments(cld_norm_moments *out, const cld_norm_shape *s, int64_t block,
                                      int64_t chunk, const float *x) {
     segment g;
@@ -159,8 +158,8 @@ CLD_SIMD void cld_norm_chunk_apply(float *y, const cld_norm_shape *s, int64_t bl
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
-/* dy where relu let the value through. y is read for CLD_MASK_FROM_Y only; from x, the value is computed as
- * cld_norm_chunk_apply does. */
+/* dy where relu let the value through. y is read only for CLD_MASK_FROM_Y; for a mask from x, the value is computed as
+ * in cld_norm_chunk_apply. */
 CLD_INLINE vec masked(vec dy, vec x, vec y, const vec *mean, const vec *scale, const vec *shift,
                       cld_norm_mask mask) {
     if (mask == CLD_MASK_FROM_X) y = normalized(x, *mean, *scale, *shift);

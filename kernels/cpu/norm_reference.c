@@ -1,11 +1,11 @@
-/* Batch normalization in f64 by plain loops over row-major arrays: slow, obvious, and what norm.c is compared with. Each
- * part of the batch by itself:
+/* Batch normalization in f64 by plain loops over row-major arrays: slow, obvious, and the reference for norm.c. For
+ * each part of the batch separately:
  *
  *     xhat = (x - mean) invstd,  y = relu(xhat weight + bias + residual)
  *     g = dy where y > 0,  dbias = sum g,  dweight = sum g xhat,
  *     dx = weight invstd (g - mean of g - xhat mean of (g xhat))
  *
- * without the two means where the running statistics serve: they do not depend on x.
+ * With running statistics the two means are absent, since the statistics do not depend on x.
  */
 #include "kernels/cpu/norm.h"
 
@@ -21,7 +21,7 @@ static double value(const cld_array *a, int64_t c, double otherwise) { return a 
 /* A channel in one part of the batch: images begin to end. */
 typedef struct slice {
     int64_t c, begin, end;
-    int64_t at; /* of its statistics in arrays of (parts, channels) */
+    int64_t at; /* offset of its statistics in arrays of (parts, channels) */
 } slice;
 
 static slice slice_of(const cld_array *x, const cld_norm_params *p, int part, int64_t c) {
@@ -33,7 +33,7 @@ static double count_of(const slice *s, const cld_array *x) {
     return (double)((s->end - s->begin) * x->shape[2] * x->shape[3]);
 }
 
-/* In the part's whole block. */
+/* Over the part's whole block. */
 static double whole_count(const cld_array *x, const cld_norm_params *p, int part) {
     return (double)(cld_part_whole_rows(&p->parts, x->shape[0], part) * x->shape[2] * x->shape[3]);
 }
@@ -139,7 +139,7 @@ static double masked_dy(const backward *b, const slice *s, int64_t n, int64_t i)
     return b->params->relu && out <= 0 ? 0 : *element(b->dy, n, s->c, i);
 }
 
-/* Of g and of g xhat. */
+/* Sums of g and of g xhat. */
 typedef struct pair {
     double g, g_xhat;
 } pair;
@@ -170,7 +170,7 @@ static void set_weight_gradients(const cld_array *dweight, const cld_array *dbia
 
 static pair add(pair a, pair b) { return (pair){a.g + b.g, a.g_xhat + b.g_xhat}; }
 
-/* With sums given, dresidual is what is masked already: masking dy once more makes the same. */
+/* If sums are given, dresidual is already masked; masking dy again gives the same. */
 void cld_reference_norm_backward(const cld_array *dx, const cld_array *dresidual, const cld_array *dweight,
                                  const cld_array *dbias, const cld_array *dy, const cld_array *x,
                                  const cld_array *y, const cld_array *weight, const cld_array *bias,

@@ -1,4 +1,4 @@
-/* Batch norm's running statistics in training: how they move by those of the views (kernels/parts.h). */
+/* Batch norm's running statistics in training: their update from the statistics of the views (kernels/parts.h). */
 #include "kernels/cpu/norm.h"
 
 #include <math.h>
@@ -14,7 +14,7 @@ static void move_one(const cld_array *running, int64_t c, cld_running_move move,
     }
 }
 
-/* A view's statistics, the mean over its blocks, in place of its first block's. */
+/* A view's statistics, the mean over its blocks, written over its first block's. */
 static cld_batch_statistics merge_blocks(const cld_batch_statistics *batch, int64_t images, int64_t channels,
                                          const cld_parts *parts, int view) {
     int blocks = cld_parts_blocks(parts), first = view * blocks;
@@ -31,7 +31,7 @@ static cld_batch_statistics merge_blocks(const cld_batch_statistics *batch, int6
     return merged;
 }
 
-/* In the dtype that the running statistics have. */
+/* In the dtype of the running statistics. */
 static bool all_finite(const cld_batch_statistics *s, int64_t channels, bool wide) {
     for (int64_t c = 0; c < channels; c++) {
         double mean = s->mean[c], var = s->var[c];
@@ -57,7 +57,7 @@ static void move_all(const cld_array *running_mean, const cld_array *running_var
     }
 }
 
-/* Not by what is not finite: a step is skipped for it, and what is written here would stay. */
+/* Skips what is not finite: the step is skipped because of it, but what is written here would stay. */
 void cld_norm_move_running(const cld_array *running_mean, const cld_array *running_var,
                            const cld_array *batches, const cld_batch_statistics *batch, const cld_array *x,
                            const cld_norm_params *p) {
@@ -72,7 +72,7 @@ void cld_norm_move_running(const cld_array *running_mean, const cld_array *runni
         cld_batch_statistics s = merge_blocks(batch, images, channels, &whole, view);
         bool finite = all_finite(&s, channels, wide);
         if (!finite && by_share) return;
-        if (by_share) { /* all views are one move: gathered where the first one's lie */
+        if (by_share) { /* all views make one update: gathered in the memory of the first one */
             gather(batch, view ? 1 - p->momentum : 0, p->momentum, &s, channels);
         } else if (finite) {
             move_all(running_mean, running_var, of_a_view, &s, channels);

@@ -1,4 +1,4 @@
-/* Batch norm of blocks that several ranks share: from the sums of all ranks to statistics. */
+/* Batch norm for blocks that several ranks share: statistics from the sums of all ranks. */
 #include "kernels/cpu/norm.h"
 
 #include <math.h>
@@ -25,7 +25,7 @@ static void set(const cld_array *a, int64_t at, double v) {
         ((float *)a->data)[at] = (float)v;
 }
 
-/* The biased variance of n values. Of equal ones it may come out below 0. */
+/* The biased variance of n values. For equal values it may come out below 0. */
 static double variance(const cld_norm_pair *s, int64_t c, double n) {
     double mean = s->first[c] / n, v = s->second[c] / n - mean * mean;
     return v < 0 ? 0 : v;

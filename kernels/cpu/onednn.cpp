@@ -1,4 +1,4 @@
-/* The one file in C++ of the CPU backend: what oneDNN throws can be caught in no other. */
+/* The only C++ file of the CPU backend, because oneDNN's exceptions can only be caught in C++. */
 #include "kernels/cpu/onednn.h"
 
 #include <execinfo.h>
@@ -11,10 +11,10 @@
 #include <exception>
 #include <new>
 
-/* What one call may need at most beside the tensors: its compiled code, and the blocks that a product packs. */
+/* The most that one call may need besides the tensors: its compiled code, and the blocks that a product packs. */
 static constexpr size_t generous = size_t(16) << 20;
 
-/* What throws between threads of its own cannot be caught: then the last line says what happened. */
+/* An exception between oneDNN's own threads cannot be caught: then the last line says what happened. */
 static std::terminate_handler terminate_before;
 
 static void last_line() {
@@ -28,8 +28,8 @@ static void last_line() {
     terminate_before();
 }
 
-/* The C library loads its unwinder when an exception first passes through it, and ends the process when there is no
- * memory for that. backtrace() has it loaded. */
+/* The C library loads its unwinder when an exception first passes through it, and ends the process if there is no
+ * memory for that. backtrace() loads it in advance. */
 static bool prepare() {
     void *frame;
     terminate_before = std::set_terminate(last_line);
@@ -41,8 +41,8 @@ static bool is_limited(int resource) {
     return getrlimit(resource, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
 
-/* Whether the system ever refuses memory: under `ulimit -v` or -d, or if it promises no more than it has. Elsewhere
- * there is nothing to ask before each call, which would take three times as long as a small product. */
+/* Whether the system ever refuses memory: under `ulimit -v` or -d, or if it does not overcommit. Otherwise the check
+ * before each call is left out; it would take three times as long as a small product. */
 static bool is_refused() {
     int overcommit = 0;
     FILE *f = fopen("/proc/sys/vm/overcommit_memory", "re");

@@ -1,4 +1,4 @@
-/* What an optimizer does beside its step: the exponential moving average, the loss scale, factors. */
+/* The parts of an optimizer besides its step: the exponential moving average, the loss scale, factors. */
 #include <math.h>
 #include <omp.h>
 
@@ -62,7 +62,7 @@ static cld_status ema(int count, const cld_array *targets, const cld_array *sour
 
 /* ---- the loss scale ------------------------------------------------------------------------------------ */
 
-/* Finite times zero is zero, all else is NaN: sums of these products are as good as a test per element. */
+/* A finite value times zero is zero; anything else gives NaN. So sums of these products replace a test per element. */
 CLD_SIMD static bool finite_f32(const float *x, int64_t n) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)

@@ -1,12 +1,12 @@
-/* Sums over many tensors, and the gradients' common norm. */
+/* Sums over many tensors, and the common norm of the gradients. */
 #include <math.h>
 
 #include "kernels/cpu/optim.h"
 #include "kernels/cpu/simd.h"
 
-enum { PIECE = 4096 }; /* elements that are summed by themselves, whatever the number of threads */
+enum { PIECE = 4096 }; /* elements that are summed separately, whatever the number of threads */
 
-/* The tensor that this piece belongs to: the last that begins with it or before, and has any. */
+/* The tensor that this piece belongs to: the last nonempty one that begins at or before it. */
 static int owner_of(const int64_t *first, int count, int64_t piece) {
     int low = 0, high = count;
     while (high - low > 1) {
@@ -94,6 +94,6 @@ cld_status cld__optim_grad_norm(const cld_array *norm, const cld_array *factor, 
     }
     double wanted = isinf(max_norm) ? 1 : max_norm / (value + 1e-6);
     write_norm(norm, value);
-    *(double *)factor->data = wanted > 1 ? 1 : wanted; /* NaN stays */
+    *(double *)factor->data = wanted > 1 ? 1 : wanted; /* NaN is kept */
     return CLD_OK;
 }

@@ -8,9 +8,9 @@ typedef struct step_context {
     cld_rule rule;
     const cld_step_tensor *tensors;
     const cld_rule_settings *settings;
-    double *ratios;   /* lars: of each tensor, what its gradient is multiplied by */
-    const double *lr; /* in place of the settings', or NULL */
-    double unscale;   /* what the gradients are multiplied by */
+    double *ratios;   /* lars: per tensor, the factor of its gradient */
+    const double *lr; /* replaces the settings', or NULL */
+    double unscale;   /* factor of the gradients */
 } step_context;
 
 static const cld_rule_settings *settings_of(const step_context *c, int i) {
@@ -135,7 +135,7 @@ CLD_SIMD static double squares_f64(const double *w, const double *grad, int64_t 
     CLD_LANE_SUM(double, (unscale * grad[i] + decay * w[i]) * (unscale * grad[i] + decay * w[i]));
 }
 
-/* |w|^2 and, of the gradient with its decay, |g|^2. */
+/* |w|^2, and |g|^2 of the gradient with its weight decay. */
 static void lars_piece(const void *context, int i, int64_t start, int64_t end, double out[2]) {
     const step_context *c = context;
     const cld_step_tensor *t = &c->tensors[i];
@@ -156,7 +156,7 @@ static int64_t adapted_size(const void *context, int i) {
     return settings_of(context, i)->adapt ? size_of(context, i) : 0;
 }
 
-/* sums: room for two a tensor, of which the first becomes the ratio. */
+/* sums: two values per tensor; the first becomes the ratio. */
 static cld_status find_ratios(step_context *c, int count, double *sums) {
     CLD_TRY(cld__sum_all(sums, count, adapted_size, c, lars_piece));
     for (int i = 0; i < count; i++) {
@@ -170,7 +170,7 @@ static cld_status find_ratios(step_context *c, int count, double *sums) {
 /* ---- adam ---------------------------------------------------------------------------------------------- */
 
 typedef struct adam_scalars {
-    double unscale, coupled, keep; /* g = unscale grad + coupled w, and w is kept by that much */
+    double unscale, coupled, keep; /* g = unscale grad + coupled w, and w is multiplied by keep */
     double beta1, beta2, rate, root, eps;
 } adam_scalars;
 

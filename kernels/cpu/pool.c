@@ -1,11 +1,11 @@
 /* Max and average pooling, f32 and f64, blocked and row-major.
  *
- * A plane is one image's map of one block of channels: `lanes` values side by side at each position, 16 in
- * the blocked layout, 1 in the row-major one. Planes are independent, so each is one thread's work, forward
- * and backward. A map of one position is row-major with the bytes of the blocked layout: the output of a
- * global average is ready to be flattened.
+ * A plane is one image's map of one block of channels: `lanes` adjacent values at each position, 16 in the blocked
+ * layout, 1 in the row-major one. Planes are independent, so each is one thread's work, forward and backward. A map
+ * with one position has the same bytes in both layouts and is row-major, so the output of a global average is ready to
+ * be flattened.
  *
- * The bodies take dtype and lanes as constants: the compiler makes one copy of each body per combination.
+ * The bodies take dtype and lanes as constants, so the compiler makes one copy of each body per combination.
  */
 #include "kernels/cpu/pool.h"
 #include "kernels/cpu/simd.h"
@@ -14,7 +14,7 @@
 #include <string.h>
 
 typedef struct planes {
-    int64_t count, height, width; /* of the large map: x */
+    int64_t count, height, width; /* of the larger map: x */
     int64_t out_height, out_width;
     int lanes;
 } planes;
@@ -52,7 +52,7 @@ CLD_INLINE window window_at(const cld_pool_params *p, int axis, int64_t i, int64
 
 /* ---- max ----------------------------------------------------------------------------------------------- */
 
-/* NaN wins over everything, and the first of equals, as in PyTorch. */
+/* NaN wins over everything; the first among equals, as in PyTorch. */
 CLD_INLINE void max_plane(void *y, int32_t *argmax, const void *x, const planes *s, const cld_pool_params *p,
                           int64_t plane, cld_dtype dtype, int lanes) {
     int64_t in = plane * s->height * s->width * lanes, out = plane * s->out_height * s->out_width * lanes;
@@ -91,7 +91,7 @@ CLD_INLINE void max_plane_backward(void *dx, const void *dy, const int32_t *argm
         }
 }
 
-/* The forward pass of f32's blocked maps, which is where networks pool: a block of channels fills vectors. */
+/* The forward pass for blocked f32 maps, which is the case in networks: a block of channels fills vectors. */
 CLD_SIMD static void max_plane_blocked(float *y, int32_t *argmax, const float *x, const planes *s,
                                        const cld_pool_params *p, int64_t plane) {
     x += plane * s->height * s->width * 16;
@@ -124,7 +124,7 @@ CLD_SIMD static void max_plane_blocked(float *y, int32_t *argmax, const float *x
 
 /* ---- average ------------------------------------------------------------------------------------------- */
 
-/* Padding counts, but only as far as the padded map reaches: kernel * kernel nearly always. */
+/* Padding counts, but only inside the padded map: so this is nearly always kernel * kernel. */
 CLD_INLINE double divisor(const cld_pool_params *p, int64_t i, int64_t j, const planes *s) {
     int64_t extent[2] = {s->height, s->width}, at[2] = {i, j}, taps = 1;
     for (int axis = 0; axis < 2; axis++) {

@@ -1,7 +1,7 @@
 /* Random numbers. Element i takes half a Philox block, two 32-bit words: words 2 (i mod 2) and the next of block i / 2,
- * counted from the generator's position, in row-major order. So a number does not depend on threads, on strides or on
- * what was drawn before in one call or in many. f64 and integers use both words for 53 bits; all else the upper 24 of
- * the first. */
+ * counted from the generator's position, in row-major order. So a number does not depend on threads, on strides, or on
+ * how earlier draws were divided into calls. f64 and integers use both words for 53 bits; all others use the upper 24
+ * bits of the first. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -33,7 +33,7 @@ static float normal_float(const uint32_t words[2]) {
     return sqrtf(-2 * logf(u)) * cosf(6.28318531f * v);
 }
 
-/* What every draw needs; top is the largest value of the output's dtype below b. */
+/* The parameters of every draw; top is the largest value of the output's dtype below b. */
 typedef struct draws {
     cld_random kind;
     double a, b, top;
@@ -57,7 +57,7 @@ static double largest_below(double b, cld_dtype dtype) {
     return *(const float *)cld__load(CLD_COMPUTE_FLOAT, &value, &bits, dtype, 1, 1);
 }
 
-/* In [a, b), though a + u (b - a), or its rounding to 16 bits, may come out as b. */
+/* In [a, b), although a + u (b - a), or its rounding to 16 bits, may give b. */
 static double uniform_double(double u, const draws *d) {
     double v = d->a + u * (d->b - d->a);
     return v > d->top && d->a < d->b ? d->top : v;

@@ -1,8 +1,8 @@
 /* Reductions over any set of dimensions.
  *
- * Dimensions are sorted by x's strides and merged. Where the innermost is reduced, each output is a sum over lines
- * ("rows"), else a piece of neighbouring outputs is accumulated together ("columns"), so that memory is read in order
- * either way. f32 adds up in 16 lanes over at most 1024 elements, then in double. Work is cut by sizes alone: the
+ * Dimensions are sorted by x's strides and merged. If the innermost is reduced, each output is a sum over lines
+ * ("rows"). Otherwise a piece of neighbouring outputs is accumulated together ("columns"). Either way memory is read in
+ * order. f32 is summed in 16 lanes over at most 1024 elements, then in double. Work is split by size alone, so the
  * result does not depend on the number of threads. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
@@ -11,7 +11,7 @@
 
 /* ---- the loops ----------------------------------------------------------------------------------------- */
 
-/* kind, neutral element, m combined with x. NaN wins maxima and minima. */
+/* kind, neutral element, m combined with x. NaN wins in maxima and minima. */
 #define REDUCTIONS(X, LOWEST, HIGHEST, PLUS, TIMES)                                                          \
     X(SUM, 0, PLUS(m, x))                                                                                    \
     X(PROD, 1, TIMES(m, x))                                                                                  \
@@ -22,7 +22,7 @@
 
 #define LANES 16
 
-/* A line's elements combined with acc. */
+/* Combines the elements of a line with acc. */
 #define ROW_CASE(kind, neutral, combined)                                                                    \
     case CLD_##kind: {                                                                                       \
         real lanes[LANES];                                                                                   \
@@ -44,7 +44,7 @@
         return acc;                                                                                          \
     }
 
-/* Each element combined with its own acc. */
+/* Combines each element with its own acc. */
 #define COLUMN_CASE(kind, neutral, combined)                                                                 \
     case CLD_##kind:                                                                                         \
         for (int64_t i = 0; i < n; i++) {                                                                    \
@@ -134,12 +134,12 @@ typedef struct plan {
     cld_compute compute;
     cld_array out, x;
     bool rows;          /* the innermost dimension is reduced */
-    int64_t width;      /* outputs side by side: 1 for rows */
+    int64_t width;      /* adjacent outputs: 1 for rows */
     int64_t out_stride; /* between them */
     int64_t x_stride;   /* in the innermost dimension */
     int64_t length;     /* rows: elements of a line */
     dims kept, reduced; /* without the innermost dimension */
-    int64_t parts;      /* into which the reduced dimensions are cut */
+    int64_t parts;      /* parts into which the reduced dimensions are cut */
 } plan;
 
 static void push_dim(dims *d, int64_t shape, int64_t x, int64_t out) {
@@ -161,7 +161,7 @@ static void locate(const dims *d, int64_t index, int64_t *x, int64_t *out) {
 
 static void make_plan(plan *p, const cld_array *out, const cld_array *x) {
     int order[CLD_MAX_DIMS], count = 0;
-    for (int d = 0; d < x->ndim; d++) { /* insertion sort: larger strides of x outside */
+    for (int d = 0; d < x->ndim; d++) { /* insertion sort: larger strides of x go outside */
         if (x->shape[d] == 1) continue;
         int at = count++;
         for (; at > 0 && llabs(x->strides[order[at - 1]]) < llabs(x->strides[d]); at--)
@@ -200,8 +200,8 @@ static void make_plan(plan *p, const cld_array *out, const cld_array *x) {
     p->x = *x;
 }
 
-/* What one task reads: outputs first..first + n - 1 of one line of outputs, over reduced units from..to - 1. A unit is
- * a reduced index, and for rows a piece of its line. */
+/* The input of one task: outputs first..first + n - 1 of one line of outputs, over reduced units from..to - 1. A unit
+ * is a reduced index and, for rows, a piece of its line. */
 static void accumulate(const plan *p, int64_t kept, int64_t first, int64_t n, int64_t from, int64_t to,
                        accumulators *acc) {
     int64_t x_kept, x_reduced, unused, size = (int64_t)cld_dtype_size(p->x.dtype);
@@ -268,7 +268,7 @@ cld_status cld__reduce(cld_reduction kind, const cld_array *out, const cld_array
 
 /* ---- arg_reduce ---------------------------------------------------------------------------------------- */
 
-/* The first of equals; NaN wins, the first one. */
+/* The first among equals; NaN wins, and the first NaN among several. */
 #define FIRST_EXTREME(T)                                                                                     \
     {                                                                                                        \
         const T *v = in;                                                                                     \

@@ -1,11 +1,11 @@
-/* What an element's place in its line, or in the whole tensor, depends on all before it: cumulative sums, and the
- * positions of what is not zero. */
+/* Results for an element that depend on all elements before it, in its line or in the whole tensor: cumulative sums,
+ * and the positions of nonzero elements. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
 /* ---- cumsum -------------------------------------------------------------------------------------------- */
 
-/* n running sums that go on from *sum; floats are added up in double. */
+/* n running sums that continue from *sum; floats are summed in double. */
 static void run_double(double *sum, double *out, const double *in, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = *sum += in[i];
 }
@@ -60,7 +60,7 @@ cld_status cld__nonzero(const cld_array *out, const cld_array *x) {
     int64_t *row = out->data, numel = cld_numel(x);
     int columns = x->ndim, last = columns > 0 ? columns - 1 : 0;
     cld_array a = *x;
-    if (columns == 0) { /* one line of one element, whose position has no numbers */
+    if (columns == 0) { /* a single element, whose position has no coordinates */
         a.ndim = 1;
         a.shape[0] = a.strides[0] = 1;
     }

@@ -74,8 +74,8 @@ DEFINE_LOOPS(double, double, exp)
 /* ---- softmax ------------------------------------------------------------------------------------------- */
 
 /* y = exp(x - m) / s or (x - m) - log s, with m = max x and s = sum exp(x - m). In that order: m + log s would be
- * rounded to m's last bit, however large the offset that all x share. A line holding NaN, or nothing but -inf, comes
- * out as NaN: s is then NaN. */
+ * rounded to m's last bit, and m may be a large offset that all x share. A line with a NaN, or with -inf only, gives
+ * NaN, because s is NaN. */
 static void softmax_line(cld_compute c, const line *y, const line *x, int64_t length, bool log_form) {
     cld_piece in, out;
     double m = -INFINITY, s = 0;
@@ -146,7 +146,8 @@ cld_status cld__softmax_backward(const cld_array *dx, const cld_array *y, const 
 
 /* ---- normalize ----------------------------------------------------------------------------------------- */
 
-/* y = x / ||x||; a zero row stays zero. Squares and 1 / ||x|| are double: those of a float row may be no floats. */
+/* y = x / ||x||; a zero row stays zero. Squares and 1 / ||x|| are double: those of a float row may overflow or
+ * underflow a float. */
 static double normalize_line(cld_compute c, const line *y, const line *x, int64_t length) {
     cld_piece in, out;
     double squares = 0;

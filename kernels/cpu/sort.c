@@ -1,6 +1,6 @@
-/* topk and sort. Every value becomes an unsigned key whose order is the order asked for (NaN above all
- * numbers, -0 equal to 0), so that one integer sort serves all dtypes and both directions. Equal keys keep
- * the order of their indices. The k first of n come from a heap of k; all n from a merge sort. */
+/* topk and sort. Every value becomes an unsigned key in the requested order (NaN above all numbers, -0 equal to 0), so
+ * that one integer sort handles all dtypes and both directions. Equal keys keep the order of their indices. The k first
+ * of n come from a heap of k; all n from a merge sort. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -40,7 +40,7 @@ static void make_keys(item *items, const cld_array *x, const char *line, int dim
     }
 }
 
-/* ---- the first k, by a heap whose root is the last of them --------------------------------------------- */
+/* ---- the first k, by a heap whose root is the last among them ----------------------------------------- */
 
 static bool before(const item *a, const item *b) {
     return a->key != b->key ? a->key < b->key : a->index < b->index;
@@ -95,7 +95,7 @@ static void merge(item *to, const item *a, int64_t na, const item *b, int64_t nb
     memcpy(to, na > 0 ? a : b, (size_t)(na + nb) * sizeof *to);
 }
 
-/* Sorts n items, using as many at spare; returns whichever of the two holds the result. */
+/* Sorts n items, using `spare` of the same size; returns whichever of the two holds the result. */
 static item *sort_all(item *items, item *spare, int64_t n) {
     for (int64_t at = 0; at < n; at += RUN) sort_run(items + at, n - at < RUN ? n - at : RUN);
     for (int64_t width = RUN; width < n; width *= 2) {
@@ -133,7 +133,7 @@ cld_status cld__topk(const cld_array *values, const cld_array *index, const cld_
                      bool descending) {
     int64_t numel = cld_numel(x), n = x->shape[dim], k = values->shape[dim];
     if (cld_numel(values) == 0) return CLD_OK;
-    int64_t lines = numel / n, room = k == n ? 2 * n : n; /* items of one thread */
+    int64_t lines = numel / n, room = k == n ? 2 * n : n; /* items per thread */
     int threads = numel < CLD_PARALLEL_MIN ? 1 : omp_get_max_threads();
     if (lines < threads) threads = (int)lines;
     size_t bytes = (size_t)(threads * room) * sizeof(item);

@@ -1,6 +1,6 @@
-/* Follows a view, instruction by instruction: the table of who does which. First the sizes of the canvas on the way are
- * gone through, so that everything lies in one piece of scratch memory: two canvases, which take turns, and what an
- * instruction works in.
+/* Executes a view, instruction by instruction, with a table of the function for each. First it computes the sizes of
+ * all intermediate canvases, so that everything lies in one piece of scratch memory: two canvases, which take turns,
+ * and the workspace of the instructions.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/view.h"
@@ -37,7 +37,7 @@ static const row rows[CLD_VIEW_OP_COUNT] = {
 };
 
 bool cld__view_has_avx2(void) {
-    static int known; /* 0: not yet; else 1 + whether */
+    static int known; /* 0: not yet known; else 1 + the answer */
     int now = __atomic_load_n(&known, __ATOMIC_RELAXED);
     if (now) return now == 2;
     bool has = false;
@@ -109,7 +109,7 @@ static void take_image(cld_canvas *c) {
     const cld_pixels *image = c->image;
     size_t n = cld__view_pixels(c), width = (size_t)c->width;
     const uint8_t *from = image->data - (size_t)image->there.top * image->stride -
-                          3 * (size_t)image->there.left; /* of the pixel (0, 0) */
+                          3 * (size_t)image->there.left; /* address of the pixel (0, 0) */
     for (size_t y = 0; y < (size_t)c->height; y++) {
         uint8_t *to = c->data + y * width;
         to_planes(to, to + n, to + 2 * n, from + y * image->stride, c->width);
@@ -118,7 +118,7 @@ static void take_image(cld_canvas *c) {
 
 /* ---- the view ---------------------------------------------------------------------------------------------------------- */
 
-/* Room for the view on the way, and its beginning. */
+/* Memory for the view, and its start. */
 static cld_status begin(cld_canvas *c, const cld_view *v, const cld_pixels *image, cld_scratch *scratch) {
     CLD_TRY(check_image(v, image));
     bool resampled = begins_with_resample(v);

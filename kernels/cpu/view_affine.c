@@ -1,9 +1,10 @@
-/* Image.transform(AFFINE) of the canvas: each output pixel looks for its place in the old one. Doubles, as Pillow's.
+/* Image.transform(AFFINE) of the canvas: each output pixel is sampled from its place in the old canvas. In double, as
+ * in Pillow.
  *
- * With AVX2 the three channels of a pixel are computed side by side, from a copy of the canvas with four bytes a pixel
- * (R, G, B, 0), except along the border, where taps repeat. Step by step it is the arithmetic of kernels/pixel.h. A shear or
- * a shift leaves rows or columns in their places: the fraction there is 0, the polynomial in it is its first level exactly,
- * and one line of taps is all that is looked at.
+ * With AVX2 the three channels of a pixel are computed in parallel, from a copy of the canvas with four bytes per pixel
+ * (R, G, B, 0), except along the border, where taps repeat. The arithmetic is that of kernels/pixel.h, step by step. A
+ * shear or a shift keeps rows or columns in their places: the fraction there is 0, the polynomial equals its first
+ * level exactly, and only one line of taps is read.
  */
 #include "kernels/cpu/view.h"
 #include "kernels/pixel.h"
@@ -41,7 +42,7 @@ CLD_VIEW_AVX2 static inline __m256d line(__m256d a, __m256d b, __m256d d) {
     return _mm256_add_pd(a, _mm256_mul_pd(_mm256_sub_pd(b, a), d));
 }
 
-/* Two pixels that lie side by side. */
+/* Two adjacent pixels. */
 CLD_VIEW_AVX2 static inline __m256d row_line(const uint8_t *p, __m256d dx) {
     __m128i two = _mm_loadl_epi64((const __m128i *)p);
     __m256d a = _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(two));
@@ -58,7 +59,7 @@ CLD_VIEW_AVX2 static inline __m256d widen(__m128i words) {
     return _mm256_cvtepi32_pd(_mm_cvtepi16_epi32(words));
 }
 
-/* cld_pixel_cubic of four pixels a, b, c, d; its parameters are integers. */
+/* cld_pixel_cubic of four pixels a, b, c, d; its coefficients are integers. */
 CLD_VIEW_AVX2 static inline __m256d cubic_of(__m128i pixels, __m256d dx) {
     __m256i four = _mm256_cvtepu8_epi16(pixels);
     __m128i ab = _mm256_castsi256_si128(four), cd = _mm256_extracti128_si256(four, 1);
@@ -79,14 +80,15 @@ CLD_VIEW_AVX2 static inline __m256d cubic(__m256d a, __m256d b, __m256d c, __m25
     return polynomial(b, _mm256_sub_pd(c, a), p3, p4, x);
 }
 
-/* Levels of four pixels, cut to integers and packed with saturation: 0 to 255, as a clamp before the cut makes them. */
+/* Levels of four pixels, truncated to integers and packed with saturation: 0 to 255, the same as clamping before
+ * truncation. */
 CLD_VIEW_AVX2 static inline __m128i pack_pixels(const __m256d pixel[4]) {
     __m128i a = _mm_packus_epi32(_mm256_cvttpd_epi32(pixel[0]), _mm256_cvttpd_epi32(pixel[1]));
     __m128i b = _mm_packus_epi32(_mm256_cvttpd_epi32(pixel[2]), _mm256_cvttpd_epi32(pixel[3]));
     return _mm_packus_epi16(a, b);
 }
 
-/* cld_pixel_place of four pixels side by side. */
+/* cld_pixel_place of four adjacent pixels. */
 typedef struct four_places {
     int32_t offset
         [4]; /* of the pixel at (x, y), in the copy's pixels; of the first interior one, if it is not interior */
@@ -132,7 +134,7 @@ CLD_VIEW_AVX2 static inline four_places places_of(const cld_canvas *c, const dou
     return places;
 }
 
-/* What the levels at a place are: `stride` bytes lie between rows. */
+/* The levels at a place; `stride`: bytes between rows. */
 typedef __m256d look(const uint8_t *p, size_t stride, __m256d dx, __m256d dy);
 
 CLD_VIEW_AVX2 static inline __m256d bilinear_at(const uint8_t *p, size_t stride, __m256d dx, __m256d dy) {
@@ -178,7 +180,7 @@ CLD_VIEW_AVX2 static inline __m256d bicubic_in_column(const uint8_t *p, size_t s
     return cubic_of(_mm_unpacklo_epi64(ab, cd), dy);
 }
 
-/* A pixel outside of the canvas, or one that looks beyond its border. */
+/* A pixel outside the canvas, or one whose taps reach beyond its border. */
 CLD_VIEW_AVX2 static void put_odd_pixels(uint8_t *row, const four_places *at, const cld_canvas *c,
                                          const cld_view_instruction *s, int x, int y) {
     for (int i = 0; i < 4; i++) {
@@ -193,7 +195,7 @@ CLD_VIEW_AVX2 static void put_odd_pixels(uint8_t *row, const four_places *at, co
 #    define LANE(of, i)  _mm256_permute4x64_pd(of, 0x55 * (i))
 #    define PIXEL(at, i) look_at(copy + 4 * (at).offset[i], stride, LANE((at).dx, i), LANE((at).dy, i))
 
-/* `look_at` is a constant of each call. */
+/* `look_at` is a constant in each call. */
 CLD_VIEW_AVX2 static inline __attribute__((always_inline)) void
 transform_row_avx2(uint8_t *row, const uint8_t *copy, const cld_canvas *c, const cld_view_instruction *s,
                    int y, bool bicubic, look *look_at) {

@@ -1,6 +1,6 @@
 /* Filters: Pillow's GaussianBlur, which is three box blurs along x, then three along y, each rounded to 8 bits
- * (kernels/pixel.h); a filter by taps in floats; sharpness. The box blurs along x run on the transposed plane, so that both
- * directions are one vector loop. */
+ * (kernels/pixel.h); a tap filter in floats; sharpness. The box blurs along x run on the transposed plane, so that both
+ * directions use the same vector loop. */
 #include "kernels/cpu/view.h"
 #include "kernels/pixel.h"
 
@@ -8,11 +8,11 @@
 
 /* ---- Pillow's GaussianBlur --------------------------------------------------------------------------------------------- */
 
-/* Row y of the input, the border repeated. */
+/* Row y of the input, with the border repeated. */
 #define ROW(y) ((y) < 0 ? in : in + (size_t)((y) < rows ? (y) : rows - 1) * stride)
 
 /* One box blur along the first dimension, of `length` columns: out[y] from in[y - radius - 1 ... y + radius + 1]. `sum`
- * (length) slides along. */
+ * (length) is a sliding sum. */
 CLD_VIEW_SIMD static void blur_columns(uint8_t *restrict out, const uint8_t *restrict in, size_t stride,
                                        uint32_t *restrict sum, int rows, size_t length, cld_box b) {
     for (size_t i = 0; i < length; i++) sum[i] = 0;
@@ -43,8 +43,8 @@ static void transpose_part(uint8_t *restrict out, const uint8_t *restrict in, si
 #    define STRIP        32 /* columns */
 #    define STRIP_RADIUS 63 /* the largest radius whose sums have 15 bits */
 
-/* The same, of 32 columns, whose sums stay in registers. Weights of 24 bits are two of 12, so that a sum and the levels at
- * its ends are weighed by one vpmaddwd each. */
+/* The same for 32 columns, whose sums stay in registers. Weights of 24 bits are split into two of 12, so that one
+ * vpmaddwd each multiplies a sum and the levels at its ends. */
 CLD_VIEW_AVX2 static void blur_strip_avx2(uint8_t *restrict out, const uint8_t *restrict in, size_t stride,
                                           int rows, cld_box b) {
     const __m256i zero = _mm256_setzero_si256(), half = _mm256_set1_epi32(1 << 23);
@@ -79,7 +79,7 @@ CLD_VIEW_AVX2 static void blur_strip_avx2(uint8_t *restrict out, const uint8_t *
 #    undef LOAD
 }
 
-/* 16 x 16 levels: four rounds in which rows i and i + 8 are merged to rows 2 i and 2 i + 1. */
+/* 16 x 16 levels: four rounds that interleave rows i and i + 8 into rows 2 i and 2 i + 1. */
 static void transpose_block(uint8_t *out, size_t out_stride, const uint8_t *in, size_t stride) {
     __m128i a[16], m[16];
     for (size_t i = 0; i < 16; i++) a[i] = _mm_loadu_si128((const __m128i *)(in + i * stride));
@@ -107,7 +107,7 @@ static void transpose(uint8_t *restrict out, const uint8_t *restrict in, size_t 
 }
 #endif
 
-/* The last strip may overlap the one before: out is not in. */
+/* The last strip may overlap the one before, since out is not in. */
 static void blur_rows(uint8_t *restrict out, const uint8_t *restrict in, uint32_t *restrict sum, int rows,
                       size_t length, cld_box b) {
 #ifdef CLD_VIEW_AVX2

@@ -80,7 +80,7 @@ CLD_VIEW_AVX2 static inline __m256i fallen(__m256 value, __m256 fall) {
     return _mm256_cvttps_epi32(_mm256_add_ps(kept, _mm256_set1_ps(0.5f)));
 }
 
-/* cld_pixel_turn_hue, step by step, of eight pixels: with all these choices no compiler vectorizes it. */
+/* cld_pixel_turn_hue, step by step, for eight pixels. No compiler vectorizes it, because it has too many branches. */
 CLD_VIEW_AVX2 static void turn_hue_avx2(uint8_t *restrict red, uint8_t *restrict green,
                                         uint8_t *restrict blue, size_t n, int shift) {
     const __m256i one = _mm256_set1_epi32(1), all = _mm256_set1_epi32(-1), zero = _mm256_setzero_si256();

@@ -1,4 +1,4 @@
-/* Levels that become other levels by a table: ImageOps' invert, solarize, posterize, autocontrast and equalize. */
+/* Levels mapped to other levels by a table: ImageOps' invert, solarize, posterize, autocontrast and equalize. */
 #include "kernels/cpu/view.h"
 #include "kernels/pixel.h"
 
@@ -37,7 +37,7 @@ CLD_CPU_VIEW(posterize) { keep_bits(c->data, 3 * cld__view_pixels(c), cld_pixel_
 
 /* ---- by the histogram -------------------------------------------------------------------------------------------------- */
 
-/* Four tables, so that equal neighbours do not wait for each other. */
+/* Four tables, so that equal neighbouring levels do not wait for each other. */
 static void count_levels(uint32_t histogram[256], const uint8_t *plane, size_t n) {
     uint32_t part[4][256];
     memset(part, 0, sizeof part);

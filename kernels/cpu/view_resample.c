@@ -1,9 +1,9 @@
-/* Pillow's resize: a pass along x and one along y, each rounded to 8 bits, in fixed point; of the box only what the window
- * needs. Along x first, or else along y: see cld_resample_y_first.
+/* Pillow's resize: a pass along x and one along y, each rounded to 8 bits, in fixed point. Only the part of the box
+ * that the window needs is computed. cld_resample_y_first says which pass comes first.
  *
- * Narrowed rows have four bytes for each pixel (R, G, B, 0). With AVX2 a weight, of 22 bits and a sign, is two of at most 13
- * bits, high * 2^11 + low: products with levels are then added in pairs by vpmaddwd. The sums are integers, and
- * the same as the plain loops'.
+ * Narrowed rows have four bytes per pixel (R, G, B, 0). With AVX2 a weight of 22 bits and a sign is split into two of
+ * at most 13 bits, high * 2^11 + low, so that vpmaddwd adds products with levels in pairs. The sums are integers, equal
+ * to those of the plain loops.
  */
 #include "kernels/cpu/view.h"
 #include "kernels/resample.h"
@@ -12,13 +12,13 @@
 
 #define LOW_BITS 11
 #define GROUP    4  /* rows that are narrowed together */
-#define OVER     64 /* bytes that may be read beyond a row of ours */
+#define OVER     64 /* bytes that may be read beyond one of our rows */
 
 /* ---- weights ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct taps {
     int outputs, room; /* of the window; weights reserved per output, a multiple of 4 */
-    int *first;        /* (outputs) the first input of each output, in pixels of the part that is there */
+    int *first;        /* (outputs) the first input of each output, in pixels of the part given */
     int *count;        /* (outputs) */
     int32_t *weight;   /* (outputs, room) zeros after the last */
     int32_t *
@@ -33,7 +33,8 @@ static size_t taps_bytes(const cld_axis *a, int outputs) {
 
 static int32_t two(int32_t a, int32_t b) { return (int32_t)(((uint32_t)a & 0xFFFF) | (uint32_t)b << 16); }
 
-/* Of the outputs from `from` on; shift: from the axis' base to where the part begins. Mirrored: in reverse order. */
+/* For the outputs from `from` on; shift: from the axis' base to the start of the part. If mirrored: in reverse
+ * order. */
 static taps make_taps(uint8_t *memory, const cld_axis *a, int from, int outputs, int shift, bool mirrored) {
     taps t = {.outputs = outputs, .room = taps_room(a), .first = (int *)memory};
     t.count = t.first + outputs;
@@ -57,7 +58,7 @@ static taps make_taps(uint8_t *memory, const cld_axis *a, int from, int outputs,
 /* ---- the loops --------------------------------------------------------------------------------------------------------- */
 
 typedef struct loops {
-    /* Along x: rows of RGB to rows of RGB0. OVER bytes beyond the rows can be read. */
+    /* Along x: rows of RGB to rows of RGB0. OVER bytes beyond the rows must be readable. */
     void (*narrow)(uint8_t *const out[GROUP], const uint8_t *const rows[GROUP], const taps *t);
     /* Along y: out[i] from rows[i], rows[i + stride], ..., i < n */
     void (*combine)(uint8_t *restrict out, const uint8_t *restrict rows, size_t stride, const taps *t, int o,
@@ -114,7 +115,7 @@ static void split(uint8_t *restrict out, size_t plane, const uint8_t *restrict r
 #ifdef CLD_VIEW_AVX2
 #    include <immintrin.h>
 
-/* 16 or 8 bytes of each of two rows, a row in each half. */
+/* 16 or 8 bytes of each of two rows, one row per half. */
 CLD_VIEW_AVX2 static inline __m256i load_quads(const uint8_t *a, const uint8_t *b) {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)a)),
                                    _mm_loadu_si128((const __m128i *)b), 1);
@@ -183,7 +184,7 @@ CLD_VIEW_AVX2 static void combine_avx2(uint8_t *restrict out, const uint8_t *res
         }
         const uint8_t *row = rows + i;
         for (int k = 0; k < count; k += 2, row += 2 * stride) {
-            __m256i a = _mm256_loadu_si256((const __m256i *)row), b = a; /* weighs nothing beyond the last */
+            __m256i a = _mm256_loadu_si256((const __m256i *)row), b = a; /* a last odd row counts 0 */
             if (k + 1 < count) b = _mm256_loadu_si256((const __m256i *)(row + stride));
             __m256i heavy = _mm256_set1_epi32(pair[k]), light = _mm256_set1_epi32(pair[k + 1]);
             __m256i ab[2] = {_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)};
@@ -246,8 +247,7 @@ static void join_from(uint8_t *pixels, const uint8_t *planes, size_t plane, size
 CLD_VIEW_AVX2 static void join_avx2(uint8_t *pixels, const uint8_t *planes, size_t plane, size_t width) {
     size_t x = 0;
     for (; x + 32 <= width; x += 32) {
-        __m256i part
-            [3]; /* the middle quarters changed, so that what unpacking takes from each half is in order */
+        __m256i part[3]; /* middle quarters swapped: unpacking, which works per half, then keeps the order */
         for (size_t c = 0; c < 3; c++)
             part[c] =
                 _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(planes + c * plane + x)), 0xd8);
@@ -281,11 +281,11 @@ typedef struct job {
     cld_axis x, y;
     cld_rect needed; /* of the image at this scale */
     size_t narrow;   /* bytes of a row of RGB0 as wide as the window */
-    size_t source;   /* bytes of a row of RGB as wide as what is needed */
+    size_t source;   /* bytes of a row of RGB as wide as the needed part */
     int rows;        /* narrowed rows that are kept */
 } job;
 
-/* What is resampled: the image, or a canvas, whose pixels `copy` has then. */
+/* The input of the resampling: the image, or a canvas, whose pixels are then in `copy`. */
 static cld_pixels source_of(const cld_canvas *c, const uint8_t *copy) {
     if (!c->taken) return *c->image;
     return cld_pixels_whole(copy, c->height, c->width);
@@ -345,7 +345,7 @@ CLD_CPU_VIEW(resample) {
     for (int begin = 0; begin < rows; begin += GROUP) {
         const uint8_t *in[GROUP];
         uint8_t *out[GROUP];
-        for (int i = 0; i < GROUP; i++) { /* in the last group, the last row may come more than once */
+        for (int i = 0; i < GROUP; i++) { /* in the last group, the last row may be repeated */
             int row = begin + i < rows ? begin + i : rows - 1;
             uint8_t *copy = copies + (size_t)i * j.source;
             out[i] = narrowed + (size_t)(y_first ? i : row) * j.narrow;

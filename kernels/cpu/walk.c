@@ -1,7 +1,7 @@
-/* The one loop over arrays of any strides: see math.h. Dimensions are reordered so that the array written is walked in
- * memory order, and merged where all arrays allow it; what is dense in all of them becomes a single line. If an input is
- * transposed against the array written, tiles of it are turned first: a cache line of it is read once, and bodies see it
- * dense. */
+/* The one loop over arrays of any strides: see math.h. Dimensions are reordered so that the output is walked in memory
+ * order, and merged if all arrays allow it; if all arrays are dense, a single line remains. If an input is transposed
+ * relative to the output, tiles of it are transposed first, so that each of its cache lines is read once and bodies see
+ * it dense. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -41,16 +41,16 @@ cld_array cld__split_channels(const cld_array *a) {
     return s;
 }
 
-/* The merged loops; strides in bytes, but elements for the innermost. */
+/* The merged loops; strides are in bytes, except the innermost, which is in elements. */
 typedef struct loops {
-    int ndim; /* >= 1; the last is the line that bodies see pieces of */
+    int ndim; /* >= 1; the last is the line whose pieces the bodies get */
     int64_t shape[CLD_MAX_DIMS];
     int64_t strides[CLD_WALK_ARRAYS][CLD_MAX_DIMS];
     size_t size[CLD_WALK_ARRAYS];
     int count;
 } loops;
 
-/* Does dimension p lie outside q? Larger strides in the array written, then in the inputs, go outside. */
+/* Does dimension p go outside q? Larger strides in the output, then in the inputs, go outside. */
 static bool outside(const cld_array *a, int count, int p, int q) {
     for (int k = 0; k < count; k++) {
         int64_t sp = llabs(a[k].strides[p]), sq = llabs(a[k].strides[q]);
@@ -93,7 +93,7 @@ static void merge(loops *l, const cld_array *a, int count) {
     }
 }
 
-/* Pieces first..last - 1 of all, pieces_per_line of them in each line. */
+/* Runs pieces first..last - 1 of all, with pieces_per_line of them in each line. */
 static void run(const loops *l, char *const base[], int64_t first, int64_t last, int64_t pieces_per_line,
                 cld_walk_body body, const void *context) {
     int inner = l->ndim - 1;
@@ -140,11 +140,11 @@ static void run_lines(const loops *l, char *const base[], cld_walk_body body, co
 
 /* ---- transposed inputs --------------------------------------------------------------------------------- */
 
-/* A tile, of LINES lines of COLUMNS elements, is copied for the body in the order of the array written. */
+/* A tile of LINES lines of COLUMNS elements is copied for the body, in the order of the output. */
 #define LINES   16
 #define COLUMNS 64
 
-/* Does an input lie densely along the second dimension from within, and not along the innermost? */
+/* Is the input dense along the second innermost dimension, and not along the innermost? */
 static bool is_turned(const loops *l, int k) {
     int inner = l->ndim - 1;
     return l->strides[k][inner - 1] == (int64_t)l->size[k] && llabs(l->strides[k][inner]) > 1;

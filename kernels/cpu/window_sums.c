@@ -1,4 +1,4 @@
-/* Rows as weighted sums of a few neighbouring rows: what resizing and adaptive pooling come to along one dimension. */
+/* Rows as weighted sums of a few neighbouring rows: resizing and adaptive pooling along one dimension. */
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/simd.h"
 
@@ -8,8 +8,8 @@ typedef struct job {
     int64_t rows, extent, inner, width;
 } job;
 
-/* A row of more than one element each: vectors are added up. And all rows of one element each. o: which of the outer
- * ones. */
+/* Rows of more than one element: whole vectors are added. Rows of one element: sums of numbers. o: index of the outer
+ * dimension. */
 #define DEFINE_ROWS(T)                                                                                       \
     CLD_SIMD static void wide_row_##T(const job *j, int64_t o, int64_t row) {                                \
         T *y = (T *)j->y->data + (o * j->rows + row) * j->inner;                                             \

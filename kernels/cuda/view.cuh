@@ -14,8 +14,7 @@
 typedef cld_view_instruction instruction;
 
 typedef struct canvas {
-    uint8_t *data, *work; /* data: planes (3, height, width); the two alternate. Each has room for 4 bytes per
-                    * pixel */
+    uint8_t *data, *work; /* data: planes (3, height, width); they take turns; 4 bytes per pixel each */
     int32_t *taps;        /* for a RESAMPLE */
     int height, width;
 } canvas;
