@@ -1,5 +1,5 @@
-/* Channels last: the runtime hands activations over as conv.c's layout() wants them, so that the copies here are for
- * callers of the table that bring something else, and for weights. */
+/* Channels last: the runtime passes activations in the layout of conv.c's layout(). So the copies here are for callers
+ * of the table that pass another layout, and for weights. */
 #include "kernels/cuda/activation.h"
 
 bool cld_cuda_is_channels_last(const cld_array *a) {

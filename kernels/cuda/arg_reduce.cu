@@ -1,5 +1,5 @@
-/* The position of the largest or smallest element of each line. Where there are few lines each is cut into parts, a block
- * for each, whose own positions go to scratch memory and are compared by the same kernel once more. */
+/* The position of the largest or smallest element of each line. If there are few lines, each is cut into parts, one
+ * block each; their positions go to scratch memory, and the same kernel compares them again. */
 #include "kernels/cuda/lines.cuh"
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/number.cuh"
@@ -7,7 +7,7 @@
 #define THREADS CLD_LINE_THREADS
 #define AHEAD   4 /* elements that a thread reads before it compares them */
 
-/* Before all others comes NaN, then what is larger (or smaller), then the first; `at` is -1 where there is none yet. */
+/* NaN comes first, then the larger (or smaller) value, then the first position; `at` is -1 if there is none yet. */
 template <typename C>
 __device__ static inline bool comes_before(bool max, C a, int64_t a_at, C b, int64_t b_at) {
     if (a_at < 0 || b_at < 0) return b_at < 0 && a_at >= 0;
@@ -17,13 +17,13 @@ __device__ static inline bool comes_before(bool max, C a, int64_t a_at, C b, int
     return a_at < b_at;
 }
 
-/* The elements to choose from: all, or those at `places`, `count` for each line, that lie [place][line]. */
+/* The elements to choose from: all, or those at `places`, `count` per line, laid out as [place][line]. */
 struct candidates {
     int64_t count;
     const int64_t *places;
 };
 
-/* Where there are parts (blockIdx.y) out lies [part][line]. */
+/* If there are parts (blockIdx.y), out is laid out as [part][line]. */
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
     find_extreme(int64_t *out, const T *x, candidates from, bool max, cld_lines<2> l) {

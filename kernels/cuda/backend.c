@@ -1,5 +1,5 @@
-/* The library of CUDA devices, read from here: the one symbol that it exports, and which file fills in which part of the
- * contract. */
+/* The library of CUDA devices. Start reading here: the one symbol that it exports, and which file fills in which part
+ * of the contract. */
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dnn.h"
@@ -20,7 +20,8 @@ static const char *library(void) {
     return text;
 }
 
-/* A chip that this library has no code for is found by its first launch: into the record of faults, which is 0 at first. */
+/* If this library has no code for the chip, the first launch finds out: it writes to the record of faults, which is 0
+ * at first. */
 static cld_status try_launch(void) {
     const cld_array kind = {.data = cld_cuda_fault(), .dtype = CLD_I32};
     CLD_TRY(cld_cuda_math.fill(&kind, cld_integer(0)));

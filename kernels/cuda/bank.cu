@@ -3,11 +3,11 @@
  *     loss = mean_i [ log sum_j exp(f_i . m_j / T) - s_i ]
  *     d loss / d f_i = (sum_j p_ij m_j - m_i) / (rows T)
  *
- * where s_i is the positive's logit and m_i its row. The memory is taken a chunk at a time, by the online softmax: a
- * product gives the chunk's logits; fold() replaces them by exp(logit - largest), with the largest of all so far, and
- * shrinks what was summed up before where that has grown; a second product adds the chunk's rows, so weighted, to df.
- * The logits of a chunk stay in the L2 cache between the three, and so do its rows. What is alive is rows x chunk
- * logits, never rows x size.
+ * where s_i is the positive's logit and m_i its row. The memory is processed in chunks, by the online softmax: a matrix
+ * product gives the chunk's logits; fold() replaces them by exp(logit - largest), with the largest logit so far, and
+ * rescales the earlier sums if that has grown; a second product adds the chunk's rows, with these weights, to df. A
+ * chunk's logits and rows stay in the L2 cache between the three. Only rows x chunk logits are in memory, never rows x
+ * size.
  *
  * The positive is a row of the memory (bank: it takes part in the sum where it lies) or a key of its own (queue: it is
  * the first thing summed up, before the first chunk). */
@@ -15,7 +15,7 @@
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 
-/* Of one chunk: with its rows less than the half of L2 that is near to a multiprocessor. */
+/* For one chunk: with its rows, less than half of L2, the half that is near to a multiprocessor. */
 #define LOGIT_BYTES ((int64_t)8 << 20)
 enum { LEAST = 256, LINE_THREADS = 1024, ROW_THREADS = 128 };
 
@@ -25,12 +25,12 @@ template <typename T> struct line {
     static const int MOST = VALUES * LINE_THREADS; /* columns */
 };
 
-/* What is known of a row of f. */
+/* State of a row of f. */
 template <typename T> struct row_state {
     double sum;     /* of exp(logit - largest) */
     double loss;    /* at the end */
     T largest;      /* logit so far */
-    T positive;     /* its logit, once it was met */
+    T positive;     /* the positive's logit, once it was met */
     int64_t target; /* the positive's row of the memory, or -1 */
 };
 
@@ -42,7 +42,7 @@ static __global__ void start_bank(row_state<T> *rows, int64_t count, const int64
     rows[i] = row_state<T>{0, 0, -limits<T>::most(), 0, checked(fault, CLD_FAULT_BANK, index[i], size)};
 }
 
-/* The positive is all that has been summed up: its weight is exp(positive - largest) = 1. A block per row. */
+/* So far only the positive has been summed: its weight is exp(positive - largest) = 1. One block per row. */
 template <typename T>
 static __global__ void __launch_bounds__(ROW_THREADS)
     start_queue(row_state<T> *rows, T *df, const T *f, const T *key, int64_t dim, T scale) {
@@ -57,8 +57,8 @@ static __global__ void __launch_bounds__(ROW_THREADS)
     if (threadIdx.x == 0) rows[blockIdx.x] = row_state<T>{1, 0, dot, dot, -1};
 }
 
-/* n new logits of each row, memory rows `at` on: a block per row. df (rows, dim) is NULL, or holds what the sum of the
- * chunks before has come to, but before the first. */
+/* n new logits for each row, memory rows `at` on: one block per row. df (rows, dim) is NULL or, except before the first
+ * chunk, holds the sum of the chunks before. */
 template <typename T>
 static __global__ void __launch_bounds__(LINE_THREADS)
     fold(T *logits, int64_t pitch, row_state<T> *rows, T *df, int64_t dim, int64_t at, int n) {
@@ -101,7 +101,7 @@ static __global__ void __launch_bounds__(LINE_THREADS)
     for (int64_t d = threadIdx.x; d < dim; d += blockDim.x) df[blockIdx.x * dim + d] *= shrink;
 }
 
-/* A block per row; its target is a row of the memory, or of the keys. */
+/* One block per row; its target is a row of the memory, or of the keys. */
 template <typename T>
 static __global__ void __launch_bounds__(ROW_THREADS)
     finish(row_state<T> *rows, T *df, const T *memory, const T *keys, int64_t dim, double scale) {
@@ -181,7 +181,7 @@ template <typename T> static cld_status softmax(const problem *q) {
                            states, rows, (const int64_t *)q->index->data, size, cld_cuda_fault()));
     for (int64_t at = 0; at < size; at += chunk) {
         int64_t n = size - at < chunk ? size - at : chunk;
-        bool empty = at == 0 && !keys; /* df holds nothing yet */
+        bool empty = at == 0 && !keys; /* df is still empty */
         cld_product forward = logits_of(q, n, pitch), backward = gradient_of(q, n, pitch, empty ? 0 : 1);
         CLD_TRY(cld_cuda_product(logits, f, memory + at * dim, &forward));
         CLD_TRY(CLD_LAUNCH((fold<T>), (int)rows, threads, 0, logits, pitch, states, empty ? (T *)NULL : df,

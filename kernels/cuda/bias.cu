@@ -1,5 +1,5 @@
-/* The bias of a convolution, channels last (channels.cuh), and its gradient: sums over rows, which like those of norm.cu
- * leave one partial result per chunk, in a fixed order. */
+/* The bias of a convolution, channels last (channels.cuh), and its gradient: sums over rows, which leave one partial
+ * result per chunk, as in norm.cu, added in a fixed order. */
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/channels.cuh"
 #include "kernels/cuda/conv.h"
@@ -24,7 +24,7 @@ __global__ void add_bias(T *y, const typename cld_compute<T>::type *bias, channe
     }
 }
 
-/* partial (chunks, channels) of a slice, added up. */
+/* Adds up partial (chunks, channels) for a slice. */
 template <typename A, int WIDTH>
 __device__ static void finish_sum(A *out, const A *partial, const channel_rows &m, int slice,
                                   double *shared) {

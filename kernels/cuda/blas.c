@@ -1,13 +1,13 @@
 /* Products through cuBLASLt.
  *
- * cuBLASLt is column-major: a row-major matrix is the transpose of what it sees. So it is asked for the transposed
- * product, C' = op(B)' op(A)' with the two factors swapped, and each of them lies there as it should. What is a column of
- * C to us, and has one element of the bias, is a row to cuBLASLt: just what its bias is for.
+ * cuBLASLt is column-major: it sees a row-major matrix as its transpose. So it is asked for the transposed product, C'
+ * = op(B)' op(A)', with the two factors swapped, and each of them has the layout that it expects. Our column of C,
+ * which has one element of the bias, is cuBLASLt's row, and its bias is per row.
  *
  * The heuristic's first algorithm is taken, and kept for the shape with its descriptors. Nothing is timed: the choice
- * follows from the shape, the GPU and cuBLAS's version, so that a run need not keep it. Its workspace comes from the
- * scratch memory at each call: it is as large as that algorithm wants it, and other functions share the memory, since one
- * stream runs all.
+ * follows from the shape, the GPU and cuBLAS's version, so a run need not keep it. Its workspace comes from scratch
+ * memory at each call. It is exactly as large as the algorithm needs, and other functions share the memory, since one
+ * stream runs everything.
  */
 #include "kernels/cuda/blas.h"
 
@@ -61,7 +61,7 @@ static cudaDataType_t type_of(cld_dtype dtype) {
     }
 }
 
-/* ---- descriptors: made by the library, as what lies in them is its own affair ---- */
+/* ---- descriptors: made by the library, since their content is internal to it ---- */
 
 typedef struct product {
     cublasLtMatmulDesc_t what;
@@ -76,11 +76,11 @@ static void destroy(product *d) {
     *d = (product){0};
 }
 
-/* Of what lies in memory as `rows` rows of `columns`. */
+/* For `rows` rows of `columns` in memory. */
 static cublasStatus_t describe_matrix(cublasLtMatrixLayout_t *out, cld_dtype dtype, int64_t rows,
                                       int64_t columns, int64_t leading, int64_t stride, int64_t batch) {
     int32_t count = (int32_t)batch;
-    /* Of a single row the leading dimension means nothing, but it is checked. */
+    /* For a single row the leading dimension has no meaning, but it is checked. */
     if (rows == 1 && leading < columns) leading = columns;
     if (count != batch) return CUBLAS_STATUS_NOT_SUPPORTED;
     TRY_BLAS(cublasLtMatrixLayoutCreate(out, type_of(dtype), (uint64_t)columns, (uint64_t)rows, leading));
@@ -122,7 +122,7 @@ static cublasStatus_t describe(product *out, const cld_product *p) {
 
 typedef struct algorithm {
     cld_choice choice;
-    product described; /* but for the bias's place: that is each call's */
+    product described; /* except for the address of the bias, which each call sets */
     cublasLtMatmulAlgo_t algo;
     size_t workspace;
 } algorithm;
@@ -134,7 +134,7 @@ static void destroy_preference(cublasLtMatmulPreference_t *preference) {
 static cublasStatus_t ask(algorithm *out, cublasLtHandle_t handle, const void *c, const void *a,
                           const void *b) {
     const product *d = &out->described;
-    /* Partial sums, where k is split among blocks, are kept in what is computed with, never in 16 bits. */
+    /* If k is split among blocks, partial sums are kept in the compute type, never in 16 bits. */
     uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     uint64_t workspace = MOST_WORKSPACE;
     const struct {
@@ -167,7 +167,7 @@ static cublasStatus_t ask(algorithm *out, cublasLtHandle_t handle, const void *c
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* By the shape, and whatever else the heuristic may look at. */
+/* Keyed by the shape, and everything else that the heuristic may look at. */
 static cublasStatus_t choose(algorithm **out, cublasLtHandle_t handle, const void *c, const void *a,
                              const void *b, const cld_product *p) {
     static cld_choices table;
@@ -220,7 +220,7 @@ static cld_status failed(cublasStatus_t status, const cld_product *p) {
 }
 
 static cld_status run(void *c, const void *a, const void *b, const cld_product *p) {
-    void *stream = cld_cuda_stream(); /* this thread is on the device from here on */
+    void *stream = cld_cuda_stream(); /* makes the device current on this thread */
     cublasLtHandle_t handle;
     algorithm *chosen;
     cublasStatus_t status = opened(&handle);
@@ -238,7 +238,7 @@ static cld_status run(void *c, const void *a, const void *b, const cld_product *
     return status == CUBLAS_STATUS_SUCCESS ? CLD_OK : failed(status, p);
 }
 
-/* An empty sum is a product with one column of zeros. */
+/* A product with an empty sum: computed as one with a single column of zeros. */
 static cld_status run_empty(void *c, const cld_product *p) {
     int64_t longest = p->m > p->n ? p->m : p->n;
     CLD_SCRATCH zeros = {NULL, 0};

@@ -1,5 +1,5 @@
-/* The collectives of CUDA devices: NCCL's, queued on the lane (lane.c). One communicator, which is never left: the process's
- * end is its end. */
+/* The collectives of CUDA devices: NCCL's, queued on the lane (lane.c). There is one communicator, which lives until
+ * the process ends. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ static ncclComm_t comm;      /* once the device has joined the job */
 
 /* ---- what went wrong ---------------------------------------------------------------------------------------------- */
 
-/* CLD_OK, or an error of what was being done, in NCCL's words or in better ones. */
+/* CLD_OK, or an error that says what was being done, in NCCL's words or better ones. */
 static cld_status status_of(ncclResult_t result, const char *what) {
     int a, b;
     if (result == ncclSuccess) return CLD_OK;
@@ -55,7 +55,7 @@ static cld_status start(const unsigned char id[CLD_COMM_ID_BYTES], int rank, int
     if (comm) return cld_fail(CLD_INVALID, "%s has joined the job already", cld_cuda_name());
     CLD_TRY(find_nccl());
     memcpy(of.internal, id, CLD_COMM_ID_BYTES);
-    cld_cuda_stream(); /* makes the device this thread's: NCCL takes that one */
+    cld_cuda_stream(); /* makes the device current on this thread, for NCCL */
     return status_of(nccl->CommInitRank(&comm, world, of, rank), "starting collectives");
 }
 
@@ -73,7 +73,7 @@ static cld_status begin(const char *what, void **stream) {
     return cld_cuda_use_lane(what, stream);
 }
 
-/* What reduces each dtype. A sum of scaled values is an operator that is made for one call. */
+/* The operator for each dtype. A sum of scaled values needs an operator that is made for one call. */
 typedef struct operators {
     ncclRedOp_t of[CLD_DTYPE_COUNT];
     bool made[CLD_DTYPE_COUNT];
@@ -107,7 +107,7 @@ static void destroy_operators(const operators *made) {
         if (made->made[i]) nccl->RedOpDestroy(made->of[i], comm);
 }
 
-/* All of them as one launch. */
+/* All of them in one launch. */
 static ncclResult_t reduce_each(int count, const cld_array *arrays, const operators *with, void *stream) {
     ncclResult_t result = nccl->GroupStart();
     if (result != ncclSuccess) return result;

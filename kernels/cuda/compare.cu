@@ -1,10 +1,11 @@
-/* How far two arrays lie apart, for the choice among plans that should compute the same. */
+/* How far two arrays differ, for the choice among plans that should compute the same. */
 #include "kernels/cuda/compare.h"
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/number.cuh"
 
-/* Of floats that are not negative the bits are in the same order: their largest does not depend on who comes first. */
+/* The bits of nonnegative floats have the same order as the floats, so their maximum does not depend on the order of
+ * the threads. */
 static __device__ inline void raise_to(int *largest, float value) {
     union {
         float value;

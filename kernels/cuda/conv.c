@@ -1,13 +1,14 @@
-/* The table for convolution, normalization and pooling. Convolutions are cuDNN's (dnn.h), channels last; here weights are
- * brought to the activations' dtype and to that layout, and the bias is added. So the gradient of a weight is rounded to 16
- * bits if they have 16: cuDNN has no engine that sums in f32 and leaves it there. A caller that can do with it as it
- * comes out gets it so: an optimizer reads it, and what it cannot read is cast for all weights at once (copy_many). */
+/* The table for convolution, normalization and pooling. Convolutions are cuDNN's (dnn.h), channels last; here weights
+ * are converted to the activations' dtype and to that layout, and the bias is added. So the gradient of a weight is
+ * rounded to 16 bits if activations have 16: cuDNN has no engine that sums in f32 and stores f32. A caller that can use
+ * this gradient directly gets it as it is: an optimizer reads it, and where it cannot, all weights' gradients are cast
+ * at once (copy_many). */
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/dnn.h"
 
-/* A map of one position, or of one channel, is the same bytes either way, and strided is simpler: what a global average
- * makes is ready to be flattened. Weights likewise. */
+/* A map with one position, or one channel, has the same bytes either way, and strided is simpler: the output of a
+ * global average is ready to be flattened. The same holds for weights. */
 static cld_layout layout(cld_dtype dtype, const int64_t *shape) {
     bool is_float = dtype == CLD_F32 || dtype == CLD_F64 || dtype == CLD_BF16 || dtype == CLD_F16;
     return is_float && shape[1] > 1 && shape[2] * shape[3] > 1 ? CLD_BLOCKED : CLD_STRIDED;
@@ -33,7 +34,7 @@ static cld_dnn_shape shape_of(const cld_array *x, const cld_array *y, const cld_
     return s;
 }
 
-/* A vector as f32, that of an f64 activation as f64. */
+/* A vector as f32, or as f64 if the activation is f64. */
 static cld_status vector(cld_array *out, cld_scratch_block *block, const cld_array *a, cld_dtype activation) {
     cld_dtype dtype = activation == CLD_F64 ? CLD_F64 : CLD_F32;
     *out = *a;

@@ -1,11 +1,11 @@
-/* Copy and fill, between any dtypes, strides and layouts. Where out's innermost dimension is not x's, a tile of both is
- * transposed by way of shared memory; all else is a walk. */
+/* Copy and fill, between any dtypes, strides and layouts. If out's innermost dimension is not x's, a tile of both is
+ * transposed through shared memory; everything else is a walk. */
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/transpose.cuh"
 #include "kernels/cuda/walk.cuh"
 
-/* ---- as they lie ------------------------------------------------------------------------------------------------- */
+/* ---- without transposing ------------------------------------------------------------------------------------- */
 
 template <typename To, typename From> struct copy_job {
     static const int ARRAYS = 2;

@@ -1,6 +1,7 @@
-/* Many copies in one launch: a network's weights as its convolutions take them, and what they give as its gradients.
- * Those that are dense in the same way, or transposed, are cut into tiles (transpose.cuh), and a table that is part of
- * the kernel's parameters says which array a block's tile is of, as in optim.cuh. What is neither is copied by itself. */
+/* Many copies in one launch: a network's weights in the form that its convolutions take, and the gradients that they
+ * leave. Arrays that are dense in the same way, or transposed, are cut into tiles (transpose.cuh). A table that is part
+ * of the kernel's parameters says which array a block's tile belongs to, as in optim.cuh. All others are copied
+ * separately. */
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/optim.cuh"
 #include "kernels/cuda/transpose.cuh"
@@ -9,11 +10,11 @@ enum { COPIES = 160 };
 
 template <typename To, typename From> struct copy_table {
     int count;
-    int first[COPIES + 1]; /* the block that copy i starts with; last: the number of blocks */
+    int first[COPIES + 1]; /* the block at which copy i starts; last: the number of blocks */
     struct {
         To *out;
         const From *x;
-        int64_t next_out, next_x; /* the strides of what lies around the two dimensions */
+        int64_t next_out, next_x; /* the strides of the dimensions around the two */
         uint32_t tiles_a, tiles_b;
         tile_shape tile;
     } of[COPIES];
@@ -29,7 +30,7 @@ __global__ void __launch_bounds__(TILE_THREADS) copy_tiles(const copy_table<To, 
               table.of[i].tile, at - rest * table.of[i].tiles_a, rest - other * table.of[i].tiles_b, shared);
 }
 
-/* Arrays that lie alike are one line, of which a tile is a piece. */
+/* Arrays with the same layout are one line; a tile is a piece of it. */
 static tile_shape line_of(const cld_walk *w) {
     tile_shape t = {};
     t.extent_a = (uint32_t)w->shape[0];
@@ -40,7 +41,7 @@ static tile_shape line_of(const cld_walk *w) {
     return t;
 }
 
-/* The next of the table; false: it does not fit there. */
+/* Adds the next one to the table; false: it does not fit. */
 template <typename To, typename From>
 static bool add_copy(copy_table<To, From> *table, size_t *shared, const cld_array *out, const cld_array *x) {
     const cld_array *arrays[] = {out, x};
@@ -75,7 +76,7 @@ static cld_status launch(const copy_table<To, From> &table, size_t shared) {
     return CLD_LAUNCH((copy_tiles<To, From>), table.first[table.count], TILE_THREADS, shared, table);
 }
 
-/* All of these two dtypes. */
+/* All copies between these two dtypes. */
 template <typename To, typename From>
 static cld_status copy_all(int count, const cld_array *outs, const cld_array *xs, cld_dtype to,
                            cld_dtype from) {
@@ -94,7 +95,7 @@ static cld_status copy_all(int count, const cld_array *outs, const cld_array *xs
     return launch<To, From>(table, shared);
 }
 
-/* Those for which there is a kernel. */
+/* Pairs of dtypes for which there is a kernel. */
 static bool is_between(cld_dtype a, cld_dtype b) {
     bool half = b == CLD_BF16 || b == CLD_F16;
     return a == CLD_F32 && (half || b == CLD_F32);

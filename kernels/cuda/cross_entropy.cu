@@ -2,11 +2,11 @@
  * whether it is a hit follow from its largest logit, the sum of exp(x - largest), and whether any logit beats the
  * label's.
  *
- * The threads of a row (lines.cuh) each go over their part of it once, and what they found is merged. Sums are kept
- * relative to the largest logit so far (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). What a
- * thread reads first it keeps in registers for the gradient, and only of longer rows it reads the rest again. The rows'
- * losses and hits go to scratch memory, and are added up in order by a second launch. Where rows may be ignored the mean's
- * gradient needs their number, which a launch before counts. */
+ * Each thread of a row (lines.cuh) reads its part once, and the results are merged. Sums are kept relative to the
+ * largest logit so far (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018). A thread keeps what
+ * it reads first in registers for the gradient; for longer rows it reads the rest again. The rows' losses and hits go
+ * to scratch memory, and a second launch adds them up in order. If rows may be ignored, the gradient of the mean needs
+ * their number, which an earlier launch counts. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/lines.cuh"
 #include "kernels/cuda/math.h"
@@ -24,15 +24,15 @@ template <typename T> struct cross_entropy_problem {
     T *loss, *dlogits;       /* loss: of each row, or NULL; dlogits may be NULL */
     score *scores;           /* or NULL */
     double scale, smoothing; /* scale: 1 / temperature */
-    double weight;           /* of a row in the loss, */
-    const double *weight_at; /* or NULL, or where it lies */
+    double weight;           /* weight of a row in the loss, */
+    const double *weight_at; /* or, if not NULL, where it is stored */
     bool ignores;
     int64_t ignored;
     cld_fault *fault;
 };
 
-/* CHUNK elements of a row from `start` on, WIDTH side by side, and the next ones `along` threads further on. Beyond the
- * end they are -infinity, which changes no maximum and no sum of exponentials. */
+/* CHUNK elements of a row from `start` on, WIDTH adjacent ones, then the next ones `along` threads further on. Beyond
+ * the end they are -infinity, which changes neither a maximum nor a sum of exponentials. */
 template <typename T, int WIDTH> struct piece {
     typedef typename cld_compute<T>::type C;
     C v[CHUNK];
@@ -50,11 +50,11 @@ template <typename T, int WIDTH> struct piece {
     __device__ int64_t at(int j) const { return first + j / WIDTH * step + j % WIDTH; }
 };
 
-/* What some elements of a row say of all of it. */
+/* Partial results for a row, from some of its elements. */
 template <typename C> struct mass {
     C largest;
-    int beaten;         /* one of them beats the label's, or is NaN: such a row has no largest */
-    double sum, logits; /* of exp(scale (x - largest)); of the logits themselves, where labels are smoothed */
+    int beaten;         /* one of them beats the label's, or is NaN: a row with a NaN has no largest logit */
+    double sum, logits; /* of exp(scale (x - largest)); of the logits themselves, if labels are smoothed */
 };
 
 /* exp(scale (from - to)), for to >= from. */
@@ -78,7 +78,7 @@ __device__ inline mass<C> mass_of(const piece<T, WIDTH> &x, int64_t length, int6
         C v = x.v[j];
         bool before = x.at(j) < label, nan = v != v;
         m = v > m ? v : m;
-        own.beaten |= nan || (before ? v >= at_label : v > at_label); /* not the first of the largest */
+        own.beaten |= nan || (before ? v >= at_label : v > at_label); /* not the first among the largest */
         if (q.smoothing != 0 && x.at(j) < length) own.logits += v;
     }
     C base = m == -(C)INFINITY ? (C)0 : m; /* so that exp(-infinity - m) is 0 */
@@ -106,9 +106,9 @@ __device__ inline void write_gradient(T *dx, const piece<T, WIDTH> &x, int64_t l
     }
 }
 
-/* -sum_c q_c log p_c, where log p_c = scale (x_c - largest) - log(sum). Of differences: what all logits share is lost
- * before anything is rounded to its last bit. A row holding NaN, or nothing but -infinity, gives NaN: its sum is NaN or
- * 0. */
+/* -sum_c q_c log p_c, where log p_c = scale (x_c - largest) - log(sum). The differences remove the offset that all
+ * logits share before anything is rounded to its last bit. A row with a NaN, or with -infinity only, gives NaN: its sum
+ * is NaN or 0. */
 template <typename T, typename C>
 __device__ inline double loss_of(const mass<C> &row, C at_label, int64_t length,
                                  const cross_entropy_problem<T> &q) {
@@ -151,7 +151,7 @@ static __global__ void __launch_bounds__(THREADS) cross_entropy(cross_entropy_pr
                        weight, q);
 }
 
-/* One block: the weight of a row in the mean of those that are not ignored. */
+/* One block. The weight of a row in the mean over those that are not ignored. */
 static __global__ void __launch_bounds__(THREADS)
     weigh_rows(double *weight, const int64_t *labels, int64_t rows, int64_t ignored) {
     CLD_SHARED(double, shared, [BLOCK_WARPS]);

@@ -1,5 +1,5 @@
-/* device.h with the CUDA runtime. That is linked in statically, so that of NVIDIA's driver only libcuda is looked for,
- * and only when a device is asked for. */
+/* device.h with the CUDA runtime. The runtime is linked statically, so that only the driver's libcuda is needed, and
+ * only when a device is asked for. */
 #include "kernels/cuda/device.h"
 
 #include <cuda_runtime_api.h>
@@ -16,14 +16,14 @@ static struct {
     int major, minor; /* compute capability */
     cudaStream_t stream;
     cudaEvent_t marks[2], steps[CLD_STEPS_AHEAD];
-    cudaStream_t lane; /* NULL: nobody has asked for it; its events are for */
+    cudaStream_t lane; /* NULL: not yet asked for; its events belong to it */
     cudaEvent_t forked, joined;
     bool capturing;
 } device = {.ordinal = -1};
 
 /* ---- what went wrong ---------------------------------------------------------------------------------------------- */
 
-/* After these the process's context is lost: every later call reports the same. */
+/* After these errors the process's context is lost: every later call reports the same error. */
 static bool is_sticky(cudaError_t error) {
     switch (error) {
 #if CUDART_VERSION >= 13000
@@ -48,13 +48,13 @@ static bool is_sticky(cudaError_t error) {
     }
 }
 
-/* The library has no code for this chip, not even in the form that the driver compiles. */
+/* The library has no code for this chip, nor any that the driver could compile for it. */
 static bool is_missing_code(cudaError_t error) {
     return error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
            error == cudaErrorUnsupportedPtxVersion;
 }
 
-/* CLD_OK, or an error of what was being done, in CUDA's words. */
+/* CLD_OK, or an error that says what was being done, in CUDA's words. */
 static cld_status status_of(cudaError_t error, const char *what) {
     if (error == cudaSuccess) return CLD_OK;
     cudaGetLastError(); /* or the next launch would report it again */
@@ -117,7 +117,7 @@ cld_status cld_cuda_facts(int ordinal, cld_device_facts *out) {
     return CLD_OK;
 }
 
-/* The runtime remembers the current device for each thread apart. */
+/* The runtime keeps the current device per thread. */
 static void enter(void) {
     static _Thread_local bool entered;
     if (!entered) entered = cudaSetDevice(device.ordinal) == cudaSuccess;
@@ -132,7 +132,7 @@ cld_status cld_cuda_open(int ordinal) {
     CLD_TRY(status_of(cudaSetDevice(ordinal), "opening a CUDA device"));
     CLD_TRY(status_of(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking), "making a stream"));
     for (int i = 0; i < 2; i++) CLD_TRY(status_of(cudaEventCreate(&device.marks[i]), "making an event"));
-    /* The host sleeps in them: a step is long, and the loader's threads have use for the core. */
+    /* The host sleeps in them: a step is long, and the loader's threads need the core. */
     for (int i = 0; i < CLD_STEPS_AHEAD; i++)
         CLD_TRY(status_of(
             cudaEventCreateWithFlags(&device.steps[i], cudaEventDisableTiming | cudaEventBlockingSync),
@@ -241,7 +241,7 @@ cld_status cld_cuda_launched(const char *kernel) {
 }
 
 cld_status cld_cuda_check_lost(const char *what) {
-    if (device.capturing) return CLD_OK; /* which a question to the stream would end */
+    if (device.capturing) return CLD_OK; /* a query of the stream would end the capture */
     cudaError_t error = cudaStreamQuery(device.stream);
     cld__ignore(error);
     return is_sticky(error) ? status_of(error, what) : CLD_OK;
@@ -249,14 +249,14 @@ cld_status cld_cuda_check_lost(const char *what) {
 
 /* ---- the lane ------------------------------------------------------------------------------------------------------ */
 
-#define FIRST -100 /* is taken for the highest priority that the device has */
+#define FIRST -100 /* is clamped to the highest priority that the device has */
 
 static cld_status make_event(cudaEvent_t *out) {
     if (*out) return CLD_OK; /* by an attempt that failed later */
     return status_of(cudaEventCreateWithFlags(out, cudaEventDisableTiming), "making an event");
 }
 
-/* Its few blocks go first: the other ranks wait for them. */
+/* Its few blocks go first, because the other ranks wait for them. */
 cld_status cld_cuda_lane_stream(void **out) {
     enter();
     CLD_TRY(make_event(&device.forked));
@@ -326,7 +326,7 @@ bool cld_cuda_capturing(void) { return device.capturing; }
 
 cld_status cld_cuda_begin_capture(void) {
     enter();
-    /* relaxed: memory may be allocated meanwhile */
+    /* relaxed: memory may be allocated during the capture */
     CLD_TRY(status_of(cudaStreamBeginCapture(device.stream, cudaStreamCaptureModeRelaxed),
                       "beginning a graph's capture"));
     device.capturing = true;
@@ -366,8 +366,8 @@ cld_status cld_cuda_launch_graph(void *of) {
     return status_of(cudaEventRecord(g->done, device.stream), "launching a graph");
 }
 
-/* It may be under way still. The stream is not waited for: another graph may be captured there just now, the collector
- * takes them when it likes, and that capture would be lost. An event from before it does no harm. */
+/* The graph may still be running. The stream is not waited for: another graph may be being captured there, since the
+ * collector frees graphs at any time, and that capture would be lost. Waiting for an earlier event is harmless. */
 void cld_cuda_free_graph(void *of) {
     graph *g = of;
     if (!g) return;

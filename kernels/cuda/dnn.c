@@ -1,11 +1,11 @@
 /* Convolutions through cuDNN's graph API.
  *
  * A graph of one operation is described, and cuDNN's heuristic lists engines that can run it, best first. Engines that
- * round more than they may are left out, and so are those that sum in an order of their own at every run, as long as any
- * other is left: training from the same seed repeats. Those that remain are tried on the caller's own arrays, where the
- * device may be waited for (tune.h), and the best is kept for the shape. What was chosen can be told to another process
- * (plans.h), which then makes the same plan, and chooses only if that cannot be made. It may be told later, too: a plan that
- * was made stays, for a graph may have it, and another one is made.
+ * round more than allowed are left out, and so are those whose order of summation varies from run to run, as long as
+ * another one is left, so that training from the same seed is repeatable. The rest are timed on the caller's own
+ * arrays, if waiting for the device is allowed (tune.h), and the best one is kept for the shape. The choice can be
+ * given to another process (plans.h), which then makes the same plan, and chooses itself only if that plan cannot be
+ * made. It may also be given later: the existing plan stays, because a graph may use it, and a second one is made.
  */
 #include "kernels/cuda/dnn.h"
 
@@ -26,7 +26,7 @@
 
 enum { MOST_ALIGNMENT = 16 };
 static const int64_t MOST_WORKSPACE = (int64_t)256 << 20; /* bytes */
-static const double MOST_SECONDS = 1;                     /* for a shape's choice */
+static const double MOST_SECONDS = 1;                     /* for the choice for one shape */
 
 static cld_status failed(cudnnStatus_t status, cld_dnn_kind kind, const cld_dnn_shape *s) {
     char detail[512] = "";
@@ -61,7 +61,7 @@ static size_t bytes_of(cld_dnn_kind kind, const cld_dnn_shape *s) {
     return (size_t)elements[kind] * cld_dtype_size(s->dtype);
 }
 
-/* What a convolution writes. */
+/* The output of a convolution. */
 static void *output_of(cld_dnn_kind kind, const cld_dnn_arrays *a) {
     return kind == CLD_DNN_FORWARD ? a->y : kind == CLD_DNN_DATA ? a->x : a->w;
 }
@@ -73,7 +73,7 @@ typedef struct tuning {
     const cld_dnn_shape *shape;
     const cld_dnn_arrays *arrays;
     cld_dnn_configs proposed;
-    cld_dnn_plan plans[CLD_MOST_CANDIDATES]; /* of the proposed that were made */
+    cld_dnn_plan plans[CLD_MOST_CANDIDATES]; /* the proposed plans that were made */
     cld_scratch_block kept, largest;         /* an output, and two floats */
 } tuning;
 
@@ -137,7 +137,7 @@ static double seconds_now(void *context) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* Of results that are right: engines round differently, Winograd's most, but none is a twentieth off. */
+/* For correct results: engines round differently, Winograd's most, but none is off by a twentieth. */
 static double tolerance_of(cld_dtype dtype) {
     return dtype == CLD_F64 ? 1e-9 : dtype == CLD_F32 && !cld_cuda_tf32() ? 1e-3 : 0.05;
 }
@@ -147,13 +147,13 @@ static void move(cld_dnn_plan *to, cld_dnn_plan *from) {
     *from = (cld_dnn_plan){0};
 }
 
-/* The first that was made, unless there is one already. */
+/* Keeps the first plan that was made, unless there is one already. */
 static void keep_first(cld_dnn_plan *out, tuning *t) {
     for (int i = 0; i < t->proposed.count && !out->plan; i++) move(out, &t->plans[i]);
 }
 
-/* In the order of what may be given up: the better heuristics, then that runs repeat. If plans can be made but all fail
- * when they are run, it is the first of them, whose failure is then told. out stays empty if no engine can. */
+/* In this order requirements are given up: first the better heuristics, then repeatability. If plans can be made but
+ * all fail when run, the first of them is returned, and its failure is reported. out stays empty if no engine can. */
 static cudnnStatus_t tune(cld_dnn_plan *out, const cld_dnn_target *target, cudnnBackendDescriptor_t graph,
                           cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a) {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B,
@@ -187,7 +187,7 @@ static cudnnStatus_t tune(cld_dnn_plan *out, const cld_dnn_target *target, cudnn
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* The plan that was given for what the graph does, or none. */
+/* The plan that was given for what the graph does, if any. */
 static void make_given(cld_dnn_plan *out, cld_conv_plan *record, const cld_dnn_target *t,
                        cudnnBackendDescriptor_t graph) {
     SCOPED config = NULL;
@@ -199,7 +199,7 @@ static void make_given(cld_dnn_plan *out, cld_conv_plan *record, const cld_dnn_t
         cld__dnn_discard(out);
 }
 
-/* That, or one that is chosen if may_choose. */
+/* That plan, or, if may_choose, a chosen one. */
 static cudnnStatus_t find_plan(cld_dnn_plan *out, cld_conv_plan *record, const cld_dnn_target *t,
                                cld_dnn_kind kind, const cld_dnn_shape *s, const cld_dnn_arrays *a,
                                bool may_choose) {
@@ -218,10 +218,10 @@ typedef struct chosen_plan {
     cld_choice choice;
     cld_dnn_plan plan;
     cld_conv_plan record;
-    int64_t round; /* it was what is to be used then */
+    int64_t round; /* the plan was up to date at this round */
 } chosen_plan;
 
-static cld_choices table; /* of a key's plans the last is found */
+static cld_choices table; /* of a key's plans the last one is found */
 
 static cld_status keep(chosen_plan **out, const int64_t *key, cld_dnn_plan *found,
                        const cld_conv_plan *record) {
@@ -234,7 +234,8 @@ static cld_status keep(chosen_plan **out, const int64_t *key, cld_dnn_plan *foun
     return CLD_OK;
 }
 
-/* A plan was made for this; since then others were given. If one was for this, it takes its place, if it can be made. */
+/* Plans were given since this one was made. If one of them is for the same convolution, it replaces this one, if it can
+ * be made. */
 static cld_status heed_given(chosen_plan **known, const int64_t *key, const cld_dnn_target *t,
                              cld_dnn_kind kind, const cld_dnn_shape *s) {
     __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan found = {0};
@@ -276,7 +277,7 @@ static cld_status choose(chosen_plan **out, const cld_dnn_target *t, cld_dnn_kin
 
 static cudnnStatus_t opened(cudnnHandle_t *out) {
     static cudnnHandle_t handle;
-    void *stream = cld_cuda_stream(); /* this thread is on the device from here on */
+    void *stream = cld_cuda_stream(); /* makes the device current on this thread */
     if (!handle) TRY_DNN(cudnnCreate(&handle));
     *out = handle;
     return cudnnSetStream(handle, stream);

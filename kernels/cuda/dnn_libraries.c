@@ -26,7 +26,7 @@ const char *cld_cuda_dnn_version(void) {
     return text;
 }
 
-/* Of the library that has this function. */
+/* The file of the library that has this function. */
 static const char *file_of(size_t (*function)(void)) {
     Dl_info info;
     union {
@@ -36,7 +36,7 @@ static const char *file_of(size_t (*function)(void)) {
     return dladdr(as.address, &info) && info.dli_fname ? info.dli_fname : "libcudnn";
 }
 
-/* Python's wheels have many versions, and those for CUDA 12 and 13 lie at the same place under the same names. */
+/* Python wheels have many versions, and those for CUDA 12 and 13 lie in the same place under the same names. */
 cld_status cld_cuda_dnn_check(void) {
     size_t major = cudnnGetCudartVersion() / 1000;
     if (cudnnGetVersion() < OLDEST)
@@ -54,8 +54,9 @@ cld_status cld_cuda_dnn_check(void) {
 cld_status cld__dnn_check_parts(const char *what) {
 #define TEXT_OF(x) #x
 #define SONAME(x)  ".so." TEXT_OF(x)
-    static const char *const needed[] = {"libcudnn_engines_precompiled" SONAME(CUDNN_MAJOR),
-                                         "libcudnn_heuristic" SONAME(CUDNN_MAJOR)}; /* as they are opened */
+    static const char *const needed[] = {
+        "libcudnn_engines_precompiled" SONAME(CUDNN_MAJOR),
+        "libcudnn_heuristic" SONAME(CUDNN_MAJOR)}; /* in the order of opening */
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         void *loaded = dlopen(needed[i], RTLD_LAZY | RTLD_NOLOAD);
         if (!loaded)
@@ -67,8 +68,8 @@ cld_status cld__dnn_check_parts(const char *what) {
 }
 
 typedef struct folders {
-    char first[PATH_MAX], other[PATH_MAX]; /* without a name: none */
-    char name[64];                         /* what lies in the other one */
+    char first[PATH_MAX], other[PATH_MAX]; /* first without a file: none */
+    char name[64];                         /* one that lies in the other folder */
 } folders;
 
 static void add_folder(folders *f, const char *library) {

@@ -24,9 +24,9 @@ static cudnnDataType_t type_of(cld_dtype dtype) {
     }
 }
 
-enum { X = 'x', W = 'w', Y = 'y' }; /* what tensors are called in the graph and in the list of pointers */
+enum { X = 'x', W = 'w', Y = 'y' }; /* names of the tensors in the graph and in the list of pointers */
 
-/* Dimensions in the order of (n, c, h, w), lying as [n][h][w][c]. */
+/* Dimensions in the order (n, c, h, w), laid out as [n][h][w][c]. */
 static cudnnStatus_t describe_tensor(cudnnBackendDescriptor_t *out, int64_t name, cld_dtype dtype, int64_t n,
                                      int64_t c, int64_t h, int64_t w, int64_t alignment) {
     int64_t dimensions[] = {n, c, h, w}, strides[] = {h * w * c, 1, w * c, c};
@@ -57,7 +57,7 @@ static cudnnStatus_t describe_convolution(cudnnBackendDescriptor_t *out, const c
     return cudnnBackendFinalize(*out);
 }
 
-/* The names that each kind of operation has for the same attributes. */
+/* Each kind of operation has its own names for the same attributes. */
 static const struct operation {
     const char *name;
     cudnnBackendDescriptorType_t type;
@@ -126,7 +126,8 @@ void cld__dnn_destroy_configs(cld_dnn_configs *c) {
     c->count = 0;
 }
 
-/* The engine's number, and whether its notes keep to what is asked of sums and factors. Tensor cores round f32 to tf32. */
+/* The engine's number, and whether its notes keep to the required precision of sums and factors. Tensor cores round f32
+ * to tf32. */
 static cudnnStatus_t look_at(cudnnBackendDescriptor_t config, const cld_dnn_shape *s, bool repeatable,
                              bool *precise, int64_t *number) {
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
@@ -151,7 +152,7 @@ static cudnnStatus_t look_at(cudnnBackendDescriptor_t config, const cld_dnn_shap
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* The others keep their order. */
+/* Those that remain keep their order. */
 void cld__dnn_keep_precise(cld_dnn_configs *c, const cld_dnn_shape *s, bool repeatable) {
     int kept = 0;
     for (int i = 0; i < c->count; i++) {

@@ -1,13 +1,14 @@
 /* Eigenvalues and eigenvectors of symmetric matrices by one-sided Jacobi rotations (Hestenes 1958; Golub and Van Loan,
- * Matrix Computations, 8.6.3): a block for each matrix, in one launch, and nothing is read back.
+ * Matrix Computations, 8.6.3): one block per matrix, in one launch, and nothing is read back.
  *
- * With r, the largest sum of absolute values of a row, all eigenvalues of A / r lie in -1 .. 1, and those of B = A / r + 2 in
- * 1 .. 3. Pairs of B's rows are rotated until all are at right angles. Then row i is b_i v_i', with v_i a unit eigenvector:
- * its length is the eigenvalue of B, and none is small, so that every row has a direction. Equal eigenvalues are as good as
- * others. The eigenvalues of A are v' A v, right to some roundings of r.
+ * With r, the largest sum of absolute values of a row, all eigenvalues of A / r lie in -1 .. 1, and those of B = A / r
+ * + 2 in 1 .. 3. Pairs of B's rows are rotated until all are orthogonal. Then row i is b_i v_i', with v_i a unit
+ * eigenvector. Its length is the eigenvalue of B, and none is small, so every row has a well-defined direction. Equal
+ * eigenvalues are no problem. The eigenvalues of A are v' A v, accurate to a few roundings of r.
  *
- * A sweep meets every pair once, in rounds of pairs without a common row, a warp for each pair. It ends with the first sweep
- * that turns nothing. Sums are always in the same order, so that the same input gives the same bits. */
+ * A sweep visits every pair once, in rounds of pairs without a common row, with one warp per pair. The algorithm ends
+ * with the first sweep that rotates nothing. Sums are always in the same order, so that the same input gives the same
+ * bits. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/math.h"
 
@@ -23,7 +24,7 @@ template <> struct epsilon<double> {
 
 /* ---- by a warp ----------------------------------------------------------------------------------------------------- */
 
-/* Rows x and y to a right angle, n values each; whether they were not at one. */
+/* Rotates rows x and y, n values each, until they are orthogonal; returns whether they were not. */
 template <typename T> static __device__ bool turn(T *x, T *y, int n) {
     int lane = threadIdx.x % 32;
     T xx = 0, yy = 0, xy = 0;
@@ -46,7 +47,7 @@ template <typename T> static __device__ bool turn(T *x, T *y, int n) {
     return true;
 }
 
-/* The length of x, with the sign of its largest value, of equals the first; every lane gets it. */
+/* The length of x, with the sign of its largest value, the first among equals; returned to every lane. */
 template <typename T> static __device__ T signed_length(const T *x, int n) {
     T squares = 0, most = -1;
     int at = n;
@@ -63,7 +64,7 @@ template <typename T> static __device__ T signed_length(const T *x, int n) {
     return x[at] < 0 ? -sqrt(squares) : sqrt(squares);
 }
 
-/* x' A x / (x' x) for a row x of this length, with A divided by most and r; every lane gets it. */
+/* x' A x / (x' x) for a row x of this length, with A divided by most and r; returned to every lane. */
 template <typename T> static __device__ T quotient(const T *a, const T *x, int n, T length, T most, T r) {
     T sum = 0;
     for (int i = 0; i < n; i++) {
@@ -78,12 +79,13 @@ template <typename T> static __device__ T quotient(const T *a, const T *x, int n
 
 /* ---- by a block ---------------------------------------------------------------------------------------------------- */
 
-/* Value (i, j) of the matrix, of which the lower half counts. */
+/* Value (i, j) of the matrix, of which only the lower triangle is read. */
 template <typename T> static __device__ T entry(const T *a, int n, int i, int j) {
     return i >= j ? a[(int64_t)i * n + j] : a[(int64_t)j * n + i];
 }
 
-/* b = A / (r most) + 2, with most the largest absolute value, and r of A / most; false if a value is not finite. */
+/* b = A / (r most) + 2, where most is the largest absolute value, and r that of A / most; false if a value is not
+ * finite. */
 template <typename T> static __device__ bool prepare(T *b, const T *a, int n, T *most, T *r, T *shared) {
     T largest = 0;
     int is_bad = 0;
@@ -119,7 +121,7 @@ static __device__ void pair_of(int *p, int *q, int w, int t, int m) {
     *q = x < y ? y : x;
 }
 
-/* a (n, n), values (n), vectors (n, k) and b (n, n), lengths and found (n) of work, for block after block. */
+/* a (n, n), values (n), vectors (n, k); workspace: b (n, n), lengths and found (n), for each block. */
 template <typename T>
 static __global__ void __launch_bounds__(MOST_THREADS)
     eigen(T *values, T *vectors, T *b, T *lengths, T *found, const T *a, int n, int k) {

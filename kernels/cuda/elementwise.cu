@@ -1,6 +1,6 @@
 /* Unary and binary operations, and where. Each operation is one line of a list, expanded to one case of a switch per
- * compute type: the kind is a kernel's argument, the same for all threads, and a switch costs nothing beside memory.
- * Outputs may be an input's own memory. */
+ * compute type. The kind is a kernel argument, the same for all threads, and a switch costs nothing compared with
+ * memory access. Outputs may be an input's own memory. */
 #include "kernels/activation.h"
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/math.h"
@@ -10,7 +10,7 @@
 
 #define WRAP(x, op, y) ((int64_t)((uint64_t)(x)op(uint64_t)(y)))
 
-/* As PyTorch: a negative power of an integer is 0, but for 1 and -1. */
+/* As in PyTorch: a negative power of an integer is 0, except for 1 and -1. */
 __device__ static int64_t integer_power(int64_t x, int64_t power) {
     if (power < 0) return x == 1 ? 1 : x == -1 ? (power % 2 ? -1 : 1) : 0;
     uint64_t result = 1, base = (uint64_t)x;
@@ -19,7 +19,7 @@ __device__ static int64_t integer_power(int64_t x, int64_t power) {
     return (int64_t)result;
 }
 
-/* y = -1 is apart because INT64_MIN / -1 is no int64. */
+/* y = -1 is handled separately because INT64_MIN / -1 does not fit into int64. */
 __device__ static int64_t floor_divide(int64_t x, int64_t y) {
     if (y == -1) return WRAP(0, -, x);
     int64_t q = x / y;
@@ -32,14 +32,14 @@ template <typename C> __device__ static C remainder_of_floor(C x, C y) {
     return r != 0 && (r < 0) != (y < 0) ? r + y : r;
 }
 
-/* Of the exact quotient, as in Python: x / y may be rounded up to an integer, or -2.3 / inf to -0. */
+/* Of the exact quotient, as in Python; x / y may be rounded up to an integer, and -2.3 / inf to -0. */
 template <typename C> __device__ static C floor_of_quotient(C x, C y) {
     C r = fmod(x, y);
     if (y == 0 || r == 0) return x / y;
     return rint((x - r) / y) - ((r < 0) != (y < 0)) + 0; /* -0 becomes 0 */
 }
 
-/* Long ones are called, not copied into every step: that keeps the kernels' registers and code few. */
+/* Long functions are called, not copied into every step, which keeps the kernels' registers and code small. */
 #define CALLED(name, value)                                                                                  \
     template <typename C> __device__ __attribute__((noinline)) static C name(C x) { return value; }
 CALLED(sine, sin(x))
@@ -59,7 +59,8 @@ CALLED(silu_slope, cld_silu_slope(x))
 
 /* ---- unary --------------------------------------------------------------------------------------------------------- */
 
-/* kind, value of x, a, b. A comparison with NaN is false: written so that NaN comes through relu and clamp. */
+/* kind, value of x, a, b. A comparison with NaN is false; the conditions are written so that relu and clamp pass NaN
+ * through. */
 #define UNARY_BOOLEAN(X)                                                                                     \
     X(NOT, x == 0)                                                                                           \
     X(ISNAN, x != x)                                                                                         \
@@ -101,7 +102,7 @@ CALLED(silu_slope, cld_silu_slope(x))
     X(SILU, silu(x))                                                                                         \
     X(SOFTPLUS, softplus(x))                                                                                 \
     X(LEAKY_RELU, x > 0 ? x : x * a)
-/* Integers wrap around: the arithmetic is done unsigned. The rest is real: the runtime has cast to f32. */
+/* Integers wrap around: the arithmetic is unsigned. The other kinds are real; the runtime has cast to f32. */
 #define UNARY_INTEGER(X)                                                                                     \
     UNARY_ANY(X)                                                                                             \
     X(NEG, WRAP(0, -, x))                                                                                    \
@@ -145,7 +146,7 @@ static bool has_integers(cld_unary kind) {
 template <typename C> static inline C value_of(cld_scalar s) { return (C)s.d; }
 template <> inline int64_t value_of<int64_t>(cld_scalar s) { return s.i; }
 
-/* Boolean: out is u8. */
+/* BOOLEAN: out is u8. */
 template <typename T, bool BOOLEAN> struct unary_job {
     static const int ARRAYS = 2;
     typedef typename cld_compute<T>::type C;
@@ -230,7 +231,7 @@ cld_status cld_cuda_unary(cld_unary kind, const cld_array *out, const cld_array 
     X(GE, x >= y)                                                                                            \
     X(AND, (x != 0) & (y != 0))                                                                              \
     X(OR, (x != 0) | (y != 0))
-/* Maximum and minimum hand on NaN from either side. */
+/* Maximum and minimum propagate NaN from either side. */
 #define BINARY_ANY(X)                                                                                        \
     X(MAXIMUM, x > y || x != x ? x : y)                                                                      \
     X(MINIMUM, x < y || x != x ? x : y)                                                                      \
@@ -284,7 +285,7 @@ template <typename T, bool BOOLEAN> struct binary_job {
         x = (const T *)data[1];
         y = (const T *)data[2];
     }
-    /* 0 divides no integer: reported, and 1 in its place. */
+    /* An integer division by 0 is reported, and divides by 1 instead. */
     __device__ int64_t divisor(int64_t v) const {
         if (v != 0) return v;
         report(fault, CLD_FAULT_DIVISION, 0, 0);
@@ -328,7 +329,7 @@ template <typename T> static cld_status run_binary(cld_binary kind, const cld_wa
         return run_walk<binary_job<T, true>, CLD_WIDTH(T, T)>(job, w);
     }
     binary_job<T, false> job = {NULL, NULL, NULL, kind, cld_cuda_fault()};
-    const int V = sizeof(T) == 1 ? 4 : CLD_WIDTH(T, T); /* computed in 8 bytes each, 8 would spill */
+    const int V = sizeof(T) == 1 ? 4 : CLD_WIDTH(T, T); /* computed in 8 bytes each; 8 elements would spill */
     return run_walk<binary_job<T, false>, V>(job, w);
 }
 
@@ -345,7 +346,7 @@ cld_status cld_cuda_binary(cld_binary kind, const cld_array *out, const cld_arra
 
 /* ---- where --------------------------------------------------------------------------------------------------------- */
 
-/* Elements of T's size move as they are. */
+/* Elements of T's size are moved as they are. */
 template <typename T> struct where_job {
     static const int ARRAYS = 4;
     T *out;
@@ -393,7 +394,7 @@ cld_status cld_cuda_where(const cld_array *out, const cld_array *condition, cons
         cld_walk w = cld_walk_of(arrays, 4);
         return run_where(cld_dtype_size(out->dtype), &w);
     }
-    /* Rare: of another dtype. */
+    /* Rare: x has another dtype. */
     CLD_SCRATCH scratch;
     CLD_TRY(cld_cuda_scratch(&scratch, (size_t)cld_numel(out)));
     cld_array is_true = cld_dense_like(condition, CLD_U8, scratch.data);

@@ -1,18 +1,18 @@
-/* The error record is the program's, which reads it: runtime/core/error.c is not part of this library. */
+/* The error record belongs to the program, which reads it: runtime/core/error.c is not part of this library. */
 #include "kernels/cuda/error.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Until there is a program: for what links these files without one. */
+/* Used until there is a program: for programs that link these files alone. */
 static _Thread_local struct {
     cld_status code;
     char message[1024];
 } own;
 
 static cld_status own_fail(cld_status code, const char *format, ...) {
-    char message[sizeof own.message]; /* an argument may be the old one */
+    char message[sizeof own.message]; /* an argument may be the old message */
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);

@@ -1,15 +1,15 @@
-/* The one record of what a kernel found wrong, on the device, and how the host comes to see it: a copy is queued in front of
- * every wait, and at the end of every step, where the host waits for the step CLD_STEPS_AHEAD before. */
+/* The one record of a fault that a kernel found on the device, and how the host gets to see it: a copy is queued before
+ * every wait, and at the end of every step, at which the host waits for the step CLD_STEPS_AHEAD before. */
 #include "kernels/cuda/cuda.h"
 
-/* A copy that was queued before the record was last cleared tells again what was told. */
+/* A copy that was queued before the record was last cleared repeats what was already reported. */
 typedef struct seen {
     cld_fault fault;
-    int cleared; /* how often it had been when the copy was queued */
+    int cleared; /* how often it had been cleared when the copy was queued */
 } seen;
 
 static cld_fault *record;
-static seen *copies; /* page-locked: one for each step that may be under way, and the last for waits */
+static seen *copies; /* page-locked: one for each step that may be in flight, and the last for waits */
 static int cleared;
 static unsigned steps;
 
@@ -48,7 +48,7 @@ cld_status cld_cuda_fetch_faults(void) { return fetch(&copies[CLD_STEPS_AHEAD]);
 cld_status cld_cuda_check_faults(void) { return check(&copies[CLD_STEPS_AHEAD]); }
 
 cld_status cld_cuda_end_step(void) {
-    if (cld_cuda_capturing()) return CLD_OK; /* nothing is done yet: its replays are steps */
+    if (cld_cuda_capturing()) return CLD_OK; /* nothing has run yet: the replays are steps */
     int which = (int)(steps % CLD_STEPS_AHEAD);
     if (steps >= CLD_STEPS_AHEAD) CLD_TRY(cld_cuda_wait_for_step(which));
     cld_status found = steps >= CLD_STEPS_AHEAD ? check(&copies[which]) : CLD_OK;

@@ -1,6 +1,6 @@
-/* Matrix products: factors of any strides as what the library takes, row-major matrices and transposed ones. One that is
- * neither is copied first. A bias is added by the library as it writes the product; one that it cannot take is what out
- * begins with, and the product is added to it. Products of integers have a kernel of their own. */
+/* Matrix products: factors of any strides are passed to the library as row-major or transposed matrices; one that is
+ * neither is copied first. The library adds the bias as it writes the product. If it cannot take the bias, out is
+ * filled with it and the product is added to it. Integer products have their own kernel. */
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/math.h"
@@ -9,7 +9,7 @@
 typedef struct matrix {
     void *data;
     int64_t rows, columns, leading, batch_stride;
-    bool transposed; /* it lies in memory as (columns, rows) */
+    bool transposed; /* it is stored as (columns, rows) */
 } matrix;
 
 static bool fits(const cld_array *a, matrix *m) {
@@ -25,7 +25,7 @@ static bool fits(const cld_array *a, matrix *m) {
     return (rs == 1 || m->rows == 1) && (cs >= m->rows || m->columns == 1);
 }
 
-/* a as a matrix: a dense copy in scratch memory where its strides do not fit. */
+/* a as a matrix: a dense copy in scratch memory if its strides do not fit. */
 static cld_status matrix_of(const cld_array *a, matrix *m, cld_scratch_block *scratch) {
     if (fits(a, m)) return CLD_OK;
     CLD_TRY(cld_cuda_scratch(scratch, (size_t)cld_numel(a) * cld_dtype_size(a->dtype)));
@@ -41,7 +41,7 @@ static cld_status start(const cld_array *out, const cld_array *bias) {
     return cld_cuda_copy_array(out, &rows);
 }
 
-/* May the library add it? */
+/* Can the library add it? */
 static bool is_addable(const cld_array *bias) {
     return bias->dtype != CLD_F64 && (bias->strides[0] == 1 || bias->shape[0] == 1) &&
            (uintptr_t)bias->data % CLD_BIAS_ALIGNMENT == 0;

@@ -1,5 +1,5 @@
-/* Products of integer matrices of any strides, which wrap around: tiles of both factors by way of shared memory. They are
- * for counting and for index arithmetic; the library has none. */
+/* Products of integer matrices of any strides, which wrap around: tiles of both factors go through shared memory. They
+ * are for counting and index arithmetic; the library has none. */
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/number.cuh"
 
@@ -45,7 +45,7 @@ template <typename T>
 static cld_status run(const cld_array *out, const cld_array *a, const cld_array *b, const cld_array *bias,
                       const integer_product &p) {
     int64_t tiles = (p.m + TILE - 1) / TILE * p.tiles_n, batch = out->ndim == 3 ? out->shape[0] : 1;
-    for (int64_t first = 0; first < batch; first += 65535) { /* the most that a grid has in y */
+    for (int64_t first = 0; first < batch; first += 65535) { /* the largest y of a grid */
         unsigned count = (unsigned)(batch - first < 65535 ? batch - first : 65535);
         CLD_TRY(CLD_LAUNCH((multiply<T>), dim3((unsigned)tiles, count), TILE * TILE, 0,
                            (T *)out->data + first * p.out[0], (const T *)a->data + first * p.a[0],

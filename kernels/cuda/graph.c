@@ -1,4 +1,4 @@
-/* Captured graphs: what the stream recorded, and the pool of memory that it works in. */
+/* Captured graphs: what the stream recorded, and the pool of memory that it uses. */
 #include "kernels/cuda/cuda.h"
 
 #include <stdlib.h>
@@ -20,7 +20,7 @@ static void free_graph(void *of) {
     free(g);
 }
 
-/* A graph is in order with the lane only if that is forked and joined within it. */
+/* A graph can be ordered with the lane only if the lane is forked and joined within it. */
 static cld_status must_be_joined(const char *done) {
     if (!cld_cuda_lane_is_open()) return CLD_OK;
     return cld_fail(CLD_INVALID,

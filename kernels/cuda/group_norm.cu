@@ -1,8 +1,8 @@
-/* Group norm, of which layer norm is a case. A group of an image is a line (lines.cuh) that its threads go over three
- * times: for the mean, the variance, and to write; backward twice. Sums over threads are double.
+/* Group norm, and layer norm as a special case. A group of an image is a line (lines.cuh); its threads read it three
+ * times: for the mean, for the variance, and to write. Backward reads it twice. Sums over threads are double.
  *
- * dweight and dbias are sums over images, in order: first over a channel's elements in each image, if it has several; then a
- * block adds a slab of images up for 32 channels; then the slabs. */
+ * dweight and dbias are sums over images, in order: first over a channel's elements in each image, if it has several;
+ * then a block adds up a slab of images for 32 channels; then the slabs are added. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/lines.cuh"
 #include "kernels/cuda/math.h"
@@ -12,7 +12,7 @@ enum { EACH = 8, THREADS = CLD_LINE_THREADS, COLUMNS = 32, LANES = THREADS / COL
 template <typename T> struct vector_of { typedef float type; };
 template <> struct vector_of<double> { typedef double type; };
 
-/* Where what belongs to a channel lies; weight, bias: NULL is 1 and 0. */
+/* Where the values of a channel lie; weight, bias: NULL means 1 and 0. */
 template <typename T> struct norm_problem {
     typedef typename cld_compute<T>::type C;
     typedef typename vector_of<T>::type V;
@@ -92,7 +92,7 @@ static __global__ void __launch_bounds__(THREADS) group_norm_data(norm_problem<T
     }
 }
 
-/* Of each channel of each image: sums of dy xhat and of dy. */
+/* For each channel of each image: sums of dy xhat and of dy. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     channel_sums(sum_of_two *sums, norm_problem<T> q, cld_lines<1> l, cld_divisor of_group) {
@@ -115,8 +115,8 @@ static __global__ void __launch_bounds__(THREADS)
     if (real && p.mine == 0) sums[p.line] = whole;
 }
 
-/* Of 32 channels (blockIdx.x) and a slab of images (blockIdx.y): slabs[blockIdx.y][channel]. of_images: the sums of each
- * image and channel, or NULL if a channel has one element in each. */
+/* For 32 channels (blockIdx.x) and a slab of images (blockIdx.y): slabs[blockIdx.y][channel]. of_images: the sums for
+ * each image and channel, or NULL if a channel has a single element in each image. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     slab_sums(sum_of_two *slabs, const sum_of_two *of_images, norm_problem<T> q, cld_divisor of_group) {

@@ -1,11 +1,11 @@
 /* Indexing. Reading by an index is one copy; moving whole slices goes in units of up to 16 bytes.
  *
- * Where one output may be hit twice, hits are applied in order of the index, as on the CPU, so that results are the same
- * in every run and to the last bit: the index is sorted first (stable), and of each run of equal entries the first adds
- * up what belongs to its output, or the last alone is copied. Atomic additions would come in any order, and there are
- * none of 16 bits. An index with one entry per line cannot hit twice, and is not sorted.
+ * If several entries may hit one output, they are applied in the order of the index, as on the CPU, so that results are
+ * the same in every run to the last bit. The index is sorted first (stable). For each run of equal entries, the first
+ * one adds up everything for its output, or only the last one is copied. Atomic additions would come in any order, and
+ * there are none for 16 bits. An index with one entry per line cannot hit twice, and is not sorted.
  *
- * An index out of range is reported; its element is read as 0, and not written. */
+ * An index out of range is reported. Its element is read as 0, and is not written. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/dims.cuh"
 #include "kernels/cuda/math.h"
@@ -38,8 +38,8 @@ template <int N> static cld_dims<N> dims_of(const loops<N> *l) {
     return dims;
 }
 
-/* What moves at once: bytes that lie side by side in the arrays `out` and `x` of the loops, in which `stride` elements
- * separate two entries of an index. */
+/* The unit of moves: bytes that are adjacent in the arrays `out` and `x` of the loops. Consecutive entries of an index
+ * are `stride` elements apart. */
 template <int N>
 static int64_t unit_of(const loops<N> *l, int out, int x, const void *const data[2], int64_t stride,
                        int64_t size) {
@@ -89,7 +89,7 @@ template <int N> static void count_in_units(loops<N> *l, int out, int x, int64_t
 
 /* ---- gather, index_select ----------------------------------------------------------------------------------------- */
 
-/* dims: of out, index and x, where x does not move along the dimension that is indexed. */
+/* dims: of out, index and x, with stride 0 for x along the indexed dimension. */
 template <typename unit>
 static __global__ void __launch_bounds__(THREADS)
     read_by_index(unit *out, const int64_t *index, const unit *x, cld_dims<3> dims, int64_t extent,
@@ -106,7 +106,7 @@ static __global__ void __launch_bounds__(THREADS)
     out[at[0]] = value;
 }
 
-/* index has out's shape, by zero strides where it is the same for a whole slice. */
+/* index has out's shape, with zero strides if it is the same for a whole slice. */
 static cld_status read_all(const cld_array *out, const cld_array *x, int dim, const cld_array *index,
                            cld_fault_kind kind) {
     int64_t size = (int64_t)cld_dtype_size(x->dtype), stride = x->strides[dim];
@@ -130,7 +130,7 @@ cld_status cld_cuda_gather(const cld_array *out, const cld_array *x, int dim, co
     return read_all(out, x, dim, index, CLD_FAULT_GATHER);
 }
 
-/* A 1-d index as one of a's shape. */
+/* A 1-d index, expanded to a's shape. */
 static cld_array spread(const cld_array *index, const cld_array *a, int dim) {
     cld_array s = *a;
     s.data = index->data;
@@ -156,7 +156,7 @@ static __device__ inline bool ends_run(const cld_sorted *line, int64_t p, int64_
     return p + 1 == length || line[p + 1].key != line[p].key;
 }
 
-/* *out += x[index], x[index], ... of the run that starts at p, each rounded to T. */
+/* *out += x[index], x[index], ... for the run that starts at p, each rounded to T. */
 template <typename T>
 static __device__ inline void add_run(T *out, const T *x, int64_t stride, const cld_sorted *line, int64_t p,
                                       int64_t length) {
@@ -169,7 +169,7 @@ static __device__ inline void add_run(T *out, const T *x, int64_t stride, const 
 
 /* ---- scatter_add: an index for every element ---------------------------------------------------------------------- */
 
-/* Lines of one element: dims of out (which does not move along the dimension), index and x. */
+/* Lines of one element. dims: of out (with stride 0 along the dimension), index and x. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     add_single(T *out, const int64_t *index, const T *x, cld_dims<3> dims, int64_t extent, int64_t stride,
@@ -227,7 +227,7 @@ cld_status cld_cuda_scatter_add(const cld_array *out, int dim, const cld_array *
 
 /* ---- index_add, index_copy: an index for every slice -------------------------------------------------------------- */
 
-/* rest: the dimensions of out and x but the one that is indexed; a thread per entry and element of its slice. */
+/* rest: the dimensions of out and x except the indexed one; one thread per entry and element of its slice. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     add_slices(T *out, const T *x, const cld_sorted *sorted, cld_dims<2> rest, int64_t length, int64_t extent,
@@ -253,7 +253,7 @@ static __global__ void __launch_bounds__(THREADS)
     out[at[0] + i * out_stride] = x[at[1] + sorted[p].index * x_stride];
 }
 
-/* The dimensions of out and x but dim, and the index as a line that can be sorted. */
+/* The dimensions of out and x except dim, and the index as a line that can be sorted. */
 static loops<2> slices_of(cld_array *line, const cld_array *out, int dim, const cld_array *index,
                           const cld_array *x) {
     loops<2> l = {};

@@ -1,15 +1,15 @@
 /* Lloyd's k-means as CLD defines it (Wang, Liu and Yu, CVPR 2021, and the authors' released code); the same rules as on
- * the CPU, to the last bit where that multiplies and adds in one rounding.
+ * the CPU, and the same bits if the CPU has fused multiply-adds.
  *
- * An iteration is two launches for all parts of the rows, and nothing is read back between them: assign() gives each row the number of its nearest
- * centroid, and recenter() makes each centroid the mean of its members. Distances are sums of (x - c)^2 over the dimensions
- * in ascending order for every pair alike, so that equal centroids give equal distances and the first of equals is the
- * first; sums of members are in ascending order of the rows. Where k is at least the rows of every part, one iteration is all, as
- * on the CPU. */
+ * An iteration is two launches for all parts of the rows, and nothing is read back between them: assign() gives each
+ * row the number of its nearest centroid, and recenter() makes each centroid the mean of its members. Distances are
+ * sums of (x - c)^2 over the dimensions, in ascending order for every pair, so that equal centroids give equal
+ * distances and the tie rule holds. Members are summed in ascending order of the rows. If k is at least the number of
+ * rows of every part, one iteration is enough, as on the CPU. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 
-enum { THREADS = 128, DEPTH = 128 /* dimensions that are kept in shared memory at a time */ };
+enum { THREADS = 128, DEPTH = 128 /* dimensions kept in shared memory at once */ };
 
 /* The rows' parts, each with k centroids. */
 typedef struct row_parts {
@@ -17,8 +17,8 @@ typedef struct row_parts {
     int64_t dim, k;
 } row_parts;
 
-/* The first k rows, or zeros if there are fewer. columns: the centroids transposed, (dim, k), for assign(). A block takes
- * part blockIdx.y. */
+/* The first k rows, or zeros if there are fewer. columns: the centroids transposed, (dim, k), for assign(). A block
+ * works on part blockIdx.y. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     start(T *centroids, T *columns, float *empty, const T *x, row_parts p) {
@@ -32,7 +32,7 @@ static __global__ void __launch_bounds__(THREADS)
     columns[first + e % dim * k + e / dim] = value;
 }
 
-/* The nearer of two, the first of equals; nothing is nearer than infinity at 0. */
+/* The nearer of two, the first among equals; the start is infinity at 0. */
 template <typename T> struct nearest {
     T distance;
     int centroid;
@@ -41,7 +41,7 @@ template <typename T> struct nearest {
     }
 };
 
-/* ROWS rows of part blockIdx.y a block, each thread one centroid after the other. */
+/* A block handles ROWS rows of part blockIdx.y; each thread takes one centroid after the other. */
 template <typename T, int ROWS>
 static __global__ void __launch_bounds__(THREADS, 4)
     assign(int64_t *labels, int64_t *group, const T *x, const T *columns, row_parts p) {
@@ -51,7 +51,7 @@ static __global__ void __launch_bounds__(THREADS, 4)
     int part = (int)blockIdx.y;
     const int64_t begin = cld_cut_begin(&p.cut, part), dim = p.dim, k = p.k;
     const int n = (int)cld_cut_rows(&p.cut, part), first = (int)blockIdx.x * ROWS;
-    if (first >= n) return; /* a part that is smaller than the first */
+    if (first >= n) return; /* a part smaller than the first */
     x += begin * dim;
     columns += part * k * dim;
     nearest<T> best[ROWS];
@@ -101,8 +101,8 @@ static __global__ void __launch_bounds__(THREADS, 4)
     if (group) group[begin + first + threadIdx.x] = part * k + result.centroid;
 }
 
-/* A block per centroid (of part blockIdx.z) and THREADS of its dimensions: the members among THREADS rows at a time, listed in order, and
- * then added up. */
+/* One block per centroid (of part blockIdx.z) and THREADS of its dimensions. Among THREADS rows at a time, the members
+ * are listed in order and then added up. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     recenter(T *centroids, T *columns, T *sizes, float *empty, const T *x, const int64_t *labels, row_parts p,

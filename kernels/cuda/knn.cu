@@ -1,48 +1,47 @@
-/* k nearest neighbours by dot product, exact, some queries at a time against the whole memory; and the vote of their
- * classes.
+/* Exact k nearest neighbours by dot product, some queries at a time against the whole memory, and the vote for a class.
  *
- * Equal rows must come out equally similar, and of equally similar ones the first counts. A library's product does not
- * promise that, nor may its factors be rounded here: the similarities come from a tiled product of our own, in which
- * every pair is summed up in the order of the dimensions. Then a block per query finds the k-th largest by radix
- * selection, 11 bits of the number at a time, and lists what is larger, and as many of its equals as are wanted, in the
- * order of the rows. The vote selects in the same way from a list that has more than k, and adds up in that order.
+ * Equal rows must come out equally similar, and among equally similar rows the first ones win. A library's product does
+ * not guarantee that, and its factors may not be rounded here. So the similarities come from our own tiled product,
+ * which sums every pair in the order of the dimensions. Then one block per query finds the k-th largest by radix
+ * selection, 11 bits at a time, and lists the larger ones and as many equal ones as needed, in the order of the rows.
+ * The vote selects in the same way from a list with more than k entries, and adds up in that order.
  *
- * A large memory is cut into parts of PART_ROWS rows. The nearest of each part are candidates, side by side in the order of
- * the rows, and the nearest of those are selected in the same way: what comes out is the same to the last bit. What is
- * alive is SIMILARITY_BYTES and the candidates, whatever the memory's size. */
+ * A large memory is cut into parts of PART_ROWS rows. The nearest rows of each part are candidates, in the order of the
+ * rows, and the nearest candidates are selected in the same way. The result is the same to the last bit. Scratch memory
+ * is SIMILARITY_BYTES and the candidates, whatever the size of the memory. */
 #include <string.h>
 
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 
-/* At a time. */
+/* At once. */
 #define SIMILARITY_BYTES ((int64_t)128 << 20)
 #define MOST_QUERIES     1024               /* enough for every multiprocessor, whatever the memory's size */
-#define PART_ROWS        ((int64_t)1 << 18) /* with a tile's queries they fill SIMILARITY_BYTES, in f32 and f64 */
+#define PART_ROWS        ((int64_t)1 << 18) /* with a tile's queries: SIMILARITY_BYTES, in f32 and f64 */
 
 enum { SIDE = 16, PRODUCT_THREADS = SIDE * SIDE, DEPTH = 8, SELECT_THREADS = 512, VOTE_THREADS = 256 };
 enum { DIGIT_BITS = 11, BINS = 1 << DIGIT_BITS, OWN_BINS = BINS / SELECT_THREADS };
 
 template <typename T> struct knn_problem {
-    int64_t size, dim, queries, k, pitch; /* pitch: from one query's similarities to the next's */
+    int64_t size, dim, queries, k, pitch; /* pitch: distance between queries' similarities */
     const T *memory, *query;
 };
 
 /* ---- similarities ------------------------------------------------------------------------------------------------- */
 
-/* A block's tile: TILE queries by TILE memory rows. A thread has 2 x 2 pieces of WIDTH x WIDTH, so that what it reads
- * from shared memory is 16 bytes wide and side by side with its neighbours'. */
+/* A block's tile: TILE queries by TILE memory rows. A thread has 2 x 2 pieces of WIDTH x WIDTH, so that its reads from
+ * shared memory are 16 bytes wide and adjacent to its neighbours'. */
 template <typename T> struct tiling {
     static const int WIDTH = wide<T>::COUNT, OWN = 2 * WIDTH, TILE = SIDE * OWN;
     static const int PITCH = TILE / WIDTH + 1; /* in wide<T>: a column's elements lie in different banks */
     static const int LOADS = TILE * DEPTH / PRODUCT_THREADS;
-    /* Of a thread's element o, by its place in a row or column of threads. */
+    /* The place of a thread's element o, given the thread's place in a row or column of threads. */
     __device__ static int place(int thread, int o) {
         return o / WIDTH * (SIDE * WIDTH) + thread * WIDTH + o % WIDTH;
     }
 };
 
-/* TILE rows from `first` on, DEPTH columns from d on: 0 beyond the array. */
+/* Loads TILE rows from `first` on, DEPTH columns from d on; 0 beyond the array. */
 template <typename T>
 static __device__ inline void fetch(T values[tiling<T>::LOADS], const T *rows, int64_t first, int64_t count,
                                     int64_t d, int64_t dim) {
@@ -126,7 +125,7 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS, 2)
 
 /* ---- selection ---------------------------------------------------------------------------------------------------- */
 
-/* Bits that order as the numbers do; 0 for what is no neighbour: NaN and -infinity. */
+/* Bits that order as the numbers do; 0 for NaN and -infinity, which are no neighbours. */
 static __device__ inline uint32_t key_of(float v) {
     uint32_t bits;
     v = v == 0 ? 0 : v;
@@ -140,24 +139,24 @@ static __device__ inline uint64_t key_of(double v) {
     return !(v > -(double)INFINITY) ? 0 : bits >> 63 ? ~bits : bits | (UINT64_C(1) << 63);
 }
 
-/* What neighbours are selected from: a line of similarities per query. */
+/* The input of a selection: a line of similarities per query. */
 template <typename T> struct lines {
     const T *similarities; /* (queries, pitch), the first `size` of each */
     int64_t size, pitch;
     const int64_t *
-        entries; /* (queries, pitch), what goes with each; NULL: its place in the line, counted from `first` */
+        entries; /* (queries, pitch), the entry for each; NULL: its place in the line, counted from `first` */
     int64_t first;
 };
 
-/* Those of each query: k; where not so many are neighbours, what is missing is -infinity, with the entry 0. */
+/* k for each query; if there are fewer neighbours, the rest is -infinity, with the entry 0. */
 template <typename T> struct neighbours {
-    int64_t k, pitch; /* pitch: from one query's to the next's */
+    int64_t k, pitch; /* pitch: distance between consecutive queries */
     T *similarities;  /* (queries, pitch) */
     int64_t *entries; /* (queries, pitch) */
 };
 
-/* The largest digits that are not yet told apart: which of BINS holds the *wanted-th, counted from the largest; *wanted
- * becomes its rank in there. By all threads. */
+/* One step over the highest digits not yet known: which of the BINS holds the *wanted-th value, counted from the
+ * largest; *wanted becomes its rank within that bin. By all threads. */
 static __device__ inline int find_bin(int *wanted, const int *bins, int *found, int *shared) {
     int sum = 0, total;
     for (int o = 0; o < OWN_BINS; o++) sum += bins[BINS - 1 - ((int)threadIdx.x * OWN_BINS + o)];
@@ -177,7 +176,7 @@ static __device__ inline int find_bin(int *wanted, const int *bins, int *found, 
     return found[0];
 }
 
-/* A block per query. Lines are read WIDTH elements at a time, which are aligned to that. */
+/* One block per query. Lines are read WIDTH elements at a time, and are aligned to that. */
 template <typename T, int WIDTH>
 static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbours<T> out, lines<T> in) {
     typedef decltype(key_of(T())) bits;
@@ -186,7 +185,7 @@ static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbou
     CLD_SHARED(int, shared, [BLOCK_WARPS]);
     const T *line = in.similarities + blockIdx.x * in.pitch;
     const int64_t *entries = in.entries ? in.entries + blockIdx.x * in.pitch : NULL;
-    bits bar = 0, known = 0; /* the k-th largest key; which of its bits are found */
+    bits bar = 0, known = 0; /* the k-th largest key, and which of its bits are known */
     int wanted = (int)out.k;
     for (int shift = (int)sizeof(bits) * 8; shift > 0;) {
         int width = shift < DIGIT_BITS ? shift : (int)DIGIT_BITS;
@@ -206,7 +205,7 @@ static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbou
         bar |= (bits)find_bin(&wanted, bins, found, shared) << shift;
         known |= digit << shift;
     }
-    if (bar == 0) wanted = 0; /* fewer than k are neighbours */
+    if (bar == 0) wanted = 0; /* there are fewer than k neighbours */
     int64_t start = blockIdx.x * out.pitch;
     int above = 0, equal = 0; /* so far */
     for (int64_t first = 0; first < in.size; first += SELECT_THREADS * WIDTH) {
@@ -247,7 +246,7 @@ static __global__ void __launch_bounds__(SELECT_THREADS) select_nearest(neighbou
 static int64_t rounded_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 static int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* The nearest of each of the parts, for n queries on from `from`. */
+/* The nearest rows of each part, for n queries from `from` on. */
 template <typename T>
 static cld_status select_candidates(neighbours<T> candidates, T *similarities, knn_problem<T> q, int64_t from,
                                     int64_t n) {
@@ -270,7 +269,7 @@ template <typename T> static cld_status nearest(neighbours<T> near, knn_problem<
     const int WIDTH = wide<T>::COUNT, TILE = tiling<T>::TILE;
     int64_t part = smaller_of(q.size, PART_ROWS), last = q.size % part ? q.size % part : part;
     int64_t parts = (q.size + part - 1) / part;
-    int64_t found = (parts - 1) * smaller_of(q.k, part) + smaller_of(q.k, last); /* candidates of a query */
+    int64_t found = (parts - 1) * smaller_of(q.k, part) + smaller_of(q.k, last); /* candidates per query */
     q.pitch = rounded_up(part, WIDTH);
     int64_t most = SIMILARITY_BYTES / (q.pitch * (int64_t)sizeof(T)) / TILE * TILE;
     if (most < TILE) most = TILE;
@@ -321,8 +320,8 @@ template <typename T> struct ballots {
 static __device__ inline double log_of_most(float) { return log((double)FLT_MAX); }
 static __device__ inline double log_of_most(double) { return log(DBL_MAX); }
 
-/* A block per query. What is subtracted from the similarities before exp(similarity / T): nothing, unless a sum of k of
- * them, the largest among them, might not be a number of the dtype. */
+/* One block per query. It finds what to subtract from the similarities before exp(similarity / T): nothing, unless a
+ * sum of k such values, the largest among them, could leave the dtype's range. */
 template <typename T>
 static __global__ void __launch_bounds__(VOTE_THREADS) vote(T *scores, ballots<T> in, cld_fault *fault) {
     CLD_SHARED(T, shared, [BLOCK_WARPS]);

@@ -1,11 +1,11 @@
-/* The lane: a stream of its own for collectives, beside the one that all else is queued to. Fork and join put the two in
- * order, as events, which in a graph that is captured become edges.
+/* The lane: a separate stream for collectives, beside the one for everything else. Fork and join order the two by
+ * events, which become edges in a captured graph.
  *
- * No kernel of ours runs there: so scratch memory, faults and tickets are the other stream's alone, and the allocator need
- * not know of the lane, as long as arrays are held from their collective to the join. */
+ * Our own kernels never run there. So scratch memory, faults and tickets belong to the other stream alone, and the
+ * allocator need not know about the lane, as long as arrays are held from their collective to the join. */
 #include "kernels/cuda/cuda.h"
 
-static bool open; /* something was queued there since the last join, or may be */
+static bool open; /* something may have been queued there since the last join */
 
 static cld_status fork_lane(void) {
     CLD_TRY(cld_cuda_fork_lane());
@@ -20,7 +20,7 @@ static cld_status join_lane(void) {
     return CLD_OK;
 }
 
-/* Without a fork the lane would do it now, and not when the graph is replayed. */
+/* Without a fork the lane would run it now, instead of when the graph is replayed. */
 cld_status cld_cuda_use_lane(const char *what, void **stream) {
     if (cld_cuda_capturing() && !open)
         return cld_fail(CLD_INVALID, "%s: while a graph is captured, the lane must be forked before", what);

@@ -1,4 +1,4 @@
-/* Elementwise work, reductions, products, indexing on the device, gathered into the backend's table. */
+/* Elementwise work, reductions, products and indexing on the device, joined in the backend's table. */
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda.h"

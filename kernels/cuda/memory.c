@@ -1,5 +1,5 @@
-/* The device's memory as the contract has it: the pool (pool.c) under a lock, tried again after what can be had back was
- * given back; and the two ways to wait for the device. */
+/* The device's memory as in the contract: the pool (pool.c) under a lock, with another attempt after everything that
+ * can be freed was freed; and the two ways to wait for the device. */
 #include "kernels/cuda/cuda.h"
 
 #include <pthread.h>
@@ -41,7 +41,7 @@ static cld_status out_of_memory(size_t bytes) {
     size_t free_bytes = 0;
     cld_memory_info i = info();
     if (cld_cuda_memory(&free_bytes, &i.limit) != CLD_OK) return cld_error_code();
-    /* other programs', and what CUDA itself takes */
+    /* other programs, and what CUDA itself takes */
     size_t others = i.limit > free_bytes + i.reserved ? i.limit - free_bytes - i.reserved : 0;
     char note[64] = "";
     if (others > (size_t)2 << 30)
@@ -54,8 +54,8 @@ static cld_status out_of_memory(size_t bytes) {
 static cld_status allocate(void **out, size_t bytes) {
     cld_status status = try_to_allocate(out, bytes, false);
     if (status != CLD_NOMEM) return status;
-    if (reclaim_hook) reclaim_hook(reclaim_context); /* releases: without the lock */
-    /* While a graph is captured nothing may wait, as giving back does. */
+    if (reclaim_hook) reclaim_hook(reclaim_context); /* releases memory: called without the lock */
+    /* While a graph is captured nothing may wait, and freeing waits. */
     status = try_to_allocate(out, bytes, !cld_cuda_capturing());
     return status == CLD_NOMEM ? out_of_memory(bytes) : status;
 }

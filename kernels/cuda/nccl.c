@@ -1,4 +1,4 @@
-/* libnccl.so.2: found, and new enough? */
+/* Finds libnccl.so.2, and checks that it is new enough. */
 #ifndef _GNU_SOURCE
 #    define _GNU_SOURCE /* dladdr */
 #endif
@@ -41,7 +41,7 @@ static cld_status find(void **function, void *library, const char *name) {
     return cld_fail(CLD_BACKEND, "%s has no %s: is it NCCL?", known ? info.dli_fname : SONAME, name);
 }
 
-/* Until 2.8 a version was written with one digit less. */
+/* Up to 2.8 a version had one digit less. */
 static cld_status check_version(const cld_nccl *nccl) {
     Dl_info info;
     union {
@@ -65,8 +65,8 @@ static cld_status find_all(cld_nccl *out, void *library) {
     return CLD_OK;
 }
 
-/* Sums that NVLink's switches make (NVLS) may differ in their last bits from call to call, and ours do not: so they are
- * left out, unless the environment asks for them. */
+/* Sums made in NVLink's switches (NVLS) may differ in their last bits from call to call, and ours may not. So they are
+ * turned off, unless the environment asks for them. */
 static void ask_for_the_same_bits(void) { setenv("NCCL_NVLS_ENABLE", "0", 0); }
 
 const cld_nccl *cld__nccl(void) {

@@ -1,10 +1,10 @@
-/* Noise-contrastive estimation against a memory bank; the loss is stated in kernels/cpu/nce.c.
+/* Noise-contrastive estimation against a memory bank; the loss is defined in kernels/cpu/nce.c.
  *
- * A warp takes BATCH of a row's draws at a time. It reads their memory rows for the logits, computes the terms of all of
- * them at once, each in a lane of its own and in double, and reads the rows again, now from the cache, for the gradient.
- * A row of the batch is shared by the warps of a block, or of more blocks where there are few rows; each leaves its part
- * in scratch memory, and the parts are added up in order. Nothing of size rows x K is kept, and Z needs no word from the
- * host: the first two launches find out whether it is set, and set it where it is not. */
+ * A warp takes BATCH of a row's draws at a time. It reads their memory rows for the logits, computes all terms at once,
+ * each in its own lane and in double, and reads the rows again, now from the cache, for the gradient. The warps of a
+ * block share a row of the batch; if there are few rows, several blocks share it. Each leaves its part in scratch
+ * memory, and the parts are added up in order. Nothing of size rows x K is kept. Z needs nothing from the host: the
+ * first two launches check whether it is set, and set it if not. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 #include "runtime/core/philox.h"
@@ -15,7 +15,7 @@ enum { WARPS = 4, THREADS = 32 * WARPS, BATCH = 8 };
 
 /* ---- drawing ------------------------------------------------------------------------------------------------------ */
 
-/* One stream per row, of which a thread draws one block: four numbers. */
+/* One stream per row; a thread draws one block of it: four numbers. */
 static __global__ void __launch_bounds__(THREADS)
     draw_negatives(int64_t *negatives, const int64_t *draw, int64_t rows, int64_t count, uint32_t size,
                    uint64_t seed) {
@@ -49,7 +49,7 @@ template <typename T> struct nce_problem {
     const int64_t *index, *negatives;
     T *z;
     cld_fault *fault;
-    int parts; /* of a row's draws, a warp each */
+    int parts; /* of a row's draws, one warp each */
 
     /* Part p's draws are first(p) .. first(p + 1) - 1: the positive is draw 0, then the negatives. */
     __device__ int64_t first(int64_t part) const { return (count + 1) * part / parts; }
@@ -62,7 +62,7 @@ template <typename T> struct nce_problem {
     __device__ bool has_z() const { return *z > 0 && *z <= limits<T>::most(); }
 };
 
-/* Lane l of the warp gets the similarity of draw k + l, l < n <= BATCH. */
+/* Lane l of the warp receives the similarity of draw k + l, l < n <= BATCH. */
 template <int W, typename T>
 static __device__ inline T similarity_of(const T *m[BATCH], const nce_problem<T> &q, int64_t i, int64_t k,
                                          int n) {
@@ -90,7 +90,7 @@ static __device__ inline T similarity_of(const T *m[BATCH], const nce_problem<T>
     return mine;
 }
 
-/* The part of the warp: batch row and part of its draws. */
+/* The share of the warp: a batch row and a part of its draws. */
 template <typename T>
 static __device__ inline bool locate_part(const nce_problem<T> &q, int64_t *i, int64_t *part) {
     int64_t warp = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
@@ -98,7 +98,7 @@ static __device__ inline bool locate_part(const nce_problem<T> &q, int64_t *i, i
     return *i < q.rows;
 }
 
-/* masses (rows, parts): sums of exp(f . m / T); unused where Z is set. */
+/* masses (rows, parts): sums of exp(f . m / T); unused if Z is set. */
 template <typename T, int W>
 static __global__ void __launch_bounds__(THREADS, 4) sum_masses(double *masses, nce_problem<T> q) {
     int64_t i, part;
@@ -120,7 +120,7 @@ static __global__ void __launch_bounds__(THREADS) set_z(const double *masses, nc
     if (q.has_z()) return;
     double sum = 0;
     for (int64_t p = threadIdx.x; p < q.rows * q.parts; p += THREADS) sum += masses[p];
-    sum = block_sum(sum, shared); /* after the last thread has looked at Z */
+    sum = block_sum(sum, shared); /* after the last thread has read Z */
     if (threadIdx.x == 0) *q.z = (T)((double)q.size * sum / (double)(q.rows * (q.count + 1)));
 }
 
@@ -175,7 +175,7 @@ static __global__ void __launch_bounds__(THREADS, 4)
     if (lane == 0) losses[i * q.parts + part] = loss;
 }
 
-/* A block per row. */
+/* One block per row. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     join_gradients(T *df, const T *gradients, int64_t dim, int parts) {
@@ -196,7 +196,7 @@ static __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) *loss = (T)(sum / (double)rows);
 }
 
-/* Enough warps for the whole device, but no part of less than a few batches. */
+/* Enough warps for the whole device, but no part with less than a few batches. */
 static int parts_of(int64_t rows, int64_t draws) {
     int64_t most = (draws + 4 * BATCH - 1) / (4 * BATCH), wanted = (64 * 132 + rows - 1) / rows;
     return (int)(wanted < most ? wanted : most);

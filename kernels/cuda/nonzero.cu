@@ -1,4 +1,4 @@
-/* The positions of what is not zero, in row-major order: each block counts in its piece, one block adds up the counts
+/* The positions of nonzero elements, in row-major order. Each block counts them in its piece, one block sums the counts
  * before each piece, and then each block knows where its first row goes. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/dims.cuh"
@@ -25,7 +25,7 @@ static __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) counts[blockIdx.x] = count;
 }
 
-/* Each becomes the sum of those before it. */
+/* Each count becomes the sum of those before it. */
 static __global__ void __launch_bounds__(THREADS) add_up(int64_t *counts, int64_t pieces) {
     CLD_SHARED(int, shared, [BLOCK_WARPS]);
     int64_t sum = 0;
@@ -37,7 +37,7 @@ static __global__ void __launch_bounds__(THREADS) add_up(int64_t *counts, int64_
     }
 }
 
-/* rows: how many there is room for. */
+/* rows: the capacity. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     write_positions(int64_t *out, int64_t rows, const T *x, cld_dims<1> dims, const int64_t *before_piece) {

@@ -1,43 +1,44 @@
 /* Batch normalization, channels last (channels.cuh), f32, bf16 and f16 with sums in f32, and f64.
  *
- * Memory is all that it costs. Forward: a pass over x for the statistics, a pass that writes y. Backward: a pass over x
+ * The cost is memory traffic. Forward: a pass over x for the statistics, a pass that writes y. Backward: a pass over x
  * and dy for two sums per channel, a pass that writes dx. Each first pass leaves one partial result per chunk of rows,
- * and its last block makes the whole of them. The second pass takes the chunks in reverse: those that the first read last are
- * still in the L2 cache.
+ * and its last block combines them. The second pass takes the chunks in reverse, because those that the first pass read
+ * last are still in the L2 cache.
  *
- * Each part of the batch (kernels/parts.h) has statistics of its own, and chunks that lie in it alone; the launches are the
- * same, whatever the number of parts. Where ranks share a batch, the first pass ends with the sums of the rows that are here,
- * and another launch makes statistics of those of all ranks.
+ * Each part of the batch (kernels/parts.h) has its own statistics and its own chunks; the number of launches does not
+ * depend on the number of parts. If ranks share a batch, the first pass ends with the sums of the local rows, and
+ * another launch computes statistics from the sums of all ranks.
  *
- * Behind a residual the second pass of forward leaves relu's mask as bits, a sixteenth of what y would be to read. If
- * dresidual is wanted, the first pass of backward writes it: the masked dy, which the second then reads in place of dy
+ * After a residual, the second pass of forward stores relu's mask as bits, a sixteenth of the size of y. If dresidual
+ * is wanted, the first pass of backward writes it: this is the masked dy, and the second pass reads it in place of dy
  * and the mask.
  */
 #include "kernels/cuda/norm_running.cuh"
 
-/* NaN stays NaN: a step that has diverged is seen to have. */
+/* NaN stays NaN, so that divergence stays visible. */
 template <typename A> __device__ inline A relu(A v) { return v <= 0 ? 0 : v; }
 
 /* ---- statistics ------------------------------------------------------------------------------------------------------ */
 
-/* Rows of a chunk of `rows` whose number is `at` modulo `modulus`. */
+/* Rows in a chunk, out of `rows`, whose number is `at` modulo `modulus`. */
 __device__ inline int64_t rows_at(int64_t rows, int modulus, int at) {
     return (rows - at + modulus - 1) / modulus;
 }
 
-/* Of `rows` rows those of a chunk; a part that is smaller than the largest may have fewer chunks. */
+/* Rows of a chunk, out of `rows`; a part that is smaller than the largest may have fewer chunks. */
 __device__ inline double rows_of_chunk(int64_t rows, int64_t chunk_rows, int chunk) {
     int64_t left = rows - chunk * chunk_rows;
     return left < 0 ? 0 : (double)(left < chunk_rows ? left : chunk_rows);
 }
 
-/* What the statistics of parts are written to: mean, invstd and the unbiased variance, or sums alone if that is not NULL. */
+/* Where the statistics of parts are written: mean, invstd and the unbiased variance, or only sums, if sums is not
+ * NULL. */
 template <typename A> struct statistics_out {
     A *mean, *invstd, *var; /* (parts, channels) */
-    double *sums;           /* (parts of the whole batch, 2, channels): of x and of its squares */
+    double *sums;           /* (parts of the whole batch, 2, channels): of x and of x squared */
 };
 
-/* first + sum / rows is the mean of a part's channel, m2 the squared differences from first. */
+/* first + sum / rows is the mean of a part's channel, and m2 is the sum of squared differences from first. */
 template <typename A>
 __device__ inline void write_statistics(const statistics_out<A> &out, const part_rows &p, int part, int c,
                                         double first, double sum, double m2, double eps) {
@@ -56,7 +57,8 @@ __device__ inline void write_statistics(const statistics_out<A> &out, const part
     out.var[at] = (A)(m2 / (rows - 1));
 }
 
-/* The whole of a group's chunks, in double: means as differences from the first, so that they keep their digits. */
+/* Combines a group's chunks, in double; means are kept as differences from the first one, so that they keep their
+ * digits. */
 template <typename A, int WIDTH>
 __device__ static void finish_statistics(const statistics_out<A> &out, const A *partial, const part_rows &p,
                                          int group, double eps, double *shared) {
@@ -88,9 +90,9 @@ __device__ static void finish_statistics(const statistics_out<A> &out, const A *
         write_statistics(out, p, part, e.column + v, (double)first[v], sum[v], m2[v], eps);
 }
 
-/* What `out` asks for, and the move of the running statistics. partial (chunks of all parts, 2, channels): mean,
- * and sum of squared differences from it. A thread sums differences from its first value, which keeps the digits that a
- * mean far from zero would take; threads are merged as Chan, Golub and LeVeque do. */
+/* Computes what `out` asks for, and the update of the running statistics. partial (chunks of all parts, 2, channels):
+ * the mean, and the sum of squared deviations from it. A thread sums differences from its first value, which keeps the
+ * digits that a mean far from zero would cost. Threads are merged as in Chan, Golub and LeVeque. */
 template <typename T, int WIDTH>
 __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
     statistics(statistics_out<typename cld_compute<T>::type> out, running<typename cld_compute<T>::type> r,
@@ -104,7 +106,7 @@ __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
     channel_part part = part_of(p, (int)blockIdx.x, WIDTH, &which);
     A first[WIDTH], mean[WIDTH], m2[WIDTH];
     for (int v = 0; v < WIDTH; v++) first[v] = mean[v] = m2[v] = 0;
-    /* Of the chunk; a thread takes every step-th from its own on. */
+    /* Rows of the chunk; a thread takes every step-th from its own on. */
     int rows = (int)(part.end - (part.first - (int)threadIdx.y)), step = (int)blockDim.y, count = 0;
     if (part.any && (int)threadIdx.y < rows) {
         const T *from = x + part.first * m.channels + part.column;
@@ -167,7 +169,7 @@ __global__ void __launch_bounds__(CHANNEL_THREADS, 3)
         move_running(r, out.mean, out.var, p);
 }
 
-/* In evaluation. */
+/* For evaluation. */
 template <typename A>
 __global__ void use_running(A *mean, A *invstd, const A *running_mean, const A *running_var, int channels,
                             double eps) {
@@ -177,7 +179,8 @@ __global__ void use_running(A *mean, A *invstd, const A *running_mean, const A *
     invstd[c] = (A)(1 / sqrt((running_var ? (double)running_var[c] : 1.0) + eps));
 }
 
-/* ---- y, and relu's mask (cld_norm_mask_bytes) ----------------------------------------------------------------------------------------------------------------- */
+/* ---- y, and relu's mask (cld_norm_mask_bytes)
+ * ---------------------------------------------------------------------- */
 
 template <typename T, int WIDTH> __device__ inline unsigned char bits_of(const pack<T, WIDTH> &y) {
     unsigned bits = 0;
@@ -185,7 +188,7 @@ template <typename T, int WIDTH> __device__ inline unsigned char bits_of(const p
     return (unsigned char)bits;
 }
 
-/* mask: NULL, or with packs of 16 bytes. */
+/* mask: NULL, or, with packs, of 16 bytes. */
 template <typename T, int WIDTH, bool ADD>
 __global__ void apply(T *y, unsigned char *mask, const T *x, const T *residual,
                       affine<typename cld_compute<T>::type> f, part_rows p, bool with_relu) {
@@ -221,7 +224,7 @@ __global__ void apply(T *y, unsigned char *mask, const T *x, const T *residual,
     }
 }
 
-/* Of y as it lies, if apply had no packs. */
+/* The mask of y in memory, if apply had no packs. */
 template <typename T> __global__ void mask_of(unsigned char *mask, const T *y, int64_t count) {
     enum { WIDTH = 16 / sizeof(T) };
     int64_t at = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;

@@ -6,7 +6,7 @@
 
 enum mask { MASK_NONE, MASK_FROM_X, MASK_BITS };
 
-/* What both passes of backward read: so many rows, step apart, all loads before the first use. */
+/* What both passes of backward read: so many rows, a step apart; all loads come before the first use. */
 template <typename T, int WIDTH, int MASK> struct ahead {
     typedef typename cld_compute<T>::type A;
     pack<T, WIDTH> dy[BACKWARD_UNROLL], more[BACKWARD_UNROLL], x[BACKWARD_UNROLL];
@@ -31,7 +31,7 @@ template <typename T, int WIDTH, int MASK> struct ahead {
         enum { IN_BYTE = 16 / sizeof(T) };
         return (unsigned)gate[at / IN_BYTE] >> (WIDTH == 1 ? (int)(at % IN_BYTE) : 0);
     }
-    /* dy where relu let the value through, else 0. From x it is computed as apply does. */
+    /* dy where relu let the value through, else 0. For a mask from x, the value is computed as in apply. */
     __device__ A masked_dy(int u, int v, const line<A> &l) const {
         A sum = load(dy[u].at[v]);
         if (has_more) sum += (A)load(more[u].at[v]);
@@ -47,7 +47,7 @@ template <typename A> struct weight_gradients {
     double *of_parts; /* (parts, 2, channels), if there are several */
 };
 
-/* Of slice `slice`. */
+/* For slice `slice`. */
 template <typename A, int WIDTH>
 __device__ static void add_parts(const weight_gradients<A> &w, const part_rows &p, int slice) {
     int width = (int)blockDim.x * WIDTH, begin = slice * width, channels = p.m.channels;
@@ -67,10 +67,10 @@ __device__ static void add_parts(const weight_gradients<A> &w, const part_rows &
 
 /* With xhat = (x - mean) invstd and M rows of the part's block, in training:
  *     dx = weight invstd (dy - sum(dy) / M - xhat sum(dy xhat) / M)
- * The last two terms are how mean and invstd depend on x; with running statistics they do not. through (parts, 2,
+ * The last two terms come from mean and invstd, which depend on x; running statistics do not. through (parts, 2,
  * channels):
  *     dx = scale dy + through[0] (x - mean) + through[1]
- * Of a channel, f being that of its part. */
+ * For one channel; f belongs to its part. */
 template <typename A>
 __device__ inline void write_through(A *through, const affine<A> &f, const part_rows &p, int part, int c,
                                      double sum, double sum_x, bool training) {
@@ -82,7 +82,7 @@ __device__ inline void write_through(A *through, const affine<A> &f, const part_
     through[at + p.m.channels] = training ? (A)(-scale * sum / rows) : (A)0;
 }
 
-/* Of a batch that ranks share, from the sums of all of them. */
+/* For a batch that ranks share: from the sums of all ranks. */
 template <typename A> __global__ void shared_through(A *through, double *sums, affine<A> f, part_rows p) {
     int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     int part = (int)(at / p.m.channels), c = (int)(at % p.m.channels);
@@ -91,14 +91,14 @@ template <typename A> __global__ void shared_through(A *through, double *sums, a
     write_through(through, of_part(f, part, p.m.channels), p, part, c, from[0], from[p.m.channels], true);
 }
 
-/* What the first pass ends with: one of the two, the other is NULL. sums (parts of the whole batch, 2, channels): of the masked
- * dy, and of its products with x - mean. */
+/* The result of the first pass: one of the two; the other is NULL. sums (parts of the whole batch, 2, channels): sums
+ * of the masked dy, and of its products with x - mean. */
 template <typename A> struct sums_out {
     A *through;
     double *sums;
 };
 
-/* Of a group, from its chunks. */
+/* For a group, from its chunks. */
 template <typename A, int WIDTH>
 __device__ static void finish_sums(const sums_out<A> &out, const weight_gradients<A> &w, const A *partial,
                                    affine<A> f, const part_rows &p, bool training, int group,
@@ -143,8 +143,8 @@ __device__ static void finish_sums(const sums_out<A> &out, const weight_gradient
     }
 }
 
-/* through or sums, dweight, dbias and, unless it is NULL, dresidual. partial (chunks of all parts, 2, channels): sums of the
- * masked dy and of its products with x - mean. */
+/* Computes through or sums, dweight, dbias and, unless it is NULL, dresidual. partial (chunks of all parts, 2,
+ * channels): sums of the masked dy and of its products with x - mean. */
 template <typename T, int WIDTH, int MASK>
 __global__ void sums(sums_out<typename cld_compute<T>::type> result,
                      weight_gradients<typename cld_compute<T>::type> w,
@@ -236,10 +236,10 @@ typedef struct gradients {
     const cld_array *dx, *dresidual, *dweight, *dbias, *dy, *more_dy, *x, *gate, *weight, *bias, *mean,
         *invstd;
     const cld_norm_params *params;
-    const cld_array *given, *wanted; /* sums of the whole batch's parts, or NULL; one of them at most */
+    const cld_array *given, *wanted; /* sums of the whole batch's parts, or NULL; at most one is not NULL */
 } gradients;
 
-/* The second pass. Where the first wrote the masked dy as dresidual, it is read in place of dy, more_dy and gate. */
+/* The second pass. If the first one wrote the masked dy as dresidual, it is read in place of dy, more_dy and gate. */
 template <typename T, int WIDTH, int MASK>
 static cld_status write_dx(const gradients &g, const part_launch &l,
                            const affine<typename cld_compute<T>::type> &f,
@@ -275,7 +275,7 @@ static cld_status add_up(const gradients &g, const part_launch &l,
                       (const unsigned char *)vector_of<unsigned char>(g.gate), f, l.rows, g.params->training);
 }
 
-/* Of no rows. */
+/* For no rows. */
 template <typename A> static cld_status clear_gradients(const gradients &g, size_t channels) {
     if (g.dweight) CLD_TRY(cld_cuda_clear(g.dweight->data, channels * sizeof(A)));
     return g.dbias ? cld_cuda_clear(g.dbias->data, channels * sizeof(A)) : CLD_OK;
@@ -312,7 +312,7 @@ static cld_status write_masked_gradients(const gradients &g, enum mask mask) {
 
 /* ---- the table's entries ------------------------------------------------------------------------------------------- */
 
-/* Of arrays as they were given. */
+/* For arrays as given. */
 static cld_status compute_gradients(gradients g) {
     if (g.x->shape[1] == 0) return CLD_OK;
     CLD_SCRATCH blocks[5];

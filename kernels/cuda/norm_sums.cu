@@ -1,4 +1,4 @@
-/* Batch norm of a batch that ranks share (norm.cu): statistics from the sums of all of them. */
+/* Batch norm for a batch that ranks share (norm.cu): statistics from the sums of all ranks. */
 #include "kernels/cuda/norm_running.cuh"
 
 /* From the sums of all ranks. batch_mean, batch_var: (parts of the whole batch, channels). */

@@ -1,11 +1,12 @@
-/* Rows of a matrix to unit length. Squares and 1 / length are double: those of a float row may be no floats. */
+/* Rows of a matrix to unit length. Squares and 1 / length are double: those of a float row may overflow or underflow a
+ * float. */
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/lines.cuh"
 #include "kernels/cuda/math.h"
 
 #include <math.h>
 
-#define EACH 4 /* elements of a row, about, for a thread */
+#define EACH 4 /* elements of a row per thread, about */
 
 __device__ static double sum_over(double *shared, const cld_place &p, double value) {
     return over_line(shared, p, value, [](double a, double b) { return a + b; });

@@ -1,17 +1,17 @@
-/* What an optimizer does beside its step: moving averages, the check for finite gradients, factors, the loss scale. A rule
- * says what happens to one element of each of its arrays; those that it writes come first. */
+/* The parts of an optimizer besides its step: moving averages, the check for finite gradients, factors, the loss scale.
+ * A rule updates one element of each of its arrays; the arrays that it writes come first. */
 #include "kernels/cuda/optim.cuh"
 
-enum { MANY = 800 }; /* tensors in a launch */
+enum { MANY = 800 }; /* tensors per launch */
 
 template <int ARRAYS, int CAPACITY> struct tensor_table {
     int count;
-    int first[CAPACITY + 1]; /* the block that tensor i starts with; last: the number of blocks */
+    int first[CAPACITY + 1]; /* the block at which tensor i starts; last: the number of blocks */
     int64_t n[CAPACITY];     /* elements */
     void *data[ARRAYS][CAPACITY];
 };
 
-/* All loads of a thread's ROUNDS groups are under way before the first is used. */
+/* All loads of a thread's ROUNDS groups are in flight before the first is used. */
 template <typename T, typename rule, int CAPACITY>
 __global__ void __launch_bounds__(THREADS, 2)
     apply_rule(const tensor_table<rule::ARRAYS, CAPACITY> table, const rule parameters) {
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(THREADS, 2)
     }
 }
 
-/* Tensors `from` on, as many as the table holds; returns where it stopped. */
+/* Adds tensors from `from` on, as many as the table holds; returns where it stopped. */
 template <typename T, typename rule, int CAPACITY>
 static cld_status launch_some(int *from, int count, const cld_array *const arrays[rule::ARRAYS],
                               cld_dtype dtype, const rule &parameters) {
@@ -87,7 +87,7 @@ static cld_status launch_some(int *from, int count, const cld_array *const array
     return CLD_LAUNCH((apply_rule<T, rule, CAPACITY>), (int)blocks, THREADS, 0, table, parameters);
 }
 
-/* To all tensors of this dtype. */
+/* For all tensors of this dtype. */
 template <typename T, typename rule>
 static cld_status to_all(int count, const cld_array *const arrays[rule::ARRAYS], cld_dtype dtype,
                          const rule &parameters) {
@@ -112,7 +112,7 @@ static cld_status to_all_wide(int count, const cld_array *const arrays[rule::ARR
 struct average {
     static const int ARRAYS = 2, WRITTEN = 1;
     double decay;
-    const double *decay_on_device; /* in place of it, or NULL */
+    const double *decay_on_device; /* replaces it, or NULL */
     const uint8_t *condition;
     template <typename T> struct on {
         T keep, take;
@@ -154,7 +154,7 @@ static cld_status scale(int count, const cld_array *arrays, const cld_array *fac
 
 /* ---- is every element finite? ------------------------------------------------------------------------------------- */
 
-/* Whoever meets one that is not clears the flag; all write the same. */
+/* A thread that meets one that is not finite clears the flag; all write the same value. */
 struct finiteness {
     static const int ARRAYS = 1, WRITTEN = 0;
     uint8_t *flag;

@@ -1,19 +1,20 @@
-/* The gradients' common norm, in one launch: each block sums the squares of its elements, and the last of all blocks to
- * come sums those, in their order, so that the result does not depend on which block that is. */
+/* The common norm of the gradients, in one launch: each block sums the squares of its elements, and the last block to
+ * finish adds up these sums in their order, so that the result does not depend on which block that is. */
 #include "kernels/cuda/optim.cuh"
 
 template <int CAPACITY> struct gradient_table {
     int count;
-    int first[CAPACITY + 1]; /* the block that tensor i starts with; last: the number of blocks */
+    int first[CAPACITY + 1]; /* the block at which tensor i starts; last: the number of blocks */
     int64_t n[CAPACITY];     /* elements */
     const void *data[CAPACITY];
 };
 
-/* What a launch adds to: there are several only if the gradients have several dtypes or are too many for one. */
+/* The sum that a launch adds to. There are several launches only if the gradients have several dtypes or are too many
+ * for one. */
 struct norm_sum {
-    double *partial; /* of each block of all launches */
-    int offset;      /* this launch's first */
-    int total;       /* blocks of all launches */
+    double *partial; /* for each block of all launches */
+    int offset;      /* of this launch's first block */
+    int total;       /* number of blocks of all launches */
     void *norm;
     bool is_double;
     double *factor;
@@ -22,7 +23,8 @@ struct norm_sum {
     const float *scale;
 };
 
-/* Blocks that have written their sums; zero between two norms, of which the device's queue does one at a time. */
+/* Number of blocks that have written their sums; zero between two norms, which the device's queue runs one at a
+ * time. */
 static __device__ unsigned finished;
 
 __device__ static void write_norm(const norm_sum &s, double norm) {
@@ -31,12 +33,12 @@ __device__ static void write_norm(const norm_sum &s, double norm) {
         *(double *)s.norm = norm;
     else
         *(float *)s.norm = (float)norm;
-    *s.factor = wanted > 1 ? 1 : wanted; /* NaN stays */
+    *s.factor = wanted > 1 ? 1 : wanted; /* NaN is kept */
 }
 
 /* Run by the last block. */
 __device__ static void add_up(const norm_sum &s, double *shared) {
-    const volatile double *partial = s.partial; /* of other blocks: not from this one's cache */
+    const volatile double *partial = s.partial; /* written by other blocks: not from this one's cache */
     double sum = 0;
     for (int i = (int)threadIdx.x; i < s.total; i += THREADS) sum += partial[i];
     sum = block_sum(sum, shared);
@@ -80,7 +82,7 @@ __global__ void __launch_bounds__(THREADS)
     add_up(s, shared);
 }
 
-/* Of no gradient at all. */
+/* For no gradient at all. */
 static __global__ void no_norm(const norm_sum s) {
     write_norm(s, s.condition && *s.condition == 0 ? (double)NAN : 0);
 }

@@ -1,19 +1,19 @@
-/* The step of each rule (runtime/optim/{sgd,lars,adam}.c): one launch for all parameters of all groups; lars has one before
- * it, of norms. A rule is three things: what the first thread of a block finds out for all (a power, a ratio), the numbers
- * that every thread then holds in its own type, and what happens to one element of each array. */
+/* The step of each rule (runtime/optim/{sgd,lars,adam}.c): one launch for all parameters of all groups; lars has
+ * another one before it, for norms. A rule has three parts: what the first thread of a block computes for all (a power,
+ * a ratio), the numbers that every thread then holds in its own type, and the update of one element of each array. */
 #include "kernels/cuda/optim.cuh"
-#include "kernels/cuda/optim_half.cuh" /* what has 16 bits */
+#include "kernels/cuda/optim_half.cuh" /* the 16-bit arrays */
 
-enum { GROUPS = 16 }; /* whose settings a launch has room for */
+enum { GROUPS = 16 }; /* groups whose settings fit into a launch */
 
-/* HALF: some of the tensors have a copy or a gradient of 16 bits. */
+/* HALF: some of the tensors have a 16-bit copy or gradient. */
 template <int SLOTS, int CAPACITY, bool HALF> struct step_table {
     int count;
-    int first[CAPACITY + 1]; /* the block that tensor i starts with; last: the number of blocks */
+    int first[CAPACITY + 1]; /* the block at which tensor i starts; last: the number of blocks */
     int64_t n[CAPACITY];     /* elements */
     void *param[CAPACITY];
     const void *grad[CAPACITY];
-    void *slots[SLOTS][CAPACITY]; /* NULL: without */
+    void *slots[SLOTS][CAPACITY]; /* NULL: none */
     int64_t *steps[CAPACITY];     /* NULL: not counted */
     uint8_t group[CAPACITY];
     cld_rule_settings settings[GROUPS];
@@ -25,7 +25,7 @@ struct step_values {
     const uint8_t *condition;
     const float *scale;
     const double *factor;
-    double *partial; /* lars: of each block |w|^2 and |g|^2 */
+    double *partial; /* lars: |w|^2 and |g|^2 of each block */
     __device__ bool holds() const { return !condition || *condition != 0; }
     __device__ double rate(const cld_rule_settings &s) const { return (lr ? *lr : s.lr) * s.lr_factor; }
     __device__ double unscale() const {
@@ -34,9 +34,9 @@ struct step_values {
     }
 };
 
-/* What belongs to this block. */
+/* The share of this block. */
 template <typename T, bool HALF> struct share {
-    int tensor, n, block; /* block: of the tensor's */
+    int tensor, n, block; /* block: number within the tensor */
     int64_t start;
     template <typename table_type> __device__ explicit share(const table_type &table) {
         tensor = tensor_of(table.first, table.count, (int)blockIdx.x);
@@ -48,8 +48,9 @@ template <typename T, bool HALF> struct share {
     }
 };
 
-/* The steps made with a tensor before this one, by the first thread of each of its blocks. The count's upper half holds
- * the blocks that have come, so that the last of them, and no other, moves it on: by then all have read it. */
+/* The steps made with a tensor before this one, read by the first thread of each of its blocks. The upper half of the
+ * count holds the number of blocks that have read it, so that only the last of them advances it; by then all have read
+ * it. */
 __device__ static int64_t count_step(int64_t *steps, int blocks) {
     unsigned long long *word = (unsigned long long *)steps;
     const unsigned long long one_block = 1ull << 40;
@@ -166,7 +167,7 @@ __global__ void __launch_bounds__(THREADS)
     c.partial[2 * (int)blockIdx.x + 1] = gradients;
 }
 
-/* By all threads of a block, each block for itself and in the same order. */
+/* By all threads of a block; each block computes it for itself, in the same order. */
 template <typename table_type>
 __device__ static double ratio_of(const table_type &table, int tensor, const cld_rule_settings &p,
                                   const double *partial, double *shared) {
@@ -182,7 +183,8 @@ __device__ static double ratio_of(const table_type &table, int tensor, const cld
 
 /* ---- the step ------------------------------------------------------------------------------------------------------ */
 
-/* To n elements from at[] on (NULL: none, or in the tile). All loads of a thread's ROUNDS groups are under way before the first is used. */
+/* For n elements from at[] on (NULL: none, or in the tile). All loads of a thread's ROUNDS groups are in flight before
+ * the first is used. */
 template <typename T, typename rule, bool HALF>
 __device__ static void apply_all(T *const *at, int n, const typename rule::template on<T> &r,
                                  const half_tile<HALF> &half) {
@@ -277,7 +279,7 @@ struct step_call {
     step_values values;
 };
 
-/* Tensors `from` on, as many as the table holds; returns the number of blocks. */
+/* Adds tensors from `from` on, as many as the table holds; returns the number of blocks. */
 template <typename T, bool HALF, typename table_type>
 static int64_t fill_table(table_type *table, int capacity, int slots, int *from, const step_call &call) {
     int64_t blocks = 0;
@@ -309,7 +311,7 @@ static int64_t fill_table(table_type *table, int capacity, int slots, int *from,
     return blocks;
 }
 
-/* The launch before the step itself, of those rules that have one. */
+/* The launch before the step itself, for rules that have one. */
 template <typename T, typename rule, int CAPACITY, bool HALF> struct sums {
     static cld_status launch(const step_table<rule::SLOTS, CAPACITY, HALF> &, int, step_values *,
                              cld_scratch_block *) {
@@ -337,7 +339,7 @@ static cld_status launch_some(int *from, const step_call &call) {
     return CLD_LAUNCH((make_step<T, rule, CAPACITY, HALF>), blocks, THREADS, 0, table, values);
 }
 
-/* MANY: what the table of a rule with so many slots has room for. */
+/* MANY: how many tensors fit into the table of a rule with so many slots. */
 template <typename T, typename rule, bool HALF> static cld_status launch_all(const step_call &call) {
     const int MANY = (HALF ? 400 : 560) + (rule::SLOTS == 1 ? HALF ? 50 : 100 : 0);
     for (int from = 0; from < call.count;) {

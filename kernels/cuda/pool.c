@@ -1,7 +1,8 @@
-/* A segment is what the device's own allocator gave; its blocks lie in it side by side. A free block merges with free
- * neighbours at once, and is found best fit, through bins of sizes, four for each power of two. Small blocks come from
- * small segments, so that a long-lived scalar does not split what an activation needs. A new segment has at least an
- * eighth of what its pool holds already: there are few, and their blocks merge widely. */
+/* A segment is memory from the device's own allocator; its blocks lie in it one after the other. A free block merges
+ * with free neighbours at once, and is found best fit, through bins of sizes, four for each power of two. Small blocks
+ * come from small segments, so that a long-lived scalar does not split the memory that an activation needs. A new
+ * segment has at least an eighth of what its pool already holds, so that there are few segments, and their blocks merge
+ * into large ones. */
 #include "kernels/cuda/pool.h"
 
 #include <stdlib.h>
@@ -9,15 +10,16 @@
 #include "kernels/cuda/device.h"
 
 #define UNIT          512u
-#define SMALL         (1u << 20) /* to here: small */
+#define SMALL         (1u << 20) /* up to here: small */
 #define SMALL_SEGMENT (2u << 20)
 #define LARGE_SEGMENT (32u << 20)
 #define SEGMENT_UNIT  (2u << 20)
 #define BINS          128
 
-/* On the host every block is a segment of its own, of just its bytes, and goes back when it is released: so writing past
- * its end is seen, and reading what nobody wrote gives NaN. With CLD_HOST_CACHE in the environment it is as on the GPU; and
- * on the GPU it is as on the host with CLD_CUDA_EXACT, for compute-sanitizer, which knows what CUDA's allocator gave. */
+/* On the host every block is its own segment, of exactly its bytes, and is freed when it is released. So writing past
+ * its end is detected, and reading uninitialized memory gives NaN. CLD_HOST_CACHE in the environment makes it work as
+ * on the GPU. CLD_CUDA_EXACT makes the GPU work as the host does, for compute-sanitizer, which only knows CUDA's own
+ * allocations. */
 static bool is_exact(void) {
     static int exact = -1;
 #ifdef CLD_ON_HOST
@@ -31,7 +33,7 @@ static bool is_exact(void) {
 typedef enum state {
     FREE,  /* in a bin of its pool */
     TAKEN, /* in the table */
-    HELD   /* released, but set aside for a graph: in its list */
+    HELD   /* released, but set aside for a graph: in the graph's list */
 } state;
 
 typedef struct block {
@@ -41,7 +43,7 @@ typedef struct block {
     state state;
     struct block *before, *after; /* neighbours in the segment */
     struct block *next,
-        **previous; /* in its bin, the table's chain or a graph's list; previous: what points here */
+        **previous; /* in its bin, the table's chain or a graph's list; previous: the pointer to this */
 } block;
 
 typedef struct segment {
@@ -54,13 +56,13 @@ typedef struct segment {
 struct cld_pool {
     segment *segments;
     block *bins[2][BINS];          /* of large and of small segments */
-    uint64_t filled[2][BINS / 64]; /* a bit for each bin that is not empty */
+    uint64_t filled[2][BINS / 64]; /* one bit per nonempty bin */
     size_t reserved;
     block *held; /* of a graph */
 };
 
 static cld_pool general;
-static cld_pool *capturing; /* where allocations come from instead */
+static cld_pool *capturing; /* if set, allocations come from here */
 static cld_memory_info totals;
 
 /* ---- lists, bins ---------------------------------------------------------------------------------------------------- */
@@ -94,7 +96,7 @@ static void unlink_segment(segment *s) {
 static int bin_of(size_t bytes) {
     uint64_t units = bytes / UNIT;
     if (units < 4) return (int)units;
-    int log = 63 - __builtin_clzll(units); /* the two bits below the highest say which quarter */
+    int log = 63 - __builtin_clzll(units); /* the two bits after the highest say which quarter */
     int bin = (log - 1) * 4 + (int)(units >> (log - 2) & 3);
     return bin < BINS ? bin : BINS - 1;
 }
@@ -114,7 +116,7 @@ static void take_free(block *b) {
     if (!pool->bins[small][bin]) pool->filled[small][bin / 64] &= ~((uint64_t)1 << bin % 64);
 }
 
-/* The first bin from this one on that is not empty, or BINS. */
+/* The first nonempty bin from this one on, or BINS. */
 static int next_filled(const cld_pool *pool, int small, int bin) {
     for (int word = bin / 64; word < BINS / 64; word++) {
         uint64_t bits = pool->filled[small][word];
@@ -148,7 +150,7 @@ static block **slot_of(block **in, size_t count, const void *data) {
 static bool grow_table(void) {
     size_t count = slots ? 2 * slots : 1024;
     block **larger = calloc(count, sizeof *larger);
-    if (!larger) return slots > 0; /* longer chains, then */
+    if (!larger) return slots > 0; /* then chains get longer */
     for (size_t i = 0; i < slots; i++)
         while (table[i]) {
             block *b = table[i];
@@ -189,7 +191,7 @@ static size_t segment_size(const cld_pool *pool, size_t bytes) {
     return rounded(bytes > least ? bytes : least, SEGMENT_UNIT);
 }
 
-/* A free block of its own segment. */
+/* A free block that is a whole new segment. */
 static cld_status add_segment(block **out, cld_pool *pool, size_t bytes) {
     size_t size = segment_size(pool, bytes), least = is_exact() ? bytes : rounded(bytes, SEGMENT_UNIT);
     segment *s = calloc(1, sizeof *s);
@@ -215,7 +217,7 @@ static cld_status add_segment(block **out, cld_pool *pool, size_t bytes) {
 
 static bool is_all_free(const segment *s) { return s->first->state == FREE && !s->first->after; }
 
-/* All of it is free. */
+/* The whole segment is free. */
 static void give_back(segment *s) {
     block *b = s->first;
     take_free(b);
@@ -244,12 +246,12 @@ static void move_segment(segment *s, cld_pool *to) {
 
 /* ---- blocks ----------------------------------------------------------------------------------------------------------- */
 
-/* Cut the block to so many bytes; the rest is free. */
+/* Cuts the block to so many bytes; the rest is free. */
 static void split(block *b, size_t bytes) {
     size_t rest = b->bytes - bytes;
     if (is_exact() || rest < (b->segment->small ? UNIT : SMALL)) return;
     block *r = malloc(sizeof *r);
-    if (!r) return; /* the whole block, then */
+    if (!r) return; /* then the block stays whole */
     *r = (block){
         .segment = b->segment, .data = b->data + bytes, .bytes = rest, .before = b, .after = b->after};
     if (r->after) r->after->before = r;
@@ -258,7 +260,7 @@ static void split(block *b, size_t bytes) {
     put_free(r);
 }
 
-/* b takes in its right neighbour. */
+/* Merges b with its right neighbour. */
 static void absorb(block *b) {
     block *right = b->after;
     b->bytes += right->bytes;
@@ -331,7 +333,7 @@ static void move_free_segments(cld_pool *from, cld_pool *to, bool touched_too) {
 cld_pool *cld__pool_begin_graph(void) {
     cld_pool *pool = calloc(1, sizeof *pool);
     if (!pool) return NULL;
-    move_free_segments(&general, pool, true); /* what the steps before it used serves the graph as well */
+    move_free_segments(&general, pool, true); /* the graph can use what the steps before it used */
     return capturing = pool;
 }
 

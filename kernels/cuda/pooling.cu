@@ -1,9 +1,9 @@
 /* Max and average pooling of floats, with sums in f32 (f64 for f64).
  *
- * Gather form, in both directions: a thread computes what lies at one position of the output, for `WIDTH` channels, 16
- * bytes where they lie side by side. Nothing is added to by two threads, so that the same sums come out every time.
+ * Gather form, forward and backward: a thread computes one position of the output, for `WIDTH` channels, 16 bytes if
+ * they are adjacent. No two threads add to the same value, so sums are the same every time.
  *
- * A block is one row of one image's output: its threads go along its columns and channels. Strides serve every layout.
+ * A block is one row of one image's output; its threads go along the columns and channels. Strides handle every layout.
  */
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/channels.cuh"
@@ -17,7 +17,7 @@ typedef struct map {
 } map;
 
 typedef struct pool {
-    map x, y; /* the large and the small one, or their gradients */
+    map x, y; /* the large and the small map, or their gradients */
     int channels;
     cld_pool_params p;
 } pool;
@@ -38,7 +38,7 @@ typedef struct range {
     int first, last;
 } range;
 
-/* Of the large map: what output position i looks at, along axis. */
+/* In the large map: the inputs that output position i reads, along axis. */
 __device__ inline range inputs_of(const cld_pool_params &p, int axis, int i, int extent) {
     range r;
     int first = i * p.stride[axis] - p.padding[axis], last = first + p.kernel[axis];
@@ -47,7 +47,7 @@ __device__ inline range inputs_of(const cld_pool_params &p, int axis, int i, int
     return r;
 }
 
-/* Of the small map: who looks at input position i. */
+/* In the small map: the outputs that read input position i. */
 __device__ inline range outputs_of(const cld_pool_params &p, int axis, int i, int extent) {
     range r;
     int before = i + p.padding[axis] - p.kernel[axis], last = (i + p.padding[axis]) / p.stride[axis] + 1;
@@ -58,7 +58,7 @@ __device__ inline range outputs_of(const cld_pool_params &p, int axis, int i, in
 
 /* ---- max --------------------------------------------------------------------------------------------------------------- */
 
-/* NaN wins over everything, and the first of equals, as in PyTorch. argmax has y's strides. */
+/* NaN wins over everything; the first among equals, as in PyTorch. argmax has y's strides. */
 template <typename T, int WIDTH> __global__ void max_pool(T *y, int32_t *argmax, const T *x, pool s) {
     typedef typename cld_compute<T>::type A;
     int image = (int)(blockIdx.x / (unsigned)s.y.height), i = (int)(blockIdx.x % (unsigned)s.y.height);
@@ -120,8 +120,8 @@ __global__ void max_pool_backward(T *dx, const T *dy, const int32_t *argmax, poo
 
 /* ---- average ----------------------------------------------------------------------------------------------------------- */
 
-/* Padding counts, and every window lies within the padded map: all have as many taps. S, the small map's, is T or what T is
- * computed in. */
+/* Padding counts, and every window lies within the padded map, so all have the same number of taps. S, the type of the
+ * small map, is T or T's compute type. */
 
 template <typename T, typename S, int WIDTH> __global__ void avg_pool(S *y, const T *x, pool s) {
     typedef typename cld_compute<T>::type A;
@@ -202,7 +202,7 @@ static cld_status launch(which kind, const cld_array *x, const cld_array *y, int
     }
 }
 
-/* One element at a time where a map is row-major: any of them, for the caller's sake, is then right. */
+/* One element at a time if a map is row-major: whatever layout the caller has then works. */
 static cld_status run(which kind, const cld_array *x, const cld_array *y, const cld_array *argmax,
                       const cld_pool_params *p) {
     bool backward = kind == MAX_BACKWARD || kind == AVG_BACKWARD;

@@ -1,7 +1,7 @@
 /* Random numbers, the same as the CPU's: element i takes half a Philox block, two 32-bit words, words 2 (i mod 2) and
  * the next of block i / 2, counted from the generator's position, in row-major order. f64 and integers use both words
- * for 53 bits; all else the upper 24 of the first. Uniform numbers are equal to the last bit, so that their products and
- * sums must not be fused; normal ones differ by the rounding of log and cos. */
+ * for 53 bits; all others use the upper 24 bits of the first. Uniform numbers are equal to the last bit, so their
+ * products and sums must not be fused. Normal ones differ by the rounding of log and cos. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/dims.cuh"
@@ -10,7 +10,7 @@
 
 enum { THREADS = 256 };
 
-/* What every draw needs; top is the largest value of the output's dtype below b. */
+/* The parameters of every draw; top is the largest value of the output's dtype below b. */
 struct draws {
     bool uniform;
     double a, b, top;
@@ -39,7 +39,7 @@ static __device__ inline void normal_of(double *out, const uint32_t words[2]) {
     *out = sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
 }
 
-/* A uniform number is in [a, b), though a + u (b - a), or its rounding to 16 bits, may come out as b. */
+/* A uniform number is in [a, b), although a + u (b - a), or its rounding to 16 bits, may give b. */
 template <typename C> static __device__ inline C draw(const draws &d, const uint32_t words[2]) {
     C a = (C)d.a, b = (C)d.b, u;
     if (!d.uniform) {
@@ -57,7 +57,7 @@ template <> struct drawn<int64_t> { typedef double type; };
 template <> struct drawn<int32_t> { typedef double type; };
 template <> struct drawn<uint8_t> { typedef double type; };
 
-/* A thread per Philox block, of which the first and the last may be half outside. */
+/* One thread per Philox block; the first and the last block may be half outside. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     draw_all(T *out, cld_dims<1> dims, draws d, const int64_t *base, int64_t blocks) {
@@ -94,7 +94,7 @@ static double widened(uint16_t half, cld_dtype dtype) {
 /* By bisection over the bits, ordered as the numbers are. */
 static double largest_half_below(double b, cld_dtype dtype) {
     int low = dtype == CLD_F16 ? -0x7C00 : -0x7F80,
-        high = -low; /* from -infinity to infinity, both counted */
+        high = -low; /* from -infinity to infinity, both included */
     while (high - low > 1) {
         int middle = (low + high) / 2 - ((low + high) % 2 < 0);
         uint16_t bits = (uint16_t)(middle < 0 ? 0x8000 - middle : middle);

@@ -1,13 +1,13 @@
 /* Reductions over any set of dimensions.
  *
  * Dimensions are sorted by x's strides and merged. A block is a rectangle of threads, 2^reduced_bits of them along the
- * reduced elements and the others along the kept ones. Where the innermost dimension is reduced ("rows"), neighbouring
- * threads lie along it, else along the kept ones ("columns"): memory is read in order either way, 16 bytes at a time
- * where it is aligned. Where there are few outputs the reduced elements are cut into parts, one block each, whose results
- * go to scratch memory and are reduced by the same kernel once more. Work is cut by sizes alone and nothing is added
- * atomically: the result is the same each time.
+ * reduced elements and the others along the kept ones. If the innermost dimension is reduced ("rows"), neighbouring
+ * threads lie along it, else along the kept ones ("columns"). Either way memory is read in order, 16 bytes at a time if
+ * it is aligned. If there are few outputs, the reduced elements are cut into parts, one block each; the partial results
+ * go to scratch memory and the same kernel reduces them again. Work is split by size alone and nothing is added
+ * atomically, so the result is the same each time.
  *
- * A thread adds up f32 in f32, some hundred elements; the threads' sums are added up in double. */
+ * A thread sums f32 in f32, over some hundred elements; the threads' sums are added in double. */
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/lines.cuh"
 #include "kernels/cuda/math.h"
@@ -38,7 +38,7 @@ template <typename C> __device__ inline C times(C m, C x) { return m * x; }
 __device__ inline int64_t plus(int64_t m, int64_t x) { return (int64_t)((uint64_t)m + (uint64_t)x); }
 __device__ inline int64_t times(int64_t m, int64_t x) { return (int64_t)((uint64_t)m * (uint64_t)x); }
 
-/* kind, neutral element, m combined with x. NaN wins maxima and minima. */
+/* kind, neutral element, m combined with x. NaN wins in maxima and minima. */
 #define REDUCTIONS(X)                                                                                        \
     X(SUM, 0, plus(m, x))                                                                                    \
     X(PROD, 1, times(m, x))                                                                                  \
@@ -54,7 +54,7 @@ template <typename C> __device__ static C neutral_of(cld_reduction kind) {
     return 0;
 }
 
-/* N accumulators, each combined with U elements: those of unit u are x[u * N ...]. */
+/* N accumulators, each combined with U elements: unit u has x[u * N ...]. */
 #define COMBINE_CASE(kind, neutral, combined)                                                                \
     case CLD_##kind:                                                                                         \
         CLD_UNROLL                                                                                           \
@@ -78,10 +78,10 @@ struct reduction {
     cld_dims<2> kept;    /* x, out; in units, for columns */
     int64_t out_stride;  /* between the elements of a unit, for columns */
     int parts;
-    cld_dtype out; /* f64 or i64 for parts, which lie [part][kept element] */
+    cld_dtype out; /* f64 or i64 for parts, laid out as [part][kept element] */
 };
 
-/* COLUMNS: the V elements of a unit are outputs side by side; else they go into one output. */
+/* COLUMNS: the V elements of a unit are adjacent outputs; else they go into one output. */
 template <typename T, int V, bool COLUMNS>
 __global__ void __launch_bounds__(THREADS) reduce(void *out, const T *x, reduction r) {
     typedef typename cld_compute<T>::type C;
@@ -152,7 +152,7 @@ struct extent {
 /* The last one is the innermost. */
 static int merge(extent merged[CLD_MAX_DIMS], const cld_array *out, const cld_array *x) {
     int order[CLD_MAX_DIMS], count = 0, last = -1;
-    for (int d = 0; d < x->ndim; d++) { /* insertion sort: larger strides of x outside */
+    for (int d = 0; d < x->ndim; d++) { /* insertion sort: larger strides of x go outside */
         if (x->shape[d] == 1) continue;
         int at = count++;
         for (; at > 0 && llabs(x->strides[order[at - 1]]) < llabs(x->strides[d]); at--)
@@ -186,14 +186,15 @@ static bool fits(const extent *m, int count, const void *data, size_t size, int 
     return inner->size % width == 0 || (inner->reduced && reduced == 1);
 }
 
-/* Threads along the reduced units: so many that each has AHEAD of them, but along columns a warp is for neighbours. */
+/* Threads along the reduced units: enough for each to have AHEAD of them, but for columns a warp is used for
+ * neighbouring outputs. */
 static int bits_along(const reduction *r) {
     int bits = bits_for(ceil_div(r->reduced.total, AHEAD), 8);
     int columns = r->rows ? 0 : bits_for(r->kept.total, 5);
     return bits < 8 - columns ? bits : 8 - columns;
 }
 
-/* As of any lines, but that no thread's sum gets too long. */
+/* As for any lines, but so that no thread's sum gets too long. */
 static int parts_for(const reduction *r) {
     int64_t blocks = ceil_div(r->kept.total, THREADS >> r->reduced_bits);
     int64_t parts = cld_line_parts(blocks, r->reduced.total, r->reduced_bits, AHEAD);

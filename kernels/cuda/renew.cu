@@ -1,4 +1,4 @@
-/* What renews the memory after a step: the bank's rows, and the queue's ring. */
+/* The updates of the memory after a step: the bank's rows, and the queue's ring buffer. */
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/loss.h"
 
@@ -8,7 +8,7 @@ static __device__ inline bool holds(const uint8_t *condition) { return !conditio
 
 /* ---- the bank ----------------------------------------------------------------------------------------------------- */
 
-/* The first i from `from` on, and below `to`, with this index; else `to`. By all lanes of a warp. */
+/* The first i in from .. to - 1 with this index; else `to`. By all lanes of a warp. */
 static __device__ inline int64_t next_with(const int64_t *index, int64_t wanted, int64_t from, int64_t to) {
     int lane = threadIdx.x % 32;
     for (; from < to; from += 32) {
@@ -18,7 +18,8 @@ static __device__ inline int64_t next_with(const int64_t *index, int64_t wanted,
     return to;
 }
 
-/* row = normalize(momentum row + (1 - momentum) f), in double as on the CPU, by a warp; a lane has its own columns. */
+/* row = normalize(momentum row + (1 - momentum) f), in double as on the CPU, by one warp; each lane has its own
+ * columns. */
 template <typename T>
 static __device__ inline void renew_row(T *row, const T *f, int64_t dim, double momentum) {
     double squares = 0;
@@ -31,8 +32,8 @@ static __device__ inline void renew_row(T *row, const T *f, int64_t dim, double 
     for (int64_t d = threadIdx.x % 32; d < dim; d += 32) row[d] = (T)(row[d] / norm);
 }
 
-/* A warp per index. Where one occurs more than once, the warp of the first applies them all, one after the other, and
- * the others have nothing to do. */
+/* One warp per index. If an index occurs more than once, the warp of its first occurrence applies them all, one after
+ * the other, and the other warps do nothing. */
 template <typename T>
 static __global__ void __launch_bounds__(32 * WARPS)
     renew_bank(T *bank, int64_t size, const int64_t *index, const T *f, int64_t count, int64_t dim,
@@ -63,7 +64,7 @@ cld_status cld_cuda_bank_update(const cld_array *bank, const cld_array *index, c
 
 /* ---- the queue ---------------------------------------------------------------------------------------------------- */
 
-/* n units of the keys from `first` on, `row` units each row: the keys before would be overwritten by these. */
+/* n units of the keys from `first` on, `row` units per row: earlier keys would be overwritten by these. */
 template <typename unit>
 static __global__ void __launch_bounds__(COPY_THREADS)
     fill_ring(unit *queue, int64_t size, const unit *keys, int64_t first, int64_t n, int64_t row,

@@ -1,20 +1,20 @@
-/* Cumulative sums along one dimension; floats are added up in double.
+/* Cumulative sums along one dimension; floats are summed in double.
  *
- * Short lines, and lines that lie side by side, have one thread each. A longer one is cut into chunks, a block's work
- * each: the chunks' sums, then what lies before each chunk, then the sums of the elements. */
+ * Short lines, and lines that are adjacent in memory, get one thread each. Longer ones are cut into chunks, one block
+ * each: first the chunks' sums, then the sum before each chunk, then the sums of the elements. */
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/lines.cuh"
 #include "kernels/cuda/math.h"
 
 #define THREADS CLD_LINE_THREADS
-#define OWN     8 /* elements of a chunk that a thread has, side by side */
+#define OWN     8 /* adjacent elements of a chunk per thread */
 #define CHUNK   (THREADS * OWN)
 
 template <typename C> struct wide { typedef double type; };
 template <> struct wide<int64_t> { typedef int64_t type; };
 
-/* Integers add up to i64. */
+/* Integers sum to i64. */
 template <typename T> struct total {
     typedef typename std::conditional<cld_is_integer<T>::value, int64_t, T>::type type;
 };
@@ -41,7 +41,8 @@ __global__ void __launch_bounds__(THREADS)
 
 /* ---- chunks -------------------------------------------------------------------------------------------------------- */
 
-/* The sum of the values of the threads before this one, and of all, for each of them; by all threads of the block. */
+/* The sum of the values of the threads before this one, and the total, returned to each thread; by all threads of the
+ * block. */
 template <typename W> __device__ static W before_mine(W *shared, W value, W *all) {
     W sum = value;
     shared[threadIdx.x] = sum;
@@ -58,7 +59,7 @@ template <typename W> __device__ static W before_mine(W *shared, W value, W *all
     return before;
 }
 
-/* A thread's elements of a chunk, as they are, and their sum. */
+/* A thread's elements of a chunk, unchanged, and their sum. */
 template <typename T, typename W>
 __device__ static W load_own(W *own, const T *x, int64_t stride, int64_t left) {
     W sum = 0;
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) sums[blockIdx.x] = all;
 }
 
-/* A block per line: each chunk's sum becomes the sum of those before it. */
+/* One block per line: each chunk's sum becomes the sum of those before it. */
 template <typename W> __global__ void __launch_bounds__(THREADS) sums_before(W *sums, int64_t chunks) {
     CLD_SHARED(W, shared, [THREADS]);
     W *line = sums + blockIdx.x * chunks, carry = 0;
@@ -96,7 +97,7 @@ template <typename W> __global__ void __launch_bounds__(THREADS) sums_before(W *
     }
 }
 
-/* before: of each chunk, or NULL where a line is one. */
+/* before: for each chunk, or NULL if a line is one chunk. */
 template <typename T, typename W>
 __global__ void __launch_bounds__(THREADS) sum_elements(typename total<T>::type *out, const T *x,
                                                         const W *before, cld_divisor chunks, cld_lines<2> l) {

@@ -1,5 +1,5 @@
-/* Softmax of lines. The threads of a line go over it three times: for the maximum, the sum, and to write; what a thread
- * reads first it keeps in registers, and only of longer lines it reads the rest again. Sums over threads are double. */
+/* Softmax of lines. The threads of a line read it three times: for the maximum, for the sum, and to write. A thread
+ * keeps what it reads first in registers; for longer lines it reads the rest again. Sums over threads are double. */
 #include "kernels/cuda/lines.cuh"
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/walk.cuh"
@@ -9,14 +9,14 @@
 #define KEPT       8
 #define KEPT_OF(T) (sizeof(T) == 8 ? KEPT / 4 : KEPT)
 
-/* How many elements of the unit of V that starts at i the line has. */
+/* How many elements of the line are in the unit of V that starts at i. */
 template <int V> __device__ inline int left_of(int64_t length, int64_t i) {
     int64_t left = length - i;
     return left < 0 ? 0 : left < V ? (int)left : V;
 }
 
-/* A thread's units of a line, V elements side by side (or one): number mine, mine + along, ...; those after the first
- * few stay in memory. */
+/* A thread's units of a line, V adjacent elements (or one): number mine, mine + along, ...; units after the first few
+ * stay in memory. */
 template <typename T, int V> struct piece {
     typedef typename cld_compute<T>::type C;
     static const int UNITS = KEPT_OF(T) / V;
@@ -42,7 +42,7 @@ template <typename T, int V> struct piece {
     }
 };
 
-/* f(i, left, x[, y]) for each of a thread's units: it starts at element i, and has `left`. */
+/* Calls f(i, left, x[, y]) for each of a thread's units, which starts at element i and has `left` elements. */
 template <typename T, int V, typename F>
 __device__ static inline void each(const piece<T, V> &x, const cld_place &p, int64_t length, F f) {
     const int UNITS = piece<T, V>::UNITS;
@@ -81,8 +81,8 @@ template <int V, typename T, typename F> __device__ static inline void write(T *
 }
 
 /* y = exp(x - m) / s or (x - m) - log s, with m = max x and s = sum exp(x - m). In that order: m + log s would be
- * rounded to m's last bit, however large the offset that all x share. A line holding NaN, or nothing but -inf, comes
- * out as NaN: s is then NaN. */
+ * rounded to m's last bit, and m may be a large offset that all x share. A line with a NaN, or with -inf only, gives
+ * NaN, because s is NaN. */
 template <typename T, int V>
 __global__ void __launch_bounds__(CLD_LINE_THREADS)
     softmax(T *out, const T *x, bool log_form, cld_lines<2> l) {
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(CLD_LINE_THREADS)
     });
 }
 
-/* Do all lines start at a multiple of V elements' bytes, and have their elements side by side? */
+/* Do all lines start at a multiple of V elements' bytes, with adjacent elements? */
 template <int N>
 static bool lie_wide(const cld_lines<N> &l, const cld_array *const (&arrays)[N], size_t size, int width) {
     for (int k = 0; k < N; k++) {

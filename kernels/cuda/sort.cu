@@ -1,6 +1,6 @@
-/* topk and sort. Lines are cut into tiles, each of which a block sorts in shared memory; then neighbouring runs are
- * merged, one launch for all of them, until there is one. A run keeps the k first only, so that a small k makes the
- * merging cheap. Equal keys are told apart by their place in the line: all items differ, and the order is stable. */
+/* topk and sort. Lines are cut into tiles, and a block sorts each tile in shared memory. Then neighbouring runs are
+ * merged, all in one launch, until a single run is left. A run keeps only its first k, so that a small k makes merging
+ * cheap. Equal keys are ordered by their position in the line, so all items differ, and the order is stable. */
 #include "kernels/cuda/sort.h"
 
 #include <string.h>
@@ -29,7 +29,7 @@ static __device__ inline bool precedes(uint64_t key, int64_t index, uint64_t oth
 
 /* ---- lines and runs ----------------------------------------------------------------------------------------------- */
 
-/* All dimensions but dim. */
+/* All dimensions except dim. */
 template <int N> static cld_dims<N> lines_of(const cld_array *const (&arrays)[N], int dim) {
     cld_dims<N> lines = {};
     lines.total = 1;
@@ -41,7 +41,8 @@ template <int N> static cld_dims<N> lines_of(const cld_array *const (&arrays)[N]
     return lines;
 }
 
-/* How a line of n is cut at some point: runs of `span` elements, but for the last, of which `kept` are there. */
+/* How a line of n is divided at some point: runs of `span` elements, except the last; the first `kept` of each are
+ * stored. */
 struct run_plan {
     int64_t n, k, span, runs, kept;
     __host__ __device__ int64_t length(int64_t run) const {
@@ -56,7 +57,7 @@ static run_plan runs_of(int64_t n, int64_t k, int64_t span) {
 
 /* ---- a tile, by Batcher's bitonic sort (AFIPS 1968) --------------------------------------------------------------- */
 
-/* `tile`: a power of 2, twice the threads; runs.span or more where there is one run only. */
+/* `tile`: a power of 2, twice the threads; runs.span or more if there is only one run. */
 template <typename T>
 static __global__ void __launch_bounds__(TILE / 2)
     sort_tiles(cld_sorted *out, const T *x, cld_dims<1> lines, int64_t stride, run_plan runs, int tile,
@@ -69,7 +70,7 @@ static __global__ void __launch_bounds__(TILE / 2)
     int n = rest < runs.span ? (int)rest : (int)runs.span;
     for (int i = threadIdx.x; i < tile; i += blockDim.x) {
         uint64_t key = i < n ? key_of(load(x[at[0] + (first + i) * stride])) : 0;
-        keys[i] = i >= n ? UINT64_MAX : descending ? ~key : key; /* what fills up the tile comes last */
+        keys[i] = i >= n ? UINT64_MAX : descending ? ~key : key; /* the padding of the tile comes last */
         places[i] = i;
     }
     for (int size = 2; size <= tile; size *= 2)
@@ -90,7 +91,7 @@ static __global__ void __launch_bounds__(TILE / 2)
 
 /* ---- merging ------------------------------------------------------------------------------------------------------ */
 
-/* How many of the n precede the item. */
+/* How many of the n come before the item. */
 static __device__ inline int64_t count_before(const cld_sorted *items, int64_t n, const cld_sorted &item) {
     int64_t low = 0, high = n;
     while (low < high) {
@@ -104,7 +105,8 @@ static __device__ inline int64_t count_before(const cld_sorted *items, int64_t n
     return low;
 }
 
-/* A thread per item that may be there: its place is that in its own run, and how many of the other run precede it. */
+/* One thread per item that may exist: its position is its position in its own run plus the number of items of the other
+ * run that come before it. */
 static __global__ void __launch_bounds__(THREADS)
     merge_runs(cld_sorted *out, const cld_sorted *in, int64_t total, run_plan from, run_plan to) {
     int64_t e = (int64_t)blockIdx.x * THREADS + threadIdx.x;

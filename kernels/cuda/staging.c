@@ -1,6 +1,6 @@
-/* A ring of page-locked memory, allocated by the first copy and never again. Copies take slices of it one after another, each
- * with an event that says when it was sent; when the next has no room, the oldest is waited for. A copy that is larger than a
- * part of the ring goes in pieces, so that the first is on its way while the next is staged. */
+/* A ring buffer of page-locked memory, allocated by the first copy and never again. Copies take slices of it one after
+ * another, each with an event that marks when it was sent; if the next one does not fit, the oldest is waited for. A
+ * copy larger than a part of the ring goes in pieces, so that the first is on its way while the next is staged. */
 #include "kernels/cuda/staging.h"
 
 #include <pthread.h>
@@ -8,8 +8,8 @@
 #include <string.h>
 
 #define RING     ((size_t)256 << 20) /* bytes: a few batches of images; */
-#define SMALLEST ((size_t)1 << 20)   /* or what the system gives, down to this */
-#define PARTS    4                   /* a piece is at most such a part */
+#define SMALLEST ((size_t)1 << 20)   /* or what the system can give, down to this */
+#define PARTS    4                   /* a piece is at most one such part */
 #define UNIT     ((size_t)256)
 
 enum { SLICES = 64 };
@@ -24,7 +24,7 @@ static struct {
     char *host;
     size_t bytes, head; /* head: the next slice begins here, if it fits */
     slice slices[SLICES];
-    int first, count; /* under way, the oldest first */
+    int first, count; /* in flight, the oldest first */
 } ring;
 
 static cudaError_t make_events(void) {
@@ -51,7 +51,7 @@ static cudaError_t open_ring(void) {
     return error;
 }
 
-/* Where so many bytes fit between the newest slice and the oldest. */
+/* Where so many bytes fit between the newest slice and the oldest one. */
 static bool find_room(size_t *start, size_t bytes) {
     if (ring.count == SLICES) return false;
     size_t oldest = ring.slices[ring.first].start;
@@ -102,7 +102,7 @@ cudaError_t cld__staging_copy(void *device, const void *host, size_t bytes, cuda
     return error;
 }
 
-/* ---- of graphs ---------------------------------------------------------------------------------------------------- */
+/* ---- for graphs ------------------------------------------------------------------------------------------------ */
 
 struct cld_staged {
     cld_staged *next;

@@ -1,4 +1,4 @@
-/* The counters by which blocks find out who comes last (ticket.cuh). */
+/* The counters by which blocks find out which of them is last (ticket.cuh). */
 #include "kernels/cuda/cuda.h"
 
 static unsigned *tickets;

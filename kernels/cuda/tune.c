@@ -4,23 +4,25 @@
 
 enum {
     ROUNDS = 3,
-    RUNS = 5 /* a round, of each; one in the first */
+    RUNS = 5 /* runs of each per round; one in the first round */
 };
 static const double SURELY_FASTER = 0.95, HOPELESS = 8;
-/* The choice may take as long as so many runs of the first, and some seconds: for what is short less can be gained. */
+/* The choice may take as long as so many runs of the first candidate, plus some seconds: short convolutions have less
+ * to gain. */
 static const double WORTH_RUNS = 5000, WORTH_SECONDS = 0.1;
 
 typedef struct trials {
     const cld_tuner *tuner;
     double start, seconds;
-    int order[CLD_MOST_CANDIDATES];    /* in which they are tried */
-    double least[CLD_MOST_CANDIDATES]; /* milliseconds; infinite: not tried, or out */
+    int order[CLD_MOST_CANDIDATES];    /* the order in which they are tried */
+    double least[CLD_MOST_CANDIDATES]; /* milliseconds; infinite: not tried, or dropped */
     double least_of_all;
-    int smallest;   /* of those that want too much workspace, or -1; */
-    int64_t wanted; /* and how much it wants */
+    int smallest;   /* one that needs too much workspace, or -1; */
+    int64_t wanted; /* and how much it needs */
 } trials;
 
-/* One of each engine, then a second of each: so that a budget that ends early has not gone to the tiles of one. */
+/* One of each engine first, then a second of each, so that a budget that ends early is not spent on variants of one
+ * engine. */
 static void interleave(trials *t) {
     const int64_t *engines = t->tuner->engines;
     int turn[CLD_MOST_CANDIDATES], placed = 0;
@@ -35,7 +37,7 @@ static void interleave(trials *t) {
 
 static bool is_over(const trials *t) { return t->tuner->clock(t->tuner->context) - t->start > t->seconds; }
 
-/* Makes it, if it may have the workspace that it wants. */
+/* Makes it, if its workspace is allowed. */
 static bool make(trials *t, int i) {
     int64_t workspace;
     if (!t->tuner->make(t->tuner->context, i, &workspace)) return false;
@@ -58,7 +60,8 @@ static bool run(trials *t, int i, int runs) {
     return true;
 }
 
-/* Each once. Returns the one whose result was kept, to which differences[] are; -1: none runs, or there is no room for it. */
+/* Runs each once. Returns the one whose result was kept; differences[] are relative to it. -1: none runs, or there is
+ * no room for the result. */
 static int try_each(trials *t, double *differences) {
     const cld_tuner *tuner = t->tuner;
     int kept = -1;
@@ -77,7 +80,7 @@ static int try_each(trials *t, double *differences) {
     return kept;
 }
 
-/* The differences of those that still are in, to the next of them. */
+/* The differences of the remaining candidates from the next of them. */
 static int compare_again(trials *t, double *differences) {
     int kept = -1;
     for (int k = 0; k < t->tuner->count; k++) {
@@ -90,7 +93,7 @@ static int compare_again(trials *t, double *differences) {
     return kept;
 }
 
-/* Whose result is unlike the first's is out; but if it is the first that most are unlike, it is. */
+/* Drops candidates whose result differs from the first one's; but if most differ from the first, drops the first. */
 static void drop_outliers(trials *t, int kept, double *differences) {
     while (kept >= 0) {
         int others = 0, unlike = 0;
@@ -113,9 +116,9 @@ static double least_left(const trials *t) {
     return least;
 }
 
-/* The first, or a later one that is faster by more than clocks differ: so that the choice, and with it every rounding, is as
- * good as always the same from run to run. In turns, as a GPU's own clock rises at first, up to sixfold; what is slower than
- * that explains is not run again: some engines take a hundred times as long as others. */
+/* The first, or a later one that is faster by more than clocks vary, so that the choice, and with it every rounding, is
+ * almost always the same from run to run. They run in turns, because a GPU's clock rises at first, up to sixfold. A
+ * candidate slower than that explains is not run again: some engines take a hundred times as long as others. */
 static int fastest(trials *t) {
     int best = -1;
     t->least_of_all = least_left(t);

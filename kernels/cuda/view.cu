@@ -1,9 +1,9 @@
-/* Follows views, as they were drawn (kernels/view.h), of images that lie on the device: pixel for pixel the host's
- * (kernels/cpu/view.c). The arithmetic of a pixel is the same functions (kernels/pixel.h, kernels/resample.h); compiled
- * without fused multiply-adds, which round once where Pillow rounds twice.
+/* Executes drawn views (kernels/view.h) of images on the device, with the same pixels as the host (kernels/cpu/view.c).
+ * The arithmetic of a pixel is in shared functions (kernels/pixel.h, kernels/resample.h), compiled without fused
+ * multiply-adds, which round once where Pillow rounds twice.
  *
- * One block makes one view, instruction by instruction, on three 8-bit planes and as much working memory, which lie in
- * shared memory where they fit (32 x 32 pixels: 10 KiB), else in scratch memory. One launch for the batch.
+ * One block makes one view, instruction by instruction, on three 8-bit planes and as much working memory. They lie in
+ * shared memory if they fit (32 x 32 pixels: 10 KiB), else in scratch memory. One launch for the batch.
  */
 #include "kernels/cuda/view.cuh"
 #include "kernels/cuda/view_affine.cuh"
@@ -13,17 +13,17 @@
 #include "kernels/cuda/view_move.cuh"
 #include "kernels/cuda/view_resample.cuh"
 
-#define STATIC_BYTES  4096 /* of shared memory: room for what threads tell each other */
-#define SHARED_BYTES  ((48 << 10) - STATIC_BYTES) /* what else a block may have everywhere */
-#define SCRATCH_SLOTS (4 * 132)                   /* blocks at once, where they work in scratch memory, ... */
-#define SCRATCH_BYTES ((size_t)256 << 20)         /* ... if as much is enough for so many */
-#define MAX_THREADS   384                         /* two blocks of as many leave each thread 85 registers */
+#define STATIC_BYTES  4096 /* of shared memory: room for values exchanged among threads */
+#define SHARED_BYTES  ((48 << 10) - STATIC_BYTES) /* the rest of what a block may have on every device */
+#define SCRATCH_SLOTS (4 * 132)                   /* blocks at once, if they work in scratch memory, ... */
+#define SCRATCH_BYTES ((size_t)256 << 20)         /* ... if this is enough for so many */
+#define MAX_THREADS   384                         /* two blocks of this size leave each thread 85 registers */
 
 static_assert(sizeof(exchange) + sizeof(resampling) + 2 * 16 <= STATIC_BYTES,
               "a block's static shared memory");
 
 typedef struct job {
-    void *out; /* (n, height, width, 3): channels last, as convolutions want them */
+    void *out; /* (n, height, width, 3): channels last, as convolutions need them */
     cld_dtype dtype;
     const uint8_t *drawn; /* (n, stride) */
     size_t stride;
@@ -31,8 +31,8 @@ typedef struct job {
     const int64_t *rows;   /* (n / per_row), or NULL */
     int64_t n, row_stride, per_row, count;
     int height, width;
-    size_t work, taps, bytes; /* of a block's memory: where they begin, and all */
-    uint8_t *scratch;         /* of a block for each of the grid's, or NULL: shared memory */
+    size_t work, taps, bytes; /* offsets in a block's memory, and its size */
+    uint8_t *scratch;         /* one block's memory for each of the grid's blocks, or NULL: shared memory */
     cld_fault *fault;
 } job;
 
@@ -54,7 +54,7 @@ __device__ inline void store_as(void *out, int64_t k, float value, cld_dtype dty
         ((f16 *)out)[k] = store<f16>(value);
 }
 
-/* NORMALIZE at `s`, and every ERASE up to `end`; neighbouring threads write neighbouring elements. */
+/* NORMALIZE at `s`, and every ERASE before `end`; neighbouring threads write neighbouring elements. */
 __device__ inline void write_view(const job &j, int64_t view, const canvas &c, const instruction *s,
                                   const instruction *end) {
     int pixels = c.height * c.width;
@@ -101,7 +101,7 @@ __device__ inline void follow(canvas &c, const instruction &s, exchange *shared,
     }
 }
 
-/* AGAIN: a RESAMPLE may stand anywhere, which takes more registers than two blocks of a multiprocessor can have. */
+/* AGAIN: a RESAMPLE may come anywhere, which needs more registers than two blocks of a multiprocessor can have. */
 template <bool AGAIN> __global__ void __launch_bounds__(MAX_THREADS, AGAIN ? 1 : 2) follow_views(job j) {
     CLD_DYNAMIC_SHARED(uint8_t, dynamic);
     CLD_SHARED(exchange, shared, [1]);
@@ -114,7 +114,7 @@ template <bool AGAIN> __global__ void __launch_bounds__(MAX_THREADS, AGAIN ? 1 :
         const cld_view *v = (const cld_view *)(j.drawn + i * j.stride);
         const instruction *s = v->step, *end = s + v->count;
         canvas c = {memory, memory + j.work, (int32_t *)(memory + j.taps), j.height, j.width};
-        __syncthreads(); /* the last view has been written */
+        __syncthreads(); /* until the last view has been written */
         bool resampled = s < end && s->op == CLD_VIEW_RESAMPLE;
         if (thread() == 0) plan->from = {resampled ? image : NULL, 3 * (int64_t)j.width, 3, 1};
         if (!resampled)

@@ -24,7 +24,7 @@ cld_array cld_dense_like(const cld_array *a, cld_dtype dtype, void *data) {
     return dense;
 }
 
-/* Does dimension p lie outside q? Larger strides in the array written, then in the inputs, go outside. */
+/* Does dimension p go outside q? Larger strides in the output, then in the inputs, go outside. */
 static bool outside(const cld_array *a, int count, int p, int q) {
     for (int k = 0; k < count; k++) {
         int64_t sp = llabs(a[k].strides[p]), sq = llabs(a[k].strides[q]);

@@ -1,4 +1,4 @@
-/* Rows as weighted sums of a few neighbouring rows: a thread for each element of the result. */
+/* Rows as weighted sums of a few neighbouring rows: one thread per element of the result. */
 #include "kernels/cuda/dims.cuh"
 #include "kernels/cuda/math.h"
 #include "kernels/cuda/number.cuh"

@@ -1,4 +1,4 @@
-/* The table of collectives: what is asked for becomes an order for the thread (thread.c). */
+/* The table of collectives: each call becomes an order for the thread (thread.c). */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +90,7 @@ static cld_status exchange(int sends, const cld_comm_piece *sent, int receives,
     return status;
 }
 
-/* What the main thread has computed lies in memory already. */
+/* What the main thread has computed is already in memory. */
 static cld_status lane_fork(void) { return CLD_OK; }
 
 const cld_comm_ops cld_mpi_comm = {.library = library,

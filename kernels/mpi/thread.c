@@ -1,4 +1,4 @@
-/* The thread that owns MPI: it joins the job, does what is queued in the order in which it came, and leaves the job. */
+/* The thread that owns MPI: it joins the job, runs queued orders first in, first out, and leaves the job. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -15,8 +15,8 @@ static struct {
     pthread_cond_t work, done;
     cld_mpi_order *first, *last;
     int64_t queued, finished;
-    int waiting;  /* somebody waits: look for the end of what runs all the time */
-    bool started; /* or failed to */
+    int waiting;  /* somebody waits: poll without pause */
+    bool started; /* or has failed to */
     bool failed;
     char problem[512];
     cld_ranks ranks;
@@ -60,7 +60,7 @@ static int begin_exchange(const cld_mpi_order *o, MPI_Request *requests) {
     return code;
 }
 
-/* An exchange has a request for each piece, all else one. */
+/* An exchange has one request per piece, everything else has one. */
 static int requests_of(const cld_mpi_order *o) {
     return o->kind == CLD_MPI_EXCHANGE ? o->sends + o->receives : 1;
 }
@@ -82,7 +82,7 @@ static int begin(const cld_mpi_order *o, MPI_Request *requests) {
 
 enum { SPINS = 2000, PAUSE_NS = 50000 };
 
-/* As MPI_Testall, of which an error says only that it is one of some request. */
+/* Like MPI_Testall, whose error only says that some request has one. */
 static int test_each(int count, MPI_Request *requests, bool *complete) {
     *complete = true;
     for (int i = 0; i < count; i++) {
@@ -93,7 +93,7 @@ static int test_each(int count, MPI_Request *requests, bool *complete) {
     return MPI_SUCCESS;
 }
 
-/* Somebody who waits has nothing better to do with the core; after a while another process may have. */
+/* A waiting process has no other use for the core; after a while another process may. */
 static int await(int count, MPI_Request *requests) {
     for (int looks = 0;;) {
         bool complete;
@@ -206,7 +206,7 @@ cld_status cld_mpi_wait(void) {
     return cld_mpi_check();
 }
 
-/* Signals are the main thread's. */
+/* Signals are handled by the main thread. */
 static int start_thread(void) {
     sigset_t all, before;
     sigfillset(&all);

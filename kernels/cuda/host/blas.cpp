@@ -1,5 +1,5 @@
-/* Products on the host: plain loops in float, or double for f64, over dense copies of the factors. A bias that the library
- * would not take is an error here too. */
+/* Products on the host: plain loops in float, or double for f64, over dense copies of the factors. A bias that the real
+ * library would not take is an error here too. */
 #include "kernels/cuda/blas.h"
 
 #include <vector>
@@ -18,7 +18,7 @@ bool cld_cuda_allow_tf32(bool on) {
 
 const char *cld_cuda_blas_version(void) { return "loops on the host"; }
 
-/* rows x columns of a matrix, or of the transpose of what lies there. */
+/* rows x columns of a matrix, or of its transpose in memory. */
 template <typename T, typename S>
 static std::vector<T> dense(const S *data, int64_t rows, int64_t columns, int64_t leading, bool transposed) {
     std::vector<T> out((size_t)(rows * columns));
@@ -28,7 +28,7 @@ static std::vector<T> dense(const S *data, int64_t rows, int64_t columns, int64_
     return out;
 }
 
-/* One of the batch; S: the factors' type, R: the result's. */
+/* One product of the batch; S: the factors' type, R: the result's. */
 template <typename S, typename R>
 static void multiply(R *c, const S *a_data, const S *b_data, const cld_product &p) {
     typedef typename cld_compute<S>::type T;

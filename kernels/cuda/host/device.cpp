@@ -1,8 +1,8 @@
-/* device.h on the host, for the specs: one device, whose work is done as it is queued or, while a graph is captured, kept
- * for its replay.
+/* device.h on the host, for the specs: one device, which runs work as soon as it is queued or, while a graph is
+ * captured, keeps it for the replay.
  *
- * It is strict where the GPU is not: memory comes filled with bytes of 0xff (NaN, or an index that is out of range), and
- * lies between guard zones, which are looked at after all work. CLD_HOST_MEMORY is how many bytes there are. */
+ * It is stricter than the GPU: memory comes filled with bytes of 0xff (NaN, or an index out of range), and lies between
+ * guard zones, which are checked after each piece of work. CLD_HOST_MEMORY sets how many bytes there are. */
 #include "kernels/cuda/device.h"
 
 #include <chrono>
@@ -33,10 +33,10 @@
 static const size_t GUARD = 256; /* bytes before and after */
 static const unsigned char PATTERN = 0xA5;
 
-static std::mutex lock;                 /* of these three */
+static std::mutex lock;                 /* protects the next three */
 static std::map<char *, size_t> blocks; /* data, bytes */
 static size_t in_use;
-static std::string broken; /* what went wrong first, a violated guard say, and was not told yet */
+static std::string broken; /* what went wrong first (a damaged guard, say), until it is reported */
 
 static size_t total_memory() {
     const char *bytes = getenv("CLD_HOST_MEMORY");
@@ -62,7 +62,7 @@ static void set_guard(char *guard) {
     ASAN_POISON_MEMORY_REGION(guard, GUARD);
 }
 
-/* Says so once: the guard is made whole again. */
+/* Reports it only once: the guard is repaired. */
 static void check_block(char *data, size_t bytes, const char *when) {
     bool before = is_intact(data - GUARD), after = is_intact(data + bytes);
     if (before && after) return;
@@ -82,14 +82,14 @@ static cld_status check_guards(const char *when) {
     return cld_fail(CLD_BACKEND, "%s", message.c_str());
 }
 
-/* CLD_HOST_IDLE: kernels and the libraries' calls are listed, but not run, and memory is not filled. So a program whose
- * course does not depend on what they compute queues in moments what would take hours. */
+/* CLD_HOST_IDLE: kernels and library calls are listed but not run, and memory is not filled. So a program whose control
+ * flow does not depend on the results queues in moments what would take hours to run. */
 static bool is_idle() {
     static const char *const wanted = getenv("CLD_HOST_IDLE");
     return wanted && *wanted;
 }
 
-/* What lies before a block's data, its guard last, and what the data's address is a multiple of. */
+/* The bytes before a block's data, the guard last; also the alignment of the data's address. */
 static size_t block_unit() { return cld_host_counts_traffic() ? cld_host_page() : GUARD; }
 
 cld_status cld_cuda_malloc(void **out, size_t bytes) {
@@ -172,7 +172,7 @@ typedef std::vector<step> graph;
 
 static graph *captured; /* while one is */
 
-/* CLD_HOST_LAUNCHES=FILE: each piece of work is added to that file, a line for each, its name first. */
+/* CLD_HOST_LAUNCHES=FILE: appends a line to that file for each piece of work, starting with its name. */
 static FILE *list() {
     static const char *const path = getenv("CLD_HOST_LAUNCHES");
     static FILE *const file = path && *path ? fopen(path, "a") : NULL;
@@ -183,8 +183,8 @@ static void do_work(const cld_host_work &of, const std::function<void()> &work) 
     if (of.kind == CLD_HOST_MEMORY || !is_idle()) work();
 }
 
-/* With CLD_HOST_TRAFFIC also its kind, the bytes it fetched and left, a kernel's blocks and their threads side by side, and
- * what its template was made with. */
+/* With CLD_HOST_TRAFFIC also its kind, the bytes read and written, a kernel's number of blocks and of threads side by
+ * side, and its template arguments. */
 static void list_traffic(const cld_host_work &of, const std::function<void()> &work) {
     static const char *const kinds[] = {"kernel", "library", "memory"};
     cld_host_traffic traffic = {0, 0};
@@ -276,7 +276,8 @@ cld_status cld_cuda_launched(const char *kernel) { return captured ? CLD_OK : ch
 
 cld_status cld_cuda_check_lost(const char *) { return CLD_OK; }
 
-/* ---- the lane: its work is done when it is joined -------------------------------------------------------------------- */
+/* ---- the lane: its work is run when it is joined
+ * -------------------------------------------------------------------- */
 
 static graph lane;
 
@@ -301,7 +302,8 @@ cld_status cld_cuda_join_lane(void) {
     return CLD_OK;
 }
 
-/* ---- steps: all is done at once ------------------------------------------------------------------------------------- */
+/* ---- steps: everything is run at once
+ * -------------------------------------------------------------------------------- */
 
 cld_status cld_cuda_mark_step(int) { return not_captured("recording an event"); }
 cld_status cld_cuda_wait_for_step(int) { return not_captured("waiting for a step"); }
@@ -333,7 +335,7 @@ cld_status cld_cuda_begin_capture(void) {
 cld_status cld_cuda_end_capture(void **out) {
     *out = captured;
     captured = NULL;
-    lane.clear(); /* of what was not joined nothing is left */
+    lane.clear(); /* work that was not joined is dropped */
     return *out ? CLD_OK : cld_fail(CLD_BACKEND, "ending a graph's capture: none was begun");
 }
 

@@ -1,5 +1,5 @@
-/* Convolutions on the host: plain loops in float, or double for f64, over copies that are as wide. In each of the three,
- * the innermost loop adds a multiple of one row, of channels that lie side by side, to another. */
+/* Convolutions on the host: plain loops in float, or double for f64, over copies in that type. In each of the three,
+ * the innermost loop adds a multiple of a row of adjacent channels to another row. */
 #include "kernels/cuda/dnn.h"
 
 #include <stdlib.h>
@@ -17,7 +17,8 @@ template <typename T> static void add_multiple(T *out, T factor, const T *row, i
     for (int64_t i = 0; i < n; i++) out[i] += factor * row[i];
 }
 
-/* body(kh, kw, ih, iw): each element of the kernel that meets the image at output (oh, ow), and where. */
+/* body(kh, kw, ih, iw): for each element of the kernel that meets the image at output (oh, ow), with its input
+ * position. */
 template <typename Body>
 static void for_each_tap(const cld_dnn_shape &s, int64_t oh, int64_t ow, const Body &body) {
     for (int kh = 0; kh < s.kernel[0]; kh++) {
@@ -99,7 +100,7 @@ template <typename T> static std::vector<T> outputs_last(const std::vector<T> &w
     return out;
 }
 
-/* T: what is computed in. */
+/* T: the compute type. */
 template <typename S, typename T>
 static void convolve(cld_dnn_kind kind, S *x_data, S *w_data, S *y_data, const cld_dnn_shape &s) {
     int64_t nx = s.n * s.h * s.w * s.c, nw = s.o * s.kernel[0] * s.kernel[1] * (s.c / s.groups),
@@ -127,8 +128,8 @@ static void convolve(cld_dnn_kind kind, S *x_data, S *w_data, S *y_data, const c
     }
 }
 
-/* There are two engines: 0, and 1, which sums in double and so rounds otherwise. That of the environment's CLD_HOST_ENGINE
- * is chosen, 0 without it. */
+/* There are two engines: 0, and 1, which sums in double and so rounds differently. CLD_HOST_ENGINE in the environment
+ * chooses one; the default is 0. */
 static int64_t first_choice() {
     const char *named = getenv("CLD_HOST_ENGINE");
     return named && named[0] == '1' ? 1 : 0;

@@ -1,8 +1,8 @@
 /* Switching stacks takes a dozen instructions on x86-64: push what a called function must preserve, exchange the stack
- * pointer, pop. Elsewhere ucontext does it, with two system calls a switch.
+ * pointer, pop. Elsewhere ucontext does it, with two system calls per switch.
  *
- * Hundreds of stacks are touched in turn, a few lines near the top of each. Stacks lie an odd number of pages apart and
- * their tops are shifted against each other, so that these lines do not compete for the same sets of the caches.
+ * Hundreds of stacks are touched in turn, a few cache lines near the top of each. Stacks lie an odd number of pages
+ * apart and their tops are shifted against each other, so that these lines do not map to the same cache sets.
  *
  * AddressSanitizer is told of every switch, since it keeps the bounds of the current stack.
  */
@@ -33,7 +33,7 @@ enum { GUARD = 4 << 10, SHIFTS = 21, SHIFT = 192 }; /* 21 tops in a page, three 
 #ifdef CLD_FIBER_UCONTEXT
 typedef ucontext_t place;
 #else
-typedef void *place; /* a stack pointer, above it what was pushed */
+typedef void *place; /* a stack pointer; above it, the pushed registers */
 #endif
 
 struct cld_fiber {
@@ -103,7 +103,7 @@ cld_fiber *cld_fiber_current(void) { return current; }
 
 /* ---- stacks -------------------------------------------------------------------------------------------------- */
 
-/* The first entry comes out at begin. */
+/* The first entry starts at begin. */
 static void prepare(cld_fiber *fiber) {
 #ifdef CLD_FIBER_UCONTEXT
     getcontext(&fiber->at);
@@ -112,7 +112,7 @@ static void prepare(cld_fiber *fiber) {
     fiber->at.uc_link = NULL;
     makecontext(&fiber->at, begin, 0);
 #else
-    /* As if begin had been called and was about to be returned to: six registers, begin, and no caller of begin. */
+    /* As if begin had been called and were about to be returned to: six registers, begin, and no caller of begin. */
     uint64_t *top = (uint64_t *)((char *)fiber->bottom + fiber->bytes);
     for (int i = 1; i <= 8; i++) top[-i] = 0;
     top[-2] = (uint64_t)(uintptr_t)begin;

@@ -1,11 +1,11 @@
 /* Running a block: its threads take turns on one OS thread.
  *
- * Warp after warp, each as far as it goes: the ready lanes run in order, each until it waits or has exited; then those
- * operations of the warp go on for which every lane of the mask, of those that have not exited, has come; and again.
- * When no warp can go on, all threads of the block must have come to the same __syncthreads.
+ * Each warp in turn runs as far as it can: its ready lanes run in order, each until it waits or exits. Then the warp
+ * operations complete that every lane of the mask (except those that have exited) has reached, and this repeats. When
+ * no warp can continue, all threads of the block must have reached the same __syncthreads.
  *
- * A thread starts on the stack where the one before it has just exited, and gets a new one only if that one waits: a
- * block without barriers is a loop, with two switches for each warp.
+ * A thread starts on the stack on which the previous thread has just exited, and needs a new one only if that thread
+ * waits. So a block without barriers is a loop, with two switches per warp.
  */
 #include "kernels/cuda/host/launch.h"
 
@@ -16,11 +16,11 @@
 
 enum { WARP = 32, MAX_THREADS = 1024, MAX_WARPS = MAX_THREADS / WARP };
 enum : size_t {
-    MAX_SHARED = 48 << 10, /* of a launch that has not asked for more in advance, and CLD_LAUNCH does not */
+    MAX_SHARED = 48 << 10, /* for a launch that has not asked for more in advance; CLD_LAUNCH does not */
 #ifdef __SANITIZE_ADDRESS__
     FENCE = 0
 #else
-    FENCE = 64 /* bytes behind dynamic shared memory, which must stay as they are */
+    FENCE = 64 /* bytes after dynamic shared memory, which must stay unchanged */
 #endif
 };
 static const unsigned char POISON = 0xff;
@@ -31,7 +31,7 @@ struct lane {
     uint3 index;
     cld_fiber *fiber; /* where it waits */
     cld_host_site site;
-    /* of an operation of the warp */
+    /* of a warp operation */
     unsigned mask;
     int source;
     uint64_t value;
@@ -40,7 +40,7 @@ struct lane {
     bool predicate;
 };
 
-struct warp { /* a bit for each lane */
+struct warp { /* one bit per lane */
     unsigned alive, started, ready, meeting, at_barrier;
 };
 
@@ -50,12 +50,12 @@ uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 uint64_t cld_host_block_serial;
 
-/* The launch that runs, and its block. */
+/* The running launch, and its block. */
 static struct {
     const char *name;
     void (*body)(const void *);
     const void *context;
-    int warps, in_warp, current; /* the warp, and the thread, that run */
+    int warps, in_warp, current; /* the running warp and thread */
     lane lanes[MAX_THREADS];
     warp of[MAX_WARPS];
     cld_host_barrier_result barrier;
@@ -93,7 +93,7 @@ static bool together(const lane &a, const lane &b) {
            strcmp(a.site.what, b.site.what) == 0 && a.mask == b.mask;
 }
 
-/* Every thread's place, those in a row that wait at the same one on one line. */
+/* Where every thread waits; consecutive threads that wait at the same place share a line. */
 [[noreturn]] static void fail_waiting(const char *what) {
     begin_report(what);
     int threads = (int)(blockDim.x * blockDim.y * blockDim.z);
@@ -142,8 +142,8 @@ static void set_current(int t) {
     threadIdx = block.lanes[t].index;
 }
 
-/* On a fiber: threads of the warp that have not started, one after another; then the fiber is idle. A thread that waits
- * leaves from within body, and its successors start on another fiber. */
+/* Runs on a fiber: starts those threads of the warp that have not started, one after another; then the fiber is idle. A
+ * thread that waits leaves from within body, and its successors start on another fiber. */
 static void work(void) {
     for (;;) {
         for (;;) {
@@ -156,7 +156,7 @@ static void work(void) {
             w.ready &= ~bit;
             set_current(block.in_warp * WARP + l);
             block.body(block.context);
-            /* It may have waited and gone on since: block.of is looked up again. */
+            /* It may have waited and continued since, so block.of is looked up again. */
             block.of[block.current / WARP].alive &= ~(1u << block.current % WARP);
         }
         idle[idle_count++] = cld_fiber_current();
@@ -210,7 +210,7 @@ cld_host_meeting_result cld_host_meet(cld_host_site site, unsigned mask, uint64_
     return own.result;
 }
 
-/* Lets the operation go on that the lane waits in, if all have come. */
+/* Completes the operation that the lane waits in, if all lanes have come. */
 static bool meet(int in_warp, int l) {
     warp &w = block.of[in_warp];
     lane *lanes = block.lanes + in_warp * WARP;
@@ -255,7 +255,7 @@ cld_host_barrier_result cld_host_barrier(cld_host_site site, bool predicate) {
     return block.barrier;
 }
 
-/* All that have not exited go on from the barrier. False: all have exited. */
+/* Releases all threads that have not exited from the barrier. False: all have exited. */
 static bool pass_barrier(void) {
     const lane *first = NULL;
     cld_host_barrier_result result = {0, 0};
@@ -327,7 +327,7 @@ cld_status cld_host_check(const char *name, cld_host_extents blocks, cld_host_ex
 
 void cld_host_run(const char *name, dim3 blocks, dim3 threads, size_t shared,
                   void (*body)(const void *context), const void *context) {
-    static std::mutex one_at_a_time; /* of several OS threads, all launch */
+    static std::mutex one_at_a_time; /* several OS threads may launch */
     std::lock_guard<std::mutex> guard(one_at_a_time);
     int count = (int)(threads.x * threads.y * threads.z);
     block.name = name;

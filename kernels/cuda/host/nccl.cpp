@@ -1,8 +1,8 @@
-/* nccl.h on the host, for the specs: the processes of one machine, each with an emulated device.
+/* nccl.h on the host, for the specs: the processes on one machine, each with an emulated device.
  *
- * It is strict where NCCL is not: ranks that call different collectives are told so, in place of a hang or of wrong sums;
- * so is one that captures what it has never done, or replays a graph while others do not. What a collective writes has
- * bytes of 0xff until the lane is joined. Sums are made in the order of the ranks. */
+ * It is stricter than NCCL. Ranks that call different collectives get an error instead of a hang or wrong sums. So does
+ * a rank that captures a collective that it has never run, or that replays a graph while others do not. The outputs of
+ * a collective hold bytes of 0xff until the lane is joined. Sums are made in the order of the ranks. */
 #include "kernels/cuda/nccl.h"
 
 #include <memory>
@@ -21,7 +21,7 @@
 struct ncclComm {
     cld_peers peers;
     int rank, world;
-    std::set<std::string> done; /* the collectives that have run, at least once */
+    std::set<std::string> done; /* the collectives that have run at least once */
     ncclComm(const char *name, int rank, int world, uint64_t chip)
         : peers(name, rank, world, chip), rank(rank), world(world) {}
 };
@@ -68,7 +68,7 @@ static ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
                                                              : fail(ncclSystemError, "no shared memory");
 }
 
-/* Each process has a chip of its own, unless CLD_HOST_CHIP says which. */
+/* Each process has its own chip, unless CLD_HOST_CHIP sets one. */
 static uint64_t chip() {
     const char *named = getenv("CLD_HOST_CHIP");
     return named && *named ? strtoull(named, NULL, 10) : (uint64_t)getpid();
@@ -92,7 +92,7 @@ static ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error) 
 
 /* ---- types and operators ------------------------------------------------------------------------------------------ */
 
-/* Of values of a type: x += y and its like, and x *= scale. */
+/* For values of one type: x += y and similar, and x *= scale. */
 struct arithmetic {
     const char *name;
     size_t size;
@@ -137,7 +137,7 @@ static const arithmetic *find(ncclDataType_t type) {
     }
 }
 
-/* Those that the program has made, by their number less ncclNumOps. */
+/* The operators that the program has made, by their number minus ncclNumOps. */
 struct premultiplied {
     ncclDataType_t type;
     double by;
@@ -171,7 +171,7 @@ static ncclResult_t ncclRedOpDestroy(ncclRedOp_t op, ncclComm_t) {
 
 /* ---- collectives -------------------------------------------------------------------------------------------------- */
 
-static int depth; /* of groups; collectives that are called within one are queued at once */
+static int depth; /* of groups; collectives called within a group are queued at once */
 
 struct call {
     const char *name;
@@ -180,11 +180,11 @@ struct call {
     size_t count; /* elements: NCCL's argument */
     ncclDataType_t type;
     ncclRedOp_t op;
-    int root;              /* -1: of none */
+    int root;              /* -1: none */
     size_t sent, received; /* elements; sent 0: nothing */
 };
 
-/* As the ranks must agree on it. A factor may differ: each multiplies its own. */
+/* The call as text, on which the ranks must agree. A factor may differ: each rank multiplies its own values. */
 static std::string text_of(const call &c, bool captured) {
     const char *op = c.op == ncclMax ? ", max" : c.op == ncclMin ? ", min" : ", sum";
     bool reduces = !strcmp(c.name, "ncclAllReduce") || !strcmp(c.name, "ncclReduceScatter");
@@ -210,7 +210,7 @@ static ncclResult_t check(const call &c, ncclComm_t comm, void *stream) {
     return status_of(comm->peers);
 }
 
-/* The parts of all ranks in the boxes, reduced in their order. */
+/* Reduces the parts of all ranks in the boxes, in the order of the ranks. */
 static void reduce_boxes(const ncclComm *comm, const call &c, char *to, size_t bytes) {
     memcpy(to, comm->peers.box(0), bytes);
     for (int r = 1; r < comm->world; r++) find(c.type)->reduce(to, comm->peers.box(r), bytes, c.op);
@@ -222,7 +222,7 @@ static void run_all_reduce(ncclComm *comm, const call &c, const char *sent) {
                          [=](size_t at, size_t bytes) { reduce_boxes(comm, c, to + at, bytes); });
 }
 
-/* Rank after rank: everyone shows the part that is its. */
+/* Rank after rank: all show the part that belongs to this rank. */
 static void run_reduce_scatter(ncclComm *comm, const call &c, const char *sent) {
     size_t part = c.count * find(c.type)->size;
     for (int r = 0; r < comm->world; r++)
@@ -249,7 +249,7 @@ static void run_broadcast(ncclComm *comm, const call &c, const char *sent) {
 
 typedef void (*runner)(ncclComm *comm, const call &c, const char *sent);
 
-/* Is part of what is sent received by a collective before it on the lane? */
+/* Is part of the input the output of an earlier collective on the lane? */
 static bool follows_another(const call &c) {
     struct range {
         const char *begin, *end;
@@ -264,8 +264,8 @@ static bool follows_another(const call &c) {
     return found;
 }
 
-/* What is sent is what is there now, or what the lane will have made of it; from now on until the lane is joined what is
- * received is not there. */
+/* The input is what is in memory now, or what the lane will have made of it. The output is invalid from now on until
+ * the lane is joined. */
 static ncclResult_t queue(const call &c, runner run, ncclComm_t comm, void *stream) {
     ncclResult_t status = check(c, comm, stream);
     if (status != ncclSuccess || c.count == 0) return status;
@@ -330,7 +330,7 @@ struct message {
 };
 typedef std::vector<message> messages;
 
-static messages of_group;                      /* what was called since the outermost group began */
+static messages of_group;                      /* those called since the outermost group began */
 static ncclResult_t of_group_is = ncclSuccess; /* or what is wrong with one of them: then none is queued */
 
 static std::string with_peer(const std::string &name, int peer) {
@@ -358,7 +358,7 @@ static ncclResult_t add(const call &c, int peer, ncclComm_t comm, void *stream) 
     return ncclSuccess;
 }
 
-/* Bytes from each rank to each: what every rank says of its own messages must fit what the others say. */
+/* Bytes from each rank to each rank: what a rank says about its messages must match what the others say. */
 struct tables {
     std::vector<uint64_t> sent, received; /* (world, world): from, to */
 };
@@ -392,7 +392,7 @@ static bool fit(ncclComm *comm, const tables &all) {
     return true;
 }
 
-/* The bytes that go from one rank to another: all meet for it. */
+/* The bytes that go from one rank to another; all meet for it. */
 static void deliver(ncclComm *comm, const messages &own, const std::vector<std::vector<char>> &kept, int from,
                     int to, size_t bytes) {
     const char *shown = nullptr;
@@ -479,7 +479,8 @@ static ncclResult_t ncclGroupEnd() {
     return status != ncclSuccess || of_group.empty() ? status : queue_messages(joined);
 }
 
-/* ---- in place of a library that is opened ------------------------------------------------------------------------- */
+/* ---- in place of opening a library
+ * --------------------------------------------------------------------------------- */
 
 const cld_nccl *cld__nccl(void) {
     static const cld_nccl nccl = {

@@ -22,7 +22,7 @@ struct cld_peers::seat {
 };
 
 struct cld_peers::shared {
-    std::atomic<int> world; /* as the first to come has it */
+    std::atomic<int> world; /* set by the first to come */
     alignas(64) char rest[];
 };
 
@@ -96,7 +96,7 @@ bool cld_peers::sit(uint64_t chip) {
 
 cld_peers::cld_peers(const char *name, int rank, int world, uint64_t chip) : rank(rank), world(world) {
     if (open(name)) sit(chip);
-    shm_unlink(name); /* whoever comes first; all have it open, or it is of no use any more */
+    shm_unlink(name); /* by whoever comes first; all have it open, or it is no longer of use */
 }
 
 /* ---- meeting ------------------------------------------------------------------------------------------------------ */
@@ -117,7 +117,7 @@ static double patience() {
     return named && *named ? atof(named) : 120;
 }
 
-/* Looks around now and then. */
+/* Checks now and then whether r has ended. */
 bool cld_peers::wait_for(int r) {
     const seat *other = seat_of(r);
     double until = seconds() + patience();
@@ -129,7 +129,7 @@ bool cld_peers::wait_for(int r) {
         usleep(turn < 1000 ? 50 : 1000);
         if (turn % 16 != 0) continue;
         bool left = r != rank && has_left(r);
-        if (other->met >= met) break; /* and left then */
+        if (other->met >= met) break; /* it came and then left */
         if (!left && seconds() < until) continue;
         is_theirs = true;
         return fail(doing + ": rank " + std::to_string(r) + (left ? " has ended" : " does not come"));

@@ -1,7 +1,7 @@
-/* The pages of all blocks are out of bounds when a piece of work begins; its first read, and its first write, of each is
- * a fault, which counts the block's bytes in that page and lets the work go on. So a byte counts once for each piece of
- * work, as it does where the cache holds what is read again, and a page that is only touched here and there counts as a
- * whole. Whether a fault was a write only x86-64 tells: elsewhere each counts as a read. */
+/* When a piece of work begins, the pages of all blocks are protected. Its first read and its first write of each page
+ * is a fault, which counts the block's bytes in that page and lets the work continue. So a byte counts once for each
+ * piece of work, as if a cache held what is read again, and a page that is only touched here and there counts as a
+ * whole. Only x86-64 tells whether a fault was a write; elsewhere each counts as a read. */
 #include "kernels/cuda/host/traffic.h"
 
 #include <signal.h>
@@ -36,7 +36,7 @@ static bool is_write(const void *context) {
 #endif
 }
 
-/* A fault elsewhere is one: it happens again, and ends the process. */
+/* A fault elsewhere is a real one: it happens again, and ends the process. */
 static void on_fault(int signal_number, siginfo_t *info, void *context) {
     char *page = (char *)((uintptr_t)info->si_addr / cld_host_page() * cld_host_page());
     auto next = touched ? touched->upper_bound(page) : std::map<char *, size_t>::const_iterator();
@@ -60,7 +60,7 @@ static void on_fault(int signal_number, siginfo_t *info, void *context) {
 #endif
 }
 
-/* On a stack of its own: the threads of a block have small ones. */
+/* On its own stack, because the threads of a block have small ones. */
 static void listen() {
     static char stack[64 << 10];
     stack_t own = {};
