@@ -15,6 +15,7 @@
 #   make gpu-count  nodes and bytes of a captured training step, counted without a GPU
 #   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
 #   make cuda-report  registers and spills of every CUDA kernel
+#   make docs       HTML pages of all that help() knows, under build/docs, and the man page build/cldlua.1
 #   make install    PREFIX=/usr/local, DESTDIR=: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
 #   make deb        Debian packages, under build/package;  make rock: a rockspec and the sources that it builds, there
 #   V=1 shows whole command lines; BUILD=dir builds elsewhere; CUDA_ARCH="80 90" are the GPUs to build for,
@@ -116,6 +117,20 @@ $(HELP_TEXT): $(BUILD)/cldlua $(HELP_SOURCES)
 	@mkdir -p $(@D)
 	@echo "  HELP  $@"
 	$(Q)$(BUILD)/cldlua -E lua/cld/help/write.lua text $@
+
+# The same as HTML pages, and the man page, whose options are those that --help prints. What is installed of them: HELP_TEXT,
+# the folder DOCS, and MAN_PAGE.
+DOCS     := $(BUILD)/docs
+MAN_PAGE := $(BUILD)/cldlua.1
+docs: $(DOCS)/index.html $(MAN_PAGE)
+
+$(DOCS)/index.html: $(HELP_TEXT)
+	@echo "  DOCS  $(DOCS)"
+	$(Q)rm -rf $(DOCS) && $(BUILD)/cldlua -E lua/cld/help/write.lua docs $(DOCS)
+
+$(MAN_PAGE): $(BUILD)/cldlua $(HELP_TEXT)
+	@echo "  MAN   $@"
+	$(Q)$(BUILD)/cldlua --help | $(BUILD)/cldlua -E lua/cld/help/write.lua man $@
 
 $(BUILD)/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 	@echo "  LINK  $@"
@@ -429,5 +444,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all cuda mpi cuda-report setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE

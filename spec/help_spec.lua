@@ -27,7 +27,7 @@ describe("the texts of help", function()
       module = require "cld.nn.module".base, memory_bank = cld.losses.memory_bank { size = 8, dim = 4 },
       moco_queue = queue, infomin_loss = cld.losses.infomin { queue = queue }, augmentation = cld.augment.base(),
       dataset = set, loader = cld.data.loader { set, batch_size = 4 }, over_parts = cld.diagnostics.over_parts(4),
-      linear_probe = cld.eval.linear_probe { net = net, train = set, protocol = "moco", test_view = cld.augment.none() },
+      linear_probe = cld.eval.linear_probe { net = net, train = set, test_view = cld.augment.none() },
     }
   end
 
@@ -37,7 +37,8 @@ describe("the texts of help", function()
     if rawget(object, "forward") then return object end
     if type(meta.__index) == "table" then return meta.__index end
     local found = {}
-    for _, name in ipairs { "size", "read", "features", "step", "test", "check_frozen", "state_dict", "load_state_dict" } do
+    for _, name in ipairs { "size", "read", "features", "step", "test", "check_frozen", "state_dict",
+      "load_state_dict" } do
       local ok, value = pcall(function() return object[name] end)
       if ok and type(value) == "function" then found[name] = value end
     end
@@ -69,7 +70,8 @@ describe("the texts of help", function()
     local wrong = {}
     for _, entry in ipairs(data().entries) do
       local last = entry.name:match "[^.:]+$"
-      if not entry.signature:match("^[%w_.:]*%f[%w_]" .. last .. "%f[^%w_]") then wrong[#wrong + 1] = entry.signature end
+      local begins_so = entry.signature:match("^[%w_.:]*%f[%w_]" .. last .. "%f[^%w_]")
+      if not begins_so then wrong[#wrong + 1] = entry.signature end
     end
     assert.are.same({}, wrong)
   end)

@@ -6,8 +6,8 @@ require "cld.built".watch()
 local closed = require "cld.closed"
 
 local composed = {
-  "augment", "autograd", "data", "diagnostics", "dist", "eval", "graph", "help", "image", "json", "losses", "models", "nn",
-  "optim", "options", "report", "run", "schedule", "tensorboard",
+  "augment", "autograd", "data", "diagnostics", "dist", "eval", "graph", "help", "image", "json", "losses", "models",
+  "nn", "optim", "options", "report", "run", "schedule", "tensorboard",
 }
 
 local cld = {}

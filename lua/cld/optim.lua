@@ -1,4 +1,5 @@
---- Optimizers. The steps are C, and the equations there (runtime/optim/{sgd,lars,adam}.c); here modules are taken apart into their parameters.
+--- Optimizers. The steps are C, and the equations there (runtime/optim/{sgd,lars,adam}.c); here modules are taken apart
+-- into their parameters.
 --
 --   local sgd = cld.optim.sgd(net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 5e-4 })
 --   sgd:zero_grad(); loss:backward(); sgd:step()      -- as in PyTorch, or all three at once:

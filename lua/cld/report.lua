@@ -104,4 +104,4 @@ function report.write(path, list)
   return #text
 end
 
-return caller.closed("cld.report", report)
+return report

@@ -94,14 +94,14 @@ local function topic(path)
   handle:close()
   local title, rest = source:match "^# ([^\n]+)\n(.*)$"
   assert(title, path .. ": a topic begins with '# its title'")
-  local aliases, text = {}, rest
+  local aliases, text = {}, rest:match "^%s*(.*)$"
   local listed = text:match "^aliases: ([^\n]*)\n"
   if listed then
     for alias in listed:gmatch "[^,]+" do aliases[#aliases + 1] = alias:match "^%s*(.-)%s*$" end
     text = text:gsub("^[^\n]*\n", "", 1)
   end
   return { name = path:match "([^/]+)%.md$":gsub("_", " "), title = title, aliases = aliases,
-    text = text:match "^%s*(.-)%s*$" }
+    text = text:match "^\n*(.-)%s*$" }
 end
 
 --- The topics, lua/cld/help/topics/*.md, by name.

@@ -12,8 +12,8 @@
 -- the line below it: `function optim.ema(...)` of lua/cld/optim.lua is cld.optim.ema. Several may share a text:
 -- "cld.a(x), cld.b(x) -> tensor: ...". What comes of it is a list of
 --   {name, signature, text, example or nil, file, line}
--- line: of the function, in Lua; of the comment, in C. text: paragraphs between empty lines; a line that begins with two
--- spaces stays a line.
+-- line: of the function, in Lua; of the comment, in C. text: paragraphs between empty lines; a line that begins with
+-- two spaces stays a line.
 local comments = {}
 
 -- ---- what a comment says ----------------------------------------------------------------------------------------
@@ -218,7 +218,9 @@ function comments.of_files(files)
     for _, entry in ipairs(entries) do
       local name = entry.name:gsub("^x([.:])", "tensor%1"):gsub("^functional%.", "nn.functional.")
       if name:find "^%l+%." and core_tables[name:match "^%l+"] then name = "cld." .. name end
-      if name:find "^cld%." and name ~= entry.name then entry.signature = name .. entry.signature:sub(#entry.name + 1) end
+      if name:find "^cld%." and name ~= entry.name then
+        entry.signature = name .. entry.signature:sub(#entry.name + 1)
+      end
       entry.name = name
       all[#all + 1] = entry
     end

@@ -19,7 +19,9 @@ local loaded
 return function()
   if loaded then return loaded end
   local path = find()
-  if not path then user_error.raise("help: its texts are not there; `make` gathers them (build/lua/cld/help/text.lua)") end
+  if not path then
+    user_error.raise "help: its texts are not there; `make` gathers them (build/lua/cld/help/text.lua)"
+  end
   local _ <close> = core.text.c_locale()
   local data = assert(loadfile(path, "t", {}))()
   data.by_name = {}

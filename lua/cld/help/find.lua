@@ -15,13 +15,20 @@ local find = {}
 -- Letters alone: "From PyTorch" and "from_pytorch" are one.
 local function plain(text) return (text:lower():gsub("[%s_%-]", "")) end
 
-local function topic_named(word)
+-- The topic of that name, or with aliases of that other name.
+local function topic_named(word, with_aliases)
   for _, topic in ipairs(data().topics) do
-    if plain(topic.name) == word then return topic end
-    for _, alias in ipairs(topic.aliases) do
+    if not with_aliases and plain(topic.name) == word then return topic end
+    for _, alias in ipairs(with_aliases and topic.aliases or {}) do
       if plain(alias) == word then return topic end
     end
   end
+end
+
+-- A topic, and the module that has its name as well.
+local function found_topic(topic, word)
+  local module = "cld." .. word
+  return { topic = topic, also = find.is_module(module) and module or nil }
 end
 
 -- The entry's own, or that of the table that it is.
@@ -29,16 +36,27 @@ local function found_entry(entry)
   return find.is_module(entry.name) and { module = entry.name } or { entry = entry }
 end
 
+local modules -- the names of tables whose content has texts
+
 --- Whether it is the name of a table whose content has texts: cld.nn, cld.nn.functional.
 function find.is_module(name)
-  local prefix = name .. "."
-  for _, entry in ipairs(data().entries) do
-    if entry.name:sub(1, #prefix) == prefix then return name:find "^cld" ~= nil end
+  if not modules then
+    modules = {}
+    for _, entry in ipairs(data().entries) do
+      local owner = entry.name:match "^(cld.*)%.[%w_]+$" or entry.name:match "^(cld)%."
+      if owner then modules[owner] = true end
+    end
   end
-  return false
+  return modules[name] == true
 end
 
--- The entries whose last name is the word, and the topic of that name.
+--- The entry of a function that is the tensor's too: cld.sum, cld.nn.functional.softmax.
+function find.of_tensor(name)
+  local method = name:match "^cld%.([%w_]+)$" or name:match "^cld%.nn%.functional%.([%w_]+)$"
+  return method and data().by_name["tensor:" .. method] or nil
+end
+
+-- The entries whose last name is the word.
 local function with_last_name(word)
   local list = {}
   for _, entry in ipairs(data().entries) do
@@ -71,19 +89,21 @@ local function nearest(word)
   return { near = names }
 end
 
---- What the text names.
+--- What the text names. A topic comes before the module that has its name.
 function find.by_name(text)
   local word = text:match "^%s*(.-)[%s()]*$"
   local by_name = data().by_name
   if word == "cld" then return { module = "cld" } end
+  local topic = topic_named(plain(word))
+  if topic then return found_topic(topic, word) end
   for _, name in ipairs { word, "cld." .. word, (word:gsub("^x([.:])", "tensor%1")) } do
     if by_name[name] then return found_entry(by_name[name]) end
   end
-  local topic = topic_named(plain(word))
-  if topic then return { topic = topic } end
-  if public.about_kinds[plain(word):gsub("^cld%.", "")] then return { kind = plain(word) } end
-  local method = word:match "^cld%.([%w_]+)$"
-  if method and by_name["tensor:" .. method] then return { entry = by_name["tensor:" .. method] } end
+  topic = topic_named(plain(word), true)
+  if topic then return found_topic(topic, word) end
+  local kind = word:lower():gsub("^cld%.", "")
+  if public.about_kinds[kind] then return { kind = kind } end
+  if find.of_tensor(word) then return { entry = find.of_tensor(word) } end
   local list = with_last_name(word)
   if #list == 1 then return found_entry(list[1]) end
   if #list > 1 then return { list = list } end

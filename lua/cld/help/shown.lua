@@ -3,6 +3,8 @@ local core = require "cld.core"
 local data = require "cld.help.data"
 local find = require "cld.help.find"
 local public = require "cld.help.public"
+local pytorch = require "cld.help.pytorch"
+local topics = require "cld.help.topic"
 
 local shown = {}
 
@@ -26,15 +28,13 @@ local function wrap(lines, text, indent, first)
   lines[#lines + 1] = line
 end
 
--- Paragraphs of a text; lines that begin with two spaces stay as they are, list items hang.
+-- Paragraphs of a text; lines that begin with two spaces stay as they are.
 local function add_text(lines, text, indent)
   for line in (text .. "\n"):gmatch "(.-)\n" do
     if line == "" then
       lines[#lines + 1] = ""
     elseif line:find "^  " then
       lines[#lines + 1] = indent .. line
-    elseif line:find "^%- " then
-      wrap(lines, line:sub(3), indent .. "  ", indent .. "- ")
     else
       wrap(lines, line, indent)
     end
@@ -70,8 +70,8 @@ end
 
 -- ---- the kinds of answers ---------------------------------------------------------------------------------------
 
--- The entry's text with a capital, unless it begins with the name of an argument.
-local function sentence(entry)
+--- The entry's text with a capital, unless it begins with the name of an argument.
+function shown.sentence(entry)
   local word = entry.text:match "^[%w_]+" or ""
   if entry.signature:find("%f[%w_]" .. word .. "%f[^%w_]") then return entry.text end
   return (entry.text:gsub("^%l", string.upper))
@@ -82,7 +82,7 @@ function shown.entry(entry)
   for signature in (entry.signature .. "\n"):gmatch "(.-)\n" do wrap(lines, signature, "      ", "") end
   if entry.text ~= "" then
     lines[#lines + 1] = ""
-    add_text(lines, sentence(entry), "  ")
+    add_text(lines, shown.sentence(entry), "  ")
   end
   if entry.example then
     lines[#lines + 1] = ""
@@ -106,7 +106,7 @@ function shown.module(name)
   local lines = { name, "" }
   local entry = data().by_name[name]
   if entry then
-    add_text(lines, sentence(entry), "  ")
+    add_text(lines, shown.sentence(entry), "  ")
     lines[#lines + 1] = ""
   end
   add_rows(lines, rows_of(find.members(name)))
@@ -151,16 +151,47 @@ function shown.kind(kind, object)
   return lines
 end
 
-function shown.topic(topic)
-  local lines = { topic.title, "" }
-  add_text(lines, topic.text, "  ")
+-- The whole list of pytorch.lua.
+local function add_pytorch(lines)
+  for _, group in ipairs(pytorch.groups) do
+    lines[#lines + 1] = ""
+    lines[#lines + 1] = group[1] .. ":"
+    lines[#lines + 1] = ""
+    local rows = {}
+    for i = 2, #group do
+      local there, here, note = table.unpack(group[i], 1, 3)
+      rows[#rows + 1] = { there, here and (note and here .. ": " .. note or here) or note }
+    end
+    add_rows(lines, rows)
+  end
+end
+
+function shown.topic(topic, also)
+  local lines = { topic.title }
+  for _, block in ipairs(topics.blocks(topic.text)) do
+    lines[#lines + 1] = ""
+    if block.code then
+      for line in (block.code .. "\n"):gmatch "(.-)\n" do lines[#lines + 1] = "      " .. line end
+    elseif block.items then
+      for _, item in ipairs(block.items) do wrap(lines, item, "    ", "  - ") end
+    else
+      wrap(lines, block.paragraph, "  ")
+    end
+  end
+  if topic.name == "from pytorch" then add_pytorch(lines) end
+  if also then
+    lines[#lines + 1] = ""
+    lines[#lines + 1] = ('  help "%s" tells of the module.'):format(also)
+  end
   return lines
 end
 
 function shown.row(row)
+  local there, here, note = table.unpack(row, 1, 3)
   local lines = {}
-  wrap(lines, ("%s of PyTorch is here: %s"):format(row[1], row[2]), "  ", "")
-  if row[3] then wrap(lines, row[3], "  ") end
+  wrap(lines, ("PyTorch's %s is here: %s"):format(there, here or "nothing of the kind"), "  ", "")
+  if note then wrap(lines, note, "  ") end
+  if here then wrap(lines, ('help "%s" tells more.'):format(here), "  ") end
   lines[#lines + 1] = '  help "from pytorch" has the whole list.'
   return lines
 end
@@ -224,7 +255,7 @@ function shown.found(found, word)
   if found.entry then return shown.entry(found.entry) end
   if found.module then return shown.module(found.module) end
   if found.kind then return shown.kind(found.kind, found.object) end
-  if found.topic then return shown.topic(found.topic) end
+  if found.topic then return shown.topic(found.topic, found.also) end
   if found.row then return shown.row(found.row) end
   if found.list then return shown.list(found.list) end
   return shown.near(word, found.near)

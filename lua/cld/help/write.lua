@@ -2,7 +2,7 @@
 --
 --   cldlua lua/cld/help/write.lua text FILE      all texts, as a Lua file
 --   cldlua lua/cld/help/write.lua docs FOLDER    HTML pages
---   cldlua lua/cld/help/write.lua man FILE USAGE the man page; USAGE is what `cldlua --help` prints
+--   cldlua lua/cld/help/write.lua man FILE       the man page, of what `cldlua --help` prints, on standard input
 --
 -- in the folder of the sources.
 local cld = require "cld"
@@ -24,13 +24,13 @@ end
 
 local function gathered() return { entries = collect.entries(collect.files "."), topics = collect.topics "." } end
 
-local kind, out, more = ...
+local kind, out = ...
 if kind == "text" then
   cld.io.write_atomic(out, "-- Written by make (lua/cld/help/write.lua).\nreturn " .. written(gathered(), " ") .. "\n")
 elseif kind == "docs" then
-  require "cld.help.html".write(out, gathered())
+  require "cld.help.html".write(out)
 elseif kind == "man" then
-  cld.io.write_atomic(out, require "cld.help.man".page(more, cld.versions()))
+  cld.io.write_atomic(out, require "cld.help.man".page(io.read "a", cld.versions()))
 else
   error("expected text, docs or man", 0)
 end

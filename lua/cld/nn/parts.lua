@@ -292,8 +292,8 @@ function parts.each(f, views, options)
   return by_view(#views, options.normalize, parts.with(given, f, rows))
 end
 
---- module:each({v1, v2, ...}[, options]) -> one list per output, each with an entry per view: cld.nn.each of this module:
--- several views go through the network as one batch, with batch statistics of their own.
+--- module:each({v1, v2, ...}[, options]) -> one list per output, each with an entry per view: cld.nn.each of this
+-- module: several views go through the network as one batch, with batch statistics of their own.
 --
 --     local net = cld.nn.sequential(cld.nn.linear(4, 2), cld.nn.batch_norm1d(2))
 --     local features = net:each({ cld.rand(8, 4), cld.rand(8, 4) }, { normalize = true })
