@@ -57,6 +57,30 @@ describe("the texts of help", function()
     end)
   end
 
+  it("of a view's step name all its settings", function()
+    local missing = {}
+    for _, kind in ipairs(cld.views.kinds()) do
+      local signature = data().by_name["cld.augment." .. kind.name].signature
+      for _, setting in ipairs(kind.settings) do
+        local is_there = signature:find("%f[%w_]" .. setting.name .. " ?=")
+        if not is_there then missing[#missing + 1] = kind.name .. "." .. setting.name end
+      end
+    end
+    assert.are.same({}, missing)
+  end)
+
+  it("of a loader name all its settings", function()
+    local entry = data().by_name["cld.data.loader"]
+    for _, name in ipairs { "batch_size", "views", "augment", "device", "dtype", "resident", "workers", "prefetch",
+      "seed", "shuffle", "decode", "max_bad", "strict", "drop_last", "drop_single", "block", "rank", "world" } do
+      assert.is_truthy((entry.signature .. entry.text):find("%f[%w_]" .. name .. "%f[^%w_]"), name)
+    end
+  end)
+
+  it("of a group of options list them with their defaults", function()
+    assert.is_truthy(data().by_name["cld.options.knn"].text:find("%-%-knn%-k 200 +neighbours"))
+  end)
+
   it("are one for each name", function()
     local seen, twice = {}, {}
     for _, entry in ipairs(data().entries) do
@@ -120,7 +144,7 @@ describe("help", function()
 
   it("shows a module's content", function()
     local text = lines_of(cld.optim)
-    assert.is_truthy(text:find("\n  clip_grad_norm +the gradients"), text)
+    assert.is_truthy(text:find("\n  clip_grad_norm +The gradients"), text)
   end)
 
   it("shows a tensor's methods by group", function()
@@ -135,7 +159,7 @@ describe("help", function()
 
   it("shows what an optimizer can do", function()
     local text = lines_of(cld.optim.sgd({ cld.ones(1):requires_grad_() }, { lr = 1 }))
-    assert.is_truthy(text:find "\n  :step +applies", text)
+    assert.is_truthy(text:find "\n  :step +Applies", text)
   end)
 
   it("shows a function's example", function()

@@ -1,5 +1,5 @@
---- cld.autograd: what C has of it (bindings/autograd.c, bindings/autograd_grad.c), and gradients against central
--- differences.
+--- Gradients: of some results with regard to some inputs, and against central differences. What C has of it, no_grad
+-- and Function for example, is here and in cld (bindings/autograd.c, bindings/autograd_grad.c).
 local core = require "cld.core"
 local caller = require "cld.caller"
 local is_tensor, create = core.tensor.is_tensor, core.tensor
@@ -76,14 +76,17 @@ local function analytic_gradients(results, leaves)
   return gradients, weights
 end
 
---- gradcheck(f, inputs[, {eps = 1e-5, atol = 1e-7, rtol = 1e-5, device}]) -> true, or an error that names input,
--- element and both values: the gradients of f(table.unpack(inputs)) against central differences of step eps, in f64.
--- |backward - difference| <= atol + rtol |difference|, which NaN is not.
+--- cld.autograd.gradcheck(f, inputs[, {eps = 1e-5, atol = 1e-7, rtol = 1e-5, device}]) -> true: the gradients of
+-- f(table.unpack(inputs)) against central differences of step eps, in f64: |backward - difference| <= atol + rtol
+-- |difference|, which NaN is not. If they differ, an error names input, element and both values.
 --
 -- f returns one or more tensors, the first of f64, of any shape: all of f64 that depend on the inputs are checked, and
 -- each element counts with a weight of its own. Every input of f64 is checked; others (indices, masks, numbers) pass
 -- through. device: where f gets its inputs; default: where they lie. No .grad changes. f is called twice for each
 -- element, so the inputs had better be small, and f the same each time.
+--
+--     local x = cld.randn({ 2, 3 }, { dtype = "f64", requires_grad = true })
+--     print(cld.autograd.gradcheck(function(t) return t:sigmoid() end, { x }))  --> true
 function autograd.gradcheck(f, inputs, options)
   if type(f) ~= "function" then caller.raise("gradcheck: expected a function, got %s", caller.shown(f)) end
   if type(inputs) ~= "table" then

@@ -79,14 +79,19 @@ local function cifar(name, kind, options)
   return dataset.in_memory(set)
 end
 
---- cifar10{root, split = "train"|"test", layout = "auto"|"python"|"binary", download = false, mirror}: with download,
--- the files are fetched if they are not there (data/download.lua).
+--- cld.data.cifar10{root =, split = "train"|"test", layout = "auto"|"python"|"binary", download = false, mirror} ->
+-- dataset: CIFAR-10's images, u8 (32, 32, 3), in either of the published layouts below root. With download the files
+-- are fetched if they are not there (data/download.lua).
+--
+--     -- needs data
+--     local train = cld.data.cifar10 { root = "./data", split = "train", download = true }
 function data.cifar10(options)
   caller.require_fields("data.cifar10", options, { "root", "split", "layout", "download", "mirror" })
   return cifar("cifar10", "cifar10", options)
 end
 
---- cifar100{root, split, layout, download, mirror, labels = "fine"|"coarse"}: 100 classes, or their 20 groups.
+--- cld.data.cifar100{root =, split, layout, download, mirror, labels = "fine"|"coarse"} -> dataset: CIFAR-100, of
+-- 100 classes, or their 20 groups; settings as cifar10.
 function data.cifar100(options)
   caller.require_fields("data.cifar100", options, { "root", "split", "layout", "labels", "download", "mirror" })
   return cifar("cifar100", choice("cifar100", options, "labels", "fine", "coarse"), options)
@@ -125,8 +130,8 @@ local function check_labels(name, labels, count, classes)
   return labels, classes or high + 1
 end
 
---- tensors{images = u8 (N, H, W, 3), labels = i64 (N), classes, class_names, name}: a data set in memory. Without
--- labels all are -1; without classes or class_names there are as many classes as the labels say.
+--- cld.data.tensors{images = u8 (N, H, W, 3), labels = i64 (N), classes, class_names, name} -> dataset: images in
+-- memory. Without labels all are -1; without classes or class_names there are as many classes as the labels say.
 function data.tensors(options)
   caller.require_fields("data.tensors", options, { "images", "labels", "classes", "class_names", "name" })
   local images = options.images
@@ -143,8 +148,8 @@ function data.tensors(options)
   }
 end
 
---- npy{images = path of u1 (N, H, W, 3), labels = path of N integers, or a tensor, classes, class_names, name}: images
--- are read as they are asked for, so that the file may be larger than memory.
+--- cld.data.npy{images = path, labels = path or tensor, classes, class_names, name} -> dataset: images of a NumPy
+-- file, u1 (N, H, W, 3), read as they are asked for, so that it may be larger than memory; the labels are N integers.
 function data.npy(options)
   caller.require_fields("data.npy", options, { "images", "labels", "classes", "class_names", "name" })
   if type(options.images) ~= "string" then
@@ -182,10 +187,13 @@ local function reading(read, classes, has_labels)
   end
 end
 
---- custom{count =, read = function(i) return image, label end, labels, classes, class_names, name}: images come from a
--- Lua function: u8 (H, W, 3) of any size, i from 1, on the program's main thread. Without `labels` those that read
--- returns are the labels: all images are read once when set.labels is first asked for, or set.classes if it was not
--- given.
+--- cld.data.custom{count =, read = function(i) return image, label end, labels, classes, class_names, name} ->
+-- dataset: images that a Lua function returns: u8 (H, W, 3) of any size, i from 1, on the program's main thread.
+-- Without `labels` those that read returns are the labels: all images are read once when set.labels is first asked
+-- for, or set.classes if it was not given.
+--
+--     local set = cld.data.custom { count = 10, read = function(i) return cld.full({ 8, 8, 3 }, i, "u8"), i % 2 end }
+--     print(#set, set.classes)                  --> 10 2
 function data.custom(options)
   caller.require_fields("data.custom", options, { "count", "read", "labels", "classes", "class_names", "name" })
   local count = caller.integer("data.custom", "count", options.count)

@@ -26,8 +26,9 @@ local function check_rows(what, x)
   end
 end
 
---- alignment(a (n, d), b (n, d)) -> the mean over rows of |a - b|^2, of rows of unit length from 0 (two views of an
--- image lie together) to 4 (Wang and Isola, ICML 2020, with alpha = 2). A tensor without dimensions and off the tape.
+--- cld.diagnostics.alignment(a, b) -> tensor: the mean over rows of |a - b|^2 of a and b (n, d), whose rows have
+-- unit length: from 0 (two views of an image lie together) to 4 (Wang and Isola, ICML 2020, with alpha = 2). Without
+-- dimensions, off the tape.
 function diagnostics.alignment(a, b)
   check_rows("diagnostics.alignment", a)
   check_rows("diagnostics.alignment", b)
@@ -60,8 +61,8 @@ function diagnostics.uniformity(x)
   return mean:log()
 end
 
---- views(q1 (n, d), q2 (n, d)) -> {alignment =, uniformity =} of the features of two views, rows of unit length: for
--- run:track. The uniformity is that of q1, of all ranks' rows.
+--- cld.diagnostics.views(q1, q2) -> {alignment =, uniformity =}: of the features of two views (n, d), rows of unit
+-- length: for run:track. The uniformity is that of q1, of all ranks' rows.
 function diagnostics.views(q1, q2)
   local alignment = diagnostics.alignment(q1, q2)
   local _ <close> = no_grad()
@@ -73,14 +74,13 @@ end
 local Parts = { __name = "cld.over_parts" }
 Parts.__index = Parts
 
---- over_parts(key (n, d), or n) -> what collects the figures of a step that goes through its n images in parts:
---
+--- cld.diagnostics.over_parts(key) -> over_parts: what collects the figures of a step that goes through its n
+-- images in parts. key is the keys (n, d), or n. The means are what one part of all images would have, so they do not
+-- depend on how many there are. Without a second query view the alignment is that of the query and the key; with two,
+-- the number of images will do.
 --   local told = cld.diagnostics.over_parts(key)
 --   told:add({ instance = loss, ... }, q, count)          -- once for each part of `count` images; q: its query views
 --   return told:means { grad_norm = sgd.grad_norm }       -- of all images; with alignment and uniformity
---
--- The means are what one part of all images would have, so they do not depend on how many there are. Without a second
--- query view the alignment is that of the query and the key; with two, the number of images will do.
 function diagnostics.over_parts(key)
   local images = math.type(key) == "integer" and key
   if not images then check_rows("diagnostics.over_parts", key) end
@@ -174,10 +174,10 @@ end
 
 -- ---- two views, at an epoch's end ---------------------------------------------
 
---- nmi(a, b), labels i64 (n) of the same n rows -> the normalized mutual information 2 I(a; b) / (H(a) + H(b)), of the
--- shares of the rows: from 0 (neither says anything of the other) to 1 (they are the same groups). 0 if both have one
--- group only. By chance it is above 0, the more so the more groups there are: figures of different numbers of groups
--- cannot be compared.
+--- cld.diagnostics.nmi(a, b) -> number: the normalized mutual information 2 I(a; b) / (H(a) + H(b)) of two
+-- labellings, i64 (n), of the same n rows: from 0 (neither says anything of the other) to 1 (they are the same
+-- groups). 0 if both have one group only. By chance it is above 0, the more so the more groups there are: figures of
+-- different numbers of groups cannot be compared.
 function diagnostics.nmi(a, b)
   local x, y = a:totable(), b:totable()
   if type(x) ~= "table" or type(y) ~= "table" or #x ~= #y or #x == 0 then
@@ -276,9 +276,9 @@ end
 
 -- ---- collapse ---------------------------------------------------------------
 
---- collapse{effective_rank =, uniformity =}, each a number or nil -> what shows that the network makes much the same
--- features of all images, or nil: an effective rank below 1.5, or a uniformity above -0.01 (the mean |x - y|^2 of two
--- images is then below 0.005).
+--- cld.diagnostics.collapse{effective_rank =, uniformity =} -> text or nil: what shows that the network makes much
+-- the same features of all images: an effective rank below 1.5, or a uniformity above -0.01 (the mean |x - y|^2 of two
+-- images is then below 0.005). Each is a number or nil.
 function diagnostics.collapse(seen)
   local rank, uniformity = seen.effective_rank, seen.uniformity
   if rank and rank < 1.5 then

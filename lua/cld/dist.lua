@@ -47,7 +47,7 @@ local function check_same_call(name, t, shape, setting)
   end
 end
 
---- all_reduce(t[, {op = "sum"|"mean"|"max"|"min"}]) -> t, in place: each element over all ranks.
+--- cld.dist.all_reduce(t[, {op = "sum"|"mean"|"max"|"min"}]) -> t: each element over all ranks, in place.
 function dist.all_reduce(t, options)
   local op = check("all_reduce", t, options, { "op" }).op or "sum"
   local known = { sum = true, mean = true, max = true, min = true }
@@ -58,29 +58,29 @@ function dist.all_reduce(t, options)
   return caller.call("dist.all_reduce", functional.all_reduce, t, op)
 end
 
---- all_gather(t (n, ...)) -> (sum of the ranks' n, ...): rows in the order of the ranks, whose n may differ. The
--- gradient of a rank's rows is the sum of what all ranks have made of them.
+--- cld.dist.all_gather(t) -> tensor: the rows of all ranks, t (n, ...), in the order of the ranks, whose n may
+-- differ. The gradient of a rank's rows is the sum of what all ranks have made of them.
 function dist.all_gather(t)
   check("all_gather", t)
   check_same_call("all_gather", t, table.move(t.shape, 2, #t.shape, 1, {}), " rows")
   return caller.call("dist.all_gather", functional.all_gather, t)
 end
 
---- gather_rows(t) -> the rows of the whole batch at hand, in its order, of those that each rank has made of its images;
--- differentiable. t itself where every rank has the whole batch.
+--- cld.dist.gather_rows(t) -> tensor: the rows of the whole batch at hand, in its order, of those that each rank
+-- has made of its images; differentiable. t itself if every rank has the whole batch.
 function dist.gather_rows(t)
   check("gather_rows", t)
   return caller.call("dist.gather_rows", functional.gather_rows, t)
 end
 
---- reduce_gradients(params), after backward: each one's .grad becomes the sum over the ranks, that of the whole batch's
--- loss. For an optimizer of one's own: those of cld.optim do it. params: a list of tensors, or a module.
+--- cld.dist.reduce_gradients(params): after backward: each one's .grad becomes the sum over the ranks, that of the
+-- whole batch's loss. For an optimizer of one's own: those of cld.optim do it. params: a list of tensors, or a module.
 function dist.reduce_gradients(params)
   if type(params) == "table" and params.named_parameters then params = params:parameters() end
   caller.call("dist.reduce_gradients", functional.reduce_gradients, params)
 end
 
---- broadcast(t[, {from = 0}]) -> t, in place: that of the rank `from`.
+--- cld.dist.broadcast(t[, {from = 0}]) -> t: that of the rank `from`, in place.
 function dist.broadcast(t, options)
   local from = check("broadcast", t, options, { "from" }).from or 0
   if math.type(from) ~= "integer" or from < 0 or from >= dist.world then
@@ -102,11 +102,12 @@ function dist.first_only()
   dist.world, dist.alone = 1, true
 end
 
---- draw_rows(n, draw) -> this rank's n rows of draw(m), which returns random numbers with m rows: those of the whole
--- batch at hand, m = n where every rank has it. So the ranks together have the numbers of one process, and their
--- generators go on alike, whatever each one's share is.
+--- cld.dist.draw_rows(n, draw) -> tensor: this rank's n rows of draw(m), which returns random numbers with m rows:
+-- those of the whole batch at hand, m = n if every rank has it. So the ranks together have the numbers of one process,
+-- and their generators go on alike, whatever each one's share is.
 --
---   local noise = cld.dist.draw_rows(#batch.labels, function(m) return cld.randn(m, 128) end)
+--     local noise = cld.dist.draw_rows(4, function(m) return cld.randn(m, 8) end)
+--     print(#noise)                             --> 4
 function dist.draw_rows(n, draw)
   n = caller.integer("dist.draw_rows", "n", n)
   local batch = functional.batch()
@@ -139,9 +140,9 @@ local function place(state) return (state.position ~ state.seed * 0x9E3779B97F4A
 
 local last_place -- the generator's state at the last call of agree
 
---- agree(a, b) -> the largest of the ranks' whole numbers a, and of b, that were given at the call before; without a
--- job those given now. It also tells whether the ranks' generators were then at the same place: the user's error if
--- not. Every rank calls it, at the same steps.
+--- cld.dist.agree(a, b) -> a, b: the largest of the ranks' whole numbers a, and of b, that were given at the call
+-- before; without a job those given now. It also tells whether the ranks' generators were then at the same place: the
+-- user's error if not. Every rank calls it, at the same steps.
 function dist.agree(a, b)
   if dist.alone then return a, b end
   local state = core.tensor.get_rng_state()
@@ -152,16 +153,16 @@ function dist.agree(a, b)
   return agreed[1], agreed[2]
 end
 
---- interrupted() -> name and number of a signal that has come to any rank while signals are caught (cld.catch_signals),
--- or nil: the same on all. Of several ranks all know it at the next call.
+--- cld.dist.interrupted() -> name, number, or nil: a signal that has come to any rank while signals are caught
+-- (cld.catch_signals): the same on all. Of several ranks all know it at the next call.
 function dist.interrupted()
   local _, number = core.system.interrupted()
   number = dist.agree(number or 0, 0)
   if number > 0 then return core.system.signal_name(number), number end
 end
 
---- whole_batch() -> a guard: until it is closed what is computed is of rows that all ranks have alike, whatever batch
--- of a loader is at hand. For a forward of a tensor of one's own between the batches.
+--- cld.dist.whole_batch() -> guard: until it is closed what is computed is of rows that all ranks have alike,
+-- whatever batch of a loader is at hand. For a forward of a tensor of one's own between the batches.
 function dist.whole_batch()
   if dist.alone then return nil end
   local before = functional.set_batch(nil)
@@ -170,8 +171,8 @@ end
 
 -- ---- for cld's own files ---------------------------------------------------------
 
---- shared(f, ...) -> what f(...) returns on rank 0, the only one that calls it: a value that JSON can hold. Its error
--- is every rank's.
+--- cld.dist.shared(f, ...) -> value: what f(...) returns on rank 0, the only one that calls it: something that JSON
+-- can hold. Its error is every rank's.
 function dist.shared(f, ...)
   if dist.alone then return f(...) end
   local told = {}
@@ -186,8 +187,8 @@ function dist.shared(f, ...)
   error(told.problem, 0)
 end
 
---- Until the guard is closed a rank may keep the others waiting for as long as it likes: what one does for all, such as
--- a download.
+--- cld.dist.without_timeout() -> guard: until it is closed a rank may keep the others waiting for as long as it
+-- likes: what one does for all, such as a download.
 function dist.without_timeout()
   local before = functional.set_timeout(0)
   return setmetatable({}, { __close = function() functional.set_timeout(before) end })
@@ -234,7 +235,7 @@ function dist.check_alike(values, named)
   end
 end
 
---- How the batch at hand is split, in a word that is the same on all ranks.
+--- cld.dist.described() -> text: how the batch at hand is split, in a word that is the same on all ranks.
 function dist.described()
   if dist.alone then return "" end
   local share = functional.batch()

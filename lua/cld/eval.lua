@@ -23,9 +23,10 @@ local function check_labels(name, rows, labels)
   raise("%s: expected rows (n, d) and their labels (n), got %s and %s", name, caller.shown(rows), caller.shown(labels))
 end
 
---- weighted_knn(memory (n, d), labels i64 (n), queries (m, d), {k = 200, temperature = 0.1, classes}) ->
--- class scores (m, classes): each of the k most similar memory rows (dot product), or of all if there are fewer, votes
--- exp(similarity / temperature) for its class (Wu et al., CVPR 2018). What is not finite is an error.
+--- cld.eval.weighted_knn(memory, labels, queries[, {k = 200, temperature = 0.1, classes}]) -> tensor (m, classes):
+-- scores of queries (m, d): each of the k most similar rows of the memory (n, d) (dot product), or of all if there are
+-- fewer, votes exp(similarity / temperature) for its label, i64 (n) (Wu et al., CVPR 2018). What is not finite is an
+-- error.
 function eval.weighted_knn(memory, labels, queries, options)
   check_finite("eval.weighted_knn", "the features in the memory", memory)
   check_finite("eval.weighted_knn", "the features of the queries", queries)
@@ -64,8 +65,12 @@ local function shares_of(counts, rows)
   return shares
 end
 
---- accuracy(scores (m, classes), labels i64 (m), ks = {1, 5}) -> the shares of rows whose label is among their k
--- highest scores, one per k; of equal scores the lower class comes first. Scores that are NaN are an error.
+--- cld.eval.accuracy(scores, labels[, ks = {1, 5}]) -> number, ...: the share of rows of scores (m, classes) whose
+-- label, i64 (m), is among their k highest, one for each k; of equal scores the lower class comes first. Scores that
+-- are NaN are an error.
+--
+--     local scores = cld.tensor { { 0.9, 0.1 }, { 0.2, 0.8 } }
+--     print(cld.eval.accuracy(scores, cld.tensor({ 0, 0 }, "i64"), { 1 }))  --> 0.5
 function eval.accuracy(scores, labels, ks)
   ks = ks or { 1, 5 }
   if type(ks) ~= "table" then raise("eval.accuracy: ks must be a list such as {1, 5}, got %s", caller.shown(ks)) end
@@ -82,13 +87,13 @@ end
 --- The names of the options of features, for whoever hands them on.
 eval.feature_options = extract.options
 
---- features(net, dataset, {batch_size = 256, layer = "instance", branch, mean, std, augment, device, dtype}) ->
--- features (n, d), labels i64 (n), in the data set's order, un-augmented, in eval mode. net is a module or a function
--- of the images. layer: "instance", its first output, or "features", what net:features(images) returns: what the
--- heads see. Or branch, a function (net, images) that returns what is wanted. Images keep their size and are normalized
--- by mean and std (per channel, default CIFAR's), unless an augmentation is given. All happens on the device, by
--- default that of the module's parameters, or the cpu: there are the features and the labels. dtype is the images', as
--- the loader's: f32.
+--- cld.eval.features(net, dataset[, {batch_size = 256, layer = "instance", branch, mean, std, augment, device,
+-- dtype}]) -> features (n, d), labels i64 (n): in the data set's order, un-augmented, in evaluation mode. net is a
+-- module or a function of the images. layer: "instance", its first output, or "features", what net:features(images)
+-- returns: what the heads see. Or branch, a function (net, images) that returns what is wanted. Images keep their size
+-- and are normalized by mean and std (per channel, default CIFAR's), unless an augmentation is given. All happens on
+-- the device, by default that of the module's parameters, or the cpu: there are the features and the labels. dtype is
+-- the images', as the loader's: f32.
 function eval.features(net, dataset, options)
   caller.check_fields("eval.features", options, extract.options)
   extract.check("eval.features", net, dataset, "the second argument")
@@ -108,9 +113,9 @@ local function score(name, memory, labels, queries, truth, options)
   return { top1 = shares[1], top5 = shares[2] }
 end
 
---- score(memory (n, d), labels i64 (n), queries (m, d), truth i64 (m), {k = 200, temperature = 0.1, classes}) ->
--- {top1 =, top5 =} as shares; of fewer than 5 classes there is no top5. Of several ranks all have all rows, and share
--- the work.
+--- cld.eval.score(memory, labels, queries, truth[, {k = 200, temperature = 0.1, classes}]) -> {top1 =, top5 =}: the
+-- shares of queries (m, d), of the classes truth i64 (m), that weighted_knn gets right; of fewer than 5 classes there
+-- is no top5. Of several ranks all have all rows, and share the work.
 function eval.score(memory, labels, queries, truth, options)
   neighbours.check("eval.score", memory, labels, queries, options)
   check_labels("eval.score", queries, truth)
@@ -124,11 +129,11 @@ function eval.score(memory, labels, queries, truth, options)
   return score("eval.score", own[1], own[2], own[3], own[4], options)
 end
 
---- knn{net =, memory =, queries =, k = 200, temperature = 0.1, classes, seen, and the options of features} ->
--- {top1 =, top5 =} as shares: the training images' features (recomputed, un-augmented) are the memory, the test images
+--- cld.eval.knn{net =, memory =, queries =, k = 200, temperature = 0.1, classes, seen, and the options of features} ->
+-- {top1 =, top5 =}: shares: the features of one data set (recomputed, un-augmented) are the memory, those of the other
 -- the queries. Features are compared by their cosine: each row is made as long as 1. Of several ranks each holds its
--- part of both. seen, a function (memory (n, d), labels i64 (n), queries (m, d), truth i64 (m)), is called with what it
--- compares, and keeps none of it.
+-- part of both. seen, a function (memory (n, d), labels i64 (n), queries (m, d), truth i64 (m)), is called with what is
+-- compared, and keeps none of it. help "knn" has an example.
 function eval.knn(options)
   caller.require_fields("eval.knn", options,
     { "net", "memory", "queries", "k", "temperature", "classes", "seen", table.unpack(extract.options) })

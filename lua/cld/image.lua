@@ -24,8 +24,9 @@ function image.read(path, options)
   return user_error.call(core.picture.read, path, options and options.upright)
 end
 
---- decode(bytes[, {upright, shrink, part = {top, left, height, width}}]): the same of a file's bytes, a string or
--- u8 (n). part is in pixels, from 0; with shrink = 2, 4 or 8 a JPEG is decoded at that fraction of its size.
+--- cld.image.decode(bytes[, {upright, shrink, part = {top, left, height, width}}]) -> u8 (height, width, 3): an
+-- image of a file's bytes, a string or u8 (n). part is in pixels, from 0; with shrink = 2, 4 or 8 a JPEG is decoded at
+-- that fraction of its size.
 function image.decode(bytes, options)
   if type(bytes) ~= "string" and not is_tensor(bytes) then
     caller.raise("image.decode: expected a file's bytes, a string or u8[n], got %s", caller.shown(bytes))
@@ -47,7 +48,7 @@ local default_quality = 75 -- Pillow's
 
 local function kind_of(path) return kinds[(path:match "%.([^./]+)$" or ""):lower()] end
 
---- can_write(path): whether write knows the kind of file that the name ends in.
+--- cld.image.can_write(path) -> boolean: whether write knows the kind of file that the name ends in.
 function image.can_write(path)
   check_path("image.can_write", path)
   return kind_of(path) ~= nil
@@ -59,8 +60,12 @@ local function check_image(name, value)
   end
 end
 
---- write(path, image[, {quality = 75}]): a file as its name says, .jpg, .jpeg, .png or .ppm. quality (1 to 100) is a
--- JPEG's, whose colours are stored at half the size (4:2:0). An old file is replaced when the new one is whole.
+--- cld.image.write(path, image[, {quality = 75}]): an image u8 (H, W, 3) as a file of the kind that its name ends
+-- in, .jpg, .jpeg, .png or .ppm. quality (1 to 100) is a JPEG's, whose colours are stored at half the size (4:2:0). An
+-- old file is replaced when the new one is whole.
+--
+--     cld.image.write("grey.png", cld.full({ 4, 6, 3 }, 128, "u8"))
+--     print(cld.image.read("grey.png").shape[2])  --> 6
 function image.write(path, value, options)
   check_path("image.write", path)
   caller.check_fields("image.write", options, { "quality" })

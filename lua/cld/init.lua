@@ -1,4 +1,5 @@
---- cld: the module. `local cld = require "cld"`.
+--- The module, `local cld = require "cld"`: tensors, gradients, files and the process, and the modules of all else.
+--
 -- What C offers (`cld.core`, one table per binding file) and what is composed of it in Lua (one file each here,
 -- loaded on first use).
 local core = require "cld.core"

@@ -1,4 +1,5 @@
---- Losses. The mathematics is C (runtime/losses); here is what keeps a state: the memory bank and the queue.
+--- Losses: NPID's memory bank, MoCo's queue, CLD's groups, InfoMin's, BYOL's, SimCLR's. The mathematics is C
+-- (runtime/losses); here is what keeps a state: the memory bank and the queue.
 --
 --   local bank = cld.losses.memory_bank { size = #train, dim = 128, momentum = 0.5, temperature = 0.1 }
 --   local loss = bank:loss(features, index)           -- features (batch, 128), index i64 (batch), 0-based
@@ -37,8 +38,12 @@ local function cld(g1, g2, settings, part)
 end
 
 local losses = {
-  --- kmeans(x (n, d), k, iterations) -> labels i64 (n), centroids (k, d): Lloyd's algorithm from the first k rows. An
-  -- empty cluster's centroid is the zero vector. The centroids are differentiable: means of the rows, labels constant.
+  --- cld.losses.kmeans(x, k, iterations) -> labels i64 (n), centroids (k, d): Lloyd's algorithm on x (n, d), from
+  -- the first k rows. An empty cluster's centroid is the zero vector. The centroids are differentiable: means of the
+  -- rows, labels constant.
+  --
+  --     local labels = cld.losses.kmeans(cld.tensor { { 0, 0 }, { 5, 5 }, { 0, 1 } }, 2, 3)
+  --     print(table.concat(labels:totable(), " "))  --> 0 1 0
   kmeans = functional.kmeans,
 
   --- cld(g1 (n, d), g2 (n, d), {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false, block =
@@ -56,15 +61,19 @@ local losses = {
   -- rows on several ranks is grouped as a whole.
   cld = cld,
 
-  --- byol(p1 (n, dim), p2, t1, t2[, scale = 1]) -> scale / 2 ((1 - cos(p1, t2)) + (1 - cos(p2, t1))), the mean over the
-  -- n images (Grill et al., 2020): the predictions of two views, each against the target's projection of the other
-  -- view. The gradient flows to p1 and p2 only. scale 4 is the published sum of two squared distances.
+  --- cld.losses.byol(p1, p2, t1, t2[, scale = 1]) -> loss: scale / 2 ((1 - cos(p1, t2)) + (1 - cos(p2, t1))), the
+  -- mean over the n images (Grill et al., 2020): the predictions p1 and p2 (n, dim) of two views, each against the
+  -- target's projection of the other view. The gradient flows to p1 and p2 only. scale 4 is the published sum of two
+  -- squared distances.
   byol = byol,
 
-  --- nt_xent(z1 (n, dim), z2 (n, dim), temperature) -> SimCLR's loss of two views of n images, not normalised (Chen et
-  -- al., ICML 2020, equation 1): each of the 2 n rows is to find the other view of its image among the 2 n - 1 other
-  -- rows, the mean over all of the cross entropy of their cosines / temperature. The gradient flows to both. Of several
-  -- ranks n are the images of all.
+  --- cld.losses.nt_xent(z1, z2, temperature) -> loss: SimCLR's loss of two views z1 and z2 (n, dim) of n images,
+  -- not normalised (Chen et al., ICML 2020, equation 1): each of the 2 n rows is to find the other view of its image
+  -- among the 2 n - 1 other rows, the mean over all of the cross entropy of their cosines / temperature. The gradient
+  -- flows to both. Of several ranks n are the images of all.
+  --
+  --     local z1, z2 = cld.randn(8, 4), cld.randn(8, 4)
+  --     print(cld.losses.nt_xent(z1, z2, 0.5):item() > 0)  --> true
   nt_xent = function(z1, z2, temperature)
     return caller.call("nt_xent", functional.nt_xent, of_whole_batch("nt_xent", z1), of_whole_batch("nt_xent", z2),
       temperature)
@@ -91,8 +100,8 @@ local function temperature(what, options, default)
     "a number above 0")
 end
 
---- cld_settings(opt) -> the third argument of losses.cld, of a recipe's options: cld.options.cld, and if there is one
--- cld.options.blocks.
+--- cld.losses.cld_settings(opt) -> table: the third argument of cld.losses.cld, of a recipe's options:
+-- cld.options.cld, and if there is one cld.options.blocks.
 function losses.cld_settings(opt)
   return {
     grouping = opt.grouping, eigenvectors = opt.eigenvectors,
@@ -172,9 +181,9 @@ function MemoryBank:__tostring()
     self.negatives > 0 and self.negatives .. " negatives" or "all rows")
 end
 
---- memory_bank{size =, dim =, momentum = 0.5, temperature = 0.1, negatives = 0, dtype = "f32", device = "cpu"}:
--- one row per training image (Wu et al., CVPR 2018). negatives = 0 is the full softmax over all rows; K > 0 is NCE
--- against K rows drawn uniformly for each feature. bank.memory is the (size, dim) tensor.
+--- cld.losses.memory_bank{size =, dim =, momentum = 0.5, temperature = 0.1, negatives = 0, dtype = "f32", device =
+-- "cpu"} -> memory_bank: one row per training image (Wu et al., CVPR 2018). negatives = 0 is the full softmax over all
+-- rows; K > 0 is NCE against K rows drawn uniformly for each feature. bank.memory is the (size, dim) tensor.
 function losses.memory_bank(options)
   caller.require_fields("memory_bank", options,
     { "size", "dim", "momentum", "temperature", "negatives", "dtype", "device" })
@@ -256,10 +265,11 @@ MocoQueue.__index = MocoQueue
 
 function MocoQueue:__tostring() return "moco_queue: " .. shown(self, "keys") end
 
---- moco_queue{size =, dim =, temperature = 0.07, init = "uniform", dtype = "f32", device = "cpu"}: a ring of keys, the
--- negatives of MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor, queue.pointer:item() the row to be
--- replaced next, counted from 0. init: its first rows: "uniform" in (-s, s), s = 1 / sqrt(dim / 3), as the published
--- CIFAR code has them; "normal": N(0, 1), each divided by its length, as MoCo v2 (Chen et al., 2020) has them.
+--- cld.losses.moco_queue{size =, dim =, temperature = 0.07, init = "uniform"|"normal", dtype = "f32", device =
+-- "cpu"} -> moco_queue: a ring of keys, the negatives of MoCo (He et al., CVPR 2020). queue.memory is the (size, dim)
+-- tensor, queue.pointer:item() the row to be replaced next, counted from 0. init: its first rows: "uniform" in (-s,
+-- s), s = 1 / sqrt(dim / 3), as the published CIFAR code has them; "normal": N(0, 1), each divided by its length, as
+-- MoCo v2 (Chen et al., 2020) has them.
 function losses.moco_queue(options)
   caller.require_fields("moco_queue", options, { "size", "dim", "temperature", "init", "dtype", "device" })
   local size, dim = integer("moco_queue", options, "size", 1), integer("moco_queue", options, "dim", 1)

@@ -137,10 +137,13 @@ register("classifier", function(settings)
   return classifier.build(models.build(settings.encoder), settings)
 end, nil, classifier.check)
 
---- define(name, constructor[, defaults]): cld.models[name] { ... } is then a constructor like the others.
--- constructor(settings) -> a module; settings is a table of plain values (numbers, strings, booleans and tables of
--- them). defaults: {name = value}, which are filled in, and then no other setting is taken. A checkpoint of such a net
--- is read where the same name is defined.
+--- cld.models.define(name, constructor[, defaults]): makes a network of your own known: cld.models[name] { ... } is
+-- then a constructor like the others. constructor(settings) -> a module; settings is a table of plain values (numbers,
+-- strings, booleans and tables of them). defaults: {name = value}, which are filled in, and then no other setting is
+-- taken. A checkpoint of such a net is read where the same name is defined.
+--
+--     cld.models.define("tiny", function(settings) return cld.nn.linear(3, settings.dim) end, { dim = 4 })
+--     print(cld.models.tiny { dim = 2 }.weight.shape[1])  --> 2
 function models.define(name, constructor, defaults)
   if type(name) ~= "string" or name == "" then
     caller.raise("models.define: expected a name, got %s", caller.shown(name))
@@ -185,9 +188,9 @@ function models.build(description)
   return constructor(description.settings)
 end
 
---- from_options(opt[, {branches =, projector =}]): the CIFAR encoder that a recipe's options ask for: arch, width,
--- low_dim and norm_linear, of cld.options.encoder; and where declared (cld.options.images) size, stem and pool. Without
--- them the stem is CIFAR's. Settings that no option says are given beside them.
+--- cld.models.from_options(opt[, {branches =, projector =}]) -> net: the CIFAR encoder that a recipe's options ask
+-- for: arch, width, low_dim and norm_linear, of cld.options.encoder; and if declared (cld.options.images) size, stem
+-- and pool. Without them the stem is CIFAR's. Settings that no option says are given beside them.
 function models.from_options(opt, given)
   caller.check_fields("models.from_options", given, { "branches", "projector" })
   local settings = cifar.settings_of(opt)
@@ -195,17 +198,20 @@ function models.from_options(opt, given)
   return models.constructors[opt.arch .. "_cifar"](settings)
 end
 
---- load(path[, {models_file =, object = "net", encoder = "query"}]) -> a net and what is known of it, of a checkpoint
--- of any recipe (or its run's folder), or of a file that others published: .pth, .pt, .pth.tar, .t7, .safetensors. The network is the
--- online encoder, on the cpu. models_file: a Lua file that calls models.define, run before. object: which of a
--- checkpoint's networks, if it is not `net`. encoder = "key": the one that follows it, MoCo's key encoder or BYOL's
--- target. What is known, as far as it is: {path, layout ("cldlua" for one of ours),
--- arch, epoch, description, test_view (a list of cld.augment), layer, knn = {k, temperature}, options (of the run),
--- left_out, source, published (the accuracy that its authors report)}.
+--- cld.models.load(path[, {models_file =, object = "net", encoder = "query"}]) -> net, about: the network of a
+-- checkpoint of any recipe (or its run's folder), or of a file that others published: .pth, .pt, .pth.tar, .t7,
+-- .safetensors. It is the online encoder, on the cpu. models_file: a Lua file that calls models.define, run before.
+-- object: which of a checkpoint's networks, if it is not `net`. encoder = "key": the one that follows it, MoCo's key
+-- encoder or BYOL's target. about is what is known, as far as it is: {path, layout ("cldlua" for one of ours), arch,
+-- epoch, description, test_view (a list of cld.augment), layer, knn = {k, temperature}, options (of the run), left_out,
+-- source, published (the accuracy that its authors report)}.
+--
+--     -- needs a run
+--     local net, about = cld.models.load "runs/NAME"
 function models.load(path, given) return require "cld.models.load".from(models, path, given) end
 
---- export(net, path[, {format = "torchvision", layer = "features", names = "torchvision", size =, view =, force =
--- false}]) -> how many tensors were written. For PyTorch and others; nothing is half written.
+--- cld.models.export(net, path[, {format = "torchvision", layer = "features", names = "torchvision", size =, view =,
+-- force = false}]) -> how many tensors were written. For PyTorch and others; nothing is half written.
 --
 --   format  "torchvision" (the trunk, a .pth), "pth" (all of the network by our names), "detectron2" (a .pkl), "onnx",
 --           "npy" (a folder of NAME.npy), "safetensors"
@@ -215,8 +221,9 @@ function models.load(path, given) return require "cld.models.load".from(models, 
 --   view    the test view (cld.augment), whose mean and std an onnx file tells
 --   force   whether a file that is there may be replaced
 --
---   local net, about = cld.models.load "runs/NAME"
---   cld.models.export(net, "encoder.onnx", { format = "onnx", view = about.test_view })
+--     -- needs a run
+--     local net, about = cld.models.load "runs/NAME"
+--     cld.models.export(net, "encoder.onnx", { format = "onnx", view = about.test_view })
 function models.export(net, path, options) return require "cld.export".write(net, path, options) end
 
 local function unknown(_, key)

@@ -97,9 +97,9 @@ for name, new in pairs(functional.rules) do
   end
 end
 
---- from_options(net, opt) -> the optimizer of a recipe's options: momentum and weight_decay of cld.options.sgd, and of
--- cld.options.optimizer which one. LARS leaves biases and norms out (no_decay), as Grill et al., 2020, and Chen et al.,
--- 2020 (SimCLR), have it; SGD decays all. net is a module, or a list of tensors.
+--- cld.optim.from_options(net, opt) -> optimizer: that of a recipe's options: momentum and weight_decay of
+-- cld.options.sgd, and of cld.options.optimizer which one. LARS leaves biases and norms out (no_decay), as Grill et
+-- al., 2020, and Chen et al., 2020 (SimCLR), have it; SGD decays all. net is a module, or a list of tensors.
 function optim.from_options(net, opt)
   local settings = { momentum = opt.momentum, weight_decay = opt.weight_decay }
   if rawget(opt, "optimizer") ~= "lars" then return optim.sgd(net, settings) end
@@ -107,9 +107,13 @@ function optim.from_options(net, opt)
   return optim.lars(optim.no_decay(net), settings)
 end
 
---- no_decay(net) -> groups for an optimizer: {params = those of two dimensions and more}, {params = biases and norms,
--- weight_decay = 0, adapt = false}, each in the order of registration; one that would be empty is left out. net is a
--- module, or a list of tensors.
+--- cld.optim.no_decay(net) -> groups: for an optimizer: {params = those of two dimensions and more}, {params =
+-- biases and norms, weight_decay = 0, adapt = false}, each in the order of registration; one that would be empty is
+-- left out. net is a module, or a list of tensors.
+--
+--     local net = cld.nn.linear(4, 2)
+--     local sgd = cld.optim.sgd(cld.optim.no_decay(net), { lr = 0.1, weight_decay = 1e-4 })
+--     print(#sgd.groups, sgd.groups[2].weight_decay)  --> 2 0.0
 function optim.no_decay(net)
   local params = listed("no_decay", net)
   local wide, narrow = { params = {} }, { params = {}, weight_decay = 0, adapt = false }
@@ -127,10 +131,10 @@ function optim.no_decay(net)
   return groups
 end
 
---- clip_grad_norm(params, max_norm) -> total norm: the gradients of params (a list of tensors, or a module), scaled in
--- place where their common norm exceeds max_norm, as torch.nn.utils.clip_grad_norm_. The norm before that is a tensor
--- of no dimension; nothing waits for it. For gradients at hand: where an optimizer's step makes them, its `clip` does
--- this.
+--- cld.optim.clip_grad_norm(params, max_norm) -> norm: the gradients of params (a list of tensors, or a module),
+-- scaled in place if their common norm exceeds max_norm, as torch.nn.utils.clip_grad_norm_. The norm before that is a
+-- tensor of no dimension; nothing waits for it. For gradients at hand: if an optimizer's step makes them, its `clip`
+-- does this.
 function optim.clip_grad_norm(params, max_norm)
   local list = listed("clip_grad_norm", params)
   if type(max_norm) ~= "number" then

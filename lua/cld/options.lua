@@ -68,8 +68,9 @@ options.integers, options.numbers = values.integers, values.numbers
 
 local pending = {} -- defaults for the next options{...}
 
---- Other defaults for the next cld.options: a recipe that is another one with other settings. {lambda = 0.25, ...} Of a
--- name that is given twice the first counts: a recipe that runs this one says it before this one does.
+--- cld.options.defaults{name = value}: other defaults for the next cld.options: for a recipe that is another one
+-- with other settings. Of a name that is given twice the first counts: a recipe that runs a recipe that runs a third
+-- has the last word.
 function options.defaults(settings)
   for name, value in pairs(settings) do
     if pending[name] == nil then pending[name] = value end
@@ -110,8 +111,8 @@ local function checked(d, value)
   return converted
 end
 
---- check(where, list of declarations, stored values): of a checkpoint, say; the user's error names the first that is
--- missing or does not fit.
+--- cld.options.check(where, declarations, values): that stored options, of a checkpoint for example, are there and
+-- fit their declarations; the user's error names the first that does not. where is what the message begins with.
 function options.check(where, list, stored)
   local _ <close> = core.text.c_locale()
   for _, d in ipairs(collect(list)) do

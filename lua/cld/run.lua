@@ -68,9 +68,8 @@ local run = {}
 
 local pending_task -- for the next run.task
 
---- recipe(path[, task]): run another recipe, whose path is relative to the caller's; for recipes that only change its
--- defaults (cld.options.defaults), and with `task` its images: see run.task.
---
+--- cld.run.recipe(path[, task]): runs another recipe, whose path is relative to the caller's; for recipes that only
+-- change its defaults (cld.options.defaults), and with `task` its images: see cld.run.task.
 --   cld.options.defaults { clusters = 10, batch_size = 128 }
 --   cld.run.recipe("cifar10_npid_cld.lua", {
 --     about = "NPID + CLD on my photos", options = { { "data", "./photos", "a folder" }, cld.options.images },
@@ -89,10 +88,10 @@ function run.recipe(path, task)
   return result
 end
 
---- task{name = value}: these fields, or those that the recipe which runs this one has given instead. By custom `about`
--- and `options` are what cld.options takes, and `sets(opt)` returns {train =, views =} and what the evaluation needs:
--- test, the queries (without them there is no kNN accuracy); memory, if that is not train; test_view, if the images
--- need more than to be normalized.
+--- cld.run.task{name = value} -> table: these fields, or those that the recipe which runs this one has given
+-- instead. By custom `about` and `options` are what cld.options takes, and `sets(opt)` returns {train =, views =} and
+-- what the evaluation needs: test, the queries (without them there is no kNN accuracy); memory, if that is not train;
+-- test_view, if the images need more than to be normalized.
 function run.task(fields)
   local given = pending_task or {}
   pending_task = nil
@@ -102,11 +101,14 @@ function run.task(fields)
   return setmetatable(given, { __index = fields })
 end
 
---- load(path of a checkpoint[, declarations]) -> {path, options, position = {epoch, step, ...}, states = {net = {name =
--- tensor}, ...}}. The declarations (as cld.options takes them) are of the options that the caller goes by.
+--- cld.run.load(path[, declarations]) -> {path =, options =, position =, description =, states = {name = {name =
+-- tensor}}, unread =}: what a checkpoint, or that of a run's folder, holds. The declarations, as cld.options takes
+-- them, are of the options that the caller goes by: the checkpoint's must fit them. cld.models.load is what takes up
+-- its network.
 run.load = checkpoint.load
 
---- restore(what load returned, {net = net, ...}): its states into these objects, in place.
+--- cld.run.restore(loaded, {net = net, ...}): the states of what cld.run.load returned into these objects, in
+-- place.
 function run.restore(loaded, objects) checkpoint.restore(loaded, objects, true) end
 
 local Run = { __name = "cld.run" }
@@ -368,9 +370,9 @@ function Run:exchange_plans()
   self.has_exchanged = true
 end
 
---- track(values[, now]), once per step, at its end. values: {name = tensor of one element, or number}, of which running
--- means over the epoch are printed and logged; now: what is told as it is at this step and not as a mean, such as
--- { lr = rate }. After a signal writes a checkpoint and leaves.
+--- run:track({name = value}[, now]): once per step, at its end. Of the values, tensors of one element or numbers,
+-- running means over the epoch are printed and logged; now: what is told as it is at this step and not as a mean, such
+-- as { lr = rate }. After a signal it writes a checkpoint and leaves.
 function Run:track(values, now)
   local _ <close> = c_locale()
   if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
@@ -422,7 +424,7 @@ function Run:end_diverged(problem)
     self.is_kept and ("; %s/%s is as it was"):format(self:where(), folder.checkpoint) or "; there is no checkpoint")
 end
 
---- The epoch's accuracy, as shares: {top1 =, top5 =}. Logs and prints it, and keeps the best: run.best is
+--- run:score{top1 =, top5 =}: the epoch's accuracy, as shares. Logs and prints it, and keeps the best: run.best is
 -- {epoch =, name = "top1", value =}.
 function Run:score(values)
   local _ <close> = c_locale()
@@ -439,9 +441,9 @@ function Run:score(values)
   self:remember { event = "score", values = values, best = self.best }
 end
 
---- What is seen of the training without labels (cld.diagnostics), at an epoch's end: {effective_rank = number, ...}.
--- Printed and logged; with the epoch's mean of uniformity it tells a collapse, which ends no run. An effective rank
--- that is NaN does: it is that of features that are not finite.
+--- run:diagnose{effective_rank =, ...}: what is seen of the training without labels (cld.diagnostics), at an
+-- epoch's end. Printed and logged; with the epoch's mean of uniformity it tells a collapse, which ends no run. An
+-- effective rank that is NaN does: it is that of features that are not finite.
 function Run:diagnose(values)
   local _ <close> = c_locale()
   if not self.epoch then error("run:diagnose: call it inside `for epoch in run:epochs{...}`", 2) end
@@ -456,7 +458,7 @@ function Run:diagnose(values)
   if rank and rank ~= rank then self:end_diverged "features of the training images are not finite" end
 end
 
---- evaluate(net, {train =, views =, test =, memory =, test_view =}), at an epoch's end: what cld.options.knn,
+--- run:evaluate(net, {train =, views =, test =, memory =, test_view =}): at an epoch's end: what cld.options.knn,
 -- workers and block ask for. What is seen without labels (run/evaluation.lua) goes to run:diagnose: the effective rank
 -- of the pooled features of training images; of the training's `views` also nmi, alignment and uniformity. With `test`
 -- the accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; its layer is that of run:describe.
@@ -491,7 +493,7 @@ local function keep(self)
   self.line:print(tostring(message) .. "; checkpoint.safetensors is written, and the training goes on")
 end
 
---- Write the checkpoint now, between two steps.
+--- run:save(): writes the checkpoint now, between two steps.
 function Run:save()
   local _ <close> = c_locale()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end

@@ -67,8 +67,12 @@ local function half_cosine(base, minimum, steps)
   end
 end
 
---- warmup_cosine{base, steps_per_epoch, epochs, warmup_epochs = 5, warmup_factor = 100, minimum = 1e-6}: a straight
--- line from base / warmup_factor at step 0 to base at the end of the warm-up, then half a cosine to the minimum.
+--- cld.schedule.warmup_cosine{base =, steps_per_epoch =, epochs =, warmup_epochs = 5, warmup_factor = 100, minimum
+-- = 1e-6} -> rate: a straight line from base / warmup_factor at step 0 to base at the end of the warm-up, then half a
+-- cosine to the minimum. rate(step) counts steps from 0 over the whole training.
+--
+--     local rate = cld.schedule.warmup_cosine { base = 0.1, steps_per_epoch = 10, epochs = 20 }
+--     print(rate(0), rate(50))                  --> 0.001 0.1
 function schedule.warmup_cosine(given)
   local s = settings("warmup_cosine", given, {
     base = true, steps_per_epoch = true, epochs = true, warmup_epochs = 5, warmup_factor = 100, minimum = 1e-6,
@@ -77,7 +81,8 @@ function schedule.warmup_cosine(given)
   return of_steps("warmup_cosine", (with_warmup(s, half_cosine(s.base, s.minimum, steps))))
 end
 
---- cosine{base, steps_per_epoch, epochs, minimum = 0}: half a cosine, without warm-up.
+--- cld.schedule.cosine{base =, steps_per_epoch =, epochs =, minimum = 0} -> rate: half a cosine from base to the
+-- minimum, without warm-up.
 function schedule.cosine(given)
   local s = settings("cosine", given, { base = true, steps_per_epoch = true, epochs = true, minimum = 0 })
   return of_steps("cosine", half_cosine(s.base, s.minimum, math.max(s.epochs * s.steps_per_epoch, 1)))
@@ -123,8 +128,8 @@ function schedule.infomin(given)
   end)
 end
 
---- step{base, steps_per_epoch, milestones, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}: times gamma at each of
--- the milestones {120, 160}, which are numbers of epochs done.
+--- cld.schedule.step{base =, steps_per_epoch =, milestones =, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}
+-- -> rate: base, times gamma at each of the milestones {120, 160}, which are numbers of epochs done.
 function schedule.step(given)
   local s = settings("step", given, {
     base = true, steps_per_epoch = true, milestones = true, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100,
@@ -141,8 +146,8 @@ function schedule.step(given)
   return of_steps("step", rate)
 end
 
---- byol_tau{base, steps}: the momentum of BYOL's target over so many steps, from base up to 1: 1 - (1 - base) (1 +
--- cos(pi k / steps)) / 2 at step k (Grill et al., 2020). For cld.optim.ema.
+--- cld.schedule.byol_tau{base =, steps =} -> tau: the momentum of BYOL's target over so many steps, from base up to
+-- 1: 1 - (1 - base) (1 + cos(pi k / steps)) / 2 at step k (Grill et al., 2020). For cld.optim.ema.
 function schedule.byol_tau(given)
   local s = settings("byol_tau", given, { base = true, steps = true })
   if s.base > 1 or s.steps == 0 then
@@ -166,7 +171,7 @@ local function milestones(text)
       text)
 end
 
---- delayed(steps, rate): 0 for that many steps, then the schedule `rate` from its beginning.
+--- cld.schedule.delayed(steps, rate) -> rate: 0 for that many steps, then the schedule `rate` from its beginning.
 function schedule.delayed(steps, rate)
   steps = caller.integer("schedule.delayed", "the number of steps", steps, 0)
   if type(rate) ~= "function" then

@@ -379,10 +379,11 @@ local function get(options)
   end, list[1], settings)
 end
 
---- download{name | entry, root, mirror, layout = "auto", keep, stall, retries, every, quiet} -> the folder of the set,
--- which of several ranks rank 0 fetches for all.
--- Does nothing if they are there: those with a known md5 are read and compared. An archive that lies in the root is
--- checked and unpacked as if it had been fetched. `entry` is one as in download.sets.
+--- cld.data.download{name, root =, mirror, layout = "auto", keep, stall, retries, every, quiet} -> folder: fetches
+-- a published data set ("cifar10", "cifar100", "stl10") into root, checks and unpacks it; of several ranks rank 0 does
+-- so for all. Does nothing if the files are there: those with a known md5 are read and compared. An archive that lies
+-- in the root is checked and unpacked as if it had been fetched. In place of the name there may be an entry as in
+-- lua/cld/data/download.lua's list.
 function download.get(options)
   local _ <close> = dist.without_timeout()
   return dist.shared(get, options)

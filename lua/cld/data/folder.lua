@@ -76,11 +76,14 @@ end
 
 folder.of_folder, folder.of_archive = of_folder, of_archive
 
---- folder{root, split = "train"|"test"|"val"|nil, layout = "auto"|"classes"|"plain", classes, upright, problems}: the
--- images of a folder, in torchvision's order. Class folders give labels, in the order of their names; plain files have
--- none. With a split, root has train/ and test/ or val/ inside, or is itself `train`. classes: only these. upright:
--- turn the images as their EXIF orientation says. problems: a list that takes what is wrong with single files and
--- folders, which are left out then; else the first is an error.
+--- cld.data.folder{root =, split = "train"|"test"|"val"|nil, layout = "auto"|"classes"|"plain", classes, upright,
+-- problems} -> dataset: the images of a folder (JPEG, PNG, PPM, PGM), in torchvision's order. Class folders give
+-- labels, in the order of their names; plain files have none. With a split, root has train/ and test/ or val/ inside,
+-- or is itself `train`. classes: only these. upright: turn the images as their EXIF orientation says. problems: a list
+-- that takes what is wrong with single files and folders, which are left out then; else the first is an error.
+--
+--     -- needs data
+--     local photos = cld.data.folder { root = "photos", split = "train" }
 function folder.folder(options)
   caller.require_fields("data.folder", options, { "root", "split", "layout", "classes", "upright", "problems" })
   local root, split = check_text("folder", options, "root"), options.split
@@ -91,8 +94,9 @@ function folder.folder(options)
   return set
 end
 
---- tar{path, inside, layout, classes, upright}: the images of a .tar archive, read in place, as if it had been
--- unpacked; of one in WebDataset's naming too, whose labels are KEY.cls. inside: only what lies in this folder of it.
+--- cld.data.tar{path =, inside, layout, classes, upright} -> dataset: the images of a .tar archive, read in place,
+-- as if it had been unpacked; of one in WebDataset's naming too, whose labels are KEY.cls. inside: only what lies in
+-- this folder of it.
 function folder.tar(options)
   caller.require_fields("data.tar", options, { "path", "inside", "layout", "classes", "upright" })
   local path = check_text("tar", options, "path")
@@ -101,7 +105,8 @@ end
 
 -- ---- Kitchen-HC -----------------------------------------------------------------
 
---- kitchen_hc{root, split = "train"|"test"}: Kitchen-HC/{train,test}/class/*, or root is that folder itself.
+--- cld.data.kitchen_hc{root =, split = "train"|"test"} -> dataset: Kitchen-HC:
+-- root/Kitchen-HC/{train,test}/class/*, or root is that folder itself.
 function folder.kitchen_hc(options)
   caller.require_fields("data.kitchen_hc", options, { "root", "split" })
   local root = check_text("kitchen_hc", options, "root")

@@ -141,8 +141,12 @@ local function of_classes(set, classes, name)
   })
 end
 
---- subset{set, indices = i64 vector from 0} -> these images in this order, or subset{set, classes = {names} or i64
--- labels} -> the images of these classes, in the set's order, labelled 0, 1, ... in the order of its classes.
+--- cld.data.subset{set, indices = i64 vector} -> dataset, cld.data.subset{set, classes = {name, ...} or i64 labels}
+-- -> dataset: the images at these positions, from 0, in this order; or those of these classes, in the set's order,
+-- labelled 0, 1, ... in the order of `classes`.
+--
+--     local set = cld.data.tensors { images = cld.zeros({ 6, 8, 8, 3 }, "u8"), labels = cld.arange(6):remainder(3) }
+--     print(#cld.data.subset { set, classes = cld.tensor({ 0, 2 }, "i64") })  --> 4
 function sets.subset(options)
   caller.require_fields("data.subset", options, { "indices", "classes", "name" })
   local set = dataset.check("data.subset", options[1])
@@ -206,7 +210,8 @@ local function paths_of(parts)
   end
 end
 
---- concat{a, b, ...}: the images of all, one set after the other. Their classes must be the same ones, or none.
+--- cld.data.concat{a, b, ...} -> dataset: the images of all, one set after the other. Their classes must be the
+-- same ones, or none.
 function sets.concat(options)
   caller.require_fields("data.concat", options, { "name" })
   local parts, count = {}, 0
@@ -280,9 +285,10 @@ function sets.long_tailed(options)
   })
 end
 
---- labelled_share{set, share = 0.1, seed = 0}: floor(share N) images, of each class as many as of the others, or one
--- more. A smaller share of the same seed is a part of a larger one. labelled_share{set, list = path}: the images whose
--- file names the text lists, one a line, as SimCLR's lists of 1 and 10 % of ImageNet do.
+--- cld.data.labelled_share{set, share = 0.1, seed = 0} -> dataset, cld.data.labelled_share{set, list = path} ->
+-- dataset: floor(share N) images, of each class as many as of the others, or one more. A smaller share of the same
+-- seed is a part of a larger one. With a list: the images whose file names the text lists, one a line, as SimCLR's
+-- lists of 1 and 10 % of ImageNet do.
 function sets.labelled_share(options)
   caller.require_fields("data.labelled_share", options, { "share", "seed", "list" })
   local set = dataset.check("data.labelled_share", options[1])
@@ -311,7 +317,7 @@ function sets.labelled_share(options)
   })
 end
 
---- split{set, share = 0.1, seed = 0} -> what is left, and what was taken: of each class that share of its images, at
+--- cld.data.split{set, share = 0.1, seed = 0} -> rest, taken: of each class that share of its images is taken, at
 -- least one if it has two. Images without a label are in neither.
 function sets.split(options)
   caller.require_fields("data.split", options, { "share", "seed" })

@@ -166,9 +166,9 @@ function splits.test_view(opt)
   return (size or opt.dataset:find "^cifar") and make(size) or nil
 end
 
---- splits(opt) -> {train =, test =, memory =, test_view =} of the options of cld.options.cifar, .folder, .imagenet,
--- .stl10 or .kitchen_hc: opt.dataset says which. test: the queries of kNN, nil if there are none; memory: nil if it is
--- train; test_view: how an image is prepared for evaluation.
+--- cld.data.splits(opt) -> {train =, test =, memory =, test_view =}: the data set that a recipe's options name
+-- (opt.dataset, of cld.options.cifar, .folder, .imagenet, .stl10 or .kitchen_hc). test: the queries of kNN, nil if
+-- there are none; memory: nil if it is train; test_view: how an image is prepared for evaluation.
 local function new(opt)
   local make = by_name[opt.dataset]
   if not make then caller.raise("data.splits: no data set is called '%s'", tostring(opt.dataset)) end

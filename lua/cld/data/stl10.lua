@@ -92,8 +92,9 @@ end
 
 local splits = { train = true, test = true, unlabeled = true, ["train+unlabeled"] = true }
 
---- stl10{root, split = "train"|"test"|"unlabeled"|"train+unlabeled", fold, download = false, mirror}: fold, 1 to 10,
--- takes one of the thousand images of `train` that the 10-fold protocol trains on. Unlabeled images have the label -1.
+--- cld.data.stl10{root =, split = "train"|"test"|"unlabeled"|"train+unlabeled", fold, download = false, mirror} ->
+-- dataset: STL-10's images, u8 (96, 96, 3). fold, 1 to 10, takes one of the thousand images of `train` that the
+-- 10-fold protocol trains on. Unlabeled images have the label -1.
 function stl10.new(options)
   caller.require_fields("data.stl10", options, { "root", "split", "fold", "download", "mirror" })
   if type(options.root) ~= "string" then

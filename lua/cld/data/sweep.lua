@@ -18,8 +18,11 @@ local user_error = require "cld.user_error"
 
 local makes = { nothing = true, jpeg = true, square = true }
 
---- sweep{set, make = "nothing"|"jpeg"|"square", side, quality = 90, workers = 1, on_signal}: on_signal is called when a
--- signal has come; if it returns, or is not there, an error says so. Leaving the loop stops the workers.
+--- cld.data.sweep{set, make = "nothing"|"jpeg"|"square", side, quality = 90, workers = 1, on_signal} -> iterator:
+-- every image of a data set once, in order, decoded by so many threads: for item in cld.data.sweep { set } do. With
+-- make = "jpeg" item.made is a JPEG's bytes, its shorter side at most `side` pixels; with "square" side x side x 3
+-- bytes. on_signal is called when a signal has come; if it returns, or is not there, an error says so. Leaving the
+-- loop stops the workers.
 return function(options)
   caller.require_fields("data.sweep", options, { "make", "on_signal", "quality", "side", "workers" })
   local set = dataset.check("data.sweep", options[1])

@@ -29,12 +29,12 @@ function linear.loader(options)
   return data.loader(loader)
 end
 
---- linear{net =, train =, test =, protocol = "moco"|"infomin"|{...}, test_view, view, size, seed = 0, on_test, a
--- protocol's settings, and the options of features} -> {top1 =, top5 =, many =, medium =, few =, epoch =} of the best
--- tested epoch, as shares, and the probe. Settings: protocols.lua. view: the training augmentation, by default the
--- protocol's at the size and with the statistics of test_view. on_test(epoch, values) is called after each test.
--- Labels that the training set lacks, images without one, a set of one class and a network that is not finite are the
--- user's errors.
+--- cld.eval.linear{net =, train =, test =, protocol = "moco"|"infomin"|{...}, test_view, view, size, seed = 0,
+-- on_test, a protocol's settings, and the options of cld.eval.features} -> {top1 =, top5 =, many =, medium =, few =,
+-- epoch =}, probe: a whole linear evaluation: the best tested epoch, as shares. Settings: eval/protocols.lua. view:
+-- the training augmentation, by default the protocol's at the size and with the statistics of test_view.
+-- on_test(epoch, values) is called after each test. Labels that the training set lacks, images without one, a set of
+-- one class and a network that is not finite are the user's errors.
 function linear.evaluate(options)
   local names = table.move(own_fields, 1, #own_fields, 1, {})
   for _, list in ipairs { probe_fields, protocols.fields } do table.move(list, 1, #list, #names + 1, names) end

@@ -33,6 +33,20 @@ local function is_of_kind(name)
     and not name:find "[:.]__"
 end
 
+-- The options of a group as lines, with their defaults.
+local function declared(group)
+  local lines, widest = {}, 0
+  for i, declaration in ipairs(group) do
+    local default = declaration[2]
+    lines[i] = ("  --%s %s"):format(declaration[1], type(default) == "string" and ("%q"):format(default) or default)
+    widest = math.max(widest, #lines[i])
+  end
+  for i, declaration in ipairs(group) do
+    lines[i] = ("%-" .. widest .. "s  %s"):format(lines[i], declaration[3])
+  end
+  return table.concat(lines, "\n")
+end
+
 --- The entries (comments.lua) of public names in these files, one for each name, in the order of the files.
 function collect.entries(files)
   local all, chosen, order = values(), {}, {}
@@ -45,7 +59,11 @@ function collect.entries(files)
     end
   end
   local entries = {}
-  for i, name in ipairs(order) do entries[i] = chosen[name].entry end
+  for i, name in ipairs(order) do
+    entries[i] = chosen[name].entry
+    local group = name:match "^cld%.options%.[%w_]+$" and all[name]
+    if type(group) == "table" then entries[i].text = entries[i].text .. "\n\n" .. declared(group) end
+  end
   return entries
 end
 

@@ -123,10 +123,10 @@ end
 
 -- A list of what is on the page, then all of it.
 local function sections(entries)
-  local parts = { "<table>\n" }
+  local parts = { "<table class=\"contents\">\n" }
   for _, entry in ipairs(entries) do
     parts[#parts + 1] = ('<tr><td><a href="%s">%s</a></td><td>%s</td></tr>\n'):format(address(entry.name),
-      escape(entry.name:match "[^.:]+$"), escape(shown.summary(entry.text)))
+      escape(entry.name:match "[^.:]+$"), escape(shown.line(entry)))
   end
   parts[#parts + 1] = "</table>\n"
   for _, entry in ipairs(entries) do
@@ -203,20 +203,20 @@ end
 
 local function index_body()
   local parts = { "<h1>cldlua</h1>\n<p>A C runtime with an embedded Lua that trains self-supervised image encoders."
-    .. " At the prompt <code>help()</code> shows the same texts.</p>\n<h2>Topics</h2>\n<table>\n" }
+    .. " At the prompt <code>help()</code> shows the same texts.</p>\n<h2>Topics</h2>\n<table class=\"contents\">\n" }
   for _, topic in ipairs(data().topics) do
     parts[#parts + 1] = ('<tr><td><a href="%s">%s</a></td><td>%s</td></tr>\n'):format(topic_page(topic),
       escape(topic.name), escape(topic.title))
   end
-  parts[#parts + 1] = '</table>\n<h2>Modules</h2>\n<table>\n<tr><td><a href="cld.html">cld</a></td>'
+  parts[#parts + 1] = '</table>\n<h2>Modules</h2>\n<table class="contents">\n<tr><td><a href="cld.html">cld</a></td>'
     .. "<td>Tensors, gradients, files, the process</td></tr>\n"
   for _, entry in ipairs(find.members "cld") do
     if find.is_module(entry.name) then
       parts[#parts + 1] = ('<tr><td><a href="%s">%s</a></td><td>%s</td></tr>\n'):format(address(entry.name),
-        escape(entry.name), escape(shown.summary(entry.text)))
+        escape(entry.name), escape(shown.line(entry)))
     end
   end
-  parts[#parts + 1] = "</table>\n<h2>Objects</h2>\n<table>\n"
+  parts[#parts + 1] = "</table>\n<h2>Objects</h2>\n<table class=\"contents\">\n"
   for _, kind in ipairs(contents()[3]) do
     if type(kind) == "table" then
       parts[#parts + 1] = ('<tr><td><a href="%s">%s</a></td><td>%s</td></tr>\n'):format(kind[2], kind[1],

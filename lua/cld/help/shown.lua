@@ -44,8 +44,19 @@ end
 --- The first sentence of a text, or its beginning.
 function shown.summary(text)
   local first = text:match "^[^\n]*"
-  return (first:match "^(.-[^%.]%.)%s+%u" or first:match "^(.-)%.$" or first):gsub("[.:]$", "")
+  local sentence = first:match "^(.-[^%.]%.)%s+%u" or first
+  return ((sentence:match "^(.-[^%.]%.)%s+cld%." or sentence):gsub("[.:]$", ""))
 end
+
+--- The entry's text with a capital, unless it begins with the name of an argument.
+function shown.sentence(entry)
+  local word = entry.text:match "^[%w_]+" or ""
+  if entry.signature:find("%f[%w_]" .. word .. "%f[^%w_]") then return entry.text end
+  return (entry.text:gsub("^%l", string.upper))
+end
+
+--- The same of an entry, as it begins a line.
+function shown.line(entry) return shown.summary(shown.sentence(entry)) end
 
 local function cut(text, room)
   if utf8.len(text) <= room then return text end
@@ -70,13 +81,6 @@ end
 
 -- ---- the kinds of answers ---------------------------------------------------------------------------------------
 
---- The entry's text with a capital, unless it begins with the name of an argument.
-function shown.sentence(entry)
-  local word = entry.text:match "^[%w_]+" or ""
-  if entry.signature:find("%f[%w_]" .. word .. "%f[^%w_]") then return entry.text end
-  return (entry.text:gsub("^%l", string.upper))
-end
-
 function shown.entry(entry)
   local lines = {}
   for signature in (entry.signature .. "\n"):gmatch "(.-)\n" do wrap(lines, signature, "      ", "") end
@@ -97,7 +101,7 @@ local function rows_of(entries)
   local rows = {}
   for i, entry in ipairs(entries) do
     local name = entry.name:match "^[%w_]+:(.*)$"
-    rows[i] = { name and ":" .. name or entry.name:match "[^.]+$", shown.summary(entry.text) }
+    rows[i] = { name and ":" .. name or entry.name:match "[^.]+$", shown.line(entry) }
   end
   return rows
 end
@@ -198,7 +202,7 @@ end
 
 function shown.list(entries)
   local lines, rows = { "Several have this name:", "" }, {}
-  for i, entry in ipairs(entries) do rows[i] = { entry.name, shown.summary(entry.text) } end
+  for i, entry in ipairs(entries) do rows[i] = { entry.name, shown.line(entry) } end
   add_rows(lines, rows)
   return lines
 end
@@ -221,7 +225,7 @@ function shown.overview()
   local rows = {}
   for _, entry in ipairs(data().entries) do
     if entry.name:find "^cld%.[%w_]+$" and find.is_module(entry.name) then
-      rows[#rows + 1] = { entry.name, shown.summary(entry.text) }
+      rows[#rows + 1] = { entry.name, shown.line(entry) }
     end
   end
   table.sort(rows, function(a, b) return a[1] < b[1] end)

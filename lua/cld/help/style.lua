@@ -24,6 +24,7 @@ section { border-top: 1px solid var(--line); padding: 0.8rem 0; }
 section:target { background: var(--soft); }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: 0.15rem 0.8rem 0.15rem 0; overflow-wrap: anywhere; }
+table.contents td:first-child { white-space: nowrap; width: 1%; }
 tr + tr td { border-top: 1px solid var(--line); }
 .place { color: inherit; opacity: 0.6; font-size: 0.8rem; margin: 0.3rem 0 0; }
 @media (max-width: 45rem) {

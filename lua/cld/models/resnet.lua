@@ -150,8 +150,8 @@ end
 
 function Trunk:extra_repr() return ("%d features"):format(self.feature_width) end
 
---- net:features(images (N, 3, H, W)) -> the pooled features (N, F), F = net.feature_width = 8 * width * expansion: what
--- a linear evaluation sees.
+--- net:features(images) -> (N, F): the pooled features of images (N, 3, H, W), F = net.feature_width = 8 * width *
+-- expansion: what a linear evaluation sees.
 function Trunk:features(x) return nn.scope(features_of, self, x) end
 
 Trunk.forward = Trunk.features
@@ -173,8 +173,9 @@ function ResNet:extra_repr()
   return ("%d features, head %s: %s"):format(self.feature_width, self.head, table.concat(self.branches, ", "))
 end
 
---- net:heads(features (N, F)) -> the branches' features, (N, dim) each, in the order of `branches`, not normalised.
--- Without heads: the features.
+--- net:heads(features) -> (N, dim), ...: the branches' outputs of pooled features (N, F), in the order of
+-- `branches`. Those of the CIFAR encoders and of InfoMin's layout are rows of unit length, but for a projector's; the
+-- others are not normalised. Without heads: the features.
 function ResNet:heads(features)
   if not self.head then return features end
   return heads.forward(self, features)

@@ -181,7 +181,8 @@ end
 
 local BatchNorm1d = modules.class "batch_norm1d"
 
---- nn.batch_norm1d(features, {as batch_norm2d}): inputs (N, C) or (N, C, L).
+--- cld.nn.batch_norm1d(features[, {as batch_norm2d}]) -> module: batch normalization of (N, features) or (N,
+-- features, L).
 function BatchNorm1d:build(channels, options) build_norm(self, "batch_norm1d", channels, options) end
 
 BatchNorm1d.extra_repr = BatchNorm2d.extra_repr
@@ -210,8 +211,8 @@ end
 
 local LayerNorm = modules.class "layer_norm"
 
---- nn.layer_norm(shape, {eps = 1e-5, affine = true}): of each row over its last dimensions, which the shape names (an
--- integer, or a table of them). Ba, Kiros and Hinton, "Layer Normalization", 2016.
+--- cld.nn.layer_norm(shape[, {eps = 1e-5, affine = true}]) -> module: normalizes each row over its last dimensions,
+-- whose extents shape (an integer, or a table of them) tells. Ba, Kiros and Hinton, "Layer Normalization", 2016.
 function LayerNorm:build(shape, options)
   check_fields("layer_norm", options, { "eps", "affine" })
   self.shape = {}
