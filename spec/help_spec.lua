@@ -3,6 +3,7 @@ local cld = require "cld"
 local collect = require "cld.help.collect"
 local data = require "cld.help.data"
 local find = require "cld.help.find"
+local process = require "spec.support.process"
 local public = require "cld.help.public"
 local shown = require "cld.help.shown"
 
@@ -98,6 +99,30 @@ describe("the texts of help", function()
       if not begins_so then wrong[#wrong + 1] = entry.signature end
     end
     assert.are.same({}, wrong)
+  end)
+end)
+
+describe("help in a session", function()
+  local function session(text)
+    local result = process.run { "-i", stdin = text }
+    assert.are.equal("", result.err)
+    return result.out
+  end
+
+  it("is a global that prints what it is asked for", function()
+    assert.is_truthy(session 'help "resume"\n':find("How a run goes on", 1, true))
+  end)
+
+  it("says how to ask when it is typed alone", function()
+    assert.is_truthy(session "help\n":find('help "name" of a name', 1, true))
+  end)
+
+  it("returns nothing that would be printed as well", function()
+    assert.is_nil(session 'help "resume"\n':find("nil", 1, true))
+  end)
+
+  it("shows a word that a terminal would obey as an escape", function()
+    assert.is_truthy(session 'help "qq\\27[31mqq"\n':find("nothing is called 'qq\\x1b[31mqq'", 1, true))
   end)
 end)
 

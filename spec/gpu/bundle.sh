@@ -24,6 +24,7 @@ strip --strip-unneeded "$out/build/cldlua" "$out"/build/libcld_*.so "$out"/build
 
 # Lua modules: ours, argparse, and busted with what it needs, its C modules too.
 cp -r lua recipes "$out/"
+cp "$build/lua/cld/help/text.lua" "$out/lua/cld/help/"
 mkdir -p "$out/spec" "$out/spec/bench"
 cp -r spec/*.lua spec/support spec/fixtures spec/gpu "$out/spec/"
 cp spec/bench/*.lua spec/bench/*.py "$out/spec/bench/"
