@@ -2,6 +2,7 @@
 local cld = require "cld"
 local comments = require "cld.help.comments"
 local public = require "cld.help.public"
+local sorted_keys = require "cld.sorted_keys"
 
 local collect = {}
 
@@ -24,6 +25,30 @@ local function values()
     for name in pairs(lists.properties) do all[kind .. "." .. name] = true end
   end
   return all
+end
+
+-- Names of C functions by their last part: {name = {whole name, ...}}.
+local function by_last_name(all)
+  local names = {}
+  for _, name in ipairs(sorted_keys(all)) do
+    local last = type(all[name]) == "function" and debug.getinfo(all[name], "S").what == "C" and name:match "[^.:]+$"
+    if last then
+      names[last] = names[last] or {}
+      table.insert(names[last], name)
+    end
+  end
+  return names
+end
+
+-- The whole name of "?.name" in a C file: that of the table called as the file, or the only one there is.
+local function whole_name(entry, names)
+  local last = entry.name:match "^%?%.(.+)$"
+  if not last then return entry.name end
+  local own = "cld." .. (entry.file:match "([%w_]+)%.c$" or "") .. "." .. last
+  for _, name in ipairs(names[last] or {}) do
+    if name == own then return name end
+  end
+  return names[last] and #names[last] == 1 and names[last][1] or entry.name
 end
 
 -- The kinds whose methods are found by their texts alone.
@@ -50,7 +75,11 @@ end
 --- The entries (comments.lua) of public names in these files, one for each name, in the order of the files.
 function collect.entries(files)
   local all, chosen, order = values(), {}, {}
+  local last_names = by_last_name(all)
   for _, entry in ipairs(comments.of_files(files)) do
+    local bare = entry.name
+    entry.name = whole_name(entry, last_names)
+    if entry.name ~= bare then entry.signature = entry.name .. entry.signature:sub(#bare + 1) end
     local name, value = entry.name, all[entry.name]
     if value ~= nil or is_of_kind(name) then
       local score = fit(entry, value)

@@ -12,6 +12,7 @@
 -- the line below it: `function optim.ema(...)` of lua/cld/optim.lua is cld.optim.ema. Several may share a text:
 -- "cld.a(x), cld.b(x) -> tensor: ...". What comes of it is a list of
 --   {name, signature, text, example or nil, file, line}
+-- A name in C without anything before it is left as "?.name": collect.lua knows which table has it.
 -- line: of the function, in Lua; of the comment, in C. text: paragraphs between empty lines; a line that begins with
 -- two spaces stays a line.
 local comments = {}
@@ -199,7 +200,7 @@ function comments.of_c(source, file)
       lines[#lines + 1] = #lines == 0 and text or text:gsub("^%s*%*? ?", "", 1)
     end
     for i = 1, #lines do lines[i] = lines[i]:gsub("%s+$", "") end
-    for _, entry in ipairs(entries_of(lines, file, line + 1, nil, "cld")) do entries[#entries + 1] = entry end
+    for _, entry in ipairs(entries_of(lines, file, line + 1, nil, "?")) do entries[#entries + 1] = entry end
   end
   return entries
 end
