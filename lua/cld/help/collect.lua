@@ -10,6 +10,7 @@ local collect = {}
 local function fit(entry, value)
   local own = entry.file:match "lua/cld/[^/]+%.lua$" and 1 or entry.file:find "%.c$" and 0 or -1
   if type(value) ~= "function" then return own end
+  if entry.signature:find "[({]" then own = own + 1 end -- and not a file's beginning
   local where = debug.getinfo(value, "S")
   local same_file = where.source:match "lua/cld/.*$" == entry.file:match "lua/cld/.*$"
   if where.what == "C" then return own end

@@ -119,6 +119,7 @@ local function entries_of(lines, file, line, below, prefix)
     local name, signature = call[1], call[2]
     if not name:find "[.:]" then
       local own = below and below[1]:match "[^.:]+$" == name and below[1] or prefix .. "." .. name
+      if prefix:match "[^.]+$" == name then own = prefix end -- lua/cld/graph.lua is the function cld.graph
       name, signature = own, own .. signature:sub(#name + 1)
     end
     if by_name[name] then
