@@ -64,7 +64,12 @@ local function read_signatures(text)
     if calls[i][3] ~= "" then result = calls[i][3] end
     calls[i][2] = calls[i][2] .. result
   end
-  return calls, (text:sub(at):gsub("^[:.,]?%s*", ""))
+  local rest = text:sub(at):gsub("^[:.,]?%s*", "")
+  if rest == "" and result ~= "" then -- "a() -> what it gives." says all there is
+    rest = result:gsub("^ %->%s*", "")
+    for _, call in ipairs(calls) do call[2] = call[2]:sub(1, -#result - 1) end
+  end
+  return calls, rest
 end
 
 -- The lines of a comment, without what opens each, as text and example.
