@@ -76,9 +76,9 @@ static int precision(lua_State *L) {
     return 1;
 }
 
-/* --- cld.set_precision(name) -> the one before: "fp32", "tf32" (on CUDA), "bf16" or "fp16" for convolutions
- * and what comes between them. Weights, losses and optimizers stay in f32; fp16 needs the optimizer's loss
- * scale, which :step(loss) applies. */
+/* --- cld.set_precision(name) -> text: what convolutions and what comes between them round to: "fp32",
+ * "tf32" (on CUDA), "bf16" or "fp16"; returns the one before. Weights, losses and optimizers stay in f32;
+ * fp16 needs the optimizer's loss scale, which :step(loss) applies. */
 static int set_precision(lua_State *L) {
     cld_precision p;
     cldL_check_status(L, cld_precision_parse(luaL_checkstring(L, 1), &p));

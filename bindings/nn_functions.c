@@ -197,7 +197,9 @@ static int nn_cosine_similarity(lua_State *L) {
 
 /* --- cld.nn.functional.pad(x, {left, right, top, bottom, ...}[, {mode =
  * "constant"|"reflect"|"replicate"|"circular", value = 0}]) -> tensor: pairs for the last dimension, the one
- * before it, and so on. Negative numbers cut off. */
+ * before it, and so on. Negative numbers cut off.
+ *
+ *     print(cld.nn.functional.pad(cld.ones(1, 1, 2, 2), { 1, 1 }).shape[4])  --> 4 */
 static int nn_pad(lua_State *L) {
     static const char *const fields[] = {"mode", "value", NULL};
     static const char *const modes[] = {[CLD_PAD_CONSTANT] = "constant",
@@ -260,7 +262,9 @@ static void field_factor(lua_State *L, int arg, double out[2]) {
 
 /* --- cld.nn.functional.interpolate(x, {size =, scale_factor =, mode = "nearest"|"bilinear", align_corners =
  * false, antialias = false}) -> tensor: x (N, C, H, W) at another size: either size or scale_factor, a
- * number or a pair. */
+ * number or a pair.
+ *
+ *     print(cld.nn.functional.interpolate(cld.ones(1, 1, 2, 2), { scale_factor = 2 }).shape[3])  --> 4 */
 static int nn_interpolate(lua_State *L) {
     static const char *const fields[] = {"size", "scale_factor", "mode", "align_corners", "antialias", NULL};
     static const char *const modes[] = {[CLD_NEAREST] = "nearest", [CLD_BILINEAR] = "bilinear", NULL};

@@ -12,7 +12,10 @@ static cld_tensor *check_choice(lua_State *L, int arg, int other) {
 }
 
 /* --- cld.where(condition, a, b) -> tensor: a where the condition is not 0, else b; the three broadcast. a
- * and b may be numbers, which make f32 if both are. */
+ * and b may be numbers, which make f32 if both are.
+ *
+ *     local x = cld.tensor { -1, 2 }
+ *     print(cld.where(x:gt(0), x, 0)[1]:item())  --> 0.0 */
 static int select_where(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *condition = cldL_check_tensor(L, 1);
@@ -73,7 +76,10 @@ static int take(lua_State *L, by_index *f) {
 }
 
 /* --- x:gather(dim, index) -> tensor: at each place the element of x whose position along dim is written
- * there in index (i64, from 0), as torch.gather. */
+ * there in index (i64, from 0), as torch.gather.
+ *
+ *     local logits = cld.tensor { { 1, 2 }, { 3, 4 } }
+ *     print(logits:gather(2, cld.tensor({ { 1 }, { 0 } }, "i64"))[1]:item())  --> 2.0 */
 static int select_gather(lua_State *L) { return take(L, cld_gather); }
 /* --- x:index_select(dim, index) -> tensor: the slices of x along dim at the positions in index (i64 vector,
  * from 0), in that order. */
@@ -103,7 +109,9 @@ static int select_index_add(lua_State *L) { return put(L, cld_index_add); }
 static int select_index_copy(lua_State *L) { return put(L, cld_index_copy); }
 
 /* --- x:one_hot([classes]) -> i64 tensor: 1 at each label of x (integers from 0), else 0, along a new last
- * dimension of that extent; without classes the largest label plus 1, for which it waits for the device. */
+ * dimension of that extent; without classes the largest label plus 1, for which it waits for the device.
+ *
+ *     print(cld.tensor({ 2 }, "i64"):one_hot(4)[{ 1, 3 }]:item())  --> 1 */
 static int select_one_hot(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *labels = cldL_check_tensor(L, 1);

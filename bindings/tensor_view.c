@@ -172,7 +172,9 @@ int cldL_check_lines(lua_State *L, int arg, const cld_tensor *x, int dims[CLD_MA
 }
 
 /* --- x:squeeze([dim or {dims}]) -> tensor: a view without the dimensions of extent 1, or without these if
- * their extent is 1. */
+ * their extent is 1.
+ *
+ *     print(cld.zeros(2, 1, 3, 1):squeeze().ndim)     --> 2 */
 static int view_squeeze(lua_State *L) {
     cldL_check_count(L, 2);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -199,7 +201,9 @@ static int view_unsqueeze(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* --- x:flatten([first = 1[, last = -1]]) -> tensor: those dimensions as one; shares memory if it can. */
+/* --- x:flatten([first = 1[, last = -1]]) -> tensor: those dimensions as one; shares memory if it can.
+ *
+ *     print(cld.zeros(2, 3, 4):flatten(2).shape[2])   --> 12 */
 static int view_flatten(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);
@@ -229,7 +233,9 @@ static int view_clone(lua_State *L) {
 /* ---- repeating, turning round -------------------------------------------------------------------------- */
 
 /* --- x:tile(n, m, ...) -> tensor: x repeated that many times along each dimension: PyTorch's x.repeat,
- * which is a word of the language in Lua. */
+ * which is a word of the language in Lua.
+ *
+ *     print(cld.zeros(2, 3):tile(1, 2).shape[2])      --> 6 */
 static int view_tile(lua_State *L) {
     cld_tensor *x = cldL_check_tensor(L, 1);
     int64_t times[CLD_MAX_DIMS];
@@ -275,7 +281,9 @@ static void append_part(lua_State *L, int list, cld_tensor *x, int dim, int64_t 
 }
 
 /* --- x:split(size[, dim = 1]) -> {tensor, ...}, x:split({n, m, ...}[, dim = 1]) -> {tensor, ...}: views of
- * parts of that length, the last of which may be shorter, or of these lengths, which must add up. */
+ * parts of that length, the last of which may be shorter, or of these lengths, which must add up.
+ *
+ *     print(#cld.arange(5):split(2))                  --> 3 */
 static int view_split(lua_State *L) {
     cldL_check_count(L, 3);
     cld_tensor *x = cldL_check_tensor(L, 1);

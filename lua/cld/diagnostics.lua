@@ -63,6 +63,9 @@ end
 
 --- cld.diagnostics.views(q1, q2) -> {alignment =, uniformity =}: of the features of two views (n, d), rows of unit
 -- length: for run:track. The uniformity is that of q1, of all ranks' rows.
+--
+--     local q = cld.randn(16, 8):normalize()
+--     print(cld.diagnostics.views(q, q).alignment:item())  --> 0.0
 function diagnostics.views(q1, q2)
   local alignment = diagnostics.alignment(q1, q2)
   local _ <close> = no_grad()

@@ -49,6 +49,8 @@ local default_quality = 75 -- Pillow's
 local function kind_of(path) return kinds[(path:match "%.([^./]+)$" or ""):lower()] end
 
 --- cld.image.can_write(path) -> boolean: whether write knows the kind of file that the name ends in.
+--
+--     print(cld.image.can_write "a.png", cld.image.can_write "a.gif")  --> true false
 function image.can_write(path)
   check_path("image.can_write", path)
   return kind_of(path) ~= nil

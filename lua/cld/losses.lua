@@ -46,19 +46,24 @@ local losses = {
   --     print(table.concat(labels:totable(), " "))  --> 0 1 0
   kmeans = functional.kmeans,
 
-  --- cld(g1 (n, d), g2 (n, d), {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false, block =
-  -- 0, grouping = "kmeans", eigenvectors = 0}[, part]) -> loss, group accuracy, share of empty groups: (CE(g1 C2' / T,
-  -- c2) + CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on each view (Wang, Liu and Yu, CVPR 2021),
-  -- or with grouping = "ncut" by normalized_cuts of so many eigenvectors. The accuracy, a 0-d tensor in 0..1, is the
-  -- share of rows whose largest logit of g1 C2' is c2. The third result, a 0-d constant in f32, is the share of groups
-  -- that no row belongs to, of the min(clusters, rows) that can have one, over both views.
+  --- cld.losses.cld(g1, g2[, {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false, block =
+  -- 0, grouping = "kmeans"|"ncut", eigenvectors = 0}[, part]]) -> loss, accuracy, empty: CLD's group loss of two views
+  -- g1 and g2 (n, d): (CE(g1 C2' / T, c2) + CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on each
+  -- view (Wang, Liu and Yu, CVPR 2021), or with grouping = "ncut" by normalized_cuts of so many eigenvectors. The
+  -- accuracy, a 0-d tensor in 0..1, is the share of rows whose largest logit of g1 C2' is c2. The third result, a 0-d
+  -- constant in f32, is the share of groups that no row belongs to, of the min(clusters, rows) that can have one, over
+  -- both views.
   --
-  -- block: the rows are cut into blocks of at most so many (nn.blocks), each with its own groups and its own
-  -- centroids in the logits; all three results are means over the blocks, weighted with their rows. 0: one block.
-  -- Where clusters are as many as a block's rows or more, each row is a group of its own (the first of equal rows has
-  -- them all), and the other centroids are zero vectors, whose logits are 0: cross-view discrimination of the rows
-  -- inside their block. part: of nn.blocks, if the rows are its: a block is then as large as its are. A block that has
-  -- rows on several ranks is grouped as a whole.
+  -- block: the rows are cut into blocks of at most so many (nn.blocks), each with its own groups and its own centroids
+  -- in the logits; all three results are means over the blocks, weighted with their rows. 0: one block. If clusters
+  -- are as many as a block's rows or more, each row is a group of its own (the first of equal rows has them all), and
+  -- the other centroids are zero vectors, whose logits are 0: cross-view discrimination of the rows inside their
+  -- block. part: of nn.blocks, if the rows are its: a block is then as large as its are. A block that has rows on
+  -- several ranks is grouped as a whole.
+  --
+  --     local g1, g2 = cld.randn(32, 8):normalize(), cld.randn(32, 8):normalize()
+  --     local loss, accuracy = cld.losses.cld(g1, g2, { clusters = 4 })
+  --     print(loss:item() > 0, accuracy:item() <= 1)  --> true true
   cld = cld,
 
   --- cld.losses.byol(p1, p2, t1, t2[, scale = 1]) -> loss: scale / 2 ((1 - cos(p1, t2)) + (1 - cos(p2, t1))), the
@@ -110,19 +115,19 @@ function losses.cld_settings(opt)
   }
 end
 
---- normalized_cuts(x (n, d), {eigenvectors = 0, clusters = 128, iterations = 5, sigma}) -> labels i64 (n), centroids
--- (clusters, d), eigenvalues (as many as eigenvectors): groups by normalized cuts (Shi and Malik, PAMI 2000; as CLD's
--- authors have them), on x's device, where nothing waits for it.
+--- cld.losses.normalized_cuts(x[, {eigenvectors = 0, clusters = 128, iterations = 5, sigma}]) -> labels i64 (n),
+-- centroids (clusters, d), eigenvalues: groups of the rows of x (n, d) by normalized cuts (Shi and Malik, PAMI 2000;
+-- as CLD's authors have them), on x's device, where nothing waits for it.
 --
 -- With W_ij = |cos(x_i, x_j)|, 0 on the diagonal, and D its row sums: the eigenvectors of D^-1/2 (D - W) D^-1/2 that
--- have the smallest eigenvalues, times D^-1/2, then k-means on their rows. Centroids are the means of x's rows by those
--- labels and differentiable as such; labels and eigenvalues (ascending, from 0) are constants. An empty group's
+-- have the smallest eigenvalues, times D^-1/2, then k-means on their rows. Centroids are the means of x's rows by
+-- those labels and differentiable as such; labels and eigenvalues (ascending, from 0) are constants. An empty group's
 -- centroid is the zero vector.
 --
--- eigenvectors: 0 is as many as clusters; of more than rows, as many as rows, as published. sigma: the authors divide W
--- by it, which changes neither labels nor eigenvalues; it may be given, and nothing goes by it. A row that is similar
--- to none, of zeros for example, has an eigenvalue of 1 to itself, and all such rows have one label. A value that is
--- not finite makes the eigenvalues NaN and all labels 0.
+-- eigenvectors: 0 is as many as clusters; of more than rows, as many as rows, as published. sigma: the authors divide
+-- W by it, which changes neither labels nor eigenvalues; it may be given, and nothing goes by it. A row that is
+-- similar to none, of zeros for example, has an eigenvalue of 1 to itself, and all such rows have one label. A value
+-- that is not finite makes the eigenvalues NaN and all labels 0.
 function losses.normalized_cuts(x, options)
   options = options or {}
   caller.require_fields("normalized_cuts", options, { "eigenvectors", "clusters", "iterations", "sigma" })

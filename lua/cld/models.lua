@@ -176,6 +176,10 @@ end
 
 --- cld.models.build(description) -> net: a new one of that constructor and those settings (cld.models.description),
 -- its weights drawn.
+--
+--     local net = cld.models.resnet18_cifar { width = 4, low_dim = 8 }
+--     local other = cld.models.build(cld.models.description(net))
+--     print(#other:parameters() == #net:parameters())  --> true
 function models.build(description)
   caller.require_fields("models.build", description, { "constructor", "settings" })
   local name = description.constructor

@@ -154,14 +154,20 @@ local function matched(target, source)
   return targets, sources
 end
 
---- ema(target, source, decay[, made]): target = decay * target + (1 - decay) * source, in place, for every parameter of
--- the target. Both are modules (matched by name: the source may have others too, as BYOL's online network has its group
--- branch; buffers are left alone) or lists of tensors. decay 0 copies. decay is a number from 0 to 1, or a
--- tensor of one element, which is read where the parameters are: a captured step takes it as an argument, and follows a
--- schedule. Nothing changes where `made`, what optimizer:step returned, is 0.
+--- cld.optim.ema(target, source, decay[, made]): target = decay * target + (1 - decay) * source, in place, for
+-- every parameter of the target. Both are modules (matched by name: the source may have others too, as BYOL's online
+-- network has its group branch; buffers are left alone) or lists of tensors. decay 0 copies. decay is a number from 0
+-- to 1, or a tensor of one element, which is read where the parameters are: a captured step takes it as an argument,
+-- and follows a schedule. Nothing changes if `made`, what optimizer:step returned, is 0.
 --
 -- MoCo v2 moves its key encoder before the step, in front of the keys' forward, and so without `made`; BYOL moves its
 -- target after the step, with it.
+--
+--     local net = cld.nn.linear(2, 2)
+--     local key = net:clone()
+--     net.weight:detach():add_(1)
+--     cld.optim.ema(key, net, 0)
+--     print(key.weight:allclose(net.weight))    --> true
 function optim.ema(target, source, decay, made)
   if is_module(target) ~= is_module(source) then
     local function shown(value) return is_module(value) and "a module" or caller.shown(value) end

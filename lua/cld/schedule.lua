@@ -130,6 +130,9 @@ end
 
 --- cld.schedule.step{base =, steps_per_epoch =, milestones =, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}
 -- -> rate: base, times gamma at each of the milestones {120, 160}, which are numbers of epochs done.
+--
+--     local rate = cld.schedule.step { base = 1, steps_per_epoch = 2, milestones = { 3 }, gamma = 0.5 }
+--     print(rate(5), rate(6))                   --> 1 0.5
 function schedule.step(given)
   local s = settings("step", given, {
     base = true, steps_per_epoch = true, milestones = true, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100,

@@ -212,6 +212,9 @@ end
 
 --- cld.data.concat{a, b, ...} -> dataset: the images of all, one set after the other. Their classes must be the
 -- same ones, or none.
+--
+--     local a = cld.data.tensors { images = cld.zeros({ 3, 8, 8, 3 }, "u8") }
+--     print(#cld.data.concat { a, a })          --> 6
 function sets.concat(options)
   caller.require_fields("data.concat", options, { "name" })
   local parts, count = {}, 0
@@ -319,6 +322,10 @@ end
 
 --- cld.data.split{set, share = 0.1, seed = 0} -> rest, taken: of each class that share of its images is taken, at
 -- least one if it has two. Images without a label are in neither.
+--
+--     local set = cld.data.tensors { images = cld.zeros({ 20, 8, 8, 3 }, "u8"), labels = cld.arange(20):remainder(2) }
+--     local train, test = cld.data.split { set, share = 0.2 }
+--     print(#train, #test)                      --> 16 4
 function sets.split(options)
   caller.require_fields("data.split", options, { "share", "seed" })
   local set = dataset.check("data.split", options[1])

@@ -45,6 +45,10 @@ function init.uniform_(t, low, high) return fill("uniform_", t, "uniform_", low,
 function init.normal_(t, mean, std) return fill("normal_", t, "normal_", mean, std) end
 
 --- cld.nn.init.constant_(t, value) -> t: the number everywhere.
+--
+--     local layer = cld.nn.linear(2, 2)
+--     cld.nn.init.constant_(layer.bias, 0.5)
+--     print(layer.bias[1]:item())               --> 0.5
 function init.constant_(t, value) return fill("constant_", t, "fill_", value) end
 --- cld.nn.init.ones_(t) -> t: 1 everywhere.
 function init.ones_(t) return fill("ones_", t, "fill_", 1) end
