@@ -23,6 +23,7 @@ install: all
 	$(if $(HAVE_CUDA),install -Dm755 $(CUDA_PLUGIN) '$(DESTDIR)$(PLUGINDIR)/libcld_cuda.so')
 	$(if $(MPICC),install -Dm755 $(MPI_PLUGIN) '$(DESTDIR)$(PLUGINDIR)/libcld_mpi.so')
 	$(call install_tree,lua,$(LUADIR),\( -name '*.lua' -o -path '*/cld/report/page/*' \))
+	$(call install_tree,$(BUILD)/lua,$(LUADIR),-name '*.lua')
 	$(call install_tree,recipes,$(RECIPESDIR))
 	install -Dm644 -t '$(DESTDIR)$(DOCDIR)' README.md LICENSE
 	$(call install_tree,$(BUILD)/docs,$(DOCDIR)/html)

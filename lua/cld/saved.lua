@@ -116,15 +116,16 @@ local function save_npz(path, values, metadata, options)
   call("save", core.io.save_npz, path, values)
 end
 
---- cld.save(path, values[, metadata[, {types = {name = "I8"}}]]): write a file of tensors; the old one stays until the new
--- one is whole. values is {name = tensor}, or any table of tables, lists (keys from 1 on), tensors, numbers, text and
--- booleans, which cld.load gives back as it was. A name that ends in .npz makes NumPy's archive of a {name = tensor},
--- any other a safetensors file, whose metadata are {key = text, number or boolean}. A tensor that cld.load has read and
--- nothing has changed is written as the type that it came as (I8, I16, U16, U32, U64, BOOL, F8_E4M3, ...); what was
--- computed of it has a dtype of its own. types asks for one by the tensor's name: an integer type takes whole numbers
--- of its range, a float the nearest value.
---   cld.save("x.safetensors", { net = net:state_dict(), epoch = 3, seen = { 1, 2.5, "three" } })
---   cld.save("x.npz", { features = x, labels = y })
+--- cld.save(path, values[, metadata[, {types = {name = "I8"}}]]): writes a file of tensors. The old file stays until
+-- the new one is whole. values is {name = tensor}, or any table of tables, lists (keys from 1 on), tensors, numbers,
+-- text and booleans, which cld.load gives back as it was. A name that ends in .npz makes NumPy's archive of a {name =
+-- tensor}, any other a safetensors file, whose metadata are {key = text, number or boolean}. A tensor that cld.load
+-- has read and nothing has changed is written as the type that it came as (I8, I16, U16, U32, U64, BOOL, F8_E4M3,
+-- ...); what was computed of it has a dtype of its own. types asks for one by the tensor's name: an integer type takes
+-- whole numbers of its range, a float the nearest value.
+--
+--     cld.save("x.safetensors", { w = cld.ones(2, 2), epoch = 3, seen = { 1, 2.5, "three" } })
+--     print(cld.load("x.safetensors").seen[3])  --> three
 function saved.save(path, values, metadata, options)
   if type(path) ~= "string" then caller.raise("save: expected a file's path, got %s", caller.shown(path)) end
   if type(values) ~= "table" then
@@ -210,7 +211,10 @@ end
 -- class is a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state, items, entries}; its
 -- metatable is cld.io.record. Tensors are on the cpu. What no dtype here is becomes the next that holds it: i8, i16,
 -- u16 i32; u32, u64 i64; bool u8; 8-bit floats f32. cld.save writes it as it came.
---   local weights = cld.load "resnet50.safetensors"
+--
+--     cld.save("weights.safetensors", { w = cld.ones(2, 2) }, { made = "today" })
+--     local tensors, notes = cld.load "weights.safetensors"
+--     print(tensors.w:sum():item(), notes.made)  --> 4.0 today
 function saved.load(path)
   if type(path) ~= "string" then caller.raise("load: expected a file's path, got %s", caller.shown(path)) end
   local values, facts, unread = call("load", core.io.load, path)
