@@ -165,10 +165,31 @@ static bool is_stdin(const command_line *c) {
     return !strcmp(c->argv[c->script], "-") && strcmp(c->argv[c->script - 1], "--") != 0;
 }
 
-static int run_script(lua_State *L, const command_line *c) {
+/* The session is lua/cld/repl.lua, loaded before anything of the user's could take away what it needs. It counts as
+ * loaded once it runs: cld.run asks for that. LOAD_SCRIPT is the function that loads a script so that the session has its
+ * local variables. */
+#define SESSION     "cld.repl"
+#define LOAD_SCRIPT "cld.repl.locals"
+
+/* Leaves the script's function, or the message. */
+static int load_script(lua_State *L, const char *file, bool session) {
+    if (!session || !file) return luaL_loadfile(L, file);
+    lua_getfield(L, LUA_REGISTRYINDEX, LOAD_SCRIPT);
+    lua_pushstring(L, file);
+    int status = lua_pcall(L, 1, 2, 0);
+    if (status != LUA_OK) return status;
+    bool loaded = !lua_isnil(L, -2);
+    if (loaded)
+        lua_pop(L, 1);
+    else
+        lua_remove(L, -2);
+    return loaded ? LUA_OK : LUA_ERRSYNTAX;
+}
+
+static int run_script(lua_State *L, const command_line *c, bool session) {
     const char *file = c->argv[c->script];
     if (is_stdin(c)) file = NULL;
-    int status = luaL_loadfile(L, file);
+    int status = load_script(L, file, session);
     if (status != LUA_OK) return report(L, status);
     int arguments = c->argc - c->script - 1;
     luaL_checkstack(L, arguments + 2, "too many arguments to script");
@@ -176,15 +197,17 @@ static int run_script(lua_State *L, const command_line *c) {
     return report(L, cldL_call(L, arguments, 0));
 }
 
-/* The session is lua/cld/repl.lua, loaded before anything of the user's could take away what it needs. It counts as
- * loaded once it runs: cld.run asks for that. */
-#define SESSION "cld.repl"
-
 static bool load_session(lua_State *L) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, SESSION);
     if (report(L, cldL_call(L, 1, 1)) != LUA_OK) return false;
     lua_setfield(L, LUA_REGISTRYINDEX, SESSION);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, LOAD_SCRIPT);
+    if (report(L, cldL_call(L, 1, 1)) != LUA_OK) return false;
+    lua_getfield(L, -1, "load_file");
+    lua_setfield(L, LUA_REGISTRYINDEX, LOAD_SCRIPT);
+    lua_pop(L, 1);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     lua_pushnil(L);
     lua_setfield(L, -2, SESSION);
@@ -339,7 +362,7 @@ static int protected_main(lua_State *L) {
     if ((c->version || session) && run_string(L, version, "=version") != LUA_OK) return 0;
     if (c->details && run_string(L, details, "=version") != LUA_OK) return 0;
     bool ok = (c->ignore_environment || run_init(L) == LUA_OK) && run_options(L, c) == LUA_OK &&
-              (!script || run_script(L, c) == LUA_OK);
+              (!script || run_script(L, c, session) == LUA_OK);
     if (ok && session)
         ok = run_session(L) == LUA_OK;
     else if (ok && !script && !c->execute && !c->version)

@@ -175,7 +175,8 @@ describe("the session", function()
   describe("assignments to what the session itself uses", function()
     local function survives(line)
       session {
-        line .. ENTER, { "> " }, "local q = 1" .. ENTER, { "a local lives" }, { "> " }, "for i = 1, 2 do" .. ENTER,
+        line .. ENTER, { "> " }, "local q = 1" .. ENTER, { "> " }, "q + 6" .. ENTER, { "\n7\r" }, { "> " },
+        "for i = 1, 2 do" .. ENTER,
         { ">> " }, "end" .. ENTER, { "> " }, "1 + 41" .. ENTER, { "\n42\r" }, { "> " },
         "{ 'x', y = 1 }" .. ENTER, { [[{"x", y = 1}]] }, { "> " }, "cld.zer" .. TAB, { "os" }, CTRL_C, { "> " },
         "f()" .. ENTER, { "cldlua: " }, { "> " },
@@ -437,6 +438,37 @@ describe("the session", function()
       assert.are.equal("600", mode())
     end)
 
+    it("has the lines of a block as one, in this session and the next", function()
+      local block = { "for i = 1, 2 do" .. ENTER, { ">> " }, "print('<' .. i .. '>')" .. ENTER, { ">> " },
+        "end" .. ENTER, { "<2>\r" }, { "> " } }
+      local again = { UP, { "for i = 1, 2 do" }, { "print('<' .. i .. '>')" }, { "end" }, ENTER, { "<1>\r" },
+        { "<2>\r" } }
+      session(table.move(again, 1, #again, #block + 1, block))
+      assert.are.equal("for i = 1, 2 do\vprint('<' .. i .. '>')\vend\n",
+        process.read(home .. "/.local/state/cldlua/history"):match "^[^\n]*\n")
+      session(again)
+    end)
+
+    it("lets a block be edited", function()
+      local LEFT = "\2"
+      session {
+        "(function()" .. ENTER, { ">> " }, "return 40" .. ENTER, { ">> " }, "end)()" .. ENTER, { "\n40\r" }, { "> " },
+        UP, { "end)()" }, LEFT:rep(#"\nend)()") .. "+2" .. ENTER, { "\n42\r" },
+      }
+    end)
+
+    it("of a session that had a line for each is read", function()
+      local path = home .. "/.local/state/cldlua/history"
+      session {}
+      process.write(path, "for i = 1, 2 do\nprint 'a\\nb'\nend\n")
+      session { UP, { "end" }, UP, { "print 'a\\nb'" }, ENTER, { "a\r\nb\r" } }
+    end)
+
+    it("has what was given up, and what is no Lua", function()
+      session { "do" .. ENTER, { ">> " }, "1 + 1" .. ENTER, { "unexpected symbol" }, { "> " }, UP, { "do" },
+        { "1 + 1" }, CTRL_C, { "> " }, "if x then" .. ENTER, { ">> " }, CTRL_C, { "> " }, UP, { "if x then" }, CTRL_C }
+    end)
+
     it("whose place is taken by a folder or a pipe does no harm", function()
       local path = home .. "/.local/state/cldlua/history"
       for _, command in ipairs { "mkdir -p %s", "rmdir %s; mkfifo %s" } do
@@ -475,12 +507,6 @@ describe("the session", function()
       assert.is_truthy(session({}):find("^cldlua %d[^\n]*Lua 5%.4[^\n]*\ncpu: [^\n]*thread[^\n]*\n> "))
     end)
 
-    it("tells once where a local went", function()
-      local out = session { "local a = 1" .. ENTER, { "> " }, "local b = 2" .. ENTER }
-      local _, count = out:gsub("a local lives", "")
-      assert.are.equal(1, count)
-    end)
-
     it("ends with os.exit and its code", function()
       session({ "os.exit(3, true)" .. ENTER }, { leave = false, code = 3 })
     end)
@@ -488,6 +514,28 @@ describe("the session", function()
     it("follows a script with -i, its globals alive", function()
       local path = process.write(home .. "/s.lua", "answer = 42")
       session({ "answer" .. ENTER, { "\n42\r" } }, { arguments = { "-i", path } })
+    end)
+
+    it("follows a script with -i, its local variables alive and shared with its functions", function()
+      local path = process.write(home .. "/s.lua", "#!/usr/bin/env cldlua\nlocal n, limit <const> = 1, 9\n"
+        .. "local function up(by)\n  n = n + by\n  return n\nend\nlocal rest = { ... }\n"
+        .. "print(up(1), debug.getinfo(1, 'l').currentline)\nreturn nil")
+      local out = session({
+        "up(40)" .. ENTER, { "\n42\r" }, "n = 7 up(1)" .. ENTER, { "> " }, "n" .. ENTER, { "\n8\r" },
+        "limit = 1" .. ENTER, { "attempt to assign to const variable 'limit'" }, "rest[2]" .. ENTER, { "\ntwo\r" },
+      }, { arguments = { "-i", path, "one", "two" } })
+      has(out, "2\t8")
+    end)
+
+    it("says of a script with -i what is wrong with it as without", function()
+      local wrong = { ["local x = = 1"] = "s.lua:1: unexpected symbol near '='", ["\nerror 'no'"] = "s.lua:2: no" }
+      for text, pattern in pairs(wrong) do
+        local path = process.write(home .. "/s.lua", text)
+        local result = process.run { "-i", path, stdin = "" }
+        assert.are.equal(1, result.code)
+        has(result.err, pattern)
+      end
+      has(process.run({ "-i", home .. "/none.lua", stdin = "" }).err, "cannot open " .. home .. "/none.lua")
     end)
 
     it("takes lines from a pipe as well", function()

@@ -2,14 +2,17 @@
 -- the terminal (bindings/repl.c). An error or Ctrl-C ends what runs, never the session; nor does what a person assigns
 -- to a global: the session has its own copies of the functions that it uses, here and in repl/.
 local complete = require "cld.repl.complete"
+local locals = require "cld.repl.locals"
+local place = require "cld.place"
 local show = require "cld.repl.show"
 local core = require "cld.core"
 local write_atomic, c_locale, printable = core.io.write_atomic, core.text.c_locale, core.text.printable
 
-local _G, ipairs, load, pcall, print, rawget, rawset, require, tostring =
-  _G, ipairs, load, pcall, print, rawget, rawset, require, tostring
+local _G, ipairs, pcall, print, rawget, rawset, require, tostring =
+  _G, ipairs, pcall, print, rawget, rawset, require, tostring
 local concat, move, pack, unpack = table.concat, table.move, table.pack, table.unpack
-local find, format, gmatch, match, sub = string.find, string.format, string.gmatch, string.match, string.sub
+local find, format, gmatch, gsub = string.find, string.format, string.gmatch, string.gsub
+local match, sub = string.match, string.sub
 local getenv, max, open, stderr, stdout = os.getenv, math.max, io.open, io.stderr, io.stdout
 
 local HISTORY_LINES = 1000
@@ -17,7 +20,9 @@ local FAILURES = 3 -- in a row, of the session itself: then it ends
 
 local function complain(message) stderr:write("cldlua: ", printable(message), "\n") end
 
--- ---- history: a text file, a line for each line typed ----------------------------------------------------------
+-- ---- history: a text file, a line for each chunk typed ---------------------------------------------------------
+
+local NEWLINE = "\v" -- in the file, between the lines of a chunk: a vertical tab, which cannot be typed
 
 local function history_path(terminal)
   local state, home = getenv "XDG_STATE_HOME", getenv "HOME"
@@ -35,30 +40,32 @@ local function load_history(terminal, path)
   for line in file:lines() do lines[#lines + 1] = line end
   file:close()
   local kept = move(lines, max(1, #lines - HISTORY_LINES + 1), #lines, 1, {})
-  for _, line in ipairs(kept) do terminal.remember(line) end
+  for _, line in ipairs(kept) do terminal.remember((gsub(line, NEWLINE, "\n"))) end
   if #lines > 2 * HISTORY_LINES and pcall(write_atomic, path, concat(kept, "\n") .. "\n") then
     terminal.make_file(path)
   end
 end
 
-local function remember(terminal, path, line)
-  if not find(line, "%S") then return end
-  terminal.remember(line)
+local function remember(terminal, path, text)
+  if not find(text, "%S") then return end
+  terminal.remember(text)
   local file = path and open(path, "a")
   if not file then return end
-  file:write(line, "\n")
+  file:write(gsub(gsub(text, NEWLINE, " "), "\n", NEWLINE), "\n")
   file:close()
 end
 
 -- ---- a chunk from one or more lines ----------------------------------------------------------------------------
 
+local CHUNK = "=stdin"
+
 local function is_incomplete(message) return sub(message, -5) == "<eof>" end
 
 -- A function, or nil and whether more lines could make it one, and the message.
 local function compile(text)
-  local f, expression_message = load("return " .. text, "=stdin", "t")
+  local f, expression_message = locals.load("return " .. text, CHUNK)
   if f then return f end
-  local statement, message = load(text, "=stdin", "t")
+  local statement, message = locals.load(text, CHUNK)
   if statement then return statement end
   return nil, is_incomplete(message) or is_incomplete(expression_message), message
 end
@@ -70,22 +77,25 @@ local function prompt(name, default)
   return ok and text or default
 end
 
--- The next chunk; false if it has an error or was given up; nil at the end of the input.
+-- The next chunk; false if it has an error or was given up; nil at the end of the input. All of its lines are one entry
+-- of the history.
 local function read_chunk(terminal, path)
   local line = terminal.read(prompt("_PROMPT", "> "))
   local text = line and sub(line, 1, 1) == "=" and "return " .. sub(line, 2) or line -- as lua takes it since 5.0
+  local typed = line or ""
   while line do
-    remember(terminal, path, line)
     local f, incomplete, message = compile(text)
-    if f then return f, text end
-    if not incomplete then
+    if f or not incomplete then
+      remember(terminal, path, typed)
+      if f then return f, text end
       complain(message)
       return false
     end
     line = terminal.read(prompt("_PROMPT2", ">> "))
-    text = line and text .. "\n" .. line
+    text, typed = line and text .. "\n" .. line, line and typed .. "\n" .. line or typed
     if line == nil then complain(message) end
   end
+  remember(terminal, path, typed)
   return line
 end
 
@@ -107,6 +117,9 @@ local function trim(message)
     frames[#frames + 1] = frame
   end
   if #frames > 0 and find(frames[#frames], "^%s*%[C%]") then frames[#frames] = nil end -- terminal.call
+  if #frames > 0 then -- a chunk that uses the session's variables is a function (repl/locals.lua)
+    frames[#frames] = gsub(frames[#frames], "^(%s*stdin:%d+: in )function <stdin:%d+>$", "%1main chunk")
+  end
   local plain, within_library = true, find(head, "^[^:]*/cld/[%w_/]+%.lua:%d")
   for _, frame in ipairs(frames) do plain = plain and is_plain(frame, within_library) end
   return plain and head or head .. "\nstack traceback:\n" .. concat(frames, "\n")
@@ -145,20 +158,24 @@ local function load_cld()
   end
 end
 
-local told_about_locals = false
+local told = {}
 
-local function tell_about_locals(text)
-  if told_about_locals or not find(text, "^%s*local%s") or find(text, "\n") then return end
-  told_about_locals = true
-  print("(a local lives as long as the line it is typed in; without `local` the value stays)")
+-- What became of a chunk's own variables, if they do not live on.
+local function tell_about_locals(kind)
+  if kind ~= "closed" then return print(printable(format("(its local variables end with it: %s)", kind))) end
+  if not told.closed then print "(a <close> variable is closed at the end of what it is typed in)" end
+  told.closed = true
 end
 
 -- From one prompt to the next; false at the end of the input.
 local function turn(terminal, path)
+  local note
+  locals.told = function(kind) note = kind end
   local f, text = read_chunk(terminal, path)
   if f then
+    place.texts[CHUNK] = text
     evaluate(terminal, f)
-    tell_about_locals(text)
+    if note then tell_about_locals(note) end
   end
   return f ~= nil
 end

@@ -1,6 +1,8 @@
---- Tab: completes globals, fields, methods and keywords from what is before the cursor.
+--- Tab: completes globals, the session's local variables, fields, methods and keywords from what is before the cursor.
 -- It only looks: tables and metatables' __index tables are read raw, no function of the user's is called. The one
 -- exception is `cld` itself, whose modules load when they are looked at.
+local locals = require "cld.repl.locals"
+
 local complete = {}
 
 local _G, ipairs, next, pairs, pcall, rawget, tonumber, type =
@@ -81,6 +83,8 @@ local function value_of(text)
   if find(before, "[:)%]'\"]$") then return nil end
   local owner = match(before, "^(.*[^.])%.$")
   if owner then return lookup(value_of(owner), key) end
+  local is_local, value = locals.get(key)
+  if is_local then return value end
   return lookup(_G, key)
 end
 
@@ -96,6 +100,10 @@ end
 local function candidates(value, separator, stem)
   local all = fields(value)
   if separator == "" then
+    for _, name in ipairs(locals.names()) do
+      local _, variable = locals.get(name)
+      all[name] = variable == nil and true or variable
+    end
     for _, word in ipairs(KEYWORDS) do all[word] = all[word] or true end
   end
   local list = {}
