@@ -55,6 +55,13 @@ static int cuda_resolve(lua_State *L) {
     return 2;
 }
 
+/* --- cld.cuda.is_open() -> boolean: whether this process computes on such a device; opens none */
+static int cuda_is_open(lua_State *L) {
+    cldL_check_count(L, 0);
+    lua_pushboolean(L, cld_device_cuda() != NULL);
+    return 1;
+}
+
 /* --- cld.cuda.is_name(text) -> boolean: whether text is written as a device: "cpu", "cuda" or "cuda:N". */
 static int cuda_is_name(lua_State *L) {
     lua_pushboolean(L, cld_device_named(luaL_checkstring(L, 1)));
@@ -288,6 +295,7 @@ int cldL_open_cuda(lua_State *L) {
         {"devices", cuda_devices},
         {"is_available", cuda_is_available},
         {"resolve", cuda_resolve},
+        {"is_open", cuda_is_open},
         {"is_name", cuda_is_name},
         {"is_emulated", cuda_is_emulated},
         {"memory", cuda_memory},
