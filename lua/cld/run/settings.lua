@@ -1,6 +1,7 @@
 --- A run's settings, and what a resumed run takes over of those it was started with.
 local core = require "cld.core"
 local dist = require "cld.dist"
+local idle_gpu = require "cld.run.gpu"
 local options = require "cld.options"
 local say = require "cld.say"
 local user_error = require "cld.user_error"
@@ -110,7 +111,8 @@ local function resolve_device(opt)
   if rawget(opt, "device") == nil then return end
   asked[opt] = opt.device
   opt.device = name
-  if reason then say("no GPU is used: " .. reason) end
+  local note = idle_gpu.note(reason)
+  if note then say(note) end
 end
 
 -- GPUs multiply in bf16 from compute capability 8.0 on.

@@ -1,0 +1,23 @@
+--- What is said of a GPU that is not used: why it stays idle, to those who have one, and nothing to the others.
+local core = require "cld.core"
+
+local gpu = {}
+
+local MOST = 16 -- that one machine holds
+
+--- there([folder = "/dev"]) -> whether the NVIDIA driver shows a GPU to this process: its device files, which a
+-- container has only if it was given one, and under WSL that of Windows' driver.
+function gpu.there(folder)
+  folder = folder or "/dev"
+  for i = 0, MOST - 1 do
+    if core.io.exists(("%s/nvidia%d"):format(folder, i)) then return true end
+  end
+  return core.io.exists(folder .. "/dxg") or false
+end
+
+--- note(reason[, folder]) -> the line that a run prints when --device auto has become the cpu; nil if there is no GPU.
+function gpu.note(reason, folder)
+  return reason and gpu.there(folder) and "no GPU is used: " .. reason or nil
+end
+
+return gpu
