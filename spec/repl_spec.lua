@@ -172,6 +172,52 @@ describe("the session", function()
     it("may be any value", function() session { "error({})" .. ENTER, { "(error object is a table value)" } } end)
   end)
 
+  describe("local variables", function()
+    it("live on in the next lines, shared with functions", function()
+      session {
+        "local n = 0; function inc() n = n + 1 end" .. ENTER, { "> " }, "n" .. ENTER, { "\n0\r" }, "inc()" .. ENTER,
+        { "> " }, "n" .. ENTER, { "\n1\r" }, "local n = 'new'" .. ENTER, { "> " }, "inc()" .. ENTER, { "> " },
+        "n" .. ENTER, { "\nnew\r" },
+      }
+    end)
+
+    it("of several lines, and what stands before an error", function()
+      session {
+        "local function f(x)" .. ENTER, { ">> " }, "return x + 1" .. ENTER, { ">> " }, "end" .. ENTER, { "> " },
+        "f(41)" .. ENTER, { "\n42\r" }, "local a = 7; error 'boom'" .. ENTER, { "cldlua: stdin:1: boom" },
+        "a" .. ENTER, { "\n7\r" },
+      }
+    end)
+
+    it("that are <const> stay so, and <close> ones are closed, which is told once", function()
+      local out = session {
+        "local k <const> = 5" .. ENTER, { "> " }, "k = 6" .. ENTER, { "attempt to assign to const variable 'k'" },
+        "closed = 0" .. ENTER, { "> " }, "function on_close() closed = closed + 1 end" .. ENTER, { "> " },
+        "local c <close> = setmetatable({}, { __close = on_close })" .. ENTER, { "a <close> variable is closed" },
+        "local c <close> = setmetatable({}, { __close = on_close })" .. ENTER, { "> " }, "closed, c" .. ENTER,
+        { "2\tnil" },
+      }
+      local _, count = out:gsub("a <close> variable", "")
+      assert.are.equal(1, count)
+    end)
+
+    it("are completed by tab, with their fields", function()
+      session {
+        "local alphabet = { gamma = 11 }" .. ENTER, { "> " }, "alpha" .. TAB, { "bet" }, ".ga" .. TAB, { "mma" },
+        " + 1" .. ENTER, { "\n12\r" },
+      }
+    end)
+
+    it("leave tracebacks as they are", function()
+      local out = session {
+        "local function f() error 'boom' end" .. ENTER, { "> " }, "x = f()" .. ENTER, { "boom" },
+        { "stdin:1: in main chunk" },
+      }
+      has_not(out, "repl.lua")
+      has_not(out, "keep")
+    end)
+  end)
+
   describe("assignments to what the session itself uses", function()
     local function survives(line)
       session {

@@ -28,7 +28,8 @@ local function lines_of(source)
   if place.texts[source] == nil and read.source == source then return read.lines end
   local text = place.texts[source]
   if text == nil and source:sub(1, 1) == "@" then
-    local file = io_open(source:sub(2), "rb")
+    local path = source:sub(2)
+    local file = core.io.exists(path) == "file" and io_open(path, "rb") -- no pipe, which would be waited for
     text = file and file:read(LARGEST)
     if file then file:close() end
   elseif text == nil and source:sub(1, 1) ~= "=" then

@@ -7,6 +7,7 @@
 -- on the same line: a function that has the new variables as its upvalues, by which later chunks find them. So they are
 -- kept also when the chunk ends with an error, or returns, further on. What Lua refuses (an assignment to <const>) it
 -- still refuses; a <close> variable is closed at the end of its chunk, and not kept.
+local core = require "cld.core"
 local tokens = require "cld.repl.tokens"
 
 local ipairs, load, loadfile, pairs, select, tostring = ipairs, load, loadfile, pairs, select, tostring
@@ -14,6 +15,7 @@ local getupvalue, upvaluejoin = debug.getupvalue, debug.upvaluejoin
 local concat, sort = table.concat, table.sort
 local find, format, gsub, sub = string.find, string.format, string.gsub, string.sub
 local huge, open = math.huge, io.open
+local exists = core.io.exists
 
 local locals = {}
 
@@ -167,7 +169,7 @@ end
 function locals.load_file(path)
   local plain, message = loadfile(path)
   if not plain then return nil, message end
-  local file = open(path, "rb")
+  local file = exists(path) == "file" and open(path, "rb") -- no pipe, which would be waited for
   local text = file and file:read "a"
   if file then file:close() end
   if not text or find(text, "^\27") then return plain end

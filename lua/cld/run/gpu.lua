@@ -12,7 +12,7 @@ function gpu.there(folder)
   for i = 0, MOST - 1 do
     if core.io.exists(("%s/nvidia%d"):format(folder, i)) then return true end
   end
-  return core.io.exists(folder .. "/dxg") or false
+  return core.io.exists(folder .. "/dxg") ~= nil
 end
 
 --- note(reason[, folder]) -> the line that a run prints when --device auto has become the cpu; nil if there is no GPU.
