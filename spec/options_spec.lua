@@ -20,6 +20,55 @@ end
 
 local function parse(...) return cld.options(declarations(), { ... }) end
 
+describe("options.peek", function()
+  local few = { { "data", "./data", "folder" }, { "size", 224, "pixels", integer = true }, { "fast", false, "or not" },
+    { "resume", false, "a run", value = "optional" } }
+  local function peek(...) return cld.options.peek({ about = "x", few }, { ... }) end
+
+  it("reads those that it knows among others", function()
+    local opt, given = peek("--lr", "0.5", "--data", "photos", "--no-winograd", "--size=32", "--fast", "--name", "x")
+    assert.same({ data = "photos", size = 32, fast = true, resume = false }, opt)
+    assert.same({ data = true, size = true, fast = true }, given)
+  end)
+
+  it("takes an optional value only if one follows", function()
+    assert.is_true(peek("--resume", "--size", "32").resume)
+    assert.equal("runs/a", peek("--resume", "runs/a").resume)
+  end)
+
+  it("tells a flag that is turned off from one that is not given", function()
+    local opt, given = peek "--no-fast"
+    assert.is_false(opt.fast)
+    assert.is_true(given.fast)
+  end)
+
+  it("refuses a wrong value", function()
+    local ok, problem = pcall(peek, "--size", "large")
+    assert.is_false(ok)
+    assert.equal("option '--size': expected an integer, got 'large'", tostring(problem))
+  end)
+
+  it("does not use up the defaults of the next cld.options", function()
+    cld.options.defaults { epochs = 7 }
+    peek()
+    assert.equal(7, parse().epochs)
+  end)
+end)
+
+describe("options.further", function()
+  it("are options of the next cld.options alone", function()
+    cld.options.further { { "minutes", 5, "of time" } }
+    assert.equal(3, parse("--minutes", "3").minutes)
+    assert.is_false(pcall(parse, "--minutes", "3"))
+  end)
+
+  it("may have a default from options.defaults", function()
+    cld.options.further { { "minutes", 5, "of time" } }
+    cld.options.defaults { minutes = 8 }
+    assert.equal(8, parse().minutes)
+  end)
+end)
+
 describe("options", function()
   it("have the declared defaults", function()
     local opt = parse()

@@ -42,6 +42,21 @@ describe("a recipe that runs another", function()
     assert.matches("done: 1 epochs", result.out)
   end)
 
+  it("has the run that the other has made", function()
+    local script = process.write(folder .. "/outer.lua", ([[
+      local cld = require "cld"
+      cld.options.defaults { epochs = 1, batch_size = 20, width = 16, clusters = 4, warmup_epochs = 0, knn_k = 5 }
+      local run = cld.run.recipe(%q)
+      print(run.folder, run.opt.epochs, run.epochs_done)]]):format(recipes .. "cifar100_npid_cld.lua"))
+    local toy, runs = folder .. "/toy", folder .. "/runs"
+    local made = process.run { recipes .. "make_toy_data.lua", "--out", toy, "--train", "20", "--test", "10" }
+    assert.equal(0, made.code, made.err)
+    local result = process.run { script, "--dataset", "cifar10", "--data", toy, "--runs", runs, "--threads", "1",
+      "--name", "inner" }
+    assert.equal(0, result.code, result.err)
+    assert.matches(folder:gsub("%p", "%%%0") .. "/runs/inner\t1\t1\n$", result.out)
+  end)
+
   it("has its own options beside the method's", function()
     local result = run("cifar10_npid_cld", "", "--help")
     assert.matches("\nmine\n", result.out)

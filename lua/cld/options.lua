@@ -77,6 +77,12 @@ function options.defaults(settings)
   end
 end
 
+local further = {} -- declarations for the next options{...}
+
+--- further{declarations}: more options of the next cld.options: of a recipe that runs another one and has some of its
+-- own, which are stored and resumed as those are.
+function options.further(declarations) further[#further + 1] = declarations end
+
 local function field_name(name) return (name:gsub("-", "_")) end
 
 -- Declarations in order and by field, groups dissolved, options.defaults applied.
@@ -153,18 +159,39 @@ function options.details(opt) return facts[opt] end
 --- If set, why no recipe can begin now: the error of cld.options until it is false again.
 options.refusal = false
 
+local function program_name(arguments)
+  return core.text.printable_line(tostring(arguments[0] or arg and arg[0] or "recipe"):match "[^/]*$")
+end
+
+--- peek(spec[, arguments]) -> {field = value}, {field = true} of those that the command line gives: the options of spec
+-- as cld.options has them, whatever else stands on the command line. For a recipe that chooses by some options which
+-- recipe it runs, whose cld.options then reads them all. --help lists those of spec.
+function options.peek(spec, arguments)
+  local _ <close> = core.text.c_locale()
+  arguments = arguments or arg or {}
+  local declarations, opt, given = collect(spec), {}, {}
+  local parsed = command_line.parse(spec.about, declarations, command_line.only(declarations, arguments),
+    program_name(arguments))
+  for _, d in ipairs(declarations) do
+    local value = parsed[d.field]
+    opt[d.field], given[d.field] = d[2], value ~= nil or nil
+    if value ~= nil then opt[d.field] = checked(d, value) end
+  end
+  return opt, given
+end
+
 --- cld.options(spec[, arguments]): `arguments` stands in for the command line: a list of its strings, and for the rest
 -- {field = value}.
 setmetatable(options, { __call = function(_, spec, arguments)
   if options.refusal then user_error.raise("%s", options.refusal) end
   local _ <close> = core.text.c_locale() -- --lr 0.5 is that in any
-  local declarations = collect(spec)
+  local declarations = collect(further, collect(spec))
+  further = {}
   apply_defaults(declarations)
   arguments = arguments or arg or {}
-  local program = core.text.printable_line(tostring(arguments[0] or arg and arg[0] or "recipe"):match "[^/]*$")
   local opt, given = {}, {}
   for _, d in ipairs(declarations) do opt[d.field] = d[2] end
-  local parsed = command_line.parse(spec.about, declarations, arguments, program)
+  local parsed = command_line.parse(spec.about, declarations, arguments, program_name(arguments))
   for name, value in pairs(arguments) do
     if type(name) == "string" then
       if not declarations[name] then user_error.raise("no option '%s' is declared", name) end

@@ -67,9 +67,11 @@ local system, c_locale = core.system, core.text.c_locale
 local run = {}
 
 local pending_task -- for the next run.task
+local in_recipe -- {run = the one made last} while run.recipe runs a recipe
 
---- cld.run.recipe(path[, task]): runs another recipe, whose path is relative to the caller's; for recipes that only
--- change its defaults (cld.options.defaults), and with `task` its images: see cld.run.task.
+--- cld.run.recipe(path[, task]) -> the run that it made, now ended: runs another recipe, whose path is relative to the
+-- caller's; for recipes that only change its defaults (cld.options.defaults), and with `task` its images: see
+-- cld.run.task.
 --   cld.options.defaults { clusters = 10, batch_size = 128 }
 --   cld.run.recipe("cifar10_npid_cld.lua", {
 --     about = "NPID + CLD on my photos", options = { { "data", "./photos", "a folder" }, cld.options.images },
@@ -81,11 +83,14 @@ local pending_task -- for the next run.task
 function run.recipe(path, task)
   local here = debug.getinfo(2, "S").source:match "^@(.*/)" or ""
   path = path:find "^/" and path or here .. path
-  pending_task = task
+  local outer, made = in_recipe, {}
+  local _ <close> = setmetatable({}, { __close = function() in_recipe = outer end })
+  pending_task, in_recipe = task, made
   record.add_source(path)
-  local result = dofile(path)
+  dofile(path)
   if pending_task then error(("run.recipe: '%s' takes no task"):format(path), 2) end
-  return result
+  if outer then outer.run = made.run end
+  return made.run
 end
 
 --- cld.run.task{name = value} -> table: these fields, or those that the recipe which runs this one has given
@@ -164,6 +169,7 @@ local function start(opt)
     say("nothing to resume in " .. self.folder .. ": starting from the first epoch")
   end
   io.stdout:flush() -- a signal before the first epoch leaves without
+  if in_recipe then in_recipe.run = self end
   return self
 end
 

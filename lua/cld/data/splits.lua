@@ -94,10 +94,15 @@ local function classes_shown(set)
   return (" of %d classes%s"):format(set.classes, shown and (" (%s)"):format(shown) or "")
 end
 
---- A folder of images: train/ and test/ or val/, class folders, or plain files; or what recipes/pack.lua made of one.
-local function of_folder(opt)
+--- folder(opt) -> the training set, that to score by or nil, and what there is to say or nil, of cld.options.folder: a
+-- folder of images: train/ and test/ or val/, class folders, or plain files; or what recipes/pack.lua made of one.
+function splits.folder(opt)
   if core.io.exists(opt.data) or not packed.is_there(opt.data) then check_data(opt.data) end
-  local train, test, note = with_queries(opt, train_and_test(opt))
+  return with_queries(opt, train_and_test(opt))
+end
+
+local function of_folder(opt)
+  local train, test, note = splits.folder(opt)
   if note then say(("%s: %s"):format(opt.data, note)) end
   if #train < 2 then user_error.raise("%s: training needs two images or more, and has %d", opt.data, #train) end
   say(("%s: %d training images%s%s"):format(opt.data, #train, classes_shown(train),

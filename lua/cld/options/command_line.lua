@@ -98,6 +98,28 @@ local function prepare(arguments, declarations)
   return out
 end
 
+--- only(declarations, arguments) -> those of the arguments that are these options, with their values, and --help.
+function command_line.only(declarations, arguments)
+  local by_name, out = {}, {}
+  for _, d in ipairs(declarations) do
+    by_name["--" .. d[1]] = d
+    if d.kind == "boolean" then by_name["--no-" .. d[1]] = d end
+  end
+  local i = 1
+  while i <= #arguments do
+    local argument, following = arguments[i], arguments[i + 1]
+    local d = by_name[argument:match "^[^=]+"]
+    if d or argument == "--help" or argument == "-h" then out[#out + 1] = argument end
+    local takes = d and d.kind ~= "boolean" and not argument:find("=", 1, true)
+    if takes and following and not (d.kind == "optional" and following:sub(1, 1) == "-") then
+      out[#out + 1] = following
+      i = i + 1
+    end
+    i = i + 1
+  end
+  return out
+end
+
 --- parse(about, declarations, arguments, program) -> {field = value as given}
 function command_line.parse(about, declarations, arguments, program)
   local ok, result = build_parser(program, about, declarations):pparse(prepare(arguments, declarations))

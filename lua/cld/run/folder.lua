@@ -132,20 +132,22 @@ local function check_names(runs, name)
   end
 end
 
+--- to_resume{runs =, name =, resume = true or a path} -> the folder of the run that is meant, and which of its
+-- checkpoints; by its path it has to be there, and by name or as the recipe's latest it need not.
+function folder.to_resume(options)
+  if type(options.resume) == "string" then return given(options.resume) end
+  local name = options.name ~= "" and options.name or latest(options.runs, recipe_name()) or recipe_name()
+  return options.runs .. "/" .. name, folder.checkpoint
+end
+
 local function choose(options)
   local runs, name, resume = options.runs, options.name, options.resume
   check_names(runs, name)
   if not resume and name == "" then return start_numbered(runs) end
   if not resume then return start_named(runs .. "/" .. name) end
-  local path, held
-  local file = folder.checkpoint
-  if type(resume) == "string" then
-    path, file = given(resume)
-    held = hold(io_.lock, path) -- not made anew, should it be removed at this moment
-  else
-    path = runs .. "/" .. (name ~= "" and name or latest(runs, recipe_name()) or recipe_name())
-    held = hold(io_.claim, path)
-  end
+  local path, file = folder.to_resume(options)
+  -- One that is named by its path is not made anew, should it be removed at this moment.
+  local held = hold(type(resume) == "string" and io_.lock or io_.claim, path)
   if file == folder.checkpoint then check_left(path, held) end
   return path, held, file, file ~= folder.checkpoint or is_begun(function(name_) return held:exists(name_) end)
 end

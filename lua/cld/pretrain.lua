@@ -1,0 +1,184 @@
+--- One command and no choice (recipes/pretrain.lua): what a folder of images and a machine are like
+-- (pretrain/look.lua) decides which method trains on them, and with what settings. This file is the decisions: `rules`,
+-- in their order, each with its reason. They are ours; what they rest on is in recipes/README.md.
+local dist = require "cld.dist"
+local folder = require "cld.run.folder"
+local json = require "cld.json"
+local look = require "cld.pretrain.look"
+local progress = require "cld.run.progress"
+local user_error = require "cld.user_error"
+
+local pretrain = {}
+
+--- What can be chosen: the recipe, and for how many epochs it would train on so many images if there were time enough.
+pretrain.methods = {
+  npid   = { name = "NPID + CLD", recipe = "folder_npid_cld.lua", views = 2 },
+  mocov2 = { name = "MoCo v2 + CLD", recipe = "folder_mocov2_cld.lua", views = 2.33 }, -- two queries, and a key forward
+  byol   = { name = "BYOL + CLD", recipe = "folder_byol_cld.lua", views = 2.67 }, -- two, and both forward in the target
+}
+
+local sides = { 224, 192, 160, 128, 96, 64, 48, 32 }
+local FEW_EPOCHS = 100 -- fewer are not worth larger images
+local MANY_IMAGES = 200000 -- of which a row of NPID's bank is old before its image comes again
+local BYOL_IMAGES, BYOL_EPOCHS = { 2000, 20000 }, 800 -- fewer make batches too small for its statistics
+
+-- ---- arithmetic ---------------------------------------------------------------------
+
+local function clamp(value, least, most) return math.max(least, math.min(value, most)) end
+
+-- The largest power of two that is not above a number of at least 1.
+local function power_below(number) return 1 << math.tointeger(math.log(number, 2) // 1) end
+
+local function stem_of(size, gpu) return size <= (gpu and 64 or 48) and "cifar" or "imagenet" end
+
+-- How many epochs fit into the time: into nine tenths of it, less what a linear classifier takes, which sees each image
+-- once an epoch and forward alone: a third of a view. At least half of the time is for training.
+local function epochs_in_time(f, c, size, views)
+  local view = f.cost(c.arch, stem_of(size, f.gpu), size).seconds / f.ranks
+  local linear = f.classes > 0 and f.linear_epochs * (f.images + f.test) * view / 3 or 0
+  local seconds = math.max(0.9 * 60 * f.minutes - linear, 30 * f.minutes)
+  return math.max(seconds // (f.images * views * view), 1)
+end
+
+-- ---- the rules ----------------------------------------------------------------------
+
+-- Of each the setting, and a function of the facts (pretrain/look.lua) and of what was chosen before -> a value, why.
+-- What the command line gives is not asked for. A setting that the method's recipe lacks is left out.
+pretrain.rules = {
+  { "arch", function(f)
+    if f.gpu and f.images >= 50000 then return "resnet50", "there is a GPU, and many images" end
+    return "resnet18", f.gpu and "for fewer than 50,000 images" or "there is no GPU"
+  end },
+
+  { "size", function(f, c)
+    local best = sides[#sides]
+    for i = #sides, 1, -1 do
+      local size = sides[i]
+      if size > f.side then break end
+      if size > 64 and epochs_in_time(f, c, size, 2) < FEW_EPOCHS then
+        return best, ("more pixels would leave time for fewer than %d epochs"):format(FEW_EPOCHS)
+      end
+      best = size
+    end
+    return best, best == sides[1] and "what networks are usually trained at" or "as large as most of the images"
+  end },
+
+  { "method", function(f, c)
+    if f.images >= MANY_IMAGES then
+      return "mocov2", "what is published for a million images: its queue does not grow with them"
+    elseif f.images >= BYOL_IMAGES[1] and f.images <= BYOL_IMAGES[2]
+      and epochs_in_time(f, c, c.size, pretrain.methods.byol.views) >= BYOL_EPOCHS then
+      return "byol", ("needs the most epochs and no other images to compare with, and there is time for %d")
+        :format(BYOL_EPOCHS)
+    end
+    return "npid", "learns the most in a short time: two views, one network, all other images as negatives"
+  end },
+
+  { "epochs", function(f, c)
+    local wanted = c.method == "byol" and BYOL_EPOCHS or c.method == "mocov2" and 200
+      or math.tointeger(clamp(4000000 // f.images, 200, 800))
+    local possible = math.tointeger(epochs_in_time(f, c, c.size, pretrain.methods[c.method].views))
+    if possible >= wanted then return wanted, "as many as help" end
+    return possible, ("what %g minutes have room for, of %d"):format(f.minutes, wanted)
+  end },
+
+  { "batch_size", function(f, c)
+    local cost = f.cost(c.arch, stem_of(c.size, f.gpu), c.size)
+    local in_memory = 0.4 * f.memory * f.ranks / (3 * cost.bytes) -- three views of an image
+    local batch = clamp(power_below(math.max(math.min(f.images / 8, in_memory), 8)), 8, f.gpu and 512 or 256)
+    if batch <= in_memory / 2 or batch >= 256 then return batch, "eight steps an epoch, or more" end
+    return batch, "what fits into memory"
+  end },
+
+  { "stem", function(f, c) return stem_of(c.size, f.gpu) end },
+  { "small", function(f, c) return stem_of(c.size, f.gpu) == "cifar" end },
+  { "clusters", function(_, c) return (c.method == "mocov2" and math.min(c.batch_size, 32) or c.batch_size) // 2 end },
+  { "block", function(_, c) return math.min(c.batch_size, 32) end },
+  { "queue", function(f, c) return clamp(power_below(f.images), c.batch_size, 65536) end },
+  { "warmup_epochs", function(_, c) return c.method ~= "mocov2" and math.min(5, c.epochs // 10) or 0 end },
+  { "knn_k", function(f) return math.tointeger(clamp(f.images // math.max(2 * f.classes, 1), 5, 200)) end },
+  { "knn_every", function(_, c) return math.max(c.epochs // 20, 1) end },
+  { "workers", function(f) return clamp(f.cores - 1, 1, 8) end },
+  { "max_bad", function(f) return f.bad > 0 and math.min(2 * f.bad + 0.01, 0.5) or 0.01 end },
+}
+
+-- Which of the settings only one method's recipe has.
+local only = {
+  stem = { npid = true, byol = true }, small = { mocov2 = true }, block = { mocov2 = true }, queue = { mocov2 = true },
+}
+
+-- ---- choosing -----------------------------------------------------------------------
+
+--- choose(facts, {name = value given}) -> {method, settings = {name = value}, why = {name = text}}: the rules, one
+-- after the other.
+function pretrain.choose(facts, given)
+  local chosen, settings, why = {}, {}, {}
+  for _, rule in ipairs(pretrain.rules) do
+    local name, value, reason = rule[1], given[rule[1]], nil
+    if value == nil then value, reason = rule[2](facts, chosen) end
+    chosen[name], why[name] = value, reason or "as given"
+    if not only[name] or only[name][chosen.method] then settings[name] = value end
+  end
+  settings.minutes = facts.minutes
+  return { method = chosen.method, settings = settings, why = why }
+end
+
+local function pad(text, width) return text .. (" "):rep(width - #text) end
+
+-- What the person reads: the facts, and a line for each choice that is worth one.
+local function told(facts, choice)
+  local s, why = choice.settings, choice.why
+  local cost = facts.cost(s.arch, stem_of(s.size, facts.gpu), s.size)
+  local seconds = s.epochs * facts.images * pretrain.methods[choice.method].views * cost.seconds / facts.ranks
+  local rows = {
+    { "method", pretrain.methods[choice.method].name, why.method },
+    { "encoder", s.arch, why.arch },
+    { "size", ("%d pixels"):format(s.size), why.size },
+    { "epochs", ("%d, about %s"):format(s.epochs, progress.duration(seconds)), why.epochs },
+    { "batch", ("%d images"):format(s.batch_size), why.batch_size },
+  }
+  local lines = { look.text(facts) }
+  for _, row in ipairs(rows) do
+    lines[#lines + 1] = ("  %s  %s  %s"):format(pad(row[1], 8), pad(row[2], 22), row[3])
+  end
+  if facts.bad > 0 then
+    lines[#lines + 1] = ("  max-bad   %-22g  %.1f %% of the images looked at cannot be read, such as %s"):format(
+      s.max_bad, 100 * facts.bad, facts.first_bad)
+  end
+  return lines
+end
+
+-- A run that goes on has its settings already.
+local function of_resumed(asked)
+  local path = folder.to_resume(asked)
+  local file = io.open(path .. "/options.json")
+  if not file then return nil end
+  local ok, stored = pcall(json.decode, file:read "a")
+  file:close()
+  local method = ok and type(stored) == "table" and pretrain.methods[stored.method]
+  if not method then user_error.raise("%s: no run of pretrain.lua, which its options.json would say", path) end
+  return { method = stored.method, settings = { method = stored.method }, lines = {} }
+end
+
+--- plan(asked, given) -> {recipe, settings, lines}: which recipe is to run, with which defaults, and what is to be said
+-- of it. asked, given: what cld.options.peek gives of the groups folder, view, resnet, sgd, schedule, knn and training,
+-- and of minutes and method.
+function pretrain.plan(asked, given)
+  local plan = dist.shared(function()
+    local resumed = asked.resume and of_resumed(asked)
+    if resumed then return resumed end
+    local _ <close> = dist.without_timeout()
+    local facts, values = look.facts(asked), {}
+    for name in pairs(given) do values[name] = asked[name] end
+    if asked.method == "auto" then values.method = nil end
+    local choice = pretrain.choose(facts, values)
+    choice.lines = told(facts, choice)
+    return choice
+  end)
+  plan.recipe = pretrain.methods[plan.method].recipe
+  return plan
+end
+
+pretrain.evaluate = require "cld.pretrain.evaluate"
+
+return pretrain

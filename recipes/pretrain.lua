@@ -1,0 +1,33 @@
+--- One command and no choice: looks at a folder of images and at the machine, takes a method and settings that fit,
+-- says which and why, trains, and evaluates if the images have classes. What decides is one table, in
+-- lua/cld/pretrain.lua.
+--
+--   cldlua recipes/pretrain.lua --data ~/photos                  -- at most a night; --minutes 30 for less
+--   cldlua recipes/pretrain.lua --data ~/photos --resume         -- goes on
+--
+-- Whatever is given counts more than what would be chosen: --size 96, --epochs 50, or any other option of the recipe
+-- that is run: folder_npid_cld.lua, folder_mocov2_cld.lua or folder_byol_cld.lua.
+local cld = require "cld"
+local pretrain = require "cld.pretrain"
+local say = require "cld.say"
+
+local own = {
+  { "minutes", 0,      "that it may take; 0: 480, a night", min = 0, max = 1000000 },
+  { "method",  "auto", "what to train", choices = { "auto", "npid", "mocov2", "byol" }, fixed = "which it began with" },
+  { "linear-epochs", 20, "of the linear classifier at the end; 0: none", min = 0, max = 1000, integer = true },
+}
+
+-- What the choice depends on; the recipe that is run reads the whole command line.
+local asked, given = cld.options.peek {
+  about = "self-supervised training on a folder of images, without choices to make: of the options below, and all"
+    .. " others of the recipe that it takes, those that matter and are not given are chosen",
+  own, cld.options.folder, cld.options.view, cld.options.resnet, cld.options.sgd, cld.options.schedule, cld.options.knn,
+  cld.options.training,
+}
+local plan = pretrain.plan(asked, given)
+for _, line in ipairs(plan.lines) do say(line) end
+
+cld.options.further(own)
+cld.options.defaults(plan.settings)
+local run = cld.run.recipe(plan.recipe)
+pretrain.evaluate(run, run.opt.linear_epochs)
