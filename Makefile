@@ -18,6 +18,7 @@
 #   make docs       HTML pages of all that help() knows, under build/docs, and the man page build/cldlua.1
 #   make install    PREFIX=/usr/local, DESTDIR=: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
 #   make deb        Debian packages, under build/package;  make rock: a rockspec and the sources that it builds, there
+#   make package-check  both packages built, installed and used; some minutes
 #   V=1 shows whole command lines; BUILD=dir builds elsewhere; CUDA_ARCH="80 90" are the GPUs to build for,
 #   CUDA_ARCH= builds for none.
 

@@ -40,3 +40,21 @@ uninstall:
 	for child in '$(CDIR)' '$(LUADIR)' '$(RECIPESDIR)' '$(DOCDIR)'; do remove_empty '$(DESTDIR)'"$$(dirname "$$child")"; done
 
 .PHONY: install uninstall
+
+# ---- packages --------------------------------------------------------------------
+
+# build/package/cldlua_VERSION-1_ARCH.deb, and of what was built cldlua-mpi and cldlua-cuda.
+deb: all
+	@rm -rf '$(BUILD)/package/root'
+	@$(MAKE) --no-print-directory install PREFIX=/usr DESTDIR='$(abspath $(BUILD))/package/root' >/dev/null
+	$(Q)sh bindings/package/deb.sh '$(BUILD)' '$(VERSION)'
+
+# build/package/cldlua-VERSION-1.rockspec, and the sources that it builds. ROCK_URL: where they are to be fetched from.
+rock:
+	$(Q)sh bindings/package/rock.sh '$(BUILD)' '$(VERSION)' '$(COMMIT)'
+
+# Both installed and used; with MIRROR=http://deb.debian.org/debian, as root, in a clean Debian too.
+package-check: deb rock
+	$(Q)sh bindings/package/check.sh '$(BUILD)' '$(MIRROR)'
+
+.PHONY: deb rock package-check

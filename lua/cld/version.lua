@@ -10,9 +10,13 @@ local function lua_folder()
   return folder and (folder:gsub("^%./", ""))
 end
 
--- The recipes of a source tree lie beside lua/, those of an installed one in share/cldlua, above share/lua/5.4/cld.
+-- The recipes of a source tree lie beside lua/, those of an installed one in share/cldlua, those of a rock with it.
 local function recipes_folder(lua)
-  for pattern, place in pairs { ["/lua/cld$"] = "/recipes", ["/lua/5%.4/cld$"] = "/cldlua/recipes" } do
+  local rock = ("/lib/luarocks/rocks-5.4/cldlua/%s-1/recipes"):format(core.system.versions().cldlua)
+  local places = {
+    ["/lua/cld$"] = "/recipes", ["/lua/5%.4/cld$"] = "/cldlua/recipes", ["/share/lua/5%.4/cld$"] = rock,
+  }
+  for pattern, place in pairs(places) do
     local folder, found = ("/" .. (lua or "")):gsub(pattern, place)
     folder = folder:sub(2)
     if found == 1 and core.io.exists(folder) == "folder" then return folder end

@@ -22,7 +22,8 @@ static void own_folder(char *out, size_t room) {
 }
 
 bool cld_find_beside(char *out, size_t room, const char *library, const char *variable) {
-    static const char *const places[] = {"", "../", "../lib/cldlua/", "../../../cldlua/"};
+    static const char *const places[] = {"", "../", "../lib/cldlua/", "../../../cldlua/",
+                                         "../lib/lua/5.4/cld/"};
     const char *named = getenv(variable);
     char folder[PATH_MAX];
     if (named && *named)

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 /* The path of a library: what the environment's `variable` says, or the one that lies beside the program (or beside the module
- * that a stock Lua has loaded), in its build folder or as `make install` puts it. False if it is in none of these. */
+ * that a stock Lua has loaded), in its build folder or as `make install` or LuaRocks puts it. False if it is in none of these. */
 bool cld_find_beside(char *out, size_t room, const char *library, const char *variable);
 
 #endif
