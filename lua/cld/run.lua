@@ -72,6 +72,7 @@ local in_recipe -- {run = the one made last} while run.recipe runs a recipe
 --- cld.run.recipe(path[, task]) -> the run that it made, now ended: runs another recipe, whose path is relative to the
 -- caller's; for recipes that only change its defaults (cld.options.defaults), and with `task` its images: see
 -- cld.run.task.
+--
 --   cld.options.defaults { clusters = 10, batch_size = 128 }
 --   cld.run.recipe("cifar10_npid_cld.lua", {
 --     about = "NPID + CLD on my photos", options = { { "data", "./photos", "a folder" }, cld.options.images },
