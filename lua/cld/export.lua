@@ -69,7 +69,12 @@ end
 
 -- A folder of that name, made beside it and renamed, so that there is never a part of one.
 local function write_folder(path, list)
-  local temporary = ("%s.%d.tmp"):format(path:gsub("(.)/+$", "%1"), core.system.host().pid)
+  path = path:gsub("(.)/+$", "%1")
+  local parent = path:match "^(.*)/[^/]*$"
+  if parent and parent ~= "" and core.io.exists(parent) ~= "folder" then
+    user_error.raise("format npy: cannot write '%s': there is no folder '%s'", path, parent)
+  end
+  local temporary = ("%s.%d.tmp"):format(path, core.system.host().pid)
   local ok, problem = pcall(function()
     core.io.mkdir(temporary)
     for _, entry in ipairs(list) do core.io.save_npy(("%s/%s.npy"):format(temporary, entry[1]), entry[2]) end

@@ -39,6 +39,7 @@ local heads = require "cld.models.heads"
 local nn = require "cld.nn"
 local resnet = require "cld.models.resnet"
 require "cld.models.infomin" -- one of its layouts
+require "cld.models.take" -- net:load_published
 local sorted_keys = require "cld.sorted_keys"
 local user_error = require "cld.user_error"
 

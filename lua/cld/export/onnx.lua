@@ -1,0 +1,52 @@
+--- A network as an ONNX model: opset 17, from `images`, f32 (N, 3, height, width) of any N, to `features`. What the
+-- images must be is in the model's metadata: "mean", "std" and "layer".
+local caller = require "cld.caller"
+local core = require "cld.core"
+local layers = require "cld.export.layers"
+local sorted_keys = require "cld.sorted_keys"
+local trace = require "cld.export.trace"
+
+local onnx = {}
+
+-- {height, width}: as given, or the view's, or ImageNet's.
+local function size_of(options)
+  local size = options.size
+  if type(size) == "table" and #size == 2 then
+    return caller.integer("models.export", "size", size[1]), caller.integer("models.export", "size", size[2])
+  elseif size ~= nil then
+    local side = caller.integer("models.export", "size", size)
+    return side, side
+  end
+  local ok, height, width = pcall(function() return options.view:size() end)
+  if ok then return height, width end
+  return 224, 224
+end
+
+local function put_facts(graph, options)
+  graph:fact("layer", options.layer or "features")
+  if not options.view then return end
+  local mean, std = options.view:statistics()
+  for name, list in pairs { mean = mean, std = std } do
+    graph:fact(name, ("%.9g %.9g %.9g"):format(table.unpack(list)))
+  end
+end
+
+--- write(net, path, {layer, size, view}) -> how many constants were written.
+function onnx.write(net, path, options)
+  local _ <close> = core.text.c_locale()
+  local graph = core.io.onnx_graph() -- says so if there is no protobuf-c
+  local height, width = size_of(options)
+  local traced = trace.of(net, options.layer or "features", height, width, layers)
+  graph:input("images", { -1, 3, height, width }, "N")
+  graph:output("features", traced.shape, "N")
+  for _, constant in ipairs(traced.constants) do graph:constant(constant[1], constant[2]) end
+  for _, node in ipairs(traced.nodes) do
+    graph:node(node.op, node.name, node.inputs, node.outputs)
+    for _, name in ipairs(sorted_keys(node.attributes)) do graph:attribute(name, node.attributes[name]) end
+  end
+  put_facts(graph, options)
+  graph:save(path, "cldlua", core.system.versions().cldlua)
+  return #traced.constants
+end
+
+return onnx

@@ -1,0 +1,617 @@
+--- Networks as files that others read: against files of PyTorch and onnx (fixtures), by our own readers, and the ONNX
+-- graph computed node by node. With PyTorch, torchvision and onnxruntime themselves: make test-interop.
+local cld = require "cld"
+local check = require "spec.support.check"
+local onnx = require "spec.support.onnx"
+local process = require "spec.support.process"
+local published = require "cld.models.published"
+local trunk = require "cld.models.trunk"
+local usage = require "cld.export.usage"
+
+local folder
+setup(function() folder = process.temporary_folder() end)
+teardown(function() process.remove(folder) end)
+
+local count = 0
+local function fresh(name)
+  count = count + 1
+  return ("%s/%d %s"):format(folder, count, name or "file")
+end
+
+-- The bytes of a file of the fixtures.
+local function fixture(name)
+  local bytes = cld.load "spec/fixtures/export.safetensors"
+  return string.char(table.unpack(bytes[name]:totable()))
+end
+
+-- The network with other running statistics, weights and biases than new ones have.
+local function lived(net)
+  local _ <close> = cld.no_grad()
+  for _, tensor in ipairs(net:buffers()) do
+    if tensor.dtype == "f32" then tensor:uniform_(0.5, 1.5) else tensor:fill_(300) end
+  end
+  for _, tensor in ipairs(net:parameters()) do
+    if tensor.ndim == 1 then tensor:uniform_(0.2, 0.8) end
+  end
+  return net
+end
+
+local networks = {
+  cifar = function() return cld.models.resnet18_cifar { width = 4, low_dim = 8 } end,
+  bottleneck = function() return cld.models.resnet50 { width = 4, dim = 8, head = "norm_mlp" } end,
+  infomin = function() return cld.models.resnet18 { width = 4, dim = 8, layout = "infomin" } end,
+}
+
+local function equal(a, b)
+  return a.dtype == b.dtype and table.concat(a.shape, "x") == table.concat(b.shape, "x")
+    and (a:numel() == 0 or a:eq(b):all():item() == 1)
+end
+
+-- Raises unless the state is the trunk's, bit for bit.
+local function check_trunk(net, state)
+  local number = 0
+  for _, one in ipairs(trunk.of(net).tensors) do
+    assert(state[one.name], one.name .. " is missing")
+    assert(equal(one.tensor, state[one.name]), one.name .. " differs")
+    number = number + 1
+  end
+  for _ in pairs(state) do number = number - 1 end
+  assert.equal(0, number)
+end
+
+-- ---- PyTorch's format ---------------------------------------------------------------
+
+-- The member of a stored zip archive, and the byte at which its content begins, from 0.
+local function member(text, name)
+  local at = 1
+  while text:sub(at, at + 3) == "PK\3\4" do
+    local bytes, length, extra = string.unpack("<I4xxxxI2I2", text, at + 18)
+    local begin = at + 30 + length + extra
+    if text:sub(at + 30, at + 29 + length) == name then return text:sub(begin, begin + bytes - 1), begin - 1 end
+    at = begin + bytes
+  end
+end
+
+-- What make_export.py's `state` is.
+local function torch_state()
+  return {
+    { "conv1.weight", cld.randn(4, 3, 3, 3) }, { "bn1.weight", cld.randn(4) },
+    { "bn1.num_batches_tracked", cld.full({}, 300, { dtype = "i64" }) }, { "fc.weight", cld.rand(300, 700) },
+    { "empty", cld.zeros(0, 3) }, { "half", cld.randn(2, 3):to "f16" }, { "brain", cld.randn(2, 3):to "bf16" },
+    { "double", cld.randn(2):to "f64" }, { "bytes", cld.full({ 5 }, 7, { dtype = "u8" }) },
+    { "ints", cld.full({ 5 }, -7, { dtype = "i32" }) },
+  }
+end
+
+describe("a .pth file", function()
+  it("has the pickle that torch.save writes, byte for byte", function()
+    local path = fresh()
+    cld.io.save_torch(path, torch_state())
+    assert.equal(fixture "state data.pkl", (member(process.read(path), "archive/data.pkl")))
+  end)
+
+  it("is read back bit for bit", function()
+    local path, state = fresh(), torch_state()
+    cld.io.save_torch(path, state)
+    local back, facts = cld.load(path)
+    assert.equal("PyTorch zip", facts.format)
+    for _, entry in ipairs(state) do assert.is_true(equal(entry[2], back[entry[1]]), entry[1]) end
+  end)
+
+  it("has every storage at a multiple of 64 bytes, for mmap", function()
+    local path = fresh()
+    cld.io.save_torch(path, torch_state())
+    local text = process.read(path)
+    for key = 0, 9 do
+      local _, begin = member(text, "archive/data/" .. key)
+      assert.equal(0, begin % 64)
+    end
+  end)
+
+  it("says the byte order and the version of its format", function()
+    local path = fresh()
+    cld.io.save_torch(path, {})
+    local text = process.read(path)
+    assert.same({ "little", "3\n" }, { (member(text, "archive/byteorder")), (member(text, "archive/version")) })
+  end)
+
+  it("may have more tensors than a pickle's part of a dictionary", function()
+    local path, state = fresh(), {}
+    for i = 1, 2001 do state[i] = { "t" .. i, cld.full({ 1 }, i) } end
+    cld.io.save_torch(path, state)
+    local back = cld.load(path)
+    for i = 1, 2001, 250 do assert.equal(i, back["t" .. i]:item()) end
+  end)
+
+  it("of strided tensors has them dense", function()
+    local path, x = fresh(), cld.randn(3, 5)
+    cld.io.save_torch(path, { { "x", x:t() } })
+    assert.is_true(equal(x:t(), cld.load(path).x))
+  end)
+
+  it("needs names and open tensors", function()
+    check.fails(function() cld.io.save_torch(fresh(), { { "x", 3 } }) end, "expected a list of {name, tensor}")
+    check.fails(function() cld.io.save_torch(fresh(), { { 3, cld.zeros(1) } }) end, "expected a list of {name, tensor}")
+  end)
+end)
+
+-- ---- weights ---------------------------------------------------------------------------
+
+describe("models.export", function()
+  for name, make in pairs(networks) do
+    it("torchvision is the trunk bit for bit: " .. name, function()
+      local net, path = lived(make()), fresh()
+      cld.models.export(net, path)
+      check_trunk(net, (cld.load(path)))
+    end)
+
+    it("detectron2 is read as such, bit for bit: " .. name, function()
+      local net, path = lived(make()), fresh()
+      cld.models.export(net, path, { format = "detectron2" })
+      local found = published.recognise((cld.load(path)))
+      assert.equal("detectron2", found.layout)
+      check_trunk(net, found.state)
+    end)
+
+    it("safetensors is the trunk bit for bit: " .. name, function()
+      local net, path = lived(make()), fresh()
+      cld.models.export(net, path, { format = "safetensors" })
+      local state, metadata = cld.load(path)
+      assert.equal("pt", metadata.format)
+      check_trunk(net, state)
+    end)
+
+    it("pth is all of the network by our names: " .. name, function()
+      local net, path = lived(make()), fresh()
+      assert.equal(#net:state_list(), cld.models.export(net, path, { format = "pth" }))
+      local back = cld.load(path)
+      for own, tensor in pairs(net:state_dict()) do assert.is_true(equal(tensor, back[own]), own) end
+    end)
+
+    it("a published file's reader makes the same network of it: " .. name, function()
+      local net, path = lived(make()), fresh()
+      cld.models.export(net, path)
+      local again = cld.models.load(path)
+      local x = cld.randn(2, 3, 32, 32)
+      net:eval()
+      again:eval()
+      assert.is_true(equal(net:features(x), again:features(x)))
+    end)
+  end
+
+  it("npy is the trunk bit for bit, and may be replaced", function()
+    local net, path, state = lived(networks.cifar()), fresh(), {}
+    cld.models.export(net, path, { format = "npy" })
+    check.fails(function() cld.models.export(net, path, { format = "npy" }) end, "force replaces .npy files in it")
+    for _, file in ipairs(cld.io.list(path)) do
+      state[file:match "^(.*)%.npy$"] = cld.io.load_npy(path .. "/" .. file)
+    end
+    check_trunk(net, state)
+  end)
+
+  it("detectron2's file says who wrote it and that names are matched by their ends", function()
+    local path = fresh()
+    cld.models.export(networks.cifar(), path, { format = "detectron2" })
+    local value = cld.load(path)
+    assert.same({ "cldlua", true }, { value.__author__, value.matching_heuristics })
+  end)
+
+  it("safetensors and npy have all of the network with its own names", function()
+    local net, path = networks.cifar(), fresh()
+    cld.models.export(net, path, { format = "safetensors", names = "own" })
+    local state = cld.load(path)
+    for own in pairs(net:state_dict()) do assert.is_truthy(state[own], own) end
+  end)
+
+  it("a classifier's layer of classes is torchvision's fc", function()
+    local encoder = networks.bottleneck()
+    local net = cld.models.classifier {
+      encoder = cld.models.description(encoder), classes = 5, dim = encoder.feature_width, layer = "features",
+    }
+    local path = fresh()
+    cld.models.export(net, path)
+    local state = cld.load(path)
+    assert.is_true(equal(net.fc.weight:detach(), state["fc.weight"]))
+    assert.is_true(equal(net.fc.bias:detach(), state["fc.bias"]))
+  end)
+
+  it("the same weights are the same bytes", function()
+    local net = networks.cifar()
+    for _, format in ipairs { "torchvision", "detectron2", "safetensors", "onnx" } do
+      local a, b = fresh(), fresh()
+      cld.models.export(net, a, { format = format })
+      cld.models.export(net, b, { format = format })
+      assert.is_true(process.read(a) == process.read(b), format)
+    end
+  end)
+end)
+
+-- ---- ONNX ----------------------------------------------------------------------------------
+
+-- Exports, reads back, computes the graph, and compares with the network, to a share of the largest value.
+local function check_onnx(net, layer, size, tolerance)
+  local path = fresh()
+  cld.models.export(net, path, { format = "onnx", layer = layer, size = size })
+  local made, x = onnx.read(path), cld.randn(3, 3, size, size)
+  net:eval()
+  local expected = layer == "features" and net:features(x) or net(x)
+  local apart = (onnx.run(made, x) - expected):abs():max():item() / expected:abs():max():item()
+  assert.is_true(apart <= (tolerance or 1e-5), ("apart by %g"):format(apart))
+  return made
+end
+
+describe("an ONNX file", function()
+  it("is what onnx.helper makes of the same nodes, byte for byte", function()
+    local net = cld.nn.sequential(cld.nn.conv2d(3, 2, 3, { stride = 2, padding = 1, bias = false }),
+      cld.nn.leaky_relu(0.25))
+    do
+      local _ <close> = cld.no_grad()
+      net[1].weight:copy_(cld.arange(0, 54, 1):reshape { 2, 3, 3, 3 })
+    end
+    local path = fresh()
+    cld.models.export(net, path, { format = "onnx", size = 8 })
+    local version = cld.versions().cldlua -- as long as the fixture's
+    local text = process.read(path):gsub("\26." .. version:gsub("%p", "%%%0"), "\26\7VERSION", 1)
+    local own, theirs = text:gsub("^.-\26", "\26"), fixture("small onnx"):gsub("^.-\26", "\26")
+    assert.is_true(own == theirs)
+  end)
+
+  for name, make in pairs(networks) do
+    for _, layer in ipairs { "features", "instance" } do
+      it(("computes what the network does: %s, %s"):format(name, layer), function()
+        check_onnx(lived(make()), layer, 32)
+      end)
+    end
+  end
+
+  for name, settings in pairs {
+    projector = { "resnet18_cifar", { width = 4, projector = { hidden = 12, dim = 6 } } },
+    ["norm_linear of CIFAR"] = { "resnet18_cifar", { width = 4, norm_linear = true } },
+    ["group alone"] = { "resnet18_cifar", { width = 4, branches = { "group" } } },
+    ["groups of convolutions"] = { "resnext50_32x4d", { width = 16, head = "linear", dim = 4 } },
+    ["no head"] = { "resnet34", { width = 4, head = false } },
+    ["the mlp of MoCo v2"] = { "resnet18", { width = 4, branches = { "instance" }, dim = 4 } },
+  } do
+    it("computes what the network does: " .. name, function()
+      check_onnx(lived(cld.models[settings[1]](settings[2])), "instance", 32)
+    end)
+  end
+
+  it("of a pooled corner has that window", function()
+    local net = lived(cld.models.resnet18_cifar { width = 4, stem = "imagenet", pool_window = 2 })
+    check_onnx(net, "features", 96)
+  end)
+
+  it("of a classifier gives the logits", function()
+    local encoder = networks.cifar()
+    local net = cld.models.classifier {
+      encoder = cld.models.description(encoder), classes = 5, dim = encoder.feature_width, layer = "features",
+    }
+    check_onnx(lived(net), "instance", 32)
+  end)
+
+  it("goes from images to features, of any number of images", function()
+    local made = check_onnx(networks.cifar(), "features", 16)
+    assert.same({ images = { "N", 3, 16, 16 } }, made.inputs)
+    assert.same({ features = { "N", 32 } }, made.outputs)
+    assert.same({ 8, 17, "cldlua" }, { made.ir_version, made.opset, made.producer_name })
+  end)
+
+  it("has the nodes of a ResNet, called as its layers are", function()
+    local made, counts = check_onnx(networks.cifar(), "features", 16), {}
+    for _, node in ipairs(made.nodes) do counts[node.op] = (counts[node.op] or 0) + 1 end
+    assert.same({ Conv = 20, BatchNormalization = 20, Relu = 17, Add = 8, GlobalAveragePool = 1, Flatten = 1 }, counts)
+    assert.equal("conv1/Conv", made.nodes[1].name)
+    assert.is_truthy(made.constants["layer4.1.conv2/weight"])
+  end)
+
+  it("says how the images are prepared", function()
+    local path = fresh()
+    local view = cld.augment.none { size = 24, mean = { 0.5, 0.25, 0.125 }, std = { 1, 2, 4 } }
+    cld.models.export(networks.cifar(), path, { format = "onnx", view = view, layer = "instance" })
+    local made = onnx.read(path)
+    assert.same({ mean = "0.5 0.25 0.125", std = "1 2 4", layer = "instance" }, made.facts)
+    assert.same({ "N", 3, 24, 24 }, made.inputs.images)
+  end)
+
+  it("leaves the network in training as it was", function()
+    local net = networks.cifar()
+    net.layer2:eval()
+    local before = net.bn1.running_mean:clone()
+    cld.models.export(net, fresh(), { format = "onnx", size = 16 })
+    assert.same({ true, false, true }, { net.training, net.layer2[1].training, net.layer3[1].training })
+    assert.is_true(equal(before, net.bn1.running_mean))
+  end)
+
+  it("is refused if it had more than 2 GiB", function()
+    local graph = cld.io.onnx_graph()
+    local large = cld.empty(1 << 28) -- 1 GiB, of which no page is touched
+    for i = 1, 3 do graph:constant("c" .. i, large) end
+    local path = fresh()
+    check.fails(function() graph:save(path, "cldlua", "1") end, "more than 2 GiB")
+    assert.is_nil(cld.io.exists(path))
+  end)
+end)
+
+-- A network of a user's own, of all layers that are exported and in none of our ways of putting them together.
+local Own = cld.nn.module "Own"
+
+function Own:build(width, dim)
+  self.trunk = cld.nn.sequential(
+    cld.nn.conv2d(3, width, 3, { stride = 2, padding = 1 }), cld.nn.batch_norm2d(width), cld.nn.gelu(),
+    cld.nn.max_pool2d(2), cld.nn.group_norm(2, width), cld.nn.silu(), cld.nn.dropout(0.5),
+    cld.nn.avg_pool2d(3, { stride = 2, padding = 1 }), cld.nn.leaky_relu(0.2), cld.nn.adaptive_avg_pool2d { 2, 2 },
+    function(x) return x:sigmoid() * 2 - 0.5 end, cld.nn.flatten())
+  self.head = cld.nn.linear(width * 4, dim)
+  self.norm = cld.nn.layer_norm(dim)
+  self.scale = cld.nn.parameter(cld.rand(dim))
+end
+
+function Own:features(images) return self.trunk(images) end
+
+function Own:forward(images)
+  local y = self.head(self:features(images))
+  return (self.norm(y) * self.scale / 2 + y):tanh():normalize()
+end
+
+describe("an ONNX file of a user's own network", function()
+  for _, layer in ipairs { "features", "instance" } do
+    it("computes what the network does: " .. layer, function() check_onnx(lived(Own(8, 6)), layer, 32) end)
+  end
+
+  it("follows reshape and mean", function()
+    local Pooled = cld.nn.module "Pooled"
+    function Pooled:build() self.conv = cld.nn.conv2d(3, 4, 3) end
+    function Pooled:forward(x)
+      local y = self.conv(x)
+      return y:reshape(y.shape[1], 4, -1):mean(3) - y:mean { 3, 4 } * 3
+    end
+    check_onnx(Pooled(), "instance", 8)
+  end)
+
+  local function refused(forward, message, layers)
+    local Bad = cld.nn.module "Bad"
+    function Bad:build() self.block = cld.nn.sequential(table.unpack(layers or { cld.nn.conv2d(3, 4, 3) })) end
+    Bad.forward = forward or function(self, x) return self.block(x) end
+    local path = fresh()
+    check.fails(function() cld.models.export(Bad(), path, { format = "onnx", size = 8 }) end, message)
+    assert.is_nil(cld.io.exists(path))
+  end
+
+  it("names the module whose forward does what is not known", function()
+    refused(function(self, x) return self.block(x):softmax(2) end,
+      "the network itself %(Bad%): its forward uses x:softmax")
+    refused(function(self, x) return cld.cat({ self.block(x) }, 2) end, "its forward cannot be followed: .*'cat'")
+  end)
+
+  it("names a layer that is not exported", function()
+    refused(nil, "in 'block.0' %(conv2d%): padding_mode 'reflect'",
+      { cld.nn.conv2d(3, 4, 3, { padding = 1, padding_mode = "reflect" }) })
+    refused(nil, "in 'block.0' %(batch_norm2d%): a batch norm without running statistics",
+      { cld.nn.batch_norm2d(3, { track_running_stats = false }) })
+    refused(nil, "in 'block.0' %(adaptive_avg_pool2d%): 3 x 3 windows of 8 x 8 maps",
+      { cld.nn.adaptive_avg_pool2d(3) })
+  end)
+
+  it("names the layer whose input does not fit", function()
+    refused(nil, "in 'block.0' %(conv2d%): its forward cannot be followed: conv2d: ", { cld.nn.conv2d(5, 4, 3) })
+  end)
+
+  it("does not go on with what is no longer the images'", function()
+    refused(function() return cld.zeros(2, 3) end, "what comes out does not depend on the images")
+  end)
+end)
+
+-- ---- bad input -----------------------------------------------------------------------------------
+
+describe("models.export refuses", function()
+  local net
+  setup(function() net = networks.cifar() end)
+
+  it("an unknown format, and offers the nearest", function()
+    check.fails(function() cld.models.export(net, fresh(), { format = "onx" }) end,
+      "export_spec.lua:%d+: models.export: format must be .*got 'onx'; did you mean 'onnx'")
+  end)
+
+  it("an unknown option", function()
+    check.fails(function() cld.models.export(net, fresh(), { fromat = "onnx" }) end, "unknown field 'fromat'")
+  end)
+
+  it("names of its own where the format has its names", function()
+    check.fails(function() cld.models.export(net, fresh(), { names = "own" }) end, "format torchvision has its own")
+  end)
+
+  it("a network without a trunk for a format of trunks, and says which ones do", function()
+    for _, format in ipairs { "torchvision", "detectron2", "safetensors", "npy" } do
+      local path = fresh()
+      check.fails(function() cld.models.export(cld.nn.linear(2, 2), path, { format = format }) end,
+        ("^format %s: the network has no ResNet's trunk .*formats pth and onnx"):format(format))
+      assert.is_nil(cld.io.exists(path))
+    end
+  end)
+
+  it("a file that is there, unless it is forced", function()
+    local path = process.write(fresh(), "precious")
+    check.fails(function() cld.models.export(net, path) end, "it is there already; force replaces it")
+    assert.equal("precious", process.read(path))
+    cld.models.export(net, path, { force = true })
+    check_trunk(net, (cld.load(path)))
+  end)
+
+  it("a folder in place of a file", function()
+    check.fails(function() cld.models.export(net, folder, { force = true }) end, "it is a folder; format torchvision")
+  end)
+
+  it("a file in place of a folder, and a folder that holds other things", function()
+    local path = process.write(fresh(), "precious")
+    check.fails(function() cld.models.export(net, path, { format = "npy", force = true }) end, "it is no folder")
+    check.fails(function() cld.models.export(net, folder, { format = "npy", force = true }) end, "not empty, it holds")
+  end)
+
+  it("a place where nothing can be written, and leaves nothing", function()
+    for _, format in ipairs { "torchvision", "pth", "detectron2", "onnx", "npy", "safetensors" } do
+      check.fails(function() cld.models.export(net, folder .. "/none/file", { format = format }) end,
+        "^format " .. format .. ": .*none/file.*")
+    end
+    assert.is_nil(cld.io.exists(folder .. "/none"))
+  end)
+
+  it("a full disk, and leaves nothing", function()
+    for _, format in ipairs { "torchvision", "detectron2", "onnx", "npy" } do
+      local place = process.temporary_folder()
+      local script = process.write(place .. "/script.lua", ([[
+        local cld = require "cld"
+        cld.models.export(cld.models.resnet18_cifar { width = 8 }, %q, { format = %q })]]):format(place .. "/out",
+        format))
+      local result = process.run { program = "sh", "-c", ("ulimit -f 64; trap '' XFSZ; exec build/cldlua %s")
+        :format(script) }
+      assert.equal(1, result.code)
+      assert.matches("File too large", result.err)
+      os.remove(script)
+      assert.same({}, cld.io.list(place))
+      process.remove(place)
+    end
+  end)
+end)
+
+-- ---- the key encoder ---------------------------------------------------------------------------------
+
+describe("a checkpoint's key encoder", function()
+  -- As a run would write it.
+  local function written(nets)
+    local tensors, models = {}, {}
+    for name, net in pairs(nets) do
+      models[name] = cld.models.description(net)
+      for key, tensor in pairs(net:state_dict()) do tensors[name .. "." .. key] = tensor end
+    end
+    local path = fresh "checkpoint.safetensors"
+    cld.save(path, tensors, {
+      format = "cldlua checkpoint 1", options = cld.json.encode { epochs = 1 },
+      position = cld.json.encode { epoch = 1, step = 9, step_in_epoch = 0, seconds = 1.5,
+        rng = { seed = 1, position = 2 } }, description = cld.json.encode { models = models },
+    })
+    return path
+  end
+
+  for _, name in ipairs { "keys", "target" } do
+    it("is the network called " .. name, function()
+      local net, key = networks.cifar(), networks.cifar()
+      local path = written { net = net, [name] = key }
+      local query, follower = cld.models.load(path), cld.models.load(path, { encoder = "key" })
+      assert.is_true(equal(net:state_dict()["conv1.weight"], query:state_dict()["conv1.weight"]))
+      assert.is_true(equal(key:state_dict()["conv1.weight"], follower:state_dict()["conv1.weight"]))
+    end)
+  end
+
+  it("that is not there is one line", function()
+    local path = written { net = networks.cifar() }
+    check.fails(function() cld.models.load(path, { encoder = "key" }) end, "it has no key encoder .*it holds net$")
+    check.fails(function() cld.models.load(path, { encoder = "both" }) end, "encoder must be 'query' or 'key'")
+  end)
+
+  it("of published weights is not read", function()
+    local path = fresh()
+    cld.models.export(networks.cifar(), path)
+    check.fails(function() cld.models.load(path, { encoder = "key" }) end, "only the query encoder is read")
+  end)
+end)
+
+-- ---- load_published --------------------------------------------------------------------------------------
+
+describe("net:load_published", function()
+  -- What f prints, and its result.
+  local function printed(f)
+    local lines, write = {}, io.stdout.write
+    local script = {}
+    getmetatable(io.stdout).__index.write = function(file, ...)
+      if file ~= io.stdout then return write(file, ...) end
+      for _, text in ipairs { ... } do lines[#lines + 1] = text end
+      return file
+    end
+    local ok, result = pcall(f)
+    getmetatable(io.stdout).__index.write = write
+    script.text = table.concat(lines)
+    if not ok then error(result, 0) end
+    return result, script.text
+  end
+
+  it("fills the trunk bit for bit, from every layout that is written", function()
+    for _, format in ipairs { "torchvision", "pth", "detectron2", "safetensors" } do
+      local net, path = lived(networks.cifar()), fresh()
+      cld.models.export(net, path, { format = format })
+      local other = cld.models.resnet18 { width = 4, small = true, dim = 8 }
+      local result = printed(function() return other:load_published(path) end)
+      assert.equal(120, result.taken)
+      local state = {}
+      for _, one in ipairs(trunk.of(other).tensors) do state[one.name] = one.tensor end
+      check_trunk(net, state)
+    end
+  end)
+
+  it("leaves heads as they are, and says what was left out", function()
+    local net, path = lived(networks.bottleneck()), fresh()
+    cld.models.export(net, path, { format = "pth" })
+    local other = networks.bottleneck()
+    local head = other.groupDis.weight:clone()
+    local result, text = printed(function() return other:load_published(path) end)
+    assert.is_true(equal(head, other.groupDis.weight))
+    assert.same({ fc = 2, groupDis = 1, instDis = 1 }, result.left_out)
+    assert.matches("layout MoCo v2 %+ CLD, resnet50, width 4: 318 tensors of the trunk taken; left out: fc %(2%), "
+      .. "groupDis %(1%), instDis %(1%)\n$", text)
+  end)
+
+  it("refuses another kind of network, and changes nothing", function()
+    local path = fresh()
+    cld.models.export(networks.cifar(), path)
+    local other = networks.bottleneck()
+    local before = other.conv1.weight:clone()
+    check.fails(function() other:load_published(path) end,
+      "it holds a resnet18, width 4, a 3x3 stem; the network here is a resnet50, width 4")
+    assert.is_true(equal(before, other.conv1.weight))
+  end)
+
+  it("refuses a network without a trunk, and a file without one", function()
+    check.fails(function() cld.nn.linear(2, 2):load_published "x.pth" end, "the network has no ResNet's trunk")
+    local path = fresh()
+    cld.io.save_torch(path, { { "weight", cld.zeros(2) } })
+    check.fails(function() networks.cifar():load_published(path) end, "it holds no ResNet")
+    check.fails(function() networks.cifar():load_published(folder .. "/none.pth") end, "cannot read .*none.pth")
+  end)
+end)
+
+-- ---- the lines -----------------------------------------------------------------------------------------------
+
+describe("a path in a command", function()
+  for _, path in ipairs { "plain", "it's a", '"two" words', "$HOME `x` \\n !", "new\nline", "\xff\x01", "-dash",
+    "ü€" } do
+    it("comes out of the shell as it was: " .. ("%q"):format(path), function()
+      local result = process.run { program = "bash", "-c", "printf %s " .. usage.shell(path) }
+      assert.equal(path, result.out)
+    end)
+  end
+end)
+
+describe("torchvision's model in a command", function()
+  local function statements(net) return table.concat(usage.torchvision(trunk.of(net)), "; ") end
+
+  it("of a network as published is torchvision's own", function()
+    assert.equal("m = torchvision.models.resnet18(weights=None); m.fc = torch.nn.Identity()",
+      statements(cld.models.resnet18()))
+  end)
+
+  it("of a CIFAR network has its stem", function()
+    local text = statements(cld.models.resnet18_cifar())
+    assert.matches("m.conv1 = torch.nn.Conv2d%(3, 64, 3, padding=1, bias=False%); m.maxpool = torch.nn.Identity%(%)$",
+      text)
+  end)
+
+  it("of another width has its layers", function()
+    assert.matches("m.bn1 = torch.nn.BatchNorm2d%(16%); m.inplanes = 16; .*16 << i %- 1",
+      statements(cld.models.resnet18 { width = 16 }))
+  end)
+
+  it("that torchvision has no function for is of its class", function()
+    assert.matches("torchvision.models.ResNet%(.*Bottleneck, %[3, 8, 36, 3%], groups=32, width_per_group=4%)",
+      statements(cld.models.resnext152_32x4d { width = 16 }))
+  end)
+end)
