@@ -153,6 +153,7 @@ int cldL_open_cuda(lua_State *L);     /* cuda.c */
 int cldL_open_data(lua_State *L);     /* data.c: CIFAR's files */
 int cldL_open_dataset(lua_State *L);  /* dataset.c */
 int cldL_open_loader(lua_State *L);   /* loader.c */
+int cldL_open_embed(lua_State *L);    /* embed.c: PCA, t-SNE */
 int cldL_open_files(lua_State *L);    /* files.c: the images of folders and archives */
 int cldL_open_dist(lua_State *L);
 int cldL_open_download(lua_State *L); /* download.c: fetching, checksums, unpacking */

@@ -8,6 +8,7 @@ static const luaL_Reg openers[] = {
     {"data", cldL_open_data},
     {"dataset", cldL_open_dataset},
     {"dist", cldL_open_dist},
+    {"embed", cldL_open_embed},
     {"files", cldL_open_files},
     {"download", cldL_open_download},
     {"graph", cldL_open_graph},

@@ -147,6 +147,21 @@ function eval.knn(options)
   })
 end
 
+-- ---- maps ---------------------------------------------------------------------
+
+--- pca(features (n, d), dims) -> f32 (n, dims): the rows less their mean, along the `dims` directions of the largest
+-- variance, largest first. Of an axis the largest entry of its direction is positive.
+function eval.pca(features, dims)
+  return caller.call("eval.pca", core.embed.pca, features, caller.integer("eval.pca", "dims", dims))
+end
+
+--- tsne(features (n, d)[, {perplexity = 30, iterations = 1000, angle = 0.5, seed = 0}]) -> f32 (n, 2), kl: points in
+-- the plane, near each other if their rows are, by t-SNE with the Barnes-Hut tree (van der Maaten, 2014); kl is the
+-- Kullback-Leibler divergence that is left. The number of threads does not change it. It runs on the cpu.
+--
+--   local points, kl = cld.eval.tsne(cld.randn(100, 16), { perplexity = 10 })
+function eval.tsne(features, options) return caller.call("eval.tsne", core.embed.tsne, features, options) end
+
 -- ---- a linear classifier ------------------------------------------------------
 
 --- cld.eval.linear_probe{...} -> probe: a linear classifier on frozen features, trained step by step
