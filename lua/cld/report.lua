@@ -6,7 +6,10 @@
 -- A run writes one into its folder when it ends (run/ending.lua); recipes/report.lua makes one of any run.
 local core = require "cld.core"
 local caller = require "cld.caller"
+local confusion = require "cld.report.confusion"
 local curves = require "cld.report.curves"
+local groups = require "cld.report.groups"
+local map = require "cld.report.map"
 local material = require "cld.report.material"
 local neighbours = require "cld.report.neighbours"
 local page = require "cld.report.page"
@@ -20,6 +23,9 @@ local report = { of_folder = material.of_folder, of_run = material.of_run }
 -- makes it.
 local parts = {
   { "gallery", "The gallery of neighbours could not be made", neighbours.of },
+  { "groups", "The groups could not be made", groups.of },
+  { "map", "The map could not be made", map.of },
+  { "confusion", "The confusion could not be counted", confusion.of },
 }
 
 -- The views' pages are pictures of their own.

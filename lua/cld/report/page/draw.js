@@ -71,20 +71,28 @@ const colour = (i) => `var(--c${i % colours})`;
 const dashes = ["", "7 4", "2 4", "9 3 2 3"]; // of lines that have a colour in common
 
 // Classes beyond the eighth have the same colours in other shapes.
-const shapes = ["circle", "square", "triangle", "diamond", "cross"];
+const shapes = ["circle", "ring", "triangle", "cross", "diamond"];
 const shapeOf = (label) => shapes[Math.floor(label / colours) % shapes.length];
 
-function trace(context, shape, x, y, r) {
+const corners = {
+  triangle: [[0, -1.25], [1.15, 0.85], [-1.15, 0.85]],
+  diamond: [[0, -1.35], [1.1, 0], [0, 1.35], [-1.1, 0]],
+  cross: [[-.4, -1.2], [.4, -1.2], [.4, -.4], [1.2, -.4], [1.2, .4], [.4, .4], [.4, 1.2], [-.4, 1.2], [-.4, .4], [-1.2, .4], [-1.2, -.4], [-.4, -.4]],
+};
+
+// Draws a mark of the shape in the context's fillStyle.
+function mark(context, shape, x, y, r) {
   context.beginPath();
-  if (shape === "circle") context.arc(x, y, r, 0, 2 * Math.PI);
-  else if (shape === "square") context.rect(x - r * 0.88, y - r * 0.88, r * 1.76, r * 1.76);
-  else {
-    const corners = shape === "triangle" ? [[0, -1.25], [1.15, 0.85], [-1.15, 0.85]]
-      : shape === "diamond" ? [[0, -1.35], [1.1, 0], [0, 1.35], [-1.1, 0]]
-      : [[-.4, -1.2], [.4, -1.2], [.4, -.4], [1.2, -.4], [1.2, .4], [.4, .4], [.4, 1.2], [-.4, 1.2], [-.4, .4], [-1.2, .4], [-1.2, -.4], [-.4, -.4]];
-    corners.forEach(([dx, dy], i) => (i ? context.lineTo(x + dx * r, y + dy * r) : context.moveTo(x + dx * r, y + dy * r)));
-    context.closePath();
+  if (shape === "ring") {
+    context.arc(x, y, r * 0.85, 0, 2 * Math.PI);
+    context.strokeStyle = context.fillStyle;
+    context.lineWidth = r * 0.5;
+    context.stroke();
+    return;
   }
+  if (shape === "circle") context.arc(x, y, r, 0, 2 * Math.PI);
+  else corners[shape].forEach(([dx, dy], i) => (i ? context.lineTo(x + dx * r, y + dy * r) : context.moveTo(x + dx * r, y + dy * r)));
+  context.fill();
 }
 
 // ---- thumbnails ---------------------------------------------------------------------------------

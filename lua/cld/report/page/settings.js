@@ -6,7 +6,7 @@ const pairs = (items) => el("dl", { class: "pairs" }, items.map(([name, value]) 
 function table(head, rows) {
   return el("div", { class: "scroll" }, el("table", {},
     el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, text(h))))),
-    el("tbody", {}, rows.map((row) => el("tr", { class: row.differs ? "differs" : null },
+    el("tbody", {}, rows.map((row) => el("tr", {},
       el("th", { scope: "row" }, text(row.name)), row.values.map((v) => el("td", {}, v === false ? "–" : text(v))))))));
 }
 

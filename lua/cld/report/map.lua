@@ -1,0 +1,77 @@
+--- The map: where the features of images lie, by principal components and by t-SNE, as points that know their image.
+local core = require "cld.core"
+local eval = require "cld.eval"
+local sample = require "cld.report.sample"
+local create, clock = core.tensor, core.system.clock
+
+local map = {}
+
+map.perplexity = 30
+map.iterations = 1000
+map.fewest = 12 -- points of which a map is made
+
+local TRIAL = 2000 -- points of a trial that tells how long it will take
+local TRIAL_STEPS = 25
+
+local GRID = 4095 -- coordinates are integers from 0 to that: finer than a screen
+
+-- Points (n, 2) as two lists of integers, both axes by one scale and centred.
+local function coordinates(points)
+  local low, high = points:amin(1):totable(), points:amax(1):totable()
+  local span = math.max(high[1] - low[1], high[2] - low[2], 1e-12)
+  local scale = GRID / span
+  local begin = create.tensor { (low[1] + high[1] - span) / 2, (low[2] + high[2] - span) / 2 }
+  local places = ((points - begin) * scale):round():clamp(0, GRID):to "i64"
+  return { x = places:narrow(2, 1, 1):reshape { -1 }:totable(), y = places:narrow(2, 2, 1):reshape { -1 }:totable() }
+end
+
+local function perplexity_of(count) return math.max(1, math.min(map.perplexity, (count - 1) // 3)) end
+
+local function rows_of(features, rows) return features:index_select(1, create.tensor(rows, "i64")) end
+
+--- affordable(features, seconds) -> how many of the rows t-SNE can map in so many seconds on this machine, as it is
+-- now.
+function map.affordable(features, seconds)
+  local count = #features
+  if count <= TRIAL // 2 or seconds == math.huge then return count end
+  local trial = math.min(count, TRIAL)
+  local began = clock()
+  eval.tsne(rows_of(features, sample.spread(count, trial)), {
+    perplexity = perplexity_of(trial), iterations = TRIAL_STEPS,
+  })
+  local each = (clock() - began) / TRIAL_STEPS / (trial * math.log(trial)) -- a step is n log n
+  local points = count
+  while points > TRIAL // 2 and each * map.iterations * points * math.log(points) > seconds do
+    points = math.floor(points * 0.9)
+  end
+  return points
+end
+
+--- of(material) -> {slots, labels, predicted (lists, of each point), pca = {x, y}, tsne = {x, y, kl, perplexity}, of =
+-- images that there were}; nil if there are no features, or of too few images.
+function map.of(material)
+  if not material:can_see() then return nil end
+  local asked = material:queries()
+  if not asked or #asked.rows < map.fewest then return nil end
+  local predicted = material:predictions()
+  local taken = sample.spread(#asked.rows, material.limits.points)
+  local features = rows_of(asked.features:cpu():float(), taken)
+  local by = material:by(0.6)
+  local count = map.affordable(features, by and math.min(25, by - clock()) or math.huge)
+  if count < #features then features = features:narrow(1, 1, count) end
+  local made = { slots = {}, labels = {}, predicted = predicted and {} or nil, of = #asked.set, layer = material.layer }
+  for i = 1, count do
+    local at = taken[i] + 1
+    made.slots[i] = material.pictures:add(asked.set, asked.rows[at])
+    made.labels[i] = asked.labels[at]
+    if predicted then made.predicted[i] = predicted[at] end
+  end
+  made.is_test = material:has_test()
+  if features.shape[2] >= 2 then made.pca = coordinates(eval.pca(features, 2)) end
+  local points, kl = eval.tsne(features, { perplexity = perplexity_of(count), iterations = map.iterations })
+  made.tsne = coordinates(points)
+  made.tsne.kl, made.tsne.perplexity = tonumber(("%.3f"):format(kl)), perplexity_of(count)
+  return made
+end
+
+return map
