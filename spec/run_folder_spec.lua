@@ -52,7 +52,7 @@ describe("a run in its folder", function()
       :format(process.cldlua, folder .. "/b.lua"))
     ends_without_folder()
     assert.equal(1, outcome("example").position.epoch)
-    assert.same({ "b.lua", "checkpoint.safetensors", "log.jsonl", "options.json", "versions.json" },
+    assert.same({ "b.lua", "checkpoint.safetensors", "log.jsonl", "options.json", "report.html", "versions.json" },
       cld.io.list(path "example"))
     assert.equal("end", log("example")[4].event)
   end)

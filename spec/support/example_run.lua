@@ -63,7 +63,9 @@ function example.start()
   local folder = process.temporary_folder()
   local e = { folder = folder, script = process.write(folder .. "/example.lua", example.recipe) }
 
-  function e.start(...) return process.run { e.script, "--runs", folder .. "/runs", "--threads", "1", ... } end
+  function e.start(...)
+    return process.run { e.script, "--runs", folder .. "/runs", "--threads", "1", "--no-report", ... }
+  end
 
   function e.succeed(...)
     local result = e.start(...)
