@@ -8,6 +8,7 @@
 #   make demo-check the demo for three seeds, its margins asserted
 #   make compare-methods  every method with and without CLD on generated images; an hour
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
+#   make report-check  reports in a headless Chromium, if there is one
 #   make ranks-check  every recipe on 1 to 4 ranks; jobs killed at random, on two machines of namespaces, under Slurm; forty minutes
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make fuzz       the image decoders, the readers of PyTorch's, NumPy's and TensorBoard's files on damaged ones, FUZZ_SECONDS=600 each
@@ -398,6 +399,10 @@ compare-methods: all
 select-check: all
 	$(Q)$(BUILD)/cldlua spec/select_check.lua --build $(BUILD) $(SELECT)
 
+# Reports in a headless Chromium: no error, every picture loaded, a value under the pointer. REPORT_CHECK="a.html b.html"
+report-check: all
+	$(Q)$(BUILD)/cldlua spec/report_check.lua --build $(BUILD) $(REPORT_CHECK)
+
 # Jobs of several ranks: every recipe on 1 to 4, killed 200 times, on two machines made of namespaces, under a real Slurm.
 # Ends with "N passed, N failed"; forty minutes. RANKS_CHECK="--only kills --count 20" for one part of it.
 ranks-check: all
@@ -445,5 +450,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check report-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE

@@ -105,7 +105,7 @@ function thumbnail(run, slot, pixels, label) {
   if (pixels) set(canvas, { style: { width: pixels + "px", height: pixels + "px" } });
   const image = pictures.id && byId(pictures.id), context = canvas.getContext("2d");
   if (!image || slot >= pictures.count) return canvas;
-  const put = () => context.drawImage(image, (slot % pictures.columns) * side, Math.floor(slot / pictures.columns) * side, side, side,
+  const put = () => image.naturalWidth > 0 && context.drawImage(image, (slot % pictures.columns) * side, Math.floor(slot / pictures.columns) * side, side, side,
     0, 0, side * 2, side * 2);
   if (image.complete) put(); else image.addEventListener("load", put);
   return canvas;

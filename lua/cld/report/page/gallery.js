@@ -8,6 +8,7 @@ function viewsCanvas(program) {
   const image = byId(program.id), context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
   const put = () => {
+    if (image.naturalWidth === 0) return;
     for (let row = 0; row < program.images; row++) {
       for (let column = 0; column < program.columns; column++) {
         context.drawImage(image, column * program.side, row * program.side, program.side, program.side,
