@@ -21,6 +21,7 @@ static const luaL_Reg openers[] = {
     {"optim", cldL_open_optim},
     {"picture", cldL_open_picture},
     {"scope", cldL_open_scope},
+    {"screen", cldL_open_screen},
     {"system", cldL_open_system},
     {"tensor", cldL_open_tensor},
     {"text", cldL_open_text},

@@ -144,4 +144,30 @@ function image.grid(images, options)
   return page
 end
 
+local page_options = { "columns", "padding", "mean", "std" }
+
+--- cld.image.show(images[, {mode, width, columns, padding, mean, std}]): an image u8 (height, width, 3) in the terminal, or a
+-- page of what grid takes (one view f32 (3, H, W) too), at most `width` characters wide (default: the terminal).
+-- mode is how: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty), "sixel", "blocks" (half blocks in 24-bit
+-- colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii" (characters by brightness); by default the best that
+-- the terminal has, ascii if it has no colours or NO_COLOR is set. If standard output is no terminal, a line says so.
+--
+--     -- needs a picture
+--     cld.image.show(cld.image.read "cat.jpg")
+function image.show(images, options)
+  caller.check_fields("image.show", options, { "mode", "width", table.unpack(page_options) })
+  options = options or {}
+  local shape = is_tensor(images) and images.shape or {}
+  local one = images
+  if #shape ~= 3 or images.dtype ~= "u8" then
+    local page = {}
+    for _, name in ipairs(page_options) do page[name] = options[name] end
+    if #shape == 3 then images = images:unsqueeze(1) end
+    if #shape == 3 and page.padding == nil then page.padding = 0 end
+    one = image.grid(images, page)
+  end
+  check_image("image.show", one)
+  require "cld.image.shown".show("image.show", one:cpu(), options)
+end
+
 return image

@@ -35,6 +35,7 @@ cld.grad = nil -- in cld.autograd, which has cld.Function and the like too
 cld.picture = nil -- image files: in cld.image
 cld.scope = nil -- scopes of temporaries: nn.scope
 cld.embed = nil -- maps of features: in cld.eval
+cld.screen = nil -- images in a terminal: image.show
 
 -- A field that is not there is a typing error, in every table of functions; whoever only asks uses rawget or pairs.
 return setmetatable(cld, {

@@ -72,6 +72,9 @@ int cld_terminal_rows(void);
 /* Standard output is a terminal that moves its cursor when it is told to: TERM is set, and neither "dumb" nor "unknown"
  * (an editor's shell window, a CI's pseudo-terminal). */
 bool cld_terminal(void);
+/* The terminal says, when it is asked, that it shows Sixel graphics. It is asked once, and has 0.2 s to answer; never if
+ * standard input or output is no terminal. */
+bool cld_terminal_has_sixel(void);
 
 /* As sigaction with this handler, but an ignored signal stays ignored: false then. *before (may be NULL) is filled
  * in either way. */

@@ -1,0 +1,26 @@
+/* Pictures as text that a terminal shows. An image is u8 (height, width, 3), of the size that is wanted.
+ *
+ *   half blocks   two pixels a character, one over the other: "▀" in the upper one's colour on the lower one's
+ *   characters    two pixels a character as well, by their brightness, for terminals without colour
+ *   Sixel         DEC's graphics (VT330/340 Programmer Reference, chapter 14), with a palette of the image's own
+ *
+ * What comes out is text to free; NULL with an error if there is no memory for it.
+ */
+#ifndef CLD_IMAGES_TERMINAL_H
+#define CLD_IMAGES_TERMINAL_H
+
+#include "runtime/tensor/tensor.h"
+
+typedef enum cld_terminal_colors {
+    CLD_COLORS_FULL, /* 24 bits */
+    CLD_COLORS_256,  /* xterm's: a cube of 6 x 6 x 6 and 24 greys */
+} cld_terminal_colors;
+
+char *cld_terminal_blocks(const cld_tensor *image, cld_terminal_colors colors, size_t *length);
+char *cld_terminal_characters(const cld_tensor *image, size_t *length);
+char *cld_terminal_sixel(const cld_tensor *image, size_t *length);
+
+/* The nearest of xterm's 256 colours, of the 240 that no user changes. */
+int cld_terminal_color(const uint8_t rgb[3]);
+
+#endif
