@@ -146,11 +146,12 @@ end
 
 local page_options = { "columns", "padding", "mean", "std" }
 
---- cld.image.show(images[, {mode, width, columns, padding, mean, std}]): an image u8 (height, width, 3) in the terminal, or a
--- page of what grid takes (one view f32 (3, H, W) too), at most `width` characters wide (default: the terminal).
--- mode is how: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty), "sixel", "blocks" (half blocks in 24-bit
--- colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii" (characters by brightness); by default the best that
--- the terminal has, ascii if it has no colours or NO_COLOR is set. If standard output is no terminal, a line says so.
+--- cld.image.show(images[, {mode, width, columns, padding, mean, std}]): an image u8 (height, width, 3) in the
+-- terminal, or a page of what grid takes (one view f32 (3, H, W) too), at most `width` characters wide (default: the
+-- terminal). mode is how: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty), "sixel", "blocks" (half blocks
+-- in 24-bit colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii" (characters by brightness); by default
+-- the best that the terminal has, ascii if it has no colours or NO_COLOR is set. If standard output is no terminal, a
+-- line says so.
 --
 --     -- needs a picture
 --     cld.image.show(cld.image.read "cat.jpg")

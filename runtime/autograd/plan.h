@@ -1,5 +1,4 @@
-/* What a backward walks: the nodes in order, with the gradients that have come to each so far.
- */
+/* The nodes that a backward visits, in order, with the gradients that have reached each so far. */
 #ifndef CLD_AUTOGRAD_PLAN_H
 #define CLD_AUTOGRAD_PLAN_H
 
@@ -10,25 +9,25 @@
 typedef struct cld_entry {
     cld_node *node;
     cld_tensor **gradients;
-    bool leads; /* to an input that gradients were asked for; all do if none were */
+    bool leads; /* leads to an input that gradients were asked for; all nodes do if none were */
 } cld_entry;
 
 typedef struct cld_plan {
     cld_entry *entries; /* by sequence, descending: the order in which backward runs */
     size_t count, room;
     size_t *slots; /* hash table from node to 1 + its entry */
-    size_t table;  /* size of slots, a power of two */
+    size_t table;  /* number of slots, a power of two */
     cld_waiting waiting;
     cld_collected hooked;         /* gradients of leaves with hooks */
-    cld_collected asked;          /* what cld_gradients is to return; then no other leaf gets any */
+    cld_collected asked;          /* what cld_gradients is to return; if set, no other leaf gets a gradient */
     const cld_follower *follower; /* or NULL */
 } cld_plan;
 
-/* All nodes behind the roots, in order; of p->asked which of them lead there. */
+/* All nodes behind the roots, in order, and, for p->asked, which of them lead there. */
 cld_status cld__make_plan(cld_plan *p, cld_tensor *const *roots, int count);
-/* Tells the follower what will be walked, and counts the edges to each leaf. */
+/* Tells the follower which nodes will be visited, and counts the edges to each leaf. */
 cld_status cld__foresee(const cld_plan *p);
-/* The node was passed: tells the follower of the leaves to which no other edge leads. */
+/* The node was passed: tells the follower about the leaves to which no other edge leads. */
 cld_status cld__passed(cld_plan *p, const cld_node *n);
 cld_entry *cld__entry_of(const cld_plan *p, const cld_node *n);
 void cld__drop_gradients(cld_entry *e);
@@ -36,7 +35,7 @@ void cld__free_plan(cld_plan *p);
 
 static inline bool cld__takes_terms(const cld_node *n) { return n->op->takes_terms && n->op->takes_terms(n); }
 
-/* Of the outputs, and behind them the second terms, which stay NULL where backward takes none. */
+/* The number of outputs, twice if backward takes second terms, which stay NULL unless used. */
 static inline int cld__gradient_slots(const cld_node *n) { return 2 * n->outputs; }
 
 #endif

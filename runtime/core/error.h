@@ -1,8 +1,8 @@
-/* Errors: how a runtime function says that it could not do what was asked.
+/* Errors: how a runtime function reports that it failed.
  *
- * A function that can fail on a user's input returns a cld_status, or a pointer that is NULL on failure. Either
- * way the calling thread's error record then holds one sentence: the op, what was wrong, what would be right.
- * Nothing in the runtime prints, exits or jumps; the bindings turn the record into a Lua error.
+ * A function that can fail on a user's input returns a cld_status, or a pointer that is NULL on failure. Either way the
+ * calling thread's error record then holds one sentence: the op, what was wrong, and what would be right. Nothing in
+ * the runtime prints, exits or jumps; the bindings turn the record into a Lua error.
  *
  *     if (x->ndim != 4)
  *         return cld_fail(CLD_INVALID, "conv2d: expected a 4-d input (N, C, H, W), got %s", shape);
@@ -24,20 +24,20 @@ typedef enum cld_status {
     CLD_INTERRUPTED  /* a signal asked to stop */
 } cld_status;
 
-/* Fill this thread's record and return `code`, so that `return cld_fail(...)` reads well. */
+/* Fills this thread's record and returns `code`, so that `return cld_fail(...)` works. */
 cld_status cld_fail(cld_status code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* As cld_fail, for a function that returns a pointer. */
+/* Like cld_fail, for a function that returns a pointer. */
 #define cld_fail_null(code, ...) ((void)cld_fail(code, __VA_ARGS__), NULL)
 
-/* Put "<context>: " in front of the record's message; returns the record's code. For callers that know the path
- * or the step during which something below them failed. */
+/* Puts "<context>: " before the record's message; returns the record's code. For callers that know the path or the step
+ * in which a function below them failed. */
 cld_status cld_fail_in(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 cld_status cld_error_code(void);
 const char *cld_error_message(void); /* valid until this thread's next failure */
 
-/* Move an error between threads: a worker exports its record, the consumer imports it. */
+/* Moves an error between threads: a worker exports its record, and the consumer imports it. */
 typedef struct cld_error_record {
     cld_status code;
     char message[1024];
@@ -51,7 +51,7 @@ cld_status cld_error_import(const cld_error_record *record);
         if (cld_try_status != CLD_OK) return cld_try_status;                                                 \
     } while (0)
 
-/* The same inside a function that returns a pointer. */
+/* The same in a function that returns a pointer. */
 #define CLD_TRY_NULL(call)                                                                                   \
     do {                                                                                                     \
         if ((call) != CLD_OK) return NULL;                                                                   \

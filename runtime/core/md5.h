@@ -1,9 +1,9 @@
-/* MD5 (RFC 1321): tells whether a file is the one that its publisher means. No protection against anyone who wants to
- * deceive: those sums come with the data sets, and there are no others.
+/* MD5 (RFC 1321), to check that a file is the published one. It does not protect against forgery, but these are the
+ * sums that are published with the data sets.
  *
  *     cld_md5 m;
  *     cld_md5_begin(&m);
- *     cld_md5_add(&m, data, bytes);    // as often as there is something
+ *     cld_md5_add(&m, data, bytes);    // as often as needed
  *     cld_md5_end(&m, hex);            // 32 digits and a zero; m is used up
  */
 #ifndef CLD_CORE_MD5_H

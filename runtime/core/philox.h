@@ -1,13 +1,13 @@
 /* Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011).
  *
- * Counter based: a number is a pure function of (seed, purpose, epoch, sample, view, draw), so that the same image
- * gets the same crop whatever the number of threads, the device or the rank. No state is shared or locked.
+ * Counter based: a number is a pure function of (seed, purpose, epoch, sample, view, draw), so that the same image gets
+ * the same crop whatever the number of threads, the device or the rank. No state is shared or locked.
  *
  *     cld_philox r = cld_philox_at(seed, CLD_RNG_AUGMENT, epoch, sample, view);
  *     float u = cld_philox_uniform(&r);
  *
- * Where several draw for one view, each has a part of the stream to itself (cld_philox_part): however much one draws, the
- * others' numbers stay.
+ * If several functions draw for one view, each has its own part of the stream (cld_philox_part), so the number of draws
+ * of one does not change the numbers of the others.
  */
 #ifndef CLD_CORE_PHILOX_H
 #define CLD_CORE_PHILOX_H
@@ -32,7 +32,7 @@ typedef struct cld_philox {
     uint32_t key[2];
     uint32_t counter[4]; /* counter[0] counts blocks of four numbers */
     uint32_t block[4];
-    int used; /* numbers of block already handed out; 4 = make a new block */
+    int used; /* numbers of the block that were already handed out; 4 = make a new block */
 } cld_philox;
 
 /* The bijection itself: ten rounds. Known answers: spec/ops_random_spec.lua. */
@@ -56,7 +56,7 @@ CLD_HOST_DEVICE static inline void cld_philox_block(const uint32_t key_in[2], co
     out[3] = c3;
 }
 
-/* The stream for one purpose, epoch, sample and view. Epoch < 2^22, view < 2^6, sample < 2^36. */
+/* The stream for a purpose, epoch, sample and view. Epoch < 2^22, view < 2^6, sample < 2^36. */
 CLD_HOST_DEVICE static inline cld_philox cld_philox_at(uint64_t seed, cld_rng_purpose purpose, uint64_t epoch,
                                                        uint64_t sample, uint64_t view) {
     cld_philox r = {{(uint32_t)seed, (uint32_t)(seed >> 32)}, {0, 0, 0, 0}, {0, 0, 0, 0}, 4};
@@ -66,7 +66,7 @@ CLD_HOST_DEVICE static inline cld_philox cld_philox_at(uint64_t seed, cld_rng_pu
     return r;
 }
 
-/* A stream beside that, with the same arguments but a part of its own, 1 to 2^28 - 1; cld_philox_at is part 0. */
+/* Another stream with the same arguments, with a part number, 1 to 2^28 - 1; cld_philox_at is part 0. */
 CLD_HOST_DEVICE static inline cld_philox cld_philox_part(cld_philox whole, uint32_t part) {
     whole.counter[0] = 0;
     whole.counter[3] = (whole.counter[3] & 0xFu) | part << 4;

@@ -1,7 +1,7 @@
-/* Many strings in one block of memory, each with a zero byte after it, and lists that grow.
+/* Many zero-terminated strings in one block of memory, and lists that grow.
  *
- * A million file names would cost more in malloc's own bytes than in letters. An offset names a string here, because the
- * block moves when it grows.
+ * For a million file names, malloc's overhead would be larger than the text. A string is named by its offset, because
+ * the block moves when it grows.
  */
 #ifndef CLD_CORE_STRINGS_H
 #define CLD_CORE_STRINGS_H
@@ -18,9 +18,9 @@ typedef struct cld_strings {
 
 /* Appends a copy; *at is its offset. */
 cld_status cld_strings_add(cld_strings *s, const char *text, size_t length, uint64_t *at);
-void cld_strings_free(cld_strings *s); /* twice is fine */
+void cld_strings_free(cld_strings *s); /* may be called twice */
 
-/* *list, of elements of this size, has room for `count` of them afterwards; it may move. It doubles as it grows. */
+/* Makes room for `count` elements of this size in *list, which may move. It doubles as it grows. */
 cld_status cld_grow(void **list, size_t *room, size_t count, size_t element);
 
 #endif

@@ -4,9 +4,9 @@
  *   binary  rows of a label (CIFAR-100: the coarse one, then the fine one) and 3072 pixels:
  *           cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin, cifar-100-binary/{train,test}.bin
  *
- * Both hold an image as three planes of 32 x 32; in memory it is interleaved, as every image here. Files that others have
- * pickled again are read as well (cifar_pickle.h): labels of any integer type, pixels in any order of memory. Sizes are checked,
- * and images counted, before anything of their size is read or allocated.
+ * Both store an image as three planes of 32 x 32; in memory it is interleaved, as all images here. Files that were
+ * pickled again by other programs are read as well (cifar_pickle.h): labels of any integer type, pixels in any memory
+ * order. Sizes are checked, and images counted, before anything of their size is read or allocated.
  */
 #ifndef CLD_DATA_CIFAR_H
 #define CLD_DATA_CIFAR_H
@@ -22,11 +22,11 @@ typedef struct cld_cifar {
     cld_tensor *images; /* u8 (N, 32, 32, 3) */
     cld_tensor *labels; /* i64 (N) */
     int classes;
-    char *names[CLD_CIFAR_MAX_CLASSES]; /* NULL where the folder does not say */
+    char *names[CLD_CIFAR_MAX_CLASSES]; /* NULL if the folder does not say */
 } cld_cifar;
 
-/* root is the folder of the files, one that holds it under its own name, or one that holds it in CIFAR-10/
- * (or CIFAR-100/). On failure *out is empty; on success cld_cifar_free it. */
+/* root is the folder of the files, or one that contains it under its own name or as CIFAR-10/ (or CIFAR-100/) with the
+ * folder inside. On failure *out is empty; on success it is to be freed with cld_cifar_free. */
 cld_status cld_cifar_read(cld_cifar *out, const char *root, cld_cifar_kind kind, cld_cifar_layout layout,
                           bool test);
 void cld_cifar_free(cld_cifar *c);

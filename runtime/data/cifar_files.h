@@ -1,4 +1,4 @@
-/* CIFAR's files: their names, the folder that holds them, and opening one. For cifar.c alone. */
+/* CIFAR's files: their names, finding their folder, and opening one. For cifar.c only. */
 #ifndef CLD_DATA_CIFAR_FILES_H
 #define CLD_DATA_CIFAR_FILES_H
 
@@ -7,11 +7,11 @@
 
 typedef struct cld_cifar_format {
     const char *title;      /* for messages, and the name of a parent folder */
-    const char *name;       /* what recipes/download.lua calls it */
+    const char *name;       /* its name in recipes/download.lua */
     const char *folder[3];  /* by layout */
-    const char *archive[3]; /* where it comes from */
+    const char *archive[3]; /* the archive it is distributed in */
     const char *train[6], *test[2];
-    const char *meta; /* python: the pickle with the names of the classes */
+    const char *meta; /* python: the pickle with the class names */
     const char *meta_key;
     const char *meta_text;  /* binary: the same, one per line */
     const char *labels_key; /* python */
@@ -25,12 +25,13 @@ typedef struct cld_cifar_place {
     char folder[3072];
 } cld_cifar_place;
 
-/* Looks where cifar.h says; what cannot be looked at is the error if nothing is found elsewhere. */
+/* Looks in the places that cifar.h lists. If a place cannot be read and nothing is found elsewhere, that is the
+ * error. */
 cld_status cld__cifar_find(cld_cifar_place *p, const char *root, cld_cifar_kind kind,
                            cld_cifar_layout layout);
 /* "<folder>/<name>", with .bin in the binary layout. */
 void cld__cifar_path(char path[4096], const cld_cifar_place *p, const char *name);
-/* Whether anything has this name, be it a link that leads nowhere or one that cannot be looked at. */
+/* Whether something has this name, even a dangling link or something that cannot be read. */
 bool cld__cifar_exists(const char *path);
 /* On failure nothing is left to clean up. */
 cld_status cld__cifar_open(cld_reader *r, const char *path, const cld_cifar_format *f);

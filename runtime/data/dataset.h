@@ -1,13 +1,14 @@
-/* A data set, as the loader sees it: a number of images, each opened by its row and then decoded as far as is needed.
- * Labels, classes and their names are Lua's (lua/cld/data); sets made of sets too, whose rows a selection looks up.
+/* A data set, as the loader sees it: a number of images, each opened by its row and then decoded as far as needed.
+ * Labels, classes and their names are in Lua (lua/cld/data), and so are sets made of other sets, whose rows a selection
+ * looks up.
  *
- * A kind of data set is one file: a struct that begins with cld_dataset, its two or three functions, and a
- * constructor. Opening says where an image is, either as pixels in memory or as the bytes of a file in one of the formats of
- * decode.h; what is decoded of it, and how, is the same for all.
+ * A kind of data set is one file: a struct that begins with cld_dataset, its two or three functions, and a constructor.
+ * Opening tells where an image is, either as pixels in memory or as the bytes of a file in one of the formats of
+ * decode.h. Decoding is the same for all kinds.
  *
  *     cld_source s = {0};                                       -- one per thread, used again and again
  *     CLD_TRY(cld_dataset_open(&s, set, row));                  -- s.height, s.width: now known
- *     CLD_TRY(cld_source_pixels(&pixels, &s, part, shrink));    -- decoded; good until s is used again
+ *     CLD_TRY(cld_source_pixels(&pixels, &s, part, shrink));    -- decoded; valid until s is used again
  *     cld_source_free(&s);
  */
 #ifndef CLD_DATA_DATASET_H
@@ -22,19 +23,19 @@
 
 /* An open image. */
 typedef struct cld_source {
-    int height, width; /* full size, upright if the data set wants that */
+    int height, width; /* full size, upright if the data set asks for that */
     /* What the kind's `open` fills in: either ... */
-    const uint8_t *
-        pixels; /* interleaved, dense, height and width set: valid until the next open, or as long as the set */
+    const uint8_t
+        *pixels; /* interleaved, dense, height and width set; valid until the next open, or with the set */
     /* ... or the bytes of a file: pixels NULL. */
     const uint8_t *bytes;
     size_t length;
     cld_scratch file; /* memory for either, if the kind needs it */
-    bool has_label; /* the kind knows the label only now: here it is. It goes before the data set's labels */
+    bool has_label;   /* the kind knows the label only now. It overrides the data set's labels */
     int64_t label;
-    /* dataset.c's own */
+    /* private to dataset.c */
     cld_picture picture;
-    bool upright; /* turn it as its EXIF orientation says */
+    bool upright; /* rotate it as its EXIF orientation says */
     cld_scratch decoded, turned;
 } cld_source;
 
@@ -42,8 +43,8 @@ typedef struct cld_dataset cld_dataset;
 
 typedef struct cld_dataset_ops {
     const char *kind; /* "files" */
-    /* Where image `row` is. On failure the message says what is wrong with it, and need not name it: describe does.
-     * CLD_INVALID and CLD_IO are this image's own fault, and another may take its place; any other status is not. */
+    /* Finds image `row`. On failure the message says what is wrong, and need not name the image: describe does.
+     * CLD_INVALID and CLD_IO are this image's own fault, and another may take its place; other statuses are not. */
     cld_status (*open)(cld_dataset *d, int64_t row, cld_source *s);
     /* The image's name for messages, as the user knows it: a path, "images[12]". Printable. */
     void (*describe)(const cld_dataset *d, int64_t row, char *text, size_t size);
@@ -53,9 +54,9 @@ typedef struct cld_dataset_ops {
 struct cld_dataset {
     const cld_dataset_ops *ops;
     int64_t count;
-    int height, width; /* of every image, if they have one size; else 0 */
+    int height, width; /* of every image, if all have the same size; else 0 */
     cld_tensor
-        *tensor; /* u8 (count, height, width, 3) on the cpu: all images, if they lie in memory; else NULL */
+        *tensor; /* u8 (count, height, width, 3) on the cpu: all images, if they are in memory; else NULL */
     bool one_thread; /* open only on the thread that made the set (it calls Lua) */
     bool upright;    /* EXIF orientation is applied */
     _Atomic int references;
@@ -64,16 +65,16 @@ struct cld_dataset {
 cld_dataset *cld_dataset_retain(cld_dataset *d);
 void cld_dataset_free(cld_dataset *d); /* the last reference frees it; NULL is allowed */
 
-/* Opens an image and, of a file, reads its header. */
+/* Opens an image and, if it is a file, reads its header. */
 cld_status cld_dataset_open(cld_source *s, cld_dataset *d, int64_t row);
-/* The part (pixels of the full size) decoded at 1/shrink: whatever the picture allows of that, see out->shrink and
- * out->there. */
+/* Decodes the part (in pixels of the full size) at 1/shrink, as closely as the picture's format allows; see out->shrink
+ * and out->there. */
 cld_status cld_source_pixels(cld_pixels *out, cld_source *s, cld_rect part, int shrink);
-/* Gives back what a large image took, so that many threads do not each keep the most they ever needed. */
-#define CLD_SOURCE_KEEP ((size_t)4 << 20) /* bytes of each of its memories */
+/* Releases the memory of a large image, so that many threads do not each keep the most they ever needed. */
+#define CLD_SOURCE_KEEP ((size_t)4 << 20) /* bytes kept of each of its memories */
 void cld_source_trim(cld_source *s);
 void cld_source_free(cld_source *s);
-/* All images of a set in which they have one size: u8 (count, height, width, 3) on the cpu. */
+/* All images of a set in which they have the same size: u8 (count, height, width, 3) on the cpu. */
 cld_tensor *cld_dataset_load(cld_dataset *d);
 /* The image's name for messages. */
 void cld_dataset_describe(const cld_dataset *d, int64_t row, char *text, size_t size);
@@ -82,15 +83,15 @@ void cld_dataset_describe(const cld_dataset *d, int64_t row, char *text, size_t 
 
 /* u8 (N, H, W, 3), contiguous, on the cpu. dataset_memory.c */
 cld_dataset *cld_dataset_of_tensor(cld_tensor *images);
-/* A .npy file of u8 (N, H, W, 3) in C order, read where an image lies as it is asked for: the file may be larger than
- * memory. dataset_array.c */
+/* A .npy file of u8 (N, H, W, 3) in C order, read image by image on demand: the file may be larger than memory.
+ * dataset_array.c */
 cld_dataset *cld_dataset_of_npy(const char *path);
-/* A file of nothing but images of this size, each three planes of u8, stored row by row or column by column: STL-10's.
+/* A file of images of this size only, each three planes of u8, stored row by row or column by column: STL-10's.
  * dataset_array.c */
 cld_dataset *cld_dataset_of_planes(const char *path, int height, int width, bool by_columns);
 /* The files of a listing. dataset_files.c */
 cld_dataset *cld_dataset_of_files(cld_listing *l);
-/* Members of an archive that is read in place: image i is that of its listing (l->members). dataset_members.c */
+/* Members of an archive that is read in place: image i is member l->members[i] of its listing. dataset_members.c */
 cld_dataset *cld_dataset_of_members(const cld_tar *t, cld_listing *l);
 /* Row i is row[i] (i64) of parts[part[i]] (NULL: of parts[0]): a subset, a concatenation. dataset_selection.c */
 cld_dataset *cld_dataset_select(cld_dataset *const *parts, int count, const int32_t *part, const int64_t *row,

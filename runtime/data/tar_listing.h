@@ -4,13 +4,14 @@
  *     cld_listing *l = cld_tar_listing_new(t, NULL, NULL);
  *     // image i is member l->members[i] of t
  *
- * Folders that all images have in common are left out as long as one folder of each path remains, so that photos/cat/1.jpg
- * is of the class cat. The inner archives of ImageNet's training set are folders here (see tar.h). Of several members of
- * one name the last counts, as when unpacking. A folder beside the classes with files but no images is an error; one
- * without files is not seen. An archive with train/, test/ or val/ inside wants to be told which.
+ * Leading folders that all images share are dropped as long as one folder of each path remains, so that
+ * photos/cat/1.jpg has the class cat. The inner archives of ImageNet's training set are treated as folders (see tar.h).
+ * If several members have the same name, the last one counts, as in unpacking. A folder beside the classes with files
+ * but no images is an error; one without files is not visible. If an archive contains train/, test/ or val/, the caller
+ * must say which.
  *
- * Images without folders may have their labels beside them, as WebDataset writes them: KEY.cls, a number in text, where
- * KEY is the image's name up to its first dot. The classes' names are the numbers then.
+ * Images without folders may have labels in separate members, as WebDataset writes them: KEY.cls, a number as text,
+ * where KEY is the image's name up to its first dot. The class names are then the numbers.
  */
 #ifndef CLD_DATA_TAR_LISTING_H
 #define CLD_DATA_TAR_LISTING_H
@@ -18,7 +19,7 @@
 #include "runtime/data/listing.h"
 #include "runtime/io/tar.h"
 
-/* inside: only what lies in this folder of the archive, and nothing else of it; NULL: all. options may be NULL. */
+/* inside: only the content of this folder of the archive; NULL: everything. options may be NULL. */
 cld_listing *cld_tar_listing_new(const cld_tar *t, const char *inside, const cld_listing_options *options);
 
 #endif

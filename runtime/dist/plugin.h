@@ -1,4 +1,4 @@
-/* For the files of this folder: who carries what. */
+/* For the files of this folder: which library moves the data. */
 #ifndef CLD_DIST_PLUGIN_H
 #define CLD_DIST_PLUGIN_H
 

@@ -1,24 +1,24 @@
-/* The precision of computation: what convolutions round their factors to.
+/* The precision of computation: what convolutions round their inputs and weights to.
  *
  *     fp32   nothing
- *     tf32   10 bits of f32's 23, in the device's own products and convolutions; the cpu, which has none, stays at f32
+ *     tf32   10 of f32's 23 bits, in the device's own products and convolutions; the cpu, which has none, stays at f32
  *     bf16   convolutions give bf16 activations, which norms, pools and elementwise ops pass on
  *     fp16   the same in f16: its gradients need a loss scale (runtime/optim)
  *
- * Sums are in f32, and parameters, their gradients and the statistics of norms stay f32. The features are f32: an average
- * pool that leaves one value of each map gives f32, and so does all that is computed from them: the heads, normalize,
- * softmax, the losses. Under bf16 and fp16 a device may use tf32 for what is left of f32.
+ * Sums are in f32, and parameters, their gradients and the statistics of norms stay f32. Features are f32: an average
+ * pool that leaves one value per map returns f32, and so does everything computed from it: heads, normalize, softmax,
+ * losses. With bf16 and fp16 a device may use tf32 for the remaining f32 work.
  *
- * A linear layer goes by its input, whatever the precision: beside f32 it rounds nothing, beside 16 bits (of convolutions'
- * maps that were flattened, say) its weight is rounded to them, and the result is f32. A convolution of 16 bits beside a
- * weight of f32 means the same as under the precision.
+ * A linear layer follows its input, whatever the precision. With f32 input it rounds nothing. With 16-bit input
+ * (flattened maps of a convolution, for example) its weight is rounded to the same 16 bits, and the result is f32. A
+ * convolution with 16-bit input and an f32 weight works as with that precision.
  */
 #ifndef CLD_OPS_PRECISION_H
 #define CLD_OPS_PRECISION_H
 
 #include "runtime/tensor/tensor.h"
 
-/* name in C, name in Lua, what factors of f32 are rounded to */
+/* name in C, name in Lua, what f32 inputs are rounded to */
 #define CLD_PRECISIONS(X)                                                                                    \
     X(FP32, "fp32", CLD_F32)                                                                                 \
     X(TF32, "tf32", CLD_F32)                                                                                 \
@@ -35,25 +35,25 @@ typedef enum cld_precision {
 const char *cld_precision_name(cld_precision p);
 cld_status cld_precision_parse(const char *name, cld_precision *out);
 
-/* Of the process; fp32 at first. */
+/* One for the process; fp32 at first. */
 cld_precision cld_get_precision(void);
 void cld_set_precision(cld_precision p);
 
-/* What a convolution rounds x to: f32 to the precision's dtype; any other dtype stays. */
+/* What a convolution rounds x to: f32 to the precision's dtype; other dtypes are kept. */
 cld_dtype cld_factor_dtype(const cld_tensor *x);
-/* What features are in that are computed of x: f32 if x has 16 bits and so has the precision, else x's dtype. */
+/* The dtype of features computed from x: f32 if both x and the precision have 16 bits, else x's dtype. */
 cld_dtype cld_feature_dtype(const cld_tensor *x);
-/* x in cld_feature_dtype, itself (retained) if it is so: for ops whose result needs more. */
+/* x in cld_feature_dtype, itself (retained) if it already is: for ops whose result needs more precision. */
 cld_tensor *cld_unrounded(cld_tensor *x);
 
-/* How a kernel wants a weight: rounded to one dtype, and given in that or a wider one, in a layout. */
+/* The form of a weight that a kernel needs: rounded to one dtype, stored in that or a wider one, in a layout. */
 typedef struct cld_weight_form {
     cld_dtype rounded, dtype;
     cld_layout layout;
 } cld_weight_form;
-/* weight itself (retained) where it is so, else a copy off the tape. A leaf keeps the copy until it is written to, so
- * that the views of a step, and all batches of an evaluation, share it; then those of all weights in use are renewed
- * together. */
+/* weight itself (retained) if it has that form, else a copy off the tape. A leaf keeps the copy until it is written to,
+ * so that the views of a step, and all batches of an evaluation, share it. Then the copies of all weights in use are
+ * renewed together. */
 cld_tensor *cld_weight_as(cld_tensor *weight, cld_weight_form form);
 
 #endif

@@ -1,5 +1,5 @@
-/* Gradients that travel together: some large messages instead of many small ones. What is packed is one array, which is
- * summed up over the ranks; then each leaf's .grad is its part of that.
+/* Gradients that are summed together: a few large messages instead of many small ones. A bucket is one array, which is
+ * summed over the ranks; afterwards each leaf's .grad is a part of it.
  */
 #ifndef CLD_OPTIM_BUCKETS_H
 #define CLD_OPTIM_BUCKETS_H
@@ -9,38 +9,40 @@
 typedef struct cld_bucket {
     int first, count; /* of the leaves */
     int64_t elements;
-    bool gaps; /* between parts, which all begin at a multiple of some bytes */
+    bool gaps; /* between parts, because each starts at an aligned address */
 } cld_bucket;
 
 typedef struct cld_buckets {
-    cld_tensor **leaves; /* borrowed, in the order in which their gradients travel; (count), as all here */
-    int64_t *at;         /* where a leaf's part begins in its bucket, in elements */
+    cld_tensor **leaves; /* borrowed, in the order in which their gradients are sent; (count), as all here */
+    int64_t *at;         /* the offset of a leaf's part in its bucket, in elements */
     cld_tensor **came;   /* owned: its gradient in any dtype and layout. NULL: it is .grad, if there is one */
-    uint8_t *had;        /* of what was begun: was there a gradient? */
+    uint8_t *had;        /* in buckets already begun: was there a gradient? */
     int count;
     cld_bucket *buckets;
     int bucket_count;
-    int begun; /* so many of them */
+    int begun; /* number of buckets begun */
 } cld_buckets;
 
-/* *b is {0}. Neighbours of one dtype and device, up to the size of a bucket; the last one is small, since nothing hides it. */
+/* *b is {0}. A bucket holds consecutive leaves of one dtype and device, up to its size; the last bucket is small, since
+ * no computation hides it. */
 cld_status cld__cut_buckets(cld_buckets *b, cld_tensor *const *leaves, int count);
-/* The next one is on its way. The gradients in it are complete; a leaf that has none counts as zeros. */
+/* Starts the next bucket. The gradients in it are complete; a leaf without one counts as zeros. */
 cld_status cld__begin_bucket(cld_buckets *b);
-/* All are on their way, */
+/* Starts all that are left, */
 cld_status cld__begin_buckets(cld_buckets *b);
-/* and have arrived: .grad of all leaves is the sum over the ranks. */
+/* and waits for them: .grad of all leaves is then the sum over the ranks. */
 cld_status cld__join_buckets(const cld_buckets *b);
-/* The one that was begun last was begun while backward goes on: for cld_dist_buckets. */
+/* The last bucket was begun during backward: for cld_dist_buckets. */
 void cld__count_early(void);
-/* None is begun: for the next step. */
+/* Resets for the next step: none is begun. */
 void cld__reset_buckets(cld_buckets *b);
 void cld__free_buckets(cld_buckets *b);
 
-/* reduce_gradients.c. has[i]: has parameter i a gradient, on some rank when these have arrived. */
+/* reduce_gradients.c. has[i]: whether parameter i has a gradient; after the join, whether it has one on some rank. */
 cld_tensor *cld__begin_presence(const uint8_t *has, int count);
 const uint8_t *cld__presence(const cld_tensor *begun);
-/* The sum of those that has names and that are no sum yet, the last first: the last layers' gradients come first. */
+/* Sums the gradients that `has` names and that are not yet sums, last first, because the last layers' gradients come
+ * first. */
 cld_status cld__reduce_present(cld_tensor *const *params, const uint8_t *has, int count);
 
 #endif

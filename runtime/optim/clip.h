@@ -1,14 +1,14 @@
-/* Gradients scaled down where their common norm is large (Pascanu et al., "On the difficulty of training recurrent neural
+/* Gradients scaled down if their common norm is large (Pascanu et al., "On the difficulty of training recurrent neural
  * networks", ICML 2013). */
 #ifndef CLD_OPTIM_CLIP_H
 #define CLD_OPTIM_CLIP_H
 
 #include "runtime/tensor/tensor.h"
 
-/* The Euclidean norm of all gradients of the parameters together, as it was before they are multiplied in place by
- * min(1, max_norm / (norm + 1e-6)), as PyTorch's clip_grad_norm_. Of no dimension, on the gradients' device, f64 if they
- * all are, else f32; 0 if there is no gradient. Two launches; nothing waits. An error if the gradients are multiplied
- * by an optimizer's loss scale: then the step itself clips. */
+/* Returns the Euclidean norm of all the parameters' gradients together, and multiplies them in place by min(1, max_norm
+ * / (norm + 1e-6)), as PyTorch's clip_grad_norm_. The norm is that before scaling, 0-d, on the gradients' device, f64
+ * if they all are, else f32; 0 if there is no gradient. Two launches; does not wait. An error if the gradients are
+ * multiplied by an optimizer's loss scale: then the step itself clips. */
 cld_tensor *cld_clip_grad_norm(cld_tensor *const *params, int count, double max_norm);
 
 #endif

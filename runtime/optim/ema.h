@@ -5,15 +5,15 @@
 
 #include "runtime/tensor/tensor.h"
 
-/* 0 to 1. The tensor, if there is one, stands in place of the number: of one element, any dtype and device; its value is
- * read by the device when the work is done there, and is not checked. */
+/* 0 to 1. If there is a tensor, it replaces the number: one element, any dtype and device. The device reads its value
+ * when it does the work; it is not checked. */
 typedef struct cld_decay {
     double value;
     cld_tensor *tensor;
 } cld_decay;
 
-/* count pairs, dense, of one shape and dtype (f32 or f64), all on one device; targets are written in place. Nothing
- * changes where condition (u8, one element, or NULL) is 0. */
+/* count pairs, dense, each of one shape and dtype (f32 or f64), all on one device; targets are updated in place.
+ * Nothing changes if condition (u8, one element, or NULL) is 0. */
 cld_status cld_ema(cld_tensor *const *targets, cld_tensor *const *sources, int count, cld_decay decay,
                    cld_tensor *condition);
 

@@ -1,10 +1,10 @@
-/* Tensors with regular contents. Computed on the host, in i64 or f64, then cast and sent to the device. */
+/* Tensors with regular contents. Computed on the host, in i64 or f64, then cast and copied to the device. */
 #ifndef CLD_TENSOR_CREATE_H
 #define CLD_TENSOR_CREATE_H
 
 #include "runtime/tensor/tensor.h"
 
-/* start, start + step, ... while below stop (above it for a negative step); exact if all three are integers. */
+/* start, start + step, ... while below stop (above it if step is negative); exact if all three are integers. */
 cld_tensor *cld_tensor_arange(cld_dtype dtype, cld_scalar start, cld_scalar stop, cld_scalar step,
                               const cld_backend *device);
 /* 0, 1, ... count - 1 */

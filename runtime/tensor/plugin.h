@@ -1,4 +1,4 @@
-/* Finding and loading libcld_cuda.so: each way to fail has a sentence of its own. */
+/* Finding and loading libcld_cuda.so; each way to fail has its own message. */
 #ifndef CLD_TENSOR_PLUGIN_H
 #define CLD_TENSOR_PLUGIN_H
 

@@ -1,4 +1,4 @@
-/* A tensor for people to read: dtype, shape, device, a summary, and the corner values. */
+/* Prints a tensor: dtype, shape, device, a summary, and the corner values. */
 #ifndef CLD_TENSOR_PRINT_H
 #define CLD_TENSOR_PRINT_H
 

@@ -1,16 +1,16 @@
 /* Tensors: a reference-counted view (cld_tensor) on reference-counted bytes (cld_storage).
  *
- * Ownership. A function with `new`, or any op, hands back a reference that the caller owns and gives up with
- * cld_tensor_free (NULL is fine). Arguments are borrowed. CLD_AUTO frees at the end of the scope, so that error
- * paths need no labels; cld_tensor_steal moves a tensor out of it:
+ * Ownership. A function with `new`, or any op, returns a reference that the caller owns and releases with
+ * cld_tensor_free (NULL is fine). Arguments are borrowed. CLD_AUTO frees at the end of the scope, so that error paths
+ * need no labels; cld_tensor_steal moves a tensor out of it:
  *
  *     CLD_AUTO cld_tensor *y = cld_tensor_new(CLD_F32, x->a.ndim, x->a.shape, x->storage->device);
  *     if (!y) return NULL;
  *     CLD_TRY_NULL(cld_kernel(cld_device(x), math, unary, CLD_EXP, &y->a, &x->a, zero, zero));
  *     return cld_tensor_steal(&y);
  *
- * Layout. A tensor may lie in its device's own blocked layout (see cld_layout): logically nothing changes. An op
- * that walks strides calls cld_tensor_strided first, which reorders where it must.
+ * Layout. A tensor may have its device's own blocked layout (see cld_layout); logically nothing changes. An op that
+ * uses strides calls cld_tensor_strided first, which reorders if it must.
  */
 #ifndef CLD_TENSOR_TENSOR_H
 #define CLD_TENSOR_TENSOR_H
@@ -24,26 +24,26 @@ typedef struct cld_node cld_node; /* runtime/autograd/tape.h */
 typedef struct cld_tensor cld_tensor;
 
 typedef struct cld_storage {
-    atomic_int refs;     /* tensors; the bytes go with the last of them */
-    atomic_int watchers; /* and one for all tensors together; this struct goes with the last */
+    atomic_int refs;     /* number of tensors; the bytes are freed with the last one */
+    atomic_int watchers; /* and one for all tensors together; this struct is freed with the last one */
     atomic_uint version; /* counts in-place writes: a saved tensor written since is an error in backward */
     const cld_backend *device;
     void *data;
     size_t bytes;
-    uint64_t born;            /* cld_capture_epoch() then */
-    cld_recording *recording; /* the capture that it was made in, whose replays may write to it; NULL: none */
+    uint64_t born;            /* cld_capture_epoch() at that time */
+    cld_recording *recording; /* the capture that allocated it, whose replays may write to it; NULL: none */
 } cld_storage;
 
-/* What a weight keeps for the next call (kept.h): its own values in another dtype or layout, good while nobody has
- * written to it since. */
+/* What a weight keeps for the next call (kept.h): its own values in another dtype or layout, valid until the weight is
+ * written to. */
 typedef struct cld_kept_copy {
     cld_tensor *tensor;           /* NULL: nothing is kept */
-    cld_dtype rounded;            /* to this dtype first */
-    unsigned version;             /* of the weight's storage then */
-    uint64_t epoch;               /* cld_capture_epoch() then */
-    uint64_t used;                /* kept.c's count of renewals then */
-    bool taken;                   /* since a step wrote it with the weight */
-    cld_tensor *next, **previous; /* of all weights that keep one */
+    cld_dtype rounded;            /* values were rounded to this dtype first */
+    unsigned version;             /* of the weight's storage at that time */
+    uint64_t epoch;               /* cld_capture_epoch() at that time */
+    uint64_t used;                /* kept.c's count of renewals at that time */
+    bool taken;                   /* used since a step wrote it along with the weight */
+    cld_tensor *next, **previous; /* list of all weights that keep one */
 } cld_kept_copy;
 
 /* What the numbers of a file were that a tensor was read from, if they were of a type that no dtype is (io/numbers.h);
@@ -59,15 +59,15 @@ struct cld_tensor {
     cld_storage *storage;
     atomic_int refs;
     bool requires_grad;
-    bool loss_scaled;      /* a gradient that is multiplied by an optimizer's loss scale */
-    bool summed;           /* a gradient that is the sum over the ranks (runtime/dist) */
-    int edges_left;        /* leaves only: edges to it that a followed backward has yet to pass, else 0 */
-    cld_tensor *grad;      /* leaves only: what backward accumulated; cld_dense_gradients before it is read */
-    cld_tensor *grad_came; /* what replays write to and grad was made of (autograd/gradient.c), or NULL */
-    uint64_t grad_replays; /* cld_recording_replays() of grad_came's then */
-    cld_node *node;        /* what produced it on the tape; NULL for leaves and constants */
-    int output;            /* which of node's outputs */
-    struct cld_hook *hooks; /* leaves only: what backward calls with the gradient (autograd/tape.h) */
+    bool loss_scaled;       /* a gradient multiplied by an optimizer's loss scale */
+    bool summed;            /* a gradient that is already the sum over the ranks (runtime/dist) */
+    int edges_left;         /* leaves only: edges that a followed backward has yet to pass, else 0 */
+    cld_tensor *grad;       /* leaves only: the accumulated gradient; cld_dense_gradients before reading it */
+    cld_tensor *grad_came;  /* what replays write to and grad was made from (autograd/gradient.c), or NULL */
+    uint64_t grad_replays;  /* cld_recording_replays() of grad_came at that time */
+    cld_node *node;         /* what produced it on the tape; NULL for leaves and constants */
+    int output;             /* which of node's outputs */
+    struct cld_hook *hooks; /* leaves only: called by backward with the gradient (autograd/tape.h) */
     cld_kept_copy kept;
     cld_stored stored;
 };
@@ -78,16 +78,16 @@ struct cld_tensor {
 cld_tensor *cld_tensor_new(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device);
 /* Same shape, dtype, device and layout, contents undefined. */
 cld_tensor *cld_tensor_new_like(const cld_tensor *x);
-/* In the device's own layout for 4-d activations where it wants one, else row-major. */
+/* In the device's own layout for 4-d activations if it wants one, else row-major. */
 cld_tensor *cld_tensor_new_activation(cld_dtype dtype, const int64_t shape[4], const cld_backend *device);
 cld_tensor *cld_tensor_full(cld_dtype dtype, int ndim, const int64_t *shape, const cld_backend *device,
                             double v);
-/* One number, without dimensions. */
+/* A 0-d tensor with one number. */
 cld_tensor *cld_tensor_scalar(cld_dtype dtype, cld_scalar v, const cld_backend *device);
 /* Another view on x's storage; not on the tape. Strides in elements, data inside x's storage. */
 cld_tensor *cld_tensor_view(const cld_tensor *x, int ndim, const int64_t *shape, const int64_t *strides,
                             void *data);
-/* `count` rows of x's first dimension from `first` on, of an x that is dense, in any layout; off the tape. */
+/* `count` rows of x's first dimension from `first` on; x is dense, in any layout; off the tape. */
 cld_tensor *cld_tensor_rows(const cld_tensor *x, int64_t first, int64_t count);
 /* Same data, off the tape. */
 cld_tensor *cld_tensor_detach(const cld_tensor *x);
@@ -107,48 +107,50 @@ static inline bool cld_dtype_is_half(cld_dtype d) { return d == CLD_BF16 || d ==
 bool cld_same_shape(const cld_array *a, const cld_array *b);
 static inline const cld_backend *cld_device(const cld_tensor *x) { return x->storage->device; }
 
-/* "f32[2, 3]" into a ring of per-thread buffers: up to eight may be alive in one message. */
+/* "f32[2, 3]" in a ring of per-thread buffers: up to eight may be used in one message. */
 const char *cld_describe(const cld_array *a);
 
-/* The number of tensors alive, for leak checks. */
+/* The number of live tensors, for leak checks. */
 int64_t cld_tensors_alive(void);
 
-/* Keep s->version readable without keeping the bytes. Unwatch takes NULL. */
+/* Keeps s->version readable without keeping the bytes. Unwatch accepts NULL. */
 cld_storage *cld_storage_watch(cld_storage *s);
 void cld_storage_unwatch(cld_storage *s);
 
 /* ---- kernels ---- */
 
-/* A function of the device's table `group` (math, conv, ...), NULL where it has none. */
+/* A function of the device's table `group` (math, conv, ...); NULL if it has none. */
 #define cld_slot(device, group, slot) ((device)->group ? (device)->group->slot : NULL)
-/* Its call; CLD_UNSUPPORTED, with its name, where it has none. */
+/* Calls it; CLD_UNSUPPORTED, with its name, if there is none. */
 #define cld_kernel(device, group, slot, ...)                                                                 \
     (cld_slot(device, group, slot) ? (device)->group->slot(__VA_ARGS__) : cld_unsupported(#slot, device))
 cld_status cld_unsupported(const char *op, const cld_backend *device);
 
 /* ---- data movement, off the tape (the differentiable forms are in runtime/ops) ---- */
 
-/* x itself (retained) where it is strided already, else a row-major copy. */
+/* x itself (retained) if it is strided already, else a row-major copy. */
 cld_tensor *cld_tensor_strided(cld_tensor *x);
-/* Lay x itself out anew, row-major, so that views can share its memory and be written through. Other tensors on the
- * old memory keep that: for them x's later values are a new tensor's. */
+/* Moves x itself to new row-major memory, so that views can share its memory and be written through. Other tensors keep
+ * the old memory and do not see x's later values. */
 cld_status cld_tensor_unblock(cld_tensor *x);
-/* x itself (retained) where it is dense and row-major, else a copy. */
+/* x itself (retained) if it is dense and row-major, else a copy. */
 cld_tensor *cld_tensor_contiguous(cld_tensor *x);
 /* A row-major copy, cast to dtype. */
 cld_tensor *cld_tensor_cast(const cld_tensor *x, cld_dtype dtype);
-/* to[i] = from[i], of the same shape each, in any dtypes and layouts; in few launches, if the device has such. */
+/* to[i] = from[i], pairwise of the same shape, in any dtypes and layouts; in few launches, if the device supports
+ * that. */
 cld_status cld_copy_many(const cld_backend *device, int count, const cld_array *to, const cld_array *from);
-/* A row-major copy on another device, or on x's own; the cpu is one end of every copy between two. */
+/* A row-major copy on another device, or on x's own; in a copy between two devices one must be the cpu. */
 cld_tensor *cld_tensor_to(const cld_tensor *x, const cld_backend *device);
-/* x itself (retained) where it has that dtype and lies on that device, else a row-major copy. */
+/* x itself (retained) if it has that dtype and is on that device, else a row-major copy. */
 cld_tensor *cld_tensor_as(cld_tensor *x, cld_dtype dtype, const cld_backend *device);
-/* x itself (retained) where it is dense, row-major and on the cpu, else such a copy: for C that reads the elements. */
+/* x itself (retained) if it is dense, row-major and on the cpu, else such a copy: for C code that reads the
+ * elements. */
 cld_tensor *cld_tensor_on_host(cld_tensor *x);
-/* Do the two lie in the same memory, in part or in another arrangement, so that writing into out changes what is
- * still to be read from x? Not where they are the same view: element i then depends on element i alone. */
+/* Do the two overlap in memory in such a way that writing to out changes elements of x that are still to be read? Not
+ * if they are the same view, because then element i depends only on element i. */
 bool cld_tensor_overlaps(const cld_tensor *out, const cld_tensor *x);
-/* Write into out (any strides, dtype): x broadcasts, and may overlap. Bumps out's version. */
+/* Writes x into out (any strides, dtype): x broadcasts, and may overlap. Increments out's version. */
 cld_status cld_tensor_copy(cld_tensor *out, const cld_tensor *x);
 cld_status cld_tensor_fill(cld_tensor *out, cld_scalar value);
 /* One element as a double; index has ndim entries. */

@@ -1,5 +1,5 @@
-/* Every kind of step, in the order in which lists and messages name them. A new one: a row here, and a file that defines
- * cld_kind_<name> (runtime/views/flip.c is the shortest). */
+/* All kinds of steps, in the order in which lists and messages name them. To add one: a row here, and a file that
+ * defines cld_kind_<name> (runtime/views/flip.c is the shortest). */
 #ifndef CLD_VIEWS_KINDS_H
 #define CLD_VIEWS_KINDS_H
 
