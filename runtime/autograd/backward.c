@@ -1,5 +1,5 @@
-/* The walk back. Every node that root depends on is visited in the reverse of the order of recording: by then all
- * gradients of its outputs have arrived. Nothing here recurses, so a graph may be as deep as memory allows. */
+/* The backward pass. Every node that root depends on is visited in reverse order of recording, so all gradients of its
+ * outputs have arrived by then. Nothing here is recursive, so a graph may be as deep as memory allows. */
 #include <stdlib.h>
 
 #include "runtime/autograd/deferred.h"
@@ -9,8 +9,8 @@
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
-/* *sum += g, taking over the reference g. A gradient may be shared with another edge, or with the user: then
- * the sum needs memory of its own. */
+/* *sum += g, taking over the reference g. A gradient may be shared with another edge, or with the user; then the sum
+ * needs its own memory. */
 static cld_status accumulate(cld_tensor **sum, cld_tensor *g) {
     if (!*sum) {
         *sum = g;
@@ -32,12 +32,12 @@ static cld_status accumulate(cld_tensor **sum, cld_tensor *g) {
     return CLD_OK;
 }
 
-/* As a leaf's .grad: row-major, and no part of something larger. */
+/* Can it be a leaf's .grad: row-major, and not part of something larger? */
 static bool can_be_kept(const cld_tensor *g) {
     return cld__is_exclusive(g) && g->a.layout == CLD_STRIDED && cld__is_whole(g);
 }
 
-/* A leaf's .grad is its own row-major memory, so that optimizers and users may write to it. */
+/* A leaf's .grad has its own row-major memory, so that optimizers and users may write to it. */
 static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     cld_status status = CLD_OK;
     if (leaf->grad && leaf->grad->summed) {
@@ -57,7 +57,7 @@ static cld_status accumulate_leaf(cld_tensor *leaf, cld_tensor *g) {
     return status;
 }
 
-/* *g as the leaf's dtype has it, in strides. */
+/* Casts *g to the leaf's dtype, in strided layout. */
 static cld_status cast_for_leaf(const cld_tensor *leaf, cld_tensor **g) {
     if ((*g)->a.dtype == leaf->a.dtype && (*g)->a.layout == CLD_STRIDED) return CLD_OK;
     cld_tensor *cast = cld_tensor_cast(*g, leaf->a.dtype);
@@ -67,7 +67,7 @@ static cld_status cast_for_leaf(const cld_tensor *leaf, cld_tensor **g) {
     return CLD_OK;
 }
 
-/* To a sum apart, taking over the reference. */
+/* Adds to a separate sum, taking over the reference. */
 static cld_status add_to_sum(cld_tensor **sum, const cld_tensor *leaf, cld_tensor *g) {
     cld_status status = leaf ? cast_for_leaf(leaf, &g) : CLD_OK;
     if (status == CLD_OK) return accumulate(sum, g);
@@ -75,7 +75,7 @@ static cld_status add_to_sum(cld_tensor **sum, const cld_tensor *leaf, cld_tenso
     return status;
 }
 
-/* Where the gradient of this leaf is summed up apart, if anywhere; *nowhere: nobody has asked for it. */
+/* The separate sum for this leaf's gradient, if there is one; *nowhere: nobody has asked for the gradient. */
 static cld_status sum_apart(cld_plan *p, cld_tensor *leaf, cld_tensor ***sum, bool *nowhere) {
     *nowhere = false;
     if (p->asked.count > 0) {
@@ -90,7 +90,7 @@ static cld_status sum_apart(cld_plan *p, cld_tensor *leaf, cld_tensor ***sum, bo
     return CLD_OK;
 }
 
-/* What is not as a .grad must be waits; a second one for the same leaf waits for nothing. */
+/* A gradient that does not have the form of a .grad waits; a second one for the same leaf is added at once. */
 static cld_status send_to_leaf(cld_plan *p, cld_tensor *leaf, cld_tensor *g) {
     bool fits = g->a.dtype == leaf->a.dtype, nowhere;
     cld_tensor **sum;
@@ -114,7 +114,7 @@ static cld_status send_to_leaf(cld_plan *p, cld_tensor *leaf, cld_tensor *g) {
     return status;
 }
 
-/* An op that returned a gradient of another shape or dtype than its input's is at fault: say which. */
+/* If an op returns a gradient with another shape or dtype than its input, the op is at fault: name it. */
 static cld_status check_gradient(const cld_node *n, int input, const cld_tensor *g) {
     const cld_edge *e = &n->edges[input];
     const cld_array *wanted = e->leaf ? &e->leaf->a : &e->node->output_meta[e->output];
@@ -141,7 +141,7 @@ static cld_status send(cld_plan *p, const cld_edge *e, cld_tensor *g) {
     return accumulate(&to->gradients[e->output], g);
 }
 
-/* The gradients of the outputs have all come: hooks are called, and what was asked for is noted. */
+/* All gradients of the outputs have arrived: calls hooks, and records those that were asked for. */
 static cld_status complete_outputs(cld_plan *p, cld_entry *e) {
     cld_node *n = e->node;
     for (int i = 0; i < n->outputs; i++) {
@@ -159,7 +159,7 @@ static cld_status complete_outputs(cld_plan *p, cld_entry *e) {
 
 static cld_status run_node(cld_plan *p, cld_entry *e, bool keep) {
     cld_node *n = e->node;
-    if (!e->gradients) return CLD_OK; /* none of its outputs mattered */
+    if (!e->gradients) return CLD_OK; /* no gradient reached any of its outputs */
     CLD_TRY(complete_outputs(p, e));
     if (!e->leads) {
         cld__drop_gradients(e);
@@ -189,7 +189,7 @@ static cld_status run_node(cld_plan *p, cld_entry *e, bool keep) {
     return status;
 }
 
-/* Hooks of leaves, and where their gradients go then. */
+/* Runs the hooks of leaves, and delivers their gradients. */
 static cld_status end_hooked(cld_plan *p) {
     for (int i = 0; i < p->hooked.count; i++) {
         cld_tensor *leaf = p->hooked.sums[i].of, **sum = &p->hooked.sums[i].sum;
@@ -222,7 +222,7 @@ static cld_status run_plan(cld_plan *p, const start_points *from, bool keep, boo
     return cld__end_waiting(&p->waiting);
 }
 
-/* The gradient that backward begins with. */
+/* The gradient that backward starts with. */
 static cld_tensor *seed_of(const char *op, const cld_tensor *root, cld_tensor *gradient) {
     if (gradient && (!cld_same_shape(&gradient->a, &root->a) || gradient->a.dtype != root->a.dtype))
         return cld_fail_null(CLD_INVALID, "%s: the gradient is %s, the tensor %s", op,
@@ -249,7 +249,7 @@ static cld_status go_back(cld_plan *p, const start_points *from, bool keep, bool
     return status;
 }
 
-/* Of several ranks each has its share of the job's loss (runtime/dist). */
+/* With several ranks each has its share of the job's loss (runtime/dist). */
 static cld_tensor *weighted_seed(const cld_tensor *root, cld_tensor *gradient) {
     CLD_AUTO cld_tensor *seed = seed_of("backward", root, gradient);
     if (!seed || cld_dist_alone()) return cld_tensor_steal(&seed);
@@ -299,7 +299,8 @@ static cld_status collect_inputs(cld_plan *p, cld_tensor *const *inputs, int cou
     return CLD_OK;
 }
 
-/* The sums, as tensors that nobody else has a part of. An input that comes twice has its gradient at both places. */
+/* The sums, as tensors that share memory with nothing else. An input that is listed twice gets its gradient in both
+ * places. */
 static cld_status take_asked(cld_plan *p, cld_tensor **out) {
     for (int i = 0; i < p->asked.count; i++) {
         cld_tensor *x = p->asked.sums[i].of, **sum = &p->asked.sums[i].sum;

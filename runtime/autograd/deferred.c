@@ -1,5 +1,5 @@
-/* What is to be done after backward: an op asks for it while backward runs, and it is done when all gradients are there,
- * or when an optimizer says so. */
+/* Actions to run after backward: an op requests one while backward runs, and it runs when all gradients are there, or
+ * when an optimizer says so. */
 #include "runtime/autograd/deferred.h"
 
 #include <stdlib.h>
@@ -11,7 +11,7 @@ typedef struct cld_callback {
     void *context;
 } cld_callback;
 
-static _Thread_local cld_deferred *asked;           /* where callbacks go; NULL: no backward is running */
+static _Thread_local cld_deferred *asked;           /* where requests go; NULL: no backward is running */
 static _Thread_local cld_tensor *running_condition; /* borrowed from cld_deferred_run's caller */
 
 cld_tensor *cld_backward_condition(void) { return running_condition; }
@@ -32,7 +32,7 @@ cld_status cld_after_backward(cld_status (*fn)(void *context), void (*destroy)(v
     return CLD_OK;
 }
 
-/* fn may ask for more. */
+/* fn may add more requests. */
 static cld_status run_callbacks(cld_deferred *list, cld_status status) {
     while (list->first) {
         cld_callback *c = list->first;

@@ -1,5 +1,5 @@
-/* A leaf's gradient, dense and of its own dtype. Those of weights may be kept as convolutions left them, in 16 bits and
- * the device's own layout, since an optimizer can read them so; whoever else asks gets them from here. */
+/* A leaf's gradient, dense and of its own dtype. Gradients of weights may be kept as convolutions left them, in 16 bits
+ * and the device's own layout, because an optimizer can read that form; everybody else gets them from here. */
 #include <stdlib.h>
 
 #include "runtime/autograd/tape.h"
@@ -8,13 +8,13 @@ static bool is_as_it_came(const cld_tensor *leaf) { return leaf->grad->a.dtype !
 
 static uint64_t replays_of(const cld_tensor *came) { return cld_recording_replays(came->storage->recording); }
 
-/* Has a replay written to what the gradient was made of? One of another graph has not, and what others have written to the
- * gradient since stays. */
+/* Has a replay written to the tensor that the gradient was made from? If it was a replay of another graph it has not,
+ * and what others have written to the gradient since stays. */
 static bool is_behind(const cld_tensor *leaf) {
     return leaf->grad_came && leaf->grad_replays != replays_of(leaf->grad_came) && !cld_capturing();
 }
 
-/* What a replay writes to is kept, so that the next that asks sees its new values. */
+/* Keeps the tensor that a replay writes to, so that the next caller sees its new values. */
 static void take_over(cld_tensor *leaf, cld_tensor *dense) {
     cld_tensor *came = leaf->grad;
     dense->loss_scaled = came->loss_scaled;
@@ -31,7 +31,8 @@ static bool needs_work(const cld_tensor *leaf) {
     return leaf->grad && (is_as_it_came(leaf) || is_behind(leaf));
 }
 
-/* dense[i]: of those leaves of the device that need one; else NULL. Returns how many of arrays are to be copied, or -1. */
+/* dense[i]: a new tensor for those leaves on the device that need one; else NULL. Returns how many of arrays are to be
+ * copied, or -1. */
 static int gather(cld_tensor *const *leaves, int count, const cld_backend *device, cld_tensor **dense,
                   cld_array *to, cld_array *from) {
     int found = 0;
@@ -60,7 +61,7 @@ static void bring_up(cld_tensor *leaf) {
     atomic_fetch_add(&leaf->grad->storage->version, 1);
 }
 
-/* Of those of the device; arrays: 2 count, dense: count times NULL, and so again in the end. */
+/* For the leaves on the device; arrays: 2 count, dense: count times NULL, and again NULL at the end. */
 static cld_status make_dense(cld_tensor *const *leaves, int count, const cld_backend *device,
                              cld_tensor **dense, cld_array *arrays) {
     int found = gather(leaves, count, device, dense, arrays, arrays + count);

@@ -1,5 +1,5 @@
-/* What backward calls with a gradient when it is complete. A hook belongs to its list and to whoever added it: one that
- * was removed stays in the list, without a function, until the list is next made ready or goes. */
+/* Functions that backward calls with a complete gradient. A hook belongs to its list and to the caller that added it. A
+ * removed hook stays in the list, without a function, until the list is next prepared or freed. */
 #include <stdlib.h>
 
 #include "runtime/autograd/tape.h"
@@ -25,7 +25,7 @@ void cld_hook_free(cld_hook *h) {
     free(h);
 }
 
-/* A list lives as long as its tensor or node: hooks go with it, whoever still holds one. */
+/* A list lives as long as its tensor or node: hooks end with it, even if somebody still holds one. */
 void cld__drop_hooks(cld_hook **list) {
     while (*list) {
         cld_hook *h = *list;

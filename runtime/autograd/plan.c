@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-/* The middle bits of the product: addresses of nodes have their low bits in common. */
+/* The middle bits of the product: the low bits of node addresses are all alike. */
 static size_t hash_of(const cld_node *n, size_t table) {
     return ((uint64_t)(uintptr_t)n * 0x9E3779B97F4A7C15u >> 32) & (table - 1);
 }
@@ -43,7 +43,7 @@ static int later_first(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-/* From the first node recorded to the last: does it lead to an input, or make one? */
+/* From the first recorded node to the last: does it lead to an input, or produce one? */
 static void mark_leads(cld_plan *p) {
     for (size_t i = p->count; i-- > 0;) {
         cld_entry *e = &p->entries[i];
@@ -98,7 +98,7 @@ cld_status cld__passed(cld_plan *p, const cld_node *n) {
     return CLD_OK;
 }
 
-/* After an error some were not passed. */
+/* After an error some edges were not passed. */
 static void forget_edges(const cld_node *n) {
     for (int k = 0; k < n->inputs; k++)
         if (n->edges[k].leaf) n->edges[k].leaf->edges_left = 0;

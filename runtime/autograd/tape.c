@@ -1,4 +1,4 @@
-/* The tape's records: what ops leave for backward, and for how long. The walk back is in backward.c. */
+/* The tape's records: what ops save for backward, and for how long. The backward pass is in backward.c. */
 #include "runtime/autograd/tape.h"
 
 #include <stdlib.h>
@@ -34,7 +34,7 @@ static bool any_float(cld_tensor *const *ts, int count) {
     return false;
 }
 
-/* Stands in the outputs for a node that there was no memory for. */
+/* Takes the place of a node for which there was no memory. */
 static const cld_op unrecorded_op = {.name = "an op for which there was no memory"};
 static cld_node unrecorded = {.op = &unrecorded_op, .refs = 1, .incomplete = true};
 
@@ -88,7 +88,7 @@ cld_node *cld_record(const cld_op *op, cld_tensor *const *outputs, int n_outputs
 
 /* ---- saved tensors ------------------------------------------------------------------------------------- */
 
-/* What t's producer would compute again is t only where nobody has written to t since. */
+/* What t's producer would recompute equals t only if nobody has written to t since. */
 static bool can_rebuild(const cld_node *n, const cld_tensor *t, unsigned version) {
     const cld_node *producer = t->node;
     return producer && producer != n && producer->rebuildable && t->output == 0 &&
@@ -150,8 +150,8 @@ cld_node *cld_node_retain(cld_node *n) {
     return n;
 }
 
-/* A chain of nodes is as deep as the network, or as a user's loop is long: freed with a list through the nodes
- * themselves, neither the C stack nor new memory. */
+/* A chain of nodes is as deep as the network, or as long as a user's loop. So it is freed with a list linked through
+ * the nodes themselves, which needs neither the C stack nor new memory. */
 void cld_node_free(cld_node *n) {
     static _Thread_local cld_node *pending;
     static _Thread_local bool draining;

@@ -37,7 +37,7 @@ void cld__stop_waiting(cld_waiting *w, const cld_tensor *leaf) {
     w->count = rest;
 }
 
-/* Of 16 bits, and the device's optimizers take it so. */
+/* Has 16 bits, and the device's optimizers can read it. */
 static bool can_stay(const cld_tensor *leaf, const cld_tensor *g) {
     const cld_backend *device = cld_device(leaf);
     return device->optim && device->optim->takes_half && leaf->a.dtype == CLD_F32 && !leaf->grad &&

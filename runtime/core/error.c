@@ -8,8 +8,8 @@
 static _Thread_local cld_error_record record;
 
 cld_status cld_fail(cld_status code, const char *format, ...) {
-    /* Formatted aside first: an argument may be the old message. Names come out of files: one sentence stays one line,
-     * whatever is in them. */
+    /* Formatted into a copy first, because an argument may be the old message. Names come from files: one sentence
+     * stays one line, whatever they contain. */
     char message[sizeof record.message];
     va_list args;
     va_start(args, format);

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The first file that matches the pattern and can be loaded; what is loaded serves whoever needs a library of its name. */
+/* Loads the first file that matches the pattern and can be loaded; it then serves everyone who needs a library of its
+ * name. */
 static bool load_matching(const char *pattern) {
     glob_t found;
     bool loaded = false;
@@ -19,7 +20,7 @@ static bool load_matching(const char *pattern) {
     return loaded;
 }
 
-/* In the wheels of the Python whose bin folder or prefix this is. */
+/* In the wheels of the Python installation with this bin folder or prefix. */
 static bool load_from_prefix(const char *prefix, const char *soname) {
     static const char *const packages[] = {"site-packages", "dist-packages"};
     char pattern[PATH_MAX];
@@ -37,7 +38,7 @@ static bool load_from(const char *prefix, const char *soname, cld_prefix *found)
     return true;
 }
 
-/* Beside this python3, and beside what it is a link to: a virtual environment may lie at any step of the way. */
+/* Beside this python3, and beside what it links to: each link may lead out of a virtual environment. */
 static bool load_beside(const char *python, const char *soname, cld_prefix *found) {
     char file[PATH_MAX], folder[PATH_MAX], target[PATH_MAX], prefix[PATH_MAX];
     snprintf(file, sizeof file, "%s", python);

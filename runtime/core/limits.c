@@ -1,9 +1,9 @@
-/* What the machine, `ulimit` and control groups leave this process: memory, addresses, cores.
+/* The memory, address space and cores that the machine, `ulimit` and control groups leave this process.
  *
- * A control group's limits hold for every group below it, so each is looked for from this process's group up to
- * the root of the mounted tree. /proc/self/cgroup says which group that is, in each hierarchy of version 1 and in
- * version 2; /proc/self/mountinfo says where the hierarchy is mounted, and which of its groups that mount shows as
- * its root: in a container rarely the real one.
+ * A control group's limits hold for every group below it, so each limit is searched from this process's group up to the
+ * root of the mounted tree. /proc/self/cgroup names the group in each hierarchy of version 1 and in version 2.
+ * /proc/self/mountinfo says where a hierarchy is mounted, and which group that mount shows as its root: in a container
+ * rarely the real root.
  */
 #define _GNU_SOURCE
 #include <limits.h>
@@ -32,7 +32,7 @@ static bool first_line(char *line, int size, const char *group, const char *file
 
 static void lower_memory(cld_control_groups *c, const char *group, const char *file) {
     char line[128];
-    unsigned long long bytes; /* "max" is no number; version 1 writes one that is more than any memory */
+    unsigned long long bytes; /* "max" is not a number; version 1 writes one larger than any memory */
     if (first_line(line, sizeof line, group, file) && sscanf(line, "%llu", &bytes) == 1 &&
         bytes < 1ull << 62 && bytes < c->memory)
         c->memory = (size_t)bytes;
@@ -42,7 +42,7 @@ static void lower_cores(cld_control_groups *c, double quota, double period) {
     if (quota > 0 && period > 0 && quota / period < c->cores) c->cores = quota / period;
 }
 
-/* memory.high ends nothing, but what goes beyond it is slowed until it is of no use. */
+/* memory.high kills nothing, but a process beyond it is slowed down until it is useless. */
 static void read_v2(cld_control_groups *c, const char *group) {
     char line[128];
     double quota, period;
@@ -66,11 +66,11 @@ static void read_cpu_v1(cld_control_groups *c, const char *group) {
 /* ---- the hierarchies ----------------------------------------------------------------------------------- */
 
 static const struct hierarchy {
-    const char *controller; /* "": version 2, which has one tree for all */
+    const char *controller; /* "": version 2, which has a single tree */
     void (*read)(cld_control_groups *, const char *group);
 } hierarchies[] = {{"", read_v2}, {"memory", read_memory_v1}, {"cpu", read_cpu_v1}};
 
-/* Whether `word` is one of the words of a list with commas. */
+/* Whether `word` is one of the words of a comma-separated list. */
 static bool lists(const char *list, const char *word) {
     size_t length = strlen(word);
     for (const char *at = list; (at = strstr(at, word)); at += length)
@@ -96,7 +96,7 @@ static bool find_group(char *group, size_t size, const char *root, const struct 
     return found;
 }
 
-/* mountinfo writes a blank, tab, newline and backslash as \ and three octal digits. */
+/* mountinfo writes a space, tab, newline and backslash as \ and three octal digits. */
 static void unescape(char *text) {
     char *to = text;
     for (const char *from = text; *from; to++) {
@@ -109,7 +109,7 @@ static void unescape(char *text) {
 }
 
 typedef struct mount {
-    char root[PATH_MAX], point[PATH_MAX]; /* the group that it shows as its root, and where */
+    char root[PATH_MAX], point[PATH_MAX]; /* the group that it shows as its root, and the mount point */
 } mount;
 
 /* The next mount of the hierarchy:
@@ -131,8 +131,8 @@ static bool next_mount(FILE *f, mount *m, const struct hierarchy *h) {
     return false;
 }
 
-/* What of the group's path lies below the mount's root; NULL if the mount does not show the group: it was mounted for
- * another container, or the group lies outside of this one ("/../x"). */
+/* The part of the group's path below the mount's root; NULL if the mount does not show the group: it was mounted for
+ * another container, or the group is outside this one ("/../x"). */
 static const char *below(const mount *m, const char *group) {
     size_t length = strcmp(m->root, "/") == 0 ? 0 : strlen(m->root);
     if (strncmp(group, m->root, length) != 0) return NULL;
@@ -143,7 +143,7 @@ static const char *below(const mount *m, const char *group) {
     return rest;
 }
 
-/* The group and all above it, up to where it is mounted. */
+/* Reads the limits of the group and of all groups above it, up to the mount point. */
 static void climb(cld_control_groups *c, const struct hierarchy *h, const char *root, const char *point,
                   const char *group) {
     char path[3 * PATH_MAX];
@@ -175,7 +175,7 @@ static void read_hierarchy(cld_control_groups *c, const char *root, const struct
         }
     }
     if (f) fclose(f);
-    /* No mount shows our group. What a container sees as its root is then the nearest to it that can be read. */
+    /* No mount shows our group. Then the group that a container sees as its root is the nearest readable one. */
     if (!seen && *hidden) climb(c, h, root, hidden, "");
 }
 
@@ -222,7 +222,7 @@ void cld_share_quota(int part, int parts) { quota_part = part, quota_parts = par
 
 int cld_cores_under(int cores, double quota) {
     int begin;
-    if (quota < INT_MAX) { /* the sum of what the parts have is the quota's whole cores */
+    if (quota < INT_MAX) { /* the parts' shares add up to the quota's whole cores */
         int end = cld_share_of((int)ceil(quota), quota_part, quota_parts, &begin);
         if (end - begin < cores) cores = end - begin;
     }

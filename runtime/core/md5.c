@@ -1,4 +1,4 @@
-/* MD5, as section 3 of RFC 1321 has it. */
+/* MD5, as in section 3 of RFC 1321. */
 #include "runtime/core/md5.h"
 
 #include <math.h>
@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* T[i] of the RFC: the whole part of 2^32 |sin(i + 1)|. A double holds it exactly enough. */
+/* T[i] of the RFC: the integer part of 2^32 |sin(i + 1)|. A double is exact enough. */
 static uint32_t sines[64];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void fill_sines(void) {
@@ -19,7 +19,7 @@ static uint32_t little_endian(const unsigned char *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-/* [abcd k s i]: a = b + ((a + f(b, c, d) + X[k] + T[i]) <<< s), after which the four change places. */
+/* [abcd k s i]: a = b + ((a + f(b, c, d) + X[k] + T[i]) <<< s), after which the four are rotated. */
 #define STEP(f, k, s)                                                                                        \
     do {                                                                                                     \
         uint32_t sum = a + (f) + x[k] + sines[i];                                                            \

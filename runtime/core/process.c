@@ -70,8 +70,8 @@ void cld_sleep(double seconds) {
 
 /* ---- signals ------------------------------------------------------------------------------------------- */
 
-/* Those that end a process which does not know them, sent by people, terminals, closed pipes, batch systems
- * (SIGUSR1, SIGUSR2 and SIGXCPU warn of a time limit) and power supplies. */
+/* Signals that end a process by default, sent by people, terminals, closed pipes, batch systems (SIGUSR1, SIGUSR2 and
+ * SIGXCPU warn of a time limit) and power supplies. */
 static const struct {
     int number;
     const char *name;
@@ -83,7 +83,7 @@ enum { STOPS = sizeof stops / sizeof *stops };
 static volatile sig_atomic_t interrupted;
 static struct sigaction before[STOPS];
 static bool taken[STOPS];
-static int caught; /* depth */
+static int caught; /* nesting depth */
 
 bool cld_handle_signal(int number, void (*handler)(int), int flags, struct sigaction *was) {
     struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, now;
@@ -108,7 +108,7 @@ static void (*volatile leave_by)(int status) = _exit;
 
 static void leave(int signal_number) { leave_by(128 + meant(signal_number)); }
 
-/* The host program's own handler is its own affair, but for Ctrl-C and the request to end. */
+/* The host program's own handlers are left alone, except for Ctrl-C and the request to end. */
 static bool is_ours(int number) {
     struct sigaction now;
     return number == SIGINT || number == SIGTERM ||
@@ -159,7 +159,7 @@ void cld_leave_no_more(int number) {
     if (leaves) cld_handle_signal(number, SIG_DFL, 0, NULL);
 }
 
-/* ---- the wish to stop ---------------------------------------------------------------------------------- */
+/* ---- the stop request ---------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t stop_requested;
 

@@ -1,4 +1,4 @@
-/* Memory to work in, kept from one job to the next. What is large is mapped by itself: the C library keeps the free pages at
+/* Scratch memory, kept from one job to the next. Large blocks are mapped separately: the C library keeps free pages at
  * the end of a thread's heap, and many threads that each met a large image once would keep them all. */
 #define _GNU_SOURCE
 #include "runtime/core/scratch.h"
@@ -8,7 +8,7 @@
 
 #include "runtime/core/error.h"
 
-/* Under the sanitizers every block is the C library's, so that they see its bounds. */
+/* Under the sanitizers every block comes from the C library, so that they see its bounds. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #    define MAPPED SIZE_MAX
 #else

@@ -7,7 +7,7 @@
 
 /* ---- the C locale ---------------------------------------------------------------------------------------- */
 
-/* The C library's own, which needs no memory and is never freed. */
+/* The C library's own locale, which needs no memory and is never freed. */
 locale_t cld_enter_c_locale(void) { return uselocale(newlocale(LC_ALL_MASK, "C", (locale_t)0)); }
 
 void cld_leave_c_locale(locale_t before) { uselocale(before); }
@@ -30,7 +30,7 @@ int cld_format(char *out, size_t size, const char *format, ...) {
 /* ---- UTF-8 ------------------------------------------------------------------------------------------------ */
 
 int cld_utf8(const char *text, size_t length, unsigned *code) {
-    static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000}; /* of so many bytes */
+    static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000}; /* the smallest code for so many bytes */
     unsigned char first = length ? (unsigned char)text[0] : 0xFF;
     int bytes = first < 0x80   ? 1
                 : first < 0xC2 ? 0
@@ -50,9 +50,9 @@ int cld_utf8(const char *text, size_t length, unsigned *code) {
     return bytes;
 }
 
-/* ---- what can be shown ------------------------------------------------------------------------------------ */
+/* ---- printable text --------------------------------------------------------------------------------------- */
 
-/* Control characters; marks that turn the direction of the text around them; separators of lines. */
+/* Control characters, marks that change the direction of text, and line separators. */
 static bool is_control(unsigned code, cld_newlines newlines) {
     if (code == '\n' || code == '\t') return newlines == CLD_ONE_LINE;
     return code < 0x20 || (code >= 0x7F && code < 0xA0) || code == 0x61C || code == 0x200E ||

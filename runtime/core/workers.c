@@ -1,4 +1,4 @@
-/* What a pool of threads needs of pthreads. */
+/* What a pool of threads needs from pthreads. */
 #include "runtime/core/workers.h"
 
 #include <signal.h>

@@ -1,4 +1,4 @@
-/* A bit for each image, and the reasons in the order in which they were found. */
+/* One bit per image, and the reasons in the order in which they were found. */
 #define _GNU_SOURCE
 #include "runtime/data/bad_images.h"
 
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHOWN 5 /* in the error of too many */
+#define SHOWN 5 /* reasons in the error about too many */
 
 typedef struct bad_image {
     int64_t row;
@@ -21,9 +21,9 @@ struct cld_bad_images {
     int64_t images, allowed;
     bool strict;
     uint8_t *seen; /* (images / 8) */
-    int64_t count; /* images that were found */
+    int64_t count; /* bad images found */
     bad_image *found;
-    int64_t kept, room; /* of them, with their reasons */
+    int64_t kept, room; /* with their reasons */
 };
 
 cld_bad_images *cld_bad_images_new(int64_t images, double share, bool strict) {
@@ -59,7 +59,7 @@ void cld_bad_images_free(cld_bad_images *b) {
     free(b);
 }
 
-/* With the lock held. Where memory is out the image is counted, and its reason is not kept. */
+/* With the lock held. If memory is out, the image is counted, but its reason is not kept. */
 static void keep(cld_bad_images *b, int64_t row, const char *reason) {
     b->count++;
     if (b->kept == b->room) {
@@ -96,7 +96,7 @@ cld_status cld_bad_images_add(cld_bad_images *b, int64_t row, const char *reason
         b->seen[row / 8] |= bit;
         keep(b, row, reason);
     }
-    if (b->count > b->allowed) status = too_many(b); /* each time: who asks again gets the same answer */
+    if (b->count > b->allowed) status = too_many(b); /* each time: a later call gets the same answer */
     pthread_mutex_unlock(&b->lock);
     return status;
 }

@@ -1,4 +1,4 @@
-/* Reading the files, one after the other, into one tensor, and the names of the classes. */
+/* Reads the files, one after the other, into one tensor, and the names of the classes. */
 #define _GNU_SOURCE
 #include "runtime/data/cifar.h"
 
@@ -35,7 +35,7 @@ static cld_status count_binary(source *s, const cld_cifar_format *f) {
     if (size % row != 0)
         return cld_fail(CLD_IO, "%s: truncated, or not %s: %llu bytes are not a multiple of the %zu of a row",
                         s->reader.path, f->title, (unsigned long long)size, row);
-    if (size >= UINT32_MAX) /* as a pickle's bound: some hundred times what it has */
+    if (size >= UINT32_MAX) /* as a bound for a pickle: some hundred times its actual size */
         return cld_fail(CLD_IO, "%s: too large for a CIFAR batch file: %llu bytes", s->reader.path,
                         (unsigned long long)size);
     s->count = (size_t)(size / row);
@@ -58,7 +58,7 @@ static cld_status count_python(source *s, const cld_cifar_format *f) {
                     s->reader.path, wanted, a->ndim);
 }
 
-/* Opens it and counts its images: nothing of their size has been read or allocated then. */
+/* Opens it and counts its images, before anything of their size is read or allocated. */
 static cld_status open_source(source *s, const cld_cifar_place *p, const char *name) {
     char path[4096];
     cld__cifar_path(path, p, name);
@@ -66,7 +66,7 @@ static cld_status open_source(source *s, const cld_cifar_place *p, const char *n
     return p->layout == CLD_LAYOUT_PYTHON ? count_python(s, p->format) : count_binary(s, p->format);
 }
 
-/* Three planes to one image (32, 32, 3). */
+/* Converts three planes to one image (32, 32, 3). */
 static void interleave(uint8_t *out, const uint8_t *planes) {
     for (int i = 0; i < SIDE * SIDE; i++)
         for (int c = 0; c < 3; c++) out[3 * i + c] = planes[c * SIDE * SIDE + i];
@@ -86,12 +86,12 @@ static cld_status read_binary(source *s, const cld_cifar_format *f, uint8_t *ima
     return CLD_OK;
 }
 
-/* An axis of the file's array, or a part of one: how many, and how far apart in the images (N, 32, 32, 3). */
+/* An axis of the file's array, or a part of one: its extent, and its stride in the images (N, 32, 32, 3). */
 typedef struct axis {
     size_t count, stride;
 } axis;
 
-/* The axes in the order of the file's memory, the last the fastest; their number. */
+/* The axes in the order of the file's memory, the last one fastest; returns their number. */
 static int list_axes(const cld_pickle_array *a, axis out[CLD_PICKLE_DIMS + 1]) {
     int n = 0;
     for (int i = 0; i < a->ndim; i++) {
@@ -108,7 +108,7 @@ static int list_axes(const cld_pickle_array *a, axis out[CLD_PICKLE_DIMS + 1]) {
     return n;
 }
 
-/* The array's bytes, as they come, each to its place. */
+/* Reads the array's bytes in order and writes each to its place. */
 static cld_status scatter(cld_pickle_stream *s, const axis *axes, int count, uint8_t *out) {
     uint8_t bytes[4096];
     if (count > 1) {
@@ -148,12 +148,12 @@ static cld_status read_source(source *s, const cld_cifar_place *p, uint8_t *imag
 
 /* ---- the names of the classes -------------------------------------------------------------------------- */
 
-/* Far more than a hundred names take. */
+/* Far more than a hundred names need. */
 #define MOST_NAMES_BYTES 1048576u
 
 static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
-/* Without white space at either end: a new string. */
+/* A new string without white space at either end. */
 static char *trimmed(const char *text, size_t length) {
     while (length > 0 && is_space(text[length - 1])) length--;
     while (length > 0 && is_space(*text)) text++, length--;
@@ -174,7 +174,7 @@ static cld_status python_names(char **names, cld_reader *r, const cld_cifar_form
     return status;
 }
 
-/* One on each line that is not blank, whatever ends a line. */
+/* One name per line that is not blank, with any line ending. */
 static cld_status split_names(char **names, const char *text, size_t size, const cld_cifar_format *f,
                               const char *path) {
     const char *end = text + size;

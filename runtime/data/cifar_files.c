@@ -1,4 +1,4 @@
-/* Which files CIFAR is made of, and where they are found. */
+/* The files of CIFAR, and where to find them. */
 #define _GNU_SOURCE
 #include "runtime/data/cifar_files.h"
 
@@ -41,7 +41,7 @@ void cld__cifar_path(char path[4096], const cld_cifar_place *p, const char *name
     snprintf(path, 4096, "%s/%s%s", p->folder, name, p->layout == CLD_LAYOUT_BINARY ? ".bin" : "");
 }
 
-/* The first thing that could not be looked at. */
+/* The first path that could not be read. */
 typedef struct obstacle {
     int reason;       /* errno; 0: nothing */
     const char *what; /* "the folder ", or "": a file */
@@ -55,7 +55,7 @@ static void note(obstacle *o, const char *what, const char *path, int reason) {
     snprintf(o->path, sizeof o->path, "%s", path);
 }
 
-/* errno of looking at the path; 0 if it is there. *dangling: a link is, and leads nowhere. */
+/* errno from looking at the path; 0 if it exists. *dangling: it is a link to nowhere. */
 static int look(const char *path, struct stat *facts, bool *dangling) {
     *dangling = false;
     if (stat(path, facts) == 0) return 0;
@@ -72,9 +72,9 @@ static cld_status cannot_read(const cld_cifar_format *f, const char *what, const
                                         : strerror(reason));
 }
 
-/* Whether p->folder holds any file of the data set: then it is the place, and what is missing or cannot be read there
- * is an error. A folder is no such file. In the root it is nothing strange either: CIFAR-100's files are called train
- * and test. */
+/* Whether p->folder holds any file of the data set: then it is the right folder, and missing or unreadable files there
+ * are an error. A folder does not count as such a file, and in the root one is no error either: CIFAR-100's files are
+ * called train and test, which are common names of folders. */
 static bool holds_any(const cld_cifar_place *p, const char *root, obstacle *o) {
     char path[4096];
     struct stat facts;

@@ -1,4 +1,4 @@
-/* What a batch file's dictionary holds: arrays, integers and strings by their key. */
+/* The content of a batch file's dictionary: arrays, integers and strings by key. */
 #include "runtime/data/cifar_pickle.h"
 
 #include <stdio.h>
@@ -11,7 +11,7 @@ cld_pickle *cld__cifar_pickle_open(cld_reader *reader) {
     if (reader->bytes >= UINT32_MAX)
         return cld_fail_null(CLD_IO, "%s: too large for a CIFAR batch file: %llu bytes", reader->path,
                              (unsigned long long)reader->bytes);
-    /* A batch file is nearly all pixels: an image of 3072 bytes has some fifteen values at most. */
+    /* A batch file is nearly all pixels: there are at most some fifteen values per image of 3072 bytes. */
     cld_pickle_source source = {.path = reader->path,
                                 .kind = "a CIFAR batch file",
                                 .reader = reader,
@@ -35,7 +35,7 @@ cld_pickle *cld__cifar_pickle_open(cld_reader *reader) {
     return NULL;
 }
 
-/* NULL if absent; the last entry of several. */
+/* NULL if absent; the last entry if there are several. */
 static const value *find(cld_pickle *p, const char *key) {
     const value *found = NULL;
     uint32_t name, held;
@@ -91,7 +91,8 @@ cld_status cld__cifar_u8_array(cld_pickle *p, const char *key, const char *wante
                     wanted, describe(p, v, text));
 }
 
-/* The list or tuple that v is, or that an array of Python's objects keeps them in; NULL for anything else. */
+/* v itself if it is a list or tuple, or the list in which an array of Python objects keeps them; NULL for anything
+ * else. */
 static const value *as_list(const cld_pickle *p, const value *v) {
     if (v && v->kind == CLD_PICKLE_ARRAY) v = cld_pickle_at(p, v->array.data);
     return v && (v->kind == CLD_PICKLE_LIST || v->kind == CLD_PICKLE_TUPLE) ? v : NULL;
@@ -119,7 +120,7 @@ static cld_status read_integers(cld_pickle *p, const cld_pickle_array *array, in
     return status;
 }
 
-/* Whether it is an array of `count` integers: (N), (N, 1) and (1, N) are the same N numbers. */
+/* Whether it is an array of `count` integers: (N), (N, 1) and (1, N) are treated as the same N numbers. */
 static bool open_integers(const cld_pickle *p, const value *v, size_t count, cld_pickle_array *array) {
     if (!cld_pickle_open_array(p, v, array)) return false;
     if (array->dtype->dtype.code != 'i' && array->dtype->dtype.code != 'u') return false;

@@ -1,4 +1,4 @@
-/* What is the same for every kind of data set: opening an image and decoding a part of it. */
+/* The part common to all kinds of data sets: opening an image and decoding a part of it. */
 #include "runtime/data/dataset.h"
 
 #include <stdatomic.h>
@@ -27,7 +27,7 @@ cld_status cld_dataset_open(cld_source *s, cld_dataset *d, int64_t row) {
     CLD_TRY(d->ops->open(d, row, s));
     if (s->pixels) return CLD_OK;
     CLD_TRY(cld_picture_open(&s->picture, s->bytes, s->length));
-    /* Orientations 5 to 8 lie on their side. */
+    /* Orientations 5 to 8 are rotated by a quarter turn. */
     bool swaps = s->upright && s->picture.orientation >= 5;
     s->height = swaps ? s->picture.width : s->picture.height;
     s->width = swaps ? s->picture.height : s->picture.width;

@@ -1,6 +1,6 @@
-/* Data sets of images of one size that lie one after the other in a file, which stays open: a .npy file, STL-10's file of
- * planes. Read, not mapped: a file that is cut off while it is in use is then an image that cannot be read, and not the end
- * of the process. */
+/* Data sets of images of one size, stored one after the other in a file that stays open: a .npy file, STL-10's file of
+ * planes. The file is read, not mapped: if it is truncated while in use, that gives an image that cannot be read,
+ * instead of killing the process. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +89,7 @@ cld_dataset *cld_dataset_of_npy(const char *path) {
     return NULL;
 }
 
-/* ---- nothing but planes -------------------------------------------------------------------------------- */
+/* ---- a file of planes ---------------------------------------------------------------------------------- */
 
 cld_dataset *cld_dataset_of_planes(const char *path, int height, int width, bool by_columns) {
     uint64_t bytes = 3 * (uint64_t)height * (uint64_t)width;

@@ -1,4 +1,4 @@
-/* A data set of image files, each read whole as it is asked for. */
+/* A data set of image files, each read whole on demand. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>

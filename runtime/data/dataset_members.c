@@ -1,4 +1,4 @@
-/* A data set of the images in a tar archive, which stays open: each is read where it lies. */
+/* A data set of the images in a tar archive, which stays open; each image is read in place. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Rows of other data sets as a set of their own: a subset, a concatenation. Which rows, Lua says. */
+/* Rows of other data sets as a data set: a subset, a concatenation. Lua chooses the rows. */
 #include "runtime/data/dataset.h"
 
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static cld_status open_row(cld_dataset *d, int64_t row, cld_source *source) {
     cld_dataset *part = part_of(s, row);
     source->upright = part->upright;
     CLD_TRY(part->ops->open(part, s->row[row], source));
-    source->has_label = false; /* a selection's labels may be other ones: Lua has them */
+    source->has_label = false; /* a selection's labels may differ: Lua has them */
     return CLD_OK;
 }
 

@@ -29,7 +29,7 @@ static cld_status read_file(const char *path, cld__kit_file *f) {
     return status;
 }
 
-/* *found: the folder has the first of the files; then it must have all. */
+/* *found: the folder has the first of the files; then it must have all of them. */
 static cld_status read_folder(const char *root, const char *below, cld__kit_file *files, bool *found) {
     for (int i = 0; i < FILES; i++) {
         char *path;
@@ -60,9 +60,9 @@ static cld_status read_files(const char *path, cld__kit_file *files) {
     return status;
 }
 
-/* ---- what they say ------------------------------------------------------------------------------------- */
+/* ---- the content of the files -------------------------------------------------------------------------- */
 
-/* A WordNet id is a letter and eight digits; it becomes a folder's name. */
+/* A WordNet id is a letter and eight digits; it is used as a folder's name. */
 static bool is_wnid(const char *text) {
     return text[0] == 'n' && strlen(text) == 9 && strspn(text + 1, "0123456789") == 8;
 }

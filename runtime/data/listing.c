@@ -1,4 +1,4 @@
-/* What a listing is made of, and what is asked of one. listing_walk.c makes one of a folder. */
+/* The content of a listing, and queries on it. listing_walk.c makes one from a folder. */
 #define _GNU_SOURCE
 #include "runtime/data/listing.h"
 
@@ -59,7 +59,7 @@ size_t cld_listing_path(const cld_listing *l, int64_t i, char *out, size_t size)
     return length < 0 ? 0 : (size_t)length;
 }
 
-/* FNV-1a (Fowler, Noll and Vo) over the bytes, the zero at the end among them. */
+/* FNV-1a (Fowler, Noll and Vo) over the bytes, including the terminating zero. */
 static uint64_t digest_text(uint64_t digest, const char *text) {
     do digest = (digest ^ (uint8_t)*text) * 0x100000001b3u;
     while (*text++);

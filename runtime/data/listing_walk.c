@@ -1,8 +1,8 @@
 /* A folder's images. The contract is in listing.h.
  *
- * Folders are read one at a time from a list that grows as sub-folders are found, each by its path from the root's
- * descriptor: no recursion, and two descriptors whatever the depth. The folders of one class are in that list together,
- * and are sorted once all are known, because a folder's place depends on its whole path.
+ * Folders are read one at a time from a list that grows as sub-folders are found, each by its path relative to the
+ * root's descriptor. So there is no recursion, and two descriptors are enough at any depth. The folders of a class are
+ * consecutive in the list, and are sorted once all are known, because a folder's place depends on its whole path.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -20,8 +20,8 @@
 
 typedef struct folder {
     uint64_t path;        /* in the listing's text */
-    int64_t first, count; /* its images, of the walk's */
-    uint32_t parent;      /* itself: the root */
+    int64_t first, count; /* its images, in the walk's list */
+    uint32_t parent;      /* for the root: itself */
     dev_t device;
     ino_t inode;
 } folder;
@@ -46,7 +46,7 @@ static cld_status fail_at(const walk *w, const char *folder, const char *name, c
                     *name ? "/" : "", name, what);
 }
 
-/* A problem is noted, if the caller bears it. */
+/* Records a problem, if the caller tolerates problems. */
 static cld_status bear(walk *w, cld_status status) {
     uint64_t at;
     if (status != CLD_IO || !w->problems) return status;
@@ -85,7 +85,7 @@ static cld_status add_image(walk *w, uint32_t in, const char *name) {
     return CLD_OK;
 }
 
-/* What a link leads to, or what the file system does not say in the list itself. */
+/* The type of a link's target, or of a file whose type the directory entry does not give. */
 static unsigned char look(int fd, const char *name) {
     struct stat facts;
     if (fstatat(fd, name, &facts, 0) != 0) return DT_UNKNOWN; /* errno says why */
@@ -104,7 +104,7 @@ static cld_status add_entry(walk *w, uint32_t in, int fd, const struct dirent *e
     const char *path = text_at(w, w->folders[in].path);
     if (type == DT_REG) return add_image(w, in, name);
     if (type != DT_UNKNOWN) return fail_at(w, path, name, "not a regular file");
-    /* A link whose file is gone is listed, as a file is that goes later: who reads it finds out. */
+    /* A link whose file is gone is listed, like a file that is deleted later: the reader finds out. */
     if (reason == ENOENT && !w->problems) return add_image(w, in, name);
     return fail_at(w, path, name,
                    reason == ENOENT ? "a link to something that is not there" : strerror(reason));
@@ -126,7 +126,7 @@ static int by_name(const void *a, const void *b, void *text) {
     return strcmp((const char *)text + *(const uint64_t *)a, (const char *)text + *(const uint64_t *)b);
 }
 
-/* Reads folder `in` of the list: its images, sorted, and its sub-folders, at the list's end. */
+/* Reads folder `in` of the list: adds its images, sorted, and appends its sub-folders to the list. */
 static cld_status read_folder(walk *w, uint32_t in) {
     struct stat facts;
     if (cld_stop_requested()) return cld_fail(CLD_INTERRUPTED, "interrupted");
@@ -161,7 +161,7 @@ static cld_status read_folder(walk *w, uint32_t in) {
     return status;
 }
 
-/* Whatever is in and below the folders of the list from `from` on. */
+/* Reads everything in and below the folders of the list from `from` on. */
 static cld_status read_from(walk *w, size_t from) {
     for (size_t f = from; f < w->folder_count; f++) CLD_TRY(read_folder(w, (uint32_t)f));
     return CLD_OK;
@@ -179,7 +179,7 @@ static void sort_folders(walk *w, size_t from) {
     if (count) qsort_r(w->folders + from, count, sizeof *w->folders, by_path, w->l->text.bytes);
 }
 
-/* Moves the images of the folders from `from` on, in order, and forgets those folders. */
+/* Moves the images of the folders from `from` on into the listing, in order, and drops those folders. */
 static cld_status take(walk *w, size_t from, int64_t label) {
     cld_listing *l = w->l;
     sort_folders(w, from);
@@ -204,7 +204,7 @@ static cld_status take_plain(walk *w) {
     return w->l->count ? CLD_OK : cld__listing_fail_empty(w->l, "it or its sub-folders");
 }
 
-/* The images lie at the top: there are to be none below. */
+/* The images lie at the top: checks that there are none below. */
 static cld_status check_unmixed(walk *w) {
     sort_folders(w, 1);
     for (size_t f = 1; f < w->folder_count; f++) {
@@ -222,7 +222,7 @@ static cld_status check_unmixed(walk *w) {
     return CLD_OK;
 }
 
-/* Keeps the wanted of the class folders, which are sorted. */
+/* Keeps the wanted class folders, which are sorted. */
 static cld_status choose(walk *w, const cld_listing_options *o) {
     const char **wanted = cld__listing_wanted(o);
     if (!wanted) return cld_error_code();
@@ -302,7 +302,7 @@ static cld_status list(walk *w, const cld_listing_options *o) {
     return take(w, 0, -1);
 }
 
-/* Doubling has left up to half of each list unused. */
+/* Doubling has left up to half of each list unused; frees that. */
 static void trim(cld_listing *l) {
     void *text = l->text.used ? realloc(l->text.bytes, l->text.used) : NULL;
     if (text) {

@@ -1,4 +1,4 @@
-/* The settings, the order of an epoch, the worker threads and their consumer. */
+/* The settings, the order of an epoch, the worker threads, and the consumer. */
 #include "runtime/data/loader.h"
 
 #include <errno.h>
@@ -9,14 +9,14 @@
 #include "runtime/core/workers.h"
 #include "runtime/data/epoch.h"
 
-#define HANG_SECONDS 0.5 /* for which an epoch's end waits for workers that are in the middle of an image */
-#define LOOK_SECONDS 0.1 /* between looks at signals while the consumer waits */
-#define MEMORY_CHUNK 16  /* images that a worker takes at once, if they are in memory already */
-#define HELD_BYTES   ((size_t)128 << 20) /* of images of a set with one_thread that wait for a worker, about */
+#define HANG_SECONDS 0.5 /* how long an epoch's end waits for workers that are busy with an image */
+#define LOOK_SECONDS 0.1 /* between checks for signals while the consumer waits */
+#define MEMORY_CHUNK 16  /* images that a worker takes at once, if they are already in memory */
+#define HELD_BYTES   ((size_t)128 << 20) /* about: held images of a set with one_thread */
 
 /* ---- the settings -------------------------------------------------------------------------------------- */
 
-/* A last batch, of so many images, that is left out. */
+/* Whether a last batch of so many images is dropped. */
 static bool is_dropped(const cld_loader *l, int64_t images) {
     return images < l->batch_size && (l->drop_last || (l->drop_single && images == 1));
 }
@@ -100,15 +100,14 @@ static void shuffle(uint32_t *order, uint32_t n, uint64_t seed, int64_t epoch) {
 
 /* ---- workers ------------------------------------------------------------------------------------------- */
 
-/* The next images that nobody has taken, at most so many, of a step that is prepared; 0: there are none. With the lock
- * held. */
+/* The next untaken images, at most so many, of a step that is prepared; 0: there are none. With the lock held. */
 static int64_t take(cld_epoch *e, int64_t *step, int64_t *first) {
     int64_t count = 0;
     while (count == 0 && e->task_step < e->prepared) {
         const cld_slot *s = &e->slots[e->task_step % e->depth];
         int64_t left = (s->held ? s->held_count : s->count) - e->task_image;
         int64_t most = e->loader.set->tensor ? MEMORY_CHUNK : 1;
-        if (left == 0 && s->count > 0) break; /* those are yet to be read */
+        if (left == 0 && s->count > 0) break; /* those still have to be read */
         count = left < most ? left : most;
         *step = e->task_step;
         *first = e->task_image;
@@ -121,7 +120,7 @@ static int64_t take(cld_epoch *e, int64_t *step, int64_t *first) {
     return count;
 }
 
-/* Of an image that has been made. With the lock held. */
+/* For an image that has been made. With the lock held. */
 static void let_go(cld_epoch *e, cld_held_image *h) {
     free(h->data);
     h->data = NULL;
@@ -180,7 +179,7 @@ static cld_status start_workers(cld_epoch *e) {
                     e->threads_started + 1, wanted, strerror(refused), e->threads_started);
 }
 
-/* Tensors for every step that has a slot by now. */
+/* Allocates tensors for every step that has a slot by now. */
 static cld_status allocate_slots(cld_epoch *e) {
     bool holds = e->loader.set->one_thread && e->making != CLD_MADE_ON_DEVICE;
     while (e->prepared < e->rest.steps && e->prepared < e->next_out + e->depth) {
@@ -200,7 +199,7 @@ static cld_status allocate_slots(cld_epoch *e) {
 
 static cld_status signalled(void) { return cld_fail(CLD_INTERRUPTED, "loader: interrupted while it waited"); }
 
-/* One more image of a set that only this thread may open. A second try goes on where the first stopped. */
+/* Reads one more image of a set that only this thread may open. A second call continues where the first stopped. */
 static cld_status hold_next(cld_epoch *e, cld_slot *s, int64_t step) {
     CLD_TRY(cld__hold_image(e, s, step, s->held_count));
     pthread_mutex_lock(&e->lock);
@@ -211,7 +210,7 @@ static cld_status hold_next(cld_epoch *e, cld_slot *s, int64_t step) {
     return CLD_OK;
 }
 
-/* Whether another image may be held. `waits`: until it may, or there is something else to see to. */
+/* Whether another image may be held. `waits`: waits until it may, or until there is something else to do. */
 static bool is_room_to_hold(cld_epoch *e, bool waits) {
     pthread_mutex_lock(&e->lock);
     while (waits && e->held_bytes > HELD_BYTES && !e->failed && !cld_is_signalled())
@@ -221,7 +220,7 @@ static bool is_room_to_hold(cld_epoch *e, bool waits) {
     return room;
 }
 
-/* For the workers: the images of the consumer's next batch, and of those after it as long as not too many wait. */
+/* For the workers: reads the images of the consumer's next batch, and of later ones as long as not too many wait. */
 static cld_status hold_images(cld_epoch *e) {
     for (int64_t step = e->next_out; step < e->prepared; step++) {
         cld_slot *s = &e->slots[step % e->depth];
@@ -234,7 +233,7 @@ static cld_status hold_images(cld_epoch *e) {
     return CLD_OK;
 }
 
-/* The consumer's next batch, by the workers. */
+/* Waits until the workers have made the consumer's next batch. */
 static cld_status await_batch(cld_epoch *e, cld_slot *s) {
     cld_status status = CLD_OK;
     pthread_mutex_lock(&e->lock);
@@ -262,8 +261,8 @@ static cld_status make_batch(cld_epoch *e, cld_slot *s) {
     return CLD_OK;
 }
 
-/* Where memory is short the steps without tensors wait for the next call; only for want of this one's it fails. So with
- * images that are held for the workers. */
+/* If memory is short, steps without tensors wait for the next call; it is an error only if this call's own step has
+ * none. The same holds for images that are held for the workers. */
 static cld_status await_next(cld_epoch *e) {
     cld_status status = allocate_slots(e);
     if (e->prepared <= e->next_out) return status;
@@ -293,7 +292,7 @@ static void destroy(cld_epoch *e) {
     free(e);
 }
 
-/* Epochs whose workers hung when they ended: destroyed once these are gone. Of the consumer's thread. */
+/* Epochs whose workers hung when they ended; they are destroyed when the workers have ended. Consumer's thread only. */
 static cld_epoch *abandoned;
 
 static void reap(void) {

@@ -6,7 +6,7 @@
 #include "kernels/resample.h"
 #include "runtime/data/epoch.h"
 
-#define TRIES 100 /* images that may stand in for one that cannot be read, before the epoch gives up */
+#define TRIES 100 /* replacements for an image that cannot be read, before the epoch gives up */
 
 size_t cld__view_stride(const cld_program *p) { return (cld_view_bytes(p->instructions) + 15) & ~(size_t)15; }
 
@@ -24,7 +24,8 @@ static int64_t row_of(const cld_epoch *e, int64_t step, int64_t i) {
     return e->order ? e->order[begin + i] : begin + i;
 }
 
-/* The thread's error is that of this image. *row: another one, that depends on the seed, the epoch and the image alone. */
+/* This thread's error is about that image. *row: another one, which depends only on the seed, the epoch and the
+ * image. */
 static cld_status replace(const cld_epoch *e, int64_t first, int attempt, int64_t *row) {
     cld_status code = cld_error_code();
     if (code != CLD_INVALID && code != CLD_IO) return code;
@@ -52,7 +53,7 @@ static void name_image(cld_slot *slot, int64_t i, int64_t row, int64_t label) {
 
 /* ---- drawing ------------------------------------------------------------------------------------------- */
 
-/* The views of image i, drawn: of a batch for a device in its slot, else in the worker's memory. */
+/* Where the drawn views of image i are: for a device in its slot, else in the worker's memory. */
 static uint8_t *drawn_at(const cld_epoch *e, cld_slot *slot, int64_t i, int v, cld_image_worker *w) {
     size_t stride = cld__view_stride(&e->program[v]);
     if (e->making != CLD_MADE_ON_HOST)
@@ -88,7 +89,7 @@ static cld_rect hull(cld_rect a, cld_rect b) {
     return (cld_rect){top, left, bottom - top, right - left};
 }
 
-/* How far the image may be shrunk for the view. */
+/* By how much the image may be shrunk for the view. */
 static int shrink_of(const cld_view *v) {
     const cld_view_instruction *s = v->step;
     if (v->count == 0 || s->op != CLD_VIEW_RESAMPLE) return 1;
@@ -102,7 +103,7 @@ static const cld_view *view_at(const cld_epoch *e, cld_slot *slot, int64_t i, in
     return (const cld_view *)(drawn_at(e, slot, i, v, w) + (size_t)k * cld__view_stride(&e->program[v]));
 }
 
-/* The scale at which the image is decoded: the smallest that does for all its views. */
+/* The scale at which the image is decoded: the smallest that is enough for all its views. */
 static int scale_for(const cld_epoch *e, cld_slot *slot, int64_t i, cld_image_worker *w) {
     int shrink = e->loader.fast ? 8 : 1;
     for (int v = 0; v < e->loader.views; v++)
@@ -113,8 +114,9 @@ static int scale_for(const cld_epoch *e, cld_slot *slot, int64_t i, cld_image_wo
     return shrink;
 }
 
-/* What the view needs of the image at this scale, in pixels of the full size; and at larger ones, since not every kind of
- * file can be shrunk as it is decoded, and what is needed there may begin or end some pixels further out. */
+/* The part of the image that the view needs at this scale and at larger ones, in pixels of the full size. Larger ones,
+ * because not every file format can be shrunk in decoding, and at those scales the part may begin or end some pixels
+ * further out. */
 static cld_rect part_of(const cld_view *v, int height, int width, int shrink) {
     cld_rect part = cld_view_part(v, height, width, 1);
     for (int scale = 2; scale <= shrink; scale *= 2)
@@ -122,7 +124,7 @@ static cld_rect part_of(const cld_view *v, int height, int width, int shrink) {
     return part;
 }
 
-/* The same of all its views. */
+/* The same for all its views. */
 static cld_rect part_for(const cld_epoch *e, cld_slot *slot, int64_t i, int height, int width, int shrink,
                          cld_image_worker *w) {
     cld_rect all = {0};
@@ -136,7 +138,7 @@ static cld_rect part_for(const cld_epoch *e, cld_slot *slot, int64_t i, int heig
 
 /* ---- making -------------------------------------------------------------------------------------------- */
 
-/* The instructions up to the last that changes the canvas' size are followed by the host, the others by the device. */
+/* The host executes the instructions up to the last one that changes the canvas' size, the device the others. */
 static cld_status cut(uint8_t *out, cld_view *view, const cld_pixels *image, cld_scratch *work) {
     int own = 0;
     for (int s = 0; s < view->count; s++)
@@ -183,7 +185,7 @@ static void note_bounds(const cld_epoch *e, cld_slot *slot, int64_t i, cld_image
                                e->loader.set->width);
 }
 
-/* *fault: the error is the image's own, and another may take its place. */
+/* *fault: the error is the image's own fault, and another one may take its place. */
 static cld_status make_row(cld_epoch *e, cld_slot *slot, int64_t i, int64_t row, cld_image_worker *w,
                            bool *fault) {
     cld_dataset *set = e->loader.set;
@@ -246,7 +248,7 @@ cld_status cld__make_image(cld_epoch *e, cld_slot *slot, int64_t step, int64_t i
 
 /* ---- sets with one_thread ------------------------------------------------------------------------------ */
 
-/* Its views are drawn here too: of an image that is not fit for them another takes the place. */
+/* The views are drawn here too, so that an image that is unsuitable for them can be replaced. */
 static cld_status hold_row(cld_epoch *e, cld_slot *slot, int64_t i, int64_t row) {
     cld_held_image *out = &slot->held[i];
     cld_source *s = &e->worker.source;

@@ -1,4 +1,5 @@
-/* A batch on its way: its part of a step, its tensors, and what a device makes of what the workers have drawn and cut. */
+/* A batch in progress: its part of a step, its tensors, and the device's work on what the workers have drawn and
+ * cut. */
 #include <stdlib.h>
 
 #include "runtime/data/epoch.h"
@@ -42,8 +43,8 @@ static bool same_size(const cld_epoch *e, int v, int w) {
            e->program[v].images == e->program[w].images;
 }
 
-/* Of view v, at v's turn. Views of one size that follow one another lie so in one tensor: a network that takes them as one
- * batch need not copy them (cld_join_rows). */
+/* The tensor of view v, when it is v's turn. Consecutive views of one size lie one after the other in one tensor, so
+ * that a network that takes them as one batch need not copy them (cld_join_rows). */
 static cld_tensor *new_view(cld_slot *s, const cld_epoch *e, int v, cld_dtype dtype,
                             const cld_backend *device) {
     int first = v, end = v + 1;
@@ -85,9 +86,9 @@ cld_status cld__slot_allocate(cld_slot *s, const cld_epoch *e, int64_t step) {
     return cld_fail_in("loader");
 }
 
-/* ---- what a device makes of it ------------------------------------------------------------------------- */
+/* ---- the device's work --------------------------------------------------------------------------------- */
 
-/* If the tensor is not so, or not there, yet. */
+/* Unless the tensor already has that form and place. */
 static cld_status convert(cld_tensor **t, cld_dtype dtype, const cld_backend *device) {
     cld_tensor *moved = cld_tensor_as(*t, dtype, device);
     if (!moved) return cld_fail_in("loader");
@@ -125,7 +126,7 @@ cld_status cld__slot_to_device(cld_slot *s, const cld_epoch *e) {
     return convert(&s->batch.labels, CLD_I64, l->device);
 }
 
-/* ---- what a device must know of it ---------------------------------------------------------------------- */
+/* ---- what a device must know about it ------------------------------------------------------------------- */
 
 void cld__slot_merge_bounds(cld_slot *s, cld_image_worker *w) {
     for (int v = 0; v < s->batch.views; v++) {

@@ -1,5 +1,5 @@
-/* The contract is in sweep.h. A ring of items: workers take rows in order, the consumer takes items in order, and neither
- * passes the other.
+/* The contract is in sweep.h. A ring buffer of items: workers take rows in order, the consumer takes items in order,
+ * and neither overtakes the other.
  */
 #include "runtime/data/sweep.h"
 
@@ -14,7 +14,7 @@
 #include "runtime/images/follow.h"
 #include "runtime/images/image.h"
 
-#define LOOK_SECONDS 0.1 /* between looks at signals */
+#define LOOK_SECONDS 0.1 /* between checks for signals */
 #define AHEAD        4   /* images that a worker may be ahead by */
 
 typedef struct worker {
@@ -38,10 +38,10 @@ struct cld_sweep {
     pthread_cond_t work, ready;
     pthread_t *threads; /* (options.workers) */
     int started;
-    worker own; /* the consumer's, without workers */
+    worker own; /* the consumer's, if there are no workers */
 };
 
-/* ---- what is made of one image --------------------------------------------------------------------------- */
+/* ---- processing one image -------------------------------------------------------------------------------- */
 
 /* A copy of the whole file. */
 static cld_status copy_file(cld_sweep_item *item, const cld_source *s) {
@@ -53,7 +53,8 @@ static cld_status copy_file(cld_sweep_item *item, const cld_source *s) {
     return CLD_OK;
 }
 
-/* The image resized so that its shorter side has `side` pixels, the longer one rounded down; of that a window, or all. */
+/* Resizes the image so that its shorter side has `side` pixels, with the longer one rounded down, and takes a window of
+ * that, or all of it. */
 static cld_status resample(uint8_t **out, int *height, int *width, const cld_pixels *pixels, int side,
                            bool square, worker *w) {
     union {
@@ -87,7 +88,7 @@ static cld_status resample(uint8_t **out, int *height, int *width, const cld_pix
     return cld_kernel(cld_cpu_backend(), image, canvas, *out, &one.view, pixels, &w->work);
 }
 
-/* The whole image, row after row. */
+/* Copies the whole image, row by row, without gaps. */
 static cld_status densely(uint8_t **out, const cld_pixels *pixels, worker *w) {
     size_t line = 3 * (size_t)pixels->width;
     *out = cld_scratch_reserve(&w->canvas, line * (size_t)pixels->height);
@@ -145,7 +146,7 @@ static cld_status read_row(cld_sweep_item *item, const cld_sweep *s, worker *w) 
     return CLD_OK;
 }
 
-/* An error is none of the image's. */
+/* An error is not about the image. */
 static cld_status make_item(cld_sweep_item *item, const cld_sweep *s, int64_t row, worker *w) {
     *item = (cld_sweep_item){.row = row};
     cld_status status = read_row(item, s, w);
@@ -176,7 +177,7 @@ static void *work(void *argument) {
     worker w = {0};
     pthread_mutex_lock(&s->lock);
     for (;;) {
-        /* One slot is the consumer's: what it was given stays until it comes again. */
+        /* One slot is the consumer's: its item stays valid until the next call. */
         while (!s->stop && !s->failed && s->next_task < s->set->count &&
                s->next_task >= s->next_out + s->depth - 1)
             pthread_cond_wait(&s->work, &s->lock);
@@ -243,7 +244,7 @@ cld_sweep *cld_sweep_new(cld_dataset *set, const cld_sweep_options *options) {
     return NULL;
 }
 
-/* Until the consumer's next item is there. */
+/* Waits until the consumer's next item is there. */
 static cld_status await(cld_sweep *s, slot *next) {
     cld_status status = CLD_OK;
     pthread_mutex_lock(&s->lock);
@@ -256,7 +257,7 @@ static cld_status await(cld_sweep *s, slot *next) {
     return status;
 }
 
-/* The slot of the item that was given last is free again. */
+/* Frees the slot of the item returned last. */
 static void give_back(cld_sweep *s) {
     if (s->next_out == 0) return;
     slot *last = &s->slots[(s->next_out - 1) % s->depth];

@@ -9,14 +9,14 @@
 
 #include "runtime/io/file.h"
 
-/* The largest label in a .cls, less one: a hostile one may not ask for more names than that. */
+/* The largest label in a .cls, minus one: a hostile file may not ask for more names than that. */
 #define MOST_CLASSES 1000000
 
 /* An image, or a .cls beside one. */
 typedef struct member {
-    const char *path; /* below the folder that was asked for */
-    uint32_t class;   /* bytes of its class's name: up to the first slash */
-    uint32_t folder;  /* bytes of its folder; 0: none */
+    const char *path; /* below the requested folder */
+    uint32_t class;   /* length of its class's name: up to the first slash */
+    uint32_t folder;  /* length of its folder; 0: none */
     int64_t index;    /* in the archive's index */
 } member;
 
@@ -32,7 +32,7 @@ static int by_bytes(const char *a, size_t a_length, const char *b, size_t b_leng
     return order ? order : (a_length > b_length) - (a_length < b_length);
 }
 
-/* As a listing of the unpacked folder: class, folder, name; then the later member. */
+/* As in a listing of the unpacked folder: class, folder, name; then the later member. */
 static int by_place(const void *a, const void *b) {
     const member *x = a, *y = b;
     int order = by_bytes(x->path, x->class, y->path, y->class);
@@ -77,7 +77,7 @@ static void skip(member *m, size_t bytes) {
     m->folder = m->folder > bytes ? m->folder - (uint32_t)bytes : 0;
 }
 
-/* Leaves out the folders that all images have in common, but one. */
+/* Leaves out the leading folders that all images share, except the last one. */
 static void leave_out_common(work *w) {
     while (true) {
         const char *first = w->images[0].path;
@@ -111,7 +111,7 @@ static cld_status take(work *w, const member *m, int64_t label) {
     return cld__listing_add(l, at, (uint32_t)(l->folder_count - 1), label);
 }
 
-/* The folder of the next image, if it is not that of the one before. */
+/* The folder of the next image, if it differs from that of the one before. */
 static cld_status take_folder(work *w, const member *m, const member *before) {
     uint64_t at;
     if (before && before->folder == m->folder && memcmp(before->path, m->path, m->folder) == 0) return CLD_OK;
@@ -119,7 +119,7 @@ static cld_status take_folder(work *w, const member *m, const member *before) {
     return cld__listing_add_folder(w->l, at);
 }
 
-/* Images in order; each class begins with its first image. wanted: sorted, NULL for all. */
+/* Takes images in order; each class begins with its first image. wanted: sorted, NULL for all. */
 static cld_status take_classes(work *w, const char **wanted, size_t wanted_count) {
     cld_listing *l = w->l;
     const member *before = NULL, *class = NULL;
@@ -161,7 +161,7 @@ static cld_status take_plain(work *w) {
 
 /* ---- WebDataset's labels ------------------------------------------------------------------------------- */
 
-/* Bytes of the path up to the first dot of its name. */
+/* The length of the path up to the first dot of its name. */
 static size_t key_length(const member *m) {
     size_t name = m->folder ? m->folder + 1 : 0;
     return name + strcspn(m->path + name, ".");
@@ -232,7 +232,7 @@ static bool has_class(const cld_listing *l, const char *name, size_t length) {
     return false;
 }
 
-/* Unpacked, a folder whose files are no images would be a class, and an error. */
+/* If unpacked, a folder whose files are no images would be a class, and an error. */
 static cld_status check_empty_classes(const work *w) {
     const char *first = cld_tar_name(w->t, w->images[0].index), *last = "";
     size_t left_out = (size_t)(w->images[0].path - first), last_length = 0;
@@ -261,7 +261,7 @@ static bool is_split(const member *m) {
            (m->class == 3 && memcmp(m->path, "val", 3) == 0);
 }
 
-/* Whether the images lie in folders, all of them: then these are classes. */
+/* Whether all images lie in folders: then these are classes. */
 static cld_status find_classes(work *w, bool *are_classes) {
     const member *top = NULL, *below = NULL;
     bool all_splits = true, several = false;

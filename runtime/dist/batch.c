@@ -1,12 +1,12 @@
-/* The batch at hand: which of its rows are this rank's. */
+/* The current batch: which of its rows belong to this rank. */
 #include "kernels/parts.h"
 #include "runtime/dist/dist.h"
 
-static cld_batch_share at_hand; /* {0}: what all ranks have alike */
+static cld_batch_share at_hand; /* {0}: data that is the same on all ranks */
 
 int64_t cld_batch_begin(int64_t total, int64_t block, int world, int rank) {
     int64_t blocks = block > 0 ? cld_block_count(total, block) : 0;
-    if (blocks < world) { /* the larger ones first, as blocks are */
+    if (blocks < world) { /* the larger ones first, as with blocks */
         const cld_parts rows = {.blocks = world};
         return cld_part_begin(&rows, total, rank);
     }
@@ -62,7 +62,7 @@ bool cld_batch_spans(const cld_batch_share *share, int64_t block) {
     if (blocks == 1) return true;
     const cld_parts cut = {.blocks = (int)blocks};
     int world = cld_dist_ranks().world, next = 0;
-    for (int rank = 1; rank < world; rank++) { /* does every rank begin where a block does? */
+    for (int rank = 1; rank < world; rank++) { /* does every rank begin where a block begins? */
         int64_t begin = cld_batch_begin(share->total, share->block, world, rank);
         while (next < blocks && cld_part_begin(&cut, share->total, next) < begin) next++;
         if (next == blocks || cld_part_begin(&cut, share->total, next) != begin) return true;

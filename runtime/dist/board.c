@@ -1,4 +1,4 @@
-/* The board's memory: a file without a name, which the ranks open by the launcher's /proc/PID/fd. */
+/* The board's memory: a file without a name, which the ranks open through the launcher's /proc/PID/fd. */
 #define _GNU_SOURCE
 #include "runtime/dist/board.h"
 
@@ -11,7 +11,7 @@
 
 #define MARK UINT64_C(0x64726f6261646c63)
 
-static cld_board *board; /* of the launcher that has started this rank */
+static cld_board *board; /* of the launcher that started this rank */
 
 static cld_board *map(int fd) {
     void *memory = mmap(NULL, sizeof(cld_board), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -27,7 +27,7 @@ cld_board *cld_board_new(void) {
     cld_board *made = usable ? map(fd) : NULL;
     if (!made || setenv(CLD_BOARD, path, 1) != 0) return close(fd), NULL;
     made->mark = MARK;
-    return made; /* it is open as long as the launcher lives */
+    return made; /* it stays open as long as the launcher lives */
 }
 
 void cld_board_find(void) {

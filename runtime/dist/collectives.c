@@ -1,4 +1,4 @@
-/* Collectives of tensors: what travels is dense, and many small tensors travel as one. */
+/* Collectives of tensors: what is sent is dense, and many small tensors are sent as one. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,21 +6,21 @@
 #include "runtime/dist/plugin.h"
 #include "runtime/dist/watch.h"
 
-/* A library may wait for the other ranks when a call is queued: NCCL connects two of them at their first. */
+/* A library may wait for the other ranks when a call is queued: NCCL connects two ranks at their first exchange. */
 static cld_status has_queued(cld_status status) {
     cld_watch_completed();
     return status;
 }
 #define WATCHED(call) (cld_watch_begun(), has_queued(call))
 
-/* ---- who carries it -------------------------------------------------------------------------------------- */
+/* ---- which library --------------------------------------------------------------------------------------- */
 
 typedef struct carrier {
     const cld_comm_ops *comm;
     const cld_lane_ops *lane;
 } carrier;
 
-/* A device's own communicator begins at its first collective: rank 0's id goes to all by way of the CPU. */
+/* A device's own communicator starts at its first collective: the CPU sends rank 0's id to all. */
 static cld_status start_on(const cld_backend *device) {
     static const cld_backend *started;
     if (started == device || !device->comm->start) return CLD_OK;
@@ -48,7 +48,7 @@ static cld_status find_carrier(carrier *out, const cld_backend *device) {
     return start_on(device);
 }
 
-/* ---- how much ---------------------------------------------------------------------------------------------- */
+/* ---- counts ---------------------------------------------------------------------------------------------- */
 
 static cld_dist_traffic traffic;
 
@@ -59,14 +59,14 @@ static void note(const cld_array *a) {
     traffic.bytes += cld_numel(a) * (int64_t)cld_dtype_size(a->dtype);
 }
 
-/* ---- what is on its way ---------------------------------------------------------------------------------- */
+/* ---- in flight ------------------------------------------------------------------------------------------- */
 
-/* Between begin and join: what travels, and where its values go then. */
+/* Between begin and join: what is being sent, and where the results go afterwards. */
 typedef struct flight {
-    cld_tensor *packed;  /* dense, of a dtype that travels; NULL: the owners' own memory does */
-    cld_tensor **owners; /* (count) retained; what lies packed one after the other */
+    cld_tensor *packed;  /* dense, of a dtype that can be sent; NULL: the owners' own memory is used */
+    cld_tensor **owners; /* (count) retained; the tensors that are packed one after the other */
     int count;
-    int sources; /* of the owners these come last and are not written to: an exchange sends them */
+    int sources; /* the last so many owners are not written to: an exchange sends them */
     struct flight *next;
 } flight;
 
@@ -81,7 +81,7 @@ static void land(flight *f) {
     free(f);
 }
 
-/* One array for each owner, parts of the packed one. */
+/* One array per owner: its part of the packed one. */
 static cld_array *parts_of(const flight *f) {
     cld_array *parts = calloc((size_t)f->count, sizeof *parts);
     char *data = f->packed->a.data;
@@ -101,7 +101,7 @@ static cld_array *parts_of(const flight *f) {
     return parts;
 }
 
-/* Between the owners and the packed array. */
+/* Copies between the owners and the packed array. */
 static cld_status move(const flight *f, bool pack) {
     if (!f->packed || f->packed == f->owners[0]) return CLD_OK;
     cld_array *parts = parts_of(f), *own = calloc((size_t)f->count, sizeof *own);
@@ -134,7 +134,7 @@ static cld_status pack(flight *f, cld_tensor *const *xs, int count) {
     return f->packed ? move(f, true) : cld_error_code();
 }
 
-/* The last one lands last. */
+/* Removes and frees the last one. */
 static void take_off(flight *f) {
     flight **last = &flying;
     while (*last) last = &(*last)->next;
@@ -157,7 +157,7 @@ static cld_status check_list(const char *op, cld_tensor *const *xs, int count) {
 typedef struct reduction {
     cld_comm_kind kind;
     double scale;
-    int from; /* a broadcast from this rank, if it is not -1 */
+    int from; /* a broadcast from this rank, unless -1 */
 } reduction;
 
 static cld_status begin(cld_tensor *const *xs, int count, const reduction *r) {
@@ -247,7 +247,7 @@ cld_tensor *cld_all_gather(cld_tensor *x) {
         CLD_TRY_NULL(cld_kernel(cld_device(x), math, copy, &only, &in->a));
         return cld_tensor_steal(&out);
     }
-    /* bytes, so that any dtype travels */
+    /* as bytes, so that any dtype can be sent */
     cld_array from = {.data = in->a.data, .dtype = CLD_U8, .ndim = 1, .strides = {1}};
     from.shape[0] = cld_numel(&in->a) * (int64_t)cld_dtype_size(in->a.dtype);
     cld_array to = from;
@@ -286,7 +286,7 @@ cld_tensor *cld_reduce_scatter(cld_tensor *x) {
 
 /* ---- among neighbours ---------------------------------------------------------------------------------------- */
 
-/* The flight that holds what is received and what is sent. */
+/* The flight that holds the received and the sent tensors. */
 static flight *hold(const cld_parcel *sent, int sends, const cld_parcel *received, int receives) {
     flight *f = calloc(1, sizeof *f);
     if (f) f->owners = calloc((size_t)(sends + receives), sizeof *f->owners);
@@ -335,8 +335,8 @@ cld_status cld_exchange_begin(const cld_parcel *sent, int sends, const cld_parce
     return status;
 }
 
-/* x's rows cut into those that go to each rank, or come from it; parcels without rows are left out. Returns their number,
- * -1 if there is no memory. */
+/* Cuts x's rows into those that go to each rank, or come from it; parcels without rows are left out. Returns their
+ * number, or -1 if there is no memory. */
 static int cut_rows(cld_parcel *out, const cld_tensor *x, const int64_t *rows) {
     int64_t first = 0;
     int count = 0;
@@ -378,7 +378,7 @@ cld_tensor *cld_all_to_all(cld_tensor *x, const int64_t *sent, const int64_t *re
     return status == CLD_OK ? cld_tensor_steal(&out) : NULL;
 }
 
-/* ---- bytes of the host ------------------------------------------------------------------------------------- */
+/* ---- bytes on the host ------------------------------------------------------------------------------------- */
 
 static cld_tensor *host_bytes(const void *data, size_t size, size_t room) {
     const int64_t shape = (int64_t)room;
@@ -423,7 +423,7 @@ cld_status cld_gather_bytes(unsigned char **all, size_t *ends, const void *data,
         most = n > most ? n : most;
         ends[r] = total += n;
     }
-    CLD_AUTO cld_tensor *own = host_bytes(data, size, most ? most : 1); /* all are as long as the longest */
+    CLD_AUTO cld_tensor *own = host_bytes(data, size, most ? most : 1); /* all are padded to the longest */
     CLD_AUTO cld_tensor *gathered = own ? cld_all_gather(own) : NULL;
     *all = gathered ? malloc(total ? total : 1) : NULL;
     if (!*all) return gathered ? cld_fail(CLD_NOMEM, "gather: out of memory") : cld_error_code();
@@ -434,10 +434,10 @@ cld_status cld_gather_bytes(unsigned char **all, size_t *ends, const void *data,
     return CLD_OK;
 }
 
-/* ---- wishes ------------------------------------------------------------------------------------------------ */
+/* ---- requests ---------------------------------------------------------------------------------------------- */
 
 cld_status cld_agree(const int64_t wishes[CLD_WISHES], int64_t agreed[CLD_WISHES]) {
-    static cld_tensor *last; /* on its way since the call before, or NULL */
+    static cld_tensor *last; /* in flight since the previous call, or NULL */
     const int64_t shape = CLD_WISHES;
     if (cld_dist_alone()) {
         memcpy(agreed, wishes, CLD_WISHES * sizeof *agreed);

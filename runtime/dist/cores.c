@@ -1,4 +1,4 @@
-/* This rank's share of the cores: which there are, in an order that keeps what is close together, and cut. */
+/* This rank's share of the cores: lists them in an order that keeps neighbours together, and cuts that list. */
 #define _GNU_SOURCE
 #include "runtime/dist/cores.h"
 
@@ -13,12 +13,12 @@
 #include "runtime/core/process.h"
 #include "runtime/dist/launcher.h"
 
-enum { MOST_CPUS = 8192 }; /* Linux has no more */
+enum { MOST_CPUS = 8192 }; /* Linux supports no more */
 typedef struct cpu_mask {
     cpu_set_t bits[MOST_CPUS / CPU_SETSIZE];
 } cpu_mask;
 
-/* ---- whose choice the cores are that we have ---- */
+/* ---- who chose the cores that we have ---- */
 
 static bool is_set(const char *variable) {
     const char *value = getenv(variable);
@@ -32,7 +32,7 @@ static bool asks_for_cores(const char *mapping) {
 
 static bool binds(const char *policy) { return is_set(policy) && strncmp(getenv(policy), "none", 4) != 0; }
 
-/* By the user of mpirun. */
+/* The user of mpirun chose. */
 static bool chosen(void) {
     return binds("OMPI_MCA_hwloc_base_binding_policy") || is_set("OMPI_MCA_hwloc_base_cpu_set") ||
            is_set("OMPI_MCA_hwloc_base_cpu_list") || is_set("OMPI_MCA_orte_rankfile") ||
@@ -41,8 +41,8 @@ static bool chosen(void) {
            asks_for_cores("PRTE_MCA_rmaps_default_mapping_policy");
 }
 
-/* By mpirun, unasked. Open MPI 4 says whether it has bound the process; 5 does so if it was not told otherwise. Where
- * it has not, the cores are those that the user has given to mpirun (taskset). */
+/* mpirun chose by itself. Open MPI 4 says whether it has bound the process; 5 has, unless told otherwise. If it has
+ * not, the cores are those that the user has given to mpirun (taskset). */
 static bool bound(void) {
     const char *policy = getenv("PRTE_MCA_hwloc_default_binding_policy");
     if (getenv("OMPI_MCA_orte_launch")) return getenv("OMPI_MCA_orte_bound_at_launch") != NULL;
@@ -52,12 +52,12 @@ static bool bound(void) {
 /* ---- which cores there are ---- */
 
 typedef struct cpu {
-    int package, core; /* its socket; the first of its core's hardware threads */
+    int package, core; /* its socket; the first hardware thread of its core */
     int id;
-    int unit; /* the place of its core among all */
+    int unit; /* the position of its core among all cores */
 } cpu;
 
-/* An integer from the start of a file under the CPU's topology; `unknown` if the system does not say. */
+/* An integer at the start of a file under the CPU's topology; `unknown` if the system does not say. */
 static int topology(int id, const char *file, int unknown) {
     char path[PATH_MAX];
     int value;
@@ -75,7 +75,7 @@ static int by_place(const void *a, const void *b) {
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* Those of the mask, socket by socket, hardware threads of a core beside each other. Returns how many. */
+/* The CPUs of the mask, socket by socket, with the hardware threads of a core together. Returns how many. */
 static int list_cpus(cpu *cpus, const cpu_mask *mask) {
     int count = 0;
     for (int id = 0; id < MOST_CPUS; id++) {
@@ -91,7 +91,7 @@ static int list_cpus(cpu *cpus, const cpu_mask *mask) {
     return count;
 }
 
-/* Whole cores as long as each rank has one, else hardware threads, which several share if there are too few. */
+/* Whole cores as long as each rank gets one, else hardware threads, which several ranks share if there are too few. */
 static void cut(cpu_mask *mine, cpu *cpus, int count, int part, int parts) {
     int units = cpus[count - 1].unit + 1;
     bool whole = units >= parts;
@@ -107,7 +107,7 @@ static void cut(cpu_mask *mine, cpu *cpus, int count, int part, int parts) {
 
 static bool apply(const cpu_mask *mask) { return sched_setaffinity(0, sizeof *mask, mask->bits) == 0; }
 
-/* Every CPU: the kernel leaves of that what the control groups allow. */
+/* Sets every CPU: the kernel reduces that to what the control groups allow. */
 static bool widen(cpu_mask *mask) {
     cpu_mask all;
     memset(&all, 0xff, sizeof all);

@@ -1,4 +1,4 @@
-/* Who has started this process: the variables of Open MPI's mpirun, MPICH's, PMIx and Slurm. */
+/* Which launcher has started this process: from the variables of Open MPI's mpirun, MPICH's, PMIx and Slurm. */
 #define _GNU_SOURCE
 #include "runtime/dist/launcher.h"
 
@@ -18,7 +18,7 @@ static int number(const char *variable) {
     return *end == '\0' && value <= INT_MAX ? (int)value : -1;
 }
 
-/* Variables of one kind of launcher; NULL if it has none for that. */
+/* The variables of one kind of launcher; NULL if it does not have that one. */
 typedef struct names {
     const char *rank, *world, *local_rank, *local_world;
 } names;
@@ -26,7 +26,8 @@ typedef struct names {
 static const names open_mpi = {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
                                "OMPI_COMM_WORLD_LOCAL_SIZE"};
 static const names hydra = {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"};
-/* Never SLURM_NTASKS: a batch script has it, in which one process is one process. A step's tasks alone have this. */
+/* Never SLURM_NTASKS: a batch script has it too, although it is a single process. Only the tasks of a step have
+ * this. */
 static const names slurm = {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", NULL};
 
 static cld_launcher read_as(const char *name, const names *of) {
@@ -39,8 +40,8 @@ static cld_launcher read_as(const char *name, const names *of) {
     return l;
 }
 
-/* A rank of mpirun in a Slurm job has Slurm's variables as well: those of the step that has started its daemon. So
- * mpirun's go first, and srun's own PMI and PMIx are told by their rank being Slurm's. */
+/* A rank of mpirun in a Slurm job also has Slurm's variables, from the step that started its daemon. So mpirun's
+ * variables go first; PMI and PMIx belong to srun if their rank is Slurm's. */
 cld_launcher cld_launcher_around(void) {
     cld_launcher found = read_as("mpirun", &open_mpi), step = read_as("srun", &slurm);
     if (found.name) return found;
@@ -52,7 +53,7 @@ cld_launcher cld_launcher_around(void) {
     return (cld_launcher){"mpirun", -1, rank, -1, -1}; /* PMIx's own prterun: MPI knows the rest */
 }
 
-/* A part of Open MPI of such a name, where it is installed by itself or as Debian does it. */
+/* A component of Open MPI with such a name, in its own installation or in Debian's. */
 static bool has_part(const char *folder, const char *pattern) {
     char path[PATH_MAX];
     glob_t found;
@@ -63,8 +64,8 @@ static bool has_part(const char *folder, const char *pattern) {
     return true;
 }
 
-/* Slurm's PMI-2, and Cray's, are what Open MPI 4 understands by a part of its own, which Debian's has not, and 5 not at all.
- * If no such parts are files, they may be in the library. */
+/* Open MPI 4 needs a component of its own for Slurm's and Cray's PMI-2, which Debian's does not have; Open MPI 5 does
+ * not support them at all. If no such components are files, they may be inside the library. */
 static bool understands_pmi(const char *library, const char *folder) {
     int major;
     if (sscanf(library, "Open MPI %d", &major) == 1 && major >= 5) return false;
@@ -72,7 +73,7 @@ static bool understands_pmi(const char *library, const char *folder) {
            has_part(folder, "mca_pmix_cray.so");
 }
 
-/* srun without --mpi, or with one that sets no rank, or that this MPI does not understand. */
+/* srun without --mpi, or with one that sets no rank, or that this MPI does not support. */
 bool cld_launcher_told_nothing(const cld_launcher *l, const char *library, const char *folder) {
     bool is_srun = l->name && strcmp(l->name, "srun") == 0 && l->world > 1;
     bool untold = is_srun && strncmp(library, "Open MPI", 8) == 0 && number("PMIX_RANK") < 0;
@@ -81,7 +82,7 @@ bool cld_launcher_told_nothing(const cld_launcher *l, const char *library, const
 
 /* ---- the mark ---- */
 
-/* What no two jobs have alike, and the rank. */
+/* Unique to the job, with the rank. */
 static void identify(char *text, size_t size) {
     static const char *const of_job[] = {"PMIX_NAMESPACE", "PMI_JOBID", "SLURM_JOB_ID", "SLURM_STEP_ID"};
     cld_launcher l = cld_launcher_around();

@@ -1,5 +1,5 @@
-/* Running statistics that each rank has moved by its own rows. They lie in a list until they are brought together, in the
- * order in which they came: the same on all ranks. */
+/* Running statistics that each rank has updated from its own rows. They are kept in a list until they are averaged over
+ * the ranks, in the order in which they were added: the same on all ranks. */
 #include <stdlib.h>
 
 #include "runtime/dist/dist.h"
@@ -23,7 +23,7 @@ cld_status cld_pending_add(cld_tensor *x) {
     return CLD_OK;
 }
 
-/* Those from `first` on that travel together: of one dtype and device. */
+/* Those from `first` on that can be sent together: of one dtype and device. */
 static int alike_from(int first) {
     const cld_tensor *x = pending.tensors[first];
     int end = first + 1;

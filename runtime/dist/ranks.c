@@ -1,4 +1,4 @@
-/* Which ranks there are. */
+/* Which ranks there are, and joining them. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
@@ -40,8 +40,7 @@ static const cld_comm_plugin *load(const cld_launcher *l) {
     char path[PATH_MAX];
     if (!cld_find_beside(path, sizeof path, LIBRARY, "CLD_MPI_PLUGIN"))
         return (void)cld_launcher_without_mpi(l), NULL;
-    void *library =
-        dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* MPI loads parts of its own, which look for its symbols */
+    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* MPI loads components that look for its symbols */
     if (!library) return cld_fail_null(CLD_BACKEND, "cannot load '%s': %s", path, dlerror());
     cld_comm_entry_function entry;
     *(void **)&entry = dlsym(library, CLD_COMM_ENTRY);
@@ -55,7 +54,7 @@ static const cld_comm_plugin *load(const cld_launcher *l) {
     return plugin;
 }
 
-/* Where MPI's shared library lies, its links followed; NULL if that is not known. */
+/* The folder of MPI's shared library, with links resolved; NULL if unknown. */
 static const char *library_folder(char path[PATH_MAX]) {
     Dl_info found;
     void *call = dlsym(RTLD_DEFAULT, "MPI_Init_thread");
@@ -65,22 +64,22 @@ static const char *library_folder(char path[PATH_MAX]) {
     return path;
 }
 
-/* Before MPI and OpenMP have threads. Under srun only MPI knows how many ranks a machine has; then its own thread keeps what
- * it had, which is enough for it. */
+/* Before MPI and OpenMP start threads. Under srun only MPI knows how many ranks a machine has; then its own thread
+ * keeps the old cores, which is enough for it. */
 static cld_status take_cores(const cld_launcher *l, const cld_ranks *r) {
     if ((l->local_world > 0) != (r == NULL)) return CLD_OK;
     cld_status status =
         r ? cld_take_cores(r->local_rank, r->local_world) : cld_take_cores(l->local_rank, l->local_world);
-    return status == CLD_UNSUPPORTED ? CLD_OK : status; /* it has those that it was given */
+    return status == CLD_UNSUPPORTED ? CLD_OK : status; /* it keeps the cores that it was given */
 }
 
-/* Seconds, before --timeout says otherwise. */
+/* Seconds, until --timeout sets another. */
 static double first_timeout(void) {
     const char *given = getenv("CLD_TIMEOUT");
     return given && *given ? strtod(given, NULL) : 600;
 }
 
-/* The ranks tell each other where they listen, and watch from here on. */
+/* The ranks exchange the addresses at which they listen, and watch from here on. */
 static cld_status start_watch(void) {
     cld_watch_address mine, *all = NULL;
     size_t *ends = calloc((size_t)job.ranks.world, sizeof *ends);
@@ -97,7 +96,7 @@ cld_status cld_dist_start(void) {
     cld_launcher l = cld_find_launcher();
     if (!l.name) return CLD_OK;
     if (l.world == 1 && !is_job_of_one())
-        return take_cores(&l, NULL); /* mpirun binds one process to one core */
+        return take_cores(&l, NULL); /* mpirun binds a single process to one core */
     const cld_comm_plugin *plugin = load(&l);
     loaded_nothing = !plugin;
     if (!plugin) return cld_error_code();

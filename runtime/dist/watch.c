@@ -1,4 +1,4 @@
-/* The watch's thread, and what the main thread says to it. */
+/* The watch's thread, and its interface to the main thread. */
 #define _GNU_SOURCE
 #include "runtime/dist/watch.h"
 
@@ -17,16 +17,16 @@
 #include "runtime/dist/board.h"
 #include "runtime/dist/watch_parts.h"
 
-enum { SPARE = 64 }; /* connections beyond one for each rank: attempts, strangers */
+enum { SPARE = 64 }; /* connections in addition to one per rank: attempts, strangers */
 #define STRANGER_SECONDS 5.
-#define ANSWER_SECONDS   2. /* of the centre, for a main thread that has failed */
+#define ANSWER_SECONDS   2. /* for the centre's answer to a main thread that has failed */
 #define SIGNAL_SECONDS   1.
 
 static cld_watch_state w = {.listener = -1, .wake = -1};
 static bool running;
 static pthread_t thread;
 
-/* What costs the main thread nothing to say. */
+/* Set by the main thread, at no cost. */
 static _Atomic uint64_t begun, completed;
 static _Atomic int signalled; /* the status to leave with */
 static _Atomic bool given_up; /* rank 0 was not found */
@@ -40,7 +40,7 @@ void cld_watch_completed(void) {
 
 /* ---- the thread ---- */
 
-/* What the main thread has said since. Returns whether the others are to know it at once. */
+/* Reads what the main thread has set since. Returns whether the others should know it at once. */
 static bool hear_main(double now) {
     cld_watch_peer *own = &w.peers[w.rank];
     char failure[CLD_WATCH_TEXT] = "";
@@ -82,14 +82,14 @@ static void wait_for_news(double until, double now) {
     int ready = poll(p, (nfds_t)polled + 2, (int)ceil(1e3 * seconds));
     if (ready <= 0) return;
     now = cld_clock();
-    if (p[0].revents && read(w.wake, &count, sizeof count) < 0) return; /* nothing to be read: no matter */
+    if (p[0].revents && read(w.wake, &count, sizeof count) < 0) return; /* nothing to read: fine */
     for (int i = 0; i < polled; i++)
         if (p[2 + i].revents && w.links[i]->fd >= 0) cld__watch_hear(&w, w.links[i], now);
     int fd = p[1].revents ? cld__watch_accept(w.listener) : -1;
     if (fd >= 0) cld__watch_add(&w, fd, CLD_WATCH_STRANGER, -1, now);
 }
 
-/* This process did not run, or not enough: nobody else is to blame for what it did not hear. */
+/* This process did not run, or not enough: then missing messages are nobody else's fault. */
 static void excuse(double now) {
     for (int r = 0; r < w.world; r++) w.peers[r].heard = w.peers[r].since = now;
     for (int i = 0; i < w.count; i++) w.links[i]->heard = now;
@@ -107,7 +107,7 @@ static void look_at_clock(double now) {
         cld__watch_consider(&w, found.cause, found.rank, "", now);
 }
 
-/* Rank 0 tells all that all have ended. */
+/* Rank 0 tells all ranks that all have ended. */
 static void end_together(double now) {
     bool all = w.rank == 0 && !w.over && w.worst.cause == CLD_WATCH_WELL;
     for (int r = 0; all && r < w.world; r++) all = w.peers[r].ended;
@@ -118,7 +118,7 @@ static void end_together(double now) {
     cld__watch_tell_all(&w, &over);
 }
 
-/* Nobody is left that would take this rank's leaving for a loss. */
+/* Nobody is left who would take this rank's exit for a loss. */
 static bool is_over(double now) {
     bool alone = w.rank > 0 || now >= w.leave_at;
     if (!w.over || alone) return w.over;
@@ -161,10 +161,10 @@ static void *keep_watch(void *unused) {
 
 static void wake_up(void) {
     uint64_t one = 1;
-    if (write(w.wake, &one, sizeof one) < 0) return; /* it is awake */
+    if (write(w.wake, &one, sizeof one) < 0) return; /* it is awake already */
 }
 
-/* From a signal handler: the watch ends the process, in a moment. */
+/* From a signal handler: the watch will end the process in a moment. */
 static void leave(int status) {
     int none = 0, error = errno;
     atomic_compare_exchange_strong(&signalled, &none, status);
@@ -172,7 +172,7 @@ static void leave(int status) {
     errno = error;
 }
 
-/* SIGUSR1 is how `cldlua --ranks` hands on what the user wishes. */
+/* `cldlua --ranks` passes the user's request on as SIGUSR1. */
 static void take_signals(void) {
     cld_leave_with(leave);
     cld_leave_on(SIGTERM);
@@ -209,7 +209,7 @@ cld_status cld_watch_listen(cld_watch_address *mine) {
     return CLD_OK;
 }
 
-/* Rank 0 is connected to all, and any other may have to take its place. */
+/* Rank 0 is connected to all, and any other rank may have to take its place. */
 static void allow_descriptors(int world) {
     struct rlimit limit;
     rlim_t wanted = (rlim_t)world + 1024;
@@ -262,7 +262,7 @@ static cld_status prepare(const cld_watch_settings *s) {
     return CLD_OK;
 }
 
-/* Until it is there, or so many seconds are over. Called with the lock. */
+/* Waits until it is there, or so many seconds have passed. Called with the lock held. */
 static bool wait_until(const bool *there, double seconds) {
     for (double now = cld_clock(), end = now + seconds; !*there && now < end; now = cld_clock())
         cld_wait_for(&w.changed, &w.lock, end - now);
@@ -309,7 +309,7 @@ bool cld_watch_fail(const char *message) {
     return prints;
 }
 
-/* With the lock. Returns whether all ranks have come to their end, which this one waits for. */
+/* With the lock held. Returns whether all ranks have come to their end; this one waits for that. */
 static bool await_end(double seconds) {
     w.ended = true;
     wake_up();
@@ -325,7 +325,7 @@ bool cld_watch_end_within(double seconds) {
     if (failing && w.answered) wait_until(&w.told, ANSWER_SECONDS);
     if (!together) w.ended = false;
     pthread_mutex_unlock(&w.lock);
-    if (!failing && together) stop(); /* if it fails the process is about to be over */
+    if (!failing && together) stop(); /* if this fails, the process is about to end */
     return together;
 }
 

@@ -1,5 +1,5 @@
-/* From the first report to _exit. Nothing here may wait for the main thread, which may stand in a collective, hold
- * stdio's lock or be out of memory: the line is written by write(2), and the process left by _exit. */
+/* From the first report to _exit. Nothing here may wait for the main thread, which may hang in a collective, hold
+ * stdio's lock or be out of memory. So the line is written by write(2), and the process ends by _exit. */
 #define _GNU_SOURCE
 #include "runtime/dist/board.h"
 #include "runtime/dist/watch_parts.h"
@@ -9,13 +9,13 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Seconds: what is waited for before it is decided, and after. */
-#define OTHERS_ERROR 1.  /* does rank 0 find the same error, and print it itself? */
-#define OWN_ERROR    0.2 /* is it because a rank is gone? */
-#define SIGNAL       0.5 /* has a launcher sent it because a rank is gone, or to all? */
+/* Seconds to wait before the decision, and after it. */
+#define OTHERS_ERROR 1.  /* to see whether rank 0 finds the same error, and prints it itself */
+#define OWN_ERROR    0.2 /* to see whether it is because a rank is gone */
+#define SIGNAL       0.5 /* to see whether it is because a rank is gone, or all got it */
 #define TELLING      3.  /* until all have heard the verdict */
 #define PRINTING     5.  /* until the main thread has printed, and left */
-#define FIRST_WORD   0.3 /* the others leave later than rank 0 prints, lest a launcher complains first */
+#define FIRST_WORD   0.3 /* the others leave after rank 0 has printed, lest a launcher complains first */
 
 /* ---- reports ---- */
 
@@ -40,7 +40,7 @@ void cld__watch_consider(cld_watch_state *w, cld_watch_cause cause, int rank, co
     cld_watch_report *worst = &w->worst;
     if (w->leaving || w->over) return;
     bool first = cause > worst->cause;
-    /* All ranks find the same mistake in their options: then it is an error as of one process. */
+    /* All ranks find the same mistake in their options: then it is handled as an error of one process. */
     bool same = cause == CLD_WATCH_FAILED && worst->cause == cause && rank == w->rank &&
                 strcmp(text, worst->text) == 0;
     if (!first && !same) return;
@@ -76,7 +76,7 @@ void cld__watch_lost(cld_watch_state *w, cld_watch_link *link, cld_watch_cause c
 
 /* ---- the end ---- */
 
-/* The main thread, if it waits in cld_watch_fail, goes on, and prints if it is to. */
+/* If the main thread waits in cld_watch_fail, it continues, and prints if it should. */
 static void answer(cld_watch_state *w, bool prints) {
     pthread_mutex_lock(&w->lock);
     w->answered = true;
@@ -103,14 +103,14 @@ static void leave(const cld_watch_state *w) {
 
 static void print_line(const cld_watch_state *w) {
     char line[CLD_WATCH_TEXT + 512];
-    line[0] = '\n'; /* standard output may stand in the middle of a line */
+    line[0] = '\n'; /* standard output may be in the middle of a line */
     size_t begin = isatty(STDOUT_FILENO) ? 0 : 1;
     size_t end = 1 + cld__watch_words(w, &w->worst, line + 1, sizeof line - 1);
     cld_board_tell();
-    if (write(STDERR_FILENO, line + begin, end - begin) < 0) return; /* nobody is there to be told */
+    if (write(STDERR_FILENO, line + begin, end - begin) < 0) return; /* there is nobody to tell */
 }
 
-/* By their user, to whom that is no news. */
+/* By the user, to whom that is no news. */
 static bool all_signalled(const cld_watch_state *w) {
     bool all = w->heard_signal;
     for (int r = 0; all && r < w->world; r++) all = r == w->rank || w->peers[r].signalled || w->peers[r].gone;
@@ -129,7 +129,7 @@ static void decide(cld_watch_state *w, double now) {
     cld__watch_obey(w, &verdict, now);
 }
 
-/* All that can be told have left. Whoever has decided knows that those who have not asked yet will. */
+/* All that can be told have left. A rank that has decided knows that those that have not asked yet will. */
 static bool all_know(const cld_watch_state *w) {
     for (int i = 0; i < w->count; i++) {
         const cld_watch_link *link = w->links[i];
@@ -154,7 +154,7 @@ void cld__watch_settle(cld_watch_state *w, double now) {
     bool centre = cld__watch_is_centre(w);
     bool wrong = w->worst.cause != CLD_WATCH_WELL;
     if (!w->leaving && centre && wrong && now >= w->decide_at) decide(w, now);
-    /* Whoever was signalled leaves in any case, also if the centre does not answer. */
+    /* A rank that got a signal leaves in any case, even if the centre does not answer. */
     if (!w->leaving && !centre && w->heard_signal && now >= w->leave_at) leave(w);
     if (w->leaving) leave_when_told(w, now);
 }

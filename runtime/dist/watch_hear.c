@@ -1,4 +1,4 @@
-/* What the other ranks say, and what follows. */
+/* Messages from the other ranks, and their effects. */
 #include "runtime/dist/watch_parts.h"
 
 void cld__watch_take_beat(cld_watch_peer *p, const cld_watch_message *m, double now) {
@@ -9,7 +9,7 @@ void cld__watch_take_beat(cld_watch_peer *p, const cld_watch_message *m, double 
     p->ended = m->head.ended;
 }
 
-/* Somebody asks to stand below this rank. */
+/* Another rank asks to connect below this one. */
 static void welcome(cld_watch_state *w, cld_watch_link *link, const cld_watch_message *m, double now) {
     int from = m->head.from;
     if (m->head.kind != CLD_WATCH_HELLO || m->head.to != w->rank || from <= w->rank || from >= w->world) {
@@ -24,8 +24,8 @@ static void welcome(cld_watch_state *w, cld_watch_link *link, const cld_watch_me
     if (w->leaving) cld__watch_tell(w, link, &w->verdict);
 }
 
-/* A rank that lost one that this one still hears: the two do not hear each other, and it is for the centre to end the
- * job. If that one is gone indeed, this rank will notice in a moment. */
+/* A rank has lost one that this rank still hears: the two cannot reach each other, and the centre must end the job. If
+ * the lost one is really gone, this rank will notice in a moment. */
 static bool is_mistaken(const cld_watch_state *w, const cld_watch_message *m) {
     return w->parent && m->head.cause >= CLD_WATCH_SILENT && m->head.rank == w->parent->rank;
 }
@@ -49,7 +49,7 @@ static void hear_child(cld_watch_state *w, cld_watch_link *link, const cld_watch
     p->heard = now;
     if (m->head.kind == CLD_WATCH_BEAT) cld__watch_take_beat(p, m, now);
     if (m->head.kind == CLD_WATCH_REPORT) hear_report(w, m, now);
-    if (m->head.kind == CLD_WATCH_VERDICT) cld__watch_obey(w, m, now); /* we stood still, and are given up */
+    if (m->head.kind == CLD_WATCH_VERDICT) cld__watch_obey(w, m, now); /* we were suspended, and given up */
 }
 
 cld_watch_message cld__watch_own_beat(const cld_watch_state *w) {
@@ -60,7 +60,7 @@ cld_watch_message cld__watch_own_beat(const cld_watch_state *w) {
     return m;
 }
 
-/* The candidate is found: what this rank knows goes there. */
+/* The candidate is found: sends it what this rank knows. */
 static void join(cld_watch_state *w, cld_watch_link *link, const cld_watch_message *m, double now) {
     if (m->head.kind != CLD_WATCH_WELCOME || m->head.from != link->rank) {
         cld__watch_close(w, link);

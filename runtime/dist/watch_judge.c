@@ -1,7 +1,7 @@
-/* What the centre makes of the ranks' counts of collectives, and how it says so.
+/* What the centre concludes from the ranks' counts of collectives, and the line it prints.
  *
- * The counts can be compared, because all ranks call the same collectives in the same order: a rank that waits in its
- * 7th is kept by those who have come to their 6th at most. */
+ * The counts can be compared because all ranks call the same collectives in the same order: a rank that waits in its
+ * 7th waits for those that have reached their 6th at most. */
 #define _GNU_SOURCE
 #include "runtime/dist/watch_parts.h"
 
@@ -10,7 +10,7 @@
 
 #include "runtime/core/text.h"
 
-/* A rank that has ended waits, in the last collective of all. */
+/* A rank that has ended is considered waiting in the very last collective. */
 static uint64_t place(const cld_watch_peer *p) { return p->ended ? UINT64_MAX : p->begun; }
 static bool waits(const cld_watch_peer *p) { return p->ended || p->begun > p->completed; }
 
@@ -31,7 +31,7 @@ static bool find_silent(const cld_watch_state *w, double now, cld_watch_report *
     return false;
 }
 
-/* Somebody waits in a collective to which one that has ended will never come. */
+/* A rank waits in a collective that one that has ended will never reach. */
 static bool find_ended(const cld_watch_state *w, cld_watch_report *found) {
     int first = -1;
     for (int r = 0; r < w->world; r++)
@@ -44,7 +44,8 @@ static bool find_ended(const cld_watch_state *w, cld_watch_report *found) {
     return false;
 }
 
-/* Somebody has waited for too long: for the one that has come least far, and of several for one that does not wait. */
+/* A rank has waited too long: it waits for the one with the lowest count; among several, for one that is not itself
+ * waiting. */
 static bool find_hanging(const cld_watch_state *w, double now, cld_watch_report *found) {
     uint64_t farthest = 0;
     int last = 0, long_waiting = 0;
@@ -57,7 +58,7 @@ static bool find_hanging(const cld_watch_state *w, double now, cld_watch_report 
     }
     if (long_waiting > 0 && place(&w->peers[last]) < farthest) {
         bool beats = last == w->rank ||
-                     now - w->peers[last].heard < 3 * w->beat; /* else it is about to be a silent one */
+                     now - w->peers[last].heard < 3 * w->beat; /* else it will soon be a silent one */
         return beats && say(found, CLD_WATCH_HANGS, last);
     }
     bool stuck = long_waiting == w->world && !w->peers[last].ended;
@@ -68,7 +69,7 @@ bool cld__watch_judge(const cld_watch_state *w, double now, cld_watch_report *fo
     return find_silent(w, now, found) || find_ended(w, found) || find_hanging(w, now, found);
 }
 
-/* ---- words ---- */
+/* ---- the text ---- */
 
 #define GO_ON "; --resume goes on from the last checkpoint"
 

@@ -1,5 +1,5 @@
-/* Connections, and how a rank finds the one that it stands below: rank 0 at the start; when that is lost, the lowest that
- * still answers. All ways to a rank are tried at once (an address may belong to a network that both machines have for
+/* Connections, and how a rank finds its parent: rank 0 at the start; when that is lost, the lowest rank that still
+ * answers. All addresses of a rank are tried at once (an address may belong to a network that both machines have for
  * themselves), and the first on which the right rank answers with the key is kept. */
 #define _GNU_SOURCE
 #include "runtime/dist/watch_parts.h"
@@ -54,7 +54,7 @@ cld_watch_message cld__watch_message(const cld_watch_state *w, cld_watch_kind ki
 
 void cld__watch_tell(cld_watch_state *w, cld_watch_link *link, const cld_watch_message *m) {
     if (link->fd < 0 || cld__watch_send(link->fd, m)) return;
-    /* What it has sent is still to be read, and then the end: that is how a loss is noticed. */
+    /* What it has sent is still to be read, and then the end of file: that is how a loss is noticed. */
     if (link->tie == CLD_WATCH_CHILD || link->tie == CLD_WATCH_PARENT)
         shutdown(link->fd, SHUT_WR);
     else
@@ -100,7 +100,7 @@ static void try_candidate(cld_watch_state *w, double now) {
 void cld__watch_seek(cld_watch_state *w, int candidate) {
     give_up(w);
     w->seeking = true;
-    w->candidate = candidate - 1; /* the next is it */
+    w->candidate = candidate - 1; /* the next one tried is `candidate` */
     w->retry = 0;
 }
 
@@ -114,7 +114,7 @@ void cld__watch_seek_on(cld_watch_state *w, double now) {
     if (is_trying(w)) {
         if (now < w->try_until) return;
         give_up(w);
-        /* A process that stands still is connected to all the same. */
+        /* A suspended process still accepts connections. */
         if (!w->reached && w->candidate >= 0) w->unreachable = w->candidate;
     }
     if (w->first) { /* rank 0 may not be ready yet */
@@ -125,7 +125,7 @@ void cld__watch_seek_on(cld_watch_state *w, double now) {
         while (w->candidate < w->rank && is_hopeless(w, w->candidate));
     }
     if (w->candidate >= w->rank)
-        w->seeking = false; /* the lowest that is left */
+        w->seeking = false; /* this is the lowest rank left */
     else
         try_candidate(w, now);
 }

@@ -1,6 +1,6 @@
-/* The watch's sockets: non-blocking, closed on exec. A message is its head and its text, and carries the job's key: a
- * port scanner, or a job that got the port of one that is gone, does not have it. All processes run the same program on
- * the same kind of machine, so structs travel as they are. */
+/* The watch's sockets: non-blocking, closed on exec. A message is a header and a text, and carries the job's key, which
+ * a port scanner, or a job that reuses the port of an earlier one, does not have. All processes run the same program on
+ * the same kind of machine, so structs are sent as they are. */
 #define _GNU_SOURCE
 #include "runtime/dist/watch_parts.h"
 
@@ -63,7 +63,7 @@ int cld__watch_accept(int listener) {
     return fd;
 }
 
-/* The running system and its network, which a container may have for itself. */
+/* The running system and its network, since a container may have its own. */
 static void machine_name(char *out, size_t size) {
     char boot[64] = "", network[48] = "";
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -77,7 +77,7 @@ static void machine_name(char *out, size_t size) {
     snprintf(out, size, "%s %s", boot, network);
 }
 
-/* An address that another machine may reach: up, neither the loopback's nor one of a single wire. */
+/* An address that another machine may reach: up, neither the loopback's nor that of a point-to-point link. */
 static const void *reachable(const struct ifaddrs *i, int family) {
     const any_address *a = (const any_address *)(const void *)i->ifa_addr;
     if (!a || a->any.sa_family != family || !(i->ifa_flags & IFF_UP) || (i->ifa_flags & IFF_LOOPBACK))
@@ -93,7 +93,7 @@ void cld__watch_whereabouts(cld_watch_address *out) {
     if (gethostname(out->host, sizeof out->host) != 0) strcpy(out->host, "unknown");
     out->host[sizeof out->host - 1] = 0;
     machine_name(out->machine, sizeof out->machine);
-    if (getifaddrs(&all) != 0) return; /* this machine's ranks find it all the same */
+    if (getifaddrs(&all) != 0) return; /* this machine's ranks can still find it */
     for (int f = 0; f < 2; f++)
         for (struct ifaddrs *i = all; i && count < CLD_WATCH_ADDRESSES; i = i->ifa_next) {
             const void *number = reachable(i, families[f]);

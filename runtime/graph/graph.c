@@ -1,4 +1,4 @@
-/* Capture and replay over the device's graphs: what the host knows of a step besides the work that was recorded. */
+/* Capture and replay on top of the device's graphs: what the host must know about a step besides the recorded work. */
 #include "runtime/graph/graph.h"
 
 #include <stdlib.h>
@@ -12,7 +12,7 @@ struct cld_graph {
     const cld_backend *device;
     void *recorded;   /* the device's */
     cld_tensor *base; /* i64: the generator's position when a replay begins */
-    uint64_t drawn;   /* random numbers of one replay */
+    uint64_t drawn;   /* random numbers per replay */
     cld_recording *recording;
     cld_kept_uses kept;
 };
@@ -54,7 +54,7 @@ cld_graph *cld_graph_end(void) {
 }
 
 void cld_graph_abandon(void) {
-    cld_error_record failure = cld_error_export(); /* what the capture failed of stays the error */
+    cld_error_record failure = cld_error_export(); /* keep the error that made the capture fail */
     if (current) cld_graph_free(cld_graph_end());
     cld_error_import(&failure);
 }
@@ -82,13 +82,13 @@ void cld_graph_free(cld_graph *g) {
 
 /* ---- inputs -------------------------------------------------------------------------------------------- */
 
-/* Can b's values be the rows behind a's? */
+/* Can b's values come right after a's, as further rows? */
 static bool may_follow(const cld_tensor *a, const cld_tensor *b) {
     return a->a.ndim >= 2 && cld_same_shape(&a->a, &b->a) && a->a.dtype == b->a.dtype &&
            a->a.layout == b->a.layout && cld_device(a) == cld_device(b);
 }
 
-/* `count` tensors like x below one another. */
+/* `count` tensors like x, one below the other. */
 static cld_tensor *new_inputs(const cld_tensor *x, int count, const cld_backend *device) {
     int64_t shape[CLD_MAX_DIMS];
     memcpy(shape, x->a.shape, sizeof shape);

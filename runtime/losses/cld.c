@@ -3,7 +3,7 @@
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 
-/* The blocks of a batch: the first `larger` have a row more than the rest. */
+/* The blocks of a batch: the first `larger` have one row more than the rest. */
 typedef struct blocks {
     int64_t count, rows, larger;
 } blocks;
@@ -13,8 +13,8 @@ static blocks blocks_of(int64_t rows, int64_t block) {
     return (blocks){count, rows / count, rows % count};
 }
 
-/* Blocks first .. first + count - 1, each of `rows` rows, which begin at row `begin`: the products of g's rows with the
- * centroids of their own block, (count * rows, k). */
+/* For blocks first .. first + count - 1, each of `rows` rows, starting at row `begin`: the products of g's rows with
+ * the centroids of their own block, (count * rows, k). */
 static cld_tensor *products(cld_tensor *g, cld_tensor *centroids, int64_t k, int64_t first, int64_t count,
                             int64_t begin, int64_t rows) {
     int64_t dim = g->a.shape[1];
@@ -27,7 +27,7 @@ static cld_tensor *products(cld_tensor *g, cld_tensor *centroids, int64_t k, int
     return out ? cld_reshape(out, 2, (int64_t[]){count * rows, k}) : NULL;
 }
 
-/* Of all rows: (batch, k). */
+/* For all rows: (batch, k). */
 static cld_tensor *similarities(cld_tensor *g, cld_tensor *centroids, int64_t k, const blocks *b) {
     if (b->count == 1) {
         CLD_AUTO cld_tensor *transposed = cld_transpose(centroids, 0, 1);
@@ -41,8 +41,8 @@ static cld_tensor *similarities(cld_tensor *g, cld_tensor *centroids, int64_t k,
     return rest ? cld_cat((cld_tensor *[]){first, rest}, 2, 0) : NULL;
 }
 
-/* Features g (batch, dim) against the groups of the other view: CE(g C^T / T, labels), and the share of rows whose
- * largest logit is their label, where that is asked for. */
+/* Features g (batch, dim) against the groups of the other view: CE(g C^T / T, labels), and, if asked for, the share of
+ * rows whose largest logit is at their label. */
 static cld_tensor *loss_against(cld_tensor **accuracy, cld_tensor *g, cld_tensor *centroids,
                                 cld_tensor *labels, const cld_group_params *p, const blocks *b) {
     const cld_cross_entropy_params settings = {.reduction = CLD_MEAN_OF_ROWS, .temperature = p->temperature};
@@ -61,8 +61,8 @@ static cld_tensor *clusters_of(cld_tensor **labels, cld_tensor **empty, cld_tens
     return p->detach_centroids ? cld_tensor_detach(centroids) : cld_tensor_steal(&centroids);
 }
 
-/* Both views' empty groups (blocks): those of blocks first .. first + count - 1, of `rows` rows each, as a share of the groups
- * that these can have, times the rows' share of the batch. */
+/* Both views' empty groups (blocks), for blocks first .. first + count - 1 of `rows` rows each: as a share of the
+ * groups that these can have, times the rows' share of the batch. */
 static cld_tensor *weighted_share(cld_tensor *both, int64_t k, const blocks *b, int64_t first, int64_t count,
                                   int64_t rows) {
     double batch = (double)(b->larger + b->count * b->rows), groups = (double)(2 * (k < rows ? k : rows));

@@ -2,7 +2,7 @@
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 
-enum { SAVED_GROUP, SAVED_SIZES }; /* group: the row of centroids that is a row's own */
+enum { SAVED_GROUP, SAVED_SIZES }; /* group: each row's own row in centroids */
 
 /* centroid_j = sum over its members x_i / size_j, so dx_i = dcentroid_group(i) / size_group(i) */
 static cld_status kmeans_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {

@@ -1,9 +1,8 @@
 /* The memory bank's losses and its update.
  *
- * The gradient of the features comes out of the same pass over the bank as the loss, so forward computes both
- * (where a gradient is needed) and backward only scales. It also asks for the update of the rows once the
- * whole backward is done. The memory is held beside the tape's saved tensors: that it has changed since
- * forward is no error.
+ * The gradient of the features comes from the same pass over the bank as the loss, so forward computes both (if a
+ * gradient is needed) and backward only scales. Backward also requests the update of the rows after the whole backward.
+ * The memory is not one of the tape's saved tensors, because it is no error if it has changed since forward.
  */
 #include <stdlib.h>
 

@@ -1,4 +1,5 @@
-/* MoCo's queue: its loss, and the ring. As in memory_bank.c, forward computes the query's gradient with the loss. */
+/* MoCo's queue: its loss, and the ring buffer. As in memory_bank.c, forward computes the query's gradient along with
+ * the loss. */
 #include <stdlib.h>
 
 #include "runtime/dist/dist.h"
@@ -52,7 +53,7 @@ cld_status cld_enqueue(cld_tensor *queue, cld_tensor *pointer, cld_tensor *given
     CLD_TRY(cld_check_condition("moco_queue", condition, device));
     CLD_AUTO cld_tensor *keys = cld_gather_rows("moco_queue", given); /* in the batch's order */
     if (!keys) return cld_error_code();
-    bool own = keys->storage == queue->storage; /* rows are read that others have replaced */
+    bool own = keys->storage == queue->storage; /* else rows would be read after they were replaced */
     CLD_AUTO cld_tensor *rows = own ? cld_tensor_cast(keys, keys->a.dtype) : cld_tensor_contiguous(keys);
     if (!rows) return cld_error_code();
     CLD_TRY(cld_kernel(device, loss, enqueue, &queue->a, &pointer->a, &rows->a, cld_array_of(condition)));
@@ -81,7 +82,7 @@ static void free_ring(void *context) {
 }
 
 typedef struct after_node {
-    cld_tensor *queue, *pointer; /* owned: that they have changed since forward is no error */
+    cld_tensor *queue, *pointer; /* owned: it is no error if they have changed since forward */
 } after_node;
 
 static cld_status after_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {

@@ -1,17 +1,17 @@
-/* Normalized cuts, composed of ops: the graph of a block's rows, its eigenvectors, k-means on these, and the means of the
- * features by its labels. The equations are in losses.h.
+/* Normalized cuts, composed of ops: the graph of a block's rows, its eigenvectors, k-means on these, and the means of
+ * the features by the labels. The equations are in losses.h.
  *
- * L = D^-1/2 (D - W) D^-1/2 is I - R W R with R = D^-1/2, so that eigenvalues of -R W R plus 1 are L's, with the same
- * vectors. R is 0 where D is: a row that is similar to none is then apart, with the eigenvalue 1. */
+ * L = D^-1/2 (D - W) D^-1/2 is I - R W R with R = D^-1/2, so the eigenvalues of L are those of -R W R plus 1, with the
+ * same vectors. R is 0 where D is 0: a row that is similar to no other is then separate, with eigenvalue 1. */
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 
-/* `count` blocks of `rows` rows each, which begin at row `begin`. */
+/* `count` blocks of `rows` rows each, starting at row `begin`. */
 typedef struct run {
     int64_t begin, count, rows;
 } run;
 
-/* The diagonal of each of w's matrices, which lie dense, becomes 0. */
+/* Sets the diagonal of each of w's matrices, which are dense, to 0. */
 static cld_status clear_diagonals(cld_tensor *w) {
     int64_t n = w->a.shape[1], shape[2] = {w->a.shape[0], n}, strides[2] = {n * n, n + 1};
     CLD_AUTO cld_tensor *diagonals = cld_tensor_view(w, 2, shape, strides, w->a.data);
@@ -31,7 +31,7 @@ static cld_tensor *similarities(cld_tensor *x, const run *r) {
     return cld_tensor_steal(&w);
 }
 
-/* D^-1/2 as columns (count, rows, 1), 0 where D is */
+/* D^-1/2 as columns (count, rows, 1), 0 where D is 0 */
 static cld_tensor *roots_of_degrees(cld_tensor *w) {
     CLD_AUTO cld_tensor *degree = cld_sum(w, (int[]){2}, 1, true);
     CLD_AUTO cld_tensor *is_linked = degree ? cld_unary_op(CLD_GT_SCALAR, degree, 0, 0) : NULL;
@@ -40,7 +40,7 @@ static cld_tensor *roots_of_degrees(cld_tensor *w) {
     return zero ? cld_where(is_linked, root, zero) : NULL;
 }
 
-/* The eigenvectors times D^-1/2, (count * rows, columns), zeros where the blocks have fewer than columns; *eigenvalues
+/* The eigenvectors times D^-1/2, (count * rows, columns), padded with zeros if the blocks have fewer; *eigenvalues
  * (count, at most columns). */
 static cld_tensor *embed(cld_tensor **eigenvalues, cld_tensor *x, const run *r, int64_t columns) {
     int64_t k = columns < r->rows ? columns : r->rows;
@@ -66,7 +66,7 @@ static cld_tensor *embed(cld_tensor **eigenvalues, cld_tensor *x, const run *r, 
     return *eigenvalues ? cld_tensor_steal(&out) : NULL;
 }
 
-/* Of all rows of x, off the tape. *eigenvalues: of the last blocks. */
+/* For all rows of x, off the tape. *eigenvalues: of the last blocks. */
 static cld_tensor *embed_blocks(cld_tensor **eigenvalues, cld_tensor *x, int64_t eigenvectors, int blocks) {
     int64_t rows = x->a.shape[0] / blocks, larger = x->a.shape[0] % blocks, most = rows + (larger > 0);
     int64_t columns = eigenvectors < most ? eigenvectors : most;
@@ -77,7 +77,7 @@ static cld_tensor *embed_blocks(cld_tensor **eigenvalues, cld_tensor *x, int64_t
     return b ? cld_cat((cld_tensor *[]){a, b}, 2, 0) : NULL;
 }
 
-/* Means of x's rows by groups, on the tape. */
+/* Means of x's rows per group, on the tape. */
 static cld_tensor *means(cld_tensor *x, const cld_groups *groups) {
     int64_t shape[2] = {groups->sizes->a.shape[0], x->a.shape[1]};
     CLD_AUTO cld_tensor *zeros = cld_tensor_full(x->a.dtype, 2, shape, cld_device(x), 0);

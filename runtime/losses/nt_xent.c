@@ -1,5 +1,5 @@
-/* SimCLR's loss, composed of products and the cross entropy of their rows. Forward computes the gradient with the loss, so
- * that the matrix of all pairs lives no longer than that. */
+/* SimCLR's loss, composed of products and the cross entropy of their rows. Forward computes the gradient along with the
+ * loss, so that the matrix of all pairs is not kept for backward. */
 #include <math.h>
 
 #include "runtime/losses/losses.h"
@@ -15,7 +15,7 @@ static cld_status nt_xent_backward(cld_node *n, cld_tensor *const *dout, cld_ten
 
 static const cld_op nt_xent_op = {.name = "nt_xent", .backward = nt_xent_backward};
 
-/* u u^T, -infinity on the diagonal: no row is a candidate for itself. */
+/* u u^T, with -infinity on the diagonal: no row is a candidate for itself. */
 static cld_tensor *similarities(cld_tensor *u) {
     CLD_AUTO cld_tensor *transposed = cld_transpose(u, 0, 1);
     CLD_AUTO cld_tensor *all = transposed ? cld_matmul(u, transposed) : NULL;
@@ -34,7 +34,7 @@ static cld_tensor *partners(int64_t n, const cld_backend *device) {
     return rows ? cld_roll(rows, &n, (int[]){0}, 1) : NULL;
 }
 
-/* Of similarities s = u u^T with gradient ds: (ds + ds^T) u, one product. The sum is written over s. */
+/* For similarities s = u u^T with gradient ds: (ds + ds^T) u, one product. The sum is written over s. */
 static cld_tensor *gradient_of(cld_tensor *s, cld_tensor *ds, cld_tensor *u) {
     CLD_AUTO cld_tensor *transposed = cld_transpose(ds, 0, 1);
     if (!transposed) return NULL;
@@ -42,7 +42,7 @@ static cld_tensor *gradient_of(cld_tensor *s, cld_tensor *ds, cld_tensor *u) {
     return cld_matmul(s, u);
 }
 
-/* Of unit rows u (2 n, dim): the loss, and du if it is wanted. */
+/* For unit rows u (2 n, dim): the loss, and du if it is wanted. */
 static cld_tensor *of_units(cld_tensor **du, cld_tensor *u, double temperature) {
     const cld_cross_entropy_params p = {.reduction = CLD_MEAN_OF_ROWS, .temperature = temperature};
     const cld_backend *device = cld_device(u);

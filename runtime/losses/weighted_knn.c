@@ -1,4 +1,5 @@
-/* The weighted nearest-neighbour score, in two steps: checks and allocation; the search and the votes are the backend's. */
+/* The weighted nearest-neighbour score, in two steps. Here are checks and allocation; the search and the votes are the
+ * backend's. */
 #include "runtime/losses/losses.h"
 #include "runtime/ops/ops.h"
 

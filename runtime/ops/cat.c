@@ -6,7 +6,7 @@
 
 typedef struct cat_params {
     int dim;
-    int64_t *starts; /* where each input begins along dim, and the end */
+    int64_t *starts; /* where each input begins along dim, then the end */
 } cat_params;
 
 /* y = [x0, x1, ...] along dim, so dx_i is its part of dy. */
@@ -24,7 +24,7 @@ static void cat_destroy(cld_node *n) { free(cld_node_params(n, cat_params)->star
 
 static const cld_op cat_op = {.name = "cat", .backward = cat_backward, .destroy = cat_destroy};
 
-/* y's shape into shape; all but dim must agree. */
+/* Computes y's shape; all dimensions except dim must agree. */
 static cld_status cat_shape(cld_tensor *const *xs, int count, int *dim, int64_t *shape) {
     const cld_array *first = count > 0 ? &xs[0]->a : NULL;
     if (!first) return cld_fail(CLD_INVALID, "cat: no tensors to join");
@@ -45,7 +45,7 @@ static cld_status cat_shape(cld_tensor *const *xs, int count, int *dim, int64_t 
     return CLD_OK;
 }
 
-/* Copy the inputs side by side into y, writing down where each begins. */
+/* Copies the inputs into y, and records where each begins. */
 static cld_status cat_copy(cld_tensor *y, cld_tensor *const *xs, int count, int dim, int64_t *starts) {
     starts[0] = 0;
     for (int i = 0; i < count; i++) {
@@ -57,7 +57,7 @@ static cld_status cat_copy(cld_tensor *y, cld_tensor *const *xs, int count, int 
     return CLD_OK;
 }
 
-/* Of one dtype. */
+/* All have one dtype. */
 static cld_tensor *joined(cld_tensor *const *xs, int count, int dim) {
     int64_t shape[CLD_MAX_DIMS];
     CLD_TRY_NULL(cat_shape(xs, count, &dim, shape));
@@ -92,7 +92,7 @@ cld_tensor *cld_cat(cld_tensor *const *xs, int count, int dim) {
     return y;
 }
 
-/* As cat of the inputs with a new dimension. */
+/* cat of the inputs with a new dimension. */
 cld_tensor *cld_stack(cld_tensor *const *xs, int count, int dim) {
     if (count <= 0) return cld_fail_null(CLD_INVALID, "stack: no tensors to join");
     for (int i = 1; i < count; i++)

@@ -1,11 +1,11 @@
 /* conv2d: shape rule, forward, gradient.
  *
- * Where the device finds that it pays, an output is computed again in backward from what is kept for the convolution's
- * own gradient (`rebuilds` in kernels/backend.h): a batch norm that follows keeps no copy of its input.
+ * If the device decides that it pays (`rebuilds` in kernels/backend.h), an output is recomputed in backward from what
+ * is saved for the convolution's own gradient. Then a following batch norm keeps no copy of its input.
  *
- * In 16 bits (precision.h) x and y are of 16 bits, the weight is rounded to them, and its gradient is in f32. A device
- * without such kernels computes in f32 from factors that are rounded all the same: the casts of x and y are then ops of
- * their own on the tape. */
+ * With a 16-bit precision (precision.h), x and y have 16 bits, the weight is rounded to them, and its gradient is in
+ * f32. A device without such kernels computes in f32 from inputs that are rounded all the same; the casts of x and y
+ * are then separate ops on the tape. */
 #include "runtime/ops/ops.h"
 
 #include <string.h>
@@ -39,7 +39,7 @@ static cld_status check_params(const cld_conv_params *p) {
     return CLD_OK;
 }
 
-/* May a weight or bias be of that dtype beside an x of this one? */
+/* May a weight or bias have that dtype if x has this one? */
 static bool goes_with(cld_dtype weight, cld_dtype x) {
     return cld_dtype_is_float(x) && (weight == x || (cld_dtype_is_half(x) && weight == CLD_F32));
 }
@@ -108,7 +108,7 @@ typedef struct conv_node {
     cld_dtype weight, bias;
 } conv_node;
 
-/* In a function of its own, so that an x rebuilt for it is freed before dx is allocated. */
+/* A separate function, so that an x rebuilt for it is freed before dx is allocated. */
 static cld_status weight_gradient(cld_node *n, cld_tensor *dy, cld_tensor **dw, cld_tensor **dbias) {
     const conv_node *c = cld_node_params(n, conv_node);
     cld_dtype dtype = cld_vector_dtype(dy->a.dtype);
@@ -152,7 +152,7 @@ static cld_status conv_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     return CLD_OK;
 }
 
-/* The output again. Its input is kept: the convolution's own gradient, which comes next, needs it too. */
+/* Recomputes the output. Its input is kept, because the convolution's own gradient comes next and needs it too. */
 static cld_tensor *conv_rebuild(cld_node *n) {
     const conv_node *c = cld_node_params(n, conv_node);
     const cld_array *out = &n->output_meta[0];
@@ -167,7 +167,7 @@ static cld_tensor *conv_rebuild(cld_node *n) {
 
 static const cld_op conv_op = {.name = "conv2d", .backward = conv_backward, .rebuild = conv_rebuild};
 
-/* From what is saved anyway, without a bias; and the device has to find that it pays. */
+/* Only from what is saved anyway, without a bias; and the device must decide that it pays. */
 static bool can_rebuild(const cld_node *n, const cld_tensor *bias) {
     const conv_node *c = cld_node_params(n, conv_node);
     bool saved = cld_node_has(n, SAVED_X) && cld_node_has(n, SAVED_W);
@@ -177,7 +177,7 @@ static bool can_rebuild(const cld_node *n, const cld_tensor *bias) {
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
-/* x in the dtype, laid out as the device wants it in one pass where no gradient asks for the cast. */
+/* x in the dtype and in the device's layout, in one pass if the cast needs no gradient. */
 static cld_tensor *rounded_activation(cld_tensor *x, cld_dtype dtype) {
     if (cld_needs_grad(&x, 1)) return cld_cast(x, dtype);
     CLD_AUTO cld_tensor *y = cld_tensor_new_activation(dtype, x->a.shape, cld_device(x));
@@ -186,7 +186,7 @@ static cld_tensor *rounded_activation(cld_tensor *x, cld_dtype dtype) {
     return cld_tensor_steal(&y);
 }
 
-/* x is as the device's kernels take it; the weight is rounded. */
+/* x is in the form that the device's kernels take; the weight is rounded. */
 static cld_tensor *convolve(cld_tensor *x, cld_tensor *weight, cld_tensor *bias, cld_dtype rounded,
                             const cld_conv_params *p, const int64_t shape[4]) {
     const cld_backend *device = cld_device(x);

@@ -1,10 +1,10 @@
-/* Cross entropy of rows of logits with labels: one pass over the logits gives the loss and, where it is wanted, its
- * gradient; backward only scales that. With probabilities for labels it is composed of other ops. */
+/* Cross entropy of rows of logits with labels: one pass over the logits gives the loss and, if it is wanted, its
+ * gradient; backward only scales that. With probabilities as labels it is composed of other ops. */
 #include "runtime/ops/ops.h"
 
 #include <math.h>
 
-/* dlogits = dloss times what forward has found. */
+/* dlogits = dloss times the gradient that forward computed. */
 static cld_status cross_entropy_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     CLD_AUTO cld_tensor *gradient = cld_node_saved(n, 0); /* (n, classes) */
     if (!gradient) return cld_error_code();
@@ -92,7 +92,7 @@ static cld_tensor *softened(cld_tensor *q, double s, int64_t classes) {
     return scaled ? cld_add_scalar(scaled, s / (double)classes) : NULL;
 }
 
-/* -sum_c q_c log p_c, a mean over all but the classes. Both are differentiable. */
+/* -sum_c q_c log p_c, the mean over everything except the classes. Both are differentiable. */
 static cld_tensor *of_probabilities(cld_tensor *given, cld_tensor *targets,
                                     const cld_cross_entropy_params *p) {
     int dim = given->a.ndim == 1 ? 0 : 1;

@@ -8,7 +8,7 @@ typedef struct diagonal_params {
     int rows, columns; /* dimensions of x */
 } diagonal_params;
 
-/* The elements (i, i + offset) of the two dimensions, as the last one; off the tape. */
+/* The elements (i, i + offset) of the two dimensions, as the last dimension; off the tape. */
 static cld_tensor *view_of(const cld_tensor *x, int64_t offset, int rows, int columns) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS], first = 0;
     int64_t down = x->a.shape[rows] + (offset < 0 ? offset : 0);
@@ -26,7 +26,7 @@ static cld_tensor *view_of(const cld_tensor *x, int64_t offset, int rows, int co
                            (char *)x->a.data + first * (int64_t)cld_dtype_size(x->a.dtype));
 }
 
-/* dx is zero but for the diagonal that y showed. */
+/* dx is zero except on the diagonal that y showed. */
 static cld_status diagonal_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const diagonal_params *p = cld_node_params(n, diagonal_params);
     CLD_AUTO cld_tensor *dx =
@@ -50,7 +50,7 @@ cld_tensor *cld_diagonal(cld_tensor *x, int64_t offset, int rows, int columns) {
         return cld_fail_null(CLD_INVALID, "diagonal: dimension %d of %s is listed twice", rows + 1,
                              cld_describe(&x->a));
     int64_t most = x->a.shape[rows] > x->a.shape[columns] ? x->a.shape[rows] : x->a.shape[columns];
-    if (offset > most) offset = most; /* there is nothing so far out */
+    if (offset > most) offset = most; /* there is nothing further out */
     if (offset < -most) offset = -most;
     CLD_TRY_NULL(cld_tensor_unblock(x));
     cld_tensor *y = view_of(x, offset, rows, columns);

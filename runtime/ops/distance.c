@@ -1,17 +1,17 @@
-/* Distances of rows, and whether tensors are close. */
+/* Distances between rows, and whether tensors are close. */
 #include <math.h>
 
 #include "runtime/ops/ops.h"
 
 /* ---- cdist --------------------------------------------------------------------------------------------- */
 
-/* As many differences at a time: on the host they stay in its caches. */
+/* How many differences to hold at once: on the host they stay in its caches. */
 static int64_t most_differences(const cld_backend *device) {
     return (int64_t)1 << (device == cld_cpu_backend() ? 16 : 24);
 }
 
-/* a (batch, n, d), b (batch, m, d), off the tape. From the differences themselves, not |a|^2 + |b|^2 - 2ab, which
- * rounds near rows apart: equal rows are at 0. */
+/* a (batch, n, d), b (batch, m, d), off the tape. Computed from the differences themselves, not as |a|^2 + |b|^2 - 2ab,
+ * which is inexact for rows that are close: equal rows have distance 0. */
 static cld_tensor *distances(cld_tensor *a, cld_tensor *b, int64_t first, int64_t count) {
     CLD_AUTO cld_tensor *part = cld_narrow(a, 1, first, count);
     CLD_AUTO cld_tensor *rows = part ? cld_unsqueeze(part, 2) : NULL;
@@ -36,7 +36,7 @@ static cld_status fill_distances(cld_tensor *y, cld_tensor *a, cld_tensor *b) {
     return CLD_OK;
 }
 
-/* g = dy / y, 0 where y is: da_i = sum_j g_ij (a_i - b_j) = a_i sum_j g_ij - (g b)_i */
+/* g = dy / y, or 0 where y is 0: da_i = sum_j g_ij (a_i - b_j) = a_i sum_j g_ij - (g b)_i */
 static cld_tensor *pulled(cld_tensor *g, cld_tensor *a, cld_tensor *b) {
     CLD_AUTO cld_tensor *sums = cld_sum(g, (int[]){2}, 1, true);
     CLD_AUTO cld_tensor *own = sums ? cld_mul(a, sums) : NULL;
@@ -44,7 +44,7 @@ static cld_tensor *pulled(cld_tensor *g, cld_tensor *a, cld_tensor *b) {
     return others ? cld_sub(own, others) : NULL;
 }
 
-/* Both as they lie about b's mean: where all rows are far from 0 the two terms of `pulled` would cancel. */
+/* Both relative to b's mean: if all rows are far from 0, the two terms of `pulled` would cancel. */
 static cld_status center(cld_tensor **a, cld_tensor **b) {
     CLD_AUTO cld_tensor *mean = cld_mean(*b, (int[]){1}, 1, true);
     CLD_AUTO cld_tensor *near_a = mean ? cld_sub(*a, mean) : NULL;
@@ -158,7 +158,7 @@ cld_tensor *cld_isclose(cld_tensor *a, cld_tensor *b, double rtol, double atol, 
         return cld_fail_null(CLD_INVALID, "allclose: rtol is %g and atol %g; expected no negative numbers",
                              rtol, atol);
     CLD_TRY_NULL(cld_check_same_device("allclose", a, b));
-    /* Of integers the difference in f64, so that nothing wraps around. */
+    /* For integers the difference is in f64, so that nothing wraps around. */
     cld_dtype dtype = cld_result_dtype(&a->a, &b->a) == CLD_F32 ? CLD_F32 : CLD_F64;
     CLD_AUTO cld_tensor *plain_a = cld_tensor_detach(a);
     CLD_AUTO cld_tensor *plain_b = plain_a ? cld_tensor_detach(b) : NULL;

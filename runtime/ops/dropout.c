@@ -1,7 +1,7 @@
-/* Dropout. Its numbers are the generator's, one of f32 for each element of x, whatever x's dtype. Of a batch that is
- * split over ranks they are drawn for all rows of each view, and each rank has those of its rows: what one process draws for
- * them, if x has all of the rank's images. Some of them (a group of blocks) get other numbers than in one process. Either
- * way the generators of all ranks go on alike. */
+/* Dropout. It draws from the generator one f32 per element of x, whatever x's dtype. If the batch is split over ranks,
+ * numbers are drawn for all rows of each view, and each rank uses those of its rows: the same numbers as in one
+ * process, if x has all of the rank's images. If x has only some of them (a group of blocks), the numbers differ from
+ * those of one process. Either way the generators of all ranks advance alike. */
 #include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 
@@ -18,7 +18,7 @@ static cld_tensor *noise_for(const cld_tensor *x, const cld_dropout_rows *of) {
     if (!batch.split || rows == 0 || rows % images != 0 || of->done + images > batch.rows)
         return noise_like(x);
     if (rows % (images * views) != 0) views = 1;
-    int64_t image = cld_numel(&x->a) / (views * images); /* numbers for each image of each view */
+    int64_t image = cld_numel(&x->a) / (views * images); /* numbers per image of each view */
     int64_t shape[] = {views, batch.total * image};
     CLD_AUTO cld_tensor *noise = cld_tensor_new(CLD_F32, 2, shape, cld_device(x));
     if (!noise) return NULL;

@@ -1,4 +1,4 @@
-/* Eigenvalues and eigenvectors of symmetric matrices, which are the device's (kernels/backend.h, eigh). No gradient. */
+/* Eigenvalues and eigenvectors of symmetric matrices, computed by the device (kernels/backend.h, eigh). No gradient. */
 #include "runtime/ops/ops.h"
 
 #include <math.h>

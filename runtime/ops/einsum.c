@@ -1,12 +1,13 @@
-/* Sums of products by the letters of an equation. Composed of other ops, which carry the gradients: a letter that comes
- * twice in a tensor is a diagonal; one that nobody needs any more is summed away; a pair of tensors is one matrix product
- * over the letters that end there, for each of those that both have and that go on. */
+/* Sums of products by the letters of an equation. Composed of other ops, which provide the gradients. A letter that
+ * occurs twice in a tensor is a diagonal. A letter that is no longer needed is summed over. A pair of tensors is one
+ * batched matrix product: the sum is over the letters that end there, and the batch over the letters that both have and
+ * that are still needed. */
 #include <ctype.h>
 #include <string.h>
 
 #include "runtime/ops/ops.h"
 
-/* Letters are numbered: A-Z, a-z, then the dimensions of an ellipsis, the last of which is the last. */
+/* Letters are numbered: A-Z, a-z, then the dimensions of an ellipsis, with its last dimension last. */
 #define LETTERS 52
 #define LABELS  (LETTERS + CLD_MAX_DIMS)
 
@@ -15,7 +16,7 @@ typedef struct labels {
     int of[CLD_MAX_DIMS];
 } labels;
 
-/* A tensor, and whose each of its dimensions is. */
+/* A tensor, and the letter of each of its dimensions. */
 typedef struct operand {
     cld_tensor *x; /* owned */
     labels l;
@@ -23,10 +24,10 @@ typedef struct operand {
 
 typedef struct equation {
     const char *text;
-    int64_t extents[LABELS]; /* 0: not seen yet, but where an extent is 0 */
+    int64_t extents[LABELS]; /* 0: not seen yet, unless an extent is 0 */
     bool seen[LABELS];
-    int times[LABELS]; /* how many subscripts have it */
-    int ellipsis;      /* its dimensions */
+    int times[LABELS]; /* number of subscripts that have it */
+    int ellipsis;      /* its number of dimensions */
     labels out;
     bool wanted[LABELS]; /* in out */
 } equation;
@@ -44,7 +45,7 @@ static int place_of(const labels *l, int label) {
 
 /* ---- the equation -------------------------------------------------------------------------------------- */
 
-/* One subscript, up to a comma, an arrow or the end; *at moves on. ellipsis: how many dimensions it has here. */
+/* One subscript, up to a comma, an arrow or the end; advances *at. ellipsis: how many dimensions it has here. */
 static cld_status read_subscript(const equation *e, const char **at, int ellipsis, labels *l, bool *dots) {
     *dots = false;
     l->count = 0;
@@ -92,7 +93,7 @@ static cld_status note_extent(equation *e, const operand *o, int dim, int number
                     letter_of(label), (long long)known, (long long)extent, number, cld_describe(&o->x->a));
 }
 
-/* What stands for the tensor's dimensions; *at is behind it then. */
+/* Reads the letters of the tensor's dimensions; *at is then after them. */
 static cld_status read_operand(equation *e, const char **at, operand *o, int number) {
     bool dots;
     int given = letters_in(*at), ellipsis = o->x->a.ndim - given;
@@ -108,7 +109,7 @@ static cld_status read_operand(equation *e, const char **at, operand *o, int num
     return CLD_OK;
 }
 
-/* Without an arrow: the ellipsis, then the letters that come once, in the alphabet's order, capitals first. */
+/* Without an arrow: the ellipsis, then the letters that occur once, in alphabetical order, capitals first. */
 static cld_status implied_output(equation *e) {
     int count = e->ellipsis;
     for (int label = 0; label < LETTERS; label++) count += e->times[label] == 1;
@@ -162,7 +163,7 @@ static cld_status read_equation(equation *e, operand *operands, int count) {
 
 /* ---- one tensor ---------------------------------------------------------------------------------------- */
 
-/* x in place of o's, taking over the reference. */
+/* Replaces o's tensor by x, taking over the reference. */
 static cld_status becomes(operand *o, cld_tensor *x) {
     if (!x) return cld_error_code();
     cld_tensor_free(o->x);
@@ -175,7 +176,7 @@ static void remove_label(labels *l, int place) {
     l->count--;
 }
 
-/* A letter that comes twice: the diagonal, whose dimension is the last. */
+/* If a letter occurs twice: the diagonal, as the last dimension. */
 static cld_status take_diagonals(const equation *e, operand *o) {
     for (int i = 0; i < o->l.count; i++) {
         int label = o->l.of[i], j = i + 1;
@@ -194,14 +195,14 @@ static cld_status take_diagonals(const equation *e, operand *o) {
     return CLD_OK;
 }
 
-/* Where extents of 1 stand for more: to their full width. */
+/* Expands extents of 1 to the letter's full extent. */
 static cld_status widen(const equation *e, operand *o) {
     int64_t shape[CLD_MAX_DIMS];
     for (int d = 0; d < o->l.count; d++) shape[d] = e->extents[o->l.of[d]];
     return becomes(o, cld_expand_for("einsum", o->x, o->l.count, shape));
 }
 
-/* Sum over the letters that needed does not name. */
+/* Sums over the letters that are not in needed. */
 static cld_status sum_away(operand *o, const bool *needed) {
     int dims[CLD_MAX_DIMS], count = 0;
     labels left = {0};
@@ -217,7 +218,7 @@ static cld_status sum_away(operand *o, const bool *needed) {
     return CLD_OK;
 }
 
-/* x's dimensions in the order of wanted, which names each of them, and may name more: those have an extent of 1. */
+/* x's dimensions in the order of wanted, which names all of them and may name more: those get extent 1. */
 static cld_tensor *arranged(const operand *o, const labels *wanted) {
     int dims[CLD_MAX_DIMS], count = 0;
     int64_t shape[CLD_MAX_DIMS];
@@ -232,7 +233,7 @@ static cld_tensor *arranged(const operand *o, const labels *wanted) {
 
 /* ---- two tensors --------------------------------------------------------------------------------------- */
 
-/* The letters of a pair: of both and still needed; of the first or the second alone; of both, and summed over. */
+/* The letters of a pair: in both and still needed; only in the first or second; in both and summed over. */
 typedef struct groups {
     labels both, first, second, ends;
 } groups;
@@ -259,7 +260,7 @@ static int64_t extent_of(const equation *e, const labels *l) {
     return extent;
 }
 
-/* (both, x, y) of the operand's elements as a batch of matrices. */
+/* The operand's elements as a batch of matrices (both, x, y). */
 static cld_tensor *matrices(const equation *e, const operand *o, const labels *both, const labels *x,
                             const labels *y) {
     labels order = *both;
@@ -280,7 +281,7 @@ static cld_tensor *product(const equation *e, const operand *a, const operand *b
     return y ? cld_reshape_for("einsum", y, result->count, shape) : NULL;
 }
 
-/* Element by element, if nothing is summed over, or nothing but what both have: rows by rows, say. */
+/* Elementwise, if nothing is summed over, or only letters that both have: rows by rows, for example. */
 static cld_tensor *elementwise(const operand *a, const operand *b, const groups *g, const labels *result) {
     labels all = *result;
     append(&all, &g->ends);
@@ -292,7 +293,7 @@ static cld_tensor *elementwise(const operand *a, const operand *b, const groups 
     return !y || g->ends.count == 0 ? cld_tensor_steal(&y) : cld_sum(y, dims, g->ends.count, false);
 }
 
-/* *a becomes the product of the two, in which the letters are that needed names. */
+/* *a becomes the product of the two, with the letters in needed. */
 static cld_status contract(const equation *e, operand *a, operand *b, const bool *needed) {
     bool in_a[LABELS], in_b[LABELS];
     for (int label = 0; label < LABELS; label++) {
@@ -320,7 +321,7 @@ static cld_status contract(const equation *e, operand *a, operand *b, const bool
 
 /* ---- all ----------------------------------------------------------------------------------------------- */
 
-/* The letters that the result or a tensor from `from` on has. */
+/* The letters in the result or in a tensor from `from` on. */
 static void needed_from(const equation *e, const operand *operands, int from, int count, bool *needed) {
     memcpy(needed, e->wanted, sizeof e->wanted);
     for (int i = from; i < count; i++)

@@ -1,5 +1,5 @@
-/* Binary operations and where. They keep the device's own layout where all their inputs have it, so that the adds and
- * relus between convolutions move no data about. */
+/* Binary operations and where. They keep the device's own layout if all their inputs have it, so that the adds and
+ * relus between convolutions need no reordering. */
 #include "runtime/ops/ops.h"
 
 /* ---- binary -------------------------------------------------------------------------------------------- */
@@ -9,7 +9,7 @@ typedef struct binary_params {
     cld_shape a, b; /* before broadcasting */
 } binary_params;
 
-/* Half of dy where the inputs were equal, none where `loses` (LT or GT) holds between mine and other, else all. */
+/* Half of dy where the inputs are equal, none where `loses` (LT or GT) holds between mine and other, else all. */
 static cld_tensor *winner_share(cld_binary loses, cld_tensor *dy, cld_tensor *mine, cld_tensor *other) {
     CLD_AUTO cld_tensor *lost = cld_binary_op(loses, mine, other);
     CLD_AUTO cld_tensor *tied = lost ? cld_binary_op(CLD_EQ, mine, other) : NULL;
@@ -132,7 +132,7 @@ static void save_for_binary(cld_node *n, cld_binary kind, cld_tensor *a, cld_ten
     if (!product || cld_node_needs(n, 0)) cld_node_save(n, 1, b);
 }
 
-/* Inputs may stay in the device's own layout where each has the output's whole shape, or is a single number. */
+/* Inputs may stay in the device's own layout if each has the output's whole shape, or is a single number. */
 static bool stays_blocked(const cld_tensor *const *inputs, int count, const cld_shape *shape) {
     bool some = false;
     for (int i = 0; i < count; i++) {
@@ -145,7 +145,7 @@ static bool stays_blocked(const cld_tensor *const *inputs, int count, const cld_
     return some;
 }
 
-/* x where the kernel may read it: as it lies, or row-major. */
+/* x in a layout that the kernel can read: unchanged, or row-major. */
 static cld_tensor *in_layout(cld_tensor *x, bool blocked) {
     return blocked ? cld_tensor_retain(x) : cld_tensor_strided(x);
 }
@@ -161,7 +161,7 @@ static cld_tensor *new_output(cld_dtype dtype, const cld_shape *shape, bool bloc
     return y;
 }
 
-/* Both of one dtype already. */
+/* Both already have the same dtype. */
 static cld_tensor *binary_promoted(cld_binary kind, cld_tensor *a, cld_tensor *b) {
     cld_tensor *inputs[] = {a, b};
     cld_shape shape;
@@ -182,7 +182,7 @@ static cld_tensor *binary_promoted(cld_binary kind, cld_tensor *a, cld_tensor *b
     return cld_tensor_steal(&y);
 }
 
-/* Integers have no infinity: an integer divisor of 0 is an error. A device that would have to be waited for reports it
+/* Integers have no infinity: an integer division by 0 is an error. A device that would have to be waited for reports it
  * itself. */
 static cld_status check_divisor(cld_binary kind, cld_dtype dtype, cld_tensor *b) {
     if (cld_dtype_is_float(dtype) || cld_device(b) != cld_cpu_backend()) return CLD_OK;

@@ -1,4 +1,4 @@
-/* Rows of the ranks near by, on the tape: those with which this rank shares a group of the batch's images. */
+/* Rows of neighbouring ranks, on the tape: ranks with which this one shares a group of the batch's images. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,11 +15,11 @@ static span common(span a, span b) {
     return s;
 }
 
-/* ---- which images are where -------------------------------------------------------------------------------- */
+/* ---- which rank has which images ----------------------------------------------------------------------- */
 
 typedef struct groups {
     cld_batch_share share; /* this rank's */
-    int64_t images, unit;  /* of a group; rows of an image */
+    int64_t images, unit;  /* per group; rows per image */
 } groups;
 
 static span images_of(const groups *g, int rank) {
@@ -28,20 +28,20 @@ static span images_of(const groups *g, int rank) {
                   cld_batch_begin(g->share.total, g->share.block, world, rank + 1)};
 }
 
-/* All images of the groups in which a rank has some. */
+/* All images of the groups in which a rank has some images. */
 static span near(const groups *g, int rank) {
     span own = images_of(g, rank);
     int64_t end = (own.end + g->images - 1) / g->images * g->images;
     return (span){own.begin / g->images * g->images, end < g->share.total ? end : g->share.total};
 }
 
-/* What rank `from` has of what rank `to` needs. */
+/* The part of the images on rank `from` that rank `to` needs. */
 static span between(const groups *g, int from, int to) { return common(images_of(g, from), near(g, to)); }
 
 /* ---- parcels ----------------------------------------------------------------------------------------------- */
 
 typedef struct parcels {
-    cld_parcel *of; /* (count), the ranks in their order; malloc's */
+    cld_parcel *of; /* (count), in the order of the ranks; from malloc */
     int count;
 } parcels;
 
@@ -50,8 +50,8 @@ static void drop(parcels *p) {
     free(p->of);
 }
 
-/* A tensor's rows for each rank, or from it. keeps: the tensor has this rank's images, which others need; else those near
- * it, which others have. */
+/* Cuts a tensor's rows by rank. keeps: the tensor has this rank's images, which others need; else it has the nearby
+ * images, which come from others. */
 static cld_status cut(parcels *out, const groups *g, const cld_tensor *rows, bool keeps) {
     cld_ranks r = cld_dist_ranks();
     int64_t first = keeps ? images_of(g, r.rank).begin : near(g, r.rank).begin;
@@ -74,9 +74,9 @@ static cld_tensor *new_rows(const cld_tensor *like, int64_t rows, cld_dtype dtyp
     return cld_tensor_new(dtype, like->a.ndim, shape, cld_device(like));
 }
 
-/* ---- backward: every rank gives back the gradients of what it was given --------------------------------------- */
+/* ---- backward: every rank returns the gradients of the rows that it received ----------------------------------- */
 
-/* Like the parcels, of memory of their own. */
+/* New parcels of the same sizes, with their own memory. */
 static cld_status replace(parcels *p, cld_dtype dtype) {
     for (int i = 0; i < p->count; i++) {
         cld_tensor *own = new_rows(p->of[i].rows, p->of[i].rows->a.shape[0], dtype);
@@ -87,7 +87,7 @@ static cld_status replace(parcels *p, cld_dtype dtype) {
     return CLD_OK;
 }
 
-/* Each parcel is added to the rows for which it stands, in the order of the ranks. */
+/* Adds each parcel to the rows that it stands for, in the order of the ranks. */
 static cld_status add_up(const parcels *places, const parcels *from) {
     for (int i = 0; i < places->count; i++) CLD_TRY(cld_add_(places->of[i].rows, from->of[i].rows));
     return CLD_OK;

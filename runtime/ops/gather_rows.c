@@ -5,7 +5,7 @@
 #include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 
-/* Where each rank's rows begin among all of them: world + 1 entries, malloc's. */
+/* Where each rank's rows begin among all of them: world + 1 entries, from malloc. */
 typedef struct rows_of_ranks {
     int64_t *begin, most; /* most: rows of the largest rank */
     int world;
@@ -35,7 +35,7 @@ static cld_tensor *with_rows(const cld_tensor *x, int64_t rows) {
     return cld_tensor_new(x->a.dtype, x->a.ndim, shape, cld_device(x));
 }
 
-/* x with as many rows as the largest rank has; the new ones are zeros. */
+/* x padded with zeros to as many rows as the largest rank has. */
 static cld_tensor *padded(cld_tensor *x, int64_t most) {
     if (x->a.shape[0] == most) return cld_tensor_contiguous(x);
     CLD_AUTO cld_tensor *out = with_rows(x, most);
@@ -48,7 +48,7 @@ static cld_tensor *padded(cld_tensor *x, int64_t most) {
     return cld_tensor_steal(&out);
 }
 
-/* (world, most, ...) as rows, without what was padded. */
+/* (world, most, ...) as rows, without the padding. */
 static cld_tensor *joined(const cld_tensor *all, const cld_tensor *x, const rows_of_ranks *r) {
     int64_t shape[CLD_MAX_DIMS], total = r->begin[r->world];
     memcpy(shape, x->a.shape, sizeof shape);
@@ -69,11 +69,11 @@ static cld_tensor *joined(const cld_tensor *all, const cld_tensor *x, const rows
 /* ---- on the tape ------------------------------------------------------------------------------------------- */
 
 typedef struct gather_node {
-    int64_t begin, rows; /* this rank's, of the gathered ones */
-    bool even;           /* every rank has as many */
+    int64_t begin, rows; /* of this rank, among the gathered rows */
+    bool even;           /* every rank has the same number */
 } gather_node;
 
-/* The sum over the ranks, of this rank's rows. */
+/* This rank's rows of the sum over the ranks. */
 static cld_tensor *sum_of_own(cld_tensor *gradient, const gather_node *own) {
     if (own->even) return cld_reduce_scatter(gradient);
     CLD_AUTO cld_tensor *sum = cld_tensor_cast(gradient, gradient->a.dtype);
@@ -104,7 +104,7 @@ static cld_tensor *gather(cld_tensor *x, const rows_of_ranks *r) {
 
 /* ---- which rows -------------------------------------------------------------------------------------------- */
 
-/* Each rank's rows of the batch, `unit` of which lie side by side for an image. */
+/* Each rank's rows of the batch; `unit` adjacent rows belong to one image. */
 static cld_status rows_of_batch(rows_of_ranks *r, const char *op, const cld_tensor *x, bool *split) {
     cld_batch_share batch = cld_batch_at_hand(), share;
     if (x->a.ndim == 0) return cld_fail(CLD_INVALID, "%s: expected rows, got one number", op);
@@ -129,7 +129,7 @@ cld_tensor *cld_gather_rows(const char *op, cld_tensor *x) {
     return gather(x, &r);
 }
 
-/* Each rank says how many it has. */
+/* Each rank tells the others how many rows it has. */
 static cld_status exchange_rows(rows_of_ranks *r, int64_t rows) {
     CLD_AUTO cld_tensor *own = cld_tensor_scalar(CLD_I64, cld_integer(rows), cld_cpu_backend());
     CLD_AUTO cld_tensor *all = own ? cld_all_gather(own) : NULL;

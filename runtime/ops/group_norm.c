@@ -1,4 +1,5 @@
-/* layer_norm and group_norm: shape rules, forward, gradient. To the device both are group norm of (n, channels, inner). */
+/* layer_norm and group_norm: shape rules, forward, gradient. For the device both are a group norm of (n, channels,
+ * inner). */
 #include "runtime/ops/ops.h"
 
 #include <string.h>

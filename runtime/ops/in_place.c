@@ -1,5 +1,5 @@
-/* Writes into an existing tensor. They are not recorded, so a tensor that backward will pass through is refused; a
- * source that shares memory with the target is read as it was before. */
+/* Writes into an existing tensor. They are not recorded, so a tensor that backward will pass through is refused. A
+ * source that shares memory with the target is read with its old values. */
 #include "runtime/ops/ops.h"
 
 static cld_status check_elements_apart(const char *op, const cld_tensor *x) {
@@ -43,7 +43,7 @@ static bool broadcasts_to(const cld_tensor *y, const cld_tensor *x) {
     return true;
 }
 
-/* x = x op y in one pass, y broadcasting to x's shape and cast to its dtype. */
+/* x = x op y in one pass; y broadcasts to x's shape and is cast to its dtype. */
 static cld_status binary_into(cld_binary kind, cld_tensor *x, cld_tensor *y) {
     cld_shape own = cld_shape_of(&x->a);
     CLD_AUTO cld_tensor *same_layout = NULL;

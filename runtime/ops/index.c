@@ -1,15 +1,15 @@
-/* Picking and placing by index. Index tensors are i64 and 0-based; the device checks every one. All but
+/* Reading and writing by index. Index tensors are i64 and 0-based; the device checks every entry. All except
  * index_assign are out of place: index_add, index_copy and scatter_add start from a copy of x. */
 #include "runtime/ops/ops.h"
 
 typedef struct index_params {
     int dim;
-    cld_shape x, source; /* shapes of the inputs; source as x where there is none */
+    cld_shape x, source; /* shapes of the inputs; source as x if there is none */
 } index_params;
 
 /* ---- shapes -------------------------------------------------------------------------------------------- */
 
-/* A shape that is x's, but `extent` along dim. */
+/* x's shape, with `extent` along dim. */
 static cld_shape shape_with(const cld_tensor *x, int dim, int64_t extent) {
     cld_shape s = cld_shape_of(&x->a);
     s.extents[dim] = extent;
@@ -25,7 +25,7 @@ static cld_status check_common(const char *op, const cld_tensor *x, int dim, con
     return cld_fail(CLD_INVALID, "%s: a 0-d tensor cannot be indexed; reshape it to (1)", op);
 }
 
-/* gather, scatter_add: index has x's number of dimensions, and fits into x in all but dim, into the source in all. */
+/* gather, scatter_add: index has x's number of dimensions, fits into x except along dim, and fits into the source. */
 static cld_status check_elements(const char *op, const cld_tensor *x, int dim, const cld_tensor *index,
                                  const cld_tensor *source) {
     bool fits = index->a.ndim == x->a.ndim && (!source || source->a.ndim == x->a.ndim);
@@ -38,7 +38,7 @@ static cld_status check_elements(const char *op, const cld_tensor *x, int dim, c
                     source ? cld_describe(&source->a) : "");
 }
 
-/* index_add, index_copy: source is x's shape with the index's length along dim. */
+/* index_add, index_copy: source has x's shape, with the index's length along dim. */
 static cld_status check_slices(const char *op, const cld_tensor *x, int dim, const cld_tensor *index,
                                const cld_tensor *source) {
     bool fits = index->a.ndim <= 1 && source->a.ndim == x->a.ndim;
@@ -56,7 +56,7 @@ static cld_status check_source(const char *op, const cld_tensor *x, const cld_te
                     cld_describe(&x->a));
 }
 
-/* ---- off the tape: what forward and backward are made of ----------------------------------------------- */
+/* ---- off the tape: the parts of forward and backward --------------------------------------------------- */
 
 typedef cld_status reader(const cld_array *out, const cld_array *x, int dim, const cld_array *index);
 typedef cld_status writer(const cld_array *out, int dim, const cld_array *index, const cld_array *x);
@@ -170,7 +170,7 @@ static cld_status scatter_add_backward(cld_node *n, cld_tensor *const *dout, cld
     cld_shape read = cld_shape_of(&index->a);
     CLD_AUTO cld_tensor *part =
         read_with(cld_slot(n->device, math, gather), "scatter_add", &read, dout[0], p->dim, index);
-    /* The index may be smaller than the source: what it leaves out has gradient 0. */
+    /* The index may be smaller than the source: elements that it leaves out have gradient 0. */
     CLD_AUTO cld_tensor *whole =
         part ? cld_tensor_full(part->a.dtype, p->source.ndim, p->source.extents, n->device, 0) : NULL;
     CLD_AUTO cld_tensor *corner =
@@ -205,8 +205,8 @@ cld_tensor *cld_index_add(cld_tensor *x, int dim, cld_tensor *index, cld_tensor 
 
 /* ---- index_copy ---------------------------------------------------------------------------------------- */
 
-/* y = x, then y[index[i]] = source[i]: dx = dy but 0 at the index, dsource[i] = dy[index[i]]. Where an index
- * comes twice, the last one wins; as in PyTorch the gradient takes indices to be distinct. */
+/* y = x, then y[index[i]] = source[i]: dx = dy but 0 at the index, dsource[i] = dy[index[i]]. If an index occurs twice,
+ * the last one wins; as in PyTorch, the gradient assumes that indices are distinct. */
 static cld_status index_copy_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const index_params *p = cld_node_params(n, index_params);
     CLD_AUTO cld_tensor *index = cld_node_saved(n, 0);

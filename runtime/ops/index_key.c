@@ -1,9 +1,8 @@
 /* x[{key, key, ...}] and its assignment: positions, ranges, index tensors and masks, a key for each dimension.
  *
- * Positions and ranges are views. What index tensors choose is gathered as PyTorch does it: they broadcast, and their
- * shape takes the place of the dimensions they index, or comes first where these do not lie side by side. Several of
- * them are made one, into the indexed dimensions joined: that is index_select, which has the gradient and checks on the
- * device. */
+ * Positions and ranges are views. Index tensors gather as in PyTorch: they broadcast, and their shape replaces the
+ * dimensions they index, or comes first if these are not adjacent. Several index tensors are combined into one, for the
+ * joined dimensions: that is index_select, which has the gradient and checks on the device. */
 #include <stdio.h>
 
 #include "runtime/ops/ops.h"
@@ -11,8 +10,8 @@
 
 /* ---- one key after another ------------------------------------------------------------------------------ */
 
-/* What the positions and ranges leave of x, and the index tensors with the dimension of it that each one indexes. The
- * view runs forwards: turned are those of its dimensions whose range runs backwards. */
+/* What the positions and ranges leave of x, and the index tensors with the dimension that each one indexes. The view
+ * runs forwards; `turned` marks its dimensions whose range runs backwards. */
 typedef struct selection {
     cld_tensor *view;
     int count, dims[CLD_MAX_DIMS];
@@ -39,7 +38,7 @@ static cld_status add_index(selection *s, int dim, cld_tensor *index) {
     return CLD_OK;
 }
 
-/* The u8 mask's dimensions are those of the view from dim on: an index for each of them if it is not 0. */
+/* The u8 mask covers the view's dimensions from dim on: adds an index of its nonzero positions for each of them. */
 static cld_status add_mask(selection *s, int dim, cld_tensor *mask, int number) {
     const cld_array *m = &mask->a, *x = &s->view->a;
     bool fits = m->ndim > 0 && dim + m->ndim <= x->ndim;
@@ -53,7 +52,7 @@ static cld_status add_mask(selection *s, int dim, cld_tensor *mask, int number) 
     return CLD_OK;
 }
 
-/* Negative integers count from the end, as in PyTorch; what is too far stays as it is, for the error to name. */
+/* Negative integers count from the end, as in PyTorch; those out of range are kept, so that the error can name them. */
 static cld_tensor *from_the_start(cld_tensor *index, int64_t extent) {
     CLD_AUTO cld_tensor *negative = cld_unary_with(CLD_LT_SCALAR, index, cld_integer(0), cld_integer(0));
     CLD_AUTO cld_tensor *reached =
@@ -85,13 +84,13 @@ cld_status cld_check_position(const cld_tensor *x, int dim, int64_t *position) {
     long long written = p == CLD_NOWHERE ? 0 : p < 0 ? p : p + 1;
     char backwards[64];
     snprintf(backwards, sizeof backwards, ", or -%lld to -1", (long long)extent);
-    bool walked_off = dim == 0 && p == extent; /* ipairs stops at nil, which is no element */
+    bool walked_off = dim == 0 && p == extent; /* ipairs stops at nil */
     return cld_fail(CLD_INVALID, "index %lld of dimension %d of %s; expected 1 to %lld%s", written, dim + 1,
                     cld_describe(&x->a), (long long)extent,
                     walked_off ? " (to walk along it: for i, row in t:rows() do)" : backwards);
 }
 
-/* original: x's dimension that the key speaks of; dim: the view's. */
+/* original: x's dimension that the key is for; dim: the view's. */
 static cld_status add_key(selection *s, const cld_tensor *x, int original, int *dim, const cld_key *key) {
     int64_t first = key->first, last = key->last;
     if (key->kind == CLD_KEY_ALL) {
@@ -137,12 +136,12 @@ static cld_status select_keys(selection *s, cld_tensor *x, const cld_key *keys, 
 
 /* ---- several index tensors as one ----------------------------------------------------------------------- */
 
-/* The view's dimensions with the indexed ones first, and the shape of what is chosen. */
+/* The view's dimensions with the indexed ones first, and the shape of the result. */
 typedef struct plan {
     int order[CLD_MAX_DIMS];       /* of the view's dimensions */
-    int place;                     /* of the index's dimensions among the others */
-    int64_t rows;                  /* elements of the indexed dimensions joined */
-    cld_shape index, flat, result; /* broadcast; (rows, others...); with the index's in their place */
+    int place;                     /* the position of the index's dimensions among the others */
+    int64_t rows;                  /* number of elements of the joined indexed dimensions */
+    cld_shape index, flat, result; /* broadcast; (rows, others...); with the index's dimensions in place */
 } plan;
 
 static cld_status plan_of(plan *p, const selection *s) {
@@ -176,14 +175,14 @@ static cld_status plan_of(plan *p, const selection *s) {
     return CLD_OK;
 }
 
-/* index times stride, of the shape it has; the device checks it against the extent. */
+/* index times stride, in its own shape; the device checks it against the extent. */
 static cld_tensor *scaled_index(cld_tensor *index, int64_t extent, int64_t stride) {
     CLD_AUTO cld_tensor *table = cld_tensor_arange(CLD_I64, cld_integer(0), cld_integer(extent * stride),
                                                    cld_integer(stride), cld_device(index));
     return table ? cld_index_rows(table, index) : NULL;
 }
 
-/* Into the rows of the flat view: (index elements), i64. */
+/* An index into the rows of the flat view: (index elements), i64. */
 static cld_tensor *joined_index(const selection *s, const plan *p) {
     CLD_AUTO cld_tensor *sum = NULL;
     int64_t stride = 1;
@@ -201,13 +200,13 @@ static cld_tensor *joined_index(const selection *s, const plan *p) {
     return wide ? cld_flatten(wide, 0, -1) : NULL;
 }
 
-/* The view with the indexed dimensions joined and first; a copy if it must be. */
+/* The view with the indexed dimensions joined and first; a copy if necessary. */
 static cld_tensor *flat_view(cld_tensor **permuted, const selection *s, const plan *p) {
     *permuted = cld_permute(s->view, p->order);
     return *permuted ? cld_reshape(*permuted, p->flat.ndim, p->flat.extents) : NULL;
 }
 
-/* Between (index..., others...) and the result's order of dimensions. */
+/* Converts between (index..., others...) and the result's order of dimensions. */
 static cld_tensor *move_index(cld_tensor *x, const plan *p, bool home) {
     int dims[CLD_MAX_DIMS], inverse[CLD_MAX_DIMS], at = 0;
     for (int d = 0; d < p->place; d++) dims[at++] = p->index.ndim + d;
@@ -280,7 +279,7 @@ static cld_status scatter(const selection *s, cld_tensor *value) {
     return back ? cld_tensor_copy(permuted, back) : cld_error_code();
 }
 
-/* value's dimensions turned round in place of the view's. */
+/* Reverses value's dimensions instead of the view's. */
 static cld_status put_turned(const selection *s, cld_tensor *value) {
     if (s->count > 0)
         return cld_fail(

@@ -1,5 +1,5 @@
-/* Sums with a factor: x + w (y - x), x + v a b, x + v a / b. Each writes in place, in as few passes as the kernels
- * allow: what optimizers and averages that are written in Lua consist of. */
+/* Scaled sums: x + w (y - x), x + v a b, x + v a / b. Each works in place, in as few passes as the kernels allow.
+ * Optimizers and averages written in Lua are made of these. */
 #include "runtime/ops/ops.h"
 
 static cld_status check_factor(const char *op, const char *what, const cld_tensor *x, cld_factor f) {
@@ -20,7 +20,7 @@ static cld_status average(cld_tensor *x, const cld_tensor *y, double keep, const
     return cld_kernel(cld_device(x), optim, ema, 1, &x->a, &y->a, keep, cld_array_of(keep_at), NULL);
 }
 
-/* y as x's kernel wants it: of this dtype, dense, of x's shape. */
+/* y in the form that x's kernel takes: this dtype, dense, x's shape. */
 static cld_tensor *dense_as(cld_tensor *y, const cld_tensor *x, cld_dtype dtype) {
     CLD_AUTO cld_tensor *wide = cld_expand_for("lerp_", y, x->a.ndim, x->a.shape);
     CLD_AUTO cld_tensor *cast = wide ? cld_cast(wide, dtype) : NULL;
@@ -65,10 +65,10 @@ static cld_tensor *scaled(const char *op, cld_binary kind, cld_tensor *a, cld_te
     return cld_tensor_steal(&y);
 }
 
-/* What is computed at a time on the host, so that the terms stay in its caches. */
+/* Elements computed at once on the host, so that the terms stay in its caches. */
 #define PIECE ((int64_t)1 << 16)
 
-/* Is the whole a line of elements that lie side by side, in x as in a and b? */
+/* Are all elements adjacent in memory, in x as in a and b? */
 static bool is_one_line(const cld_tensor *x, const cld_tensor *a, const cld_tensor *b) {
     const cld_tensor *terms[] = {a, b};
     if (!cld_is_contiguous(&x->a) || !cld_dtype_is_float(x->a.dtype)) return false;
@@ -112,7 +112,7 @@ cld_status cld_add_scaled_(const char *op, cld_binary kind, cld_tensor *x, cld_t
     CLD_TRY(cld_check_same_device(op, x, a));
     CLD_TRY(check_factor(op, "value", x, value));
     if (cld_device(x) == cld_cpu_backend() && is_one_line(x, a, b)) {
-        double number = value.number.d; /* what lies in the host's memory is there */
+        double number = value.number.d; /* its value is in the host's memory */
         if (value.tensor) CLD_TRY(cld_tensor_item(value.tensor, &number));
         atomic_fetch_add(&x->storage->version, 1);
         return add_pieces(kind, x, a, b, cld_real(number));

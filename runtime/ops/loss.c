@@ -1,5 +1,5 @@
-/* Losses of two tensors of one shape, element by element, then a sum or a mean. Composed of other ops. Of 16 bits they are
- * computed as features are (precision.h). */
+/* Losses of two tensors of the same shape: elementwise, then a sum or a mean. Composed of other ops. For 16 bits they
+ * are computed as features are (precision.h). */
 #include "runtime/ops/ops.h"
 
 static cld_status check(const char *op, const cld_tensor *x, const cld_tensor *target) {
@@ -31,7 +31,7 @@ cld_tensor *cld_mse_loss(cld_tensor *given, cld_tensor *target, cld_loss_reducti
 
 /* ---- binary cross entropy ---- */
 
-/* It broadcasts to x, and x does not grow. */
+/* It must broadcast to x without making x larger. */
 static cld_status check_weight(const char *what, const cld_tensor *x, const cld_tensor *weight) {
     const char *op = "bce_with_logits";
     cld_shape shape;
@@ -56,7 +56,7 @@ static cld_tensor *log_term(cld_tensor *x, cld_tensor *target, cld_tensor *pos_w
     return factor ? cld_mul(term, factor) : NULL;
 }
 
-/* (1 - target) x + softplus(-x) = -target log sigmoid(x) - (1 - target) log(1 - sigmoid(x)), which overflows nowhere. */
+/* (1 - target) x + softplus(-x) = -target log sigmoid(x) - (1 - target) log(1 - sigmoid(x)), which never overflows. */
 cld_tensor *cld_bce_with_logits(cld_tensor *given, cld_tensor *target, cld_tensor *weight,
                                 cld_tensor *pos_weight, cld_loss_reduction reduction) {
     CLD_TRY_NULL(check("bce_with_logits", given, target));
@@ -73,7 +73,7 @@ cld_tensor *cld_bce_with_logits(cld_tensor *given, cld_tensor *target, cld_tenso
 
 /* ---- Kullback-Leibler divergence ---- */
 
-/* target log target, 0 at 0 and without a gradient there. */
+/* target log target; 0 at 0, without a gradient there. */
 static cld_tensor *entropy_term(cld_tensor *target) {
     CLD_AUTO cld_tensor *some = cld_unary_op(CLD_NE_SCALAR, target, 0, 0);
     CLD_AUTO cld_tensor *one = some ? cld_tensor_full(target->a.dtype, 0, NULL, cld_device(target), 1) : NULL;

@@ -1,6 +1,6 @@
-/* Picking and placing by a mask: what is not 0 counts as chosen. How many are chosen lies in the data, so these read
- * one number back from the device; they have no place in a training step on CUDA. The picking itself is index_select,
- * which has the gradient. */
+/* Selecting and writing by a mask: nonzero means chosen. The number of chosen elements depends on the data, so these
+ * read one number back from the device and do not belong in a training step on CUDA. The selection itself is
+ * index_select, which has the gradient. */
 #include "runtime/ops/ops.h"
 
 static cld_status check_mask(const char *op, const cld_tensor *x, const cld_tensor *mask) {
@@ -23,7 +23,7 @@ cld_tensor *cld_nonzero(cld_tensor *x) {
     return cld_tensor_steal(&places);
 }
 
-/* The positions of what is chosen, in row-major order: i64, one dimension. */
+/* The positions of chosen elements, in row-major order: i64, one dimension. */
 static cld_tensor *flat_places(cld_tensor *mask) {
     CLD_AUTO cld_tensor *flat = cld_flatten(mask, 0, -1);
     CLD_AUTO cld_tensor *places = flat ? cld_nonzero(flat) : NULL;
@@ -56,7 +56,7 @@ cld_status cld_masked_fill_(cld_tensor *x, cld_tensor *mask, cld_tensor *value) 
     return y ? cld_store_("masked_fill_", x, y) : cld_error_code();
 }
 
-/* The mask's dimensions are x's first: x with these joined into one. */
+/* The mask's dimensions are x's first ones; returns x with these joined into one. */
 static cld_tensor *masked_rows(const char *op, cld_tensor *x, cld_tensor *mask) {
     bool fits = mask->a.ndim <= x->a.ndim;
     for (int i = 0; fits && i < mask->a.ndim; i++) fits = mask->a.shape[i] == x->a.shape[i];

@@ -15,7 +15,7 @@ static cld_tensor *transposed(const cld_tensor *a) {
     return cld_tensor_view(a, t.ndim, t.shape, t.strides, t.data);
 }
 
-/* a @ b off the tape, in dtype; shapes agree. */
+/* a @ b off the tape, in dtype; the shapes must agree. */
 static cld_tensor *product(const cld_tensor *a, const cld_tensor *b, cld_dtype dtype) {
     int64_t shape[3];
     int n = a->a.ndim;
@@ -72,7 +72,7 @@ static cld_tensor *batched(cld_tensor *x, const cld_shape *batch) {
     return expanded ? cld_reshape(expanded, 3, flat) : NULL;
 }
 
-/* Both at least 2-d, one of them more. */
+/* Both are at least 2-d, and one of them has more dimensions. */
 static cld_tensor *matmul_batches(cld_tensor *a, cld_tensor *b) {
     int64_t rows = a->a.shape[a->a.ndim - 2], columns = b->a.shape[b->a.ndim - 1];
     int64_t shape[CLD_MAX_DIMS];
@@ -147,11 +147,11 @@ static cld_tensor *as_matrix(cld_tensor *x) {
 }
 
 typedef struct linear_node {
-    cld_dtype x; /* its dtype, which the weight and dy are rounded to */
+    cld_dtype x; /* x's dtype, to which the weight and dy are rounded */
 } linear_node;
 
-/* y = x W^T + b: dx = dy W, dW = dy^T x, db = the sum of dy's rows. W was saved as it was multiplied; dy is rounded as
- * it was. */
+/* y = x W^T + b: dx = dy W, dW = dy^T x, db = the sum of dy's rows. W was saved as it was used; dy is rounded in the
+ * same way. */
 static cld_status linear_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const linear_node *p = cld_node_params(n, linear_node);
     CLD_AUTO cld_tensor *given = as_matrix(dout[0]);

@@ -1,11 +1,11 @@
 /* batch_norm, alone or fused with the relu and the residual addition that follow it: shape rule, forward, gradient. In
- * training the parts of a batch (kernels/parts.h) have statistics of their own. Where ranks share a batch, the sums of the rows
- * here are added up over them before they are used, in both directions ("SyncBN").
+ * training the parts of a batch (kernels/parts.h) have their own statistics. If ranks share a batch, the sums of the
+ * local rows are added up over the ranks before they are used, in forward and backward ("SyncBN").
  *
- * What is kept for backward is x and the batch's mean and invstd; the normalized value is computed again from them.
- * Without a residual the output itself can be computed again as cheaply (one pass), so the node says that it is
- * rebuildable: a convolution that follows keeps no copy of its input, but on a device with memory to spare. With a residual
- * relu's mask is kept: of a device that masks its bits, else the output, whose memory the next convolution keeps as well. */
+ * For backward, x and the batch's mean and invstd are saved; the normalized value is recomputed from them. Without a
+ * residual the output itself can be recomputed as cheaply (one pass), so the node is marked rebuildable: a following
+ * convolution keeps no copy of its input, except on a device with memory to spare. With a residual relu's mask is kept:
+ * as bits on a device that masks, else as the output, whose memory the next convolution keeps anyway. */
 #include "runtime/dist/dist.h"
 #include "runtime/ops/ops.h"
 
@@ -41,7 +41,7 @@ static cld_status check_counter(const cld_tensor *x, const cld_tensor *batches) 
                     cld_describe(&batches->a));
 }
 
-/* Of a batch that ranks share: which of its images, and blocks, are here. */
+/* For a batch that ranks share: the images and blocks on this rank. */
 static cld_status check_here(const cld_parts *parts, int64_t images) {
     if (parts->begin < 0 || parts->begin + images > parts->total)
         return cld_fail(CLD_INVALID, "batch_norm: %lld images from %lld on are not all of a batch of %lld",
@@ -60,11 +60,11 @@ static cld_status check_here(const cld_parts *parts, int64_t images) {
         right.blocks, right.first, cld_parts_blocks(parts), parts->first);
 }
 
-/* x's rows are whole views of whole images, and each block has some. */
+/* x's rows are whole views of whole images, and each block has some of them. */
 static cld_status check_cut(const cld_tensor *x, const cld_parts *parts) {
     int views = cld_parts_views(parts), blocks = cld_parts_blocks(parts), unit = cld_parts_unit(parts);
     int64_t rows = x->a.shape[0], of_view = (int64_t)views * unit;
-    bool cut = (int64_t)views * blocks > 1 || parts->total != 0; /* else no row is right as well */
+    bool cut = (int64_t)views * blocks > 1 || parts->total != 0; /* otherwise no rows are fine as well */
     if (parts->views < 0 || parts->blocks < 0 || parts->unit < 0 || (int64_t)views * blocks > INT32_MAX ||
         (int64_t)views * parts->of > INT32_MAX || rows % of_view != 0 || (cut && rows / of_view < blocks))
         return cld_fail(
@@ -87,7 +87,8 @@ static cld_status check_share(const cld_share *share) {
     return CLD_OK;
 }
 
-/* The parts of a batch in training. Of one that ranks share whole blocks count: then all ranks find the same. */
+/* The parts of a batch in training. If ranks share it, whole blocks are counted, so that all ranks get the same
+ * result. */
 static cld_status check_parts(const cld_tensor *x, const cld_norm_params *p) {
     CLD_TRY(check_cut(x, &p->parts));
     CLD_TRY(check_share(&p->share));
@@ -138,7 +139,7 @@ static cld_status check(const cld_tensor *x, const cld_tensor *residual, const c
 
 static const cld_array *array(const cld_tensor *t) { return t ? &t->a : NULL; }
 
-/* Room for those of the whole batch's parts. */
+/* Room for the sums of the whole batch's parts. */
 static cld_tensor *new_sums(const cld_tensor *x, const cld_parts *parts) {
     cld_parts whole = cld_parts_whole(parts);
     int64_t shape[3] = {cld_part_count(&whole), 2, x->a.shape[1]};
@@ -149,7 +150,7 @@ static cld_status add_up(cld_tensor *sums) { return cld_all_reduce(&sums, 1, CLD
 
 /* ---- gradient ------------------------------------------------------------------------------------------ */
 
-/* What the node saved; weight and bias stay NULL where there were none. */
+/* What the node saved; weight and bias stay NULL if there were none. */
 typedef struct saved {
     cld_tensor *x, *gate, *weight, *bias, *mean, *invstd;
 } saved;
@@ -175,14 +176,14 @@ static cld_status take_saved(cld_node *n, saved *s) {
     return CLD_OK;
 }
 
-/* dx or dresidual may take dy's memory where nobody else holds it: one array less to hold and to fetch.
- * `given` is the gradient as it came, dy the same tensor or our copy of it in another layout. */
+/* dx or dresidual may use dy's memory if nobody else holds it: one array less to store and to read. `given` is the
+ * gradient as passed, dy the same tensor or our copy of it in another layout. */
 static bool is_ours(const cld_tensor *dy, const cld_tensor *given) {
     return dy->refs == (dy == given ? 2 : 1) && dy->storage->refs == 1;
 }
 
-/* The two terms of dy, the second of which may be NULL, to the gradients that din has room for. dx alone depends on the other
- * ranks' rows; the gradients of weight and bias are those of this rank's, as all parameters' are. */
+/* From the two terms of dy, the second of which may be NULL, computes the gradients that din asks for. Only dx depends
+ * on the other ranks' rows; the gradients of weight and bias are from this rank's rows, as for all parameters. */
 static cld_status compute_gradients(cld_node *n, const saved *s, const cld_tensor *dy, const cld_tensor *more,
                                     cld_tensor *const *din) {
     const cld_norm_params *p = cld_node_params(n, cld_norm_params);
@@ -208,7 +209,7 @@ static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
     CLD_TRY(take_saved(n, &s));
     CLD_AUTO cld_tensor *dy = cld_to_activation(dout[0]);
     if (!dy) return cld_error_code();
-    CLD_AUTO cld_tensor *more = dout[1] ? cld_to_activation(dout[1]) : NULL; /* its second term */
+    CLD_AUTO cld_tensor *more = dout[1] ? cld_to_activation(dout[1]) : NULL; /* the second term */
     if (dout[1] && !more) return cld_error_code();
     bool reuse = is_ours(dy, dout[0]);
     if (cld_node_needs(n, INPUT_RESIDUAL)) {
@@ -245,13 +246,13 @@ static const cld_op norm_op = {
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
-/* By this rank's rows alone, if the batch is split: the ranks' statistics are brought together later. */
+/* From this rank's rows alone, if the batch is split: the ranks' statistics are averaged later. */
 static cld_status was_moved(cld_tensor *running, const cld_norm_params *p) {
     atomic_fetch_add(&running->storage->version, 1);
     return cld_batch_at_hand().split && p->parts.total == 0 ? cld_pending_add(running) : CLD_OK;
 }
 
-/* 16 bits where the device has no kernels for them. */
+/* For 16 bits, if the device has no kernels for them. */
 static cld_tensor *in_f32(cld_tensor *x, cld_tensor *residual, cld_tensor *weight, cld_tensor *bias,
                           cld_tensor *running_mean, cld_tensor *running_var, cld_tensor *batches,
                           const cld_norm_params *p) {
@@ -263,7 +264,7 @@ static cld_tensor *in_f32(cld_tensor *x, cld_tensor *residual, cld_tensor *weigh
     return y ? cld_cast(y, x->a.dtype) : NULL;
 }
 
-/* To keep an output, if that is worth more than its memory. */
+/* Whether to keep an output: is the time saved worth the memory? */
 static bool has_room(const cld_backend *device) {
     if (!(device->conv->keeps_below > 0)) return false;
     cld_memory_info memory = device->memory->info();

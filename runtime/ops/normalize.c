@@ -1,6 +1,6 @@
-/* Lines to unit length. The kernel takes rows; another dimension is moved last around it, and the result is
- * row-major again. A zero line stays zero and gets no gradient (PyTorch divides by a small eps instead, which is
- * the same but for lines shorter than it). */
+/* Lines to unit length. The kernel takes rows; another dimension is moved last around it, and the result is row-major
+ * again. A zero line stays zero and gets no gradient. (PyTorch divides by max(|x|, eps), which is the same except for
+ * lines shorter than eps.) */
 #include "runtime/ops/ops.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* Padding. A constant goes around the whole in one step; the other modes take one dimension after the other, each from
- * what is there by then. */
+/* Padding. A constant goes around everything in one step; the other modes take one dimension after the other, each from
+ * the result so far. */
 #include "runtime/ops/ops.h"
 
 /* ---- constant ------------------------------------------------------------------------------------------ */
@@ -9,7 +9,7 @@ typedef struct constant_node {
     int64_t before[CLD_MAX_DIMS];
 } constant_node;
 
-/* The part of y that x lies in; y is off the tape, or recording is off. */
+/* The part of y that holds x; y is off the tape, or recording is off. */
 static cld_tensor *inner_part(cld_tensor *y, const constant_node *p) {
     CLD_AUTO cld_tensor *part = cld_tensor_retain(y);
     for (int d = 0; part && d < p->x.ndim; d++) {
@@ -27,7 +27,7 @@ static cld_status constant_backward(cld_node *n, cld_tensor *const *dout, cld_te
 }
 static const cld_op constant_op = {.name = "pad", .backward = constant_backward};
 
-/* after: as before; none is negative. */
+/* after: like before; none is negative. */
 static cld_tensor *surround(cld_tensor *x, const int64_t *before, const int64_t *after, double value) {
     constant_node node = {.x = cld_shape_of(&x->a)};
     cld_shape shape = node.x;
@@ -47,7 +47,7 @@ static cld_tensor *surround(cld_tensor *x, const int64_t *before, const int64_t 
     return cld_tensor_steal(&y);
 }
 
-/* Without what negative pads cut off. */
+/* Cuts off what negative pads remove. */
 static cld_tensor *cropped(cld_tensor *given, const int64_t *before, const int64_t *after) {
     CLD_AUTO cld_tensor *x = cld_tensor_retain(given);
     for (int d = 0; x && d < given->a.ndim; d++) {
@@ -71,8 +71,8 @@ typedef struct edge_node {
     int64_t extent, before, after;
 } edge_node;
 
-/* Elements of x that one side of y is made of: `length` of them from `start`, in this order or from the last to the first.
- * Replicated: one, over and over. */
+/* The elements of x that make one side of y: `length` of them from `start`, in this order or reversed. Replicate: one
+ * element, repeated. */
 typedef struct edge {
     int64_t start, length, to, count; /* count elements of y from `to` on */
     bool reversed;

@@ -64,7 +64,7 @@ static cld_status pool_backward(cld_node *n, cld_tensor *const *dout, cld_tensor
 
 /* ---- the two pools ------------------------------------------------------------------------------------- */
 
-/* 16 bits if the device has no kernels for them: computed in f32, and rounded to dtype. */
+/* For 16 bits, if the device has no kernels for them: computed in f32, and rounded to dtype. */
 static cld_tensor *in_f32(cld_tensor *(*pool)(cld_tensor *, const cld_pool_params *), cld_tensor *x,
                           const cld_pool_params *p, cld_dtype dtype) {
     CLD_AUTO cld_tensor *wide = cld_cast(x, CLD_F32);
@@ -98,7 +98,7 @@ cld_tensor *cld_avg_pool2d(cld_tensor *x, const cld_pool_params *p) {
     const cld_backend *device = cld_device(x);
     int64_t shape[4];
     CLD_TRY_NULL(output_shape(shape, op.name, &x->a, p));
-    /* One value of each map is no map but a feature. */
+    /* A single value per map is not a map but a feature. */
     cld_dtype dtype = shape[2] == 1 && shape[3] == 1 ? cld_feature_dtype(x) : x->a.dtype;
     if (cld_dtype_is_half(x->a.dtype) && !cld_device_accepts_half(device))
         return in_f32(cld_avg_pool2d, x, p, dtype);

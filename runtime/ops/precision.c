@@ -72,14 +72,14 @@ static bool is_in_form(const cld_tensor *weight, cld_weight_form form) {
     return weight->a.dtype == form.dtype && form.rounded == form.dtype && form.layout == CLD_STRIDED;
 }
 
-/* In dtype and layout alone: what copy_many can do. */
+/* Differs only in dtype and layout: what copy_many can do. */
 static bool is_plain(cld_dtype rounded, cld_dtype dtype, const cld_tensor *weight) {
     return rounded == dtype || rounded == weight->a.dtype;
 }
 
 enum { RENEWED_AT_ONCE = 512 };
 
-/* Copies of `count` weights, in few launches. */
+/* Copies `count` weights, in few launches. */
 static cld_status renew_some(const cld_backend *device, const cld_kept_stale *stale, int count) {
     cld_array from[RENEWED_AT_ONCE], to[RENEWED_AT_ONCE];
     cld_tensor *copies[RENEWED_AT_ONCE];
@@ -105,7 +105,7 @@ static cld_status renew_some(const cld_backend *device, const cld_kept_stale *st
     return status;
 }
 
-/* The copies of all weights that go with the one that is asked for. */
+/* Renews the copies of all weights along with the one that is asked for. */
 static cld_status renew_all(const cld_backend *device) {
     cld_kept_stale stale[RENEWED_AT_ONCE];
     int count = cld_kept_take_stale(device, stale, RENEWED_AT_ONCE), plain = 0;
@@ -131,7 +131,7 @@ cld_tensor *cld_weight_as(cld_tensor *weight, cld_weight_form form) {
         copy = cld_kept_take(weight, form.rounded, form.dtype, form.layout);
     }
     if (copy) return copy;
-    cld_kept_drop(weight); /* what was kept is out of date: its memory goes first */
+    cld_kept_drop(weight); /* the old copy is stale: its memory is freed first */
     copy = copy_of(weight, form);
     if (copy && !weight->node) cld_kept_set(weight, cld_tensor_retain(copy), form.rounded, version);
     return copy;

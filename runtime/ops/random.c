@@ -1,5 +1,6 @@
-/* Random filling in place, from one generator for the process: (seed, position). Each element takes one position, so
- * that a checkpoint of two integers continues the sequence anywhere. Not locked: one thread runs the recipe. */
+/* Random filling in place, from one generator for the process: (seed, position). Each element takes one position, so a
+ * checkpoint of two integers is enough to continue the sequence anywhere. No lock, because one thread runs the
+ * recipe. */
 #include "runtime/ops/ops.h"
 
 static cld_generator generator;

@@ -1,5 +1,5 @@
-/* Random integers and permutations, drawn on the host from the generator that random.c keeps. Element i takes
- * position generator.position + i, in a stream (view 1) apart from that of uniform_ and normal_. */
+/* Random integers and permutations, drawn on the host from the generator that random.c keeps. Element i takes position
+ * generator.position + i, in another stream (view 1) than uniform_ and normal_. */
 #include "runtime/core/philox.h"
 #include "runtime/ops/ops.h"
 
@@ -10,7 +10,7 @@ static uint64_t draw(cld_generator g, uint64_t i, uint64_t range) {
     return (uint64_t)(((unsigned __int128)bits * range) >> 64);
 }
 
-/* The finished host tensor as asked for; the generator moves on. */
+/* Moves the finished host tensor to where it was asked for, and advances the generator. */
 static cld_tensor *finish(cld_tensor *host, cld_generator g, cld_dtype dtype, const cld_backend *device) {
     g.position += (uint64_t)cld_numel(&host->a);
     cld_set_generator(g);

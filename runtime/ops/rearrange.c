@@ -1,5 +1,5 @@
-/* Elements in another order, repeated, or kept only to one side of a diagonal. All are composed of other ops, which
- * carry the gradients. */
+/* Elements in another order, repeated, or kept only on one side of a diagonal. All are composed of other ops, which
+ * provide the gradients. */
 #include <stdlib.h>
 
 #include "runtime/ops/ops.h"
@@ -7,7 +7,7 @@
 
 /* ---- tile ---------------------------------------------------------------------------------------------- */
 
-/* x several times side by side along dim. */
+/* x several times along dim. */
 static cld_tensor *repeat_along(cld_tensor *x, int dim, int64_t times) {
     if (times == 0) return cld_narrow(x, dim, 0, 0);
     cld_tensor **copies = times <= INT32_MAX ? malloc((size_t)times * sizeof *copies) : NULL;
@@ -41,7 +41,7 @@ cld_tensor *cld_tile(cld_tensor *x, int count, const int64_t *times) {
 
 /* ---- flip, roll ---------------------------------------------------------------------------------------- */
 
-/* x read along dim from start, on and on in steps of 1 or -1, around the end. */
+/* x read along dim from start, in steps of 1 or -1, wrapping around. */
 static cld_tensor *read_around(cld_tensor *x, int dim, int64_t start, int step) {
     int64_t extent = x->a.shape[dim];
     CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_I64, 1, &extent, cld_cpu_backend());

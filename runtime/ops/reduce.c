@@ -1,6 +1,6 @@
-/* Reductions. Each is one kernel call into an output that keeps the reduced dimensions as 1; without keepdim a view
- * drops them. Backward puts them back and broadcasts. mean, var, std, norm and logsumexp are composed of sums, in f32 for
- * 16-bit floats. */
+/* Reductions. Each is one kernel call into an output that keeps the reduced dimensions with size 1; without keepdim a
+ * view drops them. Backward restores them and broadcasts. mean, var, std, norm and logsumexp are composed of sums, in
+ * f32 for 16-bit floats. */
 #include <math.h>
 
 #include "runtime/ops/ops.h"
@@ -9,10 +9,10 @@
 
 typedef struct reduction {
     unsigned mask;  /* bit d: dimension d is reduced */
-    int64_t count;  /* elements that go into one */
+    int64_t count;  /* number of elements reduced to one */
     cld_shape x;    /* the input's shape */
     cld_shape kept; /* with 1 in each reduced dimension */
-    cld_shape out;  /* as the caller asked */
+    cld_shape out;  /* as the caller asked for it */
 } reduction;
 
 static cld_status reduction_of(const char *op, const cld_tensor *x, const int *dims, int ndims, bool keepdim,
@@ -37,7 +37,7 @@ static cld_status reduction_of(const char *op, const cld_tensor *x, const int *d
     return CLD_OK;
 }
 
-/* A gradient or an output of the reduction, with the reduced dimensions as 1 again. */
+/* A gradient or an output of the reduction, with the reduced dimensions restored as 1. */
 static cld_tensor *with_kept(cld_tensor *t, const reduction *r) {
     CLD_AUTO cld_tensor *dense = cld_tensor_contiguous(t);
     return dense ? cld_reshaped(dense, &r->kept) : NULL;
@@ -84,7 +84,7 @@ cld_tensor *cld_sum(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
     return cld_tensor_steal(&y);
 }
 
-/* 16-bit floats would lose a long sum: those are added up as f32. */
+/* 16-bit floats would lose precision in a long sum, so they are added in f32. */
 static cld_tensor *widened(cld_tensor *x) { return cld_cast(x, x->a.dtype == CLD_F64 ? CLD_F64 : CLD_F32); }
 
 cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
@@ -97,7 +97,7 @@ cld_tensor *cld_mean(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
     return mean ? cld_cast(mean, x->a.dtype) : NULL;
 }
 
-/* In the wide dtype. */
+/* In the wider dtype. */
 static cld_tensor *variance(const char *op, cld_tensor *x, const int *dims, int ndims, bool unbiased,
                             bool keepdim) {
     reduction r;
@@ -117,8 +117,8 @@ cld_tensor *cld_var(cld_tensor *x, const int *dims, int ndims, bool unbiased, bo
     return var ? cld_cast(var, x->a.dtype) : NULL;
 }
 
-/* y = sqrt(var): dvar = dy / (2 y), but 0 where y = 0: of equal values no deviation points anywhere, and as in PyTorch
- * such a row, a feature that has collapsed, gets no gradient instead of NaN. */
+/* y = sqrt(var): dvar = dy / (2 y), but 0 where y = 0. Equal values have no direction of deviation, and as in PyTorch
+ * such a row (a collapsed feature) gets a zero gradient instead of NaN. */
 static cld_status std_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     CLD_AUTO cld_tensor *y = cld_node_saved(n, 0);
     CLD_AUTO cld_tensor *zero = y ? cld_tensor_full(y->a.dtype, 0, NULL, n->device, 0) : NULL;
@@ -142,14 +142,14 @@ cld_tensor *cld_std(cld_tensor *x, const int *dims, int ndims, bool unbiased, bo
 
 /* ---- maxima and minima --------------------------------------------------------------------------------- */
 
-/* 1 where x is y, or is NaN, as y is then. */
+/* 1 where x equals y, or where x is NaN, since y is NaN then. */
 static cld_tensor *is_extreme(cld_tensor *x, cld_tensor *y) {
     CLD_AUTO cld_tensor *equal = cld_binary_op(CLD_EQ, x, y);
     CLD_AUTO cld_tensor *unknown = equal ? cld_unary_op(CLD_ISNAN, x, 0, 0) : NULL;
     return unknown ? cld_binary_op(CLD_OR, equal, unknown) : NULL;
 }
 
-/* y = max x: dy goes to the x that are y, in equal shares. Their number may be more than f16 can hold. */
+/* y = max x: dy goes to the x that equal y, in equal shares. Their number may be too large for f16. */
 static cld_status extreme_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const reduction *r = cld_node_params(n, reduction);
     CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
@@ -194,8 +194,8 @@ cld_tensor *cld_amin(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
 
 /* ---- prod ---------------------------------------------------------------------------------------------- */
 
-/* y = prod x: dx_i = dy * product of the others. With p the product of all that are not 0, that is p / x_i
- * where no x is 0, p where x_i is the only 0, and 0 elsewhere. */
+/* y = prod x: dx_i = dy * product of the others. If p is the product of all nonzero x, this is p / x_i if no x is 0, p
+ * if x_i is the only 0, and 0 otherwise. */
 static cld_status prod_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const reduction *r = cld_node_params(n, reduction);
     CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
@@ -237,7 +237,7 @@ typedef struct norm_params {
     double p;
 } norm_params;
 
-/* |x|^p; |x|^0 is 1 where x is not 0. */
+/* |x|^p; |x|^0 is 1 for nonzero x. */
 static cld_tensor *power_of_size(cld_tensor *x, double p) {
     if (p == 2) return cld_unary_op(CLD_SQUARE, x, 0, 0);
     if (p == 0) return cld_unary_op(CLD_NE_SCALAR, x, 0, 0);
@@ -260,8 +260,8 @@ static cld_tensor *norm_slope(cld_tensor *x, cld_tensor *y, double p) {
     return sign ? cld_mul(sign, power) : NULL;
 }
 
-/* As in PyTorch there is no gradient where y = 0, nor for p < 1, where the slope at 0 is infinite, where x = 0; p = 0
- * counts, and has none at all. */
+/* As in PyTorch there is no gradient where y = 0; for p < 1, where the slope at 0 is infinite, also where x = 0. p = 0
+ * counts elements, and has no gradient at all. */
 static cld_status norm_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const norm_params *p = cld_node_params(n, norm_params);
     CLD_AUTO cld_tensor *x = cld_node_saved(n, 0);
@@ -309,12 +309,12 @@ cld_tensor *cld_norm(cld_tensor *x, double p, const int *dims, int ndims, bool k
 
 /* ---- logsumexp ----------------------------------------------------------------------------------------- */
 
-/* m + log(sum(exp(x - m))) with m = max x, a constant; where m is not finite, 0 stands in for it. */
+/* m + log(sum(exp(x - m))) with m = max x, a constant; if m is not finite, 0 is used instead. */
 cld_tensor *cld_logsumexp(cld_tensor *x, const int *dims, int ndims, bool keepdim) {
     reduction r;
     CLD_TRY_NULL(cld_check_float("logsumexp", x));
     CLD_TRY_NULL(reduction_of("logsumexp", x, dims, ndims, keepdim, &r));
-    if (r.count == 0) { /* of nothing: log(0) */
+    if (r.count == 0) { /* of no elements: log(0) */
         CLD_AUTO cld_tensor *none = cld_sum(x, dims, ndims, keepdim);
         return none ? cld_unary_op(CLD_LOG, none, 0, 0) : NULL;
     }
@@ -370,7 +370,7 @@ cld_tensor *cld_argmin(cld_tensor *x, int dim, bool keepdim) {
     return arg_extreme("argmin", CLD_MIN, x, dim, keepdim);
 }
 
-/* The gather has the gradient. */
+/* The gather provides the gradient. */
 static cld_tensor *extreme_at(cld_tensor **index, cld_tensor *at, cld_tensor *x, int dim, bool keepdim) {
     CLD_AUTO cld_tensor *kept = at;
     CLD_AUTO cld_tensor *picked = !kept ? NULL : x->a.ndim == 0 ? cld_clone(x) : cld_gather(x, dim, kept);

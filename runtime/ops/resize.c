@@ -1,6 +1,7 @@
-/* interpolate and adaptive_avg_pool2d. Along an axis each is a sum over a window of weights that the host works out; a
- * gradient is the same with the windows turned around: which rows of the result an element went into. In f32 for 16 bits.
- * The weights are PyTorch's (aten/src/ATen/native/UpSample.h, its antialiased filter UpSampleKernel.cpp). */
+/* interpolate and adaptive_avg_pool2d. Along an axis each is a weighted sum over a window, with weights computed on the
+ * host. The gradient is the same with the windows transposed: the rows of the result that an element contributes to. 16
+ * bits are computed in f32. The weights are PyTorch's (aten/src/ATen/native/UpSample.h, its antialiased filter
+ * UpSampleKernel.cpp). */
 #include "runtime/ops/ops.h"
 
 #include <math.h>
@@ -16,7 +17,7 @@ typedef struct axis {
     int64_t extent, rows;
     double scale;
     bool align_corners; /* LINEAR */
-    bool wide;          /* for f64: the nearest is found in double, else in float, as PyTorch does */
+    bool wide;          /* for f64: the nearest index is computed in double, else in float, as in PyTorch */
 } axis;
 
 /* Row i is the sum of weights[i * width + k] times element first[i] + k. */
@@ -43,7 +44,7 @@ static int64_t within(int64_t i, int64_t least, int64_t most) {
     return i < least ? least : i > most ? most : i;
 }
 
-/* The elements that row i may need: from *begin to before *end. */
+/* The elements that row i may need: *begin to *end - 1. */
 static void range_of(const axis *a, int64_t i, int64_t *begin, int64_t *end) {
     switch (a->kind) {
     case AREA:
@@ -78,7 +79,7 @@ static double linear_weight(const axis *a, int64_t i, int64_t at, int64_t begin)
     return at == begin ? 1 - share : share;
 }
 
-/* Of element `at`, before the antialiased ones are divided by their sum. */
+/* The weight of element `at`, before the antialiased ones are divided by their sum. */
 static double weight_of(const axis *a, int64_t i, int64_t at, int64_t begin, int64_t end) {
     switch (a->kind) {
     case AREA: return 1 / (double)(end - begin);
@@ -111,8 +112,8 @@ static cld_status windows_of(windows *w, const axis *a) {
     return CLD_OK;
 }
 
-/* The windows of the gradient: row j, of `extent`, has the rows of w that element j goes into. Both ends of w's windows
- * only ever grow, so that these are side by side. */
+/* The windows of the gradient: row j, of `extent`, lists the rows of w that element j contributes to. Both ends of w's
+ * windows only grow, so these rows are consecutive. */
 static cld_status turned_around(windows *t, const windows *w, int64_t extent) {
     int64_t width = 1, begin = 0, end = 0;
     for (int64_t j = 0; j < extent; j++) {
@@ -193,7 +194,7 @@ static cld_tensor *resize_axis(const cld_op *op, cld_tensor *x, int dim, const a
     return cld_tensor_steal(&y);
 }
 
-/* Rows, then columns; if rows become more, columns first: that is less to do. 16 bits in f32. */
+/* Rows first, then columns; if the number of rows grows, columns first, which is less work. 16 bits in f32. */
 static cld_tensor *resize(const cld_op *op, cld_tensor *x, const axis along[2]) {
     CLD_AUTO cld_tensor *wide = cld_dtype_is_half(x->a.dtype) ? cld_cast(x, CLD_F32) : cld_tensor_retain(x);
     int first = along[0].rows > along[0].extent ? 1 : 0;

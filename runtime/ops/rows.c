@@ -1,4 +1,4 @@
-/* The rows of several tensors as those of one, and back: how the views of a batch go through a network together. */
+/* The rows of several tensors as one tensor, and back: how the views of a batch go through a network together. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ static bool alike_but_rows(const cld_array *a, const cld_array *b) {
     return memcmp(a->shape + 1, b->shape + 1, (size_t)(a->ndim - 1) * sizeof *a->shape) == 0;
 }
 
-/* Does each begin where the one before ends, in one memory, and off the tape? */
+/* Does each begin where the one before ends, in the same memory, and off the tape? */
 static bool lie_together(cld_tensor *const *xs, int count) {
     const char *next = xs[0]->a.data;
     for (int i = 0; i < count; i++) {
@@ -36,7 +36,7 @@ cld_tensor *cld_join_rows(cld_tensor *const *xs, int count) {
 
 /* ---- split --------------------------------------------------------------------------------------------- */
 
-/* dx is the gradients one below the other, zero where none has come. */
+/* dx is the gradients one below the other, zero where there is none. */
 static cld_status split_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const cld_array *first = &n->output_meta[0];
     int64_t shape[CLD_MAX_DIMS];

@@ -1,5 +1,5 @@
-/* A tensor and a number. Most of these have a kernel of one operand; if there is none, the number becomes a tensor
- * without dimensions. Integers stay exact: see cld_scalar. */
+/* A tensor and a number. Most of these have a kernel with one operand; if there is none, the number becomes a 0-d
+ * tensor. Integers stay exact: see cld_scalar. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -80,7 +80,7 @@ static bool is_power_of_2(double s) {
     return fabs(frexp(s, &exponent)) == 0.5 && abs(exponent) < 100; /* so that f32 has 1/s */
 }
 
-/* Is there a kernel of one operand, for an x of this dtype, whose result has that dtype or is u8? *s: its number. */
+/* Is there a kernel with one operand, for an x of this dtype, whose result has that dtype or is u8? *s: its number. */
 static bool one_operand(cld_binary kind, cld_side side, cld_dtype dtype, cld_scalar *s, cld_unary *out) {
     const scalar_form *form = &scalar_forms[kind];
     bool real = cld_dtype_is_float(dtype);
@@ -101,7 +101,7 @@ static bool one_operand(cld_binary kind, cld_side side, cld_dtype dtype, cld_sca
 
 /* ---- x op s -------------------------------------------------------------------------------------------- */
 
-/* Integers beside a number that is none are compared exactly: x > 2.5 where x > 2. */
+/* Integers are compared exactly with a number that is no integer: x > 2.5 becomes x > 2. */
 static cld_tensor *compare_integers(cld_binary kind, cld_tensor *x, double s) {
     bool below = kind == CLD_LT || kind == CLD_LE, reached = s >= -0x1p63 && s < 0x1p63;
     if (kind != CLD_EQ && kind != CLD_NE && reached)

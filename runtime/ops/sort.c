@@ -1,5 +1,5 @@
-/* topk and sort: the k first of each line along a dimension, in order, with where they stood (i64, 0-based).
- * Equal values keep their order; NaN counts as the largest. */
+/* topk and sort: the first k of each line along a dimension, in order, with their positions (i64, 0-based). Equal
+ * values keep their order; NaN counts as the largest. */
 #include "runtime/ops/ops.h"
 
 typedef struct sort_params {

@@ -1,5 +1,5 @@
 /* Casts and unary operations. All unary gradients are one function: dx = dy * f'(x), with f' one line per operation.
- * The output lies in the input's layout. */
+ * The output has the input's layout. */
 #include "runtime/ops/ops.h"
 
 #include <math.h>
@@ -50,7 +50,7 @@ static cld_tensor *then(cld_unary kind, cld_tensor *x, double a) {
     return input ? cld_unary_op(kind, input, a, 0) : NULL;
 }
 
-/* 1 where a < x < b, else 0: PyTorch gives the bounds themselves no gradient, but there are none at infinity. */
+/* 1 where a < x < b, else 0: PyTorch gives the bounds themselves no gradient, but an infinite bound is no bound. */
 static cld_tensor *within(cld_tensor *x, double a, double b) {
     CLD_AUTO cld_tensor *above = cld_unary_op(isinf(a) ? CLD_GE_SCALAR : CLD_GT_SCALAR, x, a, 0);
     CLD_AUTO cld_tensor *below =
@@ -58,7 +58,7 @@ static cld_tensor *within(cld_tensor *x, double a, double b) {
     return below ? cld_binary_op(CLD_AND, above, below) : NULL;
 }
 
-/* f'(x) from x or y = f(x), whichever was saved; *scale is a constant to multiply by. */
+/* f'(x) from x or y = f(x), whichever was saved; *scale is a constant factor. */
 static cld_tensor *unary_slope(const unary_params *p, cld_tensor *x, cld_tensor *y, double *scale) {
     switch (p->kind) {
     case CLD_ABS: return cld_unary_op(CLD_SIGN, x, 0, 0);
@@ -79,13 +79,13 @@ static cld_tensor *unary_slope(const unary_params *p, cld_tensor *x, cld_tensor 
     }
 }
 
-/* Divided, not multiplied by a reciprocal, which could be infinite where the quotient is not. */
+/* Divides instead of multiplying by a reciprocal, which could overflow where the quotient does not. */
 static cld_tensor *divided(cld_tensor *dy, cld_tensor *by, double scale) {
     CLD_AUTO cld_tensor *ratio = cld_div(dy, by);
     return !ratio || scale == 1 ? cld_tensor_steal(&ratio) : cld_mul_scalar(ratio, scale);
 }
 
-/* dy where x > 0, elsewhere slope times it: also where x is NaN, as y is then. */
+/* dy where x > 0, elsewhere slope times dy, also where x is NaN, because y is NaN there. */
 static cld_tensor *leaky_gradient(cld_tensor *dy, cld_tensor *x, double slope) {
     CLD_AUTO cld_tensor *above = cld_unary_op(CLD_GT_SCALAR, x, 0, 0);
     CLD_AUTO cld_tensor *below = above ? cld_mul_scalar(dy, slope) : NULL;
@@ -179,7 +179,7 @@ static const unary_rule unary_rules[] = {
     RULE(GE_SCALAR, "ge", BOOLEAN),
 };
 
-/* Can integers stay integers? Bounds that none of them reaches leave that side open. */
+/* Can integers stay integers? A bound that no integer of the dtype reaches is dropped. */
 static bool is_whole(cld_unary kind, cld_scalar a, cld_scalar b) {
     if (kind != CLD_CLAMP) return a.is_integer && b.is_integer;
     return (a.is_integer || a.d < -0x1p63) && (b.is_integer || b.d >= 0x1p63);

@@ -1,12 +1,12 @@
 /* Views: other shapes and strides on the same storage.
  *
- * Every view is one call of make_view, which works out nothing: it records and returns. A blocked activation has no
- * strides to speak of: it is laid out row-major first, itself, so that writes into the view reach it. */
+ * Every view is one call of make_view, which computes nothing: it records and returns. A blocked activation has no
+ * usable strides, so it is first converted to row-major itself, so that writes into the view reach it. */
 #include <string.h>
 
 #include "runtime/ops/ops.h"
 
-/* What the gradients need: where in x the view lay. */
+/* What the gradients need: where the view lay in x. */
 typedef struct view_params {
     int ndim; /* x's */
     int64_t shape[CLD_MAX_DIMS];
@@ -33,7 +33,7 @@ static cld_tensor *make_view(const cld_op *op, cld_tensor *x, cld_tensor *base, 
 
 static cld_status status_of(const cld_tensor *gradient) { return gradient ? CLD_OK : cld_error_code(); }
 
-/* ---- reshape and what only adds, drops or joins dimensions --------------------------------------------- */
+/* ---- reshape, and what only adds, drops or joins dimensions -------------------------------------------- */
 
 /* y holds x's elements in x's order, so dx is dy in x's shape. */
 static cld_status reshape_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
@@ -46,7 +46,7 @@ static const cld_op reshape_op = {.name = "reshape", .backward = reshape_backwar
 static const cld_op squeeze_op = {.name = "squeeze", .backward = reshape_backward};
 static const cld_op unsqueeze_op = {.name = "unsqueeze", .backward = reshape_backward};
 
-/* Fill in the one -1 of wanted; the element count must be x's. */
+/* Fills in the one -1 of wanted; the element count must equal x's. */
 static cld_status infer_shape(const char *op, const cld_tensor *x, int ndim, const int64_t *wanted,
                               int64_t *shape) {
     int64_t known = 1, total = cld_numel(&x->a);
@@ -76,8 +76,8 @@ static cld_status infer_shape(const char *op, const cld_tensor *x, int ndim, con
     return CLD_OK;
 }
 
-/* Strides that show a in the new shape without copying; false where there are none. Walks both shapes from
- * the last dimension: a run of dimensions of a that is dense within itself can be cut up anew. */
+/* Strides that show a in the new shape without copying; false if there are none. Walks both shapes from the last
+ * dimension: a run of dimensions of a that is dense in itself can be split differently. */
 static bool strides_for(const cld_array *a, int ndim, const int64_t *shape, int64_t *strides) {
     int to = ndim - 1;
     if (cld_numel(a) == 0) {
@@ -249,7 +249,7 @@ cld_tensor *cld_t(cld_tensor *x) {
 
 /* ---- narrow and select: a part of x -------------------------------------------------------------------- */
 
-/* dx is zero but for the part that y showed; select also dropped the dimension. */
+/* dx is zero outside the part that y showed; select also dropped the dimension. */
 static cld_status part_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const view_params *p = cld_node_params(n, view_params);
     const cld_array *y = &n->output_meta[0];
@@ -330,7 +330,7 @@ cld_tensor *cld_select(cld_tensor *x, int dim, int64_t position) {
 
 /* ---- expand -------------------------------------------------------------------------------------------- */
 
-/* Each element of x was shown several times: dx sums dy over the dimensions that were stretched. */
+/* Each element of x was shown several times: dx sums dy over the expanded dimensions. */
 static cld_status expand_backward(cld_node *n, cld_tensor *const *dout, cld_tensor **din) {
     const view_params *p = cld_node_params(n, view_params);
     cld_shape shape = {.ndim = p->ndim};

@@ -1,4 +1,4 @@
-/* A step from one loss or from several: begin, add, finish. optimizer.h says what each promises. */
+/* A step from one loss or from several: begin, add, finish. optimizer.h documents them. */
 #include <math.h>
 
 #include "runtime/optim/overlap.h"
@@ -37,7 +37,7 @@ cld_status cld_optimizer_begin(cld_optimizer *s) {
 
 /* ---- add ------------------------------------------------------------------------------------------------- */
 
-/* Is the loss finite? u8 of no dimension, on the parameters' device. */
+/* Is the loss finite? A 0-d u8 on the parameters' device. */
 static cld_tensor *is_finite(cld_tensor *loss, const cld_backend *device) {
     CLD_AUTO cld_tensor *near = cld_tensor_as(loss, loss->a.dtype, device);
     CLD_AUTO cld_tensor *flag = near ? cld_tensor_new(CLD_U8, 0, NULL, device) : NULL;
@@ -49,7 +49,7 @@ static cld_tensor *is_finite(cld_tensor *loss, const cld_backend *device) {
     return cld_tensor_steal(&flag);
 }
 
-/* The sum's flag goes out with the first loss that is not finite, of any rank: all follow a loss, or none. */
+/* The step's flag is cleared by the first loss, on any rank, that is not finite: all ranks use a loss, or none does. */
 static cld_status lower_flag(cld_optimizer *s, cld_tensor *loss) {
     CLD_AUTO cld_tensor *finite = is_finite(loss, cld_device(s->skipped));
     if (!finite) return cld_error_code();
@@ -62,13 +62,12 @@ static cld_status lower_flag(cld_optimizer *s, cld_tensor *loss) {
     return cld_kernel(cld_device(s->skipped), math, binary, CLD_AND, made, made, &finite->a);
 }
 
-/* A device that queues its work does all of it, for nothing where a loss turns out not to be finite; on the cpu it is
- * known here. */
+/* A device that queues does all the work, in vain if a loss turns out not to be finite; on the cpu it is known here. */
 static bool is_skipped(const cld_tensor *made) {
     return cld_device(made) == cld_cpu_backend() && *(const uint8_t *)made->a.data == 0;
 }
 
-/* What backward begins with; NULL without an error: 1. */
+/* The gradient that backward starts with; NULL without an error: 1. */
 static cld_status make_seed(cld_tensor **out, const cld_optimizer *s, const cld_tensor *loss, double weight) {
     *out = NULL;
     if (s->sum.scaled)
@@ -80,7 +79,7 @@ static cld_status make_seed(cld_tensor **out, const cld_optimizer *s, const cld_
     return *out ? CLD_OK : cld_error_code();
 }
 
-/* Of the last loss the gradients are those of all, and backward's end is their sum over the ranks. */
+/* After the last loss the gradients are those of all losses, and the end of backward sums them over the ranks. */
 static cld_status go_back(cld_optimizer *s, cld_tensor *loss, cld_tensor *seed, bool last) {
     if (!last || cld_dist_alone()) return cld_backward_deferring(loss, seed, NULL, &s->sum.later);
     if (!s->overlap && !(s->overlap = cld_overlap_new(s->params, s->count))) return cld_error_code();
@@ -93,7 +92,7 @@ static cld_status go_back(cld_optimizer *s, cld_tensor *loss, cld_tensor *seed, 
 static cld_status follow(cld_optimizer *s, cld_tensor *loss, double weight, bool last) {
     CLD_AUTO cld_tensor *seed = NULL;
     CLD_TRY(make_seed(&seed, s, loss, weight));
-    CLD_TRY(cld_dense_gradients(s->params, s->count)); /* of the losses before: they are added to in f32 */
+    CLD_TRY(cld_dense_gradients(s->params, s->count)); /* of the earlier losses: they are added to in f32 */
     CLD_TRY(go_back(s, loss, seed, last));
     if (!cld__optimizer_has_gradient(s))
         return cld_fail(CLD_INVALID,
@@ -133,7 +132,7 @@ static cld_status count_skipped(cld_optimizer *s, cld_tensor *made) {
     return count ? cld_add_(s->skipped, count) : cld_error_code();
 }
 
-/* On the cpu, where backward of a step that is not made was not run. */
+/* On the cpu, where backward was not run for a skipped step. */
 static cld_status skip(cld_optimizer *s, const cld_step_params *p) {
     CLD_TRY(cld_pending_settle());
     if (!p->grad_norm && !(p->clip > 0)) return CLD_OK;
@@ -144,7 +143,7 @@ static cld_status make(cld_optimizer *s, const cld_step_params *p, cld_tensor *m
     CLD_TRY(cld_pending_settle());
     if (!s->sum.ended) CLD_TRY(cld_reduce_gradients(s->params, s->count));
     if (s->sum.scaled) {
-        CLD_TRY(cld__optimizer_check_devices(s)); /* the step does so too, but one kernel comes before it */
+        CLD_TRY(cld__optimizer_check_devices(s)); /* the step does this too, but one kernel comes before */
         CLD_TRY(cld_loss_scale_check(made, s->params, s->count));
     }
     CLD_TRY(cld__optimizer_step(s, p, made, s->sum.scaled ? s->loss_scale.scale : NULL));

@@ -1,6 +1,6 @@
-/* Adam (Kingma and Ba, ICLR 2015) and AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019), as
- * torch.optim has them. For each parameter w with gradient g, its moments m and v, and t, the steps made with it, this one
- * included:
+/* Adam (Kingma and Ba, ICLR 2015) and AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR
+ * 2019), as in torch.optim. For each parameter w with gradient g, its moments m and v, and t, the number of steps made
+ * with it, including this one:
  *
  *     adam:   g += weight_decay w
  *     adamw:  w -= lr weight_decay w

@@ -1,4 +1,4 @@
-/* Whether the ranks begin with the same parameters: what they sum up from then on keeps them so. */
+/* Whether the ranks start with the same parameters: summing gradients keeps them the same from then on. */
 #include <stdlib.h>
 
 #include "runtime/optim/overlap.h"

@@ -6,11 +6,10 @@
 #include "runtime/optim/overlap.h"
 #include "runtime/ops/ops.h"
 
-enum { ALIGNED = 16 };         /* bytes: kernels read as many at once */
-enum { LAST_BYTES = 1 << 20 }; /* of the last bucket, which nothing hides: it is full when backward is over */
+enum { ALIGNED = 16 };         /* bytes: kernels read this many at once */
+enum { LAST_BYTES = 1 << 20 }; /* of the last bucket, which nothing hides: backward is over when it is full */
 
-static int64_t bucket_bytes =
-    25 << 20; /* as PyTorch's DistributedDataParallel has them (Li et al., VLDB 2020) */
+static int64_t bucket_bytes = 25 << 20; /* as in PyTorch's DistributedDataParallel (Li et al., VLDB 2020) */
 static cld_bucket_figures figures;
 
 void cld_set_bucket_bytes(int64_t bytes) { bucket_bytes = bytes; }
@@ -28,7 +27,7 @@ static int64_t bytes_of(const cld_tensor *x) {
     return cld_numel(&x->a) * (int64_t)cld_dtype_size(x->a.dtype);
 }
 
-/* The first leaf of the last bucket: `count` if buckets are small anyway. */
+/* The first leaf of the last bucket; `count` if buckets are small anyway. */
 static int begin_of_last(cld_tensor *const *leaves, int count) {
     int64_t bytes = 0;
     int first = count;
@@ -37,7 +36,7 @@ static int begin_of_last(cld_tensor *const *leaves, int count) {
     return first;
 }
 
-/* Room for one more leaf at the end of a bucket; returns where it begins. */
+/* Makes room for one more leaf at the end of a bucket; returns its offset. */
 static int64_t add_part(cld_bucket *b, const cld_tensor *x) {
     int64_t unit = ALIGNED / (int64_t)cld_dtype_size(x->a.dtype);
     int64_t at = (b->elements + unit - 1) / unit * unit;
@@ -48,7 +47,7 @@ static int64_t add_part(cld_bucket *b, const cld_tensor *x) {
 }
 
 cld_status cld__cut_buckets(cld_buckets *b, cld_tensor *const *leaves, int count) {
-    size_t n = (size_t)count + 1; /* some, of none too */
+    size_t n = (size_t)count + 1; /* not zero, even if count is */
     *b = (cld_buckets){.leaves = calloc(n, sizeof *b->leaves),
                        .at = calloc(n, sizeof *b->at),
                        .came = calloc(n, sizeof *b->came),
@@ -74,7 +73,7 @@ cld_status cld__cut_buckets(cld_buckets *b, cld_tensor *const *leaves, int count
 
 /* ---- one bucket ------------------------------------------------------------------------------------------ */
 
-/* A leaf's part of what is packed. */
+/* A leaf's part of the packed array. */
 static cld_tensor *part_of(const cld_buckets *b, int i, const cld_tensor *packed) {
     const cld_array *leaf = &b->leaves[i]->a;
     int64_t strides[CLD_MAX_DIMS], stride = 1;
@@ -90,7 +89,7 @@ static cld_tensor *gradient_of(const cld_buckets *b, int i) {
     return b->came[i] ? b->came[i] : b->leaves[i]->grad;
 }
 
-/* The gradients into parts; to, from: room for as many arrays. */
+/* Copies the gradients into their parts; to, from: room for as many arrays. */
 static cld_status copy_in(cld_buckets *b, const cld_bucket *own, cld_tensor *packed, cld_tensor **parts,
                           cld_array *to, cld_array *from) {
     int found = 0;

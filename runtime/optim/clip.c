@@ -1,4 +1,4 @@
-/* clip_grad_norm of gradients at hand. */
+/* clip_grad_norm of existing gradients. */
 #include "runtime/optim/clip.h"
 
 #include <stdlib.h>

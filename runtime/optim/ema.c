@@ -1,4 +1,4 @@
-/* The moving average of a list of tensors: checks; the pass over them is the backend's. */
+/* The moving average of a list of tensors: checks; the backend does the pass over them. */
 #include "runtime/optim/ema.h"
 
 #include <stdlib.h>

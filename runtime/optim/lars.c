@@ -1,12 +1,12 @@
-/* Layer-wise adaptive rates (You et al., "Large Batch Training of Convolutional Networks", 2017), as BYOL's code has it
+/* Layer-wise adaptive rates (You et al., "Large Batch Training of Convolutional Networks", 2017), as in BYOL's code
  * (Grill et al., 2020). For each parameter w with gradient g, and its buffer m:
  *
  *     g  += weight_decay w
- *     g  *= eta |w| / |g|        where both norms are above 0
+ *     g  *= eta |w| / |g|        if both norms are above 0
  *     m   = momentum m + g
  *     w  -= lr m
  *
- * adapt = false, for biases and norms: neither of the first two lines. */
+ * adapt = false, for biases and norms: without the first two lines. */
 #include "runtime/optim/optimizer.h"
 
 #include <math.h>

@@ -1,11 +1,11 @@
-/* The dynamic scale of the loss in fp16: where it lies, and what is asked of the device for it. Nothing here waits. */
+/* The dynamic loss scale of fp16: its memory, and the calls to the device for it. Nothing here waits. */
 #include "runtime/optim/loss_scale.h"
 
 #include <stdlib.h>
 
 #include "runtime/ops/ops.h"
 
-/* As torch.amp.GradScaler's. */
+/* As in torch.amp.GradScaler. */
 static const cld_scale_params scale_params = {.growth = 2, .backoff = 0.5, .interval = 2000};
 static const double first_scale = 65536;
 

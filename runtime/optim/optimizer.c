@@ -26,7 +26,7 @@ static cld_status check_settings(const cld_optim_rule *rule, const cld_rule_sett
     return rule->check ? rule->check(s) : CLD_OK;
 }
 
-/* As in PyTorch, one that requires no gradient is welcome: it has none, so no step concerns it. */
+/* As in PyTorch, a parameter that requires no gradient is allowed: it has none, so no step changes it. */
 static cld_status check_param(const char *name, const cld_tensor *p, int i) {
     if (p->node)
         return cld_fail(CLD_INVALID,
@@ -172,7 +172,7 @@ static cld_status make_slots(cld_optimizer *s, int i) {
     return CLD_OK;
 }
 
-/* Does what has 16 bits of a parameter lie so that a step can take it? Sets channels and inner, if it does. */
+/* Are the parameter's 16-bit arrays laid out so that a step can use them? Sets channels and inner if they are. */
 static bool lies_well(cld_step_tensor *t, const cld_array *param, const cld_array *half) {
     bool last = half->layout == CLD_BLOCKED;
     if (param->dtype != CLD_F32 || (!last && !cld_is_contiguous(half))) return false;
@@ -182,7 +182,7 @@ static bool lies_well(cld_step_tensor *t, const cld_array *param, const cld_arra
     return true;
 }
 
-/* A gradient of 16 bits that the step cannot take as it came is made dense. */
+/* Makes a 16-bit gradient dense if the step cannot read it in its original form. */
 static cld_status place_gradient(cld_step_tensor *t, const cld_optimizer *s, int i) {
     cld_tensor *p = s->params[i];
     bool half = cld_dtype_is_half(p->grad->a.dtype) && lies_well(t, &p->a, &p->grad->a);
@@ -224,7 +224,7 @@ static cld_status describe_tensor(cld_step_tensor *out, cld_tensor **copy, cld_o
     return CLD_OK;
 }
 
-/* Those that have a gradient; returns how many, or -1. */
+/* Describes the parameters that have a gradient; returns how many, or -1. */
 static int describe_all(cld_step_tensor *out, cld_tensor **copies, cld_optimizer *s) {
     int found = 0;
     for (int g = 0, i = 0; g < s->group_count; g++)
@@ -249,7 +249,7 @@ cld_status cld__optimizer_check_step(const cld_optimizer *s, const cld_step_para
     return CLD_OK;
 }
 
-/* .grad_norm, and what the gradients are to be multiplied by. */
+/* Computes .grad_norm, and the factor for the gradients. */
 static cld_status measure(cld_optimizer *s, double clip, const cld_step_control *control) {
     const cld_backend *device = cld_device(s->params[0]);
     cld_array *grads = calloc((size_t)s->count, sizeof *grads);
@@ -281,7 +281,7 @@ static cld_status run(cld_optimizer *s, const cld_step_params *p, const cld_step
     return status;
 }
 
-/* The parameters have new values, and so have the copies, if all went well. */
+/* The parameters have new values, and so have the copies, if everything succeeded. */
 static void end_step(cld_optimizer *s, cld_tensor **copies, bool well) {
     for (int i = 0; i < s->count; i++) {
         cld_tensor *p = s->params[i];
@@ -302,7 +302,7 @@ cld_status cld__optimizer_step(cld_optimizer *s, const cld_step_params *p, cld_t
     cld_step_control control = {
         .lr = cld_array_of(lr), .condition = cld_array_of(made), .scale = cld_array_of(scale)};
     cld_step_tensor *tensors = calloc((size_t)s->count, sizeof *tensors);
-    cld_tensor **copies = calloc((size_t)s->count, sizeof *copies); /* of each parameter */
+    cld_tensor **copies = calloc((size_t)s->count, sizeof *copies); /* one per parameter */
     cld_status status = CLD_NOMEM;
     if (tensors && copies) {
         int count = describe_all(tensors, copies, s);

@@ -1,10 +1,11 @@
-/* The sum of the ranks' gradients while backward goes on: a bucket is on its way as soon as its gradients are complete.
+/* The sum of the ranks' gradients during backward: a bucket is sent as soon as its gradients are complete.
  *
- * All ranks must begin the buckets at the same place among the other collectives of backward (batch norm, gathers). So they
- * compare what they are going to walk (foresee, a hash of it) before the first bucket is begun; if one walks another way than the
- * others, all buckets wait for the end. The comparison travels while backward begins.
+ * All ranks must begin the buckets at the same place among the other collectives of backward (batch norm, gathers). So
+ * before the first bucket they compare hashes of the nodes that they are going to visit (foresee). If one rank's hash
+ * differs, all buckets wait for the end. The comparison runs while backward starts.
  *
- * The first step only notes the order in which gradients become complete. At its end the buckets are cut, in rank 0's order. */
+ * The first step only records the order in which gradients are completed. At its end the buckets are formed, in rank
+ * 0's order. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,27 +24,27 @@ struct cld_overlap {
     known_leaf *known; /* (count), by address */
     cld_follower follower;
 
-    int *order, ordered; /* params as their gradients were complete, while nothing is cut */
+    int *order, ordered; /* params in the order of their gradients' completion, before buckets are formed */
     bool cut;
     cld_buckets buckets;
-    int *place;  /* of each param among the buckets' leaves, -1: in none of them */
+    int *place;  /* each param's position among the buckets' leaves, -1: not in a bucket */
     int *bucket; /* of each of these leaves */
-    int *left;   /* of each bucket: gradients that are not complete yet */
+    int *left;   /* for each bucket: number of gradients not yet complete */
 
-    uint64_t walk;           /* a hash of what backward will walk */
-    uint8_t *awaited;        /* of each param: it leads there */
+    uint64_t walk;           /* a hash of the nodes that backward will visit */
+    uint8_t *awaited;        /* for each param: backward leads to it */
     cld_tensor *comparison;  /* NULL: not begun */
-    bool compared, is_alike; /* it has arrived; all ranks walk the same */
+    bool compared, is_alike; /* it has arrived; all ranks visit the same nodes */
 };
 
-/* ---- what will be walked --------------------------------------------------------------------------------- */
+/* ---- what backward will visit ---------------------------------------------------------------------------- */
 
 static int by_address(const void *a, const void *b) {
     uintptr_t x = (uintptr_t)((const known_leaf *)a)->leaf, y = (uintptr_t)((const known_leaf *)b)->leaf;
     return (x > y) - (x < y);
 }
 
-/* Which of the parameters; -1: none. */
+/* The index of the parameter; -1: none. */
 static int param_of(const cld_overlap *o, const cld_tensor *leaf) {
     const known_leaf key = {leaf, 0},
                      *found = bsearch(&key, o->known, (size_t)o->count, sizeof key, by_address);
@@ -67,7 +68,7 @@ static void foresee(void *context, const cld_node *n) {
     }
 }
 
-/* The largest and, as the complement, the smallest hash of all ranks. */
+/* Sends the largest and, through the complement, the smallest hash of all ranks. */
 static cld_status begin_comparison(cld_overlap *o) {
     const int64_t shape = 2;
     o->comparison = cld_tensor_new(CLD_I64, 1, &shape, cld_cpu_backend());
@@ -86,7 +87,7 @@ static cld_status start(void *context) {
     return begin_comparison(o);
 }
 
-/* Waits only if backward has come so far before the other ranks have begun theirs. */
+/* Waits only if backward gets here before the other ranks have begun theirs. */
 static cld_status compare(cld_overlap *o) {
     if (o->compared) return CLD_OK;
     CLD_TRY(cld_dist_join(cld_cpu_backend()));
@@ -96,7 +97,7 @@ static cld_status compare(cld_overlap *o) {
     return CLD_OK;
 }
 
-/* ---- while backward goes on ------------------------------------------------------------------------------ */
+/* ---- during backward ------------------------------------------------------------------------------------- */
 
 static bool is_full(const cld_overlap *o) {
     return o->buckets.begun < o->buckets.bucket_count && o->left[o->buckets.begun] == 0;
@@ -121,7 +122,7 @@ static cld_status complete(void *context, cld_tensor *leaf, cld_tensor **came) {
 
 /* ---- the first step -------------------------------------------------------------------------------------- */
 
-/* Rank 0's order; what had no gradient there, or a late one, follows, the last first. */
+/* Rank 0's order; parameters whose gradient was missing there, or late, follow, last first. */
 static cld_status agree_on_order(cld_overlap *o) {
     const int64_t shape = o->count;
     CLD_AUTO cld_tensor *order = cld_tensor_new(CLD_I32, 1, &shape, cld_cpu_backend());
@@ -137,7 +138,7 @@ static cld_status agree_on_order(cld_overlap *o) {
     return CLD_OK;
 }
 
-/* Buckets of the parameters that have a gradient on some rank. */
+/* Forms buckets of the parameters that have a gradient on some rank. */
 static cld_status cut(cld_overlap *o, const uint8_t *has) {
     cld_tensor **leaves = calloc((size_t)o->count + 1, sizeof *leaves);
     int found = 0;
@@ -170,8 +171,8 @@ static cld_status end_first(cld_overlap *o, const uint8_t *has) {
 
 /* ---- the end --------------------------------------------------------------------------------------------- */
 
-/* What has no gradient on any rank has none again. What has one for the first time is summed up now, and the next step
- * notes the order anew. */
+/* A parameter without a gradient on any rank has none again. One with its first gradient is summed now, and the next
+ * step records the order anew. */
 static cld_status correct(cld_overlap *o, const uint8_t *has) {
     bool more = false;
     for (int i = 0; i < o->count; i++) {

@@ -1,5 +1,5 @@
-/* Stochastic gradient descent, as torch.optim.SGD. For each parameter w with gradient g, and its buffer `momentum` where
- * the setting of that name is not 0:
+/* Stochastic gradient descent, as torch.optim.SGD. For each parameter w with gradient g and, if the setting momentum is
+ * not 0, its buffer buf (`momentum` in the state):
  *
  *     g   += weight_decay w
  *     buf  = momentum buf + (1 - dampening) g    (the first time: buf = g)
@@ -31,7 +31,7 @@ static cld_status check(const cld_rule_settings *s) {
 
 static bool keeps_slots(const cld_rule_settings *s) { return s->momentum != 0; }
 
-/* The buffer starts at zero, so that only a dampened one must know which step is its first. */
+/* The buffer starts at zero, so only a dampened one must know which step is its first. */
 static cld_counting counting(const cld_rule_settings *s) {
     return s->momentum != 0 && s->dampening != 0 ? CLD_COUNT_FIRST : CLD_COUNT_NONE;
 }

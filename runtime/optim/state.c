@@ -1,4 +1,4 @@
-/* An optimizer goes on from another's state. */
+/* An optimizer continues from another one's state. */
 #include <stdlib.h>
 
 #include "runtime/ops/ops.h"
@@ -91,8 +91,8 @@ static cld_status check(const cld_optimizer *s, const cld_optimizer_state *state
 
 /* ---- copies ---------------------------------------------------------------------------------------------- */
 
-/* What slot k of parameter i is to be: the one that is there, to be written, or a new one; NULL: none, and none is
- * given. */
+/* The tensor for slot k of parameter i: the existing one, to be overwritten, or a new one; NULL if there is none and
+ * none is given. */
 static cld_status choose_slots(cld_tensor **chosen, const cld_optimizer *s, int k,
                                const cld_optimizer_state *state) {
     for (int i = 0; i < s->count; i++) {
@@ -133,7 +133,7 @@ static cld_status load_slots(cld_optimizer *s, int k, const cld_optimizer_state 
     return status;
 }
 
-/* A state without counts: a slot that is not empty has been stepped, and more need not be known. */
+/* A state without counts: a nonempty slot means that steps were made, and no more needs to be known. */
 static cld_status load_steps(cld_optimizer *s, const cld_optimizer_state *state) {
     for (int i = 0; i < s->count; i++) {
         CLD_AUTO cld_tensor *own = cld_optimizer_steps(s, i);
@@ -150,7 +150,7 @@ static cld_status load_steps(cld_optimizer *s, const cld_optimizer_state *state)
     return CLD_OK;
 }
 
-/* A state without a scale, of a run in another precision, leaves the first one to start with. */
+/* A state without a scale, from a run in another precision, keeps the initial scale. */
 static cld_status load_scale(cld_optimizer *s, const cld_optimizer_state *state) {
     if (!s->loss_scale.scale && !state->scale) return CLD_OK;
     cld_loss_scale given = {0}, *own = &s->loss_scale;

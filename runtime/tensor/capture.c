@@ -13,10 +13,10 @@ struct cld_recording {
 
 static atomic_ullong epoch;
 
-/* Other threads allocate while one captures: nobody gets hold of a capture that ends. */
+/* Other threads may allocate during a capture: none of them may take a capture that is ending. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static cld_recording *current;
-static atomic_bool capturing; /* is there one? */
+static atomic_bool capturing; /* is a capture running? */
 
 cld_recording *cld_recording_new(void) {
     cld_recording *r = calloc(1, sizeof *r);

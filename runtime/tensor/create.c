@@ -33,7 +33,7 @@ cld_tensor *cld_tensor_arange(cld_dtype dtype, cld_scalar start, cld_scalar stop
     return cld_tensor_as(host, dtype, device);
 }
 
-/* Integers from first to last; what lies between two of them is cut off towards 0. */
+/* Integers from first to last; values between two integers are truncated towards 0. */
 static cld_tensor *integers_between(cld_dtype dtype, int64_t first, int64_t last, int64_t count,
                                     const cld_backend *device) {
     CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_I64, 1, &count, cld_cpu_backend());
@@ -52,7 +52,7 @@ cld_tensor *cld_tensor_linspace(cld_dtype dtype, cld_scalar first, cld_scalar la
     CLD_AUTO cld_tensor *host = cld_tensor_new(CLD_F64, 1, &count, cld_cpu_backend());
     if (!host) return NULL;
     double *values = host->a.data, step = count > 1 ? (last.d - first.d) / (double)(count - 1) : 0;
-    for (int64_t i = 0; i < count; i++) /* from the nearer end, so that both are what was asked for */
+    for (int64_t i = 0; i < count; i++) /* from the nearer end, so that both ends are exact */
         values[i] = count == 1 || i < count / 2 ? first.d + (double)i * step
                                                 : last.d - (double)(count - 1 - i) * step;
     return cld_tensor_as(host, dtype, device);

@@ -3,12 +3,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* Guards the list, and what is in its tensors' `kept`: a network may serve several threads. */
+/* Guards the list and the `kept` of its tensors: several threads may use a network. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static cld_tensor *list; /* of the weights that keep one */
+static cld_tensor *list; /* the weights that keep a copy */
 static uint64_t now = 1; /* counts the calls of cld_kept_take_stale */
 
-/* Of the capture that is under way; NULL: none is. */
+/* Of the running capture; NULL if there is none. */
 static cld_kept_uses *uses;
 static const cld_backend *capturing; /* its device */
 
@@ -19,12 +19,13 @@ static bool is_of(const cld_tensor *weight, uint64_t epoch) {
 
 static bool is_current(const cld_tensor *weight) { return is_of(weight, cld_capture_epoch()); }
 
-/* Of 16 bits, in dtype and layout alone another than the weight. */
+/* Has 16 bits, and differs from the weight only in dtype and layout. */
 static bool is_half(const cld_kept_copy *k) {
     return k->tensor && cld_dtype_is_half(k->tensor->a.dtype) && k->rounded == k->tensor->a.dtype;
 }
 
-/* A copy from before the capture serves the recorded work too, if the graph sees to it that it is good at each replay. */
+/* A copy from before the capture can serve the recorded work too, if the graph makes sure that it is valid at each
+ * replay. */
 static bool is_adoptable(const cld_tensor *weight) {
     return uses && cld_device(weight) == capturing && is_half(&weight->kept) &&
            is_of(weight, cld_capture_epoch() - 1);
@@ -36,7 +37,7 @@ static bool adopt(cld_tensor *weight) {
     if (uses->count == uses->room) {
         int room = uses->room ? 2 * uses->room : 64;
         cld_kept_used *grown = realloc(uses->of, (size_t)room * sizeof *grown);
-        if (!grown) return false; /* then the work makes a copy of its own */
+        if (!grown) return false; /* then the work makes its own copy */
         uses->of = grown;
         uses->room = room;
     }
@@ -60,7 +61,7 @@ static void link_weight(cld_tensor *weight) {
     list = weight;
 }
 
-/* Out of the list; its copy is the caller's. */
+/* Removes it from the list; the copy now belongs to the caller. */
 static cld_tensor *let_go(cld_tensor *weight) {
     cld_tensor *copy = weight->kept.tensor;
     if (copy) unlink_weight(weight);
@@ -103,7 +104,7 @@ void cld_kept_drop(cld_tensor *weight) {
     if (weight->kept.tensor) cld_kept_set(weight, NULL, CLD_F32, 0);
 }
 
-/* ---- a step that writes the copy with the weight ---- */
+/* ---- a step that writes the copy along with the weight ---- */
 
 cld_tensor *cld_kept_writable(cld_tensor *weight) {
     const cld_kept_copy *k = &weight->kept;
@@ -189,7 +190,7 @@ void cld_kept_drop_uses(cld_kept_uses *of) {
 
 /* ---- renewal ---- */
 
-/* Not of one that is about to go. */
+/* False for a tensor that is about to be freed. */
 static bool retain_alive(cld_tensor *weight) {
     int refs = atomic_load(&weight->refs);
     while (refs > 0)
@@ -199,7 +200,7 @@ static bool retain_alive(cld_tensor *weight) {
 
 int cld_kept_take_stale(const cld_backend *device, cld_kept_stale *out, int room) {
     int count = 0;
-    cld_tensor *before = NULL; /* the copies, by way of their own `kept.next` */
+    cld_tensor *before = NULL; /* the copies, linked through their own `kept.next` */
     pthread_mutex_lock(&lock);
     for (cld_tensor *weight = list, *next; weight && count < room; weight = next) {
         const cld_kept_copy k = weight->kept;

@@ -28,7 +28,7 @@ cld_status cld_tensor_unblock(cld_tensor *x) {
     atomic_store(&plain->storage->version, atomic_load(&old->version));
     x->storage = plain->storage;
     x->a = plain->a;
-    plain->storage = old; /* goes with plain */
+    plain->storage = old; /* freed with plain */
     return CLD_OK;
 }
 
@@ -45,8 +45,8 @@ cld_status cld_tensor_to_host(const cld_tensor *x, void *host, size_t bytes) {
     return cld_device(x)->memory->to_host(host, x->a.data, bytes);
 }
 
-/* A captured graph copies at every replay what the host's memory holds now: right for a constant that was made since the
- * capture began, and for nothing else. */
+/* A captured graph copies what the host's memory holds at each replay. This is right only for a constant that was made
+ * since the capture began. */
 static cld_status check_is_constant(const cld_tensor *x, const cld_backend *device) {
     if (!cld_capturing() || x->storage->born == cld_capture_epoch()) return CLD_OK;
     return cld_fail(
@@ -102,7 +102,7 @@ bool cld_tensor_overlaps(const cld_tensor *out, const cld_tensor *x) {
     return !same && (const char *)a->data < end_of(b) && (const char *)b->data < end_of(a);
 }
 
-/* x in out's shape: the last dimensions correspond, stride 0 where one element stands for many. */
+/* x in out's shape: the last dimensions correspond; stride 0 where one element is repeated. */
 static cld_status broadcast_to(cld_array *x, const cld_array *out) {
     cld_array from = *x;
     int lead = out->ndim - x->ndim;

@@ -13,7 +13,7 @@
 
 #define LIBRARY "libcld_cuda.so"
 
-/* The name in "libx.so.9: cannot open shared object file: ...", where that is not the library itself. */
+/* The name in "libx.so.9: cannot open shared object file: ...", if it is not the library itself. */
 static bool missing_name(const char *problem, char *name, size_t room) {
     const char *end = strstr(problem, ": cannot open shared object file");
     if (!end || (size_t)(end - problem) >= room) return false;

@@ -6,7 +6,7 @@
 #include "runtime/autograd/tape.h"
 #include "runtime/core/text.h"
 
-enum { CORNER = 3 }; /* values shown at either end of a long dimension */
+enum { CORNER = 3 }; /* values shown at each end of a long dimension */
 
 typedef struct printer {
     char *text;
@@ -24,7 +24,7 @@ __attribute__((format(printf, 2, 3))) static void put(printer *p, const char *fo
     if (wrote > 0) p->used += (size_t)wrote < p->room - p->used ? (size_t)wrote : p->room - p->used - 1;
 }
 
-/* printf shows the sign of NaN, which says nothing. */
+/* printf shows the sign of NaN, which has no meaning. */
 static double unsigned_nan(double v) { return isnan(v) ? NAN : v; }
 
 static double real_at(const printer *p, int64_t i) {
@@ -55,7 +55,7 @@ static void put_value(printer *p, int64_t i) {
         put(p, "%*.*f", p->width, p->decimals, v);
 }
 
-/* Positions to show of a dimension: all, or both ends; next after i. */
+/* The positions of a dimension to show: all, or both ends; returns the next one after i. */
 static int64_t next_shown(int64_t i, int64_t extent) {
     return extent > 2 * CORNER + 1 && i + 1 == CORNER ? extent - CORNER : i + 1;
 }
@@ -63,7 +63,7 @@ static int64_t next_shown(int64_t i, int64_t extent) {
 /* ---- one format for all values shown ------------------------------------------------------------------- */
 
 typedef struct range {
-    double largest, smallest; /* of the absolute values; smallest: but 0 */
+    double largest, smallest; /* of the absolute values; smallest: except 0 */
     bool negative;
     int digits; /* characters, of integers */
 } range;
@@ -83,7 +83,7 @@ static void measure(const printer *p, int64_t row, int64_t columns, range *r) {
     }
 }
 
-/* Four decimals, as PyTorch; powers of ten where the range is too wide for them. */
+/* Four decimals, as PyTorch; powers of ten if the range is too wide for them. */
 static void choose_format(printer *p, const range *r) {
     p->width = r->digits;
     if (is_integer(p->values)) return;

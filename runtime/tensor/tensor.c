@@ -1,4 +1,4 @@
-/* Storage, views, and the plain facts about tensors. Movement of data is in move.c. */
+/* Storage, views, and basic facts about tensors. move.c moves data. */
 #include "runtime/tensor/tensor.h"
 #include "runtime/tensor/kept.h"
 
@@ -84,7 +84,7 @@ static void storage_free(cld_storage *s) {
 
 /* ---- lifetime ------------------------------------------------------------------------------------------------ */
 
-/* The bytes of any part of such a tensor fit an int64_t, even where another extent is 0. */
+/* The size in bytes of any part of such a tensor fits an int64_t, even if another extent is 0. */
 static cld_status check_shape(int ndim, const int64_t *shape) {
     int64_t count = 1;
     if (ndim > CLD_MAX_DIMS)

@@ -1,4 +1,5 @@
-/* A program's views of one image, drawn and made at once: to see what it does. Training's views come from the loader. */
+/* A program's views of one image, drawn and made at once: to see what the program does. The views for training come
+ * from the loader. */
 #include "runtime/views/apply.h"
 
 #include <stdlib.h>

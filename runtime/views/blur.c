@@ -1,4 +1,4 @@
-/* Gaussian blur in two forms: Pillow's three box blurs (MoCo v2), and a filter of few taps (InfoMin, BYOL). */
+/* Gaussian blur in two forms: Pillow's three box blurs (MoCo v2), and a filter with few taps (InfoMin, BYOL). */
 #include "kernels/pixel.h"
 #include "runtime/views/kinds.h"
 

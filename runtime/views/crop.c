@@ -1,8 +1,8 @@
-/* Where a view lies in its image: torchvision's RandomResizedCrop, Resize, CenterCrop and RandomCrop. */
+/* The part of its image that a view shows: torchvision's RandomResizedCrop, Resize, CenterCrop and RandomCrop. */
 #include "runtime/views/kinds.h"
 
-#define SIDE    4096      /* pixels of a view, at most */
-#define LONGEST (1 << 24) /* of a resized image: floats count so far */
+#define SIDE    4096      /* the most pixels of a view's side */
+#define LONGEST (1 << 24) /* of a resized image: floats count exactly up to this */
 #define FILTERS "bilinear|bicubic"
 #define FILTER_S                                                                                             \
     { "filter", CLD_SETTING_CHOICE, {0}, 0, 1, FILTERS, "antialiased, as Pillow resizes" }
@@ -74,7 +74,7 @@ static const cld_setting resize_settings[] = {
     {.name = NULL},
 };
 
-/* A number is the shorter side's; the longer one keeps the proportion, rounded down. */
+/* A number is the shorter side; the longer one keeps the proportion, rounded down. */
 static cld_status resized(const double *numbers, int *height, int *width) {
     if (numbers[1] != 0.0) return fixed_size(numbers, height, width);
     if (*height == 0 || *width == 0) return CLD_OK;
@@ -147,7 +147,8 @@ static const cld_setting random_settings[] = {
     {.name = NULL},
 };
 
-/* Where a part of `want` pixels begins. One that is longer than the padded image holds all of it (`pad_if_needed`). */
+/* A random position for a part of `want` pixels. If the part is larger than the padded image, it holds all of it
+ * (`pad_if_needed`). */
 static int anywhere(int have, int want, int padding, cld_philox *rng) {
     int first = -padding, last = have + padding - want;
     return first <= last ? cld_draw_integer(rng, first, last) : cld_draw_integer(rng, last, first);

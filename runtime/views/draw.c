@@ -1,4 +1,4 @@
-/* Instructions put one after the other, and merged where the result is the same: what the files of the kinds call. */
+/* Appends instructions, and merges them if the result is the same: called by the files of the kinds. */
 #include "runtime/views/program.h"
 
 #include <assert.h>
@@ -11,7 +11,7 @@ static cld_view_instruction *last(cld_draw *d, cld_view_op op) {
 }
 
 cld_view_instruction *cld_draw_add(cld_draw *d, cld_view_op op) {
-    assert(d->view->count < d->room); /* a kind adds more than its `instructions` */
+    assert(d->view->count < d->room); /* otherwise a kind adds more than its `instructions` */
     cld_view_instruction *i = &d->view->step[d->view->count++];
     memset(i, 0, sizeof *i);
     i->op = (int32_t)op;
@@ -32,7 +32,7 @@ void cld_draw_resample(cld_draw *d, cld_rect box, int height, int width, cld_fil
 static int larger(int a, int b) { return a > b ? a : b; }
 static int smaller(int a, int b) { return a < b ? a : b; }
 
-/* The part of `part` that lies in the canvas. */
+/* The part of `part` that lies inside the canvas. */
 static cld_rect inside(const cld_draw *d, cld_rect part) {
     cld_rect r = {larger(part.top, 0), larger(part.left, 0), 0, 0};
     r.height = smaller(part.top + part.height, d->height) - r.top;
@@ -46,7 +46,7 @@ void cld_draw_window(cld_draw *d, cld_rect part) {
         if (in.height == d->height && in.width == d->width && part.height == in.height &&
             part.width == in.width)
             return;
-        /* The image resized to its own size is a copy of it. */
+        /* Resizing an image to its own size copies it. */
         if (d->view->count == 0 && (in.height < d->height || in.width < d->width))
             cld_draw_resample(d, (cld_rect){0, 0, d->height, d->width}, d->height, d->width,
                               CLD_FILTER_BILINEAR);

@@ -1,5 +1,5 @@
-/* Jigsaw patches: nine images of one, a patch at a random place in each cell of a grid of 3 x 3 (of 255 pixels: cells of 85,
- * patches of 64 that begin 0 to 21 into their cell). Row by row. */
+/* Jigsaw patches: nine images from one, a patch at a random place in each cell of a grid of 3 x 3 (for 255 pixels:
+ * cells of 85, patches of 64 that begin 0 to 21 pixels into their cell). Row by row. */
 #include "runtime/views/kinds.h"
 
 #define GRID 3

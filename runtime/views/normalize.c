@@ -1,4 +1,4 @@
-/* The end of the 8-bit canvas: (level / 255 - mean) / std. Without this step a view's values are 0 to 1. */
+/* The end of the 8-bit canvas: (level / 255 - mean) / std. Without this step a view has values from 0 to 1. */
 #include "runtime/views/kinds.h"
 
 enum { MEAN, STD = 3 };

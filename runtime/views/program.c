@@ -1,4 +1,4 @@
-/* Programs: their steps and the steps' order checked, and drawn one after the other. */
+/* Programs: checks their steps and the steps' order, and draws them one after the other. */
 #include "runtime/views/program.h"
 #include "runtime/views/kinds.h"
 
@@ -56,7 +56,7 @@ static cld_status check_place(const cld_program *p, int i, int normalized) {
     }
 }
 
-/* The canvas' size after all steps; 0 x 0 if it depends on an unknown one. */
+/* The canvas' size after all steps; 0 x 0 if it depends on an unknown size. */
 static cld_status follow_size(const cld_program *p, int *height, int *width) {
     for (int i = 0; i < p->count; i++) {
         const cld_view_kind *kind = p->step[i].kind;
@@ -70,7 +70,7 @@ cld_status cld_program_finish(cld_program *p) {
         return cld_fail(CLD_INVALID, "augment: %d steps; at most %d", p->count, CLD_PROGRAM_STEPS);
     int normalized = -1, height = 0, width = 0;
     p->images = 1;
-    p->instructions = 1; /* NORMALIZE, if no step is */
+    p->instructions = 1; /* for NORMALIZE, if there is no such step */
     for (int i = 0; i < p->count; i++) {
         const cld_view_kind *kind = p->step[i].kind;
         CLD_TRY(in_step(p, i, cld_program_step_check(&p->step[i])));
@@ -101,7 +101,7 @@ cld_status cld_program_size(const cld_program *p, int image_height, int image_wi
 
 /* ---- drawing ------------------------------------------------------------------------------------------- */
 
-/* Its step's part of the view's stream: 8 bits say the kind, 8 which of its kind, 8 which image. */
+/* The step's part of the view's stream: 8 bits for the kind, 8 for the position among its kind, 8 for the image. */
 static cld_philox stream(const cld_view_key *key, const cld_program *p, int i, int image) {
     cld_philox whole =
         cld_philox_at(key->seed, CLD_RNG_AUGMENT, key->epoch, key->sample, (uint64_t)key->view);
@@ -110,7 +110,7 @@ static cld_philox stream(const cld_view_key *key, const cld_program *p, int i, i
     return cld_philox_part(whole, part);
 }
 
-/* Largest canvas that the view ever has, of an image of this size. */
+/* The largest canvas that the view has at any time, for an image of this size. */
 static int64_t largest_canvas(const cld_view *v, int height, int width) {
     int64_t most = v->count > 0 && v->step[0].op == CLD_VIEW_RESAMPLE ? 0 : (int64_t)height * width;
     for (int i = 0; i < v->count; i++) {

@@ -3,7 +3,7 @@
 #include "runtime/views/kinds.h"
 
 #define MAX_OPS   8
-#define MAGNITUDE 10.0 /* the highest */
+#define MAGNITUDE 10.0 /* the maximum */
 
 enum { N, M, MSTD, P, FILL };
 static const cld_setting settings[] = {
@@ -39,9 +39,9 @@ static void affine(cld_draw *d, const double *numbers, const double matrix[6], c
     i->affine.filter = cld_draw_happens(rng, 0.5) ? CLD_FILTER_BILINEAR : CLD_FILTER_BICUBIC;
 }
 
-static double rounded(double x) { return rint(x * 1e15) / 1e15; } /* to 15 decimals, as Image.rotate does */
+static double rounded(double x) { return rint(x * 1e15) / 1e15; } /* to 15 decimals, as in Image.rotate */
 
-/* Counter-clockwise about the centre. */
+/* Counterclockwise about the centre. */
 static void rotate(cld_draw *d, const double *numbers, double degrees, cld_philox *rng) {
     double turn = degrees < 0.0 ? degrees + 360.0 : degrees;
     double angle = -turn * (M_PI / 180.0), x = d->width / 2.0, y = d->height / 2.0;

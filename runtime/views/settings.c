@@ -1,4 +1,4 @@
-/* The settings of steps: what is written in Lua as numbers, and their limits, by the form of each. */
+/* The settings of steps: their values in Lua as numbers, and their limits, for each form. */
 #include "runtime/views/program.h"
 
 #include <string.h>
@@ -15,7 +15,7 @@ int cld_setting_numbers(cld_setting_form form) {
     }
 }
 
-/* What a person may write. */
+/* What a user may write. */
 static const char *written(cld_setting_form form) {
     switch (form) {
     case CLD_SETTING_NUMBER:
