@@ -1,5 +1,6 @@
---- Our side of the augmentation: views per second through the loader with one worker, of the base augmentation of CIFAR
--- images, or of RandAugment alone on 224 pixels. Run on one core (bench.lua does, with taskset); prints one JSON line.
+--- Our side of the augmentation: views per second through the loader with one worker, for the base augmentation of
+-- CIFAR images, or for RandAugment alone at 224 pixels. Run on one core (bench.lua uses taskset); prints one JSON
+-- line.
 local cld = require "cld"
 
 local opt = cld.options {
@@ -19,7 +20,7 @@ local loader = cld.data.loader {
   require("spec.bench.images")(side == 32 and opt.views or 512, side), batch_size = 32 * 128 // side, views = 2,
   augment = augment, workers = 1,
 }
--- Of processor time: the consumer's is nearly none.
+-- In processor time; the consumer uses nearly none.
 local made, epoch, start = 0, 0, os.clock()
 while made < opt.views do
   epoch = epoch + 1

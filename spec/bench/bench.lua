@@ -1,8 +1,8 @@
 --- `make bench`: the table of spec/bench/README.md, as ratios to PyTorch, side by side in one run.
 --
--- Every measurement is a process of its own, ours and the peer's in turn, several rounds; the table has the medians.
--- The peers are peer_*.py beside this file, run by $PEER_PYTHON or the first python3 that imports torch; without one
--- our figures are printed alone. Results also go to build/bench.json.
+-- Every measurement is a separate process, ours and the peer's in turn, for several rounds; the table has the medians.
+-- The peers are peer_*.py beside this file, run by $PEER_PYTHON or the first python3 that can import torch; without
+-- one only our figures are printed. Results also go to build/bench.json.
 local cld = require "cld"
 local median = require "spec.bench.median"
 
@@ -31,7 +31,7 @@ end
 local ours = interpreter()
 local here = arg[0]:match "^(.*)/" or "."
 
--- The last line that the command prints, as JSON.
+-- The last line that the command prints, parsed as JSON.
 local function run(format, ...)
   local command = format:format(...)
   local pipe = assert(io.popen(command))
@@ -51,7 +51,7 @@ local peer = find_peer()
 
 -- ---- medians over rounds ---------------------------------------------------------------
 
--- The same for tables of numbers, key by key (of the first table); what is no number is the first table's.
+-- The same for tables of numbers, key by key (the first table's keys); other values are taken from the first table.
 local function median_of(tables)
   local result = {}
   for key, value in pairs(tables[1]) do
@@ -64,7 +64,7 @@ local function median_of(tables)
   return result
 end
 
--- Run each measurement once per round, in turn; {name = medians}.
+-- Runs each measurement once per round, in turn; returns {name = medians}.
 local function alternate(measurements)
   local collected, result = {}, {}
   for round = 1, opt.rounds do
@@ -101,7 +101,7 @@ for _, method in ipairs { "npid", "moco" } do
   end)
   add_peer(method .. " PyTorch", ("peer_step.py %s %s"):format(method, sizes))
 end
--- MoCo v2 + CLD with ResNet-50 at 224 pixels: a step more takes a minute.
+-- MoCo v2 + CLD with ResNet-50 at 224 pixels: each step adds a minute.
 local large = ("mocov2 --batch 64 --size 224 --steps %d --queue 65536"):format(math.min(opt.steps, 2))
 add("224", function() return run("'%s' %s/step.lua --method %s", ours, here, large) end)
 add_peer("224 PyTorch", "peer_step.py " .. large)
@@ -115,7 +115,7 @@ local byol = ("byol --batch 32 --size 64 --steps %d"):format(opt.steps)
 add("byol", function() return run("'%s' %s/step.lua --method %s", ours, here, byol) end)
 add_peer("byol PyTorch", "peer_step.py " .. byol)
 add_peer("npid PyTorch channels-last", "peer_step.py npid --channels-last " .. sizes)
--- An encoder alone, in both of the peer's memory formats: its best is what counts.
+-- An encoder alone, in both of the peer's memory formats; its better one counts.
 local encoder = ("--arch resnet50 --size %d --batch %d --steps %d"):format(opt.encoder_size, opt.encoder_batch,
   opt.steps)
 add("encoder", function() return run("'%s' %s/encoder.lua %s", ours, here, encoder) end)
@@ -134,7 +134,7 @@ for _, one in ipairs { { "CIFAR augmentation", "base", 1, 8 }, { "RandAugment", 
     end)
   end
 end
--- Image files: made once, in a folder that is put in its place when all are there.
+-- Image files: made once, in a folder that is renamed into place when all are there.
 local image_files = opt.build .. "/bench/images"
 if ("images: files"):find(opt.only, 1, true) and not cld.io.exists(image_files) then
   local new = image_files .. ".new"
@@ -165,7 +165,7 @@ for _, one in ipairs { { "jpeg", 3 }, { "plus", 6 }, { "decode", 1 }, { "png", 6
 end
 add_images "npy"
 add_images("memory", 16, "")
--- Beside busy programs, with OpenMP's threads waiting as they do here, and as libgomp has them wait by itself.
+-- Beside busy programs, with OpenMP's threads waiting as they do here, and as they do by libgomp's default.
 local waits = { ours = "", libgomp = "GOMP_SPINCOUNT=300000 ", passive = "OMP_WAIT_POLICY=passive " }
 for neighbours = 0, 2 do
   for _, name in ipairs { "ours", "libgomp", "passive" } do
@@ -194,7 +194,7 @@ local function ratio(a, b) return a and b and a / b end
 local function field(name, key) return found[name] and found[name][key] end
 
 local rows = {}
--- higher = true: the ratio must reach the goal, else it must not exceed it.
+-- higher = true: the ratio must reach the goal; else it must not exceed it.
 local function row(what, unit, mine, theirs, value, goal, higher)
   if not mine then return end -- not measured
   local met = value and goal and (higher and value >= goal or not higher and value <= goal)
@@ -219,7 +219,7 @@ row("  peak resident memory", "MB", field("224", "peak_mb"), field("224 PyTorch"
   ratio(field("224", "peak_mb"), field("224 PyTorch", "peak_mb")), 0.55)
 speed("InfoMin + CLD step at 64, batch 32", "infomin", "infomin PyTorch", 1.5)
 if peer then speed("  against PyTorch in channels-last", "infomin", "infomin PyTorch channels-last") end
--- The better of the peer's two formats, by the comparison: the faster one, or the one with less memory.
+-- The better of the peer's two formats for the comparison: the faster one, or the one with less memory.
 local function best(key, better)
   local a, b = field("encoder PyTorch", key), field("encoder PyTorch channels-last", key)
   return a and b and better(a, b) or a or b
@@ -279,7 +279,7 @@ local function print_table()
   end
 end
 
--- Where a step's time goes, and what its convolutions alone would take in oneDNN.
+-- Where a step's time goes, and how long its convolutions alone would take in oneDNN.
 local function print_parts()
   local npid = found.npid
   local order = {}

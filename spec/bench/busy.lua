@@ -1,5 +1,5 @@
 --- A small training beside busy neighbours: `cldlua busy.lua --neighbours N` prints one JSON line with its images per
--- second. The neighbours are this program's own: N processes that compute without a pause.
+-- second. The program starts the neighbours itself: N processes that compute without a pause.
 local cld = require "cld"
 
 local opt = cld.options {
@@ -10,7 +10,7 @@ local opt = cld.options {
   { "batch",      64,  "images per step", min = 2, integer = true },
 }
 
--- ---- neighbours: they end with this program, or after a while by themselves ------------
+-- ---- neighbours: they end with this program, or by themselves after a while ------------
 
 local pids = {}
 

@@ -1,10 +1,9 @@
-/* What a step's convolutions would take in oneDNN alone: those of ResNet-18 at 32 x 32, as bare primitives.
+/* How long a step's convolutions would take in oneDNN alone: those of ResNet-18 at 32 x 32, as bare primitives.
  *
- * A Lua module, so that it runs in the process of the step that it is compared with. For every distinct
- * convolution and direction it takes the faster of oneDNN's choice (Winograd where it can, with AVX-512) and the
- * direct algorithm, each in the memory layouts that the primitive prefers, and charges nothing for reorders between
- * them. A step whose convolutions are oneDNN's comes near this; with AVX2, where they are our own Winograd's, a step
- * can be faster.
+ * A Lua module, so that it runs in the process of the step that it is compared with. For every distinct convolution and
+ * direction it takes the faster of oneDNN's choice (Winograd if possible, with AVX-512) and the direct algorithm, each
+ * in the memory layouts that the primitive prefers, and does not count reorders between them. A step with oneDNN's
+ * convolutions comes near this. With AVX2, where our own Winograd convolutions are used, a step can be faster.
  *
  *     local forward, data, weights = require("conv_floor").measure(batch, width, repeats)   -- seconds per batch
  */
@@ -33,7 +32,7 @@ static const conv_shape resnet18[] = {
 
 typedef enum direction { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS } direction;
 
-/* What a failed call leaves behind is the process's to clean up: the bench ends with it. */
+/* A failed call leaves its cleanup to the end of the process: the bench ends with it. */
 #define TRY(call)                                                                                            \
     do {                                                                                                     \
         dnnl_status_t status = (call);                                                                       \
@@ -51,7 +50,7 @@ typedef struct bench {
     dnnl_stream_t stream;
 } bench;
 
-/* The shortest time of the primitive, on memory of the formats that it asks for. */
+/* The shortest time of the primitive, on memory in the formats that it asks for. */
 static dnnl_status_t measure_primitive(double *seconds, const bench *b, const_dnnl_primitive_desc_t pd,
                                        const int args[MAX_ARGS], const dnnl_query_t formats[MAX_ARGS],
                                        int repeats) {

@@ -1,4 +1,4 @@
-/* What decoding a JPEG takes in libjpeg-turbo alone: all of it, to RGB, into one buffer that is kept.
+/* How long decoding a JPEG takes in libjpeg-turbo alone: the whole image, to RGB, into one buffer that is kept.
  *
  * A Lua module, so that it runs in the process of the decoder that it is compared with. An error ends the process, as
  * libjpeg's own handler does.
@@ -7,7 +7,7 @@
  */
 #include <lauxlib.h>
 #include <lua.h>
-#include <stdio.h> /* jpeglib.h wants it */
+#include <stdio.h> /* jpeglib.h needs it */
 #include <stdlib.h>
 
 #include <jpeglib.h>

@@ -1,6 +1,6 @@
 --- Our side of training an encoder alone: `cldlua encoder.lua --arch resnet50 --size 224 --batch 32` prints one JSON
--- line with images per second and peak resident memory. The images are one ready-made tensor, as the peer's are; a step
--- is forward, a loss on both heads, backward and SGD. processor_s is what all threads together took.
+-- line with images per second and peak resident memory. The images are one ready-made tensor, as for the peer; a step
+-- is forward, a loss on both heads, backward and SGD. processor_s is the time of all threads together.
 local cld = require "cld"
 local median = require "spec.bench.median"
 local peak_mb = require "spec.bench.peak_mb"

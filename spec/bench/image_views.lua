@@ -3,8 +3,8 @@
 --
 --   cldlua spec/bench/image_views.lua --what jpeg --data build/bench/images
 --
--- jpeg: crop, flip, normalize. plus: the preset of that name. npy: as jpeg, from 256 x 256 pixels that lie ready.
--- decode, png: from bytes in memory to pixels in memory; decode also with libjpeg-turbo called directly
+-- jpeg: crop, flip, normalize. plus: the preset of that name. npy: as jpeg, from 256 x 256 pixels that are already
+-- decoded. decode, png: from bytes in memory to pixels in memory; decode also with libjpeg-turbo called directly
 -- (decode_floor.c), file by file in turn.
 local cld = require "cld"
 
@@ -25,8 +25,8 @@ local function read(path)
   return bytes
 end
 
--- Images per second of each function of a file's bytes, after one pass that is not counted. Whoever comes second finds
--- the bytes in the processor's cache: the functions take turns in that.
+-- Images per second of each function of a file's bytes, after one pass that is not counted. The second to decode a file
+-- finds its bytes in the processor's cache, so the functions take turns being second.
 local function decode_all(folder, ways)
   local files, seconds = {}, {}
   for i, path in ipairs(cld.data.folder { root = folder }.paths) do files[i] = read(path) end
@@ -61,7 +61,7 @@ local function loader(set, view)
   return cld.data.loader { set, batch_size = BATCH, views = 2, augment = view, workers = opt.workers }
 end
 
--- Whole epochs, so that what is made is what is counted, after one that fills caches and buffers.
+-- Whole epochs, so that the views made are those counted, after one epoch that fills caches and buffers.
 local function images_per_s(set, view)
   local epochs, batches, start = math.max(1, opt.images // #set), loader(set, view), nil
   for epoch = 0, epochs do
@@ -94,7 +94,7 @@ local measure = {
   png = function()
     return { images_per_s = decode_all(opt.data .. "/png", { cld.image.decode }) }
   end,
-  -- What the loader adds to the process, its batches left out: those being made, and the one that is out.
+  -- The memory that the loader adds to the process, not counting its batches: those being made, and the one handed out.
   memory = function()
     local before, made = peak_mb(), 0
     local all = loader(folder(), plus)

@@ -1,4 +1,4 @@
---- The single kernels of the table: k-means and normalized cuts, weighted kNN and NT-Xent and their matrix products.
+--- The single kernels of the table: k-means and normalized cuts, weighted kNN and NT-Xent with their matrix products.
 -- Prints one JSON line.
 local cld = require "cld"
 local median = require "spec.bench.median"
@@ -29,7 +29,7 @@ local cut_s = measure(51, function()
   cld.losses.normalized_cuts(x, { eigenvectors = 100, clusters = 128, iterations = 5 })
 end)
 
--- NT-Xent, forward and backward, and the products in it alone: of all rows with each other, and of the gradient and its
+-- NT-Xent, forward and backward, and its matrix products alone: all rows with each other, and the gradient and its
 -- transpose with the rows.
 local z1, z2 = cld.randn(512, 128):requires_grad_(), cld.randn(512, 128):requires_grad_()
 local nt_xent_s = measure(51, function()
@@ -51,7 +51,7 @@ local knn_s = measure(3, function()
   cld.eval.weighted_knn(memory, labels, queries, { k = 200, temperature = 0.1, classes = 10 })
 end)
 
--- The product alone, in blocks of 256 queries: nobody would hold all of its 2 GB.
+-- The product alone, in blocks of 256 queries: nobody would keep all of its 2 GB.
 local transposed = memory:t()
 local product_s = measure(3, function()
   for first = 1, opt.queries, 256 do

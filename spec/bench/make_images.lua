@@ -1,9 +1,10 @@
---- Image files for the benchmark: about 480 x 360 pixels, JPEG files of about 40 KB, as ImageNet's are; the first ones
+--- Image files for the benchmark: about 480 x 360 pixels, JPEG files of about 40 KB, like ImageNet's; the first ones
 -- also as PNG. (recipes/pack.lua makes the .npy file of them.)
 --
 --   cldlua spec/bench/make_images.lua --out build/bench/images
 --
--- An image is noise of several coarsenesses, the finer the weaker. The finest is as strong as makes the files so large.
+-- An image is noise at several scales, weaker at finer scales. The strength of the finest scale is set by the wanted
+-- file size.
 local cld = require "cld"
 
 local opt = cld.options {

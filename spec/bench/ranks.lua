@@ -1,8 +1,8 @@
---- `make bench-ranks`: what a job of two ranks of one thread each does beside one process of two threads, on this
--- machine; what its ranks exchange in a step; and what a model of the network predicts for many GPUs.
+--- `make bench-ranks`: compares a job of two ranks with one thread each with one process with two threads, on this
+-- machine; counts what the ranks exchange in a step; and predicts, by a model of the network, the speed on many GPUs.
 --
--- The measurement is the recipe itself on generated images, ours against ours in turn, medians of some rounds. The
--- prediction is arithmetic (below), of counted bytes and stated constants: nobody has run it.
+-- The measurement is the recipe itself on generated images, ours against ours in turn, with medians over some rounds.
+-- The prediction is arithmetic (below) from counted bytes and stated constants; it has not been run.
 local cld = require "cld"
 local median = require "spec.bench.median"
 
@@ -80,9 +80,9 @@ if not opt.model then return end
 
 -- ---- predicted ---------------------------------------------------------------------------
 --
--- Time of a collective of n GPUs: latency + bytes on the wire / bandwidth (Hockney's alpha-beta model). A ring's
+-- The time of a collective of n GPUs: latency + bytes on the wire / bandwidth (Hockney's alpha-beta model). A ring's
 -- all_reduce puts 2 (n - 1) / n of the bytes on each link, an all_gather n - 1 times a rank's. The latency is that of a
--- tree, 2 log2(n) hops, of which those between machines cost more.
+-- tree, 2 log2(n) hops; hops between machines cost more.
 local constants = {
   { "a hop inside a machine (NVLink), microseconds", 4 },
   { "a hop between machines (InfiniBand), microseconds", 10 },
@@ -102,11 +102,11 @@ local function bandwidth(n) return n > 8 and far or near end
 local function all_reduce(n, bytes) return latency(n) + 2 * (n - 1) / n * bytes / bandwidth(n) end
 local function all_gather(n, bytes) return latency(n) / 2 + (n - 1) * bytes / bandwidth(n) end
 
--- forward: passes of a row, gradients of them included (backward is two). small: collectives that nothing hides.
--- gathered: bytes of a rank's keys that all others get for their queues. shuffled: bytes of a rank's images of the
--- keys, which those of its 512 get (`among` GPUs), while the queries go forward (`meanwhile` passes): what does not
--- fit into that is waited for. Gradients are reduced beside the backward, which is half the time; the last bucket, of
--- 1 MB, always is waited for.
+-- forward: passes of a row, including its gradients (backward is two). small: collectives that nothing hides. gathered:
+-- bytes of a rank's keys that all others receive for their queues. shuffled: bytes of a rank's images of the keys that
+-- go to the ranks of its 512 images (`among` GPUs), while the queries go forward (`meanwhile` passes); what does not
+-- fit into that time is waited for. Gradients are reduced during backward, which is half the time; the last bucket, of
+-- 1 MB, is always waited for.
 local predictions = {
   { name = "CIFAR ResNet-18, NPID + CLD, 256 rows a GPU, batch norm over all ranks", gflop = 1.11, rows = 256,
     forward = 6, gradients = 45e6, small = 40 + 6, small_bytes = 8e3 },

@@ -1,9 +1,9 @@
 --- Our side of the whole training step: `cldlua step.lua --method npid|moco|mocov2|byol ...` prints one JSON line with
 -- views per second, peak resident memory and where the time goes.
 --
--- Unlike the peer's, this time has the loader and the augmentation in it. Convolutions and norms run deep inside
--- backward, where a clock cannot be put around them: afterwards each is run again alone, forward and backward, on the
--- activations of a real pass. With --floor the same convolutions are timed as bare oneDNN primitives as well.
+-- Unlike the peer's, this time includes the loader and the augmentation. Convolutions and norms run deep inside
+-- backward, where they cannot be timed. So afterwards each is run again alone, forward and backward, on the
+-- activations of a real pass. With --floor the same convolutions are also timed as bare oneDNN primitives.
 local cld = require "cld"
 local median = require "spec.bench.median"
 local peak_mb = require "spec.bench.peak_mb"
@@ -68,7 +68,7 @@ function methods.moco()
   }
 end
 
--- ResNet-50 with the published settings: as recipes/imagenet_mocov2_cld.lua, in one part.
+-- ResNet-50 with the published settings: as in recipes/imagenet_mocov2_cld.lua, in one part.
 function methods.mocov2()
   local net = cld.models.resnet50 { head = "norm_mlp", width = opt.width }
   local keys = net:clone()
@@ -93,7 +93,7 @@ function methods.mocov2()
   }
 end
 
--- ResNet-50 with the published settings: as recipes/imagenet_infomin_cld.lua, in one part.
+-- ResNet-50 with the published settings: as in recipes/imagenet_infomin_cld.lua, in one part.
 function methods.infomin()
   local net = cld.models.resnet50 { layout = "infomin", head = "norm_mlp", jigsaw = true, width = opt.width }
   local keys = net:clone()
@@ -117,7 +117,8 @@ function methods.infomin()
   }
 end
 
--- ResNet-50 with the published widths, as recipes/imagenet_byol_cld.lua in one part, but SGD, which the peer has too.
+-- ResNet-50 with the published widths, as in recipes/imagenet_byol_cld.lua in one part, but with SGD, which the peer
+-- also has.
 function methods.byol()
   local projector = { hidden = 4096, dim = 256 }
   local net = cld.models.resnet50 { head = "norm_mlp", width = opt.width, projector = projector }
@@ -145,7 +146,7 @@ end
 
 -- ---- time ------------------------------------------------------------------------
 
--- seconds[part] grows by what f() took; returns what f returned.
+-- Adds the time of f() to seconds[part]; returns what f returned.
 local function timed(seconds, part, f)
   local start = cld.clock()
   local result = f()
@@ -153,8 +154,8 @@ local function timed(seconds, part, f)
   return result
 end
 
--- Put a clock around functional.<name>: each call runs once more on detached inputs, forward and (where the tape is
--- on) backward, and that is what counts. The forward's own output serves as the gradient: it has the right layout.
+-- Times functional.<name>: each call runs again on detached inputs, forward and (if the tape is on) backward, and that
+-- is timed. The forward's own output serves as the gradient, because it has the right layout.
 local function isolate(seconds, part, name)
   local functional = cld.nn.functional
   local op = functional[name]
@@ -194,7 +195,7 @@ local function profile_once(method, batch)
   return seconds
 end
 
--- The quickest of three each: what runs beside us only ever adds.
+-- The fastest of three each: other programs only ever add time.
 local function profile(method, batch)
   local best = profile_once(method, batch)
   for _ = 2, 3 do

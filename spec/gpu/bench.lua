@@ -1,8 +1,8 @@
 --- `make gpu-bench`: the GPU table of recipes/guide/gpu.md, ours against PyTorch's on the same GPU in one run. Prints
 -- every figure as it comes, then the tables, and keeps what it has in build/gpu-bench.json at all times.
 --
--- Every measurement is a process of its own, which may fail or take too long without harm to the others; the round is
--- repeated and the medians count. The peer is $PEER_PYTHON or the first python3 that imports torch; its best mode
+-- Every measurement is a separate process, which may fail or take too long without harming the others. The round is
+-- repeated, and the medians count. The peer is $PEER_PYTHON or the first python3 that can import torch; its best mode
 -- counts.
 local cld = require "cld"
 local median = require "spec.bench.median"
@@ -109,8 +109,8 @@ local function seconds_left()
   return opt.minutes > 0 and opt.minutes * 60 - (cld.clock() - started) or math.huge
 end
 
--- The last line of the command as JSON; nil, told on stderr, where it fails or takes too long: the table then has a
--- gap.
+-- The last line of the command as JSON; nil if it fails or takes too long, which is reported on stderr and leaves a gap
+-- in the table.
 local function run(command)
   local limit = math.floor(math.min(opt.limit * 60, seconds_left()))
   local pipe = assert(io.popen(("timeout -k 5 %d %s"):format(limit, command)))
@@ -226,7 +226,7 @@ memory_row("  peak memory in use, MB", "resnet50", "peak_mb")
 
 -- ---- single kernels ----------------------------------------------------------------------
 
--- The faster of the two copies, and of the two products, is what the others are measured by.
+-- The faster of the two copies, and of the two products, is the reference for the others.
 local kernels, theirs = (found.kernels or {})[1] or {}, (found["kernels PyTorch"] or {})[1] or {}
 local by_unit = { gb_per_s = "GB/s", tflop_per_s = "TFLOP/s" }
 local most = {}

@@ -1,7 +1,7 @@
 #!/bin/sh
-# bundle.sh BUILD: fills BUILD/bundle, whose binary make has just linked, with what a bare Linux lacks: shared libraries,
-# Lua modules, recipes, specs with busted, the benchmark's peers. CUDA, cuBLAS and cuDNN are found where it runs.
-# Then BUILD/cldlua-bundle.tar.gz, which is it, packed.
+# bundle.sh BUILD: fills BUILD/bundle, whose binary make has just linked, with what a bare Linux lacks: shared
+# libraries, Lua modules, recipes, specs with busted, the benchmark's peers. CUDA, cuBLAS and cuDNN are looked for where
+# it runs. Then packs it as BUILD/cldlua-bundle.tar.gz.
 set -eu
 build=$1 out=$1/bundle
 command -v dpkg >/dev/null || { echo "bundle: needs Debian's dpkg, to find busted's files" >&2; exit 1; }
@@ -9,20 +9,20 @@ command -v dpkg >/dev/null || { echo "bundle: needs Debian's dpkg, to find buste
 rm -rf "$out/lua" "$out/recipes" "$out/spec" "$out/build/lib"
 mkdir -p "$out/build/lib"
 
-# Shared libraries: all but the C library's own, which must be the system's.
+# Shared libraries: all except the C library's own, which must be the system's.
 ldd "$out/build/cldlua" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' |
 grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' | while read -r library; do
   cp -L "$library" "$out/build/lib/"
 done
 [ -e "$build/libcld_cuda.so" ] || { echo "bundle: make has built no $build/libcld_cuda.so" >&2; exit 1; }
 cp "$build/libcld_cuda.so" "$out/build/"
-[ ! -e "$build/libcld_mpi.so" ] || cp "$build/libcld_mpi.so" "$out/build/" # MPI itself is that of the machine
+[ ! -e "$build/libcld_mpi.so" ] || cp "$build/libcld_mpi.so" "$out/build/" # MPI itself is the machine's
 mkdir -p "$out/build/spec" "$out/build/cuda/spec"
 cp "$build/spec/cuda_libraries" "$out/build/spec/"
 find "$build/cuda/spec" -type f -executable -exec cp {} "$out/build/cuda/spec/" \;
 strip --strip-unneeded "$out/build/cldlua" "$out"/build/libcld_*.so "$out"/build/spec/* "$out"/build/cuda/spec/*
 
-# Lua modules: ours, argparse, and busted with what it needs, its C modules too.
+# Lua modules: ours, argparse, and busted with its dependencies, including C modules.
 cp -r lua recipes "$out/"
 cp "$build/lua/cld/help/text.lua" "$out/lua/cld/help/"
 mkdir -p "$out/spec" "$out/spec/bench"

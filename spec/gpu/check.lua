@@ -37,7 +37,7 @@ end
 local cldlua = interpreter()
 local passed, failed = 0, 0
 
--- At most so many seconds, in this process's group: whoever ends the check with its group ends the command as well.
+-- Runs for at most so many seconds, in this process's group, so that ending the check's group also ends the command.
 local function limited(seconds, command)
   return ("timeout --foreground %d %s"):format(seconds, command)
 end
@@ -55,7 +55,7 @@ local function exists(path)
   return file ~= nil
 end
 
--- Adds up what the text's last "N passed, N failed" says; without one the whole counts as one.
+-- Adds up the text's last "N passed, N failed"; without one, the whole counts as one.
 local function count(name, text, ok)
   local p, f
   for a, b in text:gmatch "(%d+) passed, (%d+) failed" do p, f = tonumber(a), tonumber(b) end
@@ -106,7 +106,7 @@ local function library_folders()
   return table.concat(folders, ":")
 end
 
--- Programs that make builds where CUDA is: products and convolutions, memory and optimizers by themselves.
+-- Programs that make builds if CUDA is there: products and convolutions, memory and optimizers by themselves.
 local function run_programs()
   local list = assert(io.popen(("cd '%s' && ls $PWD/spec/cuda_libraries $PWD/cuda/spec/* 2>/dev/null")
     :format(opt.build)))
@@ -125,8 +125,8 @@ local toy, runs = opt.build .. "/toy-gpu", opt.build .. "/gpu-check"
 local sizes = cld.cuda.is_emulated() and { images = 80, batch = 4, width = 2, clusters = 2 }
   or { images = 1280, batch = 64, width = 16, clusters = 16 }
 
--- The losses of each step of a run, from its log, which has their means so far: {{instance =, cld =}, ...}. And what
--- the run said.
+-- The losses of each step of a run, computed from its log, which has the means so far: {{instance =, cld =}, ...}. Also
+-- the run's output.
 local function recipe(name, options)
   os.execute(("rm -rf '%s/%s'"):format(runs, name))
   local text, ok = read(limited(300, ("'%s' recipes/cifar10_npid_cld.lua --data '%s' --runs '%s' --name %s --width %d"
@@ -148,7 +148,7 @@ local function recipe(name, options)
   return steps, text, ok
 end
 
--- The largest relative difference of the losses, and of how many steps.
+-- The largest relative difference between the losses, and over how many steps.
 local function difference(a, b)
   local worst, steps = 0, math.min(#a, #b)
   for i = 1, steps do
@@ -178,7 +178,7 @@ local function run_recipe()
       :format(text, steps, error, case[2]), ok and steps >= 20 and error <= case[2])
     if case[3] then
       local apart, both = difference(losses, plain)
-      -- of two processes, which may have chosen other convolutions: the specs compare bits within one
+      -- of two processes, which may have chosen other convolutions: the specs compare bits within one process
       count(("  with its graph and without: %.1e"):format(apart), ("%d steps, worst difference %g of at most 1e-4")
         :format(both, apart), both >= 20 and apart <= 1e-4)
     end
@@ -194,7 +194,7 @@ end
 
 -- ---- compute-sanitizer -----------------------------------------------------------------
 
--- Each tensor is its own allocation then (CLD_CUDA_EXACT): else what is written past one's end lies in its neighbour.
+-- Each tensor is then its own allocation (CLD_CUDA_EXACT); otherwise a write past its end hits its neighbour.
 local function sanitize(sanitizer, tool)
   local left = opt.minutes * 60
   for _, name in ipairs { "optim", "views", "augment", "index", "losses", "layers", "math" } do

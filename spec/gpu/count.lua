@@ -4,13 +4,13 @@
 --   cldlua count.lua --build build            ResNet-18 of width 64, bf16, 2 x 256 images, a memory bank of 50000 rows
 --
 -- Nodes are those of the step at its full size, queued on a device that runs nothing: CLD_HOST_IDLE. Bytes are counted
--- for two small batches and go on in a straight line from there, as arrays do. The memory bank comes in more chunks at
--- the full size than in a small batch, which move the same bytes together.
+-- for two small batches and extrapolated linearly, since arrays grow linearly. At the full size the memory bank is
+-- processed in more chunks than with a small batch, but they move the same bytes in total.
 --
--- The partial sums of batch norm do not go on so: a large batch is cut into no more blocks from some size on. A block
--- leaves two f32 for each of its channels, and the last one reads them; what a kernel reads of what it has written
--- itself the device does not see. So for these kernels the partial sums of the blocks that a straight line would have
--- and the step has not are taken off again, and those that it has are added to what is read.
+-- The partial sums of batch norm do not grow linearly: from some size on, a larger batch is not cut into more blocks.
+-- A block leaves two f32 for each of its channels, and the last block reads them. The emulated device does not see it
+-- when a kernel reads what it has written itself. So for these kernels the partial sums of blocks that exist only in
+-- the extrapolation are subtracted, and those of the real blocks are added to the bytes read.
 --
 -- A byte counts once for each kernel that reads it, and once for each that writes it.
 local cld = require "cld"
@@ -29,7 +29,7 @@ local opt = cld.options {
 local function absolute(path) return path:sub(1, 1) == "/" and path or os.getenv "PWD" .. "/" .. path end
 
 -- Each node of the step's replay, in order: {name, kind, read, written, blocks, partial}; partial: the bytes of partial
--- sums that a block leaves. `idle`: nothing is run, on a device with the memory of a large GPU.
+-- sums per block. `idle`: nothing is run, on a device with the memory of a large GPU.
 local function nodes_of(batch, idle)
   local list = os.tmpname()
   local command = ("CLD_CUDA_PLUGIN='%s/libcld_cuda_host.so' CLD_HOST_TRAFFIC=1 CLD_HOST_LAUNCHES='%s' %s " ..
@@ -80,7 +80,7 @@ for _, node in ipairs(full) do
   if node.partial then with_partials[#with_partials + 1] = node end
 end
 
--- Rows of the table: by kind and by kernel.
+-- Rows of the table: per kind and per kernel.
 local rows, partials = {}, 0
 for i, node in ipairs(small) do
   assert(node.name == large[i].name, "the nodes depend on the batch")

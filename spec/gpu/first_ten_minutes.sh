@@ -1,8 +1,8 @@
 #!/bin/sh
-# first_ten_minutes.sh: what to run on a machine that is lent for minutes, the most telling first. In the unpacked bundle
-# or in a source tree; MINUTES=10 is how long all of it may take. Each step has a limit of its own and keeps all that it
-# prints in build/first-ten-minutes/N-name.log (also under $OUT, if that is set; an earlier run's logs go to .before). The
-# next one follows whether it worked or not. Ends with a table: each step's status, its seconds, its last line.
+# first_ten_minutes.sh: what to run on a machine that is lent for minutes, the most important first. In the unpacked
+# bundle or in a source tree; MINUTES=10 sets how long all of it may take. Each step has its own time limit and its own
+# log in build/first-ten-minutes/N-name.log (also under $OUT, if that is set; an earlier run's logs go to .before). The
+# next step follows even if one fails. Ends with a table: each step's status, its seconds, its last line.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build}
@@ -10,7 +10,7 @@ MINUTES=${MINUTES:-10}
 case $MINUTES in
 '' | *[!0-9]* | 0*) echo "first_ten_minutes: MINUTES=$MINUTES: expected a whole number of minutes" >&2; exit 1 ;;
 esac
-cldlua=$build/cldlua # a path without blanks, from here
+cldlua=$build/cldlua # a path without spaces, from here
 [ -x "$cldlua" ] || { echo "first_ten_minutes: there is no $PWD/$cldlua: unpack the bundle, or make" >&2; exit 1; }
 [ -d lua/busted ] && LUA_CPATH="$PWD/lua/?.so;;" && export LUA_CPATH
 logs=$build/first-ten-minutes
@@ -30,7 +30,7 @@ note() {
   [ -z "${OUT:-}" ] || { mkdir -p "$OUT/first-ten-minutes" && cp -f "$logs"/* "$OUT/first-ten-minutes/"; }
 }
 
-# What the table says of a log: its last line, of a failure not the traceback and the count after it.
+# What the table shows of a log: its last line; if the step failed, not the traceback or the count after it.
 last_line() {
   if [ "$2" = ok ]; then
     grep -v '^ *$' "$1"
@@ -52,7 +52,7 @@ step() {
   log=$logs/$(printf '%02d' $number)-$name.log
   echo "$*" >"$log"
   from=$(date +%s)
-  # Of all that it starts: a tool that hangs is not waited for.
+  # For all that it starts: a tool that hangs is not waited for.
   timeout -k 5 "$limit" "$@" >>"$log" 2>&1 </dev/null
   code=$?
   case $code in
@@ -75,7 +75,7 @@ find_tool() { # in PATH and in CUDA's folder
   done
 }
 
-# Looking for something has a limit, too: a driver may hang, and a first import of torch takes long.
+# Looking for a tool has a limit, too: a driver may hang, and a first import of torch takes long.
 find_peer() {
   for python in ${PEER_PYTHON:-} python3 /usr/bin/python3; do
     timeout -k 5 60 "$python" -c 'import torch' >/dev/null 2>&1 </dev/null && echo "$python" && break
@@ -104,8 +104,8 @@ step graph 60 "$cldlua" spec/gpu/check.lua --build $build --only graph
 step step-plain 90 "$cldlua" spec/gpu/step.lua --what npid $short --no-graph
 step step-graph 60 "$cldlua" spec/gpu/step.lua --what npid $short
 if [ -n "$ncu" ]; then
-  # About one step's launches, after some steps: the plans are known, so that none is of their choice.
-  # ncu prints what it has found at its end. So two figures of one pass, with clocks and caches left as they are: a section
+  # About one step's launches, after some steps, so that the plans are known and no launch belongs to choosing them. ncu
+  # prints its findings at its end. So two metrics from one pass, with clocks and caches left as they are: a section
   # takes many passes.
   step ncu 90 "$ncu" --launch-skip 4000 --launch-count 1000 --csv --clock-control none --cache-control none \
     --metrics gpu__time_duration.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed \

@@ -1,6 +1,7 @@
---- Kernel by kernel: GB/s against a measured copy, TFLOP/s against a measured product. Prints one JSON line;
--- bench.lua makes the table, with peer_kernels.py's times by the same names. Bytes are the fewest that must move: each
--- input read once, each output written once; but batch norm's input twice, as its statistics come before its result.
+--- Kernel by kernel: GB/s against a measured copy, TFLOP/s against a measured product. Prints one JSON line; bench.lua
+-- makes the table, with peer_kernels.py's times under the same names. Bytes are the minimum that must be moved: each
+-- input read once, each output written once. Only batch norm's input counts twice, since its statistics are needed
+-- before its result.
 local cld = require "cld"
 local median = require "spec.bench.median"
 
@@ -15,7 +16,7 @@ local on_gpu = device ~= "cpu"
 local function wait() if on_gpu then cld.cuda.synchronize() end end
 local F = cld.nn.functional
 
--- Seconds of one f(): the median of seven timings of `repeats` calls, after a call for warm-up.
+-- Seconds per f(): the median of seven timings of `repeats` calls, after a warm-up call.
 local function measure(f)
   f()
   wait()
@@ -43,7 +44,7 @@ local function report(row)
   io.stderr:write(("  %s: %.1f us\n"):format(row.name, row.us))
 end
 
--- f(), which moves so many bytes; without gradients, where it asks for none.
+-- f(), which moves so many bytes; without gradients, unless it asks for them.
 local function bandwidth(name, bytes, f, with_gradients)
   local _ <close> = not with_gradients and cld.no_grad() or nil
   local seconds = measure(f)
@@ -60,7 +61,7 @@ local function arithmetic(name, flop, f, with_gradients)
   report { name = name, us = seconds * 1e6, tflop_per_s = rate, share = rate / product_rate }
 end
 
--- A function for the two above: f(leaves...) and the gradients of its result with regard to the leaves.
+-- A function for the two above: f(leaves...) and the gradients of its result with respect to the leaves.
 local function there_and_back(f, ...)
   local leaves, dy = table.pack(...), nil
   for _, leaf in ipairs(leaves) do leaf:requires_grad_() end
@@ -107,7 +108,7 @@ local function activations(images, channels, extent)
     cld.rand(channels, 8, 1, 1):to(device):to "bf16")
 end
 
--- Of ResNet-18's stages, a batch that is several times the cache.
+-- For ResNet-18's stages, with a batch that is several times the cache.
 local stages = { { 64, 32 }, { 128, 16 }, { 256, 8 }, { 512, 4 } }
 for _, stage in ipairs(stages) do
   local channels, extent = stage[1], stage[2]

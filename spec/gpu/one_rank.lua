@@ -1,19 +1,19 @@
---- Part `ranks` of check.lua: a job of one rank, which goes through every collective, NCCL's and MPI's, has the bits of
--- no job after an epoch of captured steps. Of MoCo v2 + CLD with blocks inside the rank, and with one block that is the
--- whole batch, so that each batch norm adds up its sums over the ranks.
+--- Part `ranks` of check.lua: a job of one rank, which goes through every collective of NCCL and MPI, gives the same
+-- bits as no job after an epoch of captured steps. It is MoCo v2 + CLD with blocks inside the rank, and with one block
+-- that is the whole batch, so that each batch norm sums over the ranks.
 local ranks = require "spec.support.ranks"
 
 local JOB = "env CLD_JOB_OF_ONE=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -n 1 "
 local PROBE = "local cld = require 'cld'; cld.dist.all_reduce(cld.ones(1, {device = 'cuda'})); print(cld.dist.alone)"
 
--- Of what a job has said, what this machine lacks for one.
+-- From a job's output: what this machine lacks for a job.
 local lacks = {
   { "which was built without MPI", "libcld_mpi.so, which make builds where Open MPI's mpicc is" },
   { "cannot load '[^\n]*libcld_mpi%.so'", "Open MPI's libraries" },
   { "needs NCCL %(libnccl%.so%.2%), which is not here", "libnccl.so.2" },
 }
 
--- What is missing, or nil; and what a first collective said, and whether it worked.
+-- What is missing, or nil; also the output of a first collective, and whether it worked.
 local function probe(check)
   if not os.execute "command -v mpirun >/dev/null" then return "Open MPI's mpirun" end
   local text = check.read(check.limited(120, ('%s%q -e "%s"'):format(JOB, check.cldlua, PROBE)))
@@ -47,7 +47,7 @@ local function compare(check, photos, block)
     ("%s\n%s: %s of %s"):format(table.concat(said), first, apart, at), ok and compared and apart == 0)
 end
 
---- check: {cldlua, build, runs, read, limited, count} of check.lua, and sizes = {images, rows, pixels, width}.
+--- check: {cldlua, build, runs, read, limited, count} from check.lua, and sizes = {images, rows, pixels, width}.
 return function(check)
   local missing, text, works = probe(check)
   if missing then

@@ -34,7 +34,7 @@ local function read(path)
   return text
 end
 
--- Those of another step on this machine: so that none of the time goes to choosing them, and kernels can be counted.
+-- Plans of another step on this machine, so that no time goes into choosing them, and kernels can be counted.
 local keeps_plans = opt.plans ~= "" and on_gpu
 if keeps_plans then
   local ok, stored = pcall(cld.json.decode, read(opt.plans) or "")
@@ -85,7 +85,7 @@ end
 
 local Classifier = cld.nn.module "resnet50"
 
--- The encoder of cld.models has the CIFAR stem: in front of it goes ImageNet's.
+-- The encoder of cld.models has the CIFAR stem: ImageNet's stem goes in front of it.
 function Classifier:build()
   local encoder = cld.models.resnet50_cifar { width = opt.width }
   self.conv1 = cld.nn.conv2d(3, opt.width, 7, { stride = 2, padding = 3, bias = false })
@@ -119,11 +119,11 @@ local count, step, whole_epoch = work[opt.what]()
 local function wait() if on_gpu then cld.cuda.synchronize() end end
 local loss
 if opt.once then
-  for _ = 1, 3 do loss = step() end -- two as they are, one captured and replayed
+  for _ = 1, 3 do loss = step() end -- two run directly, one captured and replayed
   wait()
   return print(cld.json.encode { device = device, loss = loss:item() })
 end
-for _ = 1, on_gpu and 6 or 1 do loss = step() end -- two as they are, one captured, plans chosen
+for _ = 1, on_gpu and 6 or 1 do loss = step() end -- two run directly, one captured, plans chosen
 wait()
 if keeps_plans then cld.io.write_atomic(opt.plans, cld.json.encode(cld.cuda.plans())) end
 if on_gpu then cld.cuda.reset_peak() else cld.reset_peak() end

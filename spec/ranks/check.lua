@@ -1,4 +1,4 @@
---- `make ranks-check`: jobs of several ranks for as long as it takes. Not a spec. Ends with "N passed, N failed".
+--- `make ranks-check`: long checks of jobs of several ranks. Not a spec. Ends with "N passed, N failed".
 --
 --   cldlua spec/ranks/check.lua --build build --only kills --count 20 --seed 7
 local cld = require "cld"

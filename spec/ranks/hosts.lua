@@ -1,19 +1,19 @@
---- Two machines made of namespaces, each with a network, a name and two ranks of its own, joined by one wire; mpirun
--- starts its daemon on the other by an agent of ours in place of ssh. Root alone may make them.
+--- Two machines made of namespaces, each with its own network, name and two ranks, connected by one link; mpirun starts
+-- its daemon on the other one by our own agent instead of ssh. Only root can make them.
 local jobs = require "spec.ranks.jobs"
 local trainings = require "spec.ranks.trainings"
 
 local hosts = {}
 
 local TOLERANCE = 1e-8
-local SILENCE = 30  -- seconds after which a rank that is not heard of is given up, unless --timeout is shorter
-local TIMEOUT = 5   -- seconds, if that is given
-local SOON = 40     -- seconds beyond these in which a broken job is over, mpirun's patience included
-local LONG = 900    -- seconds that a run may take at all
+local SILENCE = 30  -- seconds after which a rank that is not heard is given up, unless --timeout is shorter
+local TIMEOUT = 5   -- seconds, if that option is given
+local SOON = 40     -- seconds beyond these in which a broken job must be over, including mpirun's delay
+local LONG = 900    -- seconds that a run may take at most
 
 -- ---- the machines -------------------------------------------------------------------------------------------------
 
--- A machine is as long as its first process, which sleeps.
+-- A machine lives as long as its first process, which sleeps.
 local HOLDER = [[unshare --net --uts sh -c 'hostname %s && ip link set lo up && echo $$ >%s/%s.new && mv %s/%s.new %s/%s
 exec sleep 100000' </dev/null >/dev/null 2>&1 &]]
 
@@ -51,7 +51,7 @@ function Hosts:on(i, command)
   return jobs.must(("nsenter -t %s --net --uts sh -c %s"):format(self.pids[i], jobs.quote(command)))
 end
 
--- The processes of a machine, but for its first.
+-- The processes of a machine, except its first one.
 function Hosts:processes(i)
   local list = jobs.output(([[for p in /proc/[0-9]*; do
     [ "$(readlink $p/ns/net)" = "$(readlink /proc/%s/ns/net)" ] && echo ${p#/proc/}; done 2>/dev/null]]):format(
@@ -72,7 +72,7 @@ function Hosts:take_down()
   end
 end
 
--- By recipes/cluster/mpirun.sh, as it is.
+-- By recipes/cluster/mpirun.sh, unchanged.
 function Hosts:start(training, more)
   local settings = {
     HOSTFILE = self.folder .. "/hostfile", OMPI_MCA_plm_rsh_agent = self.folder .. "/agent", OMPI_ALLOW_RUN_AS_ROOT = 1,
@@ -95,7 +95,7 @@ local function wait_for_steps(job)
   return jobs.wait(LONG, function() return job:code() or job:out():find "\n[^\n]*epoch 1/" end) and not job:code()
 end
 
--- The job ends soon, not well, and one line names a rank of the second machine. Its run goes on, on one machine.
+-- The job ends soon, with an error, and one line names a rank of the second machine. Its run continues on one machine.
 local function ends(self, training, job, words, wait)
   local since = jobs.clock()
   if not job:ranks_gone(wait + SOON) then return failed("ranks are left", job) end
@@ -148,7 +148,7 @@ cases["a machine stands still"] = function(self, training)
   return ends(self, training, job, "^cldlua: rank [23] on cld%-two has not been heard of", 0)
 end
 
--- netem is not in every kernel; a narrow wire is.
+-- netem is not in every kernel, so the link is made narrow.
 cases["a machine is slow to reach"] = function(self, training)
   local job = self:start(training)
   if not wait_for_steps(job) then return failed("did not begin", job) end

@@ -1,7 +1,7 @@
---- Processes of a check: jobs that run beside it, their ranks by process id, and what they print.
+--- Child processes of a check: jobs that run beside it, their ranks by process id, and their output.
 --
--- A job's processes are known by a variable in their environment, so that none is missed and no other is met: whoever
--- started them (mpirun, srun's daemon, a shell on another "host"), and whether or not their parent still lives.
+-- A job's processes are recognized by a variable in their environment, so that none is missed and no other is matched,
+-- whatever started them (mpirun, srun's daemon, a shell on another "host"), and even if their parent has ended.
 local cld = require "cld"
 local system = require "cld.core".system
 
@@ -18,7 +18,7 @@ function jobs.read(path)
   return text
 end
 
---- What a shell command prints, without the last end of line, and whether it went well.
+--- What a shell command prints, without the last newline, and whether it succeeded.
 function jobs.output(command)
   local pipe = assert(io.popen(command, "r"))
   local text = pipe:read "a"
@@ -26,7 +26,7 @@ function jobs.output(command)
   return (text:gsub("\n$", "")), ok == true
 end
 
---- Run a shell command that has to go well.
+--- Runs a shell command that must succeed.
 function jobs.must(command)
   local text, ok = jobs.output("{ " .. command .. "\n} 2>&1")
   if not ok then error(("failed: %s\n%s"):format(command, text), 0) end
@@ -36,7 +36,7 @@ end
 jobs.clock = system.clock
 function jobs.sleep(seconds) if seconds > 0 then os.execute(("sleep %.3f"):format(seconds)) end end
 
---- Wait until f() is true, at most so many seconds; returns what f returned.
+--- Waits until f() is true, at most so many seconds; returns what f returned.
 function jobs.wait(seconds, f)
   local till = jobs.clock() + seconds
   while true do
@@ -51,8 +51,8 @@ Job.__index = Job
 local count = 0
 local us = jobs.output "echo $PPID"
 
---- start{command = shell command, folder = for its output} -> job; .out and .err are what it has printed so far.
--- With low priority: a check of this kind is long.
+--- start{command = shell command, folder = for its output} -> job; .out and .err are its output so far. Runs at low
+-- priority, because a check of this kind is long.
 function jobs.start(options)
   count = count + 1
   local self = setmetatable({ id = ("%s-%d"):format(us, count), began = jobs.clock() }, Job)
@@ -68,14 +68,14 @@ end
 function Job:out() return jobs.read(self.path .. ".out") end
 function Job:err() return jobs.read(self.path .. ".err") end
 
---- The exit status, or nil as long as it runs.
+--- The exit status, or nil while it runs.
 function Job:code() return tonumber(jobs.read(self.path .. ".code")) end
 
 local function variable(pid, name)
   return ("\0" .. jobs.read(("/proc/%s/environ"):format(pid))):match("%z" .. name .. "=(%d+)%z")
 end
 
---- The job's processes of cldlua that train, {[rank] = process id}; one alone is rank 0.
+--- The job's cldlua processes that train, {[rank] = process id}; a single one is rank 0.
 function Job:ranks(world)
   local found = {}
   local list = jobs.output(("grep -lzsx '%s=%s' /proc/[0-9]*/environ"):format(MARK, self.id))
@@ -86,27 +86,27 @@ function Job:ranks(world)
   return found
 end
 
---- Wait until no rank is left, at most so many seconds: returns whether that was so.
+--- Waits until no rank is left, at most so many seconds; returns whether that happened.
 function Job:ranks_gone(seconds, world)
   return jobs.wait(seconds, function() return next(self:ranks(world)) == nil end)
 end
 
---- End whatever is left of it.
+--- Kills what is left of it.
 function Job:kill()
   local list = jobs.output(("grep -lzsx '%s=%s' /proc/[0-9]*/environ"):format(MARK, self.id))
   for pid in list:gmatch "/proc/(%d+)/" do os.execute(("kill -9 %s 2>/dev/null"):format(pid)) end
 end
 
---- Wait for its end: its exit status, or nil after so many seconds.
+--- Waits for its end: its exit status, or nil after so many seconds.
 function Job:finish(seconds) return jobs.wait(seconds, function() return self:code() end) end
 
---- What it printed, for a person.
+--- Its output, for people.
 function Job:told()
   local text = (self:out():sub(-1500) .. self:err():sub(-3000)):gsub("\n", "\n    ")
   return ("  job %s, exit status %s:\n    %s"):format(self.path, self:code() or "none", text)
 end
 
---- A folder for a check's files, empty.
+--- An empty folder for a check's files.
 function jobs.folder(path)
   jobs.must(("rm -rf %s && mkdir -p %s"):format(jobs.quote(path), jobs.quote(path)))
   return path

@@ -1,19 +1,20 @@
 --- Trainings of 2 and 3 ranks that are killed at random: kill -9 of a random rank at a random moment, or a signal that
--- asks the run to stop; then resumed, perhaps disturbed again, until they are through. Their last checkpoint is that of
--- a training nobody disturbed: to the bit on as many ranks; in f64 to 1e-8 if it was resumed on another number.
+-- asks the run to stop. Then they are resumed, perhaps disturbed again, until they are finished. Their last checkpoint
+-- must equal that of an undisturbed training: to the bit with the same number of ranks, and in f64 to 1e-8 if resumed
+-- with another number.
 --
--- What is drawn follows from a trial's seed; the moments are shares of the time that the undisturbed run took.
+-- The random choices follow from a trial's seed; the moments are fractions of the time that the undisturbed run took.
 local jobs = require "spec.ranks.jobs"
 local trainings = require "spec.ranks.trainings"
 
 local kills = {}
 
 local TOLERANCE = 1e-8
-local SOON = 10     -- seconds in which all ranks have left after one is killed
-local LONG = 900    -- seconds that a run may take at all
-local MOST = 6      -- disturbances of a training
+local SOON = 10     -- seconds in which all ranks must leave after one is killed
+local LONG = 900    -- seconds that a run may take at most
+local MOST = 6      -- disturbances per training
 
--- ---- what is drawn ------------------------------------------------------------------------------------------------
+-- ---- random choices -----------------------------------------------------------------------------------------------
 
 local function pick(list) return list[math.random(#list)] end
 
@@ -56,7 +57,7 @@ local function start(self, training, world, by_mpirun, resume)
   return jobs.start { command = command, folder = self.folder }
 end
 
--- The checkpoint of a training nobody disturbs, and how long that takes.
+-- The checkpoint of an undisturbed training, and how long it takes.
 local function reference(self, trial)
   local name = ("%s-%d%s"):format(trial.method, trial.world, trial.wide and "-f64" or "")
   if not self.references[name] then
@@ -68,9 +69,9 @@ local function reference(self, trial)
   return self.references[name]
 end
 
--- ---- what it says -------------------------------------------------------------------------------------------------
+-- ---- messages -----------------------------------------------------------------------------------------------------
 
--- The lines of cldlua's own.
+-- The lines of cldlua itself.
 local function lines_of(job)
   local lines = {}
   for line in job:err():gmatch "[^\r\n]+" do
@@ -83,12 +84,12 @@ local function count(self, what)
   self.told[what] = (self.told[what] or 0) + 1
 end
 
--- One kind for all ranks and hosts.
+-- Lines that differ only by rank or host count as the same.
 local function kind_of(line)
   return (line:gsub("rank %d", "rank R"):gsub(" on %S+ ([hw]a)", " on HOST %1"):gsub("%f[%d]%d%d+%f[%D]", "N"))
 end
 
--- After a kill -9: the word of a job that had begun to train is one line, which names the rank. mpirun may hand it on a
+-- After a kill -9, a job that had begun to train must print one line, which names the rank. mpirun may pass it on a
 -- moment after the ranks have left.
 local function check_words(self, job, rank, had_begun)
   jobs.wait(SOON, function() return #lines_of(job) > 0 or job:code() end)
@@ -143,7 +144,7 @@ local function shown(trial)
   return table.concat(words, ", ")
 end
 
--- A problem in words and the job that had it, or nil.
+-- A problem as text and the job that had it, or nil.
 local function try(self, trial)
   local wanted = reference(self, trial)
   local name = ("trial-%d"):format(trial.seed)

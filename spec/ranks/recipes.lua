@@ -1,6 +1,6 @@
---- Every recipe of recipes/ on 1 to 4 ranks, tiny, on generated images, in f64: what it trains in ten steps is what one
--- process trains, and what it judges has the same figures. The recipes are those that lie in the folders: one that this
--- file cannot start is a failure.
+--- Every recipe of recipes/ on 1 to 4 ranks, tiny, on generated images, in f64: ten steps of training give the same as
+-- in one process, and evaluations give the same figures. The recipes are all those in the folders: one that this file
+-- cannot start is a failure.
 local cld = require "cld"
 local files = require "spec.support.data_files"
 local jobs = require "spec.ranks.jobs"
@@ -9,9 +9,9 @@ local trainings = require "spec.ranks.trainings"
 
 local recipes = {}
 
-local TOLERANCE = 1e-9 -- of tensors in f64
-local COARSE = 3e-5    -- of those in f32, and of figures, which are means in f32 or written so
-local LONG = 300 -- seconds that a run may take at all
+local TOLERANCE = 1e-9 -- for tensors in f64
+local COARSE = 3e-5    -- for tensors in f32, and for figures, which are means in f32 or printed as such
+local LONG = 300 -- seconds that a run may take at most
 local MOST_RANKS = 4
 
 -- ---- the images ---------------------------------------------------------------------------------------------------
@@ -22,7 +22,7 @@ local function toy(self, name, more)
   return path
 end
 
--- Classes of these names, with the photos' images in turn: one each to train by, one to test by.
+-- Classes with these names, with the photos' images in turn: one each for training, one for testing.
 local function imagenet(self, name, wnids)
   local root, photos, lines = self.folder .. "/" .. name, {}, {}
   local listed = jobs.output(("ls %s/train/*/*.jpg"):format(self.data.folder))
@@ -60,10 +60,10 @@ local function make_data(self)
   self.data.imagenet100 = imagenet(self, "imagenet100", table.move(require "cld.data.imagenet100", 1, 100, 1, {}))
 end
 
--- ---- what is started ----------------------------------------------------------------------------------------------
+-- ---- options ------------------------------------------------------------------------------------------------------
 
--- Each is given to the recipes that have the option. Networks so small are chaotic: a larger rate, a smaller width or
--- more steps make more of a rounding than the tolerance, in one process too.
+-- Each option is given to the recipes that have it. Networks this small are chaotic: with a larger rate, a smaller
+-- width or more steps, a rounding grows beyond the tolerance, in one process too.
 local settings = {
   { "width", 4 }, { "small" }, { "arch", "resnet18" }, { "dim", 8 }, { "low-dim", 8 }, { "hidden", 16 },
   { "projection-dim", 8 }, { "queue", 24 }, { "block", 4 }, { "clusters", 4 }, { "lambda", 0.5 }, { "batch-size", 8 },
@@ -71,18 +71,18 @@ local settings = {
   { "workers", 0 }, { "device", "cpu" }, { "print-every", 0 }, { "size", 16 }, { "no-winograd" },
 }
 
--- What differs: of a recipe, or of all whose name has the word.
+-- Differences: for a recipe, or for all whose name contains the word.
 local own = {
-  { "infomin", { ["size"] = 24 } },             -- of which the jigsaw's pieces are a third
+  { "infomin", { ["size"] = 24 } },             -- the jigsaw's pieces are a third of it
   { "imagenet100", { ["batch-size"] = 20, ["block"] = 5 } },
-  { "stl10", { ["epochs"] = 1 } },              -- whose images are formulas, one much like the other
-  { "cifar100", { ["dataset"] = "cifar10" } },  -- which the toy images are
+  { "stl10", { ["epochs"] = 1 } },              -- its images are formulas, all much alike
+  { "cifar100", { ["dataset"] = "cifar10" } },  -- the toy images are CIFAR-10's
   { "examples/", { ["lr"] = 0.001 } },
-  { "examples/byol", { ["lr"] = 1e-4 } },       -- AdamW makes a step of the rounding of a gradient that is 0
+  { "examples/byol", { ["lr"] = 1e-4 } },       -- AdamW turns the rounding of a zero gradient into a step
   { "examples/classifier", { ["epochs"] = 1, ["batch-size"] = 40 } },
 }
 
--- These ask for f32 themselves: one step of it.
+-- These require f32 themselves: one step of them.
 local in_f32 = { ["examples/classifier"] = true, linear = true }
 
 -- The options that `--help` lists, as a set.
@@ -108,7 +108,7 @@ local function settings_of(self, recipe)
   return table.concat(words, " ")
 end
 
--- Runs it on so many ranks, in f64 if it can; returns what it prints. A failure is raised.
+-- Runs it on so many ranks, in f64 if it can; returns its output. A failure is raised.
 local function start(self, recipe, ranks, arguments)
   local program = self.build .. "/cldlua" .. (ranks > 1 and " --ranks " .. ranks or "")
   local hook = in_f32[recipe] and "" or "-e 'dofile [[spec/support/wide.lua]]'"
@@ -127,7 +127,7 @@ local function tolerance(recipe) return in_f32[recipe] and COARSE or TOLERANCE e
 local function name_of(recipe, ranks) return ("%s-%d"):format(recipe:gsub("/", "-"), ranks) end
 local function checkpoint(self, name) return ("%s/%s/checkpoint.safetensors"):format(self.runs, name) end
 
--- A problem, or nil and how far the checkpoints were apart at most.
+-- A problem, or nil and the largest difference between the checkpoints.
 local function train(self, recipe)
   local data = self.data[recipe] or self.data[recipe:find "^examples/" and "cifar10" or recipe:match "^%w+"]
   local arguments, worst = settings_of(self, recipe), 0
@@ -144,7 +144,7 @@ end
 
 -- ---- evaluations --------------------------------------------------------------------------------------------------
 
--- The numbers of a run's log, in order: {name, value}.
+-- The numbers in a run's log, in order: {name, value}.
 local function logged(self, name)
   local list = {}
   for line in io.lines(("%s/%s/log.jsonl"):format(self.runs, name)) do
@@ -155,7 +155,7 @@ local function logged(self, name)
   return list
 end
 
--- The largest difference between two such lists; infinite if they are not of the same figures.
+-- The largest difference between two such lists; infinite if their figures have different names.
 local function apart(a, b)
   if #a ~= #b or #a == 0 then return math.huge end
   local worst = 0
@@ -167,10 +167,10 @@ local function apart(a, b)
   return worst
 end
 
--- Each: evaluations.name(self, ranks) -> a list as of logged, and its run's name, if it has one.
+-- Each: evaluations.name(self, ranks) -> a list like that of a log, and its run's name, if it has one.
 local evaluations = {}
 
--- Of what a subject is judged by; that is of a training of this check.
+-- The subject of an evaluation: a training of this check.
 local function judged(self, recipe, ranks, more)
   return start(self, recipe, ranks, ("--checkpoint %s --data %s --dataset cifar10 --threads 1 --workers 0 %s"):format(
     self.subject, self.data.cifar10, more))
@@ -202,7 +202,7 @@ end
 evaluations.linear   = train_on("linear", "--lr 1")
 evaluations.finetune = train_on("finetune", "--lr 0.01,0.001 --head-lr 1")
 
--- A problem, or nil and how far apart what was trained was at most, or else the figures.
+-- A problem, or nil and the largest difference between the trained tensors, or else between the figures.
 local function judge(self, recipe)
   local one, run = evaluations[recipe](self, 1)
   local worst = 0
@@ -232,14 +232,14 @@ local function found()
   return list
 end
 
--- What to do with it; nil: unknown.
+-- The function that checks it; nil: unknown.
 local function kind_of(self, recipe)
   if evaluations[recipe] then return judge end
   local has_data = recipe:find "^examples/" or self.data[recipe:match "^%w+"]
   return has_data and jobs.read(("recipes/%s.lua"):format(recipe)):find "cld%.run[%.( ]" and train or nil
 end
 
---- run({build =, recipe = just these, or ""}, report)
+--- run({build =, recipe = only these, or ""}, report)
 function recipes.run(options, report)
   if jobs.output "command -v mpirun" == "" then return print "skipped  recipes: there is no mpirun (openmpi-bin)" end
   local folder = jobs.folder(options.build .. "/ranks/recipes")

@@ -1,14 +1,14 @@
---- A real Slurm on this machine: its controller, and two nodes with a name of their own each, 16 cores and 8 GPUs that
--- they only claim to have. Under it the scripts of recipes/cluster/, small. Root alone may start it so; it is
--- configured in the build folder, touches nothing in /etc, and ends with the check.
+--- A real Slurm on this machine: its controller, and two nodes with a name of their own, and with 16 cores and 8 GPUs
+-- each that they only claim to have. The scripts of recipes/cluster/ run under it, at a small size. Only root can
+-- start it. It is configured in the build folder, touches nothing in /etc, and ends with the check.
 local jobs = require "spec.ranks.jobs"
 local trainings = require "spec.ranks.trainings"
 
 local slurm = {}
 
 local TOLERANCE = 1e-8
-local LONG = 900 -- seconds that a run may take at all
-local LIMIT = 150 -- seconds in which Slurm has warned of a limit of one minute
+local LONG = 900 -- seconds that a run may take at most
+local LIMIT = 150 -- seconds in which Slurm must warn of a limit of one minute
 
 -- ---- Slurm --------------------------------------------------------------------------------------------------------
 
@@ -43,7 +43,7 @@ NodeName=n2 NodeHostname=HOST NodeAddr=127.0.0.1 Port=17822 CPUs=16 CoresPerSock
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 ]]
 
--- PMIx's folder of a job has the same name on all nodes, so each has a disk of its own there.
+-- PMIx's folder for a job has the same name on all nodes, so each node has its own folder there.
 local START = [[
 cd DIR && mkdir -p state spool/n1 spool/n2 pmix pmix-n1 pmix-n2 && touch gpu0 gpu1 gpu2 gpu3 gpu4 gpu5 gpu6 gpu7
 echo 'Name=gpu File=DIR/gpu[0-7]' >gres.conf
@@ -63,7 +63,8 @@ Slurm.__index = Slurm
 
 local function at(folder, text) return (text:gsub("DIR", function() return folder end)) end
 
--- With PMIx's store in shared memory one start in sixty failed of two nodes on one machine; with the other none.
+-- With PMIx's store in shared memory, one start in sixty failed with two nodes on one machine; with the other store
+-- none did.
 local ENVIRONMENT = "SLURM_CONF=%s/slurm.conf OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
   .. " PMIX_MCA_gds=hash"
 
@@ -111,12 +112,12 @@ function Slurm:state(job) return self:ask(("scontrol show job %s"):format(job.id
 
 local function has(job, words) return jobs.read(job.log):find(words) ~= nil end
 
--- A problem in words, with the job's log.
+-- A problem as text, with the job's log.
 local function failed(problem, job)
   return ("%s\n    %s"):format(problem, (jobs.read(job.log):sub(-2500):gsub("\n", "\n    ")))
 end
 
--- SIGUSR1 as Slurm's warning in the middle of the training; the script has the job requeued, which goes on to the end.
+-- SIGUSR1 as Slurm's warning in the middle of the training; the script requeues the job, which continues to the end.
 local function warned(self, script, options, signal)
   local t = self.training(script:match "^%w+" .. (options or ""):gsub("%W", ""))
   local job = self:submit(script, t, options)

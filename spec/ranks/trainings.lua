@@ -1,4 +1,5 @@
---- The trainings of the checks: toy images, command lines that take a second or two, two final checkpoints compared.
+--- The trainings of the checks: toy images, command lines that take a second or two, the comparison of two final
+-- checkpoints.
 local cld = require "cld"
 local json = require "cld.json"
 local jobs = require "spec.ranks.jobs"
@@ -8,8 +9,8 @@ local trainings = {}
 local COMMON = "--knn-every 0 --width 4 --size 16 --batch-size 14 --lr 0.05 --clusters 4 --warmup-epochs 0"
   .. " --threads 1 --save-every 1"
 
---- By name: the recipe and what it is given. A memory bank, one with noise-contrastive estimation, a queue, blocks with
--- a queue, a target network. 14 images are no whole number of blocks, nor of ranks; the last batch has fewer.
+--- By name: the recipe and its options. A memory bank, one with noise-contrastive estimation, a queue, blocks with a
+-- queue, a target network. 14 images are not a whole number of blocks, nor of ranks; the last batch is smaller.
 trainings.methods = {
   npid = "recipes/folder_npid_cld.lua --augment base",
   nce = "recipes/folder_npid_cld.lua --augment base --nce-k 16 --fill-epochs 1",
@@ -29,7 +30,7 @@ function trainings.data(build)
   return path
 end
 
--- A recipe in f64 is one of its own.
+-- A recipe in f64 has its own entry.
 local function wide(build, recipe)
   local path = ("%s/ranks/wide_%s"):format(build, recipe:match "[^/]+$")
   local file = assert(io.open(path, "w"))
@@ -38,15 +39,15 @@ local function wide(build, recipe)
   return path
 end
 
--- Of {build =, method =, wide = compute in f64, runs =, name =, workers = 0, epochs = 3}: the recipe, and what it
--- is given beside --data and --name.
+-- From {build =, method =, wide = compute in f64, runs =, name =, workers = 0, epochs = 3}: the recipe, and its options
+-- besides --data and --name.
 local function parts(t)
   local recipe, options = trainings.methods[t.method]:match "^(%S+) (.*)"
   return t.wide and wide(t.build, recipe) or recipe,
     ("%s %s --epochs %d --workers %d --runs %s"):format(options, COMMON, t.epochs or 3, t.workers or 0, t.runs)
 end
 
---- The command line on so many ranks of this machine, by `cldlua --ranks` or by mpirun.
+--- The command line for so many ranks on this machine, by `cldlua --ranks` or by mpirun.
 function trainings.command(t, world, by_mpirun)
   local program = t.build .. "/cldlua"
   if by_mpirun then
@@ -58,7 +59,7 @@ function trainings.command(t, world, by_mpirun)
   return ("%s %s --data %s --name %s %s"):format(program, recipe, trainings.data(t.build), t.name, options)
 end
 
---- What the scripts of recipes/cluster/ take from the environment, for the same.
+--- The environment variables for the scripts of recipes/cluster/, for the same.
 function trainings.settings(t, more)
   local recipe, options = parts(t)
   return { CLDLUA = t.build .. "/cldlua", RECIPE = recipe, DATA = trainings.data(t.build), NAME = t.name,
@@ -67,7 +68,7 @@ end
 
 -- ---- two checkpoints ----------------------------------------------------------------------------------------------
 
--- {name = {dtype =, shape =, bytes =}} of a safetensors file, as it lies there, and the position of its run.
+-- {name = {dtype =, shape =, bytes =}} of a safetensors file, as stored, and the position of its run.
 local function read(path)
   local text = jobs.read(path)
   local size = ("<I8"):unpack(text)
@@ -81,7 +82,7 @@ local function read(path)
   return header, position
 end
 
--- What of the position is to be the same: not what a clock says.
+-- The part of the position that must be the same: not what a clock says.
 local function place(position, same_ranks)
   position.seconds = nil
   if not same_ranks then position.ranks = nil end
@@ -106,8 +107,8 @@ local function different_bits(x, y)
   end
 end
 
---- The largest difference between two checkpoints' tensors, and whose it is. Meters are of f32, and nothing is trained
--- with them.
+--- The largest difference between two checkpoints' tensors, and which tensor it is in. Meters are f32, and do not
+-- affect training.
 function trainings.farthest(a, b)
   local x, y, worst, whose = cld.load(a), cld.load(b), 0, "none"
   for name, tensor in pairs(x) do
@@ -123,8 +124,8 @@ local function far_apart(a, b, tolerance)
   if not (d <= tolerance) then return ("%s differs by %.3g"):format(name, d) end
 end
 
---- What differs between two final checkpoints, in words, or nil. Without a tolerance: every bit of every tensor, and
--- the position, in which the random numbers' is. With one the numbers of ranks may differ.
+--- The difference between two final checkpoints as text, or nil. Without a tolerance every bit of every tensor is
+-- compared, and the position, including that of the random numbers. With one, the numbers of ranks may differ.
 function trainings.difference(a, b, tolerance)
   if not jobs.exists(b) then return "there is no " .. b end
   local x, x_position = read(a)

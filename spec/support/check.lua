@@ -3,13 +3,13 @@ local cld = require "cld"
 
 local check = {}
 
--- {absolute, relative} where the caller gives none: by the coarser dtype of the two.
+-- {absolute, relative} if the caller gives none: by the coarser dtype of the two.
 local tolerances = {
   f64 = { 1e-12, 1e-10 }, f32 = { 1e-6, 1e-5 }, bf16 = { 1e-2, 1e-2 }, f16 = { 1e-3, 1e-3 },
   i64 = { 0, 0 }, i32 = { 0, 0 }, u8 = { 0, 0 }, number = { 1e-12, 1e-10 },
 }
 
--- A plain value or nested table, and the dtype it came from.
+-- The value as a plain number or nested table, and the dtype it came from.
 local function plain(value)
   if type(value) == "userdata" then return value:totable(), value.dtype end
   return value, "number"
@@ -32,8 +32,8 @@ local function walk(x, y, path, visit)
   end
 end
 
---- Raises unless actual and expected (tensors, nested tables or numbers) agree: |a - e| <= atol + rtol * |e| in
--- every element, NaN agreeing with nothing unless options.nan is true. The message names the first bad element.
+--- Raises unless actual and expected (tensors, nested tables or numbers) agree: |a - e| <= atol + rtol * |e| in every
+-- element. NaN agrees with nothing unless options.nan is true. The message names the first bad element.
 function check.close(actual, expected, options)
   options = options or {}
   local a, a_dtype = plain(actual)
@@ -61,7 +61,7 @@ function check.close(actual, expected, options)
   end
 end
 
---- Raises unless f() raises a message in which the Lua pattern is found. Returns the message.
+--- Raises unless f() raises a message that contains the Lua pattern. Returns the message.
 function check.fails(f, pattern)
   local ok, message = pcall(f)
   message = tostring(message)

@@ -1,4 +1,4 @@
---- Small CIFAR folders for the specs of the readers: three rows per file, of the same formula as
+--- Small CIFAR folders for the specs of the readers: three rows per file, with the same formula as
 -- spec/fixtures/make_cifar.py.
 local process = require "spec.support.process"
 local writer = require "cld.cifar_writer"

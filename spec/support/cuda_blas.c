@@ -1,5 +1,5 @@
-/* blas.c with cuBLASLt's own descriptors, but with its product done here by loops that read them: so that what blas.c asks
- * for can be checked without a GPU, against the library's manual. Column-major, as there. Linked with
+/* blas.c with cuBLASLt's own descriptors, but with the product computed here by loops that read them. So the calls of
+ * blas.c can be checked without a GPU, against the library's manual. Column-major, as there. Linked with
  * spec/support/cuda_libraries.cpp in place of kernels/cuda/host/blas.cpp. */
 #include <cublasLt.h>
 #include <math.h>
@@ -29,7 +29,7 @@ static cublasStatus_t fake_matmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t 
                                   cudaStream_t stream);
 #include "kernels/cuda/blas.c"
 
-/* Descriptors that were made and not destroyed. */
+/* Number of descriptors made and not destroyed. */
 static int descriptors;
 int cuda_blas_descriptors(void);
 int cuda_blas_descriptors(void) { return descriptors; }
@@ -67,7 +67,7 @@ static void put(cudaDataType_t type, void *data, int64_t i, double value) {
     }
 }
 
-/* ---- what the descriptors say ---- */
+/* ---- the content of descriptors ---- */
 
 typedef struct matrix {
     cudaDataType_t type;
@@ -101,13 +101,13 @@ static uint32_t read_word(cublasLtMatmulDesc_t what, cublasLtMatmulDescAttribute
     return word;
 }
 
-/* op(m)[row, column] of the i-th of the batch */
+/* op(m)[row, column] of matrix i of the batch */
 static double at(const matrix *m, const void *data, bool transposed, int64_t i, int64_t row, int64_t column) {
     return element(m->type, data,
                    i * m->stride + (transposed ? row * m->leading + column : column * m->leading + row));
 }
 
-/* The extents fit together, and the types are a row of the manual's table. */
+/* The extents fit together, and the types are a row in the manual's table. */
 static bool is_valid(cublasLtMatmulDesc_t what, const matrix *a, const matrix *b, const matrix *c) {
     bool ta = read_word(what, CUBLASLT_MATMUL_DESC_TRANSA) == CUBLAS_OP_T,
          tb = read_word(what, CUBLASLT_MATMUL_DESC_TRANSB) == CUBLAS_OP_T;

@@ -1,7 +1,7 @@
-/* The collectives of kernels/cuda, among processes that this program forks: on the host a NCCL of the specs' own carries them
- * (kernels/cuda/host/nccl.cpp), on GPUs the real one, with a rank on each. spec/cuda_comm_spec.lua runs it on the host, a
- * part at a time: cuda_comm PART RANKS. Without arguments all that this machine has GPUs for (make gpu-check). Says what does
- * not hold; the exit code is 1 where anything did not. */
+/* The collectives of kernels/cuda, among processes that this program forks. On the host the specs' own NCCL implements
+ * them (kernels/cuda/host/nccl.cpp), on GPUs the real one, with one rank per GPU. spec/cuda_comm_spec.lua runs it on
+ * the host, a part at a time: cuda_comm PART RANKS. Without arguments it runs everything that this machine has enough
+ * GPUs for (make gpu-check). Prints what failed; the exit code is 1 if anything did. */
 #include "spec/support/cuda_comm.h"
 
 #include <math.h>
@@ -70,7 +70,7 @@ static void scale() {
     no_scale_of<double>(CLD_COMM_MIN);
 }
 
-/* Several of several dtypes at once, one of them empty. */
+/* Several arrays of several dtypes at once, one of them empty. */
 static void lists() {
     cld_array list[] = {new_array(own<float>(10)), new_array(own<int64_t>(70000)), new_array(own<float>(0)),
                         new_array(own<double>(3)), new_array(own<float>(1000))};
@@ -119,7 +119,8 @@ static void move() {
     }
 }
 
-/* A part for each rank, itself included, from each; of every two another number of bytes, and none between the last two. */
+/* A part for each rank, including itself, from each rank. The number of bytes differs for every pair, and is 0 for the
+ * last two. */
 static size_t bytes_between(int from, int to) {
     bool is_cut = world > 2 && from != to && from + to == 2 * world - 3;
     return is_cut ? 0 : (size_t)(1000 * (from + 1) + to);
@@ -222,9 +223,9 @@ static void order() {
     WORKS(twice_plus_one(a));
     WORKS(lane->fork());
     WORKS(all_reduce(a, CLD_COMM_SUM));
-    WORKS(comm->all_gather(&gathered, &a)); /* after it on the lane: no fork is needed */
+    WORKS(comm->all_gather(&gathered, &a)); /* after it on the lane: needs no fork */
     WORKS(twice_plus_one(other));
-    if (emulated) CHECK(isnan(values_of<float>(a)[0])); /* as late as may be */
+    if (emulated) CHECK(isnan(values_of<float>(a)[0])); /* as late as possible */
     WORKS(lane->join());
     CHECK(values_of<float>(gathered) ==
           made<float>(n * (size_t)world, [=](size_t i) { return sum_of_twice_plus_one(i % n); }));
@@ -253,7 +254,7 @@ static void capture() {
     WORKS(lane->join());
     WORKS(twice_plus_one(x));
     WORKS(graphs->end(&graph));
-    CHECK(values_of<float>(other) == own<float>(n)); /* nothing was done */
+    CHECK(values_of<float>(other) == own<float>(n)); /* nothing was run */
     for (int step = 1; step <= 3; step++) {
         std::vector<float> now =
             made<float>(n, [=](size_t i) { return given<float>(rank, i + (size_t)step); });
@@ -261,7 +262,7 @@ static void capture() {
         WORKS(graphs->replay(graph));
         CHECK(values_of<float>(x) ==
               made<float>(n, [=](size_t i) { return sum_of_twice_plus_one(i + (size_t)step) + 1; }));
-        WORKS(alone([=]() { return all_reduce(x, CLD_COMM_MAX); })); /* others come between */
+        WORKS(alone([=]() { return all_reduce(x, CLD_COMM_MAX); })); /* others come in between */
     }
     CHECK(values_of<float>(other) == made<float>(n, [](size_t i) { return 8 * given<float>(rank, i) + 7; }));
     graphs->free(graph);
@@ -292,11 +293,11 @@ static void unjoined() {
     release(x);
 }
 
-/* ---- mistakes: on the host alone, for NCCL hangs ---- */
+/* ---- mistakes: only on the host, because NCCL hangs ---- */
 
 static cld_array shared_float(size_t n) { return new_array(own<float>(n)); }
 
-/* Rank 0 does one thing, and the others another. Nothing works from then on. */
+/* Rank 0 does one thing, and the others another. Nothing works afterwards. */
 static void differ(const char *said, const std::function<cld_status()> &first,
                    const std::function<cld_status()> &others) {
     FAILS(alone(rank == 0 ? first : others), said);
@@ -400,7 +401,7 @@ static void never_run() {
     graphs->free(graph);
 }
 
-/* Each with itself, then, captured, with the next one too. */
+/* Each with itself, then, captured, also with the next one. */
 static void new_neighbour() {
     void *graph;
     cld_array x = shared_float(12);
@@ -416,7 +417,7 @@ static void new_neighbour() {
     CHECK(strstr(message, "ncclSend with rank "));
     cld_cuda_close_lane();
     WORKS(graphs->end(&graph));
-    WORKS(graphs->replay(graph)); /* of the second, nothing was queued */
+    WORKS(graphs->replay(graph)); /* nothing of the second was queued */
     graphs->free(graph);
     WORKS(alone([&]() { return comm->exchange(2, sent, 2, received); }));
 }
@@ -456,7 +457,7 @@ static bool is_memory_left() {
     return access((std::string("/dev/shm") + (const char *)common->id).c_str(), F_OK) == 0;
 }
 
-/* These two begin themselves. */
+/* These two start themselves. */
 static void start() {
     cld_array x = shared_float(2);
     FAILS(all_reduce(x, CLD_COMM_SUM), "all_reduce: cuda:");
@@ -481,9 +482,9 @@ static void twice() {
 static const struct part {
     const char *name;
     void (*run)();
-    bool joins;     /* itself */
-    bool on_host;   /* only there */
-    bool same_chip; /* for all */
+    bool joins;     /* the part itself joins */
+    bool on_host;   /* only on the host */
+    bool same_chip; /* the same for all */
 } parts[] = {
     {"start", start, true, false, false},
     {"twice", twice, true, false, true},
@@ -525,7 +526,7 @@ static int be_rank(const part &p) {
     return 0;
 }
 
-/* True if all of its processes have come to their end. */
+/* True if all of its processes ran to their end. */
 static bool run_part(const part &p, int ranks) {
     bool ended_well = true;
     world = ranks;
@@ -544,7 +545,7 @@ static bool run_part(const part &p, int ranks) {
 
 enum { EMULATED = 100, NO_NCCL };
 
-/* This process itself opens no device, for what it forks could not use it. */
+/* This process itself opens no device, because its children could not use it then. */
 static int count_devices() {
     fflush(stdout);
     if (fork() == 0) {

@@ -1,5 +1,5 @@
-/* What the parts of cuda_comm.cu share: the rank that this process is, checks, arrays with known values, a collective between
- * a fork and the join. */
+/* Shared by the parts of cuda_comm.cu: this process's rank, checks, arrays with known values, a collective between a
+ * fork and the join. */
 #ifndef CLD_SPEC_CUDA_COMM_H
 #define CLD_SPEC_CUDA_COMM_H
 
@@ -37,7 +37,7 @@ static void check_at(bool holds, int line, const std::string &what) {
 }
 #define CHECK(condition) check_at(condition, __LINE__, #condition)
 #define WORKS(call)      check_at((call) == CLD_OK, __LINE__, std::string(#call ": ") + message)
-/* It fails, and its message has the text. */
+/* It must fail, and its message must contain the text. */
 #define FAILS(call, text)                                                                                    \
     do {                                                                                                     \
         bool failed = (call) != CLD_OK;                                                                      \
@@ -75,7 +75,7 @@ static void release(const cld_array &a) {
     device->memory->release(a.data, (size_t)a.shape[0] * cld_dtype_size(a.dtype) + 1);
 }
 
-/* What rank r has at i: small whole numbers, so that every sum is exact. */
+/* Rank r's value at i: small whole numbers, so that every sum is exact. */
 template <typename T> static T given(int r, size_t i) { return (T)((i * 3 + (size_t)r * 5) % 11); }
 
 template <typename T> static std::vector<T> made(size_t n, const std::function<T(size_t)> &value) {

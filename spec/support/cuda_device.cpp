@@ -1,6 +1,6 @@
-/* What kernels/cuda asks of the CUDA runtime, on one without a GPU (cuda_runtime_fake.h): memory that is copied from and
- * steps that are queued while the device lags behind, faults, captures that go wrong, a device that is lost, and what is
- * said where there is none; and the order of the lane. Says what does not hold; the exit code is 1 where anything did not. "small": with little
+/* The calls of kernels/cuda to the CUDA runtime, on a fake runtime without a GPU (cuda_runtime_fake.h): copies and
+ * steps queued while the device lags behind, faults, captures that fail, a device that is lost, error messages if there
+ * is no device, and the order of the lane. Prints what failed; the exit code is 1 if anything did. "small": with little
  * page-locked memory. */
 #include <signal.h>
 #include <stdio.h>
@@ -33,7 +33,7 @@ static void expect(cld_status status, const char *text, int line, const char *ca
 }
 #define CHECK(condition)  check_at(condition, __LINE__, #condition)
 #define WORKS(call)       expect(call, NULL, __LINE__, #call)
-#define FAILS(call, text) expect(call, text, __LINE__, #call) /* and its message has the text */
+#define FAILS(call, text) expect(call, text, __LINE__, #call) /* and its message contains the text */
 
 static char *allocate(size_t bytes) {
     void *data = NULL;
@@ -53,7 +53,7 @@ static cld_status queue_step(int *x, int a, int b) {
     return cld_cuda_launched("step");
 }
 
-/* ---- where there is no device ---- */
+/* ---- if there is no device ---- */
 
 static void say_why_not() {
     int count;
@@ -78,7 +78,7 @@ static void say_why_not() {
     WORKS(cld_cuda_launched("the first")); /* no error is left */
 }
 
-/* As the first launch says on a chip that no code was built for. */
+/* As in the first launch on a chip that no code was built for. */
 static void have_no_code() {
     fake.launch = cudaErrorNoKernelImageForDevice;
     FAILS(queue_step(NULL, 1, 0), "launching step: no kernel image is available for execution on the device "
@@ -88,7 +88,7 @@ static void have_no_code() {
 
 /* ---- copies to a device that lags behind ---- */
 
-/* The ring is allocated by the first copy, as large as can be. */
+/* The first copy allocates the ring, as large as possible. */
 static void open_the_ring(bool small) {
     int *x = (int *)allocate(sizeof *x), value = 7;
     size_t before = fake_page_locked();
@@ -109,7 +109,7 @@ static void open_the_ring(bool small) {
     memory->release(x, sizeof *x);
 }
 
-/* Copies of many sizes, some larger than a small ring: none is overwritten before it was sent. */
+/* Copies of many sizes, some larger than a small ring: none is overwritten before it is sent. */
 static void copy_from_host() {
     enum { COPIES = 300 };
     const size_t LARGEST = 5000000;
@@ -127,7 +127,7 @@ static void copy_from_host() {
             WORKS(memory->from_host(to + starts[i], from.data(), bytes));
             most = fake_queued() > most ? fake_queued() : most;
         }
-        CHECK(most >= 8 && most <= 100); /* neither waits for each, nor runs far ahead */
+        CHECK(most >= 8 && most <= 100); /* neither waits for each copy, nor runs far ahead */
         memset(from.data(), 99, LARGEST);
         WORKS(memory->synchronize());
         for (int i = 0; i < COPIES; i++)
@@ -140,7 +140,7 @@ static void copy_from_host() {
 
 /* ---- steps on a device that lags behind ---- */
 
-enum { WORK = 7 }; /* things queued in a step, beside what its end queues */
+enum { WORK = 7 }; /* things queued in a step, besides what its end queues */
 
 static cld_status queue_whole_step(int *x) {
     for (int i = 0; i < WORK; i++) CLD_TRY(queue_step(x, 1, 1));
@@ -169,7 +169,7 @@ static void stay_close() {
 static volatile sig_atomic_t interrupted;
 static void on_interrupt(int) { interrupted = 1; }
 
-/* Ctrl-C while the device is in its tenth step: the host, which looks between steps, is in a step soon after. */
+/* Ctrl-C while the device is in its tenth step: the host, which checks between steps, is only a few steps further. */
 static void hear_an_interrupt() {
     int *x = zero_on_device(), steps = 0;
     signal(SIGINT, on_interrupt);
@@ -202,24 +202,24 @@ static void tell_of_faults() {
         CHECK(strcmp(cld_error_message(), "gather: index 12 is out of range: expected 0 to 4") == 0);
     }
     CHECK(told == 1);
-    CHECK(value_of(x) == 20 * WORK); /* nor is it told once more */
+    CHECK(value_of(x) == 20 * WORK); /* nor is it reported again */
 
     queue_fault(13);
     WORKS(memory->end_step()); /* too early to know */
     FAILS(memory->synchronize(), "gather: index 13 is out of range");
-    for (int i = 0; i < 2 * CLD_STEPS_AHEAD; i++) WORKS(queue_whole_step(x)); /* whose copies have it */
+    for (int i = 0; i < 2 * CLD_STEPS_AHEAD; i++) WORKS(queue_whole_step(x)); /* whose copies contain it */
     queue_fault(14);
     int value;
     FAILS(memory->to_host(&value, x, sizeof value), "gather: index 14 is out of range");
     WORKS(memory->synchronize());
     queue_fault(15);
     queue_fault(16);
-    FAILS(memory->synchronize(), "gather: index 15 is out of range"); /* the first */
+    FAILS(memory->synchronize(), "gather: index 15 is out of range"); /* the first one */
     WORKS(memory->synchronize());
     memory->release(x, sizeof *x);
 }
 
-/* A step that is captured ends in the middle of the capture, which that does not end. */
+/* A step that is captured ends in the middle of the capture; this must not end the capture. */
 static void end_steps_of_graphs() {
     int *x = zero_on_device();
     void *graph = NULL;
@@ -245,7 +245,7 @@ static void end_steps_of_graphs() {
 
 /* ---- graphs ---- */
 
-/* One that sets *x to value and doubles it. */
+/* A graph that sets *x to value and doubles it. */
 static void *record(int *x, int value) {
     void *graph = NULL;
     WORKS(graphs->begin());
@@ -268,13 +268,13 @@ static void replay_copies() {
     CHECK(fake_queued() > 0);
     WORKS(cld_cuda_check_lost("matmul"));
     WORKS(cld_cuda_launched("after it"));
-    graphs->free(graph); /* while it is under way */
+    graphs->free(graph); /* while it is running */
     CHECK(value_of(x) == 42);
     CHECK(fake_page_locked() == before);
     memory->release(x, sizeof *x);
 }
 
-/* As the collector does. */
+/* As the garbage collector does. */
 static void free_one_while_another_is_captured() {
     int *x = (int *)allocate(sizeof *x), *y = (int *)allocate(sizeof *y), two = 2;
     void *first = record(x, 1), *second = NULL;
@@ -301,9 +301,9 @@ static void lose_a_capture() {
     FAILS(memory->to_host(&value, x, sizeof value), "while a graph is captured");
     FAILS(memory->synchronize(), "while a graph is captured");
     WORKS(cld_cuda_check_lost("matmul"));
-    WORKS(queue_step(x, 1, 1)); /* which has ended nothing */
+    WORKS(queue_step(x, 1, 1)); /* which did not end the capture */
     WORKS(memory->allocate(&inner, 1000));
-    cudaStreamSynchronize((cudaStream_t)cld_cuda_stream()); /* as a library might */
+    cudaStreamSynchronize((cudaStream_t)cld_cuda_stream()); /* as a library might do */
     FAILS(queue_step(x, 1, 1), "launching step: ");
     FAILS(memory->from_host(x, &value, sizeof value), "previous error during capture");
     FAILS(graphs->end(&graph), "ending a graph's capture: ");
@@ -335,7 +335,7 @@ static cld_status queue_collective(int *to, const int *from) {
     return cld_cuda_launched("collective");
 }
 
-/* It waits for what was queued before its fork, and is waited for at its join: neither for more. */
+/* It waits for what was queued before its fork, and the stream waits for it at the join: neither waits for more. */
 static void fork_and_join() {
     int *x = (int *)allocate(sizeof *x), *y = (int *)allocate(sizeof *y), *z = (int *)allocate(sizeof *z);
     int value = 0;
@@ -347,7 +347,7 @@ static void fork_and_join() {
     WORKS(queue_collective(y, x));
     fake_run_alone(lane_stream());
     CHECK(*y == 10 && *z == 0);
-    WORKS(queue_collective(y, y)); /* lags behind */
+    WORKS(queue_collective(y, y)); /* it lags behind */
     CHECK(value_of(z) == 1 && *y == 10);
     WORKS(cld_cuda_lane.join());
     WORKS(cld_cuda_copy(z, y, sizeof *z));
@@ -405,7 +405,7 @@ static void lose_the_device() {
     void *graph = record(x, 2), *data;
     WORKS(graphs->replay(graph));
     fake.lost = cudaErrorIllegalAddress;
-    std::vector<char> large(8 << 20); /* no block of this size is there */
+    std::vector<char> large(8 << 20); /* there is no free block of this size */
     FAILS(memory->from_host(x, &value, sizeof value), said);
     FAILS(memory->from_host(x, large.data(), large.size()), said);
     FAILS(memory->to_host(&value, x, sizeof value), said);

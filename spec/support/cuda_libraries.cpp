@@ -1,6 +1,6 @@
-/* blas.h and dnn.h of kernels/cuda against the sums that define them, in double: for the loops on the host, and on a
- * GPU for cuBLASLt and cuDNN. Says what does not agree, and how much was checked; the exit code is 1 where anything did
- * not, 77 where there is no device. spec/cuda_libraries_spec.lua runs it. */
+/* blas.h and dnn.h of kernels/cuda against the sums that define them, in double: the loops on the host, and on a GPU
+ * cuBLASLt and cuDNN. Prints what differs, and how much was checked; the exit code is 1 if anything differs, 77 if
+ * there is no device. spec/cuda_libraries_spec.lua runs it. */
 #include <math.h>
 #include <stdio.h>
 #include <vector>
@@ -10,7 +10,7 @@
 #include "kernels/cuda/dnn.h"
 #include "kernels/cuda/number.cuh"
 
-const char *cld_cuda_name(void) { return "this device"; } /* for memory.c's errors */
+const char *cld_cuda_name(void) { return "this device"; } /* for the errors of memory.c */
 
 static int checked_values, cases, failures;
 
@@ -38,7 +38,7 @@ static void to_bits(cld_dtype dtype, unsigned char *data, double value) {
     }
 }
 
-/* Half of the distance between neighbours, relative. */
+/* Half the distance between neighbouring numbers, relative. */
 static double rounding(cld_dtype dtype) {
     return dtype == CLD_F64 ? 0x1p-53 : dtype == CLD_F32 ? 0x1p-24 : dtype == CLD_BF16 ? 0x1p-9 : 0x1p-12;
 }
@@ -79,7 +79,7 @@ struct array {
     }
 };
 
-/* Sums, their terms' sizes, and how many terms. */
+/* Sums, the sizes of their terms, and the number of terms. */
 struct expected {
     std::vector<double> sum, size;
     std::vector<int> terms;
@@ -103,7 +103,7 @@ static void compare(const char *what, const array &got_array, const expected &wa
     double unit = factors == CLD_F64 ? 0x1p-53 : 0x1p-24;
     cases++;
     for (size_t i = 0; i < got.size(); i++) {
-        /* The rounding of each sum, in any order, and that of the result (f16's smallest step included). */
+        /* The rounding of each sum, in any order, and of the result (f16's smallest step included). */
         double error = fabs(got[i] - want.sum[i]);
         double most = (want.terms[i] + 2) * unit * want.size[i] +
                       2 * rounding(got_array.dtype) * fabs(want.sum[i]) +
@@ -128,7 +128,7 @@ struct product_case {
     int64_t m, n, k, batch;
     bool transpose_a, transpose_b;
     int64_t gap;         /* between rows */
-    bool shared_a, bias; /* one A for all of the batch */
+    bool shared_a, bias; /* one A for the whole batch */
     double alpha, beta;
 };
 
@@ -177,7 +177,7 @@ static void check_product(const product_case &t, cld_dtype factors, cld_dtype re
         fail(what, cld_error_message());
 }
 
-/* How many descriptors cuBLASLt has made and not destroyed: of spec/support/cuda_blas.c, if that is linked. */
+/* How many descriptors of cuBLASLt are made and not destroyed: from spec/support/cuda_blas.c, if that is linked. */
 extern "C" __attribute__((weak)) int cuda_blas_descriptors(void);
 
 static void check_products() {
@@ -205,7 +205,7 @@ static void check_products() {
             for (cld_dtype dtype : {CLD_F32, CLD_F64, CLD_BF16, CLD_F16}) check_product(t, dtype, dtype);
             for (cld_dtype dtype : {CLD_BF16, CLD_F16}) check_product(t, dtype, CLD_F32);
         }
-        /* The second time each shape has its own already, and products that failed have left none. */
+        /* The second time each shape already has its own descriptors, and failed products have left none. */
         int now = cuda_blas_descriptors ? cuda_blas_descriptors() : 0;
         if (round > 0 && now != kept) fail("descriptors", "a product that was made before has made more");
         kept = now;
@@ -214,7 +214,7 @@ static void check_products() {
 
 /* ---- convolutions ---- */
 
-/* (n, c, h, w) lie as [n][h][w][c] */
+/* (n, c, h, w) is stored as [n][h][w][c] */
 static int64_t at(int64_t n, int64_t c, int64_t h, int64_t w, int64_t channels, int64_t height,
                   int64_t width) {
     return ((n * height + h) * width + w) * channels + c;

@@ -1,6 +1,6 @@
-/* The memory of kernels/cuda: the caching allocator, graphs and their pools, faults, waiting; on the host also the guard
- * zones. Says what does not hold; the exit code is 1 where anything did not. spec/cuda_memory_spec.lua runs it on the
- * host, with CLD_HOST_CACHE=1 and without; it runs on a GPU as well (make gpu-check). */
+/* The memory of kernels/cuda: the caching allocator, graphs and their pools, faults, waiting; on the host also the
+ * guard zones. Prints what failed; the exit code is 1 if anything did. spec/cuda_memory_spec.lua runs it on the host,
+ * with and without CLD_HOST_CACHE=1; it also runs on a GPU (make gpu-check). */
 #include <map>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ static void check_at(bool holds, int line, const char *what) {
 }
 #define CHECK(condition) check_at(condition, __LINE__, #condition)
 #define WORKS(call)      check_at((call) == CLD_OK, __LINE__, (std::string(#call ": ") + message).c_str())
-/* It fails, and its message has the text. */
+/* It must fail, and its message must contain the text. */
 #define FAILS(call, text)                                                                                    \
     check_at((call) != CLD_OK && strstr(message, text), __LINE__, (std::string(#call ": ") + message).c_str())
 
@@ -96,7 +96,7 @@ static void best_fit() {
     memory->release(blocks[3], sizes[3]);
 }
 
-/* No two blocks overlap, and the sums are right, whatever comes when. */
+/* No two blocks overlap, and the sums are right, in any order of calls. */
 static void many() {
     std::map<char *, size_t> taken;
     uint64_t state = 1;
@@ -141,7 +141,7 @@ static void out_of_memory() {
     memory->set_reclaim(reclaim, &reclaims);
     reclaimable = allocate(100 * MiB);
     char *a = allocate(100 * MiB);
-    char *b = allocate(140 * MiB); /* what was reclaimed went back to the device */
+    char *b = allocate(140 * MiB); /* reclaimed memory was returned to the device */
     CHECK(reclaims == 1);
     memory->set_reclaim(NULL, NULL);
     void *c;
@@ -174,7 +174,7 @@ static void waiting() {
 static void faults() {
     WORKS(CLD_LAUNCH(find_fault, 1, 1, 0, cld_cuda_fault()));
     FAILS(memory->synchronize(), "gather: index 12 is out of range: expected 0 to 9");
-    WORKS(memory->synchronize()); /* once */
+    WORKS(memory->synchronize()); /* only once */
     WORKS(CLD_LAUNCH(find_fault, 1, 1, 0, cld_cuda_fault()));
     char *x = allocate(4);
     int value;
@@ -194,7 +194,7 @@ static void recording() {
     WORKS(graphs->begin());
     FAILS(graphs->begin(), "captured already");
     WORKS(CLD_LAUNCH(add_one, 1, 1, 0, x));
-    WORKS(memory->from_host(y, &value, 4)); /* the bytes of now */
+    WORKS(memory->from_host(y, &value, 4)); /* the bytes at this moment */
     value = 6;
     CLD_SCRATCH scratch;
     WORKS(cld_cuda_scratch(&scratch, 4));
@@ -206,7 +206,7 @@ static void recording() {
     FAILS(memory->synchronize(), "while a graph is captured");
     FAILS(graphs->replay(NULL), "while another is captured");
     WORKS(graphs->end(&graph));
-    CHECK(value_of(x) == 0); /* nothing was done */
+    CHECK(value_of(x) == 0); /* nothing was run */
     for (int i = 0; i < 3; i++) WORKS(graphs->replay(graph));
     CHECK(value_of(x) == 3);
     CHECK(value_of(y) == 6);
@@ -233,12 +233,12 @@ static void pools() {
     void *graph;
     const size_t bytes = 1000;
     char *before = allocate(bytes), *input = allocate(bytes);
-    memory->release(before, bytes); /* its segment holds input: it is not the graph's */
+    memory->release(before, bytes); /* its segment holds input, so it does not become the graph's */
     WORKS(graphs->begin());
     char *a = allocate(bytes);
     CHECK(a != before);
     memory->release(a, bytes);
-    char *b = allocate(bytes); /* within the graph one may follow the other */
+    char *b = allocate(bytes); /* within the graph blocks may be reused */
     CHECK(b == a);
     memory->release(input, bytes); /* the graph may read it at each replay */
     char *c = allocate(bytes), *kept = allocate(bytes);
@@ -249,9 +249,9 @@ static void pools() {
     memory->release(b, bytes);
     CHECK(!is_handed_out({a, c, kept, input}, bytes));
     WORKS(graphs->replay(graph));
-    CHECK(memory->info().in_use == 1024); /* kept, in units of 512 */
+    CHECK(memory->info().in_use == 1024); /* still in use, in units of 512 */
     graphs->free(graph);
-    WORKS(cld_cuda_clear(kept, bytes)); /* still its owner's */
+    WORKS(cld_cuda_clear(kept, bytes)); /* still belongs to its owner */
     CHECK(!is_handed_out({kept}, bytes));
     CHECK(is_handed_out({a}, bytes));
     CHECK(is_handed_out({input}, bytes));
@@ -260,7 +260,7 @@ static void pools() {
     CHECK(memory->info().in_use == 0);
 }
 
-/* What steps before used serves the graph; what it does not use comes back; two graphs have nothing in common. */
+/* A graph uses what earlier steps used; what it does not use is returned; two graphs share nothing. */
 static void pools_of_many() {
     void *first, *second;
     char *large[2] = {allocate(40 * MiB), allocate(40 * MiB)};
@@ -275,7 +275,7 @@ static void pools_of_many() {
     memory->release(other, 40 * MiB);
     WORKS(graphs->begin());
     char *b = allocate(1000);
-    memory->release(a, 40 * MiB); /* the first graph's, which the second may read */
+    memory->release(a, 40 * MiB); /* belongs to the first graph, so the second may read it */
     graphs->free(first);
     WORKS(graphs->end(&second));
     char *c = allocate(40 * MiB);
@@ -291,7 +291,7 @@ static void pools_of_many() {
     graphs->free(NULL);
 }
 
-/* ---- on the host only: what it is strict about ---- */
+/* ---- only on the host: its stricter checks ---- */
 
 #ifndef __CUDACC__
 
@@ -307,7 +307,7 @@ static void strictness() {
     CHECK(value == -1); /* bytes of 0xff */
 #    ifndef __SANITIZE_ADDRESS__
     FAILS(CLD_LAUNCH(overrun, 1, 1, 0, x, 10), "overrun: wrote after the end of a block of 10 bytes");
-    WORKS(memory->synchronize()); /* once */
+    WORKS(memory->synchronize()); /* only once */
     FAILS(CLD_LAUNCH(underrun, 1, 1, 0, x), "underrun: wrote before the start of a block of 10 bytes");
     x[10] = 1; /* by the host: found later */
     memory->release(x, 10);

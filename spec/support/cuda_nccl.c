@@ -1,4 +1,4 @@
-/* Which NCCL the real kernels/cuda/nccl.c finds, or its error: spec/cuda_comm_spec.lua reads it. */
+/* Prints which NCCL the real kernels/cuda/nccl.c finds, or its error: spec/cuda_comm_spec.lua reads it. */
 #include "kernels/cuda/nccl.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* A libnccl.so.2 of FAKE_NCCL's version, that has nothing else. */
+/* A libnccl.so.2 with the version FAKE_NCCL, and nothing else. */
 #include <stdlib.h>
 
 int ncclGetVersion(int *version) {

@@ -1,6 +1,6 @@
-/* What the optimizers of kernels/cuda do by values that lie on the device: the check for finite gradients, the dynamic
- * loss scale, steps whose gradients are scaled, steps that are not made, gradients and copies of 16 bits. Says what does not hold; the exit code is 1 where
- * anything did not. spec/cuda_optim_spec.lua runs it on the host; it runs on a GPU as well (make gpu-check). */
+/* The optimizers of kernels/cuda, if values on the device control them: the check for finite gradients, the dynamic
+ * loss scale, steps with scaled gradients, skipped steps, 16-bit gradients and copies. Prints what failed; the exit
+ * code is 1 if anything did. spec/cuda_optim_spec.lua runs it on the host; it also runs on a GPU (make gpu-check). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,7 +29,7 @@ static void check_at(bool holds, int line, const char *what, const char *more) {
 struct device_array : cld_array {
     size_t bytes, room;
     char *start;
-    /* `shift` bytes after an address that is a multiple of 64 */
+    /* `shift` bytes after a 64-byte aligned address */
     device_array(cld_dtype type, const void *values, int64_t n, size_t shift = 0) : cld_array{} {
         void *memory_block = NULL;
         dtype = type, ndim = 1, shape[0] = n, strides[0] = 1;
@@ -82,7 +82,7 @@ static void finite() {
     const uint8_t zero = 0;
     device_array flag(CLD_U8, &zero, 1), x(CLD_F32, floats, 1);
     WORKS(optim->all_finite(&flag, 1, &x));
-    CHECK(flag.value<uint8_t>() == 0); /* it stays what it was */
+    CHECK(flag.value<uint8_t>() == 0); /* it stays as it was */
 }
 
 /* ---- update_scale ---- */
@@ -107,7 +107,7 @@ static void scale() {
     CHECK(still.value<float>() == largest && g.value<int32_t>() == 0); /* it does not grow to infinity */
 }
 
-/* ---- a step that goes by values on the device ---- */
+/* ---- a step controlled by values on the device ---- */
 
 static void step() {
     std::vector<float> w(4100, 2), gradient(4100, 24);
@@ -133,9 +133,9 @@ static void step() {
     }
 }
 
-/* ---- a step with gradients and copies of 16 bits ---- */
+/* ---- a step with 16-bit gradients and copies ---- */
 
-/* of a number that is a small integer over 64: exact in either */
+/* for a small integer divided by 64: exact in both types */
 static uint16_t half_bits(cld_dtype dtype, float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -144,7 +144,7 @@ static uint16_t half_bits(cld_dtype dtype, float value) {
     return (uint16_t)((bits >> 16 & 0x8000) | ((bits >> 23 & 255) - 127 + 15) << 10 | (bits >> 13 & 1023));
 }
 
-/* Its weight, its state and the norm of its gradient, as a step leaves them, and its copy. */
+/* The weight, its state and the norm of its gradient after a step, and its copy. */
 struct outcome {
     std::vector<float> weight, slots[2];
     std::vector<uint16_t> copy;
@@ -191,7 +191,7 @@ static bool same(const std::vector<float> &a, const std::vector<float> &b) {
     return memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-/* To 16 bits, to the nearest, ties to even: by the device's own copy. */
+/* To 16 bits, to nearest, ties to even: by the device's own copy. */
 static std::vector<uint16_t> rounded(const std::vector<float> &x, cld_dtype half, const cld_math_ops *math) {
     device_array from(CLD_F32, x.data(), (int64_t)x.size()), to(half, NULL, (int64_t)x.size());
     WORKS(math->copy(&to, &from));
@@ -203,7 +203,7 @@ static void half_step(cld_rule rule, const int64_t (&shape)[3], cld_dtype half, 
     outcome wide = step_of(rule, shape, false, half, shift, 1),
             narrow = step_of(rule, shape, true, half, shift, 1),
             skipped = step_of(rule, shape, true, half, shift, 0);
-    if (rule == CLD_LARS) { /* the norms' blocks are others: the ratio may differ in its last bit */
+    if (rule == CLD_LARS) { /* norms are summed in other blocks: the ratio may differ in its last bit */
         double worst = 0;
         for (size_t e = 0; e < wide.weight.size(); e++)
             worst = fmax(worst, fabs((double)wide.weight[e] - (double)narrow.weight[e]));

@@ -1,9 +1,8 @@
-/* Plans of cuDNN for an H100, made without one: cuDNN takes a description of the device instead. So every descriptor of
- * dnn.c, the heuristics, the filters, the plans themselves, the choice among them and that a plan can be made once more
- * from what is told of it are checked on any machine that has the library; only that they run is not. Prints what
- * failed; the exit code is 1 if anything did.
- * spec/cuda_libraries_spec.lua runs it. */
-#define _GNU_SOURCE /* dnn_libraries.c's */
+/* Plans of cuDNN for an H100, made without one: cuDNN is given a description of the device instead. So every descriptor
+ * of dnn.c, the heuristics, the filters, the plans themselves, the choice among them, and making a plan again from its
+ * description are checked on any machine that has the library. Only running the plans is not. Prints what failed; the
+ * exit code is 1 if anything did. spec/cuda_libraries_spec.lua runs it. */
+#define _GNU_SOURCE /* for dnn_libraries.c */
 #include <cudnn.h>
 
 #define cudnnBackendExecute      fake_execute
@@ -45,18 +44,18 @@ cld_status cld_cuda_copy(void *to, const void *from, size_t bytes) {
     return to && from && bytes ? CLD_OK : CLD_INVALID;
 }
 
-/* Plans by the order in which they were first run: what each takes (less than 0: it fails), and how far its result is from
- * what the others compute. */
+/* Plans in the order in which they were first run: the time of each (negative: it fails), and how far its result is
+ * from that of the others. */
 enum { SEEN = 64 };
 static cudnnBackendDescriptor_t seen[SEEN];
 static int seen_count, last;
 static const double *costs, *errors;
-static int case_count; /* of both; beyond them a plan takes as long as the last, and is right */
+static int case_count; /* length of both; further plans take as long as the last one, and are right */
 static double clock_now, marks[2];
 static int wrong_packs, runs;
 static cld_dnn_arrays given = {&clock_now, &marks[0], &marks[1]};
 
-/* A pack cannot be read: what it was given. */
+/* A pack cannot be read back: these are the values it was given. */
 static int64_t names[3];
 static void *data[3];
 static cudnnStatus_t seen_set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
@@ -122,7 +121,7 @@ static void fail(const char *what, const char *why) {
     printf("%s: %s%s\n", what, why, tf32 ? " tf32" : "");
 }
 
-/* What was read of a plan makes it once more: of which the same is read. */
+/* What was read from a plan makes it again, and the same is read from the new plan. */
 static void check_again(const cld_dnn_target *t, cudnnBackendDescriptor_t graph, const cld_dnn_plan *p) {
     cld_conv_plan first = {0}, second = {0};
     __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan again = {0};
@@ -137,7 +136,7 @@ static void check_again(const cld_dnn_target *t, cudnnBackendDescriptor_t graph,
         fail("a plan", "made again it is another");
 }
 
-/* Some of what the heuristics propose can be made. */
+/* Some of the proposals of the heuristics can be made. */
 static int count_plans(const cld_dnn_target *t, cld_dnn_kind kind, const cld_dnn_shape *s) {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B,
                                                    CUDNN_HEUR_MODE_FALLBACK};
@@ -186,7 +185,8 @@ static cld_dnn_shape square(cld_dtype dtype, int n, int c, int size, int o, int 
                            .groups = groups};
 }
 
-/* ResNet-18 for images of 32 x 32, the odd ones of other networks, and where channels are no multiple of 8. */
+/* ResNet-18 for images of 32 x 32, unusual convolutions of other networks, and numbers of channels that are no multiple
+ * of 8. */
 static void check_dtype(const cld_dnn_target *t, cld_dtype dtype) {
     static const int layers[][5] = {
         /* c, size, o, kernel, stride */
@@ -209,21 +209,21 @@ static void check_dtype(const cld_dnn_target *t, cld_dtype dtype) {
     check_shape(t, &dilated);
 }
 
-/* The plan that is chosen is the one that is to be: by the order in which they were tried, -1 is whichever comes first. And
- * given to the next process it is made without a trial. */
+/* Checks that the right plan is chosen: by the order in which they were tried; -1: whichever comes first. The next
+ * process, given this plan, makes it without a trial. */
 static void check_choice(const cld_dnn_target *t) {
     static const struct {
         double costs[5], errors[5];
         bool capturing;
         int best;
-        double most; /* time that all runs may take */
+        double most; /* limit on the time of all runs */
     } tests[] = {
         {{10, 9, 5, 9, 10}, {0}, false, 2, 5e3},
-        {{10, 9, 1, 5, 10}, {0, 0, 0.2}, false, 3, 5e3}, /* fast, but not right */
+        {{10, 9, 1, 5, 10}, {0, 0, 0.2}, false, 3, 5e3}, /* fast, but wrong */
         {{10, 9, 1, 5, 10}, {0, 0, 0.01}, false, 2, 5e3},
         {{-1, 3, 2, -1, 10}, {0}, false, 2, 5e3},
         {{500, 5, 1000, 9, 100}, {0}, false, 1, 1e5},
-        {{-1, -1, -1, -1, -1}, {0}, false, 0, 0}, /* whose failure is to be told */
+        {{-1, -1, -1, -1, -1}, {0}, false, 0, 0}, /* whose failure must be reported */
         {{10, 1, 1, 1, 10}, {0}, true, -1, 0},
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
@@ -248,7 +248,7 @@ static void check_choice(const cld_dnn_target *t) {
             runs > 0 || !cld_same_engine(&record, &next))
             fail("a plan that was given", "another was chosen");
     }
-    /* An engine that there is no more: chosen anew. */
+    /* An engine that no longer exists: a new choice is made. */
     cld_dnn_shape s = square(CLD_BF16, 300, 64, 32, 64, 3, 1, 1);
     __attribute__((cleanup(cld__dnn_discard))) cld_dnn_plan found = {0};
     cld_conv_plan record = cld_plan_for(CLD_DNN_FORWARD, &s, false, MOST_ALIGNMENT);
@@ -260,7 +260,7 @@ static void check_choice(const cld_dnn_target *t) {
         fail("a plan that cannot be made", "none was chosen");
 }
 
-/* A plan that is given after one was chosen takes its place, which stays if it cannot be made. */
+/* A plan that is given after one was chosen replaces it; the chosen one stays if the given one cannot be made. */
 static void check_given_later(const cld_dnn_target *t) {
     static const double first_is_best[] = {1, 9}, second_is_best[] = {9, 1, 9}, none[3] = {0};
     cld_dnn_shape s = square(CLD_BF16, 301, 64, 32, 64, 3, 1, 1);
@@ -285,7 +285,7 @@ static void check_given_later(const cld_dnn_target *t) {
         fail("a plan that was given later and cannot be made", "the one before was not kept");
 }
 
-/* An installation that does not fit is told from one that does. */
+/* A mismatched installation is told from a good one. */
 static void check_installation(void) {
     folders f = {{0}, {0}, {0}};
     if (cld_cuda_dnn_check() != CLD_OK || cld__dnn_check_parts("conv2d") != CLD_OK)
@@ -306,7 +306,7 @@ static void check_installation(void) {
         fail("two folders", cld_error_message());
 }
 
-/* cuDNN has all of its libraries here: what is missing then is an engine. */
+/* cuDNN has all of its libraries here, so an engine is what is missing. */
 static void check_message(void) {
     cld_dnn_shape s = square(CLD_BF16, 256, 64, 32, 64, 3, 1, 1);
     if (no_engine(CLD_DNN_FORWARD, &s) == CLD_UNSUPPORTED) return;

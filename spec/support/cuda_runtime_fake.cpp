@@ -36,22 +36,22 @@ extern "C" const char *cudaGetErrorString(cudaError_t error) {
     }
 }
 
-/* ---- the streams, and what is captured ---- */
+/* ---- the streams, and what they capture ---- */
 
 typedef std::function<void()> work;
 struct graph {
-    std::vector<work> steps; /* in an order that they may have */
+    std::vector<work> steps; /* in one of the orders that are allowed */
 };
 struct stream {
     std::deque<work> queue;
-    size_t done;    /* works of the queue's past */
-    bool captured;  /* what is queued here becomes part of the graph, */
+    size_t done;    /* number of works of the queue that are done */
+    bool captured;  /* work that is queued here becomes part of the graph, */
     bool is_joined; /* and the first stream waits for all of it */
     size_t now() const { return done + queue.size(); }
 };
 struct event {
     stream *of;
-    size_t position; /* of the queue, when it was recorded */
+    size_t position; /* position in the queue when it was recorded */
     bool captured;
 };
 
@@ -87,7 +87,7 @@ static cudaError_t enqueue(cudaStream_t on, work w) {
     return cudaSuccess;
 }
 
-/* A call that a stream being captured does not stand. */
+/* A call that fails while a stream is being captured. */
 static cudaError_t breaks_capture() {
     if (!capture) return cudaSuccess;
     invalidated = true;
@@ -133,7 +133,8 @@ extern "C" cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned 
     return cudaStreamCreateWithFlags(out, flags);
 }
 
-/* The stream waits for what was queued on the event's before it was recorded; so it joins a capture, or is joined by it. */
+/* The stream waits for what was queued on the event's stream before it was recorded. So it joins a capture, or is
+ * joined by it. */
 extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t after, cudaEvent_t of, unsigned) {
     event e = *(event *)of;
     stream &s = *(stream *)after;
@@ -187,7 +188,7 @@ static cudaError_t give(std::map<char *, size_t> &to, void *data) {
     if (!data) return say(cudaSuccess);
     if (!to.count((char *)data)) return say(cudaErrorInvalidValue);
     if (!capture) drain_all();
-    memset(data, 0xee, to[(char *)data]); /* whoever still reads it sees so */
+    memset(data, 0xee, to[(char *)data]); /* visible to whoever still reads it */
     to.erase((char *)data);
     free(data);
     return say(cudaSuccess);
@@ -211,7 +212,7 @@ extern "C" cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned) {
     return take(on_host, fake.page_locked, out, bytes);
 }
 
-/* Unlike cudaFree it waits for no one here: what is queued must not need it. */
+/* Unlike the real one it does not wait: queued work must not need the memory. */
 extern "C" cudaError_t cudaFreeHost(void *data) {
     std::deque<work> kept[2];
     for (int i = 0; i < 2; i++) kept[i].swap(streams[i].queue);
@@ -226,7 +227,7 @@ extern "C" cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     return say(cudaSuccess);
 }
 
-/* Of memory that is not page-locked: at once, which a capture does not stand. */
+/* From memory that is not page-locked: at once, which fails during a capture. */
 extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                                        cudaStream_t s) {
     const void *host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : NULL;

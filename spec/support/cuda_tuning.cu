@@ -1,7 +1,7 @@
-/* The choice among plans (kernels/cuda/tune.h) with plans that are made up: what each takes, writes, wants. And what it stands
- * on: the comparison of two results (compare.h), the peak that it leaves as it was (pool.h), the table of what was chosen
- * (plans.h). Says what does not hold; the exit code is 1 where anything did not. spec/cuda_tuning_spec.lua runs it on the
- * host; it runs on a GPU as well (make gpu-check). */
+/* The choice among plans (kernels/cuda/tune.h) with made-up plans: the time, result and workspace of each. Also what it
+ * relies on: the comparison of two results (compare.h), the peak that it restores (pool.h), the table of choices
+ * (plans.h). Prints what failed; the exit code is 1 if anything did. spec/cuda_tuning_spec.lua runs it on the host; it
+ * also runs on a GPU (make gpu-check). */
 #include <cmath>
 #include <math.h>
 #include <stdio.h>
@@ -32,19 +32,19 @@ static void check_at(bool holds, int line, const std::string &what) {
 
 struct candidate {
     int64_t engine;
-    double milliseconds; /* less than 0: it cannot be made; 0: it fails when it is run */
-    double result = 1;   /* what it computes, where 1 is right */
+    double milliseconds; /* negative: it cannot be made; 0: it fails when it is run */
+    double result = 1;   /* its result; 1 is right */
     int64_t workspace = 0;
 };
 
 struct world {
     std::vector<candidate> candidates;
-    double seconds = 1e9, making = 0; /* the budget; what making one takes */
+    double seconds = 1e9, making = 0; /* the budget; the time for making one */
     int64_t workspace = 1000;
     bool may_wait = true, has_room = true;
 
     double now = 0, written = 0, kept = 0;
-    std::vector<int> made, ran; /* in this order, once for each call */
+    std::vector<int> made, ran; /* in order, once per call */
 
     static world *of(void *context) { return static_cast<world *>(context); }
     static bool make(void *context, int i, int64_t *workspace) {
@@ -83,7 +83,7 @@ struct world {
         made.clear(), ran.clear(), now = 0;
         return cld_tune(&t);
     }
-    /* In which order they were first run. */
+    /* The order in which they were first run. */
     std::vector<int> order() const {
         std::vector<int> firsts;
         for (int i : ran) {
@@ -108,7 +108,7 @@ static world with(std::vector<candidate> candidates) {
 
 static void check_speed() {
     CHECK(with({{1, 10}, {2, 5}, {3, 7}}).tune() == 1);
-    CHECK(with({{1, 10}, {2, 9.8}, {3, 9.6}}).tune() == 0); /* no faster than clocks differ */
+    CHECK(with({{1, 10}, {2, 9.8}, {3, 9.6}}).tune() == 0); /* no faster than clocks vary */
     CHECK(with({{1, 10}, {2, 9}, {3, 8.8}}).tune() == 1);
     CHECK(with({{1, -1}, {2, 0}, {3, 7}}).tune() == 2);
     CHECK(with({{1, -1}, {2, 0}}).tune() == -1);
@@ -125,20 +125,20 @@ static void check_order() {
     CHECK(tiles.order() == std::vector<int>({0, 4, 7, 1, 6, 2, 3, 5}));
     std::vector<candidate> many(CLD_MOST_CANDIDATES, candidate{7, 5});
     many.back() = {8, 1};
-    world most = with(many); /* the last of as many as there can be */
+    world most = with(many); /* the last of as many as there may be */
     CHECK(most.tune() == CLD_MOST_CANDIDATES - 1);
     CHECK((int)most.order().size() == CLD_MOST_CANDIDATES && most.order()[1] == CLD_MOST_CANDIDATES - 1);
 }
 
 static void check_results() {
     CHECK(with({{1, 10}, {2, 5, 1.5}, {3, 7}}).tune() == 2);   /* the fastest is wrong */
-    CHECK(with({{1, 10}, {2, 5, 1.005}, {3, 7}}).tune() == 1); /* it rounds otherwise */
+    CHECK(with({{1, 10}, {2, 5, 1.005}, {3, 7}}).tune() == 1); /* it rounds differently */
     CHECK(with({{1, 10}, {2, 5, NAN}, {3, 7}}).tune() == 2);
     CHECK(with({{1, 1, 3}, {2, 5}, {3, 7}}).tune() == 1); /* the first is wrong, as the others agree */
     CHECK(with({{1, 1, 3}, {2, 5, 8}, {3, 7}, {4, 9}, {5, 9}}).tune() == 2);
-    CHECK(with({{1, 5}, {2, 1, 2}}).tune() == 0); /* of two: the first is believed */
+    CHECK(with({{1, 5}, {2, 1, 2}}).tune() == 0); /* of two, the first is trusted */
     CHECK(with({{1, 1, NAN}, {2, 1, NAN}, {3, 1, NAN}}).tune() ==
-          0); /* nothing can be told: of its input, say */
+          0); /* nothing can be compared: of its input, for example */
     world no_room = with({{1, 10}, {2, 5, 1.5}, {3, 7}});
     no_room.has_room = false;
     CHECK(no_room.tune() == 1); /* nothing to compare with */
@@ -149,10 +149,10 @@ static void check_budgets() {
     for (int i = 0; i < 20; i++) many[(size_t)i].engine = i;
     many[19].milliseconds = 1;
     world hurried = with(many);
-    hurried.seconds = 1; /* five of them, as each runs twice at first */
+    hurried.seconds = 1; /* enough for five of them, as each runs twice at first */
     CHECK(hurried.tune() == 0);
     CHECK(hurried.order().size() >= 5 && hurried.order().size() <= 6 && hurried.now < 1.5);
-    std::vector<candidate> brief(20, candidate{1, 0.01}); /* a tenth of a second is enough for such */
+    std::vector<candidate> brief(20, candidate{1, 0.01}); /* a tenth of a second is enough for these */
     for (int i = 0; i < 20; i++) brief[(size_t)i].engine = i;
     world small = with(brief);
     small.making = 0.05, small.seconds = 1;
@@ -160,13 +160,13 @@ static void check_budgets() {
     world unhurried = with(many);
     CHECK(unhurried.tune() == 19);
     world first_fails = with({{1, 0}, {2, -1}, {3, 400}, {4, 1}});
-    first_fails.making = 1, first_fails.seconds = 0.5; /* one must run, whatever it takes */
+    first_fails.making = 1, first_fails.seconds = 0.5; /* one must run, however long it takes */
     CHECK(first_fails.tune() == 2 && first_fails.made.size() == 3);
 
     world large = with({{1, 1, 1, 5000}, {2, 5, 1, 1000}, {3, 7, 1, 10}});
     CHECK(large.tune() == 1 && large.times_run(0) == 0);
     world all_large = with({{1, 1, 1, 5000}, {2, 5, 1, 3000}, {3, 7, 1, 4000}});
-    CHECK(all_large.tune() == 1 && all_large.ran.empty()); /* the one that wants least */
+    CHECK(all_large.tune() == 1 && all_large.ran.empty()); /* the one with the smallest workspace */
 }
 
 /* While a graph is captured nothing can be timed. */
@@ -203,7 +203,7 @@ template <typename S> static void check_comparison(cld_dtype dtype) {
     for (size_t i = 0; i < a.size(); i++) a[i] = ((int)(i % 33) - 16) * 0.25;
     b = a;
     CHECK(compared<S>(dtype, a, b) == pair({0, 4}));
-    b[4999] = 2.5; /* the last, of -0.25 * 5 or so */
+    b[4999] = 2.5; /* the last one, of about -0.25 * 5 */
     CHECK(compared<S>(dtype, a, b) == pair({(float)fabs(a[4999] - 2.5), 4}));
     b = a;
     b[0] = -a[0];
@@ -234,7 +234,7 @@ static void check_peak() {
     CHECK(memory->info().peak == before.peak);
     CHECK(memory->info().reserved == before.reserved);
     memory->release(data, 1 << 20);
-    CHECK(memory->info().peak == before.peak); /* what it was at its most */
+    CHECK(memory->info().peak == before.peak); /* the highest value so far */
     memory->reset_peak();
     CHECK(memory->info().peak == memory->info().in_use);
 }
@@ -268,7 +268,7 @@ static void check_table() {
     WORKS(cld_plans_chosen(&chosen));
     CHECK(cld_plans_given(&late)->engine == 7);
     int64_t round = cld_plans_round();
-    WORKS(plans->use(&late)); /* what was made is not what is to be used any more */
+    WORKS(plans->use(&late)); /* the plan made before is no longer the one to use */
     CHECK(plans->count() == before + 2 && cld_plans_given(&chosen)->engine == 9 && cld_plans_round() > round);
     for (int i = 0; i < 500; i++) {
         cld_conv_plan many = plan_of(1000 + i, i);

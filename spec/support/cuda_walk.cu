@@ -1,6 +1,6 @@
-/* What kernels/cuda counts with, where tensors are larger than any spec's: division by multiplication (dims.cuh), and
- * walks cut in two (walk.h). Says what does not hold; the exit code is 1 where anything did not. spec/cuda_walk_spec.lua
- * runs it on the host; it runs where there is a GPU as well, and asks nothing of it. */
+/* Index arithmetic of kernels/cuda for tensors larger than any spec's: division by multiplication (dims.cuh), and walks
+ * cut in two (walk.h). Prints what failed; the exit code is 1 if anything did. spec/cuda_walk_spec.lua runs it on the
+ * host; it also runs on a machine with a GPU, without using it. */
 #include <stdio.h>
 #include <string.h>
 #include <vector>
@@ -36,7 +36,8 @@ static void division() {
 
 /* ---- walks ---- */
 
-/* Every element of the walk counts once where it is written, and what it reads lies where `read` says. */
+/* Counts every element of the walk once where it is written, and checks that it is read from the place that `read`
+ * gives. */
 static void visit(const cld_walk &w, std::vector<int> &written, const std::vector<int64_t> &read,
                   const char *out, const char *x) {
     for (int64_t i = 0; i < w.numel; i++) {
@@ -54,7 +55,7 @@ static void visit(const cld_walk &w, std::vector<int> &written, const std::vecto
     }
 }
 
-/* Cut until no piece has more than `most` elements. */
+/* Cuts until no piece has more than `most` elements. */
 static void cut(const cld_walk &w, int64_t most, std::vector<int> &written, const std::vector<int64_t> &read,
                 const char *out, const char *x) {
     if (w.numel <= most) return visit(w, written, read, out, x);
@@ -65,7 +66,7 @@ static void cut(const cld_walk &w, int64_t most, std::vector<int> &written, cons
     for (int i = 0; i < 2; i++) cut(halves[i], most, written, read, out, x);
 }
 
-/* out dense, f32; x bf16, with its dimensions in the order given, the first `broadcast` of them with stride 0. */
+/* out is dense f32; x is bf16, with its dimensions in the given order, the first `broadcast` of them with stride 0. */
 static void walks(std::vector<int64_t> shape, std::vector<int> order, int broadcast, int64_t most) {
     cld_array out = {}, x = {};
     out.dtype = CLD_F32, x.dtype = CLD_BF16;

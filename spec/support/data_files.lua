@@ -1,24 +1,24 @@
---- Data sets as files, in the layouts of their authors and in small, for the specs of the readers. Pixels and colours
--- are formulas, so that a spec knows what an image must be. Images are PPM files whatever their names say: their pixels
--- are exact, and a file's kind is told by its content.
+--- Small data sets as files, in the layouts of their authors, for the specs of the readers. Pixels and colours come
+-- from formulas, so that a spec knows the right image. Images are PPM files whatever their names say, because their
+-- pixels are exact and a file's format is detected from its content.
 local cld = require "cld"
 local process = require "spec.support.process"
 
 local files = {}
 
---- A PPM file as text, all of one colour {r, g, b}.
+--- A PPM file as text, with the one colour {r, g, b}.
 function files.ppm(height, width, colour)
   return ("P6\n%d %d\n255\n"):format(width, height) .. string.char(table.unpack(colour)):rep(height * width)
 end
 
---- Writes a file, its folders too.
+--- Writes a file, and creates its folders.
 function files.write(path, text)
   local folder = path:match "^(.*)/[^/]*$"
   if folder then cld.io.mkdir(folder) end
   return process.write(path, text)
 end
 
---- The colour of pixel (y, x) of a u8 (H, W, 3) image, counted from 1; without y and x of the first.
+--- The colour of pixel (y, x) of a u8 (H, W, 3) image, counted from 1; by default of the first pixel.
 function files.colour(image, y, x) return image[y or 1][x or 1]:totable() end
 
 --- u8 (count, height, width, 3): pixel (i, y, x) is {10 i, y, x}, all counted from 0.
@@ -67,7 +67,7 @@ files.stl10_classes = {
 }
 
 local made = {}
---- Some images of STL-10 as a text.
+--- Some images of STL-10 as text.
 function files.stl10_images(count)
   local list = {}
   for i = 0, count - 1 do
@@ -94,7 +94,7 @@ end
 
 -- ---- ImageNet -------------------------------------------------------------------
 
--- The WordNet ids of the development kit of spec/fixtures/devkit.safetensors, by number: their order is the reverse.
+-- The WordNet ids of the development kit in spec/fixtures/devkit.safetensors, by number; they are in reverse order.
 files.wnids = {}
 for i = 1, 9 do files.wnids[i] = ("n%08d"):format(1440764 + 7919 * (101 - i)) end
 
@@ -110,7 +110,7 @@ end
 function files.val_name(i) return ("ILSVRC2012_val_%08d.JPEG"):format(i) end
 function files.val_image(i) return files.ppm(4, 4 + i, { 100, i, 0 }) end
 
---- Training images of a class, unpacked into folder: ID_7.JPEG and so on, of the colour {0, class, number}.
+--- Training images of a class, unpacked into folder: ID_7.JPEG and so on, with the colour {0, class, number}.
 function files.train_class(folder, class, numbers)
   for _, number in ipairs(numbers) do
     files.write(("%s/%s/%s_%d.JPEG"):format(folder, files.wnids[class], files.wnids[class], number),

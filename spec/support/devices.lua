@@ -1,7 +1,7 @@
---- The devices whose results the backend_*_spec.lua compare with the cpu's. There is one where the library that
--- CLD_CUDA_PLUGIN names, or one beside the interpreter, has one: for `make test` the emulated one, whose kernels run
--- on the host, for `make gpu-check` a GPU. Without such a library there is nothing to compare; one that is named and
--- has no device is an error.
+--- The devices whose results the backend_*_spec.lua compare with the cpu's. There is one if the library named by
+-- CLD_CUDA_PLUGIN, or the one beside the interpreter, has one: for `make test` the emulated device, whose kernels run
+-- on the host, for `make gpu-check` a GPU. Without such a library there is nothing to compare. If a named library has
+-- no device it is an error.
 --
 --     devices.each("softmax", function(device)
 --       devices.cases(device, {
@@ -18,7 +18,7 @@ local found, reason = cld.cuda.devices()
 if #found == 0 and os.getenv "CLD_CUDA_PLUGIN" then error("no device to test: " .. tostring(reason)) end
 devices.names = #found > 0 and { "cuda" } or {}
 
---- Runs body(device) in a describe block of its own for each device.
+--- Runs body(device) in its own describe block for each device.
 function devices.each(title, body)
   for _, device in ipairs(devices.names) do
     busted.describe(title .. " on " .. device, function() body(device) end)
@@ -27,7 +27,7 @@ end
 
 local function is_tensor(x) return type(x) == "userdata" and x.dtype ~= nil end
 
---- The value with every tensor in it, in nested tables too, on the device.
+--- The value with every tensor in it, also in nested tables, on the device.
 function devices.to(device, value)
   if is_tensor(value) then return value:detach():to(device) end
   if type(value) ~= "table" then return value end
@@ -38,7 +38,7 @@ end
 
 local function wants_gradient(x) return is_tensor(x) and (x.dtype == "f32" or x.dtype == "f64") end
 
--- f's results from the inputs on the device, then the gradients where they are asked for.
+-- f's results from the inputs on the device, then the gradients if they are asked for.
 local function results(device, f, inputs, gradients)
   local count = inputs.n or #inputs
   local moved = {}
@@ -73,9 +73,9 @@ local function check_same(actual, expected, device, i, options)
   if not ok then error(what .. ": " .. tostring(message), 0) end
 end
 
---- Raises unless f(inputs..., device) gives the same on the device as on the cpu: tensors of one dtype and shape, whose
--- elements agree as check.close has it (options are passed on; NaN agrees with NaN). options.gradients: those of the
--- first result with regard to the f32 and f64 inputs too.
+--- Raises unless f(inputs..., device) gives the same on the device as on the cpu: tensors of one dtype and shape, with
+-- elements that agree as in check.close (options are passed on; NaN agrees with NaN). options.gradients: also the
+-- gradients of the first result with respect to the f32 and f64 inputs.
 function devices.same(device, f, inputs, options)
   options = options or {}
   local expected = results("cpu", f, inputs, options.gradients)
@@ -84,7 +84,7 @@ function devices.same(device, f, inputs, options)
   for i = 1, expected.n do check_same(actual[i], expected[i], device, i, limits) end
 end
 
---- One test for each case of the table: name = {f, inputs..., atol =, rtol =, gradients =}. An input may be a function,
+--- One test for each case in the table: name = {f, inputs..., atol =, rtol =, gradients =}. An input may be a function,
 -- which makes it (a tensor, or a list of them) when the test runs, so that none lives on between tests.
 function devices.cases(device, cases)
   local names = {}

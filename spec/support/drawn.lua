@@ -1,9 +1,9 @@
---- Views drawn by the thousand, and their distributions counted: for augment_spec.lua and augment_draws_spec.lua.
+--- Draws thousands of views and counts their distributions: for augment_spec.lua and augment_draws_spec.lua.
 local drawn = {}
 
 drawn.COUNT = 4000
 
---- The instructions of `count` views of an image, each of another sample.
+--- The instructions of `count` views of an image, each drawn for another sample.
 function drawn.views(a, count, height, width)
   local views = {}
   for sample = 1, count or drawn.COUNT do
@@ -12,7 +12,7 @@ function drawn.views(a, count, height, width)
   return views
 end
 
---- The first instruction of that op, or nil.
+--- The first instruction with that op, or nil.
 function drawn.find(view, op)
   for _, instruction in ipairs(view) do
     if instruction.op == op then return instruction end
@@ -28,7 +28,7 @@ function drawn.share(views, predicate)
   return hits / #views
 end
 
---- Raises unless the share is within four standard deviations of a binomial one's of n.
+--- Raises unless the share is within four standard deviations of a binomial distribution with n draws.
 function drawn.near(actual, expected, n)
   local tolerance = 4 * math.sqrt(expected * (1 - expected) / (n or drawn.COUNT))
   if not (math.abs(actual - expected) <= tolerance) then
@@ -36,7 +36,7 @@ function drawn.near(actual, expected, n)
   end
 end
 
---- Mean, least and greatest of f(view), and how many it is a number for.
+--- Mean, minimum and maximum of f(view), and for how many views it is a number.
 function drawn.spread(views, f)
   local sum, n, least, most = 0, 0, math.huge, -math.huge
   for _, view in ipairs(views) do
@@ -46,7 +46,7 @@ function drawn.spread(views, f)
   return sum / n, least, most, n
 end
 
---- Raises unless f(view) is uniform from low to high: by its mean, its ends and its middle half.
+--- Raises unless f(view) is uniform from low to high, judged by its mean, its ends and its middle half.
 function drawn.uniform(views, low, high, f)
   local mean, least, most, n = drawn.spread(views, f)
   local width, middle = high - low, (low + high) / 2

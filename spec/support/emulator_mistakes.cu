@@ -1,12 +1,12 @@
-/* What the emulator of CUDA does about mistakes: a missing barrier gives another result in the other order of threads, what
- * nobody wrote is NaN, a launch that CUDA would refuse is refused, and what would hang or destroy ends the process with a
- * message. A line for each check that fails; none, and exit code 0, when all hold. */
+/* What the CUDA emulator does about mistakes: a missing barrier gives another result in the other order of threads,
+ * uninitialized memory is NaN, a launch that CUDA would refuse is refused, and what would hang or destroy ends the
+ * process with a message. Prints a line for each failed check; if none fails the exit code is 0. */
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "spec/support/emulator_test.h"
 
-/* Reads what another thread writes, with no barrier between. */
+/* Reads what another thread writes, without a barrier in between. */
 __global__ void miss_barrier(int *out, int *between) {
     between[threadIdx.x] = (int)threadIdx.x;
     out[threadIdx.x] = between[threadIdx.x ^ 33];
@@ -39,14 +39,14 @@ static cld_status test_orders() {
     return CLD_OK;
 }
 
-/* Each block finds shared memory as no block left it. */
+/* Each block finds shared memory uninitialized, not as another block left it. */
 __global__ void read_unwritten(unsigned *out) {
     CLD_SHARED(unsigned, s, [64]);
     CLD_DYNAMIC_SHARED(unsigned, d);
     if (s[threadIdx.x] != ~0u || d[threadIdx.x] != ~0u) atomicAdd(out, 1u);
     s[threadIdx.x] = d[threadIdx.x] = 5;
 }
-/* A lane that is not there, or not in the mask, has no value to give. */
+/* A lane that is missing, or not in the mask, has no value to give. */
 __global__ void read_absent(float *out) {
     out[threadIdx.x] = __shfl_sync(0xffffffffu, 1.0f, (int)threadIdx.x + 1);
 }

@@ -1,14 +1,14 @@
-/* What kernels/cuda/launch.h promises, tried by kernels whose results are known, in both orders of threads. It compiles for a
- * GPU as well. A line for each check that fails; none, and exit code 0, when all hold. */
+/* What kernels/cuda/launch.h promises, tested by kernels with known results, in both orders of threads. It compiles for
+ * a GPU as well. Prints a line for each failed check; if none fails the exit code is 0. */
 #include "spec/support/emulator_test.h"
 
 /* ---- barriers and shared memory -------------------------------------------------------------------------------- */
 
-/* The sum of the block in every thread, for any number of threads. */
+/* The sum over the block, in every thread, for any number of threads. */
 __device__ static long long block_sum(long long value) {
     CLD_SHARED(long long, partial, [32]);
     int warps = ((int)blockDim.x + 31) / 32, warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-    for (int away = 16; away > 0; away /= 2) { /* lanes that are not there give what does not count */
+    for (int away = 16; away > 0; away /= 2) { /* missing lanes give values that do not count */
         long long other = __shfl_down_sync(0xffffffffu, value, away);
         if (threadIdx.x + away < blockDim.x) value += other;
     }
@@ -155,7 +155,7 @@ static cld_status test_votes() {
     return CLD_OK;
 }
 
-/* The halves of a warp part and go on at different paces between operations of the whole. */
+/* The halves of a warp diverge, and progress at different speeds between operations of the whole warp. */
 __global__ void part(int *out) {
     int lane = (int)threadIdx.x, sum = 0;
     for (int round = 0; round < 3; round++) {
@@ -204,7 +204,7 @@ __global__ void add_up(totals *t, unsigned *tickets, int *last) {
     atomicAdd(&t->sum64f, 0.25);
     atomicCAS(&t->swapped, 0, 42);
     atomicInc(&t->wrapped, 9);
-    /* The last block to finish knows it. */
+    /* The last block to finish knows that it is. */
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0 && atomicAdd(tickets, 1u) == gridDim.x - 1) *last = t->sum;
@@ -247,7 +247,7 @@ __global__ void widen(float *b, float *h) {
     h[i] = load(__ushort_as_half((unsigned short)i));
 }
 
-/* x as a number of `digits` binary digits, exponents from `low` to `high`: rounded as IEEE 754 defines it. */
+/* x as a number with `digits` binary digits and exponents from `low` to `high`, rounded as IEEE 754 defines it. */
 static uint16_t encoded(double x, int digits, int low, int high) {
     if (isnan(x)) return 0x7fff;
     uint16_t sign = signbit(x) ? 0x8000 : 0;
@@ -259,7 +259,7 @@ static uint16_t encoded(double x, int digits, int low, int high) {
     double units = nearbyint(ldexp(magnitude, digits - 1 - exponent));
     double rounded = ldexp(units, exponent - digits + 1);
     if (rounded >= end) return (uint16_t)(sign | infinite);
-    /* units of 2^(digits - 1) carry into the exponent by themselves */
+    /* units of 2^(digits - 1) carry into the exponent automatically */
     return (uint16_t)(sign | (((exponent - low) << (digits - 1)) + (int)units));
 }
 static double decoded(uint16_t bits, int digits, int low, int high) {
@@ -275,7 +275,7 @@ static bool same(double a, double b) {
 }
 
 static void gather_doubles(std::vector<double> &x) {
-    for (int bits = 0; bits < 1 << 16; bits++) { /* every number, and what lies half-way to the next */
+    for (int bits = 0; bits < 1 << 16; bits++) { /* every number, and the value halfway to the next */
         for (int of_half = 0; of_half < 2; of_half++) {
             int digits = of_half ? 11 : 8, low = of_half ? -14 : -126, high = of_half ? 15 : 127;
             double at = decoded((uint16_t)bits, digits, low, high);
@@ -423,7 +423,7 @@ struct affine {
     __device__ float operator()(int i) const { return scale * (float)i + shift; }
 };
 
-/* A large local array that is alive across barriers: the stack holds it. */
+/* A large local array that is live across barriers: it is on the stack. */
 __global__ void carry(int *out) {
     int own[4000];
     for (int i = 0; i < 4000; i++) own[i] = i * (int)threadIdx.x;

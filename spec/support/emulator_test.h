@@ -1,4 +1,4 @@
-/* What the two programs that try the emulator of CUDA share: a line for each check that fails, memory, main. */
+/* Shared by the two test programs of the CUDA emulator: a line for each failed check, memory, main. */
 #ifndef CLD_SPEC_EMULATOR_TEST_H
 #define CLD_SPEC_EMULATOR_TEST_H
 
@@ -23,9 +23,9 @@ __attribute__((format(printf, 2, 3))) static void expect(bool holds, const char 
     printf("\n");
 }
 
-/* For host and device, zero at first, kept to the end. */
+/* For host and device, zeroed, never freed. */
 template <typename T> static T *memory(size_t n) {
-    static std::vector<void *> &kept = *new std::vector<void *>; /* is there when leaks are looked for */
+    static std::vector<void *> &kept = *new std::vector<void *>; /* still reachable for the leak checker */
     void *shared = NULL;
     if (cld_cuda_malloc_locked(&shared, n * sizeof(T)) != CLD_OK) {
         printf("%s\n", cld_error_message());

@@ -5,8 +5,8 @@ local formula = require "spec.support.formula"
 
 local encoders = {}
 
---- f64 shows that the mathematics is the same. f32 has seven digits, and loses about one over 18 layers and back;
--- Winograd convolutions cost another. The tolerance is relative to the largest element.
+--- f64 shows that the mathematics is the same. f32 has seven digits, and loses about one over 18 layers forward and
+-- back; Winograd convolutions cost another. The tolerance is relative to the largest element.
 encoders.cases = {
   { dtype = "f64", tolerance = 1e-10 },
   { dtype = "f32", tolerance = 2e-4 },
@@ -21,8 +21,8 @@ function encoders.entries(fixture, prefix)
   return found
 end
 
---- The network, filled by its names, on images of size x size: outputs in evaluation and training, the gradients, the
--- running statistics after a step. expected: one prefix of the fixture. case: of encoders.cases.
+--- Checks the network, filled by its names, on images of size x size: outputs in evaluation and training, the
+-- gradients, and the running statistics after a step. expected: a prefix in the fixture. case: one of encoders.cases.
 function encoders.like_pytorch(net, size, expected, case)
   local function compare(actual, wanted, name)
     local scale = wanted:abs():amax():item()

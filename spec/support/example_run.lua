@@ -1,12 +1,12 @@
---- A small recipe that run_spec.lua and run_folder_spec.lua stop in every way there is, and what is seen of its runs.
+--- A small recipe that run_spec.lua and run_folder_spec.lua stop in many ways, and functions that look at its runs.
 local cld = require "cld"
 local process = require "spec.support.process"
 
 local example = {}
 
--- Its "network" is a tensor that takes in a random number and the step's number at every step, so that a resumed run
--- that repeats, skips or redraws anything ends elsewhere; so do a plain tensor and a table of tensors beside it. --at
--- stops it at that step (counted from 0) by --with.
+-- Its "network" is a tensor to which every step adds a random number and the step's number. So a resumed run that
+-- repeats, skips or redraws anything ends with another value. A plain tensor and a table of tensors beside it work the
+-- same way. --at stops it at that step (counted from 0) by --with.
 example.recipe = [[
 local cld = require "cld"
 local opt = cld.options {
@@ -45,7 +45,7 @@ for epoch in run:epochs {
 } do
   for step in loader:epoch(epoch) do
     if run.step == opt.at then
-      -- io.popen and not os.execute, which is deaf to SIGINT while it waits.
+      -- io.popen and not os.execute, which ignores SIGINT while it waits.
       for signal in opt.with:gmatch "%a+" do io.popen("kill -" .. signal .. " " .. cld.host().pid):close() end
     end
     if opt.pause > 0 then os.execute("sleep " .. opt.pause) end
@@ -58,7 +58,7 @@ for epoch in run:epochs {
 end
 ]]
 
---- start() -> a folder of its own that holds the recipe, and functions that run it and look at its runs.
+--- start() -> its own folder with the recipe, and functions that run the recipe and look at its runs.
 function example.start()
   local folder = process.temporary_folder()
   local e = { folder = folder, script = process.write(folder .. "/example.lua", example.recipe) }
@@ -75,7 +75,7 @@ function example.start()
 
   function e.path(name, file) return ("%s/runs/%s%s"):format(folder, name, file and "/" .. file or "") end
 
-  -- What must be equal at the end of two runs: all tensors, the position but for the time, the epochs' means.
+  -- What must be equal at the end of two runs: all tensors, the position except for the time, the epochs' means.
   function e.outcome(name)
     local tensors, metadata = cld.load(e.path(name, "checkpoint.safetensors"))
     local values = {}

@@ -1,6 +1,6 @@
-/* An allocator that fails when told to: either for our own objects, linked once more with --wrap=malloc and its kin, or
- * for the whole process, libraries and all, which take their malloc from here too, this library being loaded before
- * the C library. allocation_spec.lua drives it.
+/* An allocator that fails on demand: either only for our own objects, which are linked again with --wrap=malloc and
+ * similar, or for the whole process with all its libraries, which use its malloc too, because this library is loaded
+ * before the C library. allocation_spec.lua drives it.
  */
 #define _GNU_SOURCE
 #include <lauxlib.h>
@@ -18,8 +18,8 @@
 
 enum { OURS = 1, WHOLE = 2 };
 
-static atomic_int counted = OURS;  /* whose allocations count */
-static atomic_long seen;           /* of those since arm() */
+static atomic_int counted = OURS;  /* which allocations count */
+static atomic_long seen;           /* number of those since arm() */
 static atomic_long first_bad = -1; /* the first of them that fails; -1 for none */
 static atomic_long bad = 0;        /* how many fail from there on */
 
@@ -31,7 +31,7 @@ static bool fails(int whose) {
     return failed;
 }
 
-#if defined(__SANITIZE_ADDRESS__) /* which has the process's malloc for itself */
+#if defined(__SANITIZE_ADDRESS__) /* which has its own malloc for the process */
 #    define BASE(name)    name
 #    define base_memalign aligned_alloc
 #else
@@ -76,8 +76,8 @@ void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
     return fails(OURS | WHOLE) ? NULL : base_memalign(alignment, bytes);
 }
 
-/* arm(first, count, "ours" | "whole"): from now on the first-th allocation of ours or of the whole process fails, and
- * count - 1 after it. arm() ends it. Both return the number of allocations since the last call. */
+/* arm(first, count, "ours" | "whole"): from now on allocation number `first`, of ours or of the whole process, fails,
+ * and so do the next count - 1. arm() ends this. Both return the number of allocations since the last call. */
 static int arm(lua_State *L) {
     static const char *const names[] = {"ours", "whole", NULL};
     lua_Integer first = luaL_optinteger(L, 1, -1), count = luaL_optinteger(L, 2, 1);
@@ -103,8 +103,8 @@ static void be_child(lua_State *L, int out) {
     _exit(ok ? 0 : 1);
 }
 
-/* child(f) -> the status of a child process that has called f, or minus the number of the signal that ended it; and
- * what it printed, with the string that f returned, or its error's, at the end. */
+/* child(f) -> the status of a child process that has called f, or minus the number of the signal that ended it; and its
+ * output, ending with the string that f returned, or its error. */
 static int child(lua_State *L) {
     int ends[2], status;
     char piece[4096];

@@ -1,5 +1,5 @@
-/* A file system that fails, or at which others are busy, when told to. A library for LD_PRELOAD; files_spec.lua and
- * run_folder_spec.lua tell it by environment variables:
+/* A file system that fails, or that others write to, on demand. A library for LD_PRELOAD, which files_spec.lua and
+ * run_folder_spec.lua control by environment variables:
  *
  *     FAIL_FOLDER_FSYNC=5     fsync of a folder fails with this errno
  *     FAIL_FOLDER_FLOCK=22    so does flock of a folder
@@ -23,7 +23,7 @@ static int is_folder(int fd) {
 static void run_once(const char *name) {
     char *command = getenv(name);
     if (!command) return;
-    unsetenv("LD_PRELOAD"); /* the command has the plain file system */
+    unsetenv("LD_PRELOAD"); /* the command uses the plain file system */
     int reason = errno, result = system(command);
     unsetenv(name);
     errno = reason;

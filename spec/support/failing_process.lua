@@ -1,7 +1,7 @@
 --- Run by allocation_spec.lua under cldlua-failing: jobs in child processes, with one allocation of the whole process
--- failing, of Lua's and the libraries' too, or all from one on. A job then succeeds, or its error speaks of memory; it
--- never calls a good file damaged. Only oneDNN may crash: it uses some of what it did not get.
--- `failing_process.lua LIBRARY SAMPLES [JOB]`: so many of each job's allocations.
+-- failing, including Lua's and the libraries', or all from one on. A job must then succeed, or raise an error about
+-- memory. It must never call a good file damaged. Only oneDNN may crash, because it uses memory that it did not get.
+-- `failing_process.lua LIBRARY SAMPLES [JOB]`: SAMPLES of each job's allocations.
 local failing = assert(package.loadlib(arg[1], "luaopen_failing"))()
 local samples, only = tonumber(arg[2]), arg[3]
 local cld = require "cld"
@@ -87,7 +87,7 @@ local jobs = {
   end, onednn = true },
 }
 
--- What a child makes of the job while allocations from `first` on, so many of them, fail; and how many it made.
+-- What a child makes of the job while `count` allocations from `first` on fail; and how many allocations it made.
 local function attempt(job, first, count)
   local status, said = failing.child(function()
     failing.arm(first, count, "whole")

@@ -1,7 +1,7 @@
---- Run by allocation_spec.lua under cldlua-failing: each job once for every allocation it makes, with that one failing,
--- and again with all from it on failing. A job may then raise an error that speaks of memory, or succeed; it may not
--- crash, raise anything else, or leave a tensor behind. Where one allocation alone fails, the memory of a tensor or of
--- a kernel comes from the second try; a job marked `kernels` has no other memory but the headers of tensors.
+--- Run by allocation_spec.lua under cldlua-failing: runs each job once for every allocation it makes, with that one
+-- failing, and again with all from it on failing. A job may then raise an error about memory, or succeed. It may not
+-- crash, raise anything else, or leave a tensor behind. If a single allocation fails, the memory of a tensor or of a
+-- kernel comes from the second try. A job marked `kernels` has no other memory except the headers of tensors.
 local library = arg[1]
 local arm = assert(package.loadlib(library, "luaopen_failing"))().arm
 local cld = require "cld"
@@ -39,7 +39,7 @@ do -- images in a folder and in an archive, and ImageNet's development kit
   write(cifar .. "/data/ILSVRC2012_validation_ground_truth.txt", "1\n2\n")
 end
 
-do -- images that can be read, of each kind of data set
+do -- readable images, in each kind of data set
   for i, name in ipairs { "1.png", "2.jpg", "3.ppm", "4.png" } do
     cld.io.mkdir(cifar .. "/pictures")
     cld.image.write(cifar .. "/pictures/" .. name, cld.full({ 6, 5, 3 }, i, "u8"))
@@ -72,7 +72,7 @@ end
 
 local function pictures() return cld.data.folder { root = cifar .. "/pictures" } end
 
--- The device that computes on the host, where its plugin is at hand.
+-- The emulated device, if its plugin is available.
 local emulated = os.getenv "CLD_CUDA_PLUGIN" and cld.cuda.is_available() and "cuda" or nil
 
 local jobs = {
@@ -228,7 +228,7 @@ end
 
 local bad, runs = 0, 0
 
--- One run with allocations first, ..., first + count - 1 failing. True where the job made as many as `first`.
+-- One run with allocations first, ..., first + count - 1 failing. True if the job made as many as `first`.
 local function run(job, first, count)
   local name, body = job[1], job[2]
   collect()
@@ -254,7 +254,7 @@ local function run(job, first, count)
 end
 
 for _, job in ipairs(jobs) do
-  assert(pcall(job[2])) -- what is made once and kept
+  assert(pcall(job[2])) -- objects that are made once and kept
   for _, count in ipairs { 1, math.maxinteger } do
     local n = 1
     while run(job, n, count) do n = n + (job.sparse or 1) end

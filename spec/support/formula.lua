@@ -1,5 +1,5 @@
---- Tensors from formulas: f64 ones of a shape for the specs of ops, and ones made from their names: the twin of
--- `uniform` and `fill` in spec/fixtures/make_model.py, so that whole networks need not be stored as fixtures.
+--- Tensors from formulas: f64 tensors of a given shape for the specs of ops, and tensors made from their names, the
+-- twin of `uniform` and `fill` in spec/fixtures/make_model.py, so that whole networks need not be stored as fixtures.
 local cld = require "cld"
 
 local formula = {}
@@ -33,13 +33,13 @@ function formula.counting(...) return (cld.arange(product { ... }):to "f64" + 1)
 --- f64 of the shape (...): fixed values in (-2, 2) without ties or zeros.
 function formula.waves(...) return (formula.counting(product { ... }) * 1.7 + 0.3):sin():reshape(...) * 2 end
 
---- The tensor of this name, uniform in [-1, 1) * scale.
+--- The tensor with this name, uniform in [-1, 1) * scale.
 function formula.uniform(name, shape, dtype, scale)
   return cld.tensor(values(name, product(shape), scale or 1, 0), dtype):reshape(shape)
 end
 
---- Fill every parameter and statistic of a network from its name: weights within +-sqrt(3 / fan_in), scales and
--- variances about 1, the rest about 0. Returns the network, cast to dtype.
+--- Fills every parameter and statistic of a network from its name: weights within +-sqrt(3 / fan_in), scales and
+-- variances about 1, all others about 0. Returns the network, cast to dtype.
 function formula.fill(net, dtype)
   net:to(dtype)
   local state = {}

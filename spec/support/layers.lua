@@ -1,12 +1,12 @@
---- What the specs of conv2d, batch_norm and the pools share: PyTorch's fixtures, and a layer run twice, in f64 by
--- plain loops and in f32 as it trains.
+--- Shared by the specs of conv2d, batch_norm and the pools: PyTorch's fixtures, and a layer run twice, in f64 by plain
+-- loops and in f32 as in training.
 local cld = require "cld"
 local check = require "spec.support.check"
 local formula = require "spec.support.formula"
 
 local layers = {}
 
---- Weights of no symmetry in the shape of out: the twin of `weights` in make_layers.py.
+--- Weights without symmetry, in the shape of out: the twin of `weights` in make_layers.py.
 function layers.weights(out)
   local count, values = 1, {}
   for _, extent in ipairs(out.shape) do count = count * extent end
@@ -39,7 +39,7 @@ function layers.like_pytorch(case, f)
   end
 end
 
---- Output and gradients of f(leaves), leaves made of shapes by name: {out = , x = , w = ...}.
+--- Output and gradients of f(leaves), with leaves made from shapes by name: {out = , x = , w = ...}.
 function layers.run(f, shapes, dtype)
   local leaves, results = {}, {}
   for name, shape in pairs(shapes) do
@@ -52,13 +52,13 @@ function layers.run(f, shapes, dtype)
   return results
 end
 
---- Largest |a - b| over all elements, as a share of the largest |b|.
+--- Largest |a - b| over all elements, relative to the largest |b|.
 function layers.error(a, b)
   a, b = a:to("f64"), b:to("f64")
   return ((a - b):abs():amax() / b:abs():amax()):item()
 end
 
---- Every result of f in f32 against f64: the largest error as a share of the largest value is at most tolerance.
+--- Compares every result of f in f32 with f64: the largest error relative to the largest value is at most tolerance.
 function layers.like_f64(f, shapes, tolerance)
   local single, double = layers.run(f, shapes, "f32"), layers.run(f, shapes, "f64")
   for name, expected in pairs(double) do

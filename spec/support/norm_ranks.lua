@@ -1,6 +1,6 @@
---- Run by norm_ranks_spec.lua under cldlua-ranks: batch norm of a batch whose blocks span ranks, against one process's.
--- `norm_ranks.lua LIBRARY DEVICE DTYPE` prints a line for each case and result: its name, a tab, the largest difference
--- beside 1 + the largest value.
+--- Run by norm_ranks_spec.lua under cldlua-ranks: batch norm of a batch whose blocks span ranks, compared with one
+-- process. `norm_ranks.lua LIBRARY DEVICE DTYPE` prints a line for each case and result: its name, a tab, and the
+-- largest difference relative to 1 + the largest value.
 local ranks = assert(package.loadlib(arg[1], "luaopen_ranks"))()
 local device, dtype = arg[2], arg[3]
 local cld = require "cld"
@@ -12,7 +12,7 @@ local vectors = dtype == "f64" and "f64" or "f32"
 
 local function uniform(name, shape, kind) return formula.uniform(name, shape, kind):to(device) end
 
--- Blocks of 4, 4, 3 images: the cuts lie inside of them, a rank has one whole, a block is on all ranks.
+-- Blocks of 4, 4, 3 images: the ranks' cuts lie inside blocks, one rank has a whole block, one block is on all ranks.
 local cuts = { { 0, 5, 11 }, { 0, 3, 6, 11 }, { 0, 1, 10, 11 } }
 local every = { 0, 1, 2, 3, 4, 5, 6, 7 } -- bits: relu, residual, two terms
 -- Blocked and row-major layouts on the cpu, one position; several chunks, fewer in a rank's first part than later.
@@ -23,14 +23,14 @@ local cases = {
   { channels = 16, size = { 24, 25 }, of = 2, cuts = { cuts[1] }, hows = { 1, 6 } },
 }
 
--- The rows of images [from, to) of each view.
+-- The rows of images [from, to) in each view.
 local function rows_of(x, from, to, unit)
   local list = {}
   for view = 0, views - 1 do list[view + 1] = x:narrow(1, (view * images + from) * unit + 1, (to - from) * unit) end
   return cld.cat(list, 1)
 end
 
--- The parts of images [from, to): which of the blocks have some.
+-- The parts of images [from, to): the blocks that have some of them.
 local function parts_of(case, from, to)
   local cut = { blocks = case.of }
   local first, last
@@ -42,7 +42,7 @@ local function parts_of(case, from, to)
     images = images, begin = from, of = case.of, first = first }
 end
 
--- What a process makes of these rows. Two terms: the output is used twice, so that its gradient comes as a sum.
+-- What one process computes from these rows. Two terms: the output is used twice, so that its gradient is a sum.
 local function compute(case, given, parts, how, backward)
   local c = case.channels
   local t = { mean = uniform("mean", { c }, vectors), var = uniform("var", { c }, vectors) + 2,
@@ -61,7 +61,7 @@ local function compute(case, given, parts, how, backward)
   return t
 end
 
--- The same by ranks whose images are cut there: for each rank what it has, at the end.
+-- The same with ranks whose images are cut there: the results of each rank at the end.
 local function by_ranks(case, given, cut, how)
   local last
   for pass = 0, 2 do

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Spec files in processes of their own, so many at a time: parallel.sh JOBS PROGRAM BUSTED FILE...
-# The output of each is shown as it ends. The last line sums up: "N passed, N failed"; a file that gave no such line, a
-# program that crashed, counts as one failed.
+# Runs spec files in separate processes, JOBS at a time: parallel.sh JOBS PROGRAM BUSTED FILE... The output of each is
+# shown when it ends. The last line sums up: "N passed, N failed". A file without such a line, because its program
+# crashed, counts as one failure.
 set -u
 jobs=$1 program=$2 busted=$3
 shift 3

@@ -1,4 +1,4 @@
-/* What a program gives to the CUDA plugin that it is linked with: an error record, whose last message is `message`. */
+/* What a program passes to the CUDA plugin that it is linked with: an error record, whose last message is `message`. */
 #ifndef CLD_SPEC_PLUGIN_HOST_H
 #define CLD_SPEC_PLUGIN_HOST_H
 

@@ -1,4 +1,4 @@
---- Programs as a person runs them: a child process with its output and exit code, or a session on a terminal.
+--- Programs as a user runs them: a child process with its output and exit code, or a session on a terminal.
 local process = {}
 
 -- The interpreter that runs these specs, so that `make asan` tests its own.
@@ -15,13 +15,13 @@ process.build = process.cldlua:match("^(.*)/[^/]*$") or "build"
 local slower = process.build:find "asan" and 4 or 1
 local function seconds(options) return slower * (options.timeout or 60) end
 
---- A path that holds from any folder.
+--- An absolute path.
 function process.absolute(path)
   return path:sub(1, 1) == "/" and path or os.getenv("PWD") .. "/" .. path
 end
 
--- Seconds of processor time that a program, and each that it starts, has per second of its time-out: all threads of a
--- large machine may be at work.
+-- Seconds of processor time that a program, and each that it starts, may use per second of its time-out: all threads of
+-- a large machine may be busy.
 local most_cpu = 20
 
 local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
@@ -34,7 +34,7 @@ local function read_and_remove(path)
   return text
 end
 
---- What a stock Lua must preload: under AddressSanitizer the module needs the sanitizer's runtime to be loaded first.
+--- What a stock Lua must preload: with AddressSanitizer the sanitizer's runtime must be loaded before the module.
 function process.sanitizer()
   local pipe = assert(io.popen(("ldd '%s' | sed -n 's/.*=> \\(.*libasan[^ ]*\\).*/\\1/p'"):format(process.cldlua)))
   local path = pipe:read("l")
@@ -42,7 +42,7 @@ function process.sanitizer()
   return path
 end
 
---- A fresh folder; remove it with process.remove.
+--- A new folder; remove it with process.remove.
 function process.temporary_folder()
   local pipe = assert(io.popen("mktemp -d /tmp/cld-spec.XXXXXX"))
   local path = pipe:read("l")
@@ -69,8 +69,8 @@ function process.read(path)
   return text
 end
 
--- The command line of `options`; `wrapper` goes in front of the program. One that takes SIGTERM for a wish is killed,
--- and what it has left running ends when its processor time is used up.
+-- The command line for `options`; `wrapper` goes in front of the program. A program that treats SIGTERM as a request is
+-- killed, and what it leaves running ends when its processor time is used up.
 local function command_line(options, wrapper)
   local timeout = seconds(options)
   local words = { "env --default-signal" } -- whatever the specs themselves were started with
@@ -92,24 +92,23 @@ local function execute(line, input)
   return { code = how == "signal" and 128 + code or code, out = read_and_remove(out), err = read_and_remove(err) }
 end
 
---- The environment of a program whose file system does as failing_files.c says: `orders` are the variables told there.
+--- The environment of a program with the file system of failing_files.c: `orders` are the variables that control it.
 function process.failing_files(orders)
   local env = { LD_PRELOAD = process.absolute(process.build .. "/spec/failing_files.so") }
   for name, value in pairs(orders) do env[name] = value end
-  -- AddressSanitizer wants to be the first library that is loaded, and need not be.
+  -- AddressSanitizer requires to be the first library that is loaded; this turns that off.
   env.ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "") .. ":verify_asan_link_order=0"
   return env
 end
 
---- Run {arguments..., program =, env = {}, unset = {}, stdin = "", directory =, timeout = 60 seconds}.
--- Returns {code, out, err}; killed by a signal, the code is 128 + signal, as a shell gives it; 124 on time-out, 137 if
--- it did not end even then.
+--- Runs {arguments..., program =, env = {}, unset = {}, stdin = "", directory =, timeout = 60 seconds}. Returns {code,
+-- out, err}. If killed by a signal, the code is 128 + signal, as in a shell; 124 on time-out, 137 if it did not end
+-- even then.
 function process.run(options) return execute(command_line(options), options.stdin or "") end
 
---- Run the same on a pseudo-terminal (see pty.c), TERM=xterm unless env has another; `script` is a list of its steps as
--- { kind, text }.
--- Returns {code, out, err, plain}: out as the terminal got it, plain without its control sequences; err says which
--- step failed.
+--- Runs the same on a pseudo-terminal (see pty.c), with TERM=xterm unless env sets another; `script` is a list of its
+-- steps as { kind, text }. Returns {code, out, err, plain}: out as the terminal received it, plain without control
+-- sequences; err says which step failed.
 function process.terminal(options)
   local script = {}
   for i, step in ipairs(options.script) do

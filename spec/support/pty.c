@@ -1,15 +1,15 @@
-/* pty [-t SECONDS] COMMAND [ARGUMENT...] < SCRIPT: run a command on a pseudo-terminal as a person would.
+/* pty [-t SECONDS] COMMAND [ARGUMENT...] < SCRIPT: runs a command on a pseudo-terminal as a user would.
  *
  * The script has one step per line; \xHH in a text stands for a byte (\x0d is Return, \x03 Ctrl-C):
  *
  *     send TEXT       types it
- *     wait TEXT       waits until TEXT has appeared in what came after the last wait
- *     prompt TEXT     waits until what came after the last send ends with a line that is TEXT alone
+ *     wait TEXT       waits until TEXT has appeared in the output since the last wait
+ *     prompt TEXT     waits until the output since the last send ends with a line that is only TEXT
  *     signal NUMBER   sends the command that signal
  *     pause SECONDS   lets time pass
  *
- * After the last step the command has the rest of the time to end. The transcript goes to stdout; the exit status is
- * the command's, or 124 with a line on stderr that names the step that took too long.
+ * After the last step the command has the remaining time to end. The transcript goes to stdout. The exit status is the
+ * command's, or 124 with a line on stderr that names the step that took too long.
  */
 #define _GNU_SOURCE /* memmem */
 
@@ -28,7 +28,7 @@
 
 static char transcript[1 << 20];
 static size_t length;   /* of the transcript */
-static size_t consumed; /* what earlier waits have seen */
+static size_t consumed; /* the part that earlier waits have consumed */
 static size_t sent;     /* length at the last send */
 static double deadline;
 static bool ended; /* the command has closed the terminal */
@@ -39,7 +39,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Take what the terminal has to say, for at most a tenth of a second; false past the deadline. */
+/* Reads the terminal's output, for at most a tenth of a second; false after the deadline. */
 static bool listen_once(int terminal) {
     struct pollfd p = {.fd = terminal, .events = POLLIN};
     if (now() > deadline) return false;
@@ -101,7 +101,7 @@ static int fail(pid_t child, const char *what, const char *text) {
     return 124;
 }
 
-/* The command's status once it has ended; it is killed at the deadline. */
+/* The command's status after it has ended; it is killed at the deadline. */
 static int wait_for_end(pid_t child, const char *command, int *status) {
     while (waitpid(child, status, WNOHANG) == 0) {
         if (now() > deadline) {

@@ -1,12 +1,12 @@
-/* A rank without MPI, for the specs: what the environment tells it, and the cores that it takes.
+/* A rank without MPI, for the specs: what it learns from the environment, and the cores that it takes.
  *
  *     rank launcher           "mpirun 4 1 1 4": name, world, rank, local rank, local world; "none"
- *     rank child              the same from a program that it starts, after it has taken its place
- *     rank other NAME=VALUE   the same, the program being another job's
+ *     rank child              the same from a program that it starts after it has joined the job
+ *     rank other NAME=VALUE   the same, with the program belonging to another job
  *     rank told LIBRARY [FOLDER]    "yes"; "no": its MPI, whose files lie there, will not find the others
  *     rank apart | without    the errors of a wrong launch
- *     rank cores [RANK WORLD] takes its cores, of the launcher's local ranks or these: "0-1 2", the list and how many
- *                             are usable
+ *     rank cores [RANK WORLD] takes its cores, by the launcher's local rank and number of ranks, or by these two:
+ *                             "0-1 2", the list and how many are usable
  *     rank under PART PARTS CORES QUOTA    how many are usable under a quota
  */
 #define _GNU_SOURCE
@@ -37,7 +37,7 @@ static int start_other(char *program, char *variable) {
     return perror(program), 1;
 }
 
-/* The process's own affinity, as the kernel prints it. */
+/* The process's own affinity, in the kernel's format. */
 static int show_cores(int local_rank, int local_world) {
     char line[4096];
     if (cld_take_cores(local_rank, local_world) != CLD_OK) return fail();

@@ -1,11 +1,10 @@
-/* The ranks of a job, one after the other in one process. The interpreter is linked once more with
- * --wrap=cld_all_reduce, and what the product would add up over processes is added up here: every rank's work is run
- * once for each of its collectives, and once more.
+/* The ranks of a job, one after the other in one process. The interpreter is linked again with --wrap=cld_all_reduce,
+ * and the sums over processes are made here: every rank's work is run once for each of its collectives, and once more.
  *
  *     for pass = 0, collectives do
  *       for rank = 1, world do
- *         ranks.start(pass)  -- collectives before number `pass` give what the runs before found for them, that one
- *         work(rank)         -- adds this rank's, and later ones mean nothing
+ *         ranks.start(pass)  -- collectives before number `pass` return the results of earlier runs, that one
+ *         work(rank)         -- adds this rank's values, and later ones are meaningless
  *       end
  *     end
  */
@@ -20,7 +19,7 @@ static double *totals[MOST];
 static size_t sizes[MOST]; /* bytes */
 static int pass, at;
 
-/* What a rank has, added to what those before it had. */
+/* Adds this rank's values to those of the ranks before it. */
 static cld_status add(const cld_tensor *x, int call, size_t bytes) {
     if (!totals[call]) {
         totals[call] = calloc(1, bytes);
@@ -52,7 +51,7 @@ static int start(lua_State *L) {
     return 0;
 }
 
-/* calls() -> the collectives since start() */
+/* calls() -> the number of collectives since start() */
 static int calls(lua_State *L) {
     lua_pushinteger(L, at);
     return 1;

@@ -1,27 +1,28 @@
---- Jobs of several ranks, by the installed mpirun.
+--- Jobs of several ranks, run by the installed mpirun.
 local cld = require "cld"
 local process = require "spec.support.process"
 
 local ranks = {}
 
--- What an mpirun around the specs has told this process is not for the jobs that they start.
+-- Variables that an mpirun around the specs has set are not for the jobs that they start.
 local launchers = { "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
   "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "OMP_NUM_THREADS" }
 
---- nil, or why there can be no job here.
+--- nil, or the reason why no job can run here.
 function ranks.missing()
   if not io.open(process.cldlua:match "^(.*)/" .. "/libcld_mpi.so") then return "this was built without MPI" end
   if not os.execute "command -v mpirun >/dev/null" then return "mpirun is not installed" end
 end
 
---- Open MPI leaves memory behind, in parts that it has unloaded by then: of ranks leaks are not told, all else is.
+--- Open MPI leaks memory in components that are unloaded by then. So leaks of ranks are not reported; everything else
+-- is.
 function ranks.environment(given)
   local env = { ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "") .. ":detect_leaks=0" }
   for name, value in pairs(given or {}) do env[name] = value end
   return env
 end
 
---- The result of `cldlua --ranks n ...`: code, out, err. n 1 is no job.
+--- The result of `cldlua --ranks n ...`: code, out, err. With n = 1 it is not a job.
 function ranks.run(n, options)
   local words = { unset = launchers, env = ranks.environment(options.env), timeout = options.timeout or 120 }
   if n > 1 then words[1], words[2] = "--ranks", tostring(n) end
@@ -42,7 +43,7 @@ function ranks.of_one(options)
   return mpirun(table.move(options, 1, #options, #words + 1, words), { CLD_JOB_OF_ONE = "1" })
 end
 
---- The result of a job whose ranks have the variable's values in their environments, one each.
+--- The result of a job whose ranks have different values of the variable in their environments.
 function ranks.with_variable(name, values, options)
   local words = { "--oversubscribe" }
   for i, value in ipairs(values) do
@@ -54,7 +55,7 @@ function ranks.with_variable(name, values, options)
   return mpirun(words)
 end
 
---- What a Lua text prints on rank 0, and with `err`, what all ranks say there; the job must end well.
+--- The output of a Lua script on rank 0, and with `err`, the error output of all ranks; the job must succeed.
 function ranks.script(n, text)
   local folder = process.temporary_folder()
   local path = process.write(folder .. "/script.lua", "local cld = require 'cld'\nlocal dist = cld.dist\n" .. text)
@@ -64,8 +65,8 @@ function ranks.script(n, text)
   return result.out, result.err
 end
 
---- The largest difference between two checkpoints' tensors, as a share of the tensor's largest value (of 1e-3 at
--- least), and where it is.
+--- The largest difference between two checkpoints' tensors, relative to the tensor's largest value (at least 1e-3), and
+-- where it is.
 function ranks.difference(a, b)
   local state, other = cld.load(a), cld.load(b)
   local worst, at = 0, "nothing"

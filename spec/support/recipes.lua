@@ -1,4 +1,4 @@
---- The recipes as a person runs them, on a few toy images in a folder that is removed at the end.
+--- The recipes as a user runs them, on a few toy images in a folder that is removed at the end.
 local cld = require "cld"
 local process = require "spec.support.process"
 
@@ -8,7 +8,7 @@ local folder
 --- The result of `cldlua recipes/<name>.lua ...`: code, out, err.
 function recipes.run(name, ...) return process.run { "recipes/" .. name .. ".lua", ... } end
 
---- The same, with Lua code run before it: to stop it, to poison its loss.
+--- The same, with Lua code run before it: to stop the recipe, or to poison its loss.
 function recipes.run_after(code, name, ...)
   local init = process.write(folder .. "/init.lua", "local cld = require 'cld'\n" .. code)
   return process.run { "recipes/" .. name .. ".lua", env = { LUA_INIT = "@" .. init }, ... }
@@ -25,7 +25,7 @@ function recipes.stopped_at(step, signal)
     end]]):format(step, signal)
 end
 
---- -> the folder, and the toy data in it. Runs are to lie in <folder>/runs.
+--- -> the folder, and the toy data in it. Runs should be in <folder>/runs.
 function recipes.start()
   folder = process.temporary_folder()
   local toy = folder .. "/toy"
@@ -36,7 +36,7 @@ end
 
 function recipes.remove() process.remove(folder) end
 
---- root: class folders by these names, an image of photos/train in each, as train/ and val/.
+--- root: class folders with these names, each with an image of photos/train, as train/ and val/.
 function recipes.imagenet(root, photos, wnids)
   os.execute(("mkdir -p %s/train %s/val"):format(root, root))
   local images = io.popen(("ls %s/train/*/*.jpg"):format(photos))
@@ -55,7 +55,7 @@ function recipes.imagenet(root, photos, wnids)
   return root
 end
 
---- Where the run's checkpoint is.
+--- The path of the run's checkpoint.
 function recipes.checkpoint(run) return ("%s/runs/%s/checkpoint.safetensors"):format(folder, run) end
 
 --- The events of a kind in a run's log, or all of them.
@@ -74,16 +74,16 @@ function recipes.last(run, kind)
   return events[#events]
 end
 
---- {option = its default}, as --help has them.
+--- {option = its default}, from --help.
 function recipes.defaults(name)
-  local values, text = {}, recipes.run(name, "--help").out:gsub("\n          +", " ") -- an entry a line
+  local values, text = {}, recipes.run(name, "--help").out:gsub("\n          +", " ") -- one entry per line
   for entry in text:gmatch "\n +(%-%-[^\n]+)" do
     values[entry:match "^%-%-([%w-]+)"] = entry:match "default: ([^(),;]*)"
   end
   return values
 end
 
---- The names of the tensors in which two runs differ.
+--- The names of the tensors that differ between two runs.
 function recipes.differences(a, b)
   local state, other = cld.load(recipes.checkpoint(a)), cld.load(recipes.checkpoint(b))
   local names = {}

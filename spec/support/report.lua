@@ -1,5 +1,5 @@
---- What `make test` prints: a line per spec file, failures in full below it, at the end "N passed, N failed".
--- Errors outside a test (a file that does not load, a before_each that raises) count as failed.
+--- The output of `make test`: a line per spec file with its failures in full below it, and at the end "N passed, N
+-- failed". Errors outside a test (a file that does not load, a before_each that raises) count as failed.
 return function()
   local busted = require "busted"
   local handler = require "busted.outputHandlers.base"()
@@ -7,7 +7,7 @@ return function()
 
   local function failed() return handler.failuresCount + handler.errorsCount end
 
-  -- Failures and errors that no earlier line has shown.
+  -- Failures and errors not yet shown.
   local function print_new()
     local all = {}
     for _, list in ipairs { handler.failures, handler.errors } do

@@ -1,23 +1,23 @@
-/* server FOLDER: an HTTP server that misbehaves as it is asked to, for spec/download_spec.lua. It listens on 127.0.0.1,
- * prints its port, and ends when nobody reads its output any more. Every request is a line of FOLDER/requests:
+/* server FOLDER: an HTTP server that misbehaves on demand, for spec/download_spec.lua. It listens on 127.0.0.1, prints
+ * its port, and ends when nobody reads its output any more. It writes a line to FOLDER/requests for every request:
  * "/mode/name range-start".
  *
  * GET /MODE/NAME answers with the file FOLDER/NAME:
  *
- *     ok           as it should be, ranges too
- *     norange      the whole file, whatever range was asked for
- *     badrange     a range that begins elsewhere than was asked for
- *     longrange    a range of a file that is longer
- *     break        half of what was asked for, and the end
- *     cut          the same without a Content-Length: the end looks like the file's
+ *     ok           correctly, including ranges
+ *     norange      the whole file, whatever range was requested
+ *     badrange     a range with another beginning than requested
+ *     longrange    a range of a longer file
+ *     break        half of what was requested, then closes
+ *     cut          the same without a Content-Length: it looks like the end of the file
  *     close        no answer
- *     reset        a few bytes that are no answer
- *     stall        half of it, and silence
+ *     reset        a few bytes that are not an answer
+ *     stall        half of it, then silence
  *     mute         silence
  *     slow         in 20 pieces, 30 ms apart
- *     long, short  a Content-Length that is 100 too large, too small (and as much data)
+ *     long, short  a Content-Length that is 100 too large, or too small (with as much data)
  *     nolength     no Content-Length, and all of it
- *     endless      no Content-Length, and more than there is
+ *     endless      no Content-Length, and more than the file has
  *     other        another file of the same length
  *     page         a web page with status 200
  *     301, 302     to /ok/NAME
@@ -84,7 +84,7 @@ static void redirect(int to, const char *status, const char *where) {
     say(to, "moved", 5);
 }
 
-/* The file's bytes from start on, in the way that the mode has. */
+/* Sends the file's bytes from start on, in the given mode. */
 static void give(int to, const char *mode, long start, bool ranged) {
     char fields[256] = "", length[128];
     bool has_length = true;

@@ -1,4 +1,4 @@
---- Small data sets for the specs, and what is in one: by set:read, and by the batches of an epoch.
+--- Small data sets for the specs, and the content of one: by set:read, and by the batches of an epoch.
 local cld = require "cld"
 local files = require "spec.support.data_files"
 
@@ -6,14 +6,14 @@ local sets = {}
 
 function sets.i64(list) return cld.tensor(list, "i64") end
 
---- As many images of one pixel as there are labels in the list: {10 i, 0, 0}, i from 0.
+--- One image of one pixel for each label in the list: {10 i, 0, 0}, i from 0.
 function sets.pixels(labels, more)
   local options = { images = files.images(#labels, 1, 1), labels = sets.i64(labels) }
   for name, value in pairs(more or {}) do options[name] = value end
   return cld.data.tensors(options)
 end
 
---- A folder of classes a (2 images) and b (1), of the colours {10, 0, 0}, {20, 0, 0}, {30, 0, 0}.
+--- A folder with classes a (2 images) and b (1), in the colours {10, 0, 0}, {20, 0, 0}, {30, 0, 0}.
 function sets.folder(path)
   for i, name in ipairs { "a/1.png", "a/2.jpg", "b/1.ppm" } do
     files.write(path .. "/" .. name, files.ppm(2, 3, { 10 * i, 0, 0 }))
@@ -21,7 +21,7 @@ function sets.folder(path)
   return cld.data.folder { root = path }
 end
 
---- The first red of each image.
+--- The first red value of each image.
 function sets.reds(set)
   local found = {}
   for i = 1, #set do found[i] = files.colour((set:read(i)))[1] end
@@ -34,8 +34,7 @@ function sets.labels_read(set)
   return found
 end
 
---- {labels =, index =, red =} of the images of an epoch in order, and what could not be read. more: the loader's
--- settings.
+--- {labels =, index =, red =} of the images of an epoch in order, and the bad images. more: the loader's settings.
 function sets.epoch(set, more)
   local options = { set, batch_size = 64, views = 1, shuffle = false, drop_single = false,
     augment = cld.augment.list { cld.augment.center_crop { size = 1 } } }

@@ -1,6 +1,6 @@
---- Runs once before the specs. Every test must leave as many tensors alive as it found, or it fails.
--- `cld` is loaded here, before any file and with all its modules, so that busted's per-file isolation does not load
--- parts of it again, which would then not know the others' types.
+--- Runs once before the specs. A test fails unless it leaves as many tensors alive as it found. `cld` is loaded here,
+-- before any file and with all its modules, so that busted's per-file isolation does not load parts of it again, which
+-- would then not know the others' types.
 local busted = require "busted"
 local cld = require "cld"
 for _ in pairs(cld) do end -- pairs loads what is otherwise loaded on first use
@@ -8,8 +8,8 @@ local tensors_alive = cld.tensors_alive or function() return 0 end
 
 local settled = 0 -- the count after the last collection
 
--- Tensors held by garbage are not alive, but a collection takes longer than most tests: collect only where the
--- count is above `expected`, twice for those that finalizers let go of.
+-- Unreachable tensors are not alive, but a garbage collection takes longer than most tests. So collect only if the
+-- count is above `expected`, twice for tensors that finalizers release.
 local function alive(expected)
   if tensors_alive() ~= expected then
     collectgarbage()
@@ -19,7 +19,7 @@ local function alive(expected)
   return settled
 end
 
--- The check belongs to the test itself, so that a leak is a failure of that test and not an error beside it.
+-- The check is part of the test itself, so that a leak is a failure of that test and not a separate error.
 busted.subscribe({ "test", "start" }, function(element)
   local run = element.run
   local before = alive(settled)

@@ -1,5 +1,5 @@
-/* A disk that stalls: read() of a file whose path ends with $STALL_NAME takes $STALL_SECONDS, whatever signals come, and
- * leaves the file $STALL_STARTED behind as it begins. Once, if $STALL_ONCE is set. A library for LD_PRELOAD:
+/* A disk that stalls: read() of a file whose path ends with $STALL_NAME takes $STALL_SECONDS, whatever signals come,
+ * and creates the file $STALL_STARTED when it begins. Only once, if $STALL_ONCE is set. A library for LD_PRELOAD:
  * loader_stalls_spec.lua. */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,14 +1,14 @@
---- Whole steps of a recipe that ran as a child process, against those of a fixture: its checkpoint and logged figures.
+--- Whole steps of a recipe that ran as a child process, compared with a fixture: its checkpoint and logged figures.
 local cld = require "cld"
 local check = require "spec.support.check"
 local recipes = require "spec.support.recipes"
 
 local steps = {}
 
--- Of these the recipes compute f32 whatever the network has.
+-- The recipes compute these in f32 whatever dtype the network has.
 local SINGLE = { group_accuracy = true, grad_norm = true }
 
---- The checkpoint of a run, and of each of its epochs the means of these names: (epochs, names), f64.
+--- The checkpoint of a run, and the means with these names for each epoch: (epochs, names), f64.
 function steps.of(run, names)
   local figures = {}
   for i, event in ipairs(recipes.events(run, "epoch")) do
@@ -18,7 +18,7 @@ function steps.of(run, names)
   return cld.load(recipes.checkpoint(run)), cld.tensor(figures, "f64")
 end
 
---- Raises unless two tensors agree but for `tolerance` times the largest value that is expected.
+--- Raises unless two tensors agree up to `tolerance` times the largest expected value.
 function steps.compare(actual, expected, what, tolerance)
   expected = expected:double()
   local ok, message = pcall(check.close, actual:double(), expected,
@@ -26,7 +26,7 @@ function steps.compare(actual, expected, what, tolerance)
   assert(ok, what .. ": " .. tostring(message))
 end
 
---- The same of figures of these names.
+--- The same for figures with these names.
 function steps.compare_figures(actual, expected, names, tolerance)
   for column, name in ipairs(names) do
     steps.compare(actual[{ {}, column }], expected[{ {}, column }], name,
@@ -34,8 +34,8 @@ function steps.compare_figures(actual, expected, names, tolerance)
   end
 end
 
---- A checkpoint's tensors against those of a fixture's case, CASE.NAME, or CASE.norm.NAME for a tensor's norm; at least
--- so many.
+--- Compares a checkpoint's tensors with those of a fixture's case, CASE.NAME, or CASE.norm.NAME for a tensor's norm;
+-- there must be at least so many.
 function steps.agree(state, fixture, case, tolerance, least)
   local compared = 0
   for entry, expected in pairs(fixture) do
@@ -51,7 +51,7 @@ function steps.agree(state, fixture, case, tolerance, least)
   assert(compared >= least, ("%d tensors of the case %s were compared, of %d and more"):format(compared, case, least))
 end
 
---- Two checkpoints agree in all tensors but the meters.
+--- Checks that two checkpoints agree in all tensors except the meters.
 function steps.same(state, other, tolerance)
   for name, tensor in pairs(state) do
     if tensor:numel() > 0 and not name:find "^meters" then steps.compare(other[name], tensor, name, tolerance) end

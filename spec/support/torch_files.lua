@@ -24,7 +24,7 @@ local function integer(n) return "\x8a\8" .. string.pack("<i8", n) end
 files.integer = integer
 function files.text(s) return "X" .. string.pack("<s4", s) end
 
---- The opcodes that push a storage of `count` elements, "FloatStorage" if not said otherwise.
+--- The opcodes that push a storage of `count` elements, "FloatStorage" by default.
 function files.storage(key, count, class)
   return ("(%sctorch\n%s\n%s%s%stQ"):format(files.text "storage", class or "FloatStorage", files.text(key),
     files.text "cpu", integer(count))
@@ -36,7 +36,7 @@ function files.tensor(key, count, begin, length, stride)
     integer(begin), integer(length), integer(stride or 1))
 end
 
---- A legacy file of a pickle, without its protocol and its end, and of storages {{key, count, bytes}, ...}.
+--- A legacy file with a pickle, given without its protocol and its end, and storages {{key, count, bytes}, ...}.
 function files.legacy(pickle, storages)
   local keys, data = {}, {}
   for i, storage in ipairs(storages or {}) do

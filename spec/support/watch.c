@@ -1,18 +1,18 @@
 /* watch CASE WORLD RANK TIMEOUT: a job of WORLD processes under runtime/dist/watch.h, without MPI, in which something
- * happens to RANK. For spec/watch_spec.lua. The ranks share memory, in which they exchange addresses and meet; a rank
- * that waits for one that never comes waits for ever, as in MPI.
+ * happens to RANK. For spec/watch_spec.lua. The ranks use shared memory to exchange addresses and to meet. A rank that
+ * waits for one that never comes waits for ever, as in MPI.
  *
- * Prints how each rank ended: "2 signal 9", "0 status 1"; what the watches say goes to standard error.
+ * Prints how each rank ended: "2 signal 9", "0 status 1". The output of the watches goes to standard error.
  *
- *     end       all go through, at different times
- *     stray     the same while somebody else connects to rank 0 and sends garbage
+ *     end       all run to their end, at different times
+ *     stray     the same, while somebody else connects to rank 0 and sends garbage
  *     kill      RANK is killed
- *     machine   so are all ranks up to RANK, at one moment
+ *     machine   all ranks up to RANK are killed, at the same moment
  *     launcher  RANK is killed, and as soon as it is gone all others get SIGTERM, and SIGKILL a second later
  *     exit      RANK leaves without a word
- *     wake      RANK stands still (SIGSTOP), and goes on when the others are gone
- *     suspend   all ranks stand still for longer than the timeout, and go on
- *     hang      the main thread of RANK comes to no collective any more
+ *     wake      RANK is suspended (SIGSTOP), and continues when the others are gone
+ *     suspend   all ranks are suspended for longer than the timeout, then continue
+ *     hang      the main thread of RANK does not reach the next collective
  *     stuck     all wait in the same collective
  *     early     RANK ends while the others go on
  *     fail      RANK fails
@@ -42,7 +42,7 @@ enum { MOST = 64, STEPS = 6, EVENT = 3 };
 
 static struct shared {
     cld_watch_address addresses[MOST];
-    _Atomic int came[64]; /* to the i-th meeting */
+    _Atomic int came[64]; /* who has come to meeting i */
 } * shared;
 
 static const char *happens;
@@ -109,9 +109,9 @@ static int be(int rank) {
     return 0;
 }
 
-/* ---- who looks on ---- */
+/* ---- an outsider, and the launcher ---- */
 
-/* What rank 1 would say, but without the key. */
+/* What rank 1 would send, but without the key. */
 static void lie(int fd) {
     cld_watch_message m;
     memset(&m, 0, sizeof m);
@@ -155,20 +155,20 @@ static void wait_for_stillness(const pid_t *pids, int ranks) {
         while (!lies_still(pids[r])) nap(0.001);
 }
 
-/* They stand still first, so that none of them sees another one die. */
+/* Suspends them first, so that none of them sees another one die. */
 static void kill_machine(const pid_t *pids) {
     wait_for_stillness(pids, chosen + 1);
     for (int r = chosen; r >= 0; r--) kill(pids[r], SIGKILL);
 }
 
-/* As a batch system does that needs the machines for a more urgent job. */
+/* As a batch system does when it needs the machines for a more urgent job. */
 static void suspend(const pid_t *pids) {
     wait_for_stillness(pids, world);
     nap(timeout * 1.5);
     for (int r = 0; r < world; r++) kill(pids[r], SIGCONT);
 }
 
-/* What a launcher or a user does, until all but the chosen one are gone. */
+/* Acts as a launcher or a user, until all but the chosen rank are gone. */
 static void look_on(const pid_t *pids, int *status, bool *gone) {
     double killed_at = INFINITY;
     for (int left = world; left > 0; nap(0.005)) {

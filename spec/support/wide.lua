@@ -1,6 +1,6 @@
 -- Makes the recipe that follows compute in f64: cldlua -e 'dofile "spec/support/wide.lua"' recipes/x.lua ... Views,
--- networks, banks and queues become f64, so that what several ranks compute can be compared with what one does to more
--- digits than an f32 has.
+-- networks, banks and queues become f64, so that several ranks can be compared with one process to more digits than f32
+-- has.
 local cld = require "cld"
 local Module = cld.nn and require "cld.nn.module".base
 

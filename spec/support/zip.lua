@@ -1,4 +1,4 @@
---- Zip archives as text, for the specs of their readers: stored members, nothing else.
+--- Zip archives as text, for the specs of their readers: stored members only.
 local zip = {}
 
 local function crc32(text)
