@@ -50,9 +50,9 @@ static int text_printable_line(lua_State *L) {
     return 1;
 }
 
-/* --- base64(bytes) -> text: the bytes of a string, or of a u8 tensor of any shape, in Base64 (RFC 4648), padded.
+/* --- cld.text.base64(bytes) -> text: the bytes of a string, or of a u8 tensor of any shape, in Base64 (RFC 4648), padded.
  *
- *     cld.text.base64 "cld"   --> "Y2xk"
+ *     print(cld.text.base64 "cld")  --> Y2xk
  */
 static int text_base64(lua_State *L) {
     cld_tensor *tensor = cldL_test_tensor(L, 1);

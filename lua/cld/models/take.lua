@@ -56,7 +56,7 @@ local function fill(path, found, own, given)
   if not ok then user_error.raise("%s: %s", path, caller.without_place(problem)) end
 end
 
---- net:load_published(path) -> {layout, epoch, taken = tensors, left_out = {what = how many}}: fills the trunk of the
+--- module:load_published(path) -> {layout, epoch, taken = tensors, left_out = {what = how many}}: fills the trunk of the
 -- network (wherever in it that is) from a published checkpoint (.pth, .pth.tar, .t7, .pkl, .safetensors) or a run's,
 -- and says in a line what was left out. Heads stay as they are.
 --

@@ -157,7 +157,7 @@ function Module:state_dict()
   return state
 end
 
---- net:state_list() -> {{name, tensor}, ...}: what state_dict holds, in the order in which PyTorch has it.
+--- module:state_list() -> {{name, tensor}, ...}: what state_dict holds, in the order in which PyTorch has it.
 function Module:state_list()
   local list = {}
   walk(self, "", function(path, tensor) list[#list + 1] = { path, tensor:detach() } end)
