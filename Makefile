@@ -10,6 +10,7 @@
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
 #   make report-check  reports in a headless Chromium, if there is one
 #   make ranks-check  every recipe on 1 to 4 ranks; jobs killed at random, on two machines of namespaces, under Slurm; forty minutes
+#   make test-interop-tensorboard  TensorBoard's own readers on what is written, where PYTHON=python3 has it
 #   make asan       every spec under AddressSanitizer and UBSan
 #   make fuzz       the image decoders, the readers of PyTorch's, NumPy's and TensorBoard's files on damaged ones, FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
@@ -354,7 +355,7 @@ demo demo-images demo-moco: all
 
 # ---- checks ------------------------------------------------------------------
 
-include spec/programs.mk spec/fuzz/fuzz.mk
+include spec/programs.mk spec/fuzz/fuzz.mk spec/interop/tensorboard.mk
 
 # SPEC=spec/x_spec.lua runs one file; of several, JOBS at a time, the longest first. Ends with "N passed, N failed".
 SPEC ?= spec

@@ -60,6 +60,18 @@ describe("history", function()
     assert.same({ { 4, 0.4, 9 }, { 6, 0.6, 7 } }, points(run, "loss"))
   end)
 
+  it("leaves out an evaluation that is made anew, and keeps the epoch's steps", function()
+    local function seen(e, value)
+      return { event = "diagnostics", epoch = e, step = 10 * e, values = { nmi = value } }
+    end
+    local run = history.read(run_of("evaluated", {
+      start(0, 0), epoch(1, 9), seen(1, 5), epoch(2, 8), seen(2, 4), { event = "interrupted", epoch = 2, step = 20 },
+      start(1, 20), seen(2, 3),
+    }))
+    assert.same({ { { 10, 1, 9 }, { 20, 2, 8 } }, { { 10, 1, 5 }, { 20, 2, 3 } } },
+      { points(run, "loss"), points(run, "nmi") })
+  end)
+
   it("reads a value that was not finite", function()
     local run = history.read(run_of("odd", { start(0, 0), epoch(1, "nan"), epoch(2, "-inf") }))
     local loss = run.curves.loss

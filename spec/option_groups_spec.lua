@@ -98,6 +98,7 @@ local common = {
   "--save-every <integer> (from 1 to 1000000; default: 1)",
   "--schedule {cosine,cosine-epochs,infomin,step} (default: cosine)",
   "--seed <integer> (at least 0; default: 1)",
+  "--tensorboard (default: no, --no-tensorboard)",
   "--threads <integer> (at least 0; default: 0)",
   "--timeout <integer> (at least 0; default: 600)",
   "--warmup-epochs <integer> (at least 0; default: 5)",

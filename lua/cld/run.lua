@@ -43,6 +43,7 @@ local data_loader = require "cld.data.loader"
 local diagnostics = require "cld.diagnostics"
 local dist = require "cld.dist"
 local extract = require "cld.eval.extract"
+local board = require "cld.run.board"
 local checkpoint = require "cld.run.checkpoint"
 local description = require "cld.run.description"
 local figures = require "cld.run.figures"
@@ -152,6 +153,7 @@ local function start(opt)
     meters = new_meters(), now = {}, rounds = 1, kept_epoch = 0,
   }, Run)
   local resume = settings.get(opt, "resume")
+  board.check(opt)
   self.sources = record.sources()
   ranks.check_alike(opt, self.sources)
   self.claim = folder.claim_for_all {
@@ -225,7 +227,8 @@ end
 local function let_go(self)
   self.folder = self:where()
   self.held:close()
-  self.held, self.claim, self.states, self.epoch = nil, nil, nil, nil
+  if self.board then self.board:close() end
+  self.board, self.held, self.claim, self.states, self.epoch = nil, nil, nil, nil, nil
 end
 
 -- Whether a loader counts the seconds for which its batches were waited for.
@@ -272,6 +275,7 @@ function Run:epochs(objects)
     epochs = total(self), steps_per_epoch = self.steps_per_epoch, every = settings.get(self.opt, "print_every"),
     waited = has_waited(self.loader) and function() return self.loader.waited end or nil,
   }
+  if dist.rank == 0 then self.board = board.open(self) end
   self.logged, self.resumed_at = system.clock(), system.clock()
   self.of_ranks = not dist.alone and ranks.new(self.line.waited) or nil
   system.catch_signals { interrupt = not in_session() } -- there Ctrl-C ends the loop by an error, as everywhere else
@@ -355,6 +359,7 @@ end
 function Run:remember(fields)
   fields.epoch, fields.step, fields.seconds = self.epoch or self.epochs_done, self.step, self:elapsed()
   self.log(fields)
+  if self.board then self.board:log(fields) end
   self.logged = system.clock()
   self:check_folder()
 end

@@ -83,6 +83,7 @@ groups.training = group {
   { "save-every",  1,      "epochs between checkpoints", min = 1, max = 1000000, integer = true },
   { "keep-checkpoints", 0, "keep checkpoint-EPOCH.safetensors of the last so many epochs, and best.safetensors of the"
     .. " one with the best score; 0: checkpoint.safetensors alone", min = 0, max = 1000000, integer = true },
+  { "tensorboard", false, "write TensorBoard's files too, into the run folder's tensorboard/" },
   { "print-every", 10,     "seconds between progress lines where the output is no terminal", min = 0,
     integer = true },
   { "report",      true,  "at the end write report.html into the run's folder; it takes a minute at most" },

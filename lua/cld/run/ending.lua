@@ -4,6 +4,7 @@ local core = require "cld.core"
 local dist = require "cld.dist"
 local models = require "cld.models"
 local nn = require "cld.nn"
+local projector = require "cld.run.projector"
 local settings = require "cld.run.settings"
 local sorted_keys = require "cld.sorted_keys"
 
@@ -48,8 +49,10 @@ local function tell_usage(run)
   for _, line in ipairs(lines) do run.line:print("  " .. line) end
 end
 
+-- {what a line says if it fails, the part}
 local parts = {
-  { "the report was not written", write_report }, { "how to use the weights cannot be said", tell_usage },
+  { "the report was not written", write_report }, { "TensorBoard's embedding was not written", projector.write },
+  { "how to use the weights cannot be said", tell_usage },
 }
 
 --- of(run): all of it, each part by itself.

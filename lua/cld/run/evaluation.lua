@@ -56,13 +56,13 @@ function evaluation.of(run, net, sets, layer)
     net = net, set = sets.train, augment = augment, workers = workers, batch_size = block,
   }
   run:diagnose(seen)
-  local is_last = run.epoch == run.opt.epochs * run.rounds and settings.get(run.opt, "report")
+  local is_last = run.epoch == run.opt.epochs * run.rounds
   if is_last then run.seen = { net = net, sets = sets } end
   if not sets.test or not is_due(opt, run.epoch) then return end
   run:score(eval.knn {
     net = net, layer = layer, memory = sets.memory or sets.train, queries = sets.test, augment = augment,
     k = rawget(opt, "knn_k"), temperature = rawget(opt, "knn_t"), workers = rawget(opt, "workers"),
-    seen = is_last and keeper(run, sets) or nil,
+    seen = is_last and settings.get(opt, "report") and keeper(run, sets) or nil,
   })
 end
 

@@ -28,10 +28,13 @@ end
 
 -- ---- events -------------------------------------------------------------------------
 
--- Whether an event lies after the place (epochs done, step) where a run went on.
+-- Whether an event lies after the place (epochs done, step) where a run went on. One that was stopped in the evaluation
+-- at an epoch's end makes that anew, but not the epoch's steps.
 local function is_undone(event, start)
   if event.epoch <= start.epoch then return false end
-  return event.epoch > start.epoch + 1 or (event.step or 0) > (start.step or 0)
+  local is_of_steps = event.event == "epoch" or event.event == "progress"
+  local step, at = event.step or 0, start.step or 0
+  return event.epoch > start.epoch + 1 or step > at or step == at and not is_of_steps
 end
 
 --- events(text of a log.jsonl) -> its events in their order, without those that a resumed run has made anew. A line
@@ -58,33 +61,44 @@ local odd = { nan = 0 / 0, inf = math.huge, ["-inf"] = -math.huge }
 
 local function number(value) return math.type(value) and value or odd[value] end
 
--- What an event tells: f(name, value).
-local function each_value(event, f)
+--- each_value(event, f): f(name, number, part) for all that an event tells; part is "means", "now" or "values", or nil.
+function history.each_value(event, f)
+  local function tell(name, value, part)
+    if number(value) then f(name, number(value), part) end
+  end
   for _, part in ipairs { "means", "now", "values" } do
     for name, value in pairs(type(event[part]) == "table" and event[part] or {}) do
-      if type(name) == "string" then f(name, number(value)) end
+      if type(name) == "string" then tell(name, value, part) end
     end
   end
-  f("images_per_second", number(event.images_per_second))
-  f("data_wait", number(event.data_wait))
+  tell("images_per_second", event.images_per_second)
+  tell("data_wait", event.data_wait)
+end
+
+--- walk(events, f): f(event, epoch, steps_per_epoch) for each. epoch is how many were done then, with a fraction inside
+-- of one if steps_per_epoch, that of the session, is in the log.
+function history.walk(events, f)
+  local steps_per_epoch
+  for _, event in ipairs(events) do
+    if event.event == "start" then steps_per_epoch = number(event.steps_per_epoch) end
+    local epoch = event.epoch
+    if event.event == "progress" and steps_per_epoch and number(event.step_in_epoch) then
+      epoch = epoch - 1 + event.step_in_epoch / steps_per_epoch
+    end
+    f(event, epoch, steps_per_epoch)
+  end
 end
 
 --- curves(events) -> {name = {{epoch =, step =, seconds =, value =}, ...}}: `epoch` is how many were done, with a
 -- fraction inside of one if `steps_per_epoch` is in the log. Of means they are those over the epoch so far.
 function history.curves(events)
-  local curves, steps_per_epoch = {}, nil
-  for _, event in ipairs(events) do
-    steps_per_epoch = event.event == "start" and number(event.steps_per_epoch) or steps_per_epoch
-    local epoch = event.epoch
-    if event.event == "progress" and steps_per_epoch and number(event.step_in_epoch) then
-      epoch = epoch - 1 + event.step_in_epoch / steps_per_epoch
-    end
-    each_value(event, function(name, value)
-      if not value then return end
+  local curves = {}
+  history.walk(events, function(event, epoch)
+    history.each_value(event, function(name, value)
       curves[name] = curves[name] or {}
       table.insert(curves[name], { epoch = epoch, step = event.step, seconds = number(event.seconds), value = value })
     end)
-  end
+  end)
   return curves
 end
 

@@ -12,7 +12,7 @@ local settings = {}
 -- What opt lacks if it is a recipe's own table; cld.options.training declares the same.
 local defaults = {
   runs = "runs", name = "", resume = false, save_every = 1, keep_checkpoints = 0, print_every = 10, seed = 1,
-  threads = 0, device = "cpu", print_ranks = false, timeout = 600, report = true,
+  threads = 0, device = "cpu", print_ranks = false, timeout = 600, report = true, tensorboard = false,
 }
 
 -- These say which run is meant, and are not its settings.
