@@ -108,6 +108,16 @@ describe("a run that keeps checkpoints", function()
     assert.equal("best checkpoint-1 checkpoint-2 checkpoint", checkpoints "a")
   end)
 
+  it("has no half file after a kill while it is kept, and makes up for it", function()
+    local result = process.run { e.script, "--runs", e.folder .. "/runs", "--name", "a", "--threads", "1",
+      "--keep-checkpoints", "2", "--epochs", "2", env = process.failing_files { AFTER_LINK = "kill -9 $PPID" } }
+    assert.equal(137, result.code)
+    local names = table.concat(cld.io.list(path "a"), " ")
+    assert.matches("checkpoint%-1%.safetensors%.%x+%.tmp checkpoint.safetensors", names)
+    e.succeed("--resume", path "a")
+    assert.equal("best checkpoint-1 checkpoint-2 checkpoint", checkpoints "a")
+  end)
+
   it("removes what a kill in between has left", function()
     e.succeed("--name", "a", "--keep-checkpoints", "2", "--epochs", "2")
     os.execute(("cd %s && ln checkpoint.safetensors best.safetensors.0123456789abcdef.tmp"):format(path "a"))

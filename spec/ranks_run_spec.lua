@@ -3,6 +3,7 @@
 local cld = require "cld"
 local process = require "spec.support.process"
 local ranks = require "spec.support.ranks"
+local tensorboard = require "spec.support.tensorboard"
 local missing = ranks.missing()
 
 describe("a run of several ranks", function()
@@ -55,6 +56,28 @@ describe("a run of several ranks", function()
     end
     assert.equal(1, starts)
     assert.equal("", result.err)
+  end)
+
+  it("keeps checkpoints and writes TensorBoard's files on rank 0, and goes on from an older one", function()
+    local more = { "--name", "kept", "--threads", "1", "--keep-checkpoints", "2", "--save-every", "2", "--knn-k", "5" }
+    if cld.tensorboard.is_supported() then more[#more + 1] = "--tensorboard" end
+    local result = train(2, nil, "--epochs", "3", table.unpack(more))
+    assert.same({ 0, "" }, { result.code, result.err })
+    local function checkpoints()
+      local names = {}
+      for _, name in ipairs(cld.io.list(folder .. "/kept")) do names[#names + 1] = name:match "^(.*)%.safetensors$" end
+      return table.concat(names, " ")
+    end
+    assert.equal("checkpoint-2 checkpoint-3 checkpoint", checkpoints())
+    result = ranks.run(2, words(nil, "--resume", folder .. "/kept/checkpoint-2.safetensors"))
+    assert.equal(0, result.code, result.err)
+    local _, count = result.out:gsub("what the run has made after epoch 2 is superseded", "")
+    assert.equal(1, count)
+    if not cld.tensorboard.is_supported() then return end
+    local steps = {}
+    for i, point in ipairs(tensorboard.read(folder .. "/kept/tensorboard")["train/lr"]) do steps[i] = point[1] end
+    assert.same({ 5, 10, 15 }, steps)
+    assert.equal("file", cld.io.exists(folder .. "/kept/tensorboard/projector_config.pbtxt"))
   end)
 
   it("has one speed and one mean of all ranks in its log", function()

@@ -228,7 +228,7 @@ local function let_go(self)
   self.folder = self:where()
   self.held:close()
   if self.board then self.board:close() end
-  self.board, self.held, self.claim, self.states, self.epoch = nil, nil, nil, nil, nil
+  self.board, self.evaluated, self.held, self.claim, self.states, self.epoch = nil, nil, nil, nil, nil, nil
 end
 
 -- Whether a loader counts the seconds for which its batches were waited for.

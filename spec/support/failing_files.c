@@ -4,7 +4,7 @@
  *     FAIL_FOLDER_FSYNC=5     fsync of a folder fails with this errno
  *     FAIL_FOLDER_FLOCK=22    so does flock of a folder
  *     FAIL_LINK=95            so does linkat
- *     BEFORE_FOLDER_FLOCK, AFTER_FOLDER_FLOCK, BEFORE_RENAME
+ *     BEFORE_FOLDER_FLOCK, AFTER_FOLDER_FLOCK, BEFORE_RENAME, AFTER_LINK
  *                             a shell command, run once, just before or after the first call of that kind
  */
 #define _GNU_SOURCE
@@ -60,5 +60,7 @@ int renameat(int from_folder, const char *from, int to_folder, const char *to) {
 int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags) {
     int (*real)(int, const char *, int, const char *, int) =
         (int (*)(int, const char *, int, const char *, int))dlsym(RTLD_NEXT, "linkat");
-    return failure("FAIL_LINK") ? -1 : real(from_folder, from, to_folder, to, flags);
+    int result = failure("FAIL_LINK") ? -1 : real(from_folder, from, to_folder, to, flags);
+    run_once("AFTER_LINK");
+    return result;
 }
