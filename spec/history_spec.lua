@@ -46,6 +46,12 @@ describe("history", function()
     assert.same({ loss = 1, lr = 0.5, images_per_second = 7, data_wait = 0.25, top1 = 0.75 }, last)
   end)
 
+  it("has the skipped steps as a curve once there are any", function()
+    local function skipped(e, count) return { event = "epoch", epoch = e, step = 10 * e, skipped = count } end
+    local run = history.read(run_of("skipped", { start(0, 0), skipped(1, 0), skipped(2, 3), skipped(3, 4) }))
+    assert.same({ { 20, 2, 3 }, { 30, 3, 4 } }, points(run, "skipped"))
+  end)
+
   it("leaves out what a resumed run has made anew", function()
     local run = history.read(run_of("killed", {
       start(0, 0), epoch(1, 9), progress(2, 15, 8), epoch(2, 7), start(1, 10), progress(2, 14, 6), epoch(2, 5),

@@ -62,6 +62,7 @@ local odd = { nan = 0 / 0, inf = math.huge, ["-inf"] = -math.huge }
 local function number(value) return math.type(value) and value or odd[value] end
 
 --- each_value(event, f): f(name, number, part) for all that an event tells; part is "means", "now" or "values", or nil.
+-- `skipped`, the steps that were not made, once there are any.
 function history.each_value(event, f)
   local function tell(name, value, part)
     if number(value) then f(name, number(value), part) end
@@ -73,6 +74,7 @@ function history.each_value(event, f)
   end
   tell("images_per_second", event.images_per_second)
   tell("data_wait", event.data_wait)
+  if event.skipped ~= 0 then tell("skipped", event.skipped, "now") end
 end
 
 --- walk(events, f): f(event, epoch, steps_per_epoch) for each. epoch is how many were done then, with a fraction inside
