@@ -56,12 +56,13 @@ local function fill(path, found, own, given)
   if not ok then user_error.raise("%s: %s", path, caller.without_place(problem)) end
 end
 
---- module:load_published(path) -> {layout, epoch, taken = tensors, left_out = {what = how many}}: fills the trunk of the
--- network (wherever in it that is) from a published checkpoint (.pth, .pth.tar, .t7, .pkl, .safetensors) or a run's,
+--- module:load_published(path) -> {layout, epoch, taken = tensors, left_out = {what = how many}}: fills the trunk of
+-- the network (wherever in it that is) from a published checkpoint (.pth, .pth.tar, .t7, .pkl, .safetensors) or a run's,
 -- and says in a line what was left out. Heads stay as they are.
 --
---   local net = cld.models.resnet50 { head = "mlp" }
---   net:load_published "moco_v2_800ep_pretrain.pth.tar"
+--     -- needs a file
+--     local net = cld.models.resnet50 { head = "mlp" }
+--     net:load_published "moco_v2_800ep_pretrain.pth.tar"
 function take.load_published(net, path)
   if not modules.is_module(net) then
     caller.raise("load_published: expected a module, got %s", caller.shown(net))

@@ -1,5 +1,5 @@
---- What --tensorboard writes at a run's end for TensorBoard's projector: features of images of the last evaluation, with
--- their labels and pictures.
+--- What --tensorboard writes at a run's end for TensorBoard's projector: features of images of the last evaluation,
+-- with their labels and pictures.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local extract = require "cld.eval.extract"
