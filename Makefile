@@ -5,6 +5,7 @@
 #   make demo       toy data, then the real recipe on it; demo-images, demo-moco: on image files
 #   make test       every spec
 #   make bench      the performance table, as ratios;  make bench-ranks: two ranks beside two threads
+#   make bench-pretrain  recipes/pretrain.lua beside LightlyTrain's one command
 #   make demo-check the demo for three seeds, its margins asserted
 #   make compare-methods  every method with and without CLD on generated images; an hour
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
@@ -420,6 +421,10 @@ $(BUILD)/bench/%.so: spec/bench/%.c $(BUILD)/flags
 	@echo "  CC    $@"
 	$(Q)$(CC) $(COMMON) $(CFLAGS) -shared -o $@ $< $(LDFLAGS) $(LIBS)
 
+# One command on a folder of images, beside LightlyTrain's where PEER_PYTHON has it. BENCH_PRETRAIN="--images 200 --epochs 2"
+bench-pretrain: all
+	$(Q)$(BUILD)/cldlua spec/bench/pretrain.lua --build $(BUILD) $(BENCH_PRETRAIN)
+
 # What a captured training step consists of: nodes, and bytes by kernel, on the emulated device. A minute or two.
 gpu-count: all $(CUDA_HOST)
 	$(Q)$(BUILD)/cldlua spec/gpu/count.lua --build $(BUILD) $(GPU_COUNT)
@@ -451,5 +456,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test asan lint bench bench-ranks demo-check select-check report-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test asan lint bench bench-ranks bench-pretrain demo-check select-check report-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE
