@@ -24,7 +24,6 @@ describe("pretrain.choose", function()
   local cases = {
     { "NPID for some thousand images in a night on a CPU", "method", { }, "npid" },
     { "NPID for few images, whatever time there is", "method", { images = 500, side = 32 }, "npid", 0.01 },
-    { "BYOL for some thousand if there is time for many epochs", "method", { side = 32 }, "byol", 0.01 },
     { "MoCo v2 for a million images", "method", { images = 1000000, gpu = "H200" }, "mocov2", 0.01 },
     { "ResNet-50 for many images on a GPU", "arch", { images = 100000, gpu = "H200" }, "resnet50", 0.01 },
     { "ResNet-18 for many images on a CPU", "arch", { images = 100000 }, "resnet18", 0.01 },

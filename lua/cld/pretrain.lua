@@ -20,7 +20,6 @@ pretrain.methods = {
 local sides = { 224, 192, 160, 128, 96, 64, 48, 32 }
 local FEW_EPOCHS = 100 -- fewer are not worth larger images
 local MANY_IMAGES = 200000 -- of which a row of NPID's bank is old before its image comes again
-local BYOL_IMAGES, BYOL_EPOCHS = { 2000, 20000 }, 800 -- fewer make batches too small for its statistics
 
 -- ---- arithmetic ---------------------------------------------------------------------
 
@@ -63,20 +62,15 @@ pretrain.rules = {
     return best, best == sides[1] and "what networks are usually trained at" or "as large as most of the images"
   end },
 
-  { "method", function(f, c)
+  { "method", function(f) -- BYOL + CLD only if it is asked for: NPID + CLD comes as far in half the time
     if f.images >= MANY_IMAGES then
       return "mocov2", "what is published for a million images: its queue does not grow with them"
-    elseif f.images >= BYOL_IMAGES[1] and f.images <= BYOL_IMAGES[2]
-      and epochs_in_time(f, c, c.size, pretrain.methods.byol.views) >= BYOL_EPOCHS then
-      return "byol", ("needs the most epochs and no other images to compare with, and there is time for %d")
-        :format(BYOL_EPOCHS)
     end
     return "npid", "learns the most in a short time: two views, one network, all other images as negatives"
   end },
 
   { "epochs", function(f, c)
-    local wanted = c.method == "byol" and BYOL_EPOCHS or c.method == "mocov2" and 200
-      or math.tointeger(clamp(4000000 // f.images, 200, 800))
+    local wanted = math.tointeger(clamp(4000000 // f.images, 200, 800))
     local possible = math.tointeger(epochs_in_time(f, c, c.size, pretrain.methods[c.method].views))
     if possible >= wanted then return wanted, "as many as help" end
     return possible, ("what %g minutes have room for, of %d"):format(f.minutes, wanted)
