@@ -31,7 +31,7 @@ local device = subject.set_up(opt)
 -- Of each further run less: the file stays small enough to be sent around.
 local function limits(number)
   if number == 1 then return { points = opt.points, memory = opt.memory } end
-  return { points = math.min(opt.points, 1500), memory = opt.memory, bytes = 3 << 19 }
+  return { points = math.min(opt.points, 1500), memory = opt.memory, bytes = 3 << 19 } -- 1.5 MB of thumbnails
 end
 
 local runs = {}

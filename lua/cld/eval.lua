@@ -103,9 +103,10 @@ end
 -- ---- nearest neighbours -----------------------------------------------------
 
 -- Of the queries of all ranks, each of which has some, and a part of the memory; with one rank of all.
-local function score(name, memory, labels, queries, truth, options)
+local function score(name, memory, labels, queries, truth, options, seen)
   local is_shared = not dist.alone
   local scores <close> = neighbours.scores(name, memory, labels, queries, options, is_shared)
+  if seen then seen { memory = memory, labels = labels, queries = queries, truth = truth, scores = scores } end
   local counts = count_hits(scores, truth, scores.shape[2] < 5 and { 1 } or { 1, 5 })
   counts[#counts + 1] = #queries
   if is_shared then counts = core.dist.all_reduce(create.tensor(counts, "f64"), "sum"):totable() end
@@ -132,8 +133,8 @@ end
 --- cld.eval.knn{net =, memory =, queries =, k = 200, temperature = 0.1, classes, seen, and the options of features} ->
 -- {top1 =, top5 =}: shares: the features of one data set (recomputed, un-augmented) are the memory, those of the other
 -- the queries. Features are compared by their cosine: each row is made as long as 1. Of several ranks each holds its
--- part of both. seen, a function (memory (n, d), labels i64 (n), queries (m, d), truth i64 (m)), is called with what is
--- compared, and keeps none of it. help "knn" has an example.
+-- part of both. seen, a function, is called with {memory (n, d), labels i64 (n), queries (m, d), truth i64 (m), scores
+-- (m, classes)}, which last for that call. help "knn" has an example.
 function eval.knn(options)
   caller.require_fields("eval.knn", options,
     { "net", "memory", "queries", "k", "temperature", "classes", "seen", table.unpack(extract.options) })
@@ -141,10 +142,9 @@ function eval.knn(options)
   extract.check("eval.knn", options.net, options.queries, "queries")
   local memory <close>, labels = extract.all("eval.knn", options.net, options.memory, options, "unit", "part")
   local queries <close>, truth = extract.all("eval.knn", options.net, options.queries, options, "unit", "part")
-  if options.seen then options.seen(memory, labels, queries, truth) end
   return score("eval.knn", memory, labels, queries, truth, {
     k = options.k, temperature = options.temperature, classes = options.classes or options.memory.classes,
-  })
+  }, options.seen)
 end
 
 -- ---- maps ---------------------------------------------------------------------

@@ -208,8 +208,8 @@ end
 -- .safetensors. It is the online encoder, on the cpu. models_file: a Lua file that calls models.define, run before.
 -- object: which of a checkpoint's networks, if it is not `net`. encoder = "key": the one that follows it, MoCo's key
 -- encoder or BYOL's target. about is what is known, as far as it is: {path, layout ("cldlua" for one of ours), arch,
--- epoch, description, test_view (a list of cld.augment), layer, knn = {k, temperature}, options (of the run), left_out,
--- source, published (the accuracy that its authors report)}.
+-- epoch, description, test_view (a list of cld.augment), views (such lists, of the training), layer, knn = {k,
+-- temperature}, options (of the run), left_out, source, published (the accuracy that its authors report)}.
 --
 --     -- needs a run
 --     local net, about = cld.models.load "runs/NAME"

@@ -57,8 +57,8 @@ local function fill(path, found, own, given)
 end
 
 --- module:load_published(path) -> {layout, epoch, taken = tensors, left_out = {what = how many}}: fills the trunk of
--- the network (wherever in it that is) from a published checkpoint (.pth, .pth.tar, .t7, .pkl, .safetensors) or a run's,
--- and says in a line what was left out. Heads stay as they are.
+-- the network (wherever in it that is) from a published checkpoint (.pth, .pth.tar, .t7, .pkl, .safetensors) or a
+-- run's, and says in a line what was left out. Heads stay as they are.
 --
 --     -- needs a file
 --     local net = cld.models.resnet50 { head = "mlp" }

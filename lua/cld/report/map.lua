@@ -29,21 +29,28 @@ local function perplexity_of(count) return math.max(1, math.min(map.perplexity, 
 
 local function rows_of(features, rows) return features:index_select(1, create.tensor(rows, "i64")) end
 
---- affordable(features, seconds) -> how many of the rows t-SNE can map in so many seconds on this machine, as it is
--- now.
+-- Seconds for so many steps of these rows.
+local function time_of(features, steps)
+  local began = clock()
+  eval.tsne(features, { perplexity = perplexity_of(#features), iterations = steps })
+  return clock() - began
+end
+
+--- affordable(features, seconds) -> how many of the rows t-SNE can map in so many seconds on this machine, as busy as
+-- it is: finding neighbours goes by the square of their number n, a step by n log n.
 function map.affordable(features, seconds)
   local count = #features
   if count <= TRIAL // 2 or seconds == math.huge then return count end
   local trial = math.min(count, TRIAL)
-  local began = clock()
-  eval.tsne(rows_of(features, sample.spread(count, trial)), {
-    perplexity = perplexity_of(trial), iterations = TRIAL_STEPS,
-  })
-  local each = (clock() - began) / TRIAL_STEPS / (trial * math.log(trial)) -- a step is n log n
+  local some = rows_of(features, sample.spread(count, trial))
+  local finding = time_of(some, 0)
+  local step = math.max(time_of(some, TRIAL_STEPS) - finding, 1e-6) / TRIAL_STEPS
   local points = count
-  while points > TRIAL // 2 and each * map.iterations * points * math.log(points) > seconds do
-    points = math.floor(points * 0.9)
+  local function needed()
+    local share = points / trial
+    return finding * share ^ 2 + map.iterations * step * share * math.log(points) / math.log(trial)
   end
+  while points > TRIAL // 2 and needed() > seconds do points = math.floor(points * 0.95) end
   return points
 end
 

@@ -26,7 +26,7 @@ material.limits = {
   points = 10000,  -- images on the map, which are the queries
   memory = 20000,  -- images among which neighbours are looked for
   groups = 2048,   -- images that are grouped
-  bytes = 9 << 20, -- of the thumbnails
+  bytes = 8 << 20, -- of the thumbnails
 }
 
 --- note(text): something that the reader should know.
@@ -126,6 +126,7 @@ function Material:predictions()
     local classes = self:classes()
     local asked, memory = self:queries(), self:memory()
     if not asked or not memory or asked == memory or not has_labels(memory, classes) then return nil end
+    if asked.predicted then return asked.predicted end -- the run's own
     local labels = create.tensor(memory.labels, "i64"):to(memory.features.device)
     local scores <close> = neighbours.scores("report", memory.features, labels, asked.features, {
       k = math.min(self.knn.k or 200, #memory.rows), temperature = self.knn.temperature, classes = classes,

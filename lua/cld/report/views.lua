@@ -8,6 +8,7 @@ local views = {}
 
 views.images = 6    -- of the training set
 views.of_each = 7   -- views of an image; patches of one jigsaw are shown together
+views.programs = 4  -- of more the first
 views.largest = 96  -- pixels of a picture's side
 
 -- u8 (height, width, 3) in a square of `side` pixels, as a whole if it is a view, the middle of it if it is an image.
@@ -27,7 +28,11 @@ local function pictures_of(program, picture, key)
   return levels(program:views(picture, key) * channels(std) + channels(mean))
 end
 
-local function text_of(step) return (tostring(step):gsub("^cld%.augment%.", "")) end
+-- "flip { p = 0.5 }", numbers with as many digits as one reads.
+local function text_of(step)
+  local text = tostring(step):gsub("^cld%.augment%.", "")
+  return (text:gsub("%d+%.%d+", function(number) return ("%.4g"):format(number) end))
+end
 
 -- One page for a program: a row for each image, which comes first.
 local function page(program, originals)
@@ -74,7 +79,10 @@ function views.of(material)
   local set = material.sets and material.sets.train
   if not set or #(material.views or {}) == 0 then return nil end
   local originals, made = some(set), {}
-  for i, program in ipairs(material.views) do made[i] = page(program, originals) end
+  for i = 1, math.min(#material.views, views.programs) do made[i] = page(material.views[i], originals) end
+  if #material.views > views.programs then
+    material:note(("Of the %d programs of its views the first %d are shown."):format(#material.views, views.programs))
+  end
   return made
 end
 

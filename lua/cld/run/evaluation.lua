@@ -22,25 +22,29 @@ local function is_due(opt, epoch)
   return every > 0 and epoch % every == 0
 end
 
--- As many rows as a report can use, evenly over all: {set, rows, features, labels}.
-local MOST_ROWS = 50000
+local MOST_ROWS, MOST_BYTES = 50000, 256 << 20 -- of the features that a report can use
 
-local function kept(set, features, labels)
-  local rows, count = {}, math.min(#set, MOST_ROWS)
+-- Some rows, evenly over all: {set, rows, features, labels, predicted}.
+local function kept(set, features, labels, predicted)
+  local most = math.min(MOST_ROWS, MOST_BYTES // (4 * features.shape[2]))
+  local rows, count = {}, math.min(#set, math.max(1, most))
   for i = 0, count - 1 do rows[i + 1] = i * #set // count end
   local index = core.tensor.tensor(rows, "i64")
+  local function some(list) return list:cpu():index_select(1, index):totable() end
   return {
-    set = set, rows = rows, features = features:index_select(1, index:to(features.device)),
-    labels = labels:cpu():index_select(1, index):totable(),
+    set = set, rows = rows, features = features:index_select(1, index:to(features.device)), labels = some(labels),
+    predicted = predicted and some(predicted),
   }
 end
 
 -- What is done with the features of the last kNN, or nil.
 local function keeper(run, sets)
   if not dist.alone then return nil end
-  return function(memory, labels, queries, truth)
+  return function(seen)
+    local _, best = seen.scores:topk(1, 2)
     run.seen.kept = {
-      memory = kept(sets.memory or sets.train, memory, labels), queries = kept(sets.test, queries, truth),
+      memory = kept(sets.memory or sets.train, seen.memory, seen.labels),
+      queries = kept(sets.test, seen.queries, seen.truth, best:reshape { -1 }),
     }
   end
 end

@@ -48,8 +48,8 @@ function drawGallery(run) {
   if (queries.length === 0) return;
   const all = queries.flatMap((q) => list(q.neighbours).map((n) => [q, n])).filter(([q, n]) => q.label >= 0 && n.label >= 0);
   const right = all.filter(([q, n]) => q.label === n.label).length;
-  byId("neighbours-lead").textContent = `${queries.length} images, and those among ${gallery.memory.toLocaleString("en")} training images whose features ` +
-    `(${gallery.layer}) point most nearly the same way. ` + (all.length > 0
+  byId("neighbours-lead").textContent = `${queries.length} images, and those among ${gallery.memory.toLocaleString("en")} training images whose ` +
+    `${gallery.layer === "features" ? "pooled features" : "features"} point most nearly the same way. ` + (all.length > 0
       ? `${right} of the ${all.length} neighbours have the image's own class (✓); those of another (×) are framed with dashes.` : "");
   add(byId("gallery"), queries.map((query) => el("li", {},
     el("div", { class: "query", title: pictureName(run, query.slot) }, thumbnail(run, query.slot, 64, `query: ${className(run, query.label)}`),
