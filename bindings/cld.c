@@ -20,6 +20,7 @@ static const luaL_Reg openers[] = {
     {"losses", cldL_open_losses},
     {"optim", cldL_open_optim},
     {"picture", cldL_open_picture},
+    {"plot", cldL_open_plot},
     {"scope", cldL_open_scope},
     {"screen", cldL_open_screen},
     {"system", cldL_open_system},

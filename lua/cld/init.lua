@@ -8,7 +8,7 @@ local closed = require "cld.closed"
 
 local composed = {
   "augment", "autograd", "data", "diagnostics", "dist", "eval", "graph", "help", "image", "json", "losses", "models",
-  "nn", "optim", "options", "report", "run", "schedule", "tensorboard", "timeit",
+  "nn", "optim", "options", "plot", "report", "run", "schedule", "tensorboard", "timeit",
 }
 
 local cld = {}

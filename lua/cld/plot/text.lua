@@ -1,0 +1,121 @@
+--- A plot as characters of a terminal: lines, dots and bars in braille, two by four dots a character, words between
+-- them. A page's units are dots.
+local core = require "cld.core"
+local colors = require "cld.plot.colors"
+local plot = core.plot
+
+local text = {}
+
+local FRAME = 255 -- the axes' number; a series' own is less, and shows where both have dots
+
+local function letter(words) return 2 * (utf8.len(words) or #words) end
+
+local function cut(words, room)
+  local most = math.max(1, room // 2)
+  if (utf8.len(words) or 0) <= most then return words end
+  return words:sub(1, utf8.offset(words, most) - 1) .. "…"
+end
+
+--- page(columns, rows) -> the units of a page of so many characters (figure.lua).
+function text.page(columns, rows)
+  return { width = 2 * columns, height = 4 * rows, line = 4, title = 4, descent = 1, gap = 0, between = 4,
+    middle = -0.5, tick = 0, edge = 2, key = 6, can_turn = false, has_grid = false,
+    tick_every = { 24, 12 }, apart = 0, letter = letter, cut = cut }
+end
+
+local draw = {}
+
+local function pen(number, width) return { color = { number }, width = width or 1 } end
+
+function draw.line(page, mark) plot.lines(page.dots, mark.points, pen(mark.series)) end
+
+function draw.dots(page, mark) plot.discs(page.dots, mark.points, pen(mark.series)) end
+
+function draw.bar(page, mark)
+  plot.rectangle(page.dots, mark.x0, mark.y0, mark.x1, mark.y1, pen(mark.series))
+end
+
+-- An axis below is the last row of dots above its place, where the words of the next row of characters do not reach.
+function draw.rule(page, mark)
+  local is_level = mark.y0 == mark.y1
+  if is_level and mark.x0 == mark.x1 then return end
+  local top, bottom = mark.y0 // 1 - (is_level and 1 or 0), mark.y1 // 1
+  plot.rectangle(page.dots, mark.x0 // 1, top, mark.x1 // 1 + 1, bottom, pen(FRAME))
+end
+
+-- Words lie over what is drawn: cells[row][column] = a character.
+function draw.text(page, mark)
+  local length = utf8.len(mark.text) or 0
+  local back = mark.anchor == "middle" and length // 2 or mark.anchor == "end" and length or 0
+  local row = math.floor(mark.y / 4)
+  local column = math.max(0, math.floor(mark.x / 2) - back)
+  local cells = page.cells[row] or {}
+  page.cells[row] = cells
+  for _, code in utf8.codes(mark.text) do
+    cells[column] = { utf8.char(code) }
+    column = column + 1
+  end
+end
+
+local samples = { line = "──", dots = " •", bars = " █" }
+
+function draw.key(page, mark)
+  local row, column = math.floor(mark.y / 4), mark.x // 2
+  local cells = page.cells[row] or {}
+  page.cells[row] = cells
+  for _, code in utf8.codes(samples[mark.shape] .. " ") do
+    cells[math.tointeger(column)] = { utf8.char(code), mark.series }
+    column = column + 1
+  end
+end
+
+local function painted(words, series, color)
+  if not color or not series then return words end
+  return ("\27[38;5;%dm%s\27[0m"):format(colors.terminal_of(series), words)
+end
+
+-- A row's characters, those of one colour together; blanks at the end are left out.
+local function row_text(drawn, cells, columns, color)
+  local parts, run, owner, blanks = {}, {}, nil, 0
+  local function flush()
+    if #run > 0 then parts[#parts + 1] = painted(table.concat(run), owner, color) end
+    run = {}
+  end
+  for column = 0, columns - 1 do
+    local cell, value = cells[column], drawn[column + 1]
+    local character, series = " ", nil
+    if cell then
+      character, series = cell[1], cell[2]
+    elseif value ~= 0 then
+      local number = value >> 8
+      character, series = utf8.char(0x2800 + (value & 255)), number ~= FRAME and number or nil
+    end
+    if character == " " then
+      blanks = blanks + 1
+    else
+      if blanks > 0 or series ~= owner then
+        flush()
+        if blanks > 0 then parts[#parts + 1] = (" "):rep(blanks) end
+        blanks = 0
+      end
+      owner = series
+      run[#run + 1] = character
+    end
+  end
+  flush()
+  return table.concat(parts)
+end
+
+--- text(marks, page, color) -> rows of characters, each with a newline; with ANSI's colours if color is true.
+function text.text(marks, page, color)
+  page.dots = core.tensor.zeros({ page.height, page.width }, "u8")
+  page.cells = {}
+  for _, mark in ipairs(marks) do draw[mark.kind](page, mark) end
+  local rows = {}
+  for row, drawn in ipairs(plot.braille(page.dots):totable()) do
+    rows[row] = row_text(drawn, page.cells[row - 1] or {}, page.width // 2, color) .. "\n"
+  end
+  return table.concat(rows)
+end
+
+return text
