@@ -4,6 +4,7 @@
 #   make setup      install the Debian packages that are missing
 #   make demo       toy data, then the real recipe on it; demo-images, demo-moco: on image files
 #   make test       every spec
+#   make test-interop  what PyTorch, torchvision, onnxruntime and safetensors make of our files
 #   make bench      the performance table, as ratios;  make bench-ranks: two ranks beside two threads
 #   make bench-pretrain  recipes/pretrain.lua beside LightlyTrain's one command
 #   make demo-check the demo for three seeds, its margins asserted
@@ -405,6 +406,10 @@ select-check: all
 report-check: all
 	$(Q)$(BUILD)/cldlua spec/report_check.lua --build $(BUILD) $(REPORT_CHECK)
 
+# What PyTorch, torchvision, onnxruntime and safetensors make of our files, in $PEER_PYTHON or python3.
+test-interop: all
+	$(Q)$(BUILD)/cldlua spec/interop/check.lua
+
 # Jobs of several ranks: every recipe on 1 to 4, killed 200 times, on two machines made of namespaces, under a real Slurm.
 # Ends with "N passed, N failed"; forty minutes. RANKS_CHECK="--only kills --count 20" for one part of it.
 ranks-check: all
@@ -456,5 +461,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test asan lint bench bench-ranks bench-pretrain demo-check select-check report-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test test-interop asan lint bench bench-ranks bench-pretrain demo-check select-check report-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE

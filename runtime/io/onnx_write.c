@@ -179,15 +179,15 @@ void cld_onnx_number(cld_onnx *o, const char *name, double value) {
     a->f = (float)value;
 }
 
-static void fail(cld_onnx *o, cld_status status) {
-    (void)status;
+/* What the thread's error record says. */
+static void note_failure(cld_onnx *o) {
     if (o->failed.code == CLD_OK) o->failed = cld_error_export();
 }
 
 void cld_onnx_constant(cld_onnx *o, const char *name, cld_tensor *t) {
     cld_tensor *dense = cld_tensor_on_host(t);
     if (!dense) {
-        fail(o, cld_error_code());
+        note_failure(o);
         return;
     }
     if (!add(o, &o->tensors, dense)) {
@@ -195,8 +195,9 @@ void cld_onnx_constant(cld_onnx *o, const char *name, cld_tensor *t) {
         return;
     }
     if (dense->a.dtype != CLD_F32 && dense->a.dtype != CLD_I64) {
-        fail(o, cld_fail(CLD_INVALID, "an ONNX constant is f32 or i64; '%s' is %s", name,
-                         cld_describe(&dense->a)));
+        (void)cld_fail(CLD_INVALID, "an ONNX constant is f32 or i64; '%s' is %s", name,
+                       cld_describe(&dense->a));
+        note_failure(o);
         return;
     }
     Onnx__TensorProto *p = take(o, sizeof *p);
@@ -280,15 +281,20 @@ void cld_onnx_fact(cld_onnx *o, const char *key, const char *value) {
 typedef struct file_buffer {
     ProtobufCBuffer base;
     cld_writer *file;
+    size_t bytes;
 } file_buffer;
 
 static void append(ProtobufCBuffer *buffer, size_t bytes, const uint8_t *data) {
-    cld_writer_put(((file_buffer *)buffer)->file, data, bytes);
+    file_buffer *b = (file_buffer *)buffer;
+    b->bytes += bytes;
+    cld_writer_put(b->file, data, bytes);
 }
 
+/* protobuf-c says nothing when it runs out of memory: fewer bytes than it counted tell. */
 static cld_status write_model(const char *path, const Onnx__ModelProto *model) {
     cld_writer w;
-    if (onnx__model_proto__get_packed_size(model) > INT32_MAX)
+    size_t bytes = onnx__model_proto__get_packed_size(model);
+    if (bytes > INT32_MAX)
         return cld_fail(CLD_UNSUPPORTED,
                         "cannot write '%s': the model would have more than 2 GiB, which readers of ONNX "
                         "files do not take",
@@ -296,6 +302,8 @@ static cld_status write_model(const char *path, const Onnx__ModelProto *model) {
     CLD_TRY(cld_writer_open(&w, path));
     file_buffer buffer = {.base.append = append, .file = &w};
     onnx__model_proto__pack_to_buffer(model, &buffer.base);
+    if (buffer.bytes != bytes && w.status == CLD_OK)
+        w.status = cld_fail(CLD_NOMEM, "cannot write '%s': out of memory", path);
     return cld_writer_commit(&w);
 }
 

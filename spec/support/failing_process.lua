@@ -49,6 +49,14 @@ local jobs = {
   { "decoding JSON", function() return cld.json.decode(text) end },
   { "encoding JSON", function() return cld.json.encode({ a = { 1, 2.5, "text" }, c = "\u{e9}" }, 2) end },
   { "saving tensors", function() cld.save(folder .. "/x.safetensors", state, { step = "1" }) end },
+  { "saving for PyTorch, detectron2 and ONNX", function()
+    local list, graph = { { "x", state.x } }, core.io.onnx_graph()
+    core.io.save_torch(folder .. "/x.pth", list)
+    core.io.save_detectron2(folder .. "/x.pkl", list, "cldlua")
+    graph:constant("x", state.x)
+    graph:node("Add", "n", { "x", "x" }, { "y" })
+    graph:save(folder .. "/x.onnx", "cldlua", "1")
+  end },
   { "loading tensors", function() return cld.load(folder .. "/good.safetensors") end },
   { "a PyTorch file", function() return cld.load(folder .. "/zip.pth"), cld.load(folder .. "/legacy.pth") end },
   { "an npy file", function()

@@ -200,6 +200,21 @@ local jobs = {
       .. "\0\1\0\2")
     return loaded, cld.io.load_npy(file)
   end },
+  { "files for PyTorch, detectron2 and ONNX", function()
+    local list = { { "x", cld.ones(3) }, { "y", cld.zeros(2, 2):t() } }
+    cld.io.save_torch(file, list)
+    cld.io.save_detectron2(file, list, "cldlua")
+    local graph = cld.io.onnx_graph()
+    graph:constant("w", list[2][2])
+    graph:input("images", { -1, 2 }, "N")
+    graph:output("features", { -1, 2 }, "N")
+    graph:node("Gemm", "n", { "images", "w" }, { "features" })
+    graph:attribute("transB", 1)
+    graph:attribute("alpha", 0.5)
+    graph:attribute("pads", { 1, 2 })
+    graph:fact("key", "value")
+    graph:save(file, "cldlua", "1")
+  end },
   { "CIFAR", function()
     local python = cld.data.cifar10 { root = cifar, split = "train", layout = "python" }
     return python.images, cld.data.cifar10({ root = cifar, split = "test", layout = "binary" }).labels

@@ -1,0 +1,142 @@
+--- recipes/export.lua, and what a run says at its end: commands that are run here as they stand, but for Python's
+-- (spec/interop).
+local cld = require "cld"
+local process = require "spec.support.process"
+local recipes = require "spec.support.recipes"
+
+local folder, toy
+local SMALL = { "--epochs", "1", "--batch-size", "16", "--width", "4", "--clusters", "4", "--threads", "1" }
+
+local function arguments(...)
+  return table.unpack(table.move(SMALL, 1, #SMALL, select("#", ...) + 1, { ... }))
+end
+
+-- The commands that a run's output names.
+local function commands(text)
+  local found = {}
+  for line in (text:match "what was learned[^\n]*\n(.*)$" or ""):gmatch "[^\n]+" do
+    found[#found + 1] = line:match "^  (%S.*)$"
+  end
+  return found
+end
+
+local function sh(command) return process.run { program = "bash", "-c", command } end
+
+local moco -- the result of a run, in a folder whose name needs quotes
+setup(function()
+  folder, toy = recipes.start()
+  moco = recipes.run("cifar10_moco_cld", arguments("--data", toy, "--queue", "64", "--runs", folder .. "/it's runs",
+    "--name", "a b"))
+  assert(moco.code == 0, moco.err)
+end)
+teardown(function() recipes.remove() end)
+
+describe("a run's end", function()
+  it("says in three lines how to use what it learned", function()
+    local lines = commands(moco.out)
+    assert.equal(3, #lines)
+    assert.matches("recipes/export.lua %-%-checkpoint '.*/it'\\''s runs/a b' %-%-out '.*/a b/torchvision.pth'$",
+      lines[1])
+    assert.matches("^python3 %-c 'import sys, torch, torchvision; m = torchvision.models.resnet18", lines[2])
+    assert.matches("torch.nn.Conv2d%(3, 4, 3, padding=1, bias=False%)", lines[2])
+    assert.matches("'.*/it'\\''s runs/a b/torchvision.pth'$", lines[2])
+  end)
+
+  it("whose first and third run as they stand", function()
+    local lines = commands(moco.out)
+    local made, here = sh(lines[1]), sh(lines[3])
+    assert.equal("", made.err .. here.err)
+    assert.same({ 0, 0 }, { made.code, here.code })
+    assert.matches("120 tensors, format torchvision; it takes %(N, 3, 32, 32%), RGB from 0 to 1", made.out)
+    assert.matches("cifar_resnet", here.out)
+    local state = cld.load(folder .. "/it's runs/a b/torchvision.pth")
+    local net = cld.models.load(folder .. "/it's runs/a b")
+    assert.equal(1, state["layer4.1.conv2.weight"]:eq(net.layer4[2].conv2.weight):all():item())
+  end)
+
+  it("of a network of one's own names its tensors in the checkpoint", function()
+    local script = process.write(folder .. "/own.lua", [[
+      local cld = require "cld"
+      local net = cld.nn.sequential(cld.nn.linear(2, 3))
+      local run = cld.run(cld.options { about = "own", { "epochs", 1, "epochs", integer = true },
+        cld.options.training })
+      for _ in run:epochs { net = net } do run:track { loss = 1 } end]])
+    local result = process.run { script, "--runs", folder .. "/runs", "--name", "own" }
+    local lines = commands(result.out)
+    assert.equal(1, #lines, result.out .. result.err)
+    assert.matches('safetensors.torch.load_file.*k.startswith%("net."%)', lines[1])
+  end)
+
+  it("never fails the run", function()
+    local result = recipes.run_after("require 'cld.export.usage'.of_run = function() error 'no way' end",
+      "cifar10_npid_cld", arguments("--data", toy, "--runs", folder .. "/runs", "--name", "npid"))
+    assert.equal(0, result.code)
+    assert.matches("\nhow to use the weights: .*no way\n", result.out)
+  end)
+end)
+
+describe("recipes/export.lua", function()
+  -- A fresh name, and the result of an export there.
+  local count = 0
+  local function export(...)
+    count = count + 1
+    local out = ("%s/out %d"):format(folder, count)
+    return recipes.run("export", "--checkpoint", folder .. "/it's runs/a b", "--out", out, ...), out
+  end
+
+  local readers = {
+    torchvision = "torch.load", pth = "torch.load", detectron2 = "pickle.load", onnx = "onnxruntime",
+    npy = "numpy.load", safetensors = "safetensors.torch",
+  }
+  for format, reader in pairs(readers) do
+    it("writes " .. format .. " and says how it is read", function()
+      local result, out = export("--format", format)
+      assert.equal(0, result.code, result.err)
+      assert.is_truthy(cld.io.exists(out))
+      local last = result.out:match "([^\n]*)\n$"
+      assert.matches("^python3 %-c .*" .. reader:gsub("%p", "%%%0"), last)
+      assert.equal("'" .. out .. "'", last:match "'[^']*'$")
+    end)
+  end
+
+  it("takes the key encoder", function()
+    local _, query = export("--format", "pth")
+    local _, key = export("--format", "pth", "--encoder", "key")
+    local expected = cld.models.load(folder .. "/it's runs/a b", { object = "keys" }).conv1.weight
+    local own, other = cld.load(key)["conv1.weight"], cld.load(query)["conv1.weight"]
+    assert.same({ 1, 0 }, { own:eq(expected):all():item(), other:eq(expected):all():item() })
+  end)
+
+  local function refused(message, ...)
+    local result = export(...)
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: [^\n]*" .. message .. "[^\n]*\n$", result.err)
+  end
+
+  it("refuses an unknown format in one line", function()
+    refused("option '%-%-format': expected one of torchvision, pth, detectron2, onnx, npy, safetensors, got 'onx'",
+      "--format", "onx")
+  end)
+
+  it("refuses a folder as the file in one line", function()
+    refused("cannot write '.*': it is a folder", "--out", folder)
+  end)
+
+  it("refuses an unwritable place in one line", function()
+    refused("/none/x", "--out", folder .. "/none/x")
+  end)
+
+  it("refuses the key encoder of a run without one in one line", function()
+    local result = recipes.run("export", "--checkpoint", folder .. "/runs/npid", "--encoder", "key", "--out",
+      folder .. "/none")
+    assert.equal(1, result.code)
+    assert.matches("it has no key encoder %(no object 'keys' or 'target'%); it holds bank, [^\n]*net, sgd\n$",
+      result.err)
+  end)
+
+  it("refuses a network of one's own that nobody has made known, in one line", function()
+    local result = recipes.run("export", "--checkpoint", folder .. "/runs/own", "--out", folder .. "/none")
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: [^\n]*does not say how its 'net' is made[^\n]*\n$", result.err)
+  end)
+end)

@@ -1,0 +1,124 @@
+"""What others make of our files: `python3 read_exports.py MANIFEST` prints a line for each claim, "ok CLAIM" or "FAILED
+CLAIM: why", and "skipped LIBRARY" for one that is not installed. check.lua writes the files and the manifest:
+
+    [{"name", "tensors", "statements": Python that makes torchvision's model m, "images", "features", "instance": .npy files,
+      "torchvision", "pth", "detectron2", "safetensors", "npy", "onnx features", "onnx instance": what was exported}, ...]
+"""
+import importlib
+import json
+import pickle
+import pathlib
+import sys
+import zipfile
+
+try:
+    import numpy
+except ImportError:
+    print("skipped numpy, without which nothing can be compared")
+    sys.exit()
+
+TOLERANCE = 1e-4  # of the largest value
+
+
+def module(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        print("skipped", name)
+        return None
+
+
+torch, torchvision = module("torch"), module("torchvision")
+onnx, onnxruntime = module("onnx"), module("onnxruntime")
+safetensors = module("safetensors") and module("safetensors.torch" if torch else "safetensors.numpy")
+
+
+def claim(text, holds):
+    try:
+        why = holds()
+        print("ok" if why is None else "FAILED", text + ("" if why is None else ": " + str(why)))
+    except Exception as problem:  # of any library
+        print("FAILED", text + ": " + repr(problem).replace("\n", " ")[:400])
+
+
+def apart(ours, theirs):
+    if ours.shape != theirs.shape:
+        return f"shapes {ours.shape} and {theirs.shape}"
+    error = abs(ours - theirs).max() / abs(ours).max()
+    return None if error <= TOLERANCE else f"apart by {error:.3g} of the largest value"
+
+
+def differing(ours, theirs):
+    """Two dictionaries of arrays, compared bit for bit."""
+    if set(ours) != set(theirs):
+        return f"names differ: {sorted(set(ours) ^ set(theirs))[:4]}"
+    for name, array in ours.items():
+        other = theirs[name]
+        if array.dtype != other.dtype or array.shape != other.shape or array.tobytes() != other.tobytes():
+            return f"{name} differs"
+    return None
+
+
+def arrays(state):
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+def check_torch(net, plain):
+    for kind in ("torchvision", "pth"):
+        read = torch.load(net[kind], weights_only=True)
+        mapped = torch.load(net[kind], weights_only=True, mmap=True)
+        claim(f"{net['name']}: {kind} is mapped as it is read", lambda: differing(arrays(read), arrays(mapped)))
+    claim(f"{net['name']}: torch.load of torchvision's names is what numpy reads",
+          lambda: differing(plain, arrays(torch.load(net["torchvision"], weights_only=True))))
+    claim(f"{net['name']}: all tensors are in the .pth",
+          lambda: None if len(torch.load(net["pth"], weights_only=True)) == net["tensors"] else "they are not")
+    claim(f"{net['name']}: the zip archive is whole", lambda: zipfile.ZipFile(net["pth"]).testzip())
+
+
+def torchvision_features(net):
+    scope = {"torch": torch, "torchvision": torchvision}
+    exec(net["statements"], scope)
+    scope["m"].load_state_dict(torch.load(net["torchvision"], weights_only=True))
+    with torch.no_grad():
+        return scope["m"].eval()(torch.from_numpy(numpy.load(net["images"]))).numpy()
+
+
+def onnx_result(net, layer):
+    session = onnxruntime.InferenceSession(net["onnx " + layer])
+    images = numpy.load(net["images"])
+    one = session.run(["features"], {"images": images[:1]})[0]
+    all_of_them = session.run(["features"], {"images": images})[0]
+    return apart(one, all_of_them[:1]) or apart(numpy.load(net[layer]), all_of_them)
+
+
+def check(net):
+    name = net["name"]
+    plain = {p.name[:-4]: numpy.load(p) for p in pathlib.Path(net["npy"]).glob("*.npy")}
+    with open(net["detectron2"], "rb") as file:
+        model = pickle.load(file, encoding="latin1")
+    claim(f"{name}: detectron2's file says so", lambda: None
+          if (model["__author__"], model["matching_heuristics"]) == ("cldlua", True) else model.keys())
+    claim(f"{name}: detectron2's stem", lambda: differing({"w": plain["conv1.weight"], "b": plain["bn1.bias"]}, {
+        "w": model["model"]["stem.conv1.weight"], "b": model["model"]["stem.conv1.norm.bias"]}))
+    claim(f"{name}: detectron2's last norm", lambda: differing({"v": plain["layer4.1.bn2.running_var"]}, {
+        "v": model["model"]["res5.1.conv2.norm.running_var"]}))
+    claim(f"{name}: detectron2's shortcut", lambda: differing({"w": plain["layer2.0.downsample.0.weight"]}, {
+        "w": model["model"]["res3.0.shortcut.weight"]}))
+    if torch:
+        check_torch(net, plain)
+    if torchvision:
+        claim(f"{name}: torchvision's model computes the features",
+              lambda: apart(numpy.load(net["features"]), torchvision_features(net)))
+    if safetensors:
+        read = safetensors.load_file(net["safetensors"])
+        claim(f"{name}: safetensors", lambda: differing(plain, arrays(read) if torch else read))
+    for layer in ("features", "instance"):
+        if onnx:
+            claim(f"{name}: onnx.checker accepts the {layer}",
+                  lambda: onnx.checker.check_model(onnx.load(net["onnx " + layer]), full_check=True))
+        if onnxruntime:
+            claim(f"{name}: onnxruntime computes the {layer}", lambda: onnx_result(net, layer))
+
+
+for entry in json.loads(pathlib.Path(sys.argv[1]).read_text()):
+    check(entry)
