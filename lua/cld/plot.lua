@@ -104,4 +104,4 @@ function plot.hist(data, options)
   return draw("plot.hist", series.values("plot.hist", data), settings, figure.bars)
 end
 
-return caller.closed("cld.plot", plot)
+return plot
