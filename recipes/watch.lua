@@ -6,7 +6,7 @@
 -- It reads what the runs have logged and touches nothing. It ends when they do, or by Ctrl-C.
 local cld = require "cld"
 local drawn = require "cld.redrawn"
-local terminal = require "cld.plot.terminal"
+local text = require "cld.plot.text"
 local watched = require "cld.run.watched"
 
 local opt = cld.options {
@@ -25,7 +25,7 @@ local runs  = watched.open(opt.runs)
 local block = drawn.block()
 repeat
   block:draw(watched.text(runs, {
-    only = opt.only, color = terminal.has_color(), width = opt.width > 0 and opt.width or (cld.terminal() or 80),
+    only = opt.only, color = text.has_color(), width = opt.width > 0 and opt.width or (cld.terminal() or 80),
     height = opt.height > 0 and opt.height or cld.terminal_rows() - 1,
   }))
   local is_over = opt.once or watched.are_over(runs)

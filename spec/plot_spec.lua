@@ -244,6 +244,17 @@ describe("plot", function()
       assert.matches("a\\nb", result.out)
     end)
 
+    local two = { { { 0, 3 }, { 0, 3 }, label = "a" }, { { 0, 3 }, { 3, 0 }, label = "b" } }
+
+    it("is text that a program takes, without colours if it asks for none", function()
+      local text = cld.plot.text(two, { width = 30, height = 9, color = false })
+      assert.same({ nil, 9 }, { text:find "\27", select(2, text:gsub("\n", "")) })
+    end)
+
+    it("tells lines apart by dashes if there are no colours", function()
+      assert.matches("^⠤⠤ a  ⠤⠄ b\n", cld.plot.text(two, { width = 30, height = 9, color = false }))
+    end)
+
     it("takes any finite numbers", function()
       for _, data in ipairs { "{ 1e308, -1e308 }", "{ 5 }", "{ 0, 0 }", "{ 1e-320, 2e-320 }", "{ 1e15, 1e15 + 1 }" } do
         local result = run(("cld.plot.line(%s, { width = 30, height = 8 }) cld.plot.hist(%s)"):format(data, data))

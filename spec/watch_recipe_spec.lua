@@ -28,8 +28,8 @@ describe("watch", function()
     assert.same({ 0, "" }, { result.code, result.err })
     assert.is_nil(result.out:find "\27")
     assert.matches("/a: running, or killed, 2 of 3 epochs, 2:00\n", result.out)
-    assert.matches("\nloss  0.5 ", result.out)
-    assert.matches("\n\\x1b%[31mred", result.out)
+    assert.matches("\n +loss  0.5 ", result.out)
+    assert.matches("\n +\\x1b%[31mred", result.out)
   end)
 
   it("ends when the run has ended", function()
@@ -67,13 +67,13 @@ describe("watch", function()
 
   it("has them on another", function()
     local result = process.terminal { "recipes/watch.lua", run_of("a", epoch(1) .. epoch(2)), "--once", script = {} }
-    assert.matches("\27%[36m", result.out)
+    assert.matches("\27%[38;5;32m", result.out)
   end)
 
   it("shows several runs, a line of each, and the curves that it is asked for alone", function()
     local result = watch(run_of("a", epoch(1) .. epoch(2)), run_of("b", epoch(1, "end")), "--once", "--only", "loss")
-    assert.matches("\nloss  0.5  1\n", result.out)
-    assert.matches("⠤⠤⠤ a  ⠤ ⠤ b\n", result.out)
+    assert.matches("\n +loss  0.5  1\n", result.out)
+    assert.matches("\n⠤⠤ a  ⠤⠄ b\n", result.out)
     assert.is_nil(result.out:find "\nlr")
   end)
 

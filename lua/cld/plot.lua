@@ -45,9 +45,17 @@ local function kind_of(name, file)
   return kind
 end
 
-local function has_color() return core.system.terminal() ~= nil and (os.getenv "NO_COLOR" or "") == "" end
+-- What layout(name, list, page, settings) has made of the series, as rows of characters.
+local function as_text(name, list, settings, layout)
+  local back = require "cld.plot.text"
+  local columns = math.min(settings.width or math.min(core.screen.facts().columns, 100), 1000)
+  local page = back.page(math.max(columns, 24), math.max(math.min(settings.height or 20, 1000), 8))
+  local color = settings.color
+  if color == nil then color = back.has_color() end
+  return back.text(layout(name, list, page, settings), page, color)
+end
 
--- Draws what layout(name, list, page, settings) has made of the series, where the settings say.
+-- The same, where the settings say: into a file, or on the terminal.
 local function draw(name, list, settings, layout)
   local _ <close> = core.text.c_locale()
   for _, one in ipairs(list) do one.label = one.label and printable_line(one.label) end
@@ -63,38 +71,53 @@ local function draw(name, list, settings, layout)
     end
     return settings.file
   end
-  local back = require "cld.plot.text"
-  local columns = math.min(settings.width or math.min(core.screen.facts().columns, 100), 1000)
-  local page = back.page(math.max(columns, 24), math.max(math.min(settings.height or 20, 1000), 8))
-  io.stdout:write(back.text(layout(name, list, page, settings), page, has_color()))
+  io.stdout:write(as_text(name, list, settings, layout))
   io.stdout:flush()
 end
 
---- line(data[, {title, xlabel, ylabel, logx = false, logy = false, width, height, file}]) -> file: lines through
--- points. data is y (a table of numbers or a 1-d tensor, x then 1, 2, 3, ...), a list of {x, y, label = "a"}, {y} or y,
--- or a table {a = y, b = {x, y}} whose keys are the labels. What is no finite number is a gap, on an axis of logarithms
--- what is not above 0 as well. file: an .svg or .png of width by height pixels (800 by 500), whose name is returned;
--- without one the plot is in the terminal, width by height characters (the terminal's, 20).
---   cld.plot.line({ 3, 2, 1.5, 1.2 }, { title = "loss" })
+--- cld.plot.line(data[, {title, xlabel, ylabel, logx = false, logy = false, width, height, file}]) -> file: lines
+-- through points. data is y (a table of numbers or a 1-d tensor, x then 1, 2, 3, ...), a list of {x, y, label = "a"},
+-- {y} or y, or a table {a = y, b = {x, y}} whose keys are the labels. What is no finite number is a gap, on an axis of
+-- logarithms what is not above 0 as well. file: an .svg or .png of width by height pixels (800 by 500), whose name is
+-- returned; without one the plot is in the terminal, width by height characters (the terminal's, 20).
+--
+--     cld.plot.line({ 3, 2, 1.5, 1.2 }, { title = "loss" })
 function plot.line(data, options)
   local settings = check("plot.line", options, {})
   settings.shape = "line"
   return draw("plot.line", series.of("plot.line", data), settings, figure.points)
 end
 
---- scatter(data[, options]) -> file: a dot on every point; data and options as line's. A tensor (n, 2) is x and y of n
--- points.
---   cld.plot.scatter({ { { 1, 2, 3 }, { 2, 4, 3 } } }, { width = 40, height = 10 })
+--- cld.plot.text(data[, {color, and line's without file}]) -> text: line's plot as rows of characters, each with a
+-- newline, for a program that shows it by itself. color: whether lines are told apart by ANSI's colours, or by dashes;
+-- by default as standard output has them.
+--
+--     print((cld.plot.text({ 1, 2, 3 }, { width = 24, height = 8 }):gsub("\n", "")) ~= "")  --> true
+function plot.text(data, options)
+  local settings = check("plot.text", options, { "color" })
+  if settings.file then caller.raise "plot.text: it writes no file; cld.plot.line does" end
+  settings.shape = "line"
+  local _ <close> = core.text.c_locale()
+  local list = series.of("plot.text", data)
+  for _, one in ipairs(list) do one.label = one.label and printable_line(one.label) end
+  return as_text("plot.text", list, settings, figure.points)
+end
+
+--- cld.plot.scatter(data[, options]) -> file: a dot on every point; data and options as line's. A tensor (n, 2) is x
+-- and y of n points.
+--
+--     cld.plot.scatter({ { { 1, 2, 3 }, { 2, 4, 3 } } }, { width = 40, height = 10 })
 function plot.scatter(data, options)
   local settings = check("plot.scatter", options, {})
   settings.shape = "dots"
   return draw("plot.scatter", series.of("plot.scatter", data), settings, figure.points)
 end
 
---- hist(data[, {bins = 30, and line's without logx}]) -> file: how many values lie in each of so many parts of their
--- range, as numpy.histogram counts. data: values (a table of numbers or a tensor of any shape), or a list or table
--- {label = values} of these, whose bars stand beside each other.
---   cld.plot.hist({ 1, 2, 2, 3, 3, 3 }, { bins = 3 })
+--- cld.plot.hist(data[, {bins = 30, and line's without logx}]) -> file: how many values lie in each of so many parts of
+-- their range, as numpy.histogram counts. data: values (a table of numbers or a tensor of any shape), or a list or
+-- table {label = values} of these, whose bars stand beside each other.
+--
+--     cld.plot.hist({ 1, 2, 2, 3, 3, 3 }, { bins = 3 })
 function plot.hist(data, options)
   local settings = check("plot.hist", options, { "bins" })
   settings.shape = "bars"

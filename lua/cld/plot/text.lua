@@ -27,7 +27,17 @@ local draw = {}
 
 local function pen(number, width) return { color = { number }, width = width or 1 } end
 
-function draw.line(page, mark) plot.lines(page.dots, mark.points, pen(mark.series)) end
+-- Without colours lines are told apart by their dashes: dots drawn and left out.
+local dashes = { nil, { 2, 2 }, { 5, 2 }, { 1, 4 }, { 5, 5 }, { 1, 2 } }
+
+local function line_pen(page, series)
+  local own = pen(series)
+  local dash = not page.has_color and dashes[(series - 1) % 6 + 1]
+  if dash then own.on, own.off = dash[1], dash[2] end
+  return own
+end
+
+function draw.line(page, mark) plot.lines(page.dots, mark.points, line_pen(page, mark.series)) end
 
 function draw.dots(page, mark) plot.discs(page.dots, mark.points, pen(mark.series)) end
 
@@ -57,9 +67,14 @@ function draw.text(page, mark)
   end
 end
 
-local samples = { line = "──", dots = " •", bars = " █" }
+local samples = { dots = " •", bars = " █" }
 
 function draw.key(page, mark)
+  if mark.shape == "line" then
+    local y = math.floor(mark.y / 4) * 4 + 2
+    local points = core.tensor.tensor({ { mark.x, y }, { mark.x + page.key - 3, y } }, "f64")
+    return plot.lines(page.dots, points, line_pen(page, mark.series))
+  end
   local row, column = math.floor(mark.y / 4), mark.x // 2
   local cells = page.cells[row] or {}
   page.cells[row] = cells
@@ -106,10 +121,14 @@ local function row_text(drawn, cells, columns, color)
   return table.concat(parts)
 end
 
+--- has_color() -> whether standard output is a terminal that shows colours: TERM is none of those without, and nobody
+-- asks for none (https://no-color.org).
+function text.has_color() return core.system.terminal() ~= nil and (os.getenv "NO_COLOR" or "") == "" end
+
 --- text(marks, page, color) -> rows of characters, each with a newline; with ANSI's colours if color is true.
 function text.text(marks, page, color)
   page.dots = core.tensor.zeros({ page.height, page.width }, "u8")
-  page.cells = {}
+  page.cells, page.has_color = {}, color
   for _, mark in ipairs(marks) do draw[mark.kind](page, mark) end
   local rows = {}
   for row, drawn in ipairs(plot.braille(page.dots):totable()) do

@@ -1,10 +1,10 @@
 --- Running runs' curves as text, for recipes/watch.lua: what their logs tell (history.lua), a small plot for each curve
--- (plot/terminal.lua) in a grid that fits the terminal, one line of each for every run.
+-- (cld.plot) in a grid that fits the terminal, one line of each for every run.
 local core = require "cld.core"
 local history = require "cld.run.history"
+local plot = require "cld.plot"
 local progress = require "cld.run.progress"
 local sorted_keys = require "cld.sorted_keys"
-local terminal = require "cld.plot.terminal"
 local user_error = require "cld.user_error"
 local printable_line = core.text.printable_line
 
@@ -132,10 +132,14 @@ local function chosen(list, only)
   return names
 end
 
+-- {x, y, label}, and whether anything of it can be seen.
 local function line_of(one, name, is_alone)
-  local line = { x = {}, y = {}, name = not is_alone and one.run.name or nil }
-  for i, point in ipairs(one.run.curves[name] or {}) do line.x[i], line.y[i] = point.epoch, point.value end
-  return line
+  local x, y, is_seen = {}, {}, false
+  for i, point in ipairs(one.run.curves[name] or {}) do
+    x[i], y[i] = point.epoch, point.value
+    is_seen = is_seen or point.value - point.value == 0
+  end
+  return { x, y, label = not is_alone and one.run.name or nil }, is_seen
 end
 
 -- The columns that text takes on a terminal, colours aside.
@@ -164,15 +168,18 @@ local function beside(blocks, width)
   return table.concat(rows, "\n")
 end
 
-local function plot(list, name, width, height, color)
-  local lines, values = {}, {}
+local function plotted(list, name, width, height, color)
+  local lines, values, is_any = {}, {}, false
   for i, one in ipairs(list) do
-    lines[i] = line_of(one, name, #list == 1)
+    local is_seen
+    lines[i], is_seen = line_of(one, name, #list == 1)
+    is_any = is_any or is_seen
     local value = last(one.run, name)
     values[i] = value and ("%.4g"):format(value) or "-"
   end
-  return terminal.lines(lines, { width = width, height = height, color = color, x_label = "epoch",
-    title = name .. "  " .. table.concat(values, "  ") })
+  local title = name .. "  " .. table.concat(values, "  ")
+  if not is_any then return printable_line(title) .. "\n(nothing to draw yet)" end
+  return (plot.text(lines, { width = width, height = height, color = color, title = title }):gsub("\n$", ""))
 end
 
 -- Lines of values for which there was no room.
@@ -206,7 +213,7 @@ function watched.text(list, options)
   for at = 1, shown, per_row do
     local blocks = {}
     for i = at, math.min(at + per_row - 1, shown) do
-      blocks[#blocks + 1] = plot(list, names[i], each, height, options.color)
+      blocks[#blocks + 1] = plotted(list, names[i], each, height, options.color)
     end
     parts[#parts + 1] = beside(blocks, each)
   end
