@@ -52,7 +52,7 @@ static cld_pen check_pen(lua_State *L, int arg) {
     return pen;
 }
 
-/* lines(canvas, points (n, 2), pen) */
+/* --- lines(canvas, points (n, 2), pen) */
 static int plot_lines(lua_State *L) {
     cld_tensor *image = check_canvas(L);
     cld_pen pen = check_pen(L, 3);
@@ -60,7 +60,7 @@ static int plot_lines(lua_State *L) {
     return 0;
 }
 
-/* discs(canvas, points (n, 2), pen) */
+/* --- discs(canvas, points (n, 2), pen) */
 static int plot_discs(lua_State *L) {
     cld_tensor *image = check_canvas(L);
     cld_pen pen = check_pen(L, 3);
@@ -68,7 +68,7 @@ static int plot_discs(lua_State *L) {
     return 0;
 }
 
-/* rectangle(canvas, x0, y0, x1, y1, pen) */
+/* --- rectangle(canvas, x0, y0, x1, y1, pen) */
 static int plot_rectangle(lua_State *L) {
     cld_tensor *image = check_canvas(L);
     cld_pen pen = check_pen(L, 6);
@@ -77,7 +77,7 @@ static int plot_rectangle(lua_State *L) {
     return 0;
 }
 
-/* text(canvas, text, x, y, size, vertical, pen) */
+/* --- text(canvas, text, x, y, size, vertical, pen) */
 static int plot_text(lua_State *L) {
     cld_tensor *image = check_canvas(L);
     size_t length;
@@ -88,7 +88,7 @@ static int plot_text(lua_State *L) {
     return 0;
 }
 
-/* text_width(text, size) -> pixels */
+/* --- text_width(text, size) -> pixels */
 static int plot_text_width(lua_State *L) {
     size_t length;
     const char *text = luaL_checklstring(L, 1, &length);
@@ -96,7 +96,7 @@ static int plot_text_width(lua_State *L) {
     return 1;
 }
 
-/* range(x, y or nil, x_positive, y_positive) -> least, most of x's finite (positive) elements beside such of y; or nothing */
+/* --- range(x, y or nil, x_positive, y_positive) -> least, most of x's finite (positive) elements beside such of y; or nothing */
 static int plot_range(lua_State *L) {
     cld_plot_wanted wanted = {lua_toboolean(L, 3), lua_toboolean(L, 4)};
     double least, most;
@@ -109,7 +109,7 @@ static int plot_range(lua_State *L) {
     return 2;
 }
 
-/* histogram(x, least, most, count) -> f64 (count) */
+/* --- histogram(x, least, most, count) -> f64 (count) */
 static int plot_histogram(lua_State *L) {
     double least = luaL_checknumber(L, 2), most = luaL_checknumber(L, 3);
     lua_Integer count = luaL_checkinteger(L, 4);
@@ -120,7 +120,7 @@ static int plot_histogram(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* thinned(points (n, 2)) -> those that can be seen, of a line in pixels */
+/* --- thinned(points (n, 2)) -> those that can be seen, of a line in pixels */
 static int plot_thinned(lua_State *L) {
     const cld_tensor *points = check_points(L, 1);
     cld_tensor **out = cldL_new_tensor(L);
@@ -128,7 +128,7 @@ static int plot_thinned(lua_State *L) {
     return cldL_result(L, *out);
 }
 
-/* path(points (n, 2), "lines" or "discs") -> the d attribute of an SVG path */
+/* --- path(points (n, 2), "lines" or "discs") -> the d attribute of an SVG path */
 static int plot_path(lua_State *L) {
     static const char *const kinds[] = {"lines", "discs", NULL};
     cld_svg_path kind = (cld_svg_path)luaL_checkoption(L, 2, NULL, kinds);
@@ -142,7 +142,7 @@ static int plot_path(lua_State *L) {
     return 1;
 }
 
-/* braille(dots u8 (4 rows, 2 columns)) -> i32 (rows, columns): number << 8 | the bits of U+2800 and on */
+/* --- braille(dots u8 (4 rows, 2 columns)) -> i32 (rows, columns): number << 8 | the bits of U+2800 and on */
 static int plot_braille(lua_State *L) {
     cld_tensor *dots = check_canvas(L);
     luaL_argcheck(L, dots->a.ndim == 2, 1, "dots are u8[height, width]");

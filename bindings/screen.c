@@ -26,7 +26,7 @@ static int push_text(lua_State *L, cldL_guard *g, size_t length) {
     return 1;
 }
 
-/* blocks(image[, 256]) -> text of half blocks, in 24-bit colours or xterm's 256 */
+/* --- blocks(image[, 256]) -> text of half blocks, in 24-bit colours or xterm's 256 */
 static int screen_blocks(lua_State *L) {
     cld_terminal_colors colors = luaL_optinteger(L, 2, 0) == 256 ? CLD_COLORS_256 : CLD_COLORS_FULL;
     const cld_tensor *image = check_image(L);
@@ -36,7 +36,7 @@ static int screen_blocks(lua_State *L) {
     return push_text(L, g, length);
 }
 
-/* characters(image) -> text, bright pixels as dense characters */
+/* --- characters(image) -> text, bright pixels as dense characters */
 static int screen_characters(lua_State *L) {
     const cld_tensor *image = check_image(L);
     cldL_guard *g = cldL_new_guard(L, cldL_release_memory);
@@ -45,7 +45,7 @@ static int screen_characters(lua_State *L) {
     return push_text(L, g, length);
 }
 
-/* sixel(image) -> text, Sixel graphics */
+/* --- sixel(image) -> text, Sixel graphics */
 static int screen_sixel(lua_State *L) {
     const cld_tensor *image = check_image(L);
     cldL_guard *g = cldL_new_guard(L, cldL_release_memory);
@@ -54,13 +54,13 @@ static int screen_sixel(lua_State *L) {
     return push_text(L, g, length);
 }
 
-/* has_sixel() -> whether the terminal says that it shows Sixel graphics; asked once, for at most 0.2 s */
+/* --- has_sixel() -> whether the terminal says that it shows Sixel graphics; asked once, for at most 0.2 s */
 static int screen_has_sixel(lua_State *L) {
     lua_pushboolean(L, cld_terminal_has_sixel());
     return 1;
 }
 
-/* facts() -> {terminal = whether standard output is one, of any kind, columns, pixels = its width in pixels or nil} */
+/* --- facts() -> {terminal = whether standard output is one, of any kind, columns, pixels = its width in pixels or nil} */
 static int screen_facts(lua_State *L) {
     struct winsize size;
     lua_newtable(L);

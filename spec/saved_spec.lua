@@ -172,6 +172,38 @@ describe("saved", function()
       assert.same({ 1001, 1002 }, cld.load(path).a:totable())
     end)
 
+    it("are those of the dtype whoever has written to the tensor", function()
+      local ways = {
+        fill = function(t) t:fill_(3) end, index = function(t) t[1] = 7 end,
+        copy = function(t) t:copy_(cld.zeros(3)) end,
+        view = function(t) t:narrow(1, 1, 1):mul_(3) end,
+        random = function(t) t:uniform_() end,
+        sgd = function(t) cld.optim.sgd({ t:requires_grad_(true) }, { lr = 0.1 }):step((t * t):sum()) end,
+        adamw = function(t) cld.optim.adamw({ t:requires_grad_(true) }, { lr = 0.1 }):step((t * t):sum()) end,
+      }
+      for name, way in pairs(ways) do
+        cld.save(path, { a = cld.ones(3) }, nil, { types = { a = "F8_E4M3" } })
+        local loaded = cld.load(path)
+        way(loaded.a)
+        cld.save(path, loaded)
+        assert.equal("F32", types_in(process.read(path)).a, name)
+      end
+    end)
+
+    -- What PyTorch has (fixtures/make_float8.py).
+    for _, name in ipairs { "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0" } do
+      it(("of %s have PyTorch's values, and its rounding"):format(name), function()
+        local expected = cld.load "spec/fixtures/float8.safetensors"
+        local header = ('{"a":{"dtype":"%s","shape":[256],"data_offsets":[0,256]}}'):format(name)
+        process.write(path, string.pack("<s8", header) .. bytes)
+        check.close(cld.load(path).a, expected["values " .. name], { atol = 0, rtol = 0, nan = true })
+        if not expected["bytes " .. name] then return end
+        cld.save(path, { x = expected.x }, nil, { types = { x = name } })
+        local data = process.read(path):sub(-#expected.x)
+        assert.same(expected["bytes " .. name]:totable(), { data:byte(1, -1) })
+      end)
+    end
+
     it("can be asked for", function()
       local value = { a = cld.tensor({ -128, 127 }, "i64"), b = cld.tensor { 0, 1 }, c = cld.tensor({ 1.5, -2 }, "f64"),
         d = { cld.tensor({ 65535 }, "i32") } }
