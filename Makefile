@@ -188,7 +188,7 @@ $(BUILD)/flags: FORCE
 	    $(call found,zlib,zlib.h,,zlib1g-dev); \
 	    $(call found,libedit,histedit.h,$(EDIT_CFLAGS),libedit-dev, (without it: no line editing)); \
 	    $(call found,libcurl,curl/curl.h,$(or $(CURL_CFLAGS),--none),libcurl4-openssl-dev, (without it: no downloads)); \
-	    $(call found,libarchive,archive.h,$(or $(ARCHIVE_CFLAGS),--none),libarchive-dev, (without it: no archives but .tar, and no PyTorch files but legacy ones)); \
+	    $(call found,libarchive,archive.h,$(or $(ARCHIVE_CFLAGS),--none),libarchive-dev, (without it: no archives but .tar, no .npz, and no PyTorch files but legacy ones)); \
 	    $(call found,protobuf-c,protobuf-c/protobuf-c.h,$(or $(PROTOBUF_CFLAGS),--none),libprotobuf-c-dev protobuf-c-compiler, (without it: no ONNX and no TensorBoard files)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
