@@ -127,6 +127,18 @@ local function step(images)
 
 end
 local loss = step(x)]] },
+  { "a method of the library, beside a function that returns a call", [[
+local function features(images)
+  return nn.relu()(images)
+end
+local bank = cld.losses.memory_bank { size = 4, dim = 3, momentum = 0.5, temperature = 0.1 }
+local loss = bank:loss(features(x), 5) -- HERE bad argument #3 to 'loss' (cld.tensor expected, got number)]] },
+  { "a function of the library under pcall, given one that returns a call", [[
+local function features(images)
+  return nn.relu()(images)
+end
+local ok, message = pcall(cld.data.custom, features) -- HERE data.custom: expected a table of options, got a function
+error(message, 0)]] },
   { "the whole network, called alone", [[
 local y = nn.linear(12, 3)(x) -- HERE ]] .. LINEAR },
   { "a layer of a sequential", [[

@@ -103,32 +103,35 @@ place.keep(place.call)
 
 local function is_library(source) return source:sub(1, #library) == library end
 
--- A function of the user's.
-local function is_users(f)
-  if type(f) ~= "function" then return false end
+-- "users" or "library" for what can be called and is written in Lua; nil for all else: C's functions are on the stack.
+local function owner_of(f)
+  if type(f) ~= "function" then
+    local meta = type(f) == "table" and getmetatable(f)
+    return type(meta) == "table" and rawget(meta, "__call") and "library" or nil
+  end
   local info = debug.getinfo(f, "S")
-  return info.what ~= "C" and not is_library(info.source)
+  return info.what ~= "C" and (is_library(info.source) and "library" or "users") or nil
 end
 
 local CALL = "[%w_%]%)]%s*[%({\"'%[]"
 
--- The user's function that the frame called, or that a function of C called (pcall) which the frame called: level is
--- that of who calls this.
+-- The user's function that the frame called, or that a function of C (pcall) called for it; nil if that is not clear.
+-- level is that of who calls this.
 local function called_from(level, info, through_c)
   local position = keepers[info.func]
   if position then
     local _, f = debug.getlocal(level + 1, position)
-    return is_users(f) and f or nil
+    return owner_of(f) == "users" and f or nil
   end
   if info.currentline <= 0 or is_library(info.source) then return nil end
+  local text = line_of(info.source, info.currentline):gsub("%-%-.*$", "")
+  if text:find "[%)%]]%s*[%({\"']" then return nil end -- a call of what another call gave
   local only
-  local names = through_c and "([%a_][%w_.:]*)" or "([%a_][%w_.:]*)%s*[%({\"']"
-  for path in line_of(info.source, info.currentline):gmatch(names) do
+  for path in text:gmatch(through_c and "([%a_][%w_.:]*)" or "([%a_][%w_.:]*)%s*[%({\"']") do
     local f = place.value(level + 1, info.func, path)
-    if is_users(f) and f ~= only then
-      if only then return nil end
-      only = f
-    end
+    local owner = owner_of(f)
+    if owner == "library" or owner and only and f ~= only then return nil end -- either may be it
+    if owner then only = f end
   end
   return only
 end
