@@ -63,8 +63,9 @@ local function is_incomplete(message) return sub(message, -5) == "<eof>" end
 
 -- A function, or nil and whether more lines could make it one, and the message.
 local function compile(text)
-  local f, expression_message = locals.load("return " .. text, CHUNK)
+  local f, expression_message, refused = locals.load("return " .. text, CHUNK)
   if f then return f end
+  if refused then return nil, false, expression_message end
   local statement, message = locals.load(text, CHUNK)
   if statement then return statement end
   return nil, is_incomplete(message) or is_incomplete(expression_message), message

@@ -123,7 +123,7 @@ local function without_environment(declarations)
   return kept
 end
 
--- The chunk, which plain has been compiled of, with the variables; nil if it needs none, nil and why if Lua refuses it.
+-- The chunk with the variables; nil if it needs none; nil, why Lua refuses it, and how many earlier ones it uses.
 local function joined(text, name)
   local list = tokens.of(text)
   local names, declarations, used = names_in(list), without_environment(tokens.declarations(list)), {}
@@ -133,10 +133,11 @@ local function joined(text, name)
   if #used == 0 and #declarations == 0 then return nil end
   sort(used)
   local keep = unused(names)
-  local others = #used > 0 and "," .. concat(used, ",") or ""
+  local count = #used
+  local others = count > 0 and "," .. concat(used, ",") or ""
   local head = format("local %s%s = ... return function(...) ", keep, others)
   local outer, message = load(head .. with_calls(text, declarations, keep) .. "\nend", name, "t")
-  if not outer then return nil, message end
+  if not outer then return nil, message, count end
   local f = outer(keeper(declarations))
   for index = 1, huge do
     local upvalue = getupvalue(f, index)
@@ -151,18 +152,24 @@ end
 local function is_limit(message) return find(message, "limit is", 1, true) or find(message, "too many", 1, true) end
 
 local function with_variables(plain, text, name)
-  local f, message = joined(text, name)
+  local f, message, count = joined(text, name)
   if not message then return f or plain end
   if not is_limit(message) then return nil, message end
+  if count > 0 then
+    message = format("it uses %d of the session's local variables, which are too many for one line: %s", count, message)
+    return nil, message
+  end
   if locals.told then locals.told(message) end
   return plain
 end
 
---- As load(text, name, "t"), with the variables. text: what has been compiled, without what comes after it.
+--- As load(text, name, "t"), with the variables. The third result is true if the text is Lua, and only what it does
+-- with the variables is refused.
 function locals.load(text, name)
   local plain, message = load(text, name, "t")
-  if not plain then return nil, message end
-  return with_variables(plain, text, name)
+  if not plain then return nil, message, false end
+  local f, refusal = with_variables(plain, text, name)
+  return f, refusal, f == nil
 end
 
 --- As loadfile(path): the script's own variables live on in the session.
