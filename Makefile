@@ -427,6 +427,7 @@ $(BUILD)/bench/%.so: spec/bench/%.c $(BUILD)/flags
 	$(Q)$(CC) $(COMMON) $(CFLAGS) -shared -o $@ $< $(LDFLAGS) $(LIBS)
 
 # One command on a folder of images, beside LightlyTrain's where PEER_PYTHON has it. BENCH_PRETRAIN="--images 200 --epochs 2"
+.PHONY: bench-pretrain
 bench-pretrain: all
 	$(Q)$(BUILD)/cldlua spec/bench/pretrain.lua --build $(BUILD) $(BENCH_PRETRAIN)
 

@@ -7,7 +7,7 @@ describe("make install", function()
   local unset = { "LUA_INIT", "LUA_INIT_5_4", "LUA_PATH", "LUA_CPATH" }
 
   local function make(target, place, more)
-    local text = "make -s -o all %s BUILD='%s' %s 2>&1"
+    local text = "make -s -o all -o docs %s BUILD='%s' %s 2>&1"
     local pipe = io.popen(text:format(target, process.build, place) .. (more or ""))
     local said = pipe:read "a"
     assert(pipe:close(), said)
@@ -72,14 +72,18 @@ describe("make install", function()
     assert.equal("6.0\ttrue\n", result.out)
   end)
 
-  it("installs the man page and the pages of make docs if they are built", function()
+  it("installs what make has written if it is there: Lua files, the man page, the pages of make docs", function()
     local build = folder .. "/build"
-    os.execute(("mkdir -p '%s/docs/api' '%s/cld'"):format(build, build))
-    for _, file in ipairs { "cldlua", "cld/core.so", "cldlua.1", "docs/index.html", "docs/api/nn.html" } do
+    os.execute(("cd '%s' && mkdir -p build/docs/api build/cld build/lua/cld/help"):format(folder))
+    for _, file in ipairs {
+      "cldlua", "cld/core.so", "cldlua.1", "docs/index.html", "docs/api/nn.html", "lua/cld/help/made.lua",
+    } do
       process.write(build .. "/" .. file, "x")
     end
     make("install", ("PREFIX=/usr DESTDIR='%s/docs' BUILD='%s' CUDA_ARCH= MPI=none"):format(folder, build))
-    for _, file in ipairs { "man/man1/cldlua.1", "doc/cldlua/html/index.html", "doc/cldlua/html/api/nn.html" } do
+    for _, file in ipairs {
+      "man/man1/cldlua.1", "doc/cldlua/html/index.html", "doc/cldlua/html/api/nn.html", "lua/5.4/cld/help/made.lua",
+    } do
       assert.equal("file", cld.io.exists(("%s/docs/usr/share/%s"):format(folder, file)), file)
     end
   end)

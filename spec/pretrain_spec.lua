@@ -159,6 +159,20 @@ describe("recipes/pretrain.lua", function()
     end)
   end
 
+  it("measures on a GPU if there is one", function()
+    local result = process.run { "-e", ([[
+      local look = require "cld.pretrain.look"
+      local facts = look.facts {
+        data = %q, layout = "auto", holdout = 0.1, upright = false, seed = 1, threads = 1, device = "cuda", minutes = 0,
+        linear_epochs = 0, width = 8,
+      }
+      local cost = facts.cost("resnet18", "cifar", 64)
+      print(facts.gpu, facts.memory > 0, cost.seconds > 0, cost.bytes > 64 * 64 * 8 * 4)]]):format(photos) }
+    if result.err:find "no GPU" or result.err:find "built without CUDA" then return pending "no GPU" end
+    assert.equal("", result.err)
+    assert.matches("^%S[^\t]*\ttrue\ttrue\ttrue\n$", result.out)
+  end)
+
   it("lists its options with --help, and looks at nothing", function()
     local result = recipes.run("pretrain", "--help", "--data", "/nowhere")
     assert.equal(0, result.code)

@@ -17,7 +17,8 @@ PC_SED += s|@plugindir@|$(PLUGINDIR)|;s|@recipesdir@|$(RECIPESDIR)|;s|@docdir@|$
 # The files of the tree $(1), those that $(3) finds, into the folder $(2). A tree that make has not built is left out.
 install_tree = [ ! -d '$(1)' ] || (cd '$(1)' && find . -type f $(3) -exec install -Dm644 {} '$(DESTDIR)$(2)/{}' \;)
 
-install: all
+# DOCS is there if make knows how to make the pages and the man page.
+install: all $(if $(DOCS),docs)
 	install -Dm755 $(BUILD)/cldlua '$(DESTDIR)$(BINDIR)/cldlua'
 	install -Dm755 $(BUILD)/cld/core.so '$(DESTDIR)$(CDIR)/cld/core.so'
 	$(if $(HAVE_CUDA),install -Dm755 $(CUDA_PLUGIN) '$(DESTDIR)$(PLUGINDIR)/libcld_cuda.so')
@@ -39,8 +40,6 @@ uninstall:
 	for folder in '$(CDIR)' '$(LUADIR)' '$(MANDIR)/man1' $(if $(PCDIR),'$(PCDIR)'); do remove_empty '$(DESTDIR)'"$$folder"; done; \
 	for child in '$(CDIR)' '$(LUADIR)' '$(RECIPESDIR)' '$(DOCDIR)'; do remove_empty '$(DESTDIR)'"$$(dirname "$$child")"; done
 
-.PHONY: install uninstall
-
 # ---- packages --------------------------------------------------------------------
 
 # build/package/cldlua_VERSION-1_ARCH.deb, and of what was built cldlua-mpi and cldlua-cuda.
@@ -57,4 +56,4 @@ rock:
 package-check: deb rock
 	$(Q)sh bindings/package/check.sh '$(BUILD)' '$(MIRROR)'
 
-.PHONY: deb rock package-check
+.PHONY: install uninstall deb rock package-check
