@@ -79,8 +79,8 @@ end
 
 local further = {} -- declarations for the next options{...}
 
---- further{declarations}: more options of the next cld.options: of a recipe that runs another one and has some of its
--- own, which are stored and resumed as those are.
+--- cld.options.further{declarations}: more options of the next cld.options: of a recipe that runs another one and has
+-- some of its own, which are stored and resumed as those are.
 function options.further(declarations) further[#further + 1] = declarations end
 
 local function field_name(name) return (name:gsub("-", "_")) end
@@ -163,9 +163,9 @@ local function program_name(arguments)
   return core.text.printable_line(tostring(arguments[0] or arg and arg[0] or "recipe"):match "[^/]*$")
 end
 
---- peek(spec[, arguments]) -> {field = value}, {field = true} of those that the command line gives: the options of spec
--- as cld.options has them, whatever else stands on the command line. For a recipe that chooses by some options which
--- recipe it runs, whose cld.options then reads them all. --help lists those of spec.
+--- cld.options.peek(spec[, arguments]) -> {field = value}, {field = true} of those that the command line gives: the
+-- options of spec as cld.options has them, whatever else stands on the command line. For a recipe that chooses by some
+-- options which recipe it runs, whose cld.options then reads them all. --help lists those of spec.
 function options.peek(spec, arguments)
   local _ <close> = core.text.c_locale()
   arguments = arguments or arg or {}

@@ -94,8 +94,9 @@ local function classes_shown(set)
   return (" of %d classes%s"):format(set.classes, shown and (" (%s)"):format(shown) or "")
 end
 
---- folder(opt) -> the training set, that to score by or nil, and what there is to say or nil, of cld.options.folder: a
--- folder of images: train/ and test/ or val/, class folders, or plain files; or what recipes/pack.lua made of one.
+--- cld.data.splits.folder(opt) -> the training set, that to score by or nil, and what there is to say or nil, of
+-- cld.options.folder: a folder of images: train/ and test/ or val/, class folders, or plain files; or what
+-- recipes/pack.lua made of one.
 function splits.folder(opt)
   if core.io.exists(opt.data) or not packed.is_there(opt.data) then check_data(opt.data) end
   return with_queries(opt, train_and_test(opt))
