@@ -34,14 +34,14 @@ CLD_HOST_DEVICE static inline int cld_part_count(const cld_parts *p) {
     return cld_parts_views(p) * cld_parts_blocks(p);
 }
 
-/* A partition of that many rows, with the divisions done once, so that a GPU's threads need no 64-bit division. */
+/* A partition of a number of rows, with the divisions done once, so that a GPU's threads need no 64-bit division. */
 typedef struct cld_cut {
     int64_t view;         /* local rows of a view */
     int64_t block, image; /* rows of one of the batch's smaller blocks, of an image */
     int64_t before;       /* rows of a view before the local ones */
     int views, blocks;    /* local */
     int of, first;        /* blocks of a view in the whole batch, and the number of the first local one */
-    int larger;           /* so many blocks, the first ones, have one image more than the rest */
+    int larger;           /* the number of blocks, the first ones, that have one image more */
 } cld_cut;
 
 CLD_HOST_DEVICE static inline cld_cut cld_cut_of(const cld_parts *p, int64_t rows) {

@@ -1,4 +1,4 @@
-/* What the files of view*.c share: the canvas while a view is made, and how their loops are compiled.
+/* Shared by the files view*.c: the canvas while a view is made, and how their loops are compiled.
  *
  * The canvas is stored as planes (3, height, width), so that neighbouring bytes are of one channel and loops vectorize.
  * The loops are compiled for AVX2 and for any x86-64, but without FMA: a fused multiply-add rounds once where Pillow

@@ -65,7 +65,7 @@ typedef struct channel_launch {
     (6 * 132)            /* whole waves, with two or three blocks on each multiprocessor of a large GPU */
 #define CHANNEL_UNROLL 4 /* rows of one array that a thread has in flight */
 
-/* For `parts` matrices with at most so many rows each: blocks are those of all parts. */
+/* For `parts` matrices with at most `rows` rows each: blocks are those of all parts. */
 static inline channel_launch launch_of(int64_t rows, int64_t channels, int width, int parts = 1) {
     channel_launch l = {};
     int64_t most = width > 1 ? CHANNEL_COLUMNS : CHANNEL_SINGLES;

@@ -1,8 +1,8 @@
 /* Shared by blas.c and dnn.c: a table from the shape of a call to what was chosen for it, kept for the process, and the
  * words for a message.
  *
- * An entry begins with a cld_choice. Its key is a few whole numbers, all of which are compared, so that no padding is.
- * Only one thread at a time calls the device, as there is one stream, so there is no lock.
+ * An entry begins with a cld_choice. Its key is an array of whole numbers, all of which are compared, so padding never
+ * is. There is no lock, because there is one stream and only one thread at a time calls the device.
  */
 #ifndef CLD_CUDA_CHOICE_H
 #define CLD_CUDA_CHOICE_H

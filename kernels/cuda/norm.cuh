@@ -79,7 +79,7 @@ typedef struct part_launch {
     dim3 threads;
 } part_launch;
 
-/* For rows that are the positions of so many images. */
+/* For rows that are the positions of `images` images. */
 static inline cld_cut cut_of_positions(const cld_parts *parts, int64_t images, int64_t positions) {
     cld_cut cut = cld_cut_of(parts, images);
     cut.view *= positions;

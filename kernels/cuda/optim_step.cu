@@ -339,7 +339,7 @@ static cld_status launch_some(int *from, const step_call &call) {
     return CLD_LAUNCH((make_step<T, rule, CAPACITY, HALF>), blocks, THREADS, 0, table, values);
 }
 
-/* MANY: how many tensors fit into the table of a rule with so many slots. */
+/* MANY: how many tensors fit into the table, given the rule's number of slots. */
 template <typename T, typename rule, bool HALF> static cld_status launch_all(const step_call &call) {
     const int MANY = (HALF ? 400 : 560) + (rule::SLOTS == 1 ? HALF ? 50 : 100 : 0);
     for (int from = 0; from < call.count;) {

@@ -246,7 +246,7 @@ static void move_segment(segment *s, cld_pool *to) {
 
 /* ---- blocks ----------------------------------------------------------------------------------------------------------- */
 
-/* Cuts the block to so many bytes; the rest is free. */
+/* Shortens the block to `bytes`; the rest becomes a free block. */
 static void split(block *b, size_t bytes) {
     size_t rest = b->bytes - bytes;
     if (is_exact() || rest < (b->segment->small ? UNIT : SMALL)) return;

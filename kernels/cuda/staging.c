@@ -51,7 +51,7 @@ static cudaError_t open_ring(void) {
     return error;
 }
 
-/* Where so many bytes fit between the newest slice and the oldest one. */
+/* Finds room for `bytes` bytes between the newest slice and the oldest one. */
 static bool find_room(size_t *start, size_t bytes) {
     if (ring.count == SLICES) return false;
     size_t oldest = ring.slices[ring.first].start;

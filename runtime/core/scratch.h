@@ -12,7 +12,7 @@ typedef struct cld_scratch {
     uint8_t *(*more)(struct cld_scratch *s, size_t bytes);
 } cld_scratch;
 
-/* At least so many bytes, 64-byte aligned, with undefined content; the previous ones are released. NULL: out of memory,
+/* At least `bytes` bytes, 64-byte aligned, with undefined content; the previous ones are released. NULL: out of memory,
  * recorded. */
 uint8_t *cld_scratch_reserve(cld_scratch *s, size_t bytes);
 void cld_scratch_free(cld_scratch *s);

@@ -10,7 +10,7 @@
 
 typedef struct cld_bad_images cld_bad_images;
 
-/* For a set of so many images. It is an error if more than `share` of them, and more than one, are bad; strict: if any
+/* For a set of `images` images. It is an error if more than `share` of them, and more than one, are bad; strict: if any
  * is. */
 cld_bad_images *cld_bad_images_new(int64_t images, double share, bool strict);
 cld_bad_images *cld_bad_images_retain(cld_bad_images *b);

@@ -16,7 +16,7 @@
 
 /* ---- the settings -------------------------------------------------------------------------------------- */
 
-/* Whether a last batch of so many images is dropped. */
+/* Whether a last batch of `images` images is dropped. */
 static bool is_dropped(const cld_loader *l, int64_t images) {
     return images < l->batch_size && (l->drop_last || (l->drop_single && images == 1));
 }
@@ -100,7 +100,7 @@ static void shuffle(uint32_t *order, uint32_t n, uint64_t seed, int64_t epoch) {
 
 /* ---- workers ------------------------------------------------------------------------------------------- */
 
-/* The next untaken images, at most so many, of a step that is prepared; 0: there are none. With the lock held. */
+/* Takes the next images of a prepared step, and returns how many; 0: there are none. With the lock held. */
 static int64_t take(cld_epoch *e, int64_t *step, int64_t *first) {
     int64_t count = 0;
     while (count == 0 && e->task_step < e->prepared) {

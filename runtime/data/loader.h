@@ -39,7 +39,7 @@ typedef struct cld_loader {
     uint64_t seed;
     bool shuffle;
     bool fast;                   /* decode at a smaller scale if every view shrinks the image by more */
-    bool drop_last, drop_single; /* no batch smaller than batch_size; no single image as a smaller batch */
+    bool drop_last, drop_single; /* no batch smaller than batch_size; no smaller batch of a single image */
     cld_bad_images *bad;
     /* This rank takes the rank-th of `world` parts of each batch (cld_split_batch): whole blocks of at most `block`
      * images, if there are enough of them (0: ignore blocks). If a batch has fewer images than ranks, each rank has all

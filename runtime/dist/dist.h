@@ -29,7 +29,7 @@ bool cld_dist_alone(void);
 /* The library that moves the CPU's tensors: "Open MPI 4.1.4"; NULL: none. */
 const char *cld_dist_library(void);
 
-/* ---- batch.c: the batch at hand ---- */
+/* ---- batch.c: the current batch ---- */
 
 typedef struct cld_batch_share {
     bool split;           /* each rank has its own rows; else all ranks have all rows */
@@ -50,9 +50,9 @@ cld_batch_share cld_batch_at_hand(void);
 /* The weight of this rank's loss in the job's: rows / total, or 1 / world. */
 double cld_batch_weight(void);
 
-/* Which of the batch's images so many images on this rank are: all that it has of the current batch, or as many on each
- * rank, if the batch is split evenly. *out is split if the ranks have different images. It is an error if the number is
- * neither. */
+/* Which of the batch's images `images` images on this rank are: all that it has of the current batch, or as many on
+ * each rank, if the batch is split evenly. *out is split if the ranks have different images. It is an error if the
+ * number is neither. */
 cld_status cld_images_of_batch(cld_batch_share *out, const char *op, int64_t images);
 /* Does a block of at most `block` images (0: one block with all) have images on several ranks? The same answer on all
  * ranks. In a job of one rank it is yes for the block with all images. */

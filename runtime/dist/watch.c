@@ -262,7 +262,7 @@ static cld_status prepare(const cld_watch_settings *s) {
     return CLD_OK;
 }
 
-/* Waits until it is there, or so many seconds have passed. Called with the lock held. */
+/* Waits until it is there, or `seconds` have passed. Called with the lock held. */
 static bool wait_until(const bool *there, double seconds) {
     for (double now = cld_clock(), end = now + seconds; !*there && now < end; now = cld_clock())
         cld_wait_for(&w.changed, &w.lock, end - now);

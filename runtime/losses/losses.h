@@ -53,7 +53,7 @@ cld_tensor *cld_nt_xent(cld_tensor *z1, cld_tensor *z2, double temperature);
 
 /* ---- kmeans.c ---- */
 
-/* In each of so many blocks of x's rows separately (kernels/parts.h), as defined in kernels/cpu/kmeans.c: centroids
+/* In each of `blocks` blocks of x's rows separately (kernels/parts.h), as defined in kernels/cpu/kmeans.c: centroids
  * (blocks * k, dim), block after block, and *labels (rows), 0 .. k - 1. The gradient through the centroids is that of
  * the last mean, with labels and counts constant. *empty (blocks), f32, a constant: groups without a row at the end,
  * not counting those that must be empty because k exceeds the block's rows. */

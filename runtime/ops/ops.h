@@ -324,7 +324,7 @@ cld_tensor *cld_pad(cld_tensor *x, int count, const int64_t *pads, cld_pad_mode 
 
 /* ---- dropout.c: each element 0 with probability p, else 1 / (1 - p) times itself ---- */
 
-/* Which rows x has: for each of so many views, the rows of `images` of this rank's images (0: all), from number `done`
+/* Which rows x has: for each of `views` views, the rows of `images` of this rank's images (0: all), from number `done`
  * on. */
 typedef struct cld_dropout_rows {
     int views;

@@ -37,7 +37,7 @@ end
 local cldlua = interpreter()
 local passed, failed = 0, 0
 
--- Runs for at most so many seconds, in this process's group, so that ending the check's group also ends the command.
+-- Runs for at most `seconds`, in this process's group, so that ending the check's group also ends the command.
 local function limited(seconds, command)
   return ("timeout --foreground %d %s"):format(seconds, command)
 end

@@ -44,7 +44,7 @@ local function report(row)
   io.stderr:write(("  %s: %.1f us\n"):format(row.name, row.us))
 end
 
--- f(), which moves so many bytes; without gradients, unless it asks for them.
+-- f(), which moves `bytes` bytes; without gradients, unless it asks for them.
 local function bandwidth(name, bytes, f, with_gradients)
   local _ <close> = not with_gradients and cld.no_grad() or nil
   local seconds = measure(f)

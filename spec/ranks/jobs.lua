@@ -36,7 +36,7 @@ end
 jobs.clock = system.clock
 function jobs.sleep(seconds) if seconds > 0 then os.execute(("sleep %.3f"):format(seconds)) end end
 
---- Waits until f() is true, at most so many seconds; returns what f returned.
+--- Waits until f() is true, at most `seconds` seconds; returns what f returned.
 function jobs.wait(seconds, f)
   local till = jobs.clock() + seconds
   while true do
@@ -86,7 +86,7 @@ function Job:ranks(world)
   return found
 end
 
---- Waits until no rank is left, at most so many seconds; returns whether that happened.
+--- Waits until no rank is left, at most `seconds` seconds; returns whether that happened.
 function Job:ranks_gone(seconds, world)
   return jobs.wait(seconds, function() return next(self:ranks(world)) == nil end)
 end
@@ -97,7 +97,7 @@ function Job:kill()
   for pid in list:gmatch "/proc/(%d+)/" do os.execute(("kill -9 %s 2>/dev/null"):format(pid)) end
 end
 
---- Waits for its end: its exit status, or nil after so many seconds.
+--- Waits for its end: its exit status, or nil after `seconds` seconds.
 function Job:finish(seconds) return jobs.wait(seconds, function() return self:code() end) end
 
 --- Its output, for people.

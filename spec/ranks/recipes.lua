@@ -108,7 +108,7 @@ local function settings_of(self, recipe)
   return table.concat(words, " ")
 end
 
--- Runs it on so many ranks, in f64 if it can; returns its output. A failure is raised.
+-- Runs it on `ranks` ranks, in f64 if it can; returns its output. A failure is raised.
 local function start(self, recipe, ranks, arguments)
   local program = self.build .. "/cldlua" .. (ranks > 1 and " --ranks " .. ranks or "")
   local hook = in_f32[recipe] and "" or "-e 'dofile [[spec/support/wide.lua]]'"

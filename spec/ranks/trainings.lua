@@ -47,7 +47,7 @@ local function parts(t)
     ("%s %s --epochs %d --workers %d --runs %s"):format(options, COMMON, t.epochs or 3, t.workers or 0, t.runs)
 end
 
---- The command line for so many ranks on this machine, by `cldlua --ranks` or by mpirun.
+--- The command line for `world` ranks on this machine, by `cldlua --ranks` or by mpirun.
 function trainings.command(t, world, by_mpirun)
   local program = t.build .. "/cldlua"
   if by_mpirun then

@@ -35,7 +35,7 @@ function steps.compare_figures(actual, expected, names, tolerance)
 end
 
 --- Compares a checkpoint's tensors with those of a fixture's case, CASE.NAME, or CASE.norm.NAME for a tensor's norm;
--- there must be at least so many.
+-- there must be at least `least`.
 function steps.agree(state, fixture, case, tolerance, least)
   local compared = 0
   for entry, expected in pairs(fixture) do
