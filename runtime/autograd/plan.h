@@ -35,7 +35,7 @@ void cld__free_plan(cld_plan *p);
 
 static inline bool cld__takes_terms(const cld_node *n) { return n->op->takes_terms && n->op->takes_terms(n); }
 
-/* The number of outputs, twice if backward takes second terms, which stay NULL unless used. */
+/* Slots for the gradients of all outputs, then for their second terms, which stay NULL unless backward takes terms. */
 static inline int cld__gradient_slots(const cld_node *n) { return 2 * n->outputs; }
 
 #endif

@@ -25,8 +25,8 @@ typedef struct cld_cifar {
     char *names[CLD_CIFAR_MAX_CLASSES]; /* NULL if the folder does not say */
 } cld_cifar;
 
-/* root is the folder of the files, or one that contains it under its own name or as CIFAR-10/ (or CIFAR-100/) with the
- * folder inside. On failure *out is empty; on success it is to be freed with cld_cifar_free. */
+/* root is the folder of the files, a folder that contains it under its own name, or one that contains it inside
+ * CIFAR-10/ (or CIFAR-100/). On failure *out is empty; on success it is to be freed with cld_cifar_free. */
 cld_status cld_cifar_read(cld_cifar *out, const char *root, cld_cifar_kind kind, cld_cifar_layout layout,
                           bool test);
 void cld_cifar_free(cld_cifar *c);
