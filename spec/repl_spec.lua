@@ -1,8 +1,10 @@
 --- The interactive session, typed on a pseudo-terminal as a person would.
 local process = require "spec.support.process"
+local typed = require "spec.support.session"
 
-local ENTER, TAB, CTRL_C, CTRL_D, CTRL_Z, UP = "\r", "\t", "\3", "\4", "\26", "\27[A"
+local ENTER, TAB, CTRL_C, CTRL_D, CTRL_Z = "\r", "\t", "\3", "\4", "\26"
 local SIGINT, SIGCONT, SIGSTOP = 2, 18, 19
+local has, has_not = typed.has, typed.has_not
 
 describe("the session", function()
   local home
@@ -10,56 +12,8 @@ describe("the session", function()
   before_each(function() home = process.temporary_folder() end)
   after_each(function() process.remove(home) end)
 
-  local UNSET = { "XDG_STATE_HOME", "LUA_INIT", "LUA_INIT_5_4", "EDITRC", "LC_ALL", "LC_CTYPE", "ENV" }
-
-  local function step_of(step)
-    if type(step) == "string" then return { "send", step } end
-    if type(step) == "number" then return { "signal", tostring(step) } end
-    if step.pause then return { "pause", tostring(step.pause) } end
-    return { step[1]:find("> $") and "prompt" or "wait", step[1] }
-  end
-
-  -- Types `steps` at the first prompt: a string is sent, {text} waits for it, {"> "} and {">> "} for a prompt, a number
-  -- is a signal, {pause = seconds} lets time pass. At the end waits for a prompt and leaves with Ctrl-D, unless
-  -- options.leave is false.
-  local function session(steps, options)
-    options = options or {}
-    local script = { { "prompt", "> " } }
-    for _, step in ipairs(steps) do script[#script + 1] = step_of(step) end
-    if options.leave ~= false then
-      script[#script + 1] = { "prompt", "> " }
-      script[#script + 1] = { "send", CTRL_D }
-    end
-    local command = {
-      script = script, timeout = 30, env = { HOME = home, TERM = "vt100", LANG = options.lang or "C.UTF-8" },
-      unset = UNSET,
-    }
-    local arguments = options.arguments or {}
-    local result = process.terminal(table.move(arguments, 1, #arguments, 1, command))
-    assert.are.equal("", result.err, result.plain)
-    assert.are.equal(options.code or 0, result.code, result.plain)
-    return result.plain
-  end
-
-  -- The same under a shell, which starts cldlua by `command`; steps are as above, and first wait for the prompt.
-  local function shell(arguments, steps)
-    local script = {}
-    for i, step in ipairs(steps) do script[i] = step_of(step) end
-    local result = process.terminal(table.move(arguments, 1, #arguments, 1, {
-      script = script, timeout = 30, program = arguments.program, unset = UNSET,
-      env = { HOME = home, TERM = "vt100", PS1 = "$ ", CLDLUA = process.absolute(process.cldlua) },
-    }))
-    assert.are.equal("", result.err, result.plain)
-    return result.plain
-  end
-
-  local function has(transcript, text)
-    assert.is_truthy(transcript:find(text, 1, true), "no '" .. text .. "' in:\n" .. transcript)
-  end
-
-  local function has_not(transcript, text)
-    assert.is_nil(transcript:find(text, 1, true), "'" .. text .. "' in:\n" .. transcript)
-  end
+  local function session(steps, options) return typed.session(home, steps, options) end
+  local function shell(arguments, steps) return typed.shell(home, arguments, steps) end
 
   describe("values", function()
     it("expressions print theirs, statements do not", function()
@@ -170,52 +124,6 @@ describe("the session", function()
     end)
 
     it("may be any value", function() session { "error({})" .. ENTER, { "(error object is a table value)" } } end)
-  end)
-
-  describe("local variables", function()
-    it("live on in the next lines, shared with functions", function()
-      session {
-        "local n = 0; function inc() n = n + 1 end" .. ENTER, { "> " }, "n" .. ENTER, { "\n0\r" }, "inc()" .. ENTER,
-        { "> " }, "n" .. ENTER, { "\n1\r" }, "local n = 'new'" .. ENTER, { "> " }, "inc()" .. ENTER, { "> " },
-        "n" .. ENTER, { "\nnew\r" },
-      }
-    end)
-
-    it("of several lines, and what stands before an error", function()
-      session {
-        "local function f(x)" .. ENTER, { ">> " }, "return x + 1" .. ENTER, { ">> " }, "end" .. ENTER, { "> " },
-        "f(41)" .. ENTER, { "\n42\r" }, "local a = 7; error 'boom'" .. ENTER, { "cldlua: stdin:1: boom" },
-        "a" .. ENTER, { "\n7\r" },
-      }
-    end)
-
-    it("that are <const> stay so, and <close> ones are closed, which is told once", function()
-      local out = session {
-        "local k <const> = 5" .. ENTER, { "> " }, "k = 6" .. ENTER, { "attempt to assign to const variable 'k'" },
-        "closed = 0" .. ENTER, { "> " }, "function on_close() closed = closed + 1 end" .. ENTER, { "> " },
-        "local c <close> = setmetatable({}, { __close = on_close })" .. ENTER, { "a <close> variable is closed" },
-        "local c <close> = setmetatable({}, { __close = on_close })" .. ENTER, { "> " }, "closed, c" .. ENTER,
-        { "2\tnil" },
-      }
-      local _, count = out:gsub("a <close> variable", "")
-      assert.are.equal(1, count)
-    end)
-
-    it("are completed by tab, with their fields", function()
-      session {
-        "local alphabet = { gamma = 11 }" .. ENTER, { "> " }, "alpha" .. TAB, { "bet" }, ".ga" .. TAB, { "mma" },
-        " + 1" .. ENTER, { "\n12\r" },
-      }
-    end)
-
-    it("leave tracebacks as they are", function()
-      local out = session {
-        "local function f() error 'boom' end" .. ENTER, { "> " }, "x = f()" .. ENTER, { "boom" },
-        { "stdin:1: in main chunk" },
-      }
-      has_not(out, "repl.lua")
-      has_not(out, "keep")
-    end)
   end)
 
   describe("assignments to what the session itself uses", function()
@@ -445,90 +353,6 @@ describe("the session", function()
     it("indents an empty line", function() session { TAB .. "1 + 1" .. ENTER, { "\n2\r" } } end)
   end)
 
-  describe("history", function()
-    it("comes back with the arrow keys, in this session and the next", function()
-      session { "41 + 1" .. ENTER, { "\n42\r" }, { "> " }, UP, { "41 + 1" }, ENTER, { "\n42\r" } }
-      session { UP, { "41 + 1" }, ENTER, { "\n42\r" } }
-    end)
-
-    it("is a file of the user's alone, without empty lines, bounded", function()
-      session { "x = 1" .. ENTER, { "> " }, ENTER, { "> " }, "x = 2" .. ENTER }
-      local path = home .. "/.local/state/cldlua/history"
-      assert.are.equal("x = 1\nx = 2\n", process.read(path))
-      local pipe = io.popen("stat -c %a " .. home .. "/.local/state/cldlua")
-      assert.are.equal("700", pipe:read("l"))
-      pipe:close()
-      local lines = {}
-      for i = 1, 2500 do lines[i] = "x = " .. i end
-      process.write(path, table.concat(lines, "\n") .. "\n")
-      session { UP, { "x = 2500" }, ENTER }
-      local _, kept = process.read(path):gsub("\n", "")
-      assert.are.equal(1001, kept)
-    end)
-
-    it("is readable by the user alone, also where it was not", function()
-      local path = home .. "/.local/state/cldlua/history"
-      local function mode()
-        local pipe = io.popen("stat -c %a " .. path)
-        local text = pipe:read("l")
-        pipe:close()
-        return text
-      end
-      session { "x = 1" .. ENTER }
-      assert.are.equal("600", mode())
-      os.execute("chmod 644 " .. path)
-      local lines = {}
-      for i = 1, 2500 do lines[i] = "x = " .. i end
-      process.write(path, table.concat(lines, "\n") .. "\n")
-      session { "x = 1" .. ENTER }
-      assert.are.equal("600", mode())
-    end)
-
-    it("has the lines of a block as one, in this session and the next", function()
-      local block = { "for i = 1, 2 do" .. ENTER, { ">> " }, "print('<' .. i .. '>')" .. ENTER, { ">> " },
-        "end" .. ENTER, { "<2>\r" }, { "> " } }
-      local again = { UP, { "for i = 1, 2 do" }, { "print('<' .. i .. '>')" }, { "end" }, ENTER, { "<1>\r" },
-        { "<2>\r" } }
-      session(table.move(again, 1, #again, #block + 1, block))
-      assert.are.equal("for i = 1, 2 do\vprint('<' .. i .. '>')\vend\n",
-        process.read(home .. "/.local/state/cldlua/history"):match "^[^\n]*\n")
-      session(again)
-    end)
-
-    it("lets a block be edited", function()
-      local LEFT = "\2"
-      session {
-        "(function()" .. ENTER, { ">> " }, "return 40" .. ENTER, { ">> " }, "end)()" .. ENTER, { "\n40\r" }, { "> " },
-        UP, { "end)()" }, LEFT:rep(#"\nend)()") .. "+2" .. ENTER, { "\n42\r" },
-      }
-    end)
-
-    it("of a session that had a line for each is read", function()
-      local path = home .. "/.local/state/cldlua/history"
-      session {}
-      process.write(path, "for i = 1, 2 do\nprint 'a\\nb'\nend\n")
-      session { UP, { "end" }, UP, { "print 'a\\nb'" }, ENTER, { "a\r\nb\r" } }
-    end)
-
-    it("has what was given up, and what is no Lua", function()
-      session { "do" .. ENTER, { ">> " }, "1 + 1" .. ENTER, { "unexpected symbol" }, { "> " }, UP, { "do" },
-        { "1 + 1" }, CTRL_C, { "> " }, "if x then" .. ENTER, { ">> " }, CTRL_C, { "> " }, UP, { "if x then" }, CTRL_C }
-    end)
-
-    it("whose place is taken by a folder or a pipe does no harm", function()
-      local path = home .. "/.local/state/cldlua/history"
-      for _, command in ipairs { "mkdir -p %s", "rmdir %s; mkfifo %s" } do
-        os.execute((command:gsub("%%s", path)))
-        session { "1 + 1" .. ENTER, { "\n2\r" }, { "> " }, UP, { "1 + 1" }, CTRL_C }
-      end
-    end)
-
-    it("that cannot be written does no harm", function()
-      process.write(home .. "/.local", "a file where a folder should be")
-      session { "1 + 1" .. ENTER, { "\n2\r" } }
-    end)
-  end)
-
   describe("the terminal", function()
     it("is left as it was by a signal that ends the session", function()
       local out = shell({ program = "sh", "-c", "trap : TERM; stty -a; $CLDLUA; stty -a" }, {
@@ -560,17 +384,6 @@ describe("the session", function()
     it("follows a script with -i, its globals alive", function()
       local path = process.write(home .. "/s.lua", "answer = 42")
       session({ "answer" .. ENTER, { "\n42\r" } }, { arguments = { "-i", path } })
-    end)
-
-    it("follows a script with -i, its local variables alive and shared with its functions", function()
-      local path = process.write(home .. "/s.lua", "#!/usr/bin/env cldlua\nlocal n, limit <const> = 1, 9\n"
-        .. "local function up(by)\n  n = n + by\n  return n\nend\nlocal rest = { ... }\n"
-        .. "print(up(1), debug.getinfo(1, 'l').currentline)\nreturn nil")
-      local out = session({
-        "up(40)" .. ENTER, { "\n42\r" }, "n = 7 up(1)" .. ENTER, { "> " }, "n" .. ENTER, { "\n8\r" },
-        "limit = 1" .. ENTER, { "attempt to assign to const variable 'limit'" }, "rest[2]" .. ENTER, { "\ntwo\r" },
-      }, { arguments = { "-i", path, "one", "two" } })
-      has(out, "2\t8")
     end)
 
     it("says of a script with -i what is wrong with it as without", function()
