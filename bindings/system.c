@@ -97,37 +97,6 @@ static int system_versions(lua_State *L) {
     return 1;
 }
 
-/* --- cld.built_with() -> {libedit =, libcurl =, libarchive =, protobuf_c =, mpi =, cuda =, mpi_library =,
- * cuda_library =}: what is optional,
- * as texts: the version that this was built with, nil if it was built without. mpi_library and cuda_library are the
- * paths of libcld_mpi.so and libcld_cuda.so as they would be loaded, nil if they are not there; neither is loaded.
- *
- *     print(cld.built_with().libcurl or "no downloads")
- */
-static int system_built_with(lua_State *L) {
-    static const char *const versions[][2] = {
-        {"libedit", CLD_LIBEDIT},       {"libcurl", CLD_LIBCURL}, {"libarchive", CLD_LIBARCHIVE},
-        {"protobuf_c", CLD_PROTOBUF_C}, {"mpi", CLD_MPI},         {"cuda", CLD_CUDA},
-    };
-    static const char *const libraries[][3] = {
-        {"mpi_library", "libcld_mpi.so", "CLD_MPI_PLUGIN"},
-        {"cuda_library", "libcld_cuda.so", "CLD_CUDA_PLUGIN"},
-    };
-    char path[PATH_MAX];
-    lua_newtable(L);
-    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
-        if (!versions[i][1][0]) continue;
-        lua_pushstring(L, versions[i][1]);
-        lua_setfield(L, -2, versions[i][0]);
-    }
-    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
-        if (!cld_find_beside(path, sizeof path, libraries[i][1], libraries[i][2])) continue;
-        lua_pushstring(L, path);
-        lua_setfield(L, -2, libraries[i][0]);
-    }
-    return 1;
-}
-
 /* --- cld.host() -> {name =, cpu =, cores =, pid =}: the machine and the process. */
 static int system_host(lua_State *L) {
     cld_host host = cld_host_facts();
