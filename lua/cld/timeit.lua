@@ -43,11 +43,11 @@ local function quantile(ordered, share)
   return ordered[below] + (at - below) * (ordered[above] - ordered[below])
 end
 
---- timeit(f[, {seconds = 1}]) -> a record that prints itself: how long a call of f() takes. f is called once before,
--- and then in runs of as many calls as take a fiftieth of `seconds`, until these are over, in three runs at least. A
--- run ends when a GPU that is in use has done what was queued. The collector runs as it does in a training. The
--- record's fields, in seconds for one call: seconds, the median; low and high, between which the middle half of the
--- runs lies; least, most; and the numbers runs and calls (in a run). An error of f ends it.
+--- cld.timeit(f[, {seconds = 1}]) -> record: how long a call of f() takes; the record prints itself. f is called once
+-- before, and then in runs of as many calls as take a fiftieth of `seconds`, until these are over, in three runs at
+-- least. A run ends when a GPU that is in use has done what was queued. The collector runs as it does in a training.
+-- Fields, in seconds for one call: seconds, the median; low and high, between which the middle half of the runs lies;
+-- least, most; and the numbers runs and calls (in a run). An error of f ends it.
 --
 --     local x = cld.randn(256, 512)
 --     print(cld.timeit(function() return x:matmul(x:t()) end, { seconds = 0.1 }))
