@@ -25,6 +25,7 @@ local opt = cld.options {
     choices = { "torchvision", "own" } },
   { "size",    0,             "of onnx: height and width of the images, in pixels; 0: what it was trained for", min = 0,
     max = 3584, integer = true },
+  { "normalize", false,       "of onnx: the model normalizes its images itself and takes RGB from 0 to 1" },
   { "require", "",            "a Lua file that makes your own networks known (cld.models.define)" },
   { "force",   false,         "replace a file that is there" },
 }
@@ -33,8 +34,8 @@ local net, about = subject.load(opt, nil, opt.encoder)
 local view = about.test_view
 local settings = {
   format = opt.format, layer = opt.layer, size = opt.size > 0 and opt.size or nil, view = view, force = opt.force,
-  names = opt.names ~= "torchvision" and opt.names or nil,
+  names = opt.names ~= "torchvision" and opt.names or nil, normalize = opt.normalize,
 }
 local count = cld.models.export(net, opt.out, settings)
-say(("%s: %d tensors, format %s; %s"):format(opt.out, count, opt.format, usage.input_text(view, settings.size)))
+say(("%s: %d tensors, format %s; %s"):format(opt.out, count, opt.format, usage.input_text(settings)))
 for _, line in ipairs(usage.of_export(net, opt.out, settings)) do say(line) end

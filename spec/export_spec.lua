@@ -314,6 +314,23 @@ describe("an ONNX file", function()
     assert.same({ "N", 3, 24, 24 }, made.inputs.images)
   end)
 
+  it("may normalize the images itself", function()
+    local net, path = lived(networks.cifar()), fresh()
+    local view = cld.augment.none { size = 16, mean = { 0.5, 0.25, 0.125 }, std = { 1, 2, 4 } }
+    cld.models.export(net, path, { format = "onnx", view = view, normalize = true })
+    local made, x = onnx.read(path), cld.rand(2, 3, 16, 16)
+    net:eval()
+    local mean, std = cld.tensor { 0.5, 0.25, 0.125 }, cld.tensor { 1, 2, 4 }
+    local expected = net:features((x - mean:reshape { 1, 3, 1, 1 }) / std:reshape { 1, 3, 1, 1 })
+    check.close(onnx.run(made, x), expected)
+    assert.same({ mean = "0 0 0", std = "1 1 1", layer = "features" }, made.facts)
+  end)
+
+  it("needs the view whose normalization it is to do", function()
+    check.fails(function() cld.models.export(networks.cifar(), fresh(), { format = "onnx", normalize = true }) end,
+      "normalize needs the view")
+  end)
+
   it("leaves the network in training as it was", function()
     local net = networks.cifar()
     net.layer2:eval()
@@ -418,7 +435,12 @@ describe("models.export refuses", function()
   end)
 
   it("names of its own where the format has its names", function()
-    check.fails(function() cld.models.export(net, fresh(), { names = "own" }) end, "format torchvision has its own")
+    check.fails(function() cld.models.export(net, fresh(), { names = "own" }) end, "it has its own names")
+  end)
+
+  it("what is of a graph for a format of weights", function()
+    check.fails(function() cld.models.export(net, fresh(), { layer = "instance" }) end, "'layer' is of format onnx")
+    check.fails(function() cld.models.export(net, fresh(), { normalize = true }) end, "'normalize' is of format onnx")
   end)
 
   it("a network without a trunk for a format of trunks, and says which ones do", function()

@@ -153,7 +153,17 @@ local function check_path(path, format, force)
   end
 end
 
-local fields = { "format", "layer", "names", "size", "view", "force" }
+-- Nothing that was asked for is left out in silence.
+local function check_fitting(format, options)
+  if options.names and not formats[format].names then
+    user_error.raise("format %s: it has its own names; 'names' is of safetensors and npy", format)
+  elseif format ~= "onnx" and (options.layer == "instance" or options.normalize) then
+    user_error.raise("format %s: it holds weights alone; '%s' is of format onnx", format,
+      options.normalize and "normalize" or "layer")
+  end
+end
+
+local fields = { "format", "layer", "names", "size", "view", "normalize", "force" }
 
 --- write(net, path[, options]): see cld.models.export.
 function export.write(net, path, options)
@@ -167,9 +177,7 @@ function export.write(net, path, options)
   local format = check_choice("format", options.format, export.formats, "torchvision")
   check_choice("layer", options.layer, { "features", "instance" })
   check_choice("names", options.names, { "torchvision", "own" })
-  if options.names and not formats[format].names then
-    caller.raise("models.export: names can be chosen for safetensors and npy; format %s has its own", format)
-  end
+  check_fitting(format, options)
   check_path(path, format, options.force)
   local ok, count = pcall(formats[format].write, net, path, options)
   if ok then return count end

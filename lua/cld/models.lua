@@ -216,7 +216,8 @@ end
 function models.load(path, given) return require "cld.models.load".from(models, path, given) end
 
 --- cld.models.export(net, path[, {format = "torchvision", layer = "features", names = "torchvision", size =, view =,
--- force = false}]) -> how many tensors were written. For PyTorch and others; nothing is half written.
+-- normalize = false, force = false}]) -> how many tensors were written. For PyTorch and others; nothing is half
+-- written.
 --
 --   format  "torchvision" (the trunk, a .pth), "pth" (all of the network by our names), "detectron2" (a .pkl), "onnx",
 --           "npy" (a folder of NAME.npy), "safetensors"
@@ -224,6 +225,7 @@ function models.load(path, given) return require "cld.models.load".from(models, 
 --   names   of safetensors and npy: "torchvision" (the trunk), or "own" (all tensors, as state_dict names them)
 --   size    of onnx: pixels of the images, or {height, width}; without it the view's, or 224
 --   view    the test view (cld.augment), whose mean and std an onnx file tells
+--   normalize  of onnx: the model subtracts the view's mean and divides by its std itself: it takes RGB from 0 to 1
 --   force   whether a file that is there may be replaced
 --
 --     -- needs a run

@@ -102,7 +102,8 @@ static bool add(cld_onnx *o, list *l, void *item) {
 
 cld_onnx *cld_onnx_new(void) {
     cld_onnx *o = calloc(1, sizeof *o);
-    return o ? o : cld_fail_null(CLD_NOMEM, "out of memory for an ONNX graph");
+    if (!o) return cld_fail_null(CLD_NOMEM, "out of memory for an ONNX graph");
+    return o;
 }
 
 void cld_onnx_free(cld_onnx *o) {

@@ -26,17 +26,29 @@ local function put_facts(graph, options)
   graph:fact("layer", options.layer or "features")
   if not options.view then return end
   local mean, std = options.view:statistics()
+  if options.normalize then mean, std = { 0, 0, 0 }, { 1, 1, 1 } end -- what is left to be done
   for name, list in pairs { mean = mean, std = std } do
     graph:fact(name, ("%.9g %.9g %.9g"):format(table.unpack(list)))
   end
 end
 
---- write(net, path, {layer, size, view}) -> how many constants were written.
+-- What turns RGB from 0 to 1 into what the network was trained on.
+local function normalization(options)
+  if not options.normalize then return nil end
+  if not options.view then
+    caller.raise("models.export: normalize needs the view whose mean and deviation are to be in the model")
+  end
+  local mean, std = options.view:statistics()
+  local function channels(list) return core.tensor.tensor(list):reshape { 1, 3, 1, 1 } end
+  return function(images) return (images - channels(mean)) / channels(std) end
+end
+
+--- write(net, path, {layer, size, view, normalize}) -> how many constants were written.
 function onnx.write(net, path, options)
   local _ <close> = core.text.c_locale()
   local graph = core.io.onnx_graph() -- says so if there is no protobuf-c
   local height, width = size_of(options)
-  local traced = trace.of(net, options.layer or "features", height, width, layers)
+  local traced = trace.of(net, options.layer or "features", height, width, layers, normalization(options))
   graph:input("images", { -1, 3, height, width }, "N")
   graph:output("features", traced.shape, "N")
   for _, constant in ipairs(traced.constants) do graph:constant(constant[1], constant[2]) end

@@ -217,10 +217,11 @@ local function first_output(net, layer, value)
   return (net(value))
 end
 
---- of(net, layer, height, width, layers) -> {nodes = {{op, name, inputs, outputs, attributes}, ...}, constants =
--- {{name, tensor}, ...}, shape = of the output, -1 for the images}: from "images" (N, 3, height, width) to "features".
--- layers: {forward = function(graph, module, value, ...)}.
-function trace.of(net, layer, height, width, layers)
+--- of(net, layer, height, width, layers, prepare) -> {nodes = {{op, name, inputs, outputs, attributes}, ...}, constants
+-- = {{name, tensor}, ...}, shape = of the output, -1 for the images}: from "images" (N, 3, height, width) to
+-- "features". layers: {forward = function(graph, module, value, ...)}; prepare(images) -> what the network is given, if
+-- that is something else.
+function trace.of(net, layer, height, width, layers, prepare)
   local graph = setmetatable({
     nodes = {}, constants = {}, running = {}, names = {}, taken = { images = 1, features = 1 },
     kept = setmetatable({}, { __mode = "k" }),
@@ -233,7 +234,7 @@ function trace.of(net, layer, height, width, layers)
   local _ <close> = watch(graph, layers)
   graph.running[1] = net
   local value = setmetatable({ graph = graph, name = "images", tensor = images }, Value)
-  local ok, result = pcall(first_output, net, layer, value)
+  local ok, result = pcall(first_output, net, layer, prepare and prepare(value) or value)
   if not ok then
     if user_error.is(result) then error(result, 0) end
     user_error.check_memory("format onnx", result)

@@ -72,15 +72,24 @@ function usage.torchvision(found, classes)
   return lines
 end
 
---- input_text(view = a test view or nil) -> what the network takes, in words: "(N, 3, 32, 32), RGB from 0 to 1, less
--- the mean ... ".
-function usage.input_text(view)
+local function sized(options)
+  local side = options.size
+  if side then return side, side end
+  local ok, height, width = pcall(function() return options.view:size() end)
+  if not ok then return 224, 224 end
+  return height, width
+end
+
+--- input_text{view = a test view or nil, size, normalize} -> what the network takes, in words: "it takes (N, 3, 32,
+-- 32), RGB from 0 to 1, less the mean ...".
+function usage.input_text(options)
+  local view = options.view
   if not view then return "it takes images as its training prepared them" end
   local mean, std = view:statistics()
-  local ok, height, width = pcall(view.size, view)
   local function shown(list) return ("(%.4g, %.4g, %.4g)"):format(table.unpack(list)) end
-  return ("it takes (N, 3, %s), RGB from 0 to 1, less the mean %s, divided by the deviation %s"):format(
-    ok and ("%d, %d"):format(height, width) or "H, W", shown(mean), shown(std))
+  local rest = options.normalize and ""
+    or (", less the mean %s, divided by the deviation %s"):format(shown(mean), shown(std))
+  return ("it takes (N, 3, %d, %d), RGB from 0 to 1"):format(sized(options)) .. rest
 end
 
 -- ---- commands -----------------------------------------------------------------------------
@@ -92,26 +101,20 @@ local function python(statements, ...)
   return table.concat(words, " ")
 end
 
-local function sized(view)
-  local ok, height, width = pcall(function() return view:size() end)
-  if not ok then return 224, 224 end
-  return height, width
-end
-
-local function torchvision_command(found, classes, view, path)
+local function torchvision_command(found, classes, options, path)
   local statements = { "import sys, torch, torchvision" }
   table.move(usage.torchvision(found, classes), 1, 99, 2, statements)
   statements[#statements + 1] = "m.load_state_dict(torch.load(sys.argv[1], weights_only=True))"
-  statements[#statements + 1] = ("print(m.eval()(torch.zeros(1, 3, %d, %d)).shape)"):format(sized(view))
+  statements[#statements + 1] = ("print(m.eval()(torch.zeros(1, 3, %d, %d)).shape)"):format(sized(options))
   return python(statements, path)
 end
 
---- of_export(net, path, {format, layer, view}) -> lines: how to read what was exported.
+--- of_export(net, path, {format, view, size}) -> lines: how to read what was exported.
 function usage.of_export(net, path, options)
   local found = trunk.of(net)
   local format = options.format
   if format == "torchvision" then
-    return { torchvision_command(found, export.classes(net), options.view, path) }
+    return { torchvision_command(found, export.classes(net), options, path) }
   elseif format == "pth" then
     return { python({ "import sys, torch", "state = torch.load(sys.argv[1], weights_only=True)",
       "print(len(state), *state)" }, path) }
@@ -128,7 +131,7 @@ function usage.of_export(net, path, options)
   end
   return { python({ "import sys, numpy, onnxruntime", "net = onnxruntime.InferenceSession(sys.argv[1])",
     ("print(net.run(None, {\"images\": numpy.zeros((1, 3, %d, %d), \"float32\")})[0].shape)"):format(
-      sized(options.view)) }, path) }
+      sized(options)) }, path) }
 end
 
 -- The interpreter as it was started.
@@ -176,7 +179,7 @@ function usage.of_run(of)
     :format(lua_text(of.folder))
   return {
     export_command(of.folder, out),
-    torchvision_command(found, export.classes(of.net), of.view, out),
+    torchvision_command(found, export.classes(of.net), { view = of.view }, out),
     ("%s -e %s"):format(interpreter(), usage.shell(code)),
   }
 end
