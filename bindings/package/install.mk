@@ -31,7 +31,7 @@ install: all $(if $(DOCS),docs)
 	[ ! -f $(BUILD)/cldlua.1 ] || install -Dm644 -t '$(DESTDIR)$(MANDIR)/man1' $(BUILD)/cldlua.1
 	$(if $(PCDIR),mkdir -p '$(DESTDIR)$(PCDIR)' && sed '$(PC_SED)' bindings/package/cldlua.pc.in > '$(DESTDIR)$(PCDIR)/cldlua.pc')
 
-# Then the folders that install may have made and that are empty now. The prefix, its bin, lib and share stay.
+# Then the folders that install may have made and that are empty now. The prefix, its bin, lib, share and MANDIR stay.
 uninstall:
 	rm -rf '$(DESTDIR)$(BINDIR)/cldlua' '$(DESTDIR)$(CDIR)/cld' '$(DESTDIR)$(LUADIR)/cld' '$(DESTDIR)$(PLUGINDIR)' \
 	    '$(DESTDIR)$(RECIPESDIR)' '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(MANDIR)/man1/cldlua.1'
