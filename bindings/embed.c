@@ -16,12 +16,12 @@ static cld_tsne_params check_params(lua_State *L, int arg) {
     static const char *const names[] = {"perplexity", "angle", "iterations", "seed", NULL};
     cldL_check_fields(L, arg, "tsne", names);
     return (cld_tsne_params){.perplexity = cldL_field_number(L, arg, "perplexity", 30),
-                             .angle = cldL_field_number(L, arg, "angle", 0.5),
+                             .angle = cldL_field_number(L, arg, "angle", 0.3),
                              .iterations = cldL_field_integer(L, arg, "iterations", 1000),
                              .seed = (uint64_t)cldL_field_integer(L, arg, "seed", 0)};
 }
 
-/* --- tsne(features (n, d)[, {perplexity = 30, iterations = 1000, angle = 0.5, seed = 0}]) -> f32 (n, 2), kl: points in the
+/* --- tsne(features (n, d)[, {perplexity = 30, iterations = 1000, angle = 0.3, seed = 0}]) -> f32 (n, 2), kl: points in the
  * plane that are near each other if their rows are, by t-SNE with the Barnes-Hut tree (van der Maaten, 2014), and the
  * Kullback-Leibler divergence that is left. It begins at the first two principal components and steps as scikit-learn
  * does; neither threads nor the machine's load change the result. */

@@ -17,6 +17,21 @@ describe("pca", function()
     check.close(cld.eval.pca(fixture.tall:double(), 2), two, { atol = 2e-4, rtol = 0 })
   end)
 
+  it("of many dimensions has orthogonal components of the largest variance", function()
+    cld.manual_seed(4)
+    local scales = cld.cat({ cld.tensor { 9, 6, 4 }, cld.ones(597) }, 1)
+    local x = cld.randn(900, 600) * scales
+    local mine = cld.eval.pca(x, 3)
+    local centred = x - x:mean(1, true)
+    local values = centred:t():matmul(centred):double():eigvalsh()
+    local gram = mine:t():matmul(mine):double()
+    for i = 1, 3 do
+      local variance = values[601 - i]:item()
+      assert.is_true(math.abs(gram[i][i]:item() - variance) <= 1e-4 * variance)
+      for j = 1, i - 1 do assert.is_true(math.abs(gram[i][j]:item()) <= 1e-3 * variance) end
+    end
+  end)
+
   it("has as many components as rows or columns at most", function()
     check.fails(function() cld.eval.pca(fixture.wide, 21) end, "pca: 21 components of f32%[20, 30%]")
   end)

@@ -93,6 +93,7 @@ local common = {
   "--print-every <integer> (at least 0; default: 10)",
   "--print-ranks (default: no, --no-print-ranks)",
   "--keep-checkpoints <integer> (from 0 to 1000000; default: 0)",
+  "--report (default: yes; --no-report turns it off)",
   "--resume [<path>]",
   "--runs <text> (default: runs)",
   "--save-every <integer> (from 1 to 1000000; default: 1)",

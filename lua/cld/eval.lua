@@ -155,7 +155,7 @@ function eval.pca(features, dims)
   return caller.call("eval.pca", core.embed.pca, features, caller.integer("eval.pca", "dims", dims))
 end
 
---- tsne(features (n, d)[, {perplexity = 30, iterations = 1000, angle = 0.5, seed = 0}]) -> f32 (n, 2), kl: points in
+--- tsne(features (n, d)[, {perplexity = 30, iterations = 1000, angle = 0.3, seed = 0}]) -> f32 (n, 2), kl: points in
 -- the plane, near each other if their rows are, by t-SNE with the Barnes-Hut tree (van der Maaten, 2014); kl is the
 -- Kullback-Leibler divergence that is left. The number of threads does not change it. It runs on the cpu.
 --

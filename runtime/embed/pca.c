@@ -1,9 +1,62 @@
 /* Principal components, composed of ops: of the smaller of both products of the centred rows, the eigenvectors of the largest
- * eigenvalues. */
+ * eigenvalues. Of a large matrix these few are found by orthogonal iteration (Golub and Van Loan, section 7.3.2), with some
+ * more vectors than are wanted, since all of them would take as long as all else that a map needs. */
+#include "runtime/core/philox.h"
 #include "runtime/embed/embed.h"
 #include "runtime/ops/ops.h"
 
 #include <math.h>
+
+enum { SMALL = 512, MORE = 10, ROUNDS = 200 };
+
+/* The eigenvectors (m, k) of the largest eigenvalues of a symmetric x (m, m), largest first. */
+static cld_tensor *largest_of_all(cld_tensor *x, int64_t k) {
+    CLD_AUTO cld_tensor *least = cld_mul_scalar(x, -1); /* eigh has the smallest first */
+    CLD_AUTO cld_tensor *vectors = NULL, *values = least ? cld_eigh(&vectors, least, k) : NULL;
+    return values ? cld_tensor_steal(&vectors) : NULL;
+}
+
+/* Columns (m, k) turned and scaled so that they are orthonormal; *sum is the sum of their squares before. */
+static cld_tensor *orthonormal(cld_tensor *y, double *sum) {
+    int64_t k = y->a.shape[1];
+    CLD_AUTO cld_tensor *turned = cld_transpose(y, 0, 1);
+    CLD_AUTO cld_tensor *gram = turned ? cld_matmul(turned, y) : NULL;
+    CLD_AUTO cld_tensor *axes = NULL, *values = gram ? cld_eigh(&axes, gram, k) : NULL;
+    if (!values) return NULL;
+    double *v = values->a.data, most = fmax(v[k - 1], 1e-300);
+    *sum = 0;
+    for (int64_t i = 0; i < k; i++) {
+        *sum += v[i];
+        v[i] = 1 / sqrt(fmax(v[i], most * 1e-20));
+    }
+    CLD_AUTO cld_tensor *scaled = cld_mul(axes, values);
+    return scaled ? cld_matmul(y, scaled) : NULL;
+}
+
+/* As largest_of_all, of a positive x that is large. */
+static cld_tensor *largest_by_rounds(cld_tensor *x, int64_t k) {
+    int64_t m = x->a.shape[0], width = k + MORE < m ? k + MORE : m;
+    CLD_AUTO cld_tensor *basis = cld_tensor_new(CLD_F64, 2, (int64_t[]){m, width}, cld_cpu_backend());
+    if (!basis) return NULL;
+    cld_philox random = cld_philox_at(0, CLD_RNG_GENERATOR, 0, 0, 0);
+    for (int64_t i = 0; i < m * width; i++) ((double *)basis->a.data)[i] = cld_philox_uniform(&random) - 0.5;
+    double before = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        double sum;
+        CLD_AUTO cld_tensor *moved = cld_matmul(x, basis);
+        CLD_AUTO cld_tensor *next = moved ? orthonormal(moved, &sum) : NULL;
+        if (!next) return NULL;
+        cld_tensor *was = basis;
+        basis = cld_tensor_steal(&next);
+        cld_tensor_free(was);
+        if (round > 5 && fabs(sum - before) <= 1e-12 * sum) break;
+        before = sum;
+    }
+    CLD_AUTO cld_tensor *moved = cld_matmul(x, basis), *turned = cld_transpose(basis, 0, 1);
+    CLD_AUTO cld_tensor *small = moved && turned ? cld_matmul(turned, moved) : NULL;
+    CLD_AUTO cld_tensor *axes = small ? largest_of_all(small, k) : NULL;
+    return axes ? cld_matmul(basis, axes) : NULL;
+}
 
 /* The directions (d, dims) of the largest variance of the centred rows, each of length 1. */
 static cld_tensor *directions(cld_tensor *rows, int64_t dims) {
@@ -13,9 +66,10 @@ static cld_tensor *directions(cld_tensor *rows, int64_t dims) {
     CLD_AUTO cld_tensor *product =
         turned ? is_wide ? cld_matmul(rows, turned) : cld_matmul(turned, rows) : NULL;
     CLD_AUTO cld_tensor *wide = product ? cld_tensor_cast(product, CLD_F64) : NULL;
-    CLD_AUTO cld_tensor *least = wide ? cld_mul_scalar(wide, -1) : NULL; /* eigh has the smallest first */
-    CLD_AUTO cld_tensor *vectors = NULL, *values = least ? cld_eigh(&vectors, least, dims) : NULL;
-    CLD_AUTO cld_tensor *axes = values ? cld_tensor_cast(vectors, CLD_F32) : NULL;
+    if (!wide) return NULL;
+    CLD_AUTO cld_tensor *vectors =
+        wide->a.shape[0] > SMALL ? largest_by_rounds(wide, dims) : largest_of_all(wide, dims);
+    CLD_AUTO cld_tensor *axes = vectors ? cld_tensor_cast(vectors, CLD_F32) : NULL;
     if (!axes || !is_wide) return cld_tensor_steal(&axes);
     CLD_AUTO cld_tensor *scaled = cld_matmul(turned, axes);
     return scaled ? cld_normalize(scaled, 0) : NULL;

@@ -51,7 +51,8 @@ end
 
 -- {what a line says if it fails, the part}
 local parts = {
-  { "the report was not written", write_report }, { "TensorBoard's embedding was not written", projector.write },
+  { "the report was not written (recipes/report.lua makes one of any run)", write_report },
+  { "TensorBoard's embedding was not written", projector.write },
   { "how to use the weights cannot be said", tell_usage },
 }
 
