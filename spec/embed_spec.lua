@@ -118,6 +118,10 @@ describe("tsne", function()
     check.fails(function() cld.eval.tsne(features) end, "tsne: the rows have values that are not finite")
   end)
 
+  it("refuses rows whose distances are no numbers", function()
+    check.fails(function() cld.eval.tsne(fixture.tall * 1e30) end, "are the rows too large%?")
+  end)
+
   it("refuses what is no list of rows", function()
     check.fails(function() cld.eval.tsne(cld.zeros(5)) end, "expected at least 4 rows %(n, d%), .* got f32%[5%]")
   end)

@@ -108,7 +108,7 @@ describe("a report's parts", function()
     for _, row in ipairs { 2, 0 } do all:add(set, row) end
     local page_of = cld.image.decode(all:sprite { bytes = 1e6 }.bytes)
     assert.is_true(math.abs(page_of[16][16][1]:item() - 250) <= 3 and math.abs(page_of[16][48][1]:item() - 10) <= 3)
-    assert.same({ { 2, 0 }, { 1, 2 } }, { all:facts().row, all:facts().label })
+    assert.same({ { 2, 0 }, { 0, 0 } }, { all:facts().row, all:facts().set })
   end)
 
   it("map as many points as there is time for", function()
@@ -214,6 +214,15 @@ describe("a report", function()
     assert.same({ "a", "b" }, { data.runs[1].name, data.runs[2].name })
     assert.matches("has no checkpoint", data.runs[2].notes[1])
     assert.is_true(data.settings.rows[1].differs)
+  end)
+
+  it("tells runs of one name apart, of which a checkpoint may be given", function()
+    os.execute(("mkdir -p %s/others && cp -r %s/runs/a %s/others/a"):format(folder, folder, folder))
+    local result = report(folder .. "/runs/a/checkpoint.safetensors", folder .. "/others/a", "--out",
+      folder .. "/same.html")
+    assert.equal(0, result.code, result.err)
+    local data = data_of(process.read(folder .. "/same.html"))
+    assert.same({ folder .. "/runs/a", folder .. "/others/a" }, { data.runs[1].name, data.runs[2].name })
   end)
 
   it("has no pictures, and says why, if the images have gone", function()

@@ -75,6 +75,15 @@ local function data_of(one, number, pictures)
   return data
 end
 
+-- Runs of one name are told apart by their folders.
+local function name_apart(runs, list)
+  local count = {}
+  for _, one in ipairs(runs) do count[one.name] = (count[one.name] or 0) + 1 end
+  for i, one in ipairs(runs) do
+    if count[one.name] > 1 then one.name = list[i].history.path end
+  end
+end
+
 local function all_names(runs)
   local set = {}
   for _, one in ipairs(runs) do
@@ -94,6 +103,7 @@ function report.html(list)
     runs[i] = data_of(one, i, pictures)
     options[i] = one.history.options
   end
+  name_apart(runs, list)
   local names = all_names(runs)
   return page.html({
     made = os.date "!%Y-%m-%d %H:%M UTC", version = core.system.versions().cldlua, runs = runs,

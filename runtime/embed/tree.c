@@ -99,6 +99,8 @@ cld_status cld__tree_build(cld_tree *t, const double *y) {
         for (int a = 0; a < 2; a++)
             low[a] = fmin(low[a], y[2 * i + a]), high[a] = fmax(high[a], y[2 * i + a]);
     double width = fmax(high[0] - low[0], high[1] - low[1]) * (1 + 1e-9);
+    if (!isfinite(width))
+        return cld_fail(CLD_INVALID, "tsne: the points are no longer finite: are the rows too large?");
     double scale = width > 0 ? (1 << BITS) / width : 0;
     for (int64_t i = 0; i < t->n; i++) {
         uint32_t at[2];

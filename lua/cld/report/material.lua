@@ -7,6 +7,7 @@
 -- Both are features of many images, made once and within a time. What is missing, and why, are notes for the reader.
 local augment = require "cld.augment"
 local core = require "cld.core"
+local dataset = require "cld.data.dataset"
 local extract = require "cld.eval.extract"
 local history = require "cld.run.history"
 local neighbours = require "cld.eval.neighbours"
@@ -163,8 +164,9 @@ function material.of_run(run, seconds)
   local told, why = history.read(run:where())
   if not told then user_error.raise("%s", why) end
   local seen, loader, opt = run.seen or {}, run.loader, run.opt
-  local dataset = type(loader) == "table" and rawget(loader, "dataset") or nil
-  local sets = seen.sets or dataset and { train = dataset } or nil
+  local set = type(loader) == "table" and rawget(loader, "dataset") or nil
+  if set and dataset.learns_labels(set) then set = nil end -- all of it would be read for them
+  local sets = seen.sets or set and { train = set } or nil
   local net = seen.net or network_of(run.states)
   return new {
     history = told, sets = sets, kept = seen.kept, net = net, device = net and extract.device(net, {}) or nil,
@@ -198,11 +200,11 @@ local function take_up(self, opt)
   if seen then self.view = view else self:note(tostring(view)) end
 end
 
---- of_folder(path[, {device, data, dataset, classes, size, require, workers, limits}]) -> of any run, by its folder:
--- the user's error if it is none.
+--- of_folder(path[, {device, data, dataset, classes, size, require, workers, limits}]) -> of any run, by its folder or
+-- checkpoint: the user's error if it is none.
 function material.of_folder(path, options)
   options = options or {}
-  local told, why = history.read(path)
+  local told, why = history.read((path:gsub("/checkpoint%.safetensors$", "")))
   if not told then user_error.raise("%s: %s", path, why) end
   local self = new {
     history = told, views = {}, device = options.device or "cpu", workers = options.workers, limits = options.limits,

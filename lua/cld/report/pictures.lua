@@ -98,26 +98,20 @@ end
 -- Of a path its last two names: a class's folder, and the file in it.
 local function short(path) return path:match "[^/]+/[^/]+$" or path end
 
---- facts() -> {sets = {name}, set = {index from 0}, row = {}, label = {}, name = {text or ""}}: lists, one entry a
+--- facts() -> {sets = {name}, set = {index from 0}, row = {}, name = {text or ""}}: lists, one entry a
 -- slot.
 function Pictures:facts()
-  local facts = { sets = {}, set = {}, row = {}, label = {}, name = {} }
-  local known, rows = {}, {}
+  local facts = { sets = {}, set = {}, row = {}, name = {} }
+  local known = {}
   for slot, entry in ipairs(self.list) do
     local set, row = entry[1], entry[2]
     if not known[set] then
       facts.sets[#facts.sets + 1] = set.name
-      known[set], rows[set] = #facts.sets, {}
+      known[set] = #facts.sets
     end
     local path_of = rawget(set, "path_of")
-    facts.set[slot], facts.row[slot], facts.label[slot] = known[set] - 1, row, -1
+    facts.set[slot], facts.row[slot] = known[set] - 1, row
     facts.name[slot] = path_of and short(path_of(row + 1)):sub(-80) or ""
-    table.insert(rows[set], { slot, row })
-  end
-  for set, list in pairs(rows) do
-    local wanted = {}
-    for i, pair in ipairs(list) do wanted[i] = pair[2] end
-    for i, label in ipairs(sample.labels(set, wanted)) do facts.label[list[i][1]] = label end
   end
   return facts
 end
