@@ -46,12 +46,16 @@ function duration(seconds) {
   return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two(Math.floor((s % 3600) / 60))}:${two(s % 60)}`;
 }
 
-// Round numbers from low to high, about as many as wanted.
+// Round numbers from low to high, about as many as wanted and no fewer than three.
 function ticks(low, high, wanted) {
   const rough = (high - low) / Math.max(wanted, 1), power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((x) => x * power).find((x) => x >= rough) || 10 * power;
-  const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
+  let found = [];
+  for (const m of [10, 5, 2, 1, 0.5]) {
+    const step = m * power;
+    found = [];
+    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
+    if (found.length >= Math.max(3, wanted - 1)) break;
+  }
   return found;
 }
 

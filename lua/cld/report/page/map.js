@@ -146,7 +146,7 @@ function mapLead(run) {
   const how = places === map.tsne
     ? `t-SNE keeps together what is near (perplexity ${map.tsne.perplexity}, divergence ${map.tsne.kl}); distances between clumps, and their sizes, mean little.`
     : "The two directions in which the features vary most.";
-  byId("map-lead").textContent = what + how + (list(run.classes).length > 0 ? " Press a class to see it alone." : "");
+  byId("map-lead").textContent = what + how + (mapState.by === "class" && list(run.classes).length > 0 ? " Press a class to see it alone." : "");
 }
 
 function drawMap(run) {
