@@ -63,7 +63,24 @@ describe("a locale", function()
     describe(name, function()
       setup(function() runs = folder .. "/runs-" .. name end)
 
-      it("writes JSON numbers with a point", function()
+      it(name .. " changes no plot and no table in a table", function()
+      local script = ([[
+        local function content(path)
+          local file <close> = assert(io.open(path, "rb"))
+          return file:read "a"
+        end
+        local data = { a = { 1 / 2, 3 / 2, 5 / 4 }, ["\xfc"] = { 3 / 2, 3 / 4, 5 / 2 } }
+        local svg = content(cld.plot.line(data, { file = "%s/x.svg", logy = true }))
+        assert(svg:find ">0.5</text>" and not svg:find "%%d,%%d")
+        cld.plot.line(data, { width = 100, height = 9 })
+        cld.save("%s/x.safetensors", { a = { 1 / 2, { b = 1e300 } } })
+        local loaded = cld.load "%s/x.safetensors"
+        assert(loaded.a[1] * 2 == 1 and loaded.a[2].b == 1e300)
+        assert(content "%s/x.safetensors":find("0.5", 1, true))]]):format(folder, folder, folder, folder)
+      assert.truthy(printed(script):find("1.5", 1, true))
+    end)
+
+    it("writes JSON numbers with a point", function()
         assert.equal('{"a":1.5}', printed "io.write(cld.json.encode { a = 3 / 2 })")
       end)
 

@@ -29,6 +29,10 @@ describe("plot", function()
       end)
     end
 
+    it("have two ticks at least", function()
+      assert.equal("1 2", ticks(0.42, 2.58, 2))
+    end)
+
     it("of logarithms have ticks at powers of ten, and between few of them", function()
       assert.equal("0.001 0.01 0.1 1", ticks(0.001, 1, 5, { log = true }))
       assert.equal("0.2 0.5 1 2", ticks(0.2, 3, 5, { log = true }))

@@ -102,7 +102,11 @@ end
 
 --- axis:ticks(count) -> about so many round numbers on it, {{share =, text =}, ...}.
 function Axis:ticks(count)
-  local list = (self.log and log_ticks or linear_ticks)(self.least, self.most, math.max(count, 1))
+  local list
+  for wanted = math.max(count, 1), 2 * math.max(count, 1) do -- one alone says nothing of the scale
+    list = (self.log and log_ticks or linear_ticks)(self.least, self.most, wanted)
+    if #list >= 2 then break end
+  end
   for i, tick in ipairs(list) do list[i] = { share = self:share(tick[1]), text = tick[2] } end
   return list
 end
