@@ -1,6 +1,6 @@
 --- One command and no choice: looks at a folder of images and at the machine, takes a method and settings that fit,
--- says which and why, trains, and evaluates if the images have classes. What decides is one table, in
--- lua/cld/pretrain.lua.
+-- says which and why, trains, evaluates if the images have classes, and writes the weights for torchvision. What
+-- decides is one table, in lua/cld/pretrain.lua.
 --
 --   cldlua recipes/pretrain.lua --data ~/photos                  -- at most a night; --minutes 30 for less
 --   cldlua recipes/pretrain.lua --data ~/photos --resume         -- goes on
@@ -31,3 +31,4 @@ cld.options.further(own)
 cld.options.defaults(plan.settings)
 local run = cld.run.recipe(plan.recipe)
 pretrain.evaluate(run, run.opt.linear_epochs)
+pretrain.export(run)

@@ -124,11 +124,18 @@ describe("recipes/pretrain.lua", function()
     assert.matches("epoch 1/1  top1 [%d.]+ %%", result.out)
     assert.matches("\nlinear classifier on the frozen features, 2 epochs: top%-1 [%d.]+ %% of 20 test images\n",
       result.out)
+    assert.matches("\nthe encoder's weights for torchvision: [^\n]*/whole/encoder.pth\n  python3 %-c '", result.out)
   end)
 
   it("keeps what it chose with the run", function()
     local stored = cld.json.decode(process.read(folder .. "/runs/whole/options.json"))
     assert.same({ "npid", 32, 8, 4 }, { stored.method, stored.size, stored.batch_size, stored.clusters })
+  end)
+
+  it("leaves a report, and the weights for torchvision with the command that reads them", function()
+    local path = folder .. "/runs/whole/"
+    assert.same({ "file", "file" }, { cld.io.exists(path .. "report.html"), cld.io.exists(path .. "encoder.pth") })
+    assert.same({ 16, 3, 3, 3 }, cld.load(path .. "encoder.pth")["conv1.weight"].shape)
   end)
 
   it("goes on with the method and settings that it began with", function()

@@ -173,6 +173,7 @@ function pretrain.plan(asked, given)
   return plan
 end
 
-pretrain.evaluate = require "cld.pretrain.evaluate"
+local after = require "cld.pretrain.after"
+pretrain.evaluate, pretrain.export = after.evaluate, after.export
 
 return pretrain

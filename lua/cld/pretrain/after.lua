@@ -1,15 +1,19 @@
 --- What recipes/pretrain.lua does with a run that has ended: a linear classifier on its frozen features, if the images
--- have classes.
+-- have classes; and its weights as a file for torchvision.
+local dist = require "cld.dist"
 local linear = require "cld.eval.linear"
 local models = require "cld.models"
 local say = require "cld.say"
 local splits = require "cld.data.splits"
+local usage = require "cld.export.usage"
+
+local after = {}
 
 -- A last batch of one image is as good as another, but a single batch an epoch is few.
 local function batch_size(images) return math.max(math.min(256, images // 4), 2) end
 
 --- evaluate(run, epochs): of a run that has ended. 0 epochs: nothing.
-return function(run, epochs)
+function after.evaluate(run, epochs)
   if epochs == 0 then return end
   local net, about = models.load(run.folder)
   local options = run.opt
@@ -24,3 +28,16 @@ return function(run, epochs)
   say(("linear classifier on the frozen features, %d epochs: top-1 %.2f %% of %d test images"):format(epochs,
     100 * best.top1, #test))
 end
+
+--- export(run): encoder.pth in the run's folder, the trunk by torchvision's names, and the command that reads it.
+function after.export(run)
+  if dist.rank > 0 then return end
+  local net, about = models.load(run.folder)
+  local path = run.folder .. "/encoder.pth"
+  local settings = { format = "torchvision", view = about.test_view, force = true }
+  models.export(net, path, settings)
+  say(("the encoder's weights for torchvision: %s"):format(path))
+  for _, line in ipairs(usage.of_export(net, path, settings)) do say("  " .. line) end
+end
+
+return after
