@@ -10,7 +10,7 @@
 #   make demo-check the demo for three seeds, its margins asserted
 #   make compare-methods  every method with and without CLD on generated images; an hour
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
-#   make report-check  reports in a headless Chromium, if there is one
+#   make report-check  reports in a headless Chromium, if there is one;  make pictures: the README's, of the demo's run
 #   make ranks-check  every recipe on 1 to 4 ranks; jobs killed at random, on two machines of namespaces, under Slurm; forty minutes
 #   make test-interop-tensorboard  TensorBoard's own readers on what is written, where PYTHON=python3 has it
 #   make asan       every spec under AddressSanitizer and UBSan
@@ -406,6 +406,10 @@ select-check: all
 report-check: all
 	$(Q)$(BUILD)/cldlua spec/report_check.lua --build $(BUILD) $(REPORT_CHECK)
 
+# The README's pictures, of the run that `make demo` leaves.
+pictures: demo
+	$(Q)$(BUILD)/cldlua spec/pictures.lua --build $(BUILD)
+
 # What PyTorch, torchvision, onnxruntime and safetensors make of our files, in $PEER_PYTHON or python3.
 test-interop: all
 	$(Q)$(BUILD)/cldlua spec/interop/check.lua
@@ -462,5 +466,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test test-interop asan lint bench bench-ranks bench-pretrain demo-check select-check report-check ranks-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test test-interop asan lint bench bench-ranks bench-pretrain demo-check select-check report-check pictures ranks-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE
