@@ -85,6 +85,7 @@ static void shares_of(double *p, const near *found, int64_t k, double entropy) {
             p[j] = exp(-beta * away);
             sum += p[j], weighted += away * p[j];
         }
+        if (!(sum > 0)) return; /* distances that are no numbers */
         for (int64_t j = 0; j < k; j++) p[j] /= sum;
         double excess = log(sum) + beta * weighted / sum - entropy;
         if (fabs(excess) < 1e-6) return;
