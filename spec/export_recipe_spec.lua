@@ -54,6 +54,19 @@ describe("a run's end", function()
     assert.equal(1, state["layer4.1.conv2.weight"]:eq(net.layer4[2].conv2.weight):all():item())
   end)
 
+  it("of a recipe elsewhere names the recipe for exports where it is", function()
+    process.write(folder .. "/mine.lua", [[
+      local cld = require "cld"
+      local net = cld.models.resnet18 { width = 4, head = false }
+      local run = cld.run(cld.options { about = "mine", { "epochs", 1, "epochs", integer = true },
+        cld.options.training })
+      for _ in run:epochs { net = net } do run:track { loss = 1 } end]])
+    local result = process.run { "mine.lua", directory = folder, program = process.absolute(process.cldlua) }
+    local line = commands(result.out)[1] or result.err
+    local path = line:match "cldlua (%S+) %-%-checkpoint runs/mine %-%-out runs/mine/torchvision.pth$"
+    assert.equal("file", cld.io.exists(path or ""), line)
+  end)
+
   it("of a network of one's own names its tensors in the checkpoint", function()
     local script = process.write(folder .. "/own.lua", [[
       local cld = require "cld"

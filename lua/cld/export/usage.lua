@@ -143,11 +143,15 @@ end
 
 -- Where recipes/export.lua is: beside the recipe that runs, or where a checkout or an installation has it; or nil.
 local function recipe_path()
-  local here = (debug.getinfo(1, "S").source:match "^@(.*)/lua/cld/export/usage%.lua$")
-  local installed = debug.getinfo(1, "S").source:match "^@(.*)/share/lua/5%.4/cld/export/usage%.lua$"
   local own = arg and type(arg[0]) == "string" and arg[0]:match "^(.*)/[^/]*$"
-  for _, path in ipairs { own and own .. "/export.lua", here and here .. "/recipes/export.lua",
-    installed and installed .. "/share/cldlua/recipes/export.lua" } do
+  local source = debug.getinfo(1, "S").source:gsub("/[^/.]+/%.%./", "/")
+  local checkout = source:match "^@(.*)/lua/cld/export/usage%.lua$"
+  local prefix = source:match "^@(.*)/share/lua/5%.4/cld/export/usage%.lua$"
+  local places = {}
+  if own then places[1] = own .. "/export.lua" end
+  if checkout then places[#places + 1] = checkout .. "/recipes/export.lua" end
+  if prefix then places[#places + 1] = prefix .. "/share/cldlua/recipes/export.lua" end
+  for _, path in ipairs(places) do
     if core.io.exists(path) == "file" then return path end
   end
 end
