@@ -234,7 +234,7 @@ describe("recipes that judge a checkpoint", function()
     it("trains a classifier, keeps the best and says what it is", function()
       local out = ok("linear", arguments "linear")
       assert.matches("\nimages to test by: resize { size = { 32, 32 }", out)
-      assert.matches("\nepoch 3/3  loss [%d.]+  train_top1 [%d.]+  lr", out)
+      assert.matches("\nepoch 3/3  grad_norm [%d.]+  loss [%d.]+  train_top1 [%d.]+  lr", out)
       for epoch = 1, 3 do assert.matches(("\nepoch %d/3  top1 [%%d.]+ %%%%  top5"):format(epoch), out) end
       assert.matches("\nbest top%-1 [%d.]+ %%, epoch %d of 3\n$", out)
       local state = cld.load(checkpoint "linear")

@@ -130,7 +130,7 @@ describe("a report", function()
 
   setup(function()
     folder, toy = recipes.start()
-    local result = recipes.run("cifar10_npid_cld", train("a", "--epochs", "2", "--knn-k", "20"))
+    local result = recipes.run("cifar10_npid_cld", train("a", "--epochs", "2", "--knn-k", "20", "--report"))
     assert(result.code == 0, result.err)
     html = process.read(folder .. "/runs/a/report.html")
   end)
@@ -285,9 +285,9 @@ describe("a report", function()
 
   it("that cannot be made fails no run", function()
     local result = recipes.run_after([[package.preload["cld.report"] = function() error("no report today", 0) end]],
-      "cifar10_npid_cld", train("failing", "--epochs", "1", "--knn-k", "5"))
+      "cifar10_npid_cld", train("failing", "--epochs", "1", "--knn-k", "5", "--report"))
     assert.equal(0, result.code, result.err)
-    assert.matches("\nthe report was not written %(recipes/report.lua makes one of any run%): no report today\n$",
+    assert.matches("\nthe report was not written %(recipes/report.lua makes one of any run%): no report today\n",
       result.out)
   end)
 end)

@@ -8,6 +8,10 @@ local core = require "cld.core"
 local caller = require "cld.caller"
 local user_error = require "cld.user_error"
 
+-- A session loads modules, and closes them, whatever a person has assigned to these.
+local getmetatable, ipairs, next, pairs, rawget, setmetatable, type =
+  getmetatable, ipairs, next, pairs, rawget, setmetatable, type
+
 local closed = {}
 
 local DEEPEST = 3 -- tables in tables: cld.nn.functional
