@@ -26,6 +26,10 @@ local opt = cld.options {
 }
 cld.dist.first_only()
 if #opt.runs == 0 then user_error.raise "expected the folder of a run, or several (--help lists the options)" end
+local parent = opt.out:match "^(.*)/[^/]*$"
+if parent and parent ~= "" and cld.io.exists(parent) ~= "folder" then
+  user_error.raise("option '--out': there is no folder '%s'", parent)
+end
 local device = subject.set_up(opt)
 
 -- Of each further run less: the file stays small enough to be sent around.
