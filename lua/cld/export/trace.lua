@@ -238,7 +238,9 @@ function trace.of(net, layer, height, width, layers, prepare)
   if not ok then
     if user_error.is(result) then error(result, 0) end
     user_error.check_memory("format onnx", result)
-    trace.fail(graph, "its forward cannot be followed: %s", (tostring(result):gsub("^[^:%s]*:%d+: ", "")))
+    local problem = tostring(result):gsub("^[^:%s]*:%d+: ", "") -- its layer, which calls name, is the graph's to tell
+    problem = problem:gsub("^[%w_]+: [^ ]+ %b(): ", "")
+    trace.fail(graph, "its forward cannot be followed: %s", problem)
   elseif not is_value(result) then
     trace.fail(graph, "what comes out does not depend on the images by anything that is exported")
   end
