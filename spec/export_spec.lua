@@ -38,8 +38,9 @@ end
 local function member(text, name)
   local at = 1
   while text:sub(at, at + 3) == "PK\3\4" do
-    local bytes, length, extra = string.unpack("<I4xxxxI2I2", text, at + 18)
+    local length, extra = string.unpack("<I2I2", text, at + 26)
     local begin = at + 30 + length + extra
+    local bytes = string.unpack("<I8", text, at + 30 + length + 4) -- in the field of zip64
     if text:sub(at + 30, at + 29 + length) == name then return text:sub(begin, begin + bytes - 1), begin - 1 end
     at = begin + bytes
   end

@@ -1,17 +1,23 @@
-/* Zip archives written. The contract is in zip_write.h. */
+/* Zip archives written (PKWARE's APPNOTE 6.3, sections 4.3.7, 4.3.12, 4.3.14 to 16). The contract is in zip_write.h. */
 #include "runtime/io/zip_write.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
-enum { ALIGNMENT = 64, LOCAL_HEADER = 30, CENTRAL_HEADER = 46, END_RECORD = 22, EXTRA_HEADER = 4 };
-enum { MOST_MEMBERS = 65535 };
-#define MOST_BYTES ((uint64_t)UINT32_MAX)
+#include "runtime/core/text.h"
+
+#define MOST_OF_NAME 65000u
+#define IN_ZIP64     0xFFFFFFFFu
+
+enum { ALIGNMENT = 64, LOCAL_HEADER = 30, SIZES_FIELD = 20, PADDING_HEADER = 4, PLACES_FIELD = 28 };
+enum { ZIP64 = 45, UTF8_NAME = 1 << 11, STORED = 0, FIRST_OF_1980 = 1 << 5 | 1 };
 
 typedef struct member {
     char *name;
-    uint32_t crc, bytes, offset;
+    uint64_t begin, bytes; /* the local header's place; the content */
+    uint32_t crc;
+    unsigned extra; /* bytes of the fields after the local header's name */
 } member;
 
 struct cld_zip_writer {
@@ -19,6 +25,7 @@ struct cld_zip_writer {
     uint64_t at; /* bytes written */
     member *members;
     size_t count, room;
+    uint64_t given; /* of the last member */
 };
 
 cld_zip_writer *cld_zip_create(const char *path) {
@@ -33,56 +40,128 @@ void cld_zip_spoil(cld_zip_writer *z, cld_status status) {
     if (z->file.status == CLD_OK) z->file.status = status;
 }
 
+cld_status cld_zip_status(const cld_zip_writer *z) { return z->file.status; }
+
+static cld_status spoiled(cld_zip_writer *z, cld_status status) {
+    cld_zip_spoil(z, status);
+    return z->file.status;
+}
+
 static void put(cld_zip_writer *z, const void *data, size_t bytes) {
     cld_writer_put(&z->file, data, bytes);
     z->at += bytes;
 }
 
-static unsigned char *put16(unsigned char *to, unsigned value) {
-    to[0] = (unsigned char)value;
-    to[1] = (unsigned char)(value >> 8);
-    return to + 2;
+/* ---- headers ------------------------------------------------------------------------------------------- */
+
+typedef struct record {
+    unsigned char bytes[128];
+    size_t used;
+} record;
+
+static void add(record *r, uint64_t value, int size) {
+    for (int i = 0; i < size; i++) r->bytes[r->used++] = (unsigned char)(value >> (8 * i));
 }
 
-static unsigned char *put32(unsigned char *to, uint32_t value) {
-    return put16(put16(to, value & 0xffff), value >> 16);
+static void put_record(cld_zip_writer *z, const record *r) { put(z, r->bytes, r->used); }
+
+/* From the version to the name's length: the same in both headers of a member. */
+static void add_facts(record *r, const member *m) {
+    add(r, ZIP64, 2);
+    add(r, UTF8_NAME, 2);
+    add(r, STORED, 2);
+    add(r, 0, 2); /* midnight */
+    add(r, FIRST_OF_1980, 2);
+    add(r, m->crc, 4);
+    add(r, IN_ZIP64, 4);
+    add(r, IN_ZIP64, 4);
+    add(r, strlen(m->name), 2);
 }
 
-/* What local and central headers share: version, flags, method, time, date, checksum, sizes, the lengths of what follows. */
-static unsigned char *put_facts(unsigned char *to, const member *m, unsigned extra) {
-    to = put16(to, 20);
-    to = put16(to, 0);
-    to = put16(to, 0);    /* stored */
-    to = put16(to, 0);    /* 0:00 */
-    to = put16(to, 0x21); /* of 1980-01-01 */
-    to = put32(to, m->crc);
-    to = put32(to, m->bytes);
-    to = put32(to, m->bytes);
-    to = put16(to, (unsigned)strlen(m->name));
-    return put16(to, extra);
+static record local_header(const member *m) {
+    record r = {.used = 0};
+    add(&r, 0x04034B50, 4);
+    add_facts(&r, m);
+    add(&r, m->extra, 2);
+    return r;
 }
 
-/* The header, its name, and a field of padding up to the next multiple of the alignment. */
-static void put_local(cld_zip_writer *z, const member *m) {
-    unsigned char header[LOCAL_HEADER] = {'P', 'K', 3, 4}, padding[EXTRA_HEADER + ALIGNMENT];
-    size_t name = strlen(m->name);
-    size_t over = (size_t)((z->at + LOCAL_HEADER + name + EXTRA_HEADER) % ALIGNMENT);
-    size_t fill = over ? ALIGNMENT - over : 0;
-    put_facts(header + 4, m, (unsigned)(EXTRA_HEADER + fill));
-    memset(padding, 'Z', sizeof padding);
-    memcpy(padding, "FB", 2); /* the field's name, as PyTorch gives it */
-    put16(padding + 2, (unsigned)fill);
-    put(z, header, sizeof header);
-    put(z, m->name, name);
-    put(z, padding, EXTRA_HEADER + fill);
+/* Fields after the name: the sizes, and padding up to the next multiple of the alignment, named as PyTorch names it. */
+static record local_fields(const member *m) {
+    record r = {.used = 0};
+    add(&r, 1, 2);
+    add(&r, SIZES_FIELD - 4, 2);
+    add(&r, m->bytes, 8);
+    add(&r, m->bytes, 8);
+    add(&r, 'F' | 'B' << 8, 2);
+    add(&r, m->extra - SIZES_FIELD - PADDING_HEADER, 2);
+    while (r.used < m->extra) add(&r, 'Z', 1);
+    return r;
 }
 
-static cld_status fail_large(cld_zip_writer *z) {
-    cld_zip_spoil(z, cld_fail(CLD_UNSUPPORTED,
-                              "cannot write '%s': it would have 4 GiB or more, and zip archives "
-                              "of that size are not written",
-                              z->file.path));
-    return z->file.status;
+static record directory_header(const member *m) {
+    record r = {.used = 0};
+    add(&r, 0x02014B50, 4);
+    add(&r, 3 << 8 | ZIP64, 2); /* made on Unix */
+    add_facts(&r, m);
+    add(&r, PLACES_FIELD, 2);
+    add(&r, 0, 2 + 2 + 2);               /* comment, disk, internal attributes */
+    add(&r, (uint64_t)0100644 << 16, 4); /* a plain file, to be read by all */
+    add(&r, IN_ZIP64, 4);
+    return r;
+}
+
+static record directory_fields(const member *m) {
+    record r = {.used = 0};
+    add(&r, 1, 2);
+    add(&r, PLACES_FIELD - 4, 2);
+    add(&r, m->bytes, 8);
+    add(&r, m->bytes, 8);
+    add(&r, m->begin, 8);
+    return r;
+}
+
+/* The directory's own end, in 64 bits if need be, and then in few. */
+static record ending(size_t count, uint64_t begin, uint64_t bytes) {
+    record r = {.used = 0};
+    bool fits = count < 0xFFFF && begin < IN_ZIP64 && bytes < IN_ZIP64;
+    if (!fits) {
+        add(&r, 0x06064B50, 4);
+        add(&r, 44, 8);
+        add(&r, 3 << 8 | ZIP64, 2);
+        add(&r, ZIP64, 2);
+        add(&r, 0, 8);
+        add(&r, count, 8);
+        add(&r, count, 8);
+        add(&r, bytes, 8);
+        add(&r, begin, 8);
+        add(&r, 0x07064B50, 4);
+        add(&r, 0, 4);
+        add(&r, begin + bytes, 8);
+        add(&r, 1, 4);
+    }
+    add(&r, 0x06054B50, 4);
+    add(&r, 0, 4);
+    add(&r, fits ? count : 0xFFFF, 2);
+    add(&r, fits ? count : 0xFFFF, 2);
+    add(&r, fits ? bytes : IN_ZIP64, 4);
+    add(&r, fits ? begin : IN_ZIP64, 4);
+    add(&r, 0, 2);
+    return r;
+}
+
+/* ---- members ------------------------------------------------------------------------------------------- */
+
+static cld_status check_name(const char *name) {
+    size_t length = strlen(name);
+    unsigned code;
+    if (length > MOST_OF_NAME)
+        return cld_fail(CLD_INVALID, "a name has %zu bytes; at most %u fit", length, MOST_OF_NAME);
+    for (size_t i = 0, bytes; i < length; i += bytes) {
+        bytes = (size_t)cld_utf8(name + i, length - i, &code);
+        if (bytes == 0) return cld_fail(CLD_INVALID, "the name '%.100s' is not UTF-8 text", name);
+    }
+    return CLD_OK;
 }
 
 static member *new_member(cld_zip_writer *z, const char *name) {
@@ -94,60 +173,66 @@ static member *new_member(cld_zip_writer *z, const char *name) {
         z->room = room;
     }
     member *m = &z->members[z->count];
-    m->name = strdup(name);
+    *m = (member){.name = strdup(name)};
     if (m->name) z->count++;
     return m->name ? m : NULL;
 }
 
-/* zlib takes 32 bits of a length at once. */
-static uint32_t checksum(const unsigned char *data, size_t bytes) {
-    uLong crc = crc32(0, NULL, 0);
-    while (bytes > 0) {
-        uInt part = bytes < 1u << 30 ? (uInt)bytes : 1u << 30;
-        crc = crc32(crc, data, part);
-        data += part;
-        bytes -= part;
-    }
-    return (uint32_t)crc;
+cld_status cld_zip_begin(cld_zip_writer *z, const char *name, uint64_t bytes) {
+    if (z->file.status != CLD_OK) return z->file.status;
+    if (check_name(name) != CLD_OK) return spoiled(z, cld_fail_in("cannot write '%s'", z->file.path));
+    member *m = new_member(z, name);
+    if (!m) return spoiled(z, cld_fail(CLD_NOMEM, "cannot write '%s': out of memory", z->file.path));
+    size_t over = (size_t)((z->at + LOCAL_HEADER + strlen(name) + SIZES_FIELD + PADDING_HEADER) % ALIGNMENT);
+    m->begin = z->at;
+    m->bytes = bytes;
+    m->extra = (unsigned)(SIZES_FIELD + PADDING_HEADER + (over ? ALIGNMENT - over : 0));
+    m->crc = (uint32_t)crc32_z(0, NULL, 0);
+    record header = local_header(m), fields = local_fields(m);
+    put_record(z, &header);
+    put(z, m->name, strlen(m->name));
+    put_record(z, &fields);
+    z->given = 0;
+    return z->file.status;
 }
 
-cld_status cld_zip_put(cld_zip_writer *z, const char *name, const void *data, size_t bytes) {
+cld_status cld_zip_add(cld_zip_writer *z, const void *data, size_t bytes) {
     if (z->file.status != CLD_OK) return z->file.status;
-    size_t header = LOCAL_HEADER + strlen(name) + EXTRA_HEADER + ALIGNMENT;
-    if (bytes > MOST_BYTES || z->at + header + bytes > MOST_BYTES || z->count == MOST_MEMBERS)
-        return fail_large(z);
-    member *m = new_member(z, name);
-    if (!m) {
-        cld_zip_spoil(z, cld_fail(CLD_NOMEM, "cannot write '%s': out of memory", z->file.path));
-        return z->file.status;
-    }
-    m->crc = checksum(data, bytes);
-    m->bytes = (uint32_t)bytes;
-    m->offset = (uint32_t)z->at;
-    put_local(z, m);
+    member *m = &z->members[z->count - 1];
+    m->crc = (uint32_t)crc32_z(m->crc, data, bytes);
+    z->given += bytes;
     put(z, data, bytes);
     return z->file.status;
 }
 
-/* The directory at the end. */
+/* The checksum is known now: the header is written again. */
+cld_status cld_zip_end(cld_zip_writer *z) {
+    if (z->file.status != CLD_OK) return z->file.status;
+    const member *m = &z->members[z->count - 1];
+    if (z->given != m->bytes)
+        return spoiled(z,
+                       cld_fail(CLD_INVALID, "cannot write '%s': '%s' has another length than was announced",
+                                z->file.path, m->name));
+    record header = local_header(m);
+    return cld_writer_patch(&z->file, m->begin, header.bytes, header.used);
+}
+
+cld_status cld_zip_put(cld_zip_writer *z, const char *name, const void *data, size_t bytes) {
+    CLD_TRY(cld_zip_begin(z, name, bytes));
+    CLD_TRY(cld_zip_add(z, data, bytes));
+    return cld_zip_end(z);
+}
+
 static void put_directory(cld_zip_writer *z) {
-    unsigned char end[END_RECORD] = {'P', 'K', 5, 6};
     uint64_t begin = z->at;
     for (size_t i = 0; i < z->count; i++) {
-        const member *m = &z->members[i];
-        unsigned char header[CENTRAL_HEADER] = {'P', 'K', 1, 2, 20};
-        put_facts(header + 6, m, 0);
-        put32(header + 42, m->offset);
-        put(z, header, sizeof header);
-        put(z, m->name, strlen(m->name));
+        record header = directory_header(&z->members[i]), fields = directory_fields(&z->members[i]);
+        put_record(z, &header);
+        put(z, z->members[i].name, strlen(z->members[i].name));
+        put_record(z, &fields);
     }
-    if (z->at > MOST_BYTES) {
-        (void)fail_large(z);
-        return;
-    }
-    put16(put16(end + 8, (unsigned)z->count), (unsigned)z->count);
-    put32(put32(end + 12, (uint32_t)(z->at - begin)), (uint32_t)begin);
-    put(z, end, sizeof end);
+    record end = ending(z->count, begin, z->at - begin);
+    put_record(z, &end);
 }
 
 cld_status cld_zip_commit(cld_zip_writer *z) {

@@ -9,7 +9,8 @@
  *     return cld_zip_commit(z);                        // ... and reported here
  *
  * Written as file.h says: the old file stays until the new one is on the disk. Times are those of the epoch of zip files,
- * so that equal members make equal files. An archive of 4 GiB or more is an error: that form is not written.
+ * so that equal members make equal files. Every member has the 64-bit sizes of zip64 beside the usual ones, as numpy.savez
+ * writes them, so files may be as large as they like.
  */
 #ifndef CLD_IO_ZIP_WRITE_H
 #define CLD_IO_ZIP_WRITE_H
@@ -20,8 +21,17 @@ typedef struct cld_zip_writer cld_zip_writer;
 
 /* NULL on failure. */
 cld_zip_writer *cld_zip_create(const char *path);
-/* After a failure it does nothing but repeat the status. Names are ASCII, and differ. */
+
+/* A member of so many bytes, given in pieces, then ended. After a failure these do nothing but repeat the status. Names are
+ * UTF-8, at most 65,000 bytes, and differ. */
+cld_status cld_zip_begin(cld_zip_writer *z, const char *name, uint64_t bytes);
+cld_status cld_zip_add(cld_zip_writer *z, const void *data, size_t bytes);
+cld_status cld_zip_end(cld_zip_writer *z);
+/* The three at once. */
 cld_status cld_zip_put(cld_zip_writer *z, const char *name, const void *data, size_t bytes);
+
+/* CLD_OK, or the first failure of all that went before. */
+cld_status cld_zip_status(const cld_zip_writer *z);
 /* Something else went wrong, of which the thread's error record tells: commit will fail with it. */
 void cld_zip_spoil(cld_zip_writer *z, cld_status status);
 /* Ends the writer. */
