@@ -52,6 +52,13 @@ describe("history", function()
     assert.same({ { 20, 2, 3 }, { 30, 3, 4 } }, points(run, "skipped"))
   end)
 
+  it("tells what the evaluation has logged from what the steps have under the same name", function()
+    local run = history.read(run_of("both", { start(0, 0), epoch(1, 2),
+      { event = "diagnostics", epoch = 1, step = 10, values = { loss = 7, nmi = 0.5 } } }))
+    assert.same({ { { 10, 1, 2 } }, { { 10, 1, 7 } }, { { 10, 1, 0.5 } } },
+      { points(run, "loss"), points(run, "loss_evaluated"), points(run, "nmi") })
+  end)
+
   it("leaves out what a resumed run has made anew", function()
     local run = history.read(run_of("killed", {
       start(0, 0), epoch(1, 9), progress(2, 15, 8), epoch(2, 7), start(1, 10), progress(2, 14, 6), epoch(2, 5),

@@ -67,7 +67,7 @@ describe("a report's parts", function()
   it("tell what is logged in training from what an evaluation finds", function()
     local made = curves.of { event(1, 5), event(2, 4), event(2, 9, "diagnostics") }
     assert.same({ 5, 4 }, made.loss.value)
-    assert.same({ 9 }, made["loss, evaluated"].value)
+    assert.same({ 9 }, made.loss_evaluated.value)
   end)
 
   it("put scores first and a recipe's own losses before the rest", function()

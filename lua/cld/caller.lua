@@ -75,8 +75,4 @@ function caller.integer(name, what, value, least)
     least and ("an integer of at least %d"):format(least) or "a positive integer", caller.shown(value))
 end
 
---- The module, closed (closed.lua): a field that is not there is a typing error. cld/init.lua closes what `cld` offers;
--- this is for a table that is found elsewhere.
-function caller.closed(name, module) return require "cld.closed".close(name, module) end
-
 return caller

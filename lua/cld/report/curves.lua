@@ -19,9 +19,9 @@ local known = {
   { "group_accuracy", "rows that found their group in the other view", unit = "share" },
   { "empty_groups", "groups without a row", unit = "share" },
   { "alignment", "mean squared distance of two views of an image" },
-  { "alignment, evaluated", "the same at the epoch's end, of the same images" },
+  { "alignment_evaluated", "the same at the epoch's end, of the same images" },
   { "uniformity", "of features on the sphere; lower is more even" },
-  { "uniformity, evaluated", "the same at the epoch's end, of the same images" },
+  { "uniformity_evaluated", "the same at the epoch's end, of the same images" },
   { "effective_rank", "directions that the features use" },
   { "nmi", "how much the groups of two views tell of each other" },
   { "lr", "learning rate" },
@@ -74,30 +74,10 @@ local function thinned(points, most)
   return kept
 end
 
--- The events, but for names that are logged in training and by an evaluation: of other images or in another mode, the
--- two are no curve together.
-local function told_apart(events)
-  local in_training, list = {}, {}
-  for _, event in ipairs(events) do
-    for name in pairs(type(event.means) == "table" and event.means or {}) do in_training[name] = true end
-  end
-  for i, event in ipairs(events) do
-    list[i] = event
-    if event.event == "diagnostics" and type(event.values) == "table" then
-      local values = {}
-      for name, value in pairs(event.values) do
-        values[in_training[name] and name .. ", evaluated" or name] = value
-      end
-      list[i] = setmetatable({ values = values }, { __index = event })
-    end
-  end
-  return list
-end
-
 --- of(events of cld.run.history) -> {name = {epoch = {}, step = {}, seconds = {}, value = {}}}: lists; a value that is
 -- not finite is null.
 function curves.of(events)
-  local logged, made, count = history.curves(told_apart(events)), {}, 0
+  local logged, made, count = history.curves(events), {}, 0
   for _ in pairs(logged) do count = count + 1 end
   local most = math.max(50, curves.most_points // math.max(count, 1))
   for name, points in pairs(logged) do

@@ -92,11 +92,17 @@ function history.walk(events, f)
 end
 
 --- curves(events) -> {name = {{epoch =, step =, seconds =, value =}, ...}}: `epoch` is how many were done, with a
--- fraction inside of one if `steps_per_epoch` is in the log. Of means they are those over the epoch so far.
+-- fraction inside of one if `steps_per_epoch` is in the log. Of means they are those over the epoch so far. A name that
+-- both the steps and the evaluation at an epoch's end have logged, of other images or in another mode, is two curves:
+-- that of the evaluation is NAME_evaluated.
 function history.curves(events)
-  local curves = {}
+  local curves, of_steps = {}, {}
+  for _, event in ipairs(events) do
+    history.each_value(event, function(name, _, part) of_steps[name] = of_steps[name] or part == "means" end)
+  end
   history.walk(events, function(event, epoch)
-    history.each_value(event, function(name, value)
+    history.each_value(event, function(name, value, part)
+      if part == "values" and of_steps[name] then name = name .. "_evaluated" end
       curves[name] = curves[name] or {}
       table.insert(curves[name], { epoch = epoch, step = event.step, seconds = number(event.seconds), value = value })
     end)
