@@ -6,7 +6,7 @@
 #   make test       every spec
 #   make test-interop  what PyTorch, torchvision, onnxruntime and safetensors make of our files
 #   make bench      the performance table, as ratios;  make bench-ranks: two ranks beside two threads
-#   make bench-pretrain  recipes/pretrain.lua beside LightlyTrain's one command
+#   make bench-pretrain  recipes/pretrain.lua beside LightlyTrain's one command;  make bench-tsne: t-SNE beside scikit-learn's
 #   make demo-check the demo for three seeds, its margins asserted
 #   make compare-methods  every method with and without CLD on generated images; an hour
 #   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
@@ -425,6 +425,10 @@ ranks-check: all
 bench: all $(BUILD)/bench/conv_floor.so $(BUILD)/bench/decode_floor.so
 	$(Q)$(BUILD)/cldlua spec/bench/bench.lua --build $(BUILD) $(BENCH)
 
+# t-SNE of 10,000 points beside scikit-learn's, if $PEER_PYTHON or python3 has it.
+bench-tsne: all
+	$(Q)$(BUILD)/cldlua spec/bench/tsne.lua --build $(BUILD) $(BENCH_TSNE)
+
 $(BUILD)/bench/%.so: spec/bench/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $@"
@@ -466,5 +470,5 @@ $(BUILD)/bundle/build/cldlua: $(LIBOBJ) $(call OBJ,$(INTERP))
 clean:
 	rm -rf $(BUILD) build-asan
 
-.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test test-interop asan lint bench bench-ranks bench-pretrain demo-check select-check report-check pictures ranks-check gpu-check gpu-bench gpu-count bundle clean \
+.PHONY: all docs cuda mpi cuda-report setup demo demo-images demo-moco test test-interop asan lint bench bench-ranks bench-pretrain bench-tsne demo-check select-check report-check pictures ranks-check gpu-check gpu-bench gpu-count bundle clean \
         FORCE
