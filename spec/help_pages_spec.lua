@@ -172,6 +172,11 @@ describe("the topics", function()
     it("are found by " .. word, function() assert.is_truthy(find.by_name(word).topic) end)
   end
 
+  it("on the session tells that local variables live on, and that Ctrl-C does not end it", function()
+    local text = find.by_name("session").topic.text
+    assert.is_truthy(text:find("local variable lives on", 1, true) and text:find("the session goes on", 1, true), text)
+  end)
+
   it("do not hide a function of the same name", function()
     assert.are.equal("cld.graph", find.by_name("graph").module or find.by_name("graph").entry.name)
   end)
