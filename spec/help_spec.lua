@@ -203,6 +203,22 @@ describe("help", function()
     assert.are.equal("help: nothing is called 'qqqqqqqqqqqqqqqqq'", lines_of "qqqqqqqqqqqqqqqqq")
   end)
 
+  local function sentence(name) return shown.sentence(data().by_name[name]) end
+
+  it("begins a text with a capital", function() assert.is_truthy(sentence("cld.cat"):find "^One after the other") end)
+
+  for name, beginning in pairs { ["cld.nn.gelu"] = "x times", ["tensor:exp"] = "e to the power",
+    ["cld.image.hflip"] = "u8 (H", ["run:epochs"] = "for epoch in", ["module:each"] = "cld.nn.each of",
+    ["cld.rand_like"] = "rand with" } do
+    it("leaves the code at the beginning of a text as it is: " .. name, function()
+      assert.are.equal(beginning, sentence(name):sub(1, #beginning))
+    end)
+  end
+
+  it("keeps the dots at the end of a first sentence", function()
+    assert.are.equal('"cpu", "cuda:0", ...', shown.line(data().by_name["tensor.device"]))
+  end)
+
   it("has nothing on a number", function() assert.is_nil(find.by_value(3)) end)
 
   it("has a line on each kind of object", function()

@@ -45,13 +45,25 @@ end
 function shown.summary(text)
   local first = text:match "^[^\n]*"
   local sentence = first:match "^(.-[^%.]%.)%s+%u" or first
-  return ((sentence:match "^(.-[^%.]%.)%s+cld%." or sentence):gsub("[.:]$", ""))
+  sentence = sentence:match "^(.-[^%.]%.)%s+cld%." or sentence
+  return sentence:find "%.%.%.?$" and sentence or (sentence:gsub("[.:]$", ""))
 end
 
---- The entry's text with a capital, unless it begins with the name of an argument.
+-- Whether the text begins with code, which has no capital: an argument, the name of another function, a loop, "u8".
+local function begins_with_code(entry)
+  local word, following = entry.text:match "^([%w_]+)(.?.?)"
+  if not word then return true end
+  local owner, last = entry.name:match "^(.*[.:])([%w_]+)$"
+  local arguments = entry.signature:match "[({].*" or ""
+  return arguments:gsub("%->.*$", ""):find("%f[%w_]" .. word .. "%f[^%w_]") ~= nil
+    or word:find "_" or word:find "^%l%l?%d+$" or #word == 1 and word ~= "a" or following:find "^[.:(]%S" or following:find "^%("
+    or entry.text:find "^for [%w_, ]+ in [%w_.]+[:({]"
+    or owner and last:sub(1, #word + 1) == word .. "_" and data().by_name[owner .. word] ~= nil -- "rand with x's shape"
+end
+
+--- The entry's text with a capital, unless it begins with code.
 function shown.sentence(entry)
-  local word = entry.text:match "^[%w_]+" or ""
-  if entry.signature:find("%f[%w_]" .. word .. "%f[^%w_]") then return entry.text end
+  if begins_with_code(entry) then return entry.text end
   return (entry.text:gsub("^%l", string.upper))
 end
 
