@@ -223,6 +223,19 @@ describe("from PyTorch", function()
     assert.are.same({}, missing)
   end)
 
+  it("finds a name by its last part alone", function()
+    local without = {}
+    for _, name in ipairs { "CosineAnnealingLR", "StepLR", "clip_grad_norm_", "GradScaler", "DistributedDataParallel",
+      "make_grid", "SummaryWriter", "deepcopy", "lr_scheduler", "NTXentLoss", "optim.LARS" } do
+      if not pytorch.find(name) then without[#without + 1] = name end
+    end
+    assert.are.same({}, without)
+  end)
+
+  it("prefers the whole name to its last part", function()
+    assert.are.equal("torch.linalg.norm", pytorch.find("torch.linalg.norm")[1])
+  end)
+
   it("is what help says of a name of PyTorch's", function()
     local text = table.concat(shown.found(find.by_name "torch.nn.Conv2d", "torch.nn.Conv2d"), "\n")
     assert.is_truthy(text:find("is here: cld.nn.conv2d", 1, true), text)

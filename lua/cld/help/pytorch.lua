@@ -45,6 +45,7 @@ pytorch.groups = {
     { "torch.outer", "tensor:outer" },
     { "torch.cdist", "tensor:cdist" },
     { "torch.allclose", "tensor:allclose" },
+    { "torch.equal", "tensor:eq", "x:eq(y):all():item() == 1" },
     { "torch.add", "tensor:add" },
     { "torch.sub", "tensor:sub" },
     { "torch.mul", "tensor:mul" },
@@ -254,6 +255,12 @@ pytorch.groups = {
     { "nn.Embedding", "tensor:index_select", "weight:index_select(1, index)" },
     { "nn.MultiheadAttention", false, "of cld.nn.linear, matmul and softmax; there is no layer for it" },
     { "nn.LSTM", false, "not here: the networks are for images" },
+    { "nn.Conv1d", "cld.nn.conv2d", "of (N, C, 1, L), with the kernel {1, k}" },
+    { "nn.Upsample", "cld.nn.functional.interpolate", "a function counts as a module in cld.nn.sequential" },
+    { "nn.LogSoftmax", "tensor:log_softmax" },
+    { "nn.InstanceNorm2d", "cld.nn.group_norm", "with as many groups as channels" },
+    { "nn.L1Loss", false, "(x - y):abs():mean()" },
+    { "nn.NLLLoss", "cld.nn.functional.cross_entropy", "of the logits" },
     { "nn.CrossEntropyLoss", "cld.nn.functional.cross_entropy" },
     { "nn.MSELoss", "cld.nn.functional.mse_loss" },
     { "nn.BCEWithLogitsLoss", "cld.nn.functional.bce_with_logits" },
@@ -312,6 +319,7 @@ pytorch.groups = {
     { "Optimizer.param_groups", "optimizer.groups", "to read; .lr may be assigned" },
     { "Optimizer.state_dict", "optimizer:state_dict" },
     { "Optimizer.load_state_dict", "optimizer:load_state_dict" },
+    { "optim.lr_scheduler", "cld.schedule", "functions of the step; none has a state" },
     { "optim.lr_scheduler.CosineAnnealingLR", "cld.schedule.cosine",
       "a function of the step: sgd:step(loss, { lr = rate(step) })" },
     { "optim.lr_scheduler.MultiStepLR", "cld.schedule.step" },
@@ -331,7 +339,7 @@ pytorch.groups = {
     { "torch.utils.data.DistributedSampler", "cld.data.loader", "each rank takes its part of every batch" },
     { "torch.save", "cld.save", "safetensors; a run writes its checkpoint by itself" },
     { "torch.load", "cld.load", "reads .pth too, and runs no code of it" },
-    { "torch.utils.tensorboard.SummaryWriter", "run:track", "log.jsonl holds the curves" },
+    { "torch.utils.tensorboard.SummaryWriter", "cld.tensorboard.writer", "a recipe's --tensorboard needs no call" },
     { "torch.multiprocessing.spawn", "cld.dist", "cldlua --ranks N" },
   },
   {
@@ -366,6 +374,22 @@ pytorch.groups = {
     { "transforms.Normalize", "cld.augment.normalize" },
     { "transforms.ToTensor", "cld.augment.list", "an augmentation makes f32 (3, H, W) by itself" },
     { "transforms.RandomApply", false, "each step has its own p" },
+  },
+  {
+    "lightly",
+    { "lightly.loss.NTXentLoss", "cld.losses.nt_xent" },
+    { "lightly.loss.memory_bank.MemoryBankModule", "cld.losses.moco_queue", "cld.losses.memory_bank is NPID's" },
+    { "lightly.models.modules.SimCLRProjectionHead", "cld.nn.projector" },
+    { "lightly.models.modules.BYOLProjectionHead", "cld.nn.projector" },
+    { "lightly.models.modules.BYOLPredictionHead", "cld.nn.projector" },
+    { "lightly.models.modules.MoCoProjectionHead", "cld.models.resnet18", "head = \"mlp\"" },
+    { "lightly.models.utils.update_momentum", "cld.optim.ema" },
+    { "lightly.transforms.MoCoV2Transform", "cld.augment.plus" },
+    { "lightly.transforms.BYOLTransform", "cld.augment.byol_1", "and cld.augment.byol_2" },
+    { "lightly.utils.benchmarking.knn_predict", "cld.eval.weighted_knn", "cld.eval.knn is the whole evaluation" },
+    { "lightly.utils.lars.LARS", "cld.optim.lars" },
+    { "lightly.utils.scheduler.cosine_schedule", "cld.schedule.byol_tau" },
+    { "lightly_train.train", false, "cldlua recipes/pretrain.lua --data FOLDER" },
   },
   {
     "Devices and ranks",
@@ -403,13 +427,16 @@ local function plain(name)
   return name
 end
 
+local function exact(name) return name end
+
+local function last(name) return name:lower():match "[^.]*$" end
+
 --- find(name) -> the row of that name of PyTorch's, with what is before it or without; nil if there is none.
 function pytorch.find(name)
-  for _, exact in ipairs { true, false } do
+  for _, part in ipairs { exact, plain, last } do
     for _, group in ipairs(pytorch.groups) do
       for i = 2, #group do
-        local own = group[i][1]
-        if exact and own == name or not exact and plain(own) == plain(name) then return group[i] end
+        if part(group[i][1]) == part(name) then return group[i] end
       end
     end
   end
