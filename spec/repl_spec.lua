@@ -123,6 +123,15 @@ describe("the session", function()
       has_not(out, "repl.lua")
     end)
 
+    it("in a function that the library calls have none of the library's lines", function()
+      local out = session {
+        "cld.timeit(function() error 'boom' end)" .. ENTER, { "boom" }, { "in local 'f'" }, { "> " },
+        "1 + 1" .. ENTER, { "\n2\r" },
+      }
+      has_not(out, "timeit.lua")
+      has_not(out, "tail calls")
+    end)
+
     it("may be any value", function() session { "error({})" .. ENTER, { "(error object is a table value)" } } end)
   end)
 

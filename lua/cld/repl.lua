@@ -103,13 +103,18 @@ end
 
 -- ---- calling and printing --------------------------------------------------------------------------------------
 
+local function is_library(frame) return find(frame, "/cld/[%w_/]+%.lua:%d") end
+
+local function is_tail_call(frame) return find(frame, "^%s*%(%.%.%.tail calls") end
+
 -- A frame that tells a person nothing: C's, the typed chunk's, and the library's where its error is not in itself.
 local function is_plain(frame, within_library)
   return find(frame, "^%s*%[C%]") or find(frame, "stdin:%d+: in main chunk")
-    or not within_library and (find(frame, "/cld/[%w_/]+%.lua:%d") or find(frame, "^%s*%(%.%.%.tail calls"))
+    or not within_library and (is_library(frame) or is_tail_call(frame))
 end
 
--- The traceback without the session's own frames, and without any if none of the others is a person's.
+-- The traceback without the session's own frames, and without the library's where the error is not in itself: it has
+-- called a function of the person's. Without any if none is left but the typed chunk's.
 local function trim(message)
   local head, trace = match(message, "^(.-)\nstack traceback:\n(.*)$")
   if not head then return message end
@@ -123,8 +128,13 @@ local function trim(message)
     frames[#frames] = gsub(frames[#frames], "^(%s*stdin:%d+: in )function <stdin:%d+>$", "%1main chunk")
   end
   local plain, within_library = true, find(head, "^[^:]*/cld/[%w_/]+%.lua:%d")
-  for _, frame in ipairs(frames) do plain = plain and is_plain(frame, within_library) end
-  return plain and head or head .. "\nstack traceback:\n" .. concat(frames, "\n")
+  local kept, left_out = {}, false
+  for _, frame in ipairs(frames) do
+    plain = plain and is_plain(frame, within_library)
+    left_out = not within_library and (is_library(frame) or left_out and is_tail_call(frame))
+    if not left_out then kept[#kept + 1] = frame end
+  end
+  return plain and head or head .. "\nstack traceback:\n" .. concat(kept, "\n")
 end
 
 local function print_results(...)
