@@ -171,6 +171,11 @@ describe("the session", function()
       local path = process.write(home .. "/s.lua", "table, string, type, print, load, pcall = nil")
       session({ "1 + 1" .. ENTER, { "\n2\r" }, "{ 1 }" .. ENTER, { "{1}" } }, { arguments = { "-i", path } })
     end)
+
+    it("in a script before the session, without which cld cannot be loaded, leave a session without cld", function()
+      local path = process.write(home .. "/s.lua", "require, setmetatable, pairs = nil")
+      session({ "1 + 1" .. ENTER, { "\n2\r" } }, { arguments = { "-i", path } })
+    end)
   end)
 
   describe("Ctrl-C", function()

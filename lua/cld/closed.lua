@@ -8,9 +8,10 @@ local core = require "cld.core"
 local caller = require "cld.caller"
 local user_error = require "cld.user_error"
 
--- A session loads modules, and closes them, whatever a person has assigned to these.
-local getmetatable, ipairs, next, pairs, rawget, setmetatable, type =
-  getmetatable, ipairs, next, pairs, rawget, setmetatable, type
+-- The session is to go on whatever a script has made of these globals.
+local getmetatable, ipairs, next, pairs, pcall, rawget, setmetatable, type =
+  getmetatable, ipairs, next, pairs, pcall, rawget, setmetatable, type
+local loaded, sort = package.loaded, table.sort
 
 local closed = {}
 
@@ -25,7 +26,7 @@ local function letters(word) return (word:lower():gsub("_", "")) end
 
 -- visit(path, table) for each public table of functions; all of them are loaded.
 local function each_table(visit)
-  local cld = package.loaded["cld"]
+  local cld = loaded["cld"]
   if type(cld) ~= "table" then return end
   visit("cld", cld)
   for name, module in pairs(cld) do
@@ -67,7 +68,7 @@ local function hint(key, names, own)
     if letters(name) == letters(key) then return ("; did you mean '%s'?"):format(name) end
   end
   local near = user_error.hint(key, names)
-  if near ~= "" and own ~= package.loaded["cld"] and not key:find "%u" then return near end
+  if near ~= "" and own ~= loaded["cld"] and not key:find "%u" then return near end
   local found, other = pcall(elsewhere, key, own)
   return found and other and ("; did you mean '%s'?"):format(other) or near
 end
@@ -80,7 +81,7 @@ function closed.refuse(path, own, key, names)
   for name in next, own do
     if type(name) == "string" then names[#names + 1] = name end
   end
-  table.sort(names)
+  sort(names)
   caller.raise("%s has no '%s'%s", path, key, hint(key, names, own))
 end
 

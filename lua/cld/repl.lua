@@ -7,6 +7,7 @@ local place = require "cld.place"
 local show = require "cld.repl.show"
 require "cld.closed" -- takes its copies too, before a script assigns to globals
 local core = require "cld.core"
+require "cld.closed" -- of which cld is made, after a script may have taken away what it needs
 local write_atomic, c_locale, printable = core.io.write_atomic, core.text.c_locale, core.text.printable
 
 local _G, ipairs, pcall, print, rawget, rawset, require, tostring =
@@ -159,8 +160,7 @@ end
 -- cld as a global, and a line about the device; the interpreter has printed the version.
 local function load_cld()
   local _ <close> = c_locale()
-  local ok, cld = pcall(require, "cld")
-  if not ok then return complain(tostring(cld)) end
+  local cld = require "cld"
   rawset(_G, "cld", cld)
   rawset(_G, "help", cld.help)
   local threads = cld.get_num_threads()
@@ -195,7 +195,8 @@ end
 return function(open_terminal)
   local terminal = open_terminal(complete.at)
   local path = terminal.editing and history_path(terminal) or nil
-  load_cld()
+  local is_loaded, problem = pcall(load_cld)
+  if not is_loaded then pcall(complain, tostring(problem)) end
   pcall(load_history, terminal, path)
   local failures = 0
   repeat
