@@ -52,13 +52,13 @@ end
 -- Whether the text begins with code, which has no capital: an argument, the name of another function, a loop, "u8".
 local function begins_with_code(entry)
   local word, following = entry.text:match "^([%w_]+)(.?.?)"
-  if not word then return true end
-  local owner, last = entry.name:match "^(.*[.:])([%w_]+)$"
-  local arguments = entry.signature:match "[({].*" or ""
-  return arguments:gsub("%->.*$", ""):find("%f[%w_]" .. word .. "%f[^%w_]") ~= nil
-    or word:find "_" or word:find "^%l%l?%d+$" or #word == 1 and word ~= "a" or following:find "^[.:(]%S" or following:find "^%("
-    or entry.text:find "^for [%w_, ]+ in [%w_.]+[:({]"
-    or owner and last:sub(1, #word + 1) == word .. "_" and data().by_name[owner .. word] ~= nil -- "rand with x's shape"
+  if not word or entry.text:find "^for [%w_, ]+ in [%w_.]+[:({]" then return true end
+  local arguments = (entry.signature:match "[({].*" or ""):gsub("%->.*$", "")
+  if arguments:find("%f[%w_]" .. word .. "%f[^%w_]") then return true end
+  if #word == 1 and word ~= "a" or following:find "^[.:(]%S" or following:find "^%(" then return true end
+  if word:find "_" or word:find "^%l%l?%d+$" then return true end
+  local owner, last = entry.name:match "^(.*[.:])([%w_]+)$" -- cld.rand_like: "rand with x's shape"
+  return owner and last:sub(1, #word + 1) == word .. "_" and data().by_name[owner .. word] ~= nil
 end
 
 --- The entry's text with a capital, unless it begins with code.
