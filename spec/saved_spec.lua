@@ -103,6 +103,13 @@ describe("saved", function()
       ["a key below 1"] = { { a = { [0] = 1 } }, "save: 'a' has the key 0; keys are names" },
       ["null"] = { { a = cld.json.null }, "save: 'a' is a userdata" },
       ["too many tables in tables"] = { deep, "lies more than 90 tables deep" },
+      ["a network"] = { cld.nn.linear(1, 1), "save: the value is an object; what can be saved of it is its state" },
+      ["a network in a table"] = { { a = { cld.nn.linear(1, 1) } }, "save: 'a%.1' is an object" },
+      ["an optimizer"] = {
+        { sgd = cld.optim.sgd({ cld.ones(1):requires_grad_() }, { lr = 1 }) },
+        "save: 'sgd' is an object; what can be saved of it is its state, object:state_dict%(%)",
+      },
+      ["a memory bank"] = { { bank = cld.losses.memory_bank { size = 2, dim = 2 } }, "save: 'bank' is an object" },
       ["no table"] = { 3, "save: expected a table of tensors, got 3" },
     }
     for what, case in pairs(cases) do

@@ -59,6 +59,17 @@ local function free_name(tensors, path)
   return name
 end
 
+local function state_of(value) return value.state_dict end
+
+-- A network, an optimizer, a memory bank: of these the state can be saved, not the object.
+local function check_no_object(value, path)
+  if type(value) ~= "table" and type(value) ~= "userdata" then return end
+  local found, state_dict = pcall(state_of, value)
+  if not found or type(state_dict) ~= "function" or is_tensor(value) then return end
+  caller.raise("save: %s is an object; what can be saved of it is its state, object:state_dict()",
+    path == "" and "the value" or place(path))
+end
+
 -- The value's description; its tensors are put into `tensors`. `open`: the tables that it lies in, each with its place.
 local function describe(value, path, tensors, open, depth)
   local kind = type(value)
@@ -72,6 +83,7 @@ local function describe(value, path, tensors, open, depth)
     tensors[name] = value
     return { "tensor", name }
   end
+  check_no_object(value, path)
   if kind ~= "table" then
     caller.raise("save: %s is %s; tensors, numbers, text, booleans and tables of these can be saved", place(path),
       kind == "function" and "a function" or "a " .. kind)
@@ -128,6 +140,7 @@ end
 --     print(cld.load("x.safetensors").seen[3])  --> three
 function saved.save(path, values, metadata, options)
   if type(path) ~= "string" then caller.raise("save: expected a file's path, got %s", caller.shown(path)) end
+  check_no_object(values, "")
   if type(values) ~= "table" then
     caller.raise("save: expected a table of tensors, got %s", caller.shown(values))
   end
