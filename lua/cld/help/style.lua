@@ -29,8 +29,12 @@ tr + tr td { border-top: 1px solid var(--line); }
 .place { color: inherit; opacity: 0.6; font-size: 0.8rem; margin: 0.3rem 0 0; }
 @media (max-width: 45rem) {
   body { display: block; }
-  nav { height: auto; position: static; border-right: 0; border-bottom: 1px solid var(--line); max-height: 40vh; }
+  nav { height: auto; position: static; border-right: 0; border-bottom: 1px solid var(--line); max-height: 12rem; }
   main { padding: 1rem; }
+  table.names tr { display: block; padding: 0.3rem 0; border-top: 1px solid var(--line); }
+  table.names tr:first-child { display: none; }
+  table.names td { display: block; padding: 0; border-top: 0; }
+  table.names td + td { padding-left: 1.5rem; }
 }
 ]]
 
