@@ -199,6 +199,8 @@ describe("help", function()
     assert.is_truthy(lines_of "linaer":find("cld.nn.linear", 1, true))
   end)
 
+  it("of nothing says how to ask", function() assert.are.same(shown.overview(), shown.found(find.by_name " ", " ")) end)
+
   it("says that nothing is near", function()
     assert.are.equal("help: nothing is called 'qqqqqqqqqqqqqqqqq'", lines_of "qqqqqqqqqqqqqqqqq")
   end)

@@ -8,7 +8,7 @@ local pytorch = require "cld.help.pytorch"
 local find = {}
 
 -- What is found is {entry =}, {module = name}, {kind =, object = entry or nil}, {topic =}, {row = of pytorch.lua},
--- {list = {entry, ...}} of several, or {near = {name, ...}} of none.
+-- {list = {entry, ...}} of several, {overview = true} of "", or {near = {name, ...}} of none.
 
 -- ---- by name ----------------------------------------------------------------------------------------------------
 
@@ -93,6 +93,7 @@ end
 function find.by_name(text)
   local word = text:match "^%s*(.-)[%s()]*$"
   local by_name = data().by_name
+  if word == "" then return { overview = true } end
   if word == "cld" then return { module = "cld" } end
   local topic = topic_named(plain(word))
   if topic then return found_topic(topic, word) end

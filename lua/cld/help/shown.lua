@@ -268,6 +268,7 @@ end
 
 --- The lines for what find has found.
 function shown.found(found, word)
+  if found.overview then return shown.overview() end
   if found.entry then return shown.entry(found.entry) end
   if found.module then return shown.module(found.module) end
   if found.kind then return shown.kind(found.kind, found.object) end
