@@ -1,4 +1,4 @@
-/* --- cld.dataset: data sets as the runtime sees them. cld.data puts labels, classes and names on top, and is what programs
+/* --- cld.dataset: the C functions beneath cld.data, which puts labels, classes and names on top and is what programs
  * use. Rows count from 0 here. */
 #include "bindings/bindings.h"
 #include "runtime/core/process.h"

@@ -1,4 +1,4 @@
-/* --- cld.download: what fetches, sums up and unpacks files, as jobs that go on in slices of time:
+/* --- cld.download: the C functions beneath cld.data.download: they fetch, check and unpack files, in slices of time:
  *
  *   local job <close> = cld.download.fetch(...)
  *   local state, have, text = job:step(0.1)      -- "running", "complete" or "failed"; bytes so far

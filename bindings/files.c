@@ -1,4 +1,5 @@
-/* --- cld.files: which images there are, in folders and archives. cld.data makes data sets of it. */
+/* --- cld.files: the C functions beneath cld.data that list the images in folders and archives. cld.data makes data sets
+ * of these lists, and is what programs use. */
 #include "bindings/bindings.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* --- cld.io: files: whole files, folders; files of tensors are in tensor_files.c. */
+/* --- cld.io: files and folders: NumPy's, PyTorch's and other files of tensors, whole texts, locks. Programs save and
+ * load with cld.save and cld.load. */
 #include "bindings/io.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* --- cld.loader: an epoch of batches. cld.data.loader has the settings and their defaults, and is what programs use. */
+/* --- cld.loader: the C functions beneath cld.data.loader, which has the settings and their defaults and is what programs
+ * use. */
 #include "bindings/bindings.h"
 #include "runtime/data/loader.h"
 

@@ -1,6 +1,5 @@
-/* --- cld.views: the kinds of steps that views are made of, and programs of them (runtime/views). cld.augment puts
- * constructors and presets on top, and is what programs use. Everything here goes by the kinds' tables of settings: a new
- * kind needs nothing.
+/* --- cld.views: the C functions beneath cld.augment, which puts constructors and presets on top and is what programs
+ * use. Everything here goes by the kinds' tables of settings: a new kind needs nothing.
  *
  * A program in Lua is a list of steps, a step a table: its kind's name in `op`, and its settings. */
 #include "bindings/bindings.h"

@@ -195,6 +195,10 @@ describe("help", function()
     for _, line in ipairs(shown.overview()) do assert.is_true(utf8.len(line) <= 100, line) end
   end)
 
+  it("names no source file in the line on a module", function()
+    for _, line in ipairs(shown.overview()) do assert.is_nil(line:find "%w%.c%f[%W]" or line:find "runtime/", line) end
+  end)
+
   it("names what is near a name that is not there", function()
     assert.is_truthy(lines_of "linaer":find("cld.nn.linear", 1, true))
   end)

@@ -1,4 +1,4 @@
---- JSON text to Lua values (in C, bindings/json.c) and back.
+--- JSON: Lua values to text, and text to Lua values.
 --
 -- A table is an array where its keys are 1..n and n > 0, else an object, its keys sorted. Floats are written with as
 -- few digits as bring them back bit for bit; json.null is null. What JSON cannot say (NaN, functions) is an error.

@@ -8,10 +8,9 @@
 --   end
 --   function Head:forward(x) return self.linear(x) * self.scale end
 --
--- nn/module.lua says what else a field may be, nn/tree.lua what every module can do, nn/shown.lua how one is printed,
--- nn/parts.lua how several views go through a network as one batch, nn/scope.lua what becomes of a forward's
--- temporaries: nn.transient(Head) after the above has them closed at its end. nn.functional has the functions,
--- nn.init what weights begin with.
+-- help "own network" is a guide, help "module" what every module can do. nn.each takes several views through a network
+-- as one batch; nn.transient(Head) after the above has a forward's temporaries closed at its end. nn.functional has the
+-- functions, nn.init what weights begin with.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local module = require "cld.nn.module"
