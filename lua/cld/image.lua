@@ -85,50 +85,45 @@ end
 
 -- ---- a page of images -------------------------------------------------------
 
-local function channels(name, values)
+local function channels(caller_name, name, values)
   if type(values) ~= "table" or #values ~= 3 then
-    caller.raise("image.grid: %s must be three numbers, got %s", name, caller.shown(values))
+    caller.raise("%s: %s must be three numbers, got %s", caller_name, name, caller.shown(values))
   end
   return core.tensor.tensor(values):reshape(1, 3, 1, 1)
 end
 
 -- f32 (N, 3, H, W) back to levels: u8 (N, H, W, 3).
-local function levels(views, options)
+local function levels(name, views, options)
   local statistics = augment.statistics.cifar
-  local mean, std = channels("mean", options.mean or statistics.mean), channels("std", options.std or statistics.std)
+  local mean = channels(name, "mean", options.mean or statistics.mean)
+  local std = channels(name, "std", options.std or statistics.std)
   local scaled = (views:float() * std + mean) * 255
   return scaled:clamp(0, 255):round():permute(1, 3, 4, 2):to("u8")
 end
 
 -- Any of the forms that grid takes, as a list of u8 (H, W, 3).
-local function list_of(images, options)
+local function list_of(name, forms, images, options)
   if is_tensor(images) then
     images = images:cpu():detach()
     local shape = images.shape
     if images.dtype == "u8" and #shape == 4 and shape[4] == 3 then return images:unbind() end
     if images.dtype ~= "u8" and images.dtype:match "^b?f" and #shape == 4 and shape[2] == 3 then
-      return levels(images, options):unbind()
+      return levels(name, images, options):unbind()
     end
   elseif type(images) == "table" then
-    for _, one in ipairs(images) do check_image("image.grid", one) end
+    for _, one in ipairs(images) do check_image(name, one) end
     return images
   end
-  caller.raise("image.grid: expected f32[n, 3, height, width], u8[n, height, width, 3] or a list of images, got %s",
-    caller.shown(images))
+  caller.raise("%s: expected %s or a list of images, got %s", name, forms, caller.shown(images))
 end
 
---- grid(images[, {columns, padding = 2, mean, std}]) -> u8 (height, width, 3): images beside and below each other on
--- black, in rows of `columns` (default: about as many as rows), padding pixels apart. images: views f32 (N, 3, H, W),
--- whose normalization by mean and std (default: CIFAR's) is undone; u8 (N, H, W, 3); or a list of u8 images, which may
--- have different sizes.
-function image.grid(images, options)
-  caller.check_fields("image.grid", options, { "columns", "padding", "mean", "std" })
-  options = options or {}
-  local list = list_of(images, options)
-  if #list == 0 then caller.raise "image.grid: there are no images" end
-  local columns = caller.integer("image.grid", "columns", options.columns or math.ceil(math.sqrt(#list)))
+-- A page of them, for the function of that name, which takes these forms.
+local function page_of(name, forms, images, options)
+  local list = list_of(name, forms, images, options)
+  if #list == 0 then caller.raise("%s: there are no images", name) end
+  local columns = caller.integer(name, "columns", options.columns or math.ceil(math.sqrt(#list)))
   columns = math.min(columns, #list)
-  local padding = caller.integer("image.grid", "padding", options.padding or 2, 0)
+  local padding = caller.integer(name, "padding", options.padding or 2, 0)
   local height, width = 0, 0
   for _, one in ipairs(list) do
     height, width = math.max(height, one.shape[1]), math.max(width, one.shape[2])
@@ -144,14 +139,27 @@ function image.grid(images, options)
   return page
 end
 
+local grid_forms = "f32[n, 3, height, width], u8[n, height, width, 3]"
+
+--- grid(images[, {columns, padding = 2, mean, std}]) -> u8 (height, width, 3): images beside and below each other on
+-- black, in rows of `columns` (default: about as many as rows), padding pixels apart. images: views f32 (N, 3, H, W),
+-- whose normalization by mean and std (default: CIFAR's) is undone; u8 (N, H, W, 3); or a list of u8 images, which may
+-- have different sizes.
+function image.grid(images, options)
+  caller.check_fields("image.grid", options, { "columns", "padding", "mean", "std" })
+  return page_of("image.grid", grid_forms, images, options or {})
+end
+
+local show_forms = "u8[height, width, 3], f32[3, height, width], " .. grid_forms
 local page_options = { "columns", "padding", "mean", "std" }
 
 --- cld.image.show(images[, {mode, width, columns, padding, mean, std}]): an image u8 (height, width, 3) in the
 -- terminal, or a page of what grid takes (one view f32 (3, H, W) too), at most `width` characters wide (default: the
--- terminal). mode is how: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty), "sixel", "blocks" (half blocks
--- in 24-bit colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii" (characters by brightness); by default
--- the best that the terminal has, ascii if it has no colours or NO_COLOR is set. If standard output is no terminal, a
--- line says so.
+-- terminal). f32 is taken for a view that was normalized by mean and std (default: CIFAR's); for values from 0 to 1
+-- give mean = {0, 0, 0}, std = {1, 1, 1}. mode is how: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty),
+-- "sixel", "blocks" (half blocks in 24-bit colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii"
+-- (characters by brightness); by default the best that the terminal has, ascii if it has no colours or NO_COLOR is set.
+-- If standard output is no terminal, a line says so.
 --
 --     -- needs a picture
 --     cld.image.show(cld.image.read "cat.jpg")
@@ -163,9 +171,10 @@ function image.show(images, options)
   if #shape ~= 3 or images.dtype ~= "u8" then
     local page = {}
     for _, name in ipairs(page_options) do page[name] = options[name] end
-    if #shape == 3 then images = images:unsqueeze(1) end
-    if #shape == 3 and page.padding == nil then page.padding = 0 end
-    one = image.grid(images, page)
+    local is_view = #shape == 3 and shape[1] == 3
+    if is_view then images = images:unsqueeze(1) end
+    if is_view and page.padding == nil then page.padding = 0 end
+    one = page_of("image.show", show_forms, images, page)
   end
   check_image("image.show", one)
   require "cld.image.shown".show("image.show", one:cpu(), options)
