@@ -223,7 +223,9 @@ end
 -- tensors, parameters, storages and NumPy arrays tensors, which share a storage if they did. An object of any other
 -- class is a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state, items, entries}; its
 -- metatable is cld.io.record. Tensors are on the cpu. What no dtype here is becomes the next that holds it: i8, i16,
--- u16 i32; u32, u64 i64; bool u8; 8-bit floats f32. cld.save writes it as it came.
+-- u16 i32; u32, u64 i64; bool u8; 8-bit floats f32. cld.save writes it as it came. A tensor whose type
+-- or values no dtype here can hold (text, complex numbers, u64 from 2^63 on) is left out of values: unread says which
+-- and why.
 --
 --     cld.save("weights.safetensors", { w = cld.ones(2, 2) }, { made = "today" })
 --     local tensors, notes = cld.load "weights.safetensors"
