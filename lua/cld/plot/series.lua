@@ -54,6 +54,26 @@ local function one_of(name, what, value, label)
   return { x = x, y = y, label = label }
 end
 
+local DIGITS = 20
+
+-- With zeros before whole numbers, so that "run 10" comes after "run 9"; what follows a decimal point is left alone.
+local function padded(key)
+  return (key:gsub("%f[%d.]%d+", function(digits) return ("0"):rep(DIGITS - #digits) .. digits end))
+end
+
+-- The keys as a person would order them.
+local function ordered_keys(data)
+  local keys = sorted_keys(data)
+  local places, order = {}, {}
+  for i, key in ipairs(keys) do places[key], order[key] = i, padded(key) end
+  local _ <close> = core.text.c_locale()
+  table.sort(keys, function(a, b)
+    if order[a] ~= order[b] then return order[a] < order[b] end
+    return places[a] < places[b]
+  end)
+  return keys
+end
+
 -- Calls each(what, value, label) for every series that is given.
 local function walk(name, data, each)
   if is_numbers(data) then return each("y", data) end
@@ -71,7 +91,7 @@ local function walk(name, data, each)
       caller.raise("%s: series have names, or positions from 1 on, got %s", name, caller.shown(key))
     end
   end
-  for _, key in ipairs(sorted_keys(data)) do each(("series '%s'"):format(key), data[key], key) end
+  for _, key in ipairs(ordered_keys(data)) do each(("series '%s'"):format(key), data[key], key) end
 end
 
 --- of(name, data) -> the series of data, for the function that errors name.
