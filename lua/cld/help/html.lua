@@ -153,7 +153,8 @@ end
 local function pytorch_tables()
   local parts = {}
   for _, group in ipairs(pytorch.groups) do
-    parts[#parts + 1] = ("<h2>%s</h2>\n<table class=\"names\">\n<tr><th>PyTorch</th><th>here</th><th></th></tr>\n"):format(group[1])
+    parts[#parts + 1] = ("<h2>%s</h2>\n"):format(group[1])
+      .. '<table class="names">\n<tr><th>PyTorch</th><th>here</th><th></th></tr>\n'
     for i = 2, #group do
       local there, here, note = table.unpack(group[i], 1, 3)
       parts[#parts + 1] = ("<tr><td><code>%s</code></td><td>%s</td><td>%s</td></tr>\n"):format(escape(there),
