@@ -281,6 +281,14 @@ describe("plot", function()
     assert.equal(text(cld.tensor { { 1, 4 }, { 2, 5 } }, "scatter"), text({ { { 1, 2 }, { 4, 5 } } }, "scatter"))
   end)
 
+  it("orders labels by the numbers in them", function()
+    local data = {}
+    for _, label in ipairs { "run 10", "run 9", "lr 0.1", "lr 0.03", "run 1" } do data[label] = { 1, 2 } end
+    local labels = {}
+    for i, one in ipairs(require "cld.plot.series".of("plot", data)) do labels[i] = one.label end
+    assert.are.same({ "lr 0.03", "lr 0.1", "run 1", "run 9", "run 10" }, labels)
+  end)
+
   local mistakes = {
     { "line", {}, nil, "plot%.line: there is nothing to plot: the table is empty" },
     { "line", { 0 / 0 }, nil, "plot%.line: there is nothing to plot: no point is finite" },
