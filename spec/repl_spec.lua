@@ -98,6 +98,21 @@ describe("the session", function()
     end)
   end)
 
+  describe("tab within help \"...\"", function()
+    local complete = require "cld.repl.complete"
+
+    it("completes a topic", function() assert.are.equal("ume", complete.at 'help "res') end)
+
+    it("completes a name", function() assert.are.equal("ear", complete.at "help('cld.nn.lin") end)
+
+    it("lists topics, and names up to their next point", function()
+      local _, list = complete.at 'help "'
+      assert.is_truthy(list:find("own network", 1, true) and list:find "%f[%w]cld%f[%s]", list)
+    end)
+
+    it("offers nothing where nothing fits", function() assert.is_nil(complete.at 'help "zzz') end)
+  end)
+
   describe("errors", function()
     it("are one line where the typed line itself is at fault, and the session goes on", function()
       local out = session {

@@ -5,8 +5,8 @@ local locals = require "cld.repl.locals"
 
 local complete = {}
 
-local _G, ipairs, next, pairs, pcall, rawget, tonumber, type =
-  _G, ipairs, next, pairs, pcall, rawget, tonumber, type
+local _G, ipairs, next, pairs, pcall, rawget, require, tonumber, type =
+  _G, ipairs, next, pairs, pcall, rawget, require, tonumber, type
 local getmetatable = debug.getmetatable -- any value's, however it is protected
 local concat, sort = table.concat, table.sort
 local byte, find, gsub, match, rep, sub = string.byte, string.find, string.gsub, string.match, string.rep, string.sub
@@ -137,10 +137,33 @@ local function columns(list)
   return concat(lines, "\n")
 end
 
+-- Within help "...": topics, and names up to their next point.
+local function help_names(stem)
+  local texts, seen, list = require "cld.help.data"(), {}, {}
+  local function add(name)
+    if sub(name, 1, #stem) == stem and not seen[name] then seen[name], list[#list + 1] = true, name end
+  end
+  for _, topic in ipairs(texts.topics) do add(topic.name) end
+  for _, entry in ipairs(texts.entries) do
+    local before, after = sub(entry.name, 1, #stem), sub(entry.name, #stem + 1)
+    add(before .. (match(after, "^[.:]?[%w_]*") or ""))
+  end
+  sort(list)
+  return list
+end
+
 --- What to insert at the cursor and what to list below the line; either may be nil.
 function complete.at(text)
   local _ <close> = c_locale() -- names are of ASCII letters
   if find(text, "^%s*$") then return "  " end
+  local word = match(text, "%f[%w_]help%s*%(?%s*[\"']([^\"']*)$")
+  if word then
+    local ok, names = pcall(help_names, word)
+    if not ok or #names == 0 then return nil end
+    local rest = sub(common_prefix(names), #word + 1)
+    if rest ~= "" then return rest end
+    return nil, #names > 1 and columns(names) or nil
+  end
   local value, separator, stem = parse(text)
   if value == nil then return nil end
   local list, all = candidates(value, separator, stem)
