@@ -1,4 +1,5 @@
 --- The session's local variables: what a line declares is there in the next, as one variable, and as Lua has it.
+local process = require "spec.support.process"
 local tokens = require "cld.repl.tokens"
 
 -- A session of its own: type(line) -> its results, or nil and the error.
@@ -228,6 +229,29 @@ describe("the end of a local statement", function()
       assert.same(expected, found)
     end)
   end
+end)
+
+describe("a script's own variables", function()
+  local folder
+  before_each(function() folder = process.temporary_folder() end)
+  after_each(function() process.remove(folder) end)
+
+  it("live on, and those of the session are not the script's", function()
+    local session = new_session()
+    session.type "local n, seen = 1, 'mine'"
+    local path = process.write(folder .. "/s.lua", "_found = seen local n = 2 local made = 'here'")
+    assert(session.locals.load_file(path))()
+    assert.is_nil(rawget(_G, "_found"))
+    assert.same({ 2, "mine", "here" }, { session.type "n, seen, made" })
+  end)
+
+  it("live on of a recipe that another one runs, in cldlua -i", function()
+    process.write(folder .. "/inner.lua", "local net, n = 'a net', 2")
+    local outer = process.write(folder .. "/outer.lua", "local n = 1 require 'cld'.run.recipe 'inner.lua'")
+    local result = process.run { "-i", outer, stdin = "net, n\n" }
+    assert.equal("", result.err)
+    assert.is_truthy(result.out:find("a net\t2", 1, true), result.out)
+  end)
 end)
 
 describe("the words of Lua code", function()

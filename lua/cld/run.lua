@@ -68,6 +68,18 @@ local system, c_locale = core.system, core.text.c_locale
 local run = {}
 
 local pending_task -- for the next run.task
+local function in_session() return package.loaded["cld.repl"] ~= nil end
+
+-- Runs a recipe's file. Before a session (cldlua -i) its local variables are kept for that, as those of the recipe that
+-- runs it are.
+local function run_file(path)
+  local variables = not in_session() and package.loaded["cld.repl.locals"]
+  if not variables then return dofile(path) end
+  local f, message = variables.load_file(path)
+  if not f then error(message, 0) end
+  f()
+end
+
 local in_recipe -- {run = the one made last} while run.recipe runs a recipe
 
 --- cld.run.recipe(path[, task]) -> the run that it made, now ended: runs another recipe, whose path is relative to the
@@ -82,6 +94,8 @@ local in_recipe -- {run = the one made last} while run.recipe runs a recipe
 --       return { train = set, views = cld.augment.base { size = opt.size } }
 --     end,
 --   })
+--
+-- After `cldlua -i` its local variables are at the prompt too.
 function run.recipe(path, task)
   local here = debug.getinfo(2, "S").source:match "^@(.*/)" or ""
   path = path:find "^/" and path or here .. path
@@ -89,7 +103,7 @@ function run.recipe(path, task)
   local _ <close> = setmetatable({}, { __close = function() in_recipe = outer end })
   pending_task, in_recipe = task, made
   record.add_source(path)
-  dofile(path)
+  run_file(path)
   if pending_task then error(("run.recipe: '%s' takes no task"):format(path), 2) end
   if outer then outer.run = made.run end
   return made.run
@@ -138,8 +152,6 @@ local function continue(self)
   if not self.loaded then return settings.adopt(path, self.opt, stored.options) end
   return settings.adopt(self.checkpoint, self.opt, self.loaded.options, self.loaded.position.ranks)
 end
-
-local function in_session() return package.loaded["cld.repl"] ~= nil end
 
 --- cld.run(opt): opt is what cld.options returned, or a plain table with at least `epochs`. Takes the run folder, seeds
 -- the random numbers, sets the number of threads and prints the settings.

@@ -124,10 +124,12 @@ local function without_environment(declarations)
 end
 
 -- The chunk with the variables; nil if it needs none; nil, why Lua refuses it, and how many earlier ones it uses.
-local function joined(text, name)
+-- is_file: it sees none of the earlier ones, as a file does not.
+local function joined(text, name, is_file)
   local list = tokens.of(text)
   local names, declarations, used = names_in(list), without_environment(tokens.declarations(list)), {}
-  for variable, cell in pairs(cells) do
+  local earlier = is_file and {} or cells
+  for variable, cell in pairs(earlier) do
     if names[variable] then used[#used + 1] = variable .. (cell[3] and format(" <%s>", cell[3]) or "") end
   end
   if #used == 0 and #declarations == 0 then return nil end
@@ -142,7 +144,8 @@ local function joined(text, name)
   for index = 1, huge do
     local upvalue = getupvalue(f, index)
     if not upvalue then break end
-    if cells[upvalue] and upvalue ~= keep then upvaluejoin(f, index, cells[upvalue][1], cells[upvalue][2]) end
+    local cell = upvalue ~= keep and earlier[upvalue]
+    if cell then upvaluejoin(f, index, cell[1], cell[2]) end
   end
   if has_close(declarations) and locals.told then locals.told "closed" end
   return f
@@ -151,8 +154,8 @@ end
 -- Lua's bounds, which a chunk keeps and with the variables does not.
 local function is_limit(message) return find(message, "limit is", 1, true) or find(message, "too many", 1, true) end
 
-local function with_variables(plain, text, name)
-  local f, message, count = joined(text, name)
+local function with_variables(plain, text, name, is_file)
+  local f, message, count = joined(text, name, is_file)
   if not message then return f or plain end
   if not is_limit(message) then return nil, message end
   if count > 0 then
@@ -172,7 +175,7 @@ function locals.load(text, name)
   return f, refusal, f == nil
 end
 
---- As loadfile(path): the script's own variables live on in the session.
+--- As loadfile(path): the script's own variables live on in the session. It sees none of those that are there.
 function locals.load_file(path)
   local plain, message = loadfile(path)
   if not plain then return nil, message end
@@ -181,7 +184,7 @@ function locals.load_file(path)
   if file then file:close() end
   if not text or find(text, "^\27") then return plain end
   text = gsub(gsub(text, "^\xEF\xBB\xBF", ""), "^#[^\n]*", "")
-  return with_variables(plain, text, "@" .. tostring(path))
+  return with_variables(plain, text, "@" .. tostring(path), true)
 end
 
 return locals
