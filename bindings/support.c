@@ -305,6 +305,19 @@ static const char *nearer(lua_State *L, int index, const char *key, const char *
     return nearest;
 }
 
+/* Leaves what a name of PyTorch's adds to the error (lua/cld/help/pytorch.lua), or "". */
+static void push_pytorch_hint(lua_State *L, const char *key) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "cld.help.pytorch");
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_istable(L, -1) &&
+        lua_getfield(L, -1, "hint") == LUA_TFUNCTION) {
+        lua_pushstring(L, key);
+        lua_pushliteral(L, "Tensor");
+        if (lua_pcall(L, 2, 1, 0) == LUA_OK && lua_isstring(L, -1)) return;
+    }
+    lua_pushliteral(L, "");
+}
+
 int cldL_no_such_field(lua_State *L, const char *what, bool may_ask) {
     const char *key = lua_tostring(L, 2);
     int distance = 1 + (int)strlen(key) / 4;
@@ -312,7 +325,10 @@ int cldL_no_such_field(lua_State *L, const char *what, bool may_ask) {
     const char *method = nearer(L, lua_upvalueindex(1), key, NULL, &distance);
     const char *nearest = nearer(L, lua_upvalueindex(2), key, method, &distance);
     if (!nearest && may_ask) return 0;
-    if (!nearest) return luaL_error(L, "%s has no field '%s'", what, key);
+    if (!nearest) {
+        push_pytorch_hint(L, key);
+        return luaL_error(L, "%s has no field '%s'%s", what, key, lua_tostring(L, -1));
+    }
     return luaL_error(L, "%s has no %s '%s'; did you mean '%s'?", what,
                       nearest == method ? "method" : "field", key, nearest);
 }

@@ -232,6 +232,20 @@ describe("from PyTorch", function()
     assert.are.same({}, without)
   end)
 
+  for what, read in pairs {
+    ["Tensor.tolist"] = function() return cld.ones(2).tolist end,
+    ["Tensor.cuda"] = function() return cld.ones(2):cuda() end,
+    ["Module.cuda"] = function()
+      return cld.nn.linear(1, 1):cuda()
+    end,
+    ["torch.float32"] = function() return cld.float32 end,
+  } do
+    it("is named by the error of a name that is not there: " .. what, function()
+      local _, message = pcall(read)
+      assert.is_truthy(tostring(message):find(('; help "%s" says what is here instead'):format(what), 1, true), message)
+    end)
+  end
+
   it("prefers the whole name to its last part", function()
     assert.are.equal("torch.linalg.norm", pytorch.find("torch.linalg.norm")[1])
   end)

@@ -9,8 +9,8 @@ local caller = require "cld.caller"
 local user_error = require "cld.user_error"
 
 -- The session is to go on whatever a script has made of these globals.
-local getmetatable, ipairs, next, pairs, pcall, rawget, setmetatable, type =
-  getmetatable, ipairs, next, pairs, pcall, rawget, setmetatable, type
+local getmetatable, ipairs, next, pairs, pcall, rawget, require, setmetatable, type =
+  getmetatable, ipairs, next, pairs, pcall, rawget, require, setmetatable, type
 local loaded, sort = package.loaded, table.sort
 
 local closed = {}
@@ -70,7 +70,10 @@ local function hint(key, names, own)
   local near = user_error.hint(key, names)
   if near ~= "" and own ~= loaded["cld"] and not key:find "%u" then return near end
   local found, other = pcall(elsewhere, key, own)
-  return found and other and ("; did you mean '%s'?"):format(other) or near
+  if found and other then return ("; did you mean '%s'?"):format(other) end
+  if near ~= "" then return near end
+  local loads, pytorch = pcall(require, "cld.help.pytorch")
+  return loads and pytorch.hint(key) or ""
 end
 
 --- Raises the error of a name that is not in the table `own`, called `path`. names: what else is there. Names that

@@ -442,4 +442,11 @@ function pytorch.find(name)
   end
 end
 
+--- '; help "Tensor.tolist" says what is here instead' of a name of PyTorch's, else "": for the error of a name that is
+-- not there. owner: "Tensor" or "Module", if it is known.
+function pytorch.hint(name, owner)
+  local row = owner and pytorch.find(owner .. "." .. name) or pytorch.find(name)
+  return row and ('; help "%s" says what is here instead'):format(row[1]) or ""
+end
+
 return pytorch
