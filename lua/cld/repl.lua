@@ -5,7 +5,6 @@ local complete = require "cld.repl.complete"
 local locals = require "cld.repl.locals"
 local place = require "cld.place"
 local show = require "cld.repl.show"
-require "cld.closed" -- takes its copies too, before a script assigns to globals
 local core = require "cld.core"
 require "cld.closed" -- of which cld is made, after a script may have taken away what it needs
 local write_atomic, c_locale, printable = core.io.write_atomic, core.text.c_locale, core.text.printable
