@@ -204,6 +204,32 @@ describe("an ONNX file of a user's own network", function()
     refused(nil, "in 'block.0' %(conv2d%): its forward cannot be followed: conv2d: ", { cld.nn.conv2d(5, 4, 3) })
   end)
 
+  it("refuses random numbers, which the file would hold as they fell once", function()
+    refused(function(self, x) return self.block(x + cld.randn(1, 3, 8, 8)) end,
+      "its forward uses a number or tensor that changes from call to call")
+  end)
+
+  it("refuses what depends on the number of images", function()
+    local changes = "its forward uses a number or tensor that changes"
+    refused(function(self, x) return self.block(x) / #x end, changes)
+    refused(function(self, x) return self.block(x + cld.ones(#x, 3, 8, 8)) end, changes)
+    refused(function(self, x) return self.block(x):view(2, -1) end, "reshapes the first dimension")
+    refused(function(self, x) return #x > 2 and self.block(x):relu() or self.block(x) end,
+      "its forward does other things from call to call or with another number of images")
+  end)
+
+  it("takes constants that each call makes anew", function()
+    local Shifted = cld.nn.module "Shifted"
+    function Shifted:build() self.conv = cld.nn.conv2d(3, 4, 3) end
+    function Shifted:forward(x) return self.conv(x + cld.tensor({ 1, 2, 3 }):reshape { 1, 3, 1, 1 }):mean { 3, 4 } end
+    check_onnx(Shifted(), "instance", 8)
+  end)
+
+  it("names an index, and a forward that returns a table", function()
+    refused(function(self, x) return self.block(x)[{ {}, 1 }] end, "its forward uses x%[%.%.%.%], which cannot")
+    refused(function(self, x) return { self.block(x) } end, "it returns a table; expected a tensor")
+  end)
+
   it("does not go on with what is no longer the images'", function()
     refused(function() return cld.zeros(2, 3) end, "what comes out does not depend on the images")
   end)

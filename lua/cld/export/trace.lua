@@ -1,4 +1,4 @@
---- A network as a list of ONNX nodes: its forward runs once, on values that know what has become of them.
+--- A network as a list of ONNX nodes: its forward runs on values that know what has become of them.
 --
 -- When a module is called with such a value, a layer that is known (export/layers.lua) notes its nodes. Of any other
 -- module the forward runs on the value, which stands for a tensor: so blocks, heads and a user's own networks need no
@@ -10,7 +10,7 @@ local user_error = require "cld.user_error"
 
 local trace = {}
 
-local BATCH = 2 -- images of the trace; any number would do
+local BATCHES = { 2, 3 } -- images of the two traces, which must agree: nothing may depend on their number, or on chance
 
 -- ---- values ----------------------------------------------------------------------------
 
@@ -43,8 +43,9 @@ function Value.__index(value, key)
   local known = {}
   for name in pairs(methods) do known[#known + 1] = name end
   table.sort(known)
-  trace.fail(graph, "its forward uses x:%s, which is not known how to export; known are layers of cld.nn, +, -, *, /"
-    .. " and x:%s", tostring(key), table.concat(known, ", x:"))
+  local used = type(key) == "string" and "x:" .. key or "x[...]"
+  trace.fail(graph, "its forward uses %s, which cannot be exported; what can are layers of cld.nn, +, -, *, / and x:%s",
+    used, table.concat(known, ", x:"))
 end
 
 -- ---- the list of nodes --------------------------------------------------------------------
@@ -75,7 +76,8 @@ function Graph:constant(name, tensor)
   local key = self.kept[tensor]
   if key then return key end
   key = prefixed(self, name)
-  self.constants[#self.constants + 1] = { key, tensor.dtype == "i64" and tensor or tensor:detach():to "f32" }
+  local written = tensor.dtype == "i64" and tensor or tensor:detach():to "f32"
+  self.constants[#self.constants + 1] = { key, written, source = tensor, place = place(self) }
   self.kept[tensor] = key
   return key
 end
@@ -189,10 +191,11 @@ methods.view = methods.reshape
 -- ---- the trace -------------------------------------------------------------------------------
 
 -- While it is open, modules that are called with a value are handled by the graph.
-local function watch(graph, layers)
+local function watch(layers)
   local before = modules.run_forward
   function modules.run_forward(module, x, ...)
     if not is_value(x) then return before(module, x, ...) end
+    local graph = rawget(x, "graph")
     table.insert(graph.running, module)
     local known, forward = layers[module.forward], module.forward
     local results = known and table.pack(known(graph, module, x, ...)) or table.pack(forward(module, x, ...))
@@ -217,22 +220,15 @@ local function first_output(net, layer, value)
   return (net(value))
 end
 
---- of(net, layer, height, width, layers, prepare) -> {nodes = {{op, name, inputs, outputs, attributes}, ...}, constants
--- = {{name, tensor}, ...}, shape = of the output, -1 for the images}: from "images" (N, 3, height, width) to
--- "features". layers: {forward = function(graph, module, value, ...)}; prepare(images) -> what the network is given, if
--- that is something else.
-function trace.of(net, layer, height, width, layers, prepare)
+-- The graph of so many images, and the value that comes out.
+local function followed(count, net, layer, height, width, prepare)
   local graph = setmetatable({
-    nodes = {}, constants = {}, running = {}, names = {}, taken = { images = 1, features = 1 },
+    nodes = {}, constants = {}, running = { net }, names = {}, taken = { images = 1, features = 1 },
     kept = setmetatable({}, { __mode = "k" }),
   }, Graph)
   for path, module in net:named_modules() do graph.names[module] = path end
   local device = (net:parameters()[1] or {}).device or "cpu"
-  local images = core.tensor.zeros({ BATCH, 3, height, width }, { device = device })
-  local _ <close> = core.autograd.no_grad()
-  local _ <close> = evaluating(net)
-  local _ <close> = watch(graph, layers)
-  graph.running[1] = net
+  local images = core.tensor.zeros({ count, 3, height, width }, { device = device })
   local value = setmetatable({ graph = graph, name = "images", tensor = images }, Value)
   local ok, result = pcall(first_output, net, layer, prepare and prepare(value) or value)
   if not ok then
@@ -241,9 +237,45 @@ function trace.of(net, layer, height, width, layers, prepare)
     local problem = tostring(result):gsub("^[^:%s]*:%d+: ", "") -- its layer, which calls name, is the graph's to tell
     problem = problem:gsub("^[%w_]+: [^ ]+ %b(): ", "")
     trace.fail(graph, "its forward cannot be followed: %s", problem)
+  elseif type(result) == "table" and not is_value(result) then
+    trace.fail(graph, "it returns a table; expected a tensor, and further ones after it: return a, b")
   elseif not is_value(result) then
     trace.fail(graph, "what comes out does not depend on the images by anything that is exported")
   end
+  return graph, result
+end
+
+local function same_tensor(a, b)
+  if rawequal(a.source, b.source) then return true end
+  return table.concat(a[2].shape, "x") == table.concat(b[2].shape, "x") and a[2]:eq(b[2]):all():item() == 1
+end
+
+-- Raises unless both traces made the same of the network.
+local function check_agreement(graph, other)
+  for i, constant in ipairs(graph.constants) do
+    local second = other.constants[i]
+    if not second or constant[1] ~= second[1] or not same_tensor(constant, second) then
+      user_error.raise("format onnx: %s: its forward uses a number or tensor that changes from call to call or with"
+        .. " the number of images, which a file cannot hold", constant.place)
+    end
+  end
+  local alike = #graph.nodes == #other.nodes and #graph.constants == #other.constants
+  for i, node in ipairs(graph.nodes) do alike = alike and node.name == other.nodes[i].name end
+  if alike then return end
+  user_error.raise("format onnx: %s: its forward does other things from call to call or with another number of images,"
+    .. " which a file cannot hold", place(graph))
+end
+
+--- of(net, layer, height, width, layers, prepare) -> {nodes = {{op, name, inputs, outputs, attributes}, ...}, constants
+-- = {{name, tensor}, ...}, shape = of the output, -1 for the images}: from "images" (N, 3, height, width) to
+-- "features". layers: {forward = function(graph, module, value, ...)}; prepare(images) -> what the network is given, if
+-- that is something else.
+function trace.of(net, layer, height, width, layers, prepare)
+  local _ <close> = core.autograd.no_grad()
+  local _ <close> = evaluating(net)
+  local _ <close> = watch(layers)
+  local graph, result = followed(BATCHES[1], net, layer, height, width, prepare)
+  check_agreement(graph, (followed(BATCHES[2], net, layer, height, width, prepare)))
   return graph:finish(result)
 end
 
