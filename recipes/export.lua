@@ -2,8 +2,8 @@
 -- NumPy or ONNX; and the command that reads it.
 --
 --   cldlua recipes/export.lua --checkpoint runs/NAME --out encoder.pth
---   cldlua recipes/export.lua --checkpoint runs/NAME --out encoder.onnx --format onnx --layer instance
---   cldlua recipes/export.lua --checkpoint runs/NAME --out encoder.pkl --format detectron2 --encoder key
+--   cldlua recipes/export.lua --checkpoint runs/NAME --out encoder.onnx --layer instance
+--   cldlua recipes/export.lua --checkpoint runs/NAME --out encoder.pkl --encoder key
 local cld = require "cld"
 local export = require "cld.export"
 local say = require "cld.say"
@@ -15,8 +15,9 @@ local opt = cld.options {
   { "checkpoint", "checkpoint.safetensors", "of any recipe, or its run's folder; or published weights: .pth, .pth.tar,"
     .. " .t7, .safetensors", nonempty = true },
   { "out",     "encoder.pth", "the file to write; of npy a folder of NAME.npy", nonempty = true },
-  { "format",  "torchvision", "torchvision (the trunk by its names, a .pth), pth (the whole network by ours),"
-    .. " detectron2 (a .pkl), onnx (images to features), npy, safetensors", choices = export.formats },
+  { "format",  "auto",        "torchvision (the trunk by its names, a .pth), pth (the whole network by ours),"
+    .. " detectron2 (a .pkl), onnx (images to features), npy, safetensors; auto: what --out ends with (.onnx, .pkl,"
+    .. " .npy, .safetensors), and else torchvision", choices = { "auto", table.unpack(export.formats) } },
   { "encoder", "query",       "which network of the checkpoint: the one that was trained, or the key encoder (MoCo) or"
     .. " target (BYOL) that follows it", choices = { "query", "key" } },
   { "layer",   "features",    "of onnx: features (the pooled ones), or instance (the first output)",
@@ -33,9 +34,10 @@ cld.dist.first_only()
 local net, about = subject.load(opt, nil, opt.encoder)
 local view = about.test_view
 local settings = {
-  format = opt.format, layer = opt.layer, size = opt.size > 0 and opt.size or nil, view = view, force = opt.force,
+  format = opt.format == "auto" and export.format_of(opt.out) or opt.format, layer = opt.layer,
+  size = opt.size > 0 and opt.size or nil, view = view, force = opt.force,
   names = opt.names ~= "torchvision" and opt.names or nil, normalize = opt.normalize,
 }
 local count = cld.models.export(net, opt.out, settings)
-say(("%s: %d tensors, format %s; %s"):format(opt.out, count, opt.format, usage.input_text(settings)))
+say(("%s: %d tensors, format %s; %s"):format(opt.out, count, settings.format, usage.input_text(settings)))
 for _, line in ipairs(usage.of_export(net, opt.out, settings)) do say(line) end

@@ -112,6 +112,14 @@ describe("recipes/export.lua", function()
     end)
   end
 
+  it("writes the format that the file's name ends with", function()
+    for ending, format in pairs { ["a.ONNX"] = "onnx", ["a.pkl"] = "detectron2", ["a.safetensors"] = "safetensors",
+      ["a.npy"] = "npy", ["a.pth"] = "torchvision", ["b.onnx.pth"] = "torchvision" } do
+      local result = export("--out", folder .. "/" .. ending)
+      assert.matches("tensors, format " .. format .. ";", result.out)
+    end
+  end)
+
   it("takes the key encoder", function()
     local _, query = export("--format", "pth")
     local _, key = export("--format", "pth", "--encoder", "key")
@@ -127,8 +135,8 @@ describe("recipes/export.lua", function()
   end
 
   it("refuses an unknown format in one line", function()
-    refused("option '%-%-format': expected one of torchvision, pth, detectron2, onnx, npy, safetensors, got 'onx'",
-      "--format", "onx")
+    refused("option '%-%-format': expected one of auto, torchvision, pth, detectron2, onnx, npy, safetensors,"
+      .. " got 'onx'", "--format", "onx")
   end)
 
   it("refuses a folder as the file in one line", function()

@@ -1,7 +1,7 @@
 --- Networks as files that others read: cld.models.export, and recipes/export.lua.
 --
 --   cld.models.export(net, "resnet18.pth")                              -- torchvision's names
---   cld.models.export(net, "net.onnx", { format = "onnx", layer = "instance" })
+--   cld.models.export(net, "net.onnx", { layer = "instance" })         -- .onnx, .pkl, .safetensors, .npy: that format
 --
 -- | format | what is written | read by |
 -- |---|---|---|
@@ -124,6 +124,11 @@ local formats = {
 --- The formats' names.
 export.formats = { "torchvision", "pth", "detectron2", "onnx", "npy", "safetensors" }
 
+local endings = { onnx = "onnx", pkl = "detectron2", safetensors = "safetensors", npy = "npy" }
+
+--- format_of(path) -> the format that the ending of a file's name stands for; torchvision if it says nothing.
+function export.format_of(path) return endings[path:lower():match "%.(%w+)/*$"] or "torchvision" end
+
 local function check_choice(name, value, choices, fallback)
   if value == nil then return fallback end
   for _, choice in ipairs(choices) do
@@ -174,7 +179,7 @@ function export.write(net, path, options)
   end
   caller.check_fields("models.export", options, fields)
   options = options or {}
-  local format = check_choice("format", options.format, export.formats, "torchvision")
+  local format = check_choice("format", options.format, export.formats, export.format_of(path))
   check_choice("layer", options.layer, { "features", "instance" })
   check_choice("names", options.names, { "torchvision", "own" })
   check_fitting(format, options)

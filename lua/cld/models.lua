@@ -215,12 +215,13 @@ end
 --     local net, about = cld.models.load "runs/NAME"
 function models.load(path, given) return require "cld.models.load".from(models, path, given) end
 
---- cld.models.export(net, path[, {format = "torchvision", layer = "features", names = "torchvision", size =, view =,
--- normalize = false, force = false}]) -> how many tensors were written. For PyTorch and others; nothing is half
+--- cld.models.export(net, path[, {format =, layer = "features", names = "torchvision", size =, view =,
+-- normalize = false, force = false}]) -> how many tensors were written. For PyTorch and others. Nothing is half
 -- written.
 --
 --   format  "torchvision" (the trunk, a .pth), "pth" (all of the network by our names), "detectron2" (a .pkl), "onnx",
---           "npy" (a folder of NAME.npy), "safetensors"
+--           "npy" (a folder of NAME.npy), "safetensors"; without it what path ends with: .onnx, .pkl, .npy or
+--           .safetensors, and else torchvision
 --   layer   of onnx: "features", the pooled ones, or "instance", the first output
 --   names   of safetensors and npy: "torchvision" (the trunk), or "own" (all tensors, as state_dict names them)
 --   size    of onnx: pixels of the images, or {height, width}; without it the view's, or 224
@@ -230,7 +231,7 @@ function models.load(path, given) return require "cld.models.load".from(models, 
 --
 --     -- needs a run
 --     local net, about = cld.models.load "runs/NAME"
---     cld.models.export(net, "encoder.onnx", { format = "onnx", view = about.test_view })
+--     cld.models.export(net, "encoder.onnx", { view = about.test_view })
 function models.export(net, path, options) return require "cld.export".write(net, path, options) end
 
 local function unknown(_, key)
