@@ -30,5 +30,5 @@ for _, line in ipairs(plan.lines) do say(line) end
 cld.options.further(own)
 cld.options.defaults(plan.settings)
 local run = cld.run.recipe(plan.recipe)
-pretrain.evaluate(run, run.opt.linear_epochs)
 pretrain.export(run)
+pretrain.evaluate(run, run.opt.linear_epochs)

@@ -122,7 +122,7 @@ describe("recipes/pretrain.lua", function()
     assert.matches("\n  size +32 pixels +as large as most of the images\n", result.out)
     assert.matches("\n  epochs +1, about [%d:]+ +as given\n", result.out)
     assert.matches("epoch 1/1  top1 [%d.]+ %%", result.out)
-    assert.matches("\nlinear classifier on the frozen features, 2 epochs: top%-1 [%d.]+ %% of 20 test images\n",
+    assert.matches("\nlinear classifier on the frozen features, 2 epochs: top%-1 [%d.]+ %% of 20 test images\n$",
       result.out)
     assert.matches("\nthe encoder's weights for torchvision: [^\n]*/whole/encoder.pth\n  python3 %-c '", result.out)
   end)

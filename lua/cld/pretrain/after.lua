@@ -1,5 +1,5 @@
---- What recipes/pretrain.lua does with a run that has ended: a linear classifier on its frozen features, if the images
--- have classes; and its weights as a file for torchvision.
+--- What recipes/pretrain.lua does with a run that has ended: its weights as a file for torchvision; then a linear
+-- classifier on its frozen features, if the images have classes.
 local dist = require "cld.dist"
 local linear = require "cld.eval.linear"
 local models = require "cld.models"
