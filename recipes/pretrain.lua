@@ -27,7 +27,7 @@ local asked, given = cld.options.peek {
 local plan = pretrain.plan(asked, given)
 for _, line in ipairs(plan.lines) do say(line) end
 
-cld.options.further(own)
+cld.options.further(own, plan.recipe)
 cld.options.defaults(plan.settings)
 local run = cld.run.recipe(plan.recipe)
 pretrain.export(run)

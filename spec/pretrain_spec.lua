@@ -127,6 +127,17 @@ describe("recipes/pretrain.lua", function()
     assert.matches("\nthe encoder's weights for torchvision: [^\n]*/whole/encoder.pth\n  python3 %-c '", result.out)
   end)
 
+  it("names the recipe that lacks an option, though another one has it", function()
+    refused(photos, "unknown option '%-%-small' of folder_npid_cld.lua, which was chosen", "--small")
+    refused(photos, "unknown option '%-%-nce%-t' of folder_byol_cld.lua", "--method", "byol", "--nce-t", "0.2")
+    refused(photos, "chosen; did you mean '%-%-clusters'%? %(folder_npid_cld.lua %-%-help", "--cluster", "2")
+  end)
+
+  it("refuses a folder that stands alone, without --data", function()
+    local result = recipes.run("pretrain", photos)
+    assert.matches("^cldlua: unexpected argument '" .. photos:gsub("%p", "%%%0") .. "'[^\n]*\n$", result.err)
+  end)
+
   it("keeps what it chose with the run", function()
     local stored = cld.json.decode(process.read(folder .. "/runs/whole/options.json"))
     assert.same({ "npid", 32, 8, 4 }, { stored.method, stored.size, stored.batch_size, stored.clusters })
@@ -184,10 +195,6 @@ describe("recipes/pretrain.lua", function()
     local result = recipes.run("pretrain", "--help", "--data", "/nowhere")
     assert.equal(0, result.code)
     for _, name in ipairs { "data", "minutes", "method", "epochs" } do assert.matches("%-%-" .. name, result.out) end
-  end)
-
-  it("names an option that the recipe which it runs does not have", function()
-    refused(photos, "unknown option '%-%-queue'", "--queue", "64")
   end)
 
   it("allows some broken files, and says which share", function()

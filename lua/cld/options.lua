@@ -77,11 +77,15 @@ function options.defaults(settings)
   end
 end
 
-local further = {} -- declarations for the next options{...}
+local further = {} -- declarations for the next options{...}; recipe = whose options they join
 
---- cld.options.further{declarations}: more options of the next cld.options: of a recipe that runs another one and has
--- some of its own, which are stored and resumed as those are.
-function options.further(declarations) further[#further + 1] = declarations end
+--- cld.options.further(declarations[, recipe]): more options of the next cld.options: of a recipe that runs another one
+-- and has some of its own, which are stored and resumed as those are. recipe: the other one's file, which an unknown
+-- option's error names.
+function options.further(declarations, recipe)
+  further[#further + 1] = declarations
+  further.recipe = recipe
+end
 
 local function field_name(name) return (name:gsub("-", "_")) end
 
@@ -169,6 +173,7 @@ end
 function options.peek(spec, arguments)
   local _ <close> = core.text.c_locale()
   arguments = arguments or arg or {}
+  command_line.check_first(arguments)
   local declarations, opt, given = collect(spec), {}, {}
   local parsed = command_line.parse(spec.about, declarations, command_line.only(declarations, arguments),
     program_name(arguments))
@@ -185,13 +190,13 @@ end
 setmetatable(options, { __call = function(_, spec, arguments)
   if options.refusal then user_error.raise("%s", options.refusal) end
   local _ <close> = core.text.c_locale() -- --lr 0.5 is that in any
-  local declarations = collect(further, collect(spec))
+  local declarations, recipe = collect(further, collect(spec)), further.recipe
   further = {}
   apply_defaults(declarations)
   arguments = arguments or arg or {}
   local opt, given = {}, {}
   for _, d in ipairs(declarations) do opt[d.field] = d[2] end
-  local parsed = command_line.parse(spec.about, declarations, arguments, program_name(arguments))
+  local parsed = command_line.parse(spec.about, declarations, arguments, program_name(arguments), recipe)
   for name, value in pairs(arguments) do
     if type(name) == "string" then
       if not declarations[name] then user_error.raise("no option '%s' is declared", name) end

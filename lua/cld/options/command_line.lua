@@ -49,13 +49,28 @@ local function build_parser(program, about, declarations)
   return parser
 end
 
-local function unknown_option(name, declarations)
+local function unexpected(argument)
+  user_error.raise("unexpected argument '%s' (--help lists the options)", argument)
+end
+
+--- check_first(arguments): the user's error if they begin with no option, for a command line that takes nothing else.
+function command_line.check_first(arguments)
+  if arguments[1] and not arguments[1]:find "^%-" then unexpected(arguments[1]) end
+end
+
+-- recipe: the file whose options they are, if that is not the one that was started.
+local function unknown_option(name, declarations, recipe)
   local names = { "--help" }
   for _, d in ipairs(declarations) do
     if d.kind ~= "arguments" then names[#names + 1] = "--" .. d[1] end
     if d.kind == "boolean" then names[#names + 1] = "--no-" .. d[1] end
   end
-  user_error.raise("unknown option '%s'%s (--help lists the options)", name, user_error.hint(name, names))
+  local hint = user_error.hint(name, names)
+  if recipe then
+    user_error.raise("unknown option '%s' of %s, which was chosen%s (%s --help lists its options)", name, recipe, hint,
+      recipe)
+  end
+  user_error.raise("unknown option '%s'%s (--help lists the options)", name, hint)
 end
 
 -- --flag=true and --flag=false as argparse has them; other arguments as they are.
@@ -75,7 +90,7 @@ local function dashed_value(d, argument)
 end
 
 -- The arguments so that argparse reads them as they were meant, or the user's error.
-local function prepare(arguments, declarations)
+local function prepare(arguments, declarations, recipe)
   local by_name, out = {}, {}
   for _, d in ipairs(declarations) do
     if d.kind ~= "arguments" then by_name[d[1]] = d end
@@ -90,7 +105,7 @@ local function prepare(arguments, declarations)
       dashed_value(d, argument)
       out[#out] = before .. "=" .. argument
     elseif one_dash and argument ~= "-h" then
-      unknown_option(argument, declarations)
+      unknown_option(argument, declarations, recipe)
     else
       out[#out + 1] = flag_with_value(argument, by_name)
     end
@@ -120,16 +135,17 @@ function command_line.only(declarations, arguments)
   return out
 end
 
---- parse(about, declarations, arguments, program) -> {field = value as given}
-function command_line.parse(about, declarations, arguments, program)
-  local ok, result = build_parser(program, about, declarations):pparse(prepare(arguments, declarations))
+--- parse(about, declarations, arguments, program[, recipe]) -> {field = value as given}. recipe: whose options they
+-- are, if another one has been started.
+function command_line.parse(about, declarations, arguments, program, recipe)
+  local ok, result = build_parser(program, about, declarations):pparse(prepare(arguments, declarations, recipe))
   if not ok then
     local unknown = result:match "^unknown option '(.-)'"
-    if unknown then unknown_option(unknown, declarations) end
+    if unknown then unknown_option(unknown, declarations, recipe) end
     user_error.raise("%s (--help lists the options)", (result:gsub("%s*\n%s*", "; ")))
   end
   local stray = result.unexpected and result.unexpected[1]
-  if stray then user_error.raise("unexpected argument '%s' (--help lists the options)", stray) end
+  if stray then unexpected(stray) end
   for _, d in ipairs(declarations) do
     local value = result[d.field]
     if d.kind == "optional" and type(value) == "table" then result[d.field] = value[1] or true end
