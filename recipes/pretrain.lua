@@ -12,7 +12,7 @@ local pretrain = require "cld.pretrain"
 local say = require "cld.say"
 
 local own = {
-  { "minutes", 0,      "that it may take; 0: 480, a night", min = 0, max = 1000000 },
+  { "minutes", 0,      "how long all of it may take, in minutes; 0: 480, a night", min = 0, max = 1000000 },
   { "method",  "auto", "what to train", choices = { "auto", "npid", "mocov2", "byol" }, fixed = "which it began with" },
   { "linear-epochs", 20, "of the linear classifier at the end; 0: none", min = 0, max = 1000, integer = true },
 }

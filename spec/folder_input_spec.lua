@@ -43,7 +43,7 @@ describe("the input of", function()
   local function trains(result, expected)
     assert.equal(0, result.code, result.err)
     assert.matches(expected, result.out)
-    assert.matches("done: 1 epochs", result.out)
+    assert.matches("done: 1 epoch in", result.out)
     return result.out
   end
 

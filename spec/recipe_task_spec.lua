@@ -39,7 +39,7 @@ describe("a recipe that runs another", function()
     local result = run("cifar10_npid_cld", "", "--name", "none")
     assert.equal(0, result.code, result.err)
     assert.is_nil(result.out:find "top1")
-    assert.matches("done: 1 epochs", result.out)
+    assert.matches("done: 1 epoch in", result.out)
   end)
 
   it("has the run that the other has made", function()

@@ -73,7 +73,8 @@ pretrain.rules = {
     local wanted = math.tointeger(clamp(4000000 // f.images, 200, 800))
     local possible = math.tointeger(epochs_in_time(f, c, c.size, pretrain.methods[c.method].views))
     if possible >= wanted then return wanted, "as many as help" end
-    return possible, ("what %g minutes have room for, of %d"):format(f.minutes, wanted)
+    return possible, ("as many as fit into %g minute%s; %d would help"):format(f.minutes,
+      f.minutes == 1 and "" or "s", wanted)
   end },
 
   { "batch_size", function(f, c)

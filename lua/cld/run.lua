@@ -331,8 +331,8 @@ function Run:end_epoch()
   end
   if last then
     self:remember { event = "end" }
-    self.line:print(("done: %d epochs in %s; %s/%s"):format(total(self), progress.duration(self:elapsed()),
-      self:where(), folder.checkpoint))
+    self.line:print(("done: %d epoch%s in %s; %s/%s"):format(total(self), total(self) == 1 and "" or "s",
+      progress.duration(self:elapsed()), self:where(), folder.checkpoint))
     if not signal and dist.rank == 0 then ending.of(self) end
   end
   if signal then self:leave(signal) end

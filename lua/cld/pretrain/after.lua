@@ -25,8 +25,8 @@ function after.evaluate(run, epochs)
     net = net:to(options.device), train = train, test = test, test_view = about.test_view, epochs = epochs,
     batch_size = batch_size(#train), layer = "features", seed = options.seed, workers = options.workers,
   }
-  say(("linear classifier on the frozen features, %d epochs: top-1 %.2f %% of %d test images"):format(epochs,
-    100 * best.top1, #test))
+  say(("linear classifier on the frozen features, %d epoch%s: top-1 %.2f %% of %d test image%s"):format(epochs,
+    epochs == 1 and "" or "s", 100 * best.top1, #test, #test == 1 and "" or "s"))
 end
 
 --- export(run): encoder.pth in the run's folder, the trunk by torchvision's names, and the command that reads it.

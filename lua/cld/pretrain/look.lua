@@ -118,8 +118,8 @@ end
 function look.text(f)
   local classes = f.classes > 0 and (" of %d classes, %d more to test by"):format(f.classes, f.test) or ", no classes"
   local looked = f.looked < f.images and (" (of %d looked at)"):format(f.looked) or ""
-  return ("%s: %d images to train on%s; median shorter side %d pixels%s; %s"):format(f.data, f.images, classes, f.side,
-    looked, f.gpu or ("%d core%s and no GPU"):format(f.cores, f.cores == 1 and "" or "s"))
+  return ("%s: %d images to train on%s; median shorter side %d pixel%s%s; %s"):format(f.data, f.images, classes, f.side,
+    f.side == 1 and "" or "s", looked, f.gpu or ("%d core%s and no GPU"):format(f.cores, f.cores == 1 and "" or "s"))
 end
 
 return look
