@@ -58,6 +58,22 @@ describe("make install", function()
     assert.equal(cld.versions().cldlua, output(pc .. "--modversion"))
   end)
 
+  it("tells pkg-config of a folder with a name that sed would take for its own", function()
+    make("install", ([[PREFIX='/opt/a&b|c@[1].*' DESTDIR='%s/odd']]):format(folder))
+    local pc = ("PKG_CONFIG_PATH='%s/odd/opt/a&b|c@[1].*/lib/pkgconfig' pkg-config cldlua "):format(folder)
+    assert.equal("/opt/a&b|c@[1].*/bin", output(pc .. "--variable=bindir"))
+    assert.equal("/opt/a&b|c@[1].*", output(pc .. "--variable=prefix"))
+    assert.equal("/x/bin", output(pc .. "--define-variable=prefix=/x --variable=bindir"))
+  end)
+
+  it("refuses a folder with a quote in its name, in one line", function()
+    local text = [[make -s -o all -o docs install BUILD='%s' PREFIX="/opt/it's" DESTDIR='%s/quote' 2>&1]]
+    local said = output(text:format(process.build, folder))
+    assert.matches("make install: a folder with a ' in its name is not taken", said)
+    assert.is_nil(said:find("\n", 1, true))
+    assert.is_nil(cld.io.exists(folder .. "/quote"))
+  end)
+
   it("is found by a stock lua5.4", function()
     local lua = prefix .. "/share/lua/5.4/"
     local result = process.run {

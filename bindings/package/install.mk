@@ -10,15 +10,24 @@ DOCDIR     ?= $(PREFIX)/share/doc/cldlua
 MANDIR     ?= $(PREFIX)/share/man
 PCDIR      ?= $(PREFIX)/lib/pkgconfig
 
-# What stands between @ in cldlua.pc.in; then the prefix, by pkg-config's word for it.
-PC_SED := s|@prefix@|$(PREFIX)|;s|@version@|$(VERSION)|;s|@bindir@|$(BINDIR)|;s|@cdir@|$(CDIR)|;s|@luadir@|$(LUADIR)|;
-PC_SED += s|@plugindir@|$(PLUGINDIR)|;s|@recipesdir@|$(RECIPESDIR)|;s|@docdir@|$(DOCDIR)|;2,$$s|=$(PREFIX)/|=$${prefix}/|
+# What stands between @ in cldlua.pc.in, as sed takes a text; and a folder with the prefix by pkg-config's word for it.
+pc_text = $(subst &,\&,$(subst |,\|,$(subst \,\\,$(1))))
+pc_folder = $(call pc_text,$(subst @start@,,$(subst @start@$(PREFIX)/,$${prefix}/,@start@$(1))))
+PC_SED = s|@prefix@|$(call pc_text,$(PREFIX))|;s|@version@|$(VERSION)|;s|@bindir@|$(call pc_folder,$(BINDIR))|;
+PC_SED += s|@cdir@|$(call pc_folder,$(CDIR))|;s|@luadir@|$(call pc_folder,$(LUADIR))|;
+PC_SED += s|@plugindir@|$(call pc_folder,$(PLUGINDIR))|;s|@recipesdir@|$(call pc_folder,$(RECIPESDIR))|;
+PC_SED += s|@docdir@|$(call pc_folder,$(DOCDIR))|
+
+# The shell is given every folder between quotes.
+QUOTED = $(findstring ',$(DESTDIR)$(BINDIR)$(CDIR)$(LUADIR)$(PLUGINDIR)$(RECIPESDIR)$(DOCDIR)$(MANDIR)$(PCDIR))
+check_folders = $(if $(QUOTED),$(error make $@: a folder with a ' in its name is not taken (PREFIX, DESTDIR and others)))
 
 # The files of the tree $(1), those that $(3) finds, into the folder $(2). A tree that make has not built is left out.
 install_tree = [ ! -d '$(1)' ] || (cd '$(1)' && find . -type f $(3) -exec install -Dm644 {} '$(DESTDIR)$(2)/{}' \;)
 
 # DOCS is there if make knows how to make the pages and the man page.
 install: all $(if $(DOCS),docs)
+	$(check_folders)
 	install -Dm755 $(BUILD)/cldlua '$(DESTDIR)$(BINDIR)/cldlua'
 	install -Dm755 $(BUILD)/cld/core.so '$(DESTDIR)$(CDIR)/cld/core.so'
 	$(if $(HAVE_CUDA),install -Dm755 $(CUDA_PLUGIN) '$(DESTDIR)$(PLUGINDIR)/libcld_cuda.so')
@@ -33,6 +42,7 @@ install: all $(if $(DOCS),docs)
 
 # Then the folders that install may have made and that are empty now. The prefix, its bin, lib, share and MANDIR stay.
 uninstall:
+	$(check_folders)
 	rm -rf '$(DESTDIR)$(BINDIR)/cldlua' '$(DESTDIR)$(CDIR)/cld' '$(DESTDIR)$(LUADIR)/cld' '$(DESTDIR)$(PLUGINDIR)' \
 	    '$(DESTDIR)$(RECIPESDIR)' '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(MANDIR)/man1/cldlua.1'
 	$(if $(PCDIR),rm -f '$(DESTDIR)$(PCDIR)/cldlua.pc')
