@@ -325,10 +325,9 @@ int cldL_no_such_field(lua_State *L, const char *what, bool may_ask) {
     const char *method = nearer(L, lua_upvalueindex(1), key, NULL, &distance);
     const char *nearest = nearer(L, lua_upvalueindex(2), key, method, &distance);
     if (!nearest && may_ask) return 0;
-    if (!nearest) {
-        push_pytorch_hint(L, key);
-        return luaL_error(L, "%s has no field '%s'%s", what, key, lua_tostring(L, -1));
-    }
+    push_pytorch_hint(L, key);
+    const char *hint = lua_tostring(L, -1);
+    if (!nearest || *hint) return luaL_error(L, "%s has no field '%s'%s", what, key, hint);
     return luaL_error(L, "%s has no %s '%s'; did you mean '%s'?", what,
                       nearest == method ? "method" : "field", key, nearest);
 }

@@ -235,6 +235,7 @@ describe("from PyTorch", function()
   for what, read in pairs {
     ["Tensor.tolist"] = function() return cld.ones(2).tolist end,
     ["Tensor.cuda"] = function() return cld.ones(2):cuda() end,
+    ["Tensor.numpy"] = function() return cld.ones(2):numpy() end, -- 'numel' is near, and not meant
     ["Module.cuda"] = function()
       return cld.nn.linear(1, 1):cuda()
     end,

@@ -55,8 +55,8 @@ local function missing(_, key)
   local object, count, is_call = call_in(place.line(info.source, info.currentline), key)
   if not is_call or count ~= 1 then return note(info, key) end
   local owner = object and place.value(2, info.func, object)
-  local near = user_error.hint(key, methods(owner))
-  if near == "" then near = require "cld.help.pytorch".hint(key, "Module") end
+  local near = require "cld.help.pytorch".hint(key, "Module")
+  if near == "" then near = user_error.hint(key, methods(owner)) end
   if near == "" then return note(info, key) end
   caller.raise("%s has no method '%s'%s", module.is_module(owner) and owner._name or "a module", key, near)
 end
