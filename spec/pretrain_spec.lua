@@ -138,6 +138,17 @@ describe("recipes/pretrain.lua", function()
     assert.matches("^cldlua: unexpected argument '" .. photos:gsub("%p", "%%%0") .. "'[^\n]*\n$", result.err)
   end)
 
+  it("says in one line that it was interrupted before the run", function()
+    local result = recipes.run_after([[
+      local cld = require "cld"
+      require "cld.pretrain.look".facts = function()
+        io.popen("kill -INT " .. cld.host().pid):close()
+        while true do end
+      end]], "pretrain", "--data", photos)
+    assert.equal(130, result.code)
+    assert.matches("^cldlua: interrupted while looking[^\n]*; no run was begun\n$", result.err)
+  end)
+
   it("keeps what it chose with the run", function()
     local stored = cld.json.decode(process.read(folder .. "/runs/whole/options.json"))
     assert.same({ "npid", 32, 8, 4 }, { stored.method, stored.size, stored.batch_size, stored.clusters })

@@ -155,6 +155,16 @@ local function of_resumed(asked)
   return { method = stored.method, settings = { method = stored.method }, lines = {} }
 end
 
+-- f(), or the user's error if Ctrl-C stopped it: measuring takes seconds, and where it stood is of no interest.
+local function or_interrupted(f)
+  local ok, result = pcall(f)
+  if ok then return result end
+  if type(result) == "string" and result:find "interrupted!$" then
+    user_error.raise "interrupted while looking at the images and the machine; no run was begun"
+  end
+  error(result, 0)
+end
+
 --- plan(asked, given) -> {recipe, settings, lines}: which recipe is to run, with which defaults, and what is to be said
 -- of it. asked, given: what cld.options.peek gives of the groups folder, view, resnet, sgd, schedule, knn and training,
 -- and of minutes and method.
@@ -163,12 +173,14 @@ function pretrain.plan(asked, given)
     local resumed = asked.resume and of_resumed(asked)
     if resumed then return resumed end
     local _ <close> = dist.without_timeout()
-    local facts, values = look.facts(asked), {}
-    for name in pairs(given) do values[name] = asked[name] end
-    if asked.method == "auto" then values.method = nil end
-    local choice = pretrain.choose(facts, values)
-    choice.lines = told(facts, choice)
-    return choice
+    return or_interrupted(function()
+      local facts, values = look.facts(asked), {}
+      for name in pairs(given) do values[name] = asked[name] end
+      if asked.method == "auto" then values.method = nil end
+      local choice = pretrain.choose(facts, values)
+      choice.lines = told(facts, choice)
+      return choice
+    end)
   end)
   plan.recipe = pretrain.methods[plan.method].recipe
   return plan
