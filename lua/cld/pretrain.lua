@@ -19,6 +19,7 @@ pretrain.methods = {
 
 local sides = { 224, 192, 160, 128, 96, 64, 48, 32 }
 local FEW_EPOCHS = 100 -- fewer are not worth larger images
+local EVALUATIONS = 20 -- by kNN, of a run
 local MANY_IMAGES = 200000 -- of which a row of NPID's bank is old before its image comes again
 
 -- ---- arithmetic ---------------------------------------------------------------------
@@ -30,13 +31,25 @@ local function power_below(number) return 1 << math.tointeger(math.log(number, 2
 
 local function stem_of(size, gpu) return size <= (gpu and 64 or 48) and "cifar" or "imagenet" end
 
+-- Seconds that an image takes: so many views of it, and reading it, which goes on beside a GPU's work, while on a CPU
+-- both want the same cores.
+local function image_seconds(f, view, views)
+  local reading = f.reading or 0
+  return f.gpu and math.max(views * view, reading) or views * view + reading
+end
+
 -- How many epochs fit into the time: into nine tenths of it, less what a linear classifier takes, which sees each image
--- once an epoch and forward alone: a third of a view. At least half of the time is for training.
+-- once an epoch and forward alone: a third of a view. At least half of the time is for training, and for the images
+-- that kNN reads after each epoch, or twenty times.
 local function epochs_in_time(f, c, size, views)
   local view = f.cost(c.arch, stem_of(size, f.gpu), size).seconds / f.ranks
-  local linear = f.classes > 0 and f.linear_epochs * (f.images + f.test) * view / 3 or 0
+  local scored = f.classes > 0 and f.images + f.test or 0
+  local linear, evaluation = f.linear_epochs * scored * image_seconds(f, view, 1 / 3), scored * (f.reading or 0)
   local seconds = math.max(0.9 * 60 * f.minutes - linear, 30 * f.minutes)
-  return math.max(seconds // (f.images * views * view), 1)
+  local epoch = f.images * image_seconds(f, view, views)
+  local few = seconds // (epoch + evaluation)
+  if few <= EVALUATIONS then return math.max(few, 1) end
+  return math.max((seconds - EVALUATIONS * evaluation) // epoch, EVALUATIONS)
 end
 
 -- ---- the rules ----------------------------------------------------------------------
@@ -92,7 +105,7 @@ pretrain.rules = {
   { "queue", function(f, c) return clamp(power_below(f.images), c.batch_size, 65536) end },
   { "warmup_epochs", function(_, c) return c.method ~= "mocov2" and math.min(5, c.epochs // 10) or 0 end },
   { "knn_k", function(f) return math.tointeger(clamp(f.images // math.max(2 * f.classes, 1), 5, 200)) end },
-  { "knn_every", function(_, c) return math.max(c.epochs // 20, 1) end },
+  { "knn_every", function(_, c) return math.max(c.epochs // EVALUATIONS, 1) end },
   { "workers", function(f) return clamp(f.cores - 1, 1, 8) end },
   { "max_bad", function(f) return f.bad > 0 and math.min(2 * f.bad + 0.01, 0.5) or 0.01 end },
 }
@@ -124,7 +137,8 @@ local function pad(text, width) return text .. (" "):rep(width - #text) end
 local function told(facts, choice)
   local s, why = choice.settings, choice.why
   local cost = facts.cost(s.arch, stem_of(s.size, facts.gpu), s.size)
-  local seconds = s.epochs * facts.images * pretrain.methods[choice.method].views * cost.seconds / facts.ranks
+  local views = pretrain.methods[choice.method].views
+  local seconds = s.epochs * facts.images * image_seconds(facts, cost.seconds / facts.ranks, views)
   local rows = {
     { "method", pretrain.methods[choice.method].name, why.method },
     { "encoder", s.arch, why.arch },

@@ -23,9 +23,10 @@ local function spread(set)
   return sets.subset { set, indices = core.tensor.tensor(rows, "i64") }
 end
 
--- {side = median of the shorter sides, looked = images looked at, bad = share that cannot be read, first_bad}
+-- {side = median of the shorter sides, looked = images looked at, bad = share that cannot be read, first_bad, reading =
+-- seconds for each, by all workers together}. They are decoded whole; training may read JPEG files smaller, and faster.
 local function look_at(set, workers)
-  local part, shorter, problems = spread(set), {}, {}
+  local part, shorter, problems, began = spread(set), {}, {}, core.system.clock()
   local count = counter.new("looking", #part)
   for item in sweep { part, workers = workers } do
     if item.problem then
@@ -42,6 +43,7 @@ local function look_at(set, workers)
   table.sort(shorter)
   return {
     side = shorter[(#shorter + 1) // 2], looked = #part, bad = #problems / #part, first_bad = problems[1],
+    reading = (core.system.clock() - began) / #part,
   }
 end
 
@@ -86,8 +88,8 @@ end
 -- ---- together -----------------------------------------------------------------------
 
 --- facts(asked) -> {data, images (to train on), classes (0: no labels), test (images to score by), side, looked, bad,
--- first_bad, gpu (its name, or nil), cores, memory (bytes), ranks, minutes, linear_epochs, cost(arch, stem, size)}.
--- What cannot be trained on is the user's error.
+-- first_bad, reading (seconds for an image), gpu (its name, or nil), cores, memory (bytes), ranks, minutes,
+-- linear_epochs, cost(arch, stem, size)}. What cannot be trained on is the user's error.
 function look.facts(asked)
   local train, test = splits.folder(asked)
   if #train < LEAST_IMAGES then
@@ -95,7 +97,7 @@ function look.facts(asked)
       #train, #train == 1 and "" or "s", LEAST_IMAGES)
   end
   local host = core.system.host()
-  local facts = look_at(train, math.min(host.cores, 8))
+  local facts = look_at(train, math.max(math.min(host.cores - 1, 8), 1)) -- as many as will read
   if facts.bad > MOST_BAD then
     user_error.raise("%s: %.0f %% of the images looked at cannot be read, such as %s; check_data.lua lists them",
       asked.data, 100 * facts.bad, facts.first_bad)
