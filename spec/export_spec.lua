@@ -156,7 +156,7 @@ describe("models.export", function()
   it("npy is the trunk bit for bit, and may be replaced", function()
     local net, path, state = lived(networks.cifar()), fresh(), {}
     cld.models.export(net, path, { format = "npy" })
-    check.fails(function() cld.models.export(net, path, { format = "npy" }) end, "force replaces .npy files in it")
+    check.fails(function() cld.models.export(net, path, { format = "npy" }) end, "%(force = true%) replaces .npy files")
     for _, file in ipairs(cld.io.list(path)) do
       state[file:match "^(.*)%.npy$"] = cld.io.load_npy(path .. "/" .. file)
     end
@@ -235,7 +235,7 @@ describe("models.export refuses", function()
 
   it("a file that is there, unless it is forced", function()
     local path = process.write(fresh(), "precious")
-    check.fails(function() cld.models.export(net, path) end, "it is there already; force replaces it")
+    check.fails(function() cld.models.export(net, path) end, "there already; %-%-force %(force = true%) replaces it")
     assert.equal("precious", process.read(path))
     cld.models.export(net, path, { force = true })
     check_trunk(net, (cld.load(path)))

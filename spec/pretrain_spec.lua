@@ -130,7 +130,8 @@ describe("recipes/pretrain.lua", function()
     assert.matches("epoch 1/1  top1 [%d.]+ %%", result.out)
     assert.matches("\nlinear classifier on the frozen features, 2 epochs: top%-1 [%d.]+ %% of 20 test images\n$",
       result.out)
-    assert.matches("\nthe encoder's weights for torchvision: [^\n]*/whole/encoder.pth\n  python3 %-c '", result.out)
+    assert.matches("\nthe encoder's weights are in [^\n]*/whole/torchvision.pth: the first of these lines is done\n",
+      result.out)
   end)
 
   it("names the recipe that lacks an option, though another one has it", function()
@@ -160,10 +161,10 @@ describe("recipes/pretrain.lua", function()
     assert.same({ "npid", 32, 8, 4 }, { stored.method, stored.size, stored.batch_size, stored.clusters })
   end)
 
-  it("leaves a report, and the weights for torchvision with the command that reads them", function()
+  it("leaves a report, and the weights for torchvision where the run's lines read them", function()
     local path = folder .. "/runs/whole/"
-    assert.same({ "file", "file" }, { cld.io.exists(path .. "report.html"), cld.io.exists(path .. "encoder.pth") })
-    assert.same({ 16, 3, 3, 3 }, cld.load(path .. "encoder.pth")["conv1.weight"].shape)
+    assert.same({ "file", "file" }, { cld.io.exists(path .. "report.html"), cld.io.exists(path .. "torchvision.pth") })
+    assert.same({ 16, 3, 3, 3 }, cld.load(path .. "torchvision.pth")["conv1.weight"].shape)
   end)
 
   it("goes on with the method and settings that it began with", function()

@@ -150,11 +150,12 @@ local function check_path(path, format, force)
     for _, name in ipairs(core.io.list(path)) do
       if not (force and name:find "%.npy$") then
         user_error.raise("cannot write '%s': the folder is there and not empty%s", path,
-          name:find "%.npy$" and "; force replaces .npy files in it" or (", it holds '%s'"):format(name))
+          name:find "%.npy$" and "; --force (force = true) replaces .npy files in it"
+            or (", it holds '%s'"):format(name))
       end
     end
   elseif kind and not force then
-    user_error.raise("cannot write '%s': it is there already; force replaces it", path)
+    user_error.raise("cannot write '%s': it is there already; --force (force = true) replaces it", path)
   end
 end
 

@@ -2,8 +2,9 @@
 -- kNN accuracy of what each has learned, by recipes/knn.lua for both, on the features of torchvision's ResNet-18 before
 -- its last layer.
 --
--- Both get the same images, size of the views, batch and number of epochs. The peer's python is $PEER_PYTHON or
--- python3, with lightly-train; its default method distils a network that it downloads, --peer-method names another.
+-- Both get the same images, size of the views, batch and number of epochs; a third row has ours for as many epochs as
+-- take the peer's time. The peer's python is $PEER_PYTHON or python3, with lightly-train; its default method distils a
+-- network that it downloads, --peer-method names another.
 local cld = require "cld"
 
 local opt = cld.options {
@@ -59,21 +60,26 @@ local function row(name, result, checkpoint)
   rows[#rows + 1] = result
 end
 
-local common = ("--size %d --epochs %d"):format(opt.size, opt.epochs)
-row("cldlua, pretrain.lua", measured("'%s' recipes/pretrain.lua --data '%s' --runs '%s/runs' --name ours %s"
-  .. " --batch-size %d --arch resnet18 --linear-epochs 0", cldlua, photos, place, common, opt.batch),
-  place .. "/runs/ours")
+local function ours(name, epochs)
+  row(("cldlua, pretrain.lua, %d epochs"):format(epochs), measured("'%s' recipes/pretrain.lua --data '%s' --runs"
+    .. " '%s/runs' --name %s --size %d --epochs %d --batch-size %d --arch resnet18 --linear-epochs 0", cldlua, photos,
+    place, name, opt.size, epochs, opt.batch), place .. "/runs/" .. name)
+end
+
+ours("ours", opt.epochs)
 if os.execute(("'%s' -c 'import lightly_train' >/dev/null 2>&1"):format(python)) then
   local method = opt.peer_method ~= "" and "--method " .. opt.peer_method or ""
-  local result = measured("'%s' '%s/peer_pretrain.py' train --data '%s/train' --out '%s/peer' %s --batch %d %s", python,
-    here, photos, place, common, opt.batch, method)
-  row("LightlyTrain" .. (method ~= "" and ", " .. opt.peer_method or ""), result, place .. "/peer/exported.pt")
+  local result = measured("'%s' '%s/peer_pretrain.py' train --data '%s/train' --out '%s/peer' --size %d --epochs %d"
+    .. " --batch %d %s", python, here, photos, place, opt.size, opt.epochs, opt.batch, method)
+  row(("LightlyTrain%s, %d epochs"):format(method ~= "" and ", " .. opt.peer_method or "", opt.epochs), result,
+    place .. "/peer/exported.pt")
+  ours("longer", math.floor(opt.epochs * result.seconds / rows[1].seconds)) -- what its time is worth here
 else
   io.stderr:write("no lightly-train in " .. python .. ": ours alone (PEER_PYTHON names another python)\n")
 end
 
-print(("%d images, %d epochs at %d pixels, batches of %d, ResNet-18 with torchvision's first layers"):format(opt.images,
-  opt.epochs, opt.size, opt.batch))
+print(("%d images at %d pixels, batches of %d, ResNet-18 with torchvision's first layers"):format(opt.images, opt.size,
+  opt.batch))
 print("| what | seconds | processor seconds | largest process, MB | kNN top-1, % |\n|---|---|---|---|---|")
 for _, r in ipairs(rows) do
   print(("| %s | %.0f | %.0f | %.0f | %.1f |"):format(r.name, r.seconds, r.processor_seconds, r.mb, r.knn))

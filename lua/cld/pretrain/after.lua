@@ -5,7 +5,6 @@ local linear = require "cld.eval.linear"
 local models = require "cld.models"
 local say = require "cld.say"
 local splits = require "cld.data.splits"
-local usage = require "cld.export.usage"
 
 local after = {}
 
@@ -29,15 +28,14 @@ function after.evaluate(run, epochs)
     epochs == 1 and "" or "s", 100 * best.top1, #test, #test == 1 and "" or "s"))
 end
 
---- export(run): encoder.pth in the run's folder, the trunk by torchvision's names, and the command that reads it.
+--- export(run): torchvision.pth in the run's folder, the trunk by torchvision's names: what the first of the lines at
+-- the run's end would write.
 function after.export(run)
   if dist.rank > 0 then return end
   local net, about = models.load(run.folder)
-  local path = run.folder .. "/encoder.pth"
-  local settings = { format = "torchvision", view = about.test_view, force = true }
-  models.export(net, path, settings)
-  say(("the encoder's weights for torchvision: %s"):format(path))
-  for _, line in ipairs(usage.of_export(net, path, settings)) do say("  " .. line) end
+  local path = run.folder .. "/torchvision.pth"
+  models.export(net, path, { format = "torchvision", view = about.test_view, force = true })
+  say(("the encoder's weights are in %s: the first of these lines is done"):format(path))
 end
 
 return after
