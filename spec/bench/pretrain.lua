@@ -3,8 +3,8 @@
 -- its last layer.
 --
 -- Both get the same images, size of the views, batch and number of epochs; a third row has ours for as many epochs as
--- take the peer's time. The peer's python is $PEER_PYTHON or python3, with lightly-train; its default method distils a
--- network that it downloads, --peer-method names another.
+-- take the peer's processor time. The peer's python is $PEER_PYTHON or python3, with lightly-train; its default method
+-- distils a network that it downloads, --peer-method names another.
 local cld = require "cld"
 
 local opt = cld.options {
@@ -73,7 +73,8 @@ if os.execute(("'%s' -c 'import lightly_train' >/dev/null 2>&1"):format(python))
     .. " --batch %d %s", python, here, photos, place, opt.size, opt.epochs, opt.batch, method)
   row(("LightlyTrain%s, %d epochs"):format(method ~= "" and ", " .. opt.peer_method or "", opt.epochs), result,
     place .. "/peer/exported.pt")
-  ours("longer", math.floor(opt.epochs * result.seconds / rows[1].seconds)) -- what its time is worth here
+  local worth = result.processor_seconds / rows[1].processor_seconds -- what its time is here
+  ours("longer", math.floor(opt.epochs * worth))
 else
   io.stderr:write("no lightly-train in " .. python .. ": ours alone (PEER_PYTHON names another python)\n")
 end
