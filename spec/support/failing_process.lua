@@ -1,6 +1,7 @@
 --- Run by allocation_spec.lua under cldlua-failing: jobs in child processes, with one allocation of the whole process
 -- failing, including Lua's and the libraries', or all from one on. A job must then succeed, or raise an error about
--- memory. It must never call a good file damaged. Only oneDNN may crash, because it uses memory that it did not get.
+-- memory. It must never call a good file damaged. Only oneDNN and libarchive may crash, because
+-- they use memory that they did not get.
 -- `failing_process.lua LIBRARY SAMPLES [JOB]`: SAMPLES of each job's allocations.
 local failing = assert(package.loadlib(arg[1], "luaopen_failing"))()
 local samples, only = tonumber(arg[2]), arg[3]
@@ -58,7 +59,8 @@ local jobs = {
     graph:save(folder .. "/x.onnx", "cldlua", "1")
   end },
   { "loading tensors", function() return cld.load(folder .. "/good.safetensors") end },
-  { "a PyTorch file", function() return cld.load(folder .. "/zip.pth"), cld.load(folder .. "/legacy.pth") end },
+  { "a PyTorch file", function() return cld.load(folder .. "/zip.pth"), cld.load(folder .. "/legacy.pth") end,
+    library = "libarchive" },
   { "an npy file", function()
     core.io.save_npy(folder .. "/x.npy", state.x)
     return core.io.load_npy(folder .. "/good.npy")
@@ -92,7 +94,7 @@ local jobs = {
     local convolutions = nn.sequential(nn.conv2d(3, 16, 3, { padding = 1 }), nn.conv2d(16, 32, 1))
     local net = nn.sequential(convolutions, nn.flatten(), nn.linear(2048, 4))
     cld.optim.sgd(net:parameters(), { lr = 0.1 }):step(net(cld.ones { 2, 3, 8, 8 }):sum())
-  end, onednn = true },
+  end, library = "oneDNN" },
 }
 
 -- What a child makes of the job while `count` allocations from `first` on fail; and how many allocations it made.
@@ -113,7 +115,7 @@ local bad, attempts, crashes = 0, 0, 0
 local function judge(job, first, count)
   local status, problem = attempt(job, first, count)
   attempts = attempts + 1
-  if status == -11 and job.onednn then
+  if status == -11 and job.library then
     crashes = crashes + 1
   elseif status < 0 or problem ~= "" and not problem:find "memory"
     or problem:find "damaged" or problem:find "UTF%-8" or problem:find "JSON" then
@@ -132,4 +134,4 @@ for _, job in ipairs(jobs) do
   end
 end
 os.execute("rm -rf '" .. folder .. "'")
-print(("%d attempts, %d bad, %d crashes in oneDNN"):format(attempts, bad, crashes))
+print(("%d attempts, %d bad, %d crashes in libraries"):format(attempts, bad, crashes))
