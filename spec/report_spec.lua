@@ -225,6 +225,19 @@ describe("a report", function()
     assert.same({ folder .. "/runs/a", folder .. "/others/a" }, { data.runs[1].name, data.runs[2].name })
   end)
 
+  it("is made with the weights of the checkpoint that is named, from wherever", function()
+    local kept = folder .. "/kept"
+    os.execute(("cp -r %s/runs/a %s && cd %s && mv checkpoint.safetensors best.safetensors"):format(folder, kept, kept))
+    for _, case in ipairs { { kept .. "/best.safetensors" }, { "best.safetensors", directory = kept } } do
+      local result = process.run { process.absolute "recipes/report.lua", case[1], "--data", toy, "--out",
+        folder .. "/best.html", program = process.absolute(process.cldlua), directory = case.directory }
+      assert.equal(0, result.code, result.err)
+      local run = data_of(process.read(folder .. "/best.html")).runs[1]
+      assert.is_table(run.map)
+      assert.same({ "The pictures are made with the weights of best.safetensors." }, run.notes)
+    end
+  end)
+
   it("has no pictures, and says why, if the images have gone", function()
     os.rename(toy, toy .. "-moved")
     local result = report(folder .. "/runs/a", "--out", folder .. "/gone.html")

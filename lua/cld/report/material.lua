@@ -6,6 +6,7 @@
 --
 -- Both are features of many images, made once and within a time. What is missing, and why, are notes for the reader.
 local augment = require "cld.augment"
+local checkpoint = require "cld.run.checkpoint"
 local core = require "cld.core"
 local dataset = require "cld.data.dataset"
 local extract = require "cld.eval.extract"
@@ -13,6 +14,7 @@ local history = require "cld.run.history"
 local neighbours = require "cld.eval.neighbours"
 local nn = require "cld.nn"
 local pictures = require "cld.report.pictures"
+local run_folder = require "cld.run.folder"
 local sample = require "cld.report.sample"
 local user_error = require "cld.user_error"
 local create, clock = core.tensor, core.system.clock
@@ -181,8 +183,7 @@ end
 
 local function take_up(self, opt)
   local subject = require "cld.eval.subject"
-  local file = self.history.path .. "/checkpoint.safetensors"
-  if not core.io.exists(file) then
+  if not core.io.exists(checkpoint.file(opt.checkpoint)) then
     return self:note "The run has no checkpoint: this is what its log and its settings tell."
   end
   local ok, net, about = pcall(subject.load, opt)
@@ -200,18 +201,29 @@ local function take_up(self, opt)
   if seen then self.view = view else self:note(tostring(view)) end
 end
 
+-- A run's folder, and the name of a checkpoint in it or nil, of the path of either.
+local function parts_of(path)
+  if not path:find "%.safetensors$" or core.io.exists(path) ~= "file" then return path, nil end
+  local parent, name = path:match "^(.*)/([^/]*)$"
+  return parent or ".", name or path
+end
+
 --- of_folder(path[, {device, data, dataset, classes, size, require, workers, limits}]) -> of any run, by its folder or
--- checkpoint: the user's error if it is none.
+-- checkpoint, of which the pictures are then made: the user's error if it is none.
 function material.of_folder(path, options)
   options = options or {}
-  local told, why = history.read((path:gsub("/checkpoint%.safetensors$", "")))
+  local parent, file = parts_of(path)
+  local told, why = history.read(parent)
   if not told then user_error.raise("%s: %s", path, why) end
   local self = new {
     history = told, views = {}, device = options.device or "cpu", workers = options.workers, limits = options.limits,
   }
-  local opt = { checkpoint = told.path, device = self.device }
+  local opt = { checkpoint = file and path or told.path, device = self.device }
   for _, name in ipairs { "data", "dataset", "classes", "size", "require" } do opt[name] = options[name] end
   take_up(self, opt)
+  if self.net and file and file ~= run_folder.checkpoint then
+    self:note(("The pictures are made with the weights of %s."):format(file))
+  end
   return self
 end
 
