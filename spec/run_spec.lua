@@ -386,6 +386,14 @@ describe("run", function()
     assert.matches("interrupted %(SIGTERM%) after epoch 1; %-%-resume .*/example continues\n", result.out)
   end)
 
+  it("says that nothing is left to do if it was interrupted after its last epoch", function()
+    process.write(script, (recipe:gsub("run:score {", [[io.popen("kill -TERM " .. cld.host().pid):close() %0]])))
+    local result = start("--epochs=1")
+    assert.equal(143, result.code)
+    assert.matches("interrupted %(SIGTERM%) after epoch 1; the run is complete %(recipes/report.lua makes its report%)"
+      .. "\n", result.out)
+  end)
+
   it("tells an epoch's time and speed without its evaluation", function()
     process.write(script, (recipe:gsub("run:score {", 'os.execute "sleep 1.2" %0')))
     assert.matches("epoch 1/1  [^\n]* images/s  0:00\nepoch 1/1  top1", succeed("--epochs=1").out)

@@ -579,8 +579,10 @@ function Run:leave(number)
   local name = system.signal_name(number)
   self:remember { event = "interrupted", signal = name }
   local where = position.describe(self)
+  local then_what = self.epochs_done >= total(self) and "the run is complete (recipes/report.lua makes its report)"
+    or ("--resume %s continues"):format(self:where())
   system.catch_signals() -- to the very end: a closed pipe must not change the status
-  self.line:print(("interrupted (SIG%s) after %s; --resume %s continues"):format(name, where, self:where()))
+  self.line:print(("interrupted (SIG%s) after %s; %s"):format(name, where, then_what))
   core.dist.leave()
   os.exit(128 + number, true)
 end
