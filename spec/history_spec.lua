@@ -114,6 +114,12 @@ describe("history", function()
     assert.same({ nil, "there is no such folder" }, { history.read(folder .. "/none") })
   end)
 
+  it("says that a run's options are damaged", function()
+    local path = run_of("damaged", { start(0, 0) })
+    files.write(path .. "/options.json", '{"epochs": ')
+    assert.same({ nil, "its options.json is damaged: no JSON object" }, { history.read(path) })
+  end)
+
   it("says that a folder is no run's", function()
     files.write(folder .. "/other/a.txt", "")
     assert.same({ nil, "no run's folder (log.jsonl and options.json are not both in it)" },
