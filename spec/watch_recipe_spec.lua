@@ -94,6 +94,19 @@ describe("watch", function()
     end)
   end
 
+  it("shows a value that is not a number without a sign", function()
+    local log = cld.json.encode { event = "epoch", epoch = 1, step = 10, means = { loss = "nan", other = "nan" } }
+    local result = watch(run_of("a", log .. "\n"), "--once", "--width", "40", "--height", "8")
+    assert.matches("\nloss  nan\n", result.out)
+    assert.matches("\nother nan\n", result.out)
+  end)
+
+  it("says that no curve is asked for by name", function()
+    local result = watch(run_of("a", epoch(1)), "--once", "--only", " ,")
+    assert.equal(1, result.code)
+    assert.matches("^cldlua: option '%-%-only': expected names of curves, with commas between, got ' ,'\n$", result.err)
+  end)
+
   it("says which curves there are to one that asks for another", function()
     local result = watch(run_of("a", epoch(1)), "--once", "--only", "los")
     assert.equal(1, result.code)

@@ -1,6 +1,7 @@
 --- Running runs' curves as text, for recipes/watch.lua: what their logs tell (history.lua), a small plot for each curve
 -- (cld.plot) in a grid that fits the terminal, one line of each for every run.
 local core = require "cld.core"
+local figures = require "cld.run.figures"
 local history = require "cld.run.history"
 local plot = require "cld.plot"
 local progress = require "cld.run.progress"
@@ -121,6 +122,9 @@ end
 -- Those that --only names, as far as they are there yet; the user's error for one that no run has, if there are others.
 local function chosen(list, only)
   local names, all = {}, ordered(list)
+  if not only:find "[^,%s]" then
+    user_error.raise("option '--only': expected names of curves, with commas between, got '%s'", only)
+  end
   for name in only:gmatch "[^,%s]+" do
     if exists(list, name) then
       names[#names + 1] = name
@@ -175,7 +179,7 @@ local function plotted(list, name, width, height, color)
     lines[i], is_seen = line_of(one, name, #list == 1)
     is_any = is_any or is_seen
     local value = last(one.run, name)
-    values[i] = value and ("%.4g"):format(value) or "-"
+    values[i] = value and figures.text("%.4g", value) or "-"
   end
   local title = name .. "  " .. table.concat(values, "  ")
   if not is_any then return printable_line(title) .. "\n(nothing to draw yet)" end
@@ -187,7 +191,7 @@ local function remaining(list, names, from)
   local words = {}
   for i = from, #names do
     local value = last(list[1].run, names[i])
-    if value then words[#words + 1] = printable_line(("%s %.4g"):format(names[i], value)) end
+    if value then words[#words + 1] = printable_line(names[i] .. figures.text(" %.4g", value)) end
   end
   return table.concat(words, "  ")
 end
