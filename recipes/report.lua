@@ -30,6 +30,10 @@ local parent = opt.out:match "^(.*)/[^/]*$"
 if parent and parent ~= "" and cld.io.exists(parent) ~= "folder" then
   user_error.raise("option '--out': there is no folder '%s'", parent)
 end
+if cld.io.exists(opt.out) == "folder" then
+  user_error.raise("option '--out': '%s' is a folder; expected the name of a file, such as '%s/report.html'", opt.out,
+    (opt.out:gsub("(.)/+$", "%1")))
+end
 local device = subject.set_up(opt)
 
 -- Of each further run less: the file stays small enough to be sent around.

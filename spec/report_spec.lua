@@ -280,6 +280,8 @@ describe("a report", function()
       [{ folder .. "/nothing" }] = "nothing: there is no such folder\n$",
       [{ toy }] = "toy: no run's folder %(log.jsonl and options.json are not both in it%)\n$",
       [{}] = "expected the folder of a run, or several %(%-%-help lists the options%)\n$",
+      [{ folder .. "/runs/a", "--out", toy .. "/" }] = "^cldlua: option '%-%-out': '[^\n]*/toy/' is a folder;"
+        .. " expected the name of a file, such as '[^\n]*/toy/report.html'\n$",
       [{ folder .. "/runs/a", "--out", toy .. "x/r.html" }] = "option '%-%-out': there is no folder '[^\n]*/toyx'\n$",
     }
     for arguments, message in pairs(cases) do
