@@ -111,6 +111,14 @@ describe("a report's parts", function()
     assert.same({ { 2, 0 }, { 0, 0 } }, { all:facts().row, all:facts().set })
   end)
 
+  it("say that there are too few images for a map", function()
+    local notes, material = {}, { can_see = function() return true end }
+    function material.queries() return { rows = { 0 } } end
+    function material.note(_, text) notes[#notes + 1] = text end
+    assert.is_nil(map.of(material))
+    assert.same({ "A map needs 12 images; there is 1." }, notes)
+  end)
+
   it("map as many points as there is time for", function()
     local features = cld.randn(1500, 4)
     assert.equal(1500, map.affordable(features, math.huge))

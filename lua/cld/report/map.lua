@@ -59,7 +59,12 @@ end
 function map.of(material)
   if not material:can_see() then return nil end
   local asked = material:queries()
-  if not asked or #asked.rows < map.fewest then return nil end
+  if not asked then return nil end
+  if #asked.rows < map.fewest then
+    material:note(("A map needs %d images; there %s %d."):format(map.fewest, #asked.rows == 1 and "is" or "are",
+      #asked.rows))
+    return nil
+  end
   local predicted = material:predictions()
   local taken = sample.spread(#asked.rows, material.limits.points)
   local features = rows_of(asked.features:cpu():float(), taken)
