@@ -148,6 +148,7 @@ describe("options", function()
     { { "--lr", "1e999" }, "got '1e999'" },
     { { "--schedule", "linear" }, "'%-%-schedule': expected one of cosine, step, got 'linear'" },
     { { "--erase=yes" }, "'%-%-erase': expected true or false, got 'yes'" },
+    { { "--erase", "no" }, "'%-%-erase': expected true or false, got 'no'" },
     { { "--batch", "3" }, "'%-%-batch'; did you mean '%-%-batch%-size'%?" },
     { { "-epochs", "3" }, "unknown option '%-epochs'; did you mean '%-%-epochs'%?" },
     { { "-e" }, "unknown option '%-e' %(%-%-help" },

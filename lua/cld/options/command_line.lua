@@ -91,15 +91,16 @@ end
 
 -- The arguments so that argparse reads them as they were meant, or the user's error.
 local function prepare(arguments, declarations, recipe)
-  local by_name, out = {}, {}
+  local by_name, out, takes_others = {}, {}, false
   for _, d in ipairs(declarations) do
-    if d.kind ~= "arguments" then by_name[d[1]] = d end
+    if d.kind ~= "arguments" then by_name[d[1]] = d else takes_others = true end
   end
   for _, argument in ipairs(arguments) do
     local before = out[#out]
     local d = before and by_name[before:match "^%-%-(.+)$"]
     local one_dash = argument:find "^%-[^-]" ~= nil
-    if d and d.kind == "boolean" and (argument == "true" or argument == "false") then
+    local is_word = argument:sub(1, 1) ~= "-" and not takes_others
+    if d and d.kind == "boolean" and (is_word or argument == "true" or argument == "false") then
       out[#out] = flag_with_value(("--%s=%s"):format(d[1], argument), by_name)
     elseif d and d.kind ~= "boolean" and one_dash then
       dashed_value(d, argument)
