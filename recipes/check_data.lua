@@ -1,17 +1,17 @@
---- What a folder of images holds, and what is wrong with it. Every file is read and decoded whole.
+--- Shows what a folder of images holds and what is wrong with it. Every file is read and fully decoded.
 --
 --   cldlua recipes/check_data.lua photos       a folder, also with train/ and test/ or val/ inside, or a .tar
 --
--- Exit status 1 if anything is bad: a file that cannot be read, a class without images, classes that differ between
--- train and test, a training image that is among the test images too. The same image twice in one split, and images
--- whose kind is not read (GIF, TIFF, ...), are warnings. Images are the same if the bytes of their files are: by a
--- 64-bit digest and their length.
+-- The exit status is 1 if anything is bad: an unreadable file, a class without images, classes that differ between
+-- train and test, or a training image that is also a test image. Duplicate images within a split and unsupported
+-- formats (GIF, TIFF, ...) are warnings. Two images are the same if their files have the same bytes, compared by
+-- length and a 64-bit digest.
 local cld = require "cld"
 local counter = require "cld.counter"
 local say = require "cld.say"
 local user_error = require "cld.user_error"
 
--- The first argument may be the path alone.
+-- The first argument may be just the path.
 local arguments = table.move(arg, 0, #arg, 0, {})
 if arguments[1] and arguments[1]:sub(1, 1) ~= "-" then table.insert(arguments, 1, "--data") end
 local opt = cld.options({
@@ -31,7 +31,7 @@ local bad, warnings = 0, 0
 local function found(count) bad = bad + count end
 local function warned(count) warnings = warnings + count end
 
--- A heading, and as many of the lines as are to be shown.
+-- A heading and at most --show of the lines.
 local function tell(heading, lines)
   if #lines == 0 then return end
   say(heading)
@@ -44,7 +44,7 @@ local function plural(count, one, many) return ("%d %s"):format(count, count == 
 
 -- ---- figures ----------------------------------------------------------------
 
--- {[value] = how often} -> smallest, median, largest
+-- {[value] = count} -> smallest, median, largest
 local function quantiles(histogram, total)
   local values = {}
   for value in pairs(histogram) do values[#values + 1] = value end
@@ -78,7 +78,7 @@ local function tell_classes(set)
   for _, class in ipairs(list) do row("", ("%7d  %s"):format(class.count, class.name)) end
 end
 
--- What there is of each, of the kinds that are worth a word.
+-- How many images there are of each kind worth mentioning.
 local function tell_kinds(figures)
   local words = {}
   for _, name in ipairs { "JPEG", "PNG", "PPM", "gray", "CMYK", "with alpha", "of 16 bits", "EXIF says turned" } do
@@ -99,7 +99,7 @@ end
 
 -- ---- a part -----------------------------------------------------------------
 
--- digest -> the first image with it: {part, row}, as one integer; and the others, by digest.
+-- digest -> the first image with it, its {part, row} as one integer; and the further images, by digest.
 local first_of, others_of, parts = {}, {}, nil
 local rows = 1 << 40
 
@@ -114,7 +114,7 @@ local function note_digest(part_number, item)
   end
 end
 
--- The set, or nil; and what is wrong with it. One whose folders make no sense is looked through as a plain one.
+-- The set, or nil, and the problems found. If the folders make no sense, it is checked as a plain folder of files.
 local function open(part)
   local problems = {}
   local ok, set = pcall(cld.data.parts.open, part, { problems = problems })

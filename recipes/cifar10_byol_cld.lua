@@ -6,7 +6,7 @@
 --   cldlua recipes/cifar10_byol_cld.lua --data ./data
 local cld = require "cld"
 
--- What is CIFAR's here. A recipe for other images runs this one with its own (cld.run.recipe), and has no other step.
+-- The settings specific to CIFAR. Recipes for other images run this file with their own (cld.run.recipe).
 local task = cld.run.task {
   about = "BYOL + CLD on CIFAR; kNN accuracy after every epoch",
   options = {
@@ -21,7 +21,7 @@ local task = cld.run.task {
     if opt.augment == "base" then sets.views = { cld.augment.base(given), cld.augment.base(given) } end
     return sets
   end,
-  network = cld.models.from_options,                           -- of opt and {projector =, branches =}
+  network = cld.models.from_options,                           -- called with opt and {projector =, branches =}
 }
 
 local opt = cld.options {
@@ -44,21 +44,21 @@ local loader = cld.data.loader {
   sets.train, batch_size = opt.batch_size, views = sets.views, seed = opt.seed, drop_last = opt.last == "drop",
   workers = opt.workers, device = opt.device, dtype = "auto", block = -(-opt.batch_size // opt.accumulate),
 }
-local function encoder(...)                                    -- trunk and projector; and the group branch, if named
+local function encoder(...)                                    -- trunk, projector and, if named, the group branch
   local projector = { hidden = opt.hidden, dim = opt.projection_dim }
   return task.network(opt, { projector = projector, branches = { ... } }):to(opt.device)
 end
 local predictor = cld.nn.projector(opt.projection_dim, opt.hidden, opt.projection_dim):to(opt.device)
 local net       = encoder("instance", opt.lambda > 0 and "group" or nil)
 local target    = encoder "instance"                           -- net's average over time
-cld.optim.ema(target, net, 0)                                  -- begins as a copy
+cld.optim.ema(target, net, 0)                                  -- starts as a copy
 local optimizer = cld.optim.from_options(cld.nn.module_list(net, predictor), opt)
 local groups    = cld.losses.cld_settings(opt)
 local lr        = cld.schedule.from_options(opt, #loader)
 local tau       = cld.schedule.constant { base = opt.tau }
 if opt.tau_schedule == "cosine" then tau = cld.schedule.byol_tau { base = opt.tau, steps = opt.epochs * #loader } end
 
--- Of some images of the batch (`part`, of cld.nn.blocks): the loss, what is told of it, and both views' projections.
+-- For a part of the batch (from cld.nn.blocks): the loss, the values to log, and the projections of both views.
 local function losses(views, part)
   local rows = { { part.first, part.first + part.count - 1 } }
   local given = { block = part.block, done = part.done, total = part.total }

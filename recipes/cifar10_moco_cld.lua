@@ -4,7 +4,7 @@
 --   cldlua recipes/cifar10_moco_cld.lua --data ./data
 local cld = require "cld"
 
--- What is CIFAR's here. A recipe for other images runs this one with its own (cld.run.recipe), and has no other step.
+-- The settings specific to CIFAR. Recipes for other images run this file with their own (cld.run.recipe).
 local task = cld.run.task {
   about = "MoCo + CLD on CIFAR; kNN accuracy after every epoch",
   options = {
@@ -58,7 +58,7 @@ local step = cld.graph(function(views, rate)
     means.cld, means.group_accuracy, means.empty_groups = cld.losses.cld(g[1], g[2], groups)
     loss = loss + opt.lambda * means.cld
   end
-  local made = sgd:step(loss, { lr = rate, grad_norm = true }) -- 0 where the loss is not finite: nothing changes then
+  local made = sgd:step(loss, { lr = rate, grad_norm = true }) -- 0 if the loss is not finite: nothing changes then
   cld.optim.ema(keys, net, opt.moco_m, made)
   queue:enqueue(k, made)
   means.grad_norm = sgd.grad_norm

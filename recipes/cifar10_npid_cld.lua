@@ -4,7 +4,7 @@
 --   cldlua recipes/cifar10_npid_cld.lua --data ./data
 local cld = require "cld"
 
--- What is CIFAR's here. A recipe for other images runs this one with its own (cld.run.recipe), and has no other step.
+-- The settings specific to CIFAR. Recipes for other images run this file with their own (cld.run.recipe).
 local task = cld.run.task {
   about = "NPID + CLD on CIFAR; kNN accuracy after every epoch",
   options = {
@@ -46,10 +46,10 @@ local groups  = cld.losses.cld_settings(opt)
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
--- A training step: two views of the images to the loss, and what `learn` makes of that.
+-- A training step: computes the loss from two views of the images and passes it to `learn`.
 local function stepper(learn)
   return cld.graph(function(views, index, rate)
-    local f, g = net:each(views)                            -- features of both views, for the bank and for the groups
+    local f, g = net:each(views)                            -- features of both views, for the bank and the groups
     local loss = (bank:loss(f[1], index) + bank:loss(f[2], index)) / 2
     local means = cld.diagnostics.views(f[1], f[2])         -- alignment and uniformity
     means.instance = loss
@@ -65,10 +65,10 @@ local train_step = stepper(function(loss, rate)
   sgd:step(loss, { lr = rate, grad_norm = true })
   return sgd.grad_norm
 end)
-local fill_step  = stepper(function(loss)                   -- renews the bank's rows; the network stays
+local fill_step  = stepper(function(loss)                   -- updates the bank's rows, not the network
   sgd:zero_grad()
   loss:backward()
-  bank:reset_normalizer()                                   -- which is to be of the filled bank
+  bank:reset_normalizer()                                   -- so that it is computed from the filled bank
 end)
 
 run:describe { test_view = sets.test_view, layer = "instance" }

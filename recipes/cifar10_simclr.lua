@@ -1,13 +1,13 @@
 --- SimCLR on CIFAR-10 (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML
--- 2020); --lambda 0.25 puts CLD (Wang, Liu and Yu, CVPR 2021) on it. Theirs, by the command that their code gives for
--- CIFAR-10: ResNet-18, 1000 epochs of batch 512, LARS at a rate of 1 per 256 images with 10 epochs of warm-up, decay
--- 1e-4, jitter of strength 0.5, no blur, temperature 0.5, a linear top-1 of about 91. Ours: the projector's layers
--- (cld.nn.projector), normalised images, that the last, smaller batch is kept, and all of CLD.
+-- 2020); --lambda 0.25 adds CLD (Wang, Liu and Yu, CVPR 2021). These settings follow the command that SimCLR's code
+-- gives for CIFAR-10: ResNet-18, 1000 epochs of batch 512, LARS at a rate of 1 per 256 images with 10 epochs of
+-- warm-up, decay 1e-4, jitter of strength 0.5, no blur, temperature 0.5; they report a linear top-1 of about 91. Ours
+-- are the projector's layers (cld.nn.projector), the normalisation of images, keeping the last, smaller batch, and CLD.
 --
 --   cldlua recipes/cifar10_simclr.lua --data ./data
 local cld = require "cld"
 
--- What is CIFAR's here. A recipe for other images runs this one with its own (cld.run.recipe), and has no other step.
+-- The settings specific to CIFAR. Recipes for other images run this file with their own (cld.run.recipe).
 local task = cld.run.task {
   about = "SimCLR on CIFAR; kNN accuracy after every epoch",
   options = {
@@ -63,7 +63,7 @@ local step = cld.graph(function(views, rate)
     means.cld, means.group_accuracy, means.empty_groups = cld.losses.cld(g[1], g[2], groups)
     loss = loss + opt.lambda * means.cld
   end
-  optimizer:step(loss, { lr = rate, grad_norm = true })     -- skipped where the loss is not finite
+  optimizer:step(loss, { lr = rate, grad_norm = true })     -- skipped if the loss is not finite
   means.grad_norm = optimizer.grad_norm
   return means
 end, { enabled = opt.graph, device = opt.device })

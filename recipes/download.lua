@@ -1,11 +1,11 @@
---- Fetches a data set from where it is published, checks it and unpacks it. A transfer that broke off is continued by
--- the same command; a set that is there is only checked.
+--- Downloads a data set from its publisher, checks it and unpacks it. Run the same command again to continue an
+-- interrupted transfer. A data set that is already there is only checked.
 --
 --   cldlua recipes/download.lua cifar10 --root ./data
 local cld = require "cld"
 local sets = require "cld.data.download".sets
 
--- The name stands alone: the first word, or one that is a set's.
+-- The data set's name may be given without an option: the first word, or any word that names a set.
 local function take_name()
   for i, word in ipairs(arg) do
     local is_value = i > 1 and (arg[i - 1] == "--root" or arg[i - 1] == "--mirror")

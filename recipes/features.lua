@@ -1,10 +1,10 @@
---- Features of images by a checkpoint of any recipe, or by published weights: NAME.npy, f32 (images, dim), and
--- NAME.txt, the images' paths, one a line, in the order of the rows. Memory does not grow with the number of images.
+--- Extracts features of images with a checkpoint of any recipe or with published weights: NAME.npy, f32 (images, dim),
+-- and NAME.txt, the images' paths in row order, one per line. Memory does not grow with the number of images.
 --
 --   cldlua recipes/features.lua --checkpoint runs/NAME --data ~/photos --out photos
 --
--- --data is a folder of images, with folders in it or not, or a .tar; without it the run's own data set is taken, or
--- that of --dataset, of which --split is one part. An image that cannot be read has no row.
+-- --data is a folder of images, with or without subfolders, or a .tar. Without it, the run's own data set is used, or
+-- the --split part of --dataset. An image that cannot be read has no row.
 local cld = require "cld"
 local counter = require "cld.counter"
 local extract = require "cld.eval.extract"

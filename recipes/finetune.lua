@@ -1,7 +1,7 @@
---- Fine-tuning of a checkpoint of any recipe, or of published weights: all layers are trained on some or all labels,
--- with a new linear layer of classes, by OpenSelfSup's protocol or SwAV's (Caron et al., NeurIPS 2020). Both were
--- published for ImageNet at 224 pixels; on other images the same protocol is ours. Several rates and factors make a
--- grid, of which each combination is one training; the last epoch is what counts.
+--- Fine-tunes a checkpoint of any recipe, or published weights: all layers are trained on some or all labels, with a
+-- new linear layer for the classes, by OpenSelfSup's protocol or SwAV's (Caron et al., NeurIPS 2020). Both were
+-- published for ImageNet at 224 pixels; their use on other images is our choice. Several rates and factors form a
+-- grid: each combination is one training, and its result is that of the last epoch.
 --
 --   cldlua recipes/finetune.lua --checkpoint runs/NAME --labels 0.01
 --   cldlua recipes/finetune.lua --checkpoint v2.pth.tar --data /imagenet --dataset imagenet --list 1percent.txt
@@ -40,7 +40,7 @@ local opt = cld.options {
     fixed = "on which its new layer was trained so far" },
   cld.options.training:fixed { seed = "which says which images have labels" },
 }
-protocols.settle(opt)                                      -- 0 becomes the protocol's
+protocols.settle(opt)                                      -- replaces 0 by the protocol's value
 local run          = cld.run(opt)
 local net, about   = subject.load(opt, run.loaded and run.checkpoint) -- a resumed run has the network in its checkpoint
 local sets, data   = subject.sets(opt, about)
@@ -59,7 +59,7 @@ tuning.steps_per_epoch = #loader
 say(("%s: %d images, %.3g %% of the labels; %d to test by"):format(train.name, #train, 100 * share, #sets.test))
 print("images to test by: " .. subject.view_text(view))
 
--- Captured anew for each training: its optimizer is another one.
+-- Captured again for each training, because each has a new optimizer.
 local function stepper()
   return cld.graph(function(views, labels, rate)
     local loss, hit = cld.cross_entropy(tuning.net(views[1]), labels, { accuracy = true })
@@ -82,7 +82,7 @@ for epoch in run:epochs { net = tuning.net, tuning = tuning, loader = loader } d
     run:track(step(batch.views, batch.labels, rate), { lr = rate })
   end
   if own % opt.test_every == 0 or own == opt.epochs then
-    local scores = tuning:test(own)                        -- none if a training of a grid has diverged
+    local scores = tuning:test(own)                        -- none if a training of the grid has diverged
     if scores then run:score(scores) end
   end
 end

@@ -1,7 +1,7 @@
 --- BYOL + CLD on ImageNet: cifar10_byol_cld.lua's method with the settings of DeepMind's BYOL for 100 epochs (Grill et
--- al., 2020), but for bilinear instead of bicubic crops. For 300 epochs that has --lr 0.3; for 1000 --lr 0.2 --tau
--- 0.996 --weight-decay 1.5e-6. solo-learn reports a linear top-1 of 68.4 for BYOL (--lambda 0) after 100 epochs of
--- batch 2048. The settings of CLD are ours, and so is that it groups 64 rows at a time, as MoCo v2 + CLD does.
+-- al., 2020), except that crops are bilinear instead of bicubic. DeepMind uses --lr 0.3 for 300 epochs, and --lr 0.2
+-- --tau 0.996 --weight-decay 1.5e-6 for 1000. solo-learn reports a linear top-1 of 68.4 for BYOL (--lambda 0) after 100
+-- epochs of batch 2048. The settings of CLD are ours, including that it groups 64 rows at a time, as in MoCo v2 + CLD.
 --
 --   cldlua recipes/imagenet_byol_cld.lua --data /imagenet --accumulate 16      -- micro-batches of 256
 local cld = require "cld"

@@ -1,13 +1,13 @@
 --- InfoMin + CLD on ImageNet (Wang, Liu and Yu, CVPR 2021; InfoMin: Tian et al., NeurIPS 2020). The defaults are the
--- published settings: 100 epochs of 512 images. After them a linear classifier (linear.lua --protocol infomin) reaches
--- the authors' top-1 of 70.1, and with --epochs 200 71.5, if the keys are enqueued twice in a step as their code does
--- it: --double-enqueue. InfoMin itself, 67.4 after 100 epochs, whose eight GPUs had 32 images each: --lambda 0
--- --queries 1 --batch-size 256 --block 32 --lr 0.03 --head mlp.
+-- published settings: 100 epochs of batch 512. With them a linear classifier (linear.lua --protocol infomin) reaches
+-- the authors' top-1 of 70.1, and 71.5 with --epochs 200, if keys are enqueued twice per step (--double-enqueue), as in
+-- the authors' code. InfoMin itself, 67.4 after 100 epochs on eight GPUs with 32 images each: --lambda 0 --queries 1
+-- --batch-size 256 --block 32 --lr 0.03 --head mlp.
 --
 --   cldlua recipes/imagenet_infomin_cld.lua --data /imagenet [--accumulate 4]    -- less memory, the same result
 local cld = require "cld"
 
--- What is ImageNet's here. A recipe for other images runs this one with its own (cld.run.recipe), and no other step.
+-- The settings specific to ImageNet. Recipes for other images run this file with their own (cld.run.recipe).
 local task = cld.run.task {
   about = "InfoMin + CLD on ImageNet",
   options = { cld.options.imagenet, cld.options.view { size = 224 } },
@@ -55,7 +55,7 @@ local groups  = cld.losses.cld_settings(opt)
 local sgd     = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr      = cld.schedule.from_options(opt, #loader)
 
--- Of some whole blocks of the batch (`part`, of cld.nn.blocks) the query views through the network, and the patches.
+-- Runs the query views and the patches of some whole blocks of the batch (`part`, from cld.nn.blocks) through net.
 local function encode(batch, order, part)
   local rows, queries = { { part.first, part.first + part.count - 1 } }, {}
   for v = 1, opt.queries do queries[v] = batch[v][rows] end
@@ -68,9 +68,9 @@ local function encode(batch, order, part)
   return rows, q, g, jigsaw[1]
 end
 
--- The part's loss, what is told of it, the queries' features.
+-- The part's loss, the values to log, and the queries' features.
 local function losses(key, part, rows, q, g, jigsaw)
-  local instance = infomin:loss(q[1], q[2], jigsaw, key[rows], part) -- the step puts the keys into the queue
+  local instance = infomin:loss(q[1], q[2], jigsaw, key[rows], part) -- the step enqueues the keys
   if not g then return instance, { instance = instance }, q end
   local group, hit, empty = cld.losses.cld(g[1], g[2], groups)
   return instance + opt.lambda * group,
@@ -82,7 +82,7 @@ local step = cld.graph(function(batch, rate)
   local shuffled = cld.nn.shuffle(keys, batch[opt.queries + 1], { block = opt.block, groups = opt.accumulate })
   local order = opt.jigsaw and net.orders(#batch[1], opt.device) or nil
   sgd:begin()
-  local rows, q, g, jigsaw = encode(batch, order, parts[1])    -- while the keys' images come from the ranks near by
+  local rows, q, g, jigsaw = encode(batch, order, parts[1])    -- while the keys' images arrive from nearby ranks
   local key = cld.no_grad(function() return (shuffled()) end)
   local told = cld.diagnostics.over_parts(key)
   for i, part in ipairs(parts) do
@@ -92,7 +92,7 @@ local step = cld.graph(function(batch, rate)
     told:add(values, features, part.count)
   end
   local made = sgd:finish { lr = rate, grad_norm = true }      -- 0 if a loss is not finite: nothing changes then
-  cld.optim.ema(keys, net, opt.moco_m, made)                   -- after the step, of its weights; MoCo v2 does it before
+  cld.optim.ema(keys, net, opt.moco_m, made)                   -- after the step; MoCo v2 does this before it
   return told:means { grad_norm = sgd.grad_norm }
 end, { enabled = opt.graph, device = opt.device })
 

@@ -1,11 +1,11 @@
 --- MoCo v2 + CLD on ImageNet (Wang, Liu and Yu, CVPR 2021; MoCo v2: Chen et al., 2020). The defaults are the published
--- settings: 200 epochs of 512 images, after which a linear classifier reaches a top-1 of 70.0. MoCo v2 itself, 67.5,
--- whose eight GPUs had 32 images each: --lambda 0 --queries 1 --batch-size 256 --block 32 --lr 0.03 --head mlp.
+-- settings: 200 epochs of batch 512. The authors report a top-1 of 70.0 for a linear classifier. MoCo v2 itself, 67.5
+-- on eight GPUs with 32 images each: --lambda 0 --queries 1 --batch-size 256 --block 32 --lr 0.03 --head mlp.
 --
 --   cldlua recipes/imagenet_mocov2_cld.lua --data /imagenet [--accumulate 4]     -- less memory, the same result
 local cld = require "cld"
 
--- What is ImageNet's here. A recipe for other images runs this one with its own (cld.run.recipe), and no other step.
+-- The settings specific to ImageNet. Recipes for other images run this file with their own (cld.run.recipe).
 local task = cld.run.task {
   about = "MoCo v2 + CLD on ImageNet",
   options = { cld.options.imagenet, cld.options.view { size = 224 } },
@@ -48,7 +48,7 @@ local groups  = cld.losses.cld_settings(opt)
 local sgd    = cld.optim.sgd(net:parameters(), { momentum = opt.momentum, weight_decay = opt.weight_decay })
 local lr     = cld.schedule.from_options(opt, #loader)
 
--- The queries of some whole blocks of the batch (`part`, of cld.nn.blocks) through the network.
+-- Runs the queries of some whole blocks of the batch (`part`, from cld.nn.blocks) through the network.
 local function encode(views, part)
   local rows, queries = { { part.first, part.first + part.count - 1 } }, {}
   for v = 1, opt.queries do queries[v] = views[v][rows] end
@@ -56,7 +56,7 @@ local function encode(views, part)
   return rows, q, g
 end
 
--- Their loss, what is told of it, the features.
+-- Their loss, the values to log, and the features.
 local function losses(key, rows, q, g)
   local instance = queue:loss(q[1], key[rows])
   if q[2] then instance = (instance + queue:loss(q[2], key[rows])) / 2 end
@@ -69,9 +69,9 @@ end
 local step = cld.graph(function(views, rate)
   local parts = cld.nn.blocks(#views[1], { block = opt.block, groups = opt.accumulate })
   local shuffled = cld.nn.shuffle(keys, views[#views], { block = opt.block, groups = opt.accumulate })
-  cld.optim.ema(keys, net, opt.moco_m)                         -- from the weights before this step, made or not
+  cld.optim.ema(keys, net, opt.moco_m)                         -- from the weights before this step, even a skipped one
   sgd:begin()
-  local rows, q, g = encode(views, parts[1])                   -- while the keys' images come from the ranks near by
+  local rows, q, g = encode(views, parts[1])                   -- while the keys' images arrive from nearby ranks
   local key = cld.no_grad(function() return shuffled():normalize() end)
   local told = cld.diagnostics.over_parts(key)
   for i, part in ipairs(parts) do

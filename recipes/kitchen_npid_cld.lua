@@ -1,5 +1,5 @@
---- NPID + CLD on Kitchen-HC (Wang, Liu and Yu, CVPR 2021), objects of a kitchen at 32 pixels: the base augmentation,
--- and about as many groups as there are classes, which the paper found best.
+--- NPID + CLD on Kitchen-HC (Wang, Liu and Yu, CVPR 2021), kitchen objects at 32 pixels: the base augmentation, and
+-- about as many groups as there are classes, which the paper found best.
 --
 --   cldlua recipes/kitchen_npid_cld.lua --data ./data
 local cld = require "cld"

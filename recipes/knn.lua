@@ -1,5 +1,5 @@
---- kNN accuracy of a checkpoint of any recipe, or of published weights; beside that of raw pixels and of an untrained
--- network with --baselines. Images, their preparation, k, T and the layer are the run's own unless they are given.
+--- kNN accuracy of a checkpoint of any recipe, or of published weights; --baselines adds that of raw pixels and of an
+-- untrained network. Images, their preparation, k, T and the layer are the run's own unless they are given.
 --
 --   cldlua recipes/knn.lua --checkpoint runs/NAME --baselines
 --   cldlua recipes/knn.lua --checkpoint moco_v2_800ep_pretrain.pth.tar --data /imagenet --dataset imagenet

@@ -1,6 +1,6 @@
 --- Linear evaluation of a checkpoint of any recipe, or of published weights: a linear classifier on the features of the
 -- frozen network, by MoCo's protocol (He et al., CVPR 2020) or InfoMin's (Tian et al., NeurIPS 2020). Both were
--- published for ImageNet at 224 pixels; on other images the same protocol is ours.
+-- published for ImageNet at 224 pixels; their use on other images is our choice.
 --
 --   cldlua recipes/linear.lua --checkpoint runs/NAME --data /imagenet
 --   cldlua recipes/linear.lua --checkpoint runs/NAME --folds          -- STL-10: the mean over its ten folds
@@ -26,7 +26,7 @@ local opt = cld.options {
     fixed = "which is how many classifiers it has" },
   cld.options.training { precision = "fp32" },
 }
-linear.settle(opt)                                         -- 0 becomes the protocol's
+linear.settle(opt)                                         -- replaces 0 by the protocol's value
 local run        = cld.run(opt)
 local net, about = subject.load(opt, run.loaded and run.checkpoint) -- a resumed run has the network in its checkpoint
 local sets, data = subject.sets(opt, about)

@@ -1,6 +1,6 @@
---- A procedural data set in CIFAR-10's own file layout, or as image files: ten textures at random position, size,
--- angle and hue. Raw pixels tell the classes apart badly (position and hue say nothing of them), crops, flips and
--- colour jitter keep them: something to learn in two minutes, for the demos and the tests.
+--- Makes a procedural data set in CIFAR-10's own file layout, or as image files: ten textures at random position, size,
+-- angle and hue. Raw pixels separate the classes badly, because position and hue do not depend on the class; crops,
+-- flips and colour jitter preserve it. It can be learned in two minutes, which suits the demos and the tests.
 --
 --   cldlua recipes/make_toy_data.lua --out build/toy
 --   cldlua recipes/make_toy_data.lua --out build/toy-images --layout files
@@ -34,8 +34,8 @@ local SIDE = 32
 local function uniform(low, high) return low + (high - low) * random() end
 
 -- ---- the textures -----------------------------------------------------------
--- Each makes a function from a position, in repetitions, to 0..1: how much of the second colour is seen. The centre of
--- the image lies at (x0, y0).
+-- Each returns a function of a position, counted in repetitions of the texture: the share of the second colour there,
+-- from 0 to 1. The centre of the image lies at (x0, y0).
 
 local function wave(x) return 0.5 + 0.5 * sin(2 * pi * x) end
 local function step(x) return x > 0 and 1 or 0 end
@@ -101,8 +101,8 @@ local function rgb(hue, saturation, value)
   return colour
 end
 
--- A light and a dark colour of one hue, in either role. Hue jitter moves the hue anywhere, so that colour does not tell
--- one image from another: the texture has to.
+-- A light and a dark colour of one hue, in either role. Hue jitter changes the hue arbitrarily, so colour does not tell
+-- images apart: the texture must.
 local function colours()
   local hue, middle = random(), uniform(0.5, 0.6)
   local light = rgb(hue, opt.saturation, middle + opt.contrast / 2)
@@ -111,10 +111,10 @@ local function colours()
   return dark, light
 end
 
--- Sum of four uniforms: near enough to a normal, and without a logarithm.
+-- The sum of four uniforms: close enough to a normal, without a logarithm.
 local function noise() return opt.noise * 1.7320508 * (random() + random() + random() + random() - 2) end
 
--- Three planes, each a list of height * width levels. A larger image shows the same as one of 32 x 32, in more pixels.
+-- Three planes, each a list of height * width levels. A larger image shows the same scene as a 32 x 32 one.
 local function draw(texture, height, width)
   local scale = SIDE / math.min(height, width)
   local period = opt.period * opt.range ^ random()
@@ -157,7 +157,7 @@ local function batch(count)
 end
 
 local function write_cifar()
-  writer.folder(opt.out, opt.layout) -- if it cannot be made, that is told before the work
+  writer.folder(opt.out, opt.layout) -- fails before the work if it cannot be made
   local names = {}
   for i, texture in ipairs(textures) do names[i] = texture[1] end
   local train, test = batch(opt.train), batch(opt.test)
@@ -168,7 +168,7 @@ end
 
 local PNG_SHARE = 0.1
 
--- As many images of each size as of twice that size.
+-- Sizes are log-uniform: as many images near each size as near twice that size.
 local function side() return floor(opt.least_side * (opt.most_side / opt.least_side) ^ random() + 0.5) end
 
 local function write_file(path, texture)

@@ -1,19 +1,19 @@
---- A folder of images as one file that loads faster, or one for each of train/, test/ and val/ in it: a tar of JPEGs
--- that are no larger than training needs, or a pair of .npy files with pixels of one size. No format of our own.
+--- Packs a folder of images into one file that loads faster, or one each for train/, test/ and val/ in it: a tar of
+-- JPEGs no larger than training needs, or a pair of .npy files with pixels of one size. Both are standard formats.
 --
 --   cldlua recipes/pack.lua --data photos --out small                  small-train.tar, small-val.tar
 --   cldlua recipes/pack.lua --data photos --out small --format npy     small-train-images.npy, ...
 --
--- tar. CLASS/NUMBER-NAME.jpg and, beside it, CLASS/NUMBER-NAME.cls with the label as text. The class folders keep the
--- classes' names and the numbers the order, so that cld.data.tar{path} gives the same images, labels and class names;
--- a key is unique and has no dots, so that WebDataset reads each pair as one sample (jpg, cls). Files come in the order
--- of the set, class after class: shuffle as you read. A JPEG that is small enough already, of three channels and
--- upright, is copied as it is.
--- npy. OUT-images.npy, u1 (N, SIZE, SIZE, 3): the shorter side resized, the middle cut out; OUT-labels.npy, i8 (N);
--- OUT-classes.json, the classes' names. cld.data.npy{images, labels} reads them, an image at a time.
+-- tar. CLASS/NUMBER-NAME.jpg and CLASS/NUMBER-NAME.cls with the label as text. The class folders keep the class names
+-- and the numbers keep the order, so cld.data.tar{path} gives the same images, labels and class names. Keys are unique
+-- and have no dots, so WebDataset reads each pair as one sample (jpg, cls). Files are in the order of the set, class
+-- after class: shuffle when reading. A JPEG that is already small enough, upright and has three channels is copied
+-- unchanged.
+-- npy. OUT-images.npy, u1 (N, SIZE, SIZE, 3): the shorter side resized, then a centre crop; OUT-labels.npy, i8 (N);
+-- OUT-classes.json, the class names. cld.data.npy{images, labels} reads them one image at a time.
 --
--- An image that cannot be read is named and left out. More of them than --max-bad, and nothing is written: exit status
--- 1. The same images and options make the same bytes, whatever the number of workers.
+-- An image that cannot be read is named and left out. If there are more than --max-bad, nothing is written and the exit
+-- status is 1. The same images and options make the same bytes, whatever the number of workers.
 local cld = require "cld"
 local counter = require "cld.counter"
 local say = require "cld.say"
@@ -47,9 +47,9 @@ if opt.out:find "/$" then
 end
 if is_npy and opt.size == 0 then user_error.raise("pack: --format npy wants images of one size: --size 256, say") end
 
--- ---- what becomes what ------------------------------------------------------
+-- ---- file names -------------------------------------------------------------
 
--- The files that a part becomes.
+-- The output files of a part.
 local function targets(part, has_classes)
   local base = opt.out:gsub("%.tar$", "") .. (part.split and "-" .. part.split or "")
   if not is_npy then return { tar = base .. ".tar" } end
@@ -70,8 +70,8 @@ end
 
 -- ---- writing ----------------------------------------------------------------
 
--- Whether the classes' names say no more than the labels do, as WebDataset's: no class folders then, which would come
--- in another order (10 before 2).
+-- Whether the class names are just the labels, as in WebDataset. There are no class folders then, since they would
+-- sort differently (10 before 2).
 local function is_numbered(set)
   for label, name in ipairs(set.class_names) do
     if name ~= tostring(label - 1) then return false end
@@ -79,7 +79,7 @@ local function is_numbered(set)
   return true
 end
 
--- KEY of an image: its class, its place, and what of its name fits.
+-- KEY of an image: its class, its position, and as much of its name as fits.
 local function key_of(set, row, has_folders)
   local path = set.listing:path(row)
   local stem = path:match "([^/]*)%.[^./]*$" or path:match "[^/]*$"
@@ -107,7 +107,7 @@ local function npy_header(count)
   return "\x93NUMPY\1\0" .. string.pack("<I2", room) .. text .. (" "):rep(room - 1 - #text) .. "\n"
 end
 
--- The images come last into their place: if they are there, the rest is.
+-- The images are moved into place last: if they are there, so is the rest.
 local function write_npy(set, files, each)
   local images <close> = user_error.call(cld.io.writer, files.images)
   local labels = {}
@@ -136,7 +136,7 @@ local function check_bad(set, bad)
   end
 end
 
--- A class of which nothing is left would shift the labels of those after it.
+-- A class with no images left would shift the labels of the classes after it.
 local function check_classes(set, kept)
   for label, name in ipairs(set.class_names or {}) do
     if not kept[label] then
@@ -145,7 +145,7 @@ local function check_classes(set, kept)
   end
 end
 
--- Calls write for each image that can be read. Returns what was done.
+-- Calls write for each image that can be read. Returns the counts.
 local function read_all(part, set, write)
   local count, kept, bad, done = counter.new(part.split or part.where, #set), {}, {}, { copied = 0, images = 0 }
   local options = {
@@ -154,7 +154,7 @@ local function read_all(part, set, write)
       local name, number = cld.interrupted()
       count:clear()
       say(("interrupted (SIG%s); nothing was written for %s"):format(name, part.where))
-      os.exit(128 + number, true) -- the file that was begun goes with the state
+      os.exit(128 + number, true) -- closing the state removes the partial file
     end,
   }
   for item in cld.data.sweep(options) do

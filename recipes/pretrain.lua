@@ -1,12 +1,12 @@
---- One command and no choice: looks at a folder of images and at the machine, takes a method and settings that fit,
--- says which and why, trains, evaluates if the images have classes, and writes the weights for torchvision. What
--- decides is one table, in lua/cld/pretrain.lua.
+--- Pretrains with one command and nothing to choose: looks at a folder of images and at the machine, picks a method and
+-- settings that fit, says which and why, trains, evaluates if the images have classes, and writes the weights for
+-- torchvision. The rules are one table in lua/cld/pretrain.lua.
 --
 --   cldlua recipes/pretrain.lua --data ~/photos                  -- at most a night; --minutes 30 for less
 --   cldlua recipes/pretrain.lua --data ~/photos --resume         -- goes on
 --
--- Whatever is given counts more than what would be chosen: --size 96, --epochs 50, or any other option of the recipe
--- that is run: folder_npid_cld.lua, folder_mocov2_cld.lua or folder_byol_cld.lua.
+-- Options override the choices: --size 96, --epochs 50, or any other option of the recipe that is run
+-- (folder_npid_cld.lua, folder_mocov2_cld.lua or folder_byol_cld.lua).
 local cld = require "cld"
 local pretrain = require "cld.pretrain"
 local say = require "cld.say"
@@ -17,7 +17,7 @@ local own = {
   { "linear-epochs", 20, "of the linear classifier at the end; 0: none", min = 0, max = 1000, integer = true },
 }
 
--- What the choice depends on; the recipe that is run reads the whole command line.
+-- The options that the choice depends on. The recipe that is run reads the whole command line.
 local asked, given = cld.options.peek {
   about = "self-supervised training on a folder of images, without choices to make: of the options below, and all"
     .. " others of the recipe that it takes, those that matter and are not given are chosen",

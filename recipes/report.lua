@@ -1,6 +1,6 @@
---- A report of runs: report.html, one file that shows their curves, their settings and what they learned, and needs
--- nothing else. Several runs are shown side by side. A run makes its own when it ends; this makes one of any run, of
--- one that is going on or was stopped too.
+--- Makes a report of runs: report.html, one self-contained file that shows their curves, their settings and what they
+-- learned. Several runs are shown side by side. A run writes its own report when it ends; this makes one of any run,
+-- including one that is still running or was stopped.
 --
 --   cldlua recipes/report.lua runs/NAME                                  # runs/NAME/report.html
 --   cldlua recipes/report.lua runs/a runs/b --out compared.html
@@ -10,7 +10,7 @@ local say = require "cld.say"
 local subject = require "cld.eval.subject"
 local user_error = require "cld.user_error"
 
-local images = {} -- where they are: as of any recipe that takes up a checkpoint, which here is the run's
+local images = {} -- where they are: the options of recipes that evaluate a checkpoint, here the run's own
 for _, option in ipairs(cld.options.checkpoint) do
   if option[1] ~= "checkpoint" then images[#images + 1] = option end
 end
@@ -36,7 +36,7 @@ if cld.io.exists(opt.out) == "folder" then
 end
 local device = subject.set_up(opt)
 
--- Of each further run less: the file stays small enough to be sent around.
+-- Further runs get less, so that the file stays small enough to send around.
 local function limits(number)
   if number == 1 then return { points = opt.points, memory = opt.memory } end
   return { points = math.min(opt.points, 1500), memory = opt.memory, bytes = 3 << 19 } -- 1.5 MB of thumbnails

@@ -1,6 +1,6 @@
---- Ranks runs without labels, by what each has logged at an epoch's end: the effective rank of its features, alignment
--- and uniformity, the accuracy of its groups, and the normalized mutual information of two views' groups. Where all of
--- the runs have a kNN accuracy, it tells how well each order agrees with that.
+--- Ranks runs without labels, by the values logged at the end of an epoch: the effective rank of the features,
+-- alignment and uniformity, group accuracy, and the normalized mutual information of two views' groups. If all of the
+-- runs have a kNN accuracy, it also shows how well each order agrees with that.
 --
 --   cldlua recipes/select.lua runs/*
 --   cldlua recipes/select.lua runs/a runs/b --epoch 50 --by effective_rank

@@ -1,6 +1,6 @@
 --- NPID + CLD on STL-10 (Coates, Ng and Lee, AISTATS 2011) at 96 pixels, with the base augmentation of Wang, Liu and Yu
 -- (CVPR 2021). `--split train+unlabeled` trains on all 105,000 images; kNN's memory is the 5,000 of train either way.
--- `--pool corner` averages the last maps as the published code does.
+-- `--pool corner` averages the last feature maps as the published code does.
 --
 --   cldlua recipes/stl10_npid_cld.lua --data ./data
 local cld = require "cld"

@@ -1,6 +1,6 @@
---- ImageNet's validation images into class folders: ILSVRC2012_val_00000001.JPEG to n01751748/, and so on. Says what it
--- would do; --move does it. An image that lies in its folder already is left there, so that it can be run again after
--- any break.
+--- Sorts ImageNet's validation images into class folders: ILSVRC2012_val_00000001.JPEG to n01751748/, and so on. Prints
+-- what it would do; --move does it. An image that is already in its folder stays there, so an interrupted run can
+-- simply be repeated.
 --
 --   cldlua recipes/valprep.lua --data imagenet/val --devkit ILSVRC2012_devkit_t12.tar.gz
 --   cldlua recipes/valprep.lua --data imagenet/val --list valprep.sh --move

@@ -1,4 +1,4 @@
---- What an augmentation makes of some images, as a picture: a row for each image, first the image itself.
+--- Draws what an augmentation makes of some images: one row per image, starting with the image itself.
 --
 --   cldlua recipes/views.lua --data cat.jpg --augment infomin
 --   cldlua recipes/views.lua --data ./data --dataset cifar10 --augment base --images 8
@@ -30,7 +30,7 @@ if not cld.image.can_write(opt.out) then
   user_error.raise("option '--out': expected the name of a .png, .jpg or .ppm file, got '%s'", opt.out)
 end
 
--- What the training recipe of a data set gives the presets whose own settings are CIFAR's.
+-- The settings that the training recipes pass to the presets whose defaults are CIFAR's.
 local large = { size = 224, mean = cld.augment.statistics.imagenet.mean, std = cld.augment.statistics.imagenet.std }
 local trained_with = { folder = large, imagenet = large, stl10 = { size = 96, mean = 0.5, std = 0.5 } }
 local is_cifars = { base = true, plus = true, none = true }

@@ -1,9 +1,10 @@
---- A run's curves in the terminal, drawn anew while it goes on; several runs: a line of each in every plot.
+--- Shows a run's curves in the terminal and redraws them while it goes on. With several runs, each has a line in every
+-- plot.
 --
 --   cldlua recipes/watch.lua runs/NAME
 --   cldlua recipes/watch.lua runs/a runs/b --only loss,top1 --once
 --
--- It reads what the runs have logged and touches nothing. It ends when they do, or by Ctrl-C.
+-- It only reads the runs' logs. It ends when they end, or on Ctrl-C.
 local cld = require "cld"
 local drawn = require "cld.redrawn"
 local text = require "cld.plot.text"

@@ -1,5 +1,5 @@
---- BYOL (Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020) on CIFAR-10 with a target network, a predictor and a
--- moving average of one's own: what a method of two networks needs.
+--- BYOL (Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020) on CIFAR-10 with your own target network, predictor
+-- and moving average: everything that a method with two networks needs.
 --
 --   cldlua recipes/examples/byol.lua --data ./data
 local cld = require "cld"
@@ -37,7 +37,7 @@ local loader = cld.data.loader {
 }
 local online    = Branch():to(opt.device)
 local predictor = mlp(128, 128):to(opt.device)
-local target    = online:clone()                            -- begins as the online network
+local target    = online:clone()                            -- starts as the online network
 local adamw     = cld.optim.adamw(nn.module_list(online, predictor), { weight_decay = 1e-4 })
 local lr        = cld.schedule.cosine { base = opt.lr, steps_per_epoch = #loader, epochs = opt.epochs }
 local function tau(step) return 1 - (1 - opt.tau) * (math.cos(math.pi * step / opt.epochs / #loader) + 1) / 2 end
@@ -49,7 +49,7 @@ local function follow(keep)
   for i, p in ipairs(target:parameters()) do p:lerp_(source[i], 1 - keep) end
 end
 
--- The squared distance of unit rows, the mean over the batch.
+-- The squared distance between unit rows, averaged over the batch.
 local function distance(p, t) return 2 - 2 * (p:normalize() * t:normalize()):sum(2):mean() end
 
 local step = cld.graph(function(views, rate, keep)

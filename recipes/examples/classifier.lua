@@ -1,5 +1,5 @@
---- A supervised classifier on CIFAR-10 with a module of one's own, and beside it a linear probe: how well do the
--- features of an inner stage tell the classes apart? It learns from detached features: the network does not notice.
+--- A supervised classifier on CIFAR-10 with your own module, and a linear probe that shows how well the features of an
+-- inner stage separate the classes. The probe learns from detached features, so it does not affect the network.
 --
 --   cldlua recipes/examples/classifier.lua --data ./data
 local cld = require "cld"

@@ -1,11 +1,11 @@
---- An optimizer of one's own: AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019)
--- in plain tensor functions, here on a supervised ResNet-18 of CIFAR-10. On a GPU its step is captured with the rest.
+--- Your own optimizer: AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019) in plain
+-- tensor functions, here for a supervised ResNet-18 on CIFAR-10. On a GPU its step is captured with the rest.
 --   cldlua recipes/examples/own_adamw.lua --data ./data
 local cld = require "cld"
 local AdamW = {}
 AdamW.__index = AdamW
 
---- own.new(net, {betas, eps, weight_decay}): what it keeps are tensors where the parameters are.
+--- own.new(net, {betas, eps, weight_decay}): its state is tensors on the parameters' device.
 function AdamW.new(net, settings)
   local self = setmetatable({ params = net:parameters(), settings = settings, first = {}, second = {} }, AdamW)
   for i, p in ipairs(self.params) do self.first[i], self.second[i] = cld.zeros_like(p), cld.zeros_like(p) end
@@ -13,25 +13,25 @@ function AdamW.new(net, settings)
   return self
 end
 
---- A step from the loss. In a captured step lr is a tensor, and the count of steps always is: nothing is read back.
+--- A step from the loss. lr is a tensor in a captured step, and the step count always is: nothing is read back.
 function AdamW:step(loss, lr)
   local beta1, beta2 = table.unpack(self.settings.betas)
   for _, p in ipairs(self.params) do p.grad = nil end
   loss:backward()
-  cld.dist.reduce_gradients(self.params)                    -- of several ranks: those of the whole batch
+  cld.dist.reduce_gradients(self.params)                    -- on several ranks: sums them over the batch
   local _ <close> = cld.no_grad()
   self.count:add_(1)
   local size, root = -lr / (1 - beta1 ^ self.count), (1 - beta2 ^ self.count):sqrt()
   for i, p in ipairs(self.params) do
     local m, v = self.first[i]:lerp_(p.grad, 1 - beta1), self.second[i]
     v:mul_(beta2):addcmul_(p.grad, p.grad, 1 - beta2)
-    local below <close> = v:sqrt()                          -- <close>: its memory is free for the next at once
+    local below <close> = v:sqrt()                          -- <close>: frees its memory for the next at once
     p:mul_(1 - lr * self.settings.weight_decay):addcdiv_(m, below:div_(root):add_(self.settings.eps), size)
   end
-  return cld.optim.clip_grad_norm(self.params, math.huge)   -- clips nothing: the norm, for the log
+  return cld.optim.clip_grad_norm(self.params, math.huge)   -- clips nothing; the norm is for the log
 end
 
---- With these two a checkpoint holds it, and --resume goes on bit for bit.
+--- With these two, checkpoints hold its state and --resume continues bit for bit.
 function AdamW:state_dict()
   local state = { count = self.count }
   for i in ipairs(self.params) do state["first." .. i], state["second." .. i] = self.first[i], self.second[i] end

@@ -1,4 +1,4 @@
---- Images of one's own: a data set that is a function in Lua, or a folder of files; and an augmentation of one's own.
+--- Your own images: a data set that is a Lua function, or a folder of files; and your own augmentation.
 -- The method is NPID (Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018).
 --
 --   cldlua recipes/examples/own_images.lua                    # discs and bars that this file draws
@@ -17,29 +17,29 @@ local opt = cld.options {
 }
 
 local SIZE = 32 -- of the views, in pixels
--- Image i, u8 (height, width, 3), and its class from 0: the same each time it is asked for. Images may be of any size.
--- A reader of files of a kind that cld.data does not know looks like this one, and so does one that reads a table.
+-- Image i, u8 (height, width, 3), and its class from 0, the same on every call. Images may be of any size. A reader for
+-- a file format that cld.data does not know, or one that reads a table, looks the same.
 local function draw(i)
   local side, label, x, y = 40, i % 2, 12 + i * 7 % 17, 12 + i * 5 % 17
   local image = cld.full({ side, side, 3 }, 30 + i * 31 % 60, "u8")
   local color = cld.tensor({ 120 + i * 13 % 130, 120 + i * 29 % 130, 120 + i * 53 % 130 }, "u8")
   if label == 0 then
-    image[{ { y - 3, y + 3 }, { x - 10, x + 10 } }] = color -- a bar: a range of rows, and one of columns
+    image[{ { y - 3, y + 3 }, { x - 10, x + 10 } }] = color -- a bar: a range of rows and one of columns
   else
     local offset  = cld.arange(1, side + 1)
     local squared = (offset - y):square():unsqueeze(2) + (offset - x):square()
-    image[squared:le(64)] = color                           -- a disc: where a mask holds
+    image[squared:le(64)] = color                           -- a disc: where the mask is true
   end
   return image, label
 end
 
-local run = cld.run(opt)                                    -- first: --resume gives opt what the run began with
+local run = cld.run(opt)                                    -- first: --resume restores the run's options in opt
 local set = opt.data ~= "" and cld.data.folder { root = opt.data }
   or cld.data.custom { count = opt.count, read = draw, class_names = { "bar", "disc" } }
 
 local augment   = cld.augment
 local normalize = augment.normalize { mean = 0.5, std = 0.25 }
-local views = augment.list {                                -- done in this order; print(views) shows every setting
+local views = augment.list {                                -- applied in this order; print(views) shows all settings
   augment.random_resized_crop { size = SIZE, scale = { 0.6, 1 } },
   augment.flip { p = 0.5 },
   augment.color_jitter { brightness = 0.4, contrast = 0.4, saturation = 0.8, hue = 0.5, p = 0.9 },

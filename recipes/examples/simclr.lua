@@ -1,5 +1,5 @@
---- SimCLR (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020) on CIFAR-10: a
--- loss of one's own, written in plain tensor functions, whose gradient comes by itself.
+--- SimCLR (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020) on CIFAR-10:
+-- your own loss, written in plain tensor functions and differentiated automatically.
 --
 --   cldlua recipes/examples/simclr.lua --data ./data
 local cld = require "cld"
@@ -27,7 +27,7 @@ local net    = cld.models.resnet18 { small = true, width = opt.width, branches =
 local adamw  = cld.optim.adamw(net, { weight_decay = opt.weight_decay })
 local lr     = cld.schedule.cosine { base = opt.lr, steps_per_epoch = #loader, epochs = opt.epochs }
 
--- NT-Xent, equation 1: each of the 2 n views is to find the other one of its image among all but itself.
+-- NT-Xent, equation 1: each of the 2 n views must find the other view of its image among all views but itself.
 local function nt_xent(z1, z2)
   local n, device = #z1, z1.device
   local z       = cld.cat { z1, z2 }:normalize()
@@ -37,7 +37,7 @@ local function nt_xent(z1, z2)
   return (cosines / opt.temperature):masked_fill(itself, -math.huge):cross_entropy(other)
 end
 
--- What runs in a step is captured on a GPU: no value of a tensor is read here.
+-- On a GPU the step is captured, so it must not read the value of a tensor.
 local step = cld.graph(function(views, rate)
   local z = net:each(views)                                 -- both views as one batch, each with its own statistics
   local loss = nt_xent(cld.dist.gather_rows(z[1]), cld.dist.gather_rows(z[2])) -- the rows of all ranks
