@@ -1,11 +1,12 @@
---- What --tensorboard writes: RUN/tensorboard, for `tensorboard --logdir runs`. Scalars of everything that is logged,
--- by the step and the time of the log's line; at the start images of what each of the training's augmentations makes;
--- at the end what the projector shows (ending.lua).
+--- Writes RUN/tensorboard for --tensorboard (`tensorboard --logdir runs`): scalars of everything that is logged, with
+-- the step and time of the log line; at the start, images of the views that each training augmentation makes; at the
+-- end, the data of the projector (ending.lua).
 --
--- The log is what counts. A session that goes on has TensorBoard forget all scalars of the folder (SessionLog.START at
--- step 1, runtime/io/event.proto) and writes those of the log anew, without what a resumed run has made anew itself
--- (history.lua) and in steps as they are counted now: no step is there twice, also after kill -9 or with another batch
--- size, and none is missing if an earlier session was without --tensorboard. The images are of step 0 and stay.
+-- The log is authoritative. A resumed session makes TensorBoard discard all scalars of the folder (SessionLog.START at
+-- step 1, runtime/io/event.proto) and rewrites them from the log, without lines that the resumed run repeats
+-- (history.lua) and with steps as they are counted now. So no step appears twice, even after kill -9 or with another
+-- batch size, and none is missing if an earlier session ran without --tensorboard. The images belong to step 0 and
+-- stay.
 local core = require "cld.core"
 local history = require "cld.run.history"
 local image = require "cld.image"
@@ -28,8 +29,8 @@ end
 
 -- ---- scalars ----------------------------------------------------------------------
 
--- Seconds since 1970 of a date of the log, "2030-01-31T12:00:00Z"; nil if it is none. The days as in Hinnant,
--- "chrono-compatible low-level date algorithms": years begin in March.
+-- Seconds since 1970 of a date in the log, "2030-01-31T12:00:00Z"; nil if it is not a date. Days are counted as in
+-- Hinnant, "chrono-compatible low-level date algorithms": years begin in March.
 local function seconds_of(date)
   local numbers = { tostring(date):match "^(%d%d%d%d)-(%d%d)-(%d%d)T(%d%d):(%d%d):(%d%d)Z$" }
   for i, digits in ipairs(numbers) do numbers[i] = math.tointeger(tonumber(digits)) end
@@ -48,7 +49,7 @@ local function tag_of(event, name, part)
   return utf8.len(tag) and not tag:find "%z" and tag or nil
 end
 
--- A step is written once for each tag: what comes for it again, as of steps that are counted anew, is left out.
+-- Each tag is written once per step; repeated values, such as those of recounted steps, are left out.
 function Board:write(event, step)
   local time = seconds_of(event.date) or os.time()
   step = step and math.tointeger(step)
@@ -61,7 +62,7 @@ function Board:write(event, step)
   end)
 end
 
--- f(self, ...), whose failure (a full disk) is told once and stops no training.
+-- Calls f(self, ...). A failure (a full disk) is reported once and does not stop the training.
 local function try(self, f, ...)
   local ok, problem = pcall(f, self, ...)
   if ok or self.has_failed then return end
@@ -70,10 +71,10 @@ local function try(self, f, ...)
     "; the training goes on, and TensorBoard's files lack what cannot be written\n")
 end
 
---- log(fields): a line of the log.
+--- log(fields): writes a line of the log.
 function Board:log(fields) try(self, Board.write, fields, math.floor(fields.step)) end
 
--- What the log tells so far, in steps of now.
+-- Writes the log so far, with steps as they are counted now.
 local function write_history(self, events, steps_per_epoch)
   history.walk(events, function(event, epoch, then_per_epoch)
     local step = event.step and math.floor(event.step)
@@ -86,7 +87,7 @@ end
 
 -- ---- images -----------------------------------------------------------------------
 
--- A page of views: a row for each image, first the image itself.
+-- A page of views: one row per image, starting with the image itself.
 local function page(program, originals, seed)
   local mean, std = program:statistics()
   local list = {}
@@ -135,7 +136,7 @@ local function has_events(folder)
   return false
 end
 
---- open(run) -> what a run's log goes to beside its file, once its "start" is logged; nil if nobody asks for it.
+--- open(run) -> a second target for the run's log, once its "start" is logged; nil without --tensorboard.
 function board.open(run)
   if not settings.get(run.opt, "tensorboard") then return nil end
   local folder = run:where() .. "/tensorboard"

@@ -1,5 +1,5 @@
---- Checkpoints: the state of named objects in one safetensors file. The tensor `conv1.weight` of the object `net` lies
--- there as "net.conv1.weight"; what is no tensor is JSON in the metadata: "options", "position" (epoch, step, random
+--- Checkpoints: the state of named objects in one safetensors file. The tensor `conv1.weight` of the object `net` is
+-- stored as "net.conv1.weight". Everything else is JSON in the metadata: "options", "position" (epoch, step, random
 -- numbers, best score), and "description" (run/description.lua). An object is anything with state_dict() -> {name =
 -- tensor} and load_state_dict(state); checkpoint.object makes one of plain tensors.
 local core = require "cld.core"
@@ -80,7 +80,7 @@ local function decode(path, metadata, key)
   return value
 end
 
---- The file that is meant by the path of a checkpoint, or of its run's folder.
+--- The checkpoint file for a path, which is that of a checkpoint or of its run's folder.
 function checkpoint.file(path)
   return core.io.exists(path) == "folder" and path .. "/" .. folder.checkpoint or path
 end
@@ -92,7 +92,7 @@ end
 
 --- load(path of a checkpoint, or of its run's folder) -> {path, options, position, description or nil, states = {object
 -- name = {name = tensor}}, unread = {key = why}}.
--- `declarations` are the options that the caller goes by, as cld.options takes them: the checkpoint's must fit them.
+-- `declarations` are the caller's options, as cld.options takes them: the checkpoint's must fit them.
 function checkpoint.load(path, declarations)
   path = checkpoint.file(path)
   local tensors, metadata, unread = user_error.call(core.io.load, path)
@@ -104,7 +104,7 @@ function checkpoint.load(path, declarations)
   return loaded
 end
 
---- The same of what cld.load returned.
+--- The same for what cld.load returned.
 function checkpoint.read(path, tensors, metadata, unread)
   local loaded = { path = path, states = {}, unread = unread or {} }
   for _, key in ipairs { "options", "position" } do loaded[key] = decode(path, metadata, key) end
@@ -125,7 +125,7 @@ function checkpoint.read(path, tensors, metadata, unread)
   return loaded
 end
 
---- of_all(loaded or nil) -> on every rank of a job what rank 0 has loaded, with tensors on the cpu.
+--- of_all(loaded or nil) -> what rank 0 has loaded, on every rank, with tensors on the cpu.
 function checkpoint.of_all(loaded)
   if dist.alone then return loaded end
   local keys, list = {}, {}
@@ -155,7 +155,7 @@ function checkpoint.of_all(loaded)
   return own
 end
 
--- {object name = how the checkpoint says that it was made}.
+-- {object name = how it was made, according to the checkpoint}.
 local function described_in(loaded)
   local all, models = {}, loaded.description and loaded.description.models
   for name, how in pairs(type(models) == "table" and models or {}) do
@@ -173,17 +173,17 @@ local function restore_object(loaded, name, object)
 end
 
 -- How a network that does not fit was made: "a resnet34 { ... } here, a resnet18 { ... } in it" if that differs, or
--- nil; and what the checkpoint says of it.
+-- nil; and the checkpoint's description of it.
 local function difference(theirs, object)
   local known, own = pcall(described.of, object)
   if not known or not own then return nil end
-  local same = { constructor = own.constructor, settings = {} } -- what theirs tells of it
+  local same = { constructor = own.constructor, settings = {} } -- the settings that theirs lists
   for name in pairs(theirs.settings) do same.settings[name] = own.settings[name] end
   if described.text(same) == described.text(theirs) then return nil end
   return ("a %s here, a %s in it"):format(described.text(own), described.text(theirs))
 end
 
--- The objects that do not fit, in words: networks that are made in another way together, and the others one by one.
+-- The objects that do not fit, in words: networks that were made differently together, and the others one by one.
 local function restore_objects(loaded, objects)
   local problems, held, alike, theirs = {}, {}, {}, described_in(loaded)
   for _, name in ipairs(sorted_keys(objects)) do
@@ -203,8 +203,8 @@ local function restore_objects(loaded, objects)
   return problems, table.concat(held)
 end
 
---- Put the loaded states into the objects {name = object}; others of the checkpoint are left alone where `some` is
--- true. One error lists all that does not fit.
+--- Loads the states into the objects {name = object}; if `some` is true, further objects in the checkpoint are ignored.
+-- One error lists everything that does not fit.
 function checkpoint.restore(loaded, objects, some)
   local problems = {}
   for _, name in ipairs(sorted_keys(loaded.states)) do

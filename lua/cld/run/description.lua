@@ -1,13 +1,13 @@
---- What a checkpoint says of the networks in it, for those who take it up without the recipe: cld.models.load, and the
--- recipes that evaluate. JSON in the checkpoint's metadata, "description":
+--- The description of a checkpoint's networks, for readers without the recipe: cld.models.load and the recipes that
+-- evaluate. It is JSON in the checkpoint's metadata, "description":
 --
 --   models     {net = {constructor = "resnet50", settings = {...}}, ...}: how the networks are made (cld.models)
---   test_view  the steps that turn an image into the network's input, where the recipe has said it
---   views      the lists of steps that its views were made by, each different one once, if it has one of our loaders
+--   test_view  the steps that turn an image into the network's input, if the recipe gave them
+--   views      the lists of steps that made the training views, each distinct one once, if the loader is one of ours
 --   layer      "instance" or "features": what the recipe compares (cld.eval.knn)
---   knn        {k =, temperature =}: how
---   source     of a run on another's network: its origin {path, layout, epoch, published, data = the options
---              that name its images}, and fine_tuned if it has been trained on since
+--   knn        {k =, temperature =}: the settings of that comparison
+--   source     the origin of the network if it is from another run: {path, layout, epoch, published, data = the
+--              options that name its images}, and fine_tuned if it has been trained further
 local augment = require "cld.augment"
 local caller = require "cld.caller"
 local models = require "cld.models"
@@ -40,7 +40,7 @@ function description.fields(given)
   }
 end
 
--- A network whose tensors have changed is told: nobody will read it by its constructor.
+-- How each network is made. Warns if a network's tensors have changed, since its constructor cannot rebuild it then.
 local function models_of(objects)
   local found = {}
   for _, name in ipairs(sorted_keys(objects)) do
@@ -64,8 +64,8 @@ local function views_of(loader)
   return #views > 0 and views or nil
 end
 
---- of(objects of run:epochs, what `fields` returned or nil, opt) -> the description. knn is that of opt, of
--- cld.options.knn, where the recipe has said nothing of it.
+--- of(objects of run:epochs, what `fields` returned or nil, opt) -> the description. If the recipe gave no knn, it is
+-- that of opt (cld.options.knn).
 function description.of(objects, fields, opt)
   fields = fields or {}
   local k, temperature = rawget(opt, "knn_k"), rawget(opt, "knn_t")
@@ -89,7 +89,7 @@ end
 
 --- read(path, description of a checkpoint or nil) -> {models, test_view = a list of cld.augment, views = {such lists},
 -- layer, knn, source}:
--- every field but models may be missing. `path` is for messages.
+-- every field except models may be missing. `path` is for messages.
 function description.read(path, stored)
   if not stored then return { models = {}, knn = {}, views = {} } end
   local made = { models = optional(path, "models", stored.models, "table") or {} }

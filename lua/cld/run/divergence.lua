@@ -1,10 +1,11 @@
---- When a training has come to nothing: every step of an epoch was skipped because its loss was not finite, or one was
--- and a network's weights or statistics are not finite either. A single bad step harms nothing and ends nothing.
+--- Detects a diverged training: every step of an epoch was skipped because its loss was not finite, or a step was
+-- skipped and a network's weights or statistics are not finite either. A single bad step does no harm and does not end
+-- the run.
 local core = require "cld.core"
 
 local divergence = {}
 
--- Steps that an object has skipped; nil if it counts none.
+-- The number of steps that an object has skipped; nil if it does not count them.
 local function skipped(object)
   local ok, count = pcall(function() return object.skipped end)
   return ok and math.type(count) == "integer" and count or nil
@@ -19,7 +20,7 @@ function divergence.counters(objects)
   return counters
 end
 
---- Steps that they have skipped, all together. Waits for their device.
+--- The total of steps that they have skipped. Waits for their device.
 function divergence.skipped(counters)
   local sum = 0
   for _, object in ipairs(counters) do sum = sum + (skipped(object) or 0) end
@@ -38,7 +39,7 @@ local function is_finite(tensor)
   return all:item() ~= 0
 end
 
--- "net.bn1.running_mean", the first by name that is not finite.
+-- "net.bn1.running_mean": the first tensor by name that is not finite.
 local function broken(states)
   local found
   for prefix, object in pairs(states) do
@@ -53,15 +54,15 @@ end
 local Watch = {}
 Watch.__index = Watch
 
---- watch(counters): from an epoch's start on.
+--- watch(counters): starts to watch, at the start of an epoch.
 function divergence.watch(counters)
   local before = {}
   for i, object in ipairs(counters) do before[i] = skipped(object) or 0 end
   return setmetatable({ counters = counters, before = before }, Watch)
 end
 
---- What is wrong, or nil. `steps`: made since the watch began, all of which one of the counters may have skipped;
--- states: {name = object}, of which the networks are looked at once a step was skipped.
+--- The problem, or nil. `steps`: the number since the watch began, to compare with the steps that each counter skipped.
+-- states: {name = object}; its networks are checked only if a step was skipped.
 function Watch:problem(states, steps)
   local sum = 0
   for i, object in ipairs(self.counters) do

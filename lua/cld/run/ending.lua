@@ -1,5 +1,5 @@
---- What happens when a run has ended as it was meant to: after the last epoch's checkpoint and the log's "end", on rank
--- 0 alone. Not after a signal. Nothing here can fail the run: what cannot be made is told in one line.
+--- What a run does when it is complete: after the last epoch's checkpoint and the log's "end", on rank 0 alone, and not
+-- after a signal. Nothing here can fail the run: if something cannot be made, one line says so.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local models = require "cld.models"
@@ -10,7 +10,7 @@ local sorted_keys = require "cld.sorted_keys"
 
 local ending = {}
 
---- Seconds that the report may take. Less is done if there is less time, and the report says so.
+--- Seconds that the report may take. If the time is short, less is done and the report says so.
 ending.report_seconds = 55
 
 -- One HTML file in the run's folder (cld.report).
@@ -33,8 +33,8 @@ local function network(run)
   return name and run.states[name], name
 end
 
--- How to use what was learned, in PyTorch, torchvision and here. A classifier on a frozen network has changed nothing
--- of that network.
+-- How to use the trained network in PyTorch, torchvision and here. Training a classifier on a frozen network does not
+-- change that network.
 local function tell_usage(run)
   local net, object = network(run)
   local source = run.described and run.described.source
@@ -49,14 +49,14 @@ local function tell_usage(run)
   for _, line in ipairs(lines) do run.line:print("  " .. line) end
 end
 
--- {what a line says if it fails, the part}
+-- {the line if it fails, the part}
 local parts = {
   { "the report was not written (recipes/report.lua makes one of any run)", write_report },
   { "TensorBoard's embedding was not written", projector.write },
   { "how to use the weights cannot be said", tell_usage },
 }
 
---- of(run): all of it, each part by itself.
+--- of(run): does all of it; each part may fail on its own.
 function ending.of(run)
   local _ <close> = dist.without_timeout() -- the others wait at the end of the loop
   for _, part in ipairs(parts) do

@@ -1,13 +1,13 @@
---- What a run sees of its network at an epoch's end: run:evaluate.
+--- The evaluation of a run's network at the end of an epoch: run:evaluate.
 --
--- Without labels, every epoch (cld.diagnostics): the effective rank of the pooled features of 512 training images; and
--- of two augmented views of each, and the layer that the run compares, alignment, uniformity and the normalized mutual
--- information of both views' groups. These are there for every method, with or without a group branch, and are what
--- recipes/select.lua compares runs by.
--- With a set for tests, every opt.knn_every epochs: the accuracy of kNN (cld.eval.knn) with opt.knn_k and opt.knn_t.
+-- Without labels, every epoch (cld.diagnostics): the effective rank of the pooled features of 512 training images; and,
+-- from two augmented views of each in the layer that the run compares, alignment, uniformity and the normalized mutual
+-- information of both views' groups. Every method has these, with or without a group branch, and recipes/select.lua
+-- compares runs by them.
+-- With a test set, every opt.knn_every epochs: the accuracy of kNN (cld.eval.knn) with opt.knn_k and opt.knn_t.
 --
--- Of its last evaluation a run keeps the network, the sets and, if it is alone, the features that kNN has compared:
--- what its report is made of (run/ending.lua).
+-- A run keeps the network, the sets and, with a single rank, the features that kNN compared from its last evaluation,
+-- for its report (run/ending.lua).
 local core = require "cld.core"
 local diagnostics = require "cld.diagnostics"
 local dist = require "cld.dist"
@@ -16,15 +16,15 @@ local settings = require "cld.run.settings"
 
 local evaluation = {}
 
--- Whether kNN is due after so many epochs. Options without knn_every ask for it each time.
+-- Whether kNN is due after this many epochs. Without opt.knn_every it always is.
 local function is_due(opt, epoch)
   local every = rawget(opt, "knn_every") or 1
   return every > 0 and epoch % every == 0
 end
 
-local MOST_ROWS, MOST_BYTES = 50000, 256 << 20 -- of the features that a report can use
+local MOST_ROWS, MOST_BYTES = 50000, 256 << 20 -- limits of the features kept for a report
 
--- Some rows, evenly over all: {set, rows, features, labels, predicted}.
+-- Some rows, evenly spread over all: {set, rows, features, labels, predicted}.
 local function kept(set, features, labels, predicted)
   local most = math.min(MOST_ROWS, MOST_BYTES // (4 * features.shape[2]))
   local rows, count = {}, math.min(#set, math.max(1, most))
@@ -37,7 +37,7 @@ local function kept(set, features, labels, predicted)
   }
 end
 
--- What is done with the features of the last kNN, or nil.
+-- The function that receives the features of the last kNN, or nil.
 local function keeper(run, sets)
   if not dist.alone then return nil end
   return function(seen)

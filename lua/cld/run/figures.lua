@@ -1,4 +1,4 @@
---- What a recipe hands to run:track and run:score: {name = number, or tensor of one element}.
+--- The values that a recipe passes to run:track and run:score: {name = number, or tensor of one element}.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local sorted_keys = require "cld.sorted_keys"
@@ -27,7 +27,7 @@ function figures.check(what, values)
   end
 end
 
---- The same, as numbers: waits for those that are on a device.
+--- The same, as numbers. Waits for tensors on a device.
 function figures.numbers(what, values)
   figures.check(what, values)
   local numbers = {}
@@ -35,14 +35,14 @@ function figures.numbers(what, values)
   return numbers
 end
 
---- Those of run:score: at least one.
+--- The values of run:score: at least one.
 function figures.scores(values)
   figures.check("run:score", values)
   if not next(values) then caller.raise "run:score: expected at least one score, such as top1" end
   return figures.numbers("run:score", values)
 end
 
---- The name and the value of the score that tells which of two epochs is better: top1, or the first name.
+--- The name and the value of the main score, which decides which of two epochs is better: top1, or the first name.
 function figures.main_score(scores)
   local name = scores.top1 and "top1" or sorted_keys(scores)[1]
   return name, scores[name]

@@ -1,10 +1,10 @@
 --- Where a run lives. A fresh run without a name takes the recipe's, numbered if that is taken: npid, npid-2, ...
--- A folder is taken once a run has trained in it (it has a log) or while one is using it (it is locked); one that a
--- run has made and left empty, because it failed before its first epoch, goes with the run. A folder that holds a
--- checkpoint is never started afresh.
+-- A folder is taken once a run has trained in it (it has a log) or while one is using it (it is locked). If a run fails
+-- before its first epoch, the empty folder that it made is removed. A folder that holds a checkpoint is never started
+-- afresh.
 --
--- A run holds its folder (core.io.claim, runtime/io/folder.h) and reads and writes through it, not by its path: it
--- writes on in a folder that is moved or renamed, and never in another that comes to lie at its path.
+-- A run holds its folder (core.io.claim, runtime/io/folder.h) and reads and writes through it, not by its path. It
+-- continues to write to a folder that is moved or renamed, and never to another folder that later has its path.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local user_error = require "cld.user_error"
@@ -24,7 +24,7 @@ function folder.epoch_of(file)
   return digits and #digits < 16 and digits:find "^[^0]" and math.tointeger(tonumber(digits)) or nil
 end
 
--- A checkpoint, by its name: of one that a run may go on from.
+-- Whether a file name is that of a checkpoint from which a run may continue.
 local function is_checkpoint(file)
   return file == folder.checkpoint or file == folder.best or folder.epoch_of(file) ~= nil
 end
@@ -54,11 +54,11 @@ local function hold(how, path)
     or user_error.raise("the run folder '%s' is in use by a run that is still going", path)
 end
 
--- Whether a run can be continued from there; `exists` tells of a file in the folder.
+-- Whether a run can be continued from there; `exists` checks for a file in the folder.
 local function is_begun(exists) return exists(folder.checkpoint) or exists "options.json" end
 
--- The folder of the recipe's run with the highest number, or nil. One that was stopped before its first epoch has left
--- an empty folder, which is no run.
+-- The folder of the recipe's run with the highest number, or nil. An empty folder, left by a run that was stopped
+-- before its first epoch, does not count.
 local function latest(runs, name)
   local best, highest = nil, 0
   for _, entry in ipairs(io_.exists(runs) == "folder" and user_error.call(io_.list, runs) or {}) do
@@ -75,7 +75,7 @@ local function start_numbered(runs)
   for n = 1, math.huge do
     local path = runs .. "/" .. numbered(name, n)
     local function is_taken(exists) return exists "log.jsonl" or exists(folder.checkpoint) end
-    -- By path first, so that nobody finds an old run's folder locked; what counts is what is there once it is held.
+    -- Checks by path first, so that an old run's folder is never seen locked. The check after the lock is what counts.
     if not is_taken(function(file) return io_.exists(path .. "/" .. file) end) then
       local held = user_error.call(io_.claim, path)
       if held and not held:exists "log.jsonl" and not first_checkpoint(held) then return path, held end
@@ -93,7 +93,7 @@ local function start_named(path)
   return path, held
 end
 
--- --resume PATH: a run folder, or a checkpoint in it, whose name is returned too.
+-- --resume PATH: a run folder, or a checkpoint in it, whose name is then returned too.
 local function given(path)
   local kind = io_.exists(path)
   if not kind then user_error.raise("--resume: there is no '%s'", path) end
@@ -107,7 +107,7 @@ local function given(path)
   return parent, file
 end
 
--- A folder whose checkpoint.safetensors is gone, but not all of the others, is never started afresh.
+-- A folder without checkpoint.safetensors but with other checkpoints is never started afresh.
 local function check_left(path, held)
   local other = not held:exists(folder.checkpoint) and first_checkpoint(held)
   if not other then return end
@@ -116,8 +116,8 @@ local function check_left(path, held)
     path, other)
 end
 
--- What a run that was killed in the middle of a write has left (runtime/io/file.h: <file>.<hexadecimal digits>.tmp).
--- What another program is writing there just now stays.
+-- Removes partial files of a run that was killed while writing (runtime/io/file.h: <file>.<hexadecimal digits>.tmp).
+-- Files that another program is writing at the moment stay.
 local function remove_leftovers(held)
   for _, name in ipairs(user_error.call(held.list, held)) do
     local kind = name:match "%.(%a+)%.%x+%.tmp$"
@@ -132,8 +132,8 @@ local function check_names(runs, name)
   end
 end
 
---- to_resume{runs =, name =, resume = true or a path} -> the folder of the run that is meant, and which of its
--- checkpoints; by its path it has to be there, and by name or as the recipe's latest it need not.
+--- to_resume{runs =, name =, resume = true or a path} -> the run's folder, and which of its checkpoints. A path must
+-- exist; a run chosen by name or as the recipe's latest need not.
 function folder.to_resume(options)
   if type(options.resume) == "string" then return given(options.resume) end
   local name = options.name ~= "" and options.name or latest(options.runs, recipe_name()) or recipe_name()
@@ -146,14 +146,14 @@ local function choose(options)
   if not resume and name == "" then return start_numbered(runs) end
   if not resume then return start_named(runs .. "/" .. name) end
   local path, file = folder.to_resume(options)
-  -- One that is named by its path is not made anew, should it be removed at this moment.
+  -- A folder given by path is not recreated if it is removed at this moment.
   local held = hold(type(resume) == "string" and io_.lock or io_.claim, path)
   if file == folder.checkpoint then check_left(path, held) end
   return path, held, file, file ~= folder.checkpoint or is_begun(function(name_) return held:exists(name_) end)
 end
 
---- claim{runs =, name =, resume =} -> {path, held = what all of the run's files are read and written through, continues
--- = whether there is a run to continue, file = the name of the checkpoint to continue from}.
+--- claim{runs =, name =, resume =} -> {path, held = the handle for reading and writing all of the run's files,
+-- continues = whether there is a run to continue, file = the name of the checkpoint to continue from}.
 function folder.claim(options)
   local path, held, file, continues = choose(options)
   if not held:locked() then
@@ -164,7 +164,7 @@ function folder.claim(options)
   return { path = path, held = held, file = file or folder.checkpoint, continues = continues }
 end
 
--- What stands for the folder on the other ranks, which read and write nothing there.
+-- A stand-in for the folder on the other ranks, which do not read or write there.
 local function nobodys(path)
   local function nothing() end
   return {
@@ -173,7 +173,7 @@ local function nobodys(path)
   }
 end
 
---- The same on every rank of a job: rank 0 claims it.
+--- The same for all ranks of a job: rank 0 claims the folder.
 function folder.claim_for_all(options)
   local own
   local told = dist.shared(function()

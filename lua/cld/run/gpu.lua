@@ -1,9 +1,9 @@
---- What is said of a GPU that is not used: why it stays idle, to those who have one, and nothing to the others.
+--- The note about an unused GPU: why it stays idle. Machines without a GPU get no note.
 local core = require "cld.core"
 
 local gpu = {}
 
-local MOST = 16 -- that one machine holds
+local MOST = 16 -- GPUs in one machine
 
 --- there([folder = "/dev"]) -> whether the NVIDIA driver shows a GPU to this process: its device files, which a
 -- container has only if it was given one, and under WSL that of Windows' driver.

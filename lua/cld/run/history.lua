@@ -1,5 +1,5 @@
---- What a run folder tells after the fact, or while the run goes on: its settings, and all that it has logged as
--- curves. For whoever looks at runs: recipes/select.lua, reports, a terminal, TensorBoard.
+--- Reads a run folder during or after the run: its settings, and everything that it has logged, as curves. Used by
+-- recipes/select.lua, reports, recipes/watch.lua and TensorBoard.
 --
 --   local history = require "cld.run.history"
 --   local run, why = history.read "runs/NAME"       -- nil and why not, if that is no run's folder
@@ -7,8 +7,8 @@
 --     print(name, curve[#curve].value)
 --   end
 --
--- A run that was killed and resumed has logged some steps twice. What it logged after the place where it went on never
--- came to be, and is left out here: a curve's steps only grow.
+-- A run that was killed and resumed has logged some steps twice. Whatever it had logged after the point where it
+-- resumed is left out here, so that the steps of a curve only grow.
 local core = require "cld.core"
 local json = require "cld.json"
 
@@ -28,8 +28,8 @@ end
 
 -- ---- events -------------------------------------------------------------------------
 
--- Whether an event lies after the place (epochs done, step) where a run went on. One that was stopped in the evaluation
--- at an epoch's end makes that anew, but not the epoch's steps.
+-- Whether an event lies after the point (epochs done, step) where a run resumed. A run that was stopped during the
+-- evaluation at the end of an epoch repeats the evaluation, but not the epoch's steps.
 local function is_undone(event, start)
   if event.epoch <= start.epoch then return false end
   local is_of_steps = event.event == "epoch" or event.event == "progress"
@@ -37,8 +37,8 @@ local function is_undone(event, start)
   return event.epoch > start.epoch + 1 or step > at or step == at and not is_of_steps
 end
 
---- events(text of a log.jsonl) -> its events in their order, without those that a resumed run has made anew. A line
--- that is no whole JSON object, as of a full disk or a run that is writing it, is left out.
+--- events(text of a log.jsonl) -> its events in order, without those that a resumed run has repeated. A line that is
+-- not a complete JSON object, because the disk was full or the run is just writing it, is left out.
 function history.events(text)
   local events = {}
   for line in text:gmatch "[^\n]+" do
@@ -56,13 +56,13 @@ end
 
 -- ---- curves -------------------------------------------------------------------------
 
--- A number that is not finite is a text in the log.
+-- A number that is not finite is a string in the log.
 local odd = { nan = 0 / 0, inf = math.huge, ["-inf"] = -math.huge }
 
 local function number(value) return math.type(value) and value or odd[value] end
 
---- each_value(event, f): f(name, number, part) for all that an event tells; part is "means", "now" or "values", or nil.
--- `skipped`, the steps that were not made, once there are any.
+--- each_value(event, f): f(name, number, part) for all values of an event; part is "means", "now" or "values", or nil.
+-- `skipped`, the number of skipped steps, is included once it is above 0.
 function history.each_value(event, f)
   local function tell(name, value, part)
     if number(value) then f(name, number(value), part) end
@@ -92,8 +92,8 @@ function history.walk(events, f)
 end
 
 --- curves(events) -> {name = {{epoch =, step =, seconds =, value =}, ...}}: `epoch` is how many were done, with a
--- fraction inside of one if `steps_per_epoch` is in the log. Of means they are those over the epoch so far. A name that
--- both the steps and the evaluation at an epoch's end have logged, of other images or in another mode, is two curves:
+-- fraction inside of one if `steps_per_epoch` is in the log. Means are taken over the epoch so far. If both the steps
+-- and the evaluation at the end of an epoch log a name, for different images or in another mode, it becomes two curves:
 -- that of the evaluation is NAME_evaluated.
 function history.curves(events)
   local curves, of_steps = {}, {}
@@ -114,7 +114,7 @@ end
 
 local function recipe_of(facts) return type(facts.recipe) == "string" and facts.recipe:match "[^/]*$" or nil end
 
--- "ended", "interrupted" or "unfinished": it goes on, or it was killed.
+-- "ended", "interrupted" or "unfinished" (still running, or killed).
 local function state(events)
   local last = events[#events]
   for i = #events, 1, -1 do
@@ -125,8 +125,8 @@ local function state(events)
 end
 
 --- read(folder) -> {path, name, recipe, options, facts (versions.json), events, curves, epochs_done, state = "ended",
--- "interrupted" or "unfinished", best = {epoch, name, value} or nil, seconds}; or nil and why not. A run that has made
--- no step has no curves.
+-- "interrupted" or "unfinished", best = {epoch, name, value} or nil, seconds}; or nil and why not. A run without steps
+-- has no curves.
 function history.read(folder)
   folder = folder:gsub("(.)/+$", "%1")
   if not core.io.exists(folder) then return nil, "there is no such folder" end

@@ -4,12 +4,12 @@
 --   best.safetensors               of the epoch with the best main score (run.best), if N > 0 and the run has scores;
 --                                  that epoch's checkpoint is written whatever --save-every says
 --
--- They are further names of the file that is written anyway (runtime/io/keep.h): nothing is written twice, no half file
--- ever has such a name, and an old one goes only when the new one stands.
+-- They are further names of the file that is written anyway (runtime/io/keep.h): nothing is written twice, a partial
+-- file never has such a name, and an old one is removed only after the new one is in place.
 --
--- A run that is resumed from one of them goes on from that epoch, and checkpoint.safetensors is that one again at once,
--- as the log goes on there (history.lua). What it had made after that epoch is superseded: those checkpoints stay until
--- the first new one stands, for whoever has named the wrong file. With N = 0 nothing is kept, and what is there stays.
+-- If a run is resumed from one of them, it continues from that epoch, and that file becomes checkpoint.safetensors at
+-- once, as the log continues there too (history.lua). The later checkpoints are superseded, but stay until the first
+-- new one is written, in case the wrong file was named. With N = 0 no checkpoints are kept, and existing ones stay.
 local core = require "cld.core"
 local folder = require "cld.run.folder"
 local json = require "cld.json"
@@ -29,7 +29,8 @@ local function epochs_in(held)
   return epochs
 end
 
--- Of which epoch's end the checkpoint `file` is; nil if there is none, it cannot be read, or it is of no epoch's end.
+-- The epoch at whose end the checkpoint `file` was written; nil if there is no such file, it cannot be read, or it was
+-- written within an epoch.
 local function epoch_at(held, file)
   local where = held:where()
   if not where or held:exists(file) ~= "file" then return nil end
@@ -39,7 +40,7 @@ local function epoch_at(held, file)
   return math.type(position.epoch) == "integer" and position.epoch or nil
 end
 
--- best.safetensors is that of the epoch `best`, if that has a checkpoint: whether it is now.
+-- Links best.safetensors to the checkpoint of the epoch `best`, if there is one. Returns whether there is.
 local function settle_best(held, best, here)
   if not best then return false end
   if epoch_at(held, best_file) == best then return true end
@@ -49,8 +50,8 @@ local function settle_best(held, best, here)
   return true
 end
 
---- go_on(held, file, position, count): a run has taken up `file`, a checkpoint of its folder at this position, and
--- keeps the last `count`. What a run that was killed had no time for is made up; says what is superseded.
+--- go_on(held, file, position, count): called when a run has resumed from `file`, a checkpoint in its folder at this
+-- position, and keeps the last `count`. Completes the work that a killed run left undone and says what is superseded.
 function kept.go_on(held, file, position, count)
   local here = position.step_in_epoch == 0 and position.epoch or nil
   local best = position.best and position.best.epoch
@@ -67,8 +68,8 @@ function kept.go_on(held, file, position, count)
   if held:exists(best_file) or count > 0 then settle_best(held, best, here) end
 end
 
---- after(held, epoch, best, count, since): checkpoint.safetensors was just written at the end of `epoch`; `best` is
--- the epoch with the best score, or nil, and `since` the last one that counts of those before.
+--- after(held, epoch, best, count, since): called when checkpoint.safetensors was just written at the end of `epoch`.
+-- `best` is the epoch with the best score, or nil, and `since` the last earlier epoch that counts.
 function kept.after(held, epoch, best, count, since)
   if count > 0 then
     held:keep(current, name(epoch))

@@ -1,7 +1,7 @@
---- Running means of what run:track is given, over the images: a short batch counts by its share of a full one. Sums
--- and counts are tensors where their values are: a training step then waits for no device, and a value is read only
--- when it is printed. Values that are not finite (of a step that was skipped) are left out. Of several ranks each sums
--- up its own part, until the sums are brought together: then rank 0 has them.
+--- Running means over the images of the values given to run:track: a short batch counts by its share of a full one.
+-- Sums and counts are tensors on the device of the values, so a training step does not wait for it, and a value is read
+-- only when it is printed. Values that are not finite (from a skipped step) are left out. With several ranks, each sums
+-- up its own part until the sums are combined on rank 0.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local sorted_keys = require "cld.sorted_keys"
@@ -27,7 +27,7 @@ local function scaled(value, factor)
   return value * factor
 end
 
---- values: {name = tensor of one element, or number}; share: of a full batch, default 1.
+--- values: {name = tensor of one element, or number}; share: that of a full batch, default 1.
 function Meters:track(values, share)
   local _ <close> = no_grad()
   if not dist.alone then share = (share or 1) * core.dist.weight() end
@@ -40,14 +40,14 @@ function Meters:track(values, share)
   end
 end
 
---- A full batch has another size from here on: what was tracked counts `factor` times as much.
+--- The size of a full batch changes here: the values tracked so far count `factor` times as much.
 function Meters:scale(factor)
   for _, list in ipairs { self.sums, self.counts } do
     for name, value in pairs(list) do list[name] = scaled(value, factor) end
   end
 end
 
---- Bring the ranks' sums together; rank 0 keeps them. Every rank has tracked the same names.
+--- Combines the ranks' sums on rank 0. Every rank must have tracked the same names.
 function Meters:settle()
   if dist.alone then return end
   local names, list = sorted_keys(self.sums), {}
@@ -60,7 +60,8 @@ function Meters:settle()
   for i, tensor in ipairs(list) do tensor:copy_(all[{ { i, i } }]) end
 end
 
---- {name = mean so far} of all ranks, on rank 0; NaN if no value was finite, and on the others. Every rank calls it.
+--- {name = mean so far} over all ranks, on rank 0; NaN if no value was finite, and NaN on the other ranks. Every rank
+-- must call it.
 function Meters:read()
   self:settle()
   local means = {}

@@ -1,13 +1,13 @@
---- What decides which images the rest of an epoch has. In the middle of one it cannot change: a resumed run would see
--- some images twice and others never. The batch size does not decide that (run/position.lua).
+--- The settings that decide which images the rest of an epoch contains. They cannot change within an epoch, since a
+-- resumed run would see some images twice and others never. The batch size is not among them (run/position.lua).
 local user_error = require "cld.user_error"
 
 local order = {}
 
--- The option that changes each.
+-- The option that changes each field.
 local fields = { { "seed", "--seed" }, { "dataset", "--dataset" }, { "images", "--data" }, { "files", "--data" } }
 
---- of(opt, loader) -> {batch_size, seed, dataset, images, files}, as far as they are known.
+--- of(opt, loader) -> {batch_size, seed, dataset, images, files}, each if known.
 function order.of(opt, loader)
   local set = type(loader) == "table" and rawget(loader, "dataset")
   return {
@@ -18,7 +18,7 @@ end
 
 local names = { images = "the number of images", files = "what the images' files are", dataset = "the data set" }
 
---- What a field of `of` is called in a sentence.
+--- The name of a field of `of` in a sentence.
 function order.named(field) return names[field] or "the " .. field:gsub("_", " ") end
 
 -- "--seed (2, was 1)": what differs.
@@ -30,8 +30,8 @@ local function change(field, was, now)
   return ("%s (%s%s, was %s)"):format(option, tostring(now[name]), unit, tostring(was[name]))
 end
 
---- check(what checkpoint.load returned, now): the user's error if it was written in the middle of an epoch and the
--- order is another now.
+--- check(what checkpoint.load returned, now): the user's error if the checkpoint was written within an epoch and the
+-- order has changed since.
 function order.check(loaded, now)
   local position, changes = loaded.position, {}
   if position.step_in_epoch == 0 then return end
@@ -42,7 +42,7 @@ function order.check(loaded, now)
     table.concat(changes, ", "))
 end
 
---- "; --data has 45 images ...", for the message that the states do not fit; or nothing, if that cannot be the reason.
+--- "; --data has 45 images ...", for the message that the states do not fit; "" if that cannot be the reason.
 function order.explain(loaded, now)
   local was = (loaded.position.order or {}).images
   if not was or not now.images or was == now.images then return "" end

@@ -1,5 +1,6 @@
---- Which algorithms a GPU's convolutions have is found out by timing them, and others round otherwise: a resumed run
--- takes those that the run had, on all its ranks. They lie in the run folder, plans-<chip>.json, a file for each chip.
+--- The algorithms of a GPU's convolutions are chosen by timing, and different algorithms round differently. So a
+-- resumed run uses the algorithms that it had before, on all ranks. They are in the run folder, plans-<chip>.json, one
+-- per chip.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local json = require "cld.json"
@@ -13,7 +14,7 @@ local plans = {}
 
 local function file_of(chip) return ("plans-%s.json"):format(chip) end
 
--- A file's plans and their library, or nil and what is wrong with it.
+-- A file's plans and their library, or nil and the problem.
 local function decode(text)
   local ok, stored = pcall(json.decode, text)
   if not ok then return nil, "damaged file: " .. tostring(stored) end
@@ -21,7 +22,7 @@ local function decode(text)
   return stored.plans, tostring(stored.library)
 end
 
--- Those of this chip: the list, or nil and why they cannot be used.
+-- The plans for this chip: the list, or nil and why they cannot be used.
 local function own_plans(files, chip)
   local name = file_of(chip)
   if not files[name] then
@@ -35,7 +36,7 @@ local function own_plans(files, chip)
   return name, nil, ("it is of %s, here is %s"):format(library, here)
 end
 
--- What the job's ranks on other chips have.
+-- Passes the plans for other chips to the job's ranks on those chips.
 local function give_others(files, device)
   for name, text in pairs(files) do
     local chip, list, library = name:match "^plans%-(.*)%.json$", decode(text)
@@ -45,8 +46,8 @@ local function give_others(files, device)
   end
 end
 
---- use(held, device): before a resumed run computes anything, on all ranks; what rank 0 reads is for all. Says in a
--- line what cannot be used. Returns the plans that were, as texts, by what they are for.
+--- use(held, device): called on all ranks before a resumed run computes anything; rank 0 reads for all. Prints a line
+-- about plans that cannot be used. Returns those that were used, as texts, by their purpose.
 function plans.use(held, device)
   local stored = dist.shared(function()
     local files = {}
@@ -76,7 +77,7 @@ function plans.use(held, device)
   return used
 end
 
--- A run goes on without the file.
+-- A failure to write the file does not stop the run.
 local function write(held, name, library, lines)
   local text = ('{"library": %s, "plans": [\n%s\n]}\n'):format(json.encode(library), table.concat(lines, ",\n"))
   if text == held:read(name) then return end
@@ -84,9 +85,9 @@ local function write(held, name, library, lines)
   if not ok then io.stderr:write(printable_line(tostring(message)), "\n") end
 end
 
---- keep(held, device, given): with each checkpoint, once the ranks have exchanged theirs. Rank 0 writes what was
--- chosen, if the files do not say so. Returns how many of those that it was given (what plans.use returned) could not
--- be made.
+--- keep(held, device, given): called with each checkpoint, after the ranks have exchanged their plans. Rank 0 writes
+-- the chosen plans if the files differ. `given` is what plans.use returned. Returns how many of these plans were
+-- replaced.
 function plans.keep(held, device, given)
   if not of_job.has(device) or dist.rank > 0 then return 0 end
   local chosen, lines, changed = core.cuda.plans(), {}, 0

@@ -1,10 +1,10 @@
---- Where a run stands: epochs done, and the images of the running one that were seen. run.step follows from that, so a
--- run that is resumed with another batch size, or on a data set that has grown, is where it was in its schedule:
--- run.step is counted as if every epoch had had the steps that one has now. In the middle of an epoch the share of its
--- images that were seen may be no whole number of steps (20 of 50 images, at 3 steps an epoch: 1.2): run.step then has
--- a fraction until that epoch ends. With nothing changed it is what it was, bit for bit.
+--- The position of a run: epochs done, and images seen in the current epoch. run.step follows from these, so a run that
+-- is resumed with another batch size, or on a data set that has grown, keeps its place in the schedule: run.step is
+-- counted as if every epoch had had as many steps as one has now. Within an epoch, the images seen may not correspond
+-- to a whole number of steps (20 of 50 images, at 3 steps an epoch: 1.2); run.step then has a fraction until that epoch
+-- ends. If nothing changed, run.step is the same, bit for bit.
 --
--- The functions take the run: epochs_done, step, step_in_epoch, images_seen (the last two of the running epoch).
+-- The functions take the run: epochs_done, step, step_in_epoch, images_seen (the last two for the current epoch).
 local position = {}
 
 local function whole(number) return math.tointeger(number) or number end
@@ -22,9 +22,9 @@ local function size_of_batch(loader, opt)
   return math.type(size) == "integer" and size > 0 and size or nil
 end
 
---- shape(loader, opt) -> {batch_size, images, steps, rest}: of an epoch, as far as it is known. `images` are those in
--- its order; rest(image) tells the steps from that image on, and the images in them. A loader of the recipe's own has
--- #loader, and batch_size if that is not the option's; without either, a step is one image.
+--- shape(loader, opt) -> {batch_size, images, steps, rest} of an epoch, each if known. `images` is the number in its
+-- order; rest(image) returns the number of steps from that image on, and of the images in them. A loader from the
+-- recipe has #loader, and batch_size if that differs from the option; without either, a step is one image.
 function position.shape(loader, opt)
   local ok, steps = pcall(function() return #loader end)
   steps = ok and steps > 0 and steps or nil
@@ -39,15 +39,15 @@ function position.shape(loader, opt)
   return { batch_size = batch_size, images = images, steps = steps, rest = rest }
 end
 
--- ---- the running epoch ------------------------------------------------------
+-- ---- the current epoch ------------------------------------------------------
 
--- The end of its steps: run.step is whole again.
+-- Ends the epoch's steps: run.step is whole again.
 local function finish(run)
   run.step_in_epoch = run.shape.steps
   run.step = run.epoch_start + run.step_in_epoch
 end
 
---- An epoch begins, or goes on at image run.images_seen.
+--- Begins an epoch, or continues it at image run.images_seen.
 function position.begin_epoch(run)
   if run.step_in_epoch == 0 then
     run.step = math.ceil(run.step)
@@ -60,8 +60,8 @@ function position.begin_epoch(run)
   if steps == 0 and run.step_in_epoch < run.shape.steps then finish(run) end
 end
 
---- A step was made: returns its images, and which share of a full batch they are. Steps beyond the epoch's end, of a
--- recipe that goes through the loader twice, are of full batches.
+--- Counts a step: returns its images, and their share of a full batch. Steps beyond the end of the epoch, in a recipe
+-- that iterates over the loader twice, count as full batches.
 function position.advance(run)
   local size = run.shape.batch_size or 1
   run.step, run.step_in_epoch = run.step + 1, run.step_in_epoch + 1
@@ -77,7 +77,7 @@ function position.end_epoch(run)
   run.epochs_done, run.step_in_epoch, run.images_seen, run.images_in_epoch = run.epoch, 0, 0, nil
 end
 
---- "epoch 3", "step 2 of epoch 4", or "24 of 40 images of epoch 4": how far the run is.
+--- How far the run is: "epoch 3", "step 2 of epoch 4", or "24 of 40 images of epoch 4".
 function position.describe(run)
   if run.step_in_epoch == 0 then return ("epoch %d"):format(run.epochs_done) end
   if math.type(run.step_in_epoch) == "integer" or not run.shape.images then
@@ -88,7 +88,7 @@ end
 
 -- ---- in a checkpoint --------------------------------------------------------
 
---- What a checkpoint holds of it.
+--- The position as stored in a checkpoint.
 function position.store(run)
   return {
     epoch = run.epochs_done, step = run.step, step_in_epoch = run.step_in_epoch,
@@ -101,7 +101,7 @@ end
 
 local function is_count(value) return math.type(value) == "integer" and value >= 0 end
 
---- Whether `seen` is what store wrote, or missing: in checkpoints that count steps alone.
+--- Whether `seen` is as store writes it, or nil, as in checkpoints that only count steps.
 function position.is_seen(seen)
   return seen == nil or type(seen) == "table" and is_count(seen.images) and is_count(seen.batch_size)
     and seen.batch_size > 0 and is_count(seen.steps_per_epoch) and seen.steps_per_epoch > 0
@@ -110,7 +110,7 @@ end
 
 local function count_or_nil(value) return is_count(value) and value > 0 and value or nil end
 
--- The same of a checkpoint that counts steps alone, all of one size.
+-- The same for a checkpoint that only counts steps, all of the same size.
 local function seen_in_steps(stored, shape)
   local order = stored.order or {}
   local size = count_or_nil(order.batch_size) or shape.batch_size or 1
@@ -123,7 +123,7 @@ local function seen_in_steps(stored, shape)
   }
 end
 
---- Go on from what a checkpoint holds. Returns how many of the present full batches one of its was.
+--- Continues from the position in a checkpoint. Returns the checkpoint's batch size divided by the present one.
 function position.resume(run, stored)
   local shape, seen = run.shape, stored.seen or seen_in_steps(stored, run.shape)
   local size = shape.batch_size or 1

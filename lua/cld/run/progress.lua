@@ -1,5 +1,5 @@
---- What a person sees of a training: on a terminal one line redrawn in place, elsewhere a line every few seconds; at
--- the end of an epoch a line that stays.
+--- The progress display of a training: one line redrawn in place on a terminal, elsewhere a line every few seconds; at
+-- the end of an epoch, a line that stays.
 local figures = require "cld.run.figures"
 local redrawn = require "cld.redrawn"
 local sorted_keys = require "cld.sorted_keys"
@@ -25,7 +25,7 @@ local Line = {}
 Line.__index = Line
 
 --- new{epochs =, steps_per_epoch =, every = seconds between lines if there is no terminal, waited = a function that
--- returns the seconds for which data were waited for so far, if that is known}
+-- returns the seconds spent waiting for data so far, if known}
 function progress.new(settings)
   local now = clock()
   return setmetatable({
@@ -36,7 +36,7 @@ function progress.new(settings)
   }, Line)
 end
 
---- A step of so many images (0 if unknown) is done; true when it is time to print.
+--- Counts a step of so many images (0 if unknown); true when it is time to print.
 function Line:step(images)
   self.steps, self.epoch_steps = self.steps + 1, self.epoch_steps + 1
   self.window_images, self.epoch_images = self.window_images + images, self.epoch_images + images
@@ -48,35 +48,35 @@ function Line:start_epoch()
   self.epoch_waited = self.waited and self.waited() or 0
 end
 
--- The share of the time since `start` for which data were waited for; nil if it is not known.
+-- The share of the time since `start` spent waiting for data; nil if unknown.
 local function share(self, waited_before, start)
   if not self.waited then return nil end
   return math.max(0, math.min(1, (self.waited() - waited_before) / math.max(clock() - start, 1e-9)))
 end
 
---- The same, of the running epoch's steps so far.
+--- The same for the steps of the current epoch so far.
 function Line:data_share() return share(self, self.epoch_waited, self.epoch_start) end
 
 local function data(share_waited) return share_waited and ("  data %.0f %%"):format(100 * share_waited) or "" end
 
---- Seconds until the end, from the mean of all steps of this session (evaluation included); nil where unknown.
+--- Seconds until the end, from the mean over all steps of this session (evaluation included); nil if unknown.
 function Line:eta(steps_done)
   if not self.steps_per_epoch or self.steps == 0 then return nil end
   return (clock() - self.started) / self.steps * math.max(self.epochs * self.steps_per_epoch - steps_done, 0)
 end
 
--- Images per second; nil where their number is not known.
+-- Images per second; nil if their number is unknown.
 local function speed(images, since) return images > 0 and images / math.max(clock() - since, 1e-9) or nil end
 
---- Since the last line was drawn; nil if unknown.
+--- Images per second since the last line was drawn; nil if unknown.
 function Line:speed() return speed(self.window_images, self.window_start) end
 
---- Of the running epoch.
+--- Images per second in the current epoch.
 function Line:epoch_speed() return speed(self.epoch_images, self.epoch_start) end
 
 local function rate(value) return value and ("  %.0f images/s"):format(value) or "" end
 
---- Draw the state of the running epoch. position: {epoch, step_in_epoch, step}.
+--- Draws the state of the current epoch. position: {epoch, step_in_epoch, step}.
 function Line:draw(position, text)
   local eta = self:eta(position.step)
   local line = ("epoch %d/%d  step %d%s  %s%s%s%s"):format(position.epoch, self.epochs,
@@ -90,7 +90,7 @@ end
 
 function Line:clear() self.shown:clear() end
 
---- A line that stays.
+--- Prints a line that stays.
 function Line:print(text) self.shown:print(text) end
 
 function Line:finish_epoch(epoch, text)

@@ -1,5 +1,5 @@
---- What --tensorboard writes at a run's end for TensorBoard's projector: features of images of the last evaluation,
--- with their labels and pictures.
+--- Writes the data of TensorBoard's projector at the end of a run with --tensorboard: features of images from the last
+-- evaluation, with their labels and pictures.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local extract = require "cld.eval.extract"
@@ -7,9 +7,9 @@ local create, no_grad = core.tensor, core.autograd.no_grad
 
 local projector = {}
 
-local MOST_ROWS, AT_ONCE = 1000, 100 -- images, evenly over all of a set; of them at once through the network
+local MOST_ROWS, AT_ONCE = 1000, 100 -- images, evenly spread over a set; images per forward pass
 
--- The images that can be read, as they are: {u8 (height, width, 3), ...}, and their rows from 1.
+-- The readable images, unchanged: {u8 (height, width, 3), ...}, and their rows from 1.
 local function pictures_of(set)
   local pictures, rows = {}, {}
   local count = math.min(#set, MOST_ROWS)
@@ -21,7 +21,7 @@ local function pictures_of(set)
   return pictures, rows
 end
 
--- Features of pictures, by this rank alone.
+-- Features of pictures, computed by this rank alone.
 local function features_of(net, pictures, view, layer)
   local _ <close> = dist.whole_batch()
   local _ <close> = extract.in_eval_mode(net)

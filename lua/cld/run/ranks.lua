@@ -1,5 +1,5 @@
---- The ranks of a run: whether all were started alike; and --print-ranks: what each rank's steps took, what they waited
--- for, and which rank the others wait for.
+--- The ranks of a run: checks that all were started alike, and prints for --print-ranks how long each rank's steps
+-- took, what they waited for, and which rank is the slowest.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local json = require "cld.json"
@@ -9,7 +9,7 @@ local clock = core.system.clock
 local ranks = {}
 
 --- check_alike(opt, sources of record.sources): the user's error if the ranks were started with different programs or
--- command lines, which would wait for each other in vain.
+-- command lines, since they would wait for each other forever.
 function ranks.check_alike(opt, sources)
   local versions, digests = core.system.versions(), {}
   for name, text in pairs(sources) do digests["the recipe " .. name] = text end
@@ -23,17 +23,17 @@ end
 local Watch = {}
 Watch.__index = Watch
 
---- new(waited): `waited` returns the seconds for which data were waited for so far, or is nil.
+--- new(waited): `waited` returns the seconds spent waiting for data so far, or is nil.
 function ranks.new(waited)
   local self = setmetatable({ waited = waited or function() return 0 end }, Watch)
   self:begin()
   return self
 end
 
---- From here on.
+--- Starts measuring.
 function Watch:begin() self.start, self.data, self.count = clock(), self.waited(), core.dist.counted() end
 
---- told(steps) -> what this rank gave to collectives in a step, of so many since begin: for the log.
+--- told(steps) -> what this rank spent on collectives per step, over so many steps since begin, for the log.
 function Watch:told(steps)
   local now = core.dist.counted()
   steps = math.max(steps, 1)
@@ -49,8 +49,8 @@ local function line(of, steps)
     of.host, of.seconds / steps, own / steps, of.data / steps, of.others / steps), own + of.data
 end
 
---- lines(steps) -> a line for each rank, of so many steps since begin, and one that names the slowest. Every rank
--- calls it.
+--- lines(steps) -> a line for each rank, over so many steps since begin, and one that names the slowest. Every rank
+-- must call it.
 function Watch:lines(steps)
   local own = json.encode {
     rank = dist.rank, host = core.system.host().name, seconds = clock() - self.start,

@@ -1,5 +1,5 @@
---- What a run folder tells later: options.json, versions.json, the recipe's source, and log.jsonl, one JSON object
--- a line. All of it goes through `held`, the folder itself (see folder.lua).
+--- The record in a run folder: options.json, versions.json, the recipe's source, and log.jsonl, one JSON object per
+-- line. All files are written through `held`, the folder itself (see folder.lua).
 local core = require "cld.core"
 local json = require "cld.json"
 local user_error = require "cld.user_error"
@@ -15,9 +15,9 @@ local record = {}
 
 -- ---- the recipe's source ----------------------------------------------------
 
-local sources = {} -- of recipes that the script runs
+local sources = {} -- sources of recipes that the script runs
 
---- Another file that belongs to the recipe (see run.recipe).
+--- Adds another file that belongs to the recipe (see run.recipe).
 function record.add_source(path) sources[#sources + 1] = path end
 
 local function read(path)
@@ -27,8 +27,8 @@ local function read(path)
   return text
 end
 
---- {file name = text} of the script that was started (arg[0], if there is one) and those it runs. Read before the
--- recipe goes on: it may move to another working folder.
+--- {file name = text} of the script that was started (arg[0], if there is one) and those that it runs. They are read
+-- before the recipe continues, since it may change the working directory.
 function record.sources()
   local texts = {}
   local paths = table.move(sources, 1, #sources, 2, { folder.recipe() })
@@ -40,7 +40,7 @@ end
 
 local function write(held, name, text) user_error.call(held.write, held, name, text) end
 
---- The values of opt, without those that only address the run.
+--- The values of opt, without those that only say which run is meant.
 function record.plain(opt)
   local values = {}
   for name, value in pairs(opt) do values[name] = value end
@@ -61,8 +61,8 @@ function record.read_options(held, path)
   return values
 end
 
---- check_recipe(held, path): a run is resumed by the recipe that began it, as far as both are known: the user's error
--- if the name of its file is another. `path` is the folder's, for messages.
+--- check_recipe(held, path): a run must be resumed by the recipe that started it. If both are known, it is the user's
+-- error if their file names differ. `path` is the folder's, for messages.
 function record.check_recipe(held, path)
   local own, text = folder.recipe(), held:read "versions.json"
   local ok, facts = pcall(json.decode, text or "{}")
@@ -72,7 +72,7 @@ function record.check_recipe(held, path)
     began)
 end
 
---- A fresh run's files; `texts` are what record.sources gave.
+--- Writes a fresh run's files; `texts` is what record.sources returned.
 function record.write(held, opt, texts)
   write_options(held, opt)
   local command = { arg and arg[0] }
@@ -87,7 +87,7 @@ function record.write(held, opt, texts)
   for name, text in pairs(texts) do write(held, name, text) end
 end
 
---- A resumed run's: options that were changed, and a recipe that was, beside the first.
+--- Writes a resumed run's files: changed options, and a changed recipe beside the first.
 function record.update(held, opt, texts, epoch)
   write_options(held, opt)
   for name, text in pairs(texts) do
@@ -112,8 +112,8 @@ local function sayable(value)
   return value
 end
 
---- open_log(held) -> function(table): appends a line with the date. A log that cannot be written is told once and stops
--- no training; what comes while it cannot is missing from it. (A folder that is gone is the run's to tell.)
+--- open_log(held) -> function(table): appends a line with the date. If the log cannot be written, this is reported once
+-- and does not stop the training; the lines of that time are missing. (The run reports a folder that is gone.)
 function record.open_log(held)
   user_error.call(held.append, held, "log.jsonl", "")
   local told = false
@@ -130,7 +130,7 @@ end
 
 -- ---- the settings, printed --------------------------------------------------
 
--- Names and values in the order of declaration; others sorted.
+-- Names and values in the order of declaration; the others sorted.
 local function ordered(opt)
   local names, seen = {}, {}
   local details = options.details(opt)
@@ -146,7 +146,7 @@ local function ordered(opt)
   return table.move(rest, 1, #rest, #names + 1, names)
 end
 
---- What cld.cuda.devices says of "cuda:N".
+--- The entry of cld.cuda.devices for "cuda:N".
 function record.gpu(device) return core.cuda.devices()[device:match "%d+$" + 1] end
 
 --- The path of the run's folder and its settings, in columns.

@@ -1,5 +1,5 @@
---- What all ranks of a job hold is the same on all, bit for bit: what makes them differ is found at the epoch's end,
--- and not after a hundred epochs of trainings that went apart.
+--- Checks at the end of each epoch that all ranks of a job hold the same state, bit for bit, so that a difference is
+-- found at once and not after a hundred epochs of diverging trainings.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local sorted_keys = require "cld.sorted_keys"
@@ -7,9 +7,9 @@ local user_error = require "cld.user_error"
 
 local replicas = {}
 
-local OWN = { meters = true } -- what each rank keeps for itself
+local OWN = { meters = true } -- each rank has its own
 
--- The names of all tensors in order, and their checksums as a text: eight bytes each.
+-- The names of all tensors in order, and their checksums as a string of eight bytes each.
 local function checksums(states)
   local names, sums = {}, {}
   for _, object in ipairs(sorted_keys(states)) do
@@ -22,7 +22,7 @@ local function checksums(states)
   return names, table.concat(sums)
 end
 
--- "ranks 1, 4": those whose sum number i is not rank 0's; nil if there are none.
+-- "ranks 1, 4": those whose checksum i differs from rank 0's; nil if there are none.
 local function others(texts, i)
   local function sum(text) return text:sub(8 * i - 7, 8 * i) end
   local ranks = {}
@@ -34,8 +34,8 @@ local function others(texts, i)
   return (#ranks == 1 and "rank " or "ranks ") .. table.concat(ranks, ", ", 1, math.min(#ranks, 8)) .. more
 end
 
---- check({name = object with a state_dict}): the user's error if a tensor is not the same on all ranks; it names the
--- first, and the ranks. Every rank calls it.
+--- check({name = object with a state_dict}): the user's error if a tensor differs between ranks; it names the first
+-- such tensor and the ranks. Every rank must call it.
 function replicas.check(states)
   if dist.alone then return end
   local _ <close> = dist.whole_batch() -- nothing is pending

@@ -1,4 +1,4 @@
---- A run's settings, and what a resumed run takes over of those it was started with.
+--- A run's settings, and which of its original settings a resumed run keeps.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local idle_gpu = require "cld.run.gpu"
@@ -9,7 +9,7 @@ local system = core.system
 
 local settings = {}
 
--- What opt lacks if it is a recipe's own table; cld.options.training declares the same.
+-- Defaults for an opt that is a recipe's own table; cld.options.training declares the same.
 local defaults = {
   runs = "runs", name = "", resume = false, save_every = 1, keep_checkpoints = 0, print_every = 10, seed = 1,
   threads = 0, device = "cpu", print_ranks = false, timeout = 600, report = true, tensorboard = false,
@@ -25,12 +25,12 @@ function settings.get(opt, name)
   return value
 end
 
--- threads: 0 becomes the number that it stands for.
+-- threads: replaces 0 by the number that it stands for.
 local function resolve_threads(opt)
   if settings.get(opt, "threads") == 0 then opt.threads = system.get_num_threads() end
 end
 
--- Of another number of ranks each has another share of a machine.
+-- With another number of ranks, each has another share of a machine.
 local function adopt_threads(where, opt, stored, ranks)
   local details = options.details(opt)
   local given = details and details.given.threads or settings.get(opt, "threads") > 0
@@ -44,8 +44,7 @@ local function adopt_threads(where, opt, stored, ranks)
   end
 end
 
--- {field = declaration} of those that the user has not given anew. One that is given anew and is fixed is the user's
--- error.
+-- {field = declaration} of the options that the user has not given again. Giving a fixed one again is the user's error.
 local function adoptable(where, opt, stored)
   local by_field, details = {}, options.details(opt)
   for _, d in ipairs(details and details.declarations or {}) do
@@ -61,9 +60,9 @@ local function adoptable(where, opt, stored)
   return by_field
 end
 
---- adopt(where, opt, stored[, ranks = 1]): a resumed run has the settings it was started with (`stored`, which come
--- from the file `where`, of a job of so many ranks), but for those that the user gives anew. Returns a list of these,
--- as text. A setting that is declared as fixed (cld.options) cannot be given anew.
+--- adopt(where, opt, stored[, ranks = 1]): a resumed run keeps the settings that it was started with (`stored`, from
+-- the file `where`, of a job of so many ranks), except those that the user gives again. Returns a list of these, as
+-- text. A setting that is declared as fixed (cld.options) cannot be given again.
 function settings.adopt(where, opt, stored, ranks)
   adopt_threads(where, opt, stored, ranks or 1)
   local changed, by_field = {}, adoptable(where, opt, stored)
@@ -84,12 +83,12 @@ function settings.adopt(where, opt, stored, ranks)
   return changed
 end
 
-local asked = setmetatable({}, { __mode = "k" }) -- opt.device as it was, if it has become a device's own name
+local asked = setmetatable({}, { __mode = "k" }) -- opt.device as given, if it was replaced by a device's name
 
---- What opt.device said before set_up_process: "auto" is stored as such, so that a resumed run finds its machine's.
+--- opt.device before set_up_process: "auto" is stored as "auto", so that a resumed run finds the device of its machine.
 function settings.asked_device(opt) return asked[opt] or rawget(opt, "device") end
 
--- A rank's own GPU is that of its number on the machine; or the only one that it is given to see.
+-- A rank uses the GPU with the rank's number on the machine, or the only GPU that it can see.
 local function own_gpu(device)
   if dist.world == 1 or device == "cpu" then return device end
   if device:find "^cuda:" then
@@ -121,7 +120,7 @@ local function best_precision(device)
   return gpu and tonumber(gpu.capability) >= 8 and "bf16" or "fp32"
 end
 
--- precision: what auto stands for is stored, as with threads: a resumed run goes on in what it was started in.
+-- precision: the resolved value of auto is stored, as with threads, so that a resumed run keeps its precision.
 local function set_precision(opt)
   local precision = rawget(opt, "precision")
   if precision == nil then return end
@@ -129,7 +128,7 @@ local function set_precision(opt)
   user_error.call(core.autograd.set_precision, opt.precision)
 end
 
---- What is of the process and not of the run.
+--- Applies the settings that belong to the process rather than the run.
 function settings.set_up_process(opt)
   resolve_threads(opt)
   resolve_device(opt)

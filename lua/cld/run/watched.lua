@@ -1,5 +1,5 @@
---- Running runs' curves as text, for recipes/watch.lua: what their logs tell (history.lua), a small plot for each curve
--- (cld.plot) in a grid that fits the terminal, one line of each for every run.
+--- Curves of running runs as text, for recipes/watch.lua: reads their logs (history.lua) and draws a small plot per
+-- curve (cld.plot) in a grid that fits the terminal, with a line for each run.
 local core = require "cld.core"
 local figures = require "cld.run.figures"
 local history = require "cld.run.history"
@@ -11,12 +11,12 @@ local printable_line = core.text.printable_line
 
 local watched = {}
 
--- The curves in the order in which they are shown as long as there is room; then all others by name.
+-- The curves in the order in which they are shown while there is room; the others follow by name.
 local first = {
   "top1", "loss", "instance", "cld", "jigsaw", "effective_rank", "grad_norm", "lr", "images_per_second", "data_wait",
 }
 
--- A plot takes this many columns and rows at least.
+-- A plot takes at least this many columns and rows.
 local LEAST_WIDTH, LEAST_HEIGHT = 38, 8
 
 -- ---- runs ---------------------------------------------------------------------------
@@ -26,8 +26,8 @@ local function size_of(path)
   return file and file:seek "end" or -1
 end
 
---- open(folders) -> a list of {path, run}: what each run's folder tells, as history.read has it. The user's error if
--- one is no run's folder.
+--- open(folders) -> a list of {path, run}, where run is what history.read returns. The user's error if one is not a
+-- run's folder.
 function watched.open(folders)
   if #folders == 0 then user_error.raise "expected the folder of a run, such as runs/NAME" end
   local list = {}
@@ -53,8 +53,8 @@ function watched.renew(list)
   return is_new
 end
 
---- are_over(list) -> whether every run has ended, or was stopped by a signal. One that was killed goes on for all that
--- its log tells.
+--- are_over(list) -> whether every run has ended, or was stopped by a signal. A run that was killed counts as still
+-- running, since its log cannot tell.
 function watched.are_over(list)
   for _, one in ipairs(list) do
     if one.run.state == "unfinished" then return false end
@@ -69,7 +69,7 @@ local function last(run, name)
   return curve and curve[#curve].value
 end
 
--- As much of a line as the terminal has columns.
+-- A line, cut to the columns of the terminal.
 local function cut(text, columns)
   return utf8.len(text) <= columns and text or text:sub(1, utf8.offset(text, columns) - 1) .. "…"
 end
@@ -119,7 +119,7 @@ local function ordered(list)
   return names
 end
 
--- Those that --only names, as far as they are there yet; the user's error for one that no run has, if there are others.
+-- The curves named by --only that exist so far. The user's error for a name that no run has, if there are other curves.
 local function chosen(list, only)
   local names, all = {}, ordered(list)
   if not only:find "[^,%s]" then
@@ -136,7 +136,7 @@ local function chosen(list, only)
   return names
 end
 
--- {x, y, label}, and whether anything of it can be seen.
+-- {x, y, label}, and whether any of it is visible.
 local function line_of(one, name, is_alone)
   local x, y, is_seen = {}, {}, false
   for i, point in ipairs(one.run.curves[name] or {}) do
@@ -146,10 +146,10 @@ local function line_of(one, name, is_alone)
   return { x, y, label = not is_alone and one.run.name or nil }, is_seen
 end
 
--- The columns that text takes on a terminal, colours aside.
+-- The columns that text takes on a terminal, not counting colour codes.
 local function columns_of(text) return utf8.len((text:gsub("\27%[[%d;]*m", ""))) end
 
--- Blocks of text beside each other, each as wide as `width`.
+-- Blocks of text side by side, each as wide as `width`.
 local function beside(blocks, width)
   local rows, height = {}, 0
   for i, block in ipairs(blocks) do
@@ -186,7 +186,7 @@ local function plotted(list, name, width, height, color)
   return (plot.text(lines, { width = width, height = height, color = color, title = title }):gsub("\n$", ""))
 end
 
--- Lines of values for which there was no room.
+-- The values of curves for which there was no room, as lines.
 local function remaining(list, names, from)
   local words = {}
   for i = from, #names do
@@ -196,8 +196,8 @@ local function remaining(list, names, from)
   return table.concat(words, "  ")
 end
 
---- text(list, {width =, height =, only = "" or names with commas between, color =}) -> the runs' curves as text of so
--- many columns, and of so many rows if that is at all enough.
+--- text(list, {width =, height =, only = "" or names separated by commas, color =}) -> the runs' curves as text of so
+-- many columns, and of so many rows if those suffice.
 function watched.text(list, options)
   local _ <close> = core.text.c_locale()
   local width, parts = options.width, {}
