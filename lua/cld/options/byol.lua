@@ -5,8 +5,8 @@ local user_error = require "cld.user_error"
 
 local byol = {}
 
---- check(opt, count): what does not fit, or not so many training images, is the user's error; a notice where every row
--- is a group of its own.
+--- check(opt, count): the user's error if options do not fit each other or the number of training images; a notice if
+-- every row is its own group.
 function byol.check(opt, count)
   moco_v2.check_width(opt)
   local most = opt.batch_size // 2

@@ -1,11 +1,11 @@
---- The command line of declared options: --help, and arguments into values as they were typed.
+--- The command line for declared options: --help, and parsing arguments into values as they were typed.
 local argparse = require "argparse"
 local user_error = require "cld.user_error"
 local values = require "cld.options.values"
 
 local command_line = {}
 
--- "(at least 1; default: 200)": what a declaration's line of the help ends with.
+-- "(at least 1; default: 200)": the end of a declaration's line in the help.
 local function facts(d)
   local range = values.is_number(d) and values.range(d) or ""
   local default
@@ -53,12 +53,12 @@ local function unexpected(argument)
   user_error.raise("unexpected argument '%s' (--help lists the options)", argument)
 end
 
---- check_first(arguments): the user's error if they begin with no option, for a command line that takes nothing else.
+--- check_first(arguments): the user's error if the first is not an option, for a command line that takes only options.
 function command_line.check_first(arguments)
   if arguments[1] and not arguments[1]:find "^%-" then unexpected(arguments[1]) end
 end
 
--- recipe: the file whose options they are, if that is not the one that was started.
+-- recipe: the file that declares the options, if it is not the one that was started.
 local function unknown_option(name, declarations, recipe)
   local names = { "--help" }
   for _, d in ipairs(declarations) do
@@ -73,7 +73,7 @@ local function unknown_option(name, declarations, recipe)
   user_error.raise("unknown option '%s'%s (--help lists the options)", name, hint)
 end
 
--- --flag=true and --flag=false as argparse has them; other arguments as they are.
+-- Translates --flag=true and --flag=false for argparse; other arguments stay as they are.
 local function flag_with_value(argument, by_name)
   local name, value = argument:match "^%-%-([^=]+)=(.*)$"
   local d = by_name[name]
@@ -83,13 +83,13 @@ local function flag_with_value(argument, by_name)
   user_error.raise("option '--%s': expected %s, got '%s'", name, values.expected(d), value)
 end
 
--- What stands after the option d and begins with one '-': argparse takes it for an option.
+-- Raises for a value of option d that begins with one '-', which argparse would take for an option.
 local function dashed_value(d, argument)
   if values.is_number(d) or d.kind == "numbers" then return end
   user_error.raise("option '--%s': the value '%s' begins with '-'; --%s=%s gives it", d[1], argument, d[1], argument)
 end
 
--- The arguments so that argparse reads them as they were meant, or the user's error.
+-- Rewrites the arguments so that argparse reads them as intended, or raises the user's error.
 local function prepare(arguments, declarations, recipe)
   local by_name, out, takes_others = {}, {}, false
   for _, d in ipairs(declarations) do
@@ -114,7 +114,7 @@ local function prepare(arguments, declarations, recipe)
   return out
 end
 
---- only(declarations, arguments) -> those of the arguments that are these options, with their values, and --help.
+--- only(declarations, arguments) -> the arguments that are among these options, with their values, and --help.
 function command_line.only(declarations, arguments)
   local by_name, out = {}, {}
   for _, d in ipairs(declarations) do
@@ -136,8 +136,8 @@ function command_line.only(declarations, arguments)
   return out
 end
 
---- parse(about, declarations, arguments, program[, recipe]) -> {field = value as given}. recipe: whose options they
--- are, if another one has been started.
+--- parse(about, declarations, arguments, program[, recipe]) -> {field = value as given}. recipe: the file that declares
+-- the options, if another one was started.
 function command_line.parse(about, declarations, arguments, program, recipe)
   local ok, result = build_parser(program, about, declarations):pparse(prepare(arguments, declarations, recipe))
   if not ok then

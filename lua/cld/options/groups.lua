@@ -1,19 +1,19 @@
---- Options that several recipes share, in named groups. Each is a list of declarations, and named in cld.options{...}.
--- Called, a group is the same list with other defaults, for a recipe whose published settings differ:
+--- Options that several recipes share, in named groups. Each is a list of declarations to use in cld.options{...}.
+-- Calling a group gives the same list with other defaults, for a recipe whose published settings differ:
 --
 --   cld.options.knn,
 --   cld.options.cld { clusters = 200, lambda = 0.8 },
 --
--- and group:fixed { name = why } has options that a resumed run may not be given anew (cld.options, fixed).
+-- and group:fixed { name = why } marks options that a resumed run may not change (cld.options, fixed).
 --
--- What reads a group stands beside it: a recipe that has the group hands its options to that.
+-- The comment on a group names the functions that read it: a recipe with the group passes its options to them.
 local models = require "cld.models"
 local user_error = require "cld.user_error"
 local values = require "cld.options.values"
 
 local function field_name(name) return (name:gsub("-", "_")) end
 
--- Raises if a field of `given` is none of the group's.
+-- Raises if a field of `given` is not in the group.
 local function check_fields(group, given)
   local fields, rest = {}, {}
   for field in pairs(given) do rest[field] = true end
@@ -47,7 +47,7 @@ local function with_defaults(group, defaults)
   return setmetatable(copy, getmetatable(group))
 end
 
--- A list of the same declarations, of which some may not be given anew to a resumed run.
+-- A list of the same declarations, some of which a resumed run may not change.
 local function with_fixed(group, reasons)
   check_fields(group, reasons)
   local copy = {}
@@ -64,7 +64,7 @@ local function group(list) return setmetatable(list, Group) end
 
 local groups = {}
 
---- What every training recipe has beside its method: the run folder, the machine. See cld.run.
+--- The options that every training recipe has in addition to its method: the run folder, the machine. See cld.run.
 groups.training = group {
   { "seed",        1,      "seed of all that is random", min = 0, integer = true },
   { "threads",     0,      "threads of the kernels; 0: OMP_NUM_THREADS, or one per core; resumed: as before",
@@ -92,7 +92,7 @@ groups.training = group {
     integer = true },
 }
 
---- A checkpoint that is judged, and the images to do it by: cld.eval.subject.
+--- A checkpoint to evaluate, and the images for it: cld.eval.subject.
 groups.checkpoint = group {
   { "checkpoint", "checkpoint.safetensors", "of any recipe, or its run's folder; or published weights: .pth, .pth.tar,"
     .. " .t7, .safetensors", nonempty = true, fixed = "whose network its checkpoint holds" },
@@ -106,7 +106,7 @@ groups.checkpoint = group {
     max = 3584, integer = true },
 }
 
---- Where to compute, for what is no training: cld.eval.subject.
+--- Where to compute, for recipes that do not train: cld.eval.subject.
 groups.machine = group {
   { "device",    "auto", "where to compute: cpu, cuda, cuda:N; auto: the first GPU, or the CPU", value = "device" },
   { "precision", "fp32", "of convolutions, the rest is fp32; whatever the run's was",
@@ -138,15 +138,15 @@ groups.resnet = group {
   { "small", false,      "for small images: the first layer 3x3 with stride 1, and no max-pool" },
 }
 
--- As large as can be: evaluation resizes to 8/7 of it, and no view may be larger than 4096.
+-- The largest possible size: evaluation resizes to 8/7 of it, and no view may be larger than 4096.
 local size = { "size", 224, "height and width of a view, in pixels; half as many take a quarter of the time", min = 16,
   max = 3584, integer = true }
 
 --- The views' size alone.
 groups.view = group { size }
 
---- What the size of the images decides, for recipes of images that are not CIFAR's: the views' size, and of the encoder
--- (cld.models.from_options) the stem and the pooling.
+--- Options that depend on the size of the images, for recipes on images other than CIFAR's: the views' size, and the
+-- encoder's stem and pooling (cld.models.from_options).
 groups.images = group {
   size,
   { "stem", "auto", "the encoder's first layers: cifar (3x3, stride 1), imagenet (7x7 and max-pool, each of stride 2);"
@@ -155,7 +155,7 @@ groups.images = group {
     .. " pixels", choices = { "all", "corner" } },
 }
 
--- Of a data set that can be fetched; its reader takes both (cld.data.download).
+-- For a data set that can be downloaded; its reader takes both (cld.data.download).
 local download = {
   { "download", false, "fetch the data set into --data if it is not there" },
   { "mirror",   "",    "another address to fetch it from: the archive's, or of the folder that holds it" },
@@ -170,7 +170,7 @@ groups.cifar = group(and_download {
   { "layout",  "auto",    "its files", choices = { "auto", "python", "binary" } },
 })
 
--- How image files are read, and how many may be damaged: what a loader of the set does (cld.data.loader).
+-- How image files are read, and how many may be damaged, for a loader of the set (cld.data.loader).
 local files = {
   { "decode",  "fast", "JPEG files at a smaller scale, if every view shrinks them by more anyway (evaluation never is):"
     .. " fast; or exact", choices = { "fast", "exact" } },
@@ -231,7 +231,7 @@ groups.moco = group {
   { "moco-m", 0.999, "momentum of the key encoder", min = 0, max = 1 },
 }
 
---- That of MoCo v2 with one or two query views: cld.losses.moco_queue, cld.optim.ema.
+--- The instance branch of MoCo v2 with one or two query views: cld.losses.moco_queue, cld.optim.ema.
 groups.moco_v2 = group {
   { "queue",   65536, "keys in the queue: the negatives; at least a batch", min = 1, max = 16777216, integer = true },
   { "moco-t",  0.2,   "temperature of the comparison with the keys", above = 0 },
@@ -279,13 +279,13 @@ groups.simclr = group {
   { "simclr-t", 0.5, "temperature of NT-Xent", above = 0 },
 }
 
--- Which rows CLD groups, and the last batch: of every method that cuts its batches.
+-- Which rows CLD groups, and the last batch: for every method that divides its batches.
 local cld_rows = { "cld-rows", "block", "the rows that CLD groups: of a block, as published, or of the whole batch",
   choices = { "block", "batch" } }
 local last = { "last", "drop", "the last, smaller batch of an epoch: drop or keep", choices = { "drop", "keep" } }
 
---- How a batch is cut: cld.nn.blocks, the loader. Batch statistics are of a block of images and one view, as of one of
--- several GPUs; block after block, a step needs less memory.
+--- How a batch is divided: cld.nn.blocks, the loader. Batch statistics are computed over one view of a block of images,
+-- as on one of several GPUs; a step that runs block after block needs less memory.
 groups.blocks = group {
   { "block",      64,      "images that share batch statistics; sizes of a batch's blocks differ by at most one",
     min = 2, max = 65536, integer = true },
@@ -295,8 +295,8 @@ groups.blocks = group {
   last,
 }
 
---- The same of a method whose batch statistics are of all images that go through the network at once, and whose blocks
--- are CLD's alone.
+--- The same for a method whose batch statistics are computed over all images that go through the network at once, and
+-- whose blocks only matter to CLD.
 groups.micro_batches = group {
   { "block",      64, "images that CLD groups by themselves; sizes of a batch's blocks differ by at most one", min = 2,
     max = 65536, integer = true },
@@ -337,7 +337,7 @@ groups.optimizer = group {
   { "lars-eta",  0.001, "LARS: a tensor's step, as a share of its norm, at the rate 1", above = 0 },
 }
 
---- How long, and the learning rate over that time: cld.schedule.from_options, which reads lr and batch-size too.
+--- How long to train, and the learning rate over time: cld.schedule.from_options, which reads lr and batch-size too.
 groups.schedule = group {
   { "epochs",        200,       "training epochs", min = 1, max = 1000000, integer = true },
   { "schedule",      "cosine",  "learning rate over time: cosine, falling at every step; cosine-epochs, after every"
@@ -350,8 +350,8 @@ groups.schedule = group {
   { "gamma",         0.1,       "its factor", min = 0 },
 }
 
---- The evaluation by kNN, and how often: cld.run's evaluate. cld.run:describe keeps k and the temperature in the
--- checkpoint.
+--- The evaluation by kNN, and how often: the evaluate method of cld.run. cld.run:describe stores k and the temperature
+-- in the checkpoint.
 groups.knn = group {
   { "knn-k",     200, "neighbours that vote, at most all images of the memory", min = 1, integer = true },
   { "knn-t",     0.1, "temperature of their votes", above = 0 },

@@ -5,7 +5,7 @@ local user_error = require "cld.user_error"
 
 local infomin = {}
 
---- check(opt): what does not fit is the user's error; otherwise as moco_v2.check.
+--- check(opt): the user's error if options do not fit each other; otherwise as moco_v2.check.
 function infomin.check(opt)
   if opt.double_enqueue and opt.accumulate > 1 then
     user_error.raise("option '--accumulate': expected 1 with --double-enqueue, whose second call needs all keys of a"

@@ -19,7 +19,7 @@ end
 
 local moco_v2 = {}
 
---- tell_of_clusters(opt, rows): a notice where CLD sees so few rows at a time that each is a group of its own.
+--- tell_of_clusters(opt, rows): a notice if CLD sees so few rows at a time that each is its own group.
 function moco_v2.tell_of_clusters(opt, rows)
   if opt.lambda == 0 or opt.clusters < rows then return end
   say(("--clusters %d, and CLD sees %d rows at a time: each is a group of its own, as in the published settings of"
@@ -27,7 +27,7 @@ function moco_v2.tell_of_clusters(opt, rows)
     rows < opt.batch_size and ", or --cld-rows batch," or ""))
 end
 
---- check_width(opt): that the encoder has channels enough.
+--- check_width(opt): that the encoder has enough channels.
 function moco_v2.check_width(opt)
   local least = resnet.least_width(opt.arch)
   if opt.width < least then
@@ -42,7 +42,7 @@ function moco_v2.check_queue(opt)
   end
 end
 
---- check(opt): what does not fit is the user's error; a notice where every row is a group of its own.
+--- check(opt): the user's error if options do not fit each other; a notice if every row is its own group.
 function moco_v2.check(opt)
   moco_v2.check_width(opt)
   if opt.queries == 1 and opt.lambda > 0 then
@@ -54,7 +54,7 @@ function moco_v2.check(opt)
   moco_v2.tell_of_clusters(opt, opt.cld_rows == "batch" and opt.batch_size or (opt.batch_size + blocks - 1) // blocks)
 end
 
---- tell_of_queue(opt, count): a notice where the queue holds more keys than there are training images.
+--- tell_of_queue(opt, count): a notice if the queue holds more keys than there are training images.
 function moco_v2.tell_of_queue(opt, count)
   if opt.queue > count then
     say(("--queue %d is more than the %d images: it holds old keys of every image as negatives"):format(opt.queue,
@@ -62,9 +62,9 @@ function moco_v2.tell_of_queue(opt, count)
   end
 end
 
-local FEWEST_STEPS = 100 -- of a run that is meant to learn something
+local FEWEST_STEPS = 100 -- in a run that is meant to learn something
 
--- A short run's keys come from a network that is still much the one it began as: a tenth of it or more.
+-- A notice if the run is so short that a tenth or more of the key encoder's weights are still the initial ones.
 local function tell_of_momentum(opt, count)
   local steps = opt.epochs * ((count + (opt.last == "drop" and 0 or opt.batch_size - 1)) // opt.batch_size)
   local rest = opt.moco_m ^ steps
@@ -81,8 +81,8 @@ function moco_v2.check_last(opt, count)
   end
 end
 
---- check_images(opt, count): what does not fit so many training images is the user's error; tell_of_queue; and a notice
--- where the key encoder hardly moves in so few steps.
+--- check_images(opt, count): the user's error if options do not fit the number of training images; tell_of_queue; and a
+-- notice if the key encoder hardly moves in so few steps.
 function moco_v2.check_images(opt, count)
   moco_v2.check_last(opt, count)
   moco_v2.tell_of_queue(opt, count)

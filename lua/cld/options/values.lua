@@ -1,12 +1,12 @@
---- One option's value: what is expected, and a text of the command line as the declared type.
+--- The value of one option: what is expected, and how to convert text from the command line to the declared type.
 local core = require "cld.core"
 
 local values = {}
 
 local function shown(number) return tostring(math.tointeger(number) or number) end
 
---- What a declaration's values are: what its field `value` says, or the type of its default; of numbers "integer" if
--- the field `integer` is true, and else "number".
+--- The kind of a declaration's values: its field `value`, or the type of its default. For numbers, it is "integer" if
+-- the field `integer` is true, else "number".
 function values.kind(declaration)
   local kind = declaration.value or type(declaration[2])
   return kind == "number" and declaration.integer and "integer" or kind
@@ -42,7 +42,7 @@ function values.expected(d)
   return text .. (range:find "^at" and " of " or " ") .. range
 end
 
---- "120, 160" -> {120, 160}; nil if they are not positive, ascending integers, at least one.
+--- "120, 160" -> {120, 160}; nil unless they are positive, ascending integers, at least one.
 function values.integers(text)
   local list = {}
   for word in (text .. ","):gmatch "%s*(.-)%s*," do
@@ -58,7 +58,7 @@ local function in_range(d, number)
     and not (d.max and number > d.max) and not (d.above and number <= d.above)
 end
 
---- "0.1, 1" -> {0.1, 1.0}; nil if they are not different numbers in the range of the declaration `d`, at least one.
+--- "0.1, 1" -> {0.1, 1.0}; nil unless they are distinct numbers in the range of the declaration `d`, at least one.
 function values.numbers(text, d)
   local list, seen = {}, {}
   for word in (text .. ","):gmatch "%s*(.-)%s*," do
@@ -79,7 +79,7 @@ end
 local function convert_text(d, value)
   if d.kind == "numbers" and type(value) == "number" then value = shown(value) end
   if type(value) ~= "string" or d.nonempty and value == "" then return nil end
-  if d.kind == "numbers" and value == "" and d[2] == "" then return value end -- none, where the default is none
+  if d.kind == "numbers" and value == "" and d[2] == "" then return value end -- none, if the default is none
   if d.kind == "integers" and not values.integers(value) then return nil end
   if d.kind == "numbers" and not values.numbers(value, d) then return nil end
   if d.kind == "device" and value ~= "auto" and not core.cuda.is_name(value) then return nil end
@@ -106,7 +106,7 @@ local FIELDS = { "min", "max", "above", "integer", "choices", "nonempty", "value
 local known = { true, true, true } -- the name, the default, the help
 for _, name in ipairs(FIELDS) do known[name] = true end
 
---- Why a declaration is wrong, whatever the user types; or nil.
+--- Why a declaration itself is wrong, or nil.
 function values.fault(declaration)
   for name in pairs(declaration) do
     if not known[name] then
