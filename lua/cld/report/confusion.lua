@@ -1,8 +1,8 @@
---- Which classes kNN takes for which: the counts of all test images that were looked at.
+--- Which classes kNN confuses: counts over all test images that were examined.
 local confusion = {}
 
---- of(material) -> {classes, images, right, k, cells = {{class, predicted, images}}}, classes from 0, and of the cells
--- those that are not empty; nil if there are no classes or no test images.
+--- of(material) -> {classes, images, right, k, cells = {{class, predicted, images}}}, with classes from 0 and only the
+-- cells that are not empty; nil if there are no classes or no test images.
 function confusion.of(material)
   if not material:can_see() then return nil end
   local predicted = material:predictions()

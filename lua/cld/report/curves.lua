@@ -1,19 +1,19 @@
---- All that a run has logged, as the curves of its report: in the order in which one looks at them, what each is in a
--- few words, and as many points as a page can draw.
+--- The curves of a report: everything that a run has logged, in the order in which a reader looks at it, with a short
+-- description of each and as many points as a page can draw.
 local history = require "cld.run.history"
 local json = require "cld.json"
 local sorted_keys = require "cld.sorted_keys"
 
 local curves = {}
 
---- Points of all curves of a run together, about; of longer curves the lowest and the highest of each stretch stay.
+--- The approximate total of points for all curves of a run; longer curves keep the lowest and highest of each stretch.
 curves.most_points = 24000
 
 -- Names that recipes and runs log, in order; others, a recipe's own losses, come after the first group.
 local known = {
   { "top1", "kNN accuracy on the test images", unit = "share" },
   { "top5", "kNN accuracy, label among the five best", unit = "share" },
-  false, -- whatever else there is
+  false, -- all others
   { "instance", "loss of the instance branch" },
   { "cld", "cross-level loss of the group branch" },
   { "group_accuracy", "rows that found their group in the other view", unit = "share" },
@@ -44,7 +44,7 @@ function curves.in_order(set)
   return names
 end
 
--- Six digits are more than a screen shows; JSON has no NaN.
+-- A screen shows fewer than six digits; JSON has no NaN.
 local function figure(value)
   if not value or value ~= value or math.abs(value) == math.huge then return json.null end
   return tonumber(("%.6g"):format(value))
@@ -52,7 +52,7 @@ end
 
 local function is_finite(point) return point.value == point.value and math.abs(point.value) < math.huge end
 
--- At most about `most` points: of each stretch the lowest and the highest, of the whole the first and the last.
+-- At most about `most` points: the lowest and highest of each stretch, and the first and last of all.
 local function thinned(points, most)
   if #points <= most then return points end
   local kept, stretch = { points[1] }, 2 * (#points - 2) / (most - 2)
@@ -91,7 +91,7 @@ function curves.of(events)
   return made
 end
 
---- texts(names) -> {name = {text = what it is, unit = "share" or nil}} of those that are known.
+--- texts(names) -> {name = {text = what it is, unit = "share" or nil}} for the known names.
 function curves.texts(names)
   local texts = {}
   for _, name in ipairs(names) do

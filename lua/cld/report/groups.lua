@@ -1,5 +1,5 @@
---- How many images the groups have that k-means makes of training images: by the features of the group branch where the
--- network has one, which is what CLD groups, and else by those that are compared.
+--- The sizes of the groups that k-means makes of training images. It uses the features of the group branch if the
+-- network has one, since CLD groups these, and otherwise the features that the run compares.
 local core = require "cld.core"
 local sample = require "cld.report.sample"
 local create, losses = core.tensor, core.losses
@@ -11,7 +11,7 @@ groups.iterations = 10
 groups.pictured = 12    -- of the largest groups
 groups.pictures = 8     -- images of each
 
-local ROWS_EACH = 8 -- images a group at least
+local ROWS_EACH = 8 -- images per group, at least
 
 -- (net, images) -> the features of its group branch; nil if it has none.
 local function group_branch(net)
@@ -31,7 +31,7 @@ local function features_of(material)
   return material:features(set, material.limits.groups, branch, 0.3), "the group branch"
 end
 
--- The members' commonest class and how many have it.
+-- The most common class of the members and how many have it.
 local function majority(members, labels)
   local counts, best = {}, nil
   for _, at in ipairs(members) do
@@ -45,8 +45,8 @@ local function majority(members, labels)
   return best, best and counts[best]
 end
 
---- of(material) -> {by = whose features, rows = images, empty = groups without one, groups = {{size, label, share = how
--- many have that class, slots}}}, the largest first; nil if there are no features, or too few.
+--- of(material) -> {by = which features, rows = images, empty = groups without images, groups = {{size, label, share =
+-- of the members with that class, slots}}}, the largest first; nil if there are no features, or too few.
 function groups.of(material)
   if not material:can_see() then return nil end
   local found, by = features_of(material)

@@ -1,4 +1,4 @@
---- The map: where the features of images lie, by principal components and by t-SNE, as points that know their image.
+--- The map: the features of images as points by principal components and by t-SNE, each with its image.
 local core = require "cld.core"
 local eval = require "cld.eval"
 local sample = require "cld.report.sample"
@@ -8,14 +8,14 @@ local map = {}
 
 map.perplexity = 30
 map.iterations = 1000
-map.fewest = 12 -- points of which a map is made
+map.fewest = 12 -- points for a map
 
-local TRIAL = 2000 -- points of a trial that tells how long it will take
+local TRIAL = 2000 -- points of the trial that estimates the time
 local TRIAL_STEPS = 25
 
-local GRID = 4095 -- coordinates are integers from 0 to that: finer than a screen
+local GRID = 4095 -- coordinates are integers from 0 to this, finer than a screen
 
--- Points (n, 2) as two lists of integers, both axes by one scale and centred.
+-- Points (n, 2) as two lists of integers, centred, with the same scale for both axes.
 local function coordinates(points)
   local low, high = points:amin(1):totable(), points:amax(1):totable()
   local span = math.max(high[1] - low[1], high[2] - low[2], 1e-12)
@@ -29,15 +29,15 @@ local function perplexity_of(count) return math.max(1, math.min(map.perplexity, 
 
 local function rows_of(features, rows) return features:index_select(1, create.tensor(rows, "i64")) end
 
--- Seconds for so many steps of these rows.
+-- Seconds for so many steps with these rows.
 local function time_of(features, steps)
   local began = clock()
   eval.tsne(features, { perplexity = perplexity_of(#features), iterations = steps })
   return clock() - began
 end
 
---- affordable(features, seconds) -> how many of the rows t-SNE can map in so many seconds on this machine, as busy as
--- it is: finding neighbours goes by the square of their number n, a step by n log n.
+--- affordable(features, seconds) -> how many of the rows t-SNE can map in so many seconds on this machine at its
+-- present load. The time for finding neighbours grows with n squared, that of a step with n log n.
 function map.affordable(features, seconds)
   local count = #features
   if count <= TRIAL // 2 or seconds == math.huge then return count end
@@ -54,8 +54,8 @@ function map.affordable(features, seconds)
   return points
 end
 
---- of(material) -> {slots, labels, predicted (lists, of each point), pca = {x, y}, tsne = {x, y, kl, perplexity}, of =
--- images that there were}; nil if there are no features, or of too few images.
+--- of(material) -> {slots, labels, predicted (lists with an entry per point), pca = {x, y}, tsne = {x, y, kl,
+-- perplexity}, of = the number of images available}; nil if there are no features, or of too few images.
 function map.of(material)
   if not material:can_see() then return nil end
   local asked = material:queries()

@@ -1,10 +1,11 @@
---- What a report is made of: what a run's folder tells (cld.run.history), and as far as they are at hand its network
--- and its images. A run that ends hands over what it has; of any other its checkpoint is taken up again.
+--- The material of a report: the record in the run's folder (cld.run.history) and, if available, the run's network and
+-- images. A run that ends passes on what it has; for any other run, the checkpoint is loaded.
 --
---   queries    the images that are looked at: test images if there are any, else training images
---   memory     the training images among which their neighbours are looked for
+--   queries    the images that are examined: test images if there are any, else training images
+--   memory     the training images that are searched for their neighbours
 --
--- Both are features of many images, made once and within a time. What is missing, and why, are notes for the reader.
+-- Both are features of many images, extracted once and within a time limit. Notes tell the reader what is missing and
+-- why.
 local augment = require "cld.augment"
 local checkpoint = require "cld.run.checkpoint"
 local core = require "cld.core"
@@ -24,20 +25,20 @@ local material = {}
 local Material = {}
 Material.__index = Material
 
---- What is taken of a run at most, unless it is told otherwise.
+--- The default limits for a run.
 material.limits = {
-  points = 10000,  -- images on the map, which are the queries
-  memory = 20000,  -- images among which neighbours are looked for
+  points = 10000,  -- images on the map, the queries
+  memory = 20000,  -- images that are searched for neighbours
   groups = 2048,   -- images that are grouped
   bytes = 8 << 20, -- of the thumbnails
 }
 
---- note(text): something that the reader should know.
+--- note(text): adds a note for the reader.
 function Material:note(text)
   self.notes[#self.notes + 1] = text
 end
 
---- A part of the report, or nil with a note if it cannot be made. An interruption is an error all the same.
+--- A part of the report, or nil with a note if it cannot be made. An interruption still raises an error.
 function Material:part(what, make)
   sample.check_signals()
   local ok, value = pcall(make, self)
@@ -47,8 +48,8 @@ function Material:part(what, make)
   return nil
 end
 
---- by(share) -> the time (core.system.clock) by which a piece of work must be done that may take this share of what is
--- left; nil if there is all the time in the world.
+--- by(share) -> the deadline (core.system.clock) for a piece of work that may take this share of the remaining time;
+-- nil if there is no time limit.
 function Material:by(share)
   return self.deadline and clock() + share * math.max(0, self.deadline - clock()) or nil
 end
@@ -62,10 +63,10 @@ local function lacking(self)
   if not self.view then return "it is not known how an image becomes the network's input" end
 end
 
---- can_see() -> whether features of images can be had.
+--- can_see() -> whether features of images are available.
 function Material:can_see() return self.kept ~= nil or not lacking(self) end
 
---- features(set, count, branch, share) -> as sample.features, of at most so many images, or nil.
+--- features(set, count, branch, share) -> as sample.features, for at most so many images, or nil.
 function Material:features(set, count, branch, share)
   local problem = lacking(self)
   if problem then user_error.raise("%s", problem) end
@@ -75,7 +76,7 @@ function Material:features(set, count, branch, share)
   })
 end
 
--- Something made once; what could not be made is told once.
+-- A value that is made once; a failure is reported once.
 local function once(self, name, make)
   if self.made[name] == nil then self.made[name] = make() or false end
   return self.made[name] or nil
@@ -83,8 +84,8 @@ end
 
 local function branch_of(self) return extract.layer("report", self.net, self.layer or "instance") end
 
---- queries() -> {set, rows, features (n, d) of length 1, labels}; memory() -> the same. Of a run without test images
--- they are one.
+--- queries() -> {set, rows, features (n, d) of length 1, labels}; memory() -> the same. Without test images both are
+-- the same.
 function Material:queries()
   return once(self, "queries", function()
     if self.kept then return self.kept.queries end
@@ -122,8 +123,8 @@ local function has_labels(of, classes)
   return true
 end
 
---- predictions() -> a list, the class of each query that kNN says, from 0; nil if images have no classes, or there are
--- no test images. k, T and the layer are the run's.
+--- predictions() -> a list with kNN's class of each query, from 0; nil if images have no classes, or there are no test
+-- images. k, T and the layer are the run's.
 function Material:predictions()
   return once(self, "predictions", function()
     local classes = self:classes()
@@ -139,7 +140,7 @@ function Material:predictions()
   end)
 end
 
--- ---- of a run that ends -------------------------------------------------------
+-- ---- from a run that ends -----------------------------------------------------
 
 local function network_of(states)
   if nn.is_module(states.net) then return states.net end
@@ -161,7 +162,7 @@ local function new(fields)
   return setmetatable(fields, Material)
 end
 
---- of_run(run, seconds) -> what a run that ends has: a report of it is to be made within so many seconds.
+--- of_run(run, seconds) -> the material of a run that ends, for a report within so many seconds.
 function material.of_run(run, seconds)
   local told, why = history.read(run:where())
   if not told then user_error.raise("%s", why) end
@@ -179,7 +180,7 @@ function material.of_run(run, seconds)
   }
 end
 
--- ---- of a folder --------------------------------------------------------------
+-- ---- from a folder ------------------------------------------------------------
 
 local function take_up(self, opt)
   local subject = require "cld.eval.subject"

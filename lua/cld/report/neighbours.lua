@@ -1,4 +1,4 @@
---- The gallery: some images, and those that the network takes for the nearest.
+--- The gallery: some images and their nearest neighbours according to the network.
 local core = require "cld.core"
 local sample = require "cld.report.sample"
 local create, losses = core.tensor, core.losses
@@ -8,7 +8,7 @@ local neighbours = {}
 neighbours.queries = 20 -- images
 neighbours.shown = 10   -- neighbours of each
 
--- Positions of queries, from 1: of every class about as many.
+-- Positions of queries, from 1: about equally many of every class.
 local function chosen(asked, classes)
   local most = classes > 0 and math.max(1, math.ceil(neighbours.queries / classes)) or neighbours.queries
   local taken, positions, rest = {}, {}, {}

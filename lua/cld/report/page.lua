@@ -1,6 +1,6 @@
---- The report as one HTML file, which needs nothing from anywhere: the style and the scripts of page/, the pictures as
--- data: URLs, and what there is to tell as JSON. No text out of a run's files is markup: all of it is in the JSON, in
--- which what could end a script is written as an escape, and the scripts put it into the page as text.
+--- The report as one self-contained HTML file: the style and the scripts of page/, the pictures as data: URLs, and the
+-- data as JSON. Text from a run's files is never markup: all of it is in the JSON, where characters that could end a
+-- script are escaped, and the scripts put it into the page as text.
 local core = require "cld.core"
 local json = require "cld.json"
 local user_error = require "cld.user_error"
@@ -10,7 +10,7 @@ local page = {}
 
 local folder = debug.getinfo(1, "S").source:match "^@(.*)/page%.lua$"
 
--- In the order in which the page has them.
+-- In page order.
 local scripts = { "draw.js", "curves.js", "settings.js", "gallery.js", "map.js", "groups.js", "confusion.js",
   "main.js" }
 
@@ -29,8 +29,8 @@ local escapes = {
   ["<"] = "\\u003c", [">"] = "\\u003e", ["&"] = "\\u0026", ["\u{2028}"] = "\\u2028", ["\u{2029}"] = "\\u2029",
 }
 
---- safe_json(value) -> its JSON, which can stand inside of a script element whatever text is in it: these characters
--- can only be in strings.
+--- safe_json(value) -> its JSON, safe inside a script element whatever text it contains: the escaped characters occur
+-- only in strings.
 function page.safe_json(value)
   local text = json.encode(value):gsub("[<>&]", escapes)
   return (text:gsub("\u{2028}", escapes):gsub("\u{2029}", escapes))

@@ -1,8 +1,8 @@
---- Thumbnails: all images that a report shows of a run, each once, in one JPEG of squares of 32 pixels.
+--- Thumbnails: all images of a run that a report shows, each once, in one JPEG of squares of 32 pixels.
 --
 --   local pictures = pictures.new()
---   local slot = pictures:add(set, row)      -- from 0; of an image that was asked for before, the same
---   pictures:sprite { ... }                  -- once all are asked for
+--   local slot = pictures:add(set, row)      -- from 0; the same slot if the image was added before
+--   pictures:sprite { ... }                  -- once all are added
 local augment = require "cld.augment"
 local core = require "cld.core"
 local image = require "cld.image"
@@ -11,8 +11,8 @@ local create = core.tensor
 
 local pictures = {}
 
---- Pixels of a thumbnail's side. A JPEG with halved colours is coded in squares of 16 pixels, so that none bleeds into
--- the next.
+--- Pixels of a thumbnail's side. A JPEG with halved colours is coded in squares of 16 pixels, so thumbnails do not
+-- bleed into each other.
 pictures.side = 32
 
 local Pictures = {}
@@ -31,7 +31,7 @@ function Pictures:add(set, row)
   return of_set[row]
 end
 
--- The middle of the image, which is as large as can be.
+-- The largest square in the middle of the image.
 local function thumbnail_view()
   return augment.list {
     augment.resize { size = pictures.side }, augment.center_crop { size = pictures.side },
@@ -39,7 +39,7 @@ local function thumbnail_view()
   }
 end
 
--- {slot = u8 (32, 32, 3)} of those that can be read in time, in the order in which they were asked for.
+-- {slot = u8 (32, 32, 3)} of the images that can be read in time, in the order in which they were added.
 local function read(self, options)
   local found, view, by_set, order = {}, thumbnail_view(), {}, {}
   for slot, entry in ipairs(self.list) do
@@ -70,8 +70,7 @@ local function page_of(found, columns, count)
 end
 
 --- sprite{bytes = at most so many, workers, deadline} -> {bytes = u8 (n), a JPEG, columns, count, missing = list of
--- slots that hold no picture}; nil if there is no picture at all. Of more pictures than there is room for the first
--- are taken.
+-- slots that hold no picture}; nil if there is no picture at all. If there is not enough room, it holds the first ones.
 function Pictures:sprite(options)
   if #self.list == 0 then return nil end
   local found = read(self, options)
@@ -95,10 +94,10 @@ function Pictures:sprite(options)
   end
 end
 
--- Of a path its last two names: a class's folder, and the file in it.
+-- The last two names of a path: a class's folder, and the file in it.
 local function short(path) return path:match "[^/]+/[^/]+$" or path end
 
---- facts() -> {sets = {name}, set = {index from 0}, row = {}, name = {text or ""}}: lists, one entry a
+--- facts() -> {sets = {name}, set = {index from 0}, row = {}, name = {text or ""}}: lists with one entry per
 -- slot.
 function Pictures:facts()
   local facts = { sets = {}, set = {}, row = {}, name = {} }

@@ -1,5 +1,5 @@
---- Features of some images of a data set, within a time: what the parts of a report look at. Of several ranks the one
--- that asks does it alone.
+--- Features of some images of a data set within a time limit, for the parts of a report. With several ranks, the
+-- calling rank does it alone.
 local core = require "cld.core"
 local data = require "cld.data"
 local dist = require "cld.dist"
@@ -14,8 +14,8 @@ local function common_divisor(a, b)
   return a
 end
 
---- spread(n, count) -> count different rows of n, from 0, as a list: the first few of them lie evenly over all n, and
--- so do the first many. Always the same ones.
+--- spread(n, count) -> count different rows of n, from 0, as a list. Every beginning of the list, short or long, is
+-- spread evenly over all n. The list is always the same.
 function sample.spread(n, count)
   local step = math.max(1, math.floor(n * 0.6180339887 + 0.5))
   while common_divisor(step, n) ~= 1 do step = step + 1 end
@@ -24,14 +24,14 @@ function sample.spread(n, count)
   return rows
 end
 
---- Raises if a signal has asked the program to end: a report is nothing to wait for then.
+--- Raises if a signal has asked the program to end, which should not wait for a report.
 function sample.check_signals()
   if core.system.interrupted() then user_error.raise "interrupted" end
 end
 
---- batches(set, rows, {views, device, workers, deadline}): `for views, at in ...` the images of these rows (a list,
--- from 0) in their order; at is i64 (n), the positions in `rows`, from 0. Ends at the deadline (core.system.clock). An
--- image that cannot be read does not come; another may come twice.
+--- batches(set, rows, {views, device, workers, deadline}): `for views, at in ...` iterates over the images of these
+-- rows (a list, from 0) in order; at is i64 (n), the positions in `rows`, from 0. Ends at the deadline
+-- (core.system.clock). An image that cannot be read is left out; another may come twice.
 function sample.batches(set, rows, options)
   local loader = data.loader {
     data.subset { set, indices = create.tensor(rows, "i64") }, views = options.views, shuffle = false,
@@ -47,7 +47,7 @@ function sample.batches(set, rows, options)
   end, nil, nil, closing
 end
 
--- Positions that have not come before, as a list, and where they stand in the batch.
+-- Positions that have not come before, as a list, and their places in the batch.
 local function fresh(at, seen)
   local kept, positions = {}, {}
   for i, position in ipairs(at:totable()) do
@@ -60,7 +60,7 @@ local function fresh(at, seen)
 end
 
 --- features(set, rows, {branch = function(net, images) -> tensor (n, d), net, view, device, workers, deadline}) ->
--- {set, rows, features (n, d), each row of length 1, labels = list}: of those rows that could be read in time, or nil
+-- {set, rows, features (n, d), each row of length 1, labels = list} of the rows that could be read in time, or nil
 -- if there are none. Features that are not finite are an error.
 function sample.features(set, rows, options)
   local parts, seen, kept = {}, {}, {}

@@ -5,7 +5,7 @@ local sorted_keys = require "cld.sorted_keys"
 
 local settings = {}
 
--- They say which run it is, and are not what it was trained with.
+-- These say which run is meant and do not affect the training.
 local addresses = { name = true, runs = true, resume = true, report = true }
 
 local function text_of(value)
@@ -58,7 +58,7 @@ local function field(t, ...)
   return t
 end
 
---- facts(run of cld.run.history) -> {{name, text}}: what one wants to know of a run beside its options.
+--- facts(run of cld.run.history) -> {{name, text}}: facts about a run that are not options.
 function settings.facts(run)
   local facts, stored, first = {}, run.facts, run.events[1]
   local function add(name, value)

@@ -1,4 +1,4 @@
---- What the training sees: some images, and views that each of its programs makes of them.
+--- Shows what the training sees: some images, and the views that each of its programs makes of them.
 local augment = require "cld.augment"
 local core = require "cld.core"
 local image = require "cld.image"
@@ -8,10 +8,10 @@ local views = {}
 
 views.images = 6    -- of the training set
 views.of_each = 7   -- views of an image; patches of one jigsaw are shown together
-views.programs = 4  -- of more the first
+views.programs = 4  -- at most; the first ones
 views.largest = 96  -- pixels of a picture's side
 
--- u8 (height, width, 3) in a square of `side` pixels, as a whole if it is a view, the middle of it if it is an image.
+-- u8 (height, width, 3) in a square of `side` pixels: all of a view, or the middle of an image.
 local function fitted(picture, side, is_view)
   local list = is_view and { augment.resize { size = { side, side } } }
     or { augment.resize { size = side }, augment.center_crop { size = side } }
@@ -28,13 +28,13 @@ local function pictures_of(program, picture, key)
   return levels(program:views(picture, key) * channels(std) + channels(mean))
 end
 
--- "flip { p = 0.5 }", numbers with as many digits as one reads.
+-- "flip { p = 0.5 }", with numbers of a readable length.
 local function text_of(step)
   local text = tostring(step):gsub("^cld%.augment%.", "")
   return (text:gsub("%d+%.%d+", function(number) return ("%.4g"):format(number) end))
 end
 
--- One page for a program: a row for each image, which comes first.
+-- A page for a program: one row per image, starting with the image.
 local function page(program, originals)
   local patches = program:images()
   local of_each = patches > 1 and 1 or views.of_each
@@ -73,8 +73,7 @@ local function some(set)
 end
 
 --- of(material) -> a list of {bytes = a JPEG, columns, images, patches, side = pixels of each square, size = {height,
--- width} of a view, steps = texts}, one for each program; nil if there are no images, or it is not known what the
--- views were.
+-- width} of a view, steps = texts}, one for each program; nil if there are no images, or the views are not known.
 function views.of(material)
   local set = material.sets and material.sets.train
   if not set or #(material.views or {}) == 0 then return nil end
