@@ -1,5 +1,5 @@
---- What recipes/pretrain.lua does with a run that has ended: its weights as a file for torchvision; then a linear
--- classifier on its frozen features, if the images have classes.
+--- What recipes/pretrain.lua does after the run: writes the weights as a file for torchvision, then trains a linear
+-- classifier on the frozen features if the images have classes.
 local dist = require "cld.dist"
 local linear = require "cld.eval.linear"
 local models = require "cld.models"
@@ -8,10 +8,10 @@ local splits = require "cld.data.splits"
 
 local after = {}
 
--- A last batch of one image is as good as another, but a single batch an epoch is few.
+-- A last batch of one image is not a problem, but a single batch per epoch is too few.
 local function batch_size(images) return math.max(math.min(256, images // 4), 2) end
 
---- evaluate(run, epochs): of a run that has ended. 0 epochs: nothing.
+--- evaluate(run, epochs): evaluates a run that has ended; does nothing if epochs is 0.
 function after.evaluate(run, epochs)
   if epochs == 0 then return end
   local net, about = models.load(run.folder)
@@ -28,8 +28,8 @@ function after.evaluate(run, epochs)
     epochs == 1 and "" or "s", 100 * best.top1, #test, #test == 1 and "" or "s"))
 end
 
---- export(run): torchvision.pth in the run's folder, the trunk by torchvision's names: what the first of the lines at
--- the run's end would write.
+--- export(run): writes torchvision.pth to the run's folder, the trunk with torchvision's names, as the first of the
+-- lines at the end of the run would.
 function after.export(run)
   if dist.rank > 0 then return end
   local net, about = models.load(run.folder)

@@ -1,4 +1,4 @@
---- What recipes/pretrain.lua looks at before it chooses: the images, the machine, and what a view costs on it.
+--- The facts that recipes/pretrain.lua uses for its choice: the images, the machine, and the cost of a view on it.
 local core = require "cld.core"
 local counter = require "cld.counter"
 local models = require "cld.models"
@@ -23,8 +23,9 @@ local function spread(set)
   return sets.subset { set, indices = core.tensor.tensor(rows, "i64") }
 end
 
--- {side = median of the shorter sides, looked = images looked at, bad = share that cannot be read, first_bad, reading =
--- seconds for each, by all workers together}. They are decoded whole; training may read JPEG files smaller, and faster.
+-- {side = median of the shorter sides, looked = images examined, bad = share that cannot be read, first_bad, reading =
+-- seconds per image, with all workers}. Images are decoded at full size; training may read JPEG files smaller, and
+-- faster.
 local function look_at(set, workers)
   local part, shorter, problems, began = spread(set), {}, {}, core.system.clock()
   local count = counter.new("looking", #part)
@@ -47,9 +48,10 @@ local function look_at(set, workers)
   }
 end
 
--- ---- what a view costs ----------------------------------------------------------------
+-- ---- the cost of a view ---------------------------------------------------------------
 
--- Seconds and bytes of one view, forward and backward, of an encoder at some size: what the second of two steps takes.
+-- Seconds and bytes for one view, forward and backward, through an encoder at some size, as the second of two steps
+-- takes them.
 local function measure(arch, stem, size, width, device)
   local on_gpu = device ~= "cpu"
   local views = on_gpu and 64 or 16
@@ -70,8 +72,8 @@ local function measure(arch, stem, size, width, device)
   return seconds / views, bytes / views
 end
 
--- cost(arch, stem, size) -> {seconds =, bytes =} of a view: measured at one size for each encoder, and by the number of
--- pixels for the others.
+-- cost(arch, stem, size) -> {seconds =, bytes =} for a view: measured at one size for each encoder and scaled by the
+-- number of pixels for other sizes.
 local function costs(width, device)
   local known = {}
   return function(arch, stem, size)
@@ -89,7 +91,7 @@ end
 
 --- facts(asked) -> {data, images (to train on), classes (0: no labels), test (images to score by), side, looked, bad,
 -- first_bad, reading (seconds for an image), gpu (its name, or nil), cores, memory (bytes), ranks, minutes,
--- linear_epochs, cost(arch, stem, size)}. What cannot be trained on is the user's error.
+-- linear_epochs, cost(arch, stem, size)}. The user's error if the images cannot be trained on.
 function look.facts(asked)
   local train, test = splits.folder(asked)
   if #train < LEAST_IMAGES then
@@ -97,7 +99,7 @@ function look.facts(asked)
       #train, #train == 1 and "" or "s", LEAST_IMAGES)
   end
   local host = core.system.host()
-  local facts = look_at(train, math.max(math.min(host.cores - 1, 8), 1)) -- as many as will read
+  local facts = look_at(train, math.max(math.min(host.cores - 1, 8), 1)) -- as many as training will use
   if facts.bad > MOST_BAD then
     user_error.raise("%s: %.0f %% of the images looked at cannot be read, such as %s; check_data.lua lists them",
       asked.data, 100 * facts.bad, facts.first_bad)
@@ -116,7 +118,7 @@ function look.facts(asked)
   return facts
 end
 
---- "photos: 1,000 images, ...": the facts in a line.
+--- The facts in a line: "photos: 1,000 images, ...".
 function look.text(f)
   local classes = f.classes > 0 and (" of %d classes, %d more to test by"):format(f.classes, f.test) or ", no classes"
   local looked = f.looked < f.images and (" (of %d looked at)"):format(f.looked) or ""
