@@ -1,13 +1,13 @@
 --- Tab: completes globals, the session's local variables, fields, methods and keywords from what is before the cursor.
--- It only looks: tables and metatables' __index tables are read raw, no function of the user's is called. The one
--- exception is `cld` itself, whose modules load when they are looked at.
+-- It only looks: tables and metatables' __index tables are read raw, and no user function is called. The one exception
+-- is `cld` itself, whose modules load when they are looked at.
 local locals = require "cld.repl.locals"
 
 local complete = {}
 
 local _G, ipairs, next, pairs, pcall, rawget, require, tonumber, type =
   _G, ipairs, next, pairs, pcall, rawget, require, tonumber, type
-local getmetatable = debug.getmetatable -- any value's, however it is protected
+local getmetatable = debug.getmetatable -- works for any value, even a protected one
 local concat, sort = table.concat, table.sort
 local byte, find, gsub, match, rep, sub = string.byte, string.find, string.gsub, string.match, string.rep, string.sub
 local ceil, max = math.ceil, math.max
@@ -21,14 +21,14 @@ local WIDTH = 100
 
 local function is_cld(value) return value == loaded.cld end
 
--- The tables in which a field of value may be found, first match first.
+-- The tables to search for a field of value, in order.
 local function places(value)
   local list = {}
   for _ = 1, DEPTH do
     if type(value) == "table" then list[#list + 1] = value end
     local meta = getmetatable(value)
     if type(meta) ~= "table" then break end
-    -- A userdata with computed fields says in its metatable what there is.
+    -- A userdata with computed fields lists them in its metatable.
     for _, key in ipairs { "methods", "properties" } do
       local names = type(value) == "userdata" and rawget(meta, key)
       if type(names) == "table" then list[#list + 1] = names end
@@ -50,7 +50,7 @@ local function lookup(value, key)
   end
 end
 
--- The fields of value by name; of a userdata's, properties count as values, not as the functions that compute them.
+-- The fields of value by name. Properties of a userdata count as values, not as the functions that compute them.
 local function fields(value)
   local all = {}
   if is_cld(value) then pcall(function() for key in pairs(value) do all[key] = value[key] end end) end
@@ -64,7 +64,7 @@ local function fields(value)
   return all
 end
 
--- The last step of "a.b[1]['c'].d": what is before it, its key, and whether that is a name (not in brackets).
+-- The last step of "a.b[1]['c'].d": the text before it, its key, and whether that is a name (not in brackets).
 local function last_step(text)
   local before, key = match(text, "^(.*)%[%s*(%d+)%s*%]$")
   if key then return before, tonumber(key), false end
@@ -75,7 +75,7 @@ local function last_step(text)
   if key and not find(before, "[%w_]$") then return before, key, true end
 end
 
--- The value of such a text; nil if it is nothing that can be looked at, such as a call or a literal.
+-- The value of such a text; nil if it cannot be evaluated by looking alone, such as a call or a literal.
 local function value_of(text)
   local before, key, is_name = last_step(text)
   if not before then return nil end
@@ -117,7 +117,7 @@ local function candidates(value, separator, stem)
 end
 
 local function common_prefix(list)
-  local first, last = list[1], list[#list] -- sorted: what these two share, all share
+  local first, last = list[1], list[#list] -- sorted: a prefix of these two is one of all
   local length = 0
   while length < #first and byte(first, length + 1) == byte(last, length + 1) do length = length + 1 end
   return sub(first, 1, length)
@@ -137,7 +137,7 @@ local function columns(list)
   return concat(lines, "\n")
 end
 
--- Within help "...": topics, and names up to their next point.
+-- Within help "...": topics, and names up to their next dot.
 local function help_names(stem)
   local texts, seen, list = require "cld.help.data"(), {}, {}
   local function add(name)

@@ -1,12 +1,12 @@
---- The local variables of the session: those that a typed line declares outside of blocks live on after it.
+--- The local variables of the session: those that a typed line declares outside of blocks outlive the line.
 --
 -- A chunk is compiled as a function within a function that declares the variables which it uses,
 --     local keep, n, limit <const> = ... return function(...) CHUNK end
--- and debug.upvaluejoin makes its n the very variable that an earlier chunk declared: assignments, and functions that
--- use it, see one variable. Behind each local statement of the chunk itself stands keep(i, function() return x, y end),
--- on the same line: a function that has the new variables as its upvalues, by which later chunks find them. So they are
--- kept also when the chunk ends with an error, or returns, further on. What Lua refuses (an assignment to <const>) it
--- still refuses; a <close> variable is closed at the end of its chunk, and not kept.
+-- and debug.upvaluejoin makes its n the same variable that an earlier chunk declared, so assignments and functions
+-- share it. Each local statement outside of blocks is followed, on the same line, by keep(i, function() return x, y
+-- end). That function has the new variables as its upvalues, through which later chunks find them. So they are kept
+-- even if the chunk later returns or ends with an error. Lua still refuses what it would refuse otherwise (an
+-- assignment to <const>). A <close> variable is closed at the end of its chunk, and not kept.
 local core = require "cld.core"
 local tokens = require "cld.repl.tokens"
 
@@ -19,10 +19,10 @@ local exists = core.io.exists
 
 local locals = {}
 
--- Name -> {f, index of the upvalue of f that is the variable, attribute}.
+-- Name -> {f, index of the upvalue of f that holds the variable, attribute}.
 local cells = {}
 
---- Set by the session. told(what): "closed", or the reason why none of a chunk's variables lives on.
+--- Set by the session. told(what): "closed", or the reason why none of a chunk's variables is kept.
 locals.told = nil
 
 -- ---- variables ---------------------------------------------------------------------------
@@ -37,7 +37,7 @@ end
 
 local function holder(value) return function() return value end end
 
--- A new variable of f's, which returns it as its result number `position`. A constant is part of f's code.
+-- A new variable of f, which returns it as result number `position`. A constant is part of f's code.
 local function remember(name, attribute, f, position)
   local index = upvalue_named(f, name)
   cells[name] = index and { f, index, attribute } or { holder((select(position, f()))), 1, attribute }
@@ -51,7 +51,7 @@ function locals.get(name)
   return true, value
 end
 
---- The names of all, in the alphabet's order.
+--- The names of all variables in alphabetical order.
 function locals.names()
   local names = {}
   for name in pairs(cells) do names[#names + 1] = name end
@@ -70,7 +70,7 @@ local function names_in(list)
   return names
 end
 
--- A name that occurs nowhere in it.
+-- A name that does not occur in it.
 local function unused(names)
   local name, number = "keep", 0
   while names[name] or cells[name] do
@@ -80,7 +80,7 @@ local function unused(names)
   return name
 end
 
--- The text with a call of `keep` behind each of the declarations.
+-- The text with a call of `keep` after each declaration.
 local function with_calls(text, declarations, keep)
   local pieces, from = {}, 1
   for i, declared in ipairs(declarations) do
@@ -94,7 +94,7 @@ local function with_calls(text, declarations, keep)
   return concat(pieces)
 end
 
--- What the declarations' calls of keep(i, f) do.
+-- The function `keep` that the declarations call with (i, f).
 local function keeper(declarations)
   return function(i, f)
     for position, variable in ipairs(declarations[i]) do
@@ -112,7 +112,7 @@ local function has_close(declarations)
   return false
 end
 
--- _ENV is no variable that a person could do without.
+-- A local _ENV is not kept, since all later lines would lose their globals.
 local function without_environment(declarations)
   local kept = {}
   for _, declared in ipairs(declarations) do
@@ -124,7 +124,7 @@ local function without_environment(declarations)
 end
 
 -- The chunk with the variables; nil if it needs none; nil, why Lua refuses it, and how many earlier ones it uses.
--- is_file: it sees none of the earlier ones, as a file does not.
+-- is_file: it does not see earlier variables, as a file does not.
 local function joined(text, name, is_file)
   local list = tokens.of(text)
   local names, declarations, used = names_in(list), without_environment(tokens.declarations(list)), {}
@@ -151,7 +151,7 @@ local function joined(text, name, is_file)
   return f
 end
 
--- Lua's bounds, which a chunk keeps and with the variables does not.
+-- Lua's limits, which a chunk may exceed only because of the added variables.
 local function is_limit(message) return find(message, "limit is", 1, true) or find(message, "too many", 1, true) end
 
 local function with_variables(plain, text, name, is_file)
@@ -166,8 +166,8 @@ local function with_variables(plain, text, name, is_file)
   return plain
 end
 
---- As load(text, name, "t"), with the variables. The third result is true if the text is Lua, and only what it does
--- with the variables is refused.
+--- As load(text, name, "t"), with the variables. The third result is true if the text is valid Lua and only its use of
+-- the variables is refused.
 function locals.load(text, name)
   local plain, message = load(text, name, "t")
   if not plain then return nil, message, false end
@@ -175,11 +175,11 @@ function locals.load(text, name)
   return f, refusal, f == nil
 end
 
---- As loadfile(path): the script's own variables live on in the session. It sees none of those that are there.
+--- As loadfile(path): the script's own variables stay in the session. The script does not see earlier ones.
 function locals.load_file(path)
   local plain, message = loadfile(path)
   if not plain then return nil, message end
-  local file = exists(path) == "file" and open(path, "rb") -- no pipe, which would be waited for
+  local file = exists(path) == "file" and open(path, "rb") -- not a pipe, which would block
   local text = file and file:read "a"
   if file then file:close() end
   if not text or find(text, "^\27") then return plain end

@@ -1,4 +1,4 @@
---- How the session prints values: as print does, but tables with their content, and short tables inside them too.
+--- How the session prints values: like print, but tables with their content, and short tables inside them too.
 local show = {}
 
 local getmetatable, ipairs, next, pairs, pcall, rawget, tostring, type =
@@ -30,7 +30,7 @@ end
 
 local content
 
--- A table inside a table: whole if that is short, else how much is in it.
+-- A table inside a table: its content if that is short, else the number of its entries.
 local function brief_table(value, depth)
   local count = 0
   for _ in next, value do count = count + 1 end
@@ -94,7 +94,7 @@ function content(value, depth)
   return array, fields, functions
 end
 
--- As many texts to a row as fit.
+-- Puts as many texts in a row as fit.
 local function rows_of(texts)
   local rows, row = {}, ""
   for _, text in ipairs(texts) do
@@ -120,7 +120,7 @@ function show.text(value)
   return "{\n  " .. concat(rows, ",\n  ") .. "\n}"
 end
 
---- All results of a call, separated as print separates them; tables and tensors on lines of their own.
+--- All results of a call, separated as by print; tables and tensors on separate lines.
 function show.results(results)
   local _ <close> = c_locale()
   local texts, separator = {}, "\t"

@@ -1,5 +1,5 @@
---- The words of Lua code, and where the local variables of a chunk itself are declared. Of code that Lua has compiled:
--- what is no Lua gives no sense here.
+--- The tokens of Lua code, and where a chunk declares its own local variables. The code must be valid Lua: results for
+-- other text are meaningless.
 local tokens = {}
 
 local ipairs = ipairs
@@ -11,7 +11,7 @@ for word in string.gmatch([[and break do else elseif end false for function goto
 
 -- ---- words ---------------------------------------------------------------------------
 
--- Where the long bracket that begins at `from` ends, or nil if there begins none.
+-- The end of the long bracket that begins at `from`, or nil if none begins there.
 local function long_bracket(text, from)
   local _, opened, level = find(text, "^%[(=*)%[", from)
   if not opened then return nil end
@@ -50,7 +50,7 @@ local function symbol(text, from)
   return from
 end
 
--- Past white space and comments.
+-- Skips white space and comments.
 local function skip_blank(text, from)
   while true do
     local _, last = find(text, "^%s+", from)
@@ -92,10 +92,10 @@ local UNARY = { ["not"] = true, ["-"] = true, ["#"] = true, ["~"] = true }
 local BINARY = { ["and"] = true, ["or"] = true }
 for operator in string.gmatch("+ - * / // % ^ & | ~ << >> .. == ~= < <= > >= ,", "%S+") do BINARY[operator] = true end
 
--- How a word counts in the table, strings apart.
+-- The key of a token in the table; strings have their own.
 local function weight(token, of) return token.kind ~= "string" and of[token.text] or 0 end
 
--- The position of what closes the word at i: a bracket, or the `end` of a function.
+-- The position of the token that closes the one at i: a bracket, or the `end` of a function.
 local function closing(list, i, of)
   local depth = 0
   for j = i, #list do
@@ -122,7 +122,7 @@ local function suffixes(list, i)
   end
 end
 
--- The last position of the list of expressions that begins at i. An operand that can go on does.
+-- The last position of the list of expressions that begins at i. An operand extends as far as possible.
 local function expressions(list, i)
   while true do
     while list[i] and list[i].kind ~= "string" and UNARY[list[i].text] do i = i + 1 end
@@ -143,7 +143,7 @@ local function expressions(list, i)
   end
 end
 
--- The variables {name, attribute} from position i on, and the position of the last word of their list.
+-- The variables {name, attribute} from position i on, and the position of the last token of their list.
 local function variables(list, i)
   local found = {}
   while true do
@@ -157,7 +157,7 @@ local function variables(list, i)
   end
 end
 
---- The local statements of the chunk itself, not of its blocks and functions: {last = its last byte, {name =,
+--- The local statements of the chunk itself, outside of its blocks and functions: {last = its last byte, {name =,
 -- attribute = "const", "close" or nil}, ...}.
 function tokens.declarations(list)
   local found, depth, i = {}, 0, 1
