@@ -1,7 +1,7 @@
 --- Axes: their ranges, round ticks, and where a number lies on one.
 --
 --   local axis = axes.new(least, most, { log = false, room = 0.04 })
---   axis:share(tensor or number)   -- from 0 to 1 along it; what no axis of logarithms has is not finite
+--   axis:share(tensor or number)   -- from 0 to 1 along it; not finite if a log axis cannot show it
 --   axis:ticks(6)                  -- {{share =, text =}, ...}
 local core = require "cld.core"
 local is_tensor = core.tensor.is_tensor
@@ -18,7 +18,7 @@ local function log10(value)
   return value > 0 and math.log(value, 10) or -math.huge
 end
 
--- A range that has an extent.
+-- A range of positive length.
 local function widened(least, most)
   local size = math.max(math.abs(least), math.abs(most))
   if most - least > 1e-12 * size and most > least then return least, most end
@@ -26,8 +26,8 @@ local function widened(least, most)
   return math.max(least - room, -LARGEST), math.min(most + room, LARGEST)
 end
 
---- new(least, most, {log = whether it is one of logarithms, room = share of its length to be free at either end}) -> an
--- axis; both positive if log.
+--- new(least, most, {log = whether it is logarithmic, room = share of its length to leave free at either end}) -> an
+-- axis; least and most must be positive if log.
 function axes.new(least, most, options)
   if options.log then
     least, most = log10(least), log10(most)
@@ -40,7 +40,7 @@ function axes.new(least, most, options)
     most = math.min(most + room, LARGEST) }, Axis)
 end
 
---- axis:share(value): 0 at the axis' beginning, 1 at its end. In halves: the extent may be too large for a number.
+--- axis:share(value): 0 at the start of the axis, 1 at its end. Computed with halves, since the length may overflow.
 function Axis:share(value)
   if self.log then value = log10(value) end
   return (value / 2 - self.least / 2) / (self.most / 2 - self.least / 2)
@@ -78,7 +78,7 @@ local function linear_ticks(least, most, count)
   return list
 end
 
--- Whole powers of ten, as many as there is room for; between few of them 2 and 5 as well.
+-- Whole powers of ten, as many as there is room for, with 2 and 5 between them if there are few.
 local function log_ticks(least, most, count)
   local list = {}
   local first, last = math.ceil(least - 1e-9), math.floor(most + 1e-9)
@@ -93,17 +93,17 @@ local function log_ticks(least, most, count)
     end
   end
   if #list >= 2 then return list end
-  list = {} -- less than a factor of two: as on any axis
+  list = {} -- less than a factor of two: linear ticks
   for _, tick in ipairs(linear_ticks(10.0 ^ least, 10.0 ^ most, math.max(2, count // 2))) do
     if tick[1] > 0 then list[#list + 1] = tick end
   end
   return list
 end
 
---- axis:ticks(count) -> about so many round numbers on it, {{share =, text =}, ...}.
+--- axis:ticks(count) -> about this many round numbers on it, {{share =, text =}, ...}.
 function Axis:ticks(count)
   local list
-  for wanted = math.max(count, 1), 2 * math.max(count, 1) do -- one alone says nothing of the scale
+  for wanted = math.max(count, 1), 2 * math.max(count, 1) do -- a single tick does not show the scale
     list = (self.log and log_ticks or linear_ticks)(self.least, self.most, wanted)
     if #list >= 2 then break end
   end

@@ -1,5 +1,5 @@
---- The colours of plots: Okabe and Ito's ("Color universal design", 2008), which the colour-blind tell apart, without
--- the yellow that white swallows. For terminals the nearest of xterm's 256.
+--- The colours of plots: Okabe and Ito's ("Color universal design", 2008), which colour-blind readers can tell apart,
+-- without yellow, which is hard to see on white. Terminals get the nearest of xterm's 256 colours.
 local colors = {
   ground = { 255, 255, 255 }, ink = { 34, 34, 34 }, frame = { 110, 110, 110 }, grid = { 226, 226, 226 },
   series = {
@@ -18,7 +18,7 @@ function colors.of(i) return colors.series[(i - 1) % #colors.series + 1] end
 --- terminal_of(i) -> its number among xterm's 256.
 function colors.terminal_of(i) return colors.terminal[(i - 1) % #colors.terminal + 1] end
 
---- dash(i) -> {drawn, left out} of series i's line, or nil if all of it is drawn.
+--- dash(i) -> {drawn, left out} for the line of series i, or nil if it is solid.
 function colors.dash(i) return dashes[((i - 1) // #colors.series) % 3 + 1] end
 
 return colors

@@ -1,4 +1,4 @@
---- The layout of a plot: what is to be drawn, as a list of marks that every back end knows.
+--- The layout of a plot: a list of marks that every back end can draw.
 --
 --   {kind = "line", points = f64 (n, 2), series = i}         a line through points; one that is not finite is a gap
 --   {kind = "dots", points = f64 (n, 2), series = i}         a disc on every point
@@ -8,7 +8,7 @@
 --                                                            "title" or "label"
 --   {kind = "key", x, y, series = i, shape}                  a sample for the legend: "line", "dots" or "bars"
 --
--- A page says what its units are: {width, height, line, title = a text line's height, letter = function(text, role) ->
+-- A page defines its units: {width, height, line, title = a text line's height, letter = function(text, role) ->
 -- width, cut = function(text, width) -> text, descent = a line's part below the baseline, middle = half a capital, gap,
 -- between = entries of the legend, key = a sample's width, tick = its length, tick_every = {x, y}: units for each at
 -- least, edge = free at the right, apart = free between bars, of their width, can_turn = whether text may be vertical,
@@ -19,7 +19,7 @@ local axes = require "cld.plot.axes"
 
 local figure = {}
 
--- The common range of all series' field; an error that says what there is to see if there is none.
+-- The range of a field over all series; an error that describes the data if there is none.
 local function range(name, list, field, options)
   local other = field == "x" and "y" or "x"
   local least, most
@@ -32,7 +32,7 @@ local function range(name, list, field, options)
     (options.logx or options.logy) and ", and above 0 on an axis of logarithms" or "")
 end
 
--- The legend's rows of {series =, text =, width =}, as many in a row as fit.
+-- The rows of the legend, lists of {series =, text =, width =}, with as many entries per row as fit.
 local function legend_rows(list, page, room)
   local rows, row, used = {}, {}, 0
   for i, one in ipairs(list) do
@@ -48,7 +48,7 @@ local function legend_rows(list, page, room)
   return rows
 end
 
--- What lies around the axes' rectangle: marks, and the rectangle.
+-- The marks around the rectangle of the axes, and that rectangle.
 local function surround(marks, list, page, options, x_axis, y_axis)
   local top, left, bottom = page.gap, page.gap, page.height - page.gap
   local function text(words, x, y, anchor, role, vertical)

@@ -38,7 +38,7 @@ end
 
 function draw.dots(canvas, mark) plot.discs(canvas, mark.points, pen(colors.of(mark.series), 5, 0.75)) end
 
--- On whole pixels, so that it is sharp.
+-- Rounds to whole pixels, so that lines are sharp.
 function draw.rule(canvas, mark)
   local x0, y0, x1, y1 = mark.x0 // 1, mark.y0 // 1, mark.x1 // 1, mark.y1 // 1
   plot.rectangle(canvas, x0, y0, x1 + 1, y1 + 1, pen(colors[mark.role]))

@@ -1,4 +1,4 @@
---- What a user gives to be plotted, as a list of series {x = f64 (n), y = f64 (n), label = text or nil}.
+--- Converts the user's data for a plot to a list of series {x = f64 (n), y = f64 (n), label = text or nil}.
 --
 --   y                                    a table of numbers or a 1-d tensor; x is 1, 2, 3, ...
 --   { { x, y, label = "a" }, ... }       several, each {x, y} or {y}, or a y by itself
@@ -10,7 +10,7 @@ local is_tensor = core.tensor.is_tensor
 
 local series = {}
 
--- A table of numbers or a tensor as f64 (n), on the cpu and off the tape.
+-- A table of numbers or a tensor as f64 (n), on the cpu and detached.
 local function numbers(name, what, value)
   if is_tensor(value) then
     if value.ndim ~= 1 then caller.raise("%s: %s: expected a 1-d tensor, got %s", name, what, caller.shown(value)) end
@@ -56,12 +56,12 @@ end
 
 local DIGITS = 20
 
--- With zeros before whole numbers, so that "run 10" comes after "run 9"; what follows a decimal point is left alone.
+-- Pads whole numbers with zeros, so that "run 10" comes after "run 9"; digits after a decimal point stay.
 local function padded(key)
   return (key:gsub("%f[%d.]%d+", function(digits) return ("0"):rep(DIGITS - #digits) .. digits end))
 end
 
--- The keys as a person would order them.
+-- The keys in the order that a person expects.
 local function ordered_keys(data)
   local keys = sorted_keys(data)
   local places, order = {}, {}
@@ -94,7 +94,7 @@ local function walk(name, data, each)
   for _, key in ipairs(ordered_keys(data)) do each(("series '%s'"):format(key), data[key], key) end
 end
 
---- of(name, data) -> the series of data, for the function that errors name.
+--- of(name, data) -> the series of data. Errors begin with `name`, the function that was called.
 function series.of(name, data)
   local list = {}
   walk(name, data, function(what, value, label) list[#list + 1] = one_of(name, what, value, label) end)

@@ -1,4 +1,4 @@
---- A plot as an SVG: text of its own font, shapes as paths.
+--- A plot as an SVG: text as text elements, shapes as paths.
 local core = require "cld.core"
 local colors = require "cld.plot.colors"
 local printable_line = core.text.printable_line
@@ -7,7 +7,7 @@ local svg = {}
 
 local SIZES = { label = 13, title = 16 }
 
--- No font is at hand to ask: a sans-serif's letters are about so wide.
+-- No font is available to measure; the letters of a sans-serif font are about this wide.
 local function letter(text, role) return (utf8.len(text) or #text) * 0.56 * SIZES[role] end
 
 local function cut(text, room)
@@ -25,7 +25,7 @@ end
 
 local entities = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
 
--- Text of any origin, as XML has it.
+-- Any text, escaped for XML.
 local function escaped(text) return (printable_line(text):gsub("[&<>\"']", entities)) end
 
 local function hex(color) return ("#%02x%02x%02x"):format(table.unpack(color)) end

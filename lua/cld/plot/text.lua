@@ -6,7 +6,7 @@ local plot = core.plot
 
 local text = {}
 
-local FRAME = 255 -- the axes' number; a series' own is less, and shows where both have dots
+local FRAME = 255 -- the axes' number; that of a series is less, and wins where both have dots
 
 local function letter(words) return 2 * (utf8.len(words) or #words) end
 
@@ -16,7 +16,7 @@ local function cut(words, room)
   return words:sub(1, utf8.offset(words, most) - 1) .. "…"
 end
 
---- page(columns, rows) -> the units of a page of so many characters (figure.lua).
+--- page(columns, rows) -> the units of a page of this many characters (figure.lua).
 function text.page(columns, rows)
   return { width = 2 * columns, height = 4 * rows, line = 4, title = 4, descent = 1, gap = 0, between = 4,
     middle = -0.5, tick = 0, edge = 2, key = 6, can_turn = false, has_grid = false,
@@ -27,7 +27,7 @@ local draw = {}
 
 local function pen(number, width) return { color = { number }, width = width or 1 } end
 
--- Without colours lines are told apart by their dashes: dots drawn and left out.
+-- Without colours, dashes distinguish the lines: dots drawn and left out.
 local dashes = { nil, { 2, 2 }, { 5, 2 }, { 1, 4 }, { 5, 5 }, { 1, 2 } }
 
 local function line_pen(page, series)
@@ -45,7 +45,8 @@ function draw.bar(page, mark)
   plot.rectangle(page.dots, mark.x0, mark.y0, mark.x1, mark.y1, pen(mark.series))
 end
 
--- An axis below is the last row of dots above its place, where the words of the next row of characters do not reach.
+-- A horizontal axis is drawn in the last row of dots above its position, so that text in the next row does not cover
+-- it.
 function draw.rule(page, mark)
   local is_level = mark.y0 == mark.y1
   if is_level and mark.x0 == mark.x1 then return end
@@ -53,7 +54,7 @@ function draw.rule(page, mark)
   plot.rectangle(page.dots, mark.x0 // 1, top, mark.x1 // 1 + 1, bottom, pen(FRAME))
 end
 
--- Words lie over what is drawn: cells[row][column] = a character.
+-- Text covers the drawing: cells[row][column] = a character.
 function draw.text(page, mark)
   local length = utf8.len(mark.text) or 0
   local back = mark.anchor == "middle" and length // 2 or mark.anchor == "end" and length or 0
@@ -89,7 +90,7 @@ local function painted(words, series, color)
   return ("\27[38;5;%dm%s\27[0m"):format(colors.terminal_of(series), words)
 end
 
--- A row's characters, those of one colour together; blanks at the end are left out.
+-- The characters of a row, grouped by colour, without trailing blanks.
 local function row_text(drawn, cells, columns, color)
   local parts, run, owner, blanks = {}, {}, nil, 0
   local function flush()
@@ -121,11 +122,11 @@ local function row_text(drawn, cells, columns, color)
   return table.concat(parts)
 end
 
---- has_color() -> whether standard output is a terminal that shows colours: TERM is none of those without, and nobody
--- asks for none (https://no-color.org).
+--- has_color() -> whether standard output is a terminal that shows colours: TERM names one with colours, and NO_COLOR
+-- is not set (https://no-color.org).
 function text.has_color() return core.system.terminal() ~= nil and (os.getenv "NO_COLOR" or "") == "" end
 
---- text(marks, page, color) -> rows of characters, each with a newline; with ANSI's colours if color is true.
+--- text(marks, page, color) -> rows of characters, each with a newline; with ANSI colours if color is true.
 function text.text(marks, page, color)
   page.dots = core.tensor.zeros({ page.height, page.width }, "u8")
   page.cells, page.has_color = {}, color
