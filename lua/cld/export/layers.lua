@@ -1,5 +1,5 @@
---- What each layer of cld.nn is in ONNX (opset 17), as in evaluation: {forward of the layer = function(graph, module,
--- value, ...) -> the value after it}. A layer that is not here and has a forward of its own is followed into
+--- The layers of cld.nn in ONNX (opset 17), in evaluation mode: {forward of the layer = function(graph, module, value,
+-- ...) -> the value after it}. If a layer is not listed here but has its own forward, that forward is traced
 -- (export/trace.lua).
 local core = require "cld.core"
 local nn = require "cld.nn"
@@ -9,7 +9,7 @@ local layers = {}
 
 local function tensor_of(value) return rawget(value, "tensor") end
 
--- add(class, f): f(graph, module, value, tensor that the layer makes of the value's, ...) -> value
+-- add(class, f): f(graph, module, value, the layer's output for the value's tensor, ...) -> value
 local function add(class, f)
   local forward = class.forward
   layers[forward] = function(graph, module, value, ...)
@@ -17,7 +17,7 @@ local function add(class, f)
   end
 end
 
--- {top, left, bottom, right} of {vertical, horizontal}.
+-- {top, left, bottom, right} from {vertical, horizontal}.
 local function pads(padding) return { padding[1], padding[2], padding[1], padding[2] } end
 
 -- ---- convolution and pools ----------------------------------------------------------------
@@ -64,12 +64,12 @@ end)
 
 -- ---- norms ----------------------------------------------------------------------------------
 
--- A weight or bias, or what stands for none.
+-- A weight or bias, or its neutral value if there is none.
 local function affine(graph, name, tensor, shape, fill)
   return graph:constant(name, tensor or core.tensor.full(shape, fill))
 end
 
--- fuse: {relu, residual}, as the residual blocks call it.
+-- fuse: {relu, residual}, as passed by the residual blocks.
 local function batch_norm(graph, module, value, _, fuse)
   if module.running_mean == nil then
     trace.fail(graph, "a batch norm without running statistics takes those of the batch, which is not exported")
@@ -92,7 +92,7 @@ add(nn.layer_norm, function(graph, module, value, y)
   }, { axis = -#module.shape, epsilon = module.eps + 0.0 }, y)
 end)
 
--- Of opset 17 by InstanceNormalization: each group is a channel.
+-- In opset 17 by InstanceNormalization: each group is a channel.
 add(nn.group_norm, function(graph, module, value, y)
   local shape, groups = value.shape, module.groups
   local per_channel = { module.channels }

@@ -1,5 +1,5 @@
---- A network as an ONNX model: opset 17, from `images`, f32 (N, 3, height, width) of any N, to `features`. What the
--- images must be is in the model's metadata: "mean", "std" and "layer".
+--- A network as an ONNX model: opset 17, from `images`, f32 (N, 3, height, width) with any N, to `features`. The
+-- model's metadata says how to prepare the images ("mean" and "std") and which layer the features are ("layer").
 local caller = require "cld.caller"
 local core = require "cld.core"
 local layers = require "cld.export.layers"
@@ -26,13 +26,13 @@ local function put_facts(graph, options)
   graph:fact("layer", options.layer or "features")
   if not options.view then return end
   local mean, std = options.view:statistics()
-  if options.normalize then mean, std = { 0, 0, 0 }, { 1, 1, 1 } end -- what is left to be done
+  if options.normalize then mean, std = { 0, 0, 0 }, { 1, 1, 1 } end -- the model does it
   for name, list in pairs { mean = mean, std = std } do
     graph:fact(name, ("%.9g %.9g %.9g"):format(table.unpack(list)))
   end
 end
 
--- What turns RGB from 0 to 1 into what the network was trained on.
+-- Converts RGB from 0 to 1 into the input that the network was trained on.
 local function normalization(options)
   if not options.normalize then return nil end
   if not options.view then
@@ -46,7 +46,7 @@ end
 --- write(net, path, {layer, size, view, normalize}) -> how many constants were written.
 function onnx.write(net, path, options)
   local _ <close> = core.text.c_locale()
-  local graph = core.io.onnx_graph() -- says so if there is no protobuf-c
+  local graph = core.io.onnx_graph() -- raises if there is no protobuf-c
   local height, width = size_of(options)
   local traced = trace.of(net, options.layer or "features", height, width, layers, normalization(options))
   graph:input("images", { -1, 3, height, width }, "N")

@@ -1,16 +1,16 @@
---- A network as a list of ONNX nodes: its forward runs on values that know what has become of them.
+--- A network as a list of ONNX nodes: its forward runs on values that record the operations on them.
 --
--- When a module is called with such a value, a layer that is known (export/layers.lua) notes its nodes. Of any other
--- module the forward runs on the value, which stands for a tensor: so blocks, heads and a user's own networks need no
--- description. What a forward may do with a value is listed in `methods` below. Each value holds a real tensor as well,
--- made of images of zeros, so that shapes are known and a mistake is found where it is made.
+-- When a module is called with such a value, a known layer (export/layers.lua) records its nodes. For any other module
+-- the forward runs on the value, which stands for a tensor, so blocks, heads and a user's own networks need no
+-- description. `methods` below lists the operations that a forward may use. Each value also holds a real tensor,
+-- computed from images of zeros, so that shapes are known and a mistake is found where it is made.
 local core = require "cld.core"
 local modules = require "cld.nn.module"
 local user_error = require "cld.user_error"
 
 local trace = {}
 
-local BATCHES = { 2, 3 } -- images of the two traces, which must agree: nothing may depend on their number, or on chance
+local BATCHES = { 2, 3 } -- batch sizes of two traces, which must agree: nothing may depend on the size or on chance
 
 -- ---- values ----------------------------------------------------------------------------
 
@@ -29,7 +29,7 @@ local function place(graph)
   return ("in %s (%s)"):format(name and name ~= "" and ("'%s'"):format(name) or "the network itself", module._name)
 end
 
---- Raises: what stands at this place of the network cannot be exported.
+--- Raises an error: the current part of the network cannot be exported.
 function trace.fail(graph, format, ...)
   user_error.raise("format onnx: %s: %s", place(graph), format:format(...))
 end
@@ -53,7 +53,7 @@ end
 local Graph = {}
 Graph.__index = Graph
 
--- A name that no other value or node has: "layer1.0.conv1", or with _2, _3 behind it.
+-- A unique name for a value or node: "layer1.0.conv1", or with _2, _3 appended.
 local function unique(graph, name)
   local count = (graph.taken[name] or 0) + 1
   graph.taken[name] = count
@@ -70,8 +70,7 @@ local function prefixed(graph, name)
   return unique(graph, path ~= "" and path .. "/" .. name or name)
 end
 
---- graph:constant(name, tensor) -> the name of a value that the file holds. The same tensor of the network is there
--- once.
+--- graph:constant(name, tensor) -> the name of a value stored in the file. Each tensor of the network is stored once.
 function Graph:constant(name, tensor)
   local key = self.kept[tensor]
   if key then return key end
@@ -82,11 +81,11 @@ function Graph:constant(name, tensor)
   return key
 end
 
---- graph:integers{...} -> the name of a constant of i64.
+--- graph:integers{...} -> the name of an i64 constant.
 function Graph:integers(values) return self:constant("shape", core.tensor.tensor(values, "i64")) end
 
 --- graph:node(op, inputs, attributes, tensor) -> the value that the node makes; inputs are values or names of
--- constants, tensor is what it is in the trace.
+-- constants, tensor is the result in the trace.
 function Graph:node(op, inputs, attributes, tensor)
   local names = {}
   for i, input in ipairs(inputs) do names[i] = is_value(input) and rawget(input, "name") or input end
@@ -100,7 +99,7 @@ end
 
 local function tensor_of(value) return is_value(value) and rawget(value, "tensor") or value end
 
--- The value or constant that an operand is.
+-- The value or constant for an operand.
 local function operand(graph, x)
   if is_value(x) then return x end
   if math.type(x) then return graph:constant("number", core.tensor.full({}, x)) end
@@ -134,13 +133,13 @@ for name, op in pairs { relu = "Relu", sigmoid = "Sigmoid", tanh = "Tanh", exp =
 end
 for _, name in ipairs { "add", "sub", "mul", "div" } do methods[name] = Value["__" .. name] end
 
--- What changes nothing here.
+-- Methods that do nothing in a trace.
 for _, name in ipairs { "contiguous", "detach", "to" } do methods[name] = function(value) return value end end
 
 -- A tensor is closed with the others of the trace.
 function methods.close() end
 
--- The dimension from 1 on.
+-- The dimension, counted from 1.
 local function dimension(value, dim)
   local ndim = tensor_of(value).ndim
   return dim < 0 and dim + ndim + 1 or dim
@@ -174,7 +173,7 @@ function methods.mean(value, dims, keep)
     tensor_of(value):mean(dims, keep))
 end
 
---- The first dimension is the batch's and stays what it is.
+--- The first dimension is the batch and must stay as it is.
 function methods.reshape(value, ...)
   local graph, tensor = rawget(value, "graph"), tensor_of(value)
   local shape = type((...)) == "table" and table.move((...), 1, #(...), 1, {}) or { ... }
@@ -182,7 +181,7 @@ function methods.reshape(value, ...)
   if shape[1] ~= -1 and shape[1] ~= tensor.shape[1] or result.shape[1] ~= tensor.shape[1] then
     trace.fail(graph, "its forward reshapes the first dimension, that of the images")
   end
-  local given = table.move(result.shape, 2, result.ndim, 2, { 0 }) -- 0: as it was
+  local given = table.move(result.shape, 2, result.ndim, 2, { 0 }) -- 0: unchanged
   return graph:node("Reshape", { value, graph:integers(given) }, nil, result)
 end
 
@@ -190,7 +189,7 @@ methods.view = methods.reshape
 
 -- ---- the trace -------------------------------------------------------------------------------
 
--- While it is open, modules that are called with a value are handled by the graph.
+-- While it is open, the graph handles modules that are called with a value.
 local function watch(layers)
   local before = modules.run_forward
   function modules.run_forward(module, x, ...)
@@ -205,7 +204,7 @@ local function watch(layers)
   return setmetatable({}, { __close = function() modules.run_forward = before end })
 end
 
--- All modules of the net as in evaluation, until it is closed.
+-- Puts all modules of the net into evaluation mode until it is closed.
 local function evaluating(net)
   local training = {}
   for _, module in ipairs(net:modules()) do training[module] = module.training end
@@ -220,7 +219,7 @@ local function first_output(net, layer, value)
   return (net(value))
 end
 
--- The graph of so many images, and the value that comes out.
+-- The graph for this many images, and its output value.
 local function followed(count, net, layer, height, width, prepare)
   local graph = setmetatable({
     nodes = {}, constants = {}, running = { net }, names = {}, taken = { images = 1, features = 1 },
@@ -234,7 +233,7 @@ local function followed(count, net, layer, height, width, prepare)
   if not ok then
     if user_error.is(result) then error(result, 0) end
     user_error.check_memory("format onnx", result)
-    local problem = tostring(result):gsub("^[^:%s]*:%d+: ", "") -- its layer, which calls name, is the graph's to tell
+    local problem = tostring(result):gsub("^[^:%s]*:%d+: ", "") -- the graph names the layer, not the call
     problem = problem:gsub("^[%w_]+: [^ ]+ %b(): ", "")
     trace.fail(graph, "its forward cannot be followed: %s", problem)
   elseif type(result) == "table" and not is_value(result) then
@@ -250,7 +249,7 @@ local function same_tensor(a, b)
   return table.concat(a[2].shape, "x") == table.concat(b[2].shape, "x") and a[2]:eq(b[2]):all():item() == 1
 end
 
--- Raises unless both traces made the same of the network.
+-- Raises unless both traces gave the same graph.
 local function check_agreement(graph, other)
   for i, constant in ipairs(graph.constants) do
     local second = other.constants[i]
@@ -268,8 +267,8 @@ end
 
 --- of(net, layer, height, width, layers, prepare) -> {nodes = {{op, name, inputs, outputs, attributes}, ...}, constants
 -- = {{name, tensor}, ...}, shape = of the output, -1 for the images}: from "images" (N, 3, height, width) to
--- "features". layers: {forward = function(graph, module, value, ...)}; prepare(images) -> what the network is given, if
--- that is something else.
+-- "features". layers: {forward = function(graph, module, value, ...)}; prepare(images) -> the network's input, if it is
+-- not the images themselves.
 function trace.of(net, layer, height, width, layers, prepare)
   local _ <close> = core.autograd.no_grad()
   local _ <close> = evaluating(net)
@@ -279,7 +278,7 @@ function trace.of(net, layer, height, width, layers, prepare)
   return graph:finish(result)
 end
 
---- The last value gets its name.
+--- Gives the last value its name.
 function Graph:finish(result)
   local name = rawget(result, "name")
   if name == "images" then

@@ -1,5 +1,5 @@
---- How to use what was learned, as commands that run as they stand: what recipes/export.lua prints of what it wrote,
--- and a run at its end (run/ending.lua).
+--- How to use a trained network, as commands that run as they are. recipes/export.lua prints them after writing a file,
+-- and a run prints them at its end (run/ending.lua).
 --
 --   for _, line in ipairs(usage.of_run { net = net, folder = "runs/a", layer = "features", view = view }) do
 --     print(line)
@@ -14,7 +14,7 @@ local usage = {}
 
 -- ---- quoting ---------------------------------------------------------------------------
 
---- shell(text) -> one word of a shell. What a terminal cannot show is written as bash, zsh and ksh read it.
+--- shell(text) -> one shell word. Characters that a terminal cannot show are escaped for bash, zsh and ksh.
 function usage.shell(text)
   if text:find "^[%w_./:=@%%+,-]+$" and not text:find "^[-]" then return text end
   if core.text.printable_line(text) == text and not text:find "\\[xu]" then
@@ -25,7 +25,7 @@ function usage.shell(text)
   end) .. "'"
 end
 
--- A text as Lua reads it, on one line and in ASCII.
+-- A Lua string literal for a text, on one line and in ASCII.
 local function lua_text(text)
   return '"' .. text:gsub('[\\"]', "\\%0"):gsub("[^ -~]", function(byte)
     return ("\\%03d"):format(byte:byte())
@@ -34,7 +34,7 @@ end
 
 -- ---- torchvision's model ------------------------------------------------------------------
 
--- What torchvision has a function for; the others are made of the same class.
+-- The models that torchvision has a function for; the others are made from the same class.
 local known = {
   resnet18 = true, resnet34 = true, resnet50 = true, resnet101 = true, resnet152 = true, wide_resnet50_2 = true,
   wide_resnet101_2 = true, resnext50_32x4d = true, resnext101_32x8d = true, resnext101_64x4d = true,
@@ -94,7 +94,7 @@ end
 
 -- ---- commands -----------------------------------------------------------------------------
 
--- A command of Python; the paths are its arguments.
+-- A Python command with the paths as its arguments.
 local function python(statements, ...)
   local words = { "python3", "-c", "'" .. table.concat(statements, "; ") .. "'" }
   for _, path in ipairs { ... } do words[#words + 1] = usage.shell(path) end
@@ -134,7 +134,7 @@ function usage.of_export(net, path, options)
       sized(options)) }, path) }
 end
 
--- The interpreter as it was started.
+-- The interpreter, as it was started.
 local function interpreter()
   local first = 0
   while arg and arg[first - 1] do first = first - 1 end
