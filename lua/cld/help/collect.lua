@@ -1,4 +1,4 @@
---- What `make` gathers for help: the texts of all public names, out of the sources and `cld` as it is, and the topics.
+--- Collects the data of help for `make`: the texts of all public names, from the sources and `cld` itself, and topics.
 local cld = require "cld"
 local comments = require "cld.help.comments"
 local public = require "cld.help.public"
@@ -6,18 +6,18 @@ local sorted_keys = require "cld.sorted_keys"
 
 local collect = {}
 
--- Of several comments that claim a name the one above the function itself, then one in its file, then the table's own.
+-- If several comments claim a name, the one above the function wins, then one in its file, then the table's own.
 local function fit(entry, value)
   local own = entry.file:match "lua/cld/[^/]+%.lua$" and 1 or entry.file:find "%.c$" and 0 or -1
   if type(value) ~= "function" then return own end
-  if entry.signature:find "[({]" then own = own + 1 end -- and not a file's beginning
+  if entry.signature:find "[({]" then own = own + 1 end -- not the start of a file
   local where = debug.getinfo(value, "S")
   local same_file = where.source:match "lua/cld/.*$" == entry.file:match "lua/cld/.*$"
   if where.what == "C" then return own end
   return own + (same_file and 2 or 0) + (same_file and where.linedefined == entry.line and 4 or 0)
 end
 
--- The value of a public name: nil of an object's method; false if it is not there.
+-- The value of a public name; nil for an object's method; false if it does not exist.
 local function values()
   local all = { cld = cld }
   public.each(cld, function(name, value) if value ~= nil then all[name] = value end end)
@@ -41,7 +41,7 @@ local function by_last_name(all)
   return names
 end
 
--- The whole name of "?.name" in a C file: that of the table called as the file, or the only one there is.
+-- The full name of "?.name" in a C file: in the table named like the file, or in the only table that has it.
 local function whole_name(entry, names)
   local last = entry.name:match "^%?%.(.+)$"
   if not last then return entry.name end
@@ -52,7 +52,7 @@ local function whole_name(entry, names)
   return names[last] and #names[last] == 1 and names[last][1] or entry.name
 end
 
--- The kinds whose methods are found by their texts alone.
+-- The kinds whose methods are known only from their texts.
 local function is_of_kind(name)
   local kind = name:match "^([%l_]+)[:.]"
   return kind and kind ~= "cld" and kind ~= "tensor" and kind ~= "optimizer" and public.about_kinds[kind]
@@ -73,7 +73,7 @@ local function declared(group)
   return table.concat(lines, "\n")
 end
 
---- The entries (comments.lua) of public names in these files, one for each name, in the order of the files.
+--- The entries (comments.lua) of public names in these files, one per name, in the order of the files.
 function collect.entries(files)
   local all, chosen, order = values(), {}, {}
   local last_names = by_last_name(all)
@@ -97,7 +97,7 @@ function collect.entries(files)
   return entries
 end
 
---- The public names that have no entry there: a list of names, with those of objects of userdata.
+--- The public names without an entry there: a list of names, including those of userdata objects.
 function collect.missing(entries)
   local has, missing = {}, {}
   for _, entry in ipairs(entries) do has[entry.name] = entry.text ~= "" end
@@ -121,7 +121,7 @@ function collect.missing(entries)
   return missing
 end
 
--- The names in a command's output, in order.
+-- The file names that a command prints, in order.
 local function lines_of(command)
   local lines = {}
   local list = assert(io.popen(command))
@@ -135,7 +135,7 @@ function collect.files(root)
   return lines_of(("cd '%s' && find lua/cld bindings -name '*.lua' -o -name '*.c' | LC_ALL=C sort"):format(root))
 end
 
--- {name, title, aliases, text} of a topic's file: "# title", "aliases: a, b", and paragraphs.
+-- {name, title, aliases, text} from a topic's file: "# title", "aliases: a, b", and paragraphs.
 local function topic(path)
   local handle = assert(io.open(path))
   local source = handle:read "a"

@@ -1,23 +1,23 @@
---- The texts of help, read out of sources: every comment that opens with three dashes and names what it is about.
+--- Reads the texts of help from sources: every comment that opens with three dashes and a public name.
 --
 -- In Lua:
 --   --- cld.nn.linear(in_features, out_features[, {bias = true}]) -> module: what it does, in sentences that
 --   -- go on here.
 --   --
---   --     local layer = cld.nn.linear(2, 3)          -- an example: lines with four spaces more, after an empty one
+--   --     local layer = cld.nn.linear(2, 3)          -- an example: lines indented by four, after an empty one
 --   --     print(#layer:parameters())                 --> 2
 --
 -- and in C the same between /* and */. Names are public ones: cld.x, cld.module.x, x:method or x.property of a tensor,
 -- kind:method or kind.property of another object. A Lua comment that begins with no such name is about the function on
 -- the line below it: `function optim.ema(...)` of lua/cld/optim.lua is cld.optim.ema. Several may share a text:
--- "cld.a(x), cld.b(x) -> tensor: ...". What comes of it is a list of
+-- "cld.a(x), cld.b(x) -> tensor: ...". The result is a list of
 --   {name, signature, text, example or nil, file, line}
--- A name in C without anything before it is left as "?.name": collect.lua knows which table has it.
--- line: of the function, in Lua; of the comment, in C. text: paragraphs between empty lines; a line that begins with
--- two spaces stays a line.
+-- A bare name in C stays "?.name": collect.lua finds the table that has it.
+-- line: that of the function in Lua, of the comment in C. text: paragraphs separated by empty lines; a line that begins
+-- with two spaces is kept as a line.
 local comments = {}
 
--- ---- what a comment says ----------------------------------------------------------------------------------------
+-- ---- parsing a comment ------------------------------------------------------------------------------------------
 
 -- One name with its arguments at `at`: name, "name(args)", the position after it.
 local function read_call(text, at)
@@ -60,19 +60,19 @@ local function read_signatures(text)
   end
   if #calls == 0 or at <= #text and not text:find("^[:.]", at) then return nil end
   local result = ""
-  for i = #calls, 1, -1 do -- one without a result has that of the next
+  for i = #calls, 1, -1 do -- a call without a result has that of the next
     if calls[i][3] ~= "" then result = calls[i][3] end
     calls[i][2] = calls[i][2] .. result
   end
   local rest = text:sub(at):gsub("^[:.,]?%s*", "")
-  if rest == "" and result ~= "" then -- "a() -> what it gives." says all there is
+  if rest == "" and result ~= "" then -- "a() -> what it gives." is the whole text
     rest = result:gsub("^ %->%s*", "")
     for _, call in ipairs(calls) do call[2] = call[2]:sub(1, -#result - 1) end
   end
   return calls, rest
 end
 
--- The lines of a comment, without what opens each, as text and example.
+-- Splits the lines of a comment, without their comment marks, into text and example.
 local function split_example(lines)
   local example
   for i = 2, #lines do
@@ -90,7 +90,7 @@ local function split_example(lines)
   return lines
 end
 
--- Lines of a paragraph as one; an empty line, and lines that begin with two spaces, stay.
+-- Joins the lines of each paragraph; empty lines, and lines that begin with two spaces, stay.
 local function joined(lines)
   local paragraphs, current = {}, nil
   for _, line in ipairs(lines) do
@@ -110,7 +110,8 @@ local function joined(lines)
   return table.concat(paragraphs, "\n")
 end
 
--- Entries of one comment. below: {name, call} of what stands below it, or nothing; prefix: of names that are not whole.
+-- Entries of one comment. below: {name, call} of the function below it, or nil; prefix: that of names that are not
+-- full.
 local function entries_of(lines, file, line, below, prefix)
   local text_lines, example = split_example(lines)
   local text = joined(text_lines)
@@ -139,7 +140,7 @@ end
 
 -- ---- Lua ------------------------------------------------------------------------------------------------------
 
--- The public name of the table that a file's functions are in, as far as they are public.
+-- The public name of the table that holds a file's public functions.
 local function namespace(file)
   local path = file:match "lua/(cld/.*)%.lua$" or "cld"
   if path == "cld/init" then return "cld" end
@@ -147,7 +148,7 @@ local function namespace(file)
   return (path:match "^cld/[^/]+" or path):gsub("/", ".")
 end
 
--- What objects of a class are called in help; a class of that name in any file, or in one.
+-- The name of a class's objects in help, for a class of that name in any file, or in one file.
 local KINDS = {
   Module = "module", List = "module_list", ["augment.List"] = "augmentation", MemoryBank = "memory_bank",
   MocoQueue = "moco_queue", InfoMin = "net", ["losses.InfoMin"] = "infomin_loss", Dataset = "dataset",
@@ -172,7 +173,7 @@ local function named_below(line, file)
   return { prefix .. separator .. name, prefix .. separator .. name .. arguments }
 end
 
---- Entries of a Lua file's text, whose name says which table it is.
+--- Entries of a Lua file's text; the file's name determines the table.
 function comments.of_lua(source, file)
   local entries, lines, number = {}, {}, 0
   for line in (source .. "\n"):gmatch "(.-)\n" do lines[#lines + 1] = line end
@@ -211,7 +212,7 @@ function comments.of_c(source, file)
   return entries
 end
 
--- Those of cld's tables that comments may leave out the "cld." before.
+-- The tables of cld that comments may name without "cld.".
 local core_tables = { nn = true, losses = true, optim = true, data = true, models = true, eval = true }
 
 --- All entries of these files, with "x:sum" as "tensor:sum".

@@ -1,5 +1,5 @@
---- The texts that `make` has gathered (write.lua), found beside the Lua files where those are installed, and in the
--- build folder of a source tree.
+--- The texts that `make` has collected (write.lua): beside the Lua files in an installation, in the build folder in a
+-- source tree.
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 

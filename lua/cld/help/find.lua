@@ -1,4 +1,4 @@
---- What a person means by help(x): an entry, a module, a kind of object, a topic, by name or by the value itself.
+--- Finds what help(x) is about: an entry, a module, a kind of object or a topic, by name or by the value itself.
 local cld = require "cld"
 local core = require "cld.core"
 local data = require "cld.help.data"
@@ -7,15 +7,15 @@ local pytorch = require "cld.help.pytorch"
 
 local find = {}
 
--- What is found is {entry =}, {module = name}, {kind =, object = entry or nil}, {topic =}, {row = of pytorch.lua},
--- {list = {entry, ...}} of several, {overview = true} of "", or {near = {name, ...}} of none.
+-- The result is {entry =}, {module = name}, {kind =, object = entry or nil}, {topic =}, {row = that of pytorch.lua},
+-- {list = {entry, ...}} if there are several, {overview = true} for "", or {near = {name, ...}} if there is none.
 
 -- ---- by name ----------------------------------------------------------------------------------------------------
 
--- Letters alone: "From PyTorch" and "from_pytorch" are one.
+-- Only the letters: "From PyTorch" and "from_pytorch" are the same.
 local function plain(text) return (text:lower():gsub("[%s_%-]", "")) end
 
--- The topic of that name, or with aliases of that other name.
+-- The topic with that name or alias.
 local function topic_named(word, with_aliases)
   for _, topic in ipairs(data().topics) do
     if not with_aliases and plain(topic.name) == word then return topic end
@@ -31,14 +31,14 @@ local function found_topic(topic, word)
   return { topic = topic, also = find.is_module(module) and module or nil }
 end
 
--- The entry's own, or that of the table that it is.
+-- The entry itself, or the module if the entry names one.
 local function found_entry(entry)
   return find.is_module(entry.name) and { module = entry.name } or { entry = entry }
 end
 
 local modules -- the names of tables whose content has texts
 
---- Whether it is the name of a table whose content has texts: cld.nn, cld.nn.functional.
+--- Whether a name is that of a table whose content has texts: cld.nn, cld.nn.functional.
 function find.is_module(name)
   if not modules then
     modules = {}
@@ -50,13 +50,13 @@ function find.is_module(name)
   return modules[name] == true
 end
 
---- The entry of a function that is the tensor's too: cld.sum, cld.nn.functional.softmax.
+--- The entry for a function that is also a tensor method: cld.sum, cld.nn.functional.softmax.
 function find.of_tensor(name)
   local method = name:match "^cld%.([%w_]+)$" or name:match "^cld%.nn%.functional%.([%w_]+)$"
   return method and data().by_name["tensor:" .. method] or nil
 end
 
--- The entries whose last name is the word.
+-- The entries whose name ends with the word.
 local function with_last_name(word)
   local list = {}
   for _, entry in ipairs(data().entries) do
@@ -65,7 +65,7 @@ local function with_last_name(word)
   return list
 end
 
--- How far a name is from the word, for the nearest.
+-- The distance of a name from the word, to find the nearest.
 local function distance(word, name)
   local last = name:match "[^.:]+$" or name
   local own = math.min(core.system.edit_distance(word, last), core.system.edit_distance(word, name))
@@ -89,7 +89,7 @@ local function nearest(word)
   return { near = names }
 end
 
---- What the text names. A topic comes before the module that has its name.
+--- Finds what the text names. A topic comes before a module with the same name.
 function find.by_name(text)
   local word = text:match "^%s*(.-)[%s()]*$"
   local by_name = data().by_name
@@ -145,7 +145,7 @@ local function by_place(value)
   end
 end
 
---- What the value is; nil if it is nothing of cld's.
+--- What the value is; nil if it does not belong to cld.
 function find.by_value(value)
   local kind = public.kind(value)
   if kind == "module" then
@@ -165,7 +165,7 @@ end
 
 -- ---- what is in it ----------------------------------------------------------------------------------------------
 
---- The entries of a module (name) or of a kind of object, in the alphabet's order.
+--- The entries of a module (name) or of a kind of object, in alphabetical order.
 function find.members(name, is_kind)
   local list = {}
   for _, entry in ipairs(data().entries) do

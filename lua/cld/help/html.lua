@@ -18,14 +18,14 @@ local function escape(text) return (text:gsub('[&<>"]', escapes)) end
 
 local function topic_page(topic) return "topic-" .. topic.name:gsub(" ", "-") .. ".html" end
 
--- "cld.nn.html#conv2d" of an entry.
+-- The address of an entry: "cld.nn.html#conv2d".
 local function address(name)
   if find.is_module(name) or name == "cld" then return name .. ".html" end
   local owner, last = name:match "^(.*)[.:]([%w_]+)$"
   return owner and ("%s.html#%s"):format(owner, last)
 end
 
--- The address of what a word in a text names, if it names something whole.
+-- The address of what a word in a text names, if it is a full name.
 local function address_of_word(word)
   local name = word:gsub("^x([.:])", "tensor%1"):gsub("^nn%.", "cld.nn.")
   if data().by_name[name] and name:find "[.:]" then return address(name) end
@@ -40,7 +40,7 @@ end
 
 -- ---- text -------------------------------------------------------------------------------------------------------
 
--- Escaped, with names as links to what they name.
+-- Escapes a text and turns names into links.
 local function linked(text, here)
   local parts = {}
   for between, word in text:gmatch "([^%w_]*)([%w_.:]*)" do
@@ -65,7 +65,7 @@ end
 
 local function code(text) return "<pre><code>" .. escape(text) .. "</code></pre>\n" end
 
--- An entry's text: paragraphs, and what is to stay in lines.
+-- An entry's text: paragraphs, and blocks whose lines are kept.
 local function paragraphs(text, here)
   local out, lines = {}, {}
   local function flush()
@@ -121,7 +121,7 @@ local function entry_section(entry)
   return table.concat(parts)
 end
 
--- A list of what is on the page, then all of it.
+-- A table of contents, then the content of the page.
 local function sections(entries)
   local parts = { "<table class=\"contents\">\n" }
   for _, entry in ipairs(entries) do
@@ -240,7 +240,7 @@ local function search_names()
   return "[" .. table.concat(rows, ",\n") .. "]"
 end
 
---- Writes all pages into the folder, which is made.
+--- Writes all pages into the folder, which it makes.
 function html.write(folder)
   local all = contents()
   local nav = navigation(all)

@@ -1,7 +1,7 @@
---- The man page cldlua(1), of what `cldlua --help` prints.
+--- The man page cldlua(1), made from the output of `cldlua --help`.
 local man = {}
 
--- Text for troff: nothing in it is a request, a font or a hyphen that may be made longer.
+-- Escapes text for troff, so that it contains no requests or fonts, and hyphens stay hyphens.
 local function plain(text)
   text = text:gsub("\\", "\\e"):gsub("%-", "\\-")
   return (text:gsub("^([.'])", "\\&%1"):gsub("\n([.'])", "\n\\&%1"))

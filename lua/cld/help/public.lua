@@ -1,13 +1,13 @@
---- What is public: every function, class and value that a user's program can name, found by walking `cld` as it is.
+--- The public names: every function, class and value that a user's program can name, found by walking `cld` itself.
 local core = require "cld.core"
 local sorted_keys = require "cld.sorted_keys"
 
 local public = {}
 
--- Tables in cld's modules that have functions of their own.
+-- Tables in cld's modules that have their own functions.
 local INNER = { ["cld.nn.functional"] = true, ["cld.nn.init"] = true }
 
--- The modules' tables of another kind: what they list has no text of its own.
+-- Other tables in the modules, whose entries have no texts of their own.
 local function is_module_table(name, value)
   return type(value) == "table" and (INNER[name] or name:find "^cld%.[%w_]+$" ~= nil)
 end
@@ -39,7 +39,7 @@ end
 --- Calls visit(name, value, module's name) for everything under cld, modules before what is in them.
 function public.each(cld, visit) walk("cld", cld, visit) end
 
---- What objects can do: {tensor = {methods =, properties =}, ...}: names alone. Of objects that only C makes.
+--- The names of methods and properties of objects that only C makes: {tensor = {methods =, properties =}, ...}.
 function public.userdata()
   local kinds = {}
   for kind, name in pairs { tensor = "cld.tensor", optimizer = "cld.optimizer" } do
@@ -49,7 +49,7 @@ function public.userdata()
   return kinds
 end
 
---- The kind of an object, by which its methods are found: "tensor", "module", "loader", ...; nil of any other value.
+--- The kind of an object, which determines its methods: "tensor", "module", "loader", ...; nil for any other value.
 function public.kind(value)
   local meta = debug.getmetatable(value)
   if type(value) == "table" and rawget(value, "_members") then return "module" end

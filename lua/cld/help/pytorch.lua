@@ -1,4 +1,4 @@
---- From PyTorch: what its names are called here, or what to do instead. For help, and a page of the documentation.
+--- PyTorch's names and what they are called here, or what to do instead. For help and a page of the documentation.
 local pytorch = {}
 
 --- {title, {name there, name here or false, note}, ...}. A name here is public, or several with commas between.
@@ -411,7 +411,7 @@ pytorch.groups = {
   },
 }
 
--- Without what is often left out before a name, in small letters.
+-- A name in lower case, without the prefixes that are often left out.
 local function plain(name)
   name = name:lower()
   for _, prefix in ipairs {
@@ -431,7 +431,7 @@ local function exact(name) return name end
 
 local function last(name) return name:lower():match "[^.]*$" end
 
---- find(name) -> the row of that name of PyTorch's, with what is before it or without; nil if there is none.
+--- find(name) -> the row for a PyTorch name, with or without its prefix; nil if there is none.
 function pytorch.find(name)
   for _, part in ipairs { exact, plain, last } do
     for _, group in ipairs(pytorch.groups) do
@@ -442,8 +442,8 @@ function pytorch.find(name)
   end
 end
 
---- '; help "Tensor.tolist" says what is here instead' of a name of PyTorch's, else "": for the error of a name that is
--- not there. owner: "Tensor" or "Module", if it is known.
+--- '; help "Tensor.tolist" says what is here instead' for a PyTorch name, else "": for the error about a missing name.
+-- owner: "Tensor" or "Module", if known.
 function pytorch.hint(name, owner)
   local row = owner and pytorch.find(owner .. "." .. name) or pytorch.find(name)
   return row and ('; help "%s" says what is here instead'):format(row[1]) or ""

@@ -14,7 +14,7 @@ local function width() return math.max(NARROWEST, math.min(WIDEST, (core.system.
 
 -- ---- text -------------------------------------------------------------------------------------------------------
 
--- Appends a text's lines, as long as fit, each after the indent; the first after `first`, if it is given.
+-- Appends a text as lines that fit, each with the indent; the first with `first` instead, if given.
 local function wrap(lines, text, indent, first)
   local line, room = first or indent, width()
   local is_empty = true
@@ -28,7 +28,7 @@ local function wrap(lines, text, indent, first)
   lines[#lines + 1] = line
 end
 
--- Paragraphs of a text; lines that begin with two spaces stay as they are.
+-- The paragraphs of a text; lines that begin with two spaces stay as they are.
 local function add_text(lines, text, indent)
   for line in (text .. "\n"):gmatch "(.-)\n" do
     if line == "" then
@@ -61,13 +61,13 @@ local function begins_with_code(entry)
   return owner and last:sub(1, #word + 1) == word .. "_" and data().by_name[owner .. word] ~= nil
 end
 
---- The entry's text with a capital, unless it begins with code.
+--- The entry's text, capitalised unless it begins with code.
 function shown.sentence(entry)
   if begins_with_code(entry) then return entry.text end
   return (entry.text:gsub("^%l", string.upper))
 end
 
---- The same of an entry, as it begins a line.
+--- The same for an entry at the start of a line.
 function shown.line(entry) return shown.summary(shown.sentence(entry)) end
 
 local function cut(text, room)
@@ -131,7 +131,7 @@ function shown.module(name)
   return lines
 end
 
--- A tensor's methods by the file that they are in.
+-- A tensor's methods, grouped by file.
 local GROUPS = {
   { "tensor%.c", "what it is" }, { "tensor_math", "arithmetic, comparison, products, casts" },
   { "tensor_reduce", "along dimensions" }, { "tensor_view", "shape" }, { "tensor_select", "choosing elements" },

@@ -1,4 +1,4 @@
---- How the pages of help look, and what their search box does.
+--- The style of the help pages, and the script of their search box.
 local style = {}
 
 style.css = [[

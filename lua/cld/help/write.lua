@@ -8,7 +8,7 @@
 local cld = require "cld"
 local collect = require "cld.help.collect"
 
--- A value as Lua has it; strings, integers and tables of them.
+-- A value as Lua source; strings, integers and tables of them.
 local function written(value, indent)
   if type(value) ~= "table" then return ("%q"):format(value) end
   local parts = {}
