@@ -1,5 +1,5 @@
---- Augmentations: a view is a program, a list of steps, as torchvision's Compose is. The kinds of steps, their settings
--- and what they draw are C's (runtime/views); constructors are made from its tables, presets are lists.
+--- Augmentations: a view is a program, a list of steps, like torchvision's Compose. C (runtime/views) defines the
+-- kinds of steps, their settings and what they draw. The constructors are made from its tables. Presets are lists.
 --
 --   cld.augment.cifar()                                   -- CLD's `base` at 32 pixels with CIFAR's statistics
 --   cld.augment.plus { size = 96, scale = { 0.08, 1 } }   -- presets take settings
@@ -8,9 +8,9 @@
 --   table.insert(a, 5, cld.augment.solarize { p = 0.1 })  -- a step is put in between: the others draw as before
 --   local b = cld.augment.list { cld.augment.resize { size = 32 }, cld.augment.flip() }
 --
--- Steps are done in their order. A list that begins with random_resized_crop or resize is fast: of a file only the part
--- that it cuts out is decoded. Values are 0 to 1 unless there is `normalize`, after which only `erasing` may come.
--- Whoever takes a list checks it.
+-- Steps run in order. A list that begins with random_resized_crop or resize is fast: only the part of the file that it
+-- cuts out is decoded. Values are 0 to 1 unless there is `normalize`, after which only `erasing` may come. Every
+-- function that takes a list checks it.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local views = core.views
@@ -33,7 +33,7 @@ end
 
 -- ---- printing ---------------------------------------------------------------
 
--- The shortest that is read as the same number again.
+-- The shortest text that reads back as the same number.
 local function number_shown(value)
   for digits = 6, 16 do
     local text = ("%." .. digits .. "g"):format(value)
@@ -54,7 +54,7 @@ end
 local kinds = {} -- by name
 for _, kind in ipairs(views.kinds()) do kinds[kind.name] = kind end
 
--- As one would write it in a program.
+-- The step as one would write it in a program.
 local function step_shown(step)
   local _ <close> = core.text.c_locale()
   local parts = {}
@@ -69,8 +69,8 @@ end
 
 local Step = { __name = "cld.augment.step", __tostring = step_shown }
 
--- What was given, and the defaults of the rest, so that a step shows all its settings. Its settings are checked here,
--- their place in a list by `list`.
+-- Fills in the defaults, so that a step shows all its settings. The settings are checked here, the step's place in a
+-- list by `list`.
 local function construct(kind, given)
   local step = { op = kind.name }
   for key, value in pairs(given or {}) do step[key] = copy(value) end
@@ -82,31 +82,31 @@ local function construct(kind, given)
 end
 
 --- cld.augment.erasing{p = 0.5, area = {0.02, 0.33}, ratio = {0.3, 3.3}, value = 0} -> step: torchvision's
--- RandomErasing: a rectangle of that share of the view becomes value.
+-- RandomErasing: a rectangle with that share of the view's area is set to value.
 --- cld.augment.normalize{mean =, std =} -> step: (x - mean) / std per channel, of values 0 to 1. Only erasing may
 -- come after it.
---- cld.augment.jigsaw{size = 64} -> step: nine patches of size pixels out of a grid of three by three, as images of
--- their own. A view has at most one such step.
+--- cld.augment.jigsaw{size = 64} -> step: cuts nine patches of size pixels out of a three-by-three grid; each becomes
+-- an image. A view has at most one such step.
 --- cld.augment.rand_augment{n = 2, m = 10, mstd = 0.5, p = 0.5, fill = {124, 116, 104}} -> step: n operations of
--- RandAugment at magnitude m, which varies by mstd, each with probability p, as InfoMin's code has it; fill: the
--- colour of what comes in at the edges.
---- cld.augment.solarize{threshold = 128, p = 0.5} -> step: values at the threshold and above are inverted, with
--- probability p.
---- cld.augment.gaussian_blur{sigma = {0.1, 2}, p = 1, taps = 0} -> step: blur by a sigma drawn in that range, in
--- pixels. taps 0: Pillow's boxes, as MoCo's code; an odd number: a kernel of so many weights, as torchvision's
--- GaussianBlur.
+-- RandAugment at magnitude m, which varies by mstd, each with probability p, as in InfoMin's code. fill: the colour of
+-- areas that move in at the edges.
+--- cld.augment.solarize{threshold = 128, p = 0.5} -> step: inverts values at or above the threshold, with probability
+-- p.
+--- cld.augment.gaussian_blur{sigma = {0.1, 2}, p = 1, taps = 0} -> step: blurs with a sigma drawn from that range, in
+-- pixels. taps 0: Pillow's box blurs, as in MoCo's code; an odd number: a kernel with that many weights, as in
+-- torchvision's GaussianBlur.
 --- cld.augment.random_grayscale{p = 0.1} -> step: torchvision's RandomGrayscale, with three channels.
 --- cld.augment.color_jitter{brightness = 0, contrast = 0, saturation = 0, hue = 0, p = 1} -> step: torchvision's
--- ColorJitter: factors within 1 +- each, the hue within +- its share of the colour circle, in an order that is drawn;
+-- ColorJitter: factors within 1 +- each setting, the hue within +- its share of the colour circle, in random order;
 -- with probability p.
 --- cld.augment.flip{p = 0.5} -> step: torchvision's RandomHorizontalFlip.
---- cld.augment.random_crop{size =, padding = 0} -> step: torchvision's RandomCrop: a place drawn in the image, with
--- so many black pixels around it.
---- cld.augment.center_crop{size =} -> step: the middle, a number or {height, width}.
---- cld.augment.resize{size =, filter = "bilinear"} -> step: torchvision's Resize: a number is the shorter side's,
+--- cld.augment.random_crop{size =, padding = 0} -> step: torchvision's RandomCrop: a random position in the image,
+-- with `padding` black pixels around it.
+--- cld.augment.center_crop{size =} -> step: the centre; size is a number or {height, width}.
+--- cld.augment.resize{size =, filter = "bilinear"} -> step: torchvision's Resize: a number sets the shorter side,
 -- {height, width} both.
 --- cld.augment.random_resized_crop{size =, scale = {0.08, 1}, ratio = {3/4, 4/3}, filter = "bilinear"} -> step:
--- torchvision's RandomResizedCrop: a rectangle of that share of the area and that width / height, scaled to size, a
+-- torchvision's RandomResizedCrop: a rectangle with that share of the area and that width / height, resized to size, a
 -- number or {height, width}. A list that begins with it decodes only that part of a JPEG file.
 for name, kind in pairs(kinds) do
   augment[name] = function(given)
@@ -119,7 +119,7 @@ end
 
 -- ---- lists ------------------------------------------------------------------
 
---- A list of steps: list[i], #list, table.insert and table.remove. Edited, it is checked when it is used next.
+--- A list of steps: list[i], #list, table.insert and table.remove. After an edit it is checked at its next use.
 local List = { __name = "cld.augment.list" }
 List.__index = List
 
@@ -129,7 +129,7 @@ function List:__newindex(key, step)
     caller.shown(key))
 end
 
--- Raises unless value has steps 1 to n and nothing else: a nil among them would end the list without a word.
+-- Raises unless value has steps 1 to n and nothing else: a nil among them would silently end the list.
 local function check_entries(value)
   local last = 0
   for key in pairs(value) do
@@ -159,19 +159,19 @@ end
 --- cld.augment.is_list(value) -> boolean: whether value is an augmentation: a list of steps.
 function augment.is_list(value) return getmetatable(value) == List end
 
---- augmentation:program() -> program: the steps, checked, in C: what cld.views takes.
+--- augmentation:program() -> program: the checked steps, in C: what cld.views takes.
 function List:program()
   check_entries(self)
   return caller.call("augment", views.program, self)
 end
 
---- augmentation:size([height, width]) -> height, width: of the views of images of that size, or of any.
+--- augmentation:size([height, width]) -> height, width: the size of the views of images of that size, or of any size.
 function List:size(height, width) return caller.call("size", views.size, self:program(), height, width) end
 
---- augmentation:images() -> integer: views that it makes of one image: 9 of jigsaw patches, else 1.
+--- augmentation:images() -> integer: the number of views that it makes of one image: 9 for jigsaw patches, else 1.
 function List:images() return views.images(self:program()) end
 
---- augmentation:statistics() -> mean, std: what its normalize takes, each a list of 3; zeros and ones if there is
+--- augmentation:statistics() -> mean, std: what its normalize step takes, each a list of 3; zeros and ones if there is
 -- no such step.
 function List:statistics()
   local mean, std = 0, 1
@@ -182,20 +182,22 @@ function List:statistics()
   return channels(mean), channels(std)
 end
 
---- augmentation:draw({seed =, epoch =, sample =, view =}, height, width) -> {instructions, ...}: what is drawn for
--- a view of an image of that size, for each of its images (kernels/view.h). sample counts from 0, view from 1.
+--- augmentation:draw({seed =, epoch =, sample =, view =}, height, width) -> {instructions, ...}: the random choices
+-- for a view of an image of that size, one entry for each of its images (kernels/view.h). sample counts from 0, view
+-- from 1.
 function List:draw(key, height, width)
   return caller.call("draw", views.draw, self:program(), key or {}, height, width)
 end
 
---- augmentation:views(image[, {seed =, epoch =, sample =, view =}]) -> f32 (images, 3, height, width): what it
--- makes of an image, u8 (H, W, 3): the views that a loader with this seed makes of the data set's image `sample`.
+--- augmentation:views(image[, {seed =, epoch =, sample =, view =}]) -> f32 (images, 3, height, width): applies the
+-- list to an image, u8 (H, W, 3). The views equal those that a loader with this seed makes of the data set's image
+-- `sample`.
 function List:views(image, key) return caller.call("views", views.apply, self:program(), image, key or {}) end
 
---- augmentation:copy() -> list: one of its own, to be edited.
+--- augmentation:copy() -> list: an independent copy, to be edited.
 function List:copy() return copy(self) end
 
---- cld.augment.list{step, step, ...} -> list: an augmentation of one's own, at most 32 steps, done in order.
+--- cld.augment.list{step, step, ...} -> list: an augmentation of your own, at most 32 steps, applied in order.
 --
 --     local view = cld.augment.list { cld.augment.resize { size = { 32, 32 } }, cld.augment.flip { p = 1 } }
 --     local image = cld.zeros({ 40, 60, 3 }, "u8")
@@ -209,7 +211,7 @@ function augment.list(steps)
   return list
 end
 
---- augmentation:to_table() -> {{op =, settings}, ...}: the steps as plain tables, such as a file can hold: {{op =
+--- augmentation:to_table() -> {{op =, settings}, ...}: the steps as plain tables that a file can hold, such as {{op =
 -- "flip", p = 0.5}, ...}. cld.augment.from_table makes a list of them.
 function List:to_table()
   local plain = {}
@@ -220,8 +222,7 @@ function List:to_table()
   return plain
 end
 
---- cld.augment.from_table(steps) -> list: of what to_table returned. What is wrong with a step is an error that
--- names it.
+--- cld.augment.from_table(steps) -> list: makes a list from what to_table returned. An error names the step at fault.
 function augment.from_table(steps)
   if type(steps) ~= "table" then
     caller.raise("augment.from_table: expected a list of steps, got %s", caller.shown(steps))
@@ -259,7 +260,7 @@ local function settings(name, own, given)
   return a
 end
 
--- The steps that are there; one with the probability 0 is not.
+-- The steps without the absent ones: a step with probability 0 is left out.
 local function list_of(...)
   local list = setmetatable({}, List)
   for i = 1, select("#", ...) do
@@ -340,22 +341,22 @@ function augment.base(options)
   return plain_list("base", with(plain, { crop = true, jitter_p = 1, grayscale = 0.2, flip = 0.5 }), options)
 end
 
---- cld.augment.plus{size = 32, scale = {0.2, 1}, mean, std, ...} -> list: MoCo v2's: a weaker hue, the jitter in
--- four of five views, and blur in half. CLD's MoCo on CIFAR-10 adds erasing = true.
+--- cld.augment.plus{size = 32, scale = {0.2, 1}, mean, std, ...} -> list: MoCo v2's augmentation: less hue, colour
+-- jitter in four of five views, and blur in half of them. CLD's MoCo on CIFAR-10 adds erasing = true.
 function augment.plus(options)
   return plain_list("plus", with(plain, {
     crop = true, jitter_p = 0.8, jitter = { 0.4, 0.4, 0.4, 0.1 }, grayscale = 0.2, blur = 0.5, flip = 0.5,
   }), options)
 end
 
---- cld.augment.cifar{...} -> list: base, which is at 32 pixels with CIFAR's statistics unless settings say
+--- cld.augment.cifar{...} -> list: the same as base: 32 pixels and CIFAR's statistics unless the settings say
 -- otherwise.
 augment.cifar = augment.base
 
--- The presets below are those of ImageNet: 224 pixels, its statistics.
+-- The presets below are for ImageNet: 224 pixels, its statistics.
 local large = { size = 224, scale = { 0.2, 1 }, ratio = crop_ratio, mean = imagenet.mean, std = imagenet.std }
 
---- cld.augment.infomin{size = 224, scale = {0.2, 1}, ratio, mean, std} -> list: InfoMin's ("D"): RandAugment on
+--- cld.augment.infomin{size = 224, scale = {0.2, 1}, ratio, mean, std} -> list: InfoMin's ("D"): RandAugment after
 -- strong jitter.
 function augment.infomin(options)
   local a = settings("infomin", large, options)
@@ -363,9 +364,9 @@ function augment.infomin(options)
     augment.rand_augment(), augment.random_grayscale { p = 0.2 }, normalized(a))
 end
 
---- cld.augment.infomin_jigsaw{view = 224, size = view * 255 / 224, patch = view * 64 / 224, scale = {0.6, 1},
--- ratio, mean, std} -> list: InfoMin's jigsaw patches, nine of 64 pixels out of 255. view, a number, is the size of
--- the views that they go with.
+--- cld.augment.infomin_jigsaw{view = 224, size = view * 255 / 224, patch = view * 64 / 224, scale = {0.6, 1}, ratio,
+-- mean, std} -> list: InfoMin's jigsaw patches, nine patches of 64 pixels cut from 255. view, a number, is the size of
+-- the views that they accompany.
 function augment.infomin_jigsaw(options)
   local own = with(large, { view = 224, size = false, scale = { 0.6, 1 }, patch = false })
   local a = settings("infomin_jigsaw", own, options)
@@ -377,7 +378,7 @@ function augment.infomin_jigsaw(options)
   return list_of(cut(a), augment.flip(), augment.jigsaw { size = a.patch }, normalized(a))
 end
 
--- BYOL blurs views of 64 pixels and more.
+-- BYOL blurs views of at least 64 pixels.
 local function byol(name, blur, solarize, options)
   local a = settings(name, with(large, { scale = { 0.08, 1 }, blur = false, solarize = solarize }), options)
   if not a.blur then
@@ -389,11 +390,11 @@ local function byol(name, blur, solarize, options)
 end
 
 --- cld.augment.byol_1{size = 224, scale = {0.08, 1}, ratio, mean, std, blur, solarize} -> list: BYOL's first view.
--- blur and solarize are probabilities; blur is 1 from 64 pixels on, below 0.
+-- blur and solarize are probabilities; blur is 1 for views of at least 64 pixels and 0 for smaller ones.
 function augment.byol_1(options) return byol("byol_1", 1, 0, options) end
 
 --- cld.augment.byol_2{size = 224, scale = {0.08, 1}, ratio, mean, std, blur, solarize} -> list: BYOL's second view:
--- as the first, blurred in one of ten, solarized in one of five.
+-- like the first, but blurred in one of ten and solarized in one of five.
 function augment.byol_2(options) return byol("byol_2", 0.1, 0.2, options) end
 
 --- cld.augment.crop_flip{size = 224, scale = {0.08, 1}, ratio, mean, std} -> list: crop and flip, for linear
@@ -403,8 +404,8 @@ function augment.crop_flip(options)
   return list_of(cut(a), augment.flip(), normalized(a))
 end
 
---- cld.augment.center{size = 224, mean, std} -> list: the middle of an image whose shorter side is size * 256 /
--- 224, for evaluation.
+--- cld.augment.center{size = 224, mean, std} -> list: the centre of an image whose shorter side is resized to size *
+-- 256 / 224, for evaluation.
 function augment.center(options)
   local a = settings("center", { size = 224, mean = imagenet.mean, std = imagenet.std }, options)
   local crop = augment.center_crop { size = a.size }

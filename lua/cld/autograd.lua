@@ -1,5 +1,5 @@
---- Gradients: of some results with regard to some inputs, and against central differences. What C has of it, no_grad
--- and Function for example, is here and in cld (bindings/autograd.c, bindings/autograd_grad.c).
+--- Gradients of results with respect to inputs, and the check against central differences. What C offers (no_grad and
+-- Function, for example) is here and in cld (bindings/autograd.c, bindings/autograd_grad.c).
 local core = require "cld.core"
 local caller = require "cld.caller"
 local is_tensor, create = core.tensor.is_tensor, core.tensor
@@ -9,7 +9,7 @@ for name, f in pairs(core.autograd) do autograd[name] = f end
 
 -- ---- gradcheck ----------------------------------------------------------------
 
--- Fixed weights of no symmetry, so that a gradient that is right only for a plain sum is found out.
+-- Fixed weights without symmetry, so that a gradient that is right only for a plain sum is caught.
 local function weights_like(y)
   local count <close> = create.arange(y:numel())
   local steps <close> = count:to "f64"
@@ -26,7 +26,7 @@ local function results_of(f, arguments)
   return results
 end
 
--- The sum of the elements of those results, each times its weight.
+-- The weighted sum of all elements of those results.
 local function total(results, weights)
   local sum = 0
   for i, weight in pairs(weights) do sum = sum + (results[i]:detach() * weight):sum():item() end
@@ -42,7 +42,7 @@ end
 
 local function placed(x, device) return is_tensor(x) and (device and x:to(device) or x):detach() or x end
 
--- The inputs where f gets them, with leaves of their own for those of f64: arguments, leaves by number of the input.
+-- The arguments for f; f64 inputs become new leaves. Returns the arguments, and the leaves by the input's number.
 local function arguments_of(inputs, device)
   local arguments, leaves = { n = inputs.n or #inputs }, {}
   for i = 1, arguments.n do
@@ -57,7 +57,7 @@ local function arguments_of(inputs, device)
   return arguments, leaves
 end
 
--- What backward says: gradients by number of the input, false if there is none; weights by number of the result.
+-- Runs backward. Returns the gradients by the input's number, false if there is none, and the weights by the result's.
 local function analytic_gradients(results, leaves)
   local tracked, seeds, weights, inputs, numbers = {}, {}, {}, {}, {}
   for i = 1, results.n do
@@ -76,14 +76,14 @@ local function analytic_gradients(results, leaves)
   return gradients, weights
 end
 
---- cld.autograd.gradcheck(f, inputs[, {eps = 1e-5, atol = 1e-7, rtol = 1e-5, device}]) -> true: the gradients of
--- f(table.unpack(inputs)) against central differences of step eps, in f64: |backward - difference| <= atol + rtol
--- |difference|, which NaN is not. If they differ, an error names input, element and both values.
+--- cld.autograd.gradcheck(f, inputs[, {eps = 1e-5, atol = 1e-7, rtol = 1e-5, device}]) -> true: compares the gradients
+-- of f(table.unpack(inputs)) with central differences of step eps, in f64: |backward - difference| <= atol + rtol
+-- |difference|, which NaN fails. If they differ, an error names the input, the element and both values.
 --
--- f returns one or more tensors, the first of f64, of any shape: all of f64 that depend on the inputs are checked, and
--- each element counts with a weight of its own. Every input of f64 is checked; others (indices, masks, numbers) pass
--- through. device: where f gets its inputs; default: where they lie. No .grad changes. f is called twice for each
--- element, so the inputs had better be small, and f the same each time.
+-- f returns one or more tensors of any shape, the first in f64. All f64 results that depend on the inputs are checked,
+-- and each element has its own weight. Every f64 input is checked; others (indices, masks, numbers) pass through.
+-- device: where f gets its inputs; by default where they are. No .grad changes. f is called twice per element, so use
+-- small inputs, and f must return the same each time.
 --
 --     local x = cld.randn({ 2, 3 }, { dtype = "f64", requires_grad = true })
 --     print(cld.autograd.gradcheck(function(t) return t:sigmoid() end, { x }))  --> true

@@ -1,5 +1,6 @@
---- That the C side has what these Lua files take from it. A build is older than they are after an update of the sources
--- without `make`: the first file that misses a function says so in one line, most of them when cld is loaded.
+--- Checks that the C side has what these Lua files need. After an update of the sources without `make` the build is
+-- older than the Lua files. The first file that misses a function then says so in one line, usually when cld is
+-- loaded.
 local core = require "cld.core"
 local user_error = require "cld.user_error"
 
@@ -13,7 +14,7 @@ local public = {
   core = "cld.core",
 }
 
--- __index of the C side's table `name`. Whoever asks from outside the library has mistyped a name.
+-- __index of the C side's table `name`. Outside the library a missing name is a typing error.
 local function missing(name)
   return function(self, key)
     if debug.getinfo(2, "S").source:sub(1, #library) ~= library then
@@ -24,7 +25,7 @@ local function missing(name)
   end
 end
 
---- Watch over all tables of the C side.
+--- Watches all tables of the C side.
 function built.watch()
   if not library then return end
   for name, functions in pairs(core) do setmetatable(functions, { __index = missing(name) }) end

@@ -1,5 +1,6 @@
---- Errors at the line of the user's own code, however many frames of the library lie between: "recipe.lua:12: conv2d:
--- expected ...". In a layer of a network they name it: "recipe.lua:12: sequential: layer 2 (linear): linear: ...".
+--- Raises errors at the line of the user's own code, however many library frames lie between: "recipe.lua:12: conv2d:
+-- expected ...". In a layer of a network the message names the layer: "recipe.lua:12: sequential: layer 2 (linear):
+-- ...".
 local core = require "cld.core"
 local place = require "cld.place"
 local c_locale, printable_line = core.text.c_locale, core.text.printable_line
@@ -32,17 +33,16 @@ local function settle(name, ok, ...)
   error(message, 0)
 end
 
---- f(...) of the library, called `name` where an argument is of a wrong type; its errors at the user's line. Raised
--- again here, they keep the traceback: f is C, or calls C alone.
+--- Calls the library's f(...) and raises its errors at the user's line. `name` is what an error about an argument's
+-- type calls it. The traceback stays complete, since f is C, or calls only C.
 function caller.call(name, f, ...) return settle(name, pcall(f, ...)) end
 
 local function tensor_shown(t) return ("%s[%s]"):format(t.dtype, table.concat(t.shape, ", ")) end
 
---- f(...), where f is the user's and its results are the library's: in an error that f returns a call of, f's line is
--- named.
+--- Calls the user's f(...), whose results the library uses. If f returns a call, an error in it names f's line.
 caller.user = place.call
 
---- A value as a message names it.
+--- A value as an error message shows it.
 function caller.shown(value)
   local kind = type(value)
   if kind == "string" then return ("'%s'"):format(value) end
@@ -61,13 +61,13 @@ function caller.check_fields(name, options, names)
   caller.call(name, core.system.check_fields, name, options, names)
 end
 
---- As check_fields, where the table is not optional.
+--- Like check_fields, but the table is required.
 function caller.require_fields(name, options, names)
   if options == nil then caller.raise("%s: expected a table of options, got nil", name) end
   caller.check_fields(name, options, names)
 end
 
---- The integer that value is, if it is at least `least` (default 1).
+--- Returns value as an integer if it is one and at least `least` (default 1).
 function caller.integer(name, what, value, least)
   local integer = type(value) == "number" and math.tointeger(value)
   if integer and integer >= (least or 1) then return integer end

@@ -1,5 +1,5 @@
---- Writes CIFAR's own file layouts: the python one byte for byte in the dialect of the published files (Python 2's
--- cPickle, protocol 2), and the binary one. For procedural data, and for the specs of the readers.
+--- Writes CIFAR's own file layouts: the python layout byte for byte as in the published files (Python 2's cPickle,
+-- protocol 2), and the binary one. For procedural data, and for the specs of the readers.
 --
 -- A batch is {labels = list of 0-based integers, images = list of strings of 3072 bytes, three planes of 32 x 32},
 -- and for CIFAR-100 {fine_labels =, coarse_labels =, images =}.
@@ -21,7 +21,7 @@ local function text(s)
   return "T" .. string.pack("<s4", s)
 end
 
--- A pickle under way. cPickle numbers what it remembers (lists, strings, tuples, functions) from 1 on.
+-- A pickle being written. cPickle numbers the objects that it memoizes (lists, strings, tuples, functions) from 1.
 local function new_pickle()
   local parts, memo = { "\x80\x02" }, 0
   local pickle = {}
@@ -35,7 +35,7 @@ local function new_pickle()
     pickle.put(text(s))
     pickle.remember()
   end
-  -- Lists go in portions of a thousand.
+  -- Lists are written in batches of a thousand.
   function pickle.list(items, put_item)
     pickle.put "]"
     pickle.remember()

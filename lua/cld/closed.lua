@@ -1,14 +1,13 @@
---- Tables of functions in which a name that is not there is an error: "cld.nn has no 'Linear'; did you mean 'linear'?".
--- Whoever only asks uses rawget or pairs. cld/init.lua closes whatever `cld` offers, and the tables of functions in it;
--- built.lua those of C.
+--- Tables of functions in which a missing name is an error: "cld.nn has no 'Linear'; did you mean 'linear'?". Use
+-- rawget or pairs to test for a name. cld/init.lua closes everything that `cld` offers, and the tables of functions in
+-- it; built.lua closes those of C.
 --
--- A table that has an __index of its own stays as it is: a class, an object, a registry that is asked for names that
--- may not be there.
+-- A table with an __index of its own is left alone: a class, an object, or a registry in which names may be missing.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local user_error = require "cld.user_error"
 
--- The session is to go on whatever a script has made of these globals.
+-- The session must work even if a script has changed these globals.
 local getmetatable, ipairs, next, pairs, pcall, rawget, require, setmetatable, type =
   getmetatable, ipairs, next, pairs, pcall, rawget, require, setmetatable, type
 local loaded, sort = package.loaded, table.sort
@@ -19,7 +18,7 @@ local DEEPEST = 3 -- tables in tables: cld.nn.functional
 
 -- ---- the nearest name ------------------------------------------------------------
 
--- PyTorch's endings that names here do not have.
+-- Endings of PyTorch names that names here lack.
 local endings = { "", "loss", "lr" }
 
 local function letters(word) return (word:lower():gsub("_", "")) end
@@ -41,7 +40,7 @@ local function each_table(visit)
   end
 end
 
--- Where else a function or class is that has these letters. A capital is the sign of a class.
+-- Other places where a function or class with these letters exists. A capital marks a class.
 local function elsewhere(key, own)
   local best
   for _, ending in ipairs(endings) do
@@ -76,8 +75,8 @@ local function hint(key, names, own)
   return loads and pytorch.hint(key) or ""
 end
 
---- Raises the error of a name that is not in the table `own`, called `path`. names: what else is there. Names that
--- begin with __ are asked for by libraries that look at any value: those are nil.
+--- Raises the error for a name that is missing in the table `own`, called `path`. names: what else exists there.
+-- Libraries that inspect arbitrary values ask for names that begin with __: those are nil.
 function closed.refuse(path, own, key, names)
   if type(key) ~= "string" or key:sub(1, 2) == "__" then return nil end
   names = names or {}
@@ -100,7 +99,7 @@ local function has_index(value)
   return meta ~= nil and (type(meta) ~= "table" or rawget(meta, "__index") ~= nil)
 end
 
---- Whether it is a table in which functions are found by name.
+--- Whether the value is a table in which functions are found by name.
 function closed.is_functions(value)
   if type(value) ~= "table" or core.tensor.is_tensor(value) then return false end
   for key, field in next, value do

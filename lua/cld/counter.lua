@@ -1,4 +1,5 @@
---- How far a long job is, on a terminal alone: one line, redrawn in place. Elsewhere nothing is printed.
+--- Shows the progress of a long job as one line, redrawn in place, if the output is a terminal. Otherwise prints
+-- nothing.
 --
 --   local count = counter.new("train", #set)
 --   count:step()          -- once for each; or count:step(64), of so many at once

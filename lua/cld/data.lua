@@ -7,15 +7,16 @@
 --     -- batch.labels: i64 (256)
 --   end
 --
--- With `device`, batches lie there. A CUDA device makes the views itself, the same ones: images are sent there once.
+-- With `device`, batches are on that device. A CUDA device makes the same views itself: each image is sent there once.
 --
--- Views are f32 unless `dtype` says otherwise. With "auto" they are rounded to what convolutions and linear layers
--- round them to, in the precision that the process has when an epoch begins: bf16 or f16, which a CUDA device then
--- convolves as they lie. A network that begins with such a layer computes the same from either. What you compute from
--- views yourself may not: a mean comes in two or three digits, a sum in f16 overflows at 65504, and matmul and cat want
+-- Views are f32 unless `dtype` says otherwise. With "auto" they have the dtype to which convolutions and linear layers
+-- round their inputs under the precision that is set when an epoch begins: bf16 or f16, which a CUDA device convolves
+-- without conversion. A network that begins with such a layer computes the same from either. Your own computations on
+-- views may not: a mean has only two or three digits, a sum in f16 overflows at 65504, and matmul and cat require
 -- equal dtypes.
 --
--- What a data set is: data/dataset.lua. A new kind: its images in runtime/data (dataset.h), its line here.
+-- data/dataset.lua defines what a data set is. To add a kind: read its images in runtime/data (dataset.h), add a line
+-- here.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local dataset = require "cld.data.dataset"
@@ -42,8 +43,8 @@ local data = {
   kitchen_hc = folder.kitchen_hc,
   labelled_share = sets.labelled_share,
   long_tailed = sets.long_tailed,
-  --- cld.data.parts: for recipes that take any path: cld.data.parts.find(path) lists the parts (train, test, val)
-  -- that it has, .open makes a data set of one (lua/cld/data/parts.lua).
+  --- cld.data.parts: for recipes that take any path: cld.data.parts.find(path) lists the parts (train, test, val) that
+  -- exist there, .open makes a data set of one (lua/cld/data/parts.lua).
   parts = parts,
   split = sets.split,
   splits = splits,
@@ -80,8 +81,8 @@ local function cifar(name, kind, options)
 end
 
 --- cld.data.cifar10{root =, split = "train"|"test", layout = "auto"|"python"|"binary", download = false, mirror} ->
--- dataset: CIFAR-10's images, u8 (32, 32, 3), in either of the published layouts below root. With download the files
--- are fetched if they are not there (data/download.lua).
+-- dataset: CIFAR-10's images, u8 (32, 32, 3), in either of the published layouts below root. download fetches the
+-- files if they are missing (data/download.lua).
 --
 --     -- needs data
 --     local train = cld.data.cifar10 { root = "./data", split = "train", download = true }
@@ -90,8 +91,8 @@ function data.cifar10(options)
   return cifar("cifar10", "cifar10", options)
 end
 
---- cld.data.cifar100{root =, split, layout, download, mirror, labels = "fine"|"coarse"} -> dataset: CIFAR-100, of
--- 100 classes, or their 20 groups; settings as cifar10.
+--- cld.data.cifar100{root =, split, layout, download, mirror, labels = "fine"|"coarse"} -> dataset: CIFAR-100 with its
+-- 100 classes, or their 20 groups. The settings are those of cifar10.
 function data.cifar100(options)
   caller.require_fields("data.cifar100", options, { "root", "split", "layout", "labels", "download", "mirror" })
   return cifar("cifar100", choice("cifar100", options, "labels", "fine", "coarse"), options)
@@ -99,7 +100,7 @@ end
 
 -- ---- the user's own -------------------------------------------------------------
 
--- A list of as many texts as there are classes, or nil; and that number, or nil.
+-- Checks a list of class names against the number of classes; either may be nil.
 local function check_classes(name, classes, names)
   if classes ~= nil then classes = caller.integer("data." .. name, "classes", classes, 0) end
   if names == nil then return classes end
@@ -115,7 +116,7 @@ local function check_classes(name, classes, names)
   return #names
 end
 
--- i64 (count), and how many classes they say.
+-- Returns the labels as i64 (count), and the number of classes that they imply.
 local function check_labels(name, labels, count, classes)
   labels = labels or create.full({ count }, -1, "i64")
   if not create.is_tensor(labels) or labels.dtype ~= "i64" or labels.ndim ~= 1 or #labels ~= count then
@@ -131,7 +132,8 @@ local function check_labels(name, labels, count, classes)
 end
 
 --- cld.data.tensors{images = u8 (N, H, W, 3), labels = i64 (N), classes, class_names, name} -> dataset: images in
--- memory. Without labels all are -1; without classes or class_names there are as many classes as the labels say.
+-- memory. Without labels, all labels are -1. Without classes or class_names, the labels determine the number of
+-- classes.
 function data.tensors(options)
   caller.require_fields("data.tensors", options, { "images", "labels", "classes", "class_names", "name" })
   local images = options.images
@@ -149,7 +151,8 @@ function data.tensors(options)
 end
 
 --- cld.data.npy{images = path, labels = path or tensor, classes, class_names, name} -> dataset: images of a NumPy
--- file, u1 (N, H, W, 3), read as they are asked for, so that it may be larger than memory; the labels are N integers.
+-- file, u1 (N, H, W, 3), each read when it is needed, so the file may be larger than memory. The labels are N
+-- integers.
 function data.npy(options)
   caller.require_fields("data.npy", options, { "images", "labels", "classes", "class_names", "name" })
   if type(options.images) ~= "string" then
@@ -174,7 +177,7 @@ function data.npy(options)
   }
 end
 
--- read(i) for the runtime: with the labels that it returns, checked; or without, if the set has others.
+-- The runtime's read(i): with checked labels if read returns them, or without labels if the set has its own.
 local function reading(read, classes, has_labels)
   if has_labels then return function(i) return (read(i)) end end
   return function(i)
@@ -188,9 +191,9 @@ local function reading(read, classes, has_labels)
 end
 
 --- cld.data.custom{count =, read = function(i) return image, label end, labels, classes, class_names, name} ->
--- dataset: images that a Lua function returns: u8 (H, W, 3) of any size, i from 1, on the program's main thread.
--- Without `labels` those that read returns are the labels: all images are read once when set.labels is first asked
--- for, or set.classes if it was not given.
+-- dataset: images returned by a Lua function: u8 (H, W, 3) of any size, i from 1, called on the program's main thread.
+-- Without `labels`, the labels that read returns are used: the first access to set.labels reads all images once, and
+-- so does set.classes if classes was not given.
 --
 --     local set = cld.data.custom { count = 10, read = function(i) return cld.full({ 8, 8, 3 }, i, "u8"), i % 2 end }
 --     print(#set, set.classes)                  --> 10 2

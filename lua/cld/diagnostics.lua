@@ -1,13 +1,13 @@
---- What can be seen of a training without labels: whether two views of an image come to lie together and images apart,
--- and whether the features still use their dimensions.
+--- What a training without labels shows: whether two views of an image move together and images apart, and whether the
+-- features still use their dimensions.
 --
 --   local seen = cld.diagnostics.views(q1, q2)               -- {alignment =, uniformity =}, tensors without dimensions
 --   local rank = cld.diagnostics.rank { net = net, set = train, augment = view }      -- a number, at an epoch's end
 --   local same = cld.diagnostics.two_views { net = net, set = train, views = views }  -- {alignment, uniformity, nmi}
 --   run:diagnose { effective_rank = rank, nmi = same.nmi }   -- printed, logged, and told if it shows a collapse
 --
--- views belongs into a step: some small launches, nothing read back. rank and two_views are of the same 512 images each
--- time; the eigenvalues are found on the host, and the groups of images are counted there.
+-- Call views in every step: it makes a few small launches and reads nothing back. rank and two_views use the same 512
+-- images each time. The host computes the eigenvalues and counts the groups of images.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local data = require "cld.data"
@@ -26,8 +26,8 @@ local function check_rows(what, x)
   end
 end
 
---- cld.diagnostics.alignment(a, b) -> tensor: the mean over rows of |a - b|^2 of a and b (n, d), whose rows have
--- unit length: from 0 (two views of an image lie together) to 4 (Wang and Isola, ICML 2020, with alpha = 2). Without
+--- cld.diagnostics.alignment(a, b) -> tensor: the mean over rows of |a - b|^2 of a and b (n, d), whose rows have unit
+-- length: from 0 (two views of an image coincide) to 4 (Wang and Isola, ICML 2020, with alpha = 2). A tensor without
 -- dimensions, off the tape.
 function diagnostics.alignment(a, b)
   check_rows("diagnostics.alignment", a)
@@ -39,10 +39,10 @@ function diagnostics.alignment(a, b)
   return sum / #a
 end
 
---- uniformity(x (n, d)) -> log of the mean over all pairs of rows of exp(-2 |x_i - x_j|^2): from 0 (all rows are equal)
--- down, for rows of unit length, to about -4 (they are spread over the sphere; Wang and Isola, ICML 2020, with t = 2).
--- Rows of zeros, which a head whose units are all dead makes, are equal too. A tensor without dimensions and off the
--- tape; of a single row it is NaN.
+--- uniformity(x (n, d)) -> log of the mean over all pairs of rows of exp(-2 |x_i - x_j|^2): for rows of unit length,
+-- from 0 (all rows are equal) down to about -4 (rows are spread over the sphere; Wang and Isola, ICML 2020, with t =
+-- 2). Rows of zeros, which a head makes if all its units are dead, are equal too. A tensor without dimensions, off the
+-- tape; NaN for a single row.
 function diagnostics.uniformity(x)
   check_rows("diagnostics.uniformity", x)
   local _ <close> = no_grad()
@@ -50,7 +50,7 @@ function diagnostics.uniformity(x)
   local turned <close> = x:t()
   local products <close> = x:matmul(turned)
   local all <close> = products:flatten()
-  -- -2 |x - y|^2 = 4 x.y - 2 x.x - 2 y.y, all of the same products: a row is at exactly 0 from itself.
+  -- -2 |x - y|^2 = 4 x.y - 2 x.x - 2 y.y, all from the same products: a row's distance to itself is exactly 0.
   local squares <close> = all[{ { 1, n * n, n + 1 } }] * 2
   local column <close> = squares:unsqueeze(2)
   local exponents <close> = products:mul_(4):sub_(squares):sub_(column)
@@ -61,8 +61,8 @@ function diagnostics.uniformity(x)
   return mean:log()
 end
 
---- cld.diagnostics.views(q1, q2) -> {alignment =, uniformity =}: of the features of two views (n, d), rows of unit
--- length: for run:track. The uniformity is that of q1, of all ranks' rows.
+--- cld.diagnostics.views(q1, q2) -> {alignment =, uniformity =}: for the features of two views (n, d), rows of unit
+-- length; pass the result to run:track. The uniformity is that of q1, over the rows of all ranks.
 --
 --     local q = cld.randn(16, 8):normalize()
 --     print(cld.diagnostics.views(q, q).alignment:item())  --> 0.0
@@ -77,10 +77,10 @@ end
 local Parts = { __name = "cld.over_parts" }
 Parts.__index = Parts
 
---- cld.diagnostics.over_parts(key) -> over_parts: what collects the figures of a step that goes through its n
--- images in parts. key is the keys (n, d), or n. The means are what one part of all images would have, so they do not
--- depend on how many there are. Without a second query view the alignment is that of the query and the key; with two,
--- the number of images will do.
+--- cld.diagnostics.over_parts(key) -> over_parts: collects the figures of a step that processes its n images in parts.
+-- key is the keys (n, d), or n. The means equal those of a single part with all images, so they do not depend on the
+-- number of parts. Without a second query view the alignment is between the query and the key. With two, the number of
+-- images is enough.
 --   local told = cld.diagnostics.over_parts(key)
 --   told:add({ instance = loss, ... }, q, count)          -- once for each part of `count` images; q: its query views
 --   return told:means { grad_norm = sgd.grad_norm }       -- of all images; with alignment and uniformity
@@ -90,8 +90,8 @@ function diagnostics.over_parts(key)
   return setmetatable({ key = not images and key, images = images or #key, sums = {}, queries = { {}, {} } }, Parts)
 end
 
---- over_parts:add({name = tensor}, {queries, ...}, count): the figures of a part of `count` images, and its query
--- views (count, d).
+--- over_parts:add({name = tensor}, {queries, ...}, count): adds the figures of a part with `count` images, and its
+-- query views (count, d).
 function Parts:add(values, queries, count)
   local _ <close> = no_grad()
   for name, value in pairs(values) do
@@ -104,8 +104,8 @@ end
 
 local function joined(parts) return #parts > 1 and create.cat(parts, 1) or parts[1] end
 
---- over_parts:means([{name = value}]) -> {name = tensor}: of all images, with alignment and uniformity, and what is
--- given beside them: for run:track.
+--- over_parts:means([{name = value}]) -> {name = tensor}: means over all images, with alignment and uniformity and the
+-- given values: for run:track.
 function Parts:means(others)
   local _ <close> = no_grad()
   local means = diagnostics.views(joined(self.queries[1]), joined(self.queries[2]) or self.key)
@@ -121,8 +121,8 @@ local MOST = 512 -- rows of the matrix whose eigenvalues are sought: 0.05 s
 
 --- effective_rank(x (n, d)) -> exp of the entropy of x's singular values, taken as shares of their sum (Roy and
 -- Vetterli, 2007; as a measure of pretrained features RankMe: Garrido et al., ICML 2023): from 1 (all rows are
--- multiples of one) to the smaller of n and d. Not centred. Of more than 512 rows and dimensions the first 512 rows
--- count. 0 if x is zero, NaN if it is not finite.
+-- multiples of one) to the smaller of n and d. The rows are not centred. If n and d both exceed 512, the first 512
+-- rows count. 0 if x is zero, NaN if it is not finite.
 function diagnostics.effective_rank(x)
   check_rows("diagnostics.effective_rank", x)
   local _ <close> = no_grad()
@@ -134,7 +134,7 @@ function diagnostics.effective_rank(x)
   local values = gram:eigvalsh():totable()
   local sum, entropy = 0, 0
   for i, value in ipairs(values) do
-    -- Where a value is zero, its square root would be the square root of a rounding.
+    -- A value that should be zero is a rounding error, and its square root would count.
     values[i] = value > values[#values] * 1e-14 * #values and math.sqrt(value) or 0
     sum = sum + values[i]
   end
@@ -148,7 +148,7 @@ end
 
 local chosen = setmetatable({}, { __mode = "k" }) -- {set = {count = subset}}: a damaged image is named once
 
--- So many images of the set, spread over it evenly: class after class, if it is in that order.
+-- That many images, spread evenly over the set: if the set is sorted by class, so is the result.
 local function some(set, count)
   if #set <= count then return set end
   chosen[set] = chosen[set] or {}
@@ -160,9 +160,9 @@ local function some(set, count)
   return chosen[set][count]
 end
 
---- rank{net =, set =, images = 512, and the options of cld.eval.features} -> effective_rank of net:features, the pooled
--- features, of so many images of a data set, un-augmented, the same ones each time. The network stays as it is. However
--- many of the images are damaged (max_bad = 1): that is the training's to judge.
+--- rank{net =, set =, images = 512, and the options of cld.eval.features} -> effective_rank of net:features, the
+-- pooled features, of so many images of a data set, un-augmented, the same ones each time. The network does not
+-- change. Any number of the images may be damaged (max_bad = 1): the training decides about those.
 function diagnostics.rank(options)
   caller.require_fields("diagnostics.rank", options, { "net", "set", "images", table.unpack(eval.feature_options) })
   extract.check("diagnostics.rank", options.net, options.set, "set")
@@ -177,10 +177,9 @@ end
 
 -- ---- two views, at an epoch's end ---------------------------------------------
 
---- cld.diagnostics.nmi(a, b) -> number: the normalized mutual information 2 I(a; b) / (H(a) + H(b)) of two
--- labellings, i64 (n), of the same n rows: from 0 (neither says anything of the other) to 1 (they are the same
--- groups). 0 if both have one group only. By chance it is above 0, the more so the more groups there are: figures of
--- different numbers of groups cannot be compared.
+--- cld.diagnostics.nmi(a, b) -> number: the normalized mutual information 2 I(a; b) / (H(a) + H(b)) of two labellings,
+-- i64 (n), of the same n rows: from 0 (independent) to 1 (the same groups). 0 if both have only one group. Chance
+-- alone gives more than 0, and more with more groups: do not compare values for different numbers of groups.
 function diagnostics.nmi(a, b)
   local x, y = a:totable(), b:totable()
   if type(x) ~= "table" or type(y) ~= "table" or #x ~= #y or #x == 0 then
@@ -205,7 +204,7 @@ function diagnostics.nmi(a, b)
   return alone > 0 and math.max(0, 2 * (alone - entropy(of_both)) / alone) or 0
 end
 
--- Rows spread over the set first, which are where k-means begins: `some` is class after class in many a set.
+-- Puts k rows spread over the set first, where k-means begins: `some` often returns rows sorted by class.
 local function spread_first(n, k)
   local order, taken = {}, {}
   for i = 0, k - 1 do
@@ -218,7 +217,7 @@ local function spread_first(n, k)
   return create.tensor(order, "i64")
 end
 
--- The first two of the views that a recipe trains on: one augmentation, which is both, or a list of them.
+-- The first two views that a recipe trains on: one augmentation, used for both, or a list of them.
 local function two_of(views)
   if getmetatable(views) ~= nil or type(views) ~= "table" then return { views, views } end
   return { views[1], views[2] or views[1] }
@@ -247,12 +246,12 @@ local function features_of_views(options, set)
 end
 
 --- two_views{net =, set =, views =, layer = "instance", images = 512, groups = 32, workers, batch_size, device} ->
--- {alignment =, uniformity =, nmi =}, numbers: of so many images of a data set, the same ones each time and augmented
--- the same way, and the features that the layer makes of two views of each, rows made as long as 1, by the network in
--- evaluation mode. nmi: of the groups that k-means makes of either view's rows (10 iterations, at least 8 images a
--- group), which begin at the same images; the number does not follow the run's own, so that runs can be compared.
--- views: an augmentation, or a list of which the first two count. The random numbers of the program stay where they
--- are. All are NaN if a feature is not finite. It costs a forward of 1,024 images.
+-- {alignment =, uniformity =, nmi =}, numbers. They describe two views of each of that many images of a data set, the
+-- same images with the same augmentation each time. The features are those of the layer, with rows of unit length, by
+-- the network in evaluation mode. nmi compares the groups that k-means makes of either view's rows (10 iterations, at
+-- least 8 images per group, starting at the same images). The number of groups does not depend on the run's own, so
+-- that runs can be compared. views: an augmentation, or a list of which the first two count. The program's random
+-- numbers do not advance. All are NaN if a feature is not finite. The cost is a forward of 1,024 images.
 function diagnostics.two_views(options)
   local name = "diagnostics.two_views"
   caller.require_fields(name, options, {
@@ -279,9 +278,9 @@ end
 
 -- ---- collapse ---------------------------------------------------------------
 
---- cld.diagnostics.collapse{effective_rank =, uniformity =} -> text or nil: what shows that the network makes much
--- the same features of all images: an effective rank below 1.5, or a uniformity above -0.01 (the mean |x - y|^2 of two
--- images is then below 0.005). Each is a number or nil.
+--- cld.diagnostics.collapse{effective_rank =, uniformity =} -> text or nil: the evidence that the network gives nearly
+-- the same features for all images: an effective rank below 1.5, or a uniformity above -0.01 (the mean |x - y|^2 of
+-- two images is then below 0.005). Each is a number or nil.
 function diagnostics.collapse(seen)
   local rank, uniformity = seen.effective_rank, seen.uniformity
   if rank and rank < 1.5 then

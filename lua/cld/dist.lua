@@ -1,14 +1,14 @@
---- The ranks of a job: processes that a launcher has started (mpirun, srun) and that train together. A recipe needs
--- none of this: the loader, the losses, optimizers and cld.run know the ranks. runtime/dist/README.md says what they
--- compute. What is written in Lua needs it in two places: a loss whose rows need each other gathers them (gather_rows),
--- and an optimizer's gradients are those of all ranks (reduce_gradients).
+--- The ranks of a job: processes that a launcher (mpirun, srun) has started and that train together. A recipe needs
+-- none of this: the loader, the losses, the optimizers and cld.run know the ranks. runtime/dist/README.md says what
+-- they compute. Your own Lua code needs it in two places: a loss whose rows depend on each other gathers them
+-- (gather_rows), and an optimizer sums the gradients of all ranks (reduce_gradients).
 --
 --   print(cld.dist.rank, cld.dist.world)                     -- 0 and 1 without a job
 --   cld.dist.all_reduce(x, { op = "mean" })                  -- in place, of all ranks
 --   local all = cld.dist.all_gather(x)                       -- the ranks' rows one below the other, differentiable
 --
--- Every rank must call these, in the same order and with tensors of the same shape (all_gather: of the same row).
--- With one rank they give back what they are given.
+-- Every rank must call these in the same order, with tensors of the same shape (all_gather: of the same row shape).
+-- With one rank they return their argument.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local json = require "cld.json"
@@ -35,7 +35,7 @@ local function check(name, t, options, fields)
   return options or {}
 end
 
--- Calls that are not alike would wait for each other in vain, or mix what does not belong together.
+-- Calls that differ would wait for each other forever, or mix unrelated values.
 local function check_same_call(name, t, shape, setting)
   if dist.alone then return end
   local own = ("%s of %s[%s]%s"):format(name, t.dtype, table.concat(shape, ", "), setting)
@@ -47,7 +47,7 @@ local function check_same_call(name, t, shape, setting)
   end
 end
 
---- cld.dist.all_reduce(t[, {op = "sum"|"mean"|"max"|"min"}]) -> t: each element over all ranks, in place.
+--- cld.dist.all_reduce(t[, {op = "sum"|"mean"|"max"|"min"}]) -> t: reduces each element over all ranks, in place.
 function dist.all_reduce(t, options)
   local op = check("all_reduce", t, options, { "op" }).op or "sum"
   local known = { sum = true, mean = true, max = true, min = true }
@@ -58,29 +58,30 @@ function dist.all_reduce(t, options)
   return caller.call("dist.all_reduce", functional.all_reduce, t, op)
 end
 
---- cld.dist.all_gather(t) -> tensor: the rows of all ranks, t (n, ...), in the order of the ranks, whose n may
--- differ. The gradient of a rank's rows is the sum of what all ranks have made of them.
+--- cld.dist.all_gather(t) -> tensor: the rows of all ranks, t (n, ...), in the order of the ranks; n may differ
+-- between ranks. The gradient of a rank's rows is the sum of the gradients from all ranks.
 function dist.all_gather(t)
   check("all_gather", t)
   check_same_call("all_gather", t, table.move(t.shape, 2, #t.shape, 1, {}), " rows")
   return caller.call("dist.all_gather", functional.all_gather, t)
 end
 
---- cld.dist.gather_rows(t) -> tensor: the rows of the whole batch at hand, in its order, of those that each rank
--- has made of its images; differentiable. t itself if every rank has the whole batch.
+--- cld.dist.gather_rows(t) -> tensor: the rows of the whole current batch, in its order, gathered from the rows that
+-- each rank computed for its images; differentiable. t itself if every rank has the whole batch.
 function dist.gather_rows(t)
   check("gather_rows", t)
   return caller.call("dist.gather_rows", functional.gather_rows, t)
 end
 
---- cld.dist.reduce_gradients(params): after backward: each one's .grad becomes the sum over the ranks, that of the
--- whole batch's loss. For an optimizer of one's own: those of cld.optim do it. params: a list of tensors, or a module.
+--- cld.dist.reduce_gradients(params): call it after backward: each parameter's .grad becomes the sum over the ranks,
+-- the gradient of the whole batch's loss. For your own optimizer: those of cld.optim call it. params: a list of
+-- tensors, or a module.
 function dist.reduce_gradients(params)
   if type(params) == "table" and params.named_parameters then params = params:parameters() end
   caller.call("dist.reduce_gradients", functional.reduce_gradients, params)
 end
 
---- cld.dist.broadcast(t[, {from = 0}]) -> t: that of the rank `from`, in place.
+--- cld.dist.broadcast(t[, {from = 0}]) -> t: copies the values of the rank `from` into t on every rank.
 function dist.broadcast(t, options)
   local from = check("broadcast", t, options, { "from" }).from or 0
   if math.type(from) ~= "integer" or from < 0 or from >= dist.world then
@@ -93,7 +94,7 @@ end
 --- cld.dist.barrier(): returns when every rank has called it.
 function dist.barrier() functional.barrier() end
 
---- first_only(): from here on there is rank 0 alone, and the others wait for its end. For what several processes cannot
+--- first_only(): from here on only rank 0 runs, and the others wait until it ends. For what several processes cannot
 -- share, such as a script that writes files.
 function dist.first_only()
   if dist.alone then return end
@@ -102,9 +103,9 @@ function dist.first_only()
   dist.world, dist.alone = 1, true
 end
 
---- cld.dist.draw_rows(n, draw) -> tensor: this rank's n rows of draw(m), which returns random numbers with m rows:
--- those of the whole batch at hand, m = n if every rank has it. So the ranks together have the numbers of one process,
--- and their generators go on alike, whatever each one's share is.
+--- cld.dist.draw_rows(n, draw) -> tensor: this rank's n rows of draw(m), which returns random numbers for the m rows
+-- of the whole current batch; m = n if every rank has the whole batch. So the ranks together draw the numbers that one
+-- process would, and their generators stay equal, whatever each rank's share.
 --
 --     local noise = cld.dist.draw_rows(4, function(m) return cld.randn(m, 8) end)
 --     print(#noise)                             --> 4
@@ -121,7 +122,7 @@ function dist.draw_rows(n, draw)
   return all:narrow(1, share.begin * unit + 1, share.rows * unit)
 end
 
--- The generators' places differ: the user's error, the same on all ranks.
+-- The generators' positions differ: the user's error, the same on all ranks.
 local function raise_apart(own)
   local texts, other, others = functional.gather_strings(json.encode(own)), nil, {}
   for i, text in ipairs(texts) do
@@ -135,14 +136,14 @@ local function raise_apart(own)
     .. " all ranks draw alike", what, first[what], #others > 1 and "s" or "", table.concat(others, ", "), there[what])
 end
 
--- The generator's place as a number of 62 bits.
+-- The generator's position as a number of 62 bits.
 local function place(state) return (state.position ~ state.seed * 0x9E3779B97F4A7C15) & (1 << 62) - 1 end
 
 local last_place -- the generator's state at the last call of agree
 
---- cld.dist.agree(a, b) -> a, b: the largest of the ranks' whole numbers a, and of b, that were given at the call
--- before; without a job those given now. It also tells whether the ranks' generators were then at the same place: the
--- user's error if not. Every rank calls it, at the same steps.
+--- cld.dist.agree(a, b) -> a, b: the maximum over the ranks of the integers a, and of b, that were given at the
+-- previous call; without a job, those given now. It also checks that the ranks' generators were then at the same
+-- position: if not, it is the user's error. Every rank calls it, at the same steps.
 function dist.agree(a, b)
   if dist.alone then return a, b end
   local state = core.tensor.get_rng_state()
@@ -153,16 +154,16 @@ function dist.agree(a, b)
   return agreed[1], agreed[2]
 end
 
---- cld.dist.interrupted() -> name, number, or nil: a signal that has come to any rank while signals are caught
--- (cld.catch_signals): the same on all. Of several ranks all know it at the next call.
+--- cld.dist.interrupted() -> name, number, or nil: a signal that any rank has received while signals are caught
+-- (cld.catch_signals), the same on all ranks. With several ranks, all learn of it at the next call.
 function dist.interrupted()
   local _, number = core.system.interrupted()
   number = dist.agree(number or 0, 0)
   if number > 0 then return core.system.signal_name(number), number end
 end
 
---- cld.dist.whole_batch() -> guard: until it is closed what is computed is of rows that all ranks have alike,
--- whatever batch of a loader is at hand. For a forward of a tensor of one's own between the batches.
+--- cld.dist.whole_batch() -> guard: until it is closed, computations are on rows that all ranks have alike, whichever
+-- batch of a loader is current. For the forward of your own tensor between batches.
 function dist.whole_batch()
   if dist.alone then return nil end
   local before = functional.set_batch(nil)
@@ -171,8 +172,8 @@ end
 
 -- ---- for cld's own files ---------------------------------------------------------
 
---- cld.dist.shared(f, ...) -> value: what f(...) returns on rank 0, the only one that calls it: something that JSON
--- can hold. Its error is every rank's.
+--- cld.dist.shared(f, ...) -> value: what f(...) returns on rank 0, the only rank that calls it; JSON must be able to
+-- hold it. If f fails, every rank raises its error.
 function dist.shared(f, ...)
   if dist.alone then return f(...) end
   local told = {}
@@ -187,14 +188,14 @@ function dist.shared(f, ...)
   error(told.problem, 0)
 end
 
---- cld.dist.without_timeout() -> guard: until it is closed a rank may keep the others waiting for as long as it
--- likes: what one does for all, such as a download.
+--- cld.dist.without_timeout() -> guard: until it is closed, a rank may keep the others waiting without limit, for work
+-- that one rank does for all, such as a download.
 function dist.without_timeout()
   local before = functional.set_timeout(0)
   return setmetatable({}, { __close = function() functional.set_timeout(before) end })
 end
 
---- cld.dist.tensors({tensor, ...}) -> {tensor, ...}: those of rank 0; the others give nil.
+--- cld.dist.tensors({tensor, ...}) -> {tensor, ...}: rank 0's tensors on every rank; the others pass nil.
 function dist.tensors(list)
   if dist.alone then return list end
   local facts = {}
@@ -213,8 +214,8 @@ local function shown(value, long)
   return tostring(value)
 end
 
---- check_alike(values, named): the user's error if {name = value} (of JSON) is not the same on every rank; it names
--- the first that differs, and the rank. `named(name)` is how it is called there.
+--- check_alike(values, named): raises the user's error if {name = value} (of JSON) differs between ranks. It names the
+-- first value that differs, and the rank. `named(name)` is its name in that message.
 function dist.check_alike(values, named)
   if dist.alone then return end
   local texts = functional.gather_strings(json.encode { host = core.system.host().name, values = values })
@@ -235,7 +236,7 @@ function dist.check_alike(values, named)
   end
 end
 
---- cld.dist.described() -> text: how the batch at hand is split, in a word that is the same on all ranks.
+--- cld.dist.described() -> text: how the current batch is split, in a word that is the same on all ranks.
 function dist.described()
   if dist.alone then return "" end
   local share = functional.batch()

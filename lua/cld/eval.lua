@@ -1,5 +1,5 @@
---- Evaluation: what a frozen encoder is worth. Passes over a data set are eval/extract.lua's; the linear classifier on
--- frozen features has files of its own (eval/README.md).
+--- Evaluation of a frozen encoder. eval/extract.lua has the passes over a data set; the linear classifier on frozen
+-- features has its own files (eval/README.md).
 local core = require "cld.core"
 local dist = require "cld.dist"
 local caller = require "cld.caller"
@@ -9,7 +9,7 @@ local create, raise = core.tensor, caller.raise
 
 local eval = {}
 
--- Rows of features of which some are not finite would all be nearest to the same class, as if nothing had been learnt.
+-- If some features are not finite, all rows would be nearest to the same class, as if nothing had been learnt.
 local function check_finite(name, what, x)
   local shape = create.is_tensor(x) and x.shape or {}
   if #shape < 2 or x:numel() == 0 then return end
@@ -24,16 +24,16 @@ local function check_labels(name, rows, labels)
 end
 
 --- cld.eval.weighted_knn(memory, labels, queries[, {k = 200, temperature = 0.1, classes}]) -> tensor (m, classes):
--- scores of queries (m, d): each of the k most similar rows of the memory (n, d) (dot product), or of all if there are
--- fewer, votes exp(similarity / temperature) for its label, i64 (n) (Wu et al., CVPR 2018). What is not finite is an
--- error.
+-- scores of queries (m, d): each of the k most similar rows of the memory (n, d) (dot product), or all rows if there
+-- are fewer, votes exp(similarity / temperature) for its label, i64 (n) (Wu et al., CVPR 2018). A value that is not
+-- finite is an error.
 function eval.weighted_knn(memory, labels, queries, options)
   check_finite("eval.weighted_knn", "the features in the memory", memory)
   check_finite("eval.weighted_knn", "the features of the queries", queries)
   return neighbours.scores("eval.weighted_knn", memory, labels, queries, options)
 end
 
--- How many rows have scores of NaN, and for each k how many have their label among the k highest.
+-- The number of rows with NaN scores, and for each k the number of rows whose label is among the k highest scores.
 local function count_hits(scores, labels, ks)
   local counts = {}
   for i = 0, #ks do counts[i + 1] = 0 end
@@ -65,9 +65,9 @@ local function shares_of(counts, rows)
   return shares
 end
 
---- cld.eval.accuracy(scores, labels[, ks = {1, 5}]) -> number, ...: the share of rows of scores (m, classes) whose
--- label, i64 (m), is among their k highest, one for each k; of equal scores the lower class comes first. Scores that
--- are NaN are an error.
+--- cld.eval.accuracy(scores, labels[, ks = {1, 5}]) -> number, ...: for each k the share of rows of scores (m,
+-- classes) whose label, i64 (m), is among their k highest. Of equal scores the lower class comes first. NaN scores are
+-- an error.
 --
 --     local scores = cld.tensor { { 0.9, 0.1 }, { 0.2, 0.8 } }
 --     print(cld.eval.accuracy(scores, cld.tensor({ 0, 0 }, "i64"), { 1 }))  --> 0.5
@@ -84,16 +84,16 @@ end
 
 -- ---- features ---------------------------------------------------------------
 
---- The names of the options of features, for whoever hands them on.
+--- The names of the options of features, for functions that pass them on.
 eval.feature_options = extract.options
 
 --- cld.eval.features(net, dataset[, {batch_size = 256, layer = "instance", branch, mean, std, augment, device,
 -- dtype}]) -> features (n, d), labels i64 (n): in the data set's order, un-augmented, in evaluation mode. net is a
 -- module or a function of the images. layer: "instance", its first output, or "features", what net:features(images)
--- returns: what the heads see. Or branch, a function (net, images) that returns what is wanted. Images keep their size
--- and are normalized by mean and std (per channel, default CIFAR's), unless an augmentation is given. All happens on
--- the device, by default that of the module's parameters, or the cpu: there are the features and the labels. dtype is
--- the images', as the loader's: f32.
+-- returns: the input of the heads. Instead, branch can be a function (net, images) that returns the features. Images
+-- keep their size and are normalized by mean and std (per channel, default CIFAR's), unless an augmentation is given.
+-- All computation is on the device, by default that of the module's parameters, or the cpu; the results are there too.
+-- dtype is that of the images, as in the loader: f32.
 function eval.features(net, dataset, options)
   caller.check_fields("eval.features", options, extract.options)
   extract.check("eval.features", net, dataset, "the second argument")
@@ -102,7 +102,7 @@ end
 
 -- ---- nearest neighbours -----------------------------------------------------
 
--- Of the queries of all ranks, each of which has some, and a part of the memory; with one rank of all.
+-- Scores some queries of each rank against this rank's part of the memory; with one rank, all of both.
 local function score(name, memory, labels, queries, truth, options, seen)
   local is_shared = not dist.alone
   local scores <close> = neighbours.scores(name, memory, labels, queries, options, is_shared)
@@ -115,8 +115,8 @@ local function score(name, memory, labels, queries, truth, options, seen)
 end
 
 --- cld.eval.score(memory, labels, queries, truth[, {k = 200, temperature = 0.1, classes}]) -> {top1 =, top5 =}: the
--- shares of queries (m, d), of the classes truth i64 (m), that weighted_knn gets right; of fewer than 5 classes there
--- is no top5. Of several ranks all have all rows, and share the work.
+-- shares of queries (m, d), with the classes truth i64 (m), that weighted_knn gets right; without top5 if there are
+-- fewer than 5 classes. With several ranks, each has all rows, and they share the work.
 function eval.score(memory, labels, queries, truth, options)
   neighbours.check("eval.score", memory, labels, queries, options)
   check_labels("eval.score", queries, truth)
@@ -131,10 +131,10 @@ function eval.score(memory, labels, queries, truth, options)
 end
 
 --- cld.eval.knn{net =, memory =, queries =, k = 200, temperature = 0.1, classes, seen, and the options of features} ->
--- {top1 =, top5 =}: shares: the features of one data set (recomputed, un-augmented) are the memory, those of the other
--- the queries. Features are compared by their cosine: each row is made as long as 1. Of several ranks each holds its
--- part of both. seen, a function, is called with {memory (n, d), labels i64 (n), queries (m, d), truth i64 (m), scores
--- (m, classes)}, which last for that call. help "knn" has an example.
+-- {top1 =, top5 =}: the accuracy, as shares. The features of one data set (recomputed, un-augmented) are the memory,
+-- those of the other the queries. Features are compared by cosine: each row is scaled to unit length. With several
+-- ranks, each holds its part of both. seen, a function, is called with {memory (n, d), labels i64 (n), queries (m, d),
+-- truth i64 (m), scores (m, classes)}, which are valid only during that call. help "knn" has an example.
 function eval.knn(options)
   caller.require_fields("eval.knn", options,
     { "net", "memory", "queries", "k", "temperature", "classes", "seen", table.unpack(extract.options) })
@@ -149,15 +149,15 @@ end
 
 -- ---- maps ---------------------------------------------------------------------
 
---- pca(features (n, d), dims) -> f32 (n, dims): the rows less their mean, along the `dims` directions of the largest
--- variance, largest first. Of an axis the largest entry of its direction is positive.
+--- pca(features (n, d), dims) -> f32 (n, dims): the centred rows along the `dims` directions of the largest variance,
+-- largest first. The sign of an axis makes the largest entry of its direction positive.
 function eval.pca(features, dims)
   return caller.call("eval.pca", core.embed.pca, features, caller.integer("eval.pca", "dims", dims))
 end
 
 --- tsne(features (n, d)[, {perplexity = 30, iterations = 1000, angle = 0.3, seed = 0}]) -> f32 (n, 2), kl: points in
--- the plane, near each other if their rows are, by t-SNE with the Barnes-Hut tree (van der Maaten, 2014); kl is the
--- Kullback-Leibler divergence that is left. The number of threads does not change it. It runs on the cpu.
+-- the plane, close together if their rows are, by t-SNE with the Barnes-Hut tree (van der Maaten, 2014). kl is the
+-- remaining Kullback-Leibler divergence. The result does not depend on the number of threads. It runs on the cpu.
 --
 --   local points, kl = cld.eval.tsne(cld.randn(100, 16), { perplexity = 10 })
 function eval.tsne(features, options) return caller.call("eval.tsne", core.embed.tsne, features, options) end
@@ -165,10 +165,10 @@ function eval.tsne(features, options) return caller.call("eval.tsne", core.embed
 -- ---- a linear classifier ------------------------------------------------------
 
 --- cld.eval.linear_probe{...} -> probe: a linear classifier on frozen features, trained step by step
--- (lua/cld/eval/linear_probe.lua tells its settings).
+-- (lua/cld/eval/linear_probe.lua lists its settings).
 eval.linear_probe = require "cld.eval.linear_probe"
 eval.linear = require "cld.eval.linear".evaluate
--- finetuning{...}: all layers with a new one of classes, trained over a grid of rates (eval/finetune.lua).
+-- finetuning{...}: trains all layers and a new classification layer, over a grid of rates (eval/finetune.lua).
 eval.finetuning = require "cld.eval.finetune"
 --- cld.eval.protocols: the published protocols of linear evaluation by name, moco and infomin: their epochs, rates
 -- and schedules (help "cld.eval.linear").

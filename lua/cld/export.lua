@@ -1,4 +1,4 @@
---- Networks as files that others read: cld.models.export, and recipes/export.lua.
+--- Networks as files for other programs: cld.models.export, and recipes/export.lua.
 --
 --   cld.models.export(net, "resnet18.pth")                              -- torchvision's names
 --   cld.models.export(net, "net.onnx", { layer = "instance" })         -- .onnx, .pkl, .safetensors, .npy: that format
@@ -12,8 +12,8 @@
 -- | npy | a folder of NAME.npy, the trunk by torchvision's names | `numpy.load` |
 -- | safetensors | the trunk by torchvision's names | `safetensors.torch.load_file(path)` |
 --
--- A classifier's encoder (fine-tuning) has its layer of classes written as torchvision's `fc`. All but onnx are weights
--- alone: export/usage.lua says which torchvision model they fit.
+-- For a classifier's encoder (fine-tuning), the classification layer is written as torchvision's `fc`. All formats but
+-- onnx hold only weights: export/usage.lua says which torchvision model they fit.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local detectron2 = require "cld.models.detectron2"
@@ -25,7 +25,7 @@ local export = {}
 
 -- ---- which tensors, under which names -------------------------------------------------
 
--- The layer of classes on the pooled features, as torchvision has it, or nil.
+-- The classification layer on the pooled features, as in torchvision, or nil.
 function export.classes(net)
   if net._name ~= "classifier" or net.layer ~= "features" then return nil end
   return net.fc
@@ -67,7 +67,7 @@ local function remove_folder(path)
   os.remove(path)
 end
 
--- A folder of that name, made beside it and renamed, so that there is never a part of one.
+-- Writes the folder next to the path and renames it, so that a partial folder never has that name.
 local function write_folder(path, list)
   path = path:gsub("(.)/+$", "%1")
   local parent = path:match "^(.*)/[^/]*$"
@@ -88,7 +88,7 @@ end
 
 -- ---- the formats -----------------------------------------------------------------------
 
--- write(net, path, options) -> how many tensors; `names`: whether there is a choice of them.
+-- write(net, path, options) -> the number of tensors; `names`: whether the caller can choose the tensors.
 local formats = {
   torchvision = { write = function(net, path)
     local list = by_torchvision(net, "torchvision")
@@ -126,7 +126,7 @@ export.formats = { "torchvision", "pth", "detectron2", "onnx", "npy", "safetenso
 
 local endings = { onnx = "onnx", pkl = "detectron2", safetensors = "safetensors", npy = "npy" }
 
---- format_of(path) -> the format that the ending of a file's name stands for; torchvision if it says nothing.
+--- format_of(path) -> the format for the ending of the file name; torchvision if the ending is not known.
 function export.format_of(path) return endings[path:lower():match "%.(%w+)/*$"] or "torchvision" end
 
 local function check_choice(name, value, choices, fallback)
@@ -138,7 +138,7 @@ local function check_choice(name, value, choices, fallback)
     caller.shown(value), type(value) == "string" and user_error.hint(value, choices) or "")
 end
 
--- What is at the path may be replaced only if that was asked for; a folder never by a file, nor another's folder.
+-- Replaces an existing path only if asked to; never a folder by a file, nor a folder of other files.
 local function check_path(path, format, force)
   local kind = core.io.exists(path)
   if kind == "folder" and not formats[format].folder then
@@ -159,7 +159,7 @@ local function check_path(path, format, force)
   end
 end
 
--- Nothing that was asked for is left out in silence.
+-- Raises for an option that the format would ignore.
 local function check_fitting(format, options)
   if options.names and not formats[format].names then
     user_error.raise("format %s: it has its own names; 'names' is of safetensors and npy", format)

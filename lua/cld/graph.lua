@@ -17,11 +17,11 @@ local parts = require "cld.nn.parts"
 local plans = require "cld.plans"
 local create, is_tensor = core.tensor, core.tensor.is_tensor
 
--- The calls of each kind that are made before the one that is captured: what they set up (momentum buffers, the
--- libraries' plans) is no part of the step.
+-- The calls of each kind before the one that is captured. What they set up (momentum buffers, the libraries' plans) is
+-- not part of the step.
 local WARM_UP = 2
 
--- Graphs of one kind of call that differ in what the step's modules were (training, evaluating); the oldest goes.
+-- Graphs per kind of call, for different states of the step's modules (training, evaluating); the oldest is dropped.
 local MOST_STATES = 4
 
 local plain = { ["nil"] = true, boolean = true, string = true }
@@ -43,7 +43,7 @@ local function keys_of(value)
   return keys
 end
 
--- The value, where every tensor and number, in nested tables too, is what visit makes of it; always in the same order.
+-- Returns the value with visit applied to every tensor and number, in nested tables too, always in the same order.
 local function map(value, visit)
   if is_leaf(value) then return visit(value) end
   if type(value) ~= "table" or getmetatable(value) then return value end
@@ -52,14 +52,14 @@ local function map(value, visit)
   return mapped
 end
 
--- The same for a list as table.pack makes it.
+-- The same for a list that table.pack made.
 local function map_list(list, visit)
   local mapped = { n = list.n }
   for i = 1, list.n do mapped[i] = map(list[i], visit) end
   return mapped
 end
 
--- A copy of it would have no gradient to give back.
+-- A copy of the tensor would have no gradient to pass back.
 local function check_gradient(tensor)
   if tensor.requires_grad and core.autograd.is_grad_enabled() then
     caller.raise("graph: an argument that requires a gradient, %s[%s], is copied for a captured step, and gets none:"
@@ -72,7 +72,7 @@ local function raise_no_argument(value)
     .. " of them: all else belongs in a local variable outside of it", caller.shown(value))
 end
 
--- Words that tell one kind of call from another.
+-- Words that distinguish kinds of calls.
 local function describe(value, words)
   local kind = kind_of(value)
   if kind == "tensor" then
@@ -95,7 +95,7 @@ local function describe(value, words)
   end
 end
 
--- With what else a captured step depends on, but for the seed.
+-- Adds what else a captured step depends on, except the seed.
 local function kind_of_call(arguments)
   local words = { tostring(core.autograd.is_grad_enabled()), core.autograd.precision() }
   words[#words + 1] = parts.described()
@@ -104,7 +104,7 @@ local function kind_of_call(arguments)
   return table.concat(words, " ")
 end
 
--- The first tensor's device that can capture. On the cpu a step may be given anything: tables in circles too.
+-- The first tensor's device that can capture. On the cpu a step accepts any arguments, even cyclic tables.
 local function device_of(value, seen)
   if is_tensor(value) then return core.graph.available(value.device) and value.device or nil end
   if type(value) ~= "table" or getmetatable(value) or seen[value] then return nil end
@@ -124,7 +124,7 @@ local function on_device(value, device)
   return value:detach():to(device)
 end
 
--- Within another's capture it is part of that: with what it gets and gives elsewhere.
+-- Inside another step's capture the call belongs to that capture, with the caller's own arguments and results.
 local function call_within(step, device, arguments)
   local given = map_list(arguments, function(value)
     if type(value) == "number" then return create.full({}, value, { dtype = "f64", device = device }) end
@@ -138,7 +138,8 @@ local function call_plainly(step, device, arguments)
   return table.pack(step(table.unpack(given, 1, given.n)))
 end
 
--- Where calls of a kind find their arguments: tensors that a capture finds there, and that are no part of its memory.
+-- The tensors in which calls of a kind find their arguments: they exist before a capture and are not part of its
+-- memory.
 local function new_kind(device, arguments)
   local values, tensors = {}, {}
   map_list(arguments, function(value)
@@ -153,7 +154,7 @@ local function new_kind(device, arguments)
   return { calls = 0, inputs = inputs, notes = {} }
 end
 
--- The arguments in the kind's own tensors.
+-- Copies the arguments into the kind's own tensors.
 local function fill(kind, arguments)
   local i = 0
   return map_list(arguments, function(value)
@@ -173,7 +174,7 @@ local function capture(kind, step, device, given)
   kind.graph, kind.results = core.graph.record(device, run_step, kind, step, given)
 end
 
--- The first call chooses convolutions. If the ranks have met in it, they do so before the last, and then use the same.
+-- The first call chooses convolutions. If the ranks have met in it, they exchange the choices before the last one.
 local function warm_up(kind, step, device, given)
   if kind.calls == WARM_UP and kind.meets then plans.exchange(device) end
   local before = core.dist.counted().collectives
@@ -186,7 +187,8 @@ local function close(kind)
   if kind.graph then kind.graph:close() end
 end
 
--- The kinds that there are. Graphs have the seed that they were captured with: those of another go, with their memory.
+-- The known kinds. A graph contains the seed of its capture: when the seed changes, graphs and their memory are
+-- dropped.
 local function kinds_of(captured)
   local seed = create.get_rng_state().seed
   if seed ~= captured.seed then
@@ -198,7 +200,7 @@ local function kinds_of(captured)
   return captured.kinds
 end
 
--- With the step's modules as they are now.
+-- The graph for the modules as they are now.
 local function kind_for(captured, device, arguments)
   local name, kinds = kind_of_call(arguments), kinds_of(captured)
   local states = kinds[name] or {}
@@ -223,24 +225,24 @@ end
 
 -- ---- cld.graph ------------------------------------------------------------------
 
---- cld.graph(step[, {enabled = true, device}]) -> function: one that does what step does. On the CPU, or not
--- enabled, it calls step. On CUDA the first calls do too; then what a call queues on the device is captured, and from
--- there on replayed, with other values: step's Lua does not run any more. Each kind of call (shapes and dtypes of the
--- tensors, strings, booleans; what the modules that step calls are: training or not, with these tensors) is captured
--- by itself. `device`: where the tensors are to be; default: where the first is on CUDA.
+--- cld.graph(step[, {enabled = true, device}]) -> function: returns a function that does what step does. On the CPU,
+-- or with enabled = false, it calls step. On CUDA it calls step the first few times, then captures the work that a
+-- call queues on the device. Later calls replay the capture with new values: step's Lua code no longer runs. Each kind
+-- of call is captured separately; a kind is the shapes and dtypes of the tensors, the strings, the booleans, and the
+-- state of the modules that step calls (training or not, and their tensors). `device`: where the tensors should be; by
+-- default the device of the first one on CUDA.
 --
--- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors come to the device; captured,
--- step gets copies, through which no gradient flows, and each number as a tensor (f64, of no dimension). Results are
--- step's own; captured they are detached, and lie in the same memory at each call of a kind: read them, or copy them,
--- before the next.
+-- Arguments are tensors, numbers, strings, booleans and nested tables of them. Tensors are moved to the device. A
+-- captured step gets copies, through which no gradient flows, and each number as a tensor (f64, of no dimension).
+-- Without capture, results are step's own. With it they are detached, and every call of a kind writes to the same
+-- memory: read or copy them before the next call.
 --
--- What else step takes from elsewhere, tensors apart (sgd.lr, say), stays what it was at the capture. The device's
--- tensors are looked at again, where they lay: they must be neither closed nor put in another's place; what is to
--- become of them is written into them, as load_state_dict does. Of the cpu's tensors step may move only those that it
--- makes. It must not wait for the device, as :item() does: an error, which ends the capture. Gradients begin in it:
--- sgd:step(loss), sgd:begin() or sgd:zero_grad() comes before what adds to them; outside of it a parameter's .grad is
--- that of the step captured last, if of any: do not rely on it. Random numbers go on as without it; another seed
--- begins anew.
+-- Any other value that step reads, except tensors (sgd.lr, for example), keeps its value from the capture. Tensors on
+-- the device are read again at their old address, so they must be neither closed nor replaced; write new values into
+-- them, as load_state_dict does. step may move a cpu tensor only if it made it. It must not wait for the device, as
+-- :item() does: that is an error, which ends the capture. Gradients must begin in it: call sgd:step(loss), sgd:begin()
+-- or sgd:zero_grad() before anything adds to them. Outside the step a parameter's .grad is that of the last captured
+-- step, if any: do not rely on it. Random numbers continue as without a graph; a new seed starts a new capture.
 --
 --     local net = cld.nn.linear(4, 1)
 --     local sgd = cld.optim.sgd(net, { lr = 0.1 })

@@ -1,4 +1,4 @@
---- Images: u8 (height, width, 3). Files of them, a page of many, and Pillow's operations (bindings/image.c).
+--- Images: u8 (height, width, 3). Image files, grids of images, and Pillow's operations (bindings/image.c).
 --
 --   local image = cld.image.read "cat.jpg"
 --   cld.image.write("half.png", cld.image.resized_crop(image, 0, 0, image.shape[1], image.shape[2], 112))
@@ -16,17 +16,17 @@ local function check_path(name, path)
   if type(path) ~= "string" then caller.raise("%s: expected a file's path, got %s", name, caller.shown(path)) end
 end
 
---- read(path[, {upright = false}]) -> u8 (height, width, 3): a JPEG, PNG, PPM or PGM, told by its content, as Pillow's
--- convert("RGB"). upright turns it as its EXIF orientation says.
+--- read(path[, {upright = false}]) -> u8 (height, width, 3): reads a JPEG, PNG, PPM or PGM, recognized by its content,
+-- as Pillow's convert("RGB") does. upright rotates it as its EXIF orientation says.
 function image.read(path, options)
   check_path("image.read", path)
   caller.check_fields("image.read", options, { "upright" })
   return user_error.call(core.picture.read, path, options and options.upright)
 end
 
---- cld.image.decode(bytes[, {upright, shrink, part = {top, left, height, width}}]) -> u8 (height, width, 3): an
--- image of a file's bytes, a string or u8 (n). part is in pixels, from 0; with shrink = 2, 4 or 8 a JPEG is decoded at
--- that fraction of its size.
+--- cld.image.decode(bytes[, {upright, shrink, part = {top, left, height, width}}]) -> u8 (height, width, 3): decodes
+-- the bytes of an image file, a string or u8 (n). part is in pixels, from 0; shrink = 2, 4 or 8 decodes a JPEG at that
+-- fraction of its size.
 function image.decode(bytes, options)
   if type(bytes) ~= "string" and not is_tensor(bytes) then
     caller.raise("image.decode: expected a file's bytes, a string or u8[n], got %s", caller.shown(bytes))
@@ -48,7 +48,7 @@ local default_quality = 75 -- Pillow's
 
 local function kind_of(path) return kinds[(path:match "%.([^./]+)$" or ""):lower()] end
 
---- cld.image.can_write(path) -> boolean: whether write knows the kind of file that the name ends in.
+--- cld.image.can_write(path) -> boolean: whether write supports the file type of this ending.
 --
 --     print(cld.image.can_write "a.png", cld.image.can_write "a.gif")  --> true false
 function image.can_write(path)
@@ -62,9 +62,9 @@ local function check_image(name, value)
   end
 end
 
---- cld.image.write(path, image[, {quality = 75}]): an image u8 (H, W, 3) as a file of the kind that its name ends
--- in, .jpg, .jpeg, .png or .ppm. quality (1 to 100) is a JPEG's, whose colours are stored at half the size (4:2:0). An
--- old file is replaced when the new one is whole.
+--- cld.image.write(path, image[, {quality = 75}]): writes an image u8 (H, W, 3) to a file of the type that its name
+-- ends in, .jpg, .jpeg, .png or .ppm. quality (1 to 100) is for JPEG, whose colours are stored at half resolution
+-- (4:2:0). An existing file is replaced only when the new one is complete.
 --
 --     cld.image.write("grey.png", cld.full({ 4, 6, 3 }, 128, "u8"))
 --     print(cld.image.read("grey.png").shape[2])  --> 6
@@ -101,7 +101,7 @@ local function levels(name, views, options)
   return scaled:clamp(0, 255):round():permute(1, 3, 4, 2):to("u8")
 end
 
--- Any of the forms that grid takes, as a list of u8 (H, W, 3).
+-- Converts any form that grid takes to a list of u8 (H, W, 3).
 local function list_of(name, forms, images, options)
   if is_tensor(images) then
     images = images:cpu():detach()
@@ -117,7 +117,7 @@ local function list_of(name, forms, images, options)
   caller.raise("%s: expected %s or a list of images, got %s", name, forms, caller.shown(images))
 end
 
--- A page of them, for the function of that name, which takes these forms.
+-- A grid of the images, for the function `name`, which accepts the same forms.
 local function page_of(name, forms, images, options)
   local list = list_of(name, forms, images, options)
   if #list == 0 then caller.raise("%s: there are no images", name) end
@@ -141,8 +141,8 @@ end
 
 local grid_forms = "f32[n, 3, height, width], u8[n, height, width, 3]"
 
---- grid(images[, {columns, padding = 2, mean, std}]) -> u8 (height, width, 3): images beside and below each other on
--- black, in rows of `columns` (default: about as many as rows), padding pixels apart. images: views f32 (N, 3, H, W),
+--- grid(images[, {columns, padding = 2, mean, std}]) -> u8 (height, width, 3): a grid of images on black, `columns`
+-- wide (default: about as many columns as rows), with padding pixels between them. images: views f32 (N, 3, H, W),
 -- whose normalization by mean and std (default: CIFAR's) is undone; u8 (N, H, W, 3); or a list of u8 images, which may
 -- have different sizes.
 function image.grid(images, options)
@@ -153,13 +153,13 @@ end
 local show_forms = "u8[height, width, 3], f32[3, height, width], " .. grid_forms
 local page_options = { "columns", "padding", "mean", "std" }
 
---- cld.image.show(images[, {mode, width, columns, padding, mean, std}]): an image u8 (height, width, 3) in the
--- terminal, or a page of what grid takes (one view f32 (3, H, W) too), at most `width` characters wide (default: the
--- terminal). f32 is taken for a view that was normalized by mean and std (default: CIFAR's); for values from 0 to 1
--- give mean = {0, 0, 0}, std = {1, 1, 1}. mode is how: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty),
--- "sixel", "blocks" (half blocks in 24-bit colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii"
--- (characters by brightness); by default the best that the terminal has, ascii if it has no colours or NO_COLOR is set.
--- If standard output is no terminal, a line says so.
+--- cld.image.show(images[, {mode, width, columns, padding, mean, std}]): shows an image u8 (height, width, 3) in the
+-- terminal, or a grid of what grid takes (one view f32 (3, H, W) too), at most `width` characters wide (default: the
+-- terminal). f32 is treated as a view that was normalized by mean and std (default: CIFAR's); for values from 0 to 1
+-- give mean = {0, 0, 0}, std = {1, 1, 1}. mode: "kitty" (Kitty's graphics protocol: Kitty, WezTerm, Ghostty), "sixel",
+-- "blocks" (half blocks in 24-bit colours, in xterm's 256 unless COLORTERM is truecolor) or "ascii" (characters by
+-- brightness); by default the best that the terminal supports, ascii if it has no colours or NO_COLOR is set. If
+-- standard output is not a terminal, it prints a line that says so.
 --
 --     -- needs a picture
 --     cld.image.show(cld.image.read "cat.jpg")

@@ -1,7 +1,7 @@
---- The module, `local cld = require "cld"`: tensors, gradients, files and the process, and the modules of all else.
+--- The module, `local cld = require "cld"`: tensors, gradients, files and the process, and all other modules.
 --
--- What C offers (`cld.core`, one table per binding file) and what is composed of it in Lua (one file each here,
--- loaded on first use).
+-- Joins what C offers (`cld.core`, one table per binding file) with what is written in Lua (one file each here, loaded
+-- on first use).
 local core = require "cld.core"
 require "cld.built".watch()
 local closed = require "cld.closed"
@@ -25,11 +25,11 @@ end
 local saved = require "cld.saved"
 cld.load, cld.save = saved.load, saved.save
 --- cld.io.none: Python's None, in what cld.load reads out of PyTorch's files.
---- cld.io.record: the metatable of objects in PyTorch's files that no class here stands for: records {class,
+--- cld.io.record: the metatable of objects in PyTorch files whose class does not exist here: records {class,
 -- arguments, state, items, entries}, which print themselves.
 core.io.record.__tostring = function(record) return require "cld.record" (record) end
 
--- lua/cld/<name>.lua stands in front of the C table of the same name.
+-- lua/cld/<name>.lua replaces the C table of the same name.
 for _, name in ipairs(composed) do cld[name] = nil end
 cld.grad = nil -- in cld.autograd, which has cld.Function and the like too
 cld.picture = nil -- image files: in cld.image
@@ -37,7 +37,7 @@ cld.scope = nil -- scopes of temporaries: nn.scope
 cld.embed = nil -- maps of features: in cld.eval
 cld.screen = nil -- images in a terminal: image.show
 
--- A field that is not there is a typing error, in every table of functions; whoever only asks uses rawget or pairs.
+-- A missing field is a typing error in every table of functions; use rawget or pairs to test for one.
 return setmetatable(cld, {
   __index = function(self, key)
     for _, name in ipairs(composed) do

@@ -1,15 +1,15 @@
 --- JSON: Lua values to text, and text to Lua values.
 --
--- A table is an array where its keys are 1..n and n > 0, else an object, its keys sorted. Floats are written with as
--- few digits as bring them back bit for bit; json.null is null. What JSON cannot say (NaN, functions) is an error.
+-- A table is an array if its keys are 1..n and n > 0, else an object, its keys sorted. Floats are written with the
+-- fewest digits that restore them bit for bit; json.null is null. What JSON cannot say (NaN, functions) is an error.
 --
--- A string is any bytes, as a path is: a byte 0xNN that is no part of a UTF-8 character is written as "\udbff\udeNN",
--- and decode gives the byte back. To other readers that is one private character, U+10FENN.
+-- A string may hold any bytes, as a path may: a byte 0xNN outside a valid UTF-8 character is written as
+-- "\udbff\udeNN", and decode restores the byte. Other readers see one private character, U+10FENN.
 local core = require "cld.core"
 
 local quote, c_locale = core.json.quote, core.text.c_locale
 
---- cld.json.null: what stands for JSON's null, in what decode returns and encode takes.
+--- cld.json.null: stands for JSON's null in what decode returns and encode takes.
 local json = { decode = core.json.decode, null = core.json.null }
 
 local deepest = 100 -- tables in tables; more is taken for a cycle
@@ -66,8 +66,8 @@ function encode(value, indent, depth)
   fail("a %s has no JSON form", kind)
 end
 
---- cld.json.encode(value[, indent]) -> text: indent: spaces per level; without it everything is on one line. Keys
--- come in order. What JSON cannot say (NaN, functions) is an error.
+--- cld.json.encode(value[, indent]) -> text: indent: spaces per level; without it everything is on one line. Keys are
+-- sorted. What JSON cannot say (NaN, functions) is an error.
 --
 --     print(cld.json.encode { b = 1, a = { 1, 2 } })  --> {"a":[1,2],"b":1}
 function json.encode(value, indent)

@@ -1,11 +1,11 @@
---- Losses: NPID's memory bank, MoCo's queue, CLD's groups, InfoMin's, BYOL's, SimCLR's. The mathematics is C
--- (runtime/losses); here is what keeps a state: the memory bank and the queue.
+--- Losses: NPID's memory bank, MoCo's queue, CLD's groups, InfoMin's, BYOL's, SimCLR's. The mathematics is in C
+-- (runtime/losses); this file has the objects with state: the memory bank and the queue.
 --
 --   local bank = cld.losses.memory_bank { size = #train, dim = 128, momentum = 0.5, temperature = 0.1 }
 --   local loss = bank:loss(features, index)           -- features (batch, 128), index i64 (batch), 0-based
 --   loss:backward()                                   -- then the rows `index` of bank.memory are updated
 --
--- Everything a bank or a queue knows is in its state_dict.
+-- The state_dict of a bank or a queue holds its whole state.
 local byol = require "cld.losses.byol"
 local caller = require "cld.caller"
 local core = require "cld.core"
@@ -14,14 +14,14 @@ local infomin = require "cld.losses.infomin"
 local state = require "cld.state"
 local functional, create = core.losses, core.tensor
 
--- A loss whose rows need each other is of the whole batch, on each of its ranks (cld.dist); the gradient finds its
--- rows.
+-- A loss whose rows depend on each other is computed over the whole batch on each rank (cld.dist); the gradient
+-- reaches the rank's own rows.
 local function of_whole_batch(name, x)
   if dist.alone or not create.is_tensor(x) then return x end
   return caller.call(name, core.dist.gather_rows, x)
 end
 
--- Whether groups of at most `block` rows (0: one of all) have rows on several ranks.
+-- Whether groups of at most `block` rows (0: one group of all rows) span several ranks.
 local function spans_ranks(block)
   local batch = not dist.alone and core.dist.batch()
   return batch and core.dist.spans(batch, block)
@@ -46,36 +46,36 @@ local losses = {
   --     print(table.concat(labels:totable(), " "))  --> 0 1 0
   kmeans = functional.kmeans,
 
-  --- cld.losses.cld(g1, g2[, {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false, block =
-  -- 0, grouping = "kmeans"|"ncut", eigenvectors = 0}[, part]]) -> loss, accuracy, empty: CLD's group loss of two views
-  -- g1 and g2 (n, d): (CE(g1 C2' / T, c2) + CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on each
-  -- view (Wang, Liu and Yu, CVPR 2021), or with grouping = "ncut" by normalized_cuts of so many eigenvectors. The
+  --- cld.losses.cld(g1, g2[, {clusters = 128, iterations = 5, temperature = 0.2, detach_centroids = false, block = 0,
+  -- grouping = "kmeans"|"ncut", eigenvectors = 0}[, part]]) -> loss, accuracy, empty: CLD's group loss of two views g1
+  -- and g2 (n, d): (CE(g1 C2' / T, c2) + CE(g2 C1' / T, c1)) / 2 with labels c and centroids C by k-means on each view
+  -- (Wang, Liu and Yu, CVPR 2021), or with grouping = "ncut" by normalized_cuts with that many eigenvectors. The
   -- accuracy, a 0-d tensor in 0..1, is the share of rows whose largest logit of g1 C2' is c2. The third result, a 0-d
-  -- constant in f32, is the share of groups that no row belongs to, of the min(clusters, rows) that can have one, over
-  -- both views.
+  -- constant in f32, is the share of empty groups over both views, among the min(clusters, rows) groups that can have
+  -- a row.
   --
-  -- block: the rows are cut into blocks of at most so many (nn.blocks), each with its own groups and its own centroids
-  -- in the logits; all three results are means over the blocks, weighted with their rows. 0: one block. If clusters
-  -- are as many as a block's rows or more, each row is a group of its own (the first of equal rows has them all), and
-  -- the other centroids are zero vectors, whose logits are 0: cross-view discrimination of the rows inside their
-  -- block. part: of nn.blocks, if the rows are its: a block is then as large as its are. A block that has rows on
-  -- several ranks is grouped as a whole.
+  -- block: the rows are cut into blocks of at most that many rows (nn.blocks), each with its own groups and its own
+  -- centroids in the logits; all three results are means over the blocks, weighted by their rows. 0: one block. If
+  -- there are at least as many clusters as rows in a block, each row is its own group (the first of equal rows takes
+  -- them all), and the other centroids are zero vectors, whose logits are 0: the loss discriminates rows across the
+  -- views inside their block. part: a part of nn.blocks, if the rows belong to one: blocks then have the size of its
+  -- blocks. A block that spans several ranks is grouped as a whole.
   --
   --     local g1, g2 = cld.randn(32, 8):normalize(), cld.randn(32, 8):normalize()
   --     local loss, accuracy = cld.losses.cld(g1, g2, { clusters = 4 })
   --     print(loss:item() > 0, accuracy:item() <= 1)  --> true true
   cld = cld,
 
-  --- cld.losses.byol(p1, p2, t1, t2[, scale = 1]) -> loss: scale / 2 ((1 - cos(p1, t2)) + (1 - cos(p2, t1))), the
-  -- mean over the n images (Grill et al., 2020): the predictions p1 and p2 (n, dim) of two views, each against the
-  -- target's projection of the other view. The gradient flows to p1 and p2 only. scale 4 is the published sum of two
-  -- squared distances.
+  --- cld.losses.byol(p1, p2, t1, t2[, scale = 1]) -> loss: scale / 2 ((1 - cos(p1, t2)) + (1 - cos(p2, t1))), the mean
+  -- over the n images (Grill et al., 2020): the predictions p1 and p2 (n, dim) of two views, each compared with the
+  -- target's projection of the other view. The gradient flows to p1 and p2 only. scale 4 gives the published sum of
+  -- two squared distances.
   byol = byol,
 
-  --- cld.losses.nt_xent(z1, z2, temperature) -> loss: SimCLR's loss of two views z1 and z2 (n, dim) of n images,
-  -- not normalised (Chen et al., ICML 2020, equation 1): each of the 2 n rows is to find the other view of its image
-  -- among the 2 n - 1 other rows, the mean over all of the cross entropy of their cosines / temperature. The gradient
-  -- flows to both. Of several ranks n are the images of all.
+  --- cld.losses.nt_xent(z1, z2, temperature) -> loss: SimCLR's loss of two views z1 and z2 (n, dim) of n images, not
+  -- normalised (Chen et al., ICML 2020, equation 1): each of the 2 n rows must find the other view of its image among
+  -- the 2 n - 1 other rows; the loss is the mean cross entropy of the cosines / temperature. The gradient flows to
+  -- both. With several ranks, n counts the images of all.
   --
   --     local z1, z2 = cld.randn(8, 4), cld.randn(8, 4)
   --     print(cld.losses.nt_xent(z1, z2, 0.5):item() > 0)  --> true
@@ -105,8 +105,8 @@ local function temperature(what, options, default)
     "a number above 0")
 end
 
---- cld.losses.cld_settings(opt) -> table: the third argument of cld.losses.cld, of a recipe's options:
--- cld.options.cld, and if there is one cld.options.blocks.
+--- cld.losses.cld_settings(opt) -> table: the third argument of cld.losses.cld, from a recipe's options:
+-- cld.options.cld, and cld.options.blocks if declared.
 function losses.cld_settings(opt)
   return {
     grouping = opt.grouping, eigenvectors = opt.eigenvectors,
@@ -117,17 +117,17 @@ end
 
 --- cld.losses.normalized_cuts(x[, {eigenvectors = 0, clusters = 128, iterations = 5, sigma}]) -> labels i64 (n),
 -- centroids (clusters, d), eigenvalues: groups of the rows of x (n, d) by normalized cuts (Shi and Malik, PAMI 2000;
--- as CLD's authors have them), on x's device, where nothing waits for it.
+-- as in CLD's authors' code), on x's device, without waiting for it.
 --
 -- With W_ij = |cos(x_i, x_j)|, 0 on the diagonal, and D its row sums: the eigenvectors of D^-1/2 (D - W) D^-1/2 that
 -- have the smallest eigenvalues, times D^-1/2, then k-means on their rows. Centroids are the means of x's rows by
 -- those labels and differentiable as such; labels and eigenvalues (ascending, from 0) are constants. An empty group's
 -- centroid is the zero vector.
 --
--- eigenvectors: 0 is as many as clusters; of more than rows, as many as rows, as published. sigma: the authors divide
--- W by it, which changes neither labels nor eigenvalues; it may be given, and nothing goes by it. A row that is
--- similar to none, of zeros for example, has an eigenvalue of 1 to itself, and all such rows have one label. A value
--- that is not finite makes the eigenvalues NaN and all labels 0.
+-- eigenvectors: 0 means as many as clusters; more than rows means as many as rows, as published. sigma: the authors
+-- divide W by it, which changes neither labels nor eigenvalues; it is accepted and has no effect. A row that is
+-- similar to no other, a row of zeros for example, has its own eigenvalue of 1, and all such rows share one label. A
+-- value that is not finite makes the eigenvalues NaN and all labels 0.
 function losses.normalized_cuts(x, options)
   options = options or {}
   caller.require_fields("normalized_cuts", options, { "eigenvectors", "clusters", "iterations", "sigma" })
@@ -161,10 +161,10 @@ local function random_rows(what, size, dim, options)
   return draws[init](caller.call(what, create.empty, { size, dim }, settings), dim)
 end
 
--- 0, and counted on where the kernels run: nothing waits for it. i64, of no dimension.
+-- A counter that starts at 0, on the device of the kernels, so that nothing waits for it. i64, of no dimension.
 local function counter(memory) return create.zeros({}, { dtype = "i64", device = memory.device }) end
 
--- A published checkpoint has the memory alone: the rest stays as it is.
+-- A published checkpoint has only the memory: the rest does not change.
 local own_affair = { optional = function(name) return name ~= "memory" end }
 
 -- "65536 keys x 128, temperature 0.2, f32 on cpu", of a bank's or queue's memory.
@@ -200,13 +200,13 @@ function losses.memory_bank(options)
     memory = random_rows("memory_bank", size, dim, options),
   }, MemoryBank)
   if self.negatives > 0 then
-    self.draws = counter(self.memory)               -- calls of :loss so far: which negatives come next
+    self.draws = counter(self.memory)               -- calls of :loss so far: selects the next negatives
     self.normalizer = create.zeros({ 1 }, { dtype = self.memory.dtype, device = self.memory.device })
   end
   return self
 end
 
--- Those of this rank's rows, of what is drawn for all ranks' (rows, negatives).
+-- The part of this rank's rows, out of what is drawn for all ranks' (rows, negatives).
 local function draw_negatives(self, features)
   local share = caller.call("memory_bank", core.dist.images, "memory_bank", features.shape[1])
   local drawn = functional.sample_negatives(self.draws, share.total, self.negatives, self.memory.shape[1])
@@ -215,8 +215,8 @@ local function draw_negatives(self, features)
   return drawn:narrow(1, share.begin + 1, share.rows):clone()
 end
 
--- The normalizer is of the first batch, of all ranks. Whether it is known already nobody here can tell, so it is
--- measured each time: of this rank's rows, then their mean over the ranks.
+-- The normalizer is that of the first batch, over all ranks. The host cannot know whether it is set already, so it is
+-- measured each time: on this rank's rows, then the mean over the ranks.
 local function measure_normalizer(self, features, index, negatives)
   local _ <close> = core.autograd.no_grad()
   local rows <close> = features:detach()
@@ -228,9 +228,9 @@ local function measure_normalizer(self, features, index, negatives)
   self.normalizer:copy_(normalizer)
 end
 
---- memory_bank:loss(features, index) -> loss: the mean loss of features (batch, dim) whose images are index (i64
--- (batch), 0-based) against the memory as it is now. The rows become normalize(momentum * row + (1 - momentum) *
--- feature) when a backward through the loss has run: with two views in one backward, view 2 first, then view 1.
+--- memory_bank:loss(features, index) -> loss: the mean loss of features (batch, dim) of the images index (i64 (batch),
+-- 0-based) against the memory as it is now. When a backward through the loss has run, the rows become
+-- normalize(momentum * row + (1 - momentum) * feature): with two views in one backward, view 2 first, then view 1.
 --
 --     local bank = cld.losses.memory_bank { size = 100, dim = 8 }
 --     local loss = bank:loss(cld.randn(4, 8):normalize(), cld.tensor({ 0, 1, 2, 3 }, "i64"))
@@ -245,20 +245,20 @@ function MemoryBank:loss(features, index)
     self.temperature, self.momentum)
 end
 
---- memory_bank:reset_normalizer(): the normalizer of the negatives, if there are any, is measured anew by the next
--- loss: of the rows as they are then.
+--- memory_bank:reset_normalizer(): the next loss measures the normalizer of the negatives, if there are any, again, on
+-- the rows as they are then.
 function MemoryBank:reset_normalizer()
   if self.normalizer then self.normalizer:zero_() end
 end
 
---- memory_bank:state_dict() -> {name = tensor}: memory, and with negatives normalizer and draws.
+--- memory_bank:state_dict() -> {name = tensor}: memory, and with negatives also normalizer and draws.
 function MemoryBank:state_dict()
   return { memory = self.memory, normalizer = self.normalizer, draws = self.draws }
 end
 
---- memory_bank:load_state_dict(state): copies into the bank, in its own dtype. The memory alone will do: the
--- normalizer and the draws then stay. Otherwise strict: missing, unexpected and mis-shaped entries are an error that
--- names them.
+--- memory_bank:load_state_dict(state): copies into the bank, in its own dtype. A state with only the memory is enough:
+-- the normalizer and the draws then do not change. Otherwise strict: an error names missing, unexpected and mis-shaped
+-- entries.
 function MemoryBank:load_state_dict(given)
   state.load("memory_bank", self:state_dict(), given, own_affair)
 end
@@ -270,11 +270,11 @@ MocoQueue.__index = MocoQueue
 
 function MocoQueue:__tostring() return "moco_queue: " .. shown(self, "keys") end
 
---- cld.losses.moco_queue{size =, dim =, temperature = 0.07, init = "uniform"|"normal", dtype = "f32", device =
--- "cpu"} -> moco_queue: a ring of keys, the negatives of MoCo (He et al., CVPR 2020). queue.memory is the (size, dim)
--- tensor, queue.pointer:item() the row to be replaced next, counted from 0. init: its first rows: "uniform" in (-s,
--- s), s = 1 / sqrt(dim / 3), as the published CIFAR code has them; "normal": N(0, 1), each divided by its length, as
--- MoCo v2 (Chen et al., 2020) has them.
+--- cld.losses.moco_queue{size =, dim =, temperature = 0.07, init = "uniform"|"normal", dtype = "f32", device = "cpu"}
+-- -> moco_queue: a ring of keys, the negatives of MoCo (He et al., CVPR 2020). queue.memory is the (size, dim) tensor,
+-- queue.pointer:item() the next row to be replaced, counted from 0. init: its first rows: "uniform" in (-s, s), s = 1
+-- / sqrt(dim / 3), as in the published CIFAR code; "normal": N(0, 1), each row divided by its length, as in MoCo v2
+-- (Chen et al., 2020).
 function losses.moco_queue(options)
   caller.require_fields("moco_queue", options, { "size", "dim", "temperature", "init", "dtype", "device" })
   local size, dim = integer("moco_queue", options, "size", 1), integer("moco_queue", options, "dim", 1)
@@ -293,9 +293,9 @@ function MocoQueue:loss(query, key)
 end
 
 --- moco_queue:enqueue(keys[, made]): replaces the oldest rows by keys (any number, dim); of more keys than rows the
--- last remain. Keys are not looked at: after a step that was skipped for a loss that is not finite they do not belong
--- here, since one NaN among them makes every loss NaN until its row is replaced. So give what sgd:step returned as
--- `made`: nothing changes if it is 0.
+-- last remain. Keys are not checked: do not enqueue them after a step that was skipped because its loss was not
+-- finite, since one NaN makes every loss NaN until its row is replaced. So pass what sgd:step returned as `made`:
+-- nothing changes if it is 0.
 --
 --     local queue = cld.losses.moco_queue { size = 16, dim = 4 }
 --     queue:enqueue(cld.ones(6, 4):normalize())
@@ -304,19 +304,19 @@ function MocoQueue:enqueue(keys, made)
   caller.call("enqueue", functional.enqueue, self.memory, self.pointer, keys, made)
 end
 
---- moco_queue:enqueue_after(loss, keys) -> loss: enqueue as what the result's backward leaves behind. When a
--- backward through it has run, the keys replace the oldest rows, unless the optimizer's step that it was made for is
--- skipped. Several of a step (sgd:add) do so in the order of their backwards. A loss off the tape enqueues nothing.
+--- moco_queue:enqueue_after(loss, keys) -> loss: a loss whose backward also enqueues the keys. When a backward through
+-- it has run, the keys replace the oldest rows, unless the optimizer's step is skipped. If a step has several
+-- (sgd:add), they enqueue in the order of their backwards. A loss off the tape enqueues nothing.
 function MocoQueue:enqueue_after(loss, keys)
   return caller.call("enqueue_after", functional.enqueue_after, loss, self.memory, self.pointer, keys)
 end
 
---- moco_queue:state_dict() -> {memory =, pointer =}: the pointer, i64 of no dimension, is the row to be replaced
--- next, from 0.
+--- moco_queue:state_dict() -> {memory =, pointer =}: the pointer, i64 of no dimension, is the next row to be replaced,
+-- from 0.
 function MocoQueue:state_dict() return { memory = self.memory, pointer = self.pointer } end
 
---- moco_queue:load_state_dict(state): copies into the queue, in its own dtype. The memory alone will do: the
--- pointer then stays. Otherwise strict: missing, unexpected and mis-shaped entries are an error that names them.
+--- moco_queue:load_state_dict(state): copies into the queue, in its own dtype. A state with only the memory is enough:
+-- the pointer then does not change. Otherwise strict: an error names missing, unexpected and mis-shaped entries.
 function MocoQueue:load_state_dict(given)
   local size = self.memory.shape[1]
   local pointer = given.pointer and given.pointer:numel() == 1 and given.pointer:item()

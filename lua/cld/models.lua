@@ -25,10 +25,10 @@
 -- Settings: stem = "cifar" or "imagenet", low_dim = 128, width = 64, norm_linear = false, pool_window = false, and
 -- branches and projector as above; a projector's rows are not normalised.
 --
--- classifier (models/classifier.lua): an encoder with a layer `fc` of classes: { encoder = a description of a network,
--- classes, dim = that of its features, layer = "features" }; net(images) gives the logits.
+-- classifier (models/classifier.lua): an encoder with a classification layer `fc`: { encoder = a description of a
+-- network, classes, dim = that of its features, layer = "features" }; net(images) gives the logits.
 --
--- A network knows how it was made: cld.models.build(cld.models.description(net)) is another of the same names and
+-- A network knows how it was made: cld.models.build(cld.models.description(net)) makes another with the same names and
 -- shapes.
 local caller = require "cld.caller"
 local closed = require "cld.closed"
@@ -45,13 +45,13 @@ local user_error = require "cld.user_error"
 
 local models = {}
 
---- {name = function(settings) -> net}, of all that cld.models[name] finds.
+--- {name = function(settings) -> net} for every name that cld.models[name] finds.
 models.constructors = setmetatable({}, { __index = function() return nil end }) -- a registry: not closed
 
 local users = {} -- {name = true} of those that models.define made known
 local by_name = {} -- the same, where cld.models looks names up
 
--- The settings with defaults in place of what is not given. Without a table of defaults any setting is taken.
+-- Fills in the defaults. Without a table of defaults any setting is accepted.
 local function filled(name, settings, defaults)
   if defaults then
     caller.check_fields(name, settings, sorted_keys(defaults))
@@ -91,7 +91,7 @@ for i, entry in ipairs(resnet.kinds) do models.resnets[i] = entry[1] end
 --- cld.models.resnet18_cifar{low_dim = 128, width = 64, stem = "cifar", norm_linear = false, pool_window = false,
 -- branches, projector} -> net, cld.models.resnet34_cifar{...} -> net, cld.models.resnet50_cifar{...} -> net: the
 -- published CIFAR encoder with its names. net(images (N, 3, H, W)) gives rows of unit length (N, low_dim) for each
--- branch; a projector's are not normalised. stem "imagenet" is torchvision's, for images from 128 pixels on.
+-- branch; a projector's rows are not normalised. stem "imagenet" is torchvision's, for images of at least 128 pixels.
 --- cld.models.resnet18{head = "mlp", dim = 128, branches = {"instance", "group"}, ...}, cld.models.resnet34{...},
 -- cld.models.resnet50{...}, cld.models.resnet101{...}, cld.models.resnet152{...}, cld.models.wide_resnet50_2{...},
 -- cld.models.wide_resnet101_2{...}, cld.models.resnext50_32x4d{...}, cld.models.resnext101_32x4d{...},
@@ -111,7 +111,7 @@ for _, family in ipairs { resnet, cifar } do
   end
 end
 
---- InfoMin's names of ResNets, of which a description says the usual name and the width.
+--- InfoMin's names of ResNets; a description has the usual name and the width.
 models.infomin_names = {}
 
 --- cld.models.resnet50x2{...}, cld.models.resnet50x4{...}, cld.models.resnext50{...}, cld.models.resnext101v1{...},
@@ -133,15 +133,15 @@ for i, alias in ipairs(resnet.aliases) do
 end
 
 --- cld.models.classifier{encoder = description, classes =, dim =, layer = "features"} -> net: an encoder with a
--- layer `fc` of classes; net(images) gives the logits. dim is that of the encoder's features.
+-- classification layer `fc`; net(images) gives the logits. dim is the dimension of the encoder's features.
 register("classifier", function(settings)
   return classifier.build(models.build(settings.encoder), settings)
 end, nil, classifier.check)
 
---- cld.models.define(name, constructor[, defaults]): makes a network of your own known: cld.models[name] { ... } is
--- then a constructor like the others. constructor(settings) -> a module; settings is a table of plain values (numbers,
--- strings, booleans and tables of them). defaults: {name = value}, which are filled in, and then no other setting is
--- taken. A checkpoint of such a net is read where the same name is defined.
+--- cld.models.define(name, constructor[, defaults]): registers a network of your own: cld.models[name] { ... } is then
+-- a constructor like the others. constructor(settings) -> a module; settings is a table of plain values (numbers,
+-- strings, booleans and tables of them). defaults: {name = value}, filled in where missing; with them no other setting
+-- is accepted. A checkpoint of such a net can be read if the same name is defined.
 --
 --     cld.models.define("tiny", function(settings) return cld.nn.linear(3, settings.dim) end, { dim = 4 })
 --     print(cld.models.tiny { dim = 2 }.weight.shape[1])  --> 2
@@ -159,15 +159,15 @@ function models.define(name, constructor, defaults)
   users[name] = true
 end
 
---- is_own(description) -> whether models.define made its constructor, or that of an encoder within, known: whoever
--- loads such a checkpoint must have the file that does.
+--- is_own(description) -> whether models.define made its constructor, or that of an encoder within, known: to load
+-- such a checkpoint one needs the file that calls it.
 function models.is_own(how)
   local encoder = how.settings.encoder
   return users[how.constructor] or type(encoder) == "table" and models.is_own(encoder) or false
 end
 
---- description(net) -> {constructor = "resnet50", settings = {...}}, all settings, plain values; or nil and the reason:
--- no constructor of cld.models made it, or its tensors have other names or shapes since.
+--- description(net) -> {constructor = "resnet50", settings = {...}}, all settings, plain values; or nil and the
+-- reason: no constructor of cld.models made it, or its tensors' names or shapes have changed since.
 function models.description(net)
   if not nn.is_module(net) then
     caller.raise("models.description: expected a module, got %s", caller.shown(net))
@@ -175,8 +175,8 @@ function models.description(net)
   return described.of(net)
 end
 
---- cld.models.build(description) -> net: a new one of that constructor and those settings (cld.models.description),
--- its weights drawn.
+--- cld.models.build(description) -> net: a new network from that constructor and those settings
+-- (cld.models.description), with random weights.
 --
 --     local net = cld.models.resnet18_cifar { width = 4, low_dim = 8 }
 --     local other = cld.models.build(cld.models.description(net))
@@ -194,8 +194,8 @@ function models.build(description)
 end
 
 --- cld.models.from_options(opt[, {branches =, projector =}]) -> net: the CIFAR encoder that a recipe's options ask
--- for: arch, width, low_dim and norm_linear, of cld.options.encoder; and if declared (cld.options.images) size, stem
--- and pool. Without them the stem is CIFAR's. Settings that no option says are given beside them.
+-- for: arch, width, low_dim and norm_linear, of cld.options.encoder; and size, stem and pool if declared
+-- (cld.options.images). Without those the stem is CIFAR's. The second argument gives settings that have no option.
 function models.from_options(opt, given)
   caller.check_fields("models.from_options", given, { "branches", "projector" })
   local settings = cifar.settings_of(opt)
@@ -204,20 +204,20 @@ function models.from_options(opt, given)
 end
 
 --- cld.models.load(path[, {models_file =, object = "net", encoder = "query"}]) -> net, about: the network of a
--- checkpoint of any recipe (or its run's folder), or of a file that others published: .pth, .pt, .pth.tar, .t7,
--- .safetensors. It is the online encoder, on the cpu. models_file: a Lua file that calls models.define, run before.
--- object: which of a checkpoint's networks, if it is not `net`. encoder = "key": the one that follows it, MoCo's key
--- encoder or BYOL's target. about is what is known, as far as it is: {path, layout ("cldlua" for one of ours), arch,
--- epoch, description, test_view (a list of cld.augment), views (such lists, of the training), layer, knn = {k,
--- temperature}, options (of the run), left_out, source, published (the accuracy that its authors report)}.
+-- checkpoint of any recipe (or its run's folder), or of a published file: .pth, .pt, .pth.tar, .t7, .safetensors. It
+-- is the online encoder, on the cpu. models_file: a Lua file that calls models.define, run before. object: which of a
+-- checkpoint's networks, if not `net`. encoder = "key": the network that follows it, MoCo's key encoder or BYOL's
+-- target. about holds what is known: {path, layout ("cldlua" for our own), arch, epoch, description, test_view (a list
+-- of cld.augment), views (such lists, of the training), layer, knn = {k, temperature}, options (of the run), left_out,
+-- source, published (the accuracy that its authors report)}.
 --
 --     -- needs a run
 --     local net, about = cld.models.load "runs/NAME"
 function models.load(path, given) return require "cld.models.load".from(models, path, given) end
 
---- cld.models.export(net, path[, {format =, layer = "features", names = "torchvision", size =, view =,
--- normalize = false, force = false}]) -> how many tensors were written. For PyTorch and others. Nothing is half
--- written.
+--- cld.models.export(net, path[, {format =, layer = "features", names = "torchvision", size =, view =, normalize =
+-- false, force = false}]) -> how many tensors were written. For PyTorch and others. A failed export leaves no partial
+-- file.
 --
 --   format  "torchvision" (the trunk, a .pth), "pth" (all of the network by our names), "detectron2" (a .pkl), "onnx",
 --           "npy" (a folder of NAME.npy), "safetensors"; without it what path ends with: .onnx, .pkl, .npy or

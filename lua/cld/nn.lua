@@ -1,4 +1,4 @@
---- Modules: trees of parameters, buffers and child modules, as PyTorch's nn.Module.
+--- Modules: trees of parameters, buffers and child modules, like PyTorch's nn.Module.
 --
 --   local Head = nn.module "Head"               -- nn.module("Head", Base) is a subclass of Base
 --   function Head:build(width, dim)             -- the constructor: Head(512, 128)
@@ -8,9 +8,9 @@
 --   end
 --   function Head:forward(x) return self.linear(x) * self.scale end
 --
--- help "own network" is a guide, help "module" what every module can do. nn.each takes several views through a network
--- as one batch; nn.transient(Head) after the above has a forward's temporaries closed at its end. nn.functional has the
--- functions, nn.init what weights begin with.
+-- help "own network" is a guide, help "module" lists what every module can do. nn.each passes several views through a
+-- network as one batch; nn.transient(Head), after the code above, closes a forward's temporaries at its end.
+-- nn.functional has the functions, nn.init the initialisations of weights.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local module = require "cld.nn.module"
@@ -42,12 +42,12 @@ end
 
 local dropout = nn.functional.dropout
 
---- cld.nn.functional: layers as functions of tensors and weights, without state: what the modules of cld.nn are
--- made of, under PyTorch's names.
+--- cld.nn.functional: layers as stateless functions of tensors and weights, on which the modules of cld.nn are built,
+-- under PyTorch's names.
 --- cld.nn.functional.dropout(x[, p = 0.5[, training = true[, parts = nn.parts()]]]) -> tensor: in training each
--- element is 0 with probability p, and 1 / (1 - p) times itself otherwise. Its numbers are drawn for the whole batch
--- at hand, of which each of several ranks takes those of its rows: one process's, if x has rows for all of the rank's
--- images. With groups of blocks (nn.blocks) they are others than in one process. parts: whose rows x has.
+-- element is 0 with probability p, and 1 / (1 - p) times itself otherwise. The random numbers are drawn for the whole
+-- current batch, and each of several ranks uses those of its rows: they equal one process's if x has rows for all of
+-- the rank's images. With groups of blocks (nn.blocks) they differ from one process's. parts: whose rows x has.
 function nn.functional.dropout(x, p, training, given, ...)
   return caller.call("dropout", dropout, x, p, training, given == nil and parts.current() or given, ...)
 end

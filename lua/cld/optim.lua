@@ -1,5 +1,5 @@
---- Optimizers. The steps are C, and the equations there (runtime/optim/{sgd,lars,adam}.c); here modules are taken apart
--- into their parameters.
+--- Optimizers. The steps and their equations are in C (runtime/optim/{sgd,lars,adam}.c); this file splits modules into
+-- their parameters.
 --
 --   local sgd = cld.optim.sgd(net:parameters(), { lr = 0.03, momentum = 0.9, weight_decay = 5e-4 })
 --   sgd:zero_grad(); loss:backward(); sgd:step()      -- as in PyTorch, or all three at once:
@@ -17,7 +17,7 @@ local optim = {}
 
 local function is_module(value) return type(value) == "table" and value.named_parameters ~= nil end
 
--- The table's fields that have names, in order.
+-- The table's named fields, in order.
 local function named(list)
   local names = {}
   for key in pairs(list) do
@@ -55,7 +55,7 @@ local function check_group(name, i, group)
   end
 end
 
--- {{params =, settings...}, ...} as one list of tensors and {{number of them, settings...}, ...}.
+-- Turns {{params =, settings...}, ...} into one list of tensors and {{number of them, settings...}, ...}.
 local function flattened(name, groups)
   local all, settings = {}, {}
   for i, group in ipairs(groups) do
@@ -70,17 +70,18 @@ local function flattened(name, groups)
   return all, settings
 end
 
---- cld.optim.lars(params[, {lr =, momentum = 0.9, eta = 0.001, weight_decay = 0, adapt = true}]) -> optimizer: each
--- tensor's gradient g + weight_decay w times eta |w| / |g|. A group with adapt = false, for biases and norms, has g as
--- it is, and no decay (cld.optim.no_decay makes such groups). You et al., 2017, as Grill et al., 2020 (BYOL), have it.
---- cld.optim.adam(params[, {lr =, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0}]) -> optimizer: as
+--- cld.optim.lars(params[, {lr =, momentum = 0.9, eta = 0.001, weight_decay = 0, adapt = true}]) -> optimizer: scales
+-- each tensor's gradient g + weight_decay w by eta |w| / |g|. A group with adapt = false, for biases and norms, uses g
+-- unscaled and without decay (cld.optim.no_decay makes such groups). You et al., 2017, as used by Grill et al., 2020
+-- (BYOL).
+--- cld.optim.adam(params[, {lr =, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0}]) -> optimizer: like
 -- torch.optim.Adam: the decay is part of the gradient. Kingma and Ba, ICLR 2015.
---- cld.optim.adamw(params[, {lr =, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0.01}]) -> optimizer: as
+--- cld.optim.adamw(params[, {lr =, betas = {0.9, 0.999}, eps = 1e-8, weight_decay = 0.01}]) -> optimizer: like
 -- torch.optim.AdamW, without amsgrad. Loshchilov and Hutter, ICLR 2019.
---- cld.optim.sgd(params[, {lr =, momentum = 0, dampening = 0, nesterov = false, weight_decay = 0}]) -> optimizer:
--- as torch.optim.SGD. params, here and for the others, is a module or a list of tensors, or a list of groups {params
--- =, settings that differ...}; a group may have lr_factor = 1 too, by which its rate is multiplied, a step's own as
--- well.
+--- cld.optim.sgd(params[, {lr =, momentum = 0, dampening = 0, nesterov = false, weight_decay = 0}]) -> optimizer: like
+-- torch.optim.SGD. params, here and for the others, is a module, a list of tensors, or a list of groups {params =,
+-- settings that differ...}. A group may also have lr_factor = 1, which multiplies its rate, including a rate given to
+-- a step.
 --
 --     local net = cld.nn.linear(2, 1)
 --     local sgd = cld.optim.sgd(net, { lr = 0.1, momentum = 0.9 })
@@ -97,9 +98,9 @@ for name, new in pairs(functional.rules) do
   end
 end
 
---- cld.optim.from_options(net, opt) -> optimizer: that of a recipe's options: momentum and weight_decay of
--- cld.options.sgd, and of cld.options.optimizer which one. LARS leaves biases and norms out (no_decay), as Grill et
--- al., 2020, and Chen et al., 2020 (SimCLR), have it; SGD decays all. net is a module, or a list of tensors.
+--- cld.optim.from_options(net, opt) -> optimizer: the optimizer of a recipe's options: momentum and weight_decay of
+-- cld.options.sgd, and the kind from cld.options.optimizer. LARS leaves biases and norms out (no_decay), as in Grill
+-- et al., 2020, and Chen et al., 2020 (SimCLR); SGD decays all. net is a module, or a list of tensors.
 function optim.from_options(net, opt)
   local settings = { momentum = opt.momentum, weight_decay = opt.weight_decay }
   if rawget(opt, "optimizer") ~= "lars" then return optim.sgd(net, settings) end
@@ -107,9 +108,9 @@ function optim.from_options(net, opt)
   return optim.lars(optim.no_decay(net), settings)
 end
 
---- cld.optim.no_decay(net) -> groups: for an optimizer: {params = those of two dimensions and more}, {params =
--- biases and norms, weight_decay = 0, adapt = false}, each in the order of registration; one that would be empty is
--- left out. net is a module, or a list of tensors.
+--- cld.optim.no_decay(net) -> groups: for an optimizer: {params = tensors of at least two dimensions}, {params =
+-- biases and norms, weight_decay = 0, adapt = false}, each in the order of registration; an empty group is left out.
+-- net is a module, or a list of tensors.
 --
 --     local net = cld.nn.linear(4, 2)
 --     local sgd = cld.optim.sgd(cld.optim.no_decay(net), { lr = 0.1, weight_decay = 1e-4 })
@@ -131,10 +132,10 @@ function optim.no_decay(net)
   return groups
 end
 
---- cld.optim.clip_grad_norm(params, max_norm) -> norm: the gradients of params (a list of tensors, or a module),
--- scaled in place if their common norm exceeds max_norm, as torch.nn.utils.clip_grad_norm_. The norm before that is a
--- tensor of no dimension; nothing waits for it. For gradients at hand: if an optimizer's step makes them, its `clip`
--- does this.
+--- cld.optim.clip_grad_norm(params, max_norm) -> norm: the gradients of params (a list of tensors, or a module) are
+-- scaled in place if their common norm exceeds max_norm, like torch.nn.utils.clip_grad_norm_. The norm before scaling
+-- is a tensor of no dimension; nothing waits for it. For gradients that exist already: if an optimizer's step makes
+-- them, use its `clip`.
 function optim.clip_grad_norm(params, max_norm)
   local list = listed("clip_grad_norm", params)
   if type(max_norm) ~= "number" then
@@ -143,7 +144,7 @@ function optim.clip_grad_norm(params, max_norm)
   return caller.call("clip_grad_norm", functional.clip_grad_norm, list, max_norm)
 end
 
--- The target's parameters and the source's of the same names, as two lists.
+-- The parameters of the target and the source with the same names, as two lists.
 local function matched(target, source)
   local targets, sources, others = {}, {}, {}
   for name, tensor in source:named_parameters() do others[name] = tensor end
@@ -154,13 +155,13 @@ local function matched(target, source)
   return targets, sources
 end
 
---- cld.optim.ema(target, source, decay[, made]): target = decay * target + (1 - decay) * source, in place, for
--- every parameter of the target. Both are modules (matched by name: the source may have others too, as BYOL's online
--- network has its group branch; buffers are left alone) or lists of tensors. decay 0 copies. decay is a number from 0
--- to 1, or a tensor of one element, which is read where the parameters are: a captured step takes it as an argument,
--- and follows a schedule. Nothing changes if `made`, what optimizer:step returned, is 0.
+--- cld.optim.ema(target, source, decay[, made]): target = decay * target + (1 - decay) * source, in place, for every
+-- parameter of the target. Both are modules (matched by name: the source may have others too, as BYOL's online network
+-- has its group branch; buffers do not change) or lists of tensors. decay 0 copies. decay is a number from 0 to 1, or
+-- a tensor of one element, which is read where the parameters are: a captured step takes it as an argument, and so
+-- follows a schedule. Nothing changes if `made`, what optimizer:step returned, is 0.
 --
--- MoCo v2 moves its key encoder before the step, in front of the keys' forward, and so without `made`; BYOL moves its
+-- MoCo v2 updates its key encoder before the step, ahead of the keys' forward, and so without `made`; BYOL updates its
 -- target after the step, with it.
 --
 --     local net = cld.nn.linear(2, 2)

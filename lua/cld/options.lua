@@ -1,4 +1,4 @@
---- A recipe's options: declared once, read from the command line, checked, shown by --help.
+--- A recipe's options: declared once, read from the command line, checked, and shown by --help.
 --
 --   local opt = cld.options {
 --     about = "what the recipe does",
@@ -11,10 +11,10 @@
 --   }
 --   opt.epochs                                          -- dashes in a name become underscores
 --
--- The type of the default is the type of the option. A number may have a fraction, whether the default has one or not,
--- unless `integer` is true. It is a Lua integer if it has none and the default is written as an integer, and else a
--- float. Further fields: min, max, above (exclusive), choices, nonempty (a text that may not be ""); fixed: why a
--- resumed run cannot be given another value (run/settings.lua); and value:
+-- The type of the default is the type of the option. A number may have a fraction, whether or not the default has one,
+-- unless `integer` is true. It becomes a Lua integer if it has no fraction and the default is written as an integer,
+-- else a float. Further fields: min, max, above (exclusive), choices, nonempty (a text that may not be ""); fixed: why
+-- a resumed run cannot take another value (run/settings.lua); and value:
 --
 --   "optional"   a flag that may also take a text
 --   "integers"   a text of ascending positive integers: options.integers(text) makes a list of it
@@ -23,7 +23,7 @@
 --   "device"     a text such as "cuda:1"
 --   "arguments"  the list of what stands on the command line beside the options: { "runs", {}, help, value = ... }
 --
--- opt is a plain table of values, but for a name that was not declared, which is an error.
+-- opt is a plain table of values, except that reading a name that was not declared is an error.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local command_line = require "cld.options.command_line"
@@ -34,32 +34,32 @@ local values = require "cld.options.values"
 local options = {}
 
 --- cld.options.simclr: declarations of SimCLR's options: its projector, cld.losses.nt_xent.
---- cld.options.byol: declarations of BYOL's options: its networks, cld.losses.byol, cld.schedule.byol_tau. Named in
--- cld.options{...}; called with {name = value}, with other defaults.
+--- cld.options.byol: declarations of BYOL's options: its networks, cld.losses.byol, cld.schedule.byol_tau. Put it into
+-- cld.options{...}; call it with {name = value} for other defaults.
 --- Groups of options that recipes share (options/groups.lua): .encoder, .resnet, .images, .view, .cifar, .folder,
 -- .imagenet, .stl10, .kitchen_hc, .npid, .moco, .moco_v2, .infomin, .byol, .simclr, .cld, .blocks, .micro_batches,
--- .sgd, .optimizer, .schedule, .knn, .checkpoint, .machine, .training. Each is a list of declarations; called with
--- {name = value}, with other defaults; :fixed { name = why }, with options that a resumed run may not be given anew.
+-- .sgd, .optimizer, .schedule, .knn, .checkpoint, .machine, .training. Each is a list of declarations. Call it with
+-- {name = value} for other defaults; :fixed { name = why } makes options that a resumed run cannot change.
 for name, group in pairs(groups) do options[name] = group end
 
---- cld.options.check_moco_v2(opt): an error of the user's if the options of MoCo v2 + CLD do not agree.
+--- cld.options.check_moco_v2(opt): raises the user's error if the options of MoCo v2 + CLD contradict each other.
 function options.check_moco_v2(opt) return require "cld.options.moco_v2".check(opt) end
---- cld.options.check_moco_v2_images(opt, count): an error of the user's if the options of MoCo v2 + CLD do not fit
--- so many training images.
+--- cld.options.check_moco_v2_images(opt, count): raises the user's error if the options of MoCo v2 + CLD do not fit
+-- that many training images.
 function options.check_moco_v2_images(opt, count) return require "cld.options.moco_v2".check_images(opt, count) end
 
---- cld.options.check_infomin(opt): an error of the user's if the options of InfoMin + CLD do not agree
--- (options/infomin.lua). check_moco_v2_images is theirs too.
+--- cld.options.check_infomin(opt): raises the user's error if the options of InfoMin + CLD contradict each other
+-- (options/infomin.lua). check_moco_v2_images applies to them too.
 function options.check_infomin(opt) return require "cld.options.infomin".check(opt) end
 
---- cld.options.check_byol(opt, count): an error of the user's if the options of BYOL + CLD do not agree, or do not
--- fit so many training images.
+--- cld.options.check_byol(opt, count): raises the user's error if the options of BYOL + CLD contradict each other, or
+-- do not fit that many training images.
 function options.check_byol(opt, count) return require "cld.options.byol".check(opt, count) end
 
---- cld.options.check_queue(opt): an error of the user's if --queue does not take the keys of a batch.
+--- cld.options.check_queue(opt): raises the user's error if --queue cannot take the keys of a batch.
 function options.check_queue(opt) return require "cld.options.moco_v2".check_queue(opt) end
 
---- cld.options.tell_of_queue(opt, count): prints a notice if --queue is more than so many training images.
+--- cld.options.tell_of_queue(opt, count): prints a notice if --queue exceeds that many training images.
 function options.tell_of_queue(opt, count) return require "cld.options.moco_v2".tell_of_queue(opt, count) end
 
 -- ---- declarations -----------------------------------------------------------
@@ -68,20 +68,19 @@ options.integers, options.numbers = values.integers, values.numbers
 
 local pending = {} -- defaults for the next options{...}
 
---- cld.options.defaults{name = value}: other defaults for the next cld.options: for a recipe that is another one
--- with other settings. Of a name that is given twice the first counts: a recipe that runs a recipe that runs a third
--- has the last word.
+--- cld.options.defaults{name = value}: other defaults for the next cld.options: for a recipe that is another one with
+-- other settings. If a name is given twice the first counts: when recipes run each other, the outermost one decides.
 function options.defaults(settings)
   for name, value in pairs(settings) do
     if pending[name] == nil then pending[name] = value end
   end
 end
 
-local further = {} -- declarations for the next options{...}; recipe = whose options they join
+local further = {} -- declarations for the next options{...}; recipe = the file whose options they join
 
---- cld.options.further(declarations[, recipe]): more options of the next cld.options: of a recipe that runs another one
--- and has some of its own, which are stored and resumed as those are. recipe: the other one's file, which an unknown
--- option's error names.
+--- cld.options.further(declarations[, recipe]): more options for the next cld.options: for a recipe that runs another
+-- one and has options of its own, which are stored and resumed with the others. recipe: the other recipe's file, which
+-- the error for an unknown option names.
 function options.further(declarations, recipe)
   further[#further + 1] = declarations
   further.recipe = recipe
@@ -112,7 +111,7 @@ end
 
 -- ---- values -----------------------------------------------------------------
 
--- The value as the declared type, or the user's error.
+-- The value converted to the declared type, or the user's error.
 local function checked(d, value)
   local converted = values.convert(d, value)
   if converted == nil then
@@ -121,8 +120,9 @@ local function checked(d, value)
   return converted
 end
 
---- cld.options.check(where, declarations, values): that stored options, of a checkpoint for example, are there and
--- fit their declarations; the user's error names the first that does not. where is what the message begins with.
+--- cld.options.check(where, declarations, values): checks that stored options, of a checkpoint for example, are
+-- present and fit their declarations; the user's error names the first that does not. where is the beginning of the
+-- message.
 function options.check(where, list, stored)
   local _ <close> = core.text.c_locale()
   for _, d in ipairs(collect(list)) do
@@ -152,24 +152,24 @@ function Options.__index(_, name)
   error(("no option '%s' is declared"):format(tostring(name)), 2)
 end
 
--- What cld.run wants to know beside the values: the declarations in order, and which fields the user gave. Kept aside,
+-- What cld.run needs besides the values: the declarations in order, and the fields that the user gave. Kept elsewhere,
 -- so that opt stays a plain table of values.
 local facts = setmetatable({}, { __mode = "k" })
 
---- cld.options.details(opt) -> {declarations, given = {field = true}} or nil: what is known beside the values of
--- what cld.options returned: its declarations and which options the user gave; nil for any other table.
+--- cld.options.details(opt) -> {declarations, given = {field = true}} or nil: for a table that cld.options returned,
+-- its declarations and the options that the user gave; nil for any other table.
 function options.details(opt) return facts[opt] end
 
---- If set, why no recipe can begin now: the error of cld.options until it is false again.
+--- If set, the reason why no recipe can begin now: cld.options raises it until it is false again.
 options.refusal = false
 
 local function program_name(arguments)
   return core.text.printable_line(tostring(arguments[0] or arg and arg[0] or "recipe"):match "[^/]*$")
 end
 
---- cld.options.peek(spec[, arguments]) -> {field = value}, {field = true} of those that the command line gives: the
--- options of spec as cld.options has them, whatever else stands on the command line. For a recipe that chooses by some
--- options which recipe it runs, whose cld.options then reads them all. --help lists those of spec.
+--- cld.options.peek(spec[, arguments]) -> {field = value}, {field = true} of those that the command line gives: reads
+-- only the options of spec, as cld.options would, and ignores the rest of the command line. For a recipe that chooses
+-- by some options which recipe to run, whose cld.options then reads them all. --help lists the options of spec.
 function options.peek(spec, arguments)
   local _ <close> = core.text.c_locale()
   arguments = arguments or arg or {}
@@ -185,8 +185,8 @@ function options.peek(spec, arguments)
   return opt, given
 end
 
---- cld.options(spec[, arguments]): `arguments` stands in for the command line: a list of its strings, and for the rest
--- {field = value}.
+--- cld.options(spec[, arguments]): `arguments` replaces the command line: a list of its strings, or {field = value}
+-- for the rest.
 setmetatable(options, { __call = function(_, spec, arguments)
   if options.refusal then user_error.raise("%s", options.refusal) end
   local _ <close> = core.text.c_locale() -- --lr 0.5 is that in any

@@ -1,12 +1,12 @@
---- Where in the user's own code the library was called, and in which layer of a network.
+--- Finds where in the user's own code the library was called, and in which layer of a network.
 --
--- A call that the user's function returns, `return self.linear(x)`, is a tail call, of which Lua keeps nothing but that
--- there was one. Which function made it is found at the frame around it: a function of the library that calls a user's
--- has that as its argument (place.keep), and a line of the user's says what it calls. In that function the line is the
--- one that returns a call, if there is one alone, or one alone that names what was called; otherwise the line of the
--- frame around it is taken.
+-- A call that the user's function returns, `return self.linear(x)`, is a tail call: Lua keeps only the fact that there
+-- was one. The frame around it shows which function made the call: a library function that calls a user's function has
+-- it as an argument (place.keep), and a line of user code says what it calls. In that function we take the line that
+-- returns a call, if only one does, or if only one names what was called; otherwise we take the line of the frame
+-- around it.
 --
--- Lines are read from the file when there is an error, as Python's traceback does.
+-- Lines are read from the file when an error occurs, as in Python's traceback.
 local core = require "cld.core"
 local debug, io_open = debug, io.open
 local printable_line = core.text.printable_line
@@ -17,7 +17,7 @@ local library = debug.getinfo(1, "S").source:match "^(@.*/)place%.lua$" or "" --
 
 -- ---- the text of the user's code ---------------------------------------------------
 
---- source -> text, of chunks that are in no file: what is typed in the session.
+--- source -> text, for chunks that are in no file: code typed in the session.
 place.texts = {}
 
 local LARGEST = 1 << 22 -- bytes of a file that is looked at
@@ -43,7 +43,7 @@ end
 
 local function line_of(source, number) return lines_of(source)[number] or "" end
 
---- The text of a line as it is now; "" if it is not known.
+--- The text of a line as it is now; "" if unknown.
 function place.line(source, number)
   read = {}
   return line_of(source, number)
@@ -51,7 +51,7 @@ end
 
 -- ---- values by name ------------------------------------------------------------------
 
--- The variable of this name in the frame, as Lua would find it. level counts from who calls this.
+-- The variable of this name in the frame, as Lua would resolve it. level counts from the caller.
 local function variable(level, f, name)
   local found, value = false, nil
   for i = 1, math.huge do
@@ -72,7 +72,7 @@ end
 
 local function field(value, name) return value[name] end
 
---- The value of "a.b.c" in the frame at that level of who calls this; nil if there is none.
+--- The value of "a.b.c" in the frame at that level of the caller; nil if there is none.
 function place.value(level, f, path)
   local value
   for name in path:gmatch "[%a_][%w_]*" do
@@ -91,19 +91,19 @@ end
 
 local keepers = setmetatable({}, { __mode = "k" })
 
---- f is a function of the library whose argument number `position` is a function that it calls, not in a tail call.
+--- Registers f, a library function that calls its argument number `position`, and not in a tail call.
 function place.keep(f, position) keepers[f] = position or 1 end
 
 local function returned(...) return ... end
 
---- f(...), for the library's functions that call one of the user's and are done.
+--- f(...), for library functions that call a user's function and do nothing after it.
 function place.call(f, ...) return returned(f(...)) end
 
 place.keep(place.call)
 
 local function is_library(source) return source:sub(1, #library) == library end
 
--- "users" or "library" for what can be called and is written in Lua; nil for all else: C's functions are on the stack.
+-- "users" or "library" for a callable written in Lua; nil for anything else: C functions are on the stack.
 local function owner_of(f)
   if type(f) ~= "function" then
     local meta = type(f) == "table" and getmetatable(f)
@@ -115,8 +115,8 @@ end
 
 local CALL = "[%w_%]%)]%s*[%({\"'%[]"
 
--- The user's function that the frame called, or that a function of C (pcall) called for it; nil if that is not clear.
--- level is that of who calls this.
+-- The user's function that the frame called, directly or through a C function (pcall); nil if that is not clear. level
+-- is that of the caller.
 local function called_from(level, info, through_c)
   local position = keepers[info.func]
   if position then
@@ -136,7 +136,7 @@ local function called_from(level, info, through_c)
   return only
 end
 
--- The line of f that returned a call of something called one of `names`, as "file:line: "; nil if that is not clear.
+-- The line of f that returned a call to one of `names`, as "file:line: "; nil if that is not clear.
 local function returning(f, names)
   local info = debug.getinfo(f, "SL")
   local all, named = {}, {}
@@ -161,17 +161,17 @@ end
 -- ---- modules ---------------------------------------------------------------------------------
 
 --- Set by nn: names_of(module, held) -> a list of the fields by which the module holds the other. path_of(root,
--- module) -> its dotted name in the root's tree, "" of the root itself, nil if it is not there.
+-- module) -> its dotted name in the root's tree, "" for the root itself, nil if it is not there.
 place.names_of, place.path_of = nil, nil
 
 local module_calls = setmetatable({}, { __mode = "k" })
 
---- f is what a call of a module runs: its first argument is the module, and what it calls is not a tail call.
+--- Registers f, which runs when a module is called: its first argument is the module, and its calls are no tail calls.
 function place.call_of_modules(f) module_calls[f] = true end
 
 -- ---- what errors begin with ----------------------------------------------------------------
 
--- The module that runs in the frame at that level of who calls this, or further out.
+-- The module that runs in the frame at that level of the caller, or further out.
 local function module_around(level)
   for at = level + 1, math.huge do
     local info = debug.getinfo(at, "f")
@@ -207,8 +207,8 @@ function place.position()
   end
 end
 
---- "sequential: layer 2 (linear): " if the library was called by a layer of a network, or "". Of the largest network
--- that runs and has it; in others than a plain sequential the layer's name is that of net:named_modules().
+--- "sequential: layer 2 (linear): " if a layer of a network called the library, or "". It names the largest running
+-- network that has the layer; except in a plain sequential, the layer's name is that of net:named_modules().
 function place.layer()
   local running = {} -- modules, from the innermost on
   for level = 2, math.huge do
@@ -231,7 +231,7 @@ function place.layer()
   return ""
 end
 
---- Whether source, as debug.getinfo has it, is a file of the library.
+--- Whether source, as debug.getinfo returns it, is a file of the library.
 place.is_library = is_library
 
 return place

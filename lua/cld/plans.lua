@@ -1,10 +1,10 @@
---- The plans of a GPU's convolutions (kernels/backend.h) are the same on all ranks of a job. Each rank chooses one by
--- time when it meets a shape, where it cannot wait for the others; when all ranks meet, they exchange what they have
--- chosen since, and of each shape all use from there on what the lowest rank has that knew it: rank 0's, wherever it
--- has met that shape. What was settled so stays. A captured step exchanges before its last call that is not captured
+--- Keeps the plans of a GPU's convolutions (kernels/backend.h) the same on all ranks of a job. Each rank times and
+-- chooses a plan when it meets a new shape, without waiting for the others. When all ranks meet, they exchange their
+-- new choices. For each shape all then use the choice of the lowest rank that knows the shape: rank 0's, if it has met
+-- that shape. A settled choice does not change. A captured step exchanges before its last call that is not captured
 -- (graph.lua), a run after its first step, at each epoch's end and with each checkpoint (run.lua).
 --
--- Plans mean something on one kind of chip, to one library: ranks that have another settle theirs among themselves.
+-- A plan is valid only for one kind of chip and one library: ranks with other chips settle theirs among themselves.
 local core = require "cld.core"
 local dist = require "cld.dist"
 local json = require "cld.json"
@@ -12,11 +12,11 @@ local say = require "cld.say"
 
 local plans = {}
 
-local settled = {} -- {[kind] = {list of purposes, [purpose] = the plan as text}}: the whole job's
+local settled = {} -- {[kind] = {list of purposes, [purpose] = the plan as text}}: for the whole job
 local seen = 0     -- so many of this rank's own were looked at
 local told = {}    -- what was said once
 
---- What a plan is for, as text: all of it but what was chosen.
+--- The purpose of a plan, as text: everything in it except the choice.
 function plans.purpose(plan)
   local fields = {}
   for name, value in pairs(plan) do
@@ -25,18 +25,18 @@ function plans.purpose(plan)
   return json.encode(fields)
 end
 
---- The chip of a device such as "cuda:0", in a word.
+--- The chip of a device such as "cuda:0", as one word.
 function plans.chip(device) return (core.cuda.devices()[device:match "%d+$" + 1].name:lower():gsub("%W+", "-")) end
 
 --- Whether the device's convolutions have plans.
 function plans.has(device) return device and device ~= "cpu" and core.cuda.plan_library() ~= nil end
 
---- Where plans mean the same, as text.
+--- The chip and library for which plans are valid, as text.
 function plans.kind(chip, library) return json.encode { chip, library } end
 
 local function kind_of(device) return plans.kind(plans.chip(device), core.cuda.plan_library()) end
 
--- The plan becomes the job's if nothing is settled for its purpose. One of this rank's own kind is used from now on.
+-- Settles the plan if its purpose has none yet. A plan of this rank's own kind is used from now on.
 local function settle(kind, plan, own_kind)
   local of, purpose = settled[kind] or {}, plans.purpose(plan)
   settled[kind] = of
@@ -49,7 +49,7 @@ local function settle_all(kind, list, own_kind)
   for _, plan in ipairs(list) do settle(kind, plan, own_kind) end
 end
 
--- Of the list, those for which nothing is settled.
+-- The plans in the list whose purpose is not settled.
 local function unsettled(kind, list)
   local left, of = {}, settled[kind] or {}
   for _, plan in ipairs(list) do
@@ -58,7 +58,7 @@ local function unsettled(kind, list)
   return left
 end
 
--- How many of this rank's are not those that were settled, since these cannot be made here.
+-- The number of this rank's plans that differ from the settled ones, because those cannot be used here.
 local function count_others(kind)
   local count = 0
   for _, plan in ipairs(core.cuda.plans().plans) do
@@ -74,7 +74,7 @@ local function say_once(rank, text)
   say(text)
 end
 
--- What rank 0 has to say of another one.
+-- Rank 0's message about another rank.
 local function tell(rank, own_kind, other)
   if other.kind ~= own_kind then
     local chip, library = table.unpack(json.decode(other.kind))
@@ -86,8 +86,8 @@ local function tell(rank, own_kind, other)
   end
 end
 
---- exchange(device): called by all ranks alike, each with its own; a device without plans has nothing to exchange, and
--- so have all ranks then.
+--- exchange(device): all ranks call it together, each with its own device. If a device has no plans, no rank has any,
+-- and nothing is exchanged.
 function plans.exchange(device)
   if dist.alone or not plans.has(device) then return end
   local kind = kind_of(device)
@@ -108,10 +108,10 @@ function plans.exchange(device)
   seen = seen + #core.cuda.plans(seen + 1).plans
 end
 
---- give(device, kind, plan): one that the job had before. On every rank alike.
+--- give(device, kind, plan): restores a plan that the job had before. All ranks call it alike.
 function plans.give(device, kind, plan) settle(kind, plan, kind_of(device)) end
 
---- of_other_chips(device) -> {{chip =, library =, plans = {text, ...}}, ...}: what is settled for other chips.
+--- of_other_chips(device) -> {{chip =, library =, plans = {text, ...}}, ...}: the plans settled for other chips.
 function plans.of_other_chips(device)
   local list, own = {}, plans.chip(device)
   for kind, of in pairs(settled) do

@@ -45,7 +45,7 @@ local function kind_of(name, file)
   return kind
 end
 
--- What layout(name, list, page, settings) has made of the series, as rows of characters.
+-- What layout(name, list, page, settings) makes of the series, as rows of characters.
 local function as_text(name, list, settings, layout)
   local back = require "cld.plot.text"
   local columns = math.min(settings.width or math.min(core.screen.facts().columns, 100), 1000)
@@ -55,7 +55,7 @@ local function as_text(name, list, settings, layout)
   return back.text(layout(name, list, page, settings), page, color)
 end
 
--- The same, where the settings say: into a file, or on the terminal.
+-- The same, written to a file or the terminal, as the settings say.
 local function draw(name, list, settings, layout)
   local _ <close> = core.text.c_locale()
   for _, one in ipairs(list) do one.label = one.label and printable_line(one.label) end
@@ -75,11 +75,12 @@ local function draw(name, list, settings, layout)
   io.stdout:flush()
 end
 
---- cld.plot.line(data[, {title, xlabel, ylabel, logx = false, logy = false, width, height, file}]) -> file: lines
--- through points. data is y (a table of numbers or a 1-d tensor, x then 1, 2, 3, ...), a list of {x, y, label = "a"},
--- {y} or y, or a table {a = y, b = {x, y}} whose keys are the labels. What is no finite number is a gap, on an axis of
--- logarithms what is not above 0 as well. file: an .svg or .png of width by height pixels (800 by 500), whose name is
--- returned; without one the plot is in the terminal, width by height characters (the terminal's, 20).
+--- cld.plot.line(data[, {title, xlabel, ylabel, logx = false, logy = false, width, height, file}]) -> file: draws
+-- lines through points. data is y (a table of numbers or a 1-d tensor; x is then 1, 2, 3, ...), a list of {x, y, label
+-- = "a"}, {y} or y, or a table {a = y, b = {x, y}} whose keys are the labels. A value that is not finite leaves a gap,
+-- and so does one that is not above 0 on a logarithmic axis. file: an .svg or .png of width by height pixels (800 by
+-- 500), whose name is returned; without it the plot goes to the terminal, width by height characters (the terminal's,
+-- 20).
 --
 --     cld.plot.line({ 3, 2, 1.5, 1.2 }, { title = "loss" })
 function plot.line(data, options)
@@ -89,8 +90,8 @@ function plot.line(data, options)
 end
 
 --- cld.plot.text(data[, {color, and line's without file}]) -> text: line's plot as rows of characters, each with a
--- newline, for a program that shows it by itself. color: whether lines are told apart by ANSI's colours, or by dashes;
--- by default as standard output has them.
+-- newline, for a program that displays it itself. color: whether lines differ by ANSI colours, or by dashes; by
+-- default as standard output supports.
 --
 --     print((cld.plot.text({ 1, 2, 3 }, { width = 24, height = 8 }):gsub("\n", "")) ~= "")  --> true
 function plot.text(data, options)
@@ -103,8 +104,8 @@ function plot.text(data, options)
   return as_text("plot.text", list, settings, figure.points)
 end
 
---- cld.plot.scatter(data[, options]) -> file: a dot on every point; data and options as line's. A tensor (n, 2) is x
--- and y of n points.
+--- cld.plot.scatter(data[, options]) -> file: draws a dot at every point; data and options as line's. A tensor (n, 2)
+-- holds x and y of n points.
 --
 --     cld.plot.scatter({ { { 1, 2, 3 }, { 2, 4, 3 } } }, { width = 40, height = 10 })
 function plot.scatter(data, options)
@@ -113,9 +114,9 @@ function plot.scatter(data, options)
   return draw("plot.scatter", series.of("plot.scatter", data), settings, figure.points)
 end
 
---- cld.plot.hist(data[, {bins = 30, and line's without logx}]) -> file: how many values lie in each of so many parts of
--- their range, as numpy.histogram counts. data: values (a table of numbers or a tensor of any shape), or a list or
--- table {label = values} of these, whose bars stand beside each other.
+--- cld.plot.hist(data[, {bins = 30, and line's without logx}]) -> file: draws the number of values in each of `bins`
+-- equal parts of their range, as numpy.histogram counts. data: values (a table of numbers or a tensor of any shape),
+-- or a list or table {label = values} of these, whose bars stand side by side.
 --
 --     cld.plot.hist({ 1, 2, 2, 3, 3, 3 }, { bins = 3 })
 function plot.hist(data, options)

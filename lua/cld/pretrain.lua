@@ -1,6 +1,6 @@
---- One command and no choice (recipes/pretrain.lua): what a folder of images and a machine are like
--- (pretrain/look.lua) decides which method trains on them, and with what settings. This file is the decisions: `rules`,
--- in their order, each with its reason. They are ours; what they rest on is in recipes/README.md.
+--- One command without choices (recipes/pretrain.lua): the images in a folder and the machine (pretrain/look.lua)
+-- determine the method and its settings. This file has the decisions: `rules`, in order, each with its reason. They
+-- are our own; recipes/README.md has the measurements behind them.
 local dist = require "cld.dist"
 local folder = require "cld.run.folder"
 local json = require "cld.json"
@@ -10,7 +10,7 @@ local user_error = require "cld.user_error"
 
 local pretrain = {}
 
---- What can be chosen: the recipe, and for how many epochs it would train on so many images if there were time enough.
+--- The methods to choose from: the recipe, and how many epochs it would train on that many images with enough time.
 pretrain.methods = {
   npid   = { name = "NPID + CLD", recipe = "folder_npid_cld.lua", views = 2 },
   mocov2 = { name = "MoCo v2 + CLD", recipe = "folder_mocov2_cld.lua", views = 2.33 }, -- two queries, and a key forward
@@ -31,8 +31,8 @@ local function power_below(number) return 1 << math.tointeger(math.log(number, 2
 
 local function stem_of(size, gpu) return size <= (gpu and 64 or 48) and "cifar" or "imagenet" end
 
--- Seconds that an image takes: so many views of it, and reading it, which goes on beside a GPU's work, while on a CPU
--- both want the same cores.
+-- Seconds per image: its views, and reading it. On a GPU reading runs in parallel with the views, on a CPU both share
+-- the same cores.
 local function image_seconds(f, view, views)
   local reading = f.reading or 0
   return f.gpu and math.max(views * view, reading) or views * view + reading
@@ -54,8 +54,8 @@ end
 
 -- ---- the rules ----------------------------------------------------------------------
 
--- Of each the setting, and a function of the facts (pretrain/look.lua) and of what was chosen before -> a value, why.
--- What the command line gives is not asked for. A setting that the method's recipe lacks is left out.
+-- Each rule: the setting, and a function of the facts (pretrain/look.lua) and of the earlier choices -> a value, why.
+-- Rules for options on the command line are skipped, and so are settings that the method's recipe lacks.
 pretrain.rules = {
   { "arch", function(f)
     if f.gpu and f.images >= 50000 then return "resnet50", "there is a GPU, and many images" end
@@ -110,15 +110,15 @@ pretrain.rules = {
   { "max_bad", function(f) return f.bad > 0 and math.min(2 * f.bad + 0.01, 0.5) or 0.01 end },
 }
 
--- Which of the settings only one method's recipe has.
+-- The settings that only one method's recipe has.
 local only = {
   stem = { npid = true, byol = true }, small = { mocov2 = true }, block = { mocov2 = true }, queue = { mocov2 = true },
 }
 
 -- ---- choosing -----------------------------------------------------------------------
 
---- choose(facts, {name = value given}) -> {method, settings = {name = value}, why = {name = text}}: the rules, one
--- after the other.
+--- choose(facts, {name = value given}) -> {method, settings = {name = value}, why = {name = text}}: applies the rules
+-- in order.
 function pretrain.choose(facts, given)
   local chosen, settings, why = {}, {}, {}
   for _, rule in ipairs(pretrain.rules) do
@@ -133,7 +133,7 @@ end
 
 local function pad(text, width) return text .. (" "):rep(width - #text) end
 
--- What the person reads: the facts, and a line for each choice that is worth one.
+-- The lines for the user: the facts, and a line for each choice worth one.
 local function told(facts, choice)
   local s, why = choice.settings, choice.why
   local cost = facts.cost(s.arch, stem_of(s.size, facts.gpu), s.size)
@@ -169,7 +169,7 @@ local function of_resumed(asked)
   return { method = stored.method, settings = { method = stored.method }, lines = {} }
 end
 
--- f(), or the user's error if Ctrl-C stopped it: measuring takes seconds, and where it stood is of no interest.
+-- f(), or the user's error if Ctrl-C stopped it: measuring takes seconds, and a traceback would not help.
 local function or_interrupted(f)
   local ok, result = pcall(f)
   if ok then return result end
@@ -179,9 +179,9 @@ local function or_interrupted(f)
   error(result, 0)
 end
 
---- plan(asked, given) -> {recipe, settings, lines}: which recipe is to run, with which defaults, and what is to be said
--- of it. asked, given: what cld.options.peek gives of the groups folder, view, resnet, sgd, schedule, knn and training,
--- and of minutes and method.
+--- plan(asked, given) -> {recipe, settings, lines}: the recipe to run, its defaults, and the lines to print about it.
+-- asked, given: what cld.options.peek returns for the groups folder, view, resnet, sgd, schedule, knn and training,
+-- and for minutes and method.
 function pretrain.plan(asked, given)
   local plan = dist.shared(function()
     local resumed = asked.resume and of_resumed(asked)

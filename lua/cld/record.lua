@@ -1,4 +1,4 @@
---- How a record prints: an object of a PyTorch file whose class nothing here stands for (cld.load).
+--- How a record prints: an object in a PyTorch file whose class does not exist here (cld.load).
 --
 --   argparse.Namespace {arch = "resnet50", batch_size = 512, lr = 0.2}
 local core = require "cld.core"
@@ -9,7 +9,7 @@ local ENTRIES, STRING, CLASS = 24, 40, 120
 
 local function is_record(value) return getmetatable(value) == core.io.record end
 
--- A value on one line, without what is in it.
+-- A value on one line, without its contents.
 local function brief(value)
   if type(value) == "string" then
     return ("%q"):format(#value > STRING and value:sub(1, STRING) .. "..." or value):gsub("\\\n", "\\n")
@@ -35,7 +35,7 @@ local function texts_of(values, show)
   return table.concat(texts, ", ")
 end
 
--- "a = 1, b = 2", by name. Empty tables are left out: a module of PyTorch's has a dozen of them.
+-- "a = 1, b = 2", by name. Empty tables are left out: a PyTorch module has a dozen of them.
 local function fields(values)
   local keys = {}
   for key, value in next, values do

@@ -1,5 +1,5 @@
---- A line, or several, redrawn in place on a terminal, and elsewhere written anew below the last. What cannot be
--- written (the reader or the terminal is gone, the disk is full) is lost, and the program goes on.
+--- One or several lines that are redrawn in place on a terminal, and elsewhere written below the last. Text that
+-- cannot be written (the reader or the terminal is gone, the disk is full) is lost, and the program continues.
 local core = require "cld.core"
 local terminal, printable_line = core.system.terminal, core.text.printable_line
 
@@ -11,7 +11,7 @@ local redrawn = {}
 --- Seconds between two drawings on a terminal.
 redrawn.every = 0.25
 
---- new() -> a line; its columns are nil if there is no terminal.
+--- new() -> a line; its columns are nil if the output is no terminal.
 function redrawn.new() return setmetatable({ columns = terminal(), drawn = false }, Redrawn) end
 
 local function put(...)
@@ -19,12 +19,12 @@ local function put(...)
   io.stdout:flush()
 end
 
--- As much of the line as the terminal has columns, whole characters.
+-- As much of the line as fits the terminal's columns, in whole characters.
 local function fit(line, columns)
   return utf8.len(line) <= columns and line or line:sub(1, utf8.offset(line, columns + 1) - 1)
 end
 
---- Put this text in the place of the last.
+--- Replaces the last text by this one.
 function Redrawn:draw(text)
   text = printable_line(text)
   if not self.columns then return put(text, "\n") end
@@ -32,13 +32,13 @@ function Redrawn:draw(text)
   self.drawn = true
 end
 
---- Nothing of it stays on a terminal.
+--- Removes the line from the terminal.
 function Redrawn:clear()
   if self.drawn then put "\r\27[K" end
   self.drawn = false
 end
 
---- A line that stays.
+--- Prints a line that stays.
 function Redrawn:print(text)
   self:clear()
   put(printable_line(text), "\n")
@@ -49,11 +49,11 @@ end
 local Block = {}
 Block.__index = Block
 
---- block() -> several lines that are drawn in place of the last ones, and elsewhere than on a terminal below them.
--- Their text is taken as it is: whoever makes it makes names printable, and no line wider than the terminal.
+--- block() -> several lines that are drawn in place of the last ones, and elsewhere than on a terminal below them. The
+-- text is not checked: the caller must make names printable and keep lines within the terminal's width.
 function redrawn.block() return setmetatable({ columns = terminal(), rows = 0 }, Block) end
 
---- Put this text in the place of the last, of which what has left the top of the terminal stays.
+--- Replaces the last text by this one; lines that have scrolled off the top of the terminal stay.
 function Block:draw(text)
   local _, newlines = text:gsub("\n", "")
   if not self.columns then return put(text, "\n") end

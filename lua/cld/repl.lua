@@ -1,6 +1,6 @@
 --- The interactive session: read, compile, call, print. Returns a function that the interpreter calls with what opens
--- the terminal (bindings/repl.c). An error or Ctrl-C ends what runs, never the session; nor does what a person assigns
--- to a global: the session has its own copies of the functions that it uses, here and in repl/.
+-- the terminal (bindings/repl.c). An error or Ctrl-C ends the running code, never the session; assigning to a global
+-- does not end it either, since the session has its own copies of the functions that it uses, here and in repl/.
 local complete = require "cld.repl.complete"
 local locals = require "cld.repl.locals"
 local place = require "cld.place"
@@ -33,7 +33,7 @@ local function history_path(terminal)
   return path and terminal.make_file(path) and path or nil
 end
 
--- Read what earlier sessions left; the file is cut to its last lines when it has grown to twice what is kept.
+-- Reads what earlier sessions left. The file is cut to its last lines once it has twice as many as we keep.
 local function load_history(terminal, path)
   local file = path and open(path)
   if not file then return end
@@ -62,7 +62,7 @@ local CHUNK = "=stdin"
 
 local function is_incomplete(message) return sub(message, -5) == "<eof>" end
 
--- A function, or nil and whether more lines could make it one, and the message.
+-- A function, or nil, whether more lines could complete it, and the message.
 local function compile(text)
   local f, expression_message, refused = locals.load("return " .. text, CHUNK)
   if f then return f end
@@ -79,8 +79,8 @@ local function prompt(name, default)
   return ok and text or default
 end
 
--- The next chunk; false if it has an error or was given up; nil at the end of the input. All of its lines are one entry
--- of the history.
+-- The next chunk; false if it has an error or was abandoned; nil at the end of the input. All of its lines are one
+-- entry of the history.
 local function read_chunk(terminal, path)
   local line = terminal.read(prompt("_PROMPT", "> "))
   local text = line and sub(line, 1, 1) == "=" and "return " .. sub(line, 2) or line -- as lua takes it since 5.0
@@ -107,14 +107,14 @@ local function is_library(frame) return find(frame, "/cld/[%w_/]+%.lua:%d") end
 
 local function is_tail_call(frame) return find(frame, "^%s*%(%.%.%.tail calls") end
 
--- A frame that tells a person nothing: C's, the typed chunk's, and the library's where its error is not in itself.
+-- A frame that does not help: C's, the typed chunk's, and the library's unless its error is in itself.
 local function is_plain(frame, within_library)
   return find(frame, "^%s*%[C%]") or find(frame, "stdin:%d+: in main chunk")
     or not within_library and (is_library(frame) or is_tail_call(frame))
 end
 
--- The traceback without the session's own frames, and without the library's where the error is not in itself: it has
--- called a function of the person's. Without any if none is left but the typed chunk's.
+-- The traceback without the session's own frames, and without the library's frames unless the error is in the library:
+-- an error in the user's function that it called. No traceback if only the typed chunk's frame is left.
 local function trim(message)
   local head, trace = match(message, "^(.-)\nstack traceback:\n(.*)$")
   if not head then return message end
@@ -171,7 +171,7 @@ end
 
 local told = {}
 
--- What became of a chunk's own variables, if they do not live on.
+-- Tells the user about a chunk's own variables that do not outlive it.
 local function tell_about_locals(kind)
   if kind ~= "closed" then return print(printable(format("(its local variables end with it: %s)", kind))) end
   if not told.closed then print "(a <close> variable is closed at the end of what it is typed in)" end

@@ -1,9 +1,9 @@
---- A report of one run or of several: one HTML file that shows what was logged, what the settings were, what the
--- training saw, and what was learned. It needs nothing else and opens offline, in any browser.
+--- A report of one or several runs: one HTML file that shows the log, the settings, the images that the training saw,
+-- and what was learned. It is self-contained and opens offline, in any browser.
 --
 --   cld.report.write("report.html", { cld.report.of_folder "runs/a", cld.report.of_folder "runs/b" })
 --
--- A run writes one into its folder when it ends (run/ending.lua); recipes/report.lua makes one of any run.
+-- A run writes one into its folder when it ends (run/ending.lua); recipes/report.lua makes one for any run.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local confusion = require "cld.report.confusion"
@@ -19,8 +19,8 @@ local views = require "cld.report.views"
 
 local report = { of_folder = material.of_folder, of_run = material.of_run }
 
--- The parts that look at the network and at images, in order: the field of the data, what the reader is told, and what
--- makes it.
+-- The parts that look at the network and at images, in order: the field of the data, the note if it fails, and the
+-- function that makes it.
 local parts = {
   { "gallery", "The gallery of neighbours could not be made", neighbours.of },
   { "groups", "The groups could not be made", groups.of },
@@ -55,7 +55,7 @@ local function thumbnails(one, number, pictures)
   return facts
 end
 
--- What the page has of one run.
+-- The page's data for one run.
 local function data_of(one, number, pictures)
   local told = one.history
   local data = {
@@ -75,7 +75,7 @@ local function data_of(one, number, pictures)
   return data
 end
 
--- Runs of one name are told apart by their folders.
+-- Runs with the same name are distinguished by their folders.
 local function name_apart(runs, list)
   local count = {}
   for _, one in ipairs(runs) do count[one.name] = (count[one.name] or 0) + 1 end
@@ -111,8 +111,8 @@ function report.html(list)
   }, pictures)
 end
 
---- write(path, list of what of_folder or of_run returned) -> the file's size in bytes. An old file is replaced when the
--- new one is whole.
+--- write(path, list of what of_folder or of_run returned) -> the file's size in bytes. An existing file is replaced
+-- only when the new one is complete.
 function report.write(path, list)
   if type(path) ~= "string" then caller.raise("report.write: expected a path, got %s", caller.shown(path)) end
   local text = report.html(list)

@@ -1,4 +1,4 @@
---- A training run: its folder, log, progress, checkpoints, and its going on where it was stopped.
+--- A training run: its folder, log, progress, checkpoints, and how it resumes.
 --
 --   local run = cld.run(opt)                                          -- opt of cld.options{..., cld.options.training}
 --   run:describe { test_view = view, layer = "instance" }             -- for whoever takes up its checkpoint later
@@ -12,30 +12,31 @@
 --   end
 --
 -- runs/<name>/ holds options.json, versions.json, the recipe's source, log.jsonl and checkpoint.safetensors, with
--- --keep-checkpoints those of other epochs too (run/kept.lua); of a run on a GPU also the plans of its convolutions; at
--- its end report.html (run/ending.lua). A checkpoint has the state of every object given to run:epochs, the random
--- numbers' position, the meters and the place in the epoch, so that a resumed run continues bit for bit, in the middle
--- of an epoch too. It may be given another batch size, number of epochs or schedule, and goes on where it stands in
--- epochs (run/README.md).
+-- --keep-checkpoints also those of other epochs (run/kept.lua), on a GPU also the plans of its convolutions, and at
+-- the end report.html (run/ending.lua). A checkpoint has the state of every object given to run:epochs, the random
+-- numbers' position, the meters and the position in the epoch, so that a resumed run continues bit for bit, even in
+-- the middle of an epoch. The batch size, the number of epochs or the schedule may change on resume; the run then
+-- continues from its position in epochs (run/README.md).
 --
--- A signal that asks the run to stop ends the step, writes a checkpoint and exits with 128 and its number: SIGINT,
+-- A signal that asks the run to stop ends the step, writes a checkpoint and exits with 128 plus its number: SIGINT,
 -- SIGTERM, SIGHUP (the terminal was closed), SIGPIPE (nobody reads the output: `| head`), SIGUSR1, SIGUSR2 and SIGXCPU
--- (a batch system's warnings), SIGALRM, SIGVTALRM, SIGPWR. The first one counts; a SIGINT after it leaves at once,
--- others change nothing. A signal that was ignored when the program started stays ignored (nohup: SIGHUP; with SIGPIPE
--- ignored a run goes on without its output). SIGQUIT (Ctrl-\) keeps its core dump. In the evaluation at an epoch's end
--- (cld.eval) they do not wait: the resumed run repeats it. A recipe that breaks out of the loop after one goes no
--- further. Before the first epoch there is nothing to save, and they leave at once.
+-- (a batch system's warnings), SIGALRM, SIGVTALRM, SIGPWR. The first one counts; a later SIGINT exits at once, others
+-- change nothing. A signal that was ignored when the program started stays ignored (nohup: SIGHUP; with SIGPIPE
+-- ignored a run continues without its output). SIGQUIT (Ctrl-\) keeps its core dump. The evaluation at an epoch's end
+-- (cld.eval) does not delay signals: the resumed run repeats it. After a signal, a recipe that breaks out of the loop
+-- does not continue. Before the first epoch there is nothing to save, and signals exit at once.
 --
--- The run holds its folder: it goes on in one that is renamed or moved, and ends with one line and status 1 when it is
--- removed or replaced (run/README.md).
+-- The run holds its folder: if the folder is renamed or moved, the run continues in it; if it is removed or replaced,
+-- the run ends with one line and status 1 (run/README.md).
 --
--- What the log says of a run: run/README.md.
+-- run/README.md describes the log.
 --
--- A training that has diverged (run/divergence.lua) ends with one line and status 1, its last good checkpoint kept.
+-- A training that has diverged (run/divergence.lua) ends with one line and status 1, and keeps its last good
+-- checkpoint.
 --
--- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings: what
--- --threads 0 stood for is stored, and a resumed run takes it again unless it is given another. On a machine with fewer
--- cores too, if that is slower than need be: it says so, and --threads trades the last bits for speed.
+-- Sums in f32 differ in their last bits between numbers of threads, so the number is one of the run's settings. The
+-- value that --threads 0 stood for is stored, and a resumed run uses it again unless another is given. It does so on a
+-- machine with fewer cores too, even if that is slower; it says so, and --threads trades the last bits for speed.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local user_error = require "cld.user_error"
@@ -70,8 +71,8 @@ local run = {}
 local pending_task -- for the next run.task
 local function in_session() return package.loaded["cld.repl"] ~= nil end
 
--- Runs a recipe's file. Before a session (cldlua -i) its local variables are kept for that, as those of the recipe that
--- runs it are.
+-- Runs a recipe's file. Before a session (cldlua -i) its local variables are kept for the prompt, like those of the
+-- recipe that runs it.
 local function run_file(path)
   local variables = not in_session() and package.loaded["cld.repl.locals"]
   if not variables then return dofile(path) end
@@ -82,8 +83,8 @@ end
 
 local in_recipe -- {run = the one made last} while run.recipe runs a recipe
 
---- cld.run.recipe(path[, task]) -> the run that it made, now ended: runs another recipe, whose path is relative to the
--- caller's; for recipes that only change its defaults (cld.options.defaults), and with `task` its images: see
+--- cld.run.recipe(path[, task]) -> the run that it made, now ended: runs another recipe; its path is relative to the
+-- caller's. For recipes that only change another's defaults (cld.options.defaults), and with `task` its images: see
 -- cld.run.task.
 --
 --   cld.options.defaults { clusters = 10, batch_size = 128 }
@@ -95,7 +96,7 @@ local in_recipe -- {run = the one made last} while run.recipe runs a recipe
 --     end,
 --   })
 --
--- After `cldlua -i` its local variables are at the prompt too.
+-- After `cldlua -i` the recipe's local variables are at the prompt too.
 function run.recipe(path, task)
   local here = debug.getinfo(2, "S").source:match "^@(.*/)" or ""
   path = path:find "^/" and path or here .. path
@@ -109,10 +110,10 @@ function run.recipe(path, task)
   return made.run
 end
 
---- cld.run.task{name = value} -> table: these fields, or those that the recipe which runs this one has given
--- instead. By custom `about` and `options` are what cld.options takes, and `sets(opt)` returns {train =, views =} and
--- what the evaluation needs: test, the queries (without them there is no kNN accuracy); memory, if that is not train;
--- test_view, if the images need more than to be normalized.
+--- cld.run.task{name = value} -> table: these fields, or those that the recipe which runs this one has given instead.
+-- By convention `about` and `options` go to cld.options, and `sets(opt)` returns {train =, views =} and the sets for
+-- the evaluation: test, the queries (without them there is no kNN accuracy); memory, if it is not train; test_view, if
+-- the images need more than normalization.
 function run.task(fields)
   local given = pending_task or {}
   pending_task = nil
@@ -123,12 +124,12 @@ function run.task(fields)
 end
 
 --- cld.run.load(path[, declarations]) -> {path =, options =, position =, description =, states = {name = {name =
--- tensor}}, unread =}: what a checkpoint, or that of a run's folder, holds. The declarations, as cld.options takes
--- them, are of the options that the caller goes by: the checkpoint's must fit them. cld.models.load is what takes up
--- its network.
+-- tensor}}, unread =}: the content of a checkpoint, or of the checkpoint in a run's folder. The declarations, as
+-- cld.options takes them, are of the options that the caller needs: the checkpoint's must fit them. Use
+-- cld.models.load to get the network.
 run.load = checkpoint.load
 
---- cld.run.restore(loaded, {net = net, ...}): the states of what cld.run.load returned into these objects, in
+--- cld.run.restore(loaded, {net = net, ...}): copies the states that cld.run.load returned into these objects, in
 -- place.
 function run.restore(loaded, objects) checkpoint.restore(loaded, objects, true) end
 
@@ -137,7 +138,7 @@ Run.__index = Run
 
 -- ---- starting ---------------------------------------------------------------
 
--- Take over what the folder holds; returns a list of the settings that the user changed.
+-- Takes over what the folder holds; returns a list of the settings that the user changed.
 local function continue(self)
   local held, path = self.claim.held, self.folder .. "/options.json"
   local stored = dist.shared(function()
@@ -153,8 +154,8 @@ local function continue(self)
   return settings.adopt(self.checkpoint, self.opt, self.loaded.options, self.loaded.position.ranks)
 end
 
---- cld.run(opt): opt is what cld.options returned, or a plain table with at least `epochs`. Takes the run folder, seeds
--- the random numbers, sets the number of threads and prints the settings.
+--- cld.run(opt): opt is what cld.options returned, or a plain table with at least `epochs`. Takes the run folder,
+-- seeds the random numbers, sets the number of threads and prints the settings.
 local function start(opt)
   local _ <close> = c_locale()
   if type(opt) ~= "table" then error("run: expected what cld.options returned, got " .. caller.shown(opt), 3) end
@@ -174,7 +175,7 @@ local function start(opt)
   self.folder, self.held = self.claim.path, self.claim.held
   self.checkpoint = self.folder .. "/" .. self.claim.file
   self.changed = self.claim.continues and continue(self) or {}
-  self.is_kept = self.loaded ~= nil -- by a checkpoint
+  self.is_kept = self.loaded ~= nil -- a checkpoint exists
   settings.set_up_process(opt)
 
   record.print(self.folder, opt)
@@ -183,7 +184,7 @@ local function start(opt)
   if resume and not self.loaded then
     say("nothing to resume in " .. self.folder .. ": starting from the first epoch")
   end
-  io.stdout:flush() -- a signal before the first epoch leaves without
+  io.stdout:flush() -- a signal before the first epoch exits without flushing
   if in_recipe then in_recipe.run = self end
   return self
 end
@@ -235,7 +236,7 @@ local function resume(self)
     self.epochs_done >= total(self) and ": nothing is left to do" or ""))
 end
 
--- The loop has ended, however it did: from here on the folder is anyone's, while `self` may live on in a session.
+-- The loop has ended, for whatever reason: releases the folder, since `self` may live on in a session.
 local function let_go(self)
   self.folder = self:where()
   self.held:close()
@@ -243,19 +244,19 @@ local function let_go(self)
   self.board, self.evaluated, self.held, self.claim, self.states, self.epoch = nil, nil, nil, nil, nil, nil
 end
 
--- Whether a loader counts the seconds for which its batches were waited for.
+-- Whether a loader measures how long the step waited for its batches.
 local function has_waited(loader) return type(loader) == "table" and type(rawget(loader, "waited")) == "number" end
 
---- run:describe{test_view =, layer = "instance"|"features", knn = {k =, temperature =}, source =}: what the
--- checkpoint is to say of its networks beside how they are made (run/description.lua): the augmentation of test
--- images, which output is compared, and how; knn is by default that of the options. Before run:epochs.
+--- run:describe{test_view =, layer = "instance"|"features", knn = {k =, temperature =}, source =}: what the checkpoint
+-- records about its networks besides how they are made (run/description.lua): the augmentation of test images, the
+-- output that is compared, and how; knn is by default that of the options. Before run:epochs.
 function Run:describe(given)
   if self.states then error("run:describe: call it before run:epochs", 2) end
   self.described = description.fields(given)
 end
 
---- run:repeats(n): the run is n trainings of opt.epochs one after the other, as of a grid of settings; its epochs
--- are those of all of them. Before run:epochs.
+--- run:repeats(n): the run is n trainings of opt.epochs in sequence, such as a grid of settings; its epochs are those
+-- of all of them. Before run:epochs.
 function Run:repeats(n)
   if self.states then error("run:repeats: call it before run:epochs", 2) end
   if math.type(n) ~= "integer" or n < 1 then
@@ -264,10 +265,10 @@ function Run:repeats(n)
   self.rounds = n
 end
 
---- run:epochs{name = object, ...} -> iterator: for epoch in run:epochs { net = net, sgd = sgd, loader = loader }
--- do: 1 to opt.epochs, or what a resumed run has left of them. The objects have state_dict and load_state_dict, or are
--- tensors, or tables {name = tensor}, which are restored in place; a loader needs no state: on resume in the middle of
--- an epoch it is told to begin at the image where the run stood (loader.first_image, counted from 0).
+--- run:epochs{name = object, ...} -> iterator: for epoch in run:epochs { net = net, sgd = sgd, loader = loader } do: 1
+-- to opt.epochs, or the epochs that a resumed run has left. The objects have state_dict and load_state_dict, or are
+-- tensors, or tables {name = tensor}, which are restored in place. A loader needs no state: on resume in the middle of
+-- an epoch, loader.first_image (counted from 0) makes it begin at the image where the run stopped.
 function Run:epochs(objects)
   local _ <close> = c_locale()
   if not self.held then error("run:epochs: this run has ended; cld.run with resume = true goes on with it", 2) end
@@ -340,8 +341,8 @@ end
 
 -- ---- what the ranks agree on -------------------------------------------------
 
---- run:agree{report = boolean} -> {signal = number or nil, report = boolean}: the same on all ranks: whether any
--- has a signal, or is to print. One that is alone knows at once; of several all know at the next call.
+--- run:agree{report = boolean} -> {signal = number or nil, report = boolean}: the same on all ranks: whether any rank
+-- has a signal, or is to print. A single process knows at once; several ranks know at the next call.
 function Run.agree(_, wishes)
   local _, number = system.interrupted()
   local signal, report = dist.agree(number or 0, wishes.report and 1 or 0)
@@ -357,7 +358,7 @@ local function shown(self, means, skipped)
   return skipped > 0 and ("%s  skipped %d"):format(text, skipped) or text
 end
 
--- What both the progress line and the epoch's tell; `draw(text)` shows it.
+-- The text that the progress line and the epoch's line share; `draw(text)` prints it.
 local function tell(self, event, images_per_second, draw)
   local means, skipped = self.meters:read(), divergence.skipped(self.counters)
   draw(shown(self, means, skipped))
@@ -367,7 +368,7 @@ local function tell(self, event, images_per_second, draw)
   }
 end
 
--- A line of the log: where the run is, and `fields`. A run whose folder is gone ends here: it could keep nothing.
+-- Writes a line of the log: the run's position, and `fields`. If its folder is gone the run ends here: it cannot save.
 function Run:remember(fields)
   fields.epoch, fields.step, fields.seconds = self.epoch or self.epochs_done, self.step, self:elapsed()
   self.log(fields)
@@ -376,7 +377,7 @@ function Run:remember(fields)
   self:check_folder()
 end
 
--- Where the folder lies now: a run goes on in one that was moved.
+-- The folder's current path: a run continues in a folder that was moved.
 function Run:where() return self.held and self.held:where() or self.folder end
 
 function Run:check_folder()
@@ -388,15 +389,15 @@ end
 
 function Run:elapsed() return self.seconds + system.clock() - self.resumed_at end
 
--- Which convolutions were chosen, the ranks tell each other where they meet: from here on all use the same.
+-- The ranks exchange their choices of convolutions where they meet: from here on all use the same.
 function Run:exchange_plans()
   plans_of_job.exchange(rawget(self.opt, "device"))
   self.has_exchanged = true
 end
 
---- run:track({name = value}[, now]): once per step, at its end. Of the values, tensors of one element or numbers,
--- running means over the epoch are printed and logged; now: what is told as it is at this step and not as a mean, such
--- as { lr = rate }. After a signal it writes a checkpoint and leaves.
+--- run:track({name = value}[, now]): call it once per step, at its end. Running means of the values (tensors of one
+-- element, or numbers) over the epoch are printed and logged. now: values printed as they are at this step, without a
+-- mean, such as { lr = rate }. After a signal it writes a checkpoint and exits.
 function Run:track(values, now)
   local _ <close> = c_locale()
   if not self.epoch then error("run:track: call it inside `for epoch in run:epochs{...}`", 2) end
@@ -421,7 +422,7 @@ function Run:report_progress()
   self:remember(told)
 end
 
--- The line of an epoch's steps: once, when the first score comes or the epoch ends.
+-- The line about an epoch's steps, once: when the first score comes or the epoch ends.
 function Run:report_epoch()
   if self.reported then return end
   self.reported = true
@@ -436,7 +437,7 @@ function Run:report_epoch()
   self:check_divergence(self.is_whole and self.line.epoch_steps or nil)
 end
 
--- A run that has come to nothing ends here, with its last good checkpoint. `steps`: if all of so many were skipped.
+-- Ends a diverged run, with its last good checkpoint. `steps`: if that many steps were all skipped.
 function Run:check_divergence(steps)
   local problem = self.watch:problem(self.states, steps)
   if problem then self:end_diverged(problem) end
@@ -465,9 +466,9 @@ function Run:score(values)
   self:remember { event = "score", values = values, best = self.best }
 end
 
---- run:diagnose{effective_rank =, ...}: what is seen of the training without labels (cld.diagnostics), at an
--- epoch's end. Printed and logged; with the epoch's mean of uniformity it tells a collapse, which ends no run. An
--- effective rank that is NaN does: it is that of features that are not finite.
+--- run:diagnose{effective_rank =, ...}: values that describe the training without labels (cld.diagnostics), at an
+-- epoch's end. They are printed and logged. Together with the epoch's mean of uniformity they may show a collapse,
+-- which does not end the run. An effective rank of NaN does: the features are not finite.
 function Run:diagnose(values)
   local _ <close> = c_locale()
   if not self.epoch then error("run:diagnose: call it inside `for epoch in run:epochs{...}`", 2) end
@@ -482,10 +483,11 @@ function Run:diagnose(values)
   if rank and rank ~= rank then self:end_diverged "features of the training images are not finite" end
 end
 
---- run:evaluate(net, {train =, views =, test =, memory =, test_view =}): at an epoch's end: what cld.options.knn,
--- workers and block ask for. What is seen without labels (run/evaluation.lua) goes to run:diagnose: the effective rank
--- of the pooled features of training images; of the training's `views` also nmi, alignment and uniformity. With `test`
--- the accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; its layer is that of run:describe.
+--- run:evaluate(net, {train =, views =, test =, memory =, test_view =}): at an epoch's end: the evaluation that
+-- cld.options.knn, workers and block ask for. Figures without labels (run/evaluation.lua) go to run:diagnose: the
+-- effective rank of the pooled features of training images; with the training's `views` also nmi, alignment and
+-- uniformity. With `test` the accuracy of kNN goes to run:score. Its memory is `memory`, or else `train`; its layer is
+-- that of run:describe.
 function Run:evaluate(net, sets)
   local _ <close> = dist.whole_batch()
   evaluation.of(self, net, sets, self.described and self.described.layer)
@@ -501,13 +503,13 @@ local function keep_plans(self)
   self.given_plans = {}
 end
 
--- Whether the epoch that has just ended is the best so far and its checkpoint is to be kept: the same on all ranks.
+-- Whether the epoch that has just ended is the best so far and its checkpoint is kept: the same on all ranks.
 function Run:is_best_kept()
   if settings.get(self.opt, "keep_checkpoints") == 0 then return false end
   return dist.shared(function() return { self.best and self.best.epoch == self.epochs_done or false } end)[1]
 end
 
--- The checkpoint of an epoch's end has been written: further names for it. It stands whatever comes of them.
+-- Names the checkpoint of an epoch's end once more. The checkpoint itself is safe even if that fails.
 local function keep(self)
   local ok, message = pcall(kept.after, self.held, self.epochs_done, self.best and self.best.epoch,
     settings.get(self.opt, "keep_checkpoints"), self.kept_epoch)
@@ -523,7 +525,7 @@ function Run:save()
   if not self.states then error("run:save: call it inside `for epoch in run:epochs{...}`", 2) end
   if self.epoch then self:check_divergence() end
   self.meters:settle()
-  keep_plans(self) -- before the checkpoint that a resumed run goes by
+  keep_plans(self) -- before the checkpoint that a resumed run uses
   local stored = position.store(self)
   stored.ranks = dist.world
   stored.seconds, stored.best, stored.rng = self:elapsed(), self.best, core.tensor.get_rng_state()
@@ -549,13 +551,13 @@ function Run:heed_signal(agreed)
   self:leave(agreed.signal)
 end
 
--- At the epoch's end only: earlier, the optimizer may have made a step that run:track has not counted yet.
+-- Only at the epoch's end: earlier, the optimizer may have made a step that run:track has not counted yet.
 function Run:heed_signal_in_evaluation(agreed)
   if self.epoch and self.step_in_epoch == self.steps_per_epoch then self:heed_signal(agreed) end
 end
 
--- The training's own loader waits between two steps, all of which run:track has counted. Of several ranks each waits by
--- itself: they heed it when they meet.
+-- The training's own loader waits between two steps, all of which run:track has counted. With several ranks, each
+-- waits alone and they react when they meet.
 function Run:heed_signal_while_waiting(loader)
   if not dist.alone then return end
   local agreed = self:agree {}
@@ -566,14 +568,14 @@ end
 -- optimizer may have made a step that run:track has not counted.
 function Run:heed_signal_at_break()
   if self.is_leaving then return end
-  self:agree {} -- of several ranks the next call knows of it
+  self:agree {} -- with several ranks the next call learns of it
   local agreed = self:agree {}
   if not agreed.signal then return end
   if self.epoch and self.reported then self:save() end
   self:leave(agreed.signal)
 end
 
--- After a signal, the checkpoint written.
+-- Exits after a signal, once the checkpoint is written.
 function Run:leave(number)
   self.is_leaving = true
   local name = system.signal_name(number)

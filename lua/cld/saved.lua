@@ -23,7 +23,7 @@ local function place(path) return path == "" and "the table" or ("'%s'"):format(
 
 local function beneath(path, key) return path == "" and tostring(key) or path .. "." .. tostring(key) end
 
--- Whether all keys are 1 to n; an error if they are of no use.
+-- Whether all keys are 1 to n; raises for keys that cannot be saved.
 local function is_list(values, path)
   local count, names, other = 0, 0, nil
   for key in next, values do
@@ -61,7 +61,7 @@ end
 
 local function state_of(value) return value.state_dict end
 
--- A network, an optimizer, a memory bank: of these the state can be saved, not the object.
+-- A network, an optimizer, a memory bank: the state of these can be saved, not the object.
 local function check_no_object(value, path)
   if type(value) ~= "table" and type(value) ~= "userdata" then return end
   local found, state_dict = pcall(state_of, value)
@@ -70,7 +70,7 @@ local function check_no_object(value, path)
     path == "" and "the value" or place(path))
 end
 
--- The value's description; its tensors are put into `tensors`. `open`: the tables that it lies in, each with its place.
+-- The value's description; adds its tensors to `tensors`. `open`: the tables around it, each with its place.
 local function describe(value, path, tensors, open, depth)
   local kind = type(value)
   if kind == "string" or kind == "boolean" or math.type(value) == "integer" then return value end
@@ -104,7 +104,7 @@ local function describe(value, path, tensors, open, depth)
   return description
 end
 
--- f(...) of C. What is wrong with an argument is told at the user's line, what is wrong with a file as it is.
+-- Calls f(...) of C. An error in an argument is raised at the user's line, an error in a file as it is.
 local function call(name, f, ...)
   local results = table.pack(pcall(f, ...))
   if results[1] then return table.unpack(results, 2, results.n) end
@@ -128,13 +128,13 @@ local function save_npz(path, values, metadata, options)
   call("save", core.io.save_npz, path, values)
 end
 
---- cld.save(path, values[, metadata[, {types = {name = "I8"}}]]): writes a file of tensors. The old file stays until
--- the new one is whole. values is {name = tensor}, or any table of tables, lists (keys from 1 on), tensors, numbers,
--- text and booleans, which cld.load gives back as it was. A name that ends in .npz makes NumPy's archive of a {name =
--- tensor}, any other a safetensors file, whose metadata are {key = text, number or boolean}. A tensor that cld.load
--- has read and nothing has changed is written as the type that it came as (I8, I16, U16, U32, U64, BOOL, F8_E4M3,
--- ...); what was computed of it has a dtype of its own. types asks for one by the tensor's name: an integer type takes
--- whole numbers of its range, a float the nearest value.
+--- cld.save(path, values[, metadata[, {types = {name = "I8"}}]]): writes a file of tensors. An existing file stays
+-- until the new one is complete. values is {name = tensor}, or any table of tables, lists (keys from 1), tensors,
+-- numbers, text and booleans, which cld.load returns as it was. A name that ends in .npz makes NumPy's archive of a
+-- {name = tensor}, any other a safetensors file, whose metadata are {key = text, number or boolean}. A tensor that
+-- cld.load has read and nothing has changed is written with its original type (I8, I16, U16, U32, U64, BOOL, F8_E4M3,
+-- ...); a tensor computed from it has its own dtype. types sets a type by the tensor's name: an integer type takes
+-- whole numbers in its range, a float type the nearest value.
 --
 --     cld.save("x.safetensors", { w = cld.ones(2, 2), epoch = 3, seen = { 1, 2.5, "three" } })
 --     print(cld.load("x.safetensors").seen[3])  --> three
@@ -169,7 +169,7 @@ local function damaged(path, problem)
   user_error.raise("%s: damaged file: its metadata's %s %s", path, STRUCTURE, problem)
 end
 
--- The value of a description. `left`: tensors that none has asked for.
+-- The value of a description. `left`: tensors that no description has used.
 local function rebuild(description, path, file)
   if type(description) ~= "table" then
     if description == json.null then damaged(path, "holds a null") end
@@ -199,7 +199,7 @@ local function rebuild(description, path, file)
   return tensor
 end
 
--- The table that was saved of what the file holds.
+-- Rebuilds the saved table from the file's content.
 local function assemble(path, tensors, text, unread)
   local _ <close> = core.text.c_locale()
   local read, description = pcall(json.decode, text)
@@ -215,17 +215,17 @@ local function assemble(path, tensors, text, unread)
   return values
 end
 
---- cld.load(path) -> values, metadata, unread: what a file holds; its content tells what it is.
--- Safetensors: {name = tensor} or the nested table that cld.save was given, {key = text}, {name = why that tensor could
--- not be read}. NumPy's .npz: {name = tensor}, {}, {name = why}. PyTorch's (.pth, .pt, .pth.tar, .t7;
--- cld.io.is_torch(path) says so): the value, {format = "PyTorch zip", "PyTorch legacy" or "pickle"}, {}. No code of the
--- file runs; dictionaries become tables with their keys, lists, tuples and sets tables from 1 on, None cld.io.none,
--- tensors, parameters, storages and NumPy arrays tensors, which share a storage if they did. An object of any other
--- class is a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state, items, entries}; its
--- metatable is cld.io.record. Tensors are on the cpu. What no dtype here is becomes the next that holds it: i8, i16,
--- u16 i32; u32, u64 i64; bool u8; 8-bit floats f32. cld.save writes it as it came. A tensor whose type
--- or values no dtype here can hold (text, complex numbers, u64 from 2^63 on) is left out of values: unread says which
--- and why.
+--- cld.load(path) -> values, metadata, unread: the content of a file, whose type is recognized by its content.
+-- Safetensors: {name = tensor} or the nested table that cld.save was given, {key = text}, {name = why that tensor
+-- could not be read}. NumPy's .npz: {name = tensor}, {}, {name = why}. PyTorch's (.pth, .pt, .pth.tar, .t7;
+-- cld.io.is_torch(path) says so): the value, {format = "PyTorch zip", "PyTorch legacy" or "pickle"}, {}. No code of
+-- the file runs. Dictionaries become tables with their keys; lists, tuples and sets become tables from 1; None becomes
+-- cld.io.none; tensors, parameters, storages and NumPy arrays become tensors, which share a storage if they did. An
+-- object of any other class becomes a record, which prints itself: {class = "torch.optim.sgd.SGD", arguments, state,
+-- items, entries}; its metatable is cld.io.record. Tensors are on the cpu. A type that is not a dtype here becomes the
+-- next one that holds it: i8, i16, u16 become i32; u32, u64 i64; bool u8; 8-bit floats f32. cld.save writes the
+-- original type. A tensor whose type or values no dtype here can hold (text, complex numbers, u64 from 2^63 on) is
+-- left out of values: unread says which and why.
 --
 --     cld.save("weights.safetensors", { w = cld.ones(2, 2) }, { made = "today" })
 --     local tensors, notes = cld.load "weights.safetensors"

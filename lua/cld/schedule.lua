@@ -1,6 +1,6 @@
---- Learning rates over time. Each maker returns a function of the step, counted from 0 over the whole training, as
--- run.step is: `sgd:step(loss, { lr = lr(run.step) })`. Nothing is remembered, so a resumed run needs nothing restored:
--- with other epochs, another warm-up or another batch size it follows the new schedule from where it stands in epochs
+--- Learning rates over time. Each maker returns a function of the step, counted from 0 over the whole training, like
+-- run.step: `sgd:step(loss, { lr = lr(run.step) })`. A schedule has no state, so a resumed run restores nothing: with
+-- other epochs, another warm-up or another batch size it follows the new schedule from its position in epochs
 -- (run/position.lua). The step may have a fraction.
 local caller = require "cld.caller"
 local options = require "cld.options"
@@ -25,7 +25,7 @@ local function settings(maker, given, defaults)
   return out
 end
 
--- rate, with its argument checked.
+-- Wraps rate with a check of its argument.
 local function of_steps(maker, rate)
   return function(step)
     if not (math.type(step) and step >= 0) then
@@ -36,10 +36,10 @@ local function of_steps(maker, rate)
   end
 end
 
--- base / factor at step 0, straight up to base at the last step of the warm-up (Goyal et al., 2017; as the published
--- CLD scripts: lr = base / f * ((f - 1) * s / W + 1) for s <= W). Then `after`, whose step 0 is the warm-up's end. A
--- factor below 1 is the share of base to start at: 0 starts at 0, as BYOL and SimCLR do (Grill et al., Chen et al.,
--- 2020).
+-- base / factor at step 0, then a straight line to base at the last step of the warm-up (Goyal et al., 2017; the
+-- published CLD scripts: lr = base / f * ((f - 1) * s / W + 1) for s <= W). Then `after`, whose step 0 is the
+-- warm-up's end. A factor below 1 is the share of base at step 0: 0 starts at 0, as in BYOL and SimCLR (Grill et al.,
+-- Chen et al., 2020).
 local function with_warmup(s, after)
   local last = math.floor(s.warmup_epochs * s.steps_per_epoch + 0.5)
   local factor = s.warmup_factor
@@ -88,9 +88,9 @@ function schedule.cosine(given)
   return of_steps("cosine", half_cosine(s.base, s.minimum, math.max(s.epochs * s.steps_per_epoch, 1)))
 end
 
---- cosine_epochs{base, steps_per_epoch, epochs, minimum = 0, first = 0}: half a cosine in steps of an epoch, as MoCo's
--- published scripts have it (He et al., 2020): minimum + (base - minimum) (1 + cos(pi e / epochs)) / 2 all through
--- epoch e, counted from `first`, 0 or 1 (PyContrast's scripts, InfoMin's among them, count from 1). No warm-up.
+--- cosine_epochs{base, steps_per_epoch, epochs, minimum = 0, first = 0}: half a cosine in steps of an epoch, as in
+-- MoCo's published scripts (He et al., 2020): minimum + (base - minimum) (1 + cos(pi e / epochs)) / 2 throughout epoch
+-- e, counted from `first`, 0 or 1 (PyContrast's scripts, InfoMin's among them, count from 1). No warm-up.
 function schedule.cosine_epochs(given)
   local s = settings("cosine_epochs", given, {
     base = true, steps_per_epoch = true, epochs = true, minimum = 0, first = 0,
@@ -108,10 +108,11 @@ function schedule.cosine_epochs(given)
   end)
 end
 
---- infomin{base, steps_per_epoch, epochs, batch_size}: that of InfoMin's published script (PyContrast; InfoMin + CLD
--- has it too). Epochs count from 1, and epoch e has the rate eta + (base - eta) (1 + cos(pi e / epochs)) / 2 all
--- through, eta = base / 1000. Batches of more than 256 images warm up: over the first 5 epochs (10 of more than 500)
--- the rate goes at every step along a straight line from 0.01 at step 0 to the cosine's value at the 5th (10th) epoch.
+--- infomin{base, steps_per_epoch, epochs, batch_size}: the schedule of InfoMin's published script (PyContrast), also
+-- used by InfoMin + CLD. Epochs count from 1, and epoch e has the rate eta + (base - eta) (1 + cos(pi e / epochs)) / 2
+-- throughout, eta = base / 1000. Batches of more than 256 images warm up: over the first 5 epochs (10 for more than
+-- 500 images) the rate rises at every step on a straight line from 0.01 at step 0 to the cosine's value at the 5th
+-- (10th) epoch.
 function schedule.infomin(given)
   local s = settings("infomin", given, { base = true, steps_per_epoch = true, epochs = true, batch_size = true })
   if s.epochs < 1 or s.steps_per_epoch == 0 then
@@ -128,8 +129,8 @@ function schedule.infomin(given)
   end)
 end
 
---- cld.schedule.step{base =, steps_per_epoch =, milestones =, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100}
--- -> rate: base, times gamma at each of the milestones {120, 160}, which are numbers of epochs done.
+--- cld.schedule.step{base =, steps_per_epoch =, milestones =, gamma = 0.1, warmup_epochs = 0, warmup_factor = 100} ->
+-- rate: base, multiplied by gamma at each of the milestones {120, 160}, which count completed epochs.
 --
 --     local rate = cld.schedule.step { base = 1, steps_per_epoch = 2, milestones = { 3 }, gamma = 0.5 }
 --     print(rate(5), rate(6))                   --> 1 0.5
@@ -149,8 +150,8 @@ function schedule.step(given)
   return of_steps("step", rate)
 end
 
---- cld.schedule.byol_tau{base =, steps =} -> tau: the momentum of BYOL's target over so many steps, from base up to
--- 1: 1 - (1 - base) (1 + cos(pi k / steps)) / 2 at step k (Grill et al., 2020). For cld.optim.ema.
+--- cld.schedule.byol_tau{base =, steps =} -> tau: the momentum of BYOL's target over that many steps, rising from base
+-- to 1: 1 - (1 - base) (1 + cos(pi k / steps)) / 2 at step k (Grill et al., 2020). For cld.optim.ema.
 function schedule.byol_tau(given)
   local s = settings("byol_tau", given, { base = true, steps = true })
   if s.base > 1 or s.steps == 0 then
@@ -174,7 +175,7 @@ local function milestones(text)
       text)
 end
 
---- cld.schedule.delayed(steps, rate) -> rate: 0 for that many steps, then the schedule `rate` from its beginning.
+--- cld.schedule.delayed(steps, rate) -> rate: 0 for that many steps, then the schedule `rate` from its start.
 function schedule.delayed(steps, rate)
   steps = caller.integer("schedule.delayed", "the number of steps", steps, 0)
   if type(rate) ~= "function" then
@@ -183,7 +184,7 @@ function schedule.delayed(steps, rate)
   return of_steps("delayed", function(step) return step < steps and 0 or rate(step - steps) end)
 end
 
--- A warm-up that the user has asked for and the schedule does not have.
+-- Raises if the user asked for a warm-up that the schedule does not have.
 local function check_warmup(opt)
   local details = options.details(opt)
   if details and details.given.warmup_epochs and opt.warmup_epochs > 0
@@ -195,9 +196,9 @@ end
 
 --- from_options(opt, steps_per_epoch): the schedule of a recipe's options lr, batch_size, epochs, schedule ("cosine",
 -- "cosine-epochs", which has no warm-up, "infomin", which has its own, or "step"), warmup_epochs, warmup_factor,
--- milestones; and where declared lr_min, gamma, lr_at, and fill_epochs, which come before all else and at the rate 0
--- (milestones are counted from their end). The base is lr * batch_size / lr_at (Goyal et al.'s linear scaling); lr_at =
--- 0: lr as it is; not declared: 128.
+-- milestones; and if declared lr_min, gamma, lr_at, and fill_epochs, which come first, at rate 0 (milestones are
+-- counted from their end). The base is lr * batch_size / lr_at (Goyal et al.'s linear scaling); lr_at = 0 means lr as
+-- it is; if lr_at is not declared, it is 128.
 function schedule.from_options(opt, steps_per_epoch)
   check_warmup(opt)
   local fill, lr_at = rawget(opt, "fill_epochs") or 0, rawget(opt, "lr_at") or 128

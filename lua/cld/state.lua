@@ -1,4 +1,4 @@
---- Loading states: what every load_state_dict shares.
+--- Loading of states: shared by every load_state_dict.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local sorted_keys = require "cld.sorted_keys"
@@ -10,10 +10,11 @@ local function shape_of(tensor) return "[" .. table.concat(tensor.shape, ", ") .
 -- The same shape, or both of one element.
 local function fits(a, b) return shape_of(a) == shape_of(b) or (a:numel() == 1 and b:numel() == 1) end
 
--- A float is taken as a float of any width, an integer as an integer; from one to the other is no conversion.
+-- A float dtype accepts any float width, an integer dtype an integer; there is no conversion between the two.
 local function kind_of(tensor) return tensor.dtype:find "^b?f" and "float" or "integer" end
 
--- Whether another integer dtype holds every value: a file's i16 is i32 here, and a u8 may be what it goes to.
+-- Whether the destination holds every value of the source: a file's i16 is i32 here, and may go to u8 if the values
+-- fit.
 local function is_held(dtype, tensor)
   return dtype == tensor.dtype or tensor:to(dtype):to(tensor.dtype):eq(tensor):all():item() ~= 0
 end
@@ -45,10 +46,10 @@ local function check(what, given)
   end
 end
 
---- load(what, own, given, {strict = true, optional, unread}): copy the tensors of `given` into those of `own`, by name.
--- Where something is missing, unexpected, of another shape, an integer for a float or one too large, one error names it
--- all, and nothing has been copied. Not strict: what fits is copied. `optional(name)`: this one may be missing, unless
--- it is in `unread`, {name = why}: what a file has but cld.load could not read. Returns {missing, unexpected,
+--- load(what, own, given, {strict = true, optional, unread}): copies the tensors of `given` into those of `own`, by
+-- name. If something is missing, unexpected, of another shape, an integer for a float or too large, one error names it
+-- all, and nothing has been copied. Not strict: copies what fits. `optional(name)`: this one may be missing, unless it
+-- is in `unread`, {name = why}: tensors that the file has but cld.load could not read. Returns {missing, unexpected,
 -- misshaped, mistyped}, lists of words.
 function state.load(what, own, given, options)
   check(what, given)

@@ -1,5 +1,5 @@
---- A tar archive, written file by file: POSIX ustar, with a pax header for a name that does not fit. Owner, rights and
--- time are the same for every file, so that the same files make the same bytes.
+--- Writes a tar archive file by file: POSIX ustar, with a pax header for a name that does not fit. Owner, rights and
+-- time are the same for every file, so that the same files give the same bytes.
 --
 --   local archive <close> = tar_writer.open "photos.tar"
 --   archive:add("cat/1.jpg", bytes)
@@ -16,7 +16,7 @@ Archive.__index = Archive
 local zeros = ("\0"):rep(block)
 local function padded(text, length) return text .. zeros:sub(1, length - #text) end
 
--- name: at most 100 bytes; kind: "0" a file, "x" what is said of the next one.
+-- name: at most 100 bytes; kind: "0" a file, "x" a header for the next entry.
 local function header(name, size, kind)
   local before = padded(name, 100) .. ("%07o\0%07o\0%07o\0%011o\0%011o\0"):format(6 * 64 + 4 * 8 + 4, 0, 0, size, time)
   local after = padded(kind .. zeros:sub(1, 100) .. "ustar\00000", block - 156)
@@ -40,19 +40,19 @@ local function put(self, name, bytes, kind)
   user_error.call(self.file.put, self.file, zeros:sub(1, -#bytes % block))
 end
 
---- A file of this name, with folders before it as they are.
+--- Adds a file; the name may include folders.
 function Archive:add(name, bytes)
   if #name > 100 then put(self, "PaxHeaders/" .. name:sub(1, 80), record("path", name), "x") end
   put(self, name:sub(1, 100), bytes, "0")
 end
 
---- Ends the archive and puts it in its place.
+--- Ends the archive and renames it to its name.
 function Archive:commit()
   user_error.call(self.file.put, self.file, zeros .. zeros)
   user_error.call(self.file.commit, self.file)
 end
 
---- Gives it up, if it was not committed.
+--- Discards the archive if it was not committed.
 function Archive:close() self.file:close() end
 Archive.__close = Archive.close
 

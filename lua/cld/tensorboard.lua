@@ -1,5 +1,5 @@
---- TensorBoard's files: scalars, images and embeddings, for `tensorboard --logdir`. --tensorboard has a run write them;
--- a recipe may write its own, in a folder of their own:
+--- TensorBoard's files: scalars, images and embeddings, for `tensorboard --logdir`. With --tensorboard a run writes
+-- them. A recipe may write more, in its own folder:
 --
 --   local board = cld.tensorboard.writer "runs/mine/own"
 --   board:scalar("own/temperature", 0.2, run.step)
@@ -7,8 +7,8 @@
 --   board:embedding("test", features, { labels = labels, class_names = set.class_names, images = pictures })
 --   board:close()
 --
--- A writer makes an event file of its own (runtime/io/event.h) and begins a session in it. Who goes on in a folder says
--- from which step: what earlier sessions wrote of that step and later, TensorBoard then leaves out.
+-- A writer makes its own event file (runtime/io/event.h) and begins a session in it. To continue in a folder, give the
+-- step: TensorBoard then leaves out what earlier sessions wrote for that step and later ones.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local image = require "cld.image"
@@ -37,8 +37,8 @@ local function now(wall_time) return wall_time or os.time() end
 function tensorboard.is_supported() return core.io.has_events() end
 
 --- writer(folder[, {step = 0, wall_time}]) -> a writer into this folder, which is made if there is none. step: the
--- first that it will write. What is in the folder already of that step and later is left out by TensorBoard from here
--- on. wall_time: seconds since 1970, by default now.
+-- first step that it will write. TensorBoard then leaves out what the folder already has for that step and later ones.
+-- wall_time: seconds since 1970, by default now.
 function tensorboard.writer(folder, options)
   check_text("tensorboard.writer", "the folder", folder)
   caller.check_fields("tensorboard.writer", options, { "step", "wall_time" })
@@ -49,8 +49,8 @@ function tensorboard.writer(folder, options)
   return setmetatable({ folder = folder, file = file, embeddings = {} }, Writer)
 end
 
---- writer:scalar(name, value, step[, wall_time]): a number, or a tensor of one element, which is waited for. Names with
--- a slash ("train/loss") are shown in groups. TensorBoard keeps 32 bits of it.
+--- writer:scalar(name, value, step[, wall_time]): writes a number, or a tensor of one element, waiting for it. Names
+-- with a slash ("train/loss") are shown in groups. TensorBoard stores 32 bits of the value.
 function Writer:scalar(name, value, step, wall_time)
   check_open(self, "scalar")
   check_text("scalar", "the name", name)
@@ -79,19 +79,19 @@ end
 -- ---- embeddings -----------------------------------------------------------------
 
 local SIDE = 32             -- of a thumbnail
-local LARGEST_SPRITE = 8192 -- which TensorBoard takes
+local LARGEST_SPRITE = 8192 -- the largest that TensorBoard accepts
 
--- An image as a thumbnail: the middle of it, u8 (32, 32, 3).
+-- An image as a thumbnail: its centre, u8 (32, 32, 3).
 local function thumbnail(picture)
   local height, width = picture.shape[1], picture.shape[2]
   local side = math.min(height, width)
   return image.resized_crop(picture, (height - side) // 2, (width - side) // 2, side, side, SIDE)
 end
 
--- What a row of metadata.tsv may hold.
+-- Makes a text fit for a row of metadata.tsv.
 local function cell(value) return (core.text.printable_line(tostring(value)):gsub("\t", " ")) end
 
--- A line for each row: the name of its class, or its label, or its number if it has none.
+-- A line for each row: the name of its class, else its label, else its number.
 local function metadata(count, labels, class_names)
   local lines = {}
   for i = 1, count do
@@ -140,9 +140,9 @@ local function check_embedding(name, features, options)
 end
 
 --- writer:embedding(name, features (rows, columns)[, {labels, class_names, images}]), for TensorBoard's projector:
--- NAME/tensors.tsv, NAME/metadata.tsv and NAME/sprite.png in the writer's folder, and projector_config.pbtxt beside
--- them, which names all embeddings of this writer. labels: a list or i64 (rows), from 0, of which class_names[1] is the
--- first's name; images: a list of u8 (height, width, 3), of which thumbnails are made.
+-- NAME/tensors.tsv, NAME/metadata.tsv and NAME/sprite.png in the writer's folder, and next to them
+-- projector_config.pbtxt, which names all embeddings of this writer. labels: a list or i64 (rows), from 0;
+-- class_names[1] is the name of label 0. images: a list of u8 (height, width, 3), from which thumbnails are made.
 function Writer:embedding(name, features, options)
   check_open(self, "embedding")
   caller.check_fields("embedding", options, { "labels", "class_names", "images" })
@@ -166,7 +166,7 @@ function Writer:embedding(name, features, options)
   user_error.call(core.io.write_atomic, self.folder .. "/projector_config.pbtxt", config(self.embeddings))
 end
 
---- writer:close(): twice is fine. What was written is in the file already.
+--- writer:close(): may be called twice. The file already has everything that was written.
 function Writer:close()
   if self.file then self.file:close() end
   self.file = nil

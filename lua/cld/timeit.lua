@@ -1,10 +1,10 @@
---- How long a function takes.
+--- Measures how long a function takes.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local collect = collectgarbage
 
 local FEWEST, MOST = 3, 1000 -- runs
-local SHARE = 50 -- a run takes this part of the time that is given
+local SHARE = 50 -- a run takes 1 / SHARE of the given time
 
 local Record = { __name = "cld.timeit" }
 
@@ -22,12 +22,12 @@ function Record:__tostring()
     shown(self.high), self.runs, self.calls, self.calls == 1 and "call" or "calls")
 end
 
--- Work that is queued on a GPU belongs to the call that queued it.
+-- Work queued on a GPU is part of the call that queued it.
 local function wait()
   if core.cuda.is_open() then core.cuda.synchronize() end
 end
 
--- The seconds of so many calls.
+-- Times that many calls, in seconds.
 local function measure(f, calls)
   local start = core.system.clock()
   for _ = 1, calls do f() end
@@ -35,7 +35,7 @@ local function measure(f, calls)
   return core.system.clock() - start
 end
 
--- Of ordered values, the one that the share of them lies below; between two of them in proportion.
+-- The quantile of ordered values for that share, interpolated linearly between two of them.
 local function quantile(ordered, share)
   local at = 1 + share * (#ordered - 1)
   local below = math.floor(at)
@@ -43,11 +43,11 @@ local function quantile(ordered, share)
   return ordered[below] + (at - below) * (ordered[above] - ordered[below])
 end
 
---- cld.timeit(f[, {seconds = 1}]) -> record: how long a call of f() takes; the record prints itself. f is called once
--- before, and then in runs of as many calls as take a fiftieth of `seconds`, until these are over, in three runs at
--- least. A run ends when a GPU that is in use has done what was queued. The collector runs as it does in a training.
--- Fields, in seconds for one call: seconds, the median; low and high, between which the middle half of the runs lies;
--- least, most; and the numbers runs and calls (in a run). An error of f ends it.
+--- cld.timeit(f[, {seconds = 1}]) -> record: measures how long a call of f() takes; the record prints itself. f is
+-- called once first. Then it is called in runs, each with as many calls as take a fiftieth of `seconds`, until that
+-- time is over, and at least three runs. A run ends when a GPU that is in use has finished its queued work. The
+-- collector runs as in a training. Fields, in seconds per call: seconds, the median; low and high, the middle half of
+-- the runs; least, most; and the numbers runs and calls (per run). An error in f ends it.
 --
 --     local x = cld.randn(256, 512)
 --     print(cld.timeit(function() return x:matmul(x:t()) end, { seconds = 0.1 }))
@@ -65,7 +65,7 @@ local function timeit(f, options)
   wait()
   collect()
   local calls, took, spent = 1, nil, 0
-  repeat -- what is needed for a run's length; the last of these counts as the first run
+  repeat -- finds a run's length; the last of these counts as the first run
     if took then calls = math.max(calls + 1, math.min(10 * calls, math.ceil(calls * 1.1 * seconds / SHARE / took))) end
     took = measure(f, calls)
     spent = spent + took

@@ -1,5 +1,5 @@
---- Errors that are the user's to mend (an option, a run folder, a checkpoint that does not fit): one line, no
--- traceback. The error value is a table with __tostring; `cldlua` and `lua` print it as it is and exit with status 1.
+--- Errors that the user can fix (an option, a run folder, a checkpoint that does not fit): one line, no traceback. The
+-- error value is a table with __tostring; `cldlua` and `lua` print it and exit with status 1.
 local core = require "cld.core"
 local c_locale, printable_line = core.text.c_locale, core.text.printable_line
 
@@ -8,20 +8,21 @@ function UserError:__tostring() return self.message end
 
 local user_error = {}
 
---- Raise one; the arguments are string.format's. Names come out of files: the line stays one, whatever is in them.
+--- Raises one; the arguments are string.format's. Names may come from files: the message stays on one line in any
+-- case.
 function user_error.raise(format, ...)
   local _ <close> = c_locale()
   local message = select("#", ...) > 0 and format:format(...) or format
   error(setmetatable({ message = printable_line(message) }, UserError), 0)
 end
 
---- Whether an error's value is such a one.
+--- Whether an error value is a user error.
 function user_error.is(value) return getmetatable(value) == UserError end
 
 local shortages = { "not enough memory", "out of memory", "Cannot allocate memory" } -- Lua's, ours, the C library's
 
---- For whoever makes an error of its own of the problem that a pcall gave: raises "<what>: <problem>" if the problem is
--- that memory ran out, which says nothing about what was read.
+--- For callers that turn an error from a pcall into their own: raises "<what>: <problem>" if memory ran out, which
+-- says nothing about the data that was read.
 function user_error.check_memory(what, problem)
   problem = tostring(problem)
   for _, shortage in ipairs(shortages) do
@@ -29,7 +30,7 @@ function user_error.check_memory(what, problem)
   end
 end
 
---- f(...), its errors raised as the user's.
+--- f(...), with its errors raised as user errors.
 function user_error.call(f, ...)
   local results = table.pack(pcall(f, ...))
   if results[1] then return table.unpack(results, 2, results.n) end
@@ -40,8 +41,8 @@ local function bare(word) return (word:gsub("^%-+", "")) end
 
 local function letters(word) return (word:lower():gsub("[-_]", "")) end
 
--- Letters to change; 0 if the name begins with the word, at most 1 if one holds the other, the less the longer
--- it is. Leading dashes are none of either.
+-- The edit distance; 0 if the name begins with the word, at most 1 if one contains the other, the less the longer it
+-- is. Leading dashes are ignored in both.
 local function distance(word, name)
   word, name = bare(word), bare(name)
   if #word >= 3 and name:sub(1, #word) == word then return 0 end

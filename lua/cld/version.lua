@@ -1,16 +1,16 @@
---- What `cldlua --version` says below its first line: what this was built with, what is there and what is not, and
--- where it lies. Nothing is loaded for it: neither CUDA nor MPI, nor the libraries that wait for their first use.
+--- The lines of `cldlua --version` below the first: how this was built, which parts exist, and where they are. It
+-- loads nothing: neither CUDA nor MPI, nor the libraries that load on first use.
 local core = require "cld.core"
 
 local printable_line = core.text.printable_line
 
--- The folder of these files; nil if it is not known.
+-- The folder of these files; nil if unknown.
 local function lua_folder()
   local folder = debug.getinfo(1, "S").source:match "^@(.*)/version%.lua$"
   return folder and (folder:gsub("^%./", ""))
 end
 
--- The recipes of a source tree lie beside lua/, those of an installed one in share/cldlua, those of a rock with it.
+-- The recipes: next to lua/ in a source tree, in share/cldlua once installed, and inside a rock.
 local function recipes_folder(lua)
   local rock = ("/lib/luarocks/rocks-5.4/cldlua/%s-1/recipes"):format(core.system.versions().cldlua)
   local places = {
@@ -23,15 +23,15 @@ local function recipes_folder(lua)
   end
 end
 
--- A library of ours: with what it was built, and where it lies.
+-- One of our libraries: what it was built with, and where it is.
 local function plugin(with, path, missing)
   if not path then return "no: " .. missing end
   if not core.io.exists(path) then return ("no: there is no %s"):format(path) end
   return ("%s; %s"):format(with or "of another build", path)
 end
 
---- version() -> list of lines, such as "libcurl      7.88.1, loaded on first use"; a missing part says what cannot be
--- done without it.
+--- version() -> list of lines, such as "libcurl      7.88.1, loaded on first use"; for a missing part the line says
+-- what does not work without it.
 return function()
   local versions, built = core.system.versions(), core.system.built_with()
   local lua = lua_folder()
