@@ -1,5 +1,5 @@
---- How far a file is: on a terminal a bar redrawn in place, elsewhere a line every few seconds, and none for what is
--- done sooner.
+--- Shows the progress of a file: on a terminal a bar redrawn in place, elsewhere a line every few seconds, and nothing
+-- if the file is done sooner.
 --
 --   fetching stl10_binary.tar.gz [########------------]  41 %  1082.6 of 2640.4 MB  12.3 MB/s  2:07
 local core = require "cld.core"
@@ -48,7 +48,7 @@ function bar:line(have, now)
   return table.concat(parts, "  ")
 end
 
---- So many bytes are there now; draws if it is time.
+--- Sets the number of bytes so far; draws if it is time.
 function bar:draw(have)
   local now = clock()
   if self.quiet or now - self.shown < (self.text.columns and redrawn.every or self.every) then return end
@@ -57,7 +57,7 @@ function bar:draw(have)
   self.text:draw(self:line(have, now))
 end
 
---- Nothing of it stays on a terminal.
+--- Removes the bar from the terminal.
 function bar:clear() self.text:clear() end
 bar.__close = bar.clear
 

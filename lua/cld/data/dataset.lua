@@ -1,4 +1,4 @@
---- A data set: what the loader, evaluation and recipes see. The images are the runtime's (runtime/data/dataset.h);
+--- A data set: what the loader, evaluation and recipes use. The runtime holds the images (runtime/data/dataset.h);
 -- labels, classes and names are here.
 --
 --   #set               images
@@ -19,7 +19,7 @@ local user_error = require "cld.user_error"
 local Dataset = { __name = "cld.dataset" }
 local dataset = {}
 
--- Fields that are made when they are first asked for, by a function that the set may have.
+-- Fields that are computed at first use, by a function that the set may have.
 local made_by = { labels = "make_labels", classes = "make_classes", paths = "make_paths" }
 
 function Dataset.__index(set, key)
@@ -47,11 +47,11 @@ function Dataset:__tostring()
   return ("%s: %d images%s%s"):format(self.name, #self, size, classes and (", %d classes"):format(classes) or "")
 end
 
---- dataset:size() -> height, width: of every image; nil if they differ, or are not known.
+--- dataset:size() -> height, width: the size of every image; nil if sizes differ or are not known.
 function Dataset:size() return self.source:size() end
 
---- dataset:read(i) -> image, label: image i, from 1, decoded: u8 (H, W, 3), and its label, -1 without. #set is the
--- number of images; set.labels, .classes, .class_names, .images and .paths are what is known of all.
+--- dataset:read(i) -> image, label: image i, from 1, decoded: u8 (H, W, 3), and its label, -1 if it has none. #set is
+-- the number of images; set.labels, .classes, .class_names, .images and .paths describe all of them.
 --
 --     local set = cld.data.tensors { images = cld.zeros({ 5, 8, 8, 3 }, "u8"), labels = cld.zeros({ 5 }, "i64") }
 --     local image, label = set:read(1)
@@ -72,7 +72,7 @@ function dataset.new(fields)
   return setmetatable(fields, Dataset)
 end
 
---- Whether the set says an image's label only as it is read, and nobody has asked for all of them yet.
+--- Whether the set finds an image's label only by reading it, and nobody has asked for all labels yet.
 function dataset.learns_labels(set) return rawget(set, "labels_when_read") and not rawget(set, "labels") end
 
 --- Whether value is a data set.

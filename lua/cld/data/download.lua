@@ -1,11 +1,11 @@
---- Data sets from where they are published: fetched, checked, unpacked, put in place.
+--- Published data sets: downloaded, checked, unpacked, put in place.
 --
 --   cld.data.download { name = "cifar10", root = "./data" }     --> "./data/cifar-10-batches-py"
 --   cld.data.cifar10 { root = "./data", download = true }
 --
--- What lies in `root` meanwhile: ARCHIVE.part, which grows and is continued after a break; ARCHIVE, once it is complete
--- and right, or if a person has put it there; ARCHIVE.unpack, a folder that is filled and then renamed into place. That
--- folder is locked as long as it is there, so that a second one who fetches the same is told so.
+-- Meanwhile `root` holds: ARCHIVE.part, which grows and is continued after a break; ARCHIVE, once it is complete and
+-- correct, or if the user has put it there; ARCHIVE.unpack, a folder that is filled and then renamed into place. That
+-- folder is locked while it exists, so that a second process that fetches the same set is told so.
 local core = require "cld.core"
 local bar = require "cld.data.bar"
 local caller = require "cld.caller"
@@ -22,8 +22,8 @@ local download = {}
 local toronto = "https://www.cs.toronto.edu/~kriz/"
 
 --- The sets by name: title, and by layout an entry {title =, address =, md5 =, bytes =, folder = of the files in the
--- archive and then in the root, files = {{name, md5 =, bytes =}, ...}}. An md5 or a length that is not known is left
--- out. Layouts in the order in which they are looked for; the first is fetched if none is asked for.
+-- archive and then in the root, files = {{name, md5 =, bytes =}, ...}}. An unknown md5 or length is left out. Readers
+-- try the layouts in this order; without a choice the first is fetched.
 download.sets = {
   cifar10 = {
     title = "CIFAR-10",
@@ -91,7 +91,7 @@ download.sets = {
 -- ---- jobs -----------------------------------------------------------------------
 
 local slice = 0.1     -- seconds between two looks at signals
-local stopped = {}    -- what unwinds everything after a signal
+local stopped = {}    -- the error that unwinds everything after a signal
 
 -- Runs a job to its end. Returns what its last step returned.
 local function finish(job, view)
@@ -105,7 +105,7 @@ local function finish(job, view)
   end
 end
 
--- Of a regular file; nil for anything else (to open a pipe would wait for a writer).
+-- The size of a regular file; nil for anything else (opening a pipe would wait for a writer).
 local function size(path)
   if files.exists(path) ~= "file" then return nil end
   local file <close> = io.open(path, "rb")
@@ -130,7 +130,7 @@ end
 
 -- ---- what is there already ------------------------------------------------------
 
--- "complete"; "missing", and the names of what is not there; or "wrong", the path of a file that is not the set's, and
+-- "complete"; "missing", and the names of the missing files; or "wrong", the path of a file that is not the set's, and
 -- why.
 local function examine(folder, entry, settings)
   local missing = {}
@@ -153,7 +153,7 @@ local function examine(folder, entry, settings)
   return "complete"
 end
 
--- The folder in which the set is complete, or nil: in all places where the readers look.
+-- The folder in which the set is complete, or nil: tries all places where the readers look.
 local function place(entry, settings)
   local root, folder, title = settings.root, entry.folder, entry.title
   for _, path in ipairs {
@@ -199,7 +199,7 @@ local function kept(part)
   return ("; %s are kept in '%s', and the next try goes on from there"):format(bar.size(bytes), part)
 end
 
--- Fills `part`, going on by itself after a break if something has come since the last one.
+-- Fills `part`. After a break it continues by itself if data has arrived since the last one.
 local function fill(part, entry, settings)
   local address = source(entry, settings.mirror)
   for try = 0, settings.retries do
@@ -217,7 +217,7 @@ local function fill(part, entry, settings)
   end
 end
 
--- The archive, complete and right, at its path. Returns true if it was fetched now.
+-- Puts the archive, complete and correct, at its path. Returns true if it was fetched now.
 local function fetch(archive, entry, settings)
   local part = archive .. ".part"
   if files.exists(archive) then
@@ -254,7 +254,7 @@ local function move(from, to, entry)
   if not ok then user_error.raise("%s: cannot move '%s' into place: %s", entry.title, from, problem) end
 end
 
--- From the archive into `scratch`, and from there to `target`. A folder that lacks files gets those.
+-- Unpacks the archive into `scratch`, and moves the files to `target`. An existing folder gets only the missing files.
 local function unpack(archive, scratch, target, entry, settings)
   local view = bar.new { what = "unpacking " .. archive:match "[^/]*$", bytes = size(archive), quiet = settings.quiet,
     every = settings.every }
@@ -303,7 +303,7 @@ end
 
 local function in_session() return package.loaded["cld.repl"] ~= nil end
 
--- f() while a signal is only a wish, which finish() hears. In a session Ctrl-C is an error, as everywhere there.
+-- f(), with signals only noted until finish() reacts. In a session Ctrl-C is an error, as everywhere there.
 local function heeding_signals(f, entry, settings)
   local part = settings.root .. "/" .. name_of(entry.address) .. ".part"
   if in_session() then return f() end
@@ -321,7 +321,7 @@ end
 
 local function plain(name) return (name:lower():gsub("[-_]", "")) end
 
--- The set's layouts as entries, the wanted one alone if one is.
+-- The set's layouts as entries; only the requested one, if there is a request.
 local function entries(options)
   if options.entry then return { options.entry } end
   local names = sorted_keys(download.sets)
@@ -379,17 +379,17 @@ local function get(options)
   end, list[1], settings)
 end
 
---- cld.data.download{name, root =, mirror, layout = "auto", keep, stall, retries, every, quiet} -> folder: fetches
--- a published data set ("cifar10", "cifar100", "stl10") into root, checks and unpacks it; of several ranks rank 0 does
--- so for all. Does nothing if the files are there: those with a known md5 are read and compared. An archive that lies
--- in the root is checked and unpacked as if it had been fetched. In place of the name there may be an entry as in
+--- cld.data.download{name, root =, mirror, layout = "auto", keep, stall, retries, every, quiet} -> folder: fetches a
+-- published data set ("cifar10", "cifar100", "stl10") into root, checks and unpacks it; with several ranks, rank 0
+-- does so for all. Does nothing if the files are there: those with a known md5 are read and compared. An archive in
+-- the root is checked and unpacked as if it had been fetched. Instead of the name you can give an entry like those in
 -- lua/cld/data/download.lua's list.
 function download.get(options)
   local _ <close> = dist.without_timeout()
   return dist.shared(get, options)
 end
 
---- For the readers, with their own options: those of a set that may be fetched, if options.download says so.
+--- For the readers, with their own options: fetches the set if options.download says so.
 function download.for_reader(name, options)
   if not options.download then return end
   download.get { name = name, root = options.root, layout = options.layout, mirror = options.mirror }

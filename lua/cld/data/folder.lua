@@ -1,5 +1,5 @@
---- Image files as data sets: a folder, an archive, Kitchen-HC. What lies where is C's (runtime/data/listing.h,
--- tar_listing.h); a folder of class folders, of plain images, or with train/ and test/ or val/ inside.
+--- Image files as data sets: a folder, an archive, Kitchen-HC. C finds the files (runtime/data/listing.h,
+-- tar_listing.h): a folder of class folders, of plain images, or with train/ and test/ or val/ inside.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local dataset = require "cld.data.dataset"
@@ -20,7 +20,7 @@ local function check_split(name, split, ...)
   caller.raise("data.%s: split must be one of %s, got %s", name, table.concat({ ... }, ", "), caller.shown(split))
 end
 
--- Images that are left out because of their kind, once for each folder.
+-- Reports images left out because of their type, once for each folder.
 local told = {}
 local function tell_unreadable(where, listing)
   local kinds, text = listing:unreadable()
@@ -33,7 +33,7 @@ local like_splits = {
   train = true, training = true, test = true, testing = true, val = true, valid = true, validation = true,
 }
 
--- Train/ beside Test/, or train/ beside val/ without a split, are hardly meant to be two classes.
+-- Train/ beside Test/, or train/ beside val/ without a split, are rarely meant as two classes.
 local function tell_splits(where, set)
   local found = {}
   for _, name in ipairs(set.class_names or {}) do
@@ -44,7 +44,7 @@ local function tell_splits(where, set)
     .. " one"):format(where, table.concat(found, ", ")))
 end
 
--- What every set of a listing has.
+-- The fields of every set made from a listing.
 local function of_listing(name, where, listing, source, options)
   tell_unreadable(where, listing)
   if options.upright then source:set_upright(true) end
@@ -79,8 +79,9 @@ folder.of_folder, folder.of_archive = of_folder, of_archive
 --- cld.data.folder{root =, split = "train"|"test"|"val"|nil, layout = "auto"|"classes"|"plain", classes, upright,
 -- problems} -> dataset: the images of a folder (JPEG, PNG, PPM, PGM), in torchvision's order. Class folders give
 -- labels, in the order of their names; plain files have none. With a split, root has train/ and test/ or val/ inside,
--- or is itself `train`. classes: only these. upright: turn the images as their EXIF orientation says. problems: a list
--- that takes what is wrong with single files and folders, which are left out then; else the first is an error.
+-- or is itself `train`. classes: only these. upright: rotate the images as their EXIF orientation says. problems: a
+-- list that collects what is wrong with single files and folders, which are then left out; without it the first is an
+-- error.
 --
 --     -- needs data
 --     local photos = cld.data.folder { root = "photos", split = "train" }
@@ -94,9 +95,9 @@ function folder.folder(options)
   return set
 end
 
---- cld.data.tar{path =, inside, layout, classes, upright} -> dataset: the images of a .tar archive, read in place,
--- as if it had been unpacked; of one in WebDataset's naming too, whose labels are KEY.cls. inside: only what lies in
--- this folder of it.
+--- cld.data.tar{path =, inside, layout, classes, upright} -> dataset: the images of a .tar archive, read in place, as
+-- if it were unpacked; also one with WebDataset's names, whose labels are KEY.cls. inside: only the images in this
+-- folder of it.
 function folder.tar(options)
   caller.require_fields("data.tar", options, { "path", "inside", "layout", "classes", "upright" })
   local path = check_text("tar", options, "path")

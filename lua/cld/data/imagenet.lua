@@ -1,11 +1,11 @@
---- ImageNet (ILSVRC 2012) as it was published, or unpacked, in any mixture. What is unpacked is preferred.
+--- ImageNet (ILSVRC 2012) as published, or unpacked, in any mixture. Unpacked files are preferred.
 --
 --   train       root/train/nXXXXXXXX/*.JPEG, or root/ILSVRC2012_img_train.tar with an archive for each class in it
 --   validation  root/val/nXXXXXXXX/*.JPEG, root/val/*.JPEG, or root/ILSVRC2012_img_val.tar. Without class folders the
 --               development kit says the classes: root/ILSVRC2012_devkit_t12.tar.gz or that folder
 --
--- The set is the same one, image by image, however the files lie: classes in the order of their WordNet ids, and the
--- images of a class by name.
+-- The set is the same, image by image, however the files are stored: classes in the order of their WordNet ids, and
+-- the images of a class by name.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local folder = require "cld.data.folder"
@@ -21,7 +21,7 @@ local named_lists = { imagenet100 = "cld.data.imagenet100" }
 
 local function is_id(name) return type(name) == "string" and #name == 9 and name:find "^n%d+$" ~= nil end
 
--- The number of a validation image, from 1, if the file's name is one's.
+-- The number of a validation image, from 1, if the file name has one.
 local function number_of(name) return math.tointeger(tonumber(name:match "^ILSVRC2012_val_(%d+)%.JPEG$")) end
 
 -- ---- which classes --------------------------------------------------------------
@@ -52,7 +52,7 @@ local function read_list(path)
   return ids
 end
 
--- The ids, sorted; nil for all there are.
+-- The ids, sorted; nil for all classes that exist.
 local function check_classes(classes)
   if classes == nil then return nil end
   if type(classes) == "string" then
@@ -77,7 +77,7 @@ end
 
 -- ---- where the images are -------------------------------------------------------
 
--- Where the split is, whether that is a folder, and whether images lie in it without class folders.
+-- The place of the split, whether it is a folder, and whether its images are without class folders.
 local function find(root, split)
   local place, archive = ("%s/%s"):format(root, split), ("%s/%s"):format(root, archives[split])
   if core.io.exists(root) ~= "folder" then user_error.raise("data.imagenet: there is no folder '%s'", root) end
@@ -124,7 +124,7 @@ local function rows_by_number(set, most)
   return rows
 end
 
--- Sorted, the classes that there are, or `wanted`, all of which must be there.
+-- The existing classes, sorted, or `wanted`, all of which must exist.
 local function classes_there(numbers_of, wanted, where)
   if not wanted then
     local ids = {}
@@ -165,8 +165,8 @@ end
 -- ---- the set --------------------------------------------------------------------
 
 --- imagenet{root, split = "train"|"val", classes}: classes: only these, "imagenet100", a list of WordNet ids, or the
--- path of a text with one id a line; each must be there. A label is the position of the image's id among those that are
--- used, sorted. An archive is read in place (runtime/io/tar.h).
+-- path of a text with one id per line; each must exist. A label is the position of the image's id among the sorted ids
+-- in use. An archive is read in place (runtime/io/tar.h).
 function imagenet.new(options)
   caller.require_fields("data.imagenet", options, { "root", "split", "classes" })
   if type(options.root) ~= "string" or options.root == "" then
@@ -192,7 +192,7 @@ function imagenet.new(options)
   return set
 end
 
---- An error if the two splits have not the same classes.
+--- Raises if the two splits do not have the same classes.
 function imagenet.check_same_classes(root, train, val)
   local of_val = {}
   for _, id in ipairs(val.class_names) do of_val[id] = true end

@@ -38,12 +38,13 @@ local names = sorted_keys(defaults)
 
 local MOST_VIEWS = 16 -- CLD_MAX_VIEWS
 
---- If set, a function that is called when a signal has come while a batch was waited for: cld.run saves and leaves.
+--- If set, called when a signal arrives while waiting for a batch: cld.run saves and exits.
 loader.on_signal = nil
 
 -- ---- settings -----------------------------------------------------------------
 
--- The images on the device, or nil. A data set keeps them for its next loader: training and evaluation share one copy.
+-- The images on the device, or nil. A data set keeps them for its next loader, so training and evaluation share one
+-- copy.
 local function images_on(set, device)
   local copies = rawget(set, "copies") or {}
   set.copies = copies
@@ -51,7 +52,7 @@ local function images_on(set, device)
   return copies[device]
 end
 
--- What could not be read, named once for all loaders of a set that bear as much.
+-- Images that could not be read, named once for all loaders of a set with the same tolerance.
 local function bad_images_of(set, settings)
   local key = ("%s %s"):format(settings.max_bad, settings.strict)
   local all = rawget(set, "bad_images") or {}
@@ -62,7 +63,7 @@ local function bad_images_of(set, settings)
   return all[key]
 end
 
--- One compiled program a view, and the different augmentations that they are of, in their order.
+-- One compiled program per view, and the distinct augmentations, in order.
 local function programs(set, options, settings)
   local views = settings.views
   if type(views) == "table" and getmetatable(views) == nil then
@@ -108,15 +109,15 @@ local function choice(settings, field, ...)
     caller.shown(settings[field]))
 end
 
--- A set that says an image's label as it is read need not be read twice.
+-- A set that finds its labels while reading need not be read twice.
 local function labels_of(set)
   return dataset.learns_labels(set) and core.tensor.full({ #set }, -1, "i64") or set.labels
 end
 
 --- cld.data.loader{dataset, batch_size = 256, views = 2, augment = list, ...} -> loader: batches of views of a data
 -- set's images. views is a number of views drawn independently by `augment`, or a list of augmentations, one for each
--- view; without either they are as cld.augment.none makes them at the images' size. #loader: steps of an epoch;
--- loader.augmentations: the different ones of its views.
+-- view; without either, views are those of cld.augment.none at the images' size. #loader: steps per epoch;
+-- loader.augmentations: the distinct ones of its views.
 -- Settings that do not fit the data are the user's to mend. Further settings:
 --   device = "cpu"      where batches lie
 --   dtype = "f32"       of the views: f32, bf16, f16, or auto, that of the precision
@@ -186,8 +187,7 @@ function Loader:__tostring()
     settings.dtype == "auto" and "dtype auto" or settings.dtype, settings.device, tostring(self.dataset))
 end
 
---- loader:rest(first_image) -> steps, images: what is left of an epoch from its image first_image (counted from 0)
--- on.
+--- loader:rest(first_image) -> steps, images: what is left of an epoch from its image first_image (counted from 0) on.
 function Loader:rest(first_image)
   if math.type(first_image) ~= "integer" then
     caller.raise("loader:rest: the first image must be an integer, counted from 0, got %s", caller.shown(first_image))
@@ -197,7 +197,7 @@ end
 
 -- ---- the loop -----------------------------------------------------------------
 
--- Each image that cannot be read, once.
+-- Reports each image that cannot be read, once.
 local function tell_bad(self)
   local bad = self.bad
   while bad.told < #bad.found do
@@ -207,15 +207,15 @@ local function tell_bad(self)
   end
 end
 
---- loader:unreadable() -> {line, ...}: the images that could not be read so far, and why.
+--- loader:unreadable() -> {line, ...}: the images that could not be read so far, with the reasons.
 function Loader:unreadable()
   local list, found = {}, self.bad.found
   for i = 1, #found do list[i] = (found:reason(i)) end
   return list
 end
 
--- Each rank notices those among its own rows. At an epoch's end all ranks come to know all: rank 0 names them, and too
--- many of the job's are one error on all.
+-- Each rank notes the unreadable images among its own rows. At an epoch's end all ranks learn of all: rank 0 names
+-- them, and if the job has too many, it is one error on all ranks.
 local function share_bad(self)
   local bad, own = self.bad, {}
   for i = bad.shared + 1, #bad.found do
@@ -261,14 +261,14 @@ function Epoch:__call()
   return batch
 end
 
--- A loader whose parts are not the job's ranks is no matter of theirs.
+-- A loader whose parts are not the job's ranks is independent of the ranks.
 function Epoch:is_of_job() return not dist.alone and self.loader.settings.world == dist.world end
 
 local function same(a, b)
   return a and b and a.total == b.total and a.begin == b.begin and a.rows == b.rows
 end
 
--- Steps are of this batch now (cld.dist). A loader whose parts are not the job's ranks changes nothing.
+-- From now on steps belong to this batch (cld.dist). A loader whose parts are not the job's ranks changes nothing.
 function Epoch:be_at_hand(share)
   if dist.alone or self.loader.settings.world ~= dist.world then return end
   if self.begun and self.share.split and not same(core.dist.batch(), self.share) then
@@ -280,8 +280,8 @@ function Epoch:be_at_hand(share)
   self.share = share
 end
 
--- What was at hand before the first batch is so again. After a break the batch stays at hand, if there was none before:
--- the script may go on with it.
+-- Restores the batch that was current before the first one. After a break the batch stays current, if there was none
+-- before: the script may continue with it.
 function Epoch:leave(is_break)
   if self.begun and not self.ended and not (is_break and not self.before) then core.dist.set_batch(self.before) end
   self.ended = true
@@ -294,8 +294,8 @@ end
 
 local rounded = { bf16 = "bf16", fp16 = "f16" } -- by the precision
 
---- loader:epoch(epoch[, first_image = 0]) -> iterator: for batch in loader:epoch(e) do: the batches of epoch e,
--- from 1, in an order that (seed, epoch) decides; first_image, from 0 in that order, is where a resumed epoch begins.
+--- loader:epoch(epoch[, first_image = 0]) -> iterator: for batch in loader:epoch(e) do: the batches of epoch e, from
+-- 1, in an order that depends on (seed, epoch); first_image, from 0 in that order, is where a resumed epoch begins.
 -- batch.views is a list of (N, 3, H, W), one for each view; batch.labels and batch.index, the images' positions from
 -- 0, are i64 (N).
 function Loader:epoch(epoch, first_image)

@@ -1,5 +1,5 @@
---- What recipes/pack.lua wrote, found again: NAME.tar, or NAME-train.tar with NAME-test.tar or NAME-val.tar beside it,
--- or NAME-images.npy with its labels and classes, or NAME-train-images.npy and so on.
+--- Finds the files that recipes/pack.lua wrote: NAME.tar, or NAME-train.tar with NAME-test.tar or NAME-val.tar, or
+-- NAME-images.npy with its labels and classes, or NAME-train-images.npy and so on.
 local core = require "cld.core"
 local folder = require "cld.data.folder"
 local json = require "cld.json"
@@ -9,7 +9,7 @@ local packed = {}
 
 local endings = { ".tar", "-images.npy" }
 
--- NAME, without what marks it as one of the files.
+-- NAME, without the endings that mark one of the files.
 local function name_of(path)
   for _, ending in ipairs(endings) do
     if path:sub(-#ending) == ending then
@@ -55,8 +55,8 @@ function packed.is_there(path)
   return false
 end
 
---- find(path, {upright, npy = cld.data.npy}) -> the training set, and the one to score by or nil; nil if path is no
--- such file and no NAME of such files.
+--- find(path, {upright, npy = cld.data.npy}) -> the training set, and the set for scoring or nil; nil if path is
+-- neither such a file nor the NAME of such files.
 function packed.find(path, options)
   if core.io.exists(path) == "folder" then return nil end
   local name = name_of(path)

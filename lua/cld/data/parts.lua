@@ -1,5 +1,5 @@
---- The parts of what a person calls a data set: train/, test/ and val/ of a folder or an archive, or all of one that
--- has no such. For programs that work on all of them.
+--- The parts of a data set: train/, test/ and val/ of a folder or an archive, or the whole set if it has none of
+-- these. For programs that work on all parts.
 local core = require "cld.core"
 local folder = require "cld.data.folder"
 local user_error = require "cld.user_error"
@@ -8,7 +8,7 @@ local parts = {}
 
 local images = { jpg = true, jpeg = true, png = true, ppm = true, pgm = true }
 
--- The folders right below `prefix` that hold the archive's images, and how many; 0 if some lie in none.
+-- The top-level folders below `prefix` that hold the archive's images, and their number; 0 if some images are in none.
 local function folders_in(tar, prefix)
   local found, count = {}, 0
   for i = 1, #tar do
@@ -25,7 +25,7 @@ end
 local function in_archive(path, inside)
   local whole = { { where = path, inside = inside, is_archive = true } }
   local ok, tar = pcall(core.files.tar, path)
-  if inside or not ok then return whole end -- who opens it says why
+  if inside or not ok then return whole end -- opening it will say why
   local prefix = ""
   while true do
     local found, count = folders_in(tar, prefix)
@@ -42,8 +42,8 @@ local function in_archive(path, inside)
   end
 end
 
---- Where the parts of a path are: a list of {split = "train"|"test"|"val"|nil, where = path, inside, is_archive}.
--- inside: of an archive, only this folder of it.
+--- The parts of a path: a list of {split = "train"|"test"|"val"|nil, where = path, inside, is_archive}. inside: only
+-- this folder of an archive.
 function parts.find(path, inside)
   if core.io.exists(path) == "file" then return in_archive(path, inside) end
   if inside then user_error.raise("'%s' is no archive, of which a folder inside could be taken", path) end
@@ -61,7 +61,7 @@ function parts.find(path, inside)
   return list
 end
 
---- The data set of one of them. options: {layout, upright, problems (see data.folder)}
+--- Opens one of them as a data set. options: {layout, upright, problems (see data.folder)}
 function parts.open(part, options)
   local archive = part.is_archive
   return (archive and folder.tar or folder.folder) {

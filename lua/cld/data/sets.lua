@@ -1,4 +1,4 @@
---- Data sets made of data sets. None of them copies files, and only small sets in memory copy images.
+--- Data sets made from other data sets. None of them copies files, and only small sets in memory copy images.
 --
 --   local animals = cld.data.subset { set, classes = { "cat", "dog" } }
 --   local both    = cld.data.concat { photos, more_photos }
@@ -12,11 +12,11 @@ local create = core.tensor
 
 local sets = {}
 
-local COPY_BYTES = 2 ^ 30 -- images in memory stay so in a subset of at most so many bytes: a GPU can hold them then
+local COPY_BYTES = 2 ^ 30 -- a subset copies at most this many bytes of images in memory, so that a GPU can hold them
 
 -- ---- random choices -----------------------------------------------------------
 
--- f() with the random numbers of this seed; the program's own go on as if nothing had been drawn.
+-- f() with random numbers from this seed; the program's own generator does not advance.
 local function with_seed(seed, f)
   local before = create.get_rng_state()
   create.manual_seed(seed)
@@ -26,7 +26,7 @@ local function with_seed(seed, f)
   return result
 end
 
--- The images of each class, as lists of indices from 0: in random order. Images without a label are in none.
+-- The images of each class, as lists of indices from 0, in random order. Images without a label are left out.
 local function shuffled_classes(set, seed)
   local classes = {}
   for c = 1, set.classes do classes[c] = {} end
@@ -48,8 +48,8 @@ end
 
 -- ---- rows of one set ----------------------------------------------------------
 
---- rows_of(set, indices, fields): the images of set at the indices (i64, on the cpu, from 0), in this order; fields:
--- what the new set has of its own: name, and labels, classes and class_names if they are not the set's.
+--- rows_of(set, indices, fields): the images of set at the indices (i64, on the cpu, from 0), in this order. fields:
+-- the new set's own fields: name, and labels, classes and class_names if they differ from the set's.
 local function rows_of(set, indices, fields)
   local made = {
     name = fields.name, labels = fields.labels or set.labels:index_select(1, indices),
@@ -91,7 +91,7 @@ local function check_indices(set, indices)
   return indices:to("cpu"):contiguous()
 end
 
--- The labels that the user's list means: names, or an i64 tensor of labels. In the order of the set, each once.
+-- The labels in the user's list, which has names or is an i64 tensor of labels; in the set's order, each once.
 local function check_classes(set, classes)
   local wanted = {}
   if create.is_tensor(classes) and classes.dtype == "i64" and classes.ndim == 1 then
@@ -141,8 +141,8 @@ local function of_classes(set, classes, name)
   })
 end
 
---- cld.data.subset{set, indices = i64 vector} -> dataset, cld.data.subset{set, classes = {name, ...} or i64 labels}
--- -> dataset: the images at these positions, from 0, in this order; or those of these classes, in the set's order,
+--- cld.data.subset{set, indices = i64 vector} -> dataset, cld.data.subset{set, classes = {name, ...} or i64 labels} ->
+-- dataset: the images at these positions, from 0, in this order; or the images of these classes, in the set's order,
 -- labelled 0, 1, ... in the order of `classes`.
 --
 --     local set = cld.data.tensors { images = cld.zeros({ 6, 8, 8, 3 }, "u8"), labels = cld.arange(6):remainder(3) }
@@ -168,8 +168,8 @@ local function same_names(a, b)
   return true
 end
 
--- The names of the classes, and how many there are, of sets whose classes agree. A set without names has any that its
--- labels may mean.
+-- The class names and the number of classes, for sets whose classes agree. A set without names agrees with any names
+-- that cover its labels.
 local function common_classes(parts)
   local named, most = nil, parts[1]
   for _, set in ipairs(parts) do
@@ -185,7 +185,7 @@ local function common_classes(parts)
   return named and named.class_names, most.classes
 end
 
--- Images in memory as one tensor, if all are, of one size, and few enough to be copied.
+-- The images in memory as one tensor, if all sets have that, with one size and few enough bytes to copy.
 local function images_of(parts, count)
   local height, width = parts[1]:size()
   local all = {}
@@ -210,8 +210,8 @@ local function paths_of(parts)
   end
 end
 
---- cld.data.concat{a, b, ...} -> dataset: the images of all, one set after the other. Their classes must be the
--- same ones, or none.
+--- cld.data.concat{a, b, ...} -> dataset: the images of all sets, one set after the other. The sets must have the same
+-- classes, or none.
 --
 --     local a = cld.data.tensors { images = cld.zeros({ 3, 8, 8, 3 }, "u8") }
 --     print(#cld.data.concat { a, a })          --> 6
@@ -255,10 +255,10 @@ local function check_labelled(name, set)
   end
 end
 
---- long_tailed{set, factor = 100, kind = "exponential"|"step", seed = 0}: of class c (from 0, the first is the largest)
--- of C int(n_max mu^(c / (C - 1))) images, mu = 1 / factor and n_max the largest class' (Cao et al., "Learning
--- Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019); step: the second half of the classes
--- has int(n_max mu). Which images, the seed says.
+--- long_tailed{set, factor = 100, kind = "exponential"|"step", seed = 0}: keeps int(n_max mu^(c / (C - 1))) images of
+-- class c (from 0, the first is the largest) of C, with mu = 1 / factor and n_max the size of the largest class (Cao
+-- et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019); step: the second
+-- half of the classes keeps int(n_max mu). The seed selects the images.
 function sets.long_tailed(options)
   caller.require_fields("data.long_tailed", options, { "factor", "kind", "seed" })
   local set = dataset.check("data.long_tailed", options[1])
@@ -289,9 +289,9 @@ function sets.long_tailed(options)
 end
 
 --- cld.data.labelled_share{set, share = 0.1, seed = 0} -> dataset, cld.data.labelled_share{set, list = path} ->
--- dataset: floor(share N) images, of each class as many as of the others, or one more. A smaller share of the same
--- seed is a part of a larger one. With a list: the images whose file names the text lists, one a line, as SimCLR's
--- lists of 1 and 10 % of ImageNet do.
+-- dataset: floor(share N) images, with class counts that differ by at most one. A smaller share with the same seed is
+-- a subset of a larger one. With a list: the images whose file names the text lists, one per line, like SimCLR's lists
+-- of 1 and 10 % of ImageNet.
 function sets.labelled_share(options)
   caller.require_fields("data.labelled_share", options, { "share", "seed", "list" })
   local set = dataset.check("data.labelled_share", options[1])
@@ -320,8 +320,8 @@ function sets.labelled_share(options)
   })
 end
 
---- cld.data.split{set, share = 0.1, seed = 0} -> rest, taken: of each class that share of its images is taken, at
--- least one if it has two. Images without a label are in neither.
+--- cld.data.split{set, share = 0.1, seed = 0} -> rest, taken: takes that share of each class, at least one image if it
+-- has two. Images without a label are in neither.
 --
 --     local set = cld.data.tensors { images = cld.zeros({ 20, 8, 8, 3 }, "u8"), labels = cld.arange(20):remainder(2) }
 --     local train, test = cld.data.split { set, share = 0.2 }
@@ -375,7 +375,7 @@ local function read_names(path)
   return by_base
 end
 
--- The images that a list names: by a file's name, or by the end of its path.
+-- The images that a list names, by file name or by the end of the path.
 function sets.listed(set, path)
   if type(path) ~= "string" then
     caller.raise("data.labelled_share: list must be the path of a text, got %s", caller.shown(path))

@@ -15,7 +15,7 @@ local user_error = require "cld.user_error"
 
 local splits = {}
 
--- How damaged files are borne, how files are decoded, and by how many threads, in the evaluation as in training.
+-- Tolerance of damaged files, decoding, and threads: the evaluation uses the training's settings.
 local function reading(opt)
   return { max_bad = opt.max_bad, strict = opt.strict, decode = opt.decode, workers = rawget(opt, "workers") }
 end
@@ -29,7 +29,7 @@ end
 
 -- ---- folders ------------------------------------------------------------------
 
--- Whatever keeps a folder from being read is told with the option.
+-- Any error that keeps a folder from being read names the option.
 local function check_data(path)
   local kind = core.io.exists(path)
   if kind == "file" then
@@ -48,7 +48,7 @@ local function open(part, opt)
   return (part.is_archive and folder.tar or folder.folder)(settings)
 end
 
--- The training set of what --data names, and the one to score by, or nil.
+-- The training set that --data names, and the set for scoring, or nil.
 local function train_and_test(opt)
   local train, test = packed.find(opt.data, { upright = opt.upright, npy = require "cld.data".npy })
   if test then return train, test end
@@ -69,7 +69,7 @@ local function check_same_classes(opt, train, test)
   end
 end
 
--- What to train on, the queries of kNN or nil, and what there is to say of that.
+-- The training set, the queries of kNN or nil, and a notice about them.
 local function with_queries(opt, train, test)
   if train.classes == 0 then return train, nil, "the images are in no class folders, so there is no kNN accuracy" end
   if train.classes == 1 then return train, nil, "all images are of one class, so there is no kNN accuracy" end
@@ -95,8 +95,8 @@ local function classes_shown(set)
 end
 
 --- cld.data.splits.folder(opt) -> the training set, that to score by or nil, and what there is to say or nil, of
--- cld.options.folder: a folder of images: train/ and test/ or val/, class folders, or plain files; or what
--- recipes/pack.lua made of one.
+-- cld.options.folder: a folder of images: train/ and test/ or val/, class folders, or plain files; or the files that
+-- recipes/pack.lua made from one.
 function splits.folder(opt)
   if core.io.exists(opt.data) or not packed.is_there(opt.data) then check_data(opt.data) end
   return with_queries(opt, train_and_test(opt))
@@ -155,7 +155,7 @@ local by_name = {
   stl10 = of_stl10,
 }
 
--- How an image of each is prepared for evaluation.
+-- How an image of each set is prepared for evaluation.
 local test_views = {
   cifar10 = function() return augment.none() end,
   cifar100 = function() return augment.none() end,
@@ -174,7 +174,7 @@ end
 
 --- cld.data.splits(opt) -> {train =, test =, memory =, test_view =}: the data set that a recipe's options name
 -- (opt.dataset, of cld.options.cifar, .folder, .imagenet, .stl10 or .kitchen_hc). test: the queries of kNN, nil if
--- there are none; memory: nil if it is train; test_view: how an image is prepared for evaluation.
+-- there are none; memory: nil if it is the training set; test_view: how an image is prepared for evaluation.
 local function new(opt)
   local make = by_name[opt.dataset]
   if not make then caller.raise("data.splits: no data set is called '%s'", tostring(opt.dataset)) end
@@ -183,14 +183,14 @@ local function new(opt)
   return rawget(opt, "max_bad") and with_reading(result, opt) or result
 end
 
---- The names that opt.dataset can have.
+--- The possible names in opt.dataset.
 splits.names = sorted_keys(by_name)
 
 -- ---- of a run, later ------------------------------------------------------------
 
 local native = { cifar10 = 32, cifar100 = 32, kitchen_hc = 32, stl10 = 96 } -- the sizes of the published recipes
 
--- The options of a data set with their defaults, and of a run of the same data set those that it had.
+-- A data set's options with their defaults, and with a run's own values if the run used the same data set.
 local function options_of(name, stored, where)
   local groups = require "cld.options"
   local group = groups[name:find "^cifar" and "cifar" or name]
@@ -212,7 +212,7 @@ local function options_of(name, stored, where)
 end
 
 --- of_run(where, stored, {dataset, data, size, classes}) -> what splits returns, and the options that say so: the data
--- set that a run's stored options name; or as given another one, of another place, at another size; classes: of
+-- set that a run's stored options name; the third argument replaces the set, its place, or its size; classes:
 -- ImageNet's, as its option, or "all". `where` is the checkpoint's path, for messages. A data set that no option names
 -- is a folder.
 function splits.of_run(where, stored, given)

@@ -11,7 +11,7 @@ local create = core.tensor
 local stl10 = {}
 
 local SIDE, CLASSES = 96, 10
-local MEMORY_BYTES = 2 ^ 29 -- a split of at most so many bytes is held in memory; a larger one is read as it is needed
+local MEMORY_BYTES = 2 ^ 29 -- a split up to this size is held in memory; a larger one is read on demand
 
 -- The text; or nil and why it cannot be read.
 local function read_file(path)
@@ -93,8 +93,8 @@ end
 local splits = { train = true, test = true, unlabeled = true, ["train+unlabeled"] = true }
 
 --- cld.data.stl10{root =, split = "train"|"test"|"unlabeled"|"train+unlabeled", fold, download = false, mirror} ->
--- dataset: STL-10's images, u8 (96, 96, 3). fold, 1 to 10, takes one of the thousand images of `train` that the
--- 10-fold protocol trains on. Unlabeled images have the label -1.
+-- dataset: STL-10's images, u8 (96, 96, 3). fold, 1 to 10, selects the thousand images of `train` for that fold of the
+-- 10-fold protocol. Unlabeled images have the label -1.
 function stl10.new(options)
   caller.require_fields("data.stl10", options, { "root", "split", "fold", "download", "mirror" })
   if type(options.root) ~= "string" then

@@ -1,5 +1,5 @@
---- Every image of a data set once, in order, decoded whole by worker threads (runtime/data/sweep.h): to look through a
--- set, or to make another of it. Nothing is replaced: an image that cannot be read comes too, and says why.
+--- Reads every image of a data set once, in order, decoded in full by worker threads (runtime/data/sweep.h), to
+-- inspect a set or to convert it. Nothing is replaced: an image that cannot be read is returned too, with the reason.
 --
 --   for item in cld.data.sweep { set, workers = 4 } do
 --     -- item.row: from 1. item.problem: why it cannot be read, or nil
@@ -9,8 +9,9 @@
 --   end
 --
 -- With make = "jpeg", item.made is a JPEG's bytes, its shorter side at most `side` pixels (0: any), of `quality`; a
--- file that is such a JPEG comes as it is, and item.is_copy says so. With make = "square" it is side x side x 3 bytes:
--- the shorter side made as long as that, then the middle. Memory does not grow with the number of images.
+-- file that is such a JPEG already is returned as it is, and item.is_copy says so. With make = "square" it is side x
+-- side x 3 bytes: the image is resized so that its shorter side fits, then cropped at the centre. Memory does not grow
+-- with the number of images.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local dataset = require "cld.data.dataset"
@@ -19,10 +20,10 @@ local user_error = require "cld.user_error"
 local makes = { nothing = true, jpeg = true, square = true }
 
 --- cld.data.sweep{set, make = "nothing"|"jpeg"|"square", side, quality = 90, workers = 1, on_signal} -> iterator:
--- every image of a data set once, in order, decoded by so many threads: for item in cld.data.sweep { set } do. With
+-- every image of a data set once, in order, decoded by that many threads: for item in cld.data.sweep { set } do. With
 -- make = "jpeg" item.made is a JPEG's bytes, its shorter side at most `side` pixels; with "square" side x side x 3
--- bytes. on_signal is called when a signal has come; if it returns, or is not there, an error says so. Leaving the
--- loop stops the workers.
+-- bytes. on_signal is called when a signal arrives; if it returns, or is missing, an error reports the signal. Leaving
+-- the loop stops the workers.
 return function(options)
   caller.require_fields("data.sweep", options, { "make", "on_signal", "quality", "side", "workers" })
   local set = dataset.check("data.sweep", options[1])
