@@ -1,5 +1,5 @@
---- The features of a data set: its images, un-augmented and in order, through a network in evaluation mode and without
--- a tape. For all that judges a frozen network: kNN, the linear probe, files of features.
+--- The features of a data set: passes its images, un-augmented and in order, through a network in evaluation mode, off
+-- the tape. Used by everything that evaluates a frozen network: kNN, the linear probe, files of features.
 local augment = require "cld.augment"
 local caller = require "cld.caller"
 local core = require "cld.core"
@@ -11,12 +11,12 @@ local create, no_grad, raise = core.tensor, core.autograd.no_grad, caller.raise
 
 local extract = {}
 
---- If set, a function that is called before each batch: from there cld.run heeds signals, for which a pass over a
--- large data set is too long to wait.
+--- If set, called before each batch: cld.run reacts to signals there, since a pass over a large data set takes too
+-- long to wait for.
 extract.on_batch = nil
 
---- If set, a function that is told of features that are not finite, before that is an error: cld.run ends the
--- training, whose checkpoint is not the one that has diverged.
+--- If set, called about features that are not finite, before the error: cld.run ends the training and keeps the
+-- checkpoint from before it diverged.
 extract.on_not_finite = nil
 
 --- The options that `batches` and `all` take.
@@ -26,7 +26,7 @@ extract.options = {
 
 -- ---- the network --------------------------------------------------------------
 
---- Evaluation mode until the guard is closed, which sets every module back to what it was.
+--- Sets evaluation mode until the guard is closed, which restores every module's mode.
 function extract.in_eval_mode(net)
   if not nn.is_module(net) then return nil end
   local was = {}
@@ -55,8 +55,8 @@ local layers = {}
 function layers.instance(net, images) return (net(images)) end
 function layers.features(net, images) return net:features(images) end
 
---- A function (net, images) that returns the layer's output: "instance" is the network's first output, "features" what
--- net:features(images) returns, which is what the heads see.
+--- A function (net, images) that returns the layer's output: "instance" is the network's first output, "features" is
+-- what net:features(images) returns, the input of the heads.
 function extract.layer(name, net, layer)
   if not layers[layer] then
     raise("%s: layer must be 'instance' (the first output) or 'features' (what the heads see), got %s", name,
@@ -67,7 +67,7 @@ function extract.layer(name, net, layer)
   return layers[layer]
 end
 
---- The layer that a linear classifier sees: what the heads see, if a network says what that is.
+--- The layer for a linear classifier: the input of the heads, if the network defines it.
 function extract.last_layer(net) return has_features(net) and "features" or "instance" end
 
 local function branch_of(name, net, options)
@@ -76,14 +76,14 @@ local function branch_of(name, net, options)
   return options.branch
 end
 
---- Where the network computes: options.device, or its parameters', else the cpu.
+--- Where the network computes: options.device, or its parameters' device, else the cpu.
 function extract.device(net, options)
   if options.device then return options.device end
   local first = nn.is_module(net) and net:parameters()[1]
   return first and first.device or "cpu"
 end
 
---- What is done to an image: options.augment, or nothing but normalizing by mean and std (default: CIFAR's).
+--- The preparation of an image: options.augment, or only normalization by mean and std (default: CIFAR's).
 function extract.view(dataset, options)
   if not options.augment then
     local height, width = dataset:size()
@@ -100,7 +100,7 @@ end
 
 -- ---- passes over a data set -----------------------------------------------------
 
--- Each rank has made some of the batch's rows; all have all of them.
+-- Each rank has computed some of the batch's rows; gathers all of them on all ranks.
 local function of_all_ranks(batch, features)
   if dist.alone then return batch, features end
   local gather = core.dist.gather_rows
@@ -108,8 +108,8 @@ local function of_all_ranks(batch, features)
 end
 
 --- `for batch, features in extract.batches(name, net, dataset, options) do`: batch is the loader's, features (n, ...)
--- is what the network makes of its images, f32 if it was of 16 bits. Ranks share the work, and each has all rows (of
--- the views its own).
+-- is the network's output for its images, in f32 if it had 16 bits. Ranks share the work, and each gets all rows of
+-- features (of the views only its own).
 function extract.batches(name, net, dataset, options)
   local branch = branch_of(name, net, options)
   dist.check_alike({ images = #dataset, files = rawget(dataset, "digest") },
@@ -137,7 +137,7 @@ function extract.batches(name, net, dataset, options)
   end, nil, nil, closing
 end
 
---- How many rows of a tensor hold something that is not finite: a tensor of no dimension, which nothing waits for.
+--- The number of rows of a tensor with a value that is not finite: a tensor of no dimension, which nothing waits for.
 function extract.odd_rows(x)
   local _ <close> = no_grad()
   local rows <close> = x:flatten(2, -1)
@@ -147,7 +147,7 @@ function extract.odd_rows(x)
   return #x - count
 end
 
---- Features that are not finite are an error, of which a run is told first.
+--- Raises if features are not finite, after telling the run.
 function extract.raise_not_finite(odd, count)
   local problem = ("the network's features of %d of %d images are not finite"):format(odd, count)
   if extract.on_not_finite then extract.on_not_finite(problem) end
@@ -177,16 +177,16 @@ local function add(sum, x)
   return sum + x
 end
 
---- part(count) -> begin (from 0), rows: this rank's of so many, which are cut over the ranks in their order. A rank may
--- have none.
+--- part(count) -> begin (from 0), rows: this rank's part of `count` rows, which are divided among the ranks in order.
+-- A rank may have none.
 function extract.part(count)
   local begin = count * dist.rank // dist.world
   return begin, count * (dist.rank + 1) // dist.world - begin
 end
 
 --- all(name, net, dataset, options[, rows[, part]]) -> features (n, ...), labels i64 (n), on the device. With `rows`
--- they must be (n, dim) and finite; rows == "unit" makes each row as long as 1. With `part` a rank keeps its own rows
--- alone, as extract.part has them.
+-- they must be (n, dim) and finite; rows == "unit" scales each row to unit length. With `part` a rank keeps only its
+-- own rows, as extract.part divides them.
 function extract.all(name, net, dataset, options, rows, part)
   local features, odd
   local labels, done = {}, 0

@@ -1,6 +1,6 @@
---- Features as files: NAME.npy, f32 (images, dim), and NAME.txt, the images' paths, one a line, in the order of the
--- rows. Both are put in their places as a whole, the .npy last: once it is there, so is the rest. Of several ranks, of
--- which each is given all rows, rank 0 writes them.
+--- Features as files: NAME.npy, f32 (images, dim), and NAME.txt, the images' paths, one per line, in the order of the
+-- rows. Both are renamed into place when complete, the .npy last: if it exists, so does the rest. With several ranks,
+-- each gets all rows, and rank 0 writes them.
 local core = require "cld.core"
 local data = require "cld.data"
 local dist = require "cld.dist"
@@ -53,13 +53,13 @@ local File = { __name = "cld.features_file" }
 File.__index = File
 function File:__close() self.writer:close() end
 
--- What a rank that writes nothing has for a writer.
+-- The writer of a rank that writes nothing.
 local function nobodys()
   local function nothing() end
   return { put = nothing, patch = nothing, commit = nothing, close = nothing }
 end
 
---- open(NAME, data set): nothing is there before commit.
+--- open(NAME, data set): no file exists before commit.
 function features_file.open(name, set)
   local base = base_of(name)
   local writer = dist.rank == 0 and user_error.call(io_.writer, base .. ".npy") or nobodys()
@@ -69,8 +69,8 @@ function features_file.open(name, set)
   }, File)
 end
 
--- The positions, from 1, of rows whose image is the one that is due: of another, which took an unreadable one's place,
--- the features are written when its own turn comes.
+-- The positions, from 1, of rows whose image is the expected one. If another image replaced an unreadable one, its
+-- features are written only in its own position.
 local function due(self, index)
   local rows = {}
   for i, at in ipairs(index:totable()) do
@@ -85,7 +85,7 @@ local function remember(self, at)
   self.paths[#self.paths + 1] = path
 end
 
---- The features (n, dim) of the next images of the set, of which index, i64 (n), tells which ones they are.
+--- Adds the features (n, dim) of the next images of the set; index, i64 (n), has their positions.
 function File:add(index, features)
   if features.ndim ~= 2 then
     user_error.raise("the network makes features of %d dimensions, not rows", features.ndim)
@@ -109,7 +109,7 @@ function File:add(index, features)
   user_error.call(self.writer.put, self.writer, kept)
 end
 
---- Both files in their places; without rows neither.
+--- Renames both files into place; writes neither if there are no rows.
 function File:commit()
   if self.rows == 0 or dist.rank > 0 then return end
   user_error.call(self.writer.patch, self.writer, 0, header(self.rows, self.dim))

@@ -1,6 +1,6 @@
---- Fine-tuning: all layers of a network are trained on labels, with a new linear layer of classes, for every entry of a
--- grid of learning rates. The network's batch norm is in training mode; each training of the grid begins at the same
--- weights, those of the new layer too, and sees the images in the same order.
+--- Fine-tuning: trains all layers of a network on labels, with a new linear classification layer, for every entry of a
+-- grid of learning rates. Batch norm is in training mode. Each training of the grid starts from the same weights,
+-- including the new layer's, and sees the images in the same order.
 --
 --   local tuning = cld.eval.finetuning { net = net, train = train, test = test, test_view = view, protocol = p,
 --     grid = { { lr = 0.01, head_lr = 100 } } }
@@ -26,7 +26,7 @@ local NONE = -1 -- in place of a score that there is not
 
 -- ---- the network ------------------------------------------------------------------
 
--- The encoder in a network that was fine-tuned before, or the network itself; how it is made, and the layer.
+-- The encoder in a network that was fine-tuned before, or the network itself; its description, and the layer.
 local function encoder_of(net, layer)
   local how, reason = models.description(net)
   if not how then caller.raise("eval.finetuning: the network's constructor is not known: %s", reason) end
@@ -34,7 +34,7 @@ local function encoder_of(net, layer)
   return net, how, layer or extract.last_layer(net)
 end
 
--- A classifier around a copy of the network, its `fc` drawn from the global generator: PyTorch's default.
+-- A classifier around a copy of the network; its `fc` is drawn from the global generator with PyTorch's default.
 local function with_classes(options, classes)
   local encoder, how, layer = encoder_of(options.net, options.layer)
   local dim = extract.dim("eval.finetuning", encoder, options.train, {
@@ -57,7 +57,7 @@ local Tuning = { __name = "cld.eval.finetuning" }
 
 local methods = {}
 
--- What is kept of a training: the scores of its last test, and the best top1 with its epoch.
+-- The record of a training: the scores of its last test, and the best top1 with its epoch.
 local columns = { "top1", "top5", "many", "medium", "few", "best", "epoch" }
 
 local fields = {
@@ -65,12 +65,12 @@ local fields = {
 }
 
 --- finetuning{net =, train =, test =, test_view =, grid = {{lr =, head_lr =}, ...}, protocol = "openselfsup"|"swav"|
--- settings, layer, device, workers, steps_per_epoch}: the network, made by cld.models, stays as it is: a copy of it is
--- tuned. lr is the rate of its layers, head_lr the factor of the new layer's. layer: "features" (what the heads see) by
--- default, or "instance". steps_per_epoch may be set later, before :rate.
--- tuning.net: the classifier (cld.models.classifier); tuning.sgd: the running training's optimizer; tuning.training:
--- which entry of the grid that is. A training set without labels, or of one class, a class without an image, and test
--- images of another class are the user's errors. state_dict and load_state_dict: all but tuning.net.
+-- settings, layer, device, workers, steps_per_epoch}: the network, made by cld.models, does not change: a copy of it
+-- is tuned. lr is the rate of its layers; the new layer's rate is lr times head_lr. layer: "features" (the input of
+-- the heads) by default, or "instance". steps_per_epoch may be set later, before :rate. tuning.net: the classifier
+-- (cld.models.classifier); tuning.sgd: the running training's optimizer; tuning.training: its number in the grid. The
+-- user's errors: a training set without labels or with one class, a class without an image, and test images of another
+-- class. state_dict and load_state_dict: all but tuning.net.
 local function new(options)
   caller.require_fields("eval.finetuning", options, fields)
   extract.check("eval.finetuning", options.net, options.train, "train")
@@ -93,7 +93,7 @@ local function new(options)
 end
 
 function Tuning.__index(self, key)
-  -- A training of a grid that comes to nothing does not end the others: the run counts the steps of a single one.
+  -- A diverged training does not end the others of its grid: the run sees skipped steps only if there is one training.
   if key == "skipped" then
     local sgd = rawget(self, "sgd")
     return #rawget(self, "grid") == 1 and (sgd and sgd.skipped or 0) or nil
@@ -116,9 +116,8 @@ local function set_training(self, training)
   self.sgd = optimizer(self)
 end
 
---- finetuning:begin(epoch) -> epoch, is_new: the epoch of its own training, from 1, and whether tuning.sgd is new:
--- a training begins, or goes on in a resumed run. The argument counts the epochs of all trainings, one after the
--- other.
+--- finetuning:begin(epoch) -> epoch, is_new: the epoch of its own training, from 1, and whether tuning.sgd is new: a
+-- training begins, or continues in a resumed run. The argument counts the epochs of all trainings in sequence.
 function methods:begin(epoch)
   local epochs = self.protocol.epochs
   local training, own = (epoch - 1) // epochs + 1, (epoch - 1) % epochs + 1
@@ -150,7 +149,7 @@ local function keep(self, own, values)
   end
 end
 
--- Which training has the highest top1 in its last test; the first of equal ones, nil if none has any.
+-- The training with the highest top1 in its last test; the first if equal, nil if none has a score.
 local function best_training(self)
   local best, at = NONE, nil
   for i, row in ipairs(self.results:totable()) do
@@ -159,7 +158,7 @@ local function best_training(self)
   return at
 end
 
--- The best training's network is kept, and is tuning.net once the last has ended.
+-- Keeps the best training's network, which becomes tuning.net when the last training has ended.
 local function end_training(self)
   if best_training(self) == self.training then
     for name, tensor in pairs(self.net:state_dict()) do self.best[name]:copy_(tensor) end
@@ -167,10 +166,9 @@ local function end_training(self)
   if self.training == #self.grid then self.net:load_state_dict(self.best) end
 end
 
---- finetuning:test(epoch) -> {top1 =, top5 =, many =, medium =, few =} or nil: shares (eval/shots.lua), of the test
--- set by tuning.net as it is now, in that epoch of its own training; nil if a training of a grid has diverged. In the
--- last epoch of a training its network is kept if that is the best so far; after all of them tuning.net is the best
--- one.
+--- finetuning:test(epoch) -> {top1 =, top5 =, many =, medium =, few =} or nil: tests tuning.net as it is now, in that
+-- epoch of its own training; shares (eval/shots.lua). nil if a training of a grid has diverged. In the last epoch of a
+-- training its network is kept if it is the best so far; after the last training tuning.net is the best one.
 function methods:test(own)
   local _ <close> = no_grad()
   local logits, labels = extract.all("eval.finetuning", self.net, self.test_set, self.passes)
@@ -185,8 +183,8 @@ end
 
 local function percent(share) return share ~= NONE and ("%.2f %%"):format(100 * share) or "-" end
 
---- finetuning:summary() -> {line, ...}: a table of the trainings, the best named: by its last epoch, beside which
--- the best epoch of each is told apart, since the test images chose that.
+--- finetuning:summary() -> {line, ...}: a table of the trainings that names the best by its last epoch. The best epoch
+-- of each is listed separately, since it was selected on the test images.
 function methods:summary()
   local _ <close> = core.text.c_locale()
   local rows, best = self.results:totable(), best_training(self)
@@ -216,7 +214,7 @@ function methods:summary()
   return lines
 end
 
---- finetuning:text() -> text: which training it is at, and its rates.
+--- finetuning:text() -> text: the current training, and its rates.
 function methods:text()
   local _ <close> = core.text.c_locale()
   local entry = self.grid[self.training]
@@ -241,8 +239,7 @@ function methods:state_dict()
   return all
 end
 
---- finetuning:load_state_dict(state): copies what state_dict returned in; an entry that does not fit is an error
--- that names it.
+--- finetuning:load_state_dict(state): copies in what state_dict returned; an error names an entry that does not fit.
 function methods:load_state_dict(given)
   local own, optimizer_state = {}, {}
   for _, name in ipairs(sorted_keys(given)) do

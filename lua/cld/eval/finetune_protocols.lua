@@ -1,4 +1,5 @@
---- Protocols of fine-tuning, for ImageNet at 224 pixels; for other images nothing is published, and these are ours.
+--- Protocols of fine-tuning, for ImageNet at 224 pixels. For other images nothing is published: those settings are
+-- ours.
 --
 -- openselfsup: the benchmark of OpenSelfSup (semi-supervised classification), a grid of rates. swav: Caron et al.'s
 -- (NeurIPS 2020), one pair of rates for 1 % and for 10 % of the labels.
@@ -34,7 +35,7 @@ protocols.names = sorted_keys(protocols.named)
 
 local OPENSELFSUP = { lr = { 0.1, 0.01, 0.001 }, head_lr = { 1, 10, 100 } }
 
--- By the share of the labels: the rate of the layers, and the new layer's own.
+-- By the share of the labels: the rate of the layers, and the rate of the new layer.
 local SWAV = { { share = 0.01, lr = 0.02, head = 5 }, { share = 0.1, lr = 0.01, head = 0.2 } }
 
 --- settings(name of the caller, protocol = "openselfsup"|"swav"|{a setting that differs from openselfsup's = value},
@@ -62,7 +63,7 @@ function protocols.settings(name, protocol, own)
   return all
 end
 
---- The rate as a function of the step, from 0, that begins at `lr`.
+--- The rate as a function of the step, from 0, starting at `lr`.
 function protocols.rate(p, lr, steps_per_epoch)
   return protocols_of_linear.rate({ lr = lr, milestones = p.milestones, gamma = p.gamma }, steps_per_epoch)
 end
@@ -76,7 +77,7 @@ end
 
 -- ---- for the recipe -----------------------------------------------------------------
 
---- settle(opt): options epochs, batch_size and weight_decay that stand for the protocol's become that, before cld.run.
+--- settle(opt): replaces options epochs, batch_size and weight_decay that stand for the protocol's, before cld.run.
 function protocols.settle(opt)
   local p = protocols.named[opt.protocol]
   for _, name in ipairs { "epochs", "batch_size" } do
@@ -146,7 +147,7 @@ local function rates_of(opt, share)
   return lr, head
 end
 
---- grid(opt, share of the labels) -> {{lr =, head_lr =}, ...}: each rate with each factor of the new layer's.
+--- grid(opt, share of the labels) -> {{lr =, head_lr =}, ...}: each rate combined with each factor of the new layer.
 function protocols.grid(opt, share)
   local list, lr, head = {}, rates_of(opt, share)
   for _, rate in ipairs(lr) do

@@ -1,5 +1,5 @@
---- Loaders in turn as one, for the folds of a data set: an epoch has the steps of all of them, one after the other. It
--- is what run:epochs takes for a loader, so that a run stopped in the middle of an epoch goes on in its fold.
+--- Several loaders as one, for the folds of a data set: an epoch has the steps of all of them in sequence. run:epochs
+-- takes it as a loader, so that a run stopped in the middle of an epoch continues in its fold.
 local caller = require "cld.caller"
 
 local folds = {}
@@ -7,8 +7,8 @@ local folds = {}
 local Folds = { __name = "cld.folds" }
 Folds.__index = Folds
 
---- loader(list of loaders of equally many steps). Its batch_size is what the steps of a fold have in the mean, so that
--- images are counted as they are: the last batch of each fold is shorter. .waited is a loader's, over all of them.
+--- loader(list of loaders of equally many steps). Its batch_size is the mean over the steps of a fold, so that images
+-- are counted correctly: the last batch of each fold is shorter. .waited is a loader's, over all of them.
 function folds.loader(list)
   for i, loader in ipairs(list) do
     if #loader ~= #list[1] then
@@ -25,7 +25,7 @@ function Folds:__tostring() return ("folds: %d of them; the first: %s"):format(#
 function Folds:__len() return #self.list * #self.list[1] end
 
 --- `for batch, fold in loader:epoch(epoch) do`: fold counts from 1. Begins at the image first_image, counted from 0 as
--- if each batch had batch_size.
+-- if each batch had batch_size images.
 function Folds:epoch(epoch)
   local step = (self.first_image or 0) // self.batch_size
   local fold = step // #self.list[1] + 1
@@ -48,7 +48,7 @@ function Folds:epoch(epoch)
   end })
 end
 
---- {top1 =, top1_deviation =, ...}: the mean of each score over the folds, and of top1 the deviation of a sample.
+--- {top1 =, top1_deviation =, ...}: the mean of each score over the folds, and the sample standard deviation of top1.
 function folds.mean(scores)
   local means, squares = {}, 0
   for name in pairs(scores[1]) do

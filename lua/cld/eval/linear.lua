@@ -12,7 +12,7 @@ local linear = {}
 local own_fields = { "net", "train", "test", "test_view", "view", "size", "protocol", "seed", "on_test" }
 local probe_fields = { "layer", "branch", "device", "workers", "max_bad", "strict", "dtype" }
 
--- How a network wants its images: {size, mean, std} of the test view, or of the set's own images.
+-- The images that a network expects: {size, mean, std} of the test view, or of the set's own images.
 local function images_of(options)
   local view = extract.view(options.train, { augment = options.test_view })
   local mean, std = view:statistics()
@@ -31,10 +31,10 @@ end
 
 --- cld.eval.linear{net =, train =, test =, protocol = "moco"|"infomin"|{...}, test_view, view, size, seed = 0,
 -- on_test, a protocol's settings, and the options of cld.eval.features} -> {top1 =, top5 =, many =, medium =, few =,
--- epoch =}, probe: a whole linear evaluation: the best tested epoch, as shares. Settings: eval/protocols.lua. view:
--- the training augmentation, by default the protocol's at the size and with the statistics of test_view.
--- on_test(epoch, values) is called after each test. Labels that the training set lacks, images without one, a set of
--- one class and a network that is not finite are the user's errors.
+-- epoch =}, probe: a whole linear evaluation: the scores of the best tested epoch, as shares. Settings:
+-- eval/protocols.lua. view: the training augmentation, by default the protocol's, with test_view's size and
+-- statistics. on_test(epoch, values) is called after each test. The user's errors: labels that the training set lacks,
+-- images without a label, a set with one class, and a network that is not finite.
 function linear.evaluate(options)
   local names = table.move(own_fields, 1, #own_fields, 1, {})
   for _, list in ipairs { probe_fields, protocols.fields } do table.move(list, 1, #list, #names + 1, names) end
@@ -70,7 +70,7 @@ end
 
 -- ---- for the recipe -----------------------------------------------------------------
 
---- settle(opt): options epochs, batch_size and lr that are 0 become the protocol's, before cld.run.
+--- settle(opt): replaces options epochs, batch_size and lr that are 0 by the protocol's, before cld.run.
 function linear.settle(opt)
   local p = protocols.named[opt.protocol]
   for _, name in ipairs { "epochs", "batch_size", "lr" } do
@@ -116,7 +116,7 @@ end
 
 local function percent(share) return ("%.2f %%"):format(100 * share) end
 
--- "published for such weights: top-1 69.2 %", where the images are those of the published number.
+-- "published for such weights: top-1 69.2 %", if the images are those of the published number.
 local function published_text(source, p, of)
   local is_imagenet = of.dataset == "imagenet" and of.classes == "" and of.size == 224
   if type(source.published) ~= "number" or not is_imagenet then return nil end

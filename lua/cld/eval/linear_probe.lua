@@ -1,5 +1,5 @@
---- A linear classifier on the features of a frozen network. The network is in evaluation mode and without a tape, so
--- that a step is its forward and one matrix product; the classifier computes in f32 whatever the precision.
+--- A linear classifier on the features of a frozen network. The network runs in evaluation mode, off the tape, so that
+-- a step is its forward and one matrix product. The classifier computes in f32 in every precision.
 --
 --   local probe = cld.eval.linear_probe { net = net, train = train, test_view = view, protocol = "moco" }
 --   for batch in loader:epoch(epoch) do run:track(probe:step(batch, rate)) end
@@ -17,7 +17,7 @@ local state = require "cld.state"
 local user_error = require "cld.user_error"
 local create, no_grad = core.tensor, core.autograd.no_grad
 
-local KEPT_BYTES = 2 ^ 30 -- features of a test set are kept for its next test if they take no more
+local KEPT_BYTES = 2 ^ 30 -- the features of a test set up to this size are kept for its next test
 
 local Probe = { __name = "cld.eval.linear_probe" }
 
@@ -64,7 +64,7 @@ local function differs(a, b)
   return any:item() ~= 0
 end
 
--- Of two finite tensors: 0 and -0 are different bits of equal values, and have different reciprocals.
+-- Compares two finite tensors bit for bit: 0 and -0 are equal, but their reciprocals differ.
 local function same_bits(a, b)
   if differs(a, b) then return false end
   if not a.dtype:find "^b?f" then return true end
@@ -83,10 +83,10 @@ local fields = {
 
 --- linear_probe{net =, train =, test, protocol = "moco"|"infomin"|{...}, test_view, layer, branch, lr, momentum,
 -- weight_decay, init, shared, and the options of features}: a classifier of the classes of `train`, its weights drawn
--- from the global generator. test: the set that probe:test takes if it is given none. test_view is the augmentation for
--- tests. layer is "features" by default if the network has that, else "instance". The protocol's settings can be
--- replaced one by one (protocols.lua). shared: another probe's `shared`, of the same network and layer: what both keep
--- of it is there once.
+-- from the global generator. test: the default set of probe:test. test_view is the augmentation for tests. layer is
+-- "features" by default if the network has that, else "instance". The protocol's settings can be replaced one by one
+-- (protocols.lua). shared: another probe's `shared`, with the same network and layer: what both keep about it is then
+-- stored once.
 -- probe.weight (classes, dim), probe.bias (classes); probe.best: {top1 =, epoch =} or nil; probe.skipped: steps whose
 -- loss was not finite. state_dict and load_state_dict: the classifier, its optimizer, the best one; not the network.
 local function new(options)
@@ -144,18 +144,18 @@ function Probe.__index(self, key)
   return methods[key]
 end
 
---- linear_probe:features(images) -> f32 (n, dim): the frozen network's features of images (n, 3, height, width),
--- off the tape.
+--- linear_probe:features(images) -> f32 (n, dim): the frozen network's features of images (n, 3, height, width), off
+-- the tape.
 function methods:features(images)
   local _ <close> = extract.in_eval_mode(self.net)
   local _ <close> = no_grad()
   return self.branch(self.net, images):to "f32"
 end
 
---- linear_probe:step(batch, rate) -> {loss =, train_top1 =, grad_norm =}: a training step of a loader's batch {views =,
--- labels =}, of which the first view is taken, at a rate: a number or a tensor of one element. The results are of no
--- dimension: the batch's mean cross entropy, the share of its rows whose highest logit is their class, and the norm of
--- the classifier's gradient.
+--- linear_probe:step(batch, rate) -> {loss =, train_top1 =, grad_norm =}: a training step on the first view of a
+-- loader's batch {views =, labels =}, at a rate: a number or a tensor of one element. The results have no dimension:
+-- the batch's mean cross entropy, the share of its rows whose highest logit is their class, and the norm of the
+-- classifier's gradient.
 function methods:step(batch, rate)
   local features = self:features(batch.views[1]) -- the network's own: left to the collector
   local out = logits(features, self.weight, self.bias)
@@ -166,7 +166,7 @@ end
 
 -- ---- tests ------------------------------------------------------------------------
 
--- Of a test set, kept for the next test if they are small: the network does not change.
+-- The features of a test set, kept for the next test if they are small: the network does not change.
 local function features_of(self, set)
   local kept = self.shared.features[set]
   if kept then return kept[1], kept[2] end
@@ -176,9 +176,9 @@ local function features_of(self, set)
   return features, labels
 end
 
---- linear_probe:test([data set[, epoch]]) -> {top1 =, top5 =, many =, medium =, few =}: shares (eval/shots.lua):
--- top5 only of 5 classes and more, the last three only if at least two of them have classes. With an epoch the
--- classifier is kept as the best so far, if it is.
+--- linear_probe:test([data set[, epoch]]) -> {top1 =, top5 =, many =, medium =, few =}: shares (eval/shots.lua): top5
+-- only with at least 5 classes, the last three only if at least two of them have classes. If an epoch is given and the
+-- classifier is the best so far, it is kept.
 function methods:test(set, epoch)
   set = set or self.test_set
   extract.check("linear_probe:test", self.net, set, "the data set")
@@ -196,8 +196,8 @@ function methods:test(set, epoch)
   return values
 end
 
---- linear_probe:check_frozen(): an error if a tensor of the network is not what it was when the probe was made, bit
--- for bit; it names the tensor.
+--- linear_probe:check_frozen(): raises if a tensor of the network differs in any bit from what it was when the probe
+-- was made; the error names the tensor.
 function methods:check_frozen()
   if not nn.is_module(self.net) then return end
   local now = self.net:state_dict()
@@ -224,8 +224,7 @@ function methods:state_dict()
   return all
 end
 
---- linear_probe:load_state_dict(state): copies what state_dict returned in; an entry that does not fit is an error
--- that names it.
+--- linear_probe:load_state_dict(state): copies in what state_dict returned; an error names an entry that does not fit.
 function methods:load_state_dict(given)
   local own, optimizer = {}, {}
   for name, tensor in pairs(given) do

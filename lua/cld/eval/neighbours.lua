@@ -1,9 +1,9 @@
---- Weighted k nearest neighbours (Wu et al., CVPR 2018): of one process, or of all ranks of a job.
+--- Weighted k nearest neighbours (Wu et al., CVPR 2018), in one process or over all ranks of a job.
 --
--- Shared, the memory's rows are cut over the ranks, in their order, and each rank has queries of its own. Some queries
--- of all ranks at a time meet all parts: they are gathered, and each rank lists the k nearest of its part. The lists go
--- to the rank that asked, which selects the k nearest from those of all parts, side by side. A similarity depends on
--- its two rows alone, and lists are in the order of the rows: the scores are those of one process, to the last bit.
+-- When shared, the memory's rows are divided among the ranks in order, and each rank has its own queries. The ranks
+-- gather some queries at a time, and each rank lists the k nearest rows of its part for all of them. The lists go back
+-- to the rank that asked, which selects the k nearest from the lists of all parts. A similarity depends only on its
+-- two rows, and lists are in the order of the rows: the scores equal those of one process, to the last bit.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local dist = require "cld.dist"
@@ -12,10 +12,10 @@ local gather = core.dist.all_gather
 
 local neighbours = {}
 
---- What lists may take at a time, in bytes: so many queries are taken at once.
+--- The memory for lists at a time, in bytes; it limits how many queries are processed together.
 neighbours.list_bytes = 128 << 20
 
-local ENTRY_BYTES = 20 -- of one in a list: its similarity, f32, its row and its label
+local ENTRY_BYTES = 20 -- per list entry: its similarity, f32, its row and its label
 
 -- ---- what is asked for ----------------------------------------------------------
 
@@ -43,7 +43,7 @@ function neighbours.check(name, memory, labels, queries, options)
   end
 end
 
--- What the ranks must know of each other, one table for each: rows, queries, and the largest and smallest label.
+-- What the ranks must know about each other, one table per rank: rows, queries, and the smallest and largest label.
 local function facts_of(memory, labels, queries, shared)
   local own = { rows = #memory, queries = #queries, largest = -1, smallest = 0 }
   if own.rows > 0 then own.largest, own.smallest = labels:amax():item(), labels:amin():item() end
@@ -61,7 +61,7 @@ local function most(facts, field)
   return largest
 end
 
--- The settings, with what is left out, by the memory of all ranks.
+-- The settings with defaults filled in, which depend on the memory of all ranks.
 local function settled(name, options, facts)
   local k, rows, smallest = caller.integer(name, "k", options.k or 200), 0, 0
   local temperature = options.temperature or 0.1
@@ -85,7 +85,7 @@ end
 
 -- ---- lists of neighbours ----------------------------------------------------------
 
--- x (queries, n) with `value` up to the length.
+-- x (queries, n) padded with `value` to the length.
 local function padded(x, length, value)
   if x.shape[2] == length then return x end
   local _ <close> = x
@@ -93,7 +93,7 @@ local function padded(x, length, value)
   return create.cat({ x, rest }, 2)
 end
 
--- The nearest rows of this memory: similarities and labels (queries, length). Fewer rows: -inf, with label 0.
+-- The nearest rows of this memory: similarities and labels (queries, length). Missing rows are -inf, with label 0.
 local function listed(name, memory, labels, queries, length)
   local like = { dtype = queries.dtype, device = queries.device }
   if #memory == 0 then
@@ -108,8 +108,8 @@ local function listed(name, memory, labels, queries, length)
   return padded(similarities, length, -math.huge), padded(chosen:reshape { #queries, found }, length, 0)
 end
 
--- The lists (queries of all ranks, length) go to the ranks that asked, asked[r] of them to rank r. Those from all ranks
--- then lie side by side: (count, world * length) of this rank's `count` queries. Closes x.
+-- Sends the lists (queries of all ranks, length) to the ranks that asked, asked[r] of them to rank r. The lists from
+-- all ranks are then side by side: (count, world * length) for this rank's `count` queries. Closes x.
 local function handed_back(x, asked, count)
   local _ <close> = x
   local from, length = {}, x.shape[2]
@@ -120,25 +120,25 @@ local function handed_back(x, asked, count)
   return turned:reshape { count, dist.world * length }
 end
 
--- Of a rank's queries from `first` on at most `step`: their number.
+-- The number of a rank's queries from `first` on, at most `step`.
 local function taken(one, first, step) return math.max(0, math.min(one.queries - first, step)) end
 
--- listed of this rank's queries `own`, from all ranks' memories. All ask at once.
+-- Lists the neighbours of this rank's queries `own` in all ranks' memories. All ranks ask at once.
 local function listed_by_all(name, memory, labels, own, length, facts, first, step)
   local asked = {}
   for rank, one in ipairs(facts) do asked[rank] = taken(one, first, step) end
   local queries <close> = gather(own)
   local similarities, of = listed(name, memory, labels, queries, length)
   local _ <close> = of
-  local small = of:to "i32" -- what travels
+  local small = of:to "i32" -- for the transfer
   similarities, small = handed_back(similarities, asked, #own), handed_back(small, asked, #own)
   local _ <close> = small
   return similarities, small:to "i64"
 end
 
 --- scores(name, memory (n, d), labels i64 (n), queries (m, d), {k = 200, temperature = 0.1, classes}[, shared]) ->
--- scores (m, classes) of these queries. With `shared` every rank calls it, each with its part of the memory, the parts
--- in the order of the ranks, and with its own queries; of both a rank may have none. Errors begin with the name.
+-- scores (m, classes) of these queries. With `shared` every rank calls it with its part of the memory, in the order of
+-- the ranks, and with its own queries; a rank may have none of either. Errors begin with the name.
 function neighbours.scores(name, memory, labels, queries, options, shared)
   neighbours.check(name, memory, labels, queries, options)
   local _ <close> = no_grad()

@@ -1,7 +1,7 @@
 --- Protocols of linear evaluation: a linear classifier is trained on the features of a frozen network.
 --
--- moco: He et al.'s (MoCo v2), also that of MoCo v2 + CLD. infomin: Tian et al.'s (InfoMin, PyContrast), also that of
--- InfoMin + CLD. Both are for ImageNet at 224 pixels; for other images nothing is published, and these are ours.
+-- moco: He et al.'s (MoCo v2), also used by MoCo v2 + CLD. infomin: Tian et al.'s (InfoMin, PyContrast), also used by
+-- InfoMin + CLD. Both are for ImageNet at 224 pixels. For other images nothing is published: those settings are ours.
 local augment = require "cld.augment"
 local caller = require "cld.caller"
 local schedule = require "cld.schedule"
@@ -32,7 +32,7 @@ protocols.named = {
 --- The names of the settings.
 protocols.fields = sorted_keys(protocols.named.moco)
 
---- The milestones of a training of other length lie at the same share of it; those that fall together are one.
+--- In a training of another length the milestones keep their share of it; milestones that coincide become one.
 function protocols.scaled(milestones, from, to)
   local list = {}
   for _, milestone in ipairs(milestones) do

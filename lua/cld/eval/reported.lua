@@ -1,5 +1,5 @@
---- The top-1 accuracy that is reported for a network of published settings: linear evaluation on ImageNet, in percent.
--- A network of other settings is another experiment, and has no number to be compared with.
+--- The published top-1 accuracy for a network with published settings: linear evaluation on ImageNet, in percent. A
+-- network with other settings is another experiment, with no number to compare.
 local reported = {}
 
 local shared = {

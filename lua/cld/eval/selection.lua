@@ -1,7 +1,7 @@
---- Which of several runs is best, without labels: by what each has logged at an epoch's end (run/evaluation.lua), and
--- how well that agrees with kNN where the runs have it. For recipes/select.lua.
+--- Ranks several runs without labels, by what each has logged at an epoch's end (run/evaluation.lua), and checks how
+-- well that agrees with kNN if the runs have it. For recipes/select.lua.
 --
--- Criteria, each of which puts the runs in an order:
+-- Criteria, each of which ranks the runs:
 --   effective_rank        the higher the better (RankMe: Garrido et al., ICML 2023)
 --   alignment             the lower the better, and
 --   uniformity            the lower the better (Wang and Isola, ICML 2020); a collapse has the best alignment, so that
@@ -17,7 +17,7 @@ local user_error = require "cld.user_error"
 
 local selection = {}
 
--- Whether more is better.
+-- Whether higher is better.
 local criteria = {
   { "effective_rank", true }, { "alignment", false }, { "uniformity", false }, { "alignment_uniformity", false },
   { "group_accuracy", true }, { "nmi", true },
@@ -56,7 +56,7 @@ local function score_at(epochs, epoch)
   end
 end
 
--- A value of a log that is not finite is a string there.
+-- A value that is not finite is a string in the log.
 local function not_finite(diagnostics)
   for _, entry in ipairs(criteria) do
     if type(diagnostics[entry[1]]) == "string" then return true end
@@ -65,8 +65,8 @@ local function not_finite(diagnostics)
 end
 
 --- read(folder, epoch or nil) -> {name, recipe, epoch, epochs, ended, values = {criterion = number}, knn}; or nil and
--- why not. Without an epoch, the last one that has diagnostics. The accuracy of the groups is that of the epoch's
--- steps, all else of its end.
+-- why not. Without an epoch it takes the last one that has diagnostics. The group accuracy is that of the epoch's
+-- steps, all else that of its end.
 function selection.read(folder, epoch)
   local run, why = history.read(folder)
   if not run then return nil, why end
@@ -95,8 +95,8 @@ end
 
 -- ---- orders ------------------------------------------------------------------------
 
---- places({number or nil, ...}, n, more is better) -> {place, ...}, from 1; equal ones share the mean of their places,
--- and those without a number the last ones.
+--- places({number or nil, ...}, n, more is better) -> {place, ...}, from 1; equal values share the mean of their
+-- places, and missing values share the last ones.
 function selection.places(values, n, more)
   local keys, places = {}, {}
   for i = 1, n do
@@ -133,7 +133,7 @@ local function column(runs, name)
 end
 
 --- rank(runs) -> {places = {criterion = {place of each run}}, shared = names that all have, rho = {criterion =
--- Spearman's rho with kNN} or nil}. rho is of at least three runs, all of which have a kNN accuracy, and of criteria
+-- Spearman's rho with kNN} or nil}. rho needs at least three runs, all with a kNN accuracy, and covers the criteria
 -- that all have.
 function selection.rank(runs)
   local places, shared, sums, count = {}, {}, {}, 0
@@ -177,7 +177,7 @@ local titles = {
 
 local function place_text(place) return (place % 1 == 0 and "%d" or "%.1f"):format(place) end
 
--- A line of words in columns as wide as their widest.
+-- Joins words in columns as wide as their widest word.
 local function table_lines(rows)
   local widths, lines = {}, {}
   for _, row in ipairs(rows) do
@@ -192,7 +192,7 @@ local function table_lines(rows)
 end
 
 --- lines(runs, ranked, by) -> a table: a row for each run, the best by the criterion `by` first; each value with the
--- run's place by it; then Spearman's rho with kNN.
+-- run's place; then Spearman's rho with kNN.
 function selection.lines(runs, ranked, by)
   local _ <close> = core.text.c_locale()
   local order = {}
@@ -249,7 +249,7 @@ function selection.notices(runs, by)
   return lines
 end
 
--- Runs none of which has the criterion cannot be ordered by it.
+-- Raises if no run has the criterion.
 local function check_criterion(runs, by)
   local known = {}
   for _, run in ipairs(runs) do
@@ -260,8 +260,8 @@ local function check_criterion(runs, by)
     table.concat(sorted_keys(known), ", "))
 end
 
---- of_folders(folders, epoch or nil, by) -> runs, and lines that say which were left out and why. None that is left, or
--- none that has the criterion `by`, is the user's error.
+--- of_folders(folders, epoch or nil, by) -> runs, and lines that say which were left out and why. It is the user's
+-- error if none is left, or if none has the criterion `by`.
 function selection.of_folders(folders, epoch, by)
   if #folders == 0 then
     user_error.raise "expected folders of runs: cldlua recipes/select.lua runs/a runs/b (--help lists the options)"

@@ -1,6 +1,6 @@
---- Classes by how many training images they have, and accuracy over them: for long-tailed sets the mean over all images
--- hides what became of the rare classes. many: 100 images and more; medium: 21 to 99; few: 20 and less (Liu et al.,
--- "Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019).
+--- Accuracy by how many training images a class has: in long-tailed sets the mean over all images hides the rare
+-- classes. many: at least 100 images; medium: 21 to 99; few: at most 20 (Liu et al., "Large-Scale Long-Tailed
+-- Recognition in an Open World", CVPR 2019).
 local core = require "cld.core"
 local extract = require "cld.eval.extract"
 local user_error = require "cld.user_error"
@@ -8,7 +8,7 @@ local create = core.tensor
 
 local shots = {}
 
-local LEAST_FOR_TOP5 = 5 -- of fewer classes every row has its class among the first five
+local LEAST_FOR_TOP5 = 5 -- with fewer classes, every row has its class among the first five
 
 local function class_shown(set, label)
   local name = set.class_names and set.class_names[label + 1]
@@ -31,8 +31,8 @@ local function check_labelled(set, what)
   end
 end
 
---- counts(training set, what) -> {images of class 0, of class 1, ...}. Images without a label, or of one class alone,
--- are the user's error, which begins with `what` is done: "linear evaluation".
+--- counts(training set, what) -> {images of class 0, of class 1, ...}. It is the user's error if images have no label,
+-- or all have one class; the message begins with `what`, such as "linear evaluation".
 function shots.counts(train, what)
   check_labelled(train, what)
   local ones <close> = create.ones({ #train }, "f64")
@@ -48,7 +48,7 @@ function shots.counts(train, what)
   return counts
 end
 
---- Raises where the test set has a class of which the training set has no image.
+--- Raises if the test set has a class without training images.
 function shots.check_test(counts, test, what)
   check_labelled(test, what)
   local ones <close> = create.ones({ #test }, "f64")
@@ -60,7 +60,7 @@ function shots.check_test(counts, test, what)
   end
 end
 
---- check_every_class(training set, what, advice): the user's error if it has a class without an image.
+--- check_every_class(training set, what, advice): raises the user's error if a class has no image.
 function shots.check_every_class(set, what, advice)
   check_labelled(set, what)
   local ones <close> = create.ones({ #set }, "f64")
@@ -76,7 +76,7 @@ end
 
 local function group_of(count) return count >= 100 and "many" or count > 20 and "medium" or "few" end
 
--- {many =, medium =, few =}: the mean over a group's classes of their accuracies; nothing if all are of one group.
+-- {many =, medium =, few =}: the mean accuracy of each group's classes; empty if all classes are in one group.
 local function by_group(hits, labels, counts)
   local ones <close> = create.ones_like(hits)
   local right, all = sums_by_class(labels, hits, #counts), sums_by_class(labels, ones, #counts)
@@ -94,8 +94,8 @@ local function by_group(hits, labels, counts)
 end
 
 --- score(logits (n, classes), labels i64 (n), counts) -> {top1 =, top5 =, many =, medium =, few =}, shares. top1 and
--- top5 are of all images; top5 is missing of fewer than 5 classes; many, medium and few are means over classes, and
--- missing if all classes are of one kind. Of equal logits the lower class comes first.
+-- top5 are over all images; top5 is missing with fewer than 5 classes; many, medium and few are means over classes,
+-- and missing if all classes are in one group. Of equal logits the lower class comes first.
 function shots.score(logits, labels, counts)
   local odd = extract.odd_rows(logits):item()
   if odd > 0 then

@@ -1,5 +1,5 @@
---- What a recipe that judges a checkpoint works on: the network, its images and how they are prepared, by the options
--- of cld.options.checkpoint. All is the run's own unless an option says otherwise.
+--- The inputs of a recipe that evaluates a checkpoint: the network, its images and their preparation, from the options
+-- of cld.options.checkpoint. Unless an option says otherwise, all come from the run.
 local augment = require "cld.augment"
 local core = require "cld.core"
 local checkpoint = require "cld.run.checkpoint"
@@ -19,8 +19,8 @@ local function given(opt, name, absent)
   return value ~= absent and value or nil
 end
 
---- The device, the precision and the threads of a recipe that is no run, by cld.options.machine; Ctrl-C ends it without
--- a traceback. Returns the device.
+--- Sets the device, the precision and the threads for a recipe that is not a run, from cld.options.machine; Ctrl-C
+-- ends it without a traceback. Returns the device.
 function subject.set_up(opt)
   core.system.leave_on_signals()
   ranks.check_alike(opt, record.sources())
@@ -30,7 +30,7 @@ function subject.set_up(opt)
   return device
 end
 
--- What --checkpoint names is there.
+-- Checks that what --checkpoint names exists.
 local function check_path(path)
   local kind = core.io.exists(path)
   if not kind then
@@ -42,8 +42,8 @@ local function check_path(path)
   end
 end
 
---- load(opt[, path[, encoder]]) -> net, about: of opt.checkpoint, or of another path, with a line that says what it
--- holds. encoder: "query" or "key", as cld.models.load takes it.
+--- load(opt[, path[, encoder]]) -> net, about: of opt.checkpoint, or of another path; prints a line about its content.
+-- encoder: "query" or "key", as in cld.models.load.
 function subject.load(opt, path, encoder)
   if not path then check_path(opt.checkpoint) end
   local net, about = models.load(path or opt.checkpoint, { models_file = given(opt, "require", ""), encoder = encoder })
@@ -51,7 +51,7 @@ function subject.load(opt, path, encoder)
   return net, about
 end
 
--- A view of another size: the middle of the image if the view has that, else all of it.
+-- A view with another size: cropped at the centre if the view crops, else the whole image.
 local function resized(view, size)
   local mean, std = view:statistics()
   local make = augment.none
@@ -61,7 +61,7 @@ local function resized(view, size)
   return make { size = size, mean = mean, std = std }
 end
 
---- view(opt, about) -> how an image becomes the network's input: as the checkpoint says, at --size if that is given.
+--- view(opt, about) -> how an image becomes the network's input: as the checkpoint says, at --size if given.
 function subject.view(opt, about)
   local size, known = given(opt, "size", 0), about.test_view
   if known then return size and resized(known, size) or known end
@@ -71,8 +71,8 @@ function subject.view(opt, about)
   return augment.center { size = size }
 end
 
---- layer(opt, net, about[, usual]) -> --layer, or if that is auto `usual`, or else what the heads see if the network
--- says what that is, and its first output if not.
+--- layer(opt, net, about[, usual]) -> --layer; if that is auto, `usual`; else the input of the heads if the network
+-- defines it, or its first output if not.
 function subject.layer(opt, net, about, usual)
   local last = extract.last_layer(net)
   local layer = given(opt, "layer", "auto") or usual or last
