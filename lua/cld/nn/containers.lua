@@ -49,7 +49,7 @@ end
 
 function List.accept(_, value) return value end
 
---- module_list:append(module) -> module_list: one more at the end.
+--- module_list:append(module) -> module_list: adds a module at the end.
 function List:append(value)
   self[#self + 1] = value
   return self
@@ -57,7 +57,7 @@ end
 
 -- ---- the two ----------------------------------------------------------------
 
---- cld.nn.module_list(a, b, ...) -> module, cld.nn.module_list{a, b, ...} -> module: for modules that forward calls
+--- cld.nn.module_list(a, b, ...) -> module, cld.nn.module_list{a, b, ...} -> module: holds modules that forward calls
 -- itself; #, ipairs and list[i] work.
 local ModuleList = modules.class("module_list", List)
 
@@ -65,9 +65,9 @@ local Lambda = modules.class "lambda"
 function Lambda:build(f) self.f = f end
 function Lambda:forward(...) return caller.user(self.f, ...) end
 
---- cld.nn.sequential(a, b, ...) -> module, cld.nn.sequential{a, b, ...} -> module: each on the output of the one
--- before; a function counts as a module without weights. seq[1] to seq[#seq] are its modules; their names in a
--- state_dict are "0", "1", ... as in PyTorch.
+--- cld.nn.sequential(a, b, ...) -> module, cld.nn.sequential{a, b, ...} -> module: calls each module on the output of
+-- the previous one; a function counts as a module without weights. seq[1] to seq[#seq] are its modules; their names in
+-- a state_dict are "0", "1", ... as in PyTorch.
 --
 --     local net = cld.nn.sequential(cld.nn.linear(4, 8), cld.nn.relu(), cld.nn.linear(8, 2))
 --     print(net(cld.ones(3, 4)).shape[2], #net)        --> 2 3

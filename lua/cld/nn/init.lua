@@ -1,6 +1,6 @@
---- How weights begin: torch.nn.init's functions. Each fills a tensor in place, a parameter too, by numbers of the
--- global generator (cld.manual_seed), and returns it. A weight is (out, in) or (out, in / groups, rows, columns).
--- fan_in is the number of inputs that make an output, fan_out the number of outputs that an input has a part in.
+--- Initialisation of weights: torch.nn.init's functions. Each fills a tensor (also a parameter) in place with numbers
+-- from the global generator (cld.manual_seed), and returns it. A weight is (out, in) or (out, in / groups, rows,
+-- columns). fan_in is the number of inputs to an output, fan_out the number of outputs that an input contributes to.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local user_error = require "cld.user_error"
@@ -41,10 +41,10 @@ end
 
 --- cld.nn.init.uniform_(t[, low = 0[, high = 1]]) -> t: uniform numbers in [low, high).
 function init.uniform_(t, low, high) return fill("uniform_", t, "uniform_", low, high) end
---- cld.nn.init.normal_(t[, mean = 0[, std = 1]]) -> t: numbers of N(mean, std^2).
+--- cld.nn.init.normal_(t[, mean = 0[, std = 1]]) -> t: numbers from N(mean, std^2).
 function init.normal_(t, mean, std) return fill("normal_", t, "normal_", mean, std) end
 
---- cld.nn.init.constant_(t, value) -> t: the number everywhere.
+--- cld.nn.init.constant_(t, value) -> t: the value everywhere.
 --
 --     local layer = cld.nn.linear(2, 2)
 --     cld.nn.init.constant_(layer.bias, 0.5)
@@ -56,7 +56,7 @@ function init.ones_(t) return fill("ones_", t, "fill_", 1) end
 function init.zeros_(t) return fill("zeros_", t, "fill_", 0) end
 
 --- trunc_normal_(t[, mean = 0, std = 1, a = -2, b = 2]): N(mean, std^2) between a and b, which are values and not
--- multiples of std. By the normal's quantiles of uniform numbers, one for each element, in f64.
+-- multiples of std. Uses the normal quantiles of one uniform number per element, in f64.
 function init.trunc_normal_(t, mean, std, a, b)
   check_tensor("trunc_normal_", t)
   mean, std = check_number("trunc_normal_", "mean", mean, 0), check_number("trunc_normal_", "std", std, 1)
@@ -71,8 +71,8 @@ function init.trunc_normal_(t, mean, std, a, b)
   return caller.call("trunc_normal_", t.copy_, t, values)
 end
 
---- fan_in_uniform_(t, fan_in): uniform in +-1 / sqrt(fan_in), with which PyTorch's linear and convolutional layers
--- begin, weights and biases: kaiming_uniform_ with a = sqrt(5).
+--- fan_in_uniform_(t, fan_in): uniform in +-1 / sqrt(fan_in), the default of PyTorch's linear and convolutional layers
+-- for weights and biases: kaiming_uniform_ with a = sqrt(5).
 function init.fan_in_uniform_(t, fan_in)
   local bound = 1 / math.sqrt(caller.integer("fan_in_uniform_", "fan_in", fan_in))
   return fill("fan_in_uniform_", t, "uniform_", -bound, bound)
@@ -98,14 +98,14 @@ local function squared_gain(name, nonlinearity, slope)
   return nonlinearity == "leaky_relu" and gain / (1 + slope * slope) or gain
 end
 
---- cld.nn.init.calculate_gain(nonlinearity[, slope = 0.01]) -> number: what the layer before such a nonlinearity
--- ("relu", "tanh", "leaky_relu", ...) has its weights multiplied by; the slope is leaky_relu's.
+--- cld.nn.init.calculate_gain(nonlinearity[, slope = 0.01]) -> number: the factor for the weights of the layer before
+-- that nonlinearity ("relu", "tanh", "leaky_relu", ...); the slope is leaky_relu's.
 function init.calculate_gain(nonlinearity, slope)
   return math.sqrt(squared_gain("calculate_gain", nonlinearity, check_number("calculate_gain", "slope", slope, 0.01)))
 end
 
---- xavier_uniform_(t[, gain = 1]), xavier_normal_(t[, gain = 1]): of variance 2 gain^2 / (fan_in + fan_out) (Glorot and
--- Bengio 2010).
+--- xavier_uniform_(t[, gain = 1]), xavier_normal_(t[, gain = 1]): with variance 2 gain^2 / (fan_in + fan_out) (Glorot
+-- and Bengio 2010).
 function init.xavier_uniform_(t, gain)
   local fan_in, fan_out = fans("xavier_uniform_", t)
   local bound = check_number("xavier_uniform_", "gain", gain, 1) * math.sqrt(6 / (fan_in + fan_out))
@@ -130,8 +130,8 @@ local function kaiming_variance(name, t, options)
   return gain / (mode == "fan_in" and fan_in or fan_out)
 end
 
---- kaiming_uniform_(t[, {a = 0, mode = "fan_in"|"fan_out", nonlinearity = "leaky_relu"}]), kaiming_normal_(t[, {...}]):
--- of variance gain^2 / fan (He et al. 2015). a: leaky_relu's slope.
+--- kaiming_uniform_(t[, {a = 0, mode = "fan_in"|"fan_out", nonlinearity = "leaky_relu"}]), kaiming_normal_(t[,
+-- {...}]): with variance gain^2 / fan (He et al. 2015). a: leaky_relu's slope.
 function init.kaiming_uniform_(t, options)
   local bound = math.sqrt(3 * kaiming_variance("kaiming_uniform_", t, options))
   return fill("kaiming_uniform_", t, "uniform_", -bound, bound)
@@ -143,12 +143,12 @@ end
 
 -- ---- orthogonal -----------------------------------------------------------------------
 
-local BLOCK = 32 -- rows that are freed of all earlier ones by one product
+local BLOCK = 32 -- rows that one product makes orthogonal to all earlier ones
 
--- rows less what of them lies along others, which are orthonormal. Products of f64 are faster of rows as they lie.
+-- Subtracts from rows their projection on others, which are orthonormal. f64 products are faster on rows as stored.
 local function free_of(rows, others) rows:sub_(rows:matmul(others:t():contiguous()):matmul(others)) end
 
--- The rows of a (n, m), n <= m, made orthonormal in place, each by those before it (Gram and Schmidt).
+-- Makes the rows of a (n, m), n <= m, orthonormal in place, each against those before it (Gram and Schmidt).
 local function make_orthonormal(a)
   for first = 1, #a, BLOCK do
     local block = a:narrow(1, first, math.min(BLOCK, #a - first + 1))
@@ -161,8 +161,9 @@ local function make_orthonormal(a)
   end
 end
 
---- orthogonal_(t[, gain = 1]): t as a matrix (the first dimension, all others) has orthonormal rows or columns,
--- whichever are fewer, times gain: drawn uniformly from all such (Saxe et al. 2013). Made on the host in f64.
+--- orthogonal_(t[, gain = 1]): makes t, as a matrix (the first dimension, all others), have orthonormal rows or
+-- columns, whichever are fewer, times gain: drawn uniformly from all such matrices (Saxe et al. 2013). Computed on the
+-- host in f64.
 function init.orthogonal_(t, gain)
   check_tensor("orthogonal_", t)
   gain = check_number("orthogonal_", "gain", gain, 1)

@@ -1,4 +1,4 @@
---- The layers: what has weights, and the functions among them as modules.
+--- The layers: those with weights, and functions wrapped as modules.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local init = require "cld.nn.init"
@@ -38,7 +38,7 @@ end
 -- "3x3" of {3, 3}.
 local function shown_pair(value) return ("%dx%d"):format(value[1], value[2]) end
 
--- "3x3, stride 2, padding 1": a kernel, and of the settings those that are not the usual ones.
+-- "3x3, stride 2, padding 1": a kernel, and the settings that differ from the usual ones.
 local function shown_window(kernel, settings, usual)
   local texts = { shown_pair(kernel) }
   for _, name in ipairs { "stride", "padding", "dilation" } do
@@ -52,7 +52,7 @@ end
 
 -- ---- calls ------------------------------------------------------------------
 
--- f(x, ...), its errors at the user's line.
+-- f(x, ...), with its errors at the user's line.
 local function apply(name, f, x, ...)
   if not create.is_tensor(x) then raise("%s: expected a tensor, got %s", name, caller.shown(x)) end
   return caller.call(name, f, x, ...)
@@ -110,7 +110,7 @@ function Conv2d:extra_repr()
     settings.groups > 1 and (", %d groups"):format(settings.groups) or "", self.bias and "" or ", no bias")
 end
 
--- The padding filled from x; conv2d itself says what is wrong with an x that it cannot take.
+-- Fills the padding from x; conv2d itself reports an x that it cannot take.
 local function conv2d_padded(x, layer)
   local shape, settings, weight = x.shape, layer.settings, layer.weight
   if #shape ~= 4 or shape[2] ~= weight.shape[2] * settings.groups then
@@ -147,7 +147,7 @@ local function build_norm(self, name, channels, options)
   self.momentum, self.eps = option(name, options, "momentum", 0.1), option(name, options, "eps", 1e-5)
 end
 
--- Without running statistics the batch's are used in evaluation as well.
+-- Without running statistics, the batch's statistics are used in evaluation too.
 local function normalize(self, name, x, fuse)
   local tracked = self.running_mean ~= nil
   return apply(name, functional.batch_norm, x, self.weight, self.bias, self.running_mean, self.running_var, {
@@ -159,11 +159,11 @@ end
 
 local BatchNorm2d = modules.class "batch_norm2d"
 
---- cld.nn.batch_norm2d(channels[, {momentum = 0.1, eps = 1e-5, affine = true, track_running_stats = true}]) ->
--- module: batch normalization of (N, channels, H, W): by the batch's statistics in training, by the running ones in
+--- cld.nn.batch_norm2d(channels[, {momentum = 0.1, eps = 1e-5, affine = true, track_running_stats = true}]) -> module:
+-- batch normalization of (N, channels, H, W): by the batch's statistics in training, by the running ones in
 -- evaluation. A call may fuse what follows: bn(x, {relu = true}), bn(x, {relu = true, residual = r}) = relu(bn(x) +
--- r). A batch that is not finite moves no running statistics. If a batch has parts (nn/parts.lua), each goes by its
--- own statistics.
+-- r). A batch that is not finite does not update the running statistics. If a batch has parts (nn/parts.lua), each
+-- uses its own statistics.
 function BatchNorm2d:build(channels, options) build_norm(self, "batch_norm2d", channels, options) end
 
 function BatchNorm2d:extra_repr() return tostring(self.channels) end
@@ -212,7 +212,7 @@ end
 local LayerNorm = modules.class "layer_norm"
 
 --- cld.nn.layer_norm(shape[, {eps = 1e-5, affine = true}]) -> module: normalizes each row over its last dimensions,
--- whose extents shape (an integer, or a table of them) tells. Ba, Kiros and Hinton, "Layer Normalization", 2016.
+-- whose sizes are in shape (an integer, or a table of them). Ba, Kiros and Hinton, "Layer Normalization", 2016.
 function LayerNorm:build(shape, options)
   check_fields("layer_norm", options, { "eps", "affine" })
   self.shape = {}
@@ -237,9 +237,9 @@ end
 
 local GroupNorm = modules.class "group_norm"
 
---- cld.nn.group_norm(groups, channels[, {eps = 1e-5, affine = true}]) -> module: normalizes each image over each
--- group of channels, so that no running statistics are needed, and no parts of a batch. Wu and He, "Group
--- Normalization", ECCV 2018.
+--- cld.nn.group_norm(groups, channels[, {eps = 1e-5, affine = true}]) -> module: normalizes each image over each group
+-- of channels, so it needs neither running statistics nor parts of a batch. Wu and He, "Group Normalization", ECCV
+-- 2018.
 function GroupNorm:build(groups, channels, options)
   check_fields("group_norm", options, { "eps", "affine" })
   self.groups, self.channels = integer("group_norm", "groups", groups), integer("group_norm", "channels", channels)
@@ -270,8 +270,8 @@ end
 local Linear = modules.class "linear"
 
 --- cld.nn.linear(in_features, out_features[, {bias = true}]) -> module: (..., in_features) to (..., out_features);
--- weight (out, in), bias (out), drawn as PyTorch does. It goes by its input and not by the precision: of f32 nothing
--- is rounded, of 16 bits the weight is as well, and the result is f32.
+-- weight (out, in), bias (out), initialised as in PyTorch. The input's dtype decides, not the precision: with f32
+-- nothing is rounded; with 16 bits the weight is rounded too, and the result is f32.
 --
 --     print(cld.nn.linear(16, 4)(cld.ones(2, 16)).shape[2])  --> 4
 function Linear:build(input, output, options)
@@ -290,8 +290,8 @@ function Linear:forward(x) return apply("linear", functional.linear, x, self.wei
 
 local NormLinear = modules.class "norm_linear"
 
---- cld.nn.norm_linear(in_features, out_features) -> module: cosines: each row of x and each column of the weight
--- (in, out) is divided by its length before they are multiplied; no bias (the NormLinear head of CLD).
+--- cld.nn.norm_linear(in_features, out_features) -> module: cosines: each row of x and each column of the weight (in,
+-- out) is divided by its length before the product; no bias (the NormLinear head of CLD).
 function NormLinear:build(input, output)
   local columns = create.empty(integer("norm_linear", "in_features", input),
     integer("norm_linear", "out_features", output)):uniform_(-1, 1)
@@ -300,7 +300,7 @@ end
 
 function NormLinear:extra_repr() return ("%d -> %d"):format(self.weight.shape[1], self.weight.shape[2]) end
 
--- In the weight's dtype, whatever that of x: these products are what a loss is made of.
+-- In the weight's dtype, whatever the dtype of x: the loss is computed from these products.
 local function cosines(x, weight)
   if x.ndim > 0 and x:size(-1) ~= weight:size(1) then
     error(("norm_linear: x has %d features, the weight takes %d%s"):format(x:size(-1), weight:size(1),
@@ -367,8 +367,8 @@ end
 
 local AdaptiveAvgPool2d = modules.class "adaptive_avg_pool2d"
 
---- cld.nn.adaptive_avg_pool2d(size) -> module: means over windows that share each map out evenly; size is a number
--- or {height, width}, 1 for the mean of the whole map, (N, C, 1, 1).
+--- cld.nn.adaptive_avg_pool2d(size) -> module: means over windows that divide each map evenly; size is a number or
+-- {height, width}, 1 for the mean of the whole map, (N, C, 1, 1).
 function AdaptiveAvgPool2d:build(size) self.size = pair("adaptive_avg_pool2d", "the output size", size) end
 
 function AdaptiveAvgPool2d:extra_repr() return shown_pair(self.size) end
@@ -379,7 +379,7 @@ end
 
 local Gelu = modules.class "gelu"
 
---- cld.nn.gelu{approximate = "none"|"tanh"} -> module: x times the normal distribution's share below x.
+--- cld.nn.gelu{approximate = "none"|"tanh"} -> module: x times the normal distribution function at x.
 function Gelu:build(options)
   check_fields("gelu", options, { "approximate" })
   self.approximate = option("gelu", options, "approximate", "none")
@@ -394,7 +394,7 @@ function Gelu:forward(x) return apply("gelu", functional.gelu, x, { approximate 
 
 local LeakyRelu = modules.class "leaky_relu"
 
---- cld.nn.leaky_relu([negative_slope = 0.01]) -> module: x, times the slope where it is below 0.
+--- cld.nn.leaky_relu([negative_slope = 0.01]) -> module: x, multiplied by the slope if it is below 0.
 function LeakyRelu:build(slope)
   if slope == nil then slope = 0.01 end
   if type(slope) ~= "number" then raise("leaky_relu: negative_slope must be a number, got %s", caller.shown(slope)) end
@@ -410,21 +410,21 @@ layers.layer_norm, layers.group_norm = LayerNorm, GroupNorm
 layers.linear, layers.norm_linear, layers.dropout = Linear, NormLinear, Dropout
 --- cld.nn.tanh() -> module: the hyperbolic tangent.
 --- cld.nn.sigmoid() -> module: 1 / (1 + exp(-x)).
---- cld.nn.relu() -> module: 0 where x is below 0.
+--- cld.nn.relu() -> module: x, or 0 if x is below 0.
 layers.relu, layers.sigmoid, layers.tanh = stateless("relu", create.relu), stateless("sigmoid", create.sigmoid),
   stateless("tanh", create.tanh)
 layers.gelu, layers.leaky_relu = Gelu, LeakyRelu
 --- cld.nn.silu() -> module: x times its sigmoid.
 layers.silu = stateless("silu", functional.silu)
---- cld.nn.normalize() -> module: each row, the last dimension, divided by its Euclidean length.
+--- cld.nn.normalize() -> module: divides each row (the last dimension) by its Euclidean length.
 layers.normalize = stateless("normalize", function(x) return x:normalize() end)
 --- cld.nn.flatten() -> module: (N, ...) to (N, features).
 layers.flatten = stateless("flatten", function(x) return x:flatten(2, -1) end)
---- cld.nn.identity() -> module: gives back what it is given.
+--- cld.nn.identity() -> module: returns its argument.
 layers.identity = stateless("identity", function(x) return x end)
---- cld.nn.max_pool2d(kernel[, {stride = kernel, padding = 0}]), cld.nn.avg_pool2d(kernel[, {stride = kernel,
--- padding = 0}]) -> module: the largest, or the mean, of each window of (N, C, H, W); numbers or {height, width}.
--- Padding counts as zeros in the mean.
+--- cld.nn.max_pool2d(kernel[, {stride = kernel, padding = 0}]), cld.nn.avg_pool2d(kernel[, {stride = kernel, padding =
+-- 0}]) -> module: the maximum, or the mean, of each window of (N, C, H, W); numbers or {height, width}. Padding counts
+-- as zeros in the mean.
 layers.max_pool2d, layers.avg_pool2d = pool "max_pool2d", pool "avg_pool2d"
 layers.adaptive_avg_pool2d = AdaptiveAvgPool2d
 

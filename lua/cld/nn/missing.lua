@@ -1,8 +1,8 @@
---- A method that a module does not have: "resnet has no method 'paramters'; did you mean 'parameters'?".
+--- The error for a method that a module lacks: "resnet has no method 'paramters'; did you mean 'parameters'?".
 --
--- A field that is not there is nil, as optional members are (`bias`), and net:paramters() reads a field before it calls
--- it. What it was read for is in the line of the code: a call if ":paramters(" stands there, and the name nowhere else
--- in it (as in `net.paramters and net:paramters()`). Otherwise the field is nil, and the error Lua's own.
+-- A missing field is nil, as optional members are (`bias`), and net:paramters() reads a field before it calls it. The
+-- line of code shows why it was read: it is a call if the line has ":paramters(" and no other use of the name (as in
+-- `net.paramters and net:paramters()`). Otherwise the field is nil, and Lua raises its own error.
 local place = require "cld.place"
 local caller = require "cld.caller"
 local module = require "cld.nn.module"
@@ -11,7 +11,7 @@ local user_error = require "cld.user_error"
 local quiet = {} -- fields that the library itself asks for: {name = true}
 local asked = {} -- source -> line -> name -> true: read there as a field
 
--- The object of a call of the method in that line, and how often its name is there.
+-- The object in that line's call of the method, and how often its name occurs there.
 local function call_in(text, key)
   text = text:gsub("%-%-.*$", "")
   local object = text:match("([%a_][%w_.]*)%s*:%s*" .. key .. "%s*[%({\"'%[]")
@@ -19,7 +19,7 @@ local function call_in(text, key)
   return object, count, text:find(":%s*" .. key .. "%s*[%({\"'%[]") ~= nil
 end
 
--- Names of the methods of a module, or of every module.
+-- The method names of a module, or those of every module.
 local function methods(owner)
   local names, level = {}, module.is_module(owner) and module.members_of(owner).class or module.base
   while level do
@@ -42,7 +42,7 @@ local function note(info, key)
   lines[info.currentline][key] = true
 end
 
--- __index of what all modules have: the end of each look for a field.
+-- __index of the members that all modules share: the last place where a field is looked up.
 local function missing(_, key)
   if quiet[key] or type(key) ~= "string" or not key:find "^[%a_][%w_]*$" then return nil end
   local info = debug.getinfo(2, "Slf")

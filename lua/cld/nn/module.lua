@@ -1,17 +1,17 @@
---- The base class of modules: instances, classes, and what becomes of an assignment. What a module can do with the
--- tree below it is in tree.lua.
+--- The base class of modules: instances, classes, and the handling of assignments. tree.lua has what a module can do
+-- with the tree below it.
 --
--- What a field is, is decided when it is assigned:
+-- The assignment decides what a field is:
 --   a module                                  is a child;
 --   nn.parameter(t), nn.buffer(t)             are that, wherever they are assigned;
 --   another tensor off the tape               is a parameter if it requires a gradient, else a buffer, if it is
 --                                             assigned inside `build` or to the name of a member; elsewhere (a value
 --                                             that forward keeps) it is a plain field;
 --   a tensor on the tape, and anything else   is a plain field.
--- A plain table that holds modules is refused: what is in it would be neither trained nor saved.
+-- A plain table that holds modules is refused: they would be neither trained nor saved.
 --
 -- An instance is an empty table, so that every assignment comes here; its metatable's __index is the table of its
--- fields, and that one's is its class.
+-- fields, whose own __index is the class.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local place = require "cld.place"
@@ -50,7 +50,7 @@ local function base_of(class)
   return type(base) == "table" and base or nil -- missing.lua stands behind the last
 end
 
---- An instance without any field. Metamethods are the nearest class's that has them.
+--- An instance without fields. Each metamethod comes from the nearest class that has it.
 function module.allocate(class)
   local fields = setmetatable({ training = true }, { __index = class })
   local meta, level = {}, class
@@ -133,8 +133,8 @@ local function construct(class, ...)
   return self
 end
 
---- cld.nn.module(name[, Base]) -> Class: a new class of modules. Class(...) makes one: `build(...)` is its
--- constructor, `forward(...)` what a call does; both are the base's if the class has none.
+--- cld.nn.module(name[, Base]) -> Class: makes a new class of modules. Class(...) creates one: `build(...)` is its
+-- constructor, `forward(...)` is what a call runs; both come from the base if the class has none.
 --
 --     local Scale = cld.nn.module "Scale"
 --     function Scale:build(dim) self.weight = cld.nn.parameter(cld.ones(dim)) end
@@ -158,8 +158,8 @@ local function check_tensor(what, value)
   if not is_tensor(value) then raise("%s: expected a tensor, got %s", what, caller.shown(value)) end
 end
 
---- cld.nn.parameter(t) -> tensor: one that is trained when it is assigned to a module's field: t itself, or if t is
--- on the tape its value. Floats only.
+--- cld.nn.parameter(t) -> tensor: a tensor that is trained once it is assigned to a module's field: t itself, or its
+-- value if t is on the tape. Floats only.
 function module.parameter(t)
   check_tensor("nn.parameter", t)
   if not module.is_floating[t.dtype] then
@@ -170,8 +170,8 @@ function module.parameter(t)
   return leaf
 end
 
---- cld.nn.buffer(t) -> tensor: one that belongs to a module's state and is not trained: t itself, or if t has a
--- gradient its value.
+--- cld.nn.buffer(t) -> tensor: a tensor that is part of a module's state and is not trained: t itself, or its value if
+-- t has a gradient.
 function module.buffer(t)
   check_tensor("nn.buffer", t)
   local leaf = t.requires_grad and t:detach() or t
@@ -184,10 +184,10 @@ end
 module.on_call = nil -- a function of the module: noted.lua sets it
 
 -- scope.lua sets these: run_forward(module, ...) calls its forward, run_own_call(f, module, ...) a class's own __call;
--- on_assign(value) is told what becomes a field of a module.
+-- on_assign(value) learns of each value that becomes a field of a module.
 module.run_forward, module.run_own_call, module.on_assign = nil, nil, nil
 
--- Not a tail call: the module stays on the stack, for an error to name its layer.
+-- Not a tail call: the module stays on the stack, so that an error can name its layer.
 function Module:__call(...)
   local on_call = module.on_call
   if on_call then on_call(self) end
@@ -196,7 +196,7 @@ end
 
 place.call_of_modules(Module.__call)
 
---- module:forward(...) -> ...: what net(...) calls. For a class to define; without it a call is an error.
+--- module:forward(...) -> ...: what net(...) calls. A class defines it; without it a call is an error.
 function Module:forward() raise("%s has no forward: function %s:forward(x) ... end", self._name, self._name) end
 
 return module

@@ -1,4 +1,4 @@
---- The standard normal distribution: what share of it lies below a value, and which value a share lies below.
+--- The standard normal distribution: the probability of a lower value, and its inverse.
 local normal = {}
 
 local SQRT2, SQRT_PI = math.sqrt(2), math.sqrt(math.pi)
@@ -57,7 +57,7 @@ end
 local function ratio(pair, x) return polynomial(pair[1], x) / polynomial(pair[2], x) end
 
 --- quantiles(shares of f64, from 0 to 1) -> the values that these shares of the distribution lie below; -inf at 0, inf
--- at 1. Right to 15 digits.
+-- at 1. Accurate to 15 digits.
 function normal.quantiles(shares)
   local q = shares - 0.5
   local low = shares:minimum(1 - shares)

@@ -1,5 +1,5 @@
---- What a captured step took from the modules that it called: whether they were training, and which tensors they had.
--- Where that has changed since, the step would do something else.
+--- Records which modules a captured step called: whether they were training, and their tensors. If these have changed
+-- since, the step would do something else.
 local modules = require "cld.nn.module"
 local members_of = modules.members_of
 
@@ -13,14 +13,14 @@ local function tensors_of(module)
   return tensors
 end
 
--- What f itself switches between training and evaluation is its own affair.
+-- Modes that f itself switches between training and evaluation do not count.
 local function forget_switched(notes)
   for module, note in next, notes do
     if note.training ~= module.training then note.training = nil end
   end
 end
 
---- f(...), with a note of every module that is called meanwhile: notes[module] = {training, tensors}, as it was then.
+--- f(...), recording every module that is called in it: notes[module] = {training, tensors}, as it was then.
 function noted.during(notes, f, ...)
   local before = modules.on_call
   local _ <close> = setmetatable({}, { __close = function()
@@ -34,7 +34,7 @@ function noted.during(notes, f, ...)
   return (f(...))
 end
 
---- Whether all is as it was noted.
+--- Whether everything is still as recorded.
 function noted.holds(notes)
   for module, note in next, notes do
     if note.training ~= nil and note.training ~= module.training then return false end

@@ -1,33 +1,33 @@
---- Several views of the same images through a network as one batch, with the statistics that each would have alone.
+--- Passes several views of the same images through a network as one batch, with the statistics of separate batches.
 --
 --   local q, g = net:each({ view1, view2 }, { block = 64, normalize = true }) -- a list per output: q[1], q[2]
 --
--- A batch falls into parts. Its rows are the views one after the other, and of each view the images are cut into
--- blocks whose sizes differ by at most one, the larger ones first (80 images, block 64: 40 + 40; 65: 33 + 32). `unit`
--- rows side by side belong to one image (9 jigsaw patches; else 1). Each block of each view is a part, and batch norm
--- goes by each part's own mean and variance. Its running statistics move once for each view, in order, by the mean
--- over the view's blocks weighted with their rows; num_batches_tracked grows by the number of views.
+-- A batch is divided into parts. Its rows are the views in sequence, and the images of each view are cut into blocks
+-- whose sizes differ by at most one, the larger ones first (80 images, block 64: 40 + 40; 65: 33 + 32). `unit`
+-- adjacent rows belong to one image (9 jigsaw patches; else 1). Each block of each view is a part, and batch norm uses
+-- each part's own mean and variance. Its running statistics are updated once per view, in order, by the mean over the
+-- view's blocks weighted by their rows; num_batches_tracked grows by the number of views.
 --
--- While a network runs, nn.parts() says what parts hold. A layer of one's own that mixes rows must go by them; one
--- whose result for a row depends on that row alone needs nothing. Who changes the number of rows that an image has
--- calls the rest under nn.with_parts. In evaluation batch norm mixes no rows, and parts mean nothing to it.
+-- While a network runs, nn.parts() returns the current parts. Your own layer must respect them if it mixes rows; if
+-- its result for a row depends only on that row, it needs nothing. Code that changes the number of rows per image
+-- calls the rest under nn.with_parts. In evaluation batch norm mixes no rows and ignores parts.
 --
--- A batch that does not fit into memory at once can come in groups of whole blocks (nn.blocks), one call for each: the
--- parts then also say that this call has `rows` of a view's `total` images, and that `done` came before. The running
--- statistics move by each call so that after the last one they are what one call with all images makes of them. Where
--- views of another size go as a batch of their own in each group, `before` and `after` say how many views of the same
--- images other calls bring earlier and later (kernels/parts.h):
+-- A batch that does not fit into memory at once can be processed in groups of whole blocks (nn.blocks), one call per
+-- group. The parts then also say that this call has `rows` of a view's `total` images, and that `done` came before.
+-- Each call updates the running statistics so that the result equals one call with all images. If views of another
+-- size form their own batch in each group, `before` and `after` say how many views of the same images other calls
+-- process earlier and later (kernels/parts.h):
 --
 --   for _, part in ipairs(nn.blocks(n, { block = 64, groups = 4 })) do
 --     local q = net:each(views_of(part), { block = 64, done = part.done, total = n, after = 1 })        -- two views
 --     local small = net:each(small_of(part), { block = 64, done = part.done, total = n, before = 2 })   -- and a third
 --   end
 --
--- Of several ranks (cld.dist) each has some of the batch's images, and all counts above are of those; but blocks are
--- cut from the whole batch. A block inside one rank is its own affair. If a block has images on several, parts also say
--- that the batch has `images` images, cut into `of` blocks, that those here are the ones from `begin` (from 0) on, and
--- that `first` (from 0) is the first block that has images here; `blocks` counts the blocks that have. Statistics are
--- then those of all ranks.
+-- With several ranks (cld.dist) each has some of the batch's images, and all counts above refer to those; but blocks
+-- are cut from the whole batch. A block within one rank needs no communication. If a block spans several ranks, parts
+-- also say that the batch has `images` images, cut into `of` blocks, that the blocks here start at `begin` (from 0),
+-- and that `first` (from 0) is the first block with images here; `blocks` counts the blocks with images here.
+-- Statistics are then those of all ranks.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local place = require "cld.place"
@@ -40,17 +40,17 @@ local parts = {}
 
 -- ---- what parts hold ---------------------------------------------------------
 
--- By coroutine: one that yields takes its own along, and gives nobody else's away.
+-- Per coroutine: one that yields takes its own along and exposes nobody else's.
 local held = setmetatable({}, { __mode = "k" })
 
---- cld.nn.parts() -> {views =, blocks =, unit =, ...} or nil: how the batch that goes through the network now is
--- cut: into blocks and views with batch statistics of their own; nil if it is one part. Of a batch in groups also
--- done, rows, total, before and after, and of one that ranks share images, begin, of and first. The table is to be
--- read only. For a layer of one's own that mixes rows.
+--- cld.nn.parts() -> {views =, blocks =, unit =, ...} or nil: how the batch that passes through the network now is
+-- divided into blocks and views with their own batch statistics; nil if it is one part. For a batch in groups also
+-- done, rows, total, before and after, and for one that ranks share images, begin, of and first. Do not write to the
+-- table. For your own layers that mix rows.
 function parts.current() return held[coroutine.running()] end
 
--- That each rank has as many rows for an image of the batch. If the ranks have as many images each, that is seen here;
--- else they ask each other, for rows that are more than its images.
+-- Checks that each rank has the same number of rows per image of the batch. If the ranks have equally many images,
+-- that is visible here; else they ask each other, if there are more rows than images.
 local function check_unit(batch, unit)
   if unit == 1 or batch.total == batch.rows * dist.world then return end
   for rank, other in ipairs(core.dist.gather_strings(tostring(unit))) do
@@ -62,8 +62,8 @@ local function check_unit(batch, unit)
   end
 end
 
---- What parts batch norm of so many rows goes by: those that hold, or if none do and the batch is split over ranks,
--- those that make the whole batch one part.
+--- The parts that batch norm of that many rows uses: the current ones, or if there are none and the batch is split
+-- over ranks, parts that make the whole batch one part.
 function parts.of_norm(rows)
   local now = parts.current()
   if now or dist.alone then return now end
@@ -74,8 +74,8 @@ function parts.of_norm(rows)
   return parts.of_ranks(caller.call("batch_norm", core.dist.images, "batch_norm", rows // unit), 0, 1, unit)
 end
 
---- of_ranks(share, block, views, unit) -> what parts hold of a batch that is split over the ranks, if a block has
--- images on several; else nil.
+--- of_ranks(share, block, views, unit) -> the parts of a batch that is split over the ranks, if a block spans several;
+-- else nil.
 function parts.of_ranks(share, block, views, unit)
   if not share.split or not core.dist.spans(share, block) then return nil end
   local blocks = functional.block_count(share.total, block)
@@ -88,7 +88,7 @@ function parts.of_ranks(share, block, views, unit)
   }
 end
 
---- The same in a word, which differs if they differ.
+--- The same as a word that differs if they differ.
 function parts.described()
   local now = parts.current()
   if not now then return "whole" end
@@ -96,7 +96,7 @@ function parts.described()
     now.total, now.before, now.after, now.images, now.begin, now.of, now.first)
 end
 
--- Which images and blocks of a batch that ranks share are here.
+-- The images and blocks of a shared batch that are on this rank.
 local function check_here(new, given)
   if given.images == nil then
     for _, name in ipairs { "begin", "of", "first" } do
@@ -139,9 +139,9 @@ local function checked(given)
   return new
 end
 
---- cld.nn.with_parts({views = 1, blocks = 1, unit = 1, ...} or nil, f, ...) -> f's results: f(...), while the batch
--- is cut so (cld.nn.parts tells the fields), or into nothing. Those that held before do so again afterwards, after an
--- error too.
+--- cld.nn.with_parts({views = 1, blocks = 1, unit = 1, ...} or nil, f, ...) -> f's results: f(...), with the batch
+-- divided like this (cld.nn.parts lists the fields), or undivided. The previous parts are restored afterwards, after
+-- an error too.
 function parts.with(given, f, ...)
   local thread = coroutine.running()
   local before = held[thread]
@@ -160,14 +160,14 @@ function parts.size_of_block(name, options)
   return block == nil and 0 or integer(name, "block", block)
 end
 
--- The block that makes so many of all the batch's images.
+-- The block size that gives that many blocks of all the batch's images.
 local function block_of_count(name, options, images)
   local count = integer(name, "count", options.count)
   if options.block ~= nil then raise("%s: give block or count, one of them", name) end
   return -(-images // count)
 end
 
--- How many of a rank's images lie in how many whole blocks; and the fewest blocks that a rank has.
+-- How many of a rank's images are in how many whole blocks; and the fewest blocks on any rank.
 local function whole_blocks(share, block)
   local all = functional.block_count(share.total, block)
   if not share.split then return all, all end
@@ -183,14 +183,14 @@ local function whole_blocks(share, block)
   return own, fewest
 end
 
---- nn.blocks(n, {block = images (nil: one block of all), or count = of so many blocks; groups = 1}) -> {{first =, count
--- =, blocks =, done =, total =, block =, last =}, ...}: n images in groups of whole blocks, no more than blocks, whose
--- sizes in blocks differ by at most one, the larger ones first. A group has `count` images from `first` (counted from
--- 1) on, in `blocks` blocks of at most `block` images; `done` images lie before it, of `total` = n; `last`: no other
--- follows. No block has one image alone, unless that is all.
+--- nn.blocks(n, {block = images (nil: one block of all), or count = of so many blocks; groups = 1}) -> {{first =,
+-- count =, blocks =, done =, total =, block =, last =}, ...}: n images in groups of whole blocks, at most one group
+-- per block; their numbers of blocks differ by at most one, the larger groups first. A group has `count` images from
+-- `first` (counted from 1) on, in `blocks` blocks of at most `block` images; `done` of `total` = n images come before
+-- it; `last`: it is the last group. No block has a single image, unless n is 1.
 --
--- Of a batch that is split over ranks (cld.dist) n are this rank's images, and block and count are of the whole batch.
--- Every rank has as many groups; if a block has images on several ranks, that is one.
+-- If a batch is split over ranks (cld.dist), n counts this rank's images, and block and count refer to the whole
+-- batch. Every rank has the same number of groups; if a block spans several ranks, there is one.
 function parts.blocks(n, options)
   caller.check_fields("nn.blocks", options, { "block", "count", "groups" })
   options = options or {}
@@ -238,7 +238,7 @@ local function check_views(views)
   if #first.shape == 0 then raise("each: a view of no dimension has no images") end
 end
 
---- images_of(name, rows, unit) -> the images among so many rows.
+--- images_of(name, rows, unit) -> the number of images in that many rows.
 function parts.images_of(name, rows, unit)
   if rows == 0 or rows % unit ~= 0 then
     raise("%s: %d rows are no whole number of images of %d rows", name, rows, unit)
@@ -260,7 +260,7 @@ local function by_view(views, normalize, ...)
   return table.unpack(lists, 1, lists.n)
 end
 
--- Of a step's groups of whole blocks each is one rank's; only a batch as a whole may have blocks on several.
+-- Each group of whole blocks in a step belongs to one rank; only a batch as a whole may have blocks on several.
 local function parts_of_views(views, images, unit, options)
   local block = parts.size_of_block("each", options)
   local of_ranks = not dist.alone and (options.total == nil or options.total == images)
@@ -269,14 +269,14 @@ local function parts_of_views(views, images, unit, options)
 end
 
 --- nn.each(f, {v1, v2, ...}, {block =, unit = 1, normalize = false, done =, total =, before = 0, after = 0}) -> one
--- list per output of f, each with an entry per view. f, a module or a function, is called once with all views' rows,
--- under parts of its own: those that held outside mean nothing inside. net:each(views, options) is the same.
+-- list per output of f, each with an entry per view. f, a module or a function, is called once with the rows of all
+-- views, under its own parts: the outer parts have no effect inside. net:each(views, options) is the same.
 --
--- views: alike in shape, dtype and device; (n * unit, ...) each. Views that lie one after the other in one memory, as
--- a loader's do, are not copied. block: images of a block at most; nil: each view is one. normalize: the rows of every
+-- views: of equal shape, dtype and device; (n * unit, ...) each. Views that are consecutive in memory, as a loader's
+-- are, are not copied. block: at most this many images in a block; nil: each view is one. normalize: the rows of every
 -- output (rows, d) are divided by their length. The first dimension of an output must be a multiple of the number of
--- views. total: where these are n of so many images of a step, and `done` came before (nn.blocks); before, after: views
--- of these n images that go through f in other calls of the step.
+-- views. total: the step's number of images, if these are n of them, and `done` came before (nn.blocks); before,
+-- after: views of these n images that pass through f in other calls of the step.
 function parts.each(f, views, options)
   caller.check_fields("each", options, { "block", "unit", "normalize", "done", "total", "before", "after" })
   options = options or {}
@@ -293,7 +293,7 @@ function parts.each(f, views, options)
 end
 
 --- module:each({v1, v2, ...}[, options]) -> one list per output, each with an entry per view: cld.nn.each of this
--- module: several views go through the network as one batch, with batch statistics of their own.
+-- module: passes several views through the network as one batch, each with its own batch statistics.
 --
 --     local net = cld.nn.sequential(cld.nn.linear(4, 2), cld.nn.batch_norm1d(2))
 --     local features = net:each({ cld.rand(8, 4), cld.rand(8, 4) }, { normalize = true })

@@ -10,7 +10,7 @@ local Projector = modules.class "projector"
 --- cld.nn.projector(input, hidden, output) -> module: (N, input) to (N, output), two layers with a norm between them:
 -- Linear without bias, batch norm, relu, Linear with bias (BYOL: Grill et al., 2020; SimCLR: Chen et al., 2020). The
 -- parameters are `layers.0.weight`, `layers.1.weight`, `layers.1.bias`, `layers.3.weight`, `layers.3.bias`. Training
--- needs at least two rows; where a batch has parts (nn/parts.lua), in each.
+-- needs at least two rows; if a batch has parts (nn/parts.lua), two in each.
 function Projector:build(input, hidden, output)
   input, hidden = caller.integer("projector", "input", input), caller.integer("projector", "hidden", hidden)
   output = caller.integer("projector", "output", output)

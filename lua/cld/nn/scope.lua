@@ -1,20 +1,20 @@
---- Scopes: what a forward made and does not return is closed at its end, and does not wait for the garbage collector.
--- So a block is plain Lua:
+--- Scopes: tensors that a forward made and does not return are closed at its end, without waiting for the garbage
+-- collector. So a block is plain Lua:
 --
 --   function Block:forward(x) return (self.bn(self.conv(x)) + x):relu() end
 --   nn.transient(Block)
 --
--- nn.transient(Class) declares: after a call of a module of this class, whoever needs what its forward made has it from
--- its results or from a field of a module. (A forward that puts tensors into tables or variables of others is not
--- such a one.) The layers and models of cld are declared so; a class that is not keeps what it makes, as ever.
+-- nn.transient(Class) is a promise: after a call of a module of this class, every tensor of its forward that is still
+-- needed is in its results or in a field of a module. (A forward that puts tensors into tables or variables of others
+-- breaks it.) The layers and models of cld are declared so; other classes keep what they make.
 --
--- At the end of the call, on an error too, every tensor that was made in it is closed, except
+-- At the end of the call, also after an error, every tensor made in it is closed, except
 --   what is returned, also in plain tables. If something else is returned that may hold tensors (a function, an
 --     object), nothing is closed;
 --   what was assigned to a field of a module meanwhile, or lies in a plain table that is a field of the module;
 --   what a module of a class that is not declared made or was given: it may have kept it. A forward that is overridden
 --     is not declared, nor a module whose class has a __call of its own.
--- What the tape has saved lives on in the tape.
+-- What the tape has saved stays alive in the tape.
 --
 -- nn.scope(f, ...) does the same for a function: f(...), and what f made and does not return is closed.
 local core = require "cld.core"
@@ -50,7 +50,7 @@ end
 
 local DEEPEST = 16 -- tables in tables that are looked through
 
--- visit(tensor) for every tensor that value holds; false if it may hold others.
+-- Calls visit(tensor) for every tensor in value; false if value may hold others.
 local function each_tensor(value, visit, depth)
   local kind = type(value)
   if kind == "userdata" then
@@ -72,7 +72,7 @@ local function each_tensor(value, visit, depth)
   return known
 end
 
--- Somebody who lives on holds value: no frame closes what is in it.
+-- Something that outlives the call holds value: no frame closes the tensors in it.
 local function keep(frame, value)
   local function release(tensor)
     local one = frame
@@ -91,7 +91,7 @@ end
 
 -- ---- the end of a call -----------------------------------------------------------------
 
--- The results, which belong to the frame around this one.
+-- Hands the results to the frame around this one.
 local function settle(frame, ...)
   local made, outer = frame.made, frame.outer
   local function hand_on(tensor)
@@ -135,7 +135,7 @@ end
 -- ---- calls --------------------------------------------------------------------------
 
 --- cld.nn.scope(f, ...) -> f's results: f(...), and every tensor that f made and does not return is closed at once,
--- and does not wait for the garbage collector.
+-- without waiting for the garbage collector.
 function scope.run(f, ...)
   local frame <close> = open()
   return settle(frame, f(...))
@@ -163,8 +163,8 @@ for _, f in ipairs { scope.run, inside, outside } do place.keep(f) end
 -- The forwards of declared classes; those that leave nothing behind.
 local transient, leaves = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
 
---- cld.nn.transient(Class): declares, after its forward is defined, that what a call of such a module makes and
--- does not return may be closed at its end: less memory. Not for a forward that puts tensors into tables of others.
+--- cld.nn.transient(Class): declares, after the class's forward is defined, that tensors which a call makes and does
+-- not return may be closed at its end, which saves memory. Not for a forward that puts tensors into tables of others.
 function scope.transient(class) transient[class.forward] = true end
 
 --- The same for a class whose forward leaves nothing behind, so that it needs no scope of its own.
@@ -189,7 +189,7 @@ function modules.on_assign(value)
   end
 end
 
--- The tensor is closed if this frame has it, as nobody else needs it.
+-- Closes the tensor if this frame owns it, since then nobody else needs it.
 local function close_between(tensor, result)
   local frame = frame_now()
   if not frame or frame.keeps_all or not frame.made[tensor] then return end
@@ -198,9 +198,8 @@ local function close_between(tensor, result)
   tensor:close()
 end
 
---- cld.nn.chain(x, {stage, ...}) -> tensor: x through one stage after the other: a module, {module, second
--- argument}, or a function. What lies between two stages is closed as soon as the second has run (if that is a
--- module).
+--- cld.nn.chain(x, {stage, ...}) -> tensor: passes x through the stages in order: a module, {module, second argument},
+-- or a function. The tensor between two stages is closed as soon as the second has run (if that is a module).
 function scope.chain(x, stages)
   for i = 1, #stages do
     local stage, argument = stages[i], nil

@@ -8,7 +8,7 @@
 --   }
 --   28,228,928 parameters in 165 tensors, 112.9 MB; f32 on cpu
 --
--- In brackets stands what the class's `extra_repr` says (PyTorch's name); without one, what the module is made of.
+-- The brackets hold the class's `extra_repr` (PyTorch's name); without one, a list of the module's parts.
 local core = require "cld.core"
 local caller = require "cld.caller"
 local modules = require "cld.nn.module"
@@ -17,7 +17,7 @@ local Module, members_of, is_module = modules.base, modules.members_of, modules.
 local ROWS = 32   -- of children on one screen
 local INSIDE = 60 -- characters for what a module is made of
 
---- What stands in brackets behind the class's name: "" for nothing. For a class to override; self's fields are set.
+--- The text in brackets after the class's name: "" for none. For a class to override; self's fields are set.
 function Module.extra_repr() return "" end
 
 -- ---- numbers -----------------------------------------------------------------
@@ -60,7 +60,7 @@ end
 
 local line
 
--- Of a layer whose tensors were exchanged, extra_repr may fail: then its members say what it is.
+-- If a layer's tensors were exchanged, extra_repr may fail: then its members describe it.
 local function facts_of(self)
   local ok, facts = pcall(self.extra_repr, self)
   return ok and type(facts) == "string" and facts or ""
@@ -111,7 +111,7 @@ end
 
 local function is_list(self) return members_of(self).class.is_list end
 
--- The rows of self. Entries of a list that say the same and stand together become one.
+-- The rows of self. Adjacent entries of a list with the same text become one.
 local function folded(self)
   local rows, folds = {}, is_list(self)
   for _, member in ipairs(members(self)) do
@@ -233,7 +233,7 @@ local function tree(self, depth, rows)
 end
 
 --- module:summary() -> text: the whole tree: every module below this one with its shapes and number of parameters,
--- equal entries of a list once; the totals at the end. print(net) is shorter.
+-- equal entries of a list once; totals at the end. print(net) is shorter.
 function Module:summary()
   local _ <close> = core.text.c_locale()
   local lines = aligned(tree(self, 0, {}), "  ")

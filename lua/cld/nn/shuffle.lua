@@ -1,9 +1,10 @@
---- ShuffleBN (He et al., "Momentum Contrast", CVPR 2020): the images of a batch go through the key network in a random
--- order, so that a key's batch statistics are not those of its query's block, and its outputs come back in theirs.
+--- ShuffleBN (He et al., "Momentum Contrast", CVPR 2020): the images of a batch pass through the key network in random
+-- order, so that a key's batch statistics are not those of its query's block. The outputs come back in the original
+-- order.
 --
 --   local keys = cld.no_grad(function() return (cld.nn.shuffled(encoder, view3, { block = 64 })) end)
 --
--- Of several ranks (cld.dist) each takes images of the others near it. So that a step need not wait for them:
+-- With several ranks (cld.dist) each gets images of nearby ranks. So that a step need not wait for them:
 --
 --   local shuffled = cld.nn.shuffle(encoder, view3, { block = 64 })           -- the images are on their way
 --   local q = net:each({ view1 }, { block = 64 })                             -- what needs no keys
@@ -31,9 +32,9 @@ end
 
 local MOST_SHUFFLED = 512
 
--- A random one of the whole batch, drawn where the images are: the same on every device and every rank. Of more images
--- than were ever shuffled together (eight GPUs' of 64) those of each 512 by themselves: that the images of thousands
--- meet buys nothing, and ranks would have to exchange all of them.
+-- A random order of the whole batch, drawn where the images are: the same on every device and every rank. A batch
+-- larger than any ever shuffled together (eight GPUs' of 64) is shuffled within each 512 images: mixing thousands of
+-- images gains nothing, and ranks would have to exchange all of them.
 local function drawn_order(n, device)
   local keys <close> = create.rand({ n }, { device = device })
   if n > MOST_SHUFFLED then
@@ -45,14 +46,14 @@ local function drawn_order(n, device)
   return keys:argsort()
 end
 
--- order (n) of images as one of rows, `unit` of which belong to an image.
+-- Turns an order (n) of images into one of rows, `unit` rows per image.
 local function rows_of(order, unit)
   if unit == 1 then return order end
   local within = create.arange(0, unit, 1):to(order.device)
   return ((order * unit):reshape { order.shape[1], 1 } + within:reshape { 1, unit }):reshape { order.shape[1] * unit }
 end
 
--- The network's outputs for each group, one below the other.
+-- The network's outputs for each group, concatenated.
 local function run_groups(net, groups, unit, of_ranks, take)
   local outputs, count = {}, 0
   for g, group in ipairs(groups) do
@@ -72,8 +73,8 @@ local function run_groups(net, groups, unit, of_ranks, take)
   return outputs, count
 end
 
--- What is known before the network is: a table with the images of this rank (share), the order of all, and how many
--- images (`group`) are shuffled among themselves.
+-- The work before the network runs: a table with this rank's images (share), the order of all, and the size `group`
+-- within which images are shuffled.
 local function settle(net, images, options)
   caller.check_fields("nn.shuffle", options, { "block", "unit", "order", "groups" })
   options = options or {}
@@ -97,13 +98,13 @@ local function settle(net, images, options)
   return known
 end
 
--- The places in `order` from `first` on, as those of rows of which the first is that of the image `from` (from 0).
+-- The entries of `order` from `first` on, as row indices; row 0 is the first row of the image `from` (from 0).
 local function places(order, first, count, from, unit)
   local cut = order:narrow(1, first, count)
   return rows_of(from > 0 and cut - from or cut, unit)
 end
 
--- As they are: there is nothing to shuffle.
+-- There is nothing to shuffle: calls the network on the images as they are.
 local function run_in_order(net, images, known)
   return run_groups(net, known.groups, known.unit, known.of_ranks, function(group)
     if #known.groups == 1 then return images end
@@ -111,7 +112,7 @@ local function run_in_order(net, images, known)
   end)
 end
 
--- How many rows an output has for each of so many images.
+-- The number of rows per image in an output.
 local function unit_of(y, images)
   if y.ndim == 0 or #y == 0 or #y % images ~= 0 then
     raise("nn.shuffle: %s has no whole number of rows for each of %d images", caller.shown(y), images)
@@ -119,7 +120,7 @@ local function unit_of(y, images)
   return #y // images
 end
 
--- near: the images of this rank and of those with which it shuffles, of which the first is `from`. It is closed.
+-- near: the images of this rank and of those with which it shuffles, starting at image `from`. Closes it.
 local function run_shuffled(net, near, from, known)
   local share, unit, units = known.share, known.unit, {}
   core.dist.join(near)
@@ -139,17 +140,17 @@ local function run_shuffled(net, near, from, known)
 end
 
 --- nn.shuffle(net, images, {block =, unit = 1, order =, groups = 1}) -> a function without arguments that gives the
--- network's outputs, in the images' order; to be called once, with the network as it is then. (A step of several ranks
--- that is captured must call it: what it does not wait for has no place in its graph.)
+-- network's outputs, in the images' order; to be called once, with the network as it is then. (A captured step of
+-- several ranks must call it: its graph has no place for work that it does not wait for.)
 --
--- images: (n * unit, ...). order: i64 (n), from 0: the image at each place. Without it one is drawn from the global
--- generator at each nn.shuffle and each replay of a captured step: the stable order of n uniform numbers, in each 512
--- by itself if there are more. In evaluation, or where all images are one block, there is nothing to shuffle, and
--- nothing is drawn. groups: the blocks go through in so many calls (nn.blocks), with the memory of one.
+-- images: (n * unit, ...). order: i64 (n), from 0: the image at each position. Without it one is drawn from the global
+-- generator at each nn.shuffle and each replay of a captured step: the stable order of n uniform numbers, separately
+-- within each 512 if there are more. In evaluation, or if all images are one block, nothing is shuffled and nothing is
+-- drawn. groups: the blocks are processed in that many calls (nn.blocks), with the memory of one.
 --
--- Of several ranks n are this rank's images, and the order is of all of them. Each rank gets the images of the 512, or
--- more, that it has a part of. They are on their way from nn.shuffle on; nobody may write to the images until the
--- function has been called.
+-- With several ranks n counts this rank's images, and the order covers all images. Each rank gets the images of every
+-- group of 512, or more, that it has a part of. The transfer starts in nn.shuffle; do not write to the images until
+-- the function has been called.
 local function shuffle(net, images, options)
   local known = settle(net, images, options)
   local near, from, called
@@ -167,8 +168,8 @@ local function shuffle(net, images, options)
   end
 end
 
---- cld.nn.shuffled(net, images[, options]) -> outputs: what the function of nn.shuffle gives, at once: the
--- network's outputs, its batches shuffled between the blocks (MoCo's shuffled batch norm).
+--- cld.nn.shuffled(net, images[, options]) -> outputs: calls the function of nn.shuffle at once: the network's
+-- outputs, with its batches shuffled between the blocks (MoCo's shuffled batch norm).
 local function shuffled(net, images, options) return shuffle(net, images, options)() end
 
 return { shuffle = shuffle, shuffled = shuffled }

@@ -1,4 +1,4 @@
---- What every module can do with the tree of modules, parameters and buffers below it: lists, state, copies, moves.
+--- What every module can do with its tree of modules, parameters and buffers: lists, state, copies, moves.
 local core = require "cld.core"
 local states = require "cld.state"
 local caller = require "cld.caller"
@@ -52,8 +52,8 @@ function place.names_of(holder, held)
   return names
 end
 
--- An ordered list of (name, value): the iterator of a for loop, and a table by name as well. add(name, value) appends
--- one; a value that is there already is left out. (Two userdata may be one tensor, which == tells; only those of
+-- An ordered list of (name, value): the iterator of a for loop, and also a table by name. add(name, value) appends an
+-- entry; a value that is already there is left out. (Two userdata may be one tensor, which == detects; only those of
 -- the same size are compared, because a step may list many.)
 local function new_list()
   local names, values, positions, seen, same_size = {}, {}, {}, {}, {}
@@ -101,13 +101,13 @@ local function values_of(list)
   return values
 end
 
---- module:named_parameters() -> list: for name, parameter in net:named_parameters() do ... end; also a table by
--- name, and # is their number. Each tensor is there once, under its first name.
+--- module:named_parameters() -> list: for name, parameter in net:named_parameters() do ... end; also a table by name,
+-- and # is their number. Each tensor occurs once, under its first name.
 function Module:named_parameters() return named_tensors(self, "parameter") end
---- module:named_buffers() -> list: the buffers, as named_parameters: in the state, but not trained.
+--- module:named_buffers() -> list: the buffers, in the form of named_parameters: in the state, but not trained.
 function Module:named_buffers() return named_tensors(self, "buffer") end
 
---- module:named_children() -> list: the modules that are fields of this one, as named_parameters.
+--- module:named_children() -> list: the modules that are fields of this one, in the form of named_parameters.
 function Module:named_children()
   local list, add = new_list()
   local members = members_of(self)
@@ -117,7 +117,7 @@ function Module:named_children()
   return list
 end
 
---- module:named_modules() -> list: this module, named "", and all below it, as named_parameters.
+--- module:named_modules() -> list: this module, named "", and all below it, in the form of named_parameters.
 function Module:named_modules()
   local list, add = new_list()
   walk_modules(self, "", add, {})
@@ -149,15 +149,15 @@ function Module:get_buffer(name) return get(self, "buffer", name) end
 
 -- ---- state -------------------------------------------------------------------
 
---- module:state_dict() -> {name = tensor}: all parameters and buffers, off the tape, sharing memory with the
--- module. A shared one is there under every name.
+--- module:state_dict() -> {name = tensor}: all parameters and buffers, off the tape, sharing memory with the module. A
+-- shared tensor is there under every name.
 function Module:state_dict()
   local state = {}
   walk(self, "", function(path, tensor) state[path] = tensor:detach() end)
   return state
 end
 
---- module:state_list() -> {{name, tensor}, ...}: what state_dict holds, in the order in which PyTorch has it.
+--- module:state_list() -> {{name, tensor}, ...}: the content of state_dict, in PyTorch's order.
 function Module:state_list()
   local list = {}
   walk(self, "", function(path, tensor) list[#list + 1] = { path, tensor:detach() } end)
@@ -169,9 +169,9 @@ local function is_counter(name) return name:find "num_batches_tracked$" ~= nil e
 
 --- module:load_state_dict(state[, {strict = true}]) -> {missing =, unexpected =, misshaped =, mistyped =}: copies a
 -- state_dict in. Strict: one error lists everything that is missing, unexpected or of another shape, and then nothing
--- is copied. {strict = false}, or false, takes what fits and returns the lists. net:load_state_dict(cld.load(path))
--- hands over all three results of cld.load: with the third, what could not be read, there, the second is the file's
--- metadata, which say nothing of options. A tensor that is missing because it could not be read is named so.
+-- is copied. {strict = false}, or false, copies what fits and returns the lists. net:load_state_dict(cld.load(path))
+-- passes all three results of cld.load. The third lists what could not be read; with it the second is the file's
+-- metadata, and not options. The error names a tensor that is missing because it could not be read.
 --
 --     local a, b = cld.nn.linear(2, 2), cld.nn.linear(2, 2)
 --     b:load_state_dict(a:state_dict())
@@ -184,8 +184,8 @@ function Module:load_state_dict(state, options, unread)
     { strict = not options or options.strict ~= false, optional = is_counter, unread = unread })
 end
 
---- module:clone() -> module: a copy with tensors of its own; what is shared inside the module is shared inside the
--- copy. Plain fields are not copied: both have the same.
+--- module:clone() -> module: a copy with its own tensors; tensors shared inside the module are shared inside the copy.
+-- Plain fields are not copied: both modules have the same.
 function Module:clone()
   local modules, tensors = {}, {}
   local function copy_tensor(tensor)
@@ -237,13 +237,13 @@ end
 --- module:eval() -> module: evaluation mode: train(false).
 function Module:eval() return self:train(false) end
 
---- module:requires_grad_([wanted = true]) -> module: whether its parameters are trained; false freezes them.
+--- module:requires_grad_([wanted = true]) -> module: sets whether its parameters are trained; false freezes them.
 function Module:requires_grad_(wanted)
   for _, parameter in ipairs(self:parameters()) do parameter:requires_grad_(wanted ~= false) end
   return self
 end
 
---- module:zero_grad(): forgets the gradients of all its parameters.
+--- module:zero_grad(): clears the gradients of all its parameters.
 function Module:zero_grad()
   for _, parameter in ipairs(self:parameters()) do parameter.grad = nil end
 end
@@ -251,8 +251,8 @@ end
 local is_integer = { i64 = true, i32 = true, u8 = true }
 
 --- module:to(device or dtype) -> module: moves every parameter and buffer to a device, or casts the floating-point
--- ones to a dtype. What moves is a new tensor, as trained or frozen and as shared as the old one: make the optimizer
--- after it.
+-- ones to a dtype. A moved tensor is a new tensor, trained or frozen and shared as the old one was: create the
+-- optimizer after the move.
 function Module:to(where)
   if type(where) ~= "string" or is_integer[where] then
     raise("to: expected a device or a floating-point dtype, got %s", caller.shown(where))
