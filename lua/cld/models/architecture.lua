@@ -1,4 +1,4 @@
---- Which ResNet a state dict's trunk is, from the shapes of its tensors.
+--- Recognizes the ResNet of a state dict's trunk from the shapes of its tensors.
 local architecture = {}
 
 -- ResNets by their blocks: {basic, bottleneck}.
@@ -26,7 +26,7 @@ end
 
 local function is_4d(tensor) return tensor and #tensor.shape == 4 end
 
--- The trunk's names that the state dict has.
+-- The trunk's names in the state dict.
 local function list_names(state, prefix)
   local names = {}
   for name in pairs(state) do
@@ -37,7 +37,7 @@ local function list_names(state, prefix)
   return names
 end
 
--- Groups and their width by the first block's second convolution; nil and why if it is no block's.
+-- The groups and their width, from the first block's second convolution; nil and why if that is no block.
 local function read_groups(state, prefix, planes)
   local weight = state[prefix .. "layer1.0.conv2.weight"]
   if not is_4d(weight) then return nil, "layer1.0.conv2.weight is missing" end

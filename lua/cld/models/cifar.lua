@@ -1,6 +1,6 @@
---- The encoders of NPID and CLD for CIFAR as they were published: `resnet18_cifar`, 34, 50. The trunk is torchvision's
--- but for names and initialisation: `shortcut.0` for `downsample.0`, heads `linear` and `groupDis.0`, and both features
--- have unit length. With the stem "imagenet" the same encoder takes larger images.
+--- The published CIFAR encoders of NPID and CLD: `resnet18_cifar`, 34, 50. The trunk is torchvision's except for names
+-- and initialisation: `shortcut.0` for `downsample.0`, heads `linear` and `groupDis.0`, and both features have unit
+-- length. With the stem "imagenet" the same encoder takes larger images.
 local caller = require "cld.caller"
 local heads = require "cld.models.heads"
 local nn = require "cld.nn"
@@ -73,7 +73,7 @@ end
 
 function cifar.build(kind, settings) return Encoder(kind, settings) end
 
--- The published window, for maps that it fits into once.
+-- Checks the published window, for maps that it fits into once.
 local function corner(size, stem)
   local reduction = stem == "imagenet" and 32 or 8
   local side = (size + reduction - 1) // reduction

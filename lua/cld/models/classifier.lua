@@ -1,6 +1,6 @@
---- An encoder with a linear layer of classes on its features: what fine-tuning trains (cld.eval.finetuning). It is a
--- network like others: net:features(images) is what fc sees, so that kNN, the linear probe and recipes/features.lua
--- take it up, and its description holds the encoder's.
+--- An encoder with a linear classification layer on its features, which fine-tuning trains (cld.eval.finetuning). It
+-- works like any network: net:features(images) is the input of fc, so that kNN, the linear probe and
+-- recipes/features.lua can use it, and its description contains the encoder's.
 local caller = require "cld.caller"
 local nn = require "cld.nn"
 

@@ -1,5 +1,5 @@
---- What a net says about how it was made: the name of its constructor and all settings, plain values that JSON can say.
--- It is a plain field of the net, so that a clone has it too.
+--- Records how a net was made: the name of its constructor and all settings, plain values that JSON can hold. The
+-- record is a plain field of the net, so that a clone has it too.
 local caller = require "cld.caller"
 local sorted_keys = require "cld.sorted_keys"
 
@@ -9,7 +9,7 @@ local DEEPEST = 8 -- tables in tables
 
 local function is_plain_number(value) return value == value and math.abs(value) < math.huge end
 
--- A copy of value, all of which JSON can say; or nil and what in it is not.
+-- A copy of value if JSON can hold all of it; or nil and the part that it cannot hold.
 local function copied(value, depth)
   local kind = type(value)
   if kind == "string" or kind == "boolean" then return value end
@@ -51,13 +51,13 @@ local function layout(net)
   return table.concat(lines, "\n")
 end
 
---- Note on the net which constructor made it, of which settings.
+--- Records on the net its constructor and settings.
 function description.note(net, constructor, settings)
   net._description = { constructor = constructor, settings = settings, layout = layout(net) }
 end
 
---- of(net) -> {constructor, settings}, a copy; or nil and the reason: no constructor of cld.models made the net, or its
--- tensors have other names or shapes since, so that the constructor would make another net.
+--- of(net) -> {constructor, settings}, a copy; or nil and the reason: no constructor of cld.models made the net, or
+-- its tensors' names or shapes have changed since, so that the constructor would make another net.
 function description.of(net)
   local noted = net._description
   if not noted then return nil, "no constructor of cld.models made it" end

@@ -17,12 +17,12 @@ local function inverted(names)
 end
 
 local stem_of, block_of = inverted(stem), inverted(block)
-stem_of["stem.bn1"] = "bn1" -- as some converters have it
+stem_of["stem.bn1"] = "bn1" -- as some converters write it
 
 -- "layer1.0.conv1", "weight" of "layer1.0.conv1.weight".
 local function split(name) return name:match "^(.*)%.([^.]+)$" end
 
--- The torchvision name of a tensor of the trunk; nil of any other.
+-- The torchvision name of a tensor of the trunk; nil for any other.
 local function torchvision_name(name)
   local module, tensor = split(name)
   if not module then return nil end
@@ -41,7 +41,7 @@ function detectron2.name(name)
 end
 
 --- translate(state) -> {name = tensor} with the trunk under torchvision's names and the rest as it was; nil if the
--- names are not detectron2's. What stands in front of the trunk's names stays.
+-- names are not detectron2's. The prefix of the trunk's names stays.
 function detectron2.translate(state)
   local prefix
   for name in pairs(state) do

@@ -1,20 +1,20 @@
---- The heads of an encoder: what makes the branches' features of the pooled ones. One entry for each kind:
+--- The heads of an encoder: they compute the branches' features from the pooled features. One entry per kind:
 --
 --   build(net, F, {dim, branches})               assigns the layers to the net, under the published names
 --   forward(net, features (N, F), branches)      -> the features (N, dim) of each branch, not normalised
 --
--- A head keeps nothing of the net that it was built for, so that clones and moved nets run their own layers.
+-- A head holds no reference to the net that it was built for, so that clones and moved nets run their own layers.
 --
 -- | kind | instance and group | instance alone | group alone |
 -- |---|---|---|---|
 -- | linear, norm_linear | fc, groupDis | fc | groupDis |
 -- | mlp, norm_mlp | fc.0, relu; instDis, groupDis | fc.0, relu, fc.2 | fc.0, relu; groupDis |
 --
--- mlp: the hidden layer fc.0 is F x F with bias (MoCo v2, Chen et al. 2020), and both branches stand on it (CLD, Wang
--- et al. 2021). norm_ makes the last layers NormLinear; fc.0 is a Linear in both.
+-- mlp: the hidden layer fc.0 is F x F with bias (MoCo v2, Chen et al. 2020), and both branches use its output (CLD,
+-- Wang et al. 2021). norm_ makes the last layers NormLinear; fc.0 is a Linear in both.
 --
 -- With settings.projector = {hidden =, dim =} the instance branch is `projector`, an nn.projector on the pooled
--- features (BYOL, SimCLR), and the group branch what the kind makes it alone.
+-- features (BYOL, SimCLR), and the group branch is the one of the column "group alone".
 local caller = require "cld.caller"
 local nn = require "cld.nn"
 local sorted_keys = require "cld.sorted_keys"
@@ -29,7 +29,7 @@ local function wants(branches, wanted)
   return false
 end
 
--- What the layers of {branch = layer} make of x, in the order of the branches.
+-- The outputs of the layers {branch = layer} for x, in the order of the branches.
 local function apply(branches, layers, x)
   local first, second = branches[1], branches[2]
   if not second then return layers[first](x) end

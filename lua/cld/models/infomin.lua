@@ -1,14 +1,14 @@
 --- The layout "infomin": InfoMin's network (Tian et al., NeurIPS 2020) as PyContrast and InfoMin + CLD published it.
--- The trunk's names begin with `encoder.`, the outputs are rows of unit length, and jigsaw patches have a head of their
--- own.
+-- The trunk's names begin with `encoder.`, the outputs are rows of unit length, and jigsaw patches have their own
+-- head.
 --
 -- | kind | instance and group | instance alone | group alone |
 -- |---|---|---|---|
 -- | linear, norm_linear | proj1.0; proj2.0 | head.0 | proj2.0 |
 -- | mlp, norm_mlp | head.0, relu; proj1.0, proj2.0 | head.0, relu, head.2 | head.0, relu; proj2.0 |
 --
--- The jigsaw head, of the nine patches of an image: head_jig.fc1 of each patch (of mlp and norm_mlp fc1.0, relu,
--- fc1.2), then head_jig.fc2 of the nine results side by side. norm_ makes all last layers NormLinear; the hidden ones,
+-- The jigsaw head takes the nine patches of an image: head_jig.fc1 on each patch (for mlp and norm_mlp fc1.0, relu,
+-- fc1.2), then head_jig.fc2 on the nine results side by side. norm_ makes all last layers NormLinear; the hidden ones,
 -- head.0 and head_jig.fc1.0, are F x F with bias in both.
 local caller = require "cld.caller"
 local core = require "cld.core"
@@ -42,7 +42,7 @@ nn.transient(JigsawHead)
 
 -- ---- the order of patches ---------------------------------------------------
 
--- Looking at one on a GPU would wait for it.
+-- Checking an order on a GPU would wait for it.
 local function check_permutations(order)
   local _ <close> = autograd.no_grad()
   local sorted <close> = order:sort(2)
@@ -145,9 +145,9 @@ local function jigsaw_of(self, patches, order)
 end
 
 --- net:jigsaw(patches (9 N, 3, h, w)[, order i64 (N, 9)]) -> (N, dim), rows of unit length. The nine patches of an
--- image are side by side, as the loader makes them (cld.augment.jigsaw). order, from 0: place j of the nine takes patch
--- order[j] of its image. Without it one is drawn for each image, from the global generator, where the patches are. On
--- the cpu an order that is none is an error; elsewhere it is not looked at.
+-- image are adjacent, as the loader makes them (cld.augment.jigsaw). order, from 0: position j of the nine takes patch
+-- order[j] of its image. Without it one is drawn for each image, from the global generator, on the patches' device. On
+-- the cpu an invalid order is an error; elsewhere it is not checked.
 --
 -- Blocks of batch statistics are of images: cld.nn.each(function(x) return net:jigsaw(x, order) end, { patches }, {
 -- block = 64, unit = 9 }).

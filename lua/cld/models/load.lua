@@ -1,4 +1,4 @@
---- A network out of a file: of any recipe's checkpoint, which says how it was made, or of one that others published.
+--- Loads a network from a file: a checkpoint of any recipe, which records how it was made, or a published file.
 local augment = require "cld.augment"
 local caller = require "cld.caller"
 local checkpoint = require "cld.run.checkpoint"
@@ -15,7 +15,7 @@ local load = {}
 
 local ran = {} -- paths of models_file, each of which is run once
 
--- A recipe that defines its network itself is no such file: to run it would be to train.
+-- A recipe that defines its network itself cannot serve as this file: running it would train.
 local function run_file(path)
   if ran[path] then return end
   local chunk, problem = loadfile(path)
@@ -30,7 +30,7 @@ end
 
 -- ---- checkpoints of our own -------------------------------------------------------
 
--- What recipes call the network that follows `net`: MoCo's key encoder, BYOL's target.
+-- The recipes' names for the network that follows `net`: MoCo's key encoder, BYOL's target.
 local KEY_NAMES = { "keys", "target", "key", "teacher", "ema" }
 
 local function key_name(loaded)
@@ -41,7 +41,7 @@ local function key_name(loaded)
     table.concat(sorted_keys(loaded.states), ", "))
 end
 
--- The object that is meant: `net`, or the only one of which the checkpoint says how it was made.
+-- The requested object: `net`, or the only one whose construction the checkpoint records.
 local function name_of(loaded, models, wanted)
   if wanted or loaded.states.net then return wanted or "net" end
   local names = sorted_keys(models)
@@ -51,7 +51,7 @@ local function name_of(loaded, models, wanted)
     or "; it holds " .. table.concat(sorted_keys(loaded.states), ", "))
 end
 
--- Of a checkpoint that says of none of its networks how it was made: by the options of cld.options.encoder.
+-- For a checkpoint without such a record: uses the options of cld.options.encoder.
 local function from_old_options(models, loaded, name)
   local stored = loaded.options
   if loaded.description then
@@ -75,7 +75,7 @@ local function build(models, loaded, how, name)
   return user_error.call(models.build, how)
 end
 
--- Of a checkpoint without a description: the options of cld.options.knn.
+-- For a checkpoint without a description: uses the options of cld.options.knn.
 local function old_knn(stored)
   local t = stored.knn_t
   return { k = math.type(stored.knn_k) == "integer" and stored.knn_k or nil, temperature = math.type(t) and t or nil }
@@ -105,7 +105,7 @@ end
 
 -- ---- those of others --------------------------------------------------------------
 
--- How images of a published network are prepared for a test.
+-- The test preparation of images for a published network.
 local function view_of(view)
   local make = view.kind == "cifar" and augment.none or augment.center
   return make { size = view.size, mean = view.mean, std = view.std }
@@ -184,7 +184,7 @@ function load.text(about)
     left[#left + 1] = ("%s (%s)"):format(name, tostring(about.left_out[name]))
   end
   if #left > 0 then words[#words + 1] = "; left out: " .. table.concat(left, ", ") end
-  if about.layout == "detectron2" then -- whose own networks are trained on BGR unless they are told otherwise
+  if about.layout == "detectron2" then -- its own networks are trained on BGR by default
     words[#words + 1] = "; taken to see RGB, as what MoCo's and torchvision's converters write does"
   end
   return table.concat(words)

@@ -1,13 +1,13 @@
---- Published weights: which network a file's value holds, whoever wrote it.
+--- Published weights: recognizes the network in a file's value, whoever wrote it.
 --
 --   local found, why = published.recognise((cld.load "moco_v2_200ep_pretrain.pth.tar"))
 --   print(found.layout, found.arch)                   -- MoCo v2   resnet50
 --   local net = cld.models[found.constructor](found.settings)
 --   net:load_state_dict(found.state)
 --
--- A state dict is found by its trunk: names that begin alike and go on as torchvision's (conv1.weight,
--- layer1.0.conv1.weight), or as detectron2's (models/detectron2.lua). The heads that stand beside it, and how the file
--- is divided, tell whose it is. The architecture is read from the tensors' shapes, never from what the file says.
+-- A state dict is recognized by its trunk: names with a common prefix that continue like torchvision's (conv1.weight,
+-- layer1.0.conv1.weight), or like detectron2's (models/detectron2.lua). The heads next to it and the structure of the
+-- file show whose it is. The architecture is read from the tensors' shapes, never from what the file says.
 local core = require "cld.core"
 local architecture = require "cld.models.architecture"
 local detectron2 = require "cld.models.detectron2"
@@ -21,7 +21,7 @@ local CIFAR = { size = 32, mean = { 0.4914, 0.4822, 0.4465 }, std = { 0.2023, 0.
 
 -- ---- state dicts --------------------------------------------------------------------
 
--- The tensors of a module that was pickled as a whole, by the names that its state_dict would have.
+-- The tensors of a module that was pickled as a whole, by the names of its state_dict.
 local function flatten(record, prefix, state, depth)
   local fields = type(record) == "table" and record.state
   if type(fields) ~= "table" or depth > 32 then return state end
@@ -47,7 +47,7 @@ local function state_of(value)
   return next(state) and state
 end
 
--- An average of another network, that is: the weights to take only if there are no others.
+-- Whether this is an average of another network: its weights are used only if there are no others.
 local function is_average(name)
   for _, word in ipairs { "encoder_k", "ema", "momentum", "teacher", "target" } do
     if name:find(word, 1, true) then return true end
@@ -55,7 +55,7 @@ local function is_average(name)
   return false
 end
 
--- What the names of the trunk begin with: "module.encoder_q.", or "".
+-- The prefix of the trunk's names: "module.encoder_q.", or "".
 local function trunk_prefix(state)
   local best
   for name in pairs(state) do
@@ -106,8 +106,8 @@ local function same(names)
   return layers
 end
 
--- Where each layer of our heads (cld.models) stands in a layout, and which is the last. Those that stand beside the
--- trunk are of our layout "infomin".
+-- The place of each layer of our heads (cld.models) in a layout, and which is the last. Heads next to the trunk belong
+-- to our layout "infomin".
 local heads = {
   { name = "MoCo v2 + CLD", branches = { "instance", "group" }, head = "mlp", last = "instDis",
     layers = { ["fc.0"] = "fc.0", instDis = "instDis", groupDis = "groupDis" } },
@@ -139,8 +139,8 @@ local function has_jigsaw(state, at, head)
   return true
 end
 
--- The first layout whose layers are all there. Those of MoCo follow the trunk's prefix, those of InfoMin and PyContrast
--- stand beside it ("module.encoder.conv1" and "module.head.0"). A lone `fc` is a classifier unless MoCo wrote it.
+-- The first layout whose layers all exist. MoCo's follow the trunk's prefix; InfoMin's and PyContrast's are next to
+-- the trunk ("module.encoder.conv1" and "module.head.0"). A lone `fc` is a classifier unless MoCo wrote it.
 local function find_heads(state, prefix)
   local outer = prefix:match "^(.*)encoder%.$"
   for _, layout in ipairs(heads) do
@@ -153,7 +153,8 @@ end
 
 -- ---- what it all is -----------------------------------------------------------------
 
--- The part of a name that those left out are counted by: up to its first dot behind "module." and the trunk's prefix.
+-- The part of a name by which left-out tensors are counted: up to its first dot after "module." and the trunk's
+-- prefix.
 local function group_of(name, prefix)
   local at = name:sub(1, #prefix) == prefix and #prefix or name:sub(1, 7) == "module." and 7 or 0
   return name:match("^[^.]*%.?", at + 1), name:sub(1, at)
@@ -179,7 +180,7 @@ local function count_left_out(found, value, state, place, prefix, taken)
   found.left_out = left_out
 end
 
--- The queue of keys, one a row, and the row that is written next where the file says.
+-- The queue of keys, one per row, and the row to be written next if the file has it.
 local function find_queue(value, state)
   local queue, pointer = state["module.queue"] or state.queue, state["module.queue_ptr"] or state.queue_ptr
   if queue and #queue.shape == 2 then
@@ -205,7 +206,7 @@ local function accuracy(found)
   return found.arch == "resnet50" and found.settings.width == 64 and by_epoch and by_epoch[found.epoch] or nil
 end
 
--- A counter of batches that is no integer (a state dict that was averaged or halved as a whole) is made one again.
+-- Restores the integer type of a counter of batches (if the whole state dict was averaged or halved, it is a float).
 local function whole(name, tensor)
   return name:find "num_batches_tracked$" and tensor.dtype:find "^b?f" and tensor:to "i64" or tensor
 end

@@ -14,8 +14,8 @@ local RELU = { relu = true } -- a norm and what follows it are one pass over mem
 
 -- ---- residual blocks --------------------------------------------------------
 
--- A block takes `input` channels and gives planes * expansion. where: {stride, groups, width_per_group, shortcut =
--- the child's name for a 1x1 convolution and its norm, which there are if the shape changes}.
+-- A block takes `input` channels and returns planes * expansion. where: {stride, groups, width_per_group, shortcut =
+-- the child's name for a 1x1 convolution and its norm, which exist if the shape changes}.
 local Block = nn.module "block"
 
 function Block:extra_repr()
@@ -101,9 +101,9 @@ local function stage(kind, depth, input, planes, stride, shortcut)
   return nn.sequential(table.unpack(blocks))
 end
 
---- Trunk(kind, {width, stem = width, small, shortcut = "downsample"}): what comes before the heads. width: planes of
--- the first stage; the stages' planes are 1, 2, 4 and 8 times that. stem: channels of the first convolution. small: for
--- small images, a 3x3 stem of stride 1 without max-pool, in place of 7x7 and max-pool, each of stride 2. The
+--- Trunk(kind, {width, stem = width, small, shortcut = "downsample"}): the network before the heads. width: planes of
+-- the first stage; the stages' planes are 1, 2, 4 and 8 times that. stem: channels of the first convolution. small:
+-- for small images, a 3x3 stem of stride 1 without max-pool, instead of 7x7 and max-pool, each of stride 2. The
 -- convolutions have PyTorch's default initialisation.
 function Trunk:build(kind, settings)
   local width, expansion = settings.width, kind.block.expansion
@@ -124,7 +124,7 @@ function Trunk:build(kind, settings)
   self.feature_width = input
 end
 
---- Draw the convolutions of the network as torchvision does: by kaiming_normal_ of mode fan_out.
+--- Initialises the network's convolutions as torchvision does: by kaiming_normal_ with mode fan_out.
 function resnet.draw_convolutions(net)
   for _, weight in ipairs(net:parameters()) do
     if weight.ndim == 4 then nn.init.kaiming_normal_(weight, { mode = "fan_out", nonlinearity = "relu" }) end
@@ -151,7 +151,7 @@ end
 function Trunk:extra_repr() return ("%d features"):format(self.feature_width) end
 
 --- net:features(images) -> (N, F): the pooled features of images (N, 3, H, W), F = net.feature_width = 8 * width *
--- expansion: what a linear evaluation sees.
+-- expansion: the input of a linear evaluation.
 function Trunk:features(x) return nn.scope(features_of, self, x) end
 
 Trunk.forward = Trunk.features
@@ -173,9 +173,9 @@ function ResNet:extra_repr()
   return ("%d features, head %s: %s"):format(self.feature_width, self.head, table.concat(self.branches, ", "))
 end
 
---- net:heads(features) -> (N, dim), ...: the branches' outputs of pooled features (N, F), in the order of
--- `branches`. Those of the CIFAR encoders and of InfoMin's layout are rows of unit length, but for a projector's; the
--- others are not normalised. Without heads: the features.
+--- net:heads(features) -> (N, dim), ...: the branches' outputs of pooled features (N, F), in the order of `branches`.
+-- The CIFAR encoders and InfoMin's layout return rows of unit length, except a projector's; others do not normalise.
+-- Without heads: the features.
 function ResNet:heads(features)
   if not self.head then return features end
   return heads.forward(self, features)
@@ -231,7 +231,7 @@ resnet.defaults = {
   stem = false, small = false, jigsaw = false,
 }
 
---- {name = {check(name, settings), build(kind, settings)}}: where the trunk and the heads are in the network.
+--- {name = {check(name, settings), build(kind, settings)}}: the position of the trunk and the heads in the network.
 resnet.layouts = {
   moco = {
     check = function(name, settings)
@@ -278,7 +278,7 @@ local function check_stem(name, settings)
 end
 
 --- check(name, kind, settings) raises if a setting is wrong. Integers given as floats (64.0) become integers; without
--- heads there are neither branches nor their dimension.
+-- heads the branches and their dimension are removed.
 function resnet.check(name, kind, settings)
   settings.width = caller.integer(name, "width", settings.width)
   check_stem(name, settings)

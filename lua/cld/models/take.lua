@@ -1,4 +1,4 @@
---- net:load_published(path): the trunk of a published checkpoint, or of a run's, into a network that is there.
+--- net:load_published(path): loads the trunk of a published checkpoint, or of a run's, into an existing network.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local modules = require "cld.nn.module"
@@ -41,7 +41,7 @@ local function left_out_text(left_out)
   return #words > 0 and "; left out: " .. table.concat(words, ", ") or "; nothing was left out"
 end
 
--- What the network has and the file has not, but for counters of batches, or in another shape.
+-- Tensors that the network has and the file lacks, except counters of batches, or that have another shape.
 local function fill(path, found, own, given)
   local theirs = require "cld.models.architecture".read(given.state, "")
   local text = theirs and trunk.text {
@@ -56,9 +56,9 @@ local function fill(path, found, own, given)
   if not ok then user_error.raise("%s: %s", path, caller.without_place(problem)) end
 end
 
---- module:load_published(path) -> {layout, epoch, taken = tensors, left_out = {what = how many}}: fills the trunk of
--- the network (wherever in it that is) from a published checkpoint (.pth, .pth.tar, .t7, .pkl, .safetensors) or a
--- run's, and says in a line what was left out. Heads stay as they are.
+--- module:load_published(path) -> {layout, epoch, taken = tensors, left_out = {what = how many}}: fills the network's
+-- trunk (wherever it is in the network) from a published checkpoint (.pth, .pth.tar, .t7, .pkl, .safetensors) or a
+-- run's, and prints a line about what was left out. Heads do not change.
 --
 --     -- needs a file
 --     local net = cld.models.resnet50 { head = "mlp" }

@@ -1,5 +1,5 @@
---- The trunk of a network, whatever stands around it, under torchvision's names: what load_published fills and what
--- cld.models.export writes.
+--- The trunk of a network, under torchvision's names, whatever surrounds it. load_published fills it and
+-- cld.models.export writes it.
 --
 --   local found, why = trunk.of(net)
 --   print(found.arch, found.width, found.small)       -- resnet18   16   true
@@ -27,7 +27,7 @@ local function find(net)
 end
 
 --- torchvision_name(name of a tensor in a trunk of ours) -> torchvision's: the published CIFAR code calls a block's
--- `downsample` `shortcut`. Nil of what is not the trunk's.
+-- `downsample` `shortcut`. Nil for other tensors.
 function trunk.torchvision_name(name)
   if not (name:find "^conv1%.weight$" or name:find "^bn1%." or name:find "^layer[1-4]%.%d+%.") then return nil end
   return (name:gsub("^(layer%d%.%d+%.)shortcut%.", "%1downsample."))
