@@ -9,9 +9,9 @@
 -- A call for a view q is (1 - beta) CE(q) + beta CE(q_jig), CE(x) being the queue's loss of x and the keys k: the mean
 -- cross entropy of [x . k, x memory'] / temperature against class 0. With two views the loss is the mean of both calls.
 --
--- double_enqueue: as the authors' code has it, whose published numbers are of this: the keys are enqueued after each
--- call, so the second sees them in the queue, each of which is a positive there too, and the queue holds every key
--- twice. Otherwise both calls see the queue before the step, and the keys are enqueued once.
+-- double_enqueue follows the authors' code, which their published numbers come from: the keys are enqueued after each
+-- call, so the second call sees its own positives in the queue too, and the queue holds every key twice. Otherwise
+-- both calls see the queue before the step, and the keys are enqueued once.
 local caller = require "cld.caller"
 local core = require "cld.core"
 local is_tensor = core.tensor.is_tensor
@@ -64,7 +64,7 @@ local function check(self, q1, q2, q_jig, k)
   end
 end
 
--- The queue as it is after the keys: a copy, since a step that is skipped must leave the queue alone.
+-- The queue after the keys are enqueued: a copy, since a skipped step must not change the queue.
 local function with_keys(queue, k)
   local _ <close> = core.autograd.no_grad()
   local memory, pointer <close> = queue.memory:clone(), queue.pointer:clone()
@@ -72,8 +72,7 @@ local function with_keys(queue, k)
   return memory
 end
 
--- The keys that are to be enqueued with those of this part of a step (nn.blocks): with the last one all, in order; or
--- nil, before that.
+-- The keys to enqueue with this part of a step (nn.blocks): all keys in order with the last part, nil before that.
 local function collected(self, k, part)
   if not part or part.count >= part.total then return k end
   if part.done == 0 then self.keys = {} end
@@ -84,11 +83,11 @@ local function collected(self, k, part)
   return keys
 end
 
---- infomin_loss:loss(q1, q2, q_jig, k[, part]) -> loss: the mean over the images. q1, q2, q_jig and k are (n, dim);
--- q2 and q_jig may be nil: one call, without patches. The gradient flows to the queries only. When a backward through
--- the loss has run, the keys are in the queue; nothing is enqueued if the step is skipped. part: of nn.blocks, if
--- these are a part of the step's images: all keys are enqueued after the last part's backward, so that those of
--- several ranks lie in the batch's order. double_enqueue needs all keys of a step in one call.
+--- infomin_loss:loss(q1, q2, q_jig, k[, part]) -> loss: the mean over the images. q1, q2, q_jig and k are (n, dim); q2
+-- and q_jig may be nil: one call, without patches. The gradient flows to the queries only. When a backward through the
+-- loss has run, the keys are in the queue; nothing is enqueued if the step is skipped. part: of nn.blocks, if these
+-- are a part of the step's images: all keys are enqueued after the last part's backward, so that keys of several ranks
+-- are in the batch's order. double_enqueue needs all keys of a step in one call.
 function InfoMin:loss(q1, q2, q_jig, k, part)
   check(self, q1, q2, q_jig, k)
   local queue, keys = self.queue, collected(self, k, part)
@@ -102,7 +101,7 @@ function InfoMin:loss(q1, q2, q_jig, k, part)
   local function then_enqueue(loss) return keys and queue:enqueue_after(loss, keys) or loss end
   if not q2 then return then_enqueue(call(q1, queue.memory)) end
   if self.double_enqueue then
-    local later <close> = with_keys(queue, k) -- the tape has no need of it
+    local later <close> = with_keys(queue, k) -- the tape does not need it
     local both = (call(q1, queue.memory) + call(q2, later)) / 2
     return queue:enqueue_after(queue:enqueue_after(both, k), k)
   end
