@@ -1,4 +1,4 @@
-/* The MD5 of a file in slices. */
+/* The MD5 of a file, computed in time slices. */
 #include "runtime/io/checksum.h"
 
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 
-static uint32_t table[4][256]; /* of a byte with 0 to 3 bytes of zeros behind it */
+static uint32_t table[4][256]; /* CRCs of a byte followed by 0 to 3 zero bytes */
 
 static void fill(void) {
     for (uint32_t i = 0; i < 256; i++) {

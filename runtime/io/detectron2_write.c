@@ -1,4 +1,4 @@
-/* detectron2's model files written. The contract is in torch_write.h.
+/* Writing detectron2's model files. The contract is in torch_write.h.
  *
  * An array is numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), b"b") with the state (1, shape, dtype, False, bytes), as
  * NumPy pickles it; the elements go from the tensor straight into the file. */
@@ -14,11 +14,11 @@ static const char *const codes[CLD_DTYPE_COUNT] = {
 typedef struct array_pickle {
     cld_pickle_writer p;
     cld_writer *file;
-    uint32_t reconstruct, ndarray, dtype; /* in the memo, once there is an array */
+    uint32_t reconstruct, ndarray, dtype; /* their memo numbers, once there is an array */
     bool any;
 } array_pickle;
 
-/* What has been put goes to the file. */
+/* Writes what has been put so far to the file. */
 static void flush(array_pickle *a) {
     if (a->p.failed && a->file->status == CLD_OK)
         a->file->status = cld_fail(CLD_NOMEM, "cannot write '%s': out of memory", a->file->path);

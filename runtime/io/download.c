@@ -1,5 +1,5 @@
-/* One file over HTTP, with libcurl's multi interface, which returns to us many times a second. What a response is (a
- * part, the whole, an error page, another file) is decided once, at its first byte: accept_response(). */
+/* Downloads one file over HTTP with libcurl's multi interface, which returns to us many times a second. What a response
+ * is (a part, the whole, an error page, another file) is decided once, at its first byte, by accept_response(). */
 #define _GNU_SOURCE
 #include "runtime/io/download.h"
 
@@ -20,7 +20,7 @@ void cld_fetch_free(cld_fetch *f) { (void)f; }
 
 #    define CURL_DISABLE_TYPECHECK
 #    include <curl/curl.h>
-#    undef curl_easy_setopt /* macros that check types, of the same names */
+#    undef curl_easy_setopt /* type-checking macros of the same names */
 #    undef curl_easy_getinfo
 #    include <errno.h>
 #    include <fcntl.h>
@@ -54,17 +54,17 @@ struct cld_fetch {
     CURL *easy;
     char *path;
     int fd;
-    uint64_t bytes; /* wanted; 0: unknown */
+    uint64_t bytes; /* expected; 0: unknown */
     uint64_t have;
     int stall;
-    double heard;    /* when something came last */
-    bool is_file;    /* a regular one is open */
-    bool from_start; /* whatever the file holds */
+    double heard;    /* when data last arrived */
+    bool is_file;    /* a regular file is open */
+    bool from_start; /* start again, whatever the file holds */
     bool done;
-    cld_status status;                /* of the file system; the thread's error record holds its sentence */
-    char problem[CURL_ERROR_SIZE];    /* curl's words */
-    char reason[CURL_ERROR_SIZE * 4]; /* ours; "" until it has failed */
-    /* of the response at hand */
+    cld_status status;                /* of the file system; the message is in the thread's error record */
+    char problem[CURL_ERROR_SIZE];    /* curl's error text */
+    char reason[CURL_ERROR_SIZE * 4]; /* our error text; "" until the fetch has failed */
+    /* of the current response */
     bool accepted, page;
     uint64_t range_start, range_total; /* Content-Range */
 };
@@ -126,7 +126,7 @@ static bool refuse_length(cld_fetch *f, uint64_t length) {
                   f->bytes);
 }
 
-/* The response has a body, or is at its end: whether that belongs into the file. */
+/* Whether the response's body belongs in the file. Called at its first byte, or at its end if it has none. */
 static bool accept_response(cld_fetch *f) {
     long code = 0;
     curl_off_t length = -1;
@@ -157,7 +157,7 @@ static void number_after(const char *text, char mark, uint64_t *out) {
     if (at && at[1] >= '0' && at[1] <= '9') *out = strtoull(at + 1, NULL, 10);
 }
 
-/* A line of the header, not ended by a zero. Those of a redirect come here too, and then the next response's. */
+/* A header line, without a zero byte at its end. A redirect's lines come first, then those of the next response. */
 static size_t on_header(char *data, size_t size, size_t count, void *user) {
     cld_fetch *f = user;
     char line[256];
@@ -192,7 +192,7 @@ static size_t on_data(char *data, size_t size, size_t count, void *user) {
 
 /* ---- the transfer -------------------------------------------------------------------------------------- */
 
-/* This machine's own address: no proxy is on the way, whatever the environment says of all others. */
+/* Whether this is our own machine: we never use a proxy for it, whatever the environment says. */
 static bool is_own(const char *address) {
     static const char *const hosts[] = {"http://127.0.0.1:", "http://127.0.0.1/",
                                         "http://localhost:", "http://localhost/"};
@@ -217,7 +217,7 @@ static void set_options(cld_fetch *f, const char *address) {
     set(e, CURLOPT_REDIR_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #    endif
 #    if LIBCURL_VERSION_NUM >= 0x075700
-    set(e, CURLOPT_QUICK_EXIT, 1L); /* do not wait for a name server when a person wants to stop */
+    set(e, CURLOPT_QUICK_EXIT, 1L); /* do not wait for a name server when the user wants to stop */
 #    endif
     set(e, CURLOPT_NOSIGNAL, 1L);
     set(e, CURLOPT_ERRORBUFFER, f->problem);
@@ -227,7 +227,7 @@ static void set_options(cld_fetch *f, const char *address) {
     set(e, CURLOPT_WRITEDATA, f);
 }
 
-/* The request for what is missing. */
+/* Requests what is missing. */
 static cld_status start(cld_fetch *f) {
     char range[32];
     snprintf(range, sizeof range, "%" PRIu64 "-", f->have);
@@ -255,7 +255,7 @@ static void explain(cld_fetch *f, CURLcode result) {
         refuse(f, "%s", shown);
 }
 
-/* curl is done with the request. */
+/* Called when curl is done with the request. */
 static cld_status finish(cld_fetch *f, CURLcode result) {
     curl.curl_multi_remove_handle(f->multi, f->easy);
     if (result == CURLE_OK && f->status == CLD_OK && !f->reason[0])
@@ -268,7 +268,7 @@ static cld_status finish(cld_fetch *f, CURLcode result) {
     return CLD_OK;
 }
 
-/* Our own watch: curl's goes by the mean of the last seconds, and takes six to see that nothing came for one. */
+/* Our own timer: curl's uses the mean of the last seconds, and takes six to notice one second without data. */
 static void give_up_if_stalled(cld_fetch *f) {
     if (f->done || cld_clock() - f->heard < f->stall) return;
     curl.curl_multi_remove_handle(f->multi, f->easy);
@@ -310,12 +310,12 @@ cld_status cld_fetch_step(cld_fetch *f, double seconds, cld_fetch_progress *prog
     return CLD_OK;
 }
 
-/* ---- its life ------------------------------------------------------------------------------------------ */
+/* ---- creating and freeing ------------------------------------------------------------------------------ */
 
 static cld_status load_curl(void) {
     CLD_TRY(
         cld_library_load("libcurl.so.4", "libcurl4", names, (void **)&curl, sizeof names / sizeof *names));
-    static int state; /* the first caller's; curl_global_init may be called again, but not at the same time */
+    static int state; /* the first call's; more calls are fine, but not at the same time */
     if (state == 0) state = curl.curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 1 : -1;
     return state == 1 ? CLD_OK : cld_fail(CLD_BACKEND, "libcurl cannot be started");
 }

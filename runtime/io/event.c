@@ -65,7 +65,7 @@ void cld_event_reader_close(cld_event_reader *r) { (void)r; }
 #    include "runtime/io/crc32c.h"
 #    include "runtime/io/file.h"
 
-enum { HEAD = 12, TAIL = 4 }; /* bytes of a frame before and behind its event */
+enum { HEAD = 12, TAIL = 4 }; /* bytes of a frame before and after its event */
 
 bool cld_event_is_supported(void) { return true; }
 
@@ -91,7 +91,7 @@ static cld_status write_frame(cld_event_writer *w, const unsigned char *frame, s
         if (written < 0) {
             cld_status status = fail_write(w);
             if (done && ftruncate(w->fd, (off_t)w->bytes) != 0) {
-                close(w->fd); /* half an event stays: what came after it could not be read */
+                close(w->fd); /* half an event remains: nothing after it could be read */
                 w->fd = -1;
             }
             return status;
@@ -126,7 +126,7 @@ static Tensorboard__Event event_at(double wall_time, int64_t step) {
 
 #    define PREFIX "events.out.tfevents."
 
-/* The time in the name of the last event file there, or -1. */
+/* The time in the name of the folder's last event file, or -1. */
 static long long last_in(const char *folder, cld_status *status) {
     char **names;
     size_t count;
@@ -226,7 +226,7 @@ cld_status cld_event_image(cld_event_writer *w, double wall_time, int64_t step, 
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
-/* A fuzzer's changes would all end at the checksums. */
+/* A fuzzer's changes would never get past the checksums. */
 #    ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 static bool is_sum(uint32_t given, const void *data, size_t bytes) {
     (void)given, (void)data, (void)bytes;
@@ -259,7 +259,7 @@ static cld_status fail_damaged(const cld_event_reader *r, const char *what) {
                     (unsigned long long)r->place);
 }
 
-/* The next frame's event, packed, to free; NULL at the end. */
+/* The next frame's event, packed, which the caller frees; NULL at the end. */
 static cld_status next_frame(cld_event_reader *r, unsigned char **packed, size_t *bytes, uint64_t *torn) {
     unsigned char head[HEAD];
     uint64_t left = r->file.bytes - r->place;
@@ -320,7 +320,7 @@ cld_status cld_event_next(cld_event_reader *r, cld_event *event, bool *found, ui
     return CLD_OK;
 }
 
-/* The one number of a tensor, in its content or its values; false if it is none or more. */
+/* A tensor's only number, from its content or its values; false if it has none or several. */
 static bool read_number(const Tensorboard__TensorProto *t, double *number) {
     const ProtobufCBinaryData *content = &t->tensor_content;
     size_t ones = t->n_float_val + t->n_double_val + t->n_int_val + t->n_int64_val;

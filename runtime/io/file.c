@@ -23,10 +23,10 @@ static cld_status fail_errno(const char *doing, const char *path) {
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
-/* The symbolic links that lead to a file, at most: the kernel's own limit. */
+/* At most this many symbolic links may lead to a file: the kernel's own limit. */
 #define MOST_LINKS 40
 
-/* Of a name in its folder, where the temporary's must fit as well. */
+/* The temporary's name must fit in a folder too, so only this much of the file's name goes into it. */
 #define TEMPORARY_FORMAT "%.*s.%016llx.tmp"
 #define MOST_OF_NAME     (NAME_MAX - 1 - 16 - 4)
 
@@ -36,8 +36,8 @@ static cld_status fail_place(const char *path, const char *target) {
                     path, target, strerror(errno));
 }
 
-/* Opens the folder of `path`, which is relative to the folder `at`, and takes the name off the path: *name is what
- * follows the last slash. */
+/* Opens the folder that contains `path`, which is relative to the folder `at`. *name is what follows the path's last
+ * slash. */
 static int open_parent(int at, char *path, const char **name) {
     char *slash = strrchr(path, '/');
     *name = slash ? slash + 1 : path;
@@ -50,7 +50,8 @@ static bool is_file_name(const char *name) {
     return *name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-/* Fills in the writer's folder and name: those of the file to which the path `from` leads from the folder `at`. */
+/* Sets the writer's folder and name to those of the file that the path `from`, relative to the folder `at`, leads
+ * to. */
 static cld_status find_place(cld_writer *w, int at, const char *from) {
     char target[PATH_MAX]; /* of the last link */
     bool is_link = false;
@@ -71,7 +72,7 @@ static cld_status find_place(cld_writer *w, int at, const char *from) {
         if (!w->name) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", w->path);
         if (!is_file) return cld_fail(CLD_IO, "cannot write '%s': it is not a regular file", w->path);
         ssize_t length = readlinkat(folder, w->name, target, sizeof target - 1);
-        if (length < 0 && (errno == EINVAL || errno == ENOENT)) return CLD_OK; /* no link, or nothing yet */
+        if (length < 0 && (errno == EINVAL || errno == ENOENT)) return CLD_OK; /* no link, or no file yet */
         if (length < 0) return fail_place(w->path, is_link ? target : NULL);
         target[length] = '\0';
         is_link = true;
@@ -80,8 +81,8 @@ static cld_status find_place(cld_writer *w, int at, const char *from) {
     return fail_errno("write", w->path);
 }
 
-/* Whether the temporary just made is ours alone: whoever clears up may have found it before it was locked. A file
- * system without locks has nothing cleared up. */
+/* Whether the new temporary is ours alone: a process that removes leftovers may have found it before we locked it. On a
+ * file system without locks no leftovers are removed. */
 static bool lock_temporary(int fd) {
     struct stat facts;
     if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return false;
@@ -113,18 +114,18 @@ static cld_status open_temporary(cld_writer *w, mode_t mode, const cld_folder *h
     return held ? cld_folder_fail(held, "write", w->name) : fail_errno("write", w->path);
 }
 
-/* The new file's owner, group and permissions: the old one's, as far as the system allows. */
+/* Gives the new file the old one's owner, group and permissions, as far as the system allows. */
 static void keep_owner_and_mode(int fd, const struct stat *old) {
     struct stat own;
     mode_t mode = old->st_mode & 0777;
     bool differs = fstat(fd, &own) != 0 || own.st_uid != old->st_uid || own.st_gid != old->st_gid;
     if (differs && fchown(fd, old->st_uid, old->st_gid) != 0 && fchown(fd, (uid_t)-1, old->st_gid) != 0)
-        mode = (mode & 0707) | (mode & 0007) << 3; /* another group: it may do what all may */
+        mode = (mode & 0707) | (mode & 0007) << 3; /* another group: it gets everyone's permissions */
     fchmod(fd, mode);
 }
 
-/* `at` is the folder from which the path leads; what is written in a folder that is held (`held`, or NULL) fails with
- * word of that folder. Takes over the writer's path, which may be NULL: out of memory. */
+/* `name` is relative to the folder `at`. If the file is in a held folder (`held`, else NULL), errors speak of that
+ * folder. Takes over the writer's path, which is NULL if there was no memory for it. */
 static cld_status start(cld_writer *w, int at, const char *name, const cld_folder *held) {
     struct stat facts;
     if (!w->path)
@@ -196,8 +197,8 @@ const char *cld_writer_warning(void) {
     return given;
 }
 
-/* Makes the rename itself durable. The file is in place whatever comes of it, so a failure is a warning; a file system
- * that cannot flush a folder says EINVAL, and a folder that may not be read cannot be: nothing to be done. */
+/* Makes the rename itself durable. The file is in place in any case, so a failure is only a warning. Nothing can be
+ * done if the file system cannot flush folders (EINVAL), or if we may not read the folder and so cannot open it. */
 static void flush_folder(const cld_writer *w) {
     static atomic_flag warned = ATOMIC_FLAG_INIT;
     int fd = openat(w->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -226,7 +227,7 @@ cld_status cld_writer_commit(cld_writer *w) {
 
 void cld_writer_abandon(cld_writer *w) {
     if (w->temporary) unlinkat(w->folder, w->temporary, 0);
-    if (w->fd >= 0) close(w->fd); /* flushed or given up: an error here says nothing new */
+    if (w->fd >= 0) close(w->fd); /* flushed or abandoned: an error here tells nothing new */
     if (w->folder >= 0) close(w->folder);
     free(w->temporary);
     free(w->name);
@@ -236,7 +237,7 @@ void cld_writer_abandon(cld_writer *w) {
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
-/* Takes over fd, which may be negative: errno says why. */
+/* Takes over fd. If it is negative, errno says why. */
 static cld_status start_reading(cld_reader *r, int fd, const char *path) {
     struct stat facts;
     *r = (cld_reader){.fd = -1};
@@ -293,9 +294,9 @@ void cld_reader_close(cld_reader *r) {
     *r = (cld_reader){.fd = -1};
 }
 
-/* ---- adding lines -------------------------------------------------------------------------------------- */
+/* ---- appending lines ----------------------------------------------------------------------------------- */
 
-/* Whether a file that has been written to ends in the middle of a line. */
+/* Whether the file ends in the middle of a line. */
 static bool is_torn(int fd, const struct stat *facts) {
     char last = '\n';
     return S_ISREG(facts->st_mode) && facts->st_size > 0 && pread(fd, &last, 1, facts->st_size - 1) == 1 &&

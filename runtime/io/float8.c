@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* E8M0 has no sign: its values go on in the upper half. */
+/* E8M0 has no sign: its values continue in the upper half of the bytes. */
 typedef struct format {
     int mantissa, bias;
     int largest; /* the byte of the largest finite value */
@@ -34,11 +34,11 @@ static uint32_t bits_of(float value) {
 enum { QUIET = 1 << 22 };
 #define INFINITE 0x7F800000u
 
-/* Of a byte without its sign. */
+/* The f32 bits of a byte without its sign. */
 static uint32_t magnitude(char kind, int byte) {
     const format *f = format_of(kind);
     int exponent = byte >> f->mantissa, fraction = byte & ((1 << f->mantissa) - 1);
-    if (byte > f->largest) /* E5M2's infinity and NaNs are IEEE's; of the others there is one NaN */
+    if (byte > f->largest) /* E5M2 has IEEE's infinity and NaNs; the others have one NaN */
         return kind == CLD_E5M2 ? INFINITE | (uint32_t)fraction << 21 : INFINITE | QUIET;
     if (kind == CLD_E8M0) return bits_of(ldexpf(1, byte - f->bias));
     float whole = (float)fraction / (float)(1 << f->mantissa);

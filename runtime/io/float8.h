@@ -1,7 +1,7 @@
-/* 8-bit floats, as safetensors files hold them: to f32, which has all their values, and back.
+/* Converts the 8-bit floats of safetensors files to f32, which can hold all their values, and back.
  *
- * E4M3 and E5M2 are of "FP8 Formats for Deep Learning" (Micikevicius et al., 2022): E4M3 has no infinities. The FNUZ kinds
- * have neither infinities nor a negative zero, and one NaN. E8M0 is a power of two, the scale of a block (OCP MX 1.0).
+ * E4M3 and E5M2 come from "FP8 Formats for Deep Learning" (Micikevicius et al., 2022); E4M3 has no infinities. The FNUZ
+ * kinds have one NaN, no infinities and no negative zero. E8M0 is a power of two, the scale of a block (OCP MX 1.0).
  */
 #ifndef CLD_IO_FLOAT8_H
 #define CLD_IO_FLOAT8_H
@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Kinds of numbers.h's cld_number_type. */
+/* Values of `kind` in cld_number_type (numbers.h). */
 enum {
     CLD_E4M3 = '4',
     CLD_E5M2 = '5',
@@ -20,10 +20,10 @@ enum {
 
 static inline bool cld_is_float8(char kind) { return kind >= CLD_E4M3 && kind <= CLD_E8M0; }
 
-/* What each of the 256 bytes stands for, as the bits of an f32. A NaN's sign and payload are kept. */
+/* The value of each of the 256 bytes, as the bits of an f32. A NaN's sign and payload are kept. */
 void cld_float8_values(char kind, uint32_t values[256]);
-/* The byte of the nearest value, of two the even one, for an f32's bits. False if it lies beyond the largest value or, of
- * E8M0, below the smallest. `values` is cld_float8_values'. */
+/* The byte whose value is nearest to the f32 with these bits; of two equally near, the even one. False if the f32 is
+ * beyond the largest value or, for E8M0, below the smallest. `values` comes from cld_float8_values. */
 bool cld_float8_encode(char kind, const uint32_t values[256], uint32_t bits, uint8_t *out);
 
 #endif
