@@ -1,4 +1,4 @@
-/* Folders: made, listed, held. The contract is in folder.h. */
+/* Creating, listing and holding folders. The contract is in folder.h. */
 #define _GNU_SOURCE
 #include "runtime/io/folder.h"
 
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* How often a path is looked at again when others remove what it names. */
+/* How many times a path is looked up again if others remove what it names. */
 #define MOST_TRIES 100
 
 static cld_status fail_errno(const char *doing, const char *path) {
@@ -40,13 +40,13 @@ static bool make_one(const char *path, unsigned mode, unsigned *made) {
         return true;
     }
     int reason = errno;
-    *made = 0; /* what lies under it was not made by this call either */
+    *made = 0; /* count only the names after one that existed */
     if (cld_path(path) == CLD_PATH_FOLDER) return true;
     errno = reason;
     return false;
 }
 
-/* *made: how many of the path's last names this call has made. */
+/* *made: how many of the path's last names this call created. */
 static cld_status make_folders(const char *path, unsigned mode, unsigned *made) {
     char *prefix = strdup(path);
     if (!prefix) return cld_fail(CLD_NOMEM, "out of memory for the path '%s'", path);
@@ -81,7 +81,7 @@ cld_status cld_make_folder(const char *path, unsigned mode, bool *created) {
 
 static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-/* Takes over name, which may be NULL: out of memory. */
+/* Takes over name, which is NULL if there was no memory for it. */
 static bool append(char ***names, size_t *count, size_t *room, char *name) {
     if (name && *count == *room) {
         size_t wanted = *room ? 2 * *room : 64;
@@ -97,7 +97,7 @@ static bool append(char ***names, size_t *count, size_t *room, char *name) {
     return name != NULL;
 }
 
-/* Closes the folder, which may be NULL: errno says why. */
+/* Closes the folder. If it is NULL, errno says why. */
 static cld_status list(DIR *folder, const char *path, char ***names, size_t *count) {
     size_t room = 0;
     cld_status status = CLD_OK;
@@ -140,7 +140,7 @@ static bool is_named_by(int fd, const char *path) {
            held.st_ino == named.st_ino;
 }
 
-/* The path from the root; as it is if the working folder has none. */
+/* The absolute path; if the working folder has no path, the path as it is. */
 static char *absolute_path(const char *path) {
     char *working = *path == '/' ? NULL : getcwd(NULL, 0), *absolute;
     if (!working) return strdup(path);
@@ -149,7 +149,7 @@ static char *absolute_path(const char *path) {
     return absolute;
 }
 
-/* What flock says on a file system that has no locks, or none for folders. */
+/* Errors of flock on a file system without locks, or without locks for folders. */
 static bool cannot_lock(int reason) {
     return reason == EINVAL || reason == ENOLCK || reason == ENOSYS || reason == EOPNOTSUPP ||
            reason == EBADF;
@@ -157,7 +157,7 @@ static bool cannot_lock(int reason) {
 
 typedef enum attempt { HELD, IN_USE, NONE, REPLACED, FAILED } attempt;
 
-/* One look at the path. NONE: it names nothing; REPLACED: it did, and names something else by now. */
+/* Tries once. NONE: the path names nothing. REPLACED: it now names something else than what was opened. */
 static attempt try_to_hold(cld_folder *f) {
     f->fd = open(f->absolute, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f->fd < 0) return errno == ENOENT ? NONE : FAILED;
@@ -193,7 +193,7 @@ static cld_status hold(cld_folder *f, const char *path, bool make) {
 cld_status cld_folder_open(cld_folder *f, const char *path) { return hold(f, path, false); }
 cld_status cld_folder_claim(cld_folder *f, const char *path) { return hold(f, path, true); }
 
-/* Without a lock another may be at work in it, and in none that the path names by now has this claim a say. */
+/* Removes nothing without a lock, since others may be using the folder, and nothing if the path now names another. */
 static void remove_what_was_made(cld_folder *f) {
     if (!f->locked || !is_named_by(f->fd, f->absolute)) return;
     char *path = f->absolute, *end = path + strlen(path);
@@ -230,7 +230,7 @@ cld_path_kind cld_folder_has(const cld_folder *f, const char *name) {
 }
 
 cld_status cld_folder_list(const cld_folder *f, char ***names, size_t *count) {
-    int fd = openat(f->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* with a position of its own */
+    int fd = openat(f->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* with its own read position */
     DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
     if (!folder && fd >= 0) close(fd);
     return list(folder, f->path, names, count);

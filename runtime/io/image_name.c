@@ -1,4 +1,4 @@
-/* Kinds of images by their names. The contract is in image_name.h. */
+/* The kind of an image, from its name. The contract is in image_name.h. */
 #include "runtime/io/image_name.h"
 
 #include <stdio.h>
@@ -15,7 +15,7 @@ static const struct {
     {".webp", CLD_WEBP},     {".gif", CLD_GIF},      {".heic", CLD_HEIC},    {".avif", CLD_AVIF},
 };
 
-/* tolower follows the locale. */
+/* tolower depends on the locale. */
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
 
 cld_image_kind cld_image_kind_of(const char *name) {

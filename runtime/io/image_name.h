@@ -1,6 +1,6 @@
-/* What a file's name says of it: torchvision's list of extensions, and those of images that are not read here.
+/* What a file's name says about an image: torchvision's list of extensions, and those of images that are not read here.
  *
- * The name only chooses the files of a data set. How one is decoded is told by its content.
+ * The name only selects the files of a data set. The content decides how a file is decoded.
  */
 #ifndef CLD_IO_IMAGE_NAME_H
 #define CLD_IO_IMAGE_NAME_H

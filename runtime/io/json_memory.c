@@ -4,9 +4,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* jansson 2.14 does not look whether the buffer of the token that it reads has grown, and ends the process by an assertion
- * when a number did not fit. Such a buffer, whose size is a power of two, gets its memory from here then; the next block
- * of any other size fails in the open. Enough for numbers of 4095 digits. */
+/* jansson 2.14 does not check whether the buffer of the token that it reads could grow, and an assertion ends the
+ * process if a number did not fit. So if malloc fails, blocks whose size is a power of two, as such a buffer's is, come
+ * from this reserve; the next block of any other size fails openly. The reserve is enough for numbers of 4095
+ * digits. */
 static _Thread_local char reserve[8192] __attribute__((aligned(16)));
 static _Thread_local size_t reserved;
 static _Thread_local bool starved;
@@ -30,7 +31,7 @@ void cld_json_free(void *block) {
     if (!in_reserve) free(block);
 }
 
-/* Beside another user of jansson in this process: the blocks are the C library's either way. */
+/* Safe if the process has another user of jansson: either way the blocks are the C library's. */
 static void install(void) { json_set_alloc_funcs(watched_malloc, cld_json_free); }
 
 void cld_json_watch(void) {

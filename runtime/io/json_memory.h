@@ -1,5 +1,5 @@
-/* Whether jansson ran out of memory. In many places it reports that as bad UTF-8 or as a syntax error, or not at all, so
- * its allocations are watched.
+/* Detects that jansson ran out of memory. In many places it reports that as bad UTF-8 or as a syntax error, or not at
+ * all, so we watch its allocations.
  *
  *     cld_json_watch();
  *     json_t *value = json_loadb(...);
@@ -10,8 +10,8 @@
 
 #include <stdbool.h>
 
-void cld_json_watch(void);       /* from here on, in this thread */
-bool cld_json_starved(void);     /* an allocation has failed since */
-void cld_json_free(void *block); /* what json_dumps returned */
+void cld_json_watch(void);       /* starts watching, in this thread */
+bool cld_json_starved(void);     /* whether an allocation has failed since */
+void cld_json_free(void *block); /* frees what json_dumps returned */
 
 #endif

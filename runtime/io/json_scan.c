@@ -36,7 +36,7 @@ static bool take_hex(cld_json *j, unsigned *out) {
     return true;
 }
 
-/* What follows \u, and the second half of a surrogate pair. */
+/* Reads what follows \u, and the second half of a surrogate pair. */
 static bool take_code(cld_json *j, unsigned *code) {
     unsigned low;
     if (!take_hex(j, code)) return false;
@@ -48,7 +48,7 @@ static bool take_code(cld_json *j, unsigned *code) {
     return true;
 }
 
-/* As UTF-8: never longer than its escape. */
+/* Writes the code as UTF-8, which is never longer than its escape. */
 static char *put_code(char *out, unsigned code) {
     int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
     static const unsigned char lead[] = {0, 0xC0, 0xE0, 0xF0};
@@ -57,7 +57,7 @@ static char *put_code(char *out, unsigned code) {
     return out;
 }
 
-/* The length of the sequence at `at`, which is not ASCII; 0 if it is no UTF-8. */
+/* The length of the sequence at `at`, which is not ASCII; 0 if it is not UTF-8. */
 static int sequence(const char *at, const char *end) {
     const unsigned char *c = (const unsigned char *)at;
     int length = c[0] < 0xC2 ? 0 : c[0] < 0xE0 ? 2 : c[0] < 0xF0 ? 3 : c[0] < 0xF5 ? 4 : 0;
@@ -179,7 +179,7 @@ bool cld_json_open(cld_json *j, char bracket) {
     return take(j, bracket, bracket == '{' ? "expected an object" : "expected an array");
 }
 
-/* Whether another item follows in brackets that `close` ends. */
+/* Whether another item follows before the bracket `close`. */
 static bool another(cld_json *j, bool *first, char close) {
     if (j->problem) return false;
     if (cld_json_peek(j) == close) {

@@ -1,4 +1,4 @@
-/* Files that are kept under a further name. The contract is in keep.h. */
+/* Keeping files under another name. The contract is in keep.h. */
 #define _GNU_SOURCE
 #include "runtime/io/keep.h"
 
@@ -12,16 +12,16 @@
 
 #include "runtime/io/file.h"
 
-/* Both under temporary names of file.h's kind, which whoever clears up knows. */
+/* Links and copies are made under temporary names as in file.h, which the removal of leftovers recognizes. */
 #define MOST_OF_NAME (NAME_MAX - 1 - 16 - 4)
 
-/* What is no fault of the file's: a file system, or a link across two of them, that knows no hard links. */
+/* Errors that are not the file's fault: the file system has no hard links, or the link would lead to another one. */
 static bool cannot_link(int reason) {
     return reason == EPERM || reason == EXDEV || reason == EMLINK || reason == EOPNOTSUPP ||
            reason == ENOSYS || reason == EINVAL;
 }
 
-/* A new name for the file: 0, or errno. */
+/* Links the file to a new temporary name. Returns 0 or an errno. */
 static int link_temporary(const cld_folder *folder, const char *name, const char *as,
                           char temporary[NAME_MAX + 1]) {
     for (int tries = 0; tries < 100; tries++) {
@@ -34,7 +34,7 @@ static int link_temporary(const cld_folder *folder, const char *name, const char
     return EEXIST;
 }
 
-/* The rest of the file from `begin` on, through memory. */
+/* Copies the rest of the file, from `begin` on, through memory. */
 static cld_status copy_rest(cld_reader *from, cld_writer *to, uint64_t begin) {
     char buffer[1 << 16];
     while (begin < from->bytes) {
@@ -53,7 +53,7 @@ static cld_status copy(const cld_folder *folder, const char *name, const char *a
     CLD_TRY(cld_reader_open_in(&from, folder, name));
     cld_status status = cld_writer_open_in(&to, folder, as);
     if (status == CLD_OK) {
-        uint64_t copied = 0; /* in the kernel, which may share the blocks; where it cannot, nothing of it */
+        uint64_t copied = 0; /* by the kernel, which may share the blocks; 0 if it cannot copy */
         ssize_t bytes;
         while (copied < from.bytes &&
                (bytes = copy_file_range(from.fd, NULL, to.fd, NULL, from.bytes - copied, 0)) > 0)
@@ -71,7 +71,7 @@ static cld_status copy(const cld_folder *folder, const char *name, const char *a
 static void flush(const cld_folder *folder) {
     int fd = openat(folder->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return;
-    fsync(fd); /* the names alone: the file itself is on the disk */
+    fsync(fd); /* only the names: the file itself is on the disk */
     close(fd);
 }
 
@@ -85,7 +85,7 @@ cld_status cld_keep_as(const cld_folder *folder, const char *name, const char *a
     }
     cld_status status = CLD_OK;
     if (renameat(folder->fd, temporary, folder->fd, as) != 0) status = cld_folder_fail(folder, "replace", as);
-    unlinkat(folder->fd, temporary, 0); /* rename leaves it if `as` is that very file already */
+    unlinkat(folder->fd, temporary, 0); /* rename leaves it there if `as` is already the same file */
     if (status == CLD_OK) flush(folder);
     return status;
 }

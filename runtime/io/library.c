@@ -1,4 +1,4 @@
-/* Shared libraries on first use. */
+/* Loading shared libraries on first use. */
 #include "runtime/io/library.h"
 
 #include <dlfcn.h>

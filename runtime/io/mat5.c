@@ -1,8 +1,9 @@
 /* Reading MATLAB 5 files. The contract is in mat5.h.
  *
- * A file is a header of 128 bytes and elements: a tag (type, bytes) and data, padded to 8 bytes. Data of up to 4 bytes may
- * lie in the tag itself, which then has the size in its upper half. A compressed element holds one other. A matrix is an
- * element of elements: flags, dimensions, name, and then what its class has.
+ * A file is a header of 128 bytes, then elements. An element is a tag (type, number of bytes) and data, padded to 8
+ * bytes. Data of up to 4 bytes may be in the tag itself; the upper half of the type is then the number of bytes. A
+ * compressed element contains one other element. A matrix is an element that consists of elements: flags, dimensions,
+ * name, and then those of its class.
  */
 #include "runtime/io/mat5.h"
 
@@ -42,7 +43,7 @@ typedef struct element {
     span data;
 } element;
 
-/* What every matrix begins with; `rest` is what follows. */
+/* The part that every matrix begins with; `rest` is what follows. */
 typedef struct matrix {
     int class;
     uint64_t count; /* of elements */
@@ -51,10 +52,10 @@ typedef struct matrix {
 
 struct cld_mat5 {
     char *path;
-    uint8_t *data; /* the variable, as it is when it is not compressed */
+    uint8_t *data; /* the variable, uncompressed */
     int64_t count;
     size_t fields, name_length;
-    const char *names; /* (fields) of name_length bytes each, in data */
+    const char *names; /* (fields) names of name_length bytes each, inside data */
     span *cells;       /* (count, fields): matrices */
 };
 
@@ -64,12 +65,12 @@ static uint32_t u32(const uint8_t *b) {
     return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 }
 
-/* False if there is no whole one. */
+/* Takes the next element of `in`; false if there is no whole one. */
 static bool next(span *in, element *out) {
     size_t left = (size_t)(in->end - in->at);
     if (left < 8) return false;
     uint32_t first = u32(in->at), size = u32(in->at + 4);
-    if (first >> 16) { /* in the tag */
+    if (first >> 16) { /* the data is in the tag */
         size = first >> 16;
         if (size > 4) return false;
         *out = (element){first & 0xFFFF, {in->at + 4, in->at + 4 + size}};
@@ -109,7 +110,7 @@ static cld_status damaged(const char *path, const char *what) {
     return cld_fail(CLD_IO, "%.300s: damaged MATLAB file: %s", path, what);
 }
 
-/* The element inside a compressed one, to free. */
+/* The element inside a compressed one, which the caller frees. */
 static uint8_t *inflate_all(span in, const char *path, size_t *length) {
     z_stream z = {.next_in = (Bytef *)in.at, .avail_in = (uInt)size_of(in)};
     uint8_t *out = NULL;
@@ -154,7 +155,7 @@ static cld_status check_header(span file, const char *path) {
     return CLD_OK;
 }
 
-/* Copies the variable's matrix into m->data, and *out is it. */
+/* Copies the variable's matrix into m->data and sets *out to it. */
 static cld_status find_variable(cld_mat5 *m, span file, const char *variable, span *out) {
     element e, inner;
     matrix found;
@@ -192,7 +193,7 @@ static cld_status find_variable(cld_mat5 *m, span file, const char *variable, sp
 static cld_status read_structs(cld_mat5 *m, span variable, const char *name) {
     matrix all;
     element length, names, cell;
-    read_matrix(variable, &all); /* it could be read before */
+    read_matrix(variable, &all); /* cannot fail: find_variable read it already */
     if (all.class != STRUCT_CLASS)
         return cld_fail(CLD_IO, "%.300s: '%.100s' is not an array of structs", m->path, name);
     if (!next(&all.rest, &length) || length.type != INT32 || size_of(length.data) != 4 ||
@@ -257,7 +258,7 @@ static cld_status find_cell(const cld_mat5 *m, int64_t i, const char *field, mat
     return cld_fail(CLD_IO, "%.300s: its structs have no field '%.100s'", m->path, field);
 }
 
-/* Element 0 of data. False for a type that is no number. */
+/* The first value of the data; false if its type is not a number. */
 static bool first_number(element e, double *out) {
     const uint8_t *at = e.data.at;
     size_t size = size_of(e.data);

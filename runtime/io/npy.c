@@ -1,5 +1,5 @@
 /* .npy files. The header is a Python dictionary literal, {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } as
- * NumPy writes it; the parser below also takes what other writers make of it and numpy.load reads.
+ * NumPy writes it. The parser below also accepts other writers' forms of it that numpy.load reads.
  */
 #define _GNU_SOURCE
 #include "runtime/io/npy.h"
@@ -26,7 +26,7 @@ static const struct kind {
     {"f2 e float16 half", {'f', 2, false, CLD_F16, "f2"}},
     {"i8 l q n p int64 int int_ long longlong intp", {'i', 8, false, CLD_I64, "i8"}},
     {"i4 i int32 intc", {'i', 4, false, CLD_I32, "i4"}},
-    {"u1 B uint8 ubyte", {'u', 1, false, CLD_U8, "u1"}}, /* so far one for each dtype: what is written */
+    {"u1 B uint8 ubyte", {'u', 1, false, CLD_U8, "u1"}}, /* up to here: what is written, one per dtype */
     {"b1 ? bool bool_ bool8", {'b', 1, false, CLD_U8, "b1"}},
     {"i1 b int8 byte", {'i', 1, false, CLD_I32, "i1"}},
     {"i2 h int16 short", {'i', 2, false, CLD_I32, "i2"}},
@@ -42,7 +42,7 @@ typedef struct npy_header {
     int ndim;
     int64_t shape[CLD_MAX_DIMS];
     uint64_t data_start;
-    bool is_foreign; /* NumPy has such arrays, and here there are none */
+    bool is_foreign; /* a valid NumPy array, but not supported here */
 } npy_header;
 
 /* ---- the header's text --------------------------------------------------------------------------------- */
@@ -100,7 +100,7 @@ static bool take_shape(const char **at, npy_header *h) {
     return true;
 }
 
-/* What was wrong, or NULL; *at is where. descr is kept for the caller's message. */
+/* Returns what is wrong, and *at is where; or NULL. descr is for the caller's message. */
 static const char *parse_header(const char **at, npy_header *h, char *descr, size_t room) {
     bool has_descr = false, has_order = false, has_shape = false;
     if (!take(at, "{")) return "the header is not a dictionary";
@@ -139,7 +139,7 @@ static const char *parse_header(const char **at, npy_header *h, char *descr, siz
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
-/* One of the words in a list with spaces between them. */
+/* Whether the word is in a list of words separated by spaces. */
 static bool is_one_of(const char *word, const char *list) {
     size_t length = strlen(word);
     for (const char *at = list; length && (at = strstr(at, word)); at += length)
@@ -209,7 +209,7 @@ static cld_status read_header(const cld_npy_source *r, npy_header *h) {
 
 /* ---- the elements -------------------------------------------------------------------------------------- */
 
-/* A view in which the dense column-major bytes of t have their logical order: t itself has the shape reversed. */
+/* t holds column-major data, with its shape reversed; the view has the true shape. */
 static cld_tensor *as_fortran(cld_tensor *t) {
     int64_t shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     for (int i = 0; i < t->a.ndim; i++) {
@@ -243,7 +243,7 @@ cld_tensor *cld_npy_read(const cld_npy_source *r) {
     return h.fortran_order ? as_fortran(t) : cld_tensor_steal(&t);
 }
 
-/* A file from its beginning on. */
+/* A file and how far it has been read. */
 typedef struct place {
     cld_reader *reader;
     uint64_t at;
@@ -305,7 +305,7 @@ static size_t write_header(char *out, size_t room, const cld_array *a, const str
     return (size_t)used;
 }
 
-/* What t came as if NumPy has such, else its dtype's; NULL: there is none. */
+/* The type that t was read as, if NumPy has it, else its dtype's; NULL if NumPy has neither. */
 static const struct kind *kind_of(const cld_tensor *t) {
     char kind = 0;
     uint8_t bytes = 0;

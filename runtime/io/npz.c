@@ -9,18 +9,19 @@
 #include "runtime/io/npy.h"
 #include "runtime/io/zip.h"
 
-/* A byte that is deflated becomes at most 1032. */
+/* One deflated byte unpacks to at most 1032. */
 #define MOST_GROWTH 1032u
 
 struct cld_npz {
     cld_reader reader;
     cld_zip *zip;     /* NULL: the archive is empty */
     uint64_t claimed; /* bytes of the members so far */
-    char *name;       /* of the member at hand, .npy cut off */
-    char *place;      /* and where it is, for messages */
+    char *name;       /* of the current member, without .npy */
+    char *place;      /* its archive and name, for messages */
 };
 
-/* The end of a directory alone, which libarchive does not take for an archive: numpy.savez of nothing. */
+/* Whether the archive has no members: numpy.savez of nothing writes only a directory's end, which libarchive
+ * rejects. */
 static cld_status is_empty(cld_npz *z, bool *empty) {
     char head[22] = {0};
     *empty = false;
@@ -54,7 +55,7 @@ void cld_npz_close(cld_npz *z) {
 
 static cld_status take(void *from, void *out, size_t bytes) { return cld_zip_take(from, out, bytes); }
 
-/* Whether it is an array: its name ends in .npy, which is cut off. */
+/* Sets the current member's name. *is_array: it ends in .npy, which is cut off. */
 static cld_status set_name(cld_npz *z, const char *member, bool *is_array) {
     char shown[512];
     size_t length = strlen(member);
@@ -71,7 +72,7 @@ static cld_status set_name(cld_npz *z, const char *member, bool *is_array) {
     return CLD_OK;
 }
 
-/* What all members claim to have, against what so many bytes can become. */
+/* Checks what all members claim to hold against what the archive's bytes can unpack to. */
 static cld_status check_claim(cld_npz *z, uint64_t bytes) {
     uint64_t room = z->reader.bytes * MOST_GROWTH;
     if (bytes <= room && z->claimed <= room - bytes) {

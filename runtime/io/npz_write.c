@@ -1,4 +1,4 @@
-/* Writing .npz files: a .npy for each array, in a zip archive (zip_write.h), as numpy.savez does. */
+/* Writing .npz files: one .npy per array, in a zip archive (zip_write.h), as numpy.savez does. */
 #include <stdlib.h>
 #include <string.h>
 
