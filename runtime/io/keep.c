@@ -15,7 +15,7 @@
 /* Links and copies are made under temporary names as in file.h, which the removal of leftovers recognizes. */
 #define MOST_OF_NAME (NAME_MAX - 1 - 16 - 4)
 
-/* Errors that are not the file's fault: the file system has no hard links, or the link would lead to another one. */
+/* Errors that are not the file's fault: the file system has no hard links, or the link would cross two. */
 static bool cannot_link(int reason) {
     return reason == EPERM || reason == EXDEV || reason == EMLINK || reason == EOPNOTSUPP ||
            reason == ENOSYS || reason == EINVAL;

@@ -5,8 +5,8 @@
 
 #include "runtime/io/float8.h"
 
-/* Numbers of the file's type, which lie at the end of data, to those of its dtype from the beginning on, which are at
- * least as wide: none is overwritten before it is read. */
+/* Converts in place. The file's numbers are at the end of data, and the dtype's, which are at least as wide, are
+ * written from the beginning on, so that none is overwritten before it is read. */
 static cld_status convert(char *data, int64_t count, cld_number_type type) {
     size_t from = type.bytes, to = cld_dtype_size(type.dtype);
     const unsigned char *in = (unsigned char *)data + (size_t)count * (to - from);
@@ -32,7 +32,7 @@ static void convert_float8(char *data, int64_t count, char kind) {
     for (int64_t i = 0; i < count; i++) memcpy(data + 4 * i, &values[in[i]], 4);
 }
 
-/* No dtype is of this type: what is to be remembered. */
+/* Whether the type is none of our dtypes, so that the tensor must remember it. */
 static bool is_foreign(cld_number_type type) {
     return type.bytes != cld_dtype_size(type.dtype) || type.kind == 'b' ||
            (type.kind == 'u' && type.bytes > 1);

@@ -1,4 +1,4 @@
-/* Writing numbers as types that no dtype is: in pieces, so that a copy of the whole is never made. */
+/* Writing numbers as types that are none of our dtypes: in pieces, so that the whole is never copied. */
 #include <math.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ static cld_status does_not_fit(double value, cld_number_type type) {
     return cld_fail(CLD_INVALID, "the value %.17g does not fit %s", value, type.name);
 }
 
-/* Whole numbers of the type's range; i64 holds them. */
+/* Whole numbers, which must be in the type's range. */
 static cld_status put_integers(unsigned char *out, const int64_t *in, int64_t count, cld_number_type type) {
     int bits = 8 * type.bytes;
     int64_t least = type.kind != 'i' ? 0 : bits == 64 ? INT64_MIN : -((int64_t)1 << (bits - 1));
@@ -49,12 +49,12 @@ static cld_status put_float8(unsigned char *out, const char *in, int64_t count, 
     return CLD_OK;
 }
 
-/* `count` elements from `first` on of a dense 1-d tensor, in another dtype or as they are. */
+/* `count` elements of a dense tensor, from `first` on, as a 1-d tensor of the dtype. */
 static cld_tensor *piece_of(const cld_tensor *dense, int64_t first, int64_t count, cld_dtype dtype) {
     int64_t stride = 1;
     char *data = (char *)dense->a.data + (size_t)first * cld_dtype_size(dense->a.dtype);
     CLD_AUTO cld_tensor *view = cld_tensor_view(dense, 1, &count, &stride, data);
-    if (!view || dense->a.dtype == dtype) return cld_tensor_steal(&view); /* a NaN as it is */
+    if (!view || dense->a.dtype == dtype) return cld_tensor_steal(&view); /* keeps a NaN's bits */
     return cld_tensor_cast(view, dtype);
 }
 
@@ -78,7 +78,7 @@ static cld_status put_piece(cld_take_bytes *take, void *to, const cld_tensor *de
     return take(to, out, (size_t)count * type.bytes);
 }
 
-/* Whether the elements in memory are those of the file already. */
+/* Whether the elements in memory already have the file's bytes. */
 static bool is_same(const cld_tensor *t, cld_number_type type) {
     char kind;
     uint8_t bytes;

@@ -1,4 +1,4 @@
-/* ONNX models written, with protobuf-c. The contract is in onnx_write.h. */
+/* Writing ONNX models with protobuf-c. The contract is in onnx_write.h. */
 #include "runtime/io/onnx_write.h"
 
 #ifndef CLD_HAVE_PROTOBUF
@@ -57,12 +57,12 @@ struct cld_onnx {
     block *blocks;
     list nodes, constants, inputs, outputs, facts, tensors;
     bool starved;            /* out of memory */
-    cld_error_record failed; /* or another error, of CLD_OK: none */
+    cld_error_record failed; /* another error; CLD_OK if there is none */
 };
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
-/* Zeroed; NULL, and remembered, if there is none. */
+/* Zeroed memory; if there is none, NULL, and the graph remembers that. */
 static void *take(cld_onnx *o, size_t bytes) {
     block *b = calloc(1, sizeof *b + bytes);
     if (!b) {
@@ -144,7 +144,7 @@ void cld_onnx_node(cld_onnx *o, const char *op, const char *name, const char *co
     add(o, &o->nodes, n);
 }
 
-/* A new attribute of the last node; NULL if there is no memory, or no place. */
+/* A new attribute of the last node; NULL if there is no memory or no room for it. */
 static Onnx__AttributeProto *new_attribute(cld_onnx *o, const char *name,
                                            Onnx__AttributeProto__AttributeType type) {
     Onnx__NodeProto *n = o->nodes.count ? o->nodes.items[o->nodes.count - 1] : NULL;
@@ -180,7 +180,7 @@ void cld_onnx_number(cld_onnx *o, const char *name, double value) {
     a->f = (float)value;
 }
 
-/* What the thread's error record says. */
+/* Remembers the thread's error record, if it is the first. */
 static void note_failure(cld_onnx *o) {
     if (o->failed.code == CLD_OK) o->failed = cld_error_export();
 }
@@ -278,7 +278,7 @@ void cld_onnx_fact(cld_onnx *o, const char *key, const char *value) {
 
 /* ---- the file ------------------------------------------------------------------------------------------ */
 
-/* protobuf-c's buffer that is a file. */
+/* A protobuf-c buffer that writes to a file. */
 typedef struct file_buffer {
     ProtobufCBuffer base;
     cld_writer *file;
@@ -291,7 +291,7 @@ static void append(ProtobufCBuffer *buffer, size_t bytes, const uint8_t *data) {
     cld_writer_put(b->file, data, bytes);
 }
 
-/* protobuf-c says nothing when it runs out of memory: fewer bytes than it counted tell. */
+/* protobuf-c does not report that it ran out of memory: it only writes fewer bytes than it counted. */
 static cld_status write_model(const char *path, const Onnx__ModelProto *model) {
     cld_writer w;
     size_t bytes = onnx__model_proto__get_packed_size(model);

@@ -8,11 +8,11 @@
 
 #include "runtime/core/text.h"
 
-#define LONGEST_DECIMAL 128 /* digits; a number of more is not a number */
+#define LONGEST_DECIMAL 128 /* digits; a longer number becomes NaN */
 
 /* ---- opcodes of protocol 0, which are text ------------------------------------------------------------- */
 
-/* A line with a decimal number; Python 2 ends a long with L. A NUMBER if 64 bits do not hold it. */
+/* A line with a decimal number; Python 2 ends a long with L. It is a NUMBER if it does not fit 64 bits. */
 static cld_status take_decimal(cld_pickle *p, value *out) {
     uint64_t offset = 0, length = 0;
     char text[LONGEST_DECIMAL];
@@ -59,7 +59,7 @@ static cld_status push_decimal(cld_pickle *p) {
     return cld__pickle_push(p, number);
 }
 
-/* A line with what Python's repr makes of a float. */
+/* A line with Python's repr of a float. */
 static cld_status push_float_line(cld_pickle *p) {
     uint64_t offset = 0, length = 0;
     char text[LONGEST_DECIMAL];
@@ -99,7 +99,7 @@ static cld_status push_line(cld_pickle *p, form form) {
     return cld__pickle_push(p, line);
 }
 
-/* A Python literal in quotes. */
+/* A line with a Python literal in quotes. */
 static cld_status push_quoted(cld_pickle *p) {
     uint64_t offset = 0, length = 0;
     CLD_TRY(cld__pickle_take_line(p, &offset, &length));
@@ -116,7 +116,7 @@ static cld_status push_quoted(cld_pickle *p) {
     return cld__pickle_push(p, string);
 }
 
-/* The two strings on the top become a name. */
+/* The two strings on top of the stack become a name. */
 static cld_status push_name(cld_pickle *p) {
     CLD_TRY(cld__pickle_need(p, 2));
     p->stack.count -= 2;
@@ -131,7 +131,7 @@ static cld_status push_name_lines(cld_pickle *p) {
 
 /* ---- dispatch ------------------------------------------------------------------------------------------ */
 
-/* Many bytes of two's complement as the nearest double; those of the highest value are enough. */
+/* A two's complement integer of more than 8 bytes as a double; NaN if it is too long. */
 static cld_status push_large(cld_pickle *p, uint64_t bytes) {
     uint64_t offset = 0;
     uint8_t digits[LONGEST_DECIMAL];
@@ -143,7 +143,7 @@ static cld_status push_large(cld_pickle *p, uint64_t bytes) {
     return push_number(p, number);
 }
 
-/* So many bytes of two's complement. */
+/* A two's complement integer after its length, a number of `length_bytes` bytes. */
 static cld_status push_long(cld_pickle *p, int length_bytes) {
     uint64_t bytes = 0, n = 0;
     CLD_TRY(cld__pickle_take_number(p, length_bytes, &bytes));
@@ -153,7 +153,7 @@ static cld_status push_long(cld_pickle *p, int length_bytes) {
     return push_integer(p, CLD_PICKLE_INTEGER, (int64_t)n);
 }
 
-/* A string whose length is a number of so many bytes. */
+/* A string after its length, a number of `bytes` bytes. */
 static cld_status push_string(cld_pickle *p, kind kind, int bytes) {
     uint64_t size = 0, offset = 0;
     CLD_TRY(cld__pickle_take_number(p, bytes, &size));
@@ -192,7 +192,7 @@ static cld_status marked_items(cld_pickle *p, kind kind) {
     return cld__pickle_extend(p, kind, height);
 }
 
-/* The top n values as a tuple, or as items of the container below them. */
+/* The top n values become a tuple, or (last_items) items of the container below them. */
 static cld_status small_tuple(cld_pickle *p, size_t n) {
     CLD_TRY(cld__pickle_need(p, n));
     return cld__pickle_new_container(p, CLD_PICKLE_TUPLE, p->stack.count - n);

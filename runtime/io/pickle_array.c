@@ -1,10 +1,10 @@
-/* NumPy's arrays in a pickle: how they lie in memory, and their elements. */
+/* NumPy's arrays in a pickle: their layout and their elements. */
 #include "runtime/io/pickle_machine.h"
 
 #include <math.h>
 #include <string.h>
 
-/* The extents as they lie in memory; false if they are none, or do not come to the string's bytes. */
+/* Sets `memory` to the extents in memory; false if they are invalid or do not give the string's number of bytes. */
 static bool take_extents(const cld_pickle *p, const value *shape, cld_pickle_array *out, size_t memory[]) {
     uint64_t total = out->dtype->dtype.bytes;
     for (int i = 0; i < out->ndim; i++) {

@@ -1,4 +1,4 @@
-/* The pickle's file: a window that moves forward over it, and strings, which are decoded when they are asked for. */
+/* The pickle's file: a window that moves forward over it, and strings, which are decoded when they are needed. */
 #include "runtime/io/pickle_machine.h"
 
 #include <stdlib.h>
@@ -17,18 +17,18 @@ static bool in_window(const cld_pickle *p, uint64_t offset, size_t bytes) {
            offset - p->window_start <= p->window_size - bytes;
 }
 
-/* From anywhere in it. */
+/* Reads from anywhere in the file or memory. */
 static cld_status get(cld_pickle *p, void *out, uint64_t offset, size_t bytes) {
     if (!p->source.memory) return cld_reader_get(p->source.reader, out, offset, bytes);
     memcpy(out, p->source.memory + offset, bytes);
     return CLD_OK;
 }
 
-/* Of a file: the memory is in the window already. */
+/* For a file only: a pickle in memory is all in the window already. */
 static cld_status move_window(cld_pickle *p, uint64_t start) {
     uint64_t left = p->source.end - start;
     p->window_start = start;
-    p->window_size = 0; /* nothing, if this fails */
+    p->window_size = 0; /* empty if this fails */
     size_t size = left < WINDOW ? (size_t)left : WINDOW;
     CLD_TRY(get(p, p->buffer, start, size));
     p->window_size = size;
@@ -84,7 +84,7 @@ static int hex_digit(int c) {
     return -1;
 }
 
-/* So many digits; false if there are fewer. */
+/* Reads `digits` hexadecimal digits; false if there are fewer. */
 static bool take_hex(const uint8_t *in, size_t left, size_t digits, uint32_t *out) {
     *out = 0;
     if (left < digits) return false;
@@ -108,7 +108,7 @@ static const char *unquote(const uint8_t *in, size_t left, size_t *used, uint32_
     return "a string has an unknown escape";
 }
 
-/* Python's raw-unicode-escape: Latin-1 but for \uXXXX and \UXXXXXXXX. */
+/* Python's raw-unicode-escape: Latin-1, except for \uXXXX and \UXXXXXXXX. */
 static const char *unescape(const uint8_t *in, size_t left, size_t *used, uint32_t *code) {
     size_t digits = left > 1 && in[0] == '\\' ? (in[1] == 'u' ? 4 : in[1] == 'U' ? 8 : 0) : 0;
     *used = digits ? 2 + digits : 1;
@@ -117,7 +117,7 @@ static const char *unescape(const uint8_t *in, size_t left, size_t *used, uint32
     return "a string has an unknown escape";
 }
 
-/* UTF-8 of characters below 256. */
+/* Decodes UTF-8 of a character below 256. */
 static const char *to_latin1(const uint8_t *in, size_t left, size_t *used, uint32_t *code) {
     bool wide = (in[0] & 0xFE) == 0xC2 && left > 1 && (in[1] & 0xC0) == 0x80;
     *used = wide ? 2 : 1;
@@ -133,8 +133,8 @@ size_t cld_pickle_utf8(uint32_t code, uint8_t out[4]) {
     return 1 + more;
 }
 
-/* One character of a string that is not AS_IS: from in[0] on, of which `left` bytes are there, no fewer than an escape
- * has or all that remain. Says what is wrong, or NULL. */
+/* Decodes one character of a string that is not AS_IS. `left` bytes are at `in`: at least as many as an escape has, or
+ * all that remain. Returns what is wrong, or NULL. */
 static const char *decode(form form, const uint8_t *in, size_t left, size_t *used, uint8_t out[4],
                           size_t *made) {
     uint32_t code = 0;
@@ -182,9 +182,9 @@ bool cld_pickle_equals(cld_pickle *p, const value *v, const char *text) {
 struct cld_pickle_stream {
     cld_pickle *pickle;
     form form;
-    uint64_t at, end;    /* in the file: what has not been read into raw */
-    size_t used, filled; /* of raw */
-    uint8_t piece[4];    /* decoded, and not handed out yet */
+    uint64_t at, end;    /* the part of the file that has not been read into raw */
+    size_t used, filled; /* bytes of raw */
+    uint8_t piece[4];    /* decoded, but not yet handed out */
     size_t piece_at, piece_size;
     uint8_t raw[WINDOW];
 };
@@ -202,7 +202,7 @@ cld_pickle_stream *cld_pickle_stream_open(cld_pickle *p, const value *v) {
 
 void cld_pickle_stream_free(cld_pickle_stream *s) { free(s); }
 
-/* At least an escape's bytes in raw, or all that remain. */
+/* Makes sure that raw holds at least as many bytes as an escape has, or all that remain. */
 static cld_status refill(cld_pickle_stream *s) {
     if (s->filled - s->used >= LONGEST_ESCAPE || s->at == s->end) return CLD_OK;
     s->filled -= s->used;
@@ -216,7 +216,7 @@ static cld_status refill(cld_pickle_stream *s) {
     return CLD_OK;
 }
 
-/* The next character into piece; *ended after the last. */
+/* Decodes the next character into piece; sets *ended after the last one. */
 static cld_status next_piece(cld_pickle_stream *s, bool *ended) {
     size_t used = 0;
     CLD_TRY(refill(s));

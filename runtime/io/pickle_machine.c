@@ -20,7 +20,7 @@ cld_status cld__pickle_fail(const cld_pickle *p, const char *format, ...) {
 
 /* ---- the stack ----------------------------------------------------------------------------------------- */
 
-/* What grows with a pickle's opcodes, and not with its strings, is bounded. */
+/* Appends to a list. The lists grow with a pickle's opcodes, not with its strings, and are bounded. */
 static void *push_raw(cld_pickle *p, list *l, size_t size) {
     if (l->count == p->source.most)
         return (void)cld__pickle_fail(p, "it holds more values than %s of its size", p->source.kind), NULL;
@@ -48,7 +48,7 @@ cld_status cld__pickle_push(cld_pickle *p, value v) {
     return cld__pickle_push_value(p, (uint32_t)(p->values.count - 1));
 }
 
-/* The height below which the current mark lets nothing be popped. */
+/* The height of the current mark: nothing below it may be popped. */
 static size_t floor_of(const cld_pickle *p) {
     return p->marks.count ? ((size_t *)p->marks.data)[p->marks.count - 1] : 0;
 }
@@ -88,7 +88,7 @@ cld_status cld__pickle_append(cld_pickle *p, uint32_t container, uint32_t item) 
     return CLD_OK;
 }
 
-/* Move what lies above `height` into the container. */
+/* Moves the values above `height` into the container. */
 static cld_status fill(cld_pickle *p, uint32_t container, size_t height) {
     if (value_at(p, container)->kind == CLD_PICKLE_DICT && (p->stack.count - height) % 2)
         return cld__pickle_fail(p, "a dictionary's key lacks its value");
@@ -114,7 +114,7 @@ cld_status cld__pickle_new_container(cld_pickle *p, kind kind, size_t height) {
     return cld__pickle_push_value(p, container);
 }
 
-/* What an object of an unknown class is given: entries if it is given pairs, else items. */
+/* Gives values to an object of an unknown class: pairs become entries, others items. */
 static cld_status extend_object(cld_pickle *p, uint32_t object, bool pairs, size_t height) {
     uint32_t held = pairs ? value_at(p, object)->object.entries : value_at(p, object)->object.items;
     if (!held) {

@@ -1,4 +1,4 @@
-/* The names that mean something to the machine, and what calling each would have done. */
+/* The names that the machine knows, and what a call of each would have done. */
 #include "runtime/io/pickle_machine.h"
 
 #include <stdio.h>
@@ -33,7 +33,7 @@ static const struct {
     {"numpy", "ndarray", NDARRAY},
     {"numpy", "dtype", DTYPE_CLASS},
     {"_codecs", "encode", ENCODE},         /* byte strings of Python 3 in protocols below 3 */
-    {"__builtin__", "bytes", BYTES_CLASS}, /* empty ones there */
+    {"__builtin__", "bytes", BYTES_CLASS}, /* empty ones, in those protocols */
     {"__builtin__", "bytearray", BYTES_CLASS},
     {"builtins", "bytes", BYTES_CLASS},
     {"builtins", "bytearray", BYTES_CLASS},
@@ -43,7 +43,7 @@ static const struct {
     {"__builtin__", "dict", MAPPING},
     {"builtins", "dict", MAPPING},
     {"collections", "deque", SEQUENCE},
-    {"__builtin__", "set", SET_CLASS}, /* those of Python 3 in protocols below 4, and Python 2's */
+    {"__builtin__", "set", SET_CLASS}, /* of Python 3 in protocols below 4, and of Python 2 */
     {"__builtin__", "frozenset", SET_CLASS},
     {"builtins", "set", SET_CLASS},
     {"builtins", "frozenset", SET_CLASS},
@@ -76,7 +76,7 @@ static const value *argument(const cld_pickle *p, const value *tuple, uint32_t i
     return value_at(p, cld_pickle_item(p, tuple, i));
 }
 
-/* An instance of an unknown class: what is called, or what that is an instance of, and the arguments. */
+/* An instance of an unknown class: the name of what is called, or of that object's own class, and the arguments. */
 static cld_status make_object(cld_pickle *p, uint32_t called, uint32_t arguments) {
     const value *callee = value_at(p, called);
     value v = {.kind = CLD_PICKLE_OBJECT, .object = {.name = called, .arguments = arguments}};
@@ -87,7 +87,7 @@ static cld_status make_object(cld_pickle *p, uint32_t called, uint32_t arguments
     return cld__pickle_push(p, v);
 }
 
-/* ---- numbers of NumPy's -------------------------------------------------------------------------------- */
+/* ---- NumPy's numbers ----------------------------------------------------------------------------------- */
 
 /* dtype("u1", align, copy) */
 static cld_status make_dtype(cld_pickle *p, const value *arguments) {
@@ -130,7 +130,7 @@ static cld_status make_scalar(cld_pickle *p, uint32_t called, uint32_t number) {
         array.array.shape = *stack_at(p, --p->stack.count);
         return cld__pickle_push(p, array);
     }
-    /* At most 8 bytes; room for the zero byte, and what one more character may take. */
+    /* At most 8 bytes; raw also has room for the zero byte and for one more character. */
     if (cld_pickle_text(p, bytes, (char *)raw, sizeof raw) != dtype->dtype.bytes)
         return cld__pickle_fail(p, "a NumPy number has too few bytes");
     return cld__pickle_push(p, cld_pickle_element(dtype, raw));
@@ -138,7 +138,7 @@ static cld_status make_scalar(cld_pickle *p, uint32_t called, uint32_t number) {
 
 /* ---- strings ------------------------------------------------------------------------------------------- */
 
-/* encode(text, "latin1"): the text becomes bytes, where it lies. */
+/* encode(text, "latin1"): the text value itself becomes bytes. */
 static cld_status encode(cld_pickle *p, const value *arguments) {
     uint32_t number = cld_pickle_item(p, arguments, 0);
     value text = *value_at(p, number);
@@ -175,7 +175,7 @@ static cld_status make_bytes(cld_pickle *p, uint32_t called, uint32_t number) {
 
 /* ---- containers ---------------------------------------------------------------------------------------- */
 
-/* An OrderedDict of Python 2 is made of a list of pairs; others are filled later. */
+/* Python 2 makes an OrderedDict from a list of pairs; others are filled later. */
 static cld_status make_mapping(cld_pickle *p, const value *arguments) {
     const value from = *argument(p, arguments, 0);
     if (from.kind == CLD_PICKLE_DICT) return cld__pickle_push_value(p, cld_pickle_item(p, arguments, 0));
@@ -256,14 +256,15 @@ cld_status cld__pickle_reduce(cld_pickle *p) {
     return call(p, *stack_at(p, p->stack.count), *stack_at(p, p->stack.count + 1));
 }
 
-/* An instance of a class, with so many operands after it. */
+/* An instance of a class, which has so many operands above it on the stack. */
 cld_status cld__pickle_new_object(cld_pickle *p, size_t operands) {
     CLD_TRY(cld__pickle_need(p, 1 + operands));
     p->stack.count -= 1 + operands;
     return call(p, *stack_at(p, p->stack.count), *stack_at(p, p->stack.count + 1));
 }
 
-/* The top becomes an id. PyTorch's legacy files put a module's class, with its source text, into one: the class it is. */
+/* The top of the stack becomes an id. PyTorch's legacy files put a module's class, with its source text, into an id:
+ * that becomes the class. */
 cld_status cld__pickle_push_persistent(cld_pickle *p) {
     CLD_TRY(cld__pickle_need(p, 1));
     uint32_t id = *stack_at(p, --p->stack.count);
@@ -277,7 +278,7 @@ static bool is_container(const value *v) {
     return v->kind == CLD_PICKLE_DICT || v->kind == CLD_PICKLE_LIST || v->kind == CLD_PICKLE_SET;
 }
 
-/* The state of a dtype is (version, byte order, ...), of an array (version, shape, dtype, is_fortran, data). */
+/* The state of a dtype is (version, byte order, ...), that of an array (version, shape, dtype, is_fortran, data). */
 cld_status cld__pickle_build(cld_pickle *p) {
     CLD_TRY(cld__pickle_need(p, 2));
     uint32_t state_number = *stack_at(p, p->stack.count - 1);
@@ -285,7 +286,7 @@ cld_status cld__pickle_build(cld_pickle *p) {
     value *target = value_at(p, *stack_at(p, p->stack.count - 2));
     p->stack.count--;
     if (target->kind == CLD_PICKLE_OBJECT) target->object.state = state_number;
-    /* What else has a state is what it is without: an OrderedDict's attributes, say. */
+    /* Other values ignore their state, such as an OrderedDict's attributes. */
     if (target->kind == CLD_PICKLE_OBJECT || target->kind == CLD_PICKLE_NAME || is_container(target))
         return CLD_OK;
     if (state.kind != CLD_PICKLE_TUPLE ||

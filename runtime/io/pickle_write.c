@@ -1,4 +1,4 @@
-/* Pickles written. The contract is in pickle_write.h. */
+/* Writing pickles. The contract is in pickle_write.h. */
 #include "runtime/io/pickle_write.h"
 
 #include <stdlib.h>
@@ -96,7 +96,7 @@ void cld_pickle_put_bytes_header(cld_pickle_writer *p, uint64_t bytes) {
         put_number(p, '\x8e', bytes, 8);
 }
 
-/* One that is left over is put in by itself. */
+/* A single last pair is put in by itself. */
 static bool is_alone(size_t i, size_t count) { return i % PART == 0 && i + 1 == count; }
 
 void cld_pickle_open_pair(cld_pickle_writer *p, size_t i, size_t count) {

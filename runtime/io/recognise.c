@@ -1,11 +1,11 @@
-/* Which reader a file is for, by its first bytes. */
+/* Which reader a file needs, from its first bytes. */
 #include "runtime/io/recognise.h"
 
 #include <string.h>
 
 #include "runtime/io/file.h"
 
-/* What is given in place of weights. */
+/* What users give instead of weights. */
 static const struct {
     const char *bytes;
     size_t length, offset;
@@ -28,13 +28,13 @@ static bool is_zip(const uint8_t *head) {
     return memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "PK\5\6", 4) == 0;
 }
 
-/* They begin with a number below 2^40 and a brace; the number may look like the beginning of anything. */
+/* These files begin with a number below 2^40 and a brace; the number may look like the start of any other kind. */
 static bool is_safetensors(const uint8_t *head) { return head[8] == '{' && !head[5] && !head[6] && !head[7]; }
 
-/* Of protocol 2 to 5. */
+/* Of protocols 2 to 5. */
 static bool is_pickle(const uint8_t *head) { return head[0] == 0x80 && head[1] >= 2 && head[1] <= 5; }
 
-/* A zip archive's first member is an .npy; of one without members the name tells. */
+/* Whether the zip archive's first member is an .npy, or the file is called .npz: an archive may have no members. */
 static bool is_npz(const cld_reader *r, const uint8_t *head, size_t room) {
     size_t length = head[26] | (size_t)head[27] << 8, path = strlen(r->path);
     if (path > 4 && strcmp(r->path + path - 4, ".npz") == 0) return true;
