@@ -1,5 +1,5 @@
-/* Reading safetensors files. The header is scanned once, where it lies (json_scan.h); nothing in it is used before it has
- * been checked. What the format's own reader takes is taken, but for names that occur twice, which the format forbids. */
+/* Reading safetensors files. The header is scanned once, in place (json_scan.h); nothing in it is used before it has
+ * been checked. We accept what the format's own reader accepts, except for repeated names, which the format forbids. */
 #include "runtime/io/safetensors.h"
 
 #include <stdlib.h>
@@ -7,9 +7,9 @@
 
 #include "runtime/io/float8.h"
 
-/* The bound of the format's reference reader: 100 MB of names and shapes is not a checkpoint. */
+/* The limit of the format's reference reader: 100 MB of names and shapes is not a checkpoint. */
 #define MOST_HEADER 100000000u
-/* Tensors, and entries of the metadata: the largest models have some hundred thousand tensors. */
+/* The limit for tensors and for metadata entries: the largest models have some hundred thousand tensors. */
 #define MOST_ENTRIES 1000000u
 
 /* Every dtype of the format. */
@@ -52,16 +52,16 @@ const cld_number_type *cld_safetensors_type_of(const cld_tensor *t) {
     char kind = 0;
     uint8_t bytes = (uint8_t)cld_dtype_size(t->a.dtype);
     bool came = cld_numbers_came_as(t, &kind, &bytes);
-    for (size_t i = 0; i < DTYPES; i++) { /* a dtype's own type is the first that becomes it */
+    for (size_t i = 0; i < DTYPES; i++) { /* a dtype's own type comes before the others that become it */
         const cld_number_type *type = &dtypes[i].type;
         if (type->dtype == t->a.dtype && type->bytes == bytes && (!came || type->kind == kind)) return type;
     }
-    return NULL; /* cannot be: every dtype has one */
+    return NULL; /* cannot happen: every dtype has one */
 }
 
 /* ---- the header ---------------------------------------------------------------------------------------- */
 
-/* Names are the file's and may be of any length: %.100s. */
+/* Names come from the file and may have any length, hence %.100s. */
 #define DAMAGED(file, ...)                                                                                   \
     (cld_fail(CLD_IO, __VA_ARGS__), cld_fail_in("%s: damaged file", (file)->reader.path))
 
@@ -95,7 +95,7 @@ static cld_status not_json(const cld_safetensors *f, const cld_json *j) {
     return DAMAGED(f, "the header is not JSON: %s at byte %zu", j->problem, 8 + (size_t)(j->at - f->header));
 }
 
-/* Room for one more; NULL with an error. `what` is for the message. */
+/* Room for one more item; NULL with an error if there is none. `what` is for the message. */
 static void *next_place(const cld_safetensors *f, void **list, size_t count, size_t *room, size_t size,
                         const char *what) {
     if (count == MOST_ENTRIES)
@@ -148,7 +148,7 @@ static cld_status read_metadata(cld_safetensors *f, cld_json *j) {
     return CLD_OK;
 }
 
-/* What an entry has said so far. */
+/* What has been read of an entry so far. */
 typedef struct description {
     cld_text dtype;
     bool has_shape, has_offsets;
@@ -157,7 +157,7 @@ typedef struct description {
 } description;
 
 static cld_status read_shape(cld_safetensors *f, cld_safetensors_entry *e, description *d, cld_json *j) {
-    uint64_t extent, product = 1; /* of all but zeros: what strides are made of */
+    uint64_t extent, product = 1; /* of all but zeros, since strides are computed from it */
     bool empty = false;
     cld_json_open(j, '[');
     for (bool first = true; cld_json_element(j, &first); e->ndim++) {
@@ -194,13 +194,13 @@ static cld_status read_offsets(cld_safetensors *f, cld_safetensors_entry *e, des
     return CLD_OK;
 }
 
-/* Its dtype, known or not, and whether its elements fill its bytes. */
+/* Sets the entry's type, known or not, and checks that its elements fill its bytes. */
 static cld_status check_size(cld_safetensors *f, cld_safetensors_entry *e, const description *d) {
     const struct dtype *known = NULL;
     for (size_t i = 0; i < DTYPES && !known; i++)
         if (is(&d->dtype, dtypes[i].type.name)) known = &dtypes[i];
     e->type = known ? known->type : (cld_number_type){.name = d->dtype.data};
-    if (!known) return CLD_OK; /* whatever an element takes */
+    if (!known) return CLD_OK; /* its elements may have any size */
     uint64_t bits = d->elements;
     if (d->overflows || __builtin_mul_overflow(bits, (uint64_t)known->bits, &bits) || bits % 8 ||
         bits / 8 != e->end - e->begin)
@@ -232,7 +232,7 @@ static cld_status read_entry(cld_safetensors *f, cld_text name, cld_json *j) {
             cld_json_skip(j);
         }
     }
-    if (!described) cld_json_skip(j); /* what stands there instead may be no JSON at all */
+    if (!described) cld_json_skip(j); /* what is there instead may not even be JSON */
     if (j->problem) return not_json(f, j);
     if (!described || !d.dtype.data || !d.has_shape || !d.has_offsets)
         return DAMAGED(f, "tensor '%.100s' is not described by one dtype, one shape and one data_offsets",
@@ -262,7 +262,7 @@ static cld_status check_names(cld_safetensors *f) {
     return CLD_OK;
 }
 
-/* Without gap or overlap, up to the end of the file. */
+/* Checks that the tensors lie without gap or overlap up to the end of the file. */
 static cld_status check_places(cld_safetensors *f) {
     uint64_t at = 0, room = f->reader.bytes - f->data_start;
     if (f->count) qsort(f->entries, f->count, sizeof *f->entries, by_place);

@@ -1,4 +1,4 @@
-/* Writing safetensors files: the header from one sorted list, then each tensor's bytes, in that order. */
+/* Writing safetensors files: the header from one sorted list, then each tensor's bytes in the same order. */
 #include "runtime/io/safetensors.h"
 
 #include <jansson.h>
@@ -7,7 +7,7 @@
 
 #include "runtime/io/json_memory.h"
 
-/* Wide types first: readers that map the file may then view every tensor at its own alignment. */
+/* Wide types first, so that every tensor is aligned for readers that map the file. */
 static int by_width_and_name(const void *a, const void *b) {
     const cld_named_tensor *x = a, *y = b;
     if (x->written.bytes != y->written.bytes) return x->written.bytes > y->written.bytes ? -1 : 1;
@@ -22,7 +22,7 @@ static uint64_t bytes_of(const cld_named_tensor *x) {
     return (uint64_t)cld_numel(&x->tensor->a) * x->written.bytes;
 }
 
-/* What each is written as. */
+/* Finds the type that each tensor is written as. */
 static cld_status find_types(cld_named_tensor *tensors, size_t count) {
     for (size_t i = 0; i < count; i++) {
         const char *name = tensors[i].type;
@@ -39,7 +39,7 @@ static cld_status find_types(cld_named_tensor *tensors, size_t count) {
     return CLD_OK;
 }
 
-/* jansson's functions take over a NULL value and answer -1, so that one check at the end of a chain is enough. */
+/* jansson's functions accept a NULL value and return -1, so one check at the end of a chain is enough. */
 static json_t *describe(const cld_named_tensor *x, uint64_t begin) {
     const cld_tensor *t = x->tensor;
     json_t *shape = json_array();
@@ -82,7 +82,7 @@ static cld_status fill_header(json_t *header, const cld_named_tensor *tensors, s
     return CLD_OK;
 }
 
-/* The header's text, to free; NULL with an error that does not know the path. */
+/* The header's text, which the caller frees; NULL with an error that does not name the path. */
 static char *header_text(const cld_named_tensor *tensors, size_t count, const cld_metadata *metadata,
                          size_t metadata_count) {
     cld_json_watch();
@@ -91,7 +91,7 @@ static char *header_text(const cld_named_tensor *tensors, size_t count, const cl
     if (!header) return cld_fail_null(CLD_NOMEM, "out of memory for the header");
     if (fill_header(header, tensors, count, metadata, metadata_count) == CLD_OK) {
         text = json_dumps(header, JSON_COMPACT);
-        if (cld_json_starved()) { /* json_dumps may leave out what it had no memory for, and say nothing */
+        if (cld_json_starved()) { /* json_dumps may silently leave out what it had no memory for */
             cld_json_free(text);
             text = NULL;
         }

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Being out of memory or descriptors is the process' fault, and not the file's. */
+/* Running out of memory or descriptors is the process's fault, not the file's. */
 static cld_status fail_errno(void) {
     bool shortage = errno == ENOMEM || errno == EMFILE || errno == ENFILE;
     return cld_fail(shortage ? CLD_NOMEM : CLD_IO, "cannot be read: %s", strerror(errno));
@@ -34,7 +34,7 @@ static cld_status slurp(cld_scratch *s, size_t *length, int fd) {
         return cld_fail(CLD_IO, "a file of %.1f GiB; at most %.0f are read", (double)before.st_size / 0x1p30,
                         (double)CLD_SLURP_MAX / 0x1p30);
     size_t bytes = (size_t)before.st_size, got = 0;
-    if (!cld_scratch_reserve(s, bytes + 1)) return CLD_NOMEM; /* one more: that the file ends there is seen */
+    if (!cld_scratch_reserve(s, bytes + 1)) return CLD_NOMEM; /* one more, to see that the file ends there */
     while (got <= bytes) {
         ssize_t now = read(fd, s->data + got, bytes + 1 - got);
         if (now < 0 && errno == EINTR) continue;

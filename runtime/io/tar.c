@@ -1,7 +1,7 @@
 /* Reading through a tar archive. The contract is in tar.h.
  *
- * A header is a block of 512 bytes, its file's bytes follow, padded to whole blocks. Long names and what ustar has no
- * field for come as members of their own before the one that they describe.
+ * A header is a block of 512 bytes. The file's bytes follow, padded to whole blocks. Long names, and facts for which
+ * ustar has no field, are members of their own before the member that they describe.
  */
 #define _GNU_SOURCE
 #include "runtime/io/tar.h"
@@ -20,7 +20,7 @@
 #define BLOCK    512
 #define MOST_PAX (1 << 20) /* bytes of one extended header */
 
-typedef struct header { /* fields without a zero at the end */
+typedef struct header { /* the fields need not end in a zero byte */
     char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100], magic[8],
         owner[32], group[32], device[16], prefix[155], unused[12];
 } header;
@@ -32,7 +32,7 @@ typedef struct archive {
     cld_reader *r;
     uint64_t at, end;  /* in the file */
     const char *inner; /* the member's name; NULL: the file itself */
-    /* what extended headers said of the next member */
+    /* from extended headers, for the next member */
     char *name;
     uint64_t size;
     bool has_size;
@@ -54,8 +54,8 @@ static bool is_zero(const header *h) {
     return true;
 }
 
-/* Octal digits with blanks around them, or binary where the first bit is set. False if it is neither, is negative, or
- * is more than 63 bits. */
+/* Reads octal digits with blanks around them, or a binary number if the first bit is set. False if it is neither, is
+ * negative, or does not fit 63 bits. */
 static bool read_number(const char *field, size_t length, uint64_t *out) {
     const unsigned char *bytes = (const unsigned char *)field;
     size_t i = 0;
@@ -73,7 +73,7 @@ static bool read_number(const char *field, size_t length, uint64_t *out) {
     return i == length || bytes[i] == ' ' || bytes[i] == '\0';
 }
 
-/* Bytes are summed as unsigned by most and as signed by some. */
+/* Most programs sum unsigned bytes, some signed ones. */
 static bool checksum_holds(const header *h) {
     uint64_t said;
     int64_t as_unsigned = 0, as_signed = 0;
@@ -112,7 +112,7 @@ static cld_status fail_first(const archive *a, const header *h) {
 
 /* ---- names --------------------------------------------------------------------------------------------- */
 
-/* Into `out` without ".", "//" and a slash at the end; *is_folder says whether it had one. */
+/* Copies the name to `out` without ".", "//" and a slash at the end; *is_folder says whether it had one. */
 static cld_status clean_name(const archive *a, const char *name, char out[PATH_MAX], bool *is_folder) {
     size_t length = 0, whole = strlen(name);
     *is_folder = whole > 0 && name[whole - 1] == '/';
@@ -146,7 +146,7 @@ static cld_status header_name(const archive *a, const header *h, char out[PATH_M
 
 /* ---- extended headers ---------------------------------------------------------------------------------- */
 
-/* The member's bytes with a zero after them, to free. */
+/* The member's bytes with a zero byte after them; the caller frees them. */
 static char *read_text(archive *a, uint64_t size) {
     if (size > MOST_PAX) {
         damaged(a, "an extended header of more than a megabyte", NULL);
@@ -160,7 +160,7 @@ static char *read_text(archive *a, uint64_t size) {
     return NULL;
 }
 
-/* GNU's long name. */
+/* A long name of GNU tar. */
 static cld_status take_long_name(archive *a, uint64_t size) {
     char *text = read_text(a, size);
     if (!text) return cld_error_code();
@@ -189,7 +189,7 @@ static cld_status take_record(archive *a, const char *key, char *value, size_t l
     return CLD_OK;
 }
 
-/* Records "<length> <key>=<value>\n", the length that of the whole record in decimal digits. */
+/* Reads records "<length> <key>=<value>\n"; the length is that of the whole record, in decimal digits. */
 static cld_status take_records(archive *a, char *text, size_t size) {
     for (char *at = text, *end = text + size; at < end && *at;) {
         char *value_at, *key, *record_end;
@@ -263,7 +263,7 @@ static cld_status take_file(archive *a, const char *name, uint64_t size) {
     return status;
 }
 
-/* What is left out must not be an image. */
+/* Members that we leave out must not be images. */
 static cld_status check_left_out(const archive *a, char type, const char *name) {
     if (cld_image_kind_of(name) != CLD_READABLE || type == '5') return CLD_OK;
     return damaged(a,
@@ -273,7 +273,7 @@ static cld_status check_left_out(const archive *a, char type, const char *name) 
                    name);
 }
 
-/* The member whose header this is; a->at is moved past it. */
+/* Reads the member with this header and moves a->at past it. */
 static cld_status take_member(archive *a, const header *h) {
     char name[PATH_MAX];
     bool is_folder, has_bytes = !(h->type >= '1' && h->type <= '6');
@@ -337,7 +337,7 @@ cld_tar *cld_tar_scan(const char *path) {
     t->bytes = r.bytes;
     t->mtime = facts.st_mtim.tv_sec;
     t->mtime_nanoseconds = facts.st_mtim.tv_nsec;
-    posix_fadvise(r.fd, 0, 0, POSIX_FADV_RANDOM); /* headers lie far apart */
+    posix_fadvise(r.fd, 0, 0, POSIX_FADV_RANDOM); /* headers are far apart */
     archive whole = {.t = t, .r = &r, .end = r.bytes};
     cld_status status = read_archive(&whole);
     free(whole.name);

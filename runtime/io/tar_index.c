@@ -1,7 +1,7 @@
-/* The index of an archive, kept. The contract is in tar.h.
+/* Keeping the index of an archive. The contract is in tar.h.
  *
- * An index is a hint, never the truth: every number of it is checked against the archive's size, and what does not hold
- * together is made anew.
+ * An index is never trusted: every number in it is checked against the archive's size, and an inconsistent index is
+ * made anew.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -18,21 +18,21 @@
 #define SUFFIX ".index.safetensors"
 #define FORMAT "cldlua tar index 1"
 
-/* ---- where --------------------------------------------------------------------------------------------- */
+/* ---- places -------------------------------------------------------------------------------------------- */
 
 static char *beside(const char *path) {
     char *index;
     return asprintf(&index, "%s" SUFFIX, path) < 0 ? NULL : index;
 }
 
-/* FNV-1a, so that archives of one name in two folders have two indices. */
+/* FNV-1a, so that archives of the same name in different folders have different indices. */
 static uint64_t hash(const char *text) {
     uint64_t h = 0xcbf29ce484222325u;
     for (; *text; text++) h = (h ^ (unsigned char)*text) * 0x100000001b3u;
     return h;
 }
 
-/* The user's cache folder; NULL if the environment names none. */
+/* Our folder in the user's cache; NULL if the environment names no cache. */
 static char *cache_folder(void) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char *folder = NULL;
@@ -53,7 +53,7 @@ static char *in_cache(const char *path) {
     return index;
 }
 
-/* ---- read ---------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 static bool is_fact(const cld_safetensors *f, const char *key, const char *value) {
     for (size_t i = 0; i < f->metadata_count; i++)
@@ -63,7 +63,7 @@ static bool is_fact(const cld_safetensors *f, const char *key, const char *value
     return false;
 }
 
-/* A list of this dtype, or NULL. */
+/* The list of that name, or NULL if there is none of this dtype. */
 static cld_tensor *read_list(cld_safetensors *f, const char *name, cld_dtype dtype) {
     for (size_t i = 0; i < f->count; i++) {
         const cld_safetensors_entry *e = &f->entries[i];
@@ -74,7 +74,7 @@ static cld_tensor *read_list(cld_safetensors *f, const char *name, cld_dtype dty
     return NULL;
 }
 
-/* A copy of the list, to free. */
+/* A copy of the list, which the caller frees. */
 static void *copy_list(const cld_tensor *t, size_t element) {
     size_t bytes = (size_t)t->a.shape[0] * element;
     void *copy = malloc(bytes + 1);
@@ -82,7 +82,8 @@ static void *copy_list(const cld_tensor *t, size_t element) {
     return copy;
 }
 
-/* Files inside the archive, names one after the other, each ended by its only zero. */
+/* Checks that the files are inside the archive, and that the names follow each other, each with a zero only at its
+ * end. */
 static bool holds_together(const cld_tar *t) {
     size_t at = 0;
     for (int64_t i = 0; i < t->count; i++) {
@@ -121,7 +122,7 @@ static void archive_facts(const struct stat *facts, char bytes[32], char mtime[6
     snprintf(mtime, 64, "%lld.%09ld", (long long)facts->st_mtim.tv_sec, facts->st_mtim.tv_nsec);
 }
 
-/* NULL, and no error, if there is no index of this very archive. */
+/* NULL, without an error, if this is not an index of exactly this archive. */
 static cld_tar *read_index(const char *path, const struct stat *facts, const char *index) {
     char bytes[32], mtime[64];
     archive_facts(facts, bytes, mtime);
@@ -147,7 +148,7 @@ static cld_tar *read_index(const char *path, const struct stat *facts, const cha
     return NULL;
 }
 
-/* ---- written ------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------- */
 
 static cld_tensor *new_list(cld_dtype dtype, int64_t count, const void *data, size_t element) {
     CLD_AUTO cld_tensor *t = cld_tensor_new(dtype, 1, &count, cld_cpu_backend());
@@ -175,7 +176,7 @@ static cld_status write_index(const cld_tar *t, const char *index) {
     return cld_safetensors_save(index, tensors, 4, metadata, 3);
 }
 
-/* Without one all goes on, only slower the next time. */
+/* Writes the index to the first place that accepts it. Without one everything works, only slower the next time. */
 static void keep(cld_tar *t, char **places) {
     for (int p = 0; p < 2 && !t->index; p++) {
         bool created;

@@ -1,4 +1,4 @@
-/* PyTorch's files: which kind one is, and where its pickle and its storages lie. */
+/* PyTorch's files: which kind one is, and where its pickle and its storages are. */
 #define _GNU_SOURCE
 #include "runtime/io/torch_parts.h"
 
@@ -7,13 +7,13 @@
 
 #include "runtime/core/text.h"
 
-#define MOST_VALUES (1u << 23) /* of a pickle; and no more than it has bytes */
+#define MOST_VALUES (1u << 23) /* of a pickle; its number of bytes is a limit too */
 
-/* ---- what a file is ------------------------------------------------------------------------------------ */
+/* ---- the kind of a file -------------------------------------------------------------------------------- */
 
 static const uint8_t magic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e};
 
-/* The bytes of the pickle of PyTorch's magic number; 0: the file does not begin with it. */
+/* The size of the pickle with PyTorch's magic number; 0 if the file does not begin with it. */
 static size_t magic_length(const uint8_t *head, size_t there) {
     for (size_t at = 2; at <= 11; at += 9) /* protocol 4 puts a frame of 9 bytes in between */
         if (there >= at + sizeof magic && memcmp(head + at, magic, sizeof magic) == 0)
@@ -27,7 +27,7 @@ static bool is_zip(const uint8_t *head) {
 
 /* ---- pickles ------------------------------------------------------------------------------------------- */
 
-/* The pickle from `begin` on. */
+/* Opens the pickle at `begin`. */
 static cld_pickle *open_pickle(cld_torch_file *f, uint64_t begin) {
     bool in_zip = f->format == CLD_TORCH_ZIP;
     uint64_t end = in_zip ? f->data_bytes : f->reader.bytes;
@@ -49,7 +49,7 @@ static cld_status damaged(const cld_torch_file *f, const char *what, const char 
     return cld_fail(CLD_IO, "%s: damaged: %s '%.100s'", f->reader.path, what, key);
 }
 
-/* The storage at *at, an i64 with its elements' number and these; *at moves behind it. */
+/* Reads the storage at *at, an i64 with the number of its elements and then the elements, and moves *at past it. */
 static cld_status read_legacy_storage(cld_torch_file *f, const char *key, uint64_t *at) {
     uint64_t count = 0, there = f->reader.bytes - *at;
     cld__torch_storage *s = cld__torch_storage_of(f, key);
@@ -73,7 +73,7 @@ static cld_status read_legacy_storage(cld_torch_file *f, const char *key, uint64
     return CLD_OK;
 }
 
-/* Every storage that was referred to. */
+/* Checks that the file holds every storage that the pickle refers to. */
 static cld_status check_storages(const cld_torch_file *f) {
     for (size_t i = 0; i < f->storage_count; i++)
         if (f->storages[i].type && !f->storages[i].there)
@@ -81,7 +81,7 @@ static cld_status check_storages(const cld_torch_file *f) {
     return CLD_OK;
 }
 
-/* The list of keys, and the storages in its order. */
+/* Reads the list of keys, and the storages in the same order. */
 static cld_status read_legacy_storages(cld_torch_file *f) {
     uint32_t i;
     char key[256];
@@ -104,7 +104,8 @@ static cld_status read_legacy_storages(cld_torch_file *f) {
     return status;
 }
 
-/* Behind the magic number: the protocol number and the writing system, which say nothing that is needed. */
+/* Reads what follows the magic number: first the protocol number, then facts about the writing system, which we
+ * ignore. */
 static cld_status read_legacy(cld_torch_file *f, uint64_t at) {
     for (int i = 0; i < 2; i++) {
         cld_pickle *p = open_pickle(f, at);
@@ -126,7 +127,8 @@ static cld_status read_legacy(cld_torch_file *f, uint64_t at) {
 
 /* ---- zip ----------------------------------------------------------------------------------------------- */
 
-/* What may be read of a zip archive of this size: PyTorch compresses nothing, who packs its files again may. */
+/* The most that we read from a zip archive of this size. PyTorch does not compress, but others may have repacked a
+ * file. */
 static uint64_t zip_bound(const cld_torch_file *f) { return 16 * f->reader.bytes + (1 << 20); }
 
 static bool ends_with(const char *text, const char *end) {
@@ -145,10 +147,10 @@ static cld_status read_data(cld_torch_file *f, cld_zip *z, const cld_zip_member 
     return cld_zip_read(z, f->data, f->data_bytes);
 }
 
-/* What else tells what the archive is. */
+/* Other signs of what the archive is. */
 typedef struct signs {
     bool is_script;
-    char first[64]; /* name; made printable */
+    char first[64]; /* the first member's name, made printable */
 } signs;
 
 static cld_status scan_zip(cld_torch_file *f, cld_zip *z, signs *signs) {
@@ -181,7 +183,7 @@ static cld_status check_zip(const cld_torch_file *f, const signs *signs) {
         f->reader.path, signs->first);
 }
 
-/* The archive's members that are storages, into place. */
+/* Reads the archive's members that are storages. */
 static cld_status read_zip_storages(cld_torch_file *f, cld_zip *z) {
     cld_zip_member m;
     size_t prefix = strlen(f->prefix);

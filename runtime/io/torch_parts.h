@@ -7,21 +7,21 @@
 #include "runtime/io/torch_file.h"
 #include "runtime/io/zip.h"
 
-/* Elements as PyTorch names them. */
+/* An element type, as PyTorch names it. */
 typedef struct cld__torch_type {
-    const char *storage, *dtype; /* "FloatStorage", "float32"; NULL: there is none */
+    const char *storage, *dtype; /* "FloatStorage", "float32"; NULL if there is none */
     uint8_t bytes;
-    cld_number_type numbers; /* of 0 bytes: no dtype here can hold it */
+    cld_number_type numbers; /* 0 bytes if none of our dtypes can hold it */
 } cld__torch_type;
 
 typedef struct cld__torch_storage {
     char *key;
-    const cld__torch_type *type;  /* NULL: not known, and so not read */
+    const cld__torch_type *type;  /* NULL: unknown, so it is not read */
     uint64_t count;               /* elements */
     bool there;                   /* the file holds it */
-    cld_tensor *tensor;           /* 1-d; NULL: not read, or no dtype here can hold it */
-    const cld__torch_type *again; /* an untyped storage's elements, once a tensor has given them a type */
-    cld_tensor *typed;
+    cld_tensor *tensor;           /* 1-d; NULL: not read, or none of our dtypes can hold it */
+    const cld__torch_type *again; /* the type that a tensor has given to an untyped storage, */
+    cld_tensor *typed;            /* and the elements of that type */
 } cld__torch_storage;
 
 /* A persistent id of a storage, or of a part of one. */
@@ -37,7 +37,7 @@ struct cld_torch_file {
     bool big_endian;
     uint8_t *data; /* zip: the content of data.pkl */
     size_t data_bytes;
-    char *prefix; /* zip: what data.pkl's name begins with */
+    char *prefix; /* zip: the start of data.pkl's name */
     cld_pickle *pickle;
     cld__torch_storage *storages; /* in bytewise order of their keys */
     size_t storage_count;
@@ -46,17 +46,17 @@ struct cld_torch_file {
     uint64_t array_bytes; /* of NumPy arrays so far */
 };
 
-/* By a dtype's name; NULL if it is not known. */
+/* The type with this dtype name; NULL if it is unknown. */
 const cld__torch_type *cld__torch_dtype(const char *name);
 
-/* The storages that the pickle refers to, none of them read. */
+/* Finds the storages that the pickle refers to, without reading them. */
 cld_status cld__torch_find_storages(cld_torch_file *f);
-/* NULL if there is none of the key. */
+/* NULL if there is none with that key. */
 cld__torch_storage *cld__torch_storage_of(cld_torch_file *f, const char *key);
 uint64_t cld__torch_storage_bytes(const cld__torch_storage *s);
-/* NULL if the value is no reference to a storage. */
+/* NULL if the value is not a reference to a storage. */
 const cld__torch_reference *cld__torch_reference_to(const cld_torch_file *f, uint32_t value);
-/* Reads one: its bytes lie at `offset` of the file, or are the zip's member at hand. */
+/* Reads a storage: its bytes are at `offset` of the file, or are the zip's current member. */
 cld_status cld__torch_read_storage(cld_torch_file *f, cld__torch_storage *s, uint64_t offset, cld_zip *zip);
 void cld__torch_free_storages(cld_torch_file *f);
 

@@ -1,4 +1,4 @@
-/* Storages: the elements of PyTorch's tensors, which lie beside the pickle. */
+/* Storages: the elements of PyTorch's tensors, which are outside the pickle. */
 #define _GNU_SOURCE
 #include "runtime/io/torch_parts.h"
 
@@ -40,7 +40,7 @@ const cld__torch_type *cld__torch_dtype(const char *name) {
     return NULL;
 }
 
-/* "torch.cuda.FloatStorage": what comes after the last dot counts. */
+/* "torch.cuda.FloatStorage": only the part after the last dot matters. */
 static const cld__torch_type *storage_type(cld_pickle *p, const cld_pickle_value *class) {
     char name[256];
     if (class->kind != CLD_PICKLE_NAME) return NULL;
@@ -53,7 +53,7 @@ static const cld__torch_type *storage_type(cld_pickle *p, const cld_pickle_value
 
 /* ---- what the pickle refers to ------------------------------------------------------------------------- */
 
-/* A reference whose storage has not been looked up. */
+/* A reference, before its storage has been looked up. */
 typedef struct found {
     cld__torch_reference reference;
     cld__torch_storage storage;
@@ -65,7 +65,8 @@ static const cld_pickle_value *part(cld_pickle *p, const cld_pickle_value *tuple
 
 static bool is_count(const cld_pickle_value *v) { return v->kind == CLD_PICKLE_INTEGER && v->integer >= 0; }
 
-/* ("storage", class, key, device, elements[, (key of the part, its first element, elements)]); false for any other id. */
+/* Parses ("storage", class, key, device, elements[, (key of the part, its first element, elements)]); false for any
+ * other id. */
 static bool parse_id(cld_pickle *p, uint32_t value, found *out) {
     const cld_pickle_value *id = cld_pickle_at(p, cld_pickle_at(p, value)->id);
     if (id->kind != CLD_PICKLE_TUPLE || !cld_pickle_equals(p, part(p, id, 0), "storage")) return false;
@@ -95,7 +96,7 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The references' storages, each once: a key that is claimed to be of two types or sizes is damage. */
+/* Collects the references' storages, each once. A key with two types or sizes is damage. */
 static cld_status gather(cld_torch_file *f, found *list, size_t count) {
     if (count == 0) return CLD_OK;
     qsort(list, count, sizeof *list, by_key);
@@ -165,7 +166,7 @@ uint64_t cld__torch_storage_bytes(const cld__torch_storage *s) {
     return bytes;
 }
 
-/* Left unread if its values have no dtype here: such tensors stay objects. */
+/* Does not read the storage if none of our dtypes can hold its values: such tensors stay objects. */
 cld_status cld__torch_read_storage(cld_torch_file *f, cld__torch_storage *s, uint64_t offset, cld_zip *zip) {
     cld_number_type type = s->type->numbers;
     int64_t shape[] = {(int64_t)s->count};

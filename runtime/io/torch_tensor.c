@@ -1,5 +1,5 @@
-/* What a pickle's objects mean to PyTorch: which calls would have made a tensor, and of what. Arguments that such a call
- * would not have taken leave the object as it is; a tensor outside its storage is damage. */
+/* What a pickle's objects mean to PyTorch: which calls would have made a tensor, and from what. If such a call would
+ * not have accepted its arguments, the object stays as it is. A tensor outside its storage is damage. */
 #include "runtime/io/torch_parts.h"
 
 #include <stdlib.h>
@@ -16,7 +16,7 @@ static const value *part(cld_torch_file *f, const value *tuple, uint32_t i) {
 
 /* ---- tensors ------------------------------------------------------------------------------------------- */
 
-/* A tuple of whole numbers from 0 on. */
+/* Reads a tuple of integers that are not negative. */
 static bool take_numbers(cld_torch_file *f, const value *tuple, int64_t *out) {
     for (uint32_t i = 0; i < tuple->items.count; i++) {
         const value *n = part(f, tuple, i);
@@ -26,8 +26,8 @@ static bool take_numbers(cld_torch_file *f, const value *tuple, int64_t *out) {
     return true;
 }
 
-/* The number of elements that lie from the first to the last of such a view, both included: 0 if it has none, -1 if they
- * are too many to be counted, or if the shape alone is. */
+/* How many elements of the storage such a view spans, from its first to its last: 0 if the view is empty, -1 if that
+ * number, or the number of the view's own elements, is too large. */
 static int64_t reach(int ndim, const int64_t *shape, const int64_t *strides) {
     int64_t last = 0, elements = 1;
     bool overflows = false;
@@ -41,7 +41,8 @@ static int64_t reach(int ndim, const int64_t *shape, const int64_t *strides) {
     return overflows || elements > INT64_MAX / 8 || last == INT64_MAX ? -1 : last + 1;
 }
 
-/* An untyped storage's bytes as elements of a type: converted once. NULL without an error: it cannot be had. */
+/* Converts an untyped storage's bytes to elements of the type, once. *out is NULL, without an error, if that is not
+ * possible. */
 static cld_status give_type(cld_torch_file *f, cld__torch_storage *s, const cld__torch_type *type,
                             cld_tensor **out) {
     int64_t shape[] = {(int64_t)(s->count / type->bytes)};
@@ -58,7 +59,7 @@ static cld_status give_type(cld_torch_file *f, cld__torch_storage *s, const cld_
     return CLD_OK;
 }
 
-/* The view of the reference's storage; *out stays NULL if that was not read. */
+/* Makes the view of the reference's storage; *out stays NULL if that was not read. */
 static cld_status make_view(cld_torch_file *f, const cld__torch_reference *r, const cld__torch_type *type,
                             int ndim, const int64_t *shape, const int64_t *strides, int64_t begin,
                             cld_tensor **out) {
@@ -67,7 +68,7 @@ static cld_status make_view(cld_torch_file *f, const cld__torch_reference *r, co
     if (!whole) return CLD_OK;
     uint64_t there = r->count, first = r->begin;
     if (type && type != s->type) {
-        if (s->type->dtype) return CLD_OK; /* not an untyped one */
+        if (s->type->dtype) return CLD_OK; /* not untyped */
         CLD_TRY(give_type(f, s, type, &whole));
         if (!whole) return CLD_OK;
         there /= type->bytes;
@@ -86,12 +87,13 @@ static cld_status make_view(cld_torch_file *f, const cld__torch_reference *r, co
     return CLD_OK;
 }
 
-/* Conjugated or negated, which the elements that are stored are not. */
+/* Whether the tensor is conjugated or negated, while the stored elements are not. */
 static bool is_altered(const value *metadata) {
     return metadata->kind == CLD_PICKLE_DICT && metadata->items.count > 0;
 }
 
-/* _rebuild_tensor(storage, offset, size, stride, requires_grad, hooks[, dtype][, metadata]), the dtype in version 3. */
+/* _rebuild_tensor(storage, offset, size, stride, requires_grad, hooks[, dtype][, metadata]); version 3 has the
+ * dtype. */
 static cld_status make_tensor(cld_torch_file *f, const value *arguments, bool has_dtype, cld_tensor **out) {
     const cld__torch_reference *r = cld__torch_reference_to(f, item(f, arguments, 0));
     const value *begin = part(f, arguments, 1), *size = part(f, arguments, 2),
@@ -150,7 +152,7 @@ static cld_status make_array(cld_torch_file *f, const value *v, cld_tensor **out
     int64_t memory[CLD_MAX_DIMS], shape[CLD_MAX_DIMS], strides[CLD_MAX_DIMS];
     void *bytes;
     if (!cld_pickle_open_array(f->pickle, v, &a) || !number_type(a.dtype, &type)) return CLD_OK;
-    f->array_bytes += a.data->string.size; /* bytes that many arrays share are copied for each */
+    f->array_bytes += a.data->string.size; /* shared bytes are copied for each array */
     if (f->array_bytes > f->reader.bytes + f->data_bytes)
         return cld_fail(CLD_IO, "%s: its NumPy arrays are larger than the file", f->reader.path);
     for (int i = 0; i < a.ndim; i++) memory[i] = (int64_t)a.shape[a.axes[i]];
@@ -161,7 +163,7 @@ static cld_status make_array(cld_torch_file *f, const value *v, cld_tensor **out
     cld_status status = cld_pickle_stream_next(s, bytes, (size_t)a.data->string.size);
     cld_pickle_stream_free(s);
     CLD_TRY(status);
-    if (cld_numbers_convert(t, type) != CLD_OK) return CLD_OK; /* beyond i64: it stays an object */
+    if (cld_numbers_convert(t, type) != CLD_OK) return CLD_OK; /* does not fit i64: it stays an object */
     for (int i = 0; i < a.ndim; i++) {
         shape[a.axes[i]] = t->a.shape[i];
         strides[a.axes[i]] = t->a.strides[i];
@@ -174,9 +176,9 @@ static cld_status make_array(cld_torch_file *f, const value *v, cld_tensor **out
 
 /* ---- calls --------------------------------------------------------------------------------------------- */
 
-enum { MOST_WRAPPERS = 4 }; /* around each other */
+enum { MOST_WRAPPERS = 4 }; /* one inside another */
 
-/* A call by its function's name without the module, and its arguments. */
+/* Interprets a call, from its function's name without the module and its arguments. */
 static cld_status read_call(cld_torch_file *f, const char *name, const value *arguments, uint32_t *within,
                             cld_tensor **out) {
     if (strncmp(name, "_rebuild_parameter", 18) == 0 || strcmp(name, "Size") == 0) {
@@ -191,21 +193,21 @@ static cld_status read_call(cld_torch_file *f, const char *name, const value *ar
     return CLD_OK;
 }
 
-/* PyTorch's own functions; of others' nothing is known. */
+/* The name without its module if it is PyTorch's own; NULL for other names, of which we know nothing. */
 static const char *torch_name(cld_torch_file *f, const value *v, char *text, size_t room) {
     if (v->kind != CLD_PICKLE_NAME && v->kind != CLD_PICKLE_OBJECT) return NULL;
     cld_pickle_full_name(f->pickle, v, text, room);
     return strncmp(text, "torch.", 6) == 0 ? strrchr(text, '.') + 1 : NULL;
 }
 
-/* One step: what the object stands for, into *within. */
+/* Interprets an object, one level deep: sets *out to its tensor, or *within to the value inside it. */
 static cld_status read_object(cld_torch_file *f, const value *v, uint32_t *within, cld_tensor **out) {
     char text[256];
     const char *name = v->object.indirect ? NULL : torch_name(f, v, text, sizeof text);
     const value *arguments = cld_pickle_at(f->pickle, v->object.arguments);
     if (!name || arguments->kind != CLD_PICKLE_TUPLE) return CLD_OK;
     if (strcmp(name, "_rebuild_from_type_v2") == 0 || strcmp(name, "_rebuild_from_type") == 0) {
-        /* (function, type, its arguments, state): a tensor with attributes, or of a class of its own */
+        /* (function, type, its arguments, state): a tensor with attributes, or of a subclass */
         name = torch_name(f, part(f, arguments, 0), text, sizeof text);
         arguments = part(f, arguments, 2);
         if (!name || arguments->kind != CLD_PICKLE_TUPLE) return CLD_OK;

@@ -1,4 +1,4 @@
-/* PyTorch's zip format written. The contract is in torch_write.h. */
+/* Writing PyTorch's zip format. The contract is in torch_write.h. */
 #include "runtime/io/torch_write.h"
 
 #include <stdio.h>
@@ -12,7 +12,7 @@ static const char *const storages[CLD_DTYPE_COUNT] = {
     [CLD_U8] = "ByteStorage",
 };
 
-/* Numbers in the memo of what is named more than once; `there` once it is. */
+/* The memo number of a name that occurs more than once, and whether it has been put yet. */
 typedef struct kept {
     uint32_t number;
     bool there;
@@ -32,7 +32,7 @@ static void put_name(cld_pickle_writer *p, kept *k, const char *module, const ch
     *k = (kept){module ? cld_pickle_put_global(p, module, name) : cld_pickle_put_text(p, name), true};
 }
 
-/* ("storage", torch.FloatStorage, "0", "cpu", elements), as the id of what lies elsewhere in the archive. */
+/* ("storage", torch.FloatStorage, "0", "cpu", elements), as the persistent id of a storage elsewhere in the archive. */
 static void put_storage(state_pickle *s, cld_dtype dtype, size_t key, int64_t elements) {
     char text[24];
     cld_pickle_put(&s->p, "(", 1);
@@ -47,7 +47,7 @@ static void put_storage(state_pickle *s, cld_dtype dtype, size_t key, int64_t el
     cld_pickle_put(&s->p, "Q", 1);
 }
 
-/* Of a dense tensor of that shape, in PyTorch's way: a dimension of 0 counts as 1. */
+/* The strides of a dense tensor with this shape, as PyTorch computes them: a dimension of 0 counts as 1. */
 static void dense_strides(const cld_array *a, int64_t *strides) {
     int64_t step = 1;
     for (int i = a->ndim - 1; i >= 0; i--) {

@@ -1,4 +1,4 @@
-/* Tables of numbers as text. The contract is in tsv.h. */
+/* Writing tables of numbers as text. The contract is in tsv.h. */
 #include "runtime/io/tsv.h"
 
 #include <math.h>
@@ -9,9 +9,9 @@
 #include "runtime/core/text.h"
 #include "runtime/io/file.h"
 
-enum { MOST = 24 }; /* bytes of a number and the tab or newline behind it */
+enum { MOST = 24 }; /* bytes of a number and the tab or newline after it */
 
-/* The shortest of 6 to 9 digits that is the same f32 when it is read again. */
+/* The fewest digits, from 6 to 9, that read back as the same f32. */
 static size_t number(char *to, float value) {
     int length = 0;
     if (isnan(value)) return (size_t)snprintf(to, MOST, "nan");

@@ -1,4 +1,5 @@
-/* Archives to folders. Files are made below a descriptor of the folder, and never through a link: none is made. */
+/* Unpacking archives into folders. Files are created relative to a descriptor of the folder, and never through a link,
+ * since no links are created. */
 #define _GNU_SOURCE
 #include "runtime/io/unpack.h"
 
@@ -62,15 +63,15 @@ enum { BLOCK = 1 << 18, FLUSH_EVERY = 1 << 26 };
 struct cld_unpack {
     struct archive *archive;
     char *path;
-    int in, folder, out; /* out: the member under way, or -1 */
-    char name[4096];     /* of the member; made printable in messages */
+    int in, folder, out; /* out: the current member's file, or -1 */
+    char name[4096];     /* the member's; made printable in messages */
     uint64_t size, unflushed;
     bool any;
 };
 
 /* ---- messages ------------------------------------------------------------------------------------------ */
 
-/* Of the archive as a whole. */
+/* An error about the archive as a whole. */
 static cld_status fail_archive(cld_unpack *u, int code) {
     const char *words = lib.archive_error_string(u->archive);
     bool memory = words && strstr(words, "memory");
@@ -80,7 +81,7 @@ static cld_status fail_archive(cld_unpack *u, int code) {
                                             : "it cannot be read");
 }
 
-/* Of the member at hand. */
+/* An error about the current member. */
 static cld_status fail_member(cld_unpack *u, const char *what) {
     char shown[512];
     cld_printable(shown, sizeof shown, u->name, strlen(u->name), CLD_ONE_LINE);
@@ -103,7 +104,7 @@ static bool leads_up(const char *name) {
     return false;
 }
 
-/* u->name: the member's, without "./" in front and "/" behind; "" for the folder itself. */
+/* Sets u->name to the member's, without a leading "./" or trailing "/"; "" for the folder itself. */
 static cld_status take_name(cld_unpack *u, const char *name) {
     u->name[0] = 0;
     if (!name) return fail_member(u, "has a name that cannot be read");
@@ -119,7 +120,7 @@ static cld_status take_name(cld_unpack *u, const char *name) {
     return CLD_OK;
 }
 
-/* The folders above the member; *last: the member, too. */
+/* Creates the folders above the member, and if `last`, the member as a folder too. */
 static cld_status make_folders(cld_unpack *u, bool last) {
     for (char *end = u->name; *end; end++) {
         if (*end != '/') continue;
@@ -153,7 +154,7 @@ static cld_status start_member(cld_unpack *u, struct archive_entry *e) {
     return CLD_OK;
 }
 
-/* Flushed now and then, so that no single flush keeps a person waiting who wants to stop. */
+/* Flushes now and then, so that no single flush is long enough to keep a user waiting who wants to stop. */
 static cld_status put(cld_unpack *u, const char *data, size_t bytes, uint64_t offset) {
     while (bytes > 0) {
         size_t part = bytes < BLOCK ? bytes : BLOCK;
@@ -179,14 +180,14 @@ static cld_status end_member(cld_unpack *u) {
     return ok ? CLD_OK : fail_errno(u);
 }
 
-/* One block of the member under way, or the next member's beginning. */
+/* Unpacks one block of the current member, or starts the next member. */
 static cld_status advance(cld_unpack *u, bool *done) {
     if (u->out >= 0) {
         const void *data;
         size_t bytes;
         la_int64_t offset = 0;
         int code = lib.archive_read_data_block(u->archive, &data, &bytes, &offset);
-        if (code == ARCHIVE_EOF) { /* a file that ends with a hole ends beyond its last block */
+        if (code == ARCHIVE_EOF) { /* a file may end with a hole, after its last block */
             if (offset > (la_int64_t)u->size) u->size = (uint64_t)offset;
             return end_member(u);
         }
@@ -213,7 +214,7 @@ cld_status cld_unpack_step(cld_unpack *u, double seconds, uint64_t *read, bool *
     return CLD_OK;
 }
 
-/* ---- its life ------------------------------------------------------------------------------------------ */
+/* ---- creating and freeing ------------------------------------------------------------------------------ */
 
 static cld_status open_archive(cld_unpack *u, const char *archive, const char *folder) {
     struct stat facts;

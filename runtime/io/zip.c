@@ -1,4 +1,4 @@
-/* Zip archives. The contract is in zip.h. */
+/* Reading zip archives. The contract is in zip.h. */
 #define _GNU_SOURCE
 #include "runtime/io/zip.h"
 
@@ -53,13 +53,13 @@ enum { BLOCK = 1 << 18 };
 struct cld_zip {
     struct archive *archive;
     const char *path; /* the reader's */
-    const char *name; /* of the member at hand */
-    locale_t
-        utf8; /* libarchive gives names in the locale's characters, or not at all; 0: there is no such locale */
+    const char *name; /* of the current member */
+    locale_t utf8; /* libarchive gives names only in the locale's characters; 0 if there is no such locale */
 };
 
-/* libarchive does not always set its own number, and has many words for it; a format's check that found no memory has
- * none, and is taken for one of another format. Then errno tells, which is 0 before a call that may fail. */
+/* Whether libarchive ran out of memory. It does not always set its error number, and its messages differ. If a format's
+ * check had no memory there is no message at all, and the file counts as one of another format: then only errno tells,
+ * which must be 0 before a call that may fail. */
 static bool lacks_memory(const cld_zip *z) {
     const char *words = lib.archive_error_string(z->archive);
     return errno == ENOMEM || lib.archive_errno(z->archive) == ENOMEM ||
@@ -88,7 +88,7 @@ cld_zip *cld_zip_open(cld_reader *reader) {
     errno = 0;
     lib.archive_read_support_format_zip_seekable(z->archive);
 #    ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-    lib.archive_read_set_options(z->archive, "zip:ignorecrc32"); /* or all damage would end there */
+    lib.archive_read_set_options(z->archive, "zip:ignorecrc32"); /* else all damage would stop there */
 #    endif
     bool opened = lseek(reader->fd, 0, SEEK_SET) == 0 &&
                   lib.archive_read_open_fd(z->archive, reader->fd, BLOCK) >= ARCHIVE_WARN;
@@ -102,7 +102,7 @@ cld_zip *cld_zip_open(cld_reader *reader) {
     return NULL;
 }
 
-/* Names are compared byte by byte, whatever the locale makes of them. */
+/* Names are compared byte by byte, whatever the locale. */
 static const char *member_name(struct archive_entry *entry) {
     const char *name = lib.archive_entry_pathname(entry);
     if (!name) name = lib.archive_entry_pathname_utf8(entry);

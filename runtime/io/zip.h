@@ -1,7 +1,7 @@
-/* Zip archives, read with libarchive, which is loaded on first use: members one after the other, as they lie in the file.
+/* Reads zip archives with libarchive, which is loaded on first use: one member after the other, in the file's order.
  *
- * The directory at the archive's end counts, zip64 or not; members may be compressed. Checksums are compared. What a
- * member claims to have is a claim: nothing of its size is allocated here.
+ * The directory at the archive's end decides which members there are, zip64 or not. Members may be compressed.
+ * Checksums are checked. A member's claimed size is not trusted: nothing of that size is allocated here.
  *
  *     cld_zip *z = cld_zip_open(&reader);
  *     for (;;) {
@@ -18,17 +18,18 @@
 typedef struct cld_zip cld_zip;
 
 typedef struct cld_zip_member {
-    const char *name; /* NULL behind the last; good until the next one */
+    const char *name; /* NULL after the last one; valid until the next one */
     uint64_t bytes;
 } cld_zip_member;
 
-/* The reader stays the caller's, and open. NULL on failure, also if cldlua was built without libarchive or does not find
- * it: the error names the Debian package. Every error names the archive. */
+/* The reader stays the caller's and must stay open. NULL on failure. If cldlua was built without libarchive or does not
+ * find it, the error names the Debian package. Every error names the archive. */
 cld_zip *cld_zip_open(cld_reader *reader);
 cld_status cld_zip_next(cld_zip *z, cld_zip_member *member);
-/* The whole content of the member at hand, which must have so many bytes. */
+/* Reads the whole content of the current member, which must have exactly this many bytes. */
 cld_status cld_zip_read(cld_zip *z, void *out, size_t bytes);
-/* The same piece by piece: the next bytes of the member at hand; then that it ends there, and that its checksum is right. */
+/* The same piece by piece: take reads the next bytes of the current member; finish then checks that it ends there, and
+ * its checksum. */
 cld_status cld_zip_take(cld_zip *z, void *out, size_t bytes);
 cld_status cld_zip_finish(cld_zip *z);
 void cld_zip_close(cld_zip *z); /* NULL is fine */

@@ -1,4 +1,4 @@
-/* Zip archives written (PKWARE's APPNOTE 6.3, sections 4.3.7, 4.3.12, 4.3.14 to 16). The contract is in zip_write.h. */
+/* Writing zip archives (PKWARE's APPNOTE 6.3, sections 4.3.7, 4.3.12, 4.3.14 to 16). The contract is in zip_write.h. */
 #include "runtime/io/zip_write.h"
 
 #include <stdlib.h>
@@ -15,7 +15,7 @@ enum { ZIP64 = 45, UTF8_NAME = 1 << 11, STORED = 0, FIRST_OF_1980 = 1 << 5 | 1 }
 
 typedef struct member {
     char *name;
-    uint64_t begin, bytes; /* the local header's place; the content */
+    uint64_t begin, bytes; /* the local header's offset; the content's size */
     uint32_t crc;
     unsigned extra; /* bytes of the fields after the local header's name */
 } member;
@@ -65,7 +65,7 @@ static void add(record *r, uint64_t value, int size) {
 
 static void put_record(cld_zip_writer *z, const record *r) { put(z, r->bytes, r->used); }
 
-/* From the version to the name's length: the same in both headers of a member. */
+/* The fields from the version to the name's length, which are the same in both headers of a member. */
 static void add_facts(record *r, const member *m) {
     add(r, ZIP64, 2);
     add(r, UTF8_NAME, 2);
@@ -86,7 +86,8 @@ static record local_header(const member *m) {
     return r;
 }
 
-/* Fields after the name: the sizes, and padding up to the next multiple of the alignment, named as PyTorch names it. */
+/* The fields after the name: the sizes, and padding to the next multiple of the alignment, with PyTorch's name for
+ * it. */
 static record local_fields(const member *m) {
     record r = {.used = 0};
     add(&r, 1, 2);
@@ -106,7 +107,7 @@ static record directory_header(const member *m) {
     add_facts(&r, m);
     add(&r, PLACES_FIELD, 2);
     add(&r, 0, 2 + 2 + 2);               /* comment, disk, internal attributes */
-    add(&r, (uint64_t)0100644 << 16, 4); /* a plain file, to be read by all */
+    add(&r, (uint64_t)0100644 << 16, 4); /* a regular file that everyone may read */
     add(&r, IN_ZIP64, 4);
     return r;
 }
@@ -121,7 +122,7 @@ static record directory_fields(const member *m) {
     return r;
 }
 
-/* The directory's own end, in 64 bits if need be, and then in few. */
+/* The end of the directory: the zip64 record if it is needed, then the usual one. */
 static record ending(size_t count, uint64_t begin, uint64_t bytes) {
     record r = {.used = 0};
     bool fits = count < 0xFFFF && begin < IN_ZIP64 && bytes < IN_ZIP64;
@@ -205,7 +206,7 @@ cld_status cld_zip_add(cld_zip_writer *z, const void *data, size_t bytes) {
     return z->file.status;
 }
 
-/* The checksum is known now: the header is written again. */
+/* Now the checksum is known, so the header is written again. */
 cld_status cld_zip_end(cld_zip_writer *z) {
     if (z->file.status != CLD_OK) return z->file.status;
     const member *m = &z->members[z->count - 1];
