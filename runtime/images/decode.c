@@ -1,4 +1,4 @@
-/* Image files: which kind it is, by its first bytes; the limits; turning upright. */
+/* Image files: their kind, from the first bytes; limits; turning upright. */
 #include "runtime/images/decode.h"
 
 #include <stdbool.h>
@@ -8,7 +8,7 @@
 
 #include "runtime/images/decode_kinds.h"
 
-/* ---- what a file is ------------------------------------------------------------------------------------ */
+/* ---- the kind of a file -------------------------------------------------------------------------------- */
 
 static const struct {
     size_t at, length;
@@ -124,7 +124,7 @@ cld_status cld_picture_decode(cld_pixels *out, const cld_picture *p, cld_rect pa
 
 cld_status cld_picture_upright(cld_pixels *out, const cld_pixels *pixels, int orientation,
                                cld_scratch *scratch) {
-    /* Orientations 5 to 8 swap rows and columns; which axes of the source are walked from their end. */
+    /* Orientations 5 to 8 swap rows and columns; some read the source from the bottom or from the right. */
     bool swap = orientation >= 5;
     bool from_bottom = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
     bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
@@ -166,7 +166,7 @@ typedef struct tiff {
     bool little;
 } tiff;
 
-/* 0 beyond the end. */
+/* 0 if it is beyond the end. */
 static uint32_t tiff_number(const tiff *t, size_t at, int bytes) {
     uint32_t value = 0;
     if (at > t->length || t->length - at < (size_t)bytes) return 0;

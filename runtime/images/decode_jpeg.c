@@ -1,11 +1,11 @@
-/* JPEG files, by libjpeg-turbo, as Pillow has it decode them.
+/* Decoding JPEG files with libjpeg-turbo, with the same settings as Pillow.
  *
- * Only the rows down to the part's last are decoded, and of those above the part no pixels are computed; columns outside
- * are left out as far as the pixels inside stay what they are in the whole image. libjpeg's errors come by longjmp, which
- * stays inside `guarded`. Its warnings are let pass, as Pillow does, but for one: that the file ends before the rows that
- * are wanted.
+ * Rows below the part are not decoded, and no pixels are computed for rows above it. Columns outside the part are left
+ * out as far as the pixels inside stay the same as in the whole image. libjpeg reports errors by longjmp, which stays
+ * inside `guarded`. Its warnings are ignored, as in Pillow, except for one: that the file ends before the requested
+ * rows.
  */
-#include <stdio.h> /* jpeglib.h wants it */
+#include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>
 
@@ -42,7 +42,7 @@ cld_status cld_jpeg_open(cld_picture *p) {
     size_t at = 2, end = p->length;
     bool framed = false;
     for (;;) {
-        while (at < end && b[at] != 0xff) at++; /* as libjpeg: what is no marker is passed over */
+        while (at < end && b[at] != 0xff) at++; /* like libjpeg, skip what is not a marker */
         while (at < end && b[at] == 0xff) at++;
         if (at >= end) return cld_fail(CLD_INVALID, "a JPEG that ends within its header");
         int marker = b[at++];
@@ -69,23 +69,24 @@ cld_status cld_jpeg_open(cld_picture *p) {
 
 /* ---- libjpeg ------------------------------------------------------------------------------------------- */
 
-/* Files of several scans are held as coefficients, 2 bytes for each sample of at most four components: 1.5 GB for the
- * largest image. libjpeg fails if it would need more; it never makes temporary files. */
+/* For a file of several scans libjpeg holds the coefficients in memory, 2 bytes per sample of at most four components:
+ * 1.5 GB for the largest image. It fails if it would need more, and never makes temporary files. */
 #define MAX_COEFFICIENTS ((long)CLD_PICTURE_MAX_PIXELS * 8 + (64L << 20))
 
-/* A scan walks through all blocks, and may be of a few bytes. Images of more than 22 million pixels may have fewer scans, so
- * that what a file of some MB asks for takes seconds at most; encoders make up to 20. */
+/* A scan visits all blocks, but may take only a few bytes. So images of more than 22 million pixels may have fewer
+ * scans: a file of a few MB then takes seconds at most. Encoders write up to 20 scans. */
 #define MAX_SCANS       500
 #define FEWEST_SCANS    64
 #define MAX_BLOCK_WALKS (500.0 * (1 << 20))
 
-/* Every block of a scan that holds them takes a bit at least, in Huffman's code; less in the arithmetic one. */
+/* With Huffman coding, every block in a scan takes at least a bit; with arithmetic coding, less. */
 #define BLOCKS_A_BYTE            8
 #define BLOCKS_A_BYTE_ARITHMETIC 256
 
 #define ROWS_AT_ONCE 16
 
-/* Columns beside a part that are decoded with it: upsampling looks at its neighbours, and has none at the border. */
+/* Columns beside a part that are decoded with it, because upsampling needs neighbours, which are missing at a
+ * border. */
 #define MARGIN 2
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -96,7 +97,7 @@ typedef struct decoder {
     struct jpeg_source_mgr source;
     struct jpeg_progress_mgr progress;
     jmp_buf escape;
-    bool ended; /* bytes were asked for beyond the file's end */
+    bool ended; /* libjpeg asked for bytes beyond the file's end */
     int most_scans;
     /* the job */
     const cld_picture *picture;
@@ -122,7 +123,7 @@ static void on_message(j_common_ptr jpeg, int level) { (void)jpeg, (void)level; 
 
 static void start_source(j_decompress_ptr jpeg) { (void)jpeg; }
 
-/* At the end: an end marker for ever. */
+/* At the file's end, supplies end markers without end. */
 static boolean fill_source(j_decompress_ptr jpeg) {
     static const JOCTET end[2] = {0xff, JPEG_EOI};
     ((decoder *)jpeg->client_data)->ended = true;
@@ -159,7 +160,7 @@ static cld_status fail_short(const decoder *d) {
                     d->picture->length);
 }
 
-/* Of all components, down to the row `bottom`. */
+/* The blocks of all components, down to the row `bottom`. */
 static double count_blocks(const struct jpeg_decompress_struct *jpeg, int bottom) {
     double blocks = 0;
     for (int c = 0; c < jpeg->num_components; c++) {
@@ -171,7 +172,7 @@ static double count_blocks(const struct jpeg_decompress_struct *jpeg, int bottom
     return blocks;
 }
 
-/* Whether the file is long enough for the rows that are wanted: a file of a few bytes can claim any size. */
+/* Checks that the file is long enough for the requested rows: a file of a few bytes can claim any size. */
 static cld_status check_length(decoder *d) {
     struct jpeg_decompress_struct *jpeg = &d->jpeg;
     double all = count_blocks(jpeg, d->picture->height);
@@ -184,7 +185,7 @@ static cld_status check_length(decoder *d) {
                     d->picture->length, d->picture->height, d->picture->width);
 }
 
-/* Whether missing scans are smoothed over, which looks at the blocks around. */
+/* Whether libjpeg smooths over missing scans, which uses the surrounding blocks. */
 static bool is_smoothed(const struct jpeg_decompress_struct *jpeg) {
     if (!jpeg->progressive_mode || !jpeg->coef_bits) return false;
     for (int c = 0; c < jpeg->num_components; c++)
@@ -193,7 +194,7 @@ static bool is_smoothed(const struct jpeg_decompress_struct *jpeg) {
     return false;
 }
 
-/* Pillow's CMYK, which is inverted, to RGB. */
+/* Converts inverted CMYK to RGB, as Pillow does. */
 static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t pixels) {
     for (size_t i = 0; i < pixels; i++, rgb += 3, cmyk += 4) {
         int light = cmyk[3]; /* 255 - K, as Adobe stores it */
@@ -226,8 +227,8 @@ static cld_status read_rows(decoder *d, uint8_t *data, size_t stride, uint8_t *w
     return d->ended ? fail_short(d) : CLD_OK;
 }
 
-/* libjpeg's jpeg_crop_scanline, 2.1.5 and before, takes the width of a component that is shrunk less than others for that of
- * one shrunk alike. It matters where such a component is still to be enlarged: 4:1:0 at a half, say. */
+/* libjpeg's jpeg_crop_scanline, up to version 2.1.5, gets the width of a component wrong if it is shrunk less than the
+ * others. This matters if such a component must still be enlarged, as with 4:1:0 at half size. */
 static bool can_crop(const struct jpeg_decompress_struct *jpeg) {
     for (int c = 0; c < jpeg->num_components; c++) {
         const jpeg_component_info *info = jpeg->comp_info + c;
@@ -241,7 +242,7 @@ static bool can_crop(const struct jpeg_decompress_struct *jpeg) {
     return !is_smoothed(jpeg);
 }
 
-/* Columns from `first` to before `last`; those that are `decoded`, and of these the `sound` ones, which are as in the whole
+/* The columns from `first` to before `last`. Of those that are `decoded`, the `sound` ones are the same as in the whole
  * image. */
 typedef struct columns {
     int first, last;

@@ -1,22 +1,22 @@
-/* The kinds of image files behind decode.h: of each its header and its pixels. A kind fills in what its header says; the
- * limits are decode.c's to check, before anything is decoded. */
+/* The kinds of image files behind decode.h, each with a function for the header and one for the pixels. A kind fills in
+ * what its header says; decode.c checks the limits before anything is decoded. */
 #ifndef CLD_DATA_DECODE_KINDS_H
 #define CLD_DATA_DECODE_KINDS_H
 
 #include "runtime/images/decode.h"
 
-/* Height, width and orientation out of the header; the kind is known. */
+/* Reads height, width and orientation from the header; the kind is already set. */
 cld_status cld_jpeg_open(cld_picture *p);
 cld_status cld_png_open(cld_picture *p);
 cld_status cld_pnm_open(cld_picture *p);
 
-/* The part lies inside the image and is not empty; shrink is 1, 2, 4 or 8. */
+/* The part must be inside the image and not empty; shrink is 1, 2, 4 or 8. */
 cld_status cld_jpeg_decode(cld_pixels *out, const cld_picture *p, cld_rect part, int shrink,
                            cld_scratch *scratch);
 cld_status cld_png_decode(cld_pixels *out, const cld_picture *p, cld_rect part, cld_scratch *scratch);
 cld_status cld_pnm_decode(cld_pixels *out, const cld_picture *p, cld_rect part, cld_scratch *scratch);
 
-/* Orientation, 1 to 8, out of a block of EXIF (a TIFF header and its first folder); 1 if it is not there or damaged. */
+/* The orientation, 1 to 8, from EXIF data (a TIFF header and its first directory); 1 if it is missing or damaged. */
 int cld_exif_orientation(const uint8_t *bytes, size_t length);
 
 static inline unsigned cld_be16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }

@@ -1,5 +1,6 @@
-/* PNG files, by libpng, as Pillow's convert("RGB"): transparency is dropped, not blended, 16 bits lose their low byte, and
- * colour profiles are ignored. libpng's errors come by longjmp, which stays inside `guarded`. */
+/* Decoding PNG files with libpng, as Pillow's convert("RGB") does: transparency is dropped, not blended, 16-bit samples
+ * lose their low byte, and colour profiles are ignored. libpng reports errors by longjmp, which stays inside
+ * `guarded`. */
 #define _GNU_SOURCE /* strcasestr */
 #include <png.h>
 #include <setjmp.h>
@@ -10,7 +11,7 @@
 
 /* ---- the header ---------------------------------------------------------------------------------------- */
 
-#define SIGNATURE 8  /* bytes; then chunks */
+#define SIGNATURE 8  /* bytes; chunks follow */
 #define CHUNK     12 /* bytes of a chunk without its data: length, name, ..., checksum */
 
 cld_status cld_png_open(cld_picture *p) {
@@ -34,7 +35,7 @@ cld_status cld_png_open(cld_picture *p) {
 
 /* ---- libpng -------------------------------------------------------------------------------------------- */
 
-/* What deflate can make of a byte, at most. */
+/* The most that one deflated byte can unpack to. */
 #define MAX_INFLATION 1032.0
 
 typedef struct decoder {
@@ -84,12 +85,12 @@ static cld_status work(decoder *d) {
     png_structp png = d->png;
     png_set_read_fn(png, d, read_bytes);
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-    png_set_crc_action(png, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE); /* changed files are to come further */
+    png_set_crc_action(png, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE); /* lets a fuzzer's changes get further */
     png_set_option(png, PNG_IGNORE_ADLER32, PNG_OPTION_ON);
 #else
     png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
 #endif
-    /* What says nothing of the pixels is passed over: profiles and texts are compressed, of any size. */
+    /* Chunks without pixel data are skipped: compressed profiles and texts can have any size. */
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, (png_const_bytep) "tRNS", 1);
     png_read_info(png, d->info);

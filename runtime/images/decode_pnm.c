@@ -1,5 +1,5 @@
-/* PBM, PGM and PPM files, binary (P4 to P6) and plain (P1 to P3), as Pillow reads them: levels are scaled to 255, and
- * those of a PGM whose maximum is beyond 255 to 65535, of which the high byte is taken. */
+/* Decoding PBM, PGM and PPM files, binary (P4 to P6) and plain (P1 to P3), as Pillow does: levels are scaled to 255.
+ * Those of a PGM with a maximum above 255 are scaled to 65535, and the high byte is used. */
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #define MAX_LEVEL 65535
 
 typedef struct pnm {
-    int digit; /* of P1 to P6 */
+    int digit; /* 1 to 6, for P1 to P6 */
     int height, width, most;
     size_t at; /* the first byte of the pixels */
 } pnm;
@@ -30,7 +30,7 @@ static void skip_space(const cld_picture *p, size_t *at) {
     }
 }
 
-/* -1: no number, or one beyond 2^31. */
+/* -1 if there is no number, or one above 2^31. */
 static int64_t read_number(const cld_picture *p, size_t *at) {
     int64_t value = 0;
     skip_space(p, at);
@@ -70,7 +70,7 @@ static cld_status fail_short(const cld_picture *p, const pnm *h) {
                     h->digit, p->length, p->height, p->width);
 }
 
-/* A level of the file to 8 bits. */
+/* Scales one of the file's levels to 8 bits. */
 static uint8_t scaled(const pnm *h, bool gray, int64_t level) {
     if (h->most == 255) return (uint8_t)level;
     int top = gray && h->most > 255 ? 65535 : 255;
@@ -129,13 +129,13 @@ cld_status cld_pnm_decode(cld_pixels *out, const cld_picture *p, cld_rect part, 
     pnm h = {0};
     CLD_TRY(read_header(&h, p));
     cld_rect rows = {part.top, 0, part.height, p->width};
-    /* bytes that the rows down to the part's last need, at least */
+    /* the fewest bytes that the rows down to the part's last can take */
     size_t there = p->length - h.at, samples = (size_t)(part.top + part.height) * p->width;
     size_t least = samples;
     if (h.digit == 4) least = (size_t)(part.top + part.height) * (((size_t)p->width + 7) / 8);
     if (h.digit == 3 || h.digit == 6) least *= 3;
     if (h.digit == 5 || h.digit == 6) least *= h.most > 255 ? 2 : 1;
-    if (h.digit == 2 || h.digit == 3) least = 2 * least - 1; /* a digit and what ends it */
+    if (h.digit == 2 || h.digit == 3) least = 2 * least - 1; /* a digit and a separator each */
     if (there < least) return fail_short(p, &h);
     uint8_t *data = cld_scratch_reserve(scratch, (size_t)rows.height * rows.width * 3);
     if (!data) return CLD_NOMEM;

@@ -1,6 +1,6 @@
-/* Pixels to the bytes of a file: JPEG with Pillow's settings (4:2:0), PNG with libpng's, PPM. */
+/* Encoding pixels: JPEG with Pillow's settings (4:2:0), PNG with libpng's, PPM. */
 #define _GNU_SOURCE /* strcasestr */
-#include <stdio.h>  /* jpeglib.h wants it */
+#include <stdio.h>  /* jpeglib.h needs it */
 
 #include <jpeglib.h>
 
@@ -13,7 +13,7 @@
 
 #include "runtime/images/decode.h"
 
-/* The job, and the bytes so far. libjpeg's and libpng's errors come by longjmp, which stays inside `guarded`. */
+/* The job, and the bytes so far. libjpeg and libpng report errors by longjmp, which stays inside `guarded`. */
 typedef struct encoder {
     uint8_t *bytes;
     size_t length, room;
@@ -27,7 +27,7 @@ typedef struct encoder {
     png_infop info;
 } encoder;
 
-/* Room for more bytes behind those that there are. */
+/* Makes room for more bytes. */
 static bool grow(encoder *e, size_t more) {
     if (e->room - e->length >= more) return true;
     size_t room = 2 * e->room + more + 65536;
@@ -66,7 +66,7 @@ static void jpeg_begin(j_compress_ptr jpeg) { give_room(jpeg->client_data); }
 
 static boolean jpeg_is_full(j_compress_ptr jpeg) {
     encoder *e = jpeg->client_data;
-    e->length = e->room; /* all of it, whatever free_in_buffer says: libjpeg's rule */
+    e->length = e->room; /* the whole buffer, whatever free_in_buffer says, as libjpeg requires */
     give_room(e);
     return TRUE;
 }

@@ -1,4 +1,4 @@
-/* Views followed on tensors: one image by the CPU, or many by their device in one launch. */
+/* Following views on tensors: one image on the CPU, or many on their device in one launch. */
 #include "runtime/images/follow.h"
 
 #include <stdlib.h>
@@ -24,11 +24,11 @@ static bool is_normalized(const cld_view *v) {
            (v->step[v->count - 1].op == CLD_VIEW_NORMALIZE || v->step[v->count - 1].op == CLD_VIEW_ERASE);
 }
 
-/* As a decoder gives an image in part: exactly the pixels that the view needs. */
+/* Copies exactly the pixels that the view needs, as if a decoder had decoded only this part. */
 static cld_status spare(cld_pixels *pixels, const cld_view *v, uint8_t **owned) {
     cld_rect r = cld_view_needs(v, pixels->full_height, pixels->full_width, pixels->shrink);
     size_t row = 3 * (size_t)r.width;
-    uint8_t *copy = malloc(row * (size_t)r.height); /* no byte more: a read beyond it shall be found */
+    uint8_t *copy = malloc(row * (size_t)r.height); /* not a byte more, to catch reads beyond it */
     if (!copy) return cld_fail(CLD_NOMEM, "follow: out of memory");
     for (size_t y = 0; y < (size_t)r.height; y++)
         memcpy(copy + y * row, pixels->data + ((size_t)r.top + y) * pixels->stride + 3 * (size_t)r.left, row);
@@ -71,7 +71,7 @@ static const cld_view *view_at(const cld_view *views, size_t stride, int64_t i) 
     return (const cld_view *)((const char *)views + (size_t)i * stride);
 }
 
-/* One after the other, by the host. */
+/* One after the other, on the CPU. */
 static cld_status follow_each(cld_tensor *out, const cld_tensor *images, const cld_tensor *rows,
                               const cld_view *views, size_t stride, int64_t n) {
     const int64_t *shape = images->a.shape;
@@ -95,7 +95,7 @@ static cld_status follow_each(cld_tensor *out, const cld_tensor *images, const c
     return status;
 }
 
-/* All in one launch, by the images' device. */
+/* All in one launch, on the images' device. */
 static cld_status follow_there(cld_tensor *out, const cld_tensor *images, const cld_tensor *rows,
                                const cld_view *views, size_t stride, int64_t n) {
     const cld_backend *cpu = cld_cpu_backend();

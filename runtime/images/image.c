@@ -14,7 +14,7 @@ typedef struct written {
     cld_view_instruction step[CLD_IMAGE_STEPS];
 } written;
 
-/* `name`: the public function's, in messages. */
+/* `name` is the public function's, for messages. */
 static cld_tensor *follow_one(const char *name, const cld_tensor *image, const cld_view_instruction *s) {
     CLD_TRY_NULL(cld__image_check(name, image));
     written w = {.step[0] = *s};
@@ -23,7 +23,7 @@ static cld_tensor *follow_one(const char *name, const cld_tensor *image, const c
 }
 
 static const struct {
-    const char *name, *value; /* value: NULL if there is none */
+    const char *name, *value; /* value: its name, NULL if there is none */
     double low, high;
     const char *instruction; /* see follow.h */
 } ops[] = {

@@ -1,5 +1,5 @@
-/* Image functions on tensors: u8 (height, width, 3), interleaved. Each is a view of a few instructions (kernels/view.h),
- * which the CPU follows; so they have Pillow's and torchvision's pixels, as the loader's views do.
+/* Image functions on tensors u8 (height, width, 3), interleaved. Each is a view of a few instructions (kernels/view.h)
+ * that the CPU executes, so the pixels are those of Pillow and torchvision, as in the loader's views.
  */
 #ifndef CLD_IMAGES_IMAGE_H
 #define CLD_IMAGES_IMAGE_H
@@ -23,7 +23,8 @@ typedef enum cld_image_op {
     CLD_IMAGE_EQUALIZE
 } cld_image_op;
 
-/* image u8 (H, W, 3) -> a new one; value is the factor, the blur's sigma, the threshold, or the bits that are kept. */
+/* image u8 (H, W, 3) -> a new one; value is the factor, the blur's sigma, the threshold, or the number of bits to
+ * keep. */
 cld_tensor *cld_image_apply(cld_image_op op, const cld_tensor *image, double value);
 /* -> u8 (out_height, out_width, 3); the crop must lie inside the image. */
 cld_tensor *cld_image_resized_crop(const cld_tensor *image, cld_rect crop, int out_height, int out_width,

@@ -1,4 +1,4 @@
-/* Instructions of views from numbers, and what can be wrong with them. */
+/* Instructions of views from numbers, and checks of them. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +36,7 @@ static const struct {
     [CLD_VIEW_ERASE] = {"erase", 7},
 };
 
-/* 0 if it does not fit; the checks below judge the rest. */
+/* 0 if it does not fit; the checks below find other mistakes. */
 static int32_t integer(double x) { return fabs(x) < 0x1p30 ? (int32_t)x : 0; }
 
 cld_status cld_image_instruction(cld_view_instruction *out, const char *name, const double *numbers,
@@ -130,7 +130,7 @@ bool cld__image_is_side(int pixels) { return pixels >= 1 && pixels <= CLD_IMAGE_
 
 static bool is_level(int level) { return level >= 0 && level <= 255; }
 
-/* What is wrong with an instruction of a canvas of this size, or NULL. */
+/* What is wrong with an instruction for a canvas of this size, or NULL. */
 static const char *mistake_in(const cld_view_instruction *s, int height, int width) {
     switch ((cld_view_op)s->op) {
     case CLD_VIEW_RESAMPLE: {

@@ -1,4 +1,4 @@
-/* Image files from and to tensors. The contract is in picture.h. */
+/* Reading image files into tensors, and writing them. The contract is in picture.h. */
 #include "runtime/images/picture.h"
 
 #include <stdlib.h>
@@ -9,7 +9,8 @@
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-/* Memory to decode into that becomes the image itself, if that fills it: a copy takes a twentieth of the time. */
+/* Memory to decode into. If the image fills it, it becomes the image itself: a copy would take a twentieth of the
+ * time. */
 typedef struct tensor_memory {
     cld_scratch scratch; /* first */
     cld_tensor *tensor;  /* u8 (bytes) */
@@ -25,7 +26,7 @@ static uint8_t *more(cld_scratch *s, size_t bytes) {
     return s->data = t->a.data;
 }
 
-/* The part of the pixels, at their scale, as a tensor. */
+/* The part of the pixels as a tensor, at their scale. */
 static cld_tensor *tensor_of(const cld_pixels *pixels, cld_rect part, const tensor_memory *memory) {
     int top = part.top / pixels->shrink, bottom = ceil_div(part.top + part.height, pixels->shrink);
     int left = part.left / pixels->shrink, right = ceil_div(part.left + part.width, pixels->shrink);

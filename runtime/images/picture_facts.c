@@ -1,5 +1,5 @@
-/* The contract is in picture_facts.h. The headers were walked through by cld_picture_open before: what is read here is known
- * to be there, but for the frame of a JPEG, which is looked for again.
+/* The contract is in picture_facts.h. cld_picture_open has already walked through the header, so what is read here is
+ * known to exist, except for a JPEG's frame, which is searched for again.
  */
 #include "runtime/images/picture_facts.h"
 
@@ -11,7 +11,7 @@ const char *cld_picture_kind_name(cld_picture_kind kind) {
     return names[kind];
 }
 
-/* SOF0 to SOF15, less DHT, JPG and DAC. */
+/* SOF0 to SOF15, except DHT, JPG and DAC. */
 static bool is_frame(int marker) {
     return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
 }
@@ -45,7 +45,7 @@ static void read_png(cld_picture_facts *f, const cld_picture *p) {
     f->alpha = p->bytes[COLOR] & USES_ALPHA;
 }
 
-/* The number after `at` in a header's text, comments passed over. */
+/* The next number after `at` in a header's text; comments are skipped. */
 static long next_number(const cld_picture *p, size_t *at) {
     long number = 0;
     bool begun = false;

@@ -1,5 +1,5 @@
-/* What an image file says of itself beside its size: for whoever looks through a data set. Of an open picture's header;
- * nothing is decoded.
+/* What an image file's header says besides the size, for the inspection of a data set. It is read from an open
+ * picture's header; nothing is decoded.
  */
 #ifndef CLD_DATA_PICTURE_FACTS_H
 #define CLD_DATA_PICTURE_FACTS_H
@@ -10,9 +10,9 @@
 
 typedef struct cld_picture_facts {
     cld_picture_kind kind;
-    int channels; /* of colour: 1 is gray, 3 RGB (a palette's, too), 4 CMYK */
+    int channels; /* of colour: 1 is gray, 3 RGB (also for a palette), 4 CMYK */
     int bits;     /* of a sample */
-    bool alpha;   /* a channel of it; a palette's transparent entries are not looked for */
+    bool alpha;   /* has an alpha channel; a palette's transparent entries do not count */
     int orientation;
 } cld_picture_facts;
 

@@ -1,10 +1,10 @@
-/* Pictures as text that a terminal shows. An image is u8 (height, width, 3), of the size that is wanted.
+/* Images as text that a terminal shows. An image is u8 (height, width, 3), already at the wanted size.
  *
- *   half blocks   two pixels a character, one over the other: "▀" in the upper one's colour on the lower one's
- *   characters    two pixels a character as well, by their brightness, for terminals without colour
- *   Sixel         DEC's graphics (VT330/340 Programmer Reference, chapter 14), with a palette of the image's own
+ *   half blocks   two pixels per character, one above the other: "▀" in the upper one's colour on the lower one's
+ *   characters    also two pixels per character, by their brightness, for terminals without colour
+ *   Sixel         DEC's graphics (VT330/340 Programmer Reference, chapter 14), with a palette made for the image
  *
- * What comes out is text to free; NULL with an error if there is no memory for it.
+ * The result is text, which the caller frees; NULL with an error if there is no memory for it.
  */
 #ifndef CLD_IMAGES_TERMINAL_H
 #define CLD_IMAGES_TERMINAL_H
@@ -20,7 +20,7 @@ char *cld_terminal_blocks(const cld_tensor *image, cld_terminal_colors colors, s
 char *cld_terminal_characters(const cld_tensor *image, size_t *length);
 char *cld_terminal_sixel(const cld_tensor *image, size_t *length);
 
-/* The nearest of xterm's 256 colours, of the 240 that no user changes. */
+/* The nearest of xterm's 256 colours, except the 16 that users redefine. */
 int cld_terminal_color(const uint8_t rgb[3]);
 
 #endif

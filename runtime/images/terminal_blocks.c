@@ -1,4 +1,4 @@
-/* Pictures of half blocks, and of plain characters. */
+/* Images as half blocks, and as plain characters. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +29,10 @@ int cld_terminal_color(const uint8_t rgb[3]) {
 static const char block[] = "\xE2\x96\x80"; /* U+2580 */
 static const char plain[] = "\x1b[0m";
 
-/* Where a row is in the making, and the colours that the terminal has by then. */
+/* A row that is being written: where its text ends so far, and the colours that the terminal then has. */
 typedef struct row {
     char *at;
-    int64_t upper, lower; /* -1: its own */
+    int64_t upper, lower; /* -1: the terminal's own */
     cld_terminal_colors colors;
 } row;
 
@@ -40,7 +40,7 @@ static int64_t key_of(const uint8_t rgb[3], cld_terminal_colors colors) {
     return colors == CLD_COLORS_256 ? cld_terminal_color(rgb) : rgb[0] << 16 | rgb[1] << 8 | rgb[2];
 }
 
-/* which: 38 for the character's colour, 48 for what is behind it. */
+/* which: 38 for the character's colour, 48 for the background. */
 static void set_color(row *r, int which, int64_t *now, const uint8_t rgb[3]) {
     int64_t wanted = key_of(rgb, r->colors);
     if (wanted == *now) return;
@@ -76,10 +76,10 @@ char *cld_terminal_blocks(const cld_tensor *image, cld_terminal_colors colors, s
 
 /* ---- characters ---------------------------------------------------------------------------------------- */
 
-/* From dark to bright, on a dark ground. */
+/* From dark to bright, on a dark background. */
 static const char ramp[] = " .:-=+*#%@";
 
-/* Rec. 601, as Pillow's "L". */
+/* Rec. 601, as in Pillow's mode "L". */
 static int brightness(const uint8_t *rgb) { return (299 * rgb[0] + 587 * rgb[1] + 114 * rgb[2]) / 1000; }
 
 char *cld_terminal_characters(const cld_tensor *image, size_t *length) {

@@ -1,8 +1,8 @@
-/* Pictures as Sixel graphics: bands of six rows, in each band a line for each colour that it has.
+/* Images as Sixel graphics: bands of six rows, and in each band a line for each of its colours.
  *
- * The palette is by median cut (Heckbert, "Color image quantization for frame buffer display", 1982): the image's colours,
- * at five bits a channel, lie in one box, and the box with the widest spread of many pixels is cut in two until there are as
- * many as colours.
+ * The palette is made by median cut (Heckbert, "Color image quantization for frame buffer display", 1982): the image's
+ * colours, with five bits per channel, start in one box. Then the box with the largest product of spread and pixels is
+ * cut in two until there are as many boxes as colours.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 enum { BINS = 1 << 15, COLORS = 256 };
 
 typedef struct box {
-    int begin, end; /* in the list of bins that are used */
+    int begin, end; /* in the list of used bins */
     int64_t pixels;
     int axis, spread; /* the widest channel */
 } box;
@@ -30,7 +30,7 @@ typedef struct palette {
 static int bin_of(const uint8_t *rgb) { return rgb[0] >> 3 << 10 | rgb[1] >> 3 << 5 | rgb[2] >> 3; }
 static int channel(int bin, int axis) { return bin >> (10 - 5 * axis) & 31; }
 
-/* The box's pixels and its widest channel. */
+/* Finds the box's number of pixels and its widest channel. */
 static void measure(palette *p, box *b) {
     b->pixels = 0;
     b->spread = -1;
@@ -58,7 +58,7 @@ static void sort_bins(palette *p, const box *b, int *scratch) {
     memcpy(p->bins + b->begin, scratch, (size_t)at * sizeof *scratch);
 }
 
-/* In two of half the pixels each, as far as that goes. */
+/* Cuts the box in two, each with half the pixels as nearly as possible. */
 static void cut(palette *p, box *b, int *scratch) {
     int64_t so_far = 0;
     int middle = b->begin + 1;
@@ -123,7 +123,7 @@ static bool reserve(writer *w, size_t more) {
     return true;
 }
 
-/* A run of one character: ! and its length if that is shorter. */
+/* A run of one character, written as "!" and its length if that is shorter. */
 static void put_run(writer *w, char what, int64_t run) {
     if (run > 3)
         w->used += (size_t)sprintf(w->text + w->used, "!%lld%c", (long long)run, what);
@@ -131,7 +131,7 @@ static void put_run(writer *w, char what, int64_t run) {
         for (; run > 0; run--) w->text[w->used++] = what;
 }
 
-/* One colour's pixels of a band: each column is six bits. */
+/* One colour's pixels in a band: each column is six bits. */
 static void put_color(writer *w, const uint8_t *colors, int64_t width, int64_t rows, int color) {
     int last = -1;
     int64_t run = 0;
@@ -155,14 +155,14 @@ static bool put_band(writer *w, const uint8_t *colors, int64_t width, int64_t ro
         if (!reserve(w, (size_t)width + 64)) return false;
         put_color(w, colors, width, rows, color);
     }
-    w->text[w->used++] = '-'; /* there is room: of the last colour */
+    w->text[w->used++] = '-'; /* the last colour has left room */
     return true;
 }
 
 static bool put_image(writer *w, const palette *p, const uint8_t *colors, int64_t height, int64_t width) {
     if (!reserve(w, 64 + 24 * COLORS)) return false;
     w->used = (size_t)sprintf(w->text, "\x1bP0;1q\"1;1;%lld;%lld", (long long)width, (long long)height);
-    for (int i = 0; i < p->count; i++) /* in percent */
+    for (int i = 0; i < p->count; i++) /* Sixel's levels are percent */
         w->used += (size_t)sprintf(w->text + w->used, "#%d;2;%d;%d;%d", i, (p->rgb[i][0] * 100 + 127) / 255,
                                    (p->rgb[i][1] * 100 + 127) / 255, (p->rgb[i][2] * 100 + 127) / 255);
     for (int64_t y = 0; y < height; y += 6)
