@@ -18,18 +18,18 @@ static void cover(cld_mask *m, int64_t x, int64_t y, double share) {
     if (value > *at) *at = (uint8_t)value;
 }
 
-/* The pixels from floor(least) to ceil(most) that there are. */
+/* The pixels from floor(least) to ceil(most) that exist. */
 static int64_t first_pixel(double least) { return least < 0 ? 0 : (int64_t)least; }
 static int64_t last_pixel(double most, int64_t extent) {
     return most < 0 ? -1 : most >= (double)extent ? extent - 1 : (int64_t)most;
 }
 
-/* From the distance of each pixel's middle to the line. */
+/* Computed from the distance of each pixel's centre to the line. */
 void cld_mask_line(cld_mask *m, double x0, double y0, double x1, double y1, double width) {
     double dx = x1 - x0, dy = y1 - y0, square = dx * dx + dy * dy, reach = width / 2 + 0.5;
     int64_t top = first_pixel(fmin(y0, y1) - reach), bottom = last_pixel(fmax(y0, y1) + reach, m->height);
     for (int64_t y = top; y <= bottom; y++) {
-        /* of a steep or long line only the part that is near this row */
+        /* for a steep or long line, only the part near this row */
         double begin = fmin(x0, x1), end = fmax(x0, x1);
         if (fabs(dy) > 1e-9) {
             double slope = dx / dy, above = x0 + ((double)y - reach - y0) * slope,
@@ -47,7 +47,7 @@ void cld_mask_line(cld_mask *m, double x0, double y0, double x1, double y1, doub
     }
 }
 
-/* A line of dots takes one on the way, whatever its width. */
+/* Sets the dots that are at least half covered. */
 static void paint_dots(const cld_mask *m, uint8_t *pixels, const cld_pen *pen) {
     for (int64_t i = 0; i < m->height * m->width; i++)
         if (m->covered[i] >= 128) pixels[i] = pen->color[0];
@@ -71,20 +71,20 @@ void cld_mask_paint(cld_mask *m, cld_tensor *image, const cld_pen *pen) {
     m->covered = NULL;
 }
 
-/* ---- what is drawn -------------------------------------------------------------------------------------- */
+/* ---- shapes --------------------------------------------------------------------------------------------- */
 
 static bool is_point(const double *p) { return isfinite(p[0]) && isfinite(p[1]); }
 
-/* Far outside nothing is seen, and a line from there keeps its direction well enough. */
+/* Limits a coordinate: far outside nothing is visible, and a line from there keeps its direction well enough. */
 static double near(double v) { return fmin(1e6, fmax(-1e6, v)); }
 
-/* Where a point is drawn: a dot is drawn whole, wherever in it the point lies. */
+/* Where a point is drawn. In an image of dots it is the middle of the dot that contains the point. */
 static void place(const cld_tensor *image, const double *p, double out[2]) {
     bool has_dots = image->a.ndim == 2;
     for (int i = 0; i < 2; i++) out[i] = has_dots ? floor(near(p[i])) + 0.5 : near(p[i]);
 }
 
-/* The parts of a line that its pen draws; *at is how far along the pattern it has come. */
+/* Draws the dashes of a line; *at is the position in the dash pattern. */
 static void dashed_line(cld_mask *m, const double *p, const double *q, const cld_pen *pen, double *at) {
     double dx = q[0] - p[0], dy = q[1] - p[1], length = hypot(dx, dy), period = pen->on + pen->off, from = 0;
     while (from < length) {
@@ -138,7 +138,7 @@ cld_status cld_canvas_discs(cld_tensor *image, const cld_tensor *points, const c
     return CLD_OK;
 }
 
-/* How much of the pixel from `at` to at + 1 lies between the two. */
+/* How much of the pixel from `at` to at + 1 is between `least` and `most`. */
 static double overlap(double at, double least, double most) {
     return fmax(0, fmin(at + 1, most) - fmax(at, least));
 }

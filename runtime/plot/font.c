@@ -1,7 +1,7 @@
-/* Text in strokes: a font of our own, drawn as lines, so that it has any size and direction.
+/* Text in a stroke font of our own: it is drawn as lines, so it can have any size and direction.
  *
- * A glyph is its width, a colon and strokes; a stroke is points, two digits each in base 36, x and y. A capital is 8 wide and
- * reaches from y = 0 to the baseline at c (12); small letters begin at 4, and go down to g (16).
+ * A glyph is its width, a colon and strokes. A stroke is a list of points, each two digits in base 36, x and y. A
+ * capital is 8 wide and reaches from y = 0 to the baseline at c (12); small letters begin at 4 and go down to g (16).
  */
 #include <ctype.h>
 #include <string.h>
@@ -45,7 +45,7 @@ enum { GLYPHS = sizeof glyphs / sizeof *glyphs };
 
 static int digit(char c) { return c <= '9' ? c - '0' : tolower(c) - 'a' + 10; }
 
-/* The glyph that the text begins with, which moves on. */
+/* The glyph of the text's first character; moves the text past it. */
 static const char *next_glyph(const char **text, size_t *length) {
     unsigned code = 0;
     size_t bytes = (size_t)cld_utf8(*text, *length, &code);
@@ -61,7 +61,7 @@ double cld_text_width(const char *text, size_t length, double size) {
     return (units > 0 ? units - APART : 0) * UNIT * size;
 }
 
-/* Where a glyph's points lie. */
+/* Where a glyph's points are on the canvas. */
 typedef struct place {
     double x, y, unit;
     bool vertical;

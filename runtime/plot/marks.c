@@ -9,7 +9,7 @@
 
 enum { MOST_OF_POINT = 64 };
 
-/* In tenths of a pixel; far outside it makes no difference. */
+/* In tenths of a pixel, limited: far outside the value makes no difference. */
 static long long tenths(double v) { return llround(10 * fmin(1e6, fmax(-1e6, v))); }
 
 static int put_number(char *out, long long tenths_of) {

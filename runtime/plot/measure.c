@@ -1,4 +1,4 @@
-/* Ranges and histograms. The contract is in measure.h. */
+/* Ranges, histograms and thinned lines. The contract is in measure.h. */
 #include "runtime/plot/measure.h"
 
 #include <math.h>
@@ -33,7 +33,7 @@ cld_tensor *cld_plot_histogram(const cld_tensor *x, double least, double most, i
 
 /* ---- thinning ------------------------------------------------------------------------------------------ */
 
-/* Neighbours from `first` to `last`, of which these stand out. */
+/* The points from `first` to `last`, with the lowest and the highest of them. */
 typedef struct column {
     int64_t first, lowest, highest, last;
 } column;
@@ -53,7 +53,7 @@ static int64_t put_column(double *out, const double *p, const column *c) {
 
 static bool is_point(const double *p) { return isfinite(p[0]) && isfinite(p[1]); }
 
-/* The neighbours of i in its column; of a gap i alone. */
+/* The points in i's column from i on; if i is a gap, i alone. */
 static column column_at(const double *p, int64_t i, int64_t count) {
     column c = {i, i, i, i};
     if (!is_point(p + 2 * i)) return c;
