@@ -1,5 +1,5 @@
-/* t-SNE's affinities: of each point's nearest neighbours, with a Gaussian whose width gives it the perplexity that is asked
- * for (van der Maaten and Hinton, 2008, section 2), made symmetric. */
+/* t-SNE's affinities of each point to its nearest neighbours, from a Gaussian whose width gives the requested
+ * perplexity (van der Maaten and Hinton, 2008, section 2), made symmetric. */
 #include "runtime/core/workers.h"
 #include "runtime/embed/embed.h"
 #include "runtime/ops/ops.h"
@@ -15,12 +15,12 @@ typedef struct near {
     int32_t other;
 } near;
 
-/* a is further away; of equal ones the later. */
+/* Whether a is further away than b; if they are equally far, the later one is. */
 static bool is_further(near a, near b) {
     return a.distance > b.distance || (a.distance == b.distance && a.other > b.other);
 }
 
-/* The k nearest so far are a heap, the furthest at its root: it gives way to one that is nearer. */
+/* The k nearest so far are a heap with the furthest at its root, which a nearer one replaces. */
 static void sink(near *heap, int64_t k, near one) {
     int64_t at = 0;
     for (int64_t child; (child = 2 * at + 1) < k; at = child) {
@@ -31,7 +31,7 @@ static void sink(near *heap, int64_t k, near one) {
     heap[at] = one;
 }
 
-/* The k nearest of row i, by |x_i|^2 + |x_j|^2 - 2 x_i.x_j. */
+/* The k rows nearest to row i, by |x_i|^2 + |x_j|^2 - 2 x_i.x_j. */
 static void nearest_of(near *heap, int64_t k, const float *products, const float *squares, int64_t n,
                        int64_t i) {
     for (int64_t j = 0; j < k; j++) heap[j] = (near){INFINITY, INT32_MAX};
@@ -42,7 +42,7 @@ static void nearest_of(near *heap, int64_t k, const float *products, const float
     }
 }
 
-/* found (n, k), in no order. x is f32 (n, d), dense, on the cpu, its mean 0. */
+/* found (n, k), in no particular order. x is f32 (n, d), dense, on the cpu, with mean 0. */
 static cld_status find_nearest(near *found, int64_t k, cld_tensor *x) {
     int64_t n = x->a.shape[0], d = x->a.shape[1];
     const float *rows = x->a.data;
@@ -74,18 +74,18 @@ static cld_status find_nearest(near *found, int64_t k, cld_tensor *x) {
     return status;
 }
 
-/* p (k) of one point's neighbours: exp(-beta distance), as shares, with the beta that gives them this entropy. */
+/* p (k) of one point's neighbours: exp(-beta distance), scaled to a sum of 1, with the beta that gives this entropy. */
 static void shares_of(double *p, const near *found, int64_t k, double entropy) {
     double beta = 1, low = 0, high = INFINITY, least = INFINITY;
     for (int64_t j = 0; j < k; j++) least = fmin(least, found[j].distance);
     for (int step = 0; step < 200; step++) {
         double sum = 0, weighted = 0;
         for (int64_t j = 0; j < k; j++) {
-            double away = found[j].distance - least; /* shares are the same, and none is lost to the range */
+            double away = found[j].distance - least; /* p is the same, and not all of it underflows */
             p[j] = exp(-beta * away);
             sum += p[j], weighted += away * p[j];
         }
-        if (!(sum > 0)) return; /* distances that are no numbers */
+        if (!(sum > 0)) return; /* the distances are NaN */
         for (int64_t j = 0; j < k; j++) p[j] /= sum;
         double excess = log(sum) + beta * weighted / sum - entropy;
         if (fabs(excess) < 1e-6) return;
@@ -93,7 +93,7 @@ static void shares_of(double *p, const near *found, int64_t k, double entropy) {
             low = beta, beta = isinf(high) ? 2 * beta : (beta + high) / 2;
         else
             high = beta, beta = (beta + low) / 2;
-        if (beta > 1e150 || beta < 1e-150) return; /* neighbours at one distance */
+        if (beta > 1e150 || beta < 1e-150) return; /* all neighbours at the same distance */
     }
 }
 
@@ -102,13 +102,13 @@ static int by_other(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Rows of (p_ij + p_ji) / 2n, of pairs that one of both has: `pairs` has room for all, 2 n k. */
+/* Rows of (p_ij + p_ji) / 2n, for all pairs in which one is a neighbour of the other. `pairs` has room for 2 n k. */
 static void make_symmetric(cld_affinities *out, const near *found, const double *p, int64_t k, near *pairs) {
     int64_t n = out->n, *begin = out->begin;
     memset(begin, 0, (size_t)(n + 1) * sizeof *begin);
     for (int64_t i = 0; i < n * k; i++) begin[i / k + 1]++, begin[found[i].other + 1]++;
     for (int64_t i = 0; i < n; i++) begin[i + 1] += begin[i];
-    int64_t *end = out->begin + n + 1; /* where row i goes on */
+    int64_t *end = out->begin + n + 1; /* where row i continues */
     memcpy(end, begin, (size_t)n * sizeof *end);
     for (int64_t i = 0; i < n * k; i++) {
         float half = (float)(p[i] / (2 * (double)n));

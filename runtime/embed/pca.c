@@ -1,6 +1,7 @@
-/* Principal components, composed of ops: of the smaller of both products of the centred rows, the eigenvectors of the largest
- * eigenvalues. Of a large matrix these few are found by orthogonal iteration (Golub and Van Loan, section 7.3.2), with some
- * more vectors than are wanted, since all of them would take as long as all else that a map needs. */
+/* Principal components, composed of ops: the eigenvectors of the largest eigenvalues of the smaller of the two products
+ * of the centred rows. For a large matrix these few are found by orthogonal iteration (Golub and Van Loan, section
+ * 7.3.2), with some more vectors than needed, since finding all would take as long as everything else that a map
+ * needs. */
 #include "runtime/core/philox.h"
 #include "runtime/embed/embed.h"
 #include "runtime/ops/ops.h"
@@ -16,7 +17,7 @@ static cld_tensor *largest_of_all(cld_tensor *x, int64_t k) {
     return values ? cld_tensor_steal(&vectors) : NULL;
 }
 
-/* Columns (m, k) turned and scaled so that they are orthonormal; *sum is the sum of their squares before. */
+/* Makes the columns (m, k) orthonormal; *sum is the sum of their squares before that. */
 static cld_tensor *orthonormal(cld_tensor *y, double *sum) {
     int64_t k = y->a.shape[1];
     CLD_AUTO cld_tensor *turned = cld_transpose(y, 0, 1);
@@ -33,7 +34,7 @@ static cld_tensor *orthonormal(cld_tensor *y, double *sum) {
     return scaled ? cld_matmul(y, scaled) : NULL;
 }
 
-/* As largest_of_all, of a positive x that is large. */
+/* Like largest_of_all, for a large x without negative eigenvalues. */
 static cld_tensor *largest_by_rounds(cld_tensor *x, int64_t k) {
     int64_t m = x->a.shape[0], width = k + MORE < m ? k + MORE : m;
     CLD_AUTO cld_tensor *basis = cld_tensor_new(CLD_F64, 2, (int64_t[]){m, width}, cld_cpu_backend());
@@ -61,7 +62,7 @@ static cld_tensor *largest_by_rounds(cld_tensor *x, int64_t k) {
 /* The directions (d, dims) of the largest variance of the centred rows, each of length 1. */
 static cld_tensor *directions(cld_tensor *rows, int64_t dims) {
     int64_t n = rows->a.shape[0], d = rows->a.shape[1];
-    bool is_wide = d > n; /* by X X^T = U S^2 U^T then, whose X^T U are the directions, S times as long */
+    bool is_wide = d > n; /* then X X^T = U S^2 U^T, and X^T U are the directions times S */
     CLD_AUTO cld_tensor *turned = cld_transpose(rows, 0, 1);
     CLD_AUTO cld_tensor *product =
         turned ? is_wide ? cld_matmul(rows, turned) : cld_matmul(turned, rows) : NULL;
@@ -75,7 +76,7 @@ static cld_tensor *directions(cld_tensor *rows, int64_t dims) {
     return scaled ? cld_normalize(scaled, 0) : NULL;
 }
 
-/* The largest entry of each direction is positive. */
+/* Makes the largest entry of each direction positive. */
 static void choose_signs(cld_tensor *axes) {
     int64_t d = axes->a.shape[0], dims = axes->a.shape[1];
     float *v = axes->a.data;

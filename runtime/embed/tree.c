@@ -1,7 +1,7 @@
-/* The Barnes-Hut quadtree. Points are sorted by their Morton code, 16 bits an axis, so that each cell is a range of them, and
- * cells are written in the order of a walk that visits a cell before its children: a walk needs no stack, since a cell says
- * where to go on without them. Points that the code does not tell apart share a leaf, as one place; they are nearer to each
- * other than 1 / 65536 of the whole. */
+/* The Barnes-Hut quadtree. Points are sorted by their Morton code, with 16 bits per axis, so that each cell is a range
+ * of points. Cells are written in the order of a walk that visits a cell before its children. The walk needs no stack,
+ * since a cell says where to continue without its children. Points with the same code share a leaf and count as one
+ * place; they are nearer to each other than 1 / 65536 of the whole. */
 #include "runtime/embed/embed.h"
 
 #include <math.h>
@@ -27,7 +27,7 @@ void cld__tree_free(cld_tree *t) {
     *t = (cld_tree){0};
 }
 
-/* The bits of a 16-bit number, each before a zero. */
+/* The bits of a 16-bit number, with a zero above each. */
 static uint32_t spread(uint32_t v) {
     v = (v | v << 8) & 0x00ff00ff;
     v = (v | v << 4) & 0x0f0f0f0f;
@@ -35,7 +35,7 @@ static uint32_t spread(uint32_t v) {
     return (v | v << 1) & 0x55555555;
 }
 
-/* A key is the code, and below it the point's number. */
+/* A key is the code in the upper half and the point's number in the lower. */
 static uint32_t code_of(uint64_t key) { return (uint32_t)(key >> 32); }
 
 static void sort(cld_tree *t) {
@@ -53,7 +53,7 @@ static void sort(cld_tree *t) {
 
 typedef struct frame {
     const double *y;
-    double width; /* of the whole */
+    double width; /* of the whole tree */
 } frame;
 
 static cld_status more_room(cld_tree *t) {
@@ -63,7 +63,8 @@ static cld_status more_room(cld_tree *t) {
     return CLD_OK;
 }
 
-/* The cell of the sorted points from begin to end, which agree in all but `bits` of each axis. */
+/* Writes the cell of the sorted points from begin to end, whose codes agree in all but the lowest `bits` of each
+ * axis. */
 static cld_status write_cell(cld_tree *t, const frame *f, int64_t begin, int64_t end, int bits) {
     if (t->used == t->room) CLD_TRY(more_room(t));
     int64_t at = t->used++;
@@ -78,7 +79,7 @@ static cld_status write_cell(cld_tree *t, const frame *f, int64_t begin, int64_t
         .x = x / count, .y = y / count, .width = is_leaf ? 0 : width * width, .count = (int32_t)count};
     for (int64_t from = begin; !is_leaf && from < end;) {
         uint32_t child = code_of(t->keys[from]) >> 2 * (bits - 1);
-        int64_t to = from + 1, last = end; /* the first that is in another child */
+        int64_t to = from + 1, last = end; /* finds the first point of the next child */
         while (to < last) {
             int64_t middle = (to + last) / 2;
             if (code_of(t->keys[middle]) >> 2 * (bits - 1) == child)

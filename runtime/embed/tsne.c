@@ -1,6 +1,7 @@
-/* t-SNE's descent. The gradient is 4 (sum_j p_ij w_ij (y_i - y_j) - sum_j w_ij^2 (y_i - y_j) / Z) with w = 1 / (1 + |y_i - y_j|^2)
- * and Z the sum of all w: the first sum is over the affinities' pairs, the second and Z over the tree's cells. Points are doubles;
- * each is moved by one thread, and Z is summed up by one, so that the number of threads changes nothing. */
+/* t-SNE's descent. The gradient is 4 (sum_j p_ij w_ij (y_i - y_j) - sum_j w_ij^2 (y_i - y_j) / Z), with
+ * w = 1 / (1 + |y_i - y_j|^2) and Z the sum of all w. The first sum is over the affinities' pairs; the second and Z are
+ * over the tree's cells. Points are doubles. One thread moves each point, and one thread sums Z, so the number of
+ * threads changes nothing. */
 #include "runtime/core/philox.h"
 #include "runtime/core/workers.h"
 #include "runtime/embed/embed.h"
@@ -13,7 +14,7 @@
 static const double EXAGGERATION = 12, LEAST_GAIN = 0.01, MIN_RATE = 50;
 enum { EXPLORING = 250, CHUNK = 64 };
 
-/* What a descent goes by: 2 n doubles each, and n of z. */
+/* The state of a descent: 2 n doubles in each array, n in z. */
 typedef struct state {
     cld_affinities near;
     cld_tree tree;
@@ -37,7 +38,7 @@ static cld_status new_state(state *s, int64_t n, double angle) {
     return cld__tree_new(&s->tree, n);
 }
 
-/* Without the tree: all pairs. */
+/* Without the tree, over all pairs. */
 static double exact_repulsion(const double *y, int64_t n, int64_t i, double force[2]) {
     double sum = 0;
     for (int64_t j = 0; j < n; j++) {
@@ -48,7 +49,7 @@ static double exact_repulsion(const double *y, int64_t n, int64_t i, double forc
     return sum;
 }
 
-/* Of all points, and Z. */
+/* The repulsion of all points, and Z. */
 static cld_status repel(state *s, double *z) {
     int64_t n = s->near.n;
     memset(s->repulsion, 0, (size_t)(2 * n) * sizeof *s->repulsion);
@@ -65,7 +66,7 @@ static cld_status repel(state *s, double *z) {
     return CLD_OK;
 }
 
-/* The gradient, with the affinities so many times as large. */
+/* The gradient, with the affinities `exaggeration` times as large. */
 static cld_status find_gradient(state *s, double exaggeration, double *z) {
     CLD_TRY(repel(s, z));
     const cld_affinities *a = &s->near;
@@ -86,7 +87,7 @@ static cld_status find_gradient(state *s, double exaggeration, double *z) {
     return CLD_OK;
 }
 
-/* The sum of p log(p / q), q = w / Z, over the affinities' pairs; s->z is used up. */
+/* The sum of p log(p / q), with q = w / Z, over the affinities' pairs; s->z is overwritten. */
 static double divergence(state *s, double z) {
     const cld_affinities *a = &s->near;
     const double *y = s->y;
@@ -124,7 +125,8 @@ static cld_status descend(state *s, int64_t iterations, double momentum, double 
     return CLD_OK;
 }
 
-/* The first two principal components, so small that they hardly repel each other, and a little noise. */
+/* Starts at the first two principal components, scaled so small that points hardly repel each other, plus a little
+ * noise. */
 static cld_status begin(state *s, cld_tensor *x, uint64_t seed) {
     int64_t n = s->near.n, dims = x->a.shape[1] < 2 ? 1 : 2;
     CLD_AUTO cld_tensor *components = cld_pca(x, dims);
