@@ -25,7 +25,7 @@ template <typename T> static T reduced(size_t i, cld_comm_kind kind) {
     return value;
 }
 
-/* In one piece, and in several. */
+/* As one piece, and as several. */
 template <typename T> static void reduce_of() {
     for (cld_comm_kind kind : {CLD_COMM_SUM, CLD_COMM_MAX, CLD_COMM_MIN})
         for (size_t n : {(size_t)1, (size_t)1000, (size_t)300001}) {
@@ -176,7 +176,8 @@ static void neighbours() {
     release(captured);
 }
 
-/* Sums that depend on their order: the same bits on all ranks and each time; on the host, in the order of the ranks. */
+/* Sums that depend on their order must have the same bits on all ranks and each time; on the host, the order is that of
+ * the ranks. */
 static void bits() {
     const size_t n = 5000;
     auto value = [](int r, size_t i) { return (float)sin((double)i + 17 * r) * (r % 2 ? 1e6f : 1.0f); };
@@ -225,14 +226,14 @@ static void order() {
     WORKS(all_reduce(a, CLD_COMM_SUM));
     WORKS(comm->all_gather(&gathered, &a)); /* after it on the lane: needs no fork */
     WORKS(twice_plus_one(other));
-    if (emulated) CHECK(isnan(values_of<float>(a)[0])); /* as late as possible */
+    if (emulated) CHECK(isnan(values_of<float>(a)[0])); /* the emulator runs it as late as possible */
     WORKS(lane->join());
     CHECK(values_of<float>(gathered) ==
           made<float>(n * (size_t)world, [=](size_t i) { return sum_of_twice_plus_one(i % n); }));
     WORKS(twice_plus_one(a));
     CHECK(values_of<float>(a) == made<float>(n, [](size_t i) { return 2 * sum_of_twice_plus_one(i) + 1; }));
     CHECK(values_of<float>(other) == made<float>(n, [](size_t i) { return 2 * given<float>(rank, i) + 1; }));
-    WORKS(lane->join()); /* of nothing */
+    WORKS(lane->join()); /* with nothing on it */
     WORKS(comm->check());
     for (const cld_array &x : {a, other, gathered}) release(x);
 }
@@ -244,7 +245,7 @@ static void capture() {
     void *graph;
     cld_array input = new_array(own<float>(n)), x = new_array(own<float>(n)),
               other = new_array(own<float>(n));
-    WORKS(alone([=]() { return all_reduce(x, CLD_COMM_SUM); })); /* once before */
+    WORKS(alone([=]() { return all_reduce(x, CLD_COMM_SUM); })); /* runs it once first */
     WORKS(graphs->begin());
     WORKS(cld_cuda_copy(x.data, input.data, n * sizeof(float)));
     WORKS(twice_plus_one(x));
@@ -262,7 +263,7 @@ static void capture() {
         WORKS(graphs->replay(graph));
         CHECK(values_of<float>(x) ==
               made<float>(n, [=](size_t i) { return sum_of_twice_plus_one(i + (size_t)step) + 1; }));
-        WORKS(alone([=]() { return all_reduce(x, CLD_COMM_MAX); })); /* others come in between */
+        WORKS(alone([=]() { return all_reduce(x, CLD_COMM_MAX); })); /* another one comes in between */
     }
     CHECK(values_of<float>(other) == made<float>(n, [](size_t i) { return 8 * given<float>(rank, i) + 7; }));
     graphs->free(graph);
@@ -279,7 +280,7 @@ static void unjoined() {
     FAILS(graphs->end(&graph), "must be joined before its end");
     CHECK(graph == NULL);
     CHECK(values_of<float>(x) == made<float>(10, [](size_t i) { return reduced<float>(i, CLD_COMM_SUM); }));
-    WORKS(alone([=]() { return all_reduce(x, CLD_COMM_MAX); })); /* all is well again */
+    WORKS(alone([=]() { return all_reduce(x, CLD_COMM_MAX); })); /* everything works again */
 
     WORKS(lane->fork());
     FAILS(graphs->begin(), "a graph cannot be captured while a collective is under way");
@@ -422,7 +423,7 @@ static void new_neighbour() {
     WORKS(alone([&]() { return comm->exchange(2, sent, 2, received); }));
 }
 
-/* The last rank ends before a collective that the others have begun, or does not come to it. */
+/* The last rank ends before a collective that the others have begun, or does not reach it. */
 static void ended() {
     cld_array x = shared_float(12);
     if (rank == world - 1) _exit(0);
@@ -457,7 +458,7 @@ static bool is_memory_left() {
     return access((std::string("/dev/shm") + (const char *)common->id).c_str(), F_OK) == 0;
 }
 
-/* These two start themselves. */
+/* These two parts join the job themselves. */
 static void start() {
     cld_array x = shared_float(2);
     FAILS(all_reduce(x, CLD_COMM_SUM), "all_reduce: cuda:");

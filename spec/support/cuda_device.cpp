@@ -1,7 +1,7 @@
 /* The calls of kernels/cuda to the CUDA runtime, on a fake runtime without a GPU (cuda_runtime_fake.h): copies and
  * steps queued while the device lags behind, faults, captures that fail, a device that is lost, error messages if there
- * is no device, and the order of the lane. Prints what failed; the exit code is 1 if anything did. "small": with little
- * page-locked memory. */
+ * is no device, and the order of the lane. Prints what failed; the exit code is 1 if anything did. The argument "small"
+ * gives it little page-locked memory. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,7 +78,7 @@ static void say_why_not() {
     WORKS(cld_cuda_launched("the first")); /* no error is left */
 }
 
-/* As in the first launch on a chip that no code was built for. */
+/* Like the first launch on a chip that no code was built for. */
 static void have_no_code() {
     fake.launch = cudaErrorNoKernelImageForDevice;
     FAILS(queue_step(NULL, 1, 0), "launching step: no kernel image is available for execution on the device "
@@ -180,7 +180,7 @@ static void hear_an_interrupt() {
     }
     signal(SIGINT, SIG_DFL);
     CHECK(steps >= 10 && steps <= 10 + CLD_STEPS_AHEAD);
-    CHECK(fake_queued() <= CLD_STEPS_AHEAD * (WORK + 1)); /* all that a checkpoint waits for */
+    CHECK(fake_queued() <= CLD_STEPS_AHEAD * (WORK + 1)); /* a checkpoint waits for no more than this */
     CHECK(value_of(x) == steps * WORK);
     memory->release(x, sizeof *x);
 }
@@ -207,7 +207,7 @@ static void tell_of_faults() {
     queue_fault(13);
     WORKS(memory->end_step()); /* too early to know */
     FAILS(memory->synchronize(), "gather: index 13 is out of range");
-    for (int i = 0; i < 2 * CLD_STEPS_AHEAD; i++) WORKS(queue_whole_step(x)); /* whose copies contain it */
+    for (int i = 0; i < 2 * CLD_STEPS_AHEAD; i++) WORKS(queue_whole_step(x)); /* their copies contain it */
     queue_fault(14);
     int value;
     FAILS(memory->to_host(&value, x, sizeof value), "gather: index 14 is out of range");
@@ -274,7 +274,7 @@ static void replay_copies() {
     memory->release(x, sizeof *x);
 }
 
-/* As the garbage collector does. */
+/* This is what the garbage collector does. */
 static void free_one_while_another_is_captured() {
     int *x = (int *)allocate(sizeof *x), *y = (int *)allocate(sizeof *y), two = 2;
     void *first = record(x, 1), *second = NULL;
@@ -301,7 +301,7 @@ static void lose_a_capture() {
     FAILS(memory->to_host(&value, x, sizeof value), "while a graph is captured");
     FAILS(memory->synchronize(), "while a graph is captured");
     WORKS(cld_cuda_check_lost("matmul"));
-    WORKS(queue_step(x, 1, 1)); /* which did not end the capture */
+    WORKS(queue_step(x, 1, 1)); /* the capture has not ended */
     WORKS(memory->allocate(&inner, 1000));
     cudaStreamSynchronize((cudaStream_t)cld_cuda_stream()); /* as a library might do */
     FAILS(queue_step(x, 1, 1), "launching step: ");

@@ -38,7 +38,7 @@ static void to_bits(cld_dtype dtype, unsigned char *data, double value) {
     }
 }
 
-/* Half the distance between neighbouring numbers, relative. */
+/* Half the relative distance between neighbouring numbers. */
 static double rounding(cld_dtype dtype) {
     return dtype == CLD_F64 ? 0x1p-53 : dtype == CLD_F32 ? 0x1p-24 : dtype == CLD_BF16 ? 0x1p-9 : 0x1p-12;
 }

@@ -73,7 +73,7 @@ static void reuse() {
 static void split_and_merge() {
     char *a = allocate(4 * MiB), *b = allocate(4 * MiB), *c = allocate(4 * MiB);
     size_t reserved = memory->info().reserved;
-    CHECK(b == a + 4 * MiB && c == b + 4 * MiB); /* one segment, cut */
+    CHECK(b == a + 4 * MiB && c == b + 4 * MiB); /* one segment, cut into pieces */
     memory->release(a, 4 * MiB);
     memory->release(c, 4 * MiB);
     memory->release(b, 4 * MiB); /* both neighbours are free */
@@ -136,7 +136,7 @@ static void reclaim(void *context) {
     reclaimable = NULL;
 }
 
-/* With 256 MiB. */
+/* On a device of 256 MiB. */
 static void out_of_memory() {
     memory->set_reclaim(reclaim, &reclaims);
     reclaimable = allocate(100 * MiB);
@@ -295,7 +295,7 @@ static void pools_of_many() {
 
 #ifndef __CUDACC__
 
-#    ifndef __SANITIZE_ADDRESS__ /* which ends the program at once */
+#    ifndef __SANITIZE_ADDRESS__ /* the sanitizer would end the program at once */
 static __global__ void overrun(char *x, int n) { x[n] = 1; }
 static __global__ void underrun(char *x) { x[-1] = 1; }
 #    endif
@@ -309,7 +309,7 @@ static void strictness() {
     FAILS(CLD_LAUNCH(overrun, 1, 1, 0, x, 10), "overrun: wrote after the end of a block of 10 bytes");
     WORKS(memory->synchronize()); /* only once */
     FAILS(CLD_LAUNCH(underrun, 1, 1, 0, x), "underrun: wrote before the start of a block of 10 bytes");
-    x[10] = 1; /* by the host: found later */
+    x[10] = 1; /* written by the host, so it is found later */
     memory->release(x, 10);
     FAILS(memory->synchronize(), "before it was freed: wrote after the end of a block of 10 bytes");
     x = allocate(10);

@@ -1,4 +1,4 @@
-/* The optimizers of kernels/cuda, if values on the device control them: the check for finite gradients, the dynamic
+/* The optimizers of kernels/cuda when values on the device control them: the check for finite gradients, the dynamic
  * loss scale, steps with scaled gradients, skipped steps, 16-bit gradients and copies. Prints what failed; the exit
  * code is 1 if anything did. spec/cuda_optim_spec.lua runs it on the host; it also runs on a GPU (make gpu-check). */
 #include <math.h>
@@ -51,7 +51,7 @@ struct device_array : cld_array {
 
 /* ---- all_finite ---- */
 
-/* bits: of 1, NaN, infinity, -infinity and the largest number, in this dtype. */
+/* bits: those of 1, NaN, infinity, -infinity and the largest number, in this dtype. */
 template <typename T> static void check_finite(cld_dtype dtype, const T (&bits)[5]) {
     const uint8_t one = 1;
     const int64_t sizes[] = {1, 7, 4096, 9001};
@@ -128,7 +128,7 @@ static void step() {
         bool all = true;
         for (float value : params.values<float>()) all = all && value == wanted;
         CHECK(all);
-        WORKS(optim->ema(1, &params, &grads, 7, &clip, &condition)); /* by the one on the device */
+        WORKS(optim->ema(1, &params, &grads, 7, &clip, &condition)); /* the one on the device counts */
         CHECK(params.values<float>()[4099] == (made ? 0.5f * wanted + 12 : wanted));
     }
 }
@@ -191,7 +191,7 @@ static bool same(const std::vector<float> &a, const std::vector<float> &b) {
     return memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-/* To 16 bits, to nearest, ties to even: by the device's own copy. */
+/* Rounds to 16 bits, to nearest with ties to even, with the device's own copy. */
 static std::vector<uint16_t> rounded(const std::vector<float> &x, cld_dtype half, const cld_math_ops *math) {
     device_array from(CLD_F32, x.data(), (int64_t)x.size()), to(half, NULL, (int64_t)x.size());
     WORKS(math->copy(&to, &from));
@@ -226,7 +226,8 @@ static void half_step(cld_rule rule, const int64_t (&shape)[3], cld_dtype half, 
 }
 
 static void half_steps(const cld_math_ops *math) {
-    /* (out, channels, inner): several rows to a block, parts of one, a prime number of channels, nothing last */
+    /* (out, channels, inner): several rows in a block, parts of a row, a prime number of channels, an inner size of
+     * 1 */
     const int64_t shapes[][3] = {{150, 3, 9}, {9, 64, 9},   {2, 512, 9},
                                  {2, 97, 49}, {5, 2, 1024}, {3, 3001, 1}};
     for (auto &shape : shapes)

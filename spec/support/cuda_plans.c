@@ -50,7 +50,7 @@ enum { SEEN = 64 };
 static cudnnBackendDescriptor_t seen[SEEN];
 static int seen_count, last;
 static const double *costs, *errors;
-static int case_count; /* length of both; further plans take as long as the last one, and are right */
+static int case_count; /* length of both; later plans take as long as the last one and are right */
 static double clock_now, marks[2];
 static int wrong_packs, runs;
 static cld_dnn_arrays given = {&clock_now, &marks[0], &marks[1]};
@@ -223,7 +223,7 @@ static void check_choice(const cld_dnn_target *t) {
         {{10, 9, 1, 5, 10}, {0, 0, 0.01}, false, 2, 5e3},
         {{-1, 3, 2, -1, 10}, {0}, false, 2, 5e3},
         {{500, 5, 1000, 9, 100}, {0}, false, 1, 1e5},
-        {{-1, -1, -1, -1, -1}, {0}, false, 0, 0}, /* whose failure must be reported */
+        {{-1, -1, -1, -1, -1}, {0}, false, 0, 0}, /* all fail, which must be reported */
         {{10, 1, 1, 1, 10}, {0}, true, -1, 0},
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
@@ -285,7 +285,7 @@ static void check_given_later(const cld_dnn_target *t) {
         fail("a plan that was given later and cannot be made", "the one before was not kept");
 }
 
-/* A mismatched installation is told from a good one. */
+/* Checks that a mismatched installation is told from a good one. */
 static void check_installation(void) {
     folders f = {{0}, {0}, {0}};
     if (cld_cuda_dnn_check() != CLD_OK || cld__dnn_check_parts("conv2d") != CLD_OK)
@@ -306,7 +306,7 @@ static void check_installation(void) {
         fail("two folders", cld_error_message());
 }
 
-/* cuDNN has all of its libraries here, so an engine is what is missing. */
+/* cuDNN has all of its libraries here, so the error must say that an engine is missing. */
 static void check_message(void) {
     cld_dnn_shape s = square(CLD_BF16, 256, 64, 32, 64, 3, 1, 1);
     if (no_engine(CLD_DNN_FORWARD, &s) == CLD_UNSUPPORTED) return;

@@ -40,7 +40,7 @@ extern "C" const char *cudaGetErrorString(cudaError_t error) {
 
 typedef std::function<void()> work;
 struct graph {
-    std::vector<work> steps; /* in one of the orders that are allowed */
+    std::vector<work> steps; /* in one of the allowed orders */
 };
 struct stream {
     std::deque<work> queue;
@@ -227,7 +227,7 @@ extern "C" cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     return say(cudaSuccess);
 }
 
-/* From memory that is not page-locked: at once, which fails during a capture. */
+/* Copies from memory that is not page-locked at once, which fails during a capture. */
 extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                                        cudaStream_t s) {
     const void *host = kind == cudaMemcpyHostToDevice ? from : kind == cudaMemcpyDeviceToHost ? to : NULL;

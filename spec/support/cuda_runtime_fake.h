@@ -1,5 +1,5 @@
 /* A CUDA runtime without a GPU, for kernels/cuda/device.c and staging.c: queued work stays in its stream's queue until
- * something waits, and the same calls end a capture as on a GPU. Failures are chosen here. */
+ * something waits, and the same calls end a capture as on a GPU. The fields below choose the failures. */
 #ifndef CLD_SPEC_CUDA_RUNTIME_FAKE_H
 #define CLD_SPEC_CUDA_RUNTIME_FAKE_H
 

@@ -116,7 +116,7 @@ static void check_speed() {
     CHECK(with({{1, 5}}).tune() == 0);
     world slow = with({{1, 5}, {2, 700}, {3, 4}});
     CHECK(slow.tune() == 2);
-    CHECK(slow.times_run(1) == 1 && slow.times_run(2) == 3); /* hopeless: once */
+    CHECK(slow.times_run(1) == 1 && slow.times_run(2) == 3); /* a hopeless one runs only once */
 }
 
 static void check_order() {
@@ -125,7 +125,7 @@ static void check_order() {
     CHECK(tiles.order() == std::vector<int>({0, 4, 7, 1, 6, 2, 3, 5}));
     std::vector<candidate> many(CLD_MOST_CANDIDATES, candidate{7, 5});
     many.back() = {8, 1};
-    world most = with(many); /* the last of as many as there may be */
+    world most = with(many); /* the last one of the most that are allowed */
     CHECK(most.tune() == CLD_MOST_CANDIDATES - 1);
     CHECK((int)most.order().size() == CLD_MOST_CANDIDATES && most.order()[1] == CLD_MOST_CANDIDATES - 1);
 }
@@ -138,7 +138,7 @@ static void check_results() {
     CHECK(with({{1, 1, 3}, {2, 5, 8}, {3, 7}, {4, 9}, {5, 9}}).tune() == 2);
     CHECK(with({{1, 5}, {2, 1, 2}}).tune() == 0); /* of two, the first is trusted */
     CHECK(with({{1, 1, NAN}, {2, 1, NAN}, {3, 1, NAN}}).tune() ==
-          0); /* nothing can be compared: of its input, for example */
+          0); /* nothing can be compared: the input may be NaN */
     world no_room = with({{1, 10}, {2, 5, 1.5}, {3, 7}});
     no_room.has_room = false;
     CHECK(no_room.tune() == 1); /* nothing to compare with */
@@ -160,7 +160,7 @@ static void check_budgets() {
     world unhurried = with(many);
     CHECK(unhurried.tune() == 19);
     world first_fails = with({{1, 0}, {2, -1}, {3, 400}, {4, 1}});
-    first_fails.making = 1, first_fails.seconds = 0.5; /* one must run, however long it takes */
+    first_fails.making = 1, first_fails.seconds = 0.5; /* at least one must run, however long it takes */
     CHECK(first_fails.tune() == 2 && first_fails.made.size() == 3);
 
     world large = with({{1, 1, 1, 5000}, {2, 5, 1, 1000}, {3, 7, 1, 10}});

@@ -39,7 +39,7 @@ static cld_status test_orders() {
     return CLD_OK;
 }
 
-/* Each block finds shared memory uninitialized, not as another block left it. */
+/* Each block must find shared memory uninitialized, not as another block left it. */
 __global__ void read_unwritten(unsigned *out) {
     CLD_SHARED(unsigned, s, [64]);
     CLD_DYNAMIC_SHARED(unsigned, d);
@@ -153,7 +153,7 @@ static void test_aborts() {
     expect_abort(
         "48 KB in two parts", [=] { (void)CLD_LAUNCH(use_too_much, 1, 32, 17 << 10, out); },
         "use_too_much: ", "more than 48 KB");
-#ifndef __SANITIZE_ADDRESS__ /* which stops earlier, and says more */
+#ifndef __SANITIZE_ADDRESS__ /* the sanitizer stops earlier and says more */
     expect_abort(
         "a write behind dynamic shared memory", [=] { (void)CLD_LAUNCH(write_behind, 1, 33, 128, out); },
         "write_behind: ", "behind the dynamic shared memory");

@@ -31,7 +31,7 @@ static bool fails(int whose) {
     return failed;
 }
 
-#if defined(__SANITIZE_ADDRESS__) /* which has its own malloc for the process */
+#if defined(__SANITIZE_ADDRESS__) /* the sanitizer has its own malloc for the process */
 #    define BASE(name)    name
 #    define base_memalign aligned_alloc
 #else
@@ -76,8 +76,8 @@ void *__wrap_aligned_alloc(size_t alignment, size_t bytes) {
     return fails(OURS | WHOLE) ? NULL : base_memalign(alignment, bytes);
 }
 
-/* arm(first, count, "ours" | "whole"): from now on allocation number `first`, of ours or of the whole process, fails,
- * and so do the next count - 1. arm() ends this. Both return the number of allocations since the last call. */
+/* arm(first, count, "ours" | "whole"): from now on allocation number `first`, of ours or of the whole process, and the
+ * next count - 1 fail. arm() ends this. Both return the number of allocations since the last call. */
 static int arm(lua_State *L) {
     static const char *const names[] = {"ours", "whole", NULL};
     lua_Integer first = luaL_optinteger(L, 1, -1), count = luaL_optinteger(L, 2, 1);

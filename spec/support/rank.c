@@ -3,10 +3,10 @@
  *     rank launcher           "mpirun 4 1 1 4": name, world, rank, local rank, local world; "none"
  *     rank child              the same from a program that it starts after it has joined the job
  *     rank other NAME=VALUE   the same, with the program belonging to another job
- *     rank told LIBRARY [FOLDER]    "yes"; "no": its MPI, whose files lie there, will not find the others
+ *     rank told LIBRARY [FOLDER]    "yes"; "no" if its MPI, with its files in FOLDER, will not find the other ranks
  *     rank apart | without    the errors of a wrong launch
- *     rank cores [RANK WORLD] takes its cores, by the launcher's local rank and number of ranks, or by these two:
- *                             "0-1 2", the list and how many are usable
+ *     rank cores [RANK WORLD] takes its cores, according to the launcher's local rank and number of ranks, or these
+ *                             two, and prints "0-1 2": the list and how many are usable
  *     rank under PART PARTS CORES QUOTA    how many are usable under a quota
  */
 #define _GNU_SOURCE
@@ -45,7 +45,7 @@ static int show_cores(int local_rank, int local_world) {
     while (f && fgets(line, sizeof line, f))
         if (strncmp(line, "Cpus_allowed_list:", 18) == 0) {
             line[strcspn(line, "\n")] = '\0';
-            printf("%s %d\n", line + 19, cld_usable_cores()); /* one write: ranks print at once */
+            printf("%s %d\n", line + 19, cld_usable_cores()); /* one write, as ranks print at the same time */
         }
     return f ? fclose(f) : 1;
 }

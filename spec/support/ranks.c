@@ -1,5 +1,6 @@
-/* The ranks of a job, one after the other in one process. The interpreter is linked again with --wrap=cld_all_reduce,
- * and the sums over processes are made here: every rank's work is run once for each of its collectives, and once more.
+/* Runs the ranks of a job one after the other in one process. The interpreter is linked again with
+ * --wrap=cld_all_reduce, and the sums over processes are computed here: every rank's work runs once for each of its
+ * collectives, and once more.
  *
  *     for pass = 0, collectives do
  *       for rank = 1, world do

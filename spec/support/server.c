@@ -16,7 +16,7 @@
  *     mute         silence
  *     slow         in 20 pieces, 30 ms apart
  *     long, short  a Content-Length that is 100 too large, or too small (with as much data)
- *     nolength     no Content-Length, and all of it
+ *     nolength     no Content-Length, and the whole file
  *     endless      no Content-Length, and more than the file has
  *     other        another file of the same length
  *     page         a web page with status 200

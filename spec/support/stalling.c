@@ -1,6 +1,6 @@
 /* A disk that stalls: read() of a file whose path ends with $STALL_NAME takes $STALL_SECONDS, whatever signals come,
- * and creates the file $STALL_STARTED when it begins. Only once, if $STALL_ONCE is set. A library for LD_PRELOAD:
- * loader_stalls_spec.lua. */
+ * and creates the file $STALL_STARTED when it begins. If $STALL_ONCE is set it stalls only once. A library for
+ * LD_PRELOAD, used by loader_stalls_spec.lua. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* watch CASE WORLD RANK TIMEOUT: a job of WORLD processes under runtime/dist/watch.h, without MPI, in which something
  * happens to RANK. For spec/watch_spec.lua. The ranks use shared memory to exchange addresses and to meet. A rank that
- * waits for one that never comes waits for ever, as in MPI.
+ * waits for one that never comes waits forever, as in MPI.
  *
  * Prints how each rank ended: "2 signal 9", "0 status 1". The output of the watches goes to standard error.
  *
@@ -9,7 +9,7 @@
  *     kill      RANK is killed
  *     machine   all ranks up to RANK are killed, at the same moment
  *     launcher  RANK is killed, and as soon as it is gone all others get SIGTERM, and SIGKILL a second later
- *     exit      RANK leaves without a word
+ *     exit      RANK exits without saying anything
  *     wake      RANK is suspended (SIGSTOP), and continues when the others are gone
  *     suspend   all ranks are suspended for longer than the timeout, then continue
  *     hang      the main thread of RANK does not reach the next collective
@@ -161,7 +161,7 @@ static void kill_machine(const pid_t *pids) {
     for (int r = chosen; r >= 0; r--) kill(pids[r], SIGKILL);
 }
 
-/* As a batch system does when it needs the machines for a more urgent job. */
+/* Does what a batch system does when it needs the machines for a more urgent job. */
 static void suspend(const pid_t *pids) {
     wait_for_stillness(pids, world);
     nap(timeout * 1.5);
