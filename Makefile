@@ -1,27 +1,28 @@
 # cldlua. `make setup demo` from a clone to a trained model; `make setup test` runs every spec.
 #
-#   make            build/cldlua, build/cld/core.so (for a stock lua5.4), build/libcld_cuda.so where CUDA is
+#   make            build/cldlua, build/cld/core.so (for a stock lua5.4), build/libcld_cuda.so if CUDA is installed
 #   make setup      install the Debian packages that are missing
 #   make demo       toy data, then the real recipe on it; demo-images, demo-moco: on image files
 #   make test       every spec
-#   make test-interop  what PyTorch, torchvision, onnxruntime and safetensors make of our files
+#   make test-interop  PyTorch, torchvision, onnxruntime and safetensors read our files
 #   make bench      the performance table, as ratios;  make bench-ranks: two ranks beside two threads
-#   make bench-pretrain  recipes/pretrain.lua beside LightlyTrain's one command;  make bench-tsne: t-SNE beside scikit-learn's
-#   make demo-check the demo for three seeds, its margins asserted
+#   make bench-pretrain  recipes/pretrain.lua beside LightlyTrain's command;  make bench-tsne: t-SNE and scikit-learn's
+#   make demo-check the demo for three seeds, with its margins checked
 #   make compare-methods  every method with and without CLD on generated images; an hour
-#   make select-check  how well the label-free orders of recipes/select.lua agree with kNN
-#   make report-check  reports in a headless Chromium, if there is one;  make pictures: the README's, of the demo's run
-#   make ranks-check  every recipe on 1 to 4 ranks; jobs killed at random, on two machines of namespaces, under Slurm; forty minutes
-#   make test-interop-tensorboard  TensorBoard's own readers on what is written, where PYTHON=python3 has it
+#   make select-check  how well the label-free rankings of recipes/select.lua agree with kNN
+#   make report-check  reports in a headless Chromium, if there is one;  make pictures: the README's, from the demo
+#   make ranks-check  every recipe on 1 to 4 ranks; jobs killed at random, on two machines, under Slurm; forty minutes
+#   make test-interop-tensorboard  TensorBoard's own readers on our event files, if PYTHON=python3 has TensorBoard
 #   make asan       every spec under AddressSanitizer and UBSan
-#   make fuzz       the image decoders, the readers of PyTorch's, NumPy's and TensorBoard's files on damaged ones, FUZZ_SECONDS=600 each
+#   make fuzz       the image decoders and the readers of PyTorch's, NumPy's and TensorBoard's files on damaged files,
+#                   FUZZ_SECONDS=600 each
 #   make lint       luacheck, clang-format, cppcheck
 #   make gpu-count  nodes and bytes of a captured training step, counted without a GPU
-#   make gpu-check  the CUDA backend against the CPU;  make gpu-bench its table;  make bundle: a folder to take to a GPU
+#   make gpu-check  the CUDA backend against the CPU;  make gpu-bench: its table;  make bundle: to take to a GPU
 #   make cuda-report  registers and spills of every CUDA kernel
-#   make docs       HTML pages of all that help() knows, under build/docs, and the man page build/cldlua.1
-#   make install    PREFIX=/usr/local, DESTDIR=: the interpreter, the module of a stock lua5.4, the recipes; make uninstall
-#   make deb        Debian packages, under build/package;  make rock: a rockspec and the sources that it builds, there
+#   make docs       HTML pages of everything that help() knows, in build/docs, and the man page build/cldlua.1
+#   make install    the interpreter, the module for a stock lua5.4, recipes; PREFIX=/usr/local, DESTDIR=; make uninstall
+#   make deb        Debian packages, in build/package;  make rock: a rockspec and its sources, also there
 #   make package-check  both packages built, installed and used; some minutes
 #   V=1 shows whole command lines; BUILD=dir builds elsewhere; CUDA_ARCH="80 90" are the GPUs to build for,
 #   CUDA_ARCH= builds for none.
@@ -37,7 +38,7 @@ CUDA_ARCH ?= 80 90
 
 .DEFAULT_GOAL := all
 
-# As many jobs as there are cores, where none were asked for: nvcc takes its time.
+# As many jobs as there are cores, unless -j is given: nvcc is slow.
 ifeq ($(filter -j%,$(MAKEFLAGS))$(filter clean,$(MAKECMDGOALS))$(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc)
 endif
@@ -78,20 +79,20 @@ $(BUILD)/setup.done: FORCE
 setup:
 	@:
 
-# ---- what is there ---------------------------------------------------------------
+# ---- what is installed -----------------------------------------------------------
 
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 LUA_LIBS   := $(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4)
-# -Wno-psabi: vectors wider than the baseline's are only passed to functions that are always inlined.
+# -Wno-psabi: vectors wider than the baseline's are passed only to functions that are always inlined.
 COMMON     := -std=gnu11 $(OPT) $(WARN) -Wno-psabi -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fvisibility=hidden -I. $(LUA_CFLAGS) $(SANITIZE)
 LIBS       := $(LUA_LIBS) -ldnnl -ljansson -ljpeg -lpng16 -lz -lstdc++ -lgomp -lpthread -lm -ldl
-# What the interpreter alone needs: line editing is optional.
+# For the interpreter only; line editing is optional.
 HAVE_EDIT  := $(shell pkg-config --exists libedit 2>/dev/null && echo 1)
 ifeq ($(HAVE_EDIT),1)
 EDIT_CFLAGS := -DCLD_HAVE_EDITLINE $(shell pkg-config --cflags libedit)
 EDIT_LIBS   := $(shell pkg-config --libs libedit)
 endif
-# Downloads: the headers alone count here, the libraries are loaded on first use.
+# Downloads: only the headers are needed here, since the libraries are loaded on first use.
 CURL_CFLAGS    := $(shell pkg-config --exists libcurl 2>/dev/null && echo -DCLD_HAVE_CURL $$(pkg-config --cflags libcurl))
 ARCHIVE_CFLAGS := $(shell pkg-config --exists libarchive 2>/dev/null && echo -DCLD_HAVE_ARCHIVE $$(pkg-config --cflags libarchive))
 # Files made of protobuf messages: ONNX, TensorBoard's events.
@@ -112,7 +113,7 @@ LIBOBJ   := $(call OBJ,$(RUNTIME) $(BINDINGS)) $(PROTOS:%=$(BUILD)/obj/proto/%.p
 
 Q := $(if $(V),,@)
 
-# The texts of help, gathered out of the sources (lua/cld/help/write.lua).
+# The texts of help, collected from the sources (lua/cld/help/write.lua).
 HELP_TEXT    := $(BUILD)/lua/cld/help/text.lua
 HELP_SOURCES := $(shell find lua/cld -name '*.lua' -o -name '*.md') $(wildcard bindings/*.c)
 
@@ -123,8 +124,8 @@ $(HELP_TEXT): $(BUILD)/cldlua $(HELP_SOURCES)
 	@echo "  HELP  $@"
 	$(Q)$(BUILD)/cldlua -E lua/cld/help/write.lua text $@
 
-# The same as HTML pages, and the man page, whose options are those that --help prints. What is installed of them: HELP_TEXT,
-# the folder DOCS, and MAN_PAGE.
+# The same as HTML pages, and the man page, which takes its options from --help. HELP_TEXT, the folder DOCS and MAN_PAGE
+# are installed.
 DOCS     := $(BUILD)/docs
 MAN_PAGE := $(BUILD)/cldlua.1
 docs: $(DOCS)/index.html $(MAN_PAGE)
@@ -156,7 +157,7 @@ $(BUILD)/obj/%.o: %.cpp $(BUILD)/flags
 	@echo "  CXX   $<"
 	$(Q)$(CXX) $(patsubst -std=%,-std=gnu++17,$(COMMON)) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# proto/NAME.pb-c.h of each runtime/io/NAME.proto, for all that write or read such messages.
+# proto/NAME.pb-c.h from each runtime/io/NAME.proto, for the files that write or read such messages.
 $(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: runtime/io/%.proto
 	@mkdir -p $(@D)
 	@echo "  PROTO $<"
@@ -169,10 +170,10 @@ $(BUILD)/obj/proto/%.o: $(BUILD)/proto/%.c $(BUILD)/flags
 	@echo "  CC    $<"
 	$(Q)$(CC) $(COMMON) $(CFLAGS) $(PROTOBUF_CFLAGS) -MMD -MP -c -o $@ $<
 
-# oneDNN's exceptions pass through these.
+# oneDNN's exceptions pass through this file.
 $(call OBJ,kernels/cpu/conv_onednn.c): COMMON += -fexceptions
 
-# Rebuild when the flags change; say then what was found, and stop where something needed is missing.
+# Rebuilds if the flags change; then prints what was found, and stops if something required is missing.
 # found(name, header, flags, remedy, what its absence means)
 found = if echo '\#include <$(2)>' | $(CC) $(3) -E -x c - >/dev/null 2>&1; then echo "  ✓ $(1)"; \
         else echo "  ✗ $(1): make setup, or install $(4)$(5)"; $(if $(5),,missing=1;) fi
@@ -192,7 +193,7 @@ $(BUILD)/flags: FORCE
 	    $(call found,protobuf-c,protobuf-c/protobuf-c.h,$(or $(PROTOBUF_CFLAGS),--none),libprotobuf-c-dev protobuf-c-compiler, (without it: no ONNX and no TensorBoard files)); \
 	    [ -z "$$missing" ] && echo '$(FLAGS)' > $@; }
 
-# What cld.versions() and cld.built_with() say. Rewritten only where it changes, so that a new commit compiles one file.
+# What cld.versions() and cld.built_with() say. Rewritten only if it changes, so that a new commit compiles one file.
 VERSION := 0.1.0
 COMMIT  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 module_version = $(if $(1),$$(pkg-config --modversion $(2)))
@@ -219,7 +220,7 @@ $(call OBJ,runtime/io/onnx_write.c): $(if $(HAVE_PROTOBUF),$(BUILD)/proto/onnx.p
 
 # ---- CUDA ---------------------------------------------------------------------------
 
-# build/libcld_cuda.so, where nvcc, cuBLAS and cuDNN are; not under the sanitizers, which see nothing of a GPU.
+# build/libcld_cuda.so, if nvcc, cuBLAS and cuDNN are installed; not under the sanitizers, which cannot see into a GPU.
 NVCC_PATH := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 NVCC      := $(if $(shell command -v ccache 2>/dev/null),ccache )$(NVCC_PATH)
 CUDA      := $(patsubst %/bin/nvcc,%,$(NVCC_PATH))
@@ -228,7 +229,7 @@ has_header = $(shell echo '\#include <$(1)>' | $(CC) $(CUDA_INC) -E -x c - >/dev
 CUDA_MISSING := $(if $(NVCC_PATH),$(if $(call has_header,cublasLt.h),,cuBLAS) $(if $(call has_header,cudnn.h),,cuDNN),nvcc)
 CUDA_MISSING := $(strip $(CUDA_MISSING))
 HAVE_CUDA := $(if $(CUDA_MISSING)$(SANITIZE),,$(if $(strip $(CUDA_ARCH)),1))
-# Text of the shell, for recipes.
+# Shell text, expanded in recipes.
 CUDA_VERSION  = $$($(NVCC_PATH) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')
 CUDNN_VERSION = $$(printf '\#include <cudnn_version.h>\ncudnn CUDNN_MAJOR CUDNN_MINOR' | $(CC) $(CUDA_INC) -E -P -x c - | \
                   sed -n 's/^cudnn \([0-9]*\) \([0-9]*\)$$/, cuDNN \1.\2/p')
@@ -239,9 +240,9 @@ CUDA_C    := $(wildcard kernels/cuda/*.c)
 CUDA_CU   := $(wildcard kernels/cuda/*.cu)
 CUDA_OBJ  := $(patsubst kernels/cuda/%,$(BUILD)/cuda/%.o,$(CUDA_C) $(CUDA_CU)) $(call OBJ,runtime/core/libraries.c)
 CUDA_CC   := $(CC) -std=gnu11 $(OPT) $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -I. $(CUDA_INC)
-# Code for each architecture, and for later ones the last in an intermediate form that the driver compiles.
+# Code for each architecture, and for later GPUs the last one as PTX, which the driver compiles.
 CUDA_LAST := $(lastword $(CUDA_ARCH))
-# Compressed as well as can be, where nvcc knows how: a quarter of the size.
+# Compressed as far as possible, if nvcc can: this gives a quarter of the size.
 CUDA_SMALL := $(if $(HAVE_CUDA),$(shell $(NVCC_PATH) --help | grep -q -- --compress-mode && echo -compress-mode=size))
 CUDA_NVCC := $(NVCC) -O3 -std=c++17 -I. -Xcompiler "-fPIC -fvisibility=hidden" -Xptxas -v $(CUDA_SMALL) \
              $(if $(findstring -Werror,$(WARN)),-Werror all-warnings) \
@@ -274,7 +275,7 @@ $(BUILD)/cuda/%.c.o: kernels/cuda/%.c $(BUILD)/cuda/flags
 	@echo "  CC    $<"
 	$(Q)$(CUDA_CC) -MMD -MP -c -o $@ $<
 
-# What ptxas says of the kernels goes to a file of its own, and all else that is said to the terminal.
+# ptxas's messages about the kernels go to their own file, all others to the terminal.
 $(BUILD)/cuda/%.cu.o: kernels/cuda/%.cu $(BUILD)/cuda/flags
 	@echo "  NVCC  $<"
 	$(Q)$(CUDA_NVCC) $(CUDA_NVCC_$*) -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas); rm -f $@; exit 1; }
@@ -282,7 +283,7 @@ $(BUILD)/cuda/%.cu.o: kernels/cuda/%.cu $(BUILD)/cuda/flags
 
 CUDA_NVCC_view := -fmad=false # the same roundings as the host's views
 
-# A line for each kernel and architecture: registers, bytes spilled, bytes of stack. Fails where one spills on sm_90.
+# A line for each kernel and architecture: registers, bytes spilled, bytes of stack. Fails if one spills on sm_90.
 $(BUILD)/cuda/report.txt: $(filter %.cu.o,$(CUDA_OBJ)) kernels/cuda/report.awk
 	@cat $(patsubst %.o,%.ptxas,$(filter %.cu.o,$^)) /dev/null | awk -f kernels/cuda/report.awk | c++filt | sort > $@
 
@@ -291,7 +292,7 @@ cuda-report: $(if $(HAVE_CUDA),$(BUILD)/cuda/report.txt)
 	@cat $<
 	@! grep -E '^sm_90 +[0-9]+ registers +[1-9][0-9]* spilled' $< >/dev/null || { echo "cuda-report: kernels spill"; exit 1; }
 
-# The same kernels on the host, for the specs: kernels/cuda/host in place of what needs a GPU.
+# The same kernels on the host, for the specs: kernels/cuda/host replaces what needs a GPU.
 HOST_C   := $(filter-out $(addprefix kernels/cuda/,device.c staging.c blas.c dnn%.c nccl.c),$(CUDA_C))
 HOST_CXX := $(CUDA_CU) $(wildcard kernels/cuda/host/*.cpp)
 HOST_OBJ := $(patsubst kernels/cuda/%,$(BUILD)/cuda_host/%.o,$(HOST_C) $(HOST_CXX))
@@ -320,7 +321,7 @@ comma := ,
 
 # ---- MPI ----------------------------------------------------------------------------
 
-# build/libcld_mpi.so, where mpicc is: for jobs of several processes.
+# build/libcld_mpi.so, for jobs of several processes, if mpicc is installed.
 MPICC      := $(if $(filter none,$(MPI)),,$(shell command -v mpicc 2>/dev/null))
 MPI_VERSION = $$($(MPICC) --showme:version 2>/dev/null | sed 's/^[^:]*: //; s/ (.*//' | grep . || echo of an unknown version)
 MPI_PLUGIN := $(BUILD)/libcld_mpi.so
@@ -359,7 +360,7 @@ demo demo-images demo-moco: all
 
 include spec/programs.mk spec/fuzz/fuzz.mk spec/interop/tensorboard.mk
 
-# SPEC=spec/x_spec.lua runs one file; of several, JOBS at a time, the longest first. Ends with "N passed, N failed".
+# SPEC=spec/x_spec.lua runs one file. Several run JOBS at a time, the longest first. Ends with "N passed, N failed".
 SPEC ?= spec
 JOBS ?= $(shell nproc)
 SPEC_FILES := $(foreach s,$(SPEC),$(if $(filter %.lua,$s),$s,$(wildcard $s/*_spec.lua)))
@@ -372,8 +373,8 @@ endif
 test: all $(CUDA_HOST) $(TEST_PROGRAMS)
 	$(Q)CLD_CUDA_PLUGIN=$(abspath $(CUDA_HOST)) $(RUN_SPECS)
 
-# The same specs in a build of their own, a file on each processor. liboneDNN, libgomp and Lua's string table leave
-# reachable memory behind; what is lost is reported.
+# The same specs in their own build, one file on each processor. oneDNN, libgomp and Lua's string table leave reachable
+# memory behind; only lost memory is reported.
 asan:
 	$(Q)ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0 OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive \
@@ -387,41 +388,41 @@ lint:
 	cppcheck --quiet --std=c11 --enable=warning --error-exitcode=1 --inline-suppr -U__cplusplus \
 	  --suppressions-list=spec/support/cppcheck.supp -j $$(nproc) -I. $(filter %.c,$(C_FILES))
 
-# The demos' results for three seeds, with the margins that they must have, and each CIFAR recipe once; an hour.
+# The demos' results for three seeds, with the margins that they must have, and each CIFAR recipe once. Takes an hour.
 demo-check: all
 	$(Q)$(BUILD)/cldlua spec/demo_check.lua $(MAKE) --no-print-directory demo BUILD=$(BUILD)
 	$(Q)$(BUILD)/cldlua spec/demo_check.lua $(MAKE) --no-print-directory demo-moco BUILD=$(BUILD)
 	$(Q)$(BUILD)/cldlua spec/compare_methods.lua --build $(BUILD) --only cifar --seeds 1 --no-plain --linear
 
-# Every method with and without CLD on generated images, at equal time; an hour on two cores. For one method
+# Every method with and without CLD on generated images, with equal time; an hour on two cores. For a single method:
 # COMPARE="--only BYOL --seeds 1".
 compare-methods: all
 	$(Q)$(BUILD)/cldlua spec/compare_methods.lua --build $(BUILD) $(COMPARE)
 
-# How well recipes/select.lua's orders of runs agree with kNN, over 15 small runs. SELECT="--seed 2 --epochs 10"
+# How well recipes/select.lua's rankings of runs agree with kNN, over 15 small runs. SELECT="--seed 2 --epochs 10"
 select-check: all
 	$(Q)$(BUILD)/cldlua spec/select_check.lua --build $(BUILD) $(SELECT)
 
-# Reports in a headless Chromium: no error, every picture loaded, a value under the pointer. REPORT_CHECK="a.html b.html"
+# Reports in headless Chromium: no error, every picture loaded, a value at the pointer. REPORT_CHECK="a.html b.html"
 report-check: all
 	$(Q)$(BUILD)/cldlua spec/report_check.lua --build $(BUILD) $(REPORT_CHECK)
 
-# The README's pictures, of the run that `make demo` leaves.
+# The README's pictures, from the run that `make demo` leaves.
 pictures: demo
 	$(Q)$(BUILD)/cldlua spec/pictures.lua --build $(BUILD)
 
-# What PyTorch, torchvision, onnxruntime and safetensors make of our files, in $PEER_PYTHON or python3.
+# Has PyTorch, torchvision, onnxruntime and safetensors read our files, in $PEER_PYTHON or python3.
 test-interop: all
 	$(Q)$(BUILD)/cldlua spec/interop/check.lua
 
-# Jobs of several ranks: every recipe on 1 to 4, killed 200 times, on two machines made of namespaces, under a real Slurm.
-# Ends with "N passed, N failed"; forty minutes. RANKS_CHECK="--only kills --count 20" for one part of it.
+# Jobs of several ranks: every recipe on 1 to 4 ranks, 200 kills, two machines made of namespaces, a real Slurm. Takes
+# forty minutes and ends with "N passed, N failed". RANKS_CHECK="--only kills --count 20" runs a part of it.
 ranks-check: all
 	$(Q)$(BUILD)/cldlua spec/ranks/check.lua --build $(BUILD) $(RANKS_CHECK)
 
 # ---- measurements --------------------------------------------------------------
 
-# Ratios to PyTorch, where a python3 (or PEER_PYTHON) has it. BENCH="--rounds 1 --steps 1 --batch 32" for a quick look.
+# Ratios to PyTorch, if python3 (or PEER_PYTHON) has it. BENCH="--rounds 1 --steps 1 --batch 32" for a quick look.
 bench: all $(BUILD)/bench/conv_floor.so $(BUILD)/bench/decode_floor.so
 	$(Q)$(BUILD)/cldlua spec/bench/bench.lua --build $(BUILD) $(BENCH)
 
@@ -434,16 +435,17 @@ $(BUILD)/bench/%.so: spec/bench/%.c $(BUILD)/flags
 	@echo "  CC    $@"
 	$(Q)$(CC) $(COMMON) $(CFLAGS) -shared -o $@ $< $(LDFLAGS) $(LIBS)
 
-# One command on a folder of images, beside LightlyTrain's where PEER_PYTHON has it. BENCH_PRETRAIN="--images 200 --epochs 2"
+# One command on a folder of images, beside LightlyTrain's if PEER_PYTHON has it.
+# BENCH_PRETRAIN="--images 200 --epochs 2" for a quick look.
 .PHONY: bench-pretrain
 bench-pretrain: all
 	$(Q)$(BUILD)/cldlua spec/bench/pretrain.lua --build $(BUILD) $(BENCH_PRETRAIN)
 
-# What a captured training step consists of: nodes, and bytes by kernel, on the emulated device. A minute or two.
+# What a captured training step consists of, on the emulated device: nodes and bytes per kernel. Takes a minute or two.
 gpu-count: all $(CUDA_HOST)
 	$(Q)$(BUILD)/cldlua spec/gpu/count.lua --build $(BUILD) $(GPU_COUNT)
 
-# ---- where there is a GPU -------------------------------------------------------
+# ---- on a machine with a GPU ----------------------------------------------------
 
 # The CUDA backend against the CPU. Ends with "N passed, N failed".
 gpu-check: all $(CUDA_PROGRAMS) $(if $(HAVE_CUDA),$(BUILD)/spec/cuda_libraries)
@@ -457,8 +459,8 @@ bench-ranks: all
 gpu-bench: all
 	$(Q)$(BUILD)/cldlua spec/gpu/bench.lua --build $(BUILD) $(GPU_BENCH)
 
-# A folder that runs on another Linux with an NVIDIA driver: build/bundle, and packed build/cldlua-bundle.tar.gz. The old
-# form of the run-time path, because it counts for the libraries' own needs too.
+# A folder that runs on another Linux with an NVIDIA driver: build/bundle, packed as build/cldlua-bundle.tar.gz. It uses
+# the old form of the run-time path (RPATH), because that also finds the libraries that the libraries need.
 bundle: all $(BUILD)/bundle/build/cldlua $(CUDA_PROGRAMS) $(if $(HAVE_CUDA),$(BUILD)/spec/cuda_libraries)
 	$(Q)sh spec/gpu/bundle.sh $(BUILD)
 

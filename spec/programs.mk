@@ -1,6 +1,7 @@
 # Programs that the specs run, for the Makefile: TEST_PROGRAMS are what `make test` needs, CUDA_PROGRAMS run on a GPU.
 
-# Of one file each and the plugin's own objects: build/spec on the host, and build/cuda/spec on a GPU.
+# Each of these is one file, linked with the plugin's own objects: in build/spec for the host, in build/cuda/spec for a
+# GPU.
 PROGRAMS      := $(basename $(notdir $(wildcard spec/support/cuda_*.cu)))
 HOST_PROGRAMS := $(PROGRAMS:%=$(BUILD)/spec/%)
 CUDA_PROGRAMS := $(if $(HAVE_CUDA),$(PROGRAMS:%=$(BUILD)/cuda/spec/%))
@@ -36,7 +37,7 @@ $(BUILD)/spec/failing_files.so $(BUILD)/spec/stalling.so: $(BUILD)/spec/%.so: sp
 # Error messages, for programs that link little else.
 CORE_TEXT := $(patsubst %,$(BUILD)/obj/runtime/core/%.o,error text)
 
-# What a rank is told by its launcher, and its cores: spec/launcher_spec.lua, spec/cores_spec.lua.
+# What a rank learns from its launcher, and its cores: spec/launcher_spec.lua, spec/cores_spec.lua.
 RANK_PARTS := $(patsubst %,$(BUILD)/obj/runtime/%.o,dist/launcher dist/cores core/limits) $(CORE_TEXT)
 $(BUILD)/spec/rank: spec/support/rank.c $(RANK_PARTS) $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -51,7 +52,7 @@ $(BUILD)/spec/watch: spec/support/watch.c $(WATCH)
 	$(Q)$(CC) $(COMMON) $(CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $< $(WATCH) $(LDFLAGS) -lpthread -lm
 -include $(BUILD)/spec/watch.d
 
-# What the emulator of CUDA promises its kernels, and what it does about mistakes: spec/emulator_spec.lua.
+# What the CUDA emulator promises its kernels, and what it does about mistakes: spec/emulator_spec.lua.
 EMULATOR       := $(patsubst %,$(BUILD)/cuda_host/host/%.cpp.o,launch fiber device traffic) $(CORE_TEXT)
 EMULATOR_TESTS := $(addprefix $(BUILD)/spec/emulator_,test mistakes)
 $(EMULATOR_TESTS): $(BUILD)/spec/%: spec/support/%.cu $(EMULATOR) $(BUILD)/cuda_host/flags
@@ -60,8 +61,8 @@ $(EMULATOR_TESTS): $(BUILD)/spec/%: spec/support/%.cu $(EMULATOR) $(BUILD)/cuda_
 	$(Q)$(CXX) -std=gnu++17 $(HOST_COMMON) -MMD -MP -MT $@ -MF $@.d -o $@ -x c++ $< -x none $(EMULATOR) -lpthread -lm
 -include $(EMULATOR_TESTS:=.d)
 
-# blas.h and dnn.h by themselves, for spec/cuda_libraries_spec.lua: the loops on the host, and where CUDA is the libraries,
-# as far as they can be asked without a GPU and with one.
+# blas.h and dnn.h by themselves, for spec/cuda_libraries_spec.lua: the loops on the host, and if CUDA is installed the
+# libraries, with a GPU, and without one as far as possible.
 $(BUILD)/spec/%.o: spec/support/% $(BUILD)/cuda_host/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
@@ -73,7 +74,7 @@ $(BUILD)/spec/cuda_libraries_host: $(BUILD)/spec/cuda_libraries.cpp.o $(HOST_DEV
 $(BUILD)/spec/cuda_blas: $(BUILD)/spec/cuda_libraries.cpp.o $(BUILD)/spec/cuda_blas.c.o $(HOST_DEVICE) $(BUILD)/cuda_host/host/dnn.cpp.o
 $(BUILD)/spec/cuda_plans: $(BUILD)/spec/cuda_plans.c.o $(BUILD)/cuda/plans.c.o $(BUILD)/cuda/tune.c.o
 $(BUILD)/spec/cuda_libraries: $(BUILD)/spec/cuda_libraries.cpp.o $(CUDA_DEVICE)
-# The real device.c, on a CUDA runtime of the specs' own.
+# The real device.c, on a fake CUDA runtime.
 $(BUILD)/spec/cuda_device: $(addprefix $(BUILD)/spec/cuda_,device.cpp.o runtime_fake.cpp.o) $(addprefix $(BUILD)/cuda/,$(addsuffix .c.o,memory pool fault graph lane device staging))
 $(BUILD)/spec/cuda_nccl: $(BUILD)/spec/cuda_nccl.c.o $(BUILD)/cuda/nccl.c.o $(call OBJ,runtime/core/libraries.c) | $(BUILD)/spec/nccl/libnccl.so.2
 CUDA_CHECKS := $(BUILD)/spec/cuda_libraries_host $(if $(HAVE_CUDA),$(addprefix $(BUILD)/spec/cuda_,blas plans libraries device nccl))
@@ -97,7 +98,7 @@ $(BUILD)/cldlua-failing: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/failing.so
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(SANITIZE) -Wl,-E $(WRAPPED:%=-Wl,--wrap=%) -Wl,-rpath,'$$ORIGIN' -o $@ $^ $(LDFLAGS) $(LIBS) $(EDIT_LIBS)
 
-# The interpreter with sums over ranks that one process plays in turn: spec/norm_ranks_spec.lua.
+# The interpreter with sums over ranks that run one after the other in one process: spec/norm_ranks_spec.lua.
 $(BUILD)/ranks.so: spec/support/ranks.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
@@ -111,7 +112,7 @@ $(BUILD)/cldlua-ranks: $(LIBOBJ) $(call OBJ,$(INTERP)) $(BUILD)/ranks.so
 TEST_PROGRAMS := $(HOST_PROGRAMS) $(addprefix $(BUILD)/spec/,pty server rank watch failing_files.so stalling.so) $(BUILD)/cldlua-failing $(BUILD)/cldlua-ranks $(EMULATOR_TESTS) \
                  $(CUDA_CHECKS)
 
-# Decoding image files beside libjpeg and libpng called directly.
+# Decoding image files, beside direct calls of libjpeg and libpng.
 $(BUILD)/bench/decode: spec/bench/decode.c $(call OBJ,$(wildcard runtime/data/decode*.c) runtime/data/encode.c runtime/io/slurp.c \
                        $(addprefix runtime/core/,error.c text.c scratch.c))
 	@mkdir -p $(@D)

@@ -1,6 +1,6 @@
-# make fuzz: the decoders of image files, the readers of PyTorch's files, of NumPy's archives and of TensorBoard's events under
-# libFuzzer, AddressSanitizer and UBSan, each for FUZZ_SECONDS; needs clang. What it finds, and what it has learned, stays in
-# build/fuzz.
+# make fuzz: runs the image decoders and the readers of PyTorch's files, NumPy's archives and TensorBoard's events under
+# libFuzzer, AddressSanitizer and UBSan, each for FUZZ_SECONDS. Needs clang. What it finds, and what it has learned,
+# stays in build/fuzz.
 FUZZ_SECONDS ?= 600
 FUZZ_CORE    := $(addprefix runtime/core/,error.c text.c scratch.c strings.c)
 FUZZ_DECODE  := spec/fuzz/decode_fuzz.c $(wildcard runtime/images/decode*.c) $(FUZZ_CORE)

@@ -1,4 +1,5 @@
-# make test-interop-tensorboard: what TensorBoard's own readers see of runs that were killed and resumed, where PYTHON has it.
+# make test-interop-tensorboard: what TensorBoard's own readers see of killed and resumed runs, if PYTHON has
+# TensorBoard.
 PYTHON ?= python3
 test-interop-tensorboard: all
 	$(Q)$(BUILD)/cldlua spec/interop/tensorboard.lua $(PYTHON)
