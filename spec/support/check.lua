@@ -3,7 +3,7 @@ local cld = require "cld"
 
 local check = {}
 
--- {absolute, relative} if the caller gives none: by the coarser dtype of the two.
+-- The default {absolute, relative} tolerances; of the two dtypes, the coarser one counts.
 local tolerances = {
   f64 = { 1e-12, 1e-10 }, f32 = { 1e-6, 1e-5 }, bf16 = { 1e-2, 1e-2 }, f16 = { 1e-3, 1e-3 },
   i64 = { 0, 0 }, i32 = { 0, 0 }, u8 = { 0, 0 }, number = { 1e-12, 1e-10 },

@@ -48,7 +48,7 @@ end
 --- Channel c of pixel (y, x) of image i of an STL-10 file, all counted from 0.
 function files.stl10_pixel(i, y, x, c) return (31 * i + 7 * y + 3 * x + 101 * c) % 256 end
 
--- Planes of 96 x 96, each column by column.
+-- Planes of 96 x 96, each stored column by column.
 local function stl10_image(i)
   local bytes, k = {}, 0
   for c = 0, 2 do
@@ -67,7 +67,7 @@ files.stl10_classes = {
 }
 
 local made = {}
---- Some images of STL-10 as text.
+--- The text of an STL-10 file with `count` images.
 function files.stl10_images(count)
   local list = {}
   for i = 0, count - 1 do
@@ -77,7 +77,8 @@ function files.stl10_images(count)
   return table.concat(list)
 end
 
---- root/stl10_binary: train and test are lists of labels, 1 to 10; unlabeled a count; folds lists of indices from 0.
+--- Writes root/stl10_binary: train and test are lists of labels, 1 to 10; unlabeled is a count; folds are lists of
+-- indices from 0.
 function files.stl10(root, sets)
   local folder = root .. "/stl10_binary/"
   for _, split in ipairs { "train", "test" } do
@@ -98,7 +99,7 @@ end
 files.wnids = {}
 for i = 1, 9 do files.wnids[i] = ("n%08d"):format(1440764 + 7919 * (101 - i)) end
 
---- root/ILSVRC2012_devkit_t12: numbers[i] is the class of validation image i.
+--- Writes root/ILSVRC2012_devkit_t12: numbers[i] is the class of validation image i.
 function files.devkit(root, numbers)
   local bytes = cld.load("spec/fixtures/devkit.safetensors")["meta.mat"]:totable()
   files.write(root .. "/ILSVRC2012_devkit_t12/data/meta.mat", string.char(table.unpack(bytes)))
@@ -110,7 +111,8 @@ end
 function files.val_name(i) return ("ILSVRC2012_val_%08d.JPEG"):format(i) end
 function files.val_image(i) return files.ppm(4, 4 + i, { 100, i, 0 }) end
 
---- Training images of a class, unpacked into folder: ID_7.JPEG and so on, with the colour {0, class, number}.
+--- Writes the training images of a class, unpacked, into folder: ID_7.JPEG and so on, with the colour {0, class,
+-- number}.
 function files.train_class(folder, class, numbers)
   for _, number in ipairs(numbers) do
     files.write(("%s/%s/%s_%d.JPEG"):format(folder, files.wnids[class], files.wnids[class], number),

@@ -1,7 +1,7 @@
 --- The devices whose results the backend_*_spec.lua compare with the cpu's. There is one if the library named by
--- CLD_CUDA_PLUGIN, or the one beside the interpreter, has one: for `make test` the emulated device, whose kernels run
--- on the host, for `make gpu-check` a GPU. Without such a library there is nothing to compare. If a named library has
--- no device it is an error.
+-- CLD_CUDA_PLUGIN, or the one beside the interpreter, provides it: for `make test` the emulated device, whose kernels
+-- run on the host, for `make gpu-check` a GPU. Without such a library there is nothing to compare. A named library
+-- without a device is an error.
 --
 --     devices.each("softmax", function(device)
 --       devices.cases(device, {
@@ -38,7 +38,7 @@ end
 
 local function wants_gradient(x) return is_tensor(x) and (x.dtype == "f32" or x.dtype == "f64") end
 
--- f's results from the inputs on the device, then the gradients if they are asked for.
+-- f's results for the inputs on the device, then the gradients if they are requested.
 local function results(device, f, inputs, gradients)
   local count = inputs.n or #inputs
   local moved = {}
@@ -85,7 +85,7 @@ function devices.same(device, f, inputs, options)
 end
 
 --- One test for each case in the table: name = {f, inputs..., atol =, rtol =, gradients =}. An input may be a function,
--- which makes it (a tensor, or a list of them) when the test runs, so that none lives on between tests.
+-- which makes it (a tensor, or a list of them) when the test runs, so that none stays alive between tests.
 function devices.cases(device, cases)
   local names = {}
   for name in pairs(cases) do names[#names + 1] = name end

@@ -46,7 +46,7 @@ function drawn.spread(views, f)
   return sum / n, least, most, n
 end
 
---- Raises unless f(view) is uniform from low to high, judged by its mean, its ends and its middle half.
+--- Raises unless f(view) is uniform from low to high: checks its mean, its ends and its middle half.
 function drawn.uniform(views, low, high, f)
   local mean, least, most, n = drawn.spread(views, f)
   local width, middle = high - low, (low + high) / 2

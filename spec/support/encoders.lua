@@ -5,8 +5,8 @@ local formula = require "spec.support.formula"
 
 local encoders = {}
 
---- f64 shows that the mathematics is the same. f32 has seven digits, and loses about one over 18 layers forward and
--- back; Winograd convolutions cost another. The tolerance is relative to the largest element.
+--- f64 shows that the mathematics is the same. f32 has seven digits and loses about one over 18 layers forward and
+-- backward; Winograd convolutions lose another. The tolerance is relative to the largest element.
 encoders.cases = {
   { dtype = "f64", tolerance = 1e-10 },
   { dtype = "f32", tolerance = 2e-4 },

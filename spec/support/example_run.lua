@@ -4,9 +4,9 @@ local process = require "spec.support.process"
 
 local example = {}
 
--- Its "network" is a tensor to which every step adds a random number and the step's number. So a resumed run that
+-- Its "network" is a tensor to which every step adds a random number and the step's number, so a resumed run that
 -- repeats, skips or redraws anything ends with another value. A plain tensor and a table of tensors beside it work the
--- same way. --at stops it at that step (counted from 0) by --with.
+-- same way. At step --at (counted from 0) it sends itself the signals of --with.
 example.recipe = [[
 local cld = require "cld"
 local opt = cld.options {
@@ -75,7 +75,7 @@ function example.start()
 
   function e.path(name, file) return ("%s/runs/%s%s"):format(folder, name, file and "/" .. file or "") end
 
-  -- What must be equal at the end of two runs: all tensors, the position except for the time, the epochs' means.
+  -- What must be equal at the end of two runs: all tensors, the position except the time, the epochs' means.
   function e.outcome(name)
     local tensors, metadata = cld.load(e.path(name, "checkpoint.safetensors"))
     local values = {}

@@ -9,7 +9,7 @@ function exported.fixture(name)
   return string.char(table.unpack(bytes[name]:totable()))
 end
 
---- The network with other running statistics, weights and biases than new ones have.
+--- The network with running statistics, weights and biases that differ from those of a new one.
 function exported.lived(net)
   local _ <close> = cld.no_grad()
   for _, tensor in ipairs(net:buffers()) do
@@ -28,7 +28,7 @@ exported.networks = {
   infomin = function() return cld.models.resnet18 { width = 4, dim = 8, layout = "infomin" } end,
 }
 
---- Whether two tensors are of one dtype, shape and content.
+--- Whether two tensors have the same dtype, shape and content.
 function exported.equal(a, b)
   return a.dtype == b.dtype and table.concat(a.shape, "x") == table.concat(b.shape, "x")
     and (a:numel() == 0 or a:eq(b):all():item() == 1)

@@ -1,14 +1,14 @@
---- Run by allocation_spec.lua under cldlua-failing: jobs in child processes, with one allocation of the whole process
--- failing, including Lua's and the libraries', or all from one on. A job must then succeed, or raise an error about
--- memory. It must never call a good file damaged. Only oneDNN and libarchive may crash, because
--- they use memory that they did not get.
+--- Run by allocation_spec.lua under cldlua-failing: jobs in child processes in which one allocation of the whole
+-- process fails, including Lua's and the libraries', or all from one on. A job must then succeed, or raise an error
+-- about memory. It must never call a good file damaged. Only oneDNN and libarchive may crash, because they use memory
+-- that they did not get.
 -- `failing_process.lua LIBRARY SAMPLES [JOB]`: SAMPLES of each job's allocations.
 local failing = assert(package.loadlib(arg[1], "luaopen_failing"))()
 local samples, only = tonumber(arg[2]), arg[3]
 local cld = require "cld"
 local core = require "cld.core"
 
-cld.set_num_threads(1) -- the same allocations in the same order every time, and no threads that a child would lack
+cld.set_num_threads(1) -- the same allocations in the same order every time; a child would lack other threads
 
 local folder = os.tmpname()
 os.remove(folder)
@@ -97,7 +97,7 @@ local jobs = {
   end, library = "oneDNN" },
 }
 
--- What a child makes of the job while `count` allocations from `first` on fail; and how many allocations it made.
+-- What a child reports of the job if `count` allocations from `first` on fail, and how many allocations it made.
 local function attempt(job, first, count)
   local status, said = failing.child(function()
     failing.arm(first, count, "whole")

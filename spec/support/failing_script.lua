@@ -1,7 +1,7 @@
 --- Run by allocation_spec.lua under cldlua-failing: runs each job once for every allocation it makes, with that one
--- failing, and again with all from it on failing. A job may then raise an error about memory, or succeed. It may not
--- crash, raise anything else, or leave a tensor behind. If a single allocation fails, the memory of a tensor or of a
--- kernel comes from the second try. A job marked `kernels` has no other memory except the headers of tensors.
+-- failing, and again with that one and all later ones failing. A job may then raise an error about memory, or succeed.
+-- It must not crash, raise anything else, or leave a tensor behind. If a single allocation fails, a tensor or a kernel
+-- gets its memory at the second try. A job marked `kernels` has no other memory except the headers of tensors.
 local library = arg[1]
 local arm = assert(package.loadlib(library, "luaopen_failing"))().arm
 local cld = require "cld"
@@ -48,7 +48,7 @@ do -- readable images, in each kind of data set
   cld.io.save_npy(cifar .. "/pictures.npy", cld.zeros({ 4, 6, 5, 3 }, "u8"))
 end
 
--- An epoch of four images in batches of two, asked again after each failure: no batch is lost and no image replaced.
+-- An epoch of four images in batches of two, asked again after each failure: no batch may be lost, no image replaced.
 local function load_all(set, device)
   local loader = cld.data.loader {
     set, batch_size = 2, views = { cld.augment.base { size = 4 }, cld.augment.plus { size = 6 } }, shuffle = false,
@@ -243,7 +243,7 @@ end
 
 local bad, runs = 0, 0
 
--- One run with allocations first, ..., first + count - 1 failing. True if the job made as many as `first`.
+-- One run in which the allocations first, ..., first + count - 1 fail. True if the job made at least `first`.
 local function run(job, first, count)
   local name, body = job[1], job[2]
   collect()

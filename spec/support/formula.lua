@@ -4,7 +4,7 @@ local cld = require "cld"
 
 local formula = {}
 
--- Element i is a hash of (i, name), in [-1, 1), times scale, plus offset.
+-- Element i is a hash of (i, name) in [-1, 1), times scale, plus offset.
 local function values(name, count, scale, offset)
   local key = 0
   for i = 1, #name do key = (key * 31 + name:byte(i)) & 0xffffffff end
@@ -39,7 +39,7 @@ function formula.uniform(name, shape, dtype, scale)
 end
 
 --- Fills every parameter and statistic of a network from its name: weights within +-sqrt(3 / fan_in), scales and
--- variances about 1, all others about 0. Returns the network, cast to dtype.
+-- variances near 1, all others near 0. Returns the network, cast to dtype.
 function formula.fill(net, dtype)
   net:to(dtype)
   local state = {}

@@ -6,8 +6,8 @@ local formula = require "spec.support.formula"
 local rank, world = cld.dist.rank, cld.dist.world
 local device = arg[2] or "cpu"
 
-local here = world == 1 and { 0, 1 } or { rank } -- of the two ranks, those whose rows are here
-local weight = world == 1 and 0.5 or 1           -- weight of a rank's loss, in the loss here
+local here = world == 1 and { 0, 1 } or { rank } -- those of the two ranks that this process plays
+local weight = world == 1 and 0.5 or 1           -- the weight of a rank's loss in this process's loss
 local saved = {}
 
 local function weights(sizes)
@@ -25,8 +25,8 @@ local function chain(x, list)
   return x
 end
 
--- The results of a case: parameters, gradients (a number if there is none), their norm, and figures of the buckets: how
--- many were begun, how many of them early, and each parameter's bucket.
+-- The results of a case: parameters, gradients (a number if there is none), their norm, and figures about the buckets:
+-- how many were started, how many of them early, and each parameter's bucket.
 local function keep(name, params, sgd, before)
   local now = core.dist.buckets()
   for i, p in ipairs(params) do
@@ -90,9 +90,9 @@ local function cases()
   end
 end
 
--- Parameters that one rank uses, and from step 6 on both; parameters that are used from some step on, until some step,
--- or never. Backward has a collective of its own. On rank 1, where `other` is not used, its gradient is complete before
--- that.
+-- Parameters that one rank uses, and both ranks from step 6 on; parameters that are used from some step on, until some
+-- step, or never. Backward has its own collective. On rank 1, which does not use `other`, its gradient is complete
+-- before that.
 local function unused()
   local function vector(name) return formula.uniform(name, { 8 }, "f64"):requires_grad_() end
   local alone, late, gone, never, other = vector "alone", vector "late", vector "gone", vector "never", vector "other"

@@ -1,13 +1,13 @@
 --- Runs every example of help's texts and topics, in the folder where it is started: cldlua help_examples.lua FILE.
--- FILE is then a JSON list of {name, problem} and the number of those that ran: {ran =, failed =}. What an example
--- prints is compared with its `--> value` comments, in order, if it has any. One whose first line is `-- needs ...` is
--- only compiled.
+-- Writes to FILE, as JSON, the number of examples that ran and a list of {name, problem}: {ran =, failed =}. If an
+-- example has `--> value` comments, its output is compared with them, in order. An example whose first line is `--
+-- needs ...` is only compiled.
 local cld = require "cld"
 local data = require "cld.help.data"
 
 local function spaced(text) return (text:gsub("%s+", " "):match "^%s*(.-)%s*$") end
 
--- {name, code} of all there are.
+-- {name, code} of all examples.
 local function all()
   local list = {}
   for _, entry in ipairs(data().entries) do
@@ -29,7 +29,7 @@ local function expected_of(code)
   return expected
 end
 
--- What is wrong with it, or nil; whether it ran.
+-- What is wrong with the example, or nil; and whether it ran.
 local function run(name, code)
   local printed = {}
   local env = setmetatable({ cld = cld, print = function(...)

@@ -1,5 +1,5 @@
---- Shared by the specs of conv2d, batch_norm and the pools: PyTorch's fixtures, and a layer run twice, in f64 by plain
--- loops and in f32 as in training.
+--- Shared by the specs of conv2d, batch_norm and the pools: PyTorch's fixtures, and a layer run twice, in f64 with
+-- plain loops and in f32 as in training.
 local cld = require "cld"
 local check = require "spec.support.check"
 local formula = require "spec.support.formula"
@@ -25,7 +25,7 @@ function layers.fixture(case)
   return found
 end
 
---- f(leaves) against a case of the fixture: the output, and the gradient of every input.
+--- Compares f(leaves) with a case of the fixture: the output, and the gradient of every input.
 function layers.like_pytorch(case, f)
   local fixture, leaves = layers.fixture(case), {}
   for _, name in ipairs { "x", "w", "b", "r" } do

@@ -12,10 +12,11 @@ local vectors = dtype == "f64" and "f64" or "f32"
 
 local function uniform(name, shape, kind) return formula.uniform(name, shape, kind):to(device) end
 
--- Blocks of 4, 4, 3 images: the ranks' cuts lie inside blocks, one rank has a whole block, one block is on all ranks.
+-- Blocks of 4, 4, 3 images: the cuts between ranks are inside blocks, one rank has a whole block, one block is on all
+-- ranks.
 local cuts = { { 0, 5, 11 }, { 0, 3, 6, 11 }, { 0, 1, 10, 11 } }
 local every = { 0, 1, 2, 3, 4, 5, 6, 7 } -- bits: relu, residual, two terms
--- Blocked and row-major layouts on the cpu, one position; several chunks, fewer in a rank's first part than later.
+-- Blocked and row-major layouts on the cpu, a single position; several chunks, fewer in a rank's first part than later.
 local cases = {
   { channels = 5, size = { 3, 3 }, of = 3, cuts = cuts, hows = every },
   { channels = 32, size = { 4, 3 }, of = 1, cuts = cuts, hows = { 0, 3, 5, 6 } },
@@ -30,7 +31,7 @@ local function rows_of(x, from, to, unit)
   return cld.cat(list, 1)
 end
 
--- The parts of images [from, to): the blocks that have some of them.
+-- The parts of images [from, to): the blocks that contain some of them.
 local function parts_of(case, from, to)
   local cut = { blocks = case.of }
   local first, last
@@ -42,7 +43,7 @@ local function parts_of(case, from, to)
     images = images, begin = from, of = case.of, first = first }
 end
 
--- What one process computes from these rows. Two terms: the output is used twice, so that its gradient is a sum.
+-- What one process computes from these rows. With two terms the output is used twice, so that its gradient is a sum.
 local function compute(case, given, parts, how, backward)
   local c = case.channels
   local t = { mean = uniform("mean", { c }, vectors), var = uniform("var", { c }, vectors) + 2,
@@ -61,7 +62,7 @@ local function compute(case, given, parts, how, backward)
   return t
 end
 
--- The same with ranks whose images are cut there: the results of each rank at the end.
+-- The same with ranks, between which the images are cut there: each rank's results at the end.
 local function by_ranks(case, given, cut, how)
   local last
   for pass = 0, 2 do

@@ -1,5 +1,5 @@
---- ONNX files without protobuf or onnxruntime, for the specs of those that we write: the message is taken apart here,
--- and its graph is computed by plain ops of cld, written from ONNX's own description of each operator.
+--- Reads and runs the ONNX files that we write, without protobuf or onnxruntime: the message is parsed here, and its
+-- graph is computed with plain ops of cld, written from ONNX's own description of each operator.
 local cld = require "cld"
 local process = require "spec.support.process"
 
@@ -7,7 +7,8 @@ local onnx = {}
 
 -- ---- protobuf ----------------------------------------------------------------------
 
--- {field's number = {name, kind, repeated}}; kinds: integer, float, text, or the schema of a message. Of onnx.proto.
+-- {field's number = {name, kind, repeated}}, from onnx.proto. A kind is integer, float, text, or the schema of a
+-- message.
 local dimension = { [1] = { "value", "integer" }, [2] = { "param", "text" } }
 local value_type = { [1] = { "tensor", { [1] = { "elem_type", "integer" },
   [2] = { "shape", { [1] = { "dim", dimension, true } } } } } }
@@ -44,7 +45,7 @@ local function varint(text, at)
   end
 end
 
--- One field's content -> its raw value, and where the next field begins.
+-- Returns a field's raw value, and where the next field begins.
 local function content(text, at, wire)
   if wire == 0 then return varint(text, at) end
   if wire == 5 then return string.unpack("<f", text, at) end
@@ -70,7 +71,7 @@ local function message(text, schema)
   return result
 end
 
--- {name = tensor} of the initializers: put together as a safetensors file, which cld reads.
+-- {name = tensor} of the initializers, which are put into a safetensors file for cld to read.
 local function constants(initializers)
   local entries, data, at = {}, {}, 0
   for i, one in ipairs(initializers) do
@@ -87,8 +88,8 @@ local function constants(initializers)
 end
 
 --- read(path) -> {ir_version, opset, producer_name, nodes = {{op, name, input, output, attributes = {name = value}}},
--- constants = {name = tensor}, inputs = {name = shape}, outputs, facts = {key = value}}: a shape has texts for free
--- dimensions.
+-- constants = {name = tensor}, inputs = {name = shape}, outputs, facts = {key = value}}. Free dimensions of a shape are
+-- texts.
 function onnx.read(path)
   local file = assert(io.open(path, "rb"))
   local made = message(file:read "a", model)
@@ -118,7 +119,7 @@ end
 
 local F = cld.nn.functional
 
--- Of channels, in front of maps of x's dimensions.
+-- A tensor of channels, reshaped to broadcast over x's maps.
 local function channels(t, x)
   local shape = { 1, t:numel() }
   for i = 3, x.ndim do shape[i] = 1 end
@@ -203,7 +204,7 @@ local operators = {
   end,
 }
 
---- run(what read returned, images) -> features: each node in its order, of values that are there by then.
+--- run(what read returned, images) -> features. Runs the nodes in order; each must find its inputs already computed.
 function onnx.run(made, images)
   local _ <close> = cld.no_grad()
   local values = { images = images }

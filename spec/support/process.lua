@@ -20,8 +20,8 @@ function process.absolute(path)
   return path:sub(1, 1) == "/" and path or os.getenv("PWD") .. "/" .. path
 end
 
--- Seconds of processor time that a program, and each that it starts, may use per second of its time-out: all threads of
--- a large machine may be busy.
+-- Seconds of processor time that a program, and each program that it starts, may use per second of its time-out: all
+-- threads of a large machine may be busy.
 local most_cpu = 20
 
 local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
@@ -70,7 +70,7 @@ function process.read(path)
 end
 
 -- The command line for `options`; `wrapper` goes in front of the program. A program that treats SIGTERM as a request is
--- killed, and what it leaves running ends when its processor time is used up.
+-- killed, and any process that it leaves behind ends when its processor time is used up.
 local function command_line(options, wrapper)
   local timeout = seconds(options)
   local words = { "env --default-signal" } -- whatever the specs themselves were started with
@@ -96,7 +96,7 @@ end
 function process.failing_files(orders)
   local env = { LD_PRELOAD = process.absolute(process.build .. "/spec/failing_files.so") }
   for name, value in pairs(orders) do env[name] = value end
-  -- AddressSanitizer requires to be the first library that is loaded; this turns that off.
+  -- AddressSanitizer must be the first library that is loaded; this turns that check off.
   env.ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "") .. ":verify_asan_link_order=0"
   return env
 end

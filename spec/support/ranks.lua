@@ -4,7 +4,7 @@ local process = require "spec.support.process"
 
 local ranks = {}
 
--- Variables that an mpirun around the specs has set are not for the jobs that they start.
+-- Variables that an mpirun around the specs may have set; the jobs that they start must not see them.
 local launchers = { "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
   "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "OMP_NUM_THREADS" }
 
@@ -14,8 +14,8 @@ function ranks.missing()
   if not os.execute "command -v mpirun >/dev/null" then return "mpirun is not installed" end
 end
 
---- Open MPI leaks memory in components that are unloaded by then. So leaks of ranks are not reported; everything else
--- is.
+--- Open MPI leaks memory in components that are unloaded before the check. So leaks of ranks are not reported;
+-- everything else is.
 function ranks.environment(given)
   local env = { ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "") .. ":detect_leaks=0" }
   for name, value in pairs(given or {}) do env[name] = value end

@@ -5,7 +5,7 @@ local process = require "spec.support.process"
 local recipes = {}
 local folder
 
--- A training whose report nobody looks at makes none: it would be a quarter of its time.
+-- A training makes no report unless a spec asks for it: it would take a quarter of the time.
 local function command(name, ...)
   local words = { "recipes/" .. name .. ".lua", ... }
   local trains = name:find "_cld$" or name:find "_simclr$"
@@ -36,7 +36,7 @@ function recipes.stopped_at(step, signal)
     end]]):format(step, signal)
 end
 
---- -> the folder, and the toy data in it. Runs should be in <folder>/runs.
+--- Returns the folder, and the toy data in it. Runs should be in <folder>/runs.
 function recipes.start()
   folder = process.temporary_folder()
   local toy = folder .. "/toy"
@@ -47,7 +47,7 @@ end
 
 function recipes.remove() process.remove(folder) end
 
---- root: class folders with these names, each with an image of photos/train, as train/ and val/.
+--- Writes root/train and root/val: class folders with these names, each with an image of photos/train.
 function recipes.imagenet(root, photos, wnids)
   os.execute(("mkdir -p %s/train %s/val"):format(root, root))
   local images = io.popen(("ls %s/train/*/*.jpg"):format(photos))

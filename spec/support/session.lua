@@ -1,4 +1,4 @@
---- The interactive session, typed on a pseudo-terminal as a person would.
+--- The interactive session, typed on a pseudo-terminal as a user would.
 local process = require "spec.support.process"
 local assert = require "luassert"
 
@@ -15,9 +15,9 @@ local function step_of(step)
   return { step[1]:find("> $") and "prompt" or "wait", step[1] }
 end
 
---- Types `steps` at the first prompt of a session whose home folder is `home`, and returns what the terminal showed: a
--- string is sent, {text} waits for it, {"> "} and {">> "} for a prompt, a number is a signal, {pause = seconds} lets
--- time pass. At the end waits for a prompt and leaves with Ctrl-D, unless options.leave is false.
+--- Types `steps` at the first prompt of a session whose home folder is `home`, and returns what the terminal showed. A
+-- step is a string to send, {text} to wait for, {"> "} or {">> "} to wait for a prompt, a number for a signal, or
+-- {pause = seconds}. At the end it waits for a prompt and leaves with Ctrl-D, unless options.leave is false.
 function typed.session(home, steps, options)
   options = options or {}
   local script = { { "prompt", "> " } }
@@ -37,7 +37,7 @@ function typed.session(home, steps, options)
   return result.plain
 end
 
---- The same under a shell, which starts cldlua by `command`; steps are as above, and first wait for the prompt.
+--- The same in a shell, which starts cldlua with `command`. Steps are as above and must first wait for the prompt.
 function typed.shell(home, arguments, steps)
   local script = {}
   for i, step in ipairs(steps) do script[i] = step_of(step) end

@@ -1,4 +1,4 @@
---- Small data sets for the specs, and the content of one: by set:read, and by the batches of an epoch.
+--- Small data sets for the specs, and the content of a set: from set:read, and from the batches of an epoch.
 local cld = require "cld"
 local files = require "spec.support.data_files"
 
@@ -6,7 +6,7 @@ local sets = {}
 
 function sets.i64(list) return cld.tensor(list, "i64") end
 
---- One image of one pixel for each label in the list: {10 i, 0, 0}, i from 0.
+--- An image of one pixel, {10 i, 0, 0}, for each label in the list, with i from 0.
 function sets.pixels(labels, more)
   local options = { images = files.images(#labels, 1, 1), labels = sets.i64(labels) }
   for name, value in pairs(more or {}) do options[name] = value end

@@ -8,8 +8,8 @@ local tensors_alive = cld.tensors_alive or function() return 0 end
 
 local settled = 0 -- the count after the last collection
 
--- Unreachable tensors are not alive, but a garbage collection takes longer than most tests. So collect only if the
--- count is above `expected`, twice for tensors that finalizers release.
+-- Unreachable tensors do not count as alive, but a garbage collection takes longer than most tests. So collect only if
+-- the count is not `expected`, twice for tensors that finalizers release.
 local function alive(expected)
   if tensors_alive() ~= expected then
     collectgarbage()

@@ -34,8 +34,8 @@ function steps.compare_figures(actual, expected, names, tolerance)
   end
 end
 
---- Compares a checkpoint's tensors with those of a fixture's case, CASE.NAME, or CASE.norm.NAME for a tensor's norm;
--- there must be at least `least`.
+--- Compares a checkpoint's tensors with those of a fixture's case, CASE.NAME, or CASE.norm.NAME for a tensor's norm.
+-- There must be at least `least` of them.
 function steps.agree(state, fixture, case, tolerance, least)
   local compared = 0
   for entry, expected in pairs(fixture) do

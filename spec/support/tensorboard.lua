@@ -1,11 +1,11 @@
---- What TensorBoard makes of a folder of event files, as its reader does it (plugin_event_accumulator.py): files in the
--- order of their names; the first session that starts is the beginning, and each later one drops what was read of its
--- step and later. spec/interop/tensorboard.lua asserts that TensorBoard itself sees the same.
+--- Reads a folder of event files as TensorBoard does (plugin_event_accumulator.py): files in the order of their names;
+-- the first session start is the beginning, and each later one drops what was read of its step and later ones.
+-- spec/interop/tensorboard.lua asserts that TensorBoard itself sees the same.
 local cld = require "cld"
 
 local tensorboard = {}
 
---- read(folder) -> {tag = {{step, value}, ...}} of scalars, {tag = {{step, bytes}, ...}} of images
+--- read(folder) -> {tag = {{step, value}, ...}} for scalars, {tag = {{step, bytes}, ...}} for images
 function tensorboard.read(folder)
   local scalars, images, has_started = {}, {}, false
   local function drop(from)

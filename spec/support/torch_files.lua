@@ -18,7 +18,7 @@ function files.all()
   return texts
 end
 
--- ---- pickles by hand --------------------------------------------------------------
+-- ---- pickles made by hand ---------------------------------------------------------
 
 local function integer(n) return "\x8a\8" .. string.pack("<i8", n) end
 files.integer = integer
@@ -36,7 +36,7 @@ function files.tensor(key, count, begin, length, stride)
     integer(begin), integer(length), integer(stride or 1))
 end
 
---- A legacy file with a pickle, given without its protocol and its end, and storages {{key, count, bytes}, ...}.
+--- A legacy file of a pickle, given without its protocol and end, and storages {{key, count, bytes}, ...}.
 function files.legacy(pickle, storages)
   local keys, data = {}, {}
   for i, storage in ipairs(storages or {}) do

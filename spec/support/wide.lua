@@ -1,6 +1,6 @@
--- Makes the recipe that follows compute in f64: cldlua -e 'dofile "spec/support/wide.lua"' recipes/x.lua ... Views,
--- networks, banks and queues become f64, so that several ranks can be compared with one process to more digits than f32
--- has.
+-- Makes the recipe on the same command line compute in f64: cldlua -e 'dofile "spec/support/wide.lua"' recipes/x.lua
+-- ... Views, networks, banks and queues become f64, so that several ranks can be compared with one process to more
+-- digits than f32 has.
 local cld = require "cld"
 local Module = cld.nn and require "cld.nn.module".base
 
