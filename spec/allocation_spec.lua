@@ -1,4 +1,4 @@
---- Memory that runs out: every allocation of ours made to fail in turn, and many of the whole process, under
+--- Running out of memory: each of our allocations fails in turn, and so do many of the whole process, under
 -- cldlua-failing (support/failing.c).
 local process = require "spec.support.process"
 

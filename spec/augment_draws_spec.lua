@@ -1,5 +1,5 @@
 --- What is drawn for a view: the distributions that torchvision's, timm's and PyContrast's transforms promise, counted
--- over some thousand draws, and what is merged. What the instructions do to pixels is image_spec.lua's.
+-- over some thousand draws, and which steps are merged. image_spec.lua tests what the instructions do to pixels.
 local cld = require "cld"
 local check = require "spec.support.check"
 local drawn = require "spec.support.drawn"

@@ -1,4 +1,4 @@
---- Views of merged steps have the pixels of their steps done one after the other, by the functions of cld.image.
+--- Views of merged steps have the same pixels as their steps run one after the other by the functions of cld.image.
 local cld = require "cld"
 local check = require "spec.support.check"
 local drawn = require "spec.support.drawn"

@@ -1,5 +1,5 @@
---- Augmentations as lists of steps: presets, editing, printing, what is said of mistakes, and whose random numbers are
--- whose. The distributions of what is drawn: augment_draws_spec.lua.
+--- Augmentations as lists of steps: presets, editing, printing, error messages, and which random numbers each step
+-- gets. augment_draws_spec.lua tests the distributions of what is drawn.
 local cld = require "cld"
 local check = require "spec.support.check"
 local drawn = require "spec.support.drawn"

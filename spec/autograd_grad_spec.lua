@@ -1,4 +1,4 @@
---- Gradients that are returned, gradcheck as a user has it, and hooks.
+--- Gradients that are returned, gradcheck as users call it, and hooks.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- Views that a device makes, and the loader and the evaluation on it, against the host's.
+--- Views made on a device, and the loader and the evaluation there, against the host's.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

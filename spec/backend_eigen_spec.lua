@@ -1,4 +1,4 @@
---- Eigenvectors, normalized cuts and CLD of these on a device, against the cpu, and in a captured step.
+--- Eigenvectors, normalized cuts and CLD on them on a device, against the cpu, and in a captured step.
 local cld = require "cld"
 local devices = require "spec.support.devices"
 local formula = require "spec.support.formula"

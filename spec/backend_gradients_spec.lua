@@ -1,5 +1,5 @@
---- Gradients on a device against central differences there, in f64: layers, losses, what they are made of. The other
--- backend_* specs compare them with the cpu's, in f32 and on larger shapes.
+--- Gradients on a device against central differences on it, in f64: layers, losses and their parts. The other backend_*
+-- specs compare them with the cpu's, in f32 and on larger shapes.
 local cld = require "cld"
 local core = require "cld.core"
 local check = require "spec.support.check"

@@ -1,5 +1,5 @@
 --- Indexing, sorting, positions and random numbers on a device, against the cpu: every dtype, lines along every
--- dimension, entries that come twice, units of 1 to 16 bytes, several tiles of a sort, NaN and ties.
+-- dimension, entries that occur twice, units of 1 to 16 bytes, several tiles of a sort, NaN and ties.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,5 +1,5 @@
---- Convolution, batch normalization and pooling on a device, against the cpu: widths that are no multiple of 16 bytes,
--- maps of one position, several chunks of rows, memory that is not aligned; gradients; NaN; 16 bits.
+--- Convolution, batch normalization and pooling on a device, against the cpu: widths that are not a multiple of 16
+-- bytes, maps of one position, several chunks of rows, unaligned memory; gradients; NaN; 16 bits.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,5 +1,5 @@
---- Losses, memories, k-means and nearest neighbours on a device, against the cpu: several chunks of a memory, rows that
--- meet, conditions, ties, empty clusters, extreme logits.
+--- Losses, memories, k-means and nearest neighbours on a device, against the cpu: several chunks of a memory, repeated
+-- rows, conditions, ties, empty clusters, extreme logits.
 local cld = require "cld"
 local core = require "cld.core"
 local check = require "spec.support.check"

@@ -1,5 +1,5 @@
---- Optimizers on a device, against the cpu: tensors of all sizes in one launch and in several, memory that is not
--- aligned, rates and conditions on the device, steps that are skipped.
+--- Optimizers on a device, against the cpu: tensors of all sizes in one launch and in several, unaligned memory, rates
+-- and conditions on the device, skipped steps.
 local cld = require "cld"
 local devices = require "spec.support.devices"
 local formula = require "spec.support.formula"

@@ -1,5 +1,5 @@
---- Whole training steps on a device: as on the cpu, the same with and without a graph, without waiting; and memory that
--- runs out. On the emulated device small ones; `make gpu-check` runs them larger.
+--- Whole training steps on a device: they are as on the cpu, the same with and without a graph, and never wait; and
+-- what happens if memory runs out. They are small on the emulated device; `make gpu-check` runs larger ones.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

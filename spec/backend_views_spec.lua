@@ -1,4 +1,4 @@
---- Views that a device makes as they were drawn, instruction by instruction, against the host's: the same values.
+--- Views made on a device from their drawn instructions, one by one, have the same values as the host's.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- Copies of weights and gradients of weights, which a device may make for all at once.
+--- Copies of weights and gradients of weights, which a device may compute for all of them at once.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,5 +1,5 @@
---- With the same seed a recipe begins at the same weights with and without CLD (--lambda 0), so that the two can be
--- compared: one step, too small to move a weight.
+--- With the same seed a recipe starts from the same weights with and without CLD (--lambda 0), so that the two can be
+-- compared. Each runs one step, too small to change a weight.
 local cld = require "cld"
 local recipes = require "spec.support.recipes"
 

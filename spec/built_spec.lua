@@ -1,4 +1,4 @@
---- A build that is older than lua/cld: a function of the C side that is not there yet.
+--- A build that is older than lua/cld: the C side lacks a function.
 local process = require "spec.support.process"
 
 describe("a build that lacks a function of the C side", function()

@@ -1,5 +1,5 @@
---- The recipes of BYOL + CLD and of SimCLR, and MoCo + CLD's of STL-10 and Kitchen-HC, run as a person runs them, on a
--- few generated images: each trains an epoch; what their options mean; stopped and resumed.
+--- The recipes of BYOL + CLD and of SimCLR, and those of MoCo + CLD for STL-10 and Kitchen-HC, run as a user runs them,
+-- on a few generated images: each trains an epoch; what their options mean; stopping and resuming.
 local cld = require "cld"
 local files = require "spec.support.data_files"
 local recipes = require "spec.support.recipes"

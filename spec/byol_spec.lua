@@ -1,5 +1,5 @@
---- Three whole steps of recipes/cifar10_byol_cld.lua against PyTorch (fixtures/make_byol.py): the recipe itself as a
--- child process, given that script's images and weights.
+--- Three whole steps of recipes/cifar10_byol_cld.lua against PyTorch (fixtures/make_byol.py): the recipe itself runs as
+-- a child process, with that script's images and weights.
 local cld = require "cld"
 local recipes = require "spec.support.recipes"
 local steps = require "spec.support.steps"

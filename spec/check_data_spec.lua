@@ -1,4 +1,4 @@
---- recipes/check_data.lua as a person runs it: what it finds, and its exit status.
+--- recipes/check_data.lua as a user runs it: what it finds, and its exit status.
 local cld = require "cld"
 local process = require "spec.support.process"
 

@@ -1,4 +1,4 @@
---- The comparisons that the other specs rest on: they must be able to fail.
+--- The comparisons that the other specs rely on: they must be able to fail.
 local check = require "spec.support.check"
 local nan = 0 / 0
 

@@ -1,4 +1,4 @@
---- CIFAR-10 and CIFAR-100 in their true layouts, found where users put them; and folders and files with faults.
+--- CIFAR-10 and CIFAR-100 in their original layouts, found wherever users put them; and folders and files with faults.
 local cld = require "cld"
 local check = require "spec.support.check"
 local cifar = require "spec.support.cifar"

@@ -1,5 +1,5 @@
---- CIFAR's files as others write them: pickled again by other programs, edited on other systems; and files that are not
--- what their names promise, however large.
+--- CIFAR's files from other writers: pickled again by other programs, edited on other systems; and files, also large
+-- ones, that are not what their names promise.
 local cld = require "cld"
 local check = require "spec.support.check"
 local cifar = require "spec.support.cifar"

@@ -1,4 +1,4 @@
---- The command line of cldlua: what `lua` takes, and its errors as a person sees them.
+--- The command line of cldlua: what `lua` accepts, and errors as a user sees them.
 local process = require "spec.support.process"
 
 describe("cldlua", function()

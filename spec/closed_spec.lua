@@ -1,4 +1,4 @@
---- A name that is not there is an error that names the nearest, in every table of functions.
+--- In every table of functions a missing name is an error that names the nearest one.
 local cld = require "cld"
 local check = require "spec.support.check"
 local closed = require "cld.closed"

@@ -1,12 +1,12 @@
 --- `make compare-methods`: every method with and without CLD on generated images of 32 pixels, several seeds each, for
--- the same time. Prints a table in Markdown of kNN top-1, and fails if a method does not leave its untrained network
--- behind. `make demo-check` runs each CIFAR recipe with it.
+-- the same time. Prints a Markdown table of kNN top-1, and fails if a method is no better than its untrained network.
+-- `make demo-check` uses it to run each CIFAR recipe.
 --
 --   cldlua spec/compare_methods.lua --build build --only BYOL --seeds 1
 --
--- Time is a run's processor time on one thread, which busy neighbours change little. The seeds run side by side. The
--- method without CLD trains for as many epochs more as its epochs are faster, by a short run of each beforehand. Runs
--- are kept in build/compare/runs; one that ended is not made again.
+-- Time is a run's processor time on one thread, which busy neighbours hardly change. The seeds run side by side. The
+-- epochs of a method without CLD are faster, so it trains for more of them, as a short run of each before the
+-- comparison tells. Runs are kept in build/compare/runs; a finished one is not repeated.
 local cld = require "cld"
 
 local opt = cld.options {

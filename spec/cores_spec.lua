@@ -1,4 +1,5 @@
---- A rank's share of its machine's cores (runtime/dist/cores.h): with mpirun itself, and as it leaves its processes.
+--- A rank's share of its machine's cores (runtime/dist/cores.h): under mpirun, and on processes bound as mpirun binds
+-- them.
 local process = require "spec.support.process"
 
 local program = process.absolute(process.build .. "/spec/rank")

@@ -1,4 +1,4 @@
---- Cross entropy's rows that are left out, PyTorch's ignore_index, and those that have no largest logit.
+--- Rows that cross entropy leaves out (PyTorch's ignore_index), and rows without a largest logit.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

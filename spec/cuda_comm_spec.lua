@@ -1,4 +1,4 @@
---- Collectives of CUDA devices among processes, on the host: spec/support/cuda_comm.cu says what each part does.
+--- Collectives of CUDA devices among processes, on the host; spec/support/cuda_comm.cu says what each part does.
 local process = require "spec.support.process"
 
 local program = process.absolute(process.build .. "/spec/cuda_comm")

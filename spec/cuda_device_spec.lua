@@ -1,4 +1,4 @@
---- What the CUDA backend asks of CUDA's own runtime, on one without a GPU: spec/support/cuda_device.cpp says what.
+--- The CUDA backend's calls of CUDA's own runtime, on a fake one without a GPU; see spec/support/cuda_device.cpp.
 local process = require "spec.support.process"
 
 local program = process.build .. "/spec/cuda_device"

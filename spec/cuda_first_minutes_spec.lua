@@ -1,4 +1,4 @@
---- spec/gpu/first_ten_minutes.sh without a GPU: it runs to its end, and says of each step what it lacks.
+--- spec/gpu/first_ten_minutes.sh without a GPU: it runs to its end, and says what each step lacks.
 local process = require "spec.support.process"
 
 describe("the first ten minutes on a GPU", function()

@@ -1,5 +1,5 @@
 --- The products and convolutions under the CUDA backend (kernels/cuda/blas.h, dnn.h), each against the sums that define
--- it: the loops on the host always, cuBLASLt and cuDNN as far as the machine has them.
+-- it: always the loops on the host, and cuBLASLt and cuDNN as far as the machine has them.
 local process = require "spec.support.process"
 
 -- One of the programs that make builds for this, which prints what failed; skipped where it was not built, and where it

@@ -1,4 +1,4 @@
---- The memory of the CUDA backend, whose kernels run on the host: spec/support/cuda_memory.cu says what.
+--- The memory of the CUDA backend, with its kernels on the host; see spec/support/cuda_memory.cu.
 local process = require "spec.support.process"
 
 local program = process.absolute(process.build .. "/spec/cuda_memory")

@@ -1,5 +1,5 @@
---- The optimizers of the CUDA backend where Lua does not reach them: spec/support/cuda_optim.cu says what. Its kernels
--- run on the host.
+--- What Lua cannot reach in the optimizers of the CUDA backend, with the kernels on the host; see
+-- spec/support/cuda_optim.cu.
 local cld = require "cld"
 local devices = require "spec.support.devices"
 local process = require "spec.support.process"

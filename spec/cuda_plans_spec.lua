@@ -1,5 +1,5 @@
---- Plans of convolutions: what was chosen is told, given to another process, and kept in the run's folder. On the
--- emulated device, which chooses engine 0 and may be given 1; spec/support/cuda_plans.c asks cuDNN itself.
+--- Plans of convolutions: the choice is reported, passed to another process, and kept in the run's folder. This runs on
+-- the emulated device, which chooses engine 0 and may be given 1; spec/support/cuda_plans.c asks cuDNN itself.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,5 +1,5 @@
---- The choice among plans of convolutions, with plans that are made up: spec/support/cuda_tuning.cu says what. Its one
--- kernel runs on the host.
+--- The choice among plans of convolutions, with made-up plans; see spec/support/cuda_tuning.cu. Its only kernel runs on
+-- the host.
 local process = require "spec.support.process"
 
 local program = process.absolute(process.build .. "/spec/cuda_tuning")

@@ -1,4 +1,4 @@
---- Counting through tensors that are larger than a spec's may be: spec/support/cuda_walk.cu says what.
+--- Indexing in tensors that are too large for a spec; see spec/support/cuda_walk.cu.
 local process = require "spec.support.process"
 
 describe("counting in kernels of the CUDA backend", function()

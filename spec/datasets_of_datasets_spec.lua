@@ -1,4 +1,4 @@
---- Data sets that are made of data sets: subset, concat, long_tailed, labelled_share, split.
+--- Data sets made of data sets: subset, concat, long_tailed, labelled_share, split.
 local cld = require "cld"
 local check = require "spec.support.check"
 local files = require "spec.support.data_files"

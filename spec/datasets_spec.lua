@@ -1,6 +1,5 @@
 --- Data sets: what each kind has (length, labels, classes, names, paths, read), and the faults of tensors, .npy files
--- and sets that are written in Lua. CIFAR, STL-10, ImageNet, listings and archives have specs of their own; so have
--- sets that are made of sets.
+-- and sets written in Lua. CIFAR, STL-10, ImageNet, listings, archives, and sets made of sets have their own specs.
 local cld = require "cld"
 local check = require "spec.support.check"
 local files = require "spec.support.data_files"

@@ -1,5 +1,5 @@
---- Image files: the pixels that Pillow makes of each kind (fixtures/make_pictures.py), parts of them, small ones, and
--- what damaged files come to.
+--- Image files: Pillow's pixels for each kind (fixtures/make_pictures.py), parts of images, images at a smaller scale,
+-- and damaged files.
 local cld = require "cld"
 local check = require "spec.support.check"
 local decode = cld.image.decode

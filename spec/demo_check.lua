@@ -1,5 +1,6 @@
---- `make demo-check`: a demo learns. Runs `make demo`, or another, with three seeds and reads the table of its kNN: the
--- trained network's must be at least 20 points above that of raw pixels and 10 above the untrained network's.
+--- `make demo-check`: checks that a demo learns. Runs `make demo`, or another, with three seeds and reads its table of
+-- kNN accuracies: the trained network's must be at least 20 points above that of raw pixels and 10 above the untrained
+-- network's.
 --
 --   cldlua spec/demo_check.lua make demo        -- the command; SEED=<n> is appended
 local command = table.concat(arg, " ")

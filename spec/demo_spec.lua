@@ -1,5 +1,5 @@
---- `make demo`, `make demo-images` and `make demo-moco`, their programs replaced by one that notes what it is told:
--- what becomes of the last demo's run.
+--- `make demo`, `make demo-images` and `make demo-moco`, with their programs replaced by one that records its
+-- arguments: what happens to the previous demo's run.
 local cld = require "cld"
 local process = require "spec.support.process"
 

@@ -1,5 +1,5 @@
---- What a checkpoint says of its networks: run:describe, augmentations as plain tables, cld.models.load. The recipes
--- that go by it are in evaluation_recipes_spec.
+--- What a checkpoint says about its networks: run:describe, augmentations as plain tables, cld.models.load. The recipes
+-- that use it are in evaluation_recipes_spec.
 local cld = require "cld"
 local check = require "spec.support.check"
 local description = require "cld.run.description"

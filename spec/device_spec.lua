@@ -1,4 +1,4 @@
---- Which devices there are, and what is said where one is missing. The kernels of CUDA are the backend_* specs' affair.
+--- Which devices there are, and the message if one is missing. The backend_* specs test CUDA's kernels.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

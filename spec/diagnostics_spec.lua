@@ -1,4 +1,4 @@
---- What is seen of a training without labels, against NumPy and PyTorch (fixtures/make_diagnostics.py), and on devices.
+--- Diagnostics of a training without labels, against NumPy and PyTorch (fixtures/make_diagnostics.py), and on devices.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- Gradients where a function has a corner, a pole or a tie, and where a value is not finite: PyTorch's (2.15), on
+--- Gradients at a function's corners, poles and ties, and at values that are not finite: they are PyTorch's (2.15), on
 -- every device and in every floating-point dtype.
 local cld = require "cld"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- eigh: values against eigvalsh, vectors against what makes them so.
+--- eigh: the values against eigvalsh, the vectors against their definition.
 local cld = require "cld"
 local check = require "spec.support.check"
 local formula = require "spec.support.formula"

@@ -1,4 +1,4 @@
---- The emulator of CUDA, kernels/cuda/host/launch.h: does it do what it promises, and stop at what is a mistake?
+--- The CUDA emulator, kernels/cuda/host/launch.h: it does what it promises, and stops at mistakes.
 local process = require "spec.support.process"
 
 describe("the emulator of CUDA", function()

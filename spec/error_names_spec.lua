@@ -1,4 +1,4 @@
---- Whatever function of tensors is called wrongly, its error names it: not an op that it is made of, and not nothing.
+--- If a function of tensors is called wrongly, its error names that function, and not an op inside it.
 local cld = require "cld"
 local core = require "cld.core"
 

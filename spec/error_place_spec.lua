@@ -1,4 +1,5 @@
---- Where the library says that an error arose: the user's line, a returned call's too, and the layer of a network.
+--- The place that the library reports for an error: the user's line, also for a returned call, and the layer of a
+-- network.
 local cld = require "cld"
 local process = require "spec.support.process"
 

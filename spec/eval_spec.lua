@@ -1,5 +1,5 @@
---- cld.eval: features of any network and image size, training flags that stay, scores. The votes of the neighbours are
--- in weighted_knn_spec.
+--- cld.eval: features of any network and image size, training flags that must not change, scores. The votes of the
+-- neighbours are in weighted_knn_spec.
 local cld = require "cld"
 local check = require "spec.support.check"
 local nn = cld.nn

@@ -1,5 +1,5 @@
---- The recipes that judge a checkpoint, run as a person runs them: knn, linear and features take any recipe's, say what
--- they use, and go by what the checkpoint says of its network.
+--- The recipes that evaluate a checkpoint, run as a user runs them: knn, linear and features take any recipe's
+-- checkpoint, say what they use, and follow what the checkpoint says about its network.
 local cld = require "cld"
 local check = require "spec.support.check"
 local cifar = require "spec.support.cifar"

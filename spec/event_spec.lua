@@ -1,4 +1,4 @@
---- TensorBoard's event files: what its own writer makes, what ours makes, torn and damaged ones.
+--- TensorBoard's event files: those of its own writer and of ours, and torn and damaged ones.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

@@ -1,5 +1,5 @@
---- ONNX models: against a file of onnx.helper's (fixtures), and the graph computed node by node (support/onnx.lua).
--- With onnxruntime itself: make test-interop.
+--- ONNX models: against a file made by onnx.helper (fixtures), and with the graph computed node by node
+-- (support/onnx.lua). make test-interop uses onnxruntime itself.
 local cld = require "cld"
 local check = require "spec.support.check"
 local exported = require "spec.support.exported"

@@ -1,4 +1,4 @@
---- recipes/export.lua, and what a run says at its end: commands that are run here as they stand, but for Python's
+--- recipes/export.lua, and the commands that a run prints at its end, which are run here unchanged, except Python's
 -- (spec/interop).
 local cld = require "cld"
 local process = require "spec.support.process"

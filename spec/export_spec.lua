@@ -1,5 +1,5 @@
---- Networks as files that others read: against a file of PyTorch (fixtures) and by our own readers. ONNX is in
--- export_onnx_spec; with PyTorch and torchvision themselves: make test-interop.
+--- Networks as files for other programs: against a file made by PyTorch (fixtures), and read by our own readers. ONNX
+-- is in export_onnx_spec; make test-interop uses PyTorch and torchvision themselves.
 local cld = require "cld"
 local check = require "spec.support.check"
 local exported = require "spec.support.exported"

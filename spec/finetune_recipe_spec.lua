@@ -1,5 +1,5 @@
---- recipes/finetune.lua as a person runs it: a grid on a checkpoint of a recipe, stopped and resumed, what its own
--- checkpoint is to others, lists of labels, and wrong options.
+--- recipes/finetune.lua as a user runs it: a grid on a recipe's checkpoint, stopping and resuming, how other recipes
+-- treat its own checkpoint, lists of labels, and wrong options.
 local cld = require "cld"
 local files = require "spec.support.data_files"
 local process = require "spec.support.process"

@@ -1,5 +1,5 @@
---- cld.eval.finetuning and its protocols: steps against PyTorch's, the grid, what is kept of it and resumed, the tests'
--- scores, and wrong data. The recipe is in finetune_recipe_spec.
+--- cld.eval.finetuning and its protocols: steps against PyTorch's, the grid, what is kept of it and resumed, scores on
+-- the test set, and wrong data. The recipe is in finetune_recipe_spec.
 local cld = require "cld"
 local check = require "spec.support.check"
 local protocols = require "cld.eval.finetune_protocols"

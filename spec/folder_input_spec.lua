@@ -1,5 +1,5 @@
---- What a person gives the recipes of image folders that is not as it should be: one line says what is wrong, and of
--- what is merely unusual, what was made.
+--- Faulty input for the recipes of image folders: one line says what is wrong. For input that is merely unusual, a line
+-- says what was done.
 local cld = require "cld"
 local process = require "spec.support.process"
 

@@ -1,5 +1,5 @@
---- The recipes of image files, run as a person runs them, on a few generated files: what a folder may look like, files
--- that are damaged, and the data sets in their authors' layouts.
+--- The recipes of image files, run as a user runs them, on a few generated files: what a folder may look like, damaged
+-- files, and the data sets in their authors' layouts.
 local cld = require "cld"
 local process = require "spec.support.process"
 local recipes = require "spec.support.recipes"

@@ -1,4 +1,4 @@
---- What nn.functional's functions without state say of bad input: the function, what was wrong, what would be right.
+--- What nn.functional's functions without state say about bad input: the function, what was wrong, what would be right.
 local cld = require "cld"
 local check = require "spec.support.check"
 local f = cld.nn.functional

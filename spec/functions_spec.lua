@@ -1,4 +1,4 @@
---- nn.functional's functions without state against PyTorch's, values and gradients, in f64 and f32; what no fixture
+--- nn.functional's functions without state against PyTorch's, values and gradients, in f64 and f32. And what no fixture
 -- shows: gradients against central differences, edges, errors.
 local cld = require "cld"
 local check = require "spec.support.check"

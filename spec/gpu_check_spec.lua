@@ -1,5 +1,5 @@
---- Part `ranks` of `make gpu-check` on the emulated device: a job of one rank is no job, bit for bit, captured; and
--- what is said if there can be no job.
+--- Part `ranks` of `make gpu-check` on the emulated device: a job of one rank gives the same bits as no job, in
+-- captured steps; and the message if there can be no job.
 local cld = require "cld"
 local process = require "spec.support.process"
 local ranks = require "spec.support.ranks"

@@ -1,5 +1,5 @@
---- How many nodes the captured step of NPID + CLD has, as `make gpu-count` counts them: no more than today;
---- and that a device that runs nothing, on which it counts them, lists the same work.
+--- The captured step of NPID + CLD, counted by `make gpu-count`, has no more nodes than today; and the device that runs
+-- nothing, on which they are counted, lists the same work.
 local cld = require "cld"
 local process = require "spec.support.process"
 

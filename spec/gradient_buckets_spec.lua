@@ -1,5 +1,5 @@
---- Gradients that are summed up over the ranks in buckets, while backward goes on: two ranks must be left with what one
--- is. The cases are in support/gradient_buckets.lua.
+--- Gradients that are summed over the ranks in buckets during backward: two ranks must end with the same as one. The
+-- cases are in support/gradient_buckets.lua.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

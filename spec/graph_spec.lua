@@ -1,4 +1,4 @@
---- cld.graph: on the CPU it calls the step; where a device can capture, a captured step does what the plain one does.
+--- cld.graph: on the CPU it calls the step; on a device that can capture, a captured step does the same as a plain one.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- The examples of help's texts run, and print what they say that they print.
+--- The examples in help's texts run, and print what they claim.
 local cld = require "cld"
 local data = require "cld.help.data"
 local process = require "spec.support.process"

@@ -1,4 +1,4 @@
---- cld.run.history: what a run's folder tells those who look at it.
+--- cld.run.history: what can be read from a run's folder.
 local cld = require "cld"
 local files = require "spec.support.data_files"
 local history = require "cld.run.history"

@@ -1,4 +1,4 @@
---- What a run says of a GPU that it does not use.
+--- What a run says about a GPU that it does not use.
 local gpu = require "cld.run.gpu"
 local process = require "spec.support.process"
 

@@ -1,4 +1,4 @@
---- Images in a terminal: half blocks, characters, Sixel, Kitty's protocol, and which of them is taken.
+--- Images in a terminal: half blocks, characters, Sixel, Kitty's protocol, and which of them is chosen.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

@@ -1,4 +1,4 @@
---- Image operations: byte for byte what Pillow and torchvision make of two images (fixtures/make_image.py).
+--- Image operations: byte for byte the results of Pillow and torchvision on two images (fixtures/make_image.py).
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

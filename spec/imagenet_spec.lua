@@ -1,5 +1,5 @@
---- ImageNet, unpacked and in its archives: the same images in the same order from each, the classes that are wanted,
--- and what is said of pieces that are missing.
+--- ImageNet, unpacked and in its archives: the same images in the same order from both, the requested classes, and the
+-- messages for missing pieces.
 local cld = require "cld"
 local check = require "spec.support.check"
 local files = require "spec.support.data_files"

@@ -1,5 +1,5 @@
---- What InfoMin + CLD is made of: the network's layout with its head for jigsaw patches, and the loss. Whole steps are
--- in infomin_spec.lua.
+--- The parts of InfoMin + CLD: the network's layout with its head for jigsaw patches, and the loss. Whole steps are in
+-- infomin_spec.lua.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,5 +1,5 @@
---- The recipes of InfoMin + CLD, run as a person runs them, on a few generated files: each trains an epoch; what their
--- options mean; stopped and resumed; their networks judged by the recipes that do so.
+--- The recipes of InfoMin + CLD, run as a user runs them, on a few generated files: each trains an epoch; what their
+-- options mean; stopping and resuming; their networks in the evaluation recipes.
 local cld = require "cld"
 local process = require "spec.support.process"
 local recipes = require "spec.support.recipes"

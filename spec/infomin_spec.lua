@@ -1,6 +1,6 @@
 --- Three whole steps of recipes/imagenet_infomin_cld.lua against PyTorch (fixtures/make_infomin.py): the recipe itself
--- as a child process, given that script's images, weights, queue, shuffles and orders of patches. In parts of the batch
--- it ends the same, and so it does on a device.
+-- runs as a child process, with that script's images, weights, queue, shuffles and orders of patches. It ends the same
+-- if the batch is cut into parts, and on a device.
 local cld = require "cld"
 local devices = require "spec.support.devices"
 local recipes = require "spec.support.recipes"

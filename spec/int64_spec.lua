@@ -1,5 +1,5 @@
---- Integers that no double can hold, 2^53 + 1 and beyond, stay exact: in operations with numbers, in what makes
--- tensors, and in what is printed.
+--- Integers that no double can hold, 2^53 + 1 and beyond, stay exact: in operations with numbers, when tensors are
+-- created, and in print.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- The checkpoints that a run keeps beside the one that it resumes from (lua/cld/run/kept.lua).
+--- The checkpoints that a run keeps besides the one that it resumes from (lua/cld/run/kept.lua).
 local cld = require "cld"
 local example = require "spec.support.example_run"
 local history = require "cld.run.history"

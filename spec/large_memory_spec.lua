@@ -1,5 +1,5 @@
 --- Memories of many rows: what k-means, the losses and kNN allocate does not grow with rows x size of the memory, and
--- what they compute is right where they cut it into parts.
+-- their results are right if they cut it into parts.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

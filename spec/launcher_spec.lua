@@ -1,4 +1,4 @@
---- Which launcher has started a process, by its environment alone (runtime/dist/launcher.h).
+--- Which launcher has started a process, recognized only by its environment (runtime/dist/launcher.h).
 local process = require "spec.support.process"
 
 local launchers = { "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",

@@ -1,5 +1,5 @@
 --- The layers as modules: what their constructors check, batch_norm1d, dropout, functions as layers, and models whose
--- layers were exchanged. The mathematics is in conv_spec, norm_spec, pool_spec and ops_*_spec.
+-- layers were replaced. The mathematics is in conv_spec, norm_spec, pool_spec and ops_*_spec.
 local cld = require "cld"
 local check = require "spec.support.check"
 local nn = cld.nn

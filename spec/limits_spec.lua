@@ -1,5 +1,5 @@
---- What `ulimit` and control groups leave a process: memory and cores, as the program believes, and what happens at
--- the wall.
+--- What `ulimit` and control groups leave to a process: the memory and cores that the program counts on, and what
+-- happens at the limit.
 local cld = require "cld"
 local process = require "spec.support.process"
 local core = require "cld.core"

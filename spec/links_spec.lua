@@ -1,4 +1,4 @@
---- The links between the pages of the repository lead somewhere.
+--- The links between the repository's pages have a target.
 local process = require "spec.support.process"
 
 local folders = "README.md .ci bindings kernels lua recipes runtime spec"

@@ -1,4 +1,4 @@
---- The images of folders: torchvision's order, what makes classes, and folders with faults.
+--- The images of folders: torchvision's order, which folders are classes, and folders with faults.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

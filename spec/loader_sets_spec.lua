@@ -1,5 +1,5 @@
---- The loader on each kind of data set: whose label counts, what a function in Lua may do, how much is held in memory,
--- and the same images for any number of workers and ranks and after a resume, damaged files among them.
+--- The loader on each kind of data set: which labels count, what a function in Lua may do, how much is held in memory,
+-- and the same images for any number of workers and ranks and after a resume, with damaged files among them.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

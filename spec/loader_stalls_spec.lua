@@ -1,6 +1,6 @@
---- A disk that stalls (support/stalling.c): what waits for the slow file, what does not, and how a program ends all the
--- same. Each script gets the folder of images; the file that stalls is the 9th, for longer than a spec may take, unless
--- STALL_SECONDS says otherwise.
+--- A disk that stalls (support/stalling.c): what waits for the slow file, what does not, and how a program can still
+-- end. Each script gets the folder of images. The 9th file stalls, for longer than a spec may take unless STALL_SECONDS
+-- is set.
 local cld = require "cld"
 local process = require "spec.support.process"
 

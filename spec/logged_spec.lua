@@ -1,4 +1,5 @@
---- Every training recipe logs lr, images_per_second, data_wait and grad_norm, under these names: what tools read.
+--- Every training recipe logs lr, images_per_second, data_wait and grad_norm, under these names, because tools read
+-- them.
 local process = require "spec.support.process"
 local recipes = require "spec.support.recipes"
 

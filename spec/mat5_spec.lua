@@ -1,4 +1,4 @@
---- ImageNet's development kit: MATLAB 5 as SciPy writes it, the ground truth, where the kit is found, hostile files.
+--- ImageNet's development kit: MATLAB 5 as SciPy writes it, the ground truth, where the kit is found, malicious files.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

@@ -1,5 +1,6 @@
---- Three whole steps of recipes/imagenet_mocov2_cld.lua against PyTorch (fixtures/make_mocov2.py): the recipe itself as
--- a child process, given that script's images, weights, queue and shuffles. In parts of the batch it ends the same.
+--- Three whole steps of recipes/imagenet_mocov2_cld.lua against PyTorch (fixtures/make_mocov2.py): the recipe itself
+-- runs as a child process, with that script's images, weights, queue and shuffles. It ends the same if the batch is cut
+-- into parts.
 local cld = require "cld"
 local recipes = require "spec.support.recipes"
 local steps = require "spec.support.steps"

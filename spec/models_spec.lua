@@ -1,5 +1,5 @@
---- The table of encoders: torchvision's ResNets by name, their sizes and settings, and how a net says what made it.
--- What they compute is in resnet_spec.lua, the CIFAR encoder in model_spec.lua and stem_spec.lua.
+--- The table of encoders: torchvision's ResNets by name, their sizes and settings, and how a net describes how it was
+-- made. What they compute is in resnet_spec.lua; the CIFAR encoder is in model_spec.lua and stem_spec.lua.
 local cld = require "cld"
 local check = require "spec.support.check"
 local models = cld.models

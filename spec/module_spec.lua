@@ -1,5 +1,5 @@
---- nn.module: what registers, what the tree lists, state, copies and moves, classes and subclasses; the containers and
--- what they free.
+--- nn.module: what is registered, what the tree lists, state, copies and moves, classes and subclasses; the containers
+-- and what they free.
 local cld = require "cld"
 local check = require "spec.support.check"
 local sorted_keys = require "cld.sorted_keys"

@@ -1,4 +1,4 @@
---- Batch norm meets a batch that is not finite: a step is skipped for it, and nothing of it stays in the running
+--- Batch norm on a batch that is not finite: the step is skipped, and nothing of the batch stays in the running
 -- statistics.
 local cld = require "cld"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- Batch norm by the parts of a batch, against a call for each part: outputs, gradients, running statistics.
+--- Batch norm over the parts of a batch, against a call for each part: outputs, gradients, running statistics.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,5 +1,5 @@
---- Batch norm of blocks that span ranks: what each rank gets of its rows is what one process gets, under cldlua-ranks
--- (support/ranks.c), where one process plays all ranks.
+--- Batch norm of blocks that span ranks: each rank gets the same results for its rows as a single process does. It runs
+-- under cldlua-ranks (support/ranks.c), where one process plays all ranks.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- Groups by normalized cuts, and the CLD loss of them (fixtures/make_normalized_cuts.py).
+--- Groups by normalized cuts, and the CLD loss on them (fixtures/make_normalized_cuts.py).
 local cld = require "cld"
 local check = require "spec.support.check"
 local formula = require "spec.support.formula"

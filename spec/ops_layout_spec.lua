@@ -1,5 +1,5 @@
---- Ops on activations that lie in the device's own layout (what a convolution hands out) against the same values in
--- row-major memory: every op must give the same, whichever of its inputs lie where.
+--- Ops on activations in the device's own layout (as a convolution returns them) against the same values in row-major
+-- memory: every op must give the same, whichever of its inputs have which layout.
 local cld = require "cld"
 local check = require "spec.support.check"
 local nn = cld.nn.functional

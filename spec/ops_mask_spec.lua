@@ -1,4 +1,4 @@
---- Masks and index tensors as keys: picking, writing, gradients, shapes, errors.
+--- Masks and index tensors as keys: reading, writing, gradients, shapes, errors.
 local cld = require "cld"
 local check = require "spec.support.check"
 local formula = require "spec.support.formula"

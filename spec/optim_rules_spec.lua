@@ -1,4 +1,4 @@
---- The optimizers' rules against PyTorch's, alone and in groups; resumed and captured they go on bit for bit.
+--- The optimizers' rules against PyTorch's, alone and in groups; resumed and captured they continue bit for bit.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- SGD against PyTorch's, the moving average, and the step that is skipped.
+--- SGD against PyTorch's, the moving average, and skipped steps.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

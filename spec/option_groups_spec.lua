@@ -1,4 +1,4 @@
---- The named groups of options; and the CIFAR recipes' options and defaults, which are what they were before there were
+--- The named groups of options; and the CIFAR recipes' options and defaults, which are the same as before there were
 -- groups.
 local cld = require "cld"
 local check = require "spec.support.check"

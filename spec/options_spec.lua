@@ -1,4 +1,4 @@
---- Options: types, ranges, messages, --help; in this process and as a person types them.
+--- Options: types, ranges, messages, --help; in this process and as a user types them.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

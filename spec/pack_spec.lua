@@ -1,4 +1,4 @@
---- recipes/pack.lua as a person runs it: what it writes is what cld.data reads, and other tools.
+--- recipes/pack.lua as a user runs it: cld.data and other tools can read what it writes.
 local cld = require "cld"
 local check = require "spec.support.check"
 local picture = require "cld.core".picture

@@ -1,5 +1,5 @@
 --- The pickle reader: Python 2's other protocols, opcodes one by one, and damage: truncations, thousands of changed
--- bytes, pickles made to hurt. A reader of hostile files may only do two things: read, or say what is wrong.
+-- bytes, malicious pickles. A reader of untrusted files may do only two things: read, or say what is wrong.
 local cld = require "cld"
 local check = require "spec.support.check"
 local cifar = require "spec.support.cifar"

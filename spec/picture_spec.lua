@@ -1,4 +1,4 @@
---- Image files read and written, and pages of images.
+--- Reading and writing image files, and grids of images.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

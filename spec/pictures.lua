@@ -1,9 +1,9 @@
---- Not a spec: `make pictures`, the README's two pictures, of the demo's run: its report in a headless Chromium, and a
--- terminal with its curves, some of its views and a text of help.
+--- Not a spec: `make pictures` makes the README's two pictures from the demo's run: its report in a headless Chromium,
+-- and a terminal with its curves, some of its views and a text of help.
 --
 --   build/cldlua spec/pictures.lua --build build
 --
--- The terminal is what programs write to a pseudo-terminal (script, of util-linux), as a page for the same browser.
+-- The terminal shows what programs write to a pseudo-terminal (script, from util-linux), as a page in the same browser.
 local cld = require "cld"
 
 local opt = cld.options {

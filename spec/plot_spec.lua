@@ -1,4 +1,4 @@
---- Plots: what is drawn, as pixels, as SVG, as characters; axes, histograms, mistakes.
+--- Plots: what is drawn as pixels, as SVG and as characters; axes, histograms, mistakes.
 local cld = require "cld"
 local axes = require "cld.plot.axes"
 local check = require "spec.support.check"

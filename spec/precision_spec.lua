@@ -1,5 +1,5 @@
 --- The precision of computation: which ops round their factors and to what, what stays in f32, the copies that weights
--- keep, and a run in bf16 beside one in fp32.
+-- keep, and a run in bf16 compared with one in fp32.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

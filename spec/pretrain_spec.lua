@@ -1,4 +1,4 @@
---- recipes/pretrain.lua: what it chooses for which images and machine, and that it trains, goes on and refuses.
+--- recipes/pretrain.lua: what it chooses for which images and machine; it trains, continues, and refuses wrong input.
 local cld = require "cld"
 local pretrain = require "cld.pretrain"
 local process = require "spec.support.process"

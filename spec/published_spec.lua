@@ -1,4 +1,4 @@
---- Published weights: each layout by its names, each architecture by its shapes.
+--- Published weights: each layout is recognized by its names, each architecture by its shapes.
 local cld = require "cld"
 local process = require "spec.support.process"
 local published = require "cld.models.published"

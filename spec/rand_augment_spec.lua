@@ -1,5 +1,4 @@
---- RandAugment's draws: which ops, how strong, and the matrices of those that move pixels, as timm and PyContrast have
--- them.
+--- RandAugment's draws: which ops, how strong, and the matrices of those that move pixels, as in timm and PyContrast.
 local cld = require "cld"
 local check = require "spec.support.check"
 local drawn = require "spec.support.drawn"

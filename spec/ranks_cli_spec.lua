@@ -1,4 +1,4 @@
---- `cldlua --ranks N`: what mpirun is started with, what is said if it cannot be, and two real processes.
+--- `cldlua --ranks N`: the arguments of mpirun, the message if it cannot be started, and two real processes.
 local process = require "spec.support.process"
 local jobs = require "spec.support.ranks"
 

@@ -1,5 +1,5 @@
---- What two ranks of a real mpirun make of everything but pre-training: the recipes that judge a checkpoint, those that
--- write data, images that cannot be read, and what all ranks hold.
+--- Everything except pre-training on two ranks of a real mpirun: the recipes that evaluate a checkpoint, those that
+-- write data, unreadable images, and what all ranks hold.
 local cld = require "cld"
 local devices = require "spec.support.devices"
 local files = require "spec.support.data_files"

@@ -1,5 +1,5 @@
---- Plans of convolutions in a job of several ranks that would choose different ones, on the emulated device: all ranks
--- come to the same, which a resumed run has from its first step on. Its engines 0 and 1 round differently.
+--- Plans of convolutions in a job whose ranks would choose different ones, on the emulated device: all ranks end up
+-- with the same plans, which a resumed run has from its first step on. The device's engines 0 and 1 round differently.
 local cld = require "cld"
 local process = require "spec.support.process"
 local ranks = require "spec.support.ranks"

@@ -1,5 +1,5 @@
---- Random numbers on ranks that have different numbers of rows: those that are drawn for rows are one process's, and
--- generators that have parted are told.
+--- Random numbers on ranks that have different numbers of rows: those drawn for rows are the same as in one process,
+-- and generators that have diverged are reported.
 local process = require "spec.support.process"
 local ranks = require "spec.support.ranks"
 local missing = ranks.missing()

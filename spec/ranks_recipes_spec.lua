@@ -1,4 +1,4 @@
---- The recipes on several ranks are what they are on one: of each method the first step in f32, and 20 steps in f64.
+--- The recipes give the same results on several ranks as on one: for each method the first step in f32, and 20 in f64.
 local cld = require "cld"
 local process = require "spec.support.process"
 local ranks = require "spec.support.ranks"

@@ -1,5 +1,5 @@
---- A run of several ranks: one folder, one log, stopped together, resumed by any number of ranks; and ranks that do not
--- do the same.
+--- A run of several ranks: one folder, one log, stopped together, resumed by any number of ranks; and ranks that do
+-- different things.
 local cld = require "cld"
 local process = require "spec.support.process"
 local ranks = require "spec.support.ranks"

@@ -1,4 +1,4 @@
---- cld.dist: collectives among real processes, the batch that they share, and what is one process's without a job.
+--- cld.dist: collectives among real processes, the batch that they share, and a single process without a job.
 local cld = require "cld"
 local core = require "cld.core"
 local check = require "spec.support.check"

@@ -1,4 +1,4 @@
---- A recipe run by another one with its own images: cld.run.recipe(path, task) and cld.run.task.
+--- A recipe that another recipe runs with its own images: cld.run.recipe(path, task) and cld.run.task.
 local process = require "spec.support.process"
 
 describe("a recipe that runs another", function()

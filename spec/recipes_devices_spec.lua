@@ -1,4 +1,4 @@
---- The recipes on a device, whose training steps are captured: they end bit for bit as with plain steps.
+--- The recipes on a device with captured training steps: they end bit for bit as with plain steps.
 local devices = require "spec.support.devices"
 local recipes = require "spec.support.recipes"
 

@@ -1,4 +1,4 @@
---- The recipes, run as a person runs them, on a few toy images: they train, they can be killed and resumed.
+--- The recipes, run as a user runs them, on a few toy images: they train, and they can be killed and resumed.
 local cld = require "cld"
 local cifar = require "spec.support.cifar"
 local process = require "spec.support.process"

@@ -1,4 +1,4 @@
---- The session's local variables: what a line declares is there in the next, as one variable, and as Lua has it.
+--- The session's local variables: the next lines can use what a line declares, as the same variable and by Lua's rules.
 local process = require "spec.support.process"
 local tokens = require "cld.repl.tokens"
 

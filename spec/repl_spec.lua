@@ -1,4 +1,4 @@
---- The interactive session, typed on a pseudo-terminal as a person would.
+--- The interactive session, typed on a pseudo-terminal as a user would.
 local process = require "spec.support.process"
 local typed = require "spec.support.session"
 

@@ -1,11 +1,11 @@
---- Not a spec: reports in a real browser, headless. `make report-check`, or of given ones
+--- Not a spec: reports in a real, headless browser. `make report-check`, or for given reports
 --
 --   build/cldlua spec/report_check.lua --build build a.html b.html
 --
--- A small run on toy images makes a report, and two of them one of several runs; spec/report_check.js does in the page
--- what a person would. Light and dark, on a screen and on a phone: no error on the console, every picture loaded, a
--- value under the pointer. Pictures of the pages are left in build/report-check. Without Chromium it says so and
--- passes.
+-- A small run on toy images makes a report, and two runs make a report of several; spec/report_check.js does in the
+-- page what a user would. Light and dark, on a screen and on a phone, there must be no error on the console, every
+-- picture loaded, and a value at the pointer. Pictures of the pages are left in build/report-check. Without Chromium it
+-- says so and passes.
 local cld = require "cld"
 
 local opt = cld.options {

@@ -1,5 +1,5 @@
---- cld.report and recipes/report.lua: what is in the file, that nothing out of other files can be markup, and that a
--- run which lacks something has a report all the same.
+--- cld.report and recipes/report.lua: what is in the file, that nothing from other files can be markup, and that a run
+-- that lacks something still gets a report.
 local cld = require "cld"
 local check = require "spec.support.check"
 local curves = require "cld.report.curves"

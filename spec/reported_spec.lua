@@ -1,5 +1,5 @@
---- The number that a linear evaluation is compared with: that of a network whose settings are those published, as the
--- recipe has them by default, and of no other.
+--- The published number that a linear evaluation is compared with: only for a network with the published settings,
+-- which are the recipe's defaults, and for no other.
 local cld = require "cld"
 local process = require "spec.support.process"
 local reported = require "cld.eval.reported"

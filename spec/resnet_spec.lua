@@ -1,5 +1,5 @@
 --- torchvision's residual blocks and networks, and the heads on them, against PyTorch (fixtures/make_resnets.py); how
--- every kind of parameter is drawn. Names, sizes and settings are in models_spec.lua.
+-- each kind of parameter is drawn. Names, sizes and settings are in models_spec.lua.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

@@ -1,4 +1,4 @@
---- A run in its folder: files that are moved, removed, linked, locked, or that cannot be written.
+--- A run in its folder: files that are moved, removed, linked or locked, or cannot be written.
 local cld = require "cld"
 local example = require "spec.support.example_run"
 local process = require "spec.support.process"

@@ -1,4 +1,4 @@
---- What log.jsonl and the progress line tell of a run: a small one as a child process.
+--- What log.jsonl and the progress line tell about a run: a small one in a child process.
 local cld = require "cld"
 local process = require "spec.support.process"
 

@@ -1,5 +1,5 @@
---- Where a resumed run stands: with another batch size, other epochs, more images, between two epochs and in the middle
--- of one. A small run as a child process, which tells each step's number, learning rate and images.
+--- Where a resumed run continues: with another batch size, other epochs, more images, between two epochs and in the
+-- middle of one. A small run in a child process prints each step's number, learning rate and images.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

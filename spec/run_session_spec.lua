@@ -1,4 +1,4 @@
---- Several runs in one process, as in a session: each is over with its loop, whatever still refers to it.
+--- Several runs in one process, as in a session: each ends with its loop, whatever still refers to it.
 local process = require "spec.support.process"
 
 local script = [[

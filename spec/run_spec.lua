@@ -1,4 +1,4 @@
---- Runs, checkpoints, resume, signals: a small recipe as a child process. Its folder is run_folder_spec.lua's.
+--- Runs, checkpoints, resume, signals: a small recipe in a child process. Its folder is in run_folder_spec.lua.
 local cld = require "cld"
 local check = require "spec.support.check"
 local example = require "spec.support.example_run"

@@ -1,4 +1,4 @@
---- Safetensors files: round trips, the exact bytes, files of other writers, every kind of damage, failing writes.
+--- Safetensors files: round trips, the exact bytes, other writers' files, every kind of damage, failing writes.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

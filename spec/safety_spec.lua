@@ -1,4 +1,4 @@
---- What Lua code can do to its arguments behind a function's back: odd tables, metamethods, finalizers.
+--- What Lua code can do to arguments behind a function's back: odd tables, metamethods, finalizers.
 local cld = require "cld"
 local check = require "spec.support.check"
 

@@ -1,4 +1,4 @@
---- cld.save and cld.load: tables in tables, types as they came, NumPy's .npz.
+--- cld.save and cld.load: tables in tables, types kept as they were read, NumPy's .npz.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

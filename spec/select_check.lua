@@ -1,6 +1,6 @@
---- How well each order of recipes/select.lua agrees with kNN: runs of cifar10_npid_cld on toy images, over
+--- How well each ranking of recipes/select.lua agrees with kNN: runs of cifar10_npid_cld on toy images, over
 -- temperatures, weights of CLD and numbers of groups, two at a time; then the table and Spearman's rho. Not a spec:
--- `make select-check`. A run that is there already is not made again, so that a stopped check goes on.
+-- `make select-check`. An existing run is not repeated, so a stopped check can be continued.
 --
 --   cldlua spec/select_check.lua --build build
 local cld = require "cld"

@@ -1,5 +1,5 @@
---- recipes/select.lua and cld.eval.selection: what is read of a run's log, the orders, Spearman's rho, and folders that
--- cannot be ranked; and that runs log what they are selected by.
+--- recipes/select.lua and cld.eval.selection: what is read from a run's log, the rankings, Spearman's rho, and folders
+-- that cannot be ranked; and that runs log the figures that they are ranked by.
 local cld = require "cld"
 local check = require "spec.support.check"
 local files = require "spec.support.data_files"

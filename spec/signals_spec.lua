@@ -1,4 +1,4 @@
---- Ways to stop a run from outside: signals, ignored signals, outputs that are closed or whose reader is gone.
+--- Ways to stop a run from outside: signals, ignored signals, outputs that are closed or have lost their reader.
 local cld = require "cld"
 local process = require "spec.support.process"
 

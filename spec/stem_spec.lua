@@ -1,5 +1,5 @@
---- Encoders for images of any size: torchvision's stem (a 7 x 7 convolution and a max-pool, both of stride 2) layer by
--- layer and as a network, how its convolutions are drawn, and what is pooled at the end.
+--- Encoders for images of any size: torchvision's stem (a 7 x 7 convolution and a max-pool, both with stride 2) layer
+-- by layer and as a network, how its convolutions are initialized, and what is pooled at the end.
 local cld = require "cld"
 local check = require "spec.support.check"
 local devices = require "spec.support.devices"

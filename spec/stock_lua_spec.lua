@@ -1,4 +1,4 @@
---- The same module in a stock lua5.4: build/cld/core.so and the Lua files. Installed: install_spec.lua.
+--- The same module in a stock lua5.4: build/cld/core.so and the Lua files. install_spec.lua tests them installed.
 local process = require "spec.support.process"
 
 describe("a stock lua5.4", function()

@@ -1,4 +1,4 @@
---- cld.data.sweep: every image once, in order, whatever becomes of it; and cld.io.writer, with which sets are packed.
+--- cld.data.sweep: every image once, in order, readable or not; and cld.io.writer, which packs sets.
 local cld = require "cld"
 local check = require "spec.support.check"
 local picture = require "cld.core".picture

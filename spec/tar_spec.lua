@@ -1,5 +1,5 @@
---- Tar archives read in place: what the system's tar writes, archives in archives, damaged and hostile ones; the index
--- that is kept; archives as data sets.
+--- Tar archives read in place: what the system's tar writes, archives in archives, damaged and malicious ones; the kept
+-- index; archives as data sets.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

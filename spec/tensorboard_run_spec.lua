@@ -1,4 +1,4 @@
---- --tensorboard: what TensorBoard sees of a run that was stopped, killed, resumed, changed.
+--- --tensorboard: what TensorBoard sees of a run that was stopped, killed, resumed or changed.
 local cld = require "cld"
 local history = require "cld.run.history"
 local process = require "spec.support.process"

@@ -1,4 +1,4 @@
---- cld.tensorboard: a writer in a recipe's own hands.
+--- cld.tensorboard: a writer that a recipe uses directly.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

@@ -1,5 +1,5 @@
---- Text out of files (names, settings, paths) does nothing to the terminal that shows it, on every way to the screen.
--- Terminals that obey nothing get plain lines.
+--- Text from files (names, settings, paths) cannot control the terminal that shows it, whichever way it gets there.
+-- Terminals without control sequences get plain lines.
 local cld = require "cld"
 local process = require "spec.support.process"
 

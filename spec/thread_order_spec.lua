@@ -1,5 +1,5 @@
---- The specs of the kernels once more, the threads of the emulated device in the other order: what one thread reads
--- and another writes, without a barrier between, then comes out otherwise.
+--- Runs the kernels' specs once more, with the emulated device's threads in the other order: if one thread reads what
+-- another writes without a barrier between them, the result then differs.
 local cld = require "cld"
 local process = require "spec.support.process"
 

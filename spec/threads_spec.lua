@@ -1,4 +1,4 @@
---- Threads as the environment has them: how OpenMP's wait for each other, how many there are.
+--- Threads as the environment sets them: how OpenMP's threads wait for each other, and how many there are.
 local process = require "spec.support.process"
 
 -- What libgomp reads, and what programs started from a script see.

@@ -1,5 +1,5 @@
---- PyTorch's files: what torch.save wrote, zip and legacy, from the fixtures and, where PyTorch is installed, fresh
--- from it. Then damage, and files made to hurt: they are read, or one line says what is wrong.
+--- PyTorch's files: what torch.save wrote, zip and legacy, from the fixtures and, if PyTorch is installed, fresh from
+-- it. Then damaged and malicious files: they are read, or one line says what is wrong.
 local cld = require "cld"
 local check = require "spec.support.check"
 local process = require "spec.support.process"

@@ -1,8 +1,8 @@
---- The pages of recipes/tutorial: every block of them is run, in a folder of its own, and prints what the page shows.
+--- The pages of recipes/tutorial: every block is run, in its own folder, and prints what the page shows.
 --
--- A block ```sh is run by sh; ```lua whose first line is a comment with a file's name is saved as that, any other is
--- run; ```text is what the block before it printed. Numbers may differ, and so may the toy images' textures and kinds
--- of file, and what `...` stands for.
+-- sh runs a block ```sh. A block ```lua whose first line is a comment with a file's name is saved as that file; any
+-- other is run. A block ```text is what the block before it prints. Numbers may differ, and so may the toy images'
+-- textures and kinds of file, and what `...` stands for.
 local process = require "spec.support.process"
 
 local pages = { "1-first-run", "2-your-own-images", "3-your-own-loss", "4-your-own-data-set" }

@@ -1,4 +1,4 @@
---- recipes/valprep.lua as a person runs it.
+--- recipes/valprep.lua as a user runs it.
 local cld = require "cld"
 local process = require "spec.support.process"
 

@@ -1,4 +1,4 @@
---- `cldlua --version`, and cld.built_with() below it.
+--- `cldlua --version`, and cld.built_with(), which it prints.
 local cld = require "cld"
 local process = require "spec.support.process"
 

@@ -1,4 +1,4 @@
---- recipes/views.lua: the picture that it writes of an image file.
+--- recipes/views.lua: the picture that it makes from an image file.
 local cld = require "cld"
 local process = require "spec.support.process"
 

@@ -1,4 +1,4 @@
---- recipes/watch.lua as a person runs it: on a terminal and into a pipe, of a run that goes on meanwhile.
+--- recipes/watch.lua as a user runs it: on a terminal and into a pipe, for a run that continues meanwhile.
 local cld = require "cld"
 local files = require "spec.support.data_files"
 local process = require "spec.support.process"

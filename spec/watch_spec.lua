@@ -1,4 +1,4 @@
---- The watch over a job's ranks, runtime/dist/watch.h: jobs of spec/support/watch.c, in each of which something breaks.
+--- The watch over a job's ranks, runtime/dist/watch.h: jobs of spec/support/watch.c in which something breaks.
 local process = require "spec.support.process"
 
 -- Under the sanitizers everything takes longer.

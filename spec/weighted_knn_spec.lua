@@ -1,4 +1,4 @@
---- The weighted nearest-neighbour score: against PyTorch, brute force, and its tie rule; its two steps; a memory in
+--- The weighted nearest-neighbour score: against PyTorch and brute force, its tie rule, its two steps, a memory in
 -- parts.
 local cld = require "cld"
 local core = require "cld.core"

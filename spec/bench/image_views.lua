@@ -3,9 +3,9 @@
 --
 --   cldlua spec/bench/image_views.lua --what jpeg --data build/bench/images
 --
--- jpeg: crop, flip, normalize. plus: the preset of that name. npy: as jpeg, from 256 x 256 pixels that are already
+-- jpeg: crop, flip, normalize. plus: the preset of that name. npy: like jpeg, from 256 x 256 pixels that are already
 -- decoded. decode, png: from bytes in memory to pixels in memory; decode also with libjpeg-turbo called directly
--- (decode_floor.c), file by file in turn.
+-- (decode_floor.c), alternating file by file.
 local cld = require "cld"
 
 local opt = cld.options {

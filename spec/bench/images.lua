@@ -1,4 +1,4 @@
---- A data set of random images, (count[, side = 32]): 512 of CIFAR's size, or 32 larger ones, over and over.
+--- A data set of random images, (count[, side = 32]): 512 of CIFAR's size, or 32 larger ones, repeated.
 local cld = require "cld"
 
 return function(count, side)

@@ -1,10 +1,10 @@
 --- Image files for the benchmark: about 480 x 360 pixels, JPEG files of about 40 KB, like ImageNet's; the first ones
--- also as PNG. (recipes/pack.lua makes the .npy file of them.)
+-- also as PNG. (recipes/pack.lua makes the .npy file from them.)
 --
 --   cldlua spec/bench/make_images.lua --out build/bench/images
 --
--- An image is noise at several scales, weaker at finer scales. The strength of the finest scale is set by the wanted
--- file size.
+-- An image is noise at several scales, weaker at finer scales. The wanted file size determines the strength of the
+-- finest scale.
 local cld = require "cld"
 
 local opt = cld.options {

@@ -1,10 +1,10 @@
 --- `make bench-pretrain`: one command on a folder of images, ours and LightlyTrain's, in turn: time, memory, and the
--- kNN accuracy of what each has learned, by recipes/knn.lua for both, on the features of torchvision's ResNet-18 before
--- its last layer.
+-- kNN accuracy of what each has learned. recipes/knn.lua measures both, on the features of torchvision's ResNet-18
+-- before its last layer.
 --
--- Both get the same images, size of the views, batch and number of epochs; a third row has ours for as many epochs as
--- take the peer's processor time. The peer's python is $PEER_PYTHON or python3, with lightly-train; its default method
--- distils a network that it downloads, --peer-method names another.
+-- Both get the same images, size of the views, batch and number of epochs; a third row is ours with as many epochs as
+-- fit the peer's processor time. The peer's python is $PEER_PYTHON or python3, with lightly-train. Its default method
+-- distils a network that it downloads; --peer-method names another.
 local cld = require "cld"
 
 local opt = cld.options {

@@ -1,5 +1,5 @@
---- `make bench-ranks`: compares a job of two ranks with one thread each with one process with two threads, on this
--- machine; counts what the ranks exchange in a step; and predicts, by a model of the network, the speed on many GPUs.
+--- `make bench-ranks`: compares a job of two ranks, one thread each, with one process of two threads, on this machine;
+-- counts what the ranks exchange in a step; and predicts the speed on many GPUs with a model of the network.
 --
 -- The measurement is the recipe itself on generated images, ours against ours in turn, with medians over some rounds.
 -- The prediction is arithmetic (below) from counted bytes and stated constants; it has not been run.

@@ -2,7 +2,7 @@
 -- views per second, peak resident memory and where the time goes.
 --
 -- Unlike the peer's, this time includes the loader and the augmentation. Convolutions and norms run deep inside
--- backward, where they cannot be timed. So afterwards each is run again alone, forward and backward, on the
+-- backward, where they cannot be timed, so afterwards each is run again by itself, forward and backward, on the
 -- activations of a real pass. With --floor the same convolutions are also timed as bare oneDNN primitives.
 local cld = require "cld"
 local median = require "spec.bench.median"

@@ -1,10 +1,10 @@
 --- Not a spec: `make bench-tsne`, t-SNE of 10,000 x 128 features beside scikit-learn's, in one run: seconds, and the
--- Kullback-Leibler divergence of both results, measured alike and over all pairs of points.
+-- Kullback-Leibler divergence of both results, measured in the same way over all pairs of points.
 --
 --   build/cldlua spec/bench/tsne.lua --build build [--points 10000]
 --
--- The features are twenty clumps of random points on the sphere, as an encoder's are. The peer is $PEER_PYTHON or
--- python3, if that has scikit-learn; without one ours stands alone.
+-- The features are twenty clumps of random points on the sphere, like an encoder's. The peer is $PEER_PYTHON or
+-- python3, if that has scikit-learn; without one only ours is printed.
 local cld = require "cld"
 local core = require "cld.core"
 

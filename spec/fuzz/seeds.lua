@@ -1,4 +1,4 @@
---- The first files that `make fuzz` changes: the fixtures' of a kind. seeds.lua jpeg|png|zip|legacy|npz|events FOLDER
+--- The files that `make fuzz` starts from: the fixtures of a kind. seeds.lua jpeg|png|zip|legacy|npz|events FOLDER
 local cld = require "cld"
 
 local kind, folder = arg[1], arg[2]

@@ -1,14 +1,14 @@
 --- `make gpu-check`: is the CUDA backend right on this machine's GPU? Ends with "N passed, N failed".
 --
 -- Parts, each of which --only can name:
---   kernels, graph   of the specs: those of single ops, losses, optimizers and views; that of captured steps
+--   kernels, graph   parts of specs: those of single ops, losses, optimizers and views; that of captured steps
 --   specs      those that compare a device with the cpu (spec/backend_*_spec.lua): every op, loss and optimizer of the
 --              contract, gradients by central differences too, whole training steps on both from the same seed, with a
 --              graph and without, memory that runs out
 --   programs   the libraries, the allocator and the optimizers by themselves
 --   recipe     the recipe on toy data on both: its losses in each of 20 steps agree to 1e-3 in fp32, with a graph and
---              without, in other precisions to a few percent; a checkpoint of one device goes on on the other
---   ranks      a job of one rank, by Open MPI and NCCL, against no job: bit for bit (one_rank.lua)
+--              without, in other precisions to a few percent; one device's checkpoint can be continued on the other
+--   ranks      a job of one rank, with Open MPI and NCCL, against no job: bit for bit (one_rank.lua)
 --   memcheck, racecheck   NVIDIA's compute-sanitizer, if it is there, over the kernels' specs
 local cld = require "cld"
 

@@ -1,9 +1,9 @@
---- `make test-interop`: do PyTorch, torchvision, onnxruntime, safetensors and detectron2's way of reading understand
--- what we write? Ends with "N passed, N failed". Python is $PEER_PYTHON, or python3; of a library that it lacks a line
--- says so, and what needs it is left out.
+--- `make test-interop`: checks that PyTorch, torchvision, onnxruntime, safetensors and detectron2's way of reading
+-- understand what we write. Ends with "N passed, N failed". Python is $PEER_PYTHON, or python3. If it lacks a library,
+-- a line says so, and what needs the library is left out.
 --
---   files   networks in every format, by read_exports.py
---   lines   what runs of recipes say at their end: each command, as it stands, in a shell
+--   files   networks in every format, read by read_exports.py
+--   lines   the commands that recipes print at the end of a run, each run unchanged in a shell
 local cld = require "cld"
 local export = require "cld.export"
 local process = require "spec.support.process"

@@ -1,5 +1,5 @@
---- `make test-interop-tensorboard`: what TensorBoard's own readers see of runs that were killed and resumed, beside
--- what the specs take for it (spec/support/tensorboard.lua) and what the log tells. Needs a Python with tensorboard:
+--- `make test-interop-tensorboard`: what TensorBoard's own readers see of killed and resumed runs, compared with what
+-- the specs' reader sees (spec/support/tensorboard.lua) and with the log. Needs a Python with tensorboard:
 --
 --   make test-interop-tensorboard PYTHON=/path/to/python
 local cld = require "cld"

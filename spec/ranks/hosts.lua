@@ -1,5 +1,5 @@
---- Two machines made of namespaces, each with its own network, name and two ranks, connected by one link; mpirun starts
--- its daemon on the other one by our own agent instead of ssh. Only root can make them.
+--- Two machines made of namespaces, each with its own network, name and two ranks, connected by one link. mpirun starts
+-- its daemon on the other one with our own agent instead of ssh. Only root can make them.
 local jobs = require "spec.ranks.jobs"
 local trainings = require "spec.ranks.trainings"
 

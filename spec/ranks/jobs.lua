@@ -1,7 +1,8 @@
 --- Child processes of a check: jobs that run beside it, their ranks by process id, and their output.
 --
--- A job's processes are recognized by a variable in their environment, so that none is missed and no other is matched,
--- whatever started them (mpirun, srun's daemon, a shell on another "host"), and even if their parent has ended.
+-- A job's processes are recognized by a variable in their environment, so that none is missed and no other process is
+-- matched, whatever started them (mpirun, srun's daemon, a shell on another "host"), and even if their parent has
+-- ended.
 local cld = require "cld"
 local system = require "cld.core".system
 

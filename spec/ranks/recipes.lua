@@ -1,5 +1,5 @@
 --- Every recipe of recipes/ on 1 to 4 ranks, tiny, on generated images, in f64: ten steps of training give the same as
--- in one process, and evaluations give the same figures. The recipes are all those in the folders: one that this file
+-- in one process, and evaluations give the same figures. All recipes in the folders are tested; one that this file
 -- cannot start is a failure.
 local cld = require "cld"
 local files = require "spec.support.data_files"

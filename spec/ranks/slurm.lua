@@ -1,6 +1,6 @@
---- A real Slurm on this machine: its controller, and two nodes with a name of their own, and with 16 cores and 8 GPUs
--- each that they only claim to have. The scripts of recipes/cluster/ run under it, at a small size. Only root can
--- start it. It is configured in the build folder, touches nothing in /etc, and ends with the check.
+--- A real Slurm on this machine: its controller, and two nodes with their own names, each of which claims to have 16
+-- cores and 8 GPUs. The scripts of recipes/cluster/ run under it, at a small size. Only root can start it. It is
+-- configured in the build folder, touches nothing in /etc, and ends with the check.
 local jobs = require "spec.ranks.jobs"
 local trainings = require "spec.ranks.trainings"
 
