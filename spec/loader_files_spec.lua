@@ -257,7 +257,7 @@ describe("a loader of files", function()
       collect(loader(files, { batch_size = 5, views = views, max_bad = 0.5, shuffle = false }))
     end)
     assert.matches("/a/01.jpg: cannot be read: No such file", lines[1])
-    assert.matches("/a/04.jpg: a FIFO, and not a regular file", lines[2])
+    assert.matches("/a/04.jpg: a FIFO, not a regular file", lines[2])
   end)
 
   it("checks what it is told", function()

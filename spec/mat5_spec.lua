@@ -135,7 +135,7 @@ describe("ImageNet's development kit", function()
     end)
     it("if what is compressed is damaged", function()
       local bytes = bytes_of "meta.mat"
-      fails("what is compressed in it cannot be unpacked", bytes:sub(1, 300) .. ("\xff"):rep(50) .. bytes:sub(351))
+      fails("its compressed data cannot be unpacked", bytes:sub(1, 300) .. ("\xff"):rep(50) .. bytes:sub(351))
     end)
   end)
 end)

@@ -114,7 +114,7 @@ describe("a tar archive", function()
     end)
     it("is refused in a third level", function()
       sh "tar -cf y.tar n1.tar && tar -cf x.tar y.tar"
-      fails "x.tar: in 'y.tar': an archive in an archive in an archive; two levels are read: 'n1.tar' at byte 512"
+      fails "x.tar: in 'y.tar': an archive in an archive in an archive; only two levels are read: 'n1.tar' at byte 512"
     end)
     it("names the one that is cut off", function()
       sh "head -c 700 n1.tar >n3.tar && tar -cf x.tar n2.tar n3.tar"
@@ -150,7 +150,7 @@ describe("a tar archive", function()
     end)
     it("if a size is negative", function()
       archive(header("a.jpg", 0, { size = ("\xff"):rep(12) }) .. finish)
-      fails "a header whose size is no number"
+      fails "a header whose size is not a number"
     end)
     it("if a checksum is wrong", function()
       archive(member("a.jpg", "data") .. member("b.jpg", "data", { checksum = "000001\0 " }) .. finish)

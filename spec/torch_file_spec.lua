@@ -276,9 +276,9 @@ describe("a PyTorch file", function()
 
   it("claims what it does not have", function()
     local billions = 2500000000
-    fails("damaged: its storage '0' claims 10000000000 bytes, and its member has 4",
+    fails("damaged: its storage '0' claims 10000000000 bytes, but its member has 4",
       zipped(torch_files.tensor("0", billions, 0, billions), "1234"))
-    fails("truncated: its storage '0' of 10000000000 bytes should begin at byte %d+, and the file has %d+$",
+    fails("truncated: its storage '0' of 10000000000 bytes should begin at byte %d+, but the file has %d+$",
       torch_files.legacy(torch_files.tensor("0", billions, 0, 1), { { "0", billions, "1234" } }))
     fails("its storage '0' of 18446744073709551615 bytes",
       torch_files.legacy(torch_files.tensor("0", math.maxinteger, 0, 1), { { "0", math.maxinteger, "1234" } }))
@@ -325,7 +325,7 @@ describe("a PyTorch file", function()
       .. "(U\200" .. ("x"):rep(200) .. "cnumpy\ndtype\nU\2u1\x85RM\200\0\x85U\1Ctq\x010](" .. ("h\0h\1R"):rep(50)
       .. "e.")
     local claiming = zipped(torch_files.tensor("0", 1 << 23, 0, 1), "1234") -- of 32 MB, as a member's size does
-    fails("its storages claim more than 1%d+ bytes, of a file of %d+",
+    fails("its storages claim more than 1%d+ bytes, but the file has %d+",
       (claiming:gsub("\4\0\0\0\4\0\0\0\8\0", "\0\0\0\2\0\0\0\2\8\0")))
   end)
 
@@ -346,14 +346,15 @@ describe("a PyTorch file", function()
   end)
 
   it("is another kind of file", function()
-    fails("neither safetensors nor PyTorch's: it is a tar archive; if PyTorch before 0%.1%.10 wrote it",
+    fails("not a safetensors or PyTorch file: it is a tar archive; if PyTorch before 0%.1%.10 wrote it",
       ("storages"):rep(40):sub(1, 257) .. "ustar" .. ("\0"):rep(300))
     fails("it is compressed with gzip", "\x1f\x8b\8\0")
     fails("it is a web page; the download went wrong", "<!DOCTYPE html><html>")
     fails("it is a NumPy array; cld%.io%.load_npy reads it", "\x93NUMPY\1\0")
-    fails("it is of Lua's Torch 7, and not of PyTorch", "\4\0\0\0\1\0\0\0\3\0\0\0V 1")
+    fails("it is a file of Lua's Torch 7, not of PyTorch", "\4\0\0\0\1\0\0\0\3\0\0\0V 1")
     fails("git lfs pull", "version https://git-lfs.github.com/spec/v1\n")
-    fails("legacy format is known as version 1001 alone", (texts["legacy one tensor"]:gsub("M\xe9\3", "M\xea\3")))
+    fails("of PyTorch's legacy format only version 1001 can be read",
+      (texts["legacy one tensor"]:gsub("M\xe9\3", "M\xea\3")))
     fails("not a PyTorch file that can be read: at byte 2 of data%.pkl, the pickle opcode 'i'", zipped "ios\nsystem\n")
     check.fails(function() cld.load(folder) end, "it is not a regular file")
     check.fails(function() cld.load(folder .. "/none.pth") end, "No such file")

@@ -87,7 +87,7 @@ static cld_status open_file(cld_fetch *f) {
     f->fd = open(f->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
     if (f->fd < 0 || fstat(f->fd, &facts) != 0) return fail_errno(f, "write");
     if (!S_ISREG(facts.st_mode))
-        return f->status = cld_fail(CLD_IO, "cannot write '%s': it is no regular file", f->path);
+        return f->status = cld_fail(CLD_IO, "cannot write '%s': it is not a regular file", f->path);
     f->is_file = true;
     f->have = (uint64_t)facts.st_size;
     if (f->bytes && f->have > f->bytes && !begin_anew(f)) return f->status;
@@ -116,8 +116,8 @@ __attribute__((format(printf, 2, 3))) static bool refuse(cld_fetch *f, const cha
 
 static bool refuse_code(cld_fetch *f, long code) {
     return code == 404 || code == 410   ? refuse(f, "the server has no such file (%ld)", code)
-           : code == 401 || code == 403 ? refuse(f, "the server does not give it out (%ld)", code)
-           : code >= 500                ? refuse(f, "the server is in trouble (%ld)", code)
+           : code == 401 || code == 403 ? refuse(f, "the server denies access to it (%ld)", code)
+           : code >= 500                ? refuse(f, "the server reports an error of its own (%ld)", code)
                                         : refuse(f, "the server answered with status %ld", code);
 }
 
@@ -250,7 +250,7 @@ static void explain(cld_fetch *f, CURLcode result) {
     else if (result == CURLE_GOT_NOTHING)
         refuse(f, "the server closed the connection without an answer");
     else if (result == CURLE_OK || result == CURLE_PARTIAL_FILE)
-        refuse(f, "the connection broke off after %" PRIu64 " bytes", f->have);
+        refuse(f, "the connection was lost after %" PRIu64 " bytes", f->have);
     else
         refuse(f, "%s", shown);
 }
@@ -272,7 +272,7 @@ static cld_status finish(cld_fetch *f, CURLcode result) {
 static void give_up_if_stalled(cld_fetch *f) {
     if (f->done || cld_clock() - f->heard < f->stall) return;
     curl.curl_multi_remove_handle(f->multi, f->easy);
-    refuse(f, "nothing came for %d s", f->stall);
+    refuse(f, "no data arrived for %d s", f->stall);
     f->done = true;
 }
 
@@ -298,7 +298,7 @@ static cld_status perform(cld_fetch *f, double seconds) {
 }
 
 cld_status cld_fetch_step(cld_fetch *f, double seconds, cld_fetch_progress *progress) {
-    if (f->status != CLD_OK) return cld_fail(f->status, "'%s': the fetch has failed before", f->path);
+    if (f->status != CLD_OK) return cld_fail(f->status, "'%s': the fetch has already failed", f->path);
     CLD_TRY(perform(f, seconds));
     *progress = (cld_fetch_progress){
         .state = !f->done       ? CLD_FETCH_RUNNING

@@ -6,7 +6,7 @@
 
 static cld_status unsupported(void) {
     return cld_fail(CLD_UNSUPPORTED,
-                    "this build of cldlua writes and reads no TensorBoard files: it was made without "
+                    "this build of cldlua cannot read or write TensorBoard files: it was built without "
                     "protobuf-c (make setup installs it; then make)");
 }
 

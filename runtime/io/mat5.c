@@ -137,16 +137,15 @@ static uint8_t *inflate_all(span in, const char *path, size_t *length) {
     if (result == Z_STREAM_END) return out;
     free(out);
     if (result == Z_MEM_ERROR)
-        return cld_fail_null(CLD_NOMEM, "%.300s: out of memory for what is compressed in it", path);
-    damaged(path, room >= MOST_INFLATED ? "more than 64 MB are compressed in it"
-                                        : "what is compressed in it cannot be unpacked");
+        return cld_fail_null(CLD_NOMEM, "%.300s: out of memory for its compressed data", path);
+    damaged(path, room >= MOST_INFLATED ? "its compressed data unpack to more than 64 MB"
+                                        : "its compressed data cannot be unpacked");
     return NULL;
 }
 
 static cld_status check_header(span file, const char *path) {
     if (size_of(file) >= 8 && memcmp(file.at, "\x89HDF\r\n\x1a\n", 8) == 0)
-        return cld_fail(CLD_IO, "%.300s: a MATLAB file of version 7.3, which is not read; version 5 is",
-                        path);
+        return cld_fail(CLD_IO, "%.300s: a MATLAB file of version 7.3; only version 5 can be read", path);
     if (size_of(file) < HEADER || memcmp(file.at + 126, "IM", 2) != 0 || file.at[125] != 1) {
         bool other_order = size_of(file) >= HEADER && memcmp(file.at + 126, "MI", 2) == 0;
         return cld_fail(CLD_IO, "%.300s: not a MATLAB file of version 5%s", path,
@@ -198,11 +197,11 @@ static cld_status read_structs(cld_mat5 *m, span variable, const char *name) {
         return cld_fail(CLD_IO, "%.300s: '%.100s' is not an array of structs", m->path, name);
     if (!next(&all.rest, &length) || length.type != INT32 || size_of(length.data) != 4 ||
         !next(&all.rest, &names) || names.type != INT8)
-        return damaged(m->path, "the structs have no names of fields");
+        return damaged(m->path, "the structs have no field names");
     m->name_length = u32(length.data.at);
     if (m->name_length == 0 || m->name_length > 1024 || size_of(names.data) == 0 ||
         size_of(names.data) % m->name_length || size_of(names.data) / m->name_length > MOST_FIELDS)
-        return damaged(m->path, "the names of fields do not fit their length");
+        return damaged(m->path, "the field names do not match their length");
     m->names = (const char *)names.data.at;
     m->fields = size_of(names.data) / m->name_length;
     if (all.count > size_of(all.rest) / 8 / m->fields)
@@ -313,7 +312,7 @@ cld_status cld_mat5_text(const cld_mat5 *m, int64_t i, const char *field, char *
         out[c] = (char)at[0];
     }
     if (!is_text)
-        return cld_fail(CLD_IO, "%.300s: '%.100s' of struct %lld is not a text of less than %zu letters",
+        return cld_fail(CLD_IO, "%.300s: '%.100s' of struct %lld is not a text shorter than %zu letters",
                         m->path, field, (long long)i + 1, size);
     out[cell.count] = '\0';
     return CLD_OK;

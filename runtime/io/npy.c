@@ -173,7 +173,7 @@ static cld_status read_text(const cld_npy_source *r, size_t length, npy_header *
                               shown > 40 ? "..." : "");
         else if (!find_type(descr, &h->type))
             status = cld_fail(CLD_UNSUPPORTED,
-                              "%s: the type '%s' is not known; known are f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 "
+                              "%s: the type '%s' is unknown; known are f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 "
                               "in either byte order, and NumPy's other names of these",
                               r->path, descr);
     }

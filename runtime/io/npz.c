@@ -79,7 +79,7 @@ static cld_status check_claim(cld_npz *z, uint64_t bytes) {
         z->claimed += bytes;
         return CLD_OK;
     }
-    return cld_fail(CLD_IO, "%s: damaged: the archive of %llu bytes cannot hold its %llu", z->place,
+    return cld_fail(CLD_IO, "%s: damaged: the archive of %llu bytes cannot hold its %llu bytes", z->place,
                     (unsigned long long)z->reader.bytes, (unsigned long long)bytes);
 }
 
@@ -95,7 +95,7 @@ cld_status cld_npz_next(cld_npz *z, const char **name, cld_tensor **tensor) {
     CLD_TRY(check_claim(z, member.bytes));
     *name = z->name;
     if (!is_array) {
-        cld_fail(CLD_UNSUPPORTED, "%s: its name does not end in .npy: it is no array", z->place);
+        cld_fail(CLD_UNSUPPORTED, "%s: it is not an array: its name does not end in .npy", z->place);
         return CLD_OK;
     }
     cld_npy_source source = {z->place, member.bytes, take, z->zip};

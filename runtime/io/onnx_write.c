@@ -298,7 +298,7 @@ static cld_status write_model(const char *path, const Onnx__ModelProto *model) {
     if (bytes > INT32_MAX)
         return cld_fail(CLD_UNSUPPORTED,
                         "cannot write '%s': the model would have more than 2 GiB, which readers of ONNX "
-                        "files do not take",
+                        "files do not accept",
                         path);
     CLD_TRY(cld_writer_open(&w, path));
     file_buffer buffer = {.base.append = append, .file = &w};

@@ -132,7 +132,7 @@ cld_status cld__pickle_extend(cld_pickle *p, kind kind, size_t height) {
     if (value_at(p, container)->kind == CLD_PICKLE_OBJECT)
         return extend_object(p, container, kind == CLD_PICKLE_DICT, height);
     if (value_at(p, container)->kind != kind)
-        return cld__pickle_fail(p, "items are put into something that is no %s", name);
+        return cld__pickle_fail(p, "items are put into something that is not a %s", name);
     return fill(p, container, height);
 }
 

@@ -152,7 +152,7 @@ static cld_status encode(cld_pickle *p, const value *arguments) {
     if (!cld_pickle_equals(p, encoding, "latin1") && !cld_pickle_equals(p, encoding, "latin-1")) {
         char name[80];
         cld_pickle_text(p, encoding, name, sizeof name);
-        return cld__pickle_fail(p, "text is encoded as '%s'; known is latin1", name);
+        return cld__pickle_fail(p, "text is encoded as '%s'; only latin1 is known", name);
     }
     if (!again) {
         text.kind = CLD_PICKLE_BYTES;
@@ -185,7 +185,7 @@ static cld_status make_mapping(cld_pickle *p, const value *arguments) {
     for (cld_pickle_cursor c = cld_pickle_items(&from); cld_pickle_next(p, &c, &item);) {
         const value pair = *value_at(p, item);
         if ((pair.kind != CLD_PICKLE_LIST && pair.kind != CLD_PICKLE_TUPLE) || pair.items.count != 2)
-            return cld__pickle_fail(p, "a dictionary is made of something that is no pair");
+            return cld__pickle_fail(p, "a dictionary is made of something that is not a pair");
         CLD_TRY(cld__pickle_append(p, dict, cld_pickle_item(p, &pair, 0)));
         CLD_TRY(cld__pickle_append(p, dict, cld_pickle_item(p, &pair, 1)));
     }
@@ -212,7 +212,7 @@ static cld_status from_buffer(cld_pickle *p, const value *arguments) {
                         : cld_pickle_equals(p, order, "F") ? 'F'
                         : cld_pickle_equals(p, order, "K") ? 'K'
                                                            : '\0';
-    if (!array.array.order) return cld__pickle_fail(p, "an array's order is none of C, F, K");
+    if (!array.array.order) return cld__pickle_fail(p, "an array's order is not C, F or K");
     array.array.data = cld_pickle_item(p, arguments, 0);
     array.array.dtype = cld_pickle_item(p, arguments, 1);
     array.array.shape = cld_pickle_item(p, arguments, 2);
@@ -229,7 +229,7 @@ static cld_status call(cld_pickle *p, uint32_t called, uint32_t number) {
         callee->kind == CLD_PICKLE_OBJECT || (callee->kind == CLD_PICKLE_NAME && !callee->name.known);
     if (is_unknown) return make_object(p, called, number);
     if (callee->kind != CLD_PICKLE_NAME || arguments.kind != CLD_PICKLE_TUPLE)
-        return cld__pickle_fail(p, "something is called that is no function");
+        return cld__pickle_fail(p, "something that is not a function is called");
     switch (callee->name.known) {
     case RECONSTRUCT:
         return cld__pickle_push(p, (value){.kind = CLD_PICKLE_ARRAY}); /* empty: its state follows */
@@ -291,14 +291,14 @@ cld_status cld__pickle_build(cld_pickle *p) {
         return CLD_OK;
     if (state.kind != CLD_PICKLE_TUPLE ||
         (target->kind != CLD_PICKLE_DTYPE && target->kind != CLD_PICKLE_ARRAY))
-        return cld__pickle_fail(p, "a state is set that is not an array's");
+        return cld__pickle_fail(p, "a state that is not an array's is set");
     if (target->kind == CLD_PICKLE_DTYPE) {
         target->dtype.big_endian = cld_pickle_equals(p, argument(p, &state, 1), ">");
         return CLD_OK;
     }
     const value *fortran = argument(p, &state, 3);
     if (fortran->kind != CLD_PICKLE_BOOL && fortran->kind != CLD_PICKLE_INTEGER)
-        return cld__pickle_fail(p, "an array's state is not one");
+        return cld__pickle_fail(p, "an array's state is malformed");
     target->array.order = fortran->integer ? 'F' : 'C';
     target->array.shape = cld_pickle_item(p, &state, 1);
     target->array.dtype = cld_pickle_item(p, &state, 2);

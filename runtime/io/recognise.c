@@ -16,9 +16,10 @@ static const struct {
     {"\x93NUMPY", 6, 0, "it is a NumPy array; cld.io.load_npy reads it"},
     {"<!DOCTYPE", 9, 0, "it is a web page; the download went wrong"},
     {"<html", 5, 0, "it is a web page; the download went wrong"},
-    {"\3\0\0\0\1\0\0", 8, 0, "it is of Lua's Torch 7, and not of PyTorch"},
-    {"\4\0\0\0\1\0\0", 8, 0, "it is of Lua's Torch 7, and not of PyTorch"},
-    {"version https://git-lfs", 23, 0, "it is git-lfs' note of where the file is; git lfs pull fetches it"},
+    {"\3\0\0\0\1\0\0", 8, 0, "it is a file of Lua's Torch 7, not of PyTorch"},
+    {"\4\0\0\0\1\0\0", 8, 0, "it is a file of Lua's Torch 7, not of PyTorch"},
+    {"version https://git-lfs", 23, 0,
+     "it is a Git LFS pointer, not the file itself; git lfs pull fetches it"},
     {"ustar", 5, 257,
      "it is a tar archive; if PyTorch before 0.1.10 wrote it, load it with PyTorch 0.1.10 to 1.5 and save it "
      "again"},
@@ -52,7 +53,7 @@ static cld_status recognise(cld_reader *r, cld_file_kind *kind) {
         *kind = CLD_FILE_TORCH;
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (memcmp(head + others[i].offset, others[i].bytes, others[i].length) == 0)
-            return cld_fail(CLD_IO, "%s: neither safetensors nor PyTorch's: %s", r->path, others[i].what);
+            return cld_fail(CLD_IO, "%s: not a safetensors or PyTorch file: %s", r->path, others[i].what);
     return CLD_OK;
 }
 

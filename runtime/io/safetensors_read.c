@@ -66,7 +66,7 @@ const cld_number_type *cld_safetensors_type_of(const cld_tensor *t) {
     (cld_fail(CLD_IO, __VA_ARGS__), cld_fail_in("%s: damaged file", (file)->reader.path))
 
 static cld_status foreign(const cld_safetensors *f, const char *why) {
-    return cld_fail(CLD_IO, "%s: not a safetensors file, nor one of PyTorch's (%s)", f->reader.path, why);
+    return cld_fail(CLD_IO, "%s: not a safetensors or PyTorch file (%s)", f->reader.path, why);
 }
 
 /* Reads the header's text; sets data_start. */
@@ -77,13 +77,13 @@ static cld_status read_text(cld_safetensors *f) {
     if (size < sizeof prefix) return foreign(f, "shorter than its length prefix");
     CLD_TRY(cld_reader_get(&f->reader, prefix, 0, sizeof prefix));
     for (int i = 7; i >= 0; i--) length = length << 8 | prefix[i];
-    if (length < 2 || length > MOST_HEADER) return foreign(f, "its first 8 bytes are no header length");
+    if (length < 2 || length > MOST_HEADER) return foreign(f, "its first 8 bytes are not a header length");
     if (size < 9) return DAMAGED(f, "it ends after the length prefix");
     unsigned char first;
     CLD_TRY(cld_reader_get(&f->reader, &first, 8, 1));
     if (first != '{') return foreign(f, "no JSON object follows its first 8 bytes");
     if (length > size - 8)
-        return DAMAGED(f, "the header wants %llu bytes, the file has %llu after the length prefix",
+        return DAMAGED(f, "the header claims %llu bytes, but only %llu follow the length prefix",
                        (unsigned long long)length, (unsigned long long)(size - 8));
     f->data_start = 8 + length;
     f->header = malloc(length);
@@ -269,7 +269,7 @@ static cld_status check_places(cld_safetensors *f) {
     for (size_t i = 0; i < f->count; i++) {
         const cld_safetensors_entry *e = &f->entries[i];
         if (e->end > room)
-            return DAMAGED(f, "tensor '%.100s' ends at data byte %llu, the file at %llu: it is cut off",
+            return DAMAGED(f, "tensor '%.100s' ends at data byte %llu, but the file at %llu: it is cut off",
                            e->name.data, (unsigned long long)e->end, (unsigned long long)room);
         if (e->begin != at)
             return DAMAGED(f, "tensor '%.100s' starts at data byte %llu, expected %llu: %s", e->name.data,
@@ -315,13 +315,13 @@ cld_tensor *cld_safetensors_read(cld_safetensors *f, size_t i) {
     const cld_safetensors_entry *e = &f->entries[i];
     if (e->type.bytes == 0)
         return cld_fail_null(CLD_UNSUPPORTED,
-                             "its dtype %.100s is not read; F64 F32 F16 BF16 F8, I and U of 8 to 64 "
-                             "bits and BOOL are",
+                             "its dtype %.100s cannot be read; F64 F32 F16 BF16 F8, I and U of 8 to 64 "
+                             "bits and BOOL can",
                              e->type.name);
     if (e->ndim > CLD_MAX_DIMS)
         return cld_fail_null(CLD_UNSUPPORTED, "it has %u dimensions; a tensor has at most %d", e->ndim,
                              CLD_MAX_DIMS);
-    if (e->too_large) return cld_fail_null(CLD_UNSUPPORTED, "its shape is larger than a tensor's can be");
+    if (e->too_large) return cld_fail_null(CLD_UNSUPPORTED, "its shape is too large for a tensor");
     cld_tensor *t = cld_read_numbers(&f->reader, f->data_start + e->begin, e->type, (int)e->ndim, e->shape);
     if (!t && cld_error_code() != CLD_UNSUPPORTED)
         cld_fail_in("tensor '%.100s': %s", e->name.data, f->reader.path);

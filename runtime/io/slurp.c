@@ -29,10 +29,10 @@ static bool was_changed(const struct stat *before, const struct stat *after) {
 static cld_status slurp(cld_scratch *s, size_t *length, int fd) {
     struct stat before, after;
     if (fstat(fd, &before) != 0) return fail_errno();
-    if (!S_ISREG(before.st_mode)) return cld_fail(CLD_IO, "%s, and not a regular file", kind(before.st_mode));
+    if (!S_ISREG(before.st_mode)) return cld_fail(CLD_IO, "%s, not a regular file", kind(before.st_mode));
     if ((uint64_t)before.st_size > CLD_SLURP_MAX)
-        return cld_fail(CLD_IO, "a file of %.1f GiB; at most %.0f are read", (double)before.st_size / 0x1p30,
-                        (double)CLD_SLURP_MAX / 0x1p30);
+        return cld_fail(CLD_IO, "a file of %.1f GiB; at most %.0f GiB can be read",
+                        (double)before.st_size / 0x1p30, (double)CLD_SLURP_MAX / 0x1p30);
     size_t bytes = (size_t)before.st_size, got = 0;
     if (!cld_scratch_reserve(s, bytes + 1)) return CLD_NOMEM; /* one more, to see that the file ends there */
     while (got <= bytes) {
@@ -51,7 +51,7 @@ static cld_status slurp(cld_scratch *s, size_t *length, int fd) {
 
 cld_status cld_file_slurp(cld_scratch *s, size_t *length, int folder, const char *path) {
     int fd = openat(folder, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0 && errno == ENXIO) return cld_fail(CLD_IO, "a socket or a device, and not a regular file");
+    if (fd < 0 && errno == ENXIO) return cld_fail(CLD_IO, "a socket or a device, not a regular file");
     if (fd < 0) return fail_errno();
     cld_status status = slurp(s, length, fd);
     close(fd);

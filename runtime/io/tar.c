@@ -182,7 +182,7 @@ static cld_status take_record(archive *a, const char *key, char *value, size_t l
         a->has_size = true;
         for (size_t i = 0; i < length || length == 0; i++) {
             if (length == 0 || length > 18 || value[i] < '0' || value[i] > '9')
-                return damaged(a, "an extended header whose size is no number", NULL);
+                return damaged(a, "an extended header whose size is not a number", NULL);
             a->size = 10 * a->size + (uint64_t)(value[i] - '0');
         }
     }
@@ -253,7 +253,8 @@ static cld_status add_member(archive *a, const char *name, uint64_t offset, uint
 static cld_status take_file(archive *a, const char *name, uint64_t size) {
     uint64_t offset = a->at + BLOCK;
     if (!is_tar_name(name)) return add_member(a, name, offset, size);
-    if (a->inner) return damaged(a, "an archive in an archive in an archive; two levels are read:", name);
+    if (a->inner)
+        return damaged(a, "an archive in an archive in an archive; only two levels are read:", name);
     archive inner = {.t = a->t, .r = a->r, .at = offset, .end = offset + size, .inner = name};
     int64_t before = a->t->count;
     cld_status status = read_archive(&inner);
@@ -280,7 +281,7 @@ static cld_status take_member(archive *a, const header *h) {
     uint64_t size = 0, room = a->end - a->at - BLOCK;
     bool is_extension = h->type == 'L' || h->type == 'K' || h->type == 'x' || h->type == 'g';
     if (!read_number(h->size, sizeof h->size, &size))
-        return damaged(a, "a header whose size is no number", NULL);
+        return damaged(a, "a header whose size is not a number", NULL);
     if (a->has_size && !is_extension) size = a->size;
     if (!has_bytes) size = 0;
     if (size > room || (BLOCK - size % BLOCK) % BLOCK > room - size) {

@@ -54,7 +54,7 @@ static cld_status read_legacy_storage(cld_torch_file *f, const char *key, uint64
     uint64_t count = 0, there = f->reader.bytes - *at;
     cld__torch_storage *s = cld__torch_storage_of(f, key);
     if (!s) return damaged(f, "nothing refers to its storage", key);
-    if (s->there) return damaged(f, "it holds twice the storage", key);
+    if (s->there) return damaged(f, "it holds two copies of the storage", key);
     if (!s->type)
         return cld_fail(CLD_UNSUPPORTED, "%s: the type of its storage '%s' is not known", f->reader.path,
                         key);
@@ -62,7 +62,7 @@ static cld_status read_legacy_storage(cld_torch_file *f, const char *key, uint64
     if (there < sizeof count || bytes > there - sizeof count)
         return cld_fail(
             CLD_IO,
-            "%s: truncated: its storage '%s' of %llu bytes should begin at byte %llu, and the file has %llu",
+            "%s: truncated: its storage '%s' of %llu bytes should begin at byte %llu, but the file has %llu",
             f->reader.path, key, (unsigned long long)bytes, (unsigned long long)*at,
             (unsigned long long)f->reader.bytes);
     CLD_TRY(cld_reader_get(&f->reader, &count, *at, sizeof count));
@@ -115,7 +115,7 @@ static cld_status read_legacy(cld_torch_file *f, uint64_t at) {
         at = cld_pickle_end(p);
         cld_pickle_free(p);
         if (!is_1001)
-            return cld_fail(CLD_UNSUPPORTED, "%s: PyTorch's legacy format is known as version 1001 alone",
+            return cld_fail(CLD_UNSUPPORTED, "%s: of PyTorch's legacy format only version 1001 can be read",
                             f->reader.path);
     }
     f->pickle = open_pickle(f, at);
@@ -138,7 +138,7 @@ static bool ends_with(const char *text, const char *end) {
 
 static cld_status read_data(cld_torch_file *f, cld_zip *z, const cld_zip_member *m) {
     if (m->bytes > zip_bound(f))
-        return cld_fail(CLD_IO, "%s: its member data.pkl claims %llu bytes, of a file of %llu",
+        return cld_fail(CLD_IO, "%s: its member data.pkl claims %llu bytes, but the file has %llu",
                         f->reader.path, (unsigned long long)m->bytes, (unsigned long long)f->reader.bytes);
     f->data_bytes = (size_t)m->bytes;
     f->data = malloc(f->data_bytes + 1);
@@ -197,10 +197,10 @@ static cld_status read_zip_storages(cld_torch_file *f, cld_zip *z) {
         uint64_t bytes = cld__torch_storage_bytes(s);
         if (bytes != m.bytes)
             return cld_fail(CLD_IO,
-                            "%s: damaged: its storage '%s' claims %llu bytes, and its member has %llu",
+                            "%s: damaged: its storage '%s' claims %llu bytes, but its member has %llu",
                             f->reader.path, s->key, (unsigned long long)bytes, (unsigned long long)m.bytes);
         if (__builtin_add_overflow(total, bytes, &total) || total > zip_bound(f))
-            return cld_fail(CLD_IO, "%s: its storages claim more than %llu bytes, of a file of %llu",
+            return cld_fail(CLD_IO, "%s: its storages claim more than %llu bytes, but the file has %llu",
                             f->reader.path, (unsigned long long)zip_bound(f),
                             (unsigned long long)f->reader.bytes);
         CLD_TRY(cld__torch_read_storage(f, s, 0, z));

@@ -91,7 +91,7 @@ static cld_status fail_member(cld_unpack *u, const char *what) {
 static cld_status fail_errno(cld_unpack *u) {
     char what[128];
     snprintf(what, sizeof what, "cannot be written: %s", strerror(errno));
-    return fail_member(u, errno == EEXIST ? "comes twice" : what);
+    return fail_member(u, errno == EEXIST ? "occurs twice" : what);
 }
 
 /* ---- members ------------------------------------------------------------------------------------------- */
@@ -229,7 +229,7 @@ static cld_status open_archive(cld_unpack *u, const char *archive, const char *f
     if (u->in < 0 || fstat(u->in, &facts) != 0)
         return cld_fail(CLD_IO, "cannot open '%s': %s", archive, strerror(errno));
     if (!S_ISREG(facts.st_mode))
-        return cld_fail(CLD_IO, "cannot unpack '%s': it is no regular file", archive);
+        return cld_fail(CLD_IO, "cannot unpack '%s': it is not a regular file", archive);
     lib.archive_read_support_format_tar(u->archive);
     lib.archive_read_support_filter_gzip(u->archive);
     int code = lib.archive_read_open_fd(u->archive, u->in, BLOCK);

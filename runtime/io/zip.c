@@ -7,7 +7,7 @@
 cld_zip *cld_zip_open(cld_reader *reader) {
     return cld_fail_null(
         CLD_UNSUPPORTED,
-        "%s: a zip archive, and cldlua was built without libarchive, which reads them; install "
+        "%s: a zip archive, but cldlua was built without libarchive, which reads them; install "
         "libarchive-dev (Debian) and run make again",
         reader->path);
 }
@@ -96,7 +96,7 @@ cld_zip *cld_zip_open(cld_reader *reader) {
     if (lacks_memory(z))
         (void)fail(z, "");
     else
-        (void)cld_fail(CLD_IO, "%s: truncated or damaged: a zip archive without the directory at its end",
+        (void)cld_fail(CLD_IO, "%s: truncated or damaged: the zip archive lacks the directory at its end",
                        reader->path);
     cld_zip_close(z);
     return NULL;

@@ -212,7 +212,7 @@ cld_status cld_zip_end(cld_zip_writer *z) {
     const member *m = &z->members[z->count - 1];
     if (z->given != m->bytes)
         return spoiled(z,
-                       cld_fail(CLD_INVALID, "cannot write '%s': '%s' has another length than was announced",
+                       cld_fail(CLD_INVALID, "cannot write '%s': the length of '%s' is not the announced one",
                                 z->file.path, m->name));
     record header = local_header(m);
     return cld_writer_patch(&z->file, m->begin, header.bytes, header.used);
